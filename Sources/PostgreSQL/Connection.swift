@@ -1,0 +1,222 @@
+internal import CLibPQ
+import Dispatch
+
+/// One connection to a PostgreSQL server, over libpq.
+///
+/// Its blocking calls run on a private queue, never on the cooperative pool. Cancelling the task that
+/// waits for a statement cancels the statement on the server and throws `CancellationError`; the
+/// connection can be used again.
+///
+/// Statements of several tasks are run one after another. While a transaction or a COPY is open,
+/// only its own handle may use the connection: anybody else gets `.busy`.
+public actor Connection {
+  let executor: SerialQueueExecutor
+  let canceller: StatementCanceller
+  /// Nil once closed; libpq takes that for a broken connection.
+  var handle: OpaquePointer?
+  var lastOccupant = 0
+  var occupant: Int?
+
+  public nonisolated var unownedExecutor: UnownedSerialExecutor {
+    executor.asUnownedSerialExecutor()
+  }
+
+  /// Connects. The session speaks UTF-8, ISO dates and UTC, whatever the server's defaults are.
+  ///
+  /// - Parameter applicationName: what `pg_stat_activity` shows, unless the string or the
+  ///   environment says another.
+  /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason.
+  public static func connect(
+    _ connectionString: ConnectionString, applicationName: String = "lethe"
+  ) async throws -> Connection {
+    try Task.checkCancellation()
+    let executor = SerialQueueExecutor(label: "postgresql.connection")
+    // Later keywords win, so these are only what the connection string leaves open.
+    let keywords = [
+      "connect_timeout", "fallback_application_name", "client_encoding", "dbname",
+    ]
+    let values = ["15", applicationName, "UTF8", connectionString.value]
+    let address = await withCheckedContinuation { (done: CheckedContinuation<UInt, Never>) in
+      executor.queue.async {
+        done.resume(returning: UInt(bitPattern: Self.open(keywords, values)))
+      }
+    }
+    guard let handle = OpaquePointer(bitPattern: address) else {
+      throw PostgreSQLError(code: .connectionFailed, message: "libpq is out of memory")
+    }
+    guard PQstatus(handle) == CONNECTION_OK else {
+      let reason = Self.trimmed(PQerrorMessage(handle))
+      PQfinish(handle)
+      throw PostgreSQLError(
+        code: .connectionFailed, message: "cannot connect to PostgreSQL: \(reason)",
+        hint: "check the connection string, the PG* variables and that the server is up")
+    }
+    let connection = Connection(
+      handle: OpaquePointer(bitPattern: address)!, executor: executor)
+    try await connection.runScript(
+      "SET DateStyle = 'ISO, YMD'; SET TimeZone = 'UTC'; SET IntervalStyle = 'postgres'")
+    return connection
+  }
+
+  /// Connects for the length of `body`.
+  public static func withConnection<R>(
+    _ connectionString: ConnectionString, applicationName: String = "lethe",
+    isolation: isolated (any Actor)? = #isolation,
+    _ body: (Connection) async throws -> sending R
+  ) async throws -> sending R {
+    let connection = try await connect(connectionString, applicationName: applicationName)
+    do {
+      let result = try await body(connection)
+      await connection.close()
+      return result
+    } catch {
+      await connection.close()
+      throw error
+    }
+  }
+
+  private init(handle: OpaquePointer, executor: SerialQueueExecutor) {
+    self.handle = handle
+    self.executor = executor
+    canceller = StatementCanceller(connection: handle)
+    // The default would write the server's notices to stderr, past every log setting.
+    PQsetNoticeProcessor(handle, { _, _ in }, nil)
+  }
+
+  isolated deinit { PQfinish(handle) }
+
+  /// Ends the session; later statements throw. Without it the session ends with the object.
+  public func close() {
+    PQfinish(handle)
+    handle = nil
+  }
+
+  /// The server's version number, such as 150018.
+  public var serverVersion: Int { Int(PQserverVersion(handle)) }
+
+  // MARK: Statements
+
+  /// Runs one statement with bound parameters.
+  ///
+  /// - Throws: `PostgreSQLError`; `CancellationError` if the task was cancelled.
+  public func run(_ sql: String, _ parameters: [Parameter]) async throws -> QueryResult {
+    try requireFree()
+    return try await run(sql, parameters, as: nil)
+  }
+
+  /// Runs statements separated by semicolons, without parameters. Unless they say otherwise
+  /// themselves, the server runs all of them in one transaction.
+  ///
+  /// - Throws: `PostgreSQLError` whose `position` counts from the script's begin, and whose
+  ///   `statementsCompleted` tells which statement failed.
+  public func runScript(_ sql: String) async throws {
+    try requireFree()
+    try await runScript(sql, as: nil)
+  }
+
+  // MARK: Transactions
+
+  public enum Isolation: String, Sendable {
+    case readCommitted = "READ COMMITTED"
+    case repeatableRead = "REPEATABLE READ"
+    case serializable = "SERIALIZABLE"
+  }
+
+  /// Runs `body` in a transaction: committed when it returns, rolled back when it throws.
+  ///
+  /// Only the handle that `body` is given can use the connection meanwhile.
+  /// - Throws: what `body` throws; `PostgreSQLError` `.notCommitted` if the server rolled back.
+  public func withTransaction<R: Sendable>(
+    isolation: Isolation = .readCommitted, readOnly: Bool = false,
+    _ body: @Sendable (Transaction) async throws -> R
+  ) async throws -> R {
+    let token = try occupy()
+    defer { occupant = nil }
+    let begin = "BEGIN ISOLATION LEVEL \(isolation.rawValue)\(readOnly ? " READ ONLY" : "")"
+    _ = try await run(begin, [], as: token)
+    do {
+      let value = try await body(Transaction(connection: self, token: token))
+      try Task.checkCancellation()
+      let commit = try execute("COMMIT", [])
+      guard commit.commandTag == "COMMIT" else {
+        throw PostgreSQLError(
+          code: .notCommitted, message: "the server rolled the transaction back at COMMIT")
+      }
+      return value
+    } catch {
+      rollBack()
+      throw error
+    }
+  }
+
+  private func rollBack() {
+    guard PQtransactionStatus(handle) != PQTRANS_IDLE else { return }
+    // A connection that cannot even roll back is of no further use; the next statement says so.
+    _ = try? execute("ROLLBACK", [])
+  }
+
+  // MARK: Who may use the connection
+
+  func requireFree() throws {
+    guard occupant == nil else {
+      throw PostgreSQLError(
+        code: .busy, message: "the connection is in a transaction or a COPY",
+        hint: "use that transaction's own handle, or another connection")
+    }
+    try requireOpen()
+  }
+
+  private func requireOpen() throws {
+    guard handle != nil else {
+      throw PostgreSQLError(code: .connectionLost, message: "the connection is closed")
+    }
+  }
+
+  func occupy() throws -> Int {
+    try requireFree()
+    lastOccupant += 1
+    occupant = lastOccupant
+    return lastOccupant
+  }
+
+  func require(_ token: Int?) throws {
+    try requireOpen()
+    guard occupant == token else {
+      throw PostgreSQLError(
+        code: .busy, message: "this transaction has ended or a COPY is open in it")
+    }
+  }
+
+  func run(_ sql: String, _ parameters: [Parameter], as token: Int?) async throws -> QueryResult {
+    try require(token)
+    return try await cancellable { try self.execute(sql, parameters) }
+  }
+
+  func runScript(_ sql: String, as token: Int?) async throws {
+    try require(token)
+    try await cancellable { try self.executeScript(sql) }
+  }
+
+  /// Runs a blocking `operation` so that cancelling the task cancels the server's statement.
+  func cancellable<R>(_ operation: () throws -> R) async throws -> R {
+    try Task.checkCancellation()
+    let statement = canceller.begin()
+    return try await withTaskCancellationHandler {
+      defer { canceller.end() }
+      do {
+        return try operation()
+      } catch let error as PostgreSQLError where error.state == .queryCanceled {
+        try Task.checkCancellation()
+        throw error  // a statement_timeout, or somebody else's pg_cancel_backend
+      }
+    } onCancel: {
+      canceller.cancel(statement: statement)
+    }
+  }
+
+  private static func open(_ keywords: [String], _ values: [String]) -> OpaquePointer? {
+    withCStrings(keywords) { keywords in
+      withCStrings(values) { values in PQconnectdbParams(keywords, values, 1) }
+    }
+  }
+}

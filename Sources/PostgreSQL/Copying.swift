@@ -1,0 +1,114 @@
+internal import CLibPQ
+
+/// COPY, as `CopyOut` and `CopyIn` see it.
+extension Connection {
+  /// Begins a COPY and gives it the connection.
+  /// - Parameter token: the transaction that it is part of; nil outside.
+  func beginCopy(_ sql: String, _ direction: CopyDirection, as token: Int?) async throws -> Int {
+    try require(token)
+    let result = try await cancellable { try self.execute(sql, []) }
+    guard result.status == direction.expectedStatus else {
+      abortCopy()
+      throw PostgreSQLError(
+        code: .busy, message: "the statement is not a COPY … \(direction.rawValue)", statement: sql)
+    }
+    lastOccupant += 1
+    occupant = lastOccupant
+    return lastOccupant
+  }
+
+  /// Gives the connection back to who had it before the COPY; ends the COPY if it is still open.
+  func endCopy(_ copy: Int, restoring token: Int?) {
+    guard occupant == copy else { return }
+    abortCopy()
+    occupant = token
+  }
+
+  /// Ends whatever COPY is open, so that the connection can be used again. A COPY IN leaves nothing
+  /// behind: its statement fails.
+  func abortCopy() {
+    guard PQtransactionStatus(handle) == PQTRANS_ACTIVE else { return }
+    if PQputCopyEnd(handle, "the client gave the COPY up") != 1 {
+      // Not a COPY IN: have the server stop sending, then read what it had sent already.
+      let statement = canceller.begin()
+      canceller.cancelAndWait(statement: statement)
+      canceller.end()
+      var row: UnsafeMutablePointer<CChar>?
+      while PQgetCopyData(handle, &row, 0) > 0 { PQfreemem(row) }
+    }
+    while let result = PQgetResult(handle) { PQclear(result) }
+  }
+
+  /// The next rows of a COPY TO STDOUT, whole rows only. Complete once the server has said so.
+  func nextCopyBlock(
+    _ copy: Int, bytesMin: Int
+  ) async throws -> (bytes: [UInt8], isComplete: Bool) {
+    try require(copy)
+    return try await cancellable {
+      var block: [UInt8] = []
+      block.reserveCapacity(bytesMin + 4096)
+      while block.count < bytesMin {
+        var row: UnsafeMutablePointer<CChar>?
+        let count = PQgetCopyData(self.handle, &row, 0)
+        guard count > 0, let row else {
+          try self.finishCopy()
+          return (block, true)
+        }
+        block.append(
+          contentsOf: UnsafeRawBufferPointer(start: UnsafeRawPointer(row), count: Int(count)))
+        PQfreemem(row)
+      }
+      return (block, false)
+    }
+  }
+
+  func putCopyData(_ copy: Int, _ bytes: [UInt8]) async throws {
+    try require(copy)
+    try await cancellable {
+      let sent = bytes.withUnsafeBytes { buffer in
+        PQputCopyData(
+          self.handle, buffer.baseAddress?.assumingMemoryBound(to: CChar.self),
+          Int32(buffer.count))
+      }
+      guard sent == 1 else { throw self.brokenConnection(statement: nil) }
+    }
+  }
+
+  /// - Returns: the number of rows copied in.
+  func finishCopyIn(_ copy: Int) async throws -> Int {
+    try require(copy)
+    return try await cancellable {
+      guard PQputCopyEnd(self.handle, nil) == 1 else {
+        throw self.brokenConnection(statement: nil)
+      }
+      return try self.finishCopy()
+    }
+  }
+
+  @discardableResult
+  func finishCopy() throws -> Int {
+    var rows = 0
+    var failure: PostgreSQLError?
+    while let result = PQgetResult(handle) {
+      do {
+        rows += try checked(result, statement: "COPY").rowsAffected
+      } catch let error as PostgreSQLError {
+        failure = failure ?? error
+      }
+    }
+    if let failure { throw failure }
+    return rows
+  }
+}
+
+enum CopyDirection: String {
+  case out = "TO STDOUT"
+  case `in` = "FROM STDIN"
+
+  var expectedStatus: ExecStatusType {
+    switch self {
+    case .out: PGRES_COPY_OUT
+    case .in: PGRES_COPY_IN
+    }
+  }
+}

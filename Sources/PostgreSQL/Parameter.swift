@@ -1,0 +1,71 @@
+/// A value bound to `$1`, `$2`, … of a statement.
+public enum Parameter: Sendable {
+  case null
+  case integer(Int64)
+  case double(Double)
+  case bool(Bool)
+  case text(String)
+  /// Sent as binary `bytea`.
+  case bytes([UInt8])
+  /// An array literal; cast it in the statement: `$1::bigint[]`.
+  case integers([Int64])
+  /// An array literal; cast it in the statement: `$1::text[]`.
+  case texts([String])
+
+  public init(_ value: (some BinaryInteger)?) {
+    self = value.map { .integer(Int64($0)) } ?? .null
+  }
+
+  public init(_ value: String?) {
+    self = value.map { .text($0) } ?? .null
+  }
+
+  var isBinary: Bool {
+    if case .bytes = self { true } else { false }
+  }
+
+  /// The bytes to send, with the zero that libpq wants at the end of a text; nil for NULL.
+  var encoded: [UInt8]? {
+    switch self {
+    case .null: nil
+    case .integer(let value): Self.terminated("\(value)")
+    case .double(let value): Self.terminated("\(value)")
+    case .bool(let value): Self.terminated(value ? "t" : "f")
+    case .text(let value): Self.terminated(value)
+    case .bytes(let value): value
+    case .integers(let values):
+      Self.terminated("{" + values.map(String.init).joined(separator: ",") + "}")
+    case .texts(let values):
+      Self.terminated("{" + values.map(Self.arrayElement).joined(separator: ",") + "}")
+    }
+  }
+
+  private static func terminated(_ text: String) -> [UInt8] {
+    Array(text.utf8) + [0]
+  }
+
+  private static func arrayElement(_ text: String) -> String {
+    var element = "\""
+    for character in text.unicodeScalars {
+      if character == "\"" || character == "\\" { element.unicodeScalars.append("\\") }
+      element.unicodeScalars.append(character)
+    }
+    return element + "\""
+  }
+}
+
+extension Parameter: ExpressibleByIntegerLiteral {
+  public init(integerLiteral value: Int64) { self = .integer(value) }
+}
+
+extension Parameter: ExpressibleByStringLiteral {
+  public init(stringLiteral value: String) { self = .text(value) }
+}
+
+extension Parameter: ExpressibleByBooleanLiteral {
+  public init(booleanLiteral value: Bool) { self = .bool(value) }
+}
+
+extension Parameter: ExpressibleByNilLiteral {
+  public init(nilLiteral: ()) { self = .null }
+}

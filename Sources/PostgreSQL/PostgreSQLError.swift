@@ -1,0 +1,83 @@
+/// What went wrong between this program and a PostgreSQL server.
+///
+/// Its description carries the server's message, detail, hint and the statement's text. It never
+/// carries a bound value or a connection string: those may be secret or somebody's data. (`detail`
+/// is the server's own, which may quote a key.)
+public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
+  public enum Code: Hashable, Sendable {
+    /// No connection could be made.
+    case connectionFailed
+    /// The connection broke. If a COMMIT was under way, whether it took effect is not known.
+    case connectionLost
+    /// The server refused a statement.
+    case server(SQLState)
+    /// The connection is in a transaction or a COPY that somebody else holds.
+    case busy
+    /// A value of the result is not of the asked type.
+    case decoding
+    /// The server ended a transaction with ROLLBACK where COMMIT was asked for.
+    case notCommitted
+    /// A statement changed another number of rows than it had to.
+    case unexpectedRowCount
+  }
+
+  public var code: Code
+  public var message: String
+  public var detail: String?
+  public var hint: String?
+  /// The schema-qualified table, where the server names one.
+  public var table: String?
+  public var constraint: String?
+  /// Where in `statement` the server saw the error: characters, the first is 1.
+  public var position: Int?
+  /// The statement's text, without its values.
+  public var statement: String?
+  /// How many statements of a script had completed before this error; 0 outside scripts.
+  public var statementsCompleted = 0
+
+  public init(
+    code: Code, message: String, detail: String? = nil, hint: String? = nil,
+    statement: String? = nil
+  ) {
+    self.code = code
+    self.message = message
+    self.detail = detail
+    self.hint = hint
+    self.statement = statement
+  }
+
+  public var state: SQLState? {
+    if case .server(let state) = code { state } else { nil }
+  }
+
+  /// The same transaction, tried again, may well succeed: a deadlock, a serialization failure or a
+  /// lock that was not to be had in time.
+  public var isRetryableTransaction: Bool {
+    switch state {
+    case .serializationFailure, .deadlockDetected, .lockNotAvailable: true
+    default: false
+    }
+  }
+
+  /// Nothing is wrong with the request: the server is away, starting, stopping or out of resources.
+  public var isTemporary: Bool {
+    switch code {
+    case .connectionFailed, .connectionLost: true
+    case .server(let state):
+      isRetryableTransaction || ["08", "53", "57", "58"].contains(state.conditionClass)
+    case .busy, .decoding, .notCommitted, .unexpectedRowCount: false
+    }
+  }
+
+  public var description: String {
+    var text = message
+    if let state { text += " (SQLSTATE \(state))" }
+    if let detail { text += "\n  detail: \(detail)" }
+    if let hint { text += "\n  hint: \(hint)" }
+    if let statement {
+      let line = statement.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+      text += "\n  statement: \(line.count > 400 ? line.prefix(400) + "…" : line[...])"
+    }
+    return text
+  }
+}

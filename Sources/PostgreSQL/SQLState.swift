@@ -1,0 +1,23 @@
+/// A five-character SQLSTATE, as PostgreSQL documents them in its appendix "Error Codes".
+public struct SQLState: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
+  public let rawValue: String
+
+  public init(rawValue: String) {
+    self.rawValue = rawValue
+  }
+
+  public var description: String { rawValue }
+
+  /// The first two characters: the class of the condition.
+  public var conditionClass: Substring { rawValue.prefix(2) }
+
+  public static let uniqueViolation = SQLState(rawValue: "23505")
+  public static let foreignKeyViolation = SQLState(rawValue: "23503")
+  public static let checkViolation = SQLState(rawValue: "23514")
+  public static let serializationFailure = SQLState(rawValue: "40001")
+  public static let deadlockDetected = SQLState(rawValue: "40P01")
+  public static let lockNotAvailable = SQLState(rawValue: "55P03")
+  public static let queryCanceled = SQLState(rawValue: "57014")
+  public static let undefinedTable = SQLState(rawValue: "42P01")
+  public static let invalidSchemaName = SQLState(rawValue: "3F000")
+}

@@ -1,0 +1,108 @@
+/// What statements can be run on: a `Connection`, each statement in a transaction of its own, or a
+/// `Transaction`.
+public protocol Session: Sendable {
+  func run(_ sql: String, _ parameters: [Parameter]) async throws -> QueryResult
+  func runScript(_ sql: String) async throws
+  func beginCopyOut(_ sql: String) async throws -> CopyOut
+  func beginCopyIn(_ sql: String) async throws -> CopyIn
+}
+
+extension Session {
+  /// Runs a statement with its values bound to `$1`, `$2`, ….
+  public func query(_ sql: String, _ parameters: Parameter...) async throws -> QueryResult {
+    try await run(sql, parameters)
+  }
+
+  /// - Returns: the number of rows that the statement touched.
+  @discardableResult
+  public func execute(_ sql: String, _ parameters: Parameter...) async throws -> Int {
+    try await run(sql, parameters).rowsAffected
+  }
+
+  /// Runs a statement that has to touch exactly one row: a guarded update.
+  /// - Throws: `PostgreSQLError` `.unexpectedRowCount` otherwise; roll back then.
+  public func executeOne(_ sql: String, _ parameters: Parameter...) async throws {
+    let rows = try await run(sql, parameters).rowsAffected
+    guard rows == 1 else {
+      throw PostgreSQLError(
+        code: .unexpectedRowCount, message: "the statement touched \(rows) rows instead of one",
+        statement: sql)
+    }
+  }
+
+  /// Streams a `COPY … TO STDOUT` through `body`, block by block. The server is held back while
+  /// `body` works. What `body` leaves unread is cancelled on the server.
+  public func withCopyOut<R: Sendable>(
+    _ sql: String, isolation: isolated (any Actor)? = #isolation,
+    _ body: (CopyOut) async throws -> R
+  ) async throws -> R {
+    let copy = try await beginCopyOut(sql)
+    do {
+      let value = try await body(copy)
+      await copy.end()
+      return value
+    } catch {
+      await copy.end()
+      throw error
+    }
+  }
+
+  /// Streams into a `COPY … FROM STDIN`. If `body` throws, the COPY fails as a whole.
+  /// - Returns: the number of rows copied in.
+  @discardableResult
+  public func withCopyIn(
+    _ sql: String, isolation: isolated (any Actor)? = #isolation,
+    _ body: (CopyIn) async throws -> Void
+  ) async throws -> Int {
+    let copy = try await beginCopyIn(sql)
+    do {
+      try await body(copy)
+      let rows = try await copy.finish()
+      await copy.end()
+      return rows
+    } catch {
+      await copy.end()
+      throw error
+    }
+  }
+}
+
+/// The handle of an open transaction. It is of no use after its `withTransaction` has returned.
+public struct Transaction: Session {
+  let connection: Connection
+  let token: Int
+
+  public func run(_ sql: String, _ parameters: [Parameter]) async throws -> QueryResult {
+    try await connection.run(sql, parameters, as: token)
+  }
+
+  public func runScript(_ sql: String) async throws {
+    try await connection.runScript(sql, as: token)
+  }
+
+  public func beginCopyOut(_ sql: String) async throws -> CopyOut {
+    CopyOut(
+      connection: connection, copy: try await connection.beginCopy(sql, .out, as: token),
+      transaction: token)
+  }
+
+  public func beginCopyIn(_ sql: String) async throws -> CopyIn {
+    CopyIn(
+      connection: connection, copy: try await connection.beginCopy(sql, .in, as: token),
+      transaction: token)
+  }
+}
+
+extension Connection: Session {
+  public func beginCopyOut(_ sql: String) async throws -> CopyOut {
+    try requireFree()
+    return CopyOut(
+      connection: self, copy: try await beginCopy(sql, .out, as: nil), transaction: nil)
+  }
+
+  public func beginCopyIn(_ sql: String) async throws -> CopyIn {
+    try requireFree()
+    return CopyIn(
+      connection: self, copy: try await beginCopy(sql, .in, as: nil), transaction: nil)
+  }
+}

@@ -1,0 +1,110 @@
+internal import CLibPQ
+
+/// The fields of an error report, by the letters of PostgreSQL's protocol: libpq has them as
+/// character macros, which Swift does not import.
+enum DiagnosticField: Int32 {
+  case sqlState = 0x43  // C
+  case primaryMessage = 0x4D  // M
+  case detail = 0x44  // D
+  case hint = 0x48  // H
+  case statementPosition = 0x50  // P
+  case schemaName = 0x73  // s
+  case tableName = 0x74  // t
+  case constraintName = 0x6E  // n
+}
+
+/// The blocking calls. They run on the connection's own queue.
+extension Connection {
+  func execute(_ sql: String, _ parameters: [Parameter]) throws -> QueryResult {
+    let result = Self.withEncoded(parameters) { values, lengths, formats in
+      PQexecParams(handle, sql, Int32(parameters.count), nil, values, lengths, formats, 0)
+    }
+    return try checked(result, statement: sql)
+  }
+
+  func executeScript(_ sql: String) throws {
+    guard PQsendQuery(handle, sql) == 1 else { throw brokenConnection(statement: nil) }
+    var completed = 0
+    var failure: PostgreSQLError?
+    while let result = PQgetResult(handle) {
+      do {
+        _ = try checked(result, statement: sql)
+        completed += 1
+      } catch let error as PostgreSQLError where failure == nil {
+        failure = error
+        failure?.statement = nil
+        failure?.statementsCompleted = completed
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  func checked(_ result: OpaquePointer?, statement: String) throws -> QueryResult {
+    guard let result else { throw brokenConnection(statement: statement) }
+    switch PQresultStatus(result) {
+    case PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY, PGRES_COPY_IN, PGRES_COPY_OUT:
+      return QueryResult(taking: result, statement: statement)
+    default:
+      defer { PQclear(result) }
+      throw error(of: result, statement: statement)
+    }
+  }
+
+  func error(of result: OpaquePointer, statement: String) -> PostgreSQLError {
+    guard let state = Self.field(result, .sqlState) else {
+      return brokenConnection(statement: statement)
+    }
+    var error = PostgreSQLError(
+      code: .server(SQLState(rawValue: state)),
+      message: Self.field(result, .primaryMessage) ?? "no message",
+      detail: Self.field(result, .detail), hint: Self.field(result, .hint), statement: statement)
+    if let table = Self.field(result, .tableName) {
+      error.table = (Self.field(result, .schemaName).map { $0 + "." } ?? "") + table
+    }
+    error.constraint = Self.field(result, .constraintName)
+    error.position = Self.field(result, .statementPosition).flatMap { Int($0) }
+    if PQstatus(handle) != CONNECTION_OK { error.code = .connectionLost }
+    return error
+  }
+
+  func brokenConnection(statement: String?) -> PostgreSQLError {
+    PostgreSQLError(
+      code: PQstatus(handle) == CONNECTION_OK ? .busy : .connectionLost,
+      message: "the connection to PostgreSQL failed: \(Self.trimmed(PQerrorMessage(handle)))",
+      hint: "run again once the server is back", statement: statement)
+  }
+
+  /// Lays all values out in one buffer, so that libpq's pointers stay valid for the call.
+  static func withEncoded<R>(
+    _ parameters: [Parameter],
+    _ body: (UnsafePointer<UnsafePointer<CChar>?>?, UnsafePointer<Int32>?, UnsafePointer<Int32>?)
+      -> R
+  ) -> R {
+    guard !parameters.isEmpty else { return body(nil, nil, nil) }
+    var buffer: [UInt8] = []
+    var offsets: [Int?] = []
+    var lengths: [Int32] = []
+    for parameter in parameters {
+      let encoded = parameter.encoded
+      offsets.append(encoded.map { _ in buffer.count })
+      lengths.append(Int32(encoded?.count ?? 0))
+      buffer += encoded ?? []
+      buffer.append(0)  // an empty bytea still needs an address of its own
+    }
+    let formats: [Int32] = parameters.map { $0.isBinary ? 1 : 0 }
+    return buffer.withUnsafeBytes { bytes in
+      let base = bytes.baseAddress!.assumingMemoryBound(to: CChar.self)
+      let pointers = offsets.map { $0.map { UnsafePointer(base + $0) } }
+      return body(pointers, lengths, formats)
+    }
+  }
+
+  static func field(_ result: OpaquePointer, _ name: DiagnosticField) -> String? {
+    PQresultErrorField(result, name.rawValue).map { String(cString: $0) }
+  }
+
+  static func trimmed(_ message: UnsafeMutablePointer<CChar>?) -> String {
+    guard let message else { return "" }
+    return String(cString: message).split(whereSeparator: \.isNewline).joined(separator: " ")
+  }
+}
