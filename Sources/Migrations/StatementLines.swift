@@ -1,0 +1,70 @@
+/// Where the statements of a script begin, for saying which line of a file failed.
+///
+/// The server tells how many statements succeeded but gives a position only for some errors. This
+/// knows of quotes, dollar quotes and comments; it is used to report, never to cut what is run.
+struct StatementLines {
+  /// The line, counted from 0, of the first word of each statement.
+  private(set) var lines: [Int] = []
+
+  init(_ sql: String) {
+    let bytes = Array(sql.utf8)
+    var index = 0
+    var line = 0
+    var inStatement = false
+
+    func skip(to end: Int) {
+      let end = min(end, bytes.count)
+      line += bytes[index..<end].count { $0 == UInt8(ascii: "\n") }
+      index = end
+    }
+    func firstIndex(of text: [UInt8], from start: Int) -> Int? {
+      guard start <= bytes.count else { return nil }
+      return (start..<bytes.count).first { bytes[$0...].starts(with: text) }
+    }
+
+    while index < bytes.count {
+      let rest = bytes[index...]
+      if rest.starts(with: Array("--".utf8)) {
+        skip(to: firstIndex(of: [UInt8(ascii: "\n")], from: index) ?? bytes.count)
+      } else if rest.starts(with: Array("/*".utf8)) {
+        skip(to: firstIndex(of: Array("*/".utf8), from: index + 2).map { $0 + 2 } ?? bytes.count)
+      } else if bytes[index] == UInt8(ascii: ";") {
+        inStatement = false
+        index += 1
+      } else if [9, 10, 13, 32].contains(bytes[index]) {
+        skip(to: index + 1)
+      } else {
+        if !inStatement {
+          inStatement = true
+          lines.append(line)
+        }
+        switch bytes[index] {
+        case UInt8(ascii: "'"), UInt8(ascii: "\""):
+          skip(to: firstIndex(of: [bytes[index]], from: index + 1).map { $0 + 1 } ?? bytes.count)
+        case UInt8(ascii: "$"):
+          if let tag = Self.dollarTag(rest) {
+            let end = firstIndex(of: tag, from: index + tag.count)
+            skip(to: end.map { $0 + tag.count } ?? bytes.count)
+          } else {
+            index += 1
+          }
+        default:
+          index += 1
+        }
+      }
+    }
+  }
+
+  /// `$$` or `$name$` at the slice's begin.
+  private static func dollarTag(_ bytes: ArraySlice<UInt8>) -> [UInt8]? {
+    let name = bytes.dropFirst().prefix { byte in
+      byte == UInt8(ascii: "_") || byte >= 128
+        || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
+        || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+    }
+    guard name.endIndex < bytes.endIndex, bytes[name.endIndex] == UInt8(ascii: "$") else {
+      return nil
+    }
+    return Array(bytes[bytes.startIndex...name.endIndex])
+  }
+}
