@@ -1,0 +1,159 @@
+internal import Foundation
+internal import Migrations
+public import PostgreSQL
+internal import Synchronization
+internal import SystemPackage
+
+/// A set of migrations that a test's database is built from.
+public enum SchemaSet: String, Sendable, Hashable, CaseIterable, Comparable {
+  /// The pipeline's memory.
+  case ledger
+  /// The reference warehouse.
+  case warehouse
+  /// The local service's platform and jobs.
+  case platform
+
+  public static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
+
+  /// Relative to the repository's root.
+  var directory: FilePath {
+    switch self {
+    case .ledger: "migrations"
+    case .warehouse: "migrations/warehouse"
+    case .platform: "migrations/platform"
+    }
+  }
+}
+
+/// A database of its own for one test, on the server that the environment names.
+public struct TestDatabase: Sendable {
+  public let name: String
+  /// The connection string as text, for a program's `--database` or a definition's `warehouse:`.
+  public let url: String
+
+  public var connectionString: ConnectionString { ConnectionString(url) }
+
+  init(name: String, server: TestServer) {
+    self.name = name
+    url = server.url(database: name)
+  }
+
+  /// Connects for the length of `body`.
+  public func withConnection<R>(
+    isolation: isolated (any Actor)? = #isolation,
+    _ body: (Connection) async throws -> sending R
+  ) async throws -> sending R {
+    try await Connection.withConnection(connectionString, body)
+  }
+}
+
+/// Runs `body` on a fresh database with the given schemas, and drops the database afterwards, whoever
+/// may still be connected to it. Without schemas the database is empty.
+///
+/// Each combination of schemas is migrated once a process; every test then gets a copy, which takes
+/// some milliseconds.
+/// - Throws: what `body` throws; `TestServerMissing` without a server.
+public func withTestDatabase<R>(
+  _ schemas: SchemaSet..., isolation: isolated (any Actor)? = #isolation,
+  _ body: (TestDatabase) async throws -> sending R
+) async throws -> sending R {
+  let server = try TestServer.fromEnvironment()
+  let template = try await DatabaseTemplates.shared.template(of: Set(schemas), on: server)
+  let database = TestDatabase(name: server.newName("test"), server: server)
+  try await server.execute(
+    "CREATE DATABASE \(Identifier(database.name).sql) TEMPLATE \(Identifier(template).sql)")
+  do {
+    let value = try await body(database)
+    try await server.drop(database.name)
+    return value
+  } catch {
+    try? await server.drop(database.name)
+    throw error
+  }
+}
+
+/// The tests need a PostgreSQL server, and the environment names none.
+public struct TestServerMissing: Error, CustomStringConvertible {
+  public var description: String {
+    """
+    PGHOST is not set: these tests need a PostgreSQL server of their own.
+    Run them with `make test`, or `scripts/postgres run -- swift test`.
+    """
+  }
+}
+
+/// The server that PGHOST and its like name.
+struct TestServer: Sendable {
+  let host: String
+  let user: String
+
+  private static let lastNumber = Atomic<Int>(0)
+
+  static func fromEnvironment() throws -> TestServer {
+    let environment = ProcessInfo.processInfo.environment
+    guard let host = environment["PGHOST"], !host.isEmpty else { throw TestServerMissing() }
+    return TestServer(host: host, user: environment["PGUSER"] ?? "postgres")
+  }
+
+  /// In the `postgresql://` form, which has no blanks or quotes to trip over in shells and YAML.
+  func url(database: String) -> String {
+    func encoded(_ text: String) -> String {
+      text.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? text
+    }
+    return "postgresql://\(encoded(user))@\(encoded(host))/\(encoded(database))"
+  }
+
+  /// A name that no other process and no other test of this one uses.
+  func newName(_ kind: String) -> String {
+    let number = Self.lastNumber.add(1, ordering: .relaxed).newValue
+    return "lethe_\(kind)_\(ProcessInfo.processInfo.processIdentifier)_\(number)"
+  }
+
+  func execute(_ sql: String) async throws {
+    try await Connection.withConnection(ConnectionString(url(database: "postgres"))) {
+      _ = try await $0.execute(sql)
+    }
+  }
+
+  func drop(_ database: String) async throws {
+    try await execute("DROP DATABASE IF EXISTS \(Identifier(database).sql) WITH (FORCE)")
+  }
+}
+
+/// Builds each combination of schemas once, whoever asks first.
+private actor DatabaseTemplates {
+  static let shared = DatabaseTemplates()
+
+  private var templates: [Set<SchemaSet>: Task<String, any Error>] = [:]
+
+  func template(of schemas: Set<SchemaSet>, on server: TestServer) async throws -> String {
+    if let template = templates[schemas] { return try await template.value }
+    let building = Task { try await Self.build(schemas, on: server) }
+    templates[schemas] = building
+    return try await building.value
+  }
+
+  private static func build(_ schemas: Set<SchemaSet>, on server: TestServer) async throws -> String
+  {
+    let name = server.newName("template")
+    try await server.drop(name)
+    try await server.execute("CREATE DATABASE \(Identifier(name).sql)")
+    let database = TestDatabase(name: name, server: server)
+    try await database.withConnection { connection in
+      for schema in schemas.sorted() {
+        let set = try MigrationSet(directory: repositoryRoot.appending(schema.directory.components))
+        try await Migrator(connection: connection, set: set).up()
+      }
+    }
+    return name
+  }
+}
+
+/// The checkout that these tests were built from.
+public let repositoryRootPath: String = repositoryRoot.string
+
+private let repositoryRoot: FilePath = {
+  var path = FilePath(#filePath)
+  for _ in ["TestDatabase.swift", "TestSupport", "Tests"] { path.removeLastComponent() }
+  return path
+}()
