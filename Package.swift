@@ -57,7 +57,7 @@ let package = Package(
 
     // The pipeline's words, its definition, its memory, its files, its peer.
     room("Vocabulary"),
-    room("Definitions", ["Vocabulary", .product(name: "Yams", package: "Yams")]),
+    room("Definitions", ["PostgreSQL", "Vocabulary", .product(name: "Yams", package: "Yams")]),
     room("Ledger", ["PostgreSQL", "Vocabulary", "Definitions"]),
     room("ChunkFiles", ["Checksums", "Vocabulary", systemPackage]),
     room("Results", ["Vocabulary"]),

@@ -1,0 +1,156 @@
+import Checksums
+import Foundation
+public import SystemPackage
+
+/// Cuts a stream of ascending IDs into chunk files.
+///
+/// A file is complete or absent: it is written under another name, synced, then renamed.
+public struct ChunkCutter: ~Copyable {
+  private let directory: FilePath
+  private let prefix: String
+  private let limits: ChunkLimits
+  private var nextNumber: Int
+  private var open: OpenChunk?
+  private var previousID: Int64 = 0
+
+  /// - Parameters:
+  ///   - directory: made if it is missing.
+  ///   - prefix: what the files' names begin with.
+  ///   - firstNumber: the number of the first chunk to be cut.
+  public init(
+    directory: FilePath, prefix: String, limits: ChunkLimits, firstNumber: Int = 1
+  ) throws {
+    try FileManager.default.createDirectory(
+      atPath: directory.string, withIntermediateDirectories: true)
+    self.directory = directory
+    self.prefix = prefix
+    self.limits = limits
+    nextNumber = firstNumber
+  }
+
+  /// Takes whole rows, each the digits of an ID and LF. An ID equal to the one before it is dropped.
+  ///
+  /// - Returns: the chunks that these rows completed; they are safely on disk.
+  /// - Throws: `ChunkFileError` for rows that do not ascend or are no IDs; the system's error when
+  ///   the disk is full.
+  public mutating func append(rows: [UInt8]) throws -> [ChunkFile] {
+    var finished: [ChunkFile] = []
+    var index = 0
+    while index < rows.count {
+      let start = index
+      var id: UInt64 = 0
+      while index < rows.count, case let digit = rows[index] &- 0x30, digit < 10 {
+        id = id &* 10 &+ UInt64(digit)
+        index += 1
+      }
+      let digits = index - start
+      guard index < rows.count, rows[index] == 0x0A, (1...19).contains(digits),
+        id > 0, id <= UInt64(Int64.max)
+      else {
+        let row = String(decoding: rows[start...].prefix { $0 != 0x0A }, as: UTF8.self)
+        throw ChunkFileError(code: .input, path: directory, message: "not an ID: \(row)")
+      }
+      index += 1
+      let value = Int64(id)
+      if value == previousID { continue }
+      guard value > previousID else {
+        throw ChunkFileError(
+          code: .input, path: directory, message: "\(value) comes after \(previousID)")
+      }
+      previousID = value
+      if let full = try makeRoom(for: digits + 1) { finished.append(full) }
+      if open == nil { try begin(with: value) }
+      try open?.append(value, rows[start..<index])
+    }
+    return finished
+  }
+
+  /// Completes the last chunk, if one is begun.
+  public mutating func finish() throws -> ChunkFile? {
+    guard let chunk = open else { return nil }
+    open = nil
+    return try chunk.complete()
+  }
+
+  /// Removes what an unfinished chunk has written.
+  public mutating func abandon() {
+    open?.remove()
+    open = nil
+  }
+
+  private mutating func makeRoom(for bytes: Int) throws -> ChunkFile? {
+    guard let chunk = open, chunk.ids >= limits.ids || chunk.bytes + bytes > limits.bytes else {
+      return nil
+    }
+    open = nil
+    return try chunk.complete()
+  }
+
+  private mutating func begin(with id: Int64) throws {
+    let name = "\(prefix)-\(String(format: "%06d", nextNumber)).ids"
+    open = try OpenChunk(path: directory.appending(name), number: nextNumber, firstID: id)
+    nextNumber += 1
+  }
+}
+
+/// The chunk that is being written.
+private final class OpenChunk {
+  private static let bufferBytes = 1 << 20
+
+  private let path: FilePath
+  private let partialPath: FilePath
+  private let number: Int
+  private let firstID: Int64
+  private var lastID: Int64
+  private let file: FileDescriptor
+  private var buffer: [UInt8] = []
+  private var hash = SHA256()
+  private(set) var ids = 0
+  private(set) var bytes = 0
+
+  init(path: FilePath, number: Int, firstID: Int64) throws {
+    self.path = path
+    self.number = number
+    self.firstID = firstID
+    lastID = firstID
+    partialPath = FilePath(path.string + ".partial")
+    file = try FileDescriptor.open(
+      partialPath, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
+    buffer.reserveCapacity(Self.bufferBytes + 64)
+  }
+
+  func append(_ id: Int64, _ row: ArraySlice<UInt8>) throws {
+    lastID = id
+    ids += 1
+    bytes += row.count
+    buffer.append(contentsOf: row)
+    if buffer.count >= Self.bufferBytes { try flush() }
+  }
+
+  func complete() throws -> ChunkFile {
+    try flush()
+    try sync(file)
+    try file.close()
+    guard rename(partialPath.string, path.string) == 0 else { throw Errno(rawValue: errno) }
+    let directory = try FileDescriptor.open(path.removingLastComponent(), .readOnly)
+    try directory.closeAfter { try sync(directory) }
+    return ChunkFile(
+      path: path, number: number, firstID: firstID, lastID: lastID, ids: ids, bytes: bytes,
+      sha256: hash.finalize())
+  }
+
+  func remove() {
+    try? file.close()
+    unlink(partialPath.string)
+  }
+
+  private func flush() throws {
+    hash.update(buffer)
+    try file.writeAll(buffer)
+    buffer.removeAll(keepingCapacity: true)
+  }
+
+  private func sync(_ descriptor: FileDescriptor) throws {
+    guard fsync(descriptor.rawValue) == 0 else { throw Errno(rawValue: errno) }
+  }
+}

@@ -1,0 +1,53 @@
+public import SystemPackage
+
+/// A chunk's file: its IDs in ascending order, one a line, each line ended by LF, none twice.
+public struct ChunkFile: Sendable, Equatable {
+  public let path: FilePath
+  /// The chunk's number in its dataset and run; the first is 1.
+  public let number: Int
+  public let firstID: Int64
+  public let lastID: Int64
+  public let ids: Int
+  public let bytes: Int
+  public let sha256: [UInt8]
+
+  public init(
+    path: FilePath, number: Int, firstID: Int64, lastID: Int64, ids: Int, bytes: Int,
+    sha256: [UInt8]
+  ) {
+    self.path = path
+    self.number = number
+    self.firstID = firstID
+    self.lastID = lastID
+    self.ids = ids
+    self.bytes = bytes
+    self.sha256 = sha256
+  }
+}
+
+/// How large a chunk may become.
+public struct ChunkLimits: Sendable, Equatable {
+  public let ids: Int
+  public let bytes: Int
+
+  public init(ids: Int, bytes: Int) {
+    self.ids = ids
+    self.bytes = bytes
+  }
+}
+
+/// A chunk's file is not what the ledger recorded, or its input is not what a chunk can hold.
+public struct ChunkFileError: Error, Sendable, CustomStringConvertible {
+  public enum Code: Sendable, Equatable {
+    /// The file is gone, or other bytes are in it: export the key range again.
+    case lost
+    /// The rows to be written are not ascending IDs.
+    case input
+  }
+
+  public let code: Code
+  public let path: FilePath
+  public let message: String
+
+  public var description: String { "\(path): \(message)" }
+}

@@ -1,0 +1,112 @@
+import Checksums
+import SystemPackage
+
+/// Answers whether a chunk holds an ID, from the chunk's file and little memory.
+///
+/// Every 256th ID is kept with its place: 0.4 MB for the largest chunk. A look-up reads the few
+/// kilobytes between two of them, and nothing when the look-ups come in order.
+public final class ChunkIndex {
+  private static let idsPerBlock = 256
+
+  private let file: FileDescriptor
+  private let path: FilePath
+  private var firstIDs: [Int64] = []
+  private var offsets: [Int64] = []
+  private var cachedBlock = -1
+  private var cachedIDs: [Int64] = []
+
+  /// Reads the file once: proves that it is the one that was recorded, and builds the index.
+  /// - Throws: `ChunkFileError` `.lost` if it is gone or other than recorded.
+  public init(verifying chunk: ChunkFile) throws {
+    path = chunk.path
+    do {
+      file = try FileDescriptor.open(chunk.path, .readOnly)
+    } catch {
+      throw ChunkFileError(
+        code: .lost, path: chunk.path, message: "cannot open the chunk's file: \(error)")
+    }
+    var hash = SHA256()
+    var ids = 0
+    var offset: Int64 = 0
+    // An ID may be cut by a block's end, so these two live on across blocks.
+    var value: Int64 = 0
+    var lineOffset: Int64 = 0
+    try Self.forEachBlock(of: file) { block in
+      hash.update(block)
+      for byte in block {
+        offset += 1
+        if byte == 0x0A {
+          if ids.isMultiple(of: Self.idsPerBlock) {
+            firstIDs.append(value)
+            offsets.append(lineOffset)
+          }
+          ids += 1
+          value = 0
+          lineOffset = offset
+        } else {
+          value = value &* 10 &+ Int64(byte &- 0x30)
+        }
+      }
+    }
+    offsets.append(offset)
+    guard hash.finalize() == chunk.sha256, ids == chunk.ids else {
+      throw ChunkFileError(
+        code: .lost, path: chunk.path, message: "the chunk's file is not as it was exported")
+    }
+  }
+
+  deinit { try? file.close() }
+
+  public func contains(_ id: Int64) throws -> Bool {
+    guard let block = blockIndex(for: id) else { return false }
+    if block != cachedBlock {
+      cachedIDs = try readBlock(block)
+      cachedBlock = block
+    }
+    let position = Self.partitionPoint(cachedIDs) { $0 < id }
+    return position < cachedIDs.count && cachedIDs[position] == id
+  }
+
+  private func blockIndex(for id: Int64) -> Int? {
+    let following = Self.partitionPoint(firstIDs) { $0 <= id }
+    return following == 0 ? nil : following - 1
+  }
+
+  private func readBlock(_ block: Int) throws -> [Int64] {
+    let start = offsets[block]
+    let count = Int(offsets[block + 1] - start)
+    let bytes = try [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+      while filled < count {
+        let rest = UnsafeMutableRawBufferPointer(buffer)[filled...]
+        let read = try file.read(
+          fromAbsoluteOffset: start + Int64(filled),
+          into: UnsafeMutableRawBufferPointer(rebasing: rest))
+        if read == 0 { break }
+        filled += read
+      }
+    }
+    return bytes.split(separator: 0x0A).map { line in
+      line.reduce(Int64(0)) { $0 &* 10 &+ Int64($1 &- 0x30) }
+    }
+  }
+
+  private static func partitionPoint(_ values: [Int64], _ isBefore: (Int64) -> Bool) -> Int {
+    var low = 0
+    var high = values.count
+    while low < high {
+      let middle = (low + high) / 2
+      if isBefore(values[middle]) { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+
+  private static func forEachBlock(
+    of file: FileDescriptor, _ body: (UnsafeRawBufferPointer) -> Void
+  ) throws {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
+    defer { buffer.deallocate() }
+    while case let count = try file.read(into: buffer), count > 0 {
+      body(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+    }
+  }
+}

@@ -1,0 +1,61 @@
+/// Fills `${VAR}` and `${VAR:-default}` from the environment; `$$` is a dollar sign.
+///
+/// It works on values, after YAML has been read, so a value may hold whatever it likes.
+struct Interpolation {
+  let environment: [String: String]
+
+  struct Fault: Error {
+    let message: String
+    let remedy: String
+  }
+
+  func fill(_ text: String) throws(Fault) -> String {
+    var result = ""
+    var rest = text[...]
+    while let dollar = rest.firstIndex(of: "$") {
+      result += rest[..<dollar]
+      rest = rest[rest.index(after: dollar)...]
+      if rest.first == "$" {
+        result += "$"
+        rest.removeFirst()
+      } else if rest.first == "{" {
+        guard let end = rest.firstIndex(of: "}") else {
+          throw Fault(message: "a ${ without its }", remedy: "close it, or write $$ for a dollar")
+        }
+        result += try value(of: rest[rest.index(after: rest.startIndex)..<end])
+        rest = rest[rest.index(after: end)...]
+      } else {
+        result += "$"
+      }
+    }
+    return result + rest
+  }
+
+  /// - Parameter expression: `VAR` or `VAR:-default`. An empty variable counts as unset beside a
+  ///   default, as in the shell.
+  private func value(of expression: Substring) throws(Fault) -> String {
+    let name: Substring
+    var fallback: Substring?
+    if let separator = expression.firstRange(of: ":-") {
+      name = expression[..<separator.lowerBound]
+      fallback = expression[separator.upperBound...]
+    } else {
+      name = expression
+    }
+    guard let first = name.first, first.isLetter || first == "_",
+      name.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_") })
+    else {
+      throw Fault(
+        message: "${\(expression)} does not name an environment variable",
+        remedy: "write ${NAME} or ${NAME:-default}")
+    }
+    let value = environment[String(name)]
+    if let fallback { return value.flatMap { $0.isEmpty ? nil : $0 } ?? String(fallback) }
+    guard let value else {
+      throw Fault(
+        message: "the environment variable \(name) is not set",
+        remedy: "set it, or give a default: ${\(name):-…}")
+    }
+    return value
+  }
+}

@@ -1,0 +1,54 @@
+import Foundation
+public import PostgreSQL
+public import Vocabulary
+
+/// A pipeline ready to run: what to do, and the connections and credentials of this process.
+public struct Pipeline: Sendable {
+  public let file: String
+  public let definition: Definition
+  public let warehouse: ConnectionString
+  public let api: APISettings
+
+  /// Reads and checks a definition, with variables from `environment`.
+  /// - Throws: `DefinitionError` naming file, line and remedy. Nothing has run by then.
+  public static func load(
+    file: String, environment: [String: String]
+  ) throws -> Pipeline {
+    guard let data = FileManager.default.contents(atPath: file) else {
+      throw DefinitionError(
+        file: file, line: nil, message: "cannot read the file",
+        remedy: "check the path and its permissions")
+    }
+    guard let yaml = String(data: data, encoding: .utf8) else {
+      throw DefinitionError(
+        file: file, line: nil, message: "the file is not UTF-8", remedy: "save it as UTF-8")
+    }
+    return try parse(yaml: yaml, file: file, environment: environment)
+  }
+
+  /// The same, from text.
+  public static func parse(
+    yaml: String, file: String, environment: [String: String]
+  ) throws -> Pipeline {
+    try Resolver(
+      written: WrittenPipeline(yaml: yaml, file: file),
+      interpolation: Interpolation(environment: environment)
+    ).pipeline()
+  }
+}
+
+/// Where the API is and how to talk to it.
+public struct APISettings: Sendable {
+  /// Without a slash at its end. The token is sent to this scheme, host and port alone.
+  public let baseURL: String
+  public let token: BearerToken
+  /// Hosts, or host:port, that bytes may go to or come from; the API's own is always one.
+  public let allowedHosts: [String]
+  /// Between two looks at a job: at first, and at most.
+  public let pollSeconds: Double
+  public let pollSecondsMax: Double
+  /// How many jobs a chunk gets before it is given up.
+  public let jobAttemptsMax: Int
+  /// How long a job may be in processing before it is cancelled and tried anew.
+  public let jobHoursMax: Double
+}

@@ -1,0 +1,53 @@
+/// A table's name, with its schema or to be found along `search_path`.
+public struct TableName: Sendable, Hashable, Codable, CustomStringConvertible {
+  public let schema: String?
+  public let name: String
+
+  public init(schema: String?, name: String) {
+    self.schema = schema
+    self.name = name
+  }
+
+  /// Reads `schema.table` or `table`. A part in double quotes may hold anything, a quote doubled.
+  /// Case is kept: names mean exactly what is written.
+  public init?(_ text: String) {
+    var parts: [String] = []
+    var rest = text[...]
+    while true {
+      guard let part = Self.takePart(&rest) else { return nil }
+      parts.append(part)
+      if rest.isEmpty { break }
+      guard rest.removeFirst() == "." else { return nil }
+    }
+    switch parts.count {
+    case 1: self.init(schema: nil, name: parts[0])
+    case 2: self.init(schema: parts[0], name: parts[1])
+    default: return nil
+    }
+  }
+
+  private static func takePart(_ text: inout Substring) -> String? {
+    guard text.first == "\"" else {
+      let part = text.prefix { $0 != "." }
+      text = text[part.endIndex...]
+      return part.isEmpty || part.contains("\"") || part.contains(where: \.isWhitespace)
+        ? nil : String(part)
+    }
+    text.removeFirst()
+    var part = ""
+    while let character = text.popFirst() {
+      if character != "\"" {
+        part.append(character)
+      } else if text.first == "\"" {
+        part.append(text.removeFirst())
+      } else {
+        return part.isEmpty ? nil : part
+      }
+    }
+    return nil
+  }
+
+  public var description: String {
+    (schema.map { "\($0)." } ?? "") + name
+  }
+}

@@ -1,0 +1,219 @@
+internal import Yams
+
+/// A pipeline as its file has it: keys and shapes checked, words and values not yet.
+struct WrittenPipeline {
+  let file: String
+  let name: Located<String>
+  let warehouse: Located<String>
+  let api: WrittenAPI
+  let maxRedactedPercent: Located<Double>?
+  let maxRedactedRows: Located<Int>?
+  let datasets: [WrittenDataset]
+
+  init(yaml: String, file: String) throws {
+    let root = try Self.compose(yaml, file: file)
+    let map = try YAMLMap(
+      root, file: file, path: "", keys: ["name", "warehouse", "api", "limits", "datasets"])
+    self.file = file
+    name = try map.requiredString("name")
+    warehouse = try map.requiredString("warehouse")
+    api = try WrittenAPI(YAMLMap(
+      map.requiredNode("api"), file: file, path: "api", keys: WrittenAPI.keys))
+    let limits = try map.map("limits", keys: ["max_redacted_percent", "max_redacted_rows"])
+    maxRedactedPercent = try limits?.double("max_redacted_percent")
+    maxRedactedRows = try limits?.integer("max_redacted_rows")
+    let sets = try YAMLMap(
+      map.requiredNode("datasets"), file: file, path: "datasets", keys: nil)
+    datasets = try sets.entries.map { name, node in
+      try WrittenDataset(
+        name: name,
+        YAMLMap(node, file: file, path: sets.name(name.value), keys: WrittenDataset.keys))
+    }
+  }
+
+  private static func compose(_ yaml: String, file: String) throws -> Node {
+    do {
+      if let node = try Yams.compose(yaml: yaml) { return node }
+    } catch let error as YamlError {
+      let (line, problem) = describe(error)
+      throw DefinitionError(
+        file: file, line: line, message: "not YAML: \(problem)",
+        remedy: "check indentation, colons and quotes around this line")
+    }
+    throw DefinitionError(
+      file: file, line: 1, message: "the definition is empty",
+      remedy: "begin with name:, warehouse:, api: and datasets:")
+  }
+
+  private static func describe(_ error: YamlError) -> (line: Int?, problem: String) {
+    switch error {
+    case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
+      .composer(_, let problem, let mark, _):
+      (mark.line, problem)
+    case .duplicatedKeysInMapping(let duplicates, let context):
+      (context.mark.line, "the key \(duplicates.joined(separator: ", ")) stands twice")
+    case .reader(let problem, _, _, _): (nil, problem)
+    default: (nil, "\(error)")
+    }
+  }
+}
+
+struct WrittenAPI {
+  static let keys = [
+    "base_url", "bearer_token", "bearer_token_file", "allowed_hosts", "poll_seconds",
+    "poll_seconds_max", "job_attempts", "job_hours_max",
+  ]
+  let line: Int
+  let baseURL: Located<String>?
+  let bearerToken: Located<String>?
+  let bearerTokenFile: Located<String>?
+  let allowedHosts: Located<[String]>?
+  let pollSeconds: Located<Double>?
+  let pollSecondsMax: Located<Double>?
+  let jobAttempts: Located<Int>?
+  let jobHoursMax: Located<Double>?
+
+  init(_ map: YAMLMap) throws {
+    line = map.line
+    baseURL = try map.string("base_url")
+    bearerToken = try map.string("bearer_token")
+    bearerTokenFile = try map.string("bearer_token_file")
+    allowedHosts = try map.strings("allowed_hosts")
+    pollSeconds = try map.double("poll_seconds")
+    pollSecondsMax = try map.double("poll_seconds_max")
+    jobAttempts = try map.integer("job_attempts")
+    jobHoursMax = try map.double("job_hours_max")
+  }
+}
+
+struct WrittenDataset {
+  static let keys = [
+    "type", "table", "id", "where", "chunk", "actions", "targets", "tombstones", "batch", "atomic",
+  ]
+  let name: Located<String>
+  let type: Located<String>
+  let table: Located<String>
+  let id: Located<String>
+  let condition: Located<String>?
+  let chunkIDs: Located<Int>?
+  let chunkBytes: Located<Int>?
+  let actions: WrittenActions
+  let targets: [WrittenTarget]
+  let tombstones: Located<Bool>?
+  let batch: Located<Int>?
+  let atomic: Located<String>?
+
+  init(name: Located<String>, _ map: YAMLMap) throws {
+    self.name = name
+    type = try map.requiredString("type")
+    table = try map.requiredString("table")
+    id = try map.requiredString("id")
+    condition = try map.string("where")
+    let chunk = try map.map("chunk", keys: ["ids", "bytes"])
+    chunkIDs = try chunk?.integer("ids")
+    chunkBytes = try chunk?.integer("bytes")
+    actions = try WrittenActions(map)
+    targets = try WrittenTarget.list(map)
+    tombstones = try map.bool("tombstones")
+    batch = try map.integer("batch")
+    atomic = try map.string("atomic")
+  }
+}
+
+struct WrittenTarget {
+  let table: Located<String>
+  let match: Located<String>
+  let id: Located<String>?
+  let actions: WrittenActions
+  let targets: [WrittenTarget]
+
+  static func list(_ map: YAMLMap) throws -> [WrittenTarget] {
+    guard let node = map.node("targets") else { return [] }
+    let path = map.name("targets")
+    guard let sequence = node.sequence else {
+      throw map.wrongType(path, node, "a list of targets, each with table, match and actions")
+    }
+    return try sequence.enumerated().map { index, node in
+      try WrittenTarget(
+        YAMLMap(
+          node, file: map.file, path: "\(path)[\(index)]",
+          keys: ["table", "match", "id", "actions", "targets"]))
+    }
+  }
+
+  private init(_ map: YAMLMap) throws {
+    table = try map.requiredString("table")
+    match = try map.requiredString("match")
+    id = try map.string("id")
+    actions = try WrittenActions(map)
+    targets = try Self.list(map)
+  }
+}
+
+/// The `actions:` of a dataset or target: a reason a line.
+struct WrittenActions {
+  let path: String
+  let line: Int
+  let entries: [(reason: Located<String>, action: WrittenAction)]
+
+  init(_ parent: YAMLMap) throws {
+    let map = try YAMLMap(
+      parent.requiredNode("actions"), file: parent.file, path: parent.name("actions"), keys: nil)
+    path = map.path
+    line = map.line
+    entries = try map.entries.map { reason, node in
+      (reason, try WrittenAction(node, in: map, reason: reason.value))
+    }
+  }
+}
+
+/// `delete`, `ignore`, `rehydrate`, `{protect: {set: …, restore: …}}` or `{scrub_geo: [column, …]}`.
+enum WrittenAction {
+  case word(Located<String>)
+  case protect(set: [ColumnValue], restore: [ColumnValue], line: Int)
+  case scrubGeo(Located<[String]>)
+
+  init(_ node: Node, in map: YAMLMap, reason: String) throws {
+    let path = map.name(reason)
+    guard node.mapping != nil else {
+      guard node.scalar != nil, !YAMLMap.isNull(node) else {
+        throw DefinitionError(
+          file: map.file, line: node.mark?.line ?? map.line,
+          message: "\(path) is mapped to nothing",
+          remedy: "give it an action, such as delete; ignore says that nothing is to be done")
+      }
+      self = .word(try map.string(node, name: path))
+      return
+    }
+    let action = try YAMLMap(node, file: map.file, path: path, keys: ["protect", "scrub_geo"])
+    guard action.entries.count == 1 else {
+      throw action.wrongType(path, node, "one action")
+    }
+    if let protect = try action.map("protect", keys: ["set", "restore"]) {
+      self = .protect(
+        set: try Self.columns(protect, "set", required: true),
+        restore: try Self.columns(protect, "restore", required: false), line: protect.line)
+    } else {
+      let columns = try action.requiredNode("scrub_geo")
+      self = .scrubGeo(try action.strings(columns, name: action.name("scrub_geo")))
+    }
+  }
+
+  private static func columns(
+    _ map: YAMLMap, _ key: String, required: Bool
+  ) throws -> [ColumnValue] {
+    guard required || map.node(key) != nil else { return [] }
+    let columns = try YAMLMap(
+      map.requiredNode(key), file: map.file, path: map.name(key), keys: nil)
+    guard !columns.entries.isEmpty else {
+      throw columns.wrongType(columns.path, try map.requiredNode(key), "{column: value, …}")
+    }
+    return try columns.entries.map { name, node in
+      if YAMLMap.isNull(node) { return ColumnValue(column: name.value, value: nil) }
+      guard let scalar = node.scalar else {
+        throw columns.wrongType(columns.name(name.value), node, "a single value")
+      }
+      return ColumnValue(column: name.value, value: scalar.string)
+    }
+  }
+}

@@ -1,0 +1,145 @@
+internal import Yams
+
+/// A mapping of the file, read key by key. Every complaint names the file, the line and the key.
+struct YAMLMap {
+  let file: String
+  /// Where in the file it stands: `datasets.posts`; empty at the top.
+  let path: String
+  let line: Int
+  private let pairs: [(key: String, line: Int, value: Node)]
+
+  /// - Parameter keys: those that may stand in it; nil where the file chooses them.
+  init(_ node: Node, file: String, path: String, keys: [String]?) throws {
+    self.file = file
+    self.path = path
+    line = node.mark?.line ?? 1
+    guard let mapping = node.mapping else {
+      throw DefinitionError(
+        file: file, line: line,
+        message: "\(path.isEmpty ? "the definition" : path) is not a mapping",
+        remedy: "write it as key: value lines")
+    }
+    pairs = mapping.map { ($0.key.string ?? "", $0.key.mark?.line ?? 1, $0.value) }
+    guard let keys else { return }
+    for pair in pairs where !keys.contains(pair.key) {
+      throw DefinitionError(
+        file: file, line: pair.line, message: "unknown key \(Self.join(path, pair.key))",
+        remedy: Self.suggestion(for: pair.key, among: keys))
+    }
+  }
+
+  var entries: [(key: Located<String>, value: Node)] {
+    pairs.map { (Located(value: $0.key, line: $0.line), $0.value) }
+  }
+
+  func node(_ key: String) -> Node? {
+    pairs.first { $0.key == key }?.value
+  }
+
+  func requiredNode(_ key: String) throws -> Node {
+    guard let node = node(key) else {
+      throw DefinitionError(
+        file: file, line: line, message: "\(name(key)) is missing",
+        remedy: "add \(key): to \(path.isEmpty ? "the definition" : path)")
+    }
+    return node
+  }
+
+  func map(_ key: String, keys: [String]?) throws -> YAMLMap? {
+    try node(key).map { try YAMLMap($0, file: file, path: name(key), keys: keys) }
+  }
+
+  func string(_ key: String) throws -> Located<String>? {
+    try node(key).map { try string($0, name: name(key)) }
+  }
+
+  func requiredString(_ key: String) throws -> Located<String> {
+    try string(requiredNode(key), name: name(key))
+  }
+
+  func integer(_ key: String) throws -> Located<Int>? {
+    try number(key, "a whole number") { Int($0.filter { $0 != "_" }) }
+  }
+
+  func double(_ key: String) throws -> Located<Double>? {
+    try number(key, "a number") { Double($0) }
+  }
+
+  func bool(_ key: String) throws -> Located<Bool>? {
+    try number(key, "true or false") { ["true": true, "false": false][$0] }
+  }
+
+  func strings(_ key: String) throws -> Located<[String]>? {
+    guard let node = node(key) else { return nil }
+    return try strings(node, name: name(key))
+  }
+
+  func strings(_ node: Node, name: String) throws -> Located<[String]> {
+    guard let sequence = node.sequence, !sequence.isEmpty else {
+      throw wrongType(name, node, "a list such as [a, b]")
+    }
+    return Located(
+      value: try sequence.map { try string($0, name: name).value }, line: node.mark?.line ?? line)
+  }
+
+  func string(_ node: Node, name: String) throws -> Located<String> {
+    guard let scalar = node.scalar, !Self.isNull(node), !scalar.string.isEmpty else {
+      throw wrongType(name, node, "a text")
+    }
+    return Located(value: scalar.string, line: node.mark?.line ?? line)
+  }
+
+  func name(_ key: String) -> String { Self.join(path, key) }
+
+  func wrongType(_ name: String, _ node: Node, _ expected: String) -> DefinitionError {
+    DefinitionError(
+      file: file, line: node.mark?.line ?? line, message: "\(name) is not \(expected)",
+      remedy: "write \(expected) there")
+  }
+
+  /// Nothing, `~` or `null`, outside quotes.
+  static func isNull(_ node: Node) -> Bool {
+    guard let scalar = node.scalar, scalar.style == .plain || scalar.style == .any else {
+      return false
+    }
+    return ["", "~", "null"].contains(scalar.string)
+  }
+
+  private func number<Value>(
+    _ key: String, _ expected: String, _ parse: (String) -> Value?
+  ) throws -> Located<Value>? {
+    guard let node = node(key) else { return nil }
+    guard let text = node.scalar?.string, let value = parse(text) else {
+      throw wrongType(name(key), node, expected)
+    }
+    return Located(value: value, line: node.mark?.line ?? line)
+  }
+
+  private static func join(_ path: String, _ key: String) -> String {
+    path.isEmpty ? key : "\(path).\(key)"
+  }
+
+  private static func suggestion(for key: String, among keys: [String]) -> String {
+    let all = "known keys here: \(keys.joined(separator: ", "))"
+    guard let nearest = keys.min(by: { distance($0, key) < distance($1, key) }),
+      distance(nearest, key) <= max(2, key.count / 3)
+    else { return all }
+    return "did you mean \(nearest)? \(all)"
+  }
+
+  /// Levenshtein's.
+  private static func distance(_ first: String, _ second: String) -> Int {
+    let second = Array(second)
+    var row = Array(0...second.count)
+    for (index, character) in first.enumerated() {
+      var diagonal = row[0]
+      row[0] = index + 1
+      for column in second.indices {
+        let substituted = diagonal + (second[column] == character ? 0 : 1)
+        diagonal = row[column + 1]
+        row[column + 1] = min(substituted, row[column] + 1, row[column + 1] + 1)
+      }
+    }
+    return row[second.count]
+  }
+}

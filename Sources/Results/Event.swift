@@ -1,0 +1,25 @@
+public import Vocabulary
+
+/// One result line that can be acted on.
+public struct Event: Sendable, Equatable {
+  public let id: Int64
+  public let reason: Reason
+  public let createdAt: Timestamp?
+  public let redactedAt: Timestamp?
+
+  public init(id: Int64, reason: Reason, createdAt: Timestamp?, redactedAt: Timestamp?) {
+    self.id = id
+    self.reason = reason
+    self.createdAt = createdAt
+    self.redactedAt = redactedAt
+  }
+}
+
+/// What one line of a result says.
+public enum ScannedLine: Sendable, Equatable {
+  case event(Event)
+  /// Nothing: real result files are put together from shards, with empty lines between.
+  case blank
+  /// Not to be acted on; why, for the quarantine.
+  case refused(String)
+}

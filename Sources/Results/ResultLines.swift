@@ -1,0 +1,102 @@
+import Foundation
+
+/// Reads a result file line by line, in flat memory however long a line is.
+public struct ResultLines: ~Copyable {
+  /// No event is longer; a longer line is quarantined by its begin.
+  public static let lineBytesMax = 64 * 1024
+
+  private let file: FileHandle
+  private let blockBytes: Int
+  private var pending: [UInt8] = []
+  private var lineNumber = 0
+  private var isSkippingLongLine = false
+  private var isAtEnd = false
+
+  /// A line as `forEachLine` hands it over.
+  public struct Line {
+    /// The first line is 1.
+    public let number: Int
+    /// Without its newline; cut at `lineBytesMax` if it is longer.
+    public let bytes: UnsafeRawBufferPointer
+    public let isTooLong: Bool
+    /// False for a last line that the file ends in without a newline.
+    public let isTerminated: Bool
+  }
+
+  /// - Parameter path: the file; it is read from its begin.
+  public init(path: String, blockBytes: Int = 128 * 1024) throws {
+    guard let file = FileHandle(forReadingAtPath: path) else {
+      throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: path])
+    }
+    self.file = file
+    self.blockBytes = blockBytes
+  }
+
+  /// Reads the next block and hands its lines over.
+  /// - Returns: false at the file's end.
+  public mutating func forEachLineOfNextBlock(_ body: (Line) throws -> Void) throws -> Bool {
+    guard !isAtEnd else { return false }
+    let block = try file.read(upToCount: blockBytes) ?? Data()
+    if block.isEmpty {
+      isAtEnd = true
+      try handOverRest(body)
+      return false
+    }
+    pending.append(contentsOf: block)
+    try handOverWholeLines(body)
+    return true
+  }
+
+  private mutating func handOverWholeLines(_ body: (Line) throws -> Void) throws {
+    var consumed = 0
+    try pending.withUnsafeBytes { buffer in
+      while let end = Self.newline(in: buffer, from: consumed) {
+        let line = UnsafeRawBufferPointer(rebasing: buffer[consumed..<end])
+        consumed = end + 1
+        if isSkippingLongLine {
+          isSkippingLongLine = false  // its begin was handed over already
+          continue
+        }
+        lineNumber += 1
+        try body(Self.line(lineNumber, line, isTerminated: true))
+      }
+    }
+    pending.removeFirst(consumed)
+    if isSkippingLongLine {
+      pending.removeAll(keepingCapacity: true)
+    } else if pending.count > Self.lineBytesMax {
+      lineNumber += 1
+      try pending.withUnsafeBytes {
+        try body(Self.line(lineNumber, $0, isTerminated: true))
+      }
+      pending.removeAll(keepingCapacity: true)
+      isSkippingLongLine = true
+    }
+  }
+
+  private mutating func handOverRest(_ body: (Line) throws -> Void) throws {
+    guard !pending.isEmpty else { return }
+    lineNumber += 1
+    try pending.withUnsafeBytes {
+      try body(Self.line(lineNumber, $0, isTerminated: false))
+    }
+    pending = []
+  }
+
+  private static func line(
+    _ number: Int, _ bytes: UnsafeRawBufferPointer, isTerminated: Bool
+  ) -> Line {
+    let isTooLong = bytes.count > lineBytesMax
+    return Line(
+      number: number,
+      bytes: isTooLong ? UnsafeRawBufferPointer(rebasing: bytes[..<lineBytesMax]) : bytes,
+      isTooLong: isTooLong, isTerminated: isTerminated)
+  }
+
+  private static func newline(in buffer: UnsafeRawBufferPointer, from start: Int) -> Int? {
+    guard start < buffer.count, let base = buffer.baseAddress,
+      let found = memchr(base + start, 0x0A, buffer.count - start)
+    else { return nil }
+    return UnsafeRawPointer(found) - base
+  }
+}

@@ -1,0 +1,32 @@
+/// The App's Bearer token. It never describes itself; `exposed` is for the Authorization header.
+public struct BearerToken: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
+  CustomReflectable
+{
+  public let exposed: String
+
+  public init(_ token: String) {
+    exposed = token
+  }
+
+  public var description: String { "<bearer token>" }
+  public var debugDescription: String { description }
+  public var customMirror: Mirror { Mirror(self, children: [:]) }
+}
+
+/// A URL whose query is a credential: whoever has it can upload or download. It describes itself
+/// without the query and is never stored.
+public struct SignedURL: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
+  CustomReflectable
+{
+  public let exposed: String
+
+  public init(_ url: String) {
+    exposed = url
+  }
+
+  public var description: String {
+    exposed.prefix { $0 != "?" } + (exposed.contains("?") ? "?…" : "")
+  }
+  public var debugDescription: String { description }
+  public var customMirror: Mirror { Mirror(self, children: [:]) }
+}

@@ -1,0 +1,111 @@
+/// A point in time as PostgreSQL's `timestamptz` stores it: microseconds since 2000-01-01 00:00 UTC.
+public struct Timestamp: Sendable, Hashable, Comparable {
+  public let microsecondsSince2000: Int64
+
+  public init(microsecondsSince2000: Int64) {
+    self.microsecondsSince2000 = microsecondsSince2000
+  }
+
+  public static func < (left: Timestamp, right: Timestamp) -> Bool {
+    left.microsecondsSince2000 < right.microsecondsSince2000
+  }
+
+  /// Seconds since 1970-01-01 00:00 UTC.
+  public var secondsSince1970: Double {
+    Double(microsecondsSince2000) / 1e6 + 946_684_800
+  }
+
+  /// Reads RFC 3339 as the API has been seen to write it: `2021-08-11T19:42:55.000Z`,
+  /// `2019-03-02T03:37:59+00:00`, `…-08:00`, with or without a fraction or the offset's colon.
+  public init?(_ text: some StringProtocol) {
+    var text = String(text)
+    guard let value = text.withUTF8({ Timestamp(UnsafeRawBufferPointer($0)) }) else { return nil }
+    self = value
+  }
+
+  /// The same, from bytes.
+  public init?(_ bytes: UnsafeRawBufferPointer) {
+    var reader = DigitReader(bytes: bytes)
+    guard let year = reader.number(digits: 4), reader.take("-"),
+      let month = reader.number(digits: 2), (1...12).contains(month), reader.take("-"),
+      let day = reader.number(digits: 2), (1...31).contains(day),
+      reader.take("T") || reader.take("t") || reader.take(" "),
+      let hour = reader.number(digits: 2), hour < 24, reader.take(":"),
+      let minute = reader.number(digits: 2), minute < 60, reader.take(":"),
+      let second = reader.number(digits: 2), second <= 60,
+      let fraction = reader.fractionMicroseconds(),
+      let offsetMinutes = reader.offsetMinutes(), reader.isAtEnd
+    else { return nil }
+    let days = Self.daysSince2000(year: year, month: month, day: day)
+    let seconds = ((days * 24 + hour) * 60 + minute - offsetMinutes) * 60 + second
+    self.init(microsecondsSince2000: Int64(seconds) * 1_000_000 + Int64(fraction))
+  }
+
+  /// Howard Hinnant's days_from_civil, counted from 2000-01-01.
+  private static func daysSince2000(year: Int, month: Int, day: Int) -> Int {
+    let year = month <= 2 ? year - 1 : year
+    let era = (year >= 0 ? year : year - 399) / 400
+    let yearOfEra = year - era * 400
+    let dayOfYear = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1
+    let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
+    return era * 146_097 + dayOfEra - 730_425
+  }
+}
+
+private struct DigitReader {
+  let bytes: UnsafeRawBufferPointer
+  var index = 0
+
+  var isAtEnd: Bool { index == bytes.count }
+
+  mutating func take(_ character: Unicode.Scalar) -> Bool {
+    guard index < bytes.count, UInt32(bytes[index]) == character.value else { return false }
+    index += 1
+    return true
+  }
+
+  mutating func digit() -> Int? {
+    guard index < bytes.count, case let value = bytes[index] &- 0x30, value < 10 else { return nil }
+    index += 1
+    return Int(value)
+  }
+
+  mutating func number(digits: Int) -> Int? {
+    var value = 0
+    for _ in 0..<digits {
+      guard let digit = digit() else { return nil }
+      value = value * 10 + digit
+    }
+    return value
+  }
+
+  /// `.5` is 500,000; digits past the sixth are dropped; no fraction is 0.
+  mutating func fractionMicroseconds() -> Int? {
+    guard take(".") else { return 0 }
+    var value = 0
+    var scale = 100_000
+    guard let first = digit() else { return nil }
+    value = first * scale
+    while let digit = digit() {
+      scale /= 10
+      value += digit * scale
+    }
+    return value
+  }
+
+  mutating func offsetMinutes() -> Int? {
+    if take("Z") || take("z") { return 0 }
+    let sign: Int
+    if take("+") {
+      sign = 1
+    } else if take("-") {
+      sign = -1
+    } else {
+      return nil
+    }
+    guard let hours = number(digits: 2) else { return nil }
+    _ = take(":")
+    guard let minutes = number(digits: 2) else { return nil }
+    return sign * (hours * 60 + minutes)
+  }
+}
