@@ -1,0 +1,48 @@
+# Thin targets over the commands, for people, cron and CI. `make` lists them.
+# Make turns every failure into its own exit code 2; who branches on lethe's exit codes calls .build/release/lethe itself.
+SWIFT_STRICT := --explicit-target-dependency-import-check error
+SCRIPTS := scripts/setup scripts/postgres scripts/demo .ci/run
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
+
+.PHONY: setup
+setup: ## install what is missing and build everything, tests included
+	scripts/setup
+	swift build --build-tests $(SWIFT_STRICT)
+
+.PHONY: test
+test: ## run the tests against a throw-away PostgreSQL
+	scripts/postgres run -- swift test $(SWIFT_STRICT)
+
+.PHONY: demo
+demo: export IDS := $(IDS)
+demo: ## try it: a local platform and warehouse, one run, a check of every row (IDS=FILE: with these post IDs)
+	@scripts/demo
+
+.PHONY: lint
+lint: ## check the formatting of Swift and the scripts
+	swift format lint --strict -r Sources Tests Package.swift
+	for script in $(SCRIPTS); do bash -n "$$script" || exit 1; done
+	if command -v shellcheck >/dev/null; then shellcheck --severity=warning $(SCRIPTS); fi
+
+.PHONY: release
+release: ## build the lethe that the targets below run
+	swift build -c release --product lethe >&2
+
+.PHONY: migrate
+migrate: release ## bring the ledger of $DATABASE_URL up to date
+	.build/release/lethe migrate up
+
+.PHONY: nightly
+nightly: release ## run pipelines/nightly.yaml
+	.build/release/lethe run pipelines/nightly.yaml
+
+.PHONY: status
+status: release ## where the runs stand
+	.build/release/lethe status
+
+.PHONY: clean
+clean: ## remove what the demo left
+	scripts/demo clean
