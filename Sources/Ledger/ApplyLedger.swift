@@ -1,0 +1,112 @@
+public import PostgreSQL
+import Vocabulary
+
+/// What apply records, in one transaction with the rows that it changes. Begins at `collected`, ends
+/// at `applied`.
+extension ChunkLedger {
+  /// The ID that the batch after `through` ends with; nil when no event is left.
+  public func batchEnd(
+    of chunk: Chunk, after through: Int64, events: Int?, on session: some Session
+  ) async throws -> Int64? {
+    try await session.query(
+      """
+      SELECT max(id) FROM (
+        SELECT id FROM lethe.collected WHERE chunk_id = $1 AND id > $2 ORDER BY id LIMIT $3
+      ) AS batch
+      """, .integer(chunk.id), .integer(through), Parameter(events)
+    ).onlyRow(as: Int64?.self)
+  }
+
+  /// Moves the chunk's position over a batch: exactly from where the batch began.
+  public func batchApplied(
+    of chunk: Chunk, after: Int64, through: Int64, on transaction: Transaction
+  ) async throws {
+    try await ChunkQueries.guarded(
+      transaction, chunk.label,
+      """
+      UPDATE lethe.chunk SET applied_through = $4
+      WHERE chunk_id = $1 AND lease = $2 AND state = 'collected' AND applied_through = $3
+      """, [.integer(chunk.id), .text(lease.token), .integer(after), .integer(through)])
+  }
+
+  /// Every event of the chunk is applied: ends it, notes the key range as checked and drops the
+  /// collected events, which are all in `lethe.event` by now.
+  public func chunkApplied(
+    _ chunk: Chunk, after through: Int64, on transaction: Transaction
+  ) async throws {
+    try await ChunkQueries.guarded(
+      transaction, chunk.label,
+      """
+      UPDATE lethe.chunk
+      SET state = 'applied', applied_at = clock_timestamp(), applied_through = last_id,
+          stopped_reason = NULL
+      WHERE chunk_id = $1 AND lease = $2 AND state = 'collected' AND applied_through = $3
+      """, [.integer(chunk.id), .text(lease.token), .integer(through)])
+    try await transaction.execute(
+      """
+      DELETE FROM lethe.coverage
+      WHERE pipeline = $1 AND dataset = $2 AND first_id BETWEEN $3 AND $4 AND last_id <= $4
+      """, .text(chunk.pipeline), .text(chunk.dataset), .integer(chunk.firstID),
+      .integer(chunk.lastID))
+    try await transaction.execute(
+      """
+      INSERT INTO lethe.coverage (pipeline, dataset, first_id, last_id, ids, checked_at, chunk_id)
+      SELECT $2, dataset, first_id, last_id, ids, completed_at, chunk_id
+      FROM lethe.chunk WHERE chunk_id = $1
+      ON CONFLICT (pipeline, dataset, first_id) DO UPDATE
+      SET last_id = excluded.last_id, ids = excluded.ids, checked_at = excluded.checked_at,
+          chunk_id = excluded.chunk_id
+      """, .integer(chunk.id), .text(chunk.pipeline))
+    try await transaction.execute(
+      "DELETE FROM lethe.collected WHERE chunk_id = $1", .integer(chunk.id))
+  }
+
+  /// The job whose result the chunk's events come from.
+  public func collectedJobID(of chunk: Chunk) async throws -> Int64 {
+    try await connection.query(
+      "SELECT job_id FROM lethe.job WHERE chunk_id = $1 AND result_sha256 IS NOT NULL",
+      .integer(chunk.id)
+    ).onlyRow(as: Int64.self)
+  }
+
+  /// A limit stops the chunk before a row is touched.
+  public func chunkStopped(_ chunk: Chunk, why: String) async throws {
+    try await ChunkQueries.guarded(
+      connection, chunk.label,
+      """
+      UPDATE lethe.chunk SET stopped_reason = $3
+      WHERE chunk_id = $1 AND lease = $2 AND state = 'collected'
+      """, [.integer(chunk.id), .text(lease.token), .text(why)])
+  }
+
+  /// Somebody has decided that a stopped chunk may go on.
+  /// - Returns: false if the chunk is not stopped.
+  public func approve(chunkID: Int64, runID: Int64) async throws -> Bool {
+    try await connection.execute(
+      """
+      UPDATE lethe.chunk SET approved_at = clock_timestamp(), stopped_reason = NULL
+      WHERE chunk_id = $1 AND run_id = $2 AND state = 'collected' AND stopped_reason IS NOT NULL
+      """, .integer(chunkID), .integer(runID)) == 1
+  }
+
+  /// What a run has redacted and checked so far, for its limits.
+  public struct RunTotals: Sendable {
+    /// IDs of the chunks that are applied or wait to be.
+    public let idsChecked: Int
+    /// Rows changed, restores and rehydrations aside.
+    public let rowsRedacted: Int
+  }
+
+  public func totals(of runID: Int64) async throws -> RunTotals {
+    let row = try await connection.query(
+      """
+      SELECT
+        (SELECT coalesce(sum(ids), 0)::bigint FROM lethe.chunk
+         WHERE run_id = $1 AND state IN ('collected', 'applied')),
+        (SELECT coalesce(sum(rows), 0)::bigint FROM lethe.change JOIN lethe.chunk USING (chunk_id)
+         WHERE run_id = $1 AND action IN ('delete', 'protect', 'scrub_geo'))
+      """, .integer(runID)
+    ).onlyRow(as: Int.self, Int.self)
+    return RunTotals(idsChecked: row.0, rowsRedacted: row.1)
+  }
+}

@@ -1,0 +1,28 @@
+import PostgreSQL
+import Vocabulary
+
+/// What await records. Begins at `uploaded`, ends at `complete`.
+extension ChunkLedger {
+  /// The API says that the job is complete.
+  public func jobCompleted(_ attempt: Attempt, of chunk: Chunk) async throws {
+    try await connection.withTransaction { transaction in
+      try await transaction.executeOne(
+        """
+        UPDATE lethe.job SET status = 'complete', completed_at = clock_timestamp()
+        WHERE job_id = $1 AND ended_at IS NULL
+        """, .integer(attempt.jobID))
+      try await transition(
+        chunk, from: "uploaded", to: "complete", at: "completed_at", transaction)
+    }
+  }
+
+  /// How long ago the API was seen to take the chunk's bytes; nil if it was not.
+  public func secondsSinceUpload(_ attempt: Attempt) async throws -> Double? {
+    try await connection.query(
+      """
+      SELECT extract(epoch FROM clock_timestamp() - uploaded_at)::float8
+      FROM lethe.job WHERE job_id = $1
+      """, .integer(attempt.jobID)
+    ).onlyRow(as: Double?.self)
+  }
+}

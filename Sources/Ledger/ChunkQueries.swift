@@ -1,0 +1,149 @@
+public import PostgreSQL
+public import Vocabulary
+
+/// Reading chunks and making guarded changes to them: what the stages' views of the ledger share.
+struct ChunkQueries {
+  static let columns = """
+    c.chunk_id, c.run_id, r.key, r.pipeline, c.dataset, c.type::text, c.number, c.first_id,
+    c.last_id, c.ids, c.bytes, c.sha256, c.path, c.state::text, c.applied_through,
+    c.approved_at IS NOT NULL
+    """
+
+  static func chunks(from result: QueryResult) throws -> [Chunk] {
+    try result.rows(
+      as: Int64.self, Int64.self, String.self, String.self, String.self, JobType.self, Int.self,
+      Int64.self, Int64.self, Int.self, Int.self, [UInt8].self, String.self, ChunkState.self,
+      Int64?.self, Bool.self
+    ).map { row in
+      Chunk(
+        id: row.0, runID: row.1, runKey: row.2, pipeline: row.3, dataset: row.4, type: row.5,
+        number: row.6, firstID: row.7, lastID: row.8, ids: row.9, bytes: row.10, sha256: row.11,
+        path: row.12, state: row.13, appliedThrough: row.14, isApproved: row.15)
+    }
+  }
+
+  /// Runs an update that has to hit one row, and says whose lease it was if it does not.
+  static func guarded(
+    _ session: some Session, _ what: String, _ sql: String, _ parameters: [Parameter]
+  ) async throws {
+    guard try await session.run(sql, parameters).rowsAffected == 1 else {
+      throw LedgerError.leaseLost(what)
+    }
+  }
+}
+
+extension JobType: ColumnDecodable {
+  public static func decode(columnText text: String?) -> JobType? {
+    text.flatMap(JobType.init(rawValue:))
+  }
+}
+
+extension ChunkState: ColumnDecodable {
+  public static func decode(columnText text: String?) -> ChunkState? {
+    text.flatMap(ChunkState.init(rawValue:))
+  }
+}
+
+/// What several stages can find out about a job: that it is dead.
+public struct ChunkLedger: Sendable {
+  let connection: Connection
+  let lease: Lease
+
+  public init(connection: Connection, lease: Lease) {
+    self.connection = connection
+    self.lease = lease
+  }
+
+  /// The chunk as it is now.
+  public func chunk(_ id: Int64) async throws -> Chunk {
+    let result = try await connection.query(
+      """
+      SELECT \(ChunkQueries.columns)
+      FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id) WHERE c.chunk_id = $1
+      """, .integer(id))
+    guard let chunk = try ChunkQueries.chunks(from: result).first else {
+      throw LedgerError(
+        code: .missing, message: "there is no chunk \(id) in the ledger",
+        remedy: "lethe status lists the chunks")
+    }
+    return chunk
+  }
+
+  /// The chunks of a run that are in one of `states`, in the order of datasets and keys.
+  public func chunks(of runID: Int64, in states: [ChunkState]) async throws -> [Chunk] {
+    try ChunkQueries.chunks(
+      from: await connection.query(
+        """
+        SELECT \(ChunkQueries.columns)
+        FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
+        WHERE c.run_id = $1 AND c.state = ANY ($2::lethe.chunk_state[])
+        ORDER BY c.chunk_id
+        """, .integer(runID), .texts(states.map(\.rawValue))))
+  }
+
+  /// The attempt at the chunk that is alive, if there is one.
+  public func liveAttempt(at chunk: Chunk) async throws -> Attempt? {
+    try await connection.query(
+      "SELECT job_id, attempt, name, api_id FROM lethe.job WHERE chunk_id = $1 AND ended_at IS NULL",
+      .integer(chunk.id)
+    ).firstRow(as: Int64.self, Int.self, String.self, String?.self)
+      .map { Attempt(jobID: $0.0, number: $0.1, name: $0.2, apiID: $0.3) }
+  }
+
+  /// Notes the API's last word on a job. It decides nothing.
+  public func statusSeen(_ status: JobStatus, of attempt: Attempt) async throws {
+    try await connection.execute(
+      "UPDATE lethe.job SET status = $2 WHERE job_id = $1", .integer(attempt.jobID),
+      .text("\(status)"))
+  }
+
+  /// The job came to nothing. The chunk goes back to `exported` for another attempt; with its last
+  /// attempt used up it has failed.
+  ///
+  /// - Returns: whether there is another attempt.
+  public func jobDied(
+    _ attempt: Attempt, of chunk: Chunk, why: String, attemptsMax: Int
+  ) async throws -> Bool {
+    let hasAnother = attempt.number < attemptsMax
+    try await connection.withTransaction { transaction in
+      try await transaction.executeOne(
+        """
+        UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
+        WHERE job_id = $1 AND ended_at IS NULL
+        """, .integer(attempt.jobID), .text(why))
+      if hasAnother {
+        try await ChunkQueries.guarded(
+          transaction, chunk.label,
+          """
+          UPDATE lethe.chunk
+          SET state = 'exported', created_at = NULL, uploaded_at = NULL, completed_at = NULL
+          WHERE chunk_id = $1 AND lease = $2 AND state IN ('exported', 'created', 'uploaded', 'complete')
+          """, [.integer(chunk.id), .text(lease.token)])
+      } else {
+        try await fail(
+          chunk, why: "\(attempt.number) jobs came to nothing, the last one: \(why)",
+          isRetryable: true, on: transaction)
+      }
+    }
+    return hasAnother
+  }
+
+  /// Gives the chunk up.
+  /// - Parameter isRetryable: whether a fresh chunk of the same IDs may fare better.
+  public func chunkFailed(_ chunk: Chunk, why: String, isRetryable: Bool) async throws {
+    try await fail(chunk, why: why, isRetryable: isRetryable, on: connection)
+  }
+
+  private func fail(
+    _ chunk: Chunk, why: String, isRetryable: Bool, on session: some Session
+  ) async throws {
+    try await ChunkQueries.guarded(
+      session, chunk.label,
+      """
+      UPDATE lethe.chunk
+      SET state = 'failed', failed_at = clock_timestamp(), failure = $3, is_retryable = $4
+      WHERE chunk_id = $1 AND lease = $2 AND state NOT IN ('applied', 'failed')
+      """,
+      [.integer(chunk.id), .text(lease.token), .text(why), .bool(isRetryable)])
+  }
+}

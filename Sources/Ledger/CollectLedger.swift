@@ -1,0 +1,46 @@
+public import PostgreSQL
+import Vocabulary
+
+/// What collect records, in one transaction with the events themselves. Begins at `complete`, ends at
+/// `collected`.
+extension ChunkLedger {
+  /// What is known of a result that was proven whole.
+  public struct ResultFacts: Sendable {
+    public let bytes: Int
+    public let lines: Int
+    public let sha256: [UInt8]
+
+    public init(bytes: Int, lines: Int, sha256: [UInt8]) {
+      self.bytes = bytes
+      self.lines = lines
+      self.sha256 = sha256
+    }
+  }
+
+  /// - Returns: how many events and quarantined lines the chunk has.
+  public func resultCollected(
+    _ attempt: Attempt, of chunk: Chunk, _ facts: ResultFacts, on transaction: Transaction
+  ) async throws -> (events: Int, quarantined: Int) {
+    try await transaction.executeOne(
+      """
+      UPDATE lethe.job
+      SET ended_at = clock_timestamp(), result_bytes = $2, result_lines = $3, result_sha256 = $4
+      WHERE job_id = $1 AND ended_at IS NULL
+      """, .integer(attempt.jobID), .integer(Int64(facts.bytes)), .integer(Int64(facts.lines)),
+      .bytes(facts.sha256))
+    guard
+      let row = try await transaction.query(
+        """
+        UPDATE lethe.chunk AS c
+        SET state = 'collected', collected_at = clock_timestamp(), applied_through = first_id - 1,
+            events = (SELECT count(*) FROM lethe.collected AS e
+                      WHERE e.chunk_id = c.chunk_id AND e.reason <> 'clean'),
+            quarantined = (SELECT count(*) FROM lethe.quarantine AS q WHERE q.job_id = $3)
+        WHERE chunk_id = $1 AND lease = $2 AND state = 'complete'
+        RETURNING events, quarantined
+        """, .integer(chunk.id), .text(lease.token), .integer(attempt.jobID)
+      ).firstRow(as: Int.self, Int.self)
+    else { throw LedgerError.leaseLost(chunk.label) }
+    return (row.0, row.1)
+  }
+}

@@ -1,0 +1,86 @@
+public import PostgreSQL
+public import Vocabulary
+
+/// What export records: chunks, and how far it has come.
+public struct ExportLedger: Sendable {
+  let connection: Connection
+  let run: Run
+  let lease: Lease
+
+  public init(connection: Connection, run: Run, lease: Lease) {
+    self.connection = connection
+    self.run = run
+    self.lease = lease
+  }
+
+  public struct Progress: Sendable {
+    /// Every ID up to this one is in a recorded chunk.
+    public let exportedThrough: Int64
+    public let chunks: Int
+    public let isFinished: Bool
+  }
+
+  /// Where the export of a dataset stands; its first call begins it.
+  public func progress(of dataset: String, type: JobType) async throws -> Progress {
+    try await connection.execute(
+      """
+      INSERT INTO lethe.export (run_id, dataset, type)
+      SELECT run_id, $2, $3::lethe.job_type FROM lethe.run WHERE run_id = $1 AND lease = $4
+      ON CONFLICT (run_id, dataset) DO NOTHING
+      """, .integer(run.id), .text(dataset), .text(type.rawValue), .text(lease.token))
+    guard
+      let row = try await connection.query(
+        """
+        SELECT exported_through, chunks, finished_at IS NOT NULL
+        FROM lethe.export WHERE run_id = $1 AND dataset = $2
+        """, .integer(run.id), .text(dataset)
+      ).firstRow(as: Int64.self, Int.self, Bool.self)
+    else { throw LedgerError.leaseLost("run \(run.id)") }
+    return Progress(exportedThrough: row.0, chunks: row.1, isFinished: row.2)
+  }
+
+  /// A chunk's file is complete on disk: records it and moves the export's position over it.
+  /// - Returns: the chunk's ID.
+  public func chunkExported(
+    dataset: String, type: JobType, number: Int, firstID: Int64, lastID: Int64, ids: Int,
+    bytes: Int, sha256: [UInt8], path: String
+  ) async throws -> Int64 {
+    try await connection.withTransaction { transaction in
+      try await ChunkQueries.guarded(
+        transaction, "run \(run.id)",
+        """
+        UPDATE lethe.export AS e
+        SET exported_through = $4, chunks = chunks + 1, ids = ids + $5
+        FROM lethe.run AS r
+        WHERE e.run_id = $1 AND e.dataset = $2 AND r.run_id = e.run_id AND r.lease = $3
+          AND e.exported_through < $6 AND e.finished_at IS NULL
+        """,
+        [
+          .integer(run.id), .text(dataset), .text(lease.token), .integer(lastID),
+          .integer(Int64(ids)), .integer(firstID),
+        ])
+      return try await transaction.query(
+        """
+        INSERT INTO lethe.chunk
+          (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease)
+        VALUES ($1, $2, $3::lethe.job_type, $4, $5, $6, $7, $8, $9, $10, $11)
+        RETURNING chunk_id
+        """, .integer(run.id), .text(dataset), .text(type.rawValue), .integer(Int64(number)),
+        .integer(firstID), .integer(lastID), .integer(Int64(ids)), .integer(Int64(bytes)),
+        .bytes(sha256), .text(path), .text(lease.token)
+      ).onlyRow(as: Int64.self)
+    }
+  }
+
+  /// Every ID of the dataset is in a chunk.
+  public func datasetExported(_ dataset: String) async throws {
+    try await ChunkQueries.guarded(
+      connection, "run \(run.id)",
+      """
+      UPDATE lethe.export AS e SET finished_at = clock_timestamp()
+      FROM lethe.run AS r
+      WHERE e.run_id = $1 AND e.dataset = $2 AND r.run_id = e.run_id AND r.lease = $3
+        AND e.finished_at IS NULL
+      """, [.integer(run.id), .text(dataset), .text(lease.token)])
+  }
+}

@@ -1,0 +1,84 @@
+public import Definitions
+import Foundation
+public import Vocabulary
+
+/// The token of the process that works on a run. Whoever takes the run over changes it, and the
+/// former holder's guarded updates then touch no row.
+public struct Lease: Sendable, Hashable {
+  public let token: String
+
+  public init() {
+    token = UUID().uuidString.lowercased()
+  }
+}
+
+/// One execution of a pipeline, with its frozen definition.
+public struct Run: Sendable {
+  public let id: Int64
+  /// Twelve hexadecimal digits, in the names of the run's jobs.
+  public let key: String
+  public let definition: Definition
+  public let workDirectory: String
+}
+
+/// A chunk as the ledger has it.
+public struct Chunk: Sendable, Equatable {
+  public let id: Int64
+  public let runID: Int64
+  public let runKey: String
+  public let pipeline: String
+  public let dataset: String
+  public let type: JobType
+  public let number: Int
+  public let firstID: Int64
+  public let lastID: Int64
+  public let ids: Int
+  public let bytes: Int
+  public let sha256: [UInt8]
+  public let path: String
+  public let state: ChunkState
+  /// Set from `collected` on: every event up to this ID is applied.
+  public let appliedThrough: Int64?
+  public let isApproved: Bool
+
+  /// For messages.
+  public var label: String { "chunk \(id) (\(dataset) #\(number))" }
+}
+
+/// The attempt at a chunk that is alive.
+public struct Attempt: Sendable, Equatable {
+  public let jobID: Int64
+  public let number: Int
+  /// The job's name at the API.
+  public let name: String
+  /// The API's ID; nil while it is not known whether the API has the job.
+  public let apiID: String?
+}
+
+/// The ledger refused a change: somebody else has the run, or the chunk is not in the state that the
+/// change begins from. Nothing was changed.
+public struct LedgerError: Error, Sendable, CustomStringConvertible {
+  public enum Code: Sendable, Equatable {
+    case leaseLost
+    case missing
+    case unreadable
+  }
+
+  public let code: Code
+  public let message: String
+  public let remedy: String
+
+  public init(code: Code, message: String, remedy: String) {
+    self.code = code
+    self.message = message
+    self.remedy = remedy
+  }
+
+  public var description: String { "\(message)\n  remedy: \(remedy)" }
+
+  static func leaseLost(_ what: String) -> LedgerError {
+    LedgerError(
+      code: .leaseLost, message: "\(what): another process has taken this run over",
+      remedy: "let that one finish; lethe status shows where it stands")
+  }
+}

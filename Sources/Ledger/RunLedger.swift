@@ -1,0 +1,99 @@
+public import Definitions
+import Foundation
+public import PostgreSQL
+
+/// Beginning, finding, taking over and ending runs.
+public struct RunLedger: Sendable {
+  let connection: Connection
+
+  public init(connection: Connection) {
+    self.connection = connection
+  }
+
+  /// Takes the pipeline's lock for as long as the connection lives. One process at a time works on
+  /// a pipeline.
+  /// - Returns: false if another process holds it.
+  public func lock(pipeline: String) async throws -> Bool {
+    try await connection.query(
+      "SELECT pg_try_advisory_lock(hashtext('lethe.pipeline'), hashtext($1))", .text(pipeline)
+    ).onlyRow(as: Bool.self)
+  }
+
+  /// Begins a run with a copy of its definition.
+  public func begin(
+    _ definition: Definition, workDirectory: String, lease: Lease
+  ) async throws -> Run {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    let json = String(decoding: try encoder.encode(definition), as: UTF8.self)
+    let key = String(UUID().uuidString.lowercased().filter(\.isHexDigit).prefix(12))
+    let id = try await connection.query(
+      """
+      INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
+      VALUES ($1, $2, $3, $4, $5) RETURNING run_id
+      """, .text(key), .text(definition.name), .text(json), .text(workDirectory),
+      .text(lease.token)
+    ).onlyRow(as: Int64.self)
+    return Run(id: id, key: key, definition: definition, workDirectory: workDirectory)
+  }
+
+  /// The runs of a pipeline that have not ended, oldest first.
+  public func unfinished(pipeline: String) async throws -> [Run] {
+    try await connection.query(
+      """
+      SELECT run_id, key, definition::text, work_directory FROM lethe.run
+      WHERE pipeline = $1 AND finished_at IS NULL ORDER BY run_id
+      """, .text(pipeline)
+    ).rows(as: Int64.self, String.self, String.self, String.self).map { id, key, json, directory in
+      guard
+        let definition = try? JSONDecoder().decode(Definition.self, from: Data(json.utf8))
+      else {
+        throw LedgerError(
+          code: .unreadable, message: "the definition of run \(id) cannot be read",
+          remedy: "finish it with the version of Lethe that began it")
+      }
+      return Run(id: id, key: key, definition: definition, workDirectory: directory)
+    }
+  }
+
+  /// Makes this process the one that works on the run.
+  public func takeOver(_ run: Run, lease: Lease) async throws {
+    try await connection.withTransaction { transaction in
+      try await transaction.executeOne(
+        "UPDATE lethe.run SET lease = $2, status = 'running' WHERE run_id = $1 AND finished_at IS NULL",
+        .integer(run.id), .text(lease.token))
+      try await transaction.execute(
+        """
+        UPDATE lethe.chunk SET lease = $2
+        WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
+        """, .integer(run.id), .text(lease.token))
+    }
+  }
+
+  /// A limit has stopped a chunk of the run: it waits for somebody's word.
+  public func runStopped(_ run: Run, lease: Lease) async throws {
+    try await setStatus(of: run, lease: lease, "status = 'stopped'")
+  }
+
+  /// Nothing of the run is left to do.
+  /// - Parameter failure: what failed for good, if something did.
+  public func runFinished(_ run: Run, lease: Lease, failure: String?) async throws {
+    if let failure {
+      try await setStatus(
+        of: run, lease: lease,
+        "status = 'failed', finished_at = clock_timestamp(), failure = $3", .text(failure))
+    } else {
+      try await setStatus(
+        of: run, lease: lease, "status = 'done', finished_at = clock_timestamp()")
+    }
+  }
+
+  private func setStatus(
+    of run: Run, lease: Lease, _ assignments: String, _ parameters: Parameter...
+  ) async throws {
+    try await ChunkQueries.guarded(
+      connection, "run \(run.id)",
+      "UPDATE lethe.run SET \(assignments) WHERE run_id = $1 AND lease = $2 AND finished_at IS NULL",
+      [.integer(run.id), .text(lease.token)] + parameters)
+  }
+}

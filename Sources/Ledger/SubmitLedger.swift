@@ -1,0 +1,82 @@
+import PostgreSQL
+import Vocabulary
+
+/// What submit records. Begins at `exported`, ends at `uploaded`.
+extension ChunkLedger {
+  /// Records the intent to create a job, before the API is called: a job whose creation is cut off
+  /// can then be found again by its name.
+  public func jobIntended(for chunk: Chunk) async throws -> Attempt {
+    try await connection.withTransaction { transaction in
+      try await ChunkQueries.guarded(
+        transaction, chunk.label,
+        """
+        SELECT FROM lethe.chunk WHERE chunk_id = $1 AND lease = $2 AND state = 'exported' FOR UPDATE
+        """, [.integer(chunk.id), .text(lease.token)])
+      let (jobID, number, name) = try await transaction.query(
+        """
+        INSERT INTO lethe.job (chunk_id, attempt, name)
+        SELECT $1, n, 'lethe-' || $2 || '-c' || $1::bigint || '-a' || n
+        FROM (SELECT coalesce(max(attempt), 0) + 1 AS n FROM lethe.job WHERE chunk_id = $1) AS next
+        RETURNING job_id, attempt, name
+        """, .integer(chunk.id), .text(chunk.runKey)
+      ).onlyRow(as: Int64.self, Int.self, String.self)
+      return Attempt(jobID: jobID, number: number, name: name, apiID: nil)
+    }
+  }
+
+  /// The API has the job: it has answered, or a listing has shown the job's name.
+  public func jobCreated(
+    _ attempt: Attempt, of chunk: Chunk, apiID: String
+  ) async throws -> Attempt {
+    try await connection.withTransaction { transaction in
+      try await transaction.executeOne(
+        """
+        UPDATE lethe.job SET api_id = $2, status = 'created', created_at = clock_timestamp()
+        WHERE job_id = $1 AND api_id IS NULL AND ended_at IS NULL
+        """, .integer(attempt.jobID), .text(apiID))
+      try await transition(chunk, from: "exported", to: "created", at: "created_at", transaction)
+    }
+    return Attempt(
+      jobID: attempt.jobID, number: attempt.number, name: attempt.name, apiID: apiID)
+  }
+
+  /// The API has taken every byte of the chunk.
+  public func uploadRecorded(_ attempt: Attempt, of chunk: Chunk) async throws {
+    try await connection.withTransaction { transaction in
+      try await transaction.executeOne(
+        "UPDATE lethe.job SET uploaded_at = clock_timestamp() WHERE job_id = $1 AND ended_at IS NULL",
+        .integer(attempt.jobID))
+      try await transition(chunk, from: "created", to: "uploaded", at: "uploaded_at", transaction)
+    }
+  }
+
+  /// The chunk's file was lost before its upload and was written again from the warehouse.
+  public func fileReplaced(
+    of chunk: Chunk, firstID: Int64, lastID: Int64, ids: Int, bytes: Int, sha256: [UInt8],
+    path: String
+  ) async throws {
+    try await ChunkQueries.guarded(
+      connection, chunk.label,
+      """
+      UPDATE lethe.chunk
+      SET first_id = $3, last_id = $4, ids = $5, bytes = $6, sha256 = $7, path = $8
+      WHERE chunk_id = $1 AND lease = $2 AND state = 'exported'
+      """,
+      [
+        .integer(chunk.id), .text(lease.token), .integer(firstID), .integer(lastID),
+        .integer(Int64(ids)), .integer(Int64(bytes)), .bytes(sha256), .text(path),
+      ])
+  }
+
+  /// Moves a chunk by one state.
+  func transition(
+    _ chunk: Chunk, from: String, to: String, at column: String, _ transaction: Transaction
+  ) async throws {
+    try await ChunkQueries.guarded(
+      transaction, chunk.label,
+      """
+      UPDATE lethe.chunk SET state = $4::lethe.chunk_state, \(column) = clock_timestamp()
+      WHERE chunk_id = $1 AND lease = $2 AND state = $3::lethe.chunk_state
+      """, [.integer(chunk.id), .text(lease.token), .text(from), .text(to)])
+  }
+}
