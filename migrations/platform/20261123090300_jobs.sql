@@ -27,7 +27,7 @@ CREATE TABLE compliance.jobs (
     download_expires_at timestamptz NOT NULL,
     uploaded_at         timestamptz,
     finished_at         timestamptz,
-    -- Names in the spool directory; null once the file is of no more use.
+    -- Names in the spool directory. Whether the file is still there follows from the status and the expiry.
     submission_file     text,
     result_file         text,
     result_bytes        bigint CHECK (result_bytes >= 0),
@@ -37,7 +37,7 @@ CREATE TABLE compliance.jobs (
     CHECK (status <> 'created' OR uploaded_at IS NULL),
     CHECK (status <> 'in_progress' OR (uploaded_at IS NOT NULL AND submission_file IS NOT NULL)),
     CHECK ((result_bytes IS NOT NULL) = (status = 'complete')),
-    CHECK (result_file IS NULL OR status = 'complete')
+    CHECK ((result_file IS NOT NULL) = (status = 'complete'))
 );
 
 -- An App has at most one active job of a type. The name is what the service knows the conflict by.
@@ -46,7 +46,6 @@ CREATE UNIQUE INDEX jobs_one_active ON compliance.jobs (app_id, type)
 CREATE INDEX jobs_listed ON compliance.jobs (app_id, type, created_at DESC, id DESC);
 CREATE INDEX jobs_unused ON compliance.jobs (upload_expires_at) WHERE status = 'created';
 CREATE INDEX jobs_waiting ON compliance.jobs (uploaded_at) WHERE status = 'in_progress';
-CREATE INDEX jobs_with_result ON compliance.jobs (download_expires_at) WHERE result_file IS NOT NULL;
 
 -- One row, made by the first server that starts, so that a URL outlives the server that signed it.
 CREATE TABLE compliance.signing_key (

@@ -1,0 +1,21 @@
+internal import Checksums
+
+/// A bearer token that names an App. Only its SHA-256 is kept, in memory and in the database.
+public struct AppToken: Sendable, ExpressibleByStringLiteral {
+  let fingerprint: [UInt8]
+
+  public init(_ secret: String) {
+    fingerprint = SHA256.hash(secret)
+  }
+
+  public init(stringLiteral secret: String) {
+    self.init(secret)
+  }
+
+  var app: AppID { AppID(hex: fingerprint.hexString) }
+}
+
+/// Who a job belongs to: the hexadecimal fingerprint of the App's token.
+struct AppID: Sendable, Hashable {
+  let hex: String
+}

@@ -1,0 +1,42 @@
+internal import Checksums
+internal import HTTPTypes
+internal import Hummingbird
+
+/// The Apps that may use the service.
+struct Apps: Sendable {
+  private let tokens: [AppToken]
+
+  init(_ tokens: [AppToken]) {
+    self.tokens = tokens
+  }
+
+  /// The App whose bearer token the request carries.
+  ///
+  /// Fingerprints are compared, each in constant time and none left out: the time tells neither a
+  /// token nor which App came close.
+  /// - Throws: a 401 problem.
+  func authenticate(_ request: Request) throws -> AppID {
+    let presented = SHA256.hash(try Self.bearerToken(of: request))
+    var app: AppID?
+    for token in tokens where constantTimeEqual(presented, token.fingerprint) {
+      app = token.app
+    }
+    guard let app else { throw Self.unauthorized("The bearer token is not one of an App.") }
+    return app
+  }
+
+  private static func bearerToken(of request: Request) throws -> String {
+    guard let header = request.headers[.authorization] else {
+      throw unauthorized("The request has no Authorization header with a bearer token.")
+    }
+    let words = header.split(separator: " ", maxSplits: 1)
+    guard words.count == 2, words[0].lowercased() == "bearer" else {
+      throw unauthorized("The Authorization header has no bearer token.")
+    }
+    return String(words[1])
+  }
+
+  private static func unauthorized(_ detail: String) -> Problem {
+    Problem(kind: .unauthorized, detail: detail)
+  }
+}

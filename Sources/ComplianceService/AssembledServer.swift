@@ -1,0 +1,103 @@
+internal import Hummingbird
+internal import Logging
+internal import NIOCore
+internal import ServiceLifecycle
+internal import Synchronization
+internal import UnixSignals
+
+/// Every part of a server, put together and ready to run.
+final class AssembledServer: Sendable {
+  let pool: ConnectionPool
+  /// Yields once, when the server listens.
+  let addresses: AsyncThrowingStream<ComplianceServer.Address, any Error>
+  let listening: AsyncThrowingStream<ComplianceServer.Address, any Error>.Continuation
+
+  private let configuration: ComplianceServer.Configuration
+  private let application: any ApplicationProtocol
+
+  private static let connectionsMax = 4
+  /// A connection on which nothing moves for this long is closed.
+  private static let idleSecondsMax = 60
+
+  /// - Throws: `StartError`, `PostgreSQLError`.
+  init(_ configuration: ComplianceServer.Configuration) async throws {
+    self.configuration = configuration
+    let pool = ConnectionPool(configuration.database, connectionsMax: Self.connectionsMax)
+    let (addresses, listening) = AsyncThrowingStream<ComplianceServer.Address, any Error>
+      .makeStream()
+    let schema = Schema(pool: pool)
+    try await schema.requireMigrated(to: configuration.migrations)
+    let spool = try Spool(directory: configuration.spool)
+    let store = JobStore(
+      pool: pool,
+      lifetimes: .init(
+        upload: configuration.uploadLifetime, download: configuration.downloadLifetime))
+    let processor = JobProcessor(store: store, spool: spool, configuration: configuration)
+    let sweeper = Sweeper(
+      store: store, spool: spool, processor: processor, interval: configuration.sweepInterval,
+      logger: configuration.logger)
+    let base = BaseURL(configuration.publicURL)
+    let urls = SignedURLs(key: try await schema.signingKey(), baseURL: { base.value })
+
+    let router = Router()
+    router.add(middleware: ProblemMiddleware(logger: configuration.logger))
+    Routes(
+      apps: Apps(configuration.tokens),
+      jobs: JobEndpoints(
+        store: store, urls: urls, spool: spool, processor: processor, gate: configuration.gate),
+      bytes: ByteEndpoints(
+        store: store, urls: urls, spool: spool, processor: processor,
+        uploadBytesMax: configuration.uploadBytesMax, gate: configuration.gate)
+    ).add(to: router)
+
+    self.pool = pool
+    self.addresses = addresses
+    self.listening = listening
+    let logger = configuration.logger
+    application = Application(
+      router: router,
+      server: .http1(configuration: .init(idleTimeout: .seconds(Int64(Self.idleSecondsMax)))),
+      configuration: .init(address: .hostname(configuration.host, port: configuration.port)),
+      services: [processor, sweeper],
+      onServerRunning: { channel in
+        let address = ComplianceServer.Address(
+          host: configuration.host, port: channel.localAddress?.port ?? configuration.port)
+        base.listens(at: address)
+        logger.notice("compliance-server listens on \(address.url)")
+        listening.yield(address)
+      },
+      logger: Self.quiet(logger))
+  }
+
+  func group(stoppingOn signals: [UnixSignal]) -> ServiceGroup {
+    var group = ServiceGroupConfiguration(
+      services: [application], gracefulShutdownSignals: signals,
+      logger: Self.quiet(configuration.logger))
+    group.maximumGracefulShutdownDuration = configuration.shutdownPatience
+    return ServiceGroup(configuration: group)
+  }
+
+  /// The frameworks' own lines are about themselves, so only their warnings are shown.
+  private static func quiet(_ logger: Logger) -> Logger {
+    var logger = logger
+    logger.logLevel = max(logger.logLevel, .warning)
+    return logger
+  }
+}
+
+/// What URLs begin with: as configured, or where the server turned out to listen.
+private final class BaseURL: Sendable {
+  private let url: Mutex<String>
+  private let isFixed: Bool
+
+  init(_ publicURL: String?) {
+    url = Mutex(publicURL ?? "")
+    isFixed = publicURL != nil
+  }
+
+  var value: String { url.withLock { $0 } }
+
+  func listens(at address: ComplianceServer.Address) {
+    if !isFixed { url.withLock { $0 = address.url } }
+  }
+}

@@ -1,0 +1,102 @@
+internal import HTTPTypes
+internal import Hummingbird
+internal import NIOCore
+internal import SystemPackage
+internal import _NIOFileSystem
+
+/// The endpoints that a job's bytes go through.
+struct ByteEndpoints: Sendable {
+  let store: JobStore
+  let urls: SignedURLs
+  let spool: Spool
+  let processor: JobProcessor
+  let uploadBytesMax: Int
+  let gate: (@Sendable (ServicePoint) async -> Void)?
+
+  private static let parameters: Set<String> = ["token", JobField.parameter]
+
+  func upload(_ request: Request, _ app: AppID, _ id: Int64) async throws -> Response {
+    let query = try QueryParameters(request, allowed: Self.parameters)
+    let fields = try JobField.selected(by: query)
+    let job = try await authorize(.upload, query, app, id)
+    guard job.status == .created else { throw Self.alreadyUploaded(job) }
+    try Self.requirePlainBytes(request.headers)
+    let bytesExpected = request.headers[.contentLength].flatMap { Int($0) }
+    guard bytesExpected ?? 0 <= uploadBytesMax else { throw Problem.tooLarge(uploadBytesMax) }
+
+    let begun = try await spool.storingUpload(
+      request.body, of: id, bytesExpected: bytesExpected, bytesMax: uploadBytesMax
+    ) { name in
+      await gate?(.uploadReceived(jobID: String(id)))
+      guard let begun = try await store.beginProcessing(id, submission: name) else {
+        // Expired, cancelled or uploaded by somebody else while these bytes were coming.
+        throw Self.alreadyUploaded(try await store.job(id, of: app) ?? job)
+      }
+      return begun
+    }
+    processor.wake()
+    await gate?(.uploadCommitted(jobID: String(id)))
+    return .json(JobAnswer(data: JobBody(job: begun, fields: fields, urls: urls)))
+  }
+
+  func download(_ request: Request, _ app: AppID, _ id: Int64) async throws -> Response {
+    let query = try QueryParameters(request, allowed: Self.parameters)
+    let job = try await authorize(.download, query, app, id)
+    guard let name = job.resultFile, let bytes = job.resultBytes else {
+      throw Problem(
+        kind: .resourceNotFound, detail: "The job is \(job.status.rawValue): it has no result.",
+        parameter: "id", value: "\(id)", jobID: "\(id)")
+    }
+    await gate?(.downloadRequested(jobID: String(id)))
+    let path = spool.path(name)
+    guard try await FileSystem.shared.info(forFileAt: path)?.size == bytes else {
+      throw Problem(kind: .internalError, detail: "The result is not stored any more.")
+    }
+    return Response(
+      status: .ok, headers: [.contentType: "application/octet-stream"],
+      body: ResponseBody(contentLength: Int(bytes)) { writer in
+        if bytes > 0 {
+          try await FileSystem.shared.withFileHandle(forReadingAt: path) { file in
+            for try await block in file.readChunks(in: 0..<bytes, chunkLength: .kibibytes(512)) {
+              try await writer.write(block)
+            }
+          }
+        }
+        try await writer.finish(nil)
+      })
+  }
+
+  /// - Throws: 400 without a token, 404 for a job that is not the App's, 403 for a token that does not
+  ///   open this operation of this job now.
+  private func authorize(
+    _ operation: SignedURLs.Operation, _ query: QueryParameters, _ app: AppID, _ id: Int64
+  ) async throws -> Job {
+    let token = try query.required("token")
+    guard let job = try await store.job(id, of: app) else { throw Problem.unknownJob("\(id)") }
+    try urls.require(token, for: operation, of: job)
+    return job
+  }
+
+  private static func alreadyUploaded(_ job: Job) -> Problem {
+    switch job.status {
+    case .created, .inProgress, .complete, .failed:
+      Problem.conflict(
+        "The job is \(job.status.rawValue): it takes one upload, while it is created. "
+          + "Create a new job.")
+    case .expired:
+      Problem.forbidden(job.id, "The job has expired. Create a new job.")
+    }
+  }
+
+  private static func requirePlainBytes(_ headers: HTTPFields) throws {
+    let mediaType = headers[.contentType]?.split(separator: ";").first?.lowercased()
+    let encoding = headers[.contentEncoding]?.lowercased()
+    guard [nil, "text/plain", "application/octet-stream"].contains(mediaType),
+      [nil, "identity"].contains(encoding)
+    else {
+      throw Problem(
+        kind: .unsupportedMediaType,
+        detail: "Send the IDs as text/plain or application/octet-stream, not encoded.")
+    }
+  }
+}

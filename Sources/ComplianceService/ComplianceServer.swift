@@ -1,0 +1,60 @@
+internal import Hummingbird
+internal import Logging
+internal import NIOCore
+internal import ServiceLifecycle
+internal import Synchronization
+public import UnixSignals
+
+/// The local service: the Batch Compliance endpoints over a database of platform state.
+///
+/// Jobs live in the database and their bytes in the spool directory, so a server that is killed at any
+/// instant loses nothing that it has answered for.
+public enum ComplianceServer {
+  /// Runs until one of the signals comes; then lets the requests under way finish.
+  /// - Throws: `StartError`, or what PostgreSQL or the network says, if it cannot start.
+  public static func run(
+    _ configuration: Configuration, stoppingOn signals: [UnixSignal] = [.sigterm, .sigint]
+  ) async throws {
+    let server = try await AssembledServer(configuration)
+    try await server.group(stoppingOn: signals).run()
+    await server.pool.close()
+  }
+
+  /// Runs for the length of `body`, in this process.
+  ///
+  /// If `body` throws, the server stops at once and drops the requests under way; if it returns, they
+  /// finish first.
+  public static func withRunning<R: Sendable>(
+    _ configuration: Configuration, isolation: isolated (any Actor)? = #isolation,
+    _ body: (Address) async throws -> R
+  ) async throws -> R {
+    let server = try await AssembledServer(configuration)
+    let group = server.group(stoppingOn: [])
+    return try await withThrowingTaskGroup(of: Void.self) { tasks in
+      tasks.addTask {
+        do {
+          try await group.run()
+          server.listening.finish()
+        } catch {
+          server.listening.finish(throwing: error)
+        }
+      }
+      do {
+        var addresses = server.addresses.makeAsyncIterator()
+        guard let address = try await addresses.next(isolation: isolation) else {
+          throw CancellationError()
+        }
+        let value = try await body(address)
+        await group.triggerGracefulShutdown()
+        try await tasks.waitForAll()
+        await server.pool.close()
+        return value
+      } catch {
+        tasks.cancelAll()
+        try? await tasks.waitForAll()
+        await server.pool.close()
+        throw error
+      }
+    }
+  }
+}

@@ -1,0 +1,76 @@
+internal import Foundation
+internal import Hummingbird
+internal import NIOCore
+
+/// The body of a create.
+struct CreateRequest {
+  let type: JobType
+  let name: String?
+
+  static let bytesMax = 64 * 1024
+  private static let nameCharactersMax = 64
+
+  /// - Throws: a 400 problem naming the member that is wrong; 413 for a body of unreasonable size.
+  init(_ body: RequestBody) async throws {
+    let bytes: ByteBuffer
+    do {
+      bytes = try await body.collect(upTo: Self.bytesMax)
+    } catch is NIOTooManyBytesError {
+      throw Problem.tooLarge(Self.bytesMax)
+    }
+    let object = try? JSONSerialization.jsonObject(with: Data(bytes.readableBytesView))
+    guard let members = object as? [String: any Sendable] else {
+      throw Problem.invalid(nil, nil, "The body is not a JSON object.")
+    }
+    try self.init(members)
+  }
+
+  private init(_ members: [String: any Sendable]) throws {
+    // Of several mistakes the same one is named every time.
+    for (member, value) in members.sorted(by: { $0.key < $1.key }) {
+      switch member {
+      case "type", "name": continue
+      case "resumable":
+        throw Problem.invalid(
+          member, Self.text(value), "$.resumable: resumable uploads are not supported, leave it out"
+        )
+      default:
+        throw Problem.invalid(
+          member, nil, "$.\(member): is not defined in the schema, which has type and name")
+      }
+    }
+    guard let type = members["type"] else {
+      throw Problem.invalid("type", nil, "$.type: is missing but it is required")
+    }
+    guard let word = type as? String, let type = JobType(rawValue: word) else {
+      let choices = JobType.allCases.map(\.rawValue).joined(separator: ", ")
+      throw Problem.invalid(
+        "type", Self.text(type), "$.type: does not have a value in the enumeration [\(choices)]")
+    }
+    self.type = type
+    name = try members["name"].map(Self.name)
+  }
+
+  private static func name(_ value: any Sendable) throws -> String {
+    guard let name = value as? String else {
+      throw Problem.invalid("name", text(value), "$.name: is not a string")
+    }
+    // A NUL is the one character that PostgreSQL's text cannot hold.
+    guard !name.unicodeScalars.contains("\0") else {
+      throw Problem.invalid("name", nil, "$.name: has a NUL character")
+    }
+    guard name.unicodeScalars.count <= nameCharactersMax else {
+      throw Problem.invalid(
+        "name", name, "$.name: may only be \(nameCharactersMax) characters long")
+    }
+    return name
+  }
+
+  /// A member's value as a problem shows it: a string bare, anything else as JSON.
+  private static func text(_ value: any Sendable) -> String {
+    if let text = value as? String { return text }
+    let json = try? JSONSerialization.data(
+      withJSONObject: value, options: [.fragmentsAllowed, .sortedKeys])
+    return json.map { String(decoding: $0, as: UTF8.self) } ?? ""
+  }
+}

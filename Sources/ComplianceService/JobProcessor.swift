@@ -1,0 +1,128 @@
+internal import Logging
+internal import PostgreSQL
+internal import ServiceLifecycle
+internal import Synchronization
+
+/// Works on the jobs that are in progress: oldest upload first, a few at a time.
+///
+/// What is to be done is always asked of the database, so nothing is lost with the process: a job that
+/// was being processed when the server was killed is simply processed again.
+final class JobProcessor: Service {
+  private let store: JobStore
+  private let spool: Spool
+  private let processing: Processing
+  private let jobsMax: Int
+  private let gate: (@Sendable (ServicePoint) async -> Void)?
+  private let logger: Logger
+
+  private let wakeUps: AsyncStream<Void>
+  private let wakeUp: AsyncStream<Void>.Continuation
+  /// The jobs being processed; finishing a job's stream stops the work on it.
+  private let running = Mutex<[Int64: AsyncStream<Never>.Continuation]>([:])
+
+  init(store: JobStore, spool: Spool, configuration: ComplianceServer.Configuration) {
+    self.store = store
+    self.spool = spool
+    processing = Processing(database: configuration.database, spool: spool)
+    jobsMax = configuration.processingMax
+    gate = configuration.gate
+    logger = configuration.logger
+    (wakeUps, wakeUp) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    wakeUp.yield()
+  }
+
+  /// Looks for work; returns at once. Needless calls cost one query.
+  func wake() {
+    wakeUp.yield()
+  }
+
+  /// Stops the work on a job that was cancelled.
+  func stop(_ jobID: Int64) {
+    running.withLock { $0[jobID]?.finish() }
+  }
+
+  /// Returns when the server is told to stop; what is under way stays in progress until the next start.
+  func run() async throws {
+    await cancelWhenGracefulShutdown {
+      await withDiscardingTaskGroup { group in
+        for await _ in self.wakeUps {
+          for job in await self.waitingJobs() {
+            guard let stopped = self.begin(job.id) else { continue }
+            group.addTask {
+              await self.process(job, until: stopped)
+              self.running.withLock { _ = $0.removeValue(forKey: job.id) }
+              self.wake()
+            }
+          }
+        }
+      }
+    }
+  }
+
+  private func waitingJobs() async -> [Job] {
+    do {
+      return try await store.inProgress()
+    } catch {
+      // The next sweep wakes the processor again.
+      logger.warning("cannot look for jobs to process", metadata: ["error": "\(error)"])
+      return []
+    }
+  }
+
+  /// - Returns: nil if the job is being processed already or enough others are.
+  private func begin(_ jobID: Int64) -> AsyncStream<Never>? {
+    running.withLock { running in
+      guard running.count < jobsMax, running[jobID] == nil else { return nil }
+      let (stopped, stop) = AsyncStream.makeStream(of: Never.self)
+      running[jobID] = stop
+      return stopped
+    }
+  }
+
+  private func process(_ job: Job, until stopped: AsyncStream<Never>) async {
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { await self.process(job) }
+      group.addTask { for await _ in stopped {} }
+      await group.next()
+      group.cancelAll()
+    }
+  }
+
+  private func process(_ job: Job) async {
+    await gate?(.processing(jobID: String(job.id)))
+    do {
+      let result = try await processing.result(of: job)
+      let completed = try await store.complete(job.id, result: result.name, bytes: result.bytes)
+      if completed == nil { await spool.remove(result.name) }
+      if let submission = job.submissionFile { await spool.remove(submission) }
+      logger.info("processed job \(job.id)", metadata: ["result bytes": "\(result.bytes)"])
+    } catch is CancellationError {
+      logger.info("stopped processing job \(job.id)")
+    } catch let error as PostgreSQLError where error.isConnectionProblem {
+      logger.warning(
+        "job \(job.id) is processed again later", metadata: ["error": "\(error)"])
+    } catch {
+      await fail(job, error)
+    }
+  }
+
+  private func fail(_ job: Job, _ error: any Error) async {
+    logger.error("processing job \(job.id) failed", metadata: ["error": "\(error)"])
+    let reason =
+      switch error {
+      case is SubmissionMissing: "The submission is not stored any more. Create a new job."
+      case is PostgreSQLError: "The platform's state could not be read. Create a new job."
+      default: "The result could not be written. Create a new job."
+      }
+    do {
+      try await store.fail(job.id, error: reason)
+    } catch {
+      logger.warning("cannot mark job \(job.id) as failed", metadata: ["error": "\(error)"])
+    }
+  }
+}
+
+extension PostgreSQLError {
+  /// The same work may succeed on another connection.
+  fileprivate var isConnectionProblem: Bool { code == .connectionFailed || code == .connectionLost }
+}

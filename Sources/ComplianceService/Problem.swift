@@ -1,0 +1,130 @@
+internal import HTTPTypes
+internal import Hummingbird
+
+/// An answer that is not a success: RFC 7807, as the X API writes it.
+struct Problem: Error {
+  enum Kind: String {
+    case invalidRequest = "invalid-request"
+    case unauthorized
+    case notAuthorizedForResource = "not-authorized-for-resource"
+    case resourceNotFound = "resource-not-found"
+    case notFound = "not-found"
+    case methodNotAllowed = "method-not-allowed"
+    case conflict
+    case payloadTooLarge = "payload-too-large"
+    case unsupportedMediaType = "unsupported-media-type"
+    case internalError = "internal-error"
+    case serviceUnavailable = "service-unavailable"
+  }
+
+  let kind: Kind
+  let detail: String
+  /// What of the request is wrong, and the value it had.
+  var parameter: String?
+  var value: String?
+  var jobID: String?
+  var allowedMethods: [HTTPRequest.Method] = []
+}
+
+extension Problem {
+  static func invalid(_ parameter: String?, _ value: String? = nil, _ detail: String) -> Problem {
+    Problem(kind: .invalidRequest, detail: detail, parameter: parameter, value: value)
+  }
+
+  static func unknownJob(_ id: String) -> Problem {
+    Problem(
+      kind: .resourceNotFound, detail: "Could not find compliance job with id: [\(id)].",
+      parameter: "id", value: id, jobID: id)
+  }
+
+  static func forbidden(_ jobID: Int64, _ detail: String) -> Problem {
+    Problem(kind: .notAuthorizedForResource, detail: detail, jobID: String(jobID))
+  }
+
+  static func tooLarge(_ bytesMax: Int) -> Problem {
+    Problem(
+      kind: .payloadTooLarge,
+      detail: "The body is larger than \(bytesMax) bytes. Split it over several jobs.")
+  }
+
+  static func conflict(_ detail: String) -> Problem {
+    Problem(kind: .conflict, detail: detail)
+  }
+}
+
+extension Problem.Kind {
+  var status: HTTPResponse.Status {
+    switch self {
+    case .invalidRequest: .badRequest
+    case .unauthorized: .unauthorized
+    case .notAuthorizedForResource: .forbidden
+    case .resourceNotFound, .notFound: .notFound
+    case .methodNotAllowed: .methodNotAllowed
+    case .conflict: .conflict
+    case .payloadTooLarge: .contentTooLarge
+    case .unsupportedMediaType: .unsupportedMediaType
+    case .internalError: .internalServerError
+    case .serviceUnavailable: .serviceUnavailable
+    }
+  }
+
+  var title: String {
+    switch self {
+    case .invalidRequest: "Invalid Request"
+    case .unauthorized: "Unauthorized"
+    case .notAuthorizedForResource: "Forbidden"
+    case .resourceNotFound: "Not Found Error"
+    case .notFound: "Not Found"
+    case .methodNotAllowed: "Method Not Allowed"
+    case .conflict: "Conflict"
+    case .payloadTooLarge: "Payload Too Large"
+    case .unsupportedMediaType: "Unsupported Media Type"
+    case .internalError: "Internal Error"
+    case .serviceUnavailable: "Service Unavailable"
+    }
+  }
+}
+
+extension Problem {
+  /// The members that the published schema has for each kind, and no others.
+  private struct Body: Encodable {
+    let type: String
+    let title: String
+    let detail: String
+    let status: Int
+    let parameter: String?
+    let value: String?
+    let resource_type: String?
+    let resource_id: String?
+    /// The X API repeats each wrong parameter in a list of its own.
+    let errors: [Mistake]?
+  }
+
+  private struct Mistake: Encodable {
+    let parameters: [String: [String]]
+    let message: String
+  }
+
+  var response: Response {
+    let body = Body(
+      type: "https://api.x.com/2/problems/\(kind.rawValue)", title: kind.title, detail: detail,
+      status: kind.status.code, parameter: parameter, value: value,
+      resource_type: jobID.map { _ in "compliance_job" }, resource_id: jobID,
+      errors: kind == .invalidRequest ? [mistake] : nil)
+    var response = Response.json(body, status: kind.status, mediaType: "application/problem+json")
+    switch kind {
+    case .unauthorized: response.headers[.wwwAuthenticate] = "Bearer"
+    case .serviceUnavailable: response.headers[.retryAfter] = "1"
+    case .methodNotAllowed:
+      response.headers[.allow] = allowedMethods.map(\.rawValue).joined(separator: ", ")
+    case .invalidRequest, .notAuthorizedForResource, .resourceNotFound, .notFound, .conflict,
+      .payloadTooLarge, .unsupportedMediaType, .internalError:
+      break
+    }
+    return response
+  }
+
+  private var mistake: Mistake {
+    Mistake(parameters: parameter.map { [$0: value.map { [$0] } ?? []] } ?? [:], message: detail)
+  }
+}

@@ -1,0 +1,40 @@
+internal import HTTPTypes
+internal import Hummingbird
+internal import Logging
+internal import PostgreSQL
+
+/// Turns whatever a handler throws into a problem, so that no answer is ever an empty 500.
+struct ProblemMiddleware<Context: RequestContext>: RouterMiddleware {
+  let logger: Logger
+
+  func handle(
+    _ request: Request, context: Context, next: (Request, Context) async throws -> Response
+  ) async throws -> Response {
+    let response: Response
+    do {
+      response = try await next(request, context)
+    } catch {
+      response = problem(for: error, of: request).response
+    }
+    // The path alone: the query holds the byte URLs' tokens.
+    logger.debug("\(request.method) \(request.uri.path) \(response.status.code)")
+    return response
+  }
+
+  private func problem(for error: any Error, of request: Request) -> Problem {
+    switch error {
+    case let problem as Problem:
+      return problem
+    case let error as HTTPError where error.status == .notFound:
+      return Problem(kind: .notFound, detail: "There is nothing at \(request.uri.path).")
+    case let error as PostgreSQLError where error.isTemporary:
+      logger.warning("the database is away", metadata: ["error": "\(error)"])
+      return Problem(
+        kind: .serviceUnavailable, detail: "The service's database is away. Try again soon.")
+    default:
+      logger.error(
+        "\(request.method) \(request.uri.path) failed", metadata: ["error": "\(error)"])
+      return Problem(kind: .internalError, detail: "The service failed to answer; see its log.")
+    }
+  }
+}

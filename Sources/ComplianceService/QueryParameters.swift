@@ -1,0 +1,51 @@
+internal import Foundation
+internal import Hummingbird
+
+/// The parameters of a request's query, each at most once and none that the endpoint does not know.
+struct QueryParameters {
+  private let values: [String: String]
+
+  /// - Throws: a 400 problem naming the parameter.
+  init(_ request: Request, allowed: Set<String>) throws {
+    var values: [String: String] = [:]
+    for pair in (request.uri.query ?? "").split(separator: "&") {
+      let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      guard let name = parts[0].removingPercentEncoding,
+        let value = (parts.count == 2 ? parts[1] : "").removingPercentEncoding
+      else {
+        throw Problem.invalid(nil, nil, "The query is not percent-encoded UTF-8.")
+      }
+      guard allowed.contains(name) else {
+        let names = allowed.sorted().joined(separator: ",")
+        throw Problem.invalid(
+          name, value, "The query parameter [\(name)] is not one of [\(names)]")
+      }
+      guard values.updateValue(value, forKey: name) == nil else {
+        throw Problem.invalid(name, nil, "The query parameter [\(name)] is given twice")
+      }
+    }
+    self.values = values
+  }
+
+  subscript(name: String) -> String? { values[name] }
+
+  func required(_ name: String) throws -> String {
+    guard let value = values[name] else {
+      throw Problem.invalid(name, nil, "The `\(name)` query parameter is required")
+    }
+    return value
+  }
+
+  /// A parameter whose value is one of a few words.
+  func oneOf<Word: RawRepresentable<String>>(
+    _ words: [Word], _ name: String
+  ) throws -> Word? {
+    guard let value = values[name] else { return nil }
+    guard let word = words.first(where: { $0.rawValue == value }) else {
+      let choices = words.map(\.rawValue).joined(separator: ",")
+      throw Problem.invalid(
+        name, value, "The `\(name)` query parameter value [\(value)] is not one of [\(choices)]")
+    }
+    return word
+  }
+}

@@ -1,0 +1,56 @@
+internal import Logging
+internal import ServiceLifecycle
+
+/// Does from time to time what nobody asks for: unused jobs expire, files of no more use go, and the
+/// processor looks for jobs that it could not work on before.
+struct Sweeper: Service {
+  let store: JobStore
+  let spool: Spool
+  let processor: JobProcessor
+  let interval: Duration
+  let logger: Logger
+
+  /// Sweeps at once, for what an earlier server left behind, and then at every interval.
+  func run() async throws {
+    await cancelWhenGracefulShutdown {
+      repeat {
+        do {
+          try await sweep()
+        } catch {
+          logger.warning("cannot sweep", metadata: ["error": "\(error)"])
+        }
+        try? await Task.sleep(for: interval)
+      } while !Task.isCancelled
+    }
+  }
+
+  func sweep() async throws {
+    try await store.expireUnused()
+    try await removeUnusedFiles()
+    processor.wake()
+  }
+
+  /// A file whose job this database does not know may belong to a server of another one: it stays.
+  private func removeUnusedFiles() async throws {
+    let names = try spool.closedNames()
+    let ids = Set(names.compactMap(Spool.jobID))
+    guard !ids.isEmpty else { return }
+    let jobs = Dictionary(
+      uniqueKeysWithValues: try await store.jobs(Array(ids)).map { ($0.id, $0) })
+    for name in names {
+      guard let id = Spool.jobID(of: name), let job = jobs[id], !job.uses(name) else { continue }
+      await spool.remove(name)
+      logger.debug("removed \(name)")
+    }
+  }
+}
+
+extension Job {
+  fileprivate func uses(_ name: String) -> Bool {
+    switch status {
+    case .inProgress: name == submissionFile
+    case .complete: name == resultFile && downloadIsOpen
+    case .created, .failed, .expired: false
+    }
+  }
+}

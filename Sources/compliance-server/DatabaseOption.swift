@@ -1,0 +1,28 @@
+import ArgumentParser
+import Foundation
+import PostgreSQL
+
+/// Which database, the same for every command.
+struct DatabaseOption: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "The database, as a libpq connection string. (default: $DATABASE_URL)",
+      discussion: """
+        Without both, libpq's PG* variables say. A password is better kept in ~/.pgpass or \
+        DATABASE_URL than in the process list.
+        """,
+      valueName: "url"))
+  var database: String?
+
+  var connectionString: ConnectionString {
+    ConnectionString(database ?? ProcessInfo.processInfo.environment["DATABASE_URL"] ?? "")
+  }
+}
+
+/// Where the platform's migrations lie.
+struct MigrationsOption: ParsableArguments {
+  @Option(
+    name: .customLong("migrations-dir"),
+    help: ArgumentHelp("The directory of the platform's migrations.", valueName: "dir"))
+  var directory = "migrations/platform"
+}
