@@ -1,0 +1,150 @@
+import AsyncHTTPClient
+import Checksums
+import Foundation
+import Logging
+import NIOCore
+import NIOHTTP1
+public import SystemPackage
+public import Vocabulary
+import _NIOFileSystem
+
+/// The bytes of jobs: what is uploaded and what is downloaded. Both stream in flat memory.
+extension ComplianceClient {
+  private static let blockBytes: Int64 = 1 << 20
+
+  /// What came of a download.
+  public struct Download: Sendable {
+    public let bytes: Int
+    public let sha256: [UInt8]
+  }
+
+  /// Uploads a file whole; after a break the whole of it again, as the native profile wants it.
+  ///
+  /// - Throws: `APIError` `.urlRefused` when the URL has expired: the job is lost.
+  public func upload(file: FilePath, bytes: Int, to url: SignedURL, job: String) async throws {
+    let operation = "upload to job \(job)"
+    let isOwnOrigin = try checkedOrigin(of: url, operation)
+    try await repeated(.upload, operation: operation, isRepeatable: true) {
+      try await withFile(file, operation) { handle in
+        var request = self.request(.PUT, url, isOwnOrigin: isOwnOrigin)
+        request.headers.add(name: "Content-Type", value: "text/plain")
+        request.body = .stream(
+          handle.readChunks(chunkLength: .bytes(Self.blockBytes)).map(\.self),
+          length: .known(Int64(bytes)))
+        let response = try await http.execute(request, deadline: .distantFuture, logger: nil)
+        let body = try await self.body(of: response)
+        guard (200..<300).contains(response.status.code) else {
+          throw failure(
+            Int(response.status.code), body: body, endpoint: .upload, operation: operation)
+        }
+      }
+    }
+  }
+
+  /// Downloads a result to `path`, complete or not at all: it is written under another name, its
+  /// length checked, synced and renamed.
+  ///
+  /// - Throws: `APIError` `.incompleteResult` if after all tries what came was not what was announced.
+  public func download(from url: SignedURL, to path: FilePath, job: String) async throws -> Download
+  {
+    let operation = "download of job \(job)"
+    let isOwnOrigin = try checkedOrigin(of: url, operation)
+    return try await repeated(.download, operation: operation, isRepeatable: true) {
+      let request = self.request(.GET, url, isOwnOrigin: isOwnOrigin)
+      let response = try await http.execute(request, deadline: .distantFuture, logger: nil)
+      guard response.status == .ok else {
+        throw failure(
+          Int(response.status.code), body: try await self.body(of: response),
+          endpoint: .download, operation: operation)
+      }
+      return try await store(response, at: path, operation)
+    }
+  }
+
+  private func withFile(
+    _ file: FilePath, _ operation: String, _ body: (ReadFileHandle) async throws -> Void
+  ) async throws {
+    do {
+      try await FileSystem.shared.withFileHandle(forReadingAt: file, execute: body)
+    } catch let error as FileSystemError {
+      throw APIError(kind: .localFile, operation: operation, message: "\(error)")
+    }
+  }
+
+  private func store(
+    _ response: HTTPClientResponse, at path: FilePath, _ operation: String
+  ) async throws -> Download {
+    let announced = response.headers.first(name: "content-length").flatMap(Int.init)
+    let isChunked = response.headers[canonicalForm: "transfer-encoding"].contains("chunked")
+    // A body that ends with its connection could have been cut anywhere: absence of an ID means
+    // that it is clean, so nothing could be believed.
+    guard announced != nil || isChunked else {
+      throw APIError(
+        kind: .temporary, operation: operation, message: "the answer does not tell its length")
+    }
+    let partial = FilePath(path.string + ".partial")
+    let file = try local(operation) {
+      try FileDescriptor.open(
+        partial, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
+    }
+    defer { try? file.close() }
+    var hash = SHA256()
+    var bytes = 0
+    for try await buffer in response.body {
+      try local(operation) {
+        _ = try buffer.withUnsafeReadableBytes { block in
+          hash.update(block)
+          bytes += block.count
+          return try file.writeAll(block)
+        }
+      }
+    }
+    if let announced, announced != bytes {
+      throw APIError(
+        kind: .temporary, operation: operation,
+        message: "\(bytes) of \(announced) bytes came")
+    }
+    try local(operation) {
+      guard fsync(file.rawValue) == 0, rename(partial.string, path.string) == 0 else {
+        throw Errno(rawValue: errno)
+      }
+    }
+    return Download(bytes: bytes, sha256: hash.finalize())
+  }
+
+  private func local<R>(_ operation: String, _ body: () throws -> R) throws -> R {
+    do {
+      return try body()
+    } catch {
+      throw APIError(kind: .localFile, operation: operation, message: "\(error)")
+    }
+  }
+
+  /// - Returns: whether the URL is of the API's own origin, and so gets the token.
+  private func checkedOrigin(of url: SignedURL, _ operation: String) throws -> Bool {
+    guard let origin = Origin(url.exposed), let own = Origin(baseURL) else {
+      throw APIError(
+        kind: .invalidRequest, operation: operation, message: "\(url) is not a URL")
+    }
+    if origin == own { return true }
+    guard origin.isAllowed(by: allowedHosts) else {
+      throw APIError(
+        kind: .hostNotAllowed, operation: operation,
+        message: "the API sends the bytes to \(origin.host), which is not an allowed host")
+    }
+    return false
+  }
+
+  /// The API's own host wants the token (native); another host takes the URL for the credential and
+  /// must not see the token (gcs).
+  private func request(
+    _ method: HTTPMethod, _ url: SignedURL, isOwnOrigin: Bool
+  ) -> HTTPClientRequest {
+    var request = HTTPClientRequest(url: url.exposed)
+    request.method = method
+    if isOwnOrigin {
+      request.headers.add(name: "Authorization", value: "Bearer \(token.exposed)")
+    }
+    return request
+  }
+}

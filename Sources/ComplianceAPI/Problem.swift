@@ -1,0 +1,57 @@
+import Foundation
+
+/// What an error body says, in any of the shapes that have been seen: RFC 7807, `{"errors": […]}`,
+/// `{"code", "message"}`, HTML, nothing.
+struct Problem {
+  let status: Int?
+  let message: String
+  /// An `errors` list without `data`: an error even in a 200.
+  let isErrorList: Bool
+
+  private struct Shape: Decodable {
+    var status: Int?
+    var title: String?
+    var detail: String?
+    var message: String?
+    var code: Int?
+    var errors: [Shape]?
+    var data: Ignored?
+
+    var text: String? {
+      let parts = [title, detail ?? message].compactMap { $0 }
+      return parts.isEmpty ? errors?.first?.text : parts.joined(separator: ": ")
+    }
+  }
+
+  private struct Ignored: Decodable {
+    init(from decoder: any Decoder) {}
+  }
+
+  /// The code of the old API's "Rate limit exceeded".
+  private static let rateLimitCode = 88
+
+  init(body: [UInt8], secrets: [String]) {
+    let shape = try? JSONDecoder().decode(Shape.self, from: Data(body))
+    let first = shape?.errors?.first
+    isErrorList = first != nil && shape?.data == nil
+    status = first?.code == Self.rateLimitCode ? 429 : shape?.status ?? first?.status
+    let text = shape?.text ?? Self.excerpt(body)
+    message = Self.withoutSecrets(text, secrets)
+  }
+
+  private static func excerpt(_ body: [UInt8]) -> String {
+    let words = String(decoding: body.prefix(200), as: UTF8.self)
+      .split(whereSeparator: \.isWhitespace).joined(separator: " ")
+    return words.isEmpty ? "an empty answer" : "not a problem report: \(words)"
+  }
+
+  private static func withoutSecrets(_ text: String, _ secrets: [String]) -> String {
+    var text = text
+    for secret in secrets where !secret.isEmpty {
+      text = text.replacing(secret, with: "…")
+    }
+    return text.replacing(#/([?&;](?:[Tt]oken|[\w-]*[Ss]ignature[\w-]*)=)[^&\s"'<>]+/#) {
+      "\($0.output.1)…"
+    }
+  }
+}
