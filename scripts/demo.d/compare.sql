@@ -1,0 +1,21 @@
+-- What was found against what is expected, whole row against whole row and both ways: for each table a line with the rows
+-- expected and found, and how many are missing, too many, or different.
+\set ON_ERROR_STOP on
+SET work_mem = '256MB';
+
+SELECT format(
+    'SELECT %L, count(e.*), count(f.*), '
+    'count(*) FILTER (WHERE f.* IS NOT DISTINCT FROM NULL), '
+    'count(*) FILTER (WHERE e.* IS NOT DISTINCT FROM NULL), '
+    'count(*) FILTER (WHERE e.* IS DISTINCT FROM NULL AND f.* IS DISTINCT FROM NULL AND e.* IS DISTINCT FROM f.*) '
+    'FROM expected.%I AS e FULL JOIN %s AS f USING (%s)',
+    found, expected, contents, key)
+FROM (VALUES
+    ('warehouse.users', 'users', 'warehouse.users', 'user_id'),
+    ('warehouse.posts', 'posts', 'warehouse.posts', 'post_id'),
+    ('warehouse.post_media', 'post_media', 'warehouse.post_media', 'post_id, media_key'),
+    ('warehouse.reposts', 'reposts', 'warehouse.reposts', 'repost_id'),
+    ('lethe.tombstone', 'tombstone', '(SELECT type::text, id, reason::text FROM lethe.tombstone)', 'type, id'),
+    ('lethe.rehydration', 'rehydration', '(SELECT type::text, id FROM lethe.rehydration)', 'type, id')
+) AS pairs (found, expected, contents, key)
+\gexec

@@ -1,0 +1,73 @@
+-- What the warehouse has to look like after the run: a copy of it from before, changed as the platform's state demands.
+-- Derived from the platform alone, by plain statements; nothing of Lethe's is asked.
+-- Takes what the platform knows in the tables truth.accounts and truth.posts.
+\set ON_ERROR_STOP on
+SET client_min_messages = warning;
+SET work_mem = '256MB';
+
+CREATE SCHEMA expected;
+CREATE UNLOGGED TABLE expected.users AS TABLE warehouse.users;
+CREATE UNLOGGED TABLE expected.posts AS TABLE warehouse.posts;
+CREATE UNLOGGED TABLE expected.post_media AS TABLE warehouse.post_media;
+CREATE UNLOGGED TABLE expected.reposts AS TABLE warehouse.reposts;
+
+-- The heaviest thing that can be said of each stored post, and of each stored user. Who is absent here is clean.
+CREATE UNLOGGED TABLE expected.post_answers AS
+SELECT post_id, reason
+FROM
+    warehouse.posts AS stored
+    JOIN truth.posts AS known USING (post_id)
+    JOIN truth.accounts AS author ON author.account_id = known.author_id,
+    LATERAL (SELECT CASE
+        WHEN known.deleted THEN 'deleted'
+        WHEN author.state <> 'active' THEN author.state
+        WHEN known.edited THEN 'edited'
+        WHEN known.geo_removed THEN 'geo removed' END AS reason) AS answer
+WHERE reason IS NOT NULL;
+
+CREATE UNLOGGED TABLE expected.user_answers AS
+SELECT user_id, state AS reason
+FROM warehouse.users JOIN truth.accounts ON account_id = user_id
+WHERE state <> 'active';
+
+-- Gone: posts by their own answer or by their author's, whether the author's answer is about this post or not.
+CREATE UNLOGGED TABLE expected.gone_users AS
+SELECT user_id FROM expected.user_answers WHERE reason IN ('deleted', 'suspended', 'deactivated');
+
+CREATE UNLOGGED TABLE expected.gone_posts AS
+SELECT post_id FROM expected.post_answers WHERE reason IN ('deleted', 'suspended', 'deactivated')
+UNION
+SELECT post_id FROM warehouse.posts JOIN expected.gone_users ON user_id = author_id;
+
+DELETE FROM expected.reposts USING expected.gone_posts WHERE post_id = reposted_post_id;
+DELETE FROM expected.reposts USING expected.gone_users WHERE user_id = author_id;
+DELETE FROM expected.post_media AS media USING expected.gone_posts AS gone WHERE gone.post_id = media.post_id;
+DELETE FROM expected.posts AS post USING expected.gone_posts AS gone WHERE gone.post_id = post.post_id;
+DELETE FROM expected.users AS account USING expected.gone_users AS gone WHERE gone.user_id = account.user_id;
+
+-- Hidden: likewise.
+UPDATE expected.posts AS post SET visibility = 'protected'
+FROM expected.post_answers AS answer WHERE answer.post_id = post.post_id AND reason = 'protected';
+UPDATE expected.posts SET visibility = 'protected'
+FROM expected.user_answers WHERE user_id = author_id AND reason = 'protected';
+UPDATE expected.users AS account SET visibility = 'protected'
+FROM expected.user_answers AS answer WHERE answer.user_id = account.user_id AND reason = 'protected';
+
+-- Without its location.
+UPDATE expected.posts AS post SET latitude = NULL, longitude = NULL, place_id = NULL
+FROM expected.post_answers AS answer WHERE answer.post_id = post.post_id AND reason = 'geo removed';
+
+-- What remains of a deletion, and what is to be fetched again.
+CREATE UNLOGGED TABLE expected.tombstone AS
+SELECT 'tweets' AS type, post_id AS id, reason FROM expected.post_answers WHERE reason IN ('deleted', 'suspended', 'deactivated')
+UNION ALL
+SELECT 'users', user_id, reason FROM expected.user_answers JOIN expected.gone_users USING (user_id);
+
+CREATE UNLOGGED TABLE expected.rehydration AS
+SELECT 'tweets' AS type, post_id AS id FROM expected.post_answers WHERE reason = 'edited';
+
+CREATE UNIQUE INDEX ON expected.users (user_id);
+CREATE UNIQUE INDEX ON expected.posts (post_id);
+CREATE UNIQUE INDEX ON expected.post_media (post_id, media_key);
+CREATE UNIQUE INDEX ON expected.reposts (repost_id);
+ANALYZE expected.users, expected.posts, expected.post_media, expected.reposts;
