@@ -77,6 +77,18 @@ final class AssembledServer: Sendable {
     return ServiceGroup(configuration: group)
   }
 
+  /// - Throws: `StartError` if the address is not to be had.
+  func run(_ group: ServiceGroup) async throws {
+    do {
+      try await group.run()
+    } catch let error as IOError {
+      throw StartError(
+        message:
+          "cannot listen on \(configuration.host), port \(configuration.port): \(error)",
+        remedy: "stop what listens there, or name another address with --listen")
+    }
+  }
+
   /// The frameworks' own lines are about themselves, so only their warnings are shown.
   private static func quiet(_ logger: Logger) -> Logger {
     var logger = logger

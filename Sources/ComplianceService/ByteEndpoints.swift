@@ -11,7 +11,7 @@ struct ByteEndpoints: Sendable {
   let spool: Spool
   let processor: JobProcessor
   let uploadBytesMax: Int
-  let gate: (@Sendable (ServicePoint) async -> Void)?
+  let gate: ComplianceServer.Gate?
 
   private static let parameters: Set<String> = ["token", JobField.parameter]
 
@@ -24,15 +24,14 @@ struct ByteEndpoints: Sendable {
     let bytesExpected = request.headers[.contentLength].flatMap { Int($0) }
     guard bytesExpected ?? 0 <= uploadBytesMax else { throw Problem.tooLarge(uploadBytesMax) }
 
-    let begun = try await spool.storingUpload(
-      request.body, of: id, bytesExpected: bytesExpected, bytesMax: uploadBytesMax
-    ) { name in
+    let begun = try await spool.withNewName(of: id, .submission) { name in
+      try await spool.storeUpload(
+        request.body, as: name, bytesExpected: bytesExpected, bytesMax: uploadBytesMax)
       await gate?(.uploadReceived(jobID: String(id)))
-      guard let begun = try await store.beginProcessing(id, submission: name) else {
-        // Expired, cancelled or uploaded by somebody else while these bytes were coming.
-        throw Self.alreadyUploaded(try await store.job(id, of: app) ?? job)
-      }
-      return begun
+      if let begun = try await store.beginProcessing(id, submission: name) { return begun }
+      // Expired, cancelled or uploaded by somebody else while these bytes were coming.
+      await spool.remove(name)
+      throw Self.alreadyUploaded(try await store.job(id, of: app) ?? job)
     }
     processor.wake()
     await gate?(.uploadCommitted(jobID: String(id)))

@@ -3,20 +3,18 @@ internal import Logging
 internal import NIOCore
 internal import ServiceLifecycle
 internal import Synchronization
-public import UnixSignals
+internal import UnixSignals
 
 /// The local service: the Batch Compliance endpoints over a database of platform state.
 ///
 /// Jobs live in the database and their bytes in the spool directory, so a server that is killed at any
 /// instant loses nothing that it has answered for.
 public enum ComplianceServer {
-  /// Runs until one of the signals comes; then lets the requests under way finish.
+  /// Runs until SIGTERM or SIGINT comes; then lets the requests under way finish.
   /// - Throws: `StartError`, or what PostgreSQL or the network says, if it cannot start.
-  public static func run(
-    _ configuration: Configuration, stoppingOn signals: [UnixSignal] = [.sigterm, .sigint]
-  ) async throws {
+  public static func run(_ configuration: Configuration) async throws {
     let server = try await AssembledServer(configuration)
-    try await server.group(stoppingOn: signals).run()
+    try await server.run(server.group(stoppingOn: [.sigterm, .sigint]))
     await server.pool.close()
   }
 
@@ -33,7 +31,7 @@ public enum ComplianceServer {
     return try await withThrowingTaskGroup(of: Void.self) { tasks in
       tasks.addTask {
         do {
-          try await group.run()
+          try await server.run(group)
           server.listening.finish()
         } catch {
           server.listening.finish(throwing: error)

@@ -4,6 +4,8 @@ public import PostgreSQL
 public import SystemPackage
 
 extension ComplianceServer {
+  public typealias Gate = @Sendable (ServicePoint) async -> Void
+
   /// What a server is told when it starts.
   public struct Configuration: Sendable {
     public var database: ConnectionString
@@ -34,7 +36,7 @@ extension ComplianceServer {
 
     public var logger: Logger
     /// Awaited at each point; nil in production.
-    public var gate: (@Sendable (ServicePoint) async -> Void)?
+    public var gate: Gate?
 
     public init(
       database: ConnectionString, tokens: [AppToken], spool: FilePath,

@@ -6,7 +6,7 @@ struct JobEndpoints: Sendable {
   let urls: SignedURLs
   let spool: Spool
   let processor: JobProcessor
-  let gate: (@Sendable (ServicePoint) async -> Void)?
+  let gate: ComplianceServer.Gate?
 
   func create(_ request: Request, _ app: AppID) async throws -> Response {
     let fields = try fields(of: request)

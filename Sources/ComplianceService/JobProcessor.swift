@@ -12,7 +12,7 @@ final class JobProcessor: Service {
   private let spool: Spool
   private let processing: Processing
   private let jobsMax: Int
-  private let gate: (@Sendable (ServicePoint) async -> Void)?
+  private let gate: ComplianceServer.Gate?
   private let logger: Logger
 
   private let wakeUps: AsyncStream<Void>
@@ -51,6 +51,7 @@ final class JobProcessor: Service {
             group.addTask {
               await self.process(job, until: stopped)
               self.running.withLock { _ = $0.removeValue(forKey: job.id) }
+              await self.gate?(.processed(jobID: String(job.id)))
               self.wake()
             }
           }
@@ -91,11 +92,14 @@ final class JobProcessor: Service {
   private func process(_ job: Job) async {
     await gate?(.processing(jobID: String(job.id)))
     do {
-      let result = try await processing.result(of: job)
-      let completed = try await store.complete(job.id, result: result.name, bytes: result.bytes)
-      if completed == nil { await spool.remove(result.name) }
+      try await spool.withNewName(of: job.id, .result) { name in
+        let bytes = try await processing.writeResult(of: job, as: name)
+        if try await store.complete(job.id, result: name, bytes: bytes) == nil {
+          await spool.remove(name)  // cancelled meanwhile
+        }
+      }
       if let submission = job.submissionFile { await spool.remove(submission) }
-      logger.info("processed job \(job.id)", metadata: ["result bytes": "\(result.bytes)"])
+      logger.info("processed job \(job.id)")
     } catch is CancellationError {
       logger.info("stopped processing job \(job.id)")
     } catch let error as PostgreSQLError where error.isConnectionProblem {
@@ -107,7 +111,6 @@ final class JobProcessor: Service {
   }
 
   private func fail(_ job: Job, _ error: any Error) async {
-    logger.error("processing job \(job.id) failed", metadata: ["error": "\(error)"])
     let reason =
       switch error {
       case is SubmissionMissing: "The submission is not stored any more. Create a new job."
@@ -115,7 +118,9 @@ final class JobProcessor: Service {
       default: "The result could not be written. Create a new job."
       }
     do {
-      try await store.fail(job.id, error: reason)
+      guard try await store.fail(job.id, error: reason) != nil else { return }
+      logger.error("processing job \(job.id) failed", metadata: ["error": "\(error)"])
+      if let submission = job.submissionFile { await spool.remove(submission) }
     } catch {
       logger.warning("cannot mark job \(job.id) as failed", metadata: ["error": "\(error)"])
     }

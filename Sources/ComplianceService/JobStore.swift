@@ -117,15 +117,17 @@ struct JobStore: Sendable {
     ).first
   }
 
-  func fail(_ id: Int64, error: String) async throws {
-    _ = try await jobs(
+  /// - Returns: nil if the job was cancelled meanwhile.
+  func fail(_ id: Int64, error: String) async throws -> Job? {
+    try await jobs(
       """
       UPDATE compliance.jobs
       SET status = 'failed', error = $2, finished_at = clock_timestamp()
       WHERE id = $1 AND status = 'in_progress'
       RETURNING \(Self.columns)
       """,
-      .integer(id), .text(error))
+      .integer(id), .text(error)
+    ).first
   }
 
   /// Which of these jobs are known, as they are now.

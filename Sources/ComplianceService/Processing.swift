@@ -12,9 +12,11 @@ struct Processing: Sendable {
   /// Half a block is what COPY takes best in one go, and an ID's row is smaller than its line.
   private static let readBytes: ByteCount = .kibibytes(64)
 
-  /// - Returns: the result, on disk under its own name; the job does not know of it yet.
+  /// Writes the job's result to the spool.
+  /// - Returns: its length in bytes.
   /// - Throws: `CancellationError`; `SubmissionMissing`; what PostgreSQL or the file system says.
-  func result(of job: Job) async throws -> (name: String, bytes: Int64) {
+  func writeResult(of job: Job, as name: String) async throws -> Int64 {
+    try Task.checkCancellation()
     guard let submission = job.submissionFile,
       FileManager.default.fileExists(atPath: spool.path(submission).string)
     else { throw SubmissionMissing() }
@@ -22,7 +24,7 @@ struct Processing: Sendable {
       database, applicationName: "compliance-server processing"
     ) { connection in
       try await connection.withTransaction { transaction in
-        try await spool.writingResult(of: job.id) { result in
+        try await spool.writeResult(name) { result in
           try await transaction.execute(
             "CREATE TEMPORARY TABLE submitted (id bigint NOT NULL) ON COMMIT DROP")
           try await stage(submission, transaction, &result)

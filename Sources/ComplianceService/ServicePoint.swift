@@ -11,6 +11,8 @@ public enum ServicePoint: Sendable, Hashable {
   case uploadCommitted(jobID: String)
   /// The job is about to be processed, for the first time or after a restart.
   case processing(jobID: String)
+  /// The processing of the job is over, whatever came of it.
+  case processed(jobID: String)
   /// A download is allowed; not a byte of it was sent.
   case downloadRequested(jobID: String)
 }

@@ -9,8 +9,13 @@ internal import _NIOFileSystem
 /// Every file's name begins with its job's ID. A file counts only once the database names it; whatever
 /// else is found here was left by an upload or a server that broke off.
 final class Spool: Sendable {
+  enum Kind: String, CaseIterable {
+    case submission = "ids"
+    case result = "ndjson"
+  }
+
   let directory: FilePath
-  /// Files that are being written: the database does not name them yet.
+  /// Files that are being written, or are whole and about to be named by the database.
   private let openNames = Mutex<Set<String>>([])
 
   /// - Throws: `StartError` if the directory is not there and cannot be made.
@@ -29,31 +34,20 @@ final class Spool: Sendable {
 
   func path(_ name: String) -> FilePath { directory.appending(name) }
 
-  /// Stores an upload, and hands the file's name to `body` once every byte is on disk.
+  /// Stores an upload; every byte of it is on disk once this returns.
   ///
-  /// The file is removed if the upload breaks off or `body` throws a `Problem`. If `body` throws
-  /// anything else, the database may or may not name it by now; the next sweep finds out.
   /// - Parameter bytesExpected: what Content-Length promised, if it did.
   /// - Throws: a 413 problem as soon as more than `bytesMax` have come; a 400 problem if the upload
-  ///   breaks off.
-  func storingUpload<R, Body: AsyncSequence>(
-    _ bytes: Body, of jobID: Int64, bytesExpected: Int?, bytesMax: Int,
-    then body: (_ name: String) async throws -> R
-  ) async throws -> R where Body.Element == ByteBuffer {
-    let name = newName(jobID, "ids")
-    defer { close(name) }
+  ///   breaks off. Nothing is left of it then.
+  func storeUpload<Body: AsyncSequence>(
+    _ bytes: Body, as name: String, bytesExpected: Int?, bytesMax: Int
+  ) async throws where Body.Element == ByteBuffer {
     do {
       try await receive(bytes, into: path(name), bytesExpected, bytesMax)
     } catch {
       await remove(name)
       guard error is UploadBrokenOff else { throw error }
       throw Problem.invalid(nil, nil, "The upload broke off before its end.")
-    }
-    do {
-      return try await body(name)
-    } catch let problem as Problem {
-      await remove(name)
-      throw problem
     }
   }
 
@@ -91,12 +85,11 @@ final class Spool: Sendable {
     try await synchronizeDirectory()
   }
 
-  /// Writes a result under a temporary name; it has its own name, and is on disk, once this returns.
-  func writingResult(
-    of jobID: Int64, _ body: (inout BufferedWriter<WriteFileHandle>) async throws -> Void
-  ) async throws -> (name: String, bytes: Int64) {
-    let name = newName(jobID, "ndjson")
-    defer { close(name) }
+  /// Writes a result under a temporary name; it has its own, and is on disk, once this returns.
+  /// - Returns: its length in bytes.
+  func writeResult(
+    _ name: String, _ body: (inout BufferedWriter<WriteFileHandle>) async throws -> Void
+  ) async throws -> Int64 {
     let partialName = name + ".part"
     do {
       let bytes = try await FileSystem.shared.withFileHandle(
@@ -111,7 +104,7 @@ final class Spool: Sendable {
       }
       try await FileSystem.shared.moveItem(at: path(partialName), to: path(name))
       try await synchronizeDirectory()
-      return (name, bytes)
+      return bytes
     } catch {
       await remove(partialName)
       throw error
@@ -125,9 +118,9 @@ final class Spool: Sendable {
 
   // MARK: Names
 
-  /// - Returns: the files that nobody is writing.
+  /// The files whose last word the database has: what it does not name now, it never will.
   func closedNames() throws -> [String] {
-    // Asked for first: a file that is opened after this is not in the listing or not in `open`.
+    // In this order: a file that was open when listed and is not open now was named, or never will be.
     let names = try FileManager.default.contentsOfDirectory(atPath: directory.string)
     let open = openNames.withLock { $0 }
     return names.filter { name in !open.contains { name.hasPrefix($0) } }
@@ -135,19 +128,21 @@ final class Spool: Sendable {
 
   /// The job that a file belongs to; nil if it is not one of the spool's.
   static func jobID(of name: String) -> Int64? {
-    guard [".ids", ".ndjson", ".part"].contains(where: name.hasSuffix) else { return nil }
+    let endings = Kind.allCases.map { "." + $0.rawValue } + [".part"]
+    guard endings.contains(where: name.hasSuffix) else { return nil }
     return name.split(separator: "-").first.flatMap { Int64($0) }
   }
 
-  /// A name that no other upload or result of the job has.
-  private func newName(_ jobID: Int64, _ kind: String) -> String {
-    let name = "\(jobID)-\(String(UInt64.random(in: .min ... .max), radix: 36)).\(kind)"
+  /// Lends a name that no other file has. Sweeps leave the file alone until `body` is through with
+  /// having it named by the database.
+  func withNewName<R>(
+    of jobID: Int64, _ kind: Kind, _ body: (_ name: String) async throws -> R
+  ) async throws -> R {
+    let number = String(UInt64.random(in: .min ... .max), radix: 36)
+    let name = "\(jobID)-\(number).\(kind.rawValue)"
     openNames.withLock { _ = $0.insert(name) }
-    return name
-  }
-
-  private func close(_ name: String) {
-    openNames.withLock { _ = $0.remove(name) }
+    defer { openNames.withLock { _ = $0.remove(name) } }
+    return try await body(name)
   }
 
   /// A file's name is on disk only once its directory is.

@@ -1,0 +1,120 @@
+internal import Synchronization
+
+/// Where the code under test reports the points that it reaches, and where a test holds it at some of
+/// them: an interruption is put at an exact place, and nothing waits on a clock.
+///
+///     let gate = TestGate<ServicePoint>()
+///     configuration.gate = { await gate.pass($0) }
+///     gate.hold { $0 == .uploadReceived(jobID: id) }
+///     …
+///     try await gate.reached { $0 == .uploadReceived(jobID: id) }
+///     gate.release()
+///
+/// Whoever is held or waits goes on when its task is cancelled.
+public final class TestGate<Point: Hashable & Sendable>: Sendable {
+  public typealias Condition = @Sendable (Point) -> Bool
+
+  private struct Held {
+    let point: Point
+    let goOn: CheckedContinuation<Void, Never>
+  }
+
+  private struct Waiting {
+    let condition: Condition
+    let times: Int
+    let goOn: CheckedContinuation<Void, any Error>
+  }
+
+  private struct State {
+    var history: [Point] = []
+    var holds: [Condition] = []
+    var held: [Int: Held] = [:]
+    var waiting: [Int: Waiting] = [:]
+    var lastNumber = 0
+
+    mutating func newNumber() -> Int {
+      lastNumber += 1
+      return lastNumber
+    }
+
+    func hasReached(_ condition: Condition, times: Int) -> Bool {
+      history.count(where: condition) >= times
+    }
+  }
+
+  private let state = Mutex(State())
+
+  public init() {}
+
+  /// Every point that was reached so far, in order.
+  public var history: [Point] { state.withLock { $0.history } }
+
+  // MARK: The code under test
+
+  /// Records the point, then waits while a hold covers it.
+  public func pass(_ point: Point) async {
+    record(point)
+    let number = state.withLock { $0.newNumber() }
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        let isHeld = state.withLock { state in
+          guard state.holds.contains(where: { $0(point) }), !Task.isCancelled else { return false }
+          state.held[number] = Held(point: point, goOn: continuation)
+          return true
+        }
+        if !isHeld { continuation.resume() }
+      }
+    } onCancel: {
+      state.withLock { $0.held.removeValue(forKey: number) }?.goOn.resume()
+    }
+  }
+
+  private func record(_ point: Point) {
+    let ready = state.withLock { state in
+      state.history.append(point)
+      let ready = state.waiting.filter {
+        state.hasReached($0.value.condition, times: $0.value.times)
+      }
+      for number in ready.keys { state.waiting[number] = nil }
+      return ready.values.map(\.goOn)
+    }
+    for continuation in ready { continuation.resume() }
+  }
+
+  // MARK: The test
+
+  /// From now on whoever reaches such a point waits there.
+  public func hold(_ condition: @escaping Condition) {
+    state.withLock { $0.holds.append(condition) }
+  }
+
+  /// Lets everybody go on, and holds nobody any more.
+  public func release() {
+    let held = state.withLock { state in
+      state.holds = []
+      defer { state.held = [:] }
+      return state.held.values.map(\.goOn)
+    }
+    for continuation in held { continuation.resume() }
+  }
+
+  /// Returns once such a point has been reached, counting from the gate's creation.
+  /// - Throws: `CancellationError`.
+  public func reached(times: Int = 1, _ condition: @escaping Condition) async throws {
+    let number = state.withLock { $0.newNumber() }
+    try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { (goOn: CheckedContinuation<Void, any Error>) in
+        let result: Result<Void, any Error>? = state.withLock { state in
+          if state.hasReached(condition, times: times) { return .success(()) }
+          if Task.isCancelled { return .failure(CancellationError()) }
+          state.waiting[number] = Waiting(condition: condition, times: times, goOn: goOn)
+          return nil
+        }
+        if let result { goOn.resume(with: result) }
+      }
+    } onCancel: {
+      state.withLock { $0.waiting.removeValue(forKey: number) }?.goOn
+        .resume(throwing: CancellationError())
+    }
+  }
+}
