@@ -113,6 +113,7 @@ let package = Package(
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "_NIOFileSystem", package: "swift-nio"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        unixSignals,
       ]),
     .executableTarget(
       name: "compliance-server",
@@ -127,5 +128,14 @@ let package = Package(
       dependencies: ["PostgreSQL", "Migrations", systemPackage],
       path: "Tests/TestSupport", swiftSettings: settings),
     tests("PostgreSQLTests", ["PostgreSQL"]),
+    tests("ChecksumsTests", ["Checksums"]),
+    tests(
+      "ComplianceServiceTests",
+      [
+        "ComplianceService", "PostgreSQL", "compliance-server", logging, systemPackage,
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ]),
   ]
 )

@@ -1,0 +1,93 @@
+import Checksums
+import Testing
+
+@Suite struct SHA256Tests {
+  /// From FIPS 180-4's examples.
+  @Test(arguments: [
+    ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+    ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+    (
+      "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+      "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+    ),
+  ])
+  func hashesAsPublished(text: String, digest: String) {
+    #expect(SHA256.hash(text).hexString == digest)
+  }
+
+  @Test func doesNotDependOnHowTheBytesCome() {
+    let bytes = (0..<10_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+    for step in [1, 63, 64, 65, 4096] {
+      var hash = SHA256()
+      for start in stride(from: 0, to: bytes.count, by: step) {
+        hash.update(Array(bytes[start..<min(start + step, bytes.count)]))
+      }
+      #expect(hash.finalize() == SHA256.hash(bytes), "in steps of \(step)")
+    }
+  }
+
+  @Test func takesRawBytes() {
+    let bytes = Array("abc".utf8)
+    var hash = SHA256()
+    bytes.withUnsafeBytes { hash.update($0) }
+    hash.update(UnsafeRawBufferPointer(start: nil, count: 0))
+    #expect(hash.finalize() == SHA256.hash(bytes))
+  }
+
+  @Test func copiesGoOnAlone() {
+    var first = SHA256()
+    first.update(Array("a".utf8))
+    var second = first
+    second.update(Array("c".utf8))
+    first.update(Array("b".utf8))
+    #expect(first.finalize() == SHA256.hash("ab"))
+    #expect(second.finalize() == SHA256.hash("ac"))
+  }
+
+  @Test func canGoOnAfterItsDigestWasTaken() {
+    var hash = SHA256()
+    hash.update(Array("ab".utf8))
+    #expect(hash.finalize() == SHA256.hash("ab"))
+    hash.update(Array("c".utf8))
+    #expect(hash.finalize() == SHA256.hash("abc"))
+  }
+}
+
+@Suite struct HMACSHA256Tests {
+  /// Test cases 1, 2 and 6 of RFC 4231.
+  @Test(arguments: [
+    (
+      [UInt8](repeating: 0x0b, count: 20), "Hi There",
+      "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+    ),
+    (
+      Array("Jefe".utf8), "what do ya want for nothing?",
+      "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    ),
+    (
+      [UInt8](repeating: 0xaa, count: 131),
+      "Test Using Larger Than Block-Size Key - Hash Key First",
+      "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"
+    ),
+  ])
+  func signsAsPublished(key: [UInt8], message: String, code: String) {
+    #expect(HMACSHA256(key: key).code(for: Array(message.utf8)).hexString == code)
+  }
+
+  @Test func tellsItsCodesFromOthers() {
+    let hmac = HMACSHA256(key: Array("key".utf8))
+    let message = Array("message".utf8)
+    var code = hmac.code(for: message)
+    #expect(hmac.isValid(code, for: message))
+    #expect(!hmac.isValid(code, for: Array("other".utf8)))
+    #expect(!HMACSHA256(key: Array("other".utf8)).isValid(code, for: message))
+    #expect(!hmac.isValid(Array(code.dropLast()), for: message))
+    code[31] ^= 1
+    #expect(!hmac.isValid(code, for: message))
+  }
+}
+
+@Test func hexadecimalHasTwoDigitsAByte() {
+  #expect([UInt8]().hexString == "")
+  #expect([0x00, 0x0f, 0xa0, 0xff].hexString == "000fa0ff")
+}

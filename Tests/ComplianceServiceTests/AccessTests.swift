@@ -1,0 +1,127 @@
+import ComplianceService
+import NIOHTTP1
+import PostgreSQL
+import TestSupport
+import Testing
+
+@Suite(.timeLimit(.minutes(2))) struct AccessTests {
+  @Test(arguments: [nil, "", "third-app", "first-apq", "first-app2", "FIRST-APP"])
+  func refusesUnknownTokens(_ token: String?) async throws {
+    try await LocalService.run { service in
+      let job = try await service.create()
+      let id = job.id
+      let requests: [(HTTPMethod, String)] = [
+        (.GET, "/2/compliance/jobs?type=tweets"), (.POST, "/2/compliance/jobs"),
+        (.GET, "/2/compliance/jobs/\(id)"), (.DELETE, "/2/compliance/jobs/\(id)"),
+        (.PUT, job.upload_url), (.GET, job.download_url),
+      ]
+      for (method, url) in requests {
+        let answer = try await service.send(method, url, token: token)
+        let problem = try answer.problem()
+        #expect(problem.status == 401, "\(method) \(url)")
+        #expect(answer.headers.first(name: "www-authenticate") == "Bearer")
+        if let token, !token.isEmpty { #expect(!answer.text.contains(token)) }
+      }
+      #expect(try await service.job(id).status == "created")
+    }
+  }
+
+  @Test func appsDoNotSeeEachOthersJobs() async throws {
+    try await LocalService.run { service in
+      let job = try await service.finish(service.create(), uploading: "1\n")
+      let token = LocalService.otherToken
+      let requests: [(HTTPMethod, String)] = [
+        (.GET, "/2/compliance/jobs/\(job.id)"), (.DELETE, "/2/compliance/jobs/\(job.id)"),
+        (.PUT, job.upload_url), (.GET, job.download_url),
+      ]
+      for (method, url) in requests {
+        let problem = try await service.send(method, url, token: token).problem()
+        #expect(problem.status == 404, "\(method) \(url)")
+        #expect(problem.kind == "resource-not-found")
+        #expect(problem.resource_id == job.id)
+      }
+      let list = try await service.get("/2/compliance/jobs?type=tweets", token: token)
+      #expect(list.text == #"{"meta":{"result_count":0}}"#)
+    }
+  }
+
+  @Test func tokensOpenOneOperationOfOneJob() async throws {
+    try await LocalService.run { service in
+      let tweets = try await service.create("tweets")
+      let users = try await service.create("users")
+      func token(_ url: String) -> Substring { url.split(separator: "=")[1] }
+      func path(_ url: String) -> Substring { url.split(separator: "?")[0] }
+
+      let wrong = [
+        token(tweets.download_url), token(users.upload_url), "", "0",
+        token(tweets.upload_url).dropLast(), token(tweets.upload_url) + "0",
+      ]
+      for token in wrong {
+        let url = "\(path(tweets.upload_url))?token=\(token)"
+        let problem = try await service.put("1\n", to: url).problem()
+        #expect(problem.status == 403, "\(url)")
+        #expect(problem.kind == "not-authorized-for-resource")
+      }
+      let missing = try await service.put("1\n", to: String(path(tweets.upload_url))).problem()
+      #expect(missing.status == 400)
+      #expect(missing.parameter == "token")
+      #expect(try await service.job(tweets.id).status == "created")
+
+      let done = try await service.finish(tweets, uploading: "1\n")
+      let url = "\(path(done.download_url))?token=\(token(done.upload_url))"
+      #expect(try await service.get(url).problem().status == 403)
+      #expect(try await service.get(done.download_url).status == 200)
+    }
+  }
+
+  @Test func downloadsExpire() async throws {
+    try await LocalService.run {
+      $0.downloadLifetime = .zero
+    } _: { service in
+      let job = try await service.finish(service.create(), uploading: "1\n")
+      #expect(try await service.get(job.download_url).problem().status == 403)
+    }
+  }
+
+  @Test(arguments: [
+    ("/2/compliance/jobs/abc", 400), ("/2/compliance/jobs/-1", 400),
+    ("/2/compliance/jobs/12345678901234567890", 400),
+    ("/2/compliance/jobs/9999999999999999999", 404), ("/2/compliance/jobs/1", 404),
+    ("/2/compliance/jobs/1/upload", 405), ("/2/compliance/jobs/1/nothing", 404),
+    ("/2/compliance/job", 404), ("/", 404), ("/2/compliance/jobs?type=%ff", 400),
+  ])
+  func answersOddPathsWithProblems(_ path: String, _ status: Int) async throws {
+    try await LocalService.run { service in
+      let problem = try await service.get(path).problem()
+      #expect(problem.status == status)
+    }
+  }
+
+  @Test func saysWhichMethodsAreAllowed() async throws {
+    try await LocalService.run { service in
+      let answer = try await service.send(.PATCH, "/2/compliance/jobs/1")
+      #expect(try answer.problem().status == 405)
+      #expect(answer.headers.first(name: "allow") == "GET, DELETE")
+    }
+  }
+
+  @Test func urlsBeginWithThePublicURL() async throws {
+    try await LocalService.run {
+      $0.publicURL = "https://compliance.example"
+    } _: { service in
+      let job = try await service.create()
+      #expect(job.upload_url.hasPrefix("https://compliance.example/2/compliance/jobs/\(job.id)/"))
+    }
+  }
+
+  @Test func keepsNoTokenInTheDatabase() async throws {
+    try await LocalService.run { service in
+      _ = try await service.create()
+      let apps = try await service.database.withConnection {
+        try await $0.query("SELECT app_id FROM compliance.jobs").rows(as: String.self)
+      }
+      #expect(apps.count == 1)
+      #expect(apps.allSatisfy { $0.wholeMatch(of: /[0-9a-f]{64}/) != nil })
+    }
+  }
+}

@@ -1,0 +1,219 @@
+import AsyncHTTPClient
+import ComplianceService
+import Foundation
+import Logging
+import NIOCore
+import NIOHTTP1
+import PostgreSQL
+import SystemPackage
+import TestSupport
+import Testing
+
+/// A live server on a free port, on a database and a spool directory of its own.
+struct LocalService {
+  let database: TestDatabase
+  let spool: String
+  let baseURL: String
+  let gate: TestGate<ServicePoint>
+
+  static let token = "first-app"
+  static let otherToken = "second-app"
+
+  /// A server that can be started and interrupted any number of times on the same state.
+  struct Site {
+    let database: TestDatabase
+    let spool: String
+    var configure: @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in }
+
+    /// Runs a server for the length of `body`. If `body` throws, the server drops what it is doing.
+    func serving<R: Sendable>(_ body: (LocalService) async throws -> R) async throws -> R {
+      let gate = TestGate<ServicePoint>()
+      var configuration = ComplianceServer.Configuration(
+        database: database.connectionString, tokens: [AppToken(token), AppToken(otherToken)],
+        spool: FilePath(spool), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+      configuration.gate = { await gate.pass($0) }
+      configuration.sweepInterval = .milliseconds(20)
+      configure(&configuration)
+      return try await ComplianceServer.withRunning(configuration) { address in
+        try await body(
+          LocalService(database: database, spool: spool, baseURL: address.url, gate: gate))
+      }
+    }
+
+    /// Runs a server until `body` is through, and interrupts it there.
+    func interrupting(_ body: (LocalService) async throws -> Void) async throws {
+      struct Interruption: Error {}
+      do {
+        try await serving {
+          try await body($0)
+          throw Interruption()
+        }
+      } catch is Interruption {}
+    }
+
+    var spooledFiles: [String] {
+      get throws { try FileManager.default.contentsOfDirectory(atPath: spool).sorted() }
+    }
+  }
+
+  static func withSite<R: Sendable>(_ body: (Site) async throws -> R) async throws -> R {
+    try await withTestDatabase(.platform) { database in
+      let spool = FileManager.default.temporaryDirectory.appending(path: database.name).path()
+      defer { try? FileManager.default.removeItem(atPath: spool) }
+      return try await body(Site(database: database, spool: spool))
+    }
+  }
+
+  static func run<R: Sendable>(
+    _ configure: @escaping @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in },
+    _ body: (LocalService) async throws -> R
+  ) async throws -> R {
+    try await withSite { site in
+      var site = site
+      site.configure = configure
+      return try await site.serving(body)
+    }
+  }
+}
+
+/// What came back.
+struct Answer {
+  let status: Int
+  let headers: HTTPHeaders
+  let body: [UInt8]
+
+  var text: String { String(decoding: body, as: UTF8.self) }
+
+  /// The body as JSON; an empty object if it is none.
+  var object: [String: Any] {
+    (try? JSONSerialization.jsonObject(with: Data(body))) as? [String: Any] ?? [:]
+  }
+
+  func decoded<T: Decodable>(_ type: T.Type) throws -> T {
+    try JSONDecoder().decode(type, from: Data(body))
+  }
+
+  /// The job of a success.
+  func job(_ location: SourceLocation = #_sourceLocation) throws -> WireJob {
+    try #require(status == 200, "\(status) \(text)", sourceLocation: location)
+    return try decoded(WireJob.Answer.self).data
+  }
+
+  /// The problem of a refusal, checked for what every problem has.
+  func problem(_ location: SourceLocation = #_sourceLocation) throws -> WireProblem {
+    #expect(
+      headers.first(name: "content-type") == "application/problem+json", sourceLocation: location)
+    let problem = try decoded(WireProblem.self)
+    #expect(problem.status == status, sourceLocation: location)
+    #expect(
+      problem.type.hasPrefix("https://api.x.com/2/problems/"), "\(problem.type)",
+      sourceLocation: location)
+    #expect(!problem.title.isEmpty && !problem.detail.isEmpty, sourceLocation: location)
+    return problem
+  }
+}
+
+struct WireJob: Decodable, Equatable {
+  struct Answer: Decodable {
+    let data: WireJob
+  }
+
+  struct List: Decodable {
+    struct Meta: Decodable {
+      let result_count: Int
+    }
+
+    let data: [WireJob]?
+    let meta: Meta
+  }
+
+  let id: String
+  let type: String
+  let status: String
+  let name: String?
+  let error: String?
+  let created_at: String
+  let upload_url: String
+  let upload_expires_at: String
+  let download_url: String
+  let download_expires_at: String
+}
+
+struct WireProblem: Decodable {
+  let type: String
+  let title: String
+  let detail: String
+  let status: Int
+  let parameter: String?
+  let value: String?
+  let resource_id: String?
+
+  /// What clients tell problems by.
+  var kind: Substring { type.split(separator: "/").last ?? "" }
+}
+
+extension LocalService {
+  static let jobsPath = "/2/compliance/jobs"
+
+  func send(
+    _ method: HTTPMethod, _ url: String, token: String? = token, contentType: String? = nil,
+    body: HTTPClientRequest.Body? = nil
+  ) async throws -> Answer {
+    var request = HTTPClientRequest(url: url.hasPrefix("/") ? baseURL + url : url)
+    request.method = method
+    if let token { request.headers.add(name: "authorization", value: "Bearer \(token)") }
+    if let contentType { request.headers.add(name: "content-type", value: contentType) }
+    request.body = body
+    let response = try await HTTPClient.shared.execute(request, timeout: .seconds(60))
+    let bytes = try await response.body.collect(upTo: 64 * 1024 * 1024)
+    return Answer(
+      status: Int(response.status.code), headers: response.headers,
+      body: Array(bytes.readableBytesView))
+  }
+
+  func get(_ path: String, token: String? = token) async throws -> Answer {
+    try await send(.GET, path, token: token)
+  }
+
+  func post(_ json: String, query: String = "", token: String? = token) async throws -> Answer {
+    try await send(
+      .POST, Self.jobsPath + query, token: token, contentType: "application/json",
+      body: .bytes(ByteBuffer(string: json)))
+  }
+
+  func create(_ type: String = "tweets", token: String? = token) async throws -> WireJob {
+    try await post(#"{"type":"\#(type)"}"#, token: token).job()
+  }
+
+  func put(
+    _ text: String, to url: String, contentType: String? = "text/plain", token: String? = token
+  ) async throws -> Answer {
+    try await send(
+      .PUT, url, token: token, contentType: contentType, body: .bytes(ByteBuffer(string: text)))
+  }
+
+  func job(_ id: String, token: String? = token) async throws -> WireJob {
+    try await get("\(Self.jobsPath)/\(id)", token: token).job()
+  }
+
+  /// Uploads, waits until the job has been processed, and returns it.
+  func finish(_ job: WireJob, uploading text: String) async throws -> WireJob {
+    _ = try await put(text, to: job.upload_url).job()
+    try await gate.reached { $0 == .processed(jobID: job.id) }
+    return try await self.job(job.id)
+  }
+
+  /// The result lines for a submission of this type.
+  func lines(_ type: String, _ text: String) async throws -> [String] {
+    let job = try await finish(create(type), uploading: text)
+    #expect(job.status == "complete")
+    let result = try await get(job.download_url)
+    #expect(result.status == 200)
+    #expect(result.body.isEmpty || result.body.last == UInt8(ascii: "\n"))
+    return result.text.split(separator: "\n").map(String.init)
+  }
+
+  func execute(_ sql: String) async throws {
+    try await database.withConnection { try await $0.runScript(sql) }
+  }
+}

@@ -1,0 +1,43 @@
+import Testing
+
+@testable import ComplianceService
+
+@Suite struct SubmissionLinesTests {
+  private func lines(_ text: [UInt8], blockBytes: Int) -> [SubmissionLines.Line] {
+    var scanner = SubmissionLines()
+    var lines: [SubmissionLines.Line] = []
+    for start in stride(from: 0, to: text.count, by: blockBytes) {
+      let block = Array(text[start..<min(start + blockBytes, text.count)])
+      block.withUnsafeBytes { scanner.scan($0) { lines.append($0) } }
+    }
+    scanner.finish { lines.append($0) }
+    return lines
+  }
+
+  @Test(arguments: 1...40)
+  func doesNotDependOnWhereBlocksEnd(blockBytes: Int) {
+    let text = Array("1\n9223372036854775807\n\n9223372036854775808\nabc\r\n0\n-1\n12".utf8)
+    #expect(
+      lines(text, blockBytes: blockBytes) == [
+        .id(1), .id(.max), .invalid([]), .invalid(Array("9223372036854775808".utf8)),
+        .invalid(Array("abc\r".utf8)), .id(0), .invalid(Array("-1".utf8)), .id(12),
+      ])
+  }
+
+  @Test(arguments: [1, 1000, 100_000])
+  func keepsTheBeginOfAnEndlessLine(blockBytes: Int) {
+    let text = [UInt8](repeating: UInt8(ascii: "7"), count: 50_000) + Array("\n5\n".utf8)
+    let begin = [UInt8](repeating: UInt8(ascii: "7"), count: SubmissionLines.invalidLineBytesMax)
+    #expect(lines(text, blockBytes: blockBytes) == [.invalid(begin), .id(5)])
+  }
+
+  @Test func escapesWhatJSONWantsEscaped() {
+    func answer(_ bytes: [UInt8]) -> String {
+      String(decoding: invalidLineAnswer(bytes), as: UTF8.self)
+    }
+    #expect(
+      answer(Array("a\"b\\c\u{1}\u{1f}é".utf8))
+        == #"{"id":"a\"b\\c\u0001\u001fé","error":"invalid_id"}"# + "\n")
+    #expect(answer([0x61, 0xff]) == "{\"id\":\"a\u{fffd}\",\"error\":\"invalid_id\"}\n")
+  }
+}

@@ -1,0 +1,150 @@
+import AsyncHTTPClient
+import ComplianceService
+import Foundation
+import NIOCore
+import NIOHTTP1
+import TestSupport
+import Testing
+
+@Suite(.timeLimit(.minutes(2))) struct UploadTests {
+  @Test(arguments: [
+    nil, "text/plain", "text/plain; charset=utf-8", "application/octet-stream", "Text/Plain",
+  ])
+  func takes(contentType: String?) async throws {
+    try await LocalService.run { service in
+      let job = try await service.create()
+      let answer = try await service.put("1\n", to: job.upload_url, contentType: contentType)
+      let uploaded = try answer.job()
+      #expect(uploaded.status == "in_progress")
+      #expect(uploaded.id == job.id)
+    }
+  }
+
+  @Test func refusesOtherContent() async throws {
+    try await LocalService.run { service in
+      let job = try await service.create()
+      let problem = try await service.put(
+        "1\n", to: job.upload_url, contentType: "application/x-www-form-urlencoded"
+      ).problem()
+      #expect(problem.status == 415)
+      #expect(try await service.job(job.id).status == "created")
+    }
+  }
+
+  @Test func takesOneUpload() async throws {
+    try await LocalService.run { service in
+      let job = try await service.create()
+      service.gate.hold { $0 == .processing(jobID: job.id) }
+      _ = try await service.put("1\n", to: job.upload_url).job()
+      #expect(try await service.put("2\n", to: job.upload_url).problem().status == 409)
+      service.gate.release()
+      try await service.gate.reached { $0 == .processed(jobID: job.id) }
+      #expect(try await service.put("2\n", to: job.upload_url).problem().status == 409)
+    }
+  }
+
+  @Test func takesOneOfTwoUploadsAtOnce() async throws {
+    try await LocalService.withSite { site in
+      try await site.serving { service in
+        let job = try await service.create()
+        service.gate.hold { $0 == .uploadReceived(jobID: job.id) }
+        let statuses = try await withThrowingTaskGroup(of: Int.self) { group in
+          for text in ["a\n", "b\n"] {
+            group.addTask { try await service.put(text, to: job.upload_url).status }
+          }
+          try await service.gate.reached(times: 2) { $0 == .uploadReceived(jobID: job.id) }
+          service.gate.release()
+          return try await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(statuses.sorted() == [200, 409])
+        try await service.gate.reached { $0 == .processed(jobID: job.id) }
+        let done = try await service.job(job.id)
+        let result = try await service.get(done.download_url).text
+        #expect(
+          ["a", "b"].map { #"{"id":"\#($0)","error":"invalid_id"}"# + "\n" }.contains(result))
+        // One result; both submissions are gone.
+        #expect(try site.spooledFiles.count == 1)
+      }
+    }
+  }
+
+  @Test func refusesAnUploadThatSaysItIsTooLarge() async throws {
+    try await LocalService.withSite { site in
+      var site = site
+      site.configure = { $0.uploadBytesMax = 10 }
+      try await site.serving { service in
+        let job = try await service.create()
+        #expect(try await service.put("12345678901", to: job.upload_url).problem().status == 413)
+        #expect(try await service.job(job.id).status == "created")
+        #expect(try site.spooledFiles.isEmpty)
+        #expect(
+          try await service.put("1234567890", to: job.upload_url).job().status == "in_progress")
+      }
+    }
+  }
+
+  @Test func refusesAnUploadThatGrowsTooLarge() async throws {
+    try await LocalService.withSite { site in
+      var site = site
+      site.configure = { $0.uploadBytesMax = 10 }
+      try await site.serving { service in
+        let job = try await service.create()
+        func chunked(_ count: Int) -> HTTPClientRequest.Body {
+          let parts = (0..<count).map { _ in ByteBuffer(string: "12345") }
+          return .stream(AsyncStream(parts), length: .unknown)
+        }
+        let refused = try await service.send(.PUT, job.upload_url, body: chunked(3))
+        #expect(try refused.problem().status == 413)
+        #expect(try site.spooledFiles.isEmpty)
+        let taken = try await service.send(.PUT, job.upload_url, body: chunked(2))
+        #expect(try taken.job().status == "in_progress")
+      }
+    }
+  }
+
+  @Test(arguments: [HTTPClientRequest.Body.Length.known(Int64(1000)), .unknown])
+  func aBrokenOffUploadChangesNothing(_ length: HTTPClientRequest.Body.Length) async throws {
+    struct Break: Error {}
+    try await LocalService.withSite { site in
+      try await site.serving { service in
+        let job = try await service.create()
+        let (parts, source) = AsyncThrowingStream<ByteBuffer, any Error>.makeStream()
+        source.yield(ByteBuffer(string: "1\n2\n3"))
+        source.finish(throwing: Break())
+        await #expect(throws: (any Error).self) {
+          try await service.send(
+            .PUT, job.upload_url, body: .stream(parts, length: length))
+        }
+        #expect(try await service.job(job.id).status == "created")
+        #expect(!service.gate.history.contains(.uploadReceived(jobID: job.id)))
+        let done = try await service.finish(job, uploading: "x\n")
+        let result = try await service.get(done.download_url).text
+        #expect(result == #"{"id":"x","error":"invalid_id"}"# + "\n")
+      }
+    }
+  }
+
+  @Test func anUploadThatEndsAfterACancelIsRefused() async throws {
+    try await LocalService.run { service in
+      let job = try await service.create()
+      service.gate.hold { $0 == .uploadReceived(jobID: job.id) }
+      async let answer = service.put("1\n", to: job.upload_url)
+      try await service.gate.reached { $0 == .uploadReceived(jobID: job.id) }
+      #expect(
+        try await service.send(.DELETE, "/2/compliance/jobs/\(job.id)").job().status == "failed")
+      service.gate.release()
+      #expect(try await answer.problem().status == 409)
+      #expect(try await service.job(job.id).status == "failed")
+    }
+  }
+}
+
+extension AsyncStream where Element: Sendable {
+  /// The elements, one after another.
+  init(_ elements: [Element]) {
+    self.init { continuation in
+      for element in elements { continuation.yield(element) }
+      continuation.finish()
+    }
+  }
+}
