@@ -58,7 +58,8 @@ let package = Package(
     // The pipeline's words, its definition, its memory, its files, its peer.
     room("Vocabulary"),
     room("Definitions", ["PostgreSQL", "Vocabulary", .product(name: "Yams", package: "Yams")]),
-    room("Ledger", ["PostgreSQL", "Vocabulary", "Definitions"]),
+    room("Ledger", ["PostgreSQL", "Vocabulary", "Definitions", "ChunkFiles", systemPackage]),
+    room("Warehouse", ["PostgreSQL", "Vocabulary", "Definitions"]),
     room("ChunkFiles", ["Checksums", "Vocabulary", systemPackage]),
     room("Results", ["Vocabulary"]),
     room(
@@ -74,7 +75,9 @@ let package = Package(
     // The stages, left to right. None imports another.
     room(
       "ExportStage",
-      ["PostgreSQL", "Vocabulary", "Definitions", "Ledger", "ChunkFiles", logging, systemPackage]),
+      [
+        "PostgreSQL", "Definitions", "Ledger", "Warehouse", "ChunkFiles", logging, systemPackage,
+      ]),
     room(
       "SubmitStage",
       ["Vocabulary", "Ledger", "ChunkFiles", "ComplianceAPI", logging, systemPackage]),
@@ -85,14 +88,15 @@ let package = Package(
         "PostgreSQL", "Vocabulary", "Ledger", "ChunkFiles", "Results", "ComplianceAPI", logging,
         systemPackage,
       ]),
-    room("ApplyStage", ["PostgreSQL", "Vocabulary", "Definitions", "Ledger", logging]),
+    room(
+      "ApplyStage", ["PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", logging]),
 
     // The program.
     room(
       "Runtime",
       [
-        "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "ChunkFiles", "ComplianceAPI",
-        "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage", logging,
+        "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
+        "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage", logging,
         systemPackage,
       ]),
     room(

@@ -138,6 +138,12 @@ public struct ComplianceClient: Sendable {
     }
   }
 
+  /// How long to wait before a call that only its caller can repeat is made again.
+  /// - Parameter failures: how many there were; the first is 1.
+  public func retryDelaySeconds(after failures: Int) -> Double {
+    retry.delaySeconds(after: failures)
+  }
+
   // MARK: What every call shares
 
   func body(of response: HTTPClientResponse) async throws -> [UInt8] {

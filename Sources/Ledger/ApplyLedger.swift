@@ -89,24 +89,15 @@ extension ChunkLedger {
       """, .integer(chunkID), .integer(runID)) == 1
   }
 
-  /// What a run has redacted and checked so far, for its limits.
-  public struct RunTotals: Sendable {
-    /// IDs of the chunks that are applied or wait to be.
-    public let idsChecked: Int
-    /// Rows changed, restores and rehydrations aside.
-    public let rowsRedacted: Int
-  }
-
-  public func totals(of runID: Int64) async throws -> RunTotals {
-    let row = try await connection.query(
+  /// The rows that a run has redacted so far, for its limits: restores do not count, nor do chunks
+  /// that somebody has approved.
+  public func rowsRedactedUnasked(in runID: Int64) async throws -> Int {
+    try await connection.query(
       """
-      SELECT
-        (SELECT coalesce(sum(ids), 0)::bigint FROM lethe.chunk
-         WHERE run_id = $1 AND state IN ('collected', 'applied')),
-        (SELECT coalesce(sum(rows), 0)::bigint FROM lethe.change JOIN lethe.chunk USING (chunk_id)
-         WHERE run_id = $1 AND action IN ('delete', 'protect', 'scrub_geo'))
+      SELECT coalesce(sum(rows), 0)::bigint
+      FROM lethe.change JOIN lethe.chunk USING (chunk_id)
+      WHERE run_id = $1 AND action IN ('delete', 'protect', 'scrub_geo') AND approved_at IS NULL
       """, .integer(runID)
-    ).onlyRow(as: Int.self, Int.self)
-    return RunTotals(idsChecked: row.0, rowsRedacted: row.1)
+    ).onlyRow(as: Int.self)
   }
 }

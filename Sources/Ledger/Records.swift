@@ -1,5 +1,7 @@
+public import ChunkFiles
 public import Definitions
 import Foundation
+import SystemPackage
 public import Vocabulary
 
 /// The token of the process that works on a run. Whoever takes the run over changes it, and the
@@ -40,6 +42,13 @@ public struct Chunk: Sendable, Equatable {
   /// Set from `collected` on: every event up to this ID is applied.
   public let appliedThrough: Int64?
   public let isApproved: Bool
+
+  /// The chunk's file, as it was recorded.
+  public var file: ChunkFile {
+    ChunkFile(
+      path: FilePath(path), number: number, firstID: firstID, lastID: lastID, ids: ids,
+      bytes: bytes, sha256: sha256)
+  }
 
   /// For messages.
   public var label: String { "chunk \(id) (\(dataset) #\(number))" }

@@ -127,32 +127,52 @@ public actor Connection {
   /// Only the handle that `body` is given can use the connection meanwhile.
   /// - Throws: what `body` throws; `PostgreSQLError` `.notCommitted` if the server rolled back.
   public func withTransaction<R: Sendable>(
-    isolation: Isolation = .readCommitted, readOnly: Bool = false,
-    _ body: @Sendable (Transaction) async throws -> R
+    isolationLevel: Isolation = .readCommitted, readOnly: Bool = false,
+    isolation: isolated (any Actor)? = #isolation,
+    _ body: (Transaction) async throws -> R
   ) async throws -> R {
-    let token = try occupy()
-    defer { occupant = nil }
-    let begin = "BEGIN ISOLATION LEVEL \(isolation.rawValue)\(readOnly ? " READ ONLY" : "")"
-    _ = try await run(begin, [], as: token)
+    let transaction = try await begin(isolationLevel, readOnly: readOnly)
     do {
-      let value = try await body(Transaction(connection: self, token: token))
+      let value = try await body(transaction)
       try Task.checkCancellation()
-      let commit = try execute("COMMIT", [])
-      guard commit.commandTag == "COMMIT" else {
-        throw PostgreSQLError(
-          code: .notCommitted, message: "the server rolled the transaction back at COMMIT")
-      }
+      try await commit(transaction)
       return value
     } catch {
-      rollBack()
+      await rollBack()
       throw error
     }
   }
 
+  private func begin(_ level: Isolation, readOnly: Bool) async throws -> Transaction {
+    let token = try occupy()
+    do {
+      _ = try await run(
+        "BEGIN ISOLATION LEVEL \(level.rawValue)\(readOnly ? " READ ONLY" : "")", [], as: token)
+    } catch {
+      occupant = nil
+      throw error
+    }
+    return Transaction(connection: self, token: token)
+  }
+
+  /// Not cancellable: whether a COMMIT that was cut off has taken effect, nobody can tell.
+  private func commit(_ transaction: Transaction) throws {
+    try require(transaction.token)
+    let result = try execute("COMMIT", [])
+    occupant = nil
+    guard result.commandTag == "COMMIT" else {
+      throw PostgreSQLError(
+        code: .notCommitted, message: "the server rolled the transaction back at COMMIT")
+    }
+  }
+
   private func rollBack() {
-    guard PQtransactionStatus(handle) != PQTRANS_IDLE else { return }
-    // A connection that cannot even roll back is of no further use; the next statement says so.
-    _ = try? execute("ROLLBACK", [])
+    abortCopy()
+    if PQtransactionStatus(handle) != PQTRANS_IDLE {
+      // A connection that cannot even roll back is of no further use; the next statement says so.
+      _ = try? execute("ROLLBACK", [])
+    }
+    occupant = nil
   }
 
   // MARK: Who may use the connection

@@ -45,11 +45,21 @@ public struct CopyIn: Sendable {
     try await connection.putCopyData(copy, bytes)
   }
 
-  func finish() async throws -> Int {
-    try await connection.finishCopyIn(copy)
+  /// Ends the COPY: the server has taken every row.
+  /// - Returns: the number of rows.
+  @discardableResult
+  public func finish() async throws -> Int {
+    let rows = try await connection.finishCopyIn(copy)
+    await end()
+    return rows
   }
 
-  func end() async {
+  /// Gives the COPY up: none of its rows remain.
+  public func abandon() async {
+    await end()
+  }
+
+  private func end() async {
     await connection.endCopy(copy, restoring: transaction)
   }
 }

@@ -4,6 +4,7 @@ public protocol Session: Sendable {
   func run(_ sql: String, _ parameters: [Parameter]) async throws -> QueryResult
   func runScript(_ sql: String) async throws
   func beginCopyOut(_ sql: String) async throws -> CopyOut
+  /// The unscoped form of `withCopyIn`: the caller has to `finish` or `abandon` it.
   func beginCopyIn(_ sql: String) async throws -> CopyIn
 }
 
@@ -57,11 +58,9 @@ extension Session {
     let copy = try await beginCopyIn(sql)
     do {
       try await body(copy)
-      let rows = try await copy.finish()
-      await copy.end()
-      return rows
+      return try await copy.finish()
     } catch {
-      await copy.end()
+      await copy.abandon()
       throw error
     }
   }

@@ -20,6 +20,6 @@ public enum ScannedLine: Sendable, Equatable {
   case event(Event)
   /// Nothing: real result files are put together from shards, with empty lines between.
   case blank
-  /// Not to be acted on; why, for the quarantine.
-  case refused(String)
+  /// Not to be acted on; why, for the quarantine, and the ID if the line has a readable one.
+  case refused(String, id: Int64?)
 }

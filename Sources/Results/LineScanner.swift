@@ -16,28 +16,44 @@ public struct LineScanner: Sendable {
     var cursor = JSONCursor(line)
     cursor.skipWhitespace()
     if cursor.isAtEnd { return .blank }
-    guard cursor.isValidUTF8 else { return .refused("not UTF-8") }
+    guard cursor.isValidUTF8 else { return .refused("not UTF-8", id: nil) }
     var fields = Fields()
-    if let fault = cursor.readObject(into: &fields) { return .refused(fault) }
+    if let fault = cursor.readObject(into: &fields) {
+      return .refused(fault, id: nil)
+    }
     cursor.skipWhitespace()
-    guard cursor.isAtEnd else { return .refused("something follows the JSON object") }
+    guard cursor.isAtEnd else { 
+      return .refused("something follows the JSON object", id: nil)
+    }
     return event(fields)
   }
 
+  /// Whether a line is one whole JSON object, whatever it says.
+  static func isWholeObject(_ line: UnsafeRawBufferPointer) -> Bool {
+    var cursor = JSONCursor(line)
+    var fields = Fields()
+    cursor.skipWhitespace()
+    guard cursor.readObject(into: &fields) == nil else { return false }
+    cursor.skipWhitespace()
+    return cursor.isAtEnd
+  }
+
   private func event(_ fields: Fields) -> ScannedLine {
-    if let error = fields.error { return .refused("the API says \(error.text)") }
-    guard let idText = fields.id else { return .refused("no id") }
-    guard let id = idText.identifier else { return .refused("the id is not a 64-bit number") }
-    guard let action = fields.action else { return .refused("no action") }
-    guard let reasonText = fields.reason else { return .refused("no reason") }
+    let id = fields.id?.identifier
+    func refused(_ why: String) -> ScannedLine { .refused(why, id: id) }
+    if let error = fields.error { return refused("the API says \(error.text)") }
+    guard fields.id != nil else { return refused("no id") }
+    guard let id else { return refused("the id is not a 64-bit number") }
+    guard let action = fields.action else { return refused("no action") }
+    guard let reasonText = fields.reason else { return refused("no reason") }
     guard let reason = Reason(word: reasonText.text) else {
-      return .refused("unknown reason \(reasonText.text)")
+      return refused("unknown reason \(reasonText.text)")
     }
     guard Reason.documented(for: type).contains(reason) else {
-      return .refused("reason \(reasonText.text) in a job of type \(type.rawValue)")
+      return refused("reason \(reasonText.text) in a job of type \(type.rawValue)")
     }
     guard Self.allows(action: action.text, reason) else {
-      return .refused("unknown action \(action.text) for reason \(reasonText.text)")
+      return refused("unknown action \(action.text) for reason \(reasonText.text)")
     }
     return .event(
       Event(

@@ -32,6 +32,21 @@ public struct ResultLines: ~Copyable {
     self.blockBytes = blockBytes
   }
 
+  /// Whether a result ends in a whole line: with a newline, or with a JSON object that is complete.
+  /// A result that was cut is not to be believed, for the absence of an ID means that it is clean.
+  public static func endsWhole(path: String) throws -> Bool {
+    guard let file = FileHandle(forReadingAtPath: path) else {
+      throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: path])
+    }
+    defer { try? file.close() }
+    let length = try file.seekToEnd()
+    try file.seek(toOffset: length - min(length, UInt64(lineBytesMax)))
+    let tail = [UInt8](try file.readToEnd() ?? Data())
+    guard let last = tail.last, last != 0x0A else { return true }
+    let start = tail.lastIndex(of: 0x0A).map { $0 + 1 } ?? 0
+    return tail[start...].withUnsafeBytes { LineScanner.isWholeObject($0) }
+  }
+
   /// Reads the next block and hands its lines over.
   /// - Returns: false at the file's end.
   public mutating func forEachLineOfNextBlock(_ body: (Line) throws -> Void) throws -> Bool {

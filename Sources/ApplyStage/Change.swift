@@ -1,0 +1,103 @@
+import Definitions
+import PostgreSQL
+import Vocabulary
+import Warehouse
+
+/// One statement's worth of change: what is done to the rows of one table for some reasons.
+struct Change {
+  let reach: Reach
+  let kind: Kind
+  /// The labels of `lethe.reason` that it is for.
+  let reasons: [String]
+
+  enum Kind {
+    case delete
+    case protect([ColumnValue])
+    case scrubGeo([String])
+    /// Undoes a protection: from what was set to what was before.
+    case restore(from: [ColumnValue], to: [ColumnValue])
+  }
+
+  /// The label of `lethe.action`.
+  var action: String {
+    switch kind {
+    case .delete: "delete"
+    case .protect: "protect"
+    case .scrubGeo: "scrub_geo"
+    case .restore: "restore"
+    }
+  }
+
+  /// Whether it takes something away, and so counts towards the limits.
+  var isRedacting: Bool {
+    if case .restore = kind { false } else { true }
+  }
+
+  /// What the audit record calls it.
+  var label: String { "\(action) \(reach.table.name)" }
+
+  /// Everything that the events of a dataset can change, in order.
+  static func all(of dataset: Dataset, catalog: Catalog) throws -> [Change] {
+    try Reach.all(of: dataset, catalog: catalog).flatMap(changes)
+  }
+
+  private static func changes(of reach: Reach) -> [Change] {
+    var changes: [Change] = []
+    var restores: [Change] = []
+    for (action, reasons) in grouped(reach.actions) {
+      switch action {
+      case .delete: changes.append(Change(reach: reach, kind: .delete, reasons: reasons))
+      case .protect(let set, let restore):
+        changes.append(Change(reach: reach, kind: .protect(set), reasons: reasons))
+        if !restore.isEmpty {
+          restores.append(
+            Change(reach: reach, kind: .restore(from: set, to: restore), reasons: ["clean"]))
+        }
+      case .scrubGeo(let columns):
+        changes.append(Change(reach: reach, kind: .scrubGeo(columns), reasons: reasons))
+      case .rehydrate, .ignore: break
+      }
+    }
+    return changes + restores
+  }
+
+  private static func grouped(
+    _ actions: [Reason: Action]
+  ) -> [(action: Action, reasons: [String])] {
+    var groups: [(action: Action, reasons: [String])] = []
+    for reason in Reason.allCases {
+      guard let action = actions[reason] else { continue }
+      if let index = groups.firstIndex(where: { $0.action == action }) {
+        groups[index].reasons.append(reason.rawValue)
+      } else {
+        groups.append((action, [reason.rawValue]))
+      }
+    }
+    return groups
+  }
+}
+
+/// A slice of a chunk's events: those with IDs above `after`, up to and with `through`.
+struct EventRange {
+  let chunkID: Int64
+  let after: Int64
+  let through: Int64
+}
+
+/// A statement and its values, bound in the order in which they are named.
+struct BoundStatement {
+  private(set) var parameters: [Parameter] = []
+
+  /// - Returns: the placeholder.
+  mutating func bind(_ value: Parameter) -> String {
+    parameters.append(value)
+    return "$\(parameters.count)"
+  }
+
+  mutating func range(_ range: EventRange) -> String {
+    """
+    s.chunk_id = \(bind(.integer(range.chunkID))) AND s.id > \(bind(.integer(range.after))) \
+    AND s.id <= \(bind(.integer(range.through)))
+    """
+  }
+}

@@ -1,0 +1,97 @@
+import Definitions
+import Vocabulary
+import Warehouse
+
+/// A table that an event reaches, and the way from the event's ID to its rows.
+struct Reach {
+  /// A table in between: `match` holds the ID before it, `id` the one that goes on.
+  struct Step {
+    let table: WarehouseTable
+    let match: WarehouseTable.Column
+    let id: WarehouseTable.Column
+  }
+
+  let table: WarehouseTable
+  let match: WarehouseTable.Column
+  /// The tables on the way, the one next to the event first.
+  let steps: [Step]
+  /// The column that tombstones of deleted rows are named by; nil leaves none.
+  let tombstoneID: WarehouseTable.Column?
+  let actions: [Reason: Action]
+
+  /// The tables of a dataset in the order in which they are changed: children before parents, as
+  /// declared, the dataset's own table last.
+  static func all(of dataset: Dataset, catalog: Catalog) throws -> [Reach] {
+    var reaches: [Reach] = []
+    for target in dataset.targets {
+      try add(target, after: [], of: dataset, catalog: catalog, to: &reaches)
+    }
+    let table = try Self.table(dataset.table, catalog)
+    reaches.append(
+      Reach(
+        table: table, match: try column(dataset.id, of: table), steps: [], tombstoneID: nil,
+        actions: dataset.actions))
+    return reaches
+  }
+
+  private static func add(
+    _ target: Target, after steps: [Step], of dataset: Dataset, catalog: Catalog,
+    to reaches: inout [Reach]
+  ) throws {
+    let table = try Self.table(target.table, catalog)
+    let match = try column(target.match, of: table)
+    let id = try target.id.map { try column($0, of: table) }
+    if let id {
+      let step = Step(table: table, match: match, id: id)
+      for inner in target.targets {
+        try add(inner, after: steps + [step], of: dataset, catalog: catalog, to: &reaches)
+      }
+    }
+    reaches.append(
+      Reach(
+        table: table, match: match, steps: steps, tombstoneID: dataset.tombstones ? id : nil,
+        actions: target.actions))
+  }
+
+  private static func table(_ name: TableName, _ catalog: Catalog) throws -> WarehouseTable {
+    guard let table = catalog.table(name) else {
+      throw ApplyError(
+        message: "there is no table \(name) any more", remedy: "lethe check tells what does not fit")
+    }
+    return table
+  }
+
+  private static func column(
+    _ name: String, of table: WarehouseTable
+  ) throws -> WarehouseTable.Column {
+    guard let column = table.columns[name] else {
+      throw ApplyError(
+        message: "\(table.name) has no column \(name) any more",
+        remedy: "lethe check tells what does not fit")
+    }
+    return column
+  }
+
+  /// `FROM` items and conditions that join the events `s` to the rows `t` of the table.
+  var join: (from: String, conditions: [String]) {
+    var from = "lethe.collected AS s"
+    var conditions: [String] = []
+    var previous = (expression: "s.id", kind: IDKind.integer)
+    for (index, step) in steps.enumerated() {
+      let alias = "p\(index + 1)"
+      from += ", \(step.table.sql) AS \(alias)"
+      conditions.append(Self.equality(alias, step.match, previous))
+      previous = ("\(alias).\(step.id.sql)", step.id.idKind ?? .integer)
+    }
+    conditions.append(Self.equality("t", match, previous))
+    return (from, conditions)
+  }
+
+  private static func equality(
+    _ alias: String, _ column: WarehouseTable.Column,
+    _ other: (expression: String, kind: IDKind)
+  ) -> String {
+    let kind = column.idKind ?? .integer
+    return "\(alias).\(column.sql) = \(kind.cast(other.expression, from: other.kind))"
+  }
+}

@@ -1,0 +1,102 @@
+public import ComplianceAPI
+public import Ledger
+public import Logging
+import Vocabulary
+
+/// Job → complete job: looks at a job, at the API's documented pace, until it is complete.
+public struct AwaitStage: Sendable {
+  private let ledger: ChunkLedger
+  private let client: ComplianceClient
+  private let settings: Settings
+  private let logger: Logger
+
+  public struct Settings: Sendable {
+    let pollSeconds: Double
+    let pollSecondsMax: Double
+    let jobAttemptsMax: Int
+    let jobHoursMax: Double
+
+    public init(
+      pollSeconds: Double, pollSecondsMax: Double, jobAttemptsMax: Int, jobHoursMax: Double
+    ) {
+      self.pollSeconds = pollSeconds
+      self.pollSecondsMax = pollSecondsMax
+      self.jobAttemptsMax = jobAttemptsMax
+      self.jobHoursMax = jobHoursMax
+    }
+  }
+
+  public enum Outcome: Sendable, Equatable {
+    case complete
+    /// The job came to nothing; the chunk has another attempt.
+    case died
+    /// The chunk is given up; the ledger has the reason.
+    case failed
+  }
+
+  public init(
+    ledger: ChunkLedger, client: ComplianceClient, settings: Settings, logger: Logger
+  ) {
+    self.ledger = ledger
+    self.client = client
+    self.settings = settings
+    self.logger = logger
+  }
+
+  /// Takes a chunk from `uploaded` to `complete`.
+  public func awaitCompletion(of chunk: Chunk) async throws -> Outcome {
+    guard let attempt = try await ledger.liveAttempt(at: chunk), let apiID = attempt.apiID else {
+      throw LedgerError(
+        code: .missing, message: "\(chunk.label) is uploaded but has no job",
+        remedy: "somebody has changed the ledger by hand: restore it")
+    }
+    var seen: JobStatus?
+    var delay = settings.pollSeconds
+    while true {
+      let job: APIJob
+      do {
+        job = try await client.job(id: apiID)
+      } catch let error as APIError where error.kind == .notFound {
+        return try await died(attempt, of: chunk, why: "the API does not know job \(apiID) any more")
+      }
+      if job.status != seen {
+        seen = job.status
+        try await ledger.statusSeen(job.status, of: attempt)
+        logger.info(
+          "\(chunk.label): job \(apiID) is \(job.status)",
+          metadata: ["stage": "await", "chunk": "\(chunk.id)", "job": "\(apiID)"])
+      }
+      switch job.status {
+      case .complete:
+        try await ledger.jobCompleted(attempt, of: chunk)
+        return .complete
+      case .failed, .expired:
+        let reason = job.error.map { ": \($0)" } ?? ""
+        return try await died(attempt, of: chunk, why: "job \(apiID) is \(job.status)\(reason)")
+      case .created, .inProgress, .unrecognized:
+        if try await isOverdue(attempt) {
+          try await client.cancelJob(id: apiID)
+          return try await died(
+            attempt, of: chunk,
+            why: "job \(apiID) was \(job.status) for over \(settings.jobHoursMax) hours")
+        }
+      }
+      try await Task.sleep(for: .seconds(delay))
+      delay = min(delay * 1.5, settings.pollSecondsMax)
+    }
+  }
+
+  private func isOverdue(_ attempt: Attempt) async throws -> Bool {
+    guard let seconds = try await ledger.secondsSinceUpload(attempt) else { return false }
+    return seconds > settings.jobHoursMax * 3600
+  }
+
+  private func died(_ attempt: Attempt, of chunk: Chunk, why: String) async throws -> Outcome {
+    let hasAnother = try await ledger.jobDied(
+      attempt, of: chunk, why: why, attemptsMax: settings.jobAttemptsMax)
+    logger.warning(
+      "\(chunk.label): attempt \(attempt.number) of \(settings.jobAttemptsMax) came to nothing: \(why)",
+      metadata: ["stage": "await", "chunk": "\(chunk.id)"])
+    return hasAnother ? .died : .failed
+  }
+}

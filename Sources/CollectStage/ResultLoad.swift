@@ -1,0 +1,187 @@
+import ChunkFiles
+import Foundation
+import Ledger
+import PostgreSQL
+import Results
+import SystemPackage
+import Vocabulary
+
+/// Reads a result file line by line into the ledger. Its lines are parsed here and go in by binary
+/// COPY, several times faster than having the server parse JSON.
+struct ResultLoad {
+  let transaction: Transaction
+  let chunk: Chunk
+  let attempt: Attempt
+
+  /// More contradictions than this are no slip: nothing of such a result is believed.
+  private static let contradictionsMax = 100_000
+  /// The API's answer to a line that it could not read as an ID.
+  private static let invalidID = "the API says invalid_id"
+  private static let cleanIDsPerStatement = 10_000
+
+  /// - Returns: the number of lines in the file.
+  func run(path: FilePath, index: ChunkIndex) async throws -> Int {
+    try await transaction.runScript(
+      """
+      CREATE TEMP TABLE lethe_scanned (
+          line bigint NOT NULL, id bigint, reason lethe.reason, created_at timestamptz,
+          redacted_at timestamptz, raw bytea, why text
+      ) ON COMMIT DROP
+      """)
+    let lines = try await copy(path, index)
+    try await quarantineContradictions(path)
+    try await transaction.execute(
+      """
+      INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at)
+      SELECT DISTINCT ON (id) $1::bigint, id, reason, created_at, redacted_at
+      FROM lethe_scanned WHERE why IS NULL ORDER BY id, line
+      """, .integer(chunk.id))
+    try await transaction.execute(
+      """
+      INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why)
+      SELECT $1, $2, line, raw, why FROM lethe_scanned WHERE why IS NOT NULL ORDER BY line
+      """, .integer(chunk.id), .integer(attempt.jobID))
+    try await addCleanIDs(index)
+    return lines
+  }
+
+  // MARK: Scanning
+
+  private func copy(_ path: FilePath, _ index: ChunkIndex) async throws -> Int {
+    let scanner = LineScanner(type: chunk.type)
+    var lines = try ResultLines(path: path.string)
+    var rows = BinaryRows()
+    var count = 0
+    let copy = try await transaction.beginCopyIn(
+      """
+      COPY lethe_scanned (line, id, reason, created_at, redacted_at, raw, why)
+      FROM STDIN (FORMAT binary)
+      """)
+    do {
+      var goesOn = true
+      while goesOn {
+        goesOn = try lines.forEachLineOfNextBlock { line in
+          count = line.number
+          try append(line, scanner, index, to: &rows)
+        }
+        if rows.isFull { try await copy.write(rows.take()) }
+      }
+      try await copy.write(rows.takeLast())
+      try await copy.finish()
+    } catch {
+      await copy.abandon()
+      throw error
+    }
+    return count
+  }
+
+  private func append(
+    _ line: ResultLines.Line, _ scanner: LineScanner, _ index: ChunkIndex,
+    to rows: inout BinaryRows
+  ) throws {
+    let why: String
+    var id: Int64?
+    if line.isTooLong {
+      why = "over \(ResultLines.lineBytesMax) bytes"
+    } else {
+      switch scanner.scan(line.bytes) {
+      case .blank: return
+      case .event(let event):
+        if try index.contains(event.id) {
+          append(event, line: line.number, to: &rows)
+          return
+        }
+        why = "the ID is not in the chunk"
+        id = event.id
+      case .refused(let fault, let refusedID):
+        why = fault
+        id = refusedID
+      }
+    }
+    rows.beginRow(columns: 7)
+    rows.append(Int64(line.number))
+    rows.append(id)
+    for _ in 0..<3 { rows.appendNull() }
+    rows.append(bytes: line.bytes)
+    rows.append(text: why)
+  }
+
+  private func append(_ event: Event, line: Int, to rows: inout BinaryRows) {
+    rows.beginRow(columns: 7)
+    rows.append(Int64(line))
+    rows.append(event.id)
+    rows.append(text: event.reason.rawValue)
+    rows.append(event.createdAt?.microsecondsSince2000)
+    rows.append(event.redactedAt?.microsecondsSince2000)
+    rows.appendNull()
+    rows.appendNull()
+  }
+
+  // MARK: What only the whole result shows
+
+  /// An ID that comes with two reasons: nobody can tell which one counts, so all its lines go to the
+  /// quarantine. The same reason twice is one event.
+  private func quarantineContradictions(_ path: FilePath) async throws {
+    let lineNumbers: Set<Int> = Set(
+      try await transaction.query(
+        """
+        SELECT line FROM lethe_scanned WHERE why IS NULL AND id IN (
+          SELECT id FROM lethe_scanned WHERE why IS NULL
+          GROUP BY id HAVING count(DISTINCT reason) > 1)
+        LIMIT $1
+        """, .integer(Int64(Self.contradictionsMax + 1))
+      ).rows(as: Int.self))
+    guard !lineNumbers.isEmpty else { return }
+    guard lineNumbers.count <= Self.contradictionsMax else {
+      throw LedgerError(
+        code: .unreadable,
+        message: "\(chunk.label): over \(Self.contradictionsMax) lines of the result contradict each other",
+        remedy: "look at the job's result by hand; nothing of it was believed")
+    }
+    var raw: [(line: Int, bytes: [UInt8])] = []
+    var lines = try ResultLines(path: path.string)
+    var goesOn = true
+    while goesOn {
+      goesOn = try lines.forEachLineOfNextBlock { line in
+        if lineNumbers.contains(line.number) { raw.append((line.number, Array(line.bytes))) }
+      }
+    }
+    for (line, bytes) in raw {
+      try await transaction.executeOne(
+        """
+        UPDATE lethe_scanned SET why = 'the ID comes with different reasons', raw = $2 WHERE line = $1
+        """, .integer(Int64(line)), .bytes(bytes))
+    }
+  }
+
+  /// IDs that Lethe had protected, that this chunk asked about, and that came back without an event:
+  /// absence means clean. A protection that is newer than the chunk is not judged by it; and as long
+  /// as a line of the result does not tell which ID it is about, nothing counts as absent.
+  private func addCleanIDs(_ index: ChunkIndex) async throws {
+    let isEveryLineAttributed = try await transaction.query(
+      "SELECT NOT EXISTS (SELECT FROM lethe_scanned WHERE id IS NULL AND why <> $1)",
+      .text(Self.invalidID)
+    ).onlyRow(as: Bool.self)
+    guard isEveryLineAttributed else { return }
+    var after = chunk.firstID - 1
+    while true {
+      let candidates = try await transaction.query(
+        """
+        SELECT p.id FROM lethe.protection AS p JOIN lethe.chunk AS c ON c.chunk_id = $1
+        WHERE p.pipeline = $2 AND p.dataset = $3 AND p.id > $4 AND p.id <= $5
+          AND p.protected_at < c.exported_at
+          AND NOT EXISTS (SELECT FROM lethe_scanned AS s WHERE s.id = p.id)
+        ORDER BY p.id LIMIT $6
+        """, .integer(chunk.id), .text(chunk.pipeline), .text(chunk.dataset), .integer(after),
+        .integer(chunk.lastID), .integer(Int64(Self.cleanIDsPerStatement))
+      ).rows(as: Int64.self)
+      guard let last = candidates.last else { return }
+      after = last
+      try await transaction.execute(
+        """
+        INSERT INTO lethe.collected (chunk_id, id, reason)
+        SELECT $1, id, 'clean' FROM unnest($2::bigint[]) AS id
+        """, .integer(chunk.id), .integers(try candidates.filter(index.contains)))
+    }
+  }
+}

@@ -1,0 +1,58 @@
+import Definitions
+import PostgreSQL
+import Warehouse
+
+/// The COPY that streams a dataset's IDs out, ascending, one a row.
+struct ExportQuery {
+  private let table: WarehouseTable
+  private let column: WarehouseTable.Column
+  private let kind: IDKind
+  private let condition: String?
+
+  /// - Throws: `DefinitionError` if the table or column is gone since the definition was checked.
+  init(_ dataset: Dataset, catalog: Catalog) throws {
+    guard let table = catalog.table(dataset.table), let column = table.columns[dataset.id],
+      let kind = column.idKind
+    else {
+      throw DefinitionError(
+        file: dataset.name, line: nil,
+        message: "\(dataset.table).\(dataset.id) is not there to be exported",
+        remedy: "lethe check tells what does not fit")
+    }
+    self.table = table
+    self.column = column
+    self.kind = kind
+    condition = dataset.condition
+  }
+
+  /// - Parameters:
+  ///   - after: IDs above this one.
+  ///   - through: up to and with this one. No ID is larger than 63 bits.
+  func sql(after: Int64, through: Int64 = .max) -> String {
+    let id = column.sql
+    let range: (String) -> String = { "\($0) > \(after) AND \($0) <= \(through)" }
+    // The line break ends a comment that the operator's SQL may end with.
+    let rows = condition.map { " AND (\($0)\n)" } ?? ""
+    switch kind {
+    case .integer:
+      // Nothing but the column in the list: an index-only scan serves it in order.
+      return """
+        COPY (SELECT \(id) FROM \(table.sql) WHERE \(range(id))\(rows) ORDER BY \(id)) TO STDOUT
+        """
+    case .numeric:
+      return """
+        COPY (SELECT \(id)::bigint FROM \(table.sql)
+              WHERE \(range(id)) AND \(id) = trunc(\(id))\(rows) ORDER BY \(id)) TO STDOUT
+        """
+    case .text:
+      // Text sorts by characters, so its numbers are sorted here; CASE keeps the cast from what is
+      // no number.
+      return """
+        COPY (SELECT key FROM (
+                SELECT CASE WHEN \(id) ~ '^[1-9][0-9]{0,18}$' THEN \(id)::numeric END AS key
+                FROM \(table.sql) WHERE \(id) IS NOT NULL\(rows)) AS ids
+              WHERE \(range("key")) ORDER BY key) TO STDOUT
+        """
+    }
+  }
+}

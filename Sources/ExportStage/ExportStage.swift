@@ -1,0 +1,106 @@
+public import ChunkFiles
+public import Definitions
+public import Ledger
+public import Logging
+public import PostgreSQL
+public import SystemPackage
+public import Warehouse
+
+/// Warehouse → chunks: streams a dataset's IDs out in key order and cuts them into files, each
+/// recorded in the ledger once it is safely on disk.
+///
+/// One COPY is one snapshot. An export that was interrupted goes on after its last recorded chunk,
+/// with a new snapshot for the rest.
+public struct ExportStage: Sendable {
+  /// For the COPY; the ledger's writes go over another one meanwhile.
+  private let connection: Connection
+  private let ledger: ExportLedger
+  private let catalog: Catalog
+  private let workDirectory: FilePath
+  private let logger: Logger
+
+  public init(
+    connection: Connection, ledger: ExportLedger, catalog: Catalog, workDirectory: FilePath,
+    logger: Logger
+  ) {
+    self.connection = connection
+    self.ledger = ledger
+    self.catalog = catalog
+    self.workDirectory = workDirectory
+    self.logger = logger
+  }
+
+  /// Exports what is not exported yet of a dataset.
+  ///
+  /// - Parameter chunkExported: called after each chunk is in the ledger, with its ID.
+  public func export(
+    _ dataset: Dataset, chunkExported: @Sendable (Int64) async -> Void
+  ) async throws {
+    let progress = try await ledger.progress(of: dataset.name, type: dataset.type)
+    guard !progress.isFinished else { return }
+    if progress.chunks > 0 {
+      logger.info(
+        "\(dataset.name): export goes on after ID \(progress.exportedThrough), \(progress.chunks) chunks are there"
+      )
+    }
+    var cutter = try ChunkCutter(
+      directory: workDirectory, prefix: dataset.name,
+      limits: ChunkLimits(ids: dataset.chunkIDsMax, bytes: dataset.chunkBytesMax),
+      firstNumber: progress.chunks + 1)
+    let query = try ExportQuery(dataset, catalog: catalog)
+    do {
+      try await connection.withCopyOut(query.sql(after: progress.exportedThrough)) { rows in
+        for try await block in rows {
+          for chunk in try cutter.append(rows: block) {
+            await chunkExported(try await record(chunk, of: dataset))
+          }
+        }
+      }
+      // Only now is the COPY known to be complete, and so the last chunk.
+      if let chunk = try cutter.finish() {
+        await chunkExported(try await record(chunk, of: dataset))
+      }
+    } catch {
+      cutter.abandon()
+      throw error
+    }
+    try await ledger.datasetExported(dataset.name)
+    logger.info("\(dataset.name): exported")
+  }
+
+  /// Writes the file of a chunk again, from the rows that its key range has now.
+  /// - Returns: nil if there are none left.
+  public func rewriteFile(of chunk: Chunk, dataset: Dataset) async throws -> ChunkFile? {
+    var cutter = try ChunkCutter(
+      directory: workDirectory, prefix: dataset.name,
+      limits: ChunkLimits(ids: .max, bytes: dataset.chunkBytesMax), firstNumber: chunk.number)
+    let query = try ExportQuery(dataset, catalog: catalog)
+    do {
+      try await connection.withCopyOut(
+        query.sql(after: chunk.firstID - 1, through: chunk.lastID)
+      ) { rows in
+        for try await block in rows where try !cutter.append(rows: block).isEmpty {
+          throw LedgerError(
+            code: .unreadable,
+            message: "\(chunk.label): its key range has grown beyond one chunk",
+            remedy: "run again: a new run cuts the range anew")
+        }
+      }
+      return try cutter.finish()
+    } catch {
+      cutter.abandon()
+      throw error
+    }
+  }
+
+  private func record(_ file: ChunkFile, of dataset: Dataset) async throws -> Int64 {
+    let id = try await ledger.chunkExported(
+      dataset: dataset.name, type: dataset.type, number: file.number, firstID: file.firstID,
+      lastID: file.lastID, ids: file.ids, bytes: file.bytes, sha256: file.sha256,
+      path: file.path.string)
+    logger.info(
+      "\(dataset.name): chunk \(file.number) exported, \(file.ids) IDs",
+      metadata: ["stage": "export", "dataset": "\(dataset.name)", "chunk": "\(id)"])
+    return id
+  }
+}

@@ -1,0 +1,219 @@
+import ChunkFiles
+public import ComplianceAPI
+import Foundation
+public import Ledger
+public import Logging
+import SystemPackage
+import Vocabulary
+
+/// Chunk → job: creates a job for a chunk and uploads the chunk's file.
+///
+/// The intent is in the ledger before the API is called, and the job's name carries the chunk: a job
+/// whose creation was cut off, on either side, is found in the listing and adopted.
+public struct SubmitStage: Sendable {
+  private let ledger: ChunkLedger
+  private let client: ComplianceClient
+  private let jobAttemptsMax: Int
+  private let logger: Logger
+
+  /// How often a creation whose answer was lost is tried before the run gives up for now.
+  private static let creationTriesMax = 6
+
+  public enum Outcome: Sendable, Equatable {
+    /// The API has the chunk's bytes.
+    case uploaded
+    /// Another job holds the type's slot; its ID and name. Nothing was changed.
+    case slotTaken(by: String)
+    /// The job died; the chunk has another attempt.
+    case died
+    /// The chunk's file is lost: write it again first.
+    case fileLost(String)
+    /// The chunk is given up; the ledger has the reason.
+    case failed
+  }
+
+  public init(
+    ledger: ChunkLedger, client: ComplianceClient, jobAttemptsMax: Int, logger: Logger
+  ) {
+    self.ledger = ledger
+    self.client = client
+    self.jobAttemptsMax = jobAttemptsMax
+    self.logger = logger
+  }
+
+  /// Takes a chunk from `exported` or `created` to `uploaded`.
+  public func submit(_ chunk: Chunk) async throws -> Outcome {
+    do {
+      _ = try ChunkIndex(verifying: chunk.file)
+    } catch let error as ChunkFileError {
+      return .fileLost(error.message)
+    }
+    let attempt: Attempt
+    let job: APIJob
+    if let known = try await ledger.liveAttempt(at: chunk), let apiID = known.apiID {
+      attempt = known
+      do {
+        job = try await client.job(id: apiID)
+      } catch let error as APIError where error.kind == .notFound {
+        return try await died(known, of: chunk, why: "the API does not know the job any more")
+      }
+      logger.notice("\(chunk.label): job \(apiID) is \(job.status); going on with it")
+    } else {
+      switch try await create(for: chunk) {
+      case .job(let created, let itsAttempt): (job, attempt) = (created, itsAttempt)
+      case .slotTaken(let holder): return .slotTaken(by: holder)
+      }
+    }
+    return try await upload(chunk, attempt, job)
+  }
+
+  // MARK: Creating
+
+  private enum Creation {
+    case job(APIJob, Attempt)
+    case slotTaken(String)
+  }
+
+  private func create(for chunk: Chunk) async throws -> Creation {
+    let attempt: Attempt
+    if let cutOff = try await ledger.liveAttempt(at: chunk) {
+      attempt = cutOff
+      if let job = try await find(attempt, of: chunk) { return try await adopt(job, attempt, chunk) }
+    } else {
+      attempt = try await ledger.jobIntended(for: chunk)
+    }
+    for tries in 1... {
+      do {
+        let job = try await client.createJob(type: chunk.type, name: attempt.name)
+        logger.info(
+          "\(chunk.label): job \(job.id) created",
+          metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
+        return .job(job, try await ledger.jobCreated(attempt, of: chunk, apiID: job.id))
+      } catch let error as APIError where error.kind == .temporary {
+        // The answer is lost, and with it whether there is a job now.
+        if let job = try await find(attempt, of: chunk) {
+          return try await adopt(job, attempt, chunk)
+        }
+        guard tries < Self.creationTriesMax else { throw error }
+        logger.notice("\(chunk.label): \(error.operation) had no answer and no effect; again")
+        try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: tries)))
+      } catch let error as APIError where error.kind == .conflict {
+        let jobs = try await client.jobs(type: chunk.type)
+        if let job = jobs.first(where: { $0.name == attempt.name }) {
+          return try await adopt(job, attempt, chunk)
+        }
+        guard let holder = jobs.first(where: { $0.status.isActive }) else {
+          guard tries < Self.creationTriesMax else { throw error }
+          continue  // it ended between the two calls
+        }
+        return .slotTaken("job \(holder.id)\(holder.name.map { " (\($0))" } ?? "")")
+      }
+    }
+    preconditionFailure("the loop above only ends by returning or throwing")
+  }
+
+  private func find(_ attempt: Attempt, of chunk: Chunk) async throws -> APIJob? {
+    try await client.jobs(type: chunk.type).first { $0.name == attempt.name }
+  }
+
+  private func adopt(_ job: APIJob, _ attempt: Attempt, _ chunk: Chunk) async throws -> Creation {
+    logger.notice(
+      "\(chunk.label): job \(job.id) had been created before; adopted",
+      metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
+    return .job(job, try await ledger.jobCreated(attempt, of: chunk, apiID: job.id))
+  }
+
+  // MARK: Uploading
+
+  private func upload(
+    _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob
+  ) async throws -> Outcome {
+    switch job.status {
+    case .created: break
+    case .inProgress, .complete:
+      // An earlier process uploaded it and did not come to say so.
+      try await ledger.uploadRecorded(attempt, of: chunk)
+      return .uploaded
+    case .failed, .expired:
+      return try await died(
+        attempt, of: chunk, why: "the job is \(job.status)\(job.error.map { ": \($0)" } ?? "")")
+    case .unrecognized(let status):
+      throw APIError(
+        kind: .temporary, operation: "upload to job \(job.id)",
+        message: "the job has the unknown status \(status)")
+    }
+    guard let url = job.uploadURL else {
+      return try await cancel(job, attempt, of: chunk, why: "the job has no upload URL")
+    }
+    if let expiry = job.uploadExpiresAt, expiry.secondsSince1970 < Date().timeIntervalSince1970 {
+      return try await cancel(job, attempt, of: chunk, why: "its upload URL has expired")
+    }
+    do {
+      try await client.upload(
+        file: FilePath(chunk.path), bytes: chunk.bytes, to: url, job: job.id)
+    } catch let error as APIError {
+      return try await uploadFailed(error, chunk, attempt, job)
+    }
+    try await ledger.uploadRecorded(attempt, of: chunk)
+    logger.info(
+      "\(chunk.label): \(chunk.bytes) bytes uploaded to job \(job.id)",
+      metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
+    return .uploaded
+  }
+
+  /// The answer to an upload can be lost like any other: the job's status tells whether it arrived.
+  private func uploadFailed(
+    _ error: APIError, _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob
+  ) async throws -> Outcome {
+    switch error.kind {
+    case .hostNotAllowed, .localFile, .credentials, .incompleteResult: throw error
+    case .tooLarge:
+      _ = try? await client.cancelJob(id: job.id)
+      try await ledger.chunkFailed(chunk, why: error.description, isRetryable: false)
+      return .failed
+    case .invalidRequest, .urlRefused, .notFound, .conflict, .rateLimited, .temporary: break
+    }
+    let status: JobStatus
+    do {
+      status = try await client.job(id: job.id).status
+    } catch let later as APIError where later.kind == .notFound {
+      status = .expired
+    }
+    switch status {
+    case .inProgress, .complete:
+      try await ledger.uploadRecorded(attempt, of: chunk)
+      return .uploaded
+    case .created where error.kind == .temporary || error.kind == .rateLimited: throw error
+    case .created, .unrecognized:
+      return try await cancel(job, attempt, of: chunk, why: error.message)
+    case .failed, .expired: return try await died(attempt, of: chunk, why: error.message)
+    }
+  }
+
+  // MARK: The end of an attempt
+
+  /// Frees the slot before the attempt is written off, so that the next one can have it.
+  private func cancel(
+    _ job: APIJob, _ attempt: Attempt, of chunk: Chunk, why: String
+  ) async throws -> Outcome {
+    do {
+      try await client.cancelJob(id: job.id)
+    } catch let error as APIError
+      where [.notFound, .conflict, .invalidRequest].contains(error.kind)
+    {
+      logger.notice("\(chunk.label): job \(job.id) needs no cancelling: \(error.message)")
+    }
+    return try await died(attempt, of: chunk, why: why)
+  }
+
+  private func died(
+    _ attempt: Attempt, of chunk: Chunk, why: String
+  ) async throws -> Outcome {
+    let hasAnother = try await ledger.jobDied(
+      attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax)
+    logger.warning(
+      "\(chunk.label): attempt \(attempt.number) of \(jobAttemptsMax) came to nothing: \(why)",
+      metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
+    return hasAnother ? .died : .failed
+  }
+}

@@ -1,0 +1,67 @@
+public import Definitions
+public import PostgreSQL
+import Vocabulary
+
+/// The operator's tables that a definition names, looked up once.
+public struct Catalog: Sendable {
+  private let tables: [TableName: WarehouseTable]
+
+  /// Looks up every table of the definition. One that does not exist is left out; `check` tells.
+  public init(of definition: Definition, on session: some Session) async throws {
+    var tables: [TableName: WarehouseTable] = [:]
+    for name in definition.tableNames where tables[name] == nil {
+      tables[name] = try await Self.lookUp(name, on: session)
+    }
+    self.tables = tables
+  }
+
+  public func table(_ name: TableName) -> WarehouseTable? {
+    tables[name]
+  }
+
+  private static func lookUp(
+    _ name: TableName, on session: some Session
+  ) async throws -> WarehouseTable? {
+    guard
+      let row = try await session.query(
+        """
+        SELECT c.oid::bigint, c.relkind IN ('r', 'p'),
+               coalesce(c.relallvisible::float8 / nullif(c.relpages, 0), 1),
+               has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'UPDATE'),
+               has_table_privilege(c.oid, 'DELETE')
+        FROM pg_class AS c WHERE c.oid = to_regclass($1)
+        """, .text(name.sql)
+      ).firstRow(as: Int64.self, Bool.self, Double.self, Bool.self, Bool.self, Bool.self)
+    else { return nil }
+    let columns = try await session.query(
+      """
+      SELECT a.attname, format_type(a.atttypid, NULL), NOT a.attnotnull, a.attgenerated <> '',
+             EXISTS (SELECT FROM pg_index AS i
+                     WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum)
+      FROM pg_attribute AS a
+      WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
+      """, .integer(row.0)
+    ).rows(as: String.self, String.self, Bool.self, Bool.self, Bool.self)
+    let granted = [row.3, row.4, row.5]
+    return WarehouseTable(
+      name: name,
+      columns: Dictionary(
+        uniqueKeysWithValues: columns.map {
+          ($0.0, .init(name: $0.0, type: $0.1, isNullable: $0.2, isGenerated: $0.3))
+        }),
+      isTable: row.1,
+      privileges: Set(
+        zip(WarehouseTable.Privilege.allCases, granted).compactMap { $1 ? $0 : nil }),
+      visibleShare: row.2, indexedColumns: Set(columns.compactMap { $0.4 ? $0.0 : nil }))
+  }
+}
+
+extension Definition {
+  /// Every table that is named, in the order of naming.
+  var tableNames: [TableName] {
+    func names(_ targets: [Target]) -> [TableName] {
+      targets.flatMap { [$0.table] + names($0.targets) }
+    }
+    return datasets.flatMap { [$0.table] + names($0.targets) }
+  }
+}

@@ -1,0 +1,183 @@
+public import Definitions
+public import PostgreSQL
+import Vocabulary
+
+/// Something that a definition and the live database do not agree on.
+public struct Finding: Sendable, Equatable {
+  public enum Severity: String, Sendable {
+    /// Nothing can run.
+    case error
+    /// It runs, but slowly.
+    case warning
+  }
+
+  public let severity: Severity
+  /// Where in the definition: `datasets.posts.table`.
+  public let path: String
+  public let message: String
+  public let remedy: String
+}
+
+extension Catalog {
+  /// Holds the definition against the database: tables, columns, types, privileges, indexes, and the
+  /// operator's conditions. Changes nothing.
+  public func check(
+    _ definition: Definition, on session: some Session
+  ) async throws -> [Finding] {
+    var checker = Checker(catalog: self)
+    for dataset in definition.datasets {
+      checker.check(dataset)
+    }
+    var findings = checker.findings
+    for dataset in definition.datasets {
+      if let finding = try await conditionFinding(dataset, on: session) { findings.append(finding) }
+    }
+    return findings
+  }
+
+  private func conditionFinding(
+    _ dataset: Dataset, on session: some Session
+  ) async throws -> Finding? {
+    guard let condition = dataset.condition, let table = table(dataset.table) else { return nil }
+    do {
+      _ = try await session.query("EXPLAIN SELECT FROM \(table.sql) WHERE (\(condition)\n)")
+      return nil
+    } catch let error as PostgreSQLError where !error.isTemporary {
+      return Finding(
+        severity: .error, path: "datasets.\(dataset.name).where",
+        message: "PostgreSQL refuses the condition: \(error.message)",
+        remedy: "mend the SQL; it is one condition on the rows of \(dataset.table)")
+    }
+  }
+}
+
+private struct Checker {
+  let catalog: Catalog
+  var findings: [Finding] = []
+
+  init(catalog: Catalog) {
+    self.catalog = catalog
+  }
+
+  mutating func check(_ dataset: Dataset) {
+    let path = "datasets.\(dataset.name)"
+    guard let table = usableTable(dataset.table, path: path) else { return }
+    if checkIDColumn(dataset.id, of: table, path: "\(path).id"), table.visibleShare < 0.8 {
+      findings.append(
+        Finding(
+          severity: .warning, path: "\(path).table",
+          message:
+            "only \(Int(table.visibleShare * 100)) % of \(dataset.table) is marked all-visible: its export will be slow",
+          remedy: "VACUUM \(dataset.table)"))
+    }
+    checkActions(dataset.actions, of: table, path: "\(path).actions")
+    for (index, target) in dataset.targets.enumerated() {
+      check(target, path: "\(path).targets[\(index)]")
+    }
+  }
+
+  private mutating func check(_ target: Target, path: String) {
+    guard let table = usableTable(target.table, path: path) else { return }
+    if checkIDColumn(target.match, of: table, path: "\(path).match"),
+      !table.indexedColumns.contains(target.match)
+    {
+      findings.append(
+        Finding(
+          severity: .warning, path: "\(path).match",
+          message: "no index of \(target.table) begins with \(target.match): each batch reads all of it",
+          remedy: "create one on \(target.table) (\(target.match))"))
+    }
+    if let id = target.id { _ = checkIDColumn(id, of: table, path: "\(path).id") }
+    checkActions(target.actions, of: table, path: "\(path).actions")
+    for (index, inner) in target.targets.enumerated() {
+      check(inner, path: "\(path).targets[\(index)]")
+    }
+  }
+
+  private mutating func usableTable(_ name: TableName, path: String) -> WarehouseTable? {
+    guard let table = catalog.table(name) else {
+      error("\(path).table", "there is no table \(name)", "create it, or mend its name")
+      return nil
+    }
+    guard table.isTable else {
+      error("\(path).table", "\(name) is not a table", "name the table that holds the rows")
+      return nil
+    }
+    if !table.privileges.contains(.select) {
+      error(
+        "\(path).table", "SELECT on \(name) is not granted",
+        "GRANT SELECT ON \(name) to the user that Lethe connects as")
+    }
+    return table
+  }
+
+  private mutating func column(
+    _ name: String, of table: WarehouseTable, path: String
+  ) -> WarehouseTable.Column? {
+    if let column = table.columns[name] { return column }
+    error(
+      path, "\(table.name) has no column \(name)",
+      "its columns: \(table.columns.keys.sorted().joined(separator: ", "))")
+    return nil
+  }
+
+  private mutating func checkIDColumn(
+    _ name: String, of table: WarehouseTable, path: String
+  ) -> Bool {
+    guard let column = column(name, of: table, path: path) else { return false }
+    guard column.idKind == nil else { return true }
+    error(
+      path, "\(table.name).\(name) is \(column.type), which IDs are not kept in",
+      "use a column of type bigint, numeric or text")
+    return false
+  }
+
+  private mutating func checkActions(
+    _ actions: [Reason: Action], of table: WarehouseTable, path: String
+  ) {
+    for (reason, action) in actions.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+      let path = "\(path).\(reason.rawValue)"
+      switch action {
+      case .delete: require(.delete, on: table, path: path)
+      case .protect(let set, _):
+        require(.update, on: table, path: path)
+        for value in set {
+          checkAssignment(value.column, isNull: value.value == nil, of: table, path: path)
+        }
+      case .scrubGeo(let columns):
+        require(.update, on: table, path: path)
+        for name in columns { checkAssignment(name, isNull: true, of: table, path: path) }
+      case .rehydrate, .ignore: break
+      }
+    }
+  }
+
+  private mutating func checkAssignment(
+    _ name: String, isNull: Bool, of table: WarehouseTable, path: String
+  ) {
+    guard let column = column(name, of: table, path: path) else { return }
+    if column.isGenerated {
+      error(
+        path, "\(table.name).\(name) is generated and cannot be set",
+        "name the columns that it is generated from")
+    } else if isNull, !column.isNullable {
+      error(
+        path, "\(table.name).\(name) is NOT NULL and cannot be emptied",
+        "drop the constraint, or leave the column out")
+    }
+  }
+
+  private mutating func require(
+    _ privilege: WarehouseTable.Privilege, on table: WarehouseTable, path: String
+  ) {
+    guard !table.privileges.contains(privilege) else { return }
+    error(
+      path, "\(privilege.rawValue) on \(table.name) is not granted",
+      "GRANT \(privilege.rawValue) ON \(table.name) to the user that Lethe connects as")
+  }
+
+  private mutating func error(_ path: String, _ message: String, _ remedy: String) {
+    let finding = Finding(severity: .error, path: path, message: message, remedy: remedy)
+    if !findings.contains(finding) { findings.append(finding) }
+  }
+}
