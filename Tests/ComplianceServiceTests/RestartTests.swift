@@ -131,7 +131,5 @@ import Testing
 
 extension String {
   /// What follows scheme, host and port.
-  var pathAndQuery: String {
-    String(split(separator: "/", maxSplits: 2).last?.drop { $0 != "/" } ?? "")
-  }
+  var pathAndQuery: String { "/" + (split(separator: "/", maxSplits: 2).last ?? "") }
 }

@@ -51,26 +51,31 @@ public struct TestDatabase: Sendable {
 /// may still be connected to it. Without schemas the database is empty.
 ///
 /// Each combination of schemas is migrated once a process; every test then gets a copy, which takes
-/// some milliseconds.
+/// some milliseconds. A few tests at a time have a database; the others wait for their turn.
 /// - Throws: what `body` throws; `TestServerMissing` without a server.
-public func withTestDatabase<R>(
+public func withTestDatabase<R: Sendable>(
   _ schemas: SchemaSet..., isolation: isolated (any Actor)? = #isolation,
-  _ body: (TestDatabase) async throws -> sending R
-) async throws -> sending R {
+  _ body: (TestDatabase) async throws -> R
+) async throws -> R {
   let server = try TestServer.fromEnvironment()
-  let template = try await DatabaseTemplates.shared.template(of: Set(schemas), on: server)
-  let database = TestDatabase(name: server.newName("test"), server: server)
-  try await server.execute(
-    "CREATE DATABASE \(Identifier(database.name).sql) TEMPLATE \(Identifier(template).sql)")
-  do {
-    let value = try await body(database)
-    try await server.drop(database.name)
-    return value
-  } catch {
-    try? await server.drop(database.name)
-    throw error
+  return try await databasePlaces.withPlace {
+    let template = try await DatabaseTemplates.shared.template(of: Set(schemas), on: server)
+    let database = TestDatabase(name: server.newName("test"), server: server)
+    try await server.execute(
+      "CREATE DATABASE \(Identifier(database.name).sql) TEMPLATE \(Identifier(template).sql)")
+    do {
+      let value = try await body(database)
+      try await server.drop(database.name)
+      return value
+    } catch {
+      try? await server.drop(database.name)
+      throw error
+    }
   }
 }
+
+/// A service, a pipeline and a test together use about ten connections; the server has 200.
+private let databasePlaces = Places(12)
 
 /// The tests need a PostgreSQL server, and the environment names none.
 public struct TestServerMissing: Error, CustomStringConvertible {
