@@ -8,6 +8,18 @@ public struct Pipeline: Sendable {
   public let definition: Definition
   public let warehouse: ConnectionString
   public let api: APISettings
+  /// The line that each key of the file stands on, by its path.
+  let lines: [String: Int]
+
+  /// The line of a key such as `datasets.posts.table`, or of the nearest one around it.
+  public func line(of path: String) -> Int? {
+    var path = path[...]
+    while true {
+      if let line = lines[String(path)] { return line }
+      guard let end = path.lastIndex(where: { $0 == "." || $0 == "[" }) else { return nil }
+      path = path[..<end]
+    }
+  }
 
   /// Reads and checks a definition, with variables from `environment`.
   /// - Throws: `DefinitionError` naming file, line and remedy. Nothing has run by then.

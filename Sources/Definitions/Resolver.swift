@@ -22,7 +22,8 @@ struct Resolver {
       definition: Definition(
         name: try plainName(written.name, "the pipeline's name"), limits: try limits(),
         datasets: try written.datasets.map(dataset)),
-      warehouse: ConnectionString(try filled(written.warehouse)), api: try api())
+      warehouse: ConnectionString(try filled(written.warehouse)), api: try api(),
+      lines: written.lines)
   }
 
   // MARK: The API

@@ -9,12 +9,15 @@ struct WrittenPipeline {
   let maxRedactedPercent: Located<Double>?
   let maxRedactedRows: Located<Int>?
   let datasets: [WrittenDataset]
+  /// The line that each key stands on, by its path.
+  let lines: [String: Int]
 
   init(yaml: String, file: String) throws {
     let root = try Self.compose(yaml, file: file)
     let map = try YAMLMap(
       root, file: file, path: "", keys: ["name", "warehouse", "api", "limits", "datasets"])
     self.file = file
+    lines = Self.lines(of: root, path: "")
     name = try map.requiredString("name")
     warehouse = try map.requiredString("warehouse")
     api = try WrittenAPI(YAMLMap(
@@ -29,6 +32,20 @@ struct WrittenPipeline {
         name: name,
         YAMLMap(node, file: file, path: sets.name(name.value), keys: WrittenDataset.keys))
     }
+  }
+
+  private static func lines(of node: Node, path: String) -> [String: Int] {
+    var lines: [String: Int] = [:]
+    for (key, value) in node.mapping ?? [:] {
+      let inner = path.isEmpty ? key.string ?? "" : "\(path).\(key.string ?? "")"
+      lines[inner] = key.mark?.line
+      lines.merge(Self.lines(of: value, path: inner)) { first, _ in first }
+    }
+    for (index, value) in (node.sequence ?? []).enumerated() {
+      lines["\(path)[\(index)]"] = value.mark?.line
+      lines.merge(Self.lines(of: value, path: "\(path)[\(index)]")) { first, _ in first }
+    }
+    return lines
   }
 
   private static func compose(_ yaml: String, file: String) throws -> Node {

@@ -94,10 +94,7 @@ public struct ExportStage: Sendable {
   }
 
   private func record(_ file: ChunkFile, of dataset: Dataset) async throws -> Int64 {
-    let id = try await ledger.chunkExported(
-      dataset: dataset.name, type: dataset.type, number: file.number, firstID: file.firstID,
-      lastID: file.lastID, ids: file.ids, bytes: file.bytes, sha256: file.sha256,
-      path: file.path.string)
+    let id = try await ledger.chunkExported(file, dataset: dataset.name, type: dataset.type)
     logger.info(
       "\(dataset.name): chunk \(file.number) exported, \(file.ids) IDs",
       metadata: ["stage": "export", "dataset": "\(dataset.name)", "chunk": "\(id)"])

@@ -1,4 +1,6 @@
+public import ChunkFiles
 public import PostgreSQL
+import SystemPackage
 public import Vocabulary
 
 /// What export records: chunks, and how far it has come.
@@ -42,8 +44,7 @@ public struct ExportLedger: Sendable {
   /// A chunk's file is complete on disk: records it and moves the export's position over it.
   /// - Returns: the chunk's ID.
   public func chunkExported(
-    dataset: String, type: JobType, number: Int, firstID: Int64, lastID: Int64, ids: Int,
-    bytes: Int, sha256: [UInt8], path: String
+    _ file: ChunkFile, dataset: String, type: JobType
   ) async throws -> Int64 {
     try await connection.withTransaction { transaction in
       try await ChunkQueries.guarded(
@@ -56,8 +57,8 @@ public struct ExportLedger: Sendable {
           AND e.exported_through < $6 AND e.finished_at IS NULL
         """,
         [
-          .integer(run.id), .text(dataset), .text(lease.token), .integer(lastID),
-          .integer(Int64(ids)), .integer(firstID),
+          .integer(run.id), .text(dataset), .text(lease.token), .integer(file.lastID),
+          .integer(Int64(file.ids)), .integer(file.firstID),
         ])
       return try await transaction.query(
         """
@@ -65,9 +66,10 @@ public struct ExportLedger: Sendable {
           (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease)
         VALUES ($1, $2, $3::lethe.job_type, $4, $5, $6, $7, $8, $9, $10, $11)
         RETURNING chunk_id
-        """, .integer(run.id), .text(dataset), .text(type.rawValue), .integer(Int64(number)),
-        .integer(firstID), .integer(lastID), .integer(Int64(ids)), .integer(Int64(bytes)),
-        .bytes(sha256), .text(path), .text(lease.token)
+        """, .integer(run.id), .text(dataset), .text(type.rawValue),
+        .integer(Int64(file.number)), .integer(file.firstID), .integer(file.lastID),
+        .integer(Int64(file.ids)), .integer(Int64(file.bytes)), .bytes(file.sha256),
+        .text(file.path.string), .text(lease.token)
       ).onlyRow(as: Int64.self)
     }
   }

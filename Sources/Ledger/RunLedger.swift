@@ -20,13 +20,15 @@ public struct RunLedger: Sendable {
   }
 
   /// Begins a run with a copy of its definition.
+  /// - Parameter parent: where the run's own folder for its chunk files goes.
   public func begin(
-    _ definition: Definition, workDirectory: String, lease: Lease
+    _ definition: Definition, in parent: String, lease: Lease
   ) async throws -> Run {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     let json = String(decoding: try encoder.encode(definition), as: UTF8.self)
     let key = String(UUID().uuidString.lowercased().filter(\.isHexDigit).prefix(12))
+    let workDirectory = "\(parent)/\(definition.name)-\(key)"
     let id = try await connection.query(
       """
       INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
@@ -68,6 +70,18 @@ public struct RunLedger: Sendable {
         WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
         """, .integer(run.id), .text(lease.token))
     }
+  }
+
+  /// Whether every dataset is exported and every chunk applied or given up.
+  public func isSettled(_ run: Run, datasets: Int) async throws -> Bool {
+    try await connection.query(
+      """
+      SELECT (SELECT count(*) FROM lethe.export
+              WHERE run_id = $1 AND finished_at IS NOT NULL) = $2
+         AND NOT EXISTS (SELECT FROM lethe.chunk
+                         WHERE run_id = $1 AND state NOT IN ('applied', 'failed'))
+      """, .integer(run.id), .integer(Int64(datasets))
+    ).onlyRow(as: Bool.self)
   }
 
   /// A limit has stopped a chunk of the run: it waits for somebody's word.

@@ -1,4 +1,6 @@
+public import ChunkFiles
 import PostgreSQL
+import SystemPackage
 import Vocabulary
 
 /// What submit records. Begins at `exported`, ends at `uploaded`.
@@ -51,10 +53,7 @@ extension ChunkLedger {
   }
 
   /// The chunk's file was lost before its upload and was written again from the warehouse.
-  public func fileReplaced(
-    of chunk: Chunk, firstID: Int64, lastID: Int64, ids: Int, bytes: Int, sha256: [UInt8],
-    path: String
-  ) async throws {
+  public func fileReplaced(of chunk: Chunk, by file: ChunkFile) async throws {
     try await ChunkQueries.guarded(
       connection, chunk.label,
       """
@@ -63,8 +62,9 @@ extension ChunkLedger {
       WHERE chunk_id = $1 AND lease = $2 AND state = 'exported'
       """,
       [
-        .integer(chunk.id), .text(lease.token), .integer(firstID), .integer(lastID),
-        .integer(Int64(ids)), .integer(Int64(bytes)), .bytes(sha256), .text(path),
+        .integer(chunk.id), .text(lease.token), .integer(file.firstID), .integer(file.lastID),
+        .integer(Int64(file.ids)), .integer(Int64(file.bytes)), .bytes(file.sha256),
+        .text(file.path.string),
       ])
   }
 

@@ -46,7 +46,7 @@ public struct SubmitStage: Sendable {
     do {
       _ = try ChunkIndex(verifying: chunk.file)
     } catch let error as ChunkFileError {
-      return .fileLost(error.message)
+      return try await fileLost(chunk, error)
     }
     let attempt: Attempt
     let job: APIJob
@@ -65,6 +65,14 @@ public struct SubmitStage: Sendable {
       }
     }
     return try await upload(chunk, attempt, job)
+  }
+
+  /// The file can be written again only while no job knows the old one.
+  private func fileLost(_ chunk: Chunk, _ error: ChunkFileError) async throws -> Outcome {
+    guard let attempt = try await ledger.liveAttempt(at: chunk), let apiID = attempt.apiID else {
+      return .fileLost(error.message)
+    }
+    return try await cancel(apiID, attempt, of: chunk, why: error.description)
   }
 
   // MARK: Creating
@@ -143,10 +151,10 @@ public struct SubmitStage: Sendable {
         message: "the job has the unknown status \(status)")
     }
     guard let url = job.uploadURL else {
-      return try await cancel(job, attempt, of: chunk, why: "the job has no upload URL")
+      return try await cancel(job.id, attempt, of: chunk, why: "the job has no upload URL")
     }
     if let expiry = job.uploadExpiresAt, expiry.secondsSince1970 < Date().timeIntervalSince1970 {
-      return try await cancel(job, attempt, of: chunk, why: "its upload URL has expired")
+      return try await cancel(job.id, attempt, of: chunk, why: "its upload URL has expired")
     }
     do {
       try await client.upload(
@@ -185,7 +193,7 @@ public struct SubmitStage: Sendable {
       return .uploaded
     case .created where error.kind == .temporary || error.kind == .rateLimited: throw error
     case .created, .unrecognized:
-      return try await cancel(job, attempt, of: chunk, why: error.message)
+      return try await cancel(job.id, attempt, of: chunk, why: error.message)
     case .failed, .expired: return try await died(attempt, of: chunk, why: error.message)
     }
   }
@@ -194,14 +202,14 @@ public struct SubmitStage: Sendable {
 
   /// Frees the slot before the attempt is written off, so that the next one can have it.
   private func cancel(
-    _ job: APIJob, _ attempt: Attempt, of chunk: Chunk, why: String
+    _ apiID: String, _ attempt: Attempt, of chunk: Chunk, why: String
   ) async throws -> Outcome {
     do {
-      try await client.cancelJob(id: job.id)
+      try await client.cancelJob(id: apiID)
     } catch let error as APIError
       where [.notFound, .conflict, .invalidRequest].contains(error.kind)
     {
-      logger.notice("\(chunk.label): job \(job.id) needs no cancelling: \(error.message)")
+      logger.notice("\(chunk.label): job \(apiID) needs no cancelling: \(error.message)")
     }
     return try await died(attempt, of: chunk, why: why)
   }

@@ -1,0 +1,106 @@
+import PostgreSQL
+
+/// What reports are made of.
+extension RunLedger {
+  public struct DatasetTotals: Sendable {
+    public let dataset: String
+    public let ids: Int
+    public let chunks: Int
+    public let jobs: Int
+    public let events: Int
+    public let quarantined: Int
+  }
+
+  public func datasetTotals(of run: Run) async throws -> [DatasetTotals] {
+    try await connection.query(
+      """
+      SELECT e.dataset, e.ids, e.chunks, coalesce(sum(j.jobs), 0)::bigint,
+             coalesce(sum(c.events), 0)::bigint, coalesce(sum(q.lines), 0)::bigint
+      FROM lethe.export AS e
+      LEFT JOIN lethe.chunk AS c ON c.run_id = e.run_id AND c.dataset = e.dataset
+      LEFT JOIN LATERAL (
+        SELECT count(*) AS jobs FROM lethe.job WHERE chunk_id = c.chunk_id
+      ) AS j ON true
+      LEFT JOIN LATERAL (
+        SELECT count(*) AS lines FROM lethe.quarantine
+        WHERE chunk_id = c.chunk_id AND resolved_at IS NULL
+      ) AS q ON true
+      WHERE e.run_id = $1
+      GROUP BY e.dataset, e.ids, e.chunks
+      """, .integer(run.id)
+    ).rows(as: String.self, Int.self, Int.self, Int.self, Int.self, Int.self).map {
+      DatasetTotals(
+        dataset: $0.0, ids: $0.1, chunks: $0.2, jobs: $0.3, events: $0.4, quarantined: $0.5)
+    }
+  }
+
+  public struct RowTotal: Sendable {
+    public let dataset: String
+    public let table: String
+    public let action: String
+    public let rows: Int
+  }
+
+  public func rowTotals(of run: Run) async throws -> [RowTotal] {
+    try await connection.query(
+      """
+      SELECT c.dataset, h.table_name, h.action::text, sum(h.rows)::bigint
+      FROM lethe.change AS h JOIN lethe.chunk AS c USING (chunk_id)
+      WHERE c.run_id = $1 GROUP BY 1, 2, 3
+      """, .integer(run.id)
+    ).rows(as: String.self, String.self, String.self, Int.self)
+      .map { RowTotal(dataset: $0.0, table: $0.1, action: $0.2, rows: $0.3) }
+  }
+
+  /// The chunks of a run that failed or are stopped, with the reason.
+  public func halted(of run: Run) async throws
+    -> [(chunkID: Int64, dataset: String, reason: String, isFailure: Bool)]
+  {
+    try await connection.query(
+      """
+      SELECT chunk_id, dataset, coalesce(failure, stopped_reason), state = 'failed'
+      FROM lethe.chunk
+      WHERE run_id = $1 AND (state = 'failed' OR stopped_reason IS NOT NULL)
+      ORDER BY chunk_id
+      """, .integer(run.id)
+    ).rows(as: Int64.self, String.self, String.self, Bool.self)
+      .map { (chunkID: $0.0, dataset: $0.1, reason: $0.2, isFailure: $0.3) }
+  }
+
+  /// A line of `lethe status`.
+  public struct RunStatus: Sendable {
+    public let runID: Int64
+    public let pipeline: String
+    public let status: String
+    public let startedAt: String
+    public let finishedAt: String?
+    public let ids: Int
+    /// How many chunks are in each state, such as `applied 3, uploaded 1`.
+    public let chunks: String
+  }
+
+  /// The newest runs, newest first.
+  /// - Parameter pipeline: of this pipeline only.
+  public func recent(pipeline: String?, limit: Int) async throws -> [RunStatus] {
+    try await connection.query(
+      """
+      SELECT r.run_id, r.pipeline, r.status::text,
+             to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+             to_char(r.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+             (SELECT coalesce(sum(ids), 0)::bigint FROM lethe.export WHERE run_id = r.run_id),
+             (SELECT coalesce(string_agg(state || ' ' || n, ', ' ORDER BY state), 'none')
+              FROM (SELECT state, count(*) AS n FROM lethe.chunk
+                    WHERE run_id = r.run_id GROUP BY state) AS states)
+      FROM lethe.run AS r
+      WHERE $1::text IS NULL OR pipeline = $1
+      ORDER BY r.run_id DESC LIMIT $2
+      """, Parameter(pipeline), .integer(Int64(limit))
+    ).rows(
+      as: Int64.self, String.self, String.self, String.self, String?.self, Int.self, String.self
+    ).map {
+      RunStatus(
+        runID: $0.0, pipeline: $0.1, status: $0.2, startedAt: $0.3, finishedAt: $0.4, ids: $0.5,
+        chunks: $0.6)
+    }
+  }
+}

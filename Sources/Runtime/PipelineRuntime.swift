@@ -1,0 +1,293 @@
+import ApplyStage
+import AwaitStage
+import CollectStage
+public import ComplianceAPI
+public import Definitions
+import Foundation
+import Ledger
+public import Logging
+import PostgreSQL
+import SubmitStage
+import Vocabulary
+public import Warehouse
+
+/// Another process works on the same pipeline. Nothing was done.
+public struct PipelineLocked: Error, Sendable, CustomStringConvertible {
+  public let pipeline: String
+
+  public var description: String {
+    """
+    another process is working on the pipeline \(pipeline)
+      remedy: let it finish; lethe status shows where it stands
+    """
+  }
+}
+
+/// What `lethe run` and the stage commands do with a pipeline, while they hold its lock.
+public struct PipelineRuntime: Sendable {
+  let pipeline: Pipeline
+  let workDirectory: String
+  let lockConnection: Connection
+  let client: ComplianceClient
+  let logger: Logger
+  let lease = Lease()
+  let clock = StageClock()
+
+  /// Checks the definition against the database, takes the pipeline's lock and runs `body`.
+  ///
+  /// - Parameters:
+  ///   - workDirectory: where chunk files go; a folder a run is made in it.
+  ///   - retry: how calls of the API are repeated.
+  /// - Throws: `DefinitionError` before anything has run; `PipelineLocked`.
+  public static func with<R: Sendable>(
+    _ pipeline: Pipeline, workDirectory: String, retry: RetryPolicy = RetryPolicy(),
+    logger: Logger, _ body: @Sendable (PipelineRuntime) async throws -> R
+  ) async throws -> R {
+    try await Connection.withConnection(pipeline.warehouse) { connection in
+      try await requireLedger(on: connection, pipeline)
+      guard try await RunLedger(connection: connection).lock(pipeline: pipeline.definition.name)
+      else { throw PipelineLocked(pipeline: pipeline.definition.name) }
+      return try await ComplianceClient.withClient(
+        baseURL: pipeline.api.baseURL, token: pipeline.api.token,
+        allowedHosts: pipeline.api.allowedHosts, retry: retry, logger: logger
+      ) { client in
+        try await body(
+          PipelineRuntime(
+            pipeline: pipeline, workDirectory: workDirectory, lockConnection: connection,
+            client: client, logger: logger))
+      }
+    }
+  }
+
+  /// Holds the definition against the live database.
+  /// - Returns: what does not fit, errors and warnings.
+  public static func findings(of pipeline: Pipeline) async throws -> [Finding] {
+    try await Connection.withConnection(pipeline.warehouse) { connection in
+      try await requireLedger(on: connection, pipeline)
+      return try await Catalog(of: pipeline.definition, on: connection)
+        .check(pipeline.definition, on: connection)
+    }
+  }
+
+  private static func requireLedger(
+    on connection: Connection, _ pipeline: Pipeline
+  ) async throws {
+    let hasLedger = try await connection.query("SELECT to_regclass('lethe.chunk') IS NOT NULL")
+      .onlyRow(as: Bool.self)
+    guard hasLedger else {
+      throw DefinitionError(
+        file: pipeline.file, line: pipeline.line(of: "warehouse"),
+        message: "the warehouse has no ledger", remedy: "lethe migrate up --database …")
+    }
+  }
+
+  // MARK: lethe run
+
+  /// Finishes what earlier runs left, then makes a run of its own.
+  ///
+  /// - Parameter resumeOnly: makes none of its own.
+  /// - Returns: a report for each run, the newest last.
+  public func run(resumeOnly: Bool = false) async throws -> [RunReport] {
+    let ledger = RunLedger(connection: lockConnection)
+    var reports: [RunReport] = []
+    for run in try await ledger.unfinished(pipeline: pipeline.definition.name) {
+      logger.notice("run \(run.id) was left unfinished; going on with it")
+      let road = try await road(takingOver: run)
+      try await road.goAllTheWay()
+      reports.append(try await settle(run))
+    }
+    if !resumeOnly {
+      let road = try await road(beginning: pipeline.definition)
+      try await road.goAllTheWay()
+      reports.append(try await settle(road.run))
+    }
+    return reports
+  }
+
+  // MARK: The stages as commands
+
+  /// What a stage command did.
+  public struct StageReport: Sendable, Codable, Equatable {
+    public var stage: String
+    /// The chunks that it took on by one stage.
+    public var chunks: Int
+    /// The chunks that still wait for this stage.
+    public var waiting: Int
+    /// The runs that it worked on.
+    public var runs: [RunReport]
+  }
+
+  /// Exports every dataset into a run: into the one that is there, if one is unfinished.
+  public func export() async throws -> StageReport {
+    let ledger = RunLedger(connection: lockConnection)
+    let unfinished = try await ledger.unfinished(pipeline: pipeline.definition.name)
+    let road =
+      if let run = unfinished.last {
+        try await self.road(takingOver: run)
+      } else {
+        try await self.road(beginning: pipeline.definition)
+      }
+    let before = try await chunkCount(road.run)
+    try await road.export()
+    return StageReport(
+      stage: Stage.export.rawValue, chunks: try await chunkCount(road.run) - before, waiting: 0,
+      runs: [try await settle(road.run)])
+  }
+
+  /// Submits, for each type whose slot is free, the next chunk that waits.
+  public func submit() async throws -> StageReport {
+    var busy: Set<JobType> = []
+    return try await takeOn(.submit, [.exported, .created]) { road, chunk, ledger, _ in
+      // A chunk that is uploaded holds its type's slot until its job is complete.
+      let uploaded = try await ledger.chunks(of: road.run.id, in: [.uploaded])
+      busy.formUnion(uploaded.map(\.type))
+      guard !busy.contains(chunk.type) else { return false }
+      busy.insert(chunk.type)
+      switch try await road.submit(chunk, ledger) {
+      case .uploaded: return true
+      case .slotTaken(by: let holder):
+        logger.notice("\(chunk.label): the slot for \(chunk.type.rawValue) is taken by \(holder)")
+        return false
+      case .died, .failed, .fileLost: return false
+      }
+    }
+  }
+
+  /// Waits until every submitted job is complete or has come to nothing.
+  public func awaitJobs() async throws -> StageReport {
+    try await takeOn(.await, [.uploaded]) { road, chunk, ledger, _ in
+      try await road.awaitCompletion(of: chunk, ledger) == .complete
+    }
+  }
+
+  /// Collects the result of every complete job.
+  public func collect() async throws -> StageReport {
+    try await takeOn(.collect, [.complete]) { road, chunk, ledger, connection in
+      if case .collected = try await road.collect(chunk, ledger, connection) { true } else { false }
+    }
+  }
+
+  /// Applies every collected chunk.
+  /// - Parameter approving: a chunk that a limit has stopped and that may go on now.
+  public func apply(approving chunkID: Int64? = nil) async throws -> StageReport {
+    if let chunkID { try await approve(chunkID) }
+    return try await takeOn(.apply, [.collected]) { road, chunk, ledger, connection in
+      try await road.apply(chunk, ledger, connection) == .applied
+    }
+  }
+
+  private func approve(_ chunkID: Int64) async throws {
+    let ledger = ChunkLedger(connection: lockConnection, lease: lease)
+    for run in try await RunLedger(connection: lockConnection)
+      .unfinished(pipeline: pipeline.definition.name)
+    where try await ledger.approve(chunkID: chunkID, runID: run.id) {
+      logger.notice("chunk \(chunkID) of run \(run.id) is approved")
+      return
+    }
+    throw LedgerError(
+      code: .missing, message: "chunk \(chunkID) of this pipeline is not stopped",
+      remedy: "lethe status names the chunks that are")
+  }
+
+  /// Takes the chunks of all unfinished runs that are in one of `states` through a stage, each once.
+  private func takeOn(
+    _ stage: Stage, _ states: [ChunkState],
+    _ step: (Road, Chunk, ChunkLedger, Connection) async throws -> Bool
+  ) async throws -> StageReport {
+    var report = StageReport(stage: stage.rawValue, chunks: 0, waiting: 0, runs: [])
+    let ledger = RunLedger(connection: lockConnection)
+    let unfinished = try await ledger.unfinished(pipeline: pipeline.definition.name)
+    let connection = try await Connection.connect(pipeline.warehouse)
+    let chunkLedger = ChunkLedger(connection: connection, lease: lease)
+    for run in unfinished {
+      let road = try await road(takingOver: run)
+      for chunk in try await chunkLedger.chunks(of: run.id, in: states)
+      where try await step(road, chunk, chunkLedger, connection) {
+        report.chunks += 1
+      }
+      report.waiting += try await chunkLedger.chunks(of: run.id, in: states).count
+      report.runs.append(try await settle(run))
+    }
+    await connection.close()
+    return report
+  }
+
+  // MARK: The begin and the end of a run
+
+  private func road(beginning definition: Definition) async throws -> Road {
+    let catalog = try await checkedCatalog(definition)
+    let run = try await RunLedger(connection: lockConnection)
+      .begin(definition, in: workDirectory, lease: lease)
+    logger.info("run \(run.id) of \(definition.name) begins")
+    return road(run, catalog)
+  }
+
+  private func road(takingOver run: Run) async throws -> Road {
+    let catalog = try await checkedCatalog(run.definition)
+    try await RunLedger(connection: lockConnection).takeOver(run, lease: lease)
+    return road(run, catalog)
+  }
+
+  private func road(_ run: Run, _ catalog: Catalog) -> Road {
+    Road(
+      run: run, pipeline: pipeline, lease: lease, catalog: catalog, client: client, clock: clock,
+      logger: logger)
+  }
+
+  private func checkedCatalog(_ definition: Definition) async throws -> Catalog {
+    let catalog = try await Catalog(of: definition, on: lockConnection)
+    for finding in try await catalog.check(definition, on: lockConnection) {
+      switch finding.severity {
+      case .warning: logger.warning("\(finding.message)\n  remedy: \(finding.remedy)")
+      case .error:
+        throw DefinitionError(
+          file: pipeline.file, line: pipeline.line(of: finding.path), message: finding.message,
+          remedy: finding.remedy)
+      }
+    }
+    return catalog
+  }
+
+  /// Ends the run if nothing is left to do in it, and reports.
+  private func settle(_ run: Run) async throws -> RunReport {
+    let ledger = RunLedger(connection: lockConnection)
+    let halted = try await ledger.halted(of: run)
+    let failures = halted.filter(\.isFailure).map(\.reason)
+    let stopped = halted.filter { !$0.isFailure }
+    let isSettled = try await ledger.isSettled(run, datasets: run.definition.datasets.count)
+    if isSettled {
+      try await ledger.runFinished(run, lease: lease, failure: failures.first)
+      try? FileManager.default.removeItem(atPath: run.workDirectory)
+    } else if !stopped.isEmpty {
+      try await ledger.runStopped(run, lease: lease)
+    }
+    return try await report(
+      run,
+      status: !stopped.isEmpty ? .stopped : isSettled ? (failures.isEmpty ? .done : .failed) : .running,
+      failures: failures,
+      stopped: stopped.map { .init(chunkID: $0.chunkID, dataset: $0.dataset, reason: $0.reason) })
+  }
+
+  private func report(
+    _ run: Run, status: RunReport.Status, failures: [String], stopped: [RunReport.StoppedChunk]
+  ) async throws -> RunReport {
+    let ledger = RunLedger(connection: lockConnection)
+    var datasets: [String: RunReport.DatasetReport] = [:]
+    for total in try await ledger.datasetTotals(of: run) {
+      datasets[total.dataset] = .init(
+        ids: total.ids, chunks: total.chunks, jobs: total.jobs, events: total.events, rows: [:],
+        quarantined: total.quarantined, seconds: await clock.seconds(of: total.dataset))
+    }
+    for row in try await ledger.rowTotals(of: run) {
+      datasets[row.dataset]?.rows[row.table, default: [:]][row.action] = row.rows
+    }
+    return RunReport(
+      runID: run.id, pipeline: run.definition.name, status: status, datasets: datasets,
+      failures: failures, stopped: stopped)
+  }
+
+  private func chunkCount(_ run: Run) async throws -> Int {
+    try await RunLedger(connection: lockConnection).datasetTotals(of: run)
+      .reduce(0) { $0 + $1.chunks }
+  }
+}

@@ -1,0 +1,43 @@
+import Dispatch
+
+/// The stages, by the names that commands and reports have for them.
+public enum Stage: String, Sendable, CaseIterable {
+  case export
+  case submit
+  case await
+  case collect
+  case apply
+}
+
+/// How long each stage has worked on each dataset in this process. Stages overlap, so the seconds of
+/// a run may be fewer than their sum.
+actor StageClock {
+  private var seconds: [String: [Stage: Double]] = [:]
+
+  func measure<R: Sendable>(
+    _ stage: Stage, _ dataset: String, isolation: isolated (any Actor)? = #isolation,
+    _ body: () async throws -> R
+  ) async rethrows -> R {
+    let start = DispatchTime.now()
+    do {
+      let value = try await body()
+      await add(stage, dataset, since: start)
+      return value
+    } catch {
+      await add(stage, dataset, since: start)
+      throw error
+    }
+  }
+
+  func seconds(of dataset: String) -> [String: Double] {
+    Dictionary(
+      uniqueKeysWithValues: (seconds[dataset] ?? [:]).map {
+        ($0.rawValue, ($1 * 1000).rounded() / 1000)
+      })
+  }
+
+  private func add(_ stage: Stage, _ dataset: String, since start: DispatchTime) {
+    let nanoseconds = DispatchTime.now().uptimeNanoseconds - start.uptimeNanoseconds
+    seconds[dataset, default: [:]][stage, default: 0] += Double(nanoseconds) / 1e9
+  }
+}
