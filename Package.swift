@@ -102,8 +102,8 @@ let package = Package(
     room(
       "LetheCommands",
       [
-        "PostgreSQL", "Vocabulary", "Definitions", "Migrations", "Ledger", "ComplianceAPI",
-        "Runtime", argumentParser, logging, systemPackage, unixSignals,
+        "PostgreSQL", "Vocabulary", "Definitions", "Migrations", "Ledger", "Warehouse",
+        "ChunkFiles", "ComplianceAPI", "ApplyStage", "Runtime", argumentParser, logging, systemPackage, unixSignals,
       ]),
     .executableTarget(name: "lethe", dependencies: ["LetheCommands"], swiftSettings: settings),
 

@@ -1,1 +1,8 @@
-@main struct Main { static func main() {} }
+import LetheCommands
+
+@main
+struct Main {
+  static func main() async {
+    await Lethe.mainExitingWithStatus()
+  }
+}

@@ -1,0 +1,77 @@
+import ApplyStage
+import ChunkFiles
+import ComplianceAPI
+import Definitions
+import Ledger
+import Migrations
+import PostgreSQL
+import Runtime
+
+/// What the process says to whoever started it. Thrown by a command that has said the rest already.
+enum ExitStatus: Int32, Error {
+  case done = 0
+  case failed = 1
+  /// The command line or the definition is wrong. Nothing has run.
+  case usage = 2
+  case limitStopped = 3
+  case quarantined = 4
+  /// A job failed or expired for good.
+  case jobFailed = 5
+  case locked = 6
+  /// Nothing is wrong but the moment: run again.
+  case temporary = 75
+  case credentials = 77
+  case idle = 99
+
+  /// Nil for an error that is none of Lethe's own.
+  init?(of error: any Error) {
+    switch error {
+    case is DefinitionError: self = .usage
+    case is PipelineLocked: self = .locked
+    case is Interrupted, is CancellationError: self = .temporary
+    case let error as LedgerError: self = error.code == .leaseLost ? .locked : .failed
+    case let error as APIError: self = Self.status(of: error)
+    case let error as PostgreSQLError: self = Self.status(of: error)
+    case is MigrationError, is ApplyError, is ChunkFileError, is CommandError: self = .failed
+    default: return nil
+    }
+  }
+
+  private static func status(of error: APIError) -> ExitStatus {
+    switch error.kind {
+    case .credentials: .credentials
+    case .temporary, .rateLimited, .conflict, .urlRefused: .temporary
+    case .hostNotAllowed: .usage
+    case .invalidRequest, .notFound, .tooLarge, .incompleteResult, .localFile: .failed
+    }
+  }
+
+  private static func status(of error: PostgreSQLError) -> ExitStatus {
+    // libpq has no SQLSTATE for a connection that was refused; the server's words are all there is.
+    if error.code == .connectionFailed, error.message.contains("authentication failed") {
+      return .credentials
+    }
+    return error.isTemporary ? .temporary : .failed
+  }
+
+  /// What a run's reports amount to.
+  init(of reports: [RunReport]) {
+    if reports.contains(where: { $0.status == .stopped }) {
+      self = .limitStopped
+    } else if reports.contains(where: { !$0.failures.isEmpty }) {
+      self = .jobFailed
+    } else if reports.contains(where: { $0.quarantined > 0 }) {
+      self = .quarantined
+    } else {
+      self = .done
+    }
+  }
+}
+
+/// A command cannot be carried out as it was given.
+struct CommandError: Error, CustomStringConvertible {
+  let message: String
+  let remedy: String
+
+  var description: String { "\(message)\n  remedy: \(remedy)" }
+}

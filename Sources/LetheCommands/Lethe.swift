@@ -1,0 +1,55 @@
+public import ArgumentParser
+import Foundation
+import Logging
+
+/// The program `lethe`.
+public struct Lethe: AsyncParsableCommand {
+  public static let configuration = CommandConfiguration(
+    commandName: "lethe",
+    abstract: "Keep a PostgreSQL warehouse of X Posts and users in step with what their authors decided.",
+    discussion: """
+      A pipeline (pipelines/*.yaml) names the tables. A run exports their IDs, has X's Batch \
+      Compliance API check them, and applies the answers: deletions, protections, geo scrubs.
+
+      EXIT CODES: 0 done, 1 failed, 2 usage or definition, 3 a limit stopped it, 4 quarantine not \
+      empty, 5 job failed or expired for good, 6 another run holds the lock, 75 temporary: run \
+      again, 77 credentials refused, 99 nothing to do (only with --skip-if-idle).
+      """,
+    version: "0.1.0",
+    subcommands: [
+      RunCommand.self, ExportCommand.self, SubmitCommand.self, AwaitCommand.self,
+      CollectCommand.self, ApplyCommand.self, CheckCommand.self, StatusCommand.self,
+      MigrateCommand.self, JobsCommand.self,
+    ])
+
+  public init() {}
+
+  /// Parses the command line, runs the command and exits with the code that fits what came of it.
+  public static func mainExitingWithStatus() async -> Never {
+    var options: OutputOptions?
+    do {
+      var command = try parseAsRoot()
+      options = (command as? any OutputCommand)?.output
+      if var command = command as? any AsyncParsableCommand {
+        try await command.run()
+      } else {
+        try command.run()
+      }
+      Foundation.exit(ExitStatus.done.rawValue)
+    } catch {
+      Foundation.exit(report(error, options))
+    }
+  }
+
+  private static func report(_ error: any Error, _ options: OutputOptions?) -> Int32 {
+    if let status = error as? ExitStatus { return status.rawValue }
+    if let status = ExitStatus(of: error) {
+      (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")
+      return status.rawValue
+    }
+    // The parser's own: help and version are results, the rest is usage.
+    let isResult = exitCode(for: error) == .success
+    writeLine(fullMessage(for: error), to: isResult ? STDOUT_FILENO : STDERR_FILENO)
+    return isResult ? ExitStatus.done.rawValue : ExitStatus.usage.rawValue
+  }
+}

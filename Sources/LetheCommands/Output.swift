@@ -1,0 +1,85 @@
+import ArgumentParser
+import Foundation
+import Logging
+
+/// What every command takes: how its result and its progress are written.
+struct OutputOptions: ParsableArguments {
+  enum Output: String, CaseIterable, ExpressibleByArgument {
+    case table
+    case json
+  }
+
+  @Option(help: "How the result is written to stdout; with json, the last line is one object.")
+  var output = Output.table
+
+  @Option(help: "How progress is written to stderr: text or json lines.")
+  var logFormat = StderrLogHandler.Format.text
+
+  @Option(help: "The least level that is logged.")
+  var logLevel = Level.info
+
+  enum Level: String, CaseIterable, ExpressibleByArgument {
+    case debug, info, notice, warning, error
+  }
+
+  var logger: Logger {
+    StderrLogHandler.logger(logFormat, Logger.Level(rawValue: logLevel.rawValue) ?? .info)
+  }
+
+  /// Writes a result: `table` for people, `value` for machines.
+  func write(_ value: some Encodable, table: () -> String) throws {
+    switch output {
+    case .table: writeLine(table(), to: STDOUT_FILENO)
+    case .json:
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+      writeLine(String(decoding: try encoder.encode(value), as: UTF8.self), to: STDOUT_FILENO)
+    }
+  }
+}
+
+protocol OutputCommand {
+  var output: OutputOptions { get }
+}
+
+extension StderrLogHandler.Format: ExpressibleByArgument {}
+
+/// Rows under headings, in columns as wide as they need be; numbers to the right.
+struct Table {
+  let headings: [String]
+  var rows: [[String]] = []
+
+  init(_ headings: String...) {
+    self.headings = headings
+  }
+
+  mutating func add(_ cells: String...) {
+    rows.append(cells)
+  }
+
+  var text: String {
+    let widths = headings.indices.map { column in
+      ([headings] + rows).map { $0[column].count }.max() ?? 0
+    }
+    return ([headings] + rows).map { cells in
+      zip(cells, widths).map { cell, width in
+        let padding = String(repeating: " ", count: width - cell.count)
+        let isNumber = !cell.isEmpty && cell.allSatisfy { $0.isNumber || $0 == "," || $0 == "." }
+        return isNumber ? padding + cell : cell + padding
+      }
+      .joined(separator: "  ").replacing(#/\s+$/#, with: "")
+    }
+    .joined(separator: "\n")
+  }
+}
+
+/// `1,234,567`.
+func grouped(_ number: Int) -> String {
+  let digits = String(number.magnitude)
+  var result = ""
+  for (index, digit) in digits.enumerated() {
+    if index > 0, (digits.count - index).isMultiple(of: 3) { result += "," }
+    result.append(digit)
+  }
+  return (number < 0 ? "-" : "") + result
+}

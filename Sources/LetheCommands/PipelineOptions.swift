@@ -1,0 +1,43 @@
+import ArgumentParser
+import Definitions
+import Foundation
+import PostgreSQL
+
+/// The pipeline that a command works on.
+struct PipelineArgument: ParsableArguments {
+  @Argument(help: "The pipeline's definition, such as pipelines/nightly.yaml.")
+  var pipeline: String
+
+  func load() throws -> Pipeline {
+    try Pipeline.load(file: pipeline, environment: ProcessInfo.processInfo.environment)
+  }
+}
+
+struct WorkDirectoryOption: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Where chunk files are kept while a run needs them.",
+      discussion: "Default: $LETHE_WORK_DIR, or ~/.local/state/lethe.", valueName: "dir"))
+  var workDir: String?
+
+  /// Absolute: a run that is resumed from elsewhere must find its files.
+  var path: String {
+    let environment = ProcessInfo.processInfo.environment
+    let state = environment["XDG_STATE_HOME"] ?? NSHomeDirectory() + "/.local/state"
+    let path = workDir ?? environment["LETHE_WORK_DIR"] ?? state + "/lethe"
+    return URL(fileURLWithPath: path).standardizedFileURL.path
+  }
+}
+
+/// A database by itself, for the commands that need no pipeline.
+struct DatabaseOption: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "A libpq connection string. Default: $DATABASE_URL, or what the PG* variables say.",
+      valueName: "url"))
+  var database: String?
+
+  var connectionString: ConnectionString {
+    ConnectionString(database ?? ProcessInfo.processInfo.environment["DATABASE_URL"] ?? "")
+  }
+}

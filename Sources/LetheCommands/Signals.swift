@@ -1,0 +1,27 @@
+import UnixSignals
+
+/// Somebody asked the process to end. What was done is in the ledger.
+struct Interrupted: Error, CustomStringConvertible {
+  let signal: UnixSignal
+
+  var description: String {
+    """
+    ended by \(signal): the transaction in flight was finished or rolled back
+      remedy: run again; it goes on where it stood
+    """
+  }
+}
+
+/// Runs `body` until it ends or SIGTERM or SIGINT comes; a signal cancels it and waits for it.
+func untilSignalled(_ body: @escaping @Sendable () async throws -> Void) async throws {
+  try await withThrowingTaskGroup(of: Void.self) { group in
+    group.addTask { try await body() }
+    group.addTask {
+      for await signal in await UnixSignalsSequence(trapping: .sigterm, .sigint) {
+        throw Interrupted(signal: signal)
+      }
+    }
+    defer { group.cancelAll() }
+    try await group.next()
+  }
+}
