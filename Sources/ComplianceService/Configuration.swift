@@ -32,10 +32,11 @@ extension ComplianceServer {
     /// How many jobs are processed at the same time.
     public var processingMax = 2
     /// How long requests that are under way may take once the server was told to stop.
-    public var shutdownPatience: Duration = .seconds(10)
+    public var shutdownPatience: Duration = .seconds(5)
 
     public var logger: Logger
-    /// Awaited at each point; nil in production.
+    /// Awaited at each point; nil in production. It has to return once its task is cancelled, or a
+    /// server that was interrupted never ends.
     public var gate: Gate?
 
     public init(

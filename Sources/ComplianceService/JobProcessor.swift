@@ -48,12 +48,7 @@ final class JobProcessor: Service {
         for await _ in self.wakeUps {
           for job in await self.waitingJobs() {
             guard let stopped = self.begin(job.id) else { continue }
-            group.addTask {
-              await self.process(job, until: stopped)
-              self.running.withLock { _ = $0.removeValue(forKey: job.id) }
-              await self.gate?(.processed(jobID: String(job.id)))
-              self.wake()
-            }
+            group.addTask { await self.work(on: job, until: stopped) }
           }
         }
       }
@@ -80,16 +75,24 @@ final class JobProcessor: Service {
     }
   }
 
-  private func process(_ job: Job, until stopped: AsyncStream<Never>) async {
-    await withTaskGroup(of: Void.self) { group in
+  private func work(on job: Job, until stopped: AsyncStream<Never>) async {
+    let isOver = await withTaskGroup(of: Bool.self) { group in
       group.addTask { await self.process(job) }
-      group.addTask { for await _ in stopped {} }
-      await group.next()
-      group.cancelAll()
+      group.addTask {
+        for await _ in stopped {}
+        return true
+      }
+      defer { group.cancelAll() }
+      return await group.next() ?? true
     }
+    running.withLock { _ = $0.removeValue(forKey: job.id) }
+    await gate?(.processed(jobID: String(job.id)))
+    // What has to wait for the database waits for the next sweep.
+    if isOver { wake() }
   }
 
-  private func process(_ job: Job) async {
+  /// - Returns: false if the job has to be processed again.
+  private func process(_ job: Job) async -> Bool {
     await gate?(.processing(jobID: String(job.id)))
     do {
       try await spool.withNewName(of: job.id, .result) { name in
@@ -100,14 +103,16 @@ final class JobProcessor: Service {
       }
       if let submission = job.submissionFile { await spool.remove(submission) }
       logger.info("processed job \(job.id)")
-    } catch is CancellationError {
+    } catch  where error is CancellationError || Task.isCancelled {
       logger.info("stopped processing job \(job.id)")
     } catch let error as PostgreSQLError where error.isConnectionProblem {
       logger.warning(
         "job \(job.id) is processed again later", metadata: ["error": "\(error)"])
+      return false
     } catch {
       await fail(job, error)
     }
+    return true
   }
 
   private func fail(_ job: Job, _ error: any Error) async {

@@ -18,7 +18,8 @@ struct ProblemMiddleware<Context: RequestContext>: RouterMiddleware {
     }
     // The path alone: the query holds the byte URLs' tokens.
     logger.debug("\(request.method) \(request.uri.path) \(response.status.code)")
-    return response
+    // What follows the head of such an answer would be taken for the begin of the next one.
+    return request.method == .head ? response.createHeadResponse() : response
   }
 
   private func problem(for error: any Error, of request: Request) -> Problem {

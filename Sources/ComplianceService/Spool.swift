@@ -18,17 +18,20 @@ final class Spool: Sendable {
   /// Files that are being written, or are whole and about to be named by the database.
   private let openNames = Mutex<Set<String>>([])
 
-  /// - Throws: `StartError` if the directory is not there and cannot be made.
+  /// - Throws: `StartError` if the directory cannot be made or written.
   init(directory: FilePath) throws {
     self.directory = directory
-    do {
-      try FileManager.default.createDirectory(
-        atPath: directory.string, withIntermediateDirectories: true,
-        attributes: [.posixPermissions: 0o700])
-    } catch {
+    try? FileManager.default.createDirectory(
+      atPath: directory.string, withIntermediateDirectories: true,
+      attributes: [.posixPermissions: 0o700])
+    var isDirectory = ObjCBool(false)
+    guard
+      FileManager.default.fileExists(atPath: directory.string, isDirectory: &isDirectory),
+      isDirectory.boolValue, FileManager.default.isWritableFile(atPath: directory.string)
+    else {
       throw StartError(
-        message: "cannot make the spool directory \(directory)",
-        remedy: "name one that can be written, with --spool")
+        message: "cannot write to the spool directory \(directory)",
+        remedy: "name one that can be made or written, with --spool")
     }
   }
 

@@ -105,6 +105,15 @@ import Testing
     }
   }
 
+  @Test func answersHEADWithoutABody() async throws {
+    try await LocalService.run { service in
+      let answer = try await service.send(.HEAD, "/2/compliance/jobs?type=tweets")
+      #expect(answer.status == 405)
+      #expect(answer.body.isEmpty)
+      #expect(try await service.get("/2/compliance/jobs?type=tweets").status == 200)
+    }
+  }
+
   @Test func urlsBeginWithThePublicURL() async throws {
     try await LocalService.run {
       $0.publicURL = "https://compliance.example"

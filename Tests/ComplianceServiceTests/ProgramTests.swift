@@ -1,0 +1,121 @@
+import ComplianceService
+import Foundation
+import TestSupport
+import Testing
+
+@Suite(.timeLimit(.minutes(2))) struct ProgramTests {
+  private func serve(
+    _ site: LocalService.Site, _ arguments: [String] = []
+  ) async throws -> ServerProcess {
+    try await ServerProcess(
+      [
+        "serve", "--database", site.database.url, "--listen", "127.0.0.1:0",
+        "--spool", site.spool, "--migrations-dir", repositoryRootPath + "/migrations/platform",
+      ] + arguments,
+      environment: ["COMPLIANCE_SERVER_TOKEN": "\(LocalService.token) \(LocalService.otherToken)"])
+  }
+
+  private func service(
+    _ site: LocalService.Site, _ process: ServerProcess
+  ) throws -> LocalService {
+    let baseURL = try #require(process.baseURL, "\(process.log)")
+    return LocalService(
+      database: site.database, spool: site.spool, baseURL: baseURL, gate: TestGate())
+  }
+
+  @Test func servesUntilItIsToldToStop() async throws {
+    try await LocalService.withSite { site in
+      let process = try await serve(site)
+      let service = try service(site, process)
+      let job = try await service.create()
+      #expect(job.upload_url.hasPrefix(service.baseURL + "/"))
+      #expect(try await service.get("/2/compliance/jobs/\(job.id)", token: "x").status == 401)
+      #expect(await process.end(by: SIGTERM) == 0)
+    }
+  }
+
+  @Test func losesNothingThatItAnsweredForWhenItIsKilled() async throws {
+    try await LocalService.withSite { site in
+      var process = try await serve(site)
+      let created = try await service(site, process).create()
+      #expect(await process.end(by: SIGKILL) == SIGKILL)
+
+      process = try await serve(site)
+      var service = try service(site, process)
+      let uploaded = try await service.put("x\n", to: created.upload_url.pathAndQuery).job()
+      #expect(uploaded.status == "in_progress")
+      #expect(await process.end(by: SIGKILL) == SIGKILL)
+
+      process = try await serve(site)
+      service = try self.service(site, process)
+      while try await service.job(created.id).status == "in_progress" {}
+      #expect(try await service.job(created.id).status == "complete")
+      #expect(await process.end(by: SIGKILL) == SIGKILL)
+
+      process = try await serve(site)
+      service = try self.service(site, process)
+      let result = try await service.get(created.download_url.pathAndQuery)
+      #expect(result.text == #"{"id":"x","error":"invalid_id"}"# + "\n")
+      #expect(await process.end(by: SIGINT) == 0)
+    }
+  }
+
+  @Test func saysWhatToDoAboutAMissingSchema() async throws {
+    try await withTestDatabase { database in
+      let site = LocalService.Site(
+        database: database,
+        spool: FileManager.default.temporaryDirectory.appending(path: database.name).path())
+      let process = try await serve(site)
+      #expect(process.baseURL == nil)
+      #expect(process.log.contains("compliance-server migrate up"))
+      #expect(await process.exitCode() == 1)
+
+      let options = [
+        "--database", database.url, "--migrations-dir",
+        repositoryRootPath + "/migrations/platform",
+      ]
+      #expect(try await ServerProcess(["migrate", "up"] + options).exitCode() == 0)
+      let served = try await serve(site)
+      #expect(served.baseURL != nil)
+      #expect(await served.end(by: SIGTERM) == 0)
+      #expect(try await ServerProcess(["migrate", "down"] + options).exitCode() == 0)
+      #expect(try await serve(site).log.contains("compliance-server migrate up"))
+      try? FileManager.default.removeItem(atPath: site.spool)
+    }
+  }
+
+  @Test func saysWhenItsAddressIsTaken() async throws {
+    try await LocalService.withSite { site in
+      let first = try await serve(site)
+      let port = try #require(first.baseURL?.split(separator: ":").last)
+      let second = try await serve(site, ["--listen", "127.0.0.1:\(port)"])
+      #expect(second.baseURL == nil)
+      #expect(second.log.contains("cannot listen on 127.0.0.1, port \(port)"))
+      #expect(second.log.contains("remedy"))
+      #expect(await second.exitCode() == 1)
+      #expect(await first.end(by: SIGTERM) == 0)
+    }
+  }
+
+  @Test func saysWhenItsSpoolCannotBeWritten() async throws {
+    try await LocalService.withSite { site in
+      let process = try await serve(site, ["--spool", "/dev/null/spool"])
+      #expect(process.log.contains("cannot write to the spool directory /dev/null/spool"))
+      #expect(await process.exitCode() == 1)
+    }
+  }
+
+  @Test(arguments: [
+    (["serve"], "COMPLIANCE_SERVER_TOKEN"),
+    (["serve", "--token", "x", "--listen", "8080"], "--listen"),
+    (["serve", "--token", "x", "--listen", "0.0.0.0:0"], "--public-url"),
+    (["serve", "--token", "x", "--public-url", "example.org"], "--public-url"),
+    (["serve", "--token", "x", "--tokens", "x"], "--tokens"),
+  ])
+  func refusesWrongUsage(_ arguments: [String], naming word: String) async throws {
+    let process = try await ServerProcess(
+      arguments, environment: ["COMPLIANCE_SERVER_TOKEN": ""])
+    #expect(process.log.contains(word))
+    #expect(await process.exitCode() == 2)
+  }
+}
