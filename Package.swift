@@ -38,7 +38,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-system", exact: "1.8.1"),
     .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
     .package(url: "https://github.com/apple/swift-http-types", exact: "1.8.0"),
-    .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1", traits: []),
+    .package(
+      url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1", traits: []),
     .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
     .package(url: "https://github.com/swift-server/async-http-client", exact: "1.37.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
@@ -96,14 +97,16 @@ let package = Package(
       "Runtime",
       [
         "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
-        "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage", logging,
+        "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
+        logging,
         systemPackage,
       ]),
     room(
       "LetheCommands",
       [
         "PostgreSQL", "Vocabulary", "Definitions", "Migrations", "Ledger", "Warehouse",
-        "ChunkFiles", "ComplianceAPI", "ApplyStage", "Runtime", argumentParser, logging, systemPackage, unixSignals,
+        "ChunkFiles", "ComplianceAPI", "ApplyStage", "Runtime", argumentParser, logging,
+        systemPackage, unixSignals,
       ]),
     .executableTarget(name: "lethe", dependencies: ["LetheCommands"], swiftSettings: settings),
 
@@ -133,6 +136,16 @@ let package = Package(
       path: "Tests/TestSupport", swiftSettings: settings),
     tests("PostgreSQLTests", ["PostgreSQL"]),
     tests("ChecksumsTests", ["Checksums"]),
+    tests(
+      "PipelineTests",
+      [
+        "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
+        "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
+        "Runtime", "ComplianceService", "lethe", logging, systemPackage,
+        .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "NIOCore", package: "swift-nio"),
+      ]),
     tests(
       "ComplianceServiceTests",
       [

@@ -105,7 +105,8 @@ public struct ApplyStage: Sendable {
         return try await connection.withTransaction(body)
       } catch let error as PostgreSQLError where error.isRetryableTransaction {
         guard tries < Self.triesMax else { throw error }
-        logger.notice("\(chunk.label): \(error.message); the batch was rolled back and is tried again")
+        logger.notice(
+          "\(chunk.label): \(error.message); the batch was rolled back and is tried again")
         try await Task.sleep(for: .milliseconds(Int.random(in: 50...150) * (1 << min(tries, 5))))
       }
     }

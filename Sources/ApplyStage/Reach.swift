@@ -56,7 +56,8 @@ struct Reach {
   private static func table(_ name: TableName, _ catalog: Catalog) throws -> WarehouseTable {
     guard let table = catalog.table(name) else {
       throw ApplyError(
-        message: "there is no table \(name) any more", remedy: "lethe check tells what does not fit")
+        message: "there is no table \(name) any more", remedy: "lethe check tells what does not fit"
+      )
     }
     return table
   }

@@ -57,7 +57,8 @@ public struct AwaitStage: Sendable {
       do {
         job = try await client.job(id: apiID)
       } catch let error as APIError where error.kind == .notFound {
-        return try await died(attempt, of: chunk, why: "the API does not know job \(apiID) any more")
+        return try await died(
+          attempt, of: chunk, why: "the API does not know job \(apiID) any more")
       }
       if job.status != seen {
         seen = job.status

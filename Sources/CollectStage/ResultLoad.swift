@@ -135,7 +135,8 @@ struct ResultLoad {
     guard lineNumbers.count <= Self.contradictionsMax else {
       throw LedgerError(
         code: .unreadable,
-        message: "\(chunk.label): over \(Self.contradictionsMax) lines of the result contradict each other",
+        message:
+          "\(chunk.label): over \(Self.contradictionsMax) lines of the result contradict each other",
         remedy: "look at the job's result by hand; nothing of it was believed")
     }
     var raw: [(line: Int, bytes: [UInt8])] = []

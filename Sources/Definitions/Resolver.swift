@@ -212,8 +212,8 @@ struct Resolver {
     switch action {
     case .word(let word): resolved = try self.action(word: word, in: "\(path).\(reason.value)")
     case .protect(let set, let restore, let line):
-      if let extra = restore.first(where: { column in !set.contains { $0.column == column.column } })
-      {
+      if let extra = restore.first(where: { column in !set.contains { $0.column == column.column } }
+      ) {
         throw fault(
           line, "restore names the column \(extra.column), which set does not",
           "restore what is set, nothing else")

@@ -20,8 +20,9 @@ struct WrittenPipeline {
     lines = Self.lines(of: root, path: "")
     name = try map.requiredString("name")
     warehouse = try map.requiredString("warehouse")
-    api = try WrittenAPI(YAMLMap(
-      map.requiredNode("api"), file: file, path: "api", keys: WrittenAPI.keys))
+    api = try WrittenAPI(
+      YAMLMap(
+        map.requiredNode("api"), file: file, path: "api", keys: WrittenAPI.keys))
     let limits = try map.map("limits", keys: ["max_redacted_percent", "max_redacted_rows"])
     maxRedactedPercent = try limits?.double("max_redacted_percent")
     maxRedactedRows = try limits?.integer("max_redacted_rows")

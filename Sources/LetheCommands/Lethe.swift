@@ -6,7 +6,8 @@ import Logging
 public struct Lethe: AsyncParsableCommand {
   public static let configuration = CommandConfiguration(
     commandName: "lethe",
-    abstract: "Keep a PostgreSQL warehouse of X Posts and users in step with what their authors decided.",
+    abstract:
+      "Keep a PostgreSQL warehouse of X Posts and users in step with what their authors decided.",
     discussion: """
       A pipeline (pipelines/*.yaml) names the tables. A run exports their IDs, has X's Batch \
       Compliance API check them, and applies the answers: deletions, protections, geo scrubs.

@@ -85,7 +85,8 @@ extension RunReport {
     }
     let changes =
       rowsChanged == 0 ? "no row had to be changed: all are as they should be" : rows.text
-    return (["run \(runID) of \(pipeline): \(status.rawValue)", totals.text, changes]
+    return
+      (["run \(runID) of \(pipeline): \(status.rawValue)", totals.text, changes]
       + failures.map { "failed: \($0)" } + stopped.map(\.advice)
       + (quarantined > 0 ? ["quarantine: \(quarantined) lines were not acted on"] : []))
       .joined(separator: "\n\n")

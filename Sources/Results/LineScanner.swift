@@ -22,7 +22,7 @@ public struct LineScanner: Sendable {
       return .refused(fault, id: nil)
     }
     cursor.skipWhitespace()
-    guard cursor.isAtEnd else { 
+    guard cursor.isAtEnd else {
       return .refused("something follows the JSON object", id: nil)
     }
     return event(fields)

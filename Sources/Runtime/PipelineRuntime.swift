@@ -263,7 +263,8 @@ public struct PipelineRuntime: Sendable {
     }
     return try await report(
       run,
-      status: !stopped.isEmpty ? .stopped : isSettled ? (failures.isEmpty ? .done : .failed) : .running,
+      status: !stopped.isEmpty
+        ? .stopped : isSettled ? (failures.isEmpty ? .done : .failed) : .running,
       failures: failures,
       stopped: stopped.map { .init(chunkID: $0.chunkID, dataset: $0.dataset, reason: $0.reason) })
   }

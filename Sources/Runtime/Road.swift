@@ -83,7 +83,8 @@ struct Road: Sendable {
       if chunk.state == .uploaded {
         _ = try await awaitCompletion(of: chunk, ledger)
       } else if case .slotTaken(by: let holder) = try await submit(chunk, ledger) {
-        logger.notice("\(chunk.label): the slot for \(type.rawValue) is taken by \(holder); waiting")
+        logger.notice(
+          "\(chunk.label): the slot for \(type.rawValue) is taken by \(holder); waiting")
         try await Task.sleep(for: .seconds(pipeline.api.pollSeconds))
       }
       return true

@@ -86,7 +86,9 @@ public struct SubmitStage: Sendable {
     let attempt: Attempt
     if let cutOff = try await ledger.liveAttempt(at: chunk) {
       attempt = cutOff
-      if let job = try await find(attempt, of: chunk) { return try await adopt(job, attempt, chunk) }
+      if let job = try await find(attempt, of: chunk) {
+        return try await adopt(job, attempt, chunk)
+      }
     } else {
       attempt = try await ledger.jobIntended(for: chunk)
     }

@@ -1,5 +1,6 @@
 /// The App's Bearer token. It never describes itself; `exposed` is for the Authorization header.
-public struct BearerToken: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
+public struct BearerToken: Sendable, Hashable, CustomStringConvertible,
+  CustomDebugStringConvertible,
   CustomReflectable
 {
   public let exposed: String

@@ -84,7 +84,8 @@ private struct Checker {
       findings.append(
         Finding(
           severity: .warning, path: "\(path).match",
-          message: "no index of \(target.table) begins with \(target.match): each batch reads all of it",
+          message:
+            "no index of \(target.table) begins with \(target.match): each batch reads all of it",
           remedy: "create one on \(target.table) (\(target.match))"))
     }
     if let id = target.id { _ = checkIDColumn(id, of: table, path: "\(path).id") }

@@ -1,0 +1,159 @@
+import ComplianceService
+import Definitions
+import Foundation
+import Logging
+import PostgreSQL
+import Runtime
+import SystemPackage
+import TestSupport
+
+/// A warehouse, a platform and a live service over it, in one database, so that a test can hold the
+/// one against the other with plain SQL.
+struct Night: Sendable {
+  let database: TestDatabase
+  let service: String
+  let gate: TestGate<ServicePoint>
+  let directory: String
+
+  static let token = "a-token-that-nobody-else-has"
+
+  /// Runs `body` with a service on a free port.
+  static func with<R: Sendable>(
+    _ configure: @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in },
+    _ body: (Night) async throws -> R
+  ) async throws -> R {
+    try await withTestDatabase(.ledger, .warehouse, .platform) { database in
+      let directory = FileManager.default.temporaryDirectory
+        .appending(path: "night-\(database.name)").path
+      defer { try? FileManager.default.removeItem(atPath: directory) }
+      let gate = TestGate<ServicePoint>()
+      var configuration = ComplianceServer.Configuration(
+        database: database.connectionString, tokens: [AppToken(token)],
+        spool: FilePath(directory + "/spool"),
+        logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+      configuration.gate = { await gate.pass($0) }
+      configure(&configuration)
+      return try await ComplianceServer.withRunning(configuration) { address in
+        let night = Night(
+          database: database, service: address.url, gate: gate, directory: directory)
+        return try await body(night)
+      }
+    }
+  }
+
+  // MARK: The pipeline
+
+  var workDirectory: String { directory + "/work" }
+
+  var environment: [String: String] {
+    [
+      "DATABASE_URL": database.url, "X_BEARER_TOKEN": Self.token,
+      "COMPLIANCE_API_URL": service, "LETHE_WORK_DIR": workDirectory,
+    ]
+  }
+
+  /// The reference warehouse's pipeline, in chunks and batches that are small enough for a test to
+  /// see several of each.
+  static let definition = """
+    name: night
+    warehouse: ${DATABASE_URL}
+    api:
+      base_url: ${COMPLIANCE_API_URL}
+      bearer_token: ${X_BEARER_TOKEN}
+      poll_seconds: 0.02
+      poll_seconds_max: 0.05
+    limits: {max_redacted_percent: 60, max_redacted_rows: 100000}
+    datasets:
+      posts:
+        type: tweets
+        table: warehouse.posts
+        id: post_id
+        chunk: {ids: 700}
+        batch: 20
+        actions:
+          deleted: delete
+          bounced: delete
+          suspended: delete
+          deactivated: delete
+          protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}
+          geo_scrubbed: {scrub_geo: [latitude, longitude, place_id]}
+          tweet_edited: rehydrate
+        targets:
+          - table: warehouse.post_media
+            match: post_id
+            actions: {deleted: delete, bounced: delete, suspended: delete, deactivated: delete}
+          - table: warehouse.reposts
+            match: reposted_post_id
+            id: repost_id
+            actions: {deleted: delete, bounced: delete, suspended: delete, deactivated: delete}
+      users:
+        type: users
+        table: warehouse.users
+        id: user_id
+        batch: 3
+        actions:
+          deleted: delete
+          suspended: delete
+          deactivated: delete
+          protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}
+        targets:
+          - table: warehouse.posts
+            match: author_id
+            id: post_id
+            actions:
+              deleted: delete
+              suspended: delete
+              deactivated: delete
+              protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}
+            targets:
+              - table: warehouse.post_media
+                match: post_id
+                actions: {deleted: delete, suspended: delete, deactivated: delete}
+              - table: warehouse.reposts
+                match: reposted_post_id
+                id: repost_id
+                actions: {deleted: delete, suspended: delete, deactivated: delete}
+    """
+
+  /// - Parameter change: edits the definition's text.
+  func pipeline(
+    api: String? = nil, _ change: (String) -> String = { $0 }
+  ) throws -> Pipeline {
+    try Pipeline.parse(
+      yaml: change(Self.definition), file: "night.yaml",
+      environment: environment.merging(api.map { ["COMPLIANCE_API_URL": $0] } ?? [:]) { $1 })
+  }
+
+  static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+  /// Works on the pipeline in this process, with retries that do not make a test wait.
+  func withRuntime<R: Sendable>(
+    _ pipeline: Pipeline, _ body: @Sendable (PipelineRuntime) async throws -> R
+  ) async throws -> R {
+    try await PipelineRuntime.with(
+      pipeline, workDirectory: workDirectory,
+      retry: .init(attemptsMax: 8, delaySecondsFirst: 0.01, delaySecondsMax: 0.05),
+      logger: Self.logger, body)
+  }
+
+  /// The definition as a file, for the program.
+  func definitionFile(_ change: (String) -> String = { $0 }) throws -> String {
+    try FileManager.default.createDirectory(
+      atPath: directory, withIntermediateDirectories: true)
+    let path = directory + "/night.yaml"
+    try change(Self.definition).write(toFile: path, atomically: true, encoding: .utf8)
+    return path
+  }
+
+  // MARK: SQL
+
+  func execute(_ sql: String) async throws {
+    try await database.withConnection { try await $0.runScript(sql) }
+  }
+
+  func value<Value: ColumnDecodable & Sendable>(
+    _ sql: String, as type: Value.Type
+  ) async throws -> Value {
+    try await database.withConnection { try await $0.query(sql).onlyRow(as: type) }
+  }
+}

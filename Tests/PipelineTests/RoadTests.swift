@@ -1,0 +1,175 @@
+import Definitions
+import Runtime
+import TestSupport
+import Testing
+
+@Suite struct RoadTests {
+  @Test func aRunLeavesTheWarehouseAsThePlatformSays() async throws {
+    try await Night.with { night in
+      try await night.invent()
+      let pipeline = try night.pipeline()
+      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+
+      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await night.ledgerFaults() == [])
+      let report = try #require(reports.first)
+      #expect(reports.count == 1)
+      #expect(report.status == .done)
+      let posts = try #require(report.datasets["posts"])
+      #expect(posts.ids == 2000)
+      #expect(posts.chunks == 3)
+      #expect(posts.jobs == 3)
+      #expect(posts.quarantined == 0)
+      #expect(Set(posts.seconds.keys) == ["export", "submit", "await", "collect", "apply"])
+      // Counted by the rows that are gone, not by what Lethe says of itself.
+      let gone = try await night.value(
+        """
+        SELECT count(*) FROM before.posts AS b
+        WHERE NOT EXISTS (SELECT FROM warehouse.posts AS p WHERE p.post_id = b.post_id)
+        """, as: Int.self)
+      let deleted = report.datasets.values.compactMap { $0.rows["warehouse.posts"]?["delete"] }
+      #expect(deleted.reduce(0, +) == gone)
+      #expect(gone > 0)
+    }
+  }
+
+  @Test func aSecondRunFindsNothingToDoToAnyRow() async throws {
+    try await Night.with { night in
+      try await night.invent()
+      let pipeline = try night.pipeline()
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      try await night.execute(
+        """
+        CREATE SCHEMA touched;
+        CREATE FUNCTION touched.refuse() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN RAISE EXCEPTION ''a row was touched''; END';
+        CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON warehouse.posts
+          FOR EACH ROW EXECUTE FUNCTION touched.refuse();
+        CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON warehouse.users
+          FOR EACH ROW EXECUTE FUNCTION touched.refuse();
+        """)
+      let second = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(second.map(\.status) == [.done])
+      #expect(second.first?.rowsChanged == 0)
+      #expect(try #require(second.first?.datasets["posts"]).events > 0)
+      #expect(try await night.rowsThatDiffer() == 0)
+    }
+  }
+
+  @Test func tombstonesAndRehydrationsAreExactlyThoseOfTheAnswers() async throws {
+    try await Night.with { night in
+      try await night.invent()
+      let pipeline = try night.pipeline()
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      let wrong = try await night.value(
+        """
+        WITH gone AS (
+          SELECT 'tweets' AS type, post_id AS id FROM before.posts EXCEPT
+          SELECT 'tweets', post_id FROM warehouse.posts
+          UNION ALL
+          (SELECT 'users', user_id FROM before.users EXCEPT SELECT 'users', user_id FROM warehouse.users)
+          UNION ALL
+          (SELECT 'tweets', repost_id FROM before.reposts EXCEPT
+           SELECT 'tweets', repost_id FROM warehouse.reposts)
+        ), kept AS (SELECT type::text, id FROM lethe.tombstone)
+        SELECT (SELECT count(*) FROM (TABLE gone EXCEPT TABLE kept) AS missing)
+             + (SELECT count(*) FROM (TABLE kept EXCEPT TABLE gone) AS extra)
+        """, as: Int.self)
+      #expect(wrong == 0)
+      let edited = try await night.value(
+        """
+        SELECT count(*) FROM (
+          (SELECT p.post_id FROM platform.posts AS p
+           JOIN platform.accounts AS a ON a.account_id = p.author_id JOIN before.posts USING (post_id)
+           WHERE edited_at IS NOT NULL AND deleted_at IS NULL AND state = 'active'
+           EXCEPT SELECT id FROM lethe.rehydration)
+          UNION ALL
+          (SELECT id FROM lethe.rehydration EXCEPT
+           SELECT post_id FROM platform.posts WHERE edited_at IS NOT NULL)) AS wrong
+        """, as: Int.self)
+      #expect(edited == 0)
+    }
+  }
+
+  @Test func anIDThatComesBackCleanIsRestored() async throws {
+    try await Night.with { night in
+      try await night.invent()
+      let pipeline = try night.pipeline()
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      let hidden = try await night.value(
+        "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'", as: Int.self)
+      #expect(hidden > 0)
+      // All but one account open up; one post was hidden by somebody else and stays so.
+      try await night.execute(
+        """
+        UPDATE platform.accounts SET state = 'active' WHERE state = 'protected' AND account_id <> 1;
+        UPDATE warehouse.posts SET visibility = 'protected'
+        WHERE post_id = (SELECT min(post_id) FROM warehouse.posts WHERE visibility = 'public');
+        """)
+      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(reports.first?.datasets["users"]?.rows["warehouse.users"]?["restore"] ?? 0 > 0)
+      let wrong = try await night.value(
+        """
+        SELECT count(*) FROM warehouse.users
+        WHERE (visibility = 'protected') <> (user_id = 1)
+        """, as: Int.self)
+      #expect(wrong == 0)
+      let stillHidden = try await night.value(
+        "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected' AND author_id <> 1",
+        as: Int.self)
+      #expect(stillHidden == 1)
+    }
+  }
+
+  @Test func anEmptyWarehouseIsDoneAtOnce() async throws {
+    try await Night.with { night in
+      let pipeline = try night.pipeline()
+      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(reports.map(\.status) == [.done])
+      #expect(reports.first?.datasets["posts"]?.ids == 0)
+      #expect(night.gate.history.isEmpty)
+    }
+  }
+
+  @Test func aChunkInOneTransactionEndsTheSame() async throws {
+    try await Night.with { night in
+      try await night.invent()
+      let pipeline = try night.pipeline { $0.replacing("batch: 20", with: "atomic: chunk") }
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await night.ledgerFaults() == [])
+      let transactions = try await night.value(
+        """
+        SELECT max(n) FROM (
+          SELECT count(DISTINCT applied_at) AS n FROM lethe.event WHERE type = 'tweets' GROUP BY chunk_id
+        ) AS chunks
+        """, as: Int.self)
+      #expect(transactions == 1)
+    }
+  }
+
+  @Test func theStagesAsCommandsEndWhereARunDoes() async throws {
+    try await Night.with { night in
+      try await night.invent()
+      let pipeline = try night.pipeline()
+      _ = try await night.withRuntime(pipeline) { runtime in
+        #expect(try await runtime.export().chunks == 4)
+        #expect(try await runtime.export().chunks == 0)
+        var submitted = 0
+        while case let report = try await runtime.submit(), report.chunks > 0 {
+          submitted += report.chunks
+          // The slots are taken: a second call submits nothing.
+          #expect(try await runtime.submit().chunks == 0)
+          #expect(try await runtime.awaitJobs().chunks == report.chunks)
+        }
+        #expect(submitted == 4)
+        #expect(try await runtime.collect().chunks == 4)
+        let applied = try await runtime.apply()
+        #expect(applied.chunks == 4)
+        #expect(applied.runs.map(\.status) == [.done])
+      }
+      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+}

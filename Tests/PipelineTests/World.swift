@@ -1,0 +1,147 @@
+import PostgreSQL
+
+/// A small invented world: posts and users, of which some changed in every documented way; and what
+/// the warehouse has to look like afterwards, derived from the platform by SQL of its own.
+extension Night {
+  /// Fills warehouse and platform, and keeps a copy of the warehouse in the schema `before`.
+  ///
+  /// - Parameters:
+  ///   - posts: how many; their authors are among `users` accounts, some of them not stored.
+  func invent(posts: Int = 2000, users: Int = 60) async throws {
+    try await execute(
+      """
+      INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
+      SELECT u, 'user' || u, now() - interval '1 year',
+             (CASE u % 11 WHEN 1 THEN 'protected' WHEN 2 THEN 'suspended' WHEN 3 THEN 'deactivated'
+                          WHEN 4 THEN 'deleted' ELSE 'active' END)::platform.account_state,
+             now() - interval '1 day'
+      FROM generate_series(1, \(users)) AS u;
+
+      -- Every fourth account is known to the platform only.
+      INSERT INTO warehouse.users (user_id, username, created_at)
+      SELECT account_id, username, created_at FROM platform.accounts WHERE account_id % 4 <> 0;
+
+      INSERT INTO platform.posts
+        (post_id, author_id, created_at, deleted_at, edited_at, geo_removed_at)
+      SELECT p * 1000, 1 + (p * 7) % \(users), now() - interval '1 month',
+             CASE WHEN p % 17 = 0 THEN now() END, CASE WHEN p % 19 = 0 THEN now() END,
+             CASE WHEN p % 13 = 0 THEN now() END
+      FROM generate_series(1, \(posts)) AS p;
+
+      -- Every tenth post is not known to the platform, and so is clean.
+      INSERT INTO warehouse.posts
+        (post_id, author_id, text, latitude, longitude, place_id, created_at)
+      SELECT post_id + CASE WHEN post_id % 10000 = 0 THEN 1 ELSE 0 END, author_id,
+             'text of ' || post_id, 51.5, -0.1, 'london', created_at
+      FROM platform.posts;
+
+      INSERT INTO warehouse.post_media (post_id, media_key, url)
+      SELECT post_id, 'key', 'https://media.example/' || post_id FROM warehouse.posts
+      WHERE post_id % 3 = 0;
+
+      INSERT INTO warehouse.reposts (repost_id, reposted_post_id, author_id, text, created_at)
+      SELECT 900000000 + post_id, post_id, 1, text, created_at FROM warehouse.posts
+      WHERE post_id % 7 = 0;
+      """)
+    try await keepCopy()
+    try await execute("VACUUM ANALYZE")
+  }
+
+  func keepCopy() async throws {
+    try await execute(
+      """
+      DROP SCHEMA IF EXISTS before CASCADE;
+      CREATE SCHEMA before;
+      CREATE TABLE before.posts AS TABLE warehouse.posts;
+      CREATE TABLE before.users AS TABLE warehouse.users;
+      CREATE TABLE before.post_media AS TABLE warehouse.post_media;
+      CREATE TABLE before.reposts AS TABLE warehouse.reposts;
+      """)
+  }
+
+  /// How many rows, of all tables, are not as the platform says that they have to be.
+  func rowsThatDiffer() async throws -> Int {
+    try await value(Self.differences, as: Int.self)
+  }
+
+  private static let differences = """
+    WITH gone_user AS (
+      SELECT account_id FROM platform.accounts JOIN before.users ON user_id = account_id
+      WHERE state IN ('deleted', 'suspended', 'deactivated')
+    ), protected_user AS (
+      SELECT account_id FROM platform.accounts JOIN before.users ON user_id = account_id
+      WHERE state = 'protected'
+    ), post_answer AS (
+      SELECT p.post_id, CASE
+          WHEN p.deleted_at IS NOT NULL OR a.state IN ('deleted', 'suspended', 'deactivated') THEN 'gone'
+          WHEN a.state = 'protected' THEN 'protected'
+          WHEN p.edited_at IS NOT NULL THEN 'edited'
+          WHEN p.geo_removed_at IS NOT NULL THEN 'geo' END AS answer
+      FROM platform.posts AS p JOIN platform.accounts AS a ON a.account_id = p.author_id
+    ), gone_post AS (
+      SELECT post_id FROM before.posts
+      WHERE author_id IN (SELECT account_id FROM gone_user)
+         OR post_id IN (SELECT post_id FROM post_answer WHERE answer = 'gone')
+    ), posts AS (
+      SELECT b.post_id, author_id, text,
+             CASE WHEN a.answer = 'geo' THEN NULL ELSE latitude END AS latitude,
+             CASE WHEN a.answer = 'geo' THEN NULL ELSE longitude END AS longitude,
+             CASE WHEN a.answer = 'geo' THEN NULL ELSE place_id END AS place_id,
+             CASE WHEN a.answer = 'protected' OR author_id IN (SELECT account_id FROM protected_user)
+                  THEN 'protected' ELSE visibility END AS visibility,
+             created_at, ingested_at, raw
+      FROM before.posts AS b LEFT JOIN post_answer AS a USING (post_id)
+      WHERE b.post_id NOT IN (SELECT post_id FROM gone_post)
+    ), users AS (
+      SELECT user_id, username, display_name, location,
+             CASE WHEN user_id IN (SELECT account_id FROM protected_user)
+                  THEN 'protected' ELSE visibility END AS visibility,
+             created_at, ingested_at, raw
+      FROM before.users WHERE user_id NOT IN (SELECT account_id FROM gone_user)
+    ), post_media AS (
+      SELECT * FROM before.post_media WHERE post_id NOT IN (SELECT post_id FROM gone_post)
+    ), reposts AS (
+      SELECT * FROM before.reposts WHERE reposted_post_id NOT IN (SELECT post_id FROM gone_post)
+    )
+    SELECT (SELECT count(*) FROM ((TABLE posts EXCEPT ALL TABLE warehouse.posts)
+              UNION ALL (TABLE warehouse.posts EXCEPT ALL TABLE posts)) AS d)
+         + (SELECT count(*) FROM ((TABLE users EXCEPT ALL TABLE warehouse.users)
+              UNION ALL (TABLE warehouse.users EXCEPT ALL TABLE users)) AS d)
+         + (SELECT count(*) FROM ((TABLE post_media EXCEPT ALL TABLE warehouse.post_media)
+              UNION ALL (TABLE warehouse.post_media EXCEPT ALL TABLE post_media)) AS d)
+         + (SELECT count(*) FROM ((TABLE reposts EXCEPT ALL TABLE warehouse.reposts)
+              UNION ALL (TABLE warehouse.reposts EXCEPT ALL TABLE reposts)) AS d)
+    """
+
+  /// What the ledger must hold after any number of interruptions: each chunk's events recorded once,
+  /// nothing left over, totals that add up.
+  func ledgerFaults() async throws -> [String] {
+    try await database.withConnection { connection in
+      try await connection.query(
+        """
+        SELECT 'an event is recorded twice: ' || id FROM lethe.event
+        GROUP BY chunk_id, id HAVING count(*) > 1
+        UNION ALL
+        SELECT 'chunk ' || chunk_id || ' has ' || count(e.id) || ' records of ' || max(c.events)
+        FROM lethe.chunk AS c LEFT JOIN lethe.event AS e USING (chunk_id)
+        WHERE c.state = 'applied' AND e.reason IS DISTINCT FROM 'clean'
+        GROUP BY chunk_id HAVING count(e.id) <> max(c.events)
+        UNION ALL
+        SELECT 'a collected event is left over' FROM lethe.collected LIMIT 1
+        UNION ALL
+        SELECT 'job ' || job_id || ' is alive' FROM lethe.job WHERE ended_at IS NULL
+        UNION ALL
+        SELECT 'chunk ' || chunk_id || ' is ' || state FROM lethe.chunk WHERE state <> 'applied'
+        UNION ALL
+        SELECT 'chunk ' || chunk_id || ' counts ' || max(counted.rows) || ' rows, its events ' || sum(n.value::bigint)
+        FROM lethe.event, jsonb_each_text(changed) AS n,
+             LATERAL (SELECT sum(rows) AS rows FROM lethe.change AS h
+                      WHERE h.chunk_id = event.chunk_id) AS counted
+        GROUP BY chunk_id HAVING max(counted.rows) <> sum(n.value::bigint)
+        UNION ALL
+        SELECT 'run ' || run_id || ' is ' || status FROM lethe.run WHERE status <> 'done'
+        """
+      ).rows(as: String.self)
+    }
+  }
+}
