@@ -135,6 +135,11 @@ let package = Package(
       dependencies: ["PostgreSQL", "Migrations", systemPackage],
       path: "Tests/TestSupport", swiftSettings: settings),
     tests("PostgreSQLTests", ["PostgreSQL"]),
+    tests("MigrationTests", ["Migrations", "PostgreSQL", systemPackage]),
+    tests("VocabularyTests", ["Vocabulary"]),
+    tests("ResultsTests", ["Results", "Vocabulary"]),
+    tests("ChunkFileTests", ["ChunkFiles", "Checksums", systemPackage]),
+    tests("DefinitionTests", ["Definitions", "Vocabulary", "Warehouse", "PostgreSQL"]),
     tests("ChecksumsTests", ["Checksums"]),
     tests(
       "PipelineTests",
@@ -144,7 +149,9 @@ let package = Package(
         "Runtime", "ComplianceService", "lethe", logging, systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
     tests(
       "ComplianceServiceTests",

@@ -28,7 +28,8 @@ public struct Timestamp: Sendable, Hashable, Comparable {
     var reader = DigitReader(bytes: bytes)
     guard let year = reader.number(digits: 4), reader.take("-"),
       let month = reader.number(digits: 2), (1...12).contains(month), reader.take("-"),
-      let day = reader.number(digits: 2), (1...31).contains(day),
+      let day = reader.number(digits: 2),
+      day >= 1, day <= Self.days(inMonth: month, of: year),
       reader.take("T") || reader.take("t") || reader.take(" "),
       let hour = reader.number(digits: 2), hour < 24, reader.take(":"),
       let minute = reader.number(digits: 2), minute < 60, reader.take(":"),
@@ -39,6 +40,15 @@ public struct Timestamp: Sendable, Hashable, Comparable {
     let days = Self.daysSince2000(year: year, month: month, day: day)
     let seconds = ((days * 24 + hour) * 60 + minute - offsetMinutes) * 60 + second
     self.init(microsecondsSince2000: Int64(seconds) * 1_000_000 + Int64(fraction))
+  }
+
+  private static func days(inMonth month: Int, of year: Int) -> Int {
+    switch month {
+    case 2:
+      year.isMultiple(of: 4) && (!year.isMultiple(of: 100) || year.isMultiple(of: 400)) ? 29 : 28
+    case 4, 6, 9, 11: 30
+    default: 31
+    }
   }
 
   /// Howard Hinnant's days_from_civil, counted from 2000-01-01.
@@ -103,9 +113,9 @@ private struct DigitReader {
     } else {
       return nil
     }
-    guard let hours = number(digits: 2) else { return nil }
+    guard let hours = number(digits: 2), hours < 24 else { return nil }
     _ = take(":")
-    guard let minutes = number(digits: 2) else { return nil }
+    guard let minutes = number(digits: 2), minutes < 60 else { return nil }
     return sign * (hours * 60 + minutes)
   }
 }

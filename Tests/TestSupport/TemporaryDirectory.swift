@@ -1,0 +1,25 @@
+internal import Foundation
+public import SystemPackage
+
+/// Runs `body` with a new, empty directory, and removes it with all that is in it.
+public func withTemporaryDirectory<R>(_ body: (FilePath) throws -> R) throws -> R {
+  let directory = try makeTemporaryDirectory()
+  defer { try? FileManager.default.removeItem(atPath: directory.string) }
+  return try body(directory)
+}
+
+/// The same for a body that waits.
+public func withTemporaryDirectory<R: Sendable>(
+  isolation: isolated (any Actor)? = #isolation, _ body: (FilePath) async throws -> R
+) async throws -> R {
+  let directory = try makeTemporaryDirectory()
+  defer { try? FileManager.default.removeItem(atPath: directory.string) }
+  return try await body(directory)
+}
+
+private func makeTemporaryDirectory() throws -> FilePath {
+  let path = FileManager.default.temporaryDirectory
+    .appendingPathComponent("lethe-tests-\(UUID().uuidString)").path
+  try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+  return FilePath(path)
+}
