@@ -3,6 +3,11 @@
 \set ON_ERROR_STOP on
 SET work_mem = '256MB';
 
+CREATE TEMP VIEW tombstones AS
+SELECT t.type::text, t.id, r.reason IS NOT NULL AS reason_is_true
+FROM lethe.tombstone AS t
+LEFT JOIN expected.tombstone_reasons AS r ON (r.type, r.id, r.reason) = (t.type::text, t.id, t.reason::text);
+
 SELECT format(
     'SELECT %L, count(e.*), count(f.*), '
     'count(*) FILTER (WHERE f.* IS NOT DISTINCT FROM NULL), '
@@ -15,7 +20,7 @@ FROM (VALUES
     ('warehouse.posts', 'posts', 'warehouse.posts', 'post_id'),
     ('warehouse.post_media', 'post_media', 'warehouse.post_media', 'post_id, media_key'),
     ('warehouse.reposts', 'reposts', 'warehouse.reposts', 'repost_id'),
-    ('lethe.tombstone', 'tombstone', '(SELECT type::text, id, reason::text FROM lethe.tombstone)', 'type, id'),
+    ('lethe.tombstone', 'tombstone', 'pg_temp.tombstones', 'type, id'),
     ('lethe.rehydration', 'rehydration', '(SELECT type::text, id FROM lethe.rehydration)', 'type, id')
 ) AS pairs (found, expected, contents, key)
 \gexec

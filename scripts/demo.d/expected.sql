@@ -57,12 +57,26 @@ FROM expected.user_answers AS answer WHERE answer.user_id = account.user_id AND 
 UPDATE expected.posts AS post SET latitude = NULL, longitude = NULL, place_id = NULL
 FROM expected.post_answers AS answer WHERE answer.post_id = post.post_id AND reason = 'geo removed';
 
--- What remains of a deletion, and what is to be fetched again.
-CREATE UNLOGGED TABLE expected.tombstone AS
-SELECT 'tweets' AS type, post_id AS id, reason FROM expected.post_answers WHERE reason IN ('deleted', 'suspended', 'deactivated')
-UNION ALL
+-- What remains of whatever had an ID and is gone, with all that can rightly be given as the reason: who was gone already
+-- when a post's own answer came is remembered by the author's.
+CREATE UNLOGGED TABLE expected.tombstone_reasons AS
+SELECT 'tweets' AS type, post_id AS id, reason FROM expected.post_answers JOIN expected.gone_posts USING (post_id)
+WHERE reason IN ('deleted', 'suspended', 'deactivated')
+UNION
+SELECT 'tweets', post_id, reason FROM warehouse.posts JOIN expected.user_answers ON user_id = author_id
+WHERE reason IN ('deleted', 'suspended', 'deactivated')
+UNION
 SELECT 'users', user_id, reason FROM expected.user_answers JOIN expected.gone_users USING (user_id);
 
+INSERT INTO expected.tombstone_reasons
+SELECT 'tweets', repost_id, reason FROM warehouse.reposts JOIN expected.tombstone_reasons ON type = 'tweets' AND id = reposted_post_id
+UNION
+SELECT 'tweets', repost_id, reason FROM warehouse.reposts JOIN expected.tombstone_reasons ON type = 'users' AND id = author_id;
+
+CREATE UNLOGGED TABLE expected.tombstone AS
+SELECT DISTINCT type, id, true AS reason_is_true FROM expected.tombstone_reasons;
+
+-- What is to be fetched again.
 CREATE UNLOGGED TABLE expected.rehydration AS
 SELECT 'tweets' AS type, post_id AS id FROM expected.post_answers WHERE reason = 'edited';
 
@@ -71,3 +85,30 @@ CREATE UNIQUE INDEX ON expected.posts (post_id);
 CREATE UNIQUE INDEX ON expected.post_media (post_id, media_key);
 CREATE UNIQUE INDEX ON expected.reposts (repost_id);
 ANALYZE expected.users, expected.posts, expected.post_media, expected.reposts;
+
+-- How many rows of each table that changes. A post that is deleted and whose author is protected may be protected first,
+-- if the author's answer is the first to come.
+CREATE TABLE expected.changes AS
+SELECT
+    'warehouse.users' AS name,
+    count(*) FILTER (WHERE e.user_id IS NULL) AS deleted,
+    count(*) FILTER (WHERE e.visibility <> w.visibility) AS protected,
+    0 AS first_protected,
+    0 AS scrubbed
+FROM warehouse.users AS w LEFT JOIN expected.users AS e USING (user_id)
+UNION ALL
+SELECT
+    'warehouse.posts',
+    count(*) FILTER (WHERE e.post_id IS NULL),
+    count(*) FILTER (WHERE e.visibility <> w.visibility),
+    count(*) FILTER (WHERE e.post_id IS NULL AND w.visibility = 'public' AND author.reason = 'protected'),
+    count(*) FILTER (WHERE e.post_id IS NOT NULL
+        AND (e.latitude, e.longitude, e.place_id) IS DISTINCT FROM (w.latitude, w.longitude, w.place_id))
+FROM
+    warehouse.posts AS w
+    LEFT JOIN expected.posts AS e USING (post_id)
+    LEFT JOIN expected.user_answers AS author ON author.user_id = w.author_id
+UNION ALL
+SELECT 'warehouse.post_media', (SELECT count(*) FROM warehouse.post_media) - (SELECT count(*) FROM expected.post_media), 0, 0, 0
+UNION ALL
+SELECT 'warehouse.reposts', (SELECT count(*) FROM warehouse.reposts) - (SELECT count(*) FROM expected.reposts), 0, 0, 0;

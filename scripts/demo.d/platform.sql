@@ -34,5 +34,3 @@ FROM (
     WHERE known
 ) AS changing
 ORDER BY post_id;
-
-VACUUM ANALYZE platform.accounts, platform.posts;

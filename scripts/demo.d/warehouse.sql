@@ -97,6 +97,3 @@ CROSS JOIN (
 ) AS r
 JOIN accounts AS a ON a.rank = floor(total * pg_temp.chance(repost_id, 'reposter'))::bigint
 ORDER BY repost_id;
-
--- The visibility map makes reading the IDs an index-only scan.
-VACUUM ANALYZE warehouse.users, warehouse.posts, warehouse.post_media, warehouse.reposts;

@@ -1,0 +1,9 @@
+-- Where what lethe says that it did is not what it had to do: a line for each such table, none if all is well.
+\ir said.sql
+SELECT said.*, 'and not', due.*
+FROM said JOIN expected.changes AS due USING (name)
+WHERE
+    said.deleted <> due.deleted
+    OR said.protected NOT BETWEEN due.protected AND due.protected + due.first_protected
+    OR said.scrubbed <> due.scrubbed
+    OR said.otherwise <> 0;
