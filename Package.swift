@@ -137,7 +137,7 @@ let package = Package(
     tests("PostgreSQLTests", ["PostgreSQL"]),
     tests("MigrationTests", ["Migrations", "PostgreSQL", systemPackage]),
     tests("VocabularyTests", ["Vocabulary"]),
-    tests("ResultsTests", ["Results", "Vocabulary"]),
+    tests("ResultsTests", ["Results", "Vocabulary", systemPackage]),
     tests("ChunkFileTests", ["ChunkFiles", "Checksums", systemPackage]),
     tests("DefinitionTests", ["Definitions", "Vocabulary", "Warehouse", "PostgreSQL"]),
     tests("ChecksumsTests", ["Checksums"]),

@@ -136,6 +136,9 @@ CREATE TABLE lethe.collected (
     reason      lethe.reason NOT NULL,
     created_at  timestamptz,
     redacted_at timestamptz,
+    -- Lethe had protected the ID, and this answer says that it no longer has to be: it is clean, or
+    -- it comes with an event that a protection would have outweighed.
+    restores    boolean NOT NULL DEFAULT false,
     PRIMARY KEY (chunk_id, id)
 );
 

@@ -105,12 +105,13 @@ struct Bookkeeping {
       """, bound.parameters)
   }
 
-  /// Remembers which IDs are protected now, so that a later clean answer can restore them, and
-  /// forgets those that came back with anything else.
+  /// Remembers which IDs are protected now, so that a later answer can restore them, and forgets those
+  /// that were restored or are gone.
   private func recordProtections(_ range: EventRange) async throws {
     let reasons = changes.filter { $0.action == "protect" }.flatMap(\.reasons)
     var bound = BoundStatement()
     let words = bound.bind(.texts(reasons))
+    let gone = bound.bind(.texts(self.reasons { $0 == .delete }))
     let pipeline = bound.bind(.text(chunk.pipeline))
     let name = bound.bind(.text(dataset.name))
     let events = bound.range(range)
@@ -119,7 +120,7 @@ struct Bookkeeping {
       WITH forgotten AS (
         DELETE FROM lethe.protection AS p USING lethe.collected AS s
         WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
-          AND \(events) AND s.reason <> ALL (\(words)::lethe.reason[])
+          AND \(events) AND (s.restores OR s.reason = ANY (\(gone)::lethe.reason[]))
       )
       INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at)
       SELECT \(pipeline), \(name), s.id, s.chunk_id, now()

@@ -7,7 +7,7 @@ import Warehouse
 struct Change {
   let reach: Reach
   let kind: Kind
-  /// The labels of `lethe.reason` that it is for.
+  /// The labels of `lethe.reason` that it is for; none for a restore, which goes by `restores`.
   let reasons: [String]
 
   enum Kind {
@@ -51,7 +51,7 @@ struct Change {
         changes.append(Change(reach: reach, kind: .protect(set), reasons: reasons))
         if !restore.isEmpty {
           restores.append(
-            Change(reach: reach, kind: .restore(from: set, to: restore), reasons: ["clean"]))
+            Change(reach: reach, kind: .restore(from: set, to: restore), reasons: []))
         }
       case .scrubGeo(let columns):
         changes.append(Change(reach: reach, kind: .scrubGeo(columns), reasons: reasons))

@@ -54,10 +54,14 @@ extension Change {
   private func filter(
     _ conditions: [String], _ range: EventRange, _ bound: inout BoundStatement
   ) -> String {
-    let reasons = bound.bind(.texts(reasons))
+    let isMeant: String
+    switch kind {
+    case .delete, .protect, .scrubGeo:
+      isMeant = "s.reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])"
+    case .restore: isMeant = "s.restores"
+    }
     let all =
-      [bound.range(range), "s.reason = ANY (\(reasons)::lethe.reason[])"] + conditions
-      + (differs(&bound).map { [$0] } ?? [])
+      [bound.range(range), isMeant] + conditions + (differs(&bound).map { [$0] } ?? [])
     return all.joined(separator: "\n  AND ")
   }
 

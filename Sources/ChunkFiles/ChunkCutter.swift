@@ -128,10 +128,15 @@ private final class OpenChunk {
   }
 
   func complete() throws -> ChunkFile {
-    try flush()
-    try sync(file)
+    do {
+      try flush()
+      try sync(file)
+      guard rename(partialPath.string, path.string) == 0 else { throw Errno(rawValue: errno) }
+    } catch {
+      remove()
+      throw error
+    }
     try file.close()
-    guard rename(partialPath.string, path.string) == 0 else { throw Errno(rawValue: errno) }
     let directory = try FileDescriptor.open(path.removingLastComponent(), .readOnly)
     try directory.closeAfter { try sync(directory) }
     return ChunkFile(

@@ -13,6 +13,14 @@ struct ResultLoad {
   let chunk: Chunk
   let attempt: Attempt
 
+  /// The IDs of the chunk's key range that its dataset ($2, $3) has protected. A protection that is
+  /// newer than the chunk ($1) is not judged by it.
+  private static let olderProtections = """
+    SELECT p.id FROM lethe.protection AS p JOIN lethe.chunk AS c ON c.chunk_id = $1
+    WHERE p.pipeline = $2 AND p.dataset = $3 AND p.id BETWEEN c.first_id AND c.last_id
+      AND p.protected_at < c.exported_at
+    """
+
   /// More contradictions than this are no slip: nothing of such a result is believed.
   private static let contradictionsMax = 100_000
   /// The API's answer to a line that it could not read as an ID.
@@ -32,10 +40,13 @@ struct ResultLoad {
     try await quarantineContradictions(path)
     try await transaction.execute(
       """
-      INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at)
-      SELECT DISTINCT ON (id) $1::bigint, id, reason, created_at, redacted_at
-      FROM lethe_scanned WHERE why IS NULL ORDER BY id, line
-      """, .integer(chunk.id))
+      INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
+      SELECT DISTINCT ON (s.id) $1::bigint, s.id, reason, s.created_at, redacted_at,
+             p.id IS NOT NULL AND reason = ANY ($4::lethe.reason[])
+      FROM lethe_scanned AS s LEFT JOIN (\(Self.olderProtections)) AS p ON p.id = s.id
+      WHERE why IS NULL ORDER BY s.id, line
+      """, .integer(chunk.id), .text(chunk.pipeline), .text(chunk.dataset),
+      .texts(Reason.allCases.filter(\.isOutweighedByProtected).map(\.rawValue)))
     try await transaction.execute(
       """
       INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why)
@@ -156,8 +167,8 @@ struct ResultLoad {
   }
 
   /// IDs that Lethe had protected, that this chunk asked about, and that came back without an event:
-  /// absence means clean. A protection that is newer than the chunk is not judged by it; and as long
-  /// as a line of the result does not tell which ID it is about, nothing counts as absent.
+  /// absence means clean. As long as a line of the result does not tell which ID it is about, nothing
+  /// counts as absent.
   private func addCleanIDs(_ index: ChunkIndex) async throws {
     let isEveryLineAttributed = try await transaction.query(
       "SELECT NOT EXISTS (SELECT FROM lethe_scanned WHERE id IS NULL AND why <> $1)",
@@ -168,20 +179,18 @@ struct ResultLoad {
     while true {
       let candidates = try await transaction.query(
         """
-        SELECT p.id FROM lethe.protection AS p JOIN lethe.chunk AS c ON c.chunk_id = $1
-        WHERE p.pipeline = $2 AND p.dataset = $3 AND p.id > $4 AND p.id <= $5
-          AND p.protected_at < c.exported_at
-          AND NOT EXISTS (SELECT FROM lethe_scanned AS s WHERE s.id = p.id)
-        ORDER BY p.id LIMIT $6
+        SELECT p.id FROM (\(Self.olderProtections)) AS p
+        WHERE p.id > $4 AND NOT EXISTS (SELECT FROM lethe_scanned AS s WHERE s.id = p.id)
+        ORDER BY p.id LIMIT $5
         """, .integer(chunk.id), .text(chunk.pipeline), .text(chunk.dataset), .integer(after),
-        .integer(chunk.lastID), .integer(Int64(Self.cleanIDsPerStatement))
+        .integer(Int64(Self.cleanIDsPerStatement))
       ).rows(as: Int64.self)
       guard let last = candidates.last else { return }
       after = last
       try await transaction.execute(
         """
-        INSERT INTO lethe.collected (chunk_id, id, reason)
-        SELECT $1, id, 'clean' FROM unnest($2::bigint[]) AS id
+        INSERT INTO lethe.collected (chunk_id, id, reason, restores)
+        SELECT $1, id, 'clean', true FROM unnest($2::bigint[]) AS id
         """, .integer(chunk.id), .integers(try candidates.filter(index.contains)))
     }
   }

@@ -15,7 +15,9 @@ public struct Pipeline: Sendable {
   public func line(of path: String) -> Int? {
     var path = path[...]
     while true {
-      if let line = lines[String(path)] { return line }
+      // The one reason that may be written in two ways.
+      let other = path.replacing(".actions.geo_scrubbed", with: ".actions.scrub_geo")
+      if let line = lines[String(path)] ?? lines[String(other)] { return line }
       guard let end = path.lastIndex(where: { $0 == "." || $0 == "[" }) else { return nil }
       path = path[..<end]
     }

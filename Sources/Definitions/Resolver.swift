@@ -47,7 +47,7 @@ struct Resolver {
     let url = text.hasSuffix("/") ? String(text.dropLast()) : text
     guard let parts = URLComponents(string: url), let host = parts.host, !host.isEmpty,
       ["http", "https"].contains(parts.scheme), parts.path.isEmpty, parts.query == nil,
-      parts.user == nil
+      parts.fragment == nil, parts.user == nil, parts.password == nil
     else {
       throw fault(
         line, "api.base_url is not a URL of a host alone",

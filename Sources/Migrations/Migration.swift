@@ -49,7 +49,10 @@ extension Migration {
     }
     var blocks: [Direction: (firstLine: Int, options: Substring, lines: [Substring])] = [:]
     var current: Direction?
-    let lines = text.split(omittingEmptySubsequences: false) { $0.isNewline }
+    // By LF alone, so that the SQL stays as it is written: the CR of a CRLF is white space to the
+    // server, and what else Swift takes for a newline may stand within quotes.
+    let lines = text.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false)
+      .map { Substring($0) }
     for (index, line) in lines.enumerated() {
       if let (direction, options) = Direction.marker(in: line) {
         guard blocks[direction] == nil else {
@@ -88,7 +91,8 @@ extension Migration {
   ) -> Block {
     Block(
       sql: raw.lines.joined(separator: "\n"), firstLine: raw.firstLine,
-      inTransaction: !raw.options.split(separator: " ").contains("transaction:false"))
+      inTransaction: !raw.options.split(whereSeparator: \.isWhitespace)
+        .contains("transaction:false"))
   }
 
   private enum Direction: String {

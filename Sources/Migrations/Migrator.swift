@@ -74,8 +74,12 @@ public struct Migrator: Sendable {
       try await connection.execute("SELECT pg_advisory_unlock($1)", .integer(Self.advisoryLock))
       return value
     } catch {
-      _ = try? await connection.execute(
-        "SELECT pg_advisory_unlock($1)", .integer(Self.advisoryLock))
+      // In a task of its own: in one that was cancelled the lock would stay with the connection.
+      let connection = self.connection
+      await Task {
+        _ = try? await connection.execute(
+          "SELECT pg_advisory_unlock($1)", .integer(Self.advisoryLock))
+      }.value
       throw error
     }
   }
@@ -118,10 +122,12 @@ public struct Migrator: Sendable {
   }
 
   /// The line of the file that the error is about: by the server's position, else by the number of
-  /// statements that had succeeded.
+  /// statements that had succeeded. Nil where it is about the recording or the COMMIT.
   private static func line(of error: PostgreSQLError, in block: Migration.Block) -> Int? {
+    guard error.statement == nil else { return nil }  // only a script's error has none
     if let position = error.position {
-      return block.firstLine + block.sql.prefix(position - 1).count { $0.isNewline }
+      // The server counts code points, which a Character may be several of.
+      return block.firstLine + block.sql.unicodeScalars.prefix(position - 1).count { $0 == "\n" }
     }
     let lines = StatementLines(block.sql).lines
     guard error.statementsCompleted < lines.count else { return nil }

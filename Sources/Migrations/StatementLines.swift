@@ -1,7 +1,8 @@
 /// Where the statements of a script begin, for saying which line of a file failed.
 ///
 /// The server tells how many statements succeeded but gives a position only for some errors. This
-/// knows of quotes, dollar quotes and comments; it is used to report, never to cut what is run.
+/// knows of quotes, dollar quotes, comments and parentheses, not of `BEGIN ATOMIC`; it is used to
+/// report, never to cut what is run.
 struct StatementLines {
   /// The line, counted from 0, of the first word of each statement.
   private(set) var lines: [Int] = []
@@ -11,6 +12,7 @@ struct StatementLines {
     var index = 0
     var line = 0
     var inStatement = false
+    var depth = 0
 
     func skip(to end: Int) {
       let end = min(end, bytes.count)
@@ -21,14 +23,44 @@ struct StatementLines {
       guard start <= bytes.count else { return nil }
       return (start..<bytes.count).first { bytes[$0...].starts(with: text) }
     }
+    /// Comments nest.
+    func endOfComment() -> Int {
+      var depth = 0
+      var position = index
+      while position < bytes.count {
+        if bytes[position...].starts(with: Array("/*".utf8)) {
+          depth += 1
+          position += 2
+        } else if bytes[position...].starts(with: Array("*/".utf8)) {
+          depth -= 1
+          position += 2
+          if depth == 0 { break }
+        } else {
+          position += 1
+        }
+      }
+      return position
+    }
+    /// A doubled quote looks like the end of one literal and the begin of the next, which will do.
+    func endOfQuote() -> Int {
+      let quote = bytes[index]
+      let hasEscapes =
+        quote == UInt8(ascii: "'") && index > 0 && bytes[index - 1] | 0x20 == 0x65
+        && (index == 1 || !Self.isPartOfName(bytes[index - 2]))
+      var position = index + 1
+      while position < bytes.count, bytes[position] != quote {
+        position += hasEscapes && bytes[position] == UInt8(ascii: "\\") ? 2 : 1
+      }
+      return position + 1
+    }
 
     while index < bytes.count {
       let rest = bytes[index...]
       if rest.starts(with: Array("--".utf8)) {
         skip(to: firstIndex(of: [UInt8(ascii: "\n")], from: index) ?? bytes.count)
       } else if rest.starts(with: Array("/*".utf8)) {
-        skip(to: firstIndex(of: Array("*/".utf8), from: index + 2).map { $0 + 2 } ?? bytes.count)
-      } else if bytes[index] == UInt8(ascii: ";") {
+        skip(to: endOfComment())
+      } else if bytes[index] == UInt8(ascii: ";"), depth == 0 {
         inStatement = false
         index += 1
       } else if [9, 10, 13, 32].contains(bytes[index]) {
@@ -40,9 +72,15 @@ struct StatementLines {
         }
         switch bytes[index] {
         case UInt8(ascii: "'"), UInt8(ascii: "\""):
-          skip(to: firstIndex(of: [bytes[index]], from: index + 1).map { $0 + 1 } ?? bytes.count)
+          skip(to: endOfQuote())
+        case UInt8(ascii: "("):
+          depth += 1
+          index += 1
+        case UInt8(ascii: ")"):
+          depth = max(0, depth - 1)
+          index += 1
         case UInt8(ascii: "$"):
-          if let tag = Self.dollarTag(rest) {
+          if index == 0 || !Self.isPartOfName(bytes[index - 1]), let tag = Self.dollarTag(rest) {
             let end = firstIndex(of: tag, from: index + tag.count)
             skip(to: end.map { $0 + tag.count } ?? bytes.count)
           } else {
@@ -57,14 +95,16 @@ struct StatementLines {
 
   /// `$$` or `$name$` at the slice's begin.
   private static func dollarTag(_ bytes: ArraySlice<UInt8>) -> [UInt8]? {
-    let name = bytes.dropFirst().prefix { byte in
-      byte == UInt8(ascii: "_") || byte >= 128
-        || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
-        || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
-    }
+    let name = bytes.dropFirst().prefix { isPartOfName($0) && $0 != UInt8(ascii: "$") }
     guard name.endIndex < bytes.endIndex, bytes[name.endIndex] == UInt8(ascii: "$") else {
       return nil
     }
     return Array(bytes[bytes.startIndex...name.endIndex])
+  }
+
+  private static func isPartOfName(_ byte: UInt8) -> Bool {
+    byte == UInt8(ascii: "_") || byte == UInt8(ascii: "$") || byte >= 128
+      || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
+      || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
   }
 }

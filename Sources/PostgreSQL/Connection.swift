@@ -30,12 +30,13 @@ public actor Connection {
     _ connectionString: ConnectionString, applicationName: String = "lethe"
   ) async throws -> Connection {
     try Task.checkCancellation()
+    try connectionString.requireWellFormed()
     let executor = SerialQueueExecutor(label: "postgresql.connection")
-    // Later keywords win, so these are only what the connection string leaves open.
+    // Later keywords win, so those before dbname are only what the connection string leaves open.
     let keywords = [
-      "connect_timeout", "fallback_application_name", "client_encoding", "dbname",
+      "connect_timeout", "fallback_application_name", "dbname", "client_encoding",
     ]
-    let values = ["15", applicationName, "UTF8", connectionString.value]
+    let values = ["15", applicationName, connectionString.value, "UTF8"]
     let address = await withCheckedContinuation { (done: CheckedContinuation<UInt, Never>) in
       executor.queue.async {
         done.resume(returning: UInt(bitPattern: Self.open(keywords, values)))
@@ -159,11 +160,13 @@ public actor Connection {
   private func commit(_ transaction: Transaction) throws {
     try require(transaction.token)
     let result = try execute("COMMIT", [])
-    occupant = nil
+    // Only a transaction that is through gives the connection up here: after an error `rollBack`
+    // does, and must not meet the transaction of somebody who came in between.
     guard result.commandTag == "COMMIT" else {
       throw PostgreSQLError(
         code: .notCommitted, message: "the server rolled the transaction back at COMMIT")
     }
+    occupant = nil
   }
 
   private func rollBack() {
@@ -209,7 +212,16 @@ public actor Connection {
 
   func run(_ sql: String, _ parameters: [Parameter], as token: Int?) async throws -> QueryResult {
     try require(token)
-    return try await cancellable { try self.execute(sql, parameters) }
+    return try await cancellable {
+      let result = try self.execute(sql, parameters)
+      guard !result.isCopy else {
+        self.abortCopy()
+        throw PostgreSQLError(
+          code: .misuse, message: "a COPY from or to the client needs a handle",
+          hint: "use withCopyIn or withCopyOut", statement: sql)
+      }
+      return result
+    }
   }
 
   func runScript(_ sql: String, as token: Int?) async throws {

@@ -10,7 +10,8 @@ extension Connection {
     guard result.status == direction.expectedStatus else {
       abortCopy()
       throw PostgreSQLError(
-        code: .busy, message: "the statement is not a COPY … \(direction.rawValue)", statement: sql)
+        code: .misuse, message: "the statement is not a COPY … \(direction.rawValue)",
+        statement: sql)
     }
     lastOccupant += 1
     occupant = lastOccupant
@@ -96,7 +97,7 @@ extension Connection {
         failure = failure ?? error
       }
     }
-    if let failure { throw failure }
+    if let failure { throw settled(failure) }
     return rows
   }
 }

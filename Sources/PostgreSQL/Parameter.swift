@@ -24,6 +24,14 @@ public enum Parameter: Sendable {
     if case .bytes = self { true } else { false }
   }
 
+  var hasZeroByteInText: Bool {
+    switch self {
+    case .text(let value): value.utf8.contains(0)
+    case .texts(let values): values.contains { $0.utf8.contains(0) }
+    case .null, .integer, .double, .bool, .bytes, .integers: false
+    }
+  }
+
   /// The bytes to send, with the zero that libpq wants at the end of a text; nil for NULL.
   var encoded: [UInt8]? {
     switch self {

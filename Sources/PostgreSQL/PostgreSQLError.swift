@@ -1,8 +1,8 @@
 /// What went wrong between this program and a PostgreSQL server.
 ///
 /// Its description carries the server's message, detail, hint and the statement's text. It never
-/// carries a bound value or a connection string: those may be secret or somebody's data. (`detail`
-/// is the server's own, which may quote a key.)
+/// carries a bound value or a connection string: those may be secret or somebody's data. (`message`
+/// and `detail` are the server's own, which may quote a key, or a value that it could not read.)
 public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
   public enum Code: Hashable, Sendable {
     /// No connection could be made.
@@ -19,6 +19,9 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
     case notCommitted
     /// A statement changed another number of rows than it had to.
     case unexpectedRowCount
+    /// It cannot be done this way: a COPY without a handle, a handle for what is no COPY, a zero byte
+    /// in a text.
+    case misuse
   }
 
   public var code: Code
@@ -65,7 +68,7 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
     case .connectionFailed, .connectionLost: true
     case .server(let state):
       isRetryableTransaction || ["08", "53", "57", "58"].contains(state.conditionClass)
-    case .busy, .decoding, .notCommitted, .unexpectedRowCount: false
+    case .busy, .decoding, .notCommitted, .unexpectedRowCount, .misuse: false
     }
   }
 

@@ -25,6 +25,9 @@ public final class QueryResult: Sendable {
 
   var status: ExecStatusType { PQresultStatus(result) }
 
+  /// The server waits for rows, or is about to send them, outside the result.
+  var isCopy: Bool { [PGRES_COPY_IN, PGRES_COPY_OUT].contains(status) }
+
   public var columnNames: [String] {
     (0..<PQnfields(result)).map { String(cString: PQfname(result, $0)) }
   }

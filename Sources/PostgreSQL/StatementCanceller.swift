@@ -13,6 +13,8 @@ final class StatementCanceller: Sendable {
     var isRunning = false
   }
 
+  private static let repeatInterval = DispatchTimeInterval.milliseconds(100)
+
   // Safe to share: libpq documents PQcancel as safe to call from any thread, it only reads the
   // PGcancel, and nothing else uses the pointer until deinit.
   private nonisolated(unsafe) let handle: OpaquePointer?
@@ -39,16 +41,27 @@ final class StatementCanceller: Sendable {
 
   /// Asks the server to cancel the statement unless it has ended. Returns at once: PQcancel blocks,
   /// so it runs on another thread.
+  ///
+  /// A server that has not begun the statement yet takes the request for nothing, so it is repeated
+  /// until the statement has ended.
   func cancel(statement: Int) {
-    DispatchQueue.global().async { self.cancelAndWait(statement: statement) }
+    DispatchQueue.global().async {
+      guard self.cancelAndWait(statement: statement) else { return }
+      DispatchQueue.global().asyncAfter(deadline: .now() + Self.repeatInterval) {
+        self.cancel(statement: statement)
+      }
+    }
   }
 
-  /// The same, returning once the server has taken the request. Blocks.
-  func cancelAndWait(statement: Int) {
+  /// Asks once, returning when the server has taken the request. Blocks.
+  /// - Returns: false if the statement had ended.
+  @discardableResult
+  func cancelAndWait(statement: Int) -> Bool {
     state.withLock { state in
-      guard state.isRunning, state.statement == statement else { return }
+      guard state.isRunning, state.statement == statement else { return false }
       var message = [CChar](repeating: 0, count: 256)
       _ = PQcancel(handle, &message, Int32(message.count))
+      return true
     }
   }
 }

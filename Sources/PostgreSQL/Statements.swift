@@ -16,19 +16,37 @@ enum DiagnosticField: Int32 {
 /// The blocking calls. They run on the connection's own queue.
 extension Connection {
   func execute(_ sql: String, _ parameters: [Parameter]) throws -> QueryResult {
+    try requireNoZeroByte(sql, parameters)
     let result = Self.withEncoded(parameters) { values, lengths, formats in
       PQexecParams(handle, sql, Int32(parameters.count), nil, values, lengths, formats, 0)
     }
     return try checked(result, statement: sql)
   }
 
+  /// libpq takes a zero byte for the end, and would send half of it.
+  private func requireNoZeroByte(_ sql: String, _ parameters: [Parameter]) throws {
+    if sql.utf8.contains(0) {
+      throw PostgreSQLError(code: .misuse, message: "there is a zero byte in the statement")
+    }
+    if let index = parameters.firstIndex(where: \.hasZeroByteInText) {
+      throw PostgreSQLError(
+        code: .misuse, message: "there is a zero byte in the text of $\(index + 1)",
+        hint: "PostgreSQL's text cannot hold one; bind it as bytes", statement: sql)
+    }
+  }
+
   func executeScript(_ sql: String) throws {
+    try requireNoZeroByte(sql, [])
     guard PQsendQuery(handle, sql) == 1 else { throw brokenConnection(statement: nil) }
     var completed = 0
     var failure: PostgreSQLError?
     while let result = PQgetResult(handle) {
       do {
-        _ = try checked(result, statement: sql)
+        if try checked(result, statement: sql).isCopy {
+          // Left open, libpq would say so for ever.
+          failure = failure ?? copyWithoutHandle(completed: completed)
+          abortCopy()
+        }
         completed += 1
       } catch let error as PostgreSQLError where failure == nil {
         failure = error
@@ -36,7 +54,22 @@ extension Connection {
         failure?.statementsCompleted = completed
       }
     }
-    if let failure { throw failure }
+    if let failure { throw settled(failure) }
+  }
+
+  private func copyWithoutHandle(completed: Int) -> PostgreSQLError {
+    var error = PostgreSQLError(
+      code: .misuse, message: "a COPY from or to the client cannot be part of a script",
+      hint: "write the rows as INSERTs, or use withCopyIn or withCopyOut")
+    error.statementsCompleted = completed
+    return error
+  }
+
+  /// The server's last word comes before libpq knows that the connection is gone with it.
+  func settled(_ failure: PostgreSQLError) -> PostgreSQLError {
+    var failure = failure
+    if PQstatus(handle) != CONNECTION_OK { failure.code = .connectionLost }
+    return failure
   }
 
   func checked(_ result: OpaquePointer?, statement: String) throws -> QueryResult {

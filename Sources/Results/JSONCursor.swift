@@ -79,7 +79,12 @@ struct JSONCursor {
   }
 
   private static func key(_ name: JSONText) -> Fields.Key? {
-    if name.hasEscapes { return nil }
+    if name.hasEscapes {  // rare, and the same key all the same
+      var text = name.text
+      return text.withUTF8 {
+        key(JSONText(bytes: UnsafeRawBufferPointer($0), hasEscapes: false))
+      }
+    }
     switch name.bytes.count {
     case 2: return name.equals("id") ? .id : nil
     case 5: return name.equals("error") ? .error : nil

@@ -12,7 +12,12 @@ struct JSONText {
 
   /// The value as an ID: 1 to 19 digits that fit in 63 bits.
   var identifier: Int64? {
-    if hasEscapes { return Int64(unescaped).flatMap { $0 > 0 ? $0 : nil } }
+    if hasEscapes {
+      var text = unescaped
+      return text.withUTF8 {
+        JSONText(bytes: UnsafeRawBufferPointer($0), hasEscapes: false).identifier
+      }
+    }
     guard (1...19).contains(bytes.count) else { return nil }
     var value: UInt64 = 0
     for byte in bytes {

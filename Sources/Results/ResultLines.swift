@@ -9,7 +9,8 @@ public struct ResultLines: ~Copyable {
   private let blockBytes: Int
   private var pending: [UInt8] = []
   private var lineNumber = 0
-  private var isSkippingLongLine = false
+  /// The begin of a line that is too long, while its end is looked for.
+  private var longLine: [UInt8]?
   private var isAtEnd = false
 
   /// A line as `forEachLine` hands it over.
@@ -68,34 +69,35 @@ public struct ResultLines: ~Copyable {
       while let end = Self.newline(in: buffer, from: consumed) {
         let line = UnsafeRawBufferPointer(rebasing: buffer[consumed..<end])
         consumed = end + 1
-        if isSkippingLongLine {
-          isSkippingLongLine = false  // its begin was handed over already
-          continue
-        }
         lineNumber += 1
-        try body(Self.line(lineNumber, line, isTerminated: true))
+        if let begin = longLine {
+          longLine = nil
+          try Self.handOver(begin, lineNumber, isTerminated: true, to: body)
+        } else {
+          try body(Self.line(lineNumber, line, isTerminated: true))
+        }
       }
     }
     pending.removeFirst(consumed)
-    if isSkippingLongLine {
-      pending.removeAll(keepingCapacity: true)
-    } else if pending.count > Self.lineBytesMax {
-      lineNumber += 1
-      try pending.withUnsafeBytes {
-        try body(Self.line(lineNumber, $0, isTerminated: true))
-      }
-      pending.removeAll(keepingCapacity: true)
-      isSkippingLongLine = true
+    if longLine == nil, pending.count > Self.lineBytesMax {
+      longLine = Array(pending.prefix(Self.lineBytesMax + 1))
     }
+    if longLine != nil { pending.removeAll(keepingCapacity: true) }
   }
 
   private mutating func handOverRest(_ body: (Line) throws -> Void) throws {
-    guard !pending.isEmpty else { return }
+    let rest = longLine ?? pending
+    guard !rest.isEmpty else { return }
     lineNumber += 1
-    try pending.withUnsafeBytes {
-      try body(Self.line(lineNumber, $0, isTerminated: false))
+    try Self.handOver(rest, lineNumber, isTerminated: false, to: body)
+  }
+
+  private static func handOver(
+    _ bytes: [UInt8], _ number: Int, isTerminated: Bool, to body: (Line) throws -> Void
+  ) throws {
+    try bytes.withUnsafeBytes {
+      try body(line(number, $0, isTerminated: isTerminated))
     }
-    pending = []
   }
 
   private static func line(

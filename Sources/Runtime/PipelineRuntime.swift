@@ -256,8 +256,9 @@ public struct PipelineRuntime: Sendable {
     let stopped = halted.filter { !$0.isFailure }
     let isSettled = try await ledger.isSettled(run, datasets: run.definition.datasets.count)
     if isSettled {
-      try await ledger.runFinished(run, lease: lease, failure: failures.first)
+      // First, so that a process that dies between the two leaves no folder that nobody looks for.
       try? FileManager.default.removeItem(atPath: run.workDirectory)
+      try await ledger.runFinished(run, lease: lease, failure: failures.first)
     } else if !stopped.isEmpty {
       try await ledger.runStopped(run, lease: lease)
     }

@@ -20,6 +20,15 @@ public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
     }
   }
 
+  /// Whether an ID that comes with this reason is not protected: a result has one event for an ID, the
+  /// heaviest, and `delete`, which `protected` comes with, outweighs `rehydrate` and `scrub_geo`.
+  public var isOutweighedByProtected: Bool {
+    switch self {
+    case .geoScrubbed, .tweetEdited: true
+    case .deleted, .bounced, .suspended, .deactivated, .protected: false
+    }
+  }
+
   /// What the results of a job of this type can say. A definition must answer each of them.
   public static func documented(for type: JobType) -> [Reason] {
     switch type {

@@ -28,10 +28,14 @@ public struct Catalog: Sendable {
         SELECT c.oid::bigint, c.relkind IN ('r', 'p'),
                coalesce(c.relallvisible::float8 / nullif(c.relpages, 0), 1),
                has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'UPDATE'),
-               has_table_privilege(c.oid, 'DELETE')
-        FROM pg_class AS c WHERE c.oid = to_regclass($1)
-        """, .text(name.sql)
-      ).firstRow(as: Int64.self, Bool.self, Double.self, Bool.self, Bool.self, Bool.self)
+               has_table_privilege(c.oid, 'DELETE'), has_schema_privilege(n.oid, 'USAGE')
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.relname = $1
+          AND CASE WHEN $2::text IS NULL THEN c.oid = to_regclass(quote_ident($1))
+                   ELSE n.nspname = $2 END
+        """, .text(name.name), Parameter(name.schema)
+      ).firstRow(
+        as: Int64.self, Bool.self, Double.self, Bool.self, Bool.self, Bool.self, Bool.self)
     else { return nil }
     let columns = try await session.query(
       """
@@ -49,7 +53,7 @@ public struct Catalog: Sendable {
         uniqueKeysWithValues: columns.map {
           ($0.0, .init(name: $0.0, type: $0.1, isNullable: $0.2, isGenerated: $0.3))
         }),
-      isTable: row.1,
+      isTable: row.1, isSchemaUsable: row.6,
       privileges: Set(
         zip(WarehouseTable.Privilege.allCases, granted).compactMap { $1 ? $0 : nil }),
       visibleShare: row.2, indexedColumns: Set(columns.compactMap { $0.4 ? $0.0 : nil }))

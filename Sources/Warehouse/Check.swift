@@ -104,6 +104,11 @@ private struct Checker {
       error("\(path).table", "\(name) is not a table", "name the table that holds the rows")
       return nil
     }
+    if !table.isSchemaUsable, let schema = name.schema {
+      error(
+        "\(path).table", "USAGE on the schema \(schema) is not granted",
+        "GRANT USAGE ON SCHEMA \(schema) to the user that Lethe connects as")
+    }
     if !table.privileges.contains(.select) {
       error(
         "\(path).table", "SELECT on \(name) is not granted",
@@ -140,9 +145,9 @@ private struct Checker {
       let path = "\(path).\(reason.rawValue)"
       switch action {
       case .delete: require(.delete, on: table, path: path)
-      case .protect(let set, _):
+      case .protect(let set, let restore):
         require(.update, on: table, path: path)
-        for value in set {
+        for value in set + restore {
           checkAssignment(value.column, isNull: value.value == nil, of: table, path: path)
         }
       case .scrubGeo(let columns):

@@ -7,6 +7,8 @@ public struct WarehouseTable: Sendable {
   public let columns: [String: Column]
   /// Whether it is an ordinary or a partitioned table: what rows can be changed in.
   let isTable: Bool
+  /// Without USAGE on its schema no privilege on the table helps.
+  let isSchemaUsable: Bool
   let privileges: Set<Privilege>
   /// The share of the heap's pages that an index-only scan need not look into, 0 to 1.
   let visibleShare: Double

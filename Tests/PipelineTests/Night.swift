@@ -1,3 +1,4 @@
+import ComplianceAPI
 import ComplianceService
 import Definitions
 import Foundation

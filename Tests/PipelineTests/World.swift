@@ -1,4 +1,5 @@
 import PostgreSQL
+import TestSupport
 
 /// A small invented world: posts and users, of which some changed in every documented way; and what
 /// the warehouse has to look like afterwards, derived from the platform by SQL of its own.
@@ -127,7 +128,7 @@ extension Night {
         WHERE c.state = 'applied' AND e.reason IS DISTINCT FROM 'clean'
         GROUP BY chunk_id HAVING count(e.id) <> max(c.events)
         UNION ALL
-        SELECT 'a collected event is left over' FROM lethe.collected LIMIT 1
+        SELECT DISTINCT 'a collected event is left over' FROM lethe.collected
         UNION ALL
         SELECT 'job ' || job_id || ' is alive' FROM lethe.job WHERE ended_at IS NULL
         UNION ALL

@@ -1,0 +1,193 @@
+import Foundation
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+@Suite struct CollectTests {
+  static func event(_ id: Int64, _ action: String = "delete", _ reason: String = "deleted")
+    -> String
+  {
+    #"{"id":"\#(id)","action":"\#(action)","reason":"\#(reason)","created_at":"2021-08-11T19:42:55.000Z","redacted_at":null}"#
+      + "\n"
+  }
+
+  /// Ten posts, 1 to 10, and a pipeline of them alone.
+  static func collecting(
+    _ script: ScriptedAPI.Script,
+    _ body: @escaping @Sendable (Night, RunReport) async throws -> Void
+  ) async throws {
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
+        SELECT p, 1, 'text', 1, now() FROM generate_series(1, 10) AS p
+        """)
+      try await ScriptedAPI(script).serving { url in
+        let pipeline = try night.pipeline(api: url) { postsOnly($0) }
+        let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+        try await body(night, try #require(reports.last))
+      }
+    }
+  }
+
+  static func postsOnly(_ definition: String) -> String {
+    definition.components(separatedBy: "  users:")[0]
+  }
+
+  @Test(arguments: [
+    (#"{"id":"3","action":"withhold","reason":"deleted"}"#, "unknown action withhold"),
+    (#"{"id":"3","action":"delete","reason":"withheld"}"#, "unknown reason withheld"),
+    (#"{"id":"not_a_valid_id","error":"invalid_id"}"#, "the API says invalid_id"),
+    (#"{"id":"3","action":"delete","#, "malformed JSON"),
+    (#"{"id":"9223372036854775808","action":"delete","reason":"deleted"}"#, "64-bit"),
+    (#"{"id":"77","action":"delete","reason":"deleted"}"#, "not in the chunk"),
+    (#"["3"]"#, "not a JSON object"),
+    ("{\"id\":\"" + String(repeating: "3", count: 70_000) + "\"}", "over 65536 bytes"),
+  ])
+  func aLineThatNobodyMayActOnIsKeptAndTheRestIsApplied(line: String, why: String) async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { _ in "\n" + Self.event(5) + line + "\n\n" + Self.event(6) }
+    try await Self.collecting(script) { night, report in
+      #expect(report.status == .done)
+      #expect(report.quarantined == 1)
+      #expect(report.datasets["posts"]?.events == 2)
+      let kept = try await night.database.withConnection {
+        try await $0.query("SELECT line, raw, why FROM lethe.quarantine")
+          .onlyRow(as: Int.self, [UInt8].self, String.self)
+      }
+      #expect(kept.0 == 3)
+      #expect(kept.1 == Array(line.utf8.prefix(65536)))
+      #expect(kept.2.contains(why), "\(kept.2)")
+      let left = try await night.value(
+        "SELECT string_agg(post_id::text, ' ' ORDER BY post_id) FROM warehouse.posts",
+        as: String.self)
+      #expect(left == "1 2 3 4 7 8 9 10")
+    }
+  }
+
+  @Test func anIDWithTwoReasonsIsQuarantinedAndOneTwiceWithTheSameIsOneEvent() async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { _ in
+      Self.event(2) + Self.event(4, "delete", "protected") + Self.event(2) + Self.event(4)
+    }
+    try await Self.collecting(script) { night, report in
+      #expect(report.datasets["posts"]?.events == 1)
+      #expect(report.quarantined == 2)
+      let lines = try await night.database.withConnection {
+        try await $0.query(
+          "SELECT line, convert_from(raw, 'UTF8') FROM lethe.quarantine ORDER BY 1"
+        )
+        .rows(as: Int.self, String.self)
+      }
+      #expect(lines.map(\.0) == [2, 4])
+      #expect(lines.map { $0.1 + "\n" } == [Self.event(4, "delete", "protected"), Self.event(4)])
+      let post = try await night.value(
+        "SELECT visibility FROM warehouse.posts WHERE post_id = 4", as: String.self)
+      #expect(post == "public")
+    }
+  }
+
+  @Test func aGeoReasonKeepsThePostWhateverTheActionSays() async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { _ in
+      Self.event(1, "delete", "scrub_geo") + Self.event(2, "delete", "geo_scrubbed")
+        + Self.event(3, "scrub_geo", "geo_scrubbed")
+    }
+    try await Self.collecting(script) { night, report in
+      #expect(report.datasets["posts"]?.rows == ["warehouse.posts": ["scrub_geo": 3]])
+      let scrubbed = try await night.value(
+        "SELECT count(*) FROM warehouse.posts WHERE latitude IS NULL", as: Int.self)
+      #expect(scrubbed == 3)
+    }
+  }
+
+  @Test(arguments: [true, false])
+  func aResultThatWasCutIsNotBelieved(inTransit: Bool) async throws {
+    var script = ScriptedAPI.Script()
+    if inTransit {
+      script.result = { $0.map { Self.event($0) }.joined() }
+      script.bytesCut = 30
+    } else {
+      script.result = { ids in String(ids.map { Self.event($0) }.joined().dropLast(30)) }
+    }
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+        SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p
+        """)
+      try await ScriptedAPI(script).serving { url in
+        let pipeline = try night.pipeline(api: url) { Self.postsOnly($0) }
+        do {
+          let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+          #expect(!inTransit)
+          #expect(reports.last?.status == .failed)
+          #expect(reports.last?.failures.first?.contains("middle of a line") == true)
+        } catch {
+          #expect(inTransit, "\(error)")
+        }
+      }
+      let rows = try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
+      #expect(rows == 10)
+      let events = try await night.value(
+        "SELECT (SELECT count(*) FROM lethe.collected) + (SELECT count(*) FROM lethe.event)",
+        as: Int.self)
+      #expect(events == 0)
+    }
+  }
+
+  @Test(arguments: ["failed", "expired"])
+  func aJobThatComesToNothingIsTriedAgainABoundedNumberOfTimes(status: String) async throws {
+    let api = ScriptedAPI(.init(status: status, error: "the spool is full"))
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+        VALUES (1, 1, 'text', now())
+        """)
+      try await api.serving { url in
+        let pipeline = try night.pipeline(api: url) { Self.postsOnly($0) }
+        let report = try #require(
+          try await night.withRuntime(pipeline) { try await $0.run() }.last)
+        #expect(report.status == .failed)
+        #expect(report.datasets["posts"]?.jobs == 3)
+        let failure = try #require(report.failures.first)
+        #expect(failure.contains("3 jobs came to nothing"))
+        #expect(failure.contains(status))
+        #expect(failure.contains("the spool is full") == (status == "failed"))
+        #expect(Set(api.jobNames).count == 3)
+      }
+      // The run is over: the next one begins afresh and is not held up by it.
+      let unfinished = try await night.value(
+        "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL", as: Int.self)
+      #expect(unfinished == 0)
+    }
+  }
+
+  @Test func noRestoreIsConcludedWhileALineOfTheResultCannotBeAttributed() async throws {
+    let lines = Answers([
+      CollectTests.event(1, "delete", "protected"), "garbage\n", "",
+    ])
+    var script = ScriptedAPI.Script()
+    script.result = { _ in lines.next() }
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+        VALUES (1, 1, 'text', now()), (2, 1, 'text', now())
+        """)
+      try await ScriptedAPI(script).serving { url in
+        let pipeline = try night.pipeline(api: url) { Self.postsOnly($0) }
+        var seen: [String] = []
+        for _ in 1...3 {
+          _ = try await night.withRuntime(pipeline) { try await $0.run() }
+          seen.append(
+            try await night.value(
+              "SELECT visibility FROM warehouse.posts WHERE post_id = 1", as: String.self))
+        }
+        #expect(seen == ["protected", "protected", "public"])
+      }
+    }
+  }
+}

@@ -1,0 +1,157 @@
+import ComplianceService
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+@Suite struct CommandTests {
+  private func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
+    try await Program.run("lethe", arguments, environment: night.environment)
+  }
+
+  @Test func theLastLineOfStdoutIsOneJSONObject() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let ending = try await lethe(night, "run", try night.definitionFile(), "--output", "json")
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(ending.json["run_id"] as? Int == 1)
+      #expect(ending.json["status"] as? String == "done")
+      let datasets = try #require(ending.json["datasets"] as? [String: [String: Any]])
+      for key in ["ids", "chunks", "jobs", "events", "rows", "quarantined", "seconds"] {
+        #expect(datasets["posts"]?[key] != nil, "\(key)")
+      }
+      #expect((datasets["posts"]?["seconds"] as? [String: Double])?.count == 5)
+      let again = try await lethe(night, "run", try night.definitionFile())
+      #expect(again.stdout.contains("no row had to be changed"))
+    }
+  }
+
+  @Test func noSecretIsWrittenAnywhere() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let ending = try await lethe(
+        night, "run", try night.definitionFile(), "--log-level", "debug", "--log-format", "json")
+      #expect(ending.code == 0)
+      for text in [ending.stdout, ending.stderr] {
+        #expect(!text.contains(Night.token))
+        #expect(!text.contains("token="))
+        #expect(!text.contains(night.database.url))
+      }
+      let ledger = try await night.value(
+        """
+        SELECT string_agg(t::text, ' ') FROM (
+          SELECT r::text FROM lethe.run AS r UNION ALL SELECT c::text FROM lethe.chunk AS c
+          UNION ALL SELECT j::text FROM lethe.job AS j) AS t
+        """, as: String.self)
+      #expect(!ledger.contains(Night.token))
+      #expect(!ledger.contains("http"))
+      #expect(!ledger.contains(night.database.url))
+    }
+  }
+
+  @Test func aSecondProcessIsToldThatTheFirstHoldsTheLock() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      night.gate.hold { if case .processing = $0 { true } else { false } }
+      let file = try night.definitionFile()
+      let first = try Program("lethe", ["run", file], environment: night.environment)
+      try await night.gate.reached { if case .processing = $0 { true } else { false } }
+      let second = try await lethe(night, "run", file)
+      #expect(second.code == 6)
+      #expect(second.stderr.contains("another process is working on the pipeline night"))
+      night.gate.release()
+      #expect(await first.ended().code == 0)
+      #expect(try await night.rowsThatDiffer() == 0)
+    }
+  }
+
+  @Test func theExitCodesTellWhatCameOfIt() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let file = try night.definitionFile()
+      #expect(try await lethe(night, "apply", file, "--skip-if-idle").code == 99)
+      #expect(try await lethe(night, "run", file, "--no-such-flag").code == 2)
+      #expect(try await lethe(night, "run", "no-such-file.yaml").code == 2)
+      #expect(try await lethe(night, "--help").code == 0)
+      #expect(try await lethe(night, "check", file).code == 0)
+
+      let misspelt = try night.definitionFile {
+        $0.replacing("warehouse.users", with: "warehouse.user")
+      }
+      let line =
+        try #require(
+          Night.definition.split(separator: "\n").firstIndex {
+            $0.hasSuffix("table: warehouse.users")
+          }
+        ) + 1
+      let refused = try await lethe(night, "run", misspelt)
+      #expect(refused.code == 2)
+      #expect(
+        refused.stderr.contains("night.yaml:\(line): there is no table warehouse.user"),
+        "\(refused.stderr)")
+      #expect(refused.stderr.contains("remedy:"))
+
+      let tight = try night.definitionFile {
+        $0.replacing("max_redacted_percent: 60", with: "max_redacted_percent: 1")
+      }
+      let stopped = try await lethe(night, "run", tight)
+      #expect(stopped.code == 3)
+      #expect(stopped.stdout.contains("--approve"))
+    }
+  }
+
+  @Test func aWrongTokenIsExitCode77AndAServerThatIsAwayIs75() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let file = try night.definitionFile()
+      var environment = night.environment
+      environment["X_BEARER_TOKEN"] = "wrong"
+      let refused = try await Program.run("lethe", ["run", file], environment: environment)
+      #expect(refused.code == 77, "\(refused.stderr)")
+      environment = night.environment
+      environment["DATABASE_URL"] = "host=/nonexistent dbname=x password=hunter2"
+      let away = try await Program.run("lethe", ["run", file], environment: environment)
+      #expect(away.code == 75, "\(away.stderr)")
+      #expect(!away.stderr.contains("hunter2"))
+    }
+  }
+
+  @Test func aDatabaseWithoutALedgerIsToldHowToGetOne() async throws {
+    try await Night.with { night in
+      try await night.execute("DROP SCHEMA lethe CASCADE; TRUNCATE schema_migrations")
+      let file = try night.definitionFile()
+      let run = try await lethe(night, "run", file)
+      #expect(run.code == 2)
+      #expect(run.stderr.contains("lethe migrate up"))
+      #expect(try await lethe(night, "status").stderr.contains("lethe migrate up"))
+      let migrations = repositoryRootPath + "/migrations"
+      let up = try await lethe(night, "migrate", "up", "--migrations-dir", migrations)
+      #expect(up.code == 0)
+      #expect(up.stdout.contains("applied 20261123090000 ledger"))
+      let status = try await lethe(
+        night, "migrate", "status", "--migrations-dir", migrations, "--output", "json")
+      #expect(status.json["applied"] as? [String] == ["20261123090000"])
+      #expect(try await lethe(night, "run", file).code == 0)
+      let runs = try await lethe(night, "status", "--output", "json")
+      #expect((runs.json["runs"] as? [[String: Any]])?.first?["status"] as? String == "done")
+    }
+  }
+
+  @Test func jobsAreListedShownAndCancelled() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let file = try night.definitionFile()
+      _ = try await lethe(night, "export", file)
+      _ = try await lethe(night, "submit", file)
+      let list = try await lethe(night, "jobs", "list", file, "--output", "json")
+      let jobs = try #require(list.json["jobs"] as? [[String: Any]])
+      #expect(jobs.count == 2)
+      let id = try #require(jobs.first?["id"] as? String)
+      #expect(try await lethe(night, "jobs", "show", file, id).stdout.contains("lethe-"))
+      #expect(try await lethe(night, "jobs", "show", file, "12x").code == 2)
+      #expect(try await lethe(night, "jobs", "show", file, "1").code == 1)
+      #expect(try await lethe(night, "run", file, "--resume-only").code == 0)
+      #expect(try await night.rowsThatDiffer() == 0)
+    }
+  }
+}

@@ -1,0 +1,124 @@
+import ChunkFiles
+import Definitions
+import ExportStage
+import Foundation
+import Ledger
+import PostgreSQL
+import SystemPackage
+import TestSupport
+import Testing
+import Vocabulary
+import Warehouse
+
+@Suite struct ExportTests {
+  /// The IDs of a table of one column, as the chunk files hold them, chunk by chunk.
+  private func export(
+    column type: String, rows: String, condition: String? = nil, idsMax: Int = 4,
+    before: @Sendable (Connection, Run, Lease) async throws -> Void = { _, _, _ in }
+  ) async throws -> [[Int64]] {
+    try await withTestDatabase(.ledger) { database in
+      let directory = FileManager.default.temporaryDirectory
+        .appending(path: "export-\(database.name)").path
+      defer { try? FileManager.default.removeItem(atPath: directory) }
+      return try await database.withConnection { connection in
+        try await connection.runScript(
+          #"""
+          CREATE SCHEMA "odd names";
+          CREATE TABLE "odd names"."the ""posts""" ("Post ID" \#(type), kind text);
+          INSERT INTO "odd names"."the ""posts""" \#(rows);
+          """#)
+        let dataset = Dataset(
+          name: "posts", type: .tweets,
+          table: TableName(schema: "odd names", name: #"the "posts""#), id: "Post ID",
+          condition: condition, chunkIDsMax: idsMax, chunkBytesMax: 1000, actions: [:], targets: [],
+          tombstones: false, batchEvents: nil)
+        let definition = Definition(
+          name: "test", limits: .init(maxRedactedPercent: 100, maxRedactedRows: 0),
+          datasets: [dataset])
+        let lease = Lease()
+        let run = try await RunLedger(connection: connection)
+          .begin(definition, in: directory, lease: lease)
+        try await before(connection, run, lease)
+        return try await database.withConnection { recording in
+          let stage = ExportStage(
+            connection: connection,
+            ledger: ExportLedger(connection: recording, run: run, lease: lease),
+            catalog: try await Catalog(of: definition, on: recording),
+            workDirectory: FilePath(run.workDirectory), logger: Night.logger)
+          try await stage.export(dataset) { _ in }
+          // Again: it is done, and stays as it is.
+          try await stage.export(dataset) { _ in }
+          let chunks = try await ChunkLedger(connection: recording, lease: lease)
+            .chunks(of: run.id, in: [.exported])
+          #expect(chunks.map(\.number) == Array(1..<(chunks.count + 1)))
+          return try chunks.map { chunk in
+            let ids = try String(contentsOfFile: chunk.path, encoding: .utf8)
+              .split(separator: "\n").compactMap { Int64($0) }
+            #expect(ids.count == chunk.ids)
+            #expect(ids.first == chunk.firstID)
+            #expect(ids.last == chunk.lastID)
+            return ids
+          }
+        }
+      }
+    }
+  }
+
+  @Test(arguments: ["bigint", "integer", "numeric", "text", "character varying(30)"])
+  func idsOfEveryKindComeInNumericOrderEachOnce(type: String) async throws {
+    let chunks = try await export(
+      column: type, rows: "VALUES (100), (9), (20), (20), (3), (100), (NULL), (0), (-5), (1000)")
+    #expect(chunks == [[3, 9, 20, 100], [1000]])
+  }
+
+  @Test func whatIsNoIDIsLeftOutOfANumericOrTextColumn() async throws {
+    let numeric = try await export(
+      column: "numeric", rows: "VALUES (1.5), (2), (9223372036854775807), (9223372036854775808)")
+    #expect(numeric == [[2, 9_223_372_036_854_775_807]])
+    let text = try await export(
+      column: "text",
+      rows: "VALUES ('007'), (' 7'), ('x'), (''), ('9223372036854775807'), ('9223372036854775808')")
+    #expect(text == [[9_223_372_036_854_775_807]])
+  }
+
+  @Test func theOperatorsConditionChoosesTheRows() async throws {
+    let chunks = try await export(
+      column: "bigint", rows: "VALUES (1, 'a'), (2, 'b'), (3, 'a')",
+      condition: "kind = 'a' OR kind = 'c' -- and a comment")
+    #expect(chunks == [[1, 3]])
+  }
+
+  @Test func anEmptyTableHasNoChunk() async throws {
+    #expect(try await export(column: "bigint", rows: "SELECT 1 WHERE false") == [])
+  }
+
+  @Test func anInterruptedExportGoesOnAfterItsLastRecordedChunk() async throws {
+    let chunks = try await export(
+      column: "bigint", rows: "SELECT i FROM generate_series(1, 10) AS i"
+    ) { connection, run, lease in
+      // An earlier process recorded the first two IDs, and has left half a file behind.
+      try FileManager.default.createDirectory(
+        atPath: run.workDirectory, withIntermediateDirectories: true)
+      let path = run.workDirectory + "/posts-000001.ids"
+      try "1\n2\n".write(toFile: path, atomically: true, encoding: .utf8)
+      try "3\n4".write(
+        toFile: run.workDirectory + "/posts-000002.ids.partial", atomically: true, encoding: .utf8)
+      let ledger = ExportLedger(connection: connection, run: run, lease: lease)
+      _ = try await ledger.progress(of: "posts", type: .tweets)
+      _ = try await ledger.chunkExported(
+        .init(
+          path: FilePath(path), number: 1, firstID: 1, lastID: 2, ids: 2, bytes: 4,
+          sha256: [UInt8](repeating: 0, count: 32)),
+        dataset: "posts", type: .tweets)
+    }
+    #expect(chunks == [[1, 2], [3, 4, 5, 6], [7, 8, 9, 10]])
+  }
+
+  @Test func aProcessThatHasLostItsLeaseRecordsNothing() async throws {
+    await #expect {
+      _ = try await export(column: "bigint", rows: "VALUES (1)") { connection, run, _ in
+        try await RunLedger(connection: connection).takeOver(run, lease: Lease())
+      }
+    } throws: { ($0 as? LedgerError)?.code == .leaseLost }
+  }
+}

@@ -1,0 +1,158 @@
+import Foundation
+import HTTPTypes
+import Hummingbird
+import Logging
+import NIOCore
+import Synchronization
+
+/// The API's endpoints with answers that a test writes: for results that the local service never
+/// gives, because it is right.
+final class ScriptedAPI: Sendable {
+  /// What a test decides about a job.
+  struct Script: Sendable {
+    /// The result's bytes, from the IDs that were uploaded.
+    var result: @Sendable ([Int64]) -> String = { _ in "" }
+    /// What the job's status becomes when its bytes are there.
+    var status = "complete"
+    var error: String?
+    /// Cuts the body this many bytes short of the Content-Length.
+    var bytesCut = 0
+  }
+
+  private struct Job {
+    let id: String
+    let type: String
+    let name: String
+    var status = "created"
+    var ids: [Int64] = []
+  }
+
+  private let script: Script
+  private let jobs = Mutex<[Job]>([])
+
+  init(_ script: Script) {
+    self.script = script
+  }
+
+  var jobNames: [String] { jobs.withLock { $0.map(\.name) } }
+
+  /// Serves for the length of `body`, which is given the base URL.
+  func serving<R: Sendable>(
+    _ body: @escaping @Sendable (String) async throws -> R
+  ) async throws -> R {
+    try await servingLoopback(router(), body)
+  }
+
+  private func router() -> Router<BasicRequestContext> {
+    let router = Router()
+    router.post("/2/compliance/jobs") { request, _ in
+      struct Create: Decodable {
+        let type: String
+        let name: String
+      }
+      let body = try await request.body.collect(upTo: 1 << 16)
+      let create = try JSONDecoder().decode(Create.self, from: Data(body.readableBytesView))
+      let job = self.jobs.withLock { jobs in
+        let job = Job(id: "\(1000 + jobs.count)", type: create.type, name: create.name)
+        jobs.append(job)
+        return job
+      }
+      return self.answer(job, request)
+    }
+    router.get("/2/compliance/jobs") { _, _ in
+      Response(
+        status: .ok, body: .init(byteBuffer: ByteBuffer(string: #"{"meta":{"result_count":0}}"#)))
+    }
+    router.get("/2/compliance/jobs/:id") { request, context in
+      self.answer(try self.job(context), request)
+    }
+    router.put("/2/compliance/jobs/:id/upload") { request, context in
+      let body = try await request.body.collect(upTo: 1 << 24)
+      let ids = String(buffer: body).split(separator: "\n").compactMap { Int64($0) }
+      let id = try context.parameters.require("id")
+      let job: Job = try self.jobs.withLock { jobs in
+        guard let index = jobs.firstIndex(where: { $0.id == id }) else {
+          throw HTTPError(.notFound)
+        }
+        jobs[index].ids = ids
+        jobs[index].status = self.script.status
+        return jobs[index]
+      }
+      return self.answer(job, request)
+    }
+    router.get("/2/compliance/jobs/:id/download") { _, context in
+      self.download(try self.job(context))
+    }
+    return router
+  }
+
+  private func job(_ context: BasicRequestContext) throws -> Job {
+    let id = try context.parameters.require("id")
+    guard let job = jobs.withLock({ $0.first { $0.id == id } }) else {
+      throw HTTPError(.notFound)
+    }
+    return job
+  }
+
+  private func answer(_ job: Job, _ request: Request) -> Response {
+    let base = "http://\(request.head.authority ?? "")/2/compliance/jobs/\(job.id)"
+    var data = [
+      "id": job.id, "type": job.type, "name": job.name, "status": job.status,
+      "upload_url": "\(base)/upload?token=up", "download_url": "\(base)/download?token=down",
+    ]
+    if job.status == "failed" { data["error"] = script.error }
+    let json = (try? JSONEncoder().encode(["data": data])) ?? Data()
+    return Response(status: .ok, body: .init(byteBuffer: ByteBuffer(bytes: json)))
+  }
+
+  private func download(_ job: Job) -> Response {
+    let bytes = Array(script.result(job.ids).utf8)
+    let sent = ByteBuffer(bytes: bytes.dropLast(script.bytesCut))
+    return Response(
+      status: .ok, headers: [.contentLength: "\(bytes.count)"],
+      body: ResponseBody(contentLength: bytes.count) { writer in
+        try await writer.write(sent)
+        if sent.readableBytes < bytes.count { throw HTTPError(.internalServerError) }
+        try await writer.finish(nil)
+      })
+  }
+}
+
+/// Answers to be given one after another.
+final class Answers: Sendable {
+  private let rest: Mutex<[String]>
+
+  init(_ answers: [String]) {
+    rest = Mutex(answers)
+  }
+
+  func next() -> String {
+    rest.withLock { $0.isEmpty ? "" : $0.removeFirst() }
+  }
+}
+
+/// Serves a router on a free port for the length of `body`, which is given the base URL.
+func servingLoopback<R: Sendable>(
+  _ router: Router<BasicRequestContext>, _ body: @escaping @Sendable (String) async throws -> R
+) async throws -> R {
+  let (ports, announce) = AsyncStream.makeStream(of: Int.self)
+  let application = Application(
+    router: router, configuration: .init(address: .hostname("127.0.0.1", port: 0)),
+    onServerRunning: { channel in announce.yield(channel.localAddress?.port ?? 0) },
+    logger: Logger(label: "scripted") { _ in SwiftLogNoOpLogHandler() })
+  return try await withThrowingTaskGroup(of: R?.self) { group in
+    group.addTask {
+      try await application.run()
+      return nil
+    }
+    group.addTask {
+      for await port in ports { return try await body("http://127.0.0.1:\(port)") }
+      return nil
+    }
+    defer { group.cancelAll() }
+    while let value = try await group.next() {
+      if let value { return value }
+    }
+    throw CancellationError()
+  }
+}

@@ -1,0 +1,163 @@
+import AsyncHTTPClient
+import ComplianceAPI
+import ComplianceService
+import Foundation
+import NIOCore
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+import Vocabulary
+
+@Suite struct SubmitTests {
+  private func client<R: Sendable>(
+    of night: Night, _ body: @escaping @Sendable (ComplianceClient) async throws -> R
+  ) async throws -> R {
+    try await ComplianceClient.withClient(
+      baseURL: night.service, token: BearerToken(Night.token), allowedHosts: [],
+      logger: Night.logger, body)
+  }
+
+  @Test func aJobIsNamedForItsRunAndChunkAndGetsTheChunksBytes() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 50)
+      let pipeline = try night.pipeline()
+      try await night.withRuntime(pipeline) { runtime in
+        _ = try await runtime.export()
+        _ = try await runtime.submit()
+      }
+      let (name, key, chunk, attempt) = try await night.database.withConnection {
+        try await $0.query(
+          """
+          SELECT a.name, r.key, c.chunk_id, j.attempt
+          FROM compliance.jobs AS a JOIN lethe.job AS j ON j.api_id = a.id::text
+          JOIN lethe.chunk AS c USING (chunk_id) JOIN lethe.run AS r USING (run_id)
+          WHERE a.type = 'tweets'
+          """
+        ).onlyRow(as: String.self, String.self, Int.self, Int.self)
+      }
+      #expect(name == "lethe-\(key)-c\(chunk)-a\(attempt)")
+      try await night.withRuntime(pipeline) { runtime in
+        _ = try await runtime.run(resumeOnly: true)
+      }
+      #expect(try await night.rowsThatDiffer() == 0)
+    }
+  }
+
+  @Test func anotherProgramsJobInTheSlotIsWaitedFor() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 50)
+      let pipeline = try night.pipeline()
+      let foreign = try await client(of: night) {
+        try await $0.createJob(type: .tweets, name: "somebody-else")
+      }
+      try await night.withRuntime(pipeline) { runtime in
+        _ = try await runtime.export()
+        let first = try await runtime.submit()
+        // The users' slot is free, the posts' is not.
+        #expect(first.chunks == 1)
+        #expect(first.waiting == 1)
+      }
+      try await client(of: night) { _ = try await $0.cancelJob(id: foreign.id) }
+      try await night.withRuntime(pipeline) { runtime in
+        #expect(try await runtime.submit().chunks == 1)
+        _ = try await runtime.run(resumeOnly: true)
+      }
+      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func aLostChunkFileIsWrittenAgainFromTheWarehouse() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 1500)
+      let pipeline = try night.pipeline()
+      try await night.withRuntime(pipeline) { runtime in
+        _ = try await runtime.export()
+        let files = try FileManager.default.subpathsOfDirectory(atPath: night.workDirectory)
+          .filter { $0.hasSuffix(".ids") }.sorted()
+        #expect(files.count == 4)
+        try FileManager.default.removeItem(atPath: night.workDirectory + "/" + files[0])
+        try "1\n2\n3\n".write(
+          toFile: night.workDirectory + "/" + files[1], atomically: true, encoding: .utf8)
+        // Rows that came since are part of the key range now.
+        try await night.execute(
+          """
+          INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+          VALUES (2500, 6, 'late', now());
+          """)
+        try await night.keepCopy()
+        _ = try await runtime.run(resumeOnly: true)
+      }
+      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func aJobWhoseUploadURLHasExpiredIsReplaced() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 50)
+      let pipeline = try night.pipeline()
+      // The job is made and its answer recorded; the upload does not come to pass in time.
+      try await night.withRuntime(pipeline) { runtime in
+        _ = try await runtime.export()
+        night.gate.hold { if case .uploadReceived = $0 { true } else { false } }
+        let submitting = Task { try await runtime.submit() }
+        try await night.gate.reached { if case .uploadReceived = $0 { true } else { false } }
+        submitting.cancel()
+        night.gate.release()
+        _ = await submitting.result
+      }
+      try await night.execute(
+        """
+        UPDATE compliance.jobs
+        SET status = 'created', uploaded_at = NULL, finished_at = NULL, result_file = NULL,
+            result_bytes = NULL, submission_file = NULL,
+            created_at = created_at - interval '1 hour',
+            upload_expires_at = upload_expires_at - interval '1 hour'
+        """)
+      let reports = try await night.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }
+      #expect(reports.map(\.status) == [.done])
+      #expect(try await night.rowsThatDiffer() == 0)
+      let attempts = try await night.value("SELECT max(attempt) FROM lethe.job", as: Int.self)
+      #expect(attempts == 2)
+    }
+  }
+
+  @Test func everyThirdCallMayFailBeforeOrAfterItsEffect() async throws {
+    let proxy = FlakyProxy()
+    try await proxy.serving { proxyURL in
+      try await Night.with {
+        $0.publicURL = proxyURL
+      } _: { night in
+        proxy.forward(to: night.service)
+        try await night.invent()
+        let pipeline = try night.pipeline(api: proxyURL)
+        let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+        #expect(reports.map(\.status) == [.done])
+        #expect(proxy.spoiledCalls > 10)
+        #expect(try await night.rowsThatDiffer() == 0)
+        #expect(try await night.ledgerFaults() == [])
+        let (jobs, chunks) = try await night.database.withConnection {
+          try await $0.query(
+            "SELECT (SELECT count(*) FROM compliance.jobs), (SELECT count(*) FROM lethe.chunk)"
+          ).onlyRow(as: Int.self, Int.self)
+        }
+        #expect(jobs == chunks, "a job was created twice")
+      }
+    }
+  }
+
+  @Test func bytesGoToAllowedHostsOnly() async throws {
+    try await Night.with {
+      $0.publicURL = "http://localhost:1"
+    } _: { night in
+      try await night.invent(posts: 50)
+      let pipeline = try night.pipeline()
+      await #expect {
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      } throws: { ($0 as? APIError)?.kind == .hostNotAllowed }
+      #expect(!night.gate.history.contains { if case .uploadReceived = $0 { true } else { false } })
+    }
+  }
+}
