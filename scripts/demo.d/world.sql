@@ -5,6 +5,7 @@
 -- Takes the variables users and posts; with the variable given, the posts' IDs come from standard input, one a line.
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
+SET timezone = 'UTC';
 SET synchronous_commit = off;
 SET work_mem = '256MB';
 
@@ -37,7 +38,7 @@ CREATE TEMP TABLE ids (post_id bigint PRIMARY KEY, stored boolean NOT NULL DEFAU
 INSERT INTO ids
 SELECT
     pg_temp.id_at(
-        timestamptz '2021-01-01 00:00Z' + (slot + pg_temp.chance(slot, 'moment')) * interval '4 years' / (:posts * 11 / 10),
+        timestamptz '2021-01-01 00:00Z' + (slot + pg_temp.chance(slot, 'moment')) / (:posts * 11 / 10) * interval '35064 hours',
         pg_temp.hash(slot, 'machine')),
     slot % 11 <> 10,
     slot % 11 = 10 OR pg_temp.chance(slot, 'gone') >= 0.005
