@@ -1,7 +1,7 @@
 # Thin targets over the commands, for people, cron and CI. `make` lists them.
 # Make turns every failure into its own exit code 2; who branches on lethe's exit codes calls .build/release/lethe itself.
 SWIFT_STRICT := --explicit-target-dependency-import-check error
-SCRIPTS := scripts/setup scripts/postgres scripts/demo .ci/run
+SCRIPTS := scripts/setup scripts/postgres scripts/demo scripts/bench .ci/run
 
 .PHONY: help
 help: ## list the targets
@@ -20,6 +20,10 @@ test: ## run the tests against a throw-away PostgreSQL
 demo: export IDS := $(IDS)
 demo: ## try it: a local platform and warehouse, one run, a check of every row (IDS=FILE: with these post IDs)
 	@scripts/demo
+
+.PHONY: bench
+bench: ## measure, side by side with a peer
+	scripts/bench
 
 .PHONY: lint
 lint: ## check the formatting of Swift and the scripts

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import Runtime
 
 /// `lethe run PIPELINE`: all stages.
@@ -46,8 +47,16 @@ private struct RunResult: Encodable {
     finishedEarlier = reports.dropLast()
   }
 
+  /// The most that this process has held resident.
+  private static var peakMemoryBytes: Int {
+    var usage = rusage()
+    getrusage(RUSAGE_SELF.rawValue, &usage)
+    return usage.ru_maxrss * 1024
+  }
+
   enum CodingKeys: String, CodingKey {
     case finishedEarlier = "finished_earlier"
+    case peakMemoryBytes = "peak_memory_bytes"
     case status
   }
 
@@ -56,6 +65,7 @@ private struct RunResult: Encodable {
     var container = encoder.container(keyedBy: CodingKeys.self)
     if newest == nil { try container.encode("idle", forKey: .status) }
     try container.encode(finishedEarlier, forKey: .finishedEarlier)
+    try container.encode(Self.peakMemoryBytes, forKey: .peakMemoryBytes)
   }
 }
 

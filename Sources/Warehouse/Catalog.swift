@@ -19,6 +19,9 @@ public struct Catalog: Sendable {
     tables[name]
   }
 
+  /// Below this, 8 MiB, a stale visibility map costs nothing that anybody would notice.
+  private static let pagesWorthVacuuming: Int64 = 1024
+
   private static func lookUp(
     _ name: TableName, on session: some Session
   ) async throws -> WarehouseTable? {
@@ -26,7 +29,8 @@ public struct Catalog: Sendable {
       let row = try await session.query(
         """
         SELECT c.oid::bigint, c.relkind IN ('r', 'p'),
-               coalesce(c.relallvisible::float8 / nullif(c.relpages, 0), 1),
+               CASE WHEN c.relpages < $2 THEN 1
+                    ELSE c.relallvisible::float8 / c.relpages END,
                has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'UPDATE'),
                has_table_privilege(c.oid, 'DELETE'), has_schema_privilege(n.oid, 'USAGE')
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
