@@ -14,6 +14,7 @@ setup: ## install what is missing and build everything, tests included
 
 .PHONY: test
 test: ## run the tests against a throw-away PostgreSQL
+	scripts/setup
 	scripts/postgres run -- swift test $(SWIFT_STRICT)
 
 .PHONY: demo
@@ -30,6 +31,10 @@ lint: ## check the formatting of Swift and the scripts
 	swift format lint --strict -r Sources Tests Package.swift
 	for script in $(SCRIPTS); do bash -n "$$script" || exit 1; done
 	if command -v shellcheck >/dev/null; then shellcheck --severity=warning $(SCRIPTS); fi
+
+.PHONY: bench
+bench: ## measure lethe beside its peers
+	scripts/bench
 
 .PHONY: release
 release: ## build the lethe that the targets below run
