@@ -32,10 +32,6 @@ lint: ## check the formatting of Swift and the scripts
 	for script in $(SCRIPTS); do bash -n "$$script" || exit 1; done
 	if command -v shellcheck >/dev/null; then shellcheck --severity=warning $(SCRIPTS); fi
 
-.PHONY: bench
-bench: ## measure lethe beside its peers
-	scripts/bench
-
 .PHONY: release
 release: ## build the lethe that the targets below run
 	swift build -c release --product lethe >&2
