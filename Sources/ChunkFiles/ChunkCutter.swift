@@ -20,8 +20,14 @@ public struct ChunkCutter: ~Copyable {
   public init(
     directory: FilePath, prefix: String, limits: ChunkLimits, firstNumber: Int = 1
   ) throws {
-    try FileManager.default.createDirectory(
-      atPath: directory.string, withIntermediateDirectories: true)
+    do {
+      try FileManager.default.createDirectory(
+        atPath: directory.string, withIntermediateDirectories: true)
+    } catch {
+      throw ChunkFileError(
+        code: .notWritten, path: directory,
+        message: "cannot make the folder: \(error.localizedDescription)")
+    }
     self.directory = directory
     self.prefix = prefix
     self.limits = limits
@@ -68,8 +74,9 @@ public struct ChunkCutter: ~Copyable {
   /// Completes the last chunk, if one is begun.
   public mutating func finish() throws -> ChunkFile? {
     guard let chunk = open else { return nil }
+    let file = try chunk.complete()
     open = nil
-    return try chunk.complete()
+    return file
   }
 
   /// Removes what an unfinished chunk has written.
@@ -82,8 +89,9 @@ public struct ChunkCutter: ~Copyable {
     guard let chunk = open, chunk.ids >= limits.ids || chunk.bytes + bytes > limits.bytes else {
       return nil
     }
+    let file = try chunk.complete()
     open = nil
-    return try chunk.complete()
+    return file
   }
 
   private mutating func begin(with id: Int64) throws {
@@ -103,6 +111,7 @@ private final class OpenChunk {
   private let firstID: Int64
   private var lastID: Int64
   private let file: FileDescriptor
+  private var isClosed = false
   private var buffer: [UInt8] = []
   private var hash = SHA256()
   private(set) var ids = 0
@@ -113,9 +122,12 @@ private final class OpenChunk {
     self.number = number
     self.firstID = firstID
     lastID = firstID
-    partialPath = FilePath(path.string + ".partial")
-    file = try FileDescriptor.open(
-      partialPath, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
+    let partialPath = FilePath(path.string + ".partial")
+    self.partialPath = partialPath
+    file = try Self.writing(path) {
+      try FileDescriptor.open(
+        partialPath, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
+    }
     buffer.reserveCapacity(Self.bufferBytes + 64)
   }
 
@@ -128,34 +140,46 @@ private final class OpenChunk {
   }
 
   func complete() throws -> ChunkFile {
-    do {
-      try flush()
-      try sync(file)
+    try flush()
+    try Self.writing(path) {
+      try Self.sync(file)
+      try close()
       guard rename(partialPath.string, path.string) == 0 else { throw Errno(rawValue: errno) }
-    } catch {
-      remove()
-      throw error
+      let directory = try FileDescriptor.open(path.removingLastComponent(), .readOnly)
+      try directory.closeAfter { try Self.sync(directory) }
     }
-    try file.close()
-    let directory = try FileDescriptor.open(path.removingLastComponent(), .readOnly)
-    try directory.closeAfter { try sync(directory) }
     return ChunkFile(
       path: path, number: number, firstID: firstID, lastID: lastID, ids: ids, bytes: bytes,
       sha256: hash.finalize())
   }
 
   func remove() {
-    try? file.close()
+    try? close()
     unlink(partialPath.string)
+  }
+
+  /// Once: the number of a closed file may be another file's by now.
+  private func close() throws {
+    guard !isClosed else { return }
+    isClosed = true
+    try file.close()
   }
 
   private func flush() throws {
     hash.update(buffer)
-    try file.writeAll(buffer)
+    _ = try Self.writing(path) { try file.writeAll(buffer) }
     buffer.removeAll(keepingCapacity: true)
   }
 
-  private func sync(_ descriptor: FileDescriptor) throws {
+  private static func sync(_ descriptor: FileDescriptor) throws {
     guard fsync(descriptor.rawValue) == 0 else { throw Errno(rawValue: errno) }
+  }
+
+  private static func writing<R>(_ path: FilePath, _ body: () throws -> R) throws -> R {
+    do {
+      return try body()
+    } catch {
+      throw ChunkFileError(code: .notWritten, path: path, message: "cannot write it: \(error)")
+    }
   }
 }

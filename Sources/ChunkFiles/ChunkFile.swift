@@ -43,11 +43,21 @@ public struct ChunkFileError: Error, Sendable, CustomStringConvertible {
     case lost
     /// The rows to be written are not ascending IDs.
     case input
+    /// The file cannot be written: no space, no permission.
+    case notWritten
   }
 
   public let code: Code
   public let path: FilePath
   public let message: String
 
-  public var description: String { "\(path): \(message)" }
+  public var remedy: String {
+    switch code {
+    case .lost: "run again: the file is written anew from the warehouse"
+    case .input: "check the type and the collation of the dataset's id column"
+    case .notWritten: "check the free space and permissions of the work directory"
+    }
+  }
+
+  public var description: String { "\(path): \(message)\n  remedy: \(remedy)" }
 }

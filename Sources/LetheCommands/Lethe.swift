@@ -28,9 +28,11 @@ public struct Lethe: AsyncParsableCommand {
   /// Parses the command line, runs the command and exits with the code that fits what came of it.
   public static func mainExitingWithStatus() async -> Never {
     var options: OutputOptions?
+    var isParsed = false
     do {
       var command = try parseAsRoot()
       options = (command as? any OutputCommand)?.output
+      isParsed = true
       if var command = command as? any AsyncParsableCommand {
         try await command.run()
       } else {
@@ -38,15 +40,19 @@ public struct Lethe: AsyncParsableCommand {
       }
       Foundation.exit(ExitStatus.done.rawValue)
     } catch {
-      Foundation.exit(report(error, options))
+      Foundation.exit(report(error, options, isParsed: isParsed))
     }
   }
 
-  private static func report(_ error: any Error, _ options: OutputOptions?) -> Int32 {
+  private static func report(_ error: any Error, _ options: OutputOptions?, isParsed: Bool) -> Int32 {
     if let status = error as? ExitStatus { return status.rawValue }
     if let status = ExitStatus(of: error) {
       (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")
       return status.rawValue
+    }
+    guard !isParsed || error is ValidationError || error is CleanExit else {
+      (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")
+      return ExitStatus.failed.rawValue
     }
     // The parser's own: help and version are results, the rest is usage.
     let isResult = exitCode(for: error) == .success

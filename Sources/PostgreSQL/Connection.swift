@@ -246,6 +246,23 @@ public actor Connection {
     }
   }
 
+  /// libpq quotes a string that it cannot read in its complaint, password and all: so such a string is
+  /// found out before libpq may say anything.
+  private static func requireWellFormed(_ connectionString: ConnectionString) throws {
+    let text = connectionString.value
+    let isURI = text.hasPrefix("postgres://") || text.hasPrefix("postgresql://")
+    guard isURI || text.contains("=") else { return }  // a database's name, or nothing
+    var complaint: UnsafeMutablePointer<CChar>?
+    let options = PQconninfoParse(text, &complaint)
+    PQfreemem(complaint)
+    guard let options else {
+      throw PostgreSQLError(
+        code: .connectionFailed, message: "the connection string is malformed",
+        hint: "check its quoting; in a URI, special characters of a password are written as %XX")
+    }
+    PQconninfoFree(options)
+  }
+
   private static func open(_ keywords: [String], _ values: [String]) -> OpaquePointer? {
     withCStrings(keywords) { keywords in
       withCStrings(values) { values in PQconnectdbParams(keywords, values, 1) }
