@@ -44,7 +44,8 @@ public struct Lethe: AsyncParsableCommand {
     }
   }
 
-  private static func report(_ error: any Error, _ options: OutputOptions?, isParsed: Bool) -> Int32 {
+  private static func report(_ error: any Error, _ options: OutputOptions?, isParsed: Bool) -> Int32
+  {
     if let status = error as? ExitStatus { return status.rawValue }
     if let status = ExitStatus(of: error) {
       (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")

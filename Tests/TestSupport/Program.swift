@@ -1,4 +1,4 @@
-public import Foundation
+internal import Foundation
 
 /// One of the package's programs as a process of its own, which can be killed.
 public final class Program: Sendable {
@@ -61,7 +61,7 @@ public final class Program: Sendable {
   public static func run(
     _ name: String, _ arguments: [String], environment: [String: String] = [:]
   ) async throws -> Ending {
-    await try Program(name, arguments, environment: environment).ended()
+    try await Program(name, arguments, environment: environment).ended()
   }
 
   /// Without a name: it is gone with its last descriptor.
