@@ -29,7 +29,7 @@ public struct Catalog: Sendable {
       let row = try await session.query(
         """
         SELECT c.oid::bigint, c.relkind IN ('r', 'p'),
-               CASE WHEN c.relpages < $2 THEN 1
+               CASE WHEN c.relpages < \(pagesWorthVacuuming) THEN 1
                     ELSE c.relallvisible::float8 / c.relpages END,
                has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'UPDATE'),
                has_table_privilege(c.oid, 'DELETE'), has_schema_privilege(n.oid, 'USAGE')
