@@ -140,13 +140,18 @@ private final class OpenChunk {
   }
 
   func complete() throws -> ChunkFile {
-    try flush()
-    try Self.writing(path) {
-      try Self.sync(file)
-      try close()
-      guard rename(partialPath.string, path.string) == 0 else { throw Errno(rawValue: errno) }
-      let directory = try FileDescriptor.open(path.removingLastComponent(), .readOnly)
-      try directory.closeAfter { try Self.sync(directory) }
+    do {
+      try flush()
+      try Self.writing(path) {
+        try Self.sync(file)
+        try close()
+        guard rename(partialPath.string, path.string) == 0 else { throw Errno(rawValue: errno) }
+        let directory = try FileDescriptor.open(path.removingLastComponent(), .readOnly)
+        try directory.closeAfter { try Self.sync(directory) }
+      }
+    } catch {
+      remove()  // the cutter has let go of it already
+      throw error
     }
     return ChunkFile(
       path: path, number: number, firstID: firstID, lastID: lastID, ids: ids, bytes: bytes,

@@ -1,0 +1,16 @@
+import Results
+import Vocabulary
+
+/// What the scanner says of a line of text.
+func scan(_ line: String, _ type: JobType = .tweets) -> ScannedLine {
+  scan(Array(line.utf8), type)
+}
+
+func scan(_ line: [UInt8], _ type: JobType = .tweets) -> ScannedLine {
+  line.withUnsafeBytes { LineScanner(type: type).scan($0) }
+}
+
+/// Why the scanner refuses a line; nil where it does not.
+func refusal(_ line: String, _ type: JobType = .tweets) -> String? {
+  if case .refused(let why, _) = scan(line, type) { why } else { nil }
+}
