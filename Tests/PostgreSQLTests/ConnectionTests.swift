@@ -1,0 +1,215 @@
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+@Suite struct ConnectionTests {
+  @Test func theSessionSpeaksUTF8AndISOAndUTCWhateverTheDefaultsAre() async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        try await connection.runScript(
+          """
+          ALTER DATABASE \(Identifier(database.name).sql) SET TimeZone = 'Asia/Kathmandu';
+          ALTER DATABASE \(Identifier(database.name).sql) SET DateStyle = 'German, DMY';
+          ALTER DATABASE \(Identifier(database.name).sql) SET IntervalStyle = 'iso_8601';
+          ALTER DATABASE \(Identifier(database.name).sql) SET client_encoding = 'LATIN1';
+          """)
+      }
+      // Neither the database's settings nor the connection string's change what is read and written.
+      for query in ["", "?client_encoding=LATIN1", "?options=-c%20TimeZone%3DAsia/Tokyo"] {
+        try await Connection.withConnection(ConnectionString(database.url + query)) { connection in
+          let row = try await connection.query(
+            """
+            SELECT timestamptz '2021-08-11 19:42:55+00', interval '1 day 2 hours', 'é😀',
+                   current_setting('TimeZone'), current_setting('client_encoding')
+            """
+          ).onlyRow(as: String.self, String.self, String.self, String.self, String.self)
+          #expect(row == ("2021-08-11 19:42:55+00", "1 day 02:00:00", "é😀", "UTC", "UTF8"))
+        }
+      }
+    }
+  }
+
+  @Test func theApplicationNameIsADefault() async throws {
+    try await withTestDatabase { database in
+      for (query, given, shown) in [
+        ("", nil, "lethe"), ("", "demo", "demo"), ("?application_name=own", "demo", "own"),
+      ] as [(String, String?, String)] {
+        let string = ConnectionString(database.url + query)
+        let connection =
+          if let given {
+            try await Connection.connect(string, applicationName: given)
+          } else {
+            try await Connection.connect(string)
+          }
+        let name = try await connection.query("SELECT current_setting('application_name')")
+          .onlyRow(as: String.self)
+        #expect(name == shown)
+        await connection.close()
+      }
+    }
+  }
+
+  @Test func aNameAloneIsADatabaseAndTheRestComesFromTheEnvironment() async throws {
+    try await withTestDatabase { database in
+      for string in [database.name, "dbname=\(database.name)", "dbname = '\(database.name)'"] {
+        try await Connection.withConnection(ConnectionString(string)) { connection in
+          let name = try await connection.query("SELECT current_database()").onlyRow(
+            as: String.self)
+          #expect(name == database.name)
+        }
+      }
+    }
+  }
+
+  @Test func aClosedConnectionSaysSo() async throws {
+    try await withTestDatabase { database in
+      let connection = try await Connection.connect(database.connectionString)
+      #expect(await connection.serverVersion >= 130_000)
+      await connection.close()
+      await connection.close()
+      for attempt in [
+        { @Sendable in _ = try await connection.query("SELECT 1") },
+        { @Sendable in try await connection.runScript("SELECT 1") },
+        { @Sendable in try await connection.withTransaction { _ in } },
+        { @Sendable in try await connection.withCopyIn("COPY t FROM STDIN") { _ in } },
+      ] {
+        await #expect {
+          try await attempt()
+        } throws: {
+          ($0 as? PostgreSQLError)?.code == .connectionLost
+        }
+      }
+    }
+  }
+
+  @Test func aConnectionEndsWithItsScopeAndWithItsLastReference() async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { observer in
+        func expectGone(_ process: Int64) async throws {
+          // The server notices by itself; this returns only once it has.
+          while try await observer.query(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid = $1", .integer(process)
+          ).onlyRow(as: Int.self) > 0 {}
+        }
+        struct Stop: Error {}
+        let (processes, report) = AsyncStream.makeStream(of: Int64.self)
+        await #expect(throws: Stop.self) {
+          try await database.withConnection { connection in
+            report.yield(
+              try await connection.query("SELECT pg_backend_pid()").onlyRow(as: Int64.self))
+            throw Stop()
+          }
+        }
+        report.yield(
+          try await Connection.connect(database.connectionString).query("SELECT pg_backend_pid()")
+            .onlyRow(as: Int64.self))
+        report.finish()
+        for await process in processes { try await expectGone(process) }
+      }
+    }
+  }
+
+  @Test func manyConnectionsWorkAtOnceWithoutHoldingThePoolUp() async throws {
+    try await withTestDatabase { database in
+      let gate = TestGate<Int>()
+      let sum = try await withThrowingTaskGroup(of: Int.self) { group in
+        for number in 1...8 {
+          group.addTask {
+            try await database.withConnection { connection in
+              _ = try await connection.query("SELECT pg_sleep(0.01)")
+              await gate.pass(number)
+              // Each waits for all: blocked threads of the pool would never come this far.
+              _ = try await connection.query("SELECT pg_advisory_lock_shared(1)")
+              try await gate.reached(times: 8) { _ in true }
+              return number
+            }
+          }
+        }
+        return try await group.reduce(0, +)
+      }
+      #expect(sum == 36)
+    }
+  }
+
+  // MARK: Secrets
+
+  private static func failure(_ string: String) async -> (any Error)? {
+    do {
+      await (try Connection.connect(ConnectionString(string))).close()
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  private static func everyDescription(of error: any Error) -> [String] {
+    var dumped = ""
+    dump(error, to: &dumped)
+    return ["\(error)", String(reflecting: error), dumped, error.localizedDescription]
+  }
+
+  @Test(arguments: [
+    "postgresql://user:hunter2@127.0.0.1:1/db", "host=127.0.0.1 port=1 password=hunter2 user=u",
+    "postgresql://user:hunter2@/db?host=/nowhere/at/all", "host=/nowhere/at/all password=hunter2",
+    // Malformed, and libpq would quote the place where it noticed.
+    "postgresql://user:hunter2@127.0.0.1:hunter2/db",
+    "postgresql://user:hun%zzhunter2@localhost/db",
+    "postgresql://user:pass/hunter2@localhost/db", "postgresql://user:pass@hunter2@localhost/db",
+    "postgresql://user:hunter2/x@localhost:1/db", "postgresql://user:hunter2@[::1/db",
+    "postgresql://user:hunter2@[::1]x/db", "postgresql://u@h/db?password=hunter2&hunter2=x",
+    "postgresql://u:1?hunter2=x@h/db", "host=localhost password=two hunter2", "password='hunter2",
+    "host=localhost hunter2=x", "=hunter2", "host=localhost port=hunter2",
+    "postgresql://user:hunter2#x@localhost/db", "host=/tmp password=hunter2\0",
+  ])
+  func noErrorShowsThePassword(string: String) async throws {
+    let error = try #require(await Self.failure(string))
+    let failure = try #require(error as? PostgreSQLError)
+    #expect(failure.code == .connectionFailed)
+    #expect(failure.isTemporary)
+    #expect(failure.hint?.isEmpty == false)
+    for text in Self.everyDescription(of: error) {
+      #expect(!text.contains("hunter2"))
+    }
+  }
+
+  @Test func aRefusedConnectionNamesTheReason() async throws {
+    let error = try #require(
+      await Self.failure("host=127.0.0.1 port=1 user=u dbname=d") as? PostgreSQLError)
+    #expect(error.message.hasPrefix("cannot connect to PostgreSQL: "))
+    #expect(error.message.contains("refused"))
+    #expect(!error.message.contains("\n"))
+  }
+
+  @Test func aMissingDatabaseIsNamedByTheServer() async throws {
+    try await withTestDatabase { database in
+      let url = database.url + "%5Fof%5Fnobody"
+      let error = try #require(await Self.failure(url) as? PostgreSQLError)
+      #expect(error.message.contains("\(database.name)_of_nobody"))
+      #expect(error.message.contains("does not exist"))
+    }
+  }
+
+  @Test func neitherStringNorConnectionDescribesItsPassword() async throws {
+    try await withTestDatabase { database in
+      let url = database.url.replacing("@", with: ":hunter2@")
+      let string = ConnectionString(url)
+      let connection = try await Connection.connect(string)
+      var texts = ["\(string)", String(reflecting: string), "\(connection)", "\([string])"]
+      var dumped = ""
+      dump(string, to: &dumped)
+      dump(connection, to: &dumped)
+      dump((string, Optional(string)), to: &dumped)
+      texts += [dumped, String(reflecting: connection)]
+      do {
+        _ = try await connection.query("SELECT nothing")
+        Issue.record("it was selected")
+      } catch {
+        texts += Self.everyDescription(of: error)
+      }
+      for text in texts { #expect(!text.contains("hunter2")) }
+      #expect(string == ConnectionString(url))
+      await connection.close()
+    }
+  }
+}

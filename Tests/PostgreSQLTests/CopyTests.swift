@@ -1,0 +1,377 @@
+import PostgreSQL
+import TestSupport
+import Testing
+
+@Suite struct CopyTests {
+  private struct Stop: Error {}
+
+  private static func withConnection(
+    _ script: String = "", _ body: @Sendable (Connection, TestDatabase) async throws -> Void
+  ) async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        try await connection.runScript(script)
+        try await body(connection, database)
+      }
+    }
+  }
+
+  private static func expectUsable(_ session: some Session) async throws {
+    #expect(try await session.query("SELECT 1").onlyRow(as: Int.self) == 1)
+  }
+
+  private static func count(_ session: some Session) async throws -> Int {
+    try await session.query("SELECT count(*) FROM t").onlyRow(as: Int.self)
+  }
+
+  /// The process of a connection, for watching it from another.
+  private static func process(_ session: some Session) async throws -> Int64 {
+    try await session.query("SELECT pg_backend_pid()").onlyRow(as: Int64.self)
+  }
+
+  // MARK: Out
+
+  @Test func aMillionRowsArriveWholeAndInOrder() async throws {
+    try await Self.withConnection { connection, _ throws in
+      let sql = "COPY (SELECT n FROM generate_series(1, 1000000) AS n) TO STDOUT"
+      let blocks = try await connection.withCopyOut(sql) { rows in
+        var expected = 1
+        var blocks = 0
+        for try await block in rows {
+          blocks += 1
+          #expect(block.last == 0x0A)
+          // Whole rows only, so each block can be read alone.
+          var number = 0
+          for byte in block {
+            if byte == 0x0A {
+              if number != expected { throw Stop() }
+              expected += 1
+              number = 0
+            } else {
+              number = number * 10 + Int(byte &- 0x30)
+            }
+          }
+        }
+        #expect(expected == 1_000_001)
+        return blocks
+      }
+      #expect(blocks > 10)
+      try await Self.expectUsable(connection)
+    }
+  }
+
+  @Test func aCopyOfNothingHasNoBlock() async throws {
+    try await Self.withConnection { connection, _ throws in
+      try await connection.withCopyOut("COPY (SELECT 1 WHERE false) TO STDOUT") { rows in
+        for try await block in rows { Issue.record("a block of \(block.count) bytes") }
+      }
+      try await Self.expectUsable(connection)
+    }
+  }
+
+  /// The server may not run ahead of the reader by more than what the socket holds.
+  @Test func theServerIsHeldBackWhileNobodyReads() async throws {
+    try await Self.withConnection("CREATE SEQUENCE s") { connection, database throws in
+      let process = try await Self.process(connection)
+      let sql =
+        "COPY (SELECT nextval('s'), repeat('x', 1000) FROM generate_series(1, 200000)) TO STDOUT"
+      try await connection.withCopyOut(sql) { rows in
+        var iterator = rows.makeAsyncIterator()
+        _ = try await iterator.next()
+        try await database.withConnection { observer in
+          try await Self.wait(
+            for: "state = 'active' AND wait_event = 'ClientWrite'", process, observer)
+          let sent = try await observer.query("SELECT last_value FROM s").onlyRow(as: Int.self)
+          #expect(sent < 20_000)
+        }
+        var bytes = 0
+        while let block = try await iterator.next() { bytes += block.count }
+        #expect(bytes > 190_000_000)
+      }
+    }
+  }
+
+  @Test(arguments: [false, true])
+  func whoStopsEarlyEndsTheStatementOnTheServer(throwing: Bool) async throws {
+    try await Self.withConnection { connection, database throws in
+      let process = try await Self.process(connection)
+      let sql = "COPY (SELECT generate_series(1, 100000000000)) TO STDOUT"
+      do {
+        try await connection.withCopyOut(sql) { rows in
+          for try await _ in rows { if throwing { throw Stop() } else { return } }
+        }
+        #expect(!throwing)
+      } catch is Stop {
+        #expect(throwing)
+      }
+      try await database.withConnection { observer in
+        let state = try await observer.query(
+          "SELECT state FROM pg_stat_activity WHERE pid = $1", .integer(process)
+        ).onlyRow(as: String.self)
+        #expect(state == "idle")
+      }
+      try await Self.expectUsable(connection)
+    }
+  }
+
+  @Test func aCopyThatFailsMidwayThrowsAfterItsRows() async throws {
+    try await Self.withConnection { connection, _ throws in
+      let sql =
+        "COPY (SELECT repeat('x', 100), 1 / (500000 - n) FROM generate_series(1, 1000000) AS n) TO STDOUT"
+      var bytes = 0
+      do {
+        bytes = try await connection.withCopyOut(sql) { rows in
+          var bytes = 0
+          do {
+            for try await block in rows { bytes += block.count }
+          } catch {
+            #expect(bytes > 40_000_000)
+            throw error
+          }
+          return bytes
+        }
+        Issue.record("\(bytes) bytes passed for all")
+      } catch let error as PostgreSQLError {
+        #expect(error.state?.rawValue == "22012")
+      }
+      try await Self.expectUsable(connection)
+    }
+  }
+
+  @Test func aServerThatGoesAwayMidwayIsNotTakenForTheEnd() async throws {
+    try await Self.withConnection { connection, database throws in
+      let process = try await Self.process(connection)
+      do {
+        try await connection.withCopyOut(
+          "COPY (SELECT generate_series(1, 100000000000)) TO STDOUT"
+        ) { rows in
+          var isFirst = true
+          for try await _ in rows {
+            guard isFirst else { continue }
+            isFirst = false
+            try await database.withConnection {
+              _ = try await $0.query("SELECT pg_terminate_backend($1::int)", .integer(process))
+            }
+          }
+        }
+        Issue.record("a cut stream passed for a whole one")
+      } catch let error as PostgreSQLError {
+        #expect(error.code == .connectionLost)
+        #expect(error.isTemporary)
+      }
+    }
+  }
+
+  @Test func whatIsNoCopyIsRefused() async throws {
+    try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
+      for sql in ["SELECT 1", "COPY t FROM STDIN"] {
+        await #expect {
+          try await connection.withCopyOut(sql) { _ in }
+        } throws: {
+          ($0 as? PostgreSQLError)?.code == .misuse
+        }
+      }
+      for sql in ["SELECT 1", "COPY t TO STDOUT"] {
+        await #expect {
+          try await connection.withCopyIn(sql) { _ in }
+        } throws: {
+          ($0 as? PostgreSQLError)?.code == .misuse
+        }
+      }
+      await #expect {
+        try await connection.withCopyOut("COPY nowhere TO STDOUT") { _ in }
+      } throws: {
+        ($0 as? PostgreSQLError)?.state == .undefinedTable
+      }
+      try await Self.expectUsable(connection)
+    }
+  }
+
+  // MARK: In
+
+  @Test func textIsCopiedInCutWhereverItSuits() async throws {
+    try await Self.withConnection("CREATE TABLE t (x int, y text)") { connection, _ throws in
+      let text = Array((1...1000).map { "\($0)\té \($0)\n" }.joined().utf8)
+      let rows = try await connection.withCopyIn("COPY t FROM STDIN") { copy in
+        for start in stride(from: 0, to: text.count, by: 7) {
+          try await copy.write(Array(text[start..<min(start + 7, text.count)]))
+        }
+        try await copy.write([])
+      }
+      #expect(rows == 1000)
+      let sums = try await connection.query(
+        "SELECT count(*), sum(x), bool_and(y = 'é ' || x) FROM t"
+      ).onlyRow(as: Int.self, Int.self, Bool.self)
+      #expect(sums == (1000, 500_500, true))
+    }
+  }
+
+  @Test func anEmptyCopyIsNoRows() async throws {
+    try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
+      #expect(try await connection.withCopyIn("COPY t FROM STDIN") { _ in } == 0)
+      let binary = try await connection.withCopyIn("COPY t FROM STDIN (FORMAT binary)") { copy in
+        var rows = BinaryRows()
+        try await copy.write(rows.takeLast())
+      }
+      #expect(binary == 0)
+    }
+  }
+
+  @Test(arguments: [false, true])
+  func ifTheBodyThrowsNothingRemains(inTransaction: Bool) async throws {
+    try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
+      @Sendable func copy(_ session: some Session) async throws {
+        try await session.withCopyIn("COPY t FROM STDIN") { copy in
+          for _ in 0..<1000 { try await copy.write(Array("1\n".utf8)) }
+          throw Stop()
+        }
+      }
+      await #expect(throws: Stop.self) {
+        if inTransaction {
+          try await connection.withTransaction { try await copy($0) }
+        } else {
+          try await copy(connection)
+        }
+      }
+      try await Self.expectUsable(connection)
+      #expect(try await Self.count(connection) == 0)
+    }
+  }
+
+  @Test func aRowThatTheServerRefusesFailsAllOfThem() async throws {
+    try await Self.withConnection("CREATE TABLE t (x int PRIMARY KEY)") { connection, _ throws in
+      for (text, state) in [("1\nx\n", "22P02"), ("1\n1\n", "23505"), ("1\t2\n", "22P04")] {
+        do {
+          try await connection.withCopyIn("COPY t FROM STDIN") { copy in
+            try await copy.write(Array(text.utf8))
+            for row in 10..<50_000 { try await copy.write(Array("\(row)\n".utf8)) }
+          }
+          Issue.record("\(text.debugDescription) was taken")
+        } catch let error as PostgreSQLError {
+          #expect(error.state?.rawValue == state)
+        }
+        #expect(try await Self.count(connection) == 0)
+      }
+    }
+  }
+
+  @Test func aTransactionGoesOnAfterItsCopies() async throws {
+    try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
+      try await connection.withTransaction { transaction in
+        try await transaction.withCopyIn("COPY t FROM STDIN") { copy in
+          try await copy.write(Array("1\n2\n".utf8))
+          // Its own transaction has to wait as well.
+          await #expect {
+            try await transaction.query("SELECT 1")
+          } throws: {
+            ($0 as? PostgreSQLError)?.code == .busy
+          }
+        }
+        #expect(try await Self.count(transaction) == 2)
+        let text = try await transaction.withCopyOut("COPY t TO STDOUT") { rows in
+          var text: [UInt8] = []
+          for try await block in rows { text += block }
+          return text
+        }
+        #expect(text == Array("1\n2\n".utf8))
+        try await transaction.execute("INSERT INTO t VALUES (3)")
+        await #expect {
+          try await connection.query("SELECT 1")
+        } throws: {
+          ($0 as? PostgreSQLError)?.code == .busy
+        }
+      }
+      #expect(try await Self.count(connection) == 3)
+    }
+  }
+
+  @Test func theUnscopedHandleIsOfNoUseOnceFinished() async throws {
+    try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
+      let copy = try await connection.beginCopyIn("COPY t FROM STDIN")
+      try await copy.write(Array("1\n".utf8))
+      #expect(try await copy.finish() == 1)
+      await #expect {
+        try await copy.write(Array("2\n".utf8))
+      } throws: {
+        ($0 as? PostgreSQLError)?.code == .busy
+      }
+      await copy.abandon()
+      #expect(try await Self.count(connection) == 1)
+    }
+  }
+
+  // MARK: Binary
+
+  @Test func everyKindOfBinaryValueArrives() async throws {
+    let script = """
+      CREATE TYPE mood AS ENUM ('good', 'bad');
+      CREATE TABLE t (n int, a bigint, b bigint, c integer, d boolean, e text, f bytea, g mood,
+                      h timestamptz)
+      """
+    let numbers: [Int64] = [.min, -1, 0, 1, 9_007_199_254_740_993, .max]
+    let texts = ["", "é 😀", "tab\tfeed\nback\\slash", String(repeating: "x", count: 100_000)]
+    let blobs: [[UInt8]] = [[], [0], [0, 255, 0], Array(0...255)]
+    try await Self.withConnection(script) { connection, _ throws in
+      let copied = try await connection.withCopyIn("COPY t FROM STDIN (FORMAT binary)") { copy in
+        var rows = BinaryRows()
+        for index in 0..<6 {
+          rows.beginRow(columns: 9)
+          rows.append(int32: Int32(index))
+          rows.append(numbers[index])
+          rows.append(index.isMultiple(of: 2) ? numbers[index] : nil)
+          rows.append(int32: [Int32.min, -1, 0, 1, 2, .max][index])
+          rows.append(bool: index.isMultiple(of: 2))
+          rows.append(text: texts[index % 4])
+          rows.append(bytes: blobs[index % 4])
+          rows.append(text: index.isMultiple(of: 2) ? "good" : "bad")
+          if index == 0 { rows.appendNull() } else { rows.append(Int64(index) * 1_000_001) }
+          if rows.isFull { try await copy.write(rows.take()) }
+        }
+        try await copy.write(rows.takeLast())
+      }
+      #expect(copied == 6)
+      let result = try await connection.query(
+        "SELECT a, b, c, d, e, f, g, h::text FROM t ORDER BY n")
+      let rows = try result.rows(
+        as: Int64.self, Int64?.self, Int32.self, Bool.self, String.self, [UInt8].self, String.self,
+        String?.self)
+      #expect(rows.map(\.0) == numbers)
+      #expect(rows.map(\.1) == [.min, nil, 0, nil, 9_007_199_254_740_993, nil])
+      #expect(rows.map(\.2) == [.min, -1, 0, 1, 2, .max])
+      #expect(rows.map(\.3) == [true, false, true, false, true, false])
+      #expect(rows.map(\.4) == (0..<6).map { texts[$0 % 4] })
+      #expect(rows.map(\.5) == (0..<6).map { blobs[$0 % 4] })
+      #expect(rows.map(\.6) == ["good", "bad", "good", "bad", "good", "bad"])
+      #expect(
+        rows.map(\.7) == [nil] + (1..<6).map { "2000-01-01 00:00:0\($0).00000\($0)+00" })
+    }
+  }
+
+  @Test func manyBinaryRowsArriveInBlocks() async throws {
+    try await Self.withConnection("CREATE TABLE t (x bigint, y text)") { connection, _ throws in
+      let copied = try await connection.withCopyIn("COPY t FROM STDIN (FORMAT binary)") { copy in
+        var rows = BinaryRows()
+        for number in 1...100_000 as ClosedRange<Int64> {
+          rows.beginRow(columns: 2)
+          rows.append(number)
+          rows.append(text: "row \(number)")
+          if rows.isFull { try await copy.write(rows.take()) }
+        }
+        try await copy.write(rows.takeLast())
+      }
+      #expect(copied == 100_000)
+      let sums = try await connection.query("SELECT sum(x), bool_and(y = 'row ' || x) FROM t")
+        .onlyRow(as: Int64.self, Bool.self)
+      #expect(sums == (5_000_050_000, true))
+    }
+  }
+
+  /// Polls the server until it says so of a process.
+  private static func wait(
+    for condition: String, _ process: Int64, _ observer: Connection
+  ) async throws {
+    while try await observer.query(
+      "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND \(condition)", .integer(process)
+    ).onlyRow(as: Int.self) == 0 {}
+  }
+}

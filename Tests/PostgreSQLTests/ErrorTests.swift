@@ -1,0 +1,198 @@
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+@Suite struct ErrorTests {
+  /// Prepares a database, runs the body in it and returns the error that it ends in.
+  private static func failure(
+    after script: String = "", _ body: (Connection) async throws -> Void
+  ) async throws -> PostgreSQLError {
+    let error: PostgreSQLError? = try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        try await connection.runScript(script)
+        do {
+          try await body(connection)
+          return nil
+        } catch let error as PostgreSQLError {
+          #expect(try await connection.query("SELECT 1").onlyRow(as: Int.self) == 1)
+          return error
+        }
+      }
+    }
+    return try #require(error)
+  }
+
+  @Test func aViolationNamesConstraintAndTable() async throws {
+    let error = try await Self.failure(
+      after:
+        "CREATE SCHEMA s; CREATE TABLE s.t (x int CONSTRAINT x_is_one_of_a_kind PRIMARY KEY, y text);"
+    ) {
+      try await $0.execute("INSERT INTO s.t VALUES ($1, $2)", 1, "hunter2")
+      try await $0.execute("INSERT INTO s.t VALUES ($1, $2)", 1, "hunter2")
+    }
+    #expect(error.code == .server(.uniqueViolation))
+    #expect(error.state == .uniqueViolation)
+    #expect(error.state?.conditionClass == "23")
+    #expect(error.constraint == "x_is_one_of_a_kind")
+    #expect(error.table == "s.t")
+    #expect(error.detail == "Key (x)=(1) already exists.")
+    #expect(error.statement == "INSERT INTO s.t VALUES ($1, $2)")
+    #expect(error.position == nil)
+    #expect(error.hint == nil)
+    #expect(!error.isTemporary && !error.isRetryableTransaction)
+  }
+
+  @Test func aSyntaxErrorHasItsPositionInCharacters() async throws {
+    let sql = "SELECT '😀é', nothing_of_this_name"
+    let error = try await Self.failure { _ = try await $0.query(sql) }
+    #expect(error.state?.rawValue == "42703")
+    #expect(error.position == 14)
+    #expect(error.statement == sql)
+  }
+
+  @Test func theServersHintIsPassedOn() async throws {
+    let error = try await Self.failure { _ = try await $0.query("SELECT no_such_function(1)") }
+    #expect(error.state?.rawValue == "42883")
+    #expect(error.hint?.contains("explicit type casts") == true)
+    let raised = try await Self.failure {
+      try await $0.runScript(
+        "DO $$ BEGIN RAISE EXCEPTION 'm' USING DETAIL = 'd', HINT = 'h', ERRCODE = 'ZZ123'; END $$")
+    }
+    #expect(raised.code == .server(SQLState(rawValue: "ZZ123")))
+    #expect(
+      (raised.message, raised.detail, raised.hint) as (String, String?, String?) == ("m", "d", "h"))
+    #expect("\(raised)" == "m (SQLSTATE ZZ123)\n  detail: d\n  hint: h")
+  }
+
+  private static func everyDescription(of error: any Error) -> [String] {
+    var dumped = ""
+    dump(error, to: &dumped)
+    return [
+      "\(error)", String(describing: error), String(reflecting: error), dumped,
+      error.localizedDescription,
+    ]
+  }
+
+  @Test(arguments: [
+    "SELECT 1 / ($1::text = '')::int", "SELECT nothing, $1::text", "SELECT FROM WHERE $1",
+    "SELECT $1::text, pg_catalog.no_such(1)",
+  ])
+  func aBoundValueIsInNoDescription(sql: String) async throws {
+    let error = try await Self.failure { _ = try await $0.query(sql, "hunter2-value") }
+    for text in Self.everyDescription(of: error) { #expect(!text.contains("hunter2")) }
+    #expect("\(error)".contains(sql))
+  }
+
+  @Test func aLongStatementIsCutAndPutOnOneLine() async throws {
+    let sql = "SELECT nothing,\n  '" + String(repeating: "x", count: 1000) + "'"
+    let error = try await Self.failure { _ = try await $0.query(sql) }
+    let last = "\(error)".split(separator: "\n").last ?? ""
+    #expect(last.hasPrefix("  statement: SELECT nothing, 'xxx"))
+    #expect(last.hasSuffix("xxx…"))
+    #expect(last.count < 430)
+  }
+
+  // MARK: Scripts
+
+  @Test(arguments: [
+    ("SELECT 1 / 0;", 0), ("SELECT 1; SELECT 1 / 0;", 1),
+    (
+      "SELECT 1;; ; -- no statement\n SELECT 2; DO $$ BEGIN NULL; END $$; SELECT 1 / 0; SELECT 3;",
+      3
+    ),
+    ("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2); SELECT 1 / (x - 2) FROM t;", 2),
+    ("SELECT 1; SELECT 2; SELEC 3;", 0),  // the server reads the whole script before it begins
+    ("SELECT 1; SELECT nothing; SELECT 3;", 1),
+  ])
+  func aScriptTellsHowManyStatementsHadCompleted(script: String, completed: Int) async throws {
+    let error = try await Self.failure { try await $0.runScript(script) }
+    #expect(error.statementsCompleted == completed)
+    #expect(error.statement == nil)
+  }
+
+  @Test func aScriptIsOneTransactionAndItsPositionCountsFromItsBegin() async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        do {
+          try await connection.runScript("CREATE TABLE t (x int);\nSELECT nothing;")
+          Issue.record("it went through")
+        } catch let error as PostgreSQLError {
+          #expect(error.position == 32)
+        }
+        let table = try await connection.query("SELECT to_regclass('t')").onlyRow(as: String?.self)
+        #expect(table == nil)
+      }
+    }
+  }
+
+  /// Left alone, libpq would answer "COPY" for ever.
+  @Test(arguments: [
+    ("SELECT 1; COPY t FROM STDIN; SELECT 2;", 1), ("COPY (SELECT 1) TO STDOUT;", 0),
+    ("COPY (SELECT generate_series(1, 1000000)) TO STDOUT; SELECT 2;", 0),
+  ])
+  func aCopyWithinAScriptIsRefusedAndDoesNotHang(script: String, completed: Int) async throws {
+    let error = try await Self.failure(after: "CREATE TABLE t (x int)") {
+      try await $0.runScript(script)
+    }
+    #expect(error.code == .misuse)
+    #expect(error.statementsCompleted == completed)
+    #expect(!error.isTemporary)
+  }
+
+  @Test(arguments: ["COPY t FROM STDIN", "COPY t TO STDOUT"])
+  func aCopyWithoutAHandleIsRefused(sql: String) async throws {
+    let error = try await Self.failure(after: "CREATE TABLE t (x int); INSERT INTO t VALUES (1)") {
+      _ = try await $0.query(sql)
+    }
+    #expect(error.code == .misuse)
+    #expect(error.hint?.contains("withCopy") == true)
+  }
+
+  // MARK: What may be tried again
+
+  @Test(arguments: [
+    (PostgreSQLError.Code.connectionFailed, true, false), (.connectionLost, true, false),
+    (.busy, false, false), (.decoding, false, false), (.notCommitted, false, false),
+    (.unexpectedRowCount, false, false), (.misuse, false, false),
+    (.server(.serializationFailure), true, true), (.server(.deadlockDetected), true, true),
+    (.server(.lockNotAvailable), true, true), (.server(SQLState(rawValue: "57P03")), true, false),
+    (.server(SQLState(rawValue: "53300")), true, false), (.server(.queryCanceled), true, false),
+    (.server(.uniqueViolation), false, false), (.server(.undefinedTable), false, false),
+  ])
+  func whatIsTemporaryAndWhatIsWorthARetry(
+    code: PostgreSQLError.Code, isTemporary: Bool, isRetryable: Bool
+  ) {
+    let error = PostgreSQLError(code: code, message: "m")
+    #expect(error.isTemporary == isTemporary)
+    #expect(error.isRetryableTransaction == isRetryable)
+  }
+
+  @Test func aRealDeadlockIsRetryable() async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { first in
+        try await first.runScript("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2)")
+        try await database.withConnection { second in
+          let flag = TestGate<Int>()
+          func swap(_ connection: Connection, _ mine: Int64, _ other: Int64) async throws {
+            try await connection.withTransaction { transaction in
+              try await transaction.execute("SELECT FROM t WHERE x = $1 FOR UPDATE", .integer(mine))
+              await flag.pass(Int(mine))
+              try await flag.reached { $0 == Int(other) }
+              try await transaction.execute(
+                "SELECT FROM t WHERE x = $1 FOR UPDATE", .integer(other))
+            }
+          }
+          async let one: Void = swap(first, 1, 2)
+          async let two: Void = swap(second, 2, 1)
+          var failures: [PostgreSQLError] = []
+          do { try await one } catch let error as PostgreSQLError { failures.append(error) }
+          do { try await two } catch let error as PostgreSQLError { failures.append(error) }
+          #expect(failures.count == 1)
+          #expect(failures.first?.state == .deadlockDetected)
+          #expect(failures.first?.isRetryableTransaction == true)
+        }
+      }
+    }
+  }
+}

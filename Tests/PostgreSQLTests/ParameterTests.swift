@@ -1,0 +1,165 @@
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+@Suite struct ParameterTests {
+  private static let texts = [
+    "", " ", "plain", "'quoted'", "\"double\"", "back\\slash", "a,b", "{a,b}", "NULL", "null",
+    "\\N",
+    "line\nfeed\r\n\ttab", "é e\u{301} 😀 👨‍👩‍👧 \u{202E}rtl \u{FFFD}", "$1 $$ ?", "\u{1}\u{7F}",
+    "'; DROP TABLE x; --",
+  ]
+
+  @Test(arguments: texts)
+  func aTextArrivesAsItIs(text: String) async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        let row = try await connection.query(
+          "SELECT $1::text, octet_length($1::text)", .text(text)
+        ).onlyRow(as: String.self, Int.self)
+        #expect(Array(row.0.utf8) == Array(text.utf8))
+        #expect(row.1 == text.utf8.count)
+      }
+    }
+  }
+
+  @Test func arraysArriveAsTheyAre() async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        let elements = try await connection.query(
+          "SELECT x FROM unnest($1::text[]) WITH ORDINALITY AS t (x, n) ORDER BY n",
+          .texts(Self.texts)
+        ).rows(as: String.self)
+        #expect(elements.map { Array($0.utf8) } == Self.texts.map { Array($0.utf8) })
+
+        let numbers: [Int64] = [.min, -1, 0, 1, 9_007_199_254_740_993, .max]
+        let returned = try await connection.query(
+          "SELECT x FROM unnest($1::bigint[]) WITH ORDINALITY AS t (x, n) ORDER BY n",
+          .integers(numbers)
+        ).rows(as: Int64.self)
+        #expect(returned == numbers)
+
+        let counts = try await connection.query(
+          "SELECT cardinality($1::text[]), cardinality($2::bigint[])", .texts([]), .integers([])
+        ).onlyRow(as: Int.self, Int.self)
+        #expect(counts == (0, 0))
+      }
+    }
+  }
+
+  @Test(
+    arguments: [
+      [], [0], [0, 0, 0], [1, 0, 2], Array("\\x41'".utf8), [0xFF, 0xFE, 0x80], (0...255).map { $0 },
+      [UInt8](repeating: 0, count: 100_000),
+    ] as [[UInt8]])
+  func bytesArriveAsTheyAre(bytes: [UInt8]) async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        let row = try await connection.query(
+          "SELECT $1::bytea, octet_length($1::bytea), $1::bytea IS NULL", .bytes(bytes)
+        ).onlyRow(as: [UInt8].self, Int.self, Bool.self)
+        #expect(row.0 == bytes)
+        #expect(row.1 == bytes.count)
+        #expect(row.2 == false)
+      }
+    }
+  }
+
+  @Test(arguments: [Int64.min, -1, 0, 1, 9_007_199_254_740_993, .max])
+  func anIntegerArrivesAsItIs(number: Int64) async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        let row = try await connection.query(
+          "SELECT $1::bigint, $1::bigint::text", .integer(number)
+        ).onlyRow(as: Int64.self, String.self)
+        #expect(row == (number, "\(number)"))
+      }
+    }
+  }
+
+  @Test(
+    arguments: [
+      0, -0.0, 0.1, 1.0 / 3, -1e300, .leastNonzeroMagnitude, .greatestFiniteMagnitude, .infinity,
+      -.infinity, .nan,
+    ] as [Double])
+  func aDoubleArrivesAsItIs(number: Double) async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        let returned = try await connection.query("SELECT $1::float8", .double(number))
+          .onlyRow(as: Double.self)
+        #expect(returned == number || returned.isNaN && number.isNaN)
+        #expect(returned.sign == number.sign || number.isNaN)
+      }
+    }
+  }
+
+  @Test func truthAndNothingArriveAsTheyAre() async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        let row = try await connection.query(
+          "SELECT $1::bool, $2::bool, $3::text IS NULL, $4::bytea, $5::bigint, $6::text, $7::text",
+          true, false, nil, .null, Parameter(nil as Int?), Parameter(nil as String?), Parameter("x")
+        ).onlyRow(
+          as: Bool.self, Bool.self, Bool.self, [UInt8]?.self, Int64?.self, String?.self,
+          String?.self)
+        #expect(row.0 && !row.1 && row.2)
+        #expect(row.3 == nil && row.4 == nil && row.5 == nil)
+        #expect(row.6 == "x")
+      }
+    }
+  }
+
+  /// libpq would take the zero for the end and store half of the text.
+  @Test(arguments: [Parameter.text("half\0lost"), .texts(["whole", "half\0lost"]), .text("\0")])
+  func aZeroByteInATextIsRefusedAndNotCutOff(parameter: Parameter) async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        do {
+          _ = try await connection.query("SELECT $1::bigint, $2::text", 1, parameter)
+          Issue.record("it was sent")
+        } catch let error as PostgreSQLError {
+          #expect(error.code == .misuse)
+          #expect(error.message.contains("$2"))
+          #expect(!"\(error)".contains("lost"))
+        }
+        await #expect(throws: PostgreSQLError.self) { try await connection.query("SELECT 1\0, 2") }
+        await #expect(throws: PostgreSQLError.self) {
+          try await connection.runScript("SELECT 1;\0x")
+        }
+        #expect(try await connection.query("SELECT 1").onlyRow(as: Int.self) == 1)
+      }
+    }
+  }
+
+  // MARK: Identifiers
+
+  @Test(arguments: [
+    "plain", "Upper", "with space", "dot.ted", "quo\"te", "\"\"", "single'quote", "semi;colon",
+    "select",
+    "ünïcode 😀", "new\nline", "back\\slash", "$1", "-- comment", "%s",
+  ])
+  func anIdentifierMeansExactlyItself(name: String) async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        let sql = Identifier(name).sql
+        try await connection.execute("CREATE SCHEMA \(sql)")
+        try await connection.execute("CREATE TABLE \(sql).\(sql) (\(sql) int)")
+        try await connection.execute("INSERT INTO \(sql).\(sql) (\(sql)) VALUES (7)")
+        let row = try await connection.query(
+          """
+          SELECT n.nspname, c.relname, a.attname, quote_ident(c.relname) FROM pg_class AS c
+          JOIN pg_namespace AS n ON n.oid = c.relnamespace
+          JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = 1
+          WHERE c.relkind = 'r' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+          """
+        ).onlyRow(as: String.self, String.self, String.self, String.self)
+        #expect(row.0 == name && row.1 == name && row.2 == name)
+        #expect(row.3 == sql || row.3 == name)
+        let result = try await connection.query("SELECT \(sql) FROM \(sql).\(sql)")
+        #expect(result.columnNames == [name])
+        #expect(try result.onlyRow(as: Int.self) == 7)
+      }
+    }
+  }
+}
