@@ -41,9 +41,7 @@ extension Connection {
   }
 
   /// The next rows of a COPY TO STDOUT, whole rows only. Complete once the server has said so.
-  func nextCopyBlock(
-    _ copy: Int, bytesMin: Int
-  ) async throws -> (bytes: [UInt8], isComplete: Bool) {
+  func nextCopyBlock(_ copy: Int, bytesMin: Int) async throws -> CopyBlock {
     try require(copy)
     return try await cancellable {
       var block: [UInt8] = []
