@@ -66,6 +66,7 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
   public var isTemporary: Bool {
     switch code {
     case .connectionFailed, .connectionLost: true
+    case .server(.protocolViolation): false  // such as a parameter that nothing is bound to
     case .server(let state):
       isRetryableTransaction || ["08", "53", "57", "58"].contains(state.conditionClass)
     case .busy, .decoding, .notCommitted, .unexpectedRowCount, .misuse: false

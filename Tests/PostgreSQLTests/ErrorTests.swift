@@ -159,6 +159,8 @@ import Testing
     (.server(.lockNotAvailable), true, true), (.server(SQLState(rawValue: "57P03")), true, false),
     (.server(SQLState(rawValue: "53300")), true, false), (.server(.queryCanceled), true, false),
     (.server(.uniqueViolation), false, false), (.server(.undefinedTable), false, false),
+    (.server(SQLState(rawValue: "08006")), true, false),
+    (.server(.protocolViolation), false, false),
   ])
   func whatIsTemporaryAndWhatIsWorthARetry(
     code: PostgreSQLError.Code, isTemporary: Bool, isRetryable: Bool

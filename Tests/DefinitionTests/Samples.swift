@@ -1,0 +1,56 @@
+import Definitions
+import Testing
+
+/// A definition that is right, in pieces that a test can replace.
+enum Samples {
+  static let environment = [
+    "DATABASE_URL": "postgresql://lethe:hunter2-database@db/warehouse",
+    "X_BEARER_TOKEN": "hunter2-token", "EMPTY": "", "TABLE": "warehouse.posts",
+  ]
+
+  /// Line 1 is `name:`; tests count on the lines below.
+  static let good = """
+    name: nightly
+    warehouse: ${DATABASE_URL}
+    api:
+      base_url: https://api.x.com
+      bearer_token: ${X_BEARER_TOKEN}
+    limits:
+      max_redacted_percent: 20
+      max_redacted_rows: 1000
+    datasets:
+      users:
+        type: users
+        table: warehouse.users
+        id: user_id
+        chunk: {ids: 1000, bytes: 20000}
+        actions:
+          deleted: delete
+          suspended: delete
+          deactivated: ignore
+          protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}
+        targets:
+          - table: warehouse.posts
+            match: author_id
+            id: post_id
+            actions:
+              deleted: delete
+            targets:
+              - table: warehouse.post_media
+                match: post_id
+                actions: {deleted: delete}
+    """
+
+  /// The same with one part replaced; a part that is not there, or twice, is the test's own fault.
+  static func good(
+    replacing part: String, with other: String, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws -> String {
+    let pieces = good.ranges(of: part).count
+    try #require(pieces == 1, "\(part) is there \(pieces) times", sourceLocation: sourceLocation)
+    return good.replacing(part, with: other)
+  }
+
+  static func parse(_ yaml: String) throws -> Pipeline {
+    try Pipeline.parse(yaml: yaml, file: "p.yaml", environment: environment)
+  }
+}
