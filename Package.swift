@@ -139,7 +139,9 @@ let package = Package(
     tests("VocabularyTests", ["Vocabulary"]),
     tests("ResultsTests", ["Results", "Vocabulary", systemPackage]),
     tests("ChunkFileTests", ["ChunkFiles", "Checksums", systemPackage]),
-    tests("DefinitionTests", ["Definitions", "Vocabulary", "Warehouse", "PostgreSQL", systemPackage]),
+    tests(
+      "DefinitionTests",
+      ["Definitions", "Vocabulary", "Warehouse", "PostgreSQL", systemPackage]),
     tests("ChecksumsTests", ["Checksums"]),
     tests(
       "PipelineTests",
