@@ -51,6 +51,7 @@ enum ExitStatus: Int32, Error {
     if error.code == .connectionFailed, error.message.contains("authentication failed") {
       return .credentials
     }
+    if error.code == .malformedConnectionString { return .usage }
     return error.isTemporary ? .temporary : .failed
   }
 

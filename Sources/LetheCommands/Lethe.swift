@@ -28,11 +28,9 @@ public struct Lethe: AsyncParsableCommand {
   /// Parses the command line, runs the command and exits with the code that fits what came of it.
   public static func mainExitingWithStatus() async -> Never {
     var options: OutputOptions?
-    var isParsed = false
     do {
       var command = try parseAsRoot()
       options = (command as? any OutputCommand)?.output
-      isParsed = true
       if var command = command as? any AsyncParsableCommand {
         try await command.run()
       } else {
@@ -40,24 +38,26 @@ public struct Lethe: AsyncParsableCommand {
       }
       Foundation.exit(ExitStatus.done.rawValue)
     } catch {
-      Foundation.exit(report(error, options, isParsed: isParsed))
+      Foundation.exit(report(error, options))
     }
   }
 
-  private static func report(_ error: any Error, _ options: OutputOptions?, isParsed: Bool) -> Int32
-  {
+  private static func report(_ error: any Error, _ options: OutputOptions?) -> Int32 {
     if let status = error as? ExitStatus { return status.rawValue }
     if let status = ExitStatus(of: error) {
       (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")
       return status.rawValue
     }
-    guard !isParsed || error is ValidationError || error is CleanExit else {
+    switch exitCode(for: error) {
+    case .success:  // help and version are results
+      writeLine(fullMessage(for: error), to: STDOUT_FILENO)
+      return ExitStatus.done.rawValue
+    case .validationFailure:
+      writeLine(fullMessage(for: error), to: STDERR_FILENO)
+      return ExitStatus.usage.rawValue
+    default:
       (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")
       return ExitStatus.failed.rawValue
     }
-    // The parser's own: help and version are results, the rest is usage.
-    let isResult = exitCode(for: error) == .success
-    writeLine(fullMessage(for: error), to: isResult ? STDOUT_FILENO : STDERR_FILENO)
-    return isResult ? ExitStatus.done.rawValue : ExitStatus.usage.rawValue
   }
 }

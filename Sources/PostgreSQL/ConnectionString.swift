@@ -44,7 +44,7 @@ public struct ConnectionString: Sendable, Hashable, CustomStringConvertible,
 
   private static func malformed(_ why: String) -> PostgreSQLError {
     PostgreSQLError(
-      code: .connectionFailed, message: "the connection string is malformed: \(why)",
+      code: .malformedConnectionString, message: "the connection string is malformed: \(why)",
       hint:
         "in a postgresql:// URL write @ : / ? # % within a password as %40 %3A %2F %3F %23 %25; "
         + "after password= put one with blanks in single quotes")

@@ -7,6 +7,8 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
   public enum Code: Hashable, Sendable {
     /// No connection could be made.
     case connectionFailed
+    /// The connection string is not one; the server was not asked.
+    case malformedConnectionString
     /// The connection broke. If a COMMIT was under way, whether it took effect is not known.
     case connectionLost
     /// The server refused a statement.
@@ -69,7 +71,8 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
     case .server(.protocolViolation): false  // such as a parameter that nothing is bound to
     case .server(let state):
       isRetryableTransaction || ["08", "53", "57", "58"].contains(state.conditionClass)
-    case .busy, .decoding, .notCommitted, .unexpectedRowCount, .misuse: false
+    case .malformedConnectionString, .busy, .decoding, .notCommitted, .unexpectedRowCount, .misuse:
+      false
     }
   }
 

@@ -153,6 +153,7 @@ import Testing
 
   @Test(arguments: [
     (PostgreSQLError.Code.connectionFailed, true, false), (.connectionLost, true, false),
+    (.malformedConnectionString, false, false),
     (.busy, false, false), (.decoding, false, false), (.notCommitted, false, false),
     (.unexpectedRowCount, false, false), (.misuse, false, false),
     (.server(.serializationFailure), true, true), (.server(.deadlockDetected), true, true),
