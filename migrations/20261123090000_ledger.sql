@@ -161,8 +161,9 @@ CREATE INDEX event_id ON lethe.event (id);
 CREATE INDEX event_chunk_id ON lethe.event (chunk_id);
 
 -- Makes the partitions of the month that a time is in and of the next one.
+-- Runs as its owner: whoever applies events need not own the table.
 CREATE FUNCTION lethe.ensure_event_partitions(at timestamptz) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     month timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
     name  text;

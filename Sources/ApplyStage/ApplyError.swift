@@ -2,6 +2,8 @@
 public struct ApplyError: Error, Sendable, CustomStringConvertible {
   public let message: String
   public let remedy: String
+  /// Whether another try may succeed: a writer beside us may be the cause.
+  var mayPass = false
 
   public var description: String { "\(message)\n  remedy: \(remedy)" }
 }

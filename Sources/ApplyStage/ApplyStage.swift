@@ -11,11 +11,13 @@ public struct ApplyStage: Sendable {
   private let connection: Connection
   private let ledger: ChunkLedger
   private let catalog: Catalog
-  private let limits: RedactionLimits
+  private let definition: Definition
   private let logger: Logger
 
   /// How often a batch is tried that lost a deadlock, or a wait for somebody's row lock.
   private static let triesMax = 8
+  /// The same for a row that is still referenced: a writer may have added the reference just now.
+  private static let triesMaxOfReferenced = 3
   /// A batch that cannot have a row in this time lets go of those it has, and comes back.
   private static let lockTimeoutMilliseconds = 5_000
 
@@ -26,13 +28,13 @@ public struct ApplyStage: Sendable {
   }
 
   public init(
-    connection: Connection, ledger: ChunkLedger, catalog: Catalog, limits: RedactionLimits,
+    connection: Connection, ledger: ChunkLedger, catalog: Catalog, definition: Definition,
     logger: Logger
   ) {
     self.connection = connection
     self.ledger = ledger
     self.catalog = catalog
-    self.limits = limits
+    self.definition = definition
     self.logger = logger
   }
 
@@ -42,18 +44,20 @@ public struct ApplyStage: Sendable {
   ///   cannot be had, or a lock cannot after all tries. What earlier batches did stays, and the chunk
   ///   goes on after them.
   public func apply(_ chunk: Chunk, dataset: Dataset) async throws -> Outcome {
-    let changes = try Change.all(of: dataset, catalog: catalog)
+    let changes = try Change.all(of: dataset, in: definition, catalog: catalog)
     var through = chunk.appliedThrough ?? chunk.firstID - 1
     if through < chunk.firstID, !chunk.isApproved,
-      let why = try await LimitCheck(connection: connection, ledger: ledger, limits: limits)
-        .reasonToStop(chunk, dataset: dataset, changes: changes)
+      let why = try await LimitCheck(
+        connection: connection, ledger: ledger, limits: definition.limits
+      )
+      .reasonToStop(chunk, dataset: dataset, changes: changes)
     {
       try await ledger.chunkStopped(chunk, why: why)
       return .stopped(why)
     }
     let jobID = try await ledger.collectedJobID(of: chunk)
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
-    try await connection.runScript(Bookkeeping.scratchTable)
+    try await connection.runScript(Bookkeeping.scratchTables)
     while let end = try await ledger.batchEnd(
       of: chunk, after: through, events: dataset.batchEvents, on: connection)
     {
@@ -82,6 +86,9 @@ public struct ApplyStage: Sendable {
     on transaction: Transaction
   ) async throws {
     try await transaction.execute("SET LOCAL lock_timeout = \(Self.lockTimeoutMilliseconds)")
+    let bookkeeping = Bookkeeping(
+      transaction: transaction, chunk: chunk, dataset: dataset, jobID: jobID, changes: changes)
+    try await bookkeeping.endProtections(range)
     for (index, change) in changes.enumerated() {
       let statement = change.statement(for: range, number: index + 1, jobID: jobID)
       do {
@@ -90,15 +97,13 @@ public struct ApplyStage: Sendable {
         throw Self.explained(error, change, chunk)
       }
     }
-    try await Bookkeeping(
-      transaction: transaction, chunk: chunk, dataset: dataset, jobID: jobID, changes: changes
-    ).record(range)
+    try await bookkeeping.record(range)
     try await ledger.batchApplied(
       of: chunk, after: range.after, through: range.through, on: transaction)
   }
 
   private func retrying(
-    _ chunk: Chunk, _ body: @Sendable (Transaction) async throws -> Void
+    _ chunk: Chunk, _ body: (Transaction) async throws -> Void
   ) async throws {
     for tries in 1... {
       do {
@@ -107,8 +112,11 @@ public struct ApplyStage: Sendable {
         guard tries < Self.triesMax else { throw error }
         logger.notice(
           "\(chunk.label): \(error.message); the batch was rolled back and is tried again")
-        try await Task.sleep(for: .milliseconds(Int.random(in: 50...150) * (1 << min(tries, 5))))
+      } catch let error as ApplyError where error.mayPass {
+        guard tries < Self.triesMaxOfReferenced else { throw error }
+        logger.notice("\(chunk.label): \(error.message); the batch is tried again")
       }
+      try await Task.sleep(for: .milliseconds(Int.random(in: 50...150) * (1 << min(tries, 5))))
     }
   }
 
@@ -121,11 +129,15 @@ public struct ApplyStage: Sendable {
         message: "\(what) (constraint \(constraint))",
         remedy: """
           declare \(error.table ?? "the referencing table") as a target of the dataset, before \
-          \(change.reach.table.name), with the same reasons mapped to delete
-          """)
+          \(change.reach.table.name), with the same reasons mapped to delete; a run that has begun keeps \
+          its definition: lethe run --give-up ends it and begins anew
+          """, mayPass: true)
     }
     return ApplyError(
       message: "\(what)\(error.detail.map { " (\($0))" } ?? "")",
-      remedy: error.hint ?? "make the table take the change, or change the dataset's actions")
+      remedy: error.hint ?? """
+        make the table take the change; or change the dataset's actions, and lethe run --give-up, for a \
+        run that has begun keeps its definition
+        """)
   }
 }

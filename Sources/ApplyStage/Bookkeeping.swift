@@ -12,19 +12,43 @@ struct Bookkeeping {
   let jobID: Int64
   let changes: [Change]
 
-  /// A session's scratch table for counting the rows by change and event; empty at each begin.
-  static let scratchTable = """
+  /// A session's scratch tables: the rows counted by change and event, and the IDs whose protection
+  /// the batch ends. Empty at each begin.
+  static let scratchTables = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_touched (
         change integer NOT NULL, id bigint NOT NULL, reason lethe.reason NOT NULL, rows bigint NOT NULL
-    ) ON COMMIT DELETE ROWS
+    ) ON COMMIT DELETE ROWS;
+    CREATE TEMP TABLE IF NOT EXISTS lethe_restored (id bigint PRIMARY KEY) ON COMMIT DELETE ROWS
     """
+
+  private var hasRestores: Bool { changes.contains { $0.action == "restore" } }
+
+  /// Before the rows: ends the protections that the batch's answers end. A protection that has been
+  /// renewed since the chunk was exported is not judged by it, however late the chunk is applied.
+  func endProtections(_ range: EventRange) async throws {
+    guard hasRestores else { return }
+    var bound = BoundStatement()
+    let pipeline = bound.bind(.text(chunk.pipeline))
+    let name = bound.bind(.text(dataset.name))
+    _ = try await transaction.run(
+      """
+      WITH ended AS (
+        DELETE FROM lethe.protection AS p USING lethe.collected AS s, lethe.chunk AS c
+        WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
+          AND \(bound.range(range)) AND s.restores
+          AND c.chunk_id = s.chunk_id AND p.protected_at < c.exported_at
+        RETURNING p.id
+      )
+      INSERT INTO lethe_restored (id) SELECT id FROM ended
+      """, bound.parameters)
+  }
 
   func record(_ range: EventRange) async throws {
     try await recordEvents(range)
     try await recordTotals()
     if dataset.tombstones { try await recordTombstones(range) }
     try await queueRehydrations(range)
-    if changes.contains(where: { $0.action == "restore" }) { try await recordProtections(range) }
+    if hasRestores { try await recordProtections(range) }
   }
 
   private func recordEvents(_ range: EventRange) async throws {
@@ -106,7 +130,7 @@ struct Bookkeeping {
   }
 
   /// Remembers which IDs are protected now, so that a later answer can restore them, and forgets those
-  /// that were restored or are gone.
+  /// that are gone.
   private func recordProtections(_ range: EventRange) async throws {
     let reasons = changes.filter { $0.action == "protect" }.flatMap(\.reasons)
     var bound = BoundStatement()
@@ -120,7 +144,7 @@ struct Bookkeeping {
       WITH forgotten AS (
         DELETE FROM lethe.protection AS p USING lethe.collected AS s
         WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
-          AND \(events) AND (s.restores OR s.reason = ANY (\(gone)::lethe.reason[]))
+          AND \(events) AND s.reason = ANY (\(gone)::lethe.reason[])
       )
       INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at)
       SELECT \(pipeline), \(name), s.id, s.chunk_id, now()

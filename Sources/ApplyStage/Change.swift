@@ -7,8 +7,12 @@ import Warehouse
 struct Change {
   let reach: Reach
   let kind: Kind
-  /// The labels of `lethe.reason` that it is for; none for a restore, which goes by `restores`.
+  /// The labels of `lethe.reason` that it is for; none for a restore, which goes by `lethe_restored`.
   let reasons: [String]
+  /// For a restore: the ways on which rows of this table are protected. A row that another protected
+  /// ID still reaches stays as it is.
+  var guards: [ProtectionGuard] = []
+  var pipeline = ""
 
   enum Kind {
     case delete
@@ -37,8 +41,18 @@ struct Change {
   var label: String { "\(action) \(reach.table.name)" }
 
   /// Everything that the events of a dataset can change, in order.
-  static func all(of dataset: Dataset, catalog: Catalog) throws -> [Change] {
-    try Reach.all(of: dataset, catalog: catalog).flatMap(changes)
+  /// - Parameter definition: the dataset's, whose other datasets may protect the same rows.
+  static func all(
+    of dataset: Dataset, in definition: Definition, catalog: Catalog
+  ) throws -> [Change] {
+    let guards = try ProtectionGuard.all(of: definition, catalog: catalog)
+    return try Reach.all(of: dataset, catalog: catalog).flatMap(changes).map { change in
+      guard case .restore = change.kind else { return change }
+      var change = change
+      change.guards = guards.filter { $0.table == change.reach.table.name }
+      change.pipeline = definition.name
+      return change
+    }
   }
 
   private static func changes(of reach: Reach) -> [Change] {
@@ -74,6 +88,24 @@ struct Change {
       }
     }
     return groups
+  }
+}
+
+/// A column of a table through which the IDs of a dataset protect its rows.
+struct ProtectionGuard {
+  let dataset: String
+  let table: TableName
+  let match: WarehouseTable.Column
+
+  /// Those that lead from the event's ID to the table directly.
+  static func all(of definition: Definition, catalog: Catalog) throws -> [ProtectionGuard] {
+    try definition.datasets.flatMap { dataset in
+      try Reach.all(of: dataset, catalog: catalog)
+        .filter { reach in
+          reach.steps.isEmpty && reach.actions.values.contains { $0.word == "protect" }
+        }
+        .map { ProtectionGuard(dataset: dataset.name, table: $0.table.name, match: $0.match) }
+    }
   }
 }
 

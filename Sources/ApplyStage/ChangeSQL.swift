@@ -58,10 +58,11 @@ extension Change {
     switch kind {
     case .delete, .protect, .scrubGeo:
       isMeant = "s.reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])"
-    case .restore: isMeant = "s.restores"
+    case .restore: isMeant = "s.id IN (SELECT id FROM lethe_restored)"
     }
     let all =
       [bound.range(range), isMeant] + conditions + (differs(&bound).map { [$0] } ?? [])
+      + guards.map { stillProtected($0, &bound) }
     return all.joined(separator: "\n  AND ")
   }
 
@@ -95,6 +96,17 @@ extension Change {
     }
   }
 
+  /// The protections that this batch ends are forgotten by now, so what is found is another's.
+  private func stillProtected(_ guarded: ProtectionGuard, _ bound: inout BoundStatement) -> String {
+    let id = IDKind.integer.cast(
+      "t.\(guarded.match.sql)", from: guarded.match.idKind ?? .integer)
+    return """
+      NOT EXISTS (SELECT FROM lethe.protection AS q
+                  WHERE q.pipeline = \(bound.bind(.text(pipeline))) \
+      AND q.dataset = \(bound.bind(.text(guarded.dataset))) AND q.id = \(id))
+      """
+  }
+
   /// The cast settles the placeholder's type, which the two sides could otherwise infer differently.
   private func value(_ value: ColumnValue, _ bound: inout BoundStatement) -> String {
     let type = reach.table.columns[value.column]?.type ?? "text"
@@ -113,6 +125,7 @@ extension Change {
       , tombstones AS (
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
       SELECT 'tweets', row_id, reason, \(bound.bind(.integer(jobID))), now() FROM changed
+      WHERE row_id IS NOT NULL
       ON CONFLICT (type, id) DO NOTHING
       )
       """

@@ -15,11 +15,17 @@ struct LimitCheck {
     _ chunk: Chunk, dataset: Dataset, changes: [Change]
   ) async throws -> String? {
     let redacting = dataset.actions.filter(\.value.isRedacting).keys.map(\.rawValue)
+    // What was protected before comes back every night, and is no news.
+    let protecting = dataset.actions.filter { $0.value.word == "protect" }.keys.map(\.rawValue)
     let ids = try await connection.query(
       """
-      SELECT count(*) FROM lethe.collected
+      SELECT count(*) FROM lethe.collected AS s
       WHERE chunk_id = $1 AND reason = ANY ($2::lethe.reason[])
-      """, .integer(chunk.id), .texts(redacting)
+        AND NOT (reason = ANY ($3::lethe.reason[]) AND EXISTS (
+          SELECT FROM lethe.protection AS p
+          WHERE p.pipeline = $4 AND p.dataset = $5 AND p.id = s.id))
+      """, .integer(chunk.id), .texts(redacting), .texts(protecting), .text(chunk.pipeline),
+      .text(dataset.name)
     ).onlyRow(as: Int.self)
     let percent = 100 * Double(ids) / Double(chunk.ids)
     if percent > limits.maxRedactedPercent {

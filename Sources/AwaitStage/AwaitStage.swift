@@ -75,8 +75,7 @@ public struct AwaitStage: Sendable {
         let reason = job.error.map { ": \($0)" } ?? ""
         return try await died(attempt, of: chunk, why: "job \(apiID) is \(job.status)\(reason)")
       case .created, .inProgress, .unrecognized:
-        if try await isOverdue(attempt) {
-          try await client.cancelJob(id: apiID)
+        if try await isOverdue(attempt), try await cancelled(apiID) {
           return try await died(
             attempt, of: chunk,
             why: "job \(apiID) was \(job.status) for over \(settings.jobHoursMax) hours")
@@ -84,6 +83,18 @@ public struct AwaitStage: Sendable {
       }
       try await Task.sleep(for: .seconds(delay))
       delay = min(delay * 1.5, settings.pollSecondsMax)
+    }
+  }
+
+  /// - Returns: false if the job has ended by itself meanwhile: look again.
+  private func cancelled(_ apiID: String) async throws -> Bool {
+    do {
+      try await client.cancelJob(id: apiID)
+      return true
+    } catch let error as APIError where error.kind == .conflict {
+      return false
+    } catch let error as APIError where [.notFound, .invalidRequest].contains(error.kind) {
+      return true  // the legacy profile has no cancel; the job's slot becomes free when it ends
     }
   }
 

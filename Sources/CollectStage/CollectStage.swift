@@ -60,12 +60,18 @@ public struct CollectStage: Sendable {
     {
       return try await died(attempt, of: chunk, why: error.message)
     }
-    let (events, quarantined) = try await connection.withTransaction { transaction in
-      let load = ResultLoad(transaction: transaction, chunk: chunk, attempt: attempt)
-      let lines = try await load.run(path: resultPath, index: index)
-      return try await ledger.resultCollected(
-        attempt, of: chunk,
-        .init(bytes: download.bytes, lines: lines, sha256: download.sha256), on: transaction)
+    let events: Int
+    let quarantined: Int
+    do {
+      (events, quarantined) = try await connection.withTransaction { transaction in
+        let load = ResultLoad(transaction: transaction, chunk: chunk, attempt: attempt)
+        let lines = try await load.run(path: resultPath, index: index)
+        return try await ledger.resultCollected(
+          attempt, of: chunk,
+          .init(bytes: download.bytes, lines: lines, sha256: download.sha256), on: transaction)
+      }
+    } catch let error as ResultRefused {
+      return try await died(attempt, of: chunk, why: error.message)
     }
     // Its statistics are what apply's plans rest on.
     try await connection.execute("ANALYZE lethe.collected")

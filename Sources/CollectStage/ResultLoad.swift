@@ -114,7 +114,7 @@ struct ResultLoad {
     rows.append(id)
     for _ in 0..<3 { rows.appendNull() }
     rows.append(bytes: line.bytes)
-    rows.append(text: why)
+    rows.append(text: Self.printable(why))
   }
 
   private func append(_ event: Event, line: Int, to rows: inout BinaryRows) {
@@ -144,26 +144,40 @@ struct ResultLoad {
       ).rows(as: Int.self))
     guard !lineNumbers.isEmpty else { return }
     guard lineNumbers.count <= Self.contradictionsMax else {
-      throw LedgerError(
-        code: .unreadable,
-        message:
-          "\(chunk.label): over \(Self.contradictionsMax) lines of the result contradict each other",
-        remedy: "look at the job's result by hand; nothing of it was believed")
+      throw ResultRefused(
+        message: "over \(Self.contradictionsMax) lines of the result contradict each other")
     }
-    var raw: [(line: Int, bytes: [UInt8])] = []
+    try await transaction.runScript(
+      "CREATE TEMP TABLE lethe_contradicted (line bigint, raw bytea) ON COMMIT DROP")
     var lines = try ResultLines(path: path.string)
-    var goesOn = true
-    while goesOn {
-      goesOn = try lines.forEachLineOfNextBlock { line in
-        if lineNumbers.contains(line.number) { raw.append((line.number, Array(line.bytes))) }
+    var rows = BinaryRows()
+    try await transaction.withCopyIn(
+      "COPY lethe_contradicted (line, raw) FROM STDIN (FORMAT binary)"
+    ) { copy in
+      var goesOn = true
+      while goesOn {
+        goesOn = try lines.forEachLineOfNextBlock { line in
+          guard lineNumbers.contains(line.number) else { return }
+          rows.beginRow(columns: 2)
+          rows.append(Int64(line.number))
+          rows.append(bytes: line.bytes)
+        }
+        if rows.isFull { try await copy.write(rows.take()) }
       }
+      try await copy.write(rows.takeLast())
     }
-    for (line, bytes) in raw {
-      try await transaction.executeOne(
-        """
-        UPDATE lethe_scanned SET why = 'the ID comes with different reasons', raw = $2 WHERE line = $1
-        """, .integer(Int64(line)), .bytes(bytes))
-    }
+    try await transaction.execute(
+      """
+      UPDATE lethe_scanned AS s SET why = 'the ID comes with different reasons', raw = c.raw
+      FROM lethe_contradicted AS c WHERE c.line = s.line
+      """)
+  }
+
+  /// ASCII without controls: a reason may quote whatever a line holds, and a text column does not take
+  /// all of that. The line itself is kept as it is.
+  private static func printable(_ why: String) -> String {
+    why.unicodeScalars.map { $0.isASCII && $0.value >= 0x20 && $0.value != 0x7F ? "\($0)" : "?" }
+      .joined()
   }
 
   /// IDs that Lethe had protected, that this chunk asked about, and that came back without an event:
@@ -194,4 +208,9 @@ struct ResultLoad {
         """, .integer(chunk.id), .integers(try candidates.filter(index.contains)))
     }
   }
+}
+
+/// A result that is whole and yet not to be believed. The job is written off.
+struct ResultRefused: Error {
+  let message: String
 }

@@ -68,25 +68,33 @@ public struct ExportStage: Sendable {
     logger.info("\(dataset.name): exported")
   }
 
+  public enum Rewrite: Sendable {
+    case file(ChunkFile)
+    /// The key range has no row any more.
+    case empty
+    /// The key range has more rows now than a chunk may hold.
+    case tooLarge
+  }
+
   /// Writes the file of a chunk again, from the rows that its key range has now.
-  /// - Returns: nil if there are none left.
-  public func rewriteFile(of chunk: Chunk, dataset: Dataset) async throws -> ChunkFile? {
+  public func rewriteFile(of chunk: Chunk, dataset: Dataset) async throws -> Rewrite {
+    // Under a name of its own: the export beside it may be writing any other.
     var cutter = try ChunkCutter(
-      directory: workDirectory, prefix: dataset.name,
+      directory: workDirectory, prefix: "\(dataset.name)-again-\(chunk.id)",
       limits: ChunkLimits(ids: .max, bytes: dataset.chunkBytesMax), firstNumber: chunk.number)
     let query = try ExportQuery(dataset, catalog: catalog)
     do {
-      try await connection.withCopyOut(
+      let isWhole = try await connection.withCopyOut(
         query.sql(after: chunk.firstID - 1, through: chunk.lastID)
       ) { rows in
-        for try await block in rows where try !cutter.append(rows: block).isEmpty {
-          throw LedgerError(
-            code: .unreadable,
-            message: "\(chunk.label): its key range has grown beyond one chunk",
-            remedy: "run again: a new run cuts the range anew")
-        }
+        for try await block in rows where try !cutter.append(rows: block).isEmpty { return false }
+        return true
       }
-      return try cutter.finish()
+      guard isWhole else {
+        cutter.abandon()
+        return .tooLarge
+      }
+      return try cutter.finish().map(Rewrite.file) ?? .empty
     } catch {
       cutter.abandon()
       throw error

@@ -84,6 +84,47 @@ public struct RunLedger: Sendable {
     ).onlyRow(as: Bool.self)
   }
 
+  /// Somebody has decided against finishing the run: what is not applied of it fails, and its IDs are
+  /// checked again by the next run.
+  public func runGivenUp(_ run: Run, lease: Lease) async throws {
+    let why = "given up by the operator"
+    try await connection.withTransaction { transaction in
+      try await transaction.execute(
+        """
+        UPDATE lethe.job AS j SET ended_at = clock_timestamp(), failure = $2
+        FROM lethe.chunk AS c WHERE c.chunk_id = j.chunk_id AND c.run_id = $1 AND j.ended_at IS NULL
+        """, .integer(run.id), .text(why))
+      try await transaction.execute(
+        """
+        DELETE FROM lethe.collected AS e USING lethe.chunk AS c
+        WHERE c.chunk_id = e.chunk_id AND c.run_id = $1
+        """, .integer(run.id))
+      try await transaction.execute(
+        """
+        UPDATE lethe.chunk
+        SET state = 'failed', failed_at = clock_timestamp(), failure = $2, is_retryable = true,
+            stopped_reason = NULL
+        WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
+        """, .integer(run.id), .text(why))
+      try await ChunkQueries.guarded(
+        transaction, "run \(run.id)",
+        """
+        UPDATE lethe.run SET status = 'failed', finished_at = clock_timestamp(), failure = $3
+        WHERE run_id = $1 AND lease = $2 AND finished_at IS NULL
+        """, [.integer(run.id), .text(lease.token), .text(why)])
+    }
+  }
+
+  /// The API's jobs of a run that are not known to have ended.
+  public func liveJobs(of run: Run) async throws -> [String] {
+    try await connection.query(
+      """
+      SELECT api_id FROM lethe.job JOIN lethe.chunk USING (chunk_id)
+      WHERE run_id = $1 AND ended_at IS NULL AND api_id IS NOT NULL
+      """, .integer(run.id)
+    ).rows(as: String.self)
+  }
+
   /// A limit has stopped a chunk of the run: it waits for somebody's word.
   public func runStopped(_ run: Run, lease: Lease) async throws {
     try await setStatus(of: run, lease: lease, "status = 'stopped'")

@@ -48,8 +48,11 @@ enum ExitStatus: Int32, Error {
 
   private static func status(of error: PostgreSQLError) -> ExitStatus {
     // libpq has no SQLSTATE for a connection that was refused; the server's words are all there is.
-    if error.code == .connectionFailed, error.message.contains("authentication failed") {
-      return .credentials
+    if error.code == .connectionFailed {
+      let refusals = ["authentication failed", "no password supplied", "no pg_hba.conf entry"]
+      if refusals.contains(where: error.message.contains) { return .credentials }
+      // A role or a database, which no later try will find.
+      if error.message.contains("does not exist") { return .failed }
     }
     if error.code == .malformedConnectionString { return .usage }
     return error.isTemporary ? .temporary : .failed

@@ -14,25 +14,39 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
   @Flag(help: "Only finish what earlier runs left; begin no run. For an orchestrator's retries.")
   var resumeOnly = false
 
+  @Flag(
+    help: "End what earlier runs left as it is, instead of finishing it, and check all IDs anew.")
+  var giveUp = false
+
   @Flag(help: "Exit with 99 if there was nothing to do.")
   var skipIfIdle = false
+
+  mutating func validate() throws {
+    guard !(giveUp && resumeOnly) else {
+      throw ValidationError("--give-up and --resume-only exclude each other")
+    }
+  }
 
   mutating func run() async throws {
     let pipeline = try pipeline.load()
     let (options, resumeOnly, skipIfIdle) = (output, resumeOnly, skipIfIdle)
+    let giveUp = giveUp
     let directory = workDirectory.path
     try await untilSignalled {
       let reports = try await PipelineRuntime.with(
         pipeline, workDirectory: directory, logger: options.logger
-      ) { try await $0.run(resumeOnly: resumeOnly) }
+      ) { runtime in
+        if giveUp { _ = try await runtime.giveUp() }
+        return try await runtime.run(resumeOnly: resumeOnly)
+      }
       try options.write(RunResult(reports)) {
         reports.isEmpty
           ? "no run was left unfinished"
           : reports.map(\.table).joined(separator: "\n\n")
       }
-      if skipIfIdle, reports.allSatisfy(\.isIdle) { throw ExitStatus.idle }
       let status = ExitStatus(of: reports)
       guard status == .done else { throw status }
+      if skipIfIdle, reports.allSatisfy(\.isIdle) { throw ExitStatus.idle }
     }
   }
 }

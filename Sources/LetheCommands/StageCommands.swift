@@ -23,9 +23,9 @@ extension StageCommand {
       let report = try await PipelineRuntime.with(
         pipeline, workDirectory: directory, logger: options.logger, body)
       try options.write(report) { report.summary }
-      if skipIfIdle, report.chunks == 0 { throw ExitStatus.idle }
       let status = ExitStatus(of: report.runs)
       guard status == .done else { throw status }
+      if skipIfIdle, report.chunks == 0, report.waiting == 0 { throw ExitStatus.idle }
     }
   }
 }

@@ -21,6 +21,11 @@ public struct ConnectionString: Sendable, Hashable, CustomStringConvertible,
   /// Refuses what libpq would misread, for libpq quotes the part that it stumbles over; and where a
   /// password is not encoded as it should be, that part is a piece of the password.
   func requireWellFormed() throws {
+    // libpq would take it for the name of a database, which the server's refusal quotes.
+    let isURI = value.hasPrefix("postgres://") || value.hasPrefix("postgresql://")
+    guard isURI || value.contains("=") || !value.contains(where: { ":/@".contains($0) }) else {
+      throw Self.malformed("it is no postgresql:// URL, no key=value list and no database's name")
+    }
     guard !value.utf8.contains(0) else { throw Self.malformed("there is a zero byte in it") }
     let isURL = ["postgresql://", "postgres://"].contains { value.hasPrefix($0) }
     guard isURL || value.contains("=") else { return }  // the name of a database

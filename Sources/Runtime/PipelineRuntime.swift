@@ -104,6 +104,27 @@ public struct PipelineRuntime: Sendable {
     return reports
   }
 
+  /// Ends the runs that earlier processes left, unfinished as they are. What they have applied stays.
+  /// - Returns: how many there were.
+  public func giveUp() async throws -> Int {
+    let ledger = RunLedger(connection: lockConnection)
+    let unfinished = try await ledger.unfinished(pipeline: pipeline.definition.name)
+    for run in unfinished {
+      try await ledger.takeOver(run, lease: lease)
+      for job in try await ledger.liveJobs(of: run) {
+        do {
+          try await client.cancelJob(id: job)
+        } catch let error as APIError {
+          logger.notice("job \(job) was not cancelled: \(error.message)")
+        }
+      }
+      try? FileManager.default.removeItem(atPath: run.workDirectory)
+      try await ledger.runGivenUp(run, lease: lease)
+      logger.warning("run \(run.id) is given up; its IDs are checked again by the next run")
+    }
+    return unfinished.count
+  }
+
   // MARK: The stages as commands
 
   /// What a stage command did.

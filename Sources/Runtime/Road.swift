@@ -148,7 +148,7 @@ struct Road: Sendable {
     _ chunk: Chunk, _ ledger: ChunkLedger, _ connection: Connection
   ) async throws -> ApplyStage.Outcome {
     let stage = ApplyStage(
-      connection: connection, ledger: ledger, catalog: catalog, limits: run.definition.limits,
+      connection: connection, ledger: ledger, catalog: catalog, definition: run.definition,
       logger: logger)
     let dataset = try dataset(of: chunk)
     let outcome = try await clock.measure(.apply, chunk.dataset) {
@@ -201,13 +201,19 @@ struct Road: Sendable {
         connection: copying,
         ledger: ExportLedger(connection: recording, run: run, lease: lease), catalog: catalog,
         workDirectory: FilePath(run.workDirectory), logger: logger)
-      guard let file = try await stage.rewriteFile(of: chunk, dataset: dataset) else {
+      switch try await stage.rewriteFile(of: chunk, dataset: dataset) {
+      case .file(let file): try await ledger.fileReplaced(of: chunk, by: file)
+      case .empty:
         try await ledger.chunkFailed(
           chunk, why: "its file was lost, and the warehouse has no rows of its key range any more",
           isRetryable: true)
-        return
+      case .tooLarge:
+        try await ledger.chunkFailed(
+          chunk,
+          why:
+            "its file was lost, and its key range has outgrown one chunk; a new run cuts it anew",
+          isRetryable: true)
       }
-      try await ledger.fileReplaced(of: chunk, by: file)
     }
   }
 

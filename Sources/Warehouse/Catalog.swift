@@ -43,7 +43,7 @@ public struct Catalog: Sendable {
     else { return nil }
     let columns = try await session.query(
       """
-      SELECT a.attname, format_type(a.atttypid, NULL), NOT a.attnotnull, a.attgenerated <> '',
+      SELECT a.attname, format_type(a.atttypid, -1), NOT a.attnotnull, a.attgenerated <> '',
              EXISTS (SELECT FROM pg_index AS i
                      WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum)
       FROM pg_attribute AS a

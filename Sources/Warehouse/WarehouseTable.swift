@@ -53,13 +53,25 @@ public enum IDKind: Sendable, Equatable {
     }
   }
 
-  /// An expression of another kind, written so that this column's index is used.
+  /// An expression of another kind, written so that this column's index is used. What is no ID
+  /// becomes NULL, which equals nothing, and not an error.
   public func cast(_ expression: String, from other: IDKind) -> String {
-    guard self != other else { return expression }
-    switch self {
-    case .integer: return "\(expression)::bigint"
-    case .numeric: return "\(expression)::numeric"
-    case .text: return "\(expression)::text"
+    switch (self, other) {
+    case (.integer, .integer), (.numeric, .numeric), (.text, .text): expression
+    case (.numeric, .integer): "\(expression)::numeric"
+    case (.text, .integer), (.text, .numeric): "\(expression)::text"
+    case (.integer, .numeric):
+      """
+      CASE WHEN \(expression) BETWEEN 1 AND \(Int64.max) AND \(expression) = trunc(\(expression)) \
+      THEN \(expression)::bigint END
+      """
+    case (.integer, .text):
+      """
+      CASE WHEN \(expression) ~ '^[1-9][0-9]{0,18}$' THEN \
+      CASE WHEN \(expression)::numeric <= \(Int64.max) THEN \(expression)::bigint END END
+      """
+    case (.numeric, .text):
+      "CASE WHEN \(expression) ~ '^[1-9][0-9]{0,18}$' THEN \(expression)::numeric END"
     }
   }
 }

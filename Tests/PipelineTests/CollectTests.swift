@@ -43,6 +43,7 @@ import Testing
     (#"{"id":"9223372036854775808","action":"delete","reason":"deleted"}"#, "64-bit"),
     (#"{"id":"77","action":"delete","reason":"deleted"}"#, "not in the chunk"),
     (#"["3"]"#, "not a JSON object"),
+    (#"{"id":"3","action":"delete","reason":"a\u0000é"}"#, "unknown reason a??"),
     ("{\"id\":\"" + String(repeating: "3", count: 70_000) + "\"}", "over 65536 bytes"),
   ])
   func aLineThatNobodyMayActOnIsKeptAndTheRestIsApplied(line: String, why: String) async throws {
@@ -162,6 +163,46 @@ import Testing
       let unfinished = try await night.value(
         "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL", as: Int.self)
       #expect(unfinished == 0)
+    }
+  }
+
+  /// A chunk whose answer was stopped and approved much later must not undo what was learnt since.
+  @Test func aLateAnswerDoesNotRestoreWhatANewerOneProtected() async throws {
+    let lines = Answers([
+      CollectTests.event(1, "delete", "protected"),
+      (3...10).map { CollectTests.event($0) }.joined(),  // 1 is clean; over the limit
+      CollectTests.event(1, "delete", "protected"),
+    ])
+    var script = ScriptedAPI.Script()
+    script.result = { _ in lines.next() }
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+        SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p
+        """)
+      try await ScriptedAPI(script).serving { url in
+        let pipeline = try night.pipeline(api: url) { Self.postsOnly($0) }
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        let stopped = try #require(
+          try await night.withRuntime(pipeline) { try await $0.run() }.last)
+        #expect(stopped.status == .stopped)
+        // The next night resumes the stopped run in vain, and makes its own.
+        let newer = try await night.withRuntime(pipeline) { try await $0.run() }
+        #expect(newer.map(\.status) == [.stopped, .done])
+        let chunk = try #require(stopped.stopped.first?.chunkID)
+        _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
+      }
+      let (visibility, rows) = try await night.database.withConnection {
+        try await $0.query(
+          "SELECT min(visibility), (SELECT count(*) FROM warehouse.posts) FROM warehouse.posts WHERE post_id = 1"
+        ).onlyRow(as: String.self, Int.self)
+      }
+      #expect(visibility == "protected")
+      #expect(rows == 2)
+      let protections = try await night.value(
+        "SELECT count(*) FROM lethe.protection", as: Int.self)
+      #expect(protections == 1)
     }
   }
 

@@ -100,6 +100,45 @@ import Testing
     }
   }
 
+  @Test func aRunThatTurnsOutWrongCanBeGivenUp() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      try await night.execute(
+        "ALTER TABLE warehouse.posts ADD CONSTRAINT open CHECK (visibility <> 'protected')")
+      let file = try night.definitionFile()
+      let refused = try await lethe(night, "run", file)
+      #expect(refused.code == 1)
+      #expect(refused.stderr.contains("--give-up"), "\(refused.stderr)")
+      // The constraint was wrong after all. The frozen run could go on; this one begins anew.
+      try await night.execute("ALTER TABLE warehouse.posts DROP CONSTRAINT open")
+      let anew = try await lethe(night, "run", file, "--give-up", "--output", "json")
+      #expect(anew.code == 0, "\(anew.stderr)")
+      #expect(anew.json["run_id"] as? Int == 2)
+      #expect((anew.json["finished_earlier"] as? [Any])?.isEmpty == true)
+      #expect(try await night.rowsThatDiffer() == 0)
+      let left = try await night.value(
+        """
+        SELECT (SELECT count(*) FROM lethe.run WHERE finished_at IS NULL)
+             + (SELECT count(*) FROM lethe.collected)
+             + (SELECT count(*) FROM lethe.job WHERE ended_at IS NULL)
+        """, as: Int.self)
+      #expect(left == 0)
+    }
+  }
+
+  @Test func aStageThatHasWorkItCannotDoYetIsNotIdle() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 1500)
+      let file = try night.definitionFile()
+      _ = try await lethe(night, "export", file)
+      #expect(try await lethe(night, "submit", file, "--skip-if-idle").code == 0)
+      #expect(try await lethe(night, "submit", file, "--skip-if-idle").code == 0)
+      #expect(try await lethe(night, "run", file, "--resume-only", "--skip-if-idle").code == 0)
+      #expect(try await lethe(night, "submit", file, "--skip-if-idle").code == 99)
+      #expect(try await night.rowsThatDiffer() == 0)
+    }
+  }
+
   @Test func aWrongTokenIsExitCode77AndAServerThatIsAwayIs75() async throws {
     try await Night.with { night in
       try await night.invent(posts: 500)

@@ -121,6 +121,50 @@ import Testing
     }
   }
 
+  /// A row that two accounts protect is shown again when both are open, whichever opens first.
+  @Test(arguments: [5, 6])
+  func aRowStaysHiddenWhileAnotherProtectedIDReachesIt(opensFirst: Int) async throws {
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
+        SELECT a, 'user', now(), 'protected', now() FROM generate_series(5, 6) AS a;
+        INSERT INTO warehouse.users (user_id, username, created_at)
+        SELECT account_id, username, created_at FROM platform.accounts;
+        ALTER TABLE warehouse.posts ADD quoted_author_id bigint;
+        INSERT INTO warehouse.posts (post_id, author_id, quoted_author_id, text, created_at)
+        VALUES (100, 5, 6, 'a quote', now());
+        """)
+      let pipeline = try night.pipeline { definition in
+        definition.replacing(
+          """
+              targets:
+                - table: warehouse.posts
+                  match: author_id
+          """,
+          with: """
+                targets:
+                  - table: warehouse.posts
+                    match: quoted_author_id
+                    actions:
+                      protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}
+                  - table: warehouse.posts
+                    match: author_id
+            """
+        ).replacing("max_redacted_percent: 60", with: "max_redacted_percent: 100")
+      }
+      var seen: [String] = []
+      for account in [0, opensFirst, 11 - opensFirst] {
+        try await night.execute(
+          "UPDATE platform.accounts SET state = 'active' WHERE account_id = \(account)")
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        seen.append(
+          try await night.value("SELECT visibility FROM warehouse.posts", as: String.self))
+      }
+      #expect(seen == ["protected", "protected", "public"])
+    }
+  }
+
   @Test func anEmptyWarehouseIsDoneAtOnce() async throws {
     try await Night.with { night in
       let pipeline = try night.pipeline()
