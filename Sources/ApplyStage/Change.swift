@@ -12,7 +12,6 @@ struct Change {
   /// For a restore: the ways on which rows of this table are protected. A row that another protected
   /// ID still reaches stays as it is.
   var guards: [ProtectionGuard] = []
-  var pipeline = ""
 
   enum Kind {
     case delete
@@ -50,7 +49,6 @@ struct Change {
       guard case .restore = change.kind else { return change }
       var change = change
       change.guards = guards.filter { $0.table == change.reach.table.name }
-      change.pipeline = definition.name
       return change
     }
   }
@@ -93,6 +91,7 @@ struct Change {
 
 /// A column of a table through which the IDs of a dataset protect its rows.
 struct ProtectionGuard {
+  let pipeline: String
   let dataset: String
   let table: TableName
   let match: WarehouseTable.Column
@@ -104,7 +103,10 @@ struct ProtectionGuard {
         .filter { reach in
           reach.steps.isEmpty && reach.actions.values.contains { $0.word == "protect" }
         }
-        .map { ProtectionGuard(dataset: dataset.name, table: $0.table.name, match: $0.match) }
+        .map {
+          ProtectionGuard(
+            pipeline: definition.name, dataset: dataset.name, table: $0.table.name, match: $0.match)
+        }
     }
   }
 }

@@ -102,7 +102,7 @@ extension Change {
       "t.\(guarded.match.sql)", from: guarded.match.idKind ?? .integer)
     return """
       NOT EXISTS (SELECT FROM lethe.protection AS q
-                  WHERE q.pipeline = \(bound.bind(.text(pipeline))) \
+                  WHERE q.pipeline = \(bound.bind(.text(guarded.pipeline))) \
       AND q.dataset = \(bound.bind(.text(guarded.dataset))) AND q.id = \(id))
       """
   }

@@ -100,6 +100,23 @@ import Testing
     }
   }
 
+  @Test(arguments: [("complete", 4), ("failed", 5)] as [(String, Int32)])
+  func whatTheAPIGotWrongIsTold(status: String, code: Int32) async throws {
+    let script = ScriptedAPI.Script(result: { _ in "garbage\n" }, status: status, error: "no space")
+    try await Night.with { night in
+      try await night.execute(
+        "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (1, 1, 'text', now())"
+      )
+      let file = try night.definitionFile { CollectTests.postsOnly($0) }
+      try await ScriptedAPI(script).serving { url in
+        let environment = night.environment.merging(["COMPLIANCE_API_URL": url]) { $1 }
+        let ending = try await Program.run("lethe", ["run", file], environment: environment)
+        #expect(ending.code == code, "\(ending.stderr)")
+        #expect(ending.stdout.contains(code == 4 ? "1 lines were not acted on" : "no space"))
+      }
+    }
+  }
+
   @Test func aRunThatTurnsOutWrongCanBeGivenUp() async throws {
     try await Night.with { night in
       try await night.invent(posts: 500)
