@@ -29,8 +29,7 @@ extension ComplianceClient {
         var request = self.request(.PUT, url, isOwnOrigin: isOwnOrigin)
         request.headers.add(name: "Content-Type", value: "text/plain")
         request.body = .stream(
-          handle.readChunks(chunkLength: .bytes(Self.blockBytes)).map(\.self),
-          length: .known(Int64(bytes)))
+          FileBlocks(file: handle, blockBytes: Self.blockBytes), length: .known(Int64(bytes)))
         let response = try await http.execute(request, deadline: .distantFuture, logger: nil)
         let body = try await self.body(of: response)
         guard (200..<300).contains(response.status.code) else {
@@ -146,5 +145,28 @@ extension ComplianceClient {
       request.headers.add(name: "Authorization", value: "Bearer \(token.exposed)")
     }
     return request
+  }
+}
+
+/// A file block by block, each read when it is asked for: the file system's own stream reads many
+/// blocks ahead, which costs memory and gains nothing.
+private struct FileBlocks: AsyncSequence, Sendable {
+  let file: ReadFileHandle
+  let blockBytes: Int64
+
+  struct AsyncIterator: AsyncIteratorProtocol {
+    let blocks: FileBlocks
+    var offset: Int64 = 0
+
+    mutating func next() async throws -> ByteBuffer? {
+      let block = try await blocks.file.readChunk(
+        fromAbsoluteOffset: offset, length: .bytes(blocks.blockBytes))
+      offset += Int64(block.readableBytes)
+      return block.readableBytes > 0 ? block : nil
+    }
+  }
+
+  func makeAsyncIterator() -> AsyncIterator {
+    AsyncIterator(blocks: self)
   }
 }
