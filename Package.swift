@@ -51,6 +51,8 @@ let package = Package(
     .systemLibrary(
       name: "CLibCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
 
+    .systemLibrary(name: "CMalloc"),
+
     // What everything stands on. These rooms know nothing of pipelines.
     room("PostgreSQL", ["CLibPQ"]),
     room("Checksums", ["CLibCrypto"]),
@@ -104,7 +106,7 @@ let package = Package(
     room(
       "LetheCommands",
       [
-        "PostgreSQL", "Vocabulary", "Definitions", "Migrations", "Ledger", "Warehouse",
+        "CMalloc", "PostgreSQL", "Vocabulary", "Definitions", "Migrations", "Ledger", "Warehouse",
         "ChunkFiles", "ComplianceAPI", "ApplyStage", "Runtime", argumentParser, logging,
         systemPackage, unixSignals,
       ]),

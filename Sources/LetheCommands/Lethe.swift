@@ -1,4 +1,5 @@
 public import ArgumentParser
+internal import CMalloc
 import Foundation
 import Logging
 
@@ -27,6 +28,7 @@ public struct Lethe: AsyncParsableCommand {
 
   /// Parses the command line, runs the command and exits with the code that fits what came of it.
   public static func mainExitingWithStatus() async -> Never {
+    keepMemoryFlat()
     var options: OutputOptions?
     do {
       var command = try parseAsRoot()
@@ -40,6 +42,13 @@ public struct Lethe: AsyncParsableCommand {
     } catch {
       Foundation.exit(report(error, options))
     }
+  }
+
+  /// Blocks of some hundred kilobytes come and go by the thousand. glibc would keep them in an arena a
+  /// thread, and ever more of them the longer a run is; this has it give them back.
+  private static func keepMemoryFlat() {
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024)
+    mallopt(M_ARENA_MAX, 2)
   }
 
   private static func report(_ error: any Error, _ options: OutputOptions?) -> Int32 {
