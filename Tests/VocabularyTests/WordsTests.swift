@@ -86,14 +86,3 @@ import Vocabulary
     #expect(JobStatus.unrecognized("complete") != .complete)
   }
 }
-
-@Suite struct RemediedTests {
-  private struct Fault: Remedied {
-    let message = "the disk is full"
-    let remedy = "make room"
-  }
-
-  @Test func anErrorSaysWhatToDo() {
-    #expect("\(Fault())" == "the disk is full\n  remedy: make room")
-  }
-}
