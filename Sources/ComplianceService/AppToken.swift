@@ -18,4 +18,7 @@ public struct AppToken: Sendable, ExpressibleByStringLiteral {
 /// Who a job belongs to: the hexadecimal fingerprint of the App's token.
 struct AppID: Sendable, Hashable {
   let hex: String
+
+  /// Enough to tell Apps apart in logs and pages.
+  var short: String { String(hex.prefix(8)) }
 }

@@ -1,3 +1,4 @@
+internal import HTTPTypes
 internal import Hummingbird
 internal import Logging
 internal import NIOCore
@@ -13,11 +14,12 @@ final class AssembledServer: Sendable {
   let listening: AsyncThrowingStream<ComplianceServer.Address, any Error>.Continuation
 
   private let configuration: ComplianceServer.Configuration
-  private let application: any ApplicationProtocol
+  private let applications: [any Service]
 
   private static let connectionsMax = 4
   /// A connection on which nothing moves for this long is closed.
   private static let idleSecondsMax = 60
+  private static let apiHeaders: HTTPFields = [HTTPField.Name("api-version")!: "2.168"]
 
   /// - Throws: `StartError`, `PostgreSQLError`.
   init(_ configuration: ComplianceServer.Configuration) async throws {
@@ -32,29 +34,42 @@ final class AssembledServer: Sendable {
       pool: pool,
       lifetimes: .init(
         upload: configuration.uploadLifetime, download: configuration.downloadLifetime))
+    let metrics = Metrics()
     let processor = JobProcessor(store: store, spool: spool, configuration: configuration)
     let sweeper = Sweeper(
       store: store, spool: spool, processor: processor, interval: configuration.sweepInterval,
       logger: configuration.logger)
     let base = BaseURL(configuration.publicURL)
     let urls = SignedURLs(key: try await schema.signingKey(), baseURL: { base.value })
+    let accessLog = configuration.accessLog.map { AccessLog(writeLine: $0) }
 
-    let router = Router()
+    let router = Router(context: ServiceContext.self)
+    router.add(
+      middleware: ServingMiddleware(
+        metrics: metrics, accessLog: accessLog, headers: Self.apiHeaders))
     router.add(middleware: ProblemMiddleware(logger: configuration.logger))
     Routes(
       apps: Apps(configuration.tokens),
+      rateLimits: configuration.rateLimit.map { RateLimits($0, epochSeconds: epochSeconds) },
       jobs: JobEndpoints(
-        store: store, urls: urls, spool: spool, processor: processor, gate: configuration.gate),
+        store: store, urls: urls, spool: spool, processor: processor,
+        profile: configuration.profile, gate: configuration.gate),
       bytes: ByteEndpoints(
         store: store, urls: urls, spool: spool, processor: processor,
-        uploadBytesMax: configuration.uploadBytesMax, gate: configuration.gate)
+        uploadBytesMax: configuration.uploadBytesMax, gate: configuration.gate),
+      pages: OperatorPages(
+        guardian: AdminGuard(
+          token: configuration.adminToken,
+          isLocal: ComplianceServer.Address(host: configuration.host, port: 0).isLoopback),
+        store: store, metrics: metrics),
+      profile: configuration.profile
     ).add(to: router)
 
     self.pool = pool
     self.addresses = addresses
     self.listening = listening
     let logger = configuration.logger
-    application = Application(
+    let api = Application(
       router: router,
       server: .http1(configuration: .init(idleTimeout: .seconds(Int64(Self.idleSecondsMax)))),
       configuration: .init(address: .hostname(configuration.host, port: configuration.port)),
@@ -67,11 +82,12 @@ final class AssembledServer: Sendable {
         listening.yield(address)
       },
       logger: Self.quiet(logger))
+    applications = [api]
   }
 
   func group(stoppingOn signals: [UnixSignal]) -> ServiceGroup {
     var group = ServiceGroupConfiguration(
-      services: [application], gracefulShutdownSignals: signals,
+      services: applications, gracefulShutdownSignals: signals,
       logger: Self.quiet(configuration.logger))
     group.maximumGracefulShutdownDuration = configuration.shutdownPatience
     return ServiceGroup(configuration: group)

@@ -15,10 +15,11 @@ struct ByteEndpoints: Sendable {
 
   private static let parameters: Set<String> = ["token", JobField.parameter]
 
-  func upload(_ request: Request, _ app: AppID, _ id: Int64) async throws -> Response {
+  func upload(_ call: Call, _ id: Int64) async throws -> Response {
+    let request = call.request
     let query = try QueryParameters(request, allowed: Self.parameters)
     let fields = try JobField.selected(by: query)
-    let job = try await authorize(.upload, query, app, id)
+    let job = try await authorize(.upload, query, call.app, id)
     guard job.status == .created else { throw Self.alreadyUploaded(job) }
     try Self.requirePlainBytes(request.headers)
     let bytesExpected = request.headers[.contentLength].flatMap { Int($0) }
@@ -26,21 +27,22 @@ struct ByteEndpoints: Sendable {
 
     let begun = try await spool.withNewName(of: id, .submission) { name in
       try await spool.storeUpload(
-        request.body, as: name, bytesExpected: bytesExpected, bytesMax: uploadBytesMax)
+        request.body, as: name, bytesExpected: bytesExpected, bytesMax: uploadBytesMax
+      ) { bytes in call.exchange.note { $0.bytesReceived += bytes } }
       await gate?(.uploadReceived(jobID: String(id)))
       if let begun = try await store.beginProcessing(id, submission: name) { return begun }
       // Expired, cancelled or uploaded by somebody else while these bytes were coming.
       await spool.remove(name)
-      throw Self.alreadyUploaded(try await store.job(id, of: app) ?? job)
+      throw Self.alreadyUploaded(try await store.job(id, of: call.app) ?? job)
     }
     processor.wake()
     await gate?(.uploadCommitted(jobID: String(id)))
     return .json(JobAnswer(data: JobBody(job: begun, fields: fields, urls: urls)))
   }
 
-  func download(_ request: Request, _ app: AppID, _ id: Int64) async throws -> Response {
-    let query = try QueryParameters(request, allowed: Self.parameters)
-    let job = try await authorize(.download, query, app, id)
+  func download(_ call: Call, _ id: Int64) async throws -> Response {
+    let query = try QueryParameters(call.request, allowed: Self.parameters)
+    let job = try await authorize(.download, query, call.app, id)
     guard let name = job.resultFile, let bytes = job.resultBytes else {
       throw Problem(
         kind: .resourceNotFound, detail: "The job is \(job.status.rawValue): it has no result.",

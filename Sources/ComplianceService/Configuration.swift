@@ -6,6 +6,17 @@ public import SystemPackage
 extension ComplianceServer {
   public typealias Gate = @Sendable (ServicePoint) async -> Void
 
+  /// So many requests in so many seconds.
+  public struct RateLimit: Sendable {
+    public let requestsMax: Int
+    public let windowSeconds: Int
+
+    public init(requestsMax: Int, windowSeconds: Int = 15 * 60) {
+      self.requestsMax = requestsMax
+      self.windowSeconds = windowSeconds
+    }
+  }
+
   /// What a server is told when it starts.
   public struct Configuration: Sendable {
     public var database: ConnectionString
@@ -20,6 +31,14 @@ extension ComplianceServer {
     /// What byte URLs begin with, where clients reach the server under another address than it
     /// listens on. No slash at its end.
     public var publicURL: String?
+    /// How the bytes of new jobs travel.
+    public var profile = WireProfile.native
+    /// Where the bytes of the gcs profile are served: another host than the API's.
+    public var storageHost = "127.0.0.2"
+    /// 0 takes any free port.
+    public var storagePort = 0
+    /// What the byte URLs of the gcs profile begin with; as `publicURL`.
+    public var storagePublicURL: String?
     /// If given, the server refuses to start while one of these is not applied.
     public var migrations: MigrationSet?
 
@@ -27,6 +46,13 @@ extension ComplianceServer {
     public var uploadLifetime: Duration = .seconds(15 * 60)
     public var downloadLifetime: Duration = .seconds(7 * 24 * 60 * 60)
     public var uploadBytesMax = 128_000_000
+    /// The same for the gcs profile.
+    public var storageUploadBytesMax = 1_000_000_000
+    /// For each endpoint and App; nil is no limit.
+    public var rateLimit: RateLimit? = RateLimit(requestsMax: 150)
+    /// Opens the operator's pages. Without one they are served only by a server that listens on a
+    /// loopback address.
+    public var adminToken: AppToken?
     /// How often unused jobs are expired and files of no more use are removed.
     public var sweepInterval: Duration = .seconds(5)
     /// How many jobs are processed at the same time.
@@ -35,6 +61,8 @@ extension ComplianceServer {
     public var shutdownPatience: Duration = .seconds(5)
 
     public var logger: Logger
+    /// Takes a line of JSON for each request that was answered, without its query and its tokens.
+    public var accessLog: (@Sendable (String) -> Void)?
     /// Awaited at each point; nil in production. It has to return once its task is cancelled, or a
     /// server that was interrupted never ends.
     public var gate: Gate?
@@ -54,6 +82,11 @@ extension ComplianceServer {
   public struct Address: Sendable, Hashable {
     public let host: String
     public let port: Int
+
+    /// Only this machine reaches it.
+    var isLoopback: Bool {
+      host.hasPrefix("127.") || ["::1", "localhost"].contains(host)
+    }
 
     /// Such as `http://127.0.0.1:8080`, without a slash at its end.
     public var url: String { "http://\(host.contains(":") ? "[\(host)]" : host):\(port)" }

@@ -6,12 +6,14 @@ internal import NIOCore
 struct CreateRequest {
   let type: JobType
   let name: String?
+  /// Whether the upload may come in parts.
+  let isResumable: Bool
 
   static let bytesMax = 64 * 1024
   private static let nameCharactersMax = 64
 
   /// - Throws: a 400 problem naming the member that is wrong; 413 for a body of unreasonable size.
-  init(_ body: RequestBody) async throws {
+  init(_ body: RequestBody, profile: WireProfile) async throws {
     let bytes: ByteBuffer
     do {
       bytes = try await body.collect(upTo: Self.bytesMax)
@@ -22,14 +24,15 @@ struct CreateRequest {
     guard let members = object as? [String: any Sendable] else {
       throw Problem.invalid(nil, nil, "The body is not a JSON object.")
     }
-    try self.init(members)
+    try self.init(members, profile)
   }
 
-  private init(_ members: [String: any Sendable]) throws {
+  private init(_ members: [String: any Sendable], _ profile: WireProfile) throws {
     // Of several mistakes the same one is named every time.
     for (member, value) in members.sorted(by: { $0.key < $1.key }) {
       switch member {
       case "type", "name": continue
+      case "resumable" where profile == .gcs: continue
       case "resumable":
         throw Problem.invalid(
           member, Self.text(value), "$.resumable: resumable uploads are not supported, leave it out"
@@ -49,6 +52,15 @@ struct CreateRequest {
     }
     self.type = type
     name = try members["name"].map(Self.name)
+    isResumable = try members["resumable"].map(Self.isResumable) ?? false
+  }
+
+  private static func isResumable(_ value: any Sendable) throws -> Bool {
+    // A number is no boolean, though Foundation would make one of it: its JSON is 0 or 1.
+    guard ["true", "false"].contains(text(value)), let flag = value as? Bool else {
+      throw Problem.invalid("resumable", text(value), "$.resumable: is not a boolean")
+    }
+    return flag
   }
 
   private static func name(_ value: any Sendable) throws -> String {

@@ -1,4 +1,4 @@
-internal import PostgreSQL
+public import PostgreSQL
 
 enum JobType: String, Sendable, CaseIterable, ColumnDecodable {
   case tweets
@@ -24,6 +24,19 @@ enum JobStatus: String, Sendable, ColumnDecodable {
   static let filters: [JobStatus] = [.created, .inProgress, .failed, .complete]
 }
 
+/// How a job's bytes travel, and the words that its result uses.
+public enum WireProfile: String, Sendable, CaseIterable, ColumnDecodable {
+  /// Through the API's own host, with the App's bearer token.
+  case native
+  /// Through a storage host of its own, where the signed URL is the only credential: what Google Cloud
+  /// Storage did for the API until August 2026.
+  case gcs
+
+  public static func decode(columnText text: String?) -> WireProfile? {
+    text.flatMap(WireProfile.init)
+  }
+}
+
 /// A row of `compliance.jobs`, its instants as the API writes them.
 struct Job: Sendable {
   let id: Int64
@@ -31,6 +44,9 @@ struct Job: Sendable {
   let status: JobStatus
   let name: String?
   let error: String?
+  let profile: WireProfile
+  /// Whether its upload may come in parts; only the gcs profile knows that.
+  let isResumable: Bool
   let createdAt: String
   let uploadExpiresAt: String
   let downloadExpiresAt: String

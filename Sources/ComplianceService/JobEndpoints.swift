@@ -6,43 +6,52 @@ struct JobEndpoints: Sendable {
   let urls: SignedURLs
   let spool: Spool
   let processor: JobProcessor
+  /// What new jobs get.
+  let profile: WireProfile
   let gate: ComplianceServer.Gate?
 
-  func create(_ request: Request, _ app: AppID) async throws -> Response {
-    let fields = try fields(of: request)
-    let create = try await CreateRequest(request.body)
+  func create(_ call: Call) async throws -> Response {
+    let fields = try fields(of: call.request)
+    let create = try await CreateRequest(call.request.body, profile: profile)
     await gate?(.createReceived(type: create.type.rawValue))
-    guard let job = try await store.create(create.type, name: create.name, for: app) else {
+    guard
+      let job = try await store.create(
+        create.type, name: create.name, profile: profile, isResumable: create.isResumable,
+        for: call.app)
+    else {
       throw Problem.conflict(
         "There is an active job of type \(create.type.rawValue). Only one can be created or "
           + "in_progress at a time: let it finish, or cancel it.")
     }
+    call.exchange.note { $0.jobID = job.id }
     await gate?(.createCommitted(jobID: String(job.id)))
     return .json(JobAnswer(data: JobBody(job: job, fields: fields, urls: urls)))
   }
 
-  func list(_ request: Request, _ app: AppID) async throws -> Response {
-    let query = try QueryParameters(request, allowed: ["type", "status", JobField.parameter])
+  func list(_ call: Call) async throws -> Response {
+    let query = try QueryParameters(call.request, allowed: ["type", "status", JobField.parameter])
     let fields = try JobField.selected(by: query)
     _ = try query.required("type")
     guard let type = try query.oneOf(JobType.allCases, "type") else {
       return .json(JobListAnswer([]))
     }
     let status = try query.oneOf(JobStatus.filters, "status")
-    let jobs = try await store.list(type, status, of: app)
+    let jobs = try await store.list(type, status, of: call.app)
     return .json(JobListAnswer(jobs.map { JobBody(job: $0, fields: fields, urls: urls) }))
   }
 
-  func show(_ request: Request, _ app: AppID, _ id: Int64) async throws -> Response {
-    let fields = try fields(of: request)
-    guard let job = try await store.job(id, of: app) else { throw Problem.unknownJob("\(id)") }
+  func show(_ call: Call, _ id: Int64) async throws -> Response {
+    let fields = try fields(of: call.request)
+    guard let job = try await store.job(id, of: call.app) else { throw Problem.unknownJob("\(id)") }
     return .json(JobAnswer(data: JobBody(job: job, fields: fields, urls: urls)))
   }
 
-  func cancel(_ request: Request, _ app: AppID, _ id: Int64) async throws -> Response {
-    let fields = try fields(of: request)
-    guard let job = try await store.cancel(id, of: app) else {
-      guard let job = try await store.job(id, of: app) else { throw Problem.unknownJob("\(id)") }
+  func cancel(_ call: Call, _ id: Int64) async throws -> Response {
+    let fields = try fields(of: call.request)
+    guard let job = try await store.cancel(id, of: call.app) else {
+      guard let job = try await store.job(id, of: call.app) else {
+        throw Problem.unknownJob("\(id)")
+      }
       throw Problem.conflict(
         "The job is \(job.status.rawValue). Only one that is created or in_progress can be "
           + "cancelled.")

@@ -13,7 +13,7 @@ struct JobStore: Sendable {
 
   /// The members of a `Job`, in the order that `job(_:)` reads them.
   private static let columns = """
-    id, type, status, name, error,
+    id, type, status, name, error, profile, resumable,
     to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     to_char(upload_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     to_char(download_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
@@ -24,20 +24,24 @@ struct JobStore: Sendable {
   // MARK: What an App asks for
 
   /// - Returns: nil if the App has an active job of this type.
-  func create(_ type: JobType, name: String?, for app: AppID) async throws -> Job? {
+  func create(
+    _ type: JobType, name: String?, profile: WireProfile, isResumable: Bool, for app: AppID
+  ) async throws -> Job? {
     try await expireUnused()
     return try await jobs(
       """
       INSERT INTO compliance.jobs
-        (app_id, type, name, created_at, upload_expires_at, download_expires_at)
-      SELECT $1, $2::compliance.job_type, $3, now, now + $4 * interval '1 microsecond',
-        now + $5 * interval '1 microsecond'
+        (app_id, type, name, profile, resumable, created_at, upload_expires_at,
+          download_expires_at)
+      SELECT $1, $2::compliance.job_type, $3, $4::compliance.profile, $5, now,
+        now + $6 * interval '1 microsecond', now + $7 * interval '1 microsecond'
       FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now) clock
       ON CONFLICT (app_id, type) WHERE status IN ('created', 'in_progress') DO NOTHING
       RETURNING \(Self.columns)
       """,
-      .text(app.hex), .text(type.rawValue), Parameter(name),
-      .integer(lifetimes.upload.microseconds), .integer(lifetimes.download.microseconds)
+      .text(app.hex), .text(type.rawValue), Parameter(name), .text(profile.rawValue),
+      .bool(isResumable), .integer(lifetimes.upload.microseconds),
+      .integer(lifetimes.download.microseconds)
     ).first
   }
 
@@ -130,6 +134,21 @@ struct JobStore: Sendable {
     ).first
   }
 
+  /// How many jobs there are, of all Apps.
+  struct Count: Sendable {
+    let type: JobType
+    let status: JobStatus
+    let count: Int64
+  }
+
+  func counts() async throws -> [Count] {
+    try await pool.withConnection {
+      try await $0.query(
+        "SELECT type, status, count(*) FROM compliance.jobs GROUP BY type, status ORDER BY 1, 2")
+    }.rows(as: JobType.self, JobStatus.self, Int64.self)
+      .map { Count(type: $0.0, status: $0.1, count: $0.2) }
+  }
+
   /// Which of these jobs are known, as they are now.
   func jobs(_ ids: [Int64]) async throws -> [Job] {
     try await jobs(
@@ -151,14 +170,16 @@ struct JobStore: Sendable {
   private func jobs(_ sql: String, _ parameters: Parameter...) async throws -> [Job] {
     try await pool.withConnection { try await $0.run(sql, parameters) }
       .rows(
-        as: Int64.self, JobType.self, JobStatus.self, String?.self, String?.self, String.self,
-        String.self, String.self, Bool.self, Bool.self, String?.self, String?.self, Int64?.self
+        as: Int64.self, JobType.self, JobStatus.self, String?.self, String?.self,
+        WireProfile.self, Bool.self, String.self, String.self, String.self, Bool.self, Bool.self,
+        String?.self, String?.self, Int64?.self
       )
       .map {
         Job(
-          id: $0.0, type: $0.1, status: $0.2, name: $0.3, error: $0.4, createdAt: $0.5,
-          uploadExpiresAt: $0.6, downloadExpiresAt: $0.7, uploadIsOpen: $0.8,
-          downloadIsOpen: $0.9, submissionFile: $0.10, resultFile: $0.11, resultBytes: $0.12)
+          id: $0.0, type: $0.1, status: $0.2, name: $0.3, error: $0.4, profile: $0.5,
+          isResumable: $0.6, createdAt: $0.7, uploadExpiresAt: $0.8, downloadExpiresAt: $0.9,
+          uploadIsOpen: $0.10, downloadIsOpen: $0.11, submissionFile: $0.12, resultFile: $0.13,
+          resultBytes: $0.14)
       }
   }
 }

@@ -13,6 +13,7 @@ struct Problem: Error {
     case conflict
     case payloadTooLarge = "payload-too-large"
     case unsupportedMediaType = "unsupported-media-type"
+    case tooManyRequests = "too-many-requests"
     case internalError = "internal-error"
     case serviceUnavailable = "service-unavailable"
   }
@@ -24,6 +25,8 @@ struct Problem: Error {
   var value: String?
   var jobID: String?
   var allowedMethods: [HTTPRequest.Method] = []
+  /// How to authenticate, for a 401.
+  var challenge = "Bearer"
 }
 
 extension Problem {
@@ -47,6 +50,12 @@ extension Problem {
       detail: "The body is larger than \(bytesMax) bytes. Split it over several jobs.")
   }
 
+  static var tooManyRequests: Problem {
+    Problem(
+      kind: .tooManyRequests,
+      detail: "The App called this endpoint too often. Wait until the time in x-rate-limit-reset.")
+  }
+
   static func conflict(_ detail: String) -> Problem {
     Problem(kind: .conflict, detail: detail)
   }
@@ -63,6 +72,7 @@ extension Problem.Kind {
     case .conflict: .conflict
     case .payloadTooLarge: .contentTooLarge
     case .unsupportedMediaType: .unsupportedMediaType
+    case .tooManyRequests: .tooManyRequests
     case .internalError: .internalServerError
     case .serviceUnavailable: .serviceUnavailable
     }
@@ -79,6 +89,7 @@ extension Problem.Kind {
     case .conflict: "Conflict"
     case .payloadTooLarge: "Payload Too Large"
     case .unsupportedMediaType: "Unsupported Media Type"
+    case .tooManyRequests: "Too Many Requests"
     case .internalError: "Internal Error"
     case .serviceUnavailable: "Service Unavailable"
     }
@@ -113,12 +124,12 @@ extension Problem {
       errors: kind == .invalidRequest ? [mistake] : nil)
     var response = Response.json(body, status: kind.status, mediaType: "application/problem+json")
     switch kind {
-    case .unauthorized: response.headers[.wwwAuthenticate] = "Bearer"
+    case .unauthorized: response.headers[.wwwAuthenticate] = challenge
     case .serviceUnavailable: response.headers[.retryAfter] = "1"
     case .methodNotAllowed:
       response.headers[.allow] = allowedMethods.map(\.rawValue).joined(separator: ", ")
     case .invalidRequest, .notAuthorizedForResource, .resourceNotFound, .notFound, .conflict,
-      .payloadTooLarge, .unsupportedMediaType, .internalError:
+      .payloadTooLarge, .unsupportedMediaType, .tooManyRequests, .internalError:
       break
     }
     return response

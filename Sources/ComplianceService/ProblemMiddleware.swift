@@ -4,7 +4,9 @@ internal import Logging
 internal import PostgreSQL
 
 /// Turns whatever a handler throws into a problem, so that no answer is ever an empty 500.
-struct ProblemMiddleware<Context: RequestContext>: RouterMiddleware {
+struct ProblemMiddleware: RouterMiddleware {
+  typealias Context = ServiceContext
+
   let logger: Logger
 
   func handle(
@@ -16,8 +18,6 @@ struct ProblemMiddleware<Context: RequestContext>: RouterMiddleware {
     } catch {
       response = problem(for: error, of: request).response
     }
-    // The path alone: the query holds the byte URLs' tokens.
-    logger.debug("\(request.method) \(request.uri.path) \(response.status.code)")
     // What follows the head of such an answer would be taken for the begin of the next one.
     return request.method == .head ? response.createHeadResponse() : response
   }

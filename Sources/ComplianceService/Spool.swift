@@ -39,14 +39,17 @@ final class Spool: Sendable {
 
   /// Stores an upload; every byte of it is on disk once this returns.
   ///
-  /// - Parameter bytesExpected: what Content-Length promised, if it did.
+  /// - Parameters:
+  ///   - bytesExpected: what Content-Length promised, if it did.
+  ///   - counted: called with the length of each block that came.
   /// - Throws: a 413 problem as soon as more than `bytesMax` have come; a 400 problem if the upload
   ///   breaks off. Nothing is left of it then.
   func storeUpload<Body: AsyncSequence>(
-    _ bytes: Body, as name: String, bytesExpected: Int?, bytesMax: Int
+    _ bytes: Body, as name: String, bytesExpected: Int?, bytesMax: Int,
+    counted: @Sendable (Int) -> Void
   ) async throws where Body.Element == ByteBuffer {
     do {
-      try await receive(bytes, into: path(name), bytesExpected, bytesMax)
+      try await receive(bytes, into: path(name), bytesExpected, bytesMax, counted)
     } catch {
       await remove(name)
       guard error is UploadBrokenOff else { throw error }
@@ -57,7 +60,8 @@ final class Spool: Sendable {
   private struct UploadBrokenOff: Error {}
 
   private func receive<Body: AsyncSequence>(
-    _ bytes: Body, into path: FilePath, _ bytesExpected: Int?, _ bytesMax: Int
+    _ bytes: Body, into path: FilePath, _ bytesExpected: Int?, _ bytesMax: Int,
+    _ counted: @Sendable (Int) -> Void
   ) async throws where Body.Element == ByteBuffer {
     try await FileSystem.shared.withFileHandle(
       forWritingAt: path,
@@ -75,6 +79,7 @@ final class Spool: Sendable {
         }
         guard let buffer else { break }
         received += buffer.readableBytes
+        counted(buffer.readableBytes)
         guard received <= bytesMax else { throw Problem.tooLarge(bytesMax) }
         try await writer.write(contentsOf: buffer)
       }

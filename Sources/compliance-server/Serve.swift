@@ -55,6 +55,31 @@ struct Serve: AsyncParsableCommand {
       "How long after a job's creation its result can be downloaded.", valueName: "seconds"))
   var downloadLifetimeSeconds = 7 * 24 * 60 * 60
 
+  @OptionGroup(title: "Wire profile") var wire: WireOptions
+
+  @Option(
+    name: .customLong("rate-limit"),
+    help: ArgumentHelp(
+      "How many requests an App may send to each endpoint in 15 minutes; 0 is no limit.",
+      valueName: "requests"))
+  var rateLimit = 150
+
+  @Option(
+    name: .customLong("admin-token"),
+    help: ArgumentHelp(
+      "What opens the operator's pages, as a bearer token or a Basic password.",
+      discussion: """
+        Also taken from COMPLIANCE_SERVER_ADMIN_TOKEN. Without one they are open, but only on a \
+        server that listens on a loopback address.
+        """,
+      valueName: "secret"))
+  var adminToken: String?
+
+  @Flag(
+    name: .customLong("access-log"),
+    help: "Write a line of JSON on stdout for each request, without its query and its tokens.")
+  var writesAccessLog = false
+
   @Option(
     name: .customLong("log-level"),
     help: "How much to log on stderr.")
@@ -65,17 +90,9 @@ struct Serve: AsyncParsableCommand {
       throw ValidationError(
         "No App may use this server: give a --token, or set COMPLIANCE_SERVER_TOKEN.")
     }
-    guard !listen.isEveryAddress || publicURL != nil else {
-      throw ValidationError(
-        "Clients cannot reach \(listen.host): say with --public-url what upload and download URLs "
-          + "begin with.")
-    }
-    if let publicURL {
-      let url = URL(string: publicURL)
-      guard ["http", "https"].contains(url?.scheme), url?.host() != nil else {
-        throw ValidationError("--public-url has to be an http:// or https:// URL.")
-      }
-    }
+    try requireReachable(listen, publicURL, option: "--public-url")
+    try requireReachable(wire.storage, wire.storagePublicURL, option: "--storage-public-url")
+    guard rateLimit >= 0 else { throw ValidationError("--rate-limit cannot be negative.") }
     guard uploadLifetimeSeconds >= 0, downloadLifetimeSeconds >= 0 else {
       throw ValidationError("A lifetime cannot be negative.")
     }
@@ -94,64 +111,27 @@ struct Serve: AsyncParsableCommand {
     configuration.host = listen.host
     configuration.port = listen.port
     configuration.publicURL = publicURL.map { String($0.trimmingSuffix("/")) }
+    configuration.profile = wire.profile
+    configuration.storageHost = wire.storage.host
+    configuration.storagePort = wire.storage.port
+    configuration.storagePublicURL = wire.storagePublicURL.map { String($0.trimmingSuffix("/")) }
+    configuration.rateLimit =
+      rateLimit == 0 ? nil : ComplianceServer.RateLimit(requestsMax: rateLimit)
+    configuration.adminToken = secret(adminToken, variable: "COMPLIANCE_SERVER_ADMIN_TOKEN")
+    if writesAccessLog { configuration.accessLog = LineWriter(.standardOutput).write }
     configuration.migrations = try MigrationSet(directory: FilePath(migrations.directory))
     configuration.uploadLifetime = .seconds(uploadLifetimeSeconds)
     configuration.downloadLifetime = .seconds(downloadLifetimeSeconds)
     return configuration
   }
 
+  private func secret(_ given: String?, variable: String) -> AppToken? {
+    let text = given ?? ProcessInfo.processInfo.environment[variable] ?? ""
+    return text.isEmpty ? nil : AppToken(text)
+  }
+
   private var allTokens: [String] {
     let variable = ProcessInfo.processInfo.environment["COMPLIANCE_SERVER_TOKEN"] ?? ""
     return tokens + variable.split(whereSeparator: \.isWhitespace).map(String.init)
-  }
-}
-
-enum LogLevel: String, ExpressibleByArgument, CaseIterable {
-  case debug
-  case info
-  case warning
-  case error
-
-  var level: Logger.Level {
-    switch self {
-    case .debug: .debug
-    case .info: .info
-    case .warning: .warning
-    case .error: .error
-    }
-  }
-}
-
-/// `host:port`, the host of IPv6 in brackets.
-struct ListenAddress: ExpressibleByArgument {
-  let host: String
-  let port: Int
-
-  init(host: String, port: Int) {
-    self.host = host
-    self.port = port
-  }
-
-  init?(argument: String) {
-    guard let colon = argument.lastIndex(of: ":"),
-      let port = UInt16(argument[argument.index(after: colon)...])
-    else { return nil }
-    var host = argument[..<colon]
-    if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
-    guard !host.isEmpty else { return nil }
-    self.init(host: String(host), port: Int(port))
-  }
-
-  var defaultValueDescription: String { "\(host):\(port)" }
-
-  /// The server can listen on these, but nobody can connect to them by that name.
-  var isEveryAddress: Bool { ["0.0.0.0", "::", "*"].contains(host) }
-}
-
-extension String {
-  fileprivate func trimmingSuffix(_ character: Character) -> Substring {
-    var rest = self[...]
-    while rest.last == character { rest.removeLast() }
-    return rest
   }
 }

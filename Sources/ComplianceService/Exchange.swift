@@ -1,0 +1,45 @@
+internal import Hummingbird
+internal import NIOCore
+internal import Synchronization
+
+/// One request and its answer: what the handlers find out about it, for whoever writes headers, logs and
+/// counts afterwards.
+final class Exchange: Sendable {
+  struct Facts: Sendable {
+    var endpoint = Endpoint.unknown
+    var app: AppID?
+    var jobID: Int64?
+    var rateLimit: RateLimits.Standing?
+    /// The names of the faults that were served.
+    var faults: [String] = []
+    var bytesReceived = 0
+    var bytesSent = 0
+  }
+
+  private let state = Mutex(Facts())
+
+  var facts: Facts { state.withLock { $0 } }
+
+  func note(_ change: (inout Facts) -> Void) {
+    state.withLock { change(&$0) }
+  }
+}
+
+/// A request that an App was admitted with.
+struct Call: Sendable {
+  let request: Request
+  let app: AppID
+  let exchange: Exchange
+}
+
+struct ServiceContext: RequestContext {
+  var coreContext: CoreRequestContextStorage
+  let exchange = Exchange()
+  /// The connection that the request came on.
+  let channel: any Channel
+
+  init(source: ApplicationRequestContextSource) {
+    coreContext = .init(source: source)
+    channel = source.channel
+  }
+}

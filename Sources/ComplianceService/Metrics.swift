@@ -1,0 +1,147 @@
+internal import Synchronization
+
+/// What the service counts about itself since it was started.
+final class Metrics: Sendable {
+  struct Served: Hashable, Sendable {
+    let endpoint: Endpoint
+    let status: Int
+  }
+
+  struct Snapshot: Sendable {
+    var requests: [Served: Int] = [:]
+    var secondsSums: [Endpoint: Double] = [:]
+    /// How many requests took no longer than each of `Metrics.secondsBounds`, cumulatively.
+    var secondsBuckets: [Endpoint: [Int]] = [:]
+    var bytesReceived: [Endpoint: Int] = [:]
+    var bytesSent: [Endpoint: Int] = [:]
+    var faults: [String: Int] = [:]
+    var requestsUnderWay = 0
+    var jobsProcessed = 0
+    var processingSeconds = 0.0
+  }
+
+  static let secondsBounds = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60]
+
+  private let counts = Mutex(Snapshot())
+
+  var snapshot: Snapshot { counts.withLock { $0 } }
+
+  func requestBegan() {
+    counts.withLock { $0.requestsUnderWay += 1 }
+  }
+
+  /// - Parameter status: 0 if no answer was sent.
+  func requestEnded(_ facts: Exchange.Facts, status: Int, seconds: Double) {
+    counts.withLock { counts in
+      counts.requestsUnderWay -= 1
+      counts.requests[Served(endpoint: facts.endpoint, status: status), default: 0] += 1
+      counts.secondsSums[facts.endpoint, default: 0] += seconds
+      var buckets =
+        counts.secondsBuckets[facts.endpoint]
+        ?? Array(repeating: 0, count: Self.secondsBounds.count)
+      for (place, bound) in Self.secondsBounds.enumerated() where seconds <= bound {
+        buckets[place] += 1
+      }
+      counts.secondsBuckets[facts.endpoint] = buckets
+      counts.bytesReceived[facts.endpoint, default: 0] += facts.bytesReceived
+      counts.bytesSent[facts.endpoint, default: 0] += facts.bytesSent
+      for fault in facts.faults { counts.faults[fault, default: 0] += 1 }
+    }
+  }
+
+  func jobProcessed(seconds: Double) {
+    counts.withLock {
+      $0.jobsProcessed += 1
+      $0.processingSeconds += seconds
+    }
+  }
+
+  /// Prometheus' text format, version 0.0.4.
+  func text(jobs: [JobStore.Count]) -> String {
+    let counts = snapshot
+    var page = PrometheusText()
+    page.family(
+      "compliance_requests_total", "counter", "Requests by endpoint and status; 0 is none")
+    for (served, count) in counts.requests.sorted(by: { $0.key.order < $1.key.order }) {
+      page.sample(
+        ["endpoint": served.endpoint.rawValue, "status": "\(served.status)"], Double(count))
+    }
+    page.family(
+      "compliance_request_seconds", "histogram", "From a request's head to its answer's end")
+    for endpoint in Endpoint.allCases {
+      guard let buckets = counts.secondsBuckets[endpoint] else { continue }
+      let total = counts.requests.reduce(0) { $0 + ($1.key.endpoint == endpoint ? $1.value : 0) }
+      page.histogram(
+        ["endpoint": endpoint.rawValue], zip(Self.secondsBounds, buckets),
+        sum: counts.secondsSums[endpoint] ?? 0, count: total)
+    }
+    page.family("compliance_received_bytes_total", "counter", "Bytes of request bodies by endpoint")
+    page.samples(of: counts.bytesReceived)
+    page.family("compliance_sent_bytes_total", "counter", "Bytes of response bodies by endpoint")
+    page.samples(of: counts.bytesSent)
+    page.family("compliance_requests_under_way", "gauge", "Requests that are being answered")
+    page.sample([:], Double(counts.requestsUnderWay))
+    page.family("compliance_faults_total", "counter", "Faults served by name")
+    for (name, count) in counts.faults.sorted(by: { $0.key < $1.key }) {
+      page.sample(["fault": name], Double(count))
+    }
+    page.family("compliance_jobs", "gauge", "Jobs in the database by type and status")
+    for job in jobs {
+      page.sample(["type": job.type.rawValue, "status": job.status.rawValue], Double(job.count))
+    }
+    page.family("compliance_jobs_processed_total", "counter", "Jobs whose processing ended")
+    page.sample([:], Double(counts.jobsProcessed))
+    page.family("compliance_processing_seconds_total", "counter", "Time spent processing jobs")
+    page.sample([:], counts.processingSeconds)
+    return page.text
+  }
+}
+
+extension Metrics.Served {
+  fileprivate var order: String { "\(endpoint.rawValue) \(status)" }
+}
+
+/// Writes families of samples, each family's head once before its samples.
+private struct PrometheusText {
+  private(set) var text = ""
+  private var name = ""
+
+  mutating func family(_ name: String, _ type: String, _ help: String) {
+    self.name = name
+    text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
+  }
+
+  mutating func sample(_ labels: KeyValuePairs<String, String>, _ value: Double) {
+    sample(suffix: "", labels.map { ($0.key, $0.value) }, value)
+  }
+
+  mutating func samples(of counts: [Endpoint: Int]) {
+    for endpoint in Endpoint.allCases {
+      guard let count = counts[endpoint] else { continue }
+      sample(["endpoint": endpoint.rawValue], Double(count))
+    }
+  }
+
+  mutating func histogram(
+    _ labels: KeyValuePairs<String, String>, _ buckets: some Sequence<(Double, Int)>,
+    sum: Double, count: Int
+  ) {
+    let labels = labels.map { ($0.key, $0.value) }
+    for (bound, count) in buckets {
+      sample(suffix: "_bucket", labels + [("le", "\(bound)")], Double(count))
+    }
+    sample(suffix: "_bucket", labels + [("le", "+Inf")], Double(count))
+    sample(suffix: "_sum", labels, sum)
+    sample(suffix: "_count", labels, Double(count))
+  }
+
+  private mutating func sample(suffix: String, _ labels: [(String, String)], _ value: Double) {
+    let list = labels.map { "\($0.0)=\"\(Self.escaped($0.1))\"" }.joined(separator: ",")
+    let number = value == value.rounded() ? "\(Int64(value))" : "\(value)"
+    text += "\(name)\(suffix)\(list.isEmpty ? "" : "{\(list)}") \(number)\n"
+  }
+
+  private static func escaped(_ value: String) -> String {
+    value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+  }
+}

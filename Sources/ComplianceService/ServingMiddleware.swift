@@ -1,0 +1,108 @@
+internal import Foundation
+internal import HTTPTypes
+internal import Hummingbird
+internal import NIOCore
+
+/// The outermost of all: sees every request and every answer, gives answers the headers that all of them
+/// have, counts them and logs them once they are written.
+struct ServingMiddleware: RouterMiddleware {
+  typealias Context = ServiceContext
+
+  let metrics: Metrics
+  let accessLog: AccessLog?
+  /// Headers of every answer.
+  let headers: HTTPFields
+
+  func handle(
+    _ request: Request, context: Context, next: (Request, Context) async throws -> Response
+  ) async throws -> Response {
+    let began = ContinuousClock.now
+    metrics.requestBegan()
+    let exchange = context.exchange
+    let end: @Sendable (Int) -> Void = { status in
+      let facts = exchange.facts
+      let seconds = (ContinuousClock.now - began) / .seconds(1)
+      metrics.requestEnded(facts, status: status, seconds: seconds)
+      accessLog?.write(
+        request, facts, status: status, seconds: seconds,
+        remote: context.channel.remoteAddress?.ipAddress)
+    }
+    var response: Response
+    do {
+      response = try await next(request, context)
+    } catch {
+      end(0)
+      throw error
+    }
+    response.headers.append(contentsOf: headers)
+    if let standing = exchange.facts.rateLimit {
+      response.headers[.rateLimit] = "\(standing.limit)"
+      response.headers[.rateLimitRemaining] = "\(standing.remaining)"
+      response.headers[.rateLimitReset] = "\(standing.resetEpochSeconds)"
+    }
+    let status = response.status.code
+    let body = response.body
+    response.body = ResponseBody(contentLength: body.contentLength) { writer in
+      defer { end(status) }
+      try await body.write(CountingWriter(writer: writer, exchange: exchange))
+    }
+    return response
+  }
+}
+
+extension HTTPField.Name {
+  fileprivate static let rateLimit = Self("x-rate-limit-limit")!
+  fileprivate static let rateLimitRemaining = Self("x-rate-limit-remaining")!
+  fileprivate static let rateLimitReset = Self("x-rate-limit-reset")!
+}
+
+private struct CountingWriter: ResponseBodyWriter {
+  var writer: any ResponseBodyWriter
+  let exchange: Exchange
+
+  mutating func write(_ buffer: ByteBuffer) async throws {
+    try await writer.write(buffer)
+    exchange.note { $0.bytesSent += buffer.readableBytes }
+  }
+
+  consuming func finish(_ trailingHeaders: HTTPFields?) async throws {
+    try await writer.finish(trailingHeaders)
+  }
+}
+
+/// A line of JSON for each request.
+struct AccessLog: Sendable {
+  let writeLine: @Sendable (String) -> Void
+
+  /// Of the URL the path alone: the query holds what opens the byte URLs.
+  private struct Line: Encodable {
+    let time: String
+    let remote: String?
+    let method: String
+    let path: String
+    let endpoint: String
+    let status: Int
+    let app: String?
+    let job: String?
+    let received_bytes: Int
+    let sent_bytes: Int
+    let seconds: Double
+    let faults: [String]?
+  }
+
+  func write(
+    _ request: Request, _ facts: Exchange.Facts, status: Int, seconds: Double, remote: String?
+  ) {
+    let line = Line(
+      time: Date.now.formatted(.iso8601.time(includingFractionalSeconds: true)), remote: remote,
+      method: request.method.rawValue, path: request.uri.path,
+      endpoint: facts.endpoint.rawValue, status: status, app: facts.app?.short,
+      job: facts.jobID.map { "\($0)" }, received_bytes: facts.bytesReceived,
+      sent_bytes: facts.bytesSent, seconds: (seconds * 1e6).rounded() / 1e6,
+      faults: facts.faults.isEmpty ? nil : facts.faults)
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    guard let json = try? encoder.encode(line) else { return }
+    writeLine(String(decoding: json, as: UTF8.self))
+  }
+}

@@ -1,0 +1,30 @@
+import Dispatch
+import Foundation
+import Synchronization
+
+/// Writes lines to a file from a queue of its own, so that no request waits for whoever reads them.
+final class LineWriter: Sendable {
+  private let file: FileHandle
+  private let queue = DispatchQueue(label: "access log")
+  private let waiting = Mutex(0)
+
+  /// Beyond as many lines that nobody reads, new ones are dropped.
+  private static let waitingMax = 10_000
+
+  init(_ file: FileHandle) {
+    self.file = file
+  }
+
+  func write(_ line: String) {
+    let isTaken = waiting.withLock { waiting in
+      guard waiting < Self.waitingMax else { return false }
+      waiting += 1
+      return true
+    }
+    guard isTaken else { return }
+    queue.async { [self] in
+      try? file.write(contentsOf: Data((line + "\n").utf8))
+      waiting.withLock { $0 -= 1 }
+    }
+  }
+}
