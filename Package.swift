@@ -124,10 +124,12 @@ let package = Package(
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         unixSignals,
       ]),
+    room("PlatformSeed", ["PostgreSQL"]),
     .executableTarget(
       name: "compliance-server",
       dependencies: [
-        "ComplianceService", "PostgreSQL", "Migrations", argumentParser, logging, systemPackage,
+        "ComplianceService", "PlatformSeed", "PostgreSQL", "Migrations", argumentParser, logging,
+        systemPackage,
       ],
       swiftSettings: settings),
 
@@ -145,6 +147,7 @@ let package = Package(
       "DefinitionTests",
       ["Definitions", "Vocabulary", "Warehouse", "PostgreSQL", systemPackage]),
     tests("ChecksumsTests", ["Checksums"]),
+    tests("PlatformSeedTests", ["PlatformSeed", "PostgreSQL"]),
     tests(
       "PipelineTests",
       [

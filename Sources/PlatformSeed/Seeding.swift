@@ -1,0 +1,171 @@
+public import PostgreSQL
+
+/// Fills the platform's tables with a made-up world.
+///
+/// All of it happens in one transaction: until it commits, the platform is what it was.
+public struct Seeding: Sendable {
+  private let connection: Connection
+  private let plan: WorldPlan
+
+  /// Called about a hundred times while the posts are written, with how many there are.
+  public var progressed: @Sendable (_ posts: Int) -> Void = { _ in }
+
+  /// How many rows of each sort were made.
+  public struct Report: Sendable, Equatable {
+    public var accounts = 0
+    public var accountsByState: [String: Int] = [:]
+    public var posts = 0
+    public var deleted = 0
+    public var bounced = 0
+    public var edited = 0
+    public var geoRemoved = 0
+  }
+
+  public init(_ connection: Connection, _ plan: WorldPlan) {
+    self.connection = connection
+    self.plan = plan
+  }
+
+  /// - Parameter isReplacing: whether what the platform holds may go.
+  /// - Throws: `PlatformNotEmpty`; `PostgreSQLError`, with nothing changed.
+  public func run(isReplacing: Bool) async throws -> Report {
+    let report = try await connection.withTransaction { transaction in
+      try await transaction.execute("SET LOCAL lock_timeout = '10s'")
+      try await transaction.execute("SET LOCAL maintenance_work_mem = '256MB'")
+      if !isReplacing { try await requireEmpty(transaction) }
+      // What was emptied in the same transaction can be filled without a log of each row.
+      try await transaction.execute("TRUNCATE platform.posts, platform.accounts")
+      let constraints = try await RebuiltLater.drop(of: "platform.posts", transaction)
+      var report = Report()
+      var accounts = Accounts(plan)
+      try await fillAccounts(&accounts, transaction, &report)
+      try await fillPosts(Posts(plan, by: accounts), transaction, &report)
+      try await constraints.rebuild(transaction)
+      try await transaction.execute("ANALYZE platform.accounts, platform.posts")
+      return report
+    }
+    return report
+  }
+
+  private func requireEmpty(_ transaction: Transaction) async throws {
+    let isEmpty = try await transaction.query(
+      """
+      SELECT NOT EXISTS (SELECT FROM platform.posts) AND NOT EXISTS (SELECT FROM platform.accounts)
+      """
+    ).onlyRow(as: Bool.self)
+    guard isEmpty else { throw PlatformNotEmpty() }
+  }
+
+  private func fillAccounts(
+    _ accounts: inout Accounts, _ transaction: Transaction, _ report: inout Report
+  ) async throws {
+    let copy = try await transaction.beginCopyIn(
+      """
+      COPY platform.accounts (account_id, username, created_at, state, state_changed_at)
+      FROM STDIN (FORMAT binary, FREEZE)
+      """)
+    do {
+      var rows = BinaryRows()
+      while let account = accounts.next() {
+        rows.beginRow(columns: 5)
+        rows.append(account.id)
+        rows.append(bytes: account.username)
+        rows.append(Instant(snowflake: account.id).copyMicroseconds)
+        rows.append(text: account.state.rawValue)
+        rows.append(account.stateChangedAt?.copyMicroseconds)
+        report.accountsByState[account.state.rawValue, default: 0] += 1
+        if rows.isFull { try await copy.write(rows.take()) }
+      }
+      try await copy.write(rows.takeLast())
+      report.accounts = try await copy.finish()
+    } catch {
+      await copy.abandon()
+      throw error
+    }
+    accounts.rankByActivity()
+  }
+
+  private func fillPosts(
+    _ posts: consuming Posts, _ transaction: Transaction, _ report: inout Report
+  ) async throws {
+    let copy = try await transaction.beginCopyIn(
+      """
+      COPY platform.posts
+        (post_id, author_id, created_at, deleted_at, bounced_at, edited_at, geo_removed_at)
+      FROM STDIN (FORMAT binary, FREEZE)
+      """)
+    do {
+      var rows = BinaryRows()
+      var written = 0
+      let step = max(plan.posts / 100, 1)
+      while let post = posts.next() {
+        rows.beginRow(columns: 7)
+        rows.append(post.id)
+        rows.append(post.authorID)
+        rows.append(Instant(snowflake: post.id).copyMicroseconds)
+        rows.append(post.deletedAt?.copyMicroseconds)
+        rows.append(post.bouncedAt?.copyMicroseconds)
+        rows.append(post.editedAt?.copyMicroseconds)
+        rows.append(post.geoRemovedAt?.copyMicroseconds)
+        report.count(post)
+        written += 1
+        if written % step == 0 { progressed(written) }
+        if rows.isFull { try await copy.write(rows.take()) }
+      }
+      try await copy.write(rows.takeLast())
+      report.posts = try await copy.finish()
+    } catch {
+      await copy.abandon()
+      throw error
+    }
+  }
+}
+
+extension Seeding.Report {
+  fileprivate mutating func count(_ post: Posts.Post) {
+    if post.deletedAt != nil { deleted += 1 }
+    if post.bouncedAt != nil { bounced += 1 }
+    if post.editedAt != nil { edited += 1 }
+    if post.geoRemovedAt != nil { geoRemoved += 1 }
+  }
+}
+
+/// The platform holds rows already, and nobody said that they may go.
+public struct PlatformNotEmpty: Error, CustomStringConvertible {
+  public var description: String {
+    "the platform holds accounts or posts already; with --replace they are removed first"
+  }
+}
+
+/// A table's keys and indexes, which cost far less to make over all rows than row by row.
+private struct RebuiltLater {
+  let statements: [String]
+
+  /// Drops them.
+  static func drop(of table: String, _ transaction: Transaction) async throws -> RebuiltLater {
+    // Foreign keys last: they need the primary key of what they point at, and no index of this table.
+    let found = try await transaction.query(
+      """
+      SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
+             format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname,
+                    pg_get_constraintdef(oid)), contype = 'f'
+      FROM pg_constraint WHERE conrelid = $1::regclass AND contype IN ('p', 'u', 'f')
+      UNION ALL
+      SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid), false
+      FROM pg_index WHERE indrelid = $1::regclass
+        AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+      ORDER BY 3, 2
+      """, .text(table)
+    ).rows(as: String.self, String.self, Bool.self)
+    var statements: [String] = []
+    for (drop, make, _) in found {
+      try await transaction.execute(drop)
+      statements.append(make)
+    }
+    return RebuiltLater(statements: statements)
+  }
+
+  func rebuild(_ transaction: Transaction) async throws {
+    for statement in statements { try await transaction.execute(statement) }
+  }
+}

@@ -1,0 +1,137 @@
+/// What a made-up platform is made from. The same plan gives the same rows, bit for bit.
+public struct WorldPlan: Sendable {
+  /// At least 1.
+  public var accounts: Int
+  public var posts: Int
+  public var seed: UInt64
+  /// Nothing happened after it; in seconds since 1970.
+  public var untilEpochSeconds: Int64
+  public var accountShares: AccountShares
+  public var postShares: PostShares
+
+  /// 2026-11-01T00:00:00Z.
+  public static let defaultUntilEpochSeconds: Int64 = 1_793_491_200
+  /// 2012-01-01T00:00:00Z, when the first post is written; accounts begin a year earlier.
+  public static let firstPostEpochSeconds: Int64 = 1_325_376_000
+  static let firstAccountEpochSeconds: Int64 = 1_293_840_000
+
+  public init(
+    accounts: Int, posts: Int, seed: UInt64,
+    untilEpochSeconds: Int64 = Self.defaultUntilEpochSeconds,
+    accountShares: AccountShares = AccountShares(), postShares: PostShares = PostShares()
+  ) {
+    self.accounts = accounts
+    self.posts = posts
+    self.seed = seed
+    self.untilEpochSeconds = untilEpochSeconds
+    self.accountShares = accountShares
+    self.postShares = postShares
+  }
+}
+
+/// Which part of the accounts, from 0 to 1, is in each state; the rest is active.
+public struct AccountShares: Sendable {
+  public var protected = 0.03
+  public var suspended = 0.015
+  public var deactivated = 0.01
+  public var deleted = 0.02
+  /// Active again after a time of protection or suspension.
+  public var returned = 0.005
+
+  public init() {}
+
+  public var all: [Double] { [protected, suspended, deactivated, deleted, returned] }
+}
+
+/// To which part of the posts, from 0 to 1, each thing happened. None excludes another, except that a
+/// post is not both deleted and bounced.
+public struct PostShares: Sendable {
+  public var deleted = 0.04
+  public var bounced = 0.0002
+  public var edited = 0.005
+  public var geoRemoved = 0.01
+
+  public init() {}
+
+  public var all: [Double] { [deleted, bounced, edited, geoRemoved] }
+}
+
+/// An instant, in milliseconds since the epoch that snowflake IDs count from.
+struct Instant: Comparable {
+  let milliseconds: Int64
+
+  /// 2010-11-04T01:42:54.657Z, in milliseconds since 1970.
+  static let epoch: Int64 = 1_288_834_974_657
+
+  init(milliseconds: Int64) {
+    self.milliseconds = milliseconds
+  }
+
+  init(epochSeconds: Int64) {
+    milliseconds = epochSeconds * 1000 - Self.epoch
+  }
+
+  /// When the account or post of this ID was made.
+  init(snowflake: Int64) {
+    milliseconds = snowflake >> 22
+  }
+
+  /// As COPY's binary format has a `timestamptz`: microseconds since 2000-01-01.
+  var copyMicroseconds: Int64 { (milliseconds + Self.epoch - 946_684_800_000) * 1000 }
+
+  static func < (left: Instant, right: Instant) -> Bool { left.milliseconds < right.milliseconds }
+
+  /// `share` of the way, from 0 to 1, to `end`.
+  func advanced(by share: Double, to end: Instant) -> Instant {
+    Instant(
+      milliseconds: milliseconds + Int64(Double(end.milliseconds - milliseconds) * share))
+  }
+}
+
+/// SplitMix64: the same numbers from the same seed, everywhere.
+struct Dice: RandomNumberGenerator {
+  private var state: UInt64
+
+  init(seed: UInt64) {
+    state = seed
+  }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var value = state
+    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+    return value ^ (value >> 31)
+  }
+
+  /// Evenly from 0 up to, and without, 1.
+  mutating func share() -> Double { Double(next() >> 11) * 0x1p-53 }
+
+  mutating func happens(_ share: Double) -> Bool { self.share() < share }
+}
+
+/// Makes IDs in the order of time, as a growing platform does: three times as many at its end as at
+/// its begin.
+struct Timeline {
+  private let begin: Instant
+  private let end: Instant
+  private let count: Int
+  private var made = 0
+  private var last: Int64 = 0
+
+  init(from begin: Instant, to end: Instant, count: Int) {
+    self.begin = begin
+    self.end = end
+    self.count = count
+  }
+
+  /// The next snowflake, larger than the one before.
+  mutating func next(_ dice: inout Dice) -> Int64 {
+    // Multiplications alone, which every machine rounds alike. The first is made at the very begin.
+    let place = made == 0 ? 0 : (Double(made) + dice.share()) / Double(count)
+    let instant = begin.advanced(by: place * (3 - place) / 2, to: end)
+    made += 1
+    last = max(last + 1, instant.milliseconds << 22 | Int64(dice.next() >> 42))
+    return last
+  }
+}

@@ -1,0 +1,181 @@
+import PlatformSeed
+import PostgreSQL
+import TestSupport
+import Testing
+
+@Suite(.timeLimit(.minutes(2))) struct SeedingTests {
+  private static let plan = WorldPlan(accounts: 500, posts: 20_000, seed: 7)
+
+  private static func seeding<R: Sendable>(
+    _ body: (Connection) async throws -> R
+  ) async throws -> R {
+    try await withTestDatabase(.platform) { database in
+      try await Connection.withConnection(database.connectionString) { try await body($0) }
+    }
+  }
+
+  private static func count(_ connection: Connection, _ sql: String) async throws -> Int {
+    try await connection.query("SELECT count(*) \(sql)").onlyRow(as: Int.self)
+  }
+
+  private static func fingerprint(_ connection: Connection) async throws -> String {
+    try await connection.query(
+      """
+      SELECT (SELECT md5(string_agg(account::text, E'\\n' ORDER BY account_id))
+              FROM platform.accounts account)
+          || (SELECT md5(string_agg(post::text, E'\\n' ORDER BY post_id)) FROM platform.posts post)
+      """
+    ).onlyRow(as: String.self)
+  }
+
+  /// What `\d` would show of the posts' keys and indexes.
+  private static func shape(_ connection: Connection) async throws -> [String] {
+    try await connection.query(
+      """
+      SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+      WHERE conrelid = 'platform.posts'::regclass
+      UNION ALL
+      SELECT indexdef FROM pg_indexes WHERE schemaname = 'platform' AND tablename = 'posts'
+      ORDER BY 1
+      """
+    ).rows(as: String.self)
+  }
+
+  @Test func makesAsManyAsItWasToldAndSaysWhatOfThem() async throws {
+    try await Self.seeding { connection in
+      let report = try await Seeding(connection, Self.plan).run(isReplacing: false)
+      #expect(report.accounts == 500 && report.posts == 20_000)
+      #expect(try await Self.count(connection, "FROM platform.accounts") == 500)
+      #expect(try await Self.count(connection, "FROM platform.posts") == 20_000)
+      for (state, number) in report.accountsByState {
+        let found = try await Self.count(
+          connection, "FROM platform.accounts WHERE state = '\(state)'")
+        #expect(found == number, "\(state)")
+      }
+      for (column, number) in [
+        ("deleted_at", report.deleted), ("bounced_at", report.bounced),
+        ("edited_at", report.edited), ("geo_removed_at", report.geoRemoved),
+      ] {
+        let found = try await Self.count(
+          connection, "FROM platform.posts WHERE \(column) IS NOT NULL")
+        #expect(found == number, "\(column)")
+      }
+      // 4 % of 20,000, give or take six standard deviations.
+      #expect((630...970).contains(report.deleted), "\(report.deleted)")
+    }
+  }
+
+  @Test func theSameSeedMakesTheSameWorldAndAnotherSeedAnother() async throws {
+    try await Self.seeding { connection in
+      _ = try await Seeding(connection, Self.plan).run(isReplacing: false)
+      let first = try await Self.fingerprint(connection)
+      _ = try await Seeding(connection, Self.plan).run(isReplacing: true)
+      #expect(try await Self.fingerprint(connection) == first)
+      var other = Self.plan
+      other.seed = 8
+      _ = try await Seeding(connection, other).run(isReplacing: true)
+      #expect(try await Self.fingerprint(connection) != first)
+    }
+  }
+
+  @Test func everyIDIsASnowflakeOfItsTime() async throws {
+    try await Self.seeding { connection in
+      _ = try await Seeding(connection, Self.plan).run(isReplacing: false)
+      for (table, id) in [("accounts", "account_id"), ("posts", "post_id")] {
+        let wrong = try await Self.count(
+          connection,
+          """
+          FROM platform.\(table)
+          WHERE (extract(epoch FROM created_at) * 1000)::bigint - 1288834974657 <> \(id) >> 22
+          """)
+        #expect(wrong == 0, "\(table)")
+      }
+    }
+  }
+
+  @Test func nothingHappensBeforeItsTimeNorAfterThePresent() async throws {
+    try await Self.seeding { connection in
+      var plan = Self.plan
+      plan.untilEpochSeconds = WorldPlan.firstPostEpochSeconds + 86_400
+      plan.accountShares.suspended = 0.3
+      plan.accountShares.deleted = 0.3
+      plan.postShares.edited = 0.5
+      for until in [plan.untilEpochSeconds, WorldPlan.defaultUntilEpochSeconds] {
+        plan.untilEpochSeconds = until
+        _ = try await Seeding(connection, plan).run(isReplacing: true)
+        let present = "to_timestamp(\(until))"
+        let wrongAccounts = try await Self.count(
+          connection,
+          """
+          FROM platform.accounts WHERE created_at > \(present)
+            OR state_changed_at <= created_at OR state_changed_at > \(present)
+          """)
+        #expect(wrongAccounts == 0)
+        let wrongPosts = try await Self.count(
+          connection,
+          """
+          FROM platform.posts post JOIN platform.accounts author ON account_id = author_id
+          WHERE post.created_at > \(present) OR post.created_at <= author.created_at
+            OR (state IN ('suspended', 'deactivated', 'deleted')
+                AND post.created_at >= state_changed_at)
+            OR greatest(deleted_at, bounced_at, edited_at, geo_removed_at) > \(present)
+            OR least(deleted_at, bounced_at, edited_at, geo_removed_at) < post.created_at
+            OR edited_at > post.created_at + interval '1 hour'
+            OR (deleted_at IS NOT NULL AND bounced_at IS NOT NULL)
+          """)
+        #expect(wrongPosts == 0)
+      }
+    }
+  }
+
+  @Test func aFewAuthorsWriteMostOfThePosts() async throws {
+    try await Self.seeding { connection in
+      _ = try await Seeding(connection, Self.plan).run(isReplacing: false)
+      let (top, median) = try await connection.query(
+        """
+        SELECT (sum(posts) FILTER (WHERE place <= 50))::bigint,
+               percentile_disc(0.5) WITHIN GROUP (ORDER BY posts)
+        FROM (SELECT count(post_id) AS posts, row_number() OVER (ORDER BY count(post_id) DESC) AS place
+              FROM platform.accounts LEFT JOIN platform.posts ON author_id = account_id
+              GROUP BY account_id) author
+        """
+      ).onlyRow(as: Int.self, Int.self)
+      // The busiest tenth writes more than 40 %; an author in the middle less than the mean of 40.
+      #expect(top > 8_000, "\(top)")
+      #expect(median < 40, "\(median)")
+    }
+  }
+
+  @Test func keysAndIndexesAreWhatTheyWere() async throws {
+    try await Self.seeding { connection in
+      let before = try await Self.shape(connection)
+      #expect(!before.isEmpty)
+      _ = try await Seeding(connection, Self.plan).run(isReplacing: false)
+      #expect(try await Self.shape(connection) == before)
+    }
+  }
+
+  @Test func aPlatformThatIsNotEmptyIsNotTouchedUnlessToldSo() async throws {
+    try await Self.seeding { connection in
+      try await connection.execute(
+        "INSERT INTO platform.accounts (account_id, username, created_at) VALUES (1, 'a', now())")
+      await #expect(throws: PlatformNotEmpty.self) {
+        try await Seeding(connection, Self.plan).run(isReplacing: false)
+      }
+      #expect(try await Self.count(connection, "FROM platform.accounts") == 1)
+      _ = try await Seeding(connection, Self.plan).run(isReplacing: true)
+      #expect(try await Self.count(connection, "FROM platform.accounts WHERE account_id = 1") == 0)
+    }
+  }
+
+  @Test func theSmallestWorldsAreWorldsToo() async throws {
+    try await Self.seeding { connection in
+      for (accounts, posts) in [(1, 0), (1, 3), (2, 1)] {
+        let report = try await Seeding(
+          connection, WorldPlan(accounts: accounts, posts: posts, seed: 1)
+        ).run(isReplacing: true)
+        #expect(report.accounts == accounts && report.posts == posts)
+      }
+    }
+  }
+}
