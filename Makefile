@@ -9,12 +9,12 @@ help: ## list the targets
 
 .PHONY: setup
 setup: ## install what is missing and build everything, tests included
-	scripts/setup
+	scripts/setup --tests
 	swift build --build-tests $(SWIFT_STRICT)
 
 .PHONY: test
 test: ## run the tests against a throw-away PostgreSQL
-	scripts/setup
+	scripts/setup --tests
 	scripts/postgres run -- swift test $(SWIFT_STRICT)
 
 .PHONY: demo
