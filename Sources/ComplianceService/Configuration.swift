@@ -57,6 +57,11 @@ extension ComplianceServer {
     public var sweepInterval: Duration = .seconds(5)
     /// How many jobs are processed at the same time.
     public var processingMax = 2
+    /// Up to so many IDs of a submission are looked up one by one; for more, the platform's events of
+    /// their whole range are read, which is faster then.
+    public var lookUpsMax = 50_000
+    /// How many IDs of a submission are kept in memory, 8 bytes each; more are sorted in files.
+    public var idsInMemoryMax = 4_000_000
     /// How long requests that are under way may take once the server was told to stop.
     public var shutdownPatience: Duration = .seconds(5)
 

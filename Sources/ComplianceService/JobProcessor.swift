@@ -17,13 +17,22 @@ final class JobProcessor: Service {
 
   private let wakeUps: AsyncStream<Void>
   private let wakeUp: AsyncStream<Void>.Continuation
-  /// The jobs being processed; finishing a job's stream stops the work on it.
-  private let running = Mutex<[Int64: AsyncStream<Never>.Continuation]>([:])
+  /// The jobs being processed.
+  private let running = Mutex<[Int64: Work]>([:])
+
+  private struct Work {
+    /// Finishing it stops the work.
+    let stop: AsyncStream<Never>.Continuation
+    /// From 0 to 1.
+    var progress = 0.0
+  }
 
   init(store: JobStore, spool: Spool, configuration: ComplianceServer.Configuration) {
     self.store = store
     self.spool = spool
-    processing = Processing(database: configuration.database, spool: spool)
+    processing = Processing(
+      database: configuration.database, spool: spool, lookUpsMax: configuration.lookUpsMax,
+      idsInMemoryMax: configuration.idsInMemoryMax)
     jobsMax = configuration.processingMax
     gate = configuration.gate
     logger = configuration.logger
@@ -38,8 +47,11 @@ final class JobProcessor: Service {
 
   /// Stops the work on a job that was cancelled.
   func stop(_ jobID: Int64) {
-    running.withLock { $0[jobID]?.finish() }
+    running.withLock { $0[jobID]?.stop.finish() }
   }
+
+  /// How much of each job that is being processed is done, from 0 to 1.
+  var progress: [Int64: Double] { running.withLock { $0.mapValues(\.progress) } }
 
   /// Returns when the server is told to stop; what is under way stays in progress until the next start.
   func run() async throws {
@@ -70,7 +82,7 @@ final class JobProcessor: Service {
     running.withLock { running in
       guard running.count < jobsMax, running[jobID] == nil else { return nil }
       let (stopped, stop) = AsyncStream.makeStream(of: Never.self)
-      running[jobID] = stop
+      running[jobID] = Work(stop: stop)
       return stopped
     }
   }
@@ -96,7 +108,9 @@ final class JobProcessor: Service {
     await gate?(.processing(jobID: String(job.id)))
     do {
       try await spool.withNewName(of: job.id, .result) { name in
-        let bytes = try await processing.writeResult(of: job, as: name)
+        let bytes = try await processing.writeResult(of: job, as: name) { [self] progress in
+          running.withLock { $0[job.id]?.progress = progress }
+        }
         if try await store.complete(job.id, result: name, bytes: bytes) == nil {
           await spool.remove(name)  // cancelled meanwhile
         }
@@ -105,7 +119,7 @@ final class JobProcessor: Service {
       logger.info("processed job \(job.id)")
     } catch  where error is CancellationError || Task.isCancelled {
       logger.info("stopped processing job \(job.id)")
-    } catch let error as PostgreSQLError where error.isConnectionProblem {
+    } catch let error as PostgreSQLError where error.mayPass {
       logger.warning(
         "job \(job.id) is processed again later", metadata: ["error": "\(error)"])
       return false
@@ -119,7 +133,13 @@ final class JobProcessor: Service {
     let reason =
       switch error {
       case is SubmissionMissing: "The submission is not stored any more. Create a new job."
+      case let error as SubmissionMalformed:
+        "Line \(error.line) of the submission is not an ID of 1 to 19 digits. Create a new job."
+      case let error as PostgreSQLError where error.state?.conditionClass == "53":
+        "The platform's database has no room to work in. Create a new job later."
       case is PostgreSQLError: "The platform's state could not be read. Create a new job."
+      case let error where error.isLackOfRoom:
+        "The service has no room to store the result. Create a new job later."
       default: "The result could not be written. Create a new job."
       }
     do {
@@ -133,6 +153,8 @@ final class JobProcessor: Service {
 }
 
 extension PostgreSQLError {
-  /// The same work may succeed on another connection.
-  fileprivate var isConnectionProblem: Bool { code == .connectionFailed || code == .connectionLost }
+  /// The same work may succeed on another connection: the server is away, or takes no more.
+  fileprivate var mayPass: Bool {
+    isTemporary && (state?.conditionClass != "53" || state == .tooManyConnections)
+  }
 }

@@ -1,82 +1,150 @@
 internal import Foundation
-internal import NIOCore
 internal import PostgreSQL
 internal import SystemPackage
 internal import _NIOFileSystem
 
-/// Makes the result of one submission. It holds no more of either than a block at a time.
+/// Makes the result of one submission: merges its IDs, ascending, with the platform's events in the same
+/// order. It holds no more of either than some blocks at a time.
 struct Processing: Sendable {
   let database: ConnectionString
   let spool: Spool
+  let lookUpsMax: Int
+  let idsInMemoryMax: Int
 
-  /// Half a block is what COPY takes best in one go, and an ID's row is smaller than its line.
-  private static let readBytes: ByteCount = .kibibytes(64)
+  private static let writeBytes = 512 * 1024
 
   /// Writes the job's result to the spool.
+  ///
+  /// - Parameter progressed: called with how much of the work is done, from 0 to 1.
   /// - Returns: its length in bytes.
-  /// - Throws: `CancellationError`; `SubmissionMissing`; what PostgreSQL or the file system says.
-  func writeResult(of job: Job, as name: String) async throws -> Int64 {
+  /// - Throws: `CancellationError`; `SubmissionMissing`; `SubmissionMalformed`; what PostgreSQL or the
+  ///   file system says.
+  func writeResult(
+    of job: Job, as name: String, progressed: @Sendable (Double) -> Void
+  ) async throws -> Int64 {
     try Task.checkCancellation()
     guard let submission = job.submissionFile,
-      FileManager.default.fileExists(atPath: spool.path(submission).string)
+      let bytes = try await FileSystem.shared.info(forFileAt: spool.path(submission))?.size
     else { throw SubmissionMissing() }
-    return try await Connection.withConnection(
-      database, applicationName: "compliance-server processing"
-    ) { connection in
-      try await connection.withTransaction { transaction in
-        try await spool.writeResult(name) { result in
-          try await transaction.execute(
-            "CREATE TEMPORARY TABLE submitted (id bigint NOT NULL) ON COMMIT DROP")
-          try await stage(submission, transaction, &result)
-          try await transaction.execute("ANALYZE submitted")
-          try await answer(job.type, transaction, &result)
-        }
+    return try await spool.writeResult(name) { result in
+      var read: Int64 = 0
+      let ids = try await self.ids(of: job, spool.path(submission), runsNamed: name, &result) {
+        read += Int64($0)
+        progressed(Double(read) / Double(2 * max(bytes, 1)))
       }
+      defer { for run in ids.runs { unlink(run.string) } }
+      try await answer(ids, of: job, &result) { progressed(0.5 + $0 / 2) }
     }
   }
 
-  /// Fills `submitted`; lines that are no ID go into the result at once.
-  private func stage(
-    _ submission: String, _ transaction: Transaction,
-    _ result: inout BufferedWriter<WriteFileHandle>
-  ) async throws {
-    try await FileSystem.shared.withFileHandle(forReadingAt: spool.path(submission)) { file in
-      var lines = SubmissionLines()
-      var rows = BinaryRows()
-      var answers: [UInt8] = []
-      func take(_ line: SubmissionLines.Line) {
-        switch line {
-        case .id(let id):
-          rows.beginRow(columns: 1)
-          rows.append(id)
-        case .invalid(let line):
-          answers += invalidLineAnswer(line)
-        }
-      }
-      try await transaction.withCopyIn("COPY submitted FROM STDIN (FORMAT binary)") { copy in
-        for try await block in file.readChunks(chunkLength: Self.readBytes) {
-          block.withUnsafeReadableBytes { lines.scan($0, take) }
-          if rows.isFull { try await copy.write(rows.take()) }
-          if !answers.isEmpty {
-            try await result.write(contentsOf: answers)
-            answers.removeAll(keepingCapacity: true)
-          }
-        }
-        lines.finish(take)
-        try await copy.write(rows.takeLast())
-        try await result.write(contentsOf: answers)
-      }
-    }
+  /// Reads the submission; lines that are no ID go into the result at once.
+  private func ids(
+    of job: Job, _ path: FilePath, runsNamed name: String,
+    _ result: inout BufferedWriter<WriteFileHandle>, read: (Int) -> Void
+  ) async throws -> SubmittedIDs {
+    var answers: [UInt8] = []
+    var writer = result
+    defer { result = writer }
+    let ids = try await SubmittedIDs(
+      of: path, runIDsMax: idsInMemoryMax, runPath: { spool.path("\(name).\($0).part") },
+      invalid: { line, number in
+        guard job.profile == .native else { throw SubmissionMalformed(line: number) }
+        ResultLine.append(invalid: line, to: &answers)
+      },
+      read: { bytes in
+        read(bytes)
+        try Task.checkCancellation()
+        guard answers.count >= Self.writeBytes else { return }
+        try await writer.write(contentsOf: answers)
+        answers.removeAll(keepingCapacity: true)
+      })
+    try await writer.write(contentsOf: answers)
+    return ids
   }
 
   private func answer(
-    _ type: JobType, _ transaction: Transaction, _ result: inout BufferedWriter<WriteFileHandle>
+    _ ids: SubmittedIDs, of job: Job, _ result: inout BufferedWriter<WriteFileHandle>,
+    progressed: (Double) -> Void
   ) async throws {
-    try await transaction.withCopyOut("COPY (\(type.answersSQL)) TO STDOUT") { answers in
-      for try await block in answers { try await result.write(contentsOf: block) }
+    guard let range = ids.range else { return }
+    let wanted = ids.all(upTo: lookUpsMax).map(PlatformEvents.Wanted.ids) ?? .range(range)
+    let sql = PlatformEvents(type: job.type, profile: job.profile).copySQL(wanted)
+    var merge = Merge(stream: try ids.stream(), line: ResultLine(profile: job.profile))
+    try await Connection.withConnection(
+      database, applicationName: "compliance-server processing"
+    ) { connection in
+      // Compiling the query takes longer than it saves.
+      try await connection.execute("SET jit = off")
+      try await connection.execute("SET work_mem = '64MB'")
+      try await connection.withCopyOut(sql) { blocks in
+        for try await block in blocks {
+          try merge.take(block)
+          if let last = merge.last, last >= range.lowerBound {
+            progressed(
+              Double(last - range.lowerBound) / Double(range.upperBound - range.lowerBound + 1))
+          }
+          try await result.write(contentsOf: merge.takeLines())
+          if merge.isComplete { break }
+        }
+      }
     }
+    try merge.finish()
+    try await result.write(contentsOf: merge.takeLines())
+  }
+}
+
+/// Events in the order of their IDs, held against IDs in the same order.
+private struct Merge {
+  private var stream: IDStream
+  private var line: ResultLine
+  private var rows = PlatformEventRows()
+  private var lines: [UInt8] = []
+  /// The heaviest so far of what is said of the newest ID; more of it may follow.
+  private var newest: PlatformEvent?
+  /// Whether no submitted ID is left.
+  private(set) var isComplete = false
+
+  init(stream: IDStream, line: ResultLine) {
+    self.stream = stream
+    self.line = line
+  }
+
+  var last: Int64? { newest?.id }
+
+  mutating func take(_ block: [UInt8]) throws {
+    var rows = rows
+    try rows.read(block) { event in
+      if let newest, newest.id == event.id {
+        if event.verdict.rawValue < newest.verdict.rawValue { self.newest = event }
+      } else {
+        try finish()
+        newest = event
+      }
+    }
+    self.rows = rows
+  }
+
+  /// Nothing more is said of the newest ID.
+  mutating func finish() throws {
+    guard let event = newest, !isComplete else { return }
+    newest = nil
+    switch try stream.skip(to: event.id) {
+    case true?: line.append(event, to: &lines)
+    case false?: break
+    case nil: isComplete = true
+    }
+  }
+
+  mutating func takeLines() -> [UInt8] {
+    defer { lines.removeAll(keepingCapacity: true) }
+    return lines
   }
 }
 
 /// A job is in progress and its upload is not in the spool directory.
 struct SubmissionMissing: Error {}
+
+/// A line of the submission is no ID, and the job's profile has no answer to such lines.
+struct SubmissionMalformed: Error {
+  let line: Int
+}

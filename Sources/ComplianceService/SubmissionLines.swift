@@ -1,77 +1,80 @@
-internal import Foundation
-
 /// Cuts an upload into lines and tells IDs from what is none.
 ///
 /// An ID is 1 to 19 digits that fit in 64 bits with a sign, and nothing else: no sign, blank or CR. Of a
 /// line that is none, only the begin is kept, so that one endless line takes no more memory than others.
 struct SubmissionLines {
-  enum Line: Equatable {
-    case id(Int64)
-    case invalid([UInt8])
-  }
-
   static let invalidLineBytesMax = 4096
 
+  /// How many lines have ended.
+  private(set) var lines = 0
   /// The begin of a line whose end has not come.
   private var rest: [UInt8] = []
 
-  /// Hands every line that ends in `bytes` to `body`.
-  mutating func scan(_ bytes: UnsafeRawBufferPointer, _ body: (Line) -> Void) {
-    guard var position = bytes.baseAddress else { return }
-    let end = position + bytes.count
-    while position < end, let newline = memchr(position, 0x0A, end - position) {
-      let line = UnsafeRawBufferPointer(
-        start: position, count: UnsafeRawPointer(newline) - position)
-      if rest.isEmpty {
-        body(Self.line(line))
-      } else {
-        keep(line)
-        body(rest.withUnsafeBytes(Self.line))
-        rest.removeAll(keepingCapacity: true)
-      }
-      position = UnsafeRawPointer(newline) + 1
+  /// Hands every line that ends in `bytes` to one of the two.
+  mutating func scan(
+    _ bytes: UnsafeRawBufferPointer, id: (Int64) -> Void, invalid: (UnsafeRawBufferPointer) -> Void
+  ) {
+    var start = 0
+    if !rest.isEmpty {
+      guard let newline = bytes.firstIndex(of: Self.newline) else { return keep(bytes) }
+      keep(UnsafeRawBufferPointer(rebasing: bytes[..<newline]))
+      finish(id: id, invalid: invalid)
+      start = newline + 1
     }
-    keep(UnsafeRawBufferPointer(start: position, count: end - position))
+    while start < bytes.count {
+      // Digits and a line feed, which is what nearly all lines are.
+      var value: UInt64 = 0
+      var position = start
+      while position < bytes.count {
+        let digit = bytes[position] &- UInt8(ascii: "0")
+        guard digit <= 9 else { break }
+        value = value &* 10 &+ UInt64(digit)
+        position += 1
+      }
+      guard position < bytes.count else { break }
+      if bytes[position] == Self.newline, (1...19).contains(position - start),
+        value <= UInt64(Int64.max)
+      {
+        id(Int64(value))
+        lines += 1
+        start = position + 1
+        continue
+      }
+      while position < bytes.count, bytes[position] != Self.newline { position += 1 }
+      guard position < bytes.count else { break }
+      lines += 1
+      let length = min(position - start, Self.invalidLineBytesMax)
+      invalid(UnsafeRawBufferPointer(rebasing: bytes[start..<start + length]))
+      start = position + 1
+    }
+    if start < bytes.count { keep(UnsafeRawBufferPointer(rebasing: bytes[start...])) }
   }
 
   /// Hands over what follows the last line feed; nothing does if the upload ends in one.
-  mutating func finish(_ body: (Line) -> Void) {
+  mutating func finish(id: (Int64) -> Void, invalid: (UnsafeRawBufferPointer) -> Void) {
     guard !rest.isEmpty else { return }
-    body(rest.withUnsafeBytes(Self.line))
-    rest = []
+    lines += 1
+    rest.withUnsafeBytes { line in
+      if let value = Self.value(line) { id(value) } else { invalid(line) }
+    }
+    rest.removeAll(keepingCapacity: true)
   }
+
+  private static let newline = UInt8(ascii: "\n")
 
   private mutating func keep(_ bytes: UnsafeRawBufferPointer) {
     rest.append(contentsOf: bytes.prefix(Self.invalidLineBytesMax - rest.count))
   }
 
-  private static func line(_ bytes: UnsafeRawBufferPointer) -> Line {
-    guard (1...19).contains(bytes.count) else {
-      return .invalid(Array(bytes.prefix(invalidLineBytesMax)))
-    }
+  private static func value(_ line: UnsafeRawBufferPointer) -> Int64? {
+    guard (1...19).contains(line.count) else { return nil }
     // 19 digits always fit in 64 bits without a sign.
     var value: UInt64 = 0
-    for byte in bytes {
+    for byte in line {
       let digit = byte &- UInt8(ascii: "0")
-      guard digit <= 9 else { return .invalid(Array(bytes)) }
+      guard digit <= 9 else { return nil }
       value = value &* 10 &+ UInt64(digit)
     }
-    return Int64(exactly: value).map(Line.id) ?? .invalid(Array(bytes))
+    return Int64(exactly: value)
   }
-}
-
-/// `{"id":"<line>","error":"invalid_id"}`: what a result says of a line that is no ID. Bytes that are no
-/// UTF-8 become U+FFFD.
-func invalidLineAnswer(_ line: [UInt8]) -> [UInt8] {
-  var answer = Array(#"{"id":""#.utf8)
-  for byte in String(decoding: line, as: UTF8.self).utf8 {
-    switch byte {
-    case UInt8(ascii: "\""), UInt8(ascii: "\\"): answer += [UInt8(ascii: "\\"), byte]
-    case 0..<0x20:
-      answer += Array((byte < 0x10 ? "\\u000" : "\\u00").utf8)
-      answer += Array(String(byte, radix: 16).utf8)
-    default: answer.append(byte)
-    }
-  }
-  return answer + Array("\",\"error\":\"invalid_id\"}\n".utf8)
 }

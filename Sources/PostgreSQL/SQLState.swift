@@ -17,6 +17,7 @@ public struct SQLState: RawRepresentable, Hashable, Sendable, CustomStringConver
   public static let serializationFailure = SQLState(rawValue: "40001")
   public static let deadlockDetected = SQLState(rawValue: "40P01")
   public static let lockNotAvailable = SQLState(rawValue: "55P03")
+  public static let tooManyConnections = SQLState(rawValue: "53300")
   public static let protocolViolation = SQLState(rawValue: "08P01")
   public static let queryCanceled = SQLState(rawValue: "57014")
   public static let undefinedTable = SQLState(rawValue: "42P01")

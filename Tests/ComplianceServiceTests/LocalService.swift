@@ -213,6 +213,29 @@ extension LocalService {
     return result.text.split(separator: "\n").map(String.init)
   }
 
+  /// Creates a job, uploads to it, and returns it once it has been processed.
+  func uploaded(_ type: String, _ text: String) async throws -> WireJob {
+    let job = try await create(type)
+    let answer = try await put(text, to: job.upload_url, token: token(for: job.upload_url))
+    try #require(answer.status == 200, "\(answer.status) \(answer.text)")
+    try await gate.reached { $0 == .processed(jobID: job.id) }
+    return try await self.job(job.id)
+  }
+
+  /// The result's lines, empty ones too, without what follows the last line feed.
+  func resultLines(_ type: String, _ text: String) async throws -> [String] {
+    let job = try await uploaded(type, text)
+    try #require(job.status == "complete", "\(job)")
+    let result = try await send(.GET, job.download_url, token: token(for: job.download_url))
+    try #require(result.status == 200, "\(result.text)")
+    let lines = result.text.split(separator: "\n", omittingEmptySubsequences: false)
+    #expect(lines.last == "")
+    return lines.dropLast().map(String.init)
+  }
+
+  /// The storage host of the gcs profile takes none.
+  private func token(for url: String) -> String? { url.hasPrefix(baseURL) ? Self.token : nil }
+
   func execute(_ sql: String) async throws {
     try await database.withConnection { try await $0.runScript(sql) }
   }

@@ -3,14 +3,22 @@ import Testing
 @testable import ComplianceService
 
 @Suite struct SubmissionLinesTests {
-  private func lines(_ text: [UInt8], blockBytes: Int) -> [SubmissionLines.Line] {
+  private enum Line: Equatable {
+    case id(Int64)
+    case invalid([UInt8])
+  }
+
+  private func lines(_ text: [UInt8], blockBytes: Int) -> [Line] {
     var scanner = SubmissionLines()
-    var lines: [SubmissionLines.Line] = []
+    var lines: [Line] = []
+    func id(_ id: Int64) { lines.append(.id(id)) }
+    func invalid(_ line: UnsafeRawBufferPointer) { lines.append(.invalid(Array(line))) }
     for start in stride(from: 0, to: text.count, by: blockBytes) {
       let block = Array(text[start..<min(start + blockBytes, text.count)])
-      block.withUnsafeBytes { scanner.scan($0) { lines.append($0) } }
+      block.withUnsafeBytes { scanner.scan($0, id: id, invalid: invalid) }
     }
-    scanner.finish { lines.append($0) }
+    scanner.finish(id: id, invalid: invalid)
+    #expect(scanner.lines == lines.count)
     return lines
   }
 
@@ -33,7 +41,9 @@ import Testing
 
   @Test func escapesWhatJSONWantsEscaped() {
     func answer(_ bytes: [UInt8]) -> String {
-      String(decoding: invalidLineAnswer(bytes), as: UTF8.self)
+      var answer: [UInt8] = []
+      bytes.withUnsafeBytes { ResultLine.append(invalid: $0, to: &answer) }
+      return String(decoding: answer, as: UTF8.self)
     }
     #expect(
       answer(Array("a\"b\\c\u{1}\u{1f}é".utf8))

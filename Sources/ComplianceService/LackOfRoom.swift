@@ -1,0 +1,16 @@
+internal import SystemPackage
+internal import _NIOFileSystem
+
+extension Error {
+  /// The disk is full, or the file may not grow any more.
+  var isLackOfRoom: Bool {
+    let errno: Errno? =
+      switch self {
+      case let error as Errno: error
+      case let error as FileSystemError:
+        (error.cause as? FileSystemError.SystemCallError)?.errno
+      default: nil
+      }
+    return [.noSpace, .fileTooLarge, .diskQuotaExceeded].contains(errno)
+  }
+}

@@ -1,0 +1,166 @@
+/// Writes events as lines of a result, in the words of a wire profile.
+struct ResultLine {
+  let profile: WireProfile
+
+  /// A result of the gcs profile is a composite of shards, with an empty line between two: here after
+  /// the first line and after each thousandth.
+  private var shardLines = 0
+  private static let shardLinesMax = 1000
+
+  init(profile: WireProfile) {
+    self.profile = profile
+  }
+
+  mutating func append(_ event: PlatformEvent, to bytes: inout [UInt8]) {
+    if profile == .gcs {
+      if shardLines == 1 || shardLines == Self.shardLinesMax {
+        bytes.append(UInt8(ascii: "\n"))
+        if shardLines == Self.shardLinesMax { shardLines = 1 }
+      }
+      shardLines += 1
+    }
+    bytes.append(contentsOf: #"{"id":""#.utf8)
+    bytes.append(decimal: event.id)
+    switch profile {
+    case .native:
+      bytes.append(contentsOf: Self.nativeWords(event.verdict).utf8)
+      bytes.append(contentsOf: #"","created_at":""#.utf8)
+      bytes.append(time: event.createdAt, .milliseconds)
+      bytes.append(contentsOf: #"","redacted_at":""#.utf8)
+      bytes.append(time: event.since, .milliseconds)
+    case .gcs:
+      bytes.append(contentsOf: Self.legacyWords(event.verdict).utf8)
+      bytes.append(contentsOf: #"","created_at":""#.utf8)
+      bytes.append(time: event.createdAt, .milliseconds)
+      // Some lines had no time of redaction, and the times came in two forms.
+      if event.verdict != .bounced, event.verdict != .geoRemoved {
+        bytes.append(contentsOf: #"","redacted_at":""#.utf8)
+        bytes.append(time: event.since, .secondsAndOffset)
+      }
+    }
+    bytes.append(contentsOf: "\"}\n".utf8)
+  }
+
+  private static func nativeWords(_ verdict: Verdict) -> StaticString {
+    switch verdict {
+    case .deleted, .bounced, .authorDeleted: #"","action":"delete","reason":"deleted"#
+    case .authorSuspended: #"","action":"delete","reason":"suspended"#
+    case .authorDeactivated: #"","action":"delete","reason":"deactivated"#
+    case .authorProtected: #"","action":"delete","reason":"protected"#
+    case .edited: #"","action":"rehydrate","reason":"tweet_edited"#
+    case .geoRemoved: #"","action":"scrub_geo","reason":"geo_scrubbed"#
+    }
+  }
+
+  /// The legacy vocabulary, with its trap: the action says delete where only the location goes.
+  private static func legacyWords(_ verdict: Verdict) -> StaticString {
+    switch verdict {
+    case .bounced: #"","action":"delete","reason":"bounced"#
+    case .geoRemoved: #"","action":"delete","reason":"scrub_geo"#
+    default: nativeWords(verdict)
+    }
+  }
+
+  /// `{"id":"<line>","error":"invalid_id"}`: what a result says of a line that is no ID. Bytes that are
+  /// no UTF-8 become U+FFFD.
+  static func append(invalid line: UnsafeRawBufferPointer, to bytes: inout [UInt8]) {
+    bytes.append(contentsOf: #"{"id":""#.utf8)
+    for byte in String(decoding: line, as: UTF8.self).utf8 {
+      switch byte {
+      case UInt8(ascii: "\""), UInt8(ascii: "\\"):
+        bytes.append(UInt8(ascii: "\\"))
+        bytes.append(byte)
+      case 0..<0x20:
+        bytes.append(contentsOf: (byte < 0x10 ? "\\u000" : "\\u00").utf8)
+        bytes.append(contentsOf: String(byte, radix: 16).utf8)
+      default: bytes.append(byte)
+      }
+    }
+    bytes.append(contentsOf: "\",\"error\":\"invalid_id\"}\n".utf8)
+  }
+}
+
+extension StaticString {
+  fileprivate var utf8: UnsafeBufferPointer<UInt8> {
+    UnsafeBufferPointer(start: utf8Start, count: utf8CodeUnitCount)
+  }
+}
+
+extension [UInt8] {
+  fileprivate enum TimeForm {
+    /// `2021-08-11T19:42:55.000Z`
+    case milliseconds
+    /// `2019-03-02T03:37:59+00:00`
+    case secondsAndOffset
+  }
+
+  fileprivate mutating func append(decimal value: Int64) {
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 20) { digits in
+      var rest = value.magnitude
+      var position = 20
+      repeat {
+        position -= 1
+        digits[position] = UInt8(ascii: "0") + UInt8(rest % 10)
+        rest /= 10
+      } while rest > 0
+      append(contentsOf: UnsafeBufferPointer(rebasing: digits[position..<20]))
+    }
+  }
+
+  fileprivate mutating func append(_ value: Int, digits: Int) {
+    var divisor = 1
+    for _ in 1..<digits { divisor *= 10 }
+    while divisor > 0 {
+      append(UInt8(ascii: "0") + UInt8(value / divisor % 10))
+      divisor /= 10
+    }
+  }
+
+  /// - Parameter time: microseconds since 2000-01-01.
+  fileprivate mutating func append(time: Int64, _ form: TimeForm) {
+    let perDay: Int64 = 86_400_000_000
+    let (days, microseconds) = time.quotientAndRemainder(flooringBy: perDay)
+    let (year, month, day) = Self.civil(daysSince2000: Int(days))
+    let seconds = Int(microseconds / 1_000_000)
+    append(year, digits: 4)
+    append(UInt8(ascii: "-"))
+    append(month, digits: 2)
+    append(UInt8(ascii: "-"))
+    append(day, digits: 2)
+    append(UInt8(ascii: "T"))
+    append(seconds / 3600, digits: 2)
+    append(UInt8(ascii: ":"))
+    append(seconds / 60 % 60, digits: 2)
+    append(UInt8(ascii: ":"))
+    append(seconds % 60, digits: 2)
+    switch form {
+    case .milliseconds:
+      append(UInt8(ascii: "."))
+      append(Int(microseconds % 1_000_000 / 1000), digits: 3)
+      append(UInt8(ascii: "Z"))
+    case .secondsAndOffset: append(contentsOf: "+00:00".utf8)
+    }
+  }
+
+  /// Howard Hinnant's civil_from_days, counted from 2000-01-01.
+  private static func civil(daysSince2000 days: Int) -> (year: Int, month: Int, day: Int) {
+    let shifted = days + 730_425
+    let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
+    let dayOfEra = shifted - era * 146_097
+    let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+    let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+    let monthFromMarch = (5 * dayOfYear + 2) / 153
+    let month = monthFromMarch < 10 ? monthFromMarch + 3 : monthFromMarch - 9
+    return (
+      yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month,
+      dayOfYear - (153 * monthFromMarch + 2) / 5 + 1
+    )
+  }
+}
+
+extension Int64 {
+  fileprivate func quotientAndRemainder(flooringBy divisor: Int64) -> (Int64, Int64) {
+    let (quotient, remainder) = quotientAndRemainder(dividingBy: divisor)
+    return remainder < 0 ? (quotient - 1, remainder + divisor) : (quotient, remainder)
+  }
+}

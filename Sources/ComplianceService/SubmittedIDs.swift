@@ -1,0 +1,274 @@
+internal import SystemPackage
+
+/// The IDs of one submission in ascending order, in bounded memory whatever their number and order.
+///
+/// What exports make is ascending already; such a submission is simply read once more. One that is not is
+/// sorted in runs that fit in memory, and the runs are merged.
+struct SubmittedIDs {
+  /// How many lines the submission has, and how many of them are IDs.
+  private(set) var lines = 0
+  private(set) var count = 0
+  /// From the least to the largest; nil without any ID.
+  private(set) var range: ClosedRange<Int64>?
+
+  private enum Form {
+    /// All of them, ascending.
+    case array([Int64])
+    /// The file itself is ascending.
+    case file(FilePath)
+    /// Files of ascending binary IDs.
+    case runs([FilePath])
+  }
+
+  private var form = Form.array([])
+
+  /// Reads a submission.
+  ///
+  /// - Parameters:
+  ///   - runIDsMax: how many IDs are kept in memory at a time, 8 bytes each.
+  ///   - runPath: the path of a file that a sorted run can be written to, by its number.
+  ///   - invalid: takes each line that is no ID, in order, with its number.
+  ///   - read: called after each block, with its length.
+  /// - Throws: what `invalid` throws; `Errno`; `CancellationError`.
+  init(
+    of path: FilePath, runIDsMax: Int, runPath: (Int) -> FilePath,
+    invalid: (UnsafeRawBufferPointer, _ line: Int) throws -> Void, read: (Int) async throws -> Void
+  ) async throws {
+    var isAscending = true
+    var ids: [Int64] = []
+    var last: Int64 = -1
+    var least = Int64.max
+    var largest = Int64.min
+    var fault: (any Error)?
+    var scanner = SubmissionLines()
+    func take(_ id: Int64) {
+      if id < last { isAscending = false }
+      last = id
+      least = min(least, id)
+      largest = max(largest, id)
+      count += 1
+      if ids.count < runIDsMax { ids.append(id) }
+    }
+    func refuse(_ line: UnsafeRawBufferPointer) {
+      guard fault == nil else { return }
+      lines += 1
+      do { try invalid(line, lines + count) } catch { fault = error }
+    }
+    var reader = try BlockReader(path)
+    defer { reader.close() }
+    while let block = try reader.next() {
+      scanner.scan(block, id: take, invalid: refuse)
+      if let fault { throw fault }
+      try await read(block.count)
+    }
+    scanner.finish(id: take, invalid: refuse)
+    if let fault { throw fault }
+    lines += count
+    guard count > 0 else { return }
+    range = least...largest
+    if count <= runIDsMax {
+      if !isAscending { ids.sort() }
+      form = .array(ids)
+    } else if isAscending {
+      form = .file(path)
+    } else {
+      ids = []
+      form = .runs(try await Self.sortedRuns(of: path, runIDsMax, runPath))
+    }
+  }
+
+  /// All IDs, if there are so few of them.
+  func all(upTo max: Int) -> [Int64]? {
+    guard count <= max, case .array(let ids) = form else { return nil }
+    return ids
+  }
+
+  /// - Throws: `Errno`.
+  func stream() throws -> IDStream {
+    switch form {
+    case .array(let ids): IDStream(ids)
+    case .file(let path): IDStream(try SubmissionBlocks(path))
+    case .runs(let paths): IDStream(try MergedRuns(paths))
+    }
+  }
+
+  /// The files that belong to it alone.
+  var runs: [FilePath] {
+    if case .runs(let paths) = form { paths } else { [] }
+  }
+
+  private static func sortedRuns(
+    of path: FilePath, _ idsMax: Int, _ runPath: (Int) -> FilePath
+  ) async throws -> [FilePath] {
+    var paths: [FilePath] = []
+    var ids: [Int64] = []
+    ids.reserveCapacity(idsMax)
+    var blocks = try SubmissionBlocks(path)
+    func writeRun() throws {
+      ids.sort()
+      let path = runPath(paths.count)
+      paths.append(path)
+      let file = try FileDescriptor.open(
+        path, .writeOnly, options: [.create, .truncate], permissions: .ownerReadWrite)
+      try file.closeAfter { _ = try ids.withUnsafeBytes { try file.writeAll($0) } }
+      ids.removeAll(keepingCapacity: true)
+    }
+    while var block = try blocks.next()?[...] {
+      try Task.checkCancellation()
+      while !block.isEmpty {
+        let part = block.prefix(idsMax - ids.count)
+        ids += part
+        block = block.dropFirst(part.count)
+        if ids.count == idsMax { try writeRun() }
+      }
+    }
+    if !ids.isEmpty { try writeRun() }
+    return paths
+  }
+}
+
+/// Ascending IDs, one after another.
+struct IDStream {
+  private var block: [Int64]
+  private var position = 0
+  private var more: (() throws -> [Int64]?)?
+
+  init(_ ids: [Int64]) {
+    block = ids
+  }
+
+  init(_ blocks: SubmissionBlocks) {
+    var blocks = blocks
+    block = []
+    more = { try blocks.next() }
+  }
+
+  init(_ runs: MergedRuns) {
+    var runs = runs
+    block = []
+    more = { try runs.next() }
+  }
+
+  /// The IDs below `id` are skipped.
+  /// - Returns: whether `id` is among the others; nil if there are none.
+  mutating func skip(to id: Int64) throws -> Bool? {
+    while true {
+      while position < block.count {
+        let next = block[position]
+        if next >= id { return next == id }
+        position += 1
+      }
+      guard let block = try more?() else { return nil }
+      self.block = block
+      position = 0
+    }
+  }
+}
+
+/// The IDs of a submission, block by block, without its other lines.
+struct SubmissionBlocks {
+  private var reader: BlockReader
+  private var scanner = SubmissionLines()
+  private var isComplete = false
+
+  init(_ path: FilePath) throws {
+    reader = try BlockReader(path)
+  }
+
+  mutating func next() throws -> [Int64]? {
+    guard !isComplete else { return nil }
+    var ids: [Int64] = []
+    if let block = try reader.next() {
+      ids.reserveCapacity(block.count / 16)
+      scanner.scan(block, id: { ids.append($0) }, invalid: { _ in })
+    } else {
+      isComplete = true
+      scanner.finish(id: { ids.append($0) }, invalid: { _ in })
+      reader.close()
+    }
+    return ids
+  }
+}
+
+/// Sorted runs, merged into one.
+struct MergedRuns {
+  private struct Run {
+    var reader: BlockReader
+    var ids: [Int64] = []
+    var position = 0
+
+    var head: Int64? { position < ids.count ? ids[position] : nil }
+
+    mutating func fill() throws {
+      guard let bytes = try reader.next() else { return reader.close() }
+      ids = Array(bytes.bindMemory(to: Int64.self))
+      position = 0
+    }
+  }
+
+  private var runs: [Run]
+  private static let idsPerBlock = 65_536
+
+  init(_ paths: [FilePath]) throws {
+    runs = try paths.map { Run(reader: try BlockReader($0, blockBytes: 256 * 1024)) }
+    for index in runs.indices { try runs[index].fill() }
+  }
+
+  mutating func next() throws -> [Int64]? {
+    var merged: [Int64] = []
+    merged.reserveCapacity(Self.idsPerBlock)
+    while merged.count < Self.idsPerBlock {
+      // There are a dozen at most.
+      var least: (index: Int, id: Int64)?
+      for index in runs.indices {
+        if let head = runs[index].head, head < least?.id ?? .max || least == nil {
+          least = (index, head)
+        }
+      }
+      guard let (index, id) = least else { break }
+      merged.append(id)
+      runs[index].position += 1
+      if runs[index].head == nil { try runs[index].fill() }
+    }
+    return merged.isEmpty ? nil : merged
+  }
+}
+
+/// A file, a block at a time, in one buffer.
+struct BlockReader {
+  private let file: FileDescriptor
+  private let buffer: Buffer
+  private var isOpen = true
+
+  private final class Buffer {
+    let bytes: UnsafeMutableRawBufferPointer
+
+    init(bytes count: Int) {
+      bytes = .allocate(byteCount: count, alignment: 16)
+    }
+
+    deinit { bytes.deallocate() }
+  }
+
+  init(_ path: FilePath, blockBytes: Int = 1024 * 1024) throws {
+    file = try FileDescriptor.open(path, .readOnly)
+    buffer = Buffer(bytes: blockBytes)
+  }
+
+  /// The next bytes, valid until the call after; nil at the end. All but the last block are full.
+  mutating func next() throws -> UnsafeRawBufferPointer? {
+    guard isOpen else { return nil }
+    var filled = 0
+    while filled < buffer.bytes.count {
+      let count = try file.read(into: .init(rebasing: buffer.bytes[filled...]))
+      if count == 0 { break }
+      filled += count
+    }
+    return filled == 0 ? nil : .init(rebasing: buffer.bytes[..<filled])
+  }
+
+  mutating func close() {
+    if isOpen { try? file.close() }
+    isOpen = false
+  }
+}

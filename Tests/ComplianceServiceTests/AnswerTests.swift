@@ -1,0 +1,191 @@
+import ComplianceService
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// Random worlds and submissions, each result held against SQL that derives it in another way.
+@Suite(.timeLimit(.minutes(2))) struct AnswerTests {
+  struct Strategy: Sendable, CustomTestStringConvertible {
+    let profile: WireProfile
+    let lookUpsMax: Int
+    let idsInMemoryMax: Int
+
+    var testDescription: String {
+      "\(profile.rawValue), look-ups up to \(lookUpsMax), \(idsInMemoryMax) IDs in memory"
+    }
+  }
+
+  @Test(arguments: [
+    Strategy(profile: .native, lookUpsMax: 50_000, idsInMemoryMax: 1000),
+    Strategy(profile: .native, lookUpsMax: 0, idsInMemoryMax: 1000),
+    Strategy(profile: .native, lookUpsMax: 0, idsInMemoryMax: 7),
+    Strategy(profile: .gcs, lookUpsMax: 50_000, idsInMemoryMax: 1000),
+    Strategy(profile: .gcs, lookUpsMax: 0, idsInMemoryMax: 7),
+  ])
+  func resultsAreWhatTheStateSays(_ strategy: Strategy) async throws {
+    let seed = UInt64.random(in: 0...UInt64.max)
+    var dice = SeededGenerator(seed: seed)
+    try await LocalService.run {
+      $0.profile = strategy.profile
+      $0.lookUpsMax = strategy.lookUpsMax
+      $0.idsInMemoryMax = strategy.idsInMemoryMax
+      $0.rateLimit = nil
+    } _: { service in
+      for round in 0..<12 {
+        try await service.execute(Self.world(&dice))
+        for type in ["tweets", "users"] {
+          let text = Self.submission(strategy.profile, &dice)
+          let result = try await service.resultLines(type, text)
+          let expected = try await Self.expected(type, strategy.profile, text, service)
+          #expect(
+            result.filter { !$0.isEmpty } == expected,
+            "seed \(seed), round \(round), \(type): \(text.debugDescription)")
+          if strategy.profile == .native {
+            #expect(!result.contains(""))
+          } else {
+            #expect(result.contains("") == (expected.count > 1))
+          }
+        }
+      }
+    }
+  }
+
+  @Test func whoIsBackIsCleanAgain() async throws {
+    try await LocalService.run { service in
+      try await service.execute(
+        """
+        INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
+        VALUES (1, 'a', '2015-01-01', 'protected', now()), (2, 'b', '2015-01-01', 'suspended', now());
+        INSERT INTO platform.posts (post_id, author_id, created_at)
+        VALUES (10, 1, '2016-01-01'), (20, 2, '2016-01-01')
+        """)
+      #expect(try await service.lines("users", "1\n2\n").count == 2)
+      #expect(try await service.lines("tweets", "10\n20\n").count == 2)
+      try await service.execute(
+        "UPDATE platform.accounts SET state = 'active', state_changed_at = now()")
+      #expect(try await service.lines("users", "1\n2\n") == [])
+      #expect(try await service.lines("tweets", "10\n20\n") == [])
+    }
+  }
+
+  @Test func aLegacyJobFailsOnALineThatIsNoID() async throws {
+    try await LocalService.run({ $0.profile = .gcs }) { service in
+      for (text, line) in [("1\n2\nx\n4\n", 3), ("1\n\n2\n", 2), ("1\r\n", 1), ("1\n-2", 2)] {
+        let job = try await service.uploaded("tweets", text)
+        #expect(job.status == "failed")
+        #expect(job.error?.hasPrefix("Line \(line) of the submission") == true, "\(job)")
+      }
+    }
+  }
+
+  // MARK: Random worlds
+
+  private static func world(_ dice: inout SeededGenerator) -> String {
+    let states = ["active", "active", "protected", "suspended", "deactivated", "deleted"]
+    var accounts: [String] = []
+    for id in 1...12 {
+      let state = states.randomElement(using: &dice) ?? ""
+      // Some that are active have not always been.
+      let changed = state == "active" && Bool.random(using: &dice) ? "NULL" : time(&dice)
+      accounts.append("(\(id), 'u\(id)', \(time(&dice)), '\(state)', \(changed))")
+    }
+    var posts: [String] = []
+    for id in Set((0..<60).map { _ in Int.random(in: 1...120, using: &dice) }) {
+      let happened = (0..<4).map { _ in
+        Int.random(in: 0..<4, using: &dice) == 0 ? time(&dice) : "NULL"
+      }
+      posts.append(
+        "(\(id), \(Int.random(in: 1...12, using: &dice)), \(time(&dice)), "
+          + happened.joined(separator: ", ") + ")")
+    }
+    return """
+      TRUNCATE platform.posts, platform.accounts;
+      INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
+      VALUES \(accounts.joined(separator: ", "));
+      INSERT INTO platform.posts
+        (post_id, author_id, created_at, deleted_at, bounced_at, edited_at, geo_removed_at)
+      VALUES \(posts.joined(separator: ", "))
+      """
+  }
+
+  /// From 1971 to 2070, with milliseconds.
+  private static func time(_ dice: inout SeededGenerator) -> String {
+    "to_timestamp(\(Int.random(in: 31_536_000_000...3_155_760_000_000, using: &dice)) / 1000.0)"
+  }
+
+  private static func submission(_ profile: WireProfile, _ dice: inout SeededGenerator) -> String {
+    var ids = (0..<Int.random(in: 0...90, using: &dice)).map { _ in
+      String(Int.random(in: 1...130, using: &dice))
+    }
+    if Bool.random(using: &dice) { ids.sort { Int($0)! < Int($1)! } }
+    if profile == .native {
+      let junk = [
+        "", "x", "12x", "-5", "007", #"a"b\c"#, "9223372036854775807", "9223372036854775808",
+        "99999999999999999999", " 3", "é",
+      ]
+      for _ in 0..<Int.random(in: 0...4, using: &dice) {
+        ids.insert(
+          junk.randomElement(using: &dice) ?? "", at: Int.random(in: 0...ids.count, using: &dice))
+      }
+    }
+    return ids.joined(separator: "\n") + (Bool.random(using: &dice) ? "\n" : "")
+  }
+
+  // MARK: The independent derivation
+
+  private static func expected(
+    _ type: String, _ profile: WireProfile, _ text: String, _ service: LocalService
+  ) async throws -> [String] {
+    let milliseconds = #"'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'"#
+    let created = "to_char(created_at AT TIME ZONE 'UTC', \(milliseconds))"
+    let since = "to_char(since AT TIME ZONE 'UTC', \(milliseconds))"
+    let redacted =
+      profile == .native
+      ? #"'","redacted_at":"' || \#(since)"#
+      : """
+      CASE WHEN reason IN ('bounced', 'scrub_geo') THEN ''
+           ELSE '","redacted_at":"' || to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"') END
+      """
+    let said =
+      type == "users"
+      ? "SELECT account_id AS id, 1 AS weight, 'delete' AS action, state::text AS reason, created_at, state_changed_at AS since FROM platform.accounts WHERE state <> 'active'"
+      : """
+      SELECT post_id AS id, 1 AS weight, 'delete' AS action, 'deleted' AS reason, created_at, deleted_at AS since
+      FROM platform.posts WHERE deleted_at IS NOT NULL
+      UNION ALL SELECT post_id, 2, 'delete', \(profile == .native ? "'deleted'" : "'bounced'"), created_at, bounced_at
+      FROM platform.posts WHERE bounced_at IS NOT NULL
+      UNION ALL SELECT post_id, 3, 'delete', state::text, p.created_at, state_changed_at
+      FROM platform.posts p JOIN platform.accounts ON account_id = author_id WHERE state <> 'active'
+      UNION ALL SELECT post_id, 4, 'rehydrate', 'tweet_edited', created_at, edited_at
+      FROM platform.posts WHERE edited_at IS NOT NULL AND \(profile == .native)
+      UNION ALL SELECT post_id, 5, \(profile == .native ? "'scrub_geo', 'geo_scrubbed'" : "'delete', 'scrub_geo'"), created_at, geo_removed_at
+      FROM platform.posts WHERE geo_removed_at IS NOT NULL
+      """
+    return try await service.database.withConnection { connection in
+      try await connection.query(
+        """
+        WITH line AS (
+          SELECT * FROM regexp_split_to_table($1, E'\\n') WITH ORDINALITY AS t (text, number)
+        ), whole AS (
+          SELECT * FROM line WHERE text <> '' OR number < (SELECT max(number) FROM line)
+        ), judged AS (
+          SELECT text, number,
+                 CASE WHEN text ~ '^[0-9]{1,19}$' THEN text::numeric <= 9223372036854775807 ELSE false END AS is_id
+          FROM whole
+        ), said AS (\(said))
+        SELECT answer FROM (
+          SELECT 0 AS part, number::numeric AS place,
+                 '{"id":' || to_json(text) || ',"error":"invalid_id"}' AS answer
+          FROM judged WHERE NOT is_id
+          UNION ALL
+          SELECT 1, id, '{"id":"' || id || '","action":"' || action || '","reason":"' || reason
+                 || '","created_at":"' || \(created) || \(redacted) || '"}'
+          FROM said WHERE id IN (SELECT text::numeric FROM judged WHERE is_id)
+            AND NOT EXISTS (SELECT FROM said AS other WHERE other.id = said.id AND other.weight < said.weight)
+        ) AS answers ORDER BY part, place
+        """, .text(text)
+      ).rows(as: String.self)
+    }
+  }
+}
