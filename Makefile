@@ -1,7 +1,7 @@
 # Thin targets over the commands, for people, cron and CI. `make` lists them.
 # Make turns every failure into its own exit code 2; who branches on lethe's exit codes calls .build/release/lethe itself.
 SWIFT_STRICT := --explicit-target-dependency-import-check error
-SCRIPTS := scripts/setup scripts/postgres scripts/demo scripts/bench .ci/run
+SCRIPTS := scripts/setup scripts/postgres scripts/demo scripts/bench $(wildcard scripts/bench.d/*) .ci/run
 
 .PHONY: help
 help: ## list the targets
@@ -24,6 +24,7 @@ demo: ## try it: a local platform and warehouse, one run, a check of every row (
 
 .PHONY: bench
 bench: ## measure, side by side with a peer
+	scripts/setup --tests
 	scripts/bench
 
 .PHONY: lint

@@ -163,7 +163,8 @@ let package = Package(
     tests(
       "ComplianceServiceTests",
       [
-        "ComplianceService", "PostgreSQL", "compliance-server", logging, systemPackage,
+        "ComplianceService", "Checksums", "PostgreSQL", "compliance-server", logging,
+        systemPackage,
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),

@@ -10,7 +10,7 @@ public struct SHA256: Sendable {
   private var context: DigestContext
 
   public init() {
-    context = DigestContext()
+    context = DigestContext(EVP_sha256(), bytes: Self.digestBytes)
   }
 
   public mutating func update(_ bytes: UnsafeRawBufferPointer) {
@@ -35,40 +35,5 @@ public struct SHA256: Sendable {
 
   public static func hash(_ text: String) -> [UInt8] {
     hash(Array(text.utf8))
-  }
-}
-
-/// Owns libcrypto's digest state.
-///
-/// libcrypto's calls fail only where the algorithm is missing or memory has run out. There is no
-/// digest to go on with then, so both stop the program.
-private final class DigestContext: Sendable {
-  // Safe to share: `SHA256` updates a context only while it is its sole owner, and copying one only
-  // reads it.
-  private nonisolated(unsafe) let pointer: OpaquePointer
-
-  init() {
-    pointer = EVP_MD_CTX_new()!
-    precondition(EVP_DigestInit_ex(pointer, EVP_sha256(), nil) == 1, "libcrypto has no SHA-256")
-  }
-
-  init(copying other: DigestContext) {
-    pointer = EVP_MD_CTX_new()!
-    precondition(EVP_MD_CTX_copy_ex(pointer, other.pointer) == 1, "libcrypto is out of memory")
-  }
-
-  deinit { EVP_MD_CTX_free(pointer) }
-
-  func update(_ bytes: UnsafeRawBufferPointer) {
-    precondition(
-      EVP_DigestUpdate(pointer, bytes.baseAddress, bytes.count) == 1, "libcrypto failed to hash")
-  }
-
-  func finish() -> [UInt8] {
-    [UInt8](unsafeUninitializedCapacity: SHA256.digestBytes) { digest, count in
-      precondition(
-        EVP_DigestFinal_ex(pointer, digest.baseAddress, nil) == 1, "libcrypto failed to hash")
-      count = SHA256.digestBytes
-    }
   }
 }

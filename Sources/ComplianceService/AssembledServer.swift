@@ -35,12 +35,19 @@ final class AssembledServer: Sendable {
       lifetimes: .init(
         upload: configuration.uploadLifetime, download: configuration.downloadLifetime))
     let metrics = Metrics()
+    let sessions = UploadSessions(
+      pool: pool, lifetimeSeconds: configuration.sessionLifetime.components.seconds)
     let processor = JobProcessor(store: store, spool: spool, configuration: configuration)
     let sweeper = Sweeper(
-      store: store, spool: spool, processor: processor, interval: configuration.sweepInterval,
+      store: store, sessions: sessions, spool: spool, processor: processor,
+      interval: configuration.sweepInterval,
       logger: configuration.logger)
     let base = BaseURL(configuration.publicURL)
-    let urls = SignedURLs(key: try await schema.signingKey(), baseURL: { base.value })
+    let storageBase = BaseURL(configuration.storagePublicURL)
+    let key = try await schema.signingKey()
+    let urls = JobURLs(
+      native: SignedURLs(key: key, baseURL: { base.value }),
+      storage: StorageURLs(key: key, baseURL: { storageBase.value }))
     let accessLog = configuration.accessLog.map { AccessLog(writeLine: $0) }
 
     let router = Router(context: ServiceContext.self)
@@ -69,20 +76,67 @@ final class AssembledServer: Sendable {
     self.addresses = addresses
     self.listening = listening
     let logger = configuration.logger
-    let api = Application(
-      router: router,
-      server: .http1(configuration: .init(idleTimeout: .seconds(Int64(Self.idleSecondsMax)))),
-      configuration: .init(address: .hostname(configuration.host, port: configuration.port)),
-      services: [processor, sweeper],
-      onServerRunning: { channel in
-        let address = ComplianceServer.Address(
-          host: configuration.host, port: channel.localAddress?.port ?? configuration.port)
+    // The server listens once all of its hosts do.
+    let servesStorage: Bool =
+      if configuration.profile == .gcs { true } else { try await store.hasStorageJobs() }
+    let waited = Mutex((left: servesStorage ? 2 : 1, api: ComplianceServer.Address?.none))
+    let opened: @Sendable (ComplianceServer.Address, Bool) -> Void = { address, isAPI in
+      let api = waited.withLock { waited -> ComplianceServer.Address? in
+        waited.left -= 1
+        if isAPI { waited.api = address }
+        return waited.left == 0 ? waited.api : nil
+      }
+      guard let api else { return }
+      logger.notice("compliance-server listens on \(api.url)")
+      listening.yield(api)
+    }
+    var applications: [any Service] = [
+      Self.application(
+        router, host: configuration.host, port: configuration.port, logger,
+        services: [processor, sweeper]
+      ) { address in
         base.listens(at: address)
-        logger.notice("compliance-server listens on \(address.url)")
-        listening.yield(address)
+        opened(address, true)
+      }
+    ]
+    if servesStorage {
+      let storage = Router(context: ServiceContext.self)
+      storage.add(
+        middleware: ServingMiddleware(metrics: metrics, accessLog: accessLog, headers: [:]))
+      storage.add(
+        middleware: StorageProblemMiddleware { error in
+          logger.error("a request to the storage host failed", metadata: ["error": "\(error)"])
+        })
+      StorageRoutes(
+        endpoints: StorageEndpoints(
+          store: store, sessions: sessions, urls: urls.storage, spool: spool, processor: processor,
+          uploadBytesMax: configuration.storageUploadBytesMax, baseURL: { storageBase.value })
+      ).add(to: storage)
+      applications.append(
+        Self.application(
+          storage, host: configuration.storageHost, port: configuration.storagePort, logger
+        ) { address in
+          storageBase.listens(at: address)
+          opened(address, false)
+        })
+    }
+    self.applications = applications
+  }
+
+  private static func application(
+    _ router: Router<ServiceContext>, host: String, port: Int, _ logger: Logger,
+    services: [any Service] = [],
+    _ opened: @escaping @Sendable (ComplianceServer.Address) -> Void
+  ) -> some Service {
+    Application(
+      router: router,
+      server: .http1(configuration: .init(idleTimeout: .seconds(Int64(idleSecondsMax)))),
+      configuration: .init(address: .hostname(host, port: port)),
+      services: services,
+      onServerRunning: { channel in
+        opened(.init(host: host, port: channel.localAddress?.port ?? port))
       },
-      logger: Self.quiet(logger))
-    applications = [api]
+      logger: quiet(logger))
   }
 
   func group(stoppingOn signals: [UnixSignal]) -> ServiceGroup {
@@ -93,15 +147,23 @@ final class AssembledServer: Sendable {
     return ServiceGroup(configuration: group)
   }
 
-  /// - Throws: `StartError` if the address is not to be had.
+  /// For messages.
+  private var hosts: String {
+    let api = "\(configuration.host), port \(configuration.port)"
+    guard applications.count > 1 else { return api }
+    return "\(api), or \(configuration.storageHost), port \(configuration.storagePort)"
+  }
+
+  /// - Throws: `StartError` if an address is not to be had.
   func run(_ group: ServiceGroup) async throws {
     do {
       try await group.run()
     } catch let error as IOError {
       throw StartError(
         message:
-          "cannot listen on \(configuration.host), port \(configuration.port): \(error)",
-        remedy: "stop what listens there, or name another address with --listen")
+          "cannot listen on \(hosts): \(error)",
+        remedy:
+          "stop what listens there, or name other addresses with --listen and --storage-listen")
     }
   }
 

@@ -1,13 +1,10 @@
 internal import HTTPTypes
 internal import Hummingbird
-internal import NIOCore
-internal import SystemPackage
-internal import _NIOFileSystem
 
 /// The endpoints that a job's bytes go through.
 struct ByteEndpoints: Sendable {
   let store: JobStore
-  let urls: SignedURLs
+  let urls: JobURLs
   let spool: Spool
   let processor: JobProcessor
   let uploadBytesMax: Int
@@ -27,8 +24,8 @@ struct ByteEndpoints: Sendable {
 
     let begun = try await spool.withNewName(of: id, .submission) { name in
       try await spool.storeUpload(
-        request.body, as: name, bytesExpected: bytesExpected, bytesMax: uploadBytesMax
-      ) { bytes in call.exchange.note { $0.bytesReceived += bytes } }
+        request.body, as: name, bytesExpected: bytesExpected, bytesMax: uploadBytesMax,
+        exchange: call.exchange)
       await gate?(.uploadReceived(jobID: String(id)))
       if let begun = try await store.beginProcessing(id, submission: name) { return begun }
       // Expired, cancelled or uploaded by somebody else while these bytes were coming.
@@ -43,28 +40,10 @@ struct ByteEndpoints: Sendable {
   func download(_ call: Call, _ id: Int64) async throws -> Response {
     let query = try QueryParameters(call.request, allowed: Self.parameters)
     let job = try await authorize(.download, query, call.app, id)
-    guard let name = job.resultFile, let bytes = job.resultBytes else {
-      throw Problem(
-        kind: .resourceNotFound, detail: "The job is \(job.status.rawValue): it has no result.",
-        parameter: "id", value: "\(id)", jobID: "\(id)")
-    }
     await gate?(.downloadRequested(jobID: String(id)))
-    let path = spool.path(name)
-    guard try await FileSystem.shared.info(forFileAt: path)?.size == bytes else {
-      throw Problem(kind: .internalError, detail: "The result is not stored any more.")
-    }
-    return Response(
-      status: .ok, headers: [.contentType: "application/octet-stream"],
-      body: ResponseBody(contentLength: Int(bytes)) { writer in
-        if bytes > 0 {
-          try await FileSystem.shared.withFileHandle(forReadingAt: path) { file in
-            for try await block in file.readChunks(in: 0..<bytes, chunkLength: .kibibytes(512)) {
-              try await writer.write(block)
-            }
-          }
-        }
-        try await writer.finish(nil)
-      })
+    return try await spool.download(
+      of: job, entityTag: "\"\(id)-\(job.resultBytes ?? 0)\"", headers: [:]
+    ).response(to: call.request)
   }
 
   /// - Throws: 400 without a token, 404 for a job that is not the App's, 403 for a token that does not
@@ -73,8 +52,11 @@ struct ByteEndpoints: Sendable {
     _ operation: SignedURLs.Operation, _ query: QueryParameters, _ app: AppID, _ id: Int64
   ) async throws -> Job {
     let token = try query.required("token")
-    guard let job = try await store.job(id, of: app) else { throw Problem.unknownJob("\(id)") }
-    try urls.require(token, for: operation, of: job)
+    // The bytes of other profiles go through other hosts.
+    guard let job = try await store.job(id, of: app), job.profile == .native else {
+      throw Problem.unknownJob("\(id)")
+    }
+    try urls.native.require(token, for: operation, of: job)
     return job
   }
 

@@ -45,6 +45,8 @@ extension ComplianceServer {
     /// Both count from the job's creation.
     public var uploadLifetime: Duration = .seconds(15 * 60)
     public var downloadLifetime: Duration = .seconds(7 * 24 * 60 * 60)
+    /// How long a resumable upload can be gone on with, from its begin.
+    public var sessionLifetime: Duration = .seconds(7 * 24 * 60 * 60)
     public var uploadBytesMax = 128_000_000
     /// The same for the gcs profile.
     public var storageUploadBytesMax = 1_000_000_000

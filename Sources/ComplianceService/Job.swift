@@ -56,4 +56,7 @@ struct Job: Sendable {
   let submissionFile: String?
   let resultFile: String?
   let resultBytes: Int64?
+  /// Of the gcs profile's objects.
+  let submissionHash: String?
+  let resultHash: String?
 }

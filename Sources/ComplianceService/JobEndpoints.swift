@@ -3,7 +3,7 @@ internal import Hummingbird
 /// The endpoints that speak JSON.
 struct JobEndpoints: Sendable {
   let store: JobStore
-  let urls: SignedURLs
+  let urls: JobURLs
   let spool: Spool
   let processor: JobProcessor
   /// What new jobs get.

@@ -41,7 +41,7 @@ enum JobField: String, CodingKey, CaseIterable {
 struct JobBody: Encodable {
   let job: Job
   let fields: [JobField]
-  let urls: SignedURLs
+  let urls: JobURLs
 
   private enum ErrorKey: String, CodingKey {
     case error
@@ -56,7 +56,7 @@ struct JobBody: Encodable {
       case .downloadURL: try members.encode(urls.url(to: .download, of: job), forKey: field)
       case .id: try members.encode(String(job.id), forKey: field)
       case .name: try members.encodeIfPresent(job.name, forKey: field)
-      case .resumable: try members.encode(false, forKey: field)
+      case .resumable: try members.encode(job.isResumable, forKey: field)
       case .status: try members.encode(job.status.rawValue, forKey: field)
       case .type: try members.encode(job.type.rawValue, forKey: field)
       case .uploadExpiresAt: try members.encode(job.uploadExpiresAt, forKey: field)

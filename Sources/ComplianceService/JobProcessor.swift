@@ -111,7 +111,8 @@ final class JobProcessor: Service {
         let bytes = try await processing.writeResult(of: job, as: name) { [self] progress in
           running.withLock { $0[job.id]?.progress = progress }
         }
-        if try await store.complete(job.id, result: name, bytes: bytes) == nil {
+        let hash = job.profile == .gcs ? try ObjectHash(of: spool.path(name)) : nil
+        if try await store.complete(job.id, result: name, bytes: bytes, hash: hash) == nil {
           await spool.remove(name)  // cancelled meanwhile
         }
       }

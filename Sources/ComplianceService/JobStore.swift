@@ -18,7 +18,7 @@ struct JobStore: Sendable {
     to_char(upload_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     to_char(download_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     upload_expires_at > clock_timestamp(), download_expires_at > clock_timestamp(),
-    submission_file, result_file, result_bytes
+    submission_file, result_file, result_bytes, submission_hash, result_hash
     """
 
   // MARK: What an App asks for
@@ -67,6 +67,25 @@ struct JobStore: Sendable {
     ).first
   }
 
+  /// The job of a storage URL: that one is the credential, whoever presents it.
+  func storedJob(_ id: Int64) async throws -> Job? {
+    try await expireUnused()
+    return try await jobs([id]).first { $0.profile == .gcs }
+  }
+
+  /// Whether bytes of the gcs profile may still come or go.
+  func hasStorageJobs() async throws -> Bool {
+    let result = try await pool.withConnection {
+      try await $0.query(
+        """
+        SELECT EXISTS (SELECT FROM compliance.jobs WHERE profile = 'gcs'
+                         AND (status IN ('created', 'in_progress')
+                              OR status = 'complete' AND download_expires_at > clock_timestamp()))
+        """)
+    }
+    return try result.onlyRow(as: Bool.self)
+  }
+
   /// - Returns: nil if the App has no such job that is still active.
   func cancel(_ id: Int64, of app: AppID) async throws -> Job? {
     try await expireUnused()
@@ -83,16 +102,19 @@ struct JobStore: Sendable {
 
   /// Makes stored bytes the job's submission.
   /// - Returns: nil if the job is not `created` any more.
-  func beginProcessing(_ id: Int64, submission file: String) async throws -> Job? {
+  func beginProcessing(
+    _ id: Int64, submission file: String, hash: ObjectHash? = nil
+  ) async throws -> Job? {
     try await expireUnused()
     return try await jobs(
       """
       UPDATE compliance.jobs
-      SET status = 'in_progress', submission_file = $2, uploaded_at = clock_timestamp()
+      SET status = 'in_progress', submission_file = $2, submission_hash = $3,
+        uploaded_at = clock_timestamp()
       WHERE id = $1 AND status = 'created'
       RETURNING \(Self.columns)
       """,
-      .integer(id), .text(file)
+      .integer(id), .text(file), Parameter(hash?.text)
     ).first
   }
 
@@ -108,16 +130,18 @@ struct JobStore: Sendable {
   }
 
   /// - Returns: nil if the job was cancelled meanwhile.
-  func complete(_ id: Int64, result file: String, bytes: Int64) async throws -> Job? {
+  func complete(
+    _ id: Int64, result file: String, bytes: Int64, hash: ObjectHash?
+  ) async throws -> Job? {
     try await jobs(
       """
       UPDATE compliance.jobs
-      SET status = 'complete', result_file = $2, result_bytes = $3,
+      SET status = 'complete', result_file = $2, result_bytes = $3, result_hash = $4,
         finished_at = clock_timestamp()
       WHERE id = $1 AND status = 'in_progress'
       RETURNING \(Self.columns)
       """,
-      .integer(id), .text(file), .integer(bytes)
+      .integer(id), .text(file), .integer(bytes), Parameter(hash?.text)
     ).first
   }
 
@@ -155,7 +179,8 @@ struct JobStore: Sendable {
       "SELECT \(Self.columns) FROM compliance.jobs WHERE id = ANY($1::bigint[])", .integers(ids))
   }
 
-  /// Frees the slots of jobs whose upload did not come in time. Every endpoint does so first: nobody
+  /// Frees the slots of jobs whose upload did not come in time; a resumable one has come in time once it
+  /// was begun, and lives as long as its session. Every endpoint does so first: nobody
   /// sees a job in a state that it has outlived.
   func expireUnused() async throws {
     _ = try await pool.withConnection {
@@ -163,6 +188,9 @@ struct JobStore: Sendable {
         """
         UPDATE compliance.jobs SET status = 'expired', finished_at = clock_timestamp()
         WHERE status = 'created' AND upload_expires_at <= clock_timestamp()
+          AND NOT EXISTS (
+            SELECT FROM compliance.upload_sessions
+            WHERE job_id = jobs.id AND cancelled_at IS NULL AND expires_at > clock_timestamp())
         """)
     }
   }
@@ -172,14 +200,14 @@ struct JobStore: Sendable {
       .rows(
         as: Int64.self, JobType.self, JobStatus.self, String?.self, String?.self,
         WireProfile.self, Bool.self, String.self, String.self, String.self, Bool.self, Bool.self,
-        String?.self, String?.self, Int64?.self
+        String?.self, String?.self, Int64?.self, String?.self, String?.self
       )
       .map {
         Job(
           id: $0.0, type: $0.1, status: $0.2, name: $0.3, error: $0.4, profile: $0.5,
           isResumable: $0.6, createdAt: $0.7, uploadExpiresAt: $0.8, downloadExpiresAt: $0.9,
           uploadIsOpen: $0.10, downloadIsOpen: $0.11, submissionFile: $0.12, resultFile: $0.13,
-          resultBytes: $0.14)
+          resultBytes: $0.14, submissionHash: $0.15, resultHash: $0.16)
       }
   }
 }

@@ -1,4 +1,5 @@
 internal import Foundation
+internal import HTTPTypes
 internal import NIOCore
 internal import Synchronization
 internal import SystemPackage
@@ -41,15 +42,15 @@ final class Spool: Sendable {
   ///
   /// - Parameters:
   ///   - bytesExpected: what Content-Length promised, if it did.
-  ///   - counted: called with the length of each block that came.
+  ///   - exchange: counts the bytes that come.
   /// - Throws: a 413 problem as soon as more than `bytesMax` have come; a 400 problem if the upload
   ///   breaks off. Nothing is left of it then.
   func storeUpload<Body: AsyncSequence>(
     _ bytes: Body, as name: String, bytesExpected: Int?, bytesMax: Int,
-    counted: @Sendable (Int) -> Void
+    exchange: Exchange
   ) async throws where Body.Element == ByteBuffer {
     do {
-      try await receive(bytes, into: path(name), bytesExpected, bytesMax, counted)
+      try await receive(bytes, into: path(name), bytesExpected, bytesMax, exchange)
     } catch {
       await remove(name)
       guard error is UploadBrokenOff else { throw error }
@@ -61,7 +62,7 @@ final class Spool: Sendable {
 
   private func receive<Body: AsyncSequence>(
     _ bytes: Body, into path: FilePath, _ bytesExpected: Int?, _ bytesMax: Int,
-    _ counted: @Sendable (Int) -> Void
+    _ exchange: Exchange
   ) async throws where Body.Element == ByteBuffer {
     try await FileSystem.shared.withFileHandle(
       forWritingAt: path,
@@ -79,7 +80,7 @@ final class Spool: Sendable {
         }
         guard let buffer else { break }
         received += buffer.readableBytes
-        counted(buffer.readableBytes)
+        exchange.note { $0.bytesReceived += buffer.readableBytes }
         guard received <= bytesMax else { throw Problem.tooLarge(bytesMax) }
         try await writer.write(contentsOf: buffer)
       }
@@ -117,6 +118,76 @@ final class Spool: Sendable {
       await remove(partialName)
       throw error
     }
+  }
+
+  /// Appends a part of a resumable upload after what is known to be on disk of it; what of the part has
+  /// come is on disk once this returns, even if the rest of it never came.
+  ///
+  /// - Parameters:
+  ///   - stored: where the file is known to end. What it has beyond that is overwritten.
+  ///   - skipped: how many bytes of the part are stored already.
+  ///   - bytesMax: how many there may be of the part, with those.
+  /// - Returns: where the file ends now, and whether the part came whole.
+  /// - Throws: a 413 problem if more than `bytesMax` come, with nothing stored of the part.
+  func storePart<Body: AsyncSequence>(
+    _ bytes: Body, to name: String, after stored: Int64, skipping skipped: Int, bytesMax: Int,
+    exchange: Exchange
+  ) async throws -> (end: Int64, isWhole: Bool) where Body.Element == ByteBuffer {
+    let outcome = try await FileSystem.shared.withFileHandle(
+      forWritingAt: path(name), options: .modifyFile(createIfNecessary: true)
+    ) { file in
+      var received = 0
+      var end = stored
+      var isWhole = true
+      var writer = file.bufferedWriter(startingAtAbsoluteOffset: stored, capacity: .mebibytes(1))
+      var iterator = bytes.makeAsyncIterator()
+      while true {
+        let next: ByteBuffer?
+        do {
+          next = try await iterator.next()
+        } catch {
+          isWhole = false
+          break
+        }
+        guard var buffer = next else { break }
+        received += buffer.readableBytes
+        exchange.note { $0.bytesReceived += buffer.readableBytes }
+        guard received <= bytesMax else { throw Problem.tooLarge(bytesMax) }
+        let known = min(max(0, skipped - (received - buffer.readableBytes)), buffer.readableBytes)
+        buffer.moveReaderIndex(forwardBy: known)
+        end += try await writer.write(contentsOf: buffer)
+      }
+      try await writer.flush()
+      try await file.synchronize()
+      return (end: end, isWhole: isWhole && !Task.isCancelled)
+    }
+    if stored == 0 { try await synchronizeDirectory() }
+    return outcome
+  }
+
+  /// Cuts off what a file has beyond its known end.
+  func truncate(_ name: String, to bytes: Int64) async throws {
+    try await FileSystem.shared.withFileHandle(
+      forWritingAt: path(name), options: .modifyFile(createIfNecessary: true)
+    ) {
+      try await $0.resize(to: .bytes(bytes))
+      try await $0.synchronize()
+    }
+  }
+
+  /// - Throws: a 404 problem without a result; a 500 problem if its file is gone.
+  func download(
+    of job: Job, entityTag: String, headers: HTTPFields
+  ) async throws -> ResultDownload {
+    guard let name = job.resultFile, let bytes = job.resultBytes else {
+      throw Problem(
+        kind: .resourceNotFound, detail: "The job is \(job.status.rawValue): it has no result.",
+        parameter: "id", value: "\(job.id)", jobID: "\(job.id)")
+    }
+    guard try await FileSystem.shared.info(forFileAt: path(name))?.size == bytes else {
+      throw Problem(kind: .internalError, detail: "The result is not stored any more.")
+    }
+    return ResultDownload(path: path(name), bytes: bytes, entityTag: entityTag, headers: headers)
   }
 
   /// A file that is not there is fine: it was to be removed.

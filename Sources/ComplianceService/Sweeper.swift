@@ -5,6 +5,7 @@ internal import ServiceLifecycle
 /// processor looks for jobs that it could not work on before.
 struct Sweeper: Service {
   let store: JobStore
+  let sessions: UploadSessions
   let spool: Spool
   let processor: JobProcessor
   let interval: Duration
@@ -35,10 +36,13 @@ struct Sweeper: Service {
     let names = try spool.closedNames()
     let ids = Set(names.compactMap(Spool.jobID))
     guard !ids.isEmpty else { return }
+    let sessionFiles = try await sessions.openFiles()
     let jobs = Dictionary(
       uniqueKeysWithValues: try await store.jobs(Array(ids)).map { ($0.id, $0) })
     for name in names {
-      guard let id = Spool.jobID(of: name), let job = jobs[id], !job.uses(name) else { continue }
+      guard let id = Spool.jobID(of: name), let job = jobs[id], !job.uses(name),
+        !sessionFiles.contains(name)
+      else { continue }
       await spool.remove(name)
       logger.debug("removed \(name)")
     }

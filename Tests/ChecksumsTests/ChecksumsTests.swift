@@ -91,3 +91,35 @@ import Testing
   #expect([UInt8]().hexString == "")
   #expect([0x00, 0x0f, 0xa0, 0xff].hexString == "000fa0ff")
 }
+
+@Suite struct StorageChecksumTests {
+  /// From RFC 3720, appendix B.4, and the check value of the catalogue of parametrised CRC algorithms.
+  private static let sums: [(bytes: [UInt8], sum: UInt32)] = [
+    ([UInt8](repeating: 0, count: 32), 0x8A91_36AA),
+    ([UInt8](repeating: 0xFF, count: 32), 0x62A8_AB43), ([UInt8](0..<32), 0x46DD_794E),
+    ([UInt8]((0..<32).reversed()), 0x113F_DB5C), ([UInt8]("123456789".utf8), 0xE306_9283),
+    ([], 0),
+  ]
+
+  @Test(arguments: sums)
+  func sumsAsPublished(bytes: [UInt8], sum: UInt32) {
+    for step in [1, 3, 8, 64] {
+      var crc = CRC32C()
+      for start in stride(from: 0, to: bytes.count, by: step) {
+        bytes[start..<min(start + step, bytes.count)].withUnsafeBytes { crc.update($0) }
+      }
+      #expect(crc.value == sum, "in steps of \(step)")
+    }
+  }
+
+  /// From RFC 1321, appendix A.5.
+  @Test(arguments: [
+    ("", "d41d8cd98f00b204e9800998ecf8427e"), ("abc", "900150983cd24fb0d6963f7d28e17f72"),
+    ("message digest", "f96b697d7cb7938d525a2f31aaf161d0"),
+  ])
+  func hashesAsPublished(text: String, digest: String) {
+    var md5 = MD5()
+    Array(text.utf8).withUnsafeBytes { md5.update($0) }
+    #expect(md5.finalize().hexString == digest)
+  }
+}

@@ -164,6 +164,10 @@ extension LocalService {
     if let token { request.headers.add(name: "authorization", value: "Bearer \(token)") }
     if let contentType { request.headers.add(name: "content-type", value: contentType) }
     request.body = body
+    return try await send(request)
+  }
+
+  func send(_ request: HTTPClientRequest) async throws -> Answer {
     let response = try await HTTPClient.shared.execute(request, timeout: .seconds(60))
     let bytes = try await response.body.collect(upTo: 64 * 1024 * 1024)
     return Answer(

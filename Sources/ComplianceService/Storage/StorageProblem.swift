@@ -1,0 +1,104 @@
+internal import HTTPTypes
+internal import Hummingbird
+internal import NIOCore
+
+/// An answer of the storage host that is not a success: XML, as Google Cloud Storage writes it.
+///
+/// Source: its documentation, "HTTP status and error codes for XML".
+struct StorageProblem: Error {
+  enum Code: String {
+    case accessDenied = "AccessDenied"
+    case authorizationQueryError = "AuthorizationQueryParametersError"
+    case badDigest = "BadDigest"
+    case entityTooLarge = "EntityTooLarge"
+    case expiredToken = "ExpiredToken"
+    case incompleteBody = "IncompleteBody"
+    case internalError = "InternalError"
+    case invalidArgument = "InvalidArgument"
+    case methodNotAllowed = "MethodNotAllowed"
+    case noSuchKey = "NoSuchKey"
+    case noSuchUpload = "NoSuchUpload"
+    case sessionGone = "UploadSessionGone"
+    case serviceUnavailable = "ServiceUnavailable"
+    case signatureDoesNotMatch = "SignatureDoesNotMatch"
+
+    var status: HTTPResponse.Status {
+      switch self {
+      case .accessDenied, .signatureDoesNotMatch: .forbidden
+      case .authorizationQueryError, .badDigest, .entityTooLarge, .expiredToken, .incompleteBody,
+        .invalidArgument:
+        .badRequest
+      case .internalError: .internalServerError
+      case .methodNotAllowed: .methodNotAllowed
+      case .noSuchKey, .noSuchUpload: .notFound
+      case .sessionGone: .gone
+      case .serviceUnavailable: .serviceUnavailable
+      }
+    }
+  }
+
+  let code: Code
+  let detail: String
+
+  init(_ code: Code, _ detail: String) {
+    self.code = code
+    self.detail = detail
+  }
+
+  var response: Response {
+    func escaped(_ text: String) -> String {
+      text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
+    }
+    let xml = """
+      <?xml version='1.0' encoding='UTF-8'?><Error><Code>\(code.rawValue)</Code>\
+      <Message>\(escaped(detail))</Message></Error>
+      """
+    return Response(
+      status: code.status, headers: [.contentType: "application/xml; charset=UTF-8"],
+      body: ResponseBody(byteBuffer: ByteBuffer(string: xml)))
+  }
+}
+
+/// Turns whatever is thrown on the storage host into an answer in XML.
+struct StorageProblemMiddleware: RouterMiddleware {
+  typealias Context = ServiceContext
+
+  let describe: @Sendable (any Error) -> Void
+
+  func handle(
+    _ request: Request, context: ServiceContext,
+    next: (Request, ServiceContext) async throws -> Response
+  ) async throws -> Response {
+    do {
+      return try await next(request, context)
+    } catch let problem as StorageProblem {
+      return problem.response
+    } catch let problem as Problem {
+      return Self.translated(problem).response
+    } catch let error as HTTPError where error.status == .notFound {
+      return StorageProblem(.noSuchKey, "The specified key does not exist.").response
+    } catch let error as CancellationError {
+      throw error
+    } catch {
+      describe(error)
+      return error.isLackOfRoom
+        ? StorageProblem(.serviceUnavailable, "There is no room to store the object.").response
+        : StorageProblem(.internalError, "We encountered an internal error. Please try again.")
+          .response
+    }
+  }
+
+  /// What the parts that both hosts share have to say.
+  private static func translated(_ problem: Problem) -> StorageProblem {
+    switch problem.kind {
+    case .payloadTooLarge: StorageProblem(.entityTooLarge, problem.detail)
+    case .resourceNotFound, .notFound: StorageProblem(.noSuchKey, problem.detail)
+    case .invalidRequest: StorageProblem(.incompleteBody, problem.detail)
+    case .methodNotAllowed: StorageProblem(.methodNotAllowed, problem.detail)
+    case .serviceUnavailable, .tooManyRequests: StorageProblem(.serviceUnavailable, problem.detail)
+    case .unauthorized, .notAuthorizedForResource, .conflict, .unsupportedMediaType:
+      StorageProblem(.accessDenied, problem.detail)
+    case .internalError: StorageProblem(.internalError, problem.detail)
+    }
+  }
+}

@@ -1,0 +1,94 @@
+internal import Checksums
+internal import PostgreSQL
+
+/// A resumable upload that was begun.
+struct UploadSession: Sendable {
+  enum State: String, ColumnDecodable {
+    case open
+    case complete
+    case cancelled
+    case expired
+
+    static func decode(columnText text: String?) -> State? { text.flatMap(State.init) }
+  }
+
+  let jobID: Int64
+  let file: String
+  /// So many bytes are on disk.
+  let storedBytes: Int64
+  let state: State
+}
+
+/// The resumable uploads in the database. The ID of a session opens it, so only its hash is stored.
+struct UploadSessions: Sendable {
+  let pool: ConnectionPool
+  let lifetimeSeconds: Int64
+
+  /// - Returns: the session's ID.
+  func begin(_ jobID: Int64, file: String) async throws -> String {
+    var dice = SystemRandomNumberGenerator()
+    let id = (0..<32).map { _ in UInt8.random(in: 0...255, using: &dice) }.hexString
+    try await pool.withConnection {
+      try await $0.executeOne(
+        """
+        INSERT INTO compliance.upload_sessions (id_sha256, job_id, file, expires_at)
+        VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
+        """, .bytes(SHA256.hash(id)), .integer(jobID), .text(file), .integer(lifetimeSeconds))
+    }
+    return id
+  }
+
+  /// - Returns: nil for an ID that never was one, or was of a job that is not known any more.
+  func session(_ id: String, of jobID: Int64) async throws -> UploadSession? {
+    try await pool.withConnection {
+      try await $0.query(
+        """
+        SELECT job_id, file, stored_bytes,
+               CASE WHEN completed_at IS NOT NULL THEN 'complete'
+                    WHEN cancelled_at IS NOT NULL THEN 'cancelled'
+                    WHEN expires_at <= clock_timestamp() THEN 'expired' ELSE 'open' END
+        FROM compliance.upload_sessions WHERE id_sha256 = $1 AND job_id = $2
+        """, .bytes(SHA256.hash(id)), .integer(jobID))
+    }
+    .firstRow(as: Int64.self, String.self, Int64.self, UploadSession.State.self)
+    .map { UploadSession(jobID: $0.0, file: $0.1, storedBytes: $0.2, state: $0.3) }
+  }
+
+  /// More of the file is on disk.
+  func stored(_ bytes: Int64, in id: String) async throws {
+    try await change(id, "stored_bytes = $2", .integer(bytes))
+  }
+
+  func completed(_ id: String) async throws {
+    try await change(id, "completed_at = clock_timestamp()")
+  }
+
+  func cancelled(_ id: String) async throws {
+    try await change(id, "cancelled_at = clock_timestamp()")
+  }
+
+  /// Which of these files belong to sessions that may still go on.
+  func openFiles() async throws -> Set<String> {
+    Set(
+      try await pool.withConnection {
+        try await $0.query(
+          """
+          SELECT file FROM compliance.upload_sessions JOIN compliance.jobs ON id = job_id
+          WHERE status = 'created' AND completed_at IS NULL AND cancelled_at IS NULL
+            AND expires_at > clock_timestamp()
+          """)
+      }
+      .rows(as: String.self))
+  }
+
+  private func change(_ id: String, _ assignment: String, _ parameters: Parameter...) async throws {
+    try await pool.withConnection {
+      guard
+        try await $0.run(
+          "UPDATE compliance.upload_sessions SET \(assignment) WHERE id_sha256 = $1",
+          [.bytes(SHA256.hash(id))] + parameters
+        ).rowsAffected == 1
+      else { throw StorageProblem(.noSuchUpload, "The upload session is not known any more.") }
+    }
+  }
+}

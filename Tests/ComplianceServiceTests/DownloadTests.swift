@@ -1,0 +1,112 @@
+import AsyncHTTPClient
+import ComplianceService
+import NIOHTTP1
+import Testing
+
+/// Results in whole and in part, through either host.
+@Suite(.timeLimit(.minutes(2))) struct DownloadTests {
+  private static func run(
+    _ profile: WireProfile, _ body: (_ fetch: Fetch, _ whole: Answer) async throws -> Void
+  ) async throws {
+    try await LocalService.run({ $0.profile = profile }) { service in
+      try await service.execute(
+        """
+        INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
+        SELECT id, 'a' || id, '2015-01-01', 'deleted', '2020-01-01' FROM generate_series(1, 20) AS id
+        """)
+      let job = try await service.uploaded("users", (1...20).map { "\($0)\n" }.joined())
+      let fetch = Fetch(
+        service: service, url: job.download_url,
+        token: profile == .native ? LocalService.token : nil)
+      try await body(fetch, try await fetch(.GET))
+    }
+  }
+
+  private struct Fetch {
+    let service: LocalService
+    let url: String
+    let token: String?
+
+    func callAsFunction(_ method: HTTPMethod, _ headers: HTTPHeaders = [:]) async throws -> Answer {
+      var request = HTTPClientRequest(url: url)
+      request.method = method
+      request.headers = headers
+      if let token { request.headers.add(name: "authorization", value: "Bearer \(token)") }
+      return try await service.send(request)
+    }
+  }
+
+  @Test(arguments: WireProfile.allCases)
+  func aHeadHasTheHeadersOfAGetAndNoBody(profile: WireProfile) async throws {
+    try await Self.run(profile) { fetch, whole in
+      #expect(whole.status == 200 && whole.body.count > 1000)
+      let head = try await fetch(.HEAD)
+      #expect(head.status == 200 && head.body.isEmpty)
+      for name in ["content-length", "content-type", "etag", "accept-ranges"] {
+        #expect(whole.headers.first(name: name) != nil, "\(name)")
+        #expect(head.headers.first(name: name) == whole.headers.first(name: name), "\(name)")
+      }
+      #expect(whole.headers.first(name: "content-length") == "\(whole.body.count)")
+    }
+  }
+
+  @Test(arguments: WireProfile.allCases)
+  func aRangeIsThatPartOfTheWhole(profile: WireProfile) async throws {
+    try await Self.run(profile) { fetch, whole in
+      let count = whole.body.count
+      for (range, part) in [
+        ("bytes=0-0", 0..<1), ("bytes=10-19", 10..<20), ("bytes=100-", 100..<count),
+        ("bytes=-7", count - 7..<count), ("bytes=0-999999", 0..<count),
+        ("bytes=-999999", 0..<count),
+      ] {
+        let answer = try await fetch(.GET, ["range": range])
+        #expect(answer.status == 206, "\(range)")
+        #expect(answer.body[...] == whole.body[part], "\(range)")
+        #expect(
+          answer.headers.first(name: "content-range")
+            == "bytes \(part.lowerBound)-\(part.upperBound - 1)/\(count)")
+        #expect(answer.headers.first(name: "content-length") == "\(part.count)")
+        #expect(answer.headers.first(name: "etag") == whole.headers.first(name: "etag"))
+      }
+    }
+  }
+
+  @Test(arguments: WireProfile.allCases)
+  func aRangeBeyondTheEndCannotBeSatisfied(profile: WireProfile) async throws {
+    try await Self.run(profile) { fetch, whole in
+      for range in ["bytes=\(whole.body.count)-", "bytes=999999-1000000", "bytes=-0"] {
+        let answer = try await fetch(.GET, ["range": range])
+        #expect(answer.status == 416, "\(range)")
+        #expect(answer.headers.first(name: "content-range") == "bytes */\(whole.body.count)")
+      }
+    }
+  }
+
+  @Test(arguments: WireProfile.allCases)
+  func whatIsNoSingleRangeCountsAsNone(profile: WireProfile) async throws {
+    try await Self.run(profile) { fetch, whole in
+      for range in [
+        "bytes=5-2", "bytes=a-b", "bytes=-", "bytes=1", "bytes=0-1,5-6", "lines=0-1", "bytes=+1-2",
+        "bytes=99999999999999999999-",
+      ] {
+        let answer = try await fetch(.GET, ["range": range])
+        #expect(answer.status == 200 && answer.body == whole.body, "\(range)")
+      }
+    }
+  }
+
+  @Test(arguments: WireProfile.allCases)
+  func theEntityTagSaysWhetherItIsTheSame(profile: WireProfile) async throws {
+    try await Self.run(profile) { fetch, whole in
+      let tag = try #require(whole.headers.first(name: "etag"))
+      for known in [tag, "\"x\", \(tag)", "W/\(tag)", "*"] {
+        let answer = try await fetch(.GET, ["if-none-match": known])
+        #expect(answer.status == 304 && answer.body.isEmpty, "\(known)")
+        #expect(answer.headers.first(name: "etag") == tag)
+      }
+      #expect(try await fetch(.GET, ["if-none-match": "\"x\""]).status == 200)
+      #expect(try await fetch(.GET, ["range": "bytes=0-0", "if-range": tag]).status == 206)
+      #expect(try await fetch(.GET, ["range": "bytes=0-0", "if-range": "\"x\""]).status == 200)
+    }
+  }
+}

@@ -1,0 +1,75 @@
+import Foundation
+
+/// A connection over which a test sends exactly the bytes that it wants to, and no others.
+final class RawConnection {
+  struct Failed: Error, CustomStringConvertible {
+    let description: String
+  }
+
+  /// `host:port`
+  let authority: String
+  /// The path and query of the URL.
+  let target: String
+  private var descriptor: Int32
+
+  init(to url: String) throws {
+    guard let parts = URLComponents(string: url), let host = parts.host, let port = parts.port
+    else { throw Failed(description: "not a URL: \(url)") }
+    authority = "\(host):\(port)"
+    target = String(url.dropFirst("http://\(authority)".count))
+    // Processes that other tests start would keep it open.
+    descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = in_port_t(port).bigEndian
+    inet_pton(AF_INET, host, &address.sin_addr)
+    let result = withUnsafePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
+    guard result == 0 else {
+      close()
+      throw Failed(description: "cannot connect to \(authority)")
+    }
+  }
+
+  deinit { close() }
+
+  func send(_ text: String) throws { try send(Array(text.utf8)) }
+
+  /// - Throws: `Failed` if the other side has closed the connection.
+  func send(_ bytes: [UInt8]) throws {
+    var sent = 0
+    while sent < bytes.count {
+      let count = bytes[sent...].withUnsafeBytes {
+        Foundation.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+      }
+      guard count > 0 else { throw Failed(description: "the connection is closed") }
+      sent += count
+    }
+  }
+
+  /// All that comes until the other side closes the connection.
+  func readToEnd() async -> String {
+    let descriptor = descriptor
+    return await withCheckedContinuation { done in
+      DispatchQueue.global().async {
+        var bytes: [UInt8] = []
+        var block = [UInt8](repeating: 0, count: 4096)
+        while true {
+          let count = Foundation.read(descriptor, &block, block.count)
+          guard count > 0 else { break }
+          bytes += block[..<count]
+        }
+        done.resume(returning: String(decoding: bytes, as: UTF8.self))
+      }
+    }
+  }
+
+  func close() {
+    guard descriptor >= 0 else { return }
+    Foundation.close(descriptor)
+    descriptor = -1
+  }
+}

@@ -1,0 +1,230 @@
+import AsyncHTTPClient
+import Checksums
+import ComplianceService
+import Foundation
+import NIOCore
+import NIOHTTP1
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// The storage host of the gcs profile: signed URLs, uploads in one piece, results.
+@Suite(.timeLimit(.minutes(2))) struct StorageTests {
+  private static func run(
+    _ configure: @escaping @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in },
+    _ body: (LocalService) async throws -> Void
+  ) async throws {
+    try await LocalService.run(
+      {
+        $0.profile = .gcs
+        configure(&$0)
+      }, body)
+  }
+
+  @Test func bytesGoThroughAnotherHostWithoutABearerToken() async throws {
+    try await Self.run { service in
+      let job = try await service.create()
+      for url in [job.upload_url, job.download_url] {
+        #expect(url.hasPrefix("http://127.0.0.2:"), "\(url)")
+        #expect(url.contains("X-Goog-Algorithm=GOOG4-HMAC-SHA256&"))
+        #expect(url.contains("&X-Goog-Signature="))
+      }
+      let text = "1\n2\n"
+      let upload = try await service.put(text, to: job.upload_url, token: nil)
+      #expect(upload.status == 200)
+      #expect(upload.headers[canonicalForm: "x-goog-hash"] == Self.hashes(of: text))
+      #expect(upload.headers.first(name: "x-goog-stored-content-length") == "4")
+      try await service.gate.reached { $0 == .processed(jobID: job.id) }
+      let result = try await service.send(.GET, job.download_url, token: nil)
+      #expect(result.status == 200)
+      #expect(result.headers[canonicalForm: "x-goog-hash"] == Self.hashes(of: result.text))
+      #expect(result.headers.first(name: "x-goog-stored-content-length") == "\(result.body.count)")
+      #expect(result.headers.first(name: "etag") != nil)
+    }
+  }
+
+  private static func hashes(of text: String) -> [Substring] {
+    Array(text.utf8).withUnsafeBytes { bytes in
+      var crc = CRC32C()
+      var md5 = MD5()
+      crc.update(bytes)
+      md5.update(bytes)
+      return [
+        "crc32c=" + Data(crc.bytes).base64EncodedString(),
+        "md5=" + Data(md5.finalize()).base64EncodedString(),
+      ]
+    }
+  }
+
+  @Test func aBearerTokenIsRefused() async throws {
+    try await Self.run { service in
+      let job = try await service.create()
+      let upload = try await service.put("1\n", to: job.upload_url)
+      #expect(upload.storageError == "400 InvalidArgument")
+      #expect(try await service.job(job.id).status == "created")
+      let download = try await service.get(job.download_url)
+      #expect(download.storageError == "400 InvalidArgument")
+    }
+  }
+
+  @Test(arguments: ["application/octet-stream", "text/plain; charset=utf-8", "TEXT/PLAIN", nil])
+  func theContentTypeHasToBeTheSignedOne(_ type: String?) async throws {
+    try await Self.run { service in
+      let job = try await service.create()
+      let upload = try await service.put("1\n", to: job.upload_url, contentType: type, token: nil)
+      #expect(upload.storageError == "403 SignatureDoesNotMatch")
+      #expect(try await service.put("1\n", to: job.upload_url, token: nil).status == 200)
+    }
+  }
+
+  @Test func aSignatureOpensNothingElse() async throws {
+    try await Self.run { service in
+      let job = try await service.create()
+      let users = try await service.create("users")
+      func error(_ method: HTTPMethod, _ url: String) async throws -> String {
+        try await service.send(
+          method, url, token: nil, contentType: "text/plain",
+          body: method == .GET ? nil : .bytes(ByteBuffer(string: "1\n"))
+        ).storageError
+      }
+      let upload = job.upload_url
+      #expect(
+        try await error(.PUT, upload.replacing(job.id, with: users.id))
+          == "403 SignatureDoesNotMatch")
+      #expect(
+        try await error(.GET, upload.replacing("/submission/", with: "/results/"))
+          == "403 SignatureDoesNotMatch")
+      #expect(
+        try await error(.PUT, job.download_url.replacing("/results/", with: "/submission/"))
+          == "403 SignatureDoesNotMatch")
+      #expect(try await error(.POST, upload) == "403 SignatureDoesNotMatch")
+      #expect(try await error(.PUT, upload + "&more=1") == "403 SignatureDoesNotMatch")
+      #expect(
+        try await error(.PUT, upload.replacing("Expires=900", with: "Expires=9000"))
+          == "403 SignatureDoesNotMatch")
+      let last = try #require(upload.last)
+      #expect(
+        try await error(.PUT, upload.dropLast() + (last == "0" ? "1" : "0"))
+          == "403 SignatureDoesNotMatch")
+      #expect(
+        try await error(.PUT, upload.replacing(/&X-Goog-Date=[^&]*/, with: ""))
+          == "400 AuthorizationQueryParametersError")
+      #expect(try await error(.PUT, String(upload.prefix { $0 != "?" })) == "403 AccessDenied")
+      #expect(
+        try await error(.GET, upload.replacing(/\/submission.*/, with: "/../../etc/passwd"))
+          == "404 NoSuchKey")
+      #expect(try await error(.GET, job.download_url) == "404 NoSuchKey")
+      #expect(try await service.job(job.id).status == "created")
+    }
+  }
+
+  @Test func aURLExpires() async throws {
+    try await Self.run({ $0.uploadLifetime = .zero }) { service in
+      let job = try await service.create()
+      let upload = try await service.put("1\n", to: job.upload_url, token: nil)
+      #expect(upload.storageError == "400 ExpiredToken")
+    }
+  }
+
+  /// The signature is computed again by Python's standard library, after Google's description.
+  @Test func theSignatureIsGooglesV4() async throws {
+    try await Self.run { service in
+      let job = try await service.create()
+      let key = try await service.database.withConnection {
+        try await $0.query("SELECT encode(key, 'hex') FROM compliance.signing_key")
+          .onlyRow(as: String.self)
+      }
+      let script = """
+        import hashlib, hmac, sys, urllib.parse
+        method, url, secret, *headers = sys.argv[1:]
+        parts = urllib.parse.urlsplit(url)
+        query = [p for p in parts.query.split("&") if not p.startswith("X-Goog-Signature=")]
+        values = dict(urllib.parse.parse_qsl(parts.query))
+        headers = sorted(headers + ["host:" + parts.netloc])
+        canonical = "\\n".join([method, parts.path, "&".join(sorted(query)), *headers, "",
+                               values["X-Goog-SignedHeaders"], "UNSIGNED-PAYLOAD"])
+        scope = values["X-Goog-Credential"].split("/", 1)[1]
+        text = "\\n".join(["GOOG4-HMAC-SHA256", values["X-Goog-Date"], scope,
+                          hashlib.sha256(canonical.encode()).hexdigest()])
+        key = ("GOOG4" + secret).encode()
+        for part in scope.split("/"):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        print(hmac.new(key, text.encode(), hashlib.sha256).hexdigest(), end="")
+        """
+      for (method, url, headers) in [
+        ("PUT", job.upload_url, ["content-type:text/plain"]), ("GET", job.download_url, []),
+      ] {
+        let expected = try await Tool.python(["-c", script, method, url, key] + headers)
+        #expect(url.hasSuffix("&X-Goog-Signature=\(expected)"))
+      }
+    }
+  }
+
+  @Test func bytesThatAreNotTheAnnouncedOnesAreRefused() async throws {
+    try await Self.run { service in
+      let job = try await service.create()
+      for (name, value) in [
+        ("x-goog-hash", "crc32c=AAAAAA=="), ("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg=="),
+      ] {
+        var request = HTTPClientRequest(url: job.upload_url)
+        request.method = .PUT
+        request.headers = ["content-type": "text/plain", name: value]
+        request.body = .bytes(ByteBuffer(string: "1\n"))
+        #expect(try await service.send(request).storageError == "400 BadDigest")
+      }
+      #expect(try await service.job(job.id).status == "created")
+    }
+  }
+
+  @Test func theSameBytesAgainAreNoMistakeAndOthersAre() async throws {
+    try await Self.run { service in
+      let job = try await service.create()
+      #expect(try await service.put("1\n", to: job.upload_url, token: nil).status == 200)
+      #expect(try await service.put("1\n", to: job.upload_url, token: nil).status == 200)
+      let other = try await service.put("2\n", to: job.upload_url, token: nil)
+      #expect(other.storageError == "403 AccessDenied")
+    }
+  }
+
+  @Test func anObjectThatIsTooLargeIsRefused() async throws {
+    try await Self.run({ $0.storageUploadBytesMax = 10 }) { service in
+      let job = try await service.create()
+      let upload = try await service.put("1234567890\n", to: job.upload_url, token: nil)
+      #expect(upload.storageError == "400 EntityTooLarge")
+      #expect(try await service.put("123456789\n", to: job.upload_url, token: nil).status == 200)
+    }
+  }
+
+  @Test func theAPIHostHasNoBytesOfThisProfileAndNoCancel() async throws {
+    try await Self.run { service in
+      let job = try await service.create()
+      let path = "\(LocalService.jobsPath)/\(job.id)"
+      #expect(
+        try await service.send(.DELETE, path).problem().kind == "method-not-allowed")
+      #expect(try await service.put("1\n", to: path + "/upload?token=x").status == 404)
+    }
+  }
+
+  @Test func jobsKeepTheProfileThatTheyWereCreatedWith() async throws {
+    try await LocalService.withSite { site in
+      var site = site
+      site.configure = { $0.profile = .gcs }
+      let job = try await site.serving { try await $0.create() }
+      site.configure = { _ in }
+      try await site.serving { service in
+        let url = try await service.job(job.id).upload_url
+        #expect(url.hasPrefix("http://127.0.0.2:"))
+        #expect(try await service.put("1\n", to: url, token: nil).status == 200)
+        #expect(try await service.create("users").upload_url.hasPrefix(service.baseURL))
+      }
+    }
+  }
+}
+
+extension Answer {
+  /// Such as `404 NoSuchKey`.
+  var storageError: String {
+    let code = text.firstMatch(of: /<Code>(\w+)<\/Code><Message>[^<]+<\/Message>/).map { $0.1 }
+    return "\(status) \(code ?? "without an error: \(text)")"
+  }
+}

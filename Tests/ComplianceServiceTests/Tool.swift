@@ -1,0 +1,76 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// A program of others that the tests drive the service with, or compare it with.
+enum Tool {
+  struct Failed: Error, CustomStringConvertible {
+    let description: String
+  }
+
+  /// - Returns: the path of a program that `make setup` installs into `.build-python`.
+  static func path(_ name: String) throws -> String {
+    let path = "\(repositoryRootPath)/.build-python/bin/\(name)"
+    guard FileManager.default.isExecutableFile(atPath: path) else {
+      throw Failed(description: "\(path) is missing: make setup installs it")
+    }
+    return path
+  }
+
+  /// A script of the tests' own.
+  static func script(_ name: String) -> String { "\(repositoryRootPath)/Tests/tools/\(name)" }
+
+  static func python(_ arguments: [String]) async throws -> String {
+    try await run(path("python"), arguments)
+  }
+
+  /// Runs a program to its end.
+  /// - Returns: what it wrote to stdout.
+  /// - Throws: `Failed` with all that it wrote, if its exit code is not 0.
+  static func run(
+    _ path: String, _ arguments: [String], environment: [String: String] = [:]
+  ) async throws -> String {
+    let process = Process()
+    process.executableURL = URL(filePath: path)
+    process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment
+      .merging(environment) { _, new in new }
+    let (stdout, stderr) = (Pipe(), Pipe())
+    process.standardOutput = stdout
+    process.standardError = stderr
+    try process.run()
+    async let errors = read(stderr)
+    let output = await read(stdout)
+    let complaint = await errors
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else {
+      throw Failed(
+        description:
+          "\(path) \(arguments) ended with \(process.terminationStatus):\n\(output)\n\(complaint)")
+    }
+    return output
+  }
+
+  /// - Returns: what comes until a line feed or the end, without it.
+  static func firstLine(_ pipe: Pipe) async -> String {
+    await withCheckedContinuation { done in
+      DispatchQueue.global().async {
+        var line: [UInt8] = []
+        let file = pipe.fileHandleForReading
+        while let byte = try? file.read(upToCount: 1)?.first, byte != UInt8(ascii: "\n") {
+          line.append(byte)
+        }
+        done.resume(returning: String(decoding: line, as: UTF8.self))
+      }
+    }
+  }
+
+  private static func read(_ pipe: Pipe) async -> String {
+    await withCheckedContinuation { done in
+      DispatchQueue.global().async {
+        let data = pipe.fileHandleForReading.readDataToEndOfFile()
+        done.resume(returning: String(decoding: data, as: UTF8.self))
+      }
+    }
+  }
+}

@@ -1,0 +1,65 @@
+# What the sections of the bench share. Sourced by each; expects a PostgreSQL that PG* variables name.
+# shellcheck shell=bash
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export LC_ALL=C.UTF-8
+
+lethe=$PWD/.build/release/lethe
+server=$PWD/.build/release/compliance-server
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/lethe-bench.XXXXXX")
+chmod 755 "$scratch"
+begun=()
+cleanup() {
+    local process
+    for process in "${begun[@]}"; do kill "$process" 2>/dev/null || true; done
+    wait
+    rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+export X_BEARER_TOKEN=bench COMPLIANCE_SERVER_TOKEN=bench LETHE_WORK_DIR=$scratch/work
+
+median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] }'; }
+
+seconds_of() { # COMMAND…
+    local began=${EPOCHREALTIME/./}
+    "$@" >/dev/null 2>"$scratch/stderr" || { cat "$scratch/stderr" >&2; return 1; }
+    awk -v t=$((${EPOCHREALTIME/./} - began)) 'BEGIN { printf "%.3f\n", t / 1e6 }'
+}
+
+serve() { # DATABASE ARGUMENT…: starts the service on a free port; sets $service and $url
+    "$server" serve --database "dbname=$1" --listen 127.0.0.1:0 --rate-limit 0 --spool "$scratch/spool-$1" "${@:2}" \
+        2>"$scratch/server.log" &
+    service=$!
+    begun+=("$service")
+    until url=$(grep -m 1 -o 'http://127.0.0.1:[0-9]*' "$scratch/server.log"); do
+        kill -0 "$service" 2>/dev/null || { cat "$scratch/server.log" >&2; exit 1; }
+        sleep 0.1
+    done
+}
+
+platform() { # DATABASE
+    createdb "$1"
+    "$server" migrate up --database "dbname=$1" >/dev/null
+}
+
+fill() { # DATABASE IDS: a warehouse of posts of 600 bytes, of which 3 % were deleted and 1 % lost their location
+    platform "$1"
+    "$lethe" migrate up --database "dbname=$1" >/dev/null
+    "$lethe" migrate up --database "dbname=$1" --migrations-dir migrations/warehouse >/dev/null
+    psql -q -v ON_ERROR_STOP=1 -d "$1" <<SQL
+INSERT INTO platform.accounts (account_id, username, created_at)
+SELECT a, 'user' || a, now() FROM generate_series(1, 1000) AS a;
+INSERT INTO platform.posts (post_id, author_id, created_at, deleted_at, geo_removed_at)
+SELECT 1000000000000000000 + p * 1000, 1 + p % 1000, now(),
+       CASE WHEN p % 33 = 0 THEN now() END, CASE WHEN p % 100 = 7 THEN now() END
+FROM generate_series(1, $2::bigint) AS p;
+INSERT INTO warehouse.posts (post_id, author_id, text, latitude, longitude, created_at)
+SELECT post_id, author_id, repeat('x', 480), 1, 2, created_at FROM platform.posts;
+VACUUM ANALYZE;
+SQL
+}
+
+definition() { # NAME
+    sed -e "s/^name: .*/name: $1/" -e 's/chunk: {ids: 300000,/chunk: {ids: 6000000,/' pipelines/demo.yaml >"$scratch/$1.yaml"
+}
