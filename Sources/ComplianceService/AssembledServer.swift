@@ -1,5 +1,6 @@
 internal import HTTPTypes
 internal import Hummingbird
+internal import HummingbirdCore
 internal import Logging
 internal import NIOCore
 internal import ServiceLifecycle
@@ -17,8 +18,6 @@ final class AssembledServer: Sendable {
   private let applications: [any Service]
 
   private static let connectionsMax = 4
-  /// A connection on which nothing moves for this long is closed.
-  private static let idleSecondsMax = 60
   private static let apiHeaders: HTTPFields = [HTTPField.Name("api-version")!: "2.168"]
 
   /// - Throws: `StartError`, `PostgreSQLError`.
@@ -93,7 +92,14 @@ final class AssembledServer: Sendable {
     var applications: [any Service] = [
       Self.application(
         router, host: configuration.host, port: configuration.port, logger,
-        services: [processor, sweeper]
+        services: [processor, sweeper],
+        .init(
+          limits: configuration.connections, metrics: metrics,
+          answer: {
+            var answer = $0.answer
+            answer.headers.append(contentsOf: Self.apiHeaders)
+            return answer
+          })
       ) { address in
         base.listens(at: address)
         opened(address, true)
@@ -114,7 +120,10 @@ final class AssembledServer: Sendable {
       ).add(to: storage)
       applications.append(
         Self.application(
-          storage, host: configuration.storageHost, port: configuration.storagePort, logger
+          storage, host: configuration.storageHost, port: configuration.storagePort, logger,
+          .init(
+            limits: configuration.connections, metrics: metrics,
+            answer: { StorageProblemMiddleware.translated($0).answer })
         ) { address in
           storageBase.listens(at: address)
           opened(address, false)
@@ -125,13 +134,15 @@ final class AssembledServer: Sendable {
 
   private static func application(
     _ router: Router<ServiceContext>, host: String, port: Int, _ logger: Logger,
-    services: [any Service] = [],
+    services: [any Service] = [], _ house: ConnectionGuard.House,
     _ opened: @escaping @Sendable (ComplianceServer.Address) -> Void
   ) -> some Service {
     Application(
       router: router,
-      server: .http1(configuration: .init(idleTimeout: .seconds(Int64(idleSecondsMax)))),
-      configuration: .init(address: .hostname(host, port: port)),
+      server: HTTPServerBuilder { GuardedChannel(house, $0) },
+      configuration: .init(
+        address: .hostname(host, port: port),
+        availableConnectionsDelegate: .maximum(house.limits.connectionsMax, logger: quiet(logger))),
       services: services,
       onServerRunning: { channel in
         opened(.init(host: host, port: channel.localAddress?.port ?? port))

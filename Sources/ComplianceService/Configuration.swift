@@ -55,6 +55,7 @@ extension ComplianceServer {
     /// Opens the operator's pages. Without one they are served only by a server that listens on a
     /// loopback address.
     public var adminToken: AppToken?
+    public var connections = ConnectionLimits()
     /// How often unused jobs are expired and files of no more use are removed.
     public var sweepInterval: Duration = .seconds(5)
     /// How many jobs are processed at the same time.

@@ -13,10 +13,11 @@ struct CreateRequest {
   private static let nameCharactersMax = 64
 
   /// - Throws: a 400 problem naming the member that is wrong; 413 for a body of unreasonable size.
-  init(_ body: RequestBody, profile: WireProfile) async throws {
+  init(_ call: Call, profile: WireProfile) async throws {
     let bytes: ByteBuffer
+    call.exchange.wantsBody()
     do {
-      bytes = try await body.collect(upTo: Self.bytesMax)
+      bytes = try await call.request.body.collect(upTo: Self.bytesMax)
     } catch is NIOTooManyBytesError {
       throw Problem.tooLarge(Self.bytesMax)
     }

@@ -17,6 +17,19 @@ final class Exchange: Sendable {
   }
 
   private let state = Mutex(Facts())
+  /// The connection that the request came on.
+  private let channel: any Channel
+
+  init(on channel: any Channel) {
+    self.channel = channel
+  }
+
+  var remoteAddress: String? { channel.remoteAddress?.ipAddress }
+
+  /// Has the client send the request's body, if it waits to be asked for it.
+  func wantsBody() {
+    channel.triggerUserOutboundEvent(ConnectionGuard.BodyIsWanted(), promise: nil)
+  }
 
   var facts: Facts { state.withLock { $0 } }
 
@@ -34,12 +47,10 @@ struct Call: Sendable {
 
 struct ServiceContext: RequestContext {
   var coreContext: CoreRequestContextStorage
-  let exchange = Exchange()
-  /// The connection that the request came on.
-  let channel: any Channel
+  let exchange: Exchange
 
   init(source: ApplicationRequestContextSource) {
     coreContext = .init(source: source)
-    channel = source.channel
+    exchange = Exchange(on: source.channel)
   }
 }

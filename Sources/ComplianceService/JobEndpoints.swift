@@ -12,7 +12,7 @@ struct JobEndpoints: Sendable {
 
   func create(_ call: Call) async throws -> Response {
     let fields = try fields(of: call.request)
-    let create = try await CreateRequest(call.request.body, profile: profile)
+    let create = try await CreateRequest(call, profile: profile)
     await gate?(.createReceived(type: create.type.rawValue))
     guard
       let job = try await store.create(

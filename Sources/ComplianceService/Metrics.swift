@@ -16,6 +16,9 @@ final class Metrics: Sendable {
     var bytesSent: [Endpoint: Int] = [:]
     var faults: [String: Int] = [:]
     var requestsUnderWay = 0
+    var connections = 0
+    /// Connections that ended without a request that could be answered, by the reason.
+    var refused: [String: Int] = [:]
     var jobsProcessed = 0
     var processingSeconds = 0.0
   }
@@ -28,6 +31,18 @@ final class Metrics: Sendable {
 
   func requestBegan() {
     counts.withLock { $0.requestsUnderWay += 1 }
+  }
+
+  func connectionBegan() {
+    counts.withLock { $0.connections += 1 }
+  }
+
+  func connectionEnded() {
+    counts.withLock { $0.connections -= 1 }
+  }
+
+  func refused(_ refusal: ConnectionGuard.Refusal) {
+    counts.withLock { $0.refused[refusal.rawValue, default: 0] += 1 }
   }
 
   /// - Parameter status: 0 if no answer was sent.
@@ -81,6 +96,13 @@ final class Metrics: Sendable {
     page.samples(of: counts.bytesSent)
     page.family("compliance_requests_under_way", "gauge", "Requests that are being answered")
     page.sample([:], Double(counts.requestsUnderWay))
+    page.family("compliance_connections", "gauge", "Connections that are open")
+    page.sample([:], Double(counts.connections))
+    page.family(
+      "compliance_refused_connections_total", "counter", "Connections ended for what they did")
+    for (reason, count) in counts.refused.sorted(by: { $0.key < $1.key }) {
+      page.sample(["reason": reason], Double(count))
+    }
     page.family("compliance_faults_total", "counter", "Faults served by name")
     for (name, count) in counts.faults.sorted(by: { $0.key < $1.key }) {
       page.sample(["fault": name], Double(count))

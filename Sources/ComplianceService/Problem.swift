@@ -13,6 +13,8 @@ struct Problem: Error {
     case conflict
     case payloadTooLarge = "payload-too-large"
     case unsupportedMediaType = "unsupported-media-type"
+    case requestTimeout = "request-timeout"
+    case headerFieldsTooLarge = "header-fields-too-large"
     case tooManyRequests = "too-many-requests"
     case internalError = "internal-error"
     case serviceUnavailable = "service-unavailable"
@@ -56,6 +58,15 @@ extension Problem {
       detail: "The App called this endpoint too often. Wait until the time in x-rate-limit-reset.")
   }
 
+  /// The client sends its body too slowly.
+  static var tooSlow: Problem {
+    Problem(kind: .requestTimeout, detail: "The body came too slowly.")
+  }
+
+  static var brokenOff: Problem {
+    .invalid(nil, nil, "The body broke off before its end.")
+  }
+
   static func conflict(_ detail: String) -> Problem {
     Problem(kind: .conflict, detail: detail)
   }
@@ -72,6 +83,8 @@ extension Problem.Kind {
     case .conflict: .conflict
     case .payloadTooLarge: .contentTooLarge
     case .unsupportedMediaType: .unsupportedMediaType
+    case .requestTimeout: .requestTimeout
+    case .headerFieldsTooLarge: .requestHeaderFieldsTooLarge
     case .tooManyRequests: .tooManyRequests
     case .internalError: .internalServerError
     case .serviceUnavailable: .serviceUnavailable
@@ -89,6 +102,8 @@ extension Problem.Kind {
     case .conflict: "Conflict"
     case .payloadTooLarge: "Payload Too Large"
     case .unsupportedMediaType: "Unsupported Media Type"
+    case .requestTimeout: "Request Timeout"
+    case .headerFieldsTooLarge: "Request Header Fields Too Large"
     case .tooManyRequests: "Too Many Requests"
     case .internalError: "Internal Error"
     case .serviceUnavailable: "Service Unavailable"
@@ -116,23 +131,27 @@ extension Problem {
     let message: String
   }
 
-  var response: Response {
+  var response: Response { answer.response }
+
+  var answer: PlainAnswer {
     let body = Body(
       type: "https://api.x.com/2/problems/\(kind.rawValue)", title: kind.title, detail: detail,
       status: kind.status.code, parameter: parameter, value: value,
       resource_type: jobID.map { _ in "compliance_job" }, resource_id: jobID,
       errors: kind == .invalidRequest ? [mistake] : nil)
-    var response = Response.json(body, status: kind.status, mediaType: "application/problem+json")
+    var answer = PlainAnswer.json(
+      body, status: kind.status, mediaType: "application/problem+json")
     switch kind {
-    case .unauthorized: response.headers[.wwwAuthenticate] = challenge
-    case .serviceUnavailable: response.headers[.retryAfter] = "1"
+    case .unauthorized: answer.headers[.wwwAuthenticate] = challenge
+    case .serviceUnavailable: answer.headers[.retryAfter] = "1"
     case .methodNotAllowed:
-      response.headers[.allow] = allowedMethods.map(\.rawValue).joined(separator: ", ")
+      answer.headers[.allow] = allowedMethods.map(\.rawValue).joined(separator: ", ")
     case .invalidRequest, .notAuthorizedForResource, .resourceNotFound, .notFound, .conflict,
-      .payloadTooLarge, .unsupportedMediaType, .tooManyRequests, .internalError:
+      .payloadTooLarge, .unsupportedMediaType, .requestTimeout, .headerFieldsTooLarge,
+      .tooManyRequests, .internalError:
       break
     }
-    return response
+    return answer
   }
 
   private var mistake: Mistake {

@@ -32,6 +32,9 @@ struct ProblemMiddleware: RouterMiddleware {
       logger.warning("the database is away", metadata: ["error": "\(error)"])
       return Problem(
         kind: .serviceUnavailable, detail: "The service's database is away. Try again soon.")
+    case let error where error.isLackOfRoom:
+      logger.error("no room", metadata: ["error": "\(error)"])
+      return Problem(kind: .serviceUnavailable, detail: "There is no room to store the upload.")
     default:
       logger.error(
         "\(request.method) \(request.uri.path) failed", metadata: ["error": "\(error)"])

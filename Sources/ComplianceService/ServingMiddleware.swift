@@ -25,7 +25,7 @@ struct ServingMiddleware: RouterMiddleware {
       metrics.requestEnded(facts, status: status, seconds: seconds)
       accessLog?.write(
         request, facts, status: status, seconds: seconds,
-        remote: context.channel.remoteAddress?.ipAddress)
+        remote: exchange.remoteAddress)
     }
     var response: Response
     do {

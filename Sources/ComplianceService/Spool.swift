@@ -53,12 +53,9 @@ final class Spool: Sendable {
       try await receive(bytes, into: path(name), bytesExpected, bytesMax, exchange)
     } catch {
       await remove(name)
-      guard error is UploadBrokenOff else { throw error }
-      throw Problem.invalid(nil, nil, "The upload broke off before its end.")
+      throw error
     }
   }
-
-  private struct UploadBrokenOff: Error {}
 
   private func receive<Body: AsyncSequence>(
     _ bytes: Body, into path: FilePath, _ bytesExpected: Int?, _ bytesMax: Int,
@@ -70,13 +67,16 @@ final class Spool: Sendable {
     ) { file in
       var received = 0
       var writer = file.bufferedWriter(capacity: .mebibytes(1))
+      exchange.wantsBody()
       var iterator = bytes.makeAsyncIterator()
       while true {
         let buffer: ByteBuffer?
         do {
           buffer = try await iterator.next()
+        } catch let problem as Problem {
+          throw problem
         } catch {
-          throw UploadBrokenOff()
+          throw Problem.brokenOff
         }
         guard let buffer else { break }
         received += buffer.readableBytes
@@ -86,7 +86,7 @@ final class Spool: Sendable {
       }
       // A server that is stopped ends the sequence as if the body were whole.
       guard !Task.isCancelled, bytesExpected == nil || received == bytesExpected else {
-        throw UploadBrokenOff()
+        throw Problem.brokenOff
       }
       try await writer.flush()
       try await file.synchronize()
@@ -139,6 +139,7 @@ final class Spool: Sendable {
       var received = 0
       var end = stored
       var isWhole = true
+      exchange.wantsBody()
       var writer = file.bufferedWriter(startingAtAbsoluteOffset: stored, capacity: .mebibytes(1))
       var iterator = bytes.makeAsyncIterator()
       while true {

@@ -65,6 +65,12 @@ struct Serve: AsyncParsableCommand {
   var rateLimit = 150
 
   @Option(
+    name: .customLong("connections"),
+    help: ArgumentHelp(
+      "How many connections each host takes at a time; more wait.", valueName: "number"))
+  var connectionsMax = ComplianceServer.ConnectionLimits().connectionsMax
+
+  @Option(
     name: .customLong("admin-token"),
     help: ArgumentHelp(
       "What opens the operator's pages, as a bearer token or a Basic password.",
@@ -92,6 +98,7 @@ struct Serve: AsyncParsableCommand {
     }
     try requireReachable(listen, publicURL, option: "--public-url")
     try requireReachable(wire.storage, wire.storagePublicURL, option: "--storage-public-url")
+    guard connectionsMax > 0 else { throw ValidationError("--connections has to be at least 1.") }
     guard rateLimit >= 0 else { throw ValidationError("--rate-limit cannot be negative.") }
     guard uploadLifetimeSeconds >= 0, downloadLifetimeSeconds >= 0 else {
       throw ValidationError("A lifetime cannot be negative.")
@@ -117,6 +124,7 @@ struct Serve: AsyncParsableCommand {
     configuration.storagePublicURL = wire.storagePublicURL.map { String($0.trimmingSuffix("/")) }
     configuration.rateLimit =
       rateLimit == 0 ? nil : ComplianceServer.RateLimit(requestsMax: rateLimit)
+    configuration.connections.connectionsMax = connectionsMax
     configuration.adminToken = secret(adminToken, variable: "COMPLIANCE_SERVER_ADMIN_TOKEN")
     if writesAccessLog { configuration.accessLog = LineWriter(.standardOutput).write }
     configuration.migrations = try MigrationSet(directory: FilePath(migrations.directory))

@@ -51,13 +51,18 @@ final class RawConnection {
   }
 
   /// All that comes until the other side closes the connection.
-  func readToEnd() async -> String {
+  func readToEnd() async -> String { await read { _ in false } }
+
+  /// What comes until this has come, or the other side closes the connection.
+  func read(until end: String) async -> String { await read { $0.contains(end) } }
+
+  private func read(until isEnough: @escaping @Sendable (String) -> Bool) async -> String {
     let descriptor = descriptor
     return await withCheckedContinuation { done in
       DispatchQueue.global().async {
         var bytes: [UInt8] = []
         var block = [UInt8](repeating: 0, count: 4096)
-        while true {
+        while !isEnough(String(decoding: bytes, as: UTF8.self)) {
           let count = Foundation.read(descriptor, &block, block.count)
           guard count > 0 else { break }
           bytes += block[..<count]
@@ -65,6 +70,12 @@ final class RawConnection {
         done.resume(returning: String(decoding: bytes, as: UTF8.self))
       }
     }
+  }
+
+  /// Whether something has come that was not read.
+  var hasBytes: Bool {
+    var byte: UInt8 = 0
+    return recv(descriptor, &byte, 1, Int32(MSG_DONTWAIT | MSG_PEEK)) > 0
   }
 
   func close() {

@@ -1,6 +1,7 @@
 internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
+internal import PostgreSQL
 
 /// An answer of the storage host that is not a success: XML, as Google Cloud Storage writes it.
 ///
@@ -16,6 +17,8 @@ struct StorageProblem: Error {
     case internalError = "InternalError"
     case invalidArgument = "InvalidArgument"
     case methodNotAllowed = "MethodNotAllowed"
+    case requestTimeout = "RequestTimeout"
+    case headersTooLarge = "RequestHeaderSectionTooLarge"
     case noSuchKey = "NoSuchKey"
     case noSuchUpload = "NoSuchUpload"
     case sessionGone = "UploadSessionGone"
@@ -29,6 +32,8 @@ struct StorageProblem: Error {
         .invalidArgument:
         .badRequest
       case .internalError: .internalServerError
+      case .requestTimeout: .requestTimeout
+      case .headersTooLarge: .requestHeaderFieldsTooLarge
       case .methodNotAllowed: .methodNotAllowed
       case .noSuchKey, .noSuchUpload: .notFound
       case .sessionGone: .gone
@@ -45,7 +50,9 @@ struct StorageProblem: Error {
     self.detail = detail
   }
 
-  var response: Response {
+  var response: Response { answer.response }
+
+  var answer: PlainAnswer {
     func escaped(_ text: String) -> String {
       text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
     }
@@ -53,9 +60,9 @@ struct StorageProblem: Error {
       <?xml version='1.0' encoding='UTF-8'?><Error><Code>\(code.rawValue)</Code>\
       <Message>\(escaped(detail))</Message></Error>
       """
-    return Response(
+    return PlainAnswer(
       status: code.status, headers: [.contentType: "application/xml; charset=UTF-8"],
-      body: ResponseBody(byteBuffer: ByteBuffer(string: xml)))
+      bytes: ByteBuffer(string: xml))
   }
 }
 
@@ -69,31 +76,43 @@ struct StorageProblemMiddleware: RouterMiddleware {
     _ request: Request, context: ServiceContext,
     next: (Request, ServiceContext) async throws -> Response
   ) async throws -> Response {
+    let response: Response
     do {
-      return try await next(request, context)
-    } catch let problem as StorageProblem {
-      return problem.response
-    } catch let problem as Problem {
-      return Self.translated(problem).response
-    } catch let error as HTTPError where error.status == .notFound {
-      return StorageProblem(.noSuchKey, "The specified key does not exist.").response
+      response = try await next(request, context)
     } catch let error as CancellationError {
       throw error
     } catch {
+      response = problem(for: error).response
+    }
+    // As on the API's host.
+    return request.method == .head ? response.createHeadResponse() : response
+  }
+
+  private func problem(for error: any Error) -> StorageProblem {
+    switch error {
+    case let problem as StorageProblem: return problem
+    case let problem as Problem: return Self.translated(problem)
+    case let error as HTTPError where error.status == .notFound:
+      return StorageProblem(.noSuchKey, "The specified key does not exist.")
+    case let error as PostgreSQLError where error.isTemporary:
+      describe(error)
+      return StorageProblem(.serviceUnavailable, "The service's database is away. Try again soon.")
+    default:
       describe(error)
       return error.isLackOfRoom
-        ? StorageProblem(.serviceUnavailable, "There is no room to store the object.").response
+        ? StorageProblem(.serviceUnavailable, "There is no room to store the object.")
         : StorageProblem(.internalError, "We encountered an internal error. Please try again.")
-          .response
     }
   }
 
   /// What the parts that both hosts share have to say.
-  private static func translated(_ problem: Problem) -> StorageProblem {
+  static func translated(_ problem: Problem) -> StorageProblem {
     switch problem.kind {
     case .payloadTooLarge: StorageProblem(.entityTooLarge, problem.detail)
     case .resourceNotFound, .notFound: StorageProblem(.noSuchKey, problem.detail)
     case .invalidRequest: StorageProblem(.incompleteBody, problem.detail)
+    case .requestTimeout: StorageProblem(.requestTimeout, problem.detail)
+    case .headerFieldsTooLarge: StorageProblem(.headersTooLarge, problem.detail)
     case .methodNotAllowed: StorageProblem(.methodNotAllowed, problem.detail)
     case .serviceUnavailable, .tooManyRequests: StorageProblem(.serviceUnavailable, problem.detail)
     case .unauthorized, .notAuthorizedForResource, .conflict, .unsupportedMediaType:

@@ -1,0 +1,287 @@
+internal import Hummingbird
+internal import HummingbirdCore
+internal import Logging
+internal import NIOCore
+internal import NIOHTTP1
+
+/// Stands between the parser of requests and whoever answers them: refuses what is no request, ends
+/// connections whose clients are too slow, and ends a connection such that its client finds the answer.
+final class ConnectionGuard: ChannelDuplexHandler {
+  typealias InboundIn = HTTPServerRequestPart
+  typealias InboundOut = HTTPServerRequestPart
+  typealias OutboundIn = HTTPServerResponsePart
+  typealias OutboundOut = HTTPServerResponsePart
+
+  /// The handler is going to read the body: a client with `Expect: 100-continue` waits to hear that.
+  struct BodyIsWanted: Sendable {}
+
+  /// Why a connection ends without a request that could be answered.
+  enum Refusal: String, Sendable {
+    case slowHead = "slow_head"
+    case slowReader = "slow_reader"
+    case headTooLarge = "head_too_large"
+    case malformed
+  }
+
+  /// What the guards of all connections share.
+  struct House: Sendable {
+    let limits: ComplianceServer.ConnectionLimits
+    let metrics: Metrics
+    /// The answer to what is no request, which no handler sees.
+    let answer: @Sendable (Problem) -> PlainAnswer
+  }
+
+  private enum Ending {
+    case open
+    /// The answer that is under way is the last one.
+    case afterAnswer
+    /// After the answers that are under way, one of the guard's own.
+    case refusal(Refusal)
+    /// The last answer is written. What still comes is thrown away.
+    case lingering
+  }
+
+  private let house: House
+  private var pace: ConnectionPace
+  private var ending = Ending.open
+  /// Nothing more of what comes is for the handlers.
+  private var isDeaf = false
+  private var check: Scheduled<Void>?
+  /// The client holds its body back until it is told to send it.
+  private var awaitsContinue = false
+
+  init(_ house: House) {
+    self.house = house
+    pace = ConnectionPace(house.limits, connected: .now())
+  }
+
+  // MARK: The connection
+
+  func handlerAdded(context: ChannelHandlerContext) {
+    if context.channel.isActive { connected(context) }
+  }
+
+  func channelActive(context: ChannelHandlerContext) {
+    connected(context)
+    context.fireChannelActive()
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    check?.cancel()
+    house.metrics.connectionEnded()
+    context.fireChannelInactive()
+  }
+
+  private func connected(_ context: ChannelHandlerContext) {
+    house.metrics.connectionBegan()
+    pace = ConnectionPace(house.limits, connected: .now())
+    checkLater(context)
+  }
+
+  private func checkLater(_ context: ChannelHandlerContext) {
+    let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+    check = context.eventLoop.scheduleTask(in: ConnectionPace.checkTime(house.limits)) {
+      let (guardian, context) = bound.value
+      guardian.checkPace(context)
+    }
+  }
+
+  private func checkPace(_ context: ChannelHandlerContext) {
+    guard context.channel.isActive else { return }
+    let buffered = try? context.channel.syncOptions?.getOption(.bufferedWritableBytes)
+    switch pace.verdict(at: .now(), bufferedBytes: buffered ?? 0) {
+    case .goOn: break
+    case .slowHead: refuse(.slowHead, context)
+    case .slowBody: giveUpOnBody(.tooSlow, context)
+    case .slowReader:
+      house.metrics.refused(.slowReader)
+      return context.close(promise: nil)
+    case .idle, .restTooLong: return context.close(promise: nil)
+    }
+    checkLater(context)
+  }
+
+  // MARK: Requests
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    switch unwrapInboundIn(data) {
+    case .head(let head):
+      guard !isDeaf else { return }
+      pace.headReceived()
+      if !head.isKeepAlive { ending = .afterAnswer }
+      awaitsContinue = head.headers.first(name: "expect")?.lowercased() == "100-continue"
+    case .body(let bytes):
+      awaitsContinue = false
+      pace.bodyReceived(bytes.readableBytes)
+      if case .restTooLong = pace.verdict(at: .now(), bufferedBytes: 0) {
+        return context.close(promise: nil)
+      }
+    case .end:
+      guard !isDeaf else { return }
+      pace.requestReceived(at: .now())
+      if case .afterAnswer = ending { isDeaf = true }
+      return context.fireChannelRead(data)
+    }
+    if !isDeaf { context.fireChannelRead(data) }
+  }
+
+  func read(context: ChannelHandlerContext) {
+    pace.readRequested(at: .now())
+    context.read()
+  }
+
+  func channelReadComplete(context: ChannelHandlerContext) {
+    pace.readCompleted(at: .now())
+    context.fireChannelReadComplete()
+    // Nobody else reads any more.
+    if case .lingering = ending { context.read() }
+  }
+
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    context.fireUserInboundEventTriggered(event)
+    if case .lingering = ending, let event = event as? ChannelEvent, event == .inputClosed {
+      context.close(promise: nil)
+    }
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    switch error {
+    case HTTPParserError.headerOverflow where !pace.isReceiving: refuse(.headTooLarge, context)
+    case is HTTPParserError where !pace.isReceiving: refuse(.malformed, context)
+    case is HTTPParserError: giveUpOnBody(.brokenOff, context)
+    case ByteToMessageDecoderError.dataReceivedInErrorState(_, let bytes):
+      pace.bodyReceived(bytes.readableBytes)
+    default: context.fireErrorCaught(error)
+    }
+  }
+
+  private func giveUpOnBody(_ problem: Problem, _ context: ChannelHandlerContext) {
+    guard !isDeaf else { return }
+    isDeaf = true
+    guard pace.unanswered > 0 else { return linger(context) }
+    // Whoever reads the body answers for it, with all that an answer has.
+    ending = .afterAnswer
+    context.fireErrorCaught(problem)
+  }
+
+  private func refuse(_ refusal: Refusal, _ context: ChannelHandlerContext) {
+    guard !isDeaf else { return }
+    isDeaf = true
+    ending = .refusal(refusal)
+    if pace.unanswered == 0 { writeRefusal(refusal, context) }
+  }
+
+  private func writeRefusal(_ refusal: Refusal, _ context: ChannelHandlerContext) {
+    house.metrics.refused(refusal)
+    let answer = house.answer(refusal.problem)
+    var head = HTTPResponseHead(
+      version: .http1_1, status: .init(statusCode: answer.status.code),
+      headers: HTTPHeaders(answer.headers.map { ($0.name.rawName, $0.value) }))
+    head.headers.replaceOrAdd(name: "connection", value: "close")
+    head.headers.replaceOrAdd(name: "content-length", value: "\(answer.bytes.readableBytes)")
+    context.write(wrapOutboundOut(.head(head)), promise: nil)
+    context.write(wrapOutboundOut(.body(.byteBuffer(answer.bytes))), promise: nil)
+    context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+    linger(context)
+  }
+
+  // MARK: Answers
+
+  func write(
+    context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?
+  ) {
+    if case .lingering = ending {
+      promise?.fail(ChannelError.ioOnClosedChannel)
+      return
+    }
+    switch unwrapOutboundIn(data) {
+    case .head(var head):
+      // Whether the body still comes nobody knows, and so not where the next request would begin.
+      if awaitsContinue, case .open = ending { ending = .afterAnswer }
+      if case .afterAnswer = ending { head.headers.replaceOrAdd(name: "connection", value: "close") }
+      context.write(wrapOutboundOut(.head(head)), promise: promise)
+    case .body(let body):
+      pace.bodySent(body.readableBytes)
+      context.write(data, promise: promise)
+    case .end:
+      context.write(data, promise: promise)
+      pace.answered(at: .now())
+      guard pace.unanswered == 0 else { return }
+      switch ending {
+      case .open, .lingering: break
+      case .afterAnswer:
+        context.flush()
+        linger(context)
+      case .refusal(let refusal): writeRefusal(refusal, context)
+      }
+    }
+  }
+
+  func triggerUserOutboundEvent(
+    context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?
+  ) {
+    guard event is BodyIsWanted else {
+      return context.triggerUserOutboundEvent(event, promise: promise)
+    }
+    if awaitsContinue, case .open = ending, pace.unanswered == 1 {
+      awaitsContinue = false
+      let head = HTTPResponseHead(version: .http1_1, status: .continue)
+      context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
+    }
+    promise?.succeed()
+  }
+
+  /// Says that nothing more will be sent, and waits for the client to end the connection: to close it
+  /// while bytes of the client are unread would take the answer away from it.
+  private func linger(_ context: ChannelHandlerContext) {
+    if case .lingering = ending { return }
+    isDeaf = true
+    ending = .lingering
+    pace.ended(at: .now())
+    context.close(mode: .output, promise: nil)
+    context.read()
+  }
+}
+
+extension ConnectionGuard.Refusal {
+  fileprivate var problem: Problem {
+    switch self {
+    case .slowHead, .slowReader:
+      Problem(kind: .requestTimeout, detail: "No whole request came in time.")
+    case .headTooLarge:
+      Problem(kind: .headerFieldsTooLarge, detail: "The request line and headers are too large.")
+    case .malformed: .invalid(nil, nil, "What came is no HTTP/1.1 request.")
+    }
+  }
+}
+
+/// HTTP/1.1 with a guard on each connection.
+struct GuardedChannel: ServerChildChannel {
+  private let http: HTTP1Channel
+  private let house: ConnectionGuard.House
+
+  init(_ house: ConnectionGuard.House, _ responder: @escaping HTTPChannelHandler.Responder) {
+    self.house = house
+    http = HTTP1Channel(
+      responder: responder,
+      configuration: .init(
+        idleTimeout: nil,
+        httpDecoderConfiguration: .init(
+          maxHeaderFieldSize: house.limits.headBytesMax,
+          maxHeaderListSize: house.limits.headBytesMax,
+          maxHeaderFieldCount: house.limits.headFieldsMax)))
+  }
+
+  func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<HTTP1Channel.Value> {
+    http.setup(channel: channel, logger: logger).flatMapThrowing { [house] value in
+      let pipeline = channel.pipeline.syncOperations
+      let parser = try pipeline.handler(type: ByteToMessageHandler<HTTPRequestDecoder>.self)
+      try pipeline.addHandler(ConnectionGuard(house), position: .after(parser))
+      return value
+    }
+  }
+
+  func handle(value: HTTP1Channel.Value, logger: Logger) async {
+    await http.handle(value: value, logger: logger)
+  }
+}
