@@ -60,7 +60,10 @@ let package = Package(
 
     // The pipeline's words, its definition, its memory, its files, its peer.
     room("Vocabulary"),
-    room("Definitions", ["PostgreSQL", "Vocabulary", .product(name: "Yams", package: "Yams")]),
+    room("DefinitionFiles", [.product(name: "Yams", package: "Yams")]),
+    room(
+      "Definitions",
+      ["DefinitionFiles", "PostgreSQL", "Vocabulary", .product(name: "Yams", package: "Yams")]),
     room("Ledger", ["PostgreSQL", "Vocabulary", "Definitions", "ChunkFiles", systemPackage]),
     room("Warehouse", ["PostgreSQL", "Vocabulary", "Definitions"]),
     room("ChunkFiles", ["Checksums", "Vocabulary", systemPackage]),
@@ -79,7 +82,9 @@ let package = Package(
     room(
       "ExportStage",
       [
-        "PostgreSQL", "Definitions", "Ledger", "Warehouse", "ChunkFiles", logging, systemPackage,
+        "PostgreSQL", "DefinitionFiles", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
+        logging,
+        systemPackage,
       ]),
     room(
       "SubmitStage",
@@ -98,25 +103,25 @@ let package = Package(
     room(
       "Runtime",
       [
-        "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
-        "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
-        logging,
-        systemPackage,
+        "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Ledger", "Warehouse",
+        "ChunkFiles", "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage",
+        "ApplyStage", logging, systemPackage,
       ]),
     room(
       "LetheCommands",
       [
-        "CMalloc", "PostgreSQL", "Vocabulary", "Definitions", "Migrations", "Ledger", "Warehouse",
-        "ChunkFiles", "ComplianceAPI", "ApplyStage", "Runtime", argumentParser, logging,
-        systemPackage, unixSignals,
+        "CMalloc", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Migrations",
+        "Ledger", "Warehouse", "ChunkFiles", "ComplianceAPI", "ApplyStage", "Runtime",
+        argumentParser, logging, systemPackage, unixSignals,
       ]),
     .executableTarget(name: "lethe", dependencies: ["LetheCommands"], swiftSettings: settings),
 
     // The service. It shares no type with the API client: a wrong one would cancel out.
+    room("FaultPlans", ["DefinitionFiles", .product(name: "Yams", package: "Yams")]),
     room(
       "ComplianceService",
       [
-        "PostgreSQL", "Checksums", "Migrations", logging, systemPackage,
+        "PostgreSQL", "Checksums", "Migrations", "FaultPlans", logging, systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HummingbirdCore", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
@@ -130,8 +135,8 @@ let package = Package(
     .executableTarget(
       name: "compliance-server",
       dependencies: [
-        "ComplianceService", "PlatformSeed", "PostgreSQL", "Migrations", argumentParser, logging,
-        systemPackage,
+        "ComplianceService", "PlatformSeed", "FaultPlans", "DefinitionFiles", "PostgreSQL",
+        "Migrations", argumentParser, logging, systemPackage,
       ],
       swiftSettings: settings),
 
@@ -147,7 +152,7 @@ let package = Package(
     tests("ChunkFileTests", ["ChunkFiles", "Checksums", systemPackage]),
     tests(
       "DefinitionTests",
-      ["Definitions", "Vocabulary", "Warehouse", "PostgreSQL", systemPackage]),
+      ["DefinitionFiles", "Definitions", "Vocabulary", "Warehouse", "PostgreSQL", systemPackage]),
     tests("ChecksumsTests", ["Checksums"]),
     tests("PlatformSeedTests", ["PlatformSeed", "PostgreSQL"]),
     tests(
@@ -155,7 +160,7 @@ let package = Package(
       [
         "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
         "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
-        "Runtime", "ComplianceService", "lethe", logging, systemPackage,
+        "Runtime", "ComplianceService", "FaultPlans", "lethe", logging, systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
@@ -165,8 +170,8 @@ let package = Package(
     tests(
       "ComplianceServiceTests",
       [
-        "ComplianceService", "Checksums", "PostgreSQL", "compliance-server", logging,
-        systemPackage,
+        "ComplianceService", "FaultPlans", "DefinitionFiles", "Checksums", "PostgreSQL",
+        "compliance-server", logging, systemPackage,
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),

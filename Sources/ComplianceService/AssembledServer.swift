@@ -1,3 +1,4 @@
+internal import FaultPlans
 internal import HTTPTypes
 internal import Hummingbird
 internal import HummingbirdCore
@@ -36,7 +37,11 @@ final class AssembledServer: Sendable {
     let metrics = Metrics()
     let sessions = UploadSessions(
       pool: pool, lifetimeSeconds: configuration.sessionLifetime.components.seconds)
-    let processor = JobProcessor(store: store, spool: spool, configuration: configuration)
+    let faults = configuration.faults.map {
+      FaultInjector($0) { try await store.endUploadTime($0) }
+    }
+    let processor = JobProcessor(
+      store: store, spool: spool, faults: faults, metrics: metrics, configuration: configuration)
     let sweeper = Sweeper(
       store: store, sessions: sessions, spool: spool, processor: processor,
       interval: configuration.sweepInterval,
@@ -67,8 +72,8 @@ final class AssembledServer: Sendable {
         guardian: AdminGuard(
           token: configuration.adminToken,
           isLocal: ComplianceServer.Address(host: configuration.host, port: 0).isLoopback),
-        store: store, metrics: metrics),
-      profile: configuration.profile
+        store: store, metrics: metrics, faults: faults),
+      profile: configuration.profile, faults: faults
     ).add(to: router)
 
     self.pool = pool
@@ -77,7 +82,11 @@ final class AssembledServer: Sendable {
     let logger = configuration.logger
     // The server listens once all of its hosts do.
     let servesStorage: Bool =
-      if configuration.profile == .gcs { true } else { try await store.hasStorageJobs() }
+      if configuration.profile == .gcs || configuration.faults?.switches(to: "gcs") == true {
+        true
+      } else {
+        try await store.hasStorageJobs()
+      }
     let waited = Mutex((left: servesStorage ? 2 : 1, api: ComplianceServer.Address?.none))
     let opened: @Sendable (ComplianceServer.Address, Bool) -> Void = { address, isAPI in
       let api = waited.withLock { waited -> ComplianceServer.Address? in
@@ -116,7 +125,8 @@ final class AssembledServer: Sendable {
       StorageRoutes(
         endpoints: StorageEndpoints(
           store: store, sessions: sessions, urls: urls.storage, spool: spool, processor: processor,
-          uploadBytesMax: configuration.storageUploadBytesMax, baseURL: { storageBase.value })
+          uploadBytesMax: configuration.storageUploadBytesMax, baseURL: { storageBase.value }),
+        faults: faults
       ).add(to: storage)
       applications.append(
         Self.application(

@@ -1,3 +1,4 @@
+public import FaultPlans
 public import Logging
 public import Migrations
 public import PostgreSQL
@@ -67,6 +68,9 @@ extension ComplianceServer {
     public var idsInMemoryMax = 4_000_000
     /// How long requests that are under way may take once the server was told to stop.
     public var shutdownPatience: Duration = .seconds(5)
+
+    /// What goes wrong on purpose.
+    public var faults: FaultPlan?
 
     public var logger: Logger
     /// Takes a line of JSON for each request that was answered, without its query and its tokens.

@@ -15,6 +15,9 @@ final class ConnectionGuard: ChannelDuplexHandler {
   /// The handler is going to read the body: a client with `Expect: 100-continue` waits to hear that.
   struct BodyIsWanted: Sendable {}
 
+  /// The connection ends with the answer that is under way.
+  struct AnswerIsLast: Sendable {}
+
   /// Why a connection ends without a request that could be answered.
   enum Refusal: String, Sendable {
     case slowHead = "slow_head"
@@ -198,7 +201,9 @@ final class ConnectionGuard: ChannelDuplexHandler {
     case .head(var head):
       // Whether the body still comes nobody knows, and so not where the next request would begin.
       if awaitsContinue, case .open = ending { ending = .afterAnswer }
-      if case .afterAnswer = ending { head.headers.replaceOrAdd(name: "connection", value: "close") }
+      if case .afterAnswer = ending {
+        head.headers.replaceOrAdd(name: "connection", value: "close")
+      }
       context.write(wrapOutboundOut(.head(head)), promise: promise)
     case .body(let body):
       pace.bodySent(body.readableBytes)
@@ -220,15 +225,19 @@ final class ConnectionGuard: ChannelDuplexHandler {
   func triggerUserOutboundEvent(
     context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?
   ) {
-    guard event is BodyIsWanted else {
-      return context.triggerUserOutboundEvent(event, promise: promise)
+    switch event {
+    case is AnswerIsLast:
+      if case .open = ending { ending = .afterAnswer }
+      promise?.succeed()
+    case is BodyIsWanted:
+      if awaitsContinue, case .open = ending, pace.unanswered == 1 {
+        awaitsContinue = false
+        let head = HTTPResponseHead(version: .http1_1, status: .continue)
+        context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
+      }
+      promise?.succeed()
+    default: context.triggerUserOutboundEvent(event, promise: promise)
     }
-    if awaitsContinue, case .open = ending, pace.unanswered == 1 {
-      awaitsContinue = false
-      let head = HTTPResponseHead(version: .http1_1, status: .continue)
-      context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
-    }
-    promise?.succeed()
   }
 
   /// Says that nothing more will be sent, and waits for the client to end the connection: to close it

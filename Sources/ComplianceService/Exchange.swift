@@ -10,6 +10,8 @@ final class Exchange: Sendable {
     var app: AppID?
     var jobID: Int64?
     var rateLimit: RateLimits.Standing?
+    /// The profile that a plan of faults gives the job, instead of the service's own.
+    var profile: WireProfile?
     /// The names of the faults that were served.
     var faults: [String] = []
     var bytesReceived = 0
@@ -25,6 +27,27 @@ final class Exchange: Sendable {
   }
 
   var remoteAddress: String? { channel.remoteAddress?.ipAddress }
+
+  /// Ends the connection at once.
+  @discardableResult
+  func cut() -> ConnectionCut {
+    channel.close(mode: .all, promise: nil)
+    return ConnectionCut()
+  }
+
+  /// Ends the connection with the answer whose head was sent, without having announced it.
+  func endsConnection() {
+    channel.triggerUserOutboundEvent(ConnectionGuard.AnswerIsLast(), promise: nil)
+  }
+
+  /// Has the answer say that no request is left for so long.
+  func exhaustRateLimit(for time: Duration) {
+    note { facts in
+      facts.rateLimit = RateLimits.Standing(
+        limit: facts.rateLimit?.limit ?? 0, remaining: 0,
+        resetEpochSeconds: epochSeconds() + Int(time.components.seconds), isExceeded: true)
+    }
+  }
 
   /// Has the client send the request's body, if it waits to be asked for it.
   func wantsBody() {

@@ -12,6 +12,7 @@ struct JobEndpoints: Sendable {
 
   func create(_ call: Call) async throws -> Response {
     let fields = try fields(of: call.request)
+    let profile = call.exchange.facts.profile ?? profile
     let create = try await CreateRequest(call, profile: profile)
     await gate?(.createReceived(type: create.type.rawValue))
     guard

@@ -13,6 +13,8 @@ final class JobProcessor: Service {
   private let processing: Processing
   private let jobsMax: Int
   private let gate: ComplianceServer.Gate?
+  private let faults: FaultInjector?
+  private let metrics: Metrics
   private let logger: Logger
 
   private let wakeUps: AsyncStream<Void>
@@ -27,7 +29,10 @@ final class JobProcessor: Service {
     var progress = 0.0
   }
 
-  init(store: JobStore, spool: Spool, configuration: ComplianceServer.Configuration) {
+  init(
+    store: JobStore, spool: Spool, faults: FaultInjector?, metrics: Metrics,
+    configuration: ComplianceServer.Configuration
+  ) {
     self.store = store
     self.spool = spool
     processing = Processing(
@@ -35,6 +40,8 @@ final class JobProcessor: Service {
       idsInMemoryMax: configuration.idsInMemoryMax)
     jobsMax = configuration.processingMax
     gate = configuration.gate
+    self.faults = faults
+    self.metrics = metrics
     logger = configuration.logger
     (wakeUps, wakeUp) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     wakeUp.yield()
@@ -106,10 +113,17 @@ final class JobProcessor: Service {
   /// - Returns: false if the job has to be processed again.
   private func process(_ job: Job) async -> Bool {
     await gate?(.processing(jobID: String(job.id)))
+    let began = ContinuousClock.now
+    let wrong = faults?.work(on: job.id)
     do {
+      if let wrong { try await Task.sleep(for: wrong.delay) }
+      if let error = wrong?.error { throw ToldToFail(error: error) }
       try await spool.withNewName(of: job.id, .result) { name in
-        let bytes = try await processing.writeResult(of: job, as: name) { [self] progress in
+        var bytes = try await processing.writeResult(of: job, as: name) { [self] progress in
           running.withLock { $0[job.id]?.progress = progress }
+        }
+        if let wrong, let faults, wrong.spoilsLines {
+          bytes = try await spool.rewrite(name) { try faults.spoil(wrong, $0, to: $1) }
         }
         let hash = job.profile == .gcs ? try ObjectHash(of: spool.path(name)) : nil
         if try await store.complete(job.id, result: name, bytes: bytes, hash: hash) == nil {
@@ -117,6 +131,7 @@ final class JobProcessor: Service {
         }
       }
       if let submission = job.submissionFile { await spool.remove(submission) }
+      metrics.jobProcessed(seconds: (ContinuousClock.now - began) / .seconds(1))
       logger.info("processed job \(job.id)")
     } catch  where error is CancellationError || Task.isCancelled {
       logger.info("stopped processing job \(job.id)")
@@ -133,6 +148,7 @@ final class JobProcessor: Service {
   private func fail(_ job: Job, _ error: any Error) async {
     let reason =
       switch error {
+      case let told as ToldToFail: told.error
       case is SubmissionMissing: "The submission is not stored any more. Create a new job."
       case let error as SubmissionMalformed:
         "Line \(error.line) of the submission is not an ID of 1 to 19 digits. Create a new job."
@@ -151,6 +167,11 @@ final class JobProcessor: Service {
       logger.warning("cannot mark job \(job.id) as failed", metadata: ["error": "\(error)"])
     }
   }
+}
+
+/// A plan of faults says that the job fails.
+private struct ToldToFail: Error {
+  let error: String
 }
 
 extension PostgreSQLError {

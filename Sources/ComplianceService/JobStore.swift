@@ -86,6 +86,17 @@ struct JobStore: Sendable {
     return try result.onlyRow(as: Bool.self)
   }
 
+  /// Lets the upload's time be over.
+  func endUploadTime(_ id: Int64) async throws {
+    _ = try await pool.withConnection {
+      try await $0.run(
+        """
+        UPDATE compliance.jobs SET upload_expires_at = created_at
+        WHERE id = $1 AND status = 'created'
+        """, [.integer(id)])
+    }
+  }
+
   /// - Returns: nil if the App has no such job that is still active.
   func cancel(_ id: Int64, of app: AppID) async throws -> Job? {
     try await expireUnused()

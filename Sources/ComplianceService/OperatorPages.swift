@@ -9,11 +9,14 @@ struct OperatorPages: Sendable {
     case health
     /// Counts in Prometheus' text format.
     case metrics
+    /// Which faults the plan has, and which of them were served.
+    case faults
 
     var path: String {
       switch self {
       case .health: "/healthz"
       case .metrics: "/metrics"
+      case .faults: "/admin/faults"
       }
     }
 
@@ -21,6 +24,7 @@ struct OperatorPages: Sendable {
       switch self {
       case .health: .health
       case .metrics: .metrics
+      case .faults: .faults
       }
     }
 
@@ -28,7 +32,7 @@ struct OperatorPages: Sendable {
     var isForOperators: Bool {
       switch self {
       case .health: false
-      case .metrics: true
+      case .metrics, .faults: true
       }
     }
   }
@@ -36,6 +40,7 @@ struct OperatorPages: Sendable {
   let guardian: AdminGuard
   let store: JobStore
   let metrics: Metrics
+  let faults: FaultInjector?
 
   func show(_ page: Page, _ request: Request) async throws -> Response {
     if page.isForOperators { try guardian.admit(request) }
@@ -44,6 +49,7 @@ struct OperatorPages: Sendable {
       // Through the pool that every endpoint uses: what fails here fails there.
       _ = try await store.counts()
       return .json(["status": "ok"])
+    case .faults: return .json(FaultReport(faults))
     case .metrics:
       let text = metrics.text(jobs: try await store.counts())
       return Response(

@@ -15,6 +15,8 @@ struct ProblemMiddleware: RouterMiddleware {
     let response: Response
     do {
       response = try await next(request, context)
+    } catch let cut as ConnectionCut {
+      throw cut
     } catch {
       response = problem(for: error, of: request).response
     }

@@ -9,6 +9,7 @@ struct Routes: Sendable {
   let bytes: ByteEndpoints
   let pages: OperatorPages
   let profile: WireProfile
+  let faults: FaultInjector?
 
   private typealias Handler = @Sendable (Call) async throws -> Response
   private typealias JobHandler = @Sendable (Call, _ id: Int64) async throws -> Response
@@ -48,7 +49,8 @@ struct Routes: Sendable {
   ) {
     router.on(path, method: method) { request, context in
       context.exchange.note { $0.endpoint = endpoint }
-      return try await handler(try admit(request, to: endpoint, context.exchange))
+      let call = try admit(request, to: endpoint, context.exchange)
+      return try await faults.answer(endpoint, context.exchange) { try await handler(call) }
     }
   }
 
@@ -61,7 +63,7 @@ struct Routes: Sendable {
       let call = try admit(request, to: endpoint, context.exchange)
       let id = try Self.jobID(context.parameters)
       context.exchange.note { $0.jobID = id }
-      return try await handler(call, id)
+      return try await faults.answer(endpoint, context.exchange) { try await handler(call, id) }
     }
   }
 

@@ -120,6 +120,25 @@ final class Spool: Sendable {
     }
   }
 
+  /// Makes another file of a whole one.
+  /// - Parameter body: writes the second path, from the first, to the disk, and returns its length.
+  func rewrite(
+    _ name: String, _ body: (FilePath, FilePath) throws -> Int64
+  ) async throws -> Int64 {
+    let partialName = name + ".part"
+    do {
+      let bytes = try body(path(name), path(partialName))
+      guard rename(path(partialName).string, path(name).string) == 0 else {
+        throw Errno(rawValue: errno)
+      }
+      try await synchronizeDirectory()
+      return bytes
+    } catch {
+      await remove(partialName)
+      throw error
+    }
+  }
+
   /// Appends a part of a resumable upload after what is known to be on disk of it; what of the part has
   /// come is on disk once this returns, even if the rest of it never came.
   ///

@@ -1,3 +1,4 @@
+internal import DefinitionFiles
 import Foundation
 public import PostgreSQL
 public import Vocabulary

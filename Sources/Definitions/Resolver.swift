@@ -1,3 +1,4 @@
+internal import DefinitionFiles
 import Foundation
 import PostgreSQL
 import Vocabulary

@@ -1,3 +1,4 @@
+internal import DefinitionFiles
 internal import Yams
 
 /// A pipeline as its file has it: keys and shapes checked, words and values not yet.
@@ -13,7 +14,8 @@ struct WrittenPipeline {
   let lines: [String: Int]
 
   init(yaml: String, file: String) throws {
-    let root = try Self.compose(yaml, file: file)
+    let root = try YAMLMap.compose(
+      yaml, file: file, whenEmpty: "begin with name:, warehouse:, api: and datasets:")
     let map = try YAMLMap(
       root, file: file, path: "", keys: ["name", "warehouse", "api", "limits", "datasets"])
     self.file = file
@@ -47,32 +49,6 @@ struct WrittenPipeline {
       lines.merge(Self.lines(of: value, path: "\(path)[\(index)]")) { first, _ in first }
     }
     return lines
-  }
-
-  private static func compose(_ yaml: String, file: String) throws -> Node {
-    do {
-      if let node = try Yams.compose(yaml: yaml) { return node }
-    } catch let error as YamlError {
-      let (line, problem) = describe(error)
-      throw DefinitionError(
-        file: file, line: line, message: "not YAML: \(problem)",
-        remedy: "check indentation, colons and quotes around this line")
-    }
-    throw DefinitionError(
-      file: file, line: 1, message: "the definition is empty",
-      remedy: "begin with name:, warehouse:, api: and datasets:")
-  }
-
-  private static func describe(_ error: YamlError) -> (line: Int?, problem: String) {
-    switch error {
-    case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
-      .composer(_, let problem, let mark, _):
-      (mark.line, problem)
-    case .duplicatedKeysInMapping(let duplicates, let context):
-      (context.mark.line, "the key \(duplicates.joined(separator: ", ")) stands twice")
-    case .reader(let problem, _, _, _): (nil, problem)
-    default: (nil, "\(error)")
-    }
   }
 }
 

@@ -1,3 +1,4 @@
+internal import DefinitionFiles
 import Definitions
 import PostgreSQL
 import Warehouse

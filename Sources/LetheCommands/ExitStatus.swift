@@ -1,6 +1,7 @@
 import ApplyStage
 import ChunkFiles
 import ComplianceAPI
+internal import DefinitionFiles
 import Definitions
 import Ledger
 import Migrations

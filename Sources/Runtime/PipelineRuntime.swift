@@ -2,6 +2,7 @@ import ApplyStage
 import AwaitStage
 import CollectStage
 public import ComplianceAPI
+internal import DefinitionFiles
 public import Definitions
 import Foundation
 import Ledger

@@ -31,5 +31,5 @@ struct ComplianceServerCommand: AsyncParsableCommand {
       Answers as X's Batch Compliance API does, from the tables platform.accounts and \
       platform.posts, for development, tests and demonstrations.
       """,
-    subcommands: [Serve.self, Seed.self, Migrate.self])
+    subcommands: [Serve.self, Seed.self, Faults.self, Migrate.self])
 }

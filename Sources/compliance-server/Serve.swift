@@ -1,5 +1,6 @@
 import ArgumentParser
 import ComplianceService
+import FaultPlans
 import Foundation
 import Logging
 import Migrations
@@ -71,6 +72,13 @@ struct Serve: AsyncParsableCommand {
   var connectionsMax = ComplianceServer.ConnectionLimits().connectionsMax
 
   @Option(
+    name: .customLong("faults"),
+    help: ArgumentHelp(
+      "A plan of what goes wrong on purpose; see compliance-server faults --help.",
+      valueName: "plan.yaml"))
+  var faultPlan: String?
+
+  @Option(
     name: .customLong("admin-token"),
     help: ArgumentHelp(
       "What opens the operator's pages, as a bearer token or a Basic password.",
@@ -127,6 +135,7 @@ struct Serve: AsyncParsableCommand {
     configuration.connections.connectionsMax = connectionsMax
     configuration.adminToken = secret(adminToken, variable: "COMPLIANCE_SERVER_ADMIN_TOKEN")
     if writesAccessLog { configuration.accessLog = LineWriter(.standardOutput).write }
+    configuration.faults = try faultPlan.map { try readFaultPlan($0) }
     configuration.migrations = try MigrationSet(directory: FilePath(migrations.directory))
     configuration.uploadLifetime = .seconds(uploadLifetimeSeconds)
     configuration.downloadLifetime = .seconds(downloadLifetimeSeconds)

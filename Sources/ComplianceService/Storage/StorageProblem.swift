@@ -79,7 +79,7 @@ struct StorageProblemMiddleware: RouterMiddleware {
     let response: Response
     do {
       response = try await next(request, context)
-    } catch let error as CancellationError {
+    } catch let error where error is CancellationError || error is ConnectionCut {
       throw error
     } catch {
       response = problem(for: error).response

@@ -4,6 +4,7 @@ internal import Hummingbird
 /// Every path of the storage host, and what answers it.
 struct StorageRoutes: Sendable {
   let endpoints: StorageEndpoints
+  let faults: FaultInjector?
 
   private typealias Handler = @Sendable (Request, Int64, Exchange) async throws -> Response
 
@@ -39,7 +40,9 @@ struct StorageRoutes: Sendable {
         let id = Int64(text)
       else { throw StorageProblem(.noSuchKey, "The specified key does not exist.") }
       context.exchange.note { $0.jobID = id }
-      return try await handler(request, id, context.exchange)
+      return try await faults.answer(endpoint, context.exchange) {
+        try await handler(request, id, context.exchange)
+      }
     }
   }
 

@@ -1,15 +1,15 @@
-internal import Yams
+package import Yams
 
 /// A mapping of the file, read key by key. Every complaint names the file, the line and the key.
-struct YAMLMap {
-  let file: String
+package struct YAMLMap {
+  package let file: String
   /// Where in the file it stands: `datasets.posts`; empty at the top.
-  let path: String
-  let line: Int
+  package let path: String
+  package let line: Int
   private let pairs: [(key: String, line: Int, value: Node)]
 
   /// - Parameter keys: those that may stand in it; nil where the file chooses them.
-  init(_ node: Node, file: String, path: String, keys: [String]?) throws {
+  package init(_ node: Node, file: String, path: String, keys: [String]?) throws {
     self.file = file
     self.path = path
     line = node.mark?.line ?? 1
@@ -28,15 +28,15 @@ struct YAMLMap {
     }
   }
 
-  var entries: [(key: Located<String>, value: Node)] {
+  package var entries: [(key: Located<String>, value: Node)] {
     pairs.map { (Located(value: $0.key, line: $0.line), $0.value) }
   }
 
-  func node(_ key: String) -> Node? {
+  package func node(_ key: String) -> Node? {
     pairs.first { $0.key == key }?.value
   }
 
-  func requiredNode(_ key: String) throws -> Node {
+  package func requiredNode(_ key: String) throws -> Node {
     guard let node = node(key) else {
       throw DefinitionError(
         file: file, line: line, message: "\(name(key)) is missing",
@@ -45,36 +45,36 @@ struct YAMLMap {
     return node
   }
 
-  func map(_ key: String, keys: [String]?) throws -> YAMLMap? {
+  package func map(_ key: String, keys: [String]?) throws -> YAMLMap? {
     try node(key).map { try YAMLMap($0, file: file, path: name(key), keys: keys) }
   }
 
-  func string(_ key: String) throws -> Located<String>? {
+  package func string(_ key: String) throws -> Located<String>? {
     try node(key).map { try string($0, name: name(key)) }
   }
 
-  func requiredString(_ key: String) throws -> Located<String> {
+  package func requiredString(_ key: String) throws -> Located<String> {
     try string(requiredNode(key), name: name(key))
   }
 
-  func integer(_ key: String) throws -> Located<Int>? {
+  package func integer(_ key: String) throws -> Located<Int>? {
     try number(key, "a whole number") { Int($0.filter { $0 != "_" }) }
   }
 
-  func double(_ key: String) throws -> Located<Double>? {
+  package func double(_ key: String) throws -> Located<Double>? {
     try number(key, "a number") { Double($0) }
   }
 
-  func bool(_ key: String) throws -> Located<Bool>? {
+  package func bool(_ key: String) throws -> Located<Bool>? {
     try number(key, "true or false") { ["true": true, "false": false][$0] }
   }
 
-  func strings(_ key: String) throws -> Located<[String]>? {
+  package func strings(_ key: String) throws -> Located<[String]>? {
     guard let node = node(key) else { return nil }
     return try strings(node, name: name(key))
   }
 
-  func strings(_ node: Node, name: String) throws -> Located<[String]> {
+  package func strings(_ node: Node, name: String) throws -> Located<[String]> {
     guard let sequence = node.sequence, !sequence.isEmpty else {
       throw wrongType(name, node, "a list such as [a, b]")
     }
@@ -82,23 +82,23 @@ struct YAMLMap {
       value: try sequence.map { try string($0, name: name).value }, line: node.mark?.line ?? line)
   }
 
-  func string(_ node: Node, name: String) throws -> Located<String> {
+  package func string(_ node: Node, name: String) throws -> Located<String> {
     guard let scalar = node.scalar, !Self.isNull(node), !scalar.string.isEmpty else {
       throw wrongType(name, node, "a text")
     }
     return Located(value: scalar.string, line: node.mark?.line ?? line)
   }
 
-  func name(_ key: String) -> String { Self.join(path, key) }
+  package func name(_ key: String) -> String { Self.join(path, key) }
 
-  func wrongType(_ name: String, _ node: Node, _ expected: String) -> DefinitionError {
+  package func wrongType(_ name: String, _ node: Node, _ expected: String) -> DefinitionError {
     DefinitionError(
       file: file, line: node.mark?.line ?? line, message: "\(name) is not \(expected)",
       remedy: "write \(expected) there")
   }
 
   /// Nothing, `~` or `null`, outside quotes.
-  static func isNull(_ node: Node) -> Bool {
+  package static func isNull(_ node: Node) -> Bool {
     guard let scalar = node.scalar, scalar.style == .plain || scalar.style == .any else {
       return false
     }
@@ -141,5 +141,35 @@ struct YAMLMap {
       }
     }
     return row[second.count]
+  }
+
+  // MARK: The text
+
+  /// - Parameter remedy: what to write if there is nothing.
+  package static func compose(
+    _ yaml: String, file: String, whenEmpty remedy: String
+  ) throws -> Node {
+    do {
+      if let node = try Yams.compose(yaml: yaml) { return node }
+    } catch let error as YamlError {
+      let (line, problem) = describe(error)
+      throw DefinitionError(
+        file: file, line: line, message: "not YAML: \(problem)",
+        remedy: "check indentation, colons and quotes around this line")
+    }
+    throw DefinitionError(
+      file: file, line: 1, message: "the definition is empty", remedy: remedy)
+  }
+
+  private static func describe(_ error: YamlError) -> (line: Int?, problem: String) {
+    switch error {
+    case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
+      .composer(_, let problem, let mark, _):
+      (mark.line, problem)
+    case .duplicatedKeysInMapping(let duplicates, let context):
+      (context.mark.line, "the key \(duplicates.joined(separator: ", ")) stands twice")
+    case .reader(let problem, _, _, _): (nil, problem)
+    default: (nil, "\(error)")
+    }
   }
 }

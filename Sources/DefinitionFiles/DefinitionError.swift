@@ -19,11 +19,16 @@ public struct DefinitionError: Error, Sendable, Equatable, CustomStringConvertib
 }
 
 /// A value and the line of the file that it stands on.
-struct Located<Value: Sendable>: Sendable {
-  let value: Value
-  let line: Int
+package struct Located<Value: Sendable>: Sendable {
+  package let value: Value
+  package let line: Int
 
-  func map<R>(_ transform: (Value) throws -> R) rethrows -> Located<R> {
+  package init(value: Value, line: Int) {
+    self.value = value
+    self.line = line
+  }
+
+  package func map<R>(_ transform: (Value) throws -> R) rethrows -> Located<R> {
     Located<R>(value: try transform(value), line: line)
   }
 }

@@ -1,0 +1,317 @@
+internal import FaultPlans
+internal import Foundation
+internal import HTTPTypes
+internal import Hummingbird
+internal import NIOCore
+internal import Synchronization
+internal import SystemPackage
+
+/// Does wrong what a plan says, and remembers what it did.
+final class FaultInjector: Sendable {
+  /// A fault that happened.
+  struct Served: Sendable {
+    /// Counted from 1 over all faults.
+    let number: Int
+    let at: Date
+    let fault: String
+    let place: Fault.Place
+    /// Which of its places' calls it was.
+    let call: Int
+    let jobID: Int64?
+  }
+
+  struct Count: Sendable {
+    let fault: Fault
+    let calls: Int
+    let served: Int
+  }
+
+  struct Record: Sendable {
+    let counts: [Count]
+    /// The newest, oldest first.
+    let served: [Served]
+  }
+
+  /// A fault that is due at a call.
+  fileprivate struct Due {
+    let index: Int
+    let fault: Fault
+    let place: Fault.Place
+    let call: Int
+  }
+
+  private struct State {
+    var calls: [Int]
+    var counts: [Int]
+    var served: [Served] = []
+  }
+
+  /// So many of those served are remembered one by one.
+  private static let servedMax = 10_000
+
+  let plan: FaultPlan
+  private let state: Mutex<State>
+  /// What happens to a job that is to expire.
+  private let expire: @Sendable (_ jobID: Int64) async throws -> Void
+
+  init(_ plan: FaultPlan, expire: @escaping @Sendable (_ jobID: Int64) async throws -> Void) {
+    self.plan = plan
+    self.expire = expire
+    let zeros = Array(repeating: 0, count: plan.faults.count)
+    state = Mutex(State(calls: zeros, counts: zeros))
+  }
+
+  var record: Record {
+    state.withLock { state in
+      Record(
+        counts: plan.faults.indices.map {
+          Count(fault: plan.faults[$0], calls: state.calls[$0], served: state.counts[$0])
+        },
+        served: state.served)
+    }
+  }
+
+  /// Counts a call.
+  private func due(at place: Fault.Place) -> [Due] {
+    state.withLock { state in
+      plan.faults.indices.compactMap { index in
+        let fault = plan.faults[index]
+        guard fault.places.contains(place) else { return nil }
+        state.calls[index] += 1
+        let call = state.calls[index]
+        guard plan.isDue(index, call: call) else { return nil }
+        return Due(index: index, fault: fault, place: place, call: call)
+      }
+    }
+  }
+
+  /// Notes that a fault happens now.
+  /// - Returns: false if it has happened often enough.
+  private func serve(_ due: Due, _ jobID: Int64?, _ exchange: Exchange? = nil) -> Bool {
+    let isServed = state.withLock { state in
+      guard state.counts[due.index] < due.fault.timesMax ?? .max else { return false }
+      state.counts[due.index] += 1
+      if state.served.count == Self.servedMax { state.served.removeFirst(Self.servedMax / 10) }
+      state.served.append(
+        Served(
+          number: state.counts.reduce(0, +), at: .now, fault: due.fault.name, place: due.place,
+          call: due.call, jobID: jobID))
+      return true
+    }
+    if isServed { exchange?.note { $0.faults.append(due.fault.name) } }
+    return isServed
+  }
+
+  // MARK: Requests
+
+  /// Answers a request, with the faults that are due at it.
+  /// - Throws: what `handle` throws; `ConnectionCut`.
+  func answer(
+    _ place: Fault.Place, _ exchange: Exchange, _ handle: () async throws -> Response
+  ) async throws -> Response {
+    let due = due(at: place)
+    for due in due {
+      switch due.fault.kind {
+      case .latency(let time) where serve(due, exchange.facts.jobID, exchange):
+        try await Task.sleep(for: time)
+      case .answer(let status, let body, let reset) where serve(due, exchange.facts.jobID, exchange):
+        if status == 429 { exchange.exhaustRateLimit(for: reset ?? .seconds(60)) }
+        return Self.answer(.init(code: status), body)
+      case .cut(.before) where serve(due, exchange.facts.jobID, exchange):
+        throw exchange.cut()
+      case .profile(let name) where serve(due, nil, exchange):
+        exchange.note { $0.profile = WireProfile(rawValue: name) }
+      default: break
+      }
+    }
+    let loss = due.first { $0.fault.kind == .loseResponse }
+    var response: Response
+    do {
+      response = try await handle()
+    } catch {
+      if let loss, serve(loss, exchange.facts.jobID, exchange) { throw exchange.cut() }
+      throw error
+    }
+    for due in due {
+      response = try await spoilt(response, due, exchange)
+    }
+    return response
+  }
+
+  private func spoilt(_ response: Response, _ due: Due, _ exchange: Exchange) async throws
+    -> Response
+  {
+    let jobID = exchange.facts.jobID
+    let bytes = response.body.contentLength ?? 0
+    switch due.fault.kind {
+    case .expire:
+      if let jobID, serve(due, jobID, exchange) { try await expire(jobID) }
+    case .loseResponse:
+      if serve(due, jobID, exchange) { throw exchange.cut() }
+    case .cut(.during) where bytes > 0:
+      guard serve(due, jobID, exchange) else { break }
+      return response.spoilt(length: bytes) { body, writer in
+        try await body.write(PartWriter(writer: writer, left: bytes / 2))
+        exchange.cut()
+      }
+    case .cut(.after):
+      guard serve(due, jobID, exchange) else { break }
+      return response.spoilt(length: response.body.contentLength) { body, writer in
+        exchange.endsConnection()
+        try await body.write(writer)
+      }
+    case .truncate(let part) where response.status.kind == .successful && bytes > 0:
+      guard serve(due, jobID, exchange) else { break }
+      let left = Int(Double(bytes) * part)
+      return response.spoilt(length: left) { body, writer in
+        try await body.write(PartWriter(writer: writer, left: left))
+        try await writer.finish(nil)
+      }
+    case .corrupt(let count) where response.status.kind == .successful && bytes > 0:
+      guard serve(due, jobID, exchange) else { break }
+      var dice = plan.dice(due.index, due.call)
+      let places = Set((0..<count).map { _ in Int.random(in: 0..<bytes, using: &dice) })
+      return response.spoilt(length: bytes) { body, writer in
+        try await body.write(CorruptingWriter(writer: writer, places: places.sorted()))
+        try await writer.finish(nil)
+      }
+    default: break
+    }
+    return response
+  }
+
+  private static func answer(_ status: HTTPResponse.Status, _ body: Fault.Body) -> Response {
+    switch body {
+    case .json:
+      return PlainAnswer.json(
+        Told(title: status.reasonPhrase, status: status.code), status: status,
+        mediaType: "application/problem+json"
+      ).response
+    case .html:
+      let page = """
+        <!DOCTYPE html><html><head><title>\(status.code)</title></head>\
+        <body><h1>\(status)</h1></body></html>\n
+        """
+      return Response(
+        status: status, headers: [.contentType: "text/html"],
+        body: ResponseBody(byteBuffer: ByteBuffer(string: page)))
+    case .empty: return Response(status: status)
+    }
+  }
+
+  private struct Told: Encodable {
+    let type = "about:blank"
+    let title: String
+    let detail = "The service was told to answer this."
+    let status: Int
+  }
+
+  // MARK: Jobs
+
+  /// What is wrong with the work on a job.
+  struct Work: Sendable {
+    var delay = Duration.zero
+    /// Why the job fails, if it does.
+    var error: String?
+    fileprivate var lines: [Due] = []
+    fileprivate let jobID: Int64
+
+    var spoilsLines: Bool { !lines.isEmpty }
+  }
+
+  func work(on jobID: Int64) -> Work {
+    var work = Work(jobID: jobID)
+    for due in due(at: .processing) {
+      switch due.fault.kind {
+      case .slow(let time): if serve(due, jobID) { work.delay += time }
+      case .fail(let error): if serve(due, jobID) { work.error = error }
+      default: work.lines.append(due)
+      }
+    }
+    return work
+  }
+
+  /// Copies a result, with the lines that are due.
+  /// - Returns: its new length in bytes.
+  func spoil(_ work: Work, _ path: FilePath, to spoilt: FilePath) throws -> Int64 {
+    var spoiling = try ResultSpoiling(path)
+    for due in work.lines where !spoiling.isEmpty && serve(due, work.jobID) {
+      spoiling.add(due.fault.kind)
+    }
+    return try spoiling.write(to: spoilt)
+  }
+}
+
+/// The connection was ended on purpose: there is nobody to answer.
+struct ConnectionCut: Error {}
+
+extension Response {
+  /// The same answer with another way of sending its body.
+  fileprivate func spoilt(
+    length: Int?,
+    _ write:
+      @escaping @Sendable (_ body: ResponseBody, _ writer: any ResponseBodyWriter) async throws ->
+      Void
+  ) -> Response {
+    var headers = headers
+    headers[.contentLength] = nil
+    return Response(
+      status: status, headers: headers,
+      body: ResponseBody(contentLength: length) { [body] writer in try await write(body, writer) })
+  }
+}
+
+/// Sends the first bytes of a body, and neither the rest nor the end.
+private struct PartWriter: ResponseBodyWriter {
+  let writer: any ResponseBodyWriter
+  var left: Int
+
+  mutating func write(_ buffer: ByteBuffer) async throws {
+    var buffer = buffer
+    guard let part = buffer.readSlice(length: min(left, buffer.readableBytes)) else { return }
+    left -= part.readableBytes
+    var writer = writer
+    if part.readableBytes > 0 { try await writer.write(part) }
+  }
+
+  consuming func finish(_ trailingHeaders: HTTPFields?) async throws {}
+}
+
+/// Sends a body with other bytes at some places, and not its end.
+private struct CorruptingWriter: ResponseBodyWriter {
+  let writer: any ResponseBodyWriter
+  /// Ascending.
+  let places: [Int]
+  var offset = 0
+
+  init(writer: any ResponseBodyWriter, places: [Int]) {
+    self.writer = writer
+    self.places = places
+  }
+
+  mutating func write(_ buffer: ByteBuffer) async throws {
+    var buffer = buffer
+    for place in places where (offset..<offset + buffer.readableBytes).contains(place) {
+      let index = buffer.readerIndex + place - offset
+      let byte = buffer.getInteger(at: index, as: UInt8.self) ?? 0
+      buffer.setInteger(byte ^ 0x15, at: index)
+    }
+    offset += buffer.readableBytes
+    var writer = writer
+    try await writer.write(buffer)
+  }
+
+  consuming func finish(_ trailingHeaders: HTTPFields?) async throws {}
+}
+
+extension FaultInjector? {
+  /// Answers a request, with the faults that are due at it.
+  func answer(
+    _ endpoint: Endpoint, _ exchange: Exchange, _ handle: () async throws -> Response
+  ) async throws -> Response {
+    guard let self, let place = Fault.Place(rawValue: endpoint.rawValue) else {
+      return try await handle()
+    }
+    return try await self.answer(place, exchange, handle)
+  }
+}

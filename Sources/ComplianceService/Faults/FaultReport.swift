@@ -1,0 +1,42 @@
+internal import FaultPlans
+internal import Foundation
+
+/// What a plan of faults has done, in JSON.
+struct FaultReport: Encodable {
+  private struct Count: Encodable {
+    let name: String
+    /// How many calls of its places there were.
+    let calls: Int
+    let served: Int
+  }
+
+  private struct Served: Encodable {
+    let number: Int
+    let time: String
+    let fault: String
+    let at: String
+    let call: Int
+    let job: String?
+  }
+
+  /// Absent without a plan.
+  private let plan: String?
+  private let seed: UInt64?
+  private let faults: [Count]
+  /// The newest 10,000 at most, oldest first.
+  private let served: [Served]
+
+  init(_ injector: FaultInjector?) {
+    plan = injector?.plan.file
+    seed = injector?.plan.seed
+    let record = injector?.record
+    faults = (record?.counts ?? []).map {
+      Count(name: $0.fault.name, calls: $0.calls, served: $0.served)
+    }
+    served = (record?.served ?? []).map {
+      Served(
+        number: $0.number, time: $0.at.formatted(.iso8601.time(includingFractionalSeconds: true)),
+        fault: $0.fault, at: $0.place.rawValue, call: $0.call, job: $0.jobID.map { "\($0)" })
+    }
+  }
+}
