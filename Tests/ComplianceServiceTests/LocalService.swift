@@ -5,6 +5,7 @@ import Logging
 import NIOCore
 import NIOHTTP1
 import PostgreSQL
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -243,4 +244,13 @@ extension LocalService {
   func execute(_ sql: String) async throws {
     try await database.withConnection { try await $0.runScript(sql) }
   }
+}
+
+/// Takes lines from any thread.
+final class LineCollector: Sendable {
+  private let lines = Mutex<[String]>([])
+
+  var all: [String] { lines.withLock { $0 } }
+
+  @Sendable func add(_ line: String) { lines.withLock { $0.append(line) } }
 }

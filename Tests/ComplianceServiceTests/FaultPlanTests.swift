@@ -1,0 +1,89 @@
+import DefinitionFiles
+import FaultPlans
+import Testing
+
+@Suite struct FaultPlanTests {
+  private static func plan(_ faults: String, seed: Int = 7) throws -> FaultPlan {
+    try FaultPlan(yaml: "seed: \(seed)\nfaults:\n  - \(faults)\n", file: "plan.yaml")
+  }
+
+  @Test func aPlanIsReadAsItIsWritten() throws {
+    let plan = try FaultPlan(
+      yaml: """
+        seed: 7
+        faults:
+          - {at: [create, get], rate: 0.25, answer: {status: 500, body: html}}
+          - {at: create, call: 2, lose_response: true}
+          - {at: download, every: 3, times: 5, cut: during}
+          - {name: unlucky jobs, fail: out of luck, call: [1, 4]}
+          - {at: list, latency: 250ms}
+          - {at: list, answer: {status: 429, reset: 2min}}
+        """, file: "plan.yaml")
+    #expect(plan.seed == 7)
+    #expect(
+      plan.faults.map { "\($0.name): \($0)" } == [
+        "1 answer: answer 500 (html) at create, get; 25.0 % of the calls",
+        "2 lose_response: lose the response at create; call 2",
+        "3 cut: cut during the answer at download; each call that 3 divides; at most 5 times",
+        "unlucky jobs: fail with \"out of luck\" at processing; call 1, 4",
+        "5 latency: 0.25 seconds later at list; every call",
+        "6 answer: answer 429 (json) at list; every call",
+      ])
+  }
+
+  /// What is wrong, and the words and the line that the message has to have.
+  @Test(arguments: [
+    ("{at: create}", 3, "the fault does nothing"),
+    ("{at: create, expire: true, lose_response: true}", 3, "lose_response and expire"),
+    ("{at: nowhere, latency: 1s}", 3, "nowhere"),
+    ("{at: processing, latency: 1s}", 3, "processing"),
+    ("{latency: 1s}", 3, "at is missing"),
+    ("{at: get, latency: soon}", 3, "250ms"),
+    ("{at: get, latency: -1s}", 3, "250ms"),
+    ("{at: get, answer: {status: 200}}", 3, "400 to 599"),
+    ("{at: get, answer: {status: 500, body: xml}}", 3, "json, html, empty"),
+    ("{at: get, answer: {status: 500, reset: 1s}}", 3, "429"),
+    ("{at: get, cut: sometimes}", 3, "before, during, after"),
+    ("{at: get, lose_response: false}", 3, "lose_response"),
+    ("{at: get, truncate: 0.5}", 3, "always at download"),
+    ("{truncate: 1}", 3, "truncate"),
+    ("{corrupt: 0}", 3, "corrupt"),
+    ("{profile: s3}", 3, "native or gcs"),
+    ("{corrupt: 1, rate: 2}", 3, "from 0 to 1"),
+    ("{corrupt: 1, rate: 0.5, every: 2}", 3, "exclude"),
+    ("{corrupt: 1, every: 0}", 3, "every"),
+    ("{corrupt: 1, call: 0}", 3, "call"),
+    ("{corrupt: 1, call: [1, x]}", 3, "call"),
+    ("{corrupt: 1, times: 0}", 3, "times"),
+    ("{corrupt: 1, colour: red}", 3, "colour"),
+    ("{name: x, corrupt: 1}\n  - {name: x, corrupt: 1}", 4, "stands twice"),
+  ])
+  func aWrongPlanIsRefused(fault: String, line: Int, words: String) throws {
+    let error = try #require(throws: DefinitionError.self) { try Self.plan(fault) }
+    #expect("\(error)".hasPrefix("plan.yaml:\(line): "), "\(error)")
+    #expect("\(error)".contains(words), "\(error)")
+  }
+
+  @Test(arguments: ["", "faults: 7", "seed: x\nfaults: []", "fault: []", "- a", "faults: ["])
+  func whatIsNoPlanIsRefused(yaml: String) {
+    #expect(throws: DefinitionError.self) { try FaultPlan(yaml: yaml, file: "plan.yaml") }
+  }
+
+  @Test func aSeedDecidesWhichCallsAreHit() throws {
+    func hits(_ seed: Int) throws -> [Int] {
+      let plan = try Self.plan("{at: get, rate: 0.3, latency: 1s}", seed: seed)
+      return (1...2000).filter { plan.isDue(0, call: $0) }
+    }
+    #expect(try hits(1) == hits(1))
+    #expect(try hits(1) != hits(2))
+    #expect(try (500...700).contains(hits(1).count))
+  }
+
+  /// Two faults of the same rate are two dice.
+  @Test func faultsAreIndependentOfEachOther() throws {
+    let fault = "{at: get, rate: 0.5, latency: 1s}"
+    let plan = try Self.plan("\(fault)\n  - \(fault.replacing("{", with: "{name: b, "))")
+    let both = (1...2000).count { plan.isDue(0, call: $0) && plan.isDue(1, call: $0) }
+    #expect((400...600).contains(both))
+  }
+}
