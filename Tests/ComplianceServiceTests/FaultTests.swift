@@ -2,6 +2,8 @@ import AsyncHTTPClient
 import ComplianceService
 import FaultPlans
 import Foundation
+import NIOHTTP1
+import TestSupport
 import Testing
 
 /// What a service does wrong on purpose, as a client meets it.
@@ -81,7 +83,8 @@ import Testing
   @Test func aConnectionIsCutBeforeAnythingIsDone() async throws {
     try await Self.run(["{at: create, call: 1, cut: before}"]) { service in
       await #expect(throws: (any Error).self) { try await service.post(#"{"type":"tweets"}"#) }
-      #expect(try await Self.jobs(service).isEmpty)
+      let jobs = try await Self.jobs(service)
+      #expect(jobs.isEmpty)
       #expect(try await service.faultsServed() == ["1 cut at create 1"])
     }
   }
@@ -97,9 +100,9 @@ import Testing
         """)
       let answer = await connection.readToEnd()
       let parts = answer.components(separatedBy: "\r\n\r\n")
-      let length = answer.firstMatch(of: /content-length: (\d+)/).flatMap { Int($0.1) }
+      let length = answer.firstMatch(of: /(?i)content-length: (\d+)/).flatMap { Int($0.1) }
       #expect(answer.hasPrefix("HTTP/1.1 200 "), "\(answer)")
-      #expect(try parts.last?.utf8.count == #require(length) / 2)
+      #expect(parts.last?.utf8.count == length.map { $0 / 2 })
       #expect(try await service.job(job.id) == job)
     }
   }
@@ -224,7 +227,7 @@ import Testing
       service in
       var isOnStorage: [Bool] = []
       for _ in 1...3 {
-        let job = try await service.uploaded("tweets", "x\n")
+        let job = try await service.uploaded("tweets", "1\n")
         #expect(job.status == "complete")
         isOnStorage.append(!job.upload_url.hasPrefix(service.baseURL))
       }
@@ -276,7 +279,8 @@ import Testing
 
   @Test func withoutAPlanTheRecordIsEmpty() async throws {
     try await LocalService.run { service in
-      #expect(try await service.get("/admin/faults").text == #"{"faults":[],"served":[]}"#)
+      let record = try await service.get("/admin/faults")
+      #expect(record.text == #"{"faults":[],"served":[]}"#)
     }
   }
 

@@ -1,0 +1,99 @@
+import ComplianceService
+import FaultPlans
+import Foundation
+import FoundationNetworking
+import Runtime
+import TestSupport
+import Testing
+
+/// Whole runs against a service that misbehaves by plan: in the morning the warehouse is right, and every
+/// fault did happen.
+@Suite struct FaultyNightTests {
+  private static func plan(_ faults: String...) throws -> FaultPlan {
+    try FaultPlan(
+      yaml: "seed: 11\nfaults:\n" + faults.map { "  - \($0)\n" }.joined(), file: "plan.yaml")
+  }
+
+  /// - Returns: the names of the faults that were served.
+  private static func runNight(
+    _ plan: FaultPlan, runs: Int = 1,
+    _ configure: @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in }
+  ) async throws -> Set<String> {
+    try await Night.with({
+      $0.faults = plan
+      configure(&$0)
+    }) { night in
+      try await night.invent()
+      let pipeline = try night.pipeline {
+        $0.replacing(
+          "  poll_seconds: 0.02", with: "  allowed_hosts: [127.0.0.2]\n  poll_seconds: 0.02")
+      }
+      for run in 1...runs {
+        do {
+          _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        } catch  where run < runs {
+          // The next run takes it up.
+        }
+      }
+      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await night.ledgerFaults() == [])
+      return try await night.faultsServed()
+    }
+  }
+
+  @Test func aBadConnectionChangesNothing() async throws {
+    let served = try await Self.runNight(
+      Self.plan(
+        "{name: errors, at: [create, list, get, upload, download], rate: 0.25, answer: {status: 500, body: html}}",
+        "{name: empty, at: [get, upload], every: 6, answer: {status: 503, body: empty}}",
+        "{name: lost create, at: create, call: [1, 4], lose_response: true}",
+        "{name: lost upload, at: upload, call: 2, lose_response: true}",
+        "{name: cut before, at: download, call: 1, cut: before}",
+        "{name: cut during, at: download, call: [2, 3], cut: during}",
+        "{name: cut after, at: get, every: 2, cut: after}",
+        "{name: late, at: list, latency: 10ms}"))
+    #expect(
+      served.isSuperset(of: ["errors", "lost create", "cut before", "cut after"]), "\(served)")
+  }
+
+  @Test func jobsThatFailOrExpireAreDoneAgain() async throws {
+    let served = try await Self.runNight(
+      Self.plan(
+        "{name: fail, fail: out of luck, call: 1}", "{name: expire, expire: true, call: 2}",
+        "{name: slow, slow: 100ms, every: 2}"), runs: 2)
+    #expect(served == ["fail", "expire", "slow"])
+  }
+
+  @Test func linesThatShouldNotBeThereDoNoHarm() async throws {
+    let served = try await Self.runNight(
+      Self.plan(
+        "{name: twice, duplicate_lines: 3}", "{name: blank, blank_lines: 3}"))
+    #expect(served == ["twice", "blank"])
+  }
+
+  @Test func theProfileMaySwitchInTheMiddleOfARun() async throws {
+    let served = try await Self.runNight(Self.plan("{name: switch, profile: gcs, every: 2}"))
+    #expect(served == ["switch"])
+  }
+
+  @Test func aRunOverTheLegacyProfileEndsAsOneOverTheNativeOne() async throws {
+    let served = try await Self.runNight(
+      Self.plan("{name: cut, at: download, call: 1, cut: during}")
+    ) { $0.profile = .gcs }
+    #expect(served == ["cut"])
+  }
+}
+
+extension Night {
+  private struct Record: Decodable {
+    struct Fault: Decodable { let fault: String }
+    let served: [Fault]
+  }
+
+  /// The names of the faults that the service has served.
+  func faultsServed() async throws -> Set<String> {
+    let url = try #require(URL(string: service + "/admin/faults"))
+    let (data, _) = try await URLSession.shared.data(from: url)
+    return try Set(JSONDecoder().decode(Record.self, from: data).served.map(\.fault))
+  }
+}
