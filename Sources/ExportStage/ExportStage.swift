@@ -48,17 +48,20 @@ public struct ExportStage: Sendable {
       limits: ChunkLimits(ids: dataset.chunkIDsMax, bytes: dataset.chunkBytesMax),
       firstNumber: progress.chunks + 1)
     let query = try ExportQuery(dataset, catalog: catalog)
+    // Taken before the COPY's own: what is in between counts as newer than the export.
+    let snapshot = try await connection.query("SELECT pg_current_snapshot()::text")
+      .onlyRow(as: String.self)
     do {
       try await connection.withCopyOut(query.sql(after: progress.exportedThrough)) { rows in
         for try await block in rows {
           for chunk in try cutter.append(rows: block) {
-            await chunkExported(try await record(chunk, of: dataset))
+            await chunkExported(try await record(chunk, of: dataset, snapshot))
           }
         }
       }
       // Only now is the COPY known to be complete, and so the last chunk.
       if let chunk = try cutter.finish() {
-        await chunkExported(try await record(chunk, of: dataset))
+        await chunkExported(try await record(chunk, of: dataset, snapshot))
       }
     } catch {
       cutter.abandon()
@@ -101,8 +104,11 @@ public struct ExportStage: Sendable {
     }
   }
 
-  private func record(_ file: ChunkFile, of dataset: Dataset) async throws -> Int64 {
-    let id = try await ledger.chunkExported(file, dataset: dataset.name, type: dataset.type)
+  private func record(
+    _ file: ChunkFile, of dataset: Dataset, _ snapshot: String
+  ) async throws -> Int64 {
+    let id = try await ledger.chunkExported(
+      file, dataset: dataset.name, type: dataset.type, snapshot: snapshot)
     logger.info(
       "\(dataset.name): chunk \(file.number) exported, \(file.ids) IDs",
       metadata: ["stage": "export", "dataset": "\(dataset.name)", "chunk": "\(id)"])

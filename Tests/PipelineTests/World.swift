@@ -121,12 +121,13 @@ extension Night {
       try await connection.query(
         """
         SELECT 'an event is recorded twice: ' || id FROM lethe.event
-        GROUP BY chunk_id, id HAVING count(*) > 1
+        GROUP BY chunk_id, id, cause_id HAVING count(*) > 1
         UNION ALL
-        SELECT 'chunk ' || chunk_id || ' has ' || count(e.id) || ' records of ' || max(c.events)
-        FROM lethe.chunk AS c LEFT JOIN lethe.event AS e USING (chunk_id)
+        SELECT 'chunk ' || c.chunk_id || ' has ' || count(e.id) || ' records of ' || max(c.events)
+        FROM lethe.chunk AS c
+        LEFT JOIN lethe.event AS e ON e.chunk_id = c.chunk_id AND e.cause_id IS NULL
         WHERE c.state = 'applied' AND e.reason IS DISTINCT FROM 'clean'
-        GROUP BY chunk_id HAVING count(e.id) <> max(c.events)
+        GROUP BY c.chunk_id HAVING count(e.id) <> max(c.events)
         UNION ALL
         SELECT DISTINCT 'a collected event is left over' FROM lethe.collected
         UNION ALL
@@ -138,6 +139,7 @@ extension Night {
         FROM lethe.event, jsonb_each_text(changed) AS n,
              LATERAL (SELECT sum(rows) AS rows FROM lethe.change AS h
                       WHERE h.chunk_id = event.chunk_id) AS counted
+        WHERE cause_id IS NULL
         GROUP BY chunk_id HAVING max(counted.rows) <> sum(n.value::bigint)
         UNION ALL
         SELECT 'run ' || run_id || ' is ' || status FROM lethe.run WHERE status <> 'done'
