@@ -71,6 +71,27 @@ public struct ExportStage: Sendable {
     logger.info("\(dataset.name): exported")
   }
 
+  /// What exporting a dataset would come to.
+  public struct Plan: Sendable, Equatable {
+    public let ids: Int
+    public let bytes: Int
+    /// One more at times: where chunks are cut shows only when they are.
+    public let chunks: Int
+  }
+
+  /// Counts what `export` would write. Changes nothing.
+  public static func plan(
+    _ dataset: Dataset, catalog: Catalog, on session: some Session
+  ) async throws -> Plan {
+    let query = try ExportQuery(dataset, catalog: catalog)
+    let (ids, bytes) = try await session.query(query.totalsSQL)
+      .onlyRow(as: Int.self, Int.self)
+    func pieces(_ total: Int, _ most: Int) -> Int { (total + most - 1) / most }
+    return Plan(
+      ids: ids, bytes: bytes,
+      chunks: max(pieces(ids, dataset.chunkIDsMax), pieces(bytes, dataset.chunkBytesMax)))
+  }
+
   public enum Rewrite: Sendable {
     case file(ChunkFile)
     /// The key range has no row any more.

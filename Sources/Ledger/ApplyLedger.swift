@@ -47,6 +47,13 @@ extension ChunkLedger {
     ).onlyRow(as: String?.self)
   }
 
+  /// Makes this process the one whose changes to the chunk are taken.
+  public func takeLease(of chunk: Chunk, on transaction: Transaction) async throws {
+    try await transaction.executeOne(
+      "UPDATE lethe.chunk SET lease = $2 WHERE chunk_id = $1", .integer(chunk.id),
+      .text(lease.token))
+  }
+
   /// Moves the chunk's position over a batch, exactly from where the batch began, and records the batch
   /// with a hash of its event records. A part of an event leaves the position where it is.
   public func batchApplied(
