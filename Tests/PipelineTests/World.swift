@@ -8,7 +8,13 @@ extension Night {
   ///
   /// - Parameters:
   ///   - posts: how many; their authors are among `users` accounts, some of them not stored.
-  func invent(posts: Int = 2000, users: Int = 60) async throws {
+  ///   - editedPostsLoseLocations: whether some posts were both edited and lost their location. The two
+  ///     profiles answer differently for such a post: the native one that it was edited, the legacy one,
+  ///     which knows no edits, that it lost its location. A night over the legacy profile has a world without
+  ///     them, in which edited posts and posts without their location abound and both profiles mean the same.
+  func invent(
+    posts: Int = 2000, users: Int = 60, editedPostsLoseLocations: Bool = true
+  ) async throws {
     try await execute(
       """
       INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
@@ -26,7 +32,7 @@ extension Night {
         (post_id, author_id, created_at, deleted_at, edited_at, geo_removed_at)
       SELECT p * 1000, 1 + (p * 7) % \(users), now() - interval '1 month',
              CASE WHEN p % 17 = 0 THEN now() END, CASE WHEN p % 19 = 0 THEN now() END,
-             CASE WHEN p % 13 = 0 THEN now() END
+             CASE WHEN p % 13 = 0 AND (\(editedPostsLoseLocations) OR p % 19 <> 0) THEN now() END
       FROM generate_series(1, \(posts)) AS p;
 
       -- Every tenth post is not known to the platform, and so is clean.
