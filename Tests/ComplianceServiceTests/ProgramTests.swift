@@ -1,5 +1,6 @@
 import ComplianceService
 import Foundation
+import PostgreSQL
 import TestSupport
 import Testing
 
@@ -7,26 +8,13 @@ import Testing
   private func serve(
     _ site: LocalService.Site, _ arguments: [String] = []
   ) async throws -> ServerProcess {
-    try await ServerProcess(
-      [
-        "serve", "--database", site.database.url, "--listen", "127.0.0.1:0",
-        "--spool", site.spool, "--migrations-dir", repositoryRootPath + "/migrations/platform",
-      ] + arguments,
-      environment: ["COMPLIANCE_SERVER_TOKEN": "\(LocalService.token) \(LocalService.otherToken)"])
-  }
-
-  private func service(
-    _ site: LocalService.Site, _ process: ServerProcess
-  ) throws -> LocalService {
-    let baseURL = try #require(process.baseURL, "\(process.log)")
-    return LocalService(
-      database: site.database, spool: site.spool, baseURL: baseURL, gate: TestGate())
+    try await .serving(site, .native, arguments)
   }
 
   @Test func servesUntilItIsToldToStop() async throws {
     try await LocalService.withSite { site in
       let process = try await serve(site)
-      let service = try service(site, process)
+      let service = try LocalService(site: site, process)
       let job = try await service.create()
       #expect(job.upload_url.hasPrefix(service.baseURL + "/"))
       #expect(try await service.get("/2/compliance/jobs/\(job.id)", token: "x").status == 401)
@@ -37,23 +25,23 @@ import Testing
   @Test func losesNothingThatItAnsweredForWhenItIsKilled() async throws {
     try await LocalService.withSite { site in
       var process = try await serve(site)
-      let created = try await service(site, process).create()
+      let created = try await LocalService(site: site, process).create()
       #expect(await process.end(by: SIGKILL) == SIGKILL)
 
       process = try await serve(site)
-      var service = try service(site, process)
+      var service = try LocalService(site: site, process)
       let uploaded = try await service.put("x\n", to: created.upload_url.pathAndQuery).job()
       #expect(uploaded.status == "in_progress")
       #expect(await process.end(by: SIGKILL) == SIGKILL)
 
       process = try await serve(site)
-      service = try self.service(site, process)
+      service = try LocalService(site: site, process)
       while try await service.job(created.id).status == "in_progress" {}
       #expect(try await service.job(created.id).status == "complete")
       #expect(await process.end(by: SIGKILL) == SIGKILL)
 
       process = try await serve(site)
-      service = try self.service(site, process)
+      service = try LocalService(site: site, process)
       let result = try await service.get(created.download_url.pathAndQuery)
       #expect(result.text == #"{"id":"x","error":"invalid_id"}"# + "\n")
       #expect(await process.end(by: SIGINT) == 0)
@@ -82,6 +70,31 @@ import Testing
       #expect(try await serve(site).log.contains("compliance-server migrate up"))
       try? FileManager.default.removeItem(atPath: site.spool)
     }
+  }
+
+  @Test func seedsTheSameWorldForTheSameSeed() async throws {
+    func world(_ arguments: [String]) async throws -> String {
+      try await withTestDatabase(.platform) { database in
+        let seed = ["seed", "--database", database.url, "--accounts", "50", "--posts", "2000"]
+        let seeded = try await Program.run("compliance-server", seed + arguments)
+        #expect(seeded.code == 0, "\(seeded.stderr)")
+        #expect(seeded.stdout.contains("2,000 posts:"), "\(seeded.stdout)")
+        // A world that is there is not touched by accident.
+        let again = try await Program.run("compliance-server", seed + arguments)
+        #expect(again.code == 1 && again.stderr.contains("--replace"), "\(again.stderr)")
+        return try await database.withConnection {
+          try await $0.query(
+            """
+            SELECT (SELECT md5(string_agg(a::text, ' ' ORDER BY account_id)) FROM platform.accounts a)
+                || (SELECT md5(string_agg(p::text, ' ' ORDER BY post_id)) FROM platform.posts p)
+            """
+          ).onlyRow(as: String.self)
+        }
+      }
+    }
+    let first = try await world(["--seed", "3"])
+    #expect(try await world(["--seed", "3"]) == first)
+    #expect(try await world(["--seed", "4"]) != first)
   }
 
   @Test func saysWhenItsAddressIsTaken() async throws {

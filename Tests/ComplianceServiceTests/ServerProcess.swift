@@ -1,4 +1,6 @@
+import ComplianceService
 import Foundation
+import TestSupport
 import Testing
 
 /// The real program, as a process of its own that can be killed.
@@ -16,10 +18,22 @@ final class ServerProcess {
   }()
 
   /// Starts the program, and returns once it listens or has ended.
-  init(_ arguments: [String], environment: [String: String] = [:]) async throws {
+  ///
+  /// - Parameter fileKibibytesMax: how large the files that it writes may become. To the program this is
+  ///   a disk that is full, and it takes no root to have it.
+  init(
+    _ arguments: [String], environment: [String: String] = [:], fileKibibytesMax: Int? = nil
+  ) async throws {
     let process = Process()
-    process.executableURL = Self.executable
-    process.arguments = arguments
+    if let fileKibibytesMax {
+      process.executableURL = URL(filePath: "/bin/bash")
+      process.arguments =
+        ["-c", #"ulimit -f "$0" && exec "$@""#, "\(fileKibibytesMax)", Self.executable.path]
+        + arguments
+    } else {
+      process.executableURL = Self.executable
+      process.arguments = arguments
+    }
     process.environment = ProcessInfo.processInfo.environment
       .merging(environment) { _, new in new }
     let stderr = Pipe()
@@ -47,6 +61,19 @@ final class ServerProcess {
     }
   }
 
+  /// How much memory the program uses now, and how much it used at most.
+  func memoryBytes() throws -> (now: Int, peak: Int) {
+    let status = try String(
+      contentsOfFile: "/proc/\(process.processIdentifier)/status", encoding: .utf8)
+    func bytes(_ name: String) throws -> Int {
+      let line = try #require(status.split(separator: "\n").first { $0.hasPrefix(name + ":") })
+      return try #require(
+        line.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) })
+        * 1024
+    }
+    return (try bytes("VmRSS"), try bytes("VmHWM"))
+  }
+
   /// Sends the signal and returns the exit code; a signal's number if that is what ended it.
   func end(by signal: Int32) async -> Int32 {
     kill(process.processIdentifier, signal)
@@ -60,5 +87,31 @@ final class ServerProcess {
         done.resume(returning: process.terminationStatus)
       }
     }
+  }
+}
+
+extension ServerProcess {
+  /// Starts the program on a site, on free ports.
+  static func serving(
+    _ site: LocalService.Site, _ profile: WireProfile = .native, _ arguments: [String] = [],
+    fileKibibytesMax: Int? = nil
+  ) async throws -> ServerProcess {
+    try await ServerProcess(
+      [
+        "serve", "--database", site.database.url, "--listen", "127.0.0.1:0",
+        "--storage-listen", "127.0.0.2:0", "--profile", profile.rawValue, "--rate-limit", "0",
+        "--spool", site.spool, "--migrations-dir", repositoryRootPath + "/migrations/platform",
+      ] + arguments,
+      environment: ["COMPLIANCE_SERVER_TOKEN": "\(LocalService.token) \(LocalService.otherToken)"],
+      fileKibibytesMax: fileKibibytesMax)
+  }
+}
+
+extension LocalService {
+  /// The service that a process is. It has no gate to wait at.
+  init(site: Site, _ process: ServerProcess) throws {
+    self.init(
+      database: site.database, spool: site.spool,
+      baseURL: try #require(process.baseURL, "\(process.log)"), gate: TestGate())
   }
 }
