@@ -27,14 +27,21 @@ struct Batch {
   func apply(_ range: EventRange) async throws {
     try await begin()
     try await bookkeeping.endProtections(range)
-    for (index, change) in changes.enumerated() {
-      let statement = change.statement(for: range, number: index + 1, in: context)
-      try await run(statement, of: change)
+    for (index, change) in changes.enumerated() where change.isRestore {
+      try await apply(change, index, range)
+      try await verify(change, range)
+    }
+    // What other changes write below looks like Lethe's own row afterwards, so this is the moment.
+    try await bookkeeping.keepPostponedProtections(range)
+    for (index, change) in changes.enumerated() where !change.isRestore {
+      try await apply(change, index, range)
       // Once the rows on the way are gone, nobody finds those behind them.
       if !change.reach.isDirect { try await verify(change, range) }
     }
     try await checkConstraints()
-    for change in changes where change.reach.isDirect { try await verify(change, range) }
+    for change in changes where !change.isRestore && change.reach.isDirect {
+      try await verify(change, range)
+    }
     try await bookkeeping.record(range)
     try await ledger.batchApplied(
       of: chunk, number: context.number, after: range.after, through: range.through,
@@ -73,6 +80,10 @@ struct Batch {
 
   private func begin() async throws {
     try await transaction.execute("SET LOCAL lock_timeout = \(Self.lockTimeoutMilliseconds)")
+  }
+
+  private func apply(_ change: Change, _ index: Int, _ range: EventRange) async throws {
+    try await run(change.statement(for: range, number: index + 1, in: context), of: change)
   }
 
   private func run(

@@ -50,8 +50,8 @@ struct Bookkeeping {
       """, bound.parameters)
   }
 
-  /// After the rows: a protection of which rows had to be left as they are goes on, for the next answer
-  /// to end.
+  /// After the restores: a protection of which rows had to be left as they are goes on, for the next
+  /// answer to end.
   func keepPostponedProtections(_ range: EventRange) async throws {
     var bound = BoundStatement()
     let ids = changes.compactMap { $0.postponed(range, in: context, &bound) }
@@ -111,7 +111,6 @@ struct Bookkeeping {
   // MARK: Records
 
   func record(_ range: EventRange) async throws {
-    if hasRestores { try await keepPostponedProtections(range) }
     try await queueRehydrations(range)
     try await recordEvents(range)
     try await recordTotals()

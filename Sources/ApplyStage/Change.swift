@@ -65,17 +65,18 @@ struct Change {
     of dataset: Dataset, in definition: Definition, catalog: Catalog
   ) throws -> [Change] {
     let guards = try ProtectionGuard.all(of: definition, catalog: catalog)
-    return try Reach.all(of: dataset, catalog: catalog).flatMap(changes).map { change in
-      guard change.isRestore else { return change }
+    let changes = try Reach.all(of: dataset, catalog: catalog).flatMap(changes)
+    let restores = changes.filter(\.isRestore).map { change in
       var change = change
       change.guards = guards.filter { $0.table == change.reach.table.name }
       return change
     }
+    // Restores look at who has written a row last, so they come before any other change to it.
+    return restores + changes.filter { !$0.isRestore }
   }
 
   private static func changes(of reach: Reach) -> [Change] {
     var changes: [Change] = []
-    var restores: [Change] = []
     func add(_ kind: Kind, _ reasons: [String]) {
       changes.append(Change(reach: reach, kind: kind, reasons: reasons))
     }
@@ -85,8 +86,7 @@ struct Change {
       case .protect(let set, let restore):
         add(.protect(set), reasons)
         if !restore.isEmpty {
-          restores.append(
-            Change(reach: reach, kind: .restore(from: set, to: restore), reasons: []))
+          add(.restore(from: set, to: restore), [])
         }
       case .scrubGeo(let erasure): add(.scrubGeo(erasure), reasons)
       case .redact(let erasure): add(.redact(erasure), reasons)
@@ -94,7 +94,7 @@ struct Change {
       case .ignore: break
       }
     }
-    return changes + restores
+    return changes
   }
 
   private static func grouped(
