@@ -67,8 +67,7 @@ extension ApplyStage {
     try await retrying(work.chunk) {
       do {
         return try await connection.withTransaction { transaction -> [PlanKey: Int] in
-          // Rolled back with the rest: who works on the run stays who it was.
-          try await ledger.takeLease(of: work.chunk, on: transaction)
+          try await ledger.stand(work.chunk, after: range.after, on: transaction)
           let batch = batch(work, transaction)
           try await batch.apply(range)
           let touched = try await batch.touched().map {

@@ -47,11 +47,14 @@ extension ChunkLedger {
     ).onlyRow(as: String?.self)
   }
 
-  /// Makes this process the one whose changes to the chunk are taken.
-  public func takeLease(of chunk: Chunk, on transaction: Transaction) async throws {
+  /// For a transaction that is rolled back: has the chunk stand where a batch after `through` begins,
+  /// and this process be the one whose changes to it are taken.
+  public func stand(
+    _ chunk: Chunk, after through: Int64, on transaction: Transaction
+  ) async throws {
     try await transaction.executeOne(
-      "UPDATE lethe.chunk SET lease = $2 WHERE chunk_id = $1", .integer(chunk.id),
-      .text(lease.token))
+      "UPDATE lethe.chunk SET lease = $2, applied_through = $3 WHERE chunk_id = $1",
+      .integer(chunk.id), .text(lease.token), .integer(through))
   }
 
   /// Moves the chunk's position over a batch, exactly from where the batch began, and records the batch

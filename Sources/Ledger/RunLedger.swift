@@ -19,6 +19,13 @@ public struct RunLedger: Sendable {
     ).onlyRow(as: Bool.self)
   }
 
+  /// Gives the lock back. The server does so as well when the connection ends, but in its own time: the
+  /// next command in a script may come sooner.
+  public func unlock(pipeline: String) async throws {
+    try await connection.execute(
+      "SELECT pg_advisory_unlock(hashtext('lethe.pipeline'), hashtext($1))", .text(pipeline))
+  }
+
   /// Begins a run with a copy of its definition.
   /// - Parameter parent: where the run's own folder for its chunk files goes.
   public func begin(

@@ -46,9 +46,10 @@ public struct PipelineRuntime: Sendable {
   ) async throws -> R {
     try await Connection.withConnection(pipeline.warehouse) { connection in
       try await requireLedger(on: connection, pipeline)
-      guard try await RunLedger(connection: connection).lock(pipeline: pipeline.definition.name)
-      else { throw PipelineLocked(pipeline: pipeline.definition.name) }
-      return try await ComplianceClient.withClient(
+      let name = pipeline.definition.name
+      guard try await RunLedger(connection: connection).lock(pipeline: name)
+      else { throw PipelineLocked(pipeline: name) }
+      let value = try await ComplianceClient.withClient(
         baseURL: pipeline.api.baseURL, token: pipeline.api.token,
         allowedHosts: pipeline.api.allowedHosts, retry: retry, logger: logger
       ) { client in
@@ -57,6 +58,8 @@ public struct PipelineRuntime: Sendable {
             pipeline: pipeline, workDirectory: workDirectory, lockConnection: connection,
             client: client, logger: logger))
       }
+      try await RunLedger(connection: connection).unlock(pipeline: name)
+      return value
     }
   }
 

@@ -22,6 +22,16 @@ import Testing
   @Test(arguments: [
     ("max_redacted_percent: 60", "max_redacted_percent: 2", "max_redacted_percent is 2"),
     ("max_redacted_rows: 100000", "max_redacted_rows: 10", "max_redacted_rows is 10"),
+    (
+      "max_redacted_rows: 100000",
+      "max_redacted_rows: 100000, reasons: {suspended: {max_redacted_percent: 1.5}}",
+      "reasons.suspended.max_redacted_percent is 1.5"
+    ),
+    (
+      "max_redacted_rows: 100000",
+      "max_redacted_rows: 100000, reasons: {deactivated: {max_redacted_rows: 3}}",
+      "rows for deactivated; reasons.deactivated.max_redacted_rows is 3"
+    ),
   ])
   func aChunkOverTheLimitsStopsBeforeARowIsTouchedAndGoesOnWhenApproved(
     limit: String, tighter: String, reason: String
@@ -52,6 +62,38 @@ import Testing
     }
   }
 
+  @Test func aChunkInWhichEveryIDIsDeletedStopsUnlessToldOtherwise() async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+        SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p
+        """)
+      try await ScriptedAPI(script).serving { url in
+        let generous = "max_redacted_percent: 100, max_redacted_rows: 100000"
+        func pipeline(_ limits: String) throws -> Pipeline {
+          try night.pipeline(api: url) {
+            CollectTests.postsOnly($0)
+              .replacing("max_redacted_percent: 60, max_redacted_rows: 100000", with: limits)
+          }
+        }
+        let stopped = try await night.withRuntime(pipeline(generous)) { try await $0.run() }
+        #expect(stopped.last?.status == .stopped)
+        #expect(stopped.last?.stopped.first?.reason.contains("every one of its 10 IDs") == true)
+        #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 10)
+        let told = try pipeline("\(generous), allow_whole_chunks: true")
+        let reports = try await night.withRuntime(told) { runtime in
+          _ = try await runtime.giveUp()
+          return try await runtime.run()
+        }
+        #expect(reports.last?.status == .done)
+        #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
+      }
+    }
+  }
+
   @Test func aForeignKeyThatNoTargetCoversIsNamedAndNothingIsKept() async throws {
     try await Night.with { night in
       try await night.invent(posts: 500)
@@ -71,10 +113,10 @@ import Testing
         return error.message.contains("post_media_post_id_fkey")
           && error.remedy.contains("warehouse.post_media")
       }
-      // The batch that met it left nothing; those before it are whole.
+      // It is found before the first batch.
       #expect(
         try await night.value(
-          "SELECT count(*) FROM lethe.event WHERE type = 'tweets' AND id > (SELECT max(applied_through) FROM lethe.chunk WHERE dataset = 'posts')",
+          "SELECT count(*) FROM lethe.event WHERE type = 'tweets' AND cause_id IS NULL",
           as: Int.self) == 0)
     }
   }
@@ -102,6 +144,63 @@ import Testing
       }
       #expect(try await night.rowsThatDiffer() == 0)
       #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func aDeadlockIsLostAndTheBatchTriedAgain() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let pipeline = try night.pipeline { $0.replacing("batch: 20", with: "batch: 100") }
+      try await collected(night, pipeline) { runtime in
+        try await night.database.withConnection { writer in
+          // Apply takes media before posts; this writer takes a post, and then a media of the same batch.
+          try await writer.runScript(
+            """
+            BEGIN; SET LOCAL deadlock_timeout = '1min';
+            UPDATE warehouse.posts SET text = text WHERE post_id = 17000
+            """)
+          let applying = Task { try await runtime.apply() }
+          try await night.database.withConnection { watcher in
+            while try await watcher.query(
+              """
+              SELECT count(*) FROM pg_stat_activity
+              WHERE wait_event_type = 'Lock' AND datname = current_database()
+              """
+            ).onlyRow(as: Int.self) == 0 { await Task.yield() }
+          }
+          try await writer.runScript(
+            "UPDATE warehouse.post_media SET url = url WHERE post_id = 51000; COMMIT")
+          #expect(try await applying.value.waiting == 0)
+        }
+      }
+      let deadlocks = try await night.value(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()", as: Int.self)
+      #expect(deadlocks > 0)
+      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func rowsThatNoEventReachesAreNotLocked() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let pipeline = try night.pipeline()
+      try await collected(night, pipeline) { runtime in
+        try await night.database.withConnection { writer in
+          // Every post that is as it was afterwards, in a transaction that outlasts the apply.
+          try await writer.runScript(
+            """
+            BEGIN;
+            SELECT FROM warehouse.posts AS p LEFT JOIN platform.posts AS q USING (post_id)
+              JOIN platform.accounts AS a ON a.account_id = p.author_id
+            WHERE a.state = 'active' AND q.deleted_at IS NULL AND q.edited_at IS NULL
+              AND q.geo_removed_at IS NULL FOR UPDATE OF p;
+            """)
+          #expect(try await runtime.apply().waiting == 0)
+          try await writer.runScript("COMMIT")
+        }
+      }
+      #expect(try await night.rowsThatDiffer() == 0)
     }
   }
 

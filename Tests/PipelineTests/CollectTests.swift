@@ -166,6 +166,25 @@ import Testing
     }
   }
 
+  @Test(arguments: [
+    ("crc32c=yKvbmg==", false), ("crc32c=AAAAAA==", false), ("md5=1B2M2Y8AsgTpgAmY7PhCfg==", false),
+    ("crc32c=AAAAAA==,md5=1B2M2Y8AsgTpgAmY7PhCfg==", true), ("sha1=unknown", true),
+  ])
+  func aResultThatDoesNotAgreeWithItsChecksumIsNotBelieved(
+    hash: String, isEmpty: Bool
+  ) async throws {
+    var script = ScriptedAPI.Script()
+    // The hashes that are right are those of nothing.
+    script.result = { _ in isEmpty ? "" : Self.event(5) }
+    script.hash = hash
+    try await Self.collecting(script) { night, report in
+      #expect(report.status == (isEmpty ? .done : .failed))
+      #expect(isEmpty || report.failures.first?.contains("not the one that was announced") == true)
+      let rows = try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
+      #expect(rows == 10)
+    }
+  }
+
   /// A chunk whose answer was stopped and approved much later must not undo what was learnt since.
   @Test func aLateAnswerUndoesNothingOfANewerOne() async throws {
     let lines = Answers([

@@ -17,6 +17,8 @@ final class ScriptedAPI: Sendable {
     var error: String?
     /// Cuts the body this many bytes short of the Content-Length.
     var bytesCut = 0
+    /// What `x-goog-hash` says of the body.
+    var hash: String?
   }
 
   private struct Job {
@@ -108,8 +110,10 @@ final class ScriptedAPI: Sendable {
   private func download(_ job: Job) -> Response {
     let bytes = Array(script.result(job.ids).utf8)
     let sent = ByteBuffer(bytes: bytes.dropLast(script.bytesCut))
+    var headers: HTTPFields = [.contentLength: "\(bytes.count)"]
+    if let hash = script.hash { headers[HTTPField.Name("x-goog-hash")!] = hash }
     return Response(
-      status: .ok, headers: [.contentLength: "\(bytes.count)"],
+      status: .ok, headers: headers,
       body: ResponseBody(contentLength: bytes.count) { writer in
         try await writer.write(sent)
         if sent.readableBytes < bytes.count { throw HTTPError(.internalServerError) }

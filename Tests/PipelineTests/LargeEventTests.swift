@@ -1,0 +1,129 @@
+import ApplyStage
+import Foundation
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// One event that reaches more rows than a transaction may hold.
+@Suite struct LargeEventTests {
+  private static let posts = 1000
+  private static let rowsMax = 50
+
+  /// A user with a thousand posts and as many media, whose account is gone; and who notes, for each
+  /// row that goes, the transaction that took it.
+  private static func withWorld(
+    state: String = "deleted",
+    _ body: @escaping @Sendable (Night) async throws -> Void
+  ) async throws {
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
+        VALUES (1, 'u1', now(), '\(state)', now()), (2, 'u2', now(), '\(state)', now()),
+               (3, 'u3', now(), 'active', now()), (4, 'u4', now(), 'active', now());
+        INSERT INTO warehouse.users (user_id, username, created_at)
+        SELECT account_id, username, now() FROM platform.accounts;
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+        SELECT 100 + p, CASE WHEN p <= \(posts) THEN 1 ELSE 2 + p % 2 END, 'text', now()
+        FROM generate_series(1, \(posts) + 10) AS p;
+        INSERT INTO warehouse.post_media (post_id, media_key, url)
+        SELECT post_id, 'k', 'u' FROM warehouse.posts;
+        CREATE TABLE public.taken (table_name text, xid xid8);
+        CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN INSERT INTO public.taken VALUES (TG_TABLE_NAME, pg_current_xact_id()); RETURN NULL; END';
+        CREATE TRIGGER note AFTER DELETE OR UPDATE ON warehouse.posts
+          FOR EACH ROW EXECUTE FUNCTION public.note();
+        CREATE TRIGGER note AFTER DELETE ON warehouse.post_media
+          FOR EACH ROW EXECUTE FUNCTION public.note();
+        """)
+      try await body(night)
+    }
+  }
+
+  private static func usersOnly(_ definition: String) -> String {
+    let parts = definition.components(separatedBy: "  posts:\n    type")
+    let users = definition.components(separatedBy: "  users:\n    type")
+    return (parts[0] + "  users:\n    type" + users[1])
+      .replacing("batch: 3", with: "batch: 3\n    batch_rows: \(rowsMax)")
+  }
+
+  private static func rowsOfLargestTransaction(_ night: Night) async throws -> Int {
+    try await night.value(
+      """
+      SELECT max(rows) FROM (SELECT count(*) AS rows FROM public.taken
+                             GROUP BY xid, table_name) AS t
+      """, as: Int.self)
+  }
+
+  @Test func itIsAppliedInManyTransactionsAndCountsWithTheLast() async throws {
+    try await Self.withWorld { night in
+      let pipeline = try night.pipeline(Self.usersOnly)
+      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(reports.last?.status == .done)
+      #expect(try await Self.rowsOfLargestTransaction(night) <= Self.rowsMax)
+      #expect(
+        reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["delete": Self.posts + 5])
+      #expect(
+        reports.last?.datasets["users"]?.rows["warehouse.post_media"] == ["delete": Self.posts + 5])
+      let left = try await night.value(
+        "SELECT string_agg(DISTINCT author_id::text, ' ') FROM warehouse.posts", as: String.self)
+      #expect(left == "3")
+      // The event has one record, with all that it has done; every post has one of its own.
+      let changed = try await night.value(
+        "SELECT changed->>'delete warehouse.posts' FROM lethe.event WHERE id = 1 AND cause_id IS NULL",
+        as: Int.self)
+      #expect(changed == Self.posts)
+      let records = try await night.value(
+        "SELECT count(DISTINCT id) FROM lethe.event WHERE cause_id = 1 AND type = 'tweets'",
+        as: Int.self)
+      #expect(records == Self.posts)
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func whatWasDoneBeforeItWasCutOffIsKeptAndCounted() async throws {
+    try await Self.withWorld { night in
+      try await night.execute(
+        """
+        CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN IF OLD.post_id = 777 THEN RAISE ''stop here''; END IF; RETURN OLD; END';
+        CREATE TRIGGER stop BEFORE DELETE ON warehouse.posts
+          FOR EACH ROW EXECUTE FUNCTION public.stop();
+        """)
+      let pipeline = try night.pipeline(Self.usersOnly)
+      await #expect(throws: ApplyError.self) {
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      }
+      let (records, position) = try await night.database.withConnection {
+        try await $0.query(
+          "SELECT (SELECT count(*) FROM lethe.event WHERE cause_id IS NULL), applied_through FROM lethe.chunk"
+        ).onlyRow(as: Int.self, Int64.self)
+      }
+      #expect(records == 0)
+      #expect(position == 0)
+      #expect(try await night.value("SELECT count(*) FROM public.taken", as: Int.self) > 0)
+      try await night.execute("DROP TRIGGER stop ON warehouse.posts")
+      let reports = try await night.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }
+      #expect(
+        reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["delete": Self.posts + 5])
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func aProtectionAndItsRestoreAreBoundedToo() async throws {
+    try await Self.withWorld(state: "protected") { night in
+      let pipeline = try night.pipeline(Self.usersOnly)
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      let hidden = "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'"
+      #expect(try await night.value(hidden, as: Int.self) == Self.posts + 5)
+      try await night.execute("UPDATE platform.accounts SET state = 'active'")
+      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(
+        reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["restore": Self.posts + 5])
+      #expect(try await night.value(hidden, as: Int.self) == 0)
+      #expect(try await Self.rowsOfLargestTransaction(night) <= Self.rowsMax)
+      #expect(try await night.value("SELECT count(*) FROM lethe.protection", as: Int.self) == 0)
+    }
+  }
+}

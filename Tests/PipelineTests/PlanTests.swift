@@ -1,0 +1,84 @@
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+@Suite struct PlanTests {
+  @Test func aPlanShowsWhatApplyDoesAndChangesNothing() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      // Whole chunks, so that no row is reached by two batches.
+      let pipeline = try night.pipeline {
+        $0.replacing("batch: 20", with: "atomic: chunk").replacing(
+          "batch: 3", with: "atomic: chunk")
+      }
+      try await night.withRuntime(pipeline) { runtime in
+        let before = try await runtime.plan()
+        #expect(before.datasets.map(\.dataset) == ["posts", "users"])
+        #expect(before.datasets.map(\.ids) == [500, 45])
+        #expect(before.datasets.map(\.chunks) == [1, 1])
+        #expect(before.chunks == [])
+        _ = try await runtime.export()
+        let bytes = try await night.value(
+          "SELECT sum(bytes)::bigint FROM lethe.chunk", as: Int.self)
+        #expect(before.datasets.reduce(0) { $0 + $1.bytes } == bytes)
+        while try await runtime.submit().chunks > 0 { _ = try await runtime.awaitJobs() }
+        _ = try await runtime.collect()
+        let state = try await night.value(Self.fingerprint, as: String.self)
+        let plan = try await runtime.plan()
+        #expect(try await night.value(Self.fingerprint, as: String.self) == state)
+        // Both datasets reach the same posts, so each chunk is held against what it does alone.
+        let first = try #require(plan.chunks.first)
+        #expect(first.dataset == "posts")
+        #expect(first.stops == nil)
+        _ = try await runtime.apply()
+        let done = try await night.database.withConnection {
+          try await $0.query(
+            """
+            SELECT table_name || ' ' || action || ' ' || reason || ' ' || rows
+            FROM lethe.change WHERE chunk_id = (SELECT min(chunk_id) FROM lethe.chunk)
+            """
+          ).rows(as: String.self)
+        }
+        #expect(
+          Set(first.rows.map { "\($0.table) \($0.action) \($0.reason) \($0.rows)" }) == Set(done))
+        #expect(!done.isEmpty)
+      }
+    }
+  }
+
+  /// Every row of the warehouse and of the ledger, by place and version.
+  private static let fingerprint = """
+    SELECT md5(string_agg(row, ' ' ORDER BY row)) FROM (
+      SELECT 'p' || ctid || xmin || p::text FROM warehouse.posts AS p
+      UNION ALL SELECT 'u' || ctid || xmin || u::text FROM warehouse.users AS u
+      UNION ALL SELECT 'm' || ctid || xmin || m::text FROM warehouse.post_media AS m
+      UNION ALL SELECT 'r' || ctid || xmin || r::text FROM warehouse.reposts AS r
+      UNION ALL SELECT 'c' || ctid || xmin || c::text FROM lethe.chunk AS c
+      UNION ALL SELECT 'n' || ctid || xmin || n::text FROM lethe.run AS n
+      UNION ALL SELECT 'e' || ctid || xmin || e::text FROM lethe.event AS e
+      UNION ALL SELECT 't' || ctid || xmin || t::text FROM lethe.tombstone AS t
+      UNION ALL SELECT 'l' || ctid || xmin || l::text FROM lethe.collected AS l
+      UNION ALL SELECT 'b' || ctid || xmin || b::text FROM lethe.batch AS b) AS rows (row)
+    """
+
+  @Test func aPlanSaysWhatALimitWouldStop() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let file = try night.definitionFile {
+        $0.replacing("max_redacted_percent: 60", with: "max_redacted_percent: 2")
+      }
+      let run = try await Program.run("lethe", ["run", file], environment: night.environment)
+      #expect(run.code == 3)
+      let plan = try await Program.run("lethe", ["plan", file], environment: night.environment)
+      #expect(plan.code == 0, "\(plan.stderr)")
+      #expect(plan.stdout.contains("warehouse.posts"), "\(plan.stderr)")
+      #expect(plan.stdout.contains("max_redacted_percent is 2"))
+      #expect(plan.stdout.contains("--approve"))
+      let json = try await Program.run(
+        "lethe", ["plan", file, "--output", "json"], environment: night.environment)
+      #expect((json.json["chunks"] as? [[String: Any]])?.count == 2)
+      #expect((json.json["datasets"] as? [[String: Any]])?.count == 2)
+    }
+  }
+}
