@@ -61,7 +61,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         || coalesce('\x01'::bytea || int8send(cause_id), '\x00')
         || coalesce('\x01'::bytea || int8send(superseded_by), '\x00')
         || coalesce('\x01'::bytea || textsend(changed::text), '\x00'),
-        '\x0a'::bytea ORDER BY id, type, cause_id, reason, action), ''))
+        '\x0a'::bytea ORDER BY id, type, cause_id, reason, action, changed::text COLLATE "C"), ''))
     FROM lethe.event WHERE chunk_id = chunk AND batch = batch_number
 $$;
 
