@@ -71,6 +71,8 @@ public struct LedgerError: Error, Sendable, CustomStringConvertible {
     case leaseLost
     case missing
     case unreadable
+    /// What was asked for must not be done as things stand.
+    case refused
   }
 
   public let code: Code

@@ -1,0 +1,173 @@
+import Foundation
+import PostgreSQL
+import Vocabulary
+
+/// Walks the chain from its first record to its last: the numbers, the links, the hashes, and whether
+/// what a job's record says is still what the ledger says.
+struct ChainVerifier {
+  let session: Transaction
+  var result = AuditVerification()
+  /// Chunks up to this one may have been applied before the chain began.
+  private(set) var chunkIDMax: Int64 = 0
+  /// Event records from before this time were pruned.
+  private(set) var prunedThrough: String?
+  private var before: (number: Int64, sha256: [UInt8]) = (0, [])
+
+  private static let recordsPerStatement: Int64 = 500
+
+  init(session: Transaction) {
+    self.session = session
+  }
+
+  mutating func walk() async throws {
+    // What the first record follows: the hash of nothing.
+    before.sha256 = try await session.query("SELECT sha256('')").onlyRow(as: [UInt8].self)
+    while case let page = try await records(after: before.number), !page.isEmpty {
+      for record in page { try await verify(record) }
+    }
+    if result.records == 0 {
+      result.found(
+        "lethe.seal", "number = 1", "the chain is empty: even its first record is missing",
+        writtenAt: nil)
+    }
+    try await requireSealOfEachAppliedChunk()
+  }
+
+  mutating func require(_ expected: String) async throws {
+    let isThere = try await session.query(
+      "SELECT EXISTS (SELECT FROM lethe.seal WHERE sha256 = decode($1, 'hex'))", .text(expected)
+    ).onlyRow(as: Bool.self)
+    guard !isThere else { return }
+    result.found(
+      "lethe.seal", "encode(sha256, 'hex') = '\(expected)'",
+      "no record has the expected hash: the chain's end was cut off, or records were rewritten",
+      writtenAt: nil)
+  }
+
+  // MARK: One record
+
+  struct Record {
+    let number: Int64
+    let kind: String
+    let jobID: Int64?
+    let chunkID: Int64?
+    let content: String
+    let previous: [UInt8]
+    let sha256: [UInt8]
+    let sealedAt: String
+    /// Whether the hash is that of the link and the content.
+    let isHashRight: Bool
+    /// What the record would say if it were made now; nil if the job is gone.
+    let contentNow: String?
+    /// Whether the record is filed under its job's chunk.
+    let isFiledRight: Bool
+    /// Whether the chunk is applied, and no later record is about it.
+    let isCurrent: Bool
+
+    var key: String { "number = \(number)" }
+  }
+
+  private func records(after number: Int64) async throws -> [Record] {
+    // The hash is taken here, by what PostgreSQL brings, and not by lethe.seal_hash, which whoever
+    // owns the ledger could replace.
+    try await session.query(
+      """
+      SELECT s.number, s.kind, s.job_id, s.chunk_id, s.content, s.previous, s.sha256,
+             \(AuditLedger.utc("s.sealed_at")),
+             s.sha256 = sha256(s.previous || convert_to(s.content, 'UTF8')),
+             lethe.job_content(s.job_id), j.chunk_id IS NULL OR j.chunk_id = s.chunk_id,
+             coalesce(c.state = 'applied' AND s.number = (
+               SELECT max(n.number) FROM lethe.seal AS n WHERE n.chunk_id = s.chunk_id), false)
+      FROM (SELECT * FROM lethe.seal WHERE number > $1 ORDER BY number LIMIT $2) AS s
+      LEFT JOIN lethe.job AS j ON j.job_id = s.job_id
+      LEFT JOIN lethe.chunk AS c ON c.chunk_id = s.chunk_id
+      ORDER BY s.number
+      """, .integer(number), .integer(Self.recordsPerStatement)
+    ).rows(
+      as: Int64.self, String.self, Int64?.self, Int64?.self, String.self, [UInt8].self,
+      [UInt8].self, String.self, Bool.self, String?.self, Bool.self, Bool.self
+    ).map {
+      Record(
+        number: $0.0, kind: $0.1, jobID: $0.2, chunkID: $0.3, content: $0.4, previous: $0.5,
+        sha256: $0.6, sealedAt: $0.7, isHashRight: $0.8, contentNow: $0.9,
+        isFiledRight: $0.10, isCurrent: $0.11)
+    }
+  }
+
+  private mutating func verify(_ record: Record) async throws {
+    result.records += 1
+    verifyLink(record)
+    if !record.isHashRight {
+      result.found(
+        "lethe.seal", record.key, "its hash is not that of its content", writtenAt: record.sealedAt)
+    }
+    switch record.kind {
+    case "begin": verifyBegin(record)
+    case "prune": verifyPrune(record)
+    default: try await verifyJob(record)
+    }
+    before = (record.number, record.sha256)
+    result.head = .init(
+      number: record.number, sha256: Self.hex(record.sha256), sealedAt: record.sealedAt)
+  }
+
+  private mutating func verifyLink(_ record: Record) {
+    if record.number != before.number + 1 {
+      let (first, last) = (before.number + 1, record.number - 1)
+      result.found(
+        "lethe.seal", first == last ? "number = \(first)" : "number BETWEEN \(first) AND \(last)",
+        first == last ? "the record is missing" : "\(last - first + 1) records are missing",
+        writtenAt: result.head?.sealedAt)
+    } else if record.previous != before.sha256 {
+      result.found(
+        "lethe.seal", "number IN (\(before.number), \(record.number))",
+        record.number == 1
+          ? "the first record does not begin a chain"
+          : "record \(record.number) does not follow record \(before.number) as it is now",
+        writtenAt: record.sealedAt)
+    }
+  }
+
+  private mutating func verifyBegin(_ record: Record) {
+    guard record.number == 1, case .number(let id) = Self.values(record.content)?["chunk_id_max"]
+    else {
+      result.found(
+        "lethe.seal", record.key, "it is not a chain's first record", writtenAt: record.sealedAt)
+      return
+    }
+    chunkIDMax = NSDecimalNumber(decimal: id).int64Value
+  }
+
+  private mutating func verifyPrune(_ record: Record) {
+    guard case .text(let through) = Self.values(record.content)?["through"],
+      Timestamp(through) != nil
+    else {
+      result.found(
+        "lethe.seal", record.key, "it does not say what was pruned", writtenAt: record.sealedAt)
+      return
+    }
+    // A record that is not what was sealed excuses no missing event.
+    guard record.isHashRight else { return }
+    prunedThrough = max(prunedThrough ?? through, through)
+  }
+
+  private mutating func requireSealOfEachAppliedChunk() async throws {
+    let chunks = try await session.query(
+      """
+      SELECT c.chunk_id, \(AuditLedger.utc("c.applied_at")) FROM lethe.chunk AS c
+      WHERE c.state = 'applied' AND c.chunk_id > $1
+        AND NOT EXISTS (SELECT FROM lethe.seal AS s WHERE s.chunk_id = c.chunk_id)
+      ORDER BY c.chunk_id LIMIT $2
+      """, .integer(chunkIDMax), .integer(Int64(AuditVerification.faultsMax))
+    ).rows(as: Int64.self, String.self)
+    for (id, appliedAt) in chunks {
+      result.found(
+        "lethe.seal", "chunk_id = \(id)", "chunk \(id) is applied, and no record is about it",
+        writtenAt: appliedAt)
+    }
+  }
+
+  static func hex(_ bytes: [UInt8]) -> String {
+    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+  }
+}

@@ -1,0 +1,118 @@
+import PostgreSQL
+
+/// Holds the event records against the hashes that their batches keep of them. The batches themselves
+/// are in the chain.
+struct EventVerifier {
+  let session: Transaction
+  let chunkIDMax: Int64
+  let prunedThrough: String?
+  var result: AuditVerification
+
+  private static let batchesPerStatement: Int64 = 200
+  private static let beginningOfTime = "-infinity"
+
+  private var pruned: Parameter { .text(prunedThrough ?? Self.beginningOfTime) }
+
+  mutating func verify() async throws {
+    var after: (chunkID: Int64, number: Int64) = (0, 0)
+    while case let page = try await batches(after: after), let last = page.last {
+      for batch in page { verify(batch) }
+      after = (last.chunkID, last.number)
+    }
+    try await requireBatchOfEachEvent()
+    try await requireNothingPruned()
+  }
+
+  private struct Batch {
+    let chunkID: Int64
+    let number: Int64
+    let records: Int
+    let appliedAt: String
+    let isSealed: Bool
+    /// Event records that are there; nil where they were pruned.
+    let recordsNow: Int?
+    let isHashRight: Bool?
+  }
+
+  private func batches(after: (chunkID: Int64, number: Int64)) async throws -> [Batch] {
+    try await session.query(
+      """
+      SELECT b.chunk_id, b.number, b.records, \(AuditLedger.utc("b.applied_at")),
+             EXISTS (SELECT FROM lethe.seal AS s WHERE s.chunk_id = b.chunk_id),
+             now.records, now.sha256 = b.sha256
+      FROM (
+        SELECT * FROM lethe.batch WHERE (chunk_id, number) > ($1, $2)
+        ORDER BY chunk_id, number LIMIT $3
+      ) AS b
+      LEFT JOIN LATERAL (
+        SELECT * FROM lethe.event_digest(b.chunk_id, b.number)
+        WHERE b.applied_at >= $4::timestamptz
+      ) AS now ON true
+      ORDER BY b.chunk_id, b.number
+      """, .integer(after.chunkID), .integer(after.number), .integer(Self.batchesPerStatement),
+      pruned
+    ).rows(
+      as: Int64.self, Int64.self, Int.self, String.self, Bool.self, Int?.self, Bool?.self
+    ).map {
+      Batch(
+        chunkID: $0.0, number: $0.1, records: $0.2, appliedAt: $0.3, isSealed: $0.4,
+        recordsNow: $0.5, isHashRight: $0.6)
+    }
+  }
+
+  private mutating func verify(_ batch: Batch) {
+    if !batch.isSealed { result.batchesUnsealed += 1 }
+    guard let records = batch.recordsNow, let isHashRight = batch.isHashRight else {
+      result.batchesPruned += 1
+      return
+    }
+    if records == batch.records, isHashRight {
+      result.batchesProven += 1
+      result.eventsProven += records
+      return
+    }
+    result.found(
+      "lethe.event", "chunk_id = \(batch.chunkID) AND batch = \(batch.number)",
+      records == batch.records
+        ? "its \(records) records are not those that were written"
+        : "it has \(records) records, and \(batch.records) were written",
+      writtenAt: batch.appliedAt)
+  }
+
+  private mutating func requireBatchOfEachEvent() async throws {
+    let orphans = try await session.query(
+      """
+      SELECT e.chunk_id, e.batch, count(*), min(e.id), \(AuditLedger.utc("max(e.applied_at)"))
+      FROM lethe.event AS e
+      WHERE NOT EXISTS (SELECT FROM lethe.batch AS b
+                        WHERE b.chunk_id = e.chunk_id AND b.number = e.batch)
+        AND NOT (e.batch IS NULL AND e.chunk_id <= $1)
+      GROUP BY e.chunk_id, e.batch ORDER BY e.chunk_id, e.batch LIMIT $2
+      """, .integer(chunkIDMax), .integer(Int64(AuditVerification.faultsMax))
+    ).rows(as: Int64.self, Int64?.self, Int.self, Int64.self, String.self)
+    for (chunkID, batch, count, id, appliedAt) in orphans {
+      result.found(
+        "lethe.event",
+        "chunk_id = \(chunkID) AND batch \(batch.map { "= \($0)" } ?? "IS NULL")",
+        "\(count) records, such as that of ID \(id), belong to no batch of lethe.batch",
+        writtenAt: appliedAt)
+    }
+    result.eventsBeforeChain = try await session.query(
+      "SELECT count(*) FROM lethe.event WHERE batch IS NULL AND chunk_id <= $1",
+      .integer(chunkIDMax)
+    ).onlyRow(as: Int.self)
+  }
+
+  /// Whoever adds a record of a time that was pruned would escape the hashes.
+  private mutating func requireNothingPruned() async throws {
+    guard let prunedThrough else { return }
+    let (count, id) = try await session.query(
+      "SELECT count(*), min(id) FROM lethe.event WHERE applied_at < $1::timestamptz", pruned
+    ).onlyRow(as: Int.self, Int64?.self)
+    guard let id else { return }
+    result.found(
+      "lethe.event", "applied_at < '\(prunedThrough)'",
+      "\(count) records, such as that of ID \(id), are older than what was pruned",
+      writtenAt: prunedThrough)
+  }
+}

@@ -1,0 +1,100 @@
+import PostgreSQL
+public import Vocabulary
+
+/// How event records are written for others to read.
+public enum AuditExportFormat: String, Sendable, CaseIterable {
+  /// RFC 4180, with a header.
+  case csv
+  /// A JSON object a line.
+  case ndjson
+}
+
+extension AuditLedger {
+  /// Streams the event records of a time, in the order in which they are stored, with what is known of
+  /// their jobs. The server is held back while `write` works: memory stays flat.
+  ///
+  /// - Parameters:
+  ///   - from: applied at this time or later.
+  ///   - to: applied before this time.
+  ///   - write: gets whole rows. What it got is not to be believed if this throws.
+  /// - Returns: the number of records.
+  public func exportEvents(
+    from: Timestamp, to: Timestamp, as format: AuditExportFormat,
+    write: ([UInt8]) async throws -> Void
+  ) async throws -> Int {
+    // COPY takes no parameters; whole numbers need no quoting.
+    let range = """
+      e.applied_at >= \(Self.literal(from)) AND e.applied_at < \(Self.literal(to))
+      """
+    var rows = ExportedRows(format)
+    try await connection.withCopyOut(Self.copy(format, where: range)) { copy in
+      for try await block in copy { try await write(rows.finished(block)) }
+    }
+    return rows.count
+  }
+
+  private static func literal(_ time: Timestamp) -> String {
+    """
+    (timestamptz '2000-01-01 00:00:00+00' + \(time.microsecondsSince2000) * interval '1 microsecond')
+    """
+  }
+
+  private static func copy(_ format: AuditExportFormat, where condition: String) -> String {
+    // IDs are text: not every reader of JSON has whole numbers of 63 bits.
+    let records = """
+      SELECT e.id::text AS id, e.type, e.reason, e.action, \(utc("e.applied_at")) AS applied_at,
+             \(utc("e.created_at")) AS created_at, \(utc("e.redacted_at")) AS redacted_at,
+             e.cause_id::text AS cause_id, e.changed, r.pipeline, c.dataset, c.run_id, e.chunk_id,
+             e.batch, e.job_id, j.api_id AS api_job_id, \(utc("j.asked_at")) AS asked_at,
+             encode(j.result_sha256, 'hex') AS result_sha256, e.superseded_by
+      FROM lethe.event AS e
+      LEFT JOIN lethe.chunk AS c ON c.chunk_id = e.chunk_id
+      LEFT JOIN lethe.run AS r ON r.run_id = c.run_id
+      LEFT JOIN lethe.job AS j ON j.job_id = e.job_id
+      WHERE \(condition)
+      """
+    switch format {
+    case .csv: return "COPY (\(records)) TO STDOUT (FORMAT csv, HEADER)"
+    case .ndjson:
+      // The plain format would double each backslash. JSON's text has no control character, so with
+      // these two nothing in it is quoted.
+      return """
+        COPY (SELECT row_to_json(record) FROM (\(records)) AS record) TO STDOUT
+        (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
+        """
+    }
+  }
+}
+
+/// Ends rows as their format wants it, and counts them. PostgreSQL ends a CSV row with a line feed, RFC
+/// 4180 with a carriage return before it.
+private struct ExportedRows {
+  private let format: AuditExportFormat
+  private(set) var count: Int
+
+  init(_ format: AuditExportFormat) {
+    self.format = format
+    count = format == .csv ? -1 : 0  // the header is no record
+  }
+
+  /// - Parameter block: whole rows, so that each begins outside of quotes.
+  mutating func finished(_ block: [UInt8]) -> [UInt8] {
+    let (lineFeed, quote) = (UInt8(ascii: "\n"), UInt8(ascii: "\""))
+    guard format == .csv else {
+      count += block.count { $0 == lineFeed }
+      return block
+    }
+    var rows: [UInt8] = []
+    rows.reserveCapacity(block.count + block.count / 64)
+    var isQuoted = false
+    for byte in block {
+      if byte == quote { isQuoted.toggle() }
+      if byte == lineFeed, !isQuoted {
+        count += 1
+        rows.append(UInt8(ascii: "\r"))
+      }
+      rows.append(byte)
+    }
+    return rows
+  }
+}

@@ -1,0 +1,24 @@
+public import PostgreSQL
+
+/// The ledger read as evidence: what is known of one ID (`trail`), the event records of a time
+/// (`exportEvents`), and whether what it says is still what was written (`verify`); and the one way in
+/// which records leave it (`prune`).
+public struct AuditLedger: Sendable {
+  let connection: Connection
+
+  public init(connection: Connection) {
+    self.connection = connection
+  }
+
+  /// SQL: a time as ISO 8601 in UTC, to the microsecond, so that its text sorts as it does.
+  static func utc(_ expression: String) -> String {
+    "to_char(\(expression) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+  }
+
+  /// SQL: the time before which event records were pruned, as the chain's records say; null if never.
+  /// Only a record whose content is what was sealed counts.
+  static let prunedThrough = """
+    (SELECT max(substring(content FROM '"through": "([0-9-]{10}T[0-9:.]+Z)"')) FROM lethe.seal
+     WHERE kind = 'prune' AND sha256 = sha256(previous || convert_to(content, 'UTF8')))
+    """
+}

@@ -1,0 +1,149 @@
+import Foundation
+import PostgreSQL
+public import Vocabulary
+
+/// How old event records have to be to go.
+public enum AuditAge: Sendable, Hashable {
+  case months(Int)
+  case days(Int)
+  /// Whatever was applied before this time.
+  case before(Timestamp)
+}
+
+/// What a prune dropped, or would drop.
+public struct AuditPruning: Sendable {
+  /// A month's event records.
+  public struct Partition: Sendable {
+    public let name: String
+    public let from: String
+    /// The month's end; no record of it is that young.
+    public let to: String
+    public let events: Int
+  }
+
+  public let partitions: [Partition]
+  /// The record of it in the chain; nil if nothing was dropped.
+  public let sealNumber: Int64?
+
+  /// No event record from before this time remains; nil if nothing is old enough.
+  public var through: String? { partitions.map(\.to).max() }
+  public var events: Int { partitions.reduce(0) { $0 + $1.events } }
+}
+
+extension AuditLedger {
+  /// Drops the months of event records of which every instant is older than `age`, never the current
+  /// one, and seals a record of that, in one transaction.
+  ///
+  /// - Parameter isDryRun: changes nothing and says what would be dropped.
+  /// - Throws: `LedgerError` (`.refused`) if somebody else owns the partitions, or if a chunk that is
+  ///   still being applied has records in them; `PostgreSQLError` (temporary) if the partitions are in
+  ///   use.
+  public func prune(olderThan age: AuditAge, isDryRun: Bool = false) async throws -> AuditPruning {
+    try await connection.withTransaction { transaction in
+      // Dropping one takes the whole table for a moment: whoever reads it must not be kept waiting
+      // behind a lock that does not come.
+      try await transaction.execute("SET LOCAL lock_timeout = 5000")
+      let old = try await Self.partitions(olderThan: age, transaction)
+      guard let end = old.map(\.to).max() else {
+        return AuditPruning(partitions: [], sealNumber: nil)
+      }
+      try await Self.requireApplied(before: end, transaction)
+      if !isDryRun { try await Self.requireOwner(transaction) }
+      var counted: [AuditPruning.Partition] = []
+      for partition in old {
+        let table = "lethe.\(Identifier(partition.name).sql)"
+        if !isDryRun { try await transaction.execute("LOCK TABLE \(table) IN SHARE MODE") }
+        let events = try await transaction.query("SELECT count(*) FROM \(table)")
+          .onlyRow(as: Int.self)
+        counted.append(
+          .init(name: partition.name, from: partition.from, to: partition.to, events: events))
+      }
+      guard !isDryRun else { return AuditPruning(partitions: counted, sealNumber: nil) }
+      for partition in counted {
+        try await transaction.execute("DROP TABLE lethe.\(Identifier(partition.name).sql)")
+      }
+      let pruning = AuditPruning(partitions: counted, sealNumber: nil)
+      return AuditPruning(
+        partitions: counted, sealNumber: try await Self.seal(pruning, end, transaction))
+    }
+  }
+
+  private static func partitions(
+    olderThan age: AuditAge, _ transaction: Transaction
+  ) async throws -> [(name: String, from: String, to: String)] {
+    let (cutoff, value): (String, Parameter) =
+      switch age {
+      case .months(let count):
+        ("now() - make_interval(months => $1::integer)", .integer(Int64(count)))
+      case .days(let count): ("now() - make_interval(days => $1::integer)", .integer(Int64(count)))
+      case .before(let time):
+        (
+          "timestamptz '2000-01-01 00:00:00+00' + $1::bigint * interval '1 microsecond'",
+          .integer(time.microsecondsSince2000)
+        )
+      }
+    return try await transaction.query(
+      """
+      SELECT name, \(utc("first")), \(utc("last"))
+      FROM (
+        SELECT c.relname AS name,
+               substring(pg_get_expr(c.relpartbound, c.oid) FROM $$FROM \\('([^']+)'\\)$$)::timestamptz AS first,
+               substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('([^']+)'\\)$$)::timestamptz AS last
+        FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'lethe.event'::regclass
+      ) AS partition
+      WHERE last <= least(\(cutoff), date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')
+      ORDER BY last
+      """, value
+    ).rows(as: String.self, String.self, String.self).map { (name: $0.0, from: $0.1, to: $0.2) }
+  }
+
+  /// What a chunk has done is proven as a whole, once it is applied.
+  private static func requireApplied(
+    before end: String, _ transaction: Transaction
+  ) async throws {
+    let open = try await transaction.query(
+      """
+      SELECT DISTINCT c.chunk_id, r.pipeline
+      FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id) JOIN lethe.batch AS b USING (chunk_id)
+      WHERE c.state = 'collected' AND b.applied_at < $1::timestamptz
+      ORDER BY c.chunk_id
+      """, .text(end)
+    ).rows(as: Int64.self, String.self)
+    guard let first = open.first else { return }
+    throw LedgerError(
+      code: .refused,
+      message: """
+        nothing was dropped: \(open.map { "chunk \($0.0)" }.joined(separator: ", ")) of the pipeline \
+        \(first.1) was begun before \(end) and is not applied to its end
+        """,
+      remedy: "let lethe run finish it, or end it with lethe run --give-up; then prune")
+  }
+
+  private static func requireOwner(_ transaction: Transaction) async throws {
+    let (owner, user, isOwner) = try await transaction.query(
+      """
+      SELECT pg_get_userbyid(relowner), current_user::text, pg_has_role(relowner, 'USAGE')
+      FROM pg_class WHERE oid = 'lethe.event'::regclass
+      """
+    ).onlyRow(as: String.self, String.self, Bool.self)
+    guard isOwner else {
+      throw LedgerError(
+        code: .refused,
+        message: "nothing was dropped: lethe.event belongs to \(owner), and this is \(user)",
+        remedy:
+          "run lethe audit prune with the connection string of the user who migrates, \(owner)")
+    }
+  }
+
+  private static func seal(
+    _ pruning: AuditPruning, _ end: String, _ transaction: Transaction
+  ) async throws -> Int64 {
+    try await transaction.query(
+      """
+      SELECT lethe.seal('prune', NULL, NULL, jsonb_build_object(
+        'through', $1::text, 'partitions', to_jsonb($2::text[]), 'events', $3::bigint)::text)
+      """, .text(end), .texts(pruning.partitions.map(\.name)), .integer(Int64(pruning.events))
+    ).onlyRow(as: Int64.self)
+  }
+}

@@ -1,0 +1,136 @@
+public import Vocabulary
+
+/// Everything that the ledger knows of one ID. Times are ISO 8601 in UTC; each list is in order of time.
+public struct AuditTrail: Sendable {
+  public let id: Int64
+  public internal(set) var checks: [Check] = []
+  public internal(set) var events: [Event] = []
+  public internal(set) var waiting: [Waiting] = []
+  public internal(set) var tombstones: [Remainder] = []
+  public internal(set) var rehydrations: [Remainder] = []
+  public internal(set) var protections: [Protection] = []
+  public internal(set) var quarantined: [QuarantinedLine] = []
+
+  init(id: Int64) {
+    self.id = id
+  }
+
+  public var isEmpty: Bool {
+    checks.isEmpty && events.isEmpty && waiting.isEmpty && tombstones.isEmpty
+      && rehydrations.isEmpty && protections.isEmpty && quarantined.isEmpty
+  }
+
+  /// One of the ledger's jobs.
+  public struct Job: Sendable {
+    public let id: Int64
+    /// The API's ID; nil where the API never gave one, or the row is gone.
+    public let apiID: String?
+  }
+
+  /// A chunk whose key range holds the ID. The ledger keeps the ranges, not each ID that was in them.
+  public struct Check: Sendable {
+    public let chunkID: Int64
+    public let runID: Int64
+    public let pipeline: String
+    public let dataset: String
+    public let type: JobType
+    public let firstID: Int64
+    public let lastID: Int64
+    public let state: ChunkState
+    /// Why it failed, or why a limit stopped it.
+    public let halt: String?
+    public let exportedAt: String
+    public let completedAt: String?
+    public let collectedAt: String?
+    public let appliedAt: String?
+    /// The job whose result was collected, or else the newest attempt.
+    public let job: Job?
+    public let askedAt: String?
+    public let resultSHA256: String?
+    public let seal: Seal?
+    public internal(set) var answer = Answer.unanswered
+  }
+
+  /// The newest record of the chain that is about a chunk.
+  public struct Seal: Sendable {
+    public let number: Int64
+    public let sha256: String
+  }
+
+  /// What a chunk's result said about the ID.
+  public enum Answer: String, Sendable {
+    case event
+    /// Clean, or not among the IDs that were asked about.
+    case noEvent = "clean or not asked about"
+    /// An event that is not applied yet.
+    case waiting
+    /// The event records of that time are gone; the answer with them, if there was one.
+    case pruned
+    /// None came: the chunk was given up.
+    case failed
+    case unanswered = "none yet"
+  }
+
+  /// An event record: about the ID itself, or about a row of it that another ID's event reached.
+  public struct Event: Sendable {
+    public let type: JobType
+    public let reason: String
+    public let action: String
+    public let pipeline: String?
+    public let dataset: String?
+    public let chunkID: Int64
+    public let job: Job
+    public let createdAt: String?
+    public let redactedAt: String?
+    public let appliedAt: String
+    /// Rows changed, by action and table.
+    public let changed: [String: Int]
+    /// The ID whose event reached this one, and what kind of ID that is.
+    public let causeID: Int64?
+    public let causeType: JobType?
+    /// The job whose newer answer about the ID kept this one from being acted on.
+    public let supersededBy: Job?
+  }
+
+  /// An event that was collected and waits to be applied.
+  public struct Waiting: Sendable {
+    public let chunkID: Int64
+    public let type: JobType
+    public let reason: String
+    public let createdAt: String?
+    public let redactedAt: String?
+    public let collectedAt: String
+    public let restores: Bool
+    public let supersededBy: Job?
+  }
+
+  /// A tombstone, or an entry of the rehydration queue.
+  public struct Remainder: Sendable {
+    public let type: JobType
+    public let reason: String
+    public let job: Job
+    public let at: String
+  }
+
+  public struct Protection: Sendable {
+    public let pipeline: String
+    public let dataset: String
+    public let chunkID: Int64
+    public let protectedAt: String
+    /// When the job was asked that the protection rests on.
+    public let askedAt: String
+  }
+
+  public struct QuarantinedLine: Sendable {
+    public let chunkID: Int64
+    public let type: JobType
+    public let job: Job
+    public let line: Int64
+    public let raw: String
+    public let why: String
+    public let at: String
+    public let resolvedAt: String?
+    public let resolution: String?
+    public let note: String?
+  }
+}

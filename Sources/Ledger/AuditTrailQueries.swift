@@ -1,0 +1,215 @@
+import Foundation
+import PostgreSQL
+public import Vocabulary
+
+extension AuditLedger {
+  /// Everything that the ledger knows of an ID, as of one moment.
+  /// - Parameter type: only as an ID of this type; an ID may be a post's and a user's at once.
+  public func trail(of id: Int64, type: JobType?) async throws -> AuditTrail {
+    try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
+      try await TrailQueries(
+        session: $0, parameters: [.integer(id), Parameter(type?.rawValue)]
+      ).trail(of: id)
+    }
+  }
+}
+
+private struct TrailQueries {
+  let session: Transaction
+  /// The ID ($1) and the type or null ($2).
+  let parameters: [Parameter]
+
+  func trail(of id: Int64) async throws -> AuditTrail {
+    var trail = AuditTrail(id: id)
+    trail.events = try await events()
+    trail.waiting = try await waiting()
+    trail.checks = try await checks(trail.events, trail.waiting)
+    trail.tombstones = try await remainders("lethe.tombstone", "deleted_at")
+    trail.rehydrations = try await remainders("lethe.rehydration", "queued_at")
+    trail.protections = try await protections()
+    trail.quarantined = try await quarantined()
+    return trail
+  }
+
+  private func utc(_ expression: String) -> String { AuditLedger.utc(expression) }
+
+  private func ofType(_ column: String) -> String {
+    "($2::text IS NULL OR \(column) = $2::lethe.job_type)"
+  }
+
+  // MARK: Checks
+
+  private func checks(
+    _ events: [AuditTrail.Event], _ waiting: [AuditTrail.Waiting]
+  ) async throws -> [AuditTrail.Check] {
+    let answered = Set(events.filter { $0.causeID == nil }.map(\.chunkID))
+    let open = Set(waiting.map(\.chunkID))
+    return try await session.run(
+      """
+      SELECT c.chunk_id, c.run_id, r.pipeline, c.dataset, c.type::text, c.first_id, c.last_id,
+             c.state::text, coalesce(c.failure, c.stopped_reason),
+             \(utc("c.exported_at")), \(utc("c.completed_at")), \(utc("c.collected_at")),
+             \(utc("c.applied_at")),
+             j.job_id, j.api_id, \(utc("j.asked_at")), encode(j.result_sha256, 'hex'),
+             s.number, encode(s.sha256, 'hex'), \(Self.isPruned)
+      FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
+      LEFT JOIN LATERAL (
+        SELECT * FROM lethe.job WHERE chunk_id = c.chunk_id
+        ORDER BY result_sha256 IS NULL, attempt DESC LIMIT 1
+      ) AS j ON true
+      LEFT JOIN LATERAL (
+        SELECT * FROM lethe.seal WHERE chunk_id = c.chunk_id ORDER BY number DESC LIMIT 1
+      ) AS s ON true
+      WHERE c.first_id <= $1 AND c.last_id >= $1 AND \(ofType("c.type"))
+      ORDER BY coalesce(j.asked_at, c.exported_at), c.chunk_id
+      """, parameters
+    ).rows(
+      as: Int64.self, Int64.self, String.self, String.self, JobType.self, Int64.self, Int64.self,
+      ChunkState.self, String?.self, String.self, String?.self, String?.self, String?.self,
+      Int64?.self, String?.self, String?.self, String?.self, Int64?.self, String?.self, Bool.self
+    ).map { row in
+      var check = AuditTrail.Check(
+        chunkID: row.0, runID: row.1, pipeline: row.2, dataset: row.3, type: row.4,
+        firstID: row.5, lastID: row.6, state: row.7, halt: row.8, exportedAt: row.9,
+        completedAt: row.10, collectedAt: row.11, appliedAt: row.12,
+        job: Self.job(row.13, row.14), askedAt: row.15, resultSHA256: row.16,
+        seal: row.17.flatMap { number in row.18.map { .init(number: number, sha256: $0) } })
+      check.answer =
+        answered.contains(check.chunkID)
+        ? .event
+        : open.contains(check.chunkID) ? .waiting : Self.answer(check.state, isPruned: row.19)
+      return check
+    }
+  }
+
+  /// Whether the record of an event about the ID would be gone by now: the batch that went over the ID,
+  /// or for a chunk from before there were batches its end, lies before what was pruned.
+  private static let isPruned = """
+    coalesce(c.events > 0 AND coalesce(
+      (SELECT b.applied_at FROM lethe.batch AS b
+       WHERE b.chunk_id = c.chunk_id AND b.after_id < $1 AND b.through_id >= $1),
+      CASE WHEN NOT EXISTS (SELECT FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
+           THEN c.applied_at END) < \(AuditLedger.prunedThrough)::timestamptz, false)
+    """
+
+  private static func answer(_ state: ChunkState, isPruned: Bool) -> AuditTrail.Answer {
+    switch state {
+    case .exported, .created, .uploaded, .complete: .unanswered
+    case .collected, .applied: isPruned ? .pruned : .noEvent
+    case .failed: .failed
+    }
+  }
+
+  private static func job(_ id: Int64?, _ apiID: String?) -> AuditTrail.Job? {
+    id.map { AuditTrail.Job(id: $0, apiID: apiID) }
+  }
+
+  // MARK: Events
+
+  private func events() async throws -> [AuditTrail.Event] {
+    try await session.run(
+      """
+      SELECT e.type::text, e.reason::text, e.action::text, r.pipeline, c.dataset, e.chunk_id,
+             e.job_id, j.api_id, \(utc("e.created_at")), \(utc("e.redacted_at")),
+             \(utc("e.applied_at")), e.changed::text, e.cause_id, c.type::text, e.superseded_by,
+             n.api_id
+      FROM lethe.event AS e
+      LEFT JOIN lethe.chunk AS c ON c.chunk_id = e.chunk_id
+      LEFT JOIN lethe.run AS r ON r.run_id = c.run_id
+      LEFT JOIN lethe.job AS j ON j.job_id = e.job_id
+      LEFT JOIN lethe.job AS n ON n.job_id = e.superseded_by
+      WHERE e.id = $1 AND \(ofType("e.type"))
+      ORDER BY e.applied_at, e.chunk_id, e.cause_id NULLS FIRST
+      """, parameters
+    ).rows(
+      as: JobType.self, String.self, String.self, String?.self, String?.self, Int64.self,
+      Int64.self, String?.self, String?.self, String?.self, String.self, String?.self,
+      Int64?.self, JobType?.self, Int64?.self, String?.self
+    ).map { row in
+      AuditTrail.Event(
+        type: row.0, reason: row.1, action: row.2, pipeline: row.3, dataset: row.4,
+        chunkID: row.5, job: .init(id: row.6, apiID: row.7), createdAt: row.8,
+        redactedAt: row.9, appliedAt: row.10, changed: try Self.counts(row.11),
+        causeID: row.12, causeType: row.12 == nil ? nil : row.13,
+        supersededBy: Self.job(row.14, row.15))
+    }
+  }
+
+  private static func counts(_ json: String?) throws -> [String: Int] {
+    guard let json else { return [:] }
+    return try JSONDecoder().decode([String: Int].self, from: Data(json.utf8))
+  }
+
+  /// A chunk that is being applied keeps its events until the last one is.
+  private func waiting() async throws -> [AuditTrail.Waiting] {
+    try await session.run(
+      """
+      SELECT c.chunk_id, c.type::text, w.reason::text, \(utc("w.created_at")),
+             \(utc("w.redacted_at")), \(utc("c.collected_at")), w.restores, w.superseded_by,
+             n.api_id
+      FROM lethe.chunk AS c JOIN lethe.collected AS w USING (chunk_id)
+      LEFT JOIN lethe.job AS n ON n.job_id = w.superseded_by
+      WHERE c.state = 'collected' AND w.id = $1 AND w.id > c.applied_through
+        AND \(ofType("c.type"))
+      ORDER BY c.collected_at, c.chunk_id
+      """, parameters
+    ).rows(
+      as: Int64.self, JobType.self, String.self, String?.self, String?.self, String.self,
+      Bool.self, Int64?.self, String?.self
+    ).map {
+      AuditTrail.Waiting(
+        chunkID: $0.0, type: $0.1, reason: $0.2, createdAt: $0.3, redactedAt: $0.4,
+        collectedAt: $0.5, restores: $0.6, supersededBy: Self.job($0.7, $0.8))
+    }
+  }
+
+  // MARK: What remains
+
+  private func remainders(
+    _ table: String, _ time: String
+  ) async throws -> [AuditTrail.Remainder] {
+    try await session.run(
+      """
+      SELECT t.type::text, t.reason::text, t.job_id, j.api_id, \(utc("t.\(time)"))
+      FROM \(table) AS t LEFT JOIN lethe.job AS j USING (job_id)
+      WHERE t.id = $1 AND \(ofType("t.type")) ORDER BY t.\(time)
+      """, parameters
+    ).rows(as: JobType.self, String.self, Int64.self, String?.self, String.self).map {
+      AuditTrail.Remainder(
+        type: $0.0, reason: $0.1, job: .init(id: $0.2, apiID: $0.3), at: $0.4)
+    }
+  }
+
+  private func protections() async throws -> [AuditTrail.Protection] {
+    try await session.run(
+      """
+      SELECT p.pipeline, p.dataset, p.chunk_id, \(utc("p.protected_at")), \(utc("p.asked_at"))
+      FROM lethe.protection AS p LEFT JOIN lethe.chunk AS c USING (chunk_id)
+      WHERE p.id = $1 AND \(ofType("c.type")) ORDER BY p.protected_at, p.pipeline, p.dataset
+      """, parameters
+    ).rows(as: String.self, String.self, Int64.self, String.self, String.self).map {
+      AuditTrail.Protection(
+        pipeline: $0.0, dataset: $0.1, chunkID: $0.2, protectedAt: $0.3, askedAt: $0.4)
+    }
+  }
+
+  private func quarantined() async throws -> [AuditTrail.QuarantinedLine] {
+    try await session.run(
+      """
+      SELECT q.chunk_id, c.type::text, q.job_id, j.api_id, q.line, q.raw, q.why,
+             \(utc("q.quarantined_at")), \(utc("q.resolved_at")), q.resolution, q.note
+      FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
+      LEFT JOIN lethe.job AS j USING (job_id)
+      WHERE q.id = $1 AND \(ofType("c.type")) ORDER BY q.quarantined_at, q.quarantine_id
+      """, parameters
+    ).rows(
+      as: Int64.self, JobType.self, Int64.self, String?.self, Int64.self, [UInt8].self,
+      String.self, String.self, String?.self, String?.self, String?.self
+    ).map {
+      AuditTrail.QuarantinedLine(
+        chunkID: $0.0, type: $0.1, job: .init(id: $0.2, apiID: $0.3), line: $0.4,
+        raw: String(decoding: $0.5, as: UTF8.self), why: $0.6, at: $0.7, resolvedAt: $0.8,
+        resolution: $0.9, note: $0.10)
+    }
+  }
+}
