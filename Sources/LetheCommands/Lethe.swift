@@ -21,8 +21,7 @@ public struct Lethe: AsyncParsableCommand {
     subcommands: [
       RunCommand.self, ExportCommand.self, SubmitCommand.self, AwaitCommand.self,
       CollectCommand.self, ApplyCommand.self, PlanCommand.self, CheckCommand.self,
-      StatusCommand.self,
-      MigrateCommand.self, JobsCommand.self,
+      StatusCommand.self, MigrateCommand.self, JobsCommand.self, AuditCommand.self,
     ])
 
   public init() {}

@@ -185,7 +185,8 @@ import Testing
       let transactions = try await night.value(
         """
         SELECT max(n) FROM (
-          SELECT count(DISTINCT applied_at) AS n FROM lethe.event WHERE type = 'tweets' GROUP BY chunk_id
+          SELECT count(DISTINCT applied_at) AS n FROM lethe.event
+          WHERE type = 'tweets' AND cause_id IS NULL GROUP BY chunk_id
         ) AS chunks
         """, as: Int.self)
       #expect(transactions == 1)

@@ -1,0 +1,92 @@
+import ArgumentParser
+import Ledger
+
+/// `lethe audit prune`: drops the event records of old months.
+struct AuditPrune: AsyncParsableCommand, OutputCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "prune",
+    abstract: "Drop the event records of months that are wholly older than an age.",
+    discussion: """
+      Never the current month. Tombstones stay, as does what the chain of evidence says of each job; a \
+      record of the prune itself is added to it. Verify before: what is dropped cannot be verified any \
+      more. The user has to own the ledger.
+      """)
+
+  @OptionGroup var database: DatabaseOption
+  @OptionGroup var output: OutputOptions
+
+  @Option(
+    help: ArgumentHelp("Such as 25months, 90days, or a date: 2026-11-01.", valueName: "age"))
+  var olderThan: Age
+
+  @Flag(help: "Say what would be dropped, and drop nothing.")
+  var dryRun = false
+
+  mutating func run() async throws {
+    let (age, isDryRun) = (olderThan.age, dryRun)
+    let (options, connectionString) = (output, database.connectionString)
+    try await untilSignalled {
+      let pruning = try await AuditCommand.withLedger(connectionString) {
+        try await $0.prune(olderThan: age, isDryRun: isDryRun)
+      }
+      try options.write(Result(pruning, isDryRun: isDryRun)) { Self.table(pruning, isDryRun) }
+    }
+  }
+
+  private static func table(_ pruning: AuditPruning, _ isDryRun: Bool) -> String {
+    guard !pruning.partitions.isEmpty else { return "no month is that old: nothing to drop" }
+    var table = Table("partition", "from", "to", "events")
+    for partition in pruning.partitions {
+      table.add(
+        "lethe.\(partition.name)", seconds(partition.from), seconds(partition.to),
+        grouped(partition.events))
+    }
+    let total = "\(grouped(pruning.events)) event records"
+    let seal = pruning.sealNumber.map { "; record \($0) of the chain tells" } ?? ""
+    return table.text + (isDryRun ? "\nwould drop \(total)" : "\ndropped \(total)\(seal)")
+  }
+
+  private struct Result: Encodable {
+    let dry_run: Bool
+    let through: String?
+    let events: Int
+    let partitions: [Partition]
+    let seal: Int64?
+
+    init(_ pruning: AuditPruning, isDryRun: Bool) {
+      dry_run = isDryRun
+      through = pruning.through
+      events = pruning.events
+      partitions = pruning.partitions.map {
+        Partition(name: $0.name, from: $0.from, to: $0.to, events: $0.events)
+      }
+      seal = pruning.sealNumber
+    }
+  }
+
+  private struct Partition: Encodable {
+    let name, from, to: String
+    let events: Int
+  }
+}
+
+extension AuditPrune {
+  struct Age: ExpressibleByArgument {
+    let age: AuditAge
+
+    /// More months or days than this no calendar of PostgreSQL has.
+    private static let countMax = 50_000
+
+    init?(argument: String) {
+      if let instant = Instant(argument: argument) {
+        age = .before(instant.time)
+      } else if let match = argument.wholeMatch(of: #/([0-9]{1,6})(month|months|day|days)/#),
+        let count = Int(match.1), (1...Self.countMax).contains(count)
+      {
+        age = match.2.hasPrefix("month") ? .months(count) : .days(count)
+      } else {
+        return nil
+      }
+    }
+  }
+}

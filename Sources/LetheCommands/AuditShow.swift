@@ -1,0 +1,43 @@
+import ArgumentParser
+import Ledger
+import Vocabulary
+
+/// `lethe audit show ID`: everything about one ID.
+struct AuditShow: AsyncParsableCommand, OutputCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "show",
+    abstract: "Show everything that the ledger knows of one ID, in order of time.",
+    discussion: """
+      When it was asked about and by which job, what was answered, what was changed in which table, \
+      what another ID's event did to it, and what remains: tombstone, protection, rehydration, \
+      quarantined lines. All times are UTC.
+      """)
+
+  @Argument(help: "The ID of a post or a user.")
+  var id: Int64
+
+  @OptionGroup var database: DatabaseOption
+  @OptionGroup var output: OutputOptions
+
+  @Option(help: "Only as an ID of this type: tweets or users.")
+  var type: IDType?
+
+  enum IDType: String, CaseIterable, ExpressibleByArgument {
+    case tweets
+    case users
+  }
+
+  mutating func validate() throws {
+    guard id > 0 else { throw ValidationError("an ID is a positive whole number") }
+  }
+
+  mutating func run() async throws {
+    let (id, type, options, connectionString) = (id, type, output, database.connectionString)
+    try await untilSignalled {
+      let trail = try await AuditCommand.withLedger(connectionString) {
+        try await $0.trail(of: id, type: type.flatMap { JobType(rawValue: $0.rawValue) })
+      }
+      try options.write(AuditTrailResult(trail)) { AuditTimeline(trail).text }
+    }
+  }
+}

@@ -1,0 +1,166 @@
+import Ledger
+
+/// What is known of an ID as text for people: a line or two for each thing that happened, in order of
+/// time.
+struct AuditTimeline {
+  private struct Entry {
+    let at: String
+    let what: String
+    let lines: [String]
+  }
+
+  private let trail: AuditTrail
+
+  init(_ trail: AuditTrail) {
+    self.trail = trail
+  }
+
+  var text: String {
+    guard !trail.isEmpty else {
+      return """
+        nothing is known of ID \(trail.id): no chunk's key range holds it, and no event, tombstone, \
+        protection, rehydration or quarantined line is about it
+        """
+    }
+    let entries = entries.enumerated().sorted {
+      ($0.element.at, $0.offset) < ($1.element.at, $1.offset)
+    }.map(\.element)
+    let width = entries.map(\.what.count).max() ?? 0
+    let indent = String(repeating: " ", count: 22 + width + 2)
+    let lines = entries.map { entry in
+      let what = entry.what + String(repeating: " ", count: width - entry.what.count)
+      return "\(seconds(entry.at))  \(what)  \(entry.lines.joined(separator: "\n" + indent))"
+    }
+    return (["ID \(trail.id), in order of time (UTC)", ""] + lines).joined(separator: "\n")
+  }
+
+  /// In the order in which things of one instant follow from one another.
+  private var entries: [Entry] {
+    trail.checks.map(entry) + trail.quarantined.map(entry) + trail.waiting.map(entry)
+      + trail.events.map(entry) + trail.protections.map(entry)
+      + trail.rehydrations.map {
+        Entry(
+          at: $0.at, what: "queued",
+          lines: ["\($0.type) to be fetched again: \($0.reason), \(name($0.job))"])
+      }
+      + trail.tombstones.map {
+        Entry(
+          at: $0.at, what: "tombstone", lines: ["\($0.type): \($0.reason), \(name($0.job))"])
+      }
+  }
+
+  // MARK: Entries
+
+  private func entry(_ check: AuditTrail.Check) -> Entry {
+    let chunk = """
+      \(check.pipeline)/\(check.dataset) (\(check.type)), run \(check.runID), \
+      chunk \(check.chunkID): IDs \(check.firstID) to \(check.lastID)
+      """
+    var lines = [chunk]
+    if let job = check.job { lines[0] += ", \(name(job))" }
+    let steps = [("complete", check.completedAt), ("applied", check.appliedAt)]
+      .compactMap { word, time in time.map { "\(word) \(seconds($0))" } }
+    if !steps.isEmpty { lines.append(steps.joined(separator: ", ")) }
+    if let hash = check.resultSHA256 {
+      let seal = check.seal.map { ", sealed by record \($0.number)" } ?? ", not sealed"
+      lines.append("result SHA-256 \(hash)\(seal)")
+    }
+    if let halt = check.halt { lines.append("\(check.state): \(halt)") }
+    switch check.answer {
+    case .event, .waiting: break
+    case .noEvent:
+      lines.append(
+        "no event about the ID: clean, or not asked about (the ledger keeps the range, not each ID)"
+      )
+    case .pruned: lines.append("the event records of that time were pruned: the answer is gone")
+    case .failed: lines.append("no answer: the chunk was given up")
+    case .unanswered: lines.append("no answer yet: the chunk is \(check.state)")
+    }
+    return Entry(at: check.askedAt ?? check.exportedAt, what: "asked", lines: lines)
+  }
+
+  private func entry(_ event: AuditTrail.Event) -> Entry {
+    let said = times(event.createdAt, event.redactedAt)
+    let what = event.causeID == nil ? "answered" : "reached"
+    var lines: [String]
+    if let cause = event.causeID {
+      lines = [
+        """
+        \(event.type) row reached by the event of \(event.causeType.map { "\($0) " } ?? "")ID \
+        \(cause): \(event.reason), \(name(event.job)), chunk \(event.chunkID)
+        """
+      ]
+    } else if event.reason == "clean" {
+      lines = ["\(event.type): clean again, \(name(event.job)), chunk \(event.chunkID)"]
+    } else {
+      lines = [
+        "\(event.type): \(event.reason)\(said), \(name(event.job)), chunk \(event.chunkID)"
+      ]
+    }
+    if let newer = event.supersededBy {
+      lines.append("not acted on: superseded by the newer answer of \(name(newer))")
+    }
+    let changes = event.changed.sorted { $0.key < $1.key }
+      .map { "\($0.key): \($0.value) \($0.value == 1 ? "row" : "rows")" }
+    lines.append(
+      changes.isEmpty
+        ? "\(event.action): no row was changed" : "changed: \(changes.joined(separator: ", "))")
+    return Entry(at: event.appliedAt, what: what, lines: lines)
+  }
+
+  private func entry(_ event: AuditTrail.Waiting) -> Entry {
+    var lines = [
+      """
+      \(event.type): \(event.reason)\(times(event.createdAt, event.redactedAt)) in chunk \
+      \(event.chunkID); not applied yet\(event.restores ? "; ends a protection" : "")
+      """
+    ]
+    if let newer = event.supersededBy {
+      lines.append("won't be acted on: superseded by the newer answer of \(name(newer))")
+    }
+    return Entry(at: event.collectedAt, what: "waiting", lines: lines)
+  }
+
+  private func entry(_ protection: AuditTrail.Protection) -> Entry {
+    Entry(
+      at: protection.protectedAt, what: "protected",
+      lines: [
+        """
+        by \(protection.pipeline)/\(protection.dataset), chunk \(protection.chunkID), asked \
+        \(seconds(protection.askedAt)); it lasts until an answer ends it
+        """
+      ])
+  }
+
+  private func entry(_ line: AuditTrail.QuarantinedLine) -> Entry {
+    var lines = [
+      "\(line.type): line \(line.line) of the result of \(name(line.job)): \(printable(line.why))"
+    ]
+    if let resolution = line.resolution {
+      let note = line.note.map { ": \(printable($0))" } ?? ""
+      lines.append("\(resolution) \(line.resolvedAt.map(seconds) ?? "")\(note)")
+    } else {
+      lines.append("not acted on, and not resolved")
+    }
+    return Entry(at: line.at, what: "quarantine", lines: lines)
+  }
+
+  // MARK: Words
+
+  private func name(_ job: AuditTrail.Job) -> String {
+    "job \(job.id)" + (job.apiID.map { " (the API's \($0))" } ?? "")
+  }
+
+  private func times(_ createdAt: String?, _ redactedAt: String?) -> String {
+    let times = [("created", createdAt), ("redacted", redactedAt)]
+      .compactMap { word, time in time.map { "\(word) \(seconds($0))" } }
+    return times.isEmpty ? "" : " (\(times.joined(separator: ", ")))"
+  }
+
+  /// What others wrote must not steer the terminal.
+  private func printable(_ text: String) -> String {
+    String(
+      String.UnicodeScalarView(
+        text.unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }))
+  }
+}

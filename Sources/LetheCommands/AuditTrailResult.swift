@@ -1,0 +1,171 @@
+import Ledger
+import Vocabulary
+
+/// What is known of an ID, for machines. IDs are strings: not every reader of JSON has whole numbers of
+/// 63 bits. A key whose value is not known is left out.
+struct AuditTrailResult: Encodable {
+  let id: String
+  let is_known: Bool
+  let checks: [Check]
+  let events: [Event]
+  let waiting: [Waiting]
+  let tombstones: [Remainder]
+  let rehydrations: [Remainder]
+  let protections: [Protection]
+  let quarantined: [Line]
+
+  init(_ trail: AuditTrail) {
+    id = "\(trail.id)"
+    is_known = !trail.isEmpty
+    checks = trail.checks.map(Check.init)
+    events = trail.events.map(Event.init)
+    waiting = trail.waiting.map(Waiting.init)
+    tombstones = trail.tombstones.map(Remainder.init)
+    rehydrations = trail.rehydrations.map(Remainder.init)
+    protections = trail.protections.map(Protection.init)
+    quarantined = trail.quarantined.map(Line.init)
+  }
+
+  struct Job: Encodable {
+    let job_id: Int64
+    let api_id: String?
+
+    init(_ job: AuditTrail.Job) {
+      job_id = job.id
+      api_id = job.apiID
+    }
+  }
+
+  struct Check: Encodable {
+    let chunk_id, run_id: Int64
+    let pipeline, dataset, type, first_id, last_id, state: String
+    let halt: String?
+    let exported_at: String
+    let asked_at, completed_at, collected_at, applied_at: String?
+    let job: Job?
+    let result_sha256: String?
+    let seal: Int64?
+    let seal_sha256: String?
+    /// `event`, `waiting`, `clean or not asked about`, `pruned`, `failed` or `none yet`.
+    let answer: String
+
+    init(_ check: AuditTrail.Check) {
+      chunk_id = check.chunkID
+      run_id = check.runID
+      pipeline = check.pipeline
+      dataset = check.dataset
+      type = check.type.rawValue
+      first_id = "\(check.firstID)"
+      last_id = "\(check.lastID)"
+      state = check.state.rawValue
+      halt = check.halt
+      exported_at = check.exportedAt
+      asked_at = check.askedAt
+      completed_at = check.completedAt
+      collected_at = check.collectedAt
+      applied_at = check.appliedAt
+      job = check.job.map(Job.init)
+      result_sha256 = check.resultSHA256
+      seal = check.seal?.number
+      seal_sha256 = check.seal?.sha256
+      answer = check.answer.rawValue
+    }
+  }
+
+  struct Event: Encodable {
+    let type, reason, action: String
+    let pipeline, dataset: String?
+    let chunk_id: Int64
+    let job: Job
+    let created_at, redacted_at: String?
+    let applied_at: String
+    let changed: [String: Int]
+    let cause_id, cause_type: String?
+    let superseded_by: Job?
+
+    init(_ event: AuditTrail.Event) {
+      type = event.type.rawValue
+      reason = event.reason
+      action = event.action
+      pipeline = event.pipeline
+      dataset = event.dataset
+      chunk_id = event.chunkID
+      job = Job(event.job)
+      created_at = event.createdAt
+      redacted_at = event.redactedAt
+      applied_at = event.appliedAt
+      changed = event.changed
+      cause_id = event.causeID.map { "\($0)" }
+      cause_type = event.causeType?.rawValue
+      superseded_by = event.supersededBy.map(Job.init)
+    }
+  }
+
+  struct Waiting: Encodable {
+    let chunk_id: Int64
+    let type, reason: String
+    let created_at, redacted_at: String?
+    let collected_at: String
+    let restores: Bool
+    let superseded_by: Job?
+
+    init(_ event: AuditTrail.Waiting) {
+      chunk_id = event.chunkID
+      type = event.type.rawValue
+      reason = event.reason
+      created_at = event.createdAt
+      redacted_at = event.redactedAt
+      collected_at = event.collectedAt
+      restores = event.restores
+      superseded_by = event.supersededBy.map(Job.init)
+    }
+  }
+
+  struct Remainder: Encodable {
+    let type, reason, at: String
+    let job: Job
+
+    init(_ remainder: AuditTrail.Remainder) {
+      type = remainder.type.rawValue
+      reason = remainder.reason
+      at = remainder.at
+      job = Job(remainder.job)
+    }
+  }
+
+  struct Protection: Encodable {
+    let pipeline, dataset: String
+    let chunk_id: Int64
+    let protected_at, asked_at: String
+
+    init(_ protection: AuditTrail.Protection) {
+      pipeline = protection.pipeline
+      dataset = protection.dataset
+      chunk_id = protection.chunkID
+      protected_at = protection.protectedAt
+      asked_at = protection.askedAt
+    }
+  }
+
+  struct Line: Encodable {
+    let chunk_id: Int64
+    let type: String
+    let job: Job
+    let line: Int64
+    let raw, why, quarantined_at: String
+    let resolved_at, resolution, note: String?
+
+    init(_ line: AuditTrail.QuarantinedLine) {
+      chunk_id = line.chunkID
+      type = line.type.rawValue
+      job = Job(line.job)
+      self.line = line.line
+      raw = line.raw
+      why = line.why
+      quarantined_at = line.at
+      resolved_at = line.resolvedAt
+      resolution = line.resolution
+      note = line.note
+    }
+  }
+}

@@ -1,0 +1,120 @@
+import ArgumentParser
+import Ledger
+
+/// `lethe audit verify`: whether the ledger still says what was written.
+struct AuditVerify: AsyncParsableCommand, OutputCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "verify",
+    abstract: "Walk the chain of evidence and find whatever was tampered with.",
+    discussion: """
+      Prints the head of the chain: keep its hash where nobody who can write to the ledger can, and pass \
+      it to the next call by --expect, so that a chain whose end was cut off is found, too. Exit code 0 \
+      if all is whole, 1 if not.
+      """)
+
+  @OptionGroup var database: DatabaseOption
+  @OptionGroup var output: OutputOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "A hash that has to be in the chain: the head's of an earlier verify.", valueName: "sha256"))
+  var expect: String?
+
+  mutating func validate() throws {
+    guard let expect else { return }
+    guard expect.utf8.count == 64, expect.allSatisfy(\.isHexDigit) else {
+      throw ValidationError("--expect takes 64 hexadecimal digits, as verify prints them")
+    }
+  }
+
+  mutating func run() async throws {
+    let (expected, options) = (expect?.lowercased(), output)
+    let connectionString = database.connectionString
+    try await untilSignalled {
+      let verification = try await AuditCommand.withLedger(connectionString) {
+        try await $0.verify(expecting: expected)
+      }
+      try options.write(Result(verification)) { Self.text(verification) }
+      guard verification.isWhole else { throw ExitStatus.failed }
+    }
+  }
+
+  private static func text(_ verification: AuditVerification) -> String {
+    var lines = verification.faults.map {
+      "\($0.table) where \($0.key): \($0.problem)\n  remedy: \($0.remedy)"
+    }
+    let more = verification.faultCount - verification.faults.count
+    if more > 0 { lines.append("… and \(grouped(more)) more like these") }
+    lines.append(
+      verification.isWhole
+        ? "the ledger is whole"
+        : "the ledger is NOT whole: \(grouped(verification.faultCount)) faults")
+    lines.append(
+      """
+      checked: \(grouped(verification.records)) records of the chain; \
+      \(grouped(verification.eventsProven)) event records in \(grouped(verification.batchesProven)) \
+      batches are as they were written
+      """)
+    if verification.batchesPruned > 0 {
+      lines.append(
+        "by the chain alone: \(grouped(verification.batchesPruned)) batches whose records were pruned"
+      )
+    }
+    if verification.batchesUnsealed > 0 {
+      lines.append(
+        """
+        not sealed: \(grouped(verification.batchesUnsealed)) batches of chunks that are not applied to \
+        their end, or were given up
+        """)
+    }
+    if verification.eventsBeforeChain > 0 {
+      lines.append(
+        "not proven: \(grouped(verification.eventsBeforeChain)) event records from before the chain"
+      )
+    }
+    if let head = verification.head {
+      lines.append("head: record \(head.number), \(seconds(head.sealedAt)), SHA-256 \(head.sha256)")
+      lines.append("  keep it elsewhere, and pass it to the next verify by --expect")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private struct Result: Encodable {
+    let is_whole: Bool
+    let faults: [Fault]
+    let fault_count: Int
+    let records: Int
+    let head: Head?
+    let batches_proven: Int
+    let events_proven: Int
+    let batches_pruned: Int
+    let batches_unsealed: Int
+    let events_before_chain: Int
+
+    init(_ verification: AuditVerification) {
+      is_whole = verification.isWhole
+      faults = verification.faults.map {
+        Fault(table: $0.table, key: $0.key, problem: $0.problem, remedy: $0.remedy)
+      }
+      fault_count = verification.faultCount
+      records = verification.records
+      head = verification.head.map {
+        Head(number: $0.number, sha256: $0.sha256, sealed_at: $0.sealedAt)
+      }
+      batches_proven = verification.batchesProven
+      events_proven = verification.eventsProven
+      batches_pruned = verification.batchesPruned
+      batches_unsealed = verification.batchesUnsealed
+      events_before_chain = verification.eventsBeforeChain
+    }
+  }
+
+  private struct Fault: Encodable {
+    let table, key, problem, remedy: String
+  }
+
+  private struct Head: Encodable {
+    let number: Int64
+    let sha256, sealed_at: String
+  }
+}

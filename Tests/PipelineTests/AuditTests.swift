@@ -1,0 +1,293 @@
+import Foundation
+import Ledger
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// What the ledger tells of one ID, and what it gives away whole.
+@Suite struct AuditTests {
+  private func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
+    try await Program.run("lethe", ["audit"] + arguments, environment: night.environment)
+  }
+
+  private func trail(of id: Int64, _ night: Night) async throws -> AuditTrail {
+    try await night.database.withConnection {
+      try await AuditLedger(connection: $0).trail(of: id, type: nil)
+    }
+  }
+
+  // MARK: Show
+
+  @Test func aPostThatWentWithItsAuthorNamesTheAuthorsEvent() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      try await night.execute(
+        "UPDATE platform.accounts SET state = 'suspended' WHERE account_id = 11")
+      let pipeline = try night.pipeline()
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      let (id, author) = try await night.database.withConnection {
+        try await $0.query(
+          """
+          SELECT post_id, author_id FROM before.posts AS p
+          -- The platform does not know it: only its author's event reaches it.
+          WHERE post_id % 10000 = 1 AND EXISTS (
+            SELECT FROM lethe.event AS e WHERE e.id = p.post_id AND e.cause_id = p.author_id
+                          AND e.action = 'delete')
+          ORDER BY post_id LIMIT 1
+          """
+        ).onlyRow(as: Int64.self, Int64.self)
+      }
+      let shown = try await lethe(night, "show", "\(id)")
+      #expect(shown.code == 0, "\(shown.stderr)")
+      #expect(
+        shown.stdout.contains("tweets row reached by the event of users ID \(author)"),
+        "\(shown.stdout)")
+      #expect(shown.stdout.contains("changed: delete warehouse.posts: 1 row"))
+      #expect(shown.stdout.contains("tombstone  tweets:"))
+      #expect(shown.stdout.contains("no event about the ID: clean, or not asked about"))
+
+      let json = try await lethe(night, "show", "\(id)", "--output", "json").json
+      #expect(json["id"] as? String == "\(id)")
+      let events = try #require(json["events"] as? [[String: Any]])
+      #expect(events.compactMap { $0["cause_id"] as? String } == ["\(author)"])
+      #expect(events.first?["cause_type"] as? String == "users")
+      #expect(events.first?["changed"] as? [String: Int] == ["delete warehouse.posts": 1])
+      let checks = try #require(json["checks"] as? [[String: Any]])
+      #expect(checks.map { $0["answer"] as? String } == ["clean or not asked about"])
+      #expect((json["tombstones"] as? [Any])?.count == 1)
+      // The author's own story, which its number as a post is no part of.
+      let authors = try await lethe(
+        night, "show", "\(author)", "--type", "users", "--output", "json"
+      ).json
+      #expect((authors["events"] as? [[String: Any]])?.first?["cause_id"] == nil)
+      let asPost = try await lethe(night, "show", "\(author)", "--type", "tweets")
+      #expect(asPost.stdout.contains("nothing is known of ID \(author)"), "\(asPost.stdout)")
+      #expect(asPost.code == 0)
+    }
+  }
+
+  @Test func anIDThatWasProtectedAndShownAgainHasBothAnswers() async throws {
+    let lines = Answers([CollectTests.event(1, "delete", "protected"), ""])
+    try await Night.with { night in
+      try await night.execute(
+        "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (1, 1, 'text', now()), (2, 1, 'text', now())"
+      )
+      try await ScriptedAPI(.init(result: { _ in lines.next() })).serving { url in
+        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        let hidden = try await trail(of: 1, night)
+        #expect(hidden.protections.map(\.dataset) == ["posts"])
+        #expect(hidden.events.map(\.action) == ["protect"])
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      }
+      let shown = try await trail(of: 1, night)
+      #expect(shown.protections.isEmpty)
+      #expect(shown.events.map(\.action) == ["protect", "restore"])
+      #expect(shown.events.map(\.reason) == ["protected", "clean"])
+      #expect(shown.events.last?.changed == ["restore warehouse.posts": 1])
+      #expect(shown.checks.map(\.answer) == [.event, .event])
+      #expect(shown.checks.allSatisfy { $0.seal != nil && $0.resultSHA256?.count == 64 })
+      let text = try await lethe(night, "show", "1").stdout
+      #expect(text.contains("clean again"), "\(text)")
+      #expect(try await trail(of: 2, night).checks.map(\.answer) == [.noEvent, .noEvent])
+    }
+  }
+
+  /// As in the night when a limit stops the old answer, and a newer one comes meanwhile.
+  @Test func anAnswerThatANewerOneReplacedSaysSoBeforeAndAfterItsTurn() async throws {
+    let lines = Answers(["", (3...10).map { CollectTests.event($0) }.joined(), ""])
+    try await Night.with { night in
+      try await night.execute(
+        "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p"
+      )
+      try await ScriptedAPI(.init(result: { _ in lines.next() })).serving { url in
+        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        let stopped = try await night.withRuntime(pipeline) { try await $0.run() }
+        #expect(try await trail(of: 5, night).waiting.map(\.reason) == ["deleted"])
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        let waiting = try #require(try await trail(of: 5, night).waiting.first)
+        let text = try await lethe(night, "show", "5").stdout
+        #expect(text.contains("won't be acted on: superseded by the newer answer of"), "\(text)")
+        let chunk = try #require(stopped.last?.stopped.first?.chunkID)
+        _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
+        let after = try await trail(of: 5, night)
+        #expect(after.waiting.isEmpty)
+        #expect(after.events.map(\.action) == ["ignore"])
+        #expect(after.events.first?.supersededBy?.id == waiting.supersededBy?.id)
+        #expect(after.events.first?.changed == [:])
+        #expect(after.checks.map(\.answer) == [.noEvent, .event, .noEvent])
+        #expect(after.tombstones.isEmpty)
+      }
+    }
+  }
+
+  @Test func aQuarantinedLineIsToldAndAnIDThatNobodyKnowsToo() async throws {
+    let script = ScriptedAPI.Script(result: { _ in
+      CollectTests.event(3, "delete", "with\\u001bheld")
+    })
+    try await CollectTests.collecting(script) { night, _ in
+      let quarantined = try #require(try await trail(of: 3, night).quarantined.first)
+      #expect(quarantined.line == 1)
+      #expect(quarantined.raw.contains("withheld") || quarantined.raw.contains("u001b"))
+      let text = try await lethe(night, "show", "3").stdout
+      #expect(text.contains("unknown reason with"), "\(text)")
+      #expect(text.contains("not acted on, and not resolved"))
+      #expect(!text.contains("\u{1b}"))
+      let nobody = try await lethe(night, "show", "4000", "--output", "json")
+      #expect(nobody.code == 0)
+      #expect(nobody.json["is_known"] as? Bool == false)
+      #expect(try await lethe(night, "show", "0").code == 2)
+      #expect(try await lethe(night, "show", "12x").code == 2)
+    }
+  }
+
+  // MARK: Export
+
+  @Test func bothFormatsParseBackToEveryRecordOfTheTime() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let pipeline = try night.pipeline()
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      let (all, start, digest) = try await night.database.withConnection {
+        try await $0.query(
+          """
+          SELECT count(*), to_char(min(applied_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                 string_agg(concat_ws('|', id, reason, changed->>'delete warehouse.posts', cause_id), ',' ORDER BY id, cause_id, reason)
+          FROM lethe.event
+          """
+        ).onlyRow(as: Int.self, String.self, String.self)
+      }
+      let range = ["--from", start, "--to", "2999-01-01"]
+
+      let csv = try await lethe(night, "export", range[0], range[1], range[2], range[3])
+      #expect(csv.code == 0, "\(csv.stderr)")
+      #expect(csv.stderr.contains("\(all) event records exported"), "\(csv.stderr)")
+      let rows = Self.records(ofCSV: csv.stdout)
+      #expect(rows.count == all)
+
+      let path = night.directory + "/events.ndjson"
+      let written = try await lethe(
+        night, "export", range[0], range[1], range[2], range[3], "--format", "ndjson", "--file",
+        path, "--output", "json")
+      #expect(written.json["events"] as? Int == all, "\(written.stderr)")
+      let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+      #expect(lines.count == all)
+      #expect(!FileManager.default.fileExists(atPath: path + ".partial"))
+
+      let parsed = try lines.map {
+        try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+      }
+      #expect(Self.digest(rows.map { row in { row[$0] } }) == digest)
+      #expect(
+        Self.digest(
+          parsed.map { object in
+            { key in
+              guard key == "changed" else { return object[key] as? String }
+              guard let changed = object[key] as? [String: Int] else { return nil }
+              return try? String(
+                decoding: JSONSerialization.data(withJSONObject: changed), as: UTF8.self)
+            }
+          }) == digest)
+      #expect(parsed.allSatisfy { ($0["applied_at"] as? String)?.hasSuffix("Z") == true })
+      #expect(parsed.allSatisfy { ($0["result_sha256"] as? String)?.count == 64 })
+
+      // The end is not in it.
+      let before = try await lethe(night, "export", "--from", "2000-01-01", "--to", start)
+      #expect(before.stderr.contains(" 0 event records exported"), "\(before.stderr)")
+      #expect(Self.records(ofCSV: before.stdout).isEmpty)
+    }
+  }
+
+  @Test func anExportThatIsCutOffLeavesTheFileThatWasThere() async throws {
+    try await Night.with { night in
+      try FileManager.default.createDirectory(
+        atPath: night.directory, withIntermediateDirectories: true)
+      let path = night.directory + "/events.csv"
+      try "what was there".write(toFile: path, atomically: true, encoding: .utf8)
+      try await night.database.withConnection { holder in
+        try await holder.runScript("BEGIN; LOCK TABLE lethe.event IN ACCESS EXCLUSIVE MODE")
+        let program = try Program(
+          "lethe",
+          ["audit", "export", "--from", "2000-01-01", "--to", "2999-01-01", "--file", path],
+          environment: night.environment)
+        try await night.database.withConnection { watcher in
+          while try await watcher.query(
+            """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE wait_event_type = 'Lock' AND datname = current_database()
+            """
+          ).onlyRow(as: Int.self) == 0 { await Task.yield() }
+        }
+        program.send(signal: SIGTERM)
+        #expect(await program.ended().code == 75)
+        try await holder.runScript("ROLLBACK")
+      }
+      #expect(try String(contentsOfFile: path, encoding: .utf8) == "what was there")
+      #expect(!FileManager.default.fileExists(atPath: path + ".partial"))
+      let nowhere = try await lethe(
+        night, "export", "--from", "2000-01-01", "--to", "2999-01-01", "--file",
+        night.directory + "/none/events.csv")
+      #expect(nowhere.code == 1)
+      #expect(nowhere.stderr.contains("remedy:"))
+      #expect(
+        try await lethe(night, "export", "--from", "2999-01-01", "--to", "2000-01-01").code == 2)
+      #expect(
+        try await lethe(night, "export", "--from", "yesterday", "--to", "2000-01-01").code == 2)
+      try await night.execute("DROP SCHEMA lethe CASCADE")
+      #expect(try await lethe(night, "show", "1").stderr.contains("lethe migrate up"))
+    }
+  }
+
+  /// Reads RFC 4180, strictly: each row ends with CR LF, a quote is doubled, the first row names the
+  /// columns. An empty field is left out.
+  private static func records(ofCSV text: String) -> [[String: String]] {
+    var rows: [[String]] = []
+    var row: [String] = []
+    var field = ""
+    var isQuoted = false
+    var bytes = Array(text.unicodeScalars)[...]
+    while let scalar = bytes.popFirst() {
+      switch scalar {
+      case "\"":
+        if isQuoted, bytes.first == "\"" {
+          field.unicodeScalars.append(scalar)
+          bytes.removeFirst()
+        } else {
+          isQuoted.toggle()
+        }
+      case "," where !isQuoted:
+        row.append(field)
+        field = ""
+      case "\r" where !isQuoted && bytes.first == "\n":
+        bytes.removeFirst()
+        rows.append(row + [field])
+        (row, field) = ([], "")
+      default: field.unicodeScalars.append(scalar)
+      }
+    }
+    guard field.isEmpty, row.isEmpty, let header = rows.first else { return [] }
+    return rows.dropFirst().map { row in
+      Dictionary(uniqueKeysWithValues: zip(header, row).filter { !$1.isEmpty })
+    }
+  }
+
+  /// The records as the test's SQL writes them.
+  private static func digest(_ records: [(String) -> String?]) -> String {
+    records.map { record in
+      let changed = record("changed").flatMap {
+        try? JSONDecoder().decode([String: Int].self, from: Data($0.utf8))
+      }
+      let deleted = changed?["delete warehouse.posts"].map(String.init)
+      let id = Int64(record("id") ?? "") ?? 0
+      let cause = record("cause_id").flatMap(Int64.init)
+      let reason = record("reason") ?? ""
+      let text = [record("id"), reason, deleted, record("cause_id")].compactMap { $0 }
+        .joined(separator: "|")
+      return (id: id, cause: cause ?? .max, reason: reason, text: text)
+    }
+    .sorted { ($0.id, $0.cause, $0.text) < ($1.id, $1.cause, $1.text) }
+    .map(\.text).joined(separator: ",")
+  }
+}

@@ -1,0 +1,247 @@
+import Foundation
+import Ledger
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// Whoever changes what was done, or what was said, is found.
+@Suite struct AuditVerifyTests {
+  struct Tampering: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    let sql: String
+    /// Where it is seen: table and the beginning of the key.
+    let seen: [String]
+
+    init(_ what: String, _ sql: String, seen: String...) {
+      testDescription = what
+      self.sql = sql
+      self.seen = seen
+    }
+  }
+
+  /// An event record of the first chunk's first batch.
+  private static let one = """
+    (e.id, e.chunk_id, e.batch) = (
+      SELECT id, chunk_id, batch FROM lethe.event
+      WHERE chunk_id = 1 AND batch = 1 AND reason = 'deleted' ORDER BY id LIMIT 1)
+    """
+
+  private static let tamperings = [
+    Tampering(
+      "an event's reason", "UPDATE lethe.event AS e SET reason = 'bounced' WHERE \(one)",
+      seen: "lethe.event chunk_id = 1 AND batch = 1"),
+    Tampering(
+      "what an event changed",
+      "UPDATE lethe.event AS e SET changed = '{\"delete warehouse.posts\": 9}' WHERE \(one)",
+      seen: "lethe.event chunk_id = 1 AND batch = 1"),
+    Tampering(
+      "an event is gone", "DELETE FROM lethe.event AS e WHERE \(one)",
+      seen: "lethe.event chunk_id = 1 AND batch = 1"),
+    Tampering(
+      "an event more",
+      """
+      INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, batch)
+      SELECT id + 1, type, reason, action, chunk_id, job_id, applied_at, batch
+      FROM lethe.event AS e WHERE \(one)
+      """, seen: "lethe.event chunk_id = 1 AND batch = 1"),
+    Tampering(
+      "an event more, of no batch",
+      """
+      INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at)
+      SELECT id + 1, type, reason, action, chunk_id, job_id, applied_at
+      FROM lethe.event AS e WHERE \(one)
+      """, seen: "lethe.event chunk_id = 1 AND batch IS NULL"),
+    Tampering(
+      "an event of another chunk",
+      "UPDATE lethe.event AS e SET chunk_id = 2 WHERE \(one)",
+      seen: "lethe.event chunk_id = 1 AND batch = 1", "lethe.event chunk_id = 2 AND batch = 1"),
+    Tampering(
+      "a result's hash", "UPDATE lethe.job SET result_sha256 = sha256('another') WHERE job_id = 1",
+      seen: "lethe.job job_id = 1"),
+    Tampering(
+      "a job's ID", "UPDATE lethe.job SET api_id = '1' WHERE job_id = 1",
+      seen: "lethe.job job_id = 1"),
+    Tampering(
+      "when a job was asked",
+      "UPDATE lethe.job SET asked_at = asked_at - interval '1 microsecond' WHERE job_id = 1",
+      seen: "lethe.job job_id = 1"),
+    Tampering(
+      "how much was asked about", "UPDATE lethe.chunk SET ids = ids - 1 WHERE chunk_id = 1",
+      seen: "lethe.chunk chunk_id = 1"),
+    Tampering(
+      "a job is gone", "DELETE FROM lethe.job WHERE job_id = 1", seen: "lethe.job job_id = 1"),
+    Tampering(
+      "a batch is gone", "DELETE FROM lethe.batch WHERE chunk_id = 1 AND number = 1",
+      seen: "lethe.batch chunk_id = 1", "lethe.event chunk_id = 1 AND batch = 1"),
+    Tampering(
+      "an event, with the hash of its batch",
+      """
+      UPDATE lethe.event AS e SET reason = 'bounced' WHERE \(one);
+      UPDATE lethe.batch AS b SET (records, sha256) = (
+        SELECT records, sha256 FROM lethe.event_digest(b.chunk_id, b.number))
+      """, seen: "lethe.batch chunk_id = 1"),
+    Tampering(
+      "a record's content",
+      "UPDATE lethe.seal SET content = replace(content, '\"events\": ', '\"events\": 1') WHERE number = 2",
+      seen: "lethe.seal number = 2", "lethe.chunk chunk_id = "),
+    Tampering(
+      "a record's content, with its hash",
+      """
+      UPDATE lethe.seal SET content = replace(content, '"events": ', '"events": 1') WHERE number = 2;
+      UPDATE lethe.seal SET sha256 = lethe.seal_hash(previous, content) WHERE number = 2
+      """, seen: "lethe.seal number IN (2, 3)", "lethe.chunk chunk_id = "),
+    Tampering(
+      "a record that is no JSON, with its hash",
+      """
+      UPDATE lethe.seal SET content = 'nothing' WHERE number = 2;
+      UPDATE lethe.seal SET sha256 = lethe.seal_hash(previous, content) WHERE number = 2
+      """, seen: "lethe.seal number = 2", "lethe.seal number IN (2, 3)"),
+    Tampering(
+      "where the chain begins",
+      """
+      UPDATE lethe.seal SET content = '{"chunk_id_max": 1000}' WHERE number = 1;
+      UPDATE lethe.seal SET sha256 = lethe.seal_hash(previous, content) WHERE number = 1
+      """, seen: "lethe.seal number IN (1, 2)"),
+    Tampering(
+      "a record in the middle is gone", "DELETE FROM lethe.seal WHERE number = 2",
+      seen: "lethe.seal number = 2", "lethe.seal chunk_id = "),
+    Tampering(
+      "the first records are gone", "DELETE FROM lethe.seal WHERE number < 3",
+      seen: "lethe.seal number BETWEEN 1 AND 2"),
+    Tampering(
+      "the last record is gone",
+      "DELETE FROM lethe.seal WHERE number = (SELECT max(number) FROM lethe.seal)",
+      seen: "lethe.seal chunk_id = "),
+    Tampering("the chain is gone", "DELETE FROM lethe.seal", seen: "lethe.seal number = 1"),
+    Tampering(
+      "a record under another chunk",
+      "UPDATE lethe.seal SET chunk_id = 1 WHERE chunk_id = 2",
+      seen: "lethe.seal number = ", "lethe.seal chunk_id = 2"),
+  ]
+
+  /// A run of 200 posts and 60 users: two chunks, each of several batches.
+  private func withRun(
+    _ body: @escaping @Sendable (Night) async throws -> Void
+  ) async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 200)
+      let pipeline = try night.pipeline()
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      try await body(night)
+    }
+  }
+
+  private func verify(
+    _ night: Night, expecting expected: String? = nil
+  ) async throws -> AuditVerification {
+    try await night.database.withConnection {
+      try await AuditLedger(connection: $0).verify(expecting: expected)
+    }
+  }
+
+  @Test(arguments: tamperings)
+  func tamperingIsFound(tampering: Tampering) async throws {
+    try await withRun { night in
+      #expect(try await verify(night).faults.map(\.problem) == [])
+      try await night.execute(tampering.sql)
+      let found = try await verify(night)
+      #expect(!found.isWhole)
+      let places = found.faults.map { "\($0.table) \($0.key)" }
+      for place in tampering.seen {
+        #expect(places.contains { $0.hasPrefix(place) }, "\(place) is not among \(places)")
+      }
+      #expect(found.faults.allSatisfy { $0.remedy.contains("restore the ledger from a backup") })
+    }
+  }
+
+  @Test func theProgramSaysWhatIsWrongAndKeepsTheHeadForLater() async throws {
+    try await withRun { night in
+      func lethe(_ arguments: String...) async throws -> Program.Ending {
+        try await Program.run(
+          "lethe", ["audit", "verify"] + arguments, environment: night.environment)
+      }
+      let whole = try await lethe("--output", "json")
+      #expect(whole.code == 0, "\(whole.stdout)\(whole.stderr)")
+      let head = try #require((whole.json["head"] as? [String: Any])?["sha256"] as? String)
+      let events = try await night.value("SELECT count(*) FROM lethe.event", as: Int.self)
+      #expect(whole.json["events_proven"] as? Int == events)
+      #expect(whole.json["records"] as? Int == 3)
+      let text = try await lethe("--expect", head.uppercased())
+      #expect(text.code == 0)
+      #expect(text.stdout.contains("the ledger is whole"))
+      #expect(text.stdout.contains("SHA-256 \(head)"))
+      #expect(try await lethe("--expect", "abc").code == 2)
+
+      try await night.execute(
+        "UPDATE lethe.job SET result_sha256 = sha256('another') WHERE job_id = 1")
+      let tampered = try await lethe()
+      #expect(tampered.code == 1)
+      #expect(tampered.stdout.contains("lethe.job where job_id = 1: result_sha256 is"))
+      #expect(tampered.stdout.contains("remedy: restore the ledger from a backup"))
+      #expect(tampered.stdout.contains("the ledger is NOT whole"))
+    }
+  }
+
+  /// Only a hash that was kept elsewhere shows that all traces of the newest job are gone, or that the
+  /// whole chain was written anew.
+  @Test(arguments: [
+    """
+    DELETE FROM lethe.event WHERE chunk_id = (SELECT chunk_id FROM lethe.seal ORDER BY number DESC LIMIT 1);
+    DELETE FROM lethe.chunk WHERE chunk_id = (SELECT chunk_id FROM lethe.seal ORDER BY number DESC LIMIT 1);
+    DELETE FROM lethe.seal WHERE number = (SELECT max(number) FROM lethe.seal)
+    """,
+    """
+    UPDATE lethe.job SET result_sha256 = sha256('another') WHERE job_id = 1;
+    CREATE TEMP TABLE old AS TABLE lethe.seal;
+    DELETE FROM lethe.seal WHERE number > 1;
+    SELECT lethe.seal(kind, job_id, chunk_id, lethe.job_content(job_id))
+    FROM old WHERE number > 1 ORDER BY number
+    """,
+  ])
+  func aHeadThatWasKeptShowsWhatTheLedgerCannot(tampering: String) async throws {
+    try await withRun { night in
+      let head = try #require(try await verify(night).head)
+      try await night.execute(tampering)
+      #expect(try await verify(night).faults.map(\.problem) == [])
+      let found = try await verify(night, expecting: head.sha256)
+      #expect(found.faults.count == 1)
+      #expect(found.faults.first?.table == "lethe.seal")
+      #expect(found.faults.first?.problem.contains("the chain's end was cut off") == true)
+    }
+  }
+
+  /// As after quarantined lines were applied: the older record still vouches for what was there first.
+  @Test func aChunkThatWasSealedTwiceIsHeldAgainstBothRecords() async throws {
+    try await withRun { night in
+      try await night.execute(
+        """
+        INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, batch)
+        SELECT 7, type, reason, action, chunk_id, job_id, now(), 1000
+        FROM lethe.event WHERE chunk_id = 1 LIMIT 1;
+        INSERT INTO lethe.batch (chunk_id, number, after_id, through_id, records, sha256)
+        SELECT 1, (SELECT max(number) + 1 FROM lethe.batch WHERE chunk_id = 1), 6, 7, 1, sha256('');
+        UPDATE lethe.event SET batch = (SELECT max(number) FROM lethe.batch WHERE chunk_id = 1)
+        WHERE batch = 1000;
+        UPDATE lethe.batch AS b SET sha256 = (
+          SELECT d.sha256 FROM lethe.event_digest(b.chunk_id, b.number) AS d) WHERE after_id = 6;
+        UPDATE lethe.chunk SET events = events + 1 WHERE chunk_id = 1;
+        SELECT lethe.seal('job', job_id, chunk_id, lethe.job_content(job_id))
+        FROM lethe.job WHERE chunk_id = 1
+        """)
+      #expect(try await verify(night).faults.map(\.problem) == [])
+      try await night.execute(
+        """
+        UPDATE lethe.event SET reason = 'bounced' WHERE chunk_id = 1 AND batch = 1;
+        UPDATE lethe.batch AS b SET sha256 = (
+          SELECT d.sha256 FROM lethe.event_digest(b.chunk_id, b.number) AS d)
+        WHERE chunk_id = 1 AND number = 1;
+        SELECT lethe.seal('job', job_id, chunk_id, lethe.job_content(job_id))
+        FROM lethe.job WHERE chunk_id = 1
+        """)
+      let found = try await verify(night)
+      #expect(found.faults.map(\.key) == ["chunk_id = 1", "chunk_id = 1"])
+      #expect(found.faults.allSatisfy { $0.problem.hasPrefix("batches_sha256 is") })
+    }
+  }
+}
