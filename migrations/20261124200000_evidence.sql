@@ -157,7 +157,49 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                  + id::text::numeric AS whole) AS x
 $$;
 
+-- The same as before, under a lock that readers and writers of the record are not held up by: a partition
+-- that is made apart and then attached needs no exclusive lock on the table.
+CREATE OR REPLACE FUNCTION lethe.ensure_event_partitions(at timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    month timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
+    name  text;
+BEGIN
+    FOR step IN 0..1 LOOP
+        name := 'event_' || to_char(month, 'YYYY_MM');
+        IF to_regclass('lethe.' || name) IS NULL THEN
+            PERFORM pg_advisory_xact_lock(hashtext('lethe.ensure_event_partitions'));
+        END IF;
+        -- Somebody else may have made it while this one waited.
+        IF to_regclass('lethe.' || name) IS NULL THEN
+            EXECUTE format('CREATE TABLE lethe.%I (LIKE lethe.event INCLUDING DEFAULTS)', name);
+            EXECUTE format('ALTER TABLE lethe.event ATTACH PARTITION lethe.%I FOR VALUES FROM (%L) TO (%L)',
+                           name, month::text || '+00', (month + interval '1 month')::text || '+00');
+        END IF;
+        month := month + interval '1 month';
+    END LOOP;
+END
+$$;
+
 -- migrate:down
+CREATE OR REPLACE FUNCTION lethe.ensure_event_partitions(at timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    month timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
+    name  text;
+BEGIN
+    FOR step IN 0..1 LOOP
+        name := 'event_' || to_char(month, 'YYYY_MM');
+        IF to_regclass('lethe.' || name) IS NULL THEN
+            PERFORM pg_advisory_xact_lock(hashtext('lethe.ensure_event_partitions'));
+            EXECUTE format(
+                'CREATE TABLE IF NOT EXISTS lethe.%I PARTITION OF lethe.event FOR VALUES FROM (%L) TO (%L)',
+                name, month::text || '+00', (month + interval '1 month')::text || '+00');
+        END IF;
+        month := month + interval '1 month';
+    END LOOP;
+END
+$$;
 -- The label stays in lethe.action: PostgreSQL cannot take one out.
 DROP FUNCTION lethe.full_xid(xid);
 DROP INDEX lethe.quarantine_open;

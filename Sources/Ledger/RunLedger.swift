@@ -113,6 +113,15 @@ public struct RunLedger: Sendable {
             stopped_reason = NULL
         WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
         """, .integer(run.id), .text(why))
+      // What was applied of a chunk stays, and so its record is sealed like any other.
+      try await transaction.execute(
+        """
+        SELECT lethe.seal('job', j.job_id, c.chunk_id, lethe.job_content(j.job_id))
+        FROM lethe.chunk AS c JOIN lethe.job AS j USING (chunk_id)
+        WHERE c.run_id = $1 AND j.result_sha256 IS NOT NULL
+          AND EXISTS (SELECT FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
+          AND NOT EXISTS (SELECT FROM lethe.seal AS s WHERE s.chunk_id = c.chunk_id)
+        """, .integer(run.id))
       try await ChunkQueries.guarded(
         transaction, "run \(run.id)",
         """
