@@ -1,32 +1,14 @@
 import ComplianceService
 import Foundation
+import SystemPackage
 import TestSupport
 import Testing
 
 @Suite(.timeLimit(.minutes(2))) struct ProgramTests {
-  private func serve(
-    _ site: LocalService.Site, _ arguments: [String] = []
-  ) async throws -> ServerProcess {
-    try await ServerProcess(
-      [
-        "serve", "--database", site.database.url, "--listen", "127.0.0.1:0",
-        "--spool", site.spool, "--migrations-dir", repositoryRootPath + "/migrations/platform",
-      ] + arguments,
-      environment: ["COMPLIANCE_SERVER_TOKEN": "\(LocalService.token) \(LocalService.otherToken)"])
-  }
-
-  private func service(
-    _ site: LocalService.Site, _ process: ServerProcess
-  ) throws -> LocalService {
-    let baseURL = try #require(process.baseURL, "\(process.log)")
-    return LocalService(
-      database: site.database, spool: site.spool, baseURL: baseURL, gate: TestGate())
-  }
-
   @Test func servesUntilItIsToldToStop() async throws {
     try await LocalService.withSite { site in
-      let process = try await serve(site)
-      let service = try service(site, process)
+      let process = try await ServerProcess.serving(site)
+      let service = try process.service(site)
       let job = try await service.create()
       #expect(job.upload_url.hasPrefix(service.baseURL + "/"))
       #expect(try await service.get("/2/compliance/jobs/\(job.id)", token: "x").status == 401)
@@ -36,24 +18,24 @@ import Testing
 
   @Test func losesNothingThatItAnsweredForWhenItIsKilled() async throws {
     try await LocalService.withSite { site in
-      var process = try await serve(site)
-      let created = try await service(site, process).create()
+      var process = try await ServerProcess.serving(site)
+      let created = try await process.service(site).create()
       #expect(await process.end(by: SIGKILL) == SIGKILL)
 
-      process = try await serve(site)
-      var service = try service(site, process)
+      process = try await ServerProcess.serving(site)
+      var service = try process.service(site)
       let uploaded = try await service.put("x\n", to: created.upload_url.pathAndQuery).job()
       #expect(uploaded.status == "in_progress")
       #expect(await process.end(by: SIGKILL) == SIGKILL)
 
-      process = try await serve(site)
-      service = try self.service(site, process)
+      process = try await ServerProcess.serving(site)
+      service = try process.service(site)
       while try await service.job(created.id).status == "in_progress" {}
       #expect(try await service.job(created.id).status == "complete")
       #expect(await process.end(by: SIGKILL) == SIGKILL)
 
-      process = try await serve(site)
-      service = try self.service(site, process)
+      process = try await ServerProcess.serving(site)
+      service = try process.service(site)
       let result = try await service.get(created.download_url.pathAndQuery)
       #expect(result.text == #"{"id":"x","error":"invalid_id"}"# + "\n")
       #expect(await process.end(by: SIGINT) == 0)
@@ -65,7 +47,7 @@ import Testing
       let site = LocalService.Site(
         database: database,
         spool: FileManager.default.temporaryDirectory.appending(path: database.name).path())
-      let process = try await serve(site)
+      let process = try await ServerProcess.serving(site)
       #expect(process.baseURL == nil)
       #expect(process.log.contains("compliance-server migrate up"))
       #expect(await process.exitCode() == 1)
@@ -75,20 +57,20 @@ import Testing
         repositoryRootPath + "/migrations/platform",
       ]
       #expect(try await ServerProcess(["migrate", "up"] + options).exitCode() == 0)
-      let served = try await serve(site)
+      let served = try await ServerProcess.serving(site)
       #expect(served.baseURL != nil)
       #expect(await served.end(by: SIGTERM) == 0)
       #expect(try await ServerProcess(["migrate", "down"] + options).exitCode() == 0)
-      #expect(try await serve(site).log.contains("compliance-server migrate up"))
+      #expect(try await ServerProcess.serving(site).log.contains("compliance-server migrate up"))
       try? FileManager.default.removeItem(atPath: site.spool)
     }
   }
 
   @Test func saysWhenItsAddressIsTaken() async throws {
     try await LocalService.withSite { site in
-      let first = try await serve(site)
+      let first = try await ServerProcess.serving(site)
       let port = try #require(first.baseURL?.split(separator: ":").last)
-      let second = try await serve(site, ["--listen", "127.0.0.1:\(port)"])
+      let second = try await ServerProcess.serving(site, ["--listen", "127.0.0.1:\(port)"])
       #expect(second.baseURL == nil)
       #expect(second.log.contains("cannot listen on 127.0.0.1, port \(port)"))
       #expect(second.log.contains("remedy"))
@@ -99,7 +81,7 @@ import Testing
 
   @Test func saysWhenItsSpoolCannotBeWritten() async throws {
     try await LocalService.withSite { site in
-      let process = try await serve(site, ["--spool", "/dev/null/spool"])
+      let process = try await ServerProcess.serving(site, ["--spool", "/dev/null/spool"])
       #expect(process.log.contains("cannot write to the spool directory /dev/null/spool"))
       #expect(await process.exitCode() == 1)
     }
@@ -117,5 +99,77 @@ import Testing
       arguments, environment: ["COMPLIANCE_SERVER_TOKEN": ""])
     #expect(process.log.contains(word))
     #expect(await process.exitCode() == 2)
+  }
+
+  /// An upload that is under way is taken, and nobody new is let in.
+  @Test func finishesWhatIsUnderWayWhenItIsToldToStop() async throws {
+    try await LocalService.withSite { site in
+      let process = try await ServerProcess.serving(site)
+      let service = try process.service(site)
+      let job = try await service.create()
+      let connection = try RawConnection(to: job.upload_url)
+      try connection.send(
+        """
+        PUT \(connection.target) HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\
+        Authorization: Bearer \(LocalService.token)\r\n\r\n
+        """)
+      // The server waits for the body now.
+      _ = await connection.read(until: "100 Continue\r\n\r\n")
+      try connection.send("1\n")
+      process.send(signal: SIGTERM)
+      while (try? RawConnection(to: service.baseURL)) != nil {}
+      try connection.send("2\n")
+      let answer = await connection.readToEnd()
+      #expect(answer.hasPrefix("HTTP/1.1 200 ") && answer.contains("in_progress"), "\(answer)")
+      #expect(await process.exitCode() == 0)
+
+      let next = try await ServerProcess.serving(site)
+      let restarted = try next.service(site)
+      while try await restarted.job(job.id).status == "in_progress" {}
+      #expect(try await restarted.job(job.id).status == "complete")
+      #expect(await next.end(by: SIGTERM) == 0)
+    }
+  }
+
+  @Test func writesTheAccessLogToItsEnd() async throws {
+    try await LocalService.withSite { site in
+      try await withTemporaryDirectory { directory in
+        let path = directory.appending("log").string
+        #expect(FileManager.default.createFile(atPath: path, contents: nil))
+        let process = try await ServerProcess.serving(
+          site, ["--access-log"], stdout: try #require(FileHandle(forWritingAtPath: path)))
+        let service = try process.service(site)
+        for _ in 1...200 { _ = try await service.get("/healthz") }
+        #expect(await process.end(by: SIGTERM) == 0)
+        let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+        #expect(lines.count == 200)
+        #expect(lines.allSatisfy { $0.hasPrefix("{") && $0.hasSuffix("}") })
+      }
+    }
+  }
+
+  @Test(arguments: [
+    (
+      [],
+      ["serve", "seed", "faults", "migrate", "/healthz", "/metrics", "/2/openapi.json", "/admin"]
+    ),
+    (
+      ["serve"],
+      [
+        "--database", "--listen", "--token", "COMPLIANCE_SERVER_TOKEN", "--public-url", "--spool",
+        "--upload-lifetime", "--download-lifetime", "--profile", "gcs", "--storage-listen",
+        "--storage-public-url", "--rate-limit", "--connections", "--faults", "--admin-token",
+        "COMPLIANCE_SERVER_ADMIN_TOKEN", "--access-log", "--log-level", "128",
+      ]
+    ),
+    (["seed"], ["--accounts", "--posts", "--seed", "--until", "--replace", "--suspended"]),
+    (["faults"], ["lose_response", "truncate", "profile", "rate", "/admin/faults"]),
+    (["migrate"], ["up", "down", "status"]),
+  ])
+  func explainsItself(_ command: [String], naming words: [String]) async throws {
+    let help = try await Program.run("compliance-server", command + ["--help"])
+    #expect(help.code == 0)
+    for word in words { #expect(help.stdout.contains(word), "\(word)") }
+    #expect(help.stdout.split(separator: "\n").allSatisfy { $0.count <= 100 })
   }
 }

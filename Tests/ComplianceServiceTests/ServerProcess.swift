@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// The real program, as a process of its own that can be killed.
@@ -16,15 +17,23 @@ final class ServerProcess {
   }()
 
   /// Starts the program, and returns once it listens or has ended.
-  init(_ arguments: [String], environment: [String: String] = [:]) async throws {
+  ///
+  /// - Parameters:
+  ///   - launcher: a command that becomes the program, which follows its own arguments.
+  ///   - stdout: where its stdout goes.
+  init(
+    _ arguments: [String], environment: [String: String] = [:], launcher: [String] = [],
+    stdout: FileHandle = .nullDevice
+  ) async throws {
+    let command = launcher + [Self.executable.path] + arguments
     let process = Process()
-    process.executableURL = Self.executable
-    process.arguments = arguments
+    process.executableURL = URL(filePath: command[0])
+    process.arguments = Array(command.dropFirst())
     process.environment = ProcessInfo.processInfo.environment
       .merging(environment) { _, new in new }
     let stderr = Pipe()
     process.standardError = stderr
-    process.standardOutput = FileHandle.nullDevice
+    process.standardOutput = stdout
     try process.run()
     self.process = process
     log = await Self.read(stderr.fileHandleForReading)
@@ -47,9 +56,36 @@ final class ServerProcess {
     }
   }
 
+  /// Serves the site's database from its spool directory, on a free port.
+  static func serving(
+    _ site: LocalService.Site, _ arguments: [String] = [], launcher: [String] = [],
+    stdout: FileHandle = .nullDevice
+  ) async throws -> ServerProcess {
+    try await ServerProcess(
+      [
+        "serve", "--database", site.database.url, "--listen", "127.0.0.1:0",
+        "--storage-listen", "127.0.0.2:0", "--rate-limit", "0",
+        "--spool", site.spool, "--migrations-dir", repositoryRootPath + "/migrations/platform",
+      ] + arguments,
+      environment: [
+        "COMPLIANCE_SERVER_TOKEN": "\(LocalService.token) \(LocalService.otherToken)",
+        "SPOOL": site.spool,
+      ], launcher: launcher, stdout: stdout)
+  }
+
+  /// - Throws: if it does not listen.
+  func service(_ site: LocalService.Site) throws -> LocalService {
+    LocalService(
+      database: site.database, spool: site.spool, baseURL: try #require(baseURL, "\(log)"),
+      gate: TestGate())
+  }
+
+  /// Sends the signal.
+  func send(signal: Int32) { kill(process.processIdentifier, signal) }
+
   /// Sends the signal and returns the exit code; a signal's number if that is what ended it.
   func end(by signal: Int32) async -> Int32 {
-    kill(process.processIdentifier, signal)
+    send(signal: signal)
     return await exitCode()
   }
 
