@@ -25,14 +25,17 @@ enum Tool {
   }
 
   /// Runs a program to its end.
+  /// - Parameter directory: where it runs; the tests' own by default.
   /// - Returns: what it wrote to stdout.
   /// - Throws: `Failed` with all that it wrote, if its exit code is not 0.
   static func run(
-    _ path: String, _ arguments: [String], environment: [String: String] = [:]
+    _ path: String, _ arguments: [String], environment: [String: String] = [:],
+    directory: String? = nil
   ) async throws -> String {
     let process = Process()
     process.executableURL = URL(filePath: path)
     process.arguments = arguments
+    if let directory { process.currentDirectoryURL = URL(filePath: directory) }
     process.environment = ProcessInfo.processInfo.environment
       .merging(environment) { _, new in new }
     let (stdout, stderr) = (Pipe(), Pipe())

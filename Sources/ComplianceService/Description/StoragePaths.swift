@@ -46,7 +46,13 @@ extension ServiceDescription {
       "description": "Whole: with the Content-Type that was signed, text/plain. In parts: to a session, with Content-Range; each but the last a multiple of 256 KiB; an empty one with bytes */TOTAL asks how much is stored. At most \#(subject.storageUploadBytesMax) bytes.",
       "parameters": [
         \#(Self.session),
-        {"name": "Content-Range", "in": "header", "schema": {"type": "string"}}
+        {
+          "name": "Content-Range", "in": "header",
+          "schema": {
+            "type": "string",
+            "pattern": "^bytes ([*]|[0-9]{1,15}-([*]|[0-9]{1,15}))/([*]|[0-9]{1,15})$"
+          }
+        }
       ],
       "requestBody": {"content": {"text/plain": {"schema": {"type": "string"}}}},
       "responses": {
