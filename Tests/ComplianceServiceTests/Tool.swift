@@ -24,7 +24,7 @@ enum Tool {
     try await run(path("python"), arguments)
   }
 
-  /// Runs a program to its end.
+  /// Runs a program to its end, or kills it if the task is cancelled.
   /// - Parameter directory: where it runs; the tests' own by default.
   /// - Returns: what it wrote to stdout.
   /// - Throws: `Failed` with all that it wrote, if its exit code is not 0.
@@ -42,9 +42,14 @@ enum Tool {
     process.standardOutput = stdout
     process.standardError = stderr
     try process.run()
-    async let errors = read(stderr)
-    let output = await read(stdout)
-    let complaint = await errors
+    let identifier = process.processIdentifier
+    let (output, complaint) = await withTaskCancellationHandler {
+      async let errors = read(stderr)
+      return (await read(stdout), await errors)
+    } onCancel: {
+      // A program that hangs must not keep the tests from ending.
+      kill(identifier, SIGKILL)
+    }
     process.waitUntilExit()
     guard process.terminationStatus == 0 else {
       throw Failed(

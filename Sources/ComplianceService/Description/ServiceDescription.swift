@@ -1,3 +1,4 @@
+internal import Foundation
 internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
@@ -42,7 +43,7 @@ struct ServiceDescription: Sendable {
           "version": "2.168",
           "description": "Asks a platform what became of posts and users: create a job, upload IDs, wait until it is complete, download what has to be done about them. An ID that the result does not name is clean."
         },
-        "servers": [{"url": "\#(subject.baseURL())"}],
+        "servers": [{"url": \#(Self.quoted(subject.baseURL()))}],
         "tags": [
           {"name": "jobs", "description": "Jobs: one that is created or in_progress for each type and App."},
           {"name": "bytes", "description": "A job's bytes, through the URLs that the job names."},
@@ -85,6 +86,13 @@ struct ServiceDescription: Sendable {
   }
 
   static func header(_ name: String) -> String { member(name, "headers/\(name)") }
+
+  /// A string in JSON.
+  static func quoted(_ text: String) -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = .withoutEscapingSlashes
+    return (try? encoder.encode(text)).map { String(decoding: $0, as: UTF8.self) } ?? "\"\""
+  }
 
   static func words(_ words: [String]) -> String {
     "[\(words.map { "\"\($0)\"" }.joined(separator: ", "))]"

@@ -1,7 +1,7 @@
 extension ServiceDescription {
   /// The bytes of the gcs profile, which another host serves.
   func storagePaths(_ url: String) -> [String] {
-    let host = #""servers": [{"url": "\#(url)"}]"#
+    let host = #""servers": [{"url": \#(Self.quoted(url))}]"#
     let bucket = StorageURLs.bucket
     return [
       #"""

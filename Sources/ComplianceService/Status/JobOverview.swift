@@ -19,7 +19,7 @@ struct JobOverview: Sendable {
 }
 
 extension JobStore {
-  /// The newest jobs of all Apps, newest first.
+  /// The newest jobs of all Apps, newest first: their IDs are snowflakes, in the order of their creation.
   func newest(_ countMax: Int) async throws -> [JobOverview] {
     try await expireUnused()
     return try await pool.withConnection {
@@ -29,7 +29,7 @@ extension JobStore {
           to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
           extract(epoch FROM coalesce(finished_at, clock_timestamp()) - uploaded_at)::float8,
           extract(epoch FROM upload_expires_at - clock_timestamp())::float8, result_bytes
-        FROM compliance.jobs ORDER BY created_at DESC, id DESC LIMIT $1
+        FROM compliance.jobs ORDER BY id DESC LIMIT $1
         """, .integer(Int64(countMax)))
     }
     .rows(

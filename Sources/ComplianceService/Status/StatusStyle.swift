@@ -28,7 +28,7 @@ extension StatusPage {
     .wide { overflow-x: auto; }
     table { border-collapse: collapse; width: 100%; }
     th { text-align: left; color: var(--faint); font-weight: 500; font-size: .85em; }
-    th, td { padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; vertical-align: baseline; }
+    th, td { padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; vertical-align: baseline; unicode-bidi: isolate; }
     tbody tr:last-child td { border-bottom: 0; }
     .n { text-align: right; font-variant-numeric: tabular-nums; }
     .id { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .9em; }
