@@ -8,12 +8,15 @@ import Testing
 /// it, with all of its checks.
 ///
 /// What is left out of its findings, and why, stands in the scripts that it runs with: a range beyond a
-/// result's end, and that a cancelled job is still there (`schemathesis_hooks.py`); what a signature's parameters have to do with one another, and
-/// Google's status for a cancel (`schemathesis_storage_hooks.py`); and where the description that X
-/// publishes says other things than X does (`schemathesis_x_hooks.py`).
-@Suite(.timeLimit(.minutes(2))) struct SchemathesisTests {
+/// result's end, and that a cancelled job is still there (`schemathesis_hooks.py`); what a signature's
+/// parameters have to do with one another, and Google's status for a cancel
+/// (`schemathesis_storage_hooks.py`); and where the description that X publishes says other things than X
+/// does (`schemathesis_x_hooks.py`).
+///
+/// One after another: each keeps a processor busy for some seconds.
+@Suite(.serialized, .timeLimit(.minutes(2))) struct SchemathesisTests {
   /// Enough to reach every case of its coverage phase, whose number does not depend on it.
-  private static let examplesMax = 15
+  private static let examplesMax = 10
 
   private static func run(
     _ profile: WireProfile, _ body: (LocalService) async throws -> Void
