@@ -8,18 +8,16 @@ public import Warehouse
 /// Events → warehouse: changes the rows that a chunk's events reach, in batches in key order. The rows
 /// of a batch, its event records, its tombstones and the chunk's position change in one transaction.
 public struct ApplyStage: Sendable {
-  private let connection: Connection
-  private let ledger: ChunkLedger
+  let connection: Connection
+  let ledger: ChunkLedger
   private let catalog: Catalog
   private let definition: Definition
-  private let logger: Logger
+  let logger: Logger
 
   /// How often a batch is tried that lost a deadlock, or a wait for somebody's row lock.
   private static let triesMax = 8
-  /// The same for a row that is still referenced: a writer may have added the reference just now.
-  private static let triesMaxOfReferenced = 3
-  /// A batch that cannot have a row in this time lets go of those it has, and comes back.
-  private static let lockTimeoutMilliseconds = 5_000
+  /// The same for a row that is still referenced, or there again: a writer may have been quicker.
+  private static let triesMaxBesideWriter = 3
 
   public enum Outcome: Sendable, Equatable {
     case applied
@@ -44,100 +42,167 @@ public struct ApplyStage: Sendable {
   ///   cannot be had, or a lock cannot after all tries. What earlier batches did stays, and the chunk
   ///   goes on after them.
   public func apply(_ chunk: Chunk, dataset: Dataset) async throws -> Outcome {
-    let changes = try Change.all(of: dataset, in: definition, catalog: catalog)
+    var work = try await work(on: chunk, dataset)
     var through = chunk.appliedThrough ?? chunk.firstID - 1
-    if through < chunk.firstID, !chunk.isApproved,
-      let why = try await LimitCheck(
-        connection: connection, ledger: ledger, limits: definition.limits
-      )
-      .reasonToStop(chunk, dataset: dataset, changes: changes)
-    {
-      try await ledger.chunkStopped(chunk, why: why)
-      return .stopped(why)
+    if through < chunk.firstID {
+      if !chunk.isApproved, let why = try await reasonToStop(work) {
+        try await ledger.chunkStopped(chunk, why: why)
+        return .stopped(why)
+      }
+      try await ReferenceCheck(
+        connection: connection, chunk: chunk, context: work.context, changes: work.changes
+      ).run()
     }
-    let jobID = try await ledger.collectedJobID(of: chunk)
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
     try await connection.runScript(Bookkeeping.scratchTables)
-    while let end = try await ledger.batchEnd(
-      of: chunk, after: through, events: dataset.batchEvents, on: connection)
-    {
-      let range = EventRange(chunkID: chunk.id, after: through, through: end)
-      try await retrying(chunk) { transaction in
-        try await apply(
-          range, of: chunk, dataset: dataset, changes: changes, jobID: jobID, on: transaction)
-      }
-      through = end
+    while let range = try await nextRange(after: through, &work) {
+      if work.isOversize { try await drain(range, &work) }
+      try await transaction(&work) { try await $0.apply(range) }
+      through = range.through
       logger.debug(
-        "\(chunk.label): events applied up to ID \(end)",
+        "\(chunk.label): events applied up to ID \(through)",
         metadata: ["stage": "apply", "chunk": "\(chunk.id)"])
     }
-    let end = through
-    try await retrying(chunk) { transaction in
-      try await ledger.chunkApplied(chunk, after: end, on: transaction)
+    let (end, jobID) = (through, work.context.jobID)
+    try await retrying(chunk) {
+      try await connection.withTransaction { transaction in
+        try await ledger.chunkApplied(chunk, after: end, jobID: jobID, on: transaction)
+      }
     }
     logger.info(
       "\(chunk.label): applied", metadata: ["stage": "apply", "chunk": "\(chunk.id)"])
     return .applied
   }
 
-  /// One batch, whole or not at all.
-  private func apply(
-    _ range: EventRange, of chunk: Chunk, dataset: Dataset, changes: [Change], jobID: Int64,
-    on transaction: Transaction
-  ) async throws {
-    try await transaction.execute("SET LOCAL lock_timeout = \(Self.lockTimeoutMilliseconds)")
-    let bookkeeping = Bookkeeping(
-      transaction: transaction, chunk: chunk, dataset: dataset, jobID: jobID, changes: changes)
-    try await bookkeeping.endProtections(range)
-    for (index, change) in changes.enumerated() {
-      let statement = change.statement(for: range, number: index + 1, jobID: jobID)
-      do {
-        _ = try await transaction.run(statement.sql, statement.parameters)
-      } catch let error as PostgreSQLError where !error.isTemporary {
-        throw Self.explained(error, change, chunk)
-      }
-    }
-    try await bookkeeping.record(range)
-    try await ledger.batchApplied(
-      of: chunk, after: range.after, through: range.through, on: transaction)
+  // MARK: The work
+
+  /// What is being done to a chunk, and how far it goes in one step.
+  struct Work {
+    let chunk: Chunk
+    let dataset: Dataset
+    let changes: [Change]
+    var context: BatchContext
+    /// Fewer than the definition allows once events turned out to reach many rows; grows again.
+    var eventsMax: Int?
+    /// Whether the range that is next is one event that reaches more rows than a transaction may hold.
+    var isOversize = false
   }
 
-  private func retrying(
-    _ chunk: Chunk, _ body: (Transaction) async throws -> Void
-  ) async throws {
+  func work(on chunk: Chunk, _ dataset: Dataset) async throws -> Work {
+    Work(
+      chunk: chunk, dataset: dataset,
+      changes: try Change.all(of: dataset, in: definition, catalog: catalog),
+      context: BatchContext(
+        chunkID: chunk.id, jobID: try await ledger.collectedJobID(of: chunk),
+        number: try await ledger.batches(of: chunk) + 1, tombstones: dataset.tombstones,
+        exportedSnapshot: try await ledger.exportedSnapshot(of: chunk)),
+      eventsMax: dataset.batch?.events)
+  }
+
+  func reasonToStop(_ work: Work) async throws -> String? {
+    try await LimitCheck(
+      connection: connection, ledger: ledger, limits: definition.limits, context: work.context
+    ).reasonToStop(work.chunk, changes: work.changes)
+  }
+
+  /// The events that the next transaction applies: as many as their number and the rows that they reach
+  /// allow. Nil when none is left.
+  func nextRange(after: Int64, _ work: inout Work) async throws -> EventRange? {
+    let chunk = work.chunk
+    work.isOversize = false
+    guard
+      var through = try await ledger.batchEnd(
+        of: chunk, after: after, events: work.eventsMax, on: connection)
+    else { return nil }
+    func range() -> EventRange {
+      EventRange(chunkID: chunk.id, after: after, through: through)
+    }
+    guard let limits = work.dataset.batch else { return range() }
+    while try await rows(reachedBy: range(), work, atMost: limits.rows) > limits.rows {
+      guard
+        let middle = try await ledger.middle(
+          of: chunk, after: after, through: through, on: connection)
+      else {
+        work.isOversize = true
+        return range()
+      }
+      through = middle
+      work.eventsMax = max(1, (work.eventsMax ?? limits.events) / 2)
+    }
+    work.eventsMax = min(limits.events, 2 * (work.eventsMax ?? limits.events))
+    return range()
+  }
+
+  /// Counts no further than one above `rowsMax`.
+  private func rows(
+    reachedBy range: EventRange, _ work: Work, atMost rowsMax: Int
+  ) async throws -> Int {
+    var rows = 0
+    for change in work.changes where change.reach.fansOut {
+      var bound = BoundStatement()
+      let hits = change.hits(of: range, in: work.context, &bound)
+      rows += try await connection.run(
+        "SELECT count(*) FROM (\(hits) LIMIT \(rowsMax + 1)) AS hit", bound.parameters
+      ).onlyRow(as: Int.self)
+      if rows > rowsMax { break }
+    }
+    return rows
+  }
+
+  /// Changes the rows of one event in several transactions, table by table in their order, until what
+  /// is left fits into the one that records the event.
+  private func drain(_ range: EventRange, _ work: inout Work) async throws {
+    guard let rowsMax = work.dataset.batch?.rows else { return }
+    for (index, change) in work.changes.enumerated() where change.reach.fansOut {
+      var rows = rowsMax
+      while rows >= rowsMax {
+        rows = try await transaction(&work) {
+          try await $0.applyPart(of: range, change: index, rowsMax: rowsMax)
+        }
+        logger.debug(
+          "\(work.chunk.label): \(rows) rows of the event of ID \(range.through): \(change.label)",
+          metadata: ["stage": "apply", "chunk": "\(work.chunk.id)"])
+      }
+    }
+  }
+
+  // MARK: Transactions
+
+  private func transaction<R: Sendable>(
+    _ work: inout Work, _ body: (Batch) async throws -> R
+  ) async throws -> R {
+    let current = work
+    let value = try await retrying(work.chunk) {
+      try await connection.withTransaction { transaction in
+        try await body(batch(current, transaction))
+      }
+    }
+    work.context.number += 1
+    return value
+  }
+
+  func batch(_ work: Work, _ transaction: Transaction) -> Batch {
+    Batch(
+      transaction: transaction, ledger: ledger, chunk: work.chunk, dataset: work.dataset,
+      changes: work.changes, context: work.context)
+  }
+
+  func retrying<R: Sendable>(
+    _ chunk: Chunk, _ body: () async throws -> R
+  ) async throws -> R {
     for tries in 1... {
       do {
-        return try await connection.withTransaction(body)
+        return try await body()
       } catch let error as PostgreSQLError where error.isRetryableTransaction {
         guard tries < Self.triesMax else { throw error }
         logger.notice(
           "\(chunk.label): \(error.message); the batch was rolled back and is tried again")
       } catch let error as ApplyError where error.mayPass {
-        guard tries < Self.triesMaxOfReferenced else { throw error }
-        logger.notice("\(chunk.label): \(error.message); the batch is tried again")
+        guard tries < Self.triesMaxBesideWriter else { throw error }
+        logger.notice("\(error.message); the batch was rolled back and is tried again")
       }
       try await Task.sleep(for: .milliseconds(Int.random(in: 50...150) * (1 << min(tries, 5))))
     }
-  }
-
-  private static func explained(
-    _ error: PostgreSQLError, _ change: Change, _ chunk: Chunk
-  ) -> ApplyError {
-    let what = "\(chunk.label): \(change.label): \(error.message)"
-    if error.state == .foreignKeyViolation, let constraint = error.constraint {
-      return ApplyError(
-        message: "\(what) (constraint \(constraint))",
-        remedy: """
-          declare \(error.table ?? "the referencing table") as a target of the dataset, before \
-          \(change.reach.table.name), with the same reasons mapped to delete; a run that has begun keeps \
-          its definition: lethe run --give-up ends it and begins anew
-          """, mayPass: true)
-    }
-    return ApplyError(
-      message: "\(what)\(error.detail.map { " (\($0))" } ?? "")",
-      remedy: error.hint ?? """
-        make the table take the change; or change the dataset's actions, and lethe run --give-up, for a \
-        run that has begun keeps its definition
-        """)
+    preconditionFailure("the loop above only ends by returning or throwing")
   }
 }

@@ -9,45 +9,112 @@ struct Bookkeeping {
   let transaction: Transaction
   let chunk: Chunk
   let dataset: Dataset
-  let jobID: Int64
+  let context: BatchContext
   let changes: [Change]
 
-  /// A session's scratch tables: the rows counted by change and event, and the IDs whose protection
-  /// the batch ends. Empty at each begin.
+  /// A session's scratch tables: the rows counted by change and event, and the protections that the
+  /// batch ends. Empty at each begin.
   static let scratchTables = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_touched (
         change integer NOT NULL, id bigint NOT NULL, reason lethe.reason NOT NULL, rows bigint NOT NULL
     ) ON COMMIT DELETE ROWS;
-    CREATE TEMP TABLE IF NOT EXISTS lethe_restored (id bigint PRIMARY KEY) ON COMMIT DELETE ROWS
+    CREATE TEMP TABLE IF NOT EXISTS lethe_restored (
+        id bigint PRIMARY KEY, chunk_id bigint NOT NULL, protected_at timestamptz NOT NULL,
+        asked_at timestamptz NOT NULL
+    ) ON COMMIT DELETE ROWS
     """
 
-  private var hasRestores: Bool { changes.contains { $0.action == "restore" } }
+  var hasRestores: Bool { changes.contains(where: \.isRestore) }
 
-  /// Before the rows: ends the protections that the batch's answers end. A protection that has been
-  /// renewed since the chunk was exported is not judged by it, however late the chunk is applied.
+  // MARK: Protections
+
+  /// Before the rows: ends the protections that the batch's answers end. One that rests on a newer
+  /// answer than the chunk's stays.
   func endProtections(_ range: EventRange) async throws {
     guard hasRestores else { return }
     var bound = BoundStatement()
     let pipeline = bound.bind(.text(chunk.pipeline))
     let name = bound.bind(.text(dataset.name))
+    let job = bound.bind(.integer(context.jobID))
     _ = try await transaction.run(
       """
       WITH ended AS (
-        DELETE FROM lethe.protection AS p USING lethe.collected AS s, lethe.chunk AS c
+        DELETE FROM lethe.protection AS p USING lethe.collected AS s, lethe.job AS j
         WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
-          AND \(bound.range(range)) AND s.restores
-          AND c.chunk_id = s.chunk_id AND p.protected_at < c.exported_at
-        RETURNING p.id
+          AND \(bound.standing(in: range)) AND s.restores
+          AND j.job_id = \(job) AND p.asked_at < j.asked_at
+        RETURNING p.id, p.chunk_id, p.protected_at, p.asked_at
       )
-      INSERT INTO lethe_restored (id) SELECT id FROM ended
+      INSERT INTO lethe_restored (id, chunk_id, protected_at, asked_at)
+      SELECT id, chunk_id, protected_at, asked_at FROM ended
       """, bound.parameters)
   }
 
+  /// After the restores: a protection of which rows had to be left as they are goes on, for the next
+  /// answer to end.
+  func keepPostponedProtections(_ range: EventRange) async throws {
+    var bound = BoundStatement()
+    let ids = changes.compactMap { $0.postponed(range, in: context, &bound) }
+    guard !ids.isEmpty else { return }
+    let isPostponed = "id IN (\(ids.joined(separator: "\nUNION ALL\n")))"
+    try await keepProtections(where: isPostponed, bound)
+  }
+
+  /// Puts all protections back that this transaction has ended: the event is not through yet.
+  func keepAllProtections() async throws {
+    guard hasRestores else { return }
+    try await keepProtections(where: "true", BoundStatement())
+  }
+
+  private func keepProtections(where condition: String, _ bound: BoundStatement) async throws {
+    var bound = bound
+    let pipeline = bound.bind(.text(chunk.pipeline))
+    let name = bound.bind(.text(dataset.name))
+    _ = try await transaction.run(
+      """
+      INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at, asked_at)
+      SELECT \(pipeline), \(name), id, chunk_id, protected_at, asked_at
+      FROM lethe_restored WHERE \(condition)
+      ON CONFLICT (pipeline, dataset, id) DO NOTHING
+      """, bound.parameters)
+  }
+
+  /// Remembers which IDs are protected now, so that a later answer can restore them, and forgets those
+  /// that are gone.
+  private func recordProtections(_ range: EventRange) async throws {
+    let reasons = changes.filter { $0.action == "protect" }.flatMap(\.reasons)
+    var bound = BoundStatement()
+    let words = bound.bind(.texts(reasons))
+    let gone = bound.bind(.texts(self.reasons { $0.isRemoving }))
+    let pipeline = bound.bind(.text(chunk.pipeline))
+    let name = bound.bind(.text(dataset.name))
+    let job = bound.bind(.integer(context.jobID))
+    let events = bound.standing(in: range)
+    _ = try await transaction.run(
+      """
+      WITH forgotten AS (
+        DELETE FROM lethe.protection AS p USING lethe.collected AS s
+        WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
+          AND \(events) AND s.reason = ANY (\(gone)::lethe.reason[])
+      )
+      INSERT INTO lethe.protection AS p (pipeline, dataset, id, chunk_id, protected_at, asked_at)
+      SELECT \(pipeline), \(name), s.id, s.chunk_id, now(), j.asked_at
+      FROM lethe.collected AS s JOIN lethe.job AS j ON j.job_id = \(job)
+      WHERE \(events) AND s.reason = ANY (\(words)::lethe.reason[])
+      ON CONFLICT (pipeline, dataset, id) DO UPDATE
+      SET chunk_id = excluded.chunk_id, protected_at = excluded.protected_at,
+          asked_at = excluded.asked_at
+      WHERE p.asked_at <= excluded.asked_at
+      """, bound.parameters)
+  }
+
+  // MARK: Records
+
   func record(_ range: EventRange) async throws {
+    try await queueRehydrations(range)
     try await recordEvents(range)
     try await recordTotals()
     if dataset.tombstones { try await recordTombstones(range) }
-    try await queueRehydrations(range)
     if hasRestores { try await recordProtections(range) }
   }
 
@@ -57,28 +124,63 @@ struct Bookkeeping {
     let reasons = bound.bind(.texts(dataset.actions.keys.map(\.rawValue) + ["clean"]))
     let actions = bound.bind(.texts(dataset.actions.values.map(\.word) + ["restore"]))
     let type = bound.bind(.text(dataset.type.rawValue))
-    let job = bound.bind(.integer(jobID))
+    let job = bound.bind(.integer(context.jobID))
+    let number = bound.bind(.integer(Int64(context.number)))
+    let events = bound.range(range)
     _ = try await transaction.run(
       """
       INSERT INTO lethe.event
-        (id, type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed)
-      SELECT s.id, \(type)::lethe.job_type, s.reason, a.action::lethe.action, s.chunk_id,
-             \(job)::bigint, s.created_at, s.redacted_at, now(), c.changed
+        (id, type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed,
+         superseded_by, batch)
+      SELECT s.id, \(type)::lethe.job_type, s.reason,
+             CASE WHEN s.superseded_by IS NULL THEN a.action ELSE 'ignore' END::lethe.action,
+             s.chunk_id, \(job)::bigint, s.created_at, s.redacted_at, now(), c.changed,
+             s.superseded_by, \(number)::integer
       FROM lethe.collected AS s
       JOIN unnest(\(reasons)::lethe.reason[], \(actions)::text[]) AS a (reason, action)
         ON a.reason = s.reason
       LEFT JOIN (
         SELECT id, jsonb_object_agg(label, rows) AS changed
         FROM (
-          SELECT t.id, l.label, sum(t.rows) AS rows
-          FROM lethe_touched AS t
-          JOIN unnest(\(labels)::text[]) WITH ORDINALITY AS l (label, change) ON l.change = t.change
-          GROUP BY t.id, l.label
+          SELECT id, label, sum(rows) AS rows
+          FROM (
+            SELECT t.id, l.label, t.rows
+            FROM lethe_touched AS t
+            JOIN unnest(\(labels)::text[]) WITH ORDINALITY AS l (label, change)
+              ON l.change = t.change
+            UNION ALL
+            SELECT s.id, key, value::bigint
+            FROM lethe.collected AS s, jsonb_each_text(s.changed)
+            WHERE \(events) AND s.changed IS NOT NULL
+          ) AS counted
+          GROUP BY id, label
         ) AS labelled
         GROUP BY id
       ) AS c ON c.id = s.id
-      WHERE \(bound.range(range))
+      WHERE \(events)
       """, bound.parameters)
+  }
+
+  /// A part of an event is done: keeps its counts with the event, for its record.
+  func recordPart(of id: Int64) async throws {
+    try await transaction.executeOne(
+      """
+      UPDATE lethe.collected AS s
+      SET changed = (
+        SELECT jsonb_object_agg(label, rows)
+        FROM (
+          SELECT label, sum(rows) AS rows
+          FROM (
+            SELECT l.label, t.rows FROM lethe_touched AS t
+            JOIN unnest($3::text[]) WITH ORDINALITY AS l (label, change) ON l.change = t.change
+            UNION ALL
+            SELECT key, value::bigint FROM jsonb_each_text(s.changed)
+          ) AS counted
+          GROUP BY label
+        ) AS labelled)
+      WHERE chunk_id = $1 AND id = $2
+      """, .integer(chunk.id), .integer(id), .texts(changes.map(\.label)))
+    try await recordTotals()
   }
 
   private func recordTotals() async throws {
@@ -100,58 +202,33 @@ struct Bookkeeping {
   private func recordTombstones(_ range: EventRange) async throws {
     var bound = BoundStatement()
     let type = bound.bind(.text(dataset.type.rawValue))
-    let job = bound.bind(.integer(jobID))
-    let reasons = bound.bind(.texts(self.reasons { $0 == .delete }))
+    let job = bound.bind(.integer(context.jobID))
+    let reasons = bound.bind(.texts(self.reasons { $0.isRemoving }))
     _ = try await transaction.run(
       """
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
       SELECT \(type)::lethe.job_type, s.id, s.reason, \(job)::bigint, now()
       FROM lethe.collected AS s
-      WHERE \(bound.range(range)) AND s.reason = ANY (\(reasons)::lethe.reason[])
+      WHERE \(bound.standing(in: range)) AND s.reason = ANY (\(reasons)::lethe.reason[])
       ON CONFLICT (type, id) DO NOTHING
       """, bound.parameters)
   }
 
   private func queueRehydrations(_ range: EventRange) async throws {
-    let reasons = self.reasons { $0 == .rehydrate }
+    let reasons = self.reasons { $0.word == "rehydrate" }
     guard !reasons.isEmpty else { return }
     var bound = BoundStatement()
     let type = bound.bind(.text(dataset.type.rawValue))
-    let job = bound.bind(.integer(jobID))
+    let job = bound.bind(.integer(context.jobID))
     let words = bound.bind(.texts(reasons))
     _ = try await transaction.run(
       """
       INSERT INTO lethe.rehydration (type, id, reason, job_id, queued_at)
       SELECT \(type)::lethe.job_type, s.id, s.reason, \(job)::bigint, now()
       FROM lethe.collected AS s
-      WHERE \(bound.range(range)) AND s.reason = ANY (\(words)::lethe.reason[])
+      WHERE \(bound.standing(in: range)) AND s.reason = ANY (\(words)::lethe.reason[])
+        AND \(Change.isNews)
       ON CONFLICT (type, id) DO NOTHING
-      """, bound.parameters)
-  }
-
-  /// Remembers which IDs are protected now, so that a later answer can restore them, and forgets those
-  /// that are gone.
-  private func recordProtections(_ range: EventRange) async throws {
-    let reasons = changes.filter { $0.action == "protect" }.flatMap(\.reasons)
-    var bound = BoundStatement()
-    let words = bound.bind(.texts(reasons))
-    let gone = bound.bind(.texts(self.reasons { $0 == .delete }))
-    let pipeline = bound.bind(.text(chunk.pipeline))
-    let name = bound.bind(.text(dataset.name))
-    let events = bound.range(range)
-    _ = try await transaction.run(
-      """
-      WITH forgotten AS (
-        DELETE FROM lethe.protection AS p USING lethe.collected AS s
-        WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
-          AND \(events) AND s.reason = ANY (\(gone)::lethe.reason[])
-      )
-      INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at)
-      SELECT \(pipeline), \(name), s.id, s.chunk_id, now()
-      FROM lethe.collected AS s
-      WHERE \(events) AND s.reason = ANY (\(words)::lethe.reason[])
-      ON CONFLICT (pipeline, dataset, id)
-      DO UPDATE SET chunk_id = excluded.chunk_id, protected_at = excluded.protected_at
       """, bound.parameters)
   }
 

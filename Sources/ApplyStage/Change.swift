@@ -13,10 +13,13 @@ struct Change {
   /// ID still reaches stays as it is.
   var guards: [ProtectionGuard] = []
 
-  enum Kind {
+  enum Kind: Equatable {
     case delete
     case protect([ColumnValue])
-    case scrubGeo([String])
+    case scrubGeo(Erasure)
+    case redact(Erasure)
+    /// Marks the row as stale: its ID is to be fetched again.
+    case rehydrate(mark: [ColumnValue])
     /// Undoes a protection: from what was set to what was before.
     case restore(from: [ColumnValue], to: [ColumnValue])
   }
@@ -27,13 +30,30 @@ struct Change {
     case .delete: "delete"
     case .protect: "protect"
     case .scrubGeo: "scrub_geo"
+    case .redact: "redact"
+    case .rehydrate: "rehydrate"
     case .restore: "restore"
     }
   }
 
+  var isDelete: Bool { kind == .delete }
+
+  var isRestore: Bool { if case .restore = kind { true } else { false } }
+
   /// Whether it takes something away, and so counts towards the limits.
   var isRedacting: Bool {
-    if case .restore = kind { false } else { true }
+    switch kind {
+    case .delete, .protect, .scrubGeo, .redact: true
+    case .rehydrate, .restore: false
+    }
+  }
+
+  /// Whether nothing of the content is left of the row.
+  var isRemoving: Bool {
+    switch kind {
+    case .delete, .redact: true
+    case .protect, .scrubGeo, .rehydrate, .restore: false
+    }
   }
 
   /// What the audit record calls it.
@@ -45,32 +65,36 @@ struct Change {
     of dataset: Dataset, in definition: Definition, catalog: Catalog
   ) throws -> [Change] {
     let guards = try ProtectionGuard.all(of: definition, catalog: catalog)
-    return try Reach.all(of: dataset, catalog: catalog).flatMap(changes).map { change in
-      guard case .restore = change.kind else { return change }
+    let changes = try Reach.all(of: dataset, catalog: catalog).flatMap(changes)
+    let restores = changes.filter(\.isRestore).map { change in
       var change = change
       change.guards = guards.filter { $0.table == change.reach.table.name }
       return change
     }
+    // Restores look at who has written a row last, so they come before any other change to it.
+    return restores + changes.filter { !$0.isRestore }
   }
 
   private static func changes(of reach: Reach) -> [Change] {
     var changes: [Change] = []
-    var restores: [Change] = []
+    func add(_ kind: Kind, _ reasons: [String]) {
+      changes.append(Change(reach: reach, kind: kind, reasons: reasons))
+    }
     for (action, reasons) in grouped(reach.actions) {
       switch action {
-      case .delete: changes.append(Change(reach: reach, kind: .delete, reasons: reasons))
+      case .delete: add(.delete, reasons)
       case .protect(let set, let restore):
-        changes.append(Change(reach: reach, kind: .protect(set), reasons: reasons))
+        add(.protect(set), reasons)
         if !restore.isEmpty {
-          restores.append(
-            Change(reach: reach, kind: .restore(from: set, to: restore), reasons: []))
+          add(.restore(from: set, to: restore), [])
         }
-      case .scrubGeo(let columns):
-        changes.append(Change(reach: reach, kind: .scrubGeo(columns), reasons: reasons))
-      case .rehydrate, .ignore: break
+      case .scrubGeo(let erasure): add(.scrubGeo(erasure), reasons)
+      case .redact(let erasure): add(.redact(erasure), reasons)
+      case .rehydrate(let mark): if !mark.isEmpty { add(.rehydrate(mark: mark), reasons) }
+      case .ignore: break
       }
     }
-    return changes + restores
+    return changes
   }
 
   private static func grouped(
@@ -101,7 +125,7 @@ struct ProtectionGuard {
     try definition.datasets.flatMap { dataset in
       try Reach.all(of: dataset, catalog: catalog)
         .filter { reach in
-          reach.steps.isEmpty && reach.actions.values.contains { $0.word == "protect" }
+          reach.isDirect && reach.actions.values.contains { $0.word == "protect" }
         }
         .map {
           ProtectionGuard(
@@ -128,10 +152,16 @@ struct BoundStatement {
     return "$\(parameters.count)"
   }
 
+  /// The events `s` of a range.
   mutating func range(_ range: EventRange) -> String {
     """
     s.chunk_id = \(bind(.integer(range.chunkID))) AND s.id > \(bind(.integer(range.after))) \
     AND s.id <= \(bind(.integer(range.through)))
     """
+  }
+
+  /// Those of them that are acted on: no newer answer about their IDs has come.
+  mutating func standing(in range: EventRange) -> String {
+    "\(self.range(range)) AND s.superseded_by IS NULL"
   }
 }

@@ -3,97 +3,248 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
+/// What the statements of one transaction have in common.
+struct BatchContext {
+  let chunkID: Int64
+  let jobID: Int64
+  /// The batch's number in `lethe.batch`.
+  var number: Int
+  /// Whether rows that are taken away leave a tombstone.
+  let tombstones: Bool
+  /// What the export of the chunk could see; nil if that was not recorded.
+  let exportedSnapshot: String?
+  /// Whether the rows are looked at before the transaction that ends protections has begun.
+  var isAhead = false
+}
+
 /// The SQL of a change. Rows that are already as they should be are not touched, so an event that
 /// was applied before changes nothing.
 extension Change {
-  /// Changes the rows that the events of `range` reach, and counts them by event in `lethe_touched`.
+  /// Changes the rows that the events of `range` reach, counts them by event in `lethe_touched`, and
+  /// leaves a record, and where nothing is left a tombstone, for each row that has an ID of its own.
   ///
-  /// - Parameter number: what `lethe_touched` calls this change.
+  /// - Parameters:
+  ///   - number: what `lethe_touched` calls this change.
+  ///   - rowsMax: stops after so many rows; another call goes on.
   func statement(
-    for range: EventRange, number: Int, jobID: Int64
+    for range: EventRange, number: Int, in context: BatchContext, rowsMax: Int? = nil
   ) -> (sql: String, parameters: [Parameter]) {
     var bound = BoundStatement()
-    let (from, conditions) = reach.join
-    let body: String
-    switch kind {
-    case .delete:
-      body = """
-        DELETE FROM \(reach.table.sql) AS t USING \(from)
-        WHERE \(filter(conditions, range, &bound))
-        """
-    case .protect, .scrubGeo, .restore:
-      body = """
-        UPDATE \(reach.table.sql) AS t SET \(assignments(&bound)) FROM \(from)
-        WHERE \(filter(conditions, range, &bound))
-        """
-    }
-    let rowID = tombstoneExpression.map { ", \($0) AS row_id" } ?? ""
+    let rowID = rowIDExpression.map { ", \($0) AS row_id" } ?? ""
+    let body =
+      rowsMax.map { limitedBody(range, context, rowsMax: $0, &bound) }
+      ?? wholeBody(range, context, &bound)
+    let records = recordCTEs(context, &bound)
     let count = bound.bind(.integer(Int64(number)))
     let sql = """
-      WITH changed AS (
-      \(body)
+      WITH \(body)
       RETURNING s.id AS event_id, s.reason\(rowID)
-      )\(tombstones(jobID: jobID, &bound))
+      )\(records)
       INSERT INTO lethe_touched (change, id, reason, rows)
       SELECT \(count)::integer, event_id, reason, count(*) FROM changed GROUP BY event_id, reason
       """
     return (sql, bound.parameters)
   }
 
-  /// Counts the rows that the change would touch, and touches none.
-  func count(for range: EventRange) -> (sql: String, parameters: [Parameter]) {
+  /// The rows that the change would touch at most, as a sub-select of (id, reason); asked before the
+  /// transaction.
+  func hits(
+    of range: EventRange, in context: BatchContext, _ bound: inout BoundStatement,
+    andAlso condition: String = "true"
+  ) -> String {
+    let (from, _) = reach.join
+    var context = context
+    context.isAhead = true
+    return """
+      SELECT s.id, s.reason FROM \(from), \(reach.table.sql) AS t
+      WHERE \(filter(range, context, &bound)) AND \(condition)
+      """
+  }
+
+  /// The rows that the change should have touched and that are as they were, a few of them, named.
+  func remains(
+    of range: EventRange, in context: BatchContext, rowsMax: Int
+  ) -> (sql: String, parameters: [Parameter]) {
     var bound = BoundStatement()
-    let (from, conditions) = reach.join
+    let (from, _) = reach.join
+    let key = reach.table.primaryKey.isEmpty ? [reach.match.name] : reach.table.primaryKey
+    let names = key.map { "'\(Self.literal($0)) ' || t.\(Identifier($0).sql)::text" }
+      .joined(separator: ", ")
     let sql = """
-      SELECT count(*) FROM \(from), \(reach.table.sql) AS t
-      WHERE \(filter(conditions, range, &bound))
+      SELECT concat_ws(', ', \(names)) FROM \(from), \(reach.table.sql) AS t
+      WHERE \(filter(range, context, &bound))
+      LIMIT \(rowsMax)
       """
     return (sql, bound.parameters)
   }
 
-  private func filter(
-    _ conditions: [String], _ range: EventRange, _ bound: inout BoundStatement
-  ) -> String {
-    let isMeant: String
-    switch kind {
-    case .delete, .protect, .scrubGeo:
-      isMeant = "s.reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])"
-    case .restore: isMeant = "s.id IN (SELECT id FROM lethe_restored)"
-    }
+  /// The IDs whose rows a restore had to leave as they are because they are newer than the export.
+  func postponed(
+    _ range: EventRange, in context: BatchContext, _ bound: inout BoundStatement
+  ) -> String? {
+    guard isRestore, let isOld = isOlderThanExport(context, &bound) else { return nil }
+    let (from, conditions) = reach.join
     let all =
-      [bound.range(range), isMeant] + conditions + (differs(&bound).map { [$0] } ?? [])
-      + guards.map { stillProtected($0, &bound) }
+      [bound.standing(in: range), "s.id IN (SELECT id FROM lethe_restored)"] + conditions
+      + [pending(&bound)] + ["NOT \(isOld)"]
+    return """
+      SELECT s.id FROM \(from), \(reach.table.sql) AS t WHERE \(all.joined(separator: " AND "))
+      """
+  }
+
+  // MARK: The rows
+
+  private func wholeBody(
+    _ range: EventRange, _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    let (from, _) = reach.join
+    if isDelete {
+      return """
+        changed AS (
+        DELETE FROM \(reach.table.sql) AS t USING \(from)
+        WHERE \(filter(range, context, &bound))
+        """
+    }
+    return """
+      changed AS (
+      UPDATE \(reach.table.sql) AS t SET \(assignments(&bound)) FROM \(from)
+      WHERE \(filter(range, context, &bound))
+      """
+  }
+
+  /// The same for some of the rows. A row that somebody else changes meanwhile moves, and is left for
+  /// the next call.
+  private func limitedBody(
+    _ range: EventRange, _ context: BatchContext, rowsMax: Int, _ bound: inout BoundStatement
+  ) -> String {
+    let (from, _) = reach.join
+    let hit = """
+      s AS MATERIALIZED (
+      SELECT t.ctid AS row_place, t.tableoid AS row_table, s.id, s.reason
+      FROM \(from), \(reach.table.sql) AS t
+      WHERE \(filter(range, context, &bound))
+      LIMIT \(rowsMax)
+      )
+      """
+    let place = "t.ctid = s.row_place AND t.tableoid = s.row_table"
+    if isDelete {
+      return """
+        \(hit), changed AS (
+        DELETE FROM \(reach.table.sql) AS t USING s WHERE \(place)
+        """
+    }
+    return """
+      \(hit), changed AS (
+      UPDATE \(reach.table.sql) AS t SET \(assignments(&bound)) FROM s WHERE \(place)
+      """
+  }
+
+  private func filter(
+    _ range: EventRange, _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    var all = [bound.standing(in: range)]
+    if isRestore {
+      all.append(context.isAhead ? "s.restores" : "s.id IN (SELECT id FROM lethe_restored)")
+    } else {
+      all.append("s.reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])")
+    }
+    all += reach.join.conditions
+    if let column = reach.idTime { all.append(IDTime.condition(column, range, &bound)) }
+    switch kind {
+    case .delete: break
+    case .protect, .scrubGeo, .redact: all.append(pending(&bound))
+    case .rehydrate: all += [pending(&bound), Self.isNews]
+    case .restore:
+      all.append(pending(&bound))
+      if let isOld = isOlderThanExport(context, &bound) { all.append(isOld) }
+    }
+    if !context.isAhead { all += guards.map { stillProtected($0, &bound) } }
     return all.joined(separator: "\n  AND ")
   }
 
   private func assignments(_ bound: inout BoundStatement) -> String {
-    let values: [ColumnValue]
-    switch kind {
-    case .delete: return ""
-    case .protect(let set): values = set
-    case .scrubGeo(let columns): values = columns.map { ColumnValue(column: $0, value: nil) }
-    case .restore(_, let to): values = to
-    }
-    return values.map { "\(Identifier($0.column).sql) = \(value($0, &bound))" }
+    let (values, cuts) = effect
+    let sets = values.map { "\(Identifier($0.column).sql) = \(value($0, &bound))" }
+    return (sets + cuts.map { "\(Identifier($0.column).sql) = \(cutValue($0, &bound))" })
       .joined(separator: ", ")
   }
 
-  /// The condition that a row still has something to change.
-  private func differs(_ bound: inout BoundStatement) -> String? {
+  private var effect: (values: [ColumnValue], cuts: [JSONCut]) {
     switch kind {
-    case .delete: return nil
-    case .protect(let set):
-      let parts = set.map { "t.\(Identifier($0.column).sql) IS DISTINCT FROM \(value($0, &bound))" }
-      return "(\(parts.joined(separator: " OR ")))"
-    case .scrubGeo(let columns):
-      let parts = columns.map { "t.\(Identifier($0).sql) IS NOT NULL" }
-      return "(\(parts.joined(separator: " OR ")))"
-    case .restore(let from, _):
+    case .delete: ([], [])
+    case .protect(let set): (set, [])
+    case .scrubGeo(let erasure), .redact(let erasure): (erasure.set, erasure.cut)
+    case .rehydrate(let mark): (mark, [])
+    case .restore(_, let to): (to, [])
+    }
+  }
+
+  /// The condition that a row still has something to change.
+  private func pending(_ bound: inout BoundStatement) -> String {
+    if case .restore(let from, _) = kind {
       // What is not as Lethe left it was changed by somebody else, and is theirs.
       return from.map {
         "t.\(Identifier($0.column).sql) IS NOT DISTINCT FROM \(value($0, &bound))"
       }.joined(separator: " AND ")
     }
+    let (values, cuts) = effect
+    var parts = values.map {
+      "\(comparable($0)) IS DISTINCT FROM \(value($0, &bound, forComparing: true))"
+    }
+    for cut in cuts {
+      let column = "t.\(Identifier(cut.column).sql)::jsonb"
+      parts += cut.paths.map { "\(column) #> \(bound.bind(.texts($0)))::text[] IS NOT NULL" }
+    }
+    return "(\(parts.joined(separator: " OR ")))"
+  }
+
+  /// PostgreSQL knows no equality for json, so it is compared by its text.
+  private func comparable(_ value: ColumnValue) -> String {
+    let column = "t.\(Identifier(value.column).sql)"
+    return reach.table.columns[value.column]?.type == "json" ? "\(column)::text" : column
+  }
+
+  /// The cast settles the placeholder's type, which the two sides could otherwise infer differently.
+  private func value(
+    _ value: ColumnValue, _ bound: inout BoundStatement, forComparing: Bool = false
+  ) -> String {
+    let type = reach.table.columns[value.column]?.type ?? "text"
+    return
+      "\(bound.bind(Parameter(value.value)))::\(forComparing && type == "json" ? "text" : type)"
+  }
+
+  /// A scalar has no paths, and asking it for one is an error.
+  private func cutValue(_ cut: JSONCut, _ bound: inout BoundStatement) -> String {
+    let column = "t.\(Identifier(cut.column).sql)"
+    let type = reach.table.columns[cut.column]?.type ?? "jsonb"
+    let paths = cut.paths.map { " #- \(bound.bind(.texts($0)))::text[]" }.joined()
+    return """
+      CASE WHEN jsonb_typeof(\(column)::jsonb) IN ('object', 'array') \
+      THEN (\(column)::jsonb\(paths))::\(type) ELSE \(column) END
+      """
+  }
+
+  // MARK: What a change must not undo
+
+  /// The same event, by the time that the platform gives it, is not acted on twice: the ID may have
+  /// been fetched again meanwhile.
+  static let isNews = """
+    NOT EXISTS (SELECT FROM lethe.event AS e
+                WHERE e.id = s.id AND e.reason = s.reason AND e.redacted_at = s.redacted_at
+                  AND e.cause_id IS NULL AND e.superseded_by IS NULL)
+    """
+
+  /// Rows that came, or that somebody else has changed, after the export are not judged by the chunk's
+  /// answers; those that Lethe itself has written are.
+  private func isOlderThanExport(
+    _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> String? {
+    guard let snapshot = context.exportedSnapshot else { return nil }
+    return """
+      (pg_visible_in_snapshot(lethe.full_xid(t.xmin), \(bound.bind(.text(snapshot)))::pg_snapshot)
+       OR lethe.full_xid(t.xmin) = pg_current_xact_id()
+       OR EXISTS (SELECT FROM lethe.batch AS b WHERE b.xid = lethe.full_xid(t.xmin)))
+      """
   }
 
   /// The protections that this batch ends are forgotten by now, so what is found is another's.
@@ -107,27 +258,40 @@ extension Change {
       """
   }
 
-  /// The cast settles the placeholder's type, which the two sides could otherwise infer differently.
-  private func value(_ value: ColumnValue, _ bound: inout BoundStatement) -> String {
-    let type = reach.table.columns[value.column]?.type ?? "text"
-    return "\(bound.bind(Parameter(value.value)))::\(type)"
-  }
+  // MARK: What remains of a row
 
-  private var tombstoneExpression: String? {
-    guard case .delete = kind, let id = reach.tombstoneID, let kind = id.idKind else { return nil }
+  private var rowIDExpression: String? {
+    guard let id = reach.rowID, let kind = id.idKind else { return nil }
     return IDKind.integer.cast("t.\(id.sql)", from: kind)
   }
 
   /// The rows of further tables that have IDs of their own are posts.
-  private func tombstones(jobID: Int64, _ bound: inout BoundStatement) -> String {
-    guard tombstoneExpression != nil else { return "" }
-    return """
-      , tombstones AS (
-      INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
-      SELECT 'tweets', row_id, reason, \(bound.bind(.integer(jobID))), now() FROM changed
-      WHERE row_id IS NOT NULL
-      ON CONFLICT (type, id) DO NOTHING
+  private func recordCTEs(_ context: BatchContext, _ bound: inout BoundStatement) -> String {
+    guard rowIDExpression != nil else { return "" }
+    let job = bound.bind(.integer(context.jobID))
+    var sql = """
+      , records AS (
+      INSERT INTO lethe.event
+        (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id, batch)
+      SELECT row_id, 'tweets', reason, \(bound.bind(.text(action)))::lethe.action,
+             \(bound.bind(.integer(context.chunkID))), \(job)::bigint, now(),
+             jsonb_build_object(\(bound.bind(.text(label)))::text, 1), event_id,
+             \(bound.bind(.integer(Int64(context.number))))::integer
+      FROM changed WHERE row_id IS NOT NULL
       )
       """
+    if isRemoving, context.tombstones {
+      sql += """
+        , tombstones AS (
+        INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
+        SELECT DISTINCT ON (row_id) 'tweets'::lethe.job_type, row_id, reason, \(job)::bigint, now()
+        FROM changed WHERE row_id IS NOT NULL
+        ON CONFLICT (type, id) DO NOTHING
+        )
+        """
+    }
+    return sql
   }
+
+  private static func literal(_ text: String) -> String { text.replacing("'", with: "''") }
 }

@@ -9,42 +9,91 @@ struct LimitCheck {
   let connection: Connection
   let ledger: ChunkLedger
   let limits: RedactionLimits
+  let context: BatchContext
 
+  /// What the events of a chunk would do for one reason.
+  private struct Extent {
+    var ids = 0
+    var rows = 0
+    /// The IDs of which nothing would be left.
+    var removedIDs = 0
+  }
+
+  /// Rows that are already as they should be are no news: what was redacted on an earlier night comes
+  /// back in every result and does not count.
   /// - Returns: why the chunk has to stop; nil if it may go on.
-  func reasonToStop(
-    _ chunk: Chunk, dataset: Dataset, changes: [Change]
-  ) async throws -> String? {
-    let redacting = dataset.actions.filter(\.value.isRedacting).keys.map(\.rawValue)
-    // What was protected before comes back every night, and is no news.
-    let protecting = dataset.actions.filter { $0.value.word == "protect" }.keys.map(\.rawValue)
-    let ids = try await connection.query(
-      """
-      SELECT count(*) FROM lethe.collected AS s
-      WHERE chunk_id = $1 AND reason = ANY ($2::lethe.reason[])
-        AND NOT (reason = ANY ($3::lethe.reason[]) AND EXISTS (
-          SELECT FROM lethe.protection AS p
-          WHERE p.pipeline = $4 AND p.dataset = $5 AND p.id = s.id))
-      """, .integer(chunk.id), .texts(redacting), .texts(protecting), .text(chunk.pipeline),
-      .text(dataset.name)
-    ).onlyRow(as: Int.self)
-    let percent = 100 * Double(ids) / Double(chunk.ids)
-    if percent > limits.maxRedactedPercent {
+  func reasonToStop(_ chunk: Chunk, changes: [Change]) async throws -> String? {
+    let extents = try await extents(of: chunk, changes)
+    let before = try await ledger.rowsRedactedUnasked(in: chunk.runID)
+    if !limits.allowsWholeChunks {
+      let removed = extents.values.reduce(0) { $0 + $1.removedIDs }
+      if removed == chunk.ids {
+        return """
+          it would delete every one of its \(chunk.ids) IDs, which no real result does; \
+          limits.allow_whole_chunks is false
+          """
+      }
+    }
+    let whole = Extent(
+      ids: extents.values.reduce(0) { $0 + $1.ids },
+      rows: extents.values.reduce(0) { $0 + $1.rows })
+    if let why = reason(
+      "", whole, chunk, before: before.values.reduce(0, +),
+      ReasonLimits(
+        maxRedactedPercent: limits.maxRedactedPercent, maxRedactedRows: limits.maxRedactedRows))
+    {
+      return why
+    }
+    for (reason, limit) in limits.reasons.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+      let extent = extents[reason.rawValue] ?? Extent()
+      if let why = self.reason(
+        reason.rawValue, extent, chunk, before: before[reason.rawValue] ?? 0, limit)
+      {
+        return why
+      }
+    }
+    return nil
+  }
+
+  private func reason(
+    _ reason: String, _ extent: Extent, _ chunk: Chunk, before: Int, _ limit: ReasonLimits
+  ) -> String? {
+    let (what, key) = reason.isEmpty ? ("", "") : (" for \(reason)", "reasons.\(reason).")
+    let percent = 100 * Double(extent.ids) / Double(chunk.ids)
+    if let percentMax = limit.maxRedactedPercent, percent > percentMax {
       return """
-        it would redact \(ids) of its \(chunk.ids) IDs, \(String(format: "%.1f", percent)) %; \
-        max_redacted_percent is \(limits.maxRedactedPercent.formatted())
+        it would redact \(extent.ids) of its \(chunk.ids) IDs\(what), \
+        \(String(format: "%.1f", percent)) %; \(key)max_redacted_percent is \(percentMax.formatted())
         """
     }
-    let range = EventRange(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
-    var rows = try await ledger.rowsRedactedUnasked(in: chunk.runID)
-    for change in changes where change.isRedacting {
-      let count = change.count(for: range)
-      rows += try await connection.run(count.sql, count.parameters).onlyRow(as: Int.self)
-    }
-    if rows > limits.maxRedactedRows {
+    if let rowsMax = limit.maxRedactedRows, extent.rows > 0, before + extent.rows > rowsMax {
       return """
-        with it the run would redact \(rows) rows; max_redacted_rows is \(limits.maxRedactedRows)
+        with it the run would redact \(before + extent.rows) rows\(what); \
+        \(key)max_redacted_rows is \(rowsMax)
         """
     }
     return nil
+  }
+
+  private func extents(of chunk: Chunk, _ changes: [Change]) async throws -> [String: Extent] {
+    let range = EventRange(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
+    var bound = BoundStatement()
+    let hits = changes.filter(\.isRedacting).map { change in
+      """
+      SELECT id, reason, \(change.isRemoving && change.reach.isOwn) AS is_removed
+      FROM (\(change.hits(of: range, in: context, &bound))) AS h
+      """
+    }
+    guard !hits.isEmpty else { return [:] }
+    let rows = try await connection.run(
+      """
+      SELECT reason::text, count(*), sum(rows)::bigint, count(*) FILTER (WHERE is_removed)
+      FROM (SELECT id, reason, count(*) AS rows, bool_or(is_removed) AS is_removed
+            FROM (\(hits.joined(separator: "\nUNION ALL\n"))) AS hit GROUP BY id, reason) AS by_id
+      GROUP BY reason
+      """, bound.parameters
+    ).rows(as: String.self, Int.self, Int.self, Int.self)
+    return Dictionary(
+      uniqueKeysWithValues: rows.map { ($0.0, Extent(ids: $0.1, rows: $0.2, removedIDs: $0.3)) })
   }
 }

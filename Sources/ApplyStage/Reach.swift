@@ -15,9 +15,22 @@ struct Reach {
   let match: WarehouseTable.Column
   /// The tables on the way, the one next to the event first.
   let steps: [Step]
-  /// The column that tombstones of deleted rows are named by; nil leaves none.
-  let tombstoneID: WarehouseTable.Column?
+  /// The column with the IDs of the table's own rows, which are posts; nil where the rows have none of
+  /// their own, or the event's.
+  let rowID: WarehouseTable.Column?
+  /// Holds the time that is in the post's ID in `match`.
+  let idTime: WarehouseTable.Column?
   let actions: [Reason: Action]
+  /// Whether it is the table that the dataset's IDs are of.
+  let isOwn: Bool
+
+  /// Whether `match` holds the event's ID.
+  var isDirect: Bool { steps.isEmpty }
+
+  /// Whether an event can reach more than one row.
+  var fansOut: Bool {
+    !table.isUnique(match.name) || steps.contains { !$0.table.isUnique($0.match.name) }
+  }
 
   /// The tables of a dataset in the order in which they are changed: children before parents, as
   /// declared, the dataset's own table last.
@@ -29,8 +42,9 @@ struct Reach {
     let table = try Self.table(dataset.table, catalog)
     reaches.append(
       Reach(
-        table: table, match: try column(dataset.id, of: table), steps: [], tombstoneID: nil,
-        actions: dataset.actions))
+        table: table, match: try column(dataset.id, of: table), steps: [], rowID: nil,
+        idTime: try dataset.idTimeColumn.map { try column($0, of: table) },
+        actions: dataset.actions, isOwn: true))
     return reaches
   }
 
@@ -49,8 +63,9 @@ struct Reach {
     }
     reaches.append(
       Reach(
-        table: table, match: match, steps: steps, tombstoneID: dataset.tombstones ? id : nil,
-        actions: target.actions))
+        table: table, match: match, steps: steps, rowID: id,
+        idTime: try target.idTimeColumn.map { try column($0, of: table) },
+        actions: target.actions, isOwn: false))
   }
 
   private static func table(_ name: TableName, _ catalog: Catalog) throws -> WarehouseTable {

@@ -60,16 +60,10 @@ public struct CollectStage: Sendable {
     {
       return try await died(attempt, of: chunk, why: error.message)
     }
-    let events: Int
-    let quarantined: Int
+    let (events, quarantined): (Int, Int)
     do {
-      (events, quarantined) = try await connection.withTransaction { transaction in
-        let load = ResultLoad(transaction: transaction, chunk: chunk, attempt: attempt)
-        let lines = try await load.run(path: resultPath, index: index)
-        return try await ledger.resultCollected(
-          attempt, of: chunk,
-          .init(bytes: download.bytes, lines: lines, sha256: download.sha256), on: transaction)
-      }
+      (events, quarantined) = try await load(
+        resultPath, of: chunk, attempt, index, bytes: download.bytes, sha256: download.sha256)
     } catch let error as ResultRefused {
       return try await died(attempt, of: chunk, why: error.message)
     }
@@ -79,6 +73,21 @@ public struct CollectStage: Sendable {
       "\(chunk.label): \(events) events collected, \(quarantined) lines quarantined",
       metadata: ["stage": "collect", "chunk": "\(chunk.id)", "job": "\(apiID)"])
     return .collected(events: events, quarantined: quarantined)
+  }
+
+  /// Puts a result that is proven whole into the ledger.
+  /// - Returns: how many events and quarantined lines it has.
+  func load(
+    _ path: FilePath, of chunk: Chunk, _ attempt: Attempt, _ index: ChunkIndex, bytes: Int,
+    sha256: [UInt8]
+  ) async throws -> (events: Int, quarantined: Int) {
+    try await connection.withTransaction { transaction in
+      let load = ResultLoad(
+        transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt)
+      let lines = try await load.run(path: path, index: index)
+      return try await ledger.resultCollected(
+        attempt, of: chunk, .init(bytes: bytes, lines: lines, sha256: sha256), on: transaction)
+    }
   }
 
   /// The signed URL is asked for anew: it is never stored.

@@ -10,15 +10,16 @@ import Vocabulary
 /// COPY, several times faster than having the server parse JSON.
 struct ResultLoad {
   let transaction: Transaction
+  let ledger: ChunkLedger
   let chunk: Chunk
   let attempt: Attempt
 
-  /// The IDs of the chunk's key range that its dataset ($2, $3) has protected. A protection that is
-  /// newer than the chunk ($1) is not judged by it.
+  /// The IDs of the chunk's key range that its dataset ($2, $3) has protected. A protection that rests
+  /// on a newer answer than the job's ($1) is not judged by it.
   private static let olderProtections = """
-    SELECT p.id FROM lethe.protection AS p JOIN lethe.chunk AS c ON c.chunk_id = $1
-    WHERE p.pipeline = $2 AND p.dataset = $3 AND p.id BETWEEN c.first_id AND c.last_id
-      AND p.protected_at < c.exported_at
+    SELECT p.id FROM lethe.protection AS p, lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
+    WHERE j.job_id = $1 AND p.pipeline = $2 AND p.dataset = $3
+      AND p.id BETWEEN c.first_id AND c.last_id AND p.asked_at < j.asked_at
     """
 
   /// More contradictions than this are no slip: nothing of such a result is believed.
@@ -33,7 +34,7 @@ struct ResultLoad {
       """
       CREATE TEMP TABLE lethe_scanned (
           line bigint NOT NULL, id bigint, reason lethe.reason, created_at timestamptz,
-          redacted_at timestamptz, raw bytea, why text
+          redacted_at timestamptz, raw bytea, why text, in_chunk boolean
       ) ON COMMIT DROP
       """)
     let lines = try await copy(path, index)
@@ -41,18 +42,22 @@ struct ResultLoad {
     try await transaction.execute(
       """
       INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
-      SELECT DISTINCT ON (s.id) $1::bigint, s.id, reason, s.created_at, redacted_at,
+      SELECT DISTINCT ON (s.id) $5::bigint, s.id, reason, s.created_at, redacted_at,
              p.id IS NOT NULL AND reason = ANY ($4::lethe.reason[])
       FROM lethe_scanned AS s LEFT JOIN (\(Self.olderProtections)) AS p ON p.id = s.id
       WHERE why IS NULL ORDER BY s.id, line
-      """, .integer(chunk.id), .text(chunk.pipeline), .text(chunk.dataset),
-      .texts(Reason.allCases.filter(\.isOutweighedByProtected).map(\.rawValue)))
+      """, .integer(attempt.jobID), .text(chunk.pipeline), .text(chunk.dataset),
+      .texts(Reason.allCases.filter(\.isOutweighedByProtected).map(\.rawValue)),
+      .integer(chunk.id))
     try await transaction.execute(
       """
-      INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why)
-      SELECT $1, $2, line, raw, why FROM lethe_scanned WHERE why IS NOT NULL ORDER BY line
+      INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why, id, in_chunk)
+      SELECT $1, $2, line, raw, why, id, in_chunk
+      FROM lethe_scanned WHERE why IS NOT NULL ORDER BY line
       """, .integer(chunk.id), .integer(attempt.jobID))
     try await addCleanIDs(index)
+    try await ledger.markSuperseded(
+      by: attempt, of: chunk, containing: { try $0.filter(index.contains) }, on: transaction)
     return lines
   }
 
@@ -65,7 +70,7 @@ struct ResultLoad {
     var count = 0
     let copy = try await transaction.beginCopyIn(
       """
-      COPY lethe_scanned (line, id, reason, created_at, redacted_at, raw, why)
+      COPY lethe_scanned (line, id, reason, created_at, redacted_at, raw, why, in_chunk)
       FROM STDIN (FORMAT binary)
       """)
     do {
@@ -92,6 +97,7 @@ struct ResultLoad {
   ) throws {
     let why: String
     var id: Int64?
+    var isInChunk: Bool?
     if line.isTooLong {
       why = "over \(ResultLines.lineBytesMax) bytes"
     } else {
@@ -104,28 +110,30 @@ struct ResultLoad {
         }
         why = "the ID is not in the chunk"
         id = event.id
+        isInChunk = false
       case .refused(let fault, let refusedID):
         why = fault
         id = refusedID
+        isInChunk = try refusedID.map(index.contains)
       }
     }
-    rows.beginRow(columns: 7)
+    rows.beginRow(columns: 8)
     rows.append(Int64(line.number))
     rows.append(id)
     for _ in 0..<3 { rows.appendNull() }
     rows.append(bytes: line.bytes)
     rows.append(text: Self.printable(why))
+    if let isInChunk { rows.append(bool: isInChunk) } else { rows.appendNull() }
   }
 
   private func append(_ event: Event, line: Int, to rows: inout BinaryRows) {
-    rows.beginRow(columns: 7)
+    rows.beginRow(columns: 8)
     rows.append(Int64(line))
     rows.append(event.id)
     rows.append(text: event.reason.rawValue)
     rows.append(event.createdAt?.microsecondsSince2000)
     rows.append(event.redactedAt?.microsecondsSince2000)
-    rows.appendNull()
-    rows.appendNull()
+    for _ in 0..<3 { rows.appendNull() }
   }
 
   // MARK: What only the whole result shows
@@ -168,7 +176,8 @@ struct ResultLoad {
     }
     try await transaction.execute(
       """
-      UPDATE lethe_scanned AS s SET why = 'the ID comes with different reasons', raw = c.raw
+      UPDATE lethe_scanned AS s
+      SET why = 'the ID comes with different reasons', raw = c.raw, in_chunk = true
       FROM lethe_contradicted AS c WHERE c.line = s.line
       """)
   }
@@ -196,8 +205,8 @@ struct ResultLoad {
         SELECT p.id FROM (\(Self.olderProtections)) AS p
         WHERE p.id > $4 AND NOT EXISTS (SELECT FROM lethe_scanned AS s WHERE s.id = p.id)
         ORDER BY p.id LIMIT $5
-        """, .integer(chunk.id), .text(chunk.pipeline), .text(chunk.dataset), .integer(after),
-        .integer(Int64(Self.cleanIDsPerStatement))
+        """, .integer(attempt.jobID), .text(chunk.pipeline), .text(chunk.dataset),
+        .integer(after), .integer(Int64(Self.cleanIDsPerStatement))
       ).rows(as: Int64.self)
       guard let last = candidates.last else { return }
       after = last

@@ -11,6 +11,8 @@ import _NIOFileSystem
 /// The bytes of jobs: what is uploaded and what is downloaded. Both stream in flat memory.
 extension ComplianceClient {
   private static let blockBytes: Int64 = 1 << 20
+  /// How often a result is downloaded whose bytes are not those that the server announces.
+  private static let mismatchesMax = 3
 
   /// What came of a download.
   public struct Download: Sendable {
@@ -41,11 +43,25 @@ extension ComplianceClient {
   }
 
   /// Downloads a result to `path`, complete or not at all: it is written under another name, its
-  /// length checked, synced and renamed.
+  /// length and what checksums the server sends checked, synced and renamed.
   ///
   /// - Throws: `APIError` `.incompleteResult` if after all tries what came was not what was announced.
   public func download(from url: SignedURL, to path: FilePath, job: String) async throws -> Download
   {
+    for tries in 1... {
+      do {
+        return try await downloadOnce(from: url, to: path, job: job)
+      } catch let error as APIError where error.kind == .incompleteResult {
+        guard tries < Self.mismatchesMax else { throw error }
+        logger.warning("\(error.operation): \(error.message); downloading it again")
+      }
+    }
+    preconditionFailure("the loop above only ends by returning or throwing")
+  }
+
+  private func downloadOnce(
+    from url: SignedURL, to path: FilePath, job: String
+  ) async throws -> Download {
     let operation = "download of job \(job)"
     let isOwnOrigin = try checkedOrigin(of: url, operation)
     return try await repeated(.download, operation: operation, isRepeatable: true) {
@@ -88,11 +104,13 @@ extension ComplianceClient {
     }
     defer { try? file.close() }
     var hash = SHA256()
+    var announcedHash = AnnouncedHash(response.headers["x-goog-hash"])
     var bytes = 0
     for try await buffer in response.body {
       try local(operation) {
         _ = try buffer.withUnsafeReadableBytes { block in
           hash.update(block)
+          announcedHash.update(block)
           bytes += block.count
           return try file.writeAll(block)
         }
@@ -102,6 +120,9 @@ extension ComplianceClient {
       throw APIError(
         kind: .temporary, operation: operation,
         message: "\(bytes) of \(announced) bytes came")
+    }
+    if let mismatch = announcedHash.mismatch {
+      throw APIError(kind: .incompleteResult, operation: operation, message: mismatch)
     }
     try local(operation) {
       guard fsync(file.rawValue) == 0, rename(partial.string, path.string) == 0 else {

@@ -1,4 +1,3 @@
-internal import Foundation
 internal import Hummingbird
 internal import Logging
 internal import NIOCore
@@ -14,8 +13,6 @@ public enum ComplianceServer {
   /// Runs until SIGTERM or SIGINT comes; then lets the requests under way finish.
   /// - Throws: `StartError`, or what PostgreSQL or the network says, if it cannot start.
   public static func run(_ configuration: Configuration) async throws {
-    // A file that may not grow is a write that fails, and no reason for the process to end.
-    signal(SIGXFSZ, SIG_IGN)
     let server = try await AssembledServer(configuration)
     try await server.run(server.group(stoppingOn: [.sigterm, .sigint]))
     await server.pool.close()

@@ -140,12 +140,13 @@ final class JobProcessor: Service {
         "job \(job.id) is processed again later", metadata: ["error": "\(error)"])
       return false
     } catch {
-      await fail(job, error)
+      return await fail(job, error)
     }
     return true
   }
 
-  private func fail(_ job: Job, _ error: any Error) async {
+  /// - Returns: false if the job could not be marked: it has to be processed again.
+  private func fail(_ job: Job, _ error: any Error) async -> Bool {
     let reason =
       switch error {
       case let told as ToldToFail: told.error
@@ -160,11 +161,14 @@ final class JobProcessor: Service {
       default: "The result could not be written. Create a new job."
       }
     do {
-      guard try await store.fail(job.id, error: reason) != nil else { return }
+      // Nothing is to be done for a job that was cancelled meanwhile.
+      guard try await store.fail(job.id, error: reason) != nil else { return true }
       logger.error("processing job \(job.id) failed", metadata: ["error": "\(error)"])
       if let submission = job.submissionFile { await spool.remove(submission) }
+      return true
     } catch {
       logger.warning("cannot mark job \(job.id) as failed", metadata: ["error": "\(error)"])
+      return false
     }
   }
 }

@@ -139,6 +139,9 @@ final class Spool: Sendable {
     }
   }
 
+  private static let ownFile = OpenOptions.Write.modifyFile(
+    createIfNecessary: true, permissions: [.ownerReadWrite])
+
   /// Appends a part of a resumable upload after what is known to be on disk of it; what of the part has
   /// come is on disk once this returns, even if the rest of it never came.
   ///
@@ -153,7 +156,7 @@ final class Spool: Sendable {
     exchange: Exchange
   ) async throws -> (end: Int64, isWhole: Bool) where Body.Element == ByteBuffer {
     let outcome = try await FileSystem.shared.withFileHandle(
-      forWritingAt: path(name), options: .modifyFile(createIfNecessary: true)
+      forWritingAt: path(name), options: Self.ownFile
     ) { file in
       var received = 0
       var end = stored
@@ -188,7 +191,7 @@ final class Spool: Sendable {
   /// Cuts off what a file has beyond its known end.
   func truncate(_ name: String, to bytes: Int64) async throws {
     try await FileSystem.shared.withFileHandle(
-      forWritingAt: path(name), options: .modifyFile(createIfNecessary: true)
+      forWritingAt: path(name), options: Self.ownFile
     ) {
       try await $0.resize(to: .bytes(bytes))
       try await $0.synchronize()

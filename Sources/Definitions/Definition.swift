@@ -21,12 +21,32 @@ public struct Definition: Sendable, Equatable, Codable {
 
 /// How much a chunk, or a run so far, may redact before it stops and asks.
 public struct RedactionLimits: Sendable, Equatable, Codable {
-  /// Of the IDs checked, 0 to 100.
+  /// Of a chunk's IDs, 0 to 100.
   public let maxRedactedPercent: Double
-  /// Rows of all tables together.
+  /// Rows of all tables together, of a run.
   public let maxRedactedRows: Int
+  /// The same for single reasons.
+  public let reasons: [Reason: ReasonLimits]
+  /// Whether a chunk in which every ID is deleted may be applied unasked, other limits willing.
+  public let allowsWholeChunks: Bool
 
-  public init(maxRedactedPercent: Double, maxRedactedRows: Int) {
+  public init(
+    maxRedactedPercent: Double, maxRedactedRows: Int, reasons: [Reason: ReasonLimits] = [:],
+    allowsWholeChunks: Bool = false
+  ) {
+    self.maxRedactedPercent = maxRedactedPercent
+    self.maxRedactedRows = maxRedactedRows
+    self.reasons = reasons
+    self.allowsWholeChunks = allowsWholeChunks
+  }
+}
+
+/// How much may be redacted for one reason; nil is no limit of its own.
+public struct ReasonLimits: Sendable, Equatable, Codable {
+  public let maxRedactedPercent: Double?
+  public let maxRedactedRows: Int?
+
+  public init(maxRedactedPercent: Double?, maxRedactedRows: Int?) {
     self.maxRedactedPercent = maxRedactedPercent
     self.maxRedactedRows = maxRedactedRows
   }
@@ -48,13 +68,16 @@ public struct Dataset: Sendable, Equatable, Codable {
   /// Further tables that an event reaches, before `table` itself.
   public let targets: [Target]
   public let tombstones: Bool
-  /// Events per transaction; nil makes the whole chunk one.
-  public let batchEvents: Int?
+  /// A column of `table` that holds the time that is in a post's ID, and that the table is partitioned
+  /// by.
+  public let idTimeColumn: String?
+  /// What a transaction may hold at most; nil makes the whole chunk one.
+  public let batch: BatchLimits?
 
   public init(
     name: String, type: JobType, table: TableName, id: String, condition: String?,
     chunkIDsMax: Int, chunkBytesMax: Int, actions: [Reason: Action], targets: [Target],
-    tombstones: Bool, batchEvents: Int?
+    tombstones: Bool, idTimeColumn: String? = nil, batch: BatchLimits?
   ) {
     self.name = name
     self.type = type
@@ -66,7 +89,20 @@ public struct Dataset: Sendable, Equatable, Codable {
     self.actions = actions
     self.targets = targets
     self.tombstones = tombstones
-    self.batchEvents = batchEvents
+    self.idTimeColumn = idTimeColumn
+    self.batch = batch
+  }
+}
+
+/// How much one transaction applies.
+public struct BatchLimits: Sendable, Equatable, Codable {
+  public let events: Int
+  /// Rows of all tables: an event that reaches more takes several transactions.
+  public let rows: Int
+
+  public init(events: Int, rows: Int) {
+    self.events = events
+    self.rows = rows
   }
 }
 
@@ -77,15 +113,20 @@ public struct Target: Sendable, Equatable, Codable {
   public let match: String
   /// The table's own ID column: what further targets match, and what tombstones name.
   public let id: String?
+  /// A column that holds the time that is in the post's ID in `match`, and that the table is
+  /// partitioned by.
+  public let idTimeColumn: String?
   public let actions: [Reason: Action]
   public let targets: [Target]
 
   public init(
-    table: TableName, match: String, id: String?, actions: [Reason: Action], targets: [Target]
+    table: TableName, match: String, id: String?, idTimeColumn: String? = nil,
+    actions: [Reason: Action], targets: [Target]
   ) {
     self.table = table
     self.match = match
     self.id = id
+    self.idTimeColumn = idTimeColumn
     self.actions = actions
     self.targets = targets
   }
@@ -96,10 +137,12 @@ public enum Action: Sendable, Equatable, Hashable, Codable {
   case delete
   /// Set columns; `restore` sets them back once the ID comes back clean.
   case protect(set: [ColumnValue], restore: [ColumnValue])
-  /// Set columns to NULL and keep the row.
-  case scrubGeo([String])
-  /// Queue the ID to be fetched again.
-  case rehydrate
+  /// Take the location out of the row and keep the rest.
+  case scrubGeo(Erasure)
+  /// Take the content out of the row and keep it as its own tombstone.
+  case redact(Erasure)
+  /// Queue the ID to be fetched again, and mark the row as stale.
+  case rehydrate(mark: [ColumnValue])
   case ignore
 
   /// The word for it in definitions, the ledger and reports.
@@ -108,6 +151,7 @@ public enum Action: Sendable, Equatable, Hashable, Codable {
     case .delete: "delete"
     case .protect: "protect"
     case .scrubGeo: "scrub_geo"
+    case .redact: "redact"
     case .rehydrate: "rehydrate"
     case .ignore: "ignore"
     }
@@ -116,9 +160,41 @@ public enum Action: Sendable, Equatable, Hashable, Codable {
   /// Whether it takes something away from a row.
   public var isRedacting: Bool {
     switch self {
-    case .delete, .protect, .scrubGeo: true
+    case .delete, .protect, .scrubGeo, .redact: true
     case .rehydrate, .ignore: false
     }
+  }
+
+  /// Whether nothing of the content is left of the row: what tombstones are for.
+  public var isRemoving: Bool {
+    switch self {
+    case .delete, .redact: true
+    case .protect, .scrubGeo, .rehydrate, .ignore: false
+    }
+  }
+}
+
+/// What is taken out of a row that stays.
+public struct Erasure: Sendable, Hashable, Codable {
+  /// Columns and what they are set to.
+  public let set: [ColumnValue]
+  /// Columns of JSON, and what is cut out of the value.
+  public let cut: [JSONCut]
+
+  public init(set: [ColumnValue], cut: [JSONCut] = []) {
+    self.set = set
+    self.cut = cut
+  }
+}
+
+/// Paths to be removed from a column of JSON, each a list of keys from the outside in.
+public struct JSONCut: Sendable, Hashable, Codable {
+  public let column: String
+  public let paths: [[String]]
+
+  public init(column: String, paths: [[String]]) {
+    self.column = column
+    self.paths = paths
   }
 }
 

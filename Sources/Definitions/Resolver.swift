@@ -12,7 +12,7 @@ struct Resolver {
   /// Above it an upload is refused by the API with 413: 128 MB, which may mean 10^6 or 2^20.
   private static let chunkBytesLimit = 128_000_000
   private static let chunkDefaults = (ids: 6_000_000, bytes: 120_000_000)
-  private static let batchEventsDefault = 10_000
+  private static let batchDefaults = BatchLimits(events: 10_000, rows: 20_000)
 
   func pipeline() throws -> Pipeline {
     guard !written.datasets.isEmpty else {
@@ -98,16 +98,40 @@ struct Resolver {
   // MARK: Limits
 
   private func limits() throws -> RedactionLimits {
-    if let percent = written.maxRedactedPercent, !(0...100).contains(percent.value) {
-      throw fault(
-        percent.line, "limits.max_redacted_percent is not within 0 and 100", "write a percentage")
-    }
-    if let rows = written.maxRedactedRows, rows.value < 0 {
-      throw fault(rows.line, "limits.max_redacted_rows is negative", "write a number of rows")
+    let overall = try written.limits.map { try limits($0.overall) }
+    var reasons: [Reason: ReasonLimits] = [:]
+    for (word, limit) in written.limits?.reasons ?? [] {
+      guard let reason = Reason(word: word.value) else {
+        throw fault(
+          word.line, "unknown reason \(word.value) in limits.reasons",
+          "the reasons are \(Reason.allCases.map(\.rawValue).joined(separator: ", "))")
+      }
+      guard reasons[reason] == nil else {
+        throw fault(
+          word.line, "limits.reasons has \(reason.rawValue) twice",
+          "keep one: scrub_geo and geo_scrubbed are the same reason")
+      }
+      reasons[reason] = try limits(limit)
     }
     return RedactionLimits(
-      maxRedactedPercent: written.maxRedactedPercent?.value ?? 20,
-      maxRedactedRows: written.maxRedactedRows?.value ?? 1_000_000)
+      maxRedactedPercent: overall?.maxRedactedPercent ?? 20,
+      maxRedactedRows: overall?.maxRedactedRows ?? 1_000_000, reasons: reasons,
+      allowsWholeChunks: written.limits?.allowWholeChunks?.value ?? false)
+  }
+
+  private func limits(_ limit: WrittenLimit) throws -> ReasonLimits {
+    if let percent = limit.maxRedactedPercent, !(0...100).contains(percent.value) {
+      throw fault(
+        percent.line, "\(limit.path).max_redacted_percent is not within 0 and 100",
+        "write a percentage")
+    }
+    if let rows = limit.maxRedactedRows, rows.value < 0 {
+      throw fault(
+        rows.line, "\(limit.path).max_redacted_rows is negative", "write a number of rows")
+    }
+    return ReasonLimits(
+      maxRedactedPercent: limit.maxRedactedPercent?.value,
+      maxRedactedRows: limit.maxRedactedRows?.value)
   }
 
   // MARK: Datasets
@@ -136,7 +160,9 @@ struct Resolver {
       chunkBytesMax: bytes,
       actions: try actions(dataset.actions, type: type, place: .dataset),
       targets: try dataset.targets.map { try target($0, type: type) },
-      tombstones: dataset.tombstones?.value ?? true, batchEvents: try batchEvents(dataset))
+      tombstones: dataset.tombstones?.value ?? true,
+      idTimeColumn: try dataset.idTime.map { try idTime($0, type: type) },
+      batch: try batch(dataset))
   }
 
   private func jobType(_ dataset: WrittenDataset) throws -> JobType {
@@ -147,21 +173,40 @@ struct Resolver {
     return type
   }
 
-  private func batchEvents(_ dataset: WrittenDataset) throws -> Int? {
+  private func batch(_ dataset: WrittenDataset) throws -> BatchLimits? {
     guard let atomic = dataset.atomic else {
-      return try atLeastOne(dataset.batch, "batch", default: Self.batchEventsDefault)
+      return BatchLimits(
+        events: try atLeastOne(dataset.batch, "batch", default: Self.batchDefaults.events),
+        rows: try atLeastOne(dataset.batchRows, "batch_rows", default: Self.batchDefaults.rows))
     }
     guard atomic.value == "chunk" else {
       throw fault(atomic.line, "unknown atomic: \(atomic.value)", "write atomic: chunk")
     }
-    if let batch = dataset.batch {
+    if let batch = dataset.batch ?? dataset.batchRows {
       throw fault(
         batch.line, "batch and atomic exclude each other", "keep batch: or atomic: chunk")
     }
     return nil
   }
 
-  private func target(_ target: WrittenTarget, type: JobType) throws -> Target {
+  private func idTime(_ column: Located<String>, type: JobType) throws -> String {
+    guard type == .tweets else {
+      throw fault(
+        column.line, "id_time is about the time in a post's ID, and these IDs are users'",
+        "leave it out")
+    }
+    return try filled(column)
+  }
+
+  /// - Parameter isReachedByEvents: whether `match` holds the event's own ID.
+  private func target(
+    _ target: WrittenTarget, type: JobType, isReachedByEvents: Bool = true
+  ) throws -> Target {
+    if let idTime = target.idTime, !isReachedByEvents {
+      throw fault(
+        idTime.line, "id_time needs the event's own ID in match",
+        "leave it out of targets within targets")
+    }
     if !target.targets.isEmpty, target.id == nil {
       throw fault(
         target.table.line, "a target with targets of its own has no id",
@@ -170,8 +215,11 @@ struct Resolver {
     return Target(
       table: try table(target.table), match: try filled(target.match),
       id: try target.id.map(filled),
+      idTimeColumn: try target.idTime.map { try idTime($0, type: type) },
       actions: try actions(target.actions, type: type, place: .target),
-      targets: try target.targets.map { try self.target($0, type: type) })
+      targets: try target.targets.map {
+        try self.target($0, type: type, isReachedByEvents: false)
+      })
   }
 
   private enum Place {
@@ -220,25 +268,38 @@ struct Resolver {
           "restore what is set, nothing else")
       }
       resolved = .protect(set: set, restore: restore)
-    case .scrubGeo(let columns): resolved = .scrubGeo(columns.value)
+    case .rehydrate(let set): resolved = .rehydrate(mark: set)
+    case .scrubGeo(let erasure): resolved = .scrubGeo(try checked(erasure))
+    case .redact(let erasure): resolved = .redact(try checked(erasure))
     }
-    if Reason(word: reason.value) == .geoScrubbed, resolved == .delete {
+    if Reason(word: reason.value) == .geoScrubbed, resolved.isRemoving {
       throw fault(
-        reason.line, "\(path).\(reason.value) would delete a post that only lost its location",
+        reason.line,
+        "\(path).\(reason.value) would \(resolved.word) a post that only lost its location",
         "write {scrub_geo: [column, …]} or ignore")
     }
-    if place == .target, resolved == .rehydrate {
+    if place == .target, resolved == .rehydrate(mark: []) {
       throw fault(
         reason.line, "\(path).\(reason.value): a target cannot be rehydrated, only the ID itself",
-        "put rehydrate among the dataset's own actions")
+        "put rehydrate among the dataset's own actions, or write {rehydrate: {set: {column: value}}}"
+      )
     }
     return resolved
+  }
+
+  private func checked(_ erasure: Located<Erasure>) throws -> Erasure {
+    let columns = erasure.value.set.map(\.column) + erasure.value.cut.map(\.column)
+    if let twice = columns.first(where: { name in columns.count { $0 == name } > 1 }) {
+      throw fault(
+        erasure.line, "the column \(twice) is named twice", "name each column once")
+    }
+    return erasure.value
   }
 
   private func action(word: Located<String>, in path: String) throws -> Action {
     switch word.value {
     case "delete": return .delete
-    case "rehydrate": return .rehydrate
+    case "rehydrate": return .rehydrate(mark: [])
     case "ignore": return .ignore
     case "protect":
       throw fault(
@@ -246,10 +307,13 @@ struct Resolver {
     case "scrub_geo":
       throw fault(
         word.line, "\(path): scrub_geo names no columns", "write {scrub_geo: [column, …]}")
+    case "redact":
+      throw fault(
+        word.line, "\(path): redact names no columns", "write {redact: [column, …]}")
     default:
       throw fault(
         word.line, "\(path): unknown action \(word.value)",
-        "write delete, rehydrate, ignore, {protect: …} or {scrub_geo: …}")
+        "write delete, rehydrate, ignore, {protect: …}, {scrub_geo: …} or {redact: …}")
     }
   }
 

@@ -7,8 +7,7 @@ struct WrittenPipeline {
   let name: Located<String>
   let warehouse: Located<String>
   let api: WrittenAPI
-  let maxRedactedPercent: Located<Double>?
-  let maxRedactedRows: Located<Int>?
+  let limits: WrittenLimits?
   let datasets: [WrittenDataset]
   /// The line that each key stands on, by its path.
   let lines: [String: Int]
@@ -25,9 +24,7 @@ struct WrittenPipeline {
     api = try WrittenAPI(
       YAMLMap(
         map.requiredNode("api"), file: file, path: "api", keys: WrittenAPI.keys))
-    let limits = try map.map("limits", keys: ["max_redacted_percent", "max_redacted_rows"])
-    maxRedactedPercent = try limits?.double("max_redacted_percent")
-    maxRedactedRows = try limits?.integer("max_redacted_rows")
+    limits = try map.map("limits", keys: WrittenLimits.keys).map(WrittenLimits.init)
     let sets = try YAMLMap(
       map.requiredNode("datasets"), file: file, path: "datasets", keys: nil)
     datasets = try sets.entries.map { name, node in
@@ -80,14 +77,50 @@ struct WrittenAPI {
   }
 }
 
+struct WrittenLimits {
+  static let keys = ["allow_whole_chunks", "reasons"] + WrittenLimit.keys
+  let overall: WrittenLimit
+  let reasons: [(reason: Located<String>, limit: WrittenLimit)]
+  let allowWholeChunks: Located<Bool>?
+
+  init(_ map: YAMLMap) throws {
+    overall = try WrittenLimit(map)
+    allowWholeChunks = try map.bool("allow_whole_chunks")
+    let reasons = try map.map("reasons", keys: nil)
+    self.reasons = try (reasons?.entries ?? []).map { reason, node in
+      try (
+        reason,
+        WrittenLimit(
+          YAMLMap(
+            node, file: map.file, path: "limits.reasons.\(reason.value)", keys: WrittenLimit.keys))
+      )
+    }
+  }
+}
+
+struct WrittenLimit {
+  static let keys = ["max_redacted_percent", "max_redacted_rows"]
+  let path: String
+  let maxRedactedPercent: Located<Double>?
+  let maxRedactedRows: Located<Int>?
+
+  init(_ map: YAMLMap) throws {
+    path = map.path
+    maxRedactedPercent = try map.double("max_redacted_percent")
+    maxRedactedRows = try map.integer("max_redacted_rows")
+  }
+}
+
 struct WrittenDataset {
   static let keys = [
-    "type", "table", "id", "where", "chunk", "actions", "targets", "tombstones", "batch", "atomic",
+    "type", "table", "id", "id_time", "where", "chunk", "actions", "targets", "tombstones", "batch",
+    "batch_rows", "atomic",
   ]
   let name: Located<String>
   let type: Located<String>
   let table: Located<String>
   let id: Located<String>
+  let idTime: Located<String>?
   let condition: Located<String>?
   let chunkIDs: Located<Int>?
   let chunkBytes: Located<Int>?
@@ -95,6 +128,7 @@ struct WrittenDataset {
   let targets: [WrittenTarget]
   let tombstones: Located<Bool>?
   let batch: Located<Int>?
+  let batchRows: Located<Int>?
   let atomic: Located<String>?
 
   init(name: Located<String>, _ map: YAMLMap) throws {
@@ -102,6 +136,7 @@ struct WrittenDataset {
     type = try map.requiredString("type")
     table = try map.requiredString("table")
     id = try map.requiredString("id")
+    idTime = try map.string("id_time")
     condition = try map.string("where")
     let chunk = try map.map("chunk", keys: ["ids", "bytes"])
     chunkIDs = try chunk?.integer("ids")
@@ -110,6 +145,7 @@ struct WrittenDataset {
     targets = try WrittenTarget.list(map)
     tombstones = try map.bool("tombstones")
     batch = try map.integer("batch")
+    batchRows = try map.integer("batch_rows")
     atomic = try map.string("atomic")
   }
 }
@@ -118,6 +154,7 @@ struct WrittenTarget {
   let table: Located<String>
   let match: Located<String>
   let id: Located<String>?
+  let idTime: Located<String>?
   let actions: WrittenActions
   let targets: [WrittenTarget]
 
@@ -131,7 +168,7 @@ struct WrittenTarget {
       try WrittenTarget(
         YAMLMap(
           node, file: map.file, path: "\(path)[\(index)]",
-          keys: ["table", "match", "id", "actions", "targets"]))
+          keys: ["table", "match", "id", "id_time", "actions", "targets"]))
     }
   }
 
@@ -139,6 +176,7 @@ struct WrittenTarget {
     table = try map.requiredString("table")
     match = try map.requiredString("match")
     id = try map.string("id")
+    idTime = try map.string("id_time")
     actions = try WrittenActions(map)
     targets = try Self.list(map)
   }
@@ -157,57 +195,6 @@ struct WrittenActions {
     line = map.line
     entries = try map.entries.map { reason, node in
       (reason, try WrittenAction(node, in: map, reason: reason.value))
-    }
-  }
-}
-
-/// `delete`, `ignore`, `rehydrate`, `{protect: {set: …, restore: …}}` or `{scrub_geo: [column, …]}`.
-enum WrittenAction {
-  case word(Located<String>)
-  case protect(set: [ColumnValue], restore: [ColumnValue], line: Int)
-  case scrubGeo(Located<[String]>)
-
-  init(_ node: Node, in map: YAMLMap, reason: String) throws {
-    let path = map.name(reason)
-    guard node.mapping != nil else {
-      guard node.scalar != nil, !YAMLMap.isNull(node) else {
-        throw DefinitionError(
-          file: map.file, line: node.mark?.line ?? map.line,
-          message: "\(path) is mapped to nothing",
-          remedy: "give it an action, such as delete; ignore says that nothing is to be done")
-      }
-      self = .word(try map.string(node, name: path))
-      return
-    }
-    let action = try YAMLMap(node, file: map.file, path: path, keys: ["protect", "scrub_geo"])
-    guard action.entries.count == 1 else {
-      throw action.wrongType(path, node, "one action")
-    }
-    if let protect = try action.map("protect", keys: ["set", "restore"]) {
-      self = .protect(
-        set: try Self.columns(protect, "set", required: true),
-        restore: try Self.columns(protect, "restore", required: false), line: protect.line)
-    } else {
-      let columns = try action.requiredNode("scrub_geo")
-      self = .scrubGeo(try action.strings(columns, name: action.name("scrub_geo")))
-    }
-  }
-
-  private static func columns(
-    _ map: YAMLMap, _ key: String, required: Bool
-  ) throws -> [ColumnValue] {
-    guard required || map.node(key) != nil else { return [] }
-    let columns = try YAMLMap(
-      map.requiredNode(key), file: map.file, path: map.name(key), keys: nil)
-    guard !columns.entries.isEmpty else {
-      throw columns.wrongType(columns.path, try map.requiredNode(key), "{column: value, …}")
-    }
-    return try columns.entries.map { name, node in
-      if YAMLMap.isNull(node) { return ColumnValue(column: name.value, value: nil) }
-      guard let scalar = node.scalar else {
-        throw columns.wrongType(columns.name(name.value), node, "a single value")
-      }
-      return ColumnValue(column: name.value, value: scalar.string)
     }
   }
 }

@@ -26,10 +26,22 @@ struct ExportQuery {
     condition = dataset.condition
   }
 
+  /// How many IDs there are, and how many bytes their chunks would have.
+  var totalsSQL: String {
+    let ids = "(\(selection(after: 0, through: .max))) AS export (id)"
+    let distinct = table.isUnique(column.name) ? ids : "(SELECT DISTINCT id FROM \(ids)) AS export"
+    return "SELECT count(*), coalesce(sum(length(id::text) + 1), 0)::bigint FROM \(distinct)"
+  }
+
   /// - Parameters:
   ///   - after: IDs above this one.
   ///   - through: up to and with this one. No ID is larger than 63 bits.
   func sql(after: Int64, through: Int64 = .max) -> String {
+    let key = kind == .text ? "key" : column.sql
+    return "COPY (\(selection(after: after, through: through)) ORDER BY \(key)) TO STDOUT"
+  }
+
+  private func selection(after: Int64, through: Int64) -> String {
     let id = column.sql
     let range: (String) -> String = { "\($0) > \(after) AND \($0) <= \(through)" }
     // The line break ends a comment that the operator's SQL may end with.
@@ -38,21 +50,21 @@ struct ExportQuery {
     case .integer:
       // Nothing but the column in the list: an index-only scan serves it in order.
       return """
-        COPY (SELECT \(id) FROM \(table.sql) WHERE \(range(id))\(rows) ORDER BY \(id)) TO STDOUT
+        SELECT \(id) FROM \(table.sql) WHERE \(range(id))\(rows)
         """
     case .numeric:
       return """
-        COPY (SELECT \(id)::bigint FROM \(table.sql)
-              WHERE \(range(id)) AND \(id) = trunc(\(id))\(rows) ORDER BY \(id)) TO STDOUT
+        SELECT \(id)::bigint FROM \(table.sql)
+        WHERE \(range(id)) AND \(id) = trunc(\(id))\(rows)
         """
     case .text:
       // Text sorts by characters, so its numbers are sorted here; CASE keeps the cast from what is
       // no number.
       return """
-        COPY (SELECT key FROM (
-                SELECT CASE WHEN \(id) ~ '^[1-9][0-9]{0,18}$' THEN \(id)::numeric END AS key
-                FROM \(table.sql) WHERE \(id) IS NOT NULL\(rows)) AS ids
-              WHERE \(range("key")) ORDER BY key) TO STDOUT
+        SELECT key FROM (
+          SELECT CASE WHEN \(id) ~ '^[1-9][0-9]{0,18}$' THEN \(id)::numeric END AS key
+          FROM \(table.sql) WHERE \(id) IS NOT NULL\(rows)) AS ids
+        WHERE \(range("key"))
         """
     }
   }

@@ -48,17 +48,20 @@ public struct ExportStage: Sendable {
       limits: ChunkLimits(ids: dataset.chunkIDsMax, bytes: dataset.chunkBytesMax),
       firstNumber: progress.chunks + 1)
     let query = try ExportQuery(dataset, catalog: catalog)
+    // Taken before the COPY's own: what is in between counts as newer than the export.
+    let snapshot = try await connection.query("SELECT pg_current_snapshot()::text")
+      .onlyRow(as: String.self)
     do {
       try await connection.withCopyOut(query.sql(after: progress.exportedThrough)) { rows in
         for try await block in rows {
           for chunk in try cutter.append(rows: block) {
-            await chunkExported(try await record(chunk, of: dataset))
+            await chunkExported(try await record(chunk, of: dataset, snapshot))
           }
         }
       }
       // Only now is the COPY known to be complete, and so the last chunk.
       if let chunk = try cutter.finish() {
-        await chunkExported(try await record(chunk, of: dataset))
+        await chunkExported(try await record(chunk, of: dataset, snapshot))
       }
     } catch {
       cutter.abandon()
@@ -66,6 +69,27 @@ public struct ExportStage: Sendable {
     }
     try await ledger.datasetExported(dataset.name)
     logger.info("\(dataset.name): exported")
+  }
+
+  /// What exporting a dataset would come to.
+  public struct Plan: Sendable, Equatable {
+    public let ids: Int
+    public let bytes: Int
+    /// One more at times: where chunks are cut shows only when they are.
+    public let chunks: Int
+  }
+
+  /// Counts what `export` would write. Changes nothing.
+  public static func plan(
+    _ dataset: Dataset, catalog: Catalog, on session: some Session
+  ) async throws -> Plan {
+    let query = try ExportQuery(dataset, catalog: catalog)
+    let (ids, bytes) = try await session.query(query.totalsSQL)
+      .onlyRow(as: Int.self, Int.self)
+    func pieces(_ total: Int, _ most: Int) -> Int { (total + most - 1) / most }
+    return Plan(
+      ids: ids, bytes: bytes,
+      chunks: max(pieces(ids, dataset.chunkIDsMax), pieces(bytes, dataset.chunkBytesMax)))
   }
 
   public enum Rewrite: Sendable {
@@ -101,8 +125,11 @@ public struct ExportStage: Sendable {
     }
   }
 
-  private func record(_ file: ChunkFile, of dataset: Dataset) async throws -> Int64 {
-    let id = try await ledger.chunkExported(file, dataset: dataset.name, type: dataset.type)
+  private func record(
+    _ file: ChunkFile, of dataset: Dataset, _ snapshot: String
+  ) async throws -> Int64 {
+    let id = try await ledger.chunkExported(
+      file, dataset: dataset.name, type: dataset.type, snapshot: snapshot)
     logger.info(
       "\(dataset.name): chunk \(file.number) exported, \(file.ids) IDs",
       metadata: ["stage": "export", "dataset": "\(dataset.name)", "chunk": "\(id)"])

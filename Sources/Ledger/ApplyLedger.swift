@@ -17,10 +17,53 @@ extension ChunkLedger {
     ).onlyRow(as: Int64?.self)
   }
 
-  /// Moves the chunk's position over a batch: exactly from where the batch began.
+  /// The ID in the middle of the events above `after`, up to and with `through`; nil if there is one
+  /// event, or none.
+  public func middle(
+    of chunk: Chunk, after: Int64, through: Int64, on session: some Session
+  ) async throws -> Int64? {
+    try await session.query(
+      """
+      SELECT max(id) FROM (
+        SELECT id, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS events
+        FROM lethe.collected WHERE chunk_id = $1 AND id > $2 AND id <= $3
+      ) AS batch WHERE place <= events / 2
+      """, .integer(chunk.id), .integer(after), .integer(through)
+    ).onlyRow(as: Int64?.self)
+  }
+
+  /// How many batches of the chunk are recorded.
+  public func batches(of chunk: Chunk) async throws -> Int {
+    try await connection.query(
+      "SELECT coalesce(max(number), 0) FROM lethe.batch WHERE chunk_id = $1", .integer(chunk.id)
+    ).onlyRow(as: Int.self)
+  }
+
+  /// What the export of the chunk could see, as `pg_current_snapshot()` writes it; nil if that was not
+  /// recorded.
+  public func exportedSnapshot(of chunk: Chunk) async throws -> String? {
+    try await connection.query(
+      "SELECT exported_snapshot::text FROM lethe.chunk WHERE chunk_id = $1", .integer(chunk.id)
+    ).onlyRow(as: String?.self)
+  }
+
+  /// Makes this process the one whose changes to the chunk are taken.
+  public func takeLease(of chunk: Chunk, on transaction: Transaction) async throws {
+    try await transaction.executeOne(
+      "UPDATE lethe.chunk SET lease = $2 WHERE chunk_id = $1", .integer(chunk.id),
+      .text(lease.token))
+  }
+
+  /// Moves the chunk's position over a batch, exactly from where the batch began, and records the batch
+  /// with a hash of its event records. A part of an event leaves the position where it is.
   public func batchApplied(
-    of chunk: Chunk, after: Int64, through: Int64, on transaction: Transaction
+    of chunk: Chunk, number: Int, after: Int64, through: Int64, on transaction: Transaction
   ) async throws {
+    try await transaction.execute(
+      """
+      INSERT INTO lethe.batch (chunk_id, number, after_id, through_id, records, sha256)
+      SELECT $1, $2, $3, $4, records, sha256 FROM lethe.event_digest($1, $2::integer)
+      """, .integer(chunk.id), .integer(Int64(number)), .integer(after), .integer(through))
     try await ChunkQueries.guarded(
       transaction, chunk.label,
       """
@@ -29,10 +72,10 @@ extension ChunkLedger {
       """, [.integer(chunk.id), .text(lease.token), .integer(after), .integer(through)])
   }
 
-  /// Every event of the chunk is applied: ends it, notes the key range as checked and drops the
-  /// collected events, which are all in `lethe.event` by now.
+  /// Every event of the chunk is applied: ends it, notes the key range as checked, drops the collected
+  /// events, which are all in `lethe.event` by now, and seals the job's record.
   public func chunkApplied(
-    _ chunk: Chunk, after through: Int64, on transaction: Transaction
+    _ chunk: Chunk, after through: Int64, jobID: Int64, on transaction: Transaction
   ) async throws {
     try await ChunkQueries.guarded(
       transaction, chunk.label,
@@ -59,6 +102,10 @@ extension ChunkLedger {
       """, .integer(chunk.id), .text(chunk.pipeline))
     try await transaction.execute(
       "DELETE FROM lethe.collected WHERE chunk_id = $1", .integer(chunk.id))
+    // Last: the chain is locked from here to the end of the transaction.
+    try await transaction.execute(
+      "SELECT lethe.seal('job', $1, $2, lethe.job_content($1))", .integer(jobID),
+      .integer(chunk.id))
   }
 
   /// The job whose result the chunk's events come from.
@@ -89,15 +136,18 @@ extension ChunkLedger {
       """, .integer(chunkID), .integer(runID)) == 1
   }
 
-  /// The rows that a run has redacted so far, for its limits: restores do not count, nor do chunks
-  /// that somebody has approved.
-  public func rowsRedactedUnasked(in runID: Int64) async throws -> Int {
-    try await connection.query(
+  /// The rows that a run has redacted so far, by reason, for its limits: restores do not count, nor do
+  /// chunks that somebody has approved.
+  public func rowsRedactedUnasked(in runID: Int64) async throws -> [String: Int] {
+    let rows = try await connection.query(
       """
-      SELECT coalesce(sum(rows), 0)::bigint
+      SELECT reason::text, sum(rows)::bigint
       FROM lethe.change JOIN lethe.chunk USING (chunk_id)
-      WHERE run_id = $1 AND action IN ('delete', 'protect', 'scrub_geo') AND approved_at IS NULL
+      WHERE run_id = $1 AND action IN ('delete', 'protect', 'scrub_geo', 'redact')
+        AND approved_at IS NULL
+      GROUP BY reason
       """, .integer(runID)
-    ).onlyRow(as: Int.self)
+    ).rows(as: String.self, Int.self)
+    return Dictionary(uniqueKeysWithValues: rows.map { ($0.0, $0.1) })
   }
 }

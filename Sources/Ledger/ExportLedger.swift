@@ -42,9 +42,11 @@ public struct ExportLedger: Sendable {
   }
 
   /// A chunk's file is complete on disk: records it and moves the export's position over it.
+  ///
+  /// - Parameter snapshot: what the export could see, as `pg_current_snapshot()` writes it.
   /// - Returns: the chunk's ID.
   public func chunkExported(
-    _ file: ChunkFile, dataset: String, type: JobType
+    _ file: ChunkFile, dataset: String, type: JobType, snapshot: String
   ) async throws -> Int64 {
     try await connection.withTransaction { transaction in
       try await ChunkQueries.guarded(
@@ -63,13 +65,14 @@ public struct ExportLedger: Sendable {
       return try await transaction.query(
         """
         INSERT INTO lethe.chunk
-          (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease)
-        VALUES ($1, $2, $3::lethe.job_type, $4, $5, $6, $7, $8, $9, $10, $11)
+          (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease,
+           exported_snapshot)
+        VALUES ($1, $2, $3::lethe.job_type, $4, $5, $6, $7, $8, $9, $10, $11, $12::pg_snapshot)
         RETURNING chunk_id
         """, .integer(run.id), .text(dataset), .text(type.rawValue),
         .integer(Int64(file.number)), .integer(file.firstID), .integer(file.lastID),
         .integer(Int64(file.ids)), .integer(Int64(file.bytes)), .bytes(file.sha256),
-        .text(file.path.string), .text(lease.token)
+        .text(file.path.string), .text(lease.token), .text(snapshot)
       ).onlyRow(as: Int64.self)
     }
   }

@@ -1,7 +1,7 @@
 public import ChunkFiles
 import PostgreSQL
 import SystemPackage
-import Vocabulary
+public import Vocabulary
 
 /// What submit records. Begins at `exported`, ends at `uploaded`.
 extension ChunkLedger {
@@ -27,15 +27,21 @@ extension ChunkLedger {
   }
 
   /// The API has the job: it has answered, or a listing has shown the job's name.
+  ///
+  /// - Parameter at: the API's own time of the creation, which orders the answers of jobs; nil if it
+  ///   did not tell.
   public func jobCreated(
-    _ attempt: Attempt, of chunk: Chunk, apiID: String
+    _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?
   ) async throws -> Attempt {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
         """
-        UPDATE lethe.job SET api_id = $2, status = 'created', created_at = clock_timestamp()
+        UPDATE lethe.job
+        SET api_id = $2, status = 'created', created_at = clock_timestamp(),
+            asked_at = coalesce(timestamptz '2000-01-01 00:00:00Z' + $3 * interval '1 microsecond',
+                                clock_timestamp())
         WHERE job_id = $1 AND api_id IS NULL AND ended_at IS NULL
-        """, .integer(attempt.jobID), .text(apiID))
+        """, .integer(attempt.jobID), .text(apiID), Parameter(at?.microsecondsSince2000))
       try await transition(chunk, from: "exported", to: "created", at: "created_at", transaction)
     }
     return Attempt(

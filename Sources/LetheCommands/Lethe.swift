@@ -20,7 +20,8 @@ public struct Lethe: AsyncParsableCommand {
     version: "0.1.0",
     subcommands: [
       RunCommand.self, ExportCommand.self, SubmitCommand.self, AwaitCommand.self,
-      CollectCommand.self, ApplyCommand.self, CheckCommand.self, StatusCommand.self,
+      CollectCommand.self, ApplyCommand.self, PlanCommand.self, CheckCommand.self,
+      StatusCommand.self,
       MigrateCommand.self, JobsCommand.self,
     ])
 

@@ -250,13 +250,13 @@ public struct PipelineRuntime: Sendable {
     return road(run, catalog)
   }
 
-  private func road(_ run: Run, _ catalog: Catalog) -> Road {
+  func road(_ run: Run, _ catalog: Catalog) -> Road {
     Road(
       run: run, pipeline: pipeline, lease: lease, catalog: catalog, client: client, clock: clock,
       logger: logger)
   }
 
-  private func checkedCatalog(_ definition: Definition) async throws -> Catalog {
+  func checkedCatalog(_ definition: Definition) async throws -> Catalog {
     let catalog = try await Catalog(of: definition, on: lockConnection)
     for finding in try await catalog.check(definition, on: lockConnection) {
       switch finding.severity {

@@ -147,10 +147,8 @@ struct Road: Sendable {
   func apply(
     _ chunk: Chunk, _ ledger: ChunkLedger, _ connection: Connection
   ) async throws -> ApplyStage.Outcome {
-    let stage = ApplyStage(
-      connection: connection, ledger: ledger, catalog: catalog, definition: run.definition,
-      logger: logger)
     let dataset = try dataset(of: chunk)
+    let stage = applyStage(ledger, connection)
     let outcome = try await clock.measure(.apply, chunk.dataset) {
       try await stage.apply(chunk, dataset: dataset)
     }
@@ -162,6 +160,19 @@ struct Road: Sendable {
         metadata: ["stage": "apply", "chunk": "\(chunk.id)"])
     }
     return outcome
+  }
+
+  /// What applying a collected chunk would do; nothing is changed.
+  func plan(
+    _ chunk: Chunk, _ ledger: ChunkLedger, _ connection: Connection
+  ) async throws -> ChunkPlan {
+    try await applyStage(ledger, connection).plan(chunk, dataset: dataset(of: chunk))
+  }
+
+  private func applyStage(_ ledger: ChunkLedger, _ connection: Connection) -> ApplyStage {
+    ApplyStage(
+      connection: connection, ledger: ledger, catalog: catalog, definition: run.definition,
+      logger: logger)
   }
 
   // MARK: What the stages share

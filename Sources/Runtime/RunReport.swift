@@ -33,6 +33,12 @@ public struct RunReport: Sendable, Codable, Equatable {
       case chunkID = "chunk_id"
       case dataset, reason
     }
+
+    public init(chunkID: Int64, dataset: String, reason: String) {
+      self.chunkID = chunkID
+      self.dataset = dataset
+      self.reason = reason
+    }
   }
 
   public struct DatasetReport: Sendable, Codable, Equatable {

@@ -98,7 +98,7 @@ public struct SubmitStage: Sendable {
         logger.info(
           "\(chunk.label): job \(job.id) created",
           metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
-        return .job(job, try await ledger.jobCreated(attempt, of: chunk, apiID: job.id))
+        return .job(job, try await recorded(job, attempt, chunk))
       } catch let error as APIError where error.kind == .temporary {
         // The answer is lost, and with it whether there is a job now.
         if let job = try await find(attempt, of: chunk) {
@@ -122,6 +122,12 @@ public struct SubmitStage: Sendable {
     preconditionFailure("the loop above only ends by returning or throwing")
   }
 
+  private func recorded(
+    _ job: APIJob, _ attempt: Attempt, _ chunk: Chunk
+  ) async throws -> Attempt {
+    try await ledger.jobCreated(attempt, of: chunk, apiID: job.id, at: job.createdAt)
+  }
+
   private func find(_ attempt: Attempt, of chunk: Chunk) async throws -> APIJob? {
     try await client.jobs(type: chunk.type).first { $0.name == attempt.name }
   }
@@ -130,7 +136,7 @@ public struct SubmitStage: Sendable {
     logger.notice(
       "\(chunk.label): job \(job.id) had been created before; adopted",
       metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
-    return .job(job, try await ledger.jobCreated(attempt, of: chunk, apiID: job.id))
+    return .job(job, try await recorded(job, attempt, chunk))
   }
 
   // MARK: Uploading

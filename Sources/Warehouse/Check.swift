@@ -70,6 +70,7 @@ private struct Checker {
             "only \(Int(table.visibleShare * 100)) % of \(dataset.table) is marked all-visible: its export will be slow",
           remedy: "VACUUM \(dataset.table)"))
     }
+    checkIDTime(dataset.idTimeColumn, of: table, path: "\(path).id_time")
     checkActions(dataset.actions, of: table, path: "\(path).actions")
     for (index, target) in dataset.targets.enumerated() {
       check(target, path: "\(path).targets[\(index)]")
@@ -89,6 +90,7 @@ private struct Checker {
           remedy: "create one on \(target.table) (\(target.match))"))
     }
     if let id = target.id { _ = checkIDColumn(id, of: table, path: "\(path).id") }
+    checkIDTime(target.idTimeColumn, of: table, path: "\(path).id_time")
     checkActions(target.actions, of: table, path: "\(path).actions")
     for (index, inner) in target.targets.enumerated() {
       check(inner, path: "\(path).targets[\(index)]")
@@ -100,8 +102,9 @@ private struct Checker {
       error("\(path).table", "there is no table \(name)", "create it, or mend its name")
       return nil
     }
-    guard table.isTable else {
-      error("\(path).table", "\(name) is not a table", "name the table that holds the rows")
+    guard table.kind.holdsRows else {
+      error(
+        "\(path).table", "\(name) is \(table.kind.reason)", "name the table that holds the rows")
       return nil
     }
     if !table.isSchemaUsable, let schema = name.schema {
@@ -114,6 +117,7 @@ private struct Checker {
         "\(path).table", "SELECT on \(name) is not granted",
         "GRANT SELECT ON \(name) to the user that Lethe connects as")
     }
+    checkRowSecurity(.select, on: table, path: "\(path).table")
     return table
   }
 
@@ -147,43 +151,104 @@ private struct Checker {
       case .delete: require(.delete, on: table, path: path)
       case .protect(let set, let restore):
         require(.update, on: table, path: path)
-        for value in set + restore {
-          checkAssignment(value.column, isNull: value.value == nil, of: table, path: path)
-        }
-      case .scrubGeo(let columns):
+        for value in set + restore { checkAssignment(value, of: table, path: path) }
+      case .scrubGeo(let erasure), .redact(let erasure):
         require(.update, on: table, path: path)
-        for name in columns { checkAssignment(name, isNull: true, of: table, path: path) }
-      case .rehydrate, .ignore: break
+        for value in erasure.set { checkAssignment(value, of: table, path: path) }
+        for cut in erasure.cut { checkJSON(cut.column, of: table, path: path) }
+      case .rehydrate(let mark):
+        if !mark.isEmpty { require(.update, on: table, path: path) }
+        for value in mark { checkAssignment(value, of: table, path: path) }
+      case .ignore: break
       }
     }
   }
 
+  private mutating func checkJSON(_ name: String, of table: WarehouseTable, path: String) {
+    guard let column = column(name, of: table, path: path) else { return }
+    if column.isGenerated {
+      checkAssignment(ColumnValue(column: name, value: ""), of: table, path: path)
+    } else if !column.isJSON {
+      error(
+        path, "\(table.name).\(name) is \(column.type), and paths are cut out of jsonb or json",
+        "name a column of JSON, or write a single value to set")
+    }
+  }
+
+  private mutating func checkIDTime(_ name: String?, of table: WarehouseTable, path: String) {
+    guard let name, let column = column(name, of: table, path: path) else { return }
+    if !column.isTime {
+      error(
+        path, "\(table.name).\(name) is \(column.type), which times are not kept in",
+        "name a column of type timestamptz, timestamp or date")
+    } else if !table.partitionColumns.contains(name) {
+      warn(
+        path, "\(table.name) is not partitioned by \(name): id_time prunes nothing there",
+        "leave it out")
+    }
+  }
+
   private mutating func checkAssignment(
-    _ name: String, isNull: Bool, of table: WarehouseTable, path: String
+    _ value: ColumnValue, of table: WarehouseTable, path: String
   ) {
+    let name = value.column
     guard let column = column(name, of: table, path: path) else { return }
     if column.isGenerated {
       error(
         path, "\(table.name).\(name) is generated and cannot be set",
         "name the columns that it is generated from")
-    } else if isNull, !column.isNullable {
+    } else if value.value == nil, !column.isNullable {
       error(
         path, "\(table.name).\(name) is NOT NULL and cannot be emptied",
-        "drop the constraint, or leave the column out")
+        "give it a value, such as {\(name): ''}, drop the constraint, or leave the column out")
     }
   }
 
   private mutating func require(
     _ privilege: WarehouseTable.Privilege, on table: WarehouseTable, path: String
   ) {
+    checkRowSecurity(privilege, on: table, path: path)
     guard !table.privileges.contains(privilege) else { return }
     error(
       path, "\(privilege.rawValue) on \(table.name) is not granted",
       "GRANT \(privilege.rawValue) ON \(table.name) to the user that Lethe connects as")
   }
 
+  /// Rows that a policy hides would be neither exported nor changed, and nobody would know.
+  private mutating func checkRowSecurity(
+    _ privilege: WarehouseTable.Privilege, on table: WarehouseTable, path: String
+  ) {
+    guard table.rowsHiddenFrom.contains(privilege) else { return }
+    error(
+      path, "row-level security may hide rows of \(table.name) from \(privilege.rawValue)",
+      "give the user that Lethe connects as BYPASSRLS, or a policy of its own with USING (true)")
+  }
+
+  private mutating func warn(_ path: String, _ message: String, _ remedy: String) {
+    findings.append(Finding(severity: .warning, path: path, message: message, remedy: remedy))
+  }
+
   private mutating func error(_ path: String, _ message: String, _ remedy: String) {
     let finding = Finding(severity: .error, path: path, message: message, remedy: remedy)
     if !findings.contains(finding) { findings.append(finding) }
+  }
+}
+
+extension WarehouseTable.Kind {
+  /// Why its rows cannot be changed.
+  fileprivate var reason: String {
+    switch self {
+    case .view:
+      "a view: what its rules or triggers do with a change cannot be proven"
+    case .materializedView: "a materialized view, whose rows cannot be changed"
+    case .foreignTable: "a foreign table, whose changes do not commit with the ledger"
+    case .table, .partitioned, .other: "not a table"
+    }
+  }
+}
+
+extension WarehouseTable.Column {
+  fileprivate var isTime: Bool {
+    ["timestamp with time zone", "timestamp without time zone", "date"].contains(type)
   }
 }

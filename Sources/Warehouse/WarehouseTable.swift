@@ -5,15 +5,24 @@ import PostgreSQL
 public struct WarehouseTable: Sendable {
   public let name: TableName
   public let columns: [String: Column]
-  /// Whether it is an ordinary or a partitioned table: what rows can be changed in.
-  let isTable: Bool
+  let kind: Kind
   /// Without USAGE on its schema no privilege on the table helps.
   let isSchemaUsable: Bool
   let privileges: Set<Privilege>
+  /// What a row-level security policy hides rows from.
+  let rowsHiddenFrom: Set<Privilege>
   /// The share of the heap's pages that an index-only scan need not look into, 0 to 1.
   let visibleShare: Double
   /// The columns that an index begins with.
   let indexedColumns: Set<String>
+  /// The columns that hold no value twice, by an index of their own.
+  let uniqueColumns: Set<String>
+  /// In the key's order; empty without a primary key.
+  public let primaryKey: [String]
+  /// The columns that it is partitioned by; empty if it is not, or by an expression.
+  let partitionColumns: [String]
+  /// The foreign keys that point at it.
+  public let references: [ForeignKey]
 
   /// Its name as SQL text.
   public var sql: String { name.sql }
@@ -27,8 +36,40 @@ public struct WarehouseTable: Sendable {
 
     public var sql: String { Identifier(name).sql }
 
+    public var isJSON: Bool { type == "jsonb" || type == "json" }
+
     /// How IDs are kept in it; nil if they cannot be.
     public var idKind: IDKind? { IDKind(columnType: type) }
+  }
+
+  /// Whether at most one row has a given value of the column.
+  public func isUnique(_ column: String) -> Bool { uniqueColumns.contains(column) }
+
+  enum Kind: String {
+    case table = "r"
+    case partitioned = "p"
+    case view = "v"
+    case materializedView = "m"
+    case foreignTable = "f"
+    case other
+
+    /// Whether rows can be changed in it by what Lethe does.
+    var holdsRows: Bool { self == .table || self == .partitioned }
+  }
+
+  /// A foreign key that points at a table.
+  public struct ForeignKey: Sendable, Equatable {
+    public let constraint: String
+    /// The table whose rows refer.
+    public let table: TableName
+    public let columns: [String]
+    /// The columns referred to, in the same order.
+    public let referencedColumns: [String]
+    /// Whether a row that is referred to cannot be deleted; else the reference goes or is emptied with
+    /// it.
+    public let isRestricting: Bool
+    /// Whether rows go with the row that they refer to.
+    let isCascading: Bool
   }
 
   enum Privilege: String, CaseIterable {

@@ -119,6 +119,8 @@ struct Serve: AsyncParsableCommand {
   }
 
   func run() async throws {
+    // A file that may not grow any more is an error of the job that it belongs to, not the server's end.
+    signal(SIGXFSZ, SIG_IGN)
     let accessLog = writesAccessLog ? LineWriter(.standardOutput) : nil
     defer { accessLog?.drain() }
     try await ComplianceServer.run(serverConfiguration(accessLog))

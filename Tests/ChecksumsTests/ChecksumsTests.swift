@@ -53,6 +53,34 @@ import Testing
   }
 }
 
+@Suite struct ConstantTimeEqualTests {
+  @Test func equalIsWhatHasTheSameBytes() {
+    let bytes = Array("0123456789abcdef".utf8)
+    #expect(constantTimeEqual(bytes, bytes) && constantTimeEqual([], []))
+    for place in bytes.indices {
+      var other = bytes
+      other[place] ^= 1
+      #expect(!constantTimeEqual(bytes, other), "byte \(place)")
+    }
+    #expect(!constantTimeEqual(bytes, bytes.dropLast()))
+    #expect(!constantTimeEqual(bytes, bytes + [0]))
+  }
+
+  /// A comparison that ends at the first difference takes no time at all for one in the first byte.
+  @Test func aDifferenceTakesAsLongToFindWhereverItIs() {
+    let bytes = [UInt8](repeating: 7, count: 4_000_000)
+    func leastTime(differingAt place: Int) -> Duration {
+      var other = bytes
+      other[place] ^= 1
+      return (0..<30).map { _ in
+        ContinuousClock().measure { #expect(!constantTimeEqual(bytes, other)) }
+      }.min() ?? .zero
+    }
+    let (first, last) = (leastTime(differingAt: 0), leastTime(differingAt: bytes.count - 1))
+    #expect(first * 3 > last && last * 3 > first, "\(first), \(last)")
+  }
+}
+
 @Suite struct HMACSHA256Tests {
   /// Test cases 1, 2 and 6 of RFC 4231.
   @Test(arguments: [

@@ -1,4 +1,5 @@
 import ComplianceService
+import Foundation
 import NIOHTTP1
 import PostgreSQL
 import TestSupport
@@ -74,6 +75,18 @@ import Testing
     }
   }
 
+  @Test func tokensAreForOneInstantOfExpiry() async throws {
+    try await LocalService.run { service in
+      let job = try await service.create()
+      try await service.execute(
+        "UPDATE compliance.jobs SET upload_expires_at = upload_expires_at + interval '1 hour'")
+      #expect(try await service.put("1\n", to: job.upload_url).problem().status == 403)
+      let url = try await service.job(job.id).upload_url
+      #expect(url != job.upload_url)
+      #expect(try await service.put("1\n", to: url).status == 200)
+    }
+  }
+
   @Test func downloadsExpire() async throws {
     try await LocalService.run {
       $0.downloadLifetime = .zero
@@ -111,6 +124,36 @@ import Testing
       #expect(answer.status == 405)
       #expect(answer.body.isEmpty)
       #expect(try await service.get("/2/compliance/jobs?type=tweets").status == 200)
+    }
+  }
+
+  /// Whoever tells it nothing gets a server that only this machine reaches.
+  @Test(arguments: WireProfile.allCases)
+  func listensOnLoopbackAddressesAlone(profile: WireProfile) async throws {
+    try await LocalService.run({ $0.profile = profile }) { service in
+      let job = try await service.create()
+      for url in [service.baseURL, job.upload_url] {
+        let port = try #require(URLComponents(string: url)?.port)
+        let addresses = try Self.listeningAddresses(port)
+        #expect(!addresses.isEmpty)
+        // Little-endian, so that 127 comes last.
+        #expect(addresses.allSatisfy { $0.count == 8 && $0.hasSuffix("7F") }, "\(addresses)")
+      }
+    }
+    let help = try await Program.run("compliance-server", ["serve", "--help"]).stdout
+    #expect(
+      help.contains("(default: 127.0.0.1:8080)") && help.contains("(default: 127.0.0.2:8081)"))
+  }
+
+  /// In hexadecimal, as the kernel lists them; IPv6 addresses are longer.
+  private static func listeningAddresses(_ port: Int) throws -> [Substring] {
+    try ["/proc/net/tcp", "/proc/net/tcp6"].flatMap { file in
+      try String(contentsOfFile: file, encoding: .utf8).split(separator: "\n").dropFirst()
+        .compactMap { line in
+          let columns = line.split(separator: " ")
+          let local = columns[1].split(separator: ":")
+          return columns[3] == "0A" && Int(local[1], radix: 16) == port ? local[0] : nil
+        }
     }
   }
 

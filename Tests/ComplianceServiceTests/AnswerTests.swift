@@ -33,9 +33,11 @@ import Testing
       $0.rateLimit = nil
     } _: { service in
       for round in 0..<12 {
-        try await service.execute(Self.world(&dice))
+        // IDs from 1, and IDs over all of 63 bits.
+        let step = Bool.random(using: &dice) ? 1 : 70_000_000_000_000_003
+        try await service.execute(Self.world(step, &dice))
         for type in ["tweets", "users"] {
-          let text = Self.submission(strategy.profile, &dice)
+          let text = Self.submission(strategy.profile, step, &dice)
           let result = try await service.resultLines(type, text)
           let expected = try await Self.expected(type, strategy.profile, text, service)
           #expect(
@@ -117,14 +119,15 @@ import Testing
 
   // MARK: Random worlds
 
-  private static func world(_ dice: inout SeededGenerator) -> String {
+  /// - Parameter step: between two IDs.
+  private static func world(_ step: Int, _ dice: inout SeededGenerator) -> String {
     let states = ["active", "active", "protected", "suspended", "deactivated", "deleted"]
     var accounts: [String] = []
     for id in 1...12 {
       let state = states.randomElement(using: &dice) ?? ""
       // Some that are active have not always been.
       let changed = state == "active" && Bool.random(using: &dice) ? "NULL" : time(&dice)
-      accounts.append("(\(id), 'u\(id)', \(time(&dice)), '\(state)', \(changed))")
+      accounts.append("(\(id * step), 'u\(id)', \(time(&dice)), '\(state)', \(changed))")
     }
     var posts: [String] = []
     for id in Set((0..<60).map { _ in Int.random(in: 1...120, using: &dice) }) {
@@ -132,7 +135,7 @@ import Testing
         Int.random(in: 0..<4, using: &dice) == 0 ? time(&dice) : "NULL"
       }
       posts.append(
-        "(\(id), \(Int.random(in: 1...12, using: &dice)), \(time(&dice)), "
+        "(\(id * step), \(Int.random(in: 1...12, using: &dice) * step), \(time(&dice)), "
           + happened.joined(separator: ", ") + ")")
     }
     return """
@@ -172,9 +175,11 @@ import Testing
     "to_timestamp(\(Int.random(in: 31_536_000_000...3_155_760_000_000, using: &dice)) / 1000.0)"
   }
 
-  private static func submission(_ profile: WireProfile, _ dice: inout SeededGenerator) -> String {
+  private static func submission(
+    _ profile: WireProfile, _ step: Int, _ dice: inout SeededGenerator
+  ) -> String {
     var ids = (0..<Int.random(in: 0...90, using: &dice)).map { _ in
-      String(Int.random(in: 1...130, using: &dice))
+      String(Int.random(in: 1...130, using: &dice) * step)
     }
     if Bool.random(using: &dice) { ids.sort { Int($0)! < Int($1)! } }
     if profile == .native {

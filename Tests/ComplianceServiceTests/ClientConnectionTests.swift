@@ -154,6 +154,34 @@ import Testing
     }
   }
 
+  /// The storage host has the same guard, and says so in its own words.
+  @Test func theStorageHostIsGuardedToo() async throws {
+    try await LocalService.run({
+      $0.profile = .gcs
+      $0.connections.paceTime = .milliseconds(100)
+      $0.connections.paceBytesMin = 1000
+    }) { service in
+      let job = try await service.create()
+      let large = try RawConnection(to: job.upload_url)
+      let field = "X-Long: \(String(repeating: "x", count: 40_000))\r\n"
+      try large.send("PUT \(large.target) HTTP/1.1\r\n\(field)\r\n")
+      let refused = await large.readToEnd()
+      #expect(refused.hasPrefix("HTTP/1.1 431 "), "\(refused)")
+      #expect(refused.contains("<Code>RequestHeaderSectionTooLarge</Code>"))
+
+      let slow = try RawConnection(to: job.upload_url)
+      try slow.send(
+        """
+        PUT \(slow.target) HTTP/1.1\r\nHost: \(slow.authority)\r\nContent-Type: text/plain\r\n\
+        Content-Length: 2000\r\n\r\n123\n
+        """)
+      let late = await slow.readToEnd()
+      #expect(late.hasPrefix("HTTP/1.1 408 "), "\(late)")
+      #expect(late.contains("<Code>RequestTimeout</Code>"))
+      #expect(try await service.put("123\n", to: job.upload_url, token: nil).status == 200)
+    }
+  }
+
   // MARK: How many
 
   @Test func connectionsBeyondTheLimitWait() async throws {

@@ -1,240 +1,219 @@
-import AsyncHTTPClient
 import ComplianceService
 import Foundation
-import NIOCore
-import NIOHTTP1
-import PostgreSQL
 import TestSupport
 import Testing
 
-/// Uploads that nobody should send. Whatever comes, the native profile answers every line of it, the gcs profile
-/// fails the job and names the line, and no answer is a 5xx.
-@Suite(.timeLimit(.minutes(2))) struct HostileUploadTests {
-  /// The accounts whose IDs a users job has an answer for.
-  private static let suspended: Set<Int64> = [1, 22, 333, 4444, 55_555, .max]
-
+/// Uploads that no honest client sends: each is answered as the documentation says or refused by a 4xx, and
+/// the server goes on as if nothing had been.
+@Suite(.timeLimit(.minutes(4))) struct HostileUploadTests {
   private static func run(
-    _ profile: WireProfile, _ body: (LocalService) async throws -> Void
+    _ way: UploadWay, _ body: (LocalService.Site, LocalService) async throws -> Void
   ) async throws {
-    try await LocalService.run({
-      $0.profile = profile
-      $0.rateLimit = nil
-      $0.uploadBytesMax = 64_000_000
-    }) { service in
-      let rows = suspended.map { "(\($0), 'a', '2015-01-01', 'suspended', '2020-01-01')" }
-      try await service.execute(
+    try await LocalService.withSite { site in
+      var site = site
+      site.configure = {
+        $0.profile = way.profile
+        $0.rateLimit = nil
+      }
+      try await site.serving { service in
+        try await service.execute(Submission.world)
+        try await body(site, service)
+      }
+    }
+  }
+
+  // MARK: What a file may hold
+
+  private static let files: [(what: String, bytes: [UInt8])] = [
+    ("an empty file", []),
+    ("nothing but line feeds", Array("\n\n\n".utf8)),
+    ("no final newline", Array("1\n2\n3".utf8)),
+    ("CRLF", Array("1\r\n2\r\n3\r\n".utf8)),
+    ("CR alone", Array("1\r2\r3\n4\n".utf8)),
+    ("NUL bytes", Array("1\n\0\n2\0\n\0\0\0\n\u{0}3\n4\n".utf8)),
+    ("negative numbers", Array("5\n-1\n-9223372036854775808\n-0\n".utf8)),
+    (
+      "64-bit overflow",
+      Array(
         """
-        INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
-        VALUES \(rows.joined(separator: ", "))
-        """)
-      try await body(service)
-    }
-  }
+        9223372036854775807
+        9223372036854775808
+        9999999999999999999
+        18446744073709551615
+        18446744073709551617
+        340282366920938463463374607431768211457
+        1
 
-  // MARK: What has to be answered
-
-  private struct Expected: Equatable {
-    /// As a result shows them, in order.
-    var invalid: [String] = []
-    var events: Set<Int64> = []
-    /// The number of the first line that is no ID.
-    var firstInvalid: Int?
-  }
-
-  /// Line by line, by other means than the service's.
-  private static func expected(_ bytes: [UInt8]) -> Expected {
-    var expected = Expected()
-    var lines = bytes.split(separator: 0x0A, omittingEmptySubsequences: false)
-    if lines.last?.isEmpty == true { lines.removeLast() }
-    for (number, line) in lines.enumerated() {
-      let text = String(decoding: line.prefix(4096), as: UTF8.self)
-      let isDigits = (1...19).contains(line.count) && line.allSatisfy { (48...57).contains($0) }
-      if isDigits, let id = Int64(text) {
-        if suspended.contains(id) { expected.events.insert(id) }
-      } else {
-        expected.firstInvalid = expected.firstInvalid ?? number + 1
-        expected.invalid.append(text)
-      }
-    }
-    return expected
-  }
-
-  /// Uploads it, and holds what came of it against what has to.
-  private static func check(
-    _ bytes: [UInt8], _ profile: WireProfile, _ service: LocalService, _ what: String,
-    _ location: SourceLocation = #_sourceLocation
-  ) async throws {
-    let expected = expected(bytes)
-    let created = try await service.create("users")
-    let token = profile == .native ? LocalService.token : nil
-    let upload = try await service.send(
-      .PUT, created.upload_url, token: token, contentType: "text/plain",
-      body: .bytes(ByteBuffer(bytes: bytes)))
-    #expect(upload.status == 200, "\(what): \(upload.text)", sourceLocation: location)
-    try await service.gate.reached { $0 == .processed(jobID: created.id) }
-    let job = try await service.job(created.id)
-    if profile == .gcs, let line = expected.firstInvalid {
-      #expect(job.status == "failed", "\(what)", sourceLocation: location)
-      #expect(
-        job.error?.hasPrefix("Line \(line) of the submission is not an ID") == true,
-        "\(what): \(job.error ?? "")", sourceLocation: location)
-      return
-    }
-    #expect(job.status == "complete", "\(what): \(job.error ?? "")", sourceLocation: location)
-    let result = try await service.send(.GET, job.download_url, token: token)
-    #expect(result.status == 200, "\(what)", sourceLocation: location)
-    var found = Expected(firstInvalid: expected.firstInvalid)
-    for line in result.body.split(separator: 0x0A) {
-      // JSONDecoder refuses a line that is not UTF-8 or not JSON.
-      let said = try JSONDecoder().decode([String: String].self, from: Data(line))
-      if said["error"] == "invalid_id" {
-        #expect(said.count == 2, sourceLocation: location)
-        found.invalid.append(said["id"] ?? "")
-      } else {
-        #expect(said["reason"] == "suspended", sourceLocation: location)
-        found.events.insert(try #require(said["id"].flatMap { Int64($0) }))
-      }
-    }
-    #expect(found == expected, "\(what)", sourceLocation: location)
-  }
-
-  // MARK: The uploads
-
-  private static let million = [UInt8](repeating: UInt8(ascii: "7"), count: 1_000_000)
-
-  @Test(arguments: WireProfile.allCases)
-  func oddLinesAreAnswered(profile: WireProfile) async throws {
-    try await Self.run(profile) { service in
-      let uploads: [(String, String)] = [
-        ("empty", ""), ("a line feed", "\n"), ("empty lines", "\n\n1\n\n"),
-        ("no final newline", "1\n22"), ("CRLF", "1\r\n22\r\n"), ("CR", "1\r22\r"),
-        ("CRLF without an end", "1\r\n22\r"), ("NUL", "\0"), ("NULs", "1\n2\0\0\n\0\n22\n"),
-        ("negative", "-1\n1\n-9223372036854775808\n"), ("signs", "+1\n1\n--1\n"),
-        (
-          "64-bit overflow",
-          "9223372036854775807\n9223372036854775808\n18446744073709551616\n18446744073709551617\n"
-        ),
-        ("19 and 20 digits", "9999999999999999999\n00000000000000000001\n0000000000000000001\n"),
-        ("zeros", "0\n00\n"), ("blanks", " 1\n1 \n\t1\n1\n"), ("decimals", "1.0\n1e3\n0x1\n1_0\n"),
-        ("other digits", "١\n１\n²\n"), ("a byte order mark", "\u{FEFF}1\n"),
-        ("quotes", "\"1\"\n\\\n'1'\n{\"id\":\"1\"}\n"), ("a CSV", "id,x\n1,2\n"),
-        ("form feeds and DEL", "1\u{c}\n\u{7f}\n\u{85}\n\u{2028}\n"),
-        ("the same a thousand times", String(repeating: "1\n", count: 1000)),
+        """.utf8)
+    ),
+    ("numbers that are no IDs", Array("+1\n 1\n1 \n0x1\n1e3\n1.0\n1,2\n１\n٣\n7\n".utf8)),
+    ("leading zeros", Array("0001\n0000000000000000002\n00000000000000000003\n".utf8)),
+    ("a byte order mark", Array("\u{feff}1\n2\n".utf8)),
+    ("UTF-16", Array("1\n2\n".utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] })),
+    ("JSON", Array("\"\n\\\n{\"id\":\"1\"}\n\\u0031\n\u{8}\u{c}\u{7f}\u{1f}\n8\n".utf8)),
+    (
+      "invalid UTF-8",
+      [
+        0xff, 10, 0xfe, 0xff, 10, 0xc3, 10, 0xc0, 0xaf, 10, 0xed, 0xa0, 0x80, 10, 0xf4, 0x90, 10,
+        57,
       ]
-      for (what, text) in uploads { try await Self.check(Array(text.utf8), profile, service, what) }
+    ),
+    ("a line of 10 MB of digits", line(of: UInt8(ascii: "7")) + Array("\n9\n".utf8)),
+    ("a line of 10 MB that nothing ends", Array("9\n".utf8) + line(of: 0xff)),
+    (
+      "lines of 10 MB one after another",
+      (0..<4).flatMap { line(of: UInt8(ascii: "a") + $0) + [10] } + Array("9\n".utf8)
+    ),
+    ("10 MB of NUL bytes", line(of: 0)),
+  ]
+
+  private static func line(of byte: UInt8) -> [UInt8] { Array(repeating: byte, count: 10_000_000) }
+
+  @Test(arguments: UploadWay.allCases)
+  func everyFileIsAnsweredAsTheDocumentationSays(way: UploadWay) async throws {
+    try await Self.run(way) { _, service in
+      for (what, bytes) in Self.files { try await service.expectAnswers(to: bytes, way, what) }
     }
   }
 
-  @Test(arguments: WireProfile.allCases)
-  func bytesThatAreNoTextAreAnswered(profile: WireProfile) async throws {
-    try await Self.run(profile) { service in
-      let utf16: [UInt8] = "1\n22\n".utf16.flatMap { [UInt8($0 & 0xFF), UInt8($0 >> 8)] }
-      let uploads: [(String, [UInt8])] = [
-        ("every byte", [UInt8](0...255)), ("0xFF", [0xFF]),
-        ("half a character", [0x31, 0x0A, 0xC3]),
-        ("overlong", [0xC0, 0xB1, 0x0A]), ("a surrogate", [0xED, 0xA0, 0x80, 0x0A, 0x31]),
-        ("UTF-16", utf16), ("gzip", [0x1F, 0x8B, 0x08, 0x00, 0x0A, 0x00]),
-      ]
-      for (what, bytes) in uploads { try await Self.check(bytes, profile, service, what) }
-    }
-  }
-
-  @Test(arguments: WireProfile.allCases)
-  func linesOfTenMegabytesAreAnswered(profile: WireProfile) async throws {
-    try await Self.run(profile) { service in
-      let line = [UInt8]((0..<10).map { _ in Self.million }.joined())
-      let end = Array("\n1\n".utf8)
-      try await Self.check(line + end, profile, service, "digits")
-      try await Self.check(line, profile, service, "digits without an end")
-      let zeros = [UInt8](repeating: 0, count: 10_000_000)
-      try await Self.check(Array("22\n".utf8) + zeros + end + line + end, profile, service, "NULs")
-      let quotes = [UInt8](repeating: UInt8(ascii: "\""), count: 10_000_000)
-      try await Self.check(quotes + end, profile, service, "quotes")
-    }
-  }
-
-  @Test(arguments: WireProfile.allCases)
-  func halfOfTheBytesMayBeOthers(profile: WireProfile) async throws {
+  @Test(arguments: UploadWay.allCases)
+  func aFileOfWhichHalfTheBytesAreFlippedIsAnsweredToo(way: UploadWay) async throws {
     let seed = UInt64.random(in: 0...UInt64.max)
     var dice = SeededGenerator(seed: seed)
-    try await Self.run(profile) { service in
-      for round in 1...8 {
-        var bytes = Array(
-          (0..<20_000).map { _ in "\(Int64.random(in: 1...60_000, using: &dice))\n" }.joined().utf8)
-        for place in bytes.indices where Bool.random(using: &dice) {
-          bytes[place] = UInt8.random(in: 0...255, using: &dice)
-        }
-        try await Self.check(bytes, profile, service, "seed \(seed), round \(round)")
+    try await Self.run(way) { _, service in
+      // The largest does not fit in one block of what reads it.
+      for count in [1, 10, 100, 300, 1000, 1000, 3000, 3000, 10_000, 150_000] {
+        try await service.expectAnswers(
+          to: Self.flipped(ids: count, &dice), way, "seed \(seed), \(count) IDs")
       }
     }
   }
 
-  @Test(arguments: WireProfile.allCases)
-  func aSubmissionMayEndAnywhere(profile: WireProfile) async throws {
-    try await Self.run(profile) { service in
-      let text = Array("1\n22\n9223372036854775807\n-5\n333\r\n\n4444\n".utf8)
-      for length in 0...text.count {
-        try await Self.check(Array(text[..<length]), profile, service, "\(length) bytes")
+  private static func flipped(ids count: Int, _ dice: inout SeededGenerator) -> [UInt8] {
+    let text = (0..<count).map { _ in "\(Int64.random(in: 0...Int64.max, using: &dice) >> 40)\n" }
+    return text.joined().utf8.map { byte in
+      Bool.random(using: &dice) ? byte ^ UInt8.random(in: 1...255, using: &dice) : byte
+    }
+  }
+
+  @Test(arguments: UploadWay.allCases)
+  func aFileCutAtAnyByteIsAnsweredForWhatItHas(way: UploadWay) async throws {
+    let text = Array(
+      "1\n22\n999999999\n9223372036854775807\n3\n\(way == .native ? "x\n" : "")44\n".utf8)
+    try await Self.run(way) { _, service in
+      for count in 0...text.count {
+        try await service.expectAnswers(to: Array(text[..<count]), way, "\(count) bytes")
       }
     }
   }
 
-  /// The connection ends before as many bytes came as were announced.
-  @Test func anUploadThatIsCutAnywhereChangesNothing() async throws {
-    try await Self.run(.native) { service in
-      let text = Array("1\n22\n333\n4444\n55555\n".utf8)
-      let job = try await service.create("users")
-      for length in 0..<text.count {
-        let connection = try RawConnection(to: job.upload_url)
+  // MARK: Bodies that are not what they say
+
+  /// The client half closes or drops the connection at every byte before the announced end.
+  @Test(arguments: UploadWay.allCases, [true, false])
+  func aBodyThatEndsBeforeItsLengthIsRefused(way: UploadWay, waitsForAnswer: Bool) async throws {
+    let text = Array("1\n22\n333\n4444\n55555\n".utf8)
+    try await Self.run(way) { site, service in
+      let job = try await service.post(way.create()).job()
+      let target = try await service.target(of: job, way)
+      for count in 0..<text.count {
+        let connection = try RawConnection(to: target)
         try connection.send(
-          """
-          PUT \(connection.target) HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \(LocalService.token)\r\n\
-          Content-Length: \(text.count)\r\n\r\n
-          """)
-        try connection.send(Array(text[..<length]))
-        connection.close()
-        // In chunks, cut in a chunk.
-        let chunked = try RawConnection(to: job.upload_url)
-        try chunked.send(
-          """
-          PUT \(chunked.target) HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \(LocalService.token)\r\n\
-          Transfer-Encoding: chunked\r\n\r\n\(String(text.count, radix: 16))\r\n
-          """)
-        try chunked.send(Array(text[..<length]))
-        chunked.close()
+          Self.head(connection, way) + "Content-Length: \(text.count)\r\n\r\n")
+        try connection.send(Array(text[..<count]))
+        guard waitsForAnswer else {
+          connection.close()
+          continue
+        }
+        connection.endSending()
+        let answer = await connection.readToEnd()
+        #expect(
+          answer.hasPrefix(way == .gcsInParts ? "HTTP/1.1 308 " : "HTTP/1.1 400 "),
+          "\(count) bytes: \(answer)")
+        #expect(!answer.contains("range:"), "nothing is kept of \(count) bytes")
       }
-      // Nothing of it counts: all of them are through once nobody is being answered but this request.
-      while try await !service.get("/metrics").text.contains("compliance_requests_under_way 1\n") {}
-      #expect(!service.gate.history.contains(.uploadReceived(jobID: job.id)))
       #expect(try await service.job(job.id).status == "created")
-      let done = try await service.finish(job, uploading: String(decoding: text, as: UTF8.self))
-      let result = try await service.get(done.download_url)
-      #expect(result.body.count { $0 == 0x0A } == 5)
-      let metrics = try await service.get("/metrics").text
-      #expect(metrics.firstMatch(of: /endpoint="upload",status="5/) == nil)
+      if way == .gcsInParts {
+        // The server may not have noticed the last one's end yet.
+        while try await service.query(target) == "503" {}
+        #expect(try await service.query(target) == "308")
+      } else {
+        while try !site.spooledFiles.isEmpty { _ = try await service.get("/healthz") }
+      }
+      // Nothing is lost: the whole body is taken.
+      #expect(try await service.put(text, to: target, service.uploadHeaders(way)).status == 200)
+      #expect(try await service.processed(job.id).status == "complete")
     }
   }
 
-  /// What announces its length wrongly, or says nothing sensible about it.
-  @Test(arguments: [
-    "Content-Length: -1", "Content-Length: 99999999999999999999", "Content-Length: x",
-    "Content-Length: 3\r\nContent-Length: 4", "Content-Length: 3\r\nTransfer-Encoding: chunked",
-    "Transfer-Encoding: gzip", "Transfer-Encoding: chunked\r\n\r\nxyz",
-    "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n1",
-  ])
-  func wrongLengthsAreRefused(head: String) async throws {
-    try await Self.run(.native) { service in
-      let job = try await service.create("users")
-      let connection = try RawConnection(to: job.upload_url)
-      try connection.send(
-        """
-        PUT \(connection.target) HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \(LocalService.token)\r\n\
-        Connection: close\r\n\(head)\r\n\r\n1\n2\n
-        """)
-      let answer = await connection.read(until: "}")
-      #expect(answer.wholeMatch(of: /(?s)HTTP\/1.1 4\d\d .*/) != nil, "\(answer)")
-      connection.close()
+  @Test(arguments: UploadWay.allCases)
+  func aBodyWhoseLengthMakesNoSenseIsRefused(way: UploadWay) async throws {
+    try await Self.run(way) { _, service in
+      let job = try await service.post(way.create()).job()
+      let target = try await service.target(of: job, way)
+      for (headers, body) in [
+        ("Content-Length: -1", "1\n"), ("Content-Length: 2x", "1\n"), ("Content-Length: ", "1\n"),
+        ("Content-Length: 99999999999999999999999", "1\n"),
+        ("Content-Length: 9223372036854775807", "1\n"),
+        ("Content-Length: 2\r\nContent-Length: 3", "1\n2"),
+        ("Content-Length: 2\r\nTransfer-Encoding: chunked", "2\r\n1\n\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", "x\r\n1\n\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", "-2\r\n1\n\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", "fffffffffffffffff\r\n1\n\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", "2\r\n1\n2\n3\n\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", "2\r\n1\n\r\n"),
+      ] {
+        let connection = try RawConnection(to: target)
+        try connection.send(Self.head(connection, way) + "\(headers)\r\n\r\n\(body)")
+        connection.endSending()
+        let answer = await connection.readToEnd()
+        let isRefused =
+          answer.hasPrefix("HTTP/1.1 4") || way == .gcsInParts && answer.hasPrefix("HTTP/1.1 308 ")
+        #expect(isRefused, "\(headers), \(body.debugDescription): \(answer)")
+      }
       #expect(try await service.job(job.id).status == "created")
+      #expect(try await service.get("/healthz").status == 200)
+    }
+  }
+
+  private static func head(_ connection: RawConnection, _ way: UploadWay) -> String {
+    """
+    PUT \(connection.target) HTTP/1.1\r\nHost: \(connection.authority)\r\n\
+    Content-Type: text/plain\r\n\
+    \(way == .native ? "Authorization: Bearer \(LocalService.token)\r\n" : "")
+    """
+  }
+
+  // MARK: What it costs
+
+  /// The real program, so that nothing but the server is in its memory.
+  @Test(arguments: UploadWay.allCases)
+  func memoryStaysFlat(way: UploadWay) async throws {
+    let seed = UInt64.random(in: 0...UInt64.max)
+    var dice = SeededGenerator(seed: seed)
+    let files = [
+      Self.line(of: UInt8(ascii: "7")), Self.flipped(ids: 10_000, &dice),
+      Array("1\r\n-2\n\n".utf8),
+    ]
+    try await LocalService.withSite { site in
+      let process = try await ServerProcess.serving(site, way.profile)
+      let service = try LocalService(site: site, process)
+      try await service.execute(Submission.world)
+      func round() async throws {
+        for bytes in files {
+          let (answer, job) = try await service.submit(bytes, way)
+          #expect(answer.status == 200)
+          _ = try await service.processed(job.id)
+        }
+      }
+      // What it takes once, for buffers and connections, it keeps.
+      for _ in 0..<2 { try await round() }
+      let before = try process.memoryBytes()
+      for _ in 0..<4 { try await round() }
+      let after = try process.memoryBytes()
+      #expect(after.now - before.now < 16_000_000, "seed \(seed): \(before), \(after)")
+      #expect(after.peak < 200_000_000, "seed \(seed): \(before), \(after)")
+      #expect(await process.end(by: SIGTERM) == 0)
     }
   }
 }

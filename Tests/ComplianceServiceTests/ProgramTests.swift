@@ -1,14 +1,21 @@
 import ComplianceService
 import Foundation
+import PostgreSQL
 import SystemPackage
 import TestSupport
 import Testing
 
 @Suite(.timeLimit(.minutes(2))) struct ProgramTests {
+  private func serve(
+    _ site: LocalService.Site, _ arguments: [String] = []
+  ) async throws -> ServerProcess {
+    try await .serving(site, .native, arguments)
+  }
+
   @Test func servesUntilItIsToldToStop() async throws {
     try await LocalService.withSite { site in
-      let process = try await ServerProcess.serving(site)
-      let service = try process.service(site)
+      let process = try await serve(site)
+      let service = try LocalService(site: site, process)
       let job = try await service.create()
       #expect(job.upload_url.hasPrefix(service.baseURL + "/"))
       #expect(try await service.get("/2/compliance/jobs/\(job.id)", token: "x").status == 401)
@@ -18,24 +25,24 @@ import Testing
 
   @Test func losesNothingThatItAnsweredForWhenItIsKilled() async throws {
     try await LocalService.withSite { site in
-      var process = try await ServerProcess.serving(site)
-      let created = try await process.service(site).create()
+      var process = try await serve(site)
+      let created = try await LocalService(site: site, process).create()
       #expect(await process.end(by: SIGKILL) == SIGKILL)
 
-      process = try await ServerProcess.serving(site)
-      var service = try process.service(site)
+      process = try await serve(site)
+      var service = try LocalService(site: site, process)
       let uploaded = try await service.put("x\n", to: created.upload_url.pathAndQuery).job()
       #expect(uploaded.status == "in_progress")
       #expect(await process.end(by: SIGKILL) == SIGKILL)
 
-      process = try await ServerProcess.serving(site)
-      service = try process.service(site)
+      process = try await serve(site)
+      service = try LocalService(site: site, process)
       while try await service.job(created.id).status == "in_progress" {}
       #expect(try await service.job(created.id).status == "complete")
       #expect(await process.end(by: SIGKILL) == SIGKILL)
 
-      process = try await ServerProcess.serving(site)
-      service = try process.service(site)
+      process = try await serve(site)
+      service = try LocalService(site: site, process)
       let result = try await service.get(created.download_url.pathAndQuery)
       #expect(result.text == #"{"id":"x","error":"invalid_id"}"# + "\n")
       #expect(await process.end(by: SIGINT) == 0)
@@ -47,7 +54,7 @@ import Testing
       let site = LocalService.Site(
         database: database,
         spool: FileManager.default.temporaryDirectory.appending(path: database.name).path())
-      let process = try await ServerProcess.serving(site)
+      let process = try await serve(site)
       #expect(process.baseURL == nil)
       #expect(process.log.contains("compliance-server migrate up"))
       #expect(await process.exitCode() == 1)
@@ -57,20 +64,45 @@ import Testing
         repositoryRootPath + "/migrations/platform",
       ]
       #expect(try await ServerProcess(["migrate", "up"] + options).exitCode() == 0)
-      let served = try await ServerProcess.serving(site)
+      let served = try await serve(site)
       #expect(served.baseURL != nil)
       #expect(await served.end(by: SIGTERM) == 0)
       #expect(try await ServerProcess(["migrate", "down"] + options).exitCode() == 0)
-      #expect(try await ServerProcess.serving(site).log.contains("compliance-server migrate up"))
+      #expect(try await serve(site).log.contains("compliance-server migrate up"))
       try? FileManager.default.removeItem(atPath: site.spool)
     }
   }
 
+  @Test func seedsTheSameWorldForTheSameSeed() async throws {
+    func world(_ arguments: [String]) async throws -> String {
+      try await withTestDatabase(.platform) { database in
+        let seed = ["seed", "--database", database.url, "--accounts", "50", "--posts", "2000"]
+        let seeded = try await Program.run("compliance-server", seed + arguments)
+        #expect(seeded.code == 0, "\(seeded.stderr)")
+        #expect(seeded.stdout.contains("2,000 posts:"), "\(seeded.stdout)")
+        // A world that is there is not touched by accident.
+        let again = try await Program.run("compliance-server", seed + arguments)
+        #expect(again.code == 1 && again.stderr.contains("--replace"), "\(again.stderr)")
+        return try await database.withConnection {
+          try await $0.query(
+            """
+            SELECT (SELECT md5(string_agg(a::text, ' ' ORDER BY account_id)) FROM platform.accounts a)
+                || (SELECT md5(string_agg(p::text, ' ' ORDER BY post_id)) FROM platform.posts p)
+            """
+          ).onlyRow(as: String.self)
+        }
+      }
+    }
+    let first = try await world(["--seed", "3"])
+    #expect(try await world(["--seed", "3"]) == first)
+    #expect(try await world(["--seed", "4"]) != first)
+  }
+
   @Test func saysWhenItsAddressIsTaken() async throws {
     try await LocalService.withSite { site in
-      let first = try await ServerProcess.serving(site)
+      let first = try await serve(site)
       let port = try #require(first.baseURL?.split(separator: ":").last)
-      let second = try await ServerProcess.serving(site, ["--listen", "127.0.0.1:\(port)"])
+      let second = try await serve(site, ["--listen", "127.0.0.1:\(port)"])
       #expect(second.baseURL == nil)
       #expect(second.log.contains("cannot listen on 127.0.0.1, port \(port)"))
       #expect(second.log.contains("remedy"))
@@ -81,7 +113,7 @@ import Testing
 
   @Test func saysWhenItsSpoolCannotBeWritten() async throws {
     try await LocalService.withSite { site in
-      let process = try await ServerProcess.serving(site, ["--spool", "/dev/null/spool"])
+      let process = try await serve(site, ["--spool", "/dev/null/spool"])
       #expect(process.log.contains("cannot write to the spool directory /dev/null/spool"))
       #expect(await process.exitCode() == 1)
     }
@@ -105,7 +137,7 @@ import Testing
   @Test func finishesWhatIsUnderWayWhenItIsToldToStop() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
-      let service = try process.service(site)
+      let service = try LocalService(site: site, process)
       let job = try await service.create()
       let connection = try RawConnection(to: job.upload_url)
       try connection.send(
@@ -124,7 +156,7 @@ import Testing
       #expect(await process.exitCode() == 0)
 
       let next = try await ServerProcess.serving(site)
-      let restarted = try next.service(site)
+      let restarted = try LocalService(site: site, next)
       while try await restarted.job(job.id).status == "in_progress" {}
       #expect(try await restarted.job(job.id).status == "complete")
       #expect(await next.end(by: SIGTERM) == 0)
@@ -137,8 +169,8 @@ import Testing
         let path = directory.appending("log").string
         #expect(FileManager.default.createFile(atPath: path, contents: nil))
         let process = try await ServerProcess.serving(
-          site, ["--access-log"], stdout: try #require(FileHandle(forWritingAtPath: path)))
-        let service = try process.service(site)
+          site, .native, ["--access-log"], stdout: try #require(FileHandle(forWritingAtPath: path)))
+        let service = try LocalService(site: site, process)
         for _ in 1...200 { _ = try await service.get("/healthz") }
         #expect(await process.end(by: SIGTERM) == 0)
         let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")

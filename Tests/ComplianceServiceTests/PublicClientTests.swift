@@ -1,170 +1,110 @@
 import ComplianceService
 import Foundation
-import NIOHTTP1
 import SystemPackage
 import TestSupport
 import Testing
 
-/// Clients that others wrote, for the real API.
+/// Clients that others wrote, as their users use them.
 @Suite(.timeLimit(.minutes(2))) struct PublicClientTests {
-  private static func run(
-    _ profile: WireProfile, _ body: (LocalService) async throws -> Void
-  ) async throws {
-    try await LocalService.run({ $0.profile = profile }) { service in
-      try await service.execute(
-        """
-        INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
-        VALUES (1, 'a', '2015-01-01', 'active', NULL), (2, 'b', '2015-01-01', 'suspended', '2020-01-01');
-        INSERT INTO platform.posts (post_id, author_id, created_at, deleted_at)
-        VALUES (1, 1, '2016-01-01', NULL), (2, 1, '2016-01-01', '2021-01-01')
-        """)
-      try await body(service)
-    }
-  }
+  /// Account 2 and what account 2 wrote are gone.
+  private static let world = """
+    INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at) VALUES
+      (1, 'ann', '2015-01-01', 'active', NULL), (2, 'bob', '2015-01-01', 'deleted', '2020-01-01');
+    INSERT INTO platform.posts (post_id, author_id, created_at)
+    VALUES (1, 1, '2016-01-01'), (2, 2, '2016-01-01');
+    """
+
+  /// The begin of the one line that the world says of either type.
+  private static let begin = #"{"id":"2","action":"delete","reason":"deleted""#
 
   // MARK: tweepy
 
-  @Test(arguments: WireProfile.allCases, [("tweets", "deleted"), ("users", "suspended")])
-  func tweepyTakesAJobThroughItsLife(profile: WireProfile, job: (type: String, reason: String))
-    async throws
-  {
-    struct Said: Decodable {
-      let none: [WireJob]?
-      let created: WireJob
-      let second: Int
-      let listed: [String]
-      let done: String
-      let events: [[String: String]]
-      let badRequest: String
-      let notFound: String
-      let unauthorized: String
-
-      enum CodingKeys: String, CodingKey {
-        case none, created, second, listed, done, events, unauthorized
-        case badRequest = "bad request"
-        case notFound = "not found"
-      }
-    }
-    try await Self.run(profile) { service in
+  @Test(arguments: ["tweets", "users"])
+  func tweepyCreatesListsAndGetsJobs(type: String) async throws {
+    try await LocalService.run { service in
+      try await service.execute(Self.world)
       let output = try await Tool.python([
-        Tool.script("tweepy_client.py"), service.baseURL, LocalService.token, job.type,
-        profile.rawValue, "1", "2", "3",
+        Tool.script("tweepy_client.py"), service.baseURL, LocalService.token, type, "1\n2\n3\n",
       ])
-      let said = try JSONDecoder().decode(Said.self, from: Data(output.utf8))
-      #expect(said.none == nil)
-      #expect(said.created.type == job.type && said.created.status == "created")
-      #expect(said.created.name == "from tweepy")
-      #expect(said.second == 409)
-      #expect(said.listed == [said.created.id])
-      #expect(said.done == "complete")
-      #expect(said.events.map { $0["id"] } == ["2"])
-      #expect(said.events.map { $0["reason"] } == [job.reason])
-      #expect(said.badRequest == "BadRequest")
-      #expect(said.notFound == "NotFound")
-      #expect(said.unauthorized == "Unauthorized")
-    }
-  }
-
-  // MARK: curl, as the guides write it: only the host is another
-
-  /// - Returns: the status and the body.
-  private static func curl(_ arguments: [String]) async throws -> Answer {
-    let output = try await Tool.run(
-      "/usr/bin/env", ["curl", "-sS", "-w", "\n%{http_code}"] + arguments)
-    let end = output.lastIndex(of: "\n") ?? output.startIndex
-    return Answer(
-      status: Int(output[end...].dropFirst()) ?? 0, headers: [:], body: Array(output[..<end].utf8))
-  }
-
-  private static let bearer = ["--header", "Authorization: Bearer \(LocalService.token)"]
-  private static let plain = ["--header", "Content-Type: text/plain"]
-
-  private static func create(_ service: LocalService, _ json: String) async throws -> WireJob {
-    try await curl(
-      ["--request", "POST", service.baseURL + LocalService.jobsPath] + bearer + [
-        "--header", "Content-Type: application/json", "--data-raw", json,
-      ]
-    ).job()
-  }
-
-  private static func finished(_ service: LocalService, _ id: String) async throws -> WireJob {
-    try await service.gate.reached { $0 == .processed(jobID: id) }
-    return try await curl(
-      ["--request", "GET", "\(service.baseURL)\(LocalService.jobsPath)/\(id)"] + bearer
-    ).job()
-  }
-
-  /// Runs `body` with the path of a file of IDs.
-  private static func withIDs(_ body: (String) async throws -> Void) async throws {
-    try await withTemporaryDirectory { directory in
-      let path = directory.appending("ids.txt").string
-      try Data("1\n2\n3\n".utf8).write(to: URL(filePath: path))
-      try await body(path)
-    }
-  }
-
-  @Test(arguments: ["--data-binary @", "--upload-file "])
-  func curlTakesANativeJobThroughItsLife(sending: String) async throws {
-    try await Self.run(.native) { service in
-      let job = try await Self.create(service, #"{"type":"tweets","name":"curl"}"#)
-      let listed = try await Self.curl(
-        ["\(service.baseURL)\(LocalService.jobsPath)?type=tweets"] + Self.bearer)
-      #expect(try listed.decoded(WireJob.List.self).data?.map(\.id) == [job.id])
-      try await Self.withIDs { path in
-        let file = (sending + path).split(separator: " ").map(String.init)
-        let upload = try await Self.curl(
-          ["--request", "PUT"] + Self.bearer + Self.plain + file + [job.upload_url])
-        #expect(try upload.job().status == "in_progress")
+      let said = try #require(
+        try JSONSerialization.jsonObject(with: Data(output.utf8)) as? [String: Any])
+      func jobs(_ step: String) throws -> [[String: String]] {
+        let value = try #require(said[step], "\(step): \(said)")
+        let jobs = try #require(
+          value as? [[String: Any]] ?? [value] as? [[String: Any]], "\(value)")
+        return jobs.map { $0.mapValues { "\($0)" } }
       }
-      let done = try await Self.finished(service, job.id)
-      #expect(done.status == "complete")
-      let result = try await Self.curl(["--request", "GET", done.download_url] + Self.bearer)
-      #expect(result.status == 200)
-      #expect(result.text.hasPrefix(#"{"id":"2","action":"delete","reason":"deleted","#))
+      let empty = try #require(said["empty"] as? [String: Any])
+      #expect(empty["data"] is NSNull)
+      #expect((empty["meta"] as? [String: Int]) == ["result_count": 0])
+
+      let created = try #require(jobs("created").first)
+      #expect(created["type"] == type && created["status"] == "created")
+      #expect(created["name"] == "by tweepy")
+      #expect(try jobs("got") == [created])
+      #expect(try jobs("listed") == [created])
+
+      let complete = try #require(jobs("complete").first)
+      #expect(complete["status"] == "complete")
+      let changed = created.filter { $0 != ("status", "created") }
+      #expect(changed.allSatisfy { complete[$0.key] == $0.value })
+      #expect(try jobs("listed complete") == [complete])
+      let result = try #require(said["result"] as? String)
+      #expect(
+        result.split(separator: "\n").map { $0.prefix(Self.begin.count) } == [Self.begin[...]])
+
+      for (step, error, status) in [
+        ("conflict", "HTTPException", 409), ("unknown", "NotFound", 404),
+        ("filter", "BadRequest", 400), ("stranger", "Unauthorized", 401),
+        ("resumable", "BadRequest", 400),
+      ] {
+        let refusal = try #require(said[step] as? [Any], "\(step): \(said)")
+        #expect(refusal[0] as? String == error && refusal[1] as? Int == status, "\(refusal)")
+        // It found a message where it looks for one.
+        #expect((refusal.last as? String)?.isEmpty == false, "\(refusal)")
+      }
     }
   }
 
-  @Test(arguments: ["--data-binary @", "--upload-file "])
-  func curlTakesALegacyJobThroughItsLife(sending: String) async throws {
-    try await Self.run(.gcs) { service in
-      let job = try await Self.create(service, #"{"type":"users"}"#)
-      try await Self.withIDs { path in
-        let file = (sending + path).split(separator: " ").map(String.init)
-        let upload = try await Self.curl(
-          ["--request", "PUT"] + Self.plain + file + [job.upload_url])
-        #expect(upload.status == 200)
-      }
-      let done = try await Self.finished(service, job.id)
-      #expect(done.status == "complete")
-      let result = try await Self.curl(["--request", "GET", done.download_url])
-      #expect(result.status == 200)
-      #expect(result.text.hasPrefix(#"{"id":"2","action":"delete","reason":"suspended","#))
+  // MARK: curl
+
+  /// The lines of README's section on the service that are for curl, by the comment that begins each part.
+  private static func quickStart() throws -> [Substring: String] {
+    let readme = try String(contentsOfFile: repositoryRootPath + "/README.md", encoding: .utf8)
+    let section = try #require(
+      readme.split(separator: "\n## ").first { $0.hasPrefix("The service") })
+    let block = try #require(section.split(separator: "```sh\n").dropFirst().first)
+      .prefix { $0 != "`" }
+    var parts: [Substring: String] = [:]
+    var name: Substring = ""
+    for line in block.split(separator: "\n") {
+      if line.hasPrefix("# ") { name = line.dropFirst(2).prefix { $0 != ":" } }
+      parts[name, default: ""] += line + "\n"
     }
+    return parts
   }
 
-  @Test func curlUploadsInParts() async throws {
-    try await Self.run(.gcs) { service in
-      let job = try await Self.create(service, #"{"type":"users","resumable":true}"#)
-      let begun = try await Self.curl(
-        ["--request", "POST", "--include", "--header", "Content-Length: 0"] + Self.plain + [
-          "--header", "x-goog-resumable: start", job.upload_url,
-        ])
-      #expect(begun.status == 201)
-      let session = String(
-        try #require(begun.text.firstMatch(of: /(?i)\r\nlocation: (\S+)/), "\(begun.text)").1)
-      let asked = try await Self.curl(
-        [
-          "--request", "PUT", "--header", "Content-Length: 0", "--header",
-          "Content-Range: bytes */6",
-        ]
-          + [session])
-      #expect(asked.status == 308)
-      try await Self.withIDs { path in
-        let sent = try await Self.curl(
-          ["--upload-file", path, "--header", "Content-Range: bytes 0-5/6", session])
-        #expect(sent.status == 200)
+  @Test(arguments: [
+    (WireProfile.native, "native"), (.gcs, "--profile gcs"), (.gcs, "--profile gcs, resumable"),
+  ])
+  func theQuickStartsCurlLinesWorkAsWritten(_ profile: WireProfile, _ part: String) async throws {
+    let parts = try Self.quickStart()
+    let script = try #require(parts["for both"]) + #require(parts[part[...]])
+    try await LocalService.run({ $0.profile = profile }) { service in
+      try await service.execute(Self.world)
+      try await withTemporaryDirectory { directory in
+        let ids = directory.appending("ids.txt").string
+        try "1\n2\n3\n".write(toFile: ids, atomically: true, encoding: .utf8)
+        _ = try await Tool.run(
+          "/bin/bash", ["-euo", "pipefail", "-c", "cd '\(directory)'\n" + script],
+          environment: [
+            "API": service.baseURL, "COMPLIANCE_SERVER_TOKEN": LocalService.token,
+          ])
+        let result = try String(
+          contentsOfFile: directory.appending("result.ndjson").string, encoding: .utf8)
+        #expect(
+          result.split(separator: "\n").map { $0.prefix(Self.begin.count) } == [Self.begin[...]])
       }
-      #expect(try await Self.finished(service, job.id).status == "complete")
     }
   }
 }

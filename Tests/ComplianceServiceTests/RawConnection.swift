@@ -50,6 +50,9 @@ final class RawConnection {
     }
   }
 
+  /// Says that nothing more will be sent; what comes can still be read.
+  func endSending() { shutdown(descriptor, Int32(SHUT_WR)) }
+
   /// All that comes until the other side closes the connection.
   func readToEnd() async -> String { await read { _ in false } }
 

@@ -264,7 +264,7 @@ private enum Emulator {
 }
 
 extension LocalService {
-  fileprivate func begin(_ job: WireJob) async throws -> Answer {
+  func begin(_ job: WireJob) async throws -> Answer {
     var request = HTTPClientRequest(url: job.upload_url)
     request.method = .POST
     request.headers = [
@@ -273,7 +273,7 @@ extension LocalService {
     return try await send(request)
   }
 
-  fileprivate func put(
+  func put(
     _ bytes: [UInt8], to url: String, _ headers: HTTPHeaders
   ) async throws -> Answer {
     var request = HTTPClientRequest(url: url)
@@ -283,7 +283,7 @@ extension LocalService {
     return try await send(request)
   }
 
-  fileprivate func part(
+  func part(
     _ text: [UInt8], _ range: Range<Int>, of session: String
   ) async throws -> Answer {
     try await put(
@@ -292,7 +292,7 @@ extension LocalService {
   }
 
   /// Asks how much is stored.
-  fileprivate func query(_ session: String, total: String = "*") async throws -> String {
+  func query(_ session: String, total: String = "*") async throws -> String {
     try await put([], to: session, ["content-range": "bytes */\(total)"]).outcome
   }
 }
@@ -310,7 +310,7 @@ extension Answer {
   }
 
   /// The status, and the range if there is one.
-  fileprivate var outcome: String {
+  var outcome: String {
     ["\(status)", headers.first(name: "range")].compactMap(\.self).joined(separator: " ")
   }
 }

@@ -1,3 +1,4 @@
+import ComplianceService
 import Foundation
 import TestSupport
 import Testing
@@ -18,14 +19,17 @@ final class ServerProcess {
 
   /// Starts the program, and returns once it listens or has ended.
   ///
-  /// - Parameters:
-  ///   - launcher: a command that becomes the program, which follows its own arguments.
-  ///   - stdout: where its stdout goes.
+  /// - Parameter fileKibibytesMax: how large the files that it writes may become. To the program this is
+  ///   a disk that is full, and it takes no root to have it.
+  /// - Parameter launcher: a command that becomes the program, whose command line follows its own.
+  /// - Parameter stdout: where its stdout goes.
   init(
-    _ arguments: [String], environment: [String: String] = [:], launcher: [String] = [],
-    stdout: FileHandle = .nullDevice
+    _ arguments: [String], environment: [String: String] = [:], fileKibibytesMax: Int? = nil,
+    launcher: [String] = [], stdout: FileHandle = .nullDevice
   ) async throws {
-    let command = launcher + [Self.executable.path] + arguments
+    let limit =
+      fileKibibytesMax.map { ["/bin/bash", "-c", #"ulimit -f "$0" && exec "$@""#, "\($0)"] } ?? []
+    let command = launcher + limit + [Self.executable.path] + arguments
     let process = Process()
     process.executableURL = URL(filePath: command[0])
     process.arguments = Array(command.dropFirst())
@@ -56,28 +60,17 @@ final class ServerProcess {
     }
   }
 
-  /// Serves the site's database from its spool directory, on a free port.
-  static func serving(
-    _ site: LocalService.Site, _ arguments: [String] = [], launcher: [String] = [],
-    stdout: FileHandle = .nullDevice
-  ) async throws -> ServerProcess {
-    try await ServerProcess(
-      [
-        "serve", "--database", site.database.url, "--listen", "127.0.0.1:0",
-        "--storage-listen", "127.0.0.2:0", "--rate-limit", "0",
-        "--spool", site.spool, "--migrations-dir", repositoryRootPath + "/migrations/platform",
-      ] + arguments,
-      environment: [
-        "COMPLIANCE_SERVER_TOKEN": "\(LocalService.token) \(LocalService.otherToken)",
-        "SPOOL": site.spool,
-      ], launcher: launcher, stdout: stdout)
-  }
-
-  /// - Throws: if it does not listen.
-  func service(_ site: LocalService.Site) throws -> LocalService {
-    LocalService(
-      database: site.database, spool: site.spool, baseURL: try #require(baseURL, "\(log)"),
-      gate: TestGate())
+  /// How much memory the program uses now, and how much it used at most.
+  func memoryBytes() throws -> (now: Int, peak: Int) {
+    let status = try String(
+      contentsOfFile: "/proc/\(process.processIdentifier)/status", encoding: .utf8)
+    func bytes(_ name: String) throws -> Int {
+      let line = try #require(status.split(separator: "\n").first { $0.hasPrefix(name + ":") })
+      return try #require(
+        line.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) })
+        * 1024
+    }
+    return (try bytes("VmRSS"), try bytes("VmHWM"))
   }
 
   /// Sends the signal.
@@ -96,5 +89,33 @@ final class ServerProcess {
         done.resume(returning: process.terminationStatus)
       }
     }
+  }
+}
+
+extension ServerProcess {
+  /// Starts the program on a site, on free ports.
+  static func serving(
+    _ site: LocalService.Site, _ profile: WireProfile = .native, _ arguments: [String] = [],
+    fileKibibytesMax: Int? = nil, launcher: [String] = [], stdout: FileHandle = .nullDevice
+  ) async throws -> ServerProcess {
+    try await ServerProcess(
+      [
+        "serve", "--database", site.database.url, "--listen", "127.0.0.1:0",
+        "--storage-listen", "127.0.0.2:0", "--profile", profile.rawValue, "--rate-limit", "0",
+        "--spool", site.spool, "--migrations-dir", repositoryRootPath + "/migrations/platform",
+      ] + arguments,
+      environment: [
+        "COMPLIANCE_SERVER_TOKEN": "\(LocalService.token) \(LocalService.otherToken)",
+        "SPOOL": site.spool,
+      ], fileKibibytesMax: fileKibibytesMax, launcher: launcher, stdout: stdout)
+  }
+}
+
+extension LocalService {
+  /// The service that a process is. It has no gate to wait at.
+  init(site: Site, _ process: ServerProcess) throws {
+    self.init(
+      database: site.database, spool: site.spool,
+      baseURL: try #require(process.baseURL, "\(process.log)"), gate: TestGate())
   }
 }

@@ -35,7 +35,8 @@ import Testing
       "unknown key datasets.users.wehre", remedy: "did you mean where?"),
     Case(
       "    id: user_id", "    id: user_id\n    colour: red", line: 14,
-      "unknown key datasets.users.colour", remedy: "known keys here: type, table, id, where"),
+      "unknown key datasets.users.colour",
+      remedy: "known keys here: type, table, id, id_time, where"),
     Case(
       "match: author_id", "match: author_id\n        where: x", line: 23,
       "unknown key datasets.users.targets[0].where", remedy: "known keys here: table, match"),

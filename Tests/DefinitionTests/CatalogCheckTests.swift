@@ -104,7 +104,7 @@ import Warehouse
     Case("DROP TABLE shop.media", line: 19, "there is no table shop.media"),
     Case(
       "ALTER TABLE shop.media RENAME TO media_table; CREATE VIEW shop.media AS SELECT * FROM shop.media_table",
-      line: 19, "shop.media is not a table"),
+      line: 19, "shop.media is a view"),
     Case(
       "ALTER TABLE shop.posts RENAME post_id TO \"Post_ID\"", line: 8,
       "shop.posts has no column post_id"),

@@ -23,7 +23,7 @@ import Vocabulary
         .protected: .protect(
           set: [ColumnValue(column: "visibility", value: "protected")],
           restore: [ColumnValue(column: "visibility", value: "public")]),
-      ], targets: [posts], tombstones: true, batchEvents: 10_000)
+      ], targets: [posts], tombstones: true, batch: BatchLimits(events: 10_000, rows: 20_000))
     #expect(
       pipeline.definition
         == Definition(
@@ -78,15 +78,21 @@ import Vocabulary
     #expect(pipeline.definition.datasets.map(\.name) == ["zebras", "antelopes"])
     let first = pipeline.definition.datasets[0]
     #expect(first.chunkIDsMax == 6_000_000 && first.chunkBytesMax == 120_000_000)
-    #expect(first.batchEvents == 10_000 && first.tombstones && first.condition == nil)
+    #expect(
+      first.batch == BatchLimits(events: 10_000, rows: 20_000) && first.tombstones
+        && first.condition == nil)
     #expect(first.table == TableName(schema: nil, name: "users"))
     let second = pipeline.definition.datasets[1]
     #expect(second.table == TableName(schema: "My Schema", name: "my \"table\""))
-    #expect(second.batchEvents == nil && !second.tombstones)
+    #expect(second.batch == nil && !second.tombstones)
     #expect(second.condition == "a < now() - interval '1 hour'")
     #expect(
       second.actions == [
-        .deleted: .delete, .suspended: .rehydrate, .deactivated: .scrubGeo(["b", "a"]),
+        .deleted: .delete, .suspended: .rehydrate(mark: []),
+        .deactivated: .scrubGeo(
+          Erasure(set: [
+            ColumnValue(column: "b", value: nil), ColumnValue(column: "a", value: nil),
+          ])),
         .protected: .protect(
           set: [
             ColumnValue(column: "a", value: nil), ColumnValue(column: "b", value: "null"),
@@ -248,7 +254,10 @@ import Vocabulary
       """
     let pipeline = try Samples.parse(yaml)
     #expect(pipeline.line(of: "datasets.posts.actions.geo_scrubbed") == 8)
-    #expect(pipeline.definition.datasets[0].actions[.geoScrubbed] == .scrubGeo(["latitude"]))
+    #expect(
+      pipeline.definition.datasets[0].actions[.geoScrubbed]
+        == .scrubGeo(
+          Erasure(set: [ColumnValue(column: "latitude", value: nil)])))
   }
 }
 

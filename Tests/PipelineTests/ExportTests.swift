@@ -31,7 +31,7 @@ import Warehouse
           name: "posts", type: .tweets,
           table: TableName(schema: "odd names", name: #"the "posts""#), id: "Post ID",
           condition: condition, chunkIDsMax: idsMax, chunkBytesMax: 1000, actions: [:], targets: [],
-          tombstones: false, batchEvents: nil)
+          tombstones: false, batch: nil)
         let definition = Definition(
           name: "test", limits: .init(maxRedactedPercent: 100, maxRedactedRows: 0),
           datasets: [dataset])
@@ -109,7 +109,7 @@ import Warehouse
         .init(
           path: FilePath(path), number: 1, firstID: 1, lastID: 2, ids: 2, bytes: 4,
           sha256: [UInt8](repeating: 0, count: 32)),
-        dataset: "posts", type: .tweets)
+        dataset: "posts", type: .tweets, snapshot: "1:1:")
     }
     #expect(chunks == [[1, 2], [3, 4, 5, 6], [7, 8, 9, 10]])
   }

@@ -1,9 +1,7 @@
-"""Takes one job through its life with tweepy: create, list, get, upload, wait, download.
+"""Has tweepy do what its users do with compliance jobs, and writes what it returns as JSON.
 
-usage: tweepy_client.py BASE_URL TOKEN TYPE native|gcs ID…
-
-Prints what tweepy made of the answers, as one JSON object. Uploads and downloads are not in tweepy; they go through
-the HTTP client that it stands on.
+tweepy_client.py URL TOKEN TYPE IDS. Tweepy knows no URL but the API's own, so its session is given an adapter that
+sends there. Bytes are none of its business: its users send and fetch them with requests, and so does this.
 """
 
 import json
@@ -12,56 +10,48 @@ import sys
 import requests
 import tweepy
 
-base_url, token, job_type, profile, *ids = sys.argv[1:]
+API = "https://api.twitter.com"
 
 
-class LocalSession(requests.Session):
-    """Sends what is meant for the API to the local service, and changes nothing else."""
+class ServiceAdapter(requests.adapters.HTTPAdapter):
+    def send(self, request, **options):
+        request.url = url + request.url.removeprefix(API)
+        return super().send(request, **options)
 
-    def request(self, method, url, **options):
-        return super().request(method, url.replace("https://api.twitter.com", base_url, 1), **options)
 
-
-def client_with(bearer_token):
-    client = tweepy.Client(bearer_token)
-    client.session = LocalSession()
+def client_with(token):
+    client = tweepy.Client(token)
+    client.session.mount(API, ServiceAdapter())
     return client
 
 
-client = client_with(token)
-said = {"none": client.get_compliance_jobs(job_type).data}
-
-options = {"resumable": False} if profile == "gcs" else {}
-job = client.create_compliance_job(job_type, name="from tweepy", **options).data
-said["created"] = job
-try:
-    client.create_compliance_job(job_type)
-except tweepy.HTTPException as error:
-    said["second"] = error.response.status_code
-said["listed"] = [each["id"] for each in client.get_compliance_jobs(job_type, status="created").data]
-
-headers = {"Authorization": f"Bearer {token}"} if profile == "native" else {}
-upload = requests.put(
-    job["upload_url"],
-    data="".join(id + "\n" for id in ids),
-    headers={"Content-Type": "text/plain", **headers},
-)
-upload.raise_for_status()
-while (done := client.get_compliance_job(job["id"]).data)["status"] == "in_progress":
-    pass
-said["done"] = done["status"]
-download = requests.get(job["download_url"], headers=headers)
-download.raise_for_status()
-said["events"] = [json.loads(line) for line in download.text.splitlines() if line]
-
-for name, call in {
-    "bad request": lambda: client.get_compliance_jobs("posts"),
-    "not found": lambda: client.get_compliance_job(1),
-    "unauthorized": lambda: client_with("nobody").get_compliance_job(job["id"]),
-}.items():
+def refusal(call, *arguments, **parameters):
     try:
-        call()
+        call(*arguments, **parameters)
     except tweepy.HTTPException as error:
-        said[name] = type(error).__name__
+        return [type(error).__name__, error.response.status_code, *error.api_messages]
+    return None
 
+
+url, token, job_type, ids = sys.argv[1:]
+client = client_with(token)
+said = {"empty": client.get_compliance_jobs(job_type)._asdict()}
+job = client.create_compliance_job(job_type, name="by tweepy").data
+said["created"] = job
+said["conflict"] = refusal(client.create_compliance_job, job_type)
+said["got"] = client.get_compliance_job(job["id"]).data
+said["listed"] = client.get_compliance_jobs(job_type, status="created").data
+
+bearer = {"Authorization": f"Bearer {token}"}
+requests.put(job["upload_url"], ids, headers={**bearer, "Content-Type": "text/plain"}).raise_for_status()
+while (job := client.get_compliance_job(int(job["id"])).data)["status"] == "in_progress":
+    pass
+said["complete"] = job
+said["listed complete"] = client.get_compliance_jobs(job_type, status="complete").data
+said["result"] = requests.get(job["download_url"], headers=bearer).text
+
+said["unknown"] = refusal(client.get_compliance_job, 1)
+said["filter"] = refusal(client.get_compliance_jobs, job_type, status="expired")
+said["stranger"] = refusal(client_with("nobody").get_compliance_jobs, job_type)
+said["resumable"] = refusal(client.create_compliance_job, job_type, resumable=True)
 print(json.dumps(said))

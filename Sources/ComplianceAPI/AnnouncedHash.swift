@@ -1,0 +1,42 @@
+import Checksums
+import Foundation
+
+/// The checksums of a body that its server announces, `x-goog-hash: crc32c=…,md5=…` in base64, held
+/// against the bytes as they come. What is not announced is not computed.
+///
+/// Source: Google Cloud Storage's XML API, which results came from until August 2026.
+struct AnnouncedHash {
+  private let crc32c: String?
+  private let md5: String?
+  private var crcOfBytes: CRC32C?
+  private var md5OfBytes: MD5?
+
+  /// - Parameter values: of the header, which may come once with commas or several times.
+  init(_ values: [String]) {
+    var announced: [Substring: String] = [:]
+    for part in values.flatMap({ $0.split(separator: ",") }) {
+      let pair = part.drop { $0 == " " }.split(separator: "=", maxSplits: 1)
+      if pair.count == 2 { announced[pair[0]] = pair[1].trimmingCharacters(in: .whitespaces) }
+    }
+    crc32c = announced["crc32c"]
+    md5 = announced["md5"]
+    if crc32c != nil { crcOfBytes = CRC32C() }
+    if md5 != nil { md5OfBytes = MD5() }
+  }
+
+  mutating func update(_ bytes: UnsafeRawBufferPointer) {
+    crcOfBytes?.update(bytes)
+    md5OfBytes?.update(bytes)
+  }
+
+  /// What does not agree; nil if all does that was announced.
+  var mismatch: String? {
+    if let crcOfBytes, Data(crcOfBytes.bytes).base64EncodedString() != crc32c {
+      return "the CRC-32C of what came is not the one that was announced"
+    }
+    if let md5OfBytes, Data(md5OfBytes.finalize()).base64EncodedString() != md5 {
+      return "the MD5 of what came is not the one that was announced"
+    }
+    return nil
+  }
+}

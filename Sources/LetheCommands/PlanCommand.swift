@@ -1,0 +1,60 @@
+import ArgumentParser
+import Runtime
+
+/// `lethe plan PIPELINE`: what a run would do.
+struct PlanCommand: AsyncParsableCommand, OutputCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "plan", abstract: "Show what a run would do; change nothing.",
+    discussion: """
+      For the IDs that are stored: how many there are, and the chunks, jobs and bytes that they make. \
+      For chunks that are collected: the rows by table, action and reason, found by applying them batch \
+      by batch and rolling each batch back. A row that two batches reach is counted twice.
+      """)
+
+  @OptionGroup var pipeline: PipelineArgument
+  @OptionGroup var workDirectory: WorkDirectoryOption
+  @OptionGroup var output: OutputOptions
+
+  mutating func run() async throws {
+    let pipeline = try pipeline.load()
+    let (options, directory) = (output, workDirectory.path)
+    try await untilSignalled {
+      let report = try await PipelineRuntime.with(
+        pipeline, workDirectory: directory, logger: options.logger
+      ) { try await $0.plan() }
+      try options.write(report) { report.text }
+    }
+  }
+}
+
+extension PlanReport {
+  /// For people.
+  fileprivate var text: String {
+    var totals = Table("dataset", "IDs", "chunks", "jobs", "bytes")
+    for dataset in datasets {
+      totals.add(
+        dataset.dataset, grouped(dataset.ids), grouped(dataset.chunks), grouped(dataset.jobs),
+        grouped(dataset.bytes))
+    }
+    let parts = ["a run would check", totals.text]
+    guard !chunks.isEmpty else {
+      return (parts + ["no chunk is collected and waits to be applied"]).joined(separator: "\n\n")
+    }
+    var rows = Table("chunk", "dataset", "table", "action", "reason", "rows")
+    for chunk in chunks {
+      for row in chunk.rows {
+        rows.add(
+          "\(chunk.chunkID)", chunk.dataset, row.table, row.action, row.reason, grouped(row.rows))
+      }
+    }
+    let changes =
+      rows.rows.isEmpty ? "the collected chunks would change no row" : "applying would change"
+    let stops = chunks.compactMap { chunk in
+      chunk.stops.map {
+        RunReport.StoppedChunk(chunkID: chunk.chunkID, dataset: chunk.dataset, reason: $0).advice
+      }
+    }
+    return (parts + [changes] + (rows.rows.isEmpty ? [] : [rows.text]) + stops)
+      .joined(separator: "\n\n")
+  }
+}

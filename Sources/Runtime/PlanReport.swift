@@ -1,0 +1,76 @@
+import ApplyStage
+import Definitions
+import ExportStage
+import Ledger
+import PostgreSQL
+import Vocabulary
+
+/// What a run would do.
+public struct PlanReport: Sendable, Codable, Equatable {
+  /// What a run that begins now would export and ask for.
+  public var datasets: [DatasetPlan]
+  /// What is collected and waits to be applied.
+  public var chunks: [CollectedChunk]
+
+  public struct DatasetPlan: Sendable, Codable, Equatable {
+    public var dataset: String
+    public var ids: Int
+    public var chunks: Int
+    /// One for each chunk; more if some fail.
+    public var jobs: Int
+    public var bytes: Int
+  }
+
+  public struct CollectedChunk: Sendable, Codable, Equatable {
+    public var chunkID: Int64
+    public var runID: Int64
+    public var dataset: String
+    public var rows: [Rows]
+    /// Why a limit stops it, or would.
+    public var stops: String?
+
+    enum CodingKeys: String, CodingKey {
+      case chunkID = "chunk_id"
+      case runID = "run_id"
+      case dataset, rows, stops
+    }
+  }
+
+  public struct Rows: Sendable, Codable, Equatable {
+    public var table: String
+    public var action: String
+    public var reason: String
+    public var rows: Int
+  }
+}
+
+extension PipelineRuntime {
+  /// Finds out what a run would do, on the code that does it, with every change rolled back.
+  public func plan() async throws -> PlanReport {
+    var report = PlanReport(datasets: [], chunks: [])
+    let catalog = try await checkedCatalog(pipeline.definition)
+    for dataset in pipeline.definition.datasets {
+      let plan = try await ExportStage.plan(dataset, catalog: catalog, on: lockConnection)
+      report.datasets.append(
+        .init(
+          dataset: dataset.name, ids: plan.ids, chunks: plan.chunks, jobs: plan.chunks,
+          bytes: plan.bytes))
+    }
+    let ledger = ChunkLedger(connection: lockConnection, lease: lease)
+    for run in try await RunLedger(connection: lockConnection)
+      .unfinished(pipeline: pipeline.definition.name)
+    {
+      let road = road(run, try await checkedCatalog(run.definition))
+      for chunk in try await ledger.chunks(of: run.id, in: [.collected]) {
+        let plan = try await road.plan(chunk, ledger, lockConnection)
+        report.chunks.append(
+          .init(
+            chunkID: chunk.id, runID: run.id, dataset: chunk.dataset,
+            rows: plan.rows.map {
+              .init(table: $0.table, action: $0.action, reason: $0.reason, rows: $0.rows)
+            }, stops: plan.stopReason))
+      }
+    }
+    return report
+  }
+}

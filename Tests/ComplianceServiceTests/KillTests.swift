@@ -1,0 +1,84 @@
+import ComplianceService
+import Foundation
+import TestSupport
+import Testing
+
+/// The real program, killed while an upload comes, while it is made a job's submission, and while it is
+/// processed: whoever goes on as the documentation says loses nothing.
+@Suite(.timeLimit(.minutes(4))) struct KillTests {
+  private static let rounds = 8
+
+  @Test(arguments: UploadWay.allCases)
+  func nothingIsLostWheneverItIsKilled(way: UploadWay) async throws {
+    let seed = UInt64.random(in: 0...UInt64.max)
+    var dice = SeededGenerator(seed: seed)
+    let text = Array((0..<40_000).map { "\($0)\n" }.shuffled(using: &dice).joined().utf8)
+    try await LocalService.withSite { site in
+      var process = try await ServerProcess.serving(site, way.profile)
+      try await LocalService(site: site, process).execute(Submission.world)
+      for round in 0..<Self.rounds {
+        var service = try LocalService(site: site, process)
+        let job = try await service.post(way.create()).job()
+        let target = try await service.target(of: job, way)
+        // Every second upload comes whole, and then so many questions.
+        let count =
+          Bool.random(using: &dice) ? text.count : Int.random(in: 0..<text.count, using: &dice)
+        try Self.send(text, upTo: count, to: target, way)
+        for _ in 0..<Int.random(in: 0...3, using: &dice) { _ = try await service.job(job.id) }
+        #expect(await process.end(by: SIGKILL) == SIGKILL)
+
+        process = try await ServerProcess.serving(site, way.profile)
+        service = try LocalService(site: site, process)
+        let done = try await Self.goOn(service, job.id, target, text, way)
+        let comment: Comment = "seed \(seed), round \(round), \(count) bytes"
+        try #require(done.status == "complete", comment)
+        let isRight = try await service.answers(of: done, way) == Submission(text).answers
+        #expect(isRight, comment)
+      }
+      // The results, and nothing of all that broke off.
+      let service = try LocalService(site: site, process)
+      while try site.spooledFiles.count != Self.rounds { _ = try await service.get("/healthz") }
+      #expect(try site.spooledFiles.allSatisfy { $0.hasSuffix(".ndjson") })
+      #expect(await process.end(by: SIGTERM) == 0)
+    }
+  }
+
+  /// Sends the begin of an upload and waits for nothing.
+  private static func send(
+    _ text: [UInt8], upTo count: Int, to target: String, _ way: UploadWay
+  ) throws {
+    let connection = try RawConnection(to: target)
+    var head = """
+      PUT \(connection.target) HTTP/1.1\r\nHost: \(connection.authority)\r\n\
+      Content-Type: text/plain\r\nContent-Length: \(text.count)\r\n
+      """
+    switch way {
+    case .native: head += "Authorization: Bearer \(LocalService.token)\r\n"
+    case .gcs: break
+    case .gcsInParts: head += "Content-Range: bytes 0-\(text.count - 1)/\(text.count)\r\n"
+    }
+    try connection.send(head + "\r\n")
+    try connection.send(Array(text[..<count]))
+  }
+
+  /// What a client does that finds the service again: asks for the job, and sends what it has not got.
+  private static func goOn(
+    _ service: LocalService, _ id: String, _ target: String, _ text: [UInt8], _ way: UploadWay
+  ) async throws -> WireJob {
+    let job = try await service.job(id)
+    guard job.status == "created" else { return try await service.processed(id) }
+    guard way == .gcsInParts else {
+      let answer = try await service.put(text, to: job.upload_url, service.uploadHeaders(way))
+      try #require(answer.status == 200, "\(answer.text)")
+      return try await service.processed(id)
+    }
+    // The storage host listens on another port now.
+    let session = String(job.upload_url.prefix { $0 != "?" } + target.drop { $0 != "?" })
+    let stored = try await service.query(session)
+    let begin =
+      stored.split(separator: "-").dropFirst().last.flatMap { Int($0) }.map { $0 + 1 } ?? 0
+    let answer = try await service.part(text, begin..<text.count, of: session)
+    try #require(answer.status == 200, "\(stored), \(answer.text)")
+    return try await service.processed(id)
+  }
+}

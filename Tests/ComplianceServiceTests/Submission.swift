@@ -1,0 +1,151 @@
+import ComplianceService
+import Foundation
+import NIOHTTP1
+import Testing
+
+/// How a submission reaches the service.
+enum UploadWay: String, CaseIterable, CustomTestStringConvertible {
+  case native
+  case gcs
+  case gcsInParts = "gcs, in parts"
+
+  var profile: WireProfile { self == .native ? .native : .gcs }
+  var testDescription: String { rawValue }
+
+  /// The body of the create.
+  func create(_ type: String = "users") -> String {
+    #"{"type":"\#(type)"\#(self == .gcsInParts ? #","resumable":true"# : "")}"#
+  }
+}
+
+/// A submission as the documentation reads it, and what has to come of it: derived here from scratch.
+struct Submission {
+  /// IDs below it are those of accounts that are gone, in the world that `world` makes.
+  static let goneBelow: Int64 = 1000
+
+  static let world = """
+    INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
+    SELECT id, 'a' || id, '2015-01-01', 'deleted', '2020-01-01'
+    FROM generate_series(0, \(goneBelow - 1)) AS id
+    """
+
+  enum Line {
+    case id(Int64)
+    case invalid([UInt8])
+  }
+
+  let lines: [Line]
+
+  init(_ bytes: [UInt8]) {
+    var lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+    // Nothing follows the last line feed.
+    if lines.last?.isEmpty == true { lines.removeLast() }
+    self.lines = lines.map { line in
+      guard (1...19).contains(line.count), line.allSatisfy({ (48...57).contains($0) }),
+        let id = Int64(String(decoding: line, as: UTF8.self))
+      else { return .invalid(Array(line.prefix(4096))) }
+      return .id(id)
+    }
+  }
+
+  /// The IDs of the native result's lines: first what is no ID, in order, then who is gone.
+  var answers: [String] {
+    var invalid: [String] = []
+    var gone: Set<Int64> = []
+    for line in lines {
+      switch line {
+      case .id(let id): if id < Self.goneBelow { gone.insert(id) }
+      case .invalid(let bytes): invalid.append("no ID: " + String(decoding: bytes, as: UTF8.self))
+      }
+    }
+    return invalid + gone.sorted().map { "\($0)" }
+  }
+
+  /// The number of the first line that is no ID, which fails a legacy job.
+  var firstInvalidLine: Int? {
+    lines.firstIndex { if case .invalid = $0 { true } else { false } }.map { $0 + 1 }
+  }
+}
+
+extension LocalService {
+  /// The storage host takes no token.
+  func uploadHeaders(_ way: UploadWay) -> HTTPHeaders {
+    way == .native
+      ? ["content-type": "text/plain", "authorization": "Bearer \(Self.token)"]
+      : ["content-type": "text/plain"]
+  }
+
+  /// Where a job's bytes go; for one in parts, a session that was begun.
+  func target(of job: WireJob, _ way: UploadWay) async throws -> String {
+    guard way == .gcsInParts else { return job.upload_url }
+    let begun = try await begin(job)
+    return try #require(begun.headers.first(name: "location"), "\(begun.status) \(begun.text)")
+  }
+
+  /// Creates a job and sends it a submission.
+  /// - Returns: the answer to the upload, and the job.
+  func submit(_ bytes: [UInt8], _ way: UploadWay) async throws -> (answer: Answer, job: WireJob) {
+    let job = try await post(way.create()).job()
+    let target = try await target(of: job, way)
+    guard way == .gcsInParts else {
+      return (try await put(bytes, to: target, uploadHeaders(way)), job)
+    }
+    let total = bytes.count
+    let split = min(256 * 1024 * (total / 2 / (256 * 1024)), total)
+    if split > 0 {
+      let first = try await part(bytes, 0..<split, of: target)
+      #expect(first.status == 308, "\(first.text)")
+    }
+    let last =
+      total == 0
+      ? try await put([], to: target, ["content-range": "bytes */0"])
+      : try await part(bytes, split..<total, of: target)
+    return (last, job)
+  }
+
+  /// Returns the job once it has been processed. It asks for it, since a process has no gate.
+  func processed(_ id: String) async throws -> WireJob {
+    var job = try await self.job(id)
+    while job.status == "in_progress" { job = try await self.job(id) }
+    return job
+  }
+
+  /// What the lines of a result are about, those of invalid lines marked; each is checked for its shape.
+  func answers(of job: WireJob, _ way: UploadWay) async throws -> [String] {
+    let result = try await send(
+      .GET, job.download_url, token: way == .native ? Self.token : nil)
+    try #require(result.status == 200, "\(result.text)")
+    return try result.body.split(separator: UInt8(ascii: "\n")).map { line in
+      let members = try JSONDecoder().decode([String: String].self, from: Data(line))
+      let id = try #require(members["id"])
+      if members["error"] == nil {
+        #expect(members["action"] == "delete" && members["reason"] == "deleted", "\(members)")
+        return id
+      }
+      #expect(members == ["id": id, "error": "invalid_id"])
+      return "no ID: " + id
+    }
+  }
+
+  /// Submits bytes that no honest client sends, and holds what comes of them against the documentation.
+  func expectAnswers(
+    to bytes: [UInt8], _ way: UploadWay, _ what: String,
+    _ location: SourceLocation = #_sourceLocation
+  ) async throws {
+    let (answer, created) = try await submit(bytes, way)
+    #expect(answer.status == 200, "\(what): \(answer.text)", sourceLocation: location)
+    let job = try await processed(created.id)
+    let submission = Submission(bytes)
+    if way != .native, let line = submission.firstInvalidLine {
+      #expect(job.status == "failed", "\(what)", sourceLocation: location)
+      #expect(
+        job.error?.hasPrefix("Line \(line) of the submission") == true,
+        "\(what): \(job.error ?? "no error")", sourceLocation: location)
+    } else {
+      try #require(job.status == "complete", "\(what): \(job)", sourceLocation: location)
+      let isRight = try await answers(of: job, way) == submission.answers
+      #expect(isRight, "\(what)", sourceLocation: location)
+    }
+    #expect(try await get("/healthz").status == 200, sourceLocation: location)
+  }
+}
