@@ -12,7 +12,9 @@ setup: ## install what is missing and build everything, tests included
 	scripts/setup --tests
 	swift build --build-tests $(SWIFT_STRICT)
 
+# All tests are started at once otherwise, and the time limits of those that wait for their turn are running.
 .PHONY: test
+test: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
 test: ## run the tests against a throw-away PostgreSQL
 	scripts/setup --tests
 	scripts/postgres run -- swift test $(SWIFT_STRICT)

@@ -53,13 +53,27 @@ final class AssembledServer: Sendable {
       native: SignedURLs(key: key, baseURL: { base.value }),
       storage: StorageURLs(key: key, baseURL: { storageBase.value }))
     let accessLog = configuration.accessLog.map { AccessLog(writeLine: $0) }
+    let servesStorage: Bool =
+      if configuration.profile == .gcs || configuration.faults?.switches(to: "gcs") == true {
+        true
+      } else {
+        try await store.hasStorageJobs()
+      }
+    let isLocal = ComplianceServer.Address(host: configuration.host, port: 0).isLoopback
 
-    let router = Router(context: ServiceContext.self)
-    router.add(
-      middleware: ServingMiddleware(
-        metrics: metrics, accessLog: accessLog, headers: Self.apiHeaders))
-    router.add(middleware: ProblemMiddleware(logger: configuration.logger))
-    Routes(
+    let pages = OperatorPages(
+      guardian: AdminGuard(token: configuration.adminToken, isLocal: isLocal),
+      store: store, processor: processor, metrics: metrics, faults: faults,
+      profile: configuration.profile)
+    let storageURL: @Sendable () -> String = { storageBase.value }
+    let description = ServiceDescription(
+      subject: .init(
+        profile: configuration.profile, hasRateLimit: configuration.rateLimit != nil,
+        uploadBytesMax: configuration.uploadBytesMax,
+        storageUploadBytesMax: configuration.storageUploadBytesMax,
+        operatorsNeedToken: configuration.adminToken != nil,
+        baseURL: { base.value }, storageURL: servesStorage ? storageURL : nil))
+    let routes = Routes(
       apps: Apps(configuration.tokens),
       rateLimits: configuration.rateLimit.map { RateLimits($0, epochSeconds: epochSeconds) },
       jobs: JobEndpoints(
@@ -68,25 +82,22 @@ final class AssembledServer: Sendable {
       bytes: ByteEndpoints(
         store: store, urls: urls, spool: spool, processor: processor,
         uploadBytesMax: configuration.uploadBytesMax, gate: configuration.gate),
-      pages: OperatorPages(
-        guardian: AdminGuard(
-          token: configuration.adminToken,
-          isLocal: ComplianceServer.Address(host: configuration.host, port: 0).isLoopback),
-        store: store, metrics: metrics, faults: faults),
+      pages: pages, description: description,
       profile: configuration.profile, faults: faults
-    ).add(to: router)
+    ).all
+    let router = Router(context: ServiceContext.self)
+    router.add(
+      middleware: ServingMiddleware(
+        metrics: metrics, accessLog: accessLog, headers: Self.apiHeaders))
+    router.add(
+      middleware: ProblemMiddleware(logger: configuration.logger, methods: PathMethods(routes)))
+    router.add(routes)
 
     self.pool = pool
     self.addresses = addresses
     self.listening = listening
     let logger = configuration.logger
     // The server listens once all of its hosts do.
-    let servesStorage: Bool =
-      if configuration.profile == .gcs || configuration.faults?.switches(to: "gcs") == true {
-        true
-      } else {
-        try await store.hasStorageJobs()
-      }
     let waited = Mutex((left: servesStorage ? 2 : 1, api: ComplianceServer.Address?.none))
     let opened: @Sendable (ComplianceServer.Address, Bool) -> Void = { address, isAPI in
       let api = waited.withLock { waited -> ComplianceServer.Address? in
@@ -115,19 +126,20 @@ final class AssembledServer: Sendable {
       }
     ]
     if servesStorage {
-      let storage = Router(context: ServiceContext.self)
-      storage.add(
-        middleware: ServingMiddleware(metrics: metrics, accessLog: accessLog, headers: [:]))
-      storage.add(
-        middleware: StorageProblemMiddleware { error in
-          logger.error("a request to the storage host failed", metadata: ["error": "\(error)"])
-        })
-      StorageRoutes(
+      let routes = StorageRoutes(
         endpoints: StorageEndpoints(
           store: store, sessions: sessions, urls: urls.storage, spool: spool, processor: processor,
           uploadBytesMax: configuration.storageUploadBytesMax, baseURL: { storageBase.value }),
         faults: faults
-      ).add(to: storage)
+      ).all
+      let storage = Router(context: ServiceContext.self)
+      storage.add(
+        middleware: ServingMiddleware(metrics: metrics, accessLog: accessLog, headers: [:]))
+      storage.add(
+        middleware: StorageProblemMiddleware(methods: PathMethods(routes)) { error in
+          logger.error("a request to the storage host failed", metadata: ["error": "\(error)"])
+        })
+      storage.add(routes)
       applications.append(
         Self.application(
           storage, host: configuration.storageHost, port: configuration.storagePort, logger,

@@ -19,6 +19,10 @@ struct ByteEndpoints: Sendable {
     let job = try await authorize(.upload, query, call.app, id)
     guard job.status == .created else { throw Self.alreadyUploaded(job) }
     try Self.requirePlainBytes(request.headers)
+    // A part must not count as the whole (RFC 9110, section 14.5).
+    if let range = request.headers[.contentRange] {
+      throw Problem.invalid("Content-Range", range, "An upload comes in one piece.")
+    }
     let bytesExpected = request.headers[.contentLength].flatMap { Int($0) }
     guard bytesExpected ?? 0 <= uploadBytesMax else { throw Problem.tooLarge(uploadBytesMax) }
 

@@ -10,7 +10,7 @@ struct CreateRequest {
   let isResumable: Bool
 
   static let bytesMax = 64 * 1024
-  private static let nameCharactersMax = 64
+  static let nameCharactersMax = 64
 
   /// - Throws: a 400 problem naming the member that is wrong; 413 for a body of unreasonable size.
   init(_ call: Call, profile: WireProfile) async throws {
@@ -21,6 +21,7 @@ struct CreateRequest {
     } catch is NIOTooManyBytesError {
       throw Problem.tooLarge(Self.bytesMax)
     }
+    call.exchange.note { $0.bytesReceived += bytes.readableBytes }
     let object = try? JSONSerialization.jsonObject(with: Data(bytes.readableBytesView))
     guard let members = object as? [String: any Sendable] else {
       throw Problem.invalid(nil, nil, "The body is not a JSON object.")

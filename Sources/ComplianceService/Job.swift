@@ -8,7 +8,7 @@ enum JobType: String, Sendable, CaseIterable, ColumnDecodable {
 }
 
 /// `created → in_progress → complete`; the first two also end in `failed`, and `created` in `expired`.
-enum JobStatus: String, Sendable, ColumnDecodable {
+enum JobStatus: String, Sendable, CaseIterable, ColumnDecodable {
   /// Waits for its upload and holds the App's slot for its type.
   case created
   /// Its upload is stored and is being worked on, or waits for that; holds the slot as well.

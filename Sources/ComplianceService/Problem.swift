@@ -3,7 +3,7 @@ internal import Hummingbird
 
 /// An answer that is not a success: RFC 7807, as the X API writes it.
 struct Problem: Error {
-  enum Kind: String {
+  enum Kind: String, CaseIterable {
     case invalidRequest = "invalid-request"
     case unauthorized
     case notAuthorizedForResource = "not-authorized-for-resource"
@@ -91,6 +91,9 @@ extension Problem.Kind {
     }
   }
 
+  /// What clients tell problems by.
+  var type: String { "https://api.x.com/2/problems/\(rawValue)" }
+
   var title: String {
     switch self {
     case .invalidRequest: "Invalid Request"
@@ -135,7 +138,7 @@ extension Problem {
 
   var answer: PlainAnswer {
     let body = Body(
-      type: "https://api.x.com/2/problems/\(kind.rawValue)", title: kind.title, detail: detail,
+      type: kind.type, title: kind.title, detail: detail,
       status: kind.status.code, parameter: parameter, value: value,
       resource_type: jobID.map { _ in "compliance_job" }, resource_id: jobID,
       errors: kind == .invalidRequest ? [mistake] : nil)

@@ -8,6 +8,7 @@ struct ProblemMiddleware: RouterMiddleware {
   typealias Context = ServiceContext
 
   let logger: Logger
+  let methods: PathMethods
 
   func handle(
     _ request: Request, context: Context, next: (Request, Context) async throws -> Response
@@ -29,6 +30,12 @@ struct ProblemMiddleware: RouterMiddleware {
     case let problem as Problem:
       return problem
     case let error as HTTPError where error.status == .notFound:
+      let allowed = methods.allowed(at: request.uri.path)
+      guard allowed.isEmpty else {
+        return Problem(
+          kind: .methodNotAllowed, detail: "\(request.method) is not allowed here.",
+          allowedMethods: allowed)
+      }
       return Problem(kind: .notFound, detail: "There is nothing at \(request.uri.path).")
     case let error as PostgreSQLError where error.isTemporary:
       logger.warning("the database is away", metadata: ["error": "\(error)"])

@@ -8,46 +8,44 @@ struct Routes: Sendable {
   let jobs: JobEndpoints
   let bytes: ByteEndpoints
   let pages: OperatorPages
+  let description: ServiceDescription
   let profile: WireProfile
   let faults: FaultInjector?
 
   private typealias Handler = @Sendable (Call) async throws -> Response
   private typealias JobHandler = @Sendable (Call, _ id: Int64) async throws -> Response
 
-  private static let collection: RouterPath = "/2/compliance/jobs"
-  private static let job: RouterPath = "/2/compliance/jobs/{id}"
-  private static let upload: RouterPath = "/2/compliance/jobs/{id}/upload"
-  private static let download: RouterPath = "/2/compliance/jobs/{id}/download"
-
-  func add(to router: Router<ServiceContext>) {
-    on(router, .get, Self.collection, .list, jobs.list)
-    on(router, .post, Self.collection, .create, jobs.create)
-    onJob(router, .get, Self.job, .get, jobs.show)
-    onJob(router, .put, Self.upload, .upload, bytes.upload)
-    onJob(router, .get, Self.download, .download, bytes.download)
-    onJob(router, .head, Self.download, .download, bytes.download)
+  /// What is served, and where.
+  var all: [Route] {
+    let job = "/2/compliance/jobs/{id}"
+    var routes = [
+      on(.get, "/2/compliance/jobs", .list, jobs.list),
+      on(.post, "/2/compliance/jobs", .create, jobs.create),
+      onJob(.get, job, .get, jobs.show),
+      onJob(.put, "\(job)/upload", .upload, bytes.upload),
+      onJob(.get, "\(job)/download", .download, bytes.download),
+      onJob(.head, "\(job)/download", .download, bytes.download),
+      Route(.get, ServiceDescription.path) { [description] _, context in
+        context.exchange.note { $0.endpoint = .openapi }
+        return description.response
+      },
+    ]
     // The API had no cancel while its bytes lay in Google Cloud Storage.
-    if profile == .native { onJob(router, .delete, Self.job, .cancel, jobs.cancel) }
-
-    refuseOthers(router, Self.collection, than: [.get, .post])
-    refuseOthers(router, Self.job, than: profile == .native ? [.get, .delete] : [.get])
-    refuseOthers(router, Self.upload, than: [.put])
-    refuseOthers(router, Self.download, than: [.get, .head])
-
-    for page in OperatorPages.Page.allCases {
-      router.get(RouterPath(page.path)) { request, context in
+    if profile == .native { routes.append(onJob(.delete, job, .cancel, jobs.cancel)) }
+    routes += OperatorPages.Page.allCases.map { page in
+      Route(.get, page.path) { [pages] request, context in
         context.exchange.note { $0.endpoint = page.endpoint }
         return try await pages.show(page, request)
       }
-      refuseOthers(router, RouterPath(page.path), than: [.get])
     }
+    return routes
   }
 
   private func on(
-    _ router: Router<ServiceContext>, _ method: HTTPRequest.Method, _ path: RouterPath,
-    _ endpoint: Endpoint, _ handler: @escaping Handler
-  ) {
-    router.on(path, method: method) { request, context in
+    _ method: HTTPRequest.Method, _ path: String, _ endpoint: Endpoint,
+    _ handler: @escaping Handler
+  ) -> Route {
+    Route(method, path) { request, context in
       context.exchange.note { $0.endpoint = endpoint }
       let call = try admit(request, to: endpoint, context.exchange)
       return try await faults.answer(endpoint, context.exchange) { try await handler(call) }
@@ -55,10 +53,10 @@ struct Routes: Sendable {
   }
 
   private func onJob(
-    _ router: Router<ServiceContext>, _ method: HTTPRequest.Method, _ path: RouterPath,
-    _ endpoint: Endpoint, _ handler: @escaping JobHandler
-  ) {
-    router.on(path, method: method) { request, context in
+    _ method: HTTPRequest.Method, _ path: String, _ endpoint: Endpoint,
+    _ handler: @escaping JobHandler
+  ) -> Route {
+    Route(method, path) { request, context in
       context.exchange.note { $0.endpoint = endpoint }
       let call = try admit(request, to: endpoint, context.exchange)
       let id = try Self.jobID(context.parameters)
@@ -78,21 +76,6 @@ struct Routes: Sendable {
       guard !standing.isExceeded else { throw Problem.tooManyRequests }
     }
     return Call(request: request, app: app, exchange: exchange)
-  }
-
-  private func refuseOthers(
-    _ router: Router<ServiceContext>, _ path: RouterPath, than allowed: [HTTPRequest.Method]
-  ) {
-    let methods: [HTTPRequest.Method] = [
-      .get, .head, .post, .put, .patch, .delete, .options, .trace, .connect,
-    ]
-    for method in methods where !allowed.contains(method) {
-      router.on(path, method: method) { _, _ -> Response in
-        throw Problem(
-          kind: .methodNotAllowed, detail: "\(method) is not allowed here.",
-          allowedMethods: allowed)
-      }
-    }
   }
 
   /// - Throws: a 400 problem if it is not 1 to 19 digits; 404 if no job can have that ID.

@@ -27,4 +27,9 @@ final class LineWriter: Sendable {
       waiting.withLock { $0 -= 1 }
     }
   }
+
+  /// Returns once all lines so far are written.
+  func drain() {
+    queue.sync {}
+  }
 }

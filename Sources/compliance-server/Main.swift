@@ -29,7 +29,20 @@ struct ComplianceServerCommand: AsyncParsableCommand {
     abstract: "The Batch Compliance endpoints over a database of platform state.",
     discussion: """
       Answers as X's Batch Compliance API does, from the tables platform.accounts and \
-      platform.posts, for development, tests and demonstrations.
+      platform.posts: for development and tests, and for a platform's own data consumers.
+
+        createdb platform
+        export DATABASE_URL=postgres:///platform COMPLIANCE_SERVER_TOKEN=anything
+        compliance-server migrate up
+        compliance-server seed --accounts 1000 --posts 100000
+        compliance-server serve
+
+      Besides the API, serve has these pages:
+        /                 jobs and requests, for a browser
+        /metrics          counts, for Prometheus
+        /admin/faults     the faults of a plan that were served
+        /healthz          whether it can answer; open to everybody
+        /2/openapi.json   what it serves, in OpenAPI; open to everybody
       """,
     subcommands: [Serve.self, Seed.self, Faults.self, Migrate.self])
 }

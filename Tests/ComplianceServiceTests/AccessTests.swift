@@ -101,7 +101,7 @@ import Testing
     ("/2/compliance/jobs/12345678901234567890", 400),
     ("/2/compliance/jobs/9999999999999999999", 404), ("/2/compliance/jobs/1", 404),
     ("/2/compliance/jobs/1/upload", 405), ("/2/compliance/jobs/1/nothing", 404),
-    ("/2/compliance/job", 404), ("/", 404), ("/2/compliance/jobs?type=%ff", 400),
+    ("/2/compliance/job", 404), ("/nothing", 404), ("/2/compliance/jobs?type=%ff", 400),
   ])
   func answersOddPathsWithProblems(_ path: String, _ status: Int) async throws {
     try await LocalService.run { service in

@@ -1,6 +1,7 @@
 import ComplianceService
 import Foundation
 import PostgreSQL
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -130,5 +131,77 @@ import Testing
       arguments, environment: ["COMPLIANCE_SERVER_TOKEN": ""])
     #expect(process.log.contains(word))
     #expect(await process.exitCode() == 2)
+  }
+
+  /// An upload that is under way is taken, and nobody new is let in.
+  @Test func finishesWhatIsUnderWayWhenItIsToldToStop() async throws {
+    try await LocalService.withSite { site in
+      let process = try await ServerProcess.serving(site)
+      let service = try LocalService(site: site, process)
+      let job = try await service.create()
+      let connection = try RawConnection(to: job.upload_url)
+      try connection.send(
+        """
+        PUT \(connection.target) HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\
+        Authorization: Bearer \(LocalService.token)\r\n\r\n
+        """)
+      // The server waits for the body now.
+      _ = await connection.read(until: "100 Continue\r\n\r\n")
+      try connection.send("1\n")
+      process.send(signal: SIGTERM)
+      while (try? RawConnection(to: service.baseURL)) != nil {}
+      try connection.send("2\n")
+      let answer = await connection.readToEnd()
+      #expect(answer.hasPrefix("HTTP/1.1 200 ") && answer.contains("in_progress"), "\(answer)")
+      #expect(await process.exitCode() == 0)
+
+      let next = try await ServerProcess.serving(site)
+      let restarted = try LocalService(site: site, next)
+      while try await restarted.job(job.id).status == "in_progress" {}
+      #expect(try await restarted.job(job.id).status == "complete")
+      #expect(await next.end(by: SIGTERM) == 0)
+    }
+  }
+
+  @Test func writesTheAccessLogToItsEnd() async throws {
+    try await LocalService.withSite { site in
+      try await withTemporaryDirectory { directory in
+        let path = directory.appending("log").string
+        #expect(FileManager.default.createFile(atPath: path, contents: nil))
+        let process = try await ServerProcess.serving(
+          site, .native, ["--access-log"], stdout: try #require(FileHandle(forWritingAtPath: path)))
+        let service = try LocalService(site: site, process)
+        for _ in 1...200 { _ = try await service.get("/healthz") }
+        #expect(await process.end(by: SIGTERM) == 0)
+        let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+        #expect(lines.count == 200)
+        #expect(lines.allSatisfy { $0.hasPrefix("{") && $0.hasSuffix("}") })
+      }
+    }
+  }
+
+  @Test(arguments: [
+    (
+      [],
+      ["serve", "seed", "faults", "migrate", "/healthz", "/metrics", "/2/openapi.json", "/admin"]
+    ),
+    (
+      ["serve"],
+      [
+        "--database", "--listen", "--token", "COMPLIANCE_SERVER_TOKEN", "--public-url", "--spool",
+        "--upload-lifetime", "--download-lifetime", "--profile", "gcs", "--storage-listen",
+        "--storage-public-url", "--rate-limit", "--connections", "--faults", "--admin-token",
+        "COMPLIANCE_SERVER_ADMIN_TOKEN", "--access-log", "--log-level", "128",
+      ]
+    ),
+    (["seed"], ["--accounts", "--posts", "--seed", "--until", "--replace", "--suspended"]),
+    (["faults"], ["lose_response", "truncate", "profile", "rate", "/admin/faults"]),
+    (["migrate"], ["up", "down", "status"]),
+  ])
+  func explainsItself(_ command: [String], naming words: [String]) async throws {
+    let help = try await Program.run("compliance-server", command + ["--help"])
+    #expect(help.code == 0)
+    for word in words { #expect(help.stdout.contains(word), "\(word)") }
+    #expect(help.stdout.split(separator: "\n").allSatisfy { $0.count <= 100 })
   }
 }

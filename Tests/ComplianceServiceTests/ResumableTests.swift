@@ -208,7 +208,8 @@ import Testing
   /// Where the two differ, and why: with nothing stored the emulator sends `Range: bytes=0-0`, where Google's
   /// description has no `Range`, which is how a client tells 0 bytes from 1. It has no signed URLs for sessions, so
   /// its session is begun through the JSON API. It keeps parts of any length, and answers a completed session that is
-  /// asked again with 404; those steps are not in the exchange.
+  /// asked again with 404; those steps are not in the exchange. And it says in JSON what ours and Google's XML API
+  /// say in headers: the stored object's hashes and length, which are compared.
   @Test func answersAsTheEmulatorOfGoogleCloudStorageDoes() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
@@ -235,7 +236,8 @@ import Testing
     outcomes.append(try await service.query(session))
     outcomes.append(try await service.part(text, unit..<3 * unit, of: session).outcome)
     outcomes.append(try await service.query(session))
-    outcomes.append(try await service.part(text, 3 * unit..<text.count, of: session).outcome)
+    let last = try await service.part(text, 3 * unit..<text.count, of: session)
+    outcomes += [last.outcome, last.storedObject]
     let unknown = session.replacing(/upload_id=[^&]*/, with: "upload_id=0123")
     outcomes.append(try await service.put([], to: unknown, ["content-range": "bytes */*"]).outcome)
     return outcomes
@@ -296,6 +298,17 @@ extension LocalService {
 }
 
 extension Answer {
+  /// The hashes and the length of the object that was stored, from headers or from JSON.
+  fileprivate var storedObject: String {
+    let hashes = headers[canonicalForm: "x-goog-hash"]
+    guard hashes.isEmpty else {
+      let length = headers.first(name: "x-goog-stored-content-length") ?? ""
+      return "\(hashes.joined(separator: ",")) \(length)"
+    }
+    func member(_ name: String) -> String { object[name] as? String ?? "" }
+    return "crc32c=\(member("crc32c")),md5=\(member("md5Hash")) \(member("size"))"
+  }
+
   /// The status, and the range if there is one.
   var outcome: String {
     ["\(status)", headers.first(name: "range")].compactMap(\.self).joined(separator: " ")

@@ -21,24 +21,23 @@ final class ServerProcess {
   ///
   /// - Parameter fileKibibytesMax: how large the files that it writes may become. To the program this is
   ///   a disk that is full, and it takes no root to have it.
+  /// - Parameter launcher: a command that becomes the program, whose command line follows its own.
+  /// - Parameter stdout: where its stdout goes.
   init(
-    _ arguments: [String], environment: [String: String] = [:], fileKibibytesMax: Int? = nil
+    _ arguments: [String], environment: [String: String] = [:], fileKibibytesMax: Int? = nil,
+    launcher: [String] = [], stdout: FileHandle = .nullDevice
   ) async throws {
+    let limit =
+      fileKibibytesMax.map { ["/bin/bash", "-c", #"ulimit -f "$0" && exec "$@""#, "\($0)"] } ?? []
+    let command = launcher + limit + [Self.executable.path] + arguments
     let process = Process()
-    if let fileKibibytesMax {
-      process.executableURL = URL(filePath: "/bin/bash")
-      process.arguments =
-        ["-c", #"ulimit -f "$0" && exec "$@""#, "\(fileKibibytesMax)", Self.executable.path]
-        + arguments
-    } else {
-      process.executableURL = Self.executable
-      process.arguments = arguments
-    }
+    process.executableURL = URL(filePath: command[0])
+    process.arguments = Array(command.dropFirst())
     process.environment = ProcessInfo.processInfo.environment
       .merging(environment) { _, new in new }
     let stderr = Pipe()
     process.standardError = stderr
-    process.standardOutput = FileHandle.nullDevice
+    process.standardOutput = stdout
     try process.run()
     self.process = process
     log = await Self.read(stderr.fileHandleForReading)
@@ -74,9 +73,12 @@ final class ServerProcess {
     return (try bytes("VmRSS"), try bytes("VmHWM"))
   }
 
+  /// Sends the signal.
+  func send(signal: Int32) { kill(process.processIdentifier, signal) }
+
   /// Sends the signal and returns the exit code; a signal's number if that is what ended it.
   func end(by signal: Int32) async -> Int32 {
-    kill(process.processIdentifier, signal)
+    send(signal: signal)
     return await exitCode()
   }
 
@@ -94,7 +96,7 @@ extension ServerProcess {
   /// Starts the program on a site, on free ports.
   static func serving(
     _ site: LocalService.Site, _ profile: WireProfile = .native, _ arguments: [String] = [],
-    fileKibibytesMax: Int? = nil
+    fileKibibytesMax: Int? = nil, launcher: [String] = [], stdout: FileHandle = .nullDevice
   ) async throws -> ServerProcess {
     try await ServerProcess(
       [
@@ -102,8 +104,10 @@ extension ServerProcess {
         "--storage-listen", "127.0.0.2:0", "--profile", profile.rawValue, "--rate-limit", "0",
         "--spool", site.spool, "--migrations-dir", repositoryRootPath + "/migrations/platform",
       ] + arguments,
-      environment: ["COMPLIANCE_SERVER_TOKEN": "\(LocalService.token) \(LocalService.otherToken)"],
-      fileKibibytesMax: fileKibibytesMax)
+      environment: [
+        "COMPLIANCE_SERVER_TOKEN": "\(LocalService.token) \(LocalService.otherToken)",
+        "SPOOL": site.spool,
+      ], fileKibibytesMax: fileKibibytesMax, launcher: launcher, stdout: stdout)
   }
 }
 

@@ -24,24 +24,32 @@ enum Tool {
     try await run(path("python"), arguments)
   }
 
-  /// Runs a program to its end.
+  /// Runs a program to its end, or kills it if the task is cancelled.
+  /// - Parameter directory: where it runs; the tests' own by default.
   /// - Returns: what it wrote to stdout.
   /// - Throws: `Failed` with all that it wrote, if its exit code is not 0.
   static func run(
-    _ path: String, _ arguments: [String], environment: [String: String] = [:]
+    _ path: String, _ arguments: [String], environment: [String: String] = [:],
+    directory: String? = nil
   ) async throws -> String {
     let process = Process()
     process.executableURL = URL(filePath: path)
     process.arguments = arguments
+    if let directory { process.currentDirectoryURL = URL(filePath: directory) }
     process.environment = ProcessInfo.processInfo.environment
       .merging(environment) { _, new in new }
     let (stdout, stderr) = (Pipe(), Pipe())
     process.standardOutput = stdout
     process.standardError = stderr
     try process.run()
-    async let errors = read(stderr)
-    let output = await read(stdout)
-    let complaint = await errors
+    let identifier = process.processIdentifier
+    let (output, complaint) = await withTaskCancellationHandler {
+      async let errors = read(stderr)
+      return (await read(stdout), await errors)
+    } onCancel: {
+      // A program that hangs must not keep the tests from ending.
+      kill(identifier, SIGKILL)
+    }
     process.waitUntilExit()
     guard process.terminationStatus == 0 else {
       throw Failed(

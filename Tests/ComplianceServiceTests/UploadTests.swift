@@ -31,6 +31,27 @@ import Testing
     }
   }
 
+  @Test(arguments: WireProfile.allCases)
+  func aPartIsNotTakenForTheWhole(profile: WireProfile) async throws {
+    try await LocalService.run({ $0.profile = profile }) { service in
+      let job = try await service.create()
+      var request = HTTPClientRequest(url: job.upload_url)
+      request.method = .PUT
+      request.headers = ["content-type": "text/plain", "content-range": "bytes 0-1/4"]
+      if profile == .native {
+        request.headers.add(name: "authorization", value: "Bearer \(LocalService.token)")
+      }
+      request.body = .bytes(ByteBuffer(string: "1\n"))
+      let refused = try await service.send(request)
+      if profile == .native {
+        #expect(try refused.problem().parameter == "Content-Range")
+      } else {
+        #expect(refused.storageError == "400 InvalidArgument")
+      }
+      #expect(try await service.job(job.id).status == "created")
+    }
+  }
+
   @Test func takesOneUpload() async throws {
     try await LocalService.run { service in
       let job = try await service.create()

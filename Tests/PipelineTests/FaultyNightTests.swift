@@ -44,12 +44,14 @@ import Testing
 
   @Test func aBadConnectionChangesNothing() async throws {
     let served = try await Self.runNight(
+      // Of several that are due at a call, the first one answers: those that have to happen come first.
       Self.plan(
-        "{name: errors, at: [create, list, get, upload, download], rate: 0.25, answer: {status: 500, body: html}}",
-        "{name: empty, at: [get, upload], every: 6, answer: {status: 503, body: empty}}",
-        "{name: lost create, at: create, call: [1, 4], lose_response: true}",
-        "{name: lost upload, at: upload, call: 2, lose_response: true}",
         "{name: cut before, at: download, call: 1, cut: before}",
+        "{name: lost create, at: create, call: [1, 4], lose_response: true}",
+        "{name: errors, at: [list, upload, download], every: 3, answer: {status: 500, body: html}}",
+        "{name: no job, at: create, call: 2, answer: {status: 502, body: json}}",
+        "{name: empty, at: [get, upload], every: 6, answer: {status: 503, body: empty}}",
+        "{name: lost upload, at: upload, call: 2, lose_response: true}",
         "{name: cut during, at: download, call: [2, 3], cut: during}",
         "{name: cut after, at: get, every: 2, cut: after}",
         "{name: late, at: list, latency: 10ms}"))

@@ -38,6 +38,10 @@ final class StorageEndpoints: Sendable {
 
   func upload(_ request: Request, _ id: Int64, _ exchange: Exchange) async throws -> Response {
     try urls.require(request, as: .put)
+    // A part must not count as the whole (RFC 9110, section 14.5).
+    guard request.headers[.contentRange] == nil else {
+      throw StorageProblem(.invalidArgument, "Parts go to the URL of an upload session.")
+    }
     guard let job = try await store.storedJob(id) else { throw Self.noSuchKey }
     let bytesExpected = request.headers[.contentLength].flatMap { Int($0) }
     guard bytesExpected ?? 0 <= uploadBytesMax else { throw tooLarge }
@@ -125,6 +129,8 @@ final class StorageEndpoints: Sendable {
     let range: ContentRange
     if let text = request.headers[.contentRange] {
       guard let written = ContentRange(text) else {
+        // That there is no such session is the greater mistake.
+        _ = try await openSession(session, of: id, alsoComplete: true)
         throw StorageProblem(.invalidArgument, "Failed to parse the Content-Range header.")
       }
       range = written

@@ -44,6 +44,7 @@ struct StorageProblem: Error {
 
   let code: Code
   let detail: String
+  var allowedMethods: [HTTPRequest.Method] = []
 
   init(_ code: Code, _ detail: String) {
     self.code = code
@@ -60,9 +61,11 @@ struct StorageProblem: Error {
       <?xml version='1.0' encoding='UTF-8'?><Error><Code>\(code.rawValue)</Code>\
       <Message>\(escaped(detail))</Message></Error>
       """
-    return PlainAnswer(
-      status: code.status, headers: [.contentType: "application/xml; charset=UTF-8"],
-      bytes: ByteBuffer(string: xml))
+    var headers: HTTPFields = [.contentType: "application/xml; charset=UTF-8"]
+    if !allowedMethods.isEmpty {
+      headers[.allow] = allowedMethods.map(\.rawValue).joined(separator: ", ")
+    }
+    return PlainAnswer(status: code.status, headers: headers, bytes: ByteBuffer(string: xml))
   }
 }
 
@@ -70,6 +73,7 @@ struct StorageProblem: Error {
 struct StorageProblemMiddleware: RouterMiddleware {
   typealias Context = ServiceContext
 
+  let methods: PathMethods
   let describe: @Sendable (any Error) -> Void
 
   func handle(
@@ -82,17 +86,24 @@ struct StorageProblemMiddleware: RouterMiddleware {
     } catch let error where error is CancellationError || error is ConnectionCut {
       throw error
     } catch {
-      response = problem(for: error).response
+      response = problem(for: error, of: request).response
     }
     // As on the API's host.
     return request.method == .head ? response.createHeadResponse() : response
   }
 
-  private func problem(for error: any Error) -> StorageProblem {
+  private func problem(for error: any Error, of request: Request) -> StorageProblem {
     switch error {
     case let problem as StorageProblem: return problem
     case let problem as Problem: return Self.translated(problem)
     case let error as HTTPError where error.status == .notFound:
+      let allowed = methods.allowed(at: request.uri.path)
+      guard allowed.isEmpty else {
+        var problem = StorageProblem(
+          .methodNotAllowed, "The specified method is not allowed here.")
+        problem.allowedMethods = allowed
+        return problem
+      }
       return StorageProblem(.noSuchKey, "The specified key does not exist.")
     case let error as PostgreSQLError where error.isTemporary:
       describe(error)

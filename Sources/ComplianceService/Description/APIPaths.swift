@@ -1,0 +1,168 @@
+extension ServiceDescription {
+  /// The API's own endpoints: JSON, and the bytes of the native profile.
+  var apiPaths: [String] {
+    [
+      #""/2/compliance/jobs": {"get": \#(list), "post": \#(create)}"#,
+      #"""
+      "/2/compliance/jobs/{id}": {
+        "parameters": [{"$ref": "#/components/parameters/id"}],
+        "get": \#(show)\#(subject.profile == .native ? ", \"delete\": \(cancel)" : "")
+      }
+      """#,
+      #"""
+      "/2/compliance/jobs/{id}/upload": {
+        "parameters": [{"$ref": "#/components/parameters/id"}, {"$ref": "#/components/parameters/token"}],
+        "put": \#(upload)
+      }
+      """#,
+      #"""
+      "/2/compliance/jobs/{id}/download": {
+        "parameters": [
+          {"$ref": "#/components/parameters/id"}, {"$ref": "#/components/parameters/token"},
+          {"$ref": "#/components/parameters/fields"}, {"$ref": "#/components/parameters/range"},
+          {"$ref": "#/components/parameters/if-none-match"}, {"$ref": "#/components/parameters/if-range"}
+        ],
+        "get": \#(download("downloadResult", "Downloads the result of a complete job, or a range of it.")),
+        "head": \#(download("inspectResult", "Says how long the result is, without its bytes."))
+      }
+      """#,
+      #""\#(Self.path)": {"get": \#(description)}"#,
+    ]
+  }
+
+  private static let ofAnApp: [Problem.Kind] = [.unauthorized, .tooManyRequests]
+
+  private var create: String {
+    #"""
+    {
+      "operationId": "createJob", "tags": ["jobs"], "security": [{"app": []}],
+      "summary": "Creates a job, which waits for its upload.",
+      "parameters": [{"$ref": "#/components/parameters/fields"}],
+      "requestBody": {
+        "required": true,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobToCreate"}}}
+      },
+      "responses": \#(responses([job(links: Self.links)], Self.ofAnApp + [.conflict, .payloadTooLarge]))
+    }
+    """#
+  }
+
+  private var list: String {
+    #"""
+    {
+      "operationId": "listJobs", "tags": ["jobs"], "security": [{"app": []}],
+      "summary": "Lists the App's jobs of a type, newest first.",
+      "parameters": [
+        {
+          "name": "type", "in": "query", "required": true,
+          "schema": {"enum": \#(Self.words(JobType.allCases.map(\.rawValue)))}
+        },
+        {
+          "name": "status", "in": "query",
+          "schema": {"enum": \#(Self.words(JobStatus.filters.map(\.rawValue)))}
+        },
+        {"$ref": "#/components/parameters/fields"}
+      ],
+      "responses": \#(responses([success("JobList", "The jobs.")], Self.ofAnApp))
+    }
+    """#
+  }
+
+  private var show: String {
+    #"""
+    {
+      "operationId": "showJob", "tags": ["jobs"], "security": [{"app": []}],
+      "summary": "Shows one of the App's jobs.",
+      "parameters": [{"$ref": "#/components/parameters/fields"}],
+      "responses": \#(responses([job()], Self.ofAnApp + [.resourceNotFound]))
+    }
+    """#
+  }
+
+  private var cancel: String {
+    #"""
+    {
+      "operationId": "cancelJob", "tags": ["jobs"], "security": [{"app": []}],
+      "summary": "Ends a job that is created or in_progress. It is failed then, and its slot is free.",
+      "parameters": [{"$ref": "#/components/parameters/fields"}],
+      "responses": \#(responses([job()], Self.ofAnApp + [.resourceNotFound, .conflict]))
+    }
+    """#
+  }
+
+  private var upload: String {
+    #"""
+    {
+      "operationId": "uploadSubmission", "tags": ["bytes"], "security": [{"app": []}],
+      "summary": "Uploads a job's IDs, in one piece.",
+      "description": "A line each, of 1 to 19 digits and a line feed. At most \#(subject.uploadBytesMax) bytes. A line that is no ID comes back in the result, with an error in place of an action.",
+      "parameters": [{"$ref": "#/components/parameters/fields"}],
+      "requestBody": {
+        "required": true,
+        "content": {
+          "text/plain": {"schema": {"type": "string"}},
+          "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+        }
+      },
+      "responses": \#(responses(
+        [job()],
+        Self.ofAnApp + [
+          .notAuthorizedForResource, .resourceNotFound, .conflict, .payloadTooLarge,
+          .unsupportedMediaType,
+        ]))
+    }
+    """#
+  }
+
+  private func download(_ id: String, _ summary: String) -> String {
+    let always = ["etag", "accept-ranges"].map(Self.header)
+    let part = Self.header("content-range")
+    let bytes = #""content": {"application/octet-stream": {}}"#
+    let successes = [
+      #""200": {"description": "The result, one JSON object a line.", \#(headers(alwaysOfApp: true, always)), \#(bytes)}"#,
+      #""206": {"description": "A range of the result.", \#(headers(alwaysOfApp: true, always + [part])), \#(bytes)}"#,
+      #""304": {"description": "The client has it already.", \#(headers(alwaysOfApp: true, always))}"#,
+      #""416": {"description": "The result has no such range.", \#(headers(alwaysOfApp: true, always + [part]))}"#,
+    ]
+    return #"""
+      {
+        "operationId": "\#(id)", "tags": ["bytes"], "security": [{"app": []}],
+        "summary": "\#(summary)",
+        "responses": \#(responses(
+          successes, Self.ofAnApp + [.notAuthorizedForResource, .resourceNotFound]))
+      }
+      """#
+  }
+
+  private var description: String {
+    let success =
+      #""200": {"description": "This description.", \#(headers(alwaysOfApp: false)), "content": {"application/json": {"schema": {"type": "object", "required": ["openapi", "info", "paths"]}}}}"#
+    return #"""
+      {
+        "operationId": "describe", "tags": ["operation"], "security": [],
+        "summary": "Describes what is served here.",
+        "responses": \#(responses([success], []))
+      }
+      """#
+  }
+
+  // MARK: Answers
+
+  private func job(links: String = "") -> String { success("JobAnswer", "The job.", links) }
+
+  private func success(_ schema: String, _ description: String, _ links: String = "") -> String {
+    #"""
+    "200": {
+      "description": "\#(description)", \#(headers(alwaysOfApp: true)),
+      "content": {"application/json": {"schema": {"$ref": "#/components/schemas/\#(schema)"}}}\#(links)
+    }
+    """#
+  }
+
+  /// What can be done with a job that was just created.
+  private static let links = #"""
+    , "links": {
+        "show": {"operationId": "showJob", "parameters": {"id": "$response.body#/data/id"}}
+      }
+    """#
+}

@@ -1,0 +1,45 @@
+internal import HTTPTypes
+internal import Hummingbird
+
+/// One method of one path, and what answers it.
+struct Route: Sendable {
+  typealias Handler = @Sendable (Request, ServiceContext) async throws -> Response
+
+  let method: HTTPRequest.Method
+  /// As the router reads it: `{id}` stands for any component.
+  let path: String
+  let handler: Handler
+
+  init(_ method: HTTPRequest.Method, _ path: String, _ handler: @escaping Handler) {
+    self.method = method
+    self.path = path
+    self.handler = handler
+  }
+}
+
+extension Router<ServiceContext> {
+  func add(_ routes: [Route]) {
+    for route in routes {
+      on(RouterPath(route.path), method: route.method, use: route.handler)
+    }
+  }
+}
+
+/// Which methods each path takes: what tells a method that is not allowed from a path that is not there,
+/// whatever word the method is.
+struct PathMethods: Sendable {
+  private let rows: [(components: [Substring], method: HTTPRequest.Method)]
+
+  init(_ routes: [Route]) {
+    rows = routes.map { ($0.path.split(separator: "/"), $0.method) }
+  }
+
+  /// Empty if there is no such path.
+  func allowed(at path: String) -> [HTTPRequest.Method] {
+    let components = path.split(separator: "/")
+    return rows.filter { row in
+      row.components.count == components.count
+        && zip(row.components, components).allSatisfy { $0 == $1 || $0.first == "{" }
+    }.map(\.method)
+  }
+}

@@ -1,0 +1,46 @@
+internal import PostgreSQL
+
+/// A job as whoever runs the server sees it.
+struct JobOverview: Sendable {
+  let id: Int64
+  let app: AppID
+  let type: JobType
+  let status: JobStatus
+  let name: String?
+  let error: String?
+  let profile: WireProfile
+  /// As `2021-08-11 19:42:55`, UTC.
+  let createdAt: String
+  /// Since its upload came, until its end or now; nil before that.
+  let workSeconds: Double?
+  /// Until it can take its upload no more.
+  let uploadSecondsLeft: Double
+  let resultBytes: Int64?
+}
+
+extension JobStore {
+  /// The newest jobs of all Apps, newest first: their IDs are snowflakes, in the order of their creation.
+  func newest(_ countMax: Int) async throws -> [JobOverview] {
+    try await expireUnused()
+    return try await pool.withConnection {
+      try await $0.query(
+        """
+        SELECT id, app_id, type, status, name, error, profile,
+          to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+          extract(epoch FROM coalesce(finished_at, clock_timestamp()) - uploaded_at)::float8,
+          extract(epoch FROM upload_expires_at - clock_timestamp())::float8, result_bytes
+        FROM compliance.jobs ORDER BY id DESC LIMIT $1
+        """, .integer(Int64(countMax)))
+    }
+    .rows(
+      as: Int64.self, String.self, JobType.self, JobStatus.self, String?.self, String?.self,
+      WireProfile.self, String.self, Double?.self, Double.self, Int64?.self
+    )
+    .map {
+      JobOverview(
+        id: $0.0, app: AppID(hex: $0.1), type: $0.2, status: $0.3, name: $0.4, error: $0.5,
+        profile: $0.6, createdAt: $0.7, workSeconds: $0.8, uploadSecondsLeft: $0.9,
+        resultBytes: $0.10)
+    }
+  }
+}

@@ -1,0 +1,69 @@
+import ComplianceService
+import Foundation
+import TestSupport
+import Testing
+
+/// The real program on a disk that is full indeed: one job suffers, and the service goes on.
+@Suite(.timeLimit(.minutes(2))) struct DiskFullTests {
+  /// In a user namespace of its own, root could not reach what others own, such as PostgreSQL's socket.
+  private static let unshared = geteuid() == 0 ? "-m" : "-rm"
+
+  /// Not every machine lets its users have mounts of their own.
+  private static let canMount: Bool = {
+    let process = Process()
+    process.executableURL = URL(filePath: "/usr/bin/unshare")
+    process.arguments = [unshared, "/bin/mount", "-t", "tmpfs", "none", "/mnt"]
+    process.standardError = FileHandle.nullDevice
+    guard (try? process.run()) != nil else { return false }
+    process.waitUntilExit()
+    return process.terminationStatus == 0
+  }()
+
+  /// Gives the program a spool directory of 96 KiB that nobody else sees.
+  private static let launcher = [
+    "/usr/bin/unshare", unshared, "/bin/bash", "-c",
+    #"mount -t tmpfs -o size=96k none "$SPOOL" && exec "$0" "$@""#,
+  ]
+
+  @Test(.enabled(if: canMount, "mounting a file system is not allowed here"))
+  func oneJobFailsAndTheServiceGoesOn() async throws {
+    try await LocalService.withSite { site in
+      try FileManager.default.createDirectory(
+        atPath: site.spool, withIntermediateDirectories: true)
+      let process = try await ServerProcess.serving(site, launcher: Self.launcher)
+      let service = try LocalService(site: site, process)
+      try await service.execute(
+        """
+        INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
+        SELECT id, 'a' || id, '2015-01-01', 'deleted', '2020-01-01' FROM generate_series(1, 3000) AS id
+        """)
+      func processed(_ text: String) async throws -> WireJob {
+        let job = try await service.create("users")
+        _ = try await service.put(text, to: job.upload_url).job()
+        while try await service.job(job.id).status == "in_progress" {}
+        return try await service.job(job.id)
+      }
+      let ids = (1...3000).map { "\($0)\n" }.joined()
+
+      // 14 kB of IDs have a result of 300 kB.
+      let failed = try await processed(ids)
+      #expect(failed.status == "failed")
+      #expect(
+        failed.error == "The service has no room to store the result. Create a new job later.")
+      // What of it was written is gone, and so is the slot taken.
+      #expect(try await processed("1\n2\n").status == "complete")
+
+      // The same for an upload: the job still waits for it.
+      let job = try await service.create("users")
+      let refused = try await service.put(
+        String(repeating: "0000000000000000001\n", count: 6000), to: job.upload_url)
+      #expect(try refused.problem().status == 503)
+      #expect(try await service.job(job.id).status == "created")
+      _ = try await service.put("1\n", to: job.upload_url).job()
+      while try await service.job(job.id).status == "in_progress" {}
+      let result = try await service.get(job.download_url)
+      #expect(result.body.count { $0 == UInt8(ascii: "\n") } == 1)
+      #expect(await process.end(by: SIGTERM) == 0)
+    }
+  }
+}

@@ -1,0 +1,207 @@
+import AsyncHTTPClient
+import ComplianceService
+import Foundation
+import NIOCore
+import NIOHTTP1
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// What the service tells whoever runs it, and whom it does not tell.
+@Suite(.timeLimit(.minutes(2))) struct OperatorPageTests {
+  private static let pages = ["/", "/metrics", "/admin/faults"]
+
+  private static func fetch(
+    _ service: LocalService, _ path: String, authorization: String?
+  ) async throws -> Answer {
+    var request = HTTPClientRequest(url: service.baseURL + path)
+    if let authorization { request.headers.add(name: "authorization", value: authorization) }
+    return try await service.send(request)
+  }
+
+  private static func basic(_ password: String) -> String {
+    "Basic " + Data("operator:\(password)".utf8).base64EncodedString()
+  }
+
+  // MARK: Who may see them
+
+  @Test(arguments: pages)
+  func theyOpenToTheAdminTokenAlone(_ page: String) async throws {
+    try await LocalService.run({ $0.adminToken = "secret:admin" }) { service in
+      for right in ["Bearer secret:admin", Self.basic("secret:admin")] {
+        #expect(try await Self.fetch(service, page, authorization: right).status == 200)
+      }
+      let wrong = [
+        nil, "Bearer \(LocalService.token)", "Bearer secret", "secret:admin", Self.basic(""),
+        Self.basic("secret:admim"), "Basic ???",
+        "Basic \(Data("secret".utf8).base64EncodedString())",
+      ]
+      for wrong in wrong {
+        let answer = try await Self.fetch(service, page, authorization: wrong)
+        #expect(try answer.problem().status == 401, "\(wrong ?? "")")
+        #expect(
+          answer.headers.first(name: "www-authenticate") == "Basic realm=\"compliance-server\"")
+      }
+      // The admin is no App.
+      #expect(
+        try await service.get("\(LocalService.jobsPath)?type=tweets", token: "secret:admin").status
+          == 401)
+    }
+  }
+
+  @Test(arguments: pages)
+  func withoutAnAdminTokenOnlyThisMachineSeesThem(_ page: String) async throws {
+    try await LocalService.run { service in
+      let seen = try await Self.fetch(service, page, authorization: nil)
+      #expect(seen.status == 200)
+    }
+    try await LocalService.run({
+      $0.host = "0.0.0.0"
+      $0.publicURL = "http://127.0.0.1"
+    }) { service in
+      let hidden = try await Self.fetch(service, page, authorization: nil)
+      #expect(try hidden.problem().status == 404)
+      #expect(try await Self.fetch(service, "/healthz", authorization: nil).status == 200)
+    }
+  }
+
+  // MARK: Health
+
+  @Test func healthIsWhetherItCanAnswer() async throws {
+    try await LocalService.run { service in
+      let well = try await service.get("/healthz", token: nil)
+      #expect(well.status == 200 && well.text == #"{"status":"ok"}"#)
+      // The database is taken away under the server.
+      let name = service.database.name
+      try await withTestDatabase { other in
+        try await other.withConnection {
+          try await $0.runScript("ALTER DATABASE \(name) WITH ALLOW_CONNECTIONS false")
+          _ = try await $0.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", .text(name)
+          )
+        }
+        let ill = try await service.get("/healthz", token: nil)
+        #expect(try ill.problem().status == 503)
+        #expect(ill.headers.first(name: "retry-after") == "1")
+        try await other.withConnection {
+          try await $0.runScript("ALTER DATABASE \(name) WITH ALLOW_CONNECTIONS true")
+        }
+      }
+      #expect(try await service.get("/healthz", token: nil).status == 200)
+    }
+  }
+
+  // MARK: Metrics
+
+  @Test func metricsCountWhatWasServed() async throws {
+    try await LocalService.run { service in
+      let job = try await service.uploaded("tweets", "1\n2\n")
+      _ = try await service.get(job.download_url)
+      _ = try await service.get("/2/compliance/jobs/1")
+      _ = try await service.get("/nothing")
+      let answer = try await service.get("/metrics")
+      #expect(
+        answer.headers.first(name: "content-type") == "text/plain; version=0.0.4; charset=utf-8")
+      let samples = try Self.samples(answer.text)
+      for (sample, value) in [
+        (#"compliance_requests_total{endpoint="create",status="200"}"#, 1.0),
+        (#"compliance_requests_total{endpoint="get",status="404"}"#, 1),
+        (#"compliance_requests_total{endpoint="unknown",status="404"}"#, 1),
+        (#"compliance_request_seconds_count{endpoint="create"}"#, 1),
+        (#"compliance_request_seconds_bucket{endpoint="create",le="+Inf"}"#, 1),
+        (#"compliance_received_bytes_total{endpoint="upload"}"#, 4),
+        (#"compliance_sent_bytes_total{endpoint="download"}"#, 0),
+        (#"compliance_jobs{type="tweets",status="complete"}"#, 1),
+        ("compliance_jobs_processed_total", 1),
+        // This one.
+        ("compliance_requests_under_way", 1),
+      ] {
+        #expect(samples[sample] == value, "\(sample)")
+      }
+      #expect(try #require(samples["compliance_connections"]) >= 1)
+      #expect(try #require(samples["compliance_processing_seconds_total"]) > 0)
+    }
+  }
+
+  /// Reads Prometheus' text format, and checks what it asks of a page: each family's head comes once and
+  /// before its samples, and buckets are cumulative.
+  private static func samples(_ text: String) throws -> [String: Double] {
+    var samples: [String: Double] = [:]
+    var families: Set<String> = []
+    var family = ""
+    var bucket = 0.0
+    #expect(text.hasSuffix("\n"))
+    for line in text.split(separator: "\n") {
+      if let head = line.wholeMatch(of: /# (HELP|TYPE) (\w+) (.+)/) {
+        guard head.1 == "TYPE" else { continue }
+        family = String(head.2)
+        #expect(families.insert(family).inserted, "\(family) comes twice")
+        #expect(["counter", "gauge", "histogram"].contains(head.3))
+        continue
+      }
+      let pattern = /((\w+?)(_bucket|_sum|_count)?(?:\{\w+="[^"\n]*"(?:,\w+="[^"\n]*")*\})?) (\S+)/
+      let sample = try #require(line.wholeMatch(of: pattern), "\(line)")
+      #expect(line.hasPrefix(family), "\(line) is below \(family)")
+      let value = try #require(Double(sample.4), "\(line)")
+      if sample.3 == "_bucket" {
+        #expect(value >= bucket, "\(line)")
+        bucket = sample.1.contains("+Inf") ? 0 : value
+      }
+      #expect(samples.updateValue(value, forKey: String(sample.1)) == nil, "\(line) comes twice")
+    }
+    return samples
+  }
+
+  // MARK: Access log
+
+  @Test(arguments: WireProfile.allCases)
+  func theAccessLogHasEveryRequestAndNoToken(profile: WireProfile) async throws {
+    struct Line: Decodable {
+      let time: String
+      let remote: String
+      let method: String
+      let path: String
+      let endpoint: String
+      let status: Int
+      let app: String?
+      let job: String?
+      let received_bytes: Int
+      let sent_bytes: Int
+      let seconds: Double
+    }
+    let log = LineCollector()
+    try await LocalService.run({
+      $0.profile = profile
+      $0.accessLog = log.add
+      $0.adminToken = "the-admin"
+    }) { service in
+      let job = try await service.uploaded("users", "1\nx\n".replacing("x", with: "2"))
+      _ = try await service.send(
+        .GET, job.download_url, token: profile == .native ? LocalService.token : nil)
+      _ = try await service.get("/metrics", token: "the-admin")
+      _ = try await service.get("/2/compliance/jobs?type=tweets", token: "not-a-token")
+      // Each line is written before the next request on the same connection is answered, or soon after.
+      while log.all.count < 6 { _ = try await service.get("/healthz", token: nil) }
+
+      let lines = try log.all.map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)) }
+        .filter { $0.endpoint != "health" && $0.endpoint != "get" }
+      #expect(
+        lines.map { "\($0.method) \($0.endpoint) \($0.status)" } == [
+          "POST create 200", "PUT upload 200", "GET download 200", "GET metrics 200",
+          "GET list 401",
+        ])
+      #expect(lines.prefix(3).allSatisfy { $0.job == job.id })
+      #expect(lines[1].received_bytes == 4)
+      #expect(lines[0].sent_bytes > 100 && lines[0].seconds > 0)
+      #expect(lines[0].app?.count == 8 && lines[4].app == nil)
+      let secrets = [
+        LocalService.token, "the-admin", "not-a-token", "token=", "Signature", "?", "earer",
+        String(job.upload_url.suffix(32)), String(job.download_url.suffix(32)),
+      ]
+      for line in log.all {
+        for secret in secrets { #expect(!line.contains(secret), "\(line)") }
+        #expect(line.contains(#""remote":"127.0.0."#))
+      }
+    }
+  }
+}

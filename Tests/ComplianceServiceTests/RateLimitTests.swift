@@ -1,0 +1,70 @@
+import NIOHTTP1
+import Synchronization
+import Testing
+
+@testable import ComplianceService
+
+@Suite(.timeLimit(.minutes(2))) struct RateLimitTests {
+  @Test func anAppHasSoManyRequestsForEachEndpoint() async throws {
+    try await LocalService.run {
+      $0.rateLimit = .init(requestsMax: 3)
+    } _: { service in
+      let path = "\(LocalService.jobsPath)?type=tweets"
+      var resets: Set<String> = []
+      for remaining in ["2", "1", "0"] {
+        let answer = try await service.get(path)
+        #expect(answer.status == 200)
+        #expect(answer.headers.first(name: "x-rate-limit-limit") == "3")
+        #expect(answer.headers.first(name: "x-rate-limit-remaining") == remaining)
+        resets.insert(try #require(answer.headers.first(name: "x-rate-limit-reset")))
+      }
+      // The window began with the first request and does not move.
+      #expect(resets.count == 1)
+      let refused = try await service.get(path)
+      let problem = try refused.problem()
+      #expect(problem.status == 429 && problem.kind == "too-many-requests")
+      #expect(refused.headers.first(name: "x-rate-limit-remaining") == "0")
+      #expect(refused.headers.first(name: "x-rate-limit-reset") == resets.first)
+      #expect(refused.headers.first(name: "api-version") != nil)
+
+      #expect(try await service.get(path, token: LocalService.otherToken).status == 200)
+      let job = try await service.create()
+      #expect(try await service.job(job.id) == job)
+      // Refusals count as well.
+      for _ in 1...2 { #expect(try await service.post("{}").status == 400) }
+      #expect(try await service.post("{}").status == 429)
+      // Who is nobody has no limit, and is told none.
+      for _ in 1...5 {
+        let nobody = try await service.get(path, token: "nobody")
+        #expect(nobody.status == 401 && nobody.headers["x-rate-limit-limit"].isEmpty)
+      }
+    }
+  }
+
+  @Test func theLimitIsTheOnesThatXHas() async throws {
+    try await LocalService.run { service in
+      let path = "\(LocalService.jobsPath)?type=users"
+      for _ in 1...150 {
+        let answer = try await service.get(path)
+        #expect(answer.status == 200)
+      }
+      #expect(try await service.get(path).status == 429)
+    }
+  }
+
+  @Test func theWindowEndsAfterItsTime() {
+    let clock = Mutex(1000)
+    let app = AppToken("app").app
+    let limits = RateLimits(.init(requestsMax: 2, windowSeconds: 900)) { clock.withLock { $0 } }
+    func standing() -> RateLimits.Standing { limits.count(.list, of: app) }
+    #expect(standing().resetEpochSeconds == 1900)
+    clock.withLock { $0 = 1800 }
+    #expect(standing().resetEpochSeconds == 1900)
+    #expect(standing().isExceeded)
+    clock.withLock { $0 = 1899 }
+    #expect(standing().isExceeded)
+    clock.withLock { $0 = 1900 }
+    let anew = standing()
+    #expect(!anew.isExceeded && anew.remaining == 1 && anew.resetEpochSeconds == 2800)
+  }
+}
