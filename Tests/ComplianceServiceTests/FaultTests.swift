@@ -52,7 +52,9 @@ import Testing
       switch body {
       case "json":
         #expect(type == "application/problem+json")
-        #expect(try answer.decoded(WireProblem.self).status == status)
+        let problem = try answer.decoded(WireProblem.self)
+        #expect(problem.status == status)
+        #expect(!problem.title.isEmpty && !problem.detail.isEmpty)
       case "html":
         #expect(type == "text/html")
         #expect(answer.text.hasPrefix("<!DOCTYPE html>"))

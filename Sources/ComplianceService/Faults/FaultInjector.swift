@@ -184,7 +184,7 @@ final class FaultInjector: Sendable {
     switch body {
     case .json:
       return PlainAnswer.json(
-        Told(title: status.reasonPhrase, status: status.code), status: status,
+        Told(title: title(of: status), status: status.code), status: status,
         mediaType: "application/problem+json"
       ).response
     case .html:
@@ -197,6 +197,11 @@ final class FaultInjector: Sendable {
         body: ResponseBody(byteBuffer: ByteBuffer(string: page)))
     case .empty: return Response(status: status)
     }
+  }
+
+  /// A status that a plan names has no phrase of its own.
+  private static func title(of status: HTTPResponse.Status) -> String {
+    Problem.Kind.allCases.first { $0.status == status }?.title ?? "Status \(status.code)"
   }
 
   private struct Told: Encodable {
