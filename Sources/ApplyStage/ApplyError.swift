@@ -34,11 +34,20 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
   }
 
   /// For rows that a foreign key holds.
-  static func remedy(declaring table: String) -> String {
-    """
-    declare \(table) as a target of the dataset, before the table that it refers to, with the same \
-    reasons mapped to delete; a run that has begun keeps its definition: lethe run --give-up ends it \
-    and begins anew
-    """
+  /// - Parameter isOwn: whether they are held by rows of their own table.
+  static func remedy(declaring table: String, isOwn: Bool = false) -> String {
+    let what =
+      isOwn
+      ? """
+      have the constraint empty its columns (ON DELETE SET NULL); or declare \(table) as a target of \
+      the dataset once more, matching them, if what refers to a deleted row is to be deleted with it
+      """
+      : """
+      declare \(table) as a target of the dataset, before the table that it refers to, with the same \
+      reasons mapped to delete
+      """
+    return """
+      \(what); a run that has begun keeps its definition: lethe run --give-up ends it and begins anew
+      """
   }
 }

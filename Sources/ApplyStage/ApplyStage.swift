@@ -106,8 +106,16 @@ public struct ApplyStage: Sendable {
   }
 
   /// The events that the next transaction applies: as many as their number and the rows that they reach
-  /// allow. Nil when none is left.
+  /// allow, and those that have to go with them. Nil when none is left.
   func nextRange(after: Int64, _ work: inout Work) async throws -> EventRange? {
+    guard let range = try await boundedRange(after: after, &work) else { return nil }
+    if work.isOversize { return range }
+    return try await OwnReferences(
+      connection: connection, context: work.context, changes: work.changes
+    ).closed(range, of: work.chunk)
+  }
+
+  private func boundedRange(after: Int64, _ work: inout Work) async throws -> EventRange? {
     let chunk = work.chunk
     work.isOversize = false
     guard

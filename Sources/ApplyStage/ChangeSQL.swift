@@ -61,6 +61,19 @@ extension Change {
       """
   }
 
+  /// Where the rows are that the change would touch, as a select of (id, part, place); asked before the
+  /// transaction.
+  func places(
+    of range: EventRange, in context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    var context = context
+    context.isAhead = true
+    return """
+      SELECT s.id, t.tableoid AS part, t.ctid AS place
+      FROM \(reach.join.from), \(reach.table.sql) AS t WHERE \(filter(range, context, &bound))
+      """
+  }
+
   /// The rows that the change should have touched and that are as they were, a few of them, named.
   func remains(
     of range: EventRange, in context: BatchContext, rowsMax: Int
@@ -183,14 +196,10 @@ extension Change {
   private func pending(_ bound: inout BoundStatement) -> String {
     if case .restore(let from, _) = kind {
       // What is not as Lethe left it was changed by somebody else, and is theirs.
-      return from.map {
-        "t.\(Identifier($0.column).sql) IS NOT DISTINCT FROM \(value($0, &bound))"
-      }.joined(separator: " AND ")
+      return from.map { isAsSet($0, "IS NOT DISTINCT FROM", &bound) }.joined(separator: " AND ")
     }
     let (values, cuts) = effect
-    var parts = values.map {
-      "\(comparable($0)) IS DISTINCT FROM \(value($0, &bound, forComparing: true))"
-    }
+    var parts = values.map { isAsSet($0, "IS DISTINCT FROM", &bound) }
     for cut in cuts {
       let column = "t.\(Identifier(cut.column).sql)::jsonb"
       parts += cut.paths.map { "\(column) #> \(bound.bind(.texts($0)))::text[] IS NOT NULL" }
@@ -198,29 +207,33 @@ extension Change {
     return "(\(parts.joined(separator: " OR ")))"
   }
 
-  /// PostgreSQL knows no equality for json, so it is compared by its text.
-  private func comparable(_ value: ColumnValue) -> String {
-    let column = "t.\(Identifier(value.column).sql)"
-    return reach.table.columns[value.column]?.type == "json" ? "\(column)::text" : column
+  /// A column compared with the value that it is set to.
+  private func isAsSet(
+    _ value: ColumnValue, _ comparison: String, _ bound: inout BoundStatement
+  ) -> String {
+    let column = reach.table.columns[value.column]
+    let text = column?.hasEquality == false ? "::text" : ""
+    return
+      "t.\(Identifier(value.column).sql)\(text) \(comparison) \(self.value(value, &bound))\(text)"
   }
 
   /// The cast settles the placeholder's type, which the two sides could otherwise infer differently.
-  private func value(
-    _ value: ColumnValue, _ bound: inout BoundStatement, forComparing: Bool = false
-  ) -> String {
-    let type = reach.table.columns[value.column]?.type ?? "text"
-    return
-      "\(bound.bind(Parameter(value.value)))::\(forComparing && type == "json" ? "text" : type)"
+  private func value(_ value: ColumnValue, _ bound: inout BoundStatement) -> String {
+    "\(bound.bind(Parameter(value.value)))::\(reach.table.columns[value.column]?.type ?? "text")"
   }
 
-  /// A scalar has no paths, and asking it for one is an error.
+  /// Cuts the paths that the value has: looking for one in a scalar, or for a key in an array, would be
+  /// an error. The empty path cuts nothing.
   private func cutValue(_ cut: JSONCut, _ bound: inout BoundStatement) -> String {
     let column = "t.\(Identifier(cut.column).sql)"
     let type = reach.table.columns[cut.column]?.type ?? "jsonb"
-    let paths = cut.paths.map { " #- \(bound.bind(.texts($0)))::text[]" }.joined()
+    let paths = cut.paths.map { path in
+      let path = "\(bound.bind(.texts(path)))::text[]"
+      return " #- CASE WHEN \(column)::jsonb #> \(path) IS NOT NULL THEN \(path) ELSE '{}' END"
+    }
     return """
       CASE WHEN jsonb_typeof(\(column)::jsonb) IN ('object', 'array') \
-      THEN (\(column)::jsonb\(paths))::\(type) ELSE \(column) END
+      THEN (\(column)::jsonb\(paths.joined()))::\(type) ELSE \(column) END
       """
   }
 

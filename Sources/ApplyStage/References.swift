@@ -13,39 +13,39 @@ struct ReferenceCheck {
 
   /// - Throws: `ApplyError` naming the constraint and the table to declare.
   func run() async throws {
-    let range = EventRange(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
     for (index, change) in changes.enumerated() where change.isDelete {
-      for key in change.reach.table.references
-      where key.isRestricting && !isDeclared(key, for: change, before: index) {
-        try await requireNoReference(key, to: change, range)
+      let table = change.reach.table
+      for key in table.references where key.isRestricting {
+        // Rows of the same table may go in the same statement.
+        let isOwn = key.refers(from: table.name)
+        let takers = isOwn ? changes[...index] : changes[..<index]
+        guard isOwn || !takers.contains(where: { $0.takesAll(of: key, before: change) }) else {
+          continue
+        }
+        try await requireNoReference(key, to: change, besides: Array(takers))
       }
     }
   }
 
-  /// Whether an earlier change takes the referring rows away for every one of the reasons. A key of a
-  /// table on itself can't be judged here: the rows that refer may go in the same statement.
-  private func isDeclared(
-    _ key: WarehouseTable.ForeignKey, for change: Change, before index: Int
-  ) -> Bool {
-    if Self.isSame(key.table, change.reach.table.name) { return true }
-    let covered = changes[..<index]
-      .filter { $0.isDelete && Self.isSame(key.table, $0.reach.table.name) }
-      .flatMap(\.reasons)
-    return Set(change.reasons).isSubset(of: covered)
-  }
-
   private func requireNoReference(
-    _ key: WarehouseTable.ForeignKey, to change: Change, _ range: EventRange
+    _ key: WarehouseTable.ForeignKey, to change: Change, besides takers: [Change]
   ) async throws {
+    let range = EventRange(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
     var bound = BoundStatement()
-    let equalities = zip(key.columns, key.referencedColumns).map {
-      "r.\(Identifier($0).sql) = t.\(Identifier($1).sql)"
-    }
+    let taken = takers.filter { $0.takes(from: key) }
+      .map { $0.places(of: range, in: context, &bound) }
+    let stays =
+      taken.isEmpty
+      ? ""
+      : """
+       AND NOT EXISTS (
+      SELECT FROM (\(taken.joined(separator: "\nUNION ALL\n"))) AS taken
+      WHERE taken.part = r.tableoid AND taken.place = r.ctid)
+      """
     let rows = try await connection.run(
       change.hits(
         of: range, in: context, &bound,
-        andAlso:
-          "EXISTS (SELECT FROM \(key.table.sql) AS r WHERE \(equalities.joined(separator: " AND ")))"
+        andAlso: "EXISTS (SELECT FROM \(key.table.sql) AS r WHERE \(key.equality)\(stays))"
       ) + "\nLIMIT 1", bound.parameters
     ).rows(as: Int64.self, String.self)
     guard let row = rows.first else { return }
@@ -54,11 +54,97 @@ struct ReferenceCheck {
         \(chunk.label): \(change.label): rows of \(key.table) refer to what the event of ID \(row.0) \
         (\(row.1)) deletes (constraint \(key.constraint)); nothing was applied
         """,
-      remedy: ApplyError.remedy(declaring: "\(key.table)"))
+      remedy: ApplyError.remedy(
+        declaring: "\(key.table)", isOwn: key.refers(from: change.reach.table.name)))
+  }
+}
+
+/// Rows that refer to rows of their own table: those that go have to go in one transaction.
+struct OwnReferences {
+  let connection: Connection
+  let context: BatchContext
+  let changes: [Change]
+
+  /// A range that is as long as it has to be, so that no row in it is held by one that goes later.
+  func closed(_ range: EventRange, of chunk: Chunk) async throws -> EventRange {
+    var range = range
+    var isClosed = false
+    while !isClosed {
+      isClosed = true
+      for (index, change) in changes.enumerated() where change.isDelete {
+        for key in change.reach.table.references
+        where key.isRestricting && key.refers(from: change.reach.table.name) {
+          guard let later = try await lastHolder(key, of: change, index, range, chunk) else {
+            continue
+          }
+          range = EventRange(chunkID: range.chunkID, after: range.after, through: later)
+          isClosed = false
+        }
+      }
+    }
+    return range
   }
 
-  /// The catalog always has the schema; a definition may leave it out.
-  private static func isSame(_ table: TableName, _ declared: TableName) -> Bool {
-    table.name == declared.name && (declared.schema == nil || table.schema == declared.schema)
+  /// The last event after the range that takes a row which refers to one that goes within it.
+  private func lastHolder(
+    _ key: WarehouseTable.ForeignKey, of change: Change, _ index: Int, _ range: EventRange,
+    _ chunk: Chunk
+  ) async throws -> Int64? {
+    let rest = EventRange(chunkID: range.chunkID, after: range.through, through: chunk.lastID)
+    var bound = BoundStatement()
+    let later = changes[...index].filter { $0.takes(from: key) }
+      .map { $0.places(of: rest, in: context, &bound) }
+    let held = change.hits(of: range, in: context, &bound, andAlso: key.equality)
+    return try await connection.run(
+      """
+      SELECT max(later.id) FROM (\(later.joined(separator: "\nUNION ALL\n"))) AS later
+      JOIN \(key.table.sql) AS r ON r.tableoid = later.part AND r.ctid = later.place
+      WHERE EXISTS (\(held))
+      """, bound.parameters
+    ).onlyRow(as: Int64?.self)
   }
+}
+
+extension WarehouseTable.ForeignKey {
+  /// The condition that a row `r` refers to a row `t`.
+  fileprivate var equality: String {
+    zip(columns, referencedColumns).map { "r.\(Identifier($0).sql) = t.\(Identifier($1).sql)" }
+      .joined(separator: " AND ")
+  }
+}
+
+extension Change {
+  /// Whether it deletes rows of the table that a foreign key is of.
+  fileprivate func takes(from key: WarehouseTable.ForeignKey) -> Bool {
+    isDelete && key.refers(from: reach.table.name)
+  }
+
+  /// Whether it deletes every row that refers to what a later change deletes: it is for the same
+  /// reasons, and reaches its rows by the key, from the same ID or from the later change's table.
+  fileprivate func takesAll(
+    of key: WarehouseTable.ForeignKey, before later: Change
+  ) -> Bool {
+    guard takes(from: key), Set(later.reasons).isSubset(of: reasons),
+      key.columns == [reach.match.name], let referred = key.referencedColumns.first
+    else { return false }
+    let way = reach.steps.map(\.names)
+    let laterWay = later.reach.steps.map(\.names)
+    let table = later.reach.table.name
+    return way == laterWay && later.reach.match.name == referred
+      || way == laterWay + [Reach.Step.Names(table, later.reach.match.name, referred)]
+  }
+}
+
+extension Reach.Step {
+  fileprivate struct Names: Equatable {
+    let table: TableName
+    let match: String
+    let id: String
+
+    init(_ table: TableName, _ match: String, _ id: String) {
+      (self.table, self.match, self.id) = (table, match, id)
+    }
+  }
+
+  fileprivate var names: Names { Names(table.name, match.name, id.name) }
 }

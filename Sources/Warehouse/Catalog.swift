@@ -43,49 +43,88 @@ public struct Catalog: Sendable {
     else { return nil }
     let columns = try await session.query(
       """
-      SELECT a.attname, format_type(a.atttypid, -1), NOT a.attnotnull, a.attgenerated <> '',
+      SELECT a.attname, format_type(a.atttypid, -1),
+             (WITH RECURSIVE type AS (
+                SELECT typtype, oid, typbasetype FROM pg_type WHERE oid = a.atttypid
+                UNION ALL
+                SELECT b.typtype, b.oid, b.typbasetype FROM pg_type AS b JOIN type AS d
+                  ON d.typtype = 'd' AND b.oid = d.typbasetype)
+              SELECT format_type(oid, -1) FROM type WHERE typtype <> 'd'),
+             format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, a.attgenerated <> '',
              EXISTS (SELECT FROM pg_index AS i
                      WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum),
              EXISTS (SELECT FROM pg_index AS i
                      WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indisunique
                        AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL)
+               -- An index of a table does not see into the tables that inherit from it.
+               AND NOT EXISTS (SELECT FROM pg_inherits JOIN pg_class AS c ON c.oid = inhparent
+                               WHERE inhparent = a.attrelid AND c.relkind = 'r')
       FROM pg_attribute AS a
       WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
       """, .integer(row.0)
-    ).rows(as: String.self, String.self, Bool.self, Bool.self, Bool.self, Bool.self)
+    ).rows(
+      as: String.self, String.self, String.self, String.self, Bool.self, Bool.self, Bool.self,
+      Bool.self)
     let granted = [row.3, row.4, row.5]
     return WarehouseTable(
       name: name,
       columns: Dictionary(
         uniqueKeysWithValues: columns.map {
-          ($0.0, .init(name: $0.0, type: $0.1, isNullable: $0.2, isGenerated: $0.3))
+          (
+            $0.0,
+            .init(
+              name: $0.0, type: $0.1, baseType: $0.2, declaredType: $0.3, isNullable: $0.4,
+              isGenerated: $0.5)
+          )
         }),
       kind: WarehouseTable.Kind(rawValue: row.1) ?? .other, isSchemaUsable: row.6,
       privileges: Set(
         zip(WarehouseTable.Privilege.allCases, granted).compactMap { $1 ? $0 : nil }),
       rowsHiddenFrom: try await hidden(row.0, on: session),
-      visibleShare: row.2, indexedColumns: Set(columns.compactMap { $0.4 ? $0.0 : nil }),
-      uniqueColumns: Set(columns.compactMap { $0.5 ? $0.0 : nil }),
-      primaryKey: try await keyColumns(
-        "SELECT indkey::int2[] FROM pg_index WHERE indrelid = $1::bigint::oid AND indisprimary",
-        row.0, on: session),
-      partitionColumns: try await keyColumns(
-        "SELECT partattrs::int2[] FROM pg_partitioned_table WHERE partrelid = $1::bigint::oid",
-        row.0, on: session),
+      rewritten: try await rewritten(row.0, on: session),
+      visibleShare: row.2, indexedColumns: Set(columns.compactMap { $0.6 ? $0.0 : nil }),
+      uniqueColumns: Set(columns.compactMap { $0.7 ? $0.0 : nil }),
+      primaryKey: try await session.query(
+        """
+        SELECT a.attname
+        FROM pg_index AS i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place),
+             pg_attribute AS a
+        WHERE i.indrelid = $1::bigint::oid AND i.indisprimary
+          AND a.attrelid = i.indrelid AND a.attnum = k.attnum
+        ORDER BY place
+        """, .integer(row.0)
+      ).rows(as: String.self),
+      partitionColumns: Set(
+        try await session.query(
+          """
+          \(treeCTE)
+          SELECT DISTINCT a.attname
+          FROM tree JOIN pg_partitioned_table AS p ON p.partrelid = tree.oid
+          JOIN pg_attribute AS a ON a.attrelid = tree.oid AND a.attnum = ANY (p.partattrs::int2[])
+          """, .integer(row.0)
+        ).rows(as: String.self)),
       references: try await references(to: row.0, on: session))
   }
 
-  /// The names of the columns whose numbers a query gives in one array.
-  private static func keyColumns(
-    _ numbers: String, _ table: Int64, on session: some Session
-  ) async throws -> [String] {
-    try await session.query(
+  /// A table, its partitions and the tables that inherit from it.
+  private static let treeCTE = """
+    WITH RECURSIVE tree AS (
+      SELECT $1::bigint::oid AS oid
+      UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+    )
+    """
+
+  /// What a rule turns into something else.
+  private static func rewritten(
+    _ table: Int64, on session: some Session
+  ) async throws -> Set<WarehouseTable.Privilege> {
+    let words = try await session.query(
       """
-      SELECT a.attname FROM unnest((\(numbers))) WITH ORDINALITY AS k (attnum, place)
-      JOIN pg_attribute AS a ON a.attrelid = $1::bigint::oid AND a.attnum = k.attnum
-      ORDER BY place
+      SELECT DISTINCT CASE ev_type WHEN '2' THEN 'UPDATE' ELSE 'DELETE' END FROM pg_rewrite
+      WHERE ev_class = $1::bigint::oid AND ev_type IN ('2', '4') AND ev_enabled <> 'D'
       """, .integer(table)
     ).rows(as: String.self)
+    return Set(words.compactMap(WarehouseTable.Privilege.init))
   }
 
   /// What row-level security may hide rows from: all but what a policy leaves open without a condition.
@@ -127,21 +166,45 @@ public struct Catalog: Sendable {
     let referred = names("k.confkey", of: "k.confrelid")
     let keys = try await session.query(
       """
-      SELECT k.conname, s.nspname, c.relname, \(referring), \(referred), k.confdeltype::text
-      FROM pg_constraint AS k
+      \(treeCTE)
+      SELECT k.conname, s.nspname, c.relname, \(referring), \(referred), k.confdeltype::text,
+             has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(s.oid, 'USAGE'),
+             c.oid::bigint
+      FROM tree JOIN pg_constraint AS k ON k.confrelid = tree.oid
       JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS s ON s.oid = c.relnamespace
-      WHERE k.contype = 'f' AND k.confrelid = $1::bigint::oid AND k.conparentid = 0
+      WHERE k.contype = 'f' AND k.conparentid = 0
       ORDER BY 2, 3, 1
       """, .integer(table)
     ).rows(
-      as: String.self, String.self, String.self, String.self, String.self, String.self)
-    return keys.map { row in
-      WarehouseTable.ForeignKey(
-        constraint: row.0, table: TableName(schema: row.1, name: row.2),
-        columns: row.3.split(separator: "\n").map(String.init),
-        referencedColumns: row.4.split(separator: "\n").map(String.init),
-        isRestricting: ["a", "r"].contains(row.5), isCascading: row.5 == "c")
+      as: String.self, String.self, String.self, String.self, String.self, String.self, Bool.self,
+      Int64.self)
+    var references: [WarehouseTable.ForeignKey] = []
+    for row in keys {
+      references.append(
+        WarehouseTable.ForeignKey(
+          constraint: row.0, table: TableName(schema: row.1, name: row.2),
+          wholes: try await wholes(of: row.7, on: session),
+          columns: row.3.split(separator: "\n").map(String.init),
+          referencedColumns: row.4.split(separator: "\n").map(String.init),
+          isRestricting: ["a", "r"].contains(row.5), isCascading: row.5 == "c", isReadable: row.6))
     }
+    return references
+  }
+
+  /// The tables that a table is a partition of, or inherits from.
+  private static func wholes(
+    of table: Int64, on session: some Session
+  ) async throws -> [TableName] {
+    try await session.query(
+      """
+      WITH RECURSIVE whole AS (
+        SELECT inhparent FROM pg_inherits WHERE inhrelid = $1::bigint::oid
+        UNION SELECT p.inhparent FROM pg_inherits AS p JOIN whole ON p.inhrelid = whole.inhparent
+      )
+      SELECT s.nspname, c.relname FROM whole JOIN pg_class AS c ON c.oid = whole.inhparent
+      JOIN pg_namespace AS s ON s.oid = c.relnamespace
+      """, .integer(table)
+    ).rows(as: String.self, String.self).map { TableName(schema: $0.0, name: $0.1) }
   }
 }
 

@@ -11,6 +11,8 @@ public struct WarehouseTable: Sendable {
   let privileges: Set<Privilege>
   /// What a row-level security policy hides rows from.
   let rowsHiddenFrom: Set<Privilege>
+  /// What a rule turns into something else.
+  let rewritten: Set<Privilege>
   /// The share of the heap's pages that an index-only scan need not look into, 0 to 1.
   let visibleShare: Double
   /// The columns that an index begins with.
@@ -19,9 +21,9 @@ public struct WarehouseTable: Sendable {
   let uniqueColumns: Set<String>
   /// In the key's order; empty without a primary key.
   public let primaryKey: [String]
-  /// The columns that it is partitioned by; empty if it is not, or by an expression.
-  let partitionColumns: [String]
-  /// The foreign keys that point at it.
+  /// The columns that it or a part of it is partitioned by, expressions apart.
+  let partitionColumns: Set<String>
+  /// The foreign keys that point at it, or at a part of it.
   public let references: [ForeignKey]
 
   /// Its name as SQL text.
@@ -31,15 +33,27 @@ public struct WarehouseTable: Sendable {
     public let name: String
     /// As PostgreSQL writes it: `character varying`.
     public let type: String
+    /// The type that a domain stands for, else the same.
+    let baseType: String
+    /// With the length or precision: `character varying(20)`.
+    let declaredType: String
     let isNullable: Bool
     let isGenerated: Bool
 
     public var sql: String { Identifier(name).sql }
 
-    public var isJSON: Bool { type == "jsonb" || type == "json" }
+    public var isJSON: Bool { baseType == "jsonb" || baseType == "json" }
+
+    /// Whether PostgreSQL's `=` tells two values of the type apart. The geometric types have none, or one
+    /// that compares areas; values of such types are compared by their text.
+    public var hasEquality: Bool {
+      ![
+        "json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle",
+      ].contains(baseType)
+    }
 
     /// How IDs are kept in it; nil if they cannot be.
-    public var idKind: IDKind? { IDKind(columnType: type) }
+    public var idKind: IDKind? { IDKind(columnType: baseType) }
   }
 
   /// Whether at most one row has a given value of the column.
@@ -62,6 +76,8 @@ public struct WarehouseTable: Sendable {
     public let constraint: String
     /// The table whose rows refer.
     public let table: TableName
+    /// The tables that it is a part of: a row of it is a row of theirs.
+    let wholes: [TableName]
     public let columns: [String]
     /// The columns referred to, in the same order.
     public let referencedColumns: [String]
@@ -70,6 +86,16 @@ public struct WarehouseTable: Sendable {
     public let isRestricting: Bool
     /// Whether rows go with the row that they refer to.
     let isCascading: Bool
+    /// Whether the rows that refer can be looked at.
+    let isReadable: Bool
+
+    /// Whether a change of the table's rows can be one of the rows that refer. The catalog always has the
+    /// schema; a definition may leave it out.
+    public func refers(from declared: TableName) -> Bool {
+      ([table] + wholes).contains {
+        $0.name == declared.name && (declared.schema == nil || $0.schema == declared.schema)
+      }
+    }
   }
 
   enum Privilege: String, CaseIterable {
