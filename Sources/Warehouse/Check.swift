@@ -32,6 +32,8 @@ extension Catalog {
     for dataset in definition.datasets {
       if let finding = try await conditionFinding(dataset, on: session) { findings.append(finding) }
     }
+    findings += try await valueFindings(checker.values, on: session)
+    findings += try await idTimeFindings(checker.idTimes, on: session)
     return findings
   }
 
@@ -51,9 +53,12 @@ extension Catalog {
   }
 }
 
-private struct Checker {
+struct Checker {
   let catalog: Catalog
   var findings: [Finding] = []
+  /// What is to be held against the rows and types themselves.
+  var values: [CheckedValue] = []
+  var idTimes: [CheckedIDTime] = []
 
   init(catalog: Catalog) {
     self.catalog = catalog
@@ -62,35 +67,30 @@ private struct Checker {
   mutating func check(_ dataset: Dataset) {
     let path = "datasets.\(dataset.name)"
     guard let table = usableTable(dataset.table, path: path) else { return }
-    if checkIDColumn(dataset.id, of: table, path: "\(path).id"), table.visibleShare < 0.8 {
-      findings.append(
-        Finding(
-          severity: .warning, path: "\(path).table",
-          message:
-            "only \(Int(table.visibleShare * 100)) % of \(dataset.table) is marked all-visible: its export will be slow",
-          remedy: "VACUUM \(dataset.table)"))
+    if checkIDColumn(dataset.id, of: table, path: "\(path).id") {
+      checkIndex(dataset.id, of: table, path: "\(path).id")
+      if table.visibleShare < 0.8 {
+        warn(
+          "\(path).table",
+          "only \(Int(table.visibleShare * 100)) % of \(dataset.table) is marked all-visible: its export will be slow",
+          "VACUUM \(table.sql)")
+      }
     }
-    checkIDTime(dataset.idTimeColumn, of: table, path: "\(path).id_time")
+    checkIDTime(dataset.idTimeColumn, with: dataset.id, of: table, path: "\(path).id_time")
     checkActions(dataset.actions, of: table, path: "\(path).actions")
     for (index, target) in dataset.targets.enumerated() {
       check(target, path: "\(path).targets[\(index)]")
     }
+    checkReferences(of: dataset)
   }
 
   private mutating func check(_ target: Target, path: String) {
     guard let table = usableTable(target.table, path: path) else { return }
-    if checkIDColumn(target.match, of: table, path: "\(path).match"),
-      !table.indexedColumns.contains(target.match)
-    {
-      findings.append(
-        Finding(
-          severity: .warning, path: "\(path).match",
-          message:
-            "no index of \(target.table) begins with \(target.match): each batch reads all of it",
-          remedy: "create one on \(target.table) (\(target.match))"))
+    if checkIDColumn(target.match, of: table, path: "\(path).match") {
+      checkIndex(target.match, of: table, path: "\(path).match")
     }
     if let id = target.id { _ = checkIDColumn(id, of: table, path: "\(path).id") }
-    checkIDTime(target.idTimeColumn, of: table, path: "\(path).id_time")
+    checkIDTime(target.idTimeColumn, with: target.match, of: table, path: "\(path).id_time")
     checkActions(target.actions, of: table, path: "\(path).actions")
     for (index, inner) in target.targets.enumerated() {
       check(inner, path: "\(path).targets[\(index)]")
@@ -142,6 +142,13 @@ private struct Checker {
     return false
   }
 
+  private mutating func checkIndex(_ column: String, of table: WarehouseTable, path: String) {
+    guard !table.indexedColumns.contains(column) else { return }
+    warn(
+      path, "no index of \(table.name) begins with \(column): each batch reads all of it",
+      "CREATE INDEX ON \(table.sql) (\(Identifier(column).sql))")
+  }
+
   private mutating func checkActions(
     _ actions: [Reason: Action], of table: WarehouseTable, path: String
   ) {
@@ -175,16 +182,23 @@ private struct Checker {
     }
   }
 
-  private mutating func checkIDTime(_ name: String?, of table: WarehouseTable, path: String) {
+  private mutating func checkIDTime(
+    _ name: String?, with id: String, of table: WarehouseTable, path: String
+  ) {
     guard let name, let column = column(name, of: table, path: path) else { return }
-    if !column.isTime {
+    guard column.isTime else {
       error(
         path, "\(table.name).\(name) is \(column.type), which times are not kept in",
         "name a column of type timestamptz, timestamp or date")
-    } else if !table.partitionColumns.contains(name) {
+      return
+    }
+    if !table.partitionColumns.contains(name) {
       warn(
         path, "\(table.name) is not partitioned by \(name): id_time prunes nothing there",
         "leave it out")
+    }
+    if table.isReadable, let id = table.columns[id], id.idKind != nil {
+      idTimes.append(CheckedIDTime(path: path, table: table, id: id, time: column))
     }
   }
 
@@ -201,6 +215,8 @@ private struct Checker {
       error(
         path, "\(table.name).\(name) is NOT NULL and cannot be emptied",
         "give it a value, such as {\(name): ''}, drop the constraint, or leave the column out")
+    } else {
+      values.append(CheckedValue(path: path, table: table, column: column, value: value.value))
     }
   }
 
@@ -208,6 +224,11 @@ private struct Checker {
     _ privilege: WarehouseTable.Privilege, on table: WarehouseTable, path: String
   ) {
     checkRowSecurity(privilege, on: table, path: path)
+    if table.rewritten.contains(privilege) {
+      error(
+        path, "a rule of \(table.name) rewrites \(privilege.rawValue)",
+        "drop the rule, or make a trigger of it: what a rule does with a change cannot be proven")
+    }
     guard !table.privileges.contains(privilege) else { return }
     error(
       path, "\(privilege.rawValue) on \(table.name) is not granted",
@@ -224,11 +245,11 @@ private struct Checker {
       "give the user that Lethe connects as BYPASSRLS, or a policy of its own with USING (true)")
   }
 
-  private mutating func warn(_ path: String, _ message: String, _ remedy: String) {
+  mutating func warn(_ path: String, _ message: String, _ remedy: String) {
     findings.append(Finding(severity: .warning, path: path, message: message, remedy: remedy))
   }
 
-  private mutating func error(_ path: String, _ message: String, _ remedy: String) {
+  mutating func error(_ path: String, _ message: String, _ remedy: String) {
     let finding = Finding(severity: .error, path: path, message: message, remedy: remedy)
     if !findings.contains(finding) { findings.append(finding) }
   }
@@ -249,6 +270,10 @@ extension WarehouseTable.Kind {
 
 extension WarehouseTable.Column {
   fileprivate var isTime: Bool {
-    ["timestamp with time zone", "timestamp without time zone", "date"].contains(type)
+    ["timestamp with time zone", "timestamp without time zone", "date"].contains(baseType)
   }
+}
+
+extension WarehouseTable {
+  fileprivate var isReadable: Bool { isSchemaUsable && privileges.contains(.select) }
 }

@@ -7,7 +7,7 @@ import Warehouse
 /// A definition held against a live database.
 @Suite struct CatalogCheckTests {
   /// A definition over two tables; each test damages the tables, the roles or the text.
-  private static let yaml = """
+  static let yaml = """
     name: check
     warehouse: x
     api: {bearer_token: t}
@@ -32,7 +32,7 @@ import Warehouse
             actions: {deleted: delete}
     """
 
-  private static let tables = """
+  static let tables = """
     CREATE SCHEMA shop;
     CREATE TABLE shop.posts (
       post_id bigint PRIMARY KEY, ingested_at timestamptz, visibility text, latitude float8);
@@ -40,14 +40,14 @@ import Warehouse
     CREATE INDEX media_post_id ON shop.media (post_id);
     """
 
-  private struct Found: Equatable {
+  struct Found: Equatable {
     let severity: Finding.Severity
     let line: Int?
     let message: String
     let remedy: String
   }
 
-  private static func findings(
+  static func findings(
     _ yaml: String, on database: TestDatabase, as role: String? = nil, before script: String = ""
   ) async throws -> [Found] {
     let pipeline = try Samples.parse(yaml)
@@ -164,7 +164,57 @@ import Warehouse
       "ALTER TABLE shop.posts SET (fillfactor = 10); INSERT INTO shop.posts SELECT generate_series(1, 40000); ANALYZE shop.posts",
       line: 7,
       "only 0 % of shop.posts is marked all-visible", .warning),
+    Case(
+      "ALTER TABLE shop.posts DROP CONSTRAINT posts_pkey", line: 8,
+      "no index of shop.posts begins with post_id", .warning),
+    Case(
+      "CREATE DOMAIN shop.key AS uuid; ALTER TABLE shop.posts ALTER post_id TYPE shop.key USING gen_random_uuid()",
+      line: 8, "shop.posts.post_id is shop.key, which IDs are not kept in"),
+    Case(
+      "CREATE RULE kept AS ON DELETE TO shop.posts DO INSTEAD NOTHING", line: 11,
+      "a rule of shop.posts rewrites DELETE"),
+    Case(
+      "CREATE TYPE shop.mood AS ENUM ('shown'); ALTER TABLE shop.posts ALTER visibility TYPE shop.mood USING 'shown'",
+      line: 15,
+      "shop.posts.visibility is shop.mood and refuses the value hidden: invalid input value"
+    ),
+    Case(
+      "ALTER TABLE shop.posts ALTER visibility TYPE varchar(5)", line: 15,
+      "shop.posts.visibility is character varying(5) and does not keep the value hidden whole"),
+    Case(
+      "CREATE DOMAIN shop.degrees AS float8 NOT NULL; ALTER TABLE shop.posts ALTER latitude TYPE shop.degrees",
+      line: 16, "shop.posts.latitude is shop.degrees and refuses NULL"),
+    Case(
+      "CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE CASCADE)", line: 7,
+      "rows of shop.likes go with the rows of shop.posts that are deleted (constraint likes_post_id_fkey)",
+      .warning),
+    Case(
+      "CREATE TABLE shop.likes (media_id bigint REFERENCES shop.media)", line: 19,
+      "rows of shop.likes may hold what is deleted from shop.media (constraint likes_media_id_fkey)",
+      .warning),
+    Case(
+      "ALTER TABLE shop.posts ADD reply_to bigint REFERENCES shop.posts", line: 7,
+      "rows of shop.posts may hold what is deleted from shop.posts", .warning),
+    Case(
+      "ALTER TABLE shop.media ADD FOREIGN KEY (post_id) REFERENCES shop.posts",
+      part: "bounced: ignore", other: "bounced: delete", line: 7,
+      "rows of shop.media may hold what is deleted from shop.posts", .warning),
   ]
+
+  @Test(arguments: [
+    "CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE SET NULL)",
+    "ALTER TABLE shop.media ADD FOREIGN KEY (post_id) REFERENCES shop.posts ON DELETE CASCADE",
+    // The referring table is a part of the declared one.
+    """
+    CREATE TABLE shop.videos (FOREIGN KEY (post_id) REFERENCES shop.posts) INHERITS (shop.media)
+    """,
+  ])
+  func aForeignKeyThatHoldsNothingIsNotMentioned(key: String) async throws {
+    try await withTestDatabase { database in
+      let found = try await Self.findings(Self.yaml, on: database, before: Self.tables + key)
+      #expect(found == [])
+    }
+  }
 
   @Test(arguments: cases)
   func whatDoesNotFitIsFoundOnItsLine(fault: Case) async throws {
@@ -252,6 +302,26 @@ import Warehouse
         #expect(match?.remedy.hasPrefix("GRANT ") == true)
       }
       #expect(found.allSatisfy { $0.message.hasSuffix(" is not granted") })
+    }
+  }
+
+  @Test func aTableWhoseForeignKeyCannotBeCheckedIsAnError() async throws {
+    try await withTestDatabase { database in
+      let role = database.name + "_role"
+      let before = """
+        CREATE ROLE \(role); \(Self.tables)
+        GRANT USAGE ON SCHEMA shop TO \(role);
+        GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shop TO \(role);
+        CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts);
+        """
+      let found = try? await Self.findings(
+        Self.yaml, on: database, as: role, before: before)
+      try await database.withConnection {
+        try await $0.runScript("DROP OWNED BY \(role); DROP ROLE \(role)")
+      }
+      #expect(found?.map(\.line) == [7])
+      #expect(found?.first?.severity == .error)
+      #expect(found?.first?.remedy.hasPrefix("GRANT SELECT ON \"shop\".\"likes\"") == true)
     }
   }
 

@@ -1,0 +1,112 @@
+import Definitions
+import PostgreSQL
+import Vocabulary
+
+/// A value that an action gives to a column.
+struct CheckedValue {
+  let path: String
+  let table: WarehouseTable
+  let column: WarehouseTable.Column
+  let value: String?
+}
+
+/// A column that is said to hold the time in a post's ID.
+struct CheckedIDTime {
+  let path: String
+  let table: WarehouseTable
+  let id: WarehouseTable.Column
+  let time: WarehouseTable.Column
+}
+
+/// What only the database itself can tell of a definition.
+extension Catalog {
+  /// Values that their columns' types refuse, or do not keep as they are.
+  func valueFindings(
+    _ values: [CheckedValue], on session: some Session
+  ) async throws -> [Finding] {
+    var findings: [Finding] = []
+    for checked in values {
+      let (column, name) = (checked.column, "\(checked.table.name).\(checked.column.name)")
+      let value = checked.value.map { "the value \($0)" } ?? "NULL"
+      let text = column.hasEquality ? "" : "::text"
+      do {
+        let isKept = try await session.query(
+          """
+          SELECT ($1::\(column.type))\(text)
+                 IS NOT DISTINCT FROM ($1::\(column.type)::\(column.declaredType))\(text)
+          """, Parameter(checked.value)
+        ).onlyRow(as: Bool.self)
+        guard !isKept else { continue }
+        findings.append(
+          Finding(
+            severity: .error, path: checked.path,
+            message: "\(name) is \(column.declaredType) and does not keep \(value) whole",
+            remedy: "write a value that fits"))
+      } catch let error as PostgreSQLError where !error.isTemporary {
+        findings.append(
+          Finding(
+            severity: .error, path: checked.path,
+            message: "\(name) is \(column.type) and refuses \(value): \(error.message)",
+            remedy: "write a value of that type"))
+      }
+    }
+    return findings
+  }
+
+  /// Pages of a table that are looked into.
+  private static let samplePagesMax = 500
+
+  /// Rows that id_time would have apply look for where they are not: it would leave them as they are,
+  /// and nobody would know.
+  func idTimeFindings(
+    _ columns: [CheckedIDTime], on session: some Session
+  ) async throws -> [Finding] {
+    var findings: [Finding] = []
+    for checked in columns {
+      guard let row = try await misplacedRow(checked, on: session) else { continue }
+      let name = "\(checked.table.name).\(checked.time.name)"
+      let time = row.idTime.map { "the time in it is \($0)" } ?? "it is older than IDs with a time"
+      findings.append(
+        Finding(
+          severity: .error, path: checked.path,
+          message: "\(name) of ID \(row.id) is \(row.time ?? "NULL"), and \(time)",
+          remedy: "leave id_time out: apply then looks into every partition"))
+    }
+    return findings
+  }
+
+  private func misplacedRow(
+    _ checked: CheckedIDTime, on session: some Session
+  ) async throws -> (id: Int64, time: String?, idTime: String?)? {
+    let table = checked.table.sql
+    let pages = try await session.query(
+      """
+      WITH RECURSIVE tree AS (
+        SELECT $1::regclass::oid AS oid
+        UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+      )
+      SELECT coalesce(sum(pg_relation_size(oid)) / current_setting('block_size')::bigint, 0)::bigint
+      FROM tree
+      """, .text(table)
+    ).onlyRow(as: Int.self)
+    let percent = min(100, 100 * Double(Self.samplePagesMax) / Double(max(pages, 1)))
+    let id = IDKind.integer.cast(
+      "t.\(checked.id.sql)", from: checked.id.idKind ?? .integer)
+    let (time, type) = (checked.time.sql, checked.time.type)
+    let row = try await session.query(
+      """
+      SELECT id, at::text, CASE WHEN id >= $3 THEN to_timestamp(seconds)::timestamp(0)::text END
+      FROM (SELECT id, at, ((greatest(id, $3) >> $5) + $2) / 1000 AS seconds
+            FROM (SELECT \(id) AS id, t.\(time) AS at
+                  FROM \(table) AS t TABLESAMPLE SYSTEM ($1)) AS sampled
+            WHERE id > 0) AS known
+      WHERE (at <= to_timestamp(seconds + 1 + $4)::\(type)
+             AND (id < $3 OR at >= to_timestamp(seconds - $4)::\(type))) IS NOT TRUE
+      LIMIT 1
+      """, .double(percent), .integer(PostIDTime.epochMilliseconds),
+      .integer(PostIDTime.firstIDWithTime), .integer(PostIDTime.slackSeconds),
+      .integer(Int64(PostIDTime.otherBits))
+    ).firstRow(as: Int64.self, String?.self, String?.self)
+    return row.map { (id: $0.0, time: $0.1, idTime: $0.2) }
+  }
+}
