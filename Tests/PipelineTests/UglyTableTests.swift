@@ -1,0 +1,162 @@
+import Foundation
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+extension Night {
+  /// Runs `body` with a database that has the table, and an API that answers what its events say.
+  static func with<R: Sendable>(
+    _ table: UglyTable, _ body: @escaping @Sendable (Night) async throws -> R
+  ) async throws -> R {
+    try await withTestDatabase(.ledger) { database in
+      try await ScriptedAPI(.init(result: table.result)).serving { url in
+        let night = Night(
+          database: database, service: url, gate: TestGate(),
+          directory: FileManager.default.temporaryDirectory
+            .appending(path: "ugly-\(database.name)").path)
+        defer { try? FileManager.default.removeItem(atPath: night.directory) }
+        try await night.execute("CREATE SCHEMA shop; \(table.tables)")
+        return try await body(night)
+      }
+    }
+  }
+
+  /// The table's rows, sorted.
+  func rows(of table: UglyTable) async throws -> [String] {
+    let rows = try await database.withConnection {
+      try await $0.query(table.rows).rows(as: String.self)
+    }
+    return rows.sorted()
+  }
+}
+
+/// Whole runs over tables as they are in the wild, against written answers.
+@Suite struct UglyTableTests {
+  @Test(arguments: UglyTable.all)
+  func whatRemainsIsAsTheEventsHaveItAndTheSameAnswerChangesNothingMore(
+    table: UglyTable
+  ) async throws {
+    try await Night.with(table) { night in
+      let pipeline = try night.pipeline { _ in table.definition }
+      let report = try await night.withRuntime(pipeline) { try await $0.run() }.last
+      #expect(report?.status == .done)
+      #expect(report?.quarantined == 0)
+      #expect(try await night.rows(of: table) == table.remaining.sorted())
+      #expect(try await night.ledgerFaults() == [])
+
+      let again = try await night.withRuntime(pipeline) { try await $0.run() }.last
+      #expect(again?.status == .done)
+      #expect(again?.rowsChanged == 0)
+      #expect(try await night.rows(of: table) == table.remaining.sorted())
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test(arguments: UnusableTable.refused)
+  func whatCannotBeWorkedOnIsRefusedBeforeARunBegins(unusable: UnusableTable) async throws {
+    try await Night.with(unusable.table) { night in
+      try await Self.expectError(of: unusable, night)
+      #expect(try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
+    }
+  }
+
+  @Test(arguments: UnusableTable.undone)
+  func whatTheTableDoesNotLetGoStopsTheChunkAndNothingIsKept(
+    unusable: UnusableTable
+  ) async throws {
+    try await Night.with(unusable.table) { night in
+      try await Self.expectError(of: unusable, night)
+      let kept = try await night.value(
+        """
+        SELECT (SELECT count(*) FROM lethe.batch) + (SELECT count(*) FROM lethe.event)
+             + (SELECT count(*) FROM lethe.tombstone) + (SELECT count(*) FROM lethe.change)
+        """, as: Int.self)
+      #expect(kept == 0)
+    }
+  }
+
+  private static func expectError(of unusable: UnusableTable, _ night: Night) async throws {
+    let pipeline = try night.pipeline { _ in unusable.table.definition }
+    do {
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      Issue.record("the run went through")
+    } catch {
+      let text = "\(error)"
+      for part in unusable.says { #expect(text.contains(part), "\(text)") }
+      #expect(text.contains("remedy: "))
+    }
+    #expect(try await night.rows(of: unusable.table) == unusable.table.remaining.sorted())
+  }
+}
+
+/// Row-level security, as a role that owns nothing.
+@Suite struct RowSecurityTests {
+  private static let table = UglyTable(
+    "rows that policies may hide",
+    tables: """
+      CREATE TABLE shop.posts (id bigint PRIMARY KEY, tenant text, body text);
+      ALTER TABLE shop.posts ENABLE ROW LEVEL SECURITY;
+      INSERT INTO shop.posts VALUES (1, 'a', 'one'), (2, 'b', 'two')
+      """,
+    events: [(2, "deleted")], remaining: ["one"])
+
+  /// What the README says that Lethe's user needs.
+  private static let grants = """
+    GRANT USAGE ON SCHEMA shop, lethe TO reader;
+    GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA shop TO reader;
+    GRANT ALL ON ALL TABLES IN SCHEMA lethe TO reader;
+    """
+
+  @Test(arguments: [
+    ("CREATE POLICY own ON shop.posts USING (tenant = 'a')", false),
+    ("CREATE POLICY open ON shop.posts FOR SELECT USING (true)", false),
+    (
+      """
+      CREATE POLICY open ON shop.posts USING (true);
+      CREATE POLICY own ON shop.posts AS RESTRICTIVE FOR DELETE USING (tenant = 'a')
+      """, false
+    ),
+    ("CREATE POLICY open ON shop.posts TO reader USING (true)", true),
+    (
+      """
+      CREATE POLICY own ON shop.posts USING (tenant = 'a');
+      CREATE POLICY seen ON shop.posts FOR SELECT TO reader USING (true);
+      CREATE POLICY gone ON shop.posts FOR DELETE TO reader USING (true)
+      """, true
+    ),
+  ])
+  func aPolicyHasToLeaveEveryRowOpenToTheRole(policies: String, isOpen: Bool) async throws {
+    try await Night.with(Self.table) { night in
+      // Roles belong to the whole server, so each test has its own.
+      let role = "\(night.database.name)_role"
+      try await night.execute("CREATE ROLE \(role)")
+      do {
+        try await night.execute((Self.grants + policies).replacing("reader", with: role))
+        try await Self.run(night, as: role, isOpen: isOpen)
+      } catch {
+        try? await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)")
+        throw error
+      }
+      try await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)")
+    }
+  }
+
+  private static func run(_ night: Night, as role: String, isOpen: Bool) async throws {
+    let pipeline = try night.pipeline { _ in
+      table.definition.replacing(
+        "${DATABASE_URL}", with: "${DATABASE_URL}?options=-crole%3D\(role)")
+    }
+    do {
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(isOpen)
+    } catch {
+      #expect(!isOpen)
+      let text = "\(error)"
+      #expect(text.contains("row-level security may hide rows of shop.posts"), "\(text)")
+      #expect(text.contains("BYPASSRLS, or a policy of its own with USING (true)"))
+    }
+    #expect(try await night.rows(of: table) == (isOpen ? ["one"] : ["one", "two"]))
+    if isOpen { #expect(try await night.ledgerFaults() == []) }
+  }
+}
