@@ -92,16 +92,18 @@ extension ChunkLedger {
       """
       DELETE FROM lethe.coverage
       WHERE pipeline = $1 AND dataset = $2 AND first_id BETWEEN $3 AND $4 AND last_id <= $4
+        AND checked_at <= (SELECT completed_at FROM lethe.chunk WHERE chunk_id = $5)
       """, .text(chunk.pipeline), .text(chunk.dataset), .integer(chunk.firstID),
-      .integer(chunk.lastID))
+      .integer(chunk.lastID), .integer(chunk.id))
     try await transaction.execute(
       """
-      INSERT INTO lethe.coverage (pipeline, dataset, first_id, last_id, ids, checked_at, chunk_id)
+      INSERT INTO lethe.coverage AS o (pipeline, dataset, first_id, last_id, ids, checked_at, chunk_id)
       SELECT $2, dataset, first_id, last_id, ids, completed_at, chunk_id
       FROM lethe.chunk WHERE chunk_id = $1
       ON CONFLICT (pipeline, dataset, first_id) DO UPDATE
       SET last_id = excluded.last_id, ids = excluded.ids, checked_at = excluded.checked_at,
           chunk_id = excluded.chunk_id
+      WHERE o.checked_at <= excluded.checked_at
       """, .integer(chunk.id), .text(chunk.pipeline))
     try await transaction.execute(
       "DELETE FROM lethe.collected WHERE chunk_id = $1", .integer(chunk.id))

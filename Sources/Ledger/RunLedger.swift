@@ -4,6 +4,9 @@ public import PostgreSQL
 
 /// Beginning, finding, taking over and ending runs.
 public struct RunLedger: Sendable {
+  /// The failure of a run that somebody has given up.
+  static let givenUpFailure = "given up by the operator"
+
   let connection: Connection
 
   public init(connection: Connection) {
@@ -48,11 +51,25 @@ public struct RunLedger: Sendable {
 
   /// The runs of a pipeline that have not ended, oldest first.
   public func unfinished(pipeline: String) async throws -> [Run] {
-    try await connection.query(
+    try await runs(where: "pipeline = $1 AND finished_at IS NULL", .text(pipeline))
+  }
+
+  /// A run, whether or not it has ended.
+  public func run(_ id: Int64) async throws -> Run {
+    guard let run = try await runs(where: "run_id = $1", .integer(id)).first else {
+      throw LedgerError(
+        code: .missing, message: "there is no run \(id) in the ledger",
+        remedy: "lethe status lists the runs")
+    }
+    return run
+  }
+
+  private func runs(where condition: String, _ parameters: Parameter...) async throws -> [Run] {
+    try await connection.run(
       """
       SELECT run_id, key, definition::text, work_directory FROM lethe.run
-      WHERE pipeline = $1 AND finished_at IS NULL ORDER BY run_id
-      """, .text(pipeline)
+      WHERE \(condition) ORDER BY run_id
+      """, parameters
     ).rows(as: Int64.self, String.self, String.self, String.self).map { id, key, json, directory in
       guard
         let definition = try? JSONDecoder().decode(Definition.self, from: Data(json.utf8))
@@ -94,7 +111,7 @@ public struct RunLedger: Sendable {
   /// Somebody has decided against finishing the run: what is not applied of it fails, and its IDs are
   /// checked again by the next run.
   public func runGivenUp(_ run: Run, lease: Lease) async throws {
-    let why = "given up by the operator"
+    let why = Self.givenUpFailure
     try await connection.withTransaction { transaction in
       try await transaction.execute(
         """

@@ -7,6 +7,7 @@ import Ledger
 import Migrations
 import PostgreSQL
 import Runtime
+import Warehouse
 
 /// What the process says to whoever started it. Thrown by a command that has said the rest already.
 enum ExitStatus: Int32, Error {
@@ -33,6 +34,7 @@ enum ExitStatus: Int32, Error {
     case let error as LedgerError: self = error.code == .leaseLost ? .locked : .failed
     case let error as APIError: self = Self.status(of: error)
     case let error as PostgreSQLError: self = Self.status(of: error)
+    case let error as GuardError: self = error.isTemporary ? .temporary : .failed
     case is MigrationError, is ApplyError, is ChunkFileError, is CommandError: self = .failed
     default: return nil
     }

@@ -201,6 +201,13 @@ public struct PipelineRuntime: Sendable {
     }
   }
 
+  /// The same for some chunks alone.
+  func apply(only chunkIDs: Set<Int64>) async throws -> StageReport {
+    try await takeOn(.apply, [.collected], only: chunkIDs) { road, chunk, ledger, connection in
+      try await road.apply(chunk, ledger, connection) == .applied
+    }
+  }
+
   private func approve(_ chunkID: Int64) async throws {
     let ledger = ChunkLedger(connection: lockConnection, lease: lease)
     for run in try await RunLedger(connection: lockConnection)
@@ -215,8 +222,9 @@ public struct PipelineRuntime: Sendable {
   }
 
   /// Takes the chunks of all unfinished runs that are in one of `states` through a stage, each once.
+  /// - Parameter chunkIDs: these chunks only; runs without one are left alone.
   private func takeOn(
-    _ stage: Stage, _ states: [ChunkState],
+    _ stage: Stage, _ states: [ChunkState], only chunkIDs: Set<Int64>? = nil,
     _ step: (Road, Chunk, ChunkLedger, Connection) async throws -> Bool
   ) async throws -> StageReport {
     var report = StageReport(stage: stage.rawValue, chunks: 0, waiting: 0, runs: [])
@@ -225,9 +233,11 @@ public struct PipelineRuntime: Sendable {
     let connection = try await Connection.connect(pipeline.warehouse)
     let chunkLedger = ChunkLedger(connection: connection, lease: lease)
     for run in unfinished {
+      let chunks = try await chunkLedger.chunks(of: run.id, in: states)
+        .filter { chunkIDs?.contains($0.id) ?? true }
+      if chunkIDs != nil, chunks.isEmpty { continue }
       let road = try await road(takingOver: run)
-      for chunk in try await chunkLedger.chunks(of: run.id, in: states)
-      where try await step(road, chunk, chunkLedger, connection) {
+      for chunk in chunks where try await step(road, chunk, chunkLedger, connection) {
         report.chunks += 1
       }
       report.waiting += try await chunkLedger.chunks(of: run.id, in: states).count

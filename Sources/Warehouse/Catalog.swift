@@ -22,7 +22,7 @@ public struct Catalog: Sendable {
   /// Below this, 8 MiB, a stale visibility map costs nothing that anybody would notice.
   private static let pagesWorthVacuuming: Int64 = 1024
 
-  private static func lookUp(
+  static func lookUp(
     _ name: TableName, on session: some Session
   ) async throws -> WarehouseTable? {
     guard

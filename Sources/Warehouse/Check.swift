@@ -257,7 +257,7 @@ struct Checker {
 
 extension WarehouseTable.Kind {
   /// Why its rows cannot be changed.
-  fileprivate var reason: String {
+  var reason: String {
     switch self {
     case .view:
       "a view: what its rules or triggers do with a change cannot be proven"

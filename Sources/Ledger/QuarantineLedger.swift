@@ -1,0 +1,176 @@
+public import PostgreSQL
+import Vocabulary
+
+/// The lines of results that nobody may act on, for whoever looks after them.
+public struct QuarantineLedger: Sendable {
+  private let connection: Connection
+
+  public init(connection: Connection) {
+    self.connection = connection
+  }
+
+  public struct Line: Sendable, Equatable {
+    public let quarantineID: Int64
+    public let pipeline: String
+    public let runID: Int64
+    public let chunkID: Int64
+    /// The API's ID of the job whose result it is in.
+    public let job: String?
+    /// The first line of the result is 1.
+    public let number: Int
+    /// The ID that it is about, if it tells, and whether the chunk had asked about it.
+    public let id: Int64?
+    public let isInChunk: Bool?
+    public let why: String
+    /// Its begin, as far as was asked for.
+    public let raw: [UInt8]
+    public let rawBytes: Int
+    public let quarantinedAt: String
+    public let resolvedAt: String?
+    public let resolution: String?
+    public let note: String?
+  }
+
+  /// Lines in the order in which they came.
+  ///
+  /// - Parameters:
+  ///   - pipeline: of this pipeline only.
+  ///   - after: those behind this one.
+  ///   - rawBytesMax: how much of each line to read.
+  public func lines(
+    pipeline: String?, includingResolved: Bool, after: Int64, limit: Int, rawBytesMax: Int
+  ) async throws -> [Line] {
+    try await connection.query(
+      """
+      SELECT q.quarantine_id, r.pipeline, c.run_id, q.chunk_id, j.api_id, q.line, q.id, q.in_chunk,
+             q.why, substring(q.raw FOR $5::integer), octet_length(q.raw),
+             \(Self.time("q.quarantined_at")), \(Self.time("q.resolved_at")), q.resolution, q.note
+      FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
+      JOIN lethe.run AS r USING (run_id) JOIN lethe.job AS j ON j.job_id = q.job_id
+      WHERE ($1::text IS NULL OR r.pipeline = $1) AND ($2 OR q.resolved_at IS NULL)
+        AND q.quarantine_id > $3
+      ORDER BY q.quarantine_id LIMIT $4
+      """, Parameter(pipeline), .bool(includingResolved), .integer(after), .integer(Int64(limit)),
+      .integer(Int64(rawBytesMax))
+    ).rows(
+      as: Int64.self, String.self, Int64.self, Int64.self, String?.self, Int.self, Int64?.self,
+      Bool?.self, String.self, [UInt8].self, Int.self, String.self, String?.self, String?.self,
+      String?.self
+    ).map {
+      Line(
+        quarantineID: $0.0, pipeline: $0.1, runID: $0.2, chunkID: $0.3, job: $0.4, number: $0.5,
+        id: $0.6, isInChunk: $0.7, why: $0.8, raw: $0.9, rawBytes: $0.10, quarantinedAt: $0.11,
+        resolvedAt: $0.12, resolution: $0.13, note: $0.14)
+    }
+  }
+
+  private static func time(_ column: String) -> String {
+    "to_char(\(column) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+  }
+
+  /// How many lines wait for somebody's word.
+  public func openLines(pipeline: String?) async throws -> Int {
+    try await connection.query(
+      """
+      SELECT count(*)
+      FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
+      JOIN lethe.run AS r USING (run_id)
+      WHERE q.resolved_at IS NULL AND ($1::text IS NULL OR r.pipeline = $1)
+      """, Parameter(pipeline)
+    ).onlyRow(as: Int.self)
+  }
+
+  /// Somebody has decided that nothing is to be done about these lines: all of them, or none.
+  /// - Throws: `LedgerError` naming those that are not open.
+  public func dismiss(_ ids: Set<Int64>, note: String) async throws {
+    try await connection.withTransaction { transaction in
+      // Locked first, so that nobody resolves one of them in between.
+      try await transaction.execute(
+        """
+        SELECT FROM lethe.quarantine WHERE quarantine_id = ANY ($1::bigint[])
+        ORDER BY quarantine_id FOR UPDATE
+        """, .integers(ids.sorted()))
+      try await Self.requireOpen(ids, pipeline: nil, on: transaction)
+      try await transaction.execute(
+        """
+        UPDATE lethe.quarantine
+        SET resolved_at = clock_timestamp(), resolution = 'dismissed', note = $2
+        WHERE quarantine_id = ANY ($1::bigint[]) AND resolved_at IS NULL
+        """, .integers(ids.sorted()), .text(note))
+    }
+  }
+
+  /// The same for every open line.
+  /// - Parameter pipeline: of this pipeline only.
+  /// - Returns: how many there were.
+  public func dismissAll(pipeline: String?, note: String) async throws -> Int {
+    try await connection.execute(
+      """
+      UPDATE lethe.quarantine AS q
+      SET resolved_at = clock_timestamp(), resolution = 'dismissed', note = $2
+      FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
+      WHERE c.chunk_id = q.chunk_id AND q.resolved_at IS NULL
+        AND ($1::text IS NULL OR r.pipeline = $1)
+      """, Parameter(pipeline), .text(note))
+  }
+
+  // MARK: What can be read again
+
+  /// A chunk with open lines, and why they cannot be read again now, if so.
+  public struct ChunkWithLines: Sendable {
+    public let chunkID: Int64
+    public let runID: Int64
+    public let obstacle: String?
+  }
+
+  /// The chunks that open lines of a pipeline belong to, in order.
+  ///
+  /// - Parameter ids: of these lines only.
+  /// - Throws: `LedgerError` naming those that are not open lines of the pipeline.
+  public func chunks(
+    withOpenLines ids: Set<Int64>?, pipeline: String
+  ) async throws -> [ChunkWithLines] {
+    if let ids { try await Self.requireOpen(ids, pipeline: pipeline, on: connection) }
+    return try await connection.query(
+      """
+      SELECT c.chunk_id, c.run_id,
+             CASE WHEN r.status = 'failed' AND r.failure = $3
+                  THEN 'run ' || r.run_id || ' was given up, and later runs have asked anew: dismiss them'
+                  WHEN c.state <> 'applied'
+                  THEN 'it is not applied yet: finish it with lethe run PIPELINE --resume-only' END
+      FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
+      WHERE r.pipeline = $1
+        AND EXISTS (SELECT FROM lethe.quarantine AS q
+                    WHERE q.chunk_id = c.chunk_id AND q.resolved_at IS NULL
+                      AND ($2::bigint[] IS NULL OR q.quarantine_id = ANY ($2::bigint[])))
+      ORDER BY c.chunk_id
+      """, .text(pipeline), ids.map { .integers($0.sorted()) } ?? .null,
+      .text(RunLedger.givenUpFailure)
+    ).rows(as: Int64.self, Int64.self, String?.self)
+      .map { ChunkWithLines(chunkID: $0.0, runID: $0.1, obstacle: $0.2) }
+  }
+
+  private static func requireOpen(
+    _ ids: Set<Int64>, pipeline: String?, on session: some Session
+  ) async throws {
+    let missing = try await session.query(
+      """
+      SELECT number FROM unnest($1::bigint[]) AS named (number)
+      WHERE NOT EXISTS (
+        SELECT FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
+        JOIN lethe.run AS r USING (run_id)
+        WHERE q.quarantine_id = named.number AND q.resolved_at IS NULL
+          AND ($2::text IS NULL OR r.pipeline = $2))
+      ORDER BY number LIMIT 10
+      """, .integers(ids.sorted()), Parameter(pipeline)
+    ).rows(as: String.self)
+    guard !missing.isEmpty else { return }
+    throw LedgerError(
+      code: .missing,
+      message: """
+        no open line of the quarantine\(pipeline.map { " of \($0)" } ?? "") has the number \
+        \(missing.joined(separator: ", ")); nothing was changed
+        """,
+      remedy: "lethe quarantine list shows the open lines")
+  }
+}

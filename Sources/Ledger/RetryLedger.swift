@@ -1,0 +1,56 @@
+public import PostgreSQL
+import Vocabulary
+
+/// What reading the quarantine again records. Begins and ends at `applied`; a chunk that got events out
+/// of its quarantine goes back to `collected`, and its run is unfinished until they are applied.
+extension ChunkLedger {
+  public struct KeptLine: Sendable {
+    public let quarantineID: Int64
+    public let raw: [UInt8]
+  }
+
+  private static let linesPerStatement: Int64 = 200
+
+  /// Some open lines of a chunk, in order; no other process can resolve them before the transaction
+  /// ends.
+  public func keptLines(
+    of chunk: Chunk, after: Int64, on transaction: Transaction
+  ) async throws -> [KeptLine] {
+    try await transaction.query(
+      """
+      SELECT quarantine_id, raw FROM lethe.quarantine
+      WHERE chunk_id = $1 AND resolved_at IS NULL AND quarantine_id > $2
+      ORDER BY quarantine_id LIMIT $3 FOR UPDATE
+      """, .integer(chunk.id), .integer(after), .integer(Self.linesPerStatement)
+    ).rows(as: Int64.self, [UInt8].self).map { KeptLine(quarantineID: $0.0, raw: $0.1) }
+  }
+
+  /// Events that were put into `lethe.collected` for an applied chunk: decides which of them newer
+  /// answers supersede, and has them applied. The limits are asked again, whatever was approved before.
+  ///
+  /// - Returns: how many are superseded.
+  public func chunkReopened(
+    _ chunk: Chunk, jobID: Int64, events: Int, on transaction: Transaction
+  ) async throws -> Int {
+    try await markSuperseded(jobID: jobID, of: chunk, on: transaction)
+    try await ChunkQueries.guarded(
+      transaction, chunk.label,
+      """
+      UPDATE lethe.chunk
+      SET state = 'collected', applied_at = NULL, applied_through = first_id - 1,
+          events = events + $2, approved_at = NULL, stopped_reason = NULL, lease = $3
+      WHERE chunk_id = $1 AND state = 'applied'
+      """, [.integer(chunk.id), .integer(Int64(events)), .text(lease.token)])
+    try await ChunkQueries.guarded(
+      transaction, "run \(chunk.runID)",
+      """
+      UPDATE lethe.run SET status = 'running', finished_at = NULL, lease = $2
+      WHERE run_id = $1 AND (status <> 'failed' OR failure <> $3)
+      """, [.integer(chunk.runID), .text(lease.token), .text(RunLedger.givenUpFailure)])
+    return try await transaction.query(
+      """
+      SELECT count(*) FROM lethe.collected WHERE chunk_id = $1 AND superseded_by IS NOT NULL
+      """, .integer(chunk.id)
+    ).onlyRow(as: Int.self)
+  }
+}

@@ -1,0 +1,76 @@
+import Foundation
+import Ledger
+
+/// The lines of a quarantine as JSON.
+struct Listing: Encodable {
+  let open: Int
+  let lines: [ListedLine]
+}
+
+/// A line of the quarantine as JSON. What it holds is somebody else's bytes.
+struct ListedLine: Encodable {
+  let quarantine_id: Int64
+  let pipeline: String
+  let run_id: Int64
+  let chunk_id: Int64
+  let job: String?
+  let line: Int
+  /// As text: JSON's readers often take a number for a floating-point one.
+  let id: String?
+  let in_chunk: Bool?
+  let why: String
+  /// The line, or its begin.
+  let raw: String?
+  /// The same if it is not UTF-8.
+  let raw_base64: String?
+  let raw_bytes: Int
+  let quarantined_at: String
+  let resolved_at: String?
+  let resolution: String?
+  let note: String?
+
+  init(_ kept: QuarantineLedger.Line) {
+    quarantine_id = kept.quarantineID
+    pipeline = kept.pipeline
+    run_id = kept.runID
+    chunk_id = kept.chunkID
+    job = kept.job
+    line = kept.number
+    id = kept.id.map(String.init)
+    in_chunk = kept.isInChunk
+    why = kept.why
+    raw = text(kept.raw, isCut: kept.raw.count < kept.rawBytes)
+    raw_base64 = raw == nil ? Data(kept.raw).base64EncodedString() : nil
+    raw_bytes = kept.rawBytes
+    quarantined_at = kept.quarantinedAt
+    resolved_at = kept.resolvedAt
+    resolution = kept.resolution
+    note = kept.note
+  }
+}
+
+/// - Parameter isCut: the bytes may end within a character, which is left out then.
+/// - Returns: nil if it is not UTF-8.
+private func text(_ bytes: [UInt8], isCut: Bool) -> String? {
+  if let text = String(validating: bytes, as: UTF8.self) { return text }
+  guard isCut else { return nil }
+  for count in 1...min(3, bytes.count) {
+    if let text = String(validating: bytes.dropLast(count), as: UTF8.self) { return text }
+  }
+  return nil
+}
+
+/// Bytes as a terminal may show them: shortened, and without what would move its cursor or hide.
+func printable(_ bytes: [UInt8], scalarsMax: Int) -> String {
+  let scalars = String(decoding: bytes, as: UTF8.self).unicodeScalars
+  var text = ""
+  for scalar in scalars.prefix(scalarsMax) {
+    switch scalar.properties.generalCategory {
+    case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator,
+      .paragraphSeparator:
+      text += "?"
+    default: text.unicodeScalars.append(scalar)
+    }
+  }
+  return scalars.count > scalarsMax ? text + "…" : text
+}

@@ -1,0 +1,171 @@
+import ArgumentParser
+import Foundation
+import Ledger
+import PostgreSQL
+import Runtime
+
+/// `lethe quarantine list|retry|dismiss`: result lines that nobody may act on.
+struct QuarantineCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "quarantine",
+    abstract: "List, read again or dismiss result lines that were not acted on.",
+    subcommands: [List.self, Retry.self, Dismiss.self])
+
+  struct List: AsyncParsableCommand, OutputCommand {
+    static let configuration = CommandConfiguration(abstract: "List the open lines, oldest first.")
+
+    @OptionGroup var database: DatabaseOption
+    @OptionGroup var output: OutputOptions
+
+    @Option(help: "Only the lines of this pipeline.")
+    var pipeline: String?
+
+    @Flag(help: "Also the lines that were retried or dismissed.")
+    var all = false
+
+    @Flag(help: "Each line whole; else its begin.")
+    var raw = false
+
+    @Option(help: "How many lines to show.")
+    var limit = 100
+
+    @Option(help: ArgumentHelp("Only lines behind this one.", valueName: "id"))
+    var after: Int64 = 0
+
+    /// What shows of a line unless `--raw` asks for all of it.
+    private static let beginBytes = 512
+    private static let lineBytesMax = 64 * 1024
+
+    mutating func validate() throws {
+      guard (1...10_000).contains(limit) else {
+        throw ValidationError("--limit has to be between 1 and 10000")
+      }
+    }
+
+    mutating func run() async throws {
+      let (options, name, all, limit, after) = (output, pipeline, all, limit, after)
+      let bytes = raw ? Self.lineBytesMax : Self.beginBytes
+      let scalars = raw ? Self.lineBytesMax : 80
+      try await withQuarantine(database) { quarantine in
+        let lines = try await quarantine.lines(
+          pipeline: name, includingResolved: all, after: after, limit: limit, rawBytesMax: bytes)
+        let open = try await quarantine.openLines(pipeline: name)
+        try options.write(Listing(open: open, lines: lines.map(ListedLine.init))) {
+          guard !lines.isEmpty else { return "no line\(all ? "" : " is open")" }
+          var table = Table("id", "chunk", "job", "line", "about", "why", "resolved", "raw")
+          for line in lines {
+            table.add(
+              "\(line.quarantineID)", "\(line.chunkID)", line.job ?? "-", "\(line.number)",
+              line.id.map(String.init) ?? "-", line.why,
+              line.resolution.map { "\($0)\(line.note.map { ": \($0)" } ?? "")" } ?? "-",
+              printable(line.raw, scalarsMax: scalars))
+          }
+          return table.text
+            + (lines.count == limit
+              ? "\n\(limit) lines; the next ones: --after \(lines[limit - 1].quarantineID)" : "")
+        }
+      }
+    }
+  }
+
+  struct Retry: AsyncParsableCommand, OutputCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Read open lines again and apply those that are events now.",
+      discussion: """
+        For a version that knows what an older one did not. A line that still cannot be acted on \
+        stays, with why. Exits with 4 as long as a line of the pipeline is open.
+        """)
+
+    @OptionGroup var pipeline: PipelineArgument
+    @Argument(help: "Only these lines, by their IDs in the list.")
+    var ids: [Int64] = []
+    @OptionGroup var workDirectory: WorkDirectoryOption
+    @OptionGroup var output: OutputOptions
+
+    mutating func run() async throws {
+      let pipeline = try pipeline.load()
+      let (options, directory) = (output, workDirectory.path)
+      let ids = ids.isEmpty ? nil : Set(ids)
+      try await untilSignalled {
+        let report = try await PipelineRuntime.with(
+          pipeline, workDirectory: directory, logger: options.logger
+        ) { try await $0.retryQuarantined(ids) }
+        try options.write(report) { report.summary }
+        if report.runs.contains(where: { $0.status == .stopped }) { throw ExitStatus.limitStopped }
+        if report.open > 0 { throw ExitStatus.quarantined }
+      }
+    }
+  }
+
+  struct Dismiss: AsyncParsableCommand, OutputCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Record that nothing is to be done about lines.")
+
+    @Argument(help: "The lines, by their IDs in the list.")
+    var ids: [Int64] = []
+    @Flag(help: "Every open line.")
+    var all = false
+    @Option(help: "With --all: only the lines of this pipeline.")
+    var pipeline: String?
+    @Option(help: "Why; it is kept with the lines.")
+    var note: String
+    @OptionGroup var database: DatabaseOption
+    @OptionGroup var output: OutputOptions
+
+    mutating func validate() throws {
+      guard ids.isEmpty == all else {
+        throw ValidationError("name the lines by their IDs, or all of them by --all")
+      }
+      guard pipeline == nil || all else { throw ValidationError("--pipeline goes with --all") }
+      guard note.contains(where: { !$0.isWhitespace }) else {
+        throw ValidationError("--note has to say why")
+      }
+    }
+
+    mutating func run() async throws {
+      let (options, ids, all) = (output, Set(ids), all)
+      let (name, note) = (pipeline, note)
+      try await withQuarantine(database) { quarantine in
+        var dismissed = ids.count
+        if all {
+          dismissed = try await quarantine.dismissAll(pipeline: name, note: note)
+        } else {
+          try await quarantine.dismiss(ids, note: note)
+        }
+        let open = try await quarantine.openLines(pipeline: name)
+        try options.write(["dismissed": dismissed, "open": open]) {
+          "\(grouped(dismissed)) lines are dismissed, \(grouped(open)) are open"
+        }
+      }
+    }
+  }
+}
+
+private func withQuarantine(
+  _ database: DatabaseOption,
+  _ body: @escaping @Sendable (QuarantineLedger) async throws -> Void
+) async throws {
+  let connectionString = database.connectionString
+  try await untilSignalled {
+    do {
+      try await Connection.withConnection(connectionString) {
+        try await body(QuarantineLedger(connection: $0))
+      }
+    } catch let error as PostgreSQLError
+      where error.state == .undefinedTable || error.state == .invalidSchemaName
+    {
+      throw CommandError(message: "the database has no ledger", remedy: "lethe migrate up")
+    }
+  }
+}
+
+extension PipelineRuntime.RetryReport {
+  var summary: String {
+    var parts = ["\(grouped(events)) lines are events now, \(grouped(open)) are open"]
+    if superseded > 0 {
+      parts.append(
+        "\(grouped(superseded)) of them changed nothing: newer answers about their IDs came since")
+    }
+    return (parts + runs.map(\.table)).joined(separator: "\n")
+  }
+}

@@ -1,0 +1,115 @@
+import Foundation
+import PostgreSQL
+import Vocabulary
+
+/// The function behind a guard. It is written for one table, so that a row costs one look-up by key and
+/// no dynamic SQL.
+struct GuardFunction {
+  static let trigger = Identifier("lethe_guard")
+  /// What the functions are called, as a regular expression. The table's name or OID would not do: both
+  /// may be another table's one day.
+  static let namePattern = "^guard_[0-9a-f]{12}$"
+
+  let guarding: IngestGuard
+  let column: WarehouseTable.Column
+  let kind: IDKind
+  let name: Identifier
+
+  init(_ guarding: IngestGuard, column: WarehouseTable.Column, kind: IDKind) {
+    self.guarding = guarding
+    self.column = column
+    self.kind = kind
+    let digits = UUID().uuidString.lowercased().filter(\.isHexDigit).prefix(12)
+    name = Identifier("guard_\(digits)")
+  }
+
+  /// What a guard's function says about itself, in its comment.
+  struct Description: Codable, Equatable {
+    let id: String
+    /// The column's type.
+    let column: String
+    let type: String
+    let onReturn: String
+
+    enum CodingKeys: String, CodingKey {
+      case id, column, type
+      case onReturn = "on_return"
+    }
+  }
+
+  private var sql: String { "lethe.\(name.sql)()" }
+
+  /// Makes the function, as its owner of whom alone rights on the ledger are asked.
+  var create: String {
+    """
+    CREATE FUNCTION \(sql) RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    -- A session that planned when there were few tombstones must not go on reading all of them.
+    SET enable_seqscan = off
+    AS \(Self.literal(body));
+    REVOKE ALL ON FUNCTION \(sql) FROM PUBLIC;
+    COMMENT ON FUNCTION \(sql) IS \(Self.literal(description))
+    """
+  }
+
+  /// Puts it behind the table's trigger, in place of the function that may be there.
+  var attach: String {
+    """
+    CREATE OR REPLACE TRIGGER \(Self.trigger.sql)
+    BEFORE INSERT OR UPDATE OF \(column.sql) ON \(guarding.table.sql)
+    FOR EACH ROW EXECUTE FUNCTION \(sql)
+    """
+  }
+
+  private var description: String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    let value = Description(
+      id: guarding.id, column: column.type, type: guarding.type.rawValue,
+      onReturn: guarding.onReturn.rawValue)
+    return String(decoding: (try? encoder.encode(value)) ?? Data(), as: UTF8.self)
+  }
+
+  private var body: String {
+    let new = "NEW.\(column.sql)"
+    return """
+
+      DECLARE
+          stone record;
+      BEGIN
+          -- A row that is there already does not come back by naming its ID again.
+          IF TG_OP = 'UPDATE' THEN
+              IF \(new) IS NOT DISTINCT FROM OLD.\(column.sql) THEN RETURN NEW; END IF;
+          END IF;
+          SELECT t.reason, t.deleted_at INTO stone FROM lethe.tombstone AS t
+          WHERE t.type = '\(guarding.type.rawValue)' AND t.id = \(IDKind.integer.cast(new, from: kind));
+          IF NOT FOUND THEN RETURN NEW; END IF;
+          \(consequence(new))
+      END
+
+      """
+  }
+
+  private func consequence(_ new: String) -> String {
+    switch guarding.onReturn {
+    case .skip: "RETURN NULL;"
+    case .raise:
+      """
+      RAISE EXCEPTION USING
+              ERRCODE = '23L01',
+              MESSAGE = format('ID %s is tombstoned and must not come back into %I.%I',
+                               \(new), TG_TABLE_SCHEMA, TG_TABLE_NAME),
+              DETAIL = format('Its tombstone: %s, since %s.', stone.reason,
+                              to_char(stone.deleted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+              HINT = 'Leave the row out, or have the guard do so: lethe guard install … --on-return skip',
+              SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+              COLUMN = \(Self.literal(column.name)), CONSTRAINT = TG_NAME;
+      """
+    }
+  }
+
+  /// A string as SQL text, whatever it contains and however the server reads backslashes.
+  private static func literal(_ text: String) -> String {
+    " E'" + text.replacing("\\", with: "\\\\").replacing("'", with: "''") + "'"
+  }
+}

@@ -1,0 +1,200 @@
+public import Definitions
+import Foundation
+public import PostgreSQL
+import Vocabulary
+
+/// Installs, removes and lists guards. The database itself is their list: a guard is its trigger.
+public struct IngestGuards: Sendable {
+  private let connection: Connection
+  /// How long to wait for a table's lock; writers that come meanwhile wait behind.
+  private let lockTimeoutSeconds: Double
+
+  public init(connection: Connection, lockTimeoutSeconds: Double) {
+    self.connection = connection
+    self.lockTimeoutSeconds = lockTimeoutSeconds
+  }
+
+  /// The column that a table's IDs are in unless somebody names another.
+  public func defaultID(of name: TableName) async throws -> String {
+    let key = try await table(name).primaryKey
+    guard key.count == 1 else {
+      throw GuardError(
+        "\(name) has \(key.isEmpty ? "no primary key" : "a primary key of several columns")",
+        remedy: "name the column with the IDs: --id COLUMN")
+    }
+    return key[0]
+  }
+
+  /// Puts a guard on a table, and on every partition of it. One that is there is replaced, and at no
+  /// moment is there none.
+  public func install(_ guarding: IngestGuard) async throws {
+    let table = try await table(guarding.table)
+    guard let column = table.columns[guarding.id] else {
+      throw GuardError(
+        "\(table.name) has no column \(guarding.id)",
+        remedy: "its columns: \(table.columns.keys.sorted().joined(separator: ", "))")
+    }
+    guard let kind = column.idKind else {
+      throw GuardError(
+        "\(table.name).\(column.name) is \(column.type), which IDs are not kept in",
+        remedy: "name a column of type bigint, integer, numeric, text or varchar")
+    }
+    let function = GuardFunction(guarding, column: column, kind: kind)
+    try await changing(table) { transaction in
+      try await requireOwn(table, on: transaction)
+      try await transaction.runScript(function.create)
+      try await lock(table, "SHARE ROW EXCLUSIVE", on: transaction)
+      try await transaction.runScript(function.attach)
+      try await dropUnusedFunctions(on: transaction)
+    }
+  }
+
+  /// - Returns: false if the table has no guard.
+  public func remove(from name: TableName) async throws -> Bool {
+    let table = try await table(name)
+    return try await changing(table) { transaction in
+      guard try await requireOwn(table, on: transaction) else { return false }
+      try await lock(table, "ACCESS EXCLUSIVE", on: transaction)
+      try await transaction.runScript("DROP TRIGGER \(GuardFunction.trigger.sql) ON \(table.sql)")
+      try await dropUnusedFunctions(on: transaction)
+      return true
+    }
+  }
+
+  /// The guards of the database, by table. Those of partitions are their table's.
+  public func all() async throws -> [InstalledGuard] {
+    let rows = try await connection.query(
+      """
+      SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, -1), t.tgenabled = 'D',
+             coalesce(obj_description(p.oid, 'pg_proc'), '')
+      FROM pg_trigger AS t
+      JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.proname ~ $2
+      JOIN pg_namespace AS l ON l.oid = p.pronamespace AND l.nspname = 'lethe'
+      JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attnum = t.tgattr[0]
+      WHERE t.tgname = $1 AND t.tgparentid = 0
+      ORDER BY 1, 2
+      """, .text(GuardFunction.trigger.name), .text(GuardFunction.namePattern)
+    ).rows(as: String.self, String.self, String.self, String.self, Bool.self, String.self)
+    return try rows.map { row in
+      let table = TableName(schema: row.0, name: row.1)
+      guard
+        let said = try? JSONDecoder().decode(
+          GuardFunction.Description.self, from: Data(row.5.utf8)),
+        let type = JobType(rawValue: said.type),
+        let onReturn = IngestGuard.OnReturn(rawValue: said.onReturn)
+      else {
+        throw GuardError(
+          "the guard of \(table) does not say what it does: its function's comment was changed",
+          remedy: "install it anew")
+      }
+      let isOutdated = said.id != row.2 || said.column != row.3
+      return InstalledGuard(
+        guarding: IngestGuard(table: table, id: said.id, type: type, onReturn: onReturn),
+        state: isOutdated ? .outdated : row.4 ? .disabled : .active)
+    }
+  }
+
+  // MARK: The table
+
+  private func table(_ name: TableName) async throws -> WarehouseTable {
+    guard let table = try await Catalog.lookUp(name, on: connection) else {
+      throw GuardError(
+        "there is no table \(name)",
+        remedy: "mend its name, which means exactly what is written, and give its schema")
+    }
+    guard table.kind.holdsRows else {
+      throw GuardError(
+        "\(name) is \(table.kind.reason)", remedy: "guard the table that holds the rows")
+    }
+    return table
+  }
+
+  /// Refuses what is not this table's to change: a guard that comes from a table above it, and a trigger
+  /// of the same name that is somebody else's.
+  /// - Returns: whether the table has a guard.
+  @discardableResult
+  private func requireOwn(_ table: WarehouseTable, on session: some Session) async throws -> Bool {
+    let rows = try await session.query(
+      """
+      SELECT t.tgrelid = $1::regclass, t.tgrelid::regclass::text,
+             l.nspname = 'lethe' AND p.proname ~ $3,
+             (SELECT a.relid::text FROM pg_partition_ancestors(t.tgrelid) AS a (relid)
+              JOIN pg_trigger AS above ON above.tgrelid = a.relid
+              WHERE t.tgparentid <> 0 AND above.tgname = $2 AND above.tgparentid = 0)
+      FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+      JOIN pg_namespace AS l ON l.oid = p.pronamespace
+      WHERE t.tgname = $2
+        AND (t.tgrelid = $1::regclass
+             OR t.tgrelid IN (SELECT relid FROM pg_partition_tree($1::regclass)))
+      """, .text(table.sql), .text(GuardFunction.trigger.name), .text(GuardFunction.namePattern)
+    ).rows(as: Bool.self, String.self, Bool.self, String?.self)
+    if let other = rows.first(where: { !$0.2 }) {
+      throw GuardError(
+        "\(other.1) has a trigger \(GuardFunction.trigger.name) that is not Lethe's",
+        remedy: "rename that one")
+    }
+    let own = rows.first(where: \.0)
+    if let above = own?.3 {
+      throw GuardError(
+        "\(table.name) is a partition, and its guard is that of \(above)",
+        remedy: "name \(above) instead")
+    }
+    return own != nil
+  }
+
+  private func lock(
+    _ table: WarehouseTable, _ mode: String, on transaction: Transaction
+  ) async throws {
+    let milliseconds = Int(lockTimeoutSeconds * 1000)
+    // The second is for a table of many partitions, each of which has a wait of its own.
+    try await transaction.runScript(
+      """
+      SET LOCAL lock_timeout = \(milliseconds);
+      SET LOCAL statement_timeout = \(milliseconds)
+      """)
+    try await transaction.runScript("LOCK TABLE \(table.sql) IN \(mode) MODE")
+    try await transaction.runScript("SET LOCAL statement_timeout TO DEFAULT")
+  }
+
+  private func changing<R: Sendable>(
+    _ table: WarehouseTable, _ body: (Transaction) async throws -> R
+  ) async throws -> R {
+    do {
+      return try await connection.withTransaction(body)
+    } catch let error as PostgreSQLError
+      where error.state == .lockNotAvailable || error.state == .queryCanceled
+    {
+      throw GuardError(
+        """
+        \(table.name) could not be locked within \(lockTimeoutSeconds.formatted()) s: another \
+        transaction is using it
+        """,
+        remedy: """
+          run again; if that does not help, end the longest transaction on it (pg_stat_activity), or \
+          let writers wait longer: --lock-timeout SECONDS
+          """, isTemporary: true)
+    } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
+      throw GuardError(
+        error.message,
+        remedy: """
+          run it as a user who owns \(table.name) and may create functions in the schema lethe and \
+          read lethe.tombstone
+          """)
+    }
+  }
+
+  /// Of guards that were replaced or removed, or whose table was dropped.
+  private func dropUnusedFunctions(on transaction: Transaction) async throws {
+    let names = try await transaction.query(
+      """
+      SELECT p.proname FROM pg_proc AS p JOIN pg_namespace AS l ON l.oid = p.pronamespace
+      WHERE l.nspname = 'lethe' AND p.proname ~ $1 AND pg_has_role(p.proowner, 'USAGE')
+        AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid)
+      """, .text(GuardFunction.namePattern)
+    ).rows(as: String.self)
+    for name in names {
+      try await transaction.runScript("DROP FUNCTION lethe.\(Identifier(name).sql)()")
+    }
+  }
+}

@@ -1,0 +1,323 @@
+import ApplyStage
+import Foundation
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+@Suite struct QuarantineTests {
+  /// A line of the first chunk's quarantine, as an older version may have left it.
+  private static func keep(
+    _ night: Night, _ line: Int, _ raw: String, id: Int64?, inChunk: Bool?, chunk: String = "min"
+  ) async throws {
+    try await night.database.withConnection {
+      _ = try await $0.execute(
+        """
+        INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why, id, in_chunk)
+        SELECT chunk_id, job_id, $1, $2, 'unknown to an older version', $3, $4 FROM lethe.job
+        WHERE chunk_id = (SELECT \(chunk)(chunk_id) FROM lethe.chunk)
+        """, .integer(Int64(line)), .bytes(Array(raw.utf8)), id.map { .integer($0) } ?? .null,
+        inChunk.map { .bool($0) } ?? .null)
+    }
+  }
+
+  private static func whys(_ night: Night) async throws -> [String] {
+    try await night.database.withConnection {
+      try await $0.query(
+        """
+        SELECT line || ' ' || why FROM lethe.quarantine WHERE resolved_at IS NULL ORDER BY line
+        """
+      ).rows(as: String.self)
+    }
+  }
+
+  private static func posts(_ night: Night) async throws -> String {
+    try await night.value(
+      "SELECT string_agg(post_id::text, ' ' ORDER BY post_id) FROM warehouse.posts",
+      as: String.self)
+  }
+
+  private static func retry(
+    _ night: Night, _ ids: Set<Int64>? = nil, _ change: @escaping (String) -> String = { $0 }
+  ) async throws -> PipelineRuntime.RetryReport {
+    let pipeline = try night.pipeline { change(CollectTests.postsOnly($0)) }
+    return try await night.withRuntime(pipeline) { try await $0.retryQuarantined(ids) }
+  }
+
+  private static func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
+    try await Program.run("lethe", ["quarantine"] + arguments, environment: night.environment)
+  }
+
+  // MARK: list
+
+  @Test func everyKindOfLineIsListedAndSafeToPrint() async throws {
+    let long = "{\"id\":\"" + String(repeating: "3", count: 70_000) + "\"}"
+    let kinds: [(raw: String, why: String)] = [
+      (#"{"id":"3","action":"withhold","reason":"deleted"}"#, "unknown action withhold"),
+      (#"{"id":"3","action":"delete","reason":"withheld"}"#, "unknown reason withheld"),
+      (#"{"id":"not_a_valid_id","error":"invalid_id"}"#, "the API says invalid_id"),
+      (#"{"id":"3","action":"delete","#, "malformed JSON"),
+      (#"{"id":"9223372036854775808","action":"delete","reason":"deleted"}"#, "64-bit"),
+      (#"{"id":"77","action":"delete","reason":"deleted"}"#, "not in the chunk"),
+      (#"["3"]"#, "not a JSON object"),
+      (#"{"id":"3","action":"delete","reason":"a\u0000é"}"#, "unknown reason a??"),
+      (long, "over 65536 bytes"),
+      (#"{"id":"2","action":"delete","reason":"deleted"}"#, "different reasons"),
+      (#"{"id":"2","action":"delete","reason":"protected"}"#, "different reasons"),
+      ("\u{1B}[2J\u{202E}", "malformed JSON"),
+    ]
+    var script = ScriptedAPI.Script()
+    script.result = { _ in kinds.map { $0.raw + "\n" }.joined() }
+    script.resultEnd = [0x7B, 0xFF, 0x7D, 0x0A]
+    try await CollectTests.collecting(script) { night, report in
+      #expect(report.quarantined == kinds.count + 1)
+      let ending = try await Self.lethe(night, "list", "--raw", "--output", "json")
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(ending.json["open"] as? Int == kinds.count + 1)
+      let lines = try #require(ending.json["lines"] as? [[String: Any]])
+      #expect(lines.count == kinds.count + 1)
+      for (number, (line, kind)) in zip(lines, kinds).enumerated() {
+        #expect(line["line"] as? Int == number + 1)
+        #expect(line["job"] as? String == "1000")
+        #expect(line["chunk_id"] as? Int == 1)
+        let why = try #require(line["why"] as? String)
+        if number < 11 { #expect(why.contains(kind.why), "\(why)") }
+        #expect(line["raw"] as? String == String(kind.raw.prefix(65536)))
+      }
+      #expect(lines[0]["id"] as? String == "3")
+      #expect(lines[0]["in_chunk"] as? Bool == true)
+      #expect(lines[5]["in_chunk"] as? Bool == false)
+      #expect(lines[12]["why"] as? String == "not UTF-8")
+      #expect(lines[12]["raw"] == nil)
+      #expect(lines[12]["raw_base64"] as? String == "e/99")
+
+      let table = try await Self.lethe(night, "list").stdout
+      #expect(!table.contains("\u{1B}"))
+      #expect(!table.contains("\u{202E}"))
+      #expect(table.split(separator: "\n").allSatisfy { $0.count < 250 })
+      #expect(table.split(separator: "\n").count == kinds.count + 2)
+      let short = try await Self.lethe(night, "list", "--output", "json")
+      let cut = try #require((short.json["lines"] as? [[String: Any]])?[8])
+      #expect((cut["raw"] as? String)?.count == 512)
+      #expect(cut["raw_bytes"] as? Int == 65536)
+      let page = try await Self.lethe(night, "list", "--limit", "2", "--after", "3")
+      #expect(page.stdout.contains("the next ones: --after 5"))
+      #expect(try await Self.lethe(night, "list", "--pipeline", "x").stdout == "no line is open\n")
+    }
+  }
+
+  // MARK: retry
+
+  @Test func aLineThatIsAnEventNowIsAppliedAndWhatIsNoneStaysWithWhy() async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { _ in CollectTests.event(5) }
+    try await CollectTests.collecting(script) { night, _ in
+      for (line, id, reason, inChunk) in [
+        (11, 3, "deleted", true), (12, 4, "deleted", nil), (13, 5, "deleted", true),
+        (14, 77, "deleted", false), (15, 6, "deleted", true), (16, 6, "protected", true),
+        (17, 7, "deleted", true), (18, 7, "deleted", true),
+      ] as [(Int, Int64, String, Bool?)] {
+        try await Self.keep(
+          night, line, CollectTests.event(id, "delete", reason), id: inChunk == nil ? nil : id,
+          inChunk: inChunk)
+      }
+      try await Self.keep(night, 19, "garbage", id: nil, inChunk: nil)
+
+      let report = try await Self.retry(night)
+      #expect(report.events == 2)
+      #expect(report.superseded == 0)
+      #expect(report.open == 7)
+      #expect(report.runs.map(\.status) == [.done])
+      #expect(try await Self.posts(night) == "1 2 4 6 8 9 10")
+      #expect(
+        try await Self.whys(night) == [
+          "12 nobody can tell any more whether the chunk had asked about the ID",
+          "13 the ID has an event of this chunk already",
+          "14 the ID is not in the chunk",
+          "15 the ID comes with different reasons", "16 the ID comes with different reasons",
+          "18 the ID has an event of this chunk already", "19 unknown to an older version",
+        ])
+      #expect(try await night.ledgerFaults() == [])
+      let seals = try await night.value(
+        """
+        SELECT string_agg((content::jsonb ->> 'events') || '/' || (content::jsonb ->> 'records'), ' ' ORDER BY number)
+        FROM lethe.seal WHERE chunk_id = 1
+        """, as: String.self)
+      #expect(seals == "1/1 3/3")
+      let tombstones = try await night.value(
+        "SELECT string_agg(id::text, ' ' ORDER BY id) FROM lethe.tombstone", as: String.self)
+      #expect(tombstones == "3 5 7")
+      // Once more changes nothing.
+      let again = try await Self.retry(night)
+      #expect(again.events == 0 && again.open == 7 && again.runs.isEmpty)
+    }
+  }
+
+  @Test func ofTwoLinesThatContradictEachOtherTheOneThatIsNotDismissedCounts() async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { _ in
+      CollectTests.event(2, "delete", "protected") + CollectTests.event(2)
+    }
+    try await CollectTests.collecting(script) { night, _ in
+      // Naming one does not make the other unsaid.
+      #expect(try await Self.retry(night, [2]).events == 0)
+      let dismissed = try await Self.lethe(night, "dismiss", "1", "--note", "asked the author")
+      #expect(dismissed.code == 0, "\(dismissed.stderr)")
+      let report = try await Self.retry(night, [2])
+      #expect(report.events == 1 && report.open == 0)
+      #expect(try await Self.posts(night) == "1 3 4 5 6 7 8 9 10")
+    }
+  }
+
+  @Test func aNewerAnswerOutdatesALineAndTheCoverageStaysItsOwn() async throws {
+    try await CollectTests.collecting(.init()) { night, _ in
+      try await ScriptedAPI(.init()).serving { url in
+        // Its job has an ID of its own at the API.
+        try await night.execute("UPDATE lethe.job SET api_id = '1'")
+        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      }
+      try await Self.keep(night, 1, CollectTests.event(3), id: 3, inChunk: true)
+      let report = try await Self.retry(night)
+      #expect(report.events == 1 && report.superseded == 1 && report.open == 0)
+      #expect(try await Self.posts(night) == "1 2 3 4 5 6 7 8 9 10")
+      let (action, by) = try await night.database.withConnection {
+        try await $0.query("SELECT action::text, superseded_by FROM lethe.event")
+          .onlyRow(as: String.self, Int64.self)
+      }
+      #expect(action == "ignore" && by == 2)
+      #expect(try await night.value("SELECT chunk_id FROM lethe.coverage", as: Int64.self) == 2)
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func aProtectionEndsWithALineThatItWouldHaveOutweighed() async throws {
+    let answers = Answers([CollectTests.event(1, "delete", "protected"), "garbage\n"])
+    var script = ScriptedAPI.Script()
+    script.result = { _ in answers.next() }
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
+        SELECT p, 1, 'text', 1, now() FROM generate_series(1, 10) AS p
+        """)
+      try await ScriptedAPI(script).serving { url in
+        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
+        for _ in 1...2 { _ = try await night.withRuntime(pipeline) { try await $0.run() } }
+      }
+      let line = CollectTests.event(1, "scrub_geo", "geo_scrubbed")
+      try await Self.keep(night, 2, line, id: 1, inChunk: true, chunk: "max")
+      #expect(try await Self.retry(night).events == 1)
+      let isRestored = try await night.value(
+        "SELECT visibility = 'public' AND latitude IS NULL FROM warehouse.posts WHERE post_id = 1",
+        as: Bool.self)
+      #expect(isRestored)
+    }
+  }
+
+  @Test func theLimitsAreAskedAgainAlsoOfAChunkThatWasApproved() async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { _ in CollectTests.event(5) }
+    try await CollectTests.collecting(script) { night, _ in
+      try await night.execute(
+        """
+        UPDATE lethe.chunk SET approved_at = now();
+        UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '20')
+        """)
+      for id in [1, 2, 3] as [Int64] {
+        try await Self.keep(night, Int(id) + 1, CollectTests.event(id), id: id, inChunk: true)
+      }
+      let file = try night.definitionFile { CollectTests.postsOnly($0) }
+      let stopped = try await Self.lethe(night, "retry", file)
+      #expect(stopped.code == 3, "\(stopped.stderr)")
+      #expect(stopped.stdout.contains("--approve 1"))
+      #expect(try await Self.posts(night) == "1 2 3 4 6 7 8 9 10")
+      let pipeline = try night.pipeline { CollectTests.postsOnly($0) }
+      _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: 1) }
+      #expect(try await Self.posts(night) == "4 6 7 8 9 10")
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func aRetryThatIsCutOffIsFinishedByTheNextRun() async throws {
+    try await CollectTests.collecting(.init()) { night, _ in
+      try await Self.keep(
+        night, 1, CollectTests.event(3, "delete", "protected"), id: 3, inChunk: true)
+      try await night.execute(
+        "ALTER TABLE warehouse.posts ADD CONSTRAINT open CHECK (visibility <> 'protected')")
+      await #expect(throws: ApplyError.self) { try await Self.retry(night) }
+      try await night.execute("ALTER TABLE warehouse.posts DROP CONSTRAINT open")
+      let pipeline = try night.pipeline { CollectTests.postsOnly($0) }
+      let reports = try await night.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }
+      #expect(reports.map(\.status) == [.done])
+      #expect(try await night.ledgerFaults() == [])
+      let visibility = try await night.value(
+        "SELECT visibility FROM warehouse.posts WHERE post_id = 3", as: String.self)
+      #expect(visibility == "protected")
+    }
+  }
+
+  @Test func linesOfARunThatCannotTakeThemStay() async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { _ in "garbage\n" }
+    try await CollectTests.collecting(script) { night, _ in
+      try await Self.keep(
+        night, 2, CollectTests.event(3, "delete", "bounced"), id: 3, inChunk: true)
+      // The definition of its run knows nothing of the reason.
+      try await night.execute(
+        "UPDATE lethe.run SET definition = definition #- '{datasets,0,actions,bounced}'")
+      #expect(try await Self.retry(night).events == 0)
+      #expect(
+        try await Self.whys(night).last == "2 the definition of its run has no action for bounced")
+      // Given up, and not applied yet.
+      for change in [
+        "UPDATE lethe.run SET status = 'failed', failure = 'given up by the operator'",
+        """
+        UPDATE lethe.run SET status = 'running', failure = NULL, finished_at = NULL;
+        UPDATE lethe.chunk SET state = 'collected', applied_at = NULL
+        """,
+      ] {
+        try await night.execute(change)
+        let report = try await Self.retry(night)
+        #expect(report.events == 0 && report.open == 2)
+      }
+      #expect(try await Self.posts(night) == "1 2 3 4 5 6 7 8 9 10")
+    }
+  }
+
+  // MARK: The process
+
+  @Test func theExitCodeIs4AsLongAsALineIsOpen() async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { _ in "garbage\n" + #"{"id":"x","error":"invalid_id"}"# + "\n" }
+    try await CollectTests.collecting(script) { night, _ in
+      try await Self.keep(night, 3, CollectTests.event(3), id: 3, inChunk: true)
+      let file = try night.definitionFile { CollectTests.postsOnly($0) }
+      let retried = try await Self.lethe(night, "retry", file, "--output", "json")
+      #expect(retried.code == 4, "\(retried.stderr)")
+      #expect(retried.json["events"] as? Int == 1)
+      #expect(retried.json["open"] as? Int == 2)
+      #expect(try await Self.posts(night) == "1 2 4 5 6 7 8 9 10")
+
+      #expect(try await Self.lethe(night, "dismiss", "1").code == 2)
+      #expect(try await Self.lethe(night, "dismiss", "--note", "why").code == 2)
+      #expect(try await Self.lethe(night, "dismiss", "1", "--all", "--note", "why").code == 2)
+      let unknown = try await Self.lethe(night, "dismiss", "1", "3", "99", "--note", "why")
+      #expect(unknown.code == 1)
+      #expect(unknown.stderr.contains("has the number 3, 99; nothing was changed"))
+      #expect(try await Self.lethe(night, "retry", file, "99").code == 1)
+
+      #expect(try await Self.lethe(night, "dismiss", "1", "--note", "no JSON").code == 0)
+      #expect(try await Self.lethe(night, "retry", file).code == 4)
+      let rest = try await Self.lethe(
+        night, "dismiss", "--all", "--pipeline", "night", "--note", "not ours", "--output", "json")
+      #expect(rest.json["dismissed"] as? Int == 1)
+      #expect(try await Self.lethe(night, "retry", file).code == 0)
+      #expect(try await Self.lethe(night, "list").stdout == "no line is open\n")
+      let all = try await Self.lethe(night, "list", "--all", "--output", "json")
+      let lines = try #require(all.json["lines"] as? [[String: Any]])
+      #expect(lines.map { $0["resolution"] as? String } == ["dismissed", "dismissed", "retried"])
+      #expect(lines.map { $0["note"] as? String } == ["no JSON", "not ours", nil])
+    }
+  }
+}
