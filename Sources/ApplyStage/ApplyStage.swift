@@ -119,11 +119,14 @@ public struct ApplyStage: Sendable {
     let chunk = work.chunk
     work.isOversize = false
     guard
-      var through = try await ledger.batchEnd(
+      let extent = try await ledger.nextBatch(
         of: chunk, after: after, events: work.eventsMax, on: connection)
     else { return nil }
+    var through = extent.through
     func range() -> EventRange {
-      EventRange(chunkID: chunk.id, after: after, through: through)
+      EventRange(
+        chunkID: chunk.id, after: after, through: through, reasons: extent.reasons,
+        mayRestore: extent.restores, mayBePartlyApplied: extent.isPartlyApplied)
     }
     guard let limits = work.dataset.batch else { return range() }
     while try await rows(reachedBy: range(), work, atMost: limits.rows) > limits.rows {
@@ -146,7 +149,7 @@ public struct ApplyStage: Sendable {
     reachedBy range: EventRange, _ work: Work, atMost rowsMax: Int
   ) async throws -> Int {
     var rows = 0
-    for change in work.changes where change.reach.fansOut {
+    for change in work.changes where change.reach.fansOut && change.isDue(in: range) {
       var bound = BoundStatement()
       let hits = change.hits(of: range, in: work.context, &bound)
       rows += try await connection.run(
@@ -161,7 +164,8 @@ public struct ApplyStage: Sendable {
   /// is left fits into the one that records the event.
   private func drain(_ range: EventRange, _ work: inout Work) async throws {
     guard let rowsMax = work.dataset.batch?.rows else { return }
-    for (index, change) in work.changes.enumerated() where change.reach.fansOut {
+    for (index, change) in work.changes.enumerated()
+    where change.reach.fansOut && change.isDue(in: range) {
       var rows = rowsMax
       while rows >= rowsMax {
         rows = try await transaction(&work) {

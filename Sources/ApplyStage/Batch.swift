@@ -27,22 +27,28 @@ struct Batch {
   func apply(_ range: EventRange) async throws {
     try await begin()
     try await bookkeeping.endProtections(range)
-    for (index, change) in changes.enumerated() where change.isRestore {
-      try await apply(change, index, range)
-      try await verify(change, range)
+    let due = changes.enumerated().filter { $0.element.isDue(in: range) }
+      .map { NumberedChange(number: $0.offset + 1, change: $0.element) }
+    var hasTouched = false
+    for each in due where each.change.isRestore {
+      if try await apply(each, range) { hasTouched = true }
+      try await verify(each.change, range)
     }
     // What other changes write below looks like Lethe's own row afterwards, so this is the moment.
-    try await bookkeeping.keepPostponedProtections(range)
-    for (index, change) in changes.enumerated() where !change.isRestore {
-      try await apply(change, index, range)
+    if range.mayRestore { try await bookkeeping.keepPostponedProtections(range) }
+    let last = due.last {
+      $0.change.reach.isOwn && !$0.change.reach.fansOut && !$0.change.isRestore
+    }
+    for each in due where !each.change.isRestore && each.number != last?.number {
+      if try await apply(each, range) { hasTouched = true }
       // Once the rows on the way are gone, nobody finds those behind them.
-      if !change.reach.isDirect { try await verify(change, range) }
+      if !each.change.reach.isDirect { try await verify(each.change, range) }
     }
+    try await bookkeeping.record(range, making: last, hasTouched: hasTouched)
     try await checkConstraints()
-    for change in changes where !change.isRestore && change.reach.isDirect {
-      try await verify(change, range)
+    for each in due where !each.change.isRestore && each.change.reach.isDirect {
+      try await verify(each.change, range)
     }
-    try await bookkeeping.record(range)
     try await ledger.batchApplied(
       of: chunk, number: context.number, after: range.after, through: range.through,
       on: transaction)
@@ -56,7 +62,7 @@ struct Batch {
     try await begin()
     let change = changes[index]
     try await bookkeeping.endProtections(range)
-    try await run(
+    _ = try await run(
       change.statement(for: range, number: index + 1, in: context, rowsMax: rowsMax), of: change)
     try await checkConstraints()
     try await bookkeeping.keepAllProtections()
@@ -82,15 +88,18 @@ struct Batch {
     try await transaction.execute("SET LOCAL lock_timeout = \(Self.lockTimeoutMilliseconds)")
   }
 
-  private func apply(_ change: Change, _ index: Int, _ range: EventRange) async throws {
-    try await run(change.statement(for: range, number: index + 1, in: context), of: change)
+  /// - Returns: whether it has changed rows.
+  private func apply(_ each: NumberedChange, _ range: EventRange) async throws -> Bool {
+    try await run(
+      each.change.statement(for: range, number: each.number, in: context), of: each.change) > 0
   }
 
+  /// - Returns: how many events have changed rows.
   private func run(
     _ statement: (sql: String, parameters: [Parameter]), of change: Change
-  ) async throws {
+  ) async throws -> Int {
     do {
-      _ = try await transaction.run(statement.sql, statement.parameters)
+      return try await transaction.run(statement.sql, statement.parameters).rowsAffected
     } catch let error as PostgreSQLError where !error.isTemporary {
       throw ApplyError(error, chunk, "\(change.label): ")
     }

@@ -12,11 +12,11 @@ struct Bookkeeping {
   let context: BatchContext
   let changes: [Change]
 
-  /// A session's scratch tables: the rows counted by change and event, and the protections that the
-  /// batch ends. Empty at each begin.
+  /// A session's scratch tables: the rows counted by change and event, or by change alone where the
+  /// event's record has its count already, and the protections that the batch ends. Empty at each begin.
   static let scratchTables = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_touched (
-        change integer NOT NULL, id bigint NOT NULL, reason lethe.reason NOT NULL, rows bigint NOT NULL
+        change integer NOT NULL, id bigint, reason lethe.reason NOT NULL, rows bigint NOT NULL
     ) ON COMMIT DELETE ROWS;
     CREATE TEMP TABLE IF NOT EXISTS lethe_restored (
         id bigint PRIMARY KEY, chunk_id bigint NOT NULL, protected_at timestamptz NOT NULL,
@@ -31,7 +31,7 @@ struct Bookkeeping {
   /// Before the rows: ends the protections that the batch's answers end. One that rests on a newer
   /// answer than the chunk's stays.
   func endProtections(_ range: EventRange) async throws {
-    guard hasRestores else { return }
+    guard hasRestores, range.mayRestore else { return }
     var bound = BoundStatement()
     let pipeline = bound.bind(.text(chunk.pipeline))
     let name = bound.bind(.text(dataset.name))
@@ -83,9 +83,11 @@ struct Bookkeeping {
   /// that are gone.
   private func recordProtections(_ range: EventRange) async throws {
     let reasons = changes.filter { $0.action == "protect" }.flatMap(\.reasons)
+    let goneReasons = self.reasons { $0.isRemoving }
+    guard range.mayHold(reasons + goneReasons) else { return }
     var bound = BoundStatement()
     let words = bound.bind(.texts(reasons))
-    let gone = bound.bind(.texts(self.reasons { $0.isRemoving }))
+    let gone = bound.bind(.texts(goneReasons))
     let pipeline = bound.bind(.text(chunk.pipeline))
     let name = bound.bind(.text(dataset.name))
     let job = bound.bind(.integer(context.jobID))
@@ -110,55 +112,16 @@ struct Bookkeeping {
 
   // MARK: Records
 
-  func record(_ range: EventRange) async throws {
+  /// - Parameters:
+  ///   - last: a change that is made by the same statement as the event records.
+  ///   - hasTouched: whether there are rows in `lethe_touched`.
+  func record(
+    _ range: EventRange, making last: NumberedChange?, hasTouched: Bool
+  ) async throws {
     try await queueRehydrations(range)
-    try await recordEvents(range)
-    try await recordTotals()
-    if dataset.tombstones { try await recordTombstones(range) }
+    try await recordEvents(range, making: last, hasTouched: hasTouched)
+    if hasTouched || last != nil { try await recordTotals() }
     if hasRestores { try await recordProtections(range) }
-  }
-
-  private func recordEvents(_ range: EventRange) async throws {
-    var bound = BoundStatement()
-    let labels = bound.bind(.texts(changes.map(\.label)))
-    let reasons = bound.bind(.texts(dataset.actions.keys.map(\.rawValue) + ["clean"]))
-    let actions = bound.bind(.texts(dataset.actions.values.map(\.word) + ["restore"]))
-    let type = bound.bind(.text(dataset.type.rawValue))
-    let job = bound.bind(.integer(context.jobID))
-    let number = bound.bind(.integer(Int64(context.number)))
-    let events = bound.range(range)
-    _ = try await transaction.run(
-      """
-      INSERT INTO lethe.event
-        (id, type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed,
-         superseded_by, batch)
-      SELECT s.id, \(type)::lethe.job_type, s.reason,
-             CASE WHEN s.superseded_by IS NULL THEN a.action ELSE 'ignore' END::lethe.action,
-             s.chunk_id, \(job)::bigint, s.created_at, s.redacted_at, now(), c.changed,
-             s.superseded_by, \(number)::integer
-      FROM lethe.collected AS s
-      JOIN unnest(\(reasons)::lethe.reason[], \(actions)::text[]) AS a (reason, action)
-        ON a.reason = s.reason
-      LEFT JOIN (
-        SELECT id, jsonb_object_agg(label, rows) AS changed
-        FROM (
-          SELECT id, label, sum(rows) AS rows
-          FROM (
-            SELECT t.id, l.label, t.rows
-            FROM lethe_touched AS t
-            JOIN unnest(\(labels)::text[]) WITH ORDINALITY AS l (label, change)
-              ON l.change = t.change
-            UNION ALL
-            SELECT s.id, key, value::bigint
-            FROM lethe.collected AS s, jsonb_each_text(s.changed)
-            WHERE \(events) AND s.changed IS NOT NULL
-          ) AS counted
-          GROUP BY id, label
-        ) AS labelled
-        GROUP BY id
-      ) AS c ON c.id = s.id
-      WHERE \(events)
-      """, bound.parameters)
   }
 
   /// A part of an event is done: keeps its counts with the event, for its record.
@@ -198,25 +161,9 @@ struct Bookkeeping {
       .texts(changes.map(\.action)))
   }
 
-  /// The event says that the ID is gone, whether or not its row was still there.
-  private func recordTombstones(_ range: EventRange) async throws {
-    var bound = BoundStatement()
-    let type = bound.bind(.text(dataset.type.rawValue))
-    let job = bound.bind(.integer(context.jobID))
-    let reasons = bound.bind(.texts(self.reasons { $0.isRemoving }))
-    _ = try await transaction.run(
-      """
-      INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
-      SELECT \(type)::lethe.job_type, s.id, s.reason, \(job)::bigint, now()
-      FROM lethe.collected AS s
-      WHERE \(bound.standing(in: range)) AND s.reason = ANY (\(reasons)::lethe.reason[])
-      ON CONFLICT (type, id) DO NOTHING
-      """, bound.parameters)
-  }
-
   private func queueRehydrations(_ range: EventRange) async throws {
     let reasons = self.reasons { $0.word == "rehydrate" }
-    guard !reasons.isEmpty else { return }
+    guard range.mayHold(reasons) else { return }
     var bound = BoundStatement()
     let type = bound.bind(.text(dataset.type.rawValue))
     let job = bound.bind(.integer(context.jobID))
@@ -232,7 +179,7 @@ struct Bookkeeping {
       """, bound.parameters)
   }
 
-  private func reasons(_ isIncluded: (Action) -> Bool) -> [String] {
+  func reasons(_ isIncluded: (Action) -> Bool) -> [String] {
     dataset.actions.filter { isIncluded($0.value) }.keys.map(\.rawValue)
   }
 }

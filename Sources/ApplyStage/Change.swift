@@ -59,6 +59,11 @@ struct Change {
   /// What the audit record calls it.
   var label: String { "\(action) \(reach.table.name)" }
 
+  /// Whether an event of `range` may ask for it.
+  func isDue(in range: EventRange) -> Bool {
+    isRestore ? range.mayRestore : range.mayHold(reasons)
+  }
+
   /// Everything that the events of a dataset can change, in order.
   /// - Parameter definition: the dataset's, whose other datasets may protect the same rows.
   static func all(
@@ -140,6 +145,16 @@ struct EventRange {
   let chunkID: Int64
   let after: Int64
   let through: Int64
+  /// The labels of `lethe.reason` among them, and maybe others; nil where nobody has looked.
+  var reasons: Set<String>?
+  /// Whether one of them may end a protection.
+  var mayRestore = true
+  /// Whether a part of one of them may be applied.
+  var mayBePartlyApplied = true
+
+  func mayHold(_ reasons: [String]) -> Bool {
+    self.reasons.map { !$0.isDisjoint(with: reasons) } ?? true
+  }
 }
 
 /// A statement and its values, bound in the order in which they are named.

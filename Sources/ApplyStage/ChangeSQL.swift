@@ -30,20 +30,31 @@ extension Change {
     for range: EventRange, number: Int, in context: BatchContext, rowsMax: Int? = nil
   ) -> (sql: String, parameters: [Parameter]) {
     var bound = BoundStatement()
-    let rowID = rowIDExpression.map { ", \($0) AS row_id" } ?? ""
-    let body =
-      rowsMax.map { limitedBody(range, context, rowsMax: $0, &bound) }
-      ?? wholeBody(range, context, &bound)
+    let changed = changedCTE(range, context, rowsMax: rowsMax, &bound)
     let records = recordCTEs(context, &bound)
     let count = bound.bind(.integer(Int64(number)))
     let sql = """
-      WITH \(body)
-      RETURNING s.id AS event_id, s.reason\(rowID)
-      )\(records)
+      WITH \(changed)\(records)
       INSERT INTO lethe_touched (change, id, reason, rows)
       SELECT \(count)::integer, event_id, reason, count(*) FROM changed GROUP BY event_id, reason
       """
     return (sql, bound.parameters)
+  }
+
+  /// `changed`, which changes the rows: (event_id, reason), and row_id where they have IDs of their own.
+  func changedCTE(
+    _ range: EventRange, _ context: BatchContext, rowsMax: Int? = nil,
+    _ bound: inout BoundStatement
+  ) -> String {
+    let rowID = rowIDExpression.map { ", \($0) AS row_id" } ?? ""
+    let body =
+      rowsMax.map { limitedBody(range, context, rowsMax: $0, &bound) }
+      ?? wholeBody(range, context, &bound)
+    return """
+      \(body)
+      RETURNING s.id AS event_id, s.reason\(rowID)
+      )
+      """
   }
 
   /// The rows that the change would touch at most, as a sub-select of (id, reason); asked before the

@@ -4,17 +4,34 @@ import Vocabulary
 /// What apply records, in one transaction with the rows that it changes. Begins at `collected`, ends
 /// at `applied`.
 extension ChunkLedger {
-  /// The ID that the batch after `through` ends with; nil when no event is left.
-  public func batchEnd(
+  /// What the next events of a chunk are.
+  public struct BatchExtent: Sendable {
+    /// The last one's ID.
+    public let through: Int64
+    /// The labels of `lethe.reason` among them.
+    public let reasons: Set<String>
+    /// Whether one of them ends a protection.
+    public let restores: Bool
+    /// Whether a part of one of them is applied.
+    public let isPartlyApplied: Bool
+  }
+
+  /// The batch after `through`; nil when no event is left.
+  public func nextBatch(
     of chunk: Chunk, after through: Int64, events: Int?, on session: some Session
-  ) async throws -> Int64? {
-    try await session.query(
+  ) async throws -> BatchExtent? {
+    let rows = try await session.query(
       """
-      SELECT max(id) FROM (
-        SELECT id FROM lethe.collected WHERE chunk_id = $1 AND id > $2 ORDER BY id LIMIT $3
-      ) AS batch
+      SELECT reason::text, max(id), bool_or(restores), bool_or(changed IS NOT NULL) FROM (
+        SELECT id, reason, restores, changed FROM lethe.collected
+        WHERE chunk_id = $1 AND id > $2 ORDER BY id LIMIT $3
+      ) AS batch GROUP BY reason
       """, .integer(chunk.id), .integer(through), Parameter(events)
-    ).onlyRow(as: Int64?.self)
+    ).rows(as: String.self, Int64.self, Bool.self, Bool.self)
+    guard let last = rows.map(\.1).max() else { return nil }
+    return BatchExtent(
+      through: last, reasons: Set(rows.map(\.0)), restores: rows.contains { $0.2 },
+      isPartlyApplied: rows.contains { $0.3 })
   }
 
   /// The ID in the middle of the events above `after`, up to and with `through`; nil if there is one

@@ -1,0 +1,135 @@
+import Definitions
+import Ledger
+import PostgreSQL
+import Vocabulary
+import Warehouse
+
+/// A change and what `lethe_touched` calls it.
+struct NumberedChange {
+  let number: Int
+  let change: Change
+}
+
+/// A batch's event records and tombstones.
+extension Bookkeeping {
+  /// Writes both in one statement; a data-modifying CTE costs less than a statement of its own. In the
+  /// same way it makes the change `last`, the rows of which then need no counting by event.
+  ///
+  /// - Throws: `ApplyError` if the table of `last` does not take it.
+  func recordEvents(
+    _ range: EventRange, making last: NumberedChange?, hasTouched: Bool
+  ) async throws {
+    var bound = BoundStatement()
+    var ctes: [String] = []
+    if let last {
+      ctes.append(last.change.changedCTE(range, context, &bound))
+      ctes.append(
+        """
+        totals AS (
+        INSERT INTO lethe_touched (change, reason, rows)
+        SELECT \(bound.bind(.integer(Int64(last.number))))::integer, reason, count(*)
+        FROM changed GROUP BY reason
+        )
+        """)
+    }
+    ctes += tombstoneCTE(range, &bound)
+    let insert = insertOfEvents(range, making: last, hasTouched: hasTouched, &bound)
+    let with = ctes.isEmpty ? "" : "WITH \(ctes.joined(separator: ", "))\n"
+    do {
+      _ = try await transaction.run(with + insert, bound.parameters)
+    } catch let error as PostgreSQLError where !error.isTemporary {
+      guard let last else { throw error }
+      throw ApplyError(error, chunk, "\(last.change.label): ")
+    }
+  }
+
+  /// The event says that the ID is gone, whether or not its row was still there.
+  private func tombstoneCTE(_ range: EventRange, _ bound: inout BoundStatement) -> [String] {
+    let reasons = self.reasons { $0.isRemoving }
+    guard dataset.tombstones, range.mayHold(reasons) else { return [] }
+    return [
+      """
+      tombstones AS (
+      INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
+      SELECT \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type, s.id, s.reason,
+             \(bound.bind(.integer(context.jobID)))::bigint, now()
+      FROM lethe.collected AS s
+      WHERE \(bound.standing(in: range))
+        AND s.reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])
+      ON CONFLICT (type, id) DO NOTHING
+      )
+      """
+    ]
+  }
+
+  private func insertOfEvents(
+    _ range: EventRange, making last: NumberedChange?, hasTouched: Bool,
+    _ bound: inout BoundStatement
+  ) -> String {
+    let (changed, join) = changedRows(
+      range, making: last, isCounted: hasTouched || range.mayBePartlyApplied, &bound)
+    let reasons = bound.bind(.texts(dataset.actions.keys.map(\.rawValue) + ["clean"]))
+    let actions = bound.bind(.texts(dataset.actions.values.map(\.word) + ["restore"]))
+    return """
+      INSERT INTO lethe.event
+        (id, type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed,
+         superseded_by, batch)
+      SELECT s.id, \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type, s.reason,
+             CASE WHEN s.superseded_by IS NULL THEN a.action ELSE 'ignore' END::lethe.action,
+             s.chunk_id, \(bound.bind(.integer(context.jobID)))::bigint, s.created_at,
+             s.redacted_at, now(), \(changed), s.superseded_by,
+             \(bound.bind(.integer(Int64(context.number))))::integer
+      FROM lethe.collected AS s
+      JOIN unnest(\(reasons)::lethe.reason[], \(actions)::text[]) AS a (reason, action)
+        ON a.reason = s.reason
+      \(join)
+      WHERE \(bound.range(range))
+      """
+  }
+
+  /// The rows that an event has changed, for its record, and the join that they come from.
+  private func changedRows(
+    _ range: EventRange, making last: NumberedChange?, isCounted: Bool,
+    _ bound: inout BoundStatement
+  ) -> (expression: String, join: String) {
+    guard isCounted else {
+      guard let last else { return ("NULL::jsonb", "") }
+      // One row at most for an event.
+      return (
+        """
+        CASE WHEN c.event_id IS NOT NULL
+             THEN jsonb_build_object(\(bound.bind(.text(last.change.label)))::text, 1) END
+        """, "LEFT JOIN changed AS c ON c.event_id = s.id"
+      )
+    }
+    let fromLast =
+      last.map {
+        """
+        UNION ALL
+        SELECT event_id, \(bound.bind(.text($0.change.label)))::text, 1 FROM changed
+        """
+      } ?? ""
+    let join = """
+      LEFT JOIN (
+        SELECT id, jsonb_object_agg(label, rows) AS changed
+        FROM (
+          SELECT id, label, sum(rows) AS rows
+          FROM (
+            SELECT t.id, l.label, t.rows
+            FROM lethe_touched AS t
+            JOIN unnest(\(bound.bind(.texts(changes.map(\.label))))::text[]) WITH ORDINALITY
+              AS l (label, change) ON l.change = t.change
+            UNION ALL
+            SELECT s.id, key, value::bigint
+            FROM lethe.collected AS s, jsonb_each_text(s.changed)
+            WHERE \(bound.range(range)) AND s.changed IS NOT NULL
+            \(fromLast)
+          ) AS counted
+          GROUP BY id, label
+        ) AS labelled
+        GROUP BY id
+      ) AS c ON c.id = s.id
+      """
+    return ("c.changed", join)
+  }
+}
