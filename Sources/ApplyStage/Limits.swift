@@ -23,8 +23,18 @@ struct LimitCheck {
   /// back in every result and does not count.
   /// - Returns: why the chunk has to stop; nil if it may go on.
   func reasonToStop(_ chunk: Chunk, changes: [Change]) async throws -> String? {
-    let extents = try await extents(of: chunk, changes)
     let before = try await ledger.rowsRedactedUnasked(in: chunk.runID)
+    if let extents = try await largestExtents(of: chunk, changes),
+      reasonToStop(chunk, extents, before: before) == nil
+    {
+      return nil
+    }
+    return reasonToStop(chunk, try await extents(of: chunk, changes), before: before)
+  }
+
+  private func reasonToStop(
+    _ chunk: Chunk, _ extents: [String: Extent], before: [String: Int]
+  ) -> String? {
     if !limits.allowsWholeChunks {
       let removed = extents.values.reduce(0) { $0 + $1.removedIDs }
       if removed == chunk.ids {
@@ -73,6 +83,22 @@ struct LimitCheck {
         """
     }
     return nil
+  }
+
+  /// What the events would do if each still had all to do: known without a look at the warehouse, as
+  /// long as an event reaches one row of a table at most. Nil where one may reach many.
+  private func largestExtents(
+    of chunk: Chunk, _ changes: [Change]
+  ) async throws -> [String: Extent]? {
+    let redacting = changes.filter(\.isRedacting)
+    guard redacting.allSatisfy({ !$0.reach.fansOut }) else { return nil }
+    return try await ledger.standingEvents(of: chunk).reduce(into: [:]) { extents, counted in
+      let changes = redacting.filter { $0.reasons.contains(counted.key) }
+      guard !changes.isEmpty else { return }
+      extents[counted.key] = Extent(
+        ids: counted.value, rows: counted.value * changes.count,
+        removedIDs: changes.contains { $0.isRemoving && $0.reach.isOwn } ? counted.value : 0)
+    }
   }
 
   private func extents(of chunk: Chunk, _ changes: [Change]) async throws -> [String: Extent] {

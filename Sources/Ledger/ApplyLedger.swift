@@ -49,6 +49,17 @@ extension ChunkLedger {
     ).onlyRow(as: Int64?.self)
   }
 
+  /// How many events of the chunk are to be acted on, by the label of `lethe.reason`.
+  public func standingEvents(of chunk: Chunk) async throws -> [String: Int] {
+    let rows = try await connection.query(
+      """
+      SELECT reason::text, count(*) FROM lethe.collected
+      WHERE chunk_id = $1 AND superseded_by IS NULL GROUP BY reason
+      """, .integer(chunk.id)
+    ).rows(as: String.self, Int.self)
+    return Dictionary(uniqueKeysWithValues: rows)
+  }
+
   /// How many batches of the chunk are recorded.
   public func batches(of chunk: Chunk) async throws -> Int {
     try await connection.query(
