@@ -44,14 +44,16 @@ struct Batch {
       // Once the rows on the way are gone, nobody finds those behind them.
       if !each.change.reach.isDirect { try await verify(each.change, range) }
     }
-    try await bookkeeping.record(range, making: last, hasTouched: hasTouched)
+    let digest = try await bookkeeping.record(range, making: last, hasTouched: hasTouched)
     try await checkConstraints()
     for each in due where !each.change.isRestore && each.change.reach.isDirect {
       try await verify(each.change, range)
     }
+    // Rows of further tables may have left records of their own.
+    let isDigestOfAll = due.allSatisfy { !$0.change.recordsRows }
     try await ledger.batchApplied(
       of: chunk, number: context.number, after: range.after, through: range.through,
-      on: transaction)
+      digest: isDigestOfAll ? digest : nil, on: transaction)
   }
 
   /// Changes at most `rowsMax` of the rows that one event reaches in one table. The chunk's position

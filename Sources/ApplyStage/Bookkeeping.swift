@@ -115,13 +115,15 @@ struct Bookkeeping {
   /// - Parameters:
   ///   - last: a change that is made by the same statement as the event records.
   ///   - hasTouched: whether there are rows in `lethe_touched`.
+  /// - Returns: the digest of the records of the range's own events.
   func record(
     _ range: EventRange, making last: NumberedChange?, hasTouched: Bool
-  ) async throws {
+  ) async throws -> ChunkLedger.EventDigest {
     try await queueRehydrations(range)
-    try await recordEvents(range, making: last, hasTouched: hasTouched)
+    let digest = try await recordEvents(range, making: last, hasTouched: hasTouched)
     if hasTouched || last != nil { try await recordTotals() }
     if hasRestores { try await recordProtections(range) }
+    return digest
   }
 
   /// A part of an event is done: keeps its counts with the event, for its record.

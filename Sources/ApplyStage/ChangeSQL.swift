@@ -284,6 +284,9 @@ extension Change {
 
   // MARK: What remains of a row
 
+  /// Whether each changed row leaves an event record of its own.
+  var recordsRows: Bool { rowIDExpression != nil }
+
   private var rowIDExpression: String? {
     guard let id = reach.rowID, let kind = id.idKind else { return nil }
     return IDKind.integer.cast("t.\(id.sql)", from: kind)

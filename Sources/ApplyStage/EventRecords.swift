@@ -15,10 +15,11 @@ extension Bookkeeping {
   /// Writes both in one statement; a data-modifying CTE costs less than a statement of its own. In the
   /// same way it makes the change `last`, the rows of which then need no counting by event.
   ///
+  /// - Returns: the digest of these records.
   /// - Throws: `ApplyError` if the table of `last` does not take it.
   func recordEvents(
     _ range: EventRange, making last: NumberedChange?, hasTouched: Bool
-  ) async throws {
+  ) async throws -> ChunkLedger.EventDigest {
     var bound = BoundStatement()
     var ctes: [String] = []
     if let last {
@@ -33,10 +34,17 @@ extension Bookkeeping {
         """)
     }
     ctes += tombstoneCTE(range, &bound)
-    let insert = insertOfEvents(range, making: last, hasTouched: hasTouched, &bound)
-    let with = ctes.isEmpty ? "" : "WITH \(ctes.joined(separator: ", "))\n"
+    ctes.append(recordsCTE(range, making: last, hasTouched: hasTouched, &bound))
+    // As lethe.event_digest has it. There is one record for an ID.
+    let sql = """
+      WITH \(ctes.joined(separator: ", "))
+      SELECT count(*), sha256(coalesce(string_agg(bytes, '\\x0a'::bytea ORDER BY id), ''))
+      FROM records
+      """
     do {
-      _ = try await transaction.run(with + insert, bound.parameters)
+      let (records, sha256) = try await transaction.run(sql, bound.parameters)
+        .onlyRow(as: Int.self, [UInt8].self)
+      return ChunkLedger.EventDigest(records: records, sha256: sha256)
     } catch let error as PostgreSQLError where !error.isTemporary {
       guard let last else { throw error }
       throw ApplyError(error, chunk, "\(last.change.label): ")
@@ -62,7 +70,7 @@ extension Bookkeeping {
     ]
   }
 
-  private func insertOfEvents(
+  private func recordsCTE(
     _ range: EventRange, making last: NumberedChange?, hasTouched: Bool,
     _ bound: inout BoundStatement
   ) -> String {
@@ -71,6 +79,7 @@ extension Bookkeeping {
     let reasons = bound.bind(.texts(dataset.actions.keys.map(\.rawValue) + ["clean"]))
     let actions = bound.bind(.texts(dataset.actions.values.map(\.word) + ["restore"]))
     return """
+      records AS (
       INSERT INTO lethe.event
         (id, type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed,
          superseded_by, batch)
@@ -84,6 +93,9 @@ extension Bookkeeping {
         ON a.reason = s.reason
       \(join)
       WHERE \(bound.range(range))
+      RETURNING id, lethe.event_bytes(id, type, reason, action, job_id, applied_at, created_at,
+                                      redacted_at, cause_id, superseded_by, changed) AS bytes
+      )
       """
   }
 
@@ -94,11 +106,11 @@ extension Bookkeeping {
   ) -> (expression: String, join: String) {
     guard isCounted else {
       guard let last else { return ("NULL::jsonb", "") }
-      // One row at most for an event.
+      // One row at most for an event. In a query of its own, the value is made once and not for each.
       return (
         """
         CASE WHEN c.event_id IS NOT NULL
-             THEN jsonb_build_object(\(bound.bind(.text(last.change.label)))::text, 1) END
+             THEN (SELECT jsonb_build_object(\(bound.bind(.text(last.change.label)))::text, 1)) END
         """, "LEFT JOIN changed AS c ON c.event_id = s.id"
       )
     }

@@ -85,22 +85,51 @@ extension ChunkLedger {
       .integer(chunk.id), .text(lease.token), .integer(through))
   }
 
+  /// The event records of a batch: how many, and what `lethe.event_digest` makes of them.
+  public struct EventDigest: Sendable {
+    public let records: Int
+    public let sha256: [UInt8]
+
+    public init(records: Int, sha256: [UInt8]) {
+      self.records = records
+      self.sha256 = sha256
+    }
+  }
+
   /// Moves the chunk's position over a batch, exactly from where the batch began, and records the batch
   /// with a hash of its event records. A part of an event leaves the position where it is.
+  ///
+  /// - Parameter digest: of the records, from who wrote them all; nil has the ledger read them back.
   public func batchApplied(
-    of chunk: Chunk, number: Int, after: Int64, through: Int64, on transaction: Transaction
+    of chunk: Chunk, number: Int, after: Int64, through: Int64, digest: EventDigest? = nil,
+    on transaction: Transaction
   ) async throws {
+    let digest =
+      if let digest { digest } else {
+        try await eventDigest(of: chunk, batch: number, on: transaction)
+      }
     try await transaction.execute(
       """
       INSERT INTO lethe.batch (chunk_id, number, after_id, through_id, records, sha256)
-      SELECT $1, $2, $3, $4, records, sha256 FROM lethe.event_digest($1, $2::integer)
-      """, .integer(chunk.id), .integer(Int64(number)), .integer(after), .integer(through))
+      VALUES ($1, $2, $3, $4, $5, $6)
+      """, .integer(chunk.id), .integer(Int64(number)), .integer(after), .integer(through),
+      .integer(Int64(digest.records)), .bytes(digest.sha256))
     try await ChunkQueries.guarded(
       transaction, chunk.label,
       """
       UPDATE lethe.chunk SET applied_through = $4
       WHERE chunk_id = $1 AND lease = $2 AND state = 'collected' AND applied_through = $3
       """, [.integer(chunk.id), .text(lease.token), .integer(after), .integer(through)])
+  }
+
+  private func eventDigest(
+    of chunk: Chunk, batch number: Int, on transaction: Transaction
+  ) async throws -> EventDigest {
+    let (records, sha256) = try await transaction.query(
+      "SELECT records, sha256 FROM lethe.event_digest($1, $2::integer)", .integer(chunk.id),
+      .integer(Int64(number))
+    ).onlyRow(as: Int.self, [UInt8].self)
+    return EventDigest(records: records, sha256: sha256)
   }
 
   /// Every event of the chunk is applied: ends it, notes the key range as checked, drops the collected
