@@ -33,8 +33,8 @@ extension Bookkeeping {
         )
         """)
     }
-    ctes += tombstoneCTE(range, &bound)
     ctes.append(recordsCTE(range, making: last, hasTouched: hasTouched, &bound))
+    ctes += tombstoneCTE(range, &bound)
     // As lethe.event_digest has it. There is one record for an ID.
     let sql = """
       WITH \(ctes.joined(separator: ", "))
@@ -59,11 +59,9 @@ extension Bookkeeping {
       """
       tombstones AS (
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
-      SELECT \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type, s.id, s.reason,
-             \(bound.bind(.integer(context.jobID)))::bigint, now()
-      FROM lethe.collected AS s
-      WHERE \(bound.standing(in: range))
-        AND s.reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])
+      SELECT type, id, reason, job_id, applied_at FROM records
+      WHERE superseded_by IS NULL
+        AND reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])
       ON CONFLICT (type, id) DO NOTHING
       )
       """
@@ -93,8 +91,9 @@ extension Bookkeeping {
         ON a.reason = s.reason
       \(join)
       WHERE \(bound.range(range))
-      RETURNING id, lethe.event_bytes(id, type, reason, action, job_id, applied_at, created_at,
-                                      redacted_at, cause_id, superseded_by, changed) AS bytes
+      RETURNING id, type, reason, job_id, applied_at, superseded_by,
+                lethe.event_bytes(id, type, reason, action, job_id, applied_at, created_at,
+                                  redacted_at, cause_id, superseded_by, changed) AS bytes
       )
       """
   }
