@@ -55,9 +55,13 @@ public struct ApplyStage: Sendable {
     }
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
     try await connection.runScript(Bookkeeping.scratchTables)
-    while let range = try await nextRange(after: through, &work) {
-      if work.isOversize { try await drain(range, &work) }
-      try await transaction(&work) { try await $0.apply(range) }
+    while var range = try await nextRange(after: through, &work) {
+      if work.isOversize {
+        try await drain(range, &work)
+        range.mayBePartlyApplied = true
+      }
+      let batch = range
+      try await transaction(&work) { try await $0.apply(batch) }
       through = range.through
       logger.debug(
         "\(chunk.label): events applied up to ID \(through)",
