@@ -39,7 +39,7 @@ struct GuardFunction {
 
   private var sql: String { "lethe.\(name.sql)()" }
 
-  /// Makes the function, as its owner of whom alone rights on the ledger are asked.
+  /// Makes the function. It runs with the rights of whoever makes it, and only a trigger may call it.
   var create: String {
     """
     CREATE FUNCTION \(sql) RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
