@@ -86,8 +86,12 @@ struct Batch {
     ).rows(as: Int.self, String.self, Int.self).map { ($0.0 - 1, $0.1, $0.2) }
   }
 
+  /// Compiling a batch's statement takes longer than running it: 150 ms of 190, for 10,000 rows of a big
+  /// table, each time.
   private func begin() async throws {
-    try await transaction.execute("SET LOCAL lock_timeout = \(Self.lockTimeoutMilliseconds)")
+    _ = try await transaction.query(
+      "SELECT set_config('lock_timeout', $1, true), set_config('jit', 'off', true)",
+      .text("\(Self.lockTimeoutMilliseconds)ms"))
   }
 
   /// - Returns: whether it has changed rows.
