@@ -79,30 +79,40 @@ struct Bookkeeping {
       """, bound.parameters)
   }
 
-  /// Remembers which IDs are protected now, so that a later answer can restore them, and forgets those
-  /// that are gone.
+  /// Forgets the protections of IDs that are gone.
+  private func forgetProtections(_ range: EventRange) async throws {
+    let gone = reasons { $0.isRemoving }
+    guard hasRestores, range.mayHold(gone) else { return }
+    var bound = BoundStatement()
+    let pipeline = bound.bind(.text(chunk.pipeline))
+    let name = bound.bind(.text(dataset.name))
+    // The range twice: mostly there are few protections in it, or none.
+    _ = try await transaction.run(
+      """
+      DELETE FROM lethe.protection AS p USING lethe.collected AS s
+      WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
+        AND p.id > \(bound.bind(.integer(range.after)))
+        AND p.id <= \(bound.bind(.integer(range.through)))
+        AND \(bound.standing(in: range))
+        AND s.reason = ANY (\(bound.bind(.texts(gone)))::lethe.reason[])
+      """, bound.parameters)
+  }
+
+  /// Remembers which IDs are protected now, so that a later answer can restore them.
   private func recordProtections(_ range: EventRange) async throws {
     let reasons = changes.filter { $0.action == "protect" }.flatMap(\.reasons)
-    let goneReasons = self.reasons { $0.isRemoving }
-    guard range.mayHold(reasons + goneReasons) else { return }
+    guard hasRestores, range.mayHold(reasons) else { return }
     var bound = BoundStatement()
-    let words = bound.bind(.texts(reasons))
-    let gone = bound.bind(.texts(goneReasons))
     let pipeline = bound.bind(.text(chunk.pipeline))
     let name = bound.bind(.text(dataset.name))
     let job = bound.bind(.integer(context.jobID))
-    let events = bound.standing(in: range)
     _ = try await transaction.run(
       """
-      WITH forgotten AS (
-        DELETE FROM lethe.protection AS p USING lethe.collected AS s
-        WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
-          AND \(events) AND s.reason = ANY (\(gone)::lethe.reason[])
-      )
       INSERT INTO lethe.protection AS p (pipeline, dataset, id, chunk_id, protected_at, asked_at)
       SELECT \(pipeline), \(name), s.id, s.chunk_id, now(), j.asked_at
       FROM lethe.collected AS s JOIN lethe.job AS j ON j.job_id = \(job)
-      WHERE \(events) AND s.reason = ANY (\(words)::lethe.reason[])
+      WHERE \(bound.standing(in: range))
+        AND s.reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])
       ON CONFLICT (pipeline, dataset, id) DO UPDATE
       SET chunk_id = excluded.chunk_id, protected_at = excluded.protected_at,
           asked_at = excluded.asked_at
@@ -122,7 +132,8 @@ struct Bookkeeping {
     try await queueRehydrations(range)
     let digest = try await recordEvents(range, making: last, hasTouched: hasTouched)
     if hasTouched || last != nil { try await recordTotals() }
-    if hasRestores { try await recordProtections(range) }
+    try await forgetProtections(range)
+    try await recordProtections(range)
     return digest
   }
 

@@ -148,6 +148,10 @@ extension Night {
         WHERE cause_id IS NULL
         GROUP BY chunk_id HAVING max(counted.rows) <> sum(n.value::bigint)
         UNION ALL
+        SELECT 'batch ' || number || ' of chunk ' || chunk_id || ' has other records than its digest is of'
+        FROM lethe.batch AS b, lethe.event_digest(chunk_id, number) AS d
+        WHERE (b.records, b.sha256) IS DISTINCT FROM (d.records, d.sha256)
+        UNION ALL
         SELECT 'run ' || run_id || ' is ' || status FROM lethe.run WHERE status <> 'done'
         """
       ).rows(as: String.self)
