@@ -19,6 +19,9 @@ public struct ApplyStage: Sendable {
   /// The same for a row that is still referenced, or there again: a writer may have been quicker.
   private static let triesMaxBesideWriter = 3
 
+  /// How often the tables of a large event are gone through for rows that came meanwhile.
+  private static let drainRoundsMax = 5
+
   public enum Outcome: Sendable, Equatable {
     case applied
     /// A limit stopped it before a row was touched; why.
@@ -97,7 +100,8 @@ public struct ApplyStage: Sendable {
       chunk: chunk, dataset: dataset,
       changes: try Change.all(of: dataset, in: definition, catalog: catalog),
       context: BatchContext(
-        chunkID: chunk.id, jobID: try await ledger.collectedJobID(of: chunk),
+        pipeline: chunk.pipeline, dataset: dataset.name, chunkID: chunk.id,
+        jobID: try await ledger.collectedJobID(of: chunk),
         number: try await ledger.batches(of: chunk) + 1, tombstones: dataset.tombstones,
         exportedSnapshot: try await ledger.exportedSnapshot(of: chunk)),
       eventsMax: dataset.batch?.events)
@@ -165,21 +169,39 @@ public struct ApplyStage: Sendable {
   }
 
   /// Changes the rows of one event in several transactions, table by table in their order, until what
-  /// is left fits into the one that records the event.
+  /// is left fits into the one that records the event. Writers may bring rows meanwhile, so it goes
+  /// round until nothing is found, within reason: what a trigger undoes each time is for the last
+  /// transaction to complain of.
   private func drain(_ range: EventRange, _ work: inout Work) async throws {
     guard let rowsMax = work.dataset.batch?.rows else { return }
-    for (index, change) in work.changes.enumerated()
-    where change.reach.fansOut && change.isDue(in: range) {
-      var rows = rowsMax
-      while rows >= rowsMax {
-        rows = try await transaction(&work) {
-          try await $0.applyPart(of: range, change: index, rowsMax: rowsMax)
+    for _ in 1...Self.drainRoundsMax {
+      var hasFound = false
+      for (index, change) in work.changes.enumerated()
+      where change.reach.fansOut && change.isDue(in: range) {
+        var rest = try await rows(reachedBy: range, change, work)
+        while rest > 0 {
+          let rows = try await transaction(&work) {
+            try await $0.applyPart(of: range, change: index, rowsMax: rowsMax)
+          }
+          logger.debug(
+            "\(work.chunk.label): \(rows) rows of the event of ID \(range.through): \(change.label)",
+            metadata: ["stage": "apply", "chunk": "\(work.chunk.id)"])
+          if rows == 0 { break }
+          hasFound = true
+          rest -= rows
         }
-        logger.debug(
-          "\(work.chunk.label): \(rows) rows of the event of ID \(range.through): \(change.label)",
-          metadata: ["stage": "apply", "chunk": "\(work.chunk.id)"])
       }
+      if !hasFound { return }
     }
+  }
+
+  private func rows(
+    reachedBy range: EventRange, _ change: Change, _ work: Work
+  ) async throws -> Int {
+    var bound = BoundStatement()
+    let hits = change.hits(of: range, in: work.context, &bound)
+    return try await connection.run("SELECT count(*) FROM (\(hits)) AS hit", bound.parameters)
+      .onlyRow(as: Int.self)
   }
 
   // MARK: Transactions

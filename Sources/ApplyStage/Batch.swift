@@ -72,6 +72,8 @@ struct Batch {
       "SELECT coalesce(sum(rows), 0)::bigint FROM lethe_touched"
     ).onlyRow(as: Int.self)
     guard rows > 0 else { return 0 }
+    // Whatever becomes of the rest, these rows can be restored.
+    try await bookkeeping.recordProtections(range)
     try await bookkeeping.recordPart(of: range.through)
     try await ledger.batchApplied(
       of: chunk, number: context.number, after: range.after, through: range.after,
@@ -92,6 +94,8 @@ struct Batch {
     _ = try await transaction.query(
       "SELECT set_config('lock_timeout', $1, true), set_config('jit', 'off', true)",
       .text("\(Self.lockTimeoutMilliseconds)ms"))
+    // From here on no newer answer can take the place of an event: all statements see the same ones.
+    try await ledger.lockChunk(chunk, on: transaction)
   }
 
   /// - Returns: whether it has changed rows.

@@ -99,7 +99,7 @@ struct Bookkeeping {
   }
 
   /// Remembers which IDs are protected now, so that a later answer can restore them.
-  private func recordProtections(_ range: EventRange) async throws {
+  func recordProtections(_ range: EventRange) async throws {
     let reasons = changes.filter { $0.action == "protect" }.flatMap(\.reasons)
     guard hasRestores, range.mayHold(reasons) else { return }
     var bound = BoundStatement()
@@ -187,7 +187,7 @@ struct Bookkeeping {
       SELECT \(type)::lethe.job_type, s.id, s.reason, \(job)::bigint, now()
       FROM lethe.collected AS s
       WHERE \(bound.standing(in: range)) AND s.reason = ANY (\(words)::lethe.reason[])
-        AND \(Change.isNews)
+        AND \(Change.isNews(context, label: nil, &bound))
       ON CONFLICT (type, id) DO NOTHING
       """, bound.parameters)
   }

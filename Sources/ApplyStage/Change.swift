@@ -12,6 +12,16 @@ struct Change {
   /// For a restore: the ways on which rows of this table are protected. A row that another protected
   /// ID still reaches stays as it is.
   var guards: [ProtectionGuard] = []
+  /// For a delete: the further targets whose rows are found through the ones that it takes, and that go
+  /// for the same reasons.
+  var dependents: [Dependent] = []
+
+  struct Dependent {
+    let table: WarehouseTable
+    let match: WarehouseTable.Column
+    /// The column of the deleted row that `match` holds.
+    let id: WarehouseTable.Column
+  }
 
   enum Kind: Equatable {
     case delete
@@ -76,8 +86,23 @@ struct Change {
       change.guards = guards.filter { $0.table == change.reach.table.name }
       return change
     }
+    let others = changes.filter { !$0.isRestore }
     // Restores look at who has written a row last, so they come before any other change to it.
-    return restores + changes.filter { !$0.isRestore }
+    return restores
+      + others.map { change in
+        var change = change
+        change.dependents = others.compactMap { $0.dependent(on: change) }
+        return change
+      }
+  }
+
+  private func dependent(on parent: Change) -> Dependent? {
+    guard isDelete, parent.isDelete, let step = reach.steps.last,
+      reach.steps.count == parent.reach.steps.count + 1,
+      step.table.name == parent.reach.table.name, step.match.name == parent.reach.match.name,
+      Set(parent.reasons).isSubset(of: reasons)
+    else { return nil }
+    return Dependent(table: reach.table, match: reach.match, id: step.id)
   }
 
   private static func changes(of reach: Reach) -> [Change] {
@@ -118,23 +143,22 @@ struct Change {
   }
 }
 
-/// A column of a table through which the IDs of a dataset protect its rows.
+/// A way on which the IDs of a dataset protect rows of a table.
 struct ProtectionGuard {
   let pipeline: String
   let dataset: String
   let table: TableName
   let match: WarehouseTable.Column
+  let steps: [Reach.Step]
 
-  /// Those that lead from the event's ID to the table directly.
   static func all(of definition: Definition, catalog: Catalog) throws -> [ProtectionGuard] {
     try definition.datasets.flatMap { dataset in
       try Reach.all(of: dataset, catalog: catalog)
-        .filter { reach in
-          reach.isDirect && reach.actions.values.contains { $0.word == "protect" }
-        }
+        .filter { $0.actions.values.contains { $0.word == "protect" } }
         .map {
           ProtectionGuard(
-            pipeline: definition.name, dataset: dataset.name, table: $0.table.name, match: $0.match)
+            pipeline: definition.name, dataset: dataset.name, table: $0.table.name, match: $0.match,
+            steps: $0.steps)
         }
     }
   }

@@ -5,6 +5,8 @@ import Warehouse
 
 /// What the statements of one transaction have in common.
 struct BatchContext {
+  let pipeline: String
+  let dataset: String
   let chunkID: Int64
   let jobID: Int64
   /// The batch's number in `lethe.batch`.
@@ -137,7 +139,7 @@ extension Change {
   }
 
   /// The same for some of the rows. A row that somebody else changes meanwhile moves, and is left for
-  /// the next call.
+  /// the next call; so is one that others still hang on, which nobody would find without it.
   private func limitedBody(
     _ range: EventRange, _ context: BatchContext, rowsMax: Int, _ bound: inout BoundStatement
   ) -> String {
@@ -146,7 +148,7 @@ extension Change {
       s AS MATERIALIZED (
       SELECT t.ctid AS row_place, t.tableoid AS row_table, s.id, s.reason
       FROM \(from), \(reach.table.sql) AS t
-      WHERE \(filter(range, context, &bound))
+      WHERE \(([filter(range, context, &bound)] + freedom).joined(separator: " AND "))
       LIMIT \(rowsMax)
       )
       """
@@ -163,6 +165,27 @@ extension Change {
       """
   }
 
+  /// For a row that is to be deleted: that no row hangs on it which goes with it, be it by a further
+  /// target or by a foreign key of the table on itself.
+  private var freedom: [String] {
+    guard isDelete else { return [] }
+    let own = reach.table.references.filter {
+      $0.isRestricting && $0.refers(from: reach.table.name)
+    }
+    return dependents.map { dependent in
+      let kind = dependent.match.idKind ?? .integer
+      let id = kind.cast("t.\(dependent.id.sql)", from: dependent.id.idKind ?? .integer)
+      return
+        "NOT EXISTS (SELECT FROM \(dependent.table.sql) AS d WHERE d.\(dependent.match.sql) = \(id))"
+    }
+      + own.map {
+        """
+        NOT EXISTS (SELECT FROM \($0.table.sql) AS r WHERE \($0.equality)
+                      AND NOT (r.ctid = t.ctid AND r.tableoid = t.tableoid))
+        """
+      }
+  }
+
   private func filter(
     _ range: EventRange, _ context: BatchContext, _ bound: inout BoundStatement
   ) -> String {
@@ -177,7 +200,7 @@ extension Change {
     switch kind {
     case .delete: break
     case .protect, .scrubGeo, .redact: all.append(pending(&bound))
-    case .rehydrate: all += [pending(&bound), Self.isNews]
+    case .rehydrate: all += [pending(&bound), Self.isNews(context, label: label, &bound)]
     case .restore:
       all.append(pending(&bound))
       if let isOld = isOlderThanExport(context, &bound) { all.append(isOld) }
@@ -250,36 +273,63 @@ extension Change {
 
   // MARK: What a change must not undo
 
-  /// The same event, by the time that the platform gives it, is not acted on twice: the ID may have
-  /// been fetched again meanwhile.
-  static let isNews = """
-    NOT EXISTS (SELECT FROM lethe.event AS e
-                WHERE e.id = s.id AND e.reason = s.reason AND e.redacted_at = s.redacted_at
-                  AND e.cause_id IS NULL AND e.superseded_by IS NULL)
-    """
+  /// The same event, by the time that the platform gives it, is not acted on twice by a dataset: the ID
+  /// may have been fetched again meanwhile. What this batch itself has recorded does not count.
+  ///
+  /// - Parameter label: of the change that was made for it; nil if the ID was queued.
+  static func isNews(
+    _ context: BatchContext, label: String?, _ bound: inout BoundStatement
+  ) -> String {
+    let wasMade = label.map { " OR e.changed ? \(bound.bind(.text($0)))" } ?? ""
+    return """
+      NOT EXISTS (
+        SELECT FROM lethe.event AS e
+        JOIN lethe.chunk AS ec ON ec.chunk_id = e.chunk_id
+        JOIN lethe.run AS er ON er.run_id = ec.run_id
+        WHERE e.id = s.id AND e.reason = s.reason AND e.redacted_at = s.redacted_at
+          AND e.cause_id IS NULL AND e.superseded_by IS NULL
+          AND (e.action = 'rehydrate'\(wasMade))
+          AND ec.dataset = \(bound.bind(.text(context.dataset)))
+          AND er.pipeline = \(bound.bind(.text(context.pipeline)))
+          AND NOT (e.chunk_id = \(bound.bind(.integer(context.chunkID)))
+                   AND e.batch = \(bound.bind(.integer(Int64(context.number))))::integer))
+      """
+  }
 
   /// Rows that came, or that somebody else has changed, after the export are not judged by the chunk's
-  /// answers; those that Lethe itself has written are.
+  /// answers; those that Lethe itself has written are. Everything below the snapshot's xmin had ended by
+  /// then; of what is above, a subtransaction's number does not tell whether it had.
   private func isOlderThanExport(
     _ context: BatchContext, _ bound: inout BoundStatement
   ) -> String? {
     guard let snapshot = context.exportedSnapshot else { return nil }
     return """
-      (pg_visible_in_snapshot(lethe.full_xid(t.xmin), \(bound.bind(.text(snapshot)))::pg_snapshot)
+      (lethe.full_xid(t.xmin) < pg_snapshot_xmin(\(bound.bind(.text(snapshot)))::pg_snapshot)
        OR lethe.full_xid(t.xmin) = pg_current_xact_id()
        OR EXISTS (SELECT FROM lethe.batch AS b WHERE b.xid = lethe.full_xid(t.xmin)))
       """
   }
 
-  /// The protections that this batch ends are forgotten by now, so what is found is another's.
+  /// The protections that this batch ends are forgotten by now, so what is found is another's. From the
+  /// row back to the ID that protects it.
   private func stillProtected(_ guarded: ProtectionGuard, _ bound: inout BoundStatement) -> String {
-    let id = IDKind.integer.cast(
-      "t.\(guarded.match.sql)", from: guarded.match.idKind ?? .integer)
-    return """
-      NOT EXISTS (SELECT FROM lethe.protection AS q
-                  WHERE q.pipeline = \(bound.bind(.text(guarded.pipeline))) \
-      AND q.dataset = \(bound.bind(.text(guarded.dataset))) AND q.id = \(id))
-      """
+    var from = "lethe.protection AS q"
+    var conditions: [String] = []
+    var current = (expression: "t.\(guarded.match.sql)", kind: guarded.match.idKind ?? .integer)
+    for (index, step) in guarded.steps.reversed().enumerated() {
+      let alias = "g\(index + 1)"
+      from += ", \(step.table.sql) AS \(alias)"
+      let kind = step.id.idKind ?? .integer
+      conditions.append(
+        "\(alias).\(step.id.sql) = \(kind.cast(current.expression, from: current.kind))")
+      current = ("\(alias).\(step.match.sql)", step.match.idKind ?? .integer)
+    }
+    conditions += [
+      "q.pipeline = \(bound.bind(.text(guarded.pipeline)))",
+      "q.dataset = \(bound.bind(.text(guarded.dataset)))",
+      "q.id = \(IDKind.integer.cast(current.expression, from: current.kind))",
+    ]
+    return "NOT EXISTS (SELECT FROM \(from) WHERE \(conditions.joined(separator: " AND ")))"
   }
 
   // MARK: What remains of a row

@@ -29,7 +29,27 @@ struct LimitCheck {
     {
       return nil
     }
-    return reasonToStop(chunk, try await extents(of: chunk, changes), before: before)
+    let extents = try await extents(of: chunk, changes)
+    if !limits.allowsWholeChunks, extents.values.contains(where: { $0.removedIDs > 0 }),
+      try await eventsThatRemove(chunk, changes) == chunk.ids
+    {
+      return Self.wholeChunk(chunk)
+    }
+    return reasonToStop(chunk, extents, before: before)
+  }
+
+  /// How many IDs are said to be gone, whether or not their rows are still there to be emptied.
+  private func eventsThatRemove(_ chunk: Chunk, _ changes: [Change]) async throws -> Int {
+    let reasons = changes.filter { $0.isRemoving && $0.reach.isOwn }.flatMap(\.reasons)
+    return try await ledger.standingEvents(of: chunk)
+      .reduce(0) { $0 + (reasons.contains($1.key) ? $1.value : 0) }
+  }
+
+  private static func wholeChunk(_ chunk: Chunk) -> String {
+    """
+    it would delete every one of its \(chunk.ids) IDs, which no real result does; \
+    limits.allow_whole_chunks is false
+    """
   }
 
   private func reasonToStop(
@@ -37,12 +57,7 @@ struct LimitCheck {
   ) -> String? {
     if !limits.allowsWholeChunks {
       let removed = extents.values.reduce(0) { $0 + $1.removedIDs }
-      if removed == chunk.ids {
-        return """
-          it would delete every one of its \(chunk.ids) IDs, which no real result does; \
-          limits.allow_whole_chunks is false
-          """
-      }
+      if removed == chunk.ids { return Self.wholeChunk(chunk) }
     }
     let whole = Extent(
       ids: extents.values.reduce(0) { $0 + $1.ids },

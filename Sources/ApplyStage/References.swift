@@ -107,7 +107,7 @@ struct OwnReferences {
 
 extension WarehouseTable.ForeignKey {
   /// The condition that a row `r` refers to a row `t`.
-  fileprivate var equality: String {
+  var equality: String {
     zip(columns, referencedColumns).map { "r.\(Identifier($0).sql) = t.\(Identifier($1).sql)" }
       .joined(separator: " AND ")
   }

@@ -39,6 +39,17 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
     self.reasons = reasons
     self.allowsWholeChunks = allowsWholeChunks
   }
+
+  /// Also reads what a run keeps that began before there were limits for single reasons.
+  public init(from decoder: any Decoder) throws {
+    let members = try decoder.container(keyedBy: CodingKeys.self)
+    self.init(
+      maxRedactedPercent: try members.decode(Double.self, forKey: .maxRedactedPercent),
+      maxRedactedRows: try members.decode(Int.self, forKey: .maxRedactedRows),
+      reasons: try members.decodeIfPresent([Reason: ReasonLimits].self, forKey: .reasons) ?? [:],
+      allowsWholeChunks: try members.decodeIfPresent(Bool.self, forKey: .allowsWholeChunks) ?? false
+    )
+  }
 }
 
 /// How much may be redacted for one reason; nil is no limit of its own.
@@ -92,6 +103,31 @@ public struct Dataset: Sendable, Equatable, Codable {
     self.idTimeColumn = idTimeColumn
     self.batch = batch
   }
+
+  private enum FormerKeys: CodingKey {
+    case batchEvents
+  }
+
+  /// Also reads what a run keeps that began when a batch was bounded by its events alone.
+  public init(from decoder: any Decoder) throws {
+    let members = try decoder.container(keyedBy: CodingKeys.self)
+    let former = try decoder.container(keyedBy: FormerKeys.self)
+      .decodeIfPresent(Int.self, forKey: .batchEvents)
+    self.init(
+      name: try members.decode(String.self, forKey: .name),
+      type: try members.decode(JobType.self, forKey: .type),
+      table: try members.decode(TableName.self, forKey: .table),
+      id: try members.decode(String.self, forKey: .id),
+      condition: try members.decodeIfPresent(String.self, forKey: .condition),
+      chunkIDsMax: try members.decode(Int.self, forKey: .chunkIDsMax),
+      chunkBytesMax: try members.decode(Int.self, forKey: .chunkBytesMax),
+      actions: try members.decode([Reason: Action].self, forKey: .actions),
+      targets: try members.decode([Target].self, forKey: .targets),
+      tombstones: try members.decode(Bool.self, forKey: .tombstones),
+      idTimeColumn: try members.decodeIfPresent(String.self, forKey: .idTimeColumn),
+      batch: try members.decodeIfPresent(BatchLimits.self, forKey: .batch)
+        ?? former.map { BatchLimits(events: $0, rows: 2 * $0) })
+  }
 }
 
 /// How much one transaction applies.
@@ -142,7 +178,7 @@ public enum Action: Sendable, Equatable, Hashable, Codable {
   /// Take the content out of the row and keep it as its own tombstone.
   case redact(Erasure)
   /// Queue the ID to be fetched again, and mark the row as stale.
-  case rehydrate(mark: [ColumnValue])
+  case rehydrate(mark: [ColumnValue] = [])
   case ignore
 
   /// The word for it in definitions, the ledger and reports.
@@ -184,6 +220,18 @@ public struct Erasure: Sendable, Hashable, Codable {
   public init(set: [ColumnValue], cut: [JSONCut] = []) {
     self.set = set
     self.cut = cut
+  }
+
+  /// Also reads the columns alone, as runs kept them that began before there was more to say.
+  public init(from decoder: any Decoder) throws {
+    if let columns = try? decoder.singleValueContainer().decode([String].self) {
+      self.init(set: columns.map { ColumnValue(column: $0, value: nil) })
+    } else {
+      let members = try decoder.container(keyedBy: CodingKeys.self)
+      self.init(
+        set: try members.decode([ColumnValue].self, forKey: .set),
+        cut: try members.decode([JSONCut].self, forKey: .cut))
+    }
   }
 }
 

@@ -85,6 +85,12 @@ extension ChunkLedger {
       .integer(chunk.id), .text(lease.token), .integer(through))
   }
 
+  /// Keeps the chunk, and which of its events stand, as they are until the transaction's end.
+  public func lockChunk(_ chunk: Chunk, on transaction: Transaction) async throws {
+    try await transaction.execute(
+      "SELECT FROM lethe.chunk WHERE chunk_id = $1 FOR NO KEY UPDATE", .integer(chunk.id))
+  }
+
   /// The event records of a batch: how many, and what `lethe.event_digest` makes of them.
   public struct EventDigest: Sendable {
     public let records: Int

@@ -136,8 +136,9 @@ public struct RunLedger: Sendable {
         SELECT lethe.seal('job', j.job_id, c.chunk_id, lethe.job_content(j.job_id))
         FROM lethe.chunk AS c JOIN lethe.job AS j USING (chunk_id)
         WHERE c.run_id = $1 AND j.result_sha256 IS NOT NULL
-          AND EXISTS (SELECT FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
-          AND NOT EXISTS (SELECT FROM lethe.seal AS s WHERE s.chunk_id = c.chunk_id)
+          AND (SELECT count(*) FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
+            > coalesce((SELECT (s.content::jsonb ->> 'batches')::bigint FROM lethe.seal AS s
+                        WHERE s.chunk_id = c.chunk_id ORDER BY s.number DESC LIMIT 1), 0)
         """, .integer(run.id))
       try await ChunkQueries.guarded(
         transaction, "run \(run.id)",

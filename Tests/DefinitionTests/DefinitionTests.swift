@@ -277,4 +277,31 @@ import Vocabulary
   func whatIsNoNameIsRefused(text: String) {
     #expect(TableName(text) == nil)
   }
+
+  /// A run goes on with the definition that it began with, also across an upgrade.
+  @Test func aDefinitionThatAnEarlierVersionKeptIsRead() throws {
+    let json = """
+      {"name": "n", "limits": {"maxRedactedPercent": 20, "maxRedactedRows": 5}, "datasets": [
+        {"name": "posts", "type": "tweets", "table": {"schema": "s", "name": "t"}, "id": "i",
+         "chunkIDsMax": 10, "chunkBytesMax": 200, "targets": [], "tombstones": true, "batchEvents": 7,
+         "actions": {"deleted": {"delete": {}}, "geo_scrubbed": {"scrubGeo": {"_0": ["a", "b"]}},
+                     "tweet_edited": {"rehydrate": {}}}}]}
+      """
+    let definition = try JSONDecoder().decode(Definition.self, from: Data(json.utf8))
+    #expect(
+      definition.limits == RedactionLimits(maxRedactedPercent: 20, maxRedactedRows: 5))
+    let dataset = try #require(definition.datasets.first)
+    #expect(dataset.batch == BatchLimits(events: 7, rows: 14))
+    #expect(
+      dataset.actions == [
+        .deleted: .delete, .tweetEdited: .rehydrate(mark: []),
+        .geoScrubbed: .scrubGeo(
+          Erasure(set: [
+            ColumnValue(column: "a", value: nil), ColumnValue(column: "b", value: nil),
+          ])),
+      ])
+    let again = try JSONDecoder().decode(
+      Definition.self, from: JSONEncoder().encode(definition))
+    #expect(again == definition)
+  }
 }

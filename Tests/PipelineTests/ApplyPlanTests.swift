@@ -41,6 +41,7 @@ import Warehouse
       .onlyRow(as: Int64.self)
     let range = EventRange(chunkID: chunk, after: after, through: through)
     let context = BatchContext(
+      pipeline: "p", dataset: "posts",
       chunkID: chunk, jobID: 1, number: 1, tombstones: true, exportedSnapshot: nil)
     let catalog = try await Catalog(of: definition, on: connection)
     let dataset = try #require(definition.datasets.first)

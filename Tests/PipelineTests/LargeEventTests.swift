@@ -126,4 +126,77 @@ import Testing
       #expect(try await night.value("SELECT count(*) FROM lethe.protection", as: Int.self) == 0)
     }
   }
+
+  @Test func repliesOfAUserToHimselfGoBeforeWhatTheyReplyTo() async throws {
+    try await Self.withWorld { night in
+      try await night.execute(
+        """
+        ALTER TABLE warehouse.posts ADD reply_to bigint REFERENCES warehouse.posts;
+        CREATE INDEX ON warehouse.posts (reply_to);
+        UPDATE warehouse.posts SET reply_to = post_id - 1 WHERE author_id = 1 AND post_id > 101;
+        TRUNCATE public.taken;
+        """)
+      let pipeline = try night.pipeline(Self.usersOnly)
+      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(
+        reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["delete": Self.posts + 5])
+      #expect(try await Self.rowsOfLargestTransaction(night) <= Self.rowsMax)
+    }
+  }
+
+  /// Without a foreign key nobody but Lethe minds that media outlive their posts.
+  @Test func whatComesWhileParentsGoIsNotLeftBehind() async throws {
+    try await Self.withWorld { night in
+      try await night.execute(
+        """
+        ALTER TABLE warehouse.post_media DROP CONSTRAINT post_media_post_id_fkey;
+        -- With each post that goes, media of another one come, once.
+        CREATE TABLE public.late AS SELECT post_id FROM warehouse.posts
+          WHERE author_id = 1 AND post_id BETWEEN 500 AND 560;
+        CREATE FUNCTION public.add_media() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN
+             WITH one AS (DELETE FROM public.late WHERE post_id =
+                            (SELECT max(post_id) FROM public.late WHERE post_id <> OLD.post_id) RETURNING post_id)
+             INSERT INTO warehouse.post_media SELECT post_id, ''late'', ''u'' FROM one
+             WHERE EXISTS (SELECT FROM warehouse.posts AS p WHERE p.post_id = one.post_id);
+             RETURN NULL;
+           END';
+        CREATE TRIGGER add_media AFTER DELETE ON warehouse.posts
+          FOR EACH ROW EXECUTE FUNCTION public.add_media();
+        """)
+      let pipeline = try night.pipeline(Self.usersOnly)
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      let orphans = try await night.value(
+        """
+        SELECT count(*) FROM warehouse.post_media AS m
+        WHERE NOT EXISTS (SELECT FROM warehouse.posts AS p WHERE p.post_id = m.post_id)
+        """, as: Int.self)
+      #expect(orphans == 0)
+    }
+  }
+
+  @Test func whatAPartHasProtectedCanBeRestoredWhateverBecomesOfTheRest() async throws {
+    try await Self.withWorld(state: "protected") { night in
+      try await night.execute(
+        """
+        CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN IF OLD.post_id = 777 THEN RAISE ''stop here''; END IF; RETURN NEW; END';
+        CREATE TRIGGER stop BEFORE UPDATE ON warehouse.posts
+          FOR EACH ROW EXECUTE FUNCTION public.stop();
+        """)
+      let pipeline = try night.pipeline(Self.usersOnly)
+      await #expect(throws: ApplyError.self) {
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      }
+      let hidden = "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'"
+      #expect(try await night.value(hidden, as: Int.self) > 0)
+      try await night.execute(
+        "DROP TRIGGER stop ON warehouse.posts; UPDATE platform.accounts SET state = 'active'")
+      _ = try await night.withRuntime(pipeline) { runtime in
+        _ = try await runtime.giveUp()
+        return try await runtime.run()
+      }
+      #expect(try await night.value(hidden, as: Int.self) == 0)
+    }
+  }
 }

@@ -103,6 +103,7 @@ struct ModelDriver {
   /// Exports both datasets into chunks of a new run.
   /// - Returns: the chunks, in the order of the model's.
   mutating func export() async throws -> [Exported] {
+    try await waitForOthers()
     let run = try await RunLedger(connection: connection)
       .begin(definition, in: directory.string, lease: lease)
     try FileManager.default.createDirectory(
@@ -124,6 +125,16 @@ struct ModelDriver {
           range: chunk.firstID...chunk.lastID))
     }
     return exported
+  }
+
+  /// Other tests write to other databases of the same server, and what of theirs is under way counts as
+  /// under way at the export, too.
+  private func waitForOthers() async throws {
+    let mine = try await connection.query("SELECT pg_current_xact_id()::text")
+      .onlyRow(as: String.self)
+    while try await connection.query(
+      "SELECT pg_snapshot_xmin(pg_current_snapshot()) <= $1::xid8", .text(mine)
+    ).onlyRow(as: Bool.self) { await Task.yield() }
   }
 
   private var ledger: ChunkLedger { ChunkLedger(connection: connection, lease: lease) }

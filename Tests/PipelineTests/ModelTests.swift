@@ -8,7 +8,7 @@ import Testing
 /// Random warehouses, random answers over several nights, some of them collected or applied late, and
 /// writers in between; each outcome held against a model in memory.
 @Suite struct ModelTests {
-  private static let casesPerDatabase = 150
+  private static let casesPerDatabase = 40
 
   @Test(arguments: 0..<14)
   func everyOutcomeIsTheModels(part: Int) async throws {
