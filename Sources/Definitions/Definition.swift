@@ -178,7 +178,7 @@ public enum Action: Sendable, Equatable, Hashable, Codable {
   /// Take the content out of the row and keep it as its own tombstone.
   case redact(Erasure)
   /// Queue the ID to be fetched again, and mark the row as stale.
-  case rehydrate(mark: [ColumnValue] = [])
+  case rehydrate(mark: [ColumnValue])
   case ignore
 
   /// The word for it in definitions, the ledger and reports.
@@ -206,6 +206,38 @@ public enum Action: Sendable, Equatable, Hashable, Codable {
     switch self {
     case .delete, .redact: true
     case .protect, .scrubGeo, .rehydrate, .ignore: false
+    }
+  }
+}
+
+extension Action {
+  /// Also reads what runs keep that began when a rehydration marked no row.
+  public init(from decoder: any Decoder) throws {
+    let members = try decoder.container(keyedBy: CodingKeys.self)
+    guard members.allKeys.count == 1, let word = members.allKeys.first else {
+      throw DecodingError.dataCorrupted(
+        .init(codingPath: decoder.codingPath, debugDescription: "not one action"))
+    }
+    switch word {
+    case .delete: self = .delete
+    case .ignore: self = .ignore
+    case .protect:
+      let values = try members.nestedContainer(keyedBy: ProtectCodingKeys.self, forKey: word)
+      self = .protect(
+        set: try values.decode([ColumnValue].self, forKey: .set),
+        restore: try values.decode([ColumnValue].self, forKey: .restore))
+    case .scrubGeo:
+      self = .scrubGeo(
+        try members.nestedContainer(keyedBy: ScrubGeoCodingKeys.self, forKey: word)
+          .decode(Erasure.self, forKey: ._0))
+    case .redact:
+      self = .redact(
+        try members.nestedContainer(keyedBy: RedactCodingKeys.self, forKey: word)
+          .decode(Erasure.self, forKey: ._0))
+    case .rehydrate:
+      let mark = try members.nestedContainer(keyedBy: RehydrateCodingKeys.self, forKey: word)
+        .decodeIfPresent([ColumnValue].self, forKey: .mark)
+      self = .rehydrate(mark: mark ?? [])
     }
   }
 }

@@ -259,24 +259,6 @@ import Vocabulary
         == .scrubGeo(
           Erasure(set: [ColumnValue(column: "latitude", value: nil)])))
   }
-}
-
-@Suite struct TableNameTests {
-  @Test(
-    arguments: [
-      ("posts", nil, "posts"), ("a.b", "a", "b"), ("A.bÉ", "A", "bÉ"), ("\"a.b\".c", "a.b", "c"),
-      ("a.\"b c\"", "a", "b c"), ("\"\"\"\"", nil, "\""), ("\"a\".\"b\"", "a", "b"),
-    ] as [(String, String?, String)])
-  func aNameIsReadAsItIsWritten(text: String, schema: String?, name: String) {
-    #expect(TableName(text) == TableName(schema: schema, name: name))
-  }
-
-  @Test(arguments: [
-    "", ".", "a.", ".a", "a..b", "a.b.c", "a b", "a\"b", "\"a", "\"a\"b", "\"\"", "\"a\".", "a;\tb",
-  ])
-  func whatIsNoNameIsRefused(text: String) {
-    #expect(TableName(text) == nil)
-  }
 
   /// A run goes on with the definition that it began with, also across an upgrade.
   @Test func aDefinitionThatAnEarlierVersionKeptIsRead() throws {
@@ -303,5 +285,23 @@ import Vocabulary
     let again = try JSONDecoder().decode(
       Definition.self, from: JSONEncoder().encode(definition))
     #expect(again == definition)
+  }
+}
+
+@Suite struct TableNameTests {
+  @Test(
+    arguments: [
+      ("posts", nil, "posts"), ("a.b", "a", "b"), ("A.bÉ", "A", "bÉ"), ("\"a.b\".c", "a.b", "c"),
+      ("a.\"b c\"", "a", "b c"), ("\"\"\"\"", nil, "\""), ("\"a\".\"b\"", "a", "b"),
+    ] as [(String, String?, String)])
+  func aNameIsReadAsItIsWritten(text: String, schema: String?, name: String) {
+    #expect(TableName(text) == TableName(schema: schema, name: name))
+  }
+
+  @Test(arguments: [
+    "", ".", "a.", ".a", "a..b", "a.b.c", "a b", "a\"b", "\"a", "\"a\"b", "\"\"", "\"a\".", "a;\tb",
+  ])
+  func whatIsNoNameIsRefused(text: String) {
+    #expect(TableName(text) == nil)
   }
 }
