@@ -231,7 +231,9 @@ public struct ApplyStage: Sendable {
     for tries in 1... {
       do {
         return try await body()
-      } catch let error as PostgreSQLError where error.isRetryableTransaction {
+      } catch let error as PostgreSQLError
+        where error.isRetryableTransaction || error.isTombstoneRace
+      {
         guard tries < Self.triesMax else { throw error }
         logger.notice(
           "\(chunk.label): \(error.message); the batch was rolled back and is tried again")

@@ -45,24 +45,35 @@ extension Bookkeeping {
       let (records, sha256) = try await transaction.run(sql, bound.parameters)
         .onlyRow(as: Int.self, [UInt8].self)
       return ChunkLedger.EventDigest(records: records, sha256: sha256)
-    } catch let error as PostgreSQLError where !error.isTemporary {
+    } catch let error as PostgreSQLError where !error.isTemporary && !error.isTombstoneRace {
       guard let last else { throw error }
       throw ApplyError(error, chunk, "\(last.change.label): ")
     }
   }
 
   /// The event says that the ID is gone, whether or not its row was still there.
+  ///
+  /// Tombstones that are there by now are left out by a join, which the planner makes of the whole
+  /// range at once or of single look-ups. ON CONFLICT would write half as much again to the WAL; it
+  /// would also bear with one that another process is just writing, for which the batch is tried again
+  /// instead: `isTombstoneRace`.
   private func tombstoneCTE(_ range: EventRange, _ bound: inout BoundStatement) -> [String] {
     let reasons = self.reasons { $0.isRemoving }
     guard dataset.tombstones, range.mayHold(reasons) else { return [] }
+    let type = bound.bind(.text(dataset.type.rawValue))
     return [
       """
       tombstones AS (
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
-      SELECT type, id, reason, job_id, applied_at FROM records
+      SELECT \(type)::lethe.job_type, id, reason, \(bound.bind(.integer(context.jobID)))::bigint, now()
+      FROM records
       WHERE superseded_by IS NULL
         AND reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])
-      ON CONFLICT (type, id) DO NOTHING
+        AND NOT EXISTS (
+          SELECT FROM lethe.tombstone AS k
+          WHERE k.type = \(type)::lethe.job_type AND k.id = records.id
+            AND k.id > \(bound.bind(.integer(range.after)))
+            AND k.id <= \(bound.bind(.integer(range.through))))
       )
       """
     ]
@@ -82,16 +93,16 @@ extension Bookkeeping {
         (id, type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed,
          superseded_by, batch)
       SELECT s.id, \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type, s.reason,
-             CASE WHEN s.superseded_by IS NULL THEN a.action ELSE 'ignore' END::lethe.action,
+             CASE WHEN s.superseded_by IS NULL THEN a.action ELSE 'ignore' END,
              s.chunk_id, \(bound.bind(.integer(context.jobID)))::bigint, s.created_at,
              s.redacted_at, now(), \(changed), s.superseded_by,
              \(bound.bind(.integer(Int64(context.number))))::integer
       FROM lethe.collected AS s
-      JOIN unnest(\(reasons)::lethe.reason[], \(actions)::text[]) AS a (reason, action)
+      JOIN unnest(\(reasons)::lethe.reason[], \(actions)::lethe.action[]) AS a (reason, action)
         ON a.reason = s.reason
       \(join)
       WHERE \(bound.range(range))
-      RETURNING id, type, reason, job_id, applied_at, superseded_by,
+      RETURNING id, reason, superseded_by,
                 lethe.event_bytes(id, type, reason, action, job_id, applied_at, created_at,
                                   redacted_at, cause_id, superseded_by, changed) AS bytes
       )
@@ -143,4 +154,9 @@ extension Bookkeeping {
       """
     return ("c.changed", join)
   }
+}
+
+extension PostgreSQLError {
+  /// Another process has left the same tombstone meanwhile.
+  var isTombstoneRace: Bool { state == .uniqueViolation && table == "lethe.tombstone" }
 }
