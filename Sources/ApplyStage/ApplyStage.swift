@@ -231,9 +231,7 @@ public struct ApplyStage: Sendable {
     for tries in 1... {
       do {
         return try await body()
-      } catch let error as PostgreSQLError
-        where error.isRetryableTransaction || error.isTombstoneRace
-      {
+      } catch let error as PostgreSQLError where error.isRetryableTransaction {
         guard tries < Self.triesMax else { throw error }
         logger.notice(
           "\(chunk.label): \(error.message); the batch was rolled back and is tried again")

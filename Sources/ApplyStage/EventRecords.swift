@@ -45,18 +45,15 @@ extension Bookkeeping {
       let (records, sha256) = try await transaction.run(sql, bound.parameters)
         .onlyRow(as: Int.self, [UInt8].self)
       return ChunkLedger.EventDigest(records: records, sha256: sha256)
-    } catch let error as PostgreSQLError where !error.isTemporary && !error.isTombstoneRace {
+    } catch let error as PostgreSQLError where !error.isTemporary {
       guard let last else { throw error }
       throw ApplyError(error, chunk, "\(last.change.label): ")
     }
   }
 
-  /// The event says that the ID is gone, whether or not its row was still there.
-  ///
-  /// Tombstones that are there by now are left out by a join, which the planner makes of the whole
-  /// range at once or of single look-ups. ON CONFLICT would write half as much again to the WAL; it
-  /// would also bear with one that another process is just writing, for which the batch is tried again
-  /// instead: `isTombstoneRace`.
+  /// The event says that the ID is gone, whether or not its row was still there. ON CONFLICT costs a tenth
+  /// of a batch more than leaving out by a join what is there, and rests on no plan: with statistics that
+  /// lag behind, that join was found to take ten times as long as all the rest.
   private func tombstoneCTE(_ range: EventRange, _ bound: inout BoundStatement) -> [String] {
     let reasons = self.reasons { $0.isRemoving }
     guard dataset.tombstones, range.mayHold(reasons) else { return [] }
@@ -69,11 +66,7 @@ extension Bookkeeping {
       FROM records
       WHERE superseded_by IS NULL
         AND reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])
-        AND NOT EXISTS (
-          SELECT FROM lethe.tombstone AS k
-          WHERE k.type = \(type)::lethe.job_type AND k.id = records.id
-            AND k.id > \(bound.bind(.integer(range.after)))
-            AND k.id <= \(bound.bind(.integer(range.through))))
+      ON CONFLICT (type, id) DO NOTHING
       )
       """
     ]
@@ -154,9 +147,4 @@ extension Bookkeeping {
       """
     return ("c.changed", join)
   }
-}
-
-extension PostgreSQLError {
-  /// Another process has left the same tombstone meanwhile.
-  var isTombstoneRace: Bool { state == .uniqueViolation && table == "lethe.tombstone" }
 }
