@@ -52,8 +52,8 @@ extension Bookkeeping {
   }
 
   /// The event says that the ID is gone, whether or not its row was still there. ON CONFLICT costs a tenth
-  /// of a batch more than leaving out by a join what is there, and rests on no plan: with statistics that
-  /// lag behind, that join was found to take ten times as long as all the rest.
+  /// of a batch more than leaving out by a join what is there, and rests on no plan: that join was found
+  /// to take ten times as long as all the rest where the planner chose badly.
   private func tombstoneCTE(_ range: EventRange, _ bound: inout BoundStatement) -> [String] {
     let reasons = self.reasons { $0.isRemoving }
     guard dataset.tombstones, range.mayHold(reasons) else { return [] }
