@@ -89,10 +89,19 @@ public struct ApplyStage: Sendable {
     let dataset: Dataset
     let changes: [Change]
     var context: BatchContext
+    let kinds: [ChunkLedger.EventKind]
     /// Fewer than the definition allows once events turned out to reach many rows; grows again.
     var eventsMax: Int?
     /// Whether the range that is next is one event that reaches more rows than a transaction may hold.
     var isOversize = false
+
+    /// The kinds that the events of a batch are among, if each batch mostly has all of them: then a look
+    /// at every event of a batch tells nothing.
+    var kindsOfAnyBatch: [ChunkLedger.EventKind]? {
+      let events = kinds.reduce(0) { $0 + $1.events }
+      let batches = Double(events) / Double(eventsMax ?? max(events, 1))
+      return kinds.allSatisfy { Double($0.events) >= batches } ? kinds : nil
+    }
   }
 
   func work(on chunk: Chunk, _ dataset: Dataset) async throws -> Work {
@@ -104,12 +113,14 @@ public struct ApplyStage: Sendable {
         jobID: try await ledger.collectedJobID(of: chunk),
         number: try await ledger.batches(of: chunk) + 1, tombstones: dataset.tombstones,
         exportedSnapshot: try await ledger.exportedSnapshot(of: chunk)),
+      kinds: try await ledger.eventKinds(of: chunk),
       eventsMax: dataset.batch?.events)
   }
 
   func reasonToStop(_ work: Work) async throws -> String? {
     try await LimitCheck(
-      connection: connection, ledger: ledger, limits: definition.limits, context: work.context
+      connection: connection, ledger: ledger, limits: definition.limits, context: work.context,
+      kinds: work.kinds
     ).reasonToStop(work.chunk, changes: work.changes)
   }
 
@@ -128,7 +139,8 @@ public struct ApplyStage: Sendable {
     work.isOversize = false
     guard
       let extent = try await ledger.nextBatch(
-        of: chunk, after: after, events: work.eventsMax, on: connection)
+        of: chunk, after: after, events: work.eventsMax, among: work.kindsOfAnyBatch,
+        on: connection)
     else { return nil }
     var through = extent.through
     func range() -> EventRange {

@@ -44,17 +44,19 @@ extension Change {
   }
 
   /// `changed`, which changes the rows: (event_id, reason), and row_id where they have IDs of their own.
+  /// - Parameter returning: further columns of the events.
   func changedCTE(
     _ range: EventRange, _ context: BatchContext, rowsMax: Int? = nil,
-    _ bound: inout BoundStatement
+    returning columns: [String] = [], _ bound: inout BoundStatement
   ) -> String {
     let rowID = rowIDExpression.map { ", \($0) AS row_id" } ?? ""
+    let further = columns.map { ", s.\($0)" }.joined()
     let body =
       rowsMax.map { limitedBody(range, context, rowsMax: $0, &bound) }
       ?? wholeBody(range, context, &bound)
     return """
       \(body)
-      RETURNING s.id AS event_id, s.reason\(rowID)
+      RETURNING s.id AS event_id, s.reason\(rowID)\(further)
       )
       """
   }

@@ -21,25 +21,38 @@ extension Bookkeeping {
     _ range: EventRange, making last: NumberedChange?, hasTouched: Bool
   ) async throws -> ChunkLedger.EventDigest {
     var bound = BoundStatement()
+    let isCounted = hasTouched || range.mayBePartlyApplied
     var ctes: [String] = []
     if let last {
-      ctes.append(last.change.changedCTE(range, context, &bound))
+      let columns = isCounted ? [] : ["created_at", "redacted_at"]
+      ctes.append(last.change.changedCTE(range, context, returning: columns, &bound))
       ctes.append(
         """
         totals AS (
+        SELECT reason, count(*) AS rows FROM changed GROUP BY reason
+        ), touched AS (
         INSERT INTO lethe_touched (change, reason, rows)
-        SELECT \(bound.bind(.integer(Int64(last.number))))::integer, reason, count(*)
-        FROM changed GROUP BY reason
+        SELECT \(bound.bind(.integer(Int64(last.number))))::integer, reason, rows FROM totals
         )
         """)
     }
-    ctes.append(recordsCTE(range, making: last, hasTouched: hasTouched, &bound))
+    let source =
+      if isCounted {
+        countedSource(range, making: last?.change, &bound)
+      } else if let last {
+        uncountedSource(range, making: last.change, &bound)
+      } else {
+        untouchedSource(range, &bound)
+      }
+    ctes.append(source.cte)
+    ctes.append(recordsCTE(range, of: source, &bound))
     ctes += tombstoneCTE(range, &bound)
-    // As lethe.event_digest has it. There is one record for an ID.
+    let bytes = recordBytes(range, of: source, &bound)
+    // There is one record for an ID, and the source has them in the order of their IDs.
     let sql = """
       WITH \(ctes.joined(separator: ", "))
-      SELECT count(*), sha256(coalesce(string_agg(bytes, '\\x0a'::bytea ORDER BY id), ''))
-      FROM records
+      SELECT count(*), sha256(coalesce(string_agg(\(bytes), '\\x0a'::bytea), ''))
+      FROM source AS s
       """
     do {
       let (records, sha256) = try await transaction.run(sql, bound.parameters)
@@ -63,7 +76,7 @@ extension Bookkeeping {
       tombstones AS (
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
       SELECT \(type)::lethe.job_type, id, reason, \(bound.bind(.integer(context.jobID)))::bigint, now()
-      FROM records
+      FROM source
       WHERE superseded_by IS NULL
         AND reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])
       ON CONFLICT (type, id) DO NOTHING
@@ -73,78 +86,163 @@ extension Bookkeeping {
   }
 
   private func recordsCTE(
-    _ range: EventRange, making last: NumberedChange?, hasTouched: Bool,
-    _ bound: inout BoundStatement
+    _ range: EventRange, of source: RecordSource, _ bound: inout BoundStatement
   ) -> String {
-    let (changed, join) = changedRows(
-      range, making: last, isCounted: hasTouched || range.mayBePartlyApplied, &bound)
-    let reasons = bound.bind(.texts(dataset.actions.keys.map(\.rawValue) + ["clean"]))
-    let actions = bound.bind(.texts(dataset.actions.values.map(\.word) + ["restore"]))
+    let action = forAnswer(range, &bound) { _, action in action }
     return """
       records AS (
       INSERT INTO lethe.event
         (id, type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed,
          superseded_by, batch)
-      SELECT s.id, \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type, s.reason,
-             CASE WHEN s.superseded_by IS NULL THEN a.action ELSE 'ignore' END,
-             s.chunk_id, \(bound.bind(.integer(context.jobID)))::bigint, s.created_at,
-             s.redacted_at, now(), \(changed), s.superseded_by,
-             \(bound.bind(.integer(Int64(context.number))))::integer
-      FROM lethe.collected AS s
-      JOIN unnest(\(reasons)::lethe.reason[], \(actions)::lethe.action[]) AS a (reason, action)
-        ON a.reason = s.reason
-      \(join)
-      WHERE \(bound.range(range))
-      RETURNING id, reason, superseded_by,
-                lethe.event_bytes(id, type, reason, action, job_id, applied_at, created_at,
-                                  redacted_at, cause_id, superseded_by, changed) AS bytes
+      SELECT s.id, \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type, s.reason, \(action),
+             \(bound.bind(.integer(chunk.id)))::bigint,
+             \(bound.bind(.integer(context.jobID)))::bigint, s.created_at, s.redacted_at, now(),
+             \(source.changed), s.superseded_by, \(bound.bind(.integer(Int64(context.number))))::integer
+      FROM source AS s
       )
       """
   }
 
-  /// The rows that an event has changed, for its record, and the join that they come from.
-  private func changedRows(
-    _ range: EventRange, making last: NumberedChange?, isCounted: Bool,
-    _ bound: inout BoundStatement
-  ) -> (expression: String, join: String) {
-    guard isCounted else {
-      guard let last else { return ("NULL::jsonb", "") }
-      // One row at most for an event. In a query of its own, the value is made once and not for each.
-      return (
-        """
-        CASE WHEN c.event_id IS NOT NULL
-             THEN (SELECT jsonb_build_object(\(bound.bind(.text(last.change.label)))::text, 1)) END
-        """, "LEFT JOIN changed AS c ON c.event_id = s.id"
-      )
+  /// What the records are made of: `source`, in the order of its IDs, has id, reason, created_at,
+  /// redacted_at and superseded_by.
+  private struct RecordSource {
+    let cte: String
+    /// The record's value of that name, for a row `s`.
+    let changed: String
+    /// What `lethe.event_bytes` has for it.
+    let changedBytes: String
+
+    /// - Parameter select: of the columns above, and changed.
+    init(counting select: String) {
+      cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
+      changed = "s.changed"
+      changedBytes = "coalesce('\\x01' || textsend(s.changed::text), '\\x00')"
     }
+
+    /// - Parameters:
+    ///   - select: of the columns above, and is_changed.
+    ///   - label: of the change that each of these events has made, of one row. In queries of their own,
+    ///     its values are made once and not for each event.
+    init(_ select: String, changedBy label: String) {
+      cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
+      let value = "jsonb_build_object(\(label)::text, 1)"
+      changed = "CASE WHEN s.is_changed THEN (SELECT \(value)) END"
+      changedBytes = """
+        CASE WHEN s.is_changed THEN (SELECT '\\x01' || textsend(\(value)::text)) ELSE '\\x00' END
+        """
+    }
+  }
+
+  /// The events of which `changed` has made one row, and those that are left. Mostly there are none: to
+  /// count is cheaper than to join.
+  private func uncountedSource(
+    _ range: EventRange, making last: Change, _ bound: inout BoundStatement
+  ) -> RecordSource {
+    let events = bound.range(range)
+    return RecordSource(
+      """
+      SELECT event_id AS id, reason, created_at, redacted_at, NULL::bigint AS superseded_by,
+             true AS is_changed
+      FROM changed
+      UNION ALL
+      SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, false
+      FROM lethe.collected AS s
+      WHERE \(events)
+        AND (SELECT coalesce(sum(rows), 0) FROM totals) < (SELECT count(*) FROM lethe.collected AS s WHERE \(events))
+        AND NOT EXISTS (SELECT FROM changed AS c WHERE c.event_id = s.id)
+      """, changedBy: bound.bind(.text(last.label)))
+  }
+
+  /// `lethe.event_bytes` of a record, at a third of its cost: what is the same for all the events of a
+  /// reason is made once.
+  private func recordBytes(
+    _ range: EventRange, of source: RecordSource, _ bound: inout BoundStatement
+  ) -> String {
+    let type = bound.bind(.text(dataset.type.rawValue))
+    let job = bound.bind(.integer(context.jobID))
+    let head = forAnswer(range, &bound) { reason, action in
+      let head = """
+        enum_send(\(type)::lethe.job_type) || enum_send(\(reason)) || enum_send(\(action)) \
+        || int8send(\(job)::bigint) || timestamptz_send(now())
+        """
+      return reason == "s.reason" ? head : "(SELECT \(head))"
+    }
+    return """
+      int8send(s.id) || \(head)
+      || coalesce('\\x01' || timestamptz_send(s.created_at), '\\x00')
+      || coalesce('\\x01' || timestamptz_send(s.redacted_at), '\\x00')
+      || CASE WHEN s.superseded_by IS NULL THEN '\\x0000' ELSE '\\x0001' || int8send(s.superseded_by) END
+      || \(source.changedBytes)
+      """
+  }
+
+  /// A value for each event `s`, by its reason and by what is done about it.
+  private func forAnswer(
+    _ range: EventRange, _ bound: inout BoundStatement,
+    _ value: (_ reason: String, _ action: String) -> String
+  ) -> String {
+    var actions = dataset.actions.map { (reason: $0.key.rawValue, action: $0.value.word) }
+    actions.append(("clean", "restore"))
+    let cases = actions.filter { range.mayHold([$0.reason]) }.map { reason, action in
+      let reason = "\(bound.bind(.text(reason)))::lethe.reason"
+      let action = "\(bound.bind(.text(action)))::lethe.action"
+      return "WHEN \(reason) THEN \(value(reason, action))"
+    }
+    let ignored = value("s.reason", "'ignore'::lethe.action")
+    return """
+      CASE CASE WHEN s.superseded_by IS NULL THEN s.reason END
+      \(cases.joined(separator: "\n")) ELSE \(ignored) END
+      """
+  }
+
+  /// Events that may have changed any number of rows: counted by event in `lethe_touched`, kept with the
+  /// event for those of a part of it, and made by the same statement for those of `last`.
+  private func countedSource(
+    _ range: EventRange, making last: Change?, _ bound: inout BoundStatement
+  ) -> RecordSource {
     let fromLast =
       last.map {
         """
         UNION ALL
-        SELECT event_id, \(bound.bind(.text($0.change.label)))::text, 1 FROM changed
+        SELECT event_id, \(bound.bind(.text($0.label)))::text, 1 FROM changed
         """
       } ?? ""
-    let join = """
-      LEFT JOIN (
-        SELECT id, jsonb_object_agg(label, rows) AS changed
-        FROM (
-          SELECT id, label, sum(rows) AS rows
+    return RecordSource(
+      counting: """
+        SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, c.changed
+        FROM lethe.collected AS s
+        LEFT JOIN (
+          SELECT id, jsonb_object_agg(label, rows) AS changed
           FROM (
-            SELECT t.id, l.label, t.rows
-            FROM lethe_touched AS t
-            JOIN unnest(\(bound.bind(.texts(changes.map(\.label))))::text[]) WITH ORDINALITY
-              AS l (label, change) ON l.change = t.change
-            UNION ALL
-            SELECT s.id, key, value::bigint
-            FROM lethe.collected AS s, jsonb_each_text(s.changed)
-            WHERE \(bound.range(range)) AND s.changed IS NOT NULL
-            \(fromLast)
-          ) AS counted
-          GROUP BY id, label
-        ) AS labelled
-        GROUP BY id
-      ) AS c ON c.id = s.id
-      """
-    return ("c.changed", join)
+            SELECT id, label, sum(rows) AS rows
+            FROM (
+              SELECT t.id, l.label, t.rows
+              FROM lethe_touched AS t
+              JOIN unnest(\(bound.bind(.texts(changes.map(\.label))))::text[]) WITH ORDINALITY
+                AS l (label, change) ON l.change = t.change
+              UNION ALL
+              SELECT s.id, key, value::bigint
+              FROM lethe.collected AS s, jsonb_each_text(s.changed)
+              WHERE \(bound.range(range)) AND s.changed IS NOT NULL
+              \(fromLast)
+            ) AS counted
+            GROUP BY id, label
+          ) AS labelled
+          GROUP BY id
+        ) AS c ON c.id = s.id
+        WHERE \(bound.range(range))
+        """)
+  }
+
+  /// Events that have changed no row.
+  private func untouchedSource(
+    _ range: EventRange, _ bound: inout BoundStatement
+  ) -> RecordSource {
+    RecordSource(
+      counting: """
+        SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, NULL::jsonb AS changed
+        FROM lethe.collected AS s
+        WHERE \(bound.range(range))
+        """)
   }
 }

@@ -10,6 +10,7 @@ struct LimitCheck {
   let ledger: ChunkLedger
   let limits: RedactionLimits
   let context: BatchContext
+  let kinds: [ChunkLedger.EventKind]
 
   /// What the events of a chunk would do for one reason.
   private struct Extent {
@@ -24,14 +25,12 @@ struct LimitCheck {
   /// - Returns: why the chunk has to stop; nil if it may go on.
   func reasonToStop(_ chunk: Chunk, changes: [Change]) async throws -> String? {
     let before = try await ledger.rowsRedactedUnasked(in: chunk.runID)
-    if let extents = try await largestExtents(of: chunk, changes),
-      reasonToStop(chunk, extents, before: before) == nil
-    {
+    if let extents = largestExtents(changes), reasonToStop(chunk, extents, before: before) == nil {
       return nil
     }
     let extents = try await extents(of: chunk, changes)
     if !limits.allowsWholeChunks, extents.values.contains(where: { $0.removedIDs > 0 }),
-      try await eventsThatRemove(chunk, changes) == chunk.ids
+      eventsThatRemove(changes) == chunk.ids
     {
       return Self.wholeChunk(chunk)
     }
@@ -39,10 +38,14 @@ struct LimitCheck {
   }
 
   /// How many IDs are said to be gone, whether or not their rows are still there to be emptied.
-  private func eventsThatRemove(_ chunk: Chunk, _ changes: [Change]) async throws -> Int {
+  private func eventsThatRemove(_ changes: [Change]) -> Int {
     let reasons = changes.filter { $0.isRemoving && $0.reach.isOwn }.flatMap(\.reasons)
-    return try await ledger.standingEvents(of: chunk)
-      .reduce(0) { $0 + (reasons.contains($1.key) ? $1.value : 0) }
+    return standingEvents.reduce(0) { $0 + (reasons.contains($1.key) ? $1.value : 0) }
+  }
+
+  /// How many events are to be acted on, by the label of `lethe.reason`.
+  private var standingEvents: [String: Int] {
+    kinds.filter(\.isStanding).reduce(into: [:]) { $0[$1.reason, default: 0] += $1.events }
   }
 
   private static func wholeChunk(_ chunk: Chunk) -> String {
@@ -102,12 +105,10 @@ struct LimitCheck {
 
   /// What the events would do if each still had all to do: known without a look at the warehouse, as
   /// long as an event reaches one row of a table at most. Nil where one may reach many.
-  private func largestExtents(
-    of chunk: Chunk, _ changes: [Change]
-  ) async throws -> [String: Extent]? {
+  private func largestExtents(_ changes: [Change]) -> [String: Extent]? {
     let redacting = changes.filter(\.isRedacting)
     guard redacting.allSatisfy({ !$0.reach.fansOut }) else { return nil }
-    return try await ledger.standingEvents(of: chunk).reduce(into: [:]) { extents, counted in
+    return standingEvents.reduce(into: [:]) { extents, counted in
       let changes = redacting.filter { $0.reasons.contains(counted.key) }
       guard !changes.isEmpty else { return }
       extents[counted.key] = Extent(

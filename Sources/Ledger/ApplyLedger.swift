@@ -4,29 +4,71 @@ import Vocabulary
 /// What apply records, in one transaction with the rows that it changes. Begins at `collected`, ends
 /// at `applied`.
 extension ChunkLedger {
+  /// Below this, deleting rows is quicker than making new files.
+  private static let emptiedBytesMin: Int64 = 1 << 20
+
+  /// Events of a chunk that are alike.
+  public struct EventKind: Sendable, Equatable {
+    /// The label of `lethe.reason`.
+    public let reason: String
+    /// Whether they end a protection.
+    public let restores: Bool
+    /// Whether a part of each is applied.
+    public let isPartlyApplied: Bool
+    /// Whether they are to be acted on: no newer answer about their IDs has come.
+    public let isStanding: Bool
+    public let events: Int
+  }
+
+  public func eventKinds(of chunk: Chunk) async throws -> [EventKind] {
+    try await connection.query(
+      """
+      SELECT reason::text, restores, changed IS NOT NULL, superseded_by IS NULL, count(*)
+      FROM lethe.collected WHERE chunk_id = $1 GROUP BY 1, 2, 3, 4
+      """, .integer(chunk.id)
+    ).rows(as: String.self, Bool.self, Bool.self, Bool.self, Int.self).map {
+      EventKind(
+        reason: $0.0, restores: $0.1, isPartlyApplied: $0.2, isStanding: $0.3, events: $0.4)
+    }
+  }
+
   /// What the next events of a chunk are.
   public struct BatchExtent: Sendable {
     /// The last one's ID.
     public let through: Int64
-    /// The labels of `lethe.reason` among them.
+    /// The labels of `lethe.reason` among them, and maybe others.
     public let reasons: Set<String>
-    /// Whether one of them ends a protection.
+    /// Whether one of them may end a protection.
     public let restores: Bool
-    /// Whether a part of one of them is applied.
+    /// Whether a part of one of them may be applied.
     public let isPartlyApplied: Bool
   }
 
   /// The batch after `through`; nil when no event is left.
+  /// - Parameter kinds: among which all its events are, if that is known.
   public func nextBatch(
-    of chunk: Chunk, after through: Int64, events: Int?, on session: some Session
+    of chunk: Chunk, after through: Int64, events: Int?, among kinds: [EventKind]?,
+    on session: some Session
   ) async throws -> BatchExtent? {
-    let rows = try await session.query(
+    let next = """
+      SELECT id, reason, restores, changed FROM lethe.collected
+      WHERE chunk_id = $1 AND id > $2 ORDER BY id LIMIT $3
       """
-      SELECT reason::text, max(id), bool_or(restores), bool_or(changed IS NOT NULL) FROM (
-        SELECT id, reason, restores, changed FROM lethe.collected
-        WHERE chunk_id = $1 AND id > $2 ORDER BY id LIMIT $3
-      ) AS batch GROUP BY reason
-      """, .integer(chunk.id), .integer(through), Parameter(events)
+    let parameters: [Parameter] = [.integer(chunk.id), .integer(through), Parameter(events)]
+    if let kinds {
+      return try await session.run("SELECT max(id) FROM (\(next)) AS batch", parameters)
+        .onlyRow(as: Int64?.self).map {
+          BatchExtent(
+            through: $0, reasons: Set(kinds.map(\.reason)),
+            restores: kinds.contains(where: \.restores),
+            isPartlyApplied: kinds.contains(where: \.isPartlyApplied))
+        }
+    }
+    let rows = try await session.run(
+      """
+      SELECT reason::text, max(id), bool_or(restores), bool_or(changed IS NOT NULL)
+      FROM (\(next)) AS batch GROUP BY reason
+      """, parameters
     ).rows(as: String.self, Int64.self, Bool.self, Bool.self)
     guard let last = rows.map(\.1).max() else { return nil }
     return BatchExtent(
@@ -47,17 +89,6 @@ extension ChunkLedger {
       ) AS batch WHERE place <= events / 2
       """, .integer(chunk.id), .integer(after), .integer(through)
     ).onlyRow(as: Int64?.self)
-  }
-
-  /// How many events of the chunk are to be acted on, by the label of `lethe.reason`.
-  public func standingEvents(of chunk: Chunk) async throws -> [String: Int] {
-    let rows = try await connection.query(
-      """
-      SELECT reason::text, count(*) FROM lethe.collected
-      WHERE chunk_id = $1 AND superseded_by IS NULL GROUP BY reason
-      """, .integer(chunk.id)
-    ).rows(as: String.self, Int.self)
-    return Dictionary(uniqueKeysWithValues: rows)
   }
 
   /// How many batches of the chunk are recorded.
@@ -114,18 +145,21 @@ extension ChunkLedger {
       if let digest { digest } else {
         try await eventDigest(of: chunk, batch: number, on: transaction)
       }
-    try await transaction.execute(
-      """
-      INSERT INTO lethe.batch (chunk_id, number, after_id, through_id, records, sha256)
-      VALUES ($1, $2, $3, $4, $5, $6)
-      """, .integer(chunk.id), .integer(Int64(number)), .integer(after), .integer(through),
-      .integer(Int64(digest.records)), .bytes(digest.sha256))
     try await ChunkQueries.guarded(
       transaction, chunk.label,
       """
-      UPDATE lethe.chunk SET applied_through = $4
-      WHERE chunk_id = $1 AND lease = $2 AND state = 'collected' AND applied_through = $3
-      """, [.integer(chunk.id), .text(lease.token), .integer(after), .integer(through)])
+      WITH moved AS (
+        UPDATE lethe.chunk SET applied_through = $4
+        WHERE chunk_id = $1 AND lease = $2 AND state = 'collected' AND applied_through = $3
+        RETURNING chunk_id
+      )
+      INSERT INTO lethe.batch (chunk_id, number, after_id, through_id, records, sha256)
+      SELECT chunk_id, $5, $3, $4, $6, $7 FROM moved
+      """,
+      [
+        .integer(chunk.id), .text(lease.token), .integer(after), .integer(through),
+        .integer(Int64(number)), .integer(Int64(digest.records)), .bytes(digest.sha256),
+      ])
   }
 
   private func eventDigest(
@@ -168,12 +202,46 @@ extension ChunkLedger {
           chunk_id = excluded.chunk_id
       WHERE o.checked_at <= excluded.checked_at
       """, .integer(chunk.id), .text(chunk.pipeline))
-    try await transaction.execute(
-      "DELETE FROM lethe.collected WHERE chunk_id = $1", .integer(chunk.id))
+    try await dropCollected(of: chunk, on: transaction)
     // Last: the chain is locked from here to the end of the transaction.
     try await transaction.execute(
       "SELECT lethe.seal('job', $1, $2, lethe.job_content($1))", .integer(jobID),
       .integer(chunk.id))
+  }
+
+  /// A large table that holds no other chunk's events, and that nobody else is at, is emptied as a whole:
+  /// row by row would take a twentieth of what applying them does, and leave them all for VACUUM.
+  private func dropCollected(of chunk: Chunk, on transaction: Transaction) async throws {
+    let isAlone = """
+      SELECT (SELECT min(chunk_id) = $1 AND max(chunk_id) = $1 FROM lethe.collected) IS TRUE
+         AND pg_relation_size('lethe.collected') > $2
+         AND has_table_privilege('lethe.collected', 'TRUNCATE')
+      """
+    func isWorthwhile() async throws -> Bool {
+      try await transaction.query(isAlone, .integer(chunk.id), .integer(Self.emptiedBytesMin))
+        .onlyRow(as: Bool.self)
+    }
+    if try await isWorthwhile(), try await lockCollectedAtOnce(on: transaction),
+      try await isWorthwhile()
+    {
+      try await transaction.execute("TRUNCATE lethe.collected")
+    } else {
+      try await transaction.execute(
+        "DELETE FROM lethe.collected WHERE chunk_id = $1", .integer(chunk.id))
+    }
+  }
+
+  /// - Returns: false if others have the table.
+  private func lockCollectedAtOnce(on transaction: Transaction) async throws -> Bool {
+    try await transaction.execute("SAVEPOINT before_lock")
+    do {
+      try await transaction.execute("LOCK TABLE lethe.collected IN ACCESS EXCLUSIVE MODE NOWAIT")
+      try await transaction.execute("RELEASE SAVEPOINT before_lock")
+      return true
+    } catch let error as PostgreSQLError where error.state == .lockNotAvailable {
+      try await transaction.execute("ROLLBACK TO SAVEPOINT before_lock")
+      return false
+    }
   }
 
   /// The job whose result the chunk's events come from.

@@ -181,6 +181,51 @@ import Testing
     }
   }
 
+  /// One chunk alone in the table, with a reader beside it, or with another chunk's events.
+  @Test(arguments: [(20_000, false, true), (20_000, true, false), (40_000, false, true)])
+  func collectedEventsAreLetGoOfAsAWholeUnlessTheTableIsInUse(
+    posts: Int, isRead: Bool, isEmptied: Bool
+  ) async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+        SELECT p, 1, 'text', now() FROM generate_series(1, \(posts)) AS p
+        """)
+      try await ScriptedAPI(script).serving { url in
+        let pipeline = try night.pipeline(api: url) {
+          CollectTests.postsOnly($0)
+            .replacing(
+              "max_redacted_percent: 60",
+              with: "max_redacted_percent: 100, allow_whole_chunks: true"
+            )
+            .replacing("{ids: 700}", with: "{ids: 20000}")
+            .replacing("batch: 20", with: "batch: 3000")
+        }
+        try await collected(night, pipeline) { runtime in
+          let file = "SELECT pg_relation_filenode('lethe.collected')::bigint"
+          let before = try await night.value(file, as: Int.self)
+          try await night.database.withConnection { reader in
+            try await reader.runScript("BEGIN")
+            if isRead { try await reader.execute("SELECT FROM lethe.collected LIMIT 1") }
+            #expect(try await runtime.apply().chunks == posts / 20_000)
+            try await reader.runScript("COMMIT")
+          }
+          #expect(try await night.value(file, as: Int.self) != before == isEmptied)
+        }
+        let left = """
+          SELECT (SELECT count(*) FROM lethe.collected) + (SELECT count(*) FROM warehouse.posts)
+          """
+        #expect(try await night.value(left, as: Int.self) == 0)
+        #expect(
+          try await night.value("SELECT count(*) FROM lethe.event", as: Int.self) == posts)
+        #expect(try await night.ledgerFaults() == [])
+      }
+    }
+  }
+
   @Test func rowsThatNoEventReachesAreNotLocked() async throws {
     try await Night.with { night in
       try await night.invent(posts: 500)
