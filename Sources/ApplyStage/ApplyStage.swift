@@ -89,18 +89,20 @@ public struct ApplyStage: Sendable {
     let dataset: Dataset
     let changes: [Change]
     var context: BatchContext
-    let kinds: [ChunkLedger.EventKind]
+    let counts: [ChunkLedger.EventCounts]
     /// Fewer than the definition allows once events turned out to reach many rows; grows again.
     var eventsMax: Int?
     /// Whether the range that is next is one event that reaches more rows than a transaction may hold.
     var isOversize = false
 
-    /// The kinds that the events of a batch are among, if each batch mostly has all of them: then a look
-    /// at every event of a batch tells nothing.
-    var kindsOfAnyBatch: [ChunkLedger.EventKind]? {
-      let events = kinds.reduce(0) { $0 + $1.events }
+    /// The counts of a chunk of which each batch mostly has everything: to look at every event of a batch
+    /// would tell nothing. Nil where something is rare, and most batches can be spared its statements.
+    var countsOfAnyBatch: [ChunkLedger.EventCounts]? {
+      let events = counts.reduce(0) { $0 + $1.events }
       let batches = Double(events) / Double(eventsMax ?? max(events, 1))
-      return kinds.allSatisfy { Double($0.events) >= batches } ? kinds : nil
+      let isRare = counts.flatMap { [$0.events, $0.restoring, $0.partlyApplied] }
+        .contains { $0 > 0 && Double($0) < batches }
+      return isRare ? nil : counts
     }
   }
 
@@ -113,14 +115,14 @@ public struct ApplyStage: Sendable {
         jobID: try await ledger.collectedJobID(of: chunk),
         number: try await ledger.batches(of: chunk) + 1, tombstones: dataset.tombstones,
         exportedSnapshot: try await ledger.exportedSnapshot(of: chunk)),
-      kinds: try await ledger.eventKinds(of: chunk),
+      counts: try await ledger.eventCounts(of: chunk),
       eventsMax: dataset.batch?.events)
   }
 
   func reasonToStop(_ work: Work) async throws -> String? {
     try await LimitCheck(
       connection: connection, ledger: ledger, limits: definition.limits, context: work.context,
-      kinds: work.kinds
+      counts: work.counts
     ).reasonToStop(work.chunk, changes: work.changes)
   }
 
@@ -139,7 +141,7 @@ public struct ApplyStage: Sendable {
     work.isOversize = false
     guard
       let extent = try await ledger.nextBatch(
-        of: chunk, after: after, events: work.eventsMax, among: work.kindsOfAnyBatch,
+        of: chunk, after: after, events: work.eventsMax, assuming: work.countsOfAnyBatch,
         on: connection)
     else { return nil }
     var through = extent.through

@@ -131,7 +131,7 @@ struct Bookkeeping {
   ) async throws -> ChunkLedger.EventDigest {
     try await queueRehydrations(range)
     let digest = try await recordEvents(range, making: last, hasTouched: hasTouched)
-    if hasTouched || last != nil { try await recordTotals() }
+    if hasTouched { try await recordTotals() }
     try await forgetProtections(range)
     try await recordProtections(range)
     return digest
@@ -159,6 +159,12 @@ struct Bookkeeping {
     try await recordTotals()
   }
 
+  /// The end of an INSERT into `lethe.change`.
+  static let addingToTotals = """
+    ON CONFLICT (chunk_id, table_name, action, reason)
+    DO UPDATE SET rows = change.rows + excluded.rows
+    """
+
   private func recordTotals() async throws {
     try await transaction.execute(
       """
@@ -168,8 +174,7 @@ struct Bookkeeping {
       JOIN unnest($2::text[], $3::text[]) WITH ORDINALITY AS c (table_name, action, change)
         ON c.change = t.change
       GROUP BY c.table_name, c.action, t.reason
-      ON CONFLICT (chunk_id, table_name, action, reason)
-      DO UPDATE SET rows = change.rows + excluded.rows
+      \(Self.addingToTotals)
       """, .integer(chunk.id), .texts(changes.map { "\($0.reach.table.name)" }),
       .texts(changes.map(\.action)))
   }

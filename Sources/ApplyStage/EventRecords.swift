@@ -26,15 +26,7 @@ extension Bookkeeping {
     if let last {
       let columns = isCounted ? [] : ["created_at", "redacted_at"]
       ctes.append(last.change.changedCTE(range, context, returning: columns, &bound))
-      ctes.append(
-        """
-        totals AS (
-        SELECT reason, count(*) AS rows FROM changed GROUP BY reason
-        ), touched AS (
-        INSERT INTO lethe_touched (change, reason, rows)
-        SELECT \(bound.bind(.integer(Int64(last.number))))::integer, reason, rows FROM totals
-        )
-        """)
+      ctes += totalsCTEs(of: last, isAll: !hasTouched, &bound)
     }
     let source =
       if isCounted {
@@ -62,6 +54,36 @@ extension Bookkeeping {
       guard let last else { throw error }
       throw ApplyError(error, chunk, "\(last.change.label): ")
     }
+  }
+
+  /// The rows that `last` has changed, by reason.
+  /// - Parameter isAll: whether no other change has any: then these are the batch's totals.
+  private func totalsCTEs(
+    of last: NumberedChange, isAll: Bool, _ bound: inout BoundStatement
+  ) -> [String] {
+    var ctes = [
+      "totals AS (SELECT reason, count(*) AS rows FROM changed GROUP BY reason)",
+      """
+      touched AS (
+      INSERT INTO lethe_touched (change, reason, rows)
+      SELECT \(bound.bind(.integer(Int64(last.number))))::integer, reason, rows FROM totals
+      )
+      """,
+    ]
+    if isAll {
+      ctes.append(
+        """
+        added AS (
+        INSERT INTO lethe.change (chunk_id, table_name, action, reason, rows)
+        SELECT \(bound.bind(.integer(chunk.id)))::bigint,
+               \(bound.bind(.text("\(last.change.reach.table.name)")))::text,
+               \(bound.bind(.text(last.change.action)))::lethe.action, reason, rows
+        FROM totals
+        \(Self.addingToTotals)
+        )
+        """)
+    }
+    return ctes
   }
 
   /// The event says that the ID is gone, whether or not its row was still there. ON CONFLICT costs a tenth
@@ -148,7 +170,8 @@ extension Bookkeeping {
       SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, false
       FROM lethe.collected AS s
       WHERE \(events)
-        AND (SELECT coalesce(sum(rows), 0) FROM totals) < (SELECT count(*) FROM lethe.collected AS s WHERE \(events))
+        AND (SELECT coalesce(sum(rows), 0) FROM totals)
+          < (SELECT count(*) FROM lethe.collected AS s WHERE \(events))
         AND NOT EXISTS (SELECT FROM changed AS c WHERE c.event_id = s.id)
       """, changedBy: bound.bind(.text(last.label)))
   }

@@ -10,7 +10,7 @@ struct LimitCheck {
   let ledger: ChunkLedger
   let limits: RedactionLimits
   let context: BatchContext
-  let kinds: [ChunkLedger.EventKind]
+  let counts: [ChunkLedger.EventCounts]
 
   /// What the events of a chunk would do for one reason.
   private struct Extent {
@@ -40,12 +40,7 @@ struct LimitCheck {
   /// How many IDs are said to be gone, whether or not their rows are still there to be emptied.
   private func eventsThatRemove(_ changes: [Change]) -> Int {
     let reasons = changes.filter { $0.isRemoving && $0.reach.isOwn }.flatMap(\.reasons)
-    return standingEvents.reduce(0) { $0 + (reasons.contains($1.key) ? $1.value : 0) }
-  }
-
-  /// How many events are to be acted on, by the label of `lethe.reason`.
-  private var standingEvents: [String: Int] {
-    kinds.filter(\.isStanding).reduce(into: [:]) { $0[$1.reason, default: 0] += $1.events }
+    return counts.reduce(0) { $0 + (reasons.contains($1.reason) ? $1.standing : 0) }
   }
 
   private static func wholeChunk(_ chunk: Chunk) -> String {
@@ -108,12 +103,12 @@ struct LimitCheck {
   private func largestExtents(_ changes: [Change]) -> [String: Extent]? {
     let redacting = changes.filter(\.isRedacting)
     guard redacting.allSatisfy({ !$0.reach.fansOut }) else { return nil }
-    return standingEvents.reduce(into: [:]) { extents, counted in
-      let changes = redacting.filter { $0.reasons.contains(counted.key) }
+    return counts.reduce(into: [:]) { extents, counted in
+      let changes = redacting.filter { $0.reasons.contains(counted.reason) }
       guard !changes.isEmpty else { return }
-      extents[counted.key] = Extent(
-        ids: counted.value, rows: counted.value * changes.count,
-        removedIDs: changes.contains { $0.isRemoving && $0.reach.isOwn } ? counted.value : 0)
+      extents[counted.reason] = Extent(
+        ids: counted.standing, rows: counted.standing * changes.count,
+        removedIDs: changes.contains { $0.isRemoving && $0.reach.isOwn } ? counted.standing : 0)
     }
   }
 

@@ -7,28 +7,29 @@ extension ChunkLedger {
   /// Below this, deleting rows is quicker than making new files.
   private static let emptiedBytesMin: Int64 = 1 << 20
 
-  /// Events of a chunk that are alike.
-  public struct EventKind: Sendable, Equatable {
+  /// The events of a chunk that have one reason: how many there are.
+  public struct EventCounts: Sendable, Equatable {
     /// The label of `lethe.reason`.
     public let reason: String
-    /// Whether they end a protection.
-    public let restores: Bool
-    /// Whether a part of each is applied.
-    public let isPartlyApplied: Bool
-    /// Whether they are to be acted on: no newer answer about their IDs has come.
-    public let isStanding: Bool
     public let events: Int
+    /// That are to be acted on: no newer answer about their IDs has come.
+    public let standing: Int
+    /// That end a protection.
+    public let restoring: Int
+    /// Of which a part is applied.
+    public let partlyApplied: Int
   }
 
-  public func eventKinds(of chunk: Chunk) async throws -> [EventKind] {
+  public func eventCounts(of chunk: Chunk) async throws -> [EventCounts] {
     try await connection.query(
       """
-      SELECT reason::text, restores, changed IS NOT NULL, superseded_by IS NULL, count(*)
-      FROM lethe.collected WHERE chunk_id = $1 GROUP BY 1, 2, 3, 4
+      SELECT reason::text, count(*), count(*) - count(superseded_by),
+             count(*) FILTER (WHERE restores), count(changed)
+      FROM lethe.collected WHERE chunk_id = $1 GROUP BY reason
       """, .integer(chunk.id)
-    ).rows(as: String.self, Bool.self, Bool.self, Bool.self, Int.self).map {
-      EventKind(
-        reason: $0.0, restores: $0.1, isPartlyApplied: $0.2, isStanding: $0.3, events: $0.4)
+    ).rows(as: String.self, Int.self, Int.self, Int.self, Int.self).map {
+      EventCounts(
+        reason: $0.0, events: $0.1, standing: $0.2, restoring: $0.3, partlyApplied: $0.4)
     }
   }
 
@@ -45,9 +46,10 @@ extension ChunkLedger {
   }
 
   /// The batch after `through`; nil when no event is left.
-  /// - Parameter kinds: among which all its events are, if that is known.
+  /// - Parameter counts: of a chunk of which any batch may have everything. Without, each of the batch's
+  ///   events is looked at.
   public func nextBatch(
-    of chunk: Chunk, after through: Int64, events: Int?, among kinds: [EventKind]?,
+    of chunk: Chunk, after through: Int64, events: Int?, assuming counts: [EventCounts]?,
     on session: some Session
   ) async throws -> BatchExtent? {
     let next = """
@@ -55,13 +57,13 @@ extension ChunkLedger {
       WHERE chunk_id = $1 AND id > $2 ORDER BY id LIMIT $3
       """
     let parameters: [Parameter] = [.integer(chunk.id), .integer(through), Parameter(events)]
-    if let kinds {
+    if let counts {
       return try await session.run("SELECT max(id) FROM (\(next)) AS batch", parameters)
         .onlyRow(as: Int64?.self).map {
           BatchExtent(
-            through: $0, reasons: Set(kinds.map(\.reason)),
-            restores: kinds.contains(where: \.restores),
-            isPartlyApplied: kinds.contains(where: \.isPartlyApplied))
+            through: $0, reasons: Set(counts.map(\.reason)),
+            restores: counts.contains { $0.restoring > 0 },
+            isPartlyApplied: counts.contains { $0.partlyApplied > 0 })
         }
     }
     let rows = try await session.run(

@@ -141,7 +141,12 @@ struct Road: Sendable {
     let stage = CollectStage(
       connection: connection, ledger: ledger, client: client,
       jobAttemptsMax: pipeline.api.jobAttemptsMax, logger: logger)
-    return try await clock.measure(.collect, chunk.dataset) { try await stage.collect(chunk) }
+    let outcome = try await clock.measure(.collect, chunk.dataset) {
+      try await stage.collect(chunk)
+    }
+    // What follows goes by the collected events alone.
+    if case .collected = outcome { unlink(chunk.path) }
+    return outcome
   }
 
   func apply(
@@ -152,9 +157,7 @@ struct Road: Sendable {
     let outcome = try await clock.measure(.apply, chunk.dataset) {
       try await stage.apply(chunk, dataset: dataset)
     }
-    switch outcome {
-    case .applied: unlink(chunk.path)
-    case .stopped(let why):
+    if case .stopped(let why) = outcome {
       logger.error(
         "\(chunk.label) is stopped: \(why)",
         metadata: ["stage": "apply", "chunk": "\(chunk.id)"])

@@ -213,7 +213,7 @@ import Testing
             #expect(try await runtime.apply().chunks == posts / 20_000)
             try await reader.runScript("COMMIT")
           }
-          #expect(try await night.value(file, as: Int.self) != before == isEmptied)
+          #expect((try await night.value(file, as: Int.self) != before) == isEmptied)
         }
         let left = """
           SELECT (SELECT count(*) FROM lethe.collected) + (SELECT count(*) FROM warehouse.posts)

@@ -1,4 +1,5 @@
 import Definitions
+import Foundation
 import Runtime
 import TestSupport
 import Testing
@@ -208,7 +209,14 @@ import Testing
           #expect(try await runtime.awaitJobs().chunks == report.chunks)
         }
         #expect(submitted == 4)
+        func files() throws -> Int {
+          try FileManager.default.subpathsOfDirectory(atPath: night.workDirectory)
+            .filter { $0.hasSuffix(".ids") }.count
+        }
+        #expect(try files() == 4)
         #expect(try await runtime.collect().chunks == 4)
+        // Apply goes by the ledger alone.
+        #expect(try files() == 0)
         let applied = try await runtime.apply()
         #expect(applied.chunks == 4)
         #expect(applied.runs.map(\.status) == [.done])
