@@ -96,7 +96,7 @@ public struct ApplyStage: Sendable {
     var isOversize = false
 
     /// The counts of a chunk of which each batch mostly has everything: to look at every event of a batch
-    /// would tell nothing. Nil where something is rare, and most batches can be spared its statements.
+    /// would tell nothing. Nil where something is rarer, and some batches can be spared its statements.
     var countsOfAnyBatch: [ChunkLedger.EventCounts]? {
       let events = counts.reduce(0) { $0 + $1.events }
       let batches = Double(events) / Double(eventsMax ?? max(events, 1))

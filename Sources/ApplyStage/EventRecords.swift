@@ -135,7 +135,7 @@ extension Bookkeeping {
     let changedBytes: String
 
     /// - Parameter select: of the columns above, and changed.
-    init(counting select: String) {
+    init(_ select: String) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
       changed = "s.changed"
       changedBytes = "coalesce('\\x01' || textsend(s.changed::text), '\\x00')"
@@ -176,8 +176,8 @@ extension Bookkeeping {
       """, changedBy: bound.bind(.text(last.label)))
   }
 
-  /// `lethe.event_bytes` of a record, at a third of its cost: what is the same for all the events of a
-  /// reason is made once.
+  /// `lethe.event_bytes` of a record, for less: what is the same for all the events of a reason is made
+  /// once.
   private func recordBytes(
     _ range: EventRange, of source: RecordSource, _ bound: inout BoundStatement
   ) -> String {
@@ -212,6 +212,7 @@ extension Bookkeeping {
       return "WHEN \(reason) THEN \(value(reason, action))"
     }
     let ignored = value("s.reason", "'ignore'::lethe.action")
+    guard !cases.isEmpty else { return ignored }
     return """
       CASE CASE WHEN s.superseded_by IS NULL THEN s.reason END
       \(cases.joined(separator: "\n")) ELSE \(ignored) END
@@ -231,30 +232,30 @@ extension Bookkeeping {
         """
       } ?? ""
     return RecordSource(
-      counting: """
-        SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, c.changed
-        FROM lethe.collected AS s
-        LEFT JOIN (
-          SELECT id, jsonb_object_agg(label, rows) AS changed
+      """
+      SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, c.changed
+      FROM lethe.collected AS s
+      LEFT JOIN (
+        SELECT id, jsonb_object_agg(label, rows) AS changed
+        FROM (
+          SELECT id, label, sum(rows) AS rows
           FROM (
-            SELECT id, label, sum(rows) AS rows
-            FROM (
-              SELECT t.id, l.label, t.rows
-              FROM lethe_touched AS t
-              JOIN unnest(\(bound.bind(.texts(changes.map(\.label))))::text[]) WITH ORDINALITY
-                AS l (label, change) ON l.change = t.change
-              UNION ALL
-              SELECT s.id, key, value::bigint
-              FROM lethe.collected AS s, jsonb_each_text(s.changed)
-              WHERE \(bound.range(range)) AND s.changed IS NOT NULL
-              \(fromLast)
-            ) AS counted
-            GROUP BY id, label
-          ) AS labelled
-          GROUP BY id
-        ) AS c ON c.id = s.id
-        WHERE \(bound.range(range))
-        """)
+            SELECT t.id, l.label, t.rows
+            FROM lethe_touched AS t
+            JOIN unnest(\(bound.bind(.texts(changes.map(\.label))))::text[]) WITH ORDINALITY
+              AS l (label, change) ON l.change = t.change
+            UNION ALL
+            SELECT s.id, key, value::bigint
+            FROM lethe.collected AS s, jsonb_each_text(s.changed)
+            WHERE \(bound.range(range)) AND s.changed IS NOT NULL
+            \(fromLast)
+          ) AS counted
+          GROUP BY id, label
+        ) AS labelled
+        GROUP BY id
+      ) AS c ON c.id = s.id
+      WHERE \(bound.range(range))
+      """)
   }
 
   /// Events that have changed no row.
@@ -262,10 +263,10 @@ extension Bookkeeping {
     _ range: EventRange, _ bound: inout BoundStatement
   ) -> RecordSource {
     RecordSource(
-      counting: """
-        SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, NULL::jsonb AS changed
-        FROM lethe.collected AS s
-        WHERE \(bound.range(range))
-        """)
+      """
+      SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, NULL::jsonb AS changed
+      FROM lethe.collected AS s
+      WHERE \(bound.range(range))
+      """)
   }
 }

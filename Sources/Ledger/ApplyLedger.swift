@@ -20,8 +20,10 @@ extension ChunkLedger {
     public let partlyApplied: Int
   }
 
+  /// - Throws: `LedgerError` if the events of a chunk that had some are gone: a dump that waited for a lock
+  /// while the table was emptied sees it empty, and the chunk as it was before.
   public func eventCounts(of chunk: Chunk) async throws -> [EventCounts] {
-    try await connection.query(
+    let counts = try await connection.query(
       """
       SELECT reason::text, count(*), count(*) - count(superseded_by),
              count(*) FILTER (WHERE restores), count(changed)
@@ -31,6 +33,21 @@ extension ChunkLedger {
       EventCounts(
         reason: $0.0, events: $0.1, standing: $0.2, restoring: $0.3, partlyApplied: $0.4)
     }
+    if counts.isEmpty {
+      let had = try await connection.query(
+        "SELECT events > 0 FROM lethe.chunk WHERE chunk_id = $1 AND state = 'collected'",
+        .integer(chunk.id)
+      ).firstRow(as: Bool.self)
+      if had == true {
+        throw LedgerError(
+          code: .unreadable,
+          message: "\(chunk.label): its collected events are not in the ledger any more",
+          remedy: """
+            after a restore from a backup: lethe run --give-up, and the next run checks its IDs again
+            """)
+      }
+    }
+    return counts
   }
 
   /// What the next events of a chunk are.
@@ -204,32 +221,43 @@ extension ChunkLedger {
           chunk_id = excluded.chunk_id
       WHERE o.checked_at <= excluded.checked_at
       """, .integer(chunk.id), .text(chunk.pipeline))
-    try await dropCollected(of: chunk, on: transaction)
-    // Last: the chain is locked from here to the end of the transaction.
+    let isAlone = try await holdsCollectedAlone(chunk, on: transaction)
+    if !isAlone { try await deleteCollected(of: chunk, on: transaction) }
+    // Late: the chain is locked from here to the end of the transaction.
     try await transaction.execute(
       "SELECT lethe.seal('job', $1, $2, lethe.job_content($1))", .integer(jobID),
       .integer(chunk.id))
+    // Last, so that nobody waits for this table while the chain is waited for.
+    if isAlone { try await emptyCollected(of: chunk, on: transaction) }
   }
 
-  /// A large table that holds no other chunk's events, and that nobody else is at, is emptied as a whole:
-  /// row by row would take a twentieth of what applying them does, and leave them all for VACUUM.
-  private func dropCollected(of chunk: Chunk, on transaction: Transaction) async throws {
-    let isAlone = """
+  private func deleteCollected(of chunk: Chunk, on transaction: Transaction) async throws {
+    try await transaction.execute(
+      "DELETE FROM lethe.collected WHERE chunk_id = $1", .integer(chunk.id))
+  }
+
+  /// Whether the table has the chunk's events only, and enough of them.
+  private func holdsCollectedAlone(
+    _ chunk: Chunk, on transaction: Transaction
+  ) async throws -> Bool {
+    try await transaction.query(
+      """
       SELECT (SELECT min(chunk_id) = $1 AND max(chunk_id) = $1 FROM lethe.collected) IS TRUE
          AND pg_relation_size('lethe.collected') > $2
          AND has_table_privilege('lethe.collected', 'TRUNCATE')
-      """
-    func isWorthwhile() async throws -> Bool {
-      try await transaction.query(isAlone, .integer(chunk.id), .integer(Self.emptiedBytesMin))
-        .onlyRow(as: Bool.self)
-    }
-    if try await isWorthwhile(), try await lockCollectedAtOnce(on: transaction),
-      try await isWorthwhile()
+      """, .integer(chunk.id), .integer(Self.emptiedBytesMin)
+    ).onlyRow(as: Bool.self)
+  }
+
+  /// Empties the table as a whole, unless others are at it. Row by row would take a twentieth of what
+  /// applying the events does, and leave them all for VACUUM.
+  private func emptyCollected(of chunk: Chunk, on transaction: Transaction) async throws {
+    if try await lockCollectedAtOnce(on: transaction),
+      try await holdsCollectedAlone(chunk, on: transaction)
     {
       try await transaction.execute("TRUNCATE lethe.collected")
     } else {
-      try await transaction.execute(
-        "DELETE FROM lethe.collected WHERE chunk_id = $1", .integer(chunk.id))
+      try await deleteCollected(of: chunk, on: transaction)
     }
   }
 

@@ -7,7 +7,9 @@ extension AuditLedger {
   /// - Parameter type: only as an ID of this type; an ID may be a post's and a user's at once.
   public func trail(of id: Int64, type: JobType?) async throws -> AuditTrail {
     try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
-      try await TrailQueries(
+      // Before the moment is fixed: a table that is emptied afterwards would be empty in it, too.
+      try await $0.execute("LOCK TABLE lethe.collected IN ACCESS SHARE MODE")
+      return try await TrailQueries(
         session: $0, parameters: [.integer(id), Parameter(type?.rawValue)]
       ).trail(of: id)
     }

@@ -1,5 +1,6 @@
 import ApplyStage
 import Definitions
+import Ledger
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -223,6 +224,34 @@ import Testing
           try await night.value("SELECT count(*) FROM lethe.event", as: Int.self) == posts)
         #expect(try await night.ledgerFaults() == [])
       }
+    }
+  }
+
+  /// What a dump can hold that waited for a lock while the table was emptied.
+  @Test func aChunkWhoseEventsAreGoneIsNotTakenForApplied() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let pipeline = try night.pipeline()
+      try await collected(night, pipeline) { runtime in
+        try await night.execute("TRUNCATE lethe.collected")
+        await #expect {
+          _ = try await runtime.apply()
+        } throws: { error in
+          let error = try #require(error as? LedgerError, "\(error)")
+          return error.message.contains("not in the ledger any more")
+            && error.remedy.contains("--give-up")
+        }
+      }
+      #expect(
+        try await night.value(
+          "SELECT count(*) FROM lethe.chunk WHERE state = 'applied' AND events > 0", as: Int.self)
+          == 0)
+      let reports = try await night.withRuntime(pipeline) { runtime in
+        _ = try await runtime.giveUp()
+        return try await runtime.run()
+      }
+      #expect(reports.last?.status == .done)
+      #expect(try await night.rowsThatDiffer() == 0)
     }
   }
 
