@@ -182,11 +182,18 @@ import Testing
     }
   }
 
-  /// One chunk alone in the table, with a reader beside it, or with another chunk's events.
-  @Test(arguments: [(20_000, false, true), (20_000, true, false), (40_000, false, true)])
-  func collectedEventsAreLetGoOfAsAWholeUnlessTheTableIsInUse(
-    posts: Int, isRead: Bool, isEmptied: Bool
-  ) async throws {
+  /// Who else has to do with the table of collected events.
+  enum Company: CaseIterable {
+    case nobody, aReader, anotherChunk
+    /// The user may use the table, and not empty it.
+    case anOwner
+
+    var leavesTheTableToTheChunk: Bool { [.nobody, .anotherChunk].contains(self) }
+  }
+
+  @Test(arguments: Company.allCases)
+  func collectedEventsAreLetGoOfAsAWholeUnlessTheTableIsOthersToo(company: Company) async throws {
+    let posts = company == .anotherChunk ? 40_000 : 20_000
     var script = ScriptedAPI.Script()
     script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
     try await Night.with { night in
@@ -195,35 +202,60 @@ import Testing
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         SELECT p, 1, 'text', now() FROM generate_series(1, \(posts)) AS p
         """)
-      try await ScriptedAPI(script).serving { url in
-        let pipeline = try night.pipeline(api: url) {
-          CollectTests.postsOnly($0)
-            .replacing(
-              "max_redacted_percent: 60",
-              with: "max_redacted_percent: 100, allow_whole_chunks: true"
-            )
-            .replacing("{ids: 700}", with: "{ids: 20000}")
-            .replacing("batch: 20", with: "batch: 3000")
-        }
-        try await collected(night, pipeline) { runtime in
-          let file = "SELECT pg_relation_filenode('lethe.collected')::bigint"
-          let before = try await night.value(file, as: Int.self)
-          try await night.database.withConnection { reader in
-            try await reader.runScript("BEGIN")
-            if isRead { try await reader.execute("SELECT FROM lethe.collected LIMIT 1") }
-            #expect(try await runtime.apply().chunks == posts / 20_000)
-            try await reader.runScript("COMMIT")
-          }
-          #expect((try await night.value(file, as: Int.self) != before) == isEmptied)
-        }
-        let left = """
-          SELECT (SELECT count(*) FROM lethe.collected) + (SELECT count(*) FROM warehouse.posts)
+      // Roles belong to the whole server, so the test has its own.
+      let role = night.database.name + "_role"
+      if company == .anOwner {
+        try await night.execute(
           """
-        #expect(try await night.value(left, as: Int.self) == 0)
-        #expect(
-          try await night.value("SELECT count(*) FROM lethe.event", as: Int.self) == posts)
-        #expect(try await night.ledgerFaults() == [])
+          CREATE ROLE \(role);
+          GRANT USAGE ON SCHEMA lethe, warehouse TO \(role);
+          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA lethe, warehouse TO \(role);
+          GRANT USAGE ON ALL SEQUENCES IN SCHEMA lethe TO \(role)
+          """)
       }
+      do {
+        try await ScriptedAPI(script).serving { url in
+          let pipeline = try night.pipeline(api: url) {
+            CollectTests.postsOnly($0)
+              .replacing(
+                "max_redacted_percent: 60",
+                with: "max_redacted_percent: 100, allow_whole_chunks: true"
+              )
+              .replacing("{ids: 700}", with: "{ids: 20000}")
+              .replacing("batch: 20", with: "batch: 3000")
+              .replacing(
+                "${DATABASE_URL}",
+                with: "${DATABASE_URL}"
+                  + (company == .anOwner ? "?options=-c%20role%3D\(role)" : ""))
+          }
+          try await collected(night, pipeline) { runtime in
+            let file = "SELECT pg_relation_filenode('lethe.collected')::bigint"
+            let before = try await night.value(file, as: Int.self)
+            try await night.database.withConnection { reader in
+              try await reader.runScript("BEGIN")
+              if company == .aReader {
+                try await reader.execute("SELECT FROM lethe.collected LIMIT 1")
+              }
+              #expect(try await runtime.apply().chunks == posts / 20_000)
+              try await reader.runScript("COMMIT")
+            }
+            let isEmptied = try await night.value(file, as: Int.self) != before
+            #expect(isEmptied == company.leavesTheTableToTheChunk)
+          }
+        }
+      } catch {
+        if company == .anOwner {
+          try? await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)")
+        }
+        throw error
+      }
+      if company == .anOwner { try await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)") }
+      let left = """
+        SELECT (SELECT count(*) FROM lethe.collected) + (SELECT count(*) FROM warehouse.posts)
+        """
+      #expect(try await night.value(left, as: Int.self) == 0)
+      #expect(try await night.value("SELECT count(*) FROM lethe.event", as: Int.self) == posts)
+      #expect(try await night.ledgerFaults() == [])
     }
   }
 

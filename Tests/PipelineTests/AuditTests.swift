@@ -67,6 +67,44 @@ import Testing
     }
   }
 
+  @Test func anEventThatIsAppliedMeanwhileIsEitherWaitingOrRecorded() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      try await night.withRuntime(night.pipeline()) { runtime in
+        _ = try await runtime.export()
+        while try await runtime.submit().chunks > 0 { _ = try await runtime.awaitJobs() }
+        _ = try await runtime.collect()
+      }
+      let id = try await night.value(
+        "SELECT min(id) FROM lethe.collected WHERE reason = 'deleted'", as: Int64.self)
+      try await night.database.withConnection { applier in
+        // As apply's last transaction does, seen by who asks in the middle of it.
+        try await applier.runScript("BEGIN; LOCK TABLE lethe.collected IN ACCESS EXCLUSIVE MODE")
+        let asking = Task { try await trail(of: id, night) }
+        try await night.database.withConnection { watcher in
+          while try await watcher.query(
+            """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE wait_event_type = 'Lock' AND datname = current_database()
+            """
+          ).onlyRow(as: Int.self) == 0 { await Task.yield() }
+        }
+        try await applier.runScript(
+          """
+          SELECT lethe.ensure_event_partitions(now());
+          INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, batch)
+          SELECT s.id, c.type, s.reason, 'delete', s.chunk_id, j.job_id, now(), 1
+          FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)
+          JOIN lethe.job AS j USING (chunk_id) WHERE s.id = \(id);
+          TRUNCATE lethe.collected;
+          COMMIT
+          """)
+        let told = try await asking.value
+        #expect(told.events.count + told.waiting.count == 1)
+      }
+    }
+  }
+
   @Test func anIDThatWasProtectedAndShownAgainHasBothAnswers() async throws {
     let lines = Answers([CollectTests.event(1, "delete", "protected"), ""])
     try await Night.with { night in

@@ -82,15 +82,19 @@ import Testing
     }
   }
 
+  /// A trigger that lets no `operation` on a post through.
+  private static func stopping(at post: Int, _ operation: String) -> String {
+    """
+    CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
+      'BEGIN IF OLD.post_id = \(post) THEN RAISE ''stop here''; END IF; RETURN coalesce(NEW, OLD); END';
+    CREATE TRIGGER stop BEFORE \(operation) ON warehouse.posts
+      FOR EACH ROW EXECUTE FUNCTION public.stop();
+    """
+  }
+
   @Test func whatWasDoneBeforeItWasCutOffIsKeptAndCounted() async throws {
     try await Self.withWorld { night in
-      try await night.execute(
-        """
-        CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
-          'BEGIN IF OLD.post_id = 777 THEN RAISE ''stop here''; END IF; RETURN OLD; END';
-        CREATE TRIGGER stop BEFORE DELETE ON warehouse.posts
-          FOR EACH ROW EXECUTE FUNCTION public.stop();
-        """)
+      try await night.execute(Self.stopping(at: 777, "DELETE"))
       let pipeline = try night.pipeline(Self.usersOnly)
       await #expect(throws: ApplyError.self) {
         _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -177,13 +181,7 @@ import Testing
 
   @Test func whatAPartHasProtectedCanBeRestoredWhateverBecomesOfTheRest() async throws {
     try await Self.withWorld(state: "protected") { night in
-      try await night.execute(
-        """
-        CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
-          'BEGIN IF OLD.post_id = 777 THEN RAISE ''stop here''; END IF; RETURN NEW; END';
-        CREATE TRIGGER stop BEFORE UPDATE ON warehouse.posts
-          FOR EACH ROW EXECUTE FUNCTION public.stop();
-        """)
+      try await night.execute(Self.stopping(at: 777, "UPDATE"))
       let pipeline = try night.pipeline(Self.usersOnly)
       await #expect(throws: ApplyError.self) {
         _ = try await night.withRuntime(pipeline) { try await $0.run() }
