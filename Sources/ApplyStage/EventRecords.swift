@@ -170,7 +170,7 @@ extension Bookkeeping {
       SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, false
       FROM lethe.collected AS s
       WHERE \(events)
-        AND (SELECT count(DISTINCT event_id) FROM changed)
+        AND (SELECT coalesce(sum(rows), 0) FROM totals)
           < (SELECT count(*) FROM lethe.collected AS s WHERE \(events))
         AND NOT EXISTS (SELECT FROM changed AS c WHERE c.event_id = s.id)
       """, changedBy: bound.bind(.text(last.label)))

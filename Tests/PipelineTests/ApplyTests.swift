@@ -1,6 +1,5 @@
 import ApplyStage
 import Definitions
-import Foundation
 import Ledger
 import PostgreSQL
 import Runtime
@@ -257,40 +256,6 @@ import Testing
       #expect(try await night.value(left, as: Int.self) == 0)
       #expect(try await night.value("SELECT count(*) FROM lethe.event", as: Int.self) == posts)
       #expect(try await night.ledgerFaults() == [])
-    }
-  }
-
-  /// A table can stop being unique after its catalog was read.
-  @Test func anEventWithTwoRowsHidesNoneWithoutARow() async throws {
-    var script = ScriptedAPI.Script()
-    script.result = { _ in CollectTests.event(1) + CollectTests.event(2) }
-    try await Night.with { night in
-      try await night.execute(
-        """
-        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
-        SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p;
-        CREATE TABLE public.more (LIKE warehouse.posts INCLUDING ALL);
-        INSERT INTO public.more SELECT * FROM warehouse.posts WHERE post_id = 1
-        """)
-      try await ScriptedAPI(script).serving { url in
-        let pipeline = try night.pipeline(api: url) {
-          // The change of posts is the only one.
-          CollectTests.postsOnly($0).components(separatedBy: "    targets:")[0]
-        }
-        try await collected(night, pipeline) { runtime in
-          try await night.execute(
-            """
-            DELETE FROM warehouse.posts WHERE post_id = 2;
-            CREATE FUNCTION public.grow() RETURNS trigger LANGUAGE plpgsql AS
-              'BEGIN ALTER TABLE public.more INHERIT warehouse.posts; RETURN NULL; END';
-            CREATE TRIGGER grow AFTER UPDATE OF lease ON lethe.run
-              FOR EACH ROW EXECUTE FUNCTION public.grow()
-            """)
-          _ = try await runtime.apply()
-        }
-      }
-      let recorded = "SELECT string_agg(DISTINCT id::text, ' ') FROM lethe.event"
-      #expect(try await night.value(recorded, as: String.self) == "1 2")
     }
   }
 
