@@ -115,8 +115,8 @@ struct Change {
       case .delete: add(.delete, reasons)
       case .protect(let set, let restore):
         add(.protect(set), reasons)
-        if !restore.isEmpty {
-          add(.restore(from: set, to: restore), [])
+        if case .former(let fallback, _) = restore {
+          add(.restore(from: set, to: fallback), [])
         }
       case .scrubGeo(let erasure): add(.scrubGeo(erasure), reasons)
       case .redact(let erasure): add(.redact(erasure), reasons)

@@ -29,26 +29,40 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
   public let reasons: [Reason: ReasonLimits]
   /// Whether a chunk in which every ID is deleted may be applied unasked, other limits willing.
   public let allowsWholeChunks: Bool
+  /// Of the IDs in a chunk's key range that hold rows, how many one result may release, 0 to 100.
+  public let maxRestoredPercent: Double
+  /// Rows of all tables that a run may open.
+  public let maxRestoredRows: Int
+
+  public static let maxRestoredPercentDefault = 20.0
+  public static let maxRestoredRowsDefault = 1_000_000
 
   public init(
     maxRedactedPercent: Double, maxRedactedRows: Int, reasons: [Reason: ReasonLimits] = [:],
-    allowsWholeChunks: Bool = false
+    allowsWholeChunks: Bool = false,
+    maxRestoredPercent: Double = RedactionLimits.maxRestoredPercentDefault,
+    maxRestoredRows: Int = RedactionLimits.maxRestoredRowsDefault
   ) {
     self.maxRedactedPercent = maxRedactedPercent
     self.maxRedactedRows = maxRedactedRows
     self.reasons = reasons
     self.allowsWholeChunks = allowsWholeChunks
+    self.maxRestoredPercent = maxRestoredPercent
+    self.maxRestoredRows = maxRestoredRows
   }
 
-  /// Also reads what a run keeps that began before there were limits for single reasons.
+  /// Also reads what a run keeps that began before there were limits for single reasons, or for restores.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     self.init(
       maxRedactedPercent: try members.decode(Double.self, forKey: .maxRedactedPercent),
       maxRedactedRows: try members.decode(Int.self, forKey: .maxRedactedRows),
       reasons: try members.decodeIfPresent([Reason: ReasonLimits].self, forKey: .reasons) ?? [:],
-      allowsWholeChunks: try members.decodeIfPresent(Bool.self, forKey: .allowsWholeChunks) ?? false
-    )
+      allowsWholeChunks: try members.decodeIfPresent(Bool.self, forKey: .allowsWholeChunks) ?? false,
+      maxRestoredPercent: try members.decodeIfPresent(Double.self, forKey: .maxRestoredPercent)
+        ?? Self.maxRestoredPercentDefault,
+      maxRestoredRows: try members.decodeIfPresent(Int.self, forKey: .maxRestoredRows)
+        ?? Self.maxRestoredRowsDefault)
   }
 }
 
@@ -147,8 +161,10 @@ public struct Target: Sendable, Equatable, Codable {
   public let table: TableName
   /// The column that holds the event's ID, or the `id` of the target around this one.
   public let match: String
-  /// The table's own ID column: what further targets match, and what tombstones name.
+  /// The table's own ID column: what further targets match.
   public let id: String?
+  /// What `id` holds. Nil in definitions of runs that began before targets said so.
+  public let type: RowType?
   /// A column that holds the time that is in the post's ID in `match`, and that the table is
   /// partitioned by.
   public let idTimeColumn: String?
@@ -156,23 +172,33 @@ public struct Target: Sendable, Equatable, Codable {
   public let targets: [Target]
 
   public init(
-    table: TableName, match: String, id: String?, idTimeColumn: String? = nil,
-    actions: [Reason: Action], targets: [Target]
+    table: TableName, match: String, id: String?, type: RowType? = nil,
+    idTimeColumn: String? = nil, actions: [Reason: Action], targets: [Target]
   ) {
     self.table = table
     self.match = match
     self.id = id
+    self.type = type
     self.idTimeColumn = idTimeColumn
     self.actions = actions
     self.targets = targets
   }
 }
 
+/// What the `id` of a target's rows is. Only posts and users leave records and tombstones of their own.
+public enum RowType: String, Sendable, Equatable, Codable {
+  case tweets
+  case users
+  case none
+
+  public var jobType: JobType? { JobType(rawValue: rawValue) }
+}
+
 /// What to do with the rows that an event reaches.
 public enum Action: Sendable, Equatable, Hashable, Codable {
   case delete
-  /// Set columns; `restore` sets them back once the ID comes back clean.
-  case protect(set: [ColumnValue], restore: [ColumnValue])
+  /// Hide the row by setting columns.
+  case protect(set: [ColumnValue], restore: Restore)
   /// Take the location out of the row and keep the rest.
   case scrubGeo(Erasure)
   /// Take the content out of the row and keep it as its own tombstone.
@@ -225,7 +251,7 @@ extension Action {
       let values = try members.nestedContainer(keyedBy: ProtectCodingKeys.self, forKey: word)
       self = .protect(
         set: try values.decode([ColumnValue].self, forKey: .set),
-        restore: try values.decode([ColumnValue].self, forKey: .restore))
+        restore: try values.decode(Restore.self, forKey: .restore))
     case .scrubGeo:
       self = .scrubGeo(
         try members.nestedContainer(keyedBy: ScrubGeoCodingKeys.self, forKey: word)
@@ -239,6 +265,53 @@ extension Action {
         .decodeIfPresent([ColumnValue].self, forKey: .mark)
       self = .rehydrate(mark: mark ?? [])
     }
+  }
+}
+
+/// What becomes of a row that `protect` has hidden, once no ID holds it any more.
+public enum Restore: Sendable, Hashable {
+  /// It stays hidden, and nothing is kept of what it was.
+  case none
+  /// It gets back what it had. `fallback` serves where that is not known: the row was hidden by a version
+  /// that kept no former values.
+  case former(fallback: [ColumnValue], ifWritten: IfWritten)
+
+  /// What to do about a row that somebody else has written since the export, with the columns still as
+  /// they were set.
+  public enum IfWritten: String, Sendable, Hashable, Codable {
+    /// It waits for the next answer. Needs a table whose row versions can be trusted.
+    case wait
+    case ignore
+  }
+
+  public var keepsHolds: Bool { self != .none }
+}
+
+extension Restore: Codable {
+  private enum CodingKeys: CodingKey {
+    case fallback, ifWritten
+  }
+
+  /// Also reads the values alone, as runs kept them that began before there were holds.
+  public init(from decoder: any Decoder) throws {
+    if let values = try? decoder.singleValueContainer().decode([ColumnValue].self) {
+      self = values.isEmpty ? .none : .former(fallback: values, ifWritten: .wait)
+      return
+    }
+    let members = try decoder.container(keyedBy: CodingKeys.self)
+    guard let ifWritten = try members.decodeIfPresent(IfWritten.self, forKey: .ifWritten) else {
+      self = .none
+      return
+    }
+    self = .former(
+      fallback: try members.decode([ColumnValue].self, forKey: .fallback), ifWritten: ifWritten)
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var members = encoder.container(keyedBy: CodingKeys.self)
+    guard case .former(let fallback, let ifWritten) = self else { return }
+    try members.encode(fallback, forKey: .fallback)
+    try members.encode(ifWritten, forKey: .ifWritten)
   }
 }
 

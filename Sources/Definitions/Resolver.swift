@@ -267,7 +267,8 @@ struct Resolver {
           line, "restore names the column \(extra.column), which set does not",
           "restore what is set, nothing else")
       }
-      resolved = .protect(set: set, restore: restore)
+      resolved = .protect(
+        set: set, restore: restore.isEmpty ? .none : .former(fallback: restore, ifWritten: .wait))
     case .rehydrate(let set): resolved = .rehydrate(mark: set)
     case .scrubGeo(let erasure): resolved = .scrubGeo(try checked(erasure))
     case .redact(let erasure): resolved = .redact(try checked(erasure))

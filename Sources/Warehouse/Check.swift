@@ -158,7 +158,10 @@ struct Checker {
       case .delete: require(.delete, on: table, path: path)
       case .protect(let set, let restore):
         require(.update, on: table, path: path)
-        for value in set + restore { checkAssignment(value, of: table, path: path) }
+        for value in set { checkAssignment(value, of: table, path: path) }
+        if case .former(let fallback, _) = restore {
+          for value in fallback { checkAssignment(value, of: table, path: path) }
+        }
       case .scrubGeo(let erasure), .redact(let erasure):
         require(.update, on: table, path: path)
         for value in erasure.set { checkAssignment(value, of: table, path: path) }

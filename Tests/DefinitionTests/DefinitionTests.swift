@@ -22,7 +22,8 @@ import Vocabulary
         .deleted: .delete, .suspended: .delete, .deactivated: .ignore,
         .protected: .protect(
           set: [ColumnValue(column: "visibility", value: "protected")],
-          restore: [ColumnValue(column: "visibility", value: "public")]),
+          restore: .former(
+            fallback: [ColumnValue(column: "visibility", value: "public")], ifWritten: .wait)),
       ], targets: [posts], tombstones: true, batch: BatchLimits(events: 10_000, rows: 20_000))
     #expect(
       pipeline.definition
@@ -97,7 +98,7 @@ import Vocabulary
           set: [
             ColumnValue(column: "a", value: nil), ColumnValue(column: "b", value: "null"),
             ColumnValue(column: "c", value: "5"), ColumnValue(column: "d", value: "x"),
-          ], restore: []),
+          ], restore: .none),
       ])
   }
 
