@@ -51,14 +51,15 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
     self.maxRestoredRows = maxRestoredRows
   }
 
-  /// Also reads what a run keeps that began before there were limits for single reasons, or for restores.
+  /// Also reads what a run keeps that began before there were limits for single reasons or restores.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     self.init(
       maxRedactedPercent: try members.decode(Double.self, forKey: .maxRedactedPercent),
       maxRedactedRows: try members.decode(Int.self, forKey: .maxRedactedRows),
       reasons: try members.decodeIfPresent([Reason: ReasonLimits].self, forKey: .reasons) ?? [:],
-      allowsWholeChunks: try members.decodeIfPresent(Bool.self, forKey: .allowsWholeChunks) ?? false,
+      allowsWholeChunks: try members.decodeIfPresent(Bool.self, forKey: .allowsWholeChunks)
+        ?? false,
       maxRestoredPercent: try members.decodeIfPresent(Double.self, forKey: .maxRestoredPercent)
         ?? Self.maxRestoredPercentDefault,
       maxRestoredRows: try members.decodeIfPresent(Int.self, forKey: .maxRestoredRows)
