@@ -340,19 +340,19 @@ extension Change {
   var recordsRows: Bool { rowIDExpression != nil }
 
   private var rowIDExpression: String? {
-    guard let id = reach.rowID, let kind = id.idKind else { return nil }
+    guard let id = reach.rowID?.column, let kind = id.idKind else { return nil }
     return IDKind.integer.cast("t.\(id.sql)", from: kind)
   }
 
-  /// The rows of further tables that have IDs of their own are posts.
   private func recordCTEs(_ context: BatchContext, _ bound: inout BoundStatement) -> String {
-    guard rowIDExpression != nil else { return "" }
+    guard rowIDExpression != nil, let rowID = reach.rowID else { return "" }
+    let type = "\(bound.bind(.text(rowID.type.rawValue)))::lethe.job_type"
     let job = bound.bind(.integer(context.jobID))
     var sql = """
       , records AS (
       INSERT INTO lethe.event
         (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id, batch)
-      SELECT row_id, 'tweets', reason, \(bound.bind(.text(action)))::lethe.action,
+      SELECT row_id, \(type), reason, \(bound.bind(.text(action)))::lethe.action,
              \(bound.bind(.integer(context.chunkID))), \(job)::bigint, now(),
              jsonb_build_object(\(bound.bind(.text(label)))::text, 1), event_id,
              \(bound.bind(.integer(Int64(context.number))))::integer
@@ -363,7 +363,7 @@ extension Change {
       sql += """
         , tombstones AS (
         INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
-        SELECT DISTINCT ON (row_id) 'tweets'::lethe.job_type, row_id, reason, \(job)::bigint, now()
+        SELECT DISTINCT ON (row_id) \(type), row_id, reason, \(job)::bigint, now()
         FROM changed WHERE row_id IS NOT NULL
         ON CONFLICT (type, id) DO NOTHING
         )

@@ -4,6 +4,12 @@ import Warehouse
 
 /// A table that an event reaches, and the way from the event's ID to its rows.
 struct Reach {
+  /// The column with the IDs of rows, and what those are of.
+  struct RowID {
+    let column: WarehouseTable.Column
+    let type: JobType
+  }
+
   /// A table in between: `match` holds the ID before it, `id` the one that goes on.
   struct Step {
     let table: WarehouseTable
@@ -15,9 +21,8 @@ struct Reach {
   let match: WarehouseTable.Column
   /// The tables on the way, the one next to the event first.
   let steps: [Step]
-  /// The column with the IDs of the table's own rows, which are posts; nil where the rows have none of
-  /// their own, or the event's.
-  let rowID: WarehouseTable.Column?
+  /// The IDs of the table's own rows; nil where they are no posts and no users, or the event's own.
+  let rowID: RowID?
   /// Holds the time that is in the post's ID in `match`.
   let idTime: WarehouseTable.Column?
   let actions: [Reason: Action]
@@ -63,7 +68,8 @@ struct Reach {
     }
     reaches.append(
       Reach(
-        table: table, match: match, steps: steps, rowID: id,
+        table: table, match: match, steps: steps,
+        rowID: id.flatMap { id in target.type?.jobType.map { RowID(column: id, type: $0) } },
         idTime: try target.idTimeColumn.map { try column($0, of: table) },
         actions: target.actions, isOwn: false))
   }

@@ -121,10 +121,15 @@ package struct YAMLMap {
 
   private static func suggestion(for key: String, among keys: [String]) -> String {
     let all = "known keys here: \(keys.joined(separator: ", "))"
-    guard let nearest = keys.min(by: { distance($0, key) < distance($1, key) }),
-      distance(nearest, key) <= max(2, key.count / 3)
-    else { return all }
-    return "did you mean \(nearest)? \(all)"
+    return nearest(to: key, among: keys).map { "did you mean \($0)? \(all)" } ?? all
+  }
+
+  /// The word that was probably meant by another one.
+  package static func nearest(to word: String, among words: [String]) -> String? {
+    guard let nearest = words.min(by: { distance($0, word) < distance($1, word) }),
+      distance(nearest, word) <= max(2, word.count / 3)
+    else { return nil }
+    return nearest
   }
 
   /// Levenshtein's.

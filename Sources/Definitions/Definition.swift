@@ -14,6 +14,16 @@ public struct Definition: Sendable, Equatable, Codable {
     self.datasets = datasets
   }
 
+  /// Also reads what a run keeps that began before targets said what their `id` is.
+  public init(from decoder: any Decoder) throws {
+    let members = try decoder.container(keyedBy: CodingKeys.self)
+    let datasets = try members.decode([Dataset].self, forKey: .datasets)
+    self.init(
+      name: try members.decode(String.self, forKey: .name),
+      limits: try members.decode(RedactionLimits.self, forKey: .limits),
+      datasets: datasets.map { $0.typed(among: datasets) })
+  }
+
   public func dataset(named name: String) -> Dataset? {
     datasets.first { $0.name == name }
   }
@@ -164,7 +174,7 @@ public struct Target: Sendable, Equatable, Codable {
   public let match: String
   /// The table's own ID column: what further targets match.
   public let id: String?
-  /// What `id` holds. Nil in definitions of runs that began before targets said so.
+  /// What `id` holds; nil without one.
   public let type: RowType?
   /// A column that holds the time that is in the post's ID in `match`, and that the table is
   /// partitioned by.

@@ -116,22 +116,35 @@ struct Resolver {
     return RedactionLimits(
       maxRedactedPercent: overall?.maxRedactedPercent ?? 20,
       maxRedactedRows: overall?.maxRedactedRows ?? 1_000_000, reasons: reasons,
-      allowsWholeChunks: written.limits?.allowWholeChunks?.value ?? false)
+      allowsWholeChunks: written.limits?.allowWholeChunks?.value ?? false,
+      maxRestoredPercent: try percent(
+        written.limits?.maxRestoredPercent, "limits.max_restored_percent")
+        ?? RedactionLimits.maxRestoredPercentDefault,
+      maxRestoredRows: try rows(written.limits?.maxRestoredRows, "limits.max_restored_rows")
+        ?? RedactionLimits.maxRestoredRowsDefault)
   }
 
   private func limits(_ limit: WrittenLimit) throws -> ReasonLimits {
-    if let percent = limit.maxRedactedPercent, !(0...100).contains(percent.value) {
-      throw fault(
-        percent.line, "\(limit.path).max_redacted_percent is not within 0 and 100",
-        "write a percentage")
+    ReasonLimits(
+      maxRedactedPercent: try percent(
+        limit.maxRedactedPercent, "\(limit.path).max_redacted_percent"),
+      maxRedactedRows: try rows(limit.maxRedactedRows, "\(limit.path).max_redacted_rows"))
+  }
+
+  private func percent(_ value: Located<Double>?, _ key: String) throws -> Double? {
+    guard let value else { return nil }
+    guard (0...100).contains(value.value) else {
+      throw fault(value.line, "\(key) is not within 0 and 100", "write a percentage")
     }
-    if let rows = limit.maxRedactedRows, rows.value < 0 {
-      throw fault(
-        rows.line, "\(limit.path).max_redacted_rows is negative", "write a number of rows")
+    return value.value
+  }
+
+  private func rows(_ value: Located<Int>?, _ key: String) throws -> Int? {
+    guard let value else { return nil }
+    guard value.value >= 0 else {
+      throw fault(value.line, "\(key) is negative", "write a number of rows")
     }
-    return ReasonLimits(
-      maxRedactedPercent: limit.maxRedactedPercent?.value,
-      maxRedactedRows: limit.maxRedactedRows?.value)
+    return value.value
   }
 
   // MARK: Datasets
@@ -214,7 +227,7 @@ struct Resolver {
     }
     return Target(
       table: try table(target.table), match: try filled(target.match),
-      id: try target.id.map(filled),
+      id: try target.id.map(filled), type: try rowType(target),
       idTimeColumn: try target.idTime.map { try idTime($0, type: type) },
       actions: try actions(target.actions, type: type, place: .target),
       targets: try target.targets.map {
@@ -260,15 +273,8 @@ struct Resolver {
     let resolved: Action
     switch action {
     case .word(let word): resolved = try self.action(word: word, in: "\(path).\(reason.value)")
-    case .protect(let set, let restore, let line):
-      if let extra = restore.first(where: { column in !set.contains { $0.column == column.column } }
-      ) {
-        throw fault(
-          line, "restore names the column \(extra.column), which set does not",
-          "restore what is set, nothing else")
-      }
-      resolved = .protect(
-        set: set, restore: restore.isEmpty ? .none : .former(fallback: restore, ifWritten: .wait))
+    case .protect(let set, let restore):
+      resolved = .protect(set: set, restore: try self.restore(restore, of: set))
     case .rehydrate(let set): resolved = .rehydrate(mark: set)
     case .scrubGeo(let erasure): resolved = .scrubGeo(try checked(erasure))
     case .redact(let erasure): resolved = .redact(try checked(erasure))
@@ -334,7 +340,7 @@ struct Resolver {
     return text
   }
 
-  private func table(_ name: Located<String>) throws -> TableName {
+  func table(_ name: Located<String>) throws -> TableName {
     guard let table = TableName(try filled(name)) else {
       throw fault(
         name.line, "not a table's name: \(name.value)",
@@ -361,7 +367,7 @@ struct Resolver {
     return value.value
   }
 
-  private func filled(_ text: Located<String>) throws -> String {
+  func filled(_ text: Located<String>) throws -> String {
     do throws(Interpolation.Fault) {
       return try interpolation.fill(text.value)
     } catch {
@@ -373,7 +379,7 @@ struct Resolver {
     try texts.value.map { try filled(Located(value: $0, line: texts.line)) }
   }
 
-  private func fault(_ line: Int, _ message: String, _ remedy: String) -> DefinitionError {
+  func fault(_ line: Int, _ message: String, _ remedy: String) -> DefinitionError {
     DefinitionError(file: written.file, line: line, message: message, remedy: remedy)
   }
 }

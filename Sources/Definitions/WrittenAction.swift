@@ -5,7 +5,7 @@ internal import Yams
 /// `{scrub_geo: …}` or `{redact: …}`.
 enum WrittenAction {
   case word(Located<String>)
-  case protect(set: [ColumnValue], restore: [ColumnValue], line: Int)
+  case protect(set: [ColumnValue], restore: WrittenRestore?)
   case rehydrate(set: [ColumnValue])
   case scrubGeo(Located<Erasure>)
   case redact(Located<Erasure>)
@@ -34,21 +34,18 @@ enum WrittenAction {
         action.requiredNode(word), file: map.file, path: action.name(word),
         keys: ["set", "restore"])
       self = .protect(
-        set: try Self.columns(protect, "set", required: true),
-        restore: try Self.columns(protect, "restore", required: false), line: protect.line)
+        set: try Self.columns(protect, "set"),
+        restore: try protect.node("restore").map { try WrittenRestore($0, in: protect) })
     case "rehydrate":
       let rehydrate = try YAMLMap(
         action.requiredNode(word), file: map.file, path: action.name(word), keys: ["set"])
-      self = .rehydrate(set: try Self.columns(rehydrate, "set", required: true))
+      self = .rehydrate(set: try Self.columns(rehydrate, "set"))
     case "scrub_geo": self = .scrubGeo(try Self.erasure(action, word))
     default: self = .redact(try Self.erasure(action, word))
     }
   }
 
-  private static func columns(
-    _ map: YAMLMap, _ key: String, required: Bool
-  ) throws -> [ColumnValue] {
-    guard required || map.node(key) != nil else { return [] }
+  private static func columns(_ map: YAMLMap, _ key: String) throws -> [ColumnValue] {
     let columns = try YAMLMap(
       map.requiredNode(key), file: map.file, path: map.name(key), keys: nil)
     guard !columns.entries.isEmpty else {
@@ -59,7 +56,7 @@ enum WrittenAction {
     }
   }
 
-  private static func value(
+  static func value(
     _ node: Node, of column: String, in map: YAMLMap
   ) throws -> ColumnValue {
     if YAMLMap.isNull(node) { return ColumnValue(column: column, value: nil) }

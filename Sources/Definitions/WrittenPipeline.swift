@@ -78,23 +78,39 @@ struct WrittenAPI {
 }
 
 struct WrittenLimits {
-  static let keys = ["allow_whole_chunks", "reasons"] + WrittenLimit.keys
+  private static let restoreKeys = ["max_restored_percent", "max_restored_rows"]
+  static let keys = WrittenLimit.keys + restoreKeys + ["allow_whole_chunks", "reasons"]
   let overall: WrittenLimit
+  let maxRestoredPercent: Located<Double>?
+  let maxRestoredRows: Located<Int>?
   let reasons: [(reason: Located<String>, limit: WrittenLimit)]
   let allowWholeChunks: Located<Bool>?
 
   init(_ map: YAMLMap) throws {
     overall = try WrittenLimit(map)
+    maxRestoredPercent = try map.double("max_restored_percent")
+    maxRestoredRows = try map.integer("max_restored_rows")
     allowWholeChunks = try map.bool("allow_whole_chunks")
     let reasons = try map.map("reasons", keys: nil)
     self.reasons = try (reasons?.entries ?? []).map { reason, node in
-      try (
+      try Self.requireNoRestores(node, "limits.reasons.\(reason.value)", map)
+      return try (
         reason,
         WrittenLimit(
           YAMLMap(
             node, file: map.file, path: "limits.reasons.\(reason.value)", keys: WrittenLimit.keys))
       )
     }
+  }
+
+  /// A restore follows from what an ID is no longer, and so from no single reason.
+  private static func requireNoRestores(_ node: Node, _ path: String, _ map: YAMLMap) throws {
+    let entry = (node.mapping ?? [:]).first { restoreKeys.contains($0.key.string ?? "") }
+    guard let entry, let key = entry.key.string else { return }
+    throw DefinitionError(
+      file: map.file, line: entry.key.mark?.line ?? map.line,
+      message: "\(path).\(key): restores have no limit for a single reason",
+      remedy: "write \(key): below limits: itself")
   }
 }
 
@@ -154,6 +170,7 @@ struct WrittenTarget {
   let table: Located<String>
   let match: Located<String>
   let id: Located<String>?
+  let type: Located<String>?
   let idTime: Located<String>?
   let actions: WrittenActions
   let targets: [WrittenTarget]
@@ -168,7 +185,7 @@ struct WrittenTarget {
       try WrittenTarget(
         YAMLMap(
           node, file: map.file, path: "\(path)[\(index)]",
-          keys: ["table", "match", "id", "id_time", "actions", "targets"]))
+          keys: ["table", "match", "id", "type", "id_time", "actions", "targets"]))
     }
   }
 
@@ -176,6 +193,7 @@ struct WrittenTarget {
     table = try map.requiredString("table")
     match = try map.requiredString("match")
     id = try map.string("id")
+    type = try map.string("type")
     idTime = try map.string("id_time")
     actions = try WrittenActions(map)
     targets = try Self.list(map)

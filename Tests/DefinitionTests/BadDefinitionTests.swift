@@ -73,7 +73,7 @@ import Testing
       "datasets.users.chunk is not a mapping"),
     Case(
       "targets:\n          - table: warehouse.post_media\n            match: post_id\n            actions: {deleted: delete}",
-      "targets: none", line: 26, "datasets.users.targets[0].targets is not a list of targets"),
+      "targets: none", line: 27, "datasets.users.targets[0].targets is not a list of targets"),
     Case(
       "https://api.x.com", "https://api.x.com\n  allowed_hosts: api.x.com", line: 5,
       "api.allowed_hosts is not a list"),
@@ -126,15 +126,15 @@ import Testing
       "restore: {visibility: public}", "restore: {hidden: no}", line: 19,
       "restore names the column hidden, which set does not"),
     Case(
-      "        id: post_id\n", "", line: 21, "a target with targets of its own has no id",
-      remedy: "the column of warehouse.posts"),
+      "        id: post_id\n        type: tweets\n", "", line: 21,
+      "a target with targets of its own has no id", remedy: "the column of warehouse.posts"),
     Case(
       "match: post_id\n            actions: {deleted: delete}",
-      "match: post_id\n            actions: {deleted: rehydrate}", line: 29,
+      "match: post_id\n            actions: {deleted: rehydrate}", line: 30,
       "a target cannot be rehydrated", remedy: "the dataset's own actions"),
     Case(
       "match: post_id\n            actions: {deleted: delete}",
-      "match: post_id\n            actions: {tweet_edited: delete}", line: 29,
+      "match: post_id\n            actions: {tweet_edited: delete}", line: 30,
       "unknown reason tweet_edited"),
     Case(
       "id: user_id", "id: user_id\n    batch: 5\n    atomic: chunk", line: 14,

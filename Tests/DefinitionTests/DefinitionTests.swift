@@ -14,7 +14,7 @@ import Vocabulary
       actions: [.deleted: .delete], targets: [])
     let posts = Target(
       table: TableName(schema: "warehouse", name: "posts"), match: "author_id", id: "post_id",
-      actions: [.deleted: .delete], targets: [media])
+      type: .tweets, actions: [.deleted: .delete], targets: [media])
     let users = Dataset(
       name: "users", type: .users, table: TableName(schema: "warehouse", name: "users"),
       id: "user_id", condition: nil, chunkIDsMax: 1000, chunkBytesMax: 20_000,
@@ -231,10 +231,10 @@ import Vocabulary
       ("datasets.users.table", 12), ("datasets.users.actions.deactivated", 18),
       ("datasets.users.actions.protected.protect.set.visibility", 19),
       ("datasets.users.targets[0]", 21), ("datasets.users.targets[0].match", 22),
-      ("datasets.users.targets[0].targets[0].table", 27),
-      ("datasets.users.targets[0].targets[0].match", 28),
+      ("datasets.users.targets[0].targets[0].table", 28),
+      ("datasets.users.targets[0].targets[0].match", 29),
       // Where there is no such key, the nearest around it.
-      ("datasets.users.where", 10), ("datasets.users.targets[0].actions.suspended", 24),
+      ("datasets.users.where", 10), ("datasets.users.targets[0].actions.suspended", 25),
       ("datasets.users.targets[7].table", 20), ("nothing.at.all", nil),
     ] as [(String, Int?)])
   func everyKeyHasItsLine(path: String, line: Int?) throws {

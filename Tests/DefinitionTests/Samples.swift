@@ -33,6 +33,7 @@ enum Samples {
           - table: warehouse.posts
             match: author_id
             id: post_id
+            type: tweets
             actions:
               deleted: delete
             targets:

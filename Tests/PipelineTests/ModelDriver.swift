@@ -55,6 +55,7 @@ struct ModelDriver {
           - table: warehouse.reposts
             match: reposted_post_id
             id: repost_id
+            type: tweets
             actions: {deleted: delete, suspended: {redact: {text: ''}}}
       users:
         type: users

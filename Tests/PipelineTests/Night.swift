@@ -88,6 +88,7 @@ struct Night: Sendable {
           - table: warehouse.reposts
             match: reposted_post_id
             id: repost_id
+            type: tweets
             actions: {deleted: delete, bounced: delete, suspended: delete, deactivated: delete}
       users:
         type: users
@@ -115,6 +116,7 @@ struct Night: Sendable {
               - table: warehouse.reposts
                 match: reposted_post_id
                 id: repost_id
+                type: tweets
                 actions: {deleted: delete, suspended: delete, deactivated: delete}
     """
 

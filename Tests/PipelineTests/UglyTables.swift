@@ -155,7 +155,7 @@ extension UglyTable {
         table: '"The ""Shop"" of Posts"."posts; DROP TABLE posts"'
         id: Post "ID"
         where: "\"select\" <> 'nothing'"
-        targets: [{table: '"The ""Shop"" of Posts"."Media.1"', match: from, id: ID, actions: {deleted: delete}}]
+        targets: [{table: '"The ""Shop"" of Posts"."Media.1"', match: from, id: ID, type: none, actions: {deleted: delete}}]
         """#,
       actions: [
         "deleted": "delete", "protected": #"{protect: {set: {"is it 'seen'?": "it's not"}}}"#,
