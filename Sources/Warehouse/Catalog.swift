@@ -32,14 +32,16 @@ public struct Catalog: Sendable {
                CASE WHEN c.relpages < \(pagesWorthVacuuming) THEN 1
                     ELSE c.relallvisible::float8 / c.relpages END,
                has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'UPDATE'),
-               has_table_privilege(c.oid, 'DELETE'), has_schema_privilege(n.oid, 'USAGE')
+               has_table_privilege(c.oid, 'DELETE'), has_schema_privilege(n.oid, 'USAGE'),
+               n.nspname
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE c.relname = $1
           AND CASE WHEN $2::text IS NULL THEN c.oid = to_regclass(quote_ident($1))
                    ELSE n.nspname = $2 END
         """, .text(name.name), Parameter(name.schema)
       ).firstRow(
-        as: Int64.self, String.self, Double.self, Bool.self, Bool.self, Bool.self, Bool.self)
+        as: Int64.self, String.self, Double.self, Bool.self, Bool.self, Bool.self, Bool.self,
+        String.self)
     else { return nil }
     let columns = try await session.query(
       """
@@ -66,17 +68,19 @@ public struct Catalog: Sendable {
       as: String.self, String.self, String.self, String.self, Bool.self, Bool.self, Bool.self,
       Bool.self)
     let granted = [row.3, row.4, row.5]
+    let resolvedName = TableName(schema: row.7, name: name.name)
+    let identity = try await identity(of: row.0, resolvedName, on: session)
+    let columnsByName = Dictionary(
+      uniqueKeysWithValues: columns.map {
+        (
+          $0.0,
+          WarehouseTable.Column(
+            name: $0.0, type: $0.1, baseType: $0.2, declaredType: $0.3, isNullable: $0.4,
+            isGenerated: $0.5)
+        )
+      })
     return WarehouseTable(
-      name: name,
-      columns: Dictionary(
-        uniqueKeysWithValues: columns.map {
-          (
-            $0.0,
-            .init(
-              name: $0.0, type: $0.1, baseType: $0.2, declaredType: $0.3, isNullable: $0.4,
-              isGenerated: $0.5)
-          )
-        }),
+      name: name, resolvedName: resolvedName, columns: columnsByName,
       kind: WarehouseTable.Kind(rawValue: row.1) ?? .other, isSchemaUsable: row.6,
       privileges: Set(
         zip(WarehouseTable.Privilege.allCases, granted).compactMap { $1 ? $0 : nil }),
@@ -89,7 +93,7 @@ public struct Catalog: Sendable {
         SELECT a.attname
         FROM pg_index AS i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place),
              pg_attribute AS a
-        WHERE i.indrelid = $1::bigint::oid AND i.indisprimary
+        WHERE i.indrelid = $1::bigint::oid AND i.indisprimary AND place <= i.indnkeyatts
           AND a.attrelid = i.indrelid AND a.attnum = k.attnum
         ORDER BY place
         """, .integer(row.0)
@@ -103,11 +107,23 @@ public struct Catalog: Sendable {
           JOIN pg_attribute AS a ON a.attrelid = tree.oid AND a.attnum = ANY (p.partattrs::int2[])
           """, .integer(row.0)
         ).rows(as: String.self)),
-      references: try await references(to: row.0, on: session))
+      references: try await references(to: row.0, on: session),
+      holdTable: identity.table, holdKey: identity.key.compactMap { columnsByName[$0] },
+      distrust: identity.distrust, hasChildren: try await hasChildren(row.0, on: session))
+  }
+
+  /// Whether other tables inherit from it, partitions apart.
+  private static func hasChildren(_ table: Int64, on session: some Session) async throws -> Bool {
+    try await session.query(
+      """
+      SELECT EXISTS (SELECT FROM pg_inherits JOIN pg_class AS c ON c.oid = inhparent
+                     WHERE inhparent = $1::bigint::oid AND c.relkind <> 'p')
+      """, .integer(table)
+    ).onlyRow(as: Bool.self)
   }
 
   /// A table, its partitions and the tables that inherit from it.
-  private static let treeCTE = """
+  static let treeCTE = """
     WITH RECURSIVE tree AS (
       SELECT $1::bigint::oid AS oid
       UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid

@@ -159,8 +159,9 @@ struct Checker {
       case .protect(let set, let restore):
         require(.update, on: table, path: path)
         for value in set { checkAssignment(value, of: table, path: path) }
-        if case .former(let fallback, _) = restore {
+        if case .former(let fallback, let ifWritten) = restore {
           for value in fallback { checkAssignment(value, of: table, path: path) }
+          checkHolds(setting: set.map(\.column), ifWritten, of: table, path: path)
         }
       case .scrubGeo(let erasure), .redact(let erasure):
         require(.update, on: table, path: path)
@@ -268,12 +269,6 @@ extension WarehouseTable.Kind {
     case .foreignTable: "a foreign table, whose changes do not commit with the ledger"
     case .table, .partitioned, .other: "not a table"
     }
-  }
-}
-
-extension WarehouseTable.Column {
-  fileprivate var isTime: Bool {
-    ["timestamp with time zone", "timestamp without time zone", "date"].contains(baseType)
   }
 }
 

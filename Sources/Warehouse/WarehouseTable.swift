@@ -3,7 +3,10 @@ import PostgreSQL
 
 /// A table of the operator's, as the database describes it.
 public struct WarehouseTable: Sendable {
+  /// As the definition has it.
   public let name: TableName
+  /// The same with its schema.
+  public let resolvedName: TableName
   public let columns: [String: Column]
   let kind: Kind
   /// Without USAGE on its schema no privilege on the table helps.
@@ -25,6 +28,17 @@ public struct WarehouseTable: Sendable {
   let partitionColumns: Set<String>
   /// The foreign keys that point at it, or at a part of it.
   public let references: [ForeignKey]
+  /// The table that holds name its rows by. A row that is reached through a partition and through the
+  /// table above it has one name.
+  public let holdTable: TableName
+  /// The columns that tell the rows of `holdTable` apart; empty if nothing does.
+  public let holdKey: [Column]
+  let distrust: VersionDistrust?
+  /// Whether other tables inherit from it, partitions apart.
+  let hasChildren: Bool
+
+  /// Whether the version of a row (`xmin`) tells which transaction wrote it.
+  public var hasTrustedVersions: Bool { distrust == nil }
 
   /// Its name as SQL text.
   public var sql: String { name.sql }
@@ -41,6 +55,11 @@ public struct WarehouseTable: Sendable {
     let isGenerated: Bool
 
     public var sql: String { Identifier(name).sql }
+
+    /// Whether it holds a point in time: what `now()` and `current_date` can be given to.
+    public var isTime: Bool {
+      ["timestamp with time zone", "timestamp without time zone", "date"].contains(baseType)
+    }
 
     public var isJSON: Bool { baseType == "jsonb" || baseType == "json" }
 

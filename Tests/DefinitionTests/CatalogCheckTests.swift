@@ -29,6 +29,7 @@ import Warehouse
           - table: shop.media
             match: post_id
             id: media_id
+            type: none
             actions: {deleted: delete}
     """
 
@@ -165,7 +166,7 @@ import Warehouse
       line: 7,
       "only 0 % of shop.posts is marked all-visible", .warning),
     Case(
-      "ALTER TABLE shop.posts DROP CONSTRAINT posts_pkey", line: 8,
+      "ALTER TABLE shop.posts DROP CONSTRAINT posts_pkey, ADD number int PRIMARY KEY", line: 8,
       "no index of shop.posts begins with post_id", .warning),
     Case(
       "CREATE DOMAIN shop.key AS uuid; ALTER TABLE shop.posts ALTER post_id TYPE shop.key USING gen_random_uuid()",
@@ -252,9 +253,9 @@ import Warehouse
 
   @Test(
     arguments: [
-      ("", [7, 7, 11, 15, 16, 19, 19, 22], ["USAGE on the schema shop", "SELECT on shop.posts"]),
+      ("", [7, 7, 11, 15, 16, 19, 19, 23], ["USAGE on the schema shop", "SELECT on shop.posts"]),
       (
-        "GRANT USAGE ON SCHEMA shop TO r", [7, 11, 15, 16, 19, 22],
+        "GRANT USAGE ON SCHEMA shop TO r", [7, 11, 15, 16, 19, 23],
         [
           "SELECT on shop.posts", "DELETE on shop.posts", "UPDATE on shop.posts",
           "SELECT on shop.media",
@@ -262,7 +263,7 @@ import Warehouse
       ),
       (
         "GRANT USAGE ON SCHEMA shop TO r; GRANT SELECT ON ALL TABLES IN SCHEMA shop TO r",
-        [11, 15, 16, 22], ["DELETE on shop.posts", "UPDATE on shop.posts", "DELETE on shop.media"]
+        [11, 15, 16, 23], ["DELETE on shop.posts", "UPDATE on shop.posts", "DELETE on shop.media"]
       ),
       (
         "GRANT USAGE ON SCHEMA shop TO r; GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA shop TO r",

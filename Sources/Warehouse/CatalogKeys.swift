@@ -1,0 +1,133 @@
+import Definitions
+import PostgreSQL
+
+/// What tells the rows of a table apart, and whether the version of a row tells who wrote it.
+struct RowIdentity: Sendable {
+  /// The table that rows are named by: the same for a partition and for the table that it is a part of.
+  let table: TableName
+  /// In the key's order; empty if nothing tells the rows apart.
+  let key: [String]
+  /// What makes the versions of the rows useless.
+  let distrust: VersionDistrust?
+}
+
+/// Why the version of a row (`xmin`) does not tell which transaction wrote it.
+enum VersionDistrust: Sendable, Equatable {
+  /// A part of the table is on another server.
+  case foreignPart(TableName)
+  /// Its rows are on other servers.
+  case distributed(TableName)
+  /// Its rows are not kept in PostgreSQL's own way.
+  case otherStorage(TableName, String)
+}
+
+extension Catalog {
+  /// - Parameter name: of the table, with its schema.
+  static func identity(
+    of table: Int64, _ name: TableName, on session: some Session
+  ) async throws -> RowIdentity {
+    if let root = try await usableRoot(of: table, on: session) {
+      let key = try await key(of: root.id, on: session)
+      if !key.isEmpty {
+        return RowIdentity(
+          table: root.name, key: key, distrust: try await distrust(of: root.id, on: session))
+      }
+    }
+    return RowIdentity(
+      table: name, key: try await key(of: table, on: session),
+      distrust: try await distrust(of: table, on: session))
+  }
+
+  /// The topmost table that a partition is a part of, where rows can be read and changed through it.
+  private static func usableRoot(
+    of table: Int64, on session: some Session
+  ) async throws -> (id: Int64, name: TableName)? {
+    try await session.query(
+      """
+      SELECT c.oid::bigint, n.nspname, c.relname
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE c.oid = pg_partition_root($1::bigint::oid::regclass) AND c.oid <> $1::bigint::oid
+        AND has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'UPDATE')
+        AND has_schema_privilege(n.oid, 'USAGE') AND NOT row_security_active(c.oid)
+        AND NOT EXISTS (SELECT FROM pg_rewrite
+                        WHERE ev_class = c.oid AND ev_type = '2' AND ev_enabled <> 'D')
+      """, .integer(table)
+    ).firstRow(as: Int64.self, String.self, String.self)
+      .map { (id: $0.0, name: TableName(schema: $0.1, name: $0.2)) }
+  }
+
+  /// The primary key, else the replica identity, else the smallest unique index. An index of a table does
+  /// not see into the tables that inherit from it, so with those there is no key.
+  private static func key(of table: Int64, on session: some Session) async throws -> [String] {
+    try await session.query(
+      """
+      SELECT k.attname
+      FROM (
+        SELECT i.indexrelid, i.indrelid, i.indkey::int2[] AS columns, i.indnkeyatts
+        FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+        WHERE i.indrelid = $1::bigint::oid AND i.indisunique AND i.indisvalid
+          AND i.indpred IS NULL AND i.indexprs IS NULL
+          AND (i.indisprimary OR i.indimmediate)
+          AND NOT EXISTS (SELECT FROM pg_attribute AS a
+                          WHERE a.attrelid = i.indrelid AND NOT a.attnotnull
+                            AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+          AND NOT EXISTS (SELECT FROM pg_inherits JOIN pg_class AS p ON p.oid = inhparent
+                          WHERE inhparent = i.indrelid AND p.relkind <> 'p')
+        ORDER BY i.indisprimary DESC, i.indisreplident DESC, i.indnkeyatts, c.relname
+        LIMIT 1
+      ) AS best,
+      LATERAL (
+        SELECT a.attname, place
+        FROM generate_series(0, best.indnkeyatts - 1) AS place
+        JOIN pg_attribute AS a
+          ON a.attrelid = best.indrelid AND a.attnum = best.columns[place]
+      ) AS k
+      ORDER BY k.place
+      """, .integer(table)
+    ).rows(as: String.self)
+  }
+
+  // MARK: Row versions
+
+  /// The first part of a table, in the order of names, whose row versions mean nothing here.
+  private static func distrust(
+    of table: Int64, on session: some Session
+  ) async throws -> VersionDistrust? {
+    let parts = """
+      \(treeCTE)
+      SELECT n.nspname, c.relname, %
+      FROM tree JOIN pg_class AS c ON c.oid = tree.oid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      """
+    if let foreign = try await session.query(
+      parts.replacing("%", with: "c.relkind::text")
+        + " WHERE c.relkind = 'f' ORDER BY 1, 2 LIMIT 1", .integer(table)
+    ).firstRow(as: String.self, String.self, String.self) {
+      return .foreignPart(TableName(schema: foreign.0, name: foreign.1))
+    }
+    if let other = try await session.query(
+      parts.replacing("%", with: "m.amname")
+        + """
+         JOIN pg_am AS m ON m.oid = c.relam
+        WHERE c.relkind = 'r' AND m.amhandler <> 'pg_catalog.heap_tableam_handler'::regproc
+        ORDER BY 1, 2 LIMIT 1
+        """, .integer(table)
+    ).firstRow(as: String.self, String.self, String.self) {
+      return .otherStorage(TableName(schema: other.0, name: other.1), other.2)
+    }
+    // Citus lists its tables there.
+    let hasCitus = try await session.query(
+      "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
+    ).onlyRow(as: Bool.self)
+    guard hasCitus else { return nil }
+    return try await session.query(
+      parts.replacing("%", with: "''")
+        + """
+         WHERE EXISTS (SELECT FROM pg_catalog.pg_dist_partition AS d
+                      WHERE d.logicalrelid::oid = c.oid)
+        ORDER BY 1, 2 LIMIT 1
+        """, .integer(table)
+    ).firstRow(as: String.self, String.self, String.self)
+      .map { .distributed(TableName(schema: $0.0, name: $0.1)) }
+  }
+}
