@@ -18,7 +18,11 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
 
   /// What the server says of a statement, and what to do about it.
   init(_ error: PostgreSQLError, _ chunk: Chunk, _ change: String) {
-    let what = "\(chunk.label): \(change)\(error.message)"
+    self.init(error, "\(chunk.label): \(change)")
+  }
+
+  init(_ error: PostgreSQLError, _ statement: String) {
+    let what = "\(statement)\(error.message)"
     if error.state == .foreignKeyViolation, let constraint = error.constraint {
       self.init(
         message: "\(what) (constraint \(constraint))",

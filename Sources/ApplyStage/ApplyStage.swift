@@ -88,6 +88,7 @@ public struct ApplyStage: Sendable {
     let chunk: Chunk
     let dataset: Dataset
     let changes: [Change]
+    let guards: [ProtectionGuard]
     var context: BatchContext
     let counts: [ChunkLedger.EventCounts]
     /// Fewer than the definition allows once events turned out to reach many rows; grows again.
@@ -107,14 +108,19 @@ public struct ApplyStage: Sendable {
   }
 
   func work(on chunk: Chunk, _ dataset: Dataset) async throws -> Work {
-    Work(
+    let job = try await ledger.collectedJob(of: chunk)
+    let export = try await ledger.exportMoment(of: chunk)
+    return Work(
       chunk: chunk, dataset: dataset,
       changes: try Change.all(of: dataset, in: definition, catalog: catalog),
+      guards: try ProtectionGuard.all(of: definition, catalog: catalog),
       context: BatchContext(
-        pipeline: chunk.pipeline, dataset: dataset.name, chunkID: chunk.id,
-        jobID: try await ledger.collectedJobID(of: chunk),
+        pipeline: chunk.pipeline, dataset: dataset.name, type: dataset.type, chunkID: chunk.id,
+        jobID: job.id, askedAt: job.askedAt,
         number: try await ledger.batches(of: chunk) + 1, tombstones: dataset.tombstones,
-        exportedSnapshot: try await ledger.exportedSnapshot(of: chunk)),
+        versions: RowVersions(
+          exportedSnapshot: export.snapshot, exportedCluster: export.cluster,
+          cluster: export.clusterNow)),
       counts: try await ledger.eventCounts(of: chunk),
       eventsMax: dataset.batch?.events)
   }
@@ -170,14 +176,16 @@ public struct ApplyStage: Sendable {
   private func rows(
     reachedBy range: EventRange, _ work: Work, atMost rowsMax: Int
   ) async throws -> Int {
-    var rows = 0
+    var rows = try await ledger.holds(
+      releasedBy: range.after, through: range.through, of: work.chunk, atMost: rowsMax + 1,
+      on: connection)
     for change in work.changes where change.reach.fansOut && change.isDue(in: range) {
+      if rows > rowsMax { break }
       var bound = BoundStatement()
       let hits = change.hits(of: range, in: work.context, &bound)
       rows += try await connection.run(
         "SELECT count(*) FROM (\(hits) LIMIT \(rowsMax + 1)) AS hit", bound.parameters
       ).onlyRow(as: Int.self)
-      if rows > rowsMax { break }
     }
     return rows
   }
@@ -188,6 +196,12 @@ public struct ApplyStage: Sendable {
   /// transaction to complain of.
   private func drain(_ range: EventRange, _ work: inout Work) async throws {
     guard let rowsMax = work.dataset.batch?.rows else { return }
+    var hold: Int64? = 0
+    while let last = hold {
+      hold = try await transaction(&work) {
+        try await $0.releasePart(of: range, after: last, holdsMax: rowsMax)
+      }
+    }
     for _ in 1...Self.drainRoundsMax {
       var hasFound = false
       for (index, change) in work.changes.enumerated()
@@ -236,7 +250,7 @@ public struct ApplyStage: Sendable {
   func batch(_ work: Work, _ transaction: Transaction) -> Batch {
     Batch(
       transaction: transaction, ledger: ledger, chunk: work.chunk, dataset: work.dataset,
-      changes: work.changes, context: work.context)
+      changes: work.changes, catalog: catalog, guards: work.guards, context: work.context)
   }
 
   func retrying<R: Sendable>(

@@ -11,7 +11,10 @@ struct Batch {
   let chunk: Chunk
   let dataset: Dataset
   let changes: [Change]
-  let context: BatchContext
+  let catalog: Catalog
+  /// The ways on which IDs of versions without holds may hide rows.
+  let guards: [ProtectionGuard]
+  var context: BatchContext
 
   /// A batch that cannot have a row in this time lets go of those it has, and comes back.
   private static let lockTimeoutMilliseconds = 5_000
@@ -23,34 +26,44 @@ struct Batch {
       changes: changes)
   }
 
+  private var release: Release {
+    Release(
+      transaction: transaction, catalog: catalog, chunk: chunk, context: context, guards: guards)
+  }
+
   /// Changes the rows that the events of `range` reach, proves that they are changed, and records it.
   func apply(_ range: EventRange) async throws {
-    try await begin()
-    try await bookkeeping.endProtections(range)
-    let due = changes.enumerated().filter { $0.element.isDue(in: range) }
-      .map { NumberedChange(number: $0.offset + 1, change: $0.element) }
-    var hasTouched = false
-    for each in due where each.change.isRestore {
-      if try await apply(each, range) { hasTouched = true }
-      try await verify(each.change, range)
+    try await begun().changeRows(range)
+  }
+
+  private func changeRows(_ range: EventRange) async throws {
+    let released = try await release.run(range)
+    var hasTouched = released.rowsOpened > 0
+    let hasFormer = try await bookkeeping.endProtections(range)
+    let due = changes.filter { $0.isDue(in: range) && (hasFormer || !$0.isRestore) }
+    for change in due where change.isRestore {
+      if try await apply(change, range) { hasTouched = true }
+      try await verify(change, range)
     }
     // What other changes write below looks like Lethe's own row afterwards, so this is the moment.
-    if range.mayRestore { try await bookkeeping.keepPostponedProtections(range) }
-    let last = due.last {
-      $0.change.reach.isOwn && !$0.change.reach.fansOut && !$0.change.isRestore
+    if hasFormer { try await bookkeeping.keepPostponedProtections(range) }
+    let last = due.last.flatMap {
+      $0.reach.isOwn && !$0.reach.fansOut && !$0.isRestore ? $0 : nil
     }
-    for each in due where !each.change.isRestore && each.number != last?.number {
-      if try await apply(each, range) { hasTouched = true }
+    for change in last == nil ? due[...] : due.dropLast() where !change.isRestore {
+      if try await apply(change, range) { hasTouched = true }
+      try await eraseFromHolds(change, range)
       // Once the rows on the way are gone, nobody finds those behind them.
-      if !each.change.reach.isDirect { try await verify(each.change, range) }
+      if !change.reach.isDirect { try await verify(change, range) }
     }
     let digest = try await bookkeeping.record(range, making: last, hasTouched: hasTouched)
+    if let last { try await eraseFromHolds(last, range) }
     try await checkConstraints()
-    for each in due where !each.change.isRestore && each.change.reach.isDirect {
-      try await verify(each.change, range)
+    for change in due where !change.isRestore && change.reach.isDirect {
+      try await verify(change, range)
     }
     // Rows of further tables may have left records of their own.
-    let isDigestOfAll = due.allSatisfy { !$0.change.recordsRows }
+    let isDigestOfAll = !released.hasRecords && due.allSatisfy { !$0.recordsRows }
     try await ledger.batchApplied(
       of: chunk, number: context.number, after: range.after, through: range.through,
       digest: isDigestOfAll ? digest : nil, on: transaction)
@@ -61,19 +74,43 @@ struct Batch {
   /// - Parameter range: holds this event alone.
   /// - Returns: how many rows were changed.
   func applyPart(of range: EventRange, change index: Int, rowsMax: Int) async throws -> Int {
-    try await begin()
-    let change = changes[index]
-    try await bookkeeping.endProtections(range)
-    _ = try await run(
-      change.statement(for: range, number: index + 1, in: context, rowsMax: rowsMax), of: change)
+    try await begun().changePart(of: range, changes[index], rowsMax: rowsMax)
+  }
+
+  private func changePart(
+    of range: EventRange, _ change: Change, rowsMax: Int
+  ) async throws -> Int {
+    if change.isRestore { _ = try await bookkeeping.endProtections(range) }
+    _ = try await run(change.statement(for: range, in: context, rowsMax: rowsMax), of: change)
+    try await eraseFromHolds(change, range)
     try await checkConstraints()
-    try await bookkeeping.keepAllProtections()
+    if change.isRestore { try await bookkeeping.keepAllProtections() }
+    return try await recordPart(of: range)
+  }
+
+  /// Ends at most `holdsMax` of the holds that one event releases, behind `hold`.
+  /// - Returns: the last one that was looked at; nil if there was none.
+  func releasePart(
+    of range: EventRange, after hold: Int64, holdsMax: Int
+  ) async throws -> Int64? {
+    try await begun().releaseHolds(of: range, after: hold, holdsMax: holdsMax)
+  }
+
+  private func releaseHolds(
+    of range: EventRange, after hold: Int64, holdsMax: Int
+  ) async throws -> Int64? {
+    let released = try await release.run(range, after: hold, holdsMax: holdsMax)
+    guard released.lastHold != nil else { return nil }
+    try await checkConstraints()
+    _ = try await recordPart(of: range)
+    return released.lastHold
+  }
+
+  private func recordPart(of range: EventRange) async throws -> Int {
     let rows = try await transaction.query(
       "SELECT coalesce(sum(rows), 0)::bigint FROM lethe_touched"
     ).onlyRow(as: Int.self)
     guard rows > 0 else { return 0 }
-    // Whatever becomes of the rest, these rows can be restored.
-    try await bookkeeping.recordProtections(range)
     try await bookkeeping.recordPart(of: range.through)
     try await ledger.batchApplied(
       of: chunk, number: context.number, after: range.after, through: range.after,
@@ -81,27 +118,53 @@ struct Batch {
     return rows
   }
 
-  /// The rows changed so far, by change, reason: what a plan shows.
-  func touched() async throws -> [(change: Int, reason: String, rows: Int)] {
-    try await transaction.query(
-      "SELECT change, reason::text, sum(rows)::bigint FROM lethe_touched GROUP BY 1, 2"
-    ).rows(as: Int.self, String.self, Int.self).map { ($0.0 - 1, $0.1, $0.2) }
+  /// The rows changed so far, by action, table and reason: what a plan shows.
+  func touched() async throws -> [TouchedRows: Int] {
+    let rows = try await transaction.query(
+      """
+      SELECT action::text, table_name, reason::text, sum(rows)::bigint
+      FROM lethe_touched GROUP BY 1, 2, 3
+      """
+    ).rows(as: String.self, String.self, String.self, Int.self)
+    return Dictionary(
+      uniqueKeysWithValues: rows.map {
+        (TouchedRows(action: $0.0, table: $0.1, reason: $0.2), $0.3)
+      })
   }
 
   /// Compiling a batch's statement takes longer than running it: 150 ms of 190, for 10,000 rows of a big
   /// table, each time.
-  private func begin() async throws {
+  private func begun() async throws -> Batch {
     _ = try await transaction.query(
       "SELECT set_config('lock_timeout', $1, true), set_config('jit', 'off', true)",
       .text("\(Self.lockTimeoutMilliseconds)ms"))
     // From here on no newer answer can take the place of an event: all statements see the same ones.
     try await ledger.lockChunk(chunk, on: transaction)
+    var batch = self
+    batch.context.heldTables = try await heldTables()
+    return batch
+  }
+
+  /// Most tables have no held rows, and their changes are then spared to look for them.
+  private func heldTables() async throws -> Set<String> {
+    let names = Set(changes.compactMap { $0.holdKey?.table })
+    return Set(
+      try await transaction.query(
+        """
+        SELECT name FROM unnest($1::text[]) AS name
+        WHERE EXISTS (SELECT FROM lethe.hold WHERE table_name = name)
+        """, .texts(names.sorted())
+      ).rows(as: String.self))
   }
 
   /// - Returns: whether it has changed rows.
-  private func apply(_ each: NumberedChange, _ range: EventRange) async throws -> Bool {
-    try await run(
-      each.change.statement(for: range, number: each.number, in: context), of: each.change) > 0
+  private func apply(_ change: Change, _ range: EventRange) async throws -> Bool {
+    try await run(change.statement(for: range, in: context), of: change) > 0
+  }
+
+  private func eraseFromHolds(_ change: Change, _ range: EventRange) async throws {
+    guard let statement = change.holdErasure(of: range, in: context) else { return }
+    _ = try await run(statement, of: change)
   }
 
   /// - Returns: how many events have changed rows.
@@ -139,4 +202,12 @@ struct Batch {
         change; nothing of this batch was kept
         """, mayPass: true)
   }
+}
+
+/// What a batch has done to rows of a table for a reason.
+struct TouchedRows: Hashable {
+  /// The label of `lethe.action`.
+  let action: String
+  let table: String
+  let reason: String
 }

@@ -12,31 +12,34 @@ struct Bookkeeping {
   let context: BatchContext
   let changes: [Change]
 
-  /// A session's scratch tables: the rows counted by change and event, or by change alone where the
-  /// event's record has its count already, and the protections that the batch ends. Empty at each begin.
+  /// A session's scratch tables: the rows counted by action, table and event, or without the event where its
+  /// record has its count already, and the protections that the batch ends. Empty at each begin.
   static let scratchTables = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_touched (
-        change integer NOT NULL, id bigint, reason lethe.reason NOT NULL, rows bigint NOT NULL
+        action lethe.action NOT NULL, table_name text NOT NULL, id bigint, reason lethe.reason NOT NULL,
+        rows bigint NOT NULL
     ) ON COMMIT DELETE ROWS;
     CREATE TEMP TABLE IF NOT EXISTS lethe_restored (
         id bigint PRIMARY KEY, chunk_id bigint NOT NULL, protected_at timestamptz NOT NULL,
         asked_at timestamptz NOT NULL
-    ) ON COMMIT DELETE ROWS
+    ) ON COMMIT DELETE ROWS;
+    \(HoldEnding.scratchTables)
     """
 
   var hasRestores: Bool { changes.contains(where: \.isRestore) }
 
-  // MARK: Protections
+  // MARK: Protections of versions without holds
 
   /// Before the rows: ends the protections that the batch's answers end. One that rests on a newer
   /// answer than the chunk's stays.
-  func endProtections(_ range: EventRange) async throws {
-    guard hasRestores, range.mayRestore else { return }
+  /// - Returns: whether there were any.
+  func endProtections(_ range: EventRange) async throws -> Bool {
+    guard hasRestores, range.mayRestore else { return false }
     var bound = BoundStatement()
     let pipeline = bound.bind(.text(chunk.pipeline))
     let name = bound.bind(.text(dataset.name))
     let job = bound.bind(.integer(context.jobID))
-    _ = try await transaction.run(
+    return try await transaction.run(
       """
       WITH ended AS (
         DELETE FROM lethe.protection AS p USING lethe.collected AS s, lethe.job AS j
@@ -47,7 +50,8 @@ struct Bookkeeping {
       )
       INSERT INTO lethe_restored (id, chunk_id, protected_at, asked_at)
       SELECT id, chunk_id, protected_at, asked_at FROM ended
-      """, bound.parameters)
+      """, bound.parameters
+    ).rowsAffected > 0
   }
 
   /// After the restores: a protection of which rows had to be left as they are goes on, for the next
@@ -79,47 +83,6 @@ struct Bookkeeping {
       """, bound.parameters)
   }
 
-  /// Forgets the protections of IDs that are gone.
-  private func forgetProtections(_ range: EventRange) async throws {
-    let gone = reasons { $0.isRemoving }
-    guard hasRestores, range.mayHold(gone) else { return }
-    var bound = BoundStatement()
-    let pipeline = bound.bind(.text(chunk.pipeline))
-    let name = bound.bind(.text(dataset.name))
-    // The range twice: mostly there are few protections in it, or none.
-    _ = try await transaction.run(
-      """
-      DELETE FROM lethe.protection AS p USING lethe.collected AS s
-      WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
-        AND p.id > \(bound.bind(.integer(range.after)))
-        AND p.id <= \(bound.bind(.integer(range.through)))
-        AND \(bound.standing(in: range))
-        AND s.reason = ANY (\(bound.bind(.texts(gone)))::lethe.reason[])
-      """, bound.parameters)
-  }
-
-  /// Remembers which IDs are protected now, so that a later answer can restore them.
-  func recordProtections(_ range: EventRange) async throws {
-    let reasons = changes.filter { $0.action == "protect" }.flatMap(\.reasons)
-    guard hasRestores, range.mayHold(reasons) else { return }
-    var bound = BoundStatement()
-    let pipeline = bound.bind(.text(chunk.pipeline))
-    let name = bound.bind(.text(dataset.name))
-    let job = bound.bind(.integer(context.jobID))
-    _ = try await transaction.run(
-      """
-      INSERT INTO lethe.protection AS p (pipeline, dataset, id, chunk_id, protected_at, asked_at)
-      SELECT \(pipeline), \(name), s.id, s.chunk_id, now(), j.asked_at
-      FROM lethe.collected AS s JOIN lethe.job AS j ON j.job_id = \(job)
-      WHERE \(bound.standing(in: range))
-        AND s.reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])
-      ON CONFLICT (pipeline, dataset, id) DO UPDATE
-      SET chunk_id = excluded.chunk_id, protected_at = excluded.protected_at,
-          asked_at = excluded.asked_at
-      WHERE p.asked_at <= excluded.asked_at
-      """, bound.parameters)
-  }
-
   // MARK: Records
 
   /// - Parameters:
@@ -127,13 +90,11 @@ struct Bookkeeping {
   ///   - hasTouched: whether there are rows in `lethe_touched`.
   /// - Returns: the digest of the records of the range's own events.
   func record(
-    _ range: EventRange, making last: NumberedChange?, hasTouched: Bool
+    _ range: EventRange, making last: Change?, hasTouched: Bool
   ) async throws -> ChunkLedger.EventDigest {
     try await queueRehydrations(range)
     let digest = try await recordEvents(range, making: last, hasTouched: hasTouched)
     if hasTouched { try await recordTotals() }
-    try await forgetProtections(range)
-    try await recordProtections(range)
     return digest
   }
 
@@ -147,15 +108,14 @@ struct Bookkeeping {
         FROM (
           SELECT label, sum(rows) AS rows
           FROM (
-            SELECT l.label, t.rows FROM lethe_touched AS t
-            JOIN unnest($3::text[]) WITH ORDINALITY AS l (label, change) ON l.change = t.change
+            SELECT action || ' ' || table_name AS label, rows FROM lethe_touched
             UNION ALL
             SELECT key, value::bigint FROM jsonb_each_text(s.changed)
           ) AS counted
           GROUP BY label
         ) AS labelled)
       WHERE chunk_id = $1 AND id = $2
-      """, .integer(chunk.id), .integer(id), .texts(changes.map(\.label)))
+      """, .integer(chunk.id), .integer(id))
     try await recordTotals()
   }
 
@@ -169,14 +129,10 @@ struct Bookkeeping {
     try await transaction.execute(
       """
       INSERT INTO lethe.change (chunk_id, table_name, action, reason, rows)
-      SELECT $1, c.table_name, c.action::lethe.action, t.reason, sum(t.rows)
-      FROM lethe_touched AS t
-      JOIN unnest($2::text[], $3::text[]) WITH ORDINALITY AS c (table_name, action, change)
-        ON c.change = t.change
-      GROUP BY c.table_name, c.action, t.reason
+      SELECT $1, table_name, action, reason, sum(rows)
+      FROM lethe_touched GROUP BY table_name, action, reason
       \(Self.addingToTotals)
-      """, .integer(chunk.id), .texts(changes.map { "\($0.reach.table.name)" }),
-      .texts(changes.map(\.action)))
+      """, .integer(chunk.id))
   }
 
   private func queueRehydrations(_ range: EventRange) async throws {

@@ -12,6 +12,8 @@ struct Change {
   /// For a restore: the ways on which rows of this table are protected. A row that another protected
   /// ID still reaches stays as it is.
   var guards: [ProtectionGuard] = []
+  /// How its rows are named in `lethe.hold`; nil where they have no key, and so no holds.
+  var holdKey: HoldKey? { HoldKey(reach.table) }
   /// For a delete: the further targets whose rows are found through the ones that it takes, and that go
   /// for the same reasons.
   var dependents: [Dependent] = []
@@ -25,12 +27,12 @@ struct Change {
 
   enum Kind: Equatable {
     case delete
-    case protect([ColumnValue])
+    case protect([ColumnValue], Restore)
     case scrubGeo(Erasure)
     case redact(Erasure)
     /// Marks the row as stale: its ID is to be fetched again.
     case rehydrate(mark: [ColumnValue])
-    /// Undoes a protection: from what was set to what was before.
+    /// Undoes a protection of a version that kept no holds: from what was set to what the definition says.
     case restore(from: [ColumnValue], to: [ColumnValue])
   }
 
@@ -55,6 +57,14 @@ struct Change {
     switch kind {
     case .delete, .protect, .scrubGeo, .redact: true
     case .rehydrate, .restore: false
+    }
+  }
+
+  /// Whether it takes content out of rows that stay, and so out of their holds.
+  var erasure: Erasure? {
+    switch kind {
+    case .scrubGeo(let erasure), .redact(let erasure): erasure
+    case .delete, .protect, .rehydrate, .restore: nil
     }
   }
 
@@ -114,8 +124,8 @@ struct Change {
       switch action {
       case .delete: add(.delete, reasons)
       case .protect(let set, let restore):
-        add(.protect(set), reasons)
-        if case .former(let fallback, _) = restore {
+        add(.protect(set, restore), reasons)
+        if case .former(let fallback, _) = restore, !fallback.isEmpty {
           add(.restore(from: set, to: fallback), [])
         }
       case .scrubGeo(let erasure): add(.scrubGeo(erasure), reasons)
@@ -148,6 +158,7 @@ struct ProtectionGuard {
   let pipeline: String
   let dataset: String
   let table: TableName
+  let resolvedTable: TableName
   let match: WarehouseTable.Column
   let steps: [Reach.Step]
 
@@ -157,10 +168,32 @@ struct ProtectionGuard {
         .filter { $0.actions.values.contains { $0.word == "protect" } }
         .map {
           ProtectionGuard(
-            pipeline: definition.name, dataset: dataset.name, table: $0.table.name, match: $0.match,
-            steps: $0.steps)
+            pipeline: definition.name, dataset: dataset.name, table: $0.table.name,
+            resolvedTable: $0.table.resolvedName, match: $0.match, steps: $0.steps)
         }
     }
+  }
+
+  /// The condition that no other ID protects a row. The protections that this batch ends are forgotten by
+  /// now, so what is found is another's. From the row back to the ID that protects it.
+  func isFree(_ alias: String, _ bound: inout BoundStatement) -> String {
+    var from = "lethe.protection AS q"
+    var conditions: [String] = []
+    var current = (expression: "\(alias).\(match.sql)", kind: match.idKind ?? .integer)
+    for (index, step) in steps.reversed().enumerated() {
+      let alias = "g\(index + 1)"
+      from += ", \(step.table.sql) AS \(alias)"
+      let kind = step.id.idKind ?? .integer
+      conditions.append(
+        "\(alias).\(step.id.sql) = \(kind.cast(current.expression, from: current.kind))")
+      current = ("\(alias).\(step.match.sql)", step.match.idKind ?? .integer)
+    }
+    conditions += [
+      "q.pipeline = \(bound.bind(.text(pipeline)))",
+      "q.dataset = \(bound.bind(.text(dataset)))",
+      "q.id = \(IDKind.integer.cast(current.expression, from: current.kind))",
+    ]
+    return "NOT EXISTS (SELECT FROM \(from) WHERE \(conditions.joined(separator: " AND ")))"
   }
 }
 

@@ -7,16 +7,23 @@ import Warehouse
 struct BatchContext {
   let pipeline: String
   let dataset: String
+  /// Of the dataset's IDs.
+  let type: JobType
   let chunkID: Int64
   let jobID: Int64
+  /// When the API made the job, as PostgreSQL writes it.
+  let askedAt: String
   /// The batch's number in `lethe.batch`.
   var number: Int
   /// Whether rows that are taken away leave a tombstone.
   let tombstones: Bool
-  /// What the export of the chunk could see; nil if that was not recorded.
-  let exportedSnapshot: String?
+  let versions: RowVersions
   /// Whether the rows are looked at before the transaction that ends protections has begun.
   var isAhead = false
+  /// The tables, by their names in `lethe.hold`, that have rows with a hold; nil where nobody has looked.
+  var heldTables: Set<String>?
+
+  func mayBeHeld(_ key: HoldKey) -> Bool { heldTables?.contains(key.table) ?? true }
 }
 
 /// The SQL of a change. Rows that are already as they should be are not touched, so an event that
@@ -25,39 +32,44 @@ extension Change {
   /// Changes the rows that the events of `range` reach, counts them by event in `lethe_touched`, and
   /// leaves a record, and where nothing is left a tombstone, for each row that has an ID of its own.
   ///
-  /// - Parameters:
-  ///   - number: what `lethe_touched` calls this change.
-  ///   - rowsMax: stops after so many rows; another call goes on.
+  /// - Parameter rowsMax: stops after so many rows; another call goes on.
   func statement(
-    for range: EventRange, number: Int, in context: BatchContext, rowsMax: Int? = nil
+    for range: EventRange, in context: BatchContext, rowsMax: Int? = nil
   ) -> (sql: String, parameters: [Parameter]) {
     var bound = BoundStatement()
-    let changed = changedCTE(range, context, rowsMax: rowsMax, &bound)
+    let changed = changedCTEs(range, context, rowsMax: rowsMax, &bound)
     let records = recordCTEs(context, &bound)
-    let count = bound.bind(.integer(Int64(number)))
     let sql = """
       WITH \(changed)\(records)
-      INSERT INTO lethe_touched (change, id, reason, rows)
-      SELECT \(count)::integer, event_id, reason, count(*) FROM changed GROUP BY event_id, reason
+      INSERT INTO lethe_touched (action, table_name, id, reason, rows)
+      SELECT \(bound.bind(.text(action)))::lethe.action, \(bound.bind(.text("\(reach.table.name)"))),
+             event_id, reason, count(*)
+      FROM changed GROUP BY event_id, reason
       """
     return (sql, bound.parameters)
   }
 
-  /// `changed`, which changes the rows: (event_id, reason), and row_id where they have IDs of their own.
+  /// `changed`, which changes the rows: (event_id, reason), and row_id where they have IDs of their own;
+  /// and what has to happen to their holds.
   /// - Parameter returning: further columns of the events.
-  func changedCTE(
+  func changedCTEs(
     _ range: EventRange, _ context: BatchContext, rowsMax: Int? = nil,
     returning columns: [String] = [], _ bound: inout BoundStatement
   ) -> String {
+    if let protection = protection(in: context) {
+      return protectCTEs(protection, range, context, rowsMax: rowsMax, returning: columns, &bound)
+    }
     let rowID = rowIDExpression.map { ", \($0) AS row_id" } ?? ""
     let further = columns.map { ", s.\($0)" }.joined()
+    let endsHolds = isDelete ? holdKey.flatMap { context.mayBeHeld($0) ? $0 : nil } : nil
+    let rowKey = endsHolds.map { ", \($0.json(of: "t")) AS row_key" } ?? ""
     let body =
       rowsMax.map { limitedBody(range, context, rowsMax: $0, &bound) }
       ?? wholeBody(range, context, &bound)
     return """
       \(body)
-      RETURNING s.id AS event_id, s.reason\(rowID)\(further)
-      )
+      RETURNING s.id AS event_id, s.reason\(rowID)\(further)\(rowKey)
+      )\(endsHolds.map { deletedHoldCTEs($0, context, &bound) } ?? "")
       """
   }
 
@@ -67,11 +79,10 @@ extension Change {
     of range: EventRange, in context: BatchContext, _ bound: inout BoundStatement,
     andAlso condition: String = "true"
   ) -> String {
-    let (from, _) = reach.join
     var context = context
     context.isAhead = true
     return """
-      SELECT s.id, s.reason FROM \(from), \(reach.table.sql) AS t
+      SELECT s.id, s.reason FROM \(rows(context, &bound))
       WHERE \(filter(range, context, &bound)) AND \(condition)
       """
   }
@@ -85,7 +96,7 @@ extension Change {
     context.isAhead = true
     return """
       SELECT s.id, t.tableoid AS part, t.ctid AS place
-      FROM \(reach.join.from), \(reach.table.sql) AS t WHERE \(filter(range, context, &bound))
+      FROM \(rows(context, &bound)) WHERE \(filter(range, context, &bound))
       """
   }
 
@@ -94,13 +105,18 @@ extension Change {
     of range: EventRange, in context: BatchContext, rowsMax: Int
   ) -> (sql: String, parameters: [Parameter]) {
     var bound = BoundStatement()
-    let (from, _) = reach.join
+    var context = context
+    // Somebody may have made holds since they were looked for.
+    context.heldTables = nil
     let key = reach.table.primaryKey.isEmpty ? [reach.match.name] : reach.table.primaryKey
-    let names = key.map { "'\(Self.literal($0)) ' || t.\(Identifier($0).sql)::text" }
+    let names = key.map { "\(SQLText.literal($0 + " ")) || t.\(Identifier($0).sql)::text" }
       .joined(separator: ", ")
+    let condition =
+      protection(in: context).map { unsettled($0, range, context, &bound) }
+      ?? filter(range, context, &bound)
     let sql = """
-      SELECT concat_ws(', ', \(names)) FROM \(from), \(reach.table.sql) AS t
-      WHERE \(filter(range, context, &bound))
+      SELECT concat_ws(', ', \(names)) FROM \(rows(context, &bound))
+      WHERE \(condition)
       LIMIT \(rowsMax)
       """
     return (sql, bound.parameters)
@@ -110,17 +126,24 @@ extension Change {
   func postponed(
     _ range: EventRange, in context: BatchContext, _ bound: inout BoundStatement
   ) -> String? {
-    guard isRestore, let isOld = isOlderThanExport(context, &bound) else { return nil }
+    guard isRestore else { return nil }
     let (from, conditions) = reach.join
+    let isOld = context.versions.isOlderThanExport("t", of: reach.table, &bound)
     let all =
       [bound.standing(in: range), "s.id IN (SELECT id FROM lethe_restored)"] + conditions
-      + [pending(&bound)] + ["NOT \(isOld)"]
+      + [pending(context, &bound)] + ["NOT \(isOld)"]
     return """
       SELECT s.id FROM \(from), \(reach.table.sql) AS t WHERE \(all.joined(separator: " AND "))
       """
   }
 
   // MARK: The rows
+
+  /// The events `s` and the rows `t`, and for a protection their holds `h`.
+  private func rows(_ context: BatchContext, _ bound: inout BoundStatement) -> String {
+    let holds = protection(in: context).map { holdJoin($0, context, &bound) } ?? ""
+    return "\(reach.join.from), \(reach.table.sql) AS t\(holds)"
+  }
 
   private func wholeBody(
     _ range: EventRange, _ context: BatchContext, _ bound: inout BoundStatement
@@ -191,6 +214,25 @@ extension Change {
   private func filter(
     _ range: EventRange, _ context: BatchContext, _ bound: inout BoundStatement
   ) -> String {
+    var all = reachedRows(range, context, &bound)
+    switch kind {
+    case .delete: break
+    case .protect, .scrubGeo, .redact: all.append(pending(context, &bound))
+    case .rehydrate: all += [pending(context, &bound), Self.isNews(context, label: label, &bound)]
+    case .restore:
+      all += [
+        pending(context, &bound), context.versions.isOlderThanExport("t", of: reach.table, &bound),
+      ]
+      if let key = holdKey { all.append(isNotHeld(key, &bound)) }
+    }
+    if !context.isAhead { all += guards.map { $0.isFree("t", &bound) } }
+    return all.joined(separator: "\n  AND ")
+  }
+
+  /// The conditions that join the events which ask for the change to the rows that they reach.
+  func reachedRows(
+    _ range: EventRange, _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> [String] {
     var all = [bound.standing(in: range)]
     if isRestore {
       all.append(context.isAhead ? "s.restores" : "s.id IN (SELECT id FROM lethe_restored)")
@@ -199,29 +241,24 @@ extension Change {
     }
     all += reach.join.conditions
     if let column = reach.idTime { all.append(IDTime.condition(column, range, &bound)) }
-    switch kind {
-    case .delete: break
-    case .protect, .scrubGeo, .redact: all.append(pending(&bound))
-    case .rehydrate: all += [pending(&bound), Self.isNews(context, label: label, &bound)]
-    case .restore:
-      all.append(pending(&bound))
-      if let isOld = isOlderThanExport(context, &bound) { all.append(isOld) }
-    }
-    if !context.isAhead { all += guards.map { stillProtected($0, &bound) } }
-    return all.joined(separator: "\n  AND ")
+    return all
   }
 
   private func assignments(_ bound: inout BoundStatement) -> String {
     let (values, cuts) = effect
     let sets = values.map { "\(Identifier($0.column).sql) = \(value($0, &bound))" }
-    return (sets + cuts.map { "\(Identifier($0.column).sql) = \(cutValue($0, &bound))" })
+    return
+      (sets
+      + cuts.map {
+        "\(Identifier($0.column).sql) = \(cut($0, of: "t.\(Identifier($0.column).sql)", &bound))"
+      })
       .joined(separator: ", ")
   }
 
   private var effect: (values: [ColumnValue], cuts: [JSONCut]) {
     switch kind {
     case .delete: ([], [])
-    case .protect(let set): (set, [])
+    case .protect(let set, _): (set, [])
     case .scrubGeo(let erasure), .redact(let erasure): (erasure.set, erasure.cut)
     case .rehydrate(let mark): (mark, [])
     case .restore(_, let to): (to, [])
@@ -229,47 +266,63 @@ extension Change {
   }
 
   /// The condition that a row still has something to change.
-  private func pending(_ bound: inout BoundStatement) -> String {
+  private func pending(_ context: BatchContext, _ bound: inout BoundStatement) -> String {
     if case .restore(let from, _) = kind {
       // What is not as Lethe left it was changed by somebody else, and is theirs.
       return from.map { isAsSet($0, "IS NOT DISTINCT FROM", &bound) }.joined(separator: " AND ")
     }
+    if let protection = protection(in: context) { return wants(protection, context, &bound) }
     let (values, cuts) = effect
     var parts = values.map { isAsSet($0, "IS DISTINCT FROM", &bound) }
     for cut in cuts {
-      let column = "t.\(Identifier(cut.column).sql)::jsonb"
-      parts += cut.paths.map { "\(column) #> \(bound.bind(.texts($0)))::text[] IS NOT NULL" }
+      parts.append(has(cut.paths, in: "t.\(Identifier(cut.column).sql)", &bound))
     }
     return "(\(parts.joined(separator: " OR ")))"
   }
 
-  /// A column compared with the value that it is set to.
-  private func isAsSet(
+  // MARK: Values
+
+  /// A column compared with the value that it is set to. One that takes a time anew each time is as it is
+  /// set once it has any.
+  func isAsSet(
     _ value: ColumnValue, _ comparison: String, _ bound: inout BoundStatement
   ) -> String {
-    let column = reach.table.columns[value.column]
-    let text = column?.hasEquality == false ? "::text" : ""
-    return
-      "t.\(Identifier(value.column).sql)\(text) \(comparison) \(self.value(value, &bound))\(text)"
+    let name = "t.\(Identifier(value.column).sql)"
+    if expression(of: value) != nil {
+      return "\(name) IS \(comparison == "IS DISTINCT FROM" ? "NULL" : "NOT NULL")"
+    }
+    let text = reach.table.columns[value.column]?.hasEquality == false ? "::text" : ""
+    return "\(name)\(text) \(comparison) \(self.value(value, &bound))\(text)"
+  }
+
+  func expression(of value: ColumnValue) -> ValueExpression? {
+    reach.table.columns[value.column].flatMap { ValueExpression(value.value, column: $0) }
   }
 
   /// The cast settles the placeholder's type, which the two sides could otherwise infer differently.
-  private func value(_ value: ColumnValue, _ bound: inout BoundStatement) -> String {
-    "\(bound.bind(Parameter(value.value)))::\(reach.table.columns[value.column]?.type ?? "text")"
+  func value(_ value: ColumnValue, _ bound: inout BoundStatement) -> String {
+    let type = reach.table.columns[value.column]?.type ?? "text"
+    if let expression = expression(of: value) { return "\(expression.sql)::\(type)" }
+    return "\(bound.bind(Parameter(value.value)))::\(type)"
+  }
+
+  /// The condition that JSON has something at one of the paths.
+  func has(_ paths: [[String]], in json: String, _ bound: inout BoundStatement) -> String {
+    let parts = paths.map { "\(json)::jsonb #> \(bound.bind(.texts($0)))::text[] IS NOT NULL" }
+    return "(\(parts.joined(separator: " OR ")))"
   }
 
   /// Cuts the paths that the value has: looking for one in a scalar, or for a key in an array, would be
   /// an error. The empty path cuts nothing.
-  private func cutValue(_ cut: JSONCut, _ bound: inout BoundStatement) -> String {
-    let column = "t.\(Identifier(cut.column).sql)"
+  func cut(_ cut: JSONCut, of json: String, _ bound: inout BoundStatement) -> String {
     let type = reach.table.columns[cut.column]?.type ?? "jsonb"
     let paths = cut.paths.map { path in
       let path = "\(bound.bind(.texts(path)))::text[]"
-      return " #- CASE WHEN \(column)::jsonb #> \(path) IS NOT NULL THEN \(path) ELSE '{}' END"
+      return " #- CASE WHEN \(json)::jsonb #> \(path) IS NOT NULL THEN \(path) ELSE '{}' END"
     }
     return """
-      CASE WHEN jsonb_typeof(\(column)::jsonb) IN ('object', 'array') \
-      THEN (\(column)::jsonb\(paths.joined()))::\(type) ELSE \(column) END
+      CASE WHEN jsonb_typeof(\(json)::jsonb) IN ('object', 'array') \
+      THEN (\(json)::jsonb\(paths.joined()))::\(type) ELSE \(json)::\(type) END
       """
   }
 
@@ -298,48 +351,12 @@ extension Change {
       """
   }
 
-  /// Rows that came, or that somebody else has changed, after the export are not judged by the chunk's
-  /// answers; those that Lethe itself has written are. Everything below the snapshot's xmin had ended by
-  /// then; of what is above, a subtransaction's number does not tell whether it had.
-  private func isOlderThanExport(
-    _ context: BatchContext, _ bound: inout BoundStatement
-  ) -> String? {
-    guard let snapshot = context.exportedSnapshot else { return nil }
-    return """
-      (lethe.full_xid(t.xmin) < pg_snapshot_xmin(\(bound.bind(.text(snapshot)))::pg_snapshot)
-       OR lethe.full_xid(t.xmin) = pg_current_xact_id()
-       OR EXISTS (SELECT FROM lethe.batch AS b WHERE b.xid = lethe.full_xid(t.xmin)))
-      """
-  }
-
-  /// The protections that this batch ends are forgotten by now, so what is found is another's. From the
-  /// row back to the ID that protects it.
-  private func stillProtected(_ guarded: ProtectionGuard, _ bound: inout BoundStatement) -> String {
-    var from = "lethe.protection AS q"
-    var conditions: [String] = []
-    var current = (expression: "t.\(guarded.match.sql)", kind: guarded.match.idKind ?? .integer)
-    for (index, step) in guarded.steps.reversed().enumerated() {
-      let alias = "g\(index + 1)"
-      from += ", \(step.table.sql) AS \(alias)"
-      let kind = step.id.idKind ?? .integer
-      conditions.append(
-        "\(alias).\(step.id.sql) = \(kind.cast(current.expression, from: current.kind))")
-      current = ("\(alias).\(step.match.sql)", step.match.idKind ?? .integer)
-    }
-    conditions += [
-      "q.pipeline = \(bound.bind(.text(guarded.pipeline)))",
-      "q.dataset = \(bound.bind(.text(guarded.dataset)))",
-      "q.id = \(IDKind.integer.cast(current.expression, from: current.kind))",
-    ]
-    return "NOT EXISTS (SELECT FROM \(from) WHERE \(conditions.joined(separator: " AND ")))"
-  }
-
   // MARK: What remains of a row
 
   /// Whether each changed row leaves an event record of its own.
   var recordsRows: Bool { rowIDExpression != nil }
 
-  private var rowIDExpression: String? {
+  var rowIDExpression: String? {
     guard let id = reach.rowID?.column, let kind = id.idKind else { return nil }
     return IDKind.integer.cast("t.\(id.sql)", from: kind)
   }
@@ -371,6 +388,4 @@ extension Change {
     }
     return sql
   }
-
-  private static func literal(_ text: String) -> String { text.replacing("'", with: "''") }
 }

@@ -4,12 +4,6 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// A change and what `lethe_touched` calls it.
-struct NumberedChange {
-  let number: Int
-  let change: Change
-}
-
 /// A batch's event records and tombstones.
 extension Bookkeeping {
   /// Writes both in one statement; a data-modifying CTE costs less than a statement of its own. In the
@@ -18,21 +12,21 @@ extension Bookkeeping {
   /// - Returns: the digest of these records.
   /// - Throws: `ApplyError` if the table of `last` does not take it.
   func recordEvents(
-    _ range: EventRange, making last: NumberedChange?, hasTouched: Bool
+    _ range: EventRange, making last: Change?, hasTouched: Bool
   ) async throws -> ChunkLedger.EventDigest {
     var bound = BoundStatement()
     let isCounted = hasTouched || range.mayBePartlyApplied
     var ctes: [String] = []
     if let last {
       let columns = isCounted ? [] : ["created_at", "redacted_at"]
-      ctes.append(last.change.changedCTE(range, context, returning: columns, &bound))
+      ctes.append(last.changedCTEs(range, context, returning: columns, &bound))
       ctes += totalsCTEs(of: last, isAll: !hasTouched, &bound)
     }
     let source =
       if isCounted {
-        countedSource(range, making: last?.change, &bound)
+        countedSource(range, making: last, &bound)
       } else if let last {
-        uncountedSource(range, making: last.change, &bound)
+        uncountedSource(range, making: last, &bound)
       } else {
         untouchedSource(range, &bound)
       }
@@ -52,21 +46,22 @@ extension Bookkeeping {
       return ChunkLedger.EventDigest(records: records, sha256: sha256)
     } catch let error as PostgreSQLError where !error.isTemporary {
       guard let last else { throw error }
-      throw ApplyError(error, chunk, "\(last.change.label): ")
+      throw ApplyError(error, chunk, "\(last.label): ")
     }
   }
 
   /// The rows that `last` has changed, by reason.
   /// - Parameter isAll: whether no other change has any: then these are the batch's totals.
   private func totalsCTEs(
-    of last: NumberedChange, isAll: Bool, _ bound: inout BoundStatement
+    of last: Change, isAll: Bool, _ bound: inout BoundStatement
   ) -> [String] {
+    let table = "\(bound.bind(.text("\(last.reach.table.name)")))::text"
     var ctes = [
       "totals AS (SELECT reason, count(*) AS rows FROM changed GROUP BY reason)",
       """
       touched AS (
-      INSERT INTO lethe_touched (change, reason, rows)
-      SELECT \(bound.bind(.integer(Int64(last.number))))::integer, reason, rows FROM totals
+      INSERT INTO lethe_touched (action, table_name, reason, rows)
+      SELECT \(bound.bind(.text(last.action)))::lethe.action, \(table), reason, rows FROM totals
       )
       """,
     ]
@@ -76,8 +71,7 @@ extension Bookkeeping {
         added AS (
         INSERT INTO lethe.change (chunk_id, table_name, action, reason, rows)
         SELECT \(bound.bind(.integer(chunk.id)))::bigint,
-               \(bound.bind(.text("\(last.change.reach.table.name)")))::text,
-               \(bound.bind(.text(last.change.action)))::lethe.action, reason, rows
+               \(table), \(bound.bind(.text(last.action)))::lethe.action, reason, rows
         FROM totals
         \(Self.addingToTotals)
         )
@@ -240,10 +234,7 @@ extension Bookkeeping {
         FROM (
           SELECT id, label, sum(rows) AS rows
           FROM (
-            SELECT t.id, l.label, t.rows
-            FROM lethe_touched AS t
-            JOIN unnest(\(bound.bind(.texts(changes.map(\.label))))::text[]) WITH ORDINALITY
-              AS l (label, change) ON l.change = t.change
+            SELECT id, action || ' ' || table_name AS label, rows FROM lethe_touched
             UNION ALL
             SELECT s.id, key, value::bigint
             FROM lethe.collected AS s, jsonb_each_text(s.changed)

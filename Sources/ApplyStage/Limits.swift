@@ -24,6 +24,9 @@ struct LimitCheck {
   /// back in every result and does not count.
   /// - Returns: why the chunk has to stop; nil if it may go on.
   func reasonToStop(_ chunk: Chunk, changes: [Change]) async throws -> String? {
+    if let extent = try await ledger.restoreExtent(of: chunk), let why = reasonToStop(extent) {
+      return why
+    }
     let before = try await ledger.rowsRedactedUnasked(in: chunk.runID)
     if let extents = largestExtents(changes), reasonToStop(chunk, extents, before: before) == nil {
       return nil
@@ -35,6 +38,28 @@ struct LimitCheck {
       return Self.wholeChunk(chunk)
     }
     return reasonToStop(chunk, extents, before: before)
+  }
+
+  /// Below this, a share of the IDs says nothing.
+  private static let releasedIDsMin = 20
+
+  /// An answer that would open much of what is hidden is more likely to be no answer.
+  private func reasonToStop(_ extent: ChunkLedger.RestoreExtent) -> String? {
+    let percent = 100 * Double(extent.releasedIDs) / Double(max(extent.holdingIDs, 1))
+    if extent.releasedIDs >= Self.releasedIDsMin, percent > limits.maxRestoredPercent {
+      return """
+        it would release \(extent.releasedIDs) of the \(extent.holdingIDs) IDs of its key range that hold \
+        rows, \(String(format: "%.1f", percent)) %; max_restored_percent is \
+        \(limits.maxRestoredPercent.formatted())
+        """
+    }
+    if extent.rows > 0, extent.rowsBefore + extent.rows > limits.maxRestoredRows {
+      return """
+        with it the run would open \(extent.rowsBefore + extent.rows) rows; \
+        max_restored_rows is \(limits.maxRestoredRows)
+        """
+    }
+    return nil
   }
 
   /// How many IDs are said to be gone, whether or not their rows are still there to be emptied.

@@ -34,7 +34,7 @@ extension ApplyStage {
     ).run()
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
     try await connection.runScript(Bookkeeping.scratchTables)
-    var totals: [PlanKey: Int] = [:]
+    var totals: [TouchedRows: Int] = [:]
     var through = chunk.appliedThrough ?? chunk.firstID - 1
     while let range = try await nextRange(after: through, &work) {
       let touched =
@@ -44,36 +44,24 @@ extension ApplyStage {
     }
     return ChunkPlan(
       stopReason: stopReason,
-      rows: totals.sorted { ($0.key.change, $0.key.reason) < ($1.key.change, $1.key.reason) }.map {
-        let change = work.changes[$0.key.change]
-        return PlannedRows(
-          table: "\(change.reach.table.name)", action: change.action, reason: $0.key.reason,
-          rows: $0.value)
+      rows: work.inOrder(totals).map {
+        PlannedRows(table: $0.table, action: $0.action, reason: $0.reason, rows: totals[$0] ?? 0)
       })
-  }
-
-  struct PlanKey: Hashable {
-    /// The change's place in the order.
-    let change: Int
-    let reason: String
   }
 
   /// Ends a transaction whose effect has been seen.
   private struct RolledBack: Error {
-    let touched: [PlanKey: Int]
+    let touched: [TouchedRows: Int]
   }
 
-  private func tryOut(_ range: EventRange, _ work: Work) async throws -> [PlanKey: Int] {
+  private func tryOut(_ range: EventRange, _ work: Work) async throws -> [TouchedRows: Int] {
     try await retrying(work.chunk) {
       do {
-        return try await connection.withTransaction { transaction -> [PlanKey: Int] in
+        return try await connection.withTransaction { transaction -> [TouchedRows: Int] in
           try await ledger.stand(work.chunk, after: range.after, on: transaction)
           let batch = batch(work, transaction)
           try await batch.apply(range)
-          let touched = try await batch.touched().map {
-            (PlanKey(change: $0.change, reason: $0.reason), $0.rows)
-          }
-          throw RolledBack(touched: Dictionary(uniqueKeysWithValues: touched))
+          throw RolledBack(touched: try await batch.touched())
         }
       } catch let rolledBack as RolledBack {
         return rolledBack.touched
@@ -81,16 +69,34 @@ extension ApplyStage {
     }
   }
 
-  private func count(_ range: EventRange, _ work: Work) async throws -> [PlanKey: Int] {
-    var counts: [PlanKey: Int] = [:]
-    for (index, change) in work.changes.enumerated() {
+  private func count(_ range: EventRange, _ work: Work) async throws -> [TouchedRows: Int] {
+    var counts: [TouchedRows: Int] = [:]
+    for change in work.changes {
       var bound = BoundStatement()
       let hits = change.hits(of: range, in: work.context, &bound)
       let rows = try await connection.run(
         "SELECT reason::text, count(*) FROM (\(hits)) AS hit GROUP BY reason", bound.parameters
       ).rows(as: String.self, Int.self)
-      for (reason, rows) in rows { counts[PlanKey(change: index, reason: reason)] = rows }
+      for (reason, rows) in rows {
+        let touched = TouchedRows(
+          action: change.action, table: "\(change.reach.table.name)", reason: reason)
+        counts[touched, default: 0] += rows
+      }
     }
     return counts
+  }
+}
+
+extension ApplyStage.Work {
+  /// In the order of the changes; what is done to tables of holds alone comes first.
+  func inOrder(_ rows: [TouchedRows: Int]) -> [TouchedRows] {
+    func place(_ touched: TouchedRows) -> Int {
+      changes.firstIndex {
+        $0.action == touched.action && "\($0.reach.table.name)" == touched.table
+      } ?? -1
+    }
+    return rows.keys.sorted {
+      (place($0), $0.table, $0.reason) < (place($1), $1.table, $1.reason)
+    }
   }
 }

@@ -32,7 +32,7 @@ public struct QuarantineRetry: Sendable {
   public func retry(
     _ chunk: Chunk, selected: Set<Int64>?, reasons: Set<Reason>
   ) async throws -> Outcome {
-    let jobID = try await ledger.collectedJobID(of: chunk)
+    let jobID = try await ledger.collectedJob(of: chunk).id
     let outcome = try await connection.withTransaction { transaction in
       try await transaction.runScript(
         """
@@ -137,6 +137,9 @@ public struct QuarantineRetry: Sendable {
              p.id IS NOT NULL AND r.reason = ANY ($5::lethe.reason[])
       FROM lethe_reread AS r
       LEFT JOIN (
+        SELECT r.id FROM lethe.holder AS r, lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
+        WHERE j.job_id = $2 AND r.type = c.type AND r.asked_at < j.asked_at
+        UNION
         SELECT p.id FROM lethe.protection AS p JOIN lethe.job AS j ON j.job_id = $2
         WHERE p.pipeline = $3 AND p.dataset = $4 AND p.asked_at < j.asked_at
       ) AS p ON p.id = r.id

@@ -14,9 +14,13 @@ struct ResultLoad {
   let chunk: Chunk
   let attempt: Attempt
 
-  /// The IDs of the chunk's key range that its dataset ($2, $3) has protected. A protection that rests
-  /// on a newer answer than the job's ($1) is not judged by it.
+  /// The IDs of the chunk's key range that hold rows, or that a version without holds has protected for the
+  /// dataset ($2, $3). Those that rest on a newer answer than the job's ($1) are not judged by it.
   private static let olderProtections = """
+    SELECT r.id FROM lethe.holder AS r, lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
+    WHERE j.job_id = $1 AND r.type = c.type
+      AND r.id BETWEEN c.first_id AND c.last_id AND r.asked_at < j.asked_at
+    UNION
     SELECT p.id FROM lethe.protection AS p, lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
     WHERE j.job_id = $1 AND p.pipeline = $2 AND p.dataset = $3
       AND p.id BETWEEN c.first_id AND c.last_id AND p.asked_at < j.asked_at

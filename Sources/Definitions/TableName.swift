@@ -47,6 +47,19 @@ public struct TableName: Sendable, Hashable, Codable, CustomStringConvertible {
     return nil
   }
 
+  /// As `init(_:)` reads it back, whatever the name holds.
+  public var written: String {
+    [schema, name].compactMap { $0 }.map(Self.written).joined(separator: ".")
+  }
+
+  private static func written(_ part: String) -> String {
+    let isPlain = part.utf8.allSatisfy {
+      (0x61...0x7A).contains($0) || (0x41...0x5A).contains($0) || (0x30...0x39).contains($0)
+        || $0 == 0x5F
+    }
+    return isPlain ? part : "\"" + part.replacing("\"", with: "\"\"") + "\""
+  }
+
   public var description: String {
     (schema.map { "\($0)." } ?? "") + name
   }

@@ -117,12 +117,23 @@ extension ChunkLedger {
     ).onlyRow(as: Int.self)
   }
 
-  /// What the export of the chunk could see, as `pg_current_snapshot()` writes it; nil if that was not
-  /// recorded.
-  public func exportedSnapshot(of chunk: Chunk) async throws -> String? {
-    try await connection.query(
-      "SELECT exported_snapshot::text FROM lethe.chunk WHERE chunk_id = $1", .integer(chunk.id)
-    ).onlyRow(as: String?.self)
+  /// When and where a chunk was exported, to be compared with the versions of rows.
+  public struct ExportMoment: Sendable {
+    /// What the export could see, as `pg_current_snapshot()` writes it; nil if that was not recorded.
+    public let snapshot: String?
+    /// The cluster whose transactions that is about, and the one of now; nil where it is not known.
+    public let cluster: Int64?
+    public let clusterNow: Int64?
+  }
+
+  public func exportMoment(of chunk: Chunk) async throws -> ExportMoment {
+    let row = try await connection.query(
+      """
+      SELECT exported_snapshot::text, exported_cluster, lethe.cluster()
+      FROM lethe.chunk WHERE chunk_id = $1
+      """, .integer(chunk.id)
+    ).onlyRow(as: String?.self, Int64?.self, Int64?.self)
+    return ExportMoment(snapshot: row.0, cluster: row.1, clusterNow: row.2)
   }
 
   /// For a transaction that is rolled back: has the chunk stand where a batch after `through` begins,
@@ -274,12 +285,21 @@ extension ChunkLedger {
     }
   }
 
-  /// The job whose result the chunk's events come from.
-  public func collectedJobID(of chunk: Chunk) async throws -> Int64 {
-    try await connection.query(
-      "SELECT job_id FROM lethe.job WHERE chunk_id = $1 AND result_sha256 IS NOT NULL",
-      .integer(chunk.id)
-    ).onlyRow(as: Int64.self)
+  /// The job whose result a chunk's events come from.
+  public struct CollectedJob: Sendable {
+    public let id: Int64
+    /// When the API made it, as PostgreSQL writes it.
+    public let askedAt: String
+  }
+
+  public func collectedJob(of chunk: Chunk) async throws -> CollectedJob {
+    let row = try await connection.query(
+      """
+      SELECT job_id, asked_at::text FROM lethe.job
+      WHERE chunk_id = $1 AND result_sha256 IS NOT NULL
+      """, .integer(chunk.id)
+    ).onlyRow(as: Int64.self, String.self)
+    return CollectedJob(id: row.0, askedAt: row.1)
   }
 
   /// A limit stops the chunk before a row is touched.

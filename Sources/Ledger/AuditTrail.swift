@@ -9,6 +9,8 @@ public struct AuditTrail: Sendable {
   public internal(set) var tombstones: [Remainder] = []
   public internal(set) var rehydrations: [Remainder] = []
   public internal(set) var protections: [Protection] = []
+  public internal(set) var holds: [HoldStory] = []
+  public internal(set) var releases: [SealedReleaseRecord] = []
   public internal(set) var quarantined: [QuarantinedLine] = []
 
   init(id: Int64) {
@@ -17,7 +19,8 @@ public struct AuditTrail: Sendable {
 
   public var isEmpty: Bool {
     checks.isEmpty && events.isEmpty && waiting.isEmpty && tombstones.isEmpty
-      && rehydrations.isEmpty && protections.isEmpty && quarantined.isEmpty
+      && rehydrations.isEmpty && protections.isEmpty && holds.isEmpty && releases.isEmpty
+      && quarantined.isEmpty
   }
 
   /// One of the ledger's jobs.

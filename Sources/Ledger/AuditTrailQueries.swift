@@ -29,6 +29,9 @@ private struct TrailQueries {
     trail.tombstones = try await remainders("lethe.tombstone", "deleted_at")
     trail.rehydrations = try await remainders("lethe.rehydration", "queued_at")
     trail.protections = try await protections()
+    let holds = HoldStoryQueries(session: session, parameters: parameters)
+    trail.holds = try await holds.stories()
+    trail.releases = try await holds.releases()
     trail.quarantined = try await quarantined()
     return trail
   }

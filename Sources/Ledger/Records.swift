@@ -73,6 +73,8 @@ public struct LedgerError: Error, Sendable, CustomStringConvertible {
     case unreadable
     /// What was asked for must not be done as things stand.
     case refused
+    /// A limit forbids it.
+    case limited
   }
 
   public let code: Code

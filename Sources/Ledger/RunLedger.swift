@@ -6,6 +6,8 @@ public import PostgreSQL
 public struct RunLedger: Sendable {
   /// The failure of a run that somebody has given up.
   static let givenUpFailure = "given up by the operator"
+  /// What this program knows of the ledger. A run without it is refused: its program knows no holds.
+  static let ledgerVersion: Int64 = 2
 
   let connection: Connection
 
@@ -41,10 +43,10 @@ public struct RunLedger: Sendable {
     let workDirectory = "\(parent)/\(definition.name)-\(key)"
     let id = try await connection.query(
       """
-      INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
-      VALUES ($1, $2, $3, $4, $5) RETURNING run_id
+      INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease, ledger_version)
+      VALUES ($1, $2, $3, $4, $5, $6) RETURNING run_id
       """, .text(key), .text(definition.name), .text(json), .text(workDirectory),
-      .text(lease.token)
+      .text(lease.token), .integer(Self.ledgerVersion)
     ).onlyRow(as: Int64.self)
     return Run(id: id, key: key, definition: definition, workDirectory: workDirectory)
   }
@@ -62,6 +64,19 @@ public struct RunLedger: Sendable {
         remedy: "lethe status lists the runs")
     }
     return run
+  }
+
+  /// The definitions of the newest runs of pipelines that have had one of late, as far as this version reads
+  /// them.
+  public func newestDefinitions(besides pipelines: [String]) async throws -> [Definition] {
+    try await connection.query(
+      """
+      SELECT DISTINCT ON (pipeline) definition::text FROM lethe.run
+      WHERE NOT pipeline = ANY ($1::text[]) AND started_at > now() - interval '30 days'
+      ORDER BY pipeline, run_id DESC
+      """, .texts(pipelines)
+    ).rows(as: String.self)
+      .compactMap { try? JSONDecoder().decode(Definition.self, from: Data($0.utf8)) }
   }
 
   private func runs(where condition: String, _ parameters: Parameter...) async throws -> [Run] {
@@ -86,8 +101,10 @@ public struct RunLedger: Sendable {
   public func takeOver(_ run: Run, lease: Lease) async throws {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
-        "UPDATE lethe.run SET lease = $2, status = 'running' WHERE run_id = $1 AND finished_at IS NULL",
-        .integer(run.id), .text(lease.token))
+        """
+        UPDATE lethe.run SET lease = $2, status = 'running', ledger_version = $3
+        WHERE run_id = $1 AND finished_at IS NULL
+        """, .integer(run.id), .text(lease.token), .integer(Self.ledgerVersion))
       try await transaction.execute(
         """
         UPDATE lethe.chunk SET lease = $2

@@ -37,7 +37,8 @@ struct AuditTimeline {
   /// In the order in which things of one instant follow from one another.
   private var entries: [Entry] {
     trail.checks.map(entry) + trail.quarantined.map(entry) + trail.waiting.map(entry)
-      + trail.events.map(entry) + trail.protections.map(entry)
+      + trail.events.map(entry) + trail.protections.map(entry) + trail.holds.map(entry)
+      + trail.releases.map(entry)
       + trail.rehydrations.map {
         Entry(
           at: $0.at, what: "queued",
@@ -128,6 +129,48 @@ struct AuditTimeline {
         """
         by \(protection.pipeline)/\(protection.dataset), chunk \(protection.chunkID), asked \
         \(seconds(protection.askedAt)); it lasts until an answer ends it
+        """
+      ])
+  }
+
+  private func entry(_ story: HoldStory) -> Entry {
+    let row = "\(story.table) \(printable(story.key))"
+    switch story.what {
+    case .held(let columns, let type, let id, let job):
+      return Entry(
+        at: story.at, what: "hidden",
+        lines: [
+          "\(row): \(columns.map(printable).joined(separator: ", ")) held by \(type) ID \(id), job \(job)",
+          "it is opened once no ID holds it",
+        ])
+    case .closed(let outcome, let type, let id, let job):
+      let cause =
+        type.flatMap { type in id.map { "the answer about \(type) ID \($0)" } } ?? "an operator"
+      let source = job.map { "\(cause), job \($0)" } ?? "an operator's word"
+      return Entry(
+        at: story.at, what: "hold ended",
+        lines: ["\(row): \(Self.meaning(of: outcome)), by \(source)"])
+    }
+  }
+
+  private static func meaning(of outcome: String) -> String {
+    switch outcome {
+    case "restored": "the row has its former values again"
+    case "deleted": "the row was deleted"
+    case "gone": "the row was not there any more"
+    case "changed": "somebody else had changed the row, which stays as it is"
+    case "kept": "the row stays hidden: an action without restore has hidden it, too"
+    default: "the row stays hidden, and the hold is forgotten"
+    }
+  }
+
+  private func entry(_ release: SealedReleaseRecord) -> Entry {
+    Entry(
+      at: release.at, what: "released",
+      lines: [
+        """
+        \(release.type): holds \(release.keepsHidden ? "forgotten" : "released") by \
+        \(printable(release.by)): \(printable(release.note)) (record \(release.number))
         """
       ])
   }

@@ -12,6 +12,8 @@ struct AuditTrailResult: Encodable {
   let tombstones: [Remainder]
   let rehydrations: [Remainder]
   let protections: [Protection]
+  let holds: [Hold]
+  let releases: [Release]
   let quarantined: [Line]
 
   init(_ trail: AuditTrail) {
@@ -23,6 +25,8 @@ struct AuditTrailResult: Encodable {
     tombstones = trail.tombstones.map(Remainder.init)
     rehydrations = trail.rehydrations.map(Remainder.init)
     protections = trail.protections.map(Protection.init)
+    holds = trail.holds.map(Hold.init)
+    releases = trail.releases.map(Release.init)
     quarantined = trail.quarantined.map(Line.init)
   }
 
@@ -144,6 +148,50 @@ struct AuditTrailResult: Encodable {
       chunk_id = protection.chunkID
       protected_at = protection.protectedAt
       asked_at = protection.askedAt
+    }
+  }
+
+  /// A row that an ID hides (`outcome` is `held`), or a hold that has ended.
+  struct Hold: Encodable {
+    let at, table, key, outcome: String
+    let columns: [String]?
+    let type, id: String?
+    let job_id: Int64?
+
+    init(_ story: HoldStory) {
+      at = story.at
+      table = story.table
+      key = story.key
+      switch story.what {
+      case .held(let columns, let type, let id, let job):
+        outcome = "held"
+        self.columns = columns
+        self.type = type.rawValue
+        self.id = "\(id)"
+        job_id = job
+      case .closed(let outcome, let type, let id, let job):
+        self.outcome = outcome
+        columns = nil
+        self.type = type?.rawValue
+        self.id = id.map { "\($0)" }
+        job_id = job
+      }
+    }
+  }
+
+  /// An operator's word that ended holds.
+  struct Release: Encodable {
+    let record: Int64
+    let at, type, by, note: String
+    let keep_hidden: Bool
+
+    init(_ release: SealedReleaseRecord) {
+      record = release.number
+      at = release.at
+      type = release.type
+      by = release.by
+      note = release.note
+      keep_hidden = release.keepsHidden
     }
   }
 

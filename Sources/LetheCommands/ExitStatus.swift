@@ -31,12 +31,20 @@ enum ExitStatus: Int32, Error {
     case is DefinitionError: self = .usage
     case is PipelineLocked: self = .locked
     case is Interrupted, is CancellationError: self = .temporary
-    case let error as LedgerError: self = error.code == .leaseLost ? .locked : .failed
+    case let error as LedgerError: self = Self.status(of: error)
     case let error as APIError: self = Self.status(of: error)
     case let error as PostgreSQLError: self = Self.status(of: error)
     case let error as GuardError: self = error.isTemporary ? .temporary : .failed
     case is MigrationError, is ApplyError, is ChunkFileError, is CommandError: self = .failed
     default: return nil
+    }
+  }
+
+  private static func status(of error: LedgerError) -> ExitStatus {
+    switch error.code {
+    case .leaseLost: .locked
+    case .limited: .limitStopped
+    case .missing, .unreadable, .refused: .failed
     }
   }
 

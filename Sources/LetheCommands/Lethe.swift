@@ -21,8 +21,8 @@ public struct Lethe: AsyncParsableCommand {
     subcommands: [
       RunCommand.self, ExportCommand.self, SubmitCommand.self, AwaitCommand.self,
       CollectCommand.self, ApplyCommand.self, PlanCommand.self, CheckCommand.self,
-      StatusCommand.self, QuarantineCommand.self, AuditCommand.self, GuardCommand.self,
-      MigrateCommand.self, JobsCommand.self,
+      StatusCommand.self, QuarantineCommand.self, HoldsCommand.self, AuditCommand.self,
+      GuardCommand.self, MigrateCommand.self, JobsCommand.self,
     ])
 
   public init() {}

@@ -21,7 +21,8 @@ public actor Connection {
     executor.asUnownedSerialExecutor()
   }
 
-  /// Connects. The session speaks UTF-8, ISO dates and UTC, whatever the server's defaults are.
+  /// Connects. The session speaks UTF-8, ISO dates, UTC, whole floating-point numbers and hexadecimal
+  /// bytea, whatever the server's defaults are.
   ///
   /// - Parameter applicationName: what `pg_stat_activity` shows, unless the string or the
   ///   environment says another.
@@ -54,10 +55,15 @@ public actor Connection {
     }
     let connection = Connection(
       handle: OpaquePointer(bitPattern: address)!, executor: executor)
-    try await connection.runScript(
-      "SET DateStyle = 'ISO, YMD'; SET TimeZone = 'UTC'; SET IntervalStyle = 'postgres'")
+    try await connection.runScript(Self.textForms)
     return connection
   }
+
+  /// Values are kept and compared by their text, so it must be one text for one value.
+  private static let textForms = """
+    SET DateStyle = 'ISO, YMD'; SET TimeZone = 'UTC'; SET IntervalStyle = 'postgres';
+    SET bytea_output = 'hex'; SET extra_float_digits = 1
+    """
 
   /// Connects for the length of `body`.
   public static func withConnection<R>(

@@ -73,7 +73,7 @@ public struct PipelineRuntime: Sendable {
     }
   }
 
-  private static func requireLedger(
+  static func requireLedger(
     on connection: Connection, _ pipeline: Pipeline
   ) async throws {
     let hasLedger = try await connection.query("SELECT to_regclass('lethe.chunk') IS NOT NULL")

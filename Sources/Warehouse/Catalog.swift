@@ -19,6 +19,14 @@ public struct Catalog: Sendable {
     tables[name]
   }
 
+  /// A table by its name with its schema, whether or not the definition names it; nil if there is none.
+  public func table(
+    resolved name: TableName, on session: some Session
+  ) async throws -> WarehouseTable? {
+    if let known = tables.values.first(where: { $0.resolvedName == name }) { return known }
+    return try await Self.lookUp(name, on: session)
+  }
+
   /// Below this, 8 MiB, a stale visibility map costs nothing that anybody would notice.
   private static let pagesWorthVacuuming: Int64 = 1024
 

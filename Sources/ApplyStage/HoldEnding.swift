@@ -1,0 +1,245 @@
+import Definitions
+import Foundation
+import Ledger
+import PostgreSQL
+import Vocabulary
+import Warehouse
+
+/// Opens the rows of holds whose last holder goes, each to its own former values, and ends the holds.
+///
+/// Whoever begins has locked the holds and put them into `lethe_ending`. What follows sees them as they are
+/// now, and so who is left: somebody who hides one of the rows meanwhile has to wait, or has come before.
+struct HoldEnding {
+  let transaction: Transaction
+  let catalog: Catalog
+  /// Of the IDs that go.
+  let type: JobType
+  /// Which rows somebody else has written; nil opens them all the same.
+  let versions: RowVersions?
+  /// The ways on which IDs of versions without holds may hide a row.
+  let guards: [ProtectionGuard]
+  /// What the errors begin with.
+  let label: String
+
+  /// What is being ended, and what becomes of each hold: scratch tables, empty at each begin.
+  static let scratchTables = """
+    CREATE TEMP TABLE IF NOT EXISTS lethe_ending (
+        hold_id bigint NOT NULL, id bigint NOT NULL, reason lethe.reason NOT NULL, PRIMARY KEY (hold_id, id)
+    ) ON COMMIT DELETE ROWS;
+    CREATE TEMP TABLE IF NOT EXISTS lethe_due (
+        hold_id bigint PRIMARY KEY, table_name text NOT NULL, key text[] NOT NULL, id bigint NOT NULL,
+        reason lethe.reason NOT NULL, held text[] NOT NULL, columns text[] NOT NULL, outcome text
+    ) ON COMMIT DELETE ROWS
+    """
+
+  /// Which columns of each hold go back: those that no other ID wants to stay.
+  func judge() async throws {
+    try await transaction.execute(
+      """
+      INSERT INTO lethe_due (hold_id, table_name, key, id, reason, held, columns, outcome)
+      SELECT hold_id, table_name, key, id, reason, held, columns,
+             CASE WHEN columns = '{}' THEN 'held' END
+      FROM (
+        SELECT h.hold_id, h.table_name, e.id, e.reason,
+               ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k ORDER BY k) AS key,
+               ARRAY (SELECT c FROM jsonb_object_keys(h.set_to) AS c ORDER BY c) AS held,
+               ARRAY (SELECT c FROM jsonb_object_keys(h.set_to) AS c
+                      WHERE NOT EXISTS (
+                        SELECT FROM lethe.holder AS o
+                        WHERE o.hold_id = h.hold_id AND c = ANY (o.columns)
+                          AND NOT (o.type = $1::lethe.job_type
+                                   AND o.id IN (SELECT x.id FROM lethe_ending AS x
+                                                WHERE x.hold_id = h.hold_id)))
+                      ORDER BY c) AS columns
+        FROM (SELECT DISTINCT ON (hold_id) hold_id, id, reason FROM lethe_ending
+              ORDER BY hold_id, id) AS e
+        JOIN lethe.hold AS h USING (hold_id)
+      ) AS judged
+      """, .text(type.rawValue))
+  }
+
+  /// Opens what is due.
+  func open() async throws {
+    for group in try await groups() { try await open(group) }
+  }
+
+  /// Holds whose rows one statement opens.
+  private struct Group {
+    let table: String
+    let key: [String]
+    let held: [String]
+    let columns: [String]
+  }
+
+  private func groups() async throws -> [Group] {
+    try await transaction.query(
+      """
+      SELECT table_name, array_to_json(key)::text, array_to_json(held)::text,
+             array_to_json(columns)::text
+      FROM (SELECT DISTINCT table_name, key, held, columns FROM lethe_due WHERE outcome IS NULL) AS g
+      ORDER BY 1, 2, 3, 4
+      """
+    ).rows(as: String.self, String.self, String.self, String.self).map {
+      Group(
+        table: $0.0, key: try Self.names($0.1), held: try Self.names($0.2),
+        columns: try Self.names($0.3))
+    }
+  }
+
+  // MARK: Opening
+
+  private func open(_ group: Group) async throws {
+    guard let name = TableName(group.table),
+      let table = try await catalog.table(resolved: name, on: transaction),
+      (group.key + group.held).allSatisfy({ table.columns[$0] != nil })
+    else {
+      // There is nothing to give the values back to.
+      return try await setOutcome("gone", of: group)
+    }
+    let isRow = Self.isRow(group, table)
+    let isAsSet = group.held.map {
+      """
+      t.\(Identifier($0).sql)::text IS NOT DISTINCT FROM h.set_to ->> \(SQLText.literal($0))
+      """
+    }.joined(separator: " AND ")
+    var bound = BoundStatement()
+    let isOld = versions.map { $0.isOlderThanExport("t", of: table, &bound) } ?? "true"
+    let sets = group.columns.compactMap { name in
+      table.columns[name].map {
+        "\($0.sql) = (h.former ->> \(SQLText.literal(name)))::\($0.type)"
+      }
+    }
+    let isExact = group.columns.map {
+      "t.\(Identifier($0).sql)::text IS NOT DISTINCT FROM h.former ->> \(SQLText.literal($0))"
+    }.joined(separator: " AND ")
+    let unguarded = try await unguarded(table.resolvedName, &bound)
+    let isInGroup = Self.isInGroup(group, &bound)
+    try await run(
+      """
+      WITH opened AS (
+        UPDATE \(table.resolvedName.sql) AS t SET \(sets.joined(separator: ", "))
+        FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
+        WHERE \(isInGroup) AND d.outcome IS NULL AND \(isRow) AND \(isAsSet)
+          AND (h.ignores_writers OR \(isOld))\(unguarded)
+        RETURNING d.hold_id, \(isExact) AS is_exact
+      )
+      UPDATE lethe_due AS d SET outcome = CASE WHEN o.is_exact THEN 'opened' ELSE 'other' END
+      FROM opened AS o WHERE d.hold_id = o.hold_id
+      """, bound.parameters, table)
+    try await requireExact(group, table)
+    bound = BoundStatement()
+    let rest = Self.isInGroup(group, &bound)
+    // What is left had another row version, or somebody else holds it, or was written this very moment.
+    try await run(
+      """
+      UPDATE lethe_due AS d
+      SET outcome = CASE
+          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow)) THEN 'gone'
+          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow) AND \(isAsSet))
+          THEN 'changed' ELSE 'waits' END
+      FROM lethe.hold AS h
+      WHERE \(rest) AND d.outcome IS NULL AND h.hold_id = d.hold_id
+      """, bound.parameters, table)
+  }
+
+  /// What a trigger gives back instead is not what the row was.
+  private func requireExact(_ group: Group, _ table: WarehouseTable) async throws {
+    let id = try await transaction.query(
+      "SELECT id FROM lethe_due WHERE outcome = 'other' LIMIT 1"
+    ).firstRow(as: Int64.self)
+    guard let id else { return }
+    throw ApplyError(
+      message: """
+        \(label)restore \(table.resolvedName): a row that ID \(id) holds did not take its former values
+        """,
+      remedy: """
+        look for a trigger of \(table.resolvedName) that changes \(group.columns.joined(separator: ", ")); \
+        nothing of this batch was kept
+        """)
+  }
+
+  private func run(
+    _ sql: String, _ parameters: [Parameter], _ table: WarehouseTable
+  ) async throws {
+    do {
+      _ = try await transaction.run(sql, parameters)
+    } catch let error as PostgreSQLError where !error.isTemporary {
+      throw ApplyError(error, "\(label)restore \(table.resolvedName): ")
+    }
+  }
+
+  /// The condition that a row `t` is the one of the hold `h`, written for the index of the table's key.
+  private static func isRow(_ group: Group, _ table: WarehouseTable) -> String {
+    group.key.compactMap { name in
+      table.columns[name].map {
+        "t.\($0.sql) = (h.row_key ->> \(SQLText.literal(name)))::\($0.type)"
+      }
+    }.joined(separator: " AND ")
+  }
+
+  private static func isInGroup(_ group: Group, _ bound: inout BoundStatement) -> String {
+    """
+    d.table_name = \(bound.bind(.text(group.table)))::text \
+    AND d.key = \(bound.bind(.texts(group.key)))::text[] \
+    AND d.held = \(bound.bind(.texts(group.held)))::text[] \
+    AND d.columns = \(bound.bind(.texts(group.columns)))::text[]
+    """
+  }
+
+  /// Rows that an ID of a version without holds still hides stay as they are.
+  private func unguarded(
+    _ table: TableName, _ bound: inout BoundStatement
+  ) async throws -> String {
+    let hasAny = try await transaction.query("SELECT EXISTS (SELECT FROM lethe.protection)")
+      .onlyRow(as: Bool.self)
+    guard hasAny else { return "" }
+    return guards.filter { $0.resolvedTable == table }
+      .map { "\n    AND \($0.isFree("t", &bound))" }.joined()
+  }
+
+  private func setOutcome(_ outcome: String, of group: Group) async throws {
+    var bound = BoundStatement()
+    let isInGroup = Self.isInGroup(group, &bound)
+    _ = try await transaction.run(
+      "UPDATE lethe_due AS d SET outcome = \(SQLText.literal(outcome)) WHERE \(isInGroup)",
+      bound.parameters)
+  }
+
+  private static func names(_ json: String) throws -> [String] {
+    try JSONDecoder().decode([String].self, from: Data(json.utf8))
+  }
+
+  // MARK: The end
+
+  /// A hold ends with its last column, or when there is nothing left that Lethe may open. Whoever waits for
+  /// the next answer stays a holder.
+  func end(jobID: Int64?) async throws {
+    let type = Parameter.text(self.type.rawValue)
+    try await transaction.execute(
+      """
+      WITH closed AS (
+        DELETE FROM lethe.hold AS h USING lethe_due AS d
+        WHERE h.hold_id = d.hold_id
+          AND (d.outcome IN ('gone', 'changed') OR d.outcome IN ('opened', 'forgotten') AND d.columns @> d.held)
+        RETURNING h.*, d.id, d.outcome
+      )
+      INSERT INTO lethe.closed_hold
+        (hold_id, table_name, row_key, row_type, row_id, held_at, outcome, type, id, job_id)
+      SELECT hold_id, table_name, row_key, row_type, row_id, held_at,
+             CASE outcome WHEN 'opened' THEN 'restored' ELSE outcome END, $1::lethe.job_type, id, $2::bigint
+      FROM closed
+      """, type, Parameter(jobID))
+    try await transaction.execute(
+      """
+      UPDATE lethe.hold AS h SET former = h.former - d.columns, set_to = h.set_to - d.columns
+      FROM lethe_due AS d
+      WHERE d.hold_id = h.hold_id AND d.outcome IN ('opened', 'forgotten') AND NOT d.columns @> d.held
+      """)
+    try await transaction.execute(
+      """
+      DELETE FROM lethe.holder AS r USING lethe_ending AS e JOIN lethe_due AS d USING (hold_id)
+      WHERE r.hold_id = e.hold_id AND r.type = $1::lethe.job_type AND r.id = e.id
+        AND d.outcome <> 'waits'
+      """, type)
+  }
+}

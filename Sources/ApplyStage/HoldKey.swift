@@ -1,0 +1,35 @@
+import Definitions
+import PostgreSQL
+import Warehouse
+
+/// How the rows of a table are named in `lethe.hold`.
+struct HoldKey {
+  /// `lethe.hold.table_name`. A partition's rows are named after the whole table.
+  let table: String
+  let columns: [WarehouseTable.Column]
+
+  /// Nil for a table whose rows nothing tells apart.
+  init?(_ table: WarehouseTable) {
+    guard !table.holdKey.isEmpty else { return nil }
+    self.table = table.holdTable.written
+    columns = table.holdKey
+  }
+
+  /// `lethe.hold.row_key` of a row.
+  func json(of alias: String) -> String {
+    let pairs = columns.map { "\(SQLText.literal($0.name)), \(alias).\($0.sql)::text" }
+    return "jsonb_build_object(\(pairs.joined(separator: ", ")))"
+  }
+
+  /// The condition that a hold `h` is of a row, written for the index of holds.
+  func isHold(_ hold: String, of alias: String, _ bound: inout BoundStatement) -> String {
+    "\(hold).table_name = \(bound.bind(.text(table)))::text AND \(hold).row_key = \(json(of: alias))"
+  }
+}
+
+/// Names within SQL text.
+enum SQLText {
+  static func literal(_ text: String) -> String {
+    "'" + text.replacing("'", with: "''") + "'"
+  }
+}

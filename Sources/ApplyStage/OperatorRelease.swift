@@ -1,0 +1,149 @@
+public import Definitions
+import Ledger
+public import PostgreSQL
+public import Vocabulary
+public import Warehouse
+
+/// Ends holds on an operator's word: `lethe holds release`.
+public struct OperatorRelease: Sendable {
+  private let connection: Connection
+  private let catalog: Catalog
+  private let definition: Definition
+
+  /// Whom to release, and on whose word.
+  public struct Order: Sendable {
+    public let type: JobType
+    public let ids: [Int64]
+    /// Whether the rows stay hidden, for good.
+    public let keepsHidden: Bool
+    public let by: String
+    public let note: String
+
+    public init(type: JobType, ids: [Int64], keepsHidden: Bool, by: String, note: String) {
+      self.type = type
+      self.ids = ids
+      self.keepsHidden = keepsHidden
+      self.by = by
+      self.note = note
+    }
+  }
+
+  /// How many holds came to what.
+  public struct Outcome: Sendable, Equatable, Codable {
+    /// Rows that have their former values again.
+    public var opened = 0
+    /// Rows that other IDs hold, too.
+    public var held = 0
+    /// Rows that somebody else has changed since: they are theirs.
+    public var changed = 0
+    /// Rows that are not there any more.
+    public var gone = 0
+    /// Rows that stay hidden, and whose holds are forgotten.
+    public var forgotten = 0
+    /// Rows that an ID of a version without holds hides.
+    public var waits = 0
+    /// IDs that a version without holds had protected, and that are forgotten.
+    public var protections = 0
+
+    public init() {}
+  }
+
+  public init(connection: Connection, catalog: Catalog, definition: Definition) {
+    self.connection = connection
+    self.catalog = catalog
+    self.definition = definition
+  }
+
+  private struct RolledBack: Error {
+    let outcome: Outcome
+  }
+
+  /// - Parameter isDryRun: finds out what would be done; nothing is changed.
+  /// - Throws: `LedgerError` `.limited` if more rows would be opened than `max_restored_rows` allows.
+  public func run(_ order: Order, isDryRun: Bool) async throws -> Outcome {
+    do {
+      return try await connection.withTransaction { transaction in
+        try await transaction.execute("SET LOCAL lock_timeout = '5s'")
+        let outcome = try await release(order, transaction)
+        if isDryRun { throw RolledBack(outcome: outcome) }
+        try await HoldLedger(connection: connection)
+          .seal(release: order.sealed(outcome), on: transaction)
+        return outcome
+      }
+    } catch let rolledBack as RolledBack {
+      return rolledBack.outcome
+    }
+  }
+
+  private func release(_ order: Order, _ transaction: Transaction) async throws -> Outcome {
+    try await transaction.runScript(HoldEnding.scratchTables)
+    let holds = HoldEnding(
+      transaction: transaction, catalog: catalog, type: order.type, versions: nil,
+      guards: try ProtectionGuard.all(of: definition, catalog: catalog), label: "")
+    try await lock(order, transaction)
+    try await holds.judge()
+    if order.keepsHidden {
+      try await transaction.execute(
+        "UPDATE lethe_due SET outcome = 'forgotten' WHERE outcome IS NULL")
+    } else {
+      try await holds.open()
+    }
+    var outcome = try await counted(transaction)
+    if outcome.opened > definition.limits.maxRestoredRows {
+      throw LedgerError(
+        code: .limited,
+        message: """
+          it would open \(outcome.opened) rows; max_restored_rows is \(definition.limits.maxRestoredRows)
+          """,
+        remedy:
+          "release fewer IDs at a time, or raise limits.max_restored_rows; nothing was changed")
+    }
+    try await holds.end(jobID: nil)
+    if order.keepsHidden {
+      outcome.protections = try await HoldLedger(connection: connection)
+        .forgetProtections(type: order.type, ids: order.ids, on: transaction)
+    }
+    return outcome
+  }
+
+  private func lock(_ order: Order, _ transaction: Transaction) async throws {
+    try await transaction.execute(
+      """
+      WITH ending AS MATERIALIZED (
+        SELECT r.hold_id, r.id FROM lethe.holder AS r
+        WHERE r.type = $1::lethe.job_type AND r.id = ANY ($2::bigint[])
+      ), locked AS MATERIALIZED (
+        SELECT h.hold_id FROM lethe.hold AS h
+        WHERE h.hold_id IN (SELECT hold_id FROM ending) ORDER BY h.hold_id FOR UPDATE
+      )
+      INSERT INTO lethe_ending (hold_id, id, reason)
+      SELECT hold_id, id, 'clean' FROM ending JOIN locked USING (hold_id)
+      """, .text(order.type.rawValue), .integers(order.ids))
+  }
+
+  private func counted(_ transaction: Transaction) async throws -> Outcome {
+    var outcome = Outcome()
+    let counts = try await transaction.query(
+      "SELECT outcome, count(*) FROM lethe_due GROUP BY outcome"
+    ).rows(as: String.self, Int.self)
+    for (word, count) in counts {
+      switch word {
+      case "opened": outcome.opened = count
+      case "held": outcome.held = count
+      case "changed": outcome.changed = count
+      case "gone": outcome.gone = count
+      case "forgotten": outcome.forgotten = count
+      default: outcome.waits += count
+      }
+    }
+    return outcome
+  }
+}
+
+extension OperatorRelease.Order {
+  fileprivate func sealed(_ outcome: OperatorRelease.Outcome) -> HoldLedger.SealedRelease {
+    HoldLedger.SealedRelease(
+      type: type, ids: ids, keepsHidden: keepsHidden, by: by, note: note,
+      opened: outcome.opened, forgotten: outcome.forgotten + outcome.protections)
+  }
+}

@@ -1,0 +1,411 @@
+import Definitions
+import PostgreSQL
+import Vocabulary
+import Warehouse
+
+/// What a `protect` sets, on a table whose rows can have holds.
+struct Protection {
+  let set: [ColumnValue]
+  let restore: Restore
+  let key: HoldKey
+  /// Whether the table may have rows that are held already.
+  let mayMeetHolds: Bool
+}
+
+/// The SQL of protections. A row is hidden and its hold written in one statement, with the former values of
+/// just the columns that it changes:
+///
+///     reached   the rows of the events with something to do (only where rows may be held already)
+///     old       those of them that change, locked, as they are
+///     changed   the same, as they have become
+///     holds     a hold for each, or further columns of one that is there
+///     holders   each event's ID, as somebody who holds the row
+///
+/// A column that a hold has set counts as done, whichever value it was set to. A repeated answer finds
+/// nothing to do and writes nothing.
+extension Change {
+  /// Nil for other changes, and where no hold can be or has to be kept.
+  func protection(in context: BatchContext) -> Protection? {
+    guard case .protect(let set, let restore) = kind, let key = holdKey else { return nil }
+    let mayMeetHolds = context.mayBeHeld(key)
+    guard restore.keepsHolds || mayMeetHolds else { return nil }
+    return Protection(set: set, restore: restore, key: key, mayMeetHolds: mayMeetHolds)
+  }
+
+  func holdJoin(
+    _ protection: Protection, _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    guard protection.mayMeetHolds else { return "" }
+    return """
+
+      LEFT JOIN lethe.hold AS h ON \(protection.key.isHold("h", of: "t", &bound))
+      """
+  }
+
+  // MARK: Conditions
+
+  /// The condition that a hold `h` has a column, and the row has it as the hold has set it.
+  private func isHeld(_ column: String) -> String {
+    let name = SQLText.literal(column)
+    return """
+      (h.set_to ? \(name) AND h.set_to ->> \(name) IS NOT DISTINCT FROM t.\(Identifier(column).sql)::text)
+      """
+  }
+
+  /// The condition that a column of a row has to change. One that takes a time anew does so where it has
+  /// none, and whenever another column of the action changes.
+  private func wants(
+    _ value: ColumnValue, _ protection: Protection, _ bound: inout BoundStatement
+  ) -> String {
+    var differs = isAsSet(value, "IS DISTINCT FROM", &bound)
+    if expression(of: value) != nil {
+      let others = protection.set.filter { expression(of: $0) == nil }
+        .map { wants($0, protection, &bound) }
+      differs = "(\(([differs] + others).joined(separator: " OR ")))"
+    }
+    guard protection.mayMeetHolds else { return differs }
+    return "(\(differs) AND \(isHeld(value.column)) IS NOT TRUE)"
+  }
+
+  /// The condition that a row has a column that has to change.
+  func wants(
+    _ protection: Protection, _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    let parts = protection.set.map { wants($0, protection, &bound) }
+    return "(\(parts.joined(separator: " OR ")))"
+  }
+
+  /// The columns of a row that a hold has set and that the event's ID does not hold yet.
+  private func unheldColumns(
+    _ protection: Protection, _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    let holder = """
+      SELECT FROM lethe.holder AS r
+      WHERE r.hold_id = h.hold_id AND r.type = \(bound.bind(.text(context.type.rawValue)))::lethe.job_type
+        AND r.id = s.id
+      """
+    let columns = protection.set.map {
+      let name = SQLText.literal($0.column)
+      // An ID that holds the row by an earlier definition goes on doing so.
+      let isMine = protection.restore.keepsHolds ? " AND \(name) = ANY (r.columns)" : ""
+      return """
+        CASE WHEN \(isHeld($0.column)) AND NOT EXISTS (\(holder)\(isMine)) THEN ARRAY[\(name)] END
+        """
+    }
+    return columns.joined(separator: " || ")
+  }
+
+  /// The condition that an event has still something to do on a row: a column to change, or one that is
+  /// held without it.
+  func unsettled(
+    _ protection: Protection, _ range: EventRange, _ context: BatchContext,
+    _ bound: inout BoundStatement
+  ) -> String {
+    var parts = [wants(protection, context, &bound)]
+    if protection.mayMeetHolds {
+      parts.append("(\(unheldColumns(protection, context, &bound))) IS NOT NULL")
+    }
+    return (reachedRows(range, context, &bound) + ["(\(parts.joined(separator: "\n   OR ")))"])
+      .joined(separator: "\n  AND ")
+  }
+
+  // MARK: Statements
+
+  func protectCTEs(
+    _ protection: Protection, _ range: EventRange, _ context: BatchContext, rowsMax: Int?,
+    returning columns: [String], _ bound: inout BoundStatement
+  ) -> String {
+    var ctes: [String] = []
+    if protection.mayMeetHolds {
+      ctes.append(reachedCTE(protection, range, context, rowsMax: rowsMax, columns, &bound))
+    }
+    ctes += [
+      oldCTE(protection, range, context, rowsMax: rowsMax, columns, &bound),
+      changedCTE(protection, columns, &bound),
+    ]
+    if protection.restore.keepsHolds {
+      ctes += [
+        holdsCTE(protection, context, &bound), holdersCTE(protection, context, &bound),
+      ]
+    } else {
+      ctes += keptCTEs(protection, context, &bound)
+    }
+    return ctes.joined(separator: ", ")
+  }
+
+  private func keyColumns(_ protection: Protection) -> String {
+    protection.key.columns.enumerated().map { "t.\($1.sql) AS k\($0)" }.joined(separator: ", ")
+  }
+
+  private func keyEquality(_ protection: Protection, with other: String) -> String {
+    protection.key.columns.enumerated().map { "t.\($1.sql) = \(other).k\($0)" }
+      .joined(separator: " AND ")
+  }
+
+  private func eventColumns(_ columns: [String]) -> String {
+    let rowID = rowIDExpression.map { ", \($0) AS row_id" } ?? ""
+    return "s.id AS event_id, s.reason\(rowID)" + columns.map { ", s.\($0)" }.joined()
+  }
+
+  private func reachedCTE(
+    _ protection: Protection, _ range: EventRange, _ context: BatchContext, rowsMax: Int?,
+    _ columns: [String], _ bound: inout BoundStatement
+  ) -> String {
+    """
+    reached AS MATERIALIZED (
+    SELECT \(eventColumns(columns)), \(keyColumns(protection)), h.hold_id,
+           \(wants(protection, context, &bound)) AS wants,
+           \(unheldColumns(protection, context, &bound)) AS unheld
+    FROM \(reach.join.from), \(reach.table.sql) AS t\(holdJoin(protection, context, &bound))
+    WHERE \(unsettled(protection, range, context, &bound))
+    \(rowsMax.map { "LIMIT \($0)" } ?? "")
+    )
+    """
+  }
+
+  /// Locked first, so that what is kept is what the row had when it was hidden.
+  private func oldCTE(
+    _ protection: Protection, _ range: EventRange, _ context: BatchContext, rowsMax: Int?,
+    _ columns: [String], _ bound: inout BoundStatement
+  ) -> String {
+    let former = protection.set.enumerated().map {
+      ", t.\(Identifier($1.column).sql)::text AS f\($0)"
+    }
+    .joined()
+    let flags = protection.set.enumerated().map {
+      ", \(wants($1, protection, &bound)) AS w\($0)"
+    }
+    .joined()
+    let rowKey = ", \(protection.key.json(of: "t")) AS row_key"
+    guard protection.mayMeetHolds else {
+      return """
+        old AS MATERIALIZED (
+        SELECT \(eventColumns(columns)), \(keyColumns(protection))\(former)\(flags)\(rowKey)
+        FROM \(reach.join.from), \(reach.table.sql) AS t
+        WHERE \((reachedRows(range, context, &bound) + [wants(protection, context, &bound)])
+          .joined(separator: "\n  AND "))
+        \(rowsMax.map { "LIMIT \($0)" } ?? "") FOR NO KEY UPDATE OF t
+        )
+        """
+    }
+    let rowID = rowIDExpression == nil ? "" : ", q.row_id"
+    let further = columns.map { ", q.\($0)" }.joined()
+    let keys = protection.key.columns.indices.map { "q.k\($0)" }.joined(separator: ", ")
+    return """
+      old AS MATERIALIZED (
+      SELECT q.event_id, q.reason\(rowID)\(further), \(keys)\(former)\(flags)\(rowKey)
+      FROM reached AS q, \(reach.table.sql) AS t\(holdJoin(protection, context, &bound))
+      WHERE q.wants AND \(keyEquality(protection, with: "q")) AND \(wants(protection, context, &bound))
+      FOR NO KEY UPDATE OF t
+      )
+      """
+  }
+
+  private func changedCTE(
+    _ protection: Protection, _ columns: [String], _ bound: inout BoundStatement
+  ) -> String {
+    let isOne = protection.set.count == 1
+    let sets = protection.set.enumerated().map { index, value in
+      let column = Identifier(value.column).sql
+      let new = self.value(value, &bound)
+      return isOne
+        ? "\(column) = \(new)"
+        : "\(column) = CASE WHEN o.w\(index) THEN \(new) ELSE t.\(column) END"
+    }
+    // A column that a trigger has given another value is not held: the verification complains of it.
+    func object(_ text: (Int, ColumnValue) -> String) -> String {
+      protection.set.enumerated().map { index, value in
+        """
+        CASE WHEN o.w\(index) AND \(isAsSet(value, "IS NOT DISTINCT FROM", &bound))
+             THEN jsonb_build_object(\(SQLText.literal(value.column)), \(text(index, value)))
+             ELSE '{}' END
+        """
+      }.joined(separator: " || ")
+    }
+    let rowID = rowIDExpression == nil ? "" : ", o.row_id"
+    let further = columns.map { ", o.\($0)" }.joined()
+    return """
+      changed AS (
+      UPDATE \(reach.table.sql) AS t SET \(sets.joined(separator: ", ")) FROM old AS o
+      WHERE \(keyEquality(protection, with: "o"))
+      RETURNING o.event_id, o.reason\(rowID)\(further), o.row_key,
+                \(object { index, _ in "o.f\(index)" }) AS former,
+                \(object { _, value in "t.\(Identifier(value.column).sql)::text" }) AS set_to
+      )
+      """
+  }
+
+  private func holdsCTE(
+    _ protection: Protection, _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    var ignoresWriters = false
+    if case .former(_, .ignore) = protection.restore { ignoresWriters = true }
+    let (type, id) = rowSubject(context, &bound)
+    return """
+      holds AS (
+      INSERT INTO lethe.hold AS g
+        (table_name, row_key, former, set_to, ignores_writers, row_type, row_id, cluster)
+      SELECT \(bound.bind(.text(protection.key.table)))::text, row_key, former, set_to,
+             \(bound.bind(.bool(ignoresWriters)))::boolean, \(type), \(id),
+             \(bound.bind(Parameter(context.versions.cluster)))::bigint
+      FROM changed WHERE set_to <> '{}'
+      ON CONFLICT (table_name, row_key) DO UPDATE
+      SET former = g.former || excluded.former, set_to = g.set_to || excluded.set_to,
+          ignores_writers = excluded.ignores_writers, xid = excluded.xid, cluster = excluded.cluster
+      RETURNING g.hold_id, g.row_key
+      )
+      """
+  }
+
+  /// What the row is, for its hold.
+  private func rowSubject(
+    _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> (type: String, id: String) {
+    if reach.isOwn {
+      return ("\(bound.bind(.text(context.type.rawValue)))::lethe.job_type", "event_id")
+    }
+    guard let rowID = reach.rowID else { return ("NULL::lethe.job_type", "NULL::bigint") }
+    let type = bound.bind(.text(rowID.type.rawValue))
+    return ("CASE WHEN row_id IS NOT NULL THEN \(type)::lethe.job_type END", "row_id")
+  }
+
+  private func holdersCTE(
+    _ protection: Protection, _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    let type = "\(bound.bind(.text(context.type.rawValue)))::lethe.job_type"
+    let changed = protection.set.enumerated().map { index, value in
+      "CASE WHEN o.w\(index) THEN ARRAY[\(SQLText.literal(value.column))] END"
+    }
+    var parts = [
+      """
+      SELECT g.hold_id, o.event_id, unnest(\(changed.joined(separator: " || "))) AS name
+      FROM holds AS g JOIN old AS o USING (row_key)
+      """
+    ]
+    if protection.mayMeetHolds {
+      parts.append(
+        "SELECT q.hold_id, q.event_id, unnest(q.unheld) FROM reached AS q WHERE q.unheld IS NOT NULL"
+      )
+    }
+    return """
+      holders AS (
+      INSERT INTO lethe.holder AS r
+        (hold_id, type, id, columns, pipeline, dataset, job_id, asked_at)
+      SELECT hold_id, \(type), event_id, array_agg(DISTINCT name ORDER BY name),
+             \(bound.bind(.text(context.pipeline)))::text, \(bound.bind(.text(context.dataset)))::text,
+             \(bound.bind(.integer(context.jobID)))::bigint,
+             \(bound.bind(.text(context.askedAt)))::timestamptz
+      FROM (\(parts.joined(separator: "\nUNION ALL\n"))) AS held
+      GROUP BY hold_id, event_id
+      ON CONFLICT (hold_id, type, id) DO UPDATE
+      SET columns = (SELECT array_agg(DISTINCT name ORDER BY name)
+                     FROM unnest(r.columns || excluded.columns) AS name)
+      )
+      """
+  }
+
+  /// Without a way back nobody may open the row again: the columns leave their holds, and with the last of
+  /// them the hold is closed.
+  private func keptCTEs(
+    _ protection: Protection, _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> [String] {
+    let columns = "\(bound.bind(.texts(protection.set.map(\.column))))::text[]"
+    let ending = "h.hold_id IN (SELECT hold_id FROM reached WHERE unheld IS NOT NULL)"
+    return [
+      """
+      emptied AS (
+      DELETE FROM lethe.hold AS h WHERE \(ending) AND h.set_to - \(columns) = '{}' RETURNING h.*
+      )
+      """,
+      closedHoldCTE(of: "emptied", outcome: "kept", context, &bound) { hold in
+        "(SELECT min(event_id) FROM reached AS q WHERE q.hold_id = \(hold).hold_id)"
+      },
+      """
+      narrowed AS (
+      UPDATE lethe.hold AS h SET former = h.former - \(columns), set_to = h.set_to - \(columns)
+      WHERE \(ending) AND h.set_to - \(columns) <> '{}'
+      )
+      """,
+    ]
+  }
+
+  // MARK: What other changes do to holds
+
+  /// A row that goes takes its hold along.
+  func deletedHoldCTEs(
+    _ key: HoldKey, _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    """
+    , freed AS (
+    DELETE FROM lethe.hold AS h USING changed AS c
+    WHERE h.table_name = \(bound.bind(.text(key.table)))::text AND h.row_key = c.row_key
+    RETURNING h.*, c.event_id
+    ), \(closedHoldCTE(of: "freed", outcome: "deleted", context, &bound) { "\($0).event_id" })
+    """
+  }
+
+  private func closedHoldCTE(
+    of holds: String, outcome: String, _ context: BatchContext, _ bound: inout BoundStatement,
+    event: (String) -> String
+  ) -> String {
+    """
+    closed AS (
+    INSERT INTO lethe.closed_hold
+      (hold_id, table_name, row_key, row_type, row_id, held_at, outcome, type, id, job_id)
+    SELECT x.hold_id, x.table_name, x.row_key, x.row_type, x.row_id, x.held_at, '\(outcome)',
+           \(bound.bind(.text(context.type.rawValue)))::lethe.job_type, \(event("x")),
+           \(bound.bind(.integer(context.jobID)))::bigint
+    FROM \(holds) AS x
+    )
+    """
+  }
+
+  /// Takes out of the holds of the rows that it reaches what it takes out of the rows, after these are
+  /// changed: nobody gets it back. Nil for a change that takes nothing out of rows that stay, and where
+  /// none of them is held.
+  func holdErasure(
+    of range: EventRange, in context: BatchContext
+  ) -> (sql: String, parameters: [Parameter])? {
+    guard let erasure, let key = holdKey, context.mayBeHeld(key) else { return nil }
+    var bound = BoundStatement()
+    var (former, setTo) = ("h.former", "h.set_to")
+    for value in erasure.set {
+      let name = SQLText.literal(value.column)
+      let now = """
+        CASE WHEN h.set_to ? \(name) THEN jsonb_build_object(\(name), t.\(Identifier(value.column).sql)::text)
+             ELSE '{}' END
+        """
+      (former, setTo) = ("\(former) || \(now)", "\(setTo) || \(now)")
+    }
+    for cut in erasure.cut {
+      former += " || \(self.cut(cut, in: "h.former", &bound))"
+      setTo += " || \(self.cut(cut, in: "h.set_to", &bound))"
+    }
+    let columns = erasure.set.map(\.column) + erasure.cut.map(\.column)
+    let (from, _) = reach.join
+    let sql = """
+      UPDATE lethe.hold AS h SET former = \(former), set_to = \(setTo)
+      FROM \(from), \(reach.table.sql) AS t
+      WHERE \(reachedRows(range, context, &bound).joined(separator: "\n  AND "))
+        AND \(key.isHold("h", of: "t", &bound))
+        AND h.set_to ?| \(bound.bind(.texts(columns)))::text[]
+        AND (h.former, h.set_to) IS DISTINCT FROM (\(former), \(setTo))
+      """
+    return (sql, bound.parameters)
+  }
+
+  /// A column's kept JSON without the paths, as an object to be merged in.
+  private func cut(_ cut: JSONCut, in values: String, _ bound: inout BoundStatement) -> String {
+    let name = SQLText.literal(cut.column)
+    let json = "(\(values) ->> \(name))"
+    return """
+      CASE WHEN \(has(cut.paths, in: json, &bound))
+           THEN jsonb_build_object(\(name), (\(self.cut(cut, of: json, &bound)))::text) ELSE '{}' END
+      """
+  }
+
+  /// The condition that a row has no hold.
+  func isNotHeld(_ key: HoldKey, _ bound: inout BoundStatement) -> String {
+    "NOT EXISTS (SELECT FROM lethe.hold AS g WHERE \(key.isHold("g", of: "t", &bound)))"
+  }
+}

@@ -1,0 +1,105 @@
+import Definitions
+import Ledger
+import PostgreSQL
+import Vocabulary
+import Warehouse
+
+/// Ends the holds of the IDs that a batch's answers release.
+struct Release {
+  let transaction: Transaction
+  let catalog: Catalog
+  let chunk: Chunk
+  let context: BatchContext
+  /// The ways on which IDs of versions without holds may hide a row.
+  let guards: [ProtectionGuard]
+
+  struct Outcome {
+    /// The last hold that was looked at; nil if there was none.
+    var lastHold: Int64?
+    var rowsOpened = 0
+    var hasRecords = false
+  }
+
+  /// The holds `r` of the IDs that the answers `s` of a range release.
+  static func ending(
+    _ range: EventRange, in context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    """
+    FROM lethe.collected AS s JOIN lethe.holder AS r ON r.id = s.id
+    WHERE \(bound.standing(in: range)) AND s.restores
+      AND r.type = \(bound.bind(.text(context.type.rawValue)))::lethe.job_type
+      AND r.asked_at < \(bound.bind(.text(context.askedAt)))::timestamptz
+    """
+  }
+
+  /// - Parameters:
+  ///   - after: goes on behind this hold.
+  ///   - holdsMax: looks at so many at most.
+  func run(
+    _ range: EventRange, after hold: Int64 = 0, holdsMax: Int? = nil
+  ) async throws -> Outcome {
+    var outcome = Outcome()
+    guard range.mayRestore else { return outcome }
+    outcome.lastHold = try await lockEnding(range, after: hold, holdsMax: holdsMax)
+    guard outcome.lastHold != nil else { return outcome }
+    let holds = HoldEnding(
+      transaction: transaction, catalog: catalog, type: context.type, versions: context.versions,
+      guards: guards, label: "\(chunk.label): ")
+    try await holds.judge()
+    try await holds.open()
+    outcome.rowsOpened = try await countOpened()
+    if outcome.rowsOpened > 0 { outcome.hasRecords = try await recordRows() > 0 }
+    try await holds.end(jobID: context.jobID)
+    return outcome
+  }
+
+  private func lockEnding(
+    _ range: EventRange, after hold: Int64, holdsMax: Int?
+  ) async throws -> Int64? {
+    var bound = BoundStatement()
+    _ = try await transaction.run(
+      """
+      WITH ending AS MATERIALIZED (
+        SELECT r.hold_id, s.id, s.reason \(Self.ending(range, in: context, &bound))
+          AND r.hold_id > \(bound.bind(.integer(hold)))
+        ORDER BY r.hold_id \(holdsMax.map { "LIMIT \($0)" } ?? "")
+      ), locked AS MATERIALIZED (
+        SELECT h.hold_id FROM lethe.hold AS h
+        WHERE h.hold_id IN (SELECT hold_id FROM ending) ORDER BY h.hold_id FOR UPDATE
+      )
+      INSERT INTO lethe_ending (hold_id, id, reason)
+      SELECT hold_id, id, reason FROM ending JOIN locked USING (hold_id)
+      """, bound.parameters)
+    return try await transaction.query("SELECT max(hold_id) FROM lethe_ending")
+      .onlyRow(as: Int64?.self)
+  }
+
+  // MARK: Records
+
+  private func countOpened() async throws -> Int {
+    try await transaction.execute(
+      """
+      INSERT INTO lethe_touched (action, table_name, id, reason, rows)
+      SELECT 'restore', table_name, id, reason, count(*)
+      FROM lethe_due WHERE outcome = 'opened' GROUP BY table_name, id, reason
+      """)
+    return try await transaction.query(
+      "SELECT count(*) FROM lethe_due WHERE outcome = 'opened'"
+    ).onlyRow(as: Int.self)
+  }
+
+  /// Rows that are posts or users of their own leave a record, unless it is the event's own row.
+  private func recordRows() async throws -> Int {
+    try await transaction.execute(
+      """
+      INSERT INTO lethe.event
+        (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id, batch)
+      SELECT h.row_id, h.row_type, d.reason, 'restore', $2, $3, now(),
+             jsonb_build_object('restore ' || d.table_name, 1), d.id, $4::integer
+      FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
+      WHERE d.outcome = 'opened' AND h.row_id IS NOT NULL
+        AND (h.row_type, h.row_id) <> ($1::lethe.job_type, d.id)
+      """, .text(context.type.rawValue), .integer(context.chunkID), .integer(context.jobID),
+      .integer(Int64(context.number)))
+  }
+}

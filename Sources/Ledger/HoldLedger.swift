@@ -1,0 +1,276 @@
+import Foundation
+public import PostgreSQL
+public import Vocabulary
+
+/// What a chunk's answers would do to holds.
+extension ChunkLedger {
+  /// The holds `r` of IDs that the answers `s` of the chunk $1 release, as they stand.
+  private static let released = """
+    FROM lethe.chunk AS c JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
+    JOIN lethe.collected AS s ON s.chunk_id = c.chunk_id AND s.restores AND s.superseded_by IS NULL
+    JOIN lethe.holder AS r ON r.type = c.type AND r.id = s.id AND r.asked_at < j.asked_at
+    WHERE c.chunk_id = $1
+    """
+
+  /// How many holds the answers about the IDs above `after`, up to and with `through`, end for their IDs.
+  /// Counts no further than `holdsMax`.
+  public func holds(
+    releasedBy after: Int64, through: Int64, of chunk: Chunk, atMost holdsMax: Int,
+    on session: some Session
+  ) async throws -> Int {
+    try await session.query(
+      """
+      SELECT count(*) FROM (SELECT \(Self.released) AND s.id > $2 AND s.id <= $3 LIMIT $4) AS held
+      """, .integer(chunk.id), .integer(after), .integer(through), .integer(Int64(holdsMax))
+    ).onlyRow(as: Int.self)
+  }
+
+  /// How much a chunk would open.
+  public struct RestoreExtent: Sendable, Equatable {
+    /// IDs of the chunk's key range that hold rows.
+    public let holdingIDs: Int
+    /// Those of them that the chunk's answers release.
+    public let releasedIDs: Int
+    /// The rows that nobody would hold any more.
+    public let rows: Int
+    /// The rows that the run has opened so far, besides those of chunks that somebody has approved.
+    public let rowsBefore: Int
+
+    public init(holdingIDs: Int, releasedIDs: Int, rows: Int, rowsBefore: Int) {
+      self.holdingIDs = holdingIDs
+      self.releasedIDs = releasedIDs
+      self.rows = rows
+      self.rowsBefore = rowsBefore
+    }
+  }
+
+  /// - Returns: nil if the chunk releases nobody.
+  public func restoreExtent(of chunk: Chunk) async throws -> RestoreExtent? {
+    // What a version without holds has protected counts with its IDs; its rows are not known.
+    let protected = """
+      FROM lethe.protection AS p
+      WHERE p.pipeline = $2 AND p.dataset = $3 AND p.id BETWEEN $4 AND $5
+      """
+    let ids: [Parameter] = [
+      .integer(chunk.id), .text(chunk.pipeline), .text(chunk.dataset), .integer(chunk.firstID),
+      .integer(chunk.lastID),
+    ]
+    let releasedIDs = try await connection.run(
+      """
+      SELECT count(*) FROM (
+        SELECT s.id \(Self.released)
+        UNION
+        SELECT p.id \(protected)
+          AND EXISTS (SELECT FROM lethe.collected AS s
+                      WHERE s.chunk_id = $1 AND s.id = p.id AND s.restores AND s.superseded_by IS NULL)
+      ) AS released
+      """, ids
+    ).onlyRow(as: Int.self)
+    guard releasedIDs > 0 else { return nil }
+    let (holdingIDs, rows, rowsBefore) = try await connection.run(
+      """
+      WITH released AS MATERIALIZED (SELECT DISTINCT r.hold_id, s.id \(Self.released))
+      SELECT (SELECT count(*) FROM (
+                SELECT r.id FROM lethe.holder AS r JOIN lethe.chunk AS c ON c.type = r.type
+                WHERE c.chunk_id = $1 AND r.id BETWEEN $4 AND $5
+                UNION
+                SELECT p.id \(protected)) AS holding),
+             (SELECT count(DISTINCT x.hold_id) FROM released AS x
+              WHERE NOT EXISTS (
+                SELECT FROM lethe.holder AS o
+                WHERE o.hold_id = x.hold_id
+                  AND NOT EXISTS (SELECT FROM released AS y JOIN lethe.chunk AS c ON c.chunk_id = $1
+                                  WHERE y.hold_id = o.hold_id AND y.id = o.id AND c.type = o.type))),
+             (SELECT coalesce(sum(h.rows), 0)::bigint
+              FROM lethe.change AS h JOIN lethe.chunk AS o USING (chunk_id)
+              WHERE o.run_id = (SELECT run_id FROM lethe.chunk WHERE chunk_id = $1)
+                AND h.action = 'restore' AND o.approved_at IS NULL)
+      """, ids
+    ).onlyRow(as: Int.self, Int.self, Int.self)
+    return RestoreExtent(
+      holdingIDs: holdingIDs, releasedIDs: releasedIDs, rows: rows, rowsBefore: rowsBefore)
+  }
+}
+
+/// The holds, for whoever looks after them.
+public struct HoldLedger: Sendable {
+  private let connection: Connection
+
+  public init(connection: Connection) {
+    self.connection = connection
+  }
+
+  /// A row that Lethe hides. Its former values are not shown: they may be content.
+  public struct Hold: Sendable, Equatable {
+    public let holdID: Int64
+    public let table: String
+    /// As JSON: `{"post_id": "5"}`.
+    public let key: String
+    public let columns: [String]
+    public let heldAt: String
+    public var holders: [Holder]
+  }
+
+  public struct Holder: Sendable, Equatable {
+    public let type: JobType
+    public let id: Int64
+    public let columns: [String]
+    public let pipeline: String
+    public let dataset: String
+    public let jobID: Int64
+    public let askedAt: String
+  }
+
+  /// Which holds to list; all that is nil does not matter.
+  public struct Filter: Sendable {
+    public var table: String?
+    public var type: JobType?
+    /// Holds of this ID's answers, or of the row that it is.
+    public var id: Int64?
+    public var pipeline: String?
+
+    public init(
+      table: String? = nil, type: JobType? = nil, id: Int64? = nil, pipeline: String? = nil
+    ) {
+      (self.table, self.type, self.id, self.pipeline) = (table, type, id, pipeline)
+    }
+  }
+
+  /// Holds in the order in which they were made, behind `after`.
+  public func holds(_ filter: Filter, after: Int64, limit: Int) async throws -> [Hold] {
+    let rows = try await connection.query(
+      """
+      SELECT h.hold_id, h.table_name, h.row_key::text, array_to_string(ARRAY (
+               SELECT c FROM jsonb_object_keys(h.set_to) AS c ORDER BY c), E'\\n'),
+             \(AuditLedger.utc("h.held_at")), r.type::text, r.id, array_to_string(r.columns, E'\\n'),
+             r.pipeline, r.dataset, r.job_id, \(AuditLedger.utc("r.asked_at"))
+      FROM (
+        SELECT * FROM lethe.hold AS h
+        WHERE h.hold_id > $1 AND ($3::text IS NULL OR h.table_name = $3)
+          AND ($5::bigint IS NULL OR EXISTS (
+                 SELECT FROM lethe.holder AS r
+                 WHERE r.hold_id = h.hold_id AND r.id = $5
+                   AND ($4::text IS NULL OR r.type = $4::lethe.job_type))
+               OR h.row_id = $5 AND ($4::text IS NULL OR h.row_type = $4::lethe.job_type))
+          AND ($5::bigint IS NOT NULL OR $4::text IS NULL OR EXISTS (
+                 SELECT FROM lethe.holder AS r
+                 WHERE r.hold_id = h.hold_id AND r.type = $4::lethe.job_type))
+          AND ($6::text IS NULL OR EXISTS (
+                 SELECT FROM lethe.holder AS r WHERE r.hold_id = h.hold_id AND r.pipeline = $6))
+        ORDER BY h.hold_id LIMIT $2
+      ) AS h LEFT JOIN lethe.holder AS r USING (hold_id)
+      ORDER BY h.hold_id, r.type, r.id
+      """, .integer(after), .integer(Int64(limit)), Parameter(filter.table),
+      Parameter(filter.type?.rawValue), Parameter(filter.id), Parameter(filter.pipeline)
+    ).rows(
+      as: Int64.self, String.self, String.self, String.self, String.self, JobType?.self,
+      Int64?.self, String?.self, String?.self, String?.self, Int64?.self, String?.self)
+    var holds: [Hold] = []
+    for row in rows {
+      if holds.last?.holdID != row.0 {
+        holds.append(
+          Hold(
+            holdID: row.0, table: row.1, key: row.2, columns: Self.lines(row.3), heldAt: row.4,
+            holders: []))
+      }
+      guard let type = row.5, let id = row.6 else { continue }
+      holds[holds.count - 1].holders.append(
+        Holder(
+          type: type, id: id, columns: Self.lines(row.7 ?? ""), pipeline: row.8 ?? "",
+          dataset: row.9 ?? "", jobID: row.10 ?? 0, askedAt: row.11 ?? ""))
+    }
+    return holds
+  }
+
+  private static func lines(_ text: String) -> [String] {
+    text.split(separator: "\n").map(String.init)
+  }
+
+  /// How many rows are held, by how many IDs; and how many IDs a version without holds has protected, whose
+  /// rows are not known.
+  public struct Counts: Sendable, Equatable {
+    public let holds: Int
+    public let holders: Int
+    public let protections: Int
+  }
+
+  public func counts() async throws -> Counts {
+    let row = try await connection.query(
+      """
+      SELECT (SELECT count(*) FROM lethe.hold),
+             (SELECT count(*) FROM (SELECT DISTINCT type, id FROM lethe.holder) AS h),
+             (SELECT count(*) FROM lethe.protection)
+      """
+    ).onlyRow(as: Int.self, Int.self, Int.self)
+    return Counts(holds: row.0, holders: row.1, protections: row.2)
+  }
+
+  /// Of these IDs, those whose newest answer is `protected`.
+  public func stillProtected(type: JobType, ids: [Int64]) async throws -> [Int64] {
+    try await connection.query(
+      """
+      SELECT named.id FROM unnest($2::bigint[]) AS named (id)
+      WHERE 'protected' = (
+        SELECT reason FROM (
+          SELECT e.reason::text, j.asked_at FROM lethe.event AS e JOIN lethe.job AS j USING (job_id)
+          WHERE e.id = named.id AND e.type = $1::lethe.job_type AND e.cause_id IS NULL
+          UNION ALL
+          SELECT s.reason::text, j.asked_at
+          FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)
+          JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
+          WHERE s.id = named.id AND c.type = $1::lethe.job_type
+        ) AS answer ORDER BY asked_at DESC LIMIT 1)
+      ORDER BY named.id
+      """, .text(type.rawValue), .integers(ids)
+    ).rows(as: Int64.self)
+  }
+
+  /// Forgets IDs that a version without holds has protected; their rows stay hidden.
+  /// - Returns: how many there were.
+  public func forgetProtections(
+    type: JobType, ids: [Int64], on transaction: Transaction
+  ) async throws -> Int {
+    try await transaction.execute(
+      """
+      DELETE FROM lethe.protection AS p USING lethe.chunk AS c
+      WHERE c.chunk_id = p.chunk_id AND c.type = $1::lethe.job_type AND p.id = ANY ($2::bigint[])
+      """, .text(type.rawValue), .integers(ids))
+  }
+
+  /// What the chain says of a release by an operator.
+  public struct SealedRelease: Sendable, Encodable {
+    let type: String
+    let ids: [Int64]
+    let keepsHidden: Bool
+    let by: String
+    let note: String
+    let opened: Int
+    let forgotten: Int
+
+    public init(
+      type: JobType, ids: [Int64], keepsHidden: Bool, by: String, note: String, opened: Int,
+      forgotten: Int
+    ) {
+      self.type = type.rawValue
+      self.ids = ids
+      self.keepsHidden = keepsHidden
+      self.by = by
+      self.note = note
+      self.opened = opened
+      self.forgotten = forgotten
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case type, ids, by, note, opened, forgotten
+      case keepsHidden = "keep_hidden"
+    }
+  }
+
+  public func seal(release: SealedRelease, on transaction: Transaction) async throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    let content = String(decoding: try encoder.encode(release), as: UTF8.self)
+    try await transaction.execute(
+      "SELECT lethe.seal('release', NULL, NULL, $1::jsonb::text)", .text(content))
+  }
+}

@@ -1,0 +1,248 @@
+import ApplyStage
+import ArgumentParser
+import Definitions
+import Foundation
+import Ledger
+import PostgreSQL
+import Runtime
+import Vocabulary
+
+/// `lethe holds list|release`: the rows that Lethe hides.
+struct HoldsCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "holds", abstract: "Show the rows that Lethe hides, and why; release them.",
+    discussion: """
+      A hold is the record of one row that Lethe has hidden: what it was before, and which IDs' \
+      answers hide it. The row is opened when a newer answer has released the last of them.
+      """,
+    subcommands: [List.self, Release.self])
+
+  struct List: AsyncParsableCommand, OutputCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "List holds in the order in which they were made.",
+      discussion: "Former values are not shown: they may be content.")
+
+    @OptionGroup var database: DatabaseOption
+    @OptionGroup var output: OutputOptions
+
+    @Option(help: "Only rows of this table, with its schema: warehouse.posts.")
+    var table: String?
+
+    @Option(help: "Only rows that this ID holds, and the row that it is.")
+    var id: Int64?
+
+    @Option(help: "What the IDs are: tweets or users.")
+    var type: HolderType?
+
+    @Option(help: "Only rows that this pipeline has hidden.")
+    var pipeline: String?
+
+    @Option(help: "How many to show.")
+    var limit = 100
+
+    @Option(help: ArgumentHelp("Only holds behind this one.", valueName: "hold"))
+    var after: Int64 = 0
+
+    mutating func validate() throws {
+      guard (1...10_000).contains(limit) else {
+        throw ValidationError("--limit has to be between 1 and 10000")
+      }
+    }
+
+    mutating func run() async throws {
+      let filter = HoldLedger.Filter(
+        table: table, type: type?.jobType, id: id, pipeline: pipeline)
+      let (options, limit, after) = (output, limit, after)
+      let connectionString = database.connectionString
+      try await untilSignalled {
+        let (counts, holds) = try await withLedger(connectionString) { connection in
+          let ledger = HoldLedger(connection: connection)
+          return (
+            try await ledger.counts(),
+            try await ledger.holds(filter, after: after, limit: limit)
+          )
+        }
+        try options.write(HoldListing(counts, holds)) { text(counts, holds, limit) }
+      }
+    }
+  }
+
+  struct Release: AsyncParsableCommand, OutputCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "End the holds of IDs; rows that nobody else holds get their former values back.",
+      discussion: """
+        For IDs that no answer will release any more: lethe check and lethe status count them. A \
+        row that somebody else has changed since stays as it is. It is recorded who did it and why, \
+        and sealed.
+        """)
+
+    @OptionGroup var pipeline: PipelineArgument
+    @Argument(help: "The IDs that hold the rows.")
+    var ids: [Int64] = []
+    @Option(help: "What the IDs are: tweets or users.")
+    var type: HolderType
+    @Flag(help: "All IDs of the type that no dataset exports any more.")
+    var unasked = false
+    @Flag(help: "Only forget the holds: the rows stay hidden for good.")
+    var keepHidden = false
+    @Flag(help: "Also IDs whose newest answer says that they are protected.")
+    var force = false
+    @Flag(help: "Show what would be done; change nothing.")
+    var dryRun = false
+    @OptionGroup var operatorsWord: OperatorsWord
+    @OptionGroup var output: OutputOptions
+
+    mutating func validate() throws {
+      guard ids.isEmpty == unasked else {
+        throw ValidationError("name the IDs, or all that no dataset exports by --unasked")
+      }
+      guard ids.allSatisfy({ $0 > 0 }) else {
+        throw ValidationError("an ID is a positive whole number")
+      }
+    }
+
+    mutating func run() async throws {
+      let pipeline = try pipeline.load()
+      let options = output
+      let release = HoldRelease(
+        type: type.jobType, ids: unasked ? nil : ids, keepsHidden: keepHidden, isForced: force,
+        isDryRun: dryRun, by: operatorsWord.who,
+        note: dryRun ? "" : try operatorsWord.requiredNote())
+      try await untilSignalled {
+        let outcome = try await PipelineRuntime.release(release, of: pipeline)
+        try options.write(outcome) { outcome.summary(isDryRun: release.isDryRun) }
+      }
+    }
+  }
+}
+
+/// Who decides something, and why.
+struct OperatorsWord: ParsableArguments {
+  @Option(help: "Who says so. Default: the operating system's user.")
+  var by: String?
+
+  @Option(help: "Why; it is kept and sealed.")
+  var note: String?
+
+  var who: String { by ?? NSUserName() }
+
+  func requiredNote() throws -> String {
+    guard let note, note.contains(where: { !$0.isWhitespace }) else {
+      throw ValidationError("--note has to say why")
+    }
+    return note
+  }
+}
+
+enum HolderType: String, CaseIterable, ExpressibleByArgument {
+  case tweets
+  case users
+
+  var jobType: JobType { self == .tweets ? .tweets : .users }
+}
+
+private func withLedger<R: Sendable>(
+  _ connectionString: ConnectionString,
+  _ body: @escaping @Sendable (Connection) async throws -> R
+) async throws -> R {
+  do {
+    return try await Connection.withConnection(connectionString) { try await body($0) }
+  } catch let error as PostgreSQLError
+    where error.state == .undefinedTable || error.state == .invalidSchemaName
+  {
+    throw CommandError(
+      message: "the database has no ledger, or one of an earlier version",
+      remedy: "lethe migrate up")
+  }
+}
+
+// MARK: Output
+
+private func text(
+  _ counts: HoldLedger.Counts, _ holds: [HoldLedger.Hold], _ limit: Int
+) -> String {
+  var lines = [
+    "\(grouped(counts.holds)) rows are held, by \(grouped(counts.holders)) IDs"
+  ]
+  if counts.protections > 0 {
+    lines.append(
+      """
+      \(grouped(counts.protections)) IDs were protected by a version without holds: their rows are \
+      found at the next answer
+      """)
+  }
+  guard !holds.isEmpty else { return lines.joined(separator: "\n") }
+  var table = Table("hold", "table", "row", "columns", "since", "held by")
+  for hold in holds {
+    table.add(
+      "\(hold.holdID)", hold.table, hold.key, hold.columns.joined(separator: ", "), hold.heldAt,
+      hold.holders.map { "\($0.type) \($0.id) (\($0.pipeline)/\($0.dataset), job \($0.jobID))" }
+        .joined(separator: ", "))
+  }
+  lines += ["", table.text]
+  if holds.count == limit, let last = holds.last {
+    lines.append("\(limit) holds; the next ones: --after \(last.holdID)")
+  }
+  return lines.joined(separator: "\n")
+}
+
+private struct HoldListing: Encodable {
+  let held_rows, holding_ids, protected_ids: Int
+  let holds: [Hold]
+
+  init(_ counts: HoldLedger.Counts, _ holds: [HoldLedger.Hold]) {
+    held_rows = counts.holds
+    holding_ids = counts.holders
+    protected_ids = counts.protections
+    self.holds = holds.map(Hold.init)
+  }
+
+  struct Hold: Encodable {
+    let hold: Int64
+    let table, key, held_at: String
+    let columns: [String]
+    let holders: [Holder]
+
+    init(_ hold: HoldLedger.Hold) {
+      self.hold = hold.holdID
+      table = hold.table
+      key = hold.key
+      held_at = hold.heldAt
+      columns = hold.columns
+      holders = hold.holders.map(Holder.init)
+    }
+  }
+
+  struct Holder: Encodable {
+    let type, id, pipeline, dataset, asked_at: String
+    let job_id: Int64
+    let columns: [String]
+
+    init(_ holder: HoldLedger.Holder) {
+      type = holder.type.rawValue
+      id = "\(holder.id)"
+      pipeline = holder.pipeline
+      dataset = holder.dataset
+      asked_at = holder.askedAt
+      job_id = holder.jobID
+      columns = holder.columns
+    }
+  }
+}
+
+extension HoldRelease.Outcome {
+  func summary(isDryRun: Bool) -> String {
+    var parts = ["\(grouped(opened)) rows \(isDryRun ? "would be" : "are") opened"]
+    if forgotten > 0 { parts.append("\(grouped(forgotten)) rows stay hidden for good") }
+    if held > 0 { parts.append("\(grouped(held)) rows are held by other IDs, too") }
+    if changed > 0 {
+      parts.append("\(grouped(changed)) rows were changed by somebody else and stay")
+    }
+    if gone > 0 { parts.append("\(grouped(gone)) rows are not there any more") }
+    if waits > 0 {
+      parts.append("\(grouped(waits)) rows are hidden by IDs of a version without holds, too")
+    }
+    if protections > 0 { parts.append("\(grouped(protections)) protections are forgotten") }
+    return parts.joined(separator: "\n")
+  }
+}

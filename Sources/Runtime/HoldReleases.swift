@@ -1,0 +1,83 @@
+public import ApplyStage
+public import Definitions
+import Ledger
+import PostgreSQL
+public import Vocabulary
+import Warehouse
+
+/// `lethe holds release`: what an operator asks for.
+public struct HoldRelease: Sendable {
+  public typealias Outcome = OperatorRelease.Outcome
+
+  public let type: JobType
+  /// Nil for all that no dataset exports any more.
+  public let ids: [Int64]?
+  public let keepsHidden: Bool
+  public let isForced: Bool
+  public let isDryRun: Bool
+  public let by: String
+  public let note: String
+
+  public init(
+    type: JobType, ids: [Int64]?, keepsHidden: Bool, isForced: Bool, isDryRun: Bool, by: String,
+    note: String
+  ) {
+    self.type = type
+    self.ids = ids
+    self.keepsHidden = keepsHidden
+    self.isForced = isForced
+    self.isDryRun = isDryRun
+    self.by = by
+    self.note = note
+  }
+
+  /// How many IDs one command takes.
+  static let idsMax = 1_000_000
+  static let namedIDsMax = 10
+}
+
+extension PipelineRuntime {
+  /// Ends holds of IDs on an operator's word; all of them, or none.
+  ///
+  /// - Throws: `LedgerError` `.refused` if an ID's newest answer says that it is protected, unless forced;
+  ///   `.limited` if more rows would be opened than `max_restored_rows`.
+  public static func release(
+    _ release: HoldRelease, of pipeline: Pipeline
+  ) async throws -> HoldRelease.Outcome {
+    try await Connection.withConnection(pipeline.warehouse) { connection in
+      try await requireLedger(on: connection, pipeline)
+      let ids =
+        if let ids = release.ids { ids } else {
+          try await UnaskedHolds(current: [pipeline.definition], on: connection)
+            .ids(of: release.type, after: 0, limit: HoldRelease.idsMax)
+        }
+      if !release.isForced {
+        try await requireReleasable(ids, release.type, on: connection)
+      }
+      let catalog = try await Catalog(of: pipeline.definition, on: connection)
+      return try await OperatorRelease(
+        connection: connection, catalog: catalog, definition: pipeline.definition
+      ).run(
+        .init(
+          type: release.type, ids: ids, keepsHidden: release.keepsHidden, by: release.by,
+          note: release.note), isDryRun: release.isDryRun)
+    }
+  }
+
+  private static func requireReleasable(
+    _ ids: [Int64], _ type: JobType, on connection: Connection
+  ) async throws {
+    let protected = try await HoldLedger(connection: connection)
+      .stillProtected(type: type, ids: ids)
+    guard !protected.isEmpty else { return }
+    let named = protected.prefix(HoldRelease.namedIDsMax).map(String.init)
+      .joined(separator: ", ")
+    throw LedgerError(
+      code: .refused,
+      message: """
+        the newest answer about \(protected.count) of these IDs is protected: \(named)\
+        \(protected.count > HoldRelease.namedIDsMax ? ", …" : ""); nothing was changed
+        """,
+      remedy: "leave them out; or --force, if they are to be shown all the same")
+  }
+}

@@ -1,0 +1,74 @@
+public import Definitions
+import Ledger
+public import PostgreSQL
+public import Vocabulary
+import Warehouse
+
+/// Holds of IDs that no dataset exports any more: no answer will ever release them, only an operator.
+public struct UnaskedHolds: Sendable {
+  private let connection: Connection
+  private let definitions: [Definition]
+
+  public struct Counts: Sendable, Equatable, Codable {
+    public var ids = 0
+    /// Rows that such IDs hold.
+    public var rows = 0
+
+    public init() {}
+  }
+
+  /// - Parameter current: definitions of now; for other pipelines of the ledger those of their newest runs
+  ///   count.
+  public init(current: [Definition], on connection: Connection) async throws {
+    self.connection = connection
+    let others = try await RunLedger(connection: connection)
+      .newestDefinitions(besides: current.map(\.name))
+    definitions = current + others
+  }
+
+  public func counts() async throws -> Counts {
+    var counts = Counts()
+    for type in JobType.allCases {
+      let (ids, rows) = try await connection.query(
+        """
+        SELECT count(DISTINCT r.id), count(DISTINCT r.hold_id) FROM lethe.holder AS r
+        WHERE r.type = $1::lethe.job_type AND \(try await isUnasked(type))
+        """, .text(type.rawValue)
+      ).onlyRow(as: Int.self, Int.self)
+      counts.ids += ids
+      counts.rows += rows
+    }
+    return counts
+  }
+
+  /// In ascending order, behind `after`.
+  public func ids(of type: JobType, after: Int64, limit: Int) async throws -> [Int64] {
+    try await connection.query(
+      """
+      SELECT DISTINCT r.id FROM lethe.holder AS r
+      WHERE r.type = $1::lethe.job_type AND r.id > $2 AND \(try await isUnasked(type))
+      ORDER BY r.id LIMIT $3
+      """, .text(type.rawValue), .integer(after), .integer(Int64(limit))
+    ).rows(as: Int64.self)
+  }
+
+  /// The condition that no dataset of a type exports the ID of a holder `r`.
+  private func isUnasked(_ type: JobType) async throws -> String {
+    var conditions = ["true"]
+    for definition in definitions {
+      let catalog = try await Catalog(of: definition, on: connection)
+      for dataset in definition.datasets where dataset.type == type {
+        guard let table = catalog.table(dataset.table), let id = table.columns[dataset.id],
+          let kind = id.idKind
+        else { continue }
+        let condition = dataset.condition.map { " AND (\($0)\n)" } ?? ""
+        conditions.append(
+          """
+          NOT EXISTS (SELECT FROM \(table.sql)
+                      WHERE \(id.sql) = \(kind.cast("r.id", from: .integer))\(condition))
+          """)
+      }
+    }
+    return conditions.joined(separator: "\n  AND ")
+  }
+}
