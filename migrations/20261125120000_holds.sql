@@ -97,22 +97,20 @@ ALTER TABLE lethe.seal DROP CONSTRAINT seal_kind_check;
 ALTER TABLE lethe.seal ADD CONSTRAINT seal_kind_check
     CHECK (kind IN ('begin', 'job', 'prune', 'approval', 'release', 'repair'));
 
--- A program that knows no holds would open rows that others hold. It says nothing of this column, and so
--- the ledger refuses it a run.
-ALTER TABLE lethe.run ADD COLUMN ledger_version integer;
-
-CREATE FUNCTION lethe.require_known_version() RETURNS trigger
+-- A program that knows no holds would open rows that others hold. The statements with which a program
+-- begins a run or takes one over say since now that it keeps holds; without that they are refused.
+CREATE FUNCTION lethe.require_holds() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NEW.ledger_version IS NULL THEN
+    IF current_query() LIKE '%$%' AND current_query() NOT LIKE '%keeps holds%' THEN
         RAISE EXCEPTION 'this ledger keeps holds, and the program that asks is older than they are'
             USING HINT = 'install the version of Lethe that migrated the ledger, or a newer one';
     END IF;
-    RETURN NEW;
+    RETURN NULL;
 END
 $$;
-CREATE TRIGGER known_version BEFORE INSERT OR UPDATE OF lease ON lethe.run
-    FOR EACH ROW EXECUTE FUNCTION lethe.require_known_version();
+CREATE TRIGGER require_holds BEFORE INSERT OR UPDATE OF lease ON lethe.run
+    FOR EACH STATEMENT EXECUTE FUNCTION lethe.require_holds();
 
 -- migrate:down
 -- Without holds nobody would know which rows are hidden, and what they were.
@@ -127,9 +125,8 @@ BEGIN
     END IF;
 END
 $$;
-DROP TRIGGER known_version ON lethe.run;
-DROP FUNCTION lethe.require_known_version();
-ALTER TABLE lethe.run DROP COLUMN ledger_version;
+DROP TRIGGER require_holds ON lethe.run;
+DROP FUNCTION lethe.require_holds();
 -- The CHECK stays wide: records of the kinds that are new may be sealed.
 ALTER TABLE lethe.chunk DROP COLUMN exported_cluster;
 ALTER TABLE lethe.batch DROP COLUMN cluster;

@@ -33,10 +33,11 @@ struct Batch {
 
   /// Changes the rows that the events of `range` reach, proves that they are changed, and records it.
   func apply(_ range: EventRange) async throws {
-    try await begun().changeRows(range)
+    var batch = try await begun()
+    try await batch.changeRows(range)
   }
 
-  private func changeRows(_ range: EventRange) async throws {
+  private mutating func changeRows(_ range: EventRange) async throws {
     let released = try await release.run(range)
     var hasTouched = released.rowsOpened > 0
     let hasFormer = try await bookkeeping.endProtections(range)
@@ -52,6 +53,7 @@ struct Batch {
     }
     for change in last == nil ? due[...] : due.dropLast() where !change.isRestore {
       if try await apply(change, range) { hasTouched = true }
+      if change.keepsHolds, let key = change.holdKey { context.heldTables?.insert(key.table) }
       try await eraseFromHolds(change, range)
       // Once the rows on the way are gone, nobody finds those behind them.
       if !change.reach.isDirect { try await verify(change, range) }

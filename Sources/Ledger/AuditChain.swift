@@ -104,7 +104,8 @@ struct ChainVerifier {
     switch record.kind {
     case "begin": verifyBegin(record)
     case "prune": verifyPrune(record)
-    case "approval", "release", "repair": break  // an operator's word: the hash is all that there is to it
+    // An operator's word: the hash is all that there is to it.
+    case "approval", "release", "repair": break
     default: try await verifyJob(record)
     }
     before = (record.number, record.sha256)

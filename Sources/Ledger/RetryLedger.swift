@@ -44,12 +44,11 @@ extension ChunkLedger {
     try await ChunkQueries.guarded(
       transaction, "run \(chunk.runID)",
       """
-      UPDATE lethe.run SET status = 'running', finished_at = NULL, lease = $2, ledger_version = $4
-      WHERE run_id = $1 AND (status <> 'failed' OR failure <> $3)
+      UPDATE lethe.run SET status = 'running', finished_at = NULL, lease = $2
+      WHERE run_id = $1 AND (status <> 'failed' OR failure <> $3) \(RunLedger.knowsHolds)
       """,
       [
         .integer(chunk.runID), .text(lease.token), .text(RunLedger.givenUpFailure),
-        .integer(RunLedger.ledgerVersion),
       ])
     return try await transaction.query(
       """

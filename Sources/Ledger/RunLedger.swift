@@ -6,8 +6,9 @@ public import PostgreSQL
 public struct RunLedger: Sendable {
   /// The failure of a run that somebody has given up.
   static let givenUpFailure = "given up by the operator"
-  /// What this program knows of the ledger. A run without it is refused: its program knows no holds.
-  static let ledgerVersion: Int64 = 2
+  /// What the ledger wants to see in the statements that take a run: a program of before there were holds
+  /// would open rows that others hold.
+  static let knowsHolds = "/* keeps holds */"
 
   let connection: Connection
 
@@ -43,10 +44,10 @@ public struct RunLedger: Sendable {
     let workDirectory = "\(parent)/\(definition.name)-\(key)"
     let id = try await connection.query(
       """
-      INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease, ledger_version)
-      VALUES ($1, $2, $3, $4, $5, $6) RETURNING run_id
+      INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
+      VALUES ($1, $2, $3, $4, $5) RETURNING run_id \(Self.knowsHolds)
       """, .text(key), .text(definition.name), .text(json), .text(workDirectory),
-      .text(lease.token), .integer(Self.ledgerVersion)
+      .text(lease.token)
     ).onlyRow(as: Int64.self)
     return Run(id: id, key: key, definition: definition, workDirectory: workDirectory)
   }
@@ -102,9 +103,9 @@ public struct RunLedger: Sendable {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
         """
-        UPDATE lethe.run SET lease = $2, status = 'running', ledger_version = $3
-        WHERE run_id = $1 AND finished_at IS NULL
-        """, .integer(run.id), .text(lease.token), .integer(Self.ledgerVersion))
+        UPDATE lethe.run SET lease = $2, status = 'running'
+        WHERE run_id = $1 AND finished_at IS NULL \(Self.knowsHolds)
+        """, .integer(run.id), .text(lease.token))
       try await transaction.execute(
         """
         UPDATE lethe.chunk SET lease = $2

@@ -4,6 +4,7 @@ import PostgreSQL
 import Runtime
 import TestSupport
 import Testing
+import Vocabulary
 import Warehouse
 
 @testable import ApplyStage
@@ -41,8 +42,9 @@ import Warehouse
       .onlyRow(as: Int64.self)
     let range = EventRange(chunkID: chunk, after: after, through: through)
     let context = BatchContext(
-      pipeline: "p", dataset: "posts",
-      chunkID: chunk, jobID: 1, number: 1, tombstones: true, exportedSnapshot: nil)
+      pipeline: "p", dataset: "posts", type: .tweets, chunkID: chunk, jobID: 1,
+      askedAt: "2026-01-01T00:00:00Z", number: 1, tombstones: true,
+      versions: RowVersions(exportedSnapshot: nil, exportedCluster: nil, cluster: nil))
     let catalog = try await Catalog(of: definition, on: connection)
     let dataset = try #require(definition.datasets.first)
     let change = try #require(Change.all(of: dataset, in: definition, catalog: catalog).last)
@@ -51,7 +53,7 @@ import Warehouse
     let hits = change.hits(of: range, in: context, &count)
     var plans: [String] = []
     for (sql, parameters) in [
-      change.statement(for: range, number: 1, in: context),
+      change.statement(for: range, in: context),
       change.remains(of: range, in: context, rowsMax: 5), (hits, count.parameters),
     ] {
       plans.append(

@@ -224,9 +224,9 @@ import Testing
         "SELECT count(*) FROM lethe.event WHERE superseded_by IS NOT NULL AND action = 'ignore'",
         as: Int.self)
       #expect(superseded == 9)
-      let protections = try await night.value(
-        "SELECT count(*) FROM lethe.protection", as: Int.self)
-      #expect(protections == 1)
+      let holders = try await night.value(
+        "SELECT array_agg(id)::text FROM lethe.holder WHERE type = 'tweets'", as: String.self)
+      #expect(holders == "{1}")
     }
   }
 
