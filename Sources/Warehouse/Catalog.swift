@@ -68,13 +68,14 @@ public struct Catalog: Sendable {
                        AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL)
                -- An index of a table does not see into the tables that inherit from it.
                AND NOT EXISTS (SELECT FROM pg_inherits JOIN pg_class AS c ON c.oid = inhparent
-                               WHERE inhparent = a.attrelid AND c.relkind = 'r')
+                               WHERE inhparent = a.attrelid AND c.relkind = 'r'),
+             \(holdsTimes)
       FROM pg_attribute AS a
       WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
       """, .integer(row.0)
     ).rows(
       as: String.self, String.self, String.self, String.self, Bool.self, Bool.self, Bool.self,
-      Bool.self)
+      Bool.self, Bool.self)
     let granted = [row.3, row.4, row.5]
     let resolvedName = TableName(schema: row.7, name: name.name)
     let identity = try await identity(of: row.0, resolvedName, on: session)
@@ -84,7 +85,7 @@ public struct Catalog: Sendable {
           $0.0,
           WarehouseTable.Column(
             name: $0.0, type: $0.1, baseType: $0.2, declaredType: $0.3, isNullable: $0.4,
-            isGenerated: $0.5)
+            isGenerated: $0.5, holdsTimes: $0.8)
         )
       })
     return WarehouseTable(
@@ -119,6 +120,28 @@ public struct Catalog: Sendable {
       holdTable: identity.table, holdKey: identity.key.compactMap { columnsByName[$0] },
       distrust: identity.distrust, hasChildren: try await hasChildren(row.0, on: session))
   }
+
+  /// Whether the type of the column `a` is a time, or a domain, array, range or row that has one in it.
+  private static let holdsTimes = """
+    (WITH RECURSIVE inside AS (
+       SELECT a.atttypid AS oid
+       UNION
+       SELECT part.oid
+       FROM inside JOIN pg_type AS t ON t.oid = inside.oid,
+       LATERAL (
+         SELECT t.typbasetype AS oid
+         UNION ALL SELECT t.typelem WHERE t.typcategory = 'A'
+         UNION ALL SELECT r.rngsubtype FROM pg_range AS r
+                   WHERE t.oid IN (r.rngtypid, r.rngmultitypid)
+         UNION ALL SELECT m.atttypid FROM pg_attribute AS m
+                   WHERE m.attrelid = t.typrelid AND m.attnum > 0 AND NOT m.attisdropped
+       ) AS part
+       WHERE part.oid <> 0)
+     SELECT EXISTS (
+       SELECT FROM inside
+       WHERE oid IN ('date'::regtype, 'time'::regtype, 'timetz'::regtype, 'timestamp'::regtype,
+                     'timestamptz'::regtype)))
+    """
 
   /// Whether other tables inherit from it, partitions apart.
   private static func hasChildren(_ table: Int64, on session: some Session) async throws -> Bool {

@@ -219,7 +219,7 @@ struct Checker {
       error(
         path, "\(table.name).\(name) is NOT NULL and cannot be emptied",
         "give it a value, such as {\(name): ''}, drop the constraint, or leave the column out")
-    } else {
+    } else if checkIsConstant(value, in: column, of: table, path: path) {
       values.append(CheckedValue(path: path, table: table, column: column, value: value.value))
     }
   }

@@ -53,12 +53,18 @@ public struct WarehouseTable: Sendable {
     let declaredType: String
     let isNullable: Bool
     let isGenerated: Bool
+    /// Whether times are in it or, as in an array or a range, within it.
+    let holdsTimes: Bool
 
     public var sql: String { Identifier(name).sql }
 
     /// Whether it holds a point in time: what `now()` and `current_date` can be given to.
     public var isTime: Bool {
       ["timestamp with time zone", "timestamp without time zone", "date"].contains(baseType)
+    }
+
+    var isText: Bool {
+      ["text", "character varying", "bpchar", "name", "citext"].contains(baseType)
     }
 
     public var isJSON: Bool { baseType == "jsonb" || baseType == "json" }

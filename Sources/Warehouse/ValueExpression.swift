@@ -1,0 +1,114 @@
+import Definitions
+
+/// A value of a definition that is not a constant: it is evaluated once for a row, when the row is
+/// changed. Columns of other types than times keep such a word as the text that it is.
+public enum ValueExpression: Sendable, Equatable, CaseIterable {
+  case now
+  case currentDate
+
+  /// As definitions write it, in any case.
+  public var word: String {
+    switch self {
+    case .now: "now()"
+    case .currentDate: "current_date"
+    }
+  }
+
+  public var sql: String {
+    switch self {
+    case .now: "pg_catalog.now()"
+    case .currentDate: "current_date"
+    }
+  }
+
+  /// - Parameter value: as the definition has it.
+  public init?(_ value: String?, column: WarehouseTable.Column) {
+    guard column.isTime, let value else { return nil }
+    self.init(word: value)
+  }
+
+  init?(word: String) {
+    let word = Self.plain(word)
+    guard let known = Self.allCases.first(where: { $0.word == word }) else { return nil }
+    self = known
+  }
+
+  private static func plain(_ value: String) -> String {
+    let blanks: Set<Character> = [" ", "\t", "\n", "\r", "\r\n"]
+    return String(
+      value.drop { blanks.contains($0) }.reversed().drop { blanks.contains($0) }.reversed()
+    ).lowercased()
+  }
+}
+
+/// Words that are other times, or seem to be, each time they are read.
+enum MovingTime {
+  /// PostgreSQL reads these within a time as the moment of reading, whatever stands around them: so is
+  /// `now + 1` or `(today)`.
+  private static let words: Set<String> = ["now", "today", "tomorrow", "yesterday"]
+  /// What SQL evaluates, and the input of a type does not. The others need parentheses: alone they are
+  /// words that people write.
+  private static let keywords: Set<String> = [
+    "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "sysdate",
+  ]
+  private static let functions: Set<String> = [
+    "now", "transaction_timestamp", "statement_timestamp", "clock_timestamp", "timeofday",
+    "getdate",
+  ]
+
+  /// The word in a value that makes it another time each time it is read.
+  static func word(in value: String) -> String? { tokens(value).first(where: words.contains) }
+
+  /// Whether a value has a word for midnight in Greenwich, which is no time of a day of its own.
+  static func hasAllballs(_ value: String) -> Bool { tokens(value).contains("allballs") }
+
+  private static func tokens(_ value: String) -> [String] {
+    value.lowercased().split { !$0.isASCII || !$0.isLetter }.map(String.init)
+  }
+
+  /// Whether a value is written as a call that SQL evaluates: `CURRENT_TIMESTAMP`, `localtime(3)`.
+  static func isCall(_ value: String) -> Bool {
+    guard
+      let call = value.lowercased().wholeMatch(
+        of: #/\s*(?:pg_catalog\s*\.\s*)?([a-z_]+)\s*(\(\s*[0-9]*\s*\))?\s*/#)
+    else { return false }
+    let name = String(call.1)
+    return keywords.contains(name) || call.2 != nil && functions.contains(name)
+  }
+}
+
+extension Checker {
+  /// A value that is another one each time it is read would be set anew each night.
+  /// - Returns: whether the value can be used.
+  mutating func checkIsConstant(
+    _ value: ColumnValue, in column: WarehouseTable.Column, of table: WarehouseTable, path: String
+  ) -> Bool {
+    guard let text = value.value, ValueExpression(text, column: column) == nil else { return true }
+    let name = "\(table.name).\(column.name)"
+    guard column.holdsTimes else {
+      if column.isText, MovingTime.isCall(text) {
+        warn(
+          path, "\(name) is \(column.type) and gets the text \(text), not a time",
+          "name a column of type timestamptz, timestamp or date, or set another text")
+      }
+      return true
+    }
+    let reason: String
+    if let word = MovingTime.word(in: text) {
+      reason = "\(word) is another time each time it is read"
+    } else if MovingTime.isCall(text) {
+      reason = "it is not evaluated"
+    } else if column.isTime, MovingTime.hasAllballs(text) {
+      reason = "allballs is a word for 00:00 UTC"
+    } else {
+      return true
+    }
+    error(
+      path, "\(name) is \(column.type) and cannot be set to \(text): \(reason)",
+      column.isTime
+        ? "write now() or current_date alone, which are evaluated once for a row, or a time such as '2020-01-01'"
+        : "write a constant; only columns of type timestamptz, timestamp and date take now() and current_date"
+    )
+    return false
+  }
+}
