@@ -112,7 +112,8 @@ final class ScriptedAPI: Sendable {
   }
 
   private func download(_ job: Job) -> Response {
-    let bytes = Array((script.resultByType?(job.type, job.ids) ?? script.result(job.ids)).utf8) + script.resultEnd
+    let text = script.resultByType?(job.type, job.ids) ?? script.result(job.ids)
+    let bytes = Array(text.utf8) + script.resultEnd
     let sent = ByteBuffer(bytes: bytes.dropLast(script.bytesCut))
     var headers: HTTPFields = [.contentLength: "\(bytes.count)"]
     if let hash = script.hash { headers[HTTPField.Name("x-goog-hash")!] = hash }
