@@ -14,86 +14,38 @@ import Warehouse
 @testable import CollectStage
 
 /// Does to a real warehouse, by Lethe's own stages, what `WarehouseModel` does in memory. The API is
-/// left out: a job's row is moved on by hand, and its answer written into a file.
+/// left out: a job's row is moved on by hand, and its answer written into a file. All that the test knows of
+/// the stages and of the ledger's tables is here.
 struct ModelDriver {
+  /// What a night's chunks were made by.
+  private struct Night {
+    let run: Run
+    let definition: Definition
+    let catalog: Catalog
+  }
+
   let connection: Connection
+  /// For exports, whose records go over the other connection meanwhile.
   let copying: Connection
   let directory: FilePath
-  let definition: Definition
-  let catalog: Catalog
+  let name: String
+  /// The keys of a dataset that say how it is cut up.
+  let pieces: String
   private let lease = Lease()
   private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-  /// In the order of the model's.
-  private var chunkIDs: [Int64] = []
+  private var nights: [Night] = []
+  /// In the order of the model's: the chunk's ID, and its night.
+  private var chunks: [(id: Int64, night: Int)] = []
 
-  static func definition(name: String, where ids: String, batch: String, chunk: Int) -> String {
-    """
-    name: \(name)
-    warehouse: none
-    api: {bearer_token: none}
-    limits: {max_redacted_percent: 100, max_redacted_rows: 100000, allow_whole_chunks: true}
-    datasets:
-      posts:
-        type: tweets
-        table: warehouse.posts
-        id: post_id
-        where: post_id \(ids)
-        chunk: {ids: \(chunk)}
-        \(batch)
-        actions:
-          deleted: delete
-          bounced: {redact: {text: ''}}
-          suspended: delete
-          deactivated: ignore
-          protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}
-          geo_scrubbed: {scrub_geo: {latitude: null, place_id: gone, raw: [geo]}}
-          tweet_edited: {rehydrate: {set: {stale: true}}}
-        targets:
-          - table: warehouse.post_media
-            match: post_id
-            actions: {deleted: delete, suspended: delete, bounced: delete}
-          - table: warehouse.reposts
-            match: reposted_post_id
-            id: repost_id
-            type: tweets
-            actions: {deleted: delete, suspended: {redact: {text: ''}}}
-      users:
-        type: users
-        table: warehouse.users
-        id: user_id
-        where: user_id \(ids)
-        chunk: {ids: \(chunk)}
-        \(batch)
-        actions:
-          deleted: delete
-          suspended: {redact: [display_name]}
-          deactivated: ignore
-          protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}
-        targets:
-          - table: warehouse.posts
-            match: author_id
-            id: post_id
-            actions:
-              deleted: delete
-              suspended: {redact: {text: ''}}
-              protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}
-            targets:
-              - {table: warehouse.post_media, match: post_id, actions: {deleted: delete}}
-    """
-  }
-
-  /// - Parameter copying: for exports, whose records go over the other connection meanwhile.
   init(
-    _ yaml: String, on connection: Connection, copying: Connection, directory: FilePath
-  ) async throws {
-    self.connection = connection
-    self.copying = copying
-    self.directory = directory
-    definition = try Pipeline.parse(yaml: yaml, file: "model.yaml", environment: [:]).definition
-    catalog = try await Catalog(of: definition, on: connection)
+    name: String, pieces: String, on connection: Connection, copying: Connection,
+    directory: FilePath
+  ) {
+    (self.name, self.pieces) = (name, pieces)
+    (self.connection, self.copying, self.directory) = (connection, copying, directory)
   }
 
-  // MARK: A night's begin
+  // MARK: A night's beginning
 
   struct Exported {
     let type: String
@@ -101,14 +53,18 @@ struct ModelDriver {
     let range: ClosedRange<Int64>
   }
 
-  /// Exports both datasets into chunks of a new run.
+  /// Exports all datasets into chunks of a new run.
   /// - Returns: the chunks, in the order of the model's.
-  mutating func export() async throws -> [Exported] {
+  mutating func export(_ plan: ModelPlan) async throws -> [Exported] {
     try await waitForOthers()
+    let yaml = plan.yaml(name: name, pieces: pieces)
+    let definition = try Pipeline.parse(yaml: yaml, file: "model.yaml", environment: [:]).definition
+    let catalog = try await Catalog(of: definition, on: connection)
     let run = try await RunLedger(connection: connection)
       .begin(definition, in: directory.string, lease: lease)
     try FileManager.default.createDirectory(
       atPath: run.workDirectory, withIntermediateDirectories: true)
+    nights.append(Night(run: run, definition: definition, catalog: catalog))
     var exported: [Exported] = []
     for dataset in definition.datasets {
       let stage = ExportStage(
@@ -118,7 +74,7 @@ struct ModelDriver {
       try await stage.export(dataset) { _ in }
     }
     for chunk in try await ledger.chunks(of: run.id, in: [.exported]) {
-      chunkIDs.append(chunk.id)
+      chunks.append((chunk.id, nights.count - 1))
       let text = try String(contentsOfFile: chunk.path, encoding: .utf8)
       exported.append(
         Exported(
@@ -142,7 +98,7 @@ struct ModelDriver {
 
   /// Moves a chunk's job on until it is complete.
   func ask(_ index: Int, askedAt: Int) async throws {
-    let id = chunkIDs[index]
+    let id = chunks[index].id
     let attempt = try await ledger.jobIntended(for: ledger.chunk(id))
     let made = try await ledger.jobCreated(
       attempt, of: ledger.chunk(id), apiID: "\(id)",
@@ -153,45 +109,115 @@ struct ModelDriver {
 
   // MARK: Collect and apply
 
-  func collect(_ index: Int, _ answer: [Int64: WarehouseModel.Answer]) async throws {
-    let chunk = try await ledger.chunk(chunkIDs[index])
+  /// Collects a body. One that is no result is refused, with nothing kept of it.
+  func collect(_ index: Int, _ body: ModelChunk) async throws {
+    do {
+      try await collect(index, lines: body.lines)
+    } catch  where !body.isResult {}
+  }
+
+  private func collect(_ index: Int, lines: [ModelChunk.Line]) async throws {
+    let chunk = try await ledger.chunk(chunks[index].id)
     guard let attempt = try await ledger.liveAttempt(at: chunk) else { return }
     let path = FilePath(chunk.path + ".result")
-    try answer.sorted { $0.key < $1.key }.map(Self.line).joined()
+    try lines.map(Self.text).joined()
       .write(toFile: path.string, atomically: false, encoding: .utf8)
-    let index = try ChunkIndex(verifying: chunk.file)
+    let ids = try ChunkIndex(verifying: chunk.file)
     let (connection, ledger) = (connection, ledger)
     _ = try await connection.withTransaction { transaction in
       let lines = try await ResultLoad(
         transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt
-      ).run(path: path, index: index)
+      ).run(path: path, index: ids)
       return try await ledger.resultCollected(
         attempt, of: chunk,
         .init(bytes: 0, lines: lines, sha256: [UInt8](repeating: 0, count: 32)), on: transaction)
     }
   }
 
+  /// Applies a chunk; what is refused of it is set aside.
   func apply(_ index: Int) async throws {
-    let chunk = try await ledger.chunk(chunkIDs[index])
-    guard let dataset = definition.dataset(named: chunk.dataset) else { return }
+    let night = nights[chunks[index].night]
+    let chunk = try await ledger.chunk(chunks[index].id)
+    guard let dataset = night.definition.dataset(named: chunk.dataset) else { return }
     _ = try await ApplyStage(
-      connection: connection, ledger: ledger, catalog: catalog, definition: definition,
-      logger: logger
+      connection: connection, ledger: ledger, catalog: night.catalog,
+      definition: night.definition, logger: logger
     ).apply(chunk, dataset: dataset)
   }
 
-  private static func line(_ id: Int64, _ answer: WarehouseModel.Answer) -> String {
-    let action =
-      switch answer.reason {
-      case "geo_scrubbed": "scrub_geo"
-      case "tweet_edited": "rehydrate"
-      default: "delete"
+  /// Takes what was set aside of a chunk on again.
+  func retry(_ index: Int) async throws {
+    try await apply(index)
+  }
+
+  /// Ends the run of a chunk before its time.
+  func giveUp(runOf index: Int) async throws {
+    try await RunLedger(connection: connection)
+      .runGivenUp(nights[chunks[index].night].run, lease: lease)
+  }
+
+  /// Whether two chunks are of one run.
+  func areOfOneRun(_ left: Int, _ right: Int) -> Bool {
+    chunks[left].night == chunks[right].night
+  }
+
+  private static func text(_ line: ModelChunk.Line) -> String {
+    switch line {
+    case .event(let id, let answer):
+      let action =
+        switch answer.reason {
+        case "geo_scrubbed": "scrub_geo"
+        case "tweet_edited": "rehydrate"
+        default: "delete"
+        }
+      let redacted = answer.redactedAt.map {
+        #""2026-01-01T00:00:\#($0 < 10 ? "0" : "")\#($0).000Z""#
       }
-    let redacted = answer.redactedAt.map {
-      #""2026-01-01T00:00:\#($0 < 10 ? "0" : "")\#($0).000Z""#
+      return
+        #"{"id":"\#(id)","action":"\#(action)","reason":"\#(answer.reason)","redacted_at":\#(redacted ?? "null")}"#
+        + "\n"
+    case .unknown(let id): return #"{"id":"\#(id)","action":"delete","reason":"withheld"}"# + "\n"
+    case .invalid(let id): return #"{"id":"\#(id)","error":"invalid_id"}"# + "\n"
+    case .unattributable: return #"{"oops":1}"# + "\n"
+    case .garbage: return "<html>login</html>\n"
+    case .blank: return "\n"
     }
-    return
-      #"{"id":"\#(id)","action":"\#(action)","reason":"\#(answer.reason)","redacted_at":\#(redacted ?? "null")}"#
-      + "\n"
+  }
+
+  // MARK: What the ledger holds
+
+  /// Each query gives, for each thing, an ID by which it belongs to a case, and a text.
+  static let tombstones = "SELECT id, concat_ws(' ', type, id, reason) FROM lethe.tombstone"
+
+  static let rehydrations = "SELECT id, id::text FROM lethe.rehydration"
+
+  static let records = """
+    SELECT id, action || ' ' || type || ' ' || id || ' ' || reason || ' cause '
+               || coalesce(cause_id, 0)
+               || CASE WHEN superseded_by IS NULL THEN '' ELSE ' superseded' END
+    FROM lethe.event
+    """
+
+  /// A hold's columns: the row, the column, the former value, and what it was set to.
+  static let holds = """
+    SELECT row_key[1]::bigint, concat_ws(' ', table_name, row_key[1], f.key, \(plain("f.value")),
+                                         \(plain("set_to->f.key")))
+    FROM lethe.hold, jsonb_each(former) AS f
+    """
+
+  /// A hold's holders, and the columns that each of them has set.
+  static let holders = """
+    SELECT row_key[1]::bigint, concat_ws(' ', table_name, row_key[1], o.type, o.id, c.name)
+    FROM lethe.hold AS h JOIN lethe.holder AS o USING (hold_id), unnest(o.columns) AS c (name)
+    """
+
+  /// A JSON value as the model writes it.
+  private static func plain(_ value: String) -> String {
+    """
+    CASE jsonb_typeof(\(value)) WHEN 'null' THEN '-'
+      WHEN 'object' THEN (SELECT coalesce(string_agg(k, ',' ORDER BY k), '')
+                          FROM jsonb_object_keys(\(value)) AS k)
+      ELSE (\(value)) #>> '{}' END
+    """
   }
 }

@@ -12,6 +12,8 @@ final class ScriptedAPI: Sendable {
   struct Script: Sendable {
     /// The result's bytes, from the IDs that were uploaded.
     var result: @Sendable ([Int64]) -> String = { _ in "" }
+    /// The same where it depends on the job's type, too.
+    var resultByType: (@Sendable (String, [Int64]) -> String)?
     /// What follows these bytes, for what no text can hold.
     var resultEnd: [UInt8] = []
     /// What the job's status becomes when its bytes are there.
@@ -110,7 +112,8 @@ final class ScriptedAPI: Sendable {
   }
 
   private func download(_ job: Job) -> Response {
-    let bytes = Array(script.result(job.ids).utf8) + script.resultEnd
+    let text = script.resultByType?(job.type, job.ids) ?? script.result(job.ids)
+    let bytes = Array(text.utf8) + script.resultEnd
     let sent = ByteBuffer(bytes: bytes.dropLast(script.bytesCut))
     var headers: HTTPFields = [.contentLength: "\(bytes.count)"]
     if let hash = script.hash { headers[HTTPField.Name("x-goog-hash")!] = hash }

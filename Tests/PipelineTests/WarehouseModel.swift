@@ -1,79 +1,56 @@
-/// The warehouse and what is remembered of it, in memory: what `ModelDriver.definition` has to come to,
-/// written down from what the words mean and not from any SQL. An event at a time, in the order of the
-/// IDs; no batches, no transactions, no plans.
+/// The warehouse and what is remembered of it, in memory, an event at a time: what a definition has to come
+/// to, written down from what the words mean and not from any SQL. No batches, no transactions, no plans.
 struct WarehouseModel {
-  struct Post: Hashable {
-    var author: Int64
-    var text: String
-    var latitude: Double?
-    var place: String?
-    var visibility: String
-    var isStale: Bool
-    /// The keys of its JSON.
-    var keys: Set<String>
+  typealias Value = ModelPlan.Value
+
+  struct Row: Hashable {
+    var columns: [String: Value]
     /// When somebody other than Lethe wrote the row last; nil if Lethe did.
     var writtenAt: Int?
   }
 
-  struct User: Hashable {
-    var displayName: String?
-    var visibility: String
-    var writtenAt: Int?
+  struct RowKey: Hashable {
+    let table: String
+    let key: String
   }
 
-  struct Repost: Hashable {
-    var original: Int64
-    var text: String
-  }
-
-  /// A chunk, its job's answer, and how far it has come.
-  struct Chunk {
+  struct ID: Hashable, Comparable {
     let type: String
-    let ids: Set<Int64>
-    let range: ClosedRange<Int64>
-    /// The clock's time of the export.
-    let exportedAt: Int
-    /// When the API made the job; the order of the answers.
-    let askedAt: Int
-    let answer: [Int64: Answer]
-    /// What is collected of it: events, and IDs that came back clean.
-    var waiting: [Int64: Waiting] = [:]
-    var isCollected = false
-  }
-
-  struct Answer: Hashable {
-    var reason: String
-    var redactedAt: Int?
-  }
-
-  struct Waiting {
-    var answer: Answer
-    var restores: Bool
-    var isSuperseded = false
-  }
-
-  struct Record: Hashable, Comparable, CustomStringConvertible {
-    var type: String
-    var id: Int64
-    var reason: String
-    var action: String
-    var cause: Int64?
-    var isSuperseded: Bool
-
-    var description: String {
-      "\(action) \(type) \(id) \(reason) cause \(cause ?? 0)\(isSuperseded ? " superseded" : "")"
-    }
-
-    static func < (left: Self, right: Self) -> Bool { left.description < right.description }
-  }
-
-  struct Key: Hashable, Comparable {
-    var type: String
-    var id: Int64
+    let id: Int64
 
     static func < (left: Self, right: Self) -> Bool {
       (left.type, left.id) < (right.type, right.id)
     }
+  }
+
+  /// One row that Lethe has hidden: what its columns were, what they were set to, and for whom.
+  struct Hold: Hashable {
+    var former: [String: Value] = [:]
+    var setTo: [String: Value] = [:]
+    var holders: [ID: Set<String>] = [:]
+
+    mutating func forget(_ column: String) {
+      former[column] = nil
+      setTo[column] = nil
+      for holder in holders.keys {
+        holders[holder]?.remove(column)
+        if holders[holder] == [] { holders[holder] = nil }
+      }
+    }
+  }
+
+  struct Record: Hashable, Comparable, CustomStringConvertible {
+    var id: ID
+    var reason: String
+    var action: String
+    var cause: Int64?
+    var isSuperseded = false
+
+    var description: String {
+      "\(action) \(id.type) \(id.id) \(reason) cause \(cause ?? 0)\(isSuperseded ? " superseded" : "")"
+    }
+
+    static func < (left: Self, right: Self) -> Bool { left.description < right.description }
   }
 
   private struct Seen: Hashable {
@@ -81,44 +58,43 @@ struct WarehouseModel {
     var redactedAt: Int
   }
 
-  var posts: [Int64: Post] = [:]
-  var users: [Int64: User] = [:]
-  /// How many media a post has.
-  var media: [Int64: Int] = [:]
-  var reposts: [Int64: Repost] = [:]
-
-  var chunks: [Chunk] = []
+  /// By table and key.
+  var rows: [String: [String: Row]] = ["users": [:], "posts": [:], "media": [:], "reposts": [:]]
+  var chunks: [ModelChunk] = []
   var clock = 0
-  private(set) var tombstones: [Key: String] = [:]
-  /// By type and ID, when the answer that it rests on was asked for.
-  private(set) var protections: [Key: Int] = [:]
+  private(set) var holds: [RowKey: Hold] = [:]
+  private(set) var tombstones: [ID: String] = [:]
   var rehydrations: Set<Int64> = []
   private(set) var records: [Record] = []
   private var editsSeen: Set<Seen> = []
+  /// IDs of posts and reposts whose rows nobody may write now.
+  var stubborn: Set<String> = []
+  /// Whether the event at work has met a stubborn row.
+  private var isRefused = false
+  /// IDs of which an event was refused at some time: what is recorded of them is not compared.
+  private(set) var refused: Set<ID> = []
 
   // MARK: Collect
 
   mutating func collect(_ index: Int) {
-    let type = chunks[index].type
     let chunk = chunks[index]
-    for (id, answer) in chunk.answer {
-      let isLight = ["geo_scrubbed", "tweet_edited"].contains(answer.reason)
-      chunks[index].waiting[id] = Waiting(
-        answer: answer, restores: isLight && isOlder(protections[Key(type: type, id: id)], chunk))
-    }
-    for id in chunk.ids where chunk.answer[id] == nil {
-      if isOlder(protections[Key(type: type, id: id)], chunk) {
-        chunks[index].waiting[id] = Waiting(answer: Answer(reason: "clean"), restores: true)
+    guard chunk.isResult else { return }
+    for (id, answer) in chunk.events { chunks[index].waiting[id] = .init(answer: answer) }
+    for id in chunk.ids where chunk.speaksBySilence(of: id) {
+      if isHolder(ID(type: chunk.type, id: id)) {
+        chunks[index].waiting[id] = .init(answer: .init(reason: "clean"))
       }
     }
-    for other in chunks.indices where chunks[other].type == type && chunks[other].isCollected {
+    for other in chunks.indices where chunks[other].type == chunk.type {
+      guard chunks[other].isCollected else { continue }
       if chunks[other].askedAt < chunk.askedAt {
-        // Its own IDs are asked about again, and this answer is the newer one.
-        for id in chunks[other].waiting.keys where chunk.ids.contains(id) {
+        for id in chunks[other].waiting.keys where chunk.ids.contains(id) && chunk.speaks(of: id) {
           chunks[other].waiting[id]?.isSuperseded = true
         }
-      } else if chunks[other].askedAt > chunk.askedAt {
-        for id in chunks[index].waiting.keys where chunks[other].range.contains(id) {
+      } else {
+        // A result that is applied is known by its range.
+        for id in chunks[index].waiting.keys
+        where chunks[other].range.contains(id) && chunks[other].speaks(of: id) {
           chunks[index].waiting[id]?.isSuperseded = true
         }
       }
@@ -126,201 +102,232 @@ struct WarehouseModel {
     chunks[index].isCollected = true
   }
 
-  private func isOlder(_ protection: Int?, _ chunk: Chunk) -> Bool {
-    protection.map { $0 < chunk.askedAt } ?? false
-  }
+  private func isHolder(_ id: ID) -> Bool { holds.values.contains { $0.holders[id] != nil } }
 
   // MARK: Apply
 
+  /// Applies what waits of a chunk. An event that meets a stubborn row is set aside alone, and all others
+  /// are applied; where the chunk is one transaction, it is set aside as a whole.
   mutating func apply(_ index: Int) {
+    let before = self
     let chunk = chunks[index]
+    var left: [Int64: ModelChunk.Waiting] = [:]
     for (id, waiting) in chunk.waiting.sorted(by: { $0.key < $1.key }) {
+      let beforeEvent = self
+      isRefused = false
       apply(id, waiting, chunk)
+      guard isRefused else { continue }
+      self = beforeEvent
+      refused.insert(ID(type: chunk.type, id: id))
+      left[id] = waiting
     }
-    chunks[index].waiting = [:]
+    if chunk.plan.isAtomic && !left.isEmpty {
+      self = before
+      refused.formUnion(chunk.waiting.keys.map { ID(type: chunk.type, id: $0) })
+      return
+    }
+    chunks[index].waiting = left
   }
 
-  private mutating func apply(_ id: Int64, _ waiting: Waiting, _ chunk: Chunk) {
-    let key = Key(type: chunk.type, id: id)
-    let reason = waiting.answer.reason
-    defer { if !waiting.isSuperseded { note(waiting.answer, id) } }
+  private mutating func apply(_ id: Int64, _ waiting: ModelChunk.Waiting, _ chunk: ModelChunk) {
+    let key = ID(type: chunk.type, id: id)
+    let (answer, reason) = (waiting.answer, waiting.answer.reason)
     guard !waiting.isSuperseded else {
       return record(key, reason, "ignore", isSuperseded: true)
     }
-    if waiting.restores, isOlder(protections[key], chunk) {
-      let protection = protections.removeValue(forKey: key)
-      if restore(key, reason, chunk) { protections[key] = protection }
-    }
-    if chunk.type == "tweets" {
-      applyToPost(id, waiting.answer, chunk)
-    } else {
-      applyToUser(id, reason, chunk)
-    }
-  }
-
-  private mutating func note(_ answer: Answer, _ id: Int64) {
-    guard answer.reason == "tweet_edited", let time = answer.redactedAt else { return }
-    editsSeen.insert(Seen(id: id, redactedAt: time))
-  }
-
-  private mutating func applyToPost(_ id: Int64, _ answer: Answer, _ chunk: Chunk) {
-    let key = Key(type: "tweets", id: id)
-    let reason = answer.reason
-    switch reason {
-    case "deleted", "suspended":
-      media[id] = nil
-      for (repost, row) in reposts where row.original == id {
-        if reason == "deleted" {
-          reposts[repost] = nil
-          remove(repost, reason, "delete", cause: id)
-        } else if row.text != "" {
-          reposts[repost]?.text = ""
-          remove(repost, reason, "redact", cause: id)
-        }
-      }
-      posts[id] = nil
-      remove(key, reason)
-      record(key, reason, "delete")
-    case "bounced":
-      media[id] = nil
-      redactPost(id)
-      remove(key, reason)
-      record(key, reason, "redact")
-    case "protected":
-      protectPost(id)
-      protect(key, chunk)
-      record(key, reason, "protect")
-    case "geo_scrubbed":
-      if var post = posts[id],
-        post.latitude != nil || post.place != "gone" || post.keys.contains("geo")
-      {
-        (post.latitude, post.place, post.writtenAt) = (nil, "gone", nil)
-        post.keys.remove("geo")
-        posts[id] = post
-      }
-      record(key, reason, "scrub_geo")
-    case "tweet_edited":
-      let isNews =
-        answer.redactedAt.map { !editsSeen.contains(Seen(id: id, redactedAt: $0)) } ?? true
-      if isNews {
+    guard let dataset = chunk.plan.dataset(of: id, type: chunk.type) else { return }
+    if ["clean", "geo_scrubbed", "tweet_edited"].contains(reason) { release(key, reason, chunk) }
+    let action = dataset.actions[reason] ?? .ignore
+    reach(dataset.targets, from: "\(id)", key, reason)
+    if case .rehydrate = action {
+      let isNews = answer.redactedAt.map { !editsSeen.contains(Seen(id: id, redactedAt: $0)) }
+      if isNews ?? true {
         rehydrations.insert(id)
-        if posts[id]?.isStale == false {
-          posts[id]?.isStale = true
-          posts[id]?.writtenAt = nil
-        }
+        perform(action, on: dataset.table, where: dataset.id, is: "\(id)", key)
       }
-      record(key, reason, "rehydrate")
-    case "clean": record(key, reason, "restore")
-    default: record(key, reason, "ignore")
+    } else {
+      perform(action, on: dataset.table, where: dataset.id, is: "\(id)", key)
+    }
+    let word = Self.word(action)
+    if ["delete", "redact"].contains(word), tombstones[key] == nil { tombstones[key] = reason }
+    record(key, reason, reason == "clean" ? "restore" : word)
+    if reason == "tweet_edited", let time = answer.redactedAt {
+      editsSeen.insert(Seen(id: id, redactedAt: time))
     }
   }
 
-  private mutating func applyToUser(_ id: Int64, _ reason: String, _ chunk: Chunk) {
-    let key = Key(type: "users", id: id)
-    let own = posts.filter { $0.value.author == id }.keys
-    switch reason {
-    case "deleted":
-      for post in own {
-        media[post] = nil
-        posts[post] = nil
-        remove(post, reason, "delete", cause: id)
-      }
-      users[id] = nil
-      remove(key, reason)
-      record(key, reason, "delete")
-    case "suspended":
-      for post in own where redactPost(post) { remove(post, reason, "redact", cause: id) }
-      if users[id]?.displayName != nil {
-        users[id]?.displayName = nil
-        users[id]?.writtenAt = nil
-      }
-      remove(key, reason)
-      record(key, reason, "redact")
-    case "protected":
-      for post in own where protectPost(post) {
-        record(Key(type: "tweets", id: post), reason, "protect", cause: id)
-      }
-      if let user = users[id], user.visibility != "protected" {
-        users[id]?.visibility = "protected"
-        users[id]?.writtenAt = nil
-      }
-      protect(key, chunk)
-      record(key, reason, "protect")
-    case "clean": record(key, reason, "restore")
-    default: record(key, reason, "ignore")
+  private static func word(_ action: ModelPlan.Action) -> String {
+    switch action {
+    case .ignore: "ignore"
+    case .delete: "delete"
+    case .protect: "protect"
+    case .redact: "redact"
+    case .scrub: "scrub_geo"
+    case .rehydrate: "rehydrate"
     }
   }
 
-  /// - Returns: whether a row is newer than the export, and so keeps the protection alive.
-  private mutating func restore(_ key: Key, _ reason: String, _ chunk: Chunk) -> Bool {
-    var isPostponed = false
-    func isNewer(_ writtenAt: Int?) -> Bool { (writtenAt ?? 0) > chunk.exportedAt }
-    let rows =
-      key.type == "tweets"
-      ? posts.filter { $0.key == key.id } : posts.filter { $0.value.author == key.id }
-    for (id, post) in rows where post.visibility == "protected" {
-      if isNewer(post.writtenAt) {
-        isPostponed = true
-      } else if protections[Key(type: "tweets", id: id)] == nil,
-        protections[Key(type: "users", id: post.author)] == nil
-      {
-        posts[id]?.visibility = "public"
-        posts[id]?.writtenAt = nil
-        if key.type == "users" {
-          record(Key(type: "tweets", id: id), reason, "restore", cause: key.id)
+  /// Works on the rows that an ID reaches: first on those behind them.
+  private mutating func reach(
+    _ targets: [ModelPlan.Target], from value: String, _ cause: ID, _ reason: String
+  ) {
+    for target in targets {
+      let reached = (rows[target.table] ?? [:]).filter { $0.value.columns[target.match] == value }
+      for key in reached.keys.sorted() {
+        if let id = target.id, let own = reached[key]?.columns[id] {
+          reach(target.targets, from: own, cause, reason)
         }
+        let action = target.actions[reason] ?? .ignore
+        let isChanged = perform(action, RowKey(table: target.table, key: key), cause)
+        guard isChanged, target.id != nil, let number = Int64(key) else { continue }
+        let id = ID(type: "tweets", id: number)
+        let word = Self.word(action)
+        if ["delete", "redact"].contains(word), tombstones[id] == nil { tombstones[id] = reason }
+        record(id, reason, word, cause: cause.id)
       }
     }
-    if key.type == "users", let user = users[key.id], user.visibility == "protected" {
-      if isNewer(user.writtenAt) {
-        isPostponed = true
+  }
+
+  private mutating func perform(
+    _ action: ModelPlan.Action, on table: String, where column: String, is value: String, _ id: ID
+  ) {
+    for key in (rows[table] ?? [:]).filter({ $0.value.columns[column] == value }).keys {
+      perform(action, RowKey(table: table, key: key), id)
+    }
+  }
+
+  /// - Returns: whether the row was changed.
+  @discardableResult
+  private mutating func perform(_ action: ModelPlan.Action, _ key: RowKey, _ id: ID) -> Bool {
+    switch action {
+    case .ignore: return false
+    case .delete:
+      write(key, nil)
+      holds[key] = nil
+      return true
+    case .protect(let set, let restore): return hide(key, set, restore, id)
+    case .redact(let erasures), .scrub(let erasures): return erase(key, erasures)
+    case .rehydrate(let mark): return write(key, mark)
+    }
+  }
+
+  // MARK: Holds
+
+  private mutating func hide(
+    _ key: RowKey, _ set: [String: Value], _ restore: ModelPlan.Restore, _ id: ID
+  ) -> Bool {
+    guard let row = rows[key.table]?[key.key] else { return false }
+    var hold = holds[key] ?? Hold()
+    var changes: [String: Value] = [:]
+    for (column, value) in set {
+      let now = row.columns[column]
+      if let held = hold.setTo[column], held == now {
+        // What another protection has hidden counts as done, whatever this one would have set.
+      } else if now == value {
+        // Somebody else has hidden it, and it is theirs.
+        continue
       } else {
-        users[key.id]?.visibility = "public"
-        users[key.id]?.writtenAt = nil
+        changes[column] = value
+        guard restore != .none else { continue }
+        hold.former[column] = now
+        hold.setTo[column] = value
+      }
+      if restore != .none { hold.holders[id, default: []].insert(column) }
+    }
+    keep(hold, key)
+    return write(key, changes)
+  }
+
+  /// - Parameter id: an ID whose newest answer says that it is open.
+  private mutating func release(_ id: ID, _ reason: String, _ chunk: ModelChunk) {
+    for (key, hold) in holds {
+      guard let mine = hold.holders[id] else { continue }
+      guard let row = rows[key.table]?[key.key] else {
+        holds[key] = nil
+        continue
+      }
+      if hold.setTo.contains(where: { row.columns[$0.key] != $0.value }) {
+        // Somebody else has changed what was hidden: the row is theirs.
+        holds[key] = nil
+        continue
+      }
+      let others = hold.holders.filter { $0.key != id }.values.reduce(into: Set()) {
+        $0.formUnion($1)
+      }
+      let back = mine.subtracting(others)
+      if !back.isEmpty, (row.writtenAt ?? 0) > chunk.exportedAt { continue }
+      var left = hold
+      left.holders[id] = nil
+      for column in back { left.forget(column) }
+      keep(left, key)
+      let isChanged = write(key, hold.former.filter { back.contains($0.key) })
+      let own = ID(type: key.table == "users" ? "users" : "tweets", id: Int64(key.key) ?? 0)
+      if isChanged && own != id { record(own, reason, "restore", cause: id.id) }
+    }
+  }
+
+  /// What leaves the row leaves its hold.
+  private mutating func erase(_ key: RowKey, _ erasures: [String: ModelPlan.Erasure]) -> Bool {
+    guard let row = rows[key.table]?[key.key] else { return false }
+    var changes: [String: Value] = [:]
+    var hold = holds[key] ?? Hold()
+    for (column, erasure) in erasures {
+      switch erasure {
+      case .to(let value):
+        changes[column] = value
+        hold.forget(column)
+      case .cut(let path):
+        changes[column] = Self.cut(path, from: row.columns[column] ?? ModelPlan.null)
+        if let former = hold.former[column] { hold.former[column] = Self.cut(path, from: former) }
+        if hold.setTo[column] != nil, hold.setTo[column] == row.columns[column] {
+          hold.setTo[column] = changes[column]
+        }
       }
     }
-    return isPostponed
+    keep(hold, key)
+    return write(key, changes)
   }
 
+  private static func cut(_ path: String, from keys: Value) -> Value {
+    keys == ModelPlan.null
+      ? keys : keys.split(separator: ",").filter { $0 != path }.joined(separator: ",")
+  }
+
+  private mutating func keep(_ hold: Hold, _ key: RowKey) {
+    holds[key] = hold.setTo.isEmpty ? nil : hold
+  }
+
+  // MARK: Rows
+
+  /// Lethe writes a row, or deletes it if `changes` is nil.
+  /// - Returns: whether that changed anything.
   @discardableResult
-  private mutating func protectPost(_ id: Int64) -> Bool {
-    guard let post = posts[id], post.visibility != "protected" else { return false }
-    posts[id]?.visibility = "protected"
-    posts[id]?.writtenAt = nil
+  private mutating func write(_ key: RowKey, _ changes: [String: Value]?) -> Bool {
+    guard var row = rows[key.table]?[key.key] else { return false }
+    if let changes, changes.allSatisfy({ row.columns[$0.key] == $0.value }) { return false }
+    if ["posts", "reposts"].contains(key.table), stubborn.contains(key.key) { isRefused = true }
+    guard let changes else {
+      rows[key.table]?[key.key] = nil
+      return true
+    }
+    row.columns.merge(changes) { $1 }
+    row.writtenAt = nil
+    rows[key.table]?[key.key] = row
     return true
   }
 
-  @discardableResult
-  private mutating func redactPost(_ id: Int64) -> Bool {
-    guard let post = posts[id], post.text != "" else { return false }
-    posts[id]?.text = ""
-    posts[id]?.writtenAt = nil
-    return true
-  }
-
-  private mutating func protect(_ key: Key, _ chunk: Chunk) {
-    if protections[key].map({ $0 <= chunk.askedAt }) ?? true { protections[key] = chunk.askedAt }
-  }
-
-  private mutating func remove(_ key: Key, _ reason: String) {
-    if tombstones[key] == nil { tombstones[key] = reason }
-    protections[key] = nil
-  }
-
-  /// A row that an event about another ID takes away.
-  private mutating func remove(_ post: Int64, _ reason: String, _ action: String, cause: Int64) {
-    let key = Key(type: "tweets", id: post)
-    if tombstones[key] == nil { tombstones[key] = reason }
-    record(key, reason, action, cause: cause)
+  /// Somebody else writes a row.
+  mutating func put(_ table: String, _ key: String, _ changes: [String: Value]) {
+    var row = rows[table]?[key] ?? Row(columns: [:], writtenAt: nil)
+    row.columns.merge(changes) { $1 }
+    row.writtenAt = clock
+    rows[table]?[key] = row
   }
 
   private mutating func record(
-    _ key: Key, _ reason: String, _ action: String, cause: Int64? = nil,
-    isSuperseded: Bool = false
+    _ id: ID, _ reason: String, _ action: String, cause: Int64? = nil, isSuperseded: Bool = false
   ) {
     records.append(
-      Record(
-        type: key.type, id: key.id, reason: reason, action: action, cause: cause,
-        isSuperseded: isSuperseded))
+      Record(id: id, reason: reason, action: action, cause: cause, isSuperseded: isSuperseded))
   }
 }

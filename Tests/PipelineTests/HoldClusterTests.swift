@@ -1,0 +1,187 @@
+import Foundation
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+import Warehouse
+
+/// Rows whose versions say nothing: of foreign tables, and after a move to another server.
+@Suite struct HoldClusterTests {
+  static let rows = """
+    INSERT INTO users VALUES (1, 'one');
+    INSERT INTO posts (post_id, author_id, text, visibility)
+    SELECT p, 1, 'text', CASE WHEN p % 2 = 0 THEN 'internal' ELSE 'public' END
+    FROM generate_series(1, 20) AS p
+    """
+
+  static let written = """
+    UPDATE posts SET text = 'by a writer', visibility = 'protected' WHERE post_id <= 12
+    """
+
+  /// An ordinary table and an ordinary move: the writer's rows wait, the others are opened.
+  @Test func whatAWriterHidMeanwhileStaysHidden() async throws {
+    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+      try await nights.night([:], [1: "protected"])
+      try await nights.night(checks: false) {
+        try await nights.execute(
+          "SET search_path = shop; \(Self.written)")
+      }
+      #expect(
+        try await nights.rows(
+          "SELECT visibility, count(*), max(post_id) FROM shop.posts GROUP BY visibility"
+        ) == ["(internal,4,20)", "(protected,12,12)", "(public,4,19)"])
+    }
+  }
+
+  // MARK: Foreign partitions
+
+  /// Half of the posts are in a partition on another server, which is this one.
+  private static func foreign(_ nights: Nights) async throws {
+    let host = try #require(ProcessInfo.processInfo.environment["PGHOST"])
+    try await nights.execute(
+      """
+      CREATE SCHEMA far;
+      CREATE EXTENSION postgres_fdw;
+      CREATE SERVER loop FOREIGN DATA WRAPPER postgres_fdw
+        OPTIONS (host '\(host)', dbname '\(try #require(nights.url.split(separator: "/").last))');
+      CREATE USER MAPPING FOR CURRENT_USER SERVER loop;
+      ALTER TABLE shop.posts RENAME TO plain;
+      CREATE TABLE shop.posts (
+        post_id bigint NOT NULL, author_id bigint, text text, visibility text, searchable boolean,
+        latitude float8, raw jsonb, likes integer
+      ) PARTITION BY RANGE (post_id);
+      CREATE TABLE shop.near PARTITION OF shop.posts (PRIMARY KEY (post_id))
+        FOR VALUES FROM (MINVALUE) TO (11);
+      CREATE TABLE far.posts (
+        post_id bigint PRIMARY KEY, author_id bigint, text text, visibility text, searchable boolean,
+        latitude float8, raw jsonb, likes integer);
+      CREATE FOREIGN TABLE shop.far PARTITION OF shop.posts
+        FOR VALUES FROM (11) TO (MAXVALUE) SERVER loop OPTIONS (schema_name 'far', table_name 'posts');
+      INSERT INTO shop.posts SELECT * FROM shop.plain;
+      DROP TABLE shop.plain
+      """)
+  }
+
+  @Test(arguments: ["{visibility: public}", "former"])
+  func aTableWithForeignPartitionsIsRefusedUnlessNothingHangsOnRowVersions(
+    restore: String
+  ) async throws {
+    let shop = Shop(restore: restore)
+    try await Nights.with(shop, Self.rows) { nights in
+      try await Self.foreign(nights)
+      let errors = try await nights.findings().filter { $0.severity == .error }
+      #expect(errors.contains { $0.message.contains("shop.posts") })
+      let remedies = errors.map(\.remedy).joined(separator: "\n")
+      #expect(remedies.contains("restore: none"), "\(remedies)")
+    }
+  }
+
+  @Test func aTableWithForeignPartitionsMayBeHiddenForGood() async throws {
+    try await Nights.with(Shop(restore: "none"), Self.rows) { nights in
+      try await Self.foreign(nights)
+      #expect(try await nights.findings().filter { $0.severity == .error } == [])
+      try await nights.night([:], [1: "protected"], checks: false)
+      try await nights.night(checks: false)
+      #expect(
+        try await nights.rows("SELECT DISTINCT visibility FROM shop.posts") == ["(protected)"])
+    }
+  }
+
+  /// By the operator's word: held columns that are as they were set are enough.
+  @Test(arguments: [
+    "{visibility: public, if_written: ignore}", "{if_written: ignore}",
+  ])
+  func aTableWithForeignPartitionsIsOpenedByItsValuesAlone(restore: String) async throws {
+    try await Nights.with(Shop(restore: restore), Self.rows) { nights in
+      try await Self.foreign(nights)
+      // The key has to be found over all partitions.
+      let errors = try await nights.findings().filter { $0.severity == .error }
+      #expect(errors.allSatisfy { $0.message.contains("key") })
+      guard errors == [] else { return }
+      try await nights.night([:], [1: "protected"], checks: false)
+      try await nights.night(checks: false) {
+        try await nights.execute(
+          "UPDATE shop.posts SET visibility = 'friends' WHERE post_id IN (3, 13)")
+      }
+      #expect(
+        try await nights.rows("SELECT visibility, count(*) FROM shop.posts GROUP BY visibility")
+          == ["(friends,2)", "(internal,10)", "(public,8)"])
+    }
+  }
+
+  /// The same word over an ordinary table: what was written after the export is opened, too.
+  @Test func aRowThatWasWrittenAfterTheExportIsOpenedIfThatIsToBeIgnored() async throws {
+    let shop = Shop(restore: "{visibility: public, if_written: ignore}")
+    try await Nights.with(shop, Self.rows) { nights in
+      try await nights.night([5: "protected"], [1: "protected"])
+      try await nights.night {
+        try await nights.change("UPDATE posts SET likes = 3; UPDATE users SET likes = 1")
+      }
+    }
+  }
+
+  // MARK: Another cluster
+
+  /// A ledger and a warehouse that are brought to another server between collect and apply: the
+  /// numbers of its transactions are others, and no row can be told from one that was written meanwhile.
+  @Test(arguments: [0, 5_000_000])
+  func afterAMoveToAnotherServerAllRestoresWaitForTheNextNight(
+    transactionsAhead: Int
+  ) async throws {
+    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+      try await nights.night([:], [1: "protected"])
+      nights.answer([:])
+      try await nights.withRuntime { try await nights.collect($0) }
+      try await nights.execute("SET search_path = shop; \(Self.written)")
+      try await SecondServer.with { server in
+        let moved = nights.moved(to: try await server.restore(nights.url))
+        try await server.goAhead(transactions: transactionsAhead)
+        _ = try await moved.withRuntime { try await $0.apply() }
+        #expect(
+          try await moved.rows("SELECT DISTINCT visibility FROM shop.posts") == ["(protected)"])
+        #expect(
+          try await moved.rows("SELECT DISTINCT visibility FROM shop.users") == ["(protected)"])
+        // The next night's export is of this server.
+        try await moved.night(checks: false)
+        #expect(
+          try await moved.rows("SELECT visibility, count(*) FROM shop.posts GROUP BY visibility")
+            == ["(internal,10)", "(public,10)"])
+      }
+    }
+  }
+
+  /// What was hidden on the one server is opened on the other, with all that a row's version tells there.
+  @Test func holdsOfAnotherServerAreReleasedLikeAnyOther() async throws {
+    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+      try await nights.night([7: "protected"], [1: "protected"])
+      try await SecondServer.with { server in
+        let moved = nights.moved(to: try await server.restore(nights.url))
+        try await moved.change("UPDATE posts SET visibility = 'friends' WHERE post_id = 3")
+        try await moved.night([7: "protected"], stillHidden: [8]) {
+          try await moved.change("UPDATE posts SET likes = 1 WHERE post_id = 8")
+        }
+        #expect(try await moved.visibility(3) == "friends")
+        #expect(try await moved.visibility(8) == "protected")
+        try await moved.night()
+        #expect(try await moved.visibility(7) == "public")
+        #expect(try await moved.visibility(8) == "internal")
+      }
+    }
+  }
+
+  /// Deletions need no row version.
+  @Test func afterAMoveDeletionsAreAppliedAllTheSame() async throws {
+    try await Nights.with(Shop(), Self.rows) { nights in
+      nights.answer([.init(type: "tweets", id: 5): "deleted"])
+      try await nights.withRuntime { try await nights.collect($0) }
+      try await SecondServer.with { server in
+        let moved = nights.moved(to: try await server.restore(nights.url))
+        _ = try await moved.withRuntime { try await $0.apply() }
+        #expect(
+          try await moved.rows(
+            "SELECT count(*), count(*) FILTER (WHERE post_id = 5) FROM shop.posts")
+            == ["(19,0)"])
+      }
+    }
+  }
+}

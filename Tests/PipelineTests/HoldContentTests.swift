@@ -1,0 +1,202 @@
+import Runtime
+import Testing
+
+/// What leaves a row leaves its hold; and what keeps a row keeps its holders.
+@Suite struct HoldContentTests {
+  static let rows = """
+    INSERT INTO users VALUES (1, 'one');
+    INSERT INTO posts (post_id, author_id, text, visibility, latitude, raw) VALUES
+      (9, 1, 'words', 'internal', 1.5, '{"geo": {"x": 1}, "lang": "en", "place": {"name": "here", "id": 5}}')
+    """
+
+  static let post = "SELECT visibility, text, latitude, raw FROM shop.posts"
+
+  /// Reasons of a post that keeps its row and say nothing of being open again.
+  @Test(
+    arguments: ["deleted", "bounced", "suspended", "deactivated"],
+    ["ignore", "{redact: {text: ''}}"])
+  func aPostThatIsKeptIsHiddenOnUntilItsAnswerIsClean(reason: String, action: String) async throws {
+    try await Nights.with(Shop(postActions: [reason: action]), Self.rows) { nights in
+      try await nights.night([9: "protected"])
+      if action != "ignore" { try await nights.declare("UPDATE posts SET text = ''") }
+      for _ in 0..<2 {
+        try await nights.night([9: reason])
+        #expect(try await nights.visibility(9) == "protected")
+      }
+      try await nights.night()
+      #expect(try await nights.visibility(9) == "internal")
+    }
+  }
+
+  /// What an answer does to the user's own row, and to the user's posts.
+  static let keeping: [(own: String, reached: String)] = [
+    ("ignore", "ignore"), ("ignore", "{redact: {text: ''}}"), ("{redact: {name: ''}}", "ignore"),
+    ("{redact: {name: ''}}", "{redact: {text: ''}}"), ("delete", "ignore"),
+  ]
+
+  @Test(arguments: ["deleted", "suspended", "deactivated"], keeping)
+  func aUserThatIsKeptHidesOnUntilTheAnswerIsClean(
+    reason: String, action: (own: String, reached: String)
+  ) async throws {
+    let shop = Shop(
+      userActions: [reason: action.own],
+      reachedActions: ["deleted": "ignore"].merging([reason: action.reached]) { $1 })
+    try await Nights.with(shop, Self.rows) { nights in
+      try await nights.night([:], [1: "protected"])
+      switch action.own {
+      case "ignore": break
+      case "delete": try await nights.declare("DELETE FROM users")
+      default: try await nights.declare("UPDATE users SET name = ''")
+      }
+      if action.reached != "ignore" { try await nights.declare("UPDATE posts SET text = ''") }
+      for _ in 0..<2 {
+        try await nights.night([:], [1: reason])
+        #expect(try await nights.visibility(9) == "protected")
+      }
+      if action.own == "delete" {
+        // The user's row is gone, and so nobody asks; the posts stay hidden until it is there again.
+        try await nights.night()
+        #expect(try await nights.visibility(9) == "protected")
+        try await nights.change("INSERT INTO users VALUES (1, 'again')")
+      }
+      try await nights.night()
+      #expect(try await nights.visibility(9) == "internal")
+    }
+  }
+
+  /// `protected` outweighs these, so the answer says that the ID is open.
+  @Test(arguments: ["geo_scrubbed", "tweet_edited"], Shop.Way.allCases)
+  func anAnswerThatProtectedWouldHaveOutweighedReleases(
+    reason: String, way: Shop.Way
+  ) async throws {
+    try await Nights.with(Shop(way: way), Self.rows) { nights in
+      try await nights.night([9: "protected"])
+      if reason == "geo_scrubbed" {
+        try await nights.declare("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
+      }
+      try await nights.night([9: reason])
+      #expect(try await nights.visibility(9) == "internal")
+    }
+  }
+
+  // MARK: What was taken out never comes back
+
+  struct Taken: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    /// What protects the post; its own ID's, and its author's.
+    let set: String
+    let reason: String
+    let action: String
+    /// The post once nobody hides it, by the columns of `HoldContentTests.post`.
+    let left: String
+  }
+
+  static let taken: [Taken] = [
+    Taken(
+      testDescription: "a location that protect had hidden, too",
+      set: "{visibility: protected, latitude: null}", reason: "geo_scrubbed",
+      action: "{scrub_geo: {latitude: null}}",
+      left:
+        #"(internal,words,,"{""geo"": {""x"": 1}, ""lang"": ""en"", ""place"": {""id"": 5, ""name"": ""here""}}")"#
+    ),
+    Taken(
+      testDescription: "a text that protect had emptied",
+      set: "{visibility: protected, text: ''}", reason: "deleted",
+      action: "{redact: {text: ''}}",
+      left:
+        #"(internal,"",1.5,"{""geo"": {""x"": 1}, ""lang"": ""en"", ""place"": {""id"": 5, ""name"": ""here""}}")"#
+    ),
+    Taken(
+      testDescription: "a text that becomes another than protect had set",
+      set: "{visibility: protected, text: ''}", reason: "suspended",
+      action: "{redact: {text: gone}}",
+      left:
+        #"(internal,gone,1.5,"{""geo"": {""x"": 1}, ""lang"": ""en"", ""place"": {""id"": 5, ""name"": ""here""}}")"#
+    ),
+    Taken(
+      testDescription: "a key of a JSON column that protect had emptied",
+      set: "{visibility: protected, raw: '{}'}", reason: "geo_scrubbed",
+      action: "{scrub_geo: {latitude: null, raw: [geo]}}",
+      left: #"(internal,words,,"{""lang"": ""en"", ""place"": {""id"": 5, ""name"": ""here""}}")"#),
+    Taken(
+      testDescription: "paths of a JSON column that protect had made NULL",
+      set: "{visibility: protected, raw: null}", reason: "geo_scrubbed",
+      action: "{scrub_geo: {latitude: null, raw: [geo.x, place.name, absent.key]}}",
+      left: #"(internal,words,,"{""geo"": {}, ""lang"": ""en"", ""place"": {""id"": 5}}")"#),
+    Taken(
+      testDescription: "a whole JSON column that protect had emptied",
+      set: "{visibility: protected, raw: '{}'}", reason: "deactivated",
+      action: "{redact: [raw, text]}", left: "(internal,,1.5,)"),
+    Taken(
+      testDescription: "the very column that hides the row",
+      set: "{visibility: protected}", reason: "deleted",
+      action: "{redact: {visibility: erased, text: ''}}",
+      left:
+        #"(erased,"",1.5,"{""geo"": {""x"": 1}, ""lang"": ""en"", ""place"": {""id"": 5, ""name"": ""here""}}")"#
+    ),
+  ]
+
+  /// The post's own ID hides it, its author's does, or both of them do.
+  @Test(arguments: taken, [[true, false], [false, true], [true, true]])
+  func whatIsTakenOutOfTheRowIsTakenOutOfTheHold(taken: Taken, by holders: [Bool]) async throws {
+    // The users have no such columns.
+    var shop = Shop(
+      set: taken.set, restore: "former", postActions: [taken.reason: taken.action],
+      userActions: ["protected": "{protect: {set: {visibility: protected}, restore: former}}"])
+    shop.reachedSet = taken.set
+    try await Nights.with(shop, Self.rows) { nights in
+      let own: [Int64: String] = holders[0] ? [9: "protected"] : [:]
+      let author: [Int64: String] = holders[1] ? [1: "protected"] : [:]
+      try await nights.night(own, author, checks: false)
+      try await nights.night([9: taken.reason], author, checks: false)
+      try await nights.night([:], author, checks: false)
+      try await nights.night(checks: false)
+      #expect(try await nights.rows(Self.post) == [taken.left])
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
+    }
+  }
+
+  /// The other way round: taken out first, hidden then.
+  @Test func whatWasTakenOutBeforeIsNotPartOfTheHold() async throws {
+    let shop = Shop(
+      set: "{visibility: protected, text: hidden}", restore: "former",
+      postActions: ["deleted": "{redact: {text: ''}}"],
+      userActions: ["protected": "{protect: {set: {visibility: protected}, restore: former}}"])
+    try await Nights.with(shop, Self.rows) { nights in
+      try await nights.night([9: "deleted"], checks: false)
+      try await nights.night([9: "protected"], checks: false)
+      try await nights.night(checks: false)
+      #expect(
+        try await nights.rows("SELECT visibility, text FROM shop.posts") == [#"(internal,"")"#])
+    }
+  }
+
+  /// Lethe's own writes after the export are nobody else's: a scrub between a row's export and its release.
+  @Test(arguments: Shop.Way.allCases)
+  func lethesOwnWritesNeverKeepARowHidden(way: Shop.Way) async throws {
+    let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
+    try await Nights.with(shop, Self.rows) { nights in
+      try await nights.night([9: "protected"], [1: "protected"])
+      try await nights.declare("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
+      // The post's dataset scrubs the row, the users' dataset opens it, in either order.
+      try await nights.night([9: "geo_scrubbed"])
+      #expect(try await nights.visibility(9) == "internal")
+    }
+  }
+
+  /// No former value of a row that is emptied stays in the ledger.
+  @Test func theLedgerKeepsNoTextOfARowThatWasEmptied() async throws {
+    var shop = Shop(
+      set: "{visibility: protected, text: ''}", restore: "former",
+      postActions: ["deleted": "{redact: {text: '', raw: [lang]}}"],
+      userActions: ["protected": "{protect: {set: {visibility: protected}, restore: former}}"])
+    shop.reachedSet = "{visibility: protected, text: '', raw: '{}'}"
+    try await Nights.with(shop, Self.rows) { nights in
+      try await nights.night([9: "protected"], [1: "protected"], checks: false)
+      let kept = "SELECT count(*) FROM lethe.hold AS h WHERE h::text ~ 'words|\\men\\M'"
+      #expect(try await nights.rows(kept) == ["(1)"])
+      try await nights.night([9: "deleted"], [1: "protected"], checks: false)
+      #expect(try await nights.rows(kept) == ["(0)"])
+    }
+  }
+}

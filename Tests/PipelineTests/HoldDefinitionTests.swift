@@ -1,0 +1,175 @@
+import Foundation
+import Runtime
+import TestSupport
+import Testing
+import Warehouse
+
+/// What a hold says does not depend on the definition of the day.
+@Suite struct HoldDefinitionTests {
+  static let rows = """
+    INSERT INTO users VALUES (1, 'one'), (2, 'two');
+    INSERT INTO posts (post_id, author_id, visibility) VALUES
+      (8, 1, 'public'), (9, 1, 'internal'), (10, 2, 'internal'), (11, 3, 'friends')
+    """
+
+  struct Edit: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    var dataset: String?
+    let old: String
+    let new: String
+  }
+
+  static let edits: [Edit] = [
+    Edit(
+      testDescription: "another value in set", dataset: "posts",
+      old: "set: {visibility: protected}", new: "set: {visibility: hidden}"),
+    Edit(
+      testDescription: "another column in set", dataset: "posts",
+      old: "{set: {visibility: protected}, restore: {visibility: public}}",
+      new: "{set: {searchable: false}, restore: {searchable: true}}"),
+    Edit(
+      testDescription: "other values in restore", dataset: "posts",
+      old: "restore: {visibility: public}", new: "restore: {visibility: friends}"),
+    Edit(
+      testDescription: "former instead of values", dataset: "posts",
+      old: "restore: {visibility: public}", new: "restore: former"),
+    Edit(
+      testDescription: "no restore any more", dataset: "posts",
+      old: ", restore: {visibility: public}", new: ""),
+    Edit(
+      testDescription: "nothing is hidden any more", dataset: "posts",
+      old: "protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}",
+      new: "protected: ignore"),
+    Edit(
+      testDescription: "protected posts are deleted", dataset: "posts",
+      old: "protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}",
+      new: "protected: delete"),
+    Edit(
+      testDescription: "another name of the dataset", old: "  posts:\n    type",
+      new: "  statuses:\n    type"),
+    Edit(
+      testDescription: "another name of the users' dataset", old: "  users:\n    type",
+      new: "  a:\n    type"),
+    Edit(testDescription: "another name of the pipeline", old: "name: shop", new: "name: store"),
+    Edit(
+      testDescription: "the users' posts are no target any more", dataset: "users",
+      old: """
+            targets:
+              - table: shop.posts
+                match: author_id
+                actions:
+                  deleted: delete
+                  protected: {protect: {set: {visibility: protected}, restore: {visibility: public}}}
+
+        """, new: ""),
+    Edit(
+      testDescription: "smaller chunks", dataset: "posts", old: "    actions:",
+      new: "    chunk: {ids: 1}\n    batch: 1\n    actions:"),
+  ]
+
+  /// The rows are hidden under one definition and released under the next, by the own ID, the author, both.
+  @Test(arguments: edits, [[true, false], [false, true], [true, true]])
+  func anEditBetweenTwoNightsLeavesNoRowHiddenAndNoneWrong(
+    edit: Edit, by holders: [Bool]
+  ) async throws {
+    try await Nights.with(Shop(), Self.rows) { nights in
+      try await nights.night(
+        holders[0] ? [9: "protected", 11: "protected"] : [:],
+        holders[1] ? [1: "protected"] : [:])
+      try nights.edit(edit.old, to: edit.new, of: edit.dataset)
+      try await nights.night()
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
+    }
+  }
+
+  /// What is no longer exported is no longer asked about: its rows stay, and are counted.
+  @Test func whatANarrowerWhereLeavesOutIsCountedUntilItIsAskedAboutAgain() async throws {
+    let shop = Shop(postKeys: ["where: post_id > 0"])
+    try await Nights.with(shop, Self.rows) { nights in
+      try await nights.night([9: "protected", 11: "protected"])
+      try nights.edit("where: post_id > 0", to: "where: post_id > 9")
+      try await nights.night()
+      #expect(try await nights.visibility(9) == "protected")
+      #expect(try await nights.visibility(11) == "friends")
+      let findings = try await nights.findings().filter { $0.message.contains("hold") }
+      #expect(findings.count == 1)
+      let status = try await nights.lethe("status")
+      #expect(status.stdout.contains("hold"), "\(status.stdout)")
+      try nights.edit("where: post_id > 9", to: "where: post_id > 0")
+      try await nights.night()
+      #expect(try await nights.visibility(9) == "internal")
+      #expect(try await nights.findings().filter { $0.message.contains("hold") } == [])
+    }
+  }
+
+  /// One pipeline asks about posts, the other about users; the holds are the warehouse's.
+  @Test(arguments: [["posts", "users"], ["users", "posts"]])
+  func pipelinesOfTwoNamesDoNotOpenEachOthersRows(order: [String]) async throws {
+    try await Nights.with(Shop(), Self.rows) { nights in
+      let whole = nights.definition
+      let texts = try ["posts", "users"].reduce(into: [String: String]()) { texts, name in
+        texts[name] = try Self.alone(name, whole)
+      }
+      var last = whole
+      func night(_ name: String, _ posts: [Int64: String], _ users: [Int64: String]) async throws {
+        let text = try #require(texts[name])
+        try nights.edit(last, to: text)
+        last = text
+        try await nights.night(posts, users)
+      }
+      for name in order { try await night(name, [9: "protected"], [1: "protected"]) }
+      try await night("posts", [:], [1: "protected"])
+      #expect(try await nights.visibility(9) == "protected")
+      try await night("posts", [9: "protected"], [:])
+      try await night("users", [9: "protected"], [:])
+      #expect(try await nights.visibility(9) == "protected")
+      #expect(try await nights.visibility(8) == "public")
+      try await night("posts", [:], [:])
+      #expect(try await nights.visibility(9) == "internal")
+    }
+  }
+
+  /// Both pipelines ask about the same posts: the newest answer counts, whoever got it.
+  @Test func theNewestAnswerAboutAnIDCountsWhicheverPipelineGotIt() async throws {
+    try await Nights.with(Shop(), Self.rows) { nights in
+      try await nights.night([9: "protected"])
+      try nights.edit("name: shop", to: "name: store")
+      try await nights.night()
+      #expect(try await nights.visibility(9) == "internal")
+      try await nights.night([9: "protected"])
+      try nights.edit("name: store", to: "name: shop")
+      try await nights.night([9: "protected"])
+      try await nights.night()
+      #expect(try await nights.visibility(9) == "internal")
+    }
+  }
+
+  /// A dataset that asks about a part of the same IDs under another name.
+  @Test func theNewestAnswerCountsWhicheverDatasetAskedForIt() async throws {
+    try await Nights.with(Shop(way: .postsFirst), Self.rows) { nights in
+      try await nights.night([9: "protected", 11: "protected"])
+      let whole = nights.definition
+      // The posts' dataset gives way to another one that asks about the same table by the same IDs.
+      let posts = try Self.part("posts", whole)
+      try nights.edit(
+        posts,
+        to: posts.replacing("  posts:\n", with: "  recent:\n")
+          .replacing("    actions:", with: "    where: post_id > 9\n    actions:"))
+      try await nights.night()
+      #expect(try await nights.visibility(11) == "friends")
+      #expect(try await nights.visibility(9) == "protected")
+    }
+  }
+
+  private static func part(_ dataset: String, _ definition: String) throws -> String {
+    let datasets = try #require(definition.range(of: "datasets:\n")).upperBound
+    let texts = definition[datasets...].components(separatedBy: "\n  users:")
+    return dataset == "posts" ? texts[0] + "\n" : "  users:" + texts[1]
+  }
+
+  private static func alone(_ dataset: String, _ definition: String) throws -> String {
+    let datasets = try #require(definition.range(of: "datasets:\n")).upperBound
+    return String(definition[..<datasets]).replacing("name: shop", with: "name: \(dataset)")
+      + (try part(dataset, definition))
+  }
+}

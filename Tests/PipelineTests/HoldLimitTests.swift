@@ -1,0 +1,160 @@
+import Runtime
+import TestSupport
+import Testing
+import Warehouse
+
+/// How many rows one night may open before somebody is asked.
+@Suite struct HoldLimitTests {
+  /// Posts 1 to `count`, of authors of their own; one more that is never hidden.
+  static func posts(_ count: Int) -> String {
+    """
+    INSERT INTO posts (post_id, author_id, visibility)
+    SELECT p, 1000 + p, CASE WHEN p % 4 = 0 THEN 'internal' ELSE 'public' END
+    FROM generate_series(1, \(count) + 1) AS p
+    """
+  }
+
+  static func protected(_ ids: ClosedRange<Int64>) -> [Int64: String] {
+    Dictionary(uniqueKeysWithValues: ids.map { ($0, "protected") })
+  }
+
+  static let hidden = "SELECT count(*) FROM shop.posts WHERE visibility = 'protected'"
+
+  /// A result without a byte, of the length that it announces.
+  @Test(arguments: Shop.Way.allCases)
+  func anEmptyResultThatWouldOpenEverythingStopsAndAsks(way: Shop.Way) async throws {
+    try await Nights.with(Shop(way: way), Self.posts(100)) { nights in
+      try await nights.night(Self.protected(1...100))
+      nights.answer("tweets", body: "")
+      let report = try await nights.night(status: .stopped, checks: false)
+      #expect(try await nights.rows(Self.hidden) == ["(100)"])
+      let stopped = try #require(report.stopped.first)
+      #expect(report.stopped.count == 1)
+      #expect(stopped.dataset == "posts")
+      #expect(stopped.reason.contains("max_restored_percent"), "\(stopped.reason)")
+      // Asked again it stays stopped; a word lets it go on.
+      let again = try await nights.withRuntime { try await $0.run(resumeOnly: true) }
+      #expect(again.first?.status == .stopped)
+      #expect(try await nights.rows(Self.hidden) == ["(100)"])
+      _ = try await nights.withRuntime { try await $0.apply(approving: stopped.chunkID) }
+      try await nights.expectRows()
+      #expect(try await nights.rows(Self.hidden) == ["(0)"])
+    }
+  }
+
+  struct Share: Sendable, CustomTestStringConvertible {
+    let held: Int64
+    let released: Int64
+    var limits = ""
+    let stops: Bool
+
+    var testDescription: String {
+      "\(released) of \(held)\(limits)\(stops ? " stop" : " go on")"
+    }
+  }
+
+  static let shares = [
+    Share(held: 19, released: 19, stops: false), Share(held: 30, released: 19, stops: false),
+    Share(held: 20, released: 20, stops: true), Share(held: 30, released: 20, stops: true),
+    Share(held: 100, released: 20, stops: false), Share(held: 100, released: 21, stops: true),
+    Share(held: 100, released: 60, limits: ", max_restored_percent: 60", stops: false),
+    Share(held: 100, released: 61, limits: ", max_restored_percent: 60", stops: true),
+    Share(held: 100, released: 100, limits: ", max_restored_percent: 100", stops: false),
+    Share(held: 100, released: 19, limits: ", max_restored_percent: 0", stops: false),
+    Share(held: 100, released: 20, limits: ", max_restored_percent: 0", stops: true),
+    Share(
+      held: 30, released: 10, limits: ", max_restored_percent: 100, max_restored_rows: 9",
+      stops: true),
+    Share(
+      held: 30, released: 10, limits: ", max_restored_percent: 100, max_restored_rows: 10",
+      stops: false),
+    Share(held: 5, released: 2, limits: ", max_restored_rows: 1", stops: true),
+  ]
+
+  @Test(arguments: shares)
+  func aShareOfWhatIsHeldMayBeReleasedUnasked(share: Share) async throws {
+    try await Nights.with(
+      Shop(limits: share.limits), Self.posts(Int(share.held))
+    ) { nights in
+      try await nights.night(Self.protected(1...share.held))
+      let left =
+        share.released < share.held ? Self.protected(share.released + 1...share.held) : [:]
+      try await nights.night(left, status: share.stops ? .stopped : .done, checks: false)
+      if share.stops {
+        #expect(try await nights.rows(Self.hidden) == ["(\(share.held))"])
+      } else {
+        try await nights.expectRows()
+      }
+    }
+  }
+
+  /// One ID opens many rows: the rows are bounded, whatever the IDs' share is.
+  @Test(arguments: [(99, true), (101, true), (102, false)])
+  func theRowsOfARunAreBounded(rows: Int, stops: Bool) async throws {
+    // A hundred and one rows of posts and one of users.
+    try await Nights.with(
+      Shop(limits: ", max_restored_rows: \(rows)"),
+      """
+      INSERT INTO users VALUES (1, 'one'), (2, 'two');
+      INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 101) AS p
+      """
+    ) { nights in
+      try await nights.night([:], [1: "protected"])
+      let report = try await nights.night(status: stops ? .stopped : .done, checks: false)
+      guard stops else { return try await nights.expectRows() }
+      #expect(try await nights.rows(Self.hidden) == ["(101)"])
+      let stopped = try #require(report.stopped.first)
+      #expect(stopped.reason.contains("max_restored_rows"), "\(stopped.reason)")
+      _ = try await nights.withRuntime { try await $0.apply(approving: stopped.chunkID) }
+      try await nights.expectRows()
+    }
+  }
+
+  /// The rows of a run are counted over its chunks: the later one stops.
+  @Test func theRowsOfAllChunksOfARunAreCounted() async throws {
+    let shop = Shop(
+      way: .postsFirst, limits: ", max_restored_percent: 100, max_restored_rows: 25",
+      postKeys: ["chunk: {ids: 10}"])
+    try await Nights.with(shop, Self.posts(39)) { nights in
+      try await nights.night(Self.protected(1...39))
+      let report = try await nights.night(status: .stopped, checks: false)
+      #expect(report.stopped.count == 2)
+      #expect(try await nights.rows(Self.hidden) == ["(19)"])
+    }
+  }
+
+  /// The share is of the chunk's own range: what is held elsewhere does not make it smaller.
+  @Test func theShareIsOfTheIDsThatHoldRowsInTheChunksRange() async throws {
+    let shop = Shop(way: .postsFirst, postKeys: ["chunk: {ids: 50}"])
+    try await Nights.with(shop, Self.posts(149)) { nights in
+      try await nights.night(Self.protected(1...149))
+      // 25 of the first chunk's 50 IDs, and none of the others.
+      let report = try await nights.night(
+        Self.protected(26...149), status: .stopped, checks: false)
+      #expect(report.stopped.count == 1)
+      #expect(try await nights.rows(Self.hidden) == ["(149)"])
+    }
+  }
+
+  /// IDs whose answers are clean every night release nothing.
+  @Test func whatHoldsNothingIsNotCounted() async throws {
+    try await Nights.with(Shop(), Self.posts(200)) { nights in
+      try await nights.night(Self.protected(1...5))
+      try await nights.night(Self.protected(2...5))
+      try await nights.night()
+    }
+  }
+
+  @Test func aRunThatStoppedIsNamedByItsExitCodeAndItsPlan() async throws {
+    try await Nights.with(Shop(), Self.posts(50)) { nights in
+      try await nights.night(Self.protected(1...50))
+      nights.answer([:])
+      try await nights.withRuntime { try await nights.collect($0) }
+      let plan = try await nights.lethe("plan", "PIPELINE", "--output", "json")
+      #expect(plan.stdout.contains("restore"), "\(plan.stdout)")
+      let run = try await nights.lethe("run", "PIPELINE", "--output", "json")
+      #expect(run.code == 3, "\(run.stderr)")
+      #expect(try await nights.rows(Self.hidden) == ["(50)"])
+    }
+  }
+}

@@ -1,0 +1,228 @@
+import Runtime
+import TestSupport
+import Testing
+import Warehouse
+
+/// Which rows are hidden after which nights. What every night has to leave is checked by `Nights`; a test
+/// says beside it what it is about.
+@Suite struct HoldTests {
+  static let authorOfAHundred = """
+    INSERT INTO users VALUES (1, 'one');
+    INSERT INTO posts (post_id, author_id, text, visibility)
+    SELECT p, 1, 'text ' || p,
+           CASE WHEN p <= 80 THEN 'public' WHEN p <= 90 THEN 'protected' ELSE 'internal' END
+    FROM generate_series(1, 100) AS p
+    """
+
+  static let userSeven = """
+    INSERT INTO users VALUES (7, 'seven');
+    INSERT INTO posts (post_id, author_id, text, visibility)
+    SELECT p, 7, 'text ' || p, CASE WHEN p % 3 = 0 THEN 'internal' ELSE 'public' END
+    FROM generate_series(70, 79) AS p
+    """
+
+  @Test(arguments: Shop.Way.allCases, Shop.restores)
+  func aPostThatTheOperatorHadHiddenStaysHidden(way: Shop.Way, restore: String) async throws {
+    try await Nights.with(
+      Shop(way: way, restore: restore),
+      "INSERT INTO posts (post_id, author_id, visibility) VALUES (5, 1, 'protected'), (6, 1, 'public')"
+    ) { nights in
+      try await nights.night([5: "protected", 6: "protected"])
+      try await nights.night()
+      #expect(try await nights.visibility(5) == "protected")
+      #expect(try await nights.visibility(6) == "public")
+    }
+  }
+
+  @Test(arguments: Shop.Way.allCases, Shop.restores)
+  func anAuthorsPostsGoBackToWhatEachOfThemWas(way: Shop.Way, restore: String) async throws {
+    try await Nights.with(Shop(way: way, restore: restore), Self.authorOfAHundred) { nights in
+      try await nights.night([:], [1: "protected"])
+      try await nights.night()
+      #expect(
+        try await nights.rows(
+          "SELECT visibility, count(*) FROM shop.posts GROUP BY visibility"
+        ) == ["(internal,10)", "(protected,10)", "(public,80)"])
+    }
+  }
+
+  @Test(arguments: Shop.Way.allCases)
+  func aUserWhoseRowStaysOnDeactivationHidesThePostsUntilTheAnswerIsClean(
+    way: Shop.Way
+  ) async throws {
+    let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
+    try await Nights.with(shop, Self.userSeven) { nights in
+      try await nights.night([:], [7: "protected"])
+      try await nights.declare("UPDATE users SET name = '' WHERE user_id = 7")
+      try await nights.night([:], [7: "deactivated"])
+      for post in Int64(70)...79 {
+        #expect(try await nights.visibility(post) == "protected", "post \(post)")
+      }
+      try await nights.night()
+    }
+  }
+
+  /// The post's own answer is clean on the night on which its author is deactivated.
+  @Test(arguments: Shop.Way.allCases)
+  func aPostsOwnCleanAnswerDoesNotOpenItWhileItsAuthorHoldsIt(way: Shop.Way) async throws {
+    let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
+    try await Nights.with(shop, Self.userSeven) { nights in
+      try await nights.night([71: "protected"], [7: "protected"])
+      try await nights.declare("UPDATE users SET name = '' WHERE user_id = 7")
+      try await nights.night([:], [7: "deactivated"])
+      #expect(try await nights.visibility(71) == "protected")
+      // The author still says nothing of being open.
+      try await nights.night([:], [7: "deactivated"])
+      #expect(try await nights.visibility(71) == "protected")
+      try await nights.night()
+      #expect(try await nights.visibility(71) == "public")
+    }
+  }
+
+  @Test(arguments: ["public", "internal"], Shop.restores)
+  func anEditOfSetBetweenTwoNightsChangesNothingAboutWhatIsHeld(
+    visibility: String, restore: String
+  ) async throws {
+    try await Nights.with(
+      Shop(restore: restore),
+      "INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, '\(visibility)'), (10, 1, 'public')"
+    ) { nights in
+      try await nights.night([9: "protected"])
+      try nights.edit("set: {visibility: protected}", to: "set: {visibility: hidden}", of: "posts")
+      // What is held already counts as done, and what is not is hidden by today's definition.
+      try await nights.night([9: "protected", 10: "protected"])
+      #expect(try await nights.visibility(9) == "protected")
+      #expect(try await nights.visibility(10) == "hidden")
+      try await nights.night([10: "protected"])
+      #expect(try await nights.visibility(9) == visibility)
+      try await nights.night()
+    }
+  }
+
+  @Test(arguments: Shop.restores)
+  func aDatasetsNewNameChangesNothingAboutWhatIsHeld(restore: String) async throws {
+    try await Nights.with(
+      Shop(restore: restore),
+      """
+      INSERT INTO users VALUES (1, 'one');
+      INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 2, 'internal'), (10, 1, 'public')
+      """
+    ) { nights in
+      try await nights.night([9: "protected"], [1: "protected"])
+      try nights.edit("  posts:\n    type: tweets", to: "  statuses:\n    type: tweets")
+      try nights.edit("  users:\n    type: users", to: "  accounts:\n    type: users")
+      try await nights.night()
+      #expect(try await nights.visibility(9) == "internal")
+      #expect(try await nights.visibility(10) == "public")
+    }
+  }
+
+  /// The operator deletes the user's row; nobody asks about the user any more.
+  @Test func heldRowsWhoseHolderIsNeverAskedAboutAgainAreCounted() async throws {
+    try await Nights.with(
+      Shop(),
+      """
+      INSERT INTO users SELECT u, 'user' FROM generate_series(3, 4) AS u;
+      INSERT INTO posts (post_id, author_id) SELECT p, 3 FROM generate_series(31, 37) AS p
+      """
+    ) { nights in
+      try await nights.night([:], [3: "protected"])
+      #expect(try await nights.findings().filter { $0.message.contains("hold") } == [])
+      try await nights.change("DELETE FROM users WHERE user_id = 3")
+      try await nights.night()
+      for post in Int64(31)...37 {
+        #expect(try await nights.visibility(post) == "protected", "post \(post)")
+      }
+      let findings = try await nights.findings().filter { $0.message.contains("hold") }
+      #expect(findings.count == 1)
+      #expect(findings.first?.severity == .warning)
+      #expect(findings.first?.remedy.contains("lethe holds") == true)
+      let status = try await nights.lethe("status", "--output", "json")
+      #expect(status.code == 0)
+      #expect(status.stdout.contains("hold"), "\(status.stdout)")
+
+      // The user comes back, is asked about again, and is open.
+      try await nights.change("INSERT INTO users VALUES (3, 'again')")
+      try await nights.night()
+      #expect(try await nights.findings().filter { $0.message.contains("hold") } == [])
+      for post in Int64(31)...37 {
+        #expect(try await nights.visibility(post) == "public", "post \(post)")
+      }
+    }
+  }
+
+  @Test(arguments: Shop.Way.allCases, Shop.restores)
+  func aPostThatIsEmptiedWhileItIsHiddenStaysHidden(way: Shop.Way, restore: String) async throws {
+    let shop = Shop(way: way, restore: restore, postActions: ["deleted": "{redact: {text: ''}}"])
+    try await Nights.with(
+      shop,
+      "INSERT INTO posts (post_id, author_id, text, visibility) VALUES (4, 1, 'words', 'internal')"
+    ) { nights in
+      try await nights.night([4: "protected"])
+      try await nights.declare("UPDATE posts SET text = '' WHERE post_id = 4")
+      try await nights.night([4: "deleted"])
+      #expect(try await nights.visibility(4) == "protected")
+      try await nights.night()
+      #expect(
+        try await nights.rows("SELECT text, visibility FROM shop.posts") == [#"("",internal)"#])
+    }
+  }
+
+  @Test func withoutARestoreRowsStayHiddenAndNothingIsKept() async throws {
+    try await Nights.with(Shop(restore: "none"), Self.userSeven) { nights in
+      try await nights.night([71: "protected"], [7: "protected"])
+      try await nights.night(checks: false)
+      #expect(
+        try await nights.rows("SELECT DISTINCT visibility FROM shop.posts") == ["(protected)"])
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
+    }
+  }
+
+  /// The same answers again are no reason to write a row, a hold or a holder.
+  @Test func anAnswerThatIsRepeatedWritesNothing() async throws {
+    try await Nights.with(Shop(), Self.userSeven) { nights in
+      try await nights.night([71: "protected"], [7: "protected"])
+      let versions = """
+        SELECT 'post', xmin::text, ctid::text FROM shop.posts UNION ALL
+        SELECT 'user', xmin::text, ctid::text FROM shop.users UNION ALL
+        SELECT 'hold', xmin::text, ctid::text FROM lethe.hold UNION ALL
+        SELECT 'holder', xmin::text, ctid::text FROM lethe.holder
+        """
+      let before = try await nights.rows(versions)
+      let report = try await nights.night([71: "protected"], [7: "protected"])
+      #expect(report.rowsChanged == 0)
+      #expect(try await nights.rows(versions) == before)
+    }
+  }
+
+  /// A row that goes takes its hold along: what comes back under its key is another row.
+  @Test func aRowThatIsDeletedTakesItsHoldAlong() async throws {
+    try await Nights.with(
+      Shop(), "INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'public')"
+    ) { nights in
+      try await nights.night([9: "protected"])
+      try await nights.declare("DELETE FROM posts WHERE post_id = 9")
+      try await nights.night([9: "deleted"])
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
+      try await nights.change(
+        "INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'protected')")
+      try await nights.night()
+      #expect(try await nights.visibility(9) == "protected")
+    }
+  }
+
+  /// A user's deletion takes the holds of the user's posts along, whoever holds them.
+  @Test func aUsersDeletionTakesTheHoldsOfThePostsAlong() async throws {
+    try await Nights.with(Shop(), Self.userSeven) { nights in
+      try await nights.night([71: "protected"], [7: "protected"])
+      try await nights.declare("DELETE FROM posts; DELETE FROM users")
+      try await nights.night([71: "protected"], [7: "deleted"])
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.holder") == ["(0)"])
+      try await nights.change(
+        "INSERT INTO posts (post_id, author_id, visibility) VALUES (71, 7, 'protected')")
+      try await nights.night()
+      #expect(try await nights.visibility(71) == "protected")
+    }
+  }
+}

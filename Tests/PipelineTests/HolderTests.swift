@@ -1,0 +1,274 @@
+import Runtime
+import TestSupport
+import Testing
+
+/// Rows that several IDs hold: they are opened when the last of them is released, whatever order datasets,
+/// chunks and nights come in.
+@Suite struct HolderTests {
+  /// The reposts as a dataset of their own, beside the posts that reach them.
+  static let threeDatasets = """
+    name: shop
+    warehouse: ${DATABASE_URL}
+    api: {base_url: "${COMPLIANCE_API_URL}", bearer_token: t, poll_seconds: 0.02, poll_seconds_max: 0.05}
+    limits: {max_redacted_percent: 100, max_redacted_rows: 100000, allow_whole_chunks: true}
+    datasets:
+
+    """
+
+  static func dataset(_ name: String) -> String {
+    let protect = "{protect: {set: {visibility: protected}, restore: former}}"
+    let tweets = """
+          actions: {deleted: delete, bounced: delete, suspended: ignore, deactivated: ignore,
+                    protected: \(protect), geo_scrubbed: ignore, tweet_edited: rehydrate}
+
+      """
+    switch name {
+    case "posts":
+      return """
+          posts:
+            type: tweets
+            table: shop.posts
+            id: post_id
+            chunk: {ids: 1}
+
+        """ + tweets + """
+              targets: [{table: shop.reposts, match: original_id, actions: {protected: \(protect)}}]
+
+          """
+    case "reposts":
+      return """
+          reposts:
+            type: tweets
+            table: shop.reposts
+            id: repost_id
+            batch: 1
+
+        """ + tweets
+    default:
+      return """
+          users:
+            type: users
+            table: shop.users
+            id: user_id
+            actions: {deleted: delete, suspended: ignore, deactivated: ignore, protected: \(protect)}
+            targets:
+              - {table: shop.posts, match: author_id, actions: {protected: \(protect)}}
+              - {table: shop.reposts, match: author_id, actions: {protected: \(protect)}}
+
+        """
+    }
+  }
+
+  static let orders = [
+    ["posts", "reposts", "users"], ["reposts", "users", "posts"], ["users", "posts", "reposts"],
+    ["users", "reposts", "posts"],
+  ]
+
+  static let rows = """
+    INSERT INTO users VALUES (1, 'one');
+    INSERT INTO posts (post_id, author_id) VALUES (9, 2), (10, 2);
+    INSERT INTO reposts VALUES (900, 9, 1, 'copy', 'internal'), (901, 10, 2, 'copy', 'public')
+    """
+
+  private static func withThree(
+    _ order: [String], _ body: @escaping @Sendable (Nights) async throws -> Void
+  ) async throws {
+    try await Nights.with(
+      definition: threeDatasets + order.map(dataset).joined(),
+      tables: "\(Shop.tables)\n\(rows)", stageWise: true, body)
+  }
+
+  private static func repost(_ nights: Nights) async throws -> [String] {
+    try await nights.rows("SELECT visibility FROM shop.reposts WHERE repost_id = 900")
+  }
+
+  /// The repost's own ID, the original's and the author's; each of them is released first, second, last.
+  @Test(
+    arguments: orders, [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+  func theLastOfThreeHoldersOpensTheRow(order: [String], releases: [Int]) async throws {
+    try await Self.withThree(order) { nights in
+      var holders = Set(0..<3)
+      func answers() -> ([Int64: String], [Int64: String]) {
+        var posts: [Int64: String] = [:]
+        if holders.contains(0) { posts[900] = "protected" }
+        if holders.contains(1) { posts[9] = "protected" }
+        return (posts, holders.contains(2) ? [1: "protected"] : [:])
+      }
+      try await nights.night(answers().0, answers().1)
+      #expect(try await Self.repost(nights) == ["(protected)"])
+      for released in releases {
+        holders.remove(released)
+        try await nights.night(answers().0, answers().1)
+        let expected = holders.isEmpty ? "(internal)" : "(protected)"
+        #expect(try await Self.repost(nights) == [expected], "held by \(holders.sorted())")
+      }
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
+    }
+  }
+
+  @Test(arguments: orders)
+  func holdersThatAreAddedOnLaterNightsKeepTheFormerValue(order: [String]) async throws {
+    try await Self.withThree(order) { nights in
+      try await nights.night([900: "protected"])
+      try await nights.night([900: "protected", 9: "protected"])
+      try await nights.night([9: "protected"], [1: "protected"])
+      try await nights.night([:], [1: "protected"])
+      #expect(try await Self.repost(nights) == ["(protected)"])
+      try await nights.night()
+      #expect(try await Self.repost(nights) == ["(internal)"])
+    }
+  }
+
+  /// On one night the one ID is released and the other takes hold.
+  @Test(arguments: orders)
+  func aRowThatChangesHandsInOneNightStaysHidden(order: [String]) async throws {
+    try await Self.withThree(order) { nights in
+      try await nights.night([900: "protected"])
+      for _ in 0..<2 {
+        try await nights.night([9: "protected"])
+        #expect(try await Self.repost(nights) == ["(protected)"])
+        try await nights.night([:], [1: "protected"])
+        #expect(try await Self.repost(nights) == ["(protected)"])
+        try await nights.night([900: "protected"])
+        #expect(try await Self.repost(nights) == ["(protected)"])
+      }
+      try await nights.night()
+      #expect(try await Self.repost(nights) == ["(internal)"])
+    }
+  }
+
+  @Test(arguments: orders, ["deactivated", "suspended"])
+  func aHolderWhoseRowsStayIsNotReleasedByWhatProtectedDoesNotOutweigh(
+    order: [String], reason: String
+  ) async throws {
+    try await Self.withThree(order) { nights in
+      try await nights.night([900: "protected", 9: "protected"], [1: "protected"])
+      try await nights.night([900: reason], [1: reason])
+      #expect(try await Self.repost(nights) == ["(protected)"])
+      try await nights.night([:], [1: reason])
+      #expect(try await Self.repost(nights) == ["(protected)"])
+      try await nights.night([900: reason])
+      // The repost's own ID was clean the night before, and the author is now.
+      #expect(try await Self.repost(nights) == ["(internal)"])
+    }
+  }
+
+  /// The number of a post and of a user is the same.
+  @Test(arguments: Shop.Way.allCases)
+  func aUsersAnswerDoesNotReleaseThePostOfTheSameNumber(way: Shop.Way) async throws {
+    try await Nights.with(
+      Shop(way: way),
+      """
+      INSERT INTO users VALUES (7, 'seven');
+      INSERT INTO posts (post_id, author_id, visibility) VALUES (7, 8, 'internal'), (8, 7, 'public')
+      """
+    ) { nights in
+      try await nights.night([7: "protected"], [7: "protected"])
+      try await nights.night([7: "protected"])
+      #expect(try await nights.visibility(7) == "protected")
+      #expect(try await nights.visibility(8) == "public")
+      try await nights.night([:], [7: "protected"])
+      #expect(try await nights.visibility(7) == "internal")
+      #expect(try await nights.visibility(8) == "protected")
+    }
+  }
+
+  /// The author's answer hides two columns, the post's own one of them.
+  @Test(arguments: Shop.Way.allCases, [true, false])
+  func aColumnGoesBackWhenNoIDThatSetItIsLeft(way: Shop.Way, authorFirst: Bool) async throws {
+    let shop = Shop(
+      way: way, restore: "former", reachedSet: "{visibility: protected, searchable: false}")
+    try await Nights.with(
+      shop,
+      """
+      INSERT INTO users VALUES (1, 'one');
+      INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'internal')
+      """
+    ) { nights in
+      let post = "SELECT visibility, searchable FROM shop.posts"
+      try await nights.night([9: "protected"], authorFirst ? [1: "protected"] : [:])
+      try await nights.night([9: "protected"], [1: "protected"])
+      #expect(try await nights.rows(post) == ["(protected,f)"])
+      try await nights.night([9: "protected"])
+      #expect(try await nights.rows(post) == ["(protected,t)"])
+      try await nights.night([9: "protected"], [1: "protected"])
+      try await nights.night([:], [1: "protected"])
+      #expect(try await nights.rows(post) == ["(protected,f)"])
+      try await nights.night()
+      #expect(try await nights.rows(post) == ["(internal,t)"])
+    }
+  }
+
+  /// One column was hidden by the operator before, the other by Lethe.
+  @Test(arguments: Shop.restores)
+  func aRowThatIsHalfAsSetWantsGetsBackTheOtherHalf(restore: String) async throws {
+    let set = "{visibility: protected, searchable: false}"
+    let shop = Shop(
+      set: set, restore: restore == "former" ? restore : "{visibility: public, searchable: true}")
+    try await Nights.with(
+      shop,
+      """
+      INSERT INTO posts (post_id, author_id, visibility, searchable) VALUES
+        (8, 1, 'internal', false), (9, 1, 'protected', true), (10, 1, 'protected', false);
+      ALTER TABLE users ADD searchable boolean NOT NULL DEFAULT true
+      """
+    ) { nights in
+      try await nights.night([8: "protected", 9: "protected", 10: "protected"])
+      #expect(
+        try await nights.rows("SELECT DISTINCT visibility, searchable FROM shop.posts")
+          == ["(protected,f)"])
+      try await nights.night()
+      #expect(
+        try await nights.rows("SELECT post_id, visibility, searchable FROM shop.posts")
+          == ["(10,protected,f)", "(8,internal,f)", "(9,protected,t)"])
+    }
+  }
+
+  /// Every chunk has a few IDs and every batch one, so that holders of a row are far from each other.
+  @Test(arguments: 0..<6)
+  func anyNightsLeaveTheRowsOfAllHoldersHidden(part: Int) async throws {
+    let seed = UInt64.random(in: 0...UInt64.max)
+    let ways = Shop.Way.allCases
+    let shop = Shop(
+      way: ways[part % 3], restore: part < 3 ? "former" : "{visibility: public}",
+      postKeys: ["chunk: {ids: \(part % 3 + 2)}", "batch: \(part % 2 + 1)"],
+      userKeys: ["chunk: {ids: 2}"],
+      postActions: [
+        "deactivated": "ignore", "suspended": "{redact: {text: ''}}", "bounced": "ignore",
+        "deleted": "{redact: {text: ''}}",
+      ],
+      userActions: ["deactivated": "ignore", "suspended": "{redact: {name: ''}}"])
+    try await Nights.with(
+      shop,
+      """
+      INSERT INTO users SELECT u, 'user' FROM generate_series(1, 4) AS u;
+      INSERT INTO posts (post_id, author_id, text, visibility)
+      SELECT p, 1 + p % 5, '',
+             (ARRAY['public', 'internal', 'protected', 'friends', NULL])[1 + (p / 3)::integer % 5]
+      FROM generate_series(1, 20) AS p;
+      UPDATE users SET name = ''
+      """
+    ) { nights in
+      var dice = SeededGenerator(seed: seed)
+      let reasons = ["protected", "protected", "deactivated", "suspended"]
+      for night in 1...8 {
+        var posts: [Int64: String] = [:]
+        var users: [Int64: String] = [:]
+        for post in Int64(1)...20 where Int.random(in: 0..<3, using: &dice) == 0 {
+          posts[post] = (reasons + ["geo_scrubbed", "deleted"]).randomElement(using: &dice)
+        }
+        for user in Int64(1)...4 where Bool.random(using: &dice) {
+          users[user] = reasons.randomElement(using: &dice)
+        }
+        try await nights.night(posts, users, checks: false)
+        try await nights.expectRows()
+        if night % 2 == 0 {
+          let liked = Int64.random(in: 1...20, using: &dice)
+          try await nights.change("UPDATE posts SET likes = likes + 1 WHERE post_id = \(liked)")
+        }
+      }
+      try await nights.night()
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"], "seed \(seed)")
+    }
+  }
+}

@@ -1,0 +1,210 @@
+import Foundation
+import TestSupport
+
+/// What makes a case difficult; each kind can be left out, to see what the others come to.
+enum ModelKind: String, CaseIterable {
+  case former, kept, columns, unreadable, partly, refusals, edits, giving_up, late
+
+  /// All kinds but those that `LETHE_MODEL_WITHOUT` names, with commas between them.
+  static let used: Set<ModelKind> = {
+    let without = ProcessInfo.processInfo.environment["LETHE_MODEL_WITHOUT"] ?? ""
+    return Set(allCases).subtracting(
+      without.split(separator: ",").compactMap { .init(rawValue: "\($0)") })
+  }()
+
+  var isUsed: Bool { Self.used.contains(self) }
+}
+
+extension SeededGenerator {
+  mutating func one<Value>(of values: [Value]) -> Value { values.randomElement(using: &self)! }
+
+  mutating func happens(_ share: Double) -> Bool { Double.random(in: 0..<1, using: &self) < share }
+
+  mutating func happens(_ share: Double, _ kind: ModelKind) -> Bool {
+    happens(share) && kind.isUsed
+  }
+}
+
+// MARK: Plans
+
+extension ModelPlan {
+  /// - Parameter base: the case's first ID.
+  static func random(base: Int64, isAtomic: Bool, _ dice: inout SeededGenerator) -> ModelPlan {
+    let restore: Restore = ModelKind.former.isUsed && dice.happens(0.5) ? .former : .values
+    let posts = posts(base, restore, &dice)
+    let users = users(base, restore, &dice)
+    let reposts = Dataset(
+      name: "reposts", type: "tweets", table: "reposts", id: "repost_id",
+      ids: base + 500...base + 999,
+      actions: actions(
+        [
+          "deleted": .delete, "protected": .protect(["visibility": "protected"], restore),
+          "tweet_edited": .ignore, "geo_scrubbed": .ignore, "bounced": .ignore,
+        ], text: "text", &dice))
+    return ModelPlan(
+      datasets: [posts, users, reposts].shuffled(using: &dice), isAtomic: isAtomic)
+  }
+
+  /// Adds what becomes of those who are gone for a while.
+  private static func actions(
+    _ actions: [String: Action], text: String, _ dice: inout SeededGenerator
+  ) -> [String: Action] {
+    var all = actions
+    for reason in ["suspended", "deactivated"] where all[reason] == nil {
+      all[reason] =
+        dice.happens(0.5, .kept) ? .redact([text: .to(text == "text" ? "" : null)]) : .ignore
+    }
+    return all
+  }
+
+  private static func posts(
+    _ base: Int64, _ restore: Restore, _ dice: inout SeededGenerator
+  ) -> Dataset {
+    var sets: [[String: Value]] = [["visibility": "protected"], ["visibility": "hidden"]]
+    if ModelKind.columns.isUsed {
+      sets += [
+        ["visibility": "protected", "text": ""], ["visibility": "protected", "raw": ""],
+        ["visibility": "protected", "latitude": null], ["searchable": "false"],
+      ]
+    }
+    var actions = actions(
+      [
+        "protected": .protect(dice.one(of: sets), restore),
+        "deleted": dice.happens(0.7) ? .delete : .redact(["text": .to("")]),
+        "bounced": dice.happens(0.5) ? .redact(["text": .to("gone")]) : .ignore,
+        "geo_scrubbed": .scrub(["latitude": .to(null), "place_id": .to("gone"), "raw": .cut("geo")]
+        ),
+        "tweet_edited": .rehydrate(["stale": "true"]),
+      ], text: "text", &dice)
+    if dice.happens(0.3) { actions["suspended"] = .delete }
+    // No deletion is held by a row that hangs on the post.
+    let deletions = actions.filter { $0.value == .delete }
+    var reached: [String: Action] = ["deleted": dice.happens(0.5) ? .delete : .ignore]
+    reached["protected"] =
+      dice.happens(0.8) ? .protect(["visibility": "protected"], restore) : .ignore
+    reached["suspended"] = dice.happens(0.5) ? .redact(["text": .to("")]) : .ignore
+    return Dataset(
+      name: "posts", type: "tweets", table: "posts", id: "post_id", ids: base...base + 499,
+      actions: actions,
+      targets: [
+        Target(table: "media", match: "post_id", id: nil, actions: deletions),
+        Target(table: "reposts", match: "reposted_post_id", id: "repost_id", actions: reached),
+      ])
+  }
+
+  private static func users(
+    _ base: Int64, _ restore: Restore, _ dice: inout SeededGenerator
+  ) -> Dataset {
+    var sets: [[String: Value]] = [["visibility": "protected"], ["visibility": "protected"]]
+    if ModelKind.columns.isUsed {
+      sets += [
+        ["visibility": "protected", "searchable": "false"], ["searchable": "false"],
+        ["visibility": "protected", "latitude": null, "raw": ""],
+      ]
+    }
+    let actions = actions(
+      [
+        "deleted": dice.happens(0.7) ? .delete : .ignore,
+        "protected": .protect(["visibility": "protected"], restore),
+      ], text: "display_name", &dice)
+    let deletesPosts = dice.happens(0.7)
+    return Dataset(
+      name: "users", type: "users", table: "users", id: "user_id", ids: base...base + 499,
+      actions: actions,
+      targets: [
+        Target(
+          table: "posts", match: "author_id", id: "post_id",
+          actions: [
+            "deleted": deletesPosts ? .delete : .ignore,
+            "suspended": dice.happens(0.5) ? .redact(["text": .to("")]) : .ignore,
+            "protected": .protect(dice.one(of: sets), restore),
+          ],
+          targets: [
+            Target(
+              table: "media", match: "post_id", id: nil,
+              actions: ["deleted": deletesPosts ? .delete : .ignore])
+          ]),
+        Target(
+          table: "reposts", match: "author_id", id: "repost_id",
+          actions: ["protected": .protect(["visibility": "protected"], restore)]),
+      ])
+  }
+
+  /// What an operator changes of a definition between two nights.
+  /// - Parameter isQuiet: whether no chunk is on its way, so that datasets may change their names.
+  mutating func edit(isQuiet: Bool, _ dice: inout SeededGenerator) {
+    switch Int.random(in: 0..<4, using: &dice) {
+    case 0:
+      let value = dice.one(of: ["protected", "hidden"])
+      changeProtections { table, set, restore in
+        var set = set
+        if table == "posts", set["visibility"] != nil { set["visibility"] = value }
+        return (set, restore)
+      }
+    case 1 where ModelKind.former.isUsed:
+      let restore = dice.one(of: [Restore.former, .values])
+      changeProtections { _, set, _ in (set, restore) }
+    case 2 where isQuiet:
+      for index in datasets.indices where dice.happens(0.5) {
+        datasets[index].name = "\(datasets[index].table)_\(Int.random(in: 0..<3, using: &dice))"
+      }
+    case 3:
+      // The posts of a user who is protected are no target any more.
+      for index in datasets.indices where datasets[index].type == "users" {
+        datasets[index].targets.removeAll { $0.table == dice.one(of: ["posts", "reposts"]) }
+      }
+    default: break
+    }
+  }
+}
+
+// MARK: Results
+
+extension ModelChunk.Line {
+  private static let reasons = [
+    "tweets": [
+      "deleted", "bounced", "suspended", "deactivated", "protected", "geo_scrubbed", "tweet_edited",
+    ],
+    "users": ["deleted", "suspended", "deactivated", "protected"],
+  ]
+
+  /// The lines of an answer to a chunk, as the API gives it or as it never should.
+  static func random(
+    _ type: String, _ ids: Set<Int64>, foreign: Int64, _ dice: inout SeededGenerator
+  ) -> [Self] {
+    if dice.happens(0.05, .unreadable) {
+      return dice.one(of: [
+        [.garbage], [.garbage, .blank, .garbage], [.unattributable], [.invalid("not_a_valid_id")],
+        [.event(foreign, .init(reason: "deleted"))], [.unknown(foreign), .garbage],
+      ])
+    }
+    func event(_ id: Int64) -> Self {
+      // Protections are what nights have in common, so they come more often.
+      let reason = dice.happens(0.4) ? "protected" : dice.one(of: reasons[type] ?? [])
+      return .event(
+        id,
+        .init(
+          reason: reason, redactedAt: dice.happens(0.5) ? Int.random(in: 0..<3, using: &dice) : nil)
+      )
+    }
+    var lines: [Self] = dice.happens(0.1) ? [.blank] : []
+    for id in ids.sorted() {
+      if dice.happens(0.06, .partly) {
+        lines.append(dice.happens(0.5) ? .unknown(id) : .invalid("\(id)"))
+      } else if dice.happens(0.5) {
+        let line = event(id)
+        lines.append(line)
+        if dice.happens(0.05) { lines.append(line) }
+        if dice.happens(0.05, .partly) { lines.append(event(id)) }
+      }
+    }
+    if dice.happens(0.1, .partly) {
+      lines.append(
+        dice.one(of: [
+          .unattributable, .garbage, .invalid("not_a_valid_id"), .unknown(foreign),
+          .event(foreign, .init(reason: "deleted")),
+        ]))
+    }
+    return lines.shuffled(using: &dice)
+  }
+}

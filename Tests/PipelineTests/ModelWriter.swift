@@ -1,0 +1,179 @@
+import PostgreSQL
+import TestSupport
+
+/// Somebody else beside Lethe, who writes to the warehouse and to the model.
+struct ModelWriter {
+  let connection: Connection
+  /// The case's first ID.
+  let base: Int64
+
+  private static let open = ["public", "internal", "friends", ModelPlan.null]
+
+  private func id(_ range: ClosedRange<Int64>, _ dice: inout SeededGenerator) -> Int64 {
+    base + Int64.random(in: range, using: &dice)
+  }
+
+  func write(_ model: inout WarehouseModel, _ dice: inout SeededGenerator) async throws {
+    model.clock += 1
+    switch Int.random(in: 0..<12, using: &dice) {
+    case 0...3: try await insertPost(&model, &dice)
+    case 4: try await insertUser(&model, &dice)
+    case 5: try await insertMedium(&model, &dice)
+    case 6...7: try await insertRepost(&model, &dice)
+    case 8...9: try await changeVisibility(&model, &dice)
+    case 10: try await changeAnotherColumn(&model, &dice)
+    default:
+      if dice.happens(0.5) {
+        try await delete(&model, &dice)
+      } else {
+        try await rehydrate(&model, &dice)
+      }
+    }
+  }
+
+  // MARK: New rows
+
+  /// What a new row's visibility is; nil if there must be none. A row that was deleted while it was hidden
+  /// comes back open, and so it is told from the hidden one.
+  private func visibility(
+    of key: WarehouseModel.RowKey, _ model: WarehouseModel, _ dice: inout SeededGenerator
+  ) -> String? {
+    guard model.rows[key.table]?[key.key] == nil else { return nil }
+    guard let hold = model.holds[key] else { return dice.one(of: Self.open + ["protected"]) }
+    return hold.setTo.count == 1 ? dice.one(of: Self.open) : nil
+  }
+
+  private func insertPost(
+    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+  ) async throws {
+    let (post, author) = (id(100...111, &dice), id(1...5, &dice))
+    guard
+      let visibility = visibility(of: .init(table: "posts", key: "\(post)"), model, &dice)
+    else { return }
+    try await connection.execute(
+      """
+      INSERT INTO warehouse.posts
+        (post_id, author_id, text, latitude, place_id, visibility, created_at, raw)
+      VALUES ($1, $2, 'text', 1.5, 'p', nullif($3, '-'), now(), '{"geo": {"x": 1}, "lang": "en"}')
+      """, .integer(post), .integer(author), .text(visibility))
+    model.put(
+      "posts", "\(post)",
+      [
+        "post_id": "\(post)", "author_id": "\(author)", "text": "text", "latitude": "1.5",
+        "place_id": "p", "visibility": visibility, "searchable": "true", "stale": "false",
+        "raw": "geo,lang",
+      ])
+  }
+
+  private func insertUser(
+    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+  ) async throws {
+    let user = id(1...5, &dice)
+    guard
+      let visibility = visibility(of: .init(table: "users", key: "\(user)"), model, &dice)
+    else { return }
+    try await connection.execute(
+      """
+      INSERT INTO warehouse.users (user_id, username, display_name, visibility, created_at)
+      VALUES ($1, 'u', 'name', nullif($2, '-'), now())
+      """, .integer(user), .text(visibility))
+    model.put(
+      "users", "\(user)",
+      ["user_id": "\(user)", "display_name": "name", "visibility": visibility])
+  }
+
+  private func insertMedium(
+    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+  ) async throws {
+    let post = id(100...111, &dice)
+    guard model.rows["posts"]?["\(post)"] != nil else { return }
+    let key = "\(model.clock)"
+    try await connection.execute(
+      "INSERT INTO warehouse.post_media VALUES ($1, $2, 'u')", .integer(post), .text(key))
+    model.put("media", "\(post)/\(key)", ["post_id": "\(post)", "media_key": key])
+  }
+
+  private func insertRepost(
+    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+  ) async throws {
+    let repost = id(500...507, &dice)
+    guard
+      let visibility = visibility(of: .init(table: "reposts", key: "\(repost)"), model, &dice)
+    else { return }
+    let (post, author) = (id(100...111, &dice), id(1...5, &dice))
+    try await connection.execute(
+      "INSERT INTO warehouse.reposts VALUES ($1, $2, $3, 'copy', now(), nullif($4, '-'))",
+      .integer(repost), .integer(post), .integer(author), .text(visibility))
+    model.put(
+      "reposts", "\(repost)",
+      [
+        "repost_id": "\(repost)", "reposted_post_id": "\(post)", "author_id": "\(author)",
+        "text": "copy", "visibility": visibility,
+      ])
+  }
+
+  // MARK: Changes
+
+  /// A row that is there and that may be written, and the name of its ID.
+  private func row(
+    _ model: WarehouseModel, _ dice: inout SeededGenerator
+  ) -> (table: String, id: String, key: Int64)? {
+    let (table, id) = dice.one(of: [
+      ("posts", "post_id"), ("posts", "post_id"), ("users", "user_id"), ("reposts", "repost_id"),
+    ])
+    guard let key = (model.rows[table] ?? [:]).keys.sorted().randomElement(using: &dice),
+      !model.stubborn.contains(key), let number = Int64(key)
+    else { return nil }
+    return (table, id, number)
+  }
+
+  /// The held column of a hidden row is opened; a row that is not held may be hidden, too. Of a row of which
+  /// several columns are held, nobody changes one alone.
+  private func changeVisibility(
+    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+  ) async throws {
+    guard let (table, id, key) = row(model, &dice) else { return }
+    let hold = model.holds[.init(table: table, key: "\(key)")]
+    if let hold, Array(hold.setTo.keys) != ["visibility"] { return }
+    let visibility = dice.one(of: hold == nil ? Self.open + ["protected"] : Self.open)
+    try await connection.execute(
+      "UPDATE warehouse.\(table) SET visibility = nullif($2, '-') WHERE \(id) = $1",
+      .integer(key), .text(visibility))
+    model.put(table, "\(key)", ["visibility": visibility])
+  }
+
+  private func changeAnotherColumn(
+    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+  ) async throws {
+    guard let (table, id, key) = row(model, &dice) else { return }
+    try await connection.execute(
+      "UPDATE warehouse.\(table) SET likes = likes + 1 WHERE \(id) = $1", .integer(key))
+    model.put(table, "\(key)", [:])
+  }
+
+  private func delete(
+    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+  ) async throws {
+    guard let (table, id, key) = row(model, &dice) else { return }
+    let hold = model.holds[.init(table: table, key: "\(key)")]
+    let hasMedia = model.rows["media"]?.values.contains { $0.columns["post_id"] == "\(key)" }
+    guard hold?.setTo.count ?? 1 == 1, table != "posts" || hasMedia != true else { return }
+    try await connection.execute(
+      "DELETE FROM warehouse.\(table) WHERE \(id) = $1", .integer(key))
+    model.rows[table]?["\(key)"] = nil
+  }
+
+  private func rehydrate(
+    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+  ) async throws {
+    guard let post = model.rehydrations.sorted().randomElement(using: &dice),
+      !model.stubborn.contains("\(post)")
+    else { return }
+    try await connection.execute("DELETE FROM lethe.rehydration WHERE id = $1", .integer(post))
+    model.rehydrations.remove(post)
+    let isThere = model.rows["posts"]?["\(post)"] != nil
+    try await connection.execute(
+      "UPDATE warehouse.posts SET stale = false WHERE post_id = $1", .integer(post))
+    if isThere { model.put("posts", "\(post)", ["stale": "false"]) }
+  }
+}

@@ -1,0 +1,100 @@
+import Foundation
+import PostgreSQL
+import TestSupport
+
+/// Another PostgreSQL server for one test, to which a database can be brought.
+struct SecondServer: Sendable {
+  private let directory: String
+  private let socket: String
+
+  struct Failed: Error {
+    let command: String
+    let said: String
+  }
+
+  static func with<R: Sendable>(_ body: (SecondServer) async throws -> R) async throws -> R {
+    // The server runs as another user if the tests run as root, so its folder must be passable.
+    let directory = try await shell(
+      "d=$(mktemp -d /tmp/lethe-second.XXXXXX); chmod 755 $d; echo $d")
+    do {
+      let socket = try await shell("'\(script)' start '\(directory)' | tail -1")
+      let value = try await body(SecondServer(directory: directory, socket: socket))
+      try await end(directory)
+      return value
+    } catch {
+      try? await end(directory)
+      throw error
+    }
+  }
+
+  private static let script = repositoryRootPath + "/scripts/postgres"
+
+  private static func end(_ directory: String) async throws {
+    _ = try await shell("'\(script)' stop '\(directory)'; rm -rf '\(directory)'")
+  }
+
+  private func url(_ database: String) -> String {
+    let host = socket.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? socket
+    return "postgresql://lethe@\(host)/\(database)"
+  }
+
+  /// Dumps a database and restores it here.
+  /// - Returns: the connection string of the new database.
+  func restore(_ url: String) async throws -> String {
+    try await execute("CREATE DATABASE moved")
+    _ = try await Self.shell(
+      """
+      set -o pipefail
+      PATH=$(ls -d /usr/lib/postgresql/*/bin | sort -Vr | head -1):$PATH
+      pg_dump '\(url)' | psql -X -q -v ON_ERROR_STOP=1 -o /dev/null '\(self.url("moved"))'
+      """)
+    return self.url("moved")
+  }
+
+  /// Moves the server's transaction numbers on.
+  func goAhead(transactions: Int) async throws {
+    guard transactions > 0 else { return }
+    _ = try await Self.shell(
+      """
+      set -e
+      PATH=$(ls -d /usr/lib/postgresql/*/bin | sort -Vr | head -1):$PATH
+      as_owner() { if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi; }
+      as_owner pg_ctl -D '\(directory)/data' -m fast -w stop >/dev/null
+      as_owner pg_resetwal -x \(transactions) '\(directory)/data' >/dev/null
+      # The commit log of the numbers that were left out.
+      as_owner dd if=/dev/zero of='\(directory)/data/pg_xact/'$(printf %04X $((\(transactions) / 1048576))) \
+        bs=262144 count=1 status=none
+      as_owner pg_ctl -D '\(directory)/data' -w -l '\(directory)/data/server.log' start >/dev/null
+      """)
+  }
+
+  private func execute(_ sql: String) async throws {
+    try await Connection.withConnection(ConnectionString(url("postgres"))) {
+      try await $0.runScript(sql)
+    }
+  }
+
+  /// - Returns: what the script writes to stdout.
+  private static func shell(_ script: String) async throws -> String {
+    let process = Process()
+    process.executableURL = URL(filePath: "/bin/bash")
+    process.arguments = ["-c", script]
+    let (stdout, stderr) = (Pipe(), Pipe())
+    (process.standardOutput, process.standardError) = (stdout, stderr)
+    process.standardInput = FileHandle.nullDevice
+    let (ended, end) = AsyncStream.makeStream(of: Int32.self)
+    process.terminationHandler = {
+      end.yield($0.terminationStatus)
+      end.finish()
+    }
+    try process.run()
+    var code: Int32 = -1
+    for await status in ended { code = status }
+    guard code == 0 else {
+      let said = String(decoding: stderr.fileHandleForReading.availableData, as: UTF8.self)
+      throw Failed(command: script, said: said)
+    }
+    let output = stdout.fileHandleForReading.availableData
+    return String(decoding: output, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+  }
+}

@@ -1,0 +1,104 @@
+/// A small warehouse and its definition, for nights in which rows are hidden and shown again: posts that
+/// are reached by their own ID, by their author's, and reposts that the original's ID reaches.
+struct Shop: Sendable {
+  /// How a night's datasets follow each other.
+  enum Way: String, CaseIterable, Sendable {
+    /// As `lethe run` has it.
+    case run
+    /// Stage after stage, and one dataset is applied after the other.
+    case postsFirst, usersFirst
+  }
+
+  var way = Way.run
+  var set = "{visibility: protected}"
+  var restore = "{visibility: public}"
+  /// What the user's ID sets on the posts; the same as `set` if it is nil.
+  var reachedSet: String?
+  /// Keys and values that are added to `limits`.
+  var limits = ""
+  /// Further keys of the posts' dataset, and of the users'.
+  var postKeys: [String] = []
+  var userKeys: [String] = []
+  /// By reason, instead of the usual action.
+  var postActions: [String: String] = [:]
+  var userActions: [String: String] = [:]
+  /// What a user's answer does to the user's posts.
+  var reachedActions: [String: String] = [:]
+  /// More tables and rows; the statements run in the schema `shop` and in its copy.
+  var more = ""
+
+  /// The restores that keep holds: what each of them does to rows that are held is the same.
+  static let restores = ["{visibility: public}", "former"]
+
+  var protect: String { "{protect: {set: \(set), restore: \(restore)}}" }
+
+  var reachedProtect: String { "{protect: {set: \(reachedSet ?? set), restore: \(restore)}}" }
+
+  static let tables = """
+    CREATE TABLE users (
+      user_id bigint PRIMARY KEY, name text, visibility text DEFAULT 'public',
+      likes integer NOT NULL DEFAULT 0);
+    CREATE TABLE posts (
+      post_id bigint PRIMARY KEY, author_id bigint, text text, visibility text DEFAULT 'public',
+      searchable boolean NOT NULL DEFAULT true, latitude float8, raw jsonb,
+      likes integer NOT NULL DEFAULT 0);
+    CREATE INDEX ON posts (author_id);
+    CREATE TABLE reposts (
+      repost_id bigint PRIMARY KEY, original_id bigint, author_id bigint, text text,
+      visibility text DEFAULT 'public');
+    CREATE INDEX ON reposts (original_id);
+    CREATE INDEX ON reposts (author_id);
+    """
+
+  var definition: String {
+    let datasets = way == .usersFirst ? [users, posts] : [posts, users]
+    return """
+      name: shop
+      warehouse: ${DATABASE_URL}
+      api: {base_url: "${COMPLIANCE_API_URL}", bearer_token: t, poll_seconds: 0.02, poll_seconds_max: 0.05}
+      limits: {max_redacted_percent: 100, max_redacted_rows: 100000, allow_whole_chunks: true\(limits)}
+      datasets:
+      \(datasets.joined(separator: "\n"))
+
+      """
+  }
+
+  private var posts: String {
+    let actions = [
+      "deleted": "delete", "bounced": "delete", "suspended": "delete", "deactivated": "delete",
+      "protected": protect, "geo_scrubbed": "{scrub_geo: {latitude: null, raw: [geo]}}",
+      "tweet_edited": "rehydrate",
+    ].merging(postActions) { $1 }
+    return """
+        posts:
+          type: tweets
+          table: shop.posts
+          id: post_id
+      \(Self.lines(postKeys, indent: 4))    actions:
+      \(Self.lines(actions.sorted { $0.key < $1.key }.map { "\($0): \($1)" }, indent: 6))
+      """
+  }
+
+  private var users: String {
+    let actions = [
+      "deleted": "delete", "suspended": "delete", "deactivated": "delete", "protected": protect,
+    ].merging(userActions) { $1 }
+    let reached = ["deleted": "delete", "protected": reachedProtect].merging(reachedActions) { $1 }
+    return """
+        users:
+          type: users
+          table: shop.users
+          id: user_id
+      \(Self.lines(userKeys, indent: 4))    actions:
+      \(Self.lines(actions.sorted { $0.key < $1.key }.map { "\($0): \($1)" }, indent: 6))    targets:
+            - table: shop.posts
+              match: author_id
+              actions:
+      \(Self.lines(reached.sorted { $0.key < $1.key }.map { "\($0): \($1)" }, indent: 10))
+      """
+  }
+
+  private static func lines(_ texts: [String], indent: Int) -> String {
+    texts.map { String(repeating: " ", count: indent) + $0 + "\n" }.joined()
+  }
+}
