@@ -60,7 +60,9 @@ struct Change {
     }
   }
 
-  var keepsHolds: Bool { if case .protect(_, let restore) = kind { restore.keepsHolds } else { false } }
+  var keepsHolds: Bool {
+    if case .protect(_, let restore) = kind { restore.keepsHolds } else { false }
+  }
 
   /// Whether it takes content out of rows that stay, and so out of their holds.
   var erasure: Erasure? {

@@ -10,6 +10,8 @@ public struct ChunkPlan: Sendable, Equatable {
   public let stopReason: String?
   /// In the order of the changes.
   public let rows: [PlannedRows]
+  /// How much it would open, for the limits of restores; nil if it releases nobody.
+  public let restores: ChunkLedger.RestoreExtent?
 }
 
 /// Rows of a table that one action would change for one reason.
@@ -28,6 +30,7 @@ extension ApplyStage {
   /// - Throws: as `apply` does; nothing is changed.
   public func plan(_ chunk: Chunk, dataset: Dataset) async throws -> ChunkPlan {
     var work = try await work(on: chunk, dataset)
+    let restores = try await ledger.restoreExtent(of: chunk)
     let stopReason = chunk.isApproved ? nil : try await reasonToStop(work)
     try await ReferenceCheck(
       connection: connection, chunk: chunk, context: work.context, changes: work.changes
@@ -46,7 +49,7 @@ extension ApplyStage {
       stopReason: stopReason,
       rows: work.inOrder(totals).map {
         PlannedRows(table: $0.table, action: $0.action, reason: $0.reason, rows: totals[$0] ?? 0)
-      })
+      }, restores: restores)
   }
 
   /// Ends a transaction whose effect has been seen.

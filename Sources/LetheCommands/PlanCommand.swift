@@ -49,12 +49,21 @@ extension PlanReport {
     }
     let changes =
       rows.rows.isEmpty ? "the collected chunks would change no row" : "applying would change"
+    let restores = chunks.compactMap { chunk in
+      chunk.restores.map {
+        """
+        chunk \(chunk.chunkID) would release \(grouped($0.releasedIDs)) of the \(grouped($0.holdingIDs)) IDs of \
+        its key range that hold rows, and open \(grouped($0.rows)) rows\
+        \($0.rowsBefore > 0 ? " (the run has opened \(grouped($0.rowsBefore)))" : "")
+        """
+      }
+    }
     let stops = chunks.compactMap { chunk in
       chunk.stops.map {
         RunReport.StoppedChunk(chunkID: chunk.chunkID, dataset: chunk.dataset, reason: $0).advice
       }
     }
-    return (parts + [changes] + (rows.rows.isEmpty ? [] : [rows.text]) + stops)
+    return (parts + [changes] + (rows.rows.isEmpty ? [] : [rows.text]) + restores + stops)
       .joined(separator: "\n\n")
   }
 }

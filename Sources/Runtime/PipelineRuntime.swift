@@ -68,9 +68,46 @@ public struct PipelineRuntime: Sendable {
   public static func findings(of pipeline: Pipeline) async throws -> [Finding] {
     try await Connection.withConnection(pipeline.warehouse) { connection in
       try await requireLedger(on: connection, pipeline)
-      return try await Catalog(of: pipeline.definition, on: connection)
-        .check(pipeline.definition, on: connection)
+      let catalog = try await Catalog(of: pipeline.definition, on: connection)
+      let findings = try await catalog.check(pipeline.definition, on: connection)
+      if findings.contains(where: { $0.severity == .error }) { return findings }
+      return findings + (try await holdFindings(pipeline, on: connection))
     }
+  }
+
+  /// Rows that are hidden and that no answer will open.
+  private static func holdFindings(
+    _ pipeline: Pipeline, on connection: Connection
+  ) async throws -> [Finding] {
+    var findings: [Finding] = []
+    let unasked = try await UnaskedHolds(current: [pipeline.definition], on: connection).counts()
+    if unasked.ids > 0 {
+      findings.append(
+        Finding(
+          severity: .warning, path: "datasets",
+          message: """
+            \(unasked.rows) rows are held by \(unasked.ids) IDs that no dataset exports any more: no answer \
+            will open them
+            """,
+          remedy: """
+            lethe holds list shows them; lethe holds release \(pipeline.file) --type tweets|users --unasked \
+            --note TEXT gives them back what they had
+            """))
+    }
+    let protections = try await HoldLedger(connection: connection).counts().protections
+    if protections > 0 {
+      findings.append(
+        Finding(
+          severity: .warning, path: "datasets",
+          message: """
+            \(protections) IDs were protected by a version without holds: which rows they hide is not known
+            """,
+          remedy: """
+            leave them: the next answer that releases such an ID finds its rows by set, and opens them to the \
+            values of restore
+            """))
+    }
+    return findings
   }
 
   static func requireLedger(

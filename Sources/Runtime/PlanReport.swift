@@ -26,13 +26,32 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var runID: Int64
     public var dataset: String
     public var rows: [Rows]
+    /// How much it would open; nil if it releases nobody.
+    public var restores: Restores?
     /// Why a limit stops it, or would.
     public var stops: String?
 
     enum CodingKeys: String, CodingKey {
       case chunkID = "chunk_id"
       case runID = "run_id"
-      case dataset, rows, stops
+      case dataset, rows, restores, stops
+    }
+  }
+
+  /// What the limits of restores are asked about.
+  public struct Restores: Sendable, Codable, Equatable {
+    /// IDs of the chunk's key range that hold rows, and those that its answers release.
+    public var holdingIDs: Int
+    public var releasedIDs: Int
+    /// Rows that nobody would hold any more, and those that the run has opened before.
+    public var rows: Int
+    public var rowsBefore: Int
+
+    enum CodingKeys: String, CodingKey {
+      case holdingIDs = "holding_ids"
+      case releasedIDs = "released_ids"
+      case rows
+      case rowsBefore = "rows_before"
     }
   }
 
@@ -68,6 +87,11 @@ extension PipelineRuntime {
             chunkID: chunk.id, runID: run.id, dataset: chunk.dataset,
             rows: plan.rows.map {
               .init(table: $0.table, action: $0.action, reason: $0.reason, rows: $0.rows)
+            },
+            restores: plan.restores.map {
+              .init(
+                holdingIDs: $0.holdingIDs, releasedIDs: $0.releasedIDs, rows: $0.rows,
+                rowsBefore: $0.rowsBefore)
             }, stops: plan.stopReason))
       }
     }
