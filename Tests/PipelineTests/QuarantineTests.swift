@@ -192,7 +192,10 @@ import Testing
   }
 
   @Test func aProtectionEndsWithALineThatItWouldHaveOutweighed() async throws {
-    let answers = Answers([CollectTests.event(1, "delete", "protected"), "garbage\n"])
+    let answers = Answers([
+      CollectTests.event(1, "delete", "protected"),
+      "garbage\n" + CollectTests.event(9, "scrub_geo", "geo_scrubbed"),
+    ])
     var script = ScriptedAPI.Script()
     script.result = { _ in answers.next() }
     try await Night.with { night in
@@ -259,7 +262,7 @@ import Testing
 
   @Test func linesOfARunThatCannotTakeThemStay() async throws {
     var script = ScriptedAPI.Script()
-    script.result = { _ in "garbage\n" }
+    script.result = { _ in "garbage\n" + CollectTests.event(9, "scrub_geo", "geo_scrubbed") }
     try await CollectTests.collecting(script) { night, _ in
       try await Self.keep(
         night, 2, CollectTests.event(3, "delete", "bounced"), id: 3, inChunk: true)
