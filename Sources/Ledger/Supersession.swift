@@ -112,7 +112,8 @@ extension ChunkLedger {
   }
 
   /// A failed chunk of which newer answers have overtaken every event is of no use to anybody. As long as
-  /// one stands it keeps them all, so that it can be taken on again.
+  /// one stands it keeps them all, so that it can be taken on again; and as long as an older job's result is
+  /// still to come, so that they overtake it in their turn.
   private func dropIfNothingStands(of other: Int64, _ transaction: Transaction) async throws {
     try await transaction.execute(
       """
@@ -121,6 +122,11 @@ extension ChunkLedger {
         AND NOT EXISTS (SELECT FROM lethe.collected AS k
                         WHERE k.chunk_id = $1 AND k.superseded_by IS NULL
                           AND k.id > o.applied_through)
+        AND NOT EXISTS (SELECT FROM lethe.job AS oj, lethe.job AS l JOIN lethe.chunk AS c USING (chunk_id)
+                        WHERE oj.chunk_id = $1 AND oj.result_sha256 IS NOT NULL
+                          AND l.ended_at IS NULL AND c.type = o.type
+                          AND c.first_id <= o.last_id AND c.last_id >= o.first_id
+                          AND (l.asked_at, l.job_id) < (oj.asked_at, oj.job_id))
       """, .integer(other))
   }
 
