@@ -59,12 +59,23 @@ public final class ChunkIndex {
 
   public func contains(_ id: Int64) throws -> Bool {
     guard let block = blockIndex(for: id) else { return false }
+    let position = try position(of: id, in: block)
+    return position < cachedIDs.count && cachedIDs[position] == id
+  }
+
+  /// How many IDs of the chunk are smaller.
+  public func idsBelow(_ id: Int64) throws -> Int {
+    guard let block = blockIndex(for: id) else { return 0 }
+    return try block * Self.idsPerBlock + position(of: id, in: block)
+  }
+
+  /// How many IDs of a block are smaller. The block is the cached one afterwards.
+  private func position(of id: Int64, in block: Int) throws -> Int {
     if block != cachedBlock {
       cachedIDs = try readBlock(block)
       cachedBlock = block
     }
-    let position = Self.partitionPoint(cachedIDs) { $0 < id }
-    return position < cachedIDs.count && cachedIDs[position] == id
+    return Self.partitionPoint(cachedIDs) { $0 < id }
   }
 
   private func blockIndex(for id: Int64) -> Int? {

@@ -17,6 +17,9 @@ public struct CollectStage: Sendable {
   private let jobAttemptsMax: Int
   private let logger: Logger
 
+  /// How often a job's result is downloaded before a new job is made.
+  private static let downloadsMax = 3
+
   public enum Outcome: Sendable, Equatable {
     case collected(events: Int, quarantined: Int)
     /// The result cannot be had any more; the chunk has another attempt.
@@ -50,20 +53,13 @@ public struct CollectStage: Sendable {
     } catch let error as ChunkFileError {
       return try await died(attempt, of: chunk, why: error.description)
     }
-    let resultPath = FilePath(chunk.path + ".result")
-    defer { unlink(resultPath.string) }
-    let download: ComplianceClient.Download
-    do {
-      download = try await self.download(apiID, to: resultPath)
-    } catch let error as APIError
-      where [.notFound, .urlRefused, .incompleteResult].contains(error.kind)
-    {
-      return try await died(attempt, of: chunk, why: error.message)
-    }
     let (events, quarantined): (Int, Int)
     do {
-      (events, quarantined) = try await load(
-        resultPath, of: chunk, attempt, index, bytes: download.bytes, sha256: download.sha256)
+      (events, quarantined) = try await result(of: apiID, chunk, attempt, index)
+    } catch let error as APIError
+      where [.notFound, .urlRefused, .incompleteResult, .noResult].contains(error.kind)
+    {
+      return try await died(attempt, of: chunk, why: error.message)
     } catch let error as ResultRefused {
       return try await died(attempt, of: chunk, why: error.message)
     }
@@ -75,8 +71,51 @@ public struct CollectStage: Sendable {
     return .collected(events: events, quarantined: quarantined)
   }
 
+  /// Downloads the result and puts it into the ledger; once more, a few times, if what came is none.
+  /// - Returns: how many events and quarantined lines it has.
+  /// - Throws: `APIError` `.incompleteResult` or `.noResult` if none came after all tries.
+  private func result(
+    of apiID: String, _ chunk: Chunk, _ attempt: Attempt, _ index: ChunkIndex
+  ) async throws -> (events: Int, quarantined: Int) {
+    let path = FilePath(chunk.path + ".result")
+    defer { unlink(path.string) }
+    let url = try await downloadURL(of: apiID)
+    for tries in 1... {
+      do {
+        return try await download(from: url, to: path, apiID, chunk, attempt, index)
+      } catch let error as APIError
+        where [.incompleteResult, .noResult].contains(error.kind) && tries < Self.downloadsMax
+      {
+        logger.warning("job \(apiID): \(error.message); downloading it again")
+        try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: tries)))
+      }
+    }
+    preconditionFailure("the loop above only ends by returning or throwing")
+  }
+
+  private func download(
+    from url: SignedURL, to path: FilePath, _ apiID: String, _ chunk: Chunk, _ attempt: Attempt,
+    _ index: ChunkIndex
+  ) async throws -> (events: Int, quarantined: Int) {
+    let download = try await client.download(from: url, to: path, job: apiID)
+    func failure(_ kind: APIError.Kind, _ why: String) -> APIError {
+      APIError(
+        kind: kind, operation: "download of job \(apiID)", message: "\(why): \(download.summary)")
+    }
+    guard try ResultLines.endsWhole(path: path.string) else {
+      throw failure(.incompleteResult, "the result ends in the middle of a line")
+    }
+    do {
+      return try await load(
+        path, of: chunk, attempt, index, bytes: download.bytes, sha256: download.sha256)
+    } catch let error as NoResult {
+      throw failure(.noResult, "what came is no result, \(error.why)")
+    }
+  }
+
   /// Puts a result that is proven whole into the ledger.
   /// - Returns: how many events and quarantined lines it has.
+  /// - Throws: `NoResult` or `ResultRefused` if it is not to be believed. Nothing of it is kept.
   func load(
     _ path: FilePath, of chunk: Chunk, _ attempt: Attempt, _ index: ChunkIndex, bytes: Int,
     sha256: [UInt8]
@@ -91,24 +130,14 @@ public struct CollectStage: Sendable {
   }
 
   /// The signed URL is asked for anew: it is never stored.
-  private func download(_ apiID: String, to path: FilePath) async throws
-    -> ComplianceClient.Download
-  {
+  private func downloadURL(of apiID: String) async throws -> SignedURL {
     let job = try await client.job(id: apiID)
     guard job.status == .complete, let url = job.downloadURL else {
       throw APIError(
         kind: .notFound, operation: "download of job \(apiID)",
         message: "job \(apiID) is \(job.status) now and has no result to download")
     }
-    for tries in 1... {
-      let download = try await client.download(from: url, to: path, job: apiID)
-      if try ResultLines.endsWhole(path: path.string) { return download }
-      guard tries < 3 else { break }
-      logger.warning("job \(apiID): the result ends in the middle of a line; downloading it again")
-    }
-    throw APIError(
-      kind: .incompleteResult, operation: "download of job \(apiID)",
-      message: "the result ends in the middle of a line")
+    return url
   }
 
   private func died(_ attempt: Attempt, of chunk: Chunk, why: String) async throws -> Outcome {

@@ -28,11 +28,10 @@ struct ResultLoad {
 
   /// More contradictions than this are no slip: nothing of such a result is believed.
   private static let contradictionsMax = 100_000
-  /// The API's answer to a line that it could not read as an ID.
-  private static let invalidID = "the API says invalid_id"
   private static let cleanIDsPerStatement = 10_000
 
   /// - Returns: the number of lines in the file.
+  /// - Throws: `NoResult` if it is no result of the chunk; `ResultRefused`.
   func run(path: FilePath, index: ChunkIndex) async throws -> Int {
     try await transaction.runScript(
       """
@@ -41,13 +40,18 @@ struct ResultLoad {
           redacted_at timestamptz, raw bytea, why text, in_chunk boolean
       ) ON COMMIT DROP
       """)
-    let lines = try await copy(path, index)
+    let tally = try await copy(path, index)
+    if let why = tally.reasonForNoResult { throw NoResult(why: why) }
     try await quarantineContradictions(path)
+    try await SilenceDecision(transaction: transaction, ledger: ledger, attempt: attempt)
+      .take(tally, index)
     try await transaction.execute(
       """
       INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
       SELECT DISTINCT ON (s.id) $5::bigint, s.id, reason, s.created_at, redacted_at,
              p.id IS NOT NULL AND reason = ANY ($4::lethe.reason[])
+               -- Another line about the ID may have said that it is protected.
+               AND NOT EXISTS (SELECT FROM lethe.unspoken AS u WHERE u.job_id = $1 AND u.id = s.id)
       FROM lethe_scanned AS s LEFT JOIN (\(Self.olderProtections)) AS p ON p.id = s.id
       WHERE why IS NULL ORDER BY s.id, line
       """, .integer(attempt.jobID), .text(chunk.pipeline), .text(chunk.dataset),
@@ -62,16 +66,16 @@ struct ResultLoad {
     try await addCleanIDs(index)
     try await ledger.markSuperseded(
       by: attempt, of: chunk, containing: { try $0.filter(index.contains) }, on: transaction)
-    return lines
+    return tally.lines
   }
 
   // MARK: Scanning
 
-  private func copy(_ path: FilePath, _ index: ChunkIndex) async throws -> Int {
+  private func copy(_ path: FilePath, _ index: ChunkIndex) async throws -> ResultTally {
     let scanner = LineScanner(type: chunk.type)
     var lines = try ResultLines(path: path.string)
     var rows = BinaryRows()
-    var count = 0
+    var tally = ResultTally()
     let copy = try await transaction.beginCopyIn(
       """
       COPY lethe_scanned (line, id, reason, created_at, redacted_at, raw, why, in_chunk)
@@ -81,8 +85,8 @@ struct ResultLoad {
       var goesOn = true
       while goesOn {
         goesOn = try lines.forEachLineOfNextBlock { line in
-          count = line.number
-          try append(line, scanner, index, to: &rows)
+          tally.lines = line.number
+          try append(line, scanner, index, to: &rows, &tally)
         }
         if rows.isFull { try await copy.write(rows.take()) }
       }
@@ -92,34 +96,28 @@ struct ResultLoad {
       await copy.abandon()
       throw error
     }
-    return count
+    return tally
   }
 
   private func append(
     _ line: ResultLines.Line, _ scanner: LineScanner, _ index: ChunkIndex,
-    to rows: inout BinaryRows
+    to rows: inout BinaryRows, _ tally: inout ResultTally
   ) throws {
+    let scanned: ScannedLine =
+      line.isTooLong
+      ? .refused("over \(ResultLines.lineBytesMax) bytes", id: nil) : scanner.scan(line.bytes)
     let why: String
-    var id: Int64?
-    var isInChunk: Bool?
-    if line.isTooLong {
-      why = "over \(ResultLines.lineBytesMax) bytes"
-    } else {
-      switch scanner.scan(line.bytes) {
-      case .blank: return
-      case .event(let event):
-        if try index.contains(event.id) {
-          append(event, line: line.number, to: &rows)
-          return
-        }
-        why = "the ID is not in the chunk"
-        id = event.id
-        isInChunk = false
-      case .refused(let fault, let refusedID):
-        why = fault
-        id = refusedID
-        isInChunk = try refusedID.map(index.contains)
-      }
+    let id: Int64?
+    switch scanned {
+    case .blank: return
+    case .event(let event): (why, id) = ("the ID is not in the chunk", event.id)
+    case .refused(let fault, let named), .error(let fault, let named): (why, id) = (fault, named)
+    }
+    let isInChunk = try id.map(index.contains)
+    tally.count(scanned, isInChunk: isInChunk)
+    if case .event(let event) = scanned, isInChunk == true {
+      append(event, line: line.number, to: &rows)
+      return
     }
     rows.beginRow(columns: 8)
     rows.append(Int64(line.number))
@@ -194,23 +192,18 @@ struct ResultLoad {
   }
 
   /// IDs that Lethe had protected, that this chunk asked about, and that came back without an event:
-  /// absence means clean. As long as a line of the result does not tell which ID it is about, nothing
-  /// counts as absent.
+  /// clean, where the result speaks about them by silence.
   private func addCleanIDs(_ index: ChunkIndex) async throws {
-    let isEveryLineAttributed = try await transaction.query(
-      "SELECT NOT EXISTS (SELECT FROM lethe_scanned WHERE id IS NULL AND why <> $1)",
-      .text(Self.invalidID)
-    ).onlyRow(as: Bool.self)
-    guard isEveryLineAttributed else { return }
     var after = chunk.firstID - 1
     while true {
       let candidates = try await transaction.query(
         """
         SELECT p.id FROM (\(Self.olderProtections)) AS p
-        WHERE p.id > $4 AND NOT EXISTS (SELECT FROM lethe_scanned AS s WHERE s.id = p.id)
+        WHERE p.id > $4 AND EXISTS (SELECT FROM lethe.speaks_by_silence($1, p.id))
+          AND NOT EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = $6 AND s.id = p.id)
         ORDER BY p.id LIMIT $5
         """, .integer(attempt.jobID), .text(chunk.pipeline), .text(chunk.dataset),
-        .integer(after), .integer(Int64(Self.cleanIDsPerStatement))
+        .integer(after), .integer(Int64(Self.cleanIDsPerStatement)), .integer(chunk.id)
       ).rows(as: Int64.self)
       guard let last = candidates.last else { return }
       after = last

@@ -24,6 +24,8 @@ public struct APIError: Error, Sendable, CustomStringConvertible {
     case hostNotAllowed
     /// The result that came is not the result that was sent.
     case incompleteResult
+    /// What came in answer to a download is no result: another status than 200, or a page.
+    case noResult
     /// This machine could not write or read the bytes.
     case localFile
   }
@@ -50,7 +52,7 @@ public struct APIError: Error, Sendable, CustomStringConvertible {
     case .invalidRequest: "report it with this message: the API may have changed"
     case .credentials:
       "check the Bearer token, and that its App is enrolled for Batch Compliance"
-    case .urlRefused, .notFound, .incompleteResult: "run again: the chunk gets a new job"
+    case .urlRefused, .notFound, .incompleteResult, .noResult: "run again: the chunk gets a new job"
     case .conflict:
       "wait for the other job of this type, or end it: lethe jobs list, lethe jobs cancel"
     case .tooLarge: "make the dataset's chunk.bytes smaller"

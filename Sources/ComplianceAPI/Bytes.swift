@@ -11,13 +11,13 @@ import _NIOFileSystem
 /// The bytes of jobs: what is uploaded and what is downloaded. Both stream in flat memory.
 extension ComplianceClient {
   private static let blockBytes: Int64 = 1 << 20
-  /// How often a result is downloaded whose bytes are not those that the server announces.
-  private static let mismatchesMax = 3
 
   /// What came of a download.
   public struct Download: Sendable {
     public let bytes: Int
     public let sha256: [UInt8]
+    /// What the answer said of itself, for messages.
+    public let summary: String
   }
 
   /// Uploads a file whole; after a break the whole of it again, as the native profile wants it.
@@ -45,34 +45,44 @@ extension ComplianceClient {
   /// Downloads a result to `path`, complete or not at all: it is written under another name, its
   /// length and what checksums the server sends checked, synced and renamed.
   ///
-  /// - Throws: `APIError` `.incompleteResult` if after all tries what came was not what was announced.
+  /// - Throws: `APIError` `.incompleteResult` if what came is not what was announced; `.noResult` if the
+  ///   answer's status or type shows that no result came. Another download may bring one.
   public func download(from url: SignedURL, to path: FilePath, job: String) async throws -> Download
   {
-    for tries in 1... {
-      do {
-        return try await downloadOnce(from: url, to: path, job: job)
-      } catch let error as APIError where error.kind == .incompleteResult {
-        guard tries < Self.mismatchesMax else { throw error }
-        logger.warning("\(error.operation): \(error.message); downloading it again")
-      }
-    }
-    preconditionFailure("the loop above only ends by returning or throwing")
-  }
-
-  private func downloadOnce(
-    from url: SignedURL, to path: FilePath, job: String
-  ) async throws -> Download {
     let operation = "download of job \(job)"
     let isOwnOrigin = try checkedOrigin(of: url, operation)
     return try await repeated(.download, operation: operation, isRepeatable: true) {
       let request = self.request(.GET, url, isOwnOrigin: isOwnOrigin)
       let response = try await http.execute(request, deadline: .distantFuture, logger: nil)
-      guard response.status == .ok else {
-        throw failure(
-          Int(response.status.code), body: try await self.body(of: response),
-          endpoint: .download, operation: operation)
+      let type = MediaType(response.headers)
+      guard response.status == .ok, !type.isPage else {
+        throw try await noResult(response, type, operation)
       }
-      return try await store(response, at: path, operation)
+      return try await store(response, type, at: path, operation)
+    }
+  }
+
+  /// An answer that is not the job's result, and yet may be one of the API's own errors.
+  private func noResult(
+    _ response: HTTPClientResponse, _ type: MediaType, _ operation: String
+  ) async throws -> APIError {
+    let status = Int(response.status.code)
+    guard !(200..<300).contains(status) else {
+      var bytes = 0
+      for try await buffer in response.body { bytes += buffer.readableBytes }
+      return APIError(
+        kind: .noResult, status: status, operation: operation,
+        message: "what came is no result: \(type.summary(status: status, bytes: bytes))")
+    }
+    let error = failure(
+      status, body: try await self.body(of: response), endpoint: .download, operation: operation)
+    switch error.kind {
+    // These concern the job and no other, whatever the server means by them. 402 concerns the App.
+    case .invalidRequest where status != 402, .conflict, .tooLarge:
+      return APIError(
+        kind: .noResult, status: status, operation: operation,
+        message: "what came is no result: HTTP \(status), \(error.message)")
+    default: return error
     }
   }
 
@@ -87,7 +97,7 @@ extension ComplianceClient {
   }
 
   private func store(
-    _ response: HTTPClientResponse, at path: FilePath, _ operation: String
+    _ response: HTTPClientResponse, _ type: MediaType, at path: FilePath, _ operation: String
   ) async throws -> Download {
     let announced = response.headers.first(name: "content-length").flatMap(Int.init)
     let isChunked = response.headers[canonicalForm: "transfer-encoding"].contains("chunked")
@@ -129,7 +139,9 @@ extension ComplianceClient {
         throw Errno(rawValue: errno)
       }
     }
-    return Download(bytes: bytes, sha256: hash.finalize())
+    return Download(
+      bytes: bytes, sha256: hash.finalize(),
+      summary: type.summary(status: Int(response.status.code), bytes: bytes))
   }
 
   private func local<R>(_ operation: String, _ body: () throws -> R) throws -> R {

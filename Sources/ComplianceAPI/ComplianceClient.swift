@@ -200,7 +200,7 @@ public struct ComplianceClient: Sendable {
         try await wait(
           retry.delaySeconds(after: failures), for: error.message, operation)
       case .temporary, .invalidRequest, .credentials, .urlRefused, .notFound, .conflict,
-        .tooLarge, .hostNotAllowed, .incompleteResult, .localFile:
+        .tooLarge, .hostNotAllowed, .incompleteResult, .noResult, .localFile:
         throw error
       }
     }

@@ -202,8 +202,8 @@ extension ChunkLedger {
     return EventDigest(records: records, sha256: sha256)
   }
 
-  /// Every event of the chunk is applied: ends it, notes the key range as checked, drops the collected
-  /// events, which are all in `lethe.event` by now, and seals the job's record.
+  /// Every event of the chunk is applied: ends it, notes the IDs that its result answered for as checked,
+  /// drops the collected events, which are all in `lethe.event` by now, and seals the job's record.
   public func chunkApplied(
     _ chunk: Chunk, after through: Int64, jobID: Int64, on transaction: Transaction
   ) async throws {
@@ -215,23 +215,7 @@ extension ChunkLedger {
           stopped_reason = NULL
       WHERE chunk_id = $1 AND lease = $2 AND state = 'collected' AND applied_through = $3
       """, [.integer(chunk.id), .text(lease.token), .integer(through)])
-    try await transaction.execute(
-      """
-      DELETE FROM lethe.coverage
-      WHERE pipeline = $1 AND dataset = $2 AND first_id BETWEEN $3 AND $4 AND last_id <= $4
-        AND checked_at <= (SELECT completed_at FROM lethe.chunk WHERE chunk_id = $5)
-      """, .text(chunk.pipeline), .text(chunk.dataset), .integer(chunk.firstID),
-      .integer(chunk.lastID), .integer(chunk.id))
-    try await transaction.execute(
-      """
-      INSERT INTO lethe.coverage AS o (pipeline, dataset, first_id, last_id, ids, checked_at, chunk_id)
-      SELECT $2, dataset, first_id, last_id, ids, completed_at, chunk_id
-      FROM lethe.chunk WHERE chunk_id = $1
-      ON CONFLICT (pipeline, dataset, first_id) DO UPDATE
-      SET last_id = excluded.last_id, ids = excluded.ids, checked_at = excluded.checked_at,
-          chunk_id = excluded.chunk_id
-      WHERE o.checked_at <= excluded.checked_at
-      """, .integer(chunk.id), .text(chunk.pipeline))
+    try await rangesChecked(of: chunk, jobID: jobID, on: transaction)
     let isAlone = try await holdsCollectedAlone(chunk, on: transaction)
     if !isAlone { try await deleteCollected(of: chunk, on: transaction) }
     // Late: the chain is locked from here to the end of the transaction.

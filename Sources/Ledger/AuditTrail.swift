@@ -65,11 +65,17 @@ public struct AuditTrail: Sendable {
     case event
     /// Clean, or not among the IDs that were asked about.
     case noEvent = "clean or not asked about"
+    /// No event, and a line that nobody may act on is about the ID, or may be.
+    case notTold = "not told"
     /// An event that is not applied yet.
     case waiting
+    /// An event that was not applied: its chunk was set aside or given up.
+    case notApplied = "not applied"
+    /// If it had one, it was not applied, and newer answers have overtaken all that the chunk had.
+    case overtaken
     /// The event records of that time are gone; the answer with them, if there was one.
     case pruned
-    /// None came: the chunk was given up.
+    /// None came before the chunk was set aside or given up.
     case failed
     case unanswered = "none yet"
   }
@@ -95,9 +101,11 @@ public struct AuditTrail: Sendable {
     public let supersededBy: Job?
   }
 
-  /// An event that was collected and waits to be applied.
+  /// An event that was collected and is not applied.
   public struct Waiting: Sendable {
     public let chunkID: Int64
+    /// `collected` if it waits to be applied, `failed` if it was set aside or given up with its chunk.
+    public let state: ChunkState
     public let type: JobType
     public let reason: String
     public let createdAt: String?

@@ -56,7 +56,7 @@ private struct TrailQueries {
              \(utc("c.exported_at")), \(utc("c.completed_at")), \(utc("c.collected_at")),
              \(utc("c.applied_at")),
              j.job_id, j.api_id, \(utc("j.asked_at")), encode(j.result_sha256, 'hex'),
-             s.number, encode(s.sha256, 'hex'), \(Self.isPruned)
+             s.number, encode(s.sha256, 'hex'), \(Self.isPruned), \(Self.said)
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
       LEFT JOIN LATERAL (
         SELECT * FROM lethe.job WHERE chunk_id = c.chunk_id
@@ -71,7 +71,8 @@ private struct TrailQueries {
     ).rows(
       as: Int64.self, Int64.self, String.self, String.self, JobType.self, Int64.self, Int64.self,
       ChunkState.self, String?.self, String.self, String?.self, String?.self, String?.self,
-      Int64?.self, String?.self, String?.self, String?.self, Int64?.self, String?.self, Bool.self
+      Int64?.self, String?.self, String?.self, String?.self, Int64?.self, String?.self, Bool.self,
+      String.self
     ).map { row in
       var check = AuditTrail.Check(
         chunkID: row.0, runID: row.1, pipeline: row.2, dataset: row.3, type: row.4,
@@ -82,7 +83,7 @@ private struct TrailQueries {
       check.answer =
         answered.contains(check.chunkID)
         ? .event
-        : open.contains(check.chunkID) ? .waiting : Self.answer(check.state, isPruned: row.19)
+        : Self.answer(check, isOpen: open.contains(check.chunkID), isPruned: row.19, row.20)
       return check
     }
   }
@@ -97,11 +98,25 @@ private struct TrailQueries {
            THEN c.applied_at END) < \(AuditLedger.prunedThrough)::timestamptz, false)
     """
 
-  private static func answer(_ state: ChunkState, isPruned: Bool) -> AuditTrail.Answer {
-    switch state {
+  /// What a result that has no event about the ID says of it. A failed chunk that once had events and has
+  /// none any more has lost them to newer answers.
+  private static let said = """
+    CASE WHEN c.state = 'failed' AND c.events > 0
+              AND NOT EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = c.chunk_id)
+         THEN '\(AuditTrail.Answer.overtaken.rawValue)'
+         WHEN EXISTS (SELECT FROM lethe.speaks_by_silence(j.job_id, $1))
+         THEN '\(AuditTrail.Answer.noEvent.rawValue)'
+         ELSE '\(AuditTrail.Answer.notTold.rawValue)' END
+    """
+
+  private static func answer(
+    _ check: AuditTrail.Check, isOpen: Bool, isPruned: Bool, _ said: String
+  ) -> AuditTrail.Answer {
+    let silent = isPruned ? .pruned : AuditTrail.Answer(rawValue: said) ?? .notTold
+    return switch check.state {
     case .exported, .created, .uploaded, .complete: .unanswered
-    case .collected, .applied: isPruned ? .pruned : .noEvent
-    case .failed: .failed
+    case .collected, .applied: isOpen ? .waiting : silent
+    case .failed: isOpen ? .notApplied : check.resultSHA256 == nil ? .failed : silent
     }
   }
 
@@ -145,26 +160,27 @@ private struct TrailQueries {
     return try JSONDecoder().decode([String: Int].self, from: Data(json.utf8))
   }
 
-  /// A chunk that is being applied keeps its events until the last one is.
+  /// A chunk that is being applied keeps its events until the last one is; one that has failed, until newer
+  /// answers have overtaken them.
   private func waiting() async throws -> [AuditTrail.Waiting] {
     try await session.run(
       """
-      SELECT c.chunk_id, c.type::text, w.reason::text, \(utc("w.created_at")),
+      SELECT c.chunk_id, c.state::text, c.type::text, w.reason::text, \(utc("w.created_at")),
              \(utc("w.redacted_at")), \(utc("c.collected_at")), w.restores, w.superseded_by,
              n.api_id
       FROM lethe.chunk AS c JOIN lethe.collected AS w USING (chunk_id)
       LEFT JOIN lethe.job AS n ON n.job_id = w.superseded_by
-      WHERE c.state = 'collected' AND w.id = $1 AND w.id > c.applied_through
+      WHERE c.state IN ('collected', 'failed') AND w.id = $1 AND w.id > c.applied_through
         AND \(ofType("c.type"))
       ORDER BY c.collected_at, c.chunk_id
       """, parameters
     ).rows(
-      as: Int64.self, JobType.self, String.self, String?.self, String?.self, String.self,
-      Bool.self, Int64?.self, String?.self
+      as: Int64.self, ChunkState.self, JobType.self, String.self, String?.self, String?.self,
+      String.self, Bool.self, Int64?.self, String?.self
     ).map {
       AuditTrail.Waiting(
-        chunkID: $0.0, type: $0.1, reason: $0.2, createdAt: $0.3, redactedAt: $0.4,
-        collectedAt: $0.5, restores: $0.6, supersededBy: Self.job($0.7, $0.8))
+        chunkID: $0.0, state: $0.1, type: $0.2, reason: $0.3, createdAt: $0.4, redactedAt: $0.5,
+        collectedAt: $0.6, restores: $0.7, supersededBy: Self.job($0.8, $0.9))
     }
   }
 

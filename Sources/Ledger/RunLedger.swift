@@ -127,7 +127,8 @@ public struct RunLedger: Sendable {
   }
 
   /// Somebody has decided against finishing the run: what is not applied of it fails, and its IDs are
-  /// checked again by the next run.
+  /// checked again by the next run. What its results said is still known until newer ones answer for the
+  /// same IDs: an older answer must not come back to life.
   public func runGivenUp(_ run: Run, lease: Lease) async throws {
     let why = Self.givenUpFailure
     try await connection.withTransaction { transaction in
@@ -136,11 +137,6 @@ public struct RunLedger: Sendable {
         UPDATE lethe.job AS j SET ended_at = clock_timestamp(), failure = $2
         FROM lethe.chunk AS c WHERE c.chunk_id = j.chunk_id AND c.run_id = $1 AND j.ended_at IS NULL
         """, .integer(run.id), .text(why))
-      try await transaction.execute(
-        """
-        DELETE FROM lethe.collected AS e USING lethe.chunk AS c
-        WHERE c.chunk_id = e.chunk_id AND c.run_id = $1
-        """, .integer(run.id))
       try await transaction.execute(
         """
         UPDATE lethe.chunk

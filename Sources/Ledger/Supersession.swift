@@ -16,7 +16,27 @@ extension ChunkLedger {
   ) async throws {
     try await lockAnswers(of: chunk, on: transaction)
     try await markOlder(than: attempt, chunk, containing, transaction)
-    try await markSuperseded(jobID: attempt.jobID, of: chunk, on: transaction)
+    try await markByNewer(than: attempt.jobID, chunk, transaction)
+  }
+
+  /// Marks the events of a chunk that newer answers have overtaken, whatever has become of their chunks.
+  /// For a chunk whose result was collected earlier and that is about to be applied.
+  ///
+  /// - Parameter jobID: the job whose result the chunk's events come from.
+  /// - Returns: how many events of the chunk stand and are not applied.
+  @discardableResult
+  public func markSuperseded(
+    jobID: Int64, of chunk: Chunk, on transaction: Transaction
+  ) async throws -> Int {
+    try await lockAnswers(of: chunk, on: transaction)
+    try await markByNewer(than: jobID, chunk, transaction)
+    return try await transaction.query(
+      """
+      SELECT count(*) FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)
+      WHERE c.chunk_id = $1 AND s.superseded_by IS NULL
+        AND s.id > coalesce(c.applied_through, c.first_id - 1)
+      """, .integer(chunk.id)
+    ).onlyRow(as: Int.self)
   }
 
   /// One result of a type at a time, until the transaction's end: of two that are collected side by side,
@@ -27,9 +47,12 @@ extension ChunkLedger {
       .text(chunk.type.rawValue))
   }
 
-  /// Events of other chunks that wait to be applied. Absence means clean, so an older event falls also
-  /// where this result says nothing, as long as its ID was asked about. The same event of another
-  /// dataset stands: it is about other tables. So does one of which a part is applied.
+  /// Events of other chunks that are not applied: of those that wait, and of those that were set aside or
+  /// given up, whose answers count all the same. One falls where this result has another event about its
+  /// ID, or speaks about it by silence.
+  ///
+  /// The same answer from another dataset stands: it is about other tables. So does one of which a part is
+  /// applied, unless its chunk has failed: nobody is about to complete it.
   private func markOlder(
     than attempt: Attempt, _ chunk: Chunk, _ containing: ([Int64]) throws -> [Int64],
     _ transaction: Transaction
@@ -38,9 +61,10 @@ extension ChunkLedger {
       """
       SELECT o.chunk_id
       FROM lethe.chunk AS o JOIN lethe.job AS oj ON oj.chunk_id = o.chunk_id, lethe.job AS j
-      WHERE j.job_id = $1 AND o.type = $2::lethe.job_type AND o.state = 'collected'
-        AND oj.result_sha256 IS NOT NULL AND oj.asked_at < j.asked_at
+      WHERE j.job_id = $1 AND o.type = $2::lethe.job_type AND o.state IN ('collected', 'failed')
+        AND oj.result_sha256 IS NOT NULL AND (oj.asked_at, oj.job_id) < (j.asked_at, j.job_id)
         AND o.first_id <= $4 AND o.last_id >= $3
+        AND EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = o.chunk_id)
       ORDER BY o.chunk_id FOR NO KEY UPDATE OF o
       """, .integer(attempt.jobID), .text(chunk.type.rawValue), .integer(chunk.firstID),
       .integer(chunk.lastID)
@@ -58,39 +82,71 @@ extension ChunkLedger {
         ).rows(as: Int64.self)
         guard let last = ids.last else { break }
         after = last
-        try await transaction.execute(
-          """
-          UPDATE lethe.collected AS s SET superseded_by = $3
-          FROM lethe.chunk AS o JOIN lethe.run AS r USING (run_id)
-          WHERE s.chunk_id = $1 AND s.id = ANY ($2::bigint[]) AND s.changed IS NULL
-            AND o.chunk_id = s.chunk_id
-            AND (o.dataset = $5 AND r.pipeline = $6
-                 OR NOT EXISTS (SELECT FROM lethe.collected AS n
-                                WHERE n.chunk_id = $4 AND n.id = s.id AND n.reason = s.reason))
-          """, .integer(other), .integers(try containing(ids)), .integer(attempt.jobID),
-          .integer(chunk.id), .text(chunk.dataset), .text(chunk.pipeline))
+        try await mark(
+          try containing(ids), of: other, supersededBy: attempt, of: chunk, transaction)
       }
+      try await dropIfNothingStands(of: other, transaction)
     }
   }
 
-  /// Events of this result about IDs that a newer job has answered for: with an event that is on
-  /// record, or, for a job of the same rows, by having asked about the key range they are in.
-  func markSuperseded(
-    jobID: Int64, of chunk: Chunk, on transaction: Transaction
+  /// - Parameter ids: that both chunks had asked about.
+  private func mark(
+    _ ids: [Int64], of other: Int64, supersededBy attempt: Attempt, of chunk: Chunk,
+    _ transaction: Transaction
+  ) async throws {
+    try await transaction.execute(
+      """
+      UPDATE lethe.collected AS s SET superseded_by = $3
+      FROM lethe.chunk AS o JOIN lethe.run AS r USING (run_id)
+      WHERE s.chunk_id = $1 AND s.id = ANY ($2::bigint[]) AND o.chunk_id = s.chunk_id
+        AND s.id > o.applied_through AND (s.changed IS NULL OR o.state = 'failed')
+        AND CASE WHEN EXISTS (SELECT FROM lethe.collected AS n
+                              WHERE n.chunk_id = $4 AND n.id = s.id)
+            THEN o.dataset = $5 AND r.pipeline = $6
+                 OR NOT EXISTS (SELECT FROM lethe.collected AS n
+                                WHERE n.chunk_id = $4 AND n.id = s.id AND n.reason = s.reason)
+            ELSE EXISTS (SELECT FROM lethe.speaks_by_silence($3, s.id))
+                 AND (o.dataset = $5 AND r.pipeline = $6 OR s.reason <> 'clean') END
+      """, .integer(other), .integers(ids), .integer(attempt.jobID), .integer(chunk.id),
+      .text(chunk.dataset), .text(chunk.pipeline))
+  }
+
+  /// A failed chunk of which newer answers have overtaken every event is of no use to anybody. As long as
+  /// one stands it keeps them all, so that it can be taken on again; and as long as an older job's result is
+  /// still to come, so that they overtake it in their turn.
+  private func dropIfNothingStands(of other: Int64, _ transaction: Transaction) async throws {
+    try await transaction.execute(
+      """
+      DELETE FROM lethe.collected AS s USING lethe.chunk AS o
+      WHERE s.chunk_id = $1 AND o.chunk_id = s.chunk_id AND o.state = 'failed'
+        AND NOT EXISTS (SELECT FROM lethe.collected AS k
+                        WHERE k.chunk_id = $1 AND k.superseded_by IS NULL
+                          AND k.id > o.applied_through)
+        AND NOT EXISTS (SELECT FROM lethe.job AS oj, lethe.job AS l JOIN lethe.chunk AS c USING (chunk_id)
+                        WHERE oj.chunk_id = $1 AND oj.result_sha256 IS NOT NULL
+                          AND l.ended_at IS NULL AND c.type = o.type
+                          AND c.first_id <= o.last_id AND c.last_id >= o.first_id
+                          AND (l.asked_at, l.job_id) < (oj.asked_at, oj.job_id))
+      """, .integer(other))
+  }
+
+  /// Marks events of this result about IDs that a newer job has answered for, whatever has become of that
+  /// job's chunk: with an event, or by silence. A job of the same rows had asked about each ID of its key
+  /// range; of other jobs' IDs the ledger knows only those with an event.
+  private func markByNewer(
+    than jobID: Int64, _ chunk: Chunk, _ transaction: Transaction
   ) async throws {
     let newer = """
-      SELECT n.chunk_id, nj.job_id, n.first_id, n.last_id,
+      SELECT n.chunk_id, nj.job_id, nj.asked_at, n.first_id, n.last_id,
              n.dataset = c.dataset AND nr.pipeline = r.pipeline AS is_same_dataset,
-             n.dataset = c.dataset AND nr.pipeline = r.pipeline
-               AND lethe.exported_rows(nr.definition, n.dataset)
-                   IS NOT DISTINCT FROM lethe.exported_rows(r.definition, c.dataset) AS is_same
+             lethe.exported_rows(nr.definition, n.dataset)
+               = lethe.exported_rows(r.definition, c.dataset) AS is_of_same_rows
       FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) JOIN lethe.run AS r USING (run_id)
       JOIN lethe.chunk AS n ON n.type = c.type AND n.first_id <= c.last_id AND n.last_id >= c.first_id
       JOIN lethe.job AS nj ON nj.chunk_id = n.chunk_id AND nj.result_sha256 IS NOT NULL
       JOIN lethe.run AS nr ON nr.run_id = n.run_id
-      WHERE j.job_id = $1 AND nj.asked_at > j.asked_at AND n.state IN ('collected', 'applied')
+      WHERE j.job_id = $1 AND (nj.asked_at, nj.job_id) > (j.asked_at, j.job_id)
       """
-    try await lockAnswers(of: chunk, on: transaction)
     let isThere = try await transaction.query(
       "SELECT EXISTS (\(newer))", .integer(jobID)
     ).onlyRow(as: Bool.self)
@@ -98,17 +154,31 @@ extension ChunkLedger {
     try await transaction.execute(
       """
       WITH newer AS MATERIALIZED (\(newer))
-      UPDATE lethe.collected AS s
-      SET superseded_by = (
-        SELECT max(job_id) FROM newer AS n WHERE s.id BETWEEN n.first_id AND n.last_id)
-      WHERE s.chunk_id = $2 AND s.superseded_by IS NULL AND s.changed IS NULL
-        AND (EXISTS (SELECT FROM newer AS n
-                     WHERE n.is_same AND s.id BETWEEN n.first_id AND n.last_id)
-             OR EXISTS (SELECT FROM newer AS n JOIN lethe.collected AS o USING (chunk_id)
-                        WHERE o.id = s.id AND (n.is_same_dataset OR o.reason <> s.reason))
-             OR EXISTS (SELECT FROM newer AS n JOIN lethe.event AS e USING (chunk_id)
-                        WHERE e.id = s.id AND e.cause_id IS NULL
-                          AND (n.is_same_dataset OR e.reason <> s.reason)))
+      UPDATE lethe.collected AS s SET superseded_by = a.job_id
+      FROM (
+        SELECT DISTINCT ON (o.id) o.id, n.job_id
+        FROM newer AS n
+        JOIN lethe.collected AS o ON o.chunk_id = $2 AND o.id BETWEEN n.first_id AND n.last_id
+        WHERE o.superseded_by IS NULL AND o.changed IS NULL AND \(Self.isAnswered)
+        ORDER BY o.id, n.asked_at DESC, n.job_id DESC
+      ) AS a
+      WHERE s.chunk_id = $2 AND s.id = a.id
       """, .integer(jobID), .integer(chunk.id))
   }
+
+  /// Whether the newer job `n` has answered for the event `o`: the same two rules as for the events of
+  /// older jobs.
+  private static let isAnswered = """
+    CASE WHEN EXISTS (SELECT FROM lethe.collected AS e WHERE e.chunk_id = n.chunk_id AND e.id = o.id)
+           OR EXISTS (SELECT FROM lethe.event AS e
+                      WHERE e.chunk_id = n.chunk_id AND e.id = o.id AND e.cause_id IS NULL)
+    THEN n.is_same_dataset
+         OR NOT EXISTS (SELECT FROM lethe.collected AS e
+                        WHERE e.chunk_id = n.chunk_id AND e.id = o.id AND e.reason = o.reason)
+            AND NOT EXISTS (SELECT FROM lethe.event AS e
+                            WHERE e.chunk_id = n.chunk_id AND e.id = o.id AND e.cause_id IS NULL
+                              AND e.reason = o.reason)
+    ELSE n.is_of_same_rows AND EXISTS (SELECT FROM lethe.speaks_by_silence(n.job_id, o.id))
+         AND (n.is_same_dataset OR o.reason <> 'clean') END
+    """
 }

@@ -1,4 +1,5 @@
 import Ledger
+import Vocabulary
 
 /// What is known of an ID as text for people: a line or two for each thing that happened, in order of
 /// time.
@@ -68,13 +69,22 @@ struct AuditTimeline {
     }
     if let halt = check.halt { lines.append("\(check.state): \(halt)") }
     switch check.answer {
-    case .event, .waiting: break
+    case .event, .waiting, .notApplied: break
     case .noEvent:
       lines.append(
         "no event about the ID: clean, or not asked about (the ledger keeps the range, not each ID)"
       )
+    case .notTold:
+      lines.append(
+        """
+        not told: the result has no event about the ID, and a line of it that nobody may act on is about \
+        the ID, or may be
+        """)
+    case .overtaken:
+      lines.append(
+        "newer answers have overtaken all that the result said, and none of it was applied")
     case .pruned: lines.append("the event records of that time were pruned: the answer is gone")
-    case .failed: lines.append("no answer: the chunk was given up")
+    case .failed: lines.append("no answer came before the chunk failed")
     case .unanswered: lines.append("no answer yet: the chunk is \(check.state)")
     }
     return Entry(at: check.askedAt ?? check.exportedAt, what: "asked", lines: lines)
@@ -110,16 +120,19 @@ struct AuditTimeline {
   }
 
   private func entry(_ event: AuditTrail.Waiting) -> Entry {
+    let isSetAside = event.state == .failed
     var lines = [
       """
       \(event.type): \(event.reason)\(times(event.createdAt, event.redactedAt)) in chunk \
-      \(event.chunkID); not applied yet\(event.restores ? "; ends a protection" : "")
+      \(event.chunkID); \(isSetAside ? "not applied: the chunk has failed" : "not applied yet")\
+      \(event.restores ? "; ends a protection" : "")
       """
     ]
     if let newer = event.supersededBy {
       lines.append("won't be acted on: superseded by the newer answer of \(name(newer))")
     }
-    return Entry(at: event.collectedAt, what: "waiting", lines: lines)
+    return Entry(
+      at: event.collectedAt, what: isSetAside ? "set aside" : "waiting", lines: lines)
   }
 
   private func entry(_ protection: AuditTrail.Protection) -> Entry {

@@ -50,7 +50,8 @@ struct AuditTrailResult: Encodable {
     let result_sha256: String?
     let seal: Int64?
     let seal_sha256: String?
-    /// `event`, `waiting`, `clean or not asked about`, `pruned`, `failed` or `none yet`.
+    /// `event`, `waiting`, `not applied`, `clean or not asked about`, `not told`, `overtaken`, `pruned`,
+    /// `failed` or `none yet`.
     let answer: String
 
     init(_ check: AuditTrail.Check) {
@@ -107,6 +108,8 @@ struct AuditTrailResult: Encodable {
 
   struct Waiting: Encodable {
     let chunk_id: Int64
+    /// `failed` if it was set aside or given up with its chunk.
+    let state: String
     let type, reason: String
     let created_at, redacted_at: String?
     let collected_at: String
@@ -115,6 +118,7 @@ struct AuditTrailResult: Encodable {
 
     init(_ event: AuditTrail.Waiting) {
       chunk_id = event.chunkID
+      state = event.state.rawValue
       type = event.type.rawValue
       reason = event.reason
       created_at = event.createdAt

@@ -53,7 +53,7 @@ enum ExitStatus: Int32, Error {
     case .credentials: .credentials
     case .temporary, .rateLimited, .conflict, .urlRefused: .temporary
     case .hostNotAllowed: .usage
-    case .invalidRequest, .notFound, .tooLarge, .incompleteResult, .localFile: .failed
+    case .invalidRequest, .notFound, .tooLarge, .incompleteResult, .noResult, .localFile: .failed
     }
   }
 

@@ -22,4 +22,7 @@ public enum ScannedLine: Sendable, Equatable {
   case blank
   /// Not to be acted on; why, for the quarantine, and the ID if the line has a readable one.
   case refused(String, id: Int64?)
+  /// The API's own complaint about a line of the upload, which it quotes as its `id`; in its words, and the
+  /// ID if the quote is one as a chunk's file writes it.
+  case error(String, id: Int64?)
 }

@@ -41,7 +41,12 @@ public struct LineScanner: Sendable {
   private func event(_ fields: Fields) -> ScannedLine {
     let id = fields.id?.identifier
     func refused(_ why: String) -> ScannedLine { .refused(why, id: id) }
-    if let error = fields.error { return refused("the API says \(error.text)") }
+    if let error = fields.error {
+      let why = "the API says \(error.text)"
+      guard let quote = fields.id else { return refused(why) }
+      // A chunk's file has no leading zeros: such a line was not one of it.
+      return .error(why, id: id.flatMap { quote.text == "\($0)" ? $0 : nil })
+    }
     guard fields.id != nil else { return refused("no id") }
     guard let id else { return refused("the id is not a 64-bit number") }
     guard let action = fields.action else { return refused("no action") }

@@ -182,7 +182,7 @@ public struct SubmitStage: Sendable {
     _ error: APIError, _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob
   ) async throws -> Outcome {
     switch error.kind {
-    case .hostNotAllowed, .localFile, .credentials, .incompleteResult: throw error
+    case .hostNotAllowed, .localFile, .credentials, .incompleteResult, .noResult: throw error
     case .tooLarge:
       _ = try? await client.cancelJob(id: job.id)
       try await ledger.chunkFailed(chunk, why: error.description, isRetryable: false)

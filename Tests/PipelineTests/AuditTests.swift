@@ -161,6 +161,45 @@ import Testing
     }
   }
 
+  @Test func whatAGivenUpResultSaidIsToldAsNotApplied() async throws {
+    let answers = Answers([
+      (3...10).map { CollectTests.event($0) }.joined()
+        + CollectTests.event(2, "delete", "withheld"), "",
+    ])
+    try await Night.with { night in
+      try await night.execute(
+        "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p"
+      )
+      try await ScriptedAPI(.init(result: { _ in answers.next() })).serving { url in
+        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
+        let stopped = try await night.withRuntime(pipeline) { try await $0.run() }
+        #expect(stopped.map(\.status) == [.stopped])
+        #expect(try await trail(of: 2, night).checks.map(\.answer) == [.notTold])
+        _ = try await night.withRuntime(pipeline) { try await $0.giveUp() }
+        let given = try await trail(of: 5, night)
+        #expect(given.checks.map(\.answer) == [.notApplied])
+        #expect(given.waiting.map(\.reason) == ["deleted"])
+        let text = try await lethe(night, "show", "5").stdout
+        #expect(text.contains("not applied: the chunk has failed"), "\(text)")
+        let json = try await lethe(night, "show", "5", "--output", "json").json
+        let waiting = try #require(json["waiting"] as? [[String: Any]])
+        #expect(waiting.map { $0["state"] as? String } == ["failed"])
+        #expect(try await trail(of: 1, night).checks.map(\.answer) == [.noEvent])
+        #expect(try await trail(of: 2, night).checks.map(\.answer) == [.notTold])
+        #expect(try await lethe(night, "show", "2").stdout.contains("not told: the result has"))
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      }
+      // The newer result finds them clean.
+      for id in [1, 5] as [Int64] {
+        let after = try await trail(of: id, night)
+        #expect(after.waiting.isEmpty && after.events.isEmpty)
+        #expect(after.checks.map(\.answer) == [.overtaken, .noEvent])
+      }
+      #expect(try await lethe(night, "show", "5").stdout.contains("newer answers have overtaken"))
+      #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 10)
+    }
+  }
+
   @Test func aQuarantinedLineIsToldAndAnIDThatNobodyKnowsToo() async throws {
     let script = ScriptedAPI.Script(result: { _ in
       CollectTests.event(3, "delete", "with\\u001bheld")

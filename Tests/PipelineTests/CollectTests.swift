@@ -232,7 +232,8 @@ import Testing
 
   @Test func noRestoreIsConcludedWhileALineOfTheResultCannotBeAttributed() async throws {
     let lines = Answers([
-      CollectTests.event(1, "delete", "protected"), "garbage\n", "",
+      CollectTests.event(1, "delete", "protected"),
+      CollectTests.event(2, "delete", "protected") + "garbage\n", "",
     ])
     var script = ScriptedAPI.Script()
     script.result = { _ in lines.next() }

@@ -192,7 +192,10 @@ import Testing
   }
 
   @Test func aProtectionEndsWithALineThatItWouldHaveOutweighed() async throws {
-    let answers = Answers([CollectTests.event(1, "delete", "protected"), "garbage\n"])
+    let answers = Answers([
+      CollectTests.event(1, "delete", "protected"),
+      "garbage\n" + CollectTests.event(9, "scrub_geo", "geo_scrubbed"),
+    ])
     var script = ScriptedAPI.Script()
     script.result = { _ in answers.next() }
     try await Night.with { night in
@@ -259,7 +262,7 @@ import Testing
 
   @Test func linesOfARunThatCannotTakeThemStay() async throws {
     var script = ScriptedAPI.Script()
-    script.result = { _ in "garbage\n" }
+    script.result = { _ in "garbage\n" + CollectTests.event(9, "scrub_geo", "geo_scrubbed") }
     try await CollectTests.collecting(script) { night, _ in
       try await Self.keep(
         night, 2, CollectTests.event(3, "delete", "bounced"), id: 3, inChunk: true)
@@ -282,6 +285,32 @@ import Testing
         #expect(report.events == 0 && report.open == 2)
       }
       #expect(try await Self.posts(night) == "1 2 3 4 5 6 7 8 9 10")
+    }
+  }
+
+  @Test func anIDWhoseLineBecomesAnEventIsCheckedFromThenOn() async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { _ in
+      CollectTests.event(3, "delete", "withheld") + CollectTests.event(7, "delete", "withheld")
+    }
+    try await CollectTests.collecting(script) { night, _ in
+      let checked = """
+        SELECT coalesce(string_agg(concat_ws('-', first_id, last_id) || ':' || ids, ' ' ORDER BY first_id), '')
+        FROM lethe.coverage
+        """
+      #expect(try await night.value(checked, as: String.self) == "1-2:2 4-6:3 8-10:3")
+      // As if a newer version knew the word.
+      let line = CollectTests.event(3, "delete", "suspended")
+      try await night.execute(
+        "UPDATE lethe.quarantine SET raw = convert_to('\(line)', 'UTF8') WHERE id = 3")
+      #expect(try await Self.retry(night).events == 1)
+      #expect(try await night.value(checked, as: String.self) == "1-6:6 8-10:3")
+      let silence = try await night.value(
+        """
+        SELECT string_agg(concat_ws(' ', silence, id, ids_below), ', ' ORDER BY id)
+        FROM lethe.job JOIN lethe.unspoken USING (job_id)
+        """, as: String.self)
+      #expect(silence == "spoken 3 2, spoken 7 6")
     }
   }
 

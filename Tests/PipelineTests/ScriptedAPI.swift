@@ -23,6 +23,23 @@ final class ScriptedAPI: Sendable {
     var bytesCut = 0
     /// What `x-goog-hash` says of the body.
     var hash: String?
+    /// How a download is answered, if not by `result` with status 200.
+    var download: (@Sendable (Download) -> Answer?)?
+  }
+
+  /// A download as a script sees it.
+  struct Download: Sendable {
+    /// The job, the first being 1, and the IDs that were uploaded to it.
+    let job: Int
+    let ids: [Int64]
+    /// Of all downloads of this API, the first being 1.
+    let number: Int
+  }
+
+  struct Answer: Sendable {
+    var status = 200
+    var contentType: String?
+    var body: [UInt8] = []
   }
 
   private struct Job {
@@ -35,12 +52,14 @@ final class ScriptedAPI: Sendable {
 
   private let script: Script
   private let jobs = Mutex<[Job]>([])
+  private let downloadCount = Mutex(0)
 
   init(_ script: Script) {
     self.script = script
   }
 
   var jobNames: [String] { jobs.withLock { $0.map(\.name) } }
+  var downloads: Int { downloadCount.withLock { $0 } }
 
   /// Serves for the length of `body`, which is given the base URL.
   func serving<R: Sendable>(
@@ -112,6 +131,19 @@ final class ScriptedAPI: Sendable {
   }
 
   private func download(_ job: Job) -> Response {
+    let number = downloadCount.withLock { count in
+      count += 1
+      return count
+    }
+    if let answer = script.download?(
+      Download(job: (Int(job.id) ?? 0) - 999, ids: job.ids, number: number))
+    {
+      var headers = HTTPFields()
+      if let type = answer.contentType { headers[.contentType] = type }
+      return Response(
+        status: .init(code: answer.status), headers: headers,
+        body: answer.status == 204 ? .init() : .init(byteBuffer: ByteBuffer(bytes: answer.body)))
+    }
     let text = script.resultByType?(job.type, job.ids) ?? script.result(job.ids)
     let bytes = Array(text.utf8) + script.resultEnd
     let sent = ByteBuffer(bytes: bytes.dropLast(script.bytesCut))

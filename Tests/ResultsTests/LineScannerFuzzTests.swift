@@ -55,6 +55,7 @@ import Vocabulary
     switch scan(line) {
     case .event: return .wellFormed
     case .blank: return .malformed  // not an object
+    case .error: return .wellFormed
     case .refused(let why, _):
       if why.hasSuffix(" stands twice") || why.hasSuffix(" is not a string") { return .undecided }
       let faults = ["not UTF-8", "not a JSON object", "something follows the JSON object"]

@@ -112,14 +112,6 @@ import Vocabulary
     (#"{"id":"5","action":"delete","reason":"withheld"}"#, "unknown reason withheld", 5),
     (#"{"id":"5","action":"delete","reason":"Deleted"}"#, "unknown reason Deleted", 5),
     (#"{"id":"5","action":"delete","reason":""}"#, "unknown reason ", 5),
-    (#"{"id":"not_a_valid_id","error":"invalid_id"}"#, "the API says invalid_id", nil),
-    (#"{"id":"5","error":"invalid_id"}"#, "the API says invalid_id", 5),
-    (
-      #"{"id":"5","action":"delete","reason":"deleted","error":"odd"}"#, "the API says odd", 5
-    ),
-    (
-      #"{"id":"5","action":"delete","reason":"deleted","\u0065rror":"odd"}"#, "the API says odd", 5
-    ),
     (#"{"id":["5"],"action":"delete","reason":"deleted"}"#, "id is not a string", nil),
     (#"{"id":true,"action":"delete","reason":"deleted"}"#, "id is not a string", nil),
     (#"{"id":5,"action":{"delete":1},"reason":"deleted"}"#, "action is not a string", nil),
@@ -145,6 +137,31 @@ import Vocabulary
   ])
   func whatCannotBeActedOnIsRefusedWithTheReasonWhy(line: String, why: String, id: Int64?) {
     #expect(scan(line) == .refused(why, id: id))
+  }
+
+  /// The API quotes the line that it complains of. Only a line as a chunk's file has it names an ID.
+  @Test(
+    arguments: [
+      (#"{"id":"not_a_valid_id","error":"invalid_id"}"#, "invalid_id", nil),
+      (#"{"id":"5","error":"invalid_id"}"#, "invalid_id", 5),
+      (#"{"error":"invalid_id","id":5}"#, "invalid_id", 5),
+      (#"{"id":"\u0035","error":"withheld","action":"delete","reason":"deleted"}"#, "withheld", 5),
+      (#"{"id":"5","action":"delete","reason":"deleted","error":"odd"}"#, "odd", 5),
+      (#"{"id":"5","action":"delete","reason":"deleted","\u0065rror":"odd"}"#, "odd", 5),
+      (#"{"id":"05","error":"invalid_id"}"#, "invalid_id", nil),
+      (#"{"id":" 5","error":"invalid_id"}"#, "invalid_id", nil),
+      (#"{"id":"5\r","error":"invalid_id"}"#, "invalid_id", nil),
+      (#"{"id":"","error":"invalid_id"}"#, "invalid_id", nil),
+      (#"{"id":"9223372036854775808","error":"invalid_id"}"#, "invalid_id", nil),
+    ] as [(String, String, Int64?)])
+  func aComplaintOfTheAPINamesAnIDOnlyAsAChunkWritesIt(line: String, word: String, id: Int64?) {
+    #expect(scan(line) == .error("the API says \(word)", id: id))
+  }
+
+  @Test func aComplaintAboutNoLineIsRefusedLikeALineWithoutID() {
+    for line in [#"{"error":"internal"}"#, #"{"error":"internal","id":null}"#] {
+      #expect(scan(line) == .refused("the API says internal", id: nil))
+    }
   }
 
   @Test(arguments: [

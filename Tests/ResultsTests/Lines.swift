@@ -12,5 +12,8 @@ func scan(_ line: [UInt8], _ type: JobType = .tweets) -> ScannedLine {
 
 /// Why the scanner refuses a line; nil where it does not.
 func refusal(_ line: String, _ type: JobType = .tweets) -> String? {
-  if case .refused(let why, _) = scan(line, type) { why } else { nil }
+  switch scan(line, type) {
+  case .refused(let why, _), .error(let why, _): why
+  case .event, .blank: nil
+  }
 }

@@ -1,0 +1,37 @@
+import NIOHTTP1
+
+/// What a body is by its `Content-Type`, as far as it shows that the body is no result.
+///
+/// X describes results as `application/octet-stream` and has sent them as text. So only what no result
+/// can be is recognised: pages of HTML, XML, and bodies of several parts.
+struct MediaType {
+  /// Without parameters, in small letters.
+  private let names: [String]
+  private static let lengthMax = 100
+
+  init(_ headers: HTTPHeaders) {
+    names = headers[canonicalForm: "content-type"].map { value in
+      String(value.prefix { $0 != ";" }.filter { !$0.isWhitespace }).lowercased()
+    }
+  }
+
+  var isPage: Bool {
+    names.contains { name in
+      name == "text/html" || name == "text/xml" || name == "application/xml"
+        || name.hasSuffix("+xml") || name.hasPrefix("multipart/")
+    }
+  }
+
+  /// What came, for people: nothing of its content.
+  func summary(status: Int, bytes: Int) -> String {
+    "HTTP \(status), \(label), \(bytes) bytes"
+  }
+
+  private var label: String {
+    guard let name = names.first(where: { !$0.isEmpty }) else { return "no content type" }
+    let isWord = name.utf8.allSatisfy {
+      (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || "/+-._".utf8.contains($0)
+    }
+    return isWord && name.utf8.count <= Self.lengthMax ? name : "an unreadable content type"
+  }
+}

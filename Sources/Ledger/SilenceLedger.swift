@@ -1,0 +1,15 @@
+public import PostgreSQL
+
+extension ChunkLedger {
+  /// Records whether a result says by silence that IDs are clean. Never changed afterwards; what counts
+  /// for one ID is `lethe.speaks_by_silence`.
+  public func silenceDecided(
+    isSpoken: Bool, of attempt: Attempt, on transaction: Transaction
+  ) async throws {
+    try await transaction.executeOne(
+      """
+      UPDATE lethe.job SET silence = $2::lethe.silence
+      WHERE job_id = $1 AND silence IS NULL AND ended_at IS NULL
+      """, .integer(attempt.jobID), .text(isSpoken ? "spoken" : "none"))
+  }
+}

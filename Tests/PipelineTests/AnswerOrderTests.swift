@@ -1,0 +1,203 @@
+import Ledger
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// Which of several answers about an ID counts, whatever order they are collected in and whatever
+/// becomes of their runs. Held against a model that knows nothing of how it is done.
+@Suite struct AnswerOrderTests {
+  /// What a result says, as a test invents it.
+  struct Said {
+    var events: [Int64: String] = [:]
+    var withheld: Set<Int64> = []
+    var hasRubbish = false
+
+    var body: String {
+      let lines =
+        events.map { id, reason in
+          CollectTests.event(id, reason == "geo_scrubbed" ? "scrub_geo" : "delete", reason)
+        } + withheld.map { CollectTests.event($0, "delete", "withheld") }
+        + (hasRubbish ? ["rubbish\n", CollectTests.event(999_999_999)] : [])
+      return lines.joined()
+    }
+
+    /// Whether there is a line that is about the chunk at all: without one it is no result.
+    var isResult: Bool { !hasRubbish || !events.isEmpty || !withheld.isEmpty }
+
+    func isSilent(about id: Int64) -> Bool {
+      !hasRubbish && events[id] == nil && !withheld.contains(id)
+    }
+  }
+
+  private static let reasons = ["deleted", "protected", "geo_scrubbed", "suspended"]
+
+  private static func invent(
+    _ ids: ClosedRange<Int64>, _ dice: inout SeededGenerator
+  ) -> Said {
+    var said = Said()
+    said.hasRubbish = Int.random(in: 0..<4, using: &dice) == 0
+    for id in ids {
+      switch Int.random(in: 0..<6, using: &dice) {
+      case 0...2: said.events[id] = reasons.randomElement(using: &dice)
+      case 3: said.withheld.insert(id)
+      default: break
+      }
+    }
+    if !said.isResult { said.hasRubbish = false }
+    return said
+  }
+
+  /// - Parameter pipelines: the names to choose from; all have the same rows.
+  @Test(arguments: [["one"], ["one", "two"]], 0..<3)
+  func theNewestAnswerCountsInEveryOrder(pipelines: [String], part: Int) async throws {
+    let seed = UInt64.random(in: 0...UInt64.max)
+    var dice = SeededGenerator(seed: seed)
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
+    try await AnswerDesk.with { desk in
+      for number in 0..<18 {
+        let first = Int64(number * 100 + 1)
+        let ids = first...(first + 7)
+        try await desk.connection.runScript(
+          """
+          INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+          SELECT p, 1, 'text', now() FROM generate_series(\(first), \(first + 7)) AS p
+          """)
+        var names: [String] = []
+        var jobs: [AnswerDesk.Job] = []
+        var said: [Said] = []
+        // Two of them may have been made in one instant of the API's clock.
+        var askedAt = number * 10
+        for _ in 0..<3 {
+          names.append(pipelines.randomElement(using: &dice) ?? "")
+          askedAt += Int.random(in: 0...1, using: &dice)
+          jobs.append(try await desk.ask(names[jobs.count], ids, askedAt: askedAt))
+          said.append(Self.invent(ids, &dice))
+        }
+        var steps = ""
+        for place in orders[(number + part) % 6] {
+          try await desk.collect(jobs[place], said[place].body)
+          steps += " \(place)"
+          if Int.random(in: 0..<3, using: &dice) == 0 {
+            try await desk.giveUp(jobs[place])
+            steps += "-"
+          }
+        }
+        for place in 0..<3 {
+          let expected = Self.standing(place, names, said)
+          let stands = try await desk.standing(jobs[place])
+          #expect(stands == expected, "seed \(seed), case \(number), steps\(steps), job \(place)")
+          #expect(try await desk.overtake(jobs[place]) == expected.count)
+        }
+      }
+    }
+  }
+
+  /// An event stands until a newer result has another word on its ID, or is silent about it. The same
+  /// word for another pipeline's tables takes nothing from it.
+  private static func standing(_ place: Int, _ names: [String], _ said: [Said]) -> Set<Int64> {
+    Set(
+      said[place].events.filter { id, reason in
+        !said.indices.contains { newer in
+          guard newer > place else { return false }
+          guard let other = said[newer].events[id] else { return said[newer].isSilent(about: id) }
+          return names[newer] == names[place] || other != reason
+        }
+      }.keys)
+  }
+
+  // MARK: Single cases
+
+  private static func posts(_ desk: AnswerDesk) async throws {
+    try await desk.connection.runScript(
+      """
+      INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+      SELECT p, 1, 'text', now() FROM generate_series(1, 8) AS p
+      """)
+  }
+
+  private static func rows(_ desk: AnswerDesk, _ job: AnswerDesk.Job) async throws -> Int {
+    try await desk.connection.query(
+      "SELECT count(*) FROM lethe.collected WHERE chunk_id = $1", .integer(job.chunk.id)
+    ).onlyRow(as: Int.self)
+  }
+
+  @Test func whatAGivenUpResultSaidIsKeptUntilAllOfItIsOvertaken() async throws {
+    try await AnswerDesk.with { desk in
+      try await Self.posts(desk)
+      let old = try await desk.ask("one", 1...8, askedAt: 1)
+      try await desk.collect(old, CollectTests.event(2) + CollectTests.event(3))
+      try await desk.giveUp(old)
+      #expect(try await desk.standing(old) == [2, 3])
+      // It says nothing of 2.
+      let second = try await desk.ask("one", 1...8, askedAt: 2)
+      try await desk.collect(second, CollectTests.event(2, "delete", "withheld"))
+      #expect(try await desk.standing(old) == [2])
+      #expect(try await Self.rows(desk, old) == 2)
+      let third = try await desk.ask("one", 1...8, askedAt: 3)
+      try await desk.collect(third, "")
+      #expect(try await Self.rows(desk, old) == 0)
+    }
+  }
+
+  /// The newest result's run was given up; a result from before it must not delete what it found clean.
+  @Test func anOlderAnswerDoesNotComeBackWhenTheNewerRunIsGivenUp() async throws {
+    try await AnswerDesk.with { desk in
+      try await Self.posts(desk)
+      let old = try await desk.ask("one", 1...8, askedAt: 1)
+      let new = try await desk.ask("one", 1...8, askedAt: 2)
+      try await desk.collect(
+        new,
+        CollectTests.event(1, "delete", "protected") + CollectTests.event(4, "delete", "withheld"))
+      try await desk.giveUp(new)
+      try await desk.collect(old, (1...4).map { CollectTests.event($0) }.joined())
+      // 1 is protected, 2 and 3 are clean, of 4 nobody knows more than the old result.
+      #expect(try await desk.standing(old) == [4])
+    }
+  }
+
+  /// A key range says nothing of IDs that the newer chunk had not asked about: the other dataset's rows are
+  /// its own.
+  @Test func aNewerResultSpeaksOnlyOfIDsThatWereAskedAbout() async throws {
+    for isLate in [false, true] {
+      try await AnswerDesk.with { desk in
+        try await Self.posts(desk)
+        let old = try await desk.ask("one", 1...8, askedAt: 1)
+        try await desk.connection.runScript("DELETE FROM warehouse.posts WHERE post_id = 5")
+        let new = try await desk.ask("two", 3...6, askedAt: 2)
+        let answers = [
+          (old, (2...7).map { CollectTests.event($0) }.joined()), (new, CollectTests.event(4)),
+        ]
+        for (job, body) in isLate ? answers.reversed() : answers {
+          try await desk.collect(job, body)
+        }
+        // Late, nobody can tell any more what the other rows were.
+        #expect(try await desk.standing(old) == (isLate ? Set(2...7) : [2, 4, 5, 7]))
+      }
+    }
+  }
+
+  @Test func aFailedChunkGoesOnWhereItStoodAlsoWithAnEventOfWhichAPartIsApplied() async throws {
+    try await AnswerDesk.with { desk in
+      try await Self.posts(desk)
+      let waiting = try await desk.ask("one", 1...8, askedAt: 1)
+      let failed = try await desk.ask("one", 1...8, askedAt: 2)
+      for job in [waiting, failed] {
+        try await desk.collect(job, (2...5).map { CollectTests.event($0) }.joined())
+      }
+      try await desk.connection.runScript(
+        """
+        UPDATE lethe.collected SET superseded_by = NULL;
+        UPDATE lethe.collected SET changed = '{"delete warehouse.posts": 1}' WHERE id = 3;
+        UPDATE lethe.chunk SET applied_through = 2
+        """)
+      try await desk.giveUp(failed)
+      let newest = try await desk.ask("one", 1...8, askedAt: 3)
+      try await desk.collect(newest, CollectTests.event(5, "delete", "withheld"))
+      // Of the one that waits, a part of 3 is applied, and its record has to be made.
+      #expect(try await desk.standing(waiting) == [2, 3, 5])
+      // 2 is applied in both.
+      #expect(try await desk.standing(failed) == [2, 5])
+      #expect(try await desk.overtake(failed) == 1)
+    }
+  }
+}

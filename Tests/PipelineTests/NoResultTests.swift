@@ -1,0 +1,144 @@
+import Foundation
+import Runtime
+import TestSupport
+import Testing
+
+/// Bodies that are no result: nothing is concluded from one, and the API is asked again.
+@Suite struct NoResultTests {
+  struct Case: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    let answer: ScriptedAPI.Answer
+    /// What the failure has to say.
+    let says: [String]
+
+    init(
+      _ what: String, _ body: String, bytes: [UInt8]? = nil, status: Int = 200,
+      type: String? = nil, says: String...
+    ) {
+      testDescription = what
+      answer = .init(status: status, contentType: type, body: bytes ?? Array(body.utf8))
+      self.says = says
+    }
+  }
+
+  private static let page = "<html><body>login</body></html>\n"
+  private static let good = CollectTests.event(8) + CollectTests.event(9)
+
+  private static let bodies: [Case] = [
+    Case("a page as such", page, type: "text/html", says: "HTTP 200", "text/html", "32 bytes"),
+    Case(
+      "a page as text", page, type: "text/plain; charset=utf-8", says: "HTTP 200",
+      "text/plain,", "32 bytes", "no line of it is an object with an id"),
+    Case("a page as octets", page, type: "application/octet-stream", says: "octet-stream"),
+    Case("a page as nothing", page, says: "no content type"),
+    Case(
+      "a page without a newline", String(page.dropLast()), type: "text/plain",
+      says: "in the middle of a line", "31 bytes"),
+    Case("a page of many lines", String(repeating: "<p>\n", count: 500), says: "2000 bytes"),
+    Case(
+      "an error object", #"{"title":"Service Unavailable","status":503}"# + "\n",
+      type: "application/json", says: "application/json"),
+    Case(
+      "an error object with an ID of its own",
+      #"{"id":"req-1","message":"internal"}"# + "\n", says: "no line of it"),
+    Case("an error list", #"{"errors":[{"id":"5","title":"Not Found"}]}"# + "\n", says: "no line"),
+    Case(
+      "an array of events", #"[{"id":"5","action":"delete","reason":"deleted"}]"# + "\n",
+      says: "no line of it"),
+    Case(
+      "events below data", #"{"data":[{"id":"5","action":"delete","reason":"deleted"}]}"#,
+      says: "no line of it"),
+    Case(
+      "an event over several lines",
+      "{\n\"id\":\"5\",\n\"action\":\"delete\",\n\"reason\":\"deleted\"\n}\n", says: "no line of it"
+    ),
+    Case(
+      "XML as text", "<?xml version=\"1.0\"?>\n<Error><Code>ExpiredToken</Code></Error>\n",
+      type: "text/plain", says: "no line of it"),
+    Case("CSV", "id,action,reason\n5,delete,deleted\n", type: "text/csv", says: "text/csv"),
+    Case(
+      "zipped", "", bytes: [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 3, 0xAB, 0x56, 0x0A], says: "13 bytes"),
+    Case(
+      "in UTF-16", "",
+      bytes: Array("{\"id\":\"5\"}\n".utf16.flatMap { [UInt8($0 >> 8), UInt8($0 & 0xFF)] }),
+      says: "no line of it"),
+    Case("an event behind a byte order mark", "\u{FEFF}" + CollectTests.event(5), says: "no line"),
+    Case("nulls", "null\nnull\n", says: "no line of it"),
+    Case(
+      "objects without IDs", "{}\n{\"action\":\"delete\"}\n{\"id\":null}\n", says: "no line of it"),
+    Case("an event that was cut", #"{"id":"5","action":"delete","# + "\n", says: "no line of it"),
+    Case(
+      "a line that is too long",
+      #"{"id":"5","x":"\#(String(repeating: "x", count: 70_000))"}"# + "\n",
+      says: "no line of it"),
+    Case(
+      "somebody else's events", CollectTests.event(77) + CollectTests.event(78),
+      says: "none of its IDs are in the chunk"),
+    Case(
+      "somebody else's complaints", #"{"id":"77","error":"invalid_id"}"# + "\n",
+      says: "none of its IDs are in the chunk"),
+    Case(
+      "somebody else's events and rubbish", "x\n" + CollectTests.event(77) + "\n",
+      says: "none of its IDs are in the chunk"),
+  ]
+
+  private static let envelopes: [Case] = [
+    Case("as HTML", good, type: "Text/HTML; charset=utf-8", says: "text/html"),
+    Case("as XHTML", good, type: "application/xhtml+xml", says: "application/xhtml+xml"),
+    Case("as XML", good, type: "application/xml", says: "application/xml"),
+    Case("as XML text", good, type: "text/xml", says: "text/xml"),
+    Case("as a feed", good, type: "application/atom+xml", says: "application/atom+xml"),
+    Case("as parts", good, type: "multipart/byteranges; boundary=x", says: "multipart/byteranges"),
+    Case("nothing, as HTML", "", type: "text/html", says: "text/html", "0 bytes"),
+    Case("no content", "", status: 204, says: "HTTP 204", "0 bytes"),
+    Case("a part that was not asked for", good, status: 206, type: "text/plain", says: "HTTP 206"),
+    Case("later", good, status: 202, says: "HTTP 202"),
+    Case("elsewhere", "", status: 302, says: "HTTP 302"),
+    Case("as before", "", status: 304, says: "HTTP 304"),
+    Case(
+      "an expired token", "<Error><Code>ExpiredToken</Code></Error>", status: 400, says: "HTTP 400"),
+    Case("a conflict", "{}", status: 409, says: "HTTP 409"),
+    Case("too large", "{}", status: 413, says: "HTTP 413"),
+    Case("a range that was not asked for", "", status: 416, says: "HTTP 416"),
+  ]
+
+  @Test(arguments: bodies + envelopes)
+  func whatIsNoResultIsAskedForAgainAndThenTheChunkFails(row: Case) async throws {
+    let ending = try await SilenceNights.run(row.answer)
+    var untouched = SilenceNights.Outcome()
+    untouched.left = SilenceNights.posts.subtracting(SilenceNights.deletedBefore)
+    #expect(ending.outcome == untouched)
+    #expect(ending.silence == nil)
+    #expect(ending.report.status == .failed)
+    #expect(ending.jobs == 3)
+    #expect(ending.downloads == 9)
+    let failure = try #require(ending.report.failures.first)
+    #expect(failure.contains("3 jobs came to nothing"))
+    for word in row.says { #expect(failure.contains(word), "\(failure)") }
+    for content in ["login", "deleted", "data", "req-1"] where !row.says.contains(content) {
+      #expect(!failure.contains(content), "\(failure)")
+    }
+  }
+
+  /// The next download, or the next job, may bring the result.
+  @Test(arguments: [1, 2, 3, 6, 8])
+  func aResultThatComesAfterAllIsTaken(wrongDownloads: Int) async throws {
+    var script = ScriptedAPI.Script()
+    script.download = { download in
+      download.number <= wrongDownloads
+        ? .init(contentType: "text/plain", body: Array(Self.page.utf8))
+        : .init(body: Array(CollectTests.event(5).utf8))
+    }
+    try await CollectTests.collecting(script) { night, report in
+      #expect(report.status == .done)
+      #expect(report.quarantined == 0)
+      #expect(report.datasets["posts"]?.jobs == wrongDownloads / 3 + 1)
+      #expect(report.datasets["posts"]?.events == 1)
+      #expect(try await night.ledgerFaults() == [])
+      #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 9)
+      let checked = try await night.value(
+        "SELECT sum(ids)::bigint FROM lethe.coverage", as: Int.self)
+      #expect(checked == 10)
+    }
+  }
+}

@@ -1,0 +1,142 @@
+import Ledger
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+import Vocabulary
+
+/// Three nights over 20 posts. On the first, 18 to 20 are protected. On the second, 1 to 7 are said to be
+/// deleted and 18 to 20 again to be protected; a limit stops it. On the third comes the answer that a test
+/// is about. After it the second night's chunk is approved.
+struct SilenceNights: Sendable {
+  static let posts: Set<Int64> = Set(1...20)
+  static let deletedBefore: Set<Int64> = Set(1...7)
+  static let protectedBefore: Set<Int64> = [18, 19, 20]
+
+  /// What came of the third night, read from the tables by SQL of its own.
+  struct Outcome: Sendable, Equatable {
+    /// The events that are on record for it.
+    var events: Set<Int64> = []
+    /// The second night's events that it replaced.
+    var fallen: Set<Int64> = []
+    /// The IDs that the coverage says were checked on the third night.
+    var checked: Set<Int64> = []
+    /// The protections that it ended.
+    var released: Set<Int64> = []
+    /// The IDs of which the audit says that they were told clean.
+    var toldClean: Set<Int64> = []
+    /// The posts that are left after the second night's chunk was approved.
+    var left: Set<Int64> = []
+    var quarantined = 0
+  }
+
+  struct Ending: Sendable {
+    let outcome: Outcome
+    let report: RunReport
+    /// Of the third night.
+    let downloads: Int
+    let jobs: Int
+    let silence: String?
+  }
+
+  static func run(_ third: ScriptedAPI.Answer) async throws -> Ending {
+    var script = ScriptedAPI.Script()
+    script.download = { download in
+      switch download.job {
+      case 1: text(protectedBefore.map { CollectTests.event($0, "delete", "protected") })
+      case 2:
+        text(
+          deletedBefore.map { CollectTests.event($0) }
+            + protectedBefore.map { CollectTests.event($0, "delete", "protected") })
+      default: third
+      }
+    }
+    let api = ScriptedAPI(script)
+    return try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
+        SELECT p, 1, 'text', 1, now() FROM generate_series(1, 20) AS p
+        """)
+      return try await api.serving { url in
+        let pipeline = try night.pipeline(api: url) {
+          CollectTests.postsOnly($0).replacing("percent: 60", with: "percent: 30")
+        }
+        let first = try await night.withRuntime(pipeline) { try await $0.run() }
+        #expect(first.map(\.status) == [.done])
+        let second = try await night.withRuntime(pipeline) { try await $0.run() }
+        #expect(second.map(\.status) == [.stopped])
+        let chunk = try #require(second.last?.stopped.first?.chunkID)
+        let before = api.downloads
+        let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+        #expect(reports.count == 2)
+        let ending = try await night.ending(
+          try #require(reports.last), downloads: api.downloads - before,
+          jobs: api.jobNames.count - 2)
+        _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
+        return try await night.after(ending)
+      }
+    }
+  }
+
+  private static func text(_ lines: [String]) -> ScriptedAPI.Answer {
+    ScriptedAPI.Answer(body: Array(lines.joined().utf8))
+  }
+}
+
+extension Night {
+  fileprivate func ids(_ sql: String) async throws -> Set<Int64> {
+    try await database.withConnection { Set(try await $0.query(sql).rows(as: Int64.self)) }
+  }
+
+  fileprivate func ending(
+    _ report: RunReport, downloads: Int, jobs: Int
+  ) async throws -> SilenceNights.Ending {
+    var outcome = SilenceNights.Outcome()
+    outcome.events = try await ids(
+      "SELECT id FROM lethe.event WHERE chunk_id > 2 AND reason <> 'clean' AND cause_id IS NULL")
+    outcome.fallen = try await ids(
+      "SELECT id FROM lethe.collected WHERE chunk_id = 2 AND superseded_by IS NOT NULL")
+    outcome.checked = try await ids(
+      """
+      SELECT id FROM generate_series(1, 20) AS id
+      WHERE EXISTS (SELECT FROM lethe.coverage WHERE chunk_id > 2 AND id BETWEEN first_id AND last_id)
+      """)
+    outcome.released = SilenceNights.protectedBefore.subtracting(
+      try await ids("SELECT id FROM lethe.protection"))
+    for id in SilenceNights.posts {
+      let trail = try await database.withConnection {
+        try await AuditLedger(connection: $0).trail(of: id, type: .tweets)
+      }
+      let check = try #require(trail.checks.last)
+      let isClean = trail.events.contains { $0.chunkID == check.chunkID && $0.reason == "clean" }
+      if check.answer == .noEvent || isClean { outcome.toldClean.insert(id) }
+    }
+    outcome.quarantined = try await value("SELECT count(*) FROM lethe.quarantine", as: Int.self)
+    let silence = try await value(
+      "SELECT max(silence::text) FROM lethe.job WHERE chunk_id > 2", as: String?.self)
+    // Ranges say how many IDs they hold, and every ID was checked on some night.
+    let (counted, unchecked) = try await database.withConnection {
+      try await $0.query(
+        """
+        SELECT coalesce(sum(ids) FILTER (WHERE chunk_id > 2), 0)::bigint,
+               (SELECT count(*) FROM generate_series(1, 20) AS id
+                WHERE NOT EXISTS (SELECT FROM lethe.coverage WHERE id BETWEEN first_id AND last_id))
+        FROM lethe.coverage
+        """
+      ).onlyRow(as: Int.self, Int.self)
+    }
+    #expect(counted == outcome.checked.count)
+    #expect(unchecked == 0)
+    return SilenceNights.Ending(
+      outcome: outcome, report: report, downloads: downloads, jobs: jobs, silence: silence)
+  }
+
+  fileprivate func after(_ ending: SilenceNights.Ending) async throws -> SilenceNights.Ending {
+    var outcome = ending.outcome
+    outcome.left = try await ids("SELECT post_id FROM warehouse.posts")
+    return SilenceNights.Ending(
+      outcome: outcome, report: ending.report, downloads: ending.downloads, jobs: ending.jobs,
+      silence: ending.silence)
+  }
+}

@@ -1,0 +1,171 @@
+import Foundation
+import Runtime
+import TestSupport
+import Testing
+
+/// What a result may be taken to say by not naming an ID.
+@Suite struct SilenceTests {
+  /// A result, and what may be concluded from it.
+  struct Case: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    let body: [UInt8]
+    var contentType: String?
+    /// By ID, the reasons that count.
+    var events: [Int64: String] = [:]
+    /// Nil: silence says nothing of any ID. Else the IDs of which it says nothing.
+    var untold: Set<Int64>? = []
+    var quarantined = 0
+
+    init(
+      _ what: String, _ body: String, end: [UInt8] = [], type: String? = nil,
+      events: [Int64: String] = [:], untold: Set<Int64>? = [], quarantined: Int = 0
+    ) {
+      testDescription = what
+      self.body = Array(body.utf8) + end
+      contentType = type
+      self.events = events
+      self.untold = untold
+      self.quarantined = quarantined
+    }
+
+    var expected: SilenceNights.Outcome {
+      let named = Set(events.keys)
+      let silent = untold.map { SilenceNights.posts.subtracting(named).subtracting($0) } ?? []
+      let older = SilenceNights.deletedBefore.union(SilenceNights.protectedBefore)
+      let releasing = Set(events.filter { $0.value == "geo_scrubbed" }.keys)
+        .subtracting(untold ?? [])
+      let released = SilenceNights.protectedBefore.intersection(silent.union(releasing))
+      let fallen = older.intersection(named.union(silent))
+      let deleted = named.filter { events[$0] == "deleted" }
+      var outcome = SilenceNights.Outcome()
+      outcome.events = named
+      outcome.fallen = fallen
+      outcome.checked = untold == nil ? [] : silent.union(named)
+      outcome.released = released
+      outcome.toldClean = silent
+      outcome.left = SilenceNights.posts.subtracting(deleted)
+        .subtracting(SilenceNights.deletedBefore.subtracting(fallen))
+      outcome.quarantined = quarantined
+      return outcome
+    }
+  }
+
+  private static func line(_ id: String, _ rest: String) -> String {
+    #"{"id":"\#(id)",\#(rest)}"# + "\n"
+  }
+  private static func withheld(_ id: Int64) -> String {
+    line("\(id)", #""action":"delete","reason":"withheld""#)
+  }
+  private static func invalid(_ id: String) -> String { line(id, #""error":"invalid_id""#) }
+  private static func geo(_ id: Int64) -> String {
+    CollectTests.event(id, "scrub_geo", "geo_scrubbed")
+  }
+  private static let good = CollectTests.event(8) + geo(6)
+  private static let goodEvents: [Int64: String] = [8: "deleted", 6: "geo_scrubbed"]
+
+  private static let believed: [Case] = [
+    Case("no byte", ""),
+    Case("blank lines", "\n\r\n  \n\n"),
+    Case("good lines, 5 absent", good, events: goodEvents),
+    Case(
+      "CR LF, and blank lines between", "\r\n" + good.replacing("\n", with: "\r\n \n"),
+      events: goodEvents),
+    Case("the last line without a newline", String(good.dropLast()), events: goodEvents),
+    Case("as octets", good, type: "application/octet-stream", events: goodEvents),
+    Case("as text", good, type: "Text/Plain; charset=utf-8", events: goodEvents),
+    Case("as JSON", good, type: "application/json", events: goodEvents),
+    Case("as NDJSON", good, type: "application/x-ndjson", events: goodEvents),
+    Case("as no known type", good, type: "html", events: goodEvents),
+    Case("an event that protected outweighs", geo(19), events: [19: "geo_scrubbed"]),
+    Case("the same twice", CollectTests.event(8) + good, events: goodEvents),
+    Case(
+      "an ID that was not asked about", good + CollectTests.event(77), events: goodEvents,
+      quarantined: 1),
+    Case("an unknown word for such an ID", good + withheld(77), events: goodEvents, quarantined: 1),
+  ]
+
+  private static let partlyBelieved: [Case] = [
+    Case("5 withheld", good + withheld(5), events: goodEvents, untold: [5], quarantined: 1),
+    Case("only 5, withheld", withheld(5), untold: [5], quarantined: 1),
+    Case(
+      "the first and the last one withheld", withheld(1) + withheld(20) + withheld(19),
+      untold: [1, 19, 20], quarantined: 3),
+    Case(
+      "neighbours withheld, one twice", (3...5).map { withheld($0) }.joined() + withheld(4),
+      untold: [3, 4, 5], quarantined: 4),
+    Case(
+      "every one withheld", (1...20).map { withheld($0) }.joined(), untold: Set(1...20),
+      quarantined: 20),
+    Case(
+      "an unknown action", line("5", #""action":"withhold","reason":"deleted""#), untold: [5],
+      quarantined: 1),
+    Case("no reason", line("5", #""action":"delete""#), untold: [5], quarantined: 1),
+    Case(
+      "5 with two reasons",
+      good + CollectTests.event(5)
+        + CollectTests.event(5, "delete", "protected"),
+      events: goodEvents, untold: [5], quarantined: 2),
+    Case(
+      "5 deleted, and withheld", CollectTests.event(5) + withheld(5), events: [5: "deleted"],
+      untold: [5], quarantined: 1),
+    Case(
+      "19 without location, and withheld", geo(19) + withheld(19),
+      events: [19: "geo_scrubbed"], untold: [19], quarantined: 1),
+    Case(
+      "the API could not read 5", good + invalid("5"), events: goodEvents, untold: [5],
+      quarantined: 1),
+    Case("the API could not read 5, and says no more", invalid("5"), untold: [5], quarantined: 1),
+    Case(
+      "another complaint about 5", line("5", #""error":"internal""#), untold: [5],
+      quarantined: 1),
+  ]
+
+  private static let noSilence: [Case] = [
+    Case("a line without an ID", good + #"{"oops":1}"# + "\n"),
+    Case("half of it, then a page", good + "<html>\n<body>502</body>\n</html>\n", quarantined: 3),
+    Case("a page first", "<html>502</html>\n" + good),
+    Case("a broken line", good + #"{"id":"5","action":"delete","# + "\n"),
+    Case("null", "null\n" + good),
+    Case("a byte order mark", "\u{FEFF}" + CollectTests.event(5) + good),
+    Case("not UTF-8", good, end: [0x7B, 0xFF, 0x7D, 0x0A]),
+    Case("zeros", good, end: [0, 0, 0, 0x0A]),
+    Case(
+      "too long a line", good + line("5", #""action":"\#(String(repeating: "x", count: 70_000))""#)),
+    Case("two IDs in a line", good + line("5", #""id":"6","action":"delete","reason":"deleted""#)),
+    Case("an ID as a fraction", good + #"{"id":5.0,"action":"delete","reason":"deleted"}"# + "\n"),
+    Case(
+      "an ID that is too large",
+      good + line("9223372036854775808", #""action":"delete","reason":"deleted""#)),
+    Case("a negative ID", good + line("-5", #""action":"delete","reason":"deleted""#)),
+    Case("a complaint without a line", good + #"{"error":"internal"}"# + "\n"),
+    Case("the API could not read a line of nobody's", good + invalid("not_a_valid_id")),
+    Case("the API could not read an ID that was not asked about", good + invalid("77")),
+    Case("the API could not read a line that only looks like 5", good + invalid("05")),
+    Case("the API could not read a line with a CR", good + invalid(#"5\r"#)),
+  ]
+
+  private static let complaintsOnly = Case(
+    "nothing but complaints about lines of nobody's", invalid("x") + invalid("y"), untold: nil,
+    quarantined: 2)
+
+  private static var unspeaking: [Case] {
+    noSilence.map { unread in
+      var unread = unread
+      unread.events = goodEvents
+      unread.untold = nil
+      if unread.quarantined == 0 { unread.quarantined = 1 }
+      return unread
+    } + [complaintsOnly]
+  }
+
+  @Test(arguments: believed + partlyBelieved + unspeaking)
+  func aResultIsTakenToSayNoMoreThanItTells(row: Case) async throws {
+    let ending = try await SilenceNights.run(
+      .init(contentType: row.contentType, body: row.body))
+    #expect(ending.outcome == row.expected)
+    #expect(ending.report.status == .done)
+    #expect(ending.silence == (row.untold == nil ? "none" : "spoken"))
+    #expect(ending.downloads == 1)
+    #expect(ending.jobs == 1)
+  }
+}
