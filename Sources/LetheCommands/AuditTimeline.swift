@@ -46,7 +46,7 @@ struct AuditTimeline {
       + trail.tombstones.map {
         Entry(
           at: $0.at, what: "tombstone", lines: ["\($0.type): \($0.reason), \(name($0.job))"])
-      }
+      } + trail.withdrawals.map(entry)
   }
 
   // MARK: Entries
@@ -119,6 +119,19 @@ struct AuditTimeline {
       lines.append("won't be acted on: superseded by the newer answer of \(name(newer))")
     }
     return Entry(at: event.collectedAt, what: "waiting", lines: lines)
+  }
+
+  private func entry(_ withdrawal: AuditTrail.Withdrawal) -> Entry {
+    let word = [withdrawal.by.map { "by \(printable($0))" }, withdrawal.note.map(printable)]
+      .compactMap { $0 }.joined(separator: ": ")
+    return Entry(
+      at: withdrawal.at, what: "taken back",
+      lines: [
+        """
+        \(withdrawal.type): the tombstone of \(seconds(withdrawal.deletedAt)), \(withdrawal.reason), \
+        \(name(withdrawal.job)): it was made of a row of \(withdrawal.table), whose ID is another one's
+        """, "\(word.isEmpty ? "" : "\(word); ")sealed by record \(withdrawal.sealNumber)",
+      ])
   }
 
   private func entry(_ protection: AuditTrail.Protection) -> Entry {

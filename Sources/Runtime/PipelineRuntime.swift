@@ -68,8 +68,9 @@ public struct PipelineRuntime: Sendable {
   public static func findings(of pipeline: Pipeline) async throws -> [Finding] {
     try await Connection.withConnection(pipeline.warehouse) { connection in
       try await requireLedger(on: connection, pipeline)
-      return try await Catalog(of: pipeline.definition, on: connection)
+      let findings = try await Catalog(of: pipeline.definition, on: connection)
         .check(pipeline.definition, on: connection)
+      return try await findings + mistypedTombstones(of: pipeline, on: connection)
     }
   }
 

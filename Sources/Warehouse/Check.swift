@@ -16,6 +16,13 @@ public struct Finding: Sendable, Equatable {
   public let path: String
   public let message: String
   public let remedy: String
+
+  public init(severity: Severity, path: String, message: String, remedy: String) {
+    self.severity = severity
+    self.path = path
+    self.message = message
+    self.remedy = remedy
+  }
 }
 
 extension Catalog {
