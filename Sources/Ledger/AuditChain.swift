@@ -31,6 +31,7 @@ struct ChainVerifier {
         writtenAt: nil)
     }
     try await requireSealOfEachAppliedChunk()
+    try await requireSealOfEachRepair()
   }
 
   mutating func require(_ expected: String) async throws {
@@ -105,7 +106,8 @@ struct ChainVerifier {
     case "begin": verifyBegin(record)
     case "prune": verifyPrune(record)
     // An operator's word: the hash is all that there is to it.
-    case "approval", "release", "repair": break
+    case "approval", "release": break
+    case "repair": try await verifyRepair(record)
     default: try await verifyJob(record)
     }
     before = (record.number, record.sha256)

@@ -10,6 +10,9 @@ public struct AuditLedger: Sendable {
     self.connection = connection
   }
 
+  /// What takes wrong tombstones back, and leaves evidence of it.
+  public var tombstoneRepair: TombstoneRepair { TombstoneRepair(connection: connection) }
+
   /// SQL: a time as ISO 8601 in UTC, to the microsecond, so that its text sorts as it does.
   static func utc(_ expression: String) -> String {
     "to_char(\(expression) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"

@@ -7,6 +7,7 @@ public struct AuditTrail: Sendable {
   public internal(set) var events: [Event] = []
   public internal(set) var waiting: [Waiting] = []
   public internal(set) var tombstones: [Remainder] = []
+  public internal(set) var withdrawals: [Withdrawal] = []
   public internal(set) var rehydrations: [Remainder] = []
   public internal(set) var protections: [Protection] = []
   public internal(set) var holds: [HoldStory] = []
@@ -19,8 +20,8 @@ public struct AuditTrail: Sendable {
 
   public var isEmpty: Bool {
     checks.isEmpty && events.isEmpty && waiting.isEmpty && tombstones.isEmpty
-      && rehydrations.isEmpty && protections.isEmpty && holds.isEmpty && releases.isEmpty
-      && quarantined.isEmpty
+      && withdrawals.isEmpty && rehydrations.isEmpty && protections.isEmpty && holds.isEmpty
+      && releases.isEmpty && quarantined.isEmpty
   }
 
   /// One of the ledger's jobs.
@@ -121,6 +122,21 @@ public struct AuditTrail: Sendable {
     public let reason: String
     public let job: Job
     public let at: String
+  }
+
+  /// A tombstone that was taken back: it was made of a row whose ID is not what it said.
+  public struct Withdrawal: Sendable {
+    public let type: JobType
+    public let reason: String
+    public let job: Job
+    public let deletedAt: String
+    /// The table of the row.
+    public let table: String
+    /// The record of the chain that tells of it; what follows is from there.
+    public let sealNumber: Int64
+    public let at: String
+    public let by: String?
+    public let note: String?
   }
 
   public struct Protection: Sendable {

@@ -27,6 +27,7 @@ private struct TrailQueries {
     trail.waiting = try await waiting()
     trail.checks = try await checks(trail.events, trail.waiting)
     trail.tombstones = try await remainders("lethe.tombstone", "deleted_at")
+    trail.withdrawals = try await withdrawals()
     trail.rehydrations = try await remainders("lethe.rehydration", "queued_at")
     trail.protections = try await protections()
     let holds = HoldStoryQueries(session: session, parameters: parameters)
@@ -198,6 +199,25 @@ private struct TrailQueries {
     ).rows(as: JobType.self, String.self, Int64.self, String?.self, String.self).map {
       AuditTrail.Remainder(
         type: $0.0, reason: $0.1, job: .init(id: $0.2, apiID: $0.3), at: $0.4)
+    }
+  }
+
+  private func withdrawals() async throws -> [AuditTrail.Withdrawal] {
+    try await session.run(
+      """
+      SELECT w.type::text, w.reason::text, w.job_id, j.api_id, \(utc("w.deleted_at")), w.table_name,
+             w.seal, \(utc("s.sealed_at")), s.content::jsonb ->> 'by', s.content::jsonb ->> 'note'
+      FROM lethe.withdrawn_tombstone AS w JOIN lethe.seal AS s ON s.number = w.seal
+      LEFT JOIN lethe.job AS j ON j.job_id = w.job_id
+      WHERE w.id = $1 AND \(ofType("w.type")) ORDER BY w.seal
+      """, parameters
+    ).rows(
+      as: JobType.self, String.self, Int64.self, String?.self, String.self, String.self,
+      Int64.self, String.self, String?.self, String?.self
+    ).map {
+      AuditTrail.Withdrawal(
+        type: $0.0, reason: $0.1, job: .init(id: $0.2, apiID: $0.3), deletedAt: $0.4,
+        table: $0.5, sealNumber: $0.6, at: $0.7, by: $0.8, note: $0.9)
     }
   }
 

@@ -48,7 +48,7 @@ struct AuditTimeline {
       + trail.tombstones.map {
         Entry(
           at: $0.at, what: "tombstone", lines: ["\($0.type): \($0.reason), \(name($0.job))"])
-      }
+      } + trail.withdrawals.map(entry)
   }
 
   // MARK: Entries
@@ -133,6 +133,19 @@ struct AuditTimeline {
     }
     return Entry(
       at: event.collectedAt, what: isSetAside ? "set aside" : "waiting", lines: lines)
+  }
+
+  private func entry(_ withdrawal: AuditTrail.Withdrawal) -> Entry {
+    let word = [withdrawal.by.map { "by \(printable($0))" }, withdrawal.note.map(printable)]
+      .compactMap { $0 }.joined(separator: ": ")
+    return Entry(
+      at: withdrawal.at, what: "taken back",
+      lines: [
+        """
+        \(withdrawal.type): the tombstone of \(seconds(withdrawal.deletedAt)), \(withdrawal.reason), \
+        \(name(withdrawal.job)): it was made of a row of \(withdrawal.table), whose ID is another one's
+        """, "\(word.isEmpty ? "" : "\(word); ")sealed by record \(withdrawal.sealNumber)",
+      ])
   }
 
   private func entry(_ protection: AuditTrail.Protection) -> Entry {

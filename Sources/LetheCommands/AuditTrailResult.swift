@@ -10,6 +10,7 @@ struct AuditTrailResult: Encodable {
   let events: [Event]
   let waiting: [Waiting]
   let tombstones: [Remainder]
+  let withdrawals: [Withdrawal]
   let rehydrations: [Remainder]
   let protections: [Protection]
   let holds: [Hold]
@@ -23,6 +24,7 @@ struct AuditTrailResult: Encodable {
     events = trail.events.map(Event.init)
     waiting = trail.waiting.map(Waiting.init)
     tombstones = trail.tombstones.map(Remainder.init)
+    withdrawals = trail.withdrawals.map(Withdrawal.init)
     rehydrations = trail.rehydrations.map(Remainder.init)
     protections = trail.protections.map(Protection.init)
     holds = trail.holds.map(Hold.init)
@@ -138,6 +140,25 @@ struct AuditTrailResult: Encodable {
       reason = remainder.reason
       at = remainder.at
       job = Job(remainder.job)
+    }
+  }
+
+  struct Withdrawal: Encodable {
+    let type, reason, deleted_at, table, withdrawn_at: String
+    let job: Job
+    let seal: Int64
+    let by, note: String?
+
+    init(_ withdrawal: AuditTrail.Withdrawal) {
+      type = withdrawal.type.rawValue
+      reason = withdrawal.reason
+      deleted_at = withdrawal.deletedAt
+      table = withdrawal.table
+      withdrawn_at = withdrawal.at
+      job = Job(withdrawal.job)
+      seal = withdrawal.sealNumber
+      by = withdrawal.by
+      note = withdrawal.note
     }
   }
 

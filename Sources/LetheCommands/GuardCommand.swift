@@ -4,7 +4,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// `lethe guard install|remove|list`: what keeps tombstoned IDs from coming back.
+/// `lethe guard install|remove|list|repair`: what keeps tombstoned IDs from coming back.
 struct GuardCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "guard", abstract: "Keep tombstoned IDs from coming back into tables.",
@@ -12,7 +12,7 @@ struct GuardCommand: AsyncParsableCommand {
       A guard is a trigger on a table that looks each new row's ID up among the tombstones. Who \
       inserts rows needs no rights on the ledger.
       """,
-    subcommands: [Install.self, Remove.self, List.self])
+    subcommands: [Install.self, Remove.self, List.self, GuardRepair.self])
 
   struct Options: ParsableArguments {
     @OptionGroup var database: DatabaseOption

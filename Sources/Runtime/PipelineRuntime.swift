@@ -71,7 +71,8 @@ public struct PipelineRuntime: Sendable {
       let catalog = try await Catalog(of: pipeline.definition, on: connection)
       let findings = try await catalog.check(pipeline.definition, on: connection)
       if findings.contains(where: { $0.severity == .error }) { return findings }
-      return findings + (try await holdFindings(pipeline, on: connection))
+      return try await findings + holdFindings(pipeline, on: connection)
+        + mistypedTombstones(of: pipeline, on: connection)
     }
   }
 

@@ -1,0 +1,42 @@
+import Foundation
+import PostgreSQL
+
+/// Tombstones that were taken back, held against the chain's records about them.
+extension ChainVerifier {
+  mutating func verifyRepair(_ record: Record) async throws {
+    guard let values = Self.values(record.content), case .number(let count) = values["tombstones"],
+      case .text(let hash) = values["sha256"]
+    else {
+      result.found(
+        "lethe.seal", record.key, "it does not say which tombstones were taken back",
+        writtenAt: record.sealedAt)
+      return
+    }
+    let (countNow, hashNow) = try await session.query(
+      "SELECT tombstones, encode(sha256, 'hex') FROM lethe.withdrawal_digest($1)",
+      .integer(record.number)
+    ).onlyRow(as: Int.self, String.self)
+    guard Decimal(countNow) != count || hashNow != hash else { return }
+    result.found(
+      "lethe.withdrawn_tombstone", "seal = \(record.number)",
+      Decimal(countNow) == count
+        ? "its \(countNow) rows are not those that were taken back"
+        : "it has \(countNow) rows, and \(count) were taken back",
+      writtenAt: record.sealedAt)
+  }
+
+  mutating func requireSealOfEachRepair() async throws {
+    let numbers = try await session.query(
+      """
+      SELECT DISTINCT w.seal FROM lethe.withdrawn_tombstone AS w
+      WHERE NOT EXISTS (SELECT FROM lethe.seal AS s WHERE s.number = w.seal AND s.kind = 'repair')
+      ORDER BY 1 LIMIT $1
+      """, .integer(Int64(AuditVerification.faultsMax))
+    ).rows(as: Int64.self)
+    for number in numbers {
+      result.found(
+        "lethe.withdrawn_tombstone", "seal = \(number)", "no record tells of its tombstones",
+        writtenAt: nil)
+    }
+  }
+}

@@ -1,0 +1,148 @@
+import Definitions
+import Foundation
+import PostgreSQL
+import Vocabulary
+
+/// The targets of the ledger's runs whose rows left records and tombstones of a type that today's
+/// definition says they are not of.
+struct MistypedTargets {
+  /// A kind of event record, by the run and dataset that wrote it and by what it says was changed.
+  struct Suspect: Hashable {
+    let runIDs: String
+    let dataset: String
+    /// `delete warehouse.lists`.
+    let label: String
+    let table: String
+    /// What the records say that the rows are.
+    let type: String
+    /// Else nobody says today what the rows are.
+    let isWrong: Bool
+  }
+
+  private(set) var suspects: Set<Suspect> = []
+  /// Runs whose definition this version cannot read.
+  private(set) var unreadableRuns = 0
+
+  /// What today's definition says of a table's column.
+  private let types: [Place: Set<RowType>]
+  private let pipeline: String
+
+  private struct Place: Hashable {
+    let table: TableName
+    let id: String
+  }
+
+  private struct FrozenDefinition: Decodable {
+    /// As they were written: a target may have no type.
+    let datasets: [Dataset]
+  }
+
+  init(of definition: Definition, on session: some Session) async throws {
+    pipeline = definition.name
+    var types: [Place: Set<RowType>] = [:]
+    for dataset in definition.datasets {
+      if let type = RowType(rawValue: dataset.type.rawValue) {
+        types[Place(table: dataset.table, id: dataset.id), default: []].insert(type)
+      }
+      for target in dataset.allTargets {
+        guard let id = target.id, let type = target.type else { continue }
+        types[Place(table: target.table, id: id), default: []].insert(type)
+      }
+    }
+    self.types = types
+    let runs = try await session.query(
+      """
+      SELECT pipeline, definition::text, string_agg(run_id::text, ',' ORDER BY run_id), count(*)
+      FROM lethe.run GROUP BY 1, 2
+      """
+    ).rows(as: String.self, String.self, String.self, Int.self)
+    for (pipeline, json, ids, count) in runs {
+      guard let frozen = try? JSONDecoder().decode(FrozenDefinition.self, from: Data(json.utf8))
+      else {
+        unreadableRuns += count
+        continue
+      }
+      add(frozen, of: pipeline, runIDs: ids)
+    }
+  }
+
+  private enum Verdict {
+    case right
+    case wrong
+    case undecided
+  }
+
+  private mutating func add(_ frozen: FrozenDefinition, of pipeline: String, runIDs: String) {
+    for dataset in frozen.datasets {
+      struct Key: Hashable {
+        let label: String
+        let table: String
+        let type: String
+      }
+      var verdicts: [Key: [Verdict]] = [:]
+      for target in dataset.allTargets {
+        guard target.id != nil, let type = (target.type ?? .tweets).jobType else { continue }
+        let verdict = verdict(target, as: type, among: frozen.datasets, of: pipeline)
+        for word in Set(target.actions.values.filter(\.isRemoving).map(\.word)) {
+          let key = Key(
+            label: "\(word) \(target.table)", table: "\(target.table)", type: type.rawValue)
+          verdicts[key, default: []].append(verdict)
+        }
+      }
+      // Records of two targets with the same table look alike: one that may be right speaks for all.
+      for (key, verdicts) in verdicts where !verdicts.contains(.right) {
+        suspects.insert(
+          Suspect(
+            runIDs: runIDs, dataset: dataset.name, label: key.label, table: key.table,
+            type: key.type, isWrong: !verdicts.contains(.undecided)))
+      }
+    }
+  }
+
+  private func verdict(
+    _ target: Target, as type: JobType, among datasets: [Dataset], of pipeline: String
+  ) -> Verdict {
+    // What another pipeline says of its own rows counts there.
+    if target.type != nil, pipeline != self.pipeline { return .right }
+    let stated = target.id.flatMap { types[Place(table: target.table, id: $0)] } ?? []
+    if let today = stated.first, stated.count == 1 {
+      return today.jobType == type ? .right : .wrong
+    }
+    if stated.contains(where: { $0.jobType == type }) { return .right }
+    let isOfDataset = datasets.contains {
+      $0.type == type && $0.table == target.table && $0.id == target.id
+    }
+    return target.type != nil || isOfDataset || pipeline != self.pipeline ? .right : .undecided
+  }
+
+  // MARK: SQL
+
+  /// `suspect`, a CTE: (run_id, dataset, label, table_name, type, is_wrong). Takes $1 to $6.
+  static let cte = """
+    suspect AS MATERIALIZED (
+      SELECT run.id::bigint AS run_id, s.dataset, s.label, s.table_name, s.type::lethe.job_type,
+             s.is_wrong::boolean
+      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+             AS s (run_ids, dataset, label, table_name, type, is_wrong),
+           string_to_table(s.run_ids, ',') AS run (id)
+    )
+    """
+
+  var parameters: [Parameter] {
+    let all = suspects.sorted {
+      ($0.runIDs, $0.dataset, $0.label) < ($1.runIDs, $1.dataset, $1.label)
+    }
+    return [
+      .texts(all.map(\.runIDs)), .texts(all.map(\.dataset)), .texts(all.map(\.label)),
+      .texts(all.map(\.table)), .texts(all.map(\.type)), .texts(all.map { "\($0.isWrong)" }),
+    ]
+  }
+}
+
+extension Dataset {
+  /// Targets and targets of targets.
+  var allTargets: [Target] {
+    func all(_ targets: [Target]) -> [Target] { targets.flatMap { [$0] + all($0.targets) } }
+    return all(targets)
+  }
+}

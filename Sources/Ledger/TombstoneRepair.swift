@@ -1,0 +1,211 @@
+public import Definitions
+public import PostgreSQL
+import Vocabulary
+
+/// Tombstones that were made of rows whose IDs are not of the tombstone's type: found, and taken back.
+///
+/// A tombstone is proven wrong if an event record of the same job, ID and instant says that it was made of
+/// a row of such a table, and no other record of the ID says that it was deleted. The records stay: they
+/// tell what was done.
+public struct TombstoneRepair: Sendable {
+  let connection: Connection
+
+  public init(connection: Connection) {
+    self.connection = connection
+  }
+
+  /// What was found, by the table whose rows the tombstones were made of.
+  public struct Findings: Sendable, Equatable {
+    /// Proven wrong.
+    public internal(set) var wrong: [String: Int] = [:]
+    /// Today's definition does not say what the rows are.
+    public internal(set) var undecided: [String: Int] = [:]
+    /// Another record says that the ID was deleted: these stay.
+    public internal(set) var justified: [String: Int] = [:]
+    /// Runs whose definition cannot be read: what they left is not looked at.
+    public internal(set) var unreadableRuns = 0
+    /// Tombstones of the same jobs that may be wrong, too: their records were pruned.
+    public internal(set) var unprovable = 0
+    /// The record of the chain about what was taken back; nil if nothing was.
+    public internal(set) var sealNumber: Int64?
+
+    public var tombstones: Int { wrong.values.reduce(0, +) }
+  }
+
+  /// Looks, and changes nothing.
+  public func findings(_ definition: Definition) async throws -> Findings {
+    try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
+      let targets = try await MistypedTargets(of: definition, on: $0)
+      return try await Self.counted(targets, Self.found, on: $0)
+    }
+  }
+
+  /// Takes back what is proven wrong, in one transaction, with a record in the chain of evidence.
+  /// - Parameter isDryRun: changes nothing and says what would be taken back.
+  public func repair(
+    _ definition: Definition, by operator: String, note: String?, isDryRun: Bool
+  ) async throws -> Findings {
+    try await connection.withTransaction { transaction in
+      let targets = try await MistypedTargets(of: definition, on: transaction)
+      guard !targets.suspects.isEmpty else {
+        return try await Self.counted(targets, Self.found, on: transaction)
+      }
+      _ = try await transaction.run(
+        """
+        CREATE TEMPORARY TABLE lethe_mistyped ON COMMIT DROP AS
+        WITH \(MistypedTargets.cte), \(Self.found) SELECT * FROM found
+        """, targets.parameters)
+      var findings = try await Self.counted(
+        targets, "found AS (SELECT * FROM lethe_mistyped)", on: transaction)
+      findings.unprovable = try await Self.unprovable(targets, on: transaction)
+      guard !isDryRun, findings.tombstones > 0 else { return findings }
+      findings.wrong = try await Self.withdraw(targets, on: transaction)
+      guard findings.tombstones > 0 else { return findings }
+      findings.sealNumber = try await Self.seal(
+        definition, by: `operator`, note: note, on: transaction)
+      return findings
+    }
+  }
+
+  // MARK: What is wrong
+
+  /// `found`, two CTEs over `suspect`: tombstones that were made of suspect rows, with a verdict.
+  private static let found = """
+    made AS MATERIALIZED (
+      SELECT e.type, e.id, e.job_id, e.applied_at, min(s.table_name) AS table_name
+      FROM suspect AS s
+      JOIN lethe.chunk AS c ON c.run_id = s.run_id AND c.dataset = s.dataset
+      JOIN lethe.event AS e ON e.chunk_id = c.chunk_id
+      WHERE e.cause_id IS NOT NULL AND e.type = s.type AND e.changed ? s.label
+        AND EXISTS (SELECT FROM lethe.change AS h
+                    WHERE h.chunk_id = c.chunk_id AND h.table_name = s.table_name)
+      GROUP BY e.type, e.id, e.job_id, e.applied_at
+    ), found AS (
+      SELECT t.type, t.id, t.reason, t.job_id, t.deleted_at, m.table_name,
+             \(verdict("t")) AS verdict
+      FROM made AS m
+      JOIN lethe.tombstone AS t ON t.type = m.type AND t.id = m.id AND t.job_id = m.job_id
+        AND t.deleted_at = m.applied_at
+    )
+    """
+
+  /// What all the records of deletions of a tombstone's ID amount to.
+  private static func verdict(_ tombstone: String) -> String {
+    """
+    (SELECT CASE WHEN bool_or(d.is_wrong IS NULL) THEN 'justified'
+                 WHEN bool_and(d.is_wrong) THEN 'wrong' ELSE 'undecided' END
+     FROM (
+       SELECT CASE WHEN e.cause_id IS NOT NULL THEN
+                (SELECT bool_and(s.is_wrong) FROM lethe.chunk AS c
+                 JOIN suspect AS s ON s.run_id = c.run_id AND s.dataset = c.dataset
+                 WHERE c.chunk_id = e.chunk_id AND s.type = e.type AND e.changed ? s.label)
+              END AS is_wrong
+       FROM lethe.event AS e
+       WHERE e.id = \(tombstone).id AND e.type = \(tombstone).type
+         AND e.action IN ('delete', 'redact') AND e.superseded_by IS NULL
+     ) AS d)
+    """
+  }
+
+  /// - Parameter found: the CTE with the tombstones.
+  private static func counted(
+    _ targets: MistypedTargets, _ found: String, on session: some Session
+  ) async throws -> Findings {
+    var findings = Findings()
+    findings.unreadableRuns = targets.unreadableRuns
+    guard !targets.suspects.isEmpty else { return findings }
+    let rows = try await session.run(
+      """
+      WITH \(MistypedTargets.cte), \(found)
+      SELECT table_name, verdict, count(*) FROM found GROUP BY table_name, verdict
+      """, targets.parameters
+    ).rows(as: String.self, String.self, Int.self)
+    for (table, verdict, count) in rows {
+      switch verdict {
+      case "wrong": findings.wrong[table] = count
+      case "undecided": findings.undecided[table] = count
+      default: findings.justified[table] = count
+      }
+    }
+    return findings
+  }
+
+  /// Tombstones of jobs that made wrong ones, without any record of their IDs.
+  private static func unprovable(
+    _ targets: MistypedTargets, on session: some Session
+  ) async throws -> Int {
+    let prunedThrough: String? = try await session.query("SELECT \(AuditLedger.prunedThrough)")
+      .onlyRow(as: String?.self)
+    guard prunedThrough != nil else { return 0 }
+    return try await session.run(
+      """
+      WITH \(MistypedTargets.cte)
+      SELECT count(*) FROM lethe.tombstone AS t
+      WHERE EXISTS (SELECT FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
+                    JOIN suspect AS s ON s.run_id = c.run_id AND s.dataset = c.dataset
+                    WHERE j.job_id = t.job_id AND s.type = t.type AND s.is_wrong)
+        AND NOT EXISTS (SELECT FROM lethe.event AS e WHERE e.id = t.id AND e.type = t.type)
+      """, targets.parameters
+    ).onlyRow(as: Int.self)
+  }
+
+  // MARK: Taking back
+
+  private static let lockTimeoutMilliseconds = 5000
+
+  /// - Returns: how many, by table.
+  private static func withdraw(
+    _ targets: MistypedTargets, on transaction: Transaction
+  ) async throws -> [String: Int] {
+    // An answer that comes meanwhile finds its tombstone there and writes none: it has to wait, and what
+    // came until now is looked at once more.
+    try await transaction.execute("SET LOCAL lock_timeout = \(lockTimeoutMilliseconds)")
+    try await transaction.execute("LOCK TABLE lethe.tombstone IN SHARE ROW EXCLUSIVE MODE")
+    _ = try await transaction.run(
+      """
+      CREATE TEMPORARY TABLE lethe_withdrawn ON COMMIT DROP AS
+      WITH \(MistypedTargets.cte)
+      SELECT f.type, f.id, f.reason, f.job_id, f.deleted_at, f.table_name FROM lethe_mistyped AS f
+      WHERE f.verdict = 'wrong' AND \(verdict("f")) = 'wrong'
+      """, targets.parameters)
+    try await transaction.execute(
+      """
+      DELETE FROM lethe_withdrawn AS w WHERE NOT EXISTS (
+        SELECT FROM lethe.tombstone AS t
+        WHERE t.type = w.type AND t.id = w.id AND t.job_id = w.job_id
+          AND t.deleted_at = w.deleted_at)
+      """)
+    try await transaction.execute(
+      """
+      DELETE FROM lethe.tombstone AS t USING lethe_withdrawn AS w
+      WHERE t.type = w.type AND t.id = w.id
+      """)
+    let rows = try await transaction.query(
+      "SELECT table_name, count(*) FROM lethe_withdrawn GROUP BY table_name"
+    ).rows(as: String.self, Int.self)
+    return Dictionary(uniqueKeysWithValues: rows.map { ($0.0, $0.1) })
+  }
+
+  private static func seal(
+    _ definition: Definition, by operator: String, note: String?, on transaction: Transaction
+  ) async throws -> Int64 {
+    // The number of the record that comes next, under the lock that the record itself takes.
+    try await transaction.execute("LOCK TABLE lethe.seal IN EXCLUSIVE MODE")
+    let number = try await transaction.query("SELECT coalesce(max(number), 0) + 1 FROM lethe.seal")
+      .onlyRow(as: Int64.self)
+    try await transaction.execute(
+      """
+      INSERT INTO lethe.withdrawn_tombstone
+        (seal, type, id, reason, job_id, deleted_at, table_name)
+      SELECT $1, type, id, reason, job_id, deleted_at, table_name FROM lethe_withdrawn
+      """, .integer(number))
+    return try await transaction.query(
+      """
+      SELECT lethe.seal('repair', NULL, NULL, jsonb_build_object(
+        'pipeline', $2::text, 'by', $3::text, 'note', $4::text, 'tombstones', d.tombstones,
+        'sha256', encode(d.sha256, 'hex'))::text)
+      FROM lethe.withdrawal_digest($1) AS d
+      """, .integer(number), .text(definition.name), .text(`operator`), Parameter(note)
+    ).onlyRow(as: Int64.self)
+  }
+}

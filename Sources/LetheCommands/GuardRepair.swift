@@ -1,0 +1,100 @@
+import ArgumentParser
+import Definitions
+import Foundation
+import Ledger
+import PostgreSQL
+
+/// `lethe guard repair PIPELINE`: takes back tombstones that were made of IDs of something else.
+struct GuardRepair: AsyncParsableCommand, OutputCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "repair",
+    abstract: "Take back tombstones that were made of rows whose IDs are no posts' or users'.",
+    discussion: """
+      Earlier versions took the id of every target for a post's. Of a list's ID they made the tombstone \
+      of the post that has the same number, and a guard kept that post out. Only what is proven wrong \
+      is taken back: a tombstone whose event record names a target that the definition now says is of \
+      another type, and whose ID no other record says was deleted. The records stay, and the chain of \
+      evidence gets one more.
+      """)
+
+  @OptionGroup var pipeline: PipelineArgument
+  @OptionGroup var output: OutputOptions
+
+  @Flag(help: "Say what would be taken back, and change nothing.")
+  var dryRun = false
+
+  @Option(help: "Who takes them back. Default: the operating system's user.")
+  var by: String?
+
+  @Option(help: "Why; it is kept in the chain of evidence.")
+  var note: String?
+
+  mutating func validate() throws {
+    for (name, text) in [("--by", by), ("--note", note)] {
+      guard let text else { continue }
+      guard text.contains(where: { !$0.isWhitespace }) else {
+        throw ValidationError("\(name) is empty")
+      }
+    }
+  }
+
+  mutating func run() async throws {
+    let pipeline = try pipeline.load()
+    let (options, isDryRun, note) = (output, dryRun, note)
+    let `operator` = by ?? NSUserName()
+    try await untilSignalled {
+      let findings = try await AuditCommand.withLedger(pipeline.warehouse) { ledger in
+        try await ledger.tombstoneRepair.repair(
+          pipeline.definition, by: `operator`, note: note, isDryRun: isDryRun)
+      }
+      try options.write(Result(findings, isDryRun: isDryRun)) {
+        Self.text(findings, isDryRun: isDryRun)
+      }
+    }
+  }
+
+  private static func text(_ found: TombstoneRepair.Findings, isDryRun: Bool) -> String {
+    var lines = found.wrong.sorted { $0.key < $1.key }.map { table, count in
+      "\(grouped(count)) of rows of \(table) \(isDryRun ? "would be" : "were") taken back"
+    }
+    if lines.isEmpty { lines = ["no tombstone is proven wrong"] }
+    lines += found.undecided.sorted { $0.key < $1.key }.map { table, count in
+      """
+      \(grouped(count)) of rows of \(table) stay: the definition does not say what their IDs are; name \
+      the target with its id and type
+      """
+    }
+    lines += found.justified.sorted { $0.key < $1.key }.map { table, count in
+      "\(grouped(count)) of rows of \(table) stay: another record says that the ID was deleted"
+    }
+    if found.unprovable > 0 {
+      lines.append(
+        "\(grouped(found.unprovable)) of the same jobs stay: their event records were pruned")
+    }
+    if found.unreadableRuns > 0 {
+      lines.append(
+        "the definitions of \(grouped(found.unreadableRuns)) runs cannot be read: theirs stay")
+    }
+    if let number = found.sealNumber { lines.append("record \(number) of the chain tells") }
+    return lines.joined(separator: "\n")
+  }
+
+  private struct Result: Encodable {
+    let dry_run: Bool
+    let tombstones: Int
+    let wrong, undecided, justified: [String: Int]
+    let unprovable, unreadable_runs: Int
+    let seal: Int64?
+
+    init(_ found: TombstoneRepair.Findings, isDryRun: Bool) {
+      dry_run = isDryRun
+      tombstones = found.tombstones
+      wrong = found.wrong
+      undecided = found.undecided
+      justified = found.justified
+      unprovable = found.unprovable
+      unreadable_runs = found.unreadableRuns
+      seal = found.sealNumber
+    }
+  }
+}

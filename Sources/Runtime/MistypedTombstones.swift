@@ -1,0 +1,51 @@
+import Definitions
+import Ledger
+import PostgreSQL
+import Warehouse
+
+extension PipelineRuntime {
+  /// Tombstones that earlier runs made of rows whose IDs are not of the tombstones' type: a guard keeps
+  /// the posts or users out that have the same number.
+  static func mistypedTombstones(
+    of pipeline: Pipeline, on connection: Connection
+  ) async throws -> [Finding] {
+    let found = try await TombstoneRepair(connection: connection).findings(pipeline.definition)
+    let wrong = found.wrong.sorted { $0.key < $1.key }.map { table, count in
+      Finding(
+        severity: .warning, path: path(of: table, in: pipeline.definition),
+        message: """
+          \(count) tombstone\(count == 1 ? " was" : "s were") made of rows of \(table), whose IDs are \
+          another kind's: a guard keeps out what has the same ID
+          """,
+        remedy: "lethe guard repair \(pipeline.file) takes them back; with --dry-run it only counts"
+      )
+    }
+    let undecided = found.undecided.sorted { $0.key < $1.key }.map { table, count in
+      Finding(
+        severity: .warning, path: path(of: table, in: pipeline.definition),
+        message: """
+          \(count) tombstone\(count == 1 ? " was" : "s were") made of rows of \(table), and the \
+          definition no longer says whether its IDs are those of posts
+          """,
+        remedy: """
+          name the target with its id and type, then run lethe guard repair \(pipeline.file) if it is \
+          type: none
+          """)
+    }
+    return wrong + undecided
+  }
+
+  /// Where the definition has a table as a target.
+  private static func path(of table: String, in definition: Definition) -> String {
+    func path(_ targets: [Target], _ outer: String) -> String? {
+      for (index, target) in targets.enumerated() {
+        let here = "\(outer).targets[\(index)]"
+        if "\(target.table)" == table { return target.id == nil ? here : "\(here).id" }
+        if let inner = path(target.targets, here) { return inner }
+      }
+      return nil
+    }
+    return definition.datasets.lazy.compactMap { path($0.targets, "datasets.\($0.name)") }.first
+      ?? "datasets"
+  }
+}

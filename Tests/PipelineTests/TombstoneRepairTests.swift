@@ -1,0 +1,202 @@
+import Definitions
+import Foundation
+import Ledger
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// Tombstones that were made of IDs of something else are found and taken back, and no others.
+@Suite struct TombstoneRepairTests {
+  /// A night of an earlier version: user 1 is gone, with the lists 7 and 8 and the post 5, and each of
+  /// these IDs was taken for a post's. Post 8 is gone, too; the tombstone of it is the list's.
+  private static func withFormerNight(
+    frozenTypes: Bool = false,
+    _ body: @escaping @Sendable (Night) async throws -> Void
+  ) async throws {
+    try await TypedTargetTests.withNight(deleted: ["users": [1], "posts": [8]]) { night in
+      let pipeline = try night.pipeline { _ in
+        TypedTargetTests.yaml(listType: "tweets", pinned: "none")
+      }
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(try await tombstones(night) == ["tweets/5", "tweets/7", "tweets/8", "users/1"])
+      try await night.execute(
+        """
+        UPDATE lethe.tombstone AS t SET job_id = e.job_id, deleted_at = e.applied_at
+        FROM lethe.event AS e WHERE t.type = 'tweets' AND t.id = 8 AND e.id = 8 AND e.cause_id = 1
+        """)
+      if !frozenTypes {
+        try await night.execute(
+          """
+          UPDATE lethe.run SET definition = definition #- '{datasets,0,targets,0,type}'
+            #- '{datasets,0,targets,1,type}' #- '{datasets,1,targets,0,type}'
+          """)
+      }
+      try await body(night)
+    }
+  }
+
+  private static func tombstones(_ night: Night) async throws -> [String] {
+    try await night.database.withConnection {
+      try await $0.query("SELECT type || '/' || id FROM lethe.tombstone ORDER BY 1")
+        .rows(as: String.self)
+    }
+  }
+
+  struct Case: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    /// Of the lists, in the definition of today; nil where the target has no id any more.
+    let type: String?
+    var frozenTypes = false
+    var before = "SELECT"
+    var wrong: [String: Int] = [:]
+    var undecided: [String: Int] = [:]
+    var justified: [String: Int] = [:]
+  }
+
+  private static let one = ["shop.lists": 1]
+
+  private static let cases: [Case] = [
+    Case(testDescription: "nobody's IDs", type: "none", wrong: one, justified: one),
+    Case(testDescription: "users' IDs", type: "users", wrong: one, justified: one),
+    Case(testDescription: "posts' IDs", type: "tweets"),
+    Case(testDescription: "nobody says", type: nil, undecided: one, justified: one),
+    Case(
+      testDescription: "said otherwise by mistake", type: "none", frozenTypes: true, wrong: one,
+      justified: one),
+    Case(
+      testDescription: "a run of another pipeline, which did not say", type: "none",
+      before: "UPDATE lethe.run SET pipeline = 'other'", wrong: one, justified: one),
+    Case(
+      testDescription: "a run of another pipeline, which says otherwise", type: "none",
+      frozenTypes: true, before: "UPDATE lethe.run SET pipeline = 'other'"),
+    Case(
+      testDescription: "no record is left", type: "none",
+      before: "DELETE FROM lethe.event WHERE cause_id = 1"),
+    Case(
+      testDescription: "the tombstone is another job's", type: "none",
+      before: "UPDATE lethe.tombstone SET job_id = job_id + 100"),
+    Case(
+      testDescription: "the tombstone is of another time", type: "none",
+      before: "UPDATE lethe.tombstone SET deleted_at = deleted_at - interval '1 second'"),
+    Case(
+      testDescription: "the post was deleted for another cause later", type: "none",
+      before: """
+        INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id)
+        SELECT 7, 'tweets', 'deleted', 'redact', chunk_id, job_id, applied_at,
+               '{"redact shop.posts": 1}', 2 FROM lethe.event WHERE id = 1
+        """, justified: ["shop.lists": 2]),
+    Case(
+      testDescription: "an answer about the post that deletes nothing", type: "none",
+      before: """
+        INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at)
+        SELECT 7, 'tweets', 'deleted', 'ignore', chunk_id, job_id, applied_at
+        FROM lethe.event WHERE id = 1
+        """, wrong: one, justified: one),
+    Case(
+      testDescription: "an answer about the post that a newer one overtook", type: "none",
+      before: """
+        INSERT INTO lethe.event
+          (id, type, reason, action, chunk_id, job_id, applied_at, superseded_by)
+        SELECT 7, 'tweets', 'deleted', 'delete', chunk_id, job_id, applied_at, 99
+        FROM lethe.event WHERE id = 1
+        """, wrong: one, justified: one),
+  ]
+
+  private static func today(_ type: String?) -> String {
+    let yaml = TypedTargetTests.yaml(listType: type ?? "none", pinned: "none")
+    guard type == nil else { return yaml }
+    return yaml.replacing("        id: list_id\n        type: none\n", with: "")
+      .replacing(
+        "        targets: [{table: shop.members, match: list_id, actions: {deleted: delete}}]\n",
+        with: "")
+  }
+
+  @Test(arguments: cases)
+  func onlyWhatIsProvenWrongIsTakenBack(fault: Case) async throws {
+    try await Self.withFormerNight(frozenTypes: fault.frozenTypes) { night in
+      try await night.execute(fault.before)
+      let definition = try night.pipeline { _ in Self.today(fault.type) }.definition
+      #expect((definition.datasets[0].targets[0].id == nil) == (fault.type == nil))
+      try await night.database.withConnection { connection in
+        let repair = TombstoneRepair(connection: connection)
+        let found = try await repair.findings(definition)
+        #expect(found.wrong == fault.wrong)
+        #expect(found.undecided == fault.undecided)
+        #expect(found.justified == fault.justified)
+        let dry = try await repair.repair(definition, by: "ann", note: nil, isDryRun: true)
+        #expect(dry == found)
+        #expect(
+          try await Self.tombstones(night) == ["tweets/5", "tweets/7", "tweets/8", "users/1"])
+        let done = try await repair.repair(definition, by: "ann", note: nil, isDryRun: false)
+        #expect(done.wrong == fault.wrong)
+        #expect((done.sealNumber == nil) == fault.wrong.isEmpty)
+        let left = fault.wrong.isEmpty ? ["tweets/5", "tweets/7"] : ["tweets/5"]
+        #expect(try await Self.tombstones(night) == left + ["tweets/8", "users/1"])
+      }
+    }
+  }
+
+  @Test func checkNamesTheCommandAndTheChainTellsWhatItDid() async throws {
+    try await Self.withFormerNight { night in
+      let file = try night.definitionFile { _ in Self.today("none") }
+      func lethe(_ arguments: String...) async throws -> Program.Ending {
+        try await Program.run("lethe", arguments, environment: night.environment)
+      }
+      let check = try await lethe("check", file)
+      #expect(check.code == 0, "\(check.stderr)")
+      #expect(
+        check.stdout.contains(
+          "night.yaml:14: warning: 1 tombstone was made of rows of shop.lists"), "\(check.stdout)")
+      #expect(check.stdout.contains("remedy: lethe guard repair \(file)"), "\(check.stdout)")
+
+      let dry = try await lethe("guard", "repair", file, "--dry-run", "--output", "json")
+      #expect(dry.code == 0, "\(dry.stderr)")
+      #expect(dry.json["tombstones"] as? Int == 1)
+      #expect(dry.json["seal"] == nil)
+      #expect(try await Self.tombstones(night).contains("tweets/7"))
+
+      let repair = try await lethe(
+        "guard", "repair", file, "--by", "ann", "--note", "7 is a list", "--output", "json")
+      #expect(repair.code == 0, "\(repair.stderr)")
+      #expect(repair.json["wrong"] as? [String: Int] == ["shop.lists": 1])
+      #expect(repair.json["justified"] as? [String: Int] == ["shop.lists": 1])
+      let seal = try #require(repair.json["seal"] as? Int)
+      #expect(try await Self.tombstones(night) == ["tweets/5", "tweets/8", "users/1"])
+
+      let show = try await lethe("audit", "show", "7")
+      for text in [
+        "reached", "taken back", "made of a row of shop.lists", "by ann: 7 is a list",
+        "sealed by record \(seal)",
+      ] {
+        #expect(show.stdout.contains(text), "\(show.stdout)")
+      }
+      let json = try await lethe("audit", "show", "7", "--output", "json").json
+      #expect((json["withdrawals"] as? [[String: Any]])?.first?["by"] as? String == "ann")
+      #expect((json["tombstones"] as? [Any])?.isEmpty == true)
+      let again = try await lethe("guard", "repair", file)
+      #expect(again.stdout.hasPrefix("no tombstone is proven wrong"), "\(again.stdout)")
+      #expect(try await !lethe("check", file).stdout.contains("tombstone"))
+
+      let verified = try await lethe("audit", "verify")
+      #expect(verified.code == 0, "\(verified.stdout)")
+      for damage in [
+        "UPDATE lethe.withdrawn_tombstone SET id = 6", "DELETE FROM lethe.withdrawn_tombstone",
+        """
+        INSERT INTO lethe.withdrawn_tombstone VALUES (1, 'tweets', 9, 'deleted', 1, now(), 'shop.lists')
+        """,
+      ] {
+        try await night.execute("CREATE TABLE kept AS TABLE lethe.withdrawn_tombstone; \(damage)")
+        let found = try await lethe("audit", "verify")
+        #expect(found.code == 1)
+        #expect(found.stdout.contains("lethe.withdrawn_tombstone"), "\(found.stdout)")
+        try await night.execute(
+          """
+          TRUNCATE lethe.withdrawn_tombstone;
+          INSERT INTO lethe.withdrawn_tombstone TABLE kept; DROP TABLE kept
+          """)
+      }
+      #expect(try await lethe("audit", "verify").code == 0)
+    }
+  }
+}
