@@ -43,8 +43,8 @@ import Warehouse
       CREATE SCHEMA far;
       CREATE EXTENSION postgres_fdw;
       CREATE SERVER loop FOREIGN DATA WRAPPER postgres_fdw
-        OPTIONS (host '\(host)', dbname '\(try #require(nights.url.split(separator: "/").last))');
-      CREATE USER MAPPING FOR CURRENT_USER SERVER loop;
+        OPTIONS (host '\(host)', dbname '\(try #require(nights.url.split(separator: "/").last?.removingPercentEncoding))');
+      CREATE USER MAPPING FOR CURRENT_USER SERVER loop OPTIONS (user 'lethe');
       ALTER TABLE shop.posts RENAME TO plain;
       CREATE TABLE shop.posts (
         post_id bigint NOT NULL, author_id bigint, text text, visibility text, searchable boolean,

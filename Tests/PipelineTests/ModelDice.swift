@@ -3,7 +3,8 @@ import TestSupport
 
 /// What makes a case difficult; each kind can be left out, to see what the others come to.
 enum ModelKind: String, CaseIterable {
-  case former, kept, columns, unreadable, partly, refusals, edits, giving_up, late
+  case protections, holds, former, kept, columns, unreadable, partly, refusals, edits, giving_up,
+    late
 
   /// All kinds but those that `LETHE_MODEL_WITHOUT` names, with commas between them.
   static let used: Set<ModelKind> = {
@@ -180,7 +181,8 @@ extension ModelChunk.Line {
     }
     func event(_ id: Int64) -> Self {
       // Protections are what nights have in common, so they come more often.
-      let reason = dice.happens(0.4) ? "protected" : dice.one(of: reasons[type] ?? [])
+      var reason = dice.happens(0.4) ? "protected" : dice.one(of: reasons[type] ?? [])
+      if !ModelKind.protections.isUsed && reason == "protected" { reason = "deactivated" }
       return .event(
         id,
         .init(

@@ -78,8 +78,11 @@ struct SecondServer: Sendable {
   private static func shell(_ script: String) async throws -> String {
     let process = Process()
     process.executableURL = URL(filePath: "/bin/bash")
-    process.arguments = ["-c", script]
-    let (stdout, stderr) = (Pipe(), Pipe())
+    // A server that inherits the descriptor by which Foundation waits for the script would be waited for.
+    let alone = "for f in /proc/$$/fd/*; do [ ${f##*/} -le 2 ] || eval \"exec ${f##*/}>&-\"; done\n"
+    process.arguments = ["-c", alone + script]
+    // Files, not pipes: the server that a script starts would keep a pipe open.
+    let (stdout, stderr) = (try scratchFile(), try scratchFile())
     (process.standardOutput, process.standardError) = (stdout, stderr)
     process.standardInput = FileHandle.nullDevice
     let (ended, end) = AsyncStream.makeStream(of: Int32.self)
@@ -90,11 +93,24 @@ struct SecondServer: Sendable {
     try process.run()
     var code: Int32 = -1
     for await status in ended { code = status }
-    guard code == 0 else {
-      let said = String(decoding: stderr.fileHandleForReading.availableData, as: UTF8.self)
-      throw Failed(command: script, said: said)
+    guard code == 0 else { throw Failed(command: script, said: try text(of: stderr)) }
+    return try text(of: stdout)
+  }
+
+  /// Without a name: it is gone with its last descriptor.
+  private static func scratchFile() throws -> FileHandle {
+    let url = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
+    guard FileManager.default.createFile(atPath: url.path, contents: nil) else {
+      throw CocoaError(.fileWriteUnknown)
     }
-    let output = stdout.fileHandleForReading.availableData
-    return String(decoding: output, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+    let file = try FileHandle(forUpdating: url)
+    try FileManager.default.removeItem(at: url)
+    return file
+  }
+
+  private static func text(of file: FileHandle) throws -> String {
+    try file.seek(toOffset: 0)
+    return String(decoding: try file.readToEnd() ?? Data(), as: UTF8.self)
+      .trimmingCharacters(in: .whitespacesAndNewlines)
   }
 }
