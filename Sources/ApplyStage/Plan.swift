@@ -10,6 +10,8 @@ public struct ChunkPlan: Sendable, Equatable {
   public let stopReason: String?
   /// In the order of the changes.
   public let rows: [PlannedRows]
+  /// What the warehouse would refuse, and why; those events are not among the rows.
+  public let refusals: [String]
 }
 
 /// Rows of a table that one action would change for one reason.
@@ -29,17 +31,27 @@ extension ApplyStage {
   public func plan(_ chunk: Chunk, dataset: Dataset) async throws -> ChunkPlan {
     var work = try await work(on: chunk, dataset)
     let stopReason = chunk.isApproved ? nil : try await reasonToStop(work)
-    try await ReferenceCheck(
-      connection: connection, chunk: chunk, context: work.context, changes: work.changes
-    ).run()
+    let referredTo = try await referredTo(work)
+    var refusals = referredTo.map { "the event of ID \($0.id): \($0.why)" }
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
     try await connection.runScript(Bookkeeping.scratchTables)
     var totals: [PlanKey: Int] = [:]
     var through = chunk.appliedThrough ?? chunk.firstID - 1
     while let range = try await nextRange(after: through, &work) {
-      let touched =
-        work.isOversize ? try await count(range, work) : try await tryOut(range, work)
-      for (key, rows) in touched { totals[key, default: 0] += rows }
+      do {
+        let touched =
+          work.isOversize
+          ? try await count(range, work)
+          : try await tryOut(range, without: referredTo.map(\.id), work)
+        for (key, rows) in touched { totals[key, default: 0] += rows }
+      } catch {
+        guard let refusal = ApplyError(refusing: chunk, error) else { throw error }
+        refusals.append(
+          """
+          one of the events of IDs \(range.after + 1) to \(range.through), whose rows are not counted: \
+          \(refusal.message(within: chunk))
+          """)
+      }
       through = range.through
     }
     return ChunkPlan(
@@ -49,7 +61,13 @@ extension ApplyStage {
         return PlannedRows(
           table: "\(change.reach.table.name)", action: change.action, reason: $0.key.reason,
           rows: $0.value)
-      })
+      }, refusals: refusals)
+  }
+
+  private func referredTo(_ work: Work) async throws -> [ChunkLedger.Refusal] {
+    try await ReferenceCheck(
+      connection: connection, chunk: work.chunk, context: work.context, changes: work.changes
+    ).refused(atMost: ChunkLedger.refusalsMax)
   }
 
   struct PlanKey: Hashable {
@@ -63,10 +81,13 @@ extension ApplyStage {
     let touched: [PlanKey: Int]
   }
 
-  private func tryOut(_ range: EventRange, _ work: Work) async throws -> [PlanKey: Int] {
+  private func tryOut(
+    _ range: EventRange, without refused: [Int64], _ work: Work
+  ) async throws -> [PlanKey: Int] {
     try await retrying(work.chunk) {
       do {
         return try await connection.withTransaction { transaction -> [PlanKey: Int] in
+          try await ledger.leaveOut(refused, of: work.chunk, on: transaction)
           try await ledger.stand(work.chunk, after: range.after, on: transaction)
           let batch = batch(work, transaction)
           try await batch.apply(range)

@@ -31,6 +31,7 @@ struct ChainVerifier {
         writtenAt: nil)
     }
     try await requireSealOfEachAppliedChunk()
+    try await requireSealOfEachApproval()
   }
 
   mutating func require(_ expected: String) async throws {
@@ -104,6 +105,7 @@ struct ChainVerifier {
     switch record.kind {
     case "begin": verifyBegin(record)
     case "prune": verifyPrune(record)
+    case "approval": try await verifyApproval(record)
     default: try await verifyJob(record)
     }
     before = (record.number, record.sha256)

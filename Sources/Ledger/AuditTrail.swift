@@ -10,6 +10,9 @@ public struct AuditTrail: Sendable {
   public internal(set) var rehydrations: [Remainder] = []
   public internal(set) var protections: [Protection] = []
   public internal(set) var quarantined: [QuarantinedLine] = []
+  public internal(set) var refusals: [Refusal] = []
+  /// Of chunks whose key range holds the ID.
+  public internal(set) var approvals: [Approval] = []
 
   init(id: Int64) {
     self.id = id
@@ -17,7 +20,7 @@ public struct AuditTrail: Sendable {
 
   public var isEmpty: Bool {
     checks.isEmpty && events.isEmpty && waiting.isEmpty && tombstones.isEmpty
-      && rehydrations.isEmpty && protections.isEmpty && quarantined.isEmpty
+      && rehydrations.isEmpty && protections.isEmpty && quarantined.isEmpty && refusals.isEmpty
   }
 
   /// One of the ledger's jobs.
@@ -64,6 +67,8 @@ public struct AuditTrail: Sendable {
     case noEvent = "clean or not asked about"
     /// An event that is not applied yet.
     case waiting
+    /// An event that the warehouse refused.
+    case refused
     /// The event records of that time are gone; the answer with them, if there was one.
     case pruned
     /// None came: the chunk was given up.
@@ -119,6 +124,35 @@ public struct AuditTrail: Sendable {
     public let protectedAt: String
     /// When the job was asked that the protection rests on.
     public let askedAt: String
+  }
+
+  /// An event that the warehouse refused.
+  public struct Refusal: Sendable {
+    public let chunkID: Int64
+    public let type: JobType
+    public let reason: String
+    public let createdAt: String?
+    public let redactedAt: String?
+    public let why: String
+    public let remedy: String
+    public let at: String
+    /// Rows changed before it was refused, by action and table: an event of many rows takes several
+    /// transactions.
+    public let changed: [String: Int]
+    public let resolvedAt: String?
+    public let resolution: String?
+    public let supersededBy: Job?
+  }
+
+  /// Somebody's word that a chunk which a limit had stopped may go on.
+  public struct Approval: Sendable {
+    public let chunkID: Int64
+    public let stoppedReason: String
+    public let by: String
+    public let note: String?
+    public let at: String
+    /// The record of it in the chain.
+    public let sealNumber: Int64?
   }
 
   public struct QuarantinedLine: Sendable {

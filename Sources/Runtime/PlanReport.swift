@@ -28,11 +28,13 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var rows: [Rows]
     /// Why a limit stops it, or would.
     public var stops: String?
+    /// What the warehouse would refuse, and why; not among the rows.
+    public var refusals: [String] = []
 
     enum CodingKeys: String, CodingKey {
       case chunkID = "chunk_id"
       case runID = "run_id"
-      case dataset, rows, stops
+      case dataset, rows, stops, refusals
     }
   }
 
@@ -68,7 +70,7 @@ extension PipelineRuntime {
             chunkID: chunk.id, runID: run.id, dataset: chunk.dataset,
             rows: plan.rows.map {
               .init(table: $0.table, action: $0.action, reason: $0.reason, rows: $0.rows)
-            }, stops: plan.stopReason))
+            }, stops: plan.stopReason, refusals: plan.refusals))
       }
     }
     return report
