@@ -2,6 +2,9 @@ import Ledger
 import PostgreSQL
 
 /// The warehouse does not take a change. Nothing of the batch was kept.
+///
+/// Its text names tables, keys and constraints. It never has the content of a row: of what the server says,
+/// it leaves out what quotes values.
 public struct ApplyError: Error, Sendable, CustomStringConvertible {
   public let message: String
   public let remedy: String
@@ -22,18 +25,40 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
   }
 
   init(_ error: PostgreSQLError, _ statement: String) {
-    let what = "\(statement)\(error.message)"
+    let what = "\(statement)\(error.messageWithoutValues)"
     if error.state == .foreignKeyViolation, let constraint = error.constraint {
       self.init(
         message: "\(what) (constraint \(constraint))",
         remedy: Self.remedy(declaring: error.table ?? "the referencing table"), mayPass: true)
     } else {
-      self.init(
-        message: "\(what)\(error.detail.map { " (\($0))" } ?? "")",
-        remedy: error.hint ?? """
-          make the table take the change; or change the dataset's actions, and lethe run --give-up, \
-          for a run that has begun keeps its definition
-          """)
+      self.init(message: what, remedy: Self.remedy(for: error))
+    }
+  }
+
+  /// The same for whatever a batch has thrown; nil if it is no refusal of the warehouse's.
+  init?(refusing chunk: Chunk, _ error: any Error) {
+    switch error {
+    case let error as ApplyError: self = error
+    case let error as PostgreSQLError where error.isRefusal:
+      self.init(error, chunk, "")
+    default: return nil
+    }
+  }
+
+  /// Without the chunk's name before it.
+  func message(within chunk: Chunk) -> String {
+    let name = "\(chunk.label): "
+    return message.hasPrefix(name) ? String(message.dropFirst(name.count)) : message
+  }
+
+  private static func remedy(for error: PostgreSQLError) -> String {
+    switch error.state?.conditionClass {
+    case "42" where error.state == .insufficientPrivilege:
+      "give Lethe's user the right; lethe check names what is missing"
+    case "42": "lethe check tells what does not fit the definition any more"
+    case "22":
+      "PostgreSQL's log has the value: correct it, or change the dataset's actions"
+    default: "make the table take the change, or change the dataset's actions"
     }
   }
 
@@ -50,8 +75,6 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
       declare \(table) as a target of the dataset, before the table that it refers to, with the same \
       reasons mapped to delete
       """
-    return """
-      \(what); a run that has begun keeps its definition: lethe run --give-up ends it and begins anew
-      """
+    return "\(what): the next run goes by that; or take away the rows that refer to it"
   }
 }

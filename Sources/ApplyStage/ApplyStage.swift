@@ -17,7 +17,7 @@ public struct ApplyStage: Sendable {
   /// How often a batch is tried that lost a deadlock, or a wait for somebody's row lock.
   private static let triesMax = 8
   /// The same for a row that is still referenced, or there again: a writer may have been quicker.
-  private static let triesMaxBesideWriter = 3
+  static let triesMaxBesideWriter = 3
 
   /// How often the tables of a large event are gone through for rows that came meanwhile.
   private static let drainRoundsMax = 5
@@ -39,12 +39,22 @@ public struct ApplyStage: Sendable {
     self.logger = logger
   }
 
-  /// Takes a chunk from `collected` to `applied`.
+  /// Takes a chunk from `collected` to `applied`. Events that the warehouse refuses are set aside by their
+  /// IDs, and all others are applied.
   ///
-  /// - Throws: `ApplyError` if the warehouse does not take a change; `PostgreSQLError` if the server
-  ///   cannot be had, or a lock cannot after all tries. What earlier batches did stays, and the chunk
-  ///   goes on after them.
+  /// - Throws: `ApplyError` if the chunk cannot be applied: its dataset is applied in one transaction and an
+  ///   event is refused, too many events are, or its tables are not what they were; `PostgreSQLError` if the
+  ///   server cannot be had, or a lock cannot after all tries. What earlier batches did stays, and the
+  ///   chunk goes on after them.
   public func apply(_ chunk: Chunk, dataset: Dataset) async throws -> Outcome {
+    do {
+      return try await applied(chunk, dataset)
+    } catch {
+      throw ApplyError(refusing: chunk, error) ?? error
+    }
+  }
+
+  private func applied(_ chunk: Chunk, _ dataset: Dataset) async throws -> Outcome {
     var work = try await work(on: chunk, dataset)
     var through = chunk.appliedThrough ?? chunk.firstID - 1
     if through < chunk.firstID {
@@ -52,22 +62,14 @@ public struct ApplyStage: Sendable {
         try await ledger.chunkStopped(chunk, why: why)
         return .stopped(why)
       }
-      try await ReferenceCheck(
-        connection: connection, chunk: chunk, context: work.context, changes: work.changes
-      ).run()
+      try await setAsideWhatIsReferredTo(work)
     }
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
     try await connection.runScript(Bookkeeping.scratchTables)
-    while var range = try await nextRange(after: through, &work) {
-      if work.isOversize {
-        try await drain(range, &work)
-        range.mayBePartlyApplied = true
-      }
-      let batch = range
-      try await transaction(&work) { try await $0.apply(batch) }
-      through = range.through
+    while let range = try await nextRange(after: through, &work) {
+      if try await apply(range, &work) { through = range.through }
       logger.debug(
-        "\(chunk.label): events applied up to ID \(through)",
+        "\(chunk.label): events applied up to ID \(range.through)",
         metadata: ["stage": "apply", "chunk": "\(chunk.id)"])
     }
     let (end, jobID) = (through, work.context.jobID)
@@ -79,6 +81,26 @@ public struct ApplyStage: Sendable {
     logger.info(
       "\(chunk.label): applied", metadata: ["stage": "apply", "chunk": "\(chunk.id)"])
     return .applied
+  }
+
+  /// - Returns: whether the chunk's position is at the end of the range now. It stays where all events
+  ///   of it were refused.
+  private func apply(_ range: EventRange, _ work: inout Work) async throws -> Bool {
+    var batch = range
+    do {
+      if work.isOversize {
+        try await drain(range, &work)
+        batch.mayBePartlyApplied = true
+      }
+      let events = batch
+      try await transaction(&work) { try await $0.apply(events) }
+      return true
+    } catch {
+      guard let refusal = ApplyError(refusing: work.chunk, error), work.dataset.batch != nil
+      else { throw error }
+      if work.isOversize { batch.mayBePartlyApplied = true }
+      return try await applyOthers(of: batch, after: refusal, &work)
+    }
   }
 
   // MARK: The work
@@ -208,7 +230,7 @@ public struct ApplyStage: Sendable {
       where change.reach.fansOut && change.isDue(in: range) {
         var rest = try await rows(reachedBy: range, change, work)
         while rest > 0 {
-          let rows = try await transaction(&work) {
+          let rows = try await transaction(&work, isRecorded: { $0 > 0 }) {
             try await $0.applyPart(of: range, change: index, rowsMax: rowsMax)
           }
           logger.debug(
@@ -234,8 +256,9 @@ public struct ApplyStage: Sendable {
 
   // MARK: Transactions
 
-  private func transaction<R: Sendable>(
-    _ work: inout Work, _ body: (Batch) async throws -> R
+  /// - Parameter isRecorded: whether, with this value, the ledger has a record of the batch.
+  func transaction<R: Sendable>(
+    _ work: inout Work, isRecorded: (R) -> Bool = { _ in true }, _ body: (Batch) async throws -> R
   ) async throws -> R {
     let current = work
     let value = try await retrying(work.chunk) {
@@ -243,7 +266,7 @@ public struct ApplyStage: Sendable {
         try await body(batch(current, transaction))
       }
     }
-    work.context.number += 1
+    if isRecorded(value) { work.context.number += 1 }
     return value
   }
 
@@ -253,8 +276,10 @@ public struct ApplyStage: Sendable {
       changes: work.changes, catalog: catalog, guards: work.guards, context: work.context)
   }
 
+  /// - Parameter triesMaxBesideWriter: of what a writer beside us may have caused.
   func retrying<R: Sendable>(
-    _ chunk: Chunk, _ body: () async throws -> R
+    _ chunk: Chunk, triesMaxBesideWriter: Int = Self.triesMaxBesideWriter,
+    _ body: () async throws -> R
   ) async throws -> R {
     for tries in 1... {
       do {
@@ -264,7 +289,7 @@ public struct ApplyStage: Sendable {
         logger.notice(
           "\(chunk.label): \(error.message); the batch was rolled back and is tried again")
       } catch let error as ApplyError where error.mayPass {
-        guard tries < Self.triesMaxBesideWriter else { throw error }
+        guard tries < triesMaxBesideWriter else { throw error }
         logger.notice("\(error.message); the batch was rolled back and is tried again")
       }
       try await Task.sleep(for: .milliseconds(Int.random(in: 50...150) * (1 << min(tries, 5))))

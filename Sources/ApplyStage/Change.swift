@@ -204,8 +204,8 @@ struct ProtectionGuard {
 /// A slice of a chunk's events: those with IDs above `after`, up to and with `through`.
 struct EventRange {
   let chunkID: Int64
-  let after: Int64
-  let through: Int64
+  var after: Int64
+  var through: Int64
   /// The labels of `lethe.reason` among them, and maybe others; nil where nobody has looked.
   var reasons: Set<String>?
   /// Whether one of them may end a protection.

@@ -12,6 +12,8 @@ public struct ChunkPlan: Sendable, Equatable {
   public let rows: [PlannedRows]
   /// How much it would open, for the limits of restores; nil if it releases nobody.
   public let restores: ChunkLedger.RestoreExtent?
+  /// What the warehouse would refuse, and why; those events are not among the rows.
+  public let refusals: [String]
 }
 
 /// Rows of a table that one action would change for one reason.
@@ -32,24 +34,40 @@ extension ApplyStage {
     var work = try await work(on: chunk, dataset)
     let restores = try await ledger.restoreExtent(of: chunk)
     let stopReason = chunk.isApproved ? nil : try await reasonToStop(work)
-    try await ReferenceCheck(
-      connection: connection, chunk: chunk, context: work.context, changes: work.changes
-    ).run()
+    let referredTo = try await referredTo(work)
+    var refusals = referredTo.map { "the event of ID \($0.id): \($0.why)" }
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
     try await connection.runScript(Bookkeeping.scratchTables)
     var totals: [TouchedRows: Int] = [:]
     var through = chunk.appliedThrough ?? chunk.firstID - 1
     while let range = try await nextRange(after: through, &work) {
-      let touched =
-        work.isOversize ? try await count(range, work) : try await tryOut(range, work)
-      for (key, rows) in touched { totals[key, default: 0] += rows }
+      do {
+        let touched =
+          work.isOversize
+          ? try await count(range, work)
+          : try await tryOut(range, without: referredTo.map(\.id), work)
+        for (key, rows) in touched { totals[key, default: 0] += rows }
+      } catch {
+        guard let refusal = ApplyError(refusing: chunk, error) else { throw error }
+        refusals.append(
+          """
+          one of the events of IDs \(range.after + 1) to \(range.through), whose rows are not counted: \
+          \(refusal.message(within: chunk))
+          """)
+      }
       through = range.through
     }
     return ChunkPlan(
       stopReason: stopReason,
       rows: work.inOrder(totals).map {
         PlannedRows(table: $0.table, action: $0.action, reason: $0.reason, rows: totals[$0] ?? 0)
-      }, restores: restores)
+      }, restores: restores, refusals: refusals)
+  }
+
+  private func referredTo(_ work: Work) async throws -> [ChunkLedger.Refusal] {
+    try await ReferenceCheck(
+      connection: connection, chunk: work.chunk, context: work.context, changes: work.changes
+    ).refused(atMost: ChunkLedger.refusalsMax)
   }
 
   /// Ends a transaction whose effect has been seen.
@@ -57,10 +75,13 @@ extension ApplyStage {
     let touched: [TouchedRows: Int]
   }
 
-  private func tryOut(_ range: EventRange, _ work: Work) async throws -> [TouchedRows: Int] {
+  private func tryOut(
+    _ range: EventRange, without refused: [Int64], _ work: Work
+  ) async throws -> [TouchedRows: Int] {
     try await retrying(work.chunk) {
       do {
         return try await connection.withTransaction { transaction -> [TouchedRows: Int] in
+          try await ledger.leaveOut(refused, of: work.chunk, on: transaction)
           try await ledger.stand(work.chunk, after: range.after, on: transaction)
           let batch = batch(work, transaction)
           try await batch.apply(range)

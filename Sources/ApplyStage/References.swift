@@ -11,8 +11,9 @@ struct ReferenceCheck {
   let context: BatchContext
   let changes: [Change]
 
-  /// - Throws: `ApplyError` naming the constraint and the table to declare.
-  func run() async throws {
+  /// The events that delete rows which others refer to, by the first foreign key that holds some of them:
+  /// at most `eventsMax`. None if no key holds anything.
+  func refused(atMost eventsMax: Int) async throws -> [ChunkLedger.Refusal] {
     for (index, change) in changes.enumerated() where change.isDelete {
       let table = change.reach.table
       for key in table.references where key.isRestricting {
@@ -22,14 +23,27 @@ struct ReferenceCheck {
         guard isOwn || !takers.contains(where: { $0.takesAll(of: key, before: change) }) else {
           continue
         }
-        try await requireNoReference(key, to: change, besides: Array(takers))
+        let ids = try await heldEvents(key, of: change, besides: Array(takers), atMost: eventsMax)
+        guard ids.isEmpty else {
+          return ids.map {
+            .init(
+              id: $0,
+              why: """
+                \(change.label): rows of \(key.table) refer to what it deletes \
+                (constraint \(key.constraint))
+                """,
+              remedy: ApplyError.remedy(declaring: "\(key.table)", isOwn: isOwn))
+          }
+        }
       }
     }
+    return []
   }
 
-  private func requireNoReference(
-    _ key: WarehouseTable.ForeignKey, to change: Change, besides takers: [Change]
-  ) async throws {
+  private func heldEvents(
+    _ key: WarehouseTable.ForeignKey, of change: Change, besides takers: [Change],
+    atMost eventsMax: Int
+  ) async throws -> [Int64] {
     let range = EventRange(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
     var bound = BoundStatement()
     let taken = takers.filter { $0.takes(from: key) }
@@ -42,20 +56,12 @@ struct ReferenceCheck {
       SELECT FROM (\(taken.joined(separator: "\nUNION ALL\n"))) AS taken
       WHERE taken.part = r.tableoid AND taken.place = r.ctid)
       """
-    let rows = try await connection.run(
-      change.hits(
-        of: range, in: context, &bound,
-        andAlso: "EXISTS (SELECT FROM \(key.table.sql) AS r WHERE \(key.equality)\(stays))"
-      ) + "\nLIMIT 1", bound.parameters
-    ).rows(as: Int64.self, String.self)
-    guard let row = rows.first else { return }
-    throw ApplyError(
-      message: """
-        \(chunk.label): \(change.label): rows of \(key.table) refer to what the event of ID \(row.0) \
-        (\(row.1)) deletes (constraint \(key.constraint)); nothing was applied
-        """,
-      remedy: ApplyError.remedy(
-        declaring: "\(key.table)", isOwn: key.refers(from: change.reach.table.name)))
+    let held = change.hits(
+      of: range, in: context, &bound,
+      andAlso: "EXISTS (SELECT FROM \(key.table.sql) AS r WHERE \(key.equality)\(stays))")
+    return try await connection.run(
+      "SELECT DISTINCT id FROM (\(held)) AS held ORDER BY id LIMIT \(eventsMax)", bound.parameters
+    ).rows(as: Int64.self)
   }
 }
 

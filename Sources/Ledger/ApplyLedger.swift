@@ -35,16 +35,20 @@ extension ChunkLedger {
     }
     if counts.isEmpty {
       let had = try await connection.query(
-        "SELECT events > 0 FROM lethe.chunk WHERE chunk_id = $1 AND state = 'collected'",
-        .integer(chunk.id)
+        """
+        SELECT events > (SELECT count(*) FROM lethe.refusal AS f
+                         WHERE f.chunk_id = c.chunk_id AND f.resolution IS DISTINCT FROM 'retried'
+                           AND f.reason <> 'clean')
+                      + (SELECT count(*) FROM lethe.event AS e
+                         WHERE e.chunk_id = c.chunk_id AND e.cause_id IS NULL AND e.reason <> 'clean')
+        FROM lethe.chunk AS c WHERE chunk_id = $1 AND state = 'collected'
+        """, .integer(chunk.id)
       ).firstRow(as: Bool.self)
       if had == true {
         throw LedgerError(
           code: .unreadable,
           message: "\(chunk.label): its collected events are not in the ledger any more",
-          remedy: """
-            after a restore from a backup: lethe run --give-up, and the next run checks its IDs again
-            """)
+          remedy: "the next lethe run asks about its IDs anew")
       }
     }
     return counts
@@ -294,16 +298,6 @@ extension ChunkLedger {
       UPDATE lethe.chunk SET stopped_reason = $3
       WHERE chunk_id = $1 AND lease = $2 AND state = 'collected'
       """, [.integer(chunk.id), .text(lease.token), .text(why)])
-  }
-
-  /// Somebody has decided that a stopped chunk may go on.
-  /// - Returns: false if the chunk is not stopped.
-  public func approve(chunkID: Int64, runID: Int64) async throws -> Bool {
-    try await connection.execute(
-      """
-      UPDATE lethe.chunk SET approved_at = clock_timestamp(), stopped_reason = NULL
-      WHERE chunk_id = $1 AND run_id = $2 AND state = 'collected' AND stopped_reason IS NOT NULL
-      """, .integer(chunkID), .integer(runID)) == 1
   }
 
   /// The rows that a run has redacted so far, by reason, for its limits: restores do not count, nor do

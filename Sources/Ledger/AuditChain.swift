@@ -32,6 +32,7 @@ struct ChainVerifier {
     }
     try await requireSealOfEachAppliedChunk()
     try await requireSealOfEachRepair()
+    try await requireSealOfEachApproval()
   }
 
   mutating func require(_ expected: String) async throws {
@@ -106,7 +107,8 @@ struct ChainVerifier {
     case "begin": verifyBegin(record)
     case "prune": verifyPrune(record)
     // An operator's word: the hash is all that there is to it.
-    case "approval", "release": break
+    case "release": break
+    case "approval": try await verifyApproval(record)
     case "repair": try await verifyRepair(record)
     default: try await verifyJob(record)
     }

@@ -13,6 +13,9 @@ public struct AuditTrail: Sendable {
   public internal(set) var holds: [HoldStory] = []
   public internal(set) var releases: [SealedReleaseRecord] = []
   public internal(set) var quarantined: [QuarantinedLine] = []
+  public internal(set) var refusals: [Refusal] = []
+  /// Of chunks whose key range holds the ID.
+  public internal(set) var approvals: [Approval] = []
 
   init(id: Int64) {
     self.id = id
@@ -21,7 +24,7 @@ public struct AuditTrail: Sendable {
   public var isEmpty: Bool {
     checks.isEmpty && events.isEmpty && waiting.isEmpty && tombstones.isEmpty
       && withdrawals.isEmpty && rehydrations.isEmpty && protections.isEmpty && holds.isEmpty
-      && releases.isEmpty && quarantined.isEmpty
+      && releases.isEmpty && quarantined.isEmpty && refusals.isEmpty
   }
 
   /// One of the ledger's jobs.
@@ -74,6 +77,8 @@ public struct AuditTrail: Sendable {
     case notApplied = "not applied"
     /// If it had one, it was not applied, and newer answers have overtaken all that the chunk had.
     case overtaken
+    /// An event that the warehouse refused.
+    case refused
     /// The event records of that time are gone; the answer with them, if there was one.
     case pruned
     /// None came before the chunk was set aside or given up.
@@ -146,6 +151,35 @@ public struct AuditTrail: Sendable {
     public let protectedAt: String
     /// When the job was asked that the protection rests on.
     public let askedAt: String
+  }
+
+  /// An event that the warehouse refused.
+  public struct Refusal: Sendable {
+    public let chunkID: Int64
+    public let type: JobType
+    public let reason: String
+    public let createdAt: String?
+    public let redactedAt: String?
+    public let why: String
+    public let remedy: String
+    public let at: String
+    /// Rows changed before it was refused, by action and table: an event of many rows takes several
+    /// transactions.
+    public let changed: [String: Int]
+    public let resolvedAt: String?
+    public let resolution: String?
+    public let supersededBy: Job?
+  }
+
+  /// Somebody's word that a chunk which a limit had stopped may go on.
+  public struct Approval: Sendable {
+    public let chunkID: Int64
+    public let stoppedReason: String
+    public let by: String
+    public let note: String?
+    public let at: String
+    /// The record of it in the chain.
+    public let sealNumber: Int64?
   }
 
   public struct QuarantinedLine: Sendable {

@@ -16,7 +16,7 @@ extension AuditLedger {
   }
 }
 
-private struct TrailQueries {
+struct TrailQueries {
   let session: Transaction
   /// The ID ($1) and the type or null ($2).
   let parameters: [Parameter]
@@ -25,7 +25,9 @@ private struct TrailQueries {
     var trail = AuditTrail(id: id)
     trail.events = try await events()
     trail.waiting = try await waiting()
-    trail.checks = try await checks(trail.events, trail.waiting)
+    trail.refusals = try await refusals()
+    trail.approvals = try await approvals()
+    trail.checks = try await checks(trail)
     trail.tombstones = try await remainders("lethe.tombstone", "deleted_at")
     trail.withdrawals = try await withdrawals()
     trail.rehydrations = try await remainders("lethe.rehydration", "queued_at")
@@ -37,19 +39,18 @@ private struct TrailQueries {
     return trail
   }
 
-  private func utc(_ expression: String) -> String { AuditLedger.utc(expression) }
+  func utc(_ expression: String) -> String { AuditLedger.utc(expression) }
 
-  private func ofType(_ column: String) -> String {
+  func ofType(_ column: String) -> String {
     "($2::text IS NULL OR \(column) = $2::lethe.job_type)"
   }
 
   // MARK: Checks
 
-  private func checks(
-    _ events: [AuditTrail.Event], _ waiting: [AuditTrail.Waiting]
-  ) async throws -> [AuditTrail.Check] {
-    let answered = Set(events.filter { $0.causeID == nil }.map(\.chunkID))
-    let open = Set(waiting.map(\.chunkID))
+  private func checks(_ trail: AuditTrail) async throws -> [AuditTrail.Check] {
+    let answered = Set(trail.events.filter { $0.causeID == nil }.map(\.chunkID))
+    let open = Set(trail.waiting.map(\.chunkID))
+    let refused = Set(trail.refusals.map(\.chunkID))
     return try await session.run(
       """
       SELECT c.chunk_id, c.run_id, r.pipeline, c.dataset, c.type::text, c.first_id, c.last_id,
@@ -84,7 +85,9 @@ private struct TrailQueries {
       check.answer =
         answered.contains(check.chunkID)
         ? .event
-        : Self.answer(check, isOpen: open.contains(check.chunkID), isPruned: row.19, row.20)
+        : refused.contains(check.chunkID)
+          ? .refused
+          : Self.answer(check, isOpen: open.contains(check.chunkID), isPruned: row.19, row.20)
       return check
     }
   }
@@ -93,7 +96,7 @@ private struct TrailQueries {
   /// or for a chunk from before there were batches its end, lies before what was pruned.
   private static let isPruned = """
     coalesce(c.events > 0 AND coalesce(
-      (SELECT b.applied_at FROM lethe.batch AS b
+      (SELECT max(b.applied_at) FROM lethe.batch AS b
        WHERE b.chunk_id = c.chunk_id AND b.after_id < $1 AND b.through_id >= $1),
       CASE WHEN NOT EXISTS (SELECT FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
            THEN c.applied_at END) < \(AuditLedger.prunedThrough)::timestamptz, false)
@@ -121,7 +124,7 @@ private struct TrailQueries {
     }
   }
 
-  private static func job(_ id: Int64?, _ apiID: String?) -> AuditTrail.Job? {
+  static func job(_ id: Int64?, _ apiID: String?) -> AuditTrail.Job? {
     id.map { AuditTrail.Job(id: $0, apiID: apiID) }
   }
 
@@ -156,7 +159,7 @@ private struct TrailQueries {
     }
   }
 
-  private static func counts(_ json: String?) throws -> [String: Int] {
+  static func counts(_ json: String?) throws -> [String: Int] {
     guard let json else { return [:] }
     return try JSONDecoder().decode([String: Int].self, from: Data(json.utf8))
   }

@@ -134,7 +134,7 @@ public struct ChunkLedger: Sendable {
     try await fail(chunk, why: why, isRetryable: isRetryable, on: connection)
   }
 
-  private func fail(
+  func fail(
     _ chunk: Chunk, why: String, isRetryable: Bool, on session: some Session
   ) async throws {
     try await ChunkQueries.guarded(

@@ -77,6 +77,19 @@ public struct ExportLedger: Sendable {
     }
   }
 
+  /// The rest of the dataset cannot be exported. What is in a chunk by now goes on.
+  /// - Parameter why: names tables and columns; never the content of a row.
+  public func exportRefused(_ dataset: String, why: String) async throws {
+    try await ChunkQueries.guarded(
+      connection, "run \(run.id)",
+      """
+      UPDATE lethe.export AS e SET finished_at = clock_timestamp(), failure = $4
+      FROM lethe.run AS r
+      WHERE e.run_id = $1 AND e.dataset = $2 AND r.run_id = e.run_id AND r.lease = $3
+        AND e.finished_at IS NULL
+      """, [.integer(run.id), .text(dataset), .text(lease.token), .text(why)])
+  }
+
   /// Every ID of the dataset is in a chunk.
   public func datasetExported(_ dataset: String) async throws {
     try await ChunkQueries.guarded(

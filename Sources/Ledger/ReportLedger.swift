@@ -52,21 +52,6 @@ extension RunLedger {
       .map { RowTotal(dataset: $0.0, table: $0.1, action: $0.2, rows: $0.3) }
   }
 
-  /// The chunks of a run that failed or are stopped, with the reason.
-  public func halted(of run: Run) async throws
-    -> [(chunkID: Int64, dataset: String, reason: String, isFailure: Bool)]
-  {
-    try await connection.query(
-      """
-      SELECT chunk_id, dataset, coalesce(failure, stopped_reason), state = 'failed'
-      FROM lethe.chunk
-      WHERE run_id = $1 AND (state = 'failed' OR stopped_reason IS NOT NULL)
-      ORDER BY chunk_id
-      """, .integer(run.id)
-    ).rows(as: Int64.self, String.self, String.self, Bool.self)
-      .map { (chunkID: $0.0, dataset: $0.1, reason: $0.2, isFailure: $0.3) }
-  }
-
   /// A line of `lethe status`.
   public struct RunStatus: Sendable {
     public let runID: Int64

@@ -33,9 +33,11 @@ public struct RunLedger: Sendable {
   }
 
   /// Begins a run with a copy of its definition.
-  /// - Parameter parent: where the run's own folder for its chunk files goes.
+  /// - Parameters:
+  ///   - parent: where the run's own folder for its chunk files goes.
+  ///   - file: the definition's, as it was named.
   public func begin(
-    _ definition: Definition, in parent: String, lease: Lease
+    _ definition: Definition, in parent: String, lease: Lease, file: String? = nil
   ) async throws -> Run {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -44,10 +46,10 @@ public struct RunLedger: Sendable {
     let workDirectory = "\(parent)/\(definition.name)-\(key)"
     let id = try await connection.query(
       """
-      INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
-      VALUES ($1, $2, $3, $4, $5) RETURNING run_id \(Self.knowsHolds)
+      INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease, definition_file)
+      VALUES ($1, $2, $3, $4, $5, $6) RETURNING run_id \(Self.knowsHolds)
       """, .text(key), .text(definition.name), .text(json), .text(workDirectory),
-      .text(lease.token)
+      .text(lease.token), Parameter(file)
     ).onlyRow(as: Int64.self)
     return Run(id: id, key: key, definition: definition, workDirectory: workDirectory)
   }
@@ -99,13 +101,15 @@ public struct RunLedger: Sendable {
   }
 
   /// Makes this process the one that works on the run.
-  public func takeOver(_ run: Run, lease: Lease) async throws {
+  /// - Parameter file: the definition's, as it was named this time.
+  public func takeOver(_ run: Run, lease: Lease, file: String? = nil) async throws {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
         """
-        UPDATE lethe.run SET lease = $2, status = 'running'
+        UPDATE lethe.run
+        SET lease = $2, status = 'running', definition_file = coalesce($3, definition_file)
         WHERE run_id = $1 AND finished_at IS NULL \(Self.knowsHolds)
-        """, .integer(run.id), .text(lease.token))
+        """, .integer(run.id), .text(lease.token), Parameter(file))
       try await transaction.execute(
         """
         UPDATE lethe.chunk SET lease = $2
@@ -116,13 +120,26 @@ public struct RunLedger: Sendable {
 
   /// Whether every dataset is exported and every chunk applied or given up.
   public func isSettled(_ run: Run, datasets: Int) async throws -> Bool {
-    try await connection.query(
+    let isExported = try await connection.query(
+      "SELECT count(*) = $2 FROM lethe.export WHERE run_id = $1 AND finished_at IS NOT NULL",
+      .integer(run.id), .integer(Int64(datasets))
+    ).onlyRow(as: Bool.self)
+    let isComplete = if isExported { true } else { try await isGivenUp(run) }
+    guard isComplete else { return false }
+    return try await connection.query(
       """
-      SELECT (SELECT count(*) FROM lethe.export
-              WHERE run_id = $1 AND finished_at IS NOT NULL) = $2
-         AND NOT EXISTS (SELECT FROM lethe.chunk
+      SELECT NOT EXISTS (SELECT FROM lethe.chunk
                          WHERE run_id = $1 AND state NOT IN ('applied', 'failed'))
-      """, .integer(run.id), .integer(Int64(datasets))
+      """, .integer(run.id)
+    ).onlyRow(as: Bool.self)
+  }
+
+  /// Whether somebody had given the run up. A chunk of it may have been taken on again; nothing else of it
+  /// is done.
+  public func isGivenUp(_ run: Run) async throws -> Bool {
+    try await connection.query(
+      "SELECT coalesce(failure = $2, false) FROM lethe.run WHERE run_id = $1", .integer(run.id),
+      .text(Self.givenUpFailure)
     ).onlyRow(as: Bool.self)
   }
 
@@ -184,7 +201,10 @@ public struct RunLedger: Sendable {
     if let failure {
       try await setStatus(
         of: run, lease: lease,
-        "status = 'failed', finished_at = clock_timestamp(), failure = $3", .text(failure))
+        """
+        status = 'failed', finished_at = clock_timestamp(),
+        failure = CASE WHEN failure = $4 THEN failure ELSE $3 END
+        """, .text(failure), .text(Self.givenUpFailure))
     } else {
       try await setStatus(
         of: run, lease: lease, "status = 'done', finished_at = clock_timestamp()")

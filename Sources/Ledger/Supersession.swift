@@ -41,7 +41,7 @@ extension ChunkLedger {
 
   /// One result of a type at a time, until the transaction's end: of two that are collected side by side,
   /// the second one has to see the first.
-  private func lockAnswers(of chunk: Chunk, on transaction: Transaction) async throws {
+  func lockAnswers(of chunk: Chunk, on transaction: Transaction) async throws {
     try await transaction.execute(
       "SELECT pg_advisory_xact_lock(hashtext('lethe.answers'), hashtext($1))",
       .text(chunk.type.rawValue))

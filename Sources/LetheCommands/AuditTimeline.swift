@@ -38,8 +38,8 @@ struct AuditTimeline {
   /// In the order in which things of one instant follow from one another.
   private var entries: [Entry] {
     trail.checks.map(entry) + trail.quarantined.map(entry) + trail.waiting.map(entry)
-      + trail.events.map(entry) + trail.protections.map(entry) + trail.holds.map(entry)
-      + trail.releases.map(entry)
+      + trail.approvals.map(entry) + trail.refusals.map(entry) + trail.events.map(entry)
+      + trail.protections.map(entry) + trail.holds.map(entry) + trail.releases.map(entry)
       + trail.rehydrations.map {
         Entry(
           at: $0.at, what: "queued",
@@ -69,7 +69,7 @@ struct AuditTimeline {
     }
     if let halt = check.halt { lines.append("\(check.state): \(halt)") }
     switch check.answer {
-    case .event, .waiting, .notApplied: break
+    case .event, .waiting, .notApplied, .refused: break
     case .noEvent:
       lines.append(
         "no event about the ID: clean, or not asked about (the ledger keeps the range, not each ID)"
@@ -111,11 +111,8 @@ struct AuditTimeline {
     if let newer = event.supersededBy {
       lines.append("not acted on: superseded by the newer answer of \(name(newer))")
     }
-    let changes = event.changed.sorted { $0.key < $1.key }
-      .map { "\($0.key): \($0.value) \($0.value == 1 ? "row" : "rows")" }
     lines.append(
-      changes.isEmpty
-        ? "\(event.action): no row was changed" : "changed: \(changes.joined(separator: ", "))")
+      event.changed.isEmpty ? "\(event.action): no row was changed" : counted(event.changed))
     return Entry(at: event.appliedAt, what: what, lines: lines)
   }
 
@@ -146,6 +143,36 @@ struct AuditTimeline {
         \(name(withdrawal.job)): it was made of a row of \(withdrawal.table), whose ID is another one's
         """, "\(word.isEmpty ? "" : "\(word); ")sealed by record \(withdrawal.sealNumber)",
       ])
+  }
+
+  private func entry(_ refusal: AuditTrail.Refusal) -> Entry {
+    var lines = [
+      """
+      \(refusal.type): \(refusal.reason)\(times(refusal.createdAt, refusal.redactedAt)) in chunk \
+      \(refusal.chunkID): \(printable(refusal.why))
+      """
+    ]
+    if !refusal.changed.isEmpty { lines.append("before that, \(counted(refusal.changed))") }
+    switch (refusal.resolution, refusal.resolvedAt) {
+    case ("superseded"?, let at?):
+      let newer = refusal.supersededBy.map { " of \(name($0))" } ?? ""
+      lines.append("overtaken by the newer answer\(newer), \(seconds(at))")
+    case (_, let at?): lines.append("taken on again \(seconds(at))")
+    case (_, nil): lines.append("set aside, and not acted on")
+    }
+    return Entry(at: refusal.at, what: "refused", lines: lines)
+  }
+
+  private func entry(_ approval: AuditTrail.Approval) -> Entry {
+    var lines = [
+      """
+      chunk \(approval.chunkID), by \(printable(approval.by))\
+      \(approval.note.map { ": \(printable($0))" } ?? "")
+      """,
+      "a limit had stopped it: \(approval.stoppedReason)",
+    ]
+    if let number = approval.sealNumber { lines.append("sealed by record \(number)") }
+    return Entry(at: approval.at, what: "approved", lines: lines)
   }
 
   private func entry(_ protection: AuditTrail.Protection) -> Entry {
@@ -218,6 +245,12 @@ struct AuditTimeline {
 
   private func name(_ job: AuditTrail.Job) -> String {
     "job \(job.id)" + (job.apiID.map { " (the API's \($0))" } ?? "")
+  }
+
+  private func counted(_ changed: [String: Int]) -> String {
+    let changes = changed.sorted { $0.key < $1.key }
+      .map { "\($0.key): \($0.value) \($0.value == 1 ? "row" : "rows")" }
+    return "changed: \(changes.joined(separator: ", "))"
   }
 
   private func times(_ createdAt: String?, _ redactedAt: String?) -> String {

@@ -16,6 +16,8 @@ struct AuditTrailResult: Encodable {
   let holds: [Hold]
   let releases: [Release]
   let quarantined: [Line]
+  let refusals: [Refusal]
+  let approvals: [Approval]
 
   init(_ trail: AuditTrail) {
     id = "\(trail.id)"
@@ -30,6 +32,8 @@ struct AuditTrailResult: Encodable {
     holds = trail.holds.map(Hold.init)
     releases = trail.releases.map(Release.init)
     quarantined = trail.quarantined.map(Line.init)
+    refusals = trail.refusals.map(Refusal.init)
+    approvals = trail.approvals.map(Approval.init)
   }
 
   struct Job: Encodable {
@@ -52,8 +56,8 @@ struct AuditTrailResult: Encodable {
     let result_sha256: String?
     let seal: Int64?
     let seal_sha256: String?
-    /// `event`, `waiting`, `not applied`, `clean or not asked about`, `not told`, `overtaken`, `pruned`,
-    /// `failed` or `none yet`.
+    /// `event`, `waiting`, `not applied`, `refused`, `clean or not asked about`, `not told`, `overtaken`,
+    /// `pruned`, `failed` or `none yet`.
     let answer: String
 
     init(_ check: AuditTrail.Check) {
@@ -239,6 +243,48 @@ struct AuditTrailResult: Encodable {
       resolved_at = line.resolvedAt
       resolution = line.resolution
       note = line.note
+    }
+  }
+
+  struct Refusal: Encodable {
+    let chunk_id: Int64
+    let type, reason: String
+    let created_at, redacted_at: String?
+    let why, remedy, refused_at: String
+    let changed: [String: Int]
+    let resolved_at, resolution: String?
+    let superseded_by: Job?
+
+    init(_ refusal: AuditTrail.Refusal) {
+      chunk_id = refusal.chunkID
+      type = refusal.type.rawValue
+      reason = refusal.reason
+      created_at = refusal.createdAt
+      redacted_at = refusal.redactedAt
+      why = refusal.why
+      remedy = refusal.remedy
+      refused_at = refusal.at
+      changed = refusal.changed
+      resolved_at = refusal.resolvedAt
+      resolution = refusal.resolution
+      superseded_by = refusal.supersededBy.map(Job.init)
+    }
+  }
+
+  struct Approval: Encodable {
+    let chunk_id: Int64
+    let stopped_reason, approved_by: String
+    let note: String?
+    let approved_at: String
+    let seal: Int64?
+
+    init(_ approval: AuditTrail.Approval) {
+      chunk_id = approval.chunkID
+      stopped_reason = approval.stoppedReason
+      approved_by = approval.by
+      note = approval.note
+      approved_at = approval.at
+      seal = approval.sealNumber
     }
   }
 }

@@ -17,8 +17,8 @@ enum ExitStatus: Int32, Error {
   case usage = 2
   case limitStopped = 3
   case quarantined = 4
-  /// A job failed or expired for good.
-  case jobFailed = 5
+  /// A chunk or an event was set aside.
+  case setAside = 5
   case locked = 6
   /// Nothing is wrong but the moment: run again.
   case temporary = 75
@@ -70,15 +70,32 @@ enum ExitStatus: Int32, Error {
   }
 
   /// What a run's reports amount to.
-  init(of reports: [RunReport]) {
-    if reports.contains(where: { $0.status == .stopped }) {
+  /// - Parameter openLines: of the pipeline's quarantine.
+  init(of reports: [RunReport], openLines: Int = 0) {
+    if reports.contains(where: { !$0.stopped.isEmpty }) {
       self = .limitStopped
-    } else if reports.contains(where: { !$0.failures.isEmpty }) {
-      self = .jobFailed
-    } else if reports.contains(where: { $0.quarantined > 0 }) {
+    } else if reports.contains(where: { !$0.failures.isEmpty || !$0.refused.isEmpty }) {
+      self = .setAside
+    } else if openLines > 0 || reports.contains(where: { $0.quarantined > 0 }) {
       self = .quarantined
     } else {
       self = .done
+    }
+  }
+
+  /// The `code` of a JSON object's error.
+  var word: String {
+    switch self {
+    case .done: "done"
+    case .failed: "failed"
+    case .usage: "usage"
+    case .limitStopped: "limit_stopped"
+    case .quarantined: "quarantined"
+    case .setAside: "set_aside"
+    case .locked: "locked"
+    case .temporary: "temporary"
+    case .credentials: "credentials"
+    case .idle: "idle"
     }
   }
 }

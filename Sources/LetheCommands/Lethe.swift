@@ -14,15 +14,16 @@ public struct Lethe: AsyncParsableCommand {
       Compliance API check them, and applies the answers: deletions, protections, geo scrubs.
 
       EXIT CODES: 0 done, 1 failed, 2 usage or definition, 3 a limit stopped it, 4 quarantine not \
-      empty, 5 job failed or expired for good, 6 another run holds the lock, 75 temporary: run \
-      again, 77 credentials refused, 99 nothing to do (only with --skip-if-idle).
+      empty, 5 a chunk or an event was set aside, 6 another run holds the lock, 75 temporary: run \
+      again, 77 credentials refused, 99 nothing to do (only with --skip-if-idle). Where several \
+      apply: 3 before 5 before 4.
       """,
     version: "0.1.0",
     subcommands: [
       RunCommand.self, ExportCommand.self, SubmitCommand.self, AwaitCommand.self,
-      CollectCommand.self, ApplyCommand.self, PlanCommand.self, CheckCommand.self,
-      StatusCommand.self, QuarantineCommand.self, HoldsCommand.self, AuditCommand.self,
-      GuardCommand.self, MigrateCommand.self, JobsCommand.self,
+      CollectCommand.self, ApplyCommand.self, RetryCommand.self, PlanCommand.self,
+      CheckCommand.self, StatusCommand.self, QuarantineCommand.self, HoldsCommand.self,
+      AuditCommand.self, GuardCommand.self, MigrateCommand.self, JobsCommand.self,
     ])
 
   public init() {}
@@ -53,9 +54,10 @@ public struct Lethe: AsyncParsableCommand {
   }
 
   private static func report(_ error: any Error, _ options: OutputOptions?) -> Int32 {
+    // A command that throws its status has written its result.
     if let status = error as? ExitStatus { return status.rawValue }
     if let status = ExitStatus(of: error) {
-      (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")
+      tell(error, status, options)
       return status.rawValue
     }
     switch exitCode(for: error) {
@@ -64,10 +66,31 @@ public struct Lethe: AsyncParsableCommand {
       return ExitStatus.done.rawValue
     case .validationFailure:
       writeLine(fullMessage(for: error), to: STDERR_FILENO)
+      writeFailure(
+        Failure(
+          code: ExitStatus.usage.word, message: message(for: error),
+          remedy: "lethe --help, or --help of the command, tells what it takes"), options)
       return ExitStatus.usage.rawValue
     default:
-      (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")
+      tell(error, .failed, options)
       return ExitStatus.failed.rawValue
     }
+  }
+
+  private static func tell(_ error: any Error, _ status: ExitStatus, _ options: OutputOptions?) {
+    (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")
+    writeFailure(Failure(of: error, status), options)
+  }
+
+  /// With `--output json` every exit has its object. A command line that cannot be parsed has no options,
+  /// so its words are looked at.
+  private static func writeFailure(_ failure: Failure, _ options: OutputOptions?) {
+    let words = CommandLine.arguments
+    let isJSON =
+      options.map { $0.output == .json }
+      ?? (words.contains("--output=json")
+        || zip(words, words.dropFirst()).contains { $0 == "--output" && $1 == "json" })
+    guard isJSON, let line = try? OutputOptions.json(FailedResult(error: failure)) else { return }
+    writeLine(line, to: STDOUT_FILENO)
   }
 }

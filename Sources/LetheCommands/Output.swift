@@ -30,11 +30,15 @@ struct OutputOptions: ParsableArguments {
   func write(_ value: some Encodable, table: () -> String) throws {
     switch output {
     case .table: writeLine(table(), to: STDOUT_FILENO)
-    case .json:
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-      writeLine(String(decoding: try encoder.encode(value), as: UTF8.self), to: STDOUT_FILENO)
+    case .json: writeLine(try Self.json(value), to: STDOUT_FILENO)
     }
+  }
+
+  /// One line.
+  static func json(_ value: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(value), as: UTF8.self)
   }
 }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Definitions
 import Runtime
 
 /// `lethe plan PIPELINE`: what a run would do.
@@ -22,14 +23,15 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
       let report = try await PipelineRuntime.with(
         pipeline, workDirectory: directory, logger: options.logger
       ) { try await $0.plan() }
-      try options.write(report) { report.text }
+      try options.write(report) { report.text(file: pipeline.file) }
     }
   }
 }
 
 extension PlanReport {
   /// For people.
-  fileprivate var text: String {
+  /// - Parameter file: the definition's.
+  fileprivate func text(file: String) -> String {
     var totals = Table("dataset", "IDs", "chunks", "jobs", "bytes")
     for dataset in datasets {
       totals.add(
@@ -58,11 +60,17 @@ extension PlanReport {
         """
       }
     }
-    let stops = chunks.compactMap { chunk in
-      chunk.stops.map {
-        RunReport.StoppedChunk(chunkID: chunk.chunkID, dataset: chunk.dataset, reason: $0).advice
+    let stops =
+      chunks.compactMap { chunk in
+        chunk.stops.map {
+          RunReport.StoppedChunk(
+            chunkID: chunk.chunkID, dataset: chunk.dataset, reason: $0, file: file
+          ).advice
+        }
       }
-    }
+      + chunks.flatMap { chunk in
+        chunk.refusals.map { "chunk \(chunk.chunkID) of \(chunk.dataset): would be refused: \($0)" }
+      }
     return (parts + [changes] + (rows.rows.isEmpty ? [] : [rows.text]) + restores + stops)
       .joined(separator: "\n\n")
   }

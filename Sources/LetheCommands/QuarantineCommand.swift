@@ -91,8 +91,8 @@ struct QuarantineCommand: AsyncParsableCommand {
           pipeline, workDirectory: directory, logger: options.logger
         ) { try await $0.retryQuarantined(ids) }
         try options.write(report) { report.summary }
-        if report.runs.contains(where: { $0.status == .stopped }) { throw ExitStatus.limitStopped }
-        if report.open > 0 { throw ExitStatus.quarantined }
+        let status = ExitStatus(of: report.runs, openLines: report.open)
+        guard status == .done else { throw status }
       }
     }
   }

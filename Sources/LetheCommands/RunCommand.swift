@@ -33,18 +33,21 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
     let giveUp = giveUp
     let directory = workDirectory.path
     try await untilSignalled {
-      let reports = try await PipelineRuntime.with(
+      let (reports, openLines) = try await PipelineRuntime.with(
         pipeline, workDirectory: directory, logger: options.logger
       ) { runtime in
         if giveUp { _ = try await runtime.giveUp() }
-        return try await runtime.run(resumeOnly: resumeOnly)
+        return (
+          try await runtime.run(resumeOnly: resumeOnly), try await runtime.openQuarantine()
+        )
       }
-      try options.write(RunResult(reports)) {
+      let status = ExitStatus(of: reports, openLines: openLines)
+      let error = Failure(of: reports, openLines: openLines, status)
+      try options.write(RunResult(reports, error: error)) {
         reports.isEmpty
           ? "no run was left unfinished"
           : reports.map(\.table).joined(separator: "\n\n")
       }
-      let status = ExitStatus(of: reports)
       guard status == .done else { throw status }
       if skipIfIdle, reports.allSatisfy(\.isIdle) { throw ExitStatus.idle }
     }
@@ -55,8 +58,11 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
 private struct RunResult: Encodable {
   let newest: RunReport?
   let finishedEarlier: [RunReport]
+  /// What waits for somebody, of any of the runs.
+  let error: Failure?
 
-  init(_ reports: [RunReport]) {
+  init(_ reports: [RunReport], error: Failure?) {
+    self.error = error
     newest = reports.last
     finishedEarlier = reports.dropLast()
   }
@@ -71,13 +77,14 @@ private struct RunResult: Encodable {
   enum CodingKeys: String, CodingKey {
     case finishedEarlier = "finished_earlier"
     case peakMemoryBytes = "peak_memory_bytes"
-    case status
+    case status, error
   }
 
   func encode(to encoder: any Encoder) throws {
     try newest?.encode(to: encoder)
     var container = encoder.container(keyedBy: CodingKeys.self)
     if newest == nil { try container.encode("idle", forKey: .status) }
+    try container.encodeIfPresent(error, forKey: .error)
     try container.encode(finishedEarlier, forKey: .finishedEarlier)
     try container.encode(Self.peakMemoryBytes, forKey: .peakMemoryBytes)
   }
@@ -107,13 +114,57 @@ extension RunReport {
         }
       }
     }
-    let changes =
-      rowsChanged == 0 ? "no row had to be changed: all are as they should be" : rows.text
-    return
-      (["run \(runID) of \(pipeline): \(status.rawValue)", totals.text, changes]
-      + failures.map { "failed: \($0)" } + stopped.map(\.advice)
-      + (quarantined > 0 ? ["quarantine: \(quarantined) lines were not acted on"] : []))
-      .joined(separator: "\n\n")
+    let changes = rows.rows.isEmpty ? noChange : rows.text
+    var parts = ["run \(runID) of \(pipeline): \(status.rawValue)", totals.text, changes]
+    parts += stopped.map(\.advice)
+    parts += setAside.map(\.notice)
+    parts += failures.filter { !setAside.map(\.reason).contains($0) }.map {
+      "failed: \($0)\n  remedy: mend the cause; the next lethe run exports the dataset anew"
+    }
+    parts += refused.paragraphs
+    if quarantineOpen > 0 { parts.append(quarantine) }
+    return parts.joined(separator: "\n\n")
+  }
+
+  private var noChange: String {
+    if isAllAsItShouldBe { return "no row had to be changed: all are as they should be" }
+    return status == .running
+      ? "no row was changed so far"
+      : "no row was changed, and not all is done: see below"
+  }
+
+  private var quarantine: String {
+    let earlier = quarantineOpen - quarantined
+    let ofEarlier = earlier > 0 ? ", \(grouped(earlier)) of them of earlier runs" : ""
+    return """
+      quarantine: \(grouped(quarantineOpen)) lines were not acted on\(ofEarlier)
+        remedy: lethe quarantine list shows them, retry and dismiss resolve them
+      """
+  }
+}
+
+extension [RunReport.RefusedEvent] {
+  /// One for each chunk and cause.
+  var paragraphs: [String] {
+    var causes: [(first: RunReport.RefusedEvent, ids: [String])] = []
+    for event in self {
+      if let index = causes.firstIndex(where: {
+        $0.first.chunkID == event.chunkID && $0.first.why == event.why
+      }) {
+        causes[index].ids.append(event.id)
+      } else {
+        causes.append((event, [event.id]))
+      }
+    }
+    return causes.map { event, ids in
+      let isOne = ids.count == 1
+      return """
+        chunk \(event.chunkID) of \(event.dataset): \(isOne ? "an event is" : "\(ids.count) events are") \
+        refused and set aside: \(event.why)
+          \(isOne ? "ID" : "IDs"): \(ids.joined(separator: ", "))
+          remedy: \(event.remedy); then \(isOne ? event.command : event.commandForChunk)
+        """
+    }
   }
 }
 
@@ -121,7 +172,16 @@ extension RunReport.StoppedChunk {
   var advice: String {
     """
     chunk \(chunkID) of \(dataset) is stopped: \(reason)
-      remedy: if that is right, lethe apply PIPELINE --approve \(chunkID)
+      remedy: if that is right, \(command)
+    """
+  }
+}
+
+extension RunReport.SetAsideChunk {
+  var notice: String {
+    """
+    chunk \(chunkID) of \(dataset) is set aside: \(reason)
+      remedy: \(advice)
     """
   }
 }

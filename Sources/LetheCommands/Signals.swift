@@ -4,12 +4,11 @@ import UnixSignals
 struct Interrupted: Error, CustomStringConvertible {
   let signal: UnixSignal
 
-  var description: String {
-    """
-    ended by \(signal): the transaction in flight was finished or rolled back
-      remedy: run again; it goes on where it stood
-    """
+  var message: String {
+    "ended by \(signal): the transaction in flight was finished or rolled back"
   }
+  var remedy: String { "run again; it goes on where it stood" }
+  var description: String { "\(message)\n  remedy: \(remedy)" }
 }
 
 /// Runs `body` until it ends or SIGTERM or SIGINT comes; a signal cancels it and waits for it.

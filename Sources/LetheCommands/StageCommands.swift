@@ -14,19 +14,44 @@ struct StageOptions: ParsableArguments {
 }
 
 extension StageCommand {
+  /// - Parameter isLast: whether open lines of the quarantine, of whatever run, are this stage's to tell.
   func runStage(
+    isLast: Bool = false,
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> PipelineRuntime.StageReport
   ) async throws {
     let pipeline = try pipeline.load()
     let (options, directory, skipIfIdle) = (output, workDirectory.path, stage.skipIfIdle)
     try await untilSignalled {
-      let report = try await PipelineRuntime.with(
-        pipeline, workDirectory: directory, logger: options.logger, body)
-      try options.write(report) { report.summary }
-      let status = ExitStatus(of: report.runs)
+      let (report, openLines) = try await PipelineRuntime.with(
+        pipeline, workDirectory: directory, logger: options.logger
+      ) { runtime -> (PipelineRuntime.StageReport, Int) in
+        let report = try await body(runtime)
+        guard isLast else { return (report, 0) }
+        return (report, try await runtime.openQuarantine())
+      }
+      let status = ExitStatus(of: report.runs, openLines: openLines)
+      let error = Failure(of: report.runs, openLines: openLines, status)
+      try options.write(StageResult(report: report, error: error)) { report.summary }
       guard status == .done else { throw status }
       if skipIfIdle, report.chunks == 0, report.waiting == 0 { throw ExitStatus.idle }
     }
+  }
+}
+
+/// What came of a stage, and what waits for somebody.
+struct StageResult: Encodable {
+  let report: PipelineRuntime.StageReport
+  let error: Failure?
+
+  enum CodingKeys: CodingKey {
+    case status, error
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    try report.encode(to: encoder)
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(error?.code ?? "done", forKey: .status)
+    try container.encodeIfPresent(error, forKey: .error)
   }
 }
 
@@ -104,8 +129,23 @@ struct ApplyCommand: StageCommand {
   @Option(help: ArgumentHelp("Let a chunk go on that a limit has stopped.", valueName: "chunk"))
   var approve: Int64?
 
+  @Option(help: "With --approve: who says so. Default: the user of the operating system.")
+  var by: String?
+
+  @Option(help: "With --approve: why. It is kept with the chunk and sealed.")
+  var note: String?
+
+  mutating func validate() throws {
+    guard approve != nil || (by == nil && note == nil) else {
+      throw ValidationError("--by and --note go with --approve")
+    }
+    guard by.map({ $0.contains { !$0.isWhitespace } }) ?? true else {
+      throw ValidationError("--by has to name somebody")
+    }
+  }
+
   mutating func run() async throws {
-    let approved = approve
-    try await runStage { try await $0.apply(approving: approved) }
+    let (approved, by, note) = (approve, by, note)
+    try await runStage(isLast: true) { try await $0.apply(approving: approved, by: by, note: note) }
   }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Ledger
 import PostgreSQL
+import Runtime
 
 /// `lethe status`: where things stand.
 struct StatusCommand: AsyncParsableCommand, OutputCommand {
@@ -24,31 +25,39 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let (options, name, limit) = (output, pipeline, runs)
     let connectionString = database.connectionString
     try await untilSignalled {
-      let runs: [RunLedger.RunStatus]
+      let standing: Standing
       do {
-        runs = try await Connection.withConnection(connectionString) {
-          try await RunLedger(connection: $0).recent(pipeline: name, limit: limit)
+        standing = try await Connection.withConnection(connectionString) {
+          let ledger = RunLedger(connection: $0)
+          return Standing(
+            runs: try await ledger.recent(pipeline: name, limit: limit),
+            halted: try await ledger.halted(pipeline: name),
+            refused: try await ledger.refused(pipeline: name),
+            openLines: try await QuarantineLedger(connection: $0).openLines(pipeline: name))
         }
       } catch let error as PostgreSQLError
         where error.state == .undefinedTable || error.state == .invalidSchemaName
       {
         throw CommandError(message: "the database has no ledger", remedy: "lethe migrate up")
       }
-      try options.write(Result(runs: runs.map(Line.init))) {
-        guard !runs.isEmpty else { return "no run yet" }
-        var table = Table("run", "pipeline", "status", "started", "finished", "IDs", "chunks")
-        for run in runs {
-          table.add(
-            "\(run.runID)", run.pipeline, run.status, run.startedAt, run.finishedAt ?? "-",
-            grouped(run.ids), run.chunks)
-        }
-        return table.text
-      }
+      try options.write(Result(standing)) { standing.text }
     }
   }
 
   private struct Result: Encodable {
     let runs: [Line]
+    let stopped: [RunReport.StoppedChunk]
+    let set_aside: [RunReport.SetAsideChunk]
+    let refused: [RunReport.RefusedEvent]
+    let quarantine_open: Int
+
+    init(_ standing: Standing) {
+      runs = standing.runs.map(Line.init)
+      stopped = standing.stopped
+      set_aside = standing.setAside
+      refused = standing.refusedEvents
+      quarantine_open = standing.openLines
+    }
   }
 
   private struct Line: Encodable {
@@ -69,5 +78,52 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
       ids = run.ids
       chunks = run.chunks
     }
+  }
+}
+
+/// Where things stand, and what waits for somebody.
+private struct Standing {
+  let runs: [RunLedger.RunStatus]
+  let halted: [RunLedger.HaltedChunk]
+  let refused: [RunLedger.RefusedEvent]
+  let openLines: Int
+
+  var stopped: [RunReport.StoppedChunk] {
+    halted.filter { !$0.isSetAside }.map {
+      .init(
+        chunkID: $0.chunkID, dataset: $0.dataset, reason: $0.reason,
+        file: Self.file($0.definitionFile, $0.pipeline))
+    }
+  }
+
+  var setAside: [RunReport.SetAsideChunk] {
+    halted.filter(\.isSetAside).map { .init($0, file: Self.file($0.definitionFile, $0.pipeline)) }
+  }
+
+  var refusedEvents: [RunReport.RefusedEvent] {
+    refused.map { .init($0, file: Self.file($0.definitionFile, $0.pipeline)) }
+  }
+
+  /// Runs from before the ledger kept the file's name have none.
+  private static func file(_ known: String?, _ pipeline: String) -> String {
+    known ?? "the-definition-of-\(pipeline)"
+  }
+
+  var text: String {
+    guard !runs.isEmpty else { return "no run yet" }
+    var table = Table("run", "pipeline", "status", "started", "finished", "IDs", "chunks")
+    for run in runs {
+      table.add(
+        "\(run.runID)", run.pipeline, run.status, run.startedAt, run.finishedAt ?? "-",
+        grouped(run.ids), run.chunks)
+    }
+    var parts = [table.text]
+    parts += stopped.map(\.advice)
+    parts += setAside.map(\.notice)
+    parts += refusedEvents.paragraphs
+    if openLines > 0 {
+      parts.append("\(grouped(openLines)) lines of the quarantine are open: lethe quarantine list")
+    }
+    return parts.joined(separator: "\n\n")
   }
 }

@@ -76,6 +76,20 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
     }
   }
 
+  /// The server refuses a statement, and would refuse it again.
+  public var isRefusal: Bool { state != nil && !isTemporary }
+
+  /// The message without the values that the server quotes when it cannot read them, which may be the
+  /// content of a row.
+  public var messageWithoutValues: String {
+    guard let state else { return message }
+    return switch state.conditionClass {
+    case "22": "a value of a row cannot be used as it would have to be (SQLSTATE \(state))"
+    case "23": message
+    default: "\(message) (SQLSTATE \(state))"
+    }
+  }
+
   public var description: String {
     var text = message
     if let state { text += " (SQLSTATE \(state))" }

@@ -16,12 +16,9 @@ public import Warehouse
 public struct PipelineLocked: Error, Sendable, CustomStringConvertible {
   public let pipeline: String
 
-  public var description: String {
-    """
-    another process is working on the pipeline \(pipeline)
-      remedy: let it finish; lethe status shows where it stands
-    """
-  }
+  public var message: String { "another process is working on the pipeline \(pipeline)" }
+  public var remedy: String { "let it finish; lethe status shows where it stands" }
+  public var description: String { "\(message)\n  remedy: \(remedy)" }
 }
 
 /// What `lethe run` and the stage commands do with a pipeline, while they hold its lock.
@@ -33,6 +30,7 @@ public struct PipelineRuntime: Sendable {
   let logger: Logger
   let lease = Lease()
   let clock = StageClock()
+  let postponement = Postponement()
 
   /// Checks the definition against the database, takes the pipeline's lock and runs `body`.
   ///
@@ -129,13 +127,15 @@ public struct PipelineRuntime: Sendable {
   ///
   /// - Parameter resumeOnly: makes none of its own.
   /// - Returns: a report for each run, the newest last.
+  /// - Throws: what concerns all; and at the end, with everything else done, what has left a chunk for a
+  ///   later try.
   public func run(resumeOnly: Bool = false) async throws -> [RunReport] {
     let ledger = RunLedger(connection: lockConnection)
     var reports: [RunReport] = []
     for run in try await ledger.unfinished(pipeline: pipeline.definition.name) {
       logger.notice("run \(run.id) was left unfinished; going on with it")
       let road = try await road(takingOver: run)
-      try await road.goAllTheWay()
+      try await road.goAllTheWay(exporting: !ledger.isGivenUp(run))
       reports.append(try await settle(run))
     }
     if !resumeOnly {
@@ -143,6 +143,7 @@ public struct PipelineRuntime: Sendable {
       try await road.goAllTheWay()
       reports.append(try await settle(road.run))
     }
+    try await postponement.rethrow()
     return reports
   }
 
@@ -152,7 +153,7 @@ public struct PipelineRuntime: Sendable {
     let ledger = RunLedger(connection: lockConnection)
     let unfinished = try await ledger.unfinished(pipeline: pipeline.definition.name)
     for run in unfinished {
-      try await ledger.takeOver(run, lease: lease)
+      try await ledger.takeOver(run, lease: lease, file: pipeline.file)
       for job in try await ledger.liveJobs(of: run) {
         do {
           try await client.cancelJob(id: job)
@@ -226,14 +227,23 @@ public struct PipelineRuntime: Sendable {
   /// Collects the result of every complete job.
   public func collect() async throws -> StageReport {
     try await takeOn(.collect, [.complete]) { road, chunk, ledger, connection in
-      if case .collected = try await road.collect(chunk, ledger, connection) { true } else { false }
+      if case .collected? = try await road.collect(chunk, ledger, connection) {
+        true
+      } else {
+        false
+      }
     }
   }
 
   /// Applies every collected chunk.
-  /// - Parameter approving: a chunk that a limit has stopped and that may go on now.
-  public func apply(approving chunkID: Int64? = nil) async throws -> StageReport {
-    if let chunkID { try await approve(chunkID) }
+  /// - Parameters:
+  ///   - chunkID: a chunk that a limit has stopped and that may go on now …
+  ///   - by: … who says so; nil for the user who started this process …
+  ///   - note: … and why.
+  public func apply(
+    approving chunkID: Int64? = nil, by: String? = nil, note: String? = nil
+  ) async throws -> StageReport {
+    if let chunkID { try await approve(chunkID, by: by ?? NSUserName(), note: note) }
     return try await takeOn(.apply, [.collected]) { road, chunk, ledger, connection in
       try await road.apply(chunk, ledger, connection) == .applied
     }
@@ -244,19 +254,6 @@ public struct PipelineRuntime: Sendable {
     try await takeOn(.apply, [.collected], only: chunkIDs) { road, chunk, ledger, connection in
       try await road.apply(chunk, ledger, connection) == .applied
     }
-  }
-
-  private func approve(_ chunkID: Int64) async throws {
-    let ledger = ChunkLedger(connection: lockConnection, lease: lease)
-    for run in try await RunLedger(connection: lockConnection)
-      .unfinished(pipeline: pipeline.definition.name)
-    where try await ledger.approve(chunkID: chunkID, runID: run.id) {
-      logger.notice("chunk \(chunkID) of run \(run.id) is approved")
-      return
-    }
-    throw LedgerError(
-      code: .missing, message: "chunk \(chunkID) of this pipeline is not stopped",
-      remedy: "lethe status names the chunks that are")
   }
 
   /// Takes the chunks of all unfinished runs that are in one of `states` through a stage, each once.
@@ -282,6 +279,7 @@ public struct PipelineRuntime: Sendable {
       report.runs.append(try await settle(run))
     }
     await connection.close()
+    try await postponement.rethrow()
     return report
   }
 
@@ -290,21 +288,22 @@ public struct PipelineRuntime: Sendable {
   private func road(beginning definition: Definition) async throws -> Road {
     let catalog = try await checkedCatalog(definition)
     let run = try await RunLedger(connection: lockConnection)
-      .begin(definition, in: workDirectory, lease: lease)
+      .begin(definition, in: workDirectory, lease: lease, file: pipeline.file)
     logger.info("run \(run.id) of \(definition.name) begins")
     return road(run, catalog)
   }
 
   private func road(takingOver run: Run) async throws -> Road {
     let catalog = try await checkedCatalog(run.definition)
-    try await RunLedger(connection: lockConnection).takeOver(run, lease: lease)
+    try await RunLedger(connection: lockConnection)
+      .takeOver(run, lease: lease, file: pipeline.file)
     return road(run, catalog)
   }
 
   func road(_ run: Run, _ catalog: Catalog) -> Road {
     Road(
       run: run, pipeline: pipeline, lease: lease, catalog: catalog, client: client, clock: clock,
-      logger: logger)
+      postponement: postponement, logger: logger)
   }
 
   func checkedCatalog(_ definition: Definition) async throws -> Catalog {
@@ -324,28 +323,24 @@ public struct PipelineRuntime: Sendable {
   /// Ends the run if nothing is left to do in it, and reports.
   private func settle(_ run: Run) async throws -> RunReport {
     let ledger = RunLedger(connection: lockConnection)
-    let halted = try await ledger.halted(of: run)
-    let failures = halted.filter(\.isFailure).map(\.reason)
-    let stopped = halted.filter { !$0.isFailure }
+    try await ledger.endOvertakenRefusals(pipeline: run.definition.name)
+    var report = try await report(run)
     let isSettled = try await ledger.isSettled(run, datasets: run.definition.datasets.count)
     if isSettled {
       // First, so that a process that dies between the two leaves no folder that nobody looks for.
       try? FileManager.default.removeItem(atPath: run.workDirectory)
-      try await ledger.runFinished(run, lease: lease, failure: failures.first)
-    } else if !stopped.isEmpty {
-      try await ledger.runStopped(run, lease: lease)
+      let failure = report.failures.first ?? report.refused.first.map { "ID \($0.id): \($0.why)" }
+      try await ledger.runFinished(run, lease: lease, failure: failure)
+      report.status = failure == nil ? .done : .failed
     }
-    return try await report(
-      run,
-      status: !stopped.isEmpty
-        ? .stopped : isSettled ? (failures.isEmpty ? .done : .failed) : .running,
-      failures: failures,
-      stopped: stopped.map { .init(chunkID: $0.chunkID, dataset: $0.dataset, reason: $0.reason) })
+    if !report.stopped.isEmpty {
+      try await ledger.runStopped(run, lease: lease)
+      report.status = .stopped
+    }
+    return report
   }
 
-  private func report(
-    _ run: Run, status: RunReport.Status, failures: [String], stopped: [RunReport.StoppedChunk]
-  ) async throws -> RunReport {
+  private func report(_ run: Run) async throws -> RunReport {
     let ledger = RunLedger(connection: lockConnection)
     var datasets: [String: RunReport.DatasetReport] = [:]
     for total in try await ledger.datasetTotals(of: run) {
@@ -356,9 +351,27 @@ public struct PipelineRuntime: Sendable {
     for row in try await ledger.rowTotals(of: run) {
       datasets[row.dataset]?.rows[row.table, default: [:]][row.action] = row.rows
     }
+    let halted = try await ledger.halted(of: run)
+    let setAside = halted.filter(\.isSetAside).map {
+      RunReport.SetAsideChunk($0, file: pipeline.file)
+    }
     return RunReport(
-      runID: run.id, pipeline: run.definition.name, status: status, datasets: datasets,
-      failures: failures, stopped: stopped)
+      runID: run.id, pipeline: run.definition.name, status: .running, datasets: datasets,
+      failures: setAside.map(\.reason)
+        + (try await ledger.exportsRefused(of: run)).map {
+          "the rest of \($0.dataset) was not exported: \($0.why)"
+        },
+      stopped: halted.filter { !$0.isSetAside }.map {
+        .init(chunkID: $0.chunkID, dataset: $0.dataset, reason: $0.reason, file: pipeline.file)
+      }, setAside: setAside,
+      refused: try await ledger.refused(of: run).map { .init($0, file: pipeline.file) },
+      quarantineOpen: try await openQuarantine())
+  }
+
+  /// How many lines of the pipeline's quarantine wait for somebody's word.
+  public func openQuarantine() async throws -> Int {
+    try await QuarantineLedger(connection: lockConnection)
+      .openLines(pipeline: pipeline.definition.name)
   }
 
   private func chunkCount(_ run: Run) async throws -> Int {

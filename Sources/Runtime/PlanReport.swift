@@ -30,11 +30,13 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var restores: Restores?
     /// Why a limit stops it, or would.
     public var stops: String?
+    /// What the warehouse would refuse, and why; not among the rows.
+    public var refusals: [String] = []
 
     enum CodingKeys: String, CodingKey {
       case chunkID = "chunk_id"
       case runID = "run_id"
-      case dataset, rows, restores, stops
+      case dataset, rows, restores, stops, refusals
     }
   }
 
@@ -92,7 +94,7 @@ extension PipelineRuntime {
               .init(
                 holdingIDs: $0.holdingIDs, releasedIDs: $0.releasedIDs, rows: $0.rows,
                 rowsBefore: $0.rowsBefore)
-            }, stops: plan.stopReason))
+            }, stops: plan.stopReason, refusals: plan.refusals))
       }
     }
     return report

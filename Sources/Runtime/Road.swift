@@ -28,11 +28,12 @@ struct Road: Sendable {
   let client: ComplianceClient
   let clock: StageClock
   let logger: Logger
+  let postponement: Postponement
   private let board = WorkBoard()
 
   init(
     run: Run, pipeline: Pipeline, lease: Lease, catalog: Catalog, client: ComplianceClient,
-    clock: StageClock, logger: Logger
+    clock: StageClock, postponement: Postponement, logger: Logger
   ) {
     self.run = run
     self.pipeline = pipeline
@@ -40,13 +41,15 @@ struct Road: Sendable {
     self.catalog = catalog
     self.client = client
     self.clock = clock
+    self.postponement = postponement
     self.logger = logger
   }
 
-  /// Goes the whole road. Returns when every chunk is applied, stopped or given up.
-  func goAllTheWay() async throws {
+  /// Goes the whole road. Returns when every chunk is applied, stopped, set aside or left for a later try.
+  /// - Parameter exporting: false only goes on with the chunks that are there.
+  func goAllTheWay(exporting: Bool = true) async throws {
     try await withThrowingTaskGroup(of: Void.self) { group in
-      group.addTask { try await export() }
+      group.addTask { if exporting { try await export() } else { await board.exportDone() } }
       for type in Set(run.definition.datasets.map(\.type)) {
         // The API has one slot for each type.
         group.addTask { try await submitAndAwait(type) }
@@ -60,16 +63,21 @@ struct Road: Sendable {
 
   // MARK: The stages, left to right
 
-  /// Every dataset, one after another.
+  /// Every dataset, one after another. One whose rows cannot be exported keeps no other from it.
   func export() async throws {
     try await withConnections { copying, recording in
+      let ledger = ExportLedger(connection: recording, run: run, lease: lease)
       let stage = ExportStage(
-        connection: copying,
-        ledger: ExportLedger(connection: recording, run: run, lease: lease), catalog: catalog,
+        connection: copying, ledger: ledger, catalog: catalog,
         workDirectory: FilePath(run.workDirectory), logger: logger)
       for dataset in run.definition.datasets {
-        try await clock.measure(.export, dataset.name) {
-          try await stage.export(dataset) { _ in await board.ring() }
+        do {
+          try await clock.measure(.export, dataset.name) {
+            try await stage.export(dataset) { _ in await board.ring() }
+          }
+        } catch let error as PostgreSQLError where error.isRefusal {
+          logger.error("the rest of \(dataset.name) is not exported: \(error.messageWithoutValues)")
+          try await ledger.exportRefused(dataset.name, why: error.messageWithoutValues)
         }
       }
     }
@@ -95,8 +103,7 @@ struct Road: Sendable {
     try await work(
       on: [.complete], fedBy: [.exported, .created, .uploaded]
     ) { chunk, ledger, connection in
-      _ = try await collect(chunk, ledger, connection)
-      return true
+      try await collect(chunk, ledger, connection) != nil
     }
   }
 
@@ -113,10 +120,19 @@ struct Road: Sendable {
   func submit(_ chunk: Chunk, _ ledger: ChunkLedger) async throws -> SubmitStage.Outcome {
     let stage = SubmitStage(
       ledger: ledger, client: client, jobAttemptsMax: pipeline.api.jobAttemptsMax, logger: logger)
-    let outcome = try await clock.measure(.submit, chunk.dataset) { try await stage.submit(chunk) }
+    let outcome: SubmitStage.Outcome = try await alone(
+      chunk, in: .submit, ledger, setAside: .failed, postponed: .failed
+    ) { try await stage.submit(chunk) }
     if case .fileLost(let why) = outcome {
       logger.warning("\(chunk.label): \(why); writing it again from the warehouse")
-      try await rewriteFile(of: chunk, ledger)
+      do {
+        try await rewriteFile(of: chunk, ledger)
+      } catch let error as PostgreSQLError where error.isRefusal {
+        try await ledger.chunkFailed(
+          chunk,
+          why: "its file was lost and cannot be written again: \(error.messageWithoutValues)",
+          isRetryable: true)
+      }
     }
     return outcome
   }
@@ -130,33 +146,34 @@ struct Road: Sendable {
         pollSeconds: pipeline.api.pollSeconds, pollSecondsMax: pipeline.api.pollSecondsMax,
         jobAttemptsMax: pipeline.api.jobAttemptsMax, jobHoursMax: pipeline.api.jobHoursMax),
       logger: logger)
-    return try await clock.measure(.await, chunk.dataset) {
+    return try await alone(chunk, in: .await, ledger, setAside: .failed, postponed: .failed) {
       try await stage.awaitCompletion(of: chunk)
     }
   }
 
+  /// - Returns: nil if the chunk waits for a later try.
   func collect(
     _ chunk: Chunk, _ ledger: ChunkLedger, _ connection: Connection
-  ) async throws -> CollectStage.Outcome {
+  ) async throws -> CollectStage.Outcome? {
     let stage = CollectStage(
       connection: connection, ledger: ledger, client: client,
       jobAttemptsMax: pipeline.api.jobAttemptsMax, logger: logger)
-    let outcome = try await clock.measure(.collect, chunk.dataset) {
-      try await stage.collect(chunk)
-    }
+    let outcome = try await alone(
+      chunk, in: .collect, ledger, setAside: CollectStage.Outcome?.some(.failed), postponed: nil
+    ) { try await stage.collect(chunk) }
     // What follows goes by the collected events alone.
     if case .collected = outcome { unlink(chunk.path) }
     return outcome
   }
 
+  /// - Returns: nil if the chunk is set aside or waits for a later try.
   func apply(
     _ chunk: Chunk, _ ledger: ChunkLedger, _ connection: Connection
-  ) async throws -> ApplyStage.Outcome {
-    let dataset = try dataset(of: chunk)
+  ) async throws -> ApplyStage.Outcome? {
     let stage = applyStage(ledger, connection)
-    let outcome = try await clock.measure(.apply, chunk.dataset) {
-      try await stage.apply(chunk, dataset: dataset)
-    }
+    let outcome = try await alone(
+      chunk, in: .apply, ledger, setAside: ApplyStage.Outcome?.none, postponed: nil
+    ) { try await stage.apply(chunk, dataset: dataset(of: chunk)) }
     if case .stopped(let why) = outcome {
       logger.error(
         "\(chunk.label) is stopped: \(why)",
@@ -194,8 +211,9 @@ struct Road: Sendable {
     while true {
       // Seen before the ledger is read: what changes after this wakes the wait below.
       let view = await board.view
+      let left = leftAlone.union(await postponement.chunkIDs)
       let chunks = try await ledger.chunks(of: run.id, in: states + upstream)
-        .filter { (type == nil || $0.type == type) && !leftAlone.contains($0.id) }
+        .filter { (type == nil || $0.type == type) && !left.contains($0.id) }
       if let chunk = chunks.first(where: { states.contains($0.state) }) {
         if try await !step(chunk, ledger, connection) { leftAlone.insert(chunk.id) }
         await board.ring()

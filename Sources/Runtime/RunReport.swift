@@ -1,3 +1,5 @@
+public import Ledger
+
 /// What came of a run, from the ledger.
 public struct RunReport: Sendable, Codable, Equatable {
   public enum Status: String, Sendable, Codable {
@@ -6,7 +8,7 @@ public struct RunReport: Sendable, Codable, Equatable {
     case done
     /// A limit stopped a chunk; see `stopped`.
     case stopped
-    /// A chunk was given up; see `failures`.
+    /// A chunk or an event was set aside; see `setAside` and `refused`.
     case failed
   }
 
@@ -14,30 +16,98 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var pipeline: String
   public var status: Status
   public var datasets: [String: DatasetReport]
-  /// Why chunks were given up.
+  /// Why chunks were set aside.
   public var failures: [String]
   /// The chunks that wait for somebody's word, and why.
   public var stopped: [StoppedChunk]
+  /// The chunks that could not go on; all others did.
+  public var setAside: [SetAsideChunk]
+  /// The events that the warehouse refused; all others of their chunks are applied.
+  public var refused: [RefusedEvent]
+  /// Lines of the pipeline, of this run and earlier ones, that wait for somebody's word.
+  public var quarantineOpen: Int
 
   enum CodingKeys: String, CodingKey {
     case runID = "run_id"
-    case pipeline, status, datasets, failures, stopped
+    case pipeline, status, datasets, failures, stopped, refused
+    case setAside = "set_aside"
+    case quarantineOpen = "quarantine_open"
   }
 
   public struct StoppedChunk: Sendable, Codable, Equatable {
     public var chunkID: Int64
     public var dataset: String
     public var reason: String
+    /// What lets it go on, if that is right.
+    public var command: String
 
     enum CodingKeys: String, CodingKey {
       case chunkID = "chunk_id"
-      case dataset, reason
+      case dataset, reason, command
     }
 
-    public init(chunkID: Int64, dataset: String, reason: String) {
+    public init(chunkID: Int64, dataset: String, reason: String, file: String) {
       self.chunkID = chunkID
       self.dataset = dataset
       self.reason = reason
+      command = "lethe apply \(shellWord(file)) --approve \(chunkID)"
+    }
+  }
+
+  public struct SetAsideChunk: Sendable, Codable, Equatable {
+    public var chunkID: Int64
+    public var dataset: String
+    public var reason: String
+    public var remedy: String
+    /// Whether another try may fare better, be it of a new chunk of its IDs.
+    public var isRetryable: Bool
+    /// What takes it on again; nil where its events are not there and the next run asks anew.
+    public var command: String?
+
+    enum CodingKeys: String, CodingKey {
+      case chunkID = "chunk_id"
+      case dataset, reason, remedy, command
+      case isRetryable = "is_retryable"
+    }
+
+    public init(_ chunk: RunLedger.HaltedChunk, file: String) {
+      chunkID = chunk.chunkID
+      dataset = chunk.dataset
+      reason = chunk.reason
+      remedy = chunk.remedy ?? "the next lethe run asks about its IDs anew"
+      isRetryable = chunk.isRetryable
+      command = chunk.canBeTakenOn ? "lethe retry \(shellWord(file)) \(chunk.chunkID)" : nil
+    }
+  }
+
+  public struct RefusedEvent: Sendable, Codable, Equatable {
+    public var chunkID: Int64
+    public var dataset: String
+    /// As text: JSON's readers often take a number for a floating-point one.
+    public var id: String
+    public var reason: String
+    public var why: String
+    public var remedy: String
+    /// What takes it on again, alone …
+    public var command: String
+    /// … or with all that is refused of its chunk.
+    public var commandForChunk: String
+
+    enum CodingKeys: String, CodingKey {
+      case chunkID = "chunk_id"
+      case dataset, id, reason, why, remedy, command
+      case commandForChunk = "command_for_chunk"
+    }
+
+    public init(_ event: RunLedger.RefusedEvent, file: String) {
+      chunkID = event.chunkID
+      dataset = event.dataset
+      id = "\(event.id)"
+      reason = event.reason
+      why = event.why
+      remedy = event.remedy
+      command = "lethe retry \(shellWord(file)) --id \(event.id)"
+      commandForChunk = "lethe retry \(shellWord(file)) \(event.chunkID)"
     }
   }
 
@@ -58,4 +128,16 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var rowsChanged: Int {
     datasets.values.reduce(0) { $0 + $1.rows.values.flatMap(\.values).reduce(0, +) }
   }
+
+  /// Whether every chunk was looked at and applied, and nothing is open that was not acted on.
+  public var isAllAsItShouldBe: Bool {
+    status == .done && setAside.isEmpty && refused.isEmpty && stopped.isEmpty
+      && quarantineOpen == 0
+  }
+}
+
+/// A word as a shell reads it.
+func shellWord(_ text: String) -> String {
+  let isPlain = text.allSatisfy { $0.isLetter || $0.isNumber || "/._-+:@%".contains($0) }
+  return isPlain && !text.isEmpty ? text : "'\(text.replacing("'", with: "'\\''"))'"
 }

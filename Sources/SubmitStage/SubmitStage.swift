@@ -154,9 +154,8 @@ public struct SubmitStage: Sendable {
       return try await died(
         attempt, of: chunk, why: "the job is \(job.status)\(job.error.map { ": \($0)" } ?? "")")
     case .unrecognized(let status):
-      throw APIError(
-        kind: .temporary, operation: "upload to job \(job.id)",
-        message: "the job has the unknown status \(status)")
+      return try await cancel(
+        job.id, attempt, of: chunk, why: "the job has the unknown status \(status)")
     }
     guard let url = job.uploadURL else {
       return try await cancel(job.id, attempt, of: chunk, why: "the job has no upload URL")

@@ -242,16 +242,18 @@ import Testing
     }
   }
 
-  @Test func aRetryThatIsCutOffIsFinishedByTheNextRun() async throws {
+  @Test func aLineWhoseEventIsRefusedIsSetAsideAndCanBeTakenOnAgain() async throws {
     try await CollectTests.collecting(.init()) { night, _ in
       try await Self.keep(
         night, 1, CollectTests.event(3, "delete", "protected"), id: 3, inChunk: true)
       try await night.execute(
         "ALTER TABLE warehouse.posts ADD CONSTRAINT open CHECK (visibility <> 'protected')")
-      await #expect(throws: ApplyError.self) { try await Self.retry(night) }
+      #expect(try await Self.retry(night).runs.last?.refused.map(\.id) == ["3"])
       try await night.execute("ALTER TABLE warehouse.posts DROP CONSTRAINT open")
       let pipeline = try night.pipeline { CollectTests.postsOnly($0) }
-      let reports = try await night.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }
+      let reports = try await night.withRuntime(pipeline) {
+        try await $0.retry(chunkID: nil, ids: [3]).runs
+      }
       #expect(reports.map(\.status) == [.done])
       #expect(try await night.ledgerFaults() == [])
       let visibility = try await night.value(

@@ -19,6 +19,10 @@ final class ScriptedAPI: Sendable {
     /// What the job's status becomes when its bytes are there.
     var status = "complete"
     var error: String?
+    /// The HTTP status that a look at a job of this name gets; the job itself if nil.
+    var problem: @Sendable (_ name: String) -> Int? = { _ in nil }
+    /// The same for the download of its result.
+    var downloadProblem: @Sendable (_ name: String) -> Int? = { _ in nil }
     /// Cuts the body this many bytes short of the Content-Length.
     var bytesCut = 0
     /// What `x-goog-hash` says of the body.
@@ -89,7 +93,9 @@ final class ScriptedAPI: Sendable {
         status: .ok, body: .init(byteBuffer: ByteBuffer(string: #"{"meta":{"result_count":0}}"#)))
     }
     router.get("/2/compliance/jobs/:id") { request, context in
-      self.answer(try self.job(context), request)
+      let job = try self.job(context)
+      if let code = self.script.problem(job.name) { return Response(status: .init(code: code)) }
+      return self.answer(job, request)
     }
     router.put("/2/compliance/jobs/:id/upload") { request, context in
       let body = try await request.body.collect(upTo: 1 << 24)
@@ -106,7 +112,11 @@ final class ScriptedAPI: Sendable {
       return self.answer(job, request)
     }
     router.get("/2/compliance/jobs/:id/download") { _, context in
-      self.download(try self.job(context))
+      let job = try self.job(context)
+      if let code = self.script.downloadProblem(job.name) {
+        return Response(status: .init(code: code))
+      }
+      return self.download(job)
     }
     return router
   }

@@ -133,7 +133,14 @@ extension Night {
         FROM lethe.chunk AS c
         LEFT JOIN lethe.event AS e ON e.chunk_id = c.chunk_id AND e.cause_id IS NULL
         WHERE c.state = 'applied' AND e.reason IS DISTINCT FROM 'clean'
-        GROUP BY c.chunk_id HAVING count(e.id) <> max(c.events)
+        GROUP BY c.chunk_id
+        HAVING count(e.id) + (SELECT count(*) FROM lethe.refusal AS f
+                              WHERE f.chunk_id = c.chunk_id AND f.reason <> 'clean'
+                                AND f.resolution IS DISTINCT FROM 'retried') <> max(c.events)
+        UNION ALL
+        SELECT 'a refused event has a record: ' || f.id
+        FROM lethe.refusal AS f JOIN lethe.event AS e USING (chunk_id, id)
+        WHERE e.cause_id IS NULL AND f.resolution IS DISTINCT FROM 'retried'
         UNION ALL
         SELECT DISTINCT 'a collected event is left over' FROM lethe.collected
         UNION ALL
@@ -142,17 +149,26 @@ extension Night {
         SELECT 'chunk ' || chunk_id || ' is ' || state FROM lethe.chunk WHERE state <> 'applied'
         UNION ALL
         SELECT 'chunk ' || chunk_id || ' counts ' || max(counted.rows) || ' rows, its events ' || sum(n.value::bigint)
-        FROM lethe.event, jsonb_each_text(changed) AS n,
+        FROM (
+          SELECT chunk_id, changed FROM lethe.event WHERE cause_id IS NULL
+          UNION ALL
+          -- What was done of an event before it was refused.
+          SELECT chunk_id, event -> 'changed' FROM lethe.refusal
+          WHERE resolution IS DISTINCT FROM 'retried' AND event -> 'changed' <> 'null'
+        ) AS event, jsonb_each_text(changed) AS n,
              LATERAL (SELECT sum(rows) AS rows FROM lethe.change AS h
                       WHERE h.chunk_id = event.chunk_id) AS counted
-        WHERE cause_id IS NULL
         GROUP BY chunk_id HAVING max(counted.rows) <> sum(n.value::bigint)
         UNION ALL
         SELECT 'batch ' || number || ' of chunk ' || chunk_id || ' has other records than its digest is of'
         FROM lethe.batch AS b, lethe.event_digest(chunk_id, number) AS d
         WHERE (b.records, b.sha256) IS DISTINCT FROM (d.records, d.sha256)
         UNION ALL
-        SELECT 'run ' || run_id || ' is ' || status FROM lethe.run WHERE status <> 'done'
+        SELECT 'run ' || run_id || ' is ' || status FROM lethe.run
+        WHERE status <> 'done'
+          AND NOT (status = 'failed' AND run_id IN (
+                SELECT run_id FROM lethe.refusal JOIN lethe.chunk USING (chunk_id)
+                WHERE resolution IS DISTINCT FROM 'retried'))
         """
       ).rows(as: String.self)
     }

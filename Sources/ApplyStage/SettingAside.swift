@@ -1,0 +1,186 @@
+import Definitions
+import Ledger
+import Logging
+import PostgreSQL
+import Warehouse
+
+/// What the warehouse refuses is found, event by event, and set aside, so that all others can be applied.
+extension ApplyStage {
+  /// How often refused events are looked for in one range. More than one search is needed only where
+  /// somebody changes meanwhile what is refused.
+  private static let searchesMax = 3
+
+  // MARK: Before the first batch
+
+  /// Events that delete rows which others refer to. With those gone, others may be referred to by their
+  /// rows, so it is asked until none is found.
+  ///
+  /// - Throws: `ApplyError` if there are too many, or the chunk goes as a whole or not at all.
+  func setAsideWhatIsReferredTo(_ work: Work) async throws {
+    let check = ReferenceCheck(
+      connection: connection, chunk: work.chunk, context: work.context, changes: work.changes)
+    while true {
+      let found = try await check.refused(atMost: ChunkLedger.refusalsMax + 1)
+      guard let first = found.first else { return }
+      guard work.dataset.batch != nil else { throw Self.error(first, of: work.chunk) }
+      try await requireRoom(for: found, work)
+      try await retrying(work.chunk) {
+        try await connection.withTransaction { transaction in
+          try await ledger.eventsRefused(found, of: work.chunk, on: transaction)
+        }
+      }
+      report(found, work)
+    }
+  }
+
+  private static func error(_ refusal: ChunkLedger.Refusal, of chunk: Chunk) -> ApplyError {
+    ApplyError(
+      message: "\(chunk.label): the event of ID \(refusal.id): \(refusal.why)",
+      remedy: refusal.remedy)
+  }
+
+  private func requireRoom(for refusals: [ChunkLedger.Refusal], _ work: Work) async throws {
+    let open = try await ledger.openRefusals(of: work.chunk)
+    guard open + refusals.count > ChunkLedger.refusalsMax, let last = refusals.last else { return }
+    throw ApplyError(
+      message: """
+        \(work.chunk.label): more than \(ChunkLedger.refusalsMax) of its events are refused, such as \
+        that of ID \(last.id): \(last.why)
+        """, remedy: last.remedy)
+  }
+
+  // MARK: In a batch
+
+  /// A range of events was refused: finds those that are to blame, sets them aside and applies the others,
+  /// in one transaction.
+  ///
+  /// - Returns: whether the chunk's position is at the end of the range now.
+  func applyOthers(
+    of range: EventRange, after refusal: ApplyError, _ work: inout Work
+  ) async throws -> Bool {
+    var refusal = refusal
+    for _ in 1...Self.searchesMax {
+      let refused = try await refusedEvents(in: range, after: refusal, work)
+      do {
+        let isRecorded = try await setAside(refused, applying: range, &work)
+        report(refused, work)
+        return isRecorded
+      } catch {
+        guard let another = ApplyError(refusing: work.chunk, error) else { throw error }
+        refusal = another
+      }
+    }
+    throw refusal
+  }
+
+  private func setAside(
+    _ refused: [ChunkLedger.Refusal], applying range: EventRange, _ work: inout Work
+  ) async throws -> Bool {
+    let chunk = work.chunk
+    return try await transaction(&work, isRecorded: { $0 }) { batch -> Bool in
+      try await ledger.eventsRefused(refused, of: chunk, on: batch.transaction)
+      let isLeft = try await ledger.hasEvents(
+        of: chunk, after: range.after, through: range.through, on: batch.transaction)
+      if isLeft { try await batch.apply(range) }
+      return isLeft
+    }
+  }
+
+  private func report(_ refused: [ChunkLedger.Refusal], _ work: Work) {
+    for refusal in refused {
+      logger.error(
+        """
+        \(work.chunk.label): the event of ID \(refusal.id) is refused and set aside: \(refusal.why)
+          remedy: \(refusal.remedy)
+        """, metadata: ["stage": "apply", "chunk": "\(work.chunk.id)"])
+    }
+  }
+
+  // MARK: Who is to blame
+
+  /// A transaction that was only to show whether it could be done.
+  private struct RolledBack: Error {}
+
+  /// Tries ever smaller parts of a range, the last ones first, each in a transaction that is rolled back:
+  /// a row may be held by another of its table that a later event takes, and goes only if that one does.
+  ///
+  /// - Throws: `ApplyError` if there are too many.
+  private func refusedEvents(
+    in range: EventRange, after refusal: ApplyError, _ work: Work
+  ) async throws -> [ChunkLedger.Refusal] {
+    var refused: [ChunkLedger.Refusal] = []
+    let hasOwnReferences = work.changes.contains(where: \.refersToOwnTable)
+    var known: ApplyError? = refusal
+    var parts = [range]
+    while let part = parts.popLast() {
+      let middle =
+        work.isOversize
+        ? nil
+        : try await ledger.middle(
+          of: work.chunk, after: part.after, through: part.through, on: connection)
+      var trial = part
+      if hasOwnReferences { trial.through = range.through }
+      let found: ApplyError? =
+        if let known { known } else {
+          try await self.refusal(
+            of: trial, without: refused.map(\.id), isOne: middle == nil, work)
+        }
+      known = nil
+      guard let found else { continue }
+      if let middle {
+        parts += [part.from(part.after, through: middle), part.from(middle, through: part.through)]
+      } else {
+        refused.append(
+          .init(
+            id: part.through, why: found.message(within: work.chunk), remedy: found.remedy))
+        try await requireRoom(for: refused, work)
+      }
+    }
+    return refused
+  }
+
+  /// Why the events of a range cannot be applied; nil if they can.
+  /// - Parameters:
+  ///   - refused: events that are left out.
+  ///   - isOne: whether it is one event, which gets as many tries as a batch does.
+  private func refusal(
+    of range: EventRange, without refused: [Int64], isOne: Bool, _ work: Work
+  ) async throws -> ApplyError? {
+    do {
+      return try await retrying(
+        work.chunk, triesMaxBesideWriter: isOne ? Self.triesMaxBesideWriter : 1
+      ) {
+        try await connection.withTransaction { transaction -> ApplyError? in
+          try await ledger.leaveOut(refused, of: work.chunk, on: transaction)
+          try await ledger.stand(work.chunk, after: range.after, on: transaction)
+          try await batch(work, transaction).apply(range)
+          throw RolledBack()
+        }
+      }
+    } catch is RolledBack {
+      return nil
+    } catch {
+      guard let refusal = ApplyError(refusing: work.chunk, error) else { throw error }
+      return refusal
+    }
+  }
+}
+
+extension EventRange {
+  /// A part of it.
+  fileprivate func from(_ after: Int64, through: Int64) -> EventRange {
+    var part = self
+    (part.after, part.through) = (after, through)
+    return part
+  }
+}
+
+extension Change {
+  /// Whether a row that it deletes may be held by another of its table.
+  fileprivate var refersToOwnTable: Bool {
+    isDelete
+      && reach.table.references.contains {
+        $0.isRestricting && $0.refers(from: reach.table.name)
+      }
+  }
+}

@@ -1,0 +1,256 @@
+import PostgreSQL
+import Vocabulary
+
+/// What waits for somebody: chunks that are stopped or set aside, and events that were refused.
+extension RunLedger {
+  /// A chunk that does not go on by itself.
+  public struct HaltedChunk: Sendable, Equatable {
+    public let chunkID: Int64
+    public let runID: Int64
+    public let pipeline: String
+    /// As it was named when the run was last worked on.
+    public let definitionFile: String?
+    public let dataset: String
+    public let reason: String
+    public let remedy: String?
+    /// Whether it is set aside; else a limit has stopped it.
+    public let isSetAside: Bool
+    /// Of one that is set aside: whether another try may fare better, be it of a new chunk of its IDs.
+    public let isRetryable: Bool
+    /// Whether its events are there, so that `lethe retry` can take it on again.
+    public let canBeTakenOn: Bool
+  }
+
+  /// An event that the warehouse refused and that is not resolved.
+  public struct RefusedEvent: Sendable, Equatable {
+    public let chunkID: Int64
+    public let runID: Int64
+    public let pipeline: String
+    public let definitionFile: String?
+    public let dataset: String
+    public let id: Int64
+    public let reason: String
+    public let why: String
+    public let remedy: String
+  }
+
+  /// The chunks of a run that are set aside or stopped.
+  public func halted(of run: Run) async throws -> [HaltedChunk] {
+    try await halted(where: "c.run_id = $1", .integer(run.id))
+  }
+
+  /// The datasets of a run whose export was refused, and why.
+  public func exportsRefused(of run: Run) async throws -> [(dataset: String, why: String)] {
+    try await connection.query(
+      """
+      SELECT dataset, failure FROM lethe.export
+      WHERE run_id = $1 AND failure IS NOT NULL ORDER BY dataset
+      """, .integer(run.id)
+    ).rows(as: String.self, String.self).map { (dataset: $0.0, why: $0.1) }
+  }
+
+  /// Chunks of all runs that are still set aside or stopped: no newer run has had an answer for all of
+  /// their key range.
+  /// - Parameter pipeline: of this pipeline only.
+  public func halted(pipeline: String?) async throws -> [HaltedChunk] {
+    try await halted(
+      where:
+        "($1::text IS NULL OR r.pipeline = $1) AND (c.state <> 'failed' OR NOT \(Self.isAskedAnew))",
+      Parameter(pipeline))
+  }
+
+  /// Whether a newer run has exported the dataset, and has a result for whatever of it is in the chunk's
+  /// key range.
+  private static let isAskedAnew = """
+    EXISTS (
+      SELECT FROM lethe.run AS nr JOIN lethe.export AS ne USING (run_id)
+      WHERE nr.pipeline = r.pipeline AND nr.run_id > r.run_id AND ne.dataset = c.dataset
+        AND ne.finished_at IS NOT NULL AND ne.failure IS NULL
+        AND NOT EXISTS (SELECT FROM lethe.chunk AS n
+                        WHERE n.run_id = nr.run_id AND n.dataset = c.dataset
+                          AND n.first_id <= c.last_id AND n.last_id >= c.first_id
+                          AND n.collected_at IS NULL))
+    """
+
+  private func halted(
+    where condition: String, _ parameters: Parameter...
+  ) async throws -> [HaltedChunk] {
+    try await connection.run(
+      """
+      SELECT c.chunk_id, c.run_id, r.pipeline, r.definition_file, c.dataset,
+             coalesce(c.failure, c.stopped_reason), c.remedy, c.state = 'failed',
+             coalesce(c.is_retryable, true),
+             coalesce(c.is_retryable, false) AND c.collected_at IS NOT NULL
+               AND (c.events = 0
+                    OR EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = c.chunk_id)
+                    OR EXISTS (SELECT FROM lethe.refusal AS f
+                               WHERE f.chunk_id = c.chunk_id AND f.resolved_at IS NULL))
+      FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
+      WHERE (c.state = 'failed' OR c.stopped_reason IS NOT NULL) AND \(condition)
+      ORDER BY c.chunk_id
+      """, parameters
+    ).rows(
+      as: Int64.self, Int64.self, String.self, String?.self, String.self, String.self,
+      String?.self, Bool.self, Bool.self, Bool.self
+    ).map {
+      HaltedChunk(
+        chunkID: $0.0, runID: $0.1, pipeline: $0.2, definitionFile: $0.3, dataset: $0.4,
+        reason: $0.5, remedy: $0.6, isSetAside: $0.7, isRetryable: $0.8, canBeTakenOn: $0.9)
+    }
+  }
+
+  /// The events of a run that are refused and not resolved.
+  public func refused(of run: Run) async throws -> [RefusedEvent] {
+    try await refused(where: "c.run_id = $1", .integer(run.id))
+  }
+
+  /// The same of all runs.
+  /// - Parameter pipeline: of this pipeline only.
+  public func refused(pipeline: String?) async throws -> [RefusedEvent] {
+    try await refused(where: "($1::text IS NULL OR r.pipeline = $1)", Parameter(pipeline))
+  }
+
+  private func refused(
+    where condition: String, _ parameters: Parameter...
+  ) async throws -> [RefusedEvent] {
+    try await connection.run(
+      """
+      SELECT f.chunk_id, c.run_id, r.pipeline, r.definition_file, c.dataset, f.id, f.reason::text,
+             f.why, f.remedy
+      FROM lethe.refusal AS f JOIN lethe.chunk AS c USING (chunk_id) JOIN lethe.run AS r USING (run_id)
+      WHERE f.resolved_at IS NULL AND \(condition)
+      ORDER BY f.chunk_id, f.id
+      """, parameters
+    ).rows(
+      as: Int64.self, Int64.self, String.self, String?.self, String.self, Int64.self,
+      String.self, String.self, String.self
+    ).map {
+      RefusedEvent(
+        chunkID: $0.0, runID: $0.1, pipeline: $0.2, definitionFile: $0.3, dataset: $0.4, id: $0.5,
+        reason: $0.6, why: $0.7, remedy: $0.8)
+    }
+  }
+
+  /// Ends refusals of a pipeline whose IDs a newer job has answered for: with an event, or, where it asked
+  /// about the same rows, by silence. A line that nobody could read is no answer.
+  public func endOvertakenRefusals(pipeline: String) async throws {
+    try await connection.execute(
+      """
+      UPDATE lethe.refusal AS f
+      SET resolved_at = clock_timestamp(), resolution = 'superseded', superseded_by = newer.job_id
+      FROM (
+        SELECT f.chunk_id, f.id, max(nj.job_id) AS job_id
+        FROM lethe.refusal AS f
+        JOIN lethe.chunk AS c ON c.chunk_id = f.chunk_id JOIN lethe.run AS r ON r.run_id = c.run_id
+        JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
+        JOIN lethe.run AS nr ON nr.pipeline = r.pipeline
+        JOIN lethe.chunk AS n ON n.run_id = nr.run_id AND n.dataset = c.dataset AND n.type = c.type
+          AND f.id BETWEEN n.first_id AND n.last_id
+        JOIN lethe.job AS nj ON nj.chunk_id = n.chunk_id AND nj.result_sha256 IS NOT NULL
+          AND nj.asked_at > j.asked_at
+        WHERE f.resolved_at IS NULL AND r.pipeline = $1
+          AND (EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = n.chunk_id AND s.id = f.id)
+               OR EXISTS (SELECT FROM lethe.refusal AS o WHERE o.chunk_id = n.chunk_id AND o.id = f.id)
+               OR EXISTS (SELECT FROM lethe.event AS e
+                          WHERE e.chunk_id = n.chunk_id AND e.id = f.id AND e.cause_id IS NULL)
+               OR lethe.exported_rows(nr.definition, n.dataset)
+                    IS NOT DISTINCT FROM lethe.exported_rows(r.definition, c.dataset)
+                  AND NOT EXISTS (SELECT FROM lethe.quarantine AS q
+                                  WHERE q.job_id = nj.job_id AND (q.id IS NULL OR q.id = f.id)))
+        GROUP BY f.chunk_id, f.id
+      ) AS newer
+      WHERE f.chunk_id = newer.chunk_id AND f.id = newer.id AND f.resolved_at IS NULL
+      """, .text(pipeline))
+  }
+
+  // MARK: What can be taken on again
+
+  /// A chunk, and which of its refused events; nil for all that is left of it.
+  public struct TakingOn: Sendable, Equatable {
+    public let chunkID: Int64
+    public let runID: Int64
+    public let ids: Set<Int64>?
+  }
+
+  /// What of a pipeline can be taken on again.
+  ///
+  /// - Parameters:
+  ///   - chunkID: of this chunk only.
+  ///   - ids: the refused events of these IDs only.
+  /// - Throws: `LedgerError` naming what cannot be, and why.
+  public func takingOn(
+    chunkID: Int64?, ids: Set<Int64>, pipeline: String
+  ) async throws -> [TakingOn] {
+    if let chunkID, ids.isEmpty { return [try await takingOn(chunkID, pipeline: pipeline)] }
+    let refused = try await refused(pipeline: pipeline)
+      .filter { ids.contains($0.id) && (chunkID ?? $0.chunkID) == $0.chunkID }
+    let missing = ids.subtracting(refused.map(\.id)).sorted()
+    guard missing.isEmpty else {
+      throw LedgerError(
+        code: .missing,
+        message: """
+          no open refusal of \(pipeline)\(chunkID.map { ", chunk \($0)," } ?? "") is about the ID \
+          \(missing.map(String.init).joined(separator: ", ")); nothing was changed
+          """, remedy: "lethe status lists the refused IDs")
+    }
+    for id in Set(refused.map(\.chunkID)) { try await requireApplied(id) }
+    return Dictionary(grouping: refused, by: \.chunkID).sorted { $0.key < $1.key }.map {
+      TakingOn(chunkID: $0.key, runID: $0.value[0].runID, ids: Set($0.value.map(\.id)))
+    }
+  }
+
+  private func requireApplied(_ chunkID: Int64) async throws {
+    let state = try await connection.query(
+      "SELECT state::text FROM lethe.chunk WHERE chunk_id = $1", .integer(chunkID)
+    ).onlyRow(as: ChunkState.self)
+    guard state != .applied else { return }
+    throw LedgerError(
+      code: .refused,
+      message: "chunk \(chunkID) as a whole is not applied yet; nothing was changed",
+      remedy: state == .failed
+        ? "take the chunk on again: lethe retry PIPELINE \(chunkID)"
+        : "finish it: lethe run PIPELINE --resume-only")
+  }
+
+  private func takingOn(_ chunkID: Int64, pipeline: String) async throws -> TakingOn {
+    let row = try await connection.query(
+      """
+      SELECT c.run_id, c.state::text, c.collected_at IS NOT NULL,
+             EXISTS (SELECT FROM lethe.refusal AS f
+                     WHERE f.chunk_id = c.chunk_id AND f.resolved_at IS NULL)
+      FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
+      WHERE c.chunk_id = $1 AND r.pipeline = $2
+      """, .integer(chunkID), .text(pipeline)
+    ).firstRow(as: Int64.self, ChunkState.self, Bool.self, Bool.self)
+    guard let (runID, state, isCollected, hasRefusals) = row else {
+      throw LedgerError(
+        code: .missing, message: "there is no chunk \(chunkID) of the pipeline \(pipeline)",
+        remedy: "lethe status lists the chunks that are set aside")
+    }
+    let can = TakingOn(chunkID: chunkID, runID: runID, ids: nil)
+    let asksAnew = "the next lethe run asks about its IDs anew"
+    switch state {
+    case .applied where hasRefusals: return can
+    case .failed where !isCollected:
+      throw LedgerError(
+        code: .refused,
+        message: "chunk \(chunkID) failed before it had a result: there is nothing to apply",
+        remedy: asksAnew)
+    case .failed:
+      guard
+        try await halted(where: "c.chunk_id = $1", .integer(chunkID)).first?.canBeTakenOn == true
+      else {
+        throw LedgerError(
+          code: .refused,
+          message:
+            "the events of chunk \(chunkID) are gone: a newer answer has taken their place, or they were lost",
+          remedy: asksAnew)
+      }
+      return can
+    case .exported, .created, .uploaded, .complete, .collected, .applied:
+      throw LedgerError(
+        code: .refused, message: "chunk \(chunkID) is \(state) and not set aside",
+        remedy: "lethe status lists the chunks that are")
+    }
+  }
+}

@@ -1,0 +1,169 @@
+public import PostgreSQL
+import Vocabulary
+
+/// What apply records of events that the warehouse refuses, and of chunks that are set aside. Both can be
+/// taken on again.
+extension ChunkLedger {
+  /// An event that the warehouse refuses.
+  public struct Refusal: Sendable, Equatable {
+    public let id: Int64
+    /// Names tables, constraints and keys; never the content of a row.
+    public let why: String
+    public let remedy: String
+
+    public init(id: Int64, why: String, remedy: String) {
+      self.id = id
+      self.why = why
+      self.remedy = remedy
+    }
+  }
+
+  /// More refused events set the chunk aside.
+  public static let refusalsMax = 100
+
+  /// Takes events out of those that wait to be applied and keeps them with the reason. One that a newer
+  /// answer has superseded meanwhile stays, for it changes nothing any more.
+  public func eventsRefused(
+    _ refusals: [Refusal], of chunk: Chunk, on transaction: Transaction
+  ) async throws {
+    try await ChunkQueries.guarded(
+      transaction, chunk.label,
+      """
+      SELECT FROM lethe.chunk WHERE chunk_id = $1 AND lease = $2 AND state = 'collected'
+      FOR NO KEY UPDATE
+      """, [.integer(chunk.id), .text(lease.token)])
+    try await transaction.execute(
+      """
+      WITH refused AS (
+        DELETE FROM lethe.collected AS s
+        USING unnest($2::bigint[], $3::text[], $4::text[]) AS f (id, why, remedy)
+        WHERE s.chunk_id = $1 AND s.id = f.id AND s.superseded_by IS NULL
+        RETURNING s.chunk_id, s.id, s.reason, to_jsonb(s) AS event, f.why, f.remedy
+      )
+      INSERT INTO lethe.refusal (chunk_id, id, reason, event, why, remedy)
+      SELECT chunk_id, id, reason, event, why, remedy FROM refused
+      ON CONFLICT (chunk_id, id) DO UPDATE
+      SET event = excluded.event, why = excluded.why, remedy = excluded.remedy, resolved_at = NULL,
+          resolution = NULL, superseded_by = NULL
+      """, .integer(chunk.id), .integers(refusals.map(\.id)), .texts(refusals.map(\.why)),
+      .texts(refusals.map(\.remedy)))
+  }
+
+  /// For a transaction that is rolled back: takes events out of those that wait.
+  public func leaveOut(
+    _ ids: [Int64], of chunk: Chunk, on transaction: Transaction
+  ) async throws {
+    guard !ids.isEmpty else { return }
+    try await transaction.execute(
+      "DELETE FROM lethe.collected WHERE chunk_id = $1 AND id = ANY ($2::bigint[])",
+      .integer(chunk.id), .integers(ids))
+  }
+
+  /// How many events of the chunk are refused and not resolved.
+  public func openRefusals(of chunk: Chunk) async throws -> Int {
+    try await connection.query(
+      "SELECT count(*) FROM lethe.refusal WHERE chunk_id = $1 AND resolved_at IS NULL",
+      .integer(chunk.id)
+    ).onlyRow(as: Int.self)
+  }
+
+  /// Whether events of a range wait to be applied, or to be recorded as superseded.
+  public func hasEvents(
+    of chunk: Chunk, after: Int64, through: Int64, on session: some Session
+  ) async throws -> Bool {
+    try await session.query(
+      """
+      SELECT EXISTS (SELECT FROM lethe.collected WHERE chunk_id = $1 AND id > $2 AND id <= $3)
+      """, .integer(chunk.id), .integer(after), .integer(through)
+    ).onlyRow(as: Bool.self)
+  }
+
+  /// The chunk cannot go on; everything else of its run can. What was applied of it stays and is sealed,
+  /// and its events are kept.
+  ///
+  /// - Parameter isRetryable: whether another try may fare better.
+  public func chunkSetAside(
+    _ chunk: Chunk, why: String, remedy: String, isRetryable: Bool
+  ) async throws {
+    try await connection.withTransaction { transaction in
+      try await fail(chunk, why: why, isRetryable: isRetryable, on: transaction)
+      try await transaction.execute(
+        "UPDATE lethe.chunk SET remedy = $2, stopped_reason = NULL WHERE chunk_id = $1",
+        .integer(chunk.id), .text(remedy))
+      try await transaction.execute(
+        """
+        UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
+        WHERE chunk_id = $1 AND ended_at IS NULL
+        """, .integer(chunk.id), .text(why))
+      try await transaction.execute(
+        """
+        SELECT lethe.seal('job', j.job_id, j.chunk_id, lethe.job_content(j.job_id))
+        FROM lethe.job AS j
+        WHERE j.chunk_id = $1 AND j.result_sha256 IS NOT NULL
+          AND (SELECT count(*) FROM lethe.batch AS b WHERE b.chunk_id = j.chunk_id)
+            > coalesce((SELECT (s.content::jsonb ->> 'batches')::bigint FROM lethe.seal AS s
+                        WHERE s.chunk_id = j.chunk_id ORDER BY s.number DESC LIMIT 1), 0)
+        """, .integer(chunk.id))
+    }
+  }
+
+  // MARK: Taking on again
+
+  /// Has a chunk that was set aside, or refused events of an applied one, wait to be applied again: what
+  /// newer answers have overtaken is recorded and changes nothing. The limits are asked anew, whatever was
+  /// approved before.
+  ///
+  /// - Parameter ids: these refused events only; with nil all that is left of the chunk.
+  public func takenOnAgain(_ chunk: Chunk, ids: Set<Int64>?) async throws {
+    let jobID = try await collectedJob(of: chunk).id
+    try await connection.withTransaction { transaction in
+      // In the order in which who collects a result takes them.
+      try await lockAnswers(of: chunk, on: transaction)
+      try await ChunkQueries.guarded(
+        transaction, chunk.label,
+        """
+        SELECT FROM lethe.chunk WHERE chunk_id = $1 AND state = $2::lethe.chunk_state
+        FOR NO KEY UPDATE
+        """, [.integer(chunk.id), .text(chunk.state.rawValue)])
+      // Their records are in lethe.event.
+      try await transaction.execute(
+        """
+        DELETE FROM lethe.collected AS s USING lethe.chunk AS c
+        WHERE c.chunk_id = $1 AND s.chunk_id = c.chunk_id AND s.id <= c.applied_through
+        """, .integer(chunk.id))
+      try await transaction.execute(
+        """
+        WITH taken AS (
+          UPDATE lethe.refusal SET resolved_at = clock_timestamp(), resolution = 'retried'
+          WHERE chunk_id = $1 AND resolved_at IS NULL AND ($2::bigint[] IS NULL OR id = ANY ($2::bigint[]))
+          RETURNING event
+        )
+        INSERT INTO lethe.collected
+        SELECT (jsonb_populate_record(NULL::lethe.collected, event)).* FROM taken
+        """, .integer(chunk.id), ids.map { .integers($0.sorted()) } ?? .null)
+      try await markSuperseded(jobID: jobID, of: chunk, on: transaction)
+      try await reopen(chunk, on: transaction)
+    }
+    // Its statistics are what apply's plans rest on.
+    try await connection.execute("ANALYZE lethe.collected")
+  }
+
+  private func reopen(_ chunk: Chunk, on transaction: Transaction) async throws {
+    try await transaction.executeOne(
+      """
+      UPDATE lethe.chunk
+      SET state = 'collected', applied_at = NULL, failed_at = NULL, failure = NULL, remedy = NULL,
+          is_retryable = NULL, applied_through = first_id - 1, approved_at = NULL,
+          stopped_reason = NULL, lease = $2
+      WHERE chunk_id = $1
+      """, .integer(chunk.id), .text(lease.token))
+    // That a run was given up stays: only what was taken on again is done in it.
+    try await transaction.executeOne(
+      """
+      UPDATE lethe.run
+      SET status = 'running', finished_at = NULL, lease = $2,
+          failure = CASE WHEN failure = $3 THEN failure END
+      WHERE run_id = $1
+      """, .integer(chunk.runID), .text(lease.token), .text(RunLedger.givenUpFailure))
+  }
+}

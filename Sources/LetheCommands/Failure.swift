@@ -1,0 +1,121 @@
+import ApplyStage
+import ChunkFiles
+import ComplianceAPI
+internal import DefinitionFiles
+import Definitions
+import Ledger
+import Migrations
+import PostgreSQL
+import Runtime
+import Warehouse
+
+/// What is wrong, for machines: the `error` of a JSON object.
+struct Failure: Encodable, Equatable {
+  /// The exit code in a word.
+  let code: String
+  let message: String
+  let remedy: String
+}
+
+/// The object of a command that has no result.
+struct FailedResult: Encodable {
+  let status = "failed"
+  let error: Failure
+}
+
+/// An error that says what to do about it.
+protocol RemediedError: Error {
+  var message: String { get }
+  var remedy: String { get }
+}
+
+extension ApplyError: RemediedError {}
+extension CommandError: RemediedError {}
+extension GuardError: RemediedError {}
+extension LedgerError: RemediedError {}
+extension PipelineLocked: RemediedError {}
+extension Interrupted: RemediedError {}
+
+extension Failure {
+  init(of error: any Error, _ status: ExitStatus) {
+    let (message, remedy) = Self.words(of: error, status)
+    self.init(code: status.word, message: message, remedy: remedy)
+  }
+
+  private static func words(
+    of error: any Error, _ status: ExitStatus
+  ) -> (message: String, remedy: String) {
+    func at(_ file: String, _ line: Int?) -> String {
+      "\(file)\(line.map { ":\($0)" } ?? ""): "
+    }
+    switch error {
+    case let error as DefinitionError:
+      return (at(error.file, error.line) + error.message, error.remedy)
+    case let error as MigrationError:
+      return (at(error.file, error.line) + error.message, error.remedy)
+    case let error as ChunkFileError: return ("\(error.path): \(error.message)", error.remedy)
+    case let error as APIError:
+      let answer = error.status.map { "HTTP \($0), " } ?? ""
+      return ("\(error.operation): \(answer)\(error.message)", error.remedy)
+    case let error as PostgreSQLError:
+      return (error.messageWithoutValues, error.hint ?? remedy(for: status))
+    case let error as any RemediedError: return (error.message, error.remedy)
+    default: return ("\(error)", remedy(for: status))
+    }
+  }
+
+  private static func remedy(for status: ExitStatus) -> String {
+    switch status {
+    case .temporary: "run again: nothing is lost, and the run goes on where it stood"
+    case .credentials: "check the user and the password of the connection"
+    case .usage: "lethe --help, or --help of the command, tells what it takes"
+    case .done, .failed, .limitStopped, .quarantined, .setAside, .locked, .idle:
+      "the log on stderr and PostgreSQL's log have more of it"
+    }
+  }
+
+  /// What is left to do after runs; nil if nothing is.
+  init?(of reports: [RunReport], openLines: Int, _ status: ExitStatus) {
+    switch status {
+    case .limitStopped:
+      guard let chunk = reports.flatMap(\.stopped).first else { return nil }
+      self.init(
+        code: status.word,
+        message: "chunk \(chunk.chunkID) of \(chunk.dataset) is stopped: \(chunk.reason)",
+        remedy: "if that is right, \(chunk.command)")
+    case .setAside:
+      if let chunk = reports.flatMap(\.setAside).first {
+        self.init(
+          code: status.word,
+          message: "chunk \(chunk.chunkID) of \(chunk.dataset) is set aside: \(chunk.reason)",
+          remedy: chunk.advice)
+      } else if let event = reports.flatMap(\.refused).first {
+        self.init(
+          code: status.word,
+          message: "the event of ID \(event.id) of \(event.dataset) is refused: \(event.why)",
+          remedy: "\(event.remedy); then \(event.command)")
+      } else if let failure = reports.flatMap(\.failures).first {
+        self.init(
+          code: status.word, message: failure,
+          remedy: "mend the cause; the next lethe run exports the dataset anew")
+      } else {
+        return nil
+      }
+    case .quarantined:
+      self.init(
+        code: status.word, message: "\(openLines) lines of the quarantine wait for somebody's word",
+        remedy: "lethe quarantine list shows them, retry and dismiss resolve them")
+    case .done, .failed, .usage, .locked, .temporary, .credentials, .idle: return nil
+    }
+  }
+}
+
+extension RunReport.SetAsideChunk {
+  var advice: String {
+    guard let command else {
+      return remedy.contains("asks about its IDs anew")
+        ? remedy : "\(remedy); the next lethe run asks about its IDs anew"
+    }
+    return "\(remedy); then \(command), or the next lethe run asks anew"
+  }
+}

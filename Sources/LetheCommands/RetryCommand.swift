@@ -1,0 +1,53 @@
+import ArgumentParser
+import Runtime
+
+/// `lethe retry PIPELINE CHUNK`: takes on again what was set aside.
+struct RetryCommand: AsyncParsableCommand, OutputCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "retry",
+    abstract: "Take a chunk that was set aside, or refused events, on again.",
+    discussion: """
+      For when the cause is mended: a foreign key, a trigger, a right. What is left of the chunk is \
+      applied with the definition of its run. First, what a newer answer has overtaken is dropped; the \
+      limits are asked anew. What is refused again is set aside again.
+
+      A chunk that failed before it had a result has nothing to apply: the next run asks about its IDs \
+      anew. The exit code is that of a run, for what was retried alone.
+      """)
+
+  @OptionGroup var pipeline: PipelineArgument
+
+  @Argument(help: "The chunk, by its number in the report or in lethe status.")
+  var chunk: Int64?
+
+  @Option(
+    name: .customLong("id"),
+    help: ArgumentHelp("Only the refused event of this ID. Can be repeated.", valueName: "id"))
+  var ids: [Int64] = []
+
+  @OptionGroup var workDirectory: WorkDirectoryOption
+  @OptionGroup var output: OutputOptions
+
+  mutating func validate() throws {
+    guard chunk != nil || !ids.isEmpty else {
+      throw ValidationError("name a chunk, or IDs by --id")
+    }
+  }
+
+  mutating func run() async throws {
+    let pipeline = try pipeline.load()
+    let (options, directory) = (output, workDirectory.path)
+    let (chunk, ids) = (chunk, Set(ids))
+    try await untilSignalled {
+      let (report, openLines) = try await PipelineRuntime.with(
+        pipeline, workDirectory: directory, logger: options.logger
+      ) { runtime in
+        (try await runtime.retry(chunkID: chunk, ids: ids), try await runtime.openQuarantine())
+      }
+      let status = ExitStatus(of: report.runs, openLines: openLines)
+      let error = Failure(of: report.runs, openLines: openLines, status)
+      try options.write(StageResult(report: report, error: error)) { report.summary }
+      guard status == .done else { throw status }
+    }
+  }
+}

@@ -1,0 +1,53 @@
+import Definitions
+import Ledger
+import Logging
+import Vocabulary
+
+/// `lethe apply --approve`: somebody's word that a chunk which a limit has stopped may go on.
+extension PipelineRuntime {
+  /// Keeps the word with the chunk. The next apply goes on with it, whichever night had stopped it.
+  /// - Throws: `LedgerError` if the chunk is not stopped, saying what it is instead.
+  func approve(_ chunkID: Int64, by: String, note: String?) async throws {
+    let ledger = ChunkLedger(connection: lockConnection, lease: lease)
+    for run in try await RunLedger(connection: lockConnection)
+      .unfinished(pipeline: pipeline.definition.name)
+    where try await ledger.approve(
+      chunkID: chunkID, runID: run.id, by: by, note: note)
+    {
+      let chunk = try await ledger.chunk(chunkID)
+      let (events, overtaken) = try await ledger.waitingEvents(of: chunk)
+      logger.notice(
+        """
+        \(chunk.label) of run \(run.id) is approved by \(by); newer answers have overtaken \
+        \(overtaken) of its \(events) events, which change nothing
+        """)
+      return
+    }
+    throw try await notStopped(chunkID)
+  }
+
+  private func notStopped(_ chunkID: Int64) async throws -> LedgerError {
+    let name = pipeline.definition.name
+    let file = shellWord(pipeline.file)
+    let chunk = try await ChunkLedger(connection: lockConnection, lease: lease).chunk(chunkID)
+    let isOfPipeline = chunk.pipeline == name
+    let (what, remedy): (String, String) =
+      switch chunk.state {
+      case _ where !isOfPipeline:
+        ("is of the pipeline \(chunk.pipeline) and not of \(name)", "name its definition")
+      case .applied:
+        ("is applied already, but for what newer answers have overtaken", "")
+      case .failed: ("is set aside", "lethe retry \(file) \(chunkID)")
+      case .exported, .created, .uploaded, .complete, .collected:
+        ("is \(chunk.state) and not stopped", "lethe run \(file) --resume-only goes on with it")
+      }
+    let successors = try await RunLedger(connection: lockConnection).halted(pipeline: name)
+      .filter { !$0.isSetAside && $0.dataset == chunk.dataset && $0.chunkID > chunkID }
+    let next = successors.map { "lethe apply \(file) --approve \($0.chunkID)" }
+    return LedgerError(
+      code: .missing, message: "chunk \(chunkID) of this pipeline \(what): nothing was approved",
+      remedy: isOfPipeline && !next.isEmpty
+        ? "a newer chunk of its dataset is stopped: \(next.joined(separator: ", "))"
+        : remedy.isEmpty ? "lethe status names the chunks that are stopped" : remedy)
+  }
+}

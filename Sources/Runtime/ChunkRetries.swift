@@ -1,0 +1,57 @@
+import Definitions
+import Ledger
+import Logging
+import PostgreSQL
+
+/// `lethe retry`: what was set aside → warehouse.
+extension PipelineRuntime {
+  /// Takes a chunk that was set aside, or refused events, on again: with the definition of their run, after
+  /// what newer answers have overtaken was dropped, and with the limits asked anew. What is refused again is
+  /// set aside again. Cut off in between, `lethe run` and `lethe apply` go on with it.
+  ///
+  /// - Parameters:
+  ///   - chunkID: this chunk, or with `ids` the refused events of this chunk only.
+  ///   - ids: the refused events of these IDs.
+  /// - Returns: a report whose runs tell of what was retried, and of nothing else that is open in them.
+  /// - Throws: `LedgerError` if it cannot be taken on; nothing is changed then.
+  public func retry(chunkID: Int64?, ids: Set<Int64> = []) async throws -> StageReport {
+    let ledger = RunLedger(connection: lockConnection)
+    let name = pipeline.definition.name
+    try await ledger.endOvertakenRefusals(pipeline: name)
+    let all = try await ledger.takingOn(chunkID: chunkID, ids: ids, pipeline: name)
+    for runID in Set(all.map(\.runID)) {
+      // A run that can no longer be applied must not be opened again.
+      _ = try await checkedCatalog(ledger.run(runID).definition)
+    }
+    let chunks = ChunkLedger(connection: lockConnection, lease: lease)
+    for each in all {
+      let chunk = try await chunks.chunk(each.chunkID)
+      try await chunks.takenOnAgain(chunk, ids: each.ids)
+      logger.notice(
+        "\(chunk.label) is taken on again\(each.ids.map { ": \($0.count) refused events" } ?? "")")
+    }
+    let report = try await apply(only: Set(all.map(\.chunkID)))
+    return Self.about(all, report)
+  }
+
+  private static func about(
+    _ all: [RunLedger.TakingOn], _ report: StageReport
+  ) -> StageReport {
+    var report = report
+    let chunks = Set(all.map(\.chunkID))
+    for index in report.runs.indices {
+      var run = report.runs[index]
+      run.setAside.removeAll { !chunks.contains($0.chunkID) }
+      run.failures = run.setAside.map(\.reason)
+      run.stopped.removeAll { !chunks.contains($0.chunkID) }
+      run.refused.removeAll { event in
+        !all.contains {
+          $0.chunkID == event.chunkID
+            && ($0.ids.map { ids in ids.contains { "\($0)" == event.id } } ?? true)
+        }
+      }
+      report.runs[index] = run
+    }
+    return report
+  }
+}

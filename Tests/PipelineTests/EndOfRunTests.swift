@@ -1,0 +1,368 @@
+import ComplianceAPI
+import Foundation
+import Ledger
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// What is said at the end of a run, to people and to machines, and what can be done then.
+@Suite struct EndOfRunTests {
+  private func error(_ ending: Program.Ending) throws -> [String: Any] {
+    try #require(ending.json["error"] as? [String: Any], "\(ending.stdout) \(ending.stderr)")
+  }
+
+  // MARK: One object at every exit
+
+  @Test func everyExitPrintsOneObjectWithTheErrorAndTheRemedy() async throws {
+    try await RefusalWorld.with { world in
+      let file = try world.file()
+      var environment = world.night.environment
+      environment["COMPLIANCE_API_URL"] = world.night.service
+      environment["X_BEARER_TOKEN"] = "wrong"
+      let token = try await Program.run(
+        "lethe", ["run", file, "--output", "json"], environment: environment)
+      #expect(token.code == 77)
+      #expect(try error(token)["code"] as? String == "credentials")
+      #expect((try error(token)["remedy"] as? String)?.contains("token") == true)
+
+      environment["DATABASE_URL"] = "host=/nonexistent dbname=x password=hunter2"
+      let away = try await Program.run(
+        "lethe", ["run", file, "--output=json"], environment: environment)
+      #expect(away.code == 75)
+      #expect(try error(away)["code"] as? String == "temporary")
+      #expect(!away.stdout.contains("hunter2"))
+
+      for arguments in [
+        ["run", file, "--no-such-flag", "--output", "json"],
+        ["apply", file, "--note", "x", "--output", "json"],
+        ["retry", file, "--output=json"], ["run", "no-such-file.yaml", "--output", "json"],
+      ] {
+        let usage = try await Program.run(
+          "lethe", arguments, environment: world.night.environment)
+        #expect(usage.code == 2, "\(arguments)")
+        #expect(try error(usage)["code"] as? String == "usage", "\(arguments)")
+        #expect((try error(usage)["message"] as? String)?.isEmpty == false)
+        #expect(usage.stdout.split(separator: "\n").count == 1)
+      }
+      let missing = try await world.lethe("retry", file, "99", "--output", "json")
+      #expect(missing.code == 1)
+      #expect(missing.json["status"] as? String == "failed")
+      #expect((try error(missing)["message"] as? String)?.contains("chunk 99") == true)
+      // Without the option stdout stays empty.
+      let table = try await world.lethe("retry", file, "99")
+      #expect(table.stdout.isEmpty)
+      #expect(table.stderr.contains("chunk 99"))
+    }
+  }
+
+  @Test func aPipelineThatAnotherProcessHoldsIsAnObjectToo() async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.database.withConnection { other in
+        #expect(try await RunLedger(connection: other).lock(pipeline: "night"))
+        let locked = try await world.lethe("run", try world.file(), "--output", "json")
+        #expect(locked.code == 6)
+        #expect(try error(locked)["code"] as? String == "locked")
+      }
+    }
+  }
+
+  // MARK: What concerns one job
+
+  @Test(arguments: [400, 409, 413])
+  func anAnswerAboutOneJobThatNobodyExpectsSetsItsChunkAside(status: Int) async throws {
+    try await RefusalWorld.with(configure: {
+      $0.problem = { $0.contains("-c2-") ? status : nil }
+    }) { world in
+      let file = try world.file()
+      let ending = try await world.lethe("run", file, "--output", "json")
+      #expect(ending.code == 5, "\(ending.stderr)")
+      let setAside = try #require(ending.json["set_aside"] as? [[String: Any]])
+      #expect(setAside.compactMap { $0["chunk_id"] as? Int } == [2])
+      #expect((setAside[0]["reason"] as? String)?.contains("\(status)") == true)
+      #expect(setAside[0]["command"] == nil)
+      #expect(try await world.postsNotDone() == [12, 16, 20])
+      #expect(try await world.usersLeft() == "1008 protected")
+      let alive = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
+      #expect(try await world.night.value(alive, as: Int.self) == 0)
+      // It has no result to apply; the next night asks anew, and then it is history.
+      let retried = try await world.lethe("retry", file, "2", "--output", "json")
+      #expect(retried.code == 1)
+      #expect((try error(retried)["remedy"] as? String)?.contains("anew") == true)
+      let again = try await world.lethe("run", file, "--output", "json")
+      #expect(again.code == 0, "\(again.stderr)")
+      #expect(try await world.postsNotDone() == [])
+      let after = try await world.lethe("status", "--output", "json")
+      #expect((after.json["set_aside"] as? [Any])?.isEmpty == true)
+    }
+  }
+
+  /// The API answers for the job, and not with its result: a later try may have it.
+  @Test func aResultThatCannotBeHadNowLeavesItsChunkForTheNextTryAndNothingElse() async throws {
+    let isMended = Flag()
+    try await RefusalWorld.with(configure: {
+      $0.downloadProblem = { !isMended.isSet && $0.contains("-c2-") ? 503 : nil }
+    }) { world in
+      let pipeline = try world.pipeline()
+      await #expect(throws: APIError.self) { try await world.run(pipeline) }
+      #expect(try await world.postsNotDone() == [12, 16, 20])
+      #expect(try await world.usersLeft() == "1008 protected")
+      let waiting = try await world.night.value(
+        "SELECT string_agg(chunk_id || ' ' || state, ', ') FROM lethe.chunk WHERE state <> 'applied'",
+        as: String.self)
+      #expect(waiting == "2 complete")
+      isMended.set()
+      #expect(try await world.run(pipeline).map(\.status) == [.done, .done])
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func aDatasetThatCannotBeExportedKeepsNoOtherFromIt() async throws {
+    try await RefusalWorld.with { world in
+      func file(_ condition: String) throws -> String {
+        try world.night.definitionFile {
+          RefusalWorld.definition("batch: 20", ids: 10)($0)
+            .replacing("chunk: {ids: 10}", with: "where: \"\(condition)\"\n    chunk: {ids: 10}")
+        }
+      }
+      for _ in 1...2 {
+        let ending = try await world.lethe(
+          "run", try file("1 / (post_id - 50) < 2"), "--output", "json")
+        #expect(ending.code == 5, "\(ending.stderr)")
+        #expect(ending.json["status"] as? String == "failed")
+        #expect((ending.json["failures"] as? [String])?.first?.contains("22012") == true)
+        #expect((try error(ending)["message"] as? String)?.contains("posts") == true)
+        #expect(try await world.usersLeft() == "1008 protected")
+      }
+      let open = "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL"
+      #expect(try await world.night.value(open, as: Int.self) == 0)
+      #expect(try await world.lethe("run", try file("post_id > 0")).code == 0)
+      #expect(try await world.postsNotDone() == [])
+    }
+  }
+
+  // MARK: Stopped
+
+  @Test func aStoppedRunNamesTheCommandWithThePipelinesFileAndTheNumberLasts() async throws {
+    try await RefusalWorld.with { world in
+      let file = try world.night.definitionFile {
+        RefusalWorld.definition("batch: 20", ids: 100)($0)
+          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+      }
+      let command = "lethe apply \(file) --approve 1"
+      let stopped = try await world.lethe("run", file)
+      #expect(stopped.code == 3, "\(stopped.stderr)")
+      #expect(stopped.stdout.contains(command), "\(stopped.stdout)")
+      #expect(!stopped.stdout.contains("as they should be"))
+      let status = try await world.lethe("status")
+      #expect(status.stdout.contains(command), "\(status.stdout)")
+      #expect(status.stdout.contains("max_redacted_percent"))
+      // Posts that came since are asked about in the next night; the first one's number still counts.
+      let night = try await world.lethe("run", file, "--output", "json")
+      #expect(night.code == 3)
+      #expect(try error(night)["code"] as? String == "limit_stopped")
+      #expect((try error(night)["remedy"] as? String)?.contains(command) == true)
+      let approved = try await world.lethe(
+        "apply", file, "--approve", "1", "--by", "Ann", "--note", "a storm of deletions",
+        "--output", "json")
+      #expect(approved.code != 1 && approved.code != 2, "\(approved.stderr)")
+      let isApplied = "SELECT state = 'applied' FROM lethe.chunk WHERE chunk_id = 1"
+      #expect(try await world.night.value(isApplied, as: Bool.self))
+      // The newer answers are those of the second night's chunk, which asks for a word of its own.
+      let second = try await world.night.value(
+        "SELECT chunk_id FROM lethe.chunk WHERE stopped_reason IS NOT NULL", as: Int64.self)
+      let anew = try await world.lethe("apply", file, "--approve", "1", "--output", "json")
+      #expect(anew.code == 1)
+      #expect((try error(anew)["remedy"] as? String)?.contains("--approve \(second)") == true)
+      _ = try await world.lethe("apply", file, "--approve", "\(second)")
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func anApprovalIsKeptSealedAndShown() async throws {
+    try await RefusalWorld.with { world in
+      let file = try world.night.definitionFile {
+        RefusalWorld.definition("batch: 20", ids: 100)($0)
+          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+      }
+      #expect(try await world.lethe("run", file).code == 3)
+      let ending = try await world.lethe(
+        "apply", file, "--approve", "1", "--by", "Ann", "--note", "a storm of deletions")
+      #expect(ending.code == 0, "\(ending.stderr)")
+      let story = try await world.lethe("audit", "show", "4", "--type", "tweets")
+      #expect(story.stdout.contains("by Ann: a storm of deletions"), "\(story.stdout)")
+      let json = try await world.lethe("audit", "show", "4", "--output", "json")
+      let approvals = try #require(json.json["approvals"] as? [[String: Any]])
+      #expect(approvals.first?["approved_by"] as? String == "Ann")
+      #expect(approvals.first?["seal"] as? Int != nil)
+      #expect(try await world.lethe("audit", "verify").code == 0)
+      for (forgery, undo) in [
+        (
+          "UPDATE lethe.approval SET approved_by = 'Bob'",
+          "UPDATE lethe.approval SET approved_by = 'Ann'"
+        ),
+        (
+          "UPDATE lethe.approval SET note = NULL",
+          "UPDATE lethe.approval SET note = 'a storm of deletions'"
+        ),
+        (
+          "CREATE TABLE kept AS TABLE lethe.approval; DELETE FROM lethe.approval",
+          "INSERT INTO lethe.approval OVERRIDING SYSTEM VALUE TABLE kept"
+        ),
+        (
+          "INSERT INTO lethe.approval (chunk_id, stopped_reason, approved_by) VALUES (1, 'x', 'Eve')",
+          "DELETE FROM lethe.approval WHERE approved_by = 'Eve'"
+        ),
+      ] {
+        try await world.night.execute(forgery)
+        let found = try await world.lethe("audit", "verify")
+        #expect(found.code == 1, "\(forgery)")
+        #expect(found.stdout.contains("lethe.approval"), "\(forgery)")
+        try await world.night.execute(undo)
+        #expect(try await world.lethe("audit", "verify").code == 0, "\(undo)")
+      }
+    }
+  }
+
+  @Test func whoApprovesIsTheUserOfTheSystemUnlessSaid() async throws {
+    try await RefusalWorld.with { world in
+      let file = try world.night.definitionFile {
+        RefusalWorld.definition("batch: 20", ids: 100)($0)
+          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+      }
+      #expect(try await world.lethe("run", file).code == 3)
+      #expect(try await world.lethe("apply", file, "--approve", "1", "--by", " ").code == 2)
+      #expect(try await world.lethe("apply", file, "--approve", "1").code == 0)
+      let by = try await world.night.value(
+        "SELECT approved_by FROM lethe.approval", as: String.self)
+      #expect(by == NSUserName())
+    }
+  }
+
+  // MARK: Several at once
+
+  @Test func aLimitComesBeforeWhatIsSetAsideAndThatBeforeTheQuarantine() async throws {
+    let result: @Sendable ([Int64]) -> String = {
+      RefusalWorld.answers($0) + ($0.contains(5) ? "garbage\n" : "")
+    }
+    try await RefusalWorld.with(result) { world in
+      try await world.night.execute(
+        """
+        CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
+        INSERT INTO public.bookmarks VALUES (4)
+        """)
+      let file = try world.file()
+      #expect(try await world.lethe("run", file).code == 5)
+      // Of the second night's chunks of posts none has 15 % of its IDs left to do, but a chunk of users has.
+      try await world.night.execute(
+        """
+        INSERT INTO warehouse.users (user_id, username, created_at)
+        SELECT 2000 + 4 * u, 'user', now() FROM generate_series(1, 40) AS u
+        """)
+      _ = try world.night.definitionFile {
+        RefusalWorld.definition("batch: 20", ids: 10)($0)
+          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 15")
+      }
+      let three = try await world.lethe("run", file)
+      #expect(three.code == 3, "\(three.stdout)")
+      #expect(three.stdout.contains("refused") && three.stdout.contains("quarantine"))
+      // Given up, mended and retried; the quarantine alone is left, each night.
+      try await world.night.execute(
+        "DELETE FROM public.bookmarks; DELETE FROM warehouse.users WHERE user_id > 2000")
+      #expect(try await world.lethe("run", file, "--give-up").code == 4)
+      try await world.night.execute("DELETE FROM warehouse.posts WHERE post_id BETWEEN 1 AND 10")
+      let clean = try await world.lethe("run", file)
+      #expect(clean.code == 4, "\(clean.stdout)")
+      #expect(clean.stdout.contains("of earlier runs"))
+      #expect(!clean.stdout.contains("as they should be"))
+      #expect(
+        try await world.lethe("quarantine", "dismiss", "--all", "--note", "seen").code == 0)
+      let done = try await world.lethe("run", file)
+      #expect(done.code == 0, "\(done.stdout)")
+      #expect(done.stdout.contains("all are as they should be"))
+    }
+  }
+
+  // MARK: Retry
+
+  /// What newer answers have overtaken is not done any more.
+  @Test(arguments: ["batch: 20", "atomic: chunk"])
+  func aRetryDoesNothingThatANewerAnswerHasOvertaken(batch: String) async throws {
+    let nights = Flag()
+    let result: @Sendable ([Int64]) -> String = {
+      nights.isSet ? "" : RefusalWorld.answers($0)
+    }
+    try await RefusalWorld.with(result) { world in
+      try await world.night.execute(
+        """
+        CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
+        INSERT INTO public.bookmarks VALUES (4)
+        """)
+      let pipeline = try world.pipeline(batch: batch)
+      #expect(try await world.run(pipeline).last?.status == .failed)
+      // Its author has put it back.
+      nights.set()
+      #expect(try await world.run(pipeline).map(\.status) == [.done])
+      try await world.night.execute("DELETE FROM public.bookmarks")
+      await #expect(throws: LedgerError.self) { try await world.retry(pipeline, ids: [4]) }
+      _ = try? await world.retry(pipeline, 1)
+      let there = "SELECT count(*) FROM warehouse.posts WHERE post_id = 4"
+      #expect(try await world.night.value(there, as: Int.self) == 1)
+      #expect(try await AuditLedgerOf(world).isWhole())
+      let file = try world.file(batch: batch)
+      #expect(try await world.lethe("status").stdout.contains(file) == false)
+    }
+  }
+
+  @Test func aRetryAsksTheLimitsAnewAndKeepsToTheDefinitionOfItsRun() async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(
+        """
+        CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
+        INSERT INTO public.bookmarks VALUES (4)
+        """)
+      let pipeline = try world.pipeline(batch: "atomic: chunk")
+      let chunk = try #require(try await world.run(pipeline).last?.setAside.first?.chunkID)
+      try await world.night.execute(
+        """
+        DELETE FROM public.bookmarks;
+        UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '5')
+        """)
+      let stopped = try #require(try await world.retry(pipeline, chunk))
+      #expect(stopped.stopped.map(\.chunkID) == [chunk])
+      #expect(try await world.postsNotDone() == [4, 8])
+      let approved = try await world.night.withRuntime(pipeline) {
+        try await $0.apply(approving: chunk)
+      }
+      #expect(approved.runs.last?.status == .done)
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.night.ledgerFaults() == [])
+    }
+  }
+
+  /// Killed between taking a chunk on again and applying it.
+  @Test func aRetryThatIsCutOffIsFinishedByTheNextRun() async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(
+        """
+        CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
+        INSERT INTO public.bookmarks VALUES (4)
+        """)
+      let pipeline = try world.pipeline()
+      #expect(try await world.run(pipeline).last?.refused.count == 1)
+      try await world.night.execute("DELETE FROM public.bookmarks")
+      try await world.night.database.withConnection {
+        let ledger = ChunkLedger(connection: $0, lease: Lease())
+        try await ledger.takenOnAgain(ledger.chunk(1), ids: [4])
+      }
+      let reports = try await world.night.withRuntime(pipeline) {
+        try await $0.run(resumeOnly: true)
+      }
+      #expect(reports.map(\.status) == [.done])
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.night.ledgerFaults() == [])
+    }
+  }
+}

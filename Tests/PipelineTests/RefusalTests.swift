@@ -1,0 +1,321 @@
+import Definitions
+import Foundation
+import Ledger
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// What the warehouse refuses is set aside, and everything else goes on.
+@Suite struct RefusalTests {
+  /// A table that nobody has declared, with a foreign key that holds a post.
+  private static func holding(_ posts: Int64...) -> String {
+    """
+    CREATE TABLE public.bookmarks (post_id bigint CONSTRAINT bookmarked REFERENCES warehouse.posts);
+    INSERT INTO public.bookmarks SELECT unnest('{\(posts.map(String.init).joined(separator: ","))}'::bigint[]);
+    """
+  }
+
+  @Test func oneHeldPostIsSetAsideByItsIDEachNightAndEverythingElseIsApplied() async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(Self.holding(4))
+      let file = try world.file()
+      for night in 1...3 {
+        let ending = try await world.lethe("run", file, "--output", "json")
+        #expect(ending.code == 5, "\(ending.stderr)")
+        #expect(ending.json["run_id"] as? Int == night)
+        let refused = try #require(ending.json["refused"] as? [[String: Any]])
+        #expect(refused.compactMap { $0["id"] as? String } == ["4"])
+        #expect((refused.first?["why"] as? String)?.contains("bookmarked") == true)
+        #expect((refused.first?["command"] as? String) == "lethe retry \(file) --id 4")
+        let error = try #require(ending.json["error"] as? [String: Any])
+        #expect(error["code"] as? String == "set_aside")
+        #expect(try await world.postsNotDone() == [4])
+        #expect(try await world.usersLeft() == "1008 protected")
+        #expect(try await world.postsHarmed() == 0)
+      }
+      // Each night's answer takes the place of the one before.
+      let open = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL"
+      #expect(try await world.night.value(open, as: Int.self) == 1)
+      let status = try await world.lethe("status")
+      #expect(status.stdout.contains("lethe retry \(file) --id 4"), "\(status.stdout)")
+      #expect(status.stdout.contains("bookmarked"))
+      #expect(!status.stdout.contains("as they should be"))
+
+      let refusedAgain = try await world.lethe("retry", file, "--id", "4", "--output", "json")
+      #expect(refusedAgain.code == 5, "\(refusedAgain.stderr)")
+      #expect(try await world.night.value(open, as: Int.self) == 1)
+      try await world.night.execute("DELETE FROM public.bookmarks")
+      let retried = try await world.lethe("retry", file, "--id", "4", "--output", "json")
+      #expect(retried.code == 0, "\(retried.stderr)")
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await world.lethe("audit", "verify").code == 0)
+      let story = try await world.lethe("audit", "show", "4")
+      #expect(story.stdout.contains("refused") && story.stdout.contains("bookmarked"))
+      #expect(try await world.lethe("retry", file, "--id", "4").code == 1)
+    }
+  }
+
+  @Test func aChunkThatGoesAsAWholeIsSetAsideAsAWhole() async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(Self.holding(4))
+      let file = try world.file(batch: "atomic: chunk")
+      for _ in 1...2 {
+        let ending = try await world.lethe("run", file, "--output", "json")
+        #expect(ending.code == 5, "\(ending.stderr)")
+        let setAside = try #require(ending.json["set_aside"] as? [[String: Any]])
+        #expect(setAside.count == 1)
+        #expect((setAside[0]["reason"] as? String)?.contains("bookmarked") == true)
+        #expect(setAside[0]["is_retryable"] as? Bool == true)
+        #expect((setAside[0]["remedy"] as? String)?.contains("public.bookmarks") == true)
+        #expect(try await world.postsNotDone() == [4, 8])
+        #expect(try await world.usersLeft() == "1008 protected")
+      }
+      let status = try await world.lethe("status", "--output", "json")
+      let named = try #require(status.json["set_aside"] as? [[String: Any]])
+      #expect(named.count == 1, "\(named)")
+      let chunk = try #require(named.first?["chunk_id"] as? Int)
+      #expect(named.first?["command"] as? String == "lethe retry \(file) \(chunk)")
+      #expect(try await world.lethe("retry", file, "\(chunk)").code == 5)
+      try await world.night.execute("DELETE FROM public.bookmarks")
+      let retried = try await world.lethe("retry", file, "\(chunk)")
+      #expect(retried.code == 0, "\(retried.stderr)")
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.lethe("audit", "verify").code == 0)
+    }
+  }
+
+  /// Something in the warehouse that refuses one event, and how it is mended.
+  struct Kind: Sendable, CustomTestStringConvertible {
+    let name: String
+    let id: Int64
+    let makes: String
+    let mends: String
+    let says: String
+    var testDescription: String { name }
+  }
+
+  private static func trigger(_ id: Int64, _ body: String, _ end: String = "RETURN OLD") -> String {
+    """
+    CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN IF OLD.post_id = \(id) THEN \(body); END IF; \(end); END $$;
+    """
+  }
+
+  private static let beforeDelete = """
+    CREATE TRIGGER stop BEFORE DELETE ON warehouse.posts FOR EACH ROW EXECUTE FUNCTION public.stop();
+    """
+  private static let beforeUpdate = """
+    CREATE TRIGGER stop BEFORE UPDATE ON warehouse.posts FOR EACH ROW EXECUTE FUNCTION public.stop();
+    """
+  private static let noTrigger = "DROP TRIGGER stop ON warehouse.posts"
+
+  static let kinds = [
+    Kind(
+      name: "a foreign key", id: 4, makes: holding(4), mends: "DROP TABLE public.bookmarks",
+      says: "bookmarked"),
+    Kind(
+      name: "a CHECK", id: 8,
+      makes: """
+        ALTER TABLE warehouse.posts
+          ADD CONSTRAINT shown CHECK (post_id <> 8 OR visibility <> 'protected')
+        """, mends: "ALTER TABLE warehouse.posts DROP CONSTRAINT shown", says: "shown"),
+    Kind(
+      name: "a CHECK that wants a value", id: 12,
+      makes: "ALTER TABLE warehouse.posts ADD CONSTRAINT located CHECK (latitude IS NOT NULL)",
+      mends: "ALTER TABLE warehouse.posts DROP CONSTRAINT located", says: "located"),
+    Kind(
+      name: "an exclusion constraint", id: 8,
+      makes: """
+        UPDATE warehouse.posts SET visibility = 'protected' WHERE post_id = 4;
+        ALTER TABLE warehouse.posts
+          ADD CONSTRAINT alone EXCLUDE (visibility WITH =) WHERE (post_id IN (8, 1001));
+        INSERT INTO warehouse.posts (post_id, author_id, text, visibility, created_at)
+          VALUES (1001, 1, 'text', 'protected', now())
+        """, mends: "ALTER TABLE warehouse.posts DROP CONSTRAINT alone", says: "alone"),
+    Kind(
+      name: "a trigger that raises", id: 4,
+      makes: trigger(4, "RAISE 'legal hold'") + beforeDelete, mends: noTrigger, says: "legal hold"),
+    Kind(
+      name: "a trigger that undoes", id: 4,
+      makes: trigger(4, "RETURN NULL") + beforeDelete, mends: noTrigger, says: "rows remain"),
+    Kind(
+      name: "a trigger that undoes an update", id: 8,
+      makes: trigger(8, "NEW.visibility := OLD.visibility", "RETURN NEW") + beforeUpdate,
+      mends: noTrigger, says: "rows remain"),
+    Kind(
+      name: "a value that does not fit", id: 8,
+      makes: trigger(8, "PERFORM OLD.text::integer", "RETURN NEW") + beforeUpdate,
+      mends: noTrigger, says: "22P02"),
+    Kind(
+      name: "a deferred trigger", id: 4,
+      makes: trigger(4, "RAISE 'not this one'", "RETURN NULL") + """
+        CREATE CONSTRAINT TRIGGER stop AFTER DELETE ON warehouse.posts DEFERRABLE INITIALLY DEFERRED
+          FOR EACH ROW EXECUTE FUNCTION public.stop();
+        """, mends: noTrigger, says: "not this one"),
+    Kind(
+      name: "a right that is missing", id: 4,
+      makes: trigger(
+        4, "SET LOCAL ROLE pg_read_all_stats; DELETE FROM warehouse.users", "RETURN OLD")
+        + beforeDelete, mends: noTrigger, says: "42501"),
+    Kind(
+      name: "a table that a trigger misses", id: 4,
+      makes: trigger(4, "DELETE FROM public.nowhere") + beforeDelete, mends: noTrigger,
+      says: "nowhere"),
+  ]
+
+  @Test(arguments: kinds, ["batch: 1", "batch: 3", "batch: 20"])
+  func whateverRefusesOneEventHasItAloneSetAside(kind: Kind, batch: String) async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(kind.makes)
+      let pipeline = try world.pipeline(batch: batch, ids: 30)
+      let report = try #require(try await world.run(pipeline).last)
+      #expect(report.status == .failed)
+      #expect(report.setAside == [])
+      #expect(report.refused.map(\.id) == ["\(kind.id)"])
+      #expect(report.refused.first?.why.contains(kind.says) == true, "\(report.refused)")
+      #expect(report.refused.first?.remedy.isEmpty == false)
+      #expect(try await world.postsNotDone() == [kind.id])
+      #expect(try await world.postsHarmed() == 0)
+      #expect(try await world.usersLeft() == "1008 protected")
+      // No row's content is repeated anywhere.
+      #expect(!"\(report)".contains("text of"))
+      #expect(try await !world.ledgerText().contains("text of"))
+      #expect(try await world.night.ledgerFaults() == [])
+      let again = try await world.retry(pipeline, ids: [kind.id])
+      #expect(again?.refused.map(\.id) == ["\(kind.id)"])
+      #expect(try await world.night.ledgerFaults() == [])
+      try await world.night.execute(kind.mends)
+      let chunk = try #require(report.refused.first?.chunkID)
+      let mended = try await world.retry(pipeline, chunk)
+      #expect(mended?.status == .done)
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.postsHarmed() == 0)
+      #expect(try await world.night.ledgerFaults() == [])
+    }
+  }
+
+  @Test(arguments: [true, false])
+  func tooManyRefusedEventsSetTheirChunkAside(areHeld: Bool) async throws {
+    let posts = 400
+    try await RefusalWorld.with(
+      { ids in ids.filter { $0 <= 1000 }.map { CollectTests.event($0) }.joined() }, posts: posts
+    ) {
+      world in
+      // Of 200 posts in the first of two chunks, 150 are refused.
+      try await world.night.execute(
+        areHeld
+          ? """
+          CREATE TABLE public.bookmarks AS SELECT post_id FROM warehouse.posts WHERE post_id <= 150;
+          ALTER TABLE public.bookmarks ADD FOREIGN KEY (post_id) REFERENCES warehouse.posts
+          """
+          : """
+          CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN IF OLD.post_id > 50 AND OLD.post_id <= 200 THEN RAISE 'no'; END IF; RETURN OLD; END $$;
+          \(Self.beforeDelete)
+          """)
+      let pipeline = try night(world)
+      let report = try #require(try await world.run(pipeline).last)
+      #expect(report.status == .failed)
+      #expect(report.setAside.count == 1)
+      #expect(report.setAside.first?.reason.contains("more than 100") == true)
+      #expect(report.setAside.first?.isRetryable == true)
+      let left = "SELECT count(*) FROM warehouse.posts"
+      // The second chunk is applied, and of the first what came before.
+      #expect(try await world.night.value(left, as: Int.self) == (areHeld ? 200 : 150))
+      #expect(try await AuditLedgerOf(world).isWhole())
+      try await world.night.execute(
+        areHeld ? "DROP TABLE public.bookmarks" : "DROP TRIGGER stop ON warehouse.posts")
+      let chunk = try #require(report.setAside.first?.chunkID)
+      #expect(try await world.retry(pipeline, chunk)?.status == .done)
+      #expect(try await world.night.value(left, as: Int.self) == 0)
+      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await AuditLedgerOf(world).isWhole())
+    }
+  }
+
+  private func night(_ world: RefusalWorld) throws -> Pipeline {
+    try world.night.pipeline(api: world.url) {
+      RefusalWorld.definition("batch: 20", ids: 200)($0)
+        .replacing("max_redacted_rows", with: "allow_whole_chunks: true, max_redacted_rows")
+    }
+  }
+
+  /// A reply that is refused holds the post that it replies to, and nothing else.
+  @Test func aRowThatARefusedOneHoldsIsSetAsideWithIt() async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(
+        """
+        ALTER TABLE warehouse.posts ADD reply_to bigint REFERENCES warehouse.posts;
+        CREATE INDEX ON warehouse.posts (reply_to);
+        UPDATE warehouse.posts SET reply_to = 4 WHERE post_id = 20;
+        UPDATE warehouse.posts SET reply_to = 28 WHERE post_id = 44;
+        UPDATE warehouse.posts SET reply_to = 52 WHERE post_id = 36;
+        """ + Self.trigger(20, "RAISE 'no'") + Self.beforeDelete)
+      let pipeline = try world.pipeline(batch: "batch: 2", ids: 100)
+      let report = try #require(try await world.run(pipeline).last)
+      #expect(report.refused.map(\.id).sorted() == ["20", "4"])
+      #expect(try await world.postsNotDone() == [4, 20])
+      #expect(try await world.night.ledgerFaults() == [])
+      try await world.night.execute(Self.noTrigger)
+      let chunk = try #require(report.refused.first?.chunkID)
+      #expect(try await world.retry(pipeline, chunk)?.status == .done)
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.night.ledgerFaults() == [])
+    }
+  }
+
+  /// Whichever events are refused, and however many go in a transaction: all others are applied once.
+  @Test(arguments: 1...6)
+  func anySetOfRefusedEventsLeavesAllOthersApplied(seed: UInt64) async throws {
+    try await RefusalWorld.with { world in
+      var random = SeededGenerator(seed: seed)
+      let gone = (1...100).filter { $0 % 4 == 0 && $0 % 8 != 0 && $0 != 12 }
+      let refused = gone.filter { _ in Int.random(in: 0..<3, using: &random) == 0 }.map(Int64.init)
+      let batch = Int.random(in: 1...100, using: &random)
+      let ids = Int.random(in: 5...100, using: &random)
+      try await world.night.execute(
+        """
+        CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN
+               IF OLD.post_id = ANY ('{\(refused.map(String.init).joined(separator: ","))}') THEN RAISE 'no'; END IF;
+               RETURN OLD;
+             END $$;
+        CREATE TABLE public.taken (post_id bigint);
+        CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN INSERT INTO public.taken VALUES (OLD.post_id); RETURN NULL; END $$;
+        CREATE TRIGGER note AFTER DELETE OR UPDATE ON warehouse.posts
+          FOR EACH ROW EXECUTE FUNCTION public.note();
+        \(Self.beforeDelete)
+        """)
+      let pipeline = try world.pipeline(batch: "batch: \(batch)", ids: ids)
+      let report = try #require(try await world.run(pipeline).last)
+      #expect(report.refused.map(\.id) == refused.map(String.init), "batch \(batch), ids \(ids)")
+      #expect(try await world.postsNotDone() == refused)
+      #expect(try await world.postsHarmed() == 0)
+      #expect(try await world.night.ledgerFaults() == [])
+      try await world.night.execute(Self.noTrigger)
+      for chunk in Set(report.refused.map(\.chunkID)) {
+        _ = try await world.retry(pipeline, chunk)
+      }
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.night.ledgerFaults() == [])
+      let twice = "SELECT count(*) - count(DISTINCT post_id) FROM public.taken"
+      #expect(try await world.night.value(twice, as: Int.self) == 0)
+    }
+  }
+}
+
+/// The chain of evidence of a world.
+struct AuditLedgerOf {
+  let world: RefusalWorld
+
+  init(_ world: RefusalWorld) { self.world = world }
+
+  func isWhole() async throws -> Bool {
+    try await world.night.database.withConnection {
+      try await AuditLedger(connection: $0).verify().isWhole
+    }
+  }
+}

@@ -1,0 +1,131 @@
+import Definitions
+import Foundation
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// A hundred posts and ten users, of which every fourth is gone, every eighth protected instead, and the
+/// twelfth post has lost its location; in ten chunks of posts, and one of users.
+struct RefusalWorld: Sendable {
+  let night: Night
+  let url: String
+
+  static let posts = 100
+
+  /// What the API says of an ID; nil if it is clean.
+  static func answer(_ id: Int64) -> String? {
+    if id == 12 { return CollectTests.event(id, "scrub_geo", "geo_scrubbed") }
+    if id % 8 == 0 { return CollectTests.event(id, "delete", "protected") }
+    return id % 4 == 0 ? CollectTests.event(id) : nil
+  }
+
+  static func answers(_ ids: [Int64]) -> String { ids.compactMap(answer).joined() }
+
+  static func with(
+    _ result: @escaping @Sendable ([Int64]) -> String = answers,
+    posts: Int = posts, configure: (inout ScriptedAPI.Script) -> Void = { _ in },
+    _ body: @escaping @Sendable (RefusalWorld) async throws -> Void
+  ) async throws {
+    var script = ScriptedAPI.Script()
+    script.result = result
+    configure(&script)
+    let api = ScriptedAPI(script)
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
+        SELECT p, 1, 'text of ' || p, 1, now() FROM generate_series(1, \(posts)) AS p;
+        INSERT INTO warehouse.users (user_id, username, created_at)
+        SELECT 1000 + u, 'user' || u, now() FROM generate_series(1, 10) AS u;
+        """)
+      try await api.serving { url in try await body(RefusalWorld(night: night, url: url)) }
+    }
+  }
+
+  // MARK: The pipeline
+
+  /// - Parameters:
+  ///   - batch: what is said of the posts' transactions.
+  ///   - ids: of a chunk.
+  static func definition(_ batch: String, ids: Int) -> (String) -> String {
+    {
+      $0.replacing("batch: 20", with: batch).replacing("{ids: 700}", with: "{ids: \(ids)}")
+        .replacing("max_redacted_percent: 60", with: "max_redacted_percent: 100")
+    }
+  }
+
+  func pipeline(batch: String = "batch: 20", ids: Int = 10) throws -> Pipeline {
+    try night.pipeline(api: url, Self.definition(batch, ids: ids))
+  }
+
+  func file(batch: String = "batch: 20", ids: Int = 10) throws -> String {
+    try night.definitionFile(Self.definition(batch, ids: ids))
+  }
+
+  func run(_ pipeline: Pipeline) async throws -> [RunReport] {
+    try await night.withRuntime(pipeline) { try await $0.run() }
+  }
+
+  func retry(
+    _ pipeline: Pipeline, _ chunkID: Int64? = nil, ids: Set<Int64> = []
+  ) async throws -> RunReport? {
+    try await night.withRuntime(pipeline) {
+      try await $0.retry(chunkID: chunkID, ids: ids).runs.last
+    }
+  }
+
+  /// The program itself.
+  func lethe(_ arguments: String...) async throws -> Program.Ending {
+    try await Program.run(
+      "lethe", arguments,
+      environment: night.environment.merging(["COMPLIANCE_API_URL": url]) { $1 })
+  }
+
+  // MARK: What came of it
+
+  /// The posts that are not as the API's answers want them: gone, hidden, without a location.
+  func postsNotDone() async throws -> [Int64] {
+    try await night.database.withConnection {
+      try await $0.query(
+        """
+        SELECT post_id FROM warehouse.posts
+        WHERE post_id % 4 = 0
+          AND CASE WHEN post_id = 12 THEN latitude IS NOT NULL
+                   WHEN post_id % 8 = 0 THEN visibility <> 'protected' ELSE true END
+        ORDER BY post_id
+        """
+      ).rows(as: Int64.self)
+    }
+  }
+
+  /// Clean posts that are not as they were.
+  func postsHarmed() async throws -> Int {
+    try await night.value(
+      """
+      SELECT count(*) FROM generate_series(1, \(Self.posts)) AS id
+      LEFT JOIN warehouse.posts ON post_id = id
+      WHERE id % 4 <> 0 AND (text, latitude, visibility) IS DISTINCT FROM ('text of ' || id, 1, 'public')
+      """, as: Int.self)
+  }
+
+  func usersLeft() async throws -> String {
+    try await night.value(
+      """
+      SELECT string_agg(user_id || ' ' || visibility, ', ' ORDER BY user_id) FROM warehouse.users
+      WHERE user_id % 4 = 0
+      """, as: String.self)
+  }
+
+  /// Everything that the ledger has, as text.
+  func ledgerText() async throws -> String {
+    try await night.value(
+      """
+      SELECT string_agg(t, ' ') FROM (
+        SELECT r::text FROM lethe.run AS r UNION ALL SELECT c::text FROM lethe.chunk AS c
+        UNION ALL SELECT j::text FROM lethe.job AS j UNION ALL SELECT f::text FROM lethe.refusal AS f
+        UNION ALL SELECT s::text FROM lethe.seal AS s UNION ALL SELECT e::text FROM lethe.event AS e
+      ) AS all_of_it (t)
+      """, as: String.self)
+  }
+}
