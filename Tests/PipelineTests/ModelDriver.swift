@@ -73,6 +73,7 @@ struct ModelDriver {
           - table: warehouse.posts
             match: author_id
             id: post_id
+            type: tweets
             actions:
               deleted: delete
               suspended: {redact: {text: ''}}
