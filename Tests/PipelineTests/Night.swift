@@ -104,6 +104,7 @@ struct Night: Sendable {
           - table: warehouse.posts
             match: author_id
             id: post_id
+            type: tweets
             actions:
               deleted: delete
               suspended: delete
