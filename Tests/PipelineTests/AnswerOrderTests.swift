@@ -176,6 +176,29 @@ import Testing
     }
   }
 
+  /// An ordinary large result costs no look at what silence says for each of its IDs.
+  @Test func anOrdinaryResultIsNotLookedAtIDByID() async throws {
+    try await AnswerDesk.with { desk in
+      try await desk.connection.runScript(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+        SELECT p, 1, 'text', now() FROM generate_series(1, 100000) AS p
+        """)
+      let job = try await desk.ask("one", 1...100_000, askedAt: 1)
+      let body = (1...50_000).map { CollectTests.event($0 * 2) }.joined()
+      try await desk.collect(job, body + CollectTests.event(1, "delete", "withheld"))
+      try await desk.connection.runScript("SELECT pg_stat_force_next_flush()")
+      let looks = try await desk.connection.query(
+        """
+        SELECT sum(coalesce(idx_scan, 0) + seq_scan)::bigint FROM pg_stat_user_tables
+        WHERE schemaname = 'lethe' AND relname IN ('unspoken', 'job')
+        """
+      ).onlyRow(as: Int.self)
+      #expect(looks < 200)
+      #expect(try await desk.standing(job).count == 50_000)
+    }
+  }
+
   @Test func aFailedChunkGoesOnWhereItStoodAlsoWithAnEventOfWhichAPartIsApplied() async throws {
     try await AnswerDesk.with { desk in
       try await Self.posts(desk)
