@@ -41,6 +41,13 @@ import Warehouse
     try await nights.execute(
       """
       CREATE SCHEMA far;
+      CREATE TABLE far.posts (
+        post_id bigint PRIMARY KEY, author_id bigint, text text, visibility text, searchable boolean,
+        latitude float8, raw jsonb, likes integer)
+      """)
+    // The other server sees what is committed.
+    try await nights.execute(
+      """
       CREATE EXTENSION postgres_fdw;
       CREATE SERVER loop FOREIGN DATA WRAPPER postgres_fdw
         OPTIONS (host '\(host)', dbname '\(try #require(nights.url.split(separator: "/").last?.removingPercentEncoding))');
@@ -52,9 +59,6 @@ import Warehouse
       ) PARTITION BY RANGE (post_id);
       CREATE TABLE shop.near PARTITION OF shop.posts (PRIMARY KEY (post_id))
         FOR VALUES FROM (MINVALUE) TO (11);
-      CREATE TABLE far.posts (
-        post_id bigint PRIMARY KEY, author_id bigint, text text, visibility text, searchable boolean,
-        latitude float8, raw jsonb, likes integer);
       CREATE FOREIGN TABLE shop.far PARTITION OF shop.posts
         FOR VALUES FROM (11) TO (MAXVALUE) SERVER loop OPTIONS (schema_name 'far', table_name 'posts');
       INSERT INTO shop.posts SELECT * FROM shop.plain;
