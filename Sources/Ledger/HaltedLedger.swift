@@ -147,7 +147,7 @@ extension RunLedger {
         JOIN lethe.chunk AS n ON n.run_id = nr.run_id AND n.dataset = c.dataset AND n.type = c.type
           AND f.id BETWEEN n.first_id AND n.last_id
         JOIN lethe.job AS nj ON nj.chunk_id = n.chunk_id AND nj.result_sha256 IS NOT NULL
-          AND nj.asked_at > j.asked_at
+          AND (nj.asked_at, nj.job_id) > (j.asked_at, j.job_id)
         WHERE f.resolved_at IS NULL AND r.pipeline = $1
           AND (EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = n.chunk_id AND s.id = f.id)
                OR EXISTS (SELECT FROM lethe.refusal AS o WHERE o.chunk_id = n.chunk_id AND o.id = f.id)
@@ -155,8 +155,7 @@ extension RunLedger {
                           WHERE e.chunk_id = n.chunk_id AND e.id = f.id AND e.cause_id IS NULL)
                OR lethe.exported_rows(nr.definition, n.dataset)
                     IS NOT DISTINCT FROM lethe.exported_rows(r.definition, c.dataset)
-                  AND NOT EXISTS (SELECT FROM lethe.quarantine AS q
-                                  WHERE q.job_id = nj.job_id AND (q.id IS NULL OR q.id = f.id)))
+                  AND EXISTS (SELECT FROM lethe.speaks_by_silence(nj.job_id, f.id)))
         GROUP BY f.chunk_id, f.id
       ) AS newer
       WHERE f.chunk_id = newer.chunk_id AND f.id = newer.id AND f.resolved_at IS NULL

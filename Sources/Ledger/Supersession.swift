@@ -169,16 +169,19 @@ extension ChunkLedger {
   /// Whether the newer job `n` has answered for the event `o`: the same two rules as for the events of
   /// older jobs.
   private static let isAnswered = """
-    CASE WHEN EXISTS (SELECT FROM lethe.collected AS e WHERE e.chunk_id = n.chunk_id AND e.id = o.id)
-           OR EXISTS (SELECT FROM lethe.event AS e
-                      WHERE e.chunk_id = n.chunk_id AND e.id = o.id AND e.cause_id IS NULL)
-    THEN n.is_same_dataset
-         OR NOT EXISTS (SELECT FROM lethe.collected AS e
-                        WHERE e.chunk_id = n.chunk_id AND e.id = o.id AND e.reason = o.reason)
-            AND NOT EXISTS (SELECT FROM lethe.event AS e
-                            WHERE e.chunk_id = n.chunk_id AND e.id = o.id AND e.cause_id IS NULL
-                              AND e.reason = o.reason)
+    CASE WHEN \(newerEvent())
+    THEN n.is_same_dataset OR NOT \(newerEvent(andAlso: "e.reason = o.reason"))
     ELSE n.is_of_same_rows AND EXISTS (SELECT FROM lethe.speaks_by_silence(n.job_id, o.id))
          AND (n.is_same_dataset OR o.reason <> 'clean') END
     """
+
+  /// Whether the newer job has an event about the ID of `o`: one that waits, was refused, or is applied.
+  private static func newerEvent(andAlso condition: String = "true") -> String {
+    let isThat = "e.chunk_id = n.chunk_id AND e.id = o.id AND \(condition)"
+    return """
+      (EXISTS (SELECT FROM lethe.collected AS e WHERE \(isThat))
+       OR EXISTS (SELECT FROM lethe.refusal AS e WHERE \(isThat))
+       OR EXISTS (SELECT FROM lethe.event AS e WHERE \(isThat) AND e.cause_id IS NULL))
+      """
+  }
 }

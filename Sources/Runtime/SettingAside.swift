@@ -31,7 +31,8 @@ enum Consequence {
     case .conflict where stage == .submit: self = .endsAll
     // The API has answered for the job before its result could not be had.
     case .temporary: self = stage == .collect ? .postponesChunk : .endsAll
-    case .invalidRequest, .urlRefused, .notFound, .conflict, .tooLarge, .incompleteResult:
+    case .invalidRequest, .urlRefused, .notFound, .conflict, .tooLarge, .incompleteResult,
+      .noResult:
       let status = error.status.map { "HTTP \($0), " } ?? ""
       self = .setsChunkAside(
         why: "\(error.operation): \(status)\(error.message)", remedy: error.remedy,
@@ -41,7 +42,7 @@ enum Consequence {
 
   private init(of error: LedgerError) {
     switch error.code {
-    case .leaseLost, .refused: self = .endsAll
+    case .leaseLost, .refused, .limited: self = .endsAll
     case .missing, .unreadable:
       self = .setsChunkAside(why: error.message, remedy: error.remedy, isRetryable: false)
     }

@@ -119,7 +119,7 @@ struct AnswerDesk {
   /// What taking a failed chunk on again would begin with.
   func overtake(_ job: Job) async throws -> Int {
     let (ledger, chunk) = (ledger, job.chunk)
-    let id = try await ledger.collectedJobID(of: chunk)
+    let id = try await ledger.collectedJob(of: chunk).id
     return try await connection.withTransaction { transaction in
       try await ledger.markSuperseded(jobID: id, of: chunk, on: transaction)
     }

@@ -6,7 +6,7 @@ extension ModelPlan {
     name: \(name)
     warehouse: none
     api: {bearer_token: none}
-    limits: {max_redacted_percent: 100, max_redacted_rows: 100000, allow_whole_chunks: true}
+    limits: {max_redacted_percent: 100, max_redacted_rows: 100000, allow_whole_chunks: true, max_restored_percent: 100}
     datasets:
     \(datasets.map { yaml($0, pieces) }.joined(separator: "\n"))
 
@@ -33,7 +33,7 @@ extension ModelPlan {
 
   private static func yaml(_ target: Target) -> String {
     var keys = ["table: \(table(target.table))", "match: \(target.match)"]
-    if let id = target.id { keys.append("id: \(id)") }
+    if let id = target.id { keys += ["id: \(id)", "type: tweets"] }
     keys.append("actions: {\(yaml(target.actions))}")
     if !target.targets.isEmpty {
       keys.append("targets: [\(target.targets.map(yaml).joined(separator: ", "))]")
