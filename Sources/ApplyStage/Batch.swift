@@ -38,9 +38,10 @@ struct Batch {
   }
 
   private mutating func changeRows(_ range: EventRange) async throws {
+    // First: what these IDs have protected without holds must not keep them from being released.
+    let hasFormer = try await bookkeeping.endProtections(range)
     let released = try await release.run(range)
     var hasTouched = released.rowsOpened > 0
-    let hasFormer = try await bookkeeping.endProtections(range)
     let due = changes.filter { $0.isDue(in: range) && (hasFormer || !$0.isRestore) }
     for change in due where change.isRestore {
       if try await apply(change, range) { hasTouched = true }

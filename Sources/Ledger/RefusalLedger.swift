@@ -160,7 +160,7 @@ extension ChunkLedger {
     // That a run was given up stays: only what was taken on again is done in it.
     try await transaction.executeOne(
       """
-      UPDATE lethe.run
+      UPDATE lethe.run \(RunLedger.knowsHolds)
       SET status = 'running', finished_at = NULL, lease = $2,
           failure = CASE WHEN failure = $3 THEN failure END
       WHERE run_id = $1

@@ -33,7 +33,9 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
             runs: try await ledger.recent(pipeline: name, limit: limit),
             halted: try await ledger.halted(pipeline: name),
             refused: try await ledger.refused(pipeline: name),
-            openLines: try await QuarantineLedger(connection: $0).openLines(pipeline: name))
+            openLines: try await QuarantineLedger(connection: $0).openLines(pipeline: name),
+            holds: try await HoldLedger(connection: $0).counts(),
+            unasked: try await UnaskedHolds(current: [], on: $0).countsIfKnown())
         }
       } catch let error as PostgreSQLError
         where error.state == .undefinedTable || error.state == .invalidSchemaName
@@ -50,6 +52,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let set_aside: [RunReport.SetAsideChunk]
     let refused: [RunReport.RefusedEvent]
     let quarantine_open: Int
+    let holds: Holds
 
     init(_ standing: Standing) {
       runs = standing.runs.map(Line.init)
@@ -57,6 +60,23 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
       set_aside = standing.setAside
       refused = standing.refusedEvents
       quarantine_open = standing.openLines
+      holds = Holds(standing)
+    }
+  }
+
+  private struct Holds: Encodable {
+    let rows, ids: Int
+    /// Of IDs that no dataset exports any more; left out where that cannot be found out.
+    let unasked_rows, unasked_ids: Int?
+    /// IDs that a version without holds has protected.
+    let protected_ids: Int
+
+    init(_ standing: Standing) {
+      rows = standing.holds.holds
+      ids = standing.holds.holders
+      unasked_rows = standing.unasked?.rows
+      unasked_ids = standing.unasked?.ids
+      protected_ids = standing.holds.protections
     }
   }
 
@@ -87,6 +107,8 @@ private struct Standing {
   let halted: [RunLedger.HaltedChunk]
   let refused: [RunLedger.RefusedEvent]
   let openLines: Int
+  let holds: HoldLedger.Counts
+  let unasked: UnaskedHolds.Counts?
 
   var stopped: [RunReport.StoppedChunk] {
     halted.filter { !$0.isSetAside }.map {
@@ -118,6 +140,7 @@ private struct Standing {
         grouped(run.ids), run.chunks)
     }
     var parts = [table.text]
+    if let text = holdText { parts.append(text) }
     parts += stopped.map(\.advice)
     parts += setAside.map(\.notice)
     parts += refusedEvents.paragraphs
@@ -125,5 +148,29 @@ private struct Standing {
       parts.append("\(grouped(openLines)) lines of the quarantine are open: lethe quarantine list")
     }
     return parts.joined(separator: "\n\n")
+  }
+
+  /// Nil if nothing is hidden.
+  private var holdText: String? {
+    var lines: [String] = []
+    if holds.holds > 0 {
+      lines.append("holds: \(grouped(holds.holds)) rows are hidden, by \(grouped(holds.holders)) IDs")
+    }
+    if let unasked, unasked.ids > 0 {
+      lines.append(
+        """
+        \(grouped(unasked.rows)) rows have holds of \(grouped(unasked.ids)) IDs that no dataset exports any \
+        more: no answer will open them
+          remedy: lethe holds list shows them, lethe holds release PIPELINE --unasked ends them
+        """)
+    }
+    if holds.protections > 0 {
+      lines.append(
+        """
+        \(grouped(holds.protections)) IDs were protected by a version without holds: their rows are found at \
+        the next answer that releases them
+        """)
+    }
+    return lines.isEmpty ? nil : lines.joined(separator: "\n")
   }
 }

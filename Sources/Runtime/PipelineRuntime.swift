@@ -85,7 +85,7 @@ public struct PipelineRuntime: Sendable {
         Finding(
           severity: .warning, path: "datasets",
           message: """
-            \(unasked.rows) rows are held by \(unasked.ids) IDs that no dataset exports any more: no answer \
+            \(unasked.rows) rows have holds of \(unasked.ids) IDs that no dataset exports any more: no answer \
             will open them
             """,
           remedy: """

@@ -41,6 +41,15 @@ public struct UnaskedHolds: Sendable {
     return counts
   }
 
+  /// Nil where a table that a definition names cannot be looked into as it says.
+  public func countsIfKnown() async throws -> Counts? {
+    do {
+      return try await counts()
+    } catch let error as PostgreSQLError where !error.isTemporary {
+      return nil
+    }
+  }
+
   /// In ascending order, behind `after`.
   public func ids(of type: JobType, after: Int64, limit: Int) async throws -> [Int64] {
     try await connection.query(

@@ -65,7 +65,7 @@ struct Night: Sendable {
       bearer_token: ${X_BEARER_TOKEN}
       poll_seconds: 0.02
       poll_seconds_max: 0.05
-    limits: {max_redacted_percent: 60, max_redacted_rows: 100000}
+    limits: {max_redacted_percent: 60, max_redacted_rows: 100000, max_restored_percent: 100}
     datasets:
       posts:
         type: tweets

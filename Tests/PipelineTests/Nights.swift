@@ -87,7 +87,13 @@ final class Nights: Sendable {
   }
 
   private static func answer(_ state: inout State, _ type: String, _ ids: [Int64]) -> String {
-    if let body = state.bodies[type] { return body }
+    if let body = state.bodies[type] {
+      // Nothing but white space says that all are clean.
+      if body.allSatisfy(\.isWhitespace) {
+        for id in ids { state.hiding.remove(ID(type: type, id: id)) }
+      }
+      return body
+    }
     var lines = ""
     for id in ids {
       let key = ID(type: type, id: id)
@@ -230,6 +236,10 @@ final class Nights: Sendable {
 
   /// Runs the program; the word PIPELINE becomes a file with the definition.
   func lethe(_ arguments: String...) async throws -> Program.Ending {
+    try await lethe(arguments)
+  }
+
+  func lethe(_ arguments: [String]) async throws -> Program.Ending {
     try FileManager.default.createDirectory(
       atPath: directory, withIntermediateDirectories: true)
     let file = directory + "/shop.yaml"

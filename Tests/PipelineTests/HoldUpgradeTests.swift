@@ -1,0 +1,133 @@
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+import Warehouse
+
+/// Rows that a version without holds has hidden: it kept the IDs alone, in `lethe.protection`.
+@Suite struct HoldUpgradeTests {
+  static let rows = """
+    INSERT INTO users VALUES (1, 'one'), (2, 'two');
+    INSERT INTO posts (post_id, author_id, visibility) VALUES
+      (8, 1, 'public'), (9, 1, 'internal'), (10, 2, 'public'), (11, 3, 'internal')
+    """
+
+  /// Makes of the holds what the earlier version would have left.
+  private static func forget(_ nights: Nights) async throws {
+    try await nights.execute(
+      """
+      INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at, asked_at)
+      SELECT DISTINCT ON (r.pipeline, r.dataset, r.id)
+             r.pipeline, r.dataset, r.id, j.chunk_id, h.held_at, r.asked_at
+      FROM lethe.holder AS r JOIN lethe.hold AS h USING (hold_id) JOIN lethe.job AS j USING (job_id);
+      DELETE FROM lethe.hold;
+      """)
+  }
+
+  private static let protections = "SELECT count(*) FROM lethe.protection"
+
+  /// The values of `restore` serve, for nobody knows better.
+  @Test func itsRowsGetTheValuesOfRestore() async throws {
+    try await Nights.with(Shop(restore: "{visibility: friends}"), Self.rows) { nights in
+      try await nights.night([11: "protected"], [1: "protected"])
+      try await Self.forget(nights)
+      let findings = try await nights.findings().filter { $0.message.contains("without holds") }
+      #expect(findings.count == 1)
+      #expect(findings.first?.message.contains("2 IDs") == true, "\(findings)")
+      #expect(try await nights.lethe("status").stdout.contains("2 IDs were protected"))
+      try await nights.night(checks: false)
+      #expect(
+        try await nights.rows("SELECT post_id, visibility FROM shop.posts") == [
+          "(10,public)", "(11,friends)", "(8,friends)", "(9,friends)",
+        ])
+      #expect(try await nights.rows(Self.protections) == ["(0)"])
+    }
+  }
+
+  /// Without values nobody can open them: they stay, and are counted.
+  @Test func withFormerAloneTheyStayHiddenAndAreCounted() async throws {
+    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+      try await nights.night([11: "protected"])
+      try await Self.forget(nights)
+      try await nights.night(checks: false)
+      #expect(try await nights.visibility(11) == "protected")
+      #expect(try await nights.rows(Self.protections) == ["(1)"])
+      #expect(try await nights.findings().contains { $0.message.contains("without holds") })
+    }
+  }
+
+  /// Repeated, reasons that release nothing, and then the release.
+  @Test(arguments: [
+    ["protected"], ["deactivated"], ["suspended"], ["deleted"], ["protected", "deactivated"],
+  ])
+  func aReasonThatReleasesNothingLeavesThemHidden(reasons: [String]) async throws {
+    let kept = "{redact: {name: ''}}"
+    let shop = Shop(
+      userActions: ["deactivated": kept, "suspended": kept, "deleted": kept],
+      reachedActions: ["deactivated": "ignore", "suspended": "ignore", "deleted": "ignore"])
+    try await Nights.with(shop, Self.rows) { nights in
+      try await nights.night([:], [1: "protected"])
+      try await Self.forget(nights)
+      for reason in reasons {
+        try await nights.night([:], [1: reason], checks: false)
+        #expect(try await nights.visibility(8) == "protected", "\(reason)")
+      }
+      try await nights.night(checks: false)
+      #expect(try await nights.visibility(8) == "public")
+    }
+  }
+
+  /// A hold of today and a protection of then on one row: it is opened when both are gone.
+  @Test(arguments: [true, false])
+  func whatBothHideIsOpenedByTheLast(holdGoesFirst: Bool) async throws {
+    try await Nights.with(Shop(), Self.rows) { nights in
+      try await nights.night([:], [1: "protected"])
+      try await Self.forget(nights)
+      // Opened by somebody, and hidden again by its own answer.
+      try await nights.execute("UPDATE shop.posts SET visibility = 'internal' WHERE post_id = 9")
+      try await nights.night([9: "protected"], [:], checks: false)
+      #expect(try await nights.visibility(9) == "protected")
+    }
+    try await Nights.with(Shop(), Self.rows) { nights in
+      try await nights.night([:], [1: "protected"])
+      try await Self.forget(nights)
+      try await nights.execute("UPDATE shop.posts SET visibility = 'internal' WHERE post_id = 9")
+      try await nights.night([9: "protected"], [1: "protected"], checks: false)
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(1)"])
+      let (first, second): ([Int64: String], [Int64: String]) =
+        holdGoesFirst ? ([:], [1: "protected"]) : ([9: "protected"], [:])
+      try await nights.night(first, second, checks: false)
+      #expect(try await nights.visibility(9) == "protected")
+      try await nights.night(checks: false)
+      #expect(try await nights.visibility(9) == "internal")
+      #expect(try await nights.visibility(8) == "public")
+    }
+  }
+
+  /// The limits of restores count them by their IDs.
+  @Test func theyAreBoundedByTheLimits() async throws {
+    try await Nights.with(Shop(), HoldLimitTests.posts(30)) { nights in
+      try await nights.night(HoldLimitTests.protected(1...30))
+      try await Self.forget(nights)
+      let report = try await nights.night(status: .stopped, checks: false)
+      #expect(report.stopped.first?.reason.contains("max_restored_percent") == true)
+      #expect(try await nights.rows(HoldLimitTests.hidden) == ["(30)"])
+    }
+  }
+
+  @Test func aProgramWithoutHoldsIsRefusedByName() async throws {
+    try await withTestDatabase(.ledger) { database -> Void in
+      try await database.withConnection { connection -> Void in
+        await #expect {
+          _ = try await connection.query(
+            """
+            INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
+            VALUES ($1, $2, $3, $4, $5) RETURNING run_id
+            """, "0123456789ab", "p", "{}", "/tmp", "9b2f6c1e-31bb-4d41-9c5e-0d7c1c0f5a11")
+        } throws: {
+          "\($0)".contains("this ledger keeps holds")
+        }
+      }
+    }
+  }
+}
