@@ -63,6 +63,8 @@ CREATE TABLE lethe.closed_hold (
         'changed',
         -- An action without restore hides the row for good.
         'kept',
+        -- All that was held of the row was taken out of it.
+        'erased',
         -- An operator gave the hold up; the row stays hidden.
         'forgotten')),
     -- The ID whose answer ended it, and the job of that answer; null where an operator did.

@@ -38,7 +38,7 @@ struct HoldEnding {
       """
       INSERT INTO lethe_due (hold_id, table_name, key, id, reason, held, columns, outcome)
       SELECT hold_id, table_name, key, id, reason, held, columns,
-             CASE WHEN columns = '{}' THEN 'held' END
+             NULL
       FROM (
         SELECT h.hold_id, h.table_name, e.id, e.reason,
                ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k ORDER BY k) AS key,
@@ -102,6 +102,25 @@ struct HoldEnding {
       t.\(Identifier($0).sql)::text IS NOT DISTINCT FROM h.set_to ->> \(SQLText.literal($0))
       """
     }.joined(separator: " AND ")
+    if !group.columns.isEmpty { try await giveBack(group, table, isRow, isAsSet) }
+    var bound = BoundStatement()
+    let rest = Self.isInGroup(group, &bound)
+    // What is left had another row version, or somebody else holds it, or was written this very moment.
+    try await run(
+      """
+      UPDATE lethe_due AS d
+      SET outcome = CASE
+          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow)) THEN 'gone'
+          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow) AND \(isAsSet))
+          THEN 'changed' ELSE '\(group.columns.isEmpty ? "held" : "waits")' END
+      FROM lethe.hold AS h
+      WHERE \(rest) AND d.outcome IS NULL AND h.hold_id = d.hold_id
+      """, bound.parameters, table)
+  }
+
+  private func giveBack(
+    _ group: Group, _ table: WarehouseTable, _ isRow: String, _ isAsSet: String
+  ) async throws {
     var bound = BoundStatement()
     let isOld = versions.map { $0.isOlderThanExport("t", of: table, &bound) } ?? "true"
     let sets = group.columns.compactMap { name in
@@ -127,19 +146,6 @@ struct HoldEnding {
       FROM opened AS o WHERE d.hold_id = o.hold_id
       """, bound.parameters, table)
     try await requireExact(group, table)
-    bound = BoundStatement()
-    let rest = Self.isInGroup(group, &bound)
-    // What is left had another row version, or somebody else holds it, or was written this very moment.
-    try await run(
-      """
-      UPDATE lethe_due AS d
-      SET outcome = CASE
-          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow)) THEN 'gone'
-          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow) AND \(isAsSet))
-          THEN 'changed' ELSE 'waits' END
-      FROM lethe.hold AS h
-      WHERE \(rest) AND d.outcome IS NULL AND h.hold_id = d.hold_id
-      """, bound.parameters, table)
   }
 
   /// What a trigger gives back instead is not what the row was.

@@ -84,7 +84,7 @@ public struct OperatorRelease: Sendable {
     try await holds.judge()
     if order.keepsHidden {
       try await transaction.execute(
-        "UPDATE lethe_due SET outcome = 'forgotten' WHERE outcome IS NULL")
+        "UPDATE lethe_due SET outcome = CASE WHEN columns = '{}' THEN 'held' ELSE 'forgotten' END")
     } else {
       try await holds.open()
     }

@@ -360,36 +360,38 @@ extension Change {
     """
   }
 
-  /// Takes out of the holds of the rows that it reaches what it takes out of the rows, after these are
-  /// changed: nobody gets it back. Nil for a change that takes nothing out of rows that stay, and where
-  /// none of them is held.
+  /// Takes out of the holds of the rows that it reaches what it takes out of the rows: nobody gets it back. A
+  /// hold that is left without a column ends. Nil for a change that takes nothing out of rows that stay, and
+  /// where none of them is held.
   func holdErasure(
     of range: EventRange, in context: BatchContext
   ) -> (sql: String, parameters: [Parameter])? {
     guard let erasure, let key = holdKey, context.mayBeHeld(key) else { return nil }
     var bound = BoundStatement()
-    var (former, setTo) = ("h.former", "h.set_to")
-    for value in erasure.set {
-      let name = SQLText.literal(value.column)
-      let now = """
-        CASE WHEN h.set_to ? \(name) THEN jsonb_build_object(\(name), t.\(Identifier(value.column).sql)::text)
-             ELSE '{}' END
-        """
-      (former, setTo) = ("\(former) || \(now)", "\(setTo) || \(now)")
-    }
+    let columns = "\(bound.bind(.texts(erasure.set.map(\.column))))::text[]"
+    var (former, setTo) = ("(h.former - \(columns))", "(h.set_to - \(columns))")
     for cut in erasure.cut {
       former += " || \(self.cut(cut, in: "h.former", &bound))"
       setTo += " || \(self.cut(cut, in: "h.set_to", &bound))"
     }
-    let columns = erasure.set.map(\.column) + erasure.cut.map(\.column)
+    let all = bound.bind(.texts((erasure.set.map(\.column) + erasure.cut.map(\.column))))
     let (from, _) = reach.join
     let sql = """
-      UPDATE lethe.hold AS h SET former = \(former), set_to = \(setTo)
-      FROM \(from), \(reach.table.sql) AS t
-      WHERE \(reachedRows(range, context, &bound).joined(separator: "\n  AND "))
-        AND \(key.isHold("h", of: "t", &bound))
-        AND h.set_to ?| \(bound.bind(.texts(columns)))::text[]
-        AND (h.former, h.set_to) IS DISTINCT FROM (\(former), \(setTo))
+      WITH reached AS MATERIALIZED (
+        SELECT DISTINCT ON (h.hold_id) h.hold_id, s.id AS event_id,
+               \(former) AS former, \(setTo) AS set_to
+        FROM \(from), \(reach.table.sql) AS t
+        JOIN lethe.hold AS h ON \(key.isHold("h", of: "t", &bound))
+        WHERE \(reachedRows(range, context, &bound).joined(separator: "\n  AND "))
+          AND h.set_to ?| \(all)::text[]
+          AND (h.former, h.set_to) IS DISTINCT FROM (\(former), \(setTo))
+        ORDER BY h.hold_id, s.id
+      ), emptied AS (
+        DELETE FROM lethe.hold AS h USING reached AS q
+        WHERE h.hold_id = q.hold_id AND q.set_to = '{}' RETURNING h.*, q.event_id
+      ), \(closedHoldCTE(of: "emptied", outcome: "erased", context, &bound) { "\($0).event_id" })
+      UPDATE lethe.hold AS h SET former = q.former, set_to = q.set_to
+      FROM reached AS q WHERE h.hold_id = q.hold_id AND q.set_to <> '{}'
       """
     return (sql, bound.parameters)
   }

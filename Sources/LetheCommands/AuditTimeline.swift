@@ -212,6 +212,7 @@ struct AuditTimeline {
     case "deleted": "the row was deleted"
     case "gone": "the row was not there any more"
     case "changed": "somebody else had changed the row, which stays as it is"
+    case "erased": "what was held of it was taken out of the row"
     case "kept": "the row stays hidden: an action without restore has hidden it, too"
     default: "the row stays hidden, and the hold is forgotten"
     }

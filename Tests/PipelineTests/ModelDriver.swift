@@ -134,20 +134,35 @@ struct ModelDriver {
     }
   }
 
-  /// Applies a chunk; what is refused of it is set aside.
+  /// Applies a chunk; what is refused of it is set aside: events by their IDs, or the chunk as a whole.
   func apply(_ index: Int) async throws {
     let night = nights[chunks[index].night]
     let chunk = try await ledger.chunk(chunks[index].id)
     guard let dataset = night.definition.dataset(named: chunk.dataset) else { return }
-    _ = try await ApplyStage(
-      connection: connection, ledger: ledger, catalog: night.catalog,
-      definition: night.definition, logger: logger
-    ).apply(chunk, dataset: dataset)
+    do {
+      _ = try await ApplyStage(
+        connection: connection, ledger: ledger, catalog: night.catalog,
+        definition: night.definition, logger: logger
+      ).apply(chunk, dataset: dataset)
+    } catch let error as ApplyError {
+      try await ledger.chunkSetAside(
+        chunk, why: error.message, remedy: error.remedy, isRetryable: true)
+    }
   }
 
-  /// Takes what was set aside of a chunk on again.
+  /// Takes what was set aside of a chunk on again, if newer answers have left anything of it.
   func retry(_ index: Int) async throws {
-    try await apply(index)
+    let chunk = try await ledger.chunk(chunks[index].id)
+    let runs = RunLedger(connection: connection)
+    do {
+      try await runs.endOvertakenRefusals(pipeline: chunk.pipeline)
+      for each in try await runs.takingOn(chunkID: chunk.id, ids: [], pipeline: chunk.pipeline) {
+        try await ledger.takenOnAgain(chunk, ids: each.ids)
+        try await apply(index)
+      }
+    } catch let error as LedgerError where error.code == .refused {
+      // Nothing of it is left.
+    }
   }
 
   /// Ends the run of a chunk before its time.
@@ -200,24 +215,26 @@ struct ModelDriver {
 
   /// A hold's columns: the row, the column, the former value, and what it was set to.
   static let holds = """
-    SELECT row_key[1]::bigint, concat_ws(' ', table_name, row_key[1], f.key, \(plain("f.value")),
-                                         \(plain("set_to->f.key")))
-    FROM lethe.hold, jsonb_each(former) AS f
+    SELECT k.value::bigint, concat_ws(' ', table_name, k.value, f.key, \(plain("f.value")),
+                                      \(plain("set_to ->> f.key")))
+    FROM lethe.hold, jsonb_each_text(row_key) AS k, jsonb_each_text(former) AS f
     """
 
-  /// A hold's holders, and the columns that each of them has set.
+  /// A hold's holders, and the columns that each of them has set and that are still held.
   static let holders = """
-    SELECT row_key[1]::bigint, concat_ws(' ', table_name, row_key[1], o.type, o.id, c.name)
-    FROM lethe.hold AS h JOIN lethe.holder AS o USING (hold_id), unnest(o.columns) AS c (name)
+    SELECT k.value::bigint, concat_ws(' ', table_name, k.value, o.type, o.id, c.name)
+    FROM lethe.hold AS h JOIN lethe.holder AS o USING (hold_id), unnest(o.columns) AS c (name),
+         jsonb_each_text(row_key) AS k
+    WHERE h.set_to ? c.name
     """
 
-  /// A JSON value as the model writes it.
+  /// A kept value as the model writes it: of JSON the keys.
   private static func plain(_ value: String) -> String {
     """
-    CASE jsonb_typeof(\(value)) WHEN 'null' THEN '-'
-      WHEN 'object' THEN (SELECT coalesce(string_agg(k, ',' ORDER BY k), '')
-                          FROM jsonb_object_keys(\(value)) AS k)
-      ELSE (\(value)) #>> '{}' END
+    CASE WHEN f.key = 'raw' AND \(value) IS NOT NULL
+      THEN (SELECT coalesce(string_agg(n, ',' ORDER BY n), '')
+            FROM jsonb_object_keys((\(value))::jsonb) AS n)
+      ELSE coalesce(CASE \(value) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE \(value) END, '-') END
     """
   }
 }
