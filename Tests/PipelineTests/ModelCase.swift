@@ -14,6 +14,9 @@ struct ModelCase {
   private var uncollected: [Int] = []
   private var unapplied: [Int] = []
   private var setAside: Set<Int> = []
+  /// Whether an event may take several transactions: what is done of it before it is refused stays, and
+  /// the model knows an event as a whole only.
+  private let hasParts: Bool
 
   /// What `ModelTests` does to the reference warehouse before the first case.
   static let tables = """
@@ -48,6 +51,7 @@ struct ModelCase {
     plan = .random(base: base, isAtomic: dice.happens(0.2), &dice)
     let chunk = Int.random(in: 2...20, using: &dice)
     let batch = dice.one(of: ["1", "2\n    batch_rows: 1", "3\n    batch_rows: 2", "100"])
+    hasParts = !plan.isAtomic && batch.contains("batch_rows")
     driver = ModelDriver(
       name: "m\(number)",
       pieces: "chunk: {ids: \(chunk)}" + "\n    "
@@ -64,7 +68,7 @@ struct ModelCase {
       }
       try await export()
       for _ in 0..<Int.random(in: 0...4, using: &dice) { try await writer.write(&model, &dice) }
-      try await setStubborn(dice.happens(0.3, .refusals))
+      try await setStubborn(dice.happens(0.3, .refusals) && !hasParts)
       try await work(share: ModelKind.late.isUsed && dice.happens(0.6) ? 0.75 : 1)
       if dice.happens(0.1, .giving_up) { try await giveUp() }
       if dice.happens(0.5) { try await retry() }
