@@ -154,7 +154,8 @@ private struct Standing {
   private var holdText: String? {
     var lines: [String] = []
     if holds.holds > 0 {
-      lines.append("holds: \(grouped(holds.holds)) rows are hidden, by \(grouped(holds.holders)) IDs")
+      lines.append(
+        "holds: \(grouped(holds.holds)) rows are hidden, by \(grouped(holds.holders)) IDs")
     }
     if let unasked, unasked.ids > 0 {
       lines.append(
