@@ -198,9 +198,11 @@ public struct ApplyStage: Sendable {
   private func rows(
     reachedBy range: EventRange, _ work: Work, atMost rowsMax: Int
   ) async throws -> Int {
-    var rows = try await ledger.holds(
-      releasedBy: range.after, through: range.through, of: work.chunk, atMost: rowsMax + 1,
-      on: connection)
+    var rows =
+      range.mayRestore
+      ? try await ledger.holds(
+        releasedBy: range.after, through: range.through, of: work.chunk, atMost: rowsMax + 1,
+        on: connection) : 0
     for change in work.changes where change.reach.fansOut && change.isDue(in: range) {
       if rows > rowsMax { break }
       var bound = BoundStatement()
@@ -218,11 +220,11 @@ public struct ApplyStage: Sendable {
   /// transaction to complain of.
   private func drain(_ range: EventRange, _ work: inout Work) async throws {
     guard let rowsMax = work.dataset.batch?.rows else { return }
-    var hold: Int64? = 0
+    var hold: Int64? = range.mayRestore ? 0 : nil
     while let last = hold {
-      hold = try await transaction(&work) {
+      hold = try await transaction(&work, isRecorded: { $0.rowsOpened > 0 }) {
         try await $0.releasePart(of: range, after: last, holdsMax: rowsMax)
-      }
+      }.lastHold
     }
     for _ in 1...Self.drainRoundsMax {
       var hasFound = false

@@ -92,21 +92,20 @@ struct Batch {
   }
 
   /// Ends at most `holdsMax` of the holds that one event releases, behind `hold`.
-  /// - Returns: the last one that was looked at; nil if there was none.
   func releasePart(
     of range: EventRange, after hold: Int64, holdsMax: Int
-  ) async throws -> Int64? {
+  ) async throws -> Release.Outcome {
     try await begun().releaseHolds(of: range, after: hold, holdsMax: holdsMax)
   }
 
   private func releaseHolds(
     of range: EventRange, after hold: Int64, holdsMax: Int
-  ) async throws -> Int64? {
+  ) async throws -> Release.Outcome {
     let released = try await release.run(range, after: hold, holdsMax: holdsMax)
-    guard released.lastHold != nil else { return nil }
+    guard released.lastHold != nil else { return released }
     try await checkConstraints()
     _ = try await recordPart(of: range)
-    return released.lastHold
+    return released
   }
 
   private func recordPart(of range: EventRange) async throws -> Int {

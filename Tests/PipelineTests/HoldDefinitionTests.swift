@@ -167,7 +167,8 @@ import Warehouse
     return dataset == "posts" ? texts[0] + "\n" : "  users:" + texts[1]
   }
 
-  private static func alone(_ dataset: String, _ definition: String) throws -> String {
+  /// The same with one dataset, as a pipeline of its name.
+  static func alone(_ dataset: String, _ definition: String) throws -> String {
     let datasets = try #require(definition.range(of: "datasets:\n")).upperBound
     return String(definition[..<datasets]).replacing("name: shop", with: "name: \(dataset)")
       + (try part(dataset, definition))

@@ -132,7 +132,7 @@ import Testing
         reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["restore": Self.posts + 5])
       #expect(try await night.value(hidden, as: Int.self) == 0)
       #expect(try await Self.rowsOfLargestTransaction(night) <= Self.rowsMax)
-      #expect(try await night.value("SELECT count(*) FROM lethe.protection", as: Int.self) == 0)
+      #expect(try await night.value("SELECT count(*) FROM lethe.holder", as: Int.self) == 0)
     }
   }
 

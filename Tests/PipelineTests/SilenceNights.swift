@@ -103,7 +103,7 @@ extension Night {
       WHERE EXISTS (SELECT FROM lethe.coverage WHERE chunk_id > 2 AND id BETWEEN first_id AND last_id)
       """)
     outcome.released = SilenceNights.protectedBefore.subtracting(
-      try await ids("SELECT id FROM lethe.protection"))
+      try await ids("SELECT id FROM lethe.holder WHERE type = 'tweets'"))
     for id in SilenceNights.posts {
       let trail = try await database.withConnection {
         try await AuditLedger(connection: $0).trail(of: id, type: .tweets)

@@ -1,0 +1,87 @@
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// Two processes at one row: one opens it, the other hides it. It must end as if one had come after the
+/// other, and in either order the answer that hides it is the one that counts.
+@Suite struct HoldRaceTests {
+  static let rows = """
+    INSERT INTO users VALUES (1, 'one'), (2, 'two');
+    INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'internal'), (10, 2, 'public')
+    """
+
+  /// Where the first of the two is kept until the other one waits for it, or is through.
+  enum Gate: String, CaseIterable, Sendable {
+    /// The one that opens the row has its holds and is about to write the row.
+    case opening = """
+      CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        IF NEW.visibility <> 'protected' THEN PERFORM pg_advisory_xact_lock(4711); END IF;
+        RETURN NEW;
+      END $$;
+      CREATE TRIGGER gate BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION public.gate()
+      """
+    /// The one that hides it has become a holder and is about to commit.
+    case hiding = """
+      CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        IF NEW.type = 'users' THEN PERFORM pg_advisory_xact_lock(4711); END IF;
+        RETURN NULL;
+      END $$;
+      CREATE TRIGGER gate AFTER INSERT ON lethe.holder FOR EACH ROW EXECUTE FUNCTION public.gate()
+      """
+  }
+
+  @Test(arguments: Gate.allCases)
+  func whoeverComesFirstTheRowEndsHidden(gate: Gate) async throws {
+    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+      let whole = nights.definition
+      let posts = try HoldDefinitionTests.alone("posts", whole)
+      let users = try HoldDefinitionTests.alone("users", whole)
+      try nights.edit(whole, to: posts)
+      try await nights.night([9: "protected"])
+      nights.answer([.init(type: "users", id: 1): "protected"])
+      try await nights.withRuntime { try await nights.collect($0) }
+      try nights.edit(posts, to: users)
+      try await nights.withRuntime { try await nights.collect($0) }
+      try await nights.execute(gate.rawValue)
+      let (first, second) = gate == .opening ? (posts, users) : (users, posts)
+      try await Connection.withConnection(ConnectionString(nights.url)) { keeper in
+        try await keeper.execute("SELECT pg_advisory_lock(4711)")
+        if nights.definition != first { try nights.edit(nights.definition, to: first) }
+        async let one = nights.withRuntime { try await $0.apply() }
+        try await Self.waitForLocks(1, nights)
+        try nights.edit(first, to: second)
+        async let other = nights.withRuntime { try await $0.apply() }
+        try await Self.waitForLocks(2, nights)
+        try await keeper.execute("SELECT pg_advisory_unlock(4711)")
+        _ = try await (one, other)
+      }
+      #expect(try await nights.visibility(9) == "protected")
+      let holders = try await nights.rows(
+        """
+        SELECT r.type, r.id FROM lethe.holder AS r JOIN lethe.hold AS h USING (hold_id)
+        WHERE h.table_name = 'shop.posts'
+        """)
+      #expect(holders == ["(users,1)"])
+      // The next answer opens it, to what it was at first.
+      nights.answer([:])
+      try nights.edit(second, to: users)
+      try await nights.night(checks: false)
+      #expect(try await nights.visibility(9) == "internal")
+    }
+  }
+
+  /// Until so many sessions wait for a lock of another.
+  private static func waitForLocks(_ count: Int, _ nights: Nights) async throws {
+    try await Connection.withConnection(ConnectionString(nights.url)) { watcher in
+      while try await watcher.query(
+        """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND datname = current_database()
+        """
+      ).onlyRow(as: Int.self) < count { await Task.yield() }
+    }
+  }
+}
