@@ -41,7 +41,16 @@ CREATE TABLE lethe.holder (
     asked_at timestamptz NOT NULL,
     PRIMARY KEY (hold_id, type, id)
 );
-CREATE INDEX holder_id ON lethe.holder (type, id);
+CREATE INDEX holder_id ON lethe.holder (type, id, hold_id);
+
+-- The keys by which rows of a table are named in lethe.hold: whoever gives a table another key finds by it which
+-- holds to name anew.
+CREATE TABLE lethe.held_key (
+    table_name  text NOT NULL,
+    -- In ascending order.
+    key_columns text[] NOT NULL,
+    PRIMARY KEY (table_name, key_columns)
+);
 
 -- What became of holds that ended. Former values are not kept.
 CREATE TABLE lethe.closed_hold (
@@ -134,5 +143,6 @@ ALTER TABLE lethe.chunk DROP COLUMN exported_cluster;
 ALTER TABLE lethe.batch DROP COLUMN cluster;
 DROP FUNCTION lethe.cluster();
 DROP TABLE lethe.closed_hold;
+DROP TABLE lethe.held_key;
 DROP TABLE lethe.holder;
 DROP TABLE lethe.hold;

@@ -56,6 +56,7 @@ public struct ApplyStage: Sendable {
 
   private func applied(_ chunk: Chunk, _ dataset: Dataset) async throws -> Outcome {
     var work = try await work(on: chunk, dataset)
+    try await HoldKeys(connection: connection, catalog: catalog).bringUpToDate(work.changes)
     var through = chunk.appliedThrough ?? chunk.firstID - 1
     if through < chunk.firstID {
       if !chunk.isApproved, let why = try await reasonToStop(work) {
@@ -132,9 +133,9 @@ public struct ApplyStage: Sendable {
   func work(on chunk: Chunk, _ dataset: Dataset) async throws -> Work {
     let job = try await ledger.collectedJob(of: chunk)
     let export = try await ledger.exportMoment(of: chunk)
+    let changes = try Change.all(of: dataset, in: definition, catalog: catalog)
     return Work(
-      chunk: chunk, dataset: dataset,
-      changes: try Change.all(of: dataset, in: definition, catalog: catalog),
+      chunk: chunk, dataset: dataset, changes: changes,
       guards: try ProtectionGuard.all(of: definition, catalog: catalog),
       context: BatchContext(
         pipeline: chunk.pipeline, dataset: dataset.name, type: dataset.type, chunkID: chunk.id,
@@ -142,7 +143,8 @@ public struct ApplyStage: Sendable {
         number: try await ledger.batches(of: chunk) + 1, tombstones: dataset.tombstones,
         versions: RowVersions(
           exportedSnapshot: export.snapshot, exportedCluster: export.cluster,
-          cluster: export.clusterNow)),
+          cluster: export.clusterNow),
+        protecting: changes.filter { $0.action == "protect" }.flatMap(\.reasons)),
       counts: try await ledger.eventCounts(of: chunk),
       eventsMax: dataset.batch?.events)
   }
@@ -159,7 +161,7 @@ public struct ApplyStage: Sendable {
   func nextRange(after: Int64, _ work: inout Work) async throws -> EventRange? {
     guard let range = try await boundedRange(after: after, &work) else { return nil }
     if work.isOversize { return range }
-    return try await OwnReferences(
+    return try await CrossReferences(
       connection: connection, context: work.context, changes: work.changes
     ).closed(range, of: work.chunk)
   }
@@ -201,8 +203,8 @@ public struct ApplyStage: Sendable {
     var rows =
       range.mayRestore
       ? try await ledger.holds(
-        releasedBy: range.after, through: range.through, of: work.chunk, atMost: rowsMax + 1,
-        on: connection) : 0
+        releasedBy: range.after, through: range.through, of: work.chunk,
+        besides: work.context.protecting, atMost: rowsMax + 1, on: connection) : 0
     for change in work.changes where change.reach.fansOut && change.isDue(in: range) {
       if rows > rowsMax { break }
       var bound = BoundStatement()

@@ -38,6 +38,7 @@ struct Batch {
   }
 
   private mutating func changeRows(_ range: EventRange) async throws {
+    try await holdWhatFormerIDsHide(range)
     // First: what these IDs have protected without holds must not keep them from being released.
     let hasFormer = try await bookkeeping.endProtections(range)
     let released = try await release.run(range)
@@ -70,6 +71,23 @@ struct Batch {
     try await ledger.batchApplied(
       of: chunk, number: context.number, after: range.after, through: range.through,
       digest: isDigestOfAll ? digest : nil, on: transaction)
+  }
+
+  /// Before anything of the batch is changed or released.
+  private mutating func holdWhatFormerIDsHide(_ range: EventRange) async throws {
+    let protecting = changes.filter { $0.keepsHolds && $0.isDue(in: range) }
+    guard !protecting.isEmpty,
+      try await transaction.query("SELECT EXISTS (SELECT FROM lethe.protection)")
+        .onlyRow(as: Bool.self)
+    else { return }
+    for change in protecting {
+      guard let statement = change.formerHolds(of: range, in: context, guards: guards) else {
+        continue
+      }
+      if try await run(statement, of: change) > 0, let key = change.holdKey {
+        context.heldTables?.insert(key.table)
+      }
+    }
   }
 
   /// Changes at most `rowsMax` of the rows that one event reaches in one table. The chunk's position
@@ -164,7 +182,11 @@ struct Batch {
     try await run(change.statement(for: range, in: context), of: change) > 0
   }
 
+  /// Somebody may have hidden one of the rows since the batch began, and so it is looked again.
   private func eraseFromHolds(_ change: Change, _ range: EventRange) async throws {
+    guard change.erasure != nil else { return }
+    var context = context
+    context.heldTables = try await heldTables()
     guard let statement = change.holdErasure(of: range, in: context) else { return }
     _ = try await run(statement, of: change)
   }

@@ -18,6 +18,8 @@ struct BatchContext {
   /// Whether rows that are taken away leave a tombstone.
   let tombstones: Bool
   let versions: RowVersions
+  /// The reasons for which the dataset protects rows: an answer that hides them releases nothing.
+  let protecting: [String]
   /// Whether the rows are looked at before the transaction that ends protections has begun.
   var isAhead = false
   /// The tables, by their names in `lethe.hold`, that have rows with a hold; nil where nobody has looked.

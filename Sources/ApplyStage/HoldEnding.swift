@@ -91,18 +91,22 @@ struct HoldEnding {
   private func open(_ group: Group) async throws {
     guard let name = TableName(group.table),
       let table = try await catalog.table(resolved: name, on: transaction),
-      (group.key + group.held).allSatisfy({ table.columns[$0] != nil })
+      group.key.allSatisfy({ table.columns[$0] != nil })
     else {
-      // There is nothing to give the values back to.
-      return try await setOutcome("gone", of: group)
+      // Nobody can tell which row it is. The table may have another name now: the hold waits and is counted.
+      return try await setOutcome("waits", of: group)
     }
+    // A column that was dropped has no value to be given back, and keeps the others from nothing.
+    let held = group.held.filter { table.columns[$0] != nil }
+    let columns = group.columns.filter { table.columns[$0] != nil }
+    guard !held.isEmpty else { return try await setOutcome("gone", of: group) }
     let isRow = Self.isRow(group, table)
-    let isAsSet = group.held.map {
+    let isAsSet = held.map {
       """
       t.\(Identifier($0).sql)::text IS NOT DISTINCT FROM h.set_to ->> \(SQLText.literal($0))
       """
     }.joined(separator: " AND ")
-    if !group.columns.isEmpty { try await giveBack(group, table, isRow, isAsSet) }
+    if !columns.isEmpty { try await giveBack(columns, of: group, table, isRow, isAsSet) }
     var bound = BoundStatement()
     let rest = Self.isInGroup(group, &bound)
     // What is left had another row version, or somebody else holds it, or was written this very moment.
@@ -112,23 +116,24 @@ struct HoldEnding {
       SET outcome = CASE
           WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow)) THEN 'gone'
           WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow) AND \(isAsSet))
-          THEN 'changed' ELSE '\(group.columns.isEmpty ? "held" : "waits")' END
+          THEN 'changed' ELSE '\(columns.isEmpty ? "held" : "waits")' END
       FROM lethe.hold AS h
       WHERE \(rest) AND d.outcome IS NULL AND h.hold_id = d.hold_id
       """, bound.parameters, table)
   }
 
   private func giveBack(
-    _ group: Group, _ table: WarehouseTable, _ isRow: String, _ isAsSet: String
+    _ columns: [String], of group: Group, _ table: WarehouseTable, _ isRow: String,
+    _ isAsSet: String
   ) async throws {
     var bound = BoundStatement()
     let isOld = versions.map { $0.isOlderThanExport("t", of: table, &bound) } ?? "true"
-    let sets = group.columns.compactMap { name in
+    let sets = columns.compactMap { name in
       table.columns[name].map {
         "\($0.sql) = (h.former ->> \(SQLText.literal(name)))::\($0.type)"
       }
     }
-    let isExact = group.columns.map {
+    let isExact = columns.map {
       "t.\(Identifier($0).sql)::text IS NOT DISTINCT FROM h.former ->> \(SQLText.literal($0))"
     }.joined(separator: " AND ")
     let unguarded = try await unguarded(table.resolvedName, &bound)

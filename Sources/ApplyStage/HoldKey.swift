@@ -15,6 +15,11 @@ struct HoldKey {
     columns = table.holdKey
   }
 
+  /// In the order of `lethe.held_key`.
+  var names: [String] {
+    columns.map(\.name).sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
+  }
+
   /// `lethe.hold.row_key` of a row.
   func json(of alias: String) -> String {
     let pairs = columns.map { "\(SQLText.literal($0.name)), \(alias).\($0.sql)::text" }

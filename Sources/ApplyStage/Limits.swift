@@ -24,7 +24,9 @@ struct LimitCheck {
   /// back in every result and does not count.
   /// - Returns: why the chunk has to stop; nil if it may go on.
   func reasonToStop(_ chunk: Chunk, changes: [Change]) async throws -> String? {
-    if let extent = try await ledger.restoreExtent(of: chunk), let why = reasonToStop(extent) {
+    if let extent = try await ledger.restoreExtent(
+      of: chunk, besides: context.protecting), let why = reasonToStop(extent)
+    {
       return why
     }
     let before = try await ledger.rowsRedactedUnasked(in: chunk.runID)

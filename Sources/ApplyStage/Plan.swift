@@ -32,7 +32,7 @@ extension ApplyStage {
   /// - Throws: as `apply` does; nothing is changed.
   public func plan(_ chunk: Chunk, dataset: Dataset) async throws -> ChunkPlan {
     var work = try await work(on: chunk, dataset)
-    let restores = try await ledger.restoreExtent(of: chunk)
+    let restores = try await ledger.restoreExtent(of: chunk, besides: work.context.protecting)
     let stopReason = chunk.isApproved ? nil : try await reasonToStop(work)
     let referredTo = try await referredTo(work)
     var refusals = referredTo.map { "the event of ID \($0.id): \($0.why)" }

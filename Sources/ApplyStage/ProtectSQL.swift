@@ -126,6 +126,15 @@ extension Change {
     if protection.restore.keepsHolds {
       ctes += [
         holdsCTE(protection, context, &bound), holdersCTE(protection, context, &bound),
+        """
+        named AS (
+        INSERT INTO lethe.held_key (table_name, key_columns)
+        SELECT \(bound.bind(.text(protection.key.table)))::text,
+               \(bound.bind(.texts(protection.key.names)))::text[]
+        WHERE EXISTS (SELECT FROM changed)
+        ON CONFLICT DO NOTHING
+        )
+        """,
       ]
     } else {
       ctes += keptCTEs(protection, context, &bound)
@@ -258,7 +267,7 @@ extension Change {
   }
 
   /// What the row is, for its hold.
-  private func rowSubject(
+  func rowSubject(
     _ context: BatchContext, _ bound: inout BoundStatement
   ) -> (type: String, id: String) {
     if reach.isOwn {
@@ -310,7 +319,8 @@ extension Change {
     _ protection: Protection, _ context: BatchContext, _ bound: inout BoundStatement
   ) -> [String] {
     let columns = "\(bound.bind(.texts(protection.set.map(\.column))))::text[]"
-    let ending = "h.hold_id IN (SELECT hold_id FROM reached WHERE unheld IS NOT NULL)"
+    // Also those whose rows somebody has opened, and that are hidden again now.
+    let ending = "h.hold_id IN (SELECT hold_id FROM reached WHERE unheld IS NOT NULL OR wants)"
     return [
       """
       emptied AS (

@@ -65,8 +65,8 @@ struct ReferenceCheck {
   }
 }
 
-/// Rows that refer to rows of their own table: those that go have to go in one transaction.
-struct OwnReferences {
+/// Rows that refer to rows which another event of the chunk takes: those have to go in one transaction.
+struct CrossReferences {
   let connection: Connection
   let context: BatchContext
   let changes: [Change]
@@ -78,8 +78,7 @@ struct OwnReferences {
     while !isClosed {
       isClosed = true
       for (index, change) in changes.enumerated() where change.isDelete {
-        for key in change.reach.table.references
-        where key.isRestricting && key.refers(from: change.reach.table.name) {
+        for key in changes.crossing(at: index) {
           guard let later = try await lastHolder(key, of: change, index, range, chunk) else {
             continue
           }
@@ -116,6 +115,20 @@ extension WarehouseTable.ForeignKey {
   var equality: String {
     zip(columns, referencedColumns).map { "r.\(Identifier($0).sql) = t.\(Identifier($1).sql)" }
       .joined(separator: " AND ")
+  }
+}
+
+extension [Change] {
+  /// The foreign keys at what a change deletes whose referring rows an event may take that comes later than
+  /// the one which deletes what they refer to.
+  func crossing(at index: Int) -> [WarehouseTable.ForeignKey] {
+    let change = self[index]
+    return change.reach.table.references.filter { key in
+      guard key.isRestricting else { return false }
+      if key.refers(from: change.reach.table.name) { return true }
+      let takers = self[..<index].filter { $0.takes(from: key) }
+      return !takers.isEmpty && !takers.contains { $0.takesAll(of: key, before: change) }
+    }
   }
 }
 

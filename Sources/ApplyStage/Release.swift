@@ -29,6 +29,7 @@ struct Release {
     WHERE \(bound.standing(in: range)) AND s.restores
       AND r.type = \(bound.bind(.text(context.type.rawValue)))::lethe.job_type
       AND r.asked_at < \(bound.bind(.text(context.askedAt)))::timestamptz
+      AND NOT s.reason = ANY (\(bound.bind(.texts(context.protecting)))::lethe.reason[])
     """
   }
 

@@ -102,14 +102,16 @@ extension ApplyStage {
   private struct RolledBack: Error {}
 
   /// Tries ever smaller parts of a range, the last ones first, each in a transaction that is rolled back:
-  /// a row may be held by another of its table that a later event takes, and goes only if that one does.
+  /// a row may be held by another that a later event takes, and goes only if that one does.
   ///
   /// - Throws: `ApplyError` if there are too many.
   private func refusedEvents(
     in range: EventRange, after refusal: ApplyError, _ work: Work
   ) async throws -> [ChunkLedger.Refusal] {
     var refused: [ChunkLedger.Refusal] = []
-    let hasOwnReferences = work.changes.contains(where: \.refersToOwnTable)
+    let hasCrossReferences = work.changes.indices.contains {
+      work.changes[$0].isDelete && !work.changes.crossing(at: $0).isEmpty
+    }
     var known: ApplyError? = refusal
     var parts = [range]
     while let part = parts.popLast() {
@@ -119,7 +121,7 @@ extension ApplyStage {
         : try await ledger.middle(
           of: work.chunk, after: part.after, through: part.through, on: connection)
       var trial = part
-      if hasOwnReferences { trial.through = range.through }
+      if hasCrossReferences { trial.through = range.through }
       let found: ApplyError? =
         if let known { known } else {
           try await self.refusal(
@@ -172,15 +174,5 @@ extension EventRange {
     var part = self
     (part.after, part.through) = (after, through)
     return part
-  }
-}
-
-extension Change {
-  /// Whether a row that it deletes may be held by another of its table.
-  fileprivate var refersToOwnTable: Bool {
-    isDelete
-      && reach.table.references.contains {
-        $0.isRestricting && $0.refers(from: reach.table.name)
-      }
   }
 }

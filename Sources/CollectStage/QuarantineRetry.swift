@@ -114,6 +114,8 @@ public struct QuarantineRetry: Sendable {
         AND (EXISTS (SELECT FROM lethe.event AS e
                      WHERE e.chunk_id = $1 AND e.id = r.id AND e.cause_id IS NULL)
              OR EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = $1 AND s.id = r.id)
+             OR EXISTS (SELECT FROM lethe.refusal AS f
+                        WHERE f.chunk_id = $1 AND f.id = r.id AND f.resolved_at IS NULL)
              OR EXISTS (SELECT FROM lethe_reread AS f
                         WHERE f.id = r.id AND f.why IS NULL AND f.is_selected
                           AND f.quarantine_id < r.quarantine_id))
@@ -135,6 +137,10 @@ public struct QuarantineRetry: Sendable {
       INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
       SELECT $1, r.id, r.reason, r.created_at, r.redacted_at,
              p.id IS NOT NULL AND r.reason = ANY ($5::lethe.reason[])
+               -- Another line about the ID may say that it is protected.
+               AND NOT EXISTS (SELECT FROM lethe.quarantine AS q
+                               WHERE q.chunk_id = $1 AND q.id = r.id AND q.resolved_at IS NULL
+                                 AND q.quarantine_id <> r.quarantine_id)
       FROM lethe_reread AS r
       LEFT JOIN (
         SELECT r.id FROM lethe.holder AS r, lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)

@@ -15,13 +15,16 @@ extension ChunkLedger {
   /// How many holds the answers about the IDs above `after`, up to and with `through`, end for their IDs.
   /// Counts no further than `holdsMax`.
   public func holds(
-    releasedBy after: Int64, through: Int64, of chunk: Chunk, atMost holdsMax: Int,
-    on session: some Session
+    releasedBy after: Int64, through: Int64, of chunk: Chunk, besides reasons: [String],
+    atMost holdsMax: Int, on session: some Session
   ) async throws -> Int {
     try await session.query(
       """
-      SELECT count(*) FROM (SELECT \(Self.released) AND s.id > $2 AND s.id <= $3 LIMIT $4) AS held
-      """, .integer(chunk.id), .integer(after), .integer(through), .integer(Int64(holdsMax))
+      SELECT count(*) FROM (
+        SELECT \(Self.released) AND s.id > $2 AND s.id <= $3
+          AND NOT s.reason = ANY ($5::lethe.reason[]) LIMIT $4) AS held
+      """, .integer(chunk.id), .integer(after), .integer(through), .integer(Int64(holdsMax)),
+      .texts(reasons)
     ).onlyRow(as: Int.self)
   }
 
@@ -44,8 +47,11 @@ extension ChunkLedger {
     }
   }
 
+  /// - Parameter reasons: for which the dataset protects: their events release nothing.
   /// - Returns: nil if the chunk releases nobody.
-  public func restoreExtent(of chunk: Chunk) async throws -> RestoreExtent? {
+  public func restoreExtent(
+    of chunk: Chunk, besides reasons: [String]
+  ) async throws -> RestoreExtent? {
     // What a version without holds has protected counts with its IDs; its rows are not known.
     let protected = """
       FROM lethe.protection AS p
@@ -53,23 +59,26 @@ extension ChunkLedger {
       """
     let ids: [Parameter] = [
       .integer(chunk.id), .text(chunk.pipeline), .text(chunk.dataset), .integer(chunk.firstID),
-      .integer(chunk.lastID),
+      .integer(chunk.lastID), .texts(reasons),
     ]
+    let isReleasing = "NOT s.reason = ANY ($6::lethe.reason[])"
     let releasedIDs = try await connection.run(
       """
       SELECT count(*) FROM (
-        SELECT s.id \(Self.released)
+        SELECT s.id \(Self.released) AND \(isReleasing)
         UNION
         SELECT p.id \(protected)
           AND EXISTS (SELECT FROM lethe.collected AS s
-                      WHERE s.chunk_id = $1 AND s.id = p.id AND s.restores AND s.superseded_by IS NULL)
+                      WHERE s.chunk_id = $1 AND s.id = p.id AND s.restores AND s.superseded_by IS NULL
+                        AND \(isReleasing))
       ) AS released
       """, ids
     ).onlyRow(as: Int.self)
     guard releasedIDs > 0 else { return nil }
     let (holdingIDs, rows, rowsBefore) = try await connection.run(
       """
-      WITH released AS MATERIALIZED (SELECT DISTINCT r.hold_id, s.id \(Self.released))
+      WITH released AS MATERIALIZED (
+        SELECT DISTINCT r.hold_id, s.id \(Self.released) AND \(isReleasing))
       SELECT (SELECT count(*) FROM (
                 SELECT r.id FROM lethe.holder AS r JOIN lethe.chunk AS c ON c.type = r.type
                 WHERE c.chunk_id = $1 AND r.id BETWEEN $4 AND $5
@@ -219,6 +228,11 @@ public struct HoldLedger: Sendable {
           FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)
           JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
           WHERE s.id = named.id AND c.type = $1::lethe.job_type
+          UNION ALL
+          SELECT f.reason::text, j.asked_at
+          FROM lethe.refusal AS f JOIN lethe.chunk AS c USING (chunk_id)
+          JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
+          WHERE f.id = named.id AND c.type = $1::lethe.job_type
         ) AS answer ORDER BY asked_at DESC LIMIT 1)
       ORDER BY named.id
       """, .text(type.rawValue), .integers(ids)

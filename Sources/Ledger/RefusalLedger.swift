@@ -43,7 +43,7 @@ extension ChunkLedger {
       INSERT INTO lethe.refusal (chunk_id, id, reason, event, why, remedy)
       SELECT chunk_id, id, reason, event, why, remedy FROM refused
       ON CONFLICT (chunk_id, id) DO UPDATE
-      SET event = excluded.event, why = excluded.why, remedy = excluded.remedy, resolved_at = NULL,
+      SET reason = excluded.reason, event = excluded.event, why = excluded.why, remedy = excluded.remedy, resolved_at = NULL,
           resolution = NULL, superseded_by = NULL
       """, .integer(chunk.id), .integers(refusals.map(\.id)), .texts(refusals.map(\.why)),
       .texts(refusals.map(\.remedy)))

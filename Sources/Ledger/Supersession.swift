@@ -159,7 +159,8 @@ extension ChunkLedger {
         SELECT DISTINCT ON (o.id) o.id, n.job_id
         FROM newer AS n
         JOIN lethe.collected AS o ON o.chunk_id = $2 AND o.id BETWEEN n.first_id AND n.last_id
-        WHERE o.superseded_by IS NULL AND o.changed IS NULL AND \(Self.isAnswered)
+        JOIN lethe.chunk AS oc ON oc.chunk_id = o.chunk_id
+        WHERE o.superseded_by IS NULL AND (o.changed IS NULL OR oc.state = 'failed') AND \(Self.isAnswered)
         ORDER BY o.id, n.asked_at DESC, n.job_id DESC
       ) AS a
       WHERE s.chunk_id = $2 AND s.id = a.id

@@ -19,6 +19,7 @@ public struct SQLState: RawRepresentable, Hashable, Sendable, CustomStringConver
   public static let lockNotAvailable = SQLState(rawValue: "55P03")
   public static let tooManyConnections = SQLState(rawValue: "53300")
   public static let protocolViolation = SQLState(rawValue: "08P01")
+  public static let configurationLimitExceeded = SQLState(rawValue: "53400")
   public static let queryCanceled = SQLState(rawValue: "57014")
   public static let insufficientPrivilege = SQLState(rawValue: "42501")
   public static let undefinedTable = SQLState(rawValue: "42P01")

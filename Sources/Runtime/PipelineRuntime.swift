@@ -90,7 +90,7 @@ public struct PipelineRuntime: Sendable {
             """,
           remedy: """
             lethe holds list shows them; lethe holds release \(pipeline.file) --type tweets|users --unasked \
-            --note TEXT gives them back what they had
+            --force --note TEXT gives them back what they had
             """))
     }
     let protections = try await HoldLedger(connection: connection).counts().protections
@@ -329,6 +329,10 @@ public struct PipelineRuntime: Sendable {
     if isSettled {
       // First, so that a process that dies between the two leaves no folder that nobody looks for.
       try? FileManager.default.removeItem(atPath: run.workDirectory)
+      try await HoldKeys(
+        connection: lockConnection,
+        catalog: Catalog(of: run.definition, on: lockConnection)
+      ).endHoldsOfLostRows()
       let failure = report.failures.first ?? report.refused.first.map { "ID \($0.id): \($0.why)" }
       try await ledger.runFinished(run, lease: lease, failure: failure)
       report.status = failure == nil ? .done : .failed

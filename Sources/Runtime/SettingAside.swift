@@ -53,7 +53,10 @@ enum Consequence {
     switch stage {
     case .export, .submit, .await: self = .endsAll
     case .collect, .apply:
-      if error.isRetryableTransaction {
+      // A statement that ran out of the time or the room that a setting gives it is about this chunk.
+      if error.isRetryableTransaction || error.state == .queryCanceled
+        || error.state == .configurationLimitExceeded
+      {
         self = .postponesChunk
       } else if error.isRefusal {
         self = .setsChunkAside(

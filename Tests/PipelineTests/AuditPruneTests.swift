@@ -27,8 +27,8 @@ import Testing
                at, at, at, at, at, at, 5, 0, 10 FROM before.old;
         INSERT INTO lethe.job
           (chunk_id, attempt, name, api_id, created_at, asked_at, ended_at, result_bytes,
-           result_lines, result_sha256)
-        SELECT max(chunk_id), 1, 'old', '99', min(at), min(at), min(at), 5, 5, sha256('')
+           result_lines, result_sha256, silence)
+        SELECT max(chunk_id), 1, 'old', '99', min(at), min(at), min(at), 5, 5, sha256(''), 'spoken'
         FROM lethe.chunk, before.old;
         INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, batch)
         SELECT n, 'tweets', 'deleted', 'delete', chunk_id, job_id, at, 1

@@ -104,6 +104,23 @@ import Warehouse
     }
   }
 
+  /// A row that a protection of then hides, and whose author is protected now: nothing is written to it, and
+  /// yet the author has to be released before it is shown.
+  @Test(arguments: Shop.Way.allCases)
+  func whoeverIsProtectedLaterHoldsTheirRowsToo(way: Shop.Way) async throws {
+    try await Nights.with(Shop(way: way), Self.rows) { nights in
+      try await nights.night([8: "protected"], checks: false)
+      try await Self.forget(nights)
+      try await nights.night([8: "protected"], [1: "protected"], checks: false)
+      try await nights.night([:], [1: "protected"], checks: false)
+      #expect(try await nights.visibility(8) == "protected", "its author holds it")
+      try await nights.night(checks: false)
+      #expect(try await nights.visibility(8) == "public")
+      #expect(try await nights.visibility(9) == "internal")
+      #expect(try await nights.rows(Self.protections) == ["(0)"])
+    }
+  }
+
   /// The limits of restores count them by their IDs.
   @Test func theyAreBoundedByTheLimits() async throws {
     try await Nights.with(Shop(), HoldLimitTests.posts(30)) { nights in

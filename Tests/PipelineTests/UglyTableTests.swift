@@ -61,18 +61,52 @@ extension Night {
     }
   }
 
+  /// The chunk goes as a whole or not at all: it is set aside, and the run ends and says so.
   @Test(arguments: UnusableTable.undone)
-  func whatTheTableDoesNotLetGoStopsTheChunkAndNothingIsKept(
+  func whatTheTableDoesNotLetGoSetsTheChunkAsideAndNothingIsKept(
     unusable: UnusableTable
   ) async throws {
     try await Night.with(unusable.table) { night in
-      try await Self.expectError(of: unusable, night)
+      let pipeline = try night.pipeline { _ in
+        unusable.table.definition.split(separator: "\n")
+          .filter { !$0.trimmingCharacters(in: .whitespaces).hasPrefix("batch") }
+          .map { $0.hasSuffix("type: tweets") ? "\($0)\n    atomic: chunk" : "\($0)" }
+          .joined(separator: "\n")
+      }
+      let report = try #require(try await night.withRuntime(pipeline) { try await $0.run() }.last)
+      #expect(report.status == .failed)
+      let chunk = try #require(report.setAside.first)
+      let text = "\(chunk)"
+      for part in unusable.says { #expect(text.contains(part), "\(text)") }
+      #expect(try await night.rows(of: unusable.table) == unusable.table.remaining.sorted())
       let kept = try await night.value(
         """
         SELECT (SELECT count(*) FROM lethe.batch) + (SELECT count(*) FROM lethe.event)
              + (SELECT count(*) FROM lethe.tombstone) + (SELECT count(*) FROM lethe.change)
         """, as: Int.self)
       #expect(kept == 0)
+    }
+  }
+
+  /// In batches, the events that the table does not take are set aside by their IDs, and their rows stay.
+  @Test(arguments: UnusableTable.undone)
+  func whatTheTableDoesNotLetGoIsSetAsideByID(unusable: UnusableTable) async throws {
+    try await Night.with(unusable.table) { night in
+      let pipeline = try night.pipeline { _ in unusable.table.definition }
+      let report = try #require(try await night.withRuntime(pipeline) { try await $0.run() }.last)
+      #expect(!report.refused.isEmpty)
+      let refused = Set(report.refused.map(\.id))
+      let events = try await night.value(
+        "SELECT coalesce(string_agg(id::text, ' '), '') FROM lethe.event WHERE cause_id IS NULL",
+        as: String.self)
+      #expect(refused.isDisjoint(with: Set(events.split(separator: " ").map(String.init))))
+      #expect(
+        refused.count + events.split(separator: " ").count == unusable.table.events.count,
+        "\(report.refused)")
+      let tombstones = try await night.value(
+        "SELECT coalesce(string_agg(id::text, ' '), '') FROM lethe.tombstone", as: String.self)
+      #expect(refused.isDisjoint(with: Set(tombstones.split(separator: " ").map(String.init))))
+      #expect(try await night.ledgerFaults().filter { !$0.hasPrefix("run ") } == [])
     }
   }
 

@@ -1,0 +1,121 @@
+import Definitions
+import Foundation
+import Ledger
+public import PostgreSQL
+public import Warehouse
+
+/// Keeps the names of rows in `lethe.hold` in step with their tables: a table may get another key, become a
+/// partition of a whole, or lose rows in a way that Lethe has no part in.
+public struct HoldKeys: Sendable {
+  private let connection: Connection
+  private let catalog: Catalog
+
+  public init(connection: Connection, catalog: Catalog) {
+    self.connection = connection
+    self.catalog = catalog
+  }
+
+  /// A key by which rows of a table are, or were, named.
+  private struct Known {
+    let table: String
+    let columns: [String]
+  }
+
+  private func known() async throws -> [Known] {
+    try await connection.query(
+      "SELECT table_name, array_to_json(key_columns)::text FROM lethe.held_key ORDER BY 1, 2"
+    ).rows(as: String.self, String.self).map {
+      Known(
+        table: $0.0, columns: try JSONDecoder().decode([String].self, from: Data($0.1.utf8)))
+    }
+  }
+
+  // MARK: Another key
+
+  /// Names the holds of the changed tables by the keys that these have now. One whose row is not told apart
+  /// any more stays as it is, and waits.
+  func bringUpToDate(_ changes: [Change]) async throws {
+    let all = try await known()
+    guard !all.isEmpty else { return }
+    var seen: Set<String> = []
+    for change in changes {
+      guard let key = change.holdKey, seen.insert(key.table).inserted else { continue }
+      let names = [key.table, change.reach.table.resolvedName.written]
+      let former = all.filter {
+        names.contains($0.table) && !($0.table == key.table && $0.columns == key.names)
+      }
+      for each in former { try await rename(each, key, change.reach.table) }
+    }
+  }
+
+  private func rename(
+    _ former: Known, _ key: HoldKey, _ table: WarehouseTable
+  ) async throws {
+    guard former.columns.allSatisfy({ table.columns[$0] != nil }),
+      let whole = TableName(key.table)
+    else { return }
+    func isRow(_ alias: String) -> String {
+      former.columns.compactMap { name in
+        table.columns[name].map {
+          "\(alias).\($0.sql) = (h.row_key ->> \(SQLText.literal(name)))::\($0.type)"
+        }
+      }.joined(separator: " AND ")
+    }
+    try await connection.withTransaction { transaction in
+      try await transaction.execute(
+        """
+        UPDATE lethe.hold AS h SET table_name = $3, row_key = \(key.json(of: "t"))
+        FROM \(whole.sql) AS t
+        WHERE h.table_name = $1
+          AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k ORDER BY k COLLATE "C") = $2::text[]
+          AND \(isRow("t"))
+          AND (SELECT count(*) FROM (SELECT FROM \(whole.sql) AS o WHERE \(isRow("o")) LIMIT 2) AS o) = 1
+          AND NOT EXISTS (SELECT FROM lethe.hold AS g
+                          WHERE g.table_name = $3 AND g.row_key = \(key.json(of: "t")))
+        """, .text(former.table), .texts(former.columns), .text(key.table))
+      try await transaction.execute(
+        "DELETE FROM lethe.held_key WHERE table_name = $1 AND key_columns = $2::text[]",
+        .text(former.table), .texts(former.columns))
+      try await transaction.execute(
+        """
+        INSERT INTO lethe.held_key (table_name, key_columns) VALUES ($1, $2::text[])
+        ON CONFLICT DO NOTHING
+        """, .text(key.table), .texts(key.names))
+    }
+  }
+
+  // MARK: Rows that are gone
+
+  /// Ends holds of rows that are not there any more, such as those that went with a row that they refer to.
+  /// Tables that cannot be looked into are left out.
+  public func endHoldsOfLostRows() async throws {
+    for known in try await known() {
+      guard let name = TableName(known.table),
+        let table = try await catalog.table(resolved: name, on: connection),
+        known.columns.allSatisfy({ table.columns[$0] != nil })
+      else { continue }
+      let isRow = known.columns.compactMap { name in
+        table.columns[name].map {
+          "t.\($0.sql) = (h.row_key ->> \(SQLText.literal(name)))::\($0.type)"
+        }
+      }.joined(separator: " AND ")
+      do {
+        try await connection.execute(
+          """
+          WITH lost AS (
+            DELETE FROM lethe.hold AS h
+            WHERE h.table_name = $1
+              AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k ORDER BY k COLLATE "C") = $2::text[]
+              AND NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow))
+            RETURNING h.*
+          )
+          INSERT INTO lethe.closed_hold
+            (hold_id, table_name, row_key, row_type, row_id, held_at, outcome)
+          SELECT hold_id, table_name, row_key, row_type, row_id, held_at, 'gone' FROM lost
+          """, .text(known.table), .texts(known.columns))
+      } catch let error as PostgreSQLError where error.isRefusal {
+        continue
+      }
+    }
+  }
+}

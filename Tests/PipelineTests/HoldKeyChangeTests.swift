@@ -1,0 +1,99 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Tables that change between the night that hides a row and the one that opens it.
+@Suite struct HoldKeyChangeTests {
+  static let rows = """
+    ALTER TABLE posts DROP CONSTRAINT posts_pkey, ADD UNIQUE (post_id), ALTER post_id SET NOT NULL,
+      ADD row_number bigint GENERATED ALWAYS AS IDENTITY;
+    INSERT INTO users VALUES (1, 'one'), (2, 'two');
+    INSERT INTO posts (post_id, author_id, visibility, latitude) VALUES
+      (8, 1, 'public', 1.5), (9, 1, 'internal', 2.5), (10, 2, 'friends', 3.5)
+    """
+
+  static let otherKeys = [
+    "ALTER TABLE posts ADD PRIMARY KEY (row_number)", "ALTER TABLE posts ADD UNIQUE (row_number)",
+    "ALTER TABLE posts ADD PRIMARY KEY (post_id, row_number)",
+    """
+    CREATE UNIQUE INDEX other ON posts (row_number);
+    ALTER TABLE posts ALTER row_number SET NOT NULL, REPLICA IDENTITY USING INDEX other
+    """,
+  ]
+
+  /// Who holds a row, and what was kept of it, does not depend on the key by which it is named.
+  @Test(arguments: otherKeys)
+  func anotherKeyLosesNoHold(key: String) async throws {
+    let shop = Shop(
+      set: "{visibility: protected}", restore: "former",
+      reachedSet: "{visibility: protected, latitude: null}")
+    try await Nights.with(shop, Self.rows) { nights in
+      try await nights.night([9: "protected"], [2: "protected"], checks: false)
+      try await nights.change(key)
+      // A further holder; and what is scrubbed leaves the hold.
+      try await nights.night([10: "geo_scrubbed"], [1: "protected", 2: "protected"], checks: false)
+      try await nights.night([:], [1: "protected"], checks: false)
+      #expect(try await nights.visibility(9) == "protected", "the author holds it")
+      #expect(
+        try await nights.rows("SELECT visibility, latitude FROM shop.posts WHERE post_id = 10")
+          == ["(friends,)"], "what was scrubbed does not come back")
+      try await nights.night(checks: false)
+      #expect(
+        try await nights.rows(
+          "SELECT post_id, visibility, latitude FROM shop.posts WHERE post_id < 10")
+          == ["(8,public,1.5)", "(9,internal,2.5)"])
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
+    }
+  }
+
+  /// A held column that is dropped keeps the others from nothing.
+  @Test func aDroppedColumnIsLeftOut() async throws {
+    let shop = Shop(
+      set: "{visibility: protected}", restore: "former",
+      reachedSet: "{visibility: protected, latitude: null}",
+      postActions: ["geo_scrubbed": "ignore"])
+    try await Nights.with(shop, Self.rows) { nights in
+      try await nights.night([:], [2: "protected"], checks: false)
+      try nights.edit(
+        "set: {visibility: protected, latitude: null}", to: "set: {visibility: protected}")
+      try await nights.change("ALTER TABLE posts DROP latitude")
+      try await nights.night(checks: false)
+      #expect(try await nights.visibility(10) == "friends")
+    }
+  }
+
+  /// A row that goes with another one takes its hold along, and what was kept of it.
+  @Test func aRowThatCascadesTakesItsHoldAlong() async throws {
+    let rows =
+      Self.rows + """
+        ; ALTER TABLE posts ADD FOREIGN KEY (author_id) REFERENCES users ON DELETE CASCADE
+        """
+    let shop = Shop(
+      restore: "former", postActions: ["deleted": "ignore"], userActions: ["deleted": "delete"],
+      reachedActions: ["deleted": "ignore"])
+    try await Nights.with(shop, rows) { nights in
+      try await nights.night([9: "protected"], [1: "protected"], checks: false)
+      try await nights.night([9: "deactivated"], [1: "deleted"], checks: false)
+      #expect(
+        try await nights.rows("SELECT count(*) FROM shop.posts WHERE author_id = 1") == ["(0)"])
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
+    }
+  }
+
+  /// The table has another name for a while: the hold waits.
+  @Test func aTableThatIsNotThereKeepsItsHolds() async throws {
+    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+      try await nights.night([:], [2: "protected"], checks: false)
+      let definition = nights.definition
+      let users = try HoldDefinitionTests.alone("users", definition)
+      let bare = try #require(users.range(of: "    targets:")).lowerBound
+      try nights.edit(definition, to: String(users[..<bare]))
+      try await nights.execute("ALTER TABLE shop.posts RENAME TO old_posts")
+      try await nights.night(checks: false)
+      #expect(try await nights.rows("SELECT table_name FROM lethe.hold") == ["(shop.posts)"])
+      try await nights.execute("ALTER TABLE shop.old_posts RENAME TO posts")
+      try await nights.night(checks: false)
+      #expect(try await nights.visibility(10) == "friends")
+    }
+  }
+}
