@@ -4,6 +4,7 @@ import PostgreSQL
 import Runtime
 import TestSupport
 import Testing
+import Vocabulary
 
 /// What the ledger tells of one ID, and what it gives away whole.
 @Suite struct AuditTests {
@@ -115,12 +116,25 @@ import Testing
         let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
         _ = try await night.withRuntime(pipeline) { try await $0.run() }
         let hidden = try await trail(of: 1, night)
-        #expect(hidden.protections.map(\.dataset) == ["posts"])
+        let held = try #require(hidden.holds.first)
+        #expect(hidden.holds.count == 1)
+        #expect(held.table == "warehouse.posts")
+        if case .held(let columns, let type, let id, _) = held.what {
+          #expect(columns == ["visibility"])
+          #expect(type == .tweets && id == 1)
+        } else {
+          Issue.record("the row is not held")
+        }
         #expect(hidden.events.map(\.action) == ["protect"])
         _ = try await night.withRuntime(pipeline) { try await $0.run() }
       }
       let shown = try await trail(of: 1, night)
       #expect(shown.protections.isEmpty)
+      if case .closed(let outcome, _, _, _)? = shown.holds.first?.what {
+        #expect(outcome == "restored")
+      } else {
+        Issue.record("the hold is not closed")
+      }
       #expect(shown.events.map(\.action) == ["protect", "restore"])
       #expect(shown.events.map(\.reason) == ["protected", "clean"])
       #expect(shown.events.last?.changed == ["restore warehouse.posts": 1])

@@ -102,7 +102,8 @@ import Testing
 
   @Test(arguments: [("complete", 4), ("failed", 5)] as [(String, Int32)])
   func whatTheAPIGotWrongIsTold(status: String, code: Int32) async throws {
-    let script = ScriptedAPI.Script(result: { _ in "garbage\n" }, status: status, error: "no space")
+    let line = #"{"id":"1","action":"delete","reason":"withheld"}"# + "\n"
+    let script = ScriptedAPI.Script(result: { _ in line }, status: status, error: "no space")
     try await Night.with { night in
       try await night.execute(
         "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (1, 1, 'text', now())"

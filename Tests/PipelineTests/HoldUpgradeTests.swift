@@ -93,7 +93,9 @@ import Warehouse
       try await Self.forget(nights)
       try await nights.execute("UPDATE shop.posts SET visibility = 'internal' WHERE post_id = 9")
       try await nights.night([9: "protected"], [1: "protected"], checks: false)
-      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(1)"])
+      #expect(
+        try await nights.rows("SELECT former FROM lethe.hold WHERE row_key ->> 'post_id' = '9'")
+          == [#"("{""visibility"": ""internal""}")"#])
       let (first, second): ([Int64: String], [Int64: String]) =
         holdGoesFirst ? ([:], [1: "protected"]) : ([9: "protected"], [:])
       try await nights.night(first, second, checks: false)
