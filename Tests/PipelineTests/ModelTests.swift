@@ -8,11 +8,17 @@ import Testing
 /// or applied late, refused or given up, and writers in between; each outcome held against a model in memory.
 ///
 /// A failure names its seed. `LETHE_MODEL_SEED` and `LETHE_MODEL_CASES=1` make the same case again;
-/// `LETHE_MODEL_CASES` says how many cases each of the four databases gets.
+/// `LETHE_MODEL_CASES` says how many cases each of the four databases gets: thousands by hand, and by default
+/// as many as do not hold the other tests up, the same each time. `LETHE_MODEL_SEED=random` looks for others.
 @Suite struct ModelTests {
-  private static let cases = number("LETHE_MODEL_CASES").map { Int($0) } ?? 500
+  private static let cases = number("LETHE_MODEL_CASES").map { Int($0) } ?? 100
 
-  private static let seed = number("LETHE_MODEL_SEED") ?? UInt64.random(in: 0...UInt64.max)
+  /// More than a part has cases, so that no two parts have the same.
+  private static let seedsPerPart = max(cases, 250)
+
+  private static let seed =
+    ProcessInfo.processInfo.environment["LETHE_MODEL_SEED"] == "random"
+    ? UInt64.random(in: 0...UInt64.max) : number("LETHE_MODEL_SEED") ?? 1
 
   private static func number(_ name: String) -> UInt64? {
     ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) }
@@ -26,7 +32,7 @@ import Testing
           try await database.withConnection { copying in
             try await connection.runScript(ModelCase.tables)
             for number in 1...Self.cases {
-              let seed = Self.seed &+ UInt64(part * Self.cases + number - 1)
+              let seed = Self.seed &+ UInt64(part * Self.seedsPerPart + number - 1)
               var modelCase = ModelCase(
                 number: number, seed: seed, connection: connection, copying: copying,
                 directory: directory)
