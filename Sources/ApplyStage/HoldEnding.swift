@@ -36,9 +36,8 @@ struct HoldEnding {
   func judge() async throws {
     try await transaction.execute(
       """
-      INSERT INTO lethe_due (hold_id, table_name, key, id, reason, held, columns, outcome)
-      SELECT hold_id, table_name, key, id, reason, held, columns,
-             NULL
+      INSERT INTO lethe_due (hold_id, table_name, key, id, reason, held, columns)
+      SELECT hold_id, table_name, key, id, reason, held, columns
       FROM (
         SELECT h.hold_id, h.table_name, e.id, e.reason,
                ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k ORDER BY k) AS key,
@@ -91,9 +90,9 @@ struct HoldEnding {
   private func open(_ group: Group) async throws {
     guard let name = TableName(group.table),
       let table = try await catalog.table(resolved: name, on: transaction),
-      group.key.allSatisfy({ table.columns[$0] != nil })
+      group.key.allSatisfy({ table.columns[$0] != nil }), !table.mayHideRows
     else {
-      // Nobody can tell which row it is. The table may have another name now: the hold waits and is counted.
+      // Nobody can tell whether the row is there. The table may have another name now: lethe check counts it.
       return try await setOutcome("waits", of: group)
     }
     // A column that was dropped has no value to be given back, and keeps the others from nothing.

@@ -84,6 +84,30 @@ public struct HoldKeys: Sendable {
     }
   }
 
+  // MARK: Tables that are gone
+
+  /// Tables that have holds, and whose rows cannot be found: there is no such table, it has lost a column of
+  /// the key, or row-level security may hide its rows.
+  public func tablesOutOfReach() async throws -> [String] {
+    var tables: [String] = []
+    for known in try await known() where !tables.contains(known.table) {
+      let table: WarehouseTable? =
+        if let name = TableName(known.table) {
+          try await catalog.table(resolved: name, on: connection)
+        } else { nil }
+      if let table, !table.mayHideRows,
+        known.columns.allSatisfy({ table.columns[$0] != nil })
+      {
+        continue
+      }
+      let hasHolds = try await connection.query(
+        "SELECT EXISTS (SELECT FROM lethe.hold WHERE table_name = $1)", .text(known.table)
+      ).onlyRow(as: Bool.self)
+      if hasHolds { tables.append(known.table) }
+    }
+    return tables
+  }
+
   // MARK: Rows that are gone
 
   /// Ends holds of rows that are not there any more, such as those that went with a row that they refer to.
@@ -92,7 +116,7 @@ public struct HoldKeys: Sendable {
     for known in try await known() {
       guard let name = TableName(known.table),
         let table = try await catalog.table(resolved: name, on: connection),
-        known.columns.allSatisfy({ table.columns[$0] != nil })
+        known.columns.allSatisfy({ table.columns[$0] != nil }), !table.mayHideRows
       else { continue }
       let isRow = known.columns.compactMap { name in
         table.columns[name].map {

@@ -93,6 +93,20 @@ public struct PipelineRuntime: Sendable {
             --force --note TEXT gives them back what they had
             """))
     }
+    let catalog = try await Catalog(of: pipeline.definition, on: connection)
+    for table in try await HoldKeys(connection: connection, catalog: catalog).tablesOutOfReach() {
+      findings.append(
+        Finding(
+          severity: .warning, path: "datasets",
+          message: """
+            rows of \(table) have holds, and they cannot be found: there is no such table, its key has lost a \
+            column, or row-level security may hide its rows
+            """,
+          remedy: """
+            give the table its name, its key or its rows back, and the next answers open them; or lethe holds \
+            list --table \(table), and lethe holds release --keep-hidden to forget them
+            """))
+    }
     let protections = try await HoldLedger(connection: connection).counts().protections
     if protections > 0 {
       findings.append(

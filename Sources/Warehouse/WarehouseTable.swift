@@ -14,6 +14,8 @@ public struct WarehouseTable: Sendable {
   let privileges: Set<Privilege>
   /// What a row-level security policy hides rows from.
   let rowsHiddenFrom: Set<Privilege>
+  /// Whether rows may be there that this role does not see.
+  public var mayHideRows: Bool { rowsHiddenFrom.contains(.select) }
   /// What a rule turns into something else.
   let rewritten: Set<Privilege>
   /// The share of the heap's pages that an index-only scan need not look into, 0 to 1.

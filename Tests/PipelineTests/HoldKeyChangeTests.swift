@@ -1,6 +1,7 @@
 import Foundation
 import TestSupport
 import Testing
+import Warehouse
 
 /// Tables that change between the night that hides a row and the one that opens it.
 @Suite struct HoldKeyChangeTests {
@@ -91,6 +92,8 @@ import Testing
       try await nights.execute("ALTER TABLE shop.posts RENAME TO old_posts")
       try await nights.night(checks: false)
       #expect(try await nights.rows("SELECT table_name FROM lethe.hold") == ["(shop.posts)"])
+      let findings = try await nights.findings().filter { $0.message.contains("cannot be found") }
+      #expect(findings.map { $0.message.contains("shop.posts") } == [true])
       try await nights.execute("ALTER TABLE shop.old_posts RENAME TO posts")
       try await nights.night(checks: false)
       #expect(try await nights.visibility(10) == "friends")
