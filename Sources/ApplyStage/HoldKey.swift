@@ -26,9 +26,16 @@ struct HoldKey {
     return "jsonb_build_object(\(pairs.joined(separator: ", ")))"
   }
 
-  /// The condition that a hold `h` is of a row, written for the index of holds.
-  func isHold(_ hold: String, of alias: String, _ bound: inout BoundStatement) -> String {
-    "\(hold).table_name = \(bound.bind(.text(table)))::text AND \(hold).row_key = \(json(of: alias))"
+  /// The hold of a row, to be joined laterally or asked for with EXISTS: none, or one.
+  ///
+  /// - Parameter rowKey: the row's `lethe.hold.row_key`.
+  func hold(of rowKey: String, _ bound: inout BoundStatement) -> String {
+    // OFFSET keeps it a look into the index for each row. As a join it may become a pass over all holds for
+    // each batch: of a night's many new holds the server has no statistics yet.
+    """
+    SELECT * FROM lethe.hold
+    WHERE table_name = \(bound.bind(.text(table)))::text AND row_key = \(rowKey) LIMIT 1 OFFSET 0
+    """
   }
 }
 

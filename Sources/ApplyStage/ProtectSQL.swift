@@ -38,7 +38,7 @@ extension Change {
     guard protection.mayMeetHolds else { return "" }
     return """
 
-      LEFT JOIN lethe.hold AS h ON \(protection.key.isHold("h", of: "t", &bound))
+      LEFT JOIN LATERAL (\(protection.key.hold(of: protection.key.json(of: "t"), &bound))) AS h ON true
       """
   }
 
@@ -89,7 +89,7 @@ extension Change {
       // An ID that holds the row by an earlier definition goes on doing so.
       let isMine = protection.restore.keepsHolds ? " AND \(name) = ANY (r.columns)" : ""
       return """
-        CASE WHEN \(isHeld($0.column)) AND NOT EXISTS (\(holder)\(isMine)) THEN ARRAY[\(name)] END
+        CASE WHEN \(isHeld($0.column)) AND NOT EXISTS (\(holder)\(isMine) OFFSET 0) THEN ARRAY[\(name)] END
         """
     }
     return columns.joined(separator: " || ")
@@ -347,8 +347,9 @@ extension Change {
   ) -> String {
     """
     , freed AS (
-    DELETE FROM lethe.hold AS h USING changed AS c
-    WHERE h.table_name = \(bound.bind(.text(key.table)))::text AND h.row_key = c.row_key
+    DELETE FROM lethe.hold AS h
+    USING changed AS c, LATERAL (\(key.hold(of: "c.row_key", &bound))) AS g
+    WHERE h.hold_id = g.hold_id
     RETURNING h.*, c.event_id
     ), \(closedHoldCTE(of: "freed", outcome: "deleted", context, &bound) { "\($0).event_id" })
     """
@@ -391,7 +392,7 @@ extension Change {
         SELECT DISTINCT ON (h.hold_id) h.hold_id, s.id AS event_id,
                \(former) AS former, \(setTo) AS set_to
         FROM \(from), \(reach.table.sql) AS t
-        JOIN lethe.hold AS h ON \(key.isHold("h", of: "t", &bound))
+        JOIN LATERAL (\(key.hold(of: key.json(of: "t"), &bound))) AS h ON true
         WHERE \(reachedRows(range, context, &bound).joined(separator: "\n  AND "))
           AND h.set_to ?| \(all)::text[]
           AND (h.former, h.set_to) IS DISTINCT FROM (\(former), \(setTo))
@@ -418,6 +419,6 @@ extension Change {
 
   /// The condition that a row has no hold.
   func isNotHeld(_ key: HoldKey, _ bound: inout BoundStatement) -> String {
-    "NOT EXISTS (SELECT FROM lethe.hold AS g WHERE \(key.isHold("g", of: "t", &bound)))"
+    "NOT EXISTS (\(key.hold(of: key.json(of: "t"), &bound)))"
   }
 }

@@ -20,19 +20,6 @@ struct Release {
     var hasRecords = false
   }
 
-  /// The holds `r` of the IDs that the answers `s` of a range release.
-  static func ending(
-    _ range: EventRange, in context: BatchContext, _ bound: inout BoundStatement
-  ) -> String {
-    """
-    FROM lethe.collected AS s JOIN lethe.holder AS r ON r.id = s.id
-    WHERE \(bound.standing(in: range)) AND s.restores
-      AND r.type = \(bound.bind(.text(context.type.rawValue)))::lethe.job_type
-      AND r.asked_at < \(bound.bind(.text(context.askedAt)))::timestamptz
-      AND NOT s.reason = ANY (\(bound.bind(.texts(context.protecting)))::lethe.reason[])
-    """
-  }
-
   /// - Parameters:
   ///   - after: goes on behind this hold.
   ///   - holdsMax: looks at so many at most.
@@ -58,12 +45,20 @@ struct Release {
     _ range: EventRange, after hold: Int64, holdsMax: Int?
   ) async throws -> Int64? {
     var bound = BoundStatement()
+    let page = "ORDER BY r.hold_id \(holdsMax.map { "LIMIT \($0)" } ?? "OFFSET 0")"
     _ = try await transaction.run(
       """
       WITH ending AS MATERIALIZED (
-        SELECT r.hold_id, s.id, s.reason \(Self.ending(range, in: context, &bound))
-          AND r.hold_id > \(bound.bind(.integer(hold)))
-        ORDER BY r.hold_id \(holdsMax.map { "LIMIT \($0)" } ?? "")
+        SELECT r.hold_id, s.id, s.reason
+        FROM lethe.collected AS s CROSS JOIN LATERAL (
+          SELECT r.hold_id FROM lethe.holder AS r
+          WHERE r.type = \(bound.bind(.text(context.type.rawValue)))::lethe.job_type AND r.id = s.id
+            AND r.hold_id > \(bound.bind(.integer(hold)))
+            AND r.asked_at < \(bound.bind(.text(context.askedAt)))::timestamptz
+          \(page)) AS r
+        WHERE \(bound.standing(in: range)) AND s.restores
+          AND NOT s.reason = ANY (\(bound.bind(.texts(context.protecting)))::lethe.reason[])
+        \(page)
       ), locked AS MATERIALIZED (
         SELECT h.hold_id FROM lethe.hold AS h
         WHERE h.hold_id IN (SELECT hold_id FROM ending) ORDER BY h.hold_id FOR UPDATE

@@ -63,8 +63,7 @@ public struct CollectStage: Sendable {
     } catch let error as ResultRefused {
       return try await died(attempt, of: chunk, why: error.message)
     }
-    // Its statistics are what apply's plans rest on.
-    try await connection.execute("ANALYZE lethe.collected")
+    try await ledger.refreshStatistics()
     logger.info(
       "\(chunk.label): \(events) events collected, \(quarantined) lines quarantined",
       metadata: ["stage": "collect", "chunk": "\(chunk.id)", "job": "\(apiID)"])

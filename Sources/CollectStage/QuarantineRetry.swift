@@ -50,8 +50,7 @@ public struct QuarantineRetry: Sendable {
         chunk, jobID: jobID, events: events, on: transaction)
       return Outcome(events: events, superseded: superseded)
     }
-    // Its statistics are what apply's plans rest on.
-    if outcome.events > 0 { try await connection.execute("ANALYZE lethe.collected") }
+    if outcome.events > 0 { try await ledger.refreshStatistics() }
     return outcome
   }
 
@@ -132,26 +131,22 @@ public struct QuarantineRetry: Sendable {
   private func collect(
     _ chunk: Chunk, _ jobID: Int64, _ transaction: Transaction
   ) async throws -> Int {
-    let events = try await transaction.execute(
+    let events = try await transaction.run(
       """
       INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
-      SELECT $1, r.id, r.reason, r.created_at, r.redacted_at,
-             p.id IS NOT NULL AND r.reason = ANY ($5::lethe.reason[])
+      SELECT $6, r.id, r.reason, r.created_at, r.redacted_at,
+             r.reason = ANY ($5::lethe.reason[]) AND \(OlderHolds.hide("r.id"))
                -- Another line about the ID may say that it is protected.
                AND NOT EXISTS (SELECT FROM lethe.quarantine AS q
-                               WHERE q.chunk_id = $1 AND q.id = r.id AND q.resolved_at IS NULL
+                               WHERE q.chunk_id = $6 AND q.id = r.id AND q.resolved_at IS NULL
                                  AND q.quarantine_id <> r.quarantine_id)
-      FROM lethe_reread AS r
-      LEFT JOIN (
-        SELECT r.id FROM lethe.holder AS r, lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
-        WHERE j.job_id = $2 AND r.type = c.type AND r.asked_at < j.asked_at
-        UNION
-        SELECT p.id FROM lethe.protection AS p JOIN lethe.job AS j ON j.job_id = $2
-        WHERE p.pipeline = $3 AND p.dataset = $4 AND p.asked_at < j.asked_at
-      ) AS p ON p.id = r.id
-      WHERE r.why IS NULL AND r.is_selected
-      """, .integer(chunk.id), .integer(jobID), .text(chunk.pipeline), .text(chunk.dataset),
-      .texts(Reason.allCases.filter(\.isOutweighedByProtected).map(\.rawValue)))
+      FROM lethe_reread AS r WHERE r.why IS NULL AND r.is_selected
+      """,
+      OlderHolds(chunk: chunk, jobID: jobID).parameters + [
+        .texts(Reason.allCases.filter(\.isOutweighedByProtected).map(\.rawValue)),
+        .integer(chunk.id),
+      ]
+    ).rowsAffected
     try await transaction.execute(
       """
       UPDATE lethe.quarantine AS q SET resolved_at = clock_timestamp(), resolution = 'retried'

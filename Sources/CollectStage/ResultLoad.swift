@@ -14,18 +14,6 @@ struct ResultLoad {
   let chunk: Chunk
   let attempt: Attempt
 
-  /// The IDs of the chunk's key range that hold rows, or that a version without holds has protected for the
-  /// dataset ($2, $3). Those that rest on a newer answer than the job's ($1) are not judged by it.
-  private static let olderProtections = """
-    SELECT r.id FROM lethe.holder AS r, lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
-    WHERE j.job_id = $1 AND r.type = c.type
-      AND r.id BETWEEN c.first_id AND c.last_id AND r.asked_at < j.asked_at
-    UNION
-    SELECT p.id FROM lethe.protection AS p, lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
-    WHERE j.job_id = $1 AND p.pipeline = $2 AND p.dataset = $3
-      AND p.id BETWEEN c.first_id AND c.last_id AND p.asked_at < j.asked_at
-    """
-
   /// More contradictions than this are no slip: nothing of such a result is believed.
   private static let contradictionsMax = 100_000
   private static let cleanIDsPerStatement = 10_000
@@ -45,25 +33,27 @@ struct ResultLoad {
     try await quarantineContradictions(path)
     try await SilenceDecision(transaction: transaction, ledger: ledger, attempt: attempt)
       .take(tally, index)
-    try await transaction.execute(
+    let older = OlderHolds(chunk: chunk, jobID: attempt.jobID)
+    _ = try await transaction.run(
       """
       INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
-      SELECT DISTINCT ON (s.id) $5::bigint, s.id, reason, s.created_at, redacted_at,
-             p.id IS NOT NULL AND reason = ANY ($4::lethe.reason[])
+      SELECT DISTINCT ON (s.id) $6::bigint, s.id, reason, s.created_at, redacted_at,
+             reason = ANY ($5::lethe.reason[]) AND \(OlderHolds.hide("s.id"))
                -- Another line about the ID may have said that it is protected.
                AND NOT EXISTS (SELECT FROM lethe.unspoken AS u WHERE u.job_id = $1 AND u.id = s.id)
-      FROM lethe_scanned AS s LEFT JOIN (\(Self.olderProtections)) AS p ON p.id = s.id
-      WHERE why IS NULL ORDER BY s.id, line
-      """, .integer(attempt.jobID), .text(chunk.pipeline), .text(chunk.dataset),
-      .texts(Reason.allCases.filter(\.isOutweighedByProtected).map(\.rawValue)),
-      .integer(chunk.id))
+      FROM lethe_scanned AS s WHERE why IS NULL ORDER BY s.id, line
+      """,
+      older.parameters + [
+        .texts(Reason.allCases.filter(\.isOutweighedByProtected).map(\.rawValue)),
+        .integer(chunk.id),
+      ])
     try await transaction.execute(
       """
       INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why, id, in_chunk)
       SELECT $1, $2, line, raw, why, id, in_chunk
       FROM lethe_scanned WHERE why IS NOT NULL ORDER BY line
       """, .integer(chunk.id), .integer(attempt.jobID))
-    try await addCleanIDs(index)
+    try await addCleanIDs(older, index)
     try await ledger.markSuperseded(
       by: attempt, of: chunk, containing: { try $0.filter(index.contains) }, on: transaction)
     return tally.lines
@@ -193,25 +183,21 @@ struct ResultLoad {
 
   /// IDs that Lethe had protected, that this chunk asked about, and that came back without an event:
   /// clean, where the result speaks about them by silence.
-  private func addCleanIDs(_ index: ChunkIndex) async throws {
+  private func addCleanIDs(_ older: OlderHolds, _ index: ChunkIndex) async throws {
     var after = chunk.firstID - 1
     while true {
-      let candidates = try await transaction.query(
-        """
-        SELECT p.id FROM (\(Self.olderProtections)) AS p
-        WHERE p.id > $4 AND EXISTS (SELECT FROM lethe.speaks_by_silence($1, p.id))
-          AND NOT EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = $6 AND s.id = p.id)
-        ORDER BY p.id LIMIT $5
-        """, .integer(attempt.jobID), .text(chunk.pipeline), .text(chunk.dataset),
-        .integer(after), .integer(Int64(Self.cleanIDsPerStatement)), .integer(chunk.id)
-      ).rows(as: Int64.self)
+      let candidates = try await older.ids(
+        after: after, limit: Self.cleanIDsPerStatement, on: transaction)
       guard let last = candidates.last else { return }
       after = last
       try await transaction.execute(
         """
         INSERT INTO lethe.collected (chunk_id, id, reason, restores)
-        SELECT $1, id, 'clean', true FROM unnest($2::bigint[]) AS id
-        """, .integer(chunk.id), .integers(try candidates.filter(index.contains)))
+        SELECT $1, c.id, 'clean', true FROM unnest($2::bigint[]) AS c (id)
+        WHERE EXISTS (SELECT FROM lethe.speaks_by_silence($3, c.id))
+        ON CONFLICT (chunk_id, id) DO NOTHING
+        """, .integer(chunk.id), .integers(try candidates.filter(index.contains)),
+        .integer(attempt.jobID))
     }
   }
 }

@@ -43,4 +43,18 @@ extension ChunkLedger {
     else { throw LedgerError.leaseLost(chunk.label) }
     return (row.0, row.1)
   }
+
+  /// What apply's plans rest on: the statistics of the events that wait, and those of the holds where these
+  /// have become many more since they were looked at last.
+  public func refreshStatistics() async throws {
+    try await connection.execute("ANALYZE lethe.collected")
+    let haveGrown = try await connection.query(
+      """
+      SELECT EXISTS (SELECT FROM pg_class AS c
+                     WHERE c.oid IN ('lethe.hold'::regclass, 'lethe.holder'::regclass)
+                       AND pg_relation_size(c.oid) > 1.2 * c.relpages * current_setting('block_size')::bigint)
+      """
+    ).onlyRow(as: Bool.self)
+    if haveGrown { try await connection.execute("ANALYZE lethe.hold, lethe.holder") }
+  }
 }

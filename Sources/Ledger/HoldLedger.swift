@@ -84,12 +84,8 @@ extension ChunkLedger {
                 WHERE c.chunk_id = $1 AND r.id BETWEEN $4 AND $5
                 UNION
                 SELECT p.id \(protected)) AS holding),
-             (SELECT count(DISTINCT x.hold_id) FROM released AS x
-              WHERE NOT EXISTS (
-                SELECT FROM lethe.holder AS o
-                WHERE o.hold_id = x.hold_id
-                  AND NOT EXISTS (SELECT FROM released AS y JOIN lethe.chunk AS c ON c.chunk_id = $1
-                                  WHERE y.hold_id = o.hold_id AND y.id = o.id AND c.type = o.type))),
+             (SELECT count(*) FROM (SELECT hold_id, count(*) AS ids FROM released GROUP BY hold_id) AS x
+              WHERE x.ids = (SELECT count(*) FROM lethe.holder AS o WHERE o.hold_id = x.hold_id)),
              (SELECT coalesce(sum(h.rows), 0)::bigint
               FROM lethe.change AS h JOIN lethe.chunk AS o USING (chunk_id)
               WHERE o.run_id = (SELECT run_id FROM lethe.chunk WHERE chunk_id = $1)

@@ -144,8 +144,7 @@ extension ChunkLedger {
       try await markSuperseded(jobID: jobID, of: chunk, on: transaction)
       try await reopen(chunk, on: transaction)
     }
-    // Its statistics are what apply's plans rest on.
-    try await connection.execute("ANALYZE lethe.collected")
+    try await refreshStatistics()
   }
 
   private func reopen(_ chunk: Chunk, on transaction: Transaction) async throws {

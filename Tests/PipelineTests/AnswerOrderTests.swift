@@ -50,7 +50,7 @@ import Testing
   /// - Parameter pipelines: the names to choose from; all have the same rows.
   @Test(arguments: [["one"], ["one", "two"]], 0..<3)
   func theNewestAnswerCountsInEveryOrder(pipelines: [String], part: Int) async throws {
-    let seed = UInt64.random(in: 0...UInt64.max)
+    let seed = SeededGenerator.seedOfTest()
     var dice = SeededGenerator(seed: seed)
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
     try await AnswerDesk.with { desk in

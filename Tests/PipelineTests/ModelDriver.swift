@@ -56,7 +56,7 @@ struct ModelDriver {
   /// Exports all datasets into chunks of a new run.
   /// - Returns: the chunks, in the order of the model's.
   mutating func export(_ plan: ModelPlan) async throws -> [Exported] {
-    try await waitForOthers()
+    try await connection.waitForOtherDatabases()
     let yaml = plan.yaml(name: name, pieces: pieces)
     let definition = try Pipeline.parse(yaml: yaml, file: "model.yaml", environment: [:]).definition
     let catalog = try await Catalog(of: definition, on: connection)
@@ -82,16 +82,6 @@ struct ModelDriver {
           range: chunk.firstID...chunk.lastID))
     }
     return exported
-  }
-
-  /// Other tests write to other databases of the same server, and what of theirs is under way counts as
-  /// under way at the export, too.
-  private func waitForOthers() async throws {
-    let mine = try await connection.query("SELECT pg_current_xact_id()::text")
-      .onlyRow(as: String.self)
-    while try await connection.query(
-      "SELECT pg_snapshot_xmin(pg_current_snapshot()) <= $1::xid8", .text(mine)
-    ).onlyRow(as: Bool.self) { await Task.yield() }
   }
 
   private var ledger: ChunkLedger { ChunkLedger(connection: connection, lease: lease) }

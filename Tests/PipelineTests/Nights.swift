@@ -152,6 +152,9 @@ final class Nights: Sendable {
     try await execute("SET search_path = shop, public; \(sql)")
     try await declare(sql)
     state.state.withLock { $0.opened.formUnion(opened) }
+    try await Connection.withConnection(ConnectionString(url)) {
+      try await $0.waitForOtherDatabases()
+    }
   }
 
   /// Says what Lethe has to have done to the rows: it is done to the copy alone.

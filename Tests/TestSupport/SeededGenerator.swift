@@ -1,3 +1,5 @@
+import Foundation
+
 /// A random number generator that gives the same numbers for the same seed: SplitMix64. A test that
 /// fails names its seed, and whoever runs it again sees the same.
 public struct SeededGenerator: RandomNumberGenerator, Sendable {
@@ -5,6 +7,12 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
 
   public init(seed: UInt64) {
     state = seed
+  }
+
+  /// The seed of a test that tries other cases each time: `LETHE_SEED` if it is set, or else any.
+  public static func seedOfTest() -> UInt64 {
+    ProcessInfo.processInfo.environment["LETHE_SEED"].flatMap(UInt64.init)
+      ?? .random(in: 0...UInt64.max)
   }
 
   public mutating func next() -> UInt64 {

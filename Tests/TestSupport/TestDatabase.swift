@@ -47,6 +47,20 @@ public struct TestDatabase: Sendable {
   }
 }
 
+extension Connection {
+  /// Waits until nothing that began before now is under way in another database of the server: what
+  /// other tests write there counts as under way in this one's snapshots, too.
+  public func waitForOtherDatabases() async throws {
+    let mine = try await query("SELECT pg_current_xact_id()::text").onlyRow(as: String.self)
+    while try await query(
+      """
+      SELECT EXISTS (SELECT FROM pg_stat_activity
+                     WHERE datname <> current_database() AND age(backend_xid) > age($1::xid8::xid))
+      """, .text(mine)
+    ).onlyRow(as: Bool.self) { await Task.yield() }
+  }
+}
+
 /// Runs `body` on a fresh database with the given schemas, and drops the database afterwards, whoever
 /// may still be connected to it. Without schemas the database is empty.
 ///
