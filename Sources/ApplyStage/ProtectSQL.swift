@@ -285,10 +285,12 @@ extension Change {
     let changed = protection.set.enumerated().map { index, value in
       "CASE WHEN o.w\(index) THEN ARRAY[\(SQLText.literal(value.column))] END"
     }
+    // Full, for a full join is a hash or a merge join: taking the batch for a few rows, as without
+    // statistics it may, the server would compare each row with each.
     var parts = [
       """
       SELECT g.hold_id, o.event_id, unnest(\(changed.joined(separator: " || "))) AS name
-      FROM holds AS g JOIN old AS o USING (row_key)
+      FROM holds AS g FULL JOIN old AS o USING (row_key) WHERE coalesce(g.hold_id, 0) <> 0
       """
     ]
     if protection.mayMeetHolds {
