@@ -58,15 +58,30 @@ enum ExitStatus: Int32, Error {
   }
 
   private static func status(of error: PostgreSQLError) -> ExitStatus {
-    // libpq has no SQLSTATE for a connection that was refused; the server's words are all there is.
-    if error.code == .connectionFailed {
-      let refusals = ["authentication failed", "no password supplied", "no pg_hba.conf entry"]
-      if refusals.contains(where: error.message.contains) { return .credentials }
-      // A role or a database, which no later try will find.
-      if error.message.contains("does not exist") { return .failed }
+    switch error.code {
+    case .connectionFailed: status(ofFailedConnection: error.message)
+    case .malformedConnectionString, .unusableSession: .usage
+    default: error.isTemporary ? .temporary : .failed
     }
-    if error.code == .malformedConnectionString { return .usage }
-    return error.isTemporary ? .temporary : .failed
+  }
+
+  /// libpq has no SQLSTATE for a connection that was refused; its words and the server's are all there is.
+  private static func status(ofFailedConnection message: String) -> ExitStatus {
+    func says(_ words: [String]) -> Bool { words.contains(where: message.contains) }
+    if says(["authentication failed", "no password supplied", "no pg_hba.conf entry"]) {
+      return .credentials
+    }
+    // What was written wrong, or does not go together.
+    if says([
+      "invalid ", "unrecognized ", "server does not support", "SSL was required", "SSL error",
+      "certificate", "private key", "definition of service", "service file",
+      "server closed the connection unexpectedly while negotiating",
+    ]) {
+      return .usage
+    }
+    // A role or a database, which no later try will find; or what its owner forbids.
+    return says(["does not exist", "permission denied", "is not permitted", "not currently accepting"])
+      ? .failed : .temporary
   }
 
   /// What a run's reports amount to.

@@ -114,7 +114,10 @@ public struct Migrator: Sendable {
     } catch let error as PostgreSQLError where !error.isTemporary {
       throw MigrationError(
         file: migration.file.string, line: Self.line(of: error, in: block),
-        message: error.description,
+        message: error.isOfScript
+          ? "\(error.message) (SQLSTATE \(error.state?.rawValue ?? ""))"
+            + (error.hint.map { "\n  hint: \($0)" } ?? "")
+          : error.description,
         remedy: block.inTransaction
           ? "mend the statement and run the command again: nothing of this file was kept"
           : "this block runs without a transaction: undo what it had done, mend it, run it again")

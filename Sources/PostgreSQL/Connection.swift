@@ -21,8 +21,8 @@ public actor Connection {
     executor.asUnownedSerialExecutor()
   }
 
-  /// Connects. The session speaks UTF-8, ISO dates, UTC, whole floating-point numbers and hexadecimal
-  /// bytea, whatever the server's defaults are.
+  /// Connects. The session is as `SessionSettings` has it, whatever role, database and server say, and
+  /// speaks UTF-8.
   ///
   /// - Parameter applicationName: what `pg_stat_activity` shows, unless the string or the
   ///   environment says another.
@@ -55,15 +55,14 @@ public actor Connection {
     }
     let connection = Connection(
       handle: OpaquePointer(bitPattern: address)!, executor: executor)
-    try await connection.runScript(Self.textForms)
+    do {
+      try await SessionSettings.take(on: connection)
+    } catch {
+      await connection.close()
+      throw error
+    }
     return connection
   }
-
-  /// Values are kept and compared by their text, so it must be one text for one value.
-  private static let textForms = """
-    SET DateStyle = 'ISO, YMD'; SET TimeZone = 'UTC'; SET IntervalStyle = 'postgres';
-    SET bytea_output = 'hex'; SET extra_float_digits = 1
-    """
 
   /// Connects for the length of `body`.
   public static func withConnection<R>(

@@ -1,14 +1,16 @@
 /// What went wrong between this program and a PostgreSQL server.
 ///
 /// Its description carries the server's message, detail, hint and the statement's text. It never
-/// carries a bound value or a connection string: those may be secret or somebody's data. (`message`
-/// and `detail` are the server's own, which may quote a key, or a value that it could not read.)
+/// carries a bound value, a connection string or the content of a row: those may be secret or somebody's
+/// data. (`message`, `detail` and `hint` are the server's own, and may quote any of a row's values.)
 public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
   public enum Code: Hashable, Sendable {
     /// No connection could be made.
     case connectionFailed
     /// The connection string is not one; the server was not asked.
     case malformedConnectionString
+    /// The session has a setting that would make statements do something else, and it cannot be changed.
+    case unusableSession
     /// The connection broke. If a COMMIT was under way, whether it took effect is not known.
     case connectionLost
     /// The server refused a statement.
@@ -33,6 +35,11 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
   /// The schema-qualified table, where the server names one.
   public var table: String?
   public var constraint: String?
+  public var column: String?
+  /// The PL/pgSQL function that it comes from, where one does.
+  public var function: String?
+  /// Whether that function has raised it: the message is somebody's own, whatever its SQLSTATE.
+  public var isRaised = false
   /// Where in `statement` the server saw the error: characters, the first is 1.
   public var position: Int?
   /// The statement's text, without its values.
@@ -71,7 +78,7 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
     case .server(.protocolViolation): false  // such as a parameter that nothing is bound to
     case .server(let state):
       isRetryableTransaction || ["08", "53", "57", "58"].contains(state.conditionClass)
-    case .malformedConnectionString, .busy, .decoding, .notCommitted, .unexpectedRowCount, .misuse:
+    case .malformedConnectionString, .unusableSession, .busy, .decoding, .notCommitted, .unexpectedRowCount, .misuse:
       false
     }
   }
@@ -79,22 +86,42 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
   /// The server refuses a statement, and would refuse it again.
   public var isRefusal: Bool { state != nil && !isTemporary }
 
-  /// The message without the values that the server quotes when it cannot read them, which may be the
-  /// content of a row.
+  /// Whether a function of the ledger has raised it: those quote no row.
+  private var isOurs: Bool { isRaised && function?.hasPrefix("lethe.") == true }
+
+  /// Whether a script has raised it itself, in a DO block: the message is its author's word to whoever runs
+  /// it.
+  public var isOfScript: Bool { state?.conditionClass == "P0" && function == nil }
+
+  /// Whether message, detail and hint may quote a row: PostgreSQL's own do where it cannot use a value or a
+  /// constraint forbids the row, and a trigger's may always.
+  private var mayQuoteRows: Bool {
+    guard let state, !isOurs else { return false }
+    return isRaised || ["22", "23", "P0"].contains(state.conditionClass)
+  }
+
+  /// The server's message; where that may quote a row, the names of the function and the table in its
+  /// place.
   public var messageWithoutValues: String {
     guard let state else { return message }
-    return switch state.conditionClass {
-    case "22": "a value of a row cannot be used as it would have to be (SQLSTATE \(state))"
-    case "23": message
-    default: "\(message) (SQLSTATE \(state))"
+    let what: String
+    if mayQuoteRows && (isRaised || state.conditionClass == "P0") {
+      what = function.map { "the function \($0) refuses it" } ?? "a function refuses it"
+    } else if mayQuoteRows && state.conditionClass == "22" && message.contains(/[":]/) {
+      let place = column ?? table
+      what =
+        "a value of a row cannot be used as it would have to be\(place.map { ": \($0)" } ?? "")"
+    } else {
+      // Of class 23, PostgreSQL's own messages name constraint and table, and the detail has the row.
+      what = message
     }
+    return "\(what) (SQLSTATE \(state))"
   }
 
   public var description: String {
-    var text = message
-    if let state { text += " (SQLSTATE \(state))" }
-    if let detail { text += "\n  detail: \(detail)" }
-    if let hint { text += "\n  hint: \(hint)" }
+    var text = messageWithoutValues
+    if let detail, !mayQuoteRows { text += "\n  detail: \(detail)" }
+    if let hint, !mayQuoteRows { text += "\n  hint: \(hint)" }
     if let statement {
       let line = statement.split(whereSeparator: \.isWhitespace).joined(separator: " ")
       text += "\n  statement: \(line.count > 400 ? line.prefix(400) + "…" : line[...])"

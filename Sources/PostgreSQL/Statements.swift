@@ -11,6 +11,8 @@ enum DiagnosticField: Int32 {
   case schemaName = 0x73  // s
   case tableName = 0x74  // t
   case constraintName = 0x6E  // n
+  case columnName = 0x63  // c
+  case context = 0x57  // W
 }
 
 /// The blocking calls. They run on the connection's own queue.
@@ -95,9 +97,25 @@ extension Connection {
       error.table = (Self.field(result, .schemaName).map { $0 + "." } ?? "") + table
     }
     error.constraint = Self.field(result, .constraintName)
+    error.column = Self.field(result, .columnName)
+    (error.function, error.isRaised) = Self.origin(Self.field(result, .context))
     error.position = Self.field(result, .statementPosition).flatMap { Int($0) }
     if PQstatus(handle) != CONNECTION_OK { error.code = .connectionLost }
     return error
+  }
+
+  /// The function of a procedural language that an error comes from, and whether the function itself has
+  /// raised it. The rest of the context quotes statements and rows.
+  static func origin(_ context: String?) -> (function: String?, isRaised: Bool) {
+    guard let first = context?.split(separator: "\n").first else { return (nil, false) }
+    if let call = first.wholeMatch(of: /PL\/pgSQL function (.+?)\(.*\) line \d+ at (.+)/) {
+      return (String(call.1), call.2 == "RAISE")
+    }
+    // Of other languages nobody can tell.
+    if let call = first.firstMatch(of: /^PL\/(?!pgSQL)\w+ function "(.+)"/) {
+      return (String(call.1), true)
+    }
+    return (nil, false)
   }
 
   func brokenConnection(statement: String?) -> PostgreSQLError {

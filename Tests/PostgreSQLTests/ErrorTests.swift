@@ -65,6 +65,49 @@ import Testing
     #expect("\(raised)" == "m (SQLSTATE ZZ123)\n  detail: d\n  hint: h")
   }
 
+  /// What a trigger raises is its own, whatever SQLSTATE it gives; so is what a row's value or a constraint
+  /// brings about.
+  @Test(arguments: [
+    ("RAISE 'hunter2'", "the function public.noisy refuses it (SQLSTATE P0001)"),
+    (
+      "RAISE 'hunter2' USING ERRCODE = '23514'",
+      "the function public.noisy refuses it (SQLSTATE 23514)"
+    ),
+    (
+      "RAISE 'hunter2' USING ERRCODE = 'ZZ123'",
+      "the function public.noisy refuses it (SQLSTATE ZZ123)"
+    ),
+    (
+      "RAISE division_by_zero USING MESSAGE = 'hunter2'",
+      "the function public.noisy refuses it (SQLSTATE 22012)"
+    ),
+    (
+      "RAISE insufficient_privilege USING MESSAGE = 'hunter2', DETAIL = 'hunter2', HINT = 'hunter2'",
+      "the function public.noisy refuses it (SQLSTATE 42501)"
+    ),
+    ("ASSERT false, 'hunter2'", "the function public.noisy refuses it (SQLSTATE P0004)"),
+    (
+      "PERFORM NEW.content::integer",
+      "a value of a row cannot be used as it would have to be (SQLSTATE 22P02)"
+    ),
+    (
+      "NEW.short := NEW.content",
+      "null value in column \"must\" of relation \"t\" violates not-null constraint (SQLSTATE 23502)"
+    ),
+  ])
+  func noDescriptionHasTheContentOfARow(body: String, says: String) async throws {
+    let error = try await Self.failure(
+      after: """
+        CREATE SCHEMA s; CREATE TABLE s.t (content text, short text, must text NOT NULL);
+        CREATE FUNCTION public.noisy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \(body); RETURN NEW; END $$;
+        CREATE TRIGGER noisy BEFORE INSERT ON s.t FOR EACH ROW EXECUTE FUNCTION public.noisy();
+        SET search_path = s
+        """
+    ) { try await $0.execute("INSERT INTO s.t VALUES ($1)", "hunter2") }
+    #expect(error.messageWithoutValues == says)
+    #expect(!"\(error)".contains("hunter2"))
+  }
+
   private static func everyDescription(of error: any Error) -> [String] {
     var dumped = ""
     dump(error, to: &dumped)

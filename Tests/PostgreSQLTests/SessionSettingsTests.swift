@@ -1,0 +1,81 @@
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// What a role, a database or a server sets does not reach Lethe's sessions.
+@Suite struct SessionSettingsTests {
+  struct Setting: CustomTestStringConvertible, Sendable {
+    let name: String
+    let theirs: String
+    let ours: String
+
+    var testDescription: String { "\(name) = \(theirs)" }
+  }
+
+  private static let settings = [
+    Setting(name: "bytea_output", theirs: "escape", ours: "hex"),
+    Setting(name: "standard_conforming_strings", theirs: "off", ours: "on"),
+    Setting(name: "backslash_quote", theirs: "on", ours: "safe_encoding"),
+    Setting(name: "array_nulls", theirs: "off", ours: "on"),
+    Setting(name: "transform_null_equals", theirs: "on", ours: "off"),
+    Setting(name: "quote_all_identifiers", theirs: "on", ours: "off"),
+    Setting(name: "statement_timeout", theirs: "20s", ours: "0"),
+    Setting(name: "lock_timeout", theirs: "1s", ours: "0"),
+    Setting(name: "idle_session_timeout", theirs: "30s", ours: "0"),
+    Setting(name: "idle_in_transaction_session_timeout", theirs: "30s", ours: "0"),
+    Setting(name: "default_transaction_isolation", theirs: "serializable", ours: "read committed"),
+    Setting(name: "default_transaction_read_only", theirs: "on", ours: "off"),
+    Setting(name: "default_transaction_deferrable", theirs: "on", ours: "off"),
+    Setting(name: "DateStyle", theirs: "SQL, DMY", ours: "ISO, YMD"),
+    Setting(name: "TimeZone", theirs: "Asia/Kathmandu", ours: "UTC"),
+    Setting(name: "IntervalStyle", theirs: "iso_8601", ours: "postgres"),
+    Setting(name: "extra_float_digits", theirs: "0", ours: "1"),
+    Setting(name: "xmlbinary", theirs: "hex", ours: "base64"),
+    Setting(name: "xmloption", theirs: "document", ours: "content"),
+    Setting(name: "row_security", theirs: "off", ours: "on"),
+    Setting(name: "exit_on_error", theirs: "on", ours: "off"),
+    Setting(name: "check_function_bodies", theirs: "off", ours: "on"),
+    Setting(name: "session_replication_role", theirs: "replica", ours: "origin"),
+  ]
+
+  @Test(arguments: settings)
+  func aSessionHasItsOwn(setting: Setting) async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection {
+        try await $0.runScript(
+          "ALTER DATABASE \(Identifier(database.name).sql) SET \(setting.name) = '\(setting.theirs)'"
+            .replacing("'SQL, DMY'", with: "SQL, DMY"))
+      }
+      let options =
+        "?options=-c%20\(setting.name)%3D\(setting.theirs.replacing(" ", with: "%5C%20"))"
+      for query in ["", options] {
+        try await Connection.withConnection(ConnectionString(database.url + query)) {
+          let value = try await $0.query("SELECT current_setting('\(setting.name)')")
+            .onlyRow(as: String.self)
+          #expect(value == setting.ours)
+        }
+      }
+    }
+  }
+
+  /// Whoever may not change it is told, before anything is done.
+  @Test func aRoleThatChecksNoConstraintsIsRefused() async throws {
+    try await withTestDatabase { database in
+      let role = "\(database.name)_role"
+      try await database.withConnection {
+        try await $0.runScript(
+          """
+          CREATE ROLE \(role) LOGIN;
+          ALTER ROLE \(role) SET session_replication_role = 'replica'
+          """)
+      }
+      let error = await #expect(throws: PostgreSQLError.self) {
+        try await Connection.withConnection(ConnectionString(database.url + "?user=\(role)")) { _ in
+        }
+      }
+      #expect(error?.code == .unusableSession)
+      #expect(error?.message.contains("session_replication_role is replica") == true)
+      try await database.withConnection { try await $0.runScript("DROP ROLE \(role)") }
+    }
+  }
+}
