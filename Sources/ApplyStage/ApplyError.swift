@@ -57,8 +57,8 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
       "give Lethe's user the right; lethe check names what is missing"
     case "42": "lethe check tells what does not fit the definition any more"
     case "22":
-      "PostgreSQL's log has the value: correct it, or change the dataset's actions"
-    default: "make the table take the change, or change the dataset's actions"
+      "PostgreSQL's log has the value: correct it (changed actions count from the next run on)"
+    default: "make the table take the change (changed actions count from the next run on)"
     }
   }
 

@@ -17,6 +17,8 @@ struct Sweeper: Service {
       repeat {
         do {
           try await sweep()
+        } catch is CancellationError {
+          return
         } catch {
           logger.warning("cannot sweep", metadata: ["error": "\(error)"])
         }

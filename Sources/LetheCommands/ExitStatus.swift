@@ -80,7 +80,9 @@ enum ExitStatus: Int32, Error {
       return .usage
     }
     // A role or a database, which no later try will find; or what its owner forbids.
-    return says(["does not exist", "permission denied", "is not permitted", "not currently accepting"])
+    return says([
+      "does not exist", "permission denied", "is not permitted", "not currently accepting",
+    ])
       ? .failed : .temporary
   }
 

@@ -162,7 +162,7 @@ private func text(
   _ counts: HoldLedger.Counts, _ holds: [HoldLedger.Hold], _ limit: Int
 ) -> String {
   var lines = [
-    "\(grouped(counts.holds)) rows are held, by \(grouped(counts.holders)) IDs"
+    "\(grouped(counts.holds)) rows are held in all, by \(grouped(counts.holders)) IDs"
   ]
   if counts.protections > 0 {
     lines.append(

@@ -162,7 +162,8 @@ private struct Standing {
         """
         \(grouped(unasked.rows)) rows have holds of \(grouped(unasked.ids)) IDs that no dataset exports any \
         more: no answer will open them
-          remedy: lethe holds list shows them, lethe holds release PIPELINE --unasked ends them
+          remedy: lethe holds list shows them; lethe holds release PIPELINE --type tweets|users --unasked --force \
+        --note TEXT gives them back what they had
         """)
     }
     if holds.protections > 0 {

@@ -78,7 +78,8 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
     case .server(.protocolViolation): false  // such as a parameter that nothing is bound to
     case .server(let state):
       isRetryableTransaction || ["08", "53", "57", "58"].contains(state.conditionClass)
-    case .malformedConnectionString, .unusableSession, .busy, .decoding, .notCommitted, .unexpectedRowCount, .misuse:
+    case .malformedConnectionString, .unusableSession, .busy, .decoding, .notCommitted,
+      .unexpectedRowCount, .misuse:
       false
     }
   }

@@ -33,7 +33,7 @@ import Testing
       let holders = try #require(holds.first?["holders"] as? [[String: Any]])
       #expect(Set(holders.compactMap { $0["id"] as? String }) == ["1", "9"])
       let text = try await nights.lethe("holds", "list", "--database", nights.url)
-      #expect(text.stdout.contains("3 rows are held, by 2 IDs"), "\(text.stdout)")
+      #expect(text.stdout.contains("3 rows are held in all, by 2 IDs"), "\(text.stdout)")
       let audit = try await nights.lethe(
         "audit", "show", "9", "--database", nights.url, "--output", "json")
       #expect((audit.json["holds"] as? [[String: Any]])?.count == 2)

@@ -136,7 +136,8 @@ import Testing
         """, mends: "ALTER TABLE warehouse.posts DROP CONSTRAINT alone", says: "alone"),
     Kind(
       name: "a trigger that raises", id: 4,
-      makes: trigger(4, "RAISE 'legal hold'") + beforeDelete, mends: noTrigger, says: "the function stop refuses it (SQLSTATE P0001)"),
+      makes: trigger(4, "RAISE 'legal hold'") + beforeDelete, mends: noTrigger,
+      says: "the function stop refuses it (SQLSTATE P0001)"),
     Kind(
       name: "a trigger that undoes", id: 4,
       makes: trigger(4, "RETURN NULL") + beforeDelete, mends: noTrigger, says: "rows remain"),
@@ -153,7 +154,8 @@ import Testing
       makes: trigger(4, "RAISE 'not this one'", "RETURN NULL") + """
         CREATE CONSTRAINT TRIGGER stop AFTER DELETE ON warehouse.posts DEFERRABLE INITIALLY DEFERRED
           FOR EACH ROW EXECUTE FUNCTION public.stop();
-        """, mends: noTrigger, says: "the function stop refuses it (SQLSTATE P0001)"),
+        """, mends: noTrigger,
+      says: "the function stop refuses it (SQLSTATE P0001)"),
     Kind(
       name: "a right that is missing", id: 4,
       makes: trigger(
