@@ -2,7 +2,8 @@ public import PostgreSQL
 internal import SystemPackage
 
 /// Applies and rolls back the migrations of a set, with dbmate's table, so that either program can
-/// go on where the other stopped.
+/// go on where the other stopped: `public.schema_migrations`; or, where that is somebody else's or cannot be
+/// made, `lethe_migrations.schema_migrations`, which dbmate finds with its option `--migrations-table`.
 ///
 /// One migrator at a time works on a database: the others wait on an advisory lock.
 public struct Migrator: Sendable {
@@ -29,12 +30,14 @@ public struct Migrator: Sendable {
   @discardableResult
   public func up() async throws -> [Migration] {
     try await locked {
-      let applied = try await appliedVersions()
+      let table = try await table()
+      try await make(table)
+      let applied = try await versions(in: table)
       let pending = set.migrations.filter { !applied.contains($0.version) }
       for migration in pending {
         try await run(
           migration.up, of: migration,
-          recording: "INSERT INTO public.schema_migrations (version) VALUES ($1)")
+          recording: "INSERT INTO \(table.sql) (version) VALUES ($1)")
       }
       return pending
     }
@@ -45,23 +48,21 @@ public struct Migrator: Sendable {
   @discardableResult
   public func down() async throws -> Migration? {
     try await locked {
-      let applied = try await appliedVersions()
+      let table = try await table()
+      let applied = try await versions(in: table)
       guard let newest = set.migrations.last(where: { applied.contains($0.version) }) else {
         return nil
       }
       try await run(
         newest.down, of: newest,
-        recording: "DELETE FROM public.schema_migrations WHERE version = $1")
+        recording: "DELETE FROM \(table.sql) WHERE version = $1")
       return newest
     }
   }
 
   /// Every migration of the set, oldest first. Changes nothing.
   public func status() async throws -> [Status] {
-    let hasTable = try await connection.query(
-      "SELECT to_regclass('public.schema_migrations') IS NOT NULL"
-    ).onlyRow(as: Bool.self)
-    let applied = hasTable ? try await recordedVersions() : []
+    let applied = try await versions(in: table())
     return set.migrations.map {
       Status(version: $0.version, name: $0.name, isApplied: applied.contains($0.version))
     }
@@ -84,18 +85,72 @@ public struct Migrator: Sendable {
     }
   }
 
-  private func appliedVersions() async throws -> Set<String> {
-    try await connection.execute(
-      """
-      CREATE TABLE IF NOT EXISTS public.schema_migrations (version varchar NOT NULL PRIMARY KEY)
-      """)
-    return try await recordedVersions()
+  // MARK: The table
+
+  /// Where the versions that were applied are recorded.
+  private enum Table: String, CaseIterable {
+    case shared = "public"
+    case own = "lethe_migrations"
+
+    var sql: String { "\(rawValue).schema_migrations" }
   }
 
-  private func recordedVersions() async throws -> Set<String> {
-    Set(
-      try await connection.query("SELECT version FROM public.schema_migrations")
-        .rows(as: String.self))
+  /// A table that has versions of this set is kept; one of another shape is somebody else's.
+  private func table() async throws -> Table {
+    for table in Table.allCases {
+      let recorded = try await versions(in: table)
+      if set.migrations.contains(where: { recorded.contains($0.version) }) { return table }
+    }
+    if try await exists(.own) { return .own }
+    if try await exists(.shared) { return try await isDbmates(.shared) ? .shared : .own }
+    let mayCreate = try await connection.query(
+      """
+      SELECT coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace
+                       WHERE nspname = 'public'), false)
+      """
+    ).onlyRow(as: Bool.self)
+    return mayCreate ? .shared : .own
+  }
+
+  private func exists(_ table: Table) async throws -> Bool {
+    try await connection.query("SELECT to_regclass($1) IS NOT NULL", .text(table.sql))
+      .onlyRow(as: Bool.self)
+  }
+
+  /// Whether a version as dbmate writes it can be put into it.
+  private func isDbmates(_ table: Table) async throws -> Bool {
+    try await connection.query(
+      """
+      SELECT coalesce(bool_or(attname = 'version' AND atttypid IN ('text'::regtype, 'varchar'::regtype))
+                      AND NOT bool_or(attname <> 'version' AND attnotnull AND NOT atthasdef), false)
+      FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+      """, .text(table.sql)
+    ).onlyRow(as: Bool.self)
+  }
+
+  private func make(_ table: Table) async throws {
+    guard try await !exists(table) else { return }
+    do {
+      if table == .own {
+        try await connection.execute("CREATE SCHEMA IF NOT EXISTS \(table.rawValue)")
+      }
+      try await connection.execute(
+        "CREATE TABLE IF NOT EXISTS \(table.sql) (version varchar NOT NULL PRIMARY KEY)")
+    } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
+      throw MigrationError(
+        file: set.directory.string, line: nil,
+        message: "the role may not create the table \(table.sql): \(error.messageWithoutValues)",
+        remedy: """
+          GRANT CREATE ON DATABASE … to it, which the schema lethe needs, too; or migrate as the database's \
+          owner
+          """)
+    }
+  }
+
+  private func versions(in table: Table) async throws -> Set<String> {
+    guard try await exists(table), try await isDbmates(table) else { return [] }
+    return Set(
+      try await connection.query("SELECT version FROM \(table.sql)").rows(as: String.self))
   }
 
   private func run(

@@ -249,4 +249,76 @@ import Testing
       }
     }
   }
+
+  // MARK: Somebody else's table
+
+  /// As golang-migrate, another program, and a table that only shares the name have it.
+  @Test(arguments: [
+    "(version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)",
+    "(id serial PRIMARY KEY, name text NOT NULL)",
+    "(version text PRIMARY KEY, applied_by text NOT NULL)",
+  ])
+  func aTableOfAnotherShapeIsLeftAlone(columns: String) async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection throws in
+        try await connection.runScript("CREATE TABLE public.schema_migrations \(columns)")
+        try await withMigrationSet(Self.files) { set throws in
+          let migrator = Migrator(connection: connection, set: set)
+          #expect(try await migrator.status().map(\.isApplied) == [false, false])
+          #expect(try await migrator.up().map(\.version) == ["1", "2"])
+          #expect(try await migrator.up().isEmpty)
+          #expect(try await migrator.status().map(\.isApplied) == [true, true])
+          #expect(try await migrator.down()?.version == "2")
+          #expect(
+            try await connection.query("SELECT version FROM lethe_migrations.schema_migrations")
+              .rows(as: String.self) == ["1"])
+          #expect(
+            try await connection.query("SELECT count(*) FROM public.schema_migrations")
+              .onlyRow(as: Int.self) == 0)
+        }
+      }
+    }
+  }
+
+  @Test func aRoleThatMayNotCreateInPublicHasATableOfItsOwn() async throws {
+    try await withTestDatabase { database in
+      let role = "\(database.name)_role"
+      try await database.withConnection { connection throws in
+        try await connection.runScript(
+          """
+          CREATE ROLE \(role) LOGIN;
+          REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+          """)
+      }
+      func asRole<R: Sendable>(_ body: (Migrator) async throws -> R) async throws -> R {
+        try await withMigrationSet([
+          "1_a.sql": "-- migrate:up\nCREATE SCHEMA a;\n-- migrate:down\nDROP SCHEMA a;\n"
+        ]) { set in
+          try await Connection.withConnection(ConnectionString(database.url + "?user=\(role)")) {
+            try await body(Migrator(connection: $0, set: set))
+          }
+        }
+      }
+      let refused = await #expect(throws: MigrationError.self) {
+        try await asRole { try await $0.up() }
+      }
+      #expect(refused?.remedy.contains("GRANT CREATE ON DATABASE") == true)
+      try await database.withConnection { connection throws in
+        try await connection.runScript(
+          "GRANT CREATE ON DATABASE \(Identifier(database.name).sql) TO \(role)")
+      }
+      #expect(try await asRole { try await $0.up().map(\.version) } == ["1"])
+      #expect(try await asRole { try await $0.up().isEmpty })
+      // What was begun in one table is gone on with there.
+      try await database.withConnection { connection throws in
+        try await connection.runScript("GRANT CREATE ON SCHEMA public TO \(role)")
+      }
+      #expect(try await asRole { try await $0.up().isEmpty })
+      #expect(try await asRole { try await $0.down()?.version } == "1")
+      try await database.withConnection { connection throws in
+        try await connection.runScript(
+          "DROP OWNED BY \(role); DROP ROLE \(role)")
+      }
+    }
+  }
 }
