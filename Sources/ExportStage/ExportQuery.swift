@@ -62,7 +62,7 @@ struct ExportQuery {
       // no number.
       return """
         SELECT key FROM (
-          SELECT CASE WHEN \(id) ~ '^[1-9][0-9]{0,18}$' THEN \(id)::numeric END AS key
+          SELECT CASE WHEN \(IDKind.isNumber(id)) THEN \(id)::numeric END AS key
           FROM \(table.sql) WHERE \(id) IS NOT NULL\(rows)) AS ids
         WHERE \(range("key"))
         """

@@ -69,7 +69,10 @@ public struct PipelineRuntime: Sendable {
       let catalog = try await Catalog(of: pipeline.definition, on: connection)
       let findings = try await catalog.check(pipeline.definition, on: connection)
       if findings.contains(where: { $0.severity == .error }) { return findings }
-      return try await findings + holdFindings(pipeline, on: connection)
+      return try await findings
+        + catalog.constraintFindings(of: pipeline.definition, on: connection)
+        + catalog.neighbourFindings(of: pipeline.definition, on: connection)
+        + holdFindings(pipeline, on: connection)
         + mistypedTombstones(of: pipeline, on: connection)
     }
   }
@@ -126,8 +129,15 @@ public struct PipelineRuntime: Sendable {
   static func requireLedger(
     on connection: Connection, _ pipeline: Pipeline
   ) async throws {
-    let hasLedger = try await connection.query("SELECT to_regclass('lethe.chunk') IS NOT NULL")
-      .onlyRow(as: Bool.self)
+    let (hasLedger, isStandby) = try await connection.query(
+      "SELECT to_regclass('lethe.chunk') IS NOT NULL, pg_is_in_recovery()"
+    ).onlyRow(as: Bool.self, Bool.self)
+    guard !isStandby else {
+      throw DefinitionError(
+        file: pipeline.file, line: pipeline.line(of: "warehouse"),
+        message: "the server is a standby, and takes no changes",
+        remedy: "name the primary; of several hosts, target_session_attrs=read-write finds it")
+    }
     guard hasLedger else {
       throw DefinitionError(
         file: pipeline.file, line: pipeline.line(of: "warehouse"),
@@ -300,11 +310,11 @@ public struct PipelineRuntime: Sendable {
   // MARK: The begin and the end of a run
 
   private func road(beginning definition: Definition) async throws -> Road {
-    let catalog = try await checkedCatalog(definition)
+    let resolved = try await checkedCatalog(definition).resolved(definition)
     let run = try await RunLedger(connection: lockConnection)
-      .begin(definition, in: workDirectory, lease: lease, file: pipeline.file)
+      .begin(resolved, in: workDirectory, lease: lease, file: pipeline.file)
     logger.info("run \(run.id) of \(definition.name) begins")
-    return road(run, catalog)
+    return road(run, try await Catalog(of: resolved, on: lockConnection))
   }
 
   private func road(takingOver run: Run) async throws -> Road {

@@ -44,8 +44,13 @@ public struct Catalog: Sendable {
                n.nspname
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE c.relname = $1
-          AND CASE WHEN $2::text IS NULL THEN c.oid = to_regclass(quote_ident($1))
-                   ELSE n.nspname = $2 END
+          AND n.nspname = coalesce($2, (
+            SELECT s.name FROM unnest(current_schemas(false)) WITH ORDINALITY AS s (name, place)
+            -- A role may be called as the ledger's schema is, and has that first in its path then.
+            WHERE s.name NOT IN ('lethe', 'lethe_migrations')
+              AND EXISTS (SELECT FROM pg_class AS o
+                          WHERE o.relname = $1 AND o.relnamespace = to_regnamespace(quote_ident(s.name)))
+            ORDER BY s.place LIMIT 1))
         """, .text(name.name), Parameter(name.schema)
       ).firstRow(
         as: Int64.self, String.self, Double.self, Bool.self, Bool.self, Bool.self, Bool.self,
@@ -213,18 +218,23 @@ public struct Catalog: Sendable {
     let referred = names("k.confkey", of: "k.confrelid")
     let keys = try await session.query(
       """
-      \(treeCTE)
+      \(treeCTE), whole AS (
+        SELECT oid FROM tree UNION SELECT relid FROM pg_partition_ancestors($1::bigint::oid::regclass)
+      )
       SELECT k.conname, s.nspname, c.relname, \(referring), \(referred), k.confdeltype::text,
              has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(s.oid, 'USAGE'),
-             c.oid::bigint
-      FROM tree JOIN pg_constraint AS k ON k.confrelid = tree.oid
+             c.oid::bigint,
+             EXISTS (SELECT FROM pg_index AS i
+                     WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
+                       AND i.indkey[0] = ANY (k.conkey))
+      FROM whole JOIN pg_constraint AS k ON k.confrelid = whole.oid
       JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS s ON s.oid = c.relnamespace
       WHERE k.contype = 'f' AND k.conparentid = 0
       ORDER BY 2, 3, 1
       """, .integer(table)
     ).rows(
       as: String.self, String.self, String.self, String.self, String.self, String.self, Bool.self,
-      Int64.self)
+      Int64.self, Bool.self)
     var references: [WarehouseTable.ForeignKey] = []
     for row in keys {
       references.append(
@@ -233,7 +243,8 @@ public struct Catalog: Sendable {
           wholes: try await wholes(of: row.7, on: session),
           columns: row.3.split(separator: "\n").map(String.init),
           referencedColumns: row.4.split(separator: "\n").map(String.init),
-          isRestricting: ["a", "r"].contains(row.5), isCascading: row.5 == "c", isReadable: row.6))
+          isRestricting: ["a", "r"].contains(row.5), isCascading: row.5 == "c", isReadable: row.6,
+          isIndexed: row.8))
     }
     return references
   }

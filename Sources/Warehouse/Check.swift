@@ -41,6 +41,7 @@ extension Catalog {
     }
     findings += try await valueFindings(checker.values, on: session)
     findings += try await idTimeFindings(checker.idTimes, on: session)
+    findings += try await statementFindings(checker.statements, on: session)
     return findings
   }
 
@@ -66,6 +67,7 @@ struct Checker {
   /// What is to be held against the rows and types themselves.
   var values: [CheckedValue] = []
   var idTimes: [CheckedIDTime] = []
+  var statements: [CheckedStatement] = []
 
   init(catalog: Catalog) {
     self.catalog = catalog
@@ -240,7 +242,10 @@ struct Checker {
         path, "a rule of \(table.name) rewrites \(privilege.rawValue)",
         "drop the rule, or make a trigger of it: what a rule does with a change cannot be proven")
     }
-    guard !table.privileges.contains(privilege) else { return }
+    guard !table.privileges.contains(privilege) else {
+      statements.append(CheckedStatement(path: path, table: table, privilege: privilege))
+      return
+    }
     error(
       path, "\(privilege.rawValue) on \(table.name) is not granted",
       "GRANT \(privilege.rawValue) ON \(table.name) to the user that Lethe connects as")

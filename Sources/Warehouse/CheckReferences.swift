@@ -1,4 +1,5 @@
 import Definitions
+import PostgreSQL
 import Vocabulary
 
 /// Foreign keys that point at rows which a dataset deletes, and what their tables' rows come to.
@@ -27,6 +28,19 @@ extension Checker {
         check(key, place)
       }
       before.append(place)
+    }
+  }
+
+  /// Foreign keys that make each deletion a pass over the table that refers.
+  mutating func checkReferenceIndexes(of dataset: Dataset) {
+    for place in places(of: dataset) where !place.deletes.isEmpty {
+      for key in catalog.table(place.table)?.references ?? [] where !key.isIndexed {
+        warn(
+          place.path,
+          "no index finds the rows of \(key.table) that refer to \(place.table) (constraint \(key.constraint)): PostgreSQL reads all of it for each row that is deleted",
+          "CREATE INDEX ON \(key.table.sql) (\(key.columns.map { Identifier($0).sql }.joined(separator: ", ")))"
+        )
+      }
     }
   }
 

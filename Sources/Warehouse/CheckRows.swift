@@ -18,8 +18,54 @@ struct CheckedIDTime {
   let time: WarehouseTable.Column
 }
 
+/// A kind of statement that an action makes.
+struct CheckedStatement {
+  let path: String
+  let table: WarehouseTable
+  let privilege: WarehouseTable.Privilege
+
+  /// The whole table's, so that it is planned for each of its partitions.
+  var sql: String? {
+    switch privilege {
+    case .select: return nil
+    case .delete: return "DELETE FROM \(table.sql)"
+    case .update:
+      guard let column = table.columns.values.first(where: { !$0.isGenerated }) else { return nil }
+      return "UPDATE \(table.sql) SET \(column.sql) = \(column.sql)"
+    }
+  }
+}
+
 /// What only the database itself can tell of a definition.
 extension Catalog {
+  /// Statements that PostgreSQL does not even begin, such as a deletion from a published table without
+  /// replica identity, or from one of whose partitions.
+  func statementFindings(
+    _ statements: [CheckedStatement], on session: some Session
+  ) async throws -> [Finding] {
+    var findings: [Finding] = []
+    var seen: Set<String> = []
+    for statement in statements {
+      // What a foreign table takes only its server knows.
+      if case .foreignPart = statement.table.distrust { continue }
+      guard let sql = statement.sql, seen.insert(sql).inserted else { continue }
+      do {
+        _ = try await session.query("EXPLAIN \(sql)")
+      } catch let error as PostgreSQLError
+        where error.isRefusal && error.state != .insufficientPrivilege
+      {
+        findings.append(
+          Finding(
+            severity: .error, path: statement.path,
+            message: """
+              PostgreSQL refuses \(statement.privilege.rawValue) on \(statement.table.name): \
+              \(error.messageWithoutValues)
+              """, remedy: error.hint ?? "make the table, and each of its partitions, take it"))
+      }
+    }
+    return findings
+  }
+
   /// Values that their columns' types refuse, or do not keep as they are.
   func valueFindings(
     _ values: [CheckedValue], on session: some Session

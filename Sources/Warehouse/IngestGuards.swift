@@ -39,6 +39,16 @@ public struct IngestGuards: Sendable {
         "\(table.name).\(column.name) is \(column.type), which IDs are not kept in",
         remedy: "name a column of type bigint, integer, numeric, text or varchar")
     }
+    guard !column.isGenerated else {
+      throw GuardError(
+        "\(table.name).\(column.name) is generated, and is empty when a guard's trigger looks at a new row",
+        remedy: "guard a column that is written, or make it one")
+    }
+    guard !table.hasChildren else {
+      throw GuardError(
+        "other tables inherit from \(table.name), and rows that go into them pass its guard by",
+        remedy: "guard each of those that nothing inherits from, or make partitions of them")
+    }
     let function = GuardFunction(guarding, column: column, kind: kind)
     try await changing(table) { transaction in
       try await requireOwn(table, on: transaction)

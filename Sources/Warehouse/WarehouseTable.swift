@@ -43,7 +43,7 @@ public struct WarehouseTable: Sendable {
   public var hasTrustedVersions: Bool { distrust == nil }
 
   /// Its name as SQL text.
-  public var sql: String { name.sql }
+  public var sql: String { resolvedName.sql }
 
   public struct Column: Sendable {
     public let name: String
@@ -115,6 +115,8 @@ public struct WarehouseTable: Sendable {
     let isCascading: Bool
     /// Whether the rows that refer can be looked at.
     let isReadable: Bool
+    /// Whether an index finds the rows that refer to one.
+    let isIndexed: Bool
 
     /// Whether a change of the table's rows can be one of the rows that refer. The catalog always has the
     /// schema; a definition may leave it out.
@@ -161,12 +163,18 @@ public enum IDKind: Sendable, Equatable {
       """
     case (.integer, .text):
       """
-      CASE WHEN \(expression) ~ '^[1-9][0-9]{0,18}$' THEN \
+      CASE WHEN \(Self.isNumber(expression)) THEN \
       CASE WHEN \(expression)::numeric <= \(Int64.max) THEN \(expression)::bigint END END
       """
     case (.numeric, .text):
-      "CASE WHEN \(expression) ~ '^[1-9][0-9]{0,18}$' THEN \(expression)::numeric END"
+      "CASE WHEN \(Self.isNumber(expression)) THEN \(expression)::numeric END"
     }
+  }
+
+  /// The condition that a text is the number of an ID, whatever its collation: a nondeterministic one
+  /// takes no patterns.
+  public static func isNumber(_ text: String) -> String {
+    "(\(text)) COLLATE \"C\" ~ '^[1-9][0-9]{0,18}$'"
   }
 }
 

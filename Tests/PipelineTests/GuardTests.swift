@@ -18,6 +18,7 @@ import Warehouse
           INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
           VALUES ('tweets', 7, 'deleted', 1, '2026-01-02T03:04:05Z'),
                  ('users', 8, 'suspended', 1, '2026-01-02T03:04:05Z');
+          SET search_path = public;
           \(script)
           """)
         try await body(database, connection)
@@ -373,6 +374,71 @@ import Warehouse
       try await connection.runScript("COMMIT")
       #expect(try await lethe("remove", "warehouse.posts").code == 0)
       #expect(try await lethe("remove", "warehouse.posts").code == 1)
+    }
+  }
+}
+
+/// Tables on which a guard's trigger would not see every row that comes.
+@Suite struct BlindGuardTests {
+  struct Case: Sendable, CustomTestStringConvertible {
+    let name: String
+    let tables: String
+    let says: String
+
+    var testDescription: String { name }
+  }
+
+  private static let cases = [
+    Case(
+      name: "a generated ID",
+      tables: """
+        CREATE TABLE shop.posts (
+          raw jsonb, post_id bigint GENERATED ALWAYS AS ((raw ->> 'id')::bigint) STORED)
+        """, says: "is generated"),
+    Case(
+      name: "a parent that others inherit from",
+      tables: """
+        CREATE TABLE shop.posts (post_id bigint);
+        CREATE TABLE shop.posts_1 () INHERITS (shop.posts)
+        """, says: "other tables inherit from"),
+  ]
+
+  @Test(arguments: cases)
+  func isRefused(table: Case) async throws {
+    try await withTestDatabase(.ledger) { database in
+      try await database.withConnection { connection in
+        try await connection.runScript("CREATE SCHEMA shop; \(table.tables)")
+        let error = await #expect(throws: GuardError.self) {
+          try await IngestGuards(connection: connection, lockTimeoutSeconds: 3)
+            .install(
+              IngestGuard(
+                table: TableName(schema: "shop", name: "posts"), id: "post_id", type: .tweets,
+                onReturn: .skip))
+        }
+        #expect("\(error!)".contains(table.says))
+      }
+    }
+  }
+
+  /// Such a collation takes no patterns: the guard of it made every INSERT fail.
+  @Test func aNondeterministicCollationIsGuarded() async throws {
+    try await withTestDatabase(.ledger) { database in
+      try await database.withConnection { connection in
+        try await connection.runScript(
+          """
+          CREATE SCHEMA shop;
+          CREATE COLLATION shop.loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+          CREATE TABLE shop.posts (post_id text COLLATE shop.loose PRIMARY KEY);
+          INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
+          VALUES ('tweets', 7, 'deleted', 1, '2026-01-02T03:04:05Z')
+          """)
+        try await IngestGuards(connection: connection, lockTimeoutSeconds: 3).install(
+          IngestGuard(
+            table: TableName(schema: "shop", name: "posts"), id: "post_id", type: .tweets,
+            onReturn: .skip))
+        #expect(
+          try await connection.execute("INSERT INTO shop.posts VALUES ('6'), ('7'), ('x')") == 2)
+      }
     }
   }
 }

@@ -1,0 +1,97 @@
+public import Definitions
+public import PostgreSQL
+import Vocabulary
+
+/// CHECK constraints that the values of an action break, whatever row they are given to.
+extension Catalog {
+  /// For whoever writes a definition that fits otherwise. A run goes on with what the table takes, and sets
+  /// the rest aside.
+  public func constraintFindings(
+    of definition: Definition, on session: some Session
+  ) async throws -> [Finding] {
+    var checker = Checker(catalog: self)
+    for dataset in definition.datasets { checker.check(dataset) }
+    let values = checker.values
+    var findings: [Finding] = []
+    for together in Self.rows(of: values) {
+      guard let value = together.first else { continue }
+      for constraint in try await constraints(over: together, of: value.table, on: session)
+      where try await isBroken(constraint.condition, by: together, on: session) {
+        findings.append(
+          Finding(
+            severity: .error, path: value.path,
+            message: """
+              the constraint \(constraint.name) of \(constraint.table) forbids what the action sets: \
+              \(constraint.condition)
+              """, remedy: "write values that it allows, or change the constraint"))
+      }
+    }
+    return findings
+  }
+
+  /// What is given to a row at once: a restore gives the columns of its action other values.
+  private static func rows(of values: [CheckedValue]) -> [[CheckedValue]] {
+    var rows: [[CheckedValue]] = []
+    for value in values {
+      if let first = rows.last?.first, first.path == value.path,
+        first.table.name == value.table.name,
+        rows.last?.contains(where: { $0.column.name == value.column.name }) == false
+      {
+        rows[rows.count - 1].append(value)
+      } else {
+        rows.append([value])
+      }
+    }
+    return rows
+  }
+
+  /// Constraints of a table and its partitions that look at columns of an action alone.
+  private func constraints(
+    over values: [CheckedValue], of table: WarehouseTable, on session: some Session
+  ) async throws -> [(name: String, table: String, condition: String)] {
+    try await session.query(
+      """
+      WITH RECURSIVE tree AS (
+        SELECT $1::regclass::oid AS oid
+        UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+      )
+      SELECT DISTINCT ON (pg_get_expr(k.conbin, k.conrelid))
+             k.conname, n.nspname, c.relname, pg_get_expr(k.conbin, k.conrelid)
+      FROM tree JOIN pg_constraint AS k ON k.conrelid = tree.oid
+      JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE k.contype = 'c' AND k.conkey <> '{}'
+        -- PostgreSQL 18 has constraints that are only declared.
+        AND to_jsonb(k) ->> 'conenforced' IS DISTINCT FROM 'false'
+        AND NOT EXISTS (
+          SELECT FROM unnest(k.conkey) AS key (attnum)
+          LEFT JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = key.attnum
+          WHERE a.attname IS NULL OR NOT a.attname = ANY ($2::text[]))
+      ORDER BY 4, 2, 3
+      """, .text(table.sql), .texts(values.map(\.column.name))
+    ).rows(as: String.self, String.self, String.self, String.self).map {
+      ($0.0, "\(TableName(schema: $0.1, name: $0.2))", $0.3)
+    }
+  }
+
+  private func isBroken(
+    _ condition: String, by values: [CheckedValue], on session: some Session
+  ) async throws -> Bool {
+    var parameters: [Parameter] = []
+    let columns = values.map { value in
+      if let expression = ValueExpression(value.value, column: value.column) {
+        return "\(expression.sql)::\(value.column.declaredType) AS \(value.column.sql)"
+      }
+      parameters.append(Parameter(value.value))
+      return "$\(parameters.count)::\(value.column.declaredType) AS \(value.column.sql)"
+    }
+    do {
+      return try await session.run(
+        "SELECT (\(condition)) IS FALSE FROM (SELECT \(columns.joined(separator: ", "))) AS row",
+        parameters
+      ).onlyRow(as: Bool.self)
+    } catch let error as PostgreSQLError where !error.isTemporary {
+      // A function of the constraint's that Lethe may not call, or that needs the row.
+      return false
+    }
+  }
+}

@@ -1,0 +1,122 @@
+public import Definitions
+public import PostgreSQL
+import Vocabulary
+
+/// What is around the tables: what keeps the content of deleted rows elsewhere, and what makes deleting slow.
+extension Catalog {
+  /// Warns of foreign keys without an index, of materialized views over the tables that actions change, and
+  /// of their triggers that seem to write rows elsewhere. For whoever asks whether a definition does what it should; no run needs it.
+  public func neighbourFindings(
+    of definition: Definition, on session: some Session
+  ) async throws -> [Finding] {
+    var checker = Checker(catalog: self)
+    for dataset in definition.datasets { checker.checkReferenceIndexes(of: dataset) }
+    var findings = checker.findings
+    for name in definition.changedTables {
+      guard let table = table(name) else { continue }
+      let path = definition.path(of: name)
+      let views = try await materializedViews(over: table, on: session)
+      if !views.isEmpty {
+        findings.append(
+          Finding(
+            severity: .warning, path: path,
+            message: """
+              materialized views have rows of \(name), and keep what is deleted from it until they are \
+              refreshed: \(views.joined(separator: ", "))
+              """, remedy: "REFRESH MATERIALIZED VIEW after each run"))
+      }
+      for trigger in try await copyingTriggers(of: table, on: session) {
+        findings.append(
+          Finding(
+            severity: .warning, path: path,
+            message: """
+              the trigger \(trigger.name) of \(trigger.table) writes rows elsewhere (function \
+              \(trigger.function)): what it copies of deleted rows stays
+              """,
+            remedy: """
+              have it leave out what Lethe deletes, or declare the table that it writes to as a target \
+              before \(name)
+              """))
+      }
+    }
+    return findings
+  }
+
+  private func materializedViews(
+    over table: WarehouseTable, on session: some Session
+  ) async throws -> [String] {
+    try await session.query(
+      """
+      WITH RECURSIVE base AS (
+        SELECT oid FROM (SELECT $1::regclass::oid AS oid) AS own
+        UNION SELECT relid FROM pg_partition_tree($1::regclass)
+        UNION SELECT relid FROM pg_partition_ancestors($1::regclass)
+      ), view AS (
+        SELECT oid FROM base
+        UNION
+        SELECT r.ev_class FROM view
+        JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = view.oid
+          AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_rewrite AS r ON r.oid = d.objid
+      )
+      SELECT n.nspname, c.relname FROM view JOIN pg_class AS c USING (oid)
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE c.relkind = 'm' ORDER BY 1, 2
+      """, .text(table.sql)
+    ).rows(as: String.self, String.self).map { "\(TableName(schema: $0.0, name: $0.1))" }
+  }
+
+  private func copyingTriggers(
+    of table: WarehouseTable, on session: some Session
+  ) async throws -> [(name: String, table: String, function: String)] {
+    // What a function does only it knows; that it has an INSERT in it is all that can be seen.
+    try await session.query(
+      """
+      SELECT t.tgname, n.nspname, c.relname, l.nspname || '.' || p.proname
+      FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS l ON l.oid = p.pronamespace
+      WHERE t.tgrelid IN (SELECT $1::regclass UNION SELECT relid FROM pg_partition_tree($1::regclass))
+        AND NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A')
+        -- On DELETE, or on UPDATE.
+        AND t.tgtype & 24 <> 0 AND l.nspname <> 'lethe'
+        AND p.prosrc ~* '\\m(insert\\s+into|merge\\s+into|copy|dblink\\w*|http\\w*)\\M'
+      ORDER BY 1, 2, 3
+      """, .text(table.sql)
+    ).rows(as: String.self, String.self, String.self, String.self).map {
+      ($0.0, "\(TableName(schema: $0.1, name: $0.2))", $0.3)
+    }
+  }
+}
+
+extension Definition {
+  /// The tables in which an action takes something out of rows, in the order of naming.
+  fileprivate var changedTables: [TableName] {
+    func names(
+      _ table: TableName, _ actions: [Reason: Action], _ targets: [Target]
+    ) -> [TableName] {
+      let own = actions.values.contains(where: \.isRedacting) ? [table] : []
+      return own + targets.flatMap { names($0.table, $0.actions, $0.targets) }
+    }
+    let all = datasets.flatMap { names($0.table, $0.actions, $0.targets) }
+    return all.enumerated().filter { !all[..<$0.offset].contains($0.element) }.map(\.element)
+  }
+
+  /// Where a table is named first.
+  fileprivate func path(of name: TableName) -> String {
+    func path(_ targets: [Target], _ above: String) -> String? {
+      for (index, target) in targets.enumerated() {
+        let here = "\(above).targets[\(index)]"
+        if target.table == name { return "\(here).table" }
+        if let inner = path(target.targets, here) { return inner }
+      }
+      return nil
+    }
+    for dataset in datasets {
+      let here = "datasets.\(dataset.name)"
+      if dataset.table == name { return "\(here).table" }
+      if let inner = path(dataset.targets, here) { return inner }
+    }
+    return "datasets"
+  }
+}
