@@ -291,7 +291,8 @@ public struct ApplyStage: Sendable {
       } catch let error as PostgreSQLError where error.isRetryableTransaction {
         guard tries < Self.triesMax else { throw error }
         logger.notice(
-          "\(chunk.label): \(error.message); the batch was rolled back and is tried again")
+          "\(chunk.label): \(error.messageWithoutValues); the batch was rolled back and is tried again"
+        )
       } catch let error as ApplyError where error.mayPass {
         guard tries < triesMaxBesideWriter else { throw error }
         logger.notice("\(error.message); the batch was rolled back and is tried again")

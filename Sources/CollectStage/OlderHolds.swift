@@ -23,9 +23,9 @@ struct OlderHolds {
   static func hide(_ id: String) -> String {
     """
     (EXISTS (SELECT FROM lethe.holder AS h
-             WHERE h.type = $2::lethe.job_type AND h.id = \(id) AND h.\(isOlder))
+             WHERE h.type = $2::lethe.job_type AND h.id = \(id) AND h.\(isOlder) OFFSET 0)
      OR EXISTS (SELECT FROM lethe.protection AS h
-                WHERE h.pipeline = $3 AND h.dataset = $4 AND h.id = \(id) AND h.\(isOlder)))
+                WHERE h.pipeline = $3 AND h.dataset = $4 AND h.id = \(id) AND h.\(isOlder) OFFSET 0))
     """
   }
 

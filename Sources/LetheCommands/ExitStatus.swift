@@ -67,7 +67,9 @@ enum ExitStatus: Int32, Error {
 
   /// libpq has no SQLSTATE for a connection that was refused; its words and the server's are all there is.
   private static func status(ofFailedConnection message: String) -> ExitStatus {
-    func says(_ words: [String]) -> Bool { words.contains(where: message.contains) }
+    // What is quoted is a name of somebody's.
+    let plain = message.replacing(/"[^"]*"/, with: "")
+    func says(_ words: [String]) -> Bool { words.contains(where: plain.contains) }
     if says(["authentication failed", "no password supplied", "no pg_hba.conf entry"]) {
       return .credentials
     }
@@ -75,7 +77,6 @@ enum ExitStatus: Int32, Error {
     if says([
       "invalid ", "unrecognized ", "server does not support", "SSL was required", "SSL error",
       "certificate", "private key", "definition of service", "service file",
-      "server closed the connection unexpectedly while negotiating",
     ]) {
       return .usage
     }

@@ -58,7 +58,7 @@ extension Failure {
       let answer = error.status.map { "HTTP \($0), " } ?? ""
       return ("\(error.operation): \(answer)\(error.message)", error.remedy)
     case let error as PostgreSQLError:
-      return (error.messageWithoutValues, error.hint ?? remedy(for: status))
+      return (error.messageWithoutValues, error.hintWithoutValues ?? remedy(for: status))
     case let error as any RemediedError: return (error.message, error.remedy)
     default: return ("\(error)", remedy(for: status))
     }

@@ -36,10 +36,15 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
   public var table: String?
   public var constraint: String?
   public var column: String?
-  /// The PL/pgSQL function that it comes from, where one does.
+  /// The function of a procedural language that it comes from, where the context names one.
   public var function: String?
-  /// Whether that function has raised it: the message is somebody's own, whatever its SQLSTATE.
+  /// Whether a function has raised it: the message is somebody's own, whatever its SQLSTATE.
   public var isRaised = false
+  /// Whether it came about within a function, or within a statement that a constraint makes.
+  public var isWithinFunction = false
+  /// Whether a DO block has raised it that was the statement itself: the message is its author's word to
+  /// whoever runs it.
+  public var isOfScript = false
   /// Where in `statement` the server saw the error: characters, the first is 1.
   public var position: Int?
   /// The statement's text, without its values.
@@ -88,41 +93,55 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
   public var isRefusal: Bool { state != nil && !isTemporary }
 
   /// Whether a function of the ledger has raised it: those quote no row.
-  private var isOurs: Bool { isRaised && function?.hasPrefix("lethe.") == true }
-
-  /// Whether a script has raised it itself, in a DO block: the message is its author's word to whoever runs
-  /// it.
-  public var isOfScript: Bool { state?.conditionClass == "P0" && function == nil }
-
-  /// Whether message, detail and hint may quote a row: PostgreSQL's own do where it cannot use a value or a
-  /// constraint forbids the row, and a trigger's may always.
-  private var mayQuoteRows: Bool {
-    guard let state, !isOurs else { return false }
-    return isRaised || ["22", "23", "P0"].contains(state.conditionClass)
+  private var isOurs: Bool {
+    isRaised && (function?.hasPrefix("lethe.") == true || state?.rawValue == "23L01")
   }
+
+  /// Classes of which PostgreSQL's own messages quote no row, wherever they come about.
+  private static let plainClasses: Set<Substring> = ["23", "40", "44", "53", "55", "57"]
+  /// Classes whose messages may quote a value.
+  private static let quotingClasses: Set<Substring> = ["22", "38", "39", "P0"]
+
+  /// Whether the message may quote a row.
+  private var mayQuoteRows: Bool {
+    guard let state, !isOurs, !isOfScript else { return false }
+    if isRaised { return true }
+    // A division by zero, and a text that is too long.
+    if ["22012", "22001"].contains(state.rawValue) { return false }
+    if Self.quotingClasses.contains(state.conditionClass) { return true }
+    return isWithinFunction && !Self.plainClasses.contains(state.conditionClass)
+  }
+
+  /// Whether the detail and the hint may: of a row that breaks a constraint, the detail is the row.
+  private var mayQuoteRowsInDetail: Bool {
+    guard let state, !isOurs, !isOfScript else { return false }
+    return mayQuoteRows || isWithinFunction || ["23", "44"].contains(state.conditionClass)
+  }
+
+  /// The server's hint, unless it may quote a row.
+  public var hintWithoutValues: String? { mayQuoteRowsInDetail ? nil : hint }
 
   /// The server's message; where that may quote a row, the names of the function and the table in its
   /// place.
   public var messageWithoutValues: String {
     guard let state else { return message }
     let what: String
-    if mayQuoteRows && (isRaised || state.conditionClass == "P0") {
-      what = function.map { "the function \($0) refuses it" } ?? "a function refuses it"
-    } else if mayQuoteRows && state.conditionClass == "22" && message.contains(/[":]/) {
+    if !mayQuoteRows {
+      what = message
+    } else if !isRaised && state.conditionClass == "22" {
       let place = column ?? table
       what =
         "a value of a row cannot be used as it would have to be\(place.map { ": \($0)" } ?? "")"
     } else {
-      // Of class 23, PostgreSQL's own messages name constraint and table, and the detail has the row.
-      what = message
+      what = function.map { "the function \($0) refuses it" } ?? "a function refuses it"
     }
     return "\(what) (SQLSTATE \(state))"
   }
 
   public var description: String {
     var text = messageWithoutValues
-    if let detail, !mayQuoteRows { text += "\n  detail: \(detail)" }
-    if let hint, !mayQuoteRows { text += "\n  hint: \(hint)" }
+    if let detail, !mayQuoteRowsInDetail { text += "\n  detail: \(detail)" }
+    if let hint = hintWithoutValues { text += "\n  hint: \(hint)" }
     if let statement {
       let line = statement.split(whereSeparator: \.isWhitespace).joined(separator: " ")
       text += "\n  statement: \(line.count > 400 ? line.prefix(400) + "…" : line[...])"

@@ -7,7 +7,7 @@ enum SessionSettings {
   private static let texts = [
     ("DateStyle", "ISO, YMD"), ("TimeZone", "UTC"), ("IntervalStyle", "postgres"),
     ("bytea_output", "hex"), ("extra_float_digits", "1"), ("xmlbinary", "base64"),
-    ("xmloption", "content"),
+    ("xmloption", "content"), ("lc_monetary", "C"),
   ]
 
   /// How statements are read.
@@ -37,6 +37,8 @@ enum SessionSettings {
   static func take(on connection: Connection) async throws {
     let all = texts + syntax + transactions + waits
     let values = all.map { "('\($0.0)', '\($0.1)')" }.joined(separator: ", ")
+    // First, for the next one would wait for others.
+    try await connection.execute("SET default_transaction_deferrable = off")
     // Servers differ in which of them they know.
     try await connection.execute(
       """
@@ -47,7 +49,7 @@ enum SessionSettings {
     let role = try await connection.query(
       "SELECT pg_catalog.current_setting('\(replicationRole)')"
     ).onlyRow(as: String.self)
-    guard role != "origin" else { return }
+    guard role == "replica" else { return }
     do {
       try await connection.execute("SET \(replicationRole) = origin")
     } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {

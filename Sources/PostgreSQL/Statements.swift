@@ -13,6 +13,7 @@ enum DiagnosticField: Int32 {
   case constraintName = 0x6E  // n
   case columnName = 0x63  // c
   case context = 0x57  // W
+  case sourceFunction = 0x52  // R
 }
 
 /// The blocking calls. They run on the connection's own queue.
@@ -98,24 +99,23 @@ extension Connection {
     }
     error.constraint = Self.field(result, .constraintName)
     error.column = Self.field(result, .columnName)
-    (error.function, error.isRaised) = Self.origin(Self.field(result, .context))
+    // Names within the server: they are the same in every language.
+    error.isRaised = Self.field(result, .sourceFunction) == "exec_stmt_raise"
+    Self.note(Self.field(result, .context), in: &error)
     error.position = Self.field(result, .statementPosition).flatMap { Int($0) }
     if PQstatus(handle) != CONNECTION_OK { error.code = .connectionLost }
     return error
   }
 
-  /// The function of a procedural language that an error comes from, and whether the function itself has
-  /// raised it. The rest of the context quotes statements and rows.
-  static func origin(_ context: String?) -> (function: String?, isRaised: Bool) {
-    guard let first = context?.split(separator: "\n").first else { return (nil, false) }
-    if let call = first.wholeMatch(of: /PL\/pgSQL function (.+?)\(.*\) line \d+ at (.+)/) {
-      return (String(call.1), call.2 == "RAISE")
+  /// What the context of an error tells: it quotes statements and rows, and only its names are kept.
+  private static func note(_ context: String?, in error: inout PostgreSQLError) {
+    let lines = (context ?? "").split(separator: "\n")
+    guard let first = lines.first else { return }
+    error.isWithinFunction = true
+    error.isOfScript = lines.count == 1 && first.contains("inline_code_block")
+    if first.hasPrefix("PL/"), let call = first.firstMatch(of: /([\w.$"]+)\(/) {
+      error.function = String(call.1)
     }
-    // Of other languages nobody can tell.
-    if let call = first.firstMatch(of: /^PL\/(?!pgSQL)\w+ function "(.+)"/) {
-      return (String(call.1), true)
-    }
-    return (nil, false)
   }
 
   func brokenConnection(statement: String?) -> PostgreSQLError {

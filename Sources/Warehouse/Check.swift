@@ -166,18 +166,21 @@ struct Checker {
       switch action {
       case .delete: require(.delete, on: table, path: path)
       case .protect(let set, let restore):
-        require(.update, on: table, path: path)
+        require(.update, of: set.map(\.column), on: table, path: path)
         for value in set { checkAssignment(value, of: table, path: path) }
         if case .former(let fallback, let ifWritten) = restore {
           for value in fallback { checkAssignment(value, of: table, path: path) }
           checkHolds(setting: set.map(\.column), ifWritten, of: table, path: path)
         }
       case .scrubGeo(let erasure), .redact(let erasure):
-        require(.update, on: table, path: path)
+        require(
+          .update, of: erasure.set.map(\.column) + erasure.cut.map(\.column), on: table, path: path)
         for value in erasure.set { checkAssignment(value, of: table, path: path) }
         for cut in erasure.cut { checkJSON(cut.column, of: table, path: path) }
       case .rehydrate(let mark):
-        if !mark.isEmpty { require(.update, on: table, path: path) }
+        if !mark.isEmpty {
+          require(.update, of: mark.map(\.column), on: table, path: path)
+        }
         for value in mark { checkAssignment(value, of: table, path: path) }
       case .ignore: break
       }
@@ -233,8 +236,10 @@ struct Checker {
     }
   }
 
+  /// - Parameter columns: that an update sets.
   private mutating func require(
-    _ privilege: WarehouseTable.Privilege, on table: WarehouseTable, path: String
+    _ privilege: WarehouseTable.Privilege, of columns: [String] = [], on table: WarehouseTable,
+    path: String
   ) {
     checkRowSecurity(privilege, on: table, path: path)
     if table.rewritten.contains(privilege) {
@@ -243,7 +248,8 @@ struct Checker {
         "drop the rule, or make a trigger of it: what a rule does with a change cannot be proven")
     }
     guard !table.privileges.contains(privilege) else {
-      statements.append(CheckedStatement(path: path, table: table, privilege: privilege))
+      statements.append(
+        CheckedStatement(path: path, table: table, privilege: privilege, columns: columns))
       return
     }
     error(

@@ -23,15 +23,20 @@ struct CheckedStatement {
   let path: String
   let table: WarehouseTable
   let privilege: WarehouseTable.Privilege
+  /// That an update sets.
+  let columns: [String]
 
-  /// The whole table's, so that it is planned for each of its partitions.
+  /// The whole table's, so that it is planned for each of its partitions. Nil where a column is not to be
+  /// set, which is found by itself.
   var sql: String? {
     switch privilege {
     case .select: return nil
     case .delete: return "DELETE FROM \(table.sql)"
     case .update:
-      guard let column = table.columns.values.first(where: { !$0.isGenerated }) else { return nil }
-      return "UPDATE \(table.sql) SET \(column.sql) = \(column.sql)"
+      let known = columns.compactMap { table.columns[$0] }.filter { !$0.isGenerated }
+      guard known.count == columns.count, !known.isEmpty else { return nil }
+      let sets = Set(known.map { "\($0.sql) = \($0.sql)" }).sorted()
+      return "UPDATE \(table.sql) SET \(sets.joined(separator: ", "))"
     }
   }
 }
@@ -60,7 +65,9 @@ extension Catalog {
             message: """
               PostgreSQL refuses \(statement.privilege.rawValue) on \(statement.table.name): \
               \(error.messageWithoutValues)
-              """, remedy: error.hint ?? "make the table, and each of its partitions, take it"))
+              """,
+            remedy: error.hintWithoutValues ?? "make the table, and each of its partitions, take it"
+          ))
       }
     }
     return findings

@@ -72,6 +72,9 @@ import Warehouse
       damage: "CREATE PUBLICATION p FOR TABLE shop.media WHERE (post_id > 5)",
       says: ["PostgreSQL refuses DELETE on shop.media"]),
     Case(
+      name: "a column beside that only PostgreSQL sets",
+      damage: "ALTER TABLE shop.posts ADD number bigint GENERATED ALWAYS AS IDENTITY", says: []),
+    Case(
       name: "no index on the referring side",
       damage: "CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE SET NULL)",
       says: ["no index finds the rows of shop.likes that refer to shop.posts"], severity: .warning,

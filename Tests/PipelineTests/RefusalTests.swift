@@ -164,7 +164,7 @@ import Testing
     Kind(
       name: "a table that a trigger misses", id: 4,
       makes: trigger(4, "DELETE FROM public.nowhere") + beforeDelete, mends: noTrigger,
-      says: "nowhere"),
+      says: "the function stop refuses it (SQLSTATE 42P01)"),
   ]
 
   @Test(arguments: kinds, ["batch: 1", "batch: 3", "batch: 20"])

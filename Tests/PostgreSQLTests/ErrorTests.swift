@@ -85,6 +85,14 @@ import Testing
       "RAISE insufficient_privilege USING MESSAGE = 'hunter2', DETAIL = 'hunter2', HINT = 'hunter2'",
       "the function public.noisy refuses it (SQLSTATE 42501)"
     ),
+    (
+      "EXECUTE 'TABLE ' || NEW.content",
+      "the function public.noisy refuses it (SQLSTATE 42P01)"
+    ),
+    (
+      "EXECUTE format('DO %L', 'BEGIN RAISE ''hunter2'' USING ERRCODE = ''42501''; END')",
+      "a function refuses it (SQLSTATE 42501)"
+    ),
     ("ASSERT false, 'hunter2'", "the function public.noisy refuses it (SQLSTATE P0004)"),
     (
       "PERFORM NEW.content::integer",
