@@ -99,8 +99,9 @@ extension Connection {
     }
     error.constraint = Self.field(result, .constraintName)
     error.column = Self.field(result, .columnName)
-    // Names within the server: they are the same in every language.
-    error.isRaised = Self.field(result, .sourceFunction) == "exec_stmt_raise"
+    // Names within the server, of RAISE and of another server's errors: they are the same in every language.
+    error.isRaised = ["exec_stmt_raise", "pgfdw_report_error"]
+      .contains(Self.field(result, .sourceFunction))
     Self.note(Self.field(result, .context), in: &error)
     error.position = Self.field(result, .statementPosition).flatMap { Int($0) }
     if PQstatus(handle) != CONNECTION_OK { error.code = .connectionLost }
@@ -112,7 +113,10 @@ extension Connection {
     let lines = (context ?? "").split(separator: "\n")
     guard let first = lines.first else { return }
     error.isWithinFunction = true
-    error.isOfScript = lines.count == 1 && first.contains("inline_code_block")
+    // Other languages raise with any SQLSTATE, and nothing tells that they did.
+    if context?.contains(/PL\/(?!pgSQL)\w/) == true { error.isRaised = true }
+    error.isOfScript =
+      error.isRaised && lines.count == 1 && first.contains("inline_code_block")
     if first.hasPrefix("PL/"), let call = first.firstMatch(of: /([\w.$"]+)\(/) {
       error.function = String(call.1)
     }

@@ -164,7 +164,7 @@ public struct IngestGuards: Sendable {
       SET LOCAL statement_timeout = \(milliseconds)
       """)
     try await transaction.runScript("LOCK TABLE \(table.sql) IN \(mode) MODE")
-    try await transaction.runScript("SET LOCAL statement_timeout TO DEFAULT")
+    try await transaction.runScript("SET LOCAL statement_timeout = 0")
   }
 
   private func changing<R: Sendable>(

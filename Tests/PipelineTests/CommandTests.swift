@@ -174,6 +174,24 @@ import Testing
     }
   }
 
+  /// What a later try cannot mend is not called temporary, whatever a name in it reads like.
+  @Test(arguments: [
+    ("sslmode=nonsense", 2), ("service=nothing", 2), ("ssl_min_protocol_version=TLSv9", 2),
+    ("options='-c statement_timeout=soon'", 2), ("options='-c no_such_parameter=1'", 2),
+    ("dbname=certificate_of_nobody", 1), ("host=/nonexistent/certificate", 75),
+    ("host=certificates.invalid", 75),
+  ])
+  func aConnectionThatFailsEndsByItsCause(option: String, code: Int32) async throws {
+    try await Night.with { night in
+      let server = try #require(ProcessInfo.processInfo.environment["PGHOST"])
+      let own = option.contains("host=") ? "" : "host=\(server) "
+      let ending = try await Program.run(
+        "lethe", ["status", "--database", "\(own)\(option)"], environment: night.environment)
+      #expect(ending.code == code, "\(ending.stderr)")
+      #expect(ending.stderr.contains("check the connection string"), "\(ending.stderr)")
+    }
+  }
+
   @Test func aDatabaseWithoutALedgerIsToldHowToGetOne() async throws {
     try await Night.with { night in
       try await night.execute("DROP SCHEMA lethe CASCADE; TRUNCATE schema_migrations")

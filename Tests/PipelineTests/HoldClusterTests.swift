@@ -126,6 +126,25 @@ import Warehouse
 
   // MARK: Another cluster
 
+  /// Both commands say so before anything is done.
+  @Test func aStandbyIsRefused() async throws {
+    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+      try await nights.night([5: "protected"])
+      try await SecondServer.with { server in
+        let moved = nights.moved(to: try await server.restore(nights.url))
+        try await server.becomeStandby()
+        for command in ["check", "run"] {
+          let ending = try await moved.lethe(command, "PIPELINE")
+          #expect(ending.code == 2, "\(ending.stderr)")
+          #expect(ending.stderr.contains("is a standby"), "\(ending.stderr)")
+          #expect(ending.stderr.contains("target_session_attrs"), "\(ending.stderr)")
+        }
+        // What only reads goes on.
+        #expect(try await moved.lethe("status", "--database", moved.url).code == 0)
+      }
+    }
+  }
+
   /// A ledger and a warehouse that are brought to another server between collect and apply: the
   /// numbers of its transactions are others, and no row can be told from one that was written meanwhile.
   @Test(arguments: [0, 5_000_000])

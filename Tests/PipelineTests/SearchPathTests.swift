@@ -2,6 +2,7 @@ import PostgreSQL
 import Runtime
 import TestSupport
 import Testing
+import Warehouse
 
 /// A definition that names tables without their schema.
 @Suite struct SearchPathTests {
@@ -50,6 +51,34 @@ import Testing
       nights.answer([.init(type: "tweets", id: 3): "deleted"])
       _ = try await nights.withRuntime { try await $0.run() }
       #expect(try await nights.rows("SELECT post_id FROM shop.posts").count == 8)
+    }
+  }
+
+  /// The foreign key is on the whole, and the definition names a partition: what is held is known before a
+  /// row is touched, and all the rest is applied.
+  @Test func aPartitionsRowsAreHeldByForeignKeysOfTheWhole() async throws {
+    try await Nights.with(
+      Shop(
+        more: """
+          CREATE TABLE whole (LIKE posts INCLUDING DEFAULTS, PRIMARY KEY (post_id)) PARTITION BY RANGE (post_id);
+          DROP TABLE posts;
+          CREATE TABLE posts PARTITION OF whole FOR VALUES FROM (0) TO (100);
+          CREATE TABLE media (post_id bigint REFERENCES whole);
+          CREATE INDEX ON whole (author_id);
+          """),
+      """
+      INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 9) AS p;
+      INSERT INTO media VALUES (4)
+      """
+    ) { nights in
+      let warnings = try await nights.findings().map(\.message)
+      #expect(warnings.contains { $0.contains("rows of shop.media may hold what is deleted") })
+      let report = try await nights.night(
+        [3: "deleted", 4: "deleted", 5: "deleted"], status: .failed, checks: false)
+      #expect(report.refused.map(\.id) == ["4"])
+      #expect(report.refused.allSatisfy { $0.why.contains("media") && !$0.remedy.isEmpty })
+      try await nights.declare("DELETE FROM posts WHERE post_id IN (3, 5)")
+      try await nights.expectRows()
     }
   }
 

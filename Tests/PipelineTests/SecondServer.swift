@@ -68,6 +68,19 @@ struct SecondServer: Sendable {
       """)
   }
 
+  /// Makes a standby of the server: it can be read and takes no changes.
+  func becomeStandby() async throws {
+    _ = try await Self.shell(
+      """
+      set -e
+      PATH=$(ls -d /usr/lib/postgresql/*/bin | sort -Vr | head -1):$PATH
+      as_owner() { if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi; }
+      as_owner pg_ctl -D '\(directory)/data' -m fast -w stop >/dev/null
+      as_owner touch '\(directory)/data/standby.signal'
+      as_owner pg_ctl -D '\(directory)/data' -w -l '\(directory)/data/server.log' start >/dev/null
+      """)
+  }
+
   private func execute(_ sql: String) async throws {
     try await Connection.withConnection(ConnectionString(url("postgres"))) {
       try await $0.runScript(sql)

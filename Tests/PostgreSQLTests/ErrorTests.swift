@@ -116,6 +116,20 @@ import Testing
     #expect(!"\(error)".contains("hunter2"))
   }
 
+  /// A value that a DO block cannot read is no word of its author's.
+  @Test func aScriptsOwnWordsAreWhatItRaises() async throws {
+    let unread = try await Self.failure {
+      try await $0.runScript("DO $$ DECLARE n integer; BEGIN n := 'hunter2'; END $$")
+    }
+    #expect(!unread.isOfScript)
+    #expect(!"\(unread)".contains("hunter2"))
+    let raised = try await Self.failure {
+      try await $0.runScript("DO $$ BEGIN RAISE 'why'; END $$")
+    }
+    #expect(raised.isOfScript)
+    #expect(raised.messageWithoutValues == "why (SQLSTATE P0001)")
+  }
+
   private static func everyDescription(of error: any Error) -> [String] {
     var dumped = ""
     dump(error, to: &dumped)

@@ -30,6 +30,7 @@ import Testing
     Setting(name: "TimeZone", theirs: "Asia/Kathmandu", ours: "UTC"),
     Setting(name: "IntervalStyle", theirs: "iso_8601", ours: "postgres"),
     Setting(name: "extra_float_digits", theirs: "0", ours: "1"),
+    Setting(name: "lc_monetary", theirs: "C.UTF-8", ours: "C"),
     Setting(name: "xmlbinary", theirs: "hex", ours: "base64"),
     Setting(name: "xmloption", theirs: "document", ours: "content"),
     Setting(name: "row_security", theirs: "off", ours: "on"),
