@@ -79,6 +79,7 @@ public struct ApplyStage: Sendable {
         try await ledger.chunkApplied(chunk, after: end, jobID: jobID, on: transaction)
       }
     }
+    try await ledger.refreshHoldStatistics()
     logger.info(
       "\(chunk.label): applied", metadata: ["stage": "apply", "chunk": "\(chunk.id)"])
     return .applied

@@ -348,10 +348,11 @@ extension Change {
     _ key: HoldKey, _ context: BatchContext, _ bound: inout BoundStatement
   ) -> String {
     """
-    , freed AS (
-    DELETE FROM lethe.hold AS h
-    USING changed AS c, LATERAL (\(key.hold(of: "c.row_key", &bound))) AS g
-    WHERE h.hold_id = g.hold_id
+    , going AS MATERIALIZED (
+    SELECT g.hold_id, c.event_id
+    FROM changed AS c CROSS JOIN LATERAL (\(key.hold(of: "c.row_key", &bound))) AS g
+    ), freed AS (
+    DELETE FROM lethe.hold AS h USING going AS c WHERE h.hold_id = c.hold_id
     RETURNING h.*, c.event_id
     ), \(closedHoldCTE(of: "freed", outcome: "deleted", context, &bound) { "\($0).event_id" })
     """

@@ -44,10 +44,15 @@ extension ChunkLedger {
     return (row.0, row.1)
   }
 
-  /// What apply's plans rest on: the statistics of the events that wait, and those of the holds where these
-  /// have become many more since they were looked at last.
+  /// What apply's plans rest on: the statistics of the events that wait.
   public func refreshStatistics() async throws {
     try await connection.execute("ANALYZE lethe.collected")
+  }
+
+  /// The statistics of the holds, where these have become many more since they were looked at last. For
+  /// whoever has just committed some: while all that there are belong to a transaction under way,
+  /// PostgreSQL would note that the table has pages and no rows, and plan by that.
+  public func refreshHoldStatistics() async throws {
     let haveGrown = try await connection.query(
       """
       SELECT EXISTS (SELECT FROM pg_class AS c
