@@ -1,9 +1,10 @@
 import ComplianceService
 import Foundation
+import TestSupport
 import Testing
 
 /// What a client may do with a connection, and what it may not.
-@Suite(.timeLimit(.minutes(2))) struct ClientConnectionTests {
+@Suite(.endedIfItHangs) struct ClientConnectionTests {
   private static func run(
     _ configure: @escaping @Sendable (inout ComplianceServer.ConnectionLimits) -> Void = { _ in },
     _ body: (LocalService) async throws -> Void

@@ -7,7 +7,7 @@ import Testing
 
 /// `GET /2/openapi.json`: whether it is a description, and of this server. That answers are as it says is
 /// for schemathesis to find out.
-@Suite(.timeLimit(.minutes(2))) struct DescriptionTests {
+@Suite(.endedIfItHangs) struct DescriptionTests {
   private typealias Object = [String: Any]
 
   private static func document(_ service: LocalService) async throws -> Object {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The real program on a disk that is full indeed: one job suffers, and the service goes on.
-@Suite(.timeLimit(.minutes(2))) struct DiskFullTests {
+@Suite(.endedIfItHangs) struct DiskFullTests {
   /// In a user namespace of its own, root could not reach what others own, such as PostgreSQL's socket.
   private static let unshared = geteuid() == 0 ? "-m" : "-rm"
 

@@ -1,10 +1,11 @@
 import AsyncHTTPClient
 import ComplianceService
 import NIOHTTP1
+import TestSupport
 import Testing
 
 /// Results in whole and in part, through either host.
-@Suite(.timeLimit(.minutes(2))) struct DownloadTests {
+@Suite(.endedIfItHangs) struct DownloadTests {
   private static func run(
     _ profile: WireProfile, _ body: (_ fetch: Fetch, _ whole: Answer) async throws -> Void
   ) async throws {

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// What a service does wrong on purpose, as a client meets it.
-@Suite(.timeLimit(.minutes(2))) struct FaultTests {
+@Suite(.endedIfItHangs) struct FaultTests {
   private static func run(
     _ faults: [String],
     _ configure: @escaping @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in },

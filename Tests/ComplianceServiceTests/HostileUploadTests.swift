@@ -5,7 +5,7 @@ import Testing
 
 /// Uploads that no honest client sends: each is answered as the documentation says or refused by a 4xx, and
 /// the server goes on as if nothing had been.
-@Suite(.timeLimit(.minutes(4))) struct HostileUploadTests {
+@Suite(.endedIfItHangs) struct HostileUploadTests {
   private static func run(
     _ way: UploadWay, _ body: (LocalService.Site, LocalService) async throws -> Void
   ) async throws {

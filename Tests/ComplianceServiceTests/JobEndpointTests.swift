@@ -4,7 +4,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct JobEndpointTests {
+@Suite(.endedIfItHangs) struct JobEndpointTests {
   @Test func createsAJobAsTheAPIShowsIt() async throws {
     try await LocalService.run { service in
       let answer = try await service.post(#"{"type":"tweets","name":"nightly é"}"#)

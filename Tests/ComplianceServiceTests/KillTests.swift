@@ -5,7 +5,7 @@ import Testing
 
 /// The real program, killed while an upload comes, while it is made a job's submission, and while it is
 /// processed: whoever goes on as the documentation says loses nothing.
-@Suite(.timeLimit(.minutes(4))) struct KillTests {
+@Suite(.endedIfItHangs) struct KillTests {
   private static let rounds = 8
 
   @Test(arguments: UploadWay.allCases)

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// A disk that fills up costs one job, not the service.
-@Suite(.timeLimit(.minutes(2))) struct LackOfRoomTests {
+@Suite(.endedIfItHangs) struct LackOfRoomTests {
   /// Runs the real program, whose files may not become larger than 64 KiB.
   private static func run(
     _ way: UploadWay, _ body: (LocalService.Site, LocalService) async throws -> Void

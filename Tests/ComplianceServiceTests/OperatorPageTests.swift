@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 
 /// What the service tells whoever runs it, and whom it does not tell.
-@Suite(.timeLimit(.minutes(2))) struct OperatorPageTests {
+@Suite(.endedIfItHangs) struct OperatorPageTests {
   private static let pages = ["/", "/metrics", "/admin/faults"]
 
   private static func fetch(

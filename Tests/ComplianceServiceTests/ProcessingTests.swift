@@ -5,7 +5,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct ProcessingTests {
+@Suite(.endedIfItHangs) struct ProcessingTests {
   /// Accounts 1 to 5, one for each state.
   private static let accounts = """
     INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at) VALUES

@@ -5,7 +5,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct ProgramTests {
+@Suite(.endedIfItHangs) struct ProgramTests {
   private func serve(
     _ site: LocalService.Site, _ arguments: [String] = []
   ) async throws -> ServerProcess {

@@ -1,10 +1,11 @@
 import NIOHTTP1
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import ComplianceService
 
-@Suite(.timeLimit(.minutes(2))) struct RateLimitTests {
+@Suite(.endedIfItHangs) struct RateLimitTests {
   @Test func anAppHasSoManyRequestsForEachEndpoint() async throws {
     try await LocalService.run {
       $0.rateLimit = .init(requestsMax: 3)

@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct RestartTests {
+@Suite(.endedIfItHangs) struct RestartTests {
   @Test func urlsOutliveTheServer() async throws {
     try await LocalService.withSite { site in
       let job = try await site.serving { try await $0.create() }

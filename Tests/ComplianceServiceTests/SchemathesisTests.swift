@@ -14,7 +14,7 @@ import Testing
 /// does (`schemathesis_x_hooks.py`).
 ///
 /// One after another: each keeps a processor busy for some seconds.
-@Suite(.serialized, .timeLimit(.minutes(2))) struct SchemathesisTests {
+@Suite(.serialized, .endedIfItHangs) struct SchemathesisTests {
   /// Enough to reach every case of its coverage phase, whose number does not depend on it.
   private static let examplesMax = 10
 

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// What lies in the spool directory, and for how long.
-@Suite(.timeLimit(.minutes(2))) struct SpoolTests {
+@Suite(.endedIfItHangs) struct SpoolTests {
   private static func run(
     _ configure: @escaping @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in },
     _ body: (LocalService.Site, LocalService) async throws -> Void

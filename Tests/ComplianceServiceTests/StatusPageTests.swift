@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// The page at `/`, as a browser shows it.
-@Suite(.timeLimit(.minutes(2))) struct StatusPageTests {
+@Suite(.endedIfItHangs) struct StatusPageTests {
   /// Runs the browser without a window.
   private static func browse(_ arguments: [String]) async throws -> String {
     try await withTemporaryDirectory { directory in

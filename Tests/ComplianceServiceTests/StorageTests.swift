@@ -9,7 +9,7 @@ import TestSupport
 import Testing
 
 /// The storage host of the gcs profile: signed URLs, uploads in one piece, results.
-@Suite(.timeLimit(.minutes(2))) struct StorageTests {
+@Suite(.endedIfItHangs) struct StorageTests {
   private static func run(
     _ configure: @escaping @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in },
     _ body: (LocalService) async throws -> Void

@@ -3,7 +3,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct SeedingTests {
+@Suite(.endedIfItHangs) struct SeedingTests {
   private static let plan = WorldPlan(accounts: 500, posts: 20_000, seed: 7)
 
   private static func seeding<R: Sendable>(
