@@ -20,9 +20,9 @@ struct Change {
 
   struct Dependent {
     let table: WarehouseTable
-    let match: WarehouseTable.Column
+    let match: IDExpression
     /// The column of the deleted row that `match` holds.
-    let id: WarehouseTable.Column
+    let id: IDExpression
   }
 
   enum Kind: Equatable {
@@ -113,7 +113,7 @@ struct Change {
   private func dependent(on parent: Change) -> Dependent? {
     guard isDelete, parent.isDelete, let step = reach.steps.last,
       reach.steps.count == parent.reach.steps.count + 1,
-      step.table.name == parent.reach.table.name, step.match.name == parent.reach.match.name,
+      step.table.name == parent.reach.table.name, step.match.isSame(as: parent.reach.match),
       Set(parent.reasons).isSubset(of: reasons)
     else { return nil }
     return Dependent(table: reach.table, match: reach.match, id: step.id)
@@ -163,7 +163,7 @@ struct ProtectionGuard {
   let dataset: String
   let table: TableName
   let resolvedTable: TableName
-  let match: WarehouseTable.Column
+  let match: IDExpression
   let steps: [Reach.Step]
 
   static func all(of definition: Definition, catalog: Catalog) throws -> [ProtectionGuard] {
@@ -183,14 +183,12 @@ struct ProtectionGuard {
   func isFree(_ alias: String, _ bound: inout BoundStatement) -> String {
     var from = "lethe.protection AS q"
     var conditions: [String] = []
-    var current = (expression: "\(alias).\(match.sql)", kind: match.idKind ?? .integer)
+    var current = (expression: match.sql(of: alias), kind: match.kind)
     for (index, step) in steps.reversed().enumerated() {
       let alias = "g\(index + 1)"
       from += ", \(step.table.sql) AS \(alias)"
-      let kind = step.id.idKind ?? .integer
-      conditions.append(
-        "\(alias).\(step.id.sql) = \(kind.cast(current.expression, from: current.kind))")
-      current = ("\(alias).\(step.match.sql)", step.match.idKind ?? .integer)
+      conditions.append(step.id.equals(current.expression, of: current.kind, alias: alias))
+      current = (step.match.sql(of: alias), step.match.kind)
     }
     conditions += [
       "q.pipeline = \(bound.bind(.text(pipeline)))",

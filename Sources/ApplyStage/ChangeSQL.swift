@@ -200,10 +200,9 @@ extension Change {
       $0.isRestricting && $0.refers(from: reach.table.name)
     }
     return dependents.map { dependent in
-      let kind = dependent.match.idKind ?? .integer
-      let id = kind.cast("t.\(dependent.id.sql)", from: dependent.id.idKind ?? .integer)
-      return
-        "NOT EXISTS (SELECT FROM \(dependent.table.sql) AS d WHERE d.\(dependent.match.sql) = \(id))"
+      let hangs = dependent.match.equals(
+        dependent.id.sql(of: "t"), of: dependent.id.kind, alias: "d")
+      return "NOT EXISTS (SELECT FROM \(dependent.table.sql) AS d WHERE \(hangs))"
     }
       + own.map {
         """
@@ -359,8 +358,7 @@ extension Change {
   var recordsRows: Bool { rowIDExpression != nil }
 
   var rowIDExpression: String? {
-    guard let id = reach.rowID?.column, let kind = id.idKind else { return nil }
-    return IDKind.integer.cast("t.\(id.sql)", from: kind)
+    reach.rowID?.column.number(of: "t")
   }
 
   private func recordCTEs(_ context: BatchContext, _ bound: inout BoundStatement) -> String {

@@ -6,19 +6,19 @@ import Warehouse
 struct Reach {
   /// The column with the IDs of rows, and what those are of.
   struct RowID {
-    let column: WarehouseTable.Column
+    let column: IDExpression
     let type: JobType
   }
 
   /// A table in between: `match` holds the ID before it, `id` the one that goes on.
   struct Step {
     let table: WarehouseTable
-    let match: WarehouseTable.Column
-    let id: WarehouseTable.Column
+    let match: IDExpression
+    let id: IDExpression
   }
 
   let table: WarehouseTable
-  let match: WarehouseTable.Column
+  let match: IDExpression
   /// The tables on the way, the one next to the event first.
   let steps: [Step]
   /// The IDs of the table's own rows; nil where they are no posts and no users, or the event's own.
@@ -34,7 +34,7 @@ struct Reach {
 
   /// Whether an event can reach more than one row.
   var fansOut: Bool {
-    !table.isUnique(match.name) || steps.contains { !$0.table.isUnique($0.match.name) }
+    !table.isUnique(match) || steps.contains { !$0.table.isUnique($0.match) }
   }
 
   /// The tables of a dataset in the order in which they are changed: children before parents, as
@@ -47,7 +47,7 @@ struct Reach {
     let table = try Self.table(dataset.table, catalog)
     reaches.append(
       Reach(
-        table: table, match: try column(dataset.id, of: table), steps: [], rowID: nil,
+        table: table, match: try id(dataset.id, of: table), steps: [], rowID: nil,
         idTime: try dataset.idTimeColumn.map { try column($0, of: table) },
         actions: dataset.actions, isOwn: true))
     return reaches
@@ -58,8 +58,8 @@ struct Reach {
     to reaches: inout [Reach]
   ) throws {
     let table = try Self.table(target.table, catalog)
-    let match = try column(target.match, of: table)
-    let id = try target.id.map { try column($0, of: table) }
+    let match = try Self.id(target.match, of: table)
+    let id = try target.id.map { try Self.id($0, of: table) }
     if let id {
       let step = Step(table: table, match: match, id: id)
       for inner in target.targets {
@@ -83,6 +83,10 @@ struct Reach {
     return table
   }
 
+  private static func id(_ source: IDSource, of table: WarehouseTable) throws -> IDExpression {
+    IDExpression(try column(source.column, of: table), source)
+  }
+
   private static func column(
     _ name: String, of table: WarehouseTable
   ) throws -> WarehouseTable.Column {
@@ -102,18 +106,10 @@ struct Reach {
     for (index, step) in steps.enumerated() {
       let alias = "p\(index + 1)"
       from += ", \(step.table.sql) AS \(alias)"
-      conditions.append(Self.equality(alias, step.match, previous))
-      previous = ("\(alias).\(step.id.sql)", step.id.idKind ?? .integer)
+      conditions.append(step.match.equals(previous.expression, of: previous.kind, alias: alias))
+      previous = (step.id.sql(of: alias), step.id.kind)
     }
-    conditions.append(Self.equality("t", match, previous))
+    conditions.append(match.equals(previous.expression, of: previous.kind, alias: "t"))
     return (from, conditions)
-  }
-
-  private static func equality(
-    _ alias: String, _ column: WarehouseTable.Column,
-    _ other: (expression: String, kind: IDKind)
-  ) -> String {
-    let kind = column.idKind ?? .integer
-    return "\(alias).\(column.sql) = \(kind.cast(other.expression, from: other.kind))"
   }
 }

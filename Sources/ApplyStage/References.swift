@@ -149,8 +149,12 @@ extension Change {
     let way = reach.steps.map(\.names)
     let laterWay = later.reach.steps.map(\.names)
     let table = later.reach.table.name
-    return way == laterWay && later.reach.match.name == referred
-      || way == laterWay + [Reach.Step.Names(table, later.reach.match.name, referred)]
+    // Values that a key compares as they are, one side alone may have normalized.
+    if way == laterWay, later.reach.match.name == referred {
+      return reach.match.isNormalized == later.reach.match.isNormalized
+    }
+    return reach.steps.last?.id.isNormalized == reach.match.isNormalized
+      && way == laterWay + [Reach.Step.Names(table, later.reach.match, referred)]
   }
 }
 
@@ -158,12 +162,14 @@ extension Reach.Step {
   fileprivate struct Names: Equatable {
     let table: TableName
     let match: String
+    let isMatchNormalized: Bool
     let id: String
 
-    init(_ table: TableName, _ match: String, _ id: String) {
-      (self.table, self.match, self.id) = (table, match, id)
+    init(_ table: TableName, _ match: IDExpression, _ id: String) {
+      (self.table, self.match, isMatchNormalized) = (table, match.name, match.isNormalized)
+      self.id = id
     }
   }
 
-  fileprivate var names: Names { Names(table.name, match.name, id.name) }
+  fileprivate var names: Names { Names(table.name, match, id.name) }
 }

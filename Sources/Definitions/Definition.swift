@@ -43,6 +43,9 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
   public let maxRestoredPercent: Double
   /// Rows of all tables that a run may open.
   public let maxRestoredRows: Int
+  /// Of a dataset's rows, how many may be left out because their ID cannot be asked about, 0 to 100; nil lets
+  /// all but everything pass.
+  public let maxSkippedPercent: Double?
 
   public static let maxRestoredPercentDefault = 20.0
   public static let maxRestoredRowsDefault = 1_000_000
@@ -51,7 +54,8 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
     maxRedactedPercent: Double, maxRedactedRows: Int, reasons: [Reason: ReasonLimits] = [:],
     allowsWholeChunks: Bool = false,
     maxRestoredPercent: Double = RedactionLimits.maxRestoredPercentDefault,
-    maxRestoredRows: Int = RedactionLimits.maxRestoredRowsDefault
+    maxRestoredRows: Int = RedactionLimits.maxRestoredRowsDefault,
+    maxSkippedPercent: Double? = nil
   ) {
     self.maxRedactedPercent = maxRedactedPercent
     self.maxRedactedRows = maxRedactedRows
@@ -59,9 +63,11 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
     self.allowsWholeChunks = allowsWholeChunks
     self.maxRestoredPercent = maxRestoredPercent
     self.maxRestoredRows = maxRestoredRows
+    self.maxSkippedPercent = maxSkippedPercent
   }
 
-  /// Also reads what a run keeps that began before there were limits for single reasons or restores.
+  /// Also reads what a run keeps that began before there were limits for single reasons, restores or
+  /// rows that are left out.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     self.init(
@@ -73,7 +79,8 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
       maxRestoredPercent: try members.decodeIfPresent(Double.self, forKey: .maxRestoredPercent)
         ?? Self.maxRestoredPercentDefault,
       maxRestoredRows: try members.decodeIfPresent(Int.self, forKey: .maxRestoredRows)
-        ?? Self.maxRestoredRowsDefault)
+        ?? Self.maxRestoredRowsDefault,
+      maxSkippedPercent: try members.decodeIfPresent(Double.self, forKey: .maxSkippedPercent))
   }
 }
 
@@ -94,7 +101,7 @@ public struct Dataset: Sendable, Equatable, Codable {
   public let type: JobType
   public let table: TableName
   /// The column with the IDs: bigint, numeric or text.
-  public let id: String
+  public let id: IDSource
   /// The operator's own SQL condition on the rows to export.
   public let condition: String?
   public let chunkIDsMax: Int
@@ -111,7 +118,7 @@ public struct Dataset: Sendable, Equatable, Codable {
   public let batch: BatchLimits?
 
   public init(
-    name: String, type: JobType, table: TableName, id: String, condition: String?,
+    name: String, type: JobType, table: TableName, id: IDSource, condition: String?,
     chunkIDsMax: Int, chunkBytesMax: Int, actions: [Reason: Action], targets: [Target],
     tombstones: Bool, idTimeColumn: String? = nil, batch: BatchLimits?
   ) {
@@ -142,7 +149,7 @@ public struct Dataset: Sendable, Equatable, Codable {
       name: try members.decode(String.self, forKey: .name),
       type: try members.decode(JobType.self, forKey: .type),
       table: try members.decode(TableName.self, forKey: .table),
-      id: try members.decode(String.self, forKey: .id),
+      id: try members.decode(IDSource.self, forKey: .id),
       condition: try members.decodeIfPresent(String.self, forKey: .condition),
       chunkIDsMax: try members.decode(Int.self, forKey: .chunkIDsMax),
       chunkBytesMax: try members.decode(Int.self, forKey: .chunkBytesMax),
@@ -171,9 +178,9 @@ public struct BatchLimits: Sendable, Equatable, Codable {
 public struct Target: Sendable, Equatable, Codable {
   public let table: TableName
   /// The column that holds the event's ID, or the `id` of the target around this one.
-  public let match: String
+  public let match: IDSource
   /// The table's own ID column: what further targets match.
-  public let id: String?
+  public let id: IDSource?
   /// What `id` holds; nil without one.
   public let type: RowType?
   /// A column that holds the time that is in the post's ID in `match`, and that the table is
@@ -183,7 +190,7 @@ public struct Target: Sendable, Equatable, Codable {
   public let targets: [Target]
 
   public init(
-    table: TableName, match: String, id: String?, type: RowType? = nil,
+    table: TableName, match: IDSource, id: IDSource?, type: RowType? = nil,
     idTimeColumn: String? = nil, actions: [Reason: Action], targets: [Target]
   ) {
     self.table = table

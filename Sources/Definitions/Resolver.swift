@@ -121,7 +121,9 @@ struct Resolver {
         written.limits?.maxRestoredPercent, "limits.max_restored_percent")
         ?? RedactionLimits.maxRestoredPercentDefault,
       maxRestoredRows: try rows(written.limits?.maxRestoredRows, "limits.max_restored_rows")
-        ?? RedactionLimits.maxRestoredRowsDefault)
+        ?? RedactionLimits.maxRestoredRowsDefault,
+      maxSkippedPercent: try percent(
+        written.limits?.maxSkippedPercent, "limits.max_skipped_percent"))
   }
 
   private func limits(_ limit: WrittenLimit) throws -> ReasonLimits {
@@ -166,7 +168,7 @@ struct Resolver {
     }
     return Dataset(
       name: try plainName(dataset.name, "the dataset's name"), type: type,
-      table: try table(dataset.table), id: try filled(dataset.id),
+      table: try table(dataset.table), id: try idSource(dataset.id),
       condition: try dataset.condition.map(filled),
       chunkIDsMax: try atLeastOne(
         dataset.chunkIDs, "chunk.ids", default: Self.chunkDefaults.ids),
@@ -226,8 +228,8 @@ struct Resolver {
         "add id: the column of \(target.table.value) that they match")
     }
     return Target(
-      table: try table(target.table), match: try filled(target.match),
-      id: try target.id.map(filled), type: try rowType(target),
+      table: try table(target.table), match: try idSource(target.match),
+      id: try target.id.map(idSource), type: try rowType(target),
       idTimeColumn: try target.idTime.map { try idTime($0, type: type) },
       actions: try actions(target.actions, type: type, place: .target),
       targets: try target.targets.map {

@@ -15,13 +15,13 @@ extension Resolver {
     }
     let table = try table(target.table)
     let known = try written.datasets.filter {
-      try self.table($0.table) == table && filled($0.id) == filled(id)
+      try self.table($0.table) == table && filled($0.id.column) == filled(id.column)
     }.map { (name: $0.name.value, type: RowType(rawValue: try filled($0.type))) }
     guard let word = target.type else {
       let types = Set(known.compactMap(\.type))
       if let type = types.first, types.count == 1 { return type }
       throw fault(
-        id.line, "the target \(target.table.value) does not say what its \(id.value) is",
+        id.line, "the target \(target.table.value) does not say what its \(id.column.value) is",
         "add type: tweets or type: users if it is the ID of one, else type: none: only posts and users get tombstones"
       )
     }
@@ -35,7 +35,10 @@ extension Resolver {
     if type != .none, let other = known.first(where: { $0.type != type }) {
       throw fault(
         word.line,
-        "\(target.table.value).\(id.value) is of type \(type.rawValue) here, and the dataset \(other.name) says \(other.type?.rawValue ?? "otherwise")",
+        """
+        \(target.table.value).\(id.column.value) is of type \(type.rawValue) here, and the dataset \(other.name) says \
+        \(other.type?.rawValue ?? "otherwise")
+        """,
         "mend the one that is wrong")
     }
     return type
@@ -56,7 +59,9 @@ extension Dataset {
 
 extension Target {
   fileprivate func typed(among datasets: [Dataset]) -> Target {
-    let isPost = datasets.contains { $0.type == .tweets && $0.table == table && $0.id == id }
+    let isPost = datasets.contains {
+      $0.type == .tweets && $0.table == table && $0.id.column == id?.column
+    }
     return Target(
       table: table, match: match, id: id,
       type: id == nil ? nil : type ?? (isPost ? .tweets : RowType.none),

@@ -79,10 +79,12 @@ struct WrittenAPI {
 
 struct WrittenLimits {
   private static let restoreKeys = ["max_restored_percent", "max_restored_rows"]
-  static let keys = WrittenLimit.keys + restoreKeys + ["allow_whole_chunks", "reasons"]
+  static let keys =
+    WrittenLimit.keys + restoreKeys + ["max_skipped_percent", "allow_whole_chunks", "reasons"]
   let overall: WrittenLimit
   let maxRestoredPercent: Located<Double>?
   let maxRestoredRows: Located<Int>?
+  let maxSkippedPercent: Located<Double>?
   let reasons: [(reason: Located<String>, limit: WrittenLimit)]
   let allowWholeChunks: Located<Bool>?
 
@@ -90,6 +92,7 @@ struct WrittenLimits {
     overall = try WrittenLimit(map)
     maxRestoredPercent = try map.double("max_restored_percent")
     maxRestoredRows = try map.integer("max_restored_rows")
+    maxSkippedPercent = try map.double("max_skipped_percent")
     allowWholeChunks = try map.bool("allow_whole_chunks")
     let reasons = try map.map("reasons", keys: nil)
     self.reasons = try (reasons?.entries ?? []).map { reason, node in
@@ -135,7 +138,7 @@ struct WrittenDataset {
   let name: Located<String>
   let type: Located<String>
   let table: Located<String>
-  let id: Located<String>
+  let id: WrittenIDSource
   let idTime: Located<String>?
   let condition: Located<String>?
   let chunkIDs: Located<Int>?
@@ -151,7 +154,7 @@ struct WrittenDataset {
     self.name = name
     type = try map.requiredString("type")
     table = try map.requiredString("table")
-    id = try map.requiredString("id")
+    id = try WrittenIDSource.required("id", in: map)
     idTime = try map.string("id_time")
     condition = try map.string("where")
     let chunk = try map.map("chunk", keys: ["ids", "bytes"])
@@ -168,8 +171,8 @@ struct WrittenDataset {
 
 struct WrittenTarget {
   let table: Located<String>
-  let match: Located<String>
-  let id: Located<String>?
+  let match: WrittenIDSource
+  let id: WrittenIDSource?
   let type: Located<String>?
   let idTime: Located<String>?
   let actions: WrittenActions
@@ -191,8 +194,8 @@ struct WrittenTarget {
 
   private init(_ map: YAMLMap) throws {
     table = try map.requiredString("table")
-    match = try map.requiredString("match")
-    id = try map.string("id")
+    match = try WrittenIDSource.required("match", in: map)
+    id = try WrittenIDSource.optional("id", in: map)
     type = try map.string("type")
     idTime = try map.string("id_time")
     actions = try WrittenActions(map)

@@ -1,69 +1,73 @@
 internal import DefinitionFiles
 import Definitions
 import PostgreSQL
+import Vocabulary
 import Warehouse
 
 /// The COPY that streams a dataset's IDs out, ascending, one a row.
 struct ExportQuery {
   private let table: WarehouseTable
-  private let column: WarehouseTable.Column
-  private let kind: IDKind
+  private let id: IDExpression
   private let condition: String?
 
   /// - Throws: `DefinitionError` if the table or column is gone since the definition was checked.
   init(_ dataset: Dataset, catalog: Catalog) throws {
-    guard let table = catalog.table(dataset.table), let column = table.columns[dataset.id],
-      let kind = column.idKind
+    guard let table = catalog.table(dataset.table), let id = table.id(dataset.id),
+      id.column.idKind != nil
     else {
       throw DefinitionError(
         file: dataset.name, line: nil,
-        message: "\(dataset.table).\(dataset.id) is not there to be exported",
+        message: "\(dataset.table).\(dataset.id.column) is not there to be exported",
         remedy: "lethe check tells what does not fit")
     }
     self.table = table
-    self.column = column
-    self.kind = kind
+    self.id = id
     condition = dataset.condition
   }
 
   /// How many IDs there are, and how many bytes their chunks would have.
   var totalsSQL: String {
     let ids = "(\(selection(after: 0, through: .max))) AS export (id)"
-    let distinct = table.isUnique(column.name) ? ids : "(SELECT DISTINCT id FROM \(ids)) AS export"
+    let distinct = table.isUnique(id) ? ids : "(SELECT DISTINCT id FROM \(ids)) AS export"
     return "SELECT count(*), coalesce(sum(length(id::text) + 1), 0)::bigint FROM \(distinct)"
+  }
+
+  /// How many rows of the dataset it does not export.
+  func leftOut(on session: some Session) async throws -> LeftOutRows {
+    try await table.leftOut(of: id, where: condition, on: session)
   }
 
   /// - Parameters:
   ///   - after: IDs above this one.
   ///   - through: up to and with this one. No ID is larger than 63 bits.
   func sql(after: Int64, through: Int64 = .max) -> String {
-    let key = kind == .text ? "key" : column.sql
+    let key = id.kind == .text ? "key" : id.column.sql
     return "COPY (\(selection(after: after, through: through)) ORDER BY \(key)) TO STDOUT"
   }
 
   private func selection(after: Int64, through: Int64) -> String {
-    let id = column.sql
+    let column = id.column.sql
     let range: (String) -> String = { "\($0) > \(after) AND \($0) <= \(through)" }
     // The line break ends a comment that the operator's SQL may end with.
     let rows = condition.map { " AND (\($0)\n)" } ?? ""
-    switch kind {
+    switch id.kind {
     case .integer:
       // Nothing but the column in the list: an index-only scan serves it in order.
       return """
-        SELECT \(id) FROM \(table.sql) WHERE \(range(id))\(rows)
+        SELECT \(column) FROM \(table.sql) WHERE \(range(column))\(rows)
         """
     case .numeric:
       return """
-        SELECT \(id)::bigint FROM \(table.sql)
-        WHERE \(range(id)) AND \(id) = trunc(\(id))\(rows)
+        SELECT \(column)::bigint FROM \(table.sql)
+        WHERE \(range(column)) AND \(column) = trunc(\(column))\(rows)
         """
     case .text:
       // Text sorts by characters, so its numbers are sorted here; CASE keeps the cast from what is
       // no number.
       return """
         SELECT key FROM (
-          SELECT CASE WHEN \(IDKind.isNumber(id)) THEN \(id)::numeric END AS key
-          FROM \(table.sql) WHERE \(id) IS NOT NULL\(rows)) AS ids
+          SELECT CASE WHEN \(IDKind.isNumber(id.sql())) THEN (\(id.sql()))::numeric END AS key
+          FROM \(table.sql) WHERE \(column) IS NOT NULL\(rows)) AS ids
         WHERE \(range("key"))
         """
     }

@@ -4,6 +4,7 @@ public import Ledger
 public import Logging
 public import PostgreSQL
 public import SystemPackage
+public import Vocabulary
 public import Warehouse
 
 /// Warehouse → chunks: streams a dataset's IDs out in key order and cuts them into files, each
@@ -17,20 +18,23 @@ public struct ExportStage: Sendable {
   private let ledger: ExportLedger
   private let catalog: Catalog
   private let workDirectory: FilePath
+  /// Of a dataset's rows, how many may be left out, 0 to 100; nil lets all but everything pass.
+  private let skippedPercentMax: Double?
   private let logger: Logger
 
   public init(
     connection: Connection, ledger: ExportLedger, catalog: Catalog, workDirectory: FilePath,
-    logger: Logger
+    skippedPercentMax: Double? = nil, logger: Logger
   ) {
     self.connection = connection
     self.ledger = ledger
     self.catalog = catalog
     self.workDirectory = workDirectory
+    self.skippedPercentMax = skippedPercentMax
     self.logger = logger
   }
 
-  /// Exports what is not exported yet of a dataset.
+  /// Exports what is not exported yet of a dataset; nothing of one that leaves out too many rows.
   ///
   /// - Parameter chunkExported: called after each chunk is in the ledger, with its ID.
   public func export(
@@ -43,11 +47,12 @@ public struct ExportStage: Sendable {
         "\(dataset.name): export goes on after ID \(progress.exportedThrough), \(progress.chunks) chunks are there"
       )
     }
+    let query = try ExportQuery(dataset, catalog: catalog)
+    if !progress.isCounted, try await isStopped(dataset, query) { return }
     var cutter = try ChunkCutter(
       directory: workDirectory, prefix: dataset.name,
       limits: ChunkLimits(ids: dataset.chunkIDsMax, bytes: dataset.chunkBytesMax),
       firstNumber: progress.chunks + 1)
-    let query = try ExportQuery(dataset, catalog: catalog)
     // Taken before the COPY's own: what is in between counts as newer than the export.
     let snapshot = try await connection.query("SELECT pg_current_snapshot()::text")
       .onlyRow(as: String.self)
@@ -71,12 +76,31 @@ public struct ExportStage: Sendable {
     logger.info("\(dataset.name): exported")
   }
 
+  /// Counts the rows that are left out, before there is a job.
+  private func isStopped(_ dataset: Dataset, _ query: ExportQuery) async throws -> Bool {
+    let leftOut = try await query.leftOut(on: connection)
+    let why = leftOut.reasonToStop(percentMax: skippedPercentMax)
+    try await ledger.leftOutCounted(leftOut, of: dataset.name, stopping: why)
+    if let why {
+      logger.error("\(dataset.name) is not exported: \(why)")
+    } else if leftOut.rows > 0 {
+      logger.warning(
+        """
+        \(dataset.name): \(leftOut.rows) of \(leftOut.rowsOfDataset) rows are left out, and nobody asks about them: \
+        \(leftOut.words)
+          remedy: lethe check tells what to do
+        """)
+    }
+    return why != nil
+  }
+
   /// What exporting a dataset would come to.
   public struct Plan: Sendable, Equatable {
     public let ids: Int
     public let bytes: Int
     /// One more at times: where chunks are cut shows only when they are.
     public let chunks: Int
+    public let leftOut: LeftOutRows
   }
 
   /// Counts what `export` would write. Changes nothing.
@@ -89,7 +113,8 @@ public struct ExportStage: Sendable {
     func pieces(_ total: Int, _ most: Int) -> Int { (total + most - 1) / most }
     return Plan(
       ids: ids, bytes: bytes,
-      chunks: max(pieces(ids, dataset.chunkIDsMax), pieces(bytes, dataset.chunkBytesMax)))
+      chunks: max(pieces(ids, dataset.chunkIDsMax), pieces(bytes, dataset.chunkBytesMax)),
+      leftOut: try await query.leftOut(on: session))
   }
 
   public enum Rewrite: Sendable {

@@ -20,6 +20,8 @@ public struct ExportLedger: Sendable {
     public let exportedThrough: Int64
     public let chunks: Int
     public let isFinished: Bool
+    /// Whether the rows that are left out are counted.
+    public let isCounted: Bool
   }
 
   /// Where the export of a dataset stands; its first call begins it.
@@ -33,12 +35,13 @@ public struct ExportLedger: Sendable {
     guard
       let row = try await connection.query(
         """
-        SELECT exported_through, chunks, finished_at IS NOT NULL
+        SELECT exported_through, chunks, finished_at IS NOT NULL, left_out IS NOT NULL
         FROM lethe.export WHERE run_id = $1 AND dataset = $2
         """, .integer(run.id), .text(dataset)
-      ).firstRow(as: Int64.self, Int.self, Bool.self)
+      ).firstRow(as: Int64.self, Int.self, Bool.self, Bool.self)
     else { throw LedgerError.leaseLost("run \(run.id)") }
-    return Progress(exportedThrough: row.0, chunks: row.1, isFinished: row.2)
+    return Progress(
+      exportedThrough: row.0, chunks: row.1, isFinished: row.2, isCounted: row.3)
   }
 
   /// A chunk's file is complete on disk: records it and moves the export's position over it.
@@ -75,6 +78,31 @@ public struct ExportLedger: Sendable {
         .text(file.path.string), .text(lease.token), .text(snapshot)
       ).onlyRow(as: Int64.self)
     }
+  }
+
+  /// The rows of a dataset that are not exported are counted.
+  /// - Parameter why: they keep all of it from being exported: names a limit; never the content of a row.
+  public func leftOutCounted(
+    _ rows: LeftOutRows, of dataset: String, stopping why: String?
+  ) async throws {
+    let causes = rows.byCause.sorted { $0.key.rawValue < $1.key.rawValue }
+    try await ChunkQueries.guarded(
+      connection, "run \(run.id)",
+      """
+      UPDATE lethe.export AS e
+      SET left_out = (SELECT coalesce(jsonb_object_agg(cause, rows), '{}')
+                      FROM unnest($4::text[], $5::bigint[]) AS n (cause, rows)),
+          rows_of_dataset = $6, failure = $7::text, is_stopped = $7::text IS NOT NULL,
+          finished_at = CASE WHEN $7::text IS NOT NULL THEN clock_timestamp() END
+      FROM lethe.run AS r
+      WHERE e.run_id = $1 AND e.dataset = $2 AND r.run_id = e.run_id AND r.lease = $3
+        AND e.finished_at IS NULL
+      """,
+      [
+        .integer(run.id), .text(dataset), .text(lease.token), .texts(causes.map(\.key.rawValue)),
+        .integers(causes.map { Int64($0.value) }), .integer(Int64(rows.rowsOfDataset)),
+        Parameter(why),
+      ])
   }
 
   /// The rest of the dataset cannot be exported. What is in a chunk by now goes on.

@@ -39,14 +39,22 @@ extension RunLedger {
     try await halted(where: "c.run_id = $1", .integer(run.id))
   }
 
-  /// The datasets of a run whose export was refused, and why.
-  public func exportsRefused(of run: Run) async throws -> [(dataset: String, why: String)] {
+  /// A dataset of a run that is not exported, or not to its end.
+  public struct HaltedExport: Sendable {
+    public let dataset: String
+    public let why: String
+    /// Whether a limit stopped it; else the server refused it.
+    public let isStopped: Bool
+  }
+
+  public func haltedExports(of run: Run) async throws -> [HaltedExport] {
     try await connection.query(
       """
-      SELECT dataset, failure FROM lethe.export
+      SELECT dataset, failure, is_stopped FROM lethe.export
       WHERE run_id = $1 AND failure IS NOT NULL ORDER BY dataset
       """, .integer(run.id)
-    ).rows(as: String.self, String.self).map { (dataset: $0.0, why: $0.1) }
+    ).rows(as: String.self, String.self, Bool.self)
+      .map { HaltedExport(dataset: $0.0, why: $0.1, isStopped: $0.2) }
   }
 
   /// Chunks of all runs that are still set aside or stopped: no newer run has had an answer for all of

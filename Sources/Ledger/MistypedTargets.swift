@@ -42,11 +42,11 @@ struct MistypedTargets {
     var types: [Place: Set<RowType>] = [:]
     for dataset in definition.datasets {
       if let type = RowType(rawValue: dataset.type.rawValue) {
-        types[Place(table: dataset.table, id: dataset.id), default: []].insert(type)
+        types[Place(table: dataset.table, id: dataset.id.column), default: []].insert(type)
       }
       for target in dataset.allTargets {
         guard let id = target.id, let type = target.type else { continue }
-        types[Place(table: target.table, id: id), default: []].insert(type)
+        types[Place(table: target.table, id: id.column), default: []].insert(type)
       }
     }
     self.types = types
@@ -104,13 +104,13 @@ struct MistypedTargets {
   ) -> Verdict {
     // What another pipeline says of its own rows counts there.
     if target.type != nil, pipeline != self.pipeline { return .right }
-    let stated = target.id.flatMap { types[Place(table: target.table, id: $0)] } ?? []
+    let stated = target.id.flatMap { types[Place(table: target.table, id: $0.column)] } ?? []
     if let today = stated.first, stated.count == 1 {
       return today.jobType == type ? .right : .wrong
     }
     if stated.contains(where: { $0.jobType == type }) { return .right }
     let isOfDataset = datasets.contains {
-      $0.type == type && $0.table == target.table && $0.id == target.id
+      $0.type == type && $0.table == target.table && $0.id.column == target.id?.column
     }
     return target.type != nil || isOfDataset || pipeline != self.pipeline ? .right : .undecided
   }

@@ -90,7 +90,7 @@ enum ExitStatus: Int32, Error {
   /// What a run's reports amount to.
   /// - Parameter openLines: of the pipeline's quarantine.
   init(of reports: [RunReport], openLines: Int = 0) {
-    if reports.contains(where: { !$0.stopped.isEmpty }) {
+    if reports.contains(where: { !$0.stopped.isEmpty || !$0.stoppedDatasets.isEmpty }) {
       self = .limitStopped
     } else if reports.contains(where: { !$0.failures.isEmpty || !$0.refused.isEmpty }) {
       self = .setAside

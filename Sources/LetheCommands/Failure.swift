@@ -78,11 +78,19 @@ extension Failure {
   init?(of reports: [RunReport], openLines: Int, _ status: ExitStatus) {
     switch status {
     case .limitStopped:
-      guard let chunk = reports.flatMap(\.stopped).first else { return nil }
-      self.init(
-        code: status.word,
-        message: "chunk \(chunk.chunkID) of \(chunk.dataset) is stopped: \(chunk.reason)",
-        remedy: "if that is right, \(chunk.command)")
+      if let chunk = reports.flatMap(\.stopped).first {
+        self.init(
+          code: status.word,
+          message: "chunk \(chunk.chunkID) of \(chunk.dataset) is stopped: \(chunk.reason)",
+          remedy: "if that is right, \(chunk.command)")
+      } else if let dataset = reports.flatMap(\.stoppedDatasets).first {
+        self.init(
+          code: status.word,
+          message: "the dataset \(dataset.dataset) is not exported: \(dataset.reason)",
+          remedy: dataset.remedy)
+      } else {
+        return nil
+      }
     case .setAside:
       if let chunk = reports.flatMap(\.setAside).first {
         self.init(

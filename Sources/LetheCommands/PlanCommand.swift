@@ -32,13 +32,20 @@ extension PlanReport {
   /// For people.
   /// - Parameter file: the definition's.
   fileprivate func text(file: String) -> String {
-    var totals = Table("dataset", "IDs", "chunks", "jobs", "bytes")
+    var totals = Table("dataset", "IDs", "left out", "chunks", "jobs", "bytes")
     for dataset in datasets {
       totals.add(
-        dataset.dataset, grouped(dataset.ids), grouped(dataset.chunks), grouped(dataset.jobs),
+        dataset.dataset, grouped(dataset.ids), grouped(dataset.leftOut.values.reduce(0, +)),
+        grouped(dataset.chunks), grouped(dataset.jobs),
         grouped(dataset.bytes))
     }
-    let parts = ["a run would check", totals.text]
+    let parts =
+      ["a run would check", totals.text]
+      + datasets.compactMap { dataset in
+        dataset.stops.map {
+          "the dataset \(dataset.dataset) would not be exported: \($0)\n  remedy: lethe check tells what to do"
+        }
+      }
     guard !chunks.isEmpty else {
       return (parts + ["no chunk is collected and waits to be applied"]).joined(separator: "\n\n")
     }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Runtime
+import Vocabulary
 
 /// `lethe run PIPELINE`: all stages.
 struct RunCommand: AsyncParsableCommand, OutputCommand {
@@ -97,13 +98,15 @@ extension RunReport {
   /// For people.
   var table: String {
     var totals = Table(
-      "dataset", "IDs", "chunks", "jobs", "events", "quarantined", "seconds by stage")
+      "dataset", "IDs", "left out", "chunks", "jobs", "events", "quarantined",
+      "seconds by stage")
     for (name, dataset) in datasets.sorted(by: { $0.key < $1.key }) {
       let seconds = Stage.allCases.compactMap { stage in
         dataset.seconds[stage.rawValue].map { "\(stage.rawValue) \($0)" }
       }
       totals.add(
-        name, grouped(dataset.ids), grouped(dataset.chunks), grouped(dataset.jobs),
+        name, grouped(dataset.ids), grouped(dataset.rowsLeftOut), grouped(dataset.chunks),
+        grouped(dataset.jobs),
         grouped(dataset.events), grouped(dataset.quarantined), seconds.joined(separator: ", "))
     }
     var rows = Table("dataset", "table", "action", "rows")
@@ -117,6 +120,7 @@ extension RunReport {
     let changes = rows.rows.isEmpty ? noChange : rows.text
     var parts = ["run \(runID) of \(pipeline): \(status.rawValue)", totals.text, changes]
     parts += stopped.map(\.advice)
+    parts += leftOut
     parts += setAside.map(\.notice)
     parts += failures.filter { !setAside.map(\.reason).contains($0) }.map {
       "failed: \($0)\n  remedy: mend the cause; the next lethe run exports the dataset anew"
@@ -128,9 +132,31 @@ extension RunReport {
 
   private var noChange: String {
     if isAllAsItShouldBe { return "no row had to be changed: all are as they should be" }
+    if status == .done, rowsLeftOut > 0, stopped.isEmpty, quarantineOpen == 0 {
+      return "no row that was asked about had to be changed; others were left out: see below"
+    }
     return status == .running
       ? "no row was changed so far"
       : "no row was changed, and not all is done: see below"
+  }
+
+  /// What nobody has asked about.
+  private var leftOut: [String] {
+    let stopped = Dictionary(uniqueKeysWithValues: stoppedDatasets.map { ($0.dataset, $0) })
+    return datasets.sorted { $0.key < $1.key }.compactMap { name, dataset in
+      if let stopped = stopped[name] {
+        return "the dataset \(name) is not exported: \(stopped.reason)\n  remedy: \(stopped.remedy)"
+      }
+      guard dataset.rowsLeftOut > 0 else { return nil }
+      let causes = LeftOutCause.allCases.compactMap { cause in
+        dataset.leftOut[cause.rawValue].map { "\(grouped($0)) \(cause.words)" }
+      }
+      return """
+        \(name): \(grouped(dataset.rowsLeftOut)) rows were left out, and nobody asked about them: \
+        \(causes.joined(separator: ", "))
+          remedy: lethe check tells what to do
+        """
+    }
   }
 
   private var quarantine: String {

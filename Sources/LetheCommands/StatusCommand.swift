@@ -2,6 +2,7 @@ import ArgumentParser
 import Ledger
 import PostgreSQL
 import Runtime
+import Vocabulary
 
 /// `lethe status`: where things stand.
 struct StatusCommand: AsyncParsableCommand, OutputCommand {
@@ -88,6 +89,8 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let finished_at: String?
     let ids: Int
     let chunks: String
+    /// By dataset and cause.
+    let left_out: [String: [String: Int]]
 
     init(_ run: RunLedger.RunStatus) {
       run_id = run.runID
@@ -97,6 +100,13 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
       finished_at = run.finishedAt
       ids = run.ids
       chunks = run.chunks
+      left_out = Dictionary(
+        uniqueKeysWithValues: run.leftOut.map { dataset, rows in
+          (
+            dataset,
+            Dictionary(uniqueKeysWithValues: rows.byCause.map { ($0.key.rawValue, $0.value) })
+          )
+        })
     }
   }
 }
@@ -133,13 +143,14 @@ private struct Standing {
 
   var text: String {
     guard !runs.isEmpty else { return "no run yet" }
-    var table = Table("run", "pipeline", "status", "started", "finished", "IDs", "chunks")
+    var table = Table(
+      "run", "pipeline", "status", "started", "finished", "IDs", "left out", "chunks")
     for run in runs {
       table.add(
         "\(run.runID)", run.pipeline, run.status, run.startedAt, run.finishedAt ?? "-",
-        grouped(run.ids), run.chunks)
+        grouped(run.ids), grouped(run.leftOut.reduce(0) { $0 + $1.rows.rows }), run.chunks)
     }
-    var parts = [table.text]
+    var parts = [table.text] + leftOut
     if let text = holdText { parts.append(text) }
     parts += stopped.map(\.advice)
     parts += setAside.map(\.notice)
@@ -148,6 +159,20 @@ private struct Standing {
       parts.append("\(grouped(openLines)) lines of the quarantine are open: lethe quarantine list")
     }
     return parts.joined(separator: "\n\n")
+  }
+
+  /// Of each pipeline's newest run.
+  private var leftOut: [String] {
+    var seen: Set<String> = []
+    return runs.filter { seen.insert($0.pipeline).inserted }.flatMap { run in
+      run.leftOut.map {
+        """
+        \($0.dataset) of \(run.pipeline): \(grouped($0.rows.rows)) rows were left out, and nobody asked about them: \
+        \($0.rows.words)
+          remedy: lethe check tells what to do
+        """
+      }
+    }
   }
 
   /// Nil if nothing is hidden.

@@ -72,6 +72,7 @@ public struct PipelineRuntime: Sendable {
       return try await findings
         + catalog.constraintFindings(of: pipeline.definition, on: connection)
         + catalog.neighbourFindings(of: pipeline.definition, on: connection)
+        + catalog.leftOutFindings(of: pipeline.definition, on: connection)
         + holdFindings(pipeline, on: connection)
         + mistypedTombstones(of: pipeline, on: connection)
     }
@@ -357,7 +358,9 @@ public struct PipelineRuntime: Sendable {
         connection: lockConnection,
         catalog: Catalog(of: run.definition, on: lockConnection)
       ).endHoldsOfLostRows()
-      let failure = report.failures.first ?? report.refused.first.map { "ID \($0.id): \($0.why)" }
+      let failure =
+        report.failures.first ?? report.refused.first.map { "ID \($0.id): \($0.why)" }
+        ?? report.stoppedDatasets.first.map { "\($0.dataset) is not exported: \($0.reason)" }
       try await ledger.runFinished(run, lease: lease, failure: failure)
       report.status = failure == nil ? .done : .failed
     }
@@ -374,24 +377,29 @@ public struct PipelineRuntime: Sendable {
     for total in try await ledger.datasetTotals(of: run) {
       datasets[total.dataset] = .init(
         ids: total.ids, chunks: total.chunks, jobs: total.jobs, events: total.events, rows: [:],
-        quarantined: total.quarantined, seconds: await clock.seconds(of: total.dataset))
+        quarantined: total.quarantined,
+        leftOut: Dictionary(
+          uniqueKeysWithValues: (total.leftOut?.byCause ?? [:]).map { ($0.key.rawValue, $0.value) }),
+        seconds: await clock.seconds(of: total.dataset))
     }
     for row in try await ledger.rowTotals(of: run) {
       datasets[row.dataset]?.rows[row.table, default: [:]][row.action] = row.rows
     }
     let halted = try await ledger.halted(of: run)
+    let exports = try await ledger.haltedExports(of: run)
     let setAside = halted.filter(\.isSetAside).map {
       RunReport.SetAsideChunk($0, file: pipeline.file)
     }
     return RunReport(
       runID: run.id, pipeline: run.definition.name, status: .running, datasets: datasets,
       failures: setAside.map(\.reason)
-        + (try await ledger.exportsRefused(of: run)).map {
+        + exports.filter { !$0.isStopped }.map {
           "the rest of \($0.dataset) was not exported: \($0.why)"
         },
       stopped: halted.filter { !$0.isSetAside }.map {
         .init(chunkID: $0.chunkID, dataset: $0.dataset, reason: $0.reason, file: pipeline.file)
-      }, setAside: setAside,
+      }, stoppedDatasets: exports.filter(\.isStopped).map { .init($0, file: pipeline.file) },
+      setAside: setAside,
       refused: try await ledger.refused(of: run).map { .init($0, file: pipeline.file) },
       quarantineOpen: try await openQuarantine())
   }

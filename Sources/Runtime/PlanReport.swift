@@ -19,6 +19,15 @@ public struct PlanReport: Sendable, Codable, Equatable {
     /// One for each chunk; more if some fail.
     public var jobs: Int
     public var bytes: Int
+    /// Rows that would not be exported, by cause.
+    public var leftOut: [String: Int]
+    /// Why nothing of the dataset would be exported.
+    public var stops: String?
+
+    enum CodingKeys: String, CodingKey {
+      case dataset, ids, chunks, jobs, bytes, stops
+      case leftOut = "left_out"
+    }
   }
 
   public struct CollectedChunk: Sendable, Codable, Equatable {
@@ -75,7 +84,11 @@ extension PipelineRuntime {
       report.datasets.append(
         .init(
           dataset: dataset.name, ids: plan.ids, chunks: plan.chunks, jobs: plan.chunks,
-          bytes: plan.bytes))
+          bytes: plan.bytes,
+          leftOut: Dictionary(
+            uniqueKeysWithValues: plan.leftOut.byCause.map { ($0.key.rawValue, $0.value) }),
+          stops: plan.leftOut.reasonToStop(
+            percentMax: pipeline.definition.limits.maxSkippedPercent)))
     }
     let ledger = ChunkLedger(connection: lockConnection, lease: lease)
     for run in try await RunLedger(connection: lockConnection)

@@ -69,7 +69,8 @@ struct Road: Sendable {
       let ledger = ExportLedger(connection: recording, run: run, lease: lease)
       let stage = ExportStage(
         connection: copying, ledger: ledger, catalog: catalog,
-        workDirectory: FilePath(run.workDirectory), logger: logger)
+        workDirectory: FilePath(run.workDirectory),
+        skippedPercentMax: run.definition.limits.maxSkippedPercent, logger: logger)
       for dataset in run.definition.datasets {
         do {
           try await clock.measure(.export, dataset.name) {
@@ -232,7 +233,8 @@ struct Road: Sendable {
       let stage = ExportStage(
         connection: copying,
         ledger: ExportLedger(connection: recording, run: run, lease: lease), catalog: catalog,
-        workDirectory: FilePath(run.workDirectory), logger: logger)
+        workDirectory: FilePath(run.workDirectory),
+        skippedPercentMax: run.definition.limits.maxSkippedPercent, logger: logger)
       switch try await stage.rewriteFile(of: chunk, dataset: dataset) {
       case .file(let file): try await ledger.fileReplaced(of: chunk, by: file)
       case .empty:

@@ -1,4 +1,5 @@
 public import Ledger
+import Vocabulary
 
 /// What came of a run, from the ledger.
 public struct RunReport: Sendable, Codable, Equatable {
@@ -20,6 +21,8 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var failures: [String]
   /// The chunks that wait for somebody's word, and why.
   public var stopped: [StoppedChunk]
+  /// The datasets of which a limit let nothing be exported, and why.
+  public var stoppedDatasets: [StoppedDataset]
   /// The chunks that could not go on; all others did.
   public var setAside: [SetAsideChunk]
   /// The events that the warehouse refused; all others of their chunks are applied.
@@ -30,6 +33,7 @@ public struct RunReport: Sendable, Codable, Equatable {
   enum CodingKeys: String, CodingKey {
     case runID = "run_id"
     case pipeline, status, datasets, failures, stopped, refused
+    case stoppedDatasets = "stopped_datasets"
     case setAside = "set_aside"
     case quarantineOpen = "quarantine_open"
   }
@@ -51,6 +55,20 @@ public struct RunReport: Sendable, Codable, Equatable {
       self.dataset = dataset
       self.reason = reason
       command = "lethe apply \(shellWord(file)) --approve \(chunkID)"
+    }
+  }
+
+  public struct StoppedDataset: Sendable, Codable, Equatable {
+    public var dataset: String
+    public var reason: String
+    public var remedy: String
+
+    public init(_ export: RunLedger.HaltedExport, file: String) {
+      dataset = export.dataset
+      reason = export.why
+      remedy = """
+        lethe check \(shellWord(file)) tells what to do; or raise max_skipped_percent, if they are to be left out
+        """
     }
   }
 
@@ -119,8 +137,17 @@ public struct RunReport: Sendable, Codable, Equatable {
     /// By table, then by action. Empty if no row had to be changed.
     public var rows: [String: [String: Int]]
     public var quarantined: Int
+    /// Rows that were not exported, and so are not asked about, by cause.
+    public var leftOut: [String: Int]
     /// By stage, of this process.
     public var seconds: [String: Double]
+
+    enum CodingKeys: String, CodingKey {
+      case ids, chunks, jobs, events, rows, quarantined, seconds
+      case leftOut = "left_out"
+    }
+
+    public var rowsLeftOut: Int { leftOut.values.reduce(0, +) }
   }
 
   public var quarantined: Int { datasets.values.reduce(0) { $0 + $1.quarantined } }
@@ -129,10 +156,12 @@ public struct RunReport: Sendable, Codable, Equatable {
     datasets.values.reduce(0) { $0 + $1.rows.values.flatMap(\.values).reduce(0, +) }
   }
 
-  /// Whether every chunk was looked at and applied, and nothing is open that was not acted on.
+  public var rowsLeftOut: Int { datasets.values.reduce(0) { $0 + $1.rowsLeftOut } }
+
+  /// Whether every row was asked about, every chunk applied, and nothing is open that was not acted on.
   public var isAllAsItShouldBe: Bool {
     status == .done && setAside.isEmpty && refused.isEmpty && stopped.isEmpty
-      && quarantineOpen == 0
+      && stoppedDatasets.isEmpty && quarantineOpen == 0 && rowsLeftOut == 0
   }
 }
 

@@ -67,14 +67,14 @@ public struct UnaskedHolds: Sendable {
     for definition in definitions {
       let catalog = try await Catalog(of: definition, on: connection)
       for dataset in definition.datasets where dataset.type == type {
-        guard let table = catalog.table(dataset.table), let id = table.columns[dataset.id],
-          let kind = id.idKind
+        guard let table = catalog.table(dataset.table), let id = table.id(dataset.id),
+          id.column.idKind != nil
         else { continue }
         let condition = dataset.condition.map { " AND (\($0)\n)" } ?? ""
         conditions.append(
           """
           NOT EXISTS (SELECT FROM \(table.sql)
-                      WHERE \(id.sql) = \(kind.cast("r.id", from: .integer))\(condition))
+                      WHERE \(id.equals("r.id", of: .integer))\(condition))
           """)
       }
     }

@@ -42,6 +42,7 @@ extension Catalog {
     findings += try await valueFindings(checker.values, on: session)
     findings += try await idTimeFindings(checker.idTimes, on: session)
     findings += try await statementFindings(checker.statements, on: session)
+    findings += try await indexFindings(checker.normalizedIDs, on: session)
     return findings
   }
 
@@ -68,6 +69,7 @@ struct Checker {
   var values: [CheckedValue] = []
   var idTimes: [CheckedIDTime] = []
   var statements: [CheckedStatement] = []
+  var normalizedIDs: [CheckedID] = []
 
   init(catalog: Catalog) {
     self.catalog = catalog
@@ -76,8 +78,8 @@ struct Checker {
   mutating func check(_ dataset: Dataset) {
     let path = "datasets.\(dataset.name)"
     guard let table = usableTable(dataset.table, path: path) else { return }
-    if checkIDColumn(dataset.id, of: table, path: "\(path).id") {
-      checkIndex(dataset.id, of: table, path: "\(path).id")
+    if let id = checkIDColumn(dataset.id, of: table, path: "\(path).id") {
+      checkIndex(id, of: table, path: "\(path).id")
       if table.visibleShare < 0.8 {
         warn(
           "\(path).table",
@@ -95,8 +97,8 @@ struct Checker {
 
   private mutating func check(_ target: Target, path: String) {
     guard let table = usableTable(target.table, path: path) else { return }
-    if checkIDColumn(target.match, of: table, path: "\(path).match") {
-      checkIndex(target.match, of: table, path: "\(path).match")
+    if let match = checkIDColumn(target.match, of: table, path: "\(path).match") {
+      checkIndex(match, of: table, path: "\(path).match")
     }
     if let id = target.id { _ = checkIDColumn(id, of: table, path: "\(path).id") }
     checkIDTime(target.idTimeColumn, with: target.match, of: table, path: "\(path).id_time")
@@ -141,21 +143,34 @@ struct Checker {
   }
 
   private mutating func checkIDColumn(
-    _ name: String, of table: WarehouseTable, path: String
-  ) -> Bool {
-    guard let column = column(name, of: table, path: path) else { return false }
-    guard column.idKind == nil else { return true }
-    error(
-      path, "\(table.name).\(name) is \(column.type), which IDs are not kept in",
-      "use a column of type bigint, numeric or text")
-    return false
+    _ source: IDSource, of table: WarehouseTable, path: String
+  ) -> IDExpression? {
+    guard let column = column(source.column, of: table, path: path) else { return nil }
+    guard let kind = column.idKind else {
+      error(
+        path, "\(table.name).\(column.name) is \(column.type), which IDs are not kept in",
+        "use a column of type bigint, numeric or text")
+      return nil
+    }
+    if let normalization = source.normalization, kind != .text {
+      error(
+        path,
+        "\(table.name).\(column.name) is \(column.type), and normalize: \(normalization.rawValue) is for text",
+        "leave normalize out")
+      return nil
+    }
+    return IDExpression(column, source)
   }
 
-  private mutating func checkIndex(_ column: String, of table: WarehouseTable, path: String) {
-    guard !table.indexedColumns.contains(column) else { return }
+  private mutating func checkIndex(_ id: IDExpression, of table: WarehouseTable, path: String) {
+    guard !id.isNormalized else {
+      normalizedIDs.append(CheckedID(path: path, table: table, id: id))
+      return
+    }
+    guard !table.indexedColumns.contains(id.name) else { return }
     warn(
-      path, "no index of \(table.name) begins with \(column): each batch reads all of it",
-      "CREATE INDEX ON \(table.sql) (\(Identifier(column).sql))")
+      path, "no index of \(table.name) begins with \(id.name): each batch reads all of it",
+      "CREATE INDEX ON \(table.sql) (\(id.sql()))")
   }
 
   private mutating func checkActions(
@@ -199,7 +214,7 @@ struct Checker {
   }
 
   private mutating func checkIDTime(
-    _ name: String?, with id: String, of table: WarehouseTable, path: String
+    _ name: String?, with id: IDSource, of table: WarehouseTable, path: String
   ) {
     guard let name, let column = column(name, of: table, path: path) else { return }
     guard column.isTime else {
@@ -213,7 +228,7 @@ struct Checker {
         path, "\(table.name) is not partitioned by \(name): id_time prunes nothing there",
         "leave it out")
     }
-    if table.isReadable, let id = table.columns[id], id.idKind != nil {
+    if table.isReadable, let id = table.id(id), id.column.idKind != nil {
       idTimes.append(CheckedIDTime(path: path, table: table, id: id, time: column))
     }
   }

@@ -14,7 +14,7 @@ struct CheckedValue {
 struct CheckedIDTime {
   let path: String
   let table: WarehouseTable
-  let id: WarehouseTable.Column
+  let id: IDExpression
   let time: WarehouseTable.Column
 }
 
@@ -148,8 +148,7 @@ extension Catalog {
       """, .text(table)
     ).onlyRow(as: Int.self)
     let percent = min(100, 100 * Double(Self.samplePagesMax) / Double(max(pages, 1)))
-    let id = IDKind.integer.cast(
-      "t.\(checked.id.sql)", from: checked.id.idKind ?? .integer)
+    let id = checked.id.number(of: "t")
     let (time, type) = (checked.time.sql, checked.time.type)
     let row = try await session.query(
       """

@@ -1,3 +1,4 @@
+import Definitions
 import Foundation
 import PostgreSQL
 import Vocabulary
@@ -82,12 +83,18 @@ struct GuardFunction {
               IF \(new) IS NOT DISTINCT FROM OLD.\(column.sql) THEN RETURN NEW; END IF;
           END IF;
           SELECT t.reason, t.deleted_at INTO stone FROM lethe.tombstone AS t
-          WHERE t.type = '\(guarding.type.rawValue)' AND t.id = \(IDKind.integer.cast(new, from: kind));
+          WHERE t.type = '\(guarding.type.rawValue)' AND t.id = \(number(new));
           IF NOT FOUND THEN RETURN NEW; END IF;
           \(consequence(new))
       END
 
       """
+  }
+
+  /// The ID as a number. Text is read without blanks and leading zeros, whether or not a definition does so: a
+  /// row is to come back in no form.
+  private func number(_ new: String) -> String {
+    IDKind.integer.cast(kind == .text ? IDNormalization.digits.sql(new) : new, from: kind)
   }
 
   private func consequence(_ new: String) -> String {

@@ -83,9 +83,6 @@ public struct WarehouseTable: Sendable {
     public var idKind: IDKind? { IDKind(columnType: baseType) }
   }
 
-  /// Whether at most one row has a given value of the column.
-  public func isUnique(_ column: String) -> Bool { uniqueColumns.contains(column) }
-
   enum Kind: String {
     case table = "r"
     case partitioned = "p"

@@ -111,7 +111,7 @@ import Vocabulary
   ])
   func variablesAreFilledIn(text: String, value: String) throws {
     let yaml = try Samples.good(replacing: "id: user_id", with: "id: '\(text)'")
-    #expect(try Samples.parse(yaml).definition.datasets[0].id == value)
+    #expect(try Samples.parse(yaml).definition.datasets[0].id.column == value)
   }
 
   /// What a variable holds is a value and never YAML.
@@ -121,7 +121,7 @@ import Vocabulary
     let pipeline = try Pipeline.parse(
       yaml: yaml, file: "p.yaml",
       environment: Samples.environment.merging(["ODD": value]) { $1 })
-    #expect(pipeline.definition.datasets[0].id == value)
+    #expect(pipeline.definition.datasets[0].id.column == value)
   }
 
   @Test(arguments: [

@@ -118,8 +118,8 @@ import Warehouse
     ("bigint", "'7', '8'", "8"),
     ("integer", "'7', '8'", "8"),
     ("numeric", "'7.0', '7.5', '-7', '1e30'", "-7 1000000000000000000000000000000 7.5"),
-    ("text", "'7', '07', 'seven', '99999999999999999999'", "07 99999999999999999999 seven"),
-    ("varchar(30)", "'7', ' 7', NULL", " 7"),
+    ("text", "'7', '07', 'seven', '99999999999999999999'", "99999999999999999999 seven"),
+    ("varchar(30)", "'7', ' 7', '70', NULL", "70"),
   ])
   func idsOfEveryKindAreLookedUpAndWhatIsNoIDPasses(
     type: String, values: String, left: String

@@ -1,0 +1,53 @@
+/// A column that holds IDs, and how the IDs are read from what it holds.
+public struct IDSource: Sendable, Hashable {
+  public let column: String
+  /// Nil takes values as they are: text that is more than the digits of an ID is no ID.
+  public let normalization: IDNormalization?
+
+  public init(column: String, normalization: IDNormalization? = nil) {
+    self.column = column
+    self.normalization = normalization
+  }
+}
+
+/// What is taken off a text before it is read as an ID.
+public enum IDNormalization: String, Sendable, Hashable, Codable, CaseIterable {
+  /// Blanks and line breaks on either side, and zeros in front.
+  case digits
+}
+
+extension IDSource: ExpressibleByStringLiteral {
+  public init(stringLiteral column: String) {
+    self.init(column: column)
+  }
+}
+
+extension IDSource: Codable {
+  private enum CodingKeys: CodingKey {
+    case column, normalize
+  }
+
+  /// Also reads the column alone: what is written where nothing is normalized, and what runs keep that began
+  /// before anything could be.
+  public init(from decoder: any Decoder) throws {
+    if let column = try? decoder.singleValueContainer().decode(String.self) {
+      self.init(column: column)
+      return
+    }
+    let members = try decoder.container(keyedBy: CodingKeys.self)
+    self.init(
+      column: try members.decode(String.self, forKey: .column),
+      normalization: try members.decode(IDNormalization.self, forKey: .normalize))
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    guard let normalization else {
+      var value = encoder.singleValueContainer()
+      try value.encode(column)
+      return
+    }
+    var members = encoder.container(keyedBy: CodingKeys.self)
+    try members.encode(column, forKey: .column)
+    try members.encode(normalization, forKey: .normalize)
+  }
+}

@@ -1,0 +1,112 @@
+public import Definitions
+public import PostgreSQL
+import Vocabulary
+
+/// An ID that is read in another form than the column has it.
+struct CheckedID {
+  let path: String
+  let table: WarehouseTable
+  let id: IDExpression
+}
+
+extension Catalog {
+  /// Rows that no answer will ever reach: those of datasets that cannot be exported, and those of targets whose
+  /// `match` is an ID in another form. Reads columns of text as a whole, so a run does not ask for it.
+  public func leftOutFindings(
+    of definition: Definition, on session: some Session
+  ) async throws -> [Finding] {
+    var findings: [Finding] = []
+    for dataset in definition.datasets {
+      let path = "datasets.\(dataset.name)"
+      guard let table = table(dataset.table), let id = table.id(dataset.id) else { continue }
+      let leftOut = try await table.leftOut(of: id, where: dataset.condition, on: session)
+      if leftOut.rows > 0 {
+        let reason = leftOut.reasonToStop(percentMax: definition.limits.maxSkippedPercent)
+        findings.append(
+          Finding(
+            severity: reason == nil ? .warning : .error, path: "\(path).id",
+            message: "\(dataset.name): "
+              + (reason
+                ?? "\(leftOut.rows) of \(leftOut.rowsOfDataset) rows are left out, and nobody asks about them: \(leftOut.words)"),
+            remedy: table.remedy(for: leftOut, of: id, key: "id")))
+      }
+      findings += try await targetFindings(dataset.targets, path: path, on: session)
+    }
+    return findings
+  }
+
+  private func targetFindings(
+    _ targets: [Target], path: String, on session: some Session
+  ) async throws -> [Finding] {
+    var findings: [Finding] = []
+    for (index, target) in targets.enumerated() {
+      let path = "\(path).targets[\(index)]"
+      guard let table = table(target.table), let match = table.id(target.match) else { continue }
+      if match.kind == .text, !match.isNormalized {
+        let all = try await table.leftOut(of: match, where: nil, on: session)
+        let padded = LeftOutRows(
+          byCause: all.byCause.filter { $0.key.isMendedByDigits }, rowsOfDataset: all.rowsOfDataset)
+        if padded.rows > 0 {
+          findings.append(
+            Finding(
+              severity: .warning, path: "\(path).match",
+              message:
+                "\(padded.rows) rows of \(target.table) are reached by no event: \(padded.words) in \(match.name)",
+              remedy: table.remedy(for: padded, of: match, key: "match")))
+        }
+      }
+      findings += try await targetFindings(target.targets, path: path, on: session)
+    }
+    return findings
+  }
+
+  /// Without an index over the ID as it is read, each batch reads the whole table.
+  func indexFindings(
+    _ normalized: [CheckedID], on session: some Session
+  ) async throws -> [Finding] {
+    var findings: [Finding] = []
+    for checked in normalized where try await !isIndexed(checked, on: session) {
+      findings.append(
+        Finding(
+          severity: .warning, path: checked.path,
+          message: """
+            no index of \(checked.table.name) is over \(checked.id.name) as it is normalized: each batch reads all \
+            of the table
+            """,
+          remedy: "CREATE INDEX ON \(checked.table.sql) ((\(checked.id.sql())))"))
+    }
+    return findings
+  }
+
+  /// Whether PostgreSQL can find an ID without reading the table.
+  private func isIndexed(_ checked: CheckedID, on session: some Session) async throws -> Bool {
+    let former = try await session.query(
+      "SELECT pg_catalog.current_setting('enable_seqscan')"
+    ).onlyRow(as: String.self)
+    try await session.execute("SELECT pg_catalog.set_config('enable_seqscan', 'off', false)")
+    let plan = try await session.query(
+      "EXPLAIN SELECT FROM \(checked.table.sql) WHERE \(checked.id.sql()) = '1'"
+    ).rows(as: String.self)
+    try await session.execute(
+      "SELECT pg_catalog.set_config('enable_seqscan', $1, false)", .text(former))
+    return !plan.contains { $0.contains("Seq Scan") }
+  }
+}
+
+extension WarehouseTable {
+  /// What makes rows be asked about.
+  /// - Parameter key: of the definition, that names the column.
+  func remedy(for leftOut: LeftOutRows, of id: IDExpression, key: String) -> String {
+    guard leftOut.byCause.keys.contains(where: \.isMendedByDigits), !id.isNormalized else {
+      return """
+        correct \(id.name) of these rows, or delete them: they are kept without anybody's consent; or leave \
+        them out by where:
+        """
+    }
+    let digits = IDNormalization.digits.sql(id.column.sql)
+    return """
+      \(key): {column: \(id.name), normalize: digits} reads them as they are; or clean them up: UPDATE \(sql) SET \
+      \(id.column.sql) = \(digits) WHERE \(id.column.sql) <> \(digits)
+      """
+  }
+}

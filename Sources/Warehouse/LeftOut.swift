@@ -1,0 +1,92 @@
+import Definitions
+public import PostgreSQL
+public import Vocabulary
+
+extension WarehouseTable {
+  /// Counts the rows whose ID cannot be asked about. Reads the whole table only where no index can tell: for
+  /// text, and for numbers that may have fractions.
+  ///
+  /// - Parameter condition: the operator's; rows that it does not take are not counted.
+  public func leftOut(
+    of id: IDExpression, where condition: String?, on session: some Session
+  ) async throws -> LeftOutRows {
+    // The line break ends a comment that the operator's SQL may end with.
+    let taken = condition.map { "(\($0)\n)" } ?? "true"
+    let suspects = id.suspects.map { "(\($0)) AND " } ?? ""
+    let counts = try await session.query(
+      """
+      SELECT cause, pg_catalog.count(*) FROM (
+        SELECT \(id.leftOutCause) AS cause FROM \(sql) WHERE \(suspects)\(taken)) AS looked_at
+      GROUP BY cause
+      """
+    ).rows(as: String?.self, Int.self)
+    let byCause = Dictionary(
+      uniqueKeysWithValues: counts.compactMap { word, rows in
+        word.flatMap(LeftOutCause.init).map { ($0, rows) }
+      })
+    guard !byCause.isEmpty else { return LeftOutRows(byCause: [:], rowsOfDataset: 0) }
+    let rows =
+      if id.suspects == nil {
+        counts.reduce(0) { $0 + $1.1 }
+      } else {
+        try await session.query("SELECT pg_catalog.count(*) FROM \(sql) WHERE \(taken)")
+          .onlyRow(as: Int.self)
+      }
+    return LeftOutRows(byCause: byCause, rowsOfDataset: rows)
+  }
+}
+
+extension IDExpression {
+  /// The condition that a row may be left out, for an index to find it; nil if each row has to be looked at.
+  fileprivate var suspects: String? {
+    let value = column.sql
+    switch kind {
+    case .integer: return column.isNullable ? "\(value) IS NULL OR \(value) <= 0" : "\(value) <= 0"
+    case .numeric:
+      guard column.hasNoFraction else { return nil }
+      return "\(value) IS NULL OR \(value) <= 0 OR \(value) > \(Int64.max)"
+    case .text: return nil
+    }
+  }
+
+  /// Why a row is left out, a label of `LeftOutCause`; NULL if it is exported.
+  fileprivate var leftOutCause: String {
+    let value = column.sql
+    switch kind {
+    case .integer:
+      return """
+        CASE WHEN \(value) IS NULL THEN 'missing' WHEN \(value) <= 0 THEN 'out_of_range' END
+        """
+    case .numeric:
+      return """
+        CASE WHEN \(value) IS NULL THEN 'missing' WHEN \(value) = 'NaN' THEN 'not_a_number'
+             WHEN \(value) <= 0 OR \(value) > \(Int64.max) THEN 'out_of_range'
+             WHEN \(value) <> pg_catalog.trunc(\(value)) THEN 'fraction' END
+        """
+    case .text:
+      let digits = IDNormalization.digits.sql(value)
+      let plain = "(\(value))::text COLLATE \"C\""
+      return """
+        CASE WHEN \(value) IS NULL THEN 'missing'
+             WHEN \(Self.isID(sql())) THEN NULL
+             WHEN \(Self.isID(digits)) THEN
+               CASE WHEN \(plain) ~ '^[0-9]+$' THEN 'leading_zeros' ELSE 'blanks' END
+             WHEN \(plain) ~ '^[[:space:]]*[+-]?[0-9]+[[:space:]]*$' THEN 'out_of_range'
+             WHEN \(plain) ~ '^[[:space:]]*[+-]?[0-9]+[.][0-9]+[[:space:]]*$' THEN 'fraction'
+             ELSE 'not_a_number' END
+        """
+    }
+  }
+
+  /// The condition that a text is an ID. CASE keeps the cast from what is no number.
+  private static func isID(_ text: String) -> String {
+    "CASE WHEN \(IDKind.isNumber(text)) THEN (\(text))::numeric <= \(Int64.max) ELSE false END"
+  }
+}
+
+extension WarehouseTable.Column {
+  /// Whether its type keeps whole numbers only: `numeric(20,0)`.
+  fileprivate var hasNoFraction: Bool {
+    declaredType.wholeMatch(of: /numeric\([0-9]+(,0)?\)/) != nil
+  }
+}
