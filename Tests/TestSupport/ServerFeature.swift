@@ -1,0 +1,20 @@
+import PostgreSQL
+
+/// What a build of PostgreSQL may have been made without.
+public enum ServerFeature: String, Sendable {
+  case icu = "SELECT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i')"
+  case xml = "SELECT '<a/>'::xml IS NOT NULL"
+
+  /// Whether the server of the tests has it, or `isNeeded` says that it does not matter.
+  public func isThere(ifNeeded isNeeded: Bool = true) async throws -> Bool {
+    guard isNeeded else { return true }
+    let url = try TestServer.fromEnvironment().url(database: "postgres")
+    return try await Connection.withConnection(ConnectionString(url)) { connection in
+      do {
+        return try await connection.query(rawValue).onlyRow(as: Bool.self)
+      } catch let error as PostgreSQLError where error.state?.conditionClass == "0A" {
+        return false
+      }
+    }
+  }
+}
