@@ -28,6 +28,7 @@ struct TrailQueries {
     trail.refusals = try await refusals()
     trail.approvals = try await approvals()
     trail.checks = try await checks(trail)
+    trail.lastChecks = try await lastChecks()
     trail.tombstones = try await remainders("lethe.tombstone", "deleted_at")
     trail.withdrawals = try await withdrawals()
     trail.rehydrations = try await remainders("lethe.rehydration", "queued_at")
@@ -126,6 +127,19 @@ struct TrailQueries {
 
   static func job(_ id: Int64?, _ apiID: String?) -> AuditTrail.Job? {
     id.map { AuditTrail.Job(id: $0, apiID: apiID) }
+  }
+
+  private func lastChecks() async throws -> [AuditTrail.LastCheck] {
+    try await session.run(
+      """
+      SELECT v.pipeline, v.dataset, c.type::text, \(utc("v.checked_at")), v.chunk_id
+      FROM lethe.coverage AS v JOIN lethe.chunk AS c ON c.chunk_id = v.chunk_id
+      WHERE v.first_id <= $1 AND v.last_id >= $1 AND \(ofType("c.type"))
+      ORDER BY v.checked_at, v.pipeline, v.dataset
+      """, parameters
+    ).rows(as: String.self, String.self, JobType.self, String.self, Int64.self).map {
+      AuditTrail.LastCheck(pipeline: $0.0, dataset: $0.1, type: $0.2, at: $0.3, chunkID: $0.4)
+    }
   }
 
   // MARK: Events
