@@ -145,7 +145,8 @@ public struct ApplyStage: Sendable {
         versions: RowVersions(
           exportedSnapshot: export.snapshot, exportedCluster: export.cluster,
           cluster: export.clusterNow),
-        protecting: changes.filter { $0.action == "protect" }.flatMap(\.reasons)),
+        protecting: changes.filter { $0.action == "protect" }.flatMap(\.reasons),
+        hasPrunedRecords: try await ledger.hasPrunedRecords()),
       counts: try await ledger.eventCounts(of: chunk),
       eventsMax: dataset.batch?.events)
   }

@@ -1,4 +1,5 @@
 import Definitions
+import Ledger
 import PostgreSQL
 import Vocabulary
 import Warehouse
@@ -20,6 +21,8 @@ struct BatchContext {
   let versions: RowVersions
   /// The reasons for which the dataset protects rows: an answer that hides them releases nothing.
   let protecting: [String]
+  /// Whether event records were ever pruned: then an edit may be known by a trace alone.
+  let hasPrunedRecords: Bool
   /// Whether the rows are looked at before the transaction that ends protections has begun.
   var isAhead = false
   /// The tables, by their names in `lethe.hold`, that have rows with a hold; nil where nobody has looked.
@@ -329,8 +332,9 @@ extension Change {
 
   // MARK: What a change must not undo
 
-  /// The same event, by the time that the platform gives it, is not acted on twice by a dataset: the ID
-  /// may have been fetched again meanwhile. What this batch itself has recorded does not count.
+  /// The same edit, by the times that the platform gives it, is not acted on twice by a dataset: the ID may
+  /// have been fetched again meanwhile. Edits without any time are one and the same. What this batch itself
+  /// has recorded does not count.
   ///
   /// - Parameter label: of the change that was made for it; nil if the ID was queued.
   static func isNews(
@@ -342,14 +346,41 @@ extension Change {
         SELECT FROM lethe.event AS e
         JOIN lethe.chunk AS ec ON ec.chunk_id = e.chunk_id
         JOIN lethe.run AS er ON er.run_id = ec.run_id
-        WHERE e.id = s.id AND e.reason = s.reason AND e.redacted_at = s.redacted_at
+        WHERE e.id = s.id AND e.reason = s.reason AND \(isSameEdit("e.created_at", "e.redacted_at"))
           AND e.cause_id IS NULL AND e.superseded_by IS NULL
           AND (e.action = 'rehydrate'\(wasMade))
           AND ec.dataset = \(bound.bind(.text(context.dataset)))
           AND er.pipeline = \(bound.bind(.text(context.pipeline)))
           AND NOT (e.chunk_id = \(bound.bind(.integer(context.chunkID)))
                    AND e.batch = \(bound.bind(.integer(Int64(context.number))))::integer))
+      \(context.hasPrunedRecords ? "AND \(isNotTraced(context, &bound))" : "")
       """
+  }
+
+  /// The condition that times of what was answered before are those of the event `s`: the time of the edit, or
+  /// where the platform does not tell it, that of its post.
+  private static func isSameEdit(_ createdAt: String, _ redactedAt: String) -> String {
+    """
+    \(redactedAt) IS NOT DISTINCT FROM s.redacted_at
+          AND (s.redacted_at IS NOT NULL OR \(createdAt) IS NOT DISTINCT FROM s.created_at)
+    """
+  }
+
+  /// The condition that the last result that has answered for the ID of the event `s` has no trace of the same
+  /// edit. The record that the trace goes back to may be pruned.
+  private static func isNotTraced(
+    _ context: BatchContext, _ bound: inout BoundStatement
+  ) -> String {
+    """
+    NOT EXISTS (
+      SELECT FROM lethe.coverage AS v JOIN lethe.trace AS t ON t.chunk_id = v.chunk_id,
+           LATERAL (SELECT \(AuditLedger.place(of: "s.id", in: "t")) AS place) AS p
+      WHERE v.pipeline = \(bound.bind(.text(context.pipeline)))
+        AND v.dataset = \(bound.bind(.text(context.dataset)))
+        AND v.first_id <= s.id AND v.last_id >= s.id AND t.reason = s.reason AND t.action = 'rehydrate'
+        AND t.first_id <= s.id AND t.last_id >= s.id AND p.place IS NOT NULL
+        AND \(isSameEdit("t.created_at[p.place]", "t.redacted_at[p.place]")))
+    """
   }
 
   // MARK: What remains of a row

@@ -4,12 +4,12 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// A batch's event records and tombstones.
+/// A batch's event records, traces and tombstones.
 extension Bookkeeping {
-  /// Writes both in one statement; a data-modifying CTE costs less than a statement of its own. In the
+  /// Writes them in one statement; a data-modifying CTE costs less than a statement of its own. In the
   /// same way it makes the change `last`, the rows of which then need no counting by event.
   ///
-  /// - Returns: the digest of these records.
+  /// - Returns: the digest of these records and traces.
   /// - Throws: `ApplyError` if the table of `last` does not take it.
   func recordEvents(
     _ range: EventRange, making last: Change?, hasTouched: Bool
@@ -31,14 +31,20 @@ extension Bookkeeping {
         untouchedSource(range, &bound)
       }
     ctes.append(source.cte)
-    ctes.append(recordsCTE(range, of: source, &bound))
+    ctes += [recordsCTE(range, of: source, &bound), tracesCTE(range, &bound)]
     ctes += tombstoneCTE(range, &bound)
     let bytes = recordBytes(range, of: source, &bound)
     // There is one record for an ID, and the source has them in the order of their IDs.
     let sql = """
       WITH \(ctes.joined(separator: ", "))
-      SELECT count(*), sha256(coalesce(string_agg(\(bytes), '\\x0a'::bytea), ''))
-      FROM source AS s
+      SELECT events, CASE WHEN traced IS NULL THEN recorded ELSE sha256(recorded || traced) END
+      FROM (
+        SELECT count(*) AS events,
+               sha256(coalesce(string_agg(\(bytes), '\\x0a'::bytea) FILTER (WHERE NOT s.is_repeated), ''))
+                 AS recorded,
+               (SELECT string_agg(t.bytes, ''::bytea ORDER BY t.reason) FROM traces AS t) AS traced
+        FROM source AS s
+      ) AS written
       """
     do {
       let (records, sha256) = try await transaction.run(sql, bound.parameters)
@@ -114,13 +120,13 @@ extension Bookkeeping {
              \(bound.bind(.integer(chunk.id)))::bigint,
              \(bound.bind(.integer(context.jobID)))::bigint, s.created_at, s.redacted_at, now(),
              \(source.changed), s.superseded_by, \(bound.bind(.integer(Int64(context.number))))::integer
-      FROM source AS s
+      FROM source AS s WHERE NOT s.is_repeated
       )
       """
   }
 
-  /// What the records are made of: `source`, in the order of its IDs, has id, reason, created_at,
-  /// redacted_at and superseded_by.
+  /// What the records and traces are made of: `source`, in the order of its IDs, has id, reason, created_at,
+  /// redacted_at, superseded_by, and is_repeated for what gets a trace.
   private struct RecordSource {
     let cte: String
     /// The record's value of that name, for a row `s`.
@@ -159,10 +165,11 @@ extension Bookkeeping {
     return RecordSource(
       """
       SELECT event_id AS id, reason, created_at, redacted_at, NULL::bigint AS superseded_by,
-             true AS is_changed
+             true AS is_changed, false AS is_repeated
       FROM changed
       UNION ALL
-      SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, false
+      SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, false,
+             \(isRepeated(range, &bound))
       FROM (SELECT * FROM lethe.collected AS s WHERE \(events)) AS s
       FULL JOIN changed AS c ON c.event_id = s.id
       WHERE c.event_id IS NULL
@@ -195,7 +202,7 @@ extension Bookkeeping {
   }
 
   /// A value for each event `s`, by its reason and by what is done about it.
-  private func forAnswer(
+  func forAnswer(
     _ range: EventRange, _ bound: inout BoundStatement,
     _ value: (_ reason: String, _ action: String) -> String
   ) -> String {
@@ -228,7 +235,8 @@ extension Bookkeeping {
       } ?? ""
     return RecordSource(
       """
-      SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, c.changed
+      SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, c.changed,
+             c.changed IS NULL AND \(isRepeated(range, &bound)) AS is_repeated
       FROM lethe.collected AS s
       LEFT JOIN (
         SELECT id, jsonb_object_agg(label, rows) AS changed
@@ -256,7 +264,8 @@ extension Bookkeeping {
   ) -> RecordSource {
     RecordSource(
       """
-      SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, NULL::jsonb AS changed
+      SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, NULL::jsonb AS changed,
+             \(isRepeated(range, &bound)) AS is_repeated
       FROM lethe.collected AS s
       WHERE \(bound.range(range))
       """)

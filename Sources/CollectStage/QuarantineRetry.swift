@@ -112,6 +112,7 @@ public struct QuarantineRetry: Sendable {
       WHERE why IS NULL AND is_selected
         AND (EXISTS (SELECT FROM lethe.event AS e
                      WHERE e.chunk_id = $1 AND e.id = r.id AND e.cause_id IS NULL)
+             OR EXISTS (SELECT FROM lethe.traced_reason($1, r.id))
              OR EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = $1 AND s.id = r.id)
              OR EXISTS (SELECT FROM lethe.refusal AS f
                         WHERE f.chunk_id = $1 AND f.id = r.id AND f.resolved_at IS NULL)

@@ -41,6 +41,8 @@ extension ChunkLedger {
                            AND f.reason <> 'clean')
                       + (SELECT count(*) FROM lethe.event AS e
                          WHERE e.chunk_id = c.chunk_id AND e.cause_id IS NULL AND e.reason <> 'clean')
+                      + (SELECT coalesce(sum(t.events), 0) FROM lethe.trace AS t
+                         WHERE t.chunk_id = c.chunk_id AND t.reason <> 'clean')
         FROM lethe.chunk AS c WHERE chunk_id = $1 AND state = 'collected'
         """, .integer(chunk.id)
       ).firstRow(as: Bool.self)
@@ -114,6 +116,12 @@ extension ChunkLedger {
     ).onlyRow(as: Int64?.self)
   }
 
+  /// Whether event records were ever pruned: then edits that were queued long ago are known by traces only.
+  public func hasPrunedRecords() async throws -> Bool {
+    try await connection.query("SELECT EXISTS (SELECT FROM lethe.seal WHERE kind = 'prune')")
+      .onlyRow(as: Bool.self)
+  }
+
   /// How many batches of the chunk are recorded.
   public func batches(of chunk: Chunk) async throws -> Int {
     try await connection.query(
@@ -156,7 +164,7 @@ extension ChunkLedger {
       "SELECT FROM lethe.chunk WHERE chunk_id = $1 FOR NO KEY UPDATE", .integer(chunk.id))
   }
 
-  /// The event records of a batch: how many, and what `lethe.event_digest` makes of them.
+  /// The event records and traces of a batch: how many events, and what `lethe.event_digest` makes of them.
   public struct EventDigest: Sendable {
     public let records: Int
     public let sha256: [UInt8]
@@ -207,7 +215,7 @@ extension ChunkLedger {
   }
 
   /// Every event of the chunk is applied: ends it, notes the IDs that its result answered for as checked,
-  /// drops the collected events, which are all in `lethe.event` by now, and seals the job's record.
+  /// drops the collected events, which all have a record or a trace by now, and seals the job's record.
   public func chunkApplied(
     _ chunk: Chunk, after through: Int64, jobID: Int64, on transaction: Transaction
   ) async throws {

@@ -1,6 +1,6 @@
 import PostgreSQL
 
-/// Holds the event records against the hashes that their batches keep of them. The batches themselves
+/// Holds the event records and traces against the hashes that their batches keep of them. The batches themselves
 /// are in the chain.
 struct EventVerifier {
   let session: Transaction
@@ -20,7 +20,10 @@ struct EventVerifier {
       after = (last.chunkID, last.number)
     }
     try await requireBatchOfEachEvent()
-    try await requireNothingPruned()
+    try await requireBatchOfEachTrace()
+    try await requireNothingPruned(in: "lethe.event", events: "count(*)", id: "min(id)")
+    try await requireNothingPruned(
+      in: "lethe.trace", events: "coalesce(sum(events), 0)::bigint", id: "min(first_id)")
   }
 
   private struct Batch {
@@ -32,6 +35,7 @@ struct EventVerifier {
     /// Event records that are there; nil where they were pruned.
     let recordsNow: Int?
     let isHashRight: Bool?
+    let hasTraces: Bool
   }
 
   private func batches(after: (chunkID: Int64, number: Int64)) async throws -> [Batch] {
@@ -39,7 +43,8 @@ struct EventVerifier {
       """
       SELECT b.chunk_id, b.number, b.records, \(AuditLedger.utc("b.applied_at")),
              EXISTS (SELECT FROM lethe.seal AS s WHERE s.chunk_id = b.chunk_id),
-             now.records, now.sha256 = b.sha256
+             now.records, now.sha256 = b.sha256,
+             EXISTS (SELECT FROM lethe.trace AS t WHERE t.chunk_id = b.chunk_id AND t.batch = b.number)
       FROM (
         SELECT * FROM lethe.batch WHERE (chunk_id, number) > ($1, $2)
         ORDER BY chunk_id, number LIMIT $3
@@ -52,11 +57,11 @@ struct EventVerifier {
       """, .integer(after.chunkID), .integer(after.number), .integer(Self.batchesPerStatement),
       pruned
     ).rows(
-      as: Int64.self, Int64.self, Int.self, String.self, Bool.self, Int?.self, Bool?.self
+      as: Int64.self, Int64.self, Int.self, String.self, Bool.self, Int?.self, Bool?.self, Bool.self
     ).map {
       Batch(
         chunkID: $0.0, number: $0.1, records: $0.2, appliedAt: $0.3, isSealed: $0.4,
-        recordsNow: $0.5, isHashRight: $0.6)
+        recordsNow: $0.5, isHashRight: $0.6, hasTraces: $0.7)
     }
   }
 
@@ -72,7 +77,8 @@ struct EventVerifier {
       return
     }
     result.found(
-      "lethe.event", "chunk_id = \(batch.chunkID) AND batch = \(batch.number)",
+      batch.hasTraces ? "lethe.event and lethe.trace" : "lethe.event",
+      "chunk_id = \(batch.chunkID) AND batch = \(batch.number)",
       records == batch.records
         ? "its \(records) records are not those that were written"
         : "it has \(records) records, and \(batch.records) were written",
@@ -103,15 +109,35 @@ struct EventVerifier {
     ).onlyRow(as: Int.self)
   }
 
+  private mutating func requireBatchOfEachTrace() async throws {
+    let orphans = try await session.query(
+      """
+      SELECT t.chunk_id, t.batch, sum(t.events)::bigint, min(t.first_id), \(AuditLedger.utc("max(t.applied_at)"))
+      FROM lethe.trace AS t
+      WHERE NOT EXISTS (SELECT FROM lethe.batch AS b
+                        WHERE b.chunk_id = t.chunk_id AND b.number = t.batch)
+      GROUP BY t.chunk_id, t.batch ORDER BY t.chunk_id, t.batch LIMIT $1
+      """, .integer(Int64(AuditVerification.faultsMax))
+    ).rows(as: Int64.self, Int64.self, Int.self, Int64.self, String.self)
+    for (chunkID, batch, count, id, appliedAt) in orphans {
+      result.found(
+        "lethe.trace", "chunk_id = \(chunkID) AND batch = \(batch)",
+        "traces of \(count) events, such as that of ID \(id), belong to no batch of lethe.batch",
+        writtenAt: appliedAt)
+    }
+  }
+
   /// Whoever adds a record of a time that was pruned would escape the hashes.
-  private mutating func requireNothingPruned() async throws {
+  private mutating func requireNothingPruned(
+    in table: String, events: String, id: String
+  ) async throws {
     guard let prunedThrough else { return }
     let (count, id) = try await session.query(
-      "SELECT count(*), min(id) FROM lethe.event WHERE applied_at < $1::timestamptz", pruned
+      "SELECT \(events), \(id) FROM \(table) WHERE applied_at < $1::timestamptz", pruned
     ).onlyRow(as: Int.self, Int64?.self)
     guard let id else { return }
     result.found(
-      "lethe.event", "applied_at < '\(prunedThrough)'",
+      table, "applied_at < '\(prunedThrough)'",
       "\(count) records, such as that of ID \(id), are older than what was pruned",
       writtenAt: prunedThrough)
   }

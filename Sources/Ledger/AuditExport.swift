@@ -10,8 +10,8 @@ public enum AuditExportFormat: String, Sendable, CaseIterable {
 }
 
 extension AuditLedger {
-  /// Streams the event records of a time, in the order in which they are stored, with what is known of
-  /// their jobs. The server is held back while `write` works: memory stays flat.
+  /// Streams the event records of a time, in the order in which they are stored, and after them the events
+  /// of which there are traces, with what is known of their jobs. The server is held back while `write` works: memory stays flat.
   ///
   /// - Parameters:
   ///   - from: applied at this time or later.
@@ -40,6 +40,10 @@ extension AuditLedger {
   }
 
   private static func copy(_ format: AuditExportFormat, where condition: String) -> String {
+    let columns = """
+      id, type, reason, action, applied_at, created_at, redacted_at, cause_id, changed, chunk_id, batch,
+      job_id, superseded_by
+      """
     // IDs are text: not every reader of JSON has whole numbers of 63 bits.
     let records = """
       SELECT e.id::text AS id, e.type, e.reason, e.action, \(utc("e.applied_at")) AS applied_at,
@@ -47,7 +51,10 @@ extension AuditLedger {
              e.cause_id::text AS cause_id, e.changed, r.pipeline, c.dataset, c.run_id, e.chunk_id,
              e.batch, e.job_id, j.api_id AS api_job_id, \(utc("j.asked_at")) AS asked_at,
              encode(j.result_sha256, 'hex') AS result_sha256, e.superseded_by
-      FROM lethe.event AS e
+      FROM (
+        SELECT \(columns) FROM lethe.event
+        UNION ALL SELECT \(columns) FROM lethe.traced_event
+      ) AS e
       LEFT JOIN lethe.chunk AS c ON c.chunk_id = e.chunk_id
       LEFT JOIN lethe.run AS r ON r.run_id = c.run_id
       LEFT JOIN lethe.job AS j ON j.job_id = e.job_id

@@ -18,6 +18,21 @@ public struct AuditLedger: Sendable {
     "to_char(\(expression) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
   }
 
+  /// SQL: the condition that a trace is of an ID.
+  static func holds(_ id: String, trace: String) -> String {
+    """
+    (numrange(\(trace).first_id, \(trace).last_id, '[]') @> \(id)::numeric
+     AND \(place(of: id, in: trace)) IS NOT NULL)
+    """
+  }
+
+  /// SQL: an ID's place in a trace, from 1; null if it is not in it.
+  public static func place(of id: String, in trace: String) -> String {
+    """
+    lethe.place_in_trace(\(id), \(trace).first_id, \(trace).last_id, \(trace).events, \(trace).distances)
+    """
+  }
+
   /// SQL: the time before which event records were pruned, as the chain's records say; null if never.
   /// Only a record whose content is what was sealed counts.
   static let prunedThrough = """

@@ -18,6 +18,7 @@ public struct AuditPruning: Sendable {
     public let from: String
     /// The month's end; no record of it is that young.
     public let to: String
+    /// Its event records, and the events of its traces.
     public let events: Int
   }
 
@@ -53,8 +54,13 @@ extension AuditLedger {
       for partition in old {
         let table = "lethe.\(Identifier(partition.name).sql)"
         if !isDryRun { try await transaction.execute("LOCK TABLE \(table) IN SHARE MODE") }
-        let events = try await transaction.query("SELECT count(*) FROM \(table)")
-          .onlyRow(as: Int.self)
+        let events = try await transaction.query(
+          """
+          SELECT (SELECT count(*) FROM \(table))
+               + (SELECT coalesce(sum(events), 0)::bigint FROM lethe.trace
+                  WHERE applied_at >= $1::timestamptz AND applied_at < $2::timestamptz)
+          """, .text(partition.from), .text(partition.to)
+        ).onlyRow(as: Int.self)
         counted.append(
           .init(name: partition.name, from: partition.from, to: partition.to, events: events))
       }
@@ -62,6 +68,8 @@ extension AuditLedger {
       for partition in counted {
         try await transaction.execute("DROP TABLE lethe.\(Identifier(partition.name).sql)")
       }
+      try await transaction.execute(
+        "DELETE FROM lethe.trace WHERE applied_at < $1::timestamptz", .text(end))
       let pruning = AuditPruning(partitions: counted, sealNumber: nil)
       return AuditPruning(
         partitions: counted, sealNumber: try await Self.seal(pruning, end, transaction))

@@ -4,6 +4,7 @@ public import Vocabulary
 public struct AuditTrail: Sendable {
   public let id: Int64
   public internal(set) var checks: [Check] = []
+  public internal(set) var lastChecks: [LastCheck] = []
   public internal(set) var events: [Event] = []
   public internal(set) var waiting: [Waiting] = []
   public internal(set) var tombstones: [Remainder] = []
@@ -56,6 +57,16 @@ public struct AuditTrail: Sendable {
     public let resultSHA256: String?
     public let seal: Seal?
     public internal(set) var answer = Answer.unanswered
+  }
+
+  /// When a dataset's ID was last answered for: by an event, or by silence that counts for it.
+  public struct LastCheck: Sendable {
+    public let pipeline: String
+    public let dataset: String
+    public let type: JobType
+    /// When the job was complete.
+    public let at: String
+    public let chunkID: Int64
   }
 
   /// The newest record of the chain that is about a chunk.

@@ -28,6 +28,7 @@ struct TrailQueries {
     trail.refusals = try await refusals()
     trail.approvals = try await approvals()
     trail.checks = try await checks(trail)
+    trail.lastChecks = try await lastChecks()
     trail.tombstones = try await remainders("lethe.tombstone", "deleted_at")
     trail.withdrawals = try await withdrawals()
     trail.rehydrations = try await remainders("lethe.rehydration", "queued_at")
@@ -128,21 +129,43 @@ struct TrailQueries {
     id.map { AuditTrail.Job(id: $0, apiID: apiID) }
   }
 
+  private func lastChecks() async throws -> [AuditTrail.LastCheck] {
+    try await session.run(
+      """
+      SELECT v.pipeline, v.dataset, c.type::text, \(utc("v.checked_at")), v.chunk_id
+      FROM lethe.coverage AS v JOIN lethe.chunk AS c ON c.chunk_id = v.chunk_id
+      WHERE v.first_id <= $1 AND v.last_id >= $1 AND \(ofType("c.type"))
+      ORDER BY v.checked_at, v.pipeline, v.dataset
+      """, parameters
+    ).rows(as: String.self, String.self, JobType.self, String.self, Int64.self).map {
+      AuditTrail.LastCheck(pipeline: $0.0, dataset: $0.1, type: $0.2, at: $0.3, chunkID: $0.4)
+    }
+  }
+
   // MARK: Events
 
   private func events() async throws -> [AuditTrail.Event] {
     try await session.run(
       """
+      WITH trace AS MATERIALIZED (\(Self.traces)), record AS (
+        SELECT type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed,
+               cause_id, superseded_by
+        FROM lethe.event WHERE id = $1
+        UNION ALL
+        SELECT t.type, t.reason, t.action, t.chunk_id, t.job_id, o.created_at, o.redacted_at, t.applied_at,
+               NULL, NULL, NULL
+        FROM trace AS t LEFT JOIN LATERAL (\(Self.timesOfTrace)) AS o ON true
+      )
       SELECT e.type::text, e.reason::text, e.action::text, r.pipeline, c.dataset, e.chunk_id,
              e.job_id, j.api_id, \(utc("e.created_at")), \(utc("e.redacted_at")),
              \(utc("e.applied_at")), e.changed::text, e.cause_id, c.type::text, e.superseded_by,
              n.api_id
-      FROM lethe.event AS e
+      FROM record AS e
       LEFT JOIN lethe.chunk AS c ON c.chunk_id = e.chunk_id
       LEFT JOIN lethe.run AS r ON r.run_id = c.run_id
       LEFT JOIN lethe.job AS j ON j.job_id = e.job_id
       LEFT JOIN lethe.job AS n ON n.job_id = e.superseded_by
-      WHERE e.id = $1 AND \(ofType("e.type"))
+      WHERE \(ofType("e.type"))
       ORDER BY e.applied_at, e.chunk_id, e.cause_id NULLS FIRST
       """, parameters
     ).rows(
@@ -158,6 +181,29 @@ struct TrailQueries {
         supersededBy: Self.job(row.14, row.15))
     }
   }
+
+  /// The traces that hold the ID, and its place in each.
+  private static let traces = """
+    SELECT t.*, p.place, c.dataset, r.pipeline
+    FROM lethe.trace AS t JOIN lethe.chunk AS c ON c.chunk_id = t.chunk_id
+    JOIN lethe.run AS r ON r.run_id = c.run_id,
+         LATERAL (SELECT \(AuditLedger.place(of: "$1", in: "t")) AS place OFFSET 0) AS p
+    WHERE numrange(t.first_id, t.last_id, '[]') @> $1::numeric AND p.place IS NOT NULL
+    """
+
+  /// The times of the event of a trace `t`: its own, or those of the record that it repeats.
+  private static let timesOfTrace = """
+    SELECT t.created_at[t.place] AS created_at, t.redacted_at[t.place] AS redacted_at
+    WHERE t.created_at IS NOT NULL
+    UNION ALL
+    (SELECT e.created_at, e.redacted_at
+     FROM lethe.event AS e JOIN lethe.chunk AS c ON c.chunk_id = e.chunk_id
+     JOIN lethe.run AS r ON r.run_id = c.run_id
+     WHERE t.created_at IS NULL AND e.id = $1 AND e.type = t.type AND e.cause_id IS NULL
+       AND e.superseded_by IS NULL AND e.applied_at <= t.applied_at
+       AND c.dataset = t.dataset AND r.pipeline = t.pipeline
+     ORDER BY e.applied_at DESC LIMIT 1)
+    """
 
   static func counts(_ json: String?) throws -> [String: Int] {
     guard let json else { return [:] }

@@ -27,8 +27,9 @@ public struct AuditVerification: Sendable {
   /// Records of the chain.
   public internal(set) var records = 0
   public internal(set) var head: Head?
-  /// Batches whose event records are what they were.
+  /// Batches whose event records and traces are what they were.
   public internal(set) var batchesProven = 0
+  /// The events that they are of.
   public internal(set) var eventsProven = 0
   /// Batches whose event records were pruned: the chain alone vouches for them.
   public internal(set) var batchesPruned = 0

@@ -161,6 +161,7 @@ extension RunLedger {
                OR EXISTS (SELECT FROM lethe.refusal AS o WHERE o.chunk_id = n.chunk_id AND o.id = f.id)
                OR EXISTS (SELECT FROM lethe.event AS e
                           WHERE e.chunk_id = n.chunk_id AND e.id = f.id AND e.cause_id IS NULL)
+               OR EXISTS (SELECT FROM lethe.traced_reason(n.chunk_id, f.id))
                OR lethe.exported_rows(nr.definition, n.dataset)
                     IS NOT DISTINCT FROM lethe.exported_rows(r.definition, c.dataset)
                   AND EXISTS (SELECT FROM lethe.speaks_by_silence(nj.job_id, f.id)))

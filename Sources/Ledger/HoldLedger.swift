@@ -220,6 +220,9 @@ public struct HoldLedger: Sendable {
           SELECT e.reason::text, j.asked_at FROM lethe.event AS e JOIN lethe.job AS j USING (job_id)
           WHERE e.id = named.id AND e.type = $1::lethe.job_type AND e.cause_id IS NULL
           UNION ALL
+          SELECT t.reason::text, j.asked_at FROM lethe.trace AS t JOIN lethe.job AS j USING (job_id)
+          WHERE t.type = $1::lethe.job_type AND \(AuditLedger.holds("named.id", trace: "t"))
+          UNION ALL
           SELECT s.reason::text, j.asked_at
           FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)
           JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL

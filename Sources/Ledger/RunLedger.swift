@@ -7,8 +7,8 @@ public struct RunLedger: Sendable {
   /// The failure of a run that somebody has given up.
   static let givenUpFailure = "given up by the operator"
   /// What the ledger wants to see in the statements that take a run: a program of before there were holds
-  /// would open rows that others hold.
-  static let knowsHolds = "/* keeps holds */"
+  /// would open rows that others hold, and one of before there were traces act on what newer answers say.
+  static let knowsHolds = "/* keeps holds and traces */"
 
   let connection: Connection
 

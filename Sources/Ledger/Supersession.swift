@@ -151,6 +151,7 @@ extension ChunkLedger {
       "SELECT EXISTS (\(newer))", .integer(jobID)
     ).onlyRow(as: Bool.self)
     guard isThere else { return }
+    try await gatherTraces(of: newer, jobID, chunk, transaction)
     try await transaction.execute(
       """
       WITH newer AS MATERIALIZED (\(newer))
@@ -167,6 +168,29 @@ extension ChunkLedger {
       """, .integer(jobID), .integer(chunk.id))
   }
 
+  /// Makes `lethe_traced` of the IDs of which newer jobs' chunks have a trace: to take each trace apart once
+  /// takes less than to look each event up in it.
+  private func gatherTraces(
+    of newer: String, _ jobID: Int64, _ chunk: Chunk, _ transaction: Transaction
+  ) async throws {
+    try await transaction.runScript(
+      """
+      CREATE TEMP TABLE IF NOT EXISTS lethe_traced (
+          chunk_id bigint, id bigint, reason lethe.reason NOT NULL, PRIMARY KEY (chunk_id, id)
+      ) ON COMMIT DROP;
+      DELETE FROM lethe_traced
+      """)
+    try await transaction.execute(
+      """
+      INSERT INTO lethe_traced (chunk_id, id, reason)
+      SELECT n.chunk_id, e.id, t.reason
+      FROM (SELECT DISTINCT chunk_id FROM (\(newer)) AS all_newer) AS n
+      JOIN lethe.trace AS t ON t.chunk_id = n.chunk_id AND t.first_id <= $3 AND t.last_id >= $2
+      CROSS JOIN LATERAL lethe.traced(t.first_id, t.events, t.distances, NULL, NULL) AS e
+      ON CONFLICT DO NOTHING
+      """, .integer(jobID), .integer(chunk.firstID), .integer(chunk.lastID))
+  }
+
   /// Whether the newer job `n` has answered for the event `o`: the same two rules as for the events of
   /// older jobs.
   private static let isAnswered = """
@@ -176,13 +200,15 @@ extension ChunkLedger {
          AND (n.is_same_dataset OR o.reason <> 'clean') END
     """
 
-  /// Whether the newer job has an event about the ID of `o`: one that waits, was refused, or is applied.
+  /// Whether the newer job has an event about the ID of `o`: one that waits, was refused, or is applied, with
+  /// a record or a trace.
   private static func newerEvent(andAlso condition: String = "true") -> String {
     let isThat = "e.chunk_id = n.chunk_id AND e.id = o.id AND \(condition)"
     return """
       (EXISTS (SELECT FROM lethe.collected AS e WHERE \(isThat))
        OR EXISTS (SELECT FROM lethe.refusal AS e WHERE \(isThat))
-       OR EXISTS (SELECT FROM lethe.event AS e WHERE \(isThat) AND e.cause_id IS NULL))
+       OR EXISTS (SELECT FROM lethe.event AS e WHERE \(isThat) AND e.cause_id IS NULL)
+       OR EXISTS (SELECT FROM lethe_traced AS e WHERE \(isThat)))
       """
   }
 }

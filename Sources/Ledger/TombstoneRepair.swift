@@ -103,6 +103,10 @@ public struct TombstoneRepair: Sendable {
        FROM lethe.event AS e
        WHERE e.id = \(tombstone).id AND e.type = \(tombstone).type
          AND e.action IN ('delete', 'redact') AND e.superseded_by IS NULL
+       UNION ALL
+       SELECT NULL FROM lethe.trace AS r
+       WHERE r.type = \(tombstone).type AND r.action IN ('delete', 'redact')
+         AND \(AuditLedger.holds("\(tombstone).id", trace: "r"))
      ) AS d)
     """
   }
@@ -145,6 +149,8 @@ public struct TombstoneRepair: Sendable {
                     JOIN suspect AS s ON s.run_id = c.run_id AND s.dataset = c.dataset
                     WHERE j.job_id = t.job_id AND s.type = t.type AND s.is_wrong)
         AND NOT EXISTS (SELECT FROM lethe.event AS e WHERE e.id = t.id AND e.type = t.type)
+        AND NOT EXISTS (SELECT FROM lethe.trace AS r
+                        WHERE r.type = t.type AND \(AuditLedger.holds("t.id", trace: "r")))
       """, targets.parameters
     ).onlyRow(as: Int.self)
   }

@@ -37,7 +37,8 @@ struct AuditTimeline {
 
   /// In the order in which things of one instant follow from one another.
   private var entries: [Entry] {
-    trail.checks.map(entry) + trail.quarantined.map(entry) + trail.waiting.map(entry)
+    trail.checks.map(entry) + trail.lastChecks.map(entry) + trail.quarantined.map(entry)
+      + trail.waiting.map(entry)
       + trail.approvals.map(entry) + trail.refusals.map(entry) + trail.events.map(entry)
       + trail.protections.map(entry) + trail.holds.map(entry) + trail.releases.map(entry)
       + trail.rehydrations.map {
@@ -88,6 +89,12 @@ struct AuditTimeline {
     case .unanswered: lines.append("no answer yet: the chunk is \(check.state)")
     }
     return Entry(at: check.askedAt ?? check.exportedAt, what: "asked", lines: lines)
+  }
+
+  private func entry(_ check: AuditTrail.LastCheck) -> Entry {
+    Entry(
+      at: check.at, what: "checked",
+      lines: ["\(check.pipeline)/\(check.dataset) (\(check.type)): last by chunk \(check.chunkID)"])
   }
 
   private func entry(_ event: AuditTrail.Event) -> Entry {

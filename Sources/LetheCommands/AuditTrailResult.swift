@@ -7,6 +7,7 @@ struct AuditTrailResult: Encodable {
   let id: String
   let is_known: Bool
   let checks: [Check]
+  let last_checks: [LastCheck]
   let events: [Event]
   let waiting: [Waiting]
   let tombstones: [Remainder]
@@ -23,6 +24,7 @@ struct AuditTrailResult: Encodable {
     id = "\(trail.id)"
     is_known = !trail.isEmpty
     checks = trail.checks.map(Check.init)
+    last_checks = trail.lastChecks.map(LastCheck.init)
     events = trail.events.map(Event.init)
     waiting = trail.waiting.map(Waiting.init)
     tombstones = trail.tombstones.map(Remainder.init)
@@ -80,6 +82,19 @@ struct AuditTrailResult: Encodable {
       seal = check.seal?.number
       seal_sha256 = check.seal?.sha256
       answer = check.answer.rawValue
+    }
+  }
+
+  struct LastCheck: Encodable {
+    let pipeline, dataset, type, checked_at: String
+    let chunk_id: Int64
+
+    init(_ check: AuditTrail.LastCheck) {
+      pipeline = check.pipeline
+      dataset = check.dataset
+      type = check.type.rawValue
+      checked_at = check.at
+      chunk_id = check.chunkID
     }
   }
 

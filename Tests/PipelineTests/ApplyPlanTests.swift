@@ -45,7 +45,7 @@ import Warehouse
       pipeline: "p", dataset: "posts", type: .tweets, chunkID: chunk, jobID: 1,
       askedAt: "2026-01-01T00:00:00Z", number: 1, tombstones: true,
       versions: RowVersions(exportedSnapshot: nil, exportedCluster: nil, cluster: nil),
-      protecting: [])
+      protecting: [], hasPrunedRecords: false)
     let catalog = try await Catalog(of: definition, on: connection)
     let dataset = try #require(definition.datasets.first)
     let change = try #require(Change.all(of: dataset, in: definition, catalog: catalog).last)

@@ -200,7 +200,8 @@ struct ModelDriver {
     SELECT id, action || ' ' || type || ' ' || id || ' ' || reason || ' cause '
                || coalesce(cause_id, 0)
                || CASE WHEN superseded_by IS NULL THEN '' ELSE ' superseded' END
-    FROM lethe.event
+    FROM (SELECT id, action, type, reason, cause_id, superseded_by FROM lethe.event
+          UNION ALL SELECT id, action, type, reason, NULL, NULL FROM \(PipelineTests.Night.tracedEvents) AS t) AS e
     """
 
   /// A hold's columns: the row, the column, the former value, and what it was set to.

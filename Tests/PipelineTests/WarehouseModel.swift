@@ -55,7 +55,7 @@ struct WarehouseModel {
 
   private struct Seen: Hashable {
     var id: Int64
-    var redactedAt: Int
+    var redactedAt: Int?
   }
 
   /// By table and key.
@@ -140,8 +140,7 @@ struct WarehouseModel {
     let action = dataset.actions[reason] ?? .ignore
     reach(dataset.targets, from: "\(id)", key, reason)
     if case .rehydrate = action {
-      let isNews = answer.redactedAt.map { !editsSeen.contains(Seen(id: id, redactedAt: $0)) }
-      if isNews ?? true {
+      if !editsSeen.contains(Seen(id: id, redactedAt: answer.redactedAt)) {
         rehydrations.insert(id)
         perform(action, on: dataset.table, where: dataset.id, is: "\(id)", key)
       }
@@ -151,8 +150,8 @@ struct WarehouseModel {
     let word = Self.word(action)
     if ["delete", "redact"].contains(word), tombstones[key] == nil { tombstones[key] = reason }
     record(key, reason, reason == "clean" ? "restore" : word)
-    if reason == "tweet_edited", let time = answer.redactedAt {
-      editsSeen.insert(Seen(id: id, redactedAt: time))
+    if reason == "tweet_edited" {
+      editsSeen.insert(Seen(id: id, redactedAt: answer.redactedAt))
     }
   }
 

@@ -120,18 +120,33 @@ extension Night {
               UNION ALL (TABLE warehouse.reposts EXCEPT ALL TABLE reposts)) AS d)
     """
 
+  /// The events of which the ledger has traces, taken apart byte by byte: (chunk_id, batch, type, reason,
+  /// action, id, created_at, redacted_at), the times of edits only.
+  static let tracedEvents = """
+    (SELECT t.chunk_id, t.batch, t.type, t.reason, t.action, t.created_at[n + 1] AS created_at,
+            t.redacted_at[n + 1] AS redacted_at,
+            (SELECT t.first_id + sum(get_byte(t.distances, n * w + b) * 256::numeric ^ (w - 1 - b))
+             FROM generate_series(0, w - 1) AS b)::bigint AS id
+     FROM lethe.trace AS t, LATERAL (SELECT octet_length(t.distances) / t.events AS w) AS v,
+          generate_series(0, t.events - 1) AS n)
+    """
+
   /// What the ledger must hold after any number of interruptions: each chunk's events recorded once,
   /// nothing left over, totals that add up.
   func ledgerFaults() async throws -> [String] {
     try await database.withConnection { connection in
       try await connection.query(
         """
-        SELECT 'an event is recorded twice: ' || id FROM lethe.event
+        WITH record AS (
+          SELECT chunk_id, id, cause_id, reason FROM lethe.event
+          UNION ALL SELECT chunk_id, id, NULL, reason FROM \(Self.tracedEvents) AS t
+        )
+        SELECT 'an event is recorded twice: ' || id FROM record
         GROUP BY chunk_id, id, cause_id HAVING count(*) > 1
         UNION ALL
         SELECT 'chunk ' || c.chunk_id || ' has ' || count(e.id) || ' records of ' || max(c.events)
         FROM lethe.chunk AS c
-        LEFT JOIN lethe.event AS e ON e.chunk_id = c.chunk_id AND e.cause_id IS NULL
+        LEFT JOIN record AS e ON e.chunk_id = c.chunk_id AND e.cause_id IS NULL
         WHERE c.state = 'applied' AND e.reason IS DISTINCT FROM 'clean'
         GROUP BY c.chunk_id
         HAVING count(e.id) + (SELECT count(*) FROM lethe.refusal AS f
@@ -139,7 +154,7 @@ extension Night {
                                 AND f.resolution IS DISTINCT FROM 'retried') <> max(c.events)
         UNION ALL
         SELECT 'a refused event has a record: ' || f.id
-        FROM lethe.refusal AS f JOIN lethe.event AS e USING (chunk_id, id)
+        FROM lethe.refusal AS f JOIN record AS e USING (chunk_id, id)
         WHERE e.cause_id IS NULL AND f.resolution IS DISTINCT FROM 'retried'
         UNION ALL
         SELECT DISTINCT 'a collected event is left over' FROM lethe.collected

@@ -4,8 +4,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export LC_ALL=C.UTF-8
 
-lethe=$PWD/.build/release/lethe
-server=$PWD/.build/release/compliance-server
+build=$PWD/.build/${LETHE_BENCH_BUILD:-release}
+lethe=$build/lethe
+server=$build/compliance-server
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/lethe-bench.XXXXXX")
 chmod 755 "$scratch"
 begun=()

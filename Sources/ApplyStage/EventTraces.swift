@@ -1,0 +1,60 @@
+import Definitions
+import Ledger
+import PostgreSQL
+import Vocabulary
+
+/// What a batch keeps of events that say what is on record already, and have changed nothing: traces.
+extension Bookkeeping {
+  /// The condition that an event `s`, which has changed no row, says what the newest record of its ID does: of
+  /// answers in a row that are the same, the first one has a record, and the others have traces.
+  func isRepeated(_ range: EventRange, _ bound: inout BoundStatement) -> String {
+    let action = forAnswer(range, &bound) { _, action in action }
+    return """
+      (s.superseded_by IS NULL AND coalesce((
+        SELECT e.reason = s.reason AND e.action = \(action)
+               AND e.created_at IS NOT DISTINCT FROM s.created_at
+               AND e.redacted_at IS NOT DISTINCT FROM s.redacted_at
+        FROM lethe.event AS e
+        JOIN lethe.chunk AS ec ON ec.chunk_id = e.chunk_id
+        JOIN lethe.run AS er ON er.run_id = ec.run_id
+        WHERE e.id = s.id AND e.type = \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type
+          AND e.cause_id IS NULL AND e.superseded_by IS NULL
+          AND ec.dataset = \(bound.bind(.text(dataset.name)))
+          AND er.pipeline = \(bound.bind(.text(chunk.pipeline)))
+        ORDER BY e.applied_at DESC LIMIT 1), false))
+      """
+  }
+
+  /// `traces`, of those events of `source`: one for each reason. Has reason and bytes, which go into the
+  /// batch's hash.
+  func tracesCTE(_ range: EventRange, _ bound: inout BoundStatement) -> String {
+    let action = forAnswer(range, &bound) { _, action in action }
+    // The bytes that the largest distance needs: half of its hexadecimal digits.
+    let width = "(length(to_hex(s.last_id - s.first_id)) + 1) / 2"
+    func times(_ column: String) -> String {
+      "CASE WHEN s.action = 'rehydrate' THEN array_agg(s.\(column) ORDER BY s.id) END"
+    }
+    return """
+      traces AS (
+      INSERT INTO lethe.trace AS t
+        (chunk_id, batch, type, reason, action, job_id, applied_at, events, first_id, last_id, distances,
+         created_at, redacted_at)
+      SELECT \(bound.bind(.integer(chunk.id)))::bigint,
+             \(bound.bind(.integer(Int64(context.number))))::integer,
+             \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type, s.reason, s.action,
+             \(bound.bind(.integer(context.jobID)))::bigint, now(), count(*), s.first_id, s.last_id,
+             string_agg(substr(int8send(s.id - s.first_id), 9 - \(width)), ''::bytea ORDER BY s.id),
+             \(times("created_at")), \(times("redacted_at"))
+      FROM (
+        SELECT s.id, s.reason, s.created_at, s.redacted_at, \(action) AS action,
+               min(s.id) OVER w AS first_id, max(s.id) OVER w AS last_id
+        FROM source AS s WHERE s.is_repeated WINDOW w AS (PARTITION BY s.reason)
+      ) AS s
+      GROUP BY s.reason, s.action, s.first_id, s.last_id
+      RETURNING t.reason, lethe.trace_bytes(
+        t.type, t.reason, t.action, t.job_id, t.applied_at, t.events, t.first_id, t.last_id, t.distances,
+        t.created_at, t.redacted_at) AS bytes
+      )
+      """
+  }
+}

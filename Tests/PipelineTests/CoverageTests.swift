@@ -1,0 +1,209 @@
+import Definitions
+import Ledger
+import PostgreSQL
+import Runtime
+import Synchronization
+import TestSupport
+import Testing
+import Vocabulary
+
+/// When each ID was last checked, after nights with chunks of other sizes over a dataset whose ends move, with
+/// lines that nobody may act on and answers that are applied late; held against every range that there ever
+/// was.
+@Suite struct CoverageTests {
+  /// What was asked of a job, and which of it the result does not answer for.
+  private struct Asked: Sendable {
+    var ids: [Int64] = []
+    var withheld: Set<Int64> = []
+    var hasRubbish = false
+
+    /// The key ranges that it answers for.
+    var ranges: [ClosedRange<Int64>] {
+      if hasRubbish { return [] }
+      return ids.split { withheld.contains($0) }.compactMap { part in
+        guard let first = part.first, let last = part.last else { return nil }
+        // It reaches to the IDs that have no answer, or to the chunk's end.
+        let before = ids.last { $0 < first }.map { $0 + 1 } ?? first
+        let after = ids.first { $0 > last }.map { $0 - 1 } ?? last
+        return before...after
+      }
+    }
+  }
+
+  /// What the scripted API is to answer, and what it was asked.
+  private final class Desk: Sendable {
+    struct State: Sendable {
+      var dice: SeededGenerator
+      /// How many answers in a hundred nobody may act on.
+      var withheldPercent = 0
+      var stopsChunks = false
+      var asked: [Int: Asked] = [:]
+    }
+
+    let state: Mutex<State>
+
+    init(seed: UInt64) {
+      state = Mutex(State(dice: SeededGenerator(seed: seed)))
+    }
+
+    func answer(_ download: ScriptedAPI.Download) -> String {
+      state.withLock { state in
+        var asked = Asked(ids: download.ids.sorted())
+        for id in asked.ids
+        where Int.random(in: 0..<100, using: &state.dice) < state.withheldPercent {
+          asked.withheld.insert(id)
+        }
+        asked.hasRubbish =
+          state.withheldPercent > 0 && Int.random(in: 0..<5, using: &state.dice) == 0
+        if asked.hasRubbish && asked.withheld.isEmpty { asked.withheld.insert(asked.ids[0]) }
+        state.asked[download.job] = asked
+        var lines = asked.withheld.sorted().map { CollectTests.event($0, "delete", "withheld") }
+        if asked.hasRubbish { lines.append("rubbish\n") }
+        if state.stopsChunks {
+          lines += asked.ids.filter { !asked.withheld.contains($0) }
+            .map { CollectTests.event($0, "delete", "protected") }
+        }
+        return lines.joined()
+      }
+    }
+  }
+
+  /// Every range that an applied chunk has answered for, with the microsecond of its answer.
+  private static func everyRange(
+    _ night: Night, _ desk: Desk
+  ) async throws -> [(range: ClosedRange<Int64>, at: Int64)] {
+    let jobs = try await night.database.withConnection {
+      try await $0.query(
+        """
+        SELECT j.api_id::int - 999, (extract(epoch FROM c.completed_at) * 1000000)::bigint
+        FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.state = 'applied'
+        """
+      ).rows(as: Int.self, Int64.self)
+    }
+    let asked = desk.state.withLock { $0.asked }
+    return jobs.flatMap { number, at in
+      (asked[number]?.ranges ?? []).map { (range: $0, at: at) }
+    }
+  }
+
+  private static func expectCoverage(
+    _ night: Night, _ desk: Desk, through last: Int64, _ comment: Comment
+  ) async throws {
+    let ranges = try await everyRange(night, desk)
+    let owners = (1...last).map { id in
+      ranges.indices.filter { ranges[$0].range.contains(id) }.max { ranges[$0].at < ranges[$1].at }
+    }
+    let found = try await night.database.withConnection {
+      try await $0.query(
+        """
+        SELECT count(v.first_id), max((extract(epoch FROM v.checked_at) * 1000000)::bigint)
+        FROM generate_series(1, $1) AS id
+        LEFT JOIN lethe.coverage AS v ON id BETWEEN v.first_id AND v.last_id GROUP BY id ORDER BY id
+        """, .integer(last)
+      ).rows(as: Int.self, Int64?.self)
+    }
+    #expect(found.map(\.1) == owners.map { $0.map { ranges[$0].at } }, comment)
+    #expect(found.allSatisfy { $0.0 <= 1 }, comment)
+    // No more rows than there are stretches of IDs with one answer.
+    let stretches = owners.indices.count {
+      owners[$0] != nil && ($0 == 0 || owners[$0] != owners[$0 - 1])
+    }
+    let rows = try await night.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
+    #expect(rows == stretches, comment)
+    // What the audit says is the same.
+    for id in stride(from: 1, through: last, by: 17) {
+      let trail = try await night.database.withConnection {
+        try await AuditLedger(connection: $0).trail(of: id, type: .tweets)
+      }
+      #expect(trail.lastChecks.count == (owners[Int(id) - 1] == nil ? 0 : 1), comment)
+    }
+  }
+
+  private static func pipeline(_ night: Night, _ url: String, chunkIDs: Int) throws -> Pipeline {
+    try night.pipeline(api: url) {
+      CollectTests.postsOnly($0).replacing("chunk: {ids: 700}", with: "chunk: {ids: \(chunkIDs)}")
+    }
+  }
+
+  private static func insert(_ ids: some Sequence<Int64>, _ night: Night) async throws {
+    try await night.execute(
+      """
+      INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+      SELECT p, 1, 'text', now()
+      FROM unnest('{\(ids.map(String.init).joined(separator: ","))}'::bigint[]) AS p
+      ON CONFLICT DO NOTHING
+      """)
+  }
+
+  @Test(arguments: 0..<2)
+  func eachIDHasTheTimeOfItsNewestAnswer(part: Int) async throws {
+    let seed = SeededGenerator.seedOfTest() &+ UInt64(part)
+    var dice = SeededGenerator(seed: seed)
+    var plan: [(chunkIDs: Int, percent: Int, stops: Bool, gone: ClosedRange<Int64>)] = []
+    for _ in 0..<9 {
+      let first = Int64.random(in: 1...220, using: &dice)
+      plan.append(
+        (
+          Int.random(in: 5...60, using: &dice), Bool.random(using: &dice) ? 0 : 4,
+          Int.random(in: 0..<4, using: &dice) == 0, first...(first + 12)
+        ))
+    }
+    let nights = plan
+    try await Night.with { night in
+      let desk = Desk(seed: seed)
+      let api = ScriptedAPI(
+        .init(download: { .init(body: Array(desk.answer($0).utf8)) }))
+      try await api.serving { url in
+        var stopped: [Int64] = []
+        for (number, plan) in nights.enumerated() {
+          // The dataset grows at both ends, and some of it goes.
+          let grown = Int64(10 * number)
+          try await Self.insert((100 - grown)...(120 + grown), night)
+          try await night.execute(
+            """
+            DELETE FROM warehouse.posts
+            WHERE post_id BETWEEN \(plan.gone.lowerBound) AND \(plan.gone.upperBound)
+            """)
+          desk.state.withLock { ($0.withheldPercent, $0.stopsChunks) = (plan.percent, plan.stops) }
+          let pipeline = try Self.pipeline(night, url, chunkIDs: plan.chunkIDs)
+          let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+          stopped += (reports.last?.stopped ?? []).map(\.chunkID)
+          // An answer of an earlier night comes to its turn.
+          if number % 3 == 2 {
+            for chunk in stopped {
+              // Newer answers may have overtaken all of it: then it is applied by now.
+              do {
+                _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
+              } catch let error as LedgerError where error.message.contains("is applied already") {}
+            }
+            stopped = []
+          }
+          try await Self.expectCoverage(
+            night, desk, through: 240, "LETHE_SEED=\(seed), night \(number)")
+        }
+      }
+    }
+  }
+
+  /// However many nights: between two chunks of a night there can be a stretch without IDs that has the
+  /// answer of an earlier one.
+  @Test func itIsNoMoreThanOneNightsChunks() async throws {
+    try await Night.with { night in
+      let desk = Desk(seed: 1)
+      let api = ScriptedAPI(.init(download: { .init(body: Array(desk.answer($0).utf8)) }))
+      try await api.serving { url in
+        for number in 0..<12 {
+          let grown = Int64(3 * number)
+          // Every third number, so that there is room between chunks.
+          try await Self.insert(stride(from: 100 - grown, through: 130 + grown, by: 3), night)
+          let pipeline = try Self.pipeline(night, url, chunkIDs: [4, 9, 5, 30][number % 4])
+          let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+          let chunks = try #require(reports.last?.datasets["posts"]?.chunks)
+          let rows = try await night.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
+          #expect(rows <= 2 * chunks - 1, "night \(number)")
+          try await Self.expectCoverage(night, desk, through: 200, "night \(number)")
+        }
+      }
+    }
+  }
+}
