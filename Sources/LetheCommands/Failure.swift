@@ -7,6 +7,7 @@ import Ledger
 import Migrations
 import PostgreSQL
 import Runtime
+import Vocabulary
 import Warehouse
 
 /// What is wrong, for machines: the `error` of a JSON object.
@@ -58,7 +59,10 @@ extension Failure {
       let answer = error.status.map { "HTTP \($0), " } ?? ""
       return ("\(error.operation): \(answer)\(error.message)", error.remedy)
     case let error as PostgreSQLError:
-      return (error.messageWithoutValues, error.hintWithoutValues ?? remedy(for: status))
+      return (
+        error.messageWithoutValues.withoutSecrets(),
+        error.hintWithoutValues?.withoutSecrets() ?? remedy(for: status)
+      )
     case let error as any RemediedError: return (error.message, error.remedy)
     default: return ("\(error)", remedy(for: status))
     }
@@ -107,6 +111,15 @@ extension Failure {
         remedy: "lethe quarantine list shows them, retry and dismiss resolve them")
     case .done, .failed, .usage, .locked, .temporary, .credentials, .idle: return nil
     }
+  }
+}
+
+extension PostgreSQLError {
+  /// What the server and libpq say, line by line, without secrets.
+  var plainDescription: String {
+    description.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+      line.prefix { $0 == " " } + String(line).withoutSecrets()
+    }.joined(separator: "\n")
   }
 }
 

@@ -2,6 +2,7 @@ public import ArgumentParser
 internal import CMalloc
 import Foundation
 import Logging
+import PostgreSQL
 
 /// The program `lethe`.
 public struct Lethe: AsyncParsableCommand {
@@ -78,7 +79,8 @@ public struct Lethe: AsyncParsableCommand {
   }
 
   private static func tell(_ error: any Error, _ status: ExitStatus, _ options: OutputOptions?) {
-    (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")
+    let text = (error as? PostgreSQLError)?.plainDescription ?? "\(error)"
+    (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(text)")
     writeFailure(Failure(of: error, status), options)
   }
 
