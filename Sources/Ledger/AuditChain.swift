@@ -33,6 +33,7 @@ struct ChainVerifier {
     try await requireSealOfEachAppliedChunk()
     try await requireSealOfEachRepair()
     try await requireSealOfEachApproval()
+    try await requireSealOfEachAdoption()
   }
 
   mutating func require(_ expected: String) async throws {
@@ -109,6 +110,7 @@ struct ChainVerifier {
     // An operator's word: the hash is all that there is to it.
     case "release": break
     case "approval": try await verifyApproval(record)
+    case "adoption": try await verifyAdoption(record)
     case "repair": try await verifyRepair(record)
     default: try await verifyJob(record)
     }

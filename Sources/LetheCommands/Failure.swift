@@ -36,6 +36,7 @@ extension GuardError: RemediedError {}
 extension LedgerError: RemediedError {}
 extension PipelineLocked: RemediedError {}
 extension Interrupted: RemediedError {}
+extension UnfitRun: RemediedError {}
 
 extension Failure {
   init(of error: any Error, _ status: ExitStatus) {
@@ -81,6 +82,9 @@ extension Failure {
   /// What is left to do after runs; nil if nothing is.
   init?(of reports: [RunReport], openLines: Int, _ status: ExitStatus) {
     switch status {
+    case .failed:
+      guard let unfit = reports.compactMap(\.unfit).first else { return nil }
+      self.init(code: status.word, message: unfit.message, remedy: unfit.remedy)
     case .limitStopped:
       guard let chunk = reports.flatMap(\.stopped).first else { return nil }
       self.init(
@@ -109,7 +113,7 @@ extension Failure {
       self.init(
         code: status.word, message: "\(openLines) lines of the quarantine wait for somebody's word",
         remedy: "lethe quarantine list shows them, retry and dismiss resolve them")
-    case .done, .failed, .usage, .locked, .temporary, .credentials, .idle: return nil
+    case .done, .usage, .locked, .temporary, .credentials, .idle: return nil
     }
   }
 }

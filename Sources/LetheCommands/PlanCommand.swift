@@ -19,9 +19,10 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
   mutating func run() async throws {
     let pipeline = try pipeline.load()
     let (options, directory) = (output, workDirectory.path)
+    let isGiven = workDirectory.isGiven
     try await untilSignalled {
       let report = try await PipelineRuntime.with(
-        pipeline, workDirectory: directory, logger: options.logger
+        pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
       ) { try await $0.plan() }
       try options.write(report) { report.text(file: pipeline.file) }
     }
@@ -38,7 +39,9 @@ extension PlanReport {
         dataset.dataset, grouped(dataset.ids), grouped(dataset.chunks), grouped(dataset.jobs),
         grouped(dataset.bytes))
     }
-    let parts = ["a run would check", totals.text]
+    let parts =
+      ["a run would check", totals.text]
+      + unfit.map { "\($0.message)\n  remedy: \($0.remedy)" }
     guard !chunks.isEmpty else {
       return (parts + ["no chunk is collected and waits to be applied"]).joined(separator: "\n\n")
     }
