@@ -1,5 +1,6 @@
 import Ledger
 import PostgreSQL
+import Vocabulary
 
 /// The warehouse does not take a change. Nothing of the batch was kept.
 ///
@@ -25,7 +26,7 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
   }
 
   init(_ error: PostgreSQLError, _ statement: String) {
-    let what = "\(statement)\(error.messageWithoutValues)"
+    let what = "\(statement)\(error.messageWithoutValues.withoutSecrets())"
     if error.state == .foreignKeyViolation, let constraint = error.constraint {
       self.init(
         message: "\(what) (constraint \(constraint))",

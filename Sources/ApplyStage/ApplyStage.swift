@@ -152,10 +152,15 @@ public struct ApplyStage: Sendable {
   }
 
   func reasonToStop(_ work: Work) async throws -> String? {
-    try await LimitCheck(
+    if let why = try await LimitCheck(
       connection: connection, ledger: ledger, limits: definition.limits, context: work.context,
       counts: work.counts
-    ).reasonToStop(work.chunk, changes: work.changes)
+    ).reasonToStop(work.chunk, changes: work.changes) {
+      return why
+    }
+    // Where newer answers have overtaken every event, nothing is left to ask about.
+    guard work.counts.contains(where: { $0.standing > 0 }) else { return nil }
+    return try await ledger.stopBeforeAdoption(of: work.chunk)
   }
 
   /// The events that the next transaction applies: as many as their number and the rows that they reach

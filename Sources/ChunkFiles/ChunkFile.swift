@@ -55,7 +55,8 @@ public struct ChunkFileError: Error, Sendable, CustomStringConvertible {
     switch code {
     case .lost: "run again: the file is written anew from the warehouse"
     case .input: "check the type and the collation of the dataset's id column"
-    case .notWritten: "check the free space and permissions of the work directory"
+    case .notWritten:
+      "check the free space and permissions of the work directory, or name another one: --work-dir DIR"
     }
   }
 

@@ -59,7 +59,8 @@ public struct APIError: Error, Sendable, CustomStringConvertible {
     case .rateLimited: "run again later; fewer programs should share the App's rate limit"
     case .temporary: "run again: nothing is lost, and the run goes on where it stood"
     case .hostNotAllowed: "if the host is right, add it to api.allowed_hosts"
-    case .localFile: "check the free space and permissions of the work directory"
+    case .localFile:
+      "check the free space and permissions of the work directory, or name another one: --work-dir DIR"
     }
   }
 }

@@ -12,7 +12,7 @@ public struct APIJob: Sendable {
   public let uploadExpiresAt: Timestamp?
   public let downloadURL: SignedURL?
   public let downloadExpiresAt: Timestamp?
-  /// Appears on failed jobs.
+  /// Appears on failed jobs. The API's own words, without secrets.
   public let error: String?
 }
 
@@ -29,15 +29,18 @@ struct JobJSON: Decodable {
   var download_expires_at: String?
   var error: String?
 
-  var job: APIJob {
-    APIJob(
-      id: id, name: name, status: JobStatus(status ?? ""),
+  /// - Parameter secrets: to be taken out of what the API says.
+  func job(hiding secrets: [String]) -> APIJob {
+    func plain(_ text: String) -> String { text.withoutSecrets(secrets) }
+    return APIJob(
+      id: plain(id), name: name.map(plain), status: JobStatus(plain(status ?? "")),
       type: type.flatMap(JobType.init(rawValue:)),
       createdAt: created_at.flatMap { Timestamp($0) },
       uploadURL: upload_url.map(SignedURL.init),
       uploadExpiresAt: upload_expires_at.flatMap { Timestamp($0) },
       downloadURL: download_url.map(SignedURL.init),
-      downloadExpiresAt: download_expires_at.flatMap { Timestamp($0) }, error: error)
+      downloadExpiresAt: download_expires_at.flatMap { Timestamp($0) },
+      error: error.map(plain))
   }
 }
 

@@ -156,13 +156,16 @@ extension ComplianceClient {
   private func checkedOrigin(of url: SignedURL, _ operation: String) throws -> Bool {
     guard let origin = Origin(url.exposed), let own = Origin(baseURL) else {
       throw APIError(
-        kind: .invalidRequest, operation: operation, message: "\(url) is not a URL")
+        kind: .invalidRequest, operation: operation,
+        message: "\("\(url)".withoutSecrets([token.exposed])) is not a URL")
     }
     if origin == own { return true }
     guard origin.isAllowed(by: allowedHosts) else {
       throw APIError(
         kind: .hostNotAllowed, operation: operation,
-        message: "the API sends the bytes to \(origin.host), which is not an allowed host")
+        message: """
+          the API sends the bytes to \(origin.host.withoutSecrets([token.exposed])), which is not an allowed host
+          """)
     }
     return false
   }

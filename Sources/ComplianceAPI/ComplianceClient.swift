@@ -77,7 +77,7 @@ public struct ComplianceClient: Sendable {
       throw APIError(
         kind: .temporary, operation: operation, message: "the listing counts jobs but has none")
     }
-    return (answer.data ?? []).map(\.job)
+    return (answer.data ?? []).map { $0.job(hiding: [token.exposed]) }
   }
 
   public func job(id: String) async throws -> APIJob {
@@ -102,7 +102,7 @@ public struct ComplianceClient: Sendable {
     guard let data = answer.data else {
       throw APIError(kind: .temporary, operation: operation, message: "the answer has no data")
     }
-    return data.job
+    return data.job(hiding: [token.exposed])
   }
 
   private func json<Answer: Decodable & Sendable>(
@@ -186,7 +186,8 @@ public struct ComplianceClient: Sendable {
       } catch let transportError {
         try Task.checkCancellation()
         error = APIError(
-          kind: .temporary, operation: operation, message: "no answer (\(transportError))")
+          kind: .temporary, operation: operation,
+          message: "no answer (\("\(transportError)".withoutSecrets([token.exposed])))")
       }
       switch error.kind {
       case .rateLimited:

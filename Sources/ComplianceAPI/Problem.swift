@@ -1,4 +1,5 @@
 import Foundation
+import Vocabulary
 
 /// What an error body says, in any of the shapes that have been seen: RFC 7807, `{"errors": […]}`,
 /// `{"code", "message"}`, HTML, nothing.
@@ -35,23 +36,13 @@ struct Problem {
     let first = shape?.errors?.first
     isErrorList = first != nil && shape?.data == nil
     status = first?.code == Self.rateLimitCode ? 429 : shape?.status ?? first?.status
-    let text = shape?.text ?? Self.excerpt(body)
-    message = Self.withoutSecrets(text, secrets)
+    message = shape?.text?.withoutSecrets(secrets) ?? Self.excerpt(body, secrets)
   }
 
-  private static func excerpt(_ body: [UInt8]) -> String {
-    let words = String(decoding: body.prefix(200), as: UTF8.self)
-      .split(whereSeparator: \.isWhitespace).joined(separator: " ")
+  /// More of a body than is shown is looked at, so that no secret is cut through.
+  private static func excerpt(_ body: [UInt8], _ secrets: [String]) -> String {
+    let words = String(decoding: body.prefix(16_000), as: UTF8.self)
+      .withoutSecrets(secrets, lengthMax: 200)
     return words.isEmpty ? "an empty answer" : "not a problem report: \(words)"
-  }
-
-  private static func withoutSecrets(_ text: String, _ secrets: [String]) -> String {
-    var text = text
-    for secret in secrets where !secret.isEmpty {
-      text = text.replacing(secret, with: "…")
-    }
-    return text.replacing(#/([?&;](?:[Tt]oken|[\w-]*[Ss]ignature[\w-]*)=)[^&\s"'<>]+/#) {
-      "\($0.output.1)…"
-    }
   }
 }

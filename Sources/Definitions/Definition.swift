@@ -254,13 +254,26 @@ public enum Action: Sendable, Equatable, Hashable, Codable {
   }
 }
 
+/// Whatever a member is called.
+private struct AnyWord: CodingKey {
+  let stringValue: String
+  var intValue: Int? { nil }
+
+  init?(stringValue: String) { self.stringValue = stringValue }
+  init?(intValue: Int) { nil }
+}
+
 extension Action {
   /// Also reads what runs keep that began when a rehydration marked no row.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     guard members.allKeys.count == 1, let word = members.allKeys.first else {
+      let words = try decoder.container(keyedBy: AnyWord.self).allKeys.map(\.stringValue).sorted()
       throw DecodingError.dataCorrupted(
-        .init(codingPath: decoder.codingPath, debugDescription: "not one action"))
+        .init(
+          codingPath: decoder.codingPath,
+          debugDescription: words.isEmpty
+            ? "no action" : "unknown action \(words.joined(separator: ", "))"))
     }
     switch word {
     case .delete: self = .delete

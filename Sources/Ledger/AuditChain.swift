@@ -33,6 +33,7 @@ struct ChainVerifier {
     try await requireSealOfEachAppliedChunk()
     try await requireSealOfEachRepair()
     try await requireSealOfEachApproval()
+    try await requireSealOfEachAdoption()
   }
 
   /// Whether something was done that a record would be about. A ledger whose schema was loaded from a dump begins
@@ -121,6 +122,7 @@ struct ChainVerifier {
     // An operator's word: the hash is all that there is to it.
     case "release": break
     case "approval": try await verifyApproval(record)
+    case "adoption": try await verifyAdoption(record)
     case "repair": try await verifyRepair(record)
     default: try await verifyJob(record)
     }

@@ -16,7 +16,7 @@ enum SealedValue: Decodable, Equatable, CustomStringConvertible {
     } else if let number = try? container.decode(Decimal.self) {
       self = .number(number)
     } else {
-      self = .null  // a prune's list of partitions: nothing is held against it
+      self = .null  // a list, such as a prune's partitions: nothing is held against it
     }
   }
 

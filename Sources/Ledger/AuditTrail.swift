@@ -17,6 +17,7 @@ public struct AuditTrail: Sendable {
   public internal(set) var refusals: [Refusal] = []
   /// Of chunks whose key range holds the ID.
   public internal(set) var approvals: [Approval] = []
+  public internal(set) var adoptions: [Adoption] = []
 
   init(id: Int64) {
     self.id = id
@@ -186,6 +187,18 @@ public struct AuditTrail: Sendable {
   public struct Approval: Sendable {
     public let chunkID: Int64
     public let stoppedReason: String
+    public let by: String
+    public let note: String?
+    public let at: String
+    /// The record of it in the chain.
+    public let sealNumber: Int64?
+  }
+
+  /// Somebody's word that an open run might take a newer definition on.
+  public struct Adoption: Sendable {
+    public let runID: Int64
+    /// By place in the definition: what the run had there, and what it has since.
+    public let changes: [String: [String?]]
     public let by: String
     public let note: String?
     public let at: String

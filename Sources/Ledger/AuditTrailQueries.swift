@@ -27,6 +27,7 @@ struct TrailQueries {
     trail.waiting = try await waiting()
     trail.refusals = try await refusals()
     trail.approvals = try await approvals()
+    trail.adoptions = try await adoptions()
     trail.checks = try await checks(trail)
     trail.lastChecks = try await lastChecks()
     trail.tombstones = try await remainders("lethe.tombstone", "deleted_at")

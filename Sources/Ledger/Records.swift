@@ -21,6 +21,11 @@ public struct Run: Sendable {
   public let key: String
   public let definition: Definition
   public let workDirectory: String
+
+  /// The same run, with its folder elsewhere.
+  public func moved(to workDirectory: String) -> Run {
+    Run(id: id, key: key, definition: definition, workDirectory: workDirectory)
+  }
 }
 
 /// A chunk as the ledger has it.

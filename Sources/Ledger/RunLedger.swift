@@ -39,11 +39,9 @@ public struct RunLedger: Sendable {
   public func begin(
     _ definition: Definition, in parent: String, lease: Lease, file: String? = nil
   ) async throws -> Run {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    let json = String(decoding: try encoder.encode(definition), as: UTF8.self)
+    let json = try Self.json(definition)
     let key = String(UUID().uuidString.lowercased().filter(\.isHexDigit).prefix(12))
-    let workDirectory = "\(parent)/\(definition.name)-\(key)"
+    let workDirectory = Self.folder(of: definition.name, key, in: parent)
     try await connection.execute("SELECT lethe.begin_chain()")
     let id = try await connection.query(
       """
@@ -55,67 +53,26 @@ public struct RunLedger: Sendable {
     return Run(id: id, key: key, definition: definition, workDirectory: workDirectory)
   }
 
-  /// The runs of a pipeline that have not ended, oldest first.
-  public func unfinished(pipeline: String) async throws -> [Run] {
-    try await runs(where: "pipeline = $1 AND finished_at IS NULL", .text(pipeline))
-  }
-
-  /// A run, whether or not it has ended.
-  public func run(_ id: Int64) async throws -> Run {
-    guard let run = try await runs(where: "run_id = $1", .integer(id)).first else {
-      throw LedgerError(
-        code: .missing, message: "there is no run \(id) in the ledger",
-        remedy: "lethe status lists the runs")
-    }
-    return run
-  }
-
-  /// The definitions of the newest runs of pipelines that have had one of late, as far as this version reads
-  /// them.
-  public func newestDefinitions(besides pipelines: [String]) async throws -> [Definition] {
-    try await connection.query(
-      """
-      SELECT DISTINCT ON (pipeline) definition::text FROM lethe.run
-      WHERE NOT pipeline = ANY ($1::text[]) AND started_at > now() - interval '30 days'
-      ORDER BY pipeline, run_id DESC
-      """, .texts(pipelines)
-    ).rows(as: String.self)
-      .compactMap { try? JSONDecoder().decode(Definition.self, from: Data($0.utf8)) }
-  }
-
-  private func runs(where condition: String, _ parameters: Parameter...) async throws -> [Run] {
-    try await connection.run(
-      """
-      SELECT run_id, key, definition::text, work_directory FROM lethe.run
-      WHERE \(condition) ORDER BY run_id
-      """, parameters
-    ).rows(as: Int64.self, String.self, String.self, String.self).map { id, key, json, directory in
-      guard
-        let definition = try? JSONDecoder().decode(Definition.self, from: Data(json.utf8))
-      else {
-        throw LedgerError(
-          code: .unreadable, message: "the definition of run \(id) cannot be read",
-          remedy: "finish it with the version of Lethe that began it")
-      }
-      return Run(id: id, key: key, definition: definition, workDirectory: directory)
-    }
+  /// A run's own folder for its chunk files.
+  public static func folder(of pipeline: String, _ key: String, in parent: String) -> String {
+    "\(parent)/\(pipeline)-\(key)"
   }
 
   /// Makes this process the one that works on the run.
   /// - Parameter file: the definition's, as it was named this time.
-  public func takeOver(_ run: Run, lease: Lease, file: String? = nil) async throws {
+  public func takeOver(_ runID: Int64, lease: Lease, file: String? = nil) async throws {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
         """
         UPDATE lethe.run
         SET lease = $2, status = 'running', definition_file = coalesce($3, definition_file)
         WHERE run_id = $1 AND finished_at IS NULL \(Self.knowsHolds)
-        """, .integer(run.id), .text(lease.token), Parameter(file))
+        """, .integer(runID), .text(lease.token), Parameter(file))
       try await transaction.execute(
         """
         UPDATE lethe.chunk SET lease = $2
         WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
-        """, .integer(run.id), .text(lease.token))
+        """, .integer(runID), .text(lease.token))
     }
   }
 
@@ -125,7 +82,7 @@ public struct RunLedger: Sendable {
       "SELECT count(*) = $2 FROM lethe.export WHERE run_id = $1 AND finished_at IS NOT NULL",
       .integer(run.id), .integer(Int64(datasets))
     ).onlyRow(as: Bool.self)
-    let isComplete = if isExported { true } else { try await isGivenUp(run) }
+    let isComplete = if isExported { true } else { try await isGivenUp(run.id) }
     guard isComplete else { return false }
     return try await connection.query(
       """
@@ -137,58 +94,11 @@ public struct RunLedger: Sendable {
 
   /// Whether somebody had given the run up. A chunk of it may have been taken on again; nothing else of it
   /// is done.
-  public func isGivenUp(_ run: Run) async throws -> Bool {
+  public func isGivenUp(_ runID: Int64) async throws -> Bool {
     try await connection.query(
-      "SELECT coalesce(failure = $2, false) FROM lethe.run WHERE run_id = $1", .integer(run.id),
+      "SELECT coalesce(failure = $2, false) FROM lethe.run WHERE run_id = $1", .integer(runID),
       .text(Self.givenUpFailure)
     ).onlyRow(as: Bool.self)
-  }
-
-  /// Somebody has decided against finishing the run: what is not applied of it fails, and its IDs are
-  /// checked again by the next run. What its results said is still known until newer ones answer for the
-  /// same IDs: an older answer must not come back to life.
-  public func runGivenUp(_ run: Run, lease: Lease) async throws {
-    let why = Self.givenUpFailure
-    try await connection.withTransaction { transaction in
-      try await transaction.execute(
-        """
-        UPDATE lethe.job AS j SET ended_at = clock_timestamp(), failure = $2
-        FROM lethe.chunk AS c WHERE c.chunk_id = j.chunk_id AND c.run_id = $1 AND j.ended_at IS NULL
-        """, .integer(run.id), .text(why))
-      try await transaction.execute(
-        """
-        UPDATE lethe.chunk
-        SET state = 'failed', failed_at = clock_timestamp(), failure = $2, is_retryable = true,
-            stopped_reason = NULL
-        WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
-        """, .integer(run.id), .text(why))
-      // What was applied of a chunk stays, and so its record is sealed like any other.
-      try await transaction.execute(
-        """
-        SELECT lethe.seal('job', j.job_id, c.chunk_id, lethe.job_content(j.job_id))
-        FROM lethe.chunk AS c JOIN lethe.job AS j USING (chunk_id)
-        WHERE c.run_id = $1 AND j.result_sha256 IS NOT NULL
-          AND (SELECT count(*) FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
-            > coalesce((SELECT (s.content::jsonb ->> 'batches')::bigint FROM lethe.seal AS s
-                        WHERE s.chunk_id = c.chunk_id ORDER BY s.number DESC LIMIT 1), 0)
-        """, .integer(run.id))
-      try await ChunkQueries.guarded(
-        transaction, "run \(run.id)",
-        """
-        UPDATE lethe.run SET status = 'failed', finished_at = clock_timestamp(), failure = $3
-        WHERE run_id = $1 AND lease = $2 AND finished_at IS NULL
-        """, [.integer(run.id), .text(lease.token), .text(why)])
-    }
-  }
-
-  /// The API's jobs of a run that are not known to have ended.
-  public func liveJobs(of run: Run) async throws -> [String] {
-    try await connection.query(
-      """
-      SELECT api_id FROM lethe.job JOIN lethe.chunk USING (chunk_id)
-      WHERE run_id = $1 AND ended_at IS NULL AND api_id IS NOT NULL
-      """, .integer(run.id)
-    ).rows(as: String.self)
   }
 
   /// A limit has stopped a chunk of the run: it waits for somebody's word.

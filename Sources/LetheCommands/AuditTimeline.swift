@@ -38,8 +38,8 @@ struct AuditTimeline {
   /// In the order in which things of one instant follow from one another.
   private var entries: [Entry] {
     trail.checks.map(entry) + trail.lastChecks.map(entry) + trail.quarantined.map(entry)
-      + trail.waiting.map(entry)
-      + trail.approvals.map(entry) + trail.refusals.map(entry) + trail.events.map(entry)
+      + trail.waiting.map(entry) + trail.approvals.map(entry) + trail.adoptions.map(entry)
+      + trail.refusals.map(entry) + trail.events.map(entry)
       + trail.protections.map(entry) + trail.holds.map(entry) + trail.releases.map(entry)
       + trail.rehydrations.map {
         Entry(
@@ -180,6 +180,21 @@ struct AuditTimeline {
     ]
     if let number = approval.sealNumber { lines.append("sealed by record \(number)") }
     return Entry(at: approval.at, what: "approved", lines: lines)
+  }
+
+  private func entry(_ adoption: AuditTrail.Adoption) -> Entry {
+    var lines = [
+      """
+      run \(adoption.runID) took a newer definition on, by \(printable(adoption.by))\
+      \(adoption.note.map { ": \(printable($0))" } ?? "")
+      """
+    ]
+    lines += adoption.changes.sorted { $0.key < $1.key }.map { path, texts in
+      let words = texts.map { $0.map(printable) ?? "nothing" }
+      return "\(printable(path)): \(words.joined(separator: " became "))"
+    }
+    if let number = adoption.sealNumber { lines.append("sealed by record \(number)") }
+    return Entry(at: adoption.at, what: "adopted", lines: lines)
   }
 
   private func entry(_ protection: AuditTrail.Protection) -> Entry {

@@ -19,6 +19,7 @@ struct AuditTrailResult: Encodable {
   let quarantined: [Line]
   let refusals: [Refusal]
   let approvals: [Approval]
+  let adoptions: [Adoption]
 
   init(_ trail: AuditTrail) {
     id = "\(trail.id)"
@@ -36,6 +37,7 @@ struct AuditTrailResult: Encodable {
     quarantined = trail.quarantined.map(Line.init)
     refusals = trail.refusals.map(Refusal.init)
     approvals = trail.approvals.map(Approval.init)
+    adoptions = trail.adoptions.map(Adoption.init)
   }
 
   struct Job: Encodable {
@@ -283,6 +285,25 @@ struct AuditTrailResult: Encodable {
       resolved_at = refusal.resolvedAt
       resolution = refusal.resolution
       superseded_by = refusal.supersededBy.map(Job.init)
+    }
+  }
+
+  struct Adoption: Encodable {
+    let run_id: Int64
+    /// By place in the definition: what the run had there, and what it has since; null for nothing.
+    let changes: [String: [String?]]
+    let adopted_by: String
+    let note: String?
+    let adopted_at: String
+    let seal: Int64?
+
+    init(_ adoption: AuditTrail.Adoption) {
+      run_id = adoption.runID
+      changes = adoption.changes
+      adopted_by = adoption.by
+      note = adoption.note
+      adopted_at = adoption.at
+      seal = adoption.sealNumber
     }
   }
 

@@ -29,6 +29,7 @@ enum ExitStatus: Int32, Error {
   init?(of error: any Error) {
     switch error {
     case is DefinitionError: self = .usage
+    case is UnfitRun: self = .failed
     case is PipelineLocked: self = .locked
     case is Interrupted, is CancellationError: self = .temporary
     case let error as LedgerError: self = Self.status(of: error)
@@ -90,7 +91,9 @@ enum ExitStatus: Int32, Error {
   /// What a run's reports amount to.
   /// - Parameter openLines: of the pipeline's quarantine.
   init(of reports: [RunReport], openLines: Int = 0) {
-    if reports.contains(where: { !$0.stopped.isEmpty || !$0.stoppedDatasets.isEmpty }) {
+    if reports.contains(where: { $0.unfit != nil }) {
+      self = .failed
+    } else if reports.contains(where: { !$0.stopped.isEmpty || !$0.stoppedDatasets.isEmpty }) {
       self = .limitStopped
     } else if reports.contains(where: { !$0.failures.isEmpty || !$0.refused.isEmpty }) {
       self = .setAside

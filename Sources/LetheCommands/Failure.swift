@@ -7,6 +7,7 @@ import Ledger
 import Migrations
 import PostgreSQL
 import Runtime
+import Vocabulary
 import Warehouse
 
 /// What is wrong, for machines: the `error` of a JSON object.
@@ -35,6 +36,7 @@ extension GuardError: RemediedError {}
 extension LedgerError: RemediedError {}
 extension PipelineLocked: RemediedError {}
 extension Interrupted: RemediedError {}
+extension UnfitRun: RemediedError {}
 
 extension Failure {
   init(of error: any Error, _ status: ExitStatus) {
@@ -58,7 +60,10 @@ extension Failure {
       let answer = error.status.map { "HTTP \($0), " } ?? ""
       return ("\(error.operation): \(answer)\(error.message)", error.remedy)
     case let error as PostgreSQLError:
-      return (error.messageWithoutValues, error.hintWithoutValues ?? remedy(for: status))
+      return (
+        error.messageWithoutValues.withoutSecrets(),
+        error.hintWithoutValues?.withoutSecrets() ?? remedy(for: status)
+      )
     case let error as any RemediedError: return (error.message, error.remedy)
     default: return ("\(error)", remedy(for: status))
     }
@@ -77,6 +82,9 @@ extension Failure {
   /// What is left to do after runs; nil if nothing is.
   init?(of reports: [RunReport], openLines: Int, _ status: ExitStatus) {
     switch status {
+    case .failed:
+      guard let unfit = reports.compactMap(\.unfit).first else { return nil }
+      self.init(code: status.word, message: unfit.message, remedy: unfit.remedy)
     case .limitStopped:
       if let chunk = reports.flatMap(\.stopped).first {
         self.init(
@@ -113,8 +121,17 @@ extension Failure {
       self.init(
         code: status.word, message: "\(openLines) lines of the quarantine wait for somebody's word",
         remedy: "lethe quarantine list shows them, retry and dismiss resolve them")
-    case .done, .failed, .usage, .locked, .temporary, .credentials, .idle: return nil
+    case .done, .usage, .locked, .temporary, .credentials, .idle: return nil
     }
+  }
+}
+
+extension PostgreSQLError {
+  /// What the server and libpq say, line by line, without secrets.
+  var plainDescription: String {
+    description.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+      line.prefix { $0 == " " } + String(line).withoutSecrets()
+    }.joined(separator: "\n")
   }
 }
 

@@ -2,6 +2,7 @@ public import ArgumentParser
 internal import CMalloc
 import Foundation
 import Logging
+import PostgreSQL
 
 /// The program `lethe`.
 public struct Lethe: AsyncParsableCommand {
@@ -16,7 +17,7 @@ public struct Lethe: AsyncParsableCommand {
       EXIT CODES: 0 done, 1 failed, 2 usage or definition, 3 a limit stopped it, 4 quarantine not \
       empty, 5 a chunk or an event was set aside, 6 another run holds the lock, 75 temporary: run \
       again, 77 credentials refused, 99 nothing to do (only with --skip-if-idle). Where several \
-      apply: 3 before 5 before 4.
+      apply: 1 before 3 before 5 before 4.
       """,
     version: "0.1.0",
     subcommands: [
@@ -78,7 +79,8 @@ public struct Lethe: AsyncParsableCommand {
   }
 
   private static func tell(_ error: any Error, _ status: ExitStatus, _ options: OutputOptions?) {
-    (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(error)")
+    let text = (error as? PostgreSQLError)?.plainDescription ?? "\(error)"
+    (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(text)")
     writeFailure(Failure(of: error, status), options)
   }
 

@@ -17,8 +17,16 @@ struct WorkDirectoryOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Where chunk files are kept while a run needs them.",
-      discussion: "Default: $LETHE_WORK_DIR, or ~/.local/state/lethe.", valueName: "dir"))
+      discussion: """
+        Default: $LETHE_WORK_DIR, or ~/.local/state/lethe. Named by either, it counts for runs that are \
+        resumed, too: their files are brought there, or written again.
+        """, valueName: "dir"))
   var workDir: String?
+
+  /// Whether somebody has named the folder: then it counts for runs that are resumed, too.
+  var isGiven: Bool {
+    workDir != nil || ProcessInfo.processInfo.environment["LETHE_WORK_DIR"] != nil
+  }
 
   /// Absolute: a run that is resumed from elsewhere must find its files.
   var path: String {

@@ -19,9 +19,10 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
   mutating func run() async throws {
     let pipeline = try pipeline.load()
     let (options, directory) = (output, workDirectory.path)
+    let isGiven = workDirectory.isGiven
     try await untilSignalled {
       let report = try await PipelineRuntime.with(
-        pipeline, workDirectory: directory, logger: options.logger
+        pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
       ) { try await $0.plan() }
       try options.write(report) { report.text(file: pipeline.file) }
     }
@@ -46,6 +47,7 @@ extension PlanReport {
           "the dataset \(dataset.dataset) would not be exported: \($0)\n  remedy: lethe check tells what to do"
         }
       }
+      + unfit.map { "\($0.message)\n  remedy: \($0.remedy)" }
     guard !chunks.isEmpty else {
       return (parts + ["no chunk is collected and waits to be applied"]).joined(separator: "\n\n")
     }

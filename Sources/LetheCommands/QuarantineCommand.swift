@@ -85,10 +85,11 @@ struct QuarantineCommand: AsyncParsableCommand {
     mutating func run() async throws {
       let pipeline = try pipeline.load()
       let (options, directory) = (output, workDirectory.path)
+      let isGiven = workDirectory.isGiven
       let ids = ids.isEmpty ? nil : Set(ids)
       try await untilSignalled {
         let report = try await PipelineRuntime.with(
-          pipeline, workDirectory: directory, logger: options.logger
+          pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
         ) { try await $0.retryQuarantined(ids) }
         try options.write(report) { report.summary }
         let status = ExitStatus(of: report.runs, openLines: report.open)

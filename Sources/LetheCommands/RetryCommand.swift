@@ -37,10 +37,11 @@ struct RetryCommand: AsyncParsableCommand, OutputCommand {
   mutating func run() async throws {
     let pipeline = try pipeline.load()
     let (options, directory) = (output, workDirectory.path)
+    let isGiven = workDirectory.isGiven
     let (chunk, ids) = (chunk, Set(ids))
     try await untilSignalled {
       let (report, openLines) = try await PipelineRuntime.with(
-        pipeline, workDirectory: directory, logger: options.logger
+        pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
       ) { runtime in
         (try await runtime.retry(chunkID: chunk, ids: ids), try await runtime.openQuarantine())
       }

@@ -19,6 +19,21 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
     help: "End what earlier runs left as it is, instead of finishing it, and check all IDs anew.")
   var giveUp = false
 
+  @Flag(
+    help: ArgumentHelp(
+      "Have runs that earlier processes left go on by today's file.",
+      discussion: """
+        Where only names of columns, limits, sizes, or actions of reasons of which nothing is applied yet have \
+        changed. Anything else is refused by name, and nothing is changed. It is kept and sealed.
+        """))
+  var adoptDefinition = false
+
+  @Option(help: "With --adopt-definition: who says so. Default: the user of the operating system.")
+  var by: String?
+
+  @Option(help: "With --adopt-definition: why. It is kept with the run and sealed.")
+  var note: String?
+
   @Flag(help: "Exit with 99 if there was nothing to do.")
   var skipIfIdle = false
 
@@ -26,25 +41,36 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
     guard !(giveUp && resumeOnly) else {
       throw ValidationError("--give-up and --resume-only exclude each other")
     }
+    guard !(giveUp && adoptDefinition) else {
+      throw ValidationError("--give-up and --adopt-definition exclude each other")
+    }
+    guard adoptDefinition || (by == nil && note == nil) else {
+      throw ValidationError("--by and --note go with --adopt-definition")
+    }
+    guard by.map({ $0.contains { !$0.isWhitespace } }) ?? true else {
+      throw ValidationError("--by has to name somebody")
+    }
   }
 
   mutating func run() async throws {
     let pipeline = try pipeline.load()
     let (options, resumeOnly, skipIfIdle) = (output, resumeOnly, skipIfIdle)
-    let giveUp = giveUp
-    let directory = workDirectory.path
+    let (giveUp, adopts, by, note) = (giveUp, adoptDefinition, by, note)
+    let (directory, isGiven) = (workDirectory.path, workDirectory.isGiven)
     try await untilSignalled {
-      let (reports, openLines) = try await PipelineRuntime.with(
-        pipeline, workDirectory: directory, logger: options.logger
+      let (begin, reports, openLines) = try await PipelineRuntime.with(
+        pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
       ) { runtime in
-        if giveUp { _ = try await runtime.giveUp() }
+        let begin = RunBegin(
+          givenUp: giveUp ? try await runtime.giveUp() : nil,
+          adopted: adopts ? try await runtime.adoptDefinition(by: by, note: note) : nil)
         return (
-          try await runtime.run(resumeOnly: resumeOnly), try await runtime.openQuarantine()
+          begin, try await runtime.run(resumeOnly: resumeOnly), try await runtime.openQuarantine()
         )
       }
       let status = ExitStatus(of: reports, openLines: openLines)
       let error = Failure(of: reports, openLines: openLines, status)
-      try options.write(RunResult(reports, error: error)) {
+      try options.write(RunResult(begin, reports, error: error)) {
         reports.isEmpty
           ? "no run was left unfinished"
           : reports.map(\.table).joined(separator: "\n\n")
@@ -55,14 +81,22 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
   }
 }
 
+/// What was done about open runs before anything went on.
+private struct RunBegin: Sendable {
+  let givenUp: [PipelineRuntime.GivenUp]?
+  let adopted: [PipelineRuntime.Adopted]?
+}
+
 /// The newest run's report at the top, those of earlier runs that were finished first beside it.
 private struct RunResult: Encodable {
+  let begin: RunBegin
   let newest: RunReport?
   let finishedEarlier: [RunReport]
   /// What waits for somebody, of any of the runs.
   let error: Failure?
 
-  init(_ reports: [RunReport], error: Failure?) {
+  init(_ begin: RunBegin, _ reports: [RunReport], error: Failure?) {
+    self.begin = begin
     self.error = error
     newest = reports.last
     finishedEarlier = reports.dropLast()
@@ -78,7 +112,8 @@ private struct RunResult: Encodable {
   enum CodingKeys: String, CodingKey {
     case finishedEarlier = "finished_earlier"
     case peakMemoryBytes = "peak_memory_bytes"
-    case status, error
+    case status, error, adopted
+    case givenUp = "given_up"
   }
 
   func encode(to encoder: any Encoder) throws {
@@ -86,6 +121,8 @@ private struct RunResult: Encodable {
     var container = encoder.container(keyedBy: CodingKeys.self)
     if newest == nil { try container.encode("idle", forKey: .status) }
     try container.encodeIfPresent(error, forKey: .error)
+    try container.encodeIfPresent(begin.givenUp, forKey: .givenUp)
+    try container.encodeIfPresent(begin.adopted, forKey: .adopted)
     try container.encode(finishedEarlier, forKey: .finishedEarlier)
     try container.encode(Self.peakMemoryBytes, forKey: .peakMemoryBytes)
   }
@@ -97,6 +134,7 @@ extension RunReport {
 
   /// For people.
   var table: String {
+    if let unfit { return "\(unfit.message)\n  remedy: \(unfit.remedy)" }
     var totals = Table(
       "dataset", "IDs", "left out", "chunks", "jobs", "events", "quarantined",
       "seconds by stage")

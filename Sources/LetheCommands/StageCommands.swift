@@ -21,9 +21,10 @@ extension StageCommand {
   ) async throws {
     let pipeline = try pipeline.load()
     let (options, directory, skipIfIdle) = (output, workDirectory.path, stage.skipIfIdle)
+    let isGiven = workDirectory.isGiven
     try await untilSignalled {
       let (report, openLines) = try await PipelineRuntime.with(
-        pipeline, workDirectory: directory, logger: options.logger
+        pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
       ) { runtime -> (PipelineRuntime.StageReport, Int) in
         let report = try await body(runtime)
         guard isLast else { return (report, 0) }
@@ -67,7 +68,10 @@ extension PipelineRuntime.StageReport {
 struct ExportCommand: StageCommand {
   static let configuration = CommandConfiguration(
     commandName: "export", abstract: "Export the stored IDs into chunks.",
-    discussion: "Goes into the run that is unfinished, if there is one; else it begins a run.")
+    discussion: """
+      Goes into the run that is unfinished, if there is one that something is left to do in; else it begins \
+      a run.
+      """)
 
   @OptionGroup var pipeline: PipelineArgument
   @OptionGroup var workDirectory: WorkDirectoryOption

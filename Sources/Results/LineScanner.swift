@@ -42,7 +42,7 @@ public struct LineScanner: Sendable {
     let id = fields.id?.identifier
     func refused(_ why: String) -> ScannedLine { .refused(why, id: id) }
     if let error = fields.error {
-      let why = "the API says \(error.text)"
+      let why = "the API says \(error.text.withoutSecrets())"
       guard let quote = fields.id else { return refused(why) }
       // A chunk's file has no leading zeros: such a line was not one of it.
       return .error(why, id: id.flatMap { quote.text == "\($0)" ? $0 : nil })
@@ -52,13 +52,13 @@ public struct LineScanner: Sendable {
     guard let action = fields.action else { return refused("no action") }
     guard let reasonText = fields.reason else { return refused("no reason") }
     guard let reason = Reason(word: reasonText.text) else {
-      return refused("unknown reason \(reasonText.text)")
+      return refused("unknown reason \(reasonText.text.withoutSecrets())")
     }
     guard Reason.documented(for: type).contains(reason) else {
       return refused("reason \(reasonText.text) in a job of type \(type.rawValue)")
     }
     guard Self.allows(action: action.text, reason) else {
-      return refused("unknown action \(action.text) for reason \(reasonText.text)")
+      return refused("unknown action \(action.text.withoutSecrets()) for reason \(reasonText.text)")
     }
     return .event(
       Event(

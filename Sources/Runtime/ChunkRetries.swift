@@ -21,7 +21,7 @@ extension PipelineRuntime {
     let all = try await ledger.takingOn(chunkID: chunkID, ids: ids, pipeline: name)
     for runID in Set(all.map(\.runID)) {
       // A run that can no longer be applied must not be opened again.
-      _ = try await checkedCatalog(ledger.run(runID).definition)
+      _ = try await catalog(of: ledger.run(runID))
     }
     let chunks = ChunkLedger(connection: lockConnection, lease: lease)
     for each in all {

@@ -25,6 +25,8 @@ public struct PipelineLocked: Error, Sendable, CustomStringConvertible {
 public struct PipelineRuntime: Sendable {
   let pipeline: Pipeline
   let workDirectory: String
+  /// Whether runs that are resumed keep their files in `workDirectory`, too, and not where they began.
+  let movesRuns: Bool
   let lockConnection: Connection
   let client: ComplianceClient
   let logger: Logger
@@ -36,11 +38,13 @@ public struct PipelineRuntime: Sendable {
   ///
   /// - Parameters:
   ///   - workDirectory: where chunk files go; a folder a run is made in it.
+  ///   - movingRuns: whether that counts for runs that are resumed, too: somebody has named it.
   ///   - retry: how calls of the API are repeated.
   /// - Throws: `DefinitionError` before anything has run; `PipelineLocked`.
   public static func with<R: Sendable>(
-    _ pipeline: Pipeline, workDirectory: String, retry: RetryPolicy = RetryPolicy(),
-    logger: Logger, _ body: @Sendable (PipelineRuntime) async throws -> R
+    _ pipeline: Pipeline, workDirectory: String, movingRuns: Bool = true,
+    retry: RetryPolicy = RetryPolicy(), logger: Logger,
+    _ body: @Sendable (PipelineRuntime) async throws -> R
   ) async throws -> R {
     try await Connection.withConnection(pipeline.warehouse) { connection in
       try await requireLedger(on: connection, pipeline)
@@ -53,8 +57,8 @@ public struct PipelineRuntime: Sendable {
       ) { client in
         try await body(
           PipelineRuntime(
-            pipeline: pipeline, workDirectory: workDirectory, lockConnection: connection,
-            client: client, logger: logger))
+            pipeline: pipeline, workDirectory: workDirectory, movesRuns: movingRuns,
+            lockConnection: connection, client: client, logger: logger))
       }
       try await RunLedger(connection: connection).unlock(pipeline: name)
       return value
@@ -83,7 +87,18 @@ public struct PipelineRuntime: Sendable {
     _ pipeline: Pipeline, on connection: Connection
   ) async throws -> [Finding] {
     var findings: [Finding] = []
-    let unasked = try await UnaskedHolds(current: [pipeline.definition], on: connection).counts()
+    let unasked: UnaskedHolds.Counts
+    do {
+      unasked = try await UnaskedHolds(current: [pipeline.definition], on: connection).counts()
+    } catch let error as LedgerError where error.code == .unreadable {
+      unasked = .init()
+      findings.append(
+        Finding(
+          severity: .warning, path: "datasets",
+          message: """
+            whose rows no dataset exports any more is not known: \(error.message)
+            """, remedy: error.remedy))
+    }
     if unasked.ids > 0 {
       findings.append(
         Finding(
@@ -148,7 +163,8 @@ public struct PipelineRuntime: Sendable {
 
   // MARK: lethe run
 
-  /// Finishes what earlier runs left, then makes a run of its own.
+  /// Finishes what earlier runs left, then makes a run of its own. An earlier run that cannot go on keeps
+  /// neither the others nor the new one from it.
   ///
   /// - Parameter resumeOnly: makes none of its own.
   /// - Returns: a report for each run, the newest last.
@@ -157,11 +173,15 @@ public struct PipelineRuntime: Sendable {
   public func run(resumeOnly: Bool = false) async throws -> [RunReport] {
     let ledger = RunLedger(connection: lockConnection)
     var reports: [RunReport] = []
-    for run in try await ledger.unfinished(pipeline: pipeline.definition.name) {
-      logger.notice("run \(run.id) was left unfinished; going on with it")
-      let road = try await road(takingOver: run)
-      try await road.goAllTheWay(exporting: !ledger.isGivenUp(run))
-      reports.append(try await settle(run))
+    for open in try await ledger.unfinished(pipeline: pipeline.definition.name) {
+      logger.notice("run \(open.id) was left unfinished; going on with it")
+      do {
+        let road = try await road(takingOver: open)
+        try await road.goAllTheWay(exporting: !ledger.isGivenUp(open.id))
+        reports.append(try await settle(road.run))
+      } catch let error as UnfitRun {
+        reports.append(try await report(error))
+      }
     }
     if !resumeOnly {
       let road = try await road(beginning: pipeline.definition)
@@ -170,27 +190,6 @@ public struct PipelineRuntime: Sendable {
     }
     try await postponement.rethrow()
     return reports
-  }
-
-  /// Ends the runs that earlier processes left, unfinished as they are. What they have applied stays.
-  /// - Returns: how many there were.
-  public func giveUp() async throws -> Int {
-    let ledger = RunLedger(connection: lockConnection)
-    let unfinished = try await ledger.unfinished(pipeline: pipeline.definition.name)
-    for run in unfinished {
-      try await ledger.takeOver(run, lease: lease, file: pipeline.file)
-      for job in try await ledger.liveJobs(of: run) {
-        do {
-          try await client.cancelJob(id: job)
-        } catch let error as APIError {
-          logger.notice("job \(job) was not cancelled: \(error.message)")
-        }
-      }
-      try? FileManager.default.removeItem(atPath: run.workDirectory)
-      try await ledger.runGivenUp(run, lease: lease)
-      logger.warning("run \(run.id) is given up; its IDs are checked again by the next run")
-    }
-    return unfinished.count
   }
 
   // MARK: The stages as commands
@@ -206,21 +205,32 @@ public struct PipelineRuntime: Sendable {
     public var runs: [RunReport]
   }
 
-  /// Exports every dataset into a run: into the one that is there, if one is unfinished.
+  /// Exports every dataset into a run: into the one that is there, if one is unfinished; but not into one that
+  /// only waits for somebody's word, or that cannot go on.
   public func export() async throws -> StageReport {
     let ledger = RunLedger(connection: lockConnection)
-    let unfinished = try await ledger.unfinished(pipeline: pipeline.definition.name)
-    let road =
-      if let run = unfinished.last {
-        try await self.road(takingOver: run)
-      } else {
-        try await self.road(beginning: pipeline.definition)
+    var road: Road?
+    for open in try await ledger.unfinished(pipeline: pipeline.definition.name).reversed() {
+      if try await ledger.waitsForWordAlone(open) { continue }
+      do {
+        road = try await self.road(takingOver: open)
+        break
+      } catch let error as UnfitRun {
+        logger.error("\(error)")
       }
-    let before = try await chunkCount(road.run)
-    try await road.export()
+    }
+    let taken: Road
+    if let road {
+      taken = road
+    } else {
+      taken = try await self.road(beginning: pipeline.definition)
+    }
+    let halted = try await ledger.halted(of: taken.run)
+    let before = try await chunkCount(taken.run)
+    try await taken.export()
     return StageReport(
-      stage: Stage.export.rawValue, chunks: try await chunkCount(road.run) - before, waiting: 0,
-      runs: [try await settle(road.run)])
+      stage: Stage.export.rawValue, chunks: try await chunkCount(taken.run) - before, waiting: 0,
+      runs: [try await settle(taken.run).besides(halted)])
   }
 
   /// Submits, for each type whose slot is free, the next chunk that waits.
@@ -281,7 +291,9 @@ public struct PipelineRuntime: Sendable {
     }
   }
 
-  /// Takes the chunks of all unfinished runs that are in one of `states` through a stage, each once.
+  /// Takes the chunks of all unfinished runs that are in one of `states` through a stage, each once. The last
+  /// stage tells whatever waits for somebody in a run; another one only what it has brought about itself, so that a
+  /// script goes on with the rest.
   /// - Parameter chunkIDs: these chunks only; runs without one are left alone.
   private func takeOn(
     _ stage: Stage, _ states: [ChunkState], only chunkIDs: Set<Int64>? = nil,
@@ -292,16 +304,26 @@ public struct PipelineRuntime: Sendable {
     let unfinished = try await ledger.unfinished(pipeline: pipeline.definition.name)
     let connection = try await Connection.connect(pipeline.warehouse)
     let chunkLedger = ChunkLedger(connection: connection, lease: lease)
-    for run in unfinished {
-      let chunks = try await chunkLedger.chunks(of: run.id, in: states)
+    for open in unfinished {
+      let chunks = try await chunkLedger.chunks(of: open.id, in: states)
         .filter { chunkIDs?.contains($0.id) ?? true }
-      if chunkIDs != nil, chunks.isEmpty { continue }
-      let road = try await road(takingOver: run)
-      for chunk in chunks where try await step(road, chunk, chunkLedger, connection) {
-        report.chunks += 1
+      if chunks.isEmpty, chunkIDs != nil || stage != .apply { continue }
+      let road: Road
+      do {
+        road = try await self.road(takingOver: open)
+      } catch let error as UnfitRun {
+        let unfit = try await self.report(error)
+        if stage == .apply { report.runs.append(unfit) }
+        continue
       }
-      report.waiting += try await chunkLedger.chunks(of: run.id, in: states).count
-      report.runs.append(try await settle(run))
+      let halted = stage == .apply ? [] : try await ledger.halted(of: road.run)
+      // The run's folder may be another one by now.
+      for chunk in try await chunkLedger.chunks(of: open.id, in: states)
+      where chunks.contains(where: { $0.id == chunk.id }) {
+        if try await step(road, chunk, chunkLedger, connection) { report.chunks += 1 }
+      }
+      report.waiting += try await chunkLedger.chunks(of: open.id, in: states).count
+      report.runs.append(try await settle(road.run).besides(halted))
     }
     await connection.close()
     try await postponement.rethrow()
@@ -318,11 +340,12 @@ public struct PipelineRuntime: Sendable {
     return road(run, try await Catalog(of: resolved, on: lockConnection))
   }
 
-  private func road(takingOver run: Run) async throws -> Road {
-    let catalog = try await checkedCatalog(run.definition)
+  /// - Throws: `UnfitRun` if the run cannot go on; nothing of it is changed then.
+  private func road(takingOver open: OpenRun) async throws -> Road {
+    let (run, catalog) = try await fitting(open)
     try await RunLedger(connection: lockConnection)
-      .takeOver(run, lease: lease, file: pipeline.file)
-    return road(run, catalog)
+      .takeOver(run.id, lease: lease, file: pipeline.file)
+    return road(try await resettled(run), catalog)
   }
 
   func road(_ run: Run, _ catalog: Catalog) -> Road {
@@ -369,6 +392,12 @@ public struct PipelineRuntime: Sendable {
       report.status = .stopped
     }
     return report
+  }
+
+  private func report(_ unfit: UnfitRun) async throws -> RunReport {
+    logger.error("\(unfit)")
+    return RunReport(
+      unfit, pipeline: pipeline.definition.name, quarantineOpen: try await openQuarantine())
   }
 
   private func report(_ run: Run) async throws -> RunReport {

@@ -4,6 +4,7 @@ import ExportStage
 import Ledger
 import PostgreSQL
 import Vocabulary
+import Warehouse
 
 /// What a run would do.
 public struct PlanReport: Sendable, Codable, Equatable {
@@ -11,6 +12,8 @@ public struct PlanReport: Sendable, Codable, Equatable {
   public var datasets: [DatasetPlan]
   /// What is collected and waits to be applied.
   public var chunks: [CollectedChunk]
+  /// Open runs that cannot go on, and why.
+  public var unfit: [UnfitRun] = []
 
   public struct DatasetPlan: Sendable, Codable, Equatable {
     public var dataset: String
@@ -91,10 +94,17 @@ extension PipelineRuntime {
             percentMax: pipeline.definition.limits.maxSkippedPercent)))
     }
     let ledger = ChunkLedger(connection: lockConnection, lease: lease)
-    for run in try await RunLedger(connection: lockConnection)
+    for open in try await RunLedger(connection: lockConnection)
       .unfinished(pipeline: pipeline.definition.name)
     {
-      let road = road(run, try await checkedCatalog(run.definition))
+      let (run, catalog): (Run, Catalog)
+      do {
+        (run, catalog) = try await fitting(open)
+      } catch let error as UnfitRun {
+        report.unfit.append(error)
+        continue
+      }
+      let road = road(run, catalog)
       for chunk in try await ledger.chunks(of: run.id, in: [.collected]) {
         let plan = try await road.plan(chunk, ledger, lockConnection)
         report.chunks.append(

@@ -50,7 +50,7 @@ extension PipelineRuntime {
   ) async throws -> QuarantineRetry.Outcome {
     let run = try await RunLedger(connection: lockConnection).run(chunk.runID)
     // A run that can no longer be applied must not be opened again.
-    _ = try await checkedCatalog(run.definition)
+    _ = try await catalog(of: run)
     let ledger = ChunkLedger(connection: lockConnection, lease: lease)
     let chunk = try await ledger.chunk(chunk.chunkID)
     let answered = run.definition.dataset(named: chunk.dataset)?.actions.keys.map { $0 } ?? []

@@ -77,8 +77,9 @@ struct Road: Sendable {
             try await stage.export(dataset) { _ in await board.ring() }
           }
         } catch let error as PostgreSQLError where error.isRefusal {
-          logger.error("the rest of \(dataset.name) is not exported: \(error.messageWithoutValues)")
-          try await ledger.exportRefused(dataset.name, why: error.messageWithoutValues)
+          let why = error.messageWithoutValues.withoutSecrets()
+          logger.error("the rest of \(dataset.name) is not exported: \(why)")
+          try await ledger.exportRefused(dataset.name, why: why)
         }
       }
     }
@@ -131,7 +132,9 @@ struct Road: Sendable {
       } catch let error as PostgreSQLError where error.isRefusal {
         try await ledger.chunkFailed(
           chunk,
-          why: "its file was lost and cannot be written again: \(error.messageWithoutValues)",
+          why: """
+            its file was lost and cannot be written again: \(error.messageWithoutValues.withoutSecrets())
+            """,
           isRetryable: true)
       }
     }

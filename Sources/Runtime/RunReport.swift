@@ -11,6 +11,8 @@ public struct RunReport: Sendable, Codable, Equatable {
     case stopped
     /// A chunk or an event was set aside; see `setAside` and `refused`.
     case failed
+    /// It cannot go on with its own copy of the definition; see `unfit`.
+    case unfit
   }
 
   public var runID: Int64
@@ -29,10 +31,12 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var refused: [RefusedEvent]
   /// Lines of the pipeline, of this run and earlier ones, that wait for somebody's word.
   public var quarantineOpen: Int
+  /// Why the run cannot go on.
+  public var unfit: UnfitRun?
 
   enum CodingKeys: String, CodingKey {
     case runID = "run_id"
-    case pipeline, status, datasets, failures, stopped, refused
+    case pipeline, status, datasets, failures, stopped, refused, unfit
     case stoppedDatasets = "stopped_datasets"
     case setAside = "set_aside"
     case quarantineOpen = "quarantine_open"
@@ -162,6 +166,28 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var isAllAsItShouldBe: Bool {
     status == .done && setAside.isEmpty && refused.isEmpty && stopped.isEmpty
       && stoppedDatasets.isEmpty && quarantineOpen == 0 && rowsLeftOut == 0
+  }
+}
+
+extension RunReport {
+  /// Of a run that nothing was done in.
+  init(_ unfit: UnfitRun, pipeline: String, quarantineOpen: Int) {
+    self.init(
+      runID: unfit.runID, pipeline: pipeline, status: .unfit, datasets: [:], failures: [],
+      stopped: [], setAside: [], refused: [], quarantineOpen: quarantineOpen, unfit: unfit)
+  }
+
+  /// The same without chunks that were halted before.
+  func besides(_ halted: [RunLedger.HaltedChunk]) -> RunReport {
+    var report = self
+    let known = Set(halted.map(\.chunkID))
+    let setAside = report.setAside.filter { known.contains($0.chunkID) }
+    report.stopped.removeAll { known.contains($0.chunkID) }
+    report.setAside.removeAll { known.contains($0.chunkID) }
+    for reason in setAside.map(\.reason) {
+      if let index = report.failures.firstIndex(of: reason) { report.failures.remove(at: index) }
+    }
+    return report
   }
 }
 

@@ -3,6 +3,7 @@ import ComplianceAPI
 import Ledger
 import Logging
 import PostgreSQL
+import Vocabulary
 
 /// What becomes of a run if a stage throws while it works on a chunk.
 enum Consequence {
@@ -60,7 +61,7 @@ enum Consequence {
         self = .postponesChunk
       } else if error.isRefusal {
         self = .setsChunkAside(
-          why: "\(stage.rawValue): \(error.messageWithoutValues)",
+          why: "\(stage.rawValue): \(error.messageWithoutValues.withoutSecrets())",
           remedy: "PostgreSQL's log has more of it", isRetryable: true)
       } else {
         self = .endsAll

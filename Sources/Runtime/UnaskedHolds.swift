@@ -7,7 +7,7 @@ import Warehouse
 /// Holds of IDs that no dataset exports any more: no answer will ever release them, only an operator.
 public struct UnaskedHolds: Sendable {
   private let connection: Connection
-  private let definitions: [Definition]
+  private let current: [Definition]
 
   public struct Counts: Sendable, Equatable, Codable {
     public var ids = 0
@@ -19,11 +19,17 @@ public struct UnaskedHolds: Sendable {
 
   /// - Parameter current: definitions of now; for other pipelines of the ledger those of their newest runs
   ///   count.
-  public init(current: [Definition], on connection: Connection) async throws {
+  public init(current: [Definition], on connection: Connection) {
     self.connection = connection
+    self.current = current
+  }
+
+  /// - Throws: `LedgerError` `.unreadable` if one of another pipeline cannot be read: whose IDs it exports is
+  ///   not known then.
+  private func definitions() async throws -> [Definition] {
     let others = try await RunLedger(connection: connection)
       .newestDefinitions(besides: current.map(\.name))
-    definitions = current + others
+    return current + others
   }
 
   public func counts() async throws -> Counts {
@@ -41,10 +47,12 @@ public struct UnaskedHolds: Sendable {
     return counts
   }
 
-  /// Nil where a table that a definition names cannot be looked into as it says.
+  /// Nil where a definition cannot be read, or a table that it names cannot be looked into as it says.
   public func countsIfKnown() async throws -> Counts? {
     do {
       return try await counts()
+    } catch let error as LedgerError where error.code == .unreadable {
+      return nil
     } catch let error as PostgreSQLError where !error.isTemporary {
       return nil
     }
@@ -64,7 +72,7 @@ public struct UnaskedHolds: Sendable {
   /// The condition that no dataset of a type exports the ID of a holder `r`.
   private func isUnasked(_ type: JobType) async throws -> String {
     var conditions = ["true"]
-    for definition in definitions {
+    for definition in try await definitions() {
       let catalog = try await Catalog(of: definition, on: connection)
       for dataset in definition.datasets where dataset.type == type {
         guard let table = catalog.table(dataset.table), let id = table.id(dataset.id),

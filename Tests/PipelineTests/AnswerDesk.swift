@@ -104,7 +104,7 @@ struct AnswerDesk {
   }
 
   func giveUp(_ job: Job) async throws {
-    try await RunLedger(connection: connection).runGivenUp(job.run, lease: lease)
+    try await RunLedger(connection: connection).runGivenUp(job.run.id, lease: lease)
   }
 
   /// The IDs whose events are still to be acted on, if the chunk is applied or taken on again.

@@ -117,7 +117,7 @@ import Warehouse
   @Test func aProcessThatHasLostItsLeaseRecordsNothing() async throws {
     await #expect {
       _ = try await export(column: "bigint", rows: "VALUES (1)") { connection, run, _ in
-        try await RunLedger(connection: connection).takeOver(run, lease: Lease())
+        try await RunLedger(connection: connection).takeOver(run.id, lease: Lease())
       }
     } throws: { ($0 as? LedgerError)?.code == .leaseLost }
   }

@@ -158,7 +158,7 @@ struct ModelDriver {
   /// Ends the run of a chunk before its time.
   func giveUp(runOf index: Int) async throws {
     try await RunLedger(connection: connection)
-      .runGivenUp(nights[chunks[index].night].run, lease: lease)
+      .runGivenUp(nights[chunks[index].night].run.id, lease: lease)
   }
 
   /// Whether two chunks are of one run.

@@ -23,6 +23,8 @@ final class ScriptedAPI: Sendable {
     var problem: @Sendable (_ name: String) -> Int? = { _ in nil }
     /// The same for the download of its result.
     var downloadProblem: @Sendable (_ name: String) -> Int? = { _ in nil }
+    /// What comes with either of them.
+    var problemBody = ""
     /// Cuts the body this many bytes short of the Content-Length.
     var bytesCut = 0
     /// What `x-goog-hash` says of the body.
@@ -94,7 +96,7 @@ final class ScriptedAPI: Sendable {
     }
     router.get("/2/compliance/jobs/:id") { request, context in
       let job = try self.job(context)
-      if let code = self.script.problem(job.name) { return Response(status: .init(code: code)) }
+      if let code = self.script.problem(job.name) { return self.problem(code) }
       return self.answer(job, request)
     }
     router.put("/2/compliance/jobs/:id/upload") { request, context in
@@ -113,12 +115,15 @@ final class ScriptedAPI: Sendable {
     }
     router.get("/2/compliance/jobs/:id/download") { _, context in
       let job = try self.job(context)
-      if let code = self.script.downloadProblem(job.name) {
-        return Response(status: .init(code: code))
-      }
+      if let code = self.script.downloadProblem(job.name) { return self.problem(code) }
       return self.download(job)
     }
     return router
+  }
+
+  private func problem(_ code: Int) -> Response {
+    Response(
+      status: .init(code: code), body: .init(byteBuffer: ByteBuffer(string: script.problemBody)))
   }
 
   private func job(_ context: BasicRequestContext) throws -> Job {

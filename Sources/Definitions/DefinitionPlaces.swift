@@ -1,0 +1,214 @@
+import Foundation
+public import Vocabulary
+
+/// One thing that a definition says, in the words of a definition's file.
+public struct DefinitionPlace: Sendable, Equatable {
+  /// As findings and messages name it: `datasets.posts.actions.deleted`.
+  public let path: String
+  public let text: String
+  public let part: Part
+  /// The dataset that it is in.
+  public let dataset: String?
+
+  /// What kind of thing it is.
+  public enum Part: Sendable, Equatable {
+    case limit
+    /// How large a chunk may become: it counts when chunks are cut.
+    case chunkSize
+    /// How much a transaction applies.
+    case batchSize
+    /// The name of a column of this table.
+    case column(of: TableName)
+    /// The operator's SQL on rows of this table.
+    case condition(of: TableName)
+    case action(Action, Reason, of: TableName)
+    case other
+  }
+}
+
+/// Something that two definitions of one name do not say alike.
+public struct DefinitionDifference: Sendable, Equatable, CustomStringConvertible {
+  /// Nil if the definition says nothing there.
+  public let before: DefinitionPlace?
+  public let now: DefinitionPlace?
+  public let path: String
+
+  public var description: String {
+    func text(_ place: DefinitionPlace?) -> String { place?.text ?? "nothing" }
+    return "\(path): \(text(before)) became \(text(now))"
+  }
+}
+
+extension Definition {
+  /// All that the definition says, in order.
+  public var places: [DefinitionPlace] {
+    var places = PlaceList()
+    places.add(limits)
+    for dataset in datasets { places.add(dataset) }
+    return places.places
+  }
+
+  /// What the definition says at a path, or at the nearest one around it.
+  public func place(at path: String) -> DefinitionPlace? {
+    let places = Dictionary(
+      places.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+    var path = path[...]
+    while true {
+      if let place = places[String(path)] { return place }
+      guard let end = path.lastIndex(where: { $0 == "." || $0 == "[" }) else { return nil }
+      path = path[..<end]
+    }
+  }
+
+  /// What another definition does not say as this one does, in order. What is within a dataset or a target that
+  /// only one of them has is not named again.
+  public func differences(to now: Definition) -> [DefinitionDifference] {
+    let (places, placesNow) = (self.places, now.places)
+    func byPath(_ places: [DefinitionPlace]) -> [String: DefinitionPlace] {
+      Dictionary(places.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+    }
+    let (before, after) = (byPath(places), byPath(placesNow))
+    var found: [DefinitionDifference] = []
+    var whole: [String] = []
+    let paths = places.map(\.path) + placesNow.map(\.path).filter { before[$0] == nil }
+    for path in paths where before[path] != after[path] {
+      if whole.contains(where: { path.hasPrefix($0 + ".") }) { continue }
+      found.append(
+        DefinitionDifference(before: before[path], now: after[path], path: path))
+      if before[path] == nil || after[path] == nil { whole.append(path) }
+    }
+    return found
+  }
+}
+
+/// Collects the places of a definition.
+private struct PlaceList {
+  var places: [DefinitionPlace] = []
+  private var dataset: String?
+
+  private mutating func add(_ path: String, _ text: String, _ part: DefinitionPlace.Part) {
+    places.append(DefinitionPlace(path: path, text: text, part: part, dataset: dataset))
+  }
+
+  mutating func add(_ limits: RedactionLimits) {
+    add(JSONValue(encoding: limits), at: "limits") { _ in .limit }
+  }
+
+  mutating func add(_ dataset: Dataset) {
+    self.dataset = dataset.name
+    defer { self.dataset = nil }
+    let path = "datasets.\(dataset.name)"
+    add(path, "a dataset of type \(dataset.type.rawValue)", .other)
+    let table = dataset.table
+    add(JSONValue(encoding: dataset), at: path, besides: ["name"]) { Self.part($0, of: table) }
+    add(dataset.actions, of: table, at: path)
+    add(dataset.targets, at: path)
+  }
+
+  private mutating func add(_ targets: [Target], at path: String) {
+    for (index, target) in targets.enumerated() {
+      let path = "\(path).targets[\(index)]"
+      add(path, "a target", .other)
+      add(JSONValue(encoding: target), at: path) { Self.part($0, of: target.table) }
+      add(target.actions, of: target.table, at: path)
+      add(target.targets, at: path)
+    }
+  }
+
+  private mutating func add(_ actions: [Reason: Action], of table: TableName, at path: String) {
+    for (reason, action) in actions.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+      add(
+        "\(path).actions.\(reason.rawValue)", action.written, .action(action, reason, of: table))
+    }
+  }
+
+  /// - Parameter keys: of the members around it, from the outside in.
+  private static func part(_ keys: [String], of table: TableName) -> DefinitionPlace.Part {
+    switch keys {
+    case ["id"], ["match"], ["id_time"], ["id", "column"], ["match", "column"]:
+      .column(of: table)
+    case ["where"]: .condition(of: table)
+    case ["chunk.ids"], ["chunk.bytes"]: .chunkSize
+    case ["batch", "events"], ["batch", "rows"]: .batchSize
+    default: .other
+    }
+  }
+
+  /// Whatever a value has, also what is new to it: nothing of a definition is to be passed over.
+  private mutating func add(
+    _ value: JSONValue, at path: String, _ keys: [String] = [], besides left: Set<String> = [],
+    _ part: ([String]) -> DefinitionPlace.Part
+  ) {
+    switch value {
+    case .object(let members) where keys == ["table"]:
+      add(path, Self.table(members), .other)
+    case .object(let members):
+      for (key, member) in members.sorted(by: { $0.key < $1.key })
+      where !(keys.isEmpty && (left.contains(key) || key == "actions" || key == "targets")) {
+        let word = Self.word(key)
+        add(member, at: "\(path).\(word)", keys + [word], part)
+      }
+    case .array(let members):
+      for (index, member) in members.enumerated() {
+        add(member, at: "\(path)[\(index)]", keys, part)
+      }
+    case .text(let text): add(path, text, part(keys))
+    case .number(let number): add(path, "\(number)", part(keys))
+    case .flag(let flag): add(path, "\(flag)", part(keys))
+    case .null: break
+    }
+  }
+
+  private static func table(_ members: [String: JSONValue]) -> String {
+    func text(_ key: String) -> String? {
+      if case .text(let text)? = members[key] { text } else { nil }
+    }
+    return TableName(schema: text("schema"), name: text("name") ?? "").written
+  }
+
+  /// The file's word for a member of what a run keeps.
+  private static func word(_ key: String) -> String {
+    switch key {
+    case "condition": return "where"
+    case "chunkIDsMax": return "chunk.ids"
+    case "chunkBytesMax": return "chunk.bytes"
+    case "idTimeColumn": return "id_time"
+    case "allowsWholeChunks": return "allow_whole_chunks"
+    default:
+      return key.map { $0.isUppercase ? "_\($0.lowercased())" : String($0) }.joined()
+    }
+  }
+}
+
+/// Any JSON.
+private enum JSONValue: Decodable {
+  case object([String: JSONValue])
+  case array([JSONValue])
+  case text(String)
+  case number(Decimal)
+  case flag(Bool)
+  case null
+
+  /// Null if the value encodes to no JSON.
+  init(encoding value: some Encodable) {
+    let data = try? JSONEncoder().encode(value)
+    self = data.flatMap { try? JSONDecoder().decode(JSONValue.self, from: $0) } ?? .null
+  }
+
+  init(from decoder: any Decoder) throws {
+    let value = try decoder.singleValueContainer()
+    if value.decodeNil() {
+      self = .null
+    } else if let flag = try? value.decode(Bool.self) {
+      self = .flag(flag)
+    } else if let number = try? value.decode(Decimal.self) {
+      self = .number(number)
+    } else if let text = try? value.decode(String.self) {
+      self = .text(text)
+    } else if let members = try? value.decode([JSONValue].self) {
+      self = .array(members)
+    } else {
+      self = .object(try value.decode([String: JSONValue].self))
+    }
+  }
+}

@@ -1,0 +1,199 @@
+public import Definitions
+import Foundation
+import PostgreSQL
+import Vocabulary
+
+/// Somebody's word that an open run may take a newer definition on: kept with the run, and sealed.
+extension RunLedger {
+  /// What of a run has been applied, as far as a definition has decided it.
+  public struct AppliedReason: Sendable, Hashable {
+    public let dataset: String
+    /// The label of `lethe.reason`.
+    public let reason: String
+
+    public init(dataset: String, reason: String) {
+      self.dataset = dataset
+      self.reason = reason
+    }
+  }
+
+  /// The reasons for which something of a run is applied, or a part of an event is.
+  public func appliedReasons(of runID: Int64) async throws -> Set<AppliedReason> {
+    let rows = try await connection.query(
+      """
+      SELECT DISTINCT c.dataset, a.reason::text
+      FROM lethe.chunk AS c, LATERAL (
+        SELECT reason FROM lethe.change WHERE chunk_id = c.chunk_id
+        UNION ALL
+        SELECT reason FROM lethe.event
+        WHERE chunk_id = c.chunk_id AND cause_id IS NULL AND superseded_by IS NULL
+        UNION ALL
+        SELECT reason FROM lethe.collected WHERE chunk_id = c.chunk_id AND changed IS NOT NULL
+        UNION ALL
+        SELECT reason FROM lethe.refusal WHERE chunk_id = c.chunk_id AND event -> 'changed' <> 'null'
+      ) AS a
+      WHERE c.run_id = $1
+      """, .integer(runID)
+    ).rows(as: String.self, String.self)
+    return Set(rows.map { AppliedReason(dataset: $0.0, reason: $0.1) })
+  }
+
+  /// What an open run takes on.
+  public struct Adoption: Sendable {
+    let run: Run
+    let definition: Definition
+    let changes: [DefinitionDifference]
+
+    public init(_ definition: Definition, by run: Run, changes: [DefinitionDifference]) {
+      self.run = run
+      self.definition = definition
+      self.changes = changes
+    }
+  }
+
+  /// Has open runs go on with another definition: all of them, or none.
+  /// - Parameters:
+  ///   - by: who says so.
+  ///   - note: why.
+  /// - Returns: the number of each one's record in the chain.
+  public func adopt(_ adoptions: [Adoption], by: String, note: String?) async throws -> [Int64] {
+    try await connection.withTransaction { transaction in
+      var seals: [Int64] = []
+      for adoption in adoptions {
+        seals.append(try await Self.adopt(adoption, by, note, transaction))
+      }
+      return seals
+    }
+  }
+
+  private static func adopt(
+    _ adoption: Adoption, _ by: String, _ note: String?, _ transaction: Transaction
+  ) async throws -> Int64 {
+    let changes = Dictionary(
+      uniqueKeysWithValues: adoption.changes.map { ($0.path, [$0.before?.text, $0.now?.text]) })
+    let row = try await transaction.query(
+      """
+      WITH former AS (
+        SELECT run_id, definition FROM lethe.run WHERE run_id = $1 AND finished_at IS NULL FOR UPDATE
+      ), changed AS (
+        UPDATE lethe.run AS r SET definition = $2::jsonb FROM former WHERE r.run_id = former.run_id
+        RETURNING r.run_id, r.definition
+      )
+      INSERT INTO lethe.adoption
+        (run_id, changes, sha256_before, sha256_after, stopped, adopted_by, note)
+      SELECT run_id, $3::jsonb, sha256(convert_to(f.definition::text, 'UTF8')),
+             sha256(convert_to(n.definition::text, 'UTF8')),
+             ARRAY(SELECT chunk_id FROM lethe.chunk AS c
+                   WHERE c.run_id = f.run_id AND stopped_reason IS NOT NULL ORDER BY chunk_id), $4, $5
+      FROM former AS f JOIN changed AS n USING (run_id)
+      RETURNING adoption_id
+      """, .integer(adoption.run.id), .text(try json(adoption.definition)),
+      .text(try json(changes)), .text(by), Parameter(note)
+    ).firstRow(as: Int64.self)
+    guard let id = row else { throw LedgerError.leaseLost("run \(adoption.run.id)") }
+    return try await transaction.query(
+      """
+      UPDATE lethe.adoption
+      SET seal_number = lethe.seal('adoption', NULL, NULL, lethe.adoption_content(adoption_id))
+      WHERE adoption_id = $1 RETURNING seal_number
+      """, .integer(id)
+    ).onlyRow(as: Int64.self)
+  }
+
+  static func json(_ value: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(value), as: UTF8.self)
+  }
+}
+
+extension ChunkLedger {
+  /// Why a limit had stopped the chunk before its run took other limits on. It waits for somebody's word,
+  /// whatever those say.
+  public func stopBeforeAdoption(of chunk: Chunk) async throws -> String? {
+    try await connection.query(
+      """
+      SELECT c.stopped_reason FROM lethe.chunk AS c
+      WHERE c.chunk_id = $1 AND c.stopped_reason IS NOT NULL AND c.approved_at IS NULL
+        AND EXISTS (SELECT FROM lethe.adoption AS a WHERE a.run_id = c.run_id AND c.chunk_id = ANY (a.stopped))
+      """, .integer(chunk.id)
+    ).firstRow(as: String.self)
+  }
+}
+
+extension ChainVerifier {
+  /// What a run took on, on whose word, is as it was sealed.
+  mutating func verifyAdoption(_ record: Record) async throws {
+    guard case .number(let number)? = Self.values(record.content)?["adoption_id"] else {
+      result.found(
+        "lethe.seal", record.key, "its content is none of an adoption's",
+        writtenAt: record.sealedAt)
+      return
+    }
+    let id = NSDecimalNumber(decimal: number).int64Value
+    let now = try await session.query("SELECT lethe.adoption_content($1)", .integer(id))
+      .onlyRow(as: String?.self)
+    guard now != record.content else { return }
+    result.found(
+      "lethe.adoption", "adoption_id = \(id)",
+      now == nil
+        ? "the adoption is missing: record \(record.number) is about it"
+        : "it is not what record \(record.number) sealed",
+      writtenAt: record.sealedAt)
+  }
+
+  /// Each adoption has its record, and each run that adopted a definition still has the one that it adopted
+  /// last.
+  mutating func requireSealOfEachAdoption() async throws {
+    let unsealed = try await session.query(
+      """
+      SELECT a.adoption_id, \(AuditLedger.utc("a.adopted_at")) FROM lethe.adoption AS a
+      WHERE NOT EXISTS (SELECT FROM lethe.seal AS s
+                        WHERE s.kind = 'adoption' AND s.number = a.seal_number)
+      ORDER BY a.adoption_id LIMIT $1
+      """, .integer(Int64(AuditVerification.faultsMax))
+    ).rows(as: Int64.self, String.self)
+    for (id, adoptedAt) in unsealed {
+      result.found(
+        "lethe.adoption", "adoption_id = \(id)", "no record of the chain is about the adoption",
+        writtenAt: adoptedAt)
+    }
+    let changed = try await session.query(
+      """
+      SELECT r.run_id, a.seal_number, \(AuditLedger.utc("a.adopted_at"))
+      FROM lethe.run AS r JOIN LATERAL (
+        SELECT * FROM lethe.adoption WHERE run_id = r.run_id ORDER BY adoption_id DESC LIMIT 1
+      ) AS a ON true
+      WHERE a.sha256_after <> sha256(convert_to(r.definition::text, 'UTF8'))
+      ORDER BY r.run_id LIMIT $1
+      """, .integer(Int64(AuditVerification.faultsMax))
+    ).rows(as: Int64.self, Int64?.self, String.self)
+    for (id, number, adoptedAt) in changed {
+      result.found(
+        "lethe.run", "run_id = \(id)",
+        "its definition is not the one that it adopted\(number.map { ": record \($0) tells" } ?? "")",
+        writtenAt: adoptedAt)
+    }
+  }
+}
+
+extension TrailQueries {
+  /// Of the runs of chunks whose key range holds the ID.
+  func adoptions() async throws -> [AuditTrail.Adoption] {
+    try await session.run(
+      """
+      SELECT a.run_id, a.changes::text, a.adopted_by, a.note, \(utc("a.adopted_at")), a.seal_number
+      FROM lethe.adoption AS a
+      WHERE EXISTS (SELECT FROM lethe.chunk AS c
+                    WHERE c.run_id = a.run_id AND c.first_id <= $1 AND c.last_id >= $1
+                      AND \(ofType("c.type")))
+      ORDER BY a.adopted_at, a.adoption_id
+      """, parameters
+    ).rows(as: Int64.self, String.self, String.self, String?.self, String.self, Int64?.self).map {
+      AuditTrail.Adoption(
+        runID: $0.0,
+        changes: try JSONDecoder().decode([String: [String?]].self, from: Data($0.1.utf8)),
+        by: $0.2, note: $0.3, at: $0.4, sealNumber: $0.5)
+    }
+  }
+}

@@ -1,0 +1,136 @@
+public import Definitions
+import Foundation
+import PostgreSQL
+
+/// A run that has not ended, whether or not this version can read its definition.
+public struct OpenRun: Sendable {
+  public let id: Int64
+  public let key: String
+  public let pipeline: String
+  /// ISO 8601 in UTC, to the second.
+  public let startedAt: String
+  public let workDirectory: String
+  let definition: String
+
+  /// The run with its definition.
+  /// - Throws: `LedgerError` `.unreadable`, naming the run and what of its definition cannot be read.
+  public func run() throws -> Run {
+    do {
+      let definition = try JSONDecoder().decode(
+        Definition.self, from: Data(definition.utf8))
+      return Run(id: id, key: key, definition: definition, workDirectory: workDirectory)
+    } catch {
+      throw LedgerError(
+        code: .unreadable,
+        message: """
+          run \(id) of \(pipeline), begun \(startedAt), has a copy of its definition that this version cannot \
+          read: \(Self.words(of: error))
+          """,
+        remedy: """
+          lethe run PIPELINE --give-up ends it as it is, and the next run asks about its IDs anew; or finish it \
+          with the version of Lethe that began it
+          """)
+    }
+  }
+
+  /// Where in the definition, and what. It quotes names and words of the definition, and no row.
+  private static func words(of error: any Error) -> String {
+    func place(_ path: [any CodingKey]) -> String {
+      let text = path.reduce(into: "") { text, key in
+        if let index = key.intValue { text += "[\(index)]" } else { text += ".\(key.stringValue)" }
+      }
+      return text.isEmpty ? "it" : String(text.drop { $0 == "." })
+    }
+    switch error as? DecodingError {
+    case .keyNotFound(let key, let context):
+      return "\(place(context.codingPath)) has no \(key.stringValue)"
+    case .typeMismatch(_, let context), .valueNotFound(_, let context):
+      return "\(place(context.codingPath)) is of another kind than was expected"
+    case .dataCorrupted(let context):
+      return "\(place(context.codingPath)): \(context.debugDescription)"
+    case nil: return "it is no JSON"
+    @unknown default: return "it is of another form"
+    }
+  }
+}
+
+extension RunLedger {
+  /// The runs of a pipeline that have not ended, oldest first.
+  public func unfinished(pipeline: String) async throws -> [OpenRun] {
+    try await openRuns(where: "pipeline = $1 AND finished_at IS NULL", .text(pipeline))
+  }
+
+  /// A run, whether or not it has ended.
+  public func run(_ id: Int64) async throws -> Run {
+    guard let run = try await openRuns(where: "run_id = $1", .integer(id)).first else {
+      throw LedgerError(
+        code: .missing, message: "there is no run \(id) in the ledger",
+        remedy: "lethe status lists the runs")
+    }
+    return try run.run()
+  }
+
+  /// The definitions of the newest runs of pipelines that have had one of late.
+  /// - Throws: `LedgerError` `.unreadable` if one of them cannot be read: what it exports is not known then.
+  public func newestDefinitions(besides pipelines: [String]) async throws -> [Definition] {
+    try await openRuns(
+      where: """
+        run_id IN (SELECT max(run_id) FROM lethe.run
+                   WHERE NOT pipeline = ANY ($1::text[]) AND started_at > now() - interval '30 days'
+                   GROUP BY pipeline)
+        """, .texts(pipelines)
+    ).map { try $0.run().definition }
+  }
+
+  private func openRuns(
+    where condition: String, _ parameters: Parameter...
+  ) async throws -> [OpenRun] {
+    try await connection.run(
+      """
+      SELECT run_id, key, pipeline, to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+             work_directory, definition::text
+      FROM lethe.run WHERE \(condition) ORDER BY run_id
+      """, parameters
+    ).rows(
+      as: Int64.self, String.self, String.self, String.self, String.self, String.self
+    ).map {
+      OpenRun(
+        id: $0.0, key: $0.1, pipeline: $0.2, startedAt: $0.3, workDirectory: $0.4, definition: $0.5)
+    }
+  }
+
+  /// Whether an export has no part in the run: every dataset is exported, and all that is left are chunks that
+  /// wait for somebody's word; or the run was given up, and a chunk of it was taken on again.
+  public func waitsForWordAlone(_ run: OpenRun) async throws -> Bool {
+    try await connection.query(
+      """
+      SELECT r.failure IS NOT DISTINCT FROM $2
+          OR NOT EXISTS (
+               SELECT FROM jsonb_array_elements(CASE jsonb_typeof(r.definition -> 'datasets')
+                                                WHEN 'array' THEN r.definition -> 'datasets' ELSE '[]' END) AS d
+               WHERE NOT EXISTS (SELECT FROM lethe.export AS e
+                                 WHERE e.run_id = $1 AND e.dataset = d ->> 'name'
+                                   AND e.finished_at IS NOT NULL))
+             AND NOT EXISTS (SELECT FROM lethe.chunk
+                             WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
+                               AND stopped_reason IS NULL)
+      FROM lethe.run AS r WHERE run_id = $1
+      """, .integer(run.id), .text(Self.givenUpFailure)
+    ).onlyRow(as: Bool.self)
+  }
+
+  /// The run's folder and the files of its chunks are elsewhere now.
+  public func runMoved(_ run: Run, to folder: String, lease: Lease) async throws {
+    try await connection.withTransaction { transaction in
+      try await ChunkQueries.guarded(
+        transaction, "run \(run.id)",
+        "UPDATE lethe.run SET work_directory = $3 WHERE run_id = $1 AND lease = $2",
+        [.integer(run.id), .text(lease.token), .text(folder)])
+      try await transaction.execute(
+        """
+        UPDATE lethe.chunk SET path = $2::text || '/' || regexp_replace(path, '^.*/', '')
+        WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
+        """, .integer(run.id), .text(folder))
+    }
+  }
+}

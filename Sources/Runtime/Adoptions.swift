@@ -1,0 +1,188 @@
+import Definitions
+import Foundation
+import Ledger
+import Logging
+import PostgreSQL
+import Vocabulary
+import Warehouse
+
+/// `lethe run --adopt-definition`: open runs go on by today's file, where that means the same.
+extension PipelineRuntime {
+  /// An open run that took today's definition on.
+  public struct Adopted: Sendable, Codable, Equatable {
+    public let runID: Int64
+    /// By place in the definition: what the run had there, and what it has now; nil for nothing.
+    public let changes: [String: [String?]]
+    /// The record of it in the chain of evidence.
+    public let seal: Int64
+
+    enum CodingKeys: String, CodingKey {
+      case changes, seal
+      case runID = "run_id"
+    }
+  }
+
+  /// Has every open run whose definition differs from today's file take that on: names of columns, limits,
+  /// sizes, and actions of reasons of which nothing is applied yet. A chunk that a limit has stopped stays
+  /// stopped until it is approved.
+  ///
+  /// - Parameters:
+  ///   - by: who says so; nil for the user who started this process.
+  ///   - note: why.
+  /// - Throws: `DefinitionError` if today's file does not fit the database; `LedgerError` `.refused`, naming the
+  ///   run and each difference that is more than that. Nothing is changed then, of any run.
+  public func adoptDefinition(by: String? = nil, note: String? = nil) async throws -> [Adopted] {
+    let ledger = RunLedger(connection: lockConnection)
+    let catalog = try await checkedCatalog(pipeline.definition)
+    let now = catalog.resolved(pipeline.definition)
+    var adoptions: [(run: Run, changes: [DefinitionDifference])] = []
+    for open in try await ledger.unfinished(pipeline: pipeline.definition.name) {
+      let run = try readable(open)
+      let changes = run.definition.differences(to: now)
+      guard !changes.isEmpty else { continue }
+      let rules = AdoptionRules(
+        catalog: catalog, applied: try await ledger.appliedReasons(of: run.id))
+      let refused = changes.compactMap { change in
+        rules.obstacle(to: change).map { "\(change): \($0)" }
+      }
+      guard refused.isEmpty else { throw refusal(run, refused) }
+      adoptions.append((run, changes))
+    }
+    let seals = try await ledger.adopt(
+      adoptions.map { .init(now, by: $0.run, changes: $0.changes) }, by: by ?? NSUserName(),
+      note: note)
+    return zip(adoptions, seals).map { adoption, seal in
+      logger.notice(
+        """
+        run \(adoption.run.id) goes on by \(pipeline.file) as it is today: \
+        \(adoption.changes.map(\.description).joined(separator: "; "))
+        """)
+      return Adopted(
+        runID: adoption.run.id,
+        changes: Dictionary(
+          uniqueKeysWithValues: adoption.changes.map { ($0.path, [$0.before?.text, $0.now?.text]) }),
+        seal: seal)
+    }
+  }
+
+  private func readable(_ open: OpenRun) throws -> Run {
+    do {
+      return try open.run()
+    } catch let error as LedgerError {
+      throw LedgerError(
+        code: .refused,
+        message:
+          "\(error.message); nobody can tell what today's file changes, and nothing was changed",
+        remedy: "lethe run \(shellWord(pipeline.file)) --give-up ends it as it is")
+    }
+  }
+
+  private func refusal(_ run: Run, _ refused: [String]) -> LedgerError {
+    LedgerError(
+      code: .refused,
+      message: """
+        run \(run.id) cannot go on by \(pipeline.file) as it is today, and nothing was changed: \
+        \(refused.joined(separator: "; "))
+        """,
+      remedy: """
+        take these back in the file until the run is done; or lethe run \(shellWord(pipeline.file)) --give-up ends \
+        it as it is
+        """)
+  }
+}
+
+/// What an open run may take on: what leaves everything that it has done so far right.
+struct AdoptionRules {
+  /// The tables as today's definition names them.
+  let catalog: Catalog
+  let applied: Set<RunLedger.AppliedReason>
+
+  /// - Returns: why the run may not take the difference on; nil if it may.
+  func obstacle(to change: DefinitionDifference) -> String? {
+    switch ((change.now ?? change.before)?.part, change.before, change.now) {
+    case (.limit?, _, _), (.chunkSize?, _, _), (.batchSize?, .some, .some): return nil
+    case (.column(let table)?, .some(let before), .some(let now)):
+      return obstacle(toRenaming: before.text, to: now.text, of: table)
+    case (.condition(let table)?, .some(let before), .some(let now)):
+      return obstacle(toCondition: before.text, becoming: now.text, of: table)
+    case (.action(_, let reason, let table)?, let before, let now):
+      return obstacle(to: reason, of: table, before, now)
+    default: return "the run began with it"
+    }
+  }
+
+  private func obstacle(
+    toRenaming column: String, to name: String, of table: TableName
+  ) -> String? {
+    guard let columns = catalog.table(table)?.columns else { return "there is no table \(table)" }
+    return columns[column] == nil
+      ? nil : "\(table) still has the column \(column): \(name) is another one"
+  }
+
+  /// A condition is the same if nothing in it but names of columns is another.
+  private func obstacle(
+    toCondition before: String, becoming now: String, of table: TableName
+  ) -> String? {
+    let (tokens, tokensNow) = (SQLTokens(before).tokens, SQLTokens(now).tokens)
+    let columns = catalog.table(table)?.columns ?? [:]
+    let isRenamed =
+      tokens.count == tokensNow.count
+      && zip(tokens, tokensNow).allSatisfy { token, tokenNow in
+        if token == tokenNow { return true }
+        guard let name = token.name, let nameNow = tokenNow.name else { return false }
+        return columns[name] == nil && columns[nameNow] != nil
+      }
+    return isRenamed ? nil : "other rows would be meant"
+  }
+
+  private func obstacle(
+    to reason: Reason, of table: TableName, _ before: DefinitionPlace?, _ now: DefinitionPlace?
+  ) -> String? {
+    if case .action(let action, _, _)? = before?.part,
+      case .action(let actionNow, _, _)? = now?.part,
+      isRenamed(action, actionNow, of: table)
+    {
+      return nil
+    }
+    guard let dataset = (now ?? before)?.dataset,
+      applied.contains(.init(dataset: dataset, reason: reason.rawValue))
+    else { return nil }
+    return "events of the reason \(reason.rawValue) are applied already"
+  }
+
+  private func isRenamed(_ action: Action, _ now: Action, of table: TableName) -> Bool {
+    let pairs = zip(action.columns, now.columns).filter { $0 != $1 }
+    guard action.columns.count == now.columns.count, let columns = catalog.table(table)?.columns,
+      pairs.allSatisfy({ columns[$0.0] == nil })
+    else { return false }
+    let names = Dictionary(pairs, uniquingKeysWith: { first, _ in first })
+    return action.renamingColumns { names[$0] ?? $0 } == now
+  }
+}
+
+/// The words of a condition, without the blanks between them.
+private struct SQLTokens {
+  struct Token: Equatable {
+    let text: String
+    /// What it is if it names something.
+    let name: String?
+  }
+
+  let tokens: [Token]
+
+  init(_ sql: String) {
+    tokens = sql.matches(
+      of: #/"(?:[^"]|"")*"|'(?:[^']|'')*'|[\p{L}_][\p{L}\p{N}_$]*|[0-9][0-9.]*|\s+|./#
+    ).compactMap { match -> Token? in
+      let text = String(match.output)
+      guard let first = text.first, !first.isWhitespace else { return nil }
+      if first == "\"" {
+        let name = text.dropFirst().dropLast().replacing("\"\"", with: "\"")
+        return Token(text: text, name: String(name))
+      }
+      let isWord = first.isLetter || first == "_"
+      return Token(
+        text: isWord ? text.lowercased() : text, name: isWord ? text.lowercased() : nil)
+    }
+  }
+}

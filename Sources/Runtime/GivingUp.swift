@@ -1,0 +1,105 @@
+import ComplianceAPI
+import Definitions
+import Foundation
+import Ledger
+import Logging
+import PostgreSQL
+import Vocabulary
+
+/// `lethe run --give-up`: what earlier runs left is ended as it is.
+extension PipelineRuntime {
+  /// A run that was given up.
+  public struct GivenUp: Sendable, Codable, Equatable {
+    public let runID: Int64
+    /// The API's jobs that were cancelled: they would have held the slot of their type.
+    public var cancelled: [String] = []
+    /// Jobs that may be alive all the same.
+    public var left: [JobLeft] = []
+
+    enum CodingKeys: String, CodingKey {
+      case cancelled, left
+      case runID = "run_id"
+    }
+
+    public struct JobLeft: Sendable, Codable, Equatable {
+      public let name: String
+      /// Nil where it is not known whether the API has the job.
+      public let job: String?
+      public let why: String
+      public let command: String
+    }
+  }
+
+  /// Ends the runs that earlier processes left, unfinished as they are, whatever their definitions are. What
+  /// they have applied stays, with the record of it. Their jobs are cancelled, also one that may have been
+  /// created without an answer: it is looked for by its name. If the API cannot be had, they are given up all
+  /// the same, and the jobs that are left are named.
+  public func giveUp() async throws -> [GivenUp] {
+    let ledger = RunLedger(connection: lockConnection)
+    var outcomes: [GivenUp] = []
+    var why: String?
+    for run in try await ledger.unfinished(pipeline: pipeline.definition.name) {
+      try await ledger.takeOver(run.id, lease: lease, file: pipeline.file)
+      var outcome = GivenUp(runID: run.id)
+      for job in try await ledger.liveJobs(of: run.id) {
+        try await ledger.jobGivenUp(job, try await end(job, &outcome, &why))
+      }
+      for path in [run.workDirectory, folder(of: run.pipeline, run.key)] {
+        try? FileManager.default.removeItem(atPath: path)
+      }
+      try await ledger.runGivenUp(run.id, lease: lease)
+      logger.warning("run \(run.id) is given up; its IDs are checked again by the next run")
+      outcomes.append(outcome)
+    }
+    return outcomes
+  }
+
+  /// - Parameter away: why the API cannot be had, once that is known: to find it out anew for each job takes
+  ///   minutes.
+  /// - Returns: what became of the job, for the ledger.
+  private func end(
+    _ job: RunLedger.LiveJob, _ outcome: inout GivenUp, _ away: inout String?
+  ) async throws -> String {
+    var apiID = job.apiID
+    do {
+      if let away { return left(job, apiID, away, &outcome) }
+      if apiID == nil {
+        apiID = try await client.jobs(type: job.type)
+          .first { $0.name == job.name && $0.status.isActive }?.id
+      }
+      guard let apiID else { return "the API has no live job of its name" }
+      try await client.cancelJob(id: apiID)
+      outcome.cancelled.append(apiID)
+      logger.notice("job \(apiID) (\(job.name)) is cancelled")
+      return "job \(apiID) was cancelled"
+    } catch let error as APIError {
+      switch error.kind {
+      case .notFound, .conflict:
+        logger.notice("job \(apiID ?? job.name) needs no cancelling: \(error.message)")
+        return "job \(apiID ?? job.name) had ended by then"
+      case .invalidRequest: break
+      case .credentials, .urlRefused, .tooLarge, .rateLimited, .temporary, .hostNotAllowed,
+        .incompleteResult, .noResult, .localFile:
+        away = error.message
+      }
+      return left(job, apiID, error.message, &outcome)
+    }
+  }
+
+  private func left(
+    _ job: RunLedger.LiveJob, _ apiID: String?, _ why: String, _ outcome: inout GivenUp
+  ) -> String {
+    let file = shellWord(pipeline.file)
+    let command =
+      apiID.map { "lethe jobs cancel \(file) \($0)" }
+      ?? "lethe jobs list \(file) shows it by its name, if there is one; lethe jobs cancel ends it"
+    outcome.left.append(.init(name: job.name, job: apiID, why: why, command: command))
+    let what = apiID.map { "job \($0) (\(job.name))" } ?? "a job named \(job.name)"
+    logger.warning(
+      """
+      \(what) may hold the API's slot for \(job.type.rawValue) until it ends by itself: it was not cancelled: \(why)
+        remedy: \(command)
+      """)
+    return "\(what) was not cancelled: \(why)"
+  }
+}

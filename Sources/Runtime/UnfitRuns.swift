@@ -1,0 +1,94 @@
+import Definitions
+import Foundation
+import Ledger
+import Logging
+import PostgreSQL
+import Vocabulary
+import Warehouse
+
+/// A run cannot go on with its own copy of the definition: it does not fit the database any more, or this
+/// version cannot read it. Nothing of the run was changed, and whatever else there is to do is done.
+public struct UnfitRun: Error, Sendable, Codable, Equatable, CustomStringConvertible {
+  public let runID: Int64
+  public let message: String
+  public let remedy: String
+
+  enum CodingKeys: String, CodingKey {
+    case message, remedy
+    case runID = "run_id"
+  }
+
+  public var description: String { "\(message)\n  remedy: \(remedy)" }
+}
+
+extension PipelineRuntime {
+  /// How many mistakes are named.
+  private static let namedMax = 5
+
+  /// A run that has not ended, and what the database is by its definition.
+  /// - Throws: `UnfitRun` if it cannot go on.
+  func fitting(_ open: OpenRun) async throws -> (run: Run, catalog: Catalog) {
+    let run: Run
+    do {
+      run = try open.run()
+    } catch let error as LedgerError where error.code == .unreadable {
+      let file = shellWord(pipeline.file)
+      throw UnfitRun(
+        runID: open.id, message: error.message,
+        remedy: """
+          lethe run \(file) --give-up ends it as it is, and the next run asks about its IDs anew; or finish it with \
+          the version of Lethe that began it
+          """)
+    }
+    return (run, try await catalog(of: run, begun: open.startedAt))
+  }
+
+  /// What the database is by a run's own copy of the definition.
+  /// - Parameter startedAt: nil for a run that has ended.
+  /// - Throws: `UnfitRun` if the copy does not fit.
+  func catalog(of run: Run, begun startedAt: String? = nil) async throws -> Catalog {
+    let catalog = try await Catalog(of: run.definition, on: lockConnection)
+    var errors: [Finding] = []
+    for finding in try await catalog.check(run.definition, on: lockConnection) {
+      switch finding.severity {
+      case .warning: logger.warning("\(finding.message)\n  remedy: \(finding.remedy)")
+      case .error: errors.append(finding)
+      }
+    }
+    guard errors.isEmpty else { throw unfit(run, errors, startedAt) }
+    return catalog
+  }
+
+  private func unfit(_ run: Run, _ errors: [Finding], _ startedAt: String?) -> UnfitRun {
+    let mistakes = errors.prefix(Self.namedMax).map { finding in
+      "\(finding.message) (\(finding.path); \(today(at: finding.path, besides: run.definition)))"
+    }
+    let more = errors.count > Self.namedMax ? "; and \(errors.count - Self.namedMax) more" : ""
+    let file = shellWord(pipeline.file)
+    return UnfitRun(
+      runID: run.id,
+      message: """
+        run \(run.id) of \(run.definition.name)\(startedAt.map { ", begun \($0)," } ?? "") goes by its own copy of \
+        the definition, from when it began, and that does not fit the database any more: \
+        \(mistakes.joined(separator: "; "))\(more)
+        """,
+      remedy: startedAt == nil
+        ? "make the database fit again; or leave it: the next lethe run asks about its IDs anew"
+        : """
+        if columns were renamed, or limits or actions changed, lethe run \(file) --adopt-definition has it go on by \
+        today's file; lethe run \(file) --give-up ends it as it is, and the next run asks about its IDs anew
+        """)
+  }
+
+  /// What today's file says at a place of a run's definition.
+  private func today(at path: String, besides definition: Definition) -> String {
+    let (before, now) = (definition.place(at: path), pipeline.definition.place(at: path))
+    let line = pipeline.line(of: path).map { ":\($0)" } ?? ""
+    guard let now, now.path == before?.path else {
+      return "today's file, \(pipeline.file)\(line), has no such place"
+    }
+    return now.text == before?.text
+      ? "today's file, \(pipeline.file)\(line), says the same: \(now.text)"
+      : "the copy says \(before?.text ?? "nothing"), today's file, \(pipeline.file)\(line), \(now.text)"
+  }
+}

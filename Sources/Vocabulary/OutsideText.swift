@@ -1,0 +1,122 @@
+/// Text that somebody else has written: an API's error, a host's page, a server's message. It may quote
+/// whatever was sent to it, and whatever it has by itself.
+extension String {
+  /// What is kept of such a text unless said otherwise, in characters.
+  public static let outsideLengthMax = 500
+  /// What is looked at of it. Nobody reads more, and a host may send megabytes.
+  private static let lookedAtMax = 2_000
+  /// Of one word without a blank, which is a URL at most.
+  private static let wordMax = 300
+
+  /// The text as it may be logged and stored: without URLs' queries, fragments and user names, tokens,
+  /// passwords, keys and signatures in the forms in which they are usually written, and without characters that
+  /// steer a terminal; on one line, and of a bounded length.
+  ///
+  /// - Parameter secrets: taken out wherever they are, whatever they look like.
+  public func withoutSecrets(
+    _ secrets: [String] = [], lengthMax: Int = String.outsideLengthMax
+  ) -> String {
+    if isPlainWord, !secrets.contains(self) { return self }
+    var text = Self.plain(self)
+    for secret in secrets where !secret.isEmpty {
+      for form in [secret, Self.percentEncoded(secret)] {
+        text = text.replacing(form, with: "…")
+      }
+    }
+    text = Self.withoutURLSecrets(text)
+    text = Self.withoutNamedSecrets(text)
+    text = Self.withoutBareSecrets(text)
+    return text.count > lengthMax ? text.prefix(lengthMax - 1) + "…" : text
+  }
+
+  /// Such as most words that are quoted are: nothing is to be looked for in it.
+  private var isPlainWord: Bool {
+    utf8.count <= 32 && utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == 0x5F }
+  }
+
+  /// One line without control characters, and without those that show nothing, which could hide a word from
+  /// what is looked for below.
+  private static func plain(_ text: String) -> String {
+    var start = text.prefix(lookedAtMax)
+    // A secret that is cut through would not be recognized.
+    if start.endIndex < text.endIndex {
+      while let last = start.last, !last.isWhitespace { start.removeLast() }
+    }
+    var scalars = String.UnicodeScalarView()
+    for scalar in start.unicodeScalars {
+      switch scalar.properties.generalCategory {
+      case .control, .lineSeparator, .paragraphSeparator: scalars.append(" ")
+      case .format: continue
+      default: scalars.append(scalar)
+      }
+    }
+    let words = String(scalars).split(whereSeparator: \.isWhitespace).map { word in
+      word.count > wordMax ? "\(word.prefix(wordMax))…" : String(word)
+    }
+    return words.isEmpty && start.endIndex < text.endIndex ? "…" : words.joined(separator: " ")
+  }
+
+  private static func percentEncoded(_ text: String) -> String {
+    let digits = Array("0123456789ABCDEF")
+    return text.utf8.map { byte in
+      let scalar = UnicodeScalar(byte)
+      let isPlain = scalar.isASCII && (Character(scalar).isLetter || Character(scalar).isNumber)
+      return isPlain || "-._~".utf8.contains(byte)
+        ? String(Character(scalar)) : "%\(digits[Int(byte >> 4)])\(digits[Int(byte & 15)])"
+    }.joined()
+  }
+
+  /// Whoever has a signed URL's query can do what it is for.
+  private static func withoutURLSecrets(_ text: String) -> String {
+    text
+      .replacing(simple(#/:\/\/[^\s"'<>]*@/#)) { _ in "://…@" }
+      .replacing(simple(#/:[^\s"'<>@:\/]+@/#)) { _ in ":…@" }
+      .replacing(simple(#/(:\/\/[^\s"'<>?#]*)[?#][^\s"'<>]+/#)) { "\($0.output.1)?…" }
+      .replacing(simple(#/([^\s"'<>])[?#][^\s"'<>]*=[^\s"'<>]*/#)) { "\($0.output.1)?…" }
+      .replacing(simple(#/%3F[^\s"'<>]*%3D[^\s"'<>]*/#)) { _ in "?…" }
+  }
+
+  /// `Bearer …`, `token=…`, `"access_token": "…"`, `x-api-key: …`. What these words end is not looked at: a
+  /// name such as `X-Amz-Signature` ends with one of them.
+  private static func withoutNamedSecrets(_ text: String) -> String {
+    text
+      .replacing(
+        simple(
+          #/\b(Bearer|Basic|OAuth|Negotiate|Digest|JWT)(["']?[\s:=]+["']?)(?!(?:tokens?|auth[a-z]*|headers?|scheme|realm|is|was|are|not|nor|or|and|of|for|in|that|with|without|required|error|challenge|credentials?|method)\b)[^\s"'<>,;…]+/#
+        )
+      ) { "\($0.output.1)\($0.output.2)…" }
+      .replacing(
+        simple(
+          #/((?:token|secret|password|passwd|passphrase|pwd|key|keyid|accessid|signature|sig|credentials?|authorization|cookie|session)[\w.\-]*\\?["']?\s*(?:=>|[:=])\s*\\?["'])[^"'<>\\…]+/#
+        )
+      ) { "\($0.output.1)…" }
+      .replacing(
+        simple(
+          #/((?:token|secret|password|passwd|passphrase|pwd|key|keyid|accessid|signature|sig|credentials?|authorization|session)[\w.\-]*=)[^\s&;,"'<>…]+/#
+        )
+      ) { "\($0.output.1)…" }
+      .replacing(
+        simple(
+          #/((?:cookie|authorization|-token|-key|-signature|-secret|-credential):\s*(?:[a-z]+\s+)?)(?=[^\s]*\d)[^\s"'<>,…]{6,}/#
+        )
+      ) { "\($0.output.1)…" }
+  }
+
+  /// What is known for a secret by its own form.
+  private static func withoutBareSecrets(_ text: String) -> String {
+    text
+      .replacing(simple(#/-----BEGIN [A-Z ]+-----.*/#)) { _ in "…" }
+      .replacing(simple(#/\beyJ[A-Za-z0-9_\-]{4,}(?:\.[A-Za-z0-9_\-]*)+/#)) { _ in "…" }
+      .replacing(simple(#/\b(?:AKIA|ASIA|GOOG)[A-Z0-9]{12,}/#)) { _ in "…" }
+      .replacing(
+        simple(
+          #/\b(?:AIza|ya29\.|gh[a-z]_|github_pat_|xox[a-z]-|AAAAAAAAAA)[A-Za-z0-9_.%\-]{10,}/#)
+      ) { _ in "…" }
+      .replacing(simple(#/[A-Za-z0-9+_=~%\-]{65,}/#)) { _ in "…" }
+  }
+
+  /// Without regard to case, and without what Unicode knows of words: it takes time, and secrets are plain.
+  private static func simple<Output>(_ regex: Regex<Output>) -> Regex<Output> {
+    regex.ignoresCase().wordBoundaryKind(.simple).matchingSemantics(.unicodeScalar)
+  }
+}

@@ -1,0 +1,210 @@
+import ComplianceService
+import Foundation
+import Ledger
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// What becomes of a run that is given up: its jobs, its record, its folder.
+@Suite struct GivingUpTests {
+  static let places: [Place] = [
+    .jobIsIntended, .creationIsNotAnswered, .jobIsCreatedButNotRecorded, .uploadIsNotRecorded,
+    .uploadIsNotAnswered, .jobIsProcessed,
+  ]
+
+  /// Also one that was created and never answered for is found, by its name.
+  @Test(arguments: places)
+  func noJobOfItHoldsTheSlot(place: Place) async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      try await night.end(at: place, by: SIGKILL)
+      let file = try night.definitionFile()
+      let ending = try await Program.run(
+        "lethe", ["run", file, "--give-up", "--output", "json"], environment: night.environment)
+      #expect(ending.code == 0, "\(ending.stderr)")
+      let givenUp = try #require((ending.json["given_up"] as? [[String: Any]])?.first)
+      #expect((givenUp["left"] as? [Any])?.isEmpty == true)
+      if place == .creationIsNotAnswered {
+        #expect((givenUp["cancelled"] as? [Any])?.isEmpty == false)
+      }
+      let active = try await night.value(
+        """
+        SELECT count(*) FROM compliance.jobs AS a JOIN lethe.run AS r ON a.name LIKE 'lethe-' || r.key || '-%'
+        WHERE r.run_id = 1 AND a.status IN ('created', 'in_progress')
+        """, as: Int.self)
+      #expect(active == 0)
+      #expect(try await night.rowsThatDiffer() == 0)
+      let alive = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
+      #expect(try await night.value(alive, as: Int.self) == 0)
+      let remaining = try FileManager.default.subpathsOfDirectory(atPath: night.workDirectory)
+      #expect(remaining.isEmpty, "\(remaining)")
+    }
+  }
+
+  @Test func withoutTheAPIItIsGivenUpAllTheSameAndTheJobsAreNamed() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 50)
+      let pipeline = try night.pipeline()
+      try await night.withRuntime(pipeline) { runtime in
+        _ = try await runtime.export()
+        _ = try await runtime.submit()
+      }
+      // One is known by its ID, of the other nobody knows whether it was made.
+      try await night.execute(
+        """
+        UPDATE lethe.chunk SET state = 'exported', created_at = NULL, uploaded_at = NULL WHERE type = 'users';
+        UPDATE lethe.job AS j SET api_id = NULL, created_at = NULL, asked_at = NULL
+        FROM lethe.chunk AS c WHERE c.chunk_id = j.chunk_id AND c.type = 'users'
+        """)
+      let away = try night.pipeline(api: "http://127.0.0.1:9")
+      let givenUp = try await night.withRuntime(away) { try await $0.giveUp() }
+      let left = try #require(givenUp.first).left
+      #expect(left.count == 2)
+      let known = try #require(left.first { $0.job != nil })
+      #expect(known.command == "lethe jobs cancel night.yaml \(known.job ?? "")")
+      let unknown = try #require(left.first { $0.job == nil })
+      #expect(unknown.name.hasPrefix("lethe-") && unknown.command.contains("lethe jobs list"))
+      let open = "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL"
+      #expect(try await night.value(open, as: Int.self) == 0)
+      let told = try await night.value(
+        "SELECT count(*) FROM lethe.job WHERE failure LIKE '%was not cancelled%'", as: Int.self)
+      #expect(told == 2)
+    }
+  }
+
+  /// What is applied stays as it is, to the last byte of its record.
+  @Test func itNeverTouchesWhatIsApplied() async throws {
+    try await RefusalWorld.with { world in
+      let file = try world.night.definitionFile {
+        RefusalWorld.definition("batch: 20", ids: 10)($0)
+          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+      }
+      #expect(try await world.lethe("run", file).code == 3)
+      let applied = """
+        SELECT md5(string_agg(t, ' ' ORDER BY t)) FROM (
+          SELECT e::text FROM lethe.event AS e UNION ALL SELECT b::text FROM lethe.batch AS b
+          UNION ALL SELECT s::text FROM lethe.seal AS s UNION ALL SELECT t::text FROM lethe.tombstone AS t
+          UNION ALL SELECT h::text FROM lethe.hold AS h
+          UNION ALL SELECT c::text FROM lethe.chunk AS c WHERE state = 'applied'
+          UNION ALL SELECT p::text FROM warehouse.posts AS p) AS all_of_it (t)
+        """
+      let before = try await world.night.value(applied, as: String.self)
+      _ = try await world.night.withRuntime(
+        try world.night.pipeline(api: world.url)
+      ) { try await $0.giveUp() }
+      #expect(try await world.night.value(applied, as: String.self) == before)
+    }
+  }
+
+  // MARK: In the middle of a large event
+
+  private static let posts = 1000
+
+  /// Two users with a thousand posts whose accounts are gone, and a trigger that has the process wait for
+  /// another try in the middle of one of them.
+  private func withHalfAppliedEvent(
+    _ body: @escaping @Sendable (Night, @Sendable (String) -> String) async throws -> Void
+  ) async throws {
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
+        SELECT a, 'u', now(), (CASE WHEN a < 3 THEN 'deleted' ELSE 'active' END)::platform.account_state, now()
+        FROM generate_series(1, 6) AS a;
+        INSERT INTO warehouse.users (user_id, username, created_at)
+        SELECT account_id, username, now() FROM platform.accounts;
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+        SELECT 100 + p, 1, 'text', now() FROM generate_series(1, \(Self.posts)) AS p;
+        INSERT INTO warehouse.post_media (post_id, media_key, url)
+        SELECT post_id, 'k', 'u' FROM warehouse.posts;
+        CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN IF OLD.post_id = 777 THEN RAISE ''not now'' USING ERRCODE = ''57014''; END IF; RETURN OLD; END';
+        CREATE TRIGGER stop BEFORE DELETE ON warehouse.posts FOR EACH ROW EXECUTE FUNCTION public.stop();
+        """)
+      let usersOnly: @Sendable (String) -> String = { definition in
+        let parts = definition.components(separatedBy: "  posts:\n    type")
+        let users = definition.components(separatedBy: "  users:\n    type")
+        return (parts[0] + "  users:\n    type" + users[1])
+          .replacing("batch: 3", with: "batch: 3\n    batch_rows: 50")
+      }
+      let pipeline = try night.pipeline(usersOnly)
+      await #expect(throws: PostgreSQLError.self) {
+        try await night.withRuntime(pipeline) { try await $0.run() }
+      }
+      try await body(night, usersOnly)
+    }
+  }
+
+  @Test(arguments: [false, true])
+  func whatWasDoneOfALargeEventIsOnRecord(isReadable: Bool) async throws {
+    try await withHalfAppliedEvent { night, usersOnly in
+      let left = try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
+      #expect(left > 0 && left < Self.posts)
+      if !isReadable {
+        try await night.execute(
+          "UPDATE lethe.run SET definition = jsonb_set(definition, '{datasets,0,type}', '\"lists\"')"
+        )
+      }
+      let pipeline = try night.pipeline(usersOnly)
+      _ = try await night.withRuntime(pipeline) { try await $0.giveUp() }
+      let record = try await night.value(
+        """
+        SELECT concat_ws(' ', count(*), max(reason::text), max(action::text),
+                         max(changed ->> 'delete warehouse.posts'), max(changed ->> 'delete warehouse.post_media'))
+        FROM lethe.event WHERE id = 1 AND cause_id IS NULL
+        """, as: String.self)
+      #expect(record == "1 deleted delete \(Self.posts - left) \(Self.posts)")
+      // Each post that is gone has a tombstone; the user, whose row is there still, has none.
+      let tombstones = try await night.value(
+        """
+        SELECT count(*) FROM lethe.tombstone AS t
+        WHERE type = 'tweets' AND NOT EXISTS (SELECT FROM warehouse.posts AS p WHERE p.post_id = t.id)
+        """, as: Int.self)
+      #expect(tombstones == Self.posts - left)
+      let users = "SELECT count(*) FROM lethe.tombstone WHERE type = 'users' AND id = 1"
+      #expect(try await night.value(users, as: Int.self) == 0)
+      try await expectWhole(night, unsealed: 0)
+      let story = try await Program.run(
+        "lethe", ["audit", "show", "1", "--type", "users"], environment: night.environment)
+      #expect(
+        story.stdout.contains("delete warehouse.posts: \(Self.posts - left) rows"),
+        "\(story.stdout)")
+
+      try await night.execute("DROP TRIGGER stop ON warehouse.posts")
+      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(reports.map(\.status) == [.done])
+      #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
+      try await expectWhole(night, unsealed: 0)
+    }
+  }
+
+  /// The chunk can be taken on again: the rest gets a record of its own, and nothing is counted twice.
+  @Test func theRestOfAGivenUpEventIsCountedByItself() async throws {
+    try await withHalfAppliedEvent { night, usersOnly in
+      let pipeline = try night.pipeline(usersOnly)
+      _ = try await night.withRuntime(pipeline) { try await $0.giveUp() }
+      try await night.execute("DROP TRIGGER stop ON warehouse.posts")
+      let chunk = try await night.value("SELECT max(chunk_id) FROM lethe.chunk", as: Int64.self)
+      _ = try await night.withRuntime(pipeline) { try await $0.retry(chunkID: chunk) }
+      let counted = try await night.value(
+        """
+        SELECT concat_ws(' ', sum((changed ->> 'delete warehouse.posts')::bigint),
+                         sum((changed ->> 'delete warehouse.post_media')::bigint),
+                         (SELECT sum(rows) FROM lethe.change WHERE table_name = 'warehouse.posts'))
+        FROM lethe.event WHERE id = 1 AND cause_id IS NULL
+        """, as: String.self)
+      #expect(counted == "\(Self.posts) \(Self.posts) \(Self.posts)")
+      #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
+      try await expectWhole(night, unsealed: 0)
+    }
+  }
+
+  private func expectWhole(_ night: Night, unsealed: Int) async throws {
+    let found = try await night.database.withConnection {
+      try await AuditLedger(connection: $0).verify()
+    }
+    #expect(found.isWhole, "\(found.faults.map(\.problem))")
+    #expect(found.batchesUnsealed == unsealed)
+  }
+}

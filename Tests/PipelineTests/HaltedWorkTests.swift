@@ -1,0 +1,104 @@
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// What is halted keeps nothing else from going on, and what others say of it is told without their secrets.
+@Suite struct HaltedWorkTests {
+  /// A script with a stage a line goes on, night after night, beside chunks that wait for somebody's word.
+  @Test func aStoppedChunkHaltsNoStageOfTheNextNight() async throws {
+    try await RefusalWorld.with { world in
+      let file = try world.night.definitionFile {
+        RefusalWorld.definition("batch: 20", ids: 10)($0)
+          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+      }
+      for night in 1...3 {
+        let export = try await world.lethe("export", file, "--output", "json")
+        #expect(export.code == 0, "\(export.stderr)")
+        let runs = try await world.night.value("SELECT max(run_id) FROM lethe.run", as: Int.self)
+        #expect(runs == night)
+        while true {
+          let submit = try await world.lethe("submit", file, "--skip-if-idle")
+          guard submit.code != 99 else { break }
+          #expect(submit.code == 0, "\(submit.stdout) \(submit.stderr)")
+          #expect(try await world.lethe("await", file).code == 0)
+          if submit.code != 0 { return }
+        }
+        let collect = try await world.lethe("collect", file)
+        #expect(collect.code == 0, "\(collect.stdout)")
+        // The last stage tells.
+        let apply = try await world.lethe("apply", file)
+        #expect(try await world.usersLeft() == "1008 protected")
+        let status = try await world.lethe("status")
+        let stopped = try await world.night.database.withConnection {
+          try await $0.query(
+            "SELECT chunk_id FROM lethe.chunk WHERE stopped_reason IS NOT NULL"
+          ).rows(as: Int64.self)
+        }
+        #expect(night > 1 || stopped.count == 5)
+        #expect(apply.code == (stopped.isEmpty ? 0 : 3), "\(apply.stdout)")
+        for chunk in stopped {
+          #expect(status.stdout.contains("lethe apply \(file) --approve \(chunk)"))
+        }
+      }
+    }
+  }
+
+  // MARK: Text from outside
+
+  private static let signed =
+    "https://storage.googleapis.com/b/1?X-Goog-Credential=svc&X-Goog-Signature=c2lnbmF0dXJlLW9mLWEtVVJM"
+
+  private static let quotes: [String] = [
+    "cannot write to \(signed)", "Bearer \(Night.token) may not",
+    "\u{1B}[2J\u{7}header Authorization: Bearer \(Night.token) and \(signed)",
+    #"{"access_token": "\#(Night.token)", "url": "\#(signed)"}"#,
+    "<html><a href=\"\(signed)\">\(Night.token)</a></html>",
+    String(repeating: "long ", count: 5_000) + Night.token,
+  ]
+
+  private func expectNoSecret(_ texts: [String], _ location: SourceLocation = #_sourceLocation) {
+    for text in texts {
+      for secret in [Night.token, "c2lnbmF0dXJl", "X-Goog-Signature=c", "\u{1B}", "\u{7}"] {
+        #expect(!text.contains(secret), sourceLocation: location)
+      }
+      #expect(!text.contains(String(repeating: "long ", count: 200)), sourceLocation: location)
+    }
+  }
+
+  @Test(arguments: quotes)
+  func whatAJobSaysOfItsEndHasNoSecret(text: String) async throws {
+    try await RefusalWorld.with(configure: {
+      $0.status = "failed"
+      $0.error = text
+    }) { world in
+      for format in ["text", "json"] {
+        let ending = try await world.lethe(
+          "run", try world.file(ids: 100), "--log-format", format, "--output", "json")
+        #expect(ending.code == 5, "\(ending.stderr)")
+        let shown = try await world.lethe("jobs", "show", try world.file(ids: 100), "1000")
+        let status = try await world.lethe("status")
+        expectNoSecret([
+          ending.stdout, ending.stderr, shown.stdout, status.stdout, try await world.ledgerText(),
+        ])
+      }
+    }
+  }
+
+  @Test(arguments: quotes, [400, 403, 413])
+  func whatAnErrorQuotesHasNoSecret(text: String, status: Int) async throws {
+    let title = (try? JSONEncoder().encode(["title": "refused", "detail": text])) ?? Data()
+    for body in [text, String(decoding: title, as: UTF8.self)] {
+      try await RefusalWorld.with(configure: {
+        $0.problem = { $0.contains("-c1-") ? status : nil }
+        $0.problemBody = body
+      }) { world in
+        let ending = try await world.lethe(
+          "run", try world.file(ids: 100), "--log-level", "debug", "--output", "json")
+        #expect(ending.code != 0)
+        let after = try await world.lethe("status", "--output", "json")
+        expectNoSecret([ending.stdout, ending.stderr, after.stdout, try await world.ledgerText()])
+      }
+    }
+  }
+}

@@ -1,0 +1,326 @@
+import Foundation
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// Runs whose own copy of the definition is of no use any more, and what goes on all the same.
+@Suite struct UnfitRunTests {
+  /// Something that is done to the tables of an open run, and to the file.
+  struct Kind: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    let sql: String
+    /// What the file says before and afterwards.
+    let edits: [(String, String)]
+    /// What is said of the difference.
+    let says: [String]
+    /// Another text of the file that the run begins with.
+    var first: (String, String)?
+
+    func before(_ text: String) -> String {
+      first.map { text.replacing($0.0, with: $0.1) } ?? text
+    }
+
+    func after(_ text: String) -> String {
+      edits.reduce(before(text)) { $0.replacing($1.0, with: $1.1) }
+    }
+  }
+
+  private static let noPlace = "ALTER TABLE warehouse.posts RENAME COLUMN place_id TO place"
+
+  static let kinds = [
+    Kind(
+      testDescription: "a column of an action is renamed", sql: noPlace,
+      edits: [("longitude, place_id]", "longitude, place]")],
+      says: [
+        "warehouse.posts has no column place_id", "datasets.posts.actions.geo_scrubbed",
+        "{scrub_geo: [latitude, longitude, place]}",
+      ]),
+    Kind(
+      testDescription: "a column of an action is dropped",
+      sql: "ALTER TABLE warehouse.posts DROP COLUMN place_id",
+      edits: [("longitude, place_id]", "longitude]")],
+      says: ["warehouse.posts has no column place_id", "{scrub_geo: [latitude, longitude]}"]),
+    Kind(
+      testDescription: "the column of a target is renamed",
+      sql: "ALTER TABLE warehouse.post_media RENAME COLUMN post_id TO of_post",
+      edits: [("match: post_id", "match: of_post")],
+      says: ["warehouse.post_media has no column post_id", "datasets.posts.targets[0].match"]),
+    Kind(
+      testDescription: "the IDs' column is renamed",
+      sql: "ALTER TABLE warehouse.users RENAME COLUMN user_id TO account_id",
+      edits: [("id: user_id", "id: account_id")],
+      says: ["warehouse.users has no column user_id", "datasets.users.id"]),
+    Kind(
+      testDescription: "a column of the condition is renamed", sql: noPlace,
+      edits: [
+        ("longitude, place_id]", "longitude, place]"),
+        ("place_id IS NULL", "\\\"place\\\"  IS NULL"),
+      ], says: ["datasets.posts.where"],
+      first: ("id: post_id\n    chunk", "id: post_id\n    where: \"place_id IS NULL\"\n    chunk")),
+  ]
+
+  private func file(
+    _ world: RefusalWorld, _ change: (String) -> String = { $0 }
+  ) throws -> String {
+    try world.night.definitionFile { change(RefusalWorld.definition("batch: 20", ids: 30)($0)) }
+  }
+
+  private func error(_ ending: Program.Ending) throws -> (message: String, remedy: String) {
+    let error = try #require(
+      ending.json["error"] as? [String: Any], "\(ending.stdout) \(ending.stderr)")
+    return (error["message"] as? String ?? "", error["remedy"] as? String ?? "")
+  }
+
+  @Test(arguments: kinds)
+  func itIsNamedWithTheDifferenceAndTodaysFileCanBeAdopted(kind: Kind) async throws {
+    try await RefusalWorld.with { world in
+      #expect(try await world.lethe("export", try file(world, kind.before)).code == 0)
+      try await world.night.execute(kind.sql)
+      let file = try file(world, kind.after)
+      for night in 2...3 {
+        let ending = try await world.lethe("run", file, "--output", "json")
+        #expect(ending.code == 1, "\(ending.stderr)")
+        let (message, remedy) = try error(ending)
+        for words in ["run 1 of night", "its own copy"] + kind.says {
+          #expect(message.contains(words), "\(words): \(message)")
+        }
+        #expect(remedy.contains("lethe run \(file) --adopt-definition"))
+        #expect(remedy.contains("lethe run \(file) --give-up"))
+        // The night's own work is done.
+        #expect(ending.json["run_id"] as? Int == night)
+        #expect(ending.json["status"] as? String == "done")
+        #expect(try await world.postsNotDone() == [])
+      }
+      #expect(try await world.lethe("status").code == 0)
+      let plan = try await world.lethe("plan", file)
+      #expect(plan.code == 0 && plan.stdout.contains("run 1 of night"), "\(plan.stdout)")
+      #expect(try await world.lethe("run", file, "--resume-only").code == 1)
+
+      let adopted = try await world.lethe(
+        "run", file, "--adopt-definition", "--by", "Ann", "--note", "columns have other names",
+        "--resume-only", "--output", "json")
+      #expect(adopted.code == 0, "\(adopted.stdout) \(adopted.stderr)")
+      let adoption = try #require((adopted.json["adopted"] as? [[String: Any]])?.first)
+      #expect(adoption["run_id"] as? Int == 1 && adoption["seal"] as? Int != nil)
+      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await world.lethe("audit", "verify").code == 0)
+      let story = try await world.lethe("audit", "show", "4")
+      #expect(story.stdout.contains("by Ann: columns have other names"), "\(story.stdout)")
+    }
+  }
+
+  @Test(arguments: kinds)
+  func itCanBeGivenUp(kind: Kind) async throws {
+    try await RefusalWorld.with { world in
+      #expect(try await world.lethe("export", try file(world, kind.before)).code == 0)
+      try await world.night.execute(kind.sql)
+      let file = try file(world, kind.after)
+      let ending = try await world.lethe("run", file, "--give-up", "--output", "json")
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect((ending.json["given_up"] as? [[String: Any]])?.first?["run_id"] as? Int == 1)
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.lethe("run", file).code == 0)
+    }
+  }
+
+  // MARK: What cannot be adopted
+
+  /// What is edited in the file, and where it is refused.
+  static let refused: [(sql: String, old: String, new: String, path: String)] = [
+    (
+      "ALTER TABLE warehouse.post_media RENAME TO media", "table: warehouse.post_media",
+      "table: warehouse.media", "datasets.posts.targets[0].table"
+    ),
+    (
+      "CREATE VIEW public.v AS TABLE warehouse.posts; ALTER TABLE warehouse.posts ADD other_id bigint",
+      "id: post_id\n    chunk", "id: other_id\n    chunk", "datasets.posts.id"
+    ),
+    ("SELECT", "deleted: delete", "deleted: ignore", "datasets.posts.actions.deleted"),
+    ("SELECT", "batch: 20", "atomic: chunk", "datasets.posts.batch"),
+    ("SELECT", "batch: 20", "batch: 20\n    tombstones: false", "datasets.posts.tombstones"),
+    ("SELECT", "batch: 20", "batch: 20\n    where: post_id > 5", "datasets.posts.where"),
+    ("SELECT", "  users:\n    type", "  people:\n    type", "datasets.users"),
+    (
+      "SELECT", "      - table: warehouse.post_media\n        match: post_id\n",
+      "      - table: warehouse.post_media\n        match: post_id\n        id: post_id\n        type: none\n",
+      "datasets.posts.targets[0].id"
+    ),
+  ]
+
+  /// Some chunks are applied, others stopped.
+  private func withStoppedRun(
+    _ body: @escaping @Sendable (RefusalWorld, @Sendable (String) -> String) async throws -> Void
+  ) async throws {
+    try await RefusalWorld.with { world in
+      let tight: @Sendable (String) -> String = {
+        RefusalWorld.definition("batch: 20", ids: 10)($0)
+          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+      }
+      let file = try world.night.definitionFile(tight)
+      #expect(try await world.lethe("run", file).code == 3)
+      try await body(world, tight)
+    }
+  }
+
+  private static let standing = """
+    SELECT md5((SELECT string_agg(definition::text, '') FROM lethe.run)
+      || (SELECT string_agg(state || coalesce(stopped_reason, '-'), ' ' ORDER BY chunk_id) FROM lethe.chunk)
+      || (SELECT count(*) FROM lethe.seal) || (SELECT count(*) FROM lethe.adoption))
+    """
+
+  @Test(arguments: refused)
+  func whatIsMoreThanThatIsRefusedByNameAndChangesNothing(
+    edit: (sql: String, old: String, new: String, path: String)
+  ) async throws {
+    try await withStoppedRun { world, tight in
+      try await world.night.execute(edit.sql)
+      let before = try await world.night.value(Self.standing, as: String.self)
+      let file = try world.night.definitionFile {
+        let text = tight($0)
+        #expect(text.contains(edit.old))
+        return text.replacing(edit.old, with: edit.new, maxReplacements: 1)
+          .replacing(
+            "table: warehouse.post_media",
+            with: edit.sql.hasSuffix("TO media")
+              ? "table: warehouse.media" : "table: warehouse.post_media")
+      }
+      let ending = try await world.lethe("run", file, "--adopt-definition", "--output", "json")
+      #expect(ending.code == 1, "\(ending.stderr)")
+      let (message, remedy) = try error(ending)
+      #expect(message.contains("run 1") && message.contains(edit.path), "\(message)")
+      #expect(remedy.contains("--give-up"))
+      #expect(try await world.night.value(Self.standing, as: String.self) == before)
+    }
+  }
+
+  @Test func aStoppedChunkStaysStoppedUnderNewLimitsUntilItIsApproved() async throws {
+    try await withStoppedRun { world, tight in
+      let file = try world.night.definitionFile {
+        tight($0).replacing("max_redacted_percent: 24.5", with: "max_redacted_percent: 100")
+          .replacing("{scrub_geo: [latitude, longitude, place_id]}", with: "ignore")
+          .replacing("{ids: 10}", with: "{ids: 20}").replacing("batch: 20", with: "batch: 7")
+      }
+      let stopped = "SELECT count(*) FROM lethe.chunk WHERE stopped_reason IS NOT NULL"
+      let before = try await world.night.value(stopped, as: Int.self)
+      #expect(before > 1)
+      for arguments in [["--adopt-definition"], []] {
+        let ending = try await Program.run(
+          "lethe", ["run", file, "--resume-only"] + arguments,
+          environment: world.night.environment.merging(["COMPLIANCE_API_URL": world.url]) { $1 })
+        #expect(ending.code == 3, "\(ending.stderr)")
+        #expect(try await world.night.value(stopped, as: Int.self) == before)
+      }
+      let plan = try await world.lethe("plan", file)
+      #expect(plan.stdout.contains("--approve"))
+      let ids = try await world.night.database.withConnection {
+        try await $0.query("SELECT chunk_id FROM lethe.chunk WHERE stopped_reason IS NOT NULL")
+          .rows(as: Int64.self)
+      }
+      for id in ids { _ = try await world.lethe("apply", file, "--approve", "\(id)") }
+      // By today's file the location stays.
+      #expect(try await world.postsNotDone() == [12])
+      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await world.lethe("audit", "verify").code == 0)
+    }
+  }
+
+  @Test func anAdoptionThatWasTamperedWithIsFound() async throws {
+    try await withStoppedRun { world, tight in
+      let file = try world.night.definitionFile {
+        tight($0).replacing("max_redacted_percent: 24.5", with: "max_redacted_percent: 25")
+      }
+      #expect(try await world.lethe("run", file, "--adopt-definition", "--resume-only").code == 3)
+      #expect(try await world.lethe("audit", "verify").code == 0)
+      for (forgery, undo) in [
+        (
+          "UPDATE lethe.adoption SET adopted_by = adopted_by || 'x'",
+          "UPDATE lethe.adoption SET adopted_by = rtrim(adopted_by, 'x')"
+        ),
+        (
+          "UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '99')",
+          "UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '25')"
+        ),
+        (
+          "CREATE TABLE kept AS TABLE lethe.adoption; DELETE FROM lethe.adoption",
+          "INSERT INTO lethe.adoption OVERRIDING SYSTEM VALUE TABLE kept"
+        ),
+      ] {
+        try await world.night.execute(forgery)
+        #expect(try await world.lethe("audit", "verify").code == 1, "\(forgery)")
+        try await world.night.execute(undo)
+        #expect(try await world.lethe("audit", "verify").code == 0, "\(undo)")
+      }
+    }
+  }
+
+  // MARK: Copies that cannot be read
+
+  static let broken = [
+    "jsonb_set(definition, '{datasets,0,actions,deleted}', '{\"erase\":{}}')",
+    "jsonb_set(definition, '{datasets,0,actions,deleted}', '{}')",
+    "jsonb_set(definition, '{datasets,0,actions,deleted}', '7')",
+    "jsonb_set(definition, '{datasets,0,actions,withheld}', '{\"delete\":{}}')",
+    "definition - 'limits'", "definition - 'datasets'", "definition #- '{datasets,0,id}'",
+    "definition #- '{datasets,1,targets,0,match}'",
+    "jsonb_set(definition, '{datasets,0,tombstones}', '\"yes\"')",
+    "jsonb_set(definition, '{datasets,0,type}', '\"lists\"')",
+    "jsonb_set(definition, '{datasets}', '{}')", "jsonb_set(definition, '{datasets}', '\"x\"')",
+    "'{}'", "'[]'", "'[1]'", "'\"x\"'", "'17'", "'null'",
+  ]
+
+  /// Half of the runs are exported, of the others something is collected.
+  @Test(arguments: zip(broken, broken.indices.map { $0.isMultiple(of: 2) }))
+  func aCopyThatCannotBeReadStopsNothingElse(definition: String, isCollected: Bool) async throws {
+    try await RefusalWorld.with { world in
+      let file = try file(world)
+      for stage in ["export", "submit", "await", "collect"] where isCollected || stage == "export" {
+        #expect(try await world.lethe(stage, file).code == 0)
+      }
+      try await world.night.execute("UPDATE lethe.run SET definition = \(definition)")
+      for arguments in [
+        ["status"], ["holds", "list"], ["quarantine", "list"], ["check", file], ["plan", file],
+      ] {
+        let ending = try await Program.run(
+          "lethe", arguments,
+          environment: world.night.environment.merging(["COMPLIANCE_API_URL": world.url]) { $1 })
+        #expect(ending.code == 0, "\(arguments): \(ending.stdout) \(ending.stderr)")
+      }
+      let adoption = try await world.lethe("run", file, "--adopt-definition", "--output", "json")
+      #expect(adoption.code == 1)
+      #expect(try error(adoption).message.contains("nothing was changed"))
+      let ending = try await world.lethe("run", file, "--output", "json")
+      #expect(ending.code == 1, "\(ending.stderr)")
+      let (message, remedy) = try error(ending)
+      #expect(message.contains("run 1 of night") && message.contains("cannot read"), "\(message)")
+      #expect(remedy.contains("lethe run \(file) --give-up"))
+      #expect(try await world.postsNotDone() == [])
+      let givenUp = try await world.lethe("run", file, "--give-up")
+      #expect(givenUp.code == 0, "\(givenUp.stderr)")
+      #expect(try await world.lethe("run", file).code == 0)
+      #expect(try await world.lethe("audit", "verify").code == 0)
+    }
+  }
+
+  @Test func whoseRowsNobodyExportsIsNotDecidedByACopyThatCannotBeRead() async throws {
+    try await RefusalWorld.with { world in
+      let file = try file(world)
+      #expect(try await world.lethe("run", file).code == 0)
+      try await world.night.execute("UPDATE lethe.run SET definition = definition - 'limits'")
+      let other = try world.night.definitionFile {
+        RefusalWorld.definition("batch: 20", ids: 30)($0).replacing(
+          "name: night", with: "name: day"
+        )
+        .replacing(
+          "id: post_id\n    chunk", with: "id: post_id\n    where: post_id < 0\n    chunk")
+      }
+      let release = try await world.lethe(
+        "holds", "release", other, "--type", "tweets", "--unasked", "--force", "--note", "x")
+      #expect(release.code == 1, "\(release.stdout)")
+      #expect(release.stderr.contains("run 1"))
+      let check = try await world.lethe("check", other)
+      #expect(check.code == 0 && check.stdout.contains("run 1"), "\(check.stdout)")
+      #expect(try await world.lethe("status").code == 0)
+    }
+  }
+}

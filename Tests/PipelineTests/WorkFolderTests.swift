@@ -1,0 +1,100 @@
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// Runs that go on in another work directory than they began in.
+@Suite struct WorkFolderTests {
+  enum Files: String, CaseIterable, Sendable {
+    case areThere
+    case areLost
+    /// Somebody has brought them to the new place.
+    case areBrought
+  }
+
+  private func lethe(
+    _ world: RefusalWorld, _ arguments: [String], workDirectory: String
+  ) async throws -> Program.Ending {
+    try await Program.run(
+      "lethe", arguments,
+      environment: world.night.environment.merging([
+        "COMPLIANCE_API_URL": world.url, "LETHE_WORK_DIR": workDirectory,
+      ]) { $1 })
+  }
+
+  @Test(arguments: Files.allCases, ["export", "submit", "await"])
+  func aRunGoesOnWhereverItIsTold(files: Files, cutOffAfter last: String) async throws {
+    try await RefusalWorld.with { world in
+      let file = try world.file(ids: 40)
+      let (old, new) = (world.night.directory + "/old", world.night.directory + "/new")
+      for stage in ["export", "submit", "await"] {
+        #expect(try await lethe(world, [stage, file], workDirectory: old).code == 0)
+        if stage == last { break }
+      }
+      switch files {
+      case .areThere: break
+      case .areLost: try FileManager.default.removeItem(atPath: old)
+      case .areBrought: try FileManager.default.moveItem(atPath: old, toPath: new)
+      }
+      // Nothing can be made at the old place any more.
+      if files != .areThere { try Data().write(to: URL(filePath: old)) }
+      let ending = try await Program.run(
+        "lethe", ["run", file, "--resume-only", "--work-dir", new],
+        environment: world.night.environment.merging(["COMPLIANCE_API_URL": world.url]) { $1 })
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.night.ledgerFaults() == [])
+      // A job is made anew only where a file was lost that it had been made of.
+      let attempts = try await world.night.value("SELECT max(attempt) FROM lethe.job", as: Int.self)
+      #expect(attempts == (files == .areLost && last != "export" ? 2 : 1))
+      let kept = try await world.night.value(
+        "SELECT count(*) FROM lethe.run WHERE work_directory NOT LIKE '%/new/%'", as: Int.self)
+      #expect(kept == 0)
+      #expect(try FileManager.default.subpathsOfDirectory(atPath: new).isEmpty)
+      if files == .areThere {
+        #expect(try FileManager.default.subpathsOfDirectory(atPath: old).isEmpty)
+      }
+    }
+  }
+
+  @Test func aFolderThatCannotBeMadeIsToldWithTheWayOn() async throws {
+    try await RefusalWorld.with { world in
+      let file = try world.file(ids: 40)
+      let old = world.night.directory + "/old"
+      #expect(try await lethe(world, ["export", file], workDirectory: old).code == 0)
+      try FileManager.default.removeItem(atPath: old)
+      try Data().write(to: URL(filePath: old))
+      for _ in 1...2 {
+        let ending = try await lethe(
+          world, ["run", file, "--resume-only", "--output", "json"], workDirectory: old)
+        #expect(ending.code == 1, "\(ending.stderr)")
+        let error = try #require(ending.json["error"] as? [String: Any])
+        #expect((error["message"] as? String)?.contains(old) == true, "\(error)")
+        #expect((error["remedy"] as? String)?.contains("--work-dir") == true, "\(error)")
+      }
+      // The environment counts like the option.
+      let elsewhere = world.night.directory + "/elsewhere"
+      let ending = try await lethe(world, ["run", file, "--resume-only"], workDirectory: elsewhere)
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(try await world.postsNotDone() == [])
+    }
+  }
+
+  @Test func aRunThatNobodyTellsOtherwiseStaysWhereItBegan() async throws {
+    try await RefusalWorld.with { world in
+      let file = try world.file(ids: 40)
+      let old = world.night.directory + "/old"
+      #expect(try await lethe(world, ["export", file], workDirectory: old).code == 0)
+      var environment = world.night.environment.merging([
+        "COMPLIANCE_API_URL": world.url, "XDG_STATE_HOME": world.night.directory + "/state",
+      ]) { $1 }
+      environment["LETHE_WORK_DIR"] = nil
+      let ending = try await Program.run(
+        "lethe", ["run", file, "--resume-only"], environment: environment)
+      #expect(ending.code == 0, "\(ending.stderr)")
+      let kept = try await world.night.value(
+        "SELECT count(*) FROM lethe.run WHERE work_directory LIKE '%/old/%'", as: Int.self)
+      #expect(kept == 1)
+    }
+  }
+}
