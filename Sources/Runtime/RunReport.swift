@@ -174,7 +174,8 @@ extension RunReport {
   init(_ unfit: UnfitRun, pipeline: String, quarantineOpen: Int) {
     self.init(
       runID: unfit.runID, pipeline: pipeline, status: .unfit, datasets: [:], failures: [],
-      stopped: [], setAside: [], refused: [], quarantineOpen: quarantineOpen, unfit: unfit)
+      stopped: [], stoppedDatasets: [], setAside: [], refused: [], quarantineOpen: quarantineOpen,
+      unfit: unfit)
   }
 
   /// The same without chunks that were halted before.
