@@ -12,6 +12,8 @@ public struct ApplyStage: Sendable {
   let ledger: ChunkLedger
   private let catalog: Catalog
   private let definition: Definition
+  /// Whether all is done within one transaction of the caller's.
+  private let isEnclosed: Bool
   let logger: Logger
 
   /// How often a batch is tried that lost a deadlock, or a wait for somebody's row lock.
@@ -28,14 +30,17 @@ public struct ApplyStage: Sendable {
     case stopped(String)
   }
 
+  /// - Parameter isEnclosed: whether the connection is in an enclosing transaction, which decides whether
+  ///   anything of it remains.
   public init(
     connection: Connection, ledger: ChunkLedger, catalog: Catalog, definition: Definition,
-    logger: Logger
+    isEnclosed: Bool = false, logger: Logger
   ) {
     self.connection = connection
     self.ledger = ledger
     self.catalog = catalog
     self.definition = definition
+    self.isEnclosed = isEnclosed
     self.logger = logger
   }
 
@@ -274,7 +279,8 @@ public struct ApplyStage: Sendable {
     let current = work
     let value = try await retrying(work.chunk) {
       try await connection.withTransaction { transaction in
-        try await body(batch(current, transaction))
+        if isEnclosed { try await transaction.execute(Bookkeeping.emptyScratchTables) }
+        return try await body(batch(current, transaction))
       }
     }
     if isRecorded(value) { work.context.number += 1 }

@@ -26,6 +26,10 @@ struct Bookkeeping {
     \(HoldEnding.scratchTables)
     """
 
+  /// For batches that are parts of one transaction, whose end comes late.
+  static let emptyScratchTables =
+    "TRUNCATE lethe_touched, lethe_restored, \(HoldEnding.scratchTableNames)"
+
   var hasRestores: Bool { changes.contains(where: \.isRestore) }
 
   // MARK: Protections of versions without holds

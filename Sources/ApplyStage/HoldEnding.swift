@@ -32,6 +32,8 @@ struct HoldEnding {
     ) ON COMMIT DELETE ROWS
     """
 
+  static let scratchTableNames = "lethe_ending, lethe_due"
+
   /// Which columns of each hold go back: those that no other ID wants to stay.
   func judge() async throws {
     try await transaction.execute(

@@ -122,9 +122,10 @@ public struct CollectStage: Sendable {
     try await connection.withTransaction { transaction in
       let load = ResultLoad(
         transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt)
-      let lines = try await load.run(path: path, index: index)
+      let (lines, kept) = try await load.run(path: path, index: index)
       return try await ledger.resultCollected(
-        attempt, of: chunk, .init(bytes: bytes, lines: lines, sha256: sha256), on: transaction)
+        attempt, of: chunk, .init(bytes: bytes, lines: lines, kept: kept, sha256: sha256),
+        on: transaction)
     }
   }
 

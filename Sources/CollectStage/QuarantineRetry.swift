@@ -28,9 +28,11 @@ public struct QuarantineRetry: Sendable {
   /// - Parameters:
   ///   - selected: the lines that may be resolved; all if nil. The others are read as well, for they may
   ///     contradict one of these.
+  ///   - refused: IDs whose lines stay as they are.
   ///   - reasons: those that the definition of the chunk's run answers to.
   public func retry(
-    _ chunk: Chunk, selected: Set<Int64>?, reasons: Set<Reason>
+    _ chunk: Chunk, selected: Set<Int64>?, besides refused: Set<Int64> = [],
+    reasons: Set<Reason>
   ) async throws -> Outcome {
     let jobID = try await ledger.collectedJob(of: chunk).id
     let outcome = try await connection.withTransaction { transaction in
@@ -42,7 +44,7 @@ public struct QuarantineRetry: Sendable {
             is_answered boolean NOT NULL, why text
         ) ON COMMIT DROP
         """)
-      try await reread(chunk, selected, reasons, transaction)
+      try await reread(chunk, selected, refused, reasons, transaction)
       try await judge(chunk, transaction)
       let events = try await collect(chunk, jobID, transaction)
       guard events > 0 else { return Outcome(events: 0, superseded: 0) }
@@ -56,7 +58,8 @@ public struct QuarantineRetry: Sendable {
 
   /// Lines that are no events today either keep the reason that they have.
   private func reread(
-    _ chunk: Chunk, _ selected: Set<Int64>?, _ reasons: Set<Reason>, _ transaction: Transaction
+    _ chunk: Chunk, _ selected: Set<Int64>?, _ refused: Set<Int64>, _ reasons: Set<Reason>,
+    _ transaction: Transaction
   ) async throws {
     let scanner = LineScanner(type: chunk.type)
     var after: Int64 = 0
@@ -69,7 +72,8 @@ public struct QuarantineRetry: Sendable {
         guard case .event(let event) = line.raw.withUnsafeBytes(scanner.scan) else { continue }
         rows.beginRow(columns: 7)
         rows.append(line.quarantineID)
-        rows.append(bool: selected?.contains(line.quarantineID) ?? true)
+        let isSelected = selected?.contains(line.quarantineID) ?? true
+        rows.append(bool: isSelected && !refused.contains(event.id))
         rows.append(event.id)
         rows.append(text: event.reason.rawValue)
         rows.append(event.createdAt?.microsecondsSince2000)

@@ -18,9 +18,9 @@ struct ResultLoad {
   private static let contradictionsMax = 100_000
   private static let cleanIDsPerStatement = 10_000
 
-  /// - Returns: the number of lines in the file.
+  /// - Returns: the number of lines in the file, and of those that nobody may act on.
   /// - Throws: `NoResult` if it is no result of the chunk; `ResultRefused`.
-  func run(path: FilePath, index: ChunkIndex) async throws -> Int {
+  func run(path: FilePath, index: ChunkIndex) async throws -> (lines: Int, kept: Int) {
     try await transaction.runScript(
       """
       CREATE TEMP TABLE lethe_scanned (
@@ -47,16 +47,13 @@ struct ResultLoad {
         .texts(Reason.allCases.filter(\.isOutweighedByProtected).map(\.rawValue)),
         .integer(chunk.id),
       ])
-    try await transaction.execute(
-      """
-      INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why, id, in_chunk)
-      SELECT $1, $2, line, raw, why, id, in_chunk
-      FROM lethe_scanned WHERE why IS NOT NULL ORDER BY line
-      """, .integer(chunk.id), .integer(attempt.jobID))
+    let kept = try await ledger.keepScannedLines(of: attempt, chunk, on: transaction)
     try await addCleanIDs(older, index)
+    try await ledger.linesAnswered(
+      by: attempt, of: chunk, containing: { try $0.filter(index.contains) }, on: transaction)
     try await ledger.markSuperseded(
       by: attempt, of: chunk, containing: { try $0.filter(index.contains) }, on: transaction)
-    return tally.lines
+    return (tally.lines, kept)
   }
 
   // MARK: Scanning

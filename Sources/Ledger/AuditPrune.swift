@@ -79,17 +79,7 @@ extension AuditLedger {
   private static func partitions(
     olderThan age: AuditAge, _ transaction: Transaction
   ) async throws -> [(name: String, from: String, to: String)] {
-    let (cutoff, value): (String, Parameter) =
-      switch age {
-      case .months(let count):
-        ("now() - make_interval(months => $1::integer)", .integer(Int64(count)))
-      case .days(let count): ("now() - make_interval(days => $1::integer)", .integer(Int64(count)))
-      case .before(let time):
-        (
-          "timestamptz '2000-01-01 00:00:00+00' + $1::bigint * interval '1 microsecond'",
-          .integer(time.microsecondsSince2000)
-        )
-      }
+    let (cutoff, value) = age.cutoff
     return try await transaction.query(
       """
       SELECT name, \(utc("first")), \(utc("last"))

@@ -8,11 +8,14 @@ extension ChunkLedger {
   public struct ResultFacts: Sendable {
     public let bytes: Int
     public let lines: Int
+    /// Of them, those that nobody may act on.
+    public let kept: Int
     public let sha256: [UInt8]
 
-    public init(bytes: Int, lines: Int, sha256: [UInt8]) {
+    public init(bytes: Int, lines: Int, kept: Int, sha256: [UInt8]) {
       self.bytes = bytes
       self.lines = lines
+      self.kept = kept
       self.sha256 = sha256
     }
   }
@@ -35,10 +38,10 @@ extension ChunkLedger {
         SET state = 'collected', collected_at = clock_timestamp(), applied_through = first_id - 1,
             events = (SELECT count(*) FROM lethe.collected AS e
                       WHERE e.chunk_id = c.chunk_id AND e.reason <> 'clean'),
-            quarantined = (SELECT count(*) FROM lethe.quarantine AS q WHERE q.job_id = $3)
+            quarantined = $3
         WHERE chunk_id = $1 AND lease = $2 AND state = 'complete'
         RETURNING events, quarantined
-        """, .integer(chunk.id), .text(lease.token), .integer(attempt.jobID)
+        """, .integer(chunk.id), .text(lease.token), .integer(Int64(facts.kept))
       ).firstRow(as: Int.self, Int.self)
     else { throw LedgerError.leaseLost(chunk.label) }
     return (row.0, row.1)

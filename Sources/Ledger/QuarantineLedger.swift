@@ -3,7 +3,7 @@ import Vocabulary
 
 /// The lines of results that nobody may act on, for whoever looks after them.
 public struct QuarantineLedger: Sendable {
-  private let connection: Connection
+  let connection: Connection
 
   public init(connection: Connection) {
     self.connection = connection
@@ -26,6 +26,9 @@ public struct QuarantineLedger: Sendable {
     public let raw: [UInt8]
     public let rawBytes: Int
     public let quarantinedAt: String
+    /// In how many results it has been, and when it came last.
+    public let seen: Int
+    public let lastSeenAt: String
     public let resolvedAt: String?
     public let resolution: String?
     public let note: String?
@@ -44,7 +47,8 @@ public struct QuarantineLedger: Sendable {
       """
       SELECT q.quarantine_id, r.pipeline, c.run_id, q.chunk_id, j.api_id, q.line, q.id, q.in_chunk,
              q.why, substring(q.raw FOR $5::integer), octet_length(q.raw),
-             \(Self.time("q.quarantined_at")), \(Self.time("q.resolved_at")), q.resolution, q.note
+             \(Self.time("q.quarantined_at")), q.seen, \(Self.time("q.last_seen_at")),
+             \(Self.time("q.resolved_at")), q.resolution, q.note
       FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
       JOIN lethe.run AS r USING (run_id) JOIN lethe.job AS j ON j.job_id = q.job_id
       WHERE ($1::text IS NULL OR r.pipeline = $1) AND ($2 OR q.resolved_at IS NULL)
@@ -54,13 +58,13 @@ public struct QuarantineLedger: Sendable {
       .integer(Int64(rawBytesMax))
     ).rows(
       as: Int64.self, String.self, Int64.self, Int64.self, String?.self, Int.self, Int64?.self,
-      Bool?.self, String.self, [UInt8].self, Int.self, String.self, String?.self, String?.self,
-      String?.self
+      Bool?.self, String.self, [UInt8].self, Int.self, String.self, Int.self, String.self,
+      String?.self, String?.self, String?.self
     ).map {
       Line(
         quarantineID: $0.0, pipeline: $0.1, runID: $0.2, chunkID: $0.3, job: $0.4, number: $0.5,
         id: $0.6, isInChunk: $0.7, why: $0.8, raw: $0.9, rawBytes: $0.10, quarantinedAt: $0.11,
-        resolvedAt: $0.12, resolution: $0.13, note: $0.14)
+        seen: $0.12, lastSeenAt: $0.13, resolvedAt: $0.14, resolution: $0.15, note: $0.16)
     }
   }
 

@@ -25,6 +25,17 @@ extension ChunkLedger {
     ).rows(as: Int64.self, [UInt8].self).map { KeptLine(quarantineID: $0.0, raw: $0.1) }
   }
 
+  /// The events of a chunk that have been refused in the transaction that is open.
+  public func refusalsOfThisTransaction(of chunk: Chunk) async throws -> [Refusal] {
+    try await connection.query(
+      """
+      SELECT id, why, remedy FROM lethe.refusal
+      WHERE chunk_id = $1 AND resolved_at IS NULL AND refused_at >= now() ORDER BY id
+      """, .integer(chunk.id)
+    ).rows(as: Int64.self, String.self, String.self)
+      .map { Refusal(id: $0.0, why: $0.1, remedy: $0.2) }
+  }
+
   /// Events that were put into `lethe.collected` for an applied chunk: decides which of them newer
   /// answers supersede, and has them applied. The limits are asked again, whatever was approved before.
   ///

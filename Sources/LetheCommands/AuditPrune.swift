@@ -16,7 +16,7 @@ struct AuditPrune: AsyncParsableCommand, OutputCommand {
   @OptionGroup var output: OutputOptions
 
   @Option(
-    help: ArgumentHelp("Such as 25months, 90days, or a date: 2026-11-01.", valueName: "age"))
+    help: ArgumentHelp("Such as 25months, 90days (90d), or a date: 2026-11-01.", valueName: "age"))
   var olderThan: Age
 
   @Flag(help: "Say what would be dropped, and drop nothing.")
@@ -80,7 +80,7 @@ extension AuditPrune {
     init?(argument: String) {
       if let instant = Instant(argument: argument) {
         age = .before(instant.time)
-      } else if let match = argument.wholeMatch(of: #/([0-9]{1,6})(month|months|day|days)/#),
+      } else if let match = argument.wholeMatch(of: #/([0-9]{1,6})(month|months|day|days|d)/#),
         let count = Int(match.1), (1...Self.countMax).contains(count)
       {
         age = match.2.hasPrefix("month") ? .months(count) : .days(count)

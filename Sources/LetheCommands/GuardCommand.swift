@@ -1,5 +1,6 @@
 import ArgumentParser
 import Definitions
+import Ledger
 import PostgreSQL
 import Vocabulary
 import Warehouse
@@ -80,6 +81,13 @@ struct GuardCommand: AsyncParsableCommand {
     @Option(help: "Leave a row with a tombstoned ID out (skip), or refuse the statement (raise).")
     var onReturn = OnReturn.skip
 
+    @Option(
+      help: ArgumentHelp(
+        "Other BEFORE triggers that leave IDs and rows where they are, by name, with commas between.",
+        discussion: "Default: those that were acknowledged before, as long as they do the same.",
+        valueName: "names"))
+    var acknowledgeTriggers: String?
+
     enum IDType: String, CaseIterable, ExpressibleByArgument {
       case tweets, users
 
@@ -105,18 +113,22 @@ struct GuardCommand: AsyncParsableCommand {
     mutating func run() async throws {
       let (table, output) = (try table.name(), output)
       let (id, type, onReturn, options) = (id, type.jobType, onReturn.consequence, options)
+      let names = acknowledgeTriggers?.split(separator: ",").map(String.init)
       try await untilSignalled {
-        let guarding = try await options.withGuards { guards in
+        let (installed, proof) = try await options.withGuards { guards in
           let column = if let id { id } else { try await guards.defaultID(of: table) }
           let guarding = IngestGuard(table: table, id: column, type: type, onReturn: onReturn)
-          try await guards.install(guarding)
-          return guarding
+          let proof = try await guards.install(
+            guarding, acknowledging: names, tombstone: ThrowAwayTombstone.make)
+          return (try await guards.guarding(table) ?? .init(guarding: guarding, faults: []), proof)
         }
-        try output.write(Line(guarding, state: .active)) {
-          """
-          \(table) is guarded: rows whose \(guarding.id) is that of a tombstone of \(type.rawValue) \
-          are \(onReturn == .skip ? "left out" : "refused")
-          """
+        try output.write(GuardLine(installed, proof)) {
+          let guarded = """
+            \(table) is guarded\(proof.isProven ? "" : ", not proven"): rows whose \
+            \(installed.guarding.id) is that of a tombstone of \(type.rawValue) are \
+            \(onReturn == .skip ? "left out" : "refused")
+            """
+          return ([guarded] + GuardLine.reservations(installed, proof)).joined(separator: "\n")
         }
       }
     }
@@ -142,46 +154,110 @@ struct GuardCommand: AsyncParsableCommand {
   }
 
   struct List: AsyncParsableCommand, OutputCommand {
-    static let configuration = CommandConfiguration(abstract: "List the guarded tables.")
+    static let configuration = CommandConfiguration(
+      abstract: "List the guarded tables, and what there is against each guard.",
+      discussion: """
+        The catalog tells what it can. With --prove a row with the ID of a throw-away tombstone is \
+        sent into each table and partition, and rolled back; then the exit code is 1 if a guard does \
+        not guard, and 75 if one could not be tried because its table was locked.
+        """)
 
     @OptionGroup var options: Options
     @OptionGroup var output: OutputOptions
 
+    @Flag(help: "Try to get rows past each guard.")
+    var prove = false
+
     mutating func run() async throws {
-      let (options, output) = (options, output)
+      let (options, output, prove) = (options, output, prove)
       try await untilSignalled {
-        let lines = try await options.withGuards { try await $0.all() }
-          .map { Line($0.guarding, state: $0.state) }
-        try output.write(["guards": lines]) {
-          guard !lines.isEmpty else { return "no table is guarded" }
-          var table = Table("table", "id", "type", "on return", "state")
-          for line in lines {
-            table.add(line.table, line.id, line.type, line.on_return, line.state)
+        let lines = try await options.withGuards { guards in
+          var lines: [(InstalledGuard, GuardProof?)] = []
+          for each in try await guards.all() {
+            let proof =
+              prove
+              ? try await guards.prove(each.guarding, tombstone: ThrowAwayTombstone.make) : nil
+            lines.append((each, proof))
           }
-          return table.text
+          return lines
         }
+        try output.write(["guards": lines.map { GuardLine($0.0, $0.1) }]) { Self.text(lines) }
+        guard prove else { return }
+        if lines.contains(where: { !Self.guards($0.0, $0.1) }) { throw ExitStatus.failed }
+        if lines.contains(where: { $0.1?.isLocked == true }) { throw ExitStatus.temporary }
       }
     }
+
+    /// What nobody has looked at may be harmless: the proof speaks for it.
+    private static func guards(_ installed: InstalledGuard, _ proof: GuardProof?) -> Bool {
+      let isSound: Bool =
+        switch installed.state {
+        case .active, .unsure: true
+        case .incomplete, .outdated, .broken, .disabled: false
+        }
+      return isSound && proof?.cameThrough.isEmpty != false
+        && (proof?.isLocked == true || proof?.isProven != false)
+    }
+
+    private static func text(_ lines: [(InstalledGuard, GuardProof?)]) -> String {
+      guard !lines.isEmpty else { return "no table is guarded" }
+      var table = Table("table", "id", "type", "on return", "state")
+      var notes: [String] = []
+      for (installed, proof) in lines {
+        let line = GuardLine(installed, proof)
+        table.add(line.table, line.id, line.type, line.on_return, line.state)
+        let reservations = GuardLine.reservations(installed, proof)
+        if !reservations.isEmpty { notes += ["\(line.table):"] + reservations }
+      }
+      return ([table.text] + notes).joined(separator: "\n")
+    }
+  }
+}
+
+/// A guard in a result.
+private struct GuardLine: Encodable {
+  struct Fault: Encodable {
+    let state, message, remedy: String
   }
 
-  private struct Line: Encodable {
-    let table: String
-    let id: String
-    let type: String
-    let on_return: String
-    let state: String
+  let table: String
+  let id: String
+  let type: String
+  let on_return: String
+  let state: String
+  let faults: [Fault]
+  /// Absent where nothing was tried.
+  let proven: Bool?
+  let came_through: [String]?
+  let not_tried: [String]?
 
-    init(_ guarding: IngestGuard, state: InstalledGuard.State) {
-      table = "\(guarding.table)"
-      id = guarding.id
-      type = guarding.type.rawValue
-      on_return = guarding.onReturn.rawValue
-      self.state =
-        switch state {
-        case .active: "active"
-        case .disabled: "disabled"
-        case .outdated: "outdated: the column was changed, install it anew"
-        }
+  init(_ installed: InstalledGuard, _ proof: GuardProof?) {
+    let guarding = installed.guarding
+    table = "\(guarding.table)"
+    id = guarding.id
+    type = guarding.type.rawValue
+    on_return = guarding.onReturn.rawValue
+    state = proof?.cameThrough.isEmpty == false ? "passed by" : installed.state.rawValue
+    faults = installed.faults.map {
+      Fault(state: $0.state.rawValue, message: $0.message, remedy: $0.remedy)
     }
+    proven = proof?.isProven
+    came_through = proof?.cameThrough
+    not_tried = proof?.notTried
+  }
+
+  /// More of one kind are counted.
+  private static let shownMax = 10
+
+  /// What there is to say against it, for people.
+  static func reservations(_ installed: InstalledGuard, _ proof: GuardProof?) -> [String] {
+    func some(_ all: [String]) -> [String] {
+      all.prefix(shownMax)
+        + (all.count > shownMax ? ["  … and \(grouped(all.count - shownMax)) more"] : [])
+    }
+    return some(
+      installed.faults.map { "  \($0.state.rawValue): \($0.message)\n    remedy: \($0.remedy)" })
+      + some((proof?.cameThrough ?? []).map { "  a row with a tombstoned ID came \($0)" })
+      + some((proof?.notTried ?? []).map { "  not proven: \($0)" })
   }
 }

@@ -25,6 +25,8 @@ struct ListedLine: Encodable {
   let raw_base64: String?
   let raw_bytes: Int
   let quarantined_at: String
+  let seen: Int
+  let last_seen_at: String
   let resolved_at: String?
   let resolution: String?
   let note: String?
@@ -43,6 +45,8 @@ struct ListedLine: Encodable {
     raw_base64 = raw == nil ? Data(kept.raw).base64EncodedString() : nil
     raw_bytes = kept.rawBytes
     quarantined_at = kept.quarantinedAt
+    seen = kept.seen
+    last_seen_at = kept.lastSeenAt
     resolved_at = kept.resolvedAt
     resolution = kept.resolution
     note = kept.note

@@ -4,12 +4,12 @@ import Ledger
 import PostgreSQL
 import Runtime
 
-/// `lethe quarantine list|retry|dismiss`: result lines that nobody may act on.
+/// `lethe quarantine list|retry|dismiss|prune`: result lines that nobody may act on.
 struct QuarantineCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "quarantine",
-    abstract: "List, read again or dismiss result lines that were not acted on.",
-    subcommands: [List.self, Retry.self, Dismiss.self])
+    abstract: "List, read again, dismiss or drop result lines that were not acted on.",
+    subcommands: [List.self, Retry.self, Dismiss.self, QuarantinePrune.self])
 
   struct List: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(abstract: "List the open lines, oldest first.")
@@ -20,7 +20,7 @@ struct QuarantineCommand: AsyncParsableCommand {
     @Option(help: "Only the lines of this pipeline.")
     var pipeline: String?
 
-    @Flag(help: "Also the lines that were retried or dismissed.")
+    @Flag(help: "Also the lines that were retried, dismissed or answered since.")
     var all = false
 
     @Flag(help: "Each line whole; else its begin.")
@@ -52,11 +52,12 @@ struct QuarantineCommand: AsyncParsableCommand {
         let open = try await quarantine.openLines(pipeline: name)
         try options.write(Listing(open: open, lines: lines.map(ListedLine.init))) {
           guard !lines.isEmpty else { return "no line\(all ? "" : " is open")" }
-          var table = Table("id", "chunk", "job", "line", "about", "why", "resolved", "raw")
+          var table = Table(
+            "id", "chunk", "job", "line", "about", "seen", "last seen", "why", "resolved", "raw")
           for line in lines {
             table.add(
               "\(line.quarantineID)", "\(line.chunkID)", line.job ?? "-", "\(line.number)",
-              line.id.map(String.init) ?? "-", line.why,
+              line.id.map(String.init) ?? "-", grouped(line.seen), line.lastSeenAt, line.why,
               line.resolution.map { "\($0)\(line.note.map { ": \($0)" } ?? "")" } ?? "-",
               printable(line.raw, scalarsMax: scalars))
           }
@@ -73,26 +74,44 @@ struct QuarantineCommand: AsyncParsableCommand {
       abstract: "Read open lines again and apply those that are events now.",
       discussion: """
         For a version that knows what an older one did not. A line that still cannot be acted on \
-        stays, with why. Exits with 4 as long as a line of the pipeline is open.
+        stays, with why; one whose event is refused by the warehouse stays as it was, and so do its \
+        chunk and run. Exits with 3 if a limit refused lines (look, then --approve), with 4 as long as \
+        a line of the pipeline is open.
         """)
 
     @OptionGroup var pipeline: PipelineArgument
     @Argument(help: "Only these lines, by their IDs in the list.")
     var ids: [Int64] = []
+    @Flag(help: "Apply the lines whatever limits they go beyond; it is kept, and sealed.")
+    var approve = false
+    @Option(help: "With --approve: who says so. Default: the operating system's user.")
+    var by: String?
+    @Option(help: "With --approve: why.")
+    var note: String?
     @OptionGroup var workDirectory: WorkDirectoryOption
     @OptionGroup var output: OutputOptions
+
+    mutating func validate() throws {
+      guard approve || (by == nil && note == nil) else {
+        throw ValidationError("--by and --note go with --approve")
+      }
+    }
 
     mutating func run() async throws {
       let pipeline = try pipeline.load()
       let (options, directory) = (output, workDirectory.path)
       let isGiven = workDirectory.isGiven
       let ids = ids.isEmpty ? nil : Set(ids)
+      let approval =
+        approve ? PipelineRuntime.LimitApproval(by: by ?? NSUserName(), note: note) : nil
       try await untilSignalled {
         let report = try await PipelineRuntime.with(
           pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
-        ) { try await $0.retryQuarantined(ids) }
+        ) { try await $0.retryQuarantined(ids, approval: approval) }
         try options.write(report) { report.summary }
-        let status = ExitStatus(of: report.runs, openLines: report.open)
+        let status =
+          report.refused.contains(where: \.isLimit)
+          ? ExitStatus.limitStopped : ExitStatus(of: report.runs, openLines: report.open)
         guard status == .done else { throw status }
       }
     }
@@ -142,7 +161,7 @@ struct QuarantineCommand: AsyncParsableCommand {
   }
 }
 
-private func withQuarantine(
+func withQuarantine(
   _ database: DatabaseOption,
   _ body: @escaping @Sendable (QuarantineLedger) async throws -> Void
 ) async throws {
@@ -166,6 +185,13 @@ extension PipelineRuntime.RetryReport {
     if superseded > 0 {
       parts.append(
         "\(grouped(superseded)) of them changed nothing: newer answers about their IDs came since")
+    }
+    parts += refused.map { line in
+      let what = line.id.map { "the line about \($0) is" } ?? "its lines are"
+      return """
+        chunk \(line.chunkID): \(what) refused, and nothing was changed: \(line.why)
+          remedy: \(line.remedy)
+        """
     }
     return (parts + runs.map(\.table)).joined(separator: "\n")
   }

@@ -16,6 +16,8 @@ public actor Connection {
   var handle: OpaquePointer?
   var lastOccupant = 0
   var occupant: Int?
+  /// Whether an enclosing transaction is open.
+  private var isEnclosed = false
 
   public nonisolated var unownedExecutor: UnownedSerialExecutor {
     executor.asUnownedSerialExecutor()
@@ -149,11 +151,58 @@ public actor Connection {
     }
   }
 
+  /// Runs `body` in one transaction: what it does on this connection, transactions of its own included, is
+  /// kept when it returns, and undone as a whole when it throws.
+  ///
+  /// Such a transaction within is a part that can be undone by itself, at the isolation level of the whole.
+  /// What tables do `ON COMMIT` they do at the end. For one task alone, and not within another transaction.
+  public func withEnclosingTransaction<R: Sendable>(
+    isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> R
+  ) async throws -> R {
+    try await beginEnclosing()
+    do {
+      let value = try await body()
+      try Task.checkCancellation()
+      try await endEnclosing()
+      return value
+    } catch {
+      await undoEnclosing()
+      throw error
+    }
+  }
+
+  private func beginEnclosing() async throws {
+    try requireFree()
+    guard !isEnclosed else {
+      throw PostgreSQLError(code: .busy, message: "an enclosing transaction is open")
+    }
+    _ = try await run("BEGIN", [], as: nil)
+    isEnclosed = true
+  }
+
+  /// Not cancellable, as any COMMIT.
+  private func endEnclosing() throws {
+    try requireFree()
+    let result = try execute("COMMIT", [])
+    guard result.commandTag == "COMMIT" else {
+      throw PostgreSQLError(
+        code: .notCommitted, message: "the server rolled the transaction back at COMMIT")
+    }
+    isEnclosed = false
+  }
+
+  private func undoEnclosing() {
+    isEnclosed = false
+    rollBack()
+  }
+
   private func begin(_ level: Isolation, readOnly: Bool) async throws -> Transaction {
     let token = try occupy()
     do {
       _ = try await run(
-        "BEGIN ISOLATION LEVEL \(level.rawValue)\(readOnly ? " READ ONLY" : "")", [], as: token)
+        isEnclosed
+          ? "SAVEPOINT lethe_part"
+          : "BEGIN ISOLATION LEVEL \(level.rawValue)\(readOnly ? " READ ONLY" : "")", [], as: token)
     } catch {
       occupant = nil
       throw error
@@ -164,6 +213,11 @@ public actor Connection {
   /// Not cancellable: whether a COMMIT that was cut off has taken effect, nobody can tell.
   private func commit(_ transaction: Transaction) throws {
     try require(transaction.token)
+    if isEnclosed {
+      _ = try execute("RELEASE SAVEPOINT lethe_part", [])
+      occupant = nil
+      return
+    }
     let result = try execute("COMMIT", [])
     // Only a transaction that is through gives the connection up here: after an error `rollBack`
     // does, and must not meet the transaction of somebody who came in between.
@@ -178,7 +232,7 @@ public actor Connection {
     abortCopy()
     if PQtransactionStatus(handle) != PQTRANS_IDLE {
       // A connection that cannot even roll back is of no further use; the next statement says so.
-      _ = try? execute("ROLLBACK", [])
+      _ = try? execute(isEnclosed ? "ROLLBACK TO SAVEPOINT lethe_part" : "ROLLBACK", [])
     }
     occupant = nil
   }

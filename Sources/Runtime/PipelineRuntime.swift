@@ -369,7 +369,7 @@ public struct PipelineRuntime: Sendable {
   }
 
   /// Ends the run if nothing is left to do in it, and reports.
-  private func settle(_ run: Run) async throws -> RunReport {
+  func settle(_ run: Run) async throws -> RunReport {
     let ledger = RunLedger(connection: lockConnection)
     try await ledger.endOvertakenRefusals(pipeline: run.definition.name)
     var report = try await report(run)

@@ -1,4 +1,6 @@
+import ApplyStage
 import CollectStage
+import DefinitionFiles
 import Definitions
 import Ledger
 import Logging
@@ -9,56 +11,209 @@ import Vocabulary
 extension PipelineRuntime {
   /// What came of reading the quarantine again.
   public struct RetryReport: Sendable, Codable, Equatable {
-    /// Lines that are events now.
+    /// Lines that are events now, and applied.
     public var events: Int
     /// Events among them that a newer answer supersedes: they changed nothing.
     public var superseded: Int
     /// Lines of the pipeline that still wait for somebody's word.
     public var open: Int
+    /// Lines that are events now, and cannot be applied: they are as they were.
+    public var refused: [RefusedLine]
     /// The runs that the events belong to.
     public var runs: [RunReport]
   }
 
-  /// Reads open lines again, and applies those that are events now with the definition of their run.
-  /// Cut off in between, `lethe run` and `lethe apply` go on with them.
+  /// Why a line cannot be applied. Nothing of it was changed, nor of its chunk and run.
+  public struct RefusedLine: Sendable, Codable, Equatable {
+    public let chunkID: Int64
+    /// The ID that the line is about; nil for all lines of the chunk.
+    public let id: String?
+    public let why: String
+    public let remedy: String
+    public let isLimit: Bool
+
+    enum CodingKeys: String, CodingKey {
+      case chunkID = "chunk_id"
+      case id, why, remedy
+      case isLimit = "is_limit"
+    }
+  }
+
+  /// Somebody's word that lines may be applied whatever limits they go beyond.
+  public struct LimitApproval: Sendable {
+    public let by: String
+    public let note: String?
+
+    public init(by: String, note: String?) {
+      self.by = by
+      self.note = note
+    }
+  }
+
+  /// How often the lines of a chunk are tried without those that were refused before.
+  private static let roundsMax = 3
+
+  /// Reads open lines again, and applies those that are events now with the definition of their run. Each
+  /// chunk's in one transaction: what is refused leaves line, chunk and run as they were.
   ///
-  /// - Parameter ids: these lines only.
-  /// - Throws: `LedgerError` if one of them is not an open line of the pipeline.
-  public func retryQuarantined(_ ids: Set<Int64>? = nil) async throws -> RetryReport {
+  /// - Parameters:
+  ///   - ids: these lines only.
+  ///   - approval: without it, what goes beyond a limit is refused.
+  /// - Throws: `LedgerError` if one of them is not an open line of the pipeline; at the end, with everything
+  ///   else done, what may pass, such as a lock that was not to be had.
+  public func retryQuarantined(
+    _ ids: Set<Int64>? = nil, approval: LimitApproval? = nil
+  ) async throws -> RetryReport {
     let name = pipeline.definition.name
     let quarantine = QuarantineLedger(connection: lockConnection)
-    var report = RetryReport(events: 0, superseded: 0, open: 0, runs: [])
-    var reopened: Set<Int64> = []
+    var report = RetryReport(events: 0, superseded: 0, open: 0, refused: [], runs: [])
+    var mayPass: (any Error)?
     for chunk in try await quarantine.chunks(withOpenLines: ids, pipeline: name) {
       if let obstacle = chunk.obstacle {
         logger.warning("the lines of chunk \(chunk.chunkID) stay: \(obstacle)")
         continue
       }
-      let outcome = try await reread(chunk, ids)
-      guard outcome.events > 0 else { continue }
-      report.events += outcome.events
-      report.superseded += outcome.superseded
-      reopened.insert(chunk.chunkID)
+      do {
+        try await retry(chunk, ids, approval, &report)
+      } catch let error as PostgreSQLError where error.isRetryableTransaction {
+        logger.warning(
+          "the lines of chunk \(chunk.chunkID) wait for another try: \(error.messageWithoutValues)")
+        mayPass = mayPass ?? error
+      }
     }
-    if !reopened.isEmpty { report.runs = try await apply(only: reopened).runs }
+    if let mayPass { throw mayPass }
     report.open = try await quarantine.openLines(pipeline: name)
     return report
   }
 
-  private func reread(
-    _ chunk: QuarantineLedger.ChunkWithLines, _ ids: Set<Int64>?
-  ) async throws -> QuarantineRetry.Outcome {
-    let run = try await RunLedger(connection: lockConnection).run(chunk.runID)
-    // A run that can no longer be applied must not be opened again.
-    _ = try await catalog(of: run)
+  // MARK: One chunk
+
+  /// Events of a chunk cannot be applied; the others may be.
+  private struct EventsRefused: Error {
+    let refusals: [ChunkLedger.Refusal]
+  }
+
+  /// The lines of a chunk cannot be applied, all of them.
+  private struct ChunkRefused: Error {
+    let why: String
+    let remedy: String
+    var isLimit = false
+  }
+
+  private func retry(
+    _ chunk: QuarantineLedger.ChunkWithLines, _ ids: Set<Int64>?, _ approval: LimitApproval?,
+    _ report: inout RetryReport
+  ) async throws {
+    var refused: [ChunkLedger.Refusal] = []
+    do {
+      for _ in 1...Self.roundsMax {
+        do {
+          let known = Set(refused.map(\.id))
+          let (outcome, run) = try await lockConnection.withEnclosingTransaction {
+            try await readAndApply(chunk, ids, besides: known, approval)
+          }
+          report.add(outcome, run)
+          note(refused, of: chunk.chunkID, in: &report)
+          return
+        } catch let error as EventsRefused {
+          refused += error.refusals
+        }
+      }
+      note(refused, of: chunk.chunkID, in: &report)
+    } catch {
+      guard let whole = Self.refusal(error, chunk.chunkID, pipeline.file) else { throw error }
+      logger.error(
+        "the lines of chunk \(chunk.chunkID) stay: \(whole.why)\n  remedy: \(whole.remedy)")
+      report.refused.append(whole)
+    }
+  }
+
+  private func note(
+    _ refusals: [ChunkLedger.Refusal], of chunkID: Int64, in report: inout RetryReport
+  ) {
+    for refusal in refusals {
+      logger.error(
+        "the line about \(refusal.id) stays: \(refusal.why)\n  remedy: \(refusal.remedy)",
+        metadata: ["stage": "apply", "chunk": "\(chunkID)"])
+      report.refused.append(
+        RefusedLine(
+          chunkID: chunkID, id: "\(refusal.id)", why: refusal.why, remedy: refusal.remedy,
+          isLimit: false))
+    }
+  }
+
+  /// Nil for what may pass, or concerns all.
+  private static func refusal(
+    _ error: any Error, _ chunkID: Int64, _ file: String
+  ) -> RefusedLine? {
+    func refused(_ why: String, _ remedy: String, isLimit: Bool = false) -> RefusedLine {
+      RefusedLine(chunkID: chunkID, id: nil, why: why, remedy: remedy, isLimit: isLimit)
+    }
+    switch error {
+    case let error as ChunkRefused: return refused(error.why, error.remedy, isLimit: error.isLimit)
+    case let error as ApplyError: return refused(error.message, error.remedy)
+    case let error as UnfitRun: return refused(error.message, "\(error.remedy); or dismiss them")
+    case let error as LedgerError where error.code == .unreadable:
+      return refused(error.message, "\(error.remedy); or dismiss them")
+    case let error as PostgreSQLError where error.isRefusal:
+      return refused(error.messageWithoutValues, "PostgreSQL's log has more of it")
+    default: return nil
+    }
+  }
+
+  // MARK: In its transaction
+
+  /// - Returns: the report of the chunk's run if lines are events now.
+  private func readAndApply(
+    _ kept: QuarantineLedger.ChunkWithLines, _ ids: Set<Int64>?, besides refused: Set<Int64>,
+    _ approval: LimitApproval?
+  ) async throws -> (QuarantineRetry.Outcome, RunReport?) {
+    let run = try await RunLedger(connection: lockConnection).run(kept.runID)
+    let catalog = try await catalog(of: run)
     let ledger = ChunkLedger(connection: lockConnection, lease: lease)
-    let chunk = try await ledger.chunk(chunk.chunkID)
-    let answered = run.definition.dataset(named: chunk.dataset)?.actions.keys.map { $0 } ?? []
+    let chunk = try await ledger.chunk(kept.chunkID)
+    guard let dataset = run.definition.dataset(named: chunk.dataset) else {
+      throw ChunkRefused(
+        why: "its dataset is not in the definition of run \(run.id)", remedy: "dismiss them")
+    }
     let outcome = try await QuarantineRetry(connection: lockConnection, ledger: ledger)
-      .retry(chunk, selected: ids, reasons: Set(answered))
+      .retry(chunk, selected: ids, besides: refused, reasons: Set(dataset.actions.keys))
+    guard outcome.events > 0 else { return (outcome, nil) }
+    // What it says of setting aside is undone with the rest; what stays is said afterwards.
+    let stage = ApplyStage(
+      connection: lockConnection, ledger: ledger, catalog: catalog, definition: run.definition,
+      isEnclosed: true, logger: Logger(label: "lethe") { _ in SwiftLogNoOpLogHandler() })
+    if case .stopped(let why) = try await stage.apply(ledger.chunk(chunk.id), dataset: dataset) {
+      guard let approval else { throw limit(why, ids) }
+      _ = try await ledger.approve(
+        chunkID: chunk.id, runID: run.id, by: approval.by, note: approval.note)
+      _ = try await stage.apply(ledger.chunk(chunk.id), dataset: dataset)
+    }
+    let refusals = try await ledger.refusalsOfThisTransaction(of: chunk)
+    guard refusals.isEmpty else { throw EventsRefused(refusals: refusals) }
     logger.info(
-      "\(chunk.label): \(outcome.events) kept lines are events now",
+      "\(chunk.label): \(outcome.events) kept lines are events now, and applied",
       metadata: ["stage": "collect", "chunk": "\(chunk.id)"])
-    return outcome
+    return (outcome, try await settle(run))
+  }
+
+  private func limit(_ why: String, _ ids: Set<Int64>?) -> ChunkRefused {
+    let lines = (ids ?? []).sorted().map { " \($0)" }.joined()
+    return ChunkRefused(
+      why: why,
+      remedy: """
+        look at what the lines say (lethe quarantine list --raw); then lethe quarantine retry \
+        \(shellWord(pipeline.file))\(lines) --approve --note TEXT, or dismiss them
+        """, isLimit: true)
+  }
+}
+
+extension PipelineRuntime.RetryReport {
+  fileprivate mutating func add(_ outcome: QuarantineRetry.Outcome, _ run: RunReport?) {
+    events += outcome.events
+    superseded += outcome.superseded
+    guard let run else { return }
+    runs.removeAll { $0.runID == run.runID }
+    runs.append(run)
   }
 }

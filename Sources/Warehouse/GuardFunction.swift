@@ -31,11 +31,23 @@ struct GuardFunction {
     let column: String
     let type: String
     let onReturn: String
+    /// What `digest` says of the function as it was made; nil if an earlier version made it.
+    var function: String?
+    /// Triggers beside it that somebody has looked at, and the digests of their functions.
+    var acknowledged: [String: String]?
 
     enum CodingKeys: String, CodingKey {
-      case id, column, type
+      case id, column, type, function, acknowledged
       case onReturn = "on_return"
     }
+  }
+
+  /// An expression for what a function does, and with which settings and rights.
+  /// - Parameter function: the alias of a row of `pg_proc`.
+  static func digest(_ function: String) -> String {
+    """
+    md5(concat_ws(E'\\n', \(function).prosrc, \(function).prosecdef::text, \(function).proconfig::text))
+    """
   }
 
   private var sql: String { "lethe.\(name.sql)()" }
@@ -48,9 +60,23 @@ struct GuardFunction {
     -- A session that planned when there were few tombstones must not go on reading all of them.
     SET enable_seqscan = off
     AS \(Self.literal(body));
-    REVOKE ALL ON FUNCTION \(sql) FROM PUBLIC;
-    COMMENT ON FUNCTION \(sql) IS \(Self.literal(description))
+    REVOKE ALL ON FUNCTION \(sql) FROM PUBLIC
     """
+  }
+
+  /// Has the function say what it does.
+  /// - Parameters:
+  ///   - digest: of the function as it was made.
+  ///   - acknowledged: the digests of triggers beside it that somebody has looked at, by name.
+  func comment(digest: String, acknowledged: [String: String]) -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    let value = Description(
+      id: guarding.id, column: column.type, type: guarding.type.rawValue,
+      onReturn: guarding.onReturn.rawValue, function: digest,
+      acknowledged: acknowledged.isEmpty ? nil : acknowledged)
+    let text = String(decoding: (try? encoder.encode(value)) ?? Data(), as: UTF8.self)
+    return "COMMENT ON FUNCTION \(sql) IS \(Self.literal(text))"
   }
 
   /// Puts it behind the table's trigger, in place of the function that may be there.
@@ -60,15 +86,6 @@ struct GuardFunction {
     BEFORE INSERT OR UPDATE OF \(column.sql) ON \(guarding.table.sql)
     FOR EACH ROW EXECUTE FUNCTION \(sql)
     """
-  }
-
-  private var description: String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    let value = Description(
-      id: guarding.id, column: column.type, type: guarding.type.rawValue,
-      onReturn: guarding.onReturn.rawValue)
-    return String(decoding: (try? encoder.encode(value)) ?? Data(), as: UTF8.self)
   }
 
   private var body: String {
@@ -116,7 +133,7 @@ struct GuardFunction {
   }
 
   /// A string as SQL text, whatever it contains and however the server reads backslashes.
-  private static func literal(_ text: String) -> String {
+  static func literal(_ text: String) -> String {
     " E'" + text.replacing("\\", with: "\\\\").replacing("'", with: "''") + "'"
   }
 }

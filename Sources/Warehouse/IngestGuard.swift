@@ -31,24 +31,45 @@ public struct IngestGuard: Sendable, Equatable {
 
 /// A guard as the database has it.
 public struct InstalledGuard: Sendable, Equatable {
-  public enum State: Sendable, Equatable {
+  public enum State: String, Sendable, Equatable, CaseIterable {
     case active
+    /// Something else acts on new rows, too, and nobody has said that it may.
+    case unsure
+    /// Some of the table's rows pass it by.
+    case incomplete
     /// Somebody has disabled the trigger.
     case disabled
     /// The column has another name or type than when the guard was made, so that its function fails.
     case outdated
+    /// Its function does something else, or fails.
+    case broken
+  }
+
+  /// Something because of which the guard may not guard.
+  public struct Fault: Sendable, Equatable {
+    public let state: State
+    public let message: String
+    public let remedy: String
   }
 
   public let guarding: IngestGuard
-  public let state: State
+  /// What the catalog has against it; empty if nothing.
+  public let faults: [Fault]
 
-  public init(guarding: IngestGuard, state: State) {
+  /// The worst of its faults.
+  public var state: State {
+    let states = Set(faults.map(\.state))
+    return State.allCases.last { states.contains($0) } ?? .active
+  }
+
+  public init(guarding: IngestGuard, faults: [Fault]) {
     self.guarding = guarding
-    self.state = state
+    self.faults = faults
   }
 }
 
-/// A guard cannot be installed or removed. Nothing was changed.
+/// A guard cannot be installed or removed. What was there before is there still, unless the message says
+/// otherwise.
 public struct GuardError: Error, Sendable, CustomStringConvertible {
   public let message: String
   public let remedy: String

@@ -5,7 +5,7 @@ import Vocabulary
 
 /// Installs, removes and lists guards. The database itself is their list: a guard is its trigger.
 public struct IngestGuards: Sendable {
-  private let connection: Connection
+  let connection: Connection
   /// How long to wait for a table's lock; writers that come meanwhile wait behind.
   private let lockTimeoutSeconds: Double
 
@@ -25,9 +25,40 @@ public struct IngestGuards: Sendable {
     return key[0]
   }
 
-  /// Puts a guard on a table, and on every partition of it. One that is there is replaced, and at no
-  /// moment is there none.
-  public func install(_ guarding: IngestGuard) async throws {
+  /// Puts a guard on a table, and on every partition of it, and then proves that it guards. One that is
+  /// there is replaced, and at no moment is there none.
+  ///
+  /// - Parameters:
+  ///   - acknowledging: names of triggers beside it that somebody has looked at; nil for those of the guard
+  ///     that is there.
+  ///   - tombstone: makes a throw-away tombstone.
+  /// - Returns: what the proof has shown: nothing came through, or what could not be tried.
+  /// - Throws: `GuardError` if a row came through: then what was there before is there again.
+  public func install(
+    _ guarding: IngestGuard, acknowledging names: [String]? = nil,
+    tombstone: @escaping ThrowAwayTombstone
+  ) async throws -> GuardProof {
+    let (table, function) = try await guardable(guarding)
+    let former = try await changing(table) { transaction in
+      try await requireOwn(table, on: transaction)
+      try await requireNear(table, on: transaction)
+      let former = try await self.former(of: table, on: transaction)
+      try await transaction.runScript(function.create)
+      try await lock(table, "SHARE ROW EXCLUSIVE", on: transaction)
+      try await transaction.runScript(function.attach)
+      try await describe(function, table, names, former, on: transaction)
+      return former
+    }
+    let proof = try await prove(guarding, tombstone: tombstone)
+    guard proof.cameThrough.isEmpty else { throw try await takenBack(table, former, proof) }
+    try await connection.withTransaction { try await dropUnusedFunctions(on: $0) }
+    return proof
+  }
+
+  /// What can be guarded, and how.
+  private func guardable(
+    _ guarding: IngestGuard
+  ) async throws -> (WarehouseTable, GuardFunction) {
     let table = try await table(guarding.table)
     guard let column = table.columns[guarding.id] else {
       throw GuardError(
@@ -49,14 +80,22 @@ public struct IngestGuards: Sendable {
         "other tables inherit from \(table.name), and rows that go into them pass its guard by",
         remedy: "guard each of those that nothing inherits from, or make partitions of them")
     }
-    let function = GuardFunction(guarding, column: column, kind: kind)
-    try await changing(table) { transaction in
-      try await requireOwn(table, on: transaction)
-      try await transaction.runScript(function.create)
-      try await lock(table, "SHARE ROW EXCLUSIVE", on: transaction)
-      try await transaction.runScript(function.attach)
-      try await dropUnusedFunctions(on: transaction)
-    }
+    return (table, GuardFunction(guarding, column: column, kind: kind))
+  }
+
+  /// A row that is written on another server meets no trigger of this one.
+  private func requireNear(_ table: WarehouseTable, on transaction: Transaction) async throws {
+    let far = try await transaction.query(
+      """
+      SELECT min(n.nspname || '.' || c.relname) FROM pg_partition_tree($1::regclass) AS t
+      JOIN pg_class AS c ON c.oid = t.relid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE c.relkind = 'f'
+      """, .text(table.sql)
+    ).onlyRow(as: String?.self)
+    guard let far else { return }
+    throw GuardError(
+      "\(far), a partition of \(table.name), is a foreign table: what is written on its server passes a guard by",
+      remedy: "guard the partitions of this server one by one, and that one on its own server")
   }
 
   /// - Returns: false if the table has no guard.
@@ -71,43 +110,57 @@ public struct IngestGuards: Sendable {
     }
   }
 
-  /// The guards of the database, by table. Those of partitions are their table's.
+  /// The guards of the database, by table, and what the catalog has against each. Those of partitions are
+  /// their table's.
   public func all() async throws -> [InstalledGuard] {
     let rows = try await connection.query(
       """
-      SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, -1), t.tgenabled = 'D',
-             coalesce(obj_description(p.oid, 'pg_proc'), '')
+      SELECT t.tgrelid::bigint, n.nspname, c.relname, coalesce(obj_description(p.oid, 'pg_proc'), '')
       FROM pg_trigger AS t
       JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.proname ~ $2
       JOIN pg_namespace AS l ON l.oid = p.pronamespace AND l.nspname = 'lethe'
       JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attnum = t.tgattr[0]
       WHERE t.tgname = $1 AND t.tgparentid = 0
-      ORDER BY 1, 2
+      ORDER BY 2, 3
       """, .text(GuardFunction.trigger.name), .text(GuardFunction.namePattern)
-    ).rows(as: String.self, String.self, String.self, String.self, Bool.self, String.self)
-    return try rows.map { row in
-      let table = TableName(schema: row.0, name: row.1)
-      guard
-        let said = try? JSONDecoder().decode(
-          GuardFunction.Description.self, from: Data(row.5.utf8)),
-        let type = JobType(rawValue: said.type),
-        let onReturn = IngestGuard.OnReturn(rawValue: said.onReturn)
-      else {
-        throw GuardError(
-          "the guard of \(table) does not say what it does: its function's comment was changed",
-          remedy: "install it anew")
-      }
-      let isOutdated = said.id != row.2 || said.column != row.3
-      return InstalledGuard(
-        guarding: IngestGuard(table: table, id: said.id, type: type, onReturn: onReturn),
-        state: isOutdated ? .outdated : row.4 ? .disabled : .active)
+    ).rows(as: Int64.self, String.self, String.self, String.self)
+    var guards: [InstalledGuard] = []
+    for row in rows {
+      let table = TableName(schema: row.1, name: row.2)
+      let (said, guarding) = try Self.read(row.3, of: table)
+      let judgement = GuardJudgement(
+        session: connection, guarding: guarding, said: said, tableOID: row.0)
+      guards.append(InstalledGuard(guarding: guarding, faults: try await judgement.faults()))
     }
+    return guards
+  }
+
+  /// The guard of a table; nil if it has none of its own.
+  public func guarding(_ name: TableName) async throws -> InstalledGuard? {
+    let resolved = try await table(name).resolvedName
+    return try await all().first { $0.guarding.table == resolved }
+  }
+
+  /// What a guard's function says of itself.
+  static func read(
+    _ comment: String, of table: TableName
+  ) throws -> (GuardFunction.Description, IngestGuard) {
+    guard
+      let said = try? JSONDecoder().decode(
+        GuardFunction.Description.self, from: Data(comment.utf8)),
+      let type = JobType(rawValue: said.type),
+      let onReturn = IngestGuard.OnReturn(rawValue: said.onReturn)
+    else {
+      throw GuardError(
+        "the guard of \(table) does not say what it does: its function's comment was changed",
+        remedy: "install it anew")
+    }
+    return (said, IngestGuard(table: table, id: said.id, type: type, onReturn: onReturn))
   }
 
   // MARK: The table
 
-  private func table(_ name: TableName) async throws -> WarehouseTable {
+  func table(_ name: TableName) async throws -> WarehouseTable {
     guard let table = try await Catalog.lookUp(name, on: connection) else {
       throw GuardError(
         "there is no table \(name)",
@@ -153,7 +206,7 @@ public struct IngestGuards: Sendable {
     return own != nil
   }
 
-  private func lock(
+  func lock(
     _ table: WarehouseTable, _ mode: String, on transaction: Transaction
   ) async throws {
     let milliseconds = Int(lockTimeoutSeconds * 1000)
@@ -167,7 +220,7 @@ public struct IngestGuards: Sendable {
     try await transaction.runScript("SET LOCAL statement_timeout = 0")
   }
 
-  private func changing<R: Sendable>(
+  func changing<R: Sendable>(
     _ table: WarehouseTable, _ body: (Transaction) async throws -> R
   ) async throws -> R {
     do {
@@ -195,7 +248,7 @@ public struct IngestGuards: Sendable {
   }
 
   /// Of guards that were replaced or removed, or whose table was dropped.
-  private func dropUnusedFunctions(on transaction: Transaction) async throws {
+  func dropUnusedFunctions(on transaction: Transaction) async throws {
     let names = try await transaction.query(
       """
       SELECT p.proname FROM pg_proc AS p JOIN pg_namespace AS l ON l.oid = p.pronamespace

@@ -94,12 +94,13 @@ struct AnswerDesk {
     let index = try ChunkIndex(verifying: chunk.file)
     let (connection, ledger) = (connection, ledger)
     _ = try await connection.withTransaction { transaction in
-      let lines = try await ResultLoad(
+      let (lines, kept) = try await ResultLoad(
         transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt
       ).run(path: path, index: index)
       return try await ledger.resultCollected(
         attempt, of: chunk,
-        .init(bytes: 0, lines: lines, sha256: [UInt8](repeating: 0, count: 32)), on: transaction)
+        .init(bytes: 0, lines: lines, kept: kept, sha256: [UInt8](repeating: 0, count: 32)),
+        on: transaction)
     }
   }
 

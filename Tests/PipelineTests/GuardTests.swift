@@ -1,5 +1,6 @@
 import Definitions
 import Foundation
+import Ledger
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -28,12 +29,15 @@ import Warehouse
 
   private static let posts = TableName(schema: "warehouse", name: "posts")
 
+  @discardableResult
   private static func install(
     _ connection: Connection, _ table: TableName = posts, id: String = "post_id",
     type: JobType = .tweets, onReturn: IngestGuard.OnReturn = .skip
-  ) async throws {
+  ) async throws -> GuardProof {
     try await IngestGuards(connection: connection, lockTimeoutSeconds: 3)
-      .install(IngestGuard(table: table, id: id, type: type, onReturn: onReturn))
+      .install(
+        IngestGuard(table: table, id: id, type: type, onReturn: onReturn),
+        tombstone: ThrowAwayTombstone.make)
   }
 
   private static func insert(_ ids: String, _ rest: String = "") -> String {
@@ -199,7 +203,7 @@ import Warehouse
       #expect(try await connection.execute("INSERT INTO warehouse.p2 VALUES (7, 2)") == 0)
       #expect(try await guards.all().map(\.guarding.table) == [partitioned])
       for change in [
-        { try await Self.install(connection, first, id: "id") },
+        { _ = try await Self.install(connection, first, id: "id") },
         { _ = try await guards.remove(from: first) },
       ] {
         await #expect {
@@ -233,7 +237,7 @@ import Warehouse
         all == [
           InstalledGuard(
             guarding: IngestGuard(
-              table: Self.posts, id: "author_id", type: .users, onReturn: .raise), state: .active)
+              table: Self.posts, id: "author_id", type: .users, onReturn: .raise), faults: [])
         ])
       #expect(try await connection.execute(Self.insert("7")) == 1)
       await #expect(throws: PostgreSQLError.self) {
@@ -255,8 +259,9 @@ import Warehouse
         try await writer.runScript("BEGIN; \(Self.insert("1"))")
         let guards = IngestGuards(connection: connection, lockTimeoutSeconds: 0.05)
         await #expect {
-          try await guards.install(
-            IngestGuard(table: Self.posts, id: "post_id", type: .tweets, onReturn: .skip))
+          _ = try await guards.install(
+            IngestGuard(table: Self.posts, id: "post_id", type: .tweets, onReturn: .skip),
+            tombstone: ThrowAwayTombstone.make)
         } throws: { error in
           let error = try #require(error as? GuardError, "\(error)")
           #expect(error.message.contains("warehouse.posts could not be locked within 0.05 s"))
@@ -409,36 +414,13 @@ import Warehouse
       try await database.withConnection { connection in
         try await connection.runScript("CREATE SCHEMA shop; \(table.tables)")
         let error = await #expect(throws: GuardError.self) {
-          try await IngestGuards(connection: connection, lockTimeoutSeconds: 3)
+          _ = try await IngestGuards(connection: connection, lockTimeoutSeconds: 3)
             .install(
               IngestGuard(
                 table: TableName(schema: "shop", name: "posts"), id: "post_id", type: .tweets,
-                onReturn: .skip))
+                onReturn: .skip), tombstone: ThrowAwayTombstone.make)
         }
         #expect("\(error!)".contains(table.says))
-      }
-    }
-  }
-
-  /// Such a collation takes no patterns: the guard of it made every INSERT fail.
-  @Test func aNondeterministicCollationIsGuarded() async throws {
-    guard try await ServerFeature.icu.isThere() else { return }
-    try await withTestDatabase(.ledger) { database in
-      try await database.withConnection { connection in
-        try await connection.runScript(
-          """
-          CREATE SCHEMA shop;
-          CREATE COLLATION shop.loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-          CREATE TABLE shop.posts (post_id text COLLATE shop.loose PRIMARY KEY);
-          INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
-          VALUES ('tweets', 7, 'deleted', 1, '2026-01-02T03:04:05Z')
-          """)
-        try await IngestGuards(connection: connection, lockTimeoutSeconds: 3).install(
-          IngestGuard(
-            table: TableName(schema: "shop", name: "posts"), id: "post_id", type: .tweets,
-            onReturn: .skip))
-        #expect(
-          try await connection.execute("INSERT INTO shop.posts VALUES ('6'), ('7'), ('x')") == 2)
       }
     }
   }

@@ -1,4 +1,3 @@
-import ApplyStage
 import Foundation
 import PostgreSQL
 import Runtime
@@ -7,7 +6,7 @@ import Testing
 
 @Suite struct QuarantineTests {
   /// A line of the first chunk's quarantine, as an older version may have left it.
-  private static func keep(
+  static func keep(
     _ night: Night, _ line: Int, _ raw: String, id: Int64?, inChunk: Bool?, chunk: String = "min"
   ) async throws {
     try await night.database.withConnection {
@@ -31,20 +30,20 @@ import Testing
     }
   }
 
-  private static func posts(_ night: Night) async throws -> String {
+  static func posts(_ night: Night) async throws -> String {
     try await night.value(
       "SELECT string_agg(post_id::text, ' ' ORDER BY post_id) FROM warehouse.posts",
       as: String.self)
   }
 
-  private static func retry(
+  static func retry(
     _ night: Night, _ ids: Set<Int64>? = nil, _ change: @escaping (String) -> String = { $0 }
   ) async throws -> PipelineRuntime.RetryReport {
     let pipeline = try night.pipeline { change(CollectTests.postsOnly($0)) }
     return try await night.withRuntime(pipeline) { try await $0.retryQuarantined(ids) }
   }
 
-  private static func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
+  static func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
     try await Program.run("lethe", ["quarantine"] + arguments, environment: night.environment)
   }
 
@@ -231,34 +230,20 @@ import Testing
         try await Self.keep(night, Int(id) + 1, CollectTests.event(id), id: id, inChunk: true)
       }
       let file = try night.definitionFile { CollectTests.postsOnly($0) }
-      let stopped = try await Self.lethe(night, "retry", file)
-      #expect(stopped.code == 3, "\(stopped.stderr)")
-      #expect(stopped.stdout.contains("--approve 1"))
-      #expect(try await Self.posts(night) == "1 2 3 4 6 7 8 9 10")
-      let pipeline = try night.pipeline { CollectTests.postsOnly($0) }
-      _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: 1) }
+      let before = try await LedgerImage(night)
+      let refused = try await Self.lethe(night, "retry", file)
+      #expect(refused.code == 3, "\(refused.stderr)")
+      #expect(refused.stdout.contains("--approve --note TEXT"), "\(refused.stdout)")
+      #expect(try await LedgerImage(night).differences(from: before) == [])
+      #expect(try await Self.lethe(night, "retry", file, "--note", "why").code == 2)
+      let approved = try await Self.lethe(
+        night, "retry", file, "--approve", "--by", "ann", "--note", "looked")
+      #expect(approved.code == 0, "\(approved.stderr)")
       #expect(try await Self.posts(night) == "4 6 7 8 9 10")
+      let approval = try await night.value(
+        "SELECT approved_by || ' ' || note FROM lethe.approval", as: String.self)
+      #expect(approval == "ann looked")
       #expect(try await night.ledgerFaults() == [])
-    }
-  }
-
-  @Test func aLineWhoseEventIsRefusedIsSetAsideAndCanBeTakenOnAgain() async throws {
-    try await CollectTests.collecting(.init()) { night, _ in
-      try await Self.keep(
-        night, 1, CollectTests.event(3, "delete", "protected"), id: 3, inChunk: true)
-      try await night.execute(
-        "ALTER TABLE warehouse.posts ADD CONSTRAINT open CHECK (visibility <> 'protected')")
-      #expect(try await Self.retry(night).runs.last?.refused.map(\.id) == ["3"])
-      try await night.execute("ALTER TABLE warehouse.posts DROP CONSTRAINT open")
-      let pipeline = try night.pipeline { CollectTests.postsOnly($0) }
-      let reports = try await night.withRuntime(pipeline) {
-        try await $0.retry(chunkID: nil, ids: [3]).runs
-      }
-      #expect(reports.map(\.status) == [.done])
-      #expect(try await night.ledgerFaults() == [])
-      let visibility = try await night.value(
-        "SELECT visibility FROM warehouse.posts WHERE post_id = 3", as: String.self)
-      #expect(visibility == "protected")
     }
   }
 

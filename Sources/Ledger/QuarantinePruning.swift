@@ -1,0 +1,62 @@
+import PostgreSQL
+import Vocabulary
+
+extension QuarantineLedger {
+  /// What a prune of the quarantine dropped, or would drop.
+  public struct Pruning: Sendable, Equatable {
+    public let lines: Int
+    /// Of the lines' own bytes.
+    public let bytes: Int
+    /// The record of it in the chain; nil if nothing was dropped.
+    public let sealNumber: Int64?
+  }
+
+  /// Drops lines that were resolved longer ago than `age`: their bytes are what the API sent. Open ones stay,
+  /// however old. A record of it is added to the chain of evidence, in one transaction.
+  ///
+  /// - Parameter isDryRun: changes nothing and says what would be dropped.
+  public func prune(resolvedBefore age: AuditAge, isDryRun: Bool) async throws -> Pruning {
+    let (cutoff, value) = age.cutoff
+    return try await connection.withTransaction { transaction in
+      try await transaction.execute("SET LOCAL lock_timeout = 5000")
+      let verb = isDryRun ? "SELECT * FROM" : "DELETE FROM"
+      let (lines, bytes, before) = try await transaction.query(
+        """
+        WITH moment AS (SELECT \(cutoff) AS at), old AS (
+          \(verb) lethe.quarantine
+          WHERE resolved_at IS NOT NULL AND resolved_at < (SELECT at FROM moment)
+          \(isDryRun ? "" : "RETURNING *")
+        )
+        SELECT (SELECT count(*) FROM old), (SELECT coalesce(sum(octet_length(raw)), 0)::bigint FROM old),
+               \(AuditLedger.utc("at")) FROM moment
+        """, value
+      ).onlyRow(as: Int.self, Int.self, String.self)
+      guard lines > 0, !isDryRun else {
+        return Pruning(lines: lines, bytes: bytes, sealNumber: nil)
+      }
+      let seal = try await transaction.query(
+        """
+        SELECT lethe.seal('prune', NULL, NULL, jsonb_build_object(
+          'quarantine_lines', $1::bigint, 'resolved_before', $2::text)::text)
+        """, .integer(Int64(lines)), .text(before)
+      ).onlyRow(as: Int64.self)
+      return Pruning(lines: lines, bytes: bytes, sealNumber: seal)
+    }
+  }
+}
+
+extension AuditAge {
+  /// The time before which something is that old: an expression, and the value of its `$1`.
+  var cutoff: (sql: String, value: Parameter) {
+    switch self {
+    case .months(let count):
+      ("now() - make_interval(months => $1::integer)", .integer(Int64(count)))
+    case .days(let count): ("now() - make_interval(days => $1::integer)", .integer(Int64(count)))
+    case .before(let time):
+      (
+        "timestamptz '2000-01-01 00:00:00+00' + $1::bigint * interval '1 microsecond'",
+        .integer(time.microsecondsSince2000)
+      )
+    }
+  }
+}

@@ -1,0 +1,93 @@
+public import PostgreSQL
+import Vocabulary
+
+/// A line that comes again, night after night, is one open line; and a trusted answer about its ID closes it.
+extension ChunkLedger {
+  private static let idsPerStatement = 10_000
+
+  /// Keeps the lines of `lethe_scanned` that nobody may act on. One that is open already, by dataset, ID and
+  /// words or else by its bytes, is seen once more; it then belongs to the newest job that has it.
+  ///
+  /// - Returns: how many lines of the result nobody may act on.
+  public func keepScannedLines(
+    of attempt: Attempt, _ chunk: Chunk, on transaction: Transaction
+  ) async throws -> Int {
+    let lines = try await transaction.query(
+      "SELECT count(*) FROM lethe_scanned WHERE why IS NOT NULL"
+    ).onlyRow(as: Int.self)
+    guard lines > 0 else { return 0 }
+    _ = try await transaction.query(
+      """
+      CREATE TEMP TABLE lethe_kept ON COMMIT DROP AS
+      SELECT DISTINCT ON (identity) line, raw, why, id, in_chunk, identity
+      FROM (SELECT s.*, lethe.line_identity($1, $2, s.id, s.raw) AS identity
+            FROM lethe_scanned AS s WHERE s.why IS NOT NULL) AS scanned
+      ORDER BY identity, line
+      """, .text(chunk.pipeline), .text(chunk.dataset))
+    try await transaction.execute(
+      """
+      UPDATE lethe.quarantine AS q SET seen = q.seen + 1, last_seen_at = clock_timestamp()
+      FROM lethe_kept AS k WHERE q.identity = k.identity AND q.resolved_at IS NULL
+      """)
+    try await transaction.execute(
+      """
+      UPDATE lethe.quarantine AS q
+      SET chunk_id = $1, job_id = $2, line = k.line, raw = k.raw, why = k.why, id = k.id,
+          in_chunk = k.in_chunk
+      FROM lethe_kept AS k, lethe.job AS former, lethe.job AS newer
+      WHERE q.identity = k.identity AND q.resolved_at IS NULL
+        AND former.job_id = q.job_id AND newer.job_id = $2
+        AND (newer.asked_at, newer.job_id) > (former.asked_at, former.job_id)
+      """, .integer(chunk.id), .integer(attempt.jobID))
+    try await transaction.execute(
+      """
+      INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why, id, in_chunk, identity)
+      SELECT $1, $2, line, raw, why, id, in_chunk, identity FROM lethe_kept AS k
+      WHERE NOT EXISTS (SELECT FROM lethe.quarantine AS q
+                        WHERE q.identity = k.identity AND q.resolved_at IS NULL)
+      ORDER BY line
+      """, .integer(chunk.id), .integer(attempt.jobID))
+    return lines
+  }
+
+  /// Closes older open lines about IDs that this result answers for: by an event, or by silence that
+  /// counts, and with no line about the ID that nobody may act on.
+  ///
+  /// - Parameter containing: which of these IDs the chunk had asked about.
+  public func linesAnswered(
+    by attempt: Attempt, of chunk: Chunk, containing: ([Int64]) throws -> [Int64],
+    on transaction: Transaction
+  ) async throws {
+    var after = chunk.firstID - 1
+    while true {
+      let ids = try await transaction.query(
+        """
+        SELECT DISTINCT q.id FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
+        JOIN lethe.run AS r USING (run_id)
+        WHERE q.resolved_at IS NULL AND q.id > $1 AND q.id <= $2 AND q.job_id <> $3
+          AND r.pipeline = $4 AND c.dataset = $5 AND c.type = $6::lethe.job_type
+        ORDER BY q.id LIMIT \(Self.idsPerStatement)
+        """, .integer(after), .integer(chunk.lastID), .integer(attempt.jobID),
+        .text(chunk.pipeline), .text(chunk.dataset), .text(chunk.type.rawValue)
+      ).rows(as: Int64.self)
+      guard let last = ids.last else { return }
+      after = last
+      try await transaction.execute(
+        """
+        UPDATE lethe.quarantine AS q
+        SET resolved_at = clock_timestamp(), resolution = 'answered',
+            note = 'job ' || coalesce(newer.api_id, newer.job_id::text) || ' has answered about the ID'
+        FROM lethe.chunk AS c, lethe.run AS r, lethe.job AS former, lethe.job AS newer
+        WHERE q.resolved_at IS NULL AND q.id = ANY ($1::bigint[]) AND c.chunk_id = q.chunk_id
+          AND r.run_id = c.run_id AND former.job_id = q.job_id AND newer.job_id = $2
+          AND r.pipeline = $3 AND c.dataset = $4 AND c.type = $5::lethe.job_type
+          AND (newer.asked_at, newer.job_id) > (former.asked_at, former.job_id)
+          AND NOT EXISTS (SELECT FROM lethe.unspoken AS u WHERE u.job_id = $2 AND u.id = q.id)
+          AND (newer.silence = 'spoken'
+               OR EXISTS (SELECT FROM lethe.collected AS s
+                          WHERE s.chunk_id = $6 AND s.id = q.id AND s.reason <> 'clean'))
+        """, .integers(try containing(ids)), .integer(attempt.jobID), .text(chunk.pipeline),
+        .text(chunk.dataset), .text(chunk.type.rawValue), .integer(chunk.id))
+    }
+  }
+}

@@ -1,0 +1,145 @@
+import PostgreSQL
+
+/// The text of a partition's bound, such as `FOR VALUES FROM ('2026-01-01', 1) TO (MAXVALUE, 5)`.
+enum PartitionBound {
+  /// The lists in parentheses, with the text of each value; nil for what is none.
+  static func tuples(_ bound: String) -> [[String?]] {
+    var tuples: [[String?]] = []
+    var rest = bound[...]
+    // A remainder and a modulus are no values.
+    guard !bound.contains("WITH (modulus") else { return [] }
+    while let start = rest.firstIndex(of: "(") {
+      var tuple: [String?] = []
+      rest = rest[rest.index(after: start)...]
+      while let value = next(&rest) {
+        tuple.append(value.text)
+        if value.isLast { break }
+      }
+      tuples.append(tuple)
+    }
+    return tuples
+  }
+
+  private static func next(_ rest: inout Substring) -> (text: String?, isLast: Bool)? {
+    var (text, isQuoted, isInside, hasEscapes) = ("", false, false, false)
+    while let character = rest.popFirst() {
+      if isInside {
+        guard character == "'" else {
+          text.append(character)
+          if hasEscapes, character == "\\", rest.first == character { rest.removeFirst() }
+          continue
+        }
+        if rest.first == "'" { text.append(rest.removeFirst()) } else { isInside = false }
+      } else if character == "'" {
+        hasEscapes = text.hasSuffix("E")
+        (text, isInside, isQuoted) = ("", true, true)
+      } else if character == "," || character == ")" {
+        let word = isQuoted ? text : text.filter { !$0.isWhitespace }
+        let isNone = !isQuoted && ["MINVALUE", "MAXVALUE", "NULL", ""].contains(word)
+        return (isNone ? nil : word, character == ")")
+      } else if !isQuoted {
+        text.append(character)
+      }
+    }
+    return nil
+  }
+}
+
+/// Values of a column among which one is likely to belong into a partition.
+struct Candidates {
+  let column: GuardedLeaf.Column
+  let bounds: [String]
+  let count: Int
+  let table: String
+
+  /// So many of each column that all their combinations can be looked at.
+  static func count(columns: Int) -> Int {
+    switch columns {
+    case ...1: 5000
+    case 2: 80
+    case 3: 20
+    default: 5
+    }
+  }
+
+  /// A query with one column.
+  var sql: String {
+    ((column.isID ? [] : ["SELECT (SELECT \(Identifier(column.name).sql) FROM \(table) LIMIT 1)"])
+      + near + general).joined(separator: " UNION ALL\n")
+  }
+
+  private var values: String {
+    bounds.map { "(\(GuardFunction.literal($0))::\(column.type))" }.joined(separator: ", ")
+  }
+
+  /// What a bound names, and what is beside it.
+  private var near: [String] {
+    guard !bounds.isEmpty else { return [] }
+    let from = "FROM (VALUES \(values)) AS b (v)"
+    let random = Int(Double(count).squareRoot()) + 5
+    switch column.category {
+    case "N":
+      return [
+        "SELECT v \(from)",
+        "SELECT v + d \(from), (VALUES (-1), (1)) AS d (d)",
+        """
+        SELECT trunc(lo + (hi - lo) * random()::numeric)::\(column.type)
+        FROM (SELECT min(v)::numeric AS lo, max(v)::numeric AS hi \(from)) AS r, generate_series(1, \(random))
+        """,
+        "SELECT trunc(greatest(1, v * random()))::\(column.type) \(from), generate_series(1, \(random))",
+        """
+        SELECT trunc(least(v::numeric * (1 + random()::numeric), \(greatest)))::\(column.type)
+        \(from), generate_series(1, \(random))
+        """,
+      ]
+    case "D":
+      return [
+        "SELECT v \(from)",
+        "SELECT (v - interval '1 day')::\(column.type) \(from) WHERE isfinite(v)",
+        "SELECT (v + interval '1 day')::\(column.type) \(from) WHERE isfinite(v)",
+      ]
+    default: return ["SELECT v \(from)"]
+    }
+  }
+
+  private var greatest: Int64 {
+    switch column.type {
+    case "smallint": Int64(Int16.max)
+    case "integer": Int64(Int32.max)
+    default: Int64.max
+    }
+  }
+
+  private var general: [String] {
+    if column.isID { return ids }
+    let series = "generate_series(1, \(column.isKey ? count : 1)) AS g"
+    let type = column.type
+    let nothing = "SELECT NULL::\(type)"
+    if column.isEnum { return [nothing, "SELECT unnest(enum_range(NULL::\(type)))"] }
+    switch column.category {
+    case "N": return [nothing, "SELECT (g - 2)::\(type) FROM \(series)"]
+    case "D":
+      return [
+        nothing, "SELECT unnest(ARRAY['1000-01-01', '2000-01-01', '3000-01-01']::\(type)[])",
+        "SELECT (timestamp '2000-01-01' + g * interval '1 day')::\(type) FROM \(series)",
+      ]
+    case "S":
+      return [
+        nothing, "SELECT unnest(ARRAY['', 'zzz']::\(type)[])",
+        "SELECT md5(g::text)::\(type) FROM \(series)",
+      ]
+    case "B": return [nothing, "SELECT unnest(ARRAY[true, false])"]
+    case "U" where type == "uuid": return [nothing, "SELECT gen_random_uuid() FROM \(series)"]
+    default: return [nothing]
+    }
+  }
+
+  /// Above what posts and users have, as far as the column takes it.
+  private var ids: [String] {
+    let least = column.digits < 1 ? "1" : "1" + String(repeating: "0", count: column.digits - 1)
+    let series = "generate_series(1, \(column.isKey ? count : 50))"
+    // A ninth of the range above, and for the widest that of 63 bits.
+    let random = "trunc(\(least)::numeric * (1 + 8 * random()::numeric))"
+    return ["SELECT \(random)::\(column.type) FROM \(series)"]
+  }
+}

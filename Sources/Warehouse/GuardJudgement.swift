@@ -1,0 +1,236 @@
+import Definitions
+import PostgreSQL
+
+/// What the catalog has against a guard: whatever lets rows pass it by, or makes its function fail.
+struct GuardJudgement<S: Session> {
+  typealias Fault = InstalledGuard.Fault
+
+  let session: S
+  let guarding: IngestGuard
+  let said: GuardFunction.Description
+  /// Of the table that the guard was installed on.
+  let tableOID: Int64
+
+  /// `tree`, a CTE: the table `$1` and all that inherit from it. A child is one that is no partition.
+  static var tree: String {
+    """
+    WITH RECURSIVE tree AS (
+      SELECT $1::bigint::oid AS oid, false AS is_child
+      UNION
+      SELECT i.inhrelid, t.is_child OR NOT c.relispartition
+      FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
+      JOIN pg_class AS c ON c.oid = i.inhrelid
+    ), relation AS (
+      SELECT c.oid, c.relkind, n.nspname || '.' || c.relname AS name, bool_or(t.is_child) AS is_child
+      FROM tree AS t JOIN pg_class AS c ON c.oid = t.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      GROUP BY c.oid, n.nspname
+    )
+    """
+  }
+
+  func faults() async throws -> [Fault] {
+    try await tableFaults() + functionFaults() + bypasses() + neighbours()
+  }
+
+  private var again: String { "lethe guard install \(guarding.table) --id \(guarding.id)" }
+
+  // MARK: The trigger, table by table
+
+  private func tableFaults() async throws -> [Fault] {
+    let rows = try await session.query(
+      """
+      \(Self.tree)
+      SELECT r.name, r.oid = $1::bigint, r.relkind = 'f', r.is_child, t.tgenabled::text
+      FROM relation AS r
+      LEFT JOIN pg_trigger AS t ON t.tgrelid = r.oid AND t.tgname = $2 AND EXISTS (
+        SELECT FROM pg_proc AS p WHERE p.oid = t.tgfoid
+          AND p.pronamespace = to_regnamespace('lethe') AND p.proname ~ $3)
+      ORDER BY r.oid = $1::bigint DESC, r.name
+      """, .integer(tableOID), .text(GuardFunction.trigger.name), .text(GuardFunction.namePattern)
+    ).rows(as: String.self, Bool.self, Bool.self, Bool.self, String?.self)
+    return rows.compactMap { fault(of: $0.0, isTable: $0.1, isFar: $0.2, isChild: $0.3, $0.4) }
+  }
+
+  private func fault(
+    of name: String, isTable: Bool, isFar: Bool, isChild: Bool, _ enabled: String?
+  ) -> Fault? {
+    let part = isTable ? name : isChild ? "table \(name), which inherits" : "partition \(name)"
+    let enabling = "ALTER TABLE \(name) ENABLE TRIGGER \(GuardFunction.trigger.name)"
+    switch enabled {
+    case nil where isChild:
+      return Fault(
+        state: .incomplete, message: "\(part), has no guard",
+        remedy: "guard it, too: lethe guard install \(name) --id \(guarding.id)")
+    case nil:
+      return Fault(state: .incomplete, message: "\(part) has no guard", remedy: again)
+    case "D":
+      return Fault(
+        state: isTable ? .disabled : .incomplete,
+        message: isTable ? "the trigger is disabled" : "\(part): the trigger is disabled",
+        remedy: enabling)
+    case "R":
+      return Fault(
+        state: isTable ? .disabled : .incomplete,
+        message: "\(isTable ? "" : "\(part): ")the trigger fires for replicated rows only",
+        remedy: enabling)
+    default:
+      guard isFar else { return nil }
+      return Fault(
+        state: .incomplete,
+        message: "\(part) is a foreign table: what is written on its own server passes it by",
+        remedy: "guard the table on that server, or detach the partition")
+    }
+  }
+
+  // MARK: The function
+
+  private func functionFaults() async throws -> [Fault] {
+    let row = try await session.query(
+      """
+      SELECT coalesce(a.attname, ''), coalesce(format_type(a.atttypid, -1), ''),
+             coalesce(a.attgenerated <> '', false), \(GuardFunction.digest("p")),
+             pg_get_userbyid(p.proowner),
+             has_schema_privilege(p.proowner, 'lethe', 'USAGE')
+               AND has_table_privilege(p.proowner, 'lethe.tombstone', 'SELECT'),
+             p.prosecdef
+      FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+      LEFT JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attnum = t.tgattr[0]
+      WHERE t.tgrelid = $1::bigint AND t.tgname = $2
+      """, .integer(tableOID), .text(GuardFunction.trigger.name)
+    ).onlyRow(
+      as: String.self, String.self, Bool.self, String.self, String.self, Bool.self, Bool.self)
+    var faults: [Fault] = []
+    if row.0 != said.id || row.1 != said.column {
+      faults.append(
+        Fault(
+          state: .outdated,
+          message: "the column \(said.id) (\(said.column)) was changed: \(row.0) (\(row.1))",
+          remedy: "install it anew: lethe guard install \(guarding.table) --id \(row.0)"))
+    }
+    if row.2 {
+      faults.append(
+        Fault(
+          state: .broken,
+          message: "the column \(row.0) is generated, and is empty in a BEFORE trigger",
+          remedy: "guard a column that is written"))
+    }
+    if let digest = said.function, digest != row.3 {
+      faults.append(
+        Fault(
+          state: .broken, message: "its function is not the one that was installed",
+          remedy: "install it anew: \(again)"))
+    }
+    if !row.5 {
+      faults.append(
+        Fault(
+          state: .broken,
+          message: "its owner \(row.4) may not read lethe.tombstone, so that every INSERT fails",
+          remedy: """
+            GRANT USAGE ON SCHEMA lethe TO \(Identifier(row.4).sql); GRANT SELECT ON lethe.tombstone TO \
+            \(Identifier(row.4).sql)
+            """))
+    }
+    return faults
+  }
+
+  // MARK: What passes it by
+
+  private func bypasses() async throws -> [Fault] {
+    let rules = try await session.query(
+      """
+      \(Self.tree)
+      SELECT r.name, w.rulename FROM relation AS r JOIN pg_rewrite AS w ON w.ev_class = r.oid
+      WHERE w.ev_type = '3' AND w.ev_enabled IN ('O', 'A') ORDER BY 1, 2
+      """, .integer(tableOID)
+    ).rows(as: String.self, String.self).map { table, rule in
+      Fault(
+        state: .unsure, message: "the rule \(rule) of \(table) has INSERT do something else",
+        remedy: "see where its rows go, and guard that table")
+    }
+    let subscribed = try await session.query(
+      """
+      \(Self.tree)
+      SELECT r.name FROM relation AS r
+      JOIN pg_trigger AS t ON t.tgrelid = r.oid AND t.tgname = $2 AND t.tgenabled <> 'A'
+      WHERE EXISTS (SELECT FROM pg_subscription_rel AS s WHERE s.srrelid = r.oid) ORDER BY 1
+      """, .integer(tableOID), .text(GuardFunction.trigger.name)
+    ).rows(as: String.self).map { table in
+      Fault(
+        state: .incomplete, message: "the rows that \(table) gets by its subscription pass it by",
+        remedy: "ALTER TABLE \(table) ENABLE ALWAYS TRIGGER \(GuardFunction.trigger.name)")
+    }
+    let replicas = try await session.query(
+      """
+      SELECT concat_ws(' in ', 'the role ' || r.rolname, 'the database ' || d.datname)
+      FROM pg_db_role_setting AS s LEFT JOIN pg_roles AS r ON r.oid = s.setrole
+      LEFT JOIN pg_database AS d ON d.oid = s.setdatabase
+      WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+        AND 'session_replication_role=replica' = ANY (s.setconfig)
+        AND EXISTS (SELECT FROM pg_trigger AS t
+                    WHERE t.tgrelid = $1::bigint AND t.tgname = $2 AND t.tgenabled <> 'A')
+      ORDER BY 1
+      """, .integer(tableOID), .text(GuardFunction.trigger.name)
+    ).rows(as: String.self).map { whose in
+      Fault(
+        state: .unsure,
+        message: """
+          session_replication_role is replica for \(whose): rows of such sessions pass it by
+          """,
+        remedy: """
+          ALTER TABLE \(guarding.table.sql) ENABLE ALWAYS TRIGGER \(GuardFunction.trigger.name), or \
+          reset the setting
+          """)
+    }
+    return rules + subscribed + replicas
+  }
+
+  // MARK: Other triggers
+
+  /// Another trigger that sees new rows and may change or redirect them.
+  struct Neighbour {
+    let name: String
+    let function: String
+    let table: String
+    /// Of all functions that triggers of this name have in the tree.
+    let digest: String
+  }
+
+  /// PostgreSQL's own trigger functions leave IDs alone.
+  func neighbouringTriggers() async throws -> [Neighbour] {
+    try await session.query(
+      """
+      \(Self.tree)
+      SELECT t.tgname, min(l.nspname || '.' || p.proname),
+             coalesce(min(r.name) FILTER (WHERE t.tgparentid = 0), min(r.name)),
+             md5(string_agg(DISTINCT l.nspname || '.' || p.proname || E'\\n' || p.prosrc, ''
+                            ORDER BY l.nspname || '.' || p.proname || E'\\n' || p.prosrc))
+      FROM relation AS r JOIN pg_trigger AS t ON t.tgrelid = r.oid
+      JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS l ON l.oid = p.pronamespace
+      WHERE (t.tgtype & 71) = 7 AND t.tgenabled IN ('O', 'A') AND t.tgname <> $2
+        AND l.nspname <> 'pg_catalog'
+      GROUP BY t.tgname ORDER BY t.tgname
+      """, .integer(tableOID), .text(GuardFunction.trigger.name)
+    ).rows(as: String.self, String.self, String.self, String.self)
+      .map { Neighbour(name: $0.0, function: $0.1, table: $0.2, digest: $0.3) }
+  }
+
+  private func neighbours() async throws -> [Fault] {
+    let known = said.acknowledged ?? [:]
+    return try await neighbouringTriggers().compactMap { trigger in
+      guard known[trigger.name] != trigger.digest else { return nil }
+      let fires =
+        trigger.name.utf8.lexicographicallyPrecedes(GuardFunction.trigger.name.utf8)
+        ? "before it, and may send rows elsewhere" : "after it, and may change the ID"
+      let names = (known.keys.filter { $0 != trigger.name } + [trigger.name]).sorted()
+      return Fault(
+        state: .unsure,
+        message: """
+          the trigger \(trigger.name) of \(trigger.table) (\(trigger.function)) \
+          \(known[trigger.name] == nil ? "" : "was changed, ")fires \(fires)
+          """,
+        remedy: """
+          see that it does not, then: \(again) --acknowledge-triggers \(names.joined(separator: ","))
+          """)
+    }
+  }
+}

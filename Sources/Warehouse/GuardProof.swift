@@ -1,0 +1,251 @@
+import Definitions
+public import PostgreSQL
+public import Vocabulary
+
+/// Makes a tombstone in a transaction that is rolled back; false if the ID has one already.
+public typealias ThrowAwayTombstone =
+  @Sendable (_ type: JobType, _ id: Int64, _ transaction: Transaction) async throws -> Bool
+
+/// What came of trying to get rows with the ID of a tombstone past a guard.
+public struct GuardProof: Sendable, Equatable {
+  /// How rows came in: `into shop.p1 through shop.posts by COPY`.
+  public internal(set) var cameThrough: [String] = []
+  /// What could not be tried, and why.
+  public internal(set) var notTried: [String] = []
+  /// How many rows were kept out.
+  public internal(set) var keptOut = 0
+  /// Whether it was a lock that was not to be had.
+  public internal(set) var isLocked = false
+
+  public var isProven: Bool { cameThrough.isEmpty && notTried.isEmpty && keptOut > 0 }
+}
+
+extension IngestGuards {
+  private static let lockMilliseconds = 1_000
+  private static let statementMilliseconds = 10_000
+
+  /// Ends the transaction of a proof.
+  private struct RolledBack: Error {
+    let proof: GuardProof
+  }
+
+  /// Tries to bring a row with the ID of a throw-away tombstone into each leaf of a guarded table: itself
+  /// and through each table above it, by INSERT, ON CONFLICT and COPY. All of it is rolled back. Sequences
+  /// of defaults move on, and statement triggers fire.
+  ///
+  /// - Throws: `PostgreSQLError` if the server cannot be had.
+  public func prove(
+    _ guarding: IngestGuard, tombstone: @escaping ThrowAwayTombstone
+  ) async throws -> GuardProof {
+    do {
+      return try await connection.withTransaction { transaction -> GuardProof in
+        try await transaction.runScript(
+          """
+          SET LOCAL lock_timeout = \(Self.lockMilliseconds);
+          SET LOCAL statement_timeout = \(Self.statementMilliseconds)
+          """)
+        var trial = GuardTrial(
+          transaction: transaction, guarding: guarding, tombstone: tombstone)
+        try await trial.run()
+        throw RolledBack(proof: trial.proof)
+      }
+    } catch let rolledBack as RolledBack {
+      return rolledBack.proof
+    }
+  }
+}
+
+/// The trial itself: leaf by leaf, way by way.
+struct GuardTrial {
+  let transaction: Transaction
+  let guarding: IngestGuard
+  let tombstone: ThrowAwayTombstone
+  var proof = GuardProof()
+  /// The tables of the tree: their names as messages have them.
+  private var tree: Set<String> = []
+  private var partitioned: Set<String> = []
+  /// How many rows this transaction has put into which table.
+  private var inserted: [String: Int] = [:]
+
+  init(transaction: Transaction, guarding: IngestGuard, tombstone: @escaping ThrowAwayTombstone) {
+    self.transaction = transaction
+    self.guarding = guarding
+    self.tombstone = tombstone
+  }
+
+  /// A way in which rows come.
+  enum Way: String, CaseIterable {
+    case insert = "INSERT"
+    case ignore = "ON CONFLICT DO NOTHING"
+    case upsert = "ON CONFLICT DO UPDATE"
+    case copy = "COPY"
+  }
+
+  mutating func run() async throws {
+    let leaves = try await GuardedLeaf.all(of: guarding, on: transaction)
+    tree = Set(leaves.flatMap { $0.path.map(\.label) })
+    partitioned = tree.subtracting(leaves.map(\.label))
+    let isCounting = try await transaction.query("SELECT current_setting('track_counts')::boolean")
+      .onlyRow(as: Bool.self)
+    guard isCounting else {
+      proof.notTried.append("track_counts is off: nobody could tell whether a row came in")
+      return
+    }
+    inserted = try await insertedRows()
+    for leaf in leaves {
+      try await attempt(leaf)
+      if proof.isLocked { return }
+    }
+  }
+
+  private mutating func attempt(_ leaf: GuardedLeaf) async throws {
+    let (guarding, tombstone) = (guarding, tombstone)
+    let row: GuardedLeaf.Row
+    do {
+      row = try await saved { try await leaf.row(guarding, on: $0) }
+      let id = row.id
+      guard try await saved({ try await tombstone(guarding.type, id, $0) }) else {
+        proof.notTried.append("\(leaf.label): no ID without a tombstone was found")
+        return
+      }
+    } catch let error as GuardedLeaf.NoRow {
+      proof.notTried.append("\(leaf.label): \(error.why)")
+      return
+    } catch let error as PostgreSQLError where error.state != nil {
+      note(error, "\(leaf.label): ")
+      return
+    }
+    for table in leaf.path {
+      for way in Way.allCases {
+        try await attempt(way, row, into: table, leaf)
+        if proof.isLocked { return }
+      }
+    }
+  }
+
+  private mutating func attempt(
+    _ way: Way, _ row: GuardedLeaf.Row, into table: GuardedLeaf.Level, _ leaf: GuardedLeaf
+  ) async throws {
+    let through = table.label == leaf.label ? "" : " through \(table.label)"
+    let what = "into \(leaf.label)\(through) by \(way.rawValue)"
+    guard way != .upsert || table.conflictTarget != nil else { return }
+    try await transaction.execute("SAVEPOINT attempt")
+    do {
+      try await bring(row, way, table)
+      let places = try await placesReached(by: row)
+      try await transaction.execute("ROLLBACK TO SAVEPOINT attempt")
+      if places.isEmpty {
+        proof.keptOut += 1
+      } else {
+        proof.cameThrough.append(what + " and is in \(places.joined(separator: ", "))")
+      }
+    } catch let error as PostgreSQLError where error.state != nil {
+      try await transaction.execute("ROLLBACK TO SAVEPOINT attempt")
+      judge(error, what)
+    }
+  }
+
+  private func bring(
+    _ row: GuardedLeaf.Row, _ way: Way, _ table: GuardedLeaf.Level
+  ) async throws {
+    let insert = """
+      INSERT INTO \(table.sql) (\(row.columns)) OVERRIDING SYSTEM VALUE VALUES (\(row.literals))
+      """
+    switch way {
+    case .insert: try await transaction.runScript(insert)
+    case .ignore: try await transaction.runScript(insert + " ON CONFLICT DO NOTHING")
+    case .upsert:
+      try await transaction.runScript(
+        """
+        \(insert) ON CONFLICT (\(table.conflictTarget ?? ""))
+        DO UPDATE SET \(Identifier(guarding.id).sql) = DEFAULT WHERE false
+        """)
+    case .copy:
+      try await transaction.withCopyIn("COPY \(table.sql) (\(row.columns)) FROM STDIN") {
+        try await $0.write(Array(row.copyLine.utf8))
+      }
+    }
+  }
+
+  // MARK: What became of it
+
+  private func insertedRows() async throws -> [String: Int] {
+    let rows = try await transaction.query(
+      """
+      SELECT schemaname || '.' || relname, n_tup_ins FROM pg_stat_xact_user_tables
+      WHERE n_tup_ins > 0 AND relid <> 'lethe.tombstone'::regclass
+      """
+    ).rows(as: String.self, Int.self)
+    return Dictionary(rows, uniquingKeysWith: +)
+  }
+
+  /// The tables that the row is in now: of the guarded one, or wherever a trigger has put it.
+  private mutating func placesReached(by row: GuardedLeaf.Row) async throws -> [String] {
+    let now = try await insertedRows()
+    let grown = now.filter { $0.value > inserted[$0.key, default: 0] }.keys.sorted()
+    inserted = now
+    var places: [String] = []
+    for name in grown {
+      var isIn = tree.contains(name)
+      if !isIn { isIn = try await holds(row, name) }
+      if isIn { places.append(name) }
+    }
+    return places
+  }
+
+  /// Whether a table beside has a column of the same name with the ID in it.
+  private func holds(_ row: GuardedLeaf.Row, _ name: String) async throws -> Bool {
+    let table = try await transaction.query(
+      """
+      SELECT format('%I.%I', n.nspname, c.relname)
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = $2 AND NOT a.attisdropped
+      WHERE n.nspname || '.' || c.relname = $1 AND c.relkind IN ('r', 'p') LIMIT 1
+      """, .text(name), .text(guarding.id)
+    ).firstRow(as: String.self)
+    guard let table else { return false }
+    return try await transaction.query(
+      "SELECT EXISTS (SELECT FROM \(table) WHERE \(Identifier(guarding.id).sql)::text = $1)",
+      .text("\(row.id)")
+    ).onlyRow(as: Bool.self)
+  }
+
+  /// Constraints are checked after BEFORE triggers: a row that breaks one has passed the guard.
+  private mutating func judge(_ error: PostgreSQLError, _ what: String) {
+    let isConstraint =
+      error.state?.conditionClass == "23" && !error.isRaised && !error.isWithinFunction
+      && error.table.map(tree.contains) == true
+      // What a partitioned table complains of by itself is that no partition takes the row.
+      && (error.constraint != nil || error.column != nil
+        || error.table.map(partitioned.contains) == false)
+    switch error.state?.rawValue {
+    case "23L01": proof.keptOut += 1
+    // There is no such way into this table.
+    case "0A000", "42P10": break
+    case _ where isConstraint:
+      proof.cameThrough.append("\(what) as far as to a constraint")
+    default: note(error, "\(what): ")
+    }
+  }
+
+  private mutating func note(_ error: PostgreSQLError, _ what: String) {
+    if error.isRetryableTransaction {
+      proof.isLocked = true
+      proof.notTried.append("\(what)it could not be locked within 1 s")
+    } else {
+      proof.notTried.append("\(what)\(error.messageWithoutValues)")
+    }
+  }
+
+  private func saved<R: Sendable>(_ body: (Transaction) async throws -> R) async throws -> R {
+    try await transaction.execute("SAVEPOINT attempt")
+    do {
+      let value = try await body(transaction)
+      try await transaction.execute("RELEASE SAVEPOINT attempt")
+      return value
+    } catch {
+      try await transaction.execute("ROLLBACK TO SAVEPOINT attempt")
+      throw error
+    }
+  }
+}

@@ -1,0 +1,102 @@
+import Definitions
+import PostgreSQL
+
+/// What a guard's install takes over from the guard that was there, and puts back if the new one is no good.
+extension IngestGuards {
+  /// The guard that a table had.
+  struct Former: Sendable {
+    /// The statement that makes its trigger.
+    let trigger: String
+    /// `pg_trigger.tgenabled`.
+    let enabled: String
+    let said: GuardFunction.Description?
+  }
+
+  func former(of table: WarehouseTable, on session: some Session) async throws -> Former? {
+    try await session.query(
+      """
+      SELECT pg_get_triggerdef(t.oid), t.tgenabled::text, coalesce(obj_description(t.tgfoid, 'pg_proc'), '')
+      FROM pg_trigger AS t WHERE t.tgrelid = $1::regclass AND t.tgname = $2
+      """, .text(table.sql), .text(GuardFunction.trigger.name)
+    ).firstRow(as: String.self, String.self, String.self).map {
+      Former(trigger: $0.0, enabled: $0.1, said: try? Self.read($0.2, of: table.name).0)
+    }
+  }
+
+  /// Has the new function say what it does, and which triggers beside it somebody has looked at.
+  func describe(
+    _ function: GuardFunction, _ table: WarehouseTable, _ names: [String]?, _ former: Former?,
+    on transaction: Transaction
+  ) async throws {
+    let (oid, digest) = try await transaction.query(
+      """
+      SELECT $1::regclass::oid::bigint, \(GuardFunction.digest("p")) FROM pg_proc AS p
+      WHERE p.proname = $2 AND p.pronamespace = to_regnamespace('lethe')
+      """, .text(table.sql), .text(function.name.name)
+    ).onlyRow(as: Int64.self, String.self)
+    let said = GuardFunction.Description(
+      id: function.guarding.id, column: function.column.type, type: "", onReturn: "")
+    let neighbours = try await GuardJudgement(
+      session: transaction, guarding: function.guarding, said: said, tableOID: oid
+    ).neighbouringTriggers()
+    let acknowledged = neighbours.filter { neighbour in
+      if let names { return names.contains(neighbour.name) }
+      return former?.said?.acknowledged?[neighbour.name] == neighbour.digest
+    }
+    if let unknown = names?.first(where: { name in !neighbours.contains { $0.name == name } }) {
+      throw GuardError(
+        "\(table.name) and its partitions have no trigger \(unknown) that fires before each new row",
+        remedy: neighbours.isEmpty
+          ? "there is none to acknowledge"
+          : "there are: \(neighbours.map(\.name).joined(separator: ", "))")
+    }
+    try await transaction.runScript(
+      function.comment(
+        digest: digest,
+        acknowledged: Dictionary(uniqueKeysWithValues: acknowledged.map { ($0.name, $0.digest) })))
+  }
+
+  private static func puttingBack(_ former: Former?, _ table: WarehouseTable) -> String {
+    let trigger = GuardFunction.trigger.sql
+    guard let former else { return "DROP TRIGGER \(trigger) ON \(table.sql)" }
+    let create = former.trigger.replacing(
+      "CREATE TRIGGER", with: "CREATE OR REPLACE TRIGGER", maxReplacements: 1)
+    let change: String? =
+      switch former.enabled {
+      case "D": "DISABLE"
+      case "R": "ENABLE REPLICA"
+      case "A": "ENABLE ALWAYS"
+      default: nil
+      }
+    return create + (change.map { "; ALTER TABLE \(table.sql) \($0) TRIGGER \(trigger)" } ?? "")
+  }
+
+  /// Puts back what was there before a guard that does not guard.
+  /// - Returns: the error that tells why.
+  func takenBack(
+    _ table: WarehouseTable, _ former: Former?, _ proof: GuardProof
+  ) async throws -> GuardError {
+    let faults = try await all().first { $0.guarding.table == table.resolvedName }?.faults ?? []
+    let came = proof.cameThrough.prefix(3).joined(separator: "; ")
+    let why = faults.map(\.message).joined(separator: "; ")
+    var left = former == nil ? "it was taken back" : "the guard that was there is there again"
+    do {
+      try await changing(table) { transaction in
+        try await lock(table, "ACCESS EXCLUSIVE", on: transaction)
+        try await transaction.runScript(Self.puttingBack(former, table))
+        try await dropUnusedFunctions(on: transaction)
+      }
+    } catch let error as GuardError {
+      left = "it could not be taken back, and is there without guarding (\(error.message))"
+    }
+    return GuardError(
+      """
+      a guard on \(table.name) does not guard: a row with the ID of a tombstone came \(came); \
+      \(why.isEmpty ? "nothing in the catalog tells why" : why). \(left)
+      """,
+      remedy: """
+        have what is named leave new rows and their IDs alone, or guard the tables that the rows go to; then \
+        install it again
+        """)
+  }
+}

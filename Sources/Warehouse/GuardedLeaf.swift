@@ -1,0 +1,211 @@
+import Definitions
+import Foundation
+import PostgreSQL
+import Vocabulary
+
+/// A table in which a guarded table's rows are: itself, or a partition.
+struct GuardedLeaf {
+  /// A table through which rows come into the leaf.
+  struct Level: Decodable {
+    let sql: String
+    /// As the server's messages have it.
+    let label: String
+    /// Columns of a unique index, for ON CONFLICT.
+    let conflictTarget: String?
+  }
+
+  /// By which columns a partition is chosen, and the bound of the one that leads to the leaf.
+  struct Key: Decodable {
+    /// Nil for an expression.
+    let columns: [String?]
+    let bound: String
+  }
+
+  /// From the guarded table down to the leaf.
+  let path: [Level]
+  let keys: [Key]
+  /// The condition that a row of the leaf has to meet, over the names of its columns; nil without one.
+  let condition: String?
+
+  var label: String { path.last?.label ?? "" }
+  private var sql: String { path.last?.sql ?? "" }
+
+  /// No row can be made that the leaf would take.
+  struct NoRow: Error {
+    let why: String
+  }
+
+  /// A row with an ID and what its partition asks for.
+  struct Row {
+    let id: Int64
+    let values: [(column: String, text: String?)]
+
+    var columns: String { values.map { Identifier($0.column).sql }.joined(separator: ", ") }
+    var literals: String {
+      values.map { $0.text.map(GuardFunction.literal) ?? "NULL" }.joined(separator: ", ")
+    }
+    var copyLine: String {
+      values.map { value in
+        value.text.map {
+          $0.replacing("\\", with: "\\\\").replacing("\t", with: "\\t").replacing("\n", with: "\\n")
+            .replacing("\r", with: "\\r")
+        } ?? "\\N"
+      }.joined(separator: "\t") + "\n"
+    }
+  }
+
+  // MARK: The leaves
+
+  static func all(of guarding: IngestGuard, on transaction: Transaction) async throws
+    -> [GuardedLeaf]
+  {
+    let rows = try await transaction.query(
+      """
+      WITH RECURSIVE tree AS (
+        SELECT $1::regclass::oid AS oid, ARRAY[$1::regclass::oid] AS path
+        UNION ALL
+        SELECT i.inhrelid, t.path || i.inhrelid FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
+      )
+      SELECT (SELECT json_agg(json_build_object(
+                'sql', format('%I.%I', n.nspname, r.relname), 'label', n.nspname || '.' || r.relname,
+                'conflictTarget', \(conflictTarget)) ORDER BY p.place)
+              FROM unnest(t.path) WITH ORDINALITY AS p (oid, place)
+              JOIN pg_class AS r ON r.oid = p.oid JOIN pg_namespace AS n ON n.oid = r.relnamespace)::text,
+             (SELECT coalesce(json_agg(json_build_object(
+                'columns', (SELECT json_agg(k.attname ORDER BY place)
+                            FROM unnest(w.partattrs::int2[]) WITH ORDINALITY AS a (attnum, place)
+                            LEFT JOIN pg_attribute AS k
+                              ON k.attrelid = w.partrelid AND k.attnum = a.attnum AND a.attnum > 0),
+                'bound', pg_get_expr(r.relpartbound, r.oid))), '[]')
+              FROM pg_partition_ancestors(t.oid) AS x (oid) JOIN pg_class AS r ON r.oid = x.oid
+              JOIN pg_inherits AS i ON i.inhrelid = r.oid
+              JOIN pg_partitioned_table AS w ON w.partrelid = i.inhparent)::text,
+             pg_get_partition_constraintdef(t.oid)
+      FROM tree AS t JOIN pg_class AS c ON c.oid = t.oid WHERE c.relkind IN ('r', 'f')
+      ORDER BY array_length(t.path, 1), c.relname
+      """, .text(guarding.table.sql)
+    ).rows(as: String.self, String.self, String?.self)
+    return try rows.map {
+      GuardedLeaf(
+        path: try JSONDecoder().decode([Level].self, from: Data($0.0.utf8)),
+        keys: try JSONDecoder().decode([Key].self, from: Data($0.1.utf8)), condition: $0.2)
+    }
+  }
+
+  /// The columns of a unique index of the table `p`, if it has one that ON CONFLICT can name.
+  private static let conflictTarget = """
+    (SELECT (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.place)
+             FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+             JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+             WHERE k.place <= i.indnkeyatts)
+     FROM pg_index AS i
+     WHERE i.indrelid = p.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
+       AND i.indpred IS NULL AND i.indexprs IS NULL
+     ORDER BY i.indisprimary DESC LIMIT 1)
+    """
+
+  // MARK: A row for it
+
+  /// - Throws: `NoRow`; `PostgreSQLError` if candidates cannot be compared.
+  func row(_ guarding: IngestGuard, on transaction: Transaction) async throws -> Row {
+    let columns = try await columns(guarding, on: transaction)
+    let count = Candidates.count(columns: columns.filter(\.isKey).count)
+    let sets = columns.map { column in
+      """
+      (SELECT DISTINCT v::\(column.type) AS v FROM (
+        \(Candidates(column: column, bounds: bounds(of: column.name), count: count, table: sql).sql)
+      ) AS c (v)) AS "candidates of \(column.name.replacing("\"", with: ""))" (\(Identifier(column.name).sql))
+      """
+    }
+    guard let id = columns.first(where: \.isID) else {
+      throw NoRow(why: "it has no column \(guarding.id)")
+    }
+    let value = "k.\(Identifier(id.name).sql)"
+    let text = id.isNumeric ? "trim_scale(\(value))::text" : "\(value)::text"
+    let number = "(\(IDKind.integer.cast(text, from: .text)))"
+    let unused =
+      id.isIndexed
+      ? "NOT EXISTS (SELECT FROM \(sql) AS r WHERE r.\(Identifier(id.name).sql) = \(value))"
+      : "true"
+    let found = try await transaction.query(
+      """
+      SELECT json_build_array(\(columns.map { "k.\(Identifier($0.name).sql)::text" }.joined(separator: ", ")))::text,
+             \(number)
+      FROM (SELECT * FROM \(sets.joined(separator: " CROSS JOIN "))) AS k
+      WHERE \(number) IS NOT NULL AND (\(condition ?? "true")) AND \(unused)
+        AND NOT EXISTS (SELECT FROM lethe.tombstone AS t
+                        WHERE t.type = $1::lethe.job_type AND t.id = \(number))
+      LIMIT 1
+      """, .text(guarding.type.rawValue)
+    ).firstRow(as: String.self, Int64.self)
+    guard let (json, number) = found else {
+      throw NoRow(why: "no row could be thought of that belongs there")
+    }
+    let texts = try JSONDecoder().decode([String?].self, from: Data(json.utf8))
+    return Row(id: number, values: Array(zip(columns.map(\.name), texts)))
+  }
+
+  struct Column {
+    let name: String
+    let type: String
+    /// `pg_type.typcategory`.
+    let category: String
+    /// The digits that fit, for an ID.
+    let digits: Int
+    let isNumeric: Bool
+    let isIndexed: Bool
+    let isEnum: Bool
+    let isID: Bool
+    let isKey: Bool
+  }
+
+  /// The ID, and what the partitions are chosen by.
+  private func columns(
+    _ guarding: IngestGuard, on transaction: Transaction
+  ) async throws -> [Column] {
+    let named = Set(keys.flatMap(\.columns).compactMap(\.self))
+    let hasExpression = keys.contains { $0.columns.contains(nil) }
+    return try await transaction.query(
+      """
+      SELECT a.attname, format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END),
+             b.typcategory::text,
+             CASE WHEN b.typname = 'int4' THEN 9 WHEN b.typname = 'varchar' AND m.mod > 0 THEN least(m.mod - 4, 18)
+                  WHEN b.typname = 'numeric' AND m.mod > 0
+                  THEN least(((m.mod - 4) >> 16 & 65535) - ((m.mod - 4) & 65535), 18)
+                  ELSE 18 END,
+             b.typname = 'numeric',
+             EXISTS (SELECT FROM pg_index AS i
+                     WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum),
+             b.typtype = 'e', a.attname = $2, a.attname = ANY ($3::text[]) OR $4 AND a.attname <> $2
+      FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+      JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END,
+      LATERAL (SELECT CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS mod) AS m
+      WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped
+        AND (a.attname = $2 OR a.attname = ANY ($3::text[])
+             OR $4 AND a.attgenerated = '' AND strpos($5, quote_ident(a.attname)) > 0)
+      ORDER BY a.attnum
+      """, .text(sql), .text(guarding.id), .texts(named.sorted()), .bool(hasExpression),
+      .text(condition ?? "")
+    ).rows(
+      as: String.self, String.self, String.self, Int.self, Bool.self, Bool.self, Bool.self,
+      Bool.self, Bool.self
+    ).map {
+      Column(
+        name: $0.0, type: $0.1, category: $0.2, digits: $0.3, isNumeric: $0.4, isIndexed: $0.5,
+        isEnum: $0.6, isID: $0.7, isKey: $0.8)
+    }
+  }
+
+  /// The values of a column that bounds name.
+  private func bounds(of column: String) -> [String] {
+    keys.flatMap { key in
+      let places = key.columns.indices.filter { key.columns[$0] == column }
+      guard !places.isEmpty else { return [String]() }
+      return PartitionBound.tuples(key.bound).flatMap { tuple in
+        // Of a list, each value is one of the only column.
+        key.columns.count == 1
+          ? tuple.compactMap(\.self) : places.compactMap { $0 < tuple.count ? tuple[$0] : nil }
+      }
+    }
+  }
+}

@@ -1,0 +1,170 @@
+import Definitions
+import Ledger
+import PostgreSQL
+import TestSupport
+import Testing
+import Vocabulary
+import Warehouse
+
+/// What `lethe guard list` tells by the catalog.
+@Suite struct GuardCatalogTests {
+  struct Change: Sendable, CustomTestStringConvertible {
+    let sql: String
+    let state: InstalledGuard.State
+    let says: String
+
+    var testDescription: String { sql }
+  }
+
+  private static let changes = [
+    Change(sql: "ALTER TABLE posts ADD COLUMN x int", state: .active, says: ""),
+    Change(
+      sql: "CREATE TABLE posts_3 PARTITION OF posts FOR VALUES IN (3)", state: .active, says: ""),
+    Change(
+      sql:
+        "CREATE TABLE apart (LIKE posts); ALTER TABLE posts ATTACH PARTITION apart FOR VALUES IN (3)",
+      state: .active, says: ""),
+    Change(
+      sql: "ALTER TABLE posts ENABLE ALWAYS TRIGGER lethe_guard", state: .active, says: ""),
+    Change(
+      sql: "ALTER TABLE ONLY posts DISABLE TRIGGER lethe_guard", state: .disabled,
+      says: "the trigger is disabled"),
+    Change(
+      sql: "ALTER TABLE posts_2 DISABLE TRIGGER lethe_guard", state: .incomplete,
+      says: "partition shop.posts_2: the trigger is disabled"),
+    Change(
+      sql: "ALTER TABLE posts_1 ENABLE REPLICA TRIGGER lethe_guard", state: .incomplete,
+      says: "partition shop.posts_1: the trigger fires for replicated rows only"),
+    Change(
+      sql: "ALTER TABLE posts RENAME post_id TO id", state: .outdated,
+      says: "the column post_id (bigint) was changed: id (bigint)"),
+    Change(
+      sql: """
+        DO $$BEGIN EXECUTE (SELECT replace(pg_get_functiondef(oid), 'IF NOT FOUND', 'IF true')
+                            FROM pg_proc WHERE proname LIKE 'guard\\_%'); END$$
+        """, state: .broken, says: "its function is not the one that was installed"),
+    Change(
+      sql: """
+        DO $$BEGIN EXECUTE format('ALTER FUNCTION lethe.%I() SECURITY INVOKER',
+                            (SELECT proname FROM pg_proc WHERE proname LIKE 'guard\\_%')); END$$
+        """, state: .broken, says: "its function is not the one that was installed"),
+    Change(
+      sql: """
+        CREATE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER a_note BEFORE INSERT OR UPDATE ON posts FOR EACH ROW EXECUTE FUNCTION noting()
+        """, state: .unsure,
+      says:
+        "the trigger a_note of shop.posts (shop.noting) fires before it, and may send rows elsewhere"
+    ),
+    Change(
+      sql: """
+        CREATE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER z_note BEFORE INSERT ON posts_2 FOR EACH ROW EXECUTE FUNCTION noting()
+        """, state: .unsure,
+      says: "the trigger z_note of shop.posts_2 (shop.noting) fires after it, and may change the ID"
+    ),
+    Change(
+      sql: """
+        CREATE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER a_note BEFORE UPDATE ON posts FOR EACH ROW EXECUTE FUNCTION noting();
+        CREATE TRIGGER b_note AFTER INSERT ON posts FOR EACH ROW EXECUTE FUNCTION noting();
+        CREATE TRIGGER c_note BEFORE INSERT ON posts FOR EACH STATEMENT EXECUTE FUNCTION noting()
+        """, state: .active, says: ""),
+    Change(
+      sql: "CREATE RULE away AS ON INSERT TO posts WHERE post_id = 0 DO INSTEAD NOTHING",
+      state: .unsure, says: "the rule away of shop.posts"),
+    Change(
+      sql: """
+        DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET session_replication_role = replica',
+                                  current_database()); END$$
+        """, state: .unsure, says: "session_replication_role is replica for the database"),
+  ]
+
+  @Test(arguments: changes)
+  func theCatalogTellsWhatThereIsAgainstAGuard(change: Change) async throws {
+    try await GuardedShop.with(
+      """
+      CREATE TABLE posts (post_id bigint, day int) PARTITION BY LIST (day);
+      CREATE TABLE posts_1 PARTITION OF posts FOR VALUES IN (1);
+      CREATE TABLE posts_2 PARTITION OF posts FOR VALUES IN (2)
+      """
+    ) { shop in
+      try await shop.install()
+      try await shop.connection.runScript(change.sql)
+      let all = try await shop.guards.all()
+      #expect(all.map(\.state) == [change.state])
+      let messages = all.flatMap(\.faults).map(\.message)
+      #expect(messages.count == (change.says.isEmpty ? 0 : 1), "\(messages)")
+      #expect(
+        change.says.isEmpty || messages.allSatisfy { $0.contains(change.says) }, "\(messages)")
+    }
+  }
+
+  @Test func tablesThatComeToInheritAreNamedUntilTheyAreGuarded() async throws {
+    try await GuardedShop.with("CREATE TABLE posts (post_id bigint)") { shop in
+      try await shop.install()
+      try await shop.connection.runScript("CREATE TABLE more () INHERITS (posts)")
+      let all = try await shop.guards.all()
+      #expect(all.map(\.state) == [.incomplete])
+      #expect(all.first?.faults.map(\.message) == ["table shop.more, which inherits, has no guard"])
+      let proof = try await shop.prove()
+      #expect(
+        proof.cameThrough.allSatisfy { $0.contains("shop.more") } && !proof.cameThrough.isEmpty)
+      _ = try await shop.guards.install(
+        IngestGuard(
+          table: TableName(schema: "shop", name: "more"), id: "post_id", type: .tweets,
+          onReturn: .skip), tombstone: ThrowAwayTombstone.make)
+      #expect(try await shop.guards.all().map(\.state) == [.active, .active])
+    }
+  }
+
+  @Test func anOwnerWhoMayNotReadTombstonesAnyMoreIsNamed() async throws {
+    try await GuardedShop.with("CREATE TABLE posts (post_id bigint)") { shop in
+      try await shop.install()
+      let role = Identifier("keeper_\(shop.database.name)").sql
+      try await shop.connection.runScript(
+        """
+        CREATE ROLE \(role);
+        DO $$BEGIN EXECUTE (SELECT format('ALTER FUNCTION lethe.%I() OWNER TO %I', proname, \
+        'keeper_\(shop.database.name)') FROM pg_proc WHERE proname LIKE 'guard\\_%'); END$$
+        """)
+      let all = try await shop.guards.all()
+      #expect(all.map(\.state) == [.broken])
+      #expect(all.first?.faults.first?.message.contains("may not read lethe.tombstone") == true)
+      try await shop.connection.runScript(try #require(all.first?.faults.first?.remedy))
+      #expect(try await shop.guards.all().map(\.state) == [.active])
+      try await shop.connection.runScript(
+        "REASSIGN OWNED BY \(role) TO CURRENT_USER; DROP OWNED BY \(role); DROP ROLE \(role)")
+    }
+  }
+
+  @Test func aTriggerThatWasAcknowledgedIsQuietAsLongAsItDoesTheSame() async throws {
+    let function = "CREATE OR REPLACE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS "
+    try await GuardedShop.with(
+      """
+      CREATE TABLE posts (post_id bigint);
+      \(function)'BEGIN RETURN NEW; END';
+      CREATE TRIGGER a_note BEFORE INSERT ON posts FOR EACH ROW EXECUTE FUNCTION noting();
+      CREATE TRIGGER z_note BEFORE INSERT ON posts FOR EACH ROW EXECUTE FUNCTION noting()
+      """
+    ) { shop in
+      #expect(try await shop.install().isProven)
+      #expect(try await shop.guards.all().first?.faults.count == 2)
+      await #expect {
+        try await shop.install(acknowledging: ["a_note", "no_note"])
+      } throws: { "\($0)".contains("no trigger no_note") && "\($0)".contains("a_note, z_note") }
+      try await shop.install(acknowledging: ["a_note", "z_note"])
+      #expect(try await shop.guards.all().map(\.state) == [.active])
+      // Kept when it is installed again.
+      try await shop.install(.raise)
+      #expect(try await shop.guards.all().map(\.state) == [.active])
+      try await shop.connection.runScript(function + "'BEGIN NEW.post_id := 7; RETURN NEW; END'")
+      let faults = try #require(try await shop.guards.all().first?.faults)
+      #expect(faults.map(\.state) == [.unsure, .unsure])
+      #expect(faults.allSatisfy { $0.message.contains("was changed") })
+      try await shop.connection.runScript(function + "'BEGIN RETURN NEW; END'")
+      try await shop.install(acknowledging: [])
+      #expect(try await shop.guards.all().first?.faults.count == 2)
+    }
+  }
+}

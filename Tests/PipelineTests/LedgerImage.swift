@@ -1,0 +1,33 @@
+import PostgreSQL
+
+/// All rows of the ledger and of the posts, to be compared with a later image.
+struct LedgerImage: Sendable {
+  private let rows: [String: [String]]
+
+  init(_ night: Night) async throws {
+    rows = try await night.database.withConnection { connection in
+      let tables = try await connection.query(
+        """
+        SELECT n.nspname || '.' || quote_ident(c.relname)
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'lethe' AND c.relkind = 'r' OR c.oid = 'warehouse.posts'::regclass
+        """
+      ).rows(as: String.self)
+      var rows: [String: [String]] = [:]
+      for table in tables {
+        rows[table] = try await connection.query(
+          "SELECT t::text FROM \(table) AS t ORDER BY 1"
+        ).rows(as: String.self)
+      }
+      return rows
+    }
+  }
+
+  /// The tables that are not as they were, with the rows of either.
+  func differences(from earlier: LedgerImage) -> [String] {
+    Set(rows.keys).union(earlier.rows.keys).sorted().compactMap { table in
+      let (now, then) = (rows[table] ?? [], earlier.rows[table] ?? [])
+      return now == then ? nil : "\(table): \(then) -> \(now)"
+    }
+  }
+}

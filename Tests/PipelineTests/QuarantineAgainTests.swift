@@ -1,0 +1,364 @@
+import Foundation
+import Ledger
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+
+/// Lines that come again, that are answered, that are refused, and that go.
+@Suite struct QuarantineAgainTests {
+  /// Nights over ten posts, 1 to 10, each with the next result.
+  private static func nights(
+    _ results: [String],
+    _ body:
+      @escaping @Sendable (Night, _ next: @Sendable () async throws -> RunReport) async throws
+      -> Void
+  ) async throws {
+    let answers = Answers(results)
+    var script = ScriptedAPI.Script()
+    script.result = { _ in answers.next() }
+    try await Night.with { night in
+      try await night.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
+        SELECT p, 1, 'text', 1, now() FROM generate_series(1, 10) AS p
+        """)
+      try await ScriptedAPI(script).serving { url in
+        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
+        try await body(night) {
+          try #require(try await night.withRuntime(pipeline) { try await $0.run() }.last)
+        }
+      }
+    }
+  }
+
+  private static func withheld(_ id: Int64, _ word: String = "withheld", at time: Int = 1) -> String
+  {
+    #"{"id":"\#(id)","action":"delete","reason":"\#(word)","redacted_at":"2026-01-0\#(time)T00:00:00.000Z"}"#
+      + "\n"
+  }
+
+  /// Each line, in order: the job that it belongs to, how often it was seen, and what became of it.
+  private static func lines(_ night: Night) async throws -> [String] {
+    try await night.database.withConnection {
+      try await $0.query(
+        """
+        SELECT concat_ws(' ', coalesce(q.id::text, '-'), 'job ' || q.job_id, seen || 'x',
+                         coalesce(resolution, 'open'))
+        FROM lethe.quarantine AS q ORDER BY q.quarantine_id
+        """
+      ).rows(as: String.self)
+    }
+  }
+
+  // MARK: Seen again
+
+  @Test(arguments: [
+    ("3", (1...5).map { withheld(3, at: $0) }),
+    ("3", (1...5).map { #"{"at":"\#($0)","id":"3","action":"withhold"}"# + "\n" }),
+    ("-", Array(repeating: "garbage\n", count: 5)),
+    ("-", Array(repeating: #"{"id":"x","error":"invalid_id"}"# + "\n", count: 5)),
+    ("77", (1...5).map { CollectTests.event(77).replacing("2021-08-1", with: "2021-08-0\($0)") }),
+    ("3", Array(repeating: #"{"id":"3","action":"delete""# + "\n", count: 5)),
+  ])
+  func theSameLineOnFiveNightsIsOneOpenLine(about id: String, results: [String]) async throws {
+    try await Self.nights(results.map { $0 + CollectTests.event(9, "scrub_geo", "geo_scrubbed") }) {
+      night, next in
+      for _ in 1...5 {
+        let report = try await next()
+        #expect(report.quarantineOpen == 1)
+        #expect(report.quarantined == 1)
+      }
+      let lines = try await Self.lines(night)
+      #expect(lines.count == 1)
+      #expect(lines.first?.hasSuffix(" job 5 5x open") == true, "\(lines)")
+      let (isRaw, isLater) = try await night.database.withConnection {
+        try await $0.query(
+          "SELECT raw = $1, last_seen_at > quarantined_at FROM lethe.quarantine",
+          .bytes(Array(results[4].dropLast().utf8))
+        ).onlyRow(as: Bool.self, Bool.self)
+      }
+      #expect(isRaw && isLater)
+      let listed = try await QuarantineTests.lethe(night, "list", "--output", "json")
+      #expect(listed.json["open"] as? Int == 1)
+      let line = try #require((listed.json["lines"] as? [[String: Any]])?.first)
+      #expect(line["seen"] as? Int == 5)
+      #expect(line["last_seen_at"] as? String != nil)
+      let table = try await QuarantineTests.lethe(night, "list").stdout
+      #expect(table.contains("last seen"))
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func otherWordsOrAnotherIDIsAnotherLine() async throws {
+    let night =
+      Self.withheld(3) + Self.withheld(4) + Self.withheld(3, "hidden") + "x\n" + "y\n"
+      // Twice in one result is one sighting.
+      + Self.withheld(3, at: 2) + "x\n"
+    try await Self.nights([night, night, Self.withheld(4) + "x\n"]) { night, next in
+      #expect(try await next().quarantineOpen == 5)
+      #expect(try await next().quarantineOpen == 5)
+      // Bytes that are no JSON may be about any ID: nothing is answered.
+      #expect(try await next().quarantineOpen == 5)
+      let lines = try await Self.lines(night)
+      #expect(
+        lines == [
+          "3 job 2 2x open", "4 job 3 3x open", "3 job 2 2x open", "- job 3 3x open",
+          "- job 2 2x open",
+        ])
+    }
+  }
+
+  @Test func whatSomebodyDismissedOpensAnewWhenItComesAgain() async throws {
+    try await Self.nights([Self.withheld(3), Self.withheld(3)]) { night, next in
+      _ = try await next()
+      let dismissed = try await QuarantineTests.lethe(night, "dismiss", "1", "--note", "asked")
+      #expect(dismissed.code == 0)
+      #expect(try await next().quarantineOpen == 1)
+      #expect(try await Self.lines(night) == ["3 job 1 1x dismissed", "3 job 2 1x open"])
+    }
+  }
+
+  // MARK: Answered
+
+  struct Second: Sendable, CustomTestStringConvertible {
+    let name: String
+    var before = ""
+    let result: String
+    /// What the line about 3 of the first night is.
+    let line: String
+
+    var testDescription: String { name }
+  }
+
+  private static let seconds = [
+    Second(name: "an event", result: CollectTests.event(3), line: "3 job 1 1x answered"),
+    Second(name: "silence", result: CollectTests.event(5), line: "3 job 1 1x answered"),
+    Second(name: "nothing at all", result: "\n\n", line: "3 job 1 1x answered"),
+    Second(
+      name: "an event beside bytes that nobody can read",
+      result: CollectTests.event(3) + "garbage\n",
+      line: "3 job 1 1x answered"),
+    Second(
+      name: "silence that says nothing", result: CollectTests.event(5) + "garbage\n",
+      line: "3 job 1 1x open"),
+    Second(
+      name: "other words", result: withheld(3, "hidden"), line: "3 job 1 1x open"),
+    Second(
+      name: "an event beside the same words", result: CollectTests.event(3) + withheld(3),
+      line: "3 job 2 2x open"),
+    Second(
+      name: "an event beside other words", result: CollectTests.event(3) + withheld(3, "hidden"),
+      line: "3 job 1 1x open"),
+    Second(
+      name: "not asked about any more", before: "DELETE FROM warehouse.posts WHERE post_id = 3",
+      result: CollectTests.event(5), line: "3 job 1 1x open"),
+  ]
+
+  @Test(arguments: seconds)
+  func aTrustedAnswerAboutTheIDClosesTheLine(second: Second) async throws {
+    try await Self.nights([Self.withheld(3) + CollectTests.event(9), second.result]) {
+      night, next in
+      _ = try await next()
+      if !second.before.isEmpty { try await night.execute(second.before) }
+      let report = try await next()
+      let lines = try await Self.lines(night)
+      #expect(lines.first == second.line)
+      #expect(report.quarantineOpen == lines.filter { $0.hasSuffix("open") }.count)
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func anAnswerClosesALineOfWhatWasNotAskedAboutThen() async throws {
+    try await Self.nights([CollectTests.event(77), CollectTests.event(5)]) { night, next in
+      #expect(try await next().quarantineOpen == 1)
+      try await night.execute(
+        "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (77, 1, 'x', now())"
+      )
+      #expect(try await next().quarantineOpen == 0)
+      #expect(try await Self.lines(night) == ["77 job 1 1x answered"])
+      let note = try await night.value("SELECT note FROM lethe.quarantine", as: String.self)
+      #expect(note == "job 1001 has answered about the ID")
+    }
+  }
+
+  // MARK: Refused
+
+  struct Cause: Sendable, CustomTestStringConvertible {
+    let name: String
+    let sql: String
+    let mending: String
+    let says: String
+    var reason = "protected"
+
+    var testDescription: String { name }
+  }
+
+  private static let causes = [
+    Cause(
+      name: "a constraint",
+      sql: "ALTER TABLE warehouse.posts ADD CONSTRAINT shown CHECK (visibility <> 'protected')",
+      mending: "ALTER TABLE warehouse.posts DROP CONSTRAINT shown", says: "shown"),
+    Cause(
+      name: "a reference",
+      sql: """
+        CREATE TABLE warehouse.kept (post bigint REFERENCES warehouse.posts);
+        INSERT INTO warehouse.kept VALUES (3)
+        """, mending: "DROP TABLE warehouse.kept", says: "kept", reason: "deleted"),
+    Cause(
+      name: "a trigger",
+      sql: """
+        CREATE FUNCTION warehouse.refuse() RETURNS trigger LANGUAGE plpgsql AS
+          $$BEGIN RAISE 'not %', OLD.text; END$$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON warehouse.posts FOR EACH ROW
+          EXECUTE FUNCTION warehouse.refuse()
+        """, mending: "DROP TRIGGER refuse ON warehouse.posts", says: "warehouse.refuse()"),
+    Cause(
+      name: "a trigger at the end",
+      sql: """
+        CREATE FUNCTION warehouse.refuse() RETURNS trigger LANGUAGE plpgsql AS
+          $$BEGIN RAISE 'not %', OLD.text USING ERRCODE = '23514'; END$$;
+        CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON warehouse.posts DEFERRABLE INITIALLY DEFERRED
+          FOR EACH ROW EXECUTE FUNCTION warehouse.refuse()
+        """, mending: "DROP TRIGGER refuse ON warehouse.posts", says: "warehouse.refuse()"),
+    Cause(
+      name: "a limit",
+      sql: """
+        CREATE TABLE before.definition AS SELECT definition FROM lethe.run;
+        UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedRows}', '1')
+        """,
+      mending: "UPDATE lethe.run SET definition = (SELECT definition FROM before.definition)",
+      says: "--approve"),
+    Cause(
+      name: "a definition that cannot be read",
+      sql: """
+        CREATE TABLE before.definition AS SELECT definition FROM lethe.run;
+        UPDATE lethe.run SET definition = '{}'
+        """,
+      mending: "UPDATE lethe.run SET definition = (SELECT definition FROM before.definition)",
+      says: "cannot be read"),
+    Cause(
+      name: "a definition that does not fit",
+      sql: "ALTER TABLE warehouse.posts RENAME visibility TO shown",
+      mending: "ALTER TABLE warehouse.posts RENAME shown TO visibility", says: "does not fit"),
+  ]
+
+  @Test(arguments: causes)
+  func whatIsRefusedLeavesLineRunAndChunkAsTheyWere(cause: Cause) async throws {
+    try await Self.nights([CollectTests.event(5)]) { night, next in
+      _ = try await next()
+      let line = CollectTests.event(3, "delete", cause.reason)
+      try await QuarantineTests.keep(night, 2, line, id: 3, inChunk: true)
+      try await night.execute(cause.sql)
+      let before = try await LedgerImage(night)
+      let report = try await QuarantineTests.retry(night)
+      #expect(report.events == 0 && report.open == 1 && report.runs.isEmpty)
+      let refused = try #require(report.refused.first)
+      #expect("\(refused.why) \(refused.remedy)".contains(cause.says), "\(refused)")
+      #expect(!"\(report)".contains("not text"))
+      #expect(refused.isLimit == (cause.name == "a limit"))
+      #expect(try await LedgerImage(night).differences(from: before) == [])
+      // Nothing is left that a run would go on with.
+      let file = try night.definitionFile { CollectTests.postsOnly($0) }
+      let retried = try await QuarantineTests.lethe(night, "retry", file, "--output", "json")
+      #expect(retried.code == (refused.isLimit ? 3 : 4), "\(retried.stderr)")
+      #expect(try await LedgerImage(night).differences(from: before) == [])
+
+      try await night.execute(cause.mending)
+      let mended = try await QuarantineTests.retry(night)
+      #expect(mended.events == 1 && mended.open == 0 && mended.refused.isEmpty)
+      #expect(mended.runs.map(\.status) == [.done])
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  @Test func aLockThatIsNotToBeHadChangesNothingAndIsTemporary() async throws {
+    try await Self.nights([CollectTests.event(5)]) { night, next in
+      _ = try await next()
+      try await QuarantineTests.keep(
+        night, 2, CollectTests.event(3, "delete", "protected"), id: 3, inChunk: true)
+      try await night.execute(
+        """
+        CREATE FUNCTION warehouse.wait() RETURNS trigger LANGUAGE plpgsql AS
+          $$BEGIN RAISE 'locked' USING ERRCODE = '55P03'; END$$;
+        CREATE TRIGGER wait BEFORE UPDATE ON warehouse.posts FOR EACH ROW
+          EXECUTE FUNCTION warehouse.wait()
+        """)
+      let before = try await LedgerImage(night)
+      await #expect(throws: PostgreSQLError.self) { try await QuarantineTests.retry(night) }
+      #expect(try await LedgerImage(night).differences(from: before) == [])
+      // Nor does another process that works on the pipeline.
+      let file = try night.definitionFile { CollectTests.postsOnly($0) }
+      try await night.database.withConnection { other in
+        #expect(try await RunLedger(connection: other).lock(pipeline: "night"))
+        #expect(try await QuarantineTests.lethe(night, "retry", file).code == 6)
+      }
+      #expect(try await LedgerImage(night).differences(from: before) == [])
+    }
+  }
+
+  @Test func oneRefusedLineKeepsNoOtherFromBeingApplied() async throws {
+    try await Self.nights([CollectTests.event(5)]) { night, next in
+      _ = try await next()
+      for id in [2, 3, 4] as [Int64] {
+        try await QuarantineTests.keep(
+          night, Int(id), CollectTests.event(id), id: id, inChunk: true)
+      }
+      try await night.execute(
+        """
+        CREATE TABLE warehouse.kept (post bigint REFERENCES warehouse.posts);
+        INSERT INTO warehouse.kept VALUES (3)
+        """)
+      let report = try await QuarantineTests.retry(night)
+      #expect(report.events == 2 && report.open == 1)
+      #expect(report.refused.map(\.id) == ["3"])
+      #expect(report.runs.map(\.status) == [.done])
+      #expect(try await QuarantineTests.posts(night) == "1 3 6 7 8 9 10")
+      #expect(try await night.ledgerFaults() == [])
+    }
+  }
+
+  // MARK: Pruned
+
+  @Test func resolvedLinesGoWhenTheyAreOldAndTheChainTells() async throws {
+    try await Self.nights([Self.withheld(3) + Self.withheld(4) + Self.withheld(6) + "x\n"]) {
+      night, next in
+      _ = try await next()
+      try await night.execute(
+        """
+        UPDATE lethe.quarantine SET quarantined_at = now() - interval '1 year';
+        UPDATE lethe.quarantine SET resolved_at = now() - interval '91 days', resolution = 'dismissed',
+          note = 'n' WHERE id = 3;
+        UPDATE lethe.quarantine SET resolved_at = now() - interval '89 days', resolution = 'retried'
+          WHERE id = 4
+        """)
+      let prune = ["prune", "--older-than", "90d", "--output", "json"]
+      let bytes = Self.withheld(3).utf8.count - 1
+      for isDry in [true, false] {
+        let pruned = try await Program.run(
+          "lethe", ["quarantine"] + prune + (isDry ? ["--dry-run"] : []),
+          environment: night.environment)
+        #expect(pruned.code == 0, "\(pruned.stderr)")
+        #expect(pruned.json["lines"] as? Int == 1)
+        #expect(pruned.json["bytes"] as? Int == bytes)
+        #expect((pruned.json["seal"] as? Int == nil) == isDry)
+        #expect(try await Self.lines(night).count == (isDry ? 4 : 3))
+      }
+      let said = try await night.value(
+        """
+        SELECT (content::jsonb ->> 'quarantine_lines') || ' ' ||
+               ((content::jsonb ->> 'resolved_before')::timestamptz < now() - interval '89 days')
+        FROM lethe.seal WHERE kind = 'prune'
+        """, as: String.self)
+      #expect(said == "1 true")
+      let verified = try await night.database.withConnection {
+        try await AuditLedger(connection: $0).verify()
+      }
+      #expect(verified.faults.map(\.problem) == [])
+      let none = try await QuarantineTests.lethe(night, "prune", "--older-than", "3months")
+      #expect(none.code == 0 && none.stdout.contains("nothing to drop"))
+      #expect(try await QuarantineTests.lethe(night, "prune", "--older-than", "soon").code == 2)
+      #expect(try await Self.lines(night).filter { $0.hasSuffix("open") }.count == 2)
+    }
+  }
+}
