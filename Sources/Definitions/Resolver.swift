@@ -15,18 +15,21 @@ struct Resolver {
   private static let chunkBytesLimit = 128_000_000
   private static let chunkDefaults = (ids: 6_000_000, bytes: 120_000_000)
   private static let batchDefaults = BatchLimits(events: 10_000, rows: 20_000)
+  /// What PostgreSQL keeps a timeout's milliseconds in ends above it.
+  private static let timeoutSecondsMax = 2_000_000.0
 
   /// - Returns: nil if something is wrong, which is noted.
   func pipeline() -> Pipeline? {
     let name = written.name.flatMap { plainName($0, "the pipeline's name") }
     let warehouse = written.warehouse.flatMap(filled)
+    let timeouts = timeouts()
     let api = written.api.flatMap(api)
     let limits = limits()
     let datasets = written.datasets.compactMap(dataset)
     guard mistakes.areNone, let name, let warehouse, let api else { return nil }
     return Pipeline(
       file: file, definition: Definition(name: name, limits: limits, datasets: datasets),
-      warehouse: ConnectionString(warehouse), api: api, lines: written.lines)
+      warehouse: ConnectionString(warehouse, timeouts: timeouts), api: api, lines: written.lines)
   }
 
   // MARK: The API
@@ -96,6 +99,28 @@ struct Resolver {
     } catch {
       return fault(path.line, error.message, error.remedy)
     }
+  }
+
+  private func timeouts() -> SessionTimeouts {
+    let written = written.timeouts
+    return SessionTimeouts(
+      statementSeconds: written?.statementSeconds.map {
+        timeout($0, "timeouts.statement_seconds", default: 0)
+      },
+      lockSeconds: timeout(
+        written?.lockSeconds, "timeouts.lock_seconds", default: SessionTimeouts.lockSecondsDefault),
+      statementName: "timeouts.statement_seconds of the definition")
+  }
+
+  private func timeout(_ value: Located<Double>?, _ key: String, default: Double) -> Double {
+    let seconds = positive(value, key, default: `default`)
+    guard let value, seconds > 0, !(0.001...Self.timeoutSecondsMax).contains(seconds) else {
+      return seconds
+    }
+    mistakes.note(
+      value.line, "\(key) is not within 0.001 and \(Int(Self.timeoutSecondsMax))",
+      "write a number of seconds")
+    return seconds
   }
 
   // MARK: Limits

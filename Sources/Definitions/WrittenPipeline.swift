@@ -8,11 +8,12 @@ struct WrittenPipeline {
   let warehouse: Located<String>?
   let api: WrittenAPI?
   let limits: WrittenLimits?
+  let timeouts: WrittenTimeouts?
   let datasets: [WrittenDataset]
   /// The line that each key stands on, by its path.
   let lines: [String: Int]
 
-  private static let keys = ["name", "warehouse", "api", "limits", "datasets"]
+  private static let keys = ["name", "warehouse", "api", "limits", "timeouts", "datasets"]
 
   init?(yaml: String, _ mistakes: Mistakes) {
     let remedy = "begin with name:, warehouse:, api: and datasets:"
@@ -24,6 +25,7 @@ struct WrittenPipeline {
     warehouse = map.requiredString("warehouse")
     api = map.requiredMap("api", keys: .fixed(WrittenAPI.keys)).map(WrittenAPI.init)
     limits = map.map("limits", keys: .fixed(WrittenLimits.keys)).map(WrittenLimits.init)
+    timeouts = map.map("timeouts", keys: .fixed(WrittenTimeouts.keys)).map(WrittenTimeouts.init)
     datasets = map.requiredMap("datasets", keys: .names).map(Self.datasets) ?? []
   }
 
@@ -81,6 +83,17 @@ struct WrittenAPI {
     pollSecondsMax = map.double("poll_seconds_max")
     jobAttempts = map.integer("job_attempts")
     jobHoursMax = map.double("job_hours_max")
+  }
+}
+
+struct WrittenTimeouts {
+  static let keys = ["statement_seconds", "lock_seconds"]
+  let statementSeconds: Located<Double>?
+  let lockSeconds: Located<Double>?
+
+  init(_ map: YAMLMap) {
+    statementSeconds = map.double("statement_seconds")
+    lockSeconds = map.double("lock_seconds")
   }
 }
 

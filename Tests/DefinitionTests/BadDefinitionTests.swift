@@ -246,6 +246,24 @@ import Testing
     Case(
       "https://api.x.com", "https://api.x.com\n  job_hours_max: -1", line: 5,
       "api.job_hours_max is not above 0"),
+    Case(
+      "limits:\n", "timeouts: {statement_seconds: 0}\nlimits:\n", line: 6,
+      "timeouts.statement_seconds is not above 0"),
+    Case(
+      "limits:\n", "timeouts: {statement_seconds: nan}\nlimits:\n", line: 6,
+      "timeouts.statement_seconds is not above 0"),
+    Case(
+      "limits:\n", "timeouts: {statement_seconds: 30s}\nlimits:\n", line: 6,
+      "timeouts.statement_seconds is not a number"),
+    Case(
+      "limits:\n", "timeouts: {lock_seconds: 0.0001}\nlimits:\n", line: 6,
+      "timeouts.lock_seconds is not within 0.001 and 2000000"),
+    Case(
+      "limits:\n", "timeouts: {statement_seconds: 1e9}\nlimits:\n", line: 6,
+      "timeouts.statement_seconds is not within 0.001 and 2000000"),
+    Case(
+      "limits:\n", "timeouts: {lock_second: 1}\nlimits:\n", line: 6,
+      "unknown key timeouts.lock_second", remedy: "did you mean lock_seconds?"),
   ]
 
   private static let syntax: [Case] = [
