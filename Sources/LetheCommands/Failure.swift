@@ -31,6 +31,7 @@ protocol RemediedError: Error {
 
 extension ApplyError: RemediedError {}
 extension CommandError: RemediedError {}
+extension ForeignMigrations: RemediedError {}
 extension GuardError: RemediedError {}
 extension LedgerError: RemediedError {}
 extension PipelineLocked: RemediedError {}

@@ -24,7 +24,22 @@ struct MigrateCommand: AsyncParsableCommand {
           """, valueName: "dir"))
     var migrationsDir: String?
 
+    @Flag(help: "Take the migrations of the demo's warehouse, which no database of yours needs.")
+    var demo = false
+
     func set() throws -> MigrationSet {
+      let set = try anySet()
+      let service = "compliance-server migrate up applies them, to a database of its own"
+      let warehouse = """
+        leave them out: your warehouse has its own tables, and the ledger is migrations/*.sql; --demo is for \
+        the demo's database
+        """
+      try set.refuse(
+        demo ? [.service: service] : [.service: service, .demo: warehouse], in: "lethe")
+      return set
+    }
+
+    private func anySet() throws -> MigrationSet {
       let program = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
       let shared = program.deletingLastPathComponent().deletingLastPathComponent()
         .appendingPathComponent("share/lethe/migrations").path

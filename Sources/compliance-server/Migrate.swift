@@ -1,7 +1,6 @@
 import ArgumentParser
 import Migrations
 import PostgreSQL
-import SystemPackage
 
 struct Migrate: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -72,7 +71,7 @@ private func withMigrator(
   _ database: DatabaseOption, _ migrations: MigrationsOption,
   _ body: (Migrator) async throws -> Void
 ) async throws {
-  let set = try MigrationSet(directory: FilePath(migrations.directory))
+  let set = try migrations.set()
   try await Connection.withConnection(
     database.connectionString, applicationName: "compliance-server migrate"
   ) { connection in

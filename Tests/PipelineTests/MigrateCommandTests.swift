@@ -6,6 +6,7 @@ import Testing
 @Suite struct MigrateCommandTests {
   private static let ledger = repositoryRootPath + "/migrations"
   private static let platform = repositoryRootPath + "/migrations/platform"
+  private static let warehouse = repositoryRootPath + "/migrations/warehouse"
 
   private static func migrate(
     _ program: String, _ database: TestDatabase, _ arguments: String...
@@ -117,6 +118,36 @@ import Testing
       #expect(refused.count == 1)
       #expect(refused.first?.contains("platform.accounts: 1 rows") == true, "\(refused)")
       #expect(refused.first?.contains("--yes") == true)
+    }
+  }
+
+  // MARK: Whose they are
+
+  @Test(
+    arguments: [
+      ("lethe", platform, "compliance-server"), ("lethe", warehouse, "the demo's warehouse"),
+      ("compliance-server", ledger, "Lethe's ledger"),
+      ("compliance-server", warehouse, "the demo's warehouse"),
+    ], ["up", "down", "status"])
+  func aProgramRefusesMigrationsThatAreNotForIt(
+    given: (program: String, directory: String, name: String), command: String
+  ) async throws {
+    try await withTestDatabase { database in
+      let ending = try await Self.migrate(
+        given.program, database, command, "--migrations-dir", given.directory)
+      #expect(ending.code == 2, "\(ending.stderr)")
+      #expect(ending.stderr.contains(given.name), "\(ending.stderr)")
+      #expect(ending.stderr.contains("remedy:"), "\(ending.stderr)")
+      #expect(try await Self.tables(database) == [])
+    }
+  }
+
+  @Test func theDemosWarehouseIsMadeWhenTold() async throws {
+    try await withTestDatabase { database in
+      let ending = try await Self.migrate(
+        "lethe", database, "up", "--demo", "--migrations-dir", Self.warehouse)
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(try await Self.tables(database).contains("warehouse.posts"))
     }
   }
 }
