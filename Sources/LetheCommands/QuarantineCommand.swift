@@ -84,7 +84,7 @@ struct QuarantineCommand: AsyncParsableCommand {
 
     mutating func run() async throws {
       let pipeline = try pipeline.load()
-      let (options, directory) = (output, workDirectory.path)
+      let (options, directory) = try (output, workDirectory.path)
       let ids = ids.isEmpty ? nil : Set(ids)
       try await untilSignalled {
         let report = try await PipelineRuntime.with(

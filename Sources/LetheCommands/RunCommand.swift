@@ -31,7 +31,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
     let pipeline = try pipeline.load()
     let (options, resumeOnly, skipIfIdle) = (output, resumeOnly, skipIfIdle)
     let giveUp = giveUp
-    let directory = workDirectory.path
+    let directory = try workDirectory.path
     try await untilSignalled {
       let (reports, openLines) = try await PipelineRuntime.with(
         pipeline, workDirectory: directory, logger: options.logger
