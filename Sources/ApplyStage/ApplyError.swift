@@ -11,13 +11,17 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
   public let remedy: String
   /// Whether another try may succeed: a writer beside us may be the cause.
   let mayPass: Bool
+  /// Whether a statement took longer than the session's own timeouts allow: no event is to blame, and to look
+  /// for one would take as long again and again.
+  let isTimeout: Bool
 
   public var description: String { "\(message)\n  remedy: \(remedy)" }
 
-  init(message: String, remedy: String, mayPass: Bool = false) {
+  init(message: String, remedy: String, mayPass: Bool = false, isTimeout: Bool = false) {
     self.message = message
     self.remedy = remedy
     self.mayPass = mayPass
+    self.isTimeout = isTimeout
   }
 
   /// What the server says of a statement, and what to do about it.
@@ -32,7 +36,8 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
         message: "\(what) (constraint \(constraint))",
         remedy: Self.remedy(declaring: error.table ?? "the referencing table"), mayPass: true)
     } else {
-      self.init(message: what, remedy: Self.remedy(for: error))
+      self.init(
+        message: what, remedy: Self.remedy(for: error), isTimeout: error.isOwnTimeout)
     }
   }
 
@@ -54,6 +59,8 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
 
   private static func remedy(for error: PostgreSQLError) -> String {
     switch error.state?.conditionClass {
+    case _ where error.isOwnTimeout:
+      "\(error.hint ?? "raise it"); a run with a smaller batch: and batch_rows: needs less, too"
     case "42" where error.state == .insufficientPrivilege:
       "give Lethe's user the right; lethe check names what is missing"
     case "42": "lethe check tells what does not fit the definition any more"

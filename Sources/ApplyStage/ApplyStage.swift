@@ -103,7 +103,8 @@ public struct ApplyStage: Sendable {
       try await transaction(&work) { try await $0.apply(events) }
       return true
     } catch {
-      guard let refusal = ApplyError(refusing: work.chunk, error), work.dataset.batch != nil
+      guard let refusal = ApplyError(refusing: work.chunk, error), work.dataset.batch != nil,
+        !refusal.isTimeout
       else { throw error }
       if work.isOversize { batch.mayBePartlyApplied = true }
       return try await applyOthers(of: batch, after: refusal, &work)

@@ -16,8 +16,6 @@ struct Batch {
   let guards: [ProtectionGuard]
   var context: BatchContext
 
-  /// A batch that cannot have a row in this time lets go of those it has, and comes back.
-  private static let lockTimeoutMilliseconds = 5_000
   private static let namedRowsMax = 5
 
   private var bookkeeping: Bookkeeping {
@@ -154,10 +152,13 @@ struct Batch {
 
   /// Compiling a batch's statement takes longer than running it: 150 ms of 190, for 10,000 rows of a big
   /// table, each time.
+  ///
+  /// A batch that cannot have a row in the time that locks are waited for lets go of those it has, and comes
+  /// back.
   private func begun() async throws -> Batch {
     _ = try await transaction.query(
       "SELECT set_config('lock_timeout', $1, true), set_config('jit', 'off', true)",
-      .text("\(Self.lockTimeoutMilliseconds)ms"))
+      .text(transaction.timeouts.lockTimeout))
     // From here on no newer answer can take the place of an event: all statements see the same ones.
     try await ledger.lockChunk(chunk, on: transaction)
     var batch = self

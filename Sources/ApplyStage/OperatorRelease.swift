@@ -63,7 +63,8 @@ public struct OperatorRelease: Sendable {
   public func run(_ order: Order, isDryRun: Bool) async throws -> Outcome {
     do {
       return try await connection.withTransaction { transaction in
-        try await transaction.execute("SET LOCAL lock_timeout = '5s'")
+        try await transaction.execute(
+          "SET LOCAL lock_timeout = '\(transaction.timeouts.lockTimeout)'")
         let outcome = try await release(order, transaction)
         if isDryRun { throw RolledBack(outcome: outcome) }
         try await HoldLedger(connection: connection)

@@ -66,7 +66,8 @@ extension ApplyStage {
         report(refused, work)
         return isRecorded
       } catch {
-        guard let another = ApplyError(refusing: work.chunk, error) else { throw error }
+        guard let another = ApplyError(refusing: work.chunk, error), !another.isTimeout
+        else { throw error }
         refusal = another
       }
     }
@@ -162,7 +163,8 @@ extension ApplyStage {
     } catch is RolledBack {
       return nil
     } catch {
-      guard let refusal = ApplyError(refusing: work.chunk, error) else { throw error }
+      guard let refusal = ApplyError(refusing: work.chunk, error), !refusal.isTimeout
+      else { throw error }
       return refusal
     }
   }

@@ -5,6 +5,8 @@ public struct DefinitionError: Error, Sendable, Equatable, CustomStringConvertib
   public let line: Int?
   public let message: String
   public let remedy: String
+  /// What else is wrong with the file, in the order of the lines. Those have no others of their own.
+  public private(set) var others: [DefinitionError] = []
 
   public init(file: String, line: Int?, message: String, remedy: String) {
     self.file = file
@@ -13,8 +15,51 @@ public struct DefinitionError: Error, Sendable, Equatable, CustomStringConvertib
     self.remedy = remedy
   }
 
+  /// All that is wrong with a file as one error; nil if nothing is.
+  init?(_ mistakes: [DefinitionError]) {
+    guard let first = mistakes.first else { return nil }
+    self = first
+    others = Array(mistakes.dropFirst())
+  }
+
+  /// This one and the others, each by itself.
+  public var all: [DefinitionError] {
+    [DefinitionError(file: file, line: line, message: message, remedy: remedy)] + others
+  }
+
   public var description: String {
-    "\(file)\(line.map { ":\($0)" } ?? ""): \(message)\n  remedy: \(remedy)"
+    all.map {
+      "\($0.file)\($0.line.map { ":\($0)" } ?? ""): \($0.message)\n  remedy: \($0.remedy)"
+    }.joined(separator: "\n")
+  }
+}
+
+/// What is wrong with a file, gathered while it is read to its end.
+///
+/// Reading goes on after a mistake with what is left, so whoever notes one must not have a reader further
+/// on complain of its consequences.
+package final class Mistakes {
+  package let file: String
+  private var found: [DefinitionError] = []
+
+  package init(file: String) {
+    self.file = file
+  }
+
+  package var areNone: Bool { found.isEmpty }
+
+  /// The same one counts once: a value may be read in several places.
+  package func note(_ line: Int?, _ message: String, _ remedy: String) {
+    let mistake = DefinitionError(file: file, line: line, message: message, remedy: remedy)
+    if !found.contains(mistake) { found.append(mistake) }
+  }
+
+  /// - Throws: `DefinitionError` with all that was noted, in the order of the lines.
+  package func rethrow() throws {
+    let sorted = found.enumerated().sorted {
+      ($0.element.line ?? .max, $0.offset) < ($1.element.line ?? .max, $1.offset)
+    }
+    if let error = DefinitionError(sorted.map(\.element)) { throw error }
   }
 }
 

@@ -1,30 +1,53 @@
 package import Yams
 
-/// A mapping of the file, read key by key. Every complaint names the file, the line and the key.
+/// A mapping of the file, read key by key. Every complaint names the file, the line and the key; it is
+/// noted, and what is asked for is nil then.
 package struct YAMLMap {
-  package let file: String
+  /// Which keys may stand in a mapping.
+  package enum Keys {
+    case fixed([String])
+    /// Words that their reader knows.
+    case words
+    /// The file chooses them, such as names of columns.
+    case names
+  }
+
   /// Where in the file it stands: `datasets.posts`; empty at the top.
   package let path: String
   package let line: Int
+  package let mistakes: Mistakes
   private let pairs: [(key: String, line: Int, value: Node)]
+  /// Keys that should not be there: one of them may be meant for a key that is missing.
+  private let unknown: [String]
 
-  /// - Parameter keys: those that may stand in it; nil where the file chooses them.
-  package init(_ node: Node, file: String, path: String, keys: [String]?) throws {
-    self.file = file
+  /// Keys that begin with `x-` are ignored, unless the file chooses the keys: they are a place for anchors.
+  package init?(_ node: Node, path: String, keys: Keys, _ mistakes: Mistakes) {
     self.path = path
+    self.mistakes = mistakes
     line = node.mark?.line ?? 1
     guard let mapping = node.mapping else {
-      throw DefinitionError(
-        file: file, line: line,
-        message: "\(path.isEmpty ? "the definition" : path) is not a mapping",
-        remedy: "write it as key: value lines")
+      mistakes.note(
+        line, "\(path.isEmpty ? "the definition" : path) is not a mapping",
+        "write it as key: value lines")
+      return nil
     }
-    pairs = mapping.map { ($0.key.string ?? "", $0.key.mark?.line ?? 1, $0.value) }
-    guard let keys else { return }
-    for pair in pairs where !keys.contains(pair.key) {
-      throw DefinitionError(
-        file: file, line: pair.line, message: "unknown key \(Self.join(path, pair.key))",
-        remedy: Self.suggestion(for: pair.key, among: keys))
+    let pairs = mapping.map { ($0.key.string ?? "", $0.key.mark?.line ?? 1, $0.value) }
+    switch keys {
+    case .names:
+      self.pairs = pairs
+      unknown = []
+    case .words:
+      self.pairs = pairs.filter { !$0.0.hasPrefix("x-") }
+      unknown = []
+    case .fixed(let known):
+      self.pairs = pairs.filter { !$0.0.hasPrefix("x-") }
+      let others = self.pairs.filter { !known.contains($0.key) }
+      unknown = others.map(\.key)
+      for other in others {
+        mistakes.note(
+          other.line, "unknown key \(Self.join(path, other.key))",
+          Self.suggestion(for: other.key, among: known))
+      }
     }
   }
 
@@ -36,65 +59,84 @@ package struct YAMLMap {
     pairs.first { $0.key == key }?.value
   }
 
-  package func requiredNode(_ key: String) throws -> Node {
-    guard let node = node(key) else {
-      throw DefinitionError(
-        file: file, line: line, message: "\(name(key)) is missing",
-        remedy: "add \(key): to \(path.isEmpty ? "the definition" : path)")
+  /// Whether the key is there, or one that was probably meant to be it.
+  package func has(_ key: String) -> Bool {
+    node(key) != nil || unknown.contains { Self.nearest(to: $0, among: [key]) != nil }
+  }
+
+  package func requiredNode(_ key: String) -> Node? {
+    if let node = node(key) { return node }
+    if !has(key) {
+      note(
+        line, "\(name(key)) is missing",
+        "add \(key): to \(path.isEmpty ? "the definition" : path)")
     }
-    return node
+    return nil
   }
 
-  package func map(_ key: String, keys: [String]?) throws -> YAMLMap? {
-    try node(key).map { try YAMLMap($0, file: file, path: name(key), keys: keys) }
+  package func map(_ key: String, keys: Keys) -> YAMLMap? {
+    node(key).flatMap { YAMLMap($0, path: name(key), keys: keys, mistakes) }
   }
 
-  package func string(_ key: String) throws -> Located<String>? {
-    try node(key).map { try string($0, name: name(key)) }
+  package func requiredMap(_ key: String, keys: Keys) -> YAMLMap? {
+    requiredNode(key).flatMap { YAMLMap($0, path: name(key), keys: keys, mistakes) }
   }
 
-  package func requiredString(_ key: String) throws -> Located<String> {
-    try string(requiredNode(key), name: name(key))
+  package func string(_ key: String) -> Located<String>? {
+    node(key).flatMap { string($0, name: name(key)) }
   }
 
-  package func integer(_ key: String) throws -> Located<Int>? {
-    try number(key, "a whole number") { Int($0.filter { $0 != "_" }) }
+  package func requiredString(_ key: String) -> Located<String>? {
+    requiredNode(key).flatMap { string($0, name: name(key)) }
   }
 
-  package func double(_ key: String) throws -> Located<Double>? {
-    try number(key, "a number") { Double($0) }
+  package func integer(_ key: String) -> Located<Int>? {
+    number(key, "a whole number") { Int($0.filter { $0 != "_" }) }
   }
 
-  package func bool(_ key: String) throws -> Located<Bool>? {
-    try number(key, "true or false") { ["true": true, "false": false][$0] }
+  package func double(_ key: String) -> Located<Double>? {
+    number(key, "a number") { Double($0) }
   }
 
-  package func strings(_ key: String) throws -> Located<[String]>? {
-    guard let node = node(key) else { return nil }
-    return try strings(node, name: name(key))
+  package func bool(_ key: String) -> Located<Bool>? {
+    number(key, "true or false") { ["true": true, "false": false][$0] }
   }
 
-  package func strings(_ node: Node, name: String) throws -> Located<[String]> {
+  package func strings(_ key: String) -> Located<[String]>? {
+    node(key).flatMap { strings($0, name: name(key)) }
+  }
+
+  package func strings(_ node: Node, name: String) -> Located<[String]>? {
     guard let sequence = node.sequence, !sequence.isEmpty else {
-      throw wrongType(name, node, "a list such as [a, b]")
+      return wrongType(name, node, "a list such as [a, b]")
     }
-    return Located(
-      value: try sequence.map { try string($0, name: name).value }, line: node.mark?.line ?? line)
+    let texts = sequence.map { string($0, name: name)?.value }
+    guard !texts.contains(nil) else { return nil }
+    return Located(value: texts.compactMap { $0 }, line: node.mark?.line ?? line)
   }
 
-  package func string(_ node: Node, name: String) throws -> Located<String> {
+  package func string(_ node: Node, name: String) -> Located<String>? {
     guard let scalar = node.scalar, !Self.isNull(node), !scalar.string.isEmpty else {
-      throw wrongType(name, node, "a text")
+      return wrongType(name, node, "a text")
     }
     return Located(value: scalar.string, line: node.mark?.line ?? line)
   }
 
   package func name(_ key: String) -> String { Self.join(path, key) }
 
-  package func wrongType(_ name: String, _ node: Node, _ expected: String) -> DefinitionError {
-    DefinitionError(
-      file: file, line: node.mark?.line ?? line, message: "\(name) is not \(expected)",
-      remedy: "write \(expected) there")
+  package func noteWrongType(_ name: String, _ node: Node, _ expected: String) {
+    note(node.mark?.line ?? line, "\(name) is not \(expected)", "write \(expected) there")
+  }
+
+  /// Notes it.
+  /// - Returns: nil, for what could not be read.
+  package func wrongType<Value>(_ name: String, _ node: Node, _ expected: String) -> Value? {
+    noteWrongType(name, node, expected)
+    return nil
+  }
+
+  package func note(_ line: Int, _ message: String, _ remedy: String) {
+    mistakes.note(line, message, remedy)
   }
 
   /// Nothing, `~` or `null`, outside quotes.
@@ -107,10 +149,10 @@ package struct YAMLMap {
 
   private func number<Value>(
     _ key: String, _ expected: String, _ parse: (String) -> Value?
-  ) throws -> Located<Value>? {
+  ) -> Located<Value>? {
     guard let node = node(key) else { return nil }
     guard let text = node.scalar?.string, let value = parse(text) else {
-      throw wrongType(name(key), node, expected)
+      return wrongType(name(key), node, expected)
     }
     return Located(value: value, line: node.mark?.line ?? line)
   }
@@ -127,7 +169,8 @@ package struct YAMLMap {
   /// The word that was probably meant by another one.
   package static func nearest(to word: String, among words: [String]) -> String? {
     guard let nearest = words.min(by: { distance($0, word) < distance($1, word) }),
-      distance(nearest, word) <= max(2, word.count / 3)
+      distance(nearest, word) <= max(2, word.count / 3),
+      distance(nearest, word) < min(nearest.count, word.count)
     else { return nil }
     return nearest
   }
@@ -146,35 +189,5 @@ package struct YAMLMap {
       }
     }
     return row[second.count]
-  }
-
-  // MARK: The text
-
-  /// - Parameter remedy: what to write if there is nothing.
-  package static func compose(
-    _ yaml: String, file: String, whenEmpty remedy: String
-  ) throws -> Node {
-    do {
-      if let node = try Yams.compose(yaml: yaml) { return node }
-    } catch let error as YamlError {
-      let (line, problem) = describe(error)
-      throw DefinitionError(
-        file: file, line: line, message: "not YAML: \(problem)",
-        remedy: "check indentation, colons and quotes around this line")
-    }
-    throw DefinitionError(
-      file: file, line: 1, message: "the definition is empty", remedy: remedy)
-  }
-
-  private static func describe(_ error: YamlError) -> (line: Int?, problem: String) {
-    switch error {
-    case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
-      .composer(_, let problem, let mark, _):
-      (mark.line, problem)
-    case .duplicatedKeysInMapping(let duplicates, let context):
-      (context.mark.line, "the key \(duplicates.joined(separator: ", ")) stands twice")
-    case .reader(let problem, _, _, _): (nil, problem)
-    default: (nil, "\(error)")
-    }
   }
 }

@@ -4,13 +4,15 @@
 struct Interpolation {
   let environment: [String: String]
 
-  struct Fault: Error {
+  struct Fault {
     let message: String
     let remedy: String
   }
 
-  func fill(_ text: String) throws(Fault) -> String {
+  /// - Returns: what the text comes to, and all that keeps it from that.
+  func fill(_ text: String) -> (text: String, faults: [Fault]) {
     var result = ""
+    var faults: [Fault] = []
     var rest = text[...]
     while let dollar = rest.firstIndex(of: "$") {
       result += rest[..<dollar]
@@ -20,20 +22,34 @@ struct Interpolation {
         rest.removeFirst()
       } else if rest.first == "{" {
         guard let end = rest.firstIndex(of: "}") else {
-          throw Fault(message: "a ${ without its }", remedy: "close it, or write $$ for a dollar")
+          faults.append(
+            Fault(message: "a ${ without its }", remedy: "close it, or write $$ for a dollar"))
+          break
         }
-        result += try value(of: rest[rest.index(after: rest.startIndex)..<end])
+        do throws(Refusal) {
+          result += try value(of: rest[rest.index(after: rest.startIndex)..<end])
+        } catch {
+          faults.append(error.fault)
+        }
         rest = rest[rest.index(after: end)...]
       } else {
         result += "$"
       }
     }
-    return result + rest
+    return (result + rest, faults)
+  }
+
+  private struct Refusal: Error {
+    let fault: Fault
+
+    init(message: String, remedy: String) {
+      fault = Fault(message: message, remedy: remedy)
+    }
   }
 
   /// - Parameter expression: `VAR` or `VAR:-default`. An empty variable counts as unset beside a
   ///   default, as in the shell.
-  private func value(of expression: Substring) throws(Fault) -> String {
+  private func value(of expression: Substring) throws(Refusal) -> String {
     let name: Substring
     var fallback: Substring?
     if let separator = expression.firstRange(of: ":-") {
@@ -45,14 +61,14 @@ struct Interpolation {
     guard let first = name.first, first.isLetter || first == "_",
       name.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_") })
     else {
-      throw Fault(
+      throw Refusal(
         message: "${\(expression)} does not name an environment variable",
         remedy: "write ${NAME} or ${NAME:-default}")
     }
     let value = environment[String(name)]
     if let fallback { return value.flatMap { $0.isEmpty ? nil : $0 } ?? String(fallback) }
     guard let value else {
-      throw Fault(
+      throw Refusal(
         message: "the environment variable \(name) is not set",
         remedy: "set it, or give a default: ${\(name):-…}")
     }

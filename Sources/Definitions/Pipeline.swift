@@ -25,7 +25,8 @@ public struct Pipeline: Sendable {
   }
 
   /// Reads and checks a definition, with variables from `environment`.
-  /// - Throws: `DefinitionError` naming file, line and remedy. Nothing has run by then.
+  /// - Throws: `DefinitionError` with all that is wrong, each naming file, line and remedy. Nothing has run
+  ///   by then.
   public static func load(
     file: String, environment: [String: String]
   ) throws -> Pipeline {
@@ -45,10 +46,16 @@ public struct Pipeline: Sendable {
   public static func parse(
     yaml: String, file: String, environment: [String: String]
   ) throws -> Pipeline {
-    try Resolver(
-      written: WrittenPipeline(yaml: yaml, file: file),
-      interpolation: Interpolation(environment: environment)
-    ).pipeline()
+    let mistakes = Mistakes(file: file)
+    let pipeline = WrittenPipeline(yaml: yaml, mistakes).flatMap {
+      Resolver(
+        file: file, written: $0, interpolation: Interpolation(environment: environment),
+        mistakes: mistakes
+      ).pipeline()
+    }
+    try mistakes.rethrow()
+    guard let pipeline else { preconditionFailure("what cannot be read has a mistake") }
+    return pipeline
   }
 }
 

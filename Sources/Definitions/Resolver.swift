@@ -4,237 +4,278 @@ import PostgreSQL
 import Vocabulary
 
 /// Turns a pipeline as written into one that can run: fills variables and defaults in, and checks
-/// what a shape alone does not tell.
+/// what a shape alone does not tell. It goes on after a mistake, so that all are found in one go.
 struct Resolver {
+  let file: String
   let written: WrittenPipeline
   let interpolation: Interpolation
+  let mistakes: Mistakes
 
   /// Above it an upload is refused by the API with 413: 128 MB, which may mean 10^6 or 2^20.
   private static let chunkBytesLimit = 128_000_000
   private static let chunkDefaults = (ids: 6_000_000, bytes: 120_000_000)
   private static let batchDefaults = BatchLimits(events: 10_000, rows: 20_000)
+  /// What PostgreSQL keeps a timeout's milliseconds in ends above it.
+  private static let timeoutSecondsMax = 2_000_000.0
 
-  func pipeline() throws -> Pipeline {
-    guard !written.datasets.isEmpty else {
-      throw fault(written.name.line, "there is no dataset", "add one below datasets:")
-    }
+  /// - Returns: nil if something is wrong, which is noted.
+  func pipeline() -> Pipeline? {
+    let name = written.name.flatMap { plainName($0, "the pipeline's name") }
+    let warehouse = written.warehouse.flatMap(filled)
+    let timeouts = timeouts()
+    let api = written.api.flatMap(api)
+    let limits = limits()
+    let datasets = written.datasets.compactMap(dataset)
+    guard mistakes.areNone, let name, let warehouse, let api else { return nil }
     return Pipeline(
-      file: written.file,
-      definition: Definition(
-        name: try plainName(written.name, "the pipeline's name"), limits: try limits(),
-        datasets: try written.datasets.map(dataset)),
-      warehouse: ConnectionString(try filled(written.warehouse)), api: try api(),
-      lines: written.lines)
+      file: file, definition: Definition(name: name, limits: limits, datasets: datasets),
+      warehouse: ConnectionString(warehouse, timeouts: timeouts), api: api, lines: written.lines)
   }
 
   // MARK: The API
 
-  private func api() throws -> APISettings {
-    let (url, host) = try baseURL()
-    let poll = try positive(written.api.pollSeconds, "api.poll_seconds", default: 30)
+  private func api(_ written: WrittenAPI) -> APISettings? {
+    let base = baseURL(written)
+    let token = token(written)
+    let hosts = written.allowedHosts.map(filled) ?? []
+    let poll = positive(written.pollSeconds, "api.poll_seconds", default: 30)
+    let pollMax = positive(written.pollSecondsMax, "api.poll_seconds_max", default: 60)
+    let attempts = atLeastOne(written.jobAttempts, "api.job_attempts", default: 3)
+    let hours = positive(written.jobHoursMax, "api.job_hours_max", default: 24)
+    guard let base, let token else { return nil }
     return APISettings(
-      baseURL: url, token: try token(),
-      allowedHosts: try (written.api.allowedHosts.map(filled) ?? []) + [host],
-      pollSeconds: poll,
-      pollSecondsMax: max(
-        poll, try positive(written.api.pollSecondsMax, "api.poll_seconds_max", default: 60)),
-      jobAttemptsMax: try atLeastOne(written.api.jobAttempts, "api.job_attempts", default: 3),
-      jobHoursMax: try positive(written.api.jobHoursMax, "api.job_hours_max", default: 24))
+      baseURL: base.url, token: token, allowedHosts: hosts + [base.host], pollSeconds: poll,
+      pollSecondsMax: max(poll, pollMax), jobAttemptsMax: attempts, jobHoursMax: hours)
   }
 
-  private func baseURL() throws -> (url: String, host: String) {
-    let line = written.api.baseURL?.line ?? written.api.line
-    let text = try written.api.baseURL.map(filled) ?? "https://api.x.com"
+  private func baseURL(_ written: WrittenAPI) -> (url: String, host: String)? {
+    let line = written.baseURL?.line ?? written.line
+    guard let text = written.baseURL.map(filled) ?? "https://api.x.com" else { return nil }
     let url = text.hasSuffix("/") ? String(text.dropLast()) : text
     guard let parts = URLComponents(string: url), let host = parts.host, !host.isEmpty,
       ["http", "https"].contains(parts.scheme), parts.path.isEmpty, parts.query == nil,
       parts.fragment == nil, parts.user == nil, parts.password == nil
     else {
-      throw fault(
+      return fault(
         line, "api.base_url is not a URL of a host alone",
         "write it like https://api.x.com, without a path")
     }
     let isLoopback = ["localhost", "127.0.0.1", "::1", "[::1]"].contains(host)
     guard parts.scheme == "https" || isLoopback else {
-      throw fault(
+      return fault(
         line, "api.base_url would send the token unencrypted to \(host)",
         "use https; http is for this machine's own addresses")
     }
     return (url, parts.port.map { "\(host):\($0)" } ?? host)
   }
 
-  private func token() throws -> BearerToken {
-    switch (written.api.bearerToken, written.api.bearerTokenFile) {
+  private func token(_ written: WrittenAPI) -> BearerToken? {
+    switch (written.bearerToken, written.bearerTokenFile) {
     case (.some(let token), nil):
-      return try bearerToken(try filled(token), line: token.line, from: "api.bearer_token")
-    case (nil, .some(let path)):
-      let file = try filled(path)
-      guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
-        throw fault(
-          path.line, "cannot read the token's file \(file)", "check the path and its permissions")
+      guard let text = filled(token) else { return nil }
+      guard !text.isEmpty, text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+        return fault(
+          token.line, "the token from api.bearer_token is empty or has spaces or line breaks in it",
+          "put the App's Bearer token there, and nothing else")
       }
-      return try bearerToken(
-        text.trimmingCharacters(in: .whitespacesAndNewlines), line: path.line, from: file)
+      return BearerToken(text)
+    case (nil, .some(let path)):
+      return self.token(from: path)
     case (nil, nil):
-      throw fault(
-        written.api.line, "api has no token",
+      guard !written.hasToken else { return nil }
+      return fault(
+        written.line, "api has no token",
         "add bearer_token: ${X_BEARER_TOKEN} or bearer_token_file: PATH")
     case (.some, .some(let path)):
-      throw fault(path.line, "api has two tokens", "keep bearer_token or bearer_token_file")
+      return fault(path.line, "api has two tokens", "keep bearer_token or bearer_token_file")
     }
   }
 
-  private func bearerToken(
-    _ text: String, line: Int, from source: String
-  ) throws -> BearerToken {
-    guard !text.isEmpty, text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
-      throw fault(
-        line, "the token from \(source) is empty or has spaces or line breaks in it",
-        "put the App's Bearer token there, and nothing else")
+  private func token(from path: Located<String>) -> BearerToken? {
+    guard let filledPath = filled(path) else { return nil }
+    do throws(TokenFile.Refusal) {
+      return BearerToken(
+        try TokenFile(written: path.value, path: filledPath, definition: file).token())
+    } catch {
+      return fault(path.line, error.message, error.remedy)
     }
-    return BearerToken(text)
+  }
+
+  private func timeouts() -> SessionTimeouts {
+    let written = written.timeouts
+    return SessionTimeouts(
+      statementSeconds: written?.statementSeconds.map {
+        timeout($0, "timeouts.statement_seconds", default: 0)
+      },
+      lockSeconds: timeout(
+        written?.lockSeconds, "timeouts.lock_seconds", default: SessionTimeouts.lockSecondsDefault),
+      statementName: "timeouts.statement_seconds of the definition")
+  }
+
+  private func timeout(_ value: Located<Double>?, _ key: String, default: Double) -> Double {
+    let seconds = positive(value, key, default: `default`)
+    guard let value, seconds > 0, !(0.001...Self.timeoutSecondsMax).contains(seconds) else {
+      return seconds
+    }
+    mistakes.note(
+      value.line, "\(key) is not within 0.001 and \(Int(Self.timeoutSecondsMax))",
+      "write a number of seconds")
+    return seconds
   }
 
   // MARK: Limits
 
-  private func limits() throws -> RedactionLimits {
-    let overall = try written.limits.map { try limits($0.overall) }
+  private func limits() -> RedactionLimits {
+    let overall = written.limits.map { limits($0.overall) }
     var reasons: [Reason: ReasonLimits] = [:]
     for (word, limit) in written.limits?.reasons ?? [] {
+      let resolved = limit.map { limits($0) }
       guard let reason = Reason(word: word.value) else {
-        throw fault(
+        mistakes.note(
           word.line, "unknown reason \(word.value) in limits.reasons",
           "the reasons are \(Reason.allCases.map(\.rawValue).joined(separator: ", "))")
+        continue
       }
-      guard reasons[reason] == nil else {
-        throw fault(
+      if reasons[reason] != nil {
+        mistakes.note(
           word.line, "limits.reasons has \(reason.rawValue) twice",
           "keep one: scrub_geo and geo_scrubbed are the same reason")
       }
-      reasons[reason] = try limits(limit)
+      reasons[reason] = resolved
     }
     return RedactionLimits(
       maxRedactedPercent: overall?.maxRedactedPercent ?? 20,
       maxRedactedRows: overall?.maxRedactedRows ?? 1_000_000, reasons: reasons,
       allowsWholeChunks: written.limits?.allowWholeChunks?.value ?? false,
-      maxRestoredPercent: try percent(
+      maxRestoredPercent: percent(
         written.limits?.maxRestoredPercent, "limits.max_restored_percent")
         ?? RedactionLimits.maxRestoredPercentDefault,
-      maxRestoredRows: try rows(written.limits?.maxRestoredRows, "limits.max_restored_rows")
+      maxRestoredRows: rows(written.limits?.maxRestoredRows, "limits.max_restored_rows")
         ?? RedactionLimits.maxRestoredRowsDefault,
-      maxSkippedPercent: try percent(
+      maxSkippedPercent: percent(
         written.limits?.maxSkippedPercent, "limits.max_skipped_percent"))
   }
 
-  private func limits(_ limit: WrittenLimit) throws -> ReasonLimits {
+  private func limits(_ limit: WrittenLimit) -> ReasonLimits {
     ReasonLimits(
-      maxRedactedPercent: try percent(
-        limit.maxRedactedPercent, "\(limit.path).max_redacted_percent"),
-      maxRedactedRows: try rows(limit.maxRedactedRows, "\(limit.path).max_redacted_rows"))
+      maxRedactedPercent: percent(limit.maxRedactedPercent, "\(limit.path).max_redacted_percent"),
+      maxRedactedRows: rows(limit.maxRedactedRows, "\(limit.path).max_redacted_rows"))
   }
 
-  private func percent(_ value: Located<Double>?, _ key: String) throws -> Double? {
+  private func percent(_ value: Located<Double>?, _ key: String) -> Double? {
     guard let value else { return nil }
     guard (0...100).contains(value.value) else {
-      throw fault(value.line, "\(key) is not within 0 and 100", "write a percentage")
+      return fault(value.line, "\(key) is not within 0 and 100", "write a percentage")
     }
     return value.value
   }
 
-  private func rows(_ value: Located<Int>?, _ key: String) throws -> Int? {
+  private func rows(_ value: Located<Int>?, _ key: String) -> Int? {
     guard let value else { return nil }
     guard value.value >= 0 else {
-      throw fault(value.line, "\(key) is negative", "write a number of rows")
+      return fault(value.line, "\(key) is negative", "write a number of rows")
     }
     return value.value
   }
 
   // MARK: Datasets
 
-  private func dataset(_ dataset: WrittenDataset) throws -> Dataset {
-    let type = try jobType(dataset)
-    let bytes = try atLeastOne(
-      dataset.chunkBytes, "chunk.bytes", default: Self.chunkDefaults.bytes)
-    guard bytes <= Self.chunkBytesLimit else {
-      throw fault(
-        dataset.chunkBytes?.line ?? dataset.name.line,
-        "chunk.bytes is over what the API takes in one upload",
-        "keep it at or under \(Self.chunkDefaults.bytes)")
-    }
-    guard bytes >= 20 else {
-      throw fault(
-        dataset.chunkBytes?.line ?? dataset.name.line, "chunk.bytes cannot hold one ID",
-        "write at least 20")
-    }
+  private func dataset(_ dataset: WrittenDataset) -> Dataset? {
+    let name = plainName(dataset.name, "the dataset's name")
+    let type = dataset.type.flatMap(jobType)
+    let table = dataset.table.flatMap(table)
+    let id = dataset.id.flatMap(idSource)
+    let condition = dataset.condition.flatMap(filled)
+    let ids = atLeastOne(dataset.chunkIDs, "chunk.ids", default: Self.chunkDefaults.ids)
+    let bytes = chunkBytes(dataset)
+    let actions = dataset.actions.map { self.actions($0, type: type, place: .dataset) }
+    let targets = dataset.targets.compactMap { target($0, type: type) }
+    let idTime = dataset.idTime.flatMap { self.idTime($0, type: type) }
+    let batch = batch(dataset)
+    guard let name, let type, let table, let id, let actions else { return nil }
     return Dataset(
-      name: try plainName(dataset.name, "the dataset's name"), type: type,
-      table: try table(dataset.table), id: try idSource(dataset.id),
-      condition: try dataset.condition.map(filled),
-      chunkIDsMax: try atLeastOne(
-        dataset.chunkIDs, "chunk.ids", default: Self.chunkDefaults.ids),
-      chunkBytesMax: bytes,
-      actions: try actions(dataset.actions, type: type, place: .dataset),
-      targets: try dataset.targets.map { try target($0, type: type) },
-      tombstones: dataset.tombstones?.value ?? true,
-      idTimeColumn: try dataset.idTime.map { try idTime($0, type: type) },
-      batch: try batch(dataset))
+      name: name, type: type, table: table, id: id, condition: condition, chunkIDsMax: ids,
+      chunkBytesMax: bytes, actions: actions, targets: targets,
+      tombstones: dataset.tombstones?.value ?? true, idTimeColumn: idTime, batch: batch)
   }
 
-  private func jobType(_ dataset: WrittenDataset) throws -> JobType {
-    guard let type = JobType(rawValue: try filled(dataset.type)) else {
-      throw fault(
-        dataset.type.line, "unknown type \(dataset.type.value)", "write type: tweets or users")
+  private func chunkBytes(_ dataset: WrittenDataset) -> Int {
+    let bytes = atLeastOne(dataset.chunkBytes, "chunk.bytes", default: Self.chunkDefaults.bytes)
+    guard let line = dataset.chunkBytes?.line, bytes > 0 else { return bytes }
+    if bytes > Self.chunkBytesLimit {
+      mistakes.note(
+        line, "chunk.bytes is over what the API takes in one upload",
+        "keep it at or under \(Self.chunkDefaults.bytes)")
+    } else if bytes < 20 {
+      mistakes.note(line, "chunk.bytes cannot hold one ID", "write at least 20")
     }
-    return type
+    return bytes
   }
 
-  private func batch(_ dataset: WrittenDataset) throws -> BatchLimits? {
-    guard let atomic = dataset.atomic else {
-      return BatchLimits(
-        events: try atLeastOne(dataset.batch, "batch", default: Self.batchDefaults.events),
-        rows: try atLeastOne(dataset.batchRows, "batch_rows", default: Self.batchDefaults.rows))
-    }
+  private func jobType(_ word: Located<String>) -> JobType? {
+    guard let text = filled(word) else { return nil }
+    return JobType(rawValue: text)
+      ?? fault(word.line, "unknown type \(word.value)", "write type: tweets or users")
+  }
+
+  private func batch(_ dataset: WrittenDataset) -> BatchLimits? {
+    let limits = BatchLimits(
+      events: atLeastOne(dataset.batch, "batch", default: Self.batchDefaults.events),
+      rows: atLeastOne(dataset.batchRows, "batch_rows", default: Self.batchDefaults.rows))
+    guard let atomic = dataset.atomic else { return limits }
     guard atomic.value == "chunk" else {
-      throw fault(atomic.line, "unknown atomic: \(atomic.value)", "write atomic: chunk")
+      return fault(atomic.line, "unknown atomic: \(atomic.value)", "write atomic: chunk")
     }
     if let batch = dataset.batch ?? dataset.batchRows {
-      throw fault(
+      mistakes.note(
         batch.line, "batch and atomic exclude each other", "keep batch: or atomic: chunk")
     }
     return nil
   }
 
-  private func idTime(_ column: Located<String>, type: JobType) throws -> String {
-    guard type == .tweets else {
-      throw fault(
+  private func idTime(_ column: Located<String>, type: JobType?) -> String? {
+    guard type != .users else {
+      return fault(
         column.line, "id_time is about the time in a post's ID, and these IDs are users'",
         "leave it out")
     }
-    return try filled(column)
+    return filled(column)
   }
 
-  /// - Parameter isReachedByEvents: whether `match` holds the event's own ID.
+  /// - Parameters:
+  ///   - type: of the dataset's IDs; nil if that is not known.
+  ///   - isReachedByEvents: whether `match` holds the event's own ID.
   private func target(
-    _ target: WrittenTarget, type: JobType, isReachedByEvents: Bool = true
-  ) throws -> Target {
+    _ target: WrittenTarget, type: JobType?, isReachedByEvents: Bool = true
+  ) -> Target? {
+    noteMisplacedKeys(of: target, isReachedByEvents: isReachedByEvents)
+    let table = target.table.flatMap(table)
+    let match = target.match.flatMap(idSource)
+    let id = target.id.flatMap(idSource)
+    let rowType = rowType(target)
+    let idTime =
+      isReachedByEvents ? target.idTime.flatMap { self.idTime($0, type: type) } : nil
+    let actions = target.actions.map { self.actions($0, type: type, place: .target) }
+    let targets = target.targets.compactMap {
+      self.target($0, type: type, isReachedByEvents: false)
+    }
+    guard let table, let match, let actions else { return nil }
+    return Target(
+      table: table, match: match, id: id, type: rowType, idTimeColumn: idTime, actions: actions,
+      targets: targets)
+  }
+
+  private func noteMisplacedKeys(of target: WrittenTarget, isReachedByEvents: Bool) {
     if let idTime = target.idTime, !isReachedByEvents {
-      throw fault(
+      mistakes.note(
         idTime.line, "id_time needs the event's own ID in match",
         "leave it out of targets within targets")
     }
-    if !target.targets.isEmpty, target.id == nil {
-      throw fault(
-        target.table.line, "a target with targets of its own has no id",
-        "add id: the column of \(target.table.value) that they match")
+    if !target.targets.isEmpty, !target.hasID {
+      mistakes.note(
+        target.table?.line ?? target.line, "a target with targets of its own has no id",
+        "add id: the column of \(target.table?.value ?? "its table") that they match")
     }
-    return Target(
-      table: try table(target.table), match: try idSource(target.match),
-      id: try target.id.map(idSource), type: try rowType(target),
-      idTimeColumn: try target.idTime.map { try idTime($0, type: type) },
-      actions: try actions(target.actions, type: type, place: .target),
-      targets: try target.targets.map {
-        try self.target($0, type: type, isReachedByEvents: false)
-      })
   }
 
   private enum Place {
@@ -242,53 +283,81 @@ struct Resolver {
     case target
   }
 
+  /// - Parameter type: nil if it is not known; then only what no type has is wrong.
   private func actions(
-    _ written: WrittenActions, type: JobType, place: Place
-  ) throws -> [Reason: Action] {
-    let documented = Reason.documented(for: type)
-    let words = documented.map(\.rawValue).joined(separator: ", ")
+    _ written: WrittenActions, type: JobType?, place: Place
+  ) -> [Reason: Action] {
+    let documented = type.map(Reason.documented) ?? Reason.allCases
     var actions: [Reason: Action] = [:]
+    var answered: Set<Reason> = []
+    var unknown: [String] = []
     for (word, action) in written.entries {
       guard let reason = Reason(word: word.value), documented.contains(reason) else {
-        throw fault(
-          word.line, "unknown reason \(word.value) in \(written.path)",
-          "a job of type \(type.rawValue) answers \(words)")
+        unknown.append(word.value)
+        noteUnknownReason(word, in: written.path, type: type, documented)
+        continue
       }
-      guard actions[reason] == nil else {
-        throw fault(
+      if !answered.insert(reason).inserted {
+        mistakes.note(
           word.line, "\(written.path) answers \(reason.rawValue) twice",
           "keep one: scrub_geo and geo_scrubbed are the same reason")
       }
-      actions[reason] = try self.action(action, for: word, in: written.path, place: place)
+      actions[reason] = action.flatMap {
+        self.action($0, for: word, in: written.path, place: place)
+      }
     }
-    if place == .dataset, let missing = documented.first(where: { actions[$0] == nil }) {
-      throw fault(
-        written.line, "\(written.path) has no answer to the reason \(missing.rawValue)",
-        "add \(missing.rawValue): with an action; ignore says that nothing is to be done")
+    if place == .dataset, type != nil {
+      noteMissing(documented.filter { !answered.contains($0) }, of: written, besides: unknown)
     }
     return actions
   }
 
+  private func noteUnknownReason(
+    _ word: Located<String>, in path: String, type: JobType?, _ documented: [Reason]
+  ) {
+    let words = documented.map(\.rawValue).joined(separator: ", ")
+    let meant = YAMLMap.nearest(to: word.value, among: documented.map(\.rawValue))
+    mistakes.note(
+      word.line, "unknown reason \(word.value) in \(path)",
+      (meant.map { "did you mean \($0)? " } ?? "")
+        + (type.map { "a job of type \($0.rawValue) answers \(words)" }
+          ?? "the reasons are \(words)"))
+  }
+
+  /// - Parameter unknown: words that stand there; each may be meant for one that is missing.
+  private func noteMissing(
+    _ missing: [Reason], of written: WrittenActions, besides unknown: [String]
+  ) {
+    guard missing.count > unknown.count else { return }
+    for reason in missing
+    where !unknown.contains(where: { YAMLMap.nearest(to: $0, among: [reason.rawValue]) != nil }) {
+      mistakes.note(
+        written.line, "\(written.path) has no answer to the reason \(reason.rawValue)",
+        "add \(reason.rawValue): with an action; ignore says that nothing is to be done")
+    }
+  }
+
   private func action(
     _ action: WrittenAction, for reason: Located<String>, in path: String, place: Place
-  ) throws -> Action {
-    let resolved: Action
+  ) -> Action? {
+    let resolved: Action?
     switch action {
-    case .word(let word): resolved = try self.action(word: word, in: "\(path).\(reason.value)")
+    case .word(let word): resolved = self.action(word: word, in: "\(path).\(reason.value)")
     case .protect(let set, let restore):
-      resolved = .protect(set: set, restore: try self.restore(restore, of: set))
+      resolved = .protect(set: set, restore: self.restore(restore, of: set))
     case .rehydrate(let set): resolved = .rehydrate(mark: set)
-    case .scrubGeo(let erasure): resolved = .scrubGeo(try checked(erasure))
-    case .redact(let erasure): resolved = .redact(try checked(erasure))
+    case .scrubGeo(let erasure): resolved = .scrubGeo(checked(erasure))
+    case .redact(let erasure): resolved = .redact(checked(erasure))
     }
+    guard let resolved else { return nil }
     if Reason(word: reason.value) == .geoScrubbed, resolved.isRemoving {
-      throw fault(
+      return fault(
         reason.line,
         "\(path).\(reason.value) would \(resolved.word) a post that only lost its location",
         "write {scrub_geo: [column, …]} or ignore")
     }
     if place == .target, resolved == .rehydrate(mark: []) {
-      throw fault(
+      return fault(
         reason.line, "\(path).\(reason.value): a target cannot be rehydrated, only the ID itself",
         "put rehydrate among the dataset's own actions, or write {rehydrate: {set: {column: value}}}"
       )
@@ -296,31 +365,31 @@ struct Resolver {
     return resolved
   }
 
-  private func checked(_ erasure: Located<Erasure>) throws -> Erasure {
+  private func checked(_ erasure: Located<Erasure>) -> Erasure {
     let columns = erasure.value.set.map(\.column) + erasure.value.cut.map(\.column)
-    if let twice = columns.first(where: { name in columns.count { $0 == name } > 1 }) {
-      throw fault(
+    for twice in Set(columns).sorted() where columns.count(where: { $0 == twice }) > 1 {
+      mistakes.note(
         erasure.line, "the column \(twice) is named twice", "name each column once")
     }
     return erasure.value
   }
 
-  private func action(word: Located<String>, in path: String) throws -> Action {
+  private func action(word: Located<String>, in path: String) -> Action? {
     switch word.value {
     case "delete": return .delete
     case "rehydrate": return .rehydrate(mark: [])
     case "ignore": return .ignore
     case "protect":
-      throw fault(
+      return fault(
         word.line, "\(path): protect does not say how", "write {protect: {set: {column: value}}}")
     case "scrub_geo":
-      throw fault(
+      return fault(
         word.line, "\(path): scrub_geo names no columns", "write {scrub_geo: [column, …]}")
     case "redact":
-      throw fault(
+      return fault(
         word.line, "\(path): redact names no columns", "write {redact: [column, …]}")
     default:
-      throw fault(
+      return fault(
         word.line, "\(path): unknown action \(word.value)",
         "write delete, rehydrate, ignore, {protect: …}, {scrub_geo: …} or {redact: …}")
     }
@@ -328,60 +397,58 @@ struct Resolver {
 
   // MARK: Values
 
-  private func plainName(_ name: Located<String>, _ what: String) throws -> String {
-    let text = try filled(name)
+  private func plainName(_ name: Located<String>, _ what: String) -> String? {
+    guard let text = filled(name) else { return nil }
     guard text.count <= 32, let first = text.utf8.first, first != UInt8(ascii: "-"),
       text.utf8.allSatisfy({ byte in
         (0x61...0x7A).contains(byte) || (0x30...0x39).contains(byte) || byte == 0x2D || byte == 0x5F
       })
     else {
-      throw fault(
+      return fault(
         name.line, "\(what) is not plain: \(text)",
         "use up to 32 of a-z, 0-9, - and _: it becomes part of file names")
     }
     return text
   }
 
-  func table(_ name: Located<String>) throws -> TableName {
-    guard let table = TableName(try filled(name)) else {
-      throw fault(
+  func table(_ name: Located<String>) -> TableName? {
+    guard let text = filled(name) else { return nil }
+    return TableName(text)
+      ?? fault(
         name.line, "not a table's name: \(name.value)",
         "write schema.table, a part in double quotes if it is unusual")
-    }
-    return table
   }
 
-  private func atLeastOne(_ value: Located<Int>?, _ key: String, default: Int) throws -> Int {
+  private func atLeastOne(_ value: Located<Int>?, _ key: String, default: Int) -> Int {
     guard let value else { return `default` }
-    guard value.value >= 1 else {
-      throw fault(value.line, "\(key) is not at least 1", "write a positive number")
+    if value.value < 1 {
+      mistakes.note(value.line, "\(key) is not at least 1", "write a positive number")
     }
     return value.value
   }
 
-  private func positive(
-    _ value: Located<Double>?, _ key: String, default: Double
-  ) throws -> Double {
+  private func positive(_ value: Located<Double>?, _ key: String, default: Double) -> Double {
     guard let value else { return `default` }
-    guard value.value > 0, value.value.isFinite else {
-      throw fault(value.line, "\(key) is not above 0", "write a positive number")
+    if !(value.value > 0 && value.value.isFinite) {
+      mistakes.note(value.line, "\(key) is not above 0", "write a positive number")
     }
     return value.value
   }
 
-  func filled(_ text: Located<String>) throws -> String {
-    do throws(Interpolation.Fault) {
-      return try interpolation.fill(text.value)
-    } catch {
-      throw fault(text.line, error.message, error.remedy)
-    }
+  func filled(_ text: Located<String>) -> String? {
+    let (result, faults) = interpolation.fill(text.value)
+    for fault in faults { mistakes.note(text.line, fault.message, fault.remedy) }
+    return faults.isEmpty ? result : nil
   }
 
-  private func filled(_ texts: Located<[String]>) throws -> [String] {
-    try texts.value.map { try filled(Located(value: $0, line: texts.line)) }
+  private func filled(_ texts: Located<[String]>) -> [String] {
+    texts.value.compactMap { filled(Located(value: $0, line: texts.line)) }
   }
 
-  func fault(_ line: Int, _ message: String, _ remedy: String) -> DefinitionError {
-    DefinitionError(file: written.file, line: line, message: message, remedy: remedy)
+  /// Notes it.
+  /// - Returns: nil, for what cannot be resolved.
+  func fault<Value>(_ line: Int, _ message: String, _ remedy: String) -> Value? {
+    mistakes.note(line, message, remedy)
+    return nil
   }
 }

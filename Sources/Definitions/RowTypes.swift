@@ -6,42 +6,67 @@ extension Resolver {
   private static let words = ["tweets", "users", "none"]
 
   /// As the target says, or as the dataset says that has the same table and column.
-  func rowType(_ target: WrittenTarget) throws -> RowType? {
-    guard let id = target.id else {
-      guard let type = target.type else { return nil }
-      throw fault(
-        type.line, "type says what the id of a target is, and this target has none",
-        "add id: with the column, or leave type: out")
+  func rowType(_ target: WrittenTarget) -> RowType? {
+    guard target.hasID else {
+      if let type = target.type {
+        mistakes.note(
+          type.line, "type says what the id of a target is, and this target has none",
+          "add id: with the column, or leave type: out")
+      }
+      return nil
     }
-    let table = try table(target.table)
-    let known = try written.datasets.filter {
-      try self.table($0.table) == table && filled($0.id.column) == filled(id.column)
-    }.map { (name: $0.name.value, type: RowType(rawValue: try filled($0.type))) }
+    guard let id = target.id, let column = filled(id.column),
+      let table = target.table.flatMap(table)
+    else { return nil }
+    let known = datasetTypes(of: table, column)
     guard let word = target.type else {
-      let types = Set(known.compactMap(\.type))
+      let types = Set(known.types.compactMap(\.type))
       if let type = types.first, types.count == 1 { return type }
-      throw fault(
-        id.line, "the target \(target.table.value) does not say what its \(id.column.value) is",
+      // What another dataset's mistake hides may be the answer.
+      guard !target.hasType, known.areAll else { return nil }
+      return fault(
+        id.line,
+        "the target \(target.table?.value ?? "") does not say what its \(id.column.value) is",
         "add type: tweets or type: users if it is the ID of one, else type: none: only posts and users get tombstones"
       )
     }
-    let filledWord = try filled(word)
+    guard let filledWord = filled(word) else { return nil }
     guard let type = RowType(rawValue: filledWord) else {
       let meant = YAMLMap.nearest(to: filledWord, among: Self.words)
-      throw fault(
-        word.line, "unknown type \(filledWord) of the target \(target.table.value)",
+      return fault(
+        word.line, "unknown type \(filledWord) of the target \(target.table?.value ?? "")",
         (meant.map { "did you mean \($0)? " } ?? "") + "write type: tweets, users or none")
     }
-    if type != .none, let other = known.first(where: { $0.type != type }) {
-      throw fault(
+    if type != .none, let other = known.types.first(where: { $0.type != type }) {
+      return fault(
         word.line,
         """
-        \(target.table.value).\(id.column.value) is of type \(type.rawValue) here, and the dataset \(other.name) says \
-        \(other.type?.rawValue ?? "otherwise")
+        \(target.table?.value ?? "").\(id.column.value) is of type \(type.rawValue) here, and the dataset \
+        \(other.name) says \(other.type?.rawValue ?? "otherwise")
         """,
         "mend the one that is wrong")
     }
     return type
+  }
+
+  /// What the datasets with this table and column say.
+  /// - Returns: also whether every dataset could be read so far.
+  private func datasetTypes(
+    of table: TableName, _ column: String
+  ) -> (types: [(name: String, type: RowType?)], areAll: Bool) {
+    var types: [(name: String, type: RowType?)] = []
+    var areAll = true
+    for dataset in written.datasets {
+      let type = dataset.type.flatMap(filled).flatMap(RowType.init)
+      guard let other = dataset.table.flatMap(self.table),
+        let id = dataset.id.flatMap({ filled($0.column) }), let type
+      else {
+        areAll = false
+        continue
+      }
+      if other == table, id == column { types.append((dataset.name.value, type)) }
+    }
+    return (types, areAll)
   }
 }
 

@@ -8,39 +8,43 @@ struct WrittenIDSource {
 
   var line: Int { column.line }
 
-  static func required(_ key: String, in map: YAMLMap) throws -> WrittenIDSource {
-    try WrittenIDSource(map.requiredNode(key), key, in: map)
+  static func required(_ key: String, in map: YAMLMap) -> WrittenIDSource? {
+    map.requiredNode(key).flatMap { WrittenIDSource($0, key, in: map) }
   }
 
-  static func optional(_ key: String, in map: YAMLMap) throws -> WrittenIDSource? {
-    try map.node(key).map { try WrittenIDSource($0, key, in: map) }
+  static func optional(_ key: String, in map: YAMLMap) -> WrittenIDSource? {
+    map.node(key).flatMap { WrittenIDSource($0, key, in: map) }
   }
 
-  private init(_ node: Node, _ key: String, in map: YAMLMap) throws {
+  private init?(_ node: Node, _ key: String, in map: YAMLMap) {
     guard node.mapping != nil else {
-      column = try map.string(node, name: map.name(key))
+      guard let column = map.string(node, name: map.name(key)) else { return nil }
+      self.column = column
       normalize = nil
       return
     }
-    let source = try YAMLMap(
-      node, file: map.file, path: map.name(key), keys: ["column", "normalize"])
-    column = try source.requiredString("column")
-    normalize = try source.string("normalize")
+    guard
+      let source = YAMLMap(
+        node, path: map.name(key), keys: .fixed(["column", "normalize"]), map.mistakes)
+    else { return nil }
+    normalize = source.string("normalize")
+    guard let column = source.requiredString("column") else { return nil }
+    self.column = column
   }
 }
 
 extension Resolver {
-  func idSource(_ written: WrittenIDSource) throws -> IDSource {
-    IDSource(
-      column: try filled(written.column),
-      normalization: try written.normalize.map { word in
-        let filledWord = try filled(word)
-        guard let known = IDNormalization(rawValue: filledWord) else {
-          throw fault(
-            word.line, "unknown normalize: \(filledWord)",
-            "write normalize: digits, which takes blanks off and zeros in front, or leave it out")
-        }
-        return known
-      })
+  func idSource(_ written: WrittenIDSource) -> IDSource? {
+    let column = filled(written.column)
+    let normalization = written.normalize.flatMap(normalization)
+    return column.map { IDSource(column: $0, normalization: normalization) }
+  }
+
+  private func normalization(_ word: Located<String>) -> IDNormalization? {
+    guard let text = filled(word) else { return nil }
+    return IDNormalization(rawValue: text)
+      ?? fault(
+        word.line, "unknown normalize: \(text)",
+        "write normalize: digits, which takes blanks off and zeros in front, or leave it out")
   }
 }

@@ -1,36 +1,42 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// A pipeline as its file has it: keys and shapes checked, words and values not yet.
+/// A pipeline as its file has it: keys and shapes checked, words and values not yet. What is wrong is noted,
+/// and nil here.
 struct WrittenPipeline {
-  let file: String
-  let name: Located<String>
-  let warehouse: Located<String>
-  let api: WrittenAPI
+  let name: Located<String>?
+  let warehouse: Located<String>?
+  let api: WrittenAPI?
   let limits: WrittenLimits?
+  let timeouts: WrittenTimeouts?
   let datasets: [WrittenDataset]
   /// The line that each key stands on, by its path.
   let lines: [String: Int]
 
-  init(yaml: String, file: String) throws {
-    let root = try YAMLMap.compose(
-      yaml, file: file, whenEmpty: "begin with name:, warehouse:, api: and datasets:")
-    let map = try YAMLMap(
-      root, file: file, path: "", keys: ["name", "warehouse", "api", "limits", "datasets"])
-    self.file = file
+  private static let keys = ["name", "warehouse", "api", "limits", "timeouts", "datasets"]
+
+  init?(yaml: String, _ mistakes: Mistakes) {
+    let remedy = "begin with name:, warehouse:, api: and datasets:"
+    guard let root = YAMLText.compose(yaml, whenEmpty: remedy, mistakes),
+      let map = YAMLMap(root, path: "", keys: .fixed(Self.keys), mistakes)
+    else { return nil }
     lines = Self.lines(of: root, path: "")
-    name = try map.requiredString("name")
-    warehouse = try map.requiredString("warehouse")
-    api = try WrittenAPI(
+    name = map.requiredString("name")
+    warehouse = map.requiredString("warehouse")
+    api = map.requiredMap("api", keys: .fixed(WrittenAPI.keys)).map(WrittenAPI.init)
+    limits = map.map("limits", keys: .fixed(WrittenLimits.keys)).map(WrittenLimits.init)
+    timeouts = map.map("timeouts", keys: .fixed(WrittenTimeouts.keys)).map(WrittenTimeouts.init)
+    datasets = map.requiredMap("datasets", keys: .names).map(Self.datasets) ?? []
+  }
+
+  private static func datasets(_ sets: YAMLMap) -> [WrittenDataset] {
+    if sets.entries.isEmpty {
+      sets.note(sets.line, "there is no dataset", "add one below datasets:")
+    }
+    return sets.entries.compactMap { name, node in
       YAMLMap(
-        map.requiredNode("api"), file: file, path: "api", keys: WrittenAPI.keys))
-    limits = try map.map("limits", keys: WrittenLimits.keys).map(WrittenLimits.init)
-    let sets = try YAMLMap(
-      map.requiredNode("datasets"), file: file, path: "datasets", keys: nil)
-    datasets = try sets.entries.map { name, node in
-      try WrittenDataset(
-        name: name,
-        YAMLMap(node, file: file, path: sets.name(name.value), keys: WrittenDataset.keys))
+        node, path: sets.name(name.value), keys: .fixed(WrittenDataset.keys), sets.mistakes
+      ).map { WrittenDataset(name: name, $0) }
     }
   }
 
@@ -56,6 +62,8 @@ struct WrittenAPI {
   ]
   let line: Int
   let baseURL: Located<String>?
+  /// Whether the file says, rightly or not, where the token is.
+  let hasToken: Bool
   let bearerToken: Located<String>?
   let bearerTokenFile: Located<String>?
   let allowedHosts: Located<[String]>?
@@ -64,16 +72,28 @@ struct WrittenAPI {
   let jobAttempts: Located<Int>?
   let jobHoursMax: Located<Double>?
 
-  init(_ map: YAMLMap) throws {
+  init(_ map: YAMLMap) {
     line = map.line
-    baseURL = try map.string("base_url")
-    bearerToken = try map.string("bearer_token")
-    bearerTokenFile = try map.string("bearer_token_file")
-    allowedHosts = try map.strings("allowed_hosts")
-    pollSeconds = try map.double("poll_seconds")
-    pollSecondsMax = try map.double("poll_seconds_max")
-    jobAttempts = try map.integer("job_attempts")
-    jobHoursMax = try map.double("job_hours_max")
+    baseURL = map.string("base_url")
+    hasToken = map.has("bearer_token") || map.has("bearer_token_file")
+    bearerToken = map.string("bearer_token")
+    bearerTokenFile = map.string("bearer_token_file")
+    allowedHosts = map.strings("allowed_hosts")
+    pollSeconds = map.double("poll_seconds")
+    pollSecondsMax = map.double("poll_seconds_max")
+    jobAttempts = map.integer("job_attempts")
+    jobHoursMax = map.double("job_hours_max")
+  }
+}
+
+struct WrittenTimeouts {
+  static let keys = ["statement_seconds", "lock_seconds"]
+  let statementSeconds: Located<Double>?
+  let lockSeconds: Located<Double>?
+
+  init(_ map: YAMLMap) {
+    statementSeconds = map.double("statement_seconds")
+    lockSeconds = map.double("lock_seconds")
   }
 }
 
@@ -85,35 +105,34 @@ struct WrittenLimits {
   let maxRestoredPercent: Located<Double>?
   let maxRestoredRows: Located<Int>?
   let maxSkippedPercent: Located<Double>?
-  let reasons: [(reason: Located<String>, limit: WrittenLimit)]
+  let reasons: [(reason: Located<String>, limit: WrittenLimit?)]
   let allowWholeChunks: Located<Bool>?
 
-  init(_ map: YAMLMap) throws {
-    overall = try WrittenLimit(map)
-    maxRestoredPercent = try map.double("max_restored_percent")
-    maxRestoredRows = try map.integer("max_restored_rows")
-    maxSkippedPercent = try map.double("max_skipped_percent")
-    allowWholeChunks = try map.bool("allow_whole_chunks")
-    let reasons = try map.map("reasons", keys: nil)
-    self.reasons = try (reasons?.entries ?? []).map { reason, node in
-      try Self.requireNoRestores(node, "limits.reasons.\(reason.value)", map)
-      return try (
-        reason,
-        WrittenLimit(
-          YAMLMap(
-            node, file: map.file, path: "limits.reasons.\(reason.value)", keys: WrittenLimit.keys))
-      )
+  init(_ map: YAMLMap) {
+    overall = WrittenLimit(map)
+    maxRestoredPercent = map.double("max_restored_percent")
+    maxRestoredRows = map.integer("max_restored_rows")
+    maxSkippedPercent = map.double("max_skipped_percent")
+    allowWholeChunks = map.bool("allow_whole_chunks")
+    let reasons = map.map("reasons", keys: .words)
+    self.reasons = (reasons?.entries ?? []).map { reason, node in
+      let path = "limits.reasons.\(reason.value)"
+      if Self.noteRestores(node, path, map) { return (reason, nil) }
+      let limit = YAMLMap(node, path: path, keys: .fixed(WrittenLimit.keys), map.mistakes)
+      return (reason, limit.map(WrittenLimit.init))
     }
   }
 
   /// A restore follows from what an ID is no longer, and so from no single reason.
-  private static func requireNoRestores(_ node: Node, _ path: String, _ map: YAMLMap) throws {
-    let entry = (node.mapping ?? [:]).first { restoreKeys.contains($0.key.string ?? "") }
-    guard let entry, let key = entry.key.string else { return }
-    throw DefinitionError(
-      file: map.file, line: entry.key.mark?.line ?? map.line,
-      message: "\(path).\(key): restores have no limit for a single reason",
-      remedy: "write \(key): below limits: itself")
+  private static func noteRestores(_ node: Node, _ path: String, _ map: YAMLMap) -> Bool {
+    let entries = (node.mapping ?? [:]).filter { restoreKeys.contains($0.key.string ?? "") }
+    for (key, _) in entries {
+      map.note(
+        key.mark?.line ?? map.line,
+        "\(path).\(key.string ?? ""): restores have no limit for a single reason",
+        "write \(key.string ?? ""): below limits: itself")
+    }
+    return !entries.isEmpty
   }
 }
 
@@ -123,10 +142,10 @@ struct WrittenLimit {
   let maxRedactedPercent: Located<Double>?
   let maxRedactedRows: Located<Int>?
 
-  init(_ map: YAMLMap) throws {
+  init(_ map: YAMLMap) {
     path = map.path
-    maxRedactedPercent = try map.double("max_redacted_percent")
-    maxRedactedRows = try map.integer("max_redacted_rows")
+    maxRedactedPercent = map.double("max_redacted_percent")
+    maxRedactedRows = map.integer("max_redacted_rows")
   }
 }
 
@@ -136,70 +155,77 @@ struct WrittenDataset {
     "batch_rows", "atomic",
   ]
   let name: Located<String>
-  let type: Located<String>
-  let table: Located<String>
-  let id: WrittenIDSource
+  let type: Located<String>?
+  let table: Located<String>?
+  let id: WrittenIDSource?
   let idTime: Located<String>?
   let condition: Located<String>?
   let chunkIDs: Located<Int>?
   let chunkBytes: Located<Int>?
-  let actions: WrittenActions
+  let actions: WrittenActions?
   let targets: [WrittenTarget]
   let tombstones: Located<Bool>?
   let batch: Located<Int>?
   let batchRows: Located<Int>?
   let atomic: Located<String>?
 
-  init(name: Located<String>, _ map: YAMLMap) throws {
+  init(name: Located<String>, _ map: YAMLMap) {
     self.name = name
-    type = try map.requiredString("type")
-    table = try map.requiredString("table")
-    id = try WrittenIDSource.required("id", in: map)
-    idTime = try map.string("id_time")
-    condition = try map.string("where")
-    let chunk = try map.map("chunk", keys: ["ids", "bytes"])
-    chunkIDs = try chunk?.integer("ids")
-    chunkBytes = try chunk?.integer("bytes")
-    actions = try WrittenActions(map)
-    targets = try WrittenTarget.list(map)
-    tombstones = try map.bool("tombstones")
-    batch = try map.integer("batch")
-    batchRows = try map.integer("batch_rows")
-    atomic = try map.string("atomic")
+    type = map.requiredString("type")
+    table = map.requiredString("table")
+    id = WrittenIDSource.required("id", in: map)
+    idTime = map.string("id_time")
+    condition = map.string("where")
+    let chunk = map.map("chunk", keys: .fixed(["ids", "bytes"]))
+    chunkIDs = chunk?.integer("ids")
+    chunkBytes = chunk?.integer("bytes")
+    actions = WrittenActions(map)
+    targets = WrittenTarget.list(map)
+    tombstones = map.bool("tombstones")
+    batch = map.integer("batch")
+    batchRows = map.integer("batch_rows")
+    atomic = map.string("atomic")
   }
 }
 
 struct WrittenTarget {
-  let table: Located<String>
-  let match: WrittenIDSource
+  private static let keys = ["table", "match", "id", "type", "id_time", "actions", "targets"]
+  let line: Int
+  let table: Located<String>?
+  let match: WrittenIDSource?
+  /// Whether the file says, rightly or not, which column it is.
+  let hasID: Bool
   let id: WrittenIDSource?
+  let hasType: Bool
   let type: Located<String>?
   let idTime: Located<String>?
-  let actions: WrittenActions
+  let actions: WrittenActions?
   let targets: [WrittenTarget]
 
-  static func list(_ map: YAMLMap) throws -> [WrittenTarget] {
+  static func list(_ map: YAMLMap) -> [WrittenTarget] {
     guard let node = map.node("targets") else { return [] }
     let path = map.name("targets")
     guard let sequence = node.sequence else {
-      throw map.wrongType(path, node, "a list of targets, each with table, match and actions")
+      return map.wrongType(
+        path, node, "a list of targets, each with table, match and actions") ?? []
     }
-    return try sequence.enumerated().map { index, node in
-      try WrittenTarget(
-        YAMLMap(
-          node, file: map.file, path: "\(path)[\(index)]",
-          keys: ["table", "match", "id", "type", "id_time", "actions", "targets"]))
+    return sequence.enumerated().compactMap { index, node in
+      YAMLMap(node, path: "\(path)[\(index)]", keys: .fixed(Self.keys), map.mistakes)
+        .map(WrittenTarget.init)
     }
   }
 
-  private init(_ map: YAMLMap) throws {
-    table = try map.requiredString("table")
-    match = try WrittenIDSource.required("match", in: map)
-    id = try WrittenIDSource.optional("id", in: map)
-    type = try map.string("type")
-    idTime = try map.string("id_time")
-    actions = try WrittenActions(map)
-    targets = try Self.list(map)
+  private init(_ map: YAMLMap) {
+    line = map.line
+    table = map.requiredString("table")
+    match = WrittenIDSource.required("match", in: map)
+    hasID = map.has("id")
+    id = WrittenIDSource.optional("id", in: map)
+    hasType = map.has("type")
+    type = map.string("type")
+    idTime = map.string("id_time")
+    actions = WrittenActions(map)
+    targets = Self.list(map)
   }
 }
 
@@ -207,15 +233,14 @@ struct WrittenTarget {
 struct WrittenActions {
   let path: String
   let line: Int
-  let entries: [(reason: Located<String>, action: WrittenAction)]
+  let entries: [(reason: Located<String>, action: WrittenAction?)]
 
-  init(_ parent: YAMLMap) throws {
-    let map = try YAMLMap(
-      parent.requiredNode("actions"), file: parent.file, path: parent.name("actions"), keys: nil)
+  init?(_ parent: YAMLMap) {
+    guard let map = parent.requiredMap("actions", keys: .words) else { return nil }
     path = map.path
     line = map.line
-    entries = try map.entries.map { reason, node in
-      (reason, try WrittenAction(node, in: map, reason: reason.value))
+    entries = map.entries.map { reason, node in
+      (reason, WrittenAction(node, in: map, reason: reason.value))
     }
   }
 }

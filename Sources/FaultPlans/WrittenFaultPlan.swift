@@ -3,7 +3,7 @@ internal import Foundation
 internal import Yams
 
 extension FaultPlan {
-  /// - Throws: `DefinitionError`, naming file, line and the remedy.
+  /// - Throws: `DefinitionError` with all that is wrong, each naming file, line and the remedy.
   public init(path: String) throws {
     guard let data = FileManager.default.contents(atPath: path) else {
       throw DefinitionError(
@@ -16,31 +16,40 @@ extension FaultPlan {
     try self.init(yaml: yaml, file: path)
   }
 
-  /// - Throws: `DefinitionError`, naming file, line and the remedy.
+  /// - Throws: `DefinitionError` with all that is wrong, each naming file, line and the remedy.
   public init(yaml: String, file: String) throws {
-    let root = try YAMLMap.compose(
-      yaml, file: file, whenEmpty: "begin with faults:, and list them below it")
-    let map = try YAMLMap(root, file: file, path: "", keys: ["seed", "faults"])
-    let seed = try map.integer("seed")?.value ?? 0
-    guard let list = try map.requiredNode("faults").sequence else {
-      throw map.wrongType("faults", try map.requiredNode("faults"), "a list of faults")
+    let mistakes = Mistakes(file: file)
+    let remedy = "begin with faults:, and list them below it"
+    let root = YAMLText.compose(yaml, whenEmpty: remedy, mistakes)
+    let map = root.flatMap {
+      YAMLMap($0, path: "", keys: .fixed(["seed", "faults"]), mistakes)
     }
+    let seed = map?.integer("seed")?.value ?? 0
+    let faults = map.flatMap { map in
+      map.requiredNode("faults").flatMap { Self.faults($0, in: map) }
+    }
+    try mistakes.rethrow()
+    self.init(file: file, seed: UInt64(bitPattern: Int64(seed)), faults: faults ?? [])
+  }
+
+  private static func faults(_ node: Node, in map: YAMLMap) -> [Fault]? {
+    guard let list = node.sequence else { return map.wrongType("faults", node, "a list of faults") }
     var faults: [Fault] = []
     for (index, node) in list.enumerated() {
-      let written = try WrittenFault(
-        YAMLMap(node, file: file, path: "faults[\(index)]", keys: WrittenFault.keys),
-        number: index + 1)
-      let fault = try written.fault()
-      guard !faults.contains(where: { $0.name == fault.name }) else {
-        throw written.error("the name \(fault.name) stands twice", "name each fault differently")
+      let written = YAMLMap(
+        node, path: "faults[\(index)]", keys: .fixed(WrittenFault.keys), map.mistakes
+      ).map { WrittenFault($0, number: index + 1) }
+      guard let written, let fault = written.fault() else { continue }
+      if faults.contains(where: { $0.name == fault.name }) {
+        written.note("the name \(fault.name) stands twice", "name each fault differently")
       }
       faults.append(fault)
     }
-    self.init(file: file, seed: UInt64(bitPattern: Int64(seed)), faults: faults)
+    return faults
   }
 }
 
-/// A fault as the file has it.
+/// A fault as the file has it. What is wrong with it is noted, and nil here.
 private struct WrittenFault {
   static let kinds = [
     "latency", "answer", "cut", "lose_response", "truncate", "corrupt", "slow", "fail", "expire",
@@ -56,78 +65,92 @@ private struct WrittenFault {
     self.number = number
   }
 
-  func fault() throws -> Fault {
+  func fault() -> Fault? {
+    let times = map.integer("times")
+    if let times, times.value < 1 {
+      note("times is \(times.value)", "write how often at most, 1 or more", times.line)
+    }
+    let name = map.string("name")
+    let occasion = occasion()
     let present = Self.kinds.filter { map.node($0) != nil }
     guard present.count == 1, let key = present.first else {
-      throw error(
-        present.isEmpty
-          ? "the fault does nothing" : "the fault does \(present.joined(separator: " and "))",
-        "give it exactly one of \(Self.kinds.joined(separator: ", "))")
+      if !present.isEmpty || !Self.kinds.contains(where: map.has) {
+        note(
+          present.isEmpty
+            ? "the fault does nothing" : "the fault does \(present.joined(separator: " and "))",
+          "give it exactly one of \(Self.kinds.joined(separator: ", "))")
+      }
+      return nil
     }
-    let times = try map.integer("times")
-    if let times, times.value < 1 {
-      throw error("times is \(times.value)", "write how often at most, 1 or more", times.line)
-    }
+    let kind = kind(key)
+    let places = places(key)
+    guard let occasion, let kind, let places else { return nil }
     return Fault(
-      name: try map.string("name")?.value ?? "\(number) \(key)", kind: try kind(key),
-      places: try places(key), occasion: try occasion(), timesMax: times?.value)
+      name: name?.value ?? "\(number) \(key)", kind: kind, places: places, occasion: occasion,
+      timesMax: times?.value)
   }
 
-  func error(_ message: String, _ remedy: String, _ line: Int? = nil) -> DefinitionError {
-    DefinitionError(
-      file: map.file, line: line ?? map.line, message: "\(map.path): \(message)", remedy: remedy)
+  func note(_ message: String, _ remedy: String, _ line: Int? = nil) {
+    map.note(line ?? map.line, "\(map.path): \(message)", remedy)
+  }
+
+  /// Notes it.
+  private func wrong<Value>(_ message: String, _ remedy: String, _ line: Int? = nil) -> Value? {
+    note(message, remedy, line)
+    return nil
   }
 
   // MARK: What
 
-  private func kind(_ key: String) throws -> Fault.Kind {
+  private func kind(_ key: String) -> Fault.Kind? {
     switch key {
-    case "latency": .latency(try duration(map, key))
-    case "answer": try answer()
-    case "cut": .cut(try word(map, key, Fault.Moment.self))
-    case "lose_response": try flag(key, .loseResponse)
-    case "truncate": .truncate(try part(key))
-    case "corrupt": .corrupt(try count(key))
-    case "slow": .slow(try duration(map, key))
-    case "fail": .fail(try map.requiredString(key).value)
-    case "expire": try flag(key, .expire)
-    case "duplicate_lines": .duplicateLines(try count(key))
-    case "unknown_lines": .unknownLines(try count(key))
-    case "malformed_lines": .malformedLines(try count(key))
-    case "blank_lines": .blankLines(try count(key))
-    default: .profile(try profile())
+    case "latency": duration(map, key).map { .latency($0) }
+    case "answer": answer()
+    case "cut": word(map, key, Fault.Moment.self).map { .cut($0) }
+    case "lose_response": flag(key, .loseResponse)
+    case "truncate": part(key).map { .truncate($0) }
+    case "corrupt": count(key).map { .corrupt($0) }
+    case "slow": duration(map, key).map { .slow($0) }
+    case "fail": map.requiredString(key).map { .fail($0.value) }
+    case "expire": flag(key, .expire)
+    case "duplicate_lines": count(key).map { .duplicateLines($0) }
+    case "unknown_lines": count(key).map { .unknownLines($0) }
+    case "malformed_lines": count(key).map { .malformedLines($0) }
+    case "blank_lines": count(key).map { .blankLines($0) }
+    default: profile().map { .profile($0) }
     }
   }
 
-  private func answer() throws -> Fault.Kind {
-    let answer = try YAMLMap(
-      map.requiredNode("answer"), file: map.file, path: map.name("answer"),
-      keys: ["status", "body", "reset"])
-    _ = try answer.requiredNode("status")
-    guard let status = try answer.integer("status"), (400...599).contains(status.value) else {
-      throw error("answer.status is no error", "write a status from 400 to 599", answer.line)
+  private func answer() -> Fault.Kind? {
+    guard let answer = map.requiredMap("answer", keys: .fixed(["status", "body", "reset"])) else {
+      return nil
     }
-    let reset = answer.node("reset") == nil ? nil : try duration(answer, "reset")
-    guard reset == nil || status.value == 429 else {
-      throw error("answer.reset belongs to 429", "leave it out", status.line)
+    let reset = answer.node("reset") == nil ? nil : duration(answer, "reset")
+    let body =
+      answer.node("body") == nil ? Fault.Body.json : word(answer, "body", Fault.Body.self)
+    guard answer.requiredNode("status") != nil, let status = answer.integer("status") else {
+      return nil
     }
-    return .answer(
-      status: status.value,
-      body: answer.node("body") == nil ? .json : try word(answer, "body", Fault.Body.self),
-      reset: reset)
+    guard (400...599).contains(status.value) else {
+      return wrong("answer.status is no error", "write a status from 400 to 599", answer.line)
+    }
+    if reset != nil, status.value != 429 {
+      note("answer.reset belongs to 429", "leave it out", status.line)
+    }
+    return body.map { .answer(status: status.value, body: $0, reset: reset) }
   }
 
-  private func profile() throws -> String {
-    let name = try map.requiredString("profile")
+  private func profile() -> String? {
+    guard let name = map.requiredString("profile") else { return nil }
     guard ["native", "gcs"].contains(name.value) else {
-      throw error("profile is \(name.value)", "write native or gcs", name.line)
+      return wrong("profile is \(name.value)", "write native or gcs", name.line)
     }
     return name.value
   }
 
   // MARK: Where and when
 
-  private func places(_ key: String) throws -> Set<Fault.Place> {
+  private func places(_ key: String) -> Set<Fault.Place>? {
     let implied: Fault.Place? =
       switch key {
       case "truncate", "corrupt": .download
@@ -137,92 +160,92 @@ private struct WrittenFault {
       }
     guard let node = map.node("at") else {
       if let implied { return [implied] }
-      throw error("at is missing", "say where, with one or several of \(Self.places)")
+      return map.has("at")
+        ? nil : wrong("at is missing", "say where, with one or several of \(Self.places)")
     }
     let words =
       node.sequence == nil
-      ? Located(value: [try map.requiredString("at").value], line: node.mark?.line ?? map.line)
-      : try map.strings(node, name: map.name("at"))
-    let places = try words.value.map { word in
+      ? map.string("at").map { $0.map { [$0] } } : map.strings(node, name: map.name("at"))
+    guard let words else { return nil }
+    let places = words.value.map { word -> Fault.Place? in
       guard let place = Fault.Place(rawValue: word), implied != nil || place != .processing else {
-        throw error("at names \(word)", "write one or several of \(Self.places)", words.line)
+        return wrong("at names \(word)", "write one or several of \(Self.places)", words.line)
       }
       return place
     }
+    guard !places.contains(nil) else { return nil }
     if let implied, places != [implied] {
-      throw error("\(key) is always at \(implied.rawValue)", "leave at: out", words.line)
+      return wrong("\(key) is always at \(implied.rawValue)", "leave at: out", words.line)
     }
-    return Set(places)
+    return Set(places.compactMap { $0 })
   }
 
   private static let places = Fault.Place.allCases.filter { $0 != .processing }.map(\.rawValue)
     .joined(separator: ", ")
 
-  private func occasion() throws -> Fault.Occasion {
+  private func occasion() -> Fault.Occasion? {
     let present = ["rate", "call", "every"].filter { map.node($0) != nil }
     guard present.count <= 1 else {
-      throw error(
+      return wrong(
         "\(present.joined(separator: " and ")) exclude one another", "write one of them")
     }
     switch present.first {
     case "rate":
-      guard let rate = try map.double("rate"), (0...1).contains(rate.value) else {
-        throw error("rate is no part of the calls", "write a number from 0 to 1")
+      guard let rate = map.double("rate") else { return nil }
+      guard (0...1).contains(rate.value) else {
+        return wrong("rate is no part of the calls", "write a number from 0 to 1")
       }
       return .rate(rate.value)
-    case "every": return .every(try count("every"))
-    case "call":
-      let node = try map.requiredNode("call")
-      let texts =
-        node.sequence == nil
-        ? [try map.requiredString("call").value]
-        : try map.strings(node, name: map.name("call")).value
-      let calls = texts.compactMap { Int($0) }
-      guard calls.count == texts.count, calls.allSatisfy({ $0 > 0 }) else {
-        throw map.wrongType(map.name("call"), node, "a number such as 3, or a list of them")
-      }
-      return .calls(calls)
+    case "every": return count("every").map { .every($0) }
+    case "call": return calls()
     default: return .every(1)
     }
   }
 
+  private func calls() -> Fault.Occasion? {
+    guard let node = map.node("call") else { return nil }
+    let texts =
+      node.sequence == nil
+      ? map.string("call").map { [$0.value] } : map.strings(node, name: map.name("call"))?.value
+    guard let texts else { return nil }
+    let calls = texts.compactMap { Int($0) }
+    guard calls.count == texts.count, calls.allSatisfy({ $0 > 0 }) else {
+      return map.wrongType(map.name("call"), node, "a number such as 3, or a list of them")
+    }
+    return .calls(calls)
+  }
+
   // MARK: Values
 
-  private func flag(_ key: String, _ kind: Fault.Kind) throws -> Fault.Kind {
-    guard let flag = try map.bool(key), flag.value else {
-      throw error("\(key) is not true", "write true, or take the fault out")
-    }
-    return kind
+  private func flag(_ key: String, _ kind: Fault.Kind) -> Fault.Kind? {
+    guard let flag = map.bool(key) else { return nil }
+    return flag.value ? kind : wrong("\(key) is not true", "write true, or take the fault out")
   }
 
-  private func count(_ key: String) throws -> Int {
-    guard let count = try map.integer(key), count.value > 0 else {
-      throw error("\(key) is not a count", "write 1 or more")
-    }
-    return count.value
+  private func count(_ key: String) -> Int? {
+    guard let count = map.integer(key) else { return nil }
+    return count.value > 0 ? count.value : wrong("\(key) is not a count", "write 1 or more")
   }
 
-  private func part(_ key: String) throws -> Double {
-    guard let part = try map.double(key), part.value >= 0, part.value < 1 else {
-      throw error("\(key) is no part", "write how much of it comes, from 0 to less than 1")
-    }
-    return part.value
+  private func part(_ key: String) -> Double? {
+    guard let part = map.double(key) else { return nil }
+    return part.value >= 0 && part.value < 1
+      ? part.value
+      : wrong("\(key) is no part", "write how much of it comes, from 0 to less than 1")
   }
 
   private func word<Word: RawRepresentable & CaseIterable>(
     _ map: YAMLMap, _ key: String, _ type: Word.Type
-  ) throws -> Word where Word.RawValue == String {
-    let text = try map.requiredString(key)
-    guard let word = Word(rawValue: text.value) else {
-      let words = Word.allCases.map(\.rawValue).joined(separator: ", ")
-      throw error("\(key) is \(text.value)", "write one of \(words)", text.line)
-    }
-    return word
+  ) -> Word? where Word.RawValue == String {
+    guard let text = map.requiredString(key) else { return nil }
+    let words = Word.allCases.map(\.rawValue).joined(separator: ", ")
+    return Word(rawValue: text.value)
+      ?? wrong("\(key) is \(text.value)", "write one of \(words)", text.line)
   }
 
   /// `250ms`, `2s` or `5min`.
-  private func duration(_ map: YAMLMap, _ key: String) throws -> Duration {
-    let text = try map.requiredString(key)
+  private func duration(_ map: YAMLMap, _ key: String) -> Duration? {
+    guard let text = map.requiredString(key) else { return nil }
     let digits = text.value.prefix { $0.isASCII && $0.isNumber }
     let unit = text.value.dropFirst(digits.count).drop { $0 == " " }
     switch (Int64(digits), unit) {
@@ -230,7 +253,8 @@ private struct WrittenFault {
     case (let count?, "s"): return .seconds(count)
     case (let count?, "min"): return .seconds(count * 60)
     default:
-      throw error("\(key) is \(text.value)", "write a time such as 250ms, 2s or 5min", text.line)
+      return wrong(
+        "\(key) is \(text.value)", "write a time such as 250ms, 2s or 5min", text.line)
     }
   }
 }

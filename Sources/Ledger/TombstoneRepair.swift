@@ -157,15 +157,14 @@ public struct TombstoneRepair: Sendable {
 
   // MARK: Taking back
 
-  private static let lockTimeoutMilliseconds = 5000
-
   /// - Returns: how many, by table.
   private static func withdraw(
     _ targets: MistypedTargets, on transaction: Transaction
   ) async throws -> [String: Int] {
     // An answer that comes meanwhile finds its tombstone there and writes none: it has to wait, and what
     // came until now is looked at once more.
-    try await transaction.execute("SET LOCAL lock_timeout = \(lockTimeoutMilliseconds)")
+    try await transaction.execute(
+      "SET LOCAL lock_timeout = '\(transaction.timeouts.lockTimeout)'")
     try await transaction.execute("LOCK TABLE lethe.tombstone IN SHARE ROW EXCLUSIVE MODE")
     _ = try await transaction.run(
       """

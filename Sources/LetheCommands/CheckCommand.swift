@@ -1,4 +1,5 @@
 import ArgumentParser
+internal import DefinitionFiles
 import Definitions
 import Runtime
 import Warehouse
@@ -12,13 +13,20 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
   @OptionGroup var output: OutputOptions
 
   mutating func run() async throws {
-    let pipeline = try pipeline.load()
     let options = output
+    let pipeline: Pipeline
+    do {
+      pipeline = try self.pipeline.load()
+    } catch let error as DefinitionError {
+      let result = Result(findings: error.all.map(Line.init), error: Failure(of: error, .usage))
+      try options.write(result) { result.findings.map(\.text).joined(separator: "\n") }
+      throw ExitStatus.usage
+    }
     try await untilSignalled {
       let lines = try await PipelineRuntime.findings(of: pipeline).map {
         Line(finding: $0, file: pipeline.file, line: pipeline.line(of: $0.path))
       }
-      try options.write(Result(findings: lines)) {
+      try options.write(Result(findings: lines, error: nil)) {
         lines.isEmpty
           ? "\(pipeline.file): the definition fits the database"
           : lines.map(\.text).joined(separator: "\n")
@@ -29,15 +37,27 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
 
   private struct Result: Encodable {
     let findings: [Line]
+    /// If the definition cannot be read; the database was not asked then.
+    let error: Failure?
   }
 
   private struct Line: Encodable {
     let file: String
     let line: Int?
     let severity: String
-    let path: String
+    /// Of the key; left out where the definition cannot be read.
+    let path: String?
     let message: String
     let remedy: String
+
+    init(mistake: DefinitionError) {
+      file = mistake.file
+      line = mistake.line
+      severity = Finding.Severity.error.rawValue
+      path = nil
+      message = mistake.message
+      remedy = mistake.remedy
+    }
 
     init(finding: Finding, file: String, line: Int?) {
       self.file = file

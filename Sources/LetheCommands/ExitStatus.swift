@@ -28,7 +28,7 @@ enum ExitStatus: Int32, Error {
   /// Nil for an error that is none of Lethe's own.
   init?(of error: any Error) {
     switch error {
-    case is DefinitionError: self = .usage
+    case is DefinitionError, is ForeignMigrations: self = .usage
     case is UnfitRun: self = .failed
     case is PipelineLocked: self = .locked
     case is Interrupted, is CancellationError: self = .temporary

@@ -32,6 +32,7 @@ protocol RemediedError: Error {
 
 extension ApplyError: RemediedError {}
 extension CommandError: RemediedError {}
+extension ForeignMigrations: RemediedError {}
 extension GuardError: RemediedError {}
 extension LedgerError: RemediedError {}
 extension PipelineLocked: RemediedError {}
@@ -52,7 +53,9 @@ extension Failure {
     }
     switch error {
     case let error as DefinitionError:
-      return (at(error.file, error.line) + error.message, error.remedy)
+      let others = error.others.count
+      let more = others == 0 ? "" : " (the first of \(others + 1) mistakes)"
+      return (at(error.file, error.line) + error.message + more, error.remedy)
     case let error as MigrationError:
       return (at(error.file, error.line) + error.message, error.remedy)
     case let error as ChunkFileError: return ("\(error.path): \(error.message)", error.remedy)

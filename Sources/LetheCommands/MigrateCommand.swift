@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Logging
 import Migrations
 import PostgreSQL
 import SystemPackage
@@ -23,7 +24,22 @@ struct MigrateCommand: AsyncParsableCommand {
           """, valueName: "dir"))
     var migrationsDir: String?
 
+    @Flag(help: "Take the migrations of the demo's warehouse, which no database of yours needs.")
+    var demo = false
+
     func set() throws -> MigrationSet {
+      let set = try anySet()
+      let service = "compliance-server migrate up applies them, to a database of its own"
+      let warehouse = """
+        leave them out: your warehouse has its own tables, and the ledger is migrations/*.sql; --demo is for \
+        the demo's database
+        """
+      try set.refuse(
+        demo ? [.service: service] : [.service: service, .demo: warehouse], in: "lethe")
+      return set
+    }
+
+    private func anySet() throws -> MigrationSet {
       let program = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
       let shared = program.deletingLastPathComponent().deletingLastPathComponent()
         .appendingPathComponent("share/lethe/migrations").path
@@ -62,17 +78,77 @@ struct MigrateCommand: AsyncParsableCommand {
 
   struct Down: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Roll the newest applied migration back.")
+      abstract: "Roll the newest applied migration back.",
+      discussion: "What would be destroyed by that is listed by table, and only --yes goes on then."
+    )
     @OptionGroup var options: Options
     @OptionGroup var output: OutputOptions
 
+    @Flag(help: "Destroy what the command lists without it: rows of evidence, and guards.")
+    var yes = false
+
     mutating func run() async throws {
-      let (options, output) = (options, output)
+      let (options, output, yes) = (options, output, yes)
       try await untilSignalled {
-        let undone = try await options.withMigrator { try await $0.down() }
-        try output.write(["rolled_back": undone.map { [$0.version] } ?? []]) {
-          undone.map { "rolled back \($0.version) \($0.name)" } ?? "nothing is applied"
+        switch try await options.withMigrator({ try await $0.down(destroying: yes) }) {
+        case .idle:
+          try output.write(["rolled_back": [String]()]) { "nothing is applied" }
+        case .rolledBack(let migration):
+          try output.write(["rolled_back": [migration.version]]) {
+            "rolled back \(migration.version) \(migration.name)"
+          }
+        case .wouldDestroy(let migration, let losses):
+          let refusal = Refusal(migration, losses)
+          output.logger.critical("\(refusal.text)")
+          if output.output == .json { try output.write(refusal) { "" } }
+          throw ExitStatus.usage
         }
+      }
+    }
+
+    /// Nothing was done: this would have been lost.
+    private struct Refusal: Encodable {
+      struct Table: Encodable {
+        let table: String
+        let columns: [String]
+        let rows: Int
+      }
+
+      struct Trigger: Encodable {
+        let table: String
+        let trigger: String
+      }
+
+      let status = "failed"
+      let error: Failure
+      let rolled_back: [String] = []
+      let would_destroy: [Table]
+      let would_remove: [Trigger]
+      private let lines: [String]
+
+      init(_ migration: Migration, _ losses: MigrationLosses) {
+        would_destroy = losses.tables.map {
+          Table(table: $0.name, columns: $0.columns, rows: $0.rows)
+        }
+        would_remove = losses.triggers.map { Trigger(table: $0.table, trigger: $0.name) }
+        lines = losses.lines
+        error = Failure(
+          code: ExitStatus.usage.word,
+          message: """
+            rolling back \(migration.version) \(migration.name) would destroy, for good, what cannot be had \
+            again: \(losses.lines.joined(separator: "; "))
+            """,
+          remedy: "back the schema up (pg_dump --schema=lethe), then add --yes if it is to go")
+      }
+
+      private enum CodingKeys: CodingKey {
+        case status, error, rolled_back, would_destroy, would_remove
+      }
+
+      var text: String {
+        let list = lines.map { "\n  \($0)" }.joined()
+        let what = error.message.prefix { $0 != ":" }
+        return "\(what):\(list)\n  remedy: \(error.remedy)"
       }
     }
   }

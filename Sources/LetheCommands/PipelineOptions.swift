@@ -18,22 +18,46 @@ struct WorkDirectoryOption: ParsableArguments {
     help: ArgumentHelp(
       "Where chunk files are kept while a run needs them.",
       discussion: """
-        Default: $LETHE_WORK_DIR, or ~/.local/state/lethe. Named by either, it counts for runs that are \
-        resumed, too: their files are brought there, or written again.
+        Default: $LETHE_WORK_DIR, or lethe in $XDG_STATE_HOME, or .local/state/lethe in the home folder. Named by \
+        this option or $LETHE_WORK_DIR, it counts for runs that are resumed, too: their files are brought there, or \
+        written again.
         """, valueName: "dir"))
   var workDir: String?
 
   /// Whether somebody has named the folder: then it counts for runs that are resumed, too.
   var isGiven: Bool {
-    workDir != nil || ProcessInfo.processInfo.environment["LETHE_WORK_DIR"] != nil
+    workDir != nil
+      || !(ProcessInfo.processInfo.environment["LETHE_WORK_DIR"] ?? "").isEmpty
   }
 
   /// Absolute: a run that is resumed from elsewhere must find its files.
   var path: String {
-    let environment = ProcessInfo.processInfo.environment
-    let state = environment["XDG_STATE_HOME"] ?? NSHomeDirectory() + "/.local/state"
-    let path = workDir ?? environment["LETHE_WORK_DIR"] ?? state + "/lethe"
-    return URL(fileURLWithPath: path).standardizedFileURL.path
+    get throws {
+      let path = try workDir ?? Self.defaultPath(ProcessInfo.processInfo.environment)
+      return URL(fileURLWithPath: path).standardizedFileURL.path
+    }
+  }
+
+  /// An empty variable counts as unset. Folders of the environment count if they are absolute, as the XDG
+  /// Base Directory specification has it.
+  private static func defaultPath(_ environment: [String: String]) throws -> String {
+    func folder(_ name: String) -> String? {
+      environment[name].flatMap { $0.hasPrefix("/") ? $0 : nil }
+    }
+    if let path = environment["LETHE_WORK_DIR"], !path.isEmpty { return path }
+    if let state = folder("XDG_STATE_HOME") { return state + "/lethe" }
+    guard let home = folder("HOME") ?? homeOfPasswordFile else {
+      throw CommandError(
+        message: "there is no folder for chunk files: this process's user has no home",
+        remedy: "name one with --work-dir, or in LETHE_WORK_DIR")
+    }
+    return home + "/.local/state/lethe"
+  }
+
+  private static var homeOfPasswordFile: String? {
+    getpwuid(geteuid()).flatMap { entry in
+      entry.pointee.pw_dir.map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+    }
   }
 }
 

@@ -18,7 +18,7 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
 
   mutating func run() async throws {
     let pipeline = try pipeline.load()
-    let (options, directory) = (output, workDirectory.path)
+    let (options, directory) = try (output, workDirectory.path)
     let isGiven = workDirectory.isGiven
     try await untilSignalled {
       let report = try await PipelineRuntime.with(

@@ -99,7 +99,7 @@ struct QuarantineCommand: AsyncParsableCommand {
 
     mutating func run() async throws {
       let pipeline = try pipeline.load()
-      let (options, directory) = (output, workDirectory.path)
+      let (options, directory) = try (output, workDirectory.path)
       let isGiven = workDirectory.isGiven
       let ids = ids.isEmpty ? nil : Set(ids)
       let approval =

@@ -36,7 +36,7 @@ struct RetryCommand: AsyncParsableCommand, OutputCommand {
 
   mutating func run() async throws {
     let pipeline = try pipeline.load()
-    let (options, directory) = (output, workDirectory.path)
+    let (options, directory) = try (output, workDirectory.path)
     let isGiven = workDirectory.isGiven
     let (chunk, ids) = (chunk, Set(ids))
     try await untilSignalled {

@@ -56,7 +56,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
     let pipeline = try pipeline.load()
     let (options, resumeOnly, skipIfIdle) = (output, resumeOnly, skipIfIdle)
     let (giveUp, adopts, by, note) = (giveUp, adoptDefinition, by, note)
-    let (directory, isGiven) = (workDirectory.path, workDirectory.isGiven)
+    let (directory, isGiven) = try (workDirectory.path, workDirectory.isGiven)
     try await untilSignalled {
       let (begin, reports, openLines) = try await PipelineRuntime.with(
         pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger

@@ -20,7 +20,7 @@ extension StageCommand {
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> PipelineRuntime.StageReport
   ) async throws {
     let pipeline = try pipeline.load()
-    let (options, directory, skipIfIdle) = (output, workDirectory.path, stage.skipIfIdle)
+    let (options, directory, skipIfIdle) = try (output, workDirectory.path, stage.skipIfIdle)
     let isGiven = workDirectory.isGiven
     try await untilSignalled {
       let (report, openLines) = try await PipelineRuntime.with(

@@ -47,16 +47,47 @@ public struct Migrator: Sendable {
   /// - Returns: it, or nil if none is applied.
   @discardableResult
   public func down() async throws -> Migration? {
+    switch try await down(destroying: true) {
+    case .idle: nil
+    case .rolledBack(let migration), .wouldDestroy(let migration, _): migration
+    }
+  }
+
+  /// What came of rolling the newest applied migration back.
+  public enum Rollback: Sendable {
+    /// None is applied.
+    case idle
+    case rolledBack(Migration)
+    /// It was left as it is.
+    case wouldDestroy(Migration, MigrationLosses)
+  }
+
+  /// Rolls the newest applied migration of this set back.
+  /// - Parameter destroying: whether rows and triggers may be lost by that.
+  public func down(destroying: Bool) async throws -> Rollback {
     try await locked {
       let table = try await table()
       let applied = try await versions(in: table)
       guard let newest = set.migrations.last(where: { applied.contains($0.version) }) else {
-        return nil
+        return .idle
+      }
+      if !destroying {
+        let losses = try await losses(of: newest)
+        guard losses.areNone else { return .wouldDestroy(newest, losses) }
       }
       try await run(
         newest.down, of: newest,
         recording: "DELETE FROM \(table.sql) WHERE version = $1")
-      return newest
+      return .rolledBack(newest)
+    }
+  }
+
+  private func losses(of migration: Migration) async throws -> MigrationLosses {
+    guard migration.down.inTransaction else { return .unknown }
+    do {
+      return try await LossTrial(connection: connection).losses(of: migration.down.sql)
+    } catch let error as PostgreSQLError where !error.isTemporary {
+      throw Self.failure(error, of: migration, in: migration.down)
     }
   }
 
@@ -167,16 +198,22 @@ public struct Migrator: Sendable {
         try await connection.executeOne(recording, .text(migration.version))
       }
     } catch let error as PostgreSQLError where !error.isTemporary {
-      throw MigrationError(
-        file: migration.file.string, line: Self.line(of: error, in: block),
-        message: error.isOfScript
-          ? "\(error.message) (SQLSTATE \(error.state?.rawValue ?? ""))"
-            + (error.hint.map { "\n  hint: \($0)" } ?? "")
-          : error.description,
-        remedy: block.inTransaction
-          ? "mend the statement and run the command again: nothing of this file was kept"
-          : "this block runs without a transaction: undo what it had done, mend it, run it again")
+      throw Self.failure(error, of: migration, in: block)
     }
+  }
+
+  private static func failure(
+    _ error: PostgreSQLError, of migration: Migration, in block: Migration.Block
+  ) -> MigrationError {
+    MigrationError(
+      file: migration.file.string, line: line(of: error, in: block),
+      message: error.isOfScript
+        ? "\(error.message) (SQLSTATE \(error.state?.rawValue ?? ""))"
+          + (error.hint.map { "\n  hint: \($0)" } ?? "")
+        : error.description,
+      remedy: block.inTransaction
+        ? "mend the statement and run the command again: nothing of this file was kept"
+        : "this block runs without a transaction: undo what it had done, mend it, run it again")
   }
 
   /// The line of the file that the error is about: by the server's position, else by the number of

@@ -14,6 +14,10 @@ public actor Connection {
   let canceller: StatementCanceller
   /// Nil once closed; libpq takes that for a broken connection.
   var handle: OpaquePointer?
+  /// Of its statements; the same for its whole life.
+  public nonisolated let timeouts: SessionTimeouts
+  /// When the statement began that was sent last.
+  var began: ContinuousClock.Instant?
   var lastOccupant = 0
   var occupant: Int?
   /// Whether an enclosing transaction is open.
@@ -56,7 +60,8 @@ public actor Connection {
         hint: "check the connection string, the PG* variables and that the server is up")
     }
     let connection = Connection(
-      handle: OpaquePointer(bitPattern: address)!, executor: executor)
+      handle: OpaquePointer(bitPattern: address)!, executor: executor,
+      timeouts: connectionString.timeouts)
     do {
       try await SessionSettings.take(on: connection)
     } catch {
@@ -83,8 +88,11 @@ public actor Connection {
     }
   }
 
-  private init(handle: OpaquePointer, executor: SerialQueueExecutor) {
+  private init(
+    handle: OpaquePointer, executor: SerialQueueExecutor, timeouts: SessionTimeouts
+  ) {
     self.handle = handle
+    self.timeouts = timeouts
     self.executor = executor
     canceller = StatementCanceller(connection: handle)
     // The default would write the server's notices to stderr, past every log setting.
@@ -298,7 +306,7 @@ public actor Connection {
         return try operation()
       } catch let error as PostgreSQLError where error.state == .queryCanceled {
         try Task.checkCancellation()
-        throw error  // a statement_timeout, or somebody else's pg_cancel_backend
+        throw error  // a timeout, or somebody else's pg_cancel_backend
       }
     } onCancel: {
       canceller.cancel(statement: statement)

@@ -9,9 +9,12 @@ public struct ConnectionString: Sendable, Hashable, CustomStringConvertible,
   CustomDebugStringConvertible, CustomReflectable
 {
   let value: String
+  /// Of the sessions that are made with it.
+  public let timeouts: SessionTimeouts
 
-  public init(_ value: String) {
+  public init(_ value: String, timeouts: SessionTimeouts = SessionTimeouts()) {
     self.value = value
+    self.timeouts = timeouts
   }
 
   public var description: String { "<connection string>" }

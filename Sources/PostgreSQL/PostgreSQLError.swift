@@ -45,6 +45,8 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
   /// Whether a DO block has raised it that was the statement itself: the message is its author's word to
   /// whoever runs it.
   public var isOfScript = false
+  /// Whether a statement took longer than the connection's own timeouts allow.
+  public var isOwnTimeout = false
   /// Where in `statement` the server saw the error: characters, the first is 1.
   public var position: Int?
   /// The statement's text, without its values.
@@ -81,6 +83,7 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
     switch code {
     case .connectionFailed, .connectionLost: true
     case .server(.protocolViolation): false  // such as a parameter that nothing is bound to
+    case .server(.queryCanceled) where isOwnTimeout: false
     case .server(let state):
       isRetryableTransaction || ["08", "53", "57", "58"].contains(state.conditionClass)
     case .malformedConnectionString, .unusableSession, .busy, .decoding, .notCommitted,

@@ -71,6 +71,9 @@ public struct Transaction: Session {
   let connection: Connection
   let token: Int
 
+  /// Of its connection.
+  public var timeouts: SessionTimeouts { connection.timeouts }
+
   public func run(_ sql: String, _ parameters: [Parameter]) async throws -> QueryResult {
     try await connection.run(sql, parameters, as: token)
   }

@@ -24,9 +24,10 @@ enum SessionSettings {
     ("default_transaction_deferrable", "off"), ("row_security", "on"), ("exit_on_error", "off"),
   ]
 
-  /// A statement of a large batch takes what it takes, and a session waits for the API between two.
+  /// A statement of a large batch takes what it takes, unless the connection's own timeouts say otherwise, and
+  /// a session waits for the API between two.
   private static let waits = [
-    ("statement_timeout", "0"), ("lock_timeout", "0"), ("transaction_timeout", "0"),
+    ("lock_timeout", "0"), ("transaction_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"), ("idle_session_timeout", "0"),
   ]
 
@@ -35,7 +36,8 @@ enum SessionSettings {
 
   /// - Throws: `PostgreSQLError` `.unusableSession` for what cannot be set and would make Lethe do wrong.
   static func take(on connection: Connection) async throws {
-    let all = texts + syntax + transactions + waits
+    let own = [("statement_timeout", connection.timeouts.statementTimeout)]
+    let all = texts + syntax + transactions + waits + own
     let values = all.map { "('\($0.0)', '\($0.1)')" }.joined(separator: ", ")
     // First, for the next one would wait for others.
     try await connection.execute("SET default_transaction_deferrable = off")

@@ -20,6 +20,7 @@ enum DiagnosticField: Int32 {
 extension Connection {
   func execute(_ sql: String, _ parameters: [Parameter]) throws -> QueryResult {
     try requireNoZeroByte(sql, parameters)
+    began = .now
     let result = Self.withEncoded(parameters) { values, lengths, formats in
       PQexecParams(handle, sql, Int32(parameters.count), nil, values, lengths, formats, 0)
     }
@@ -40,6 +41,7 @@ extension Connection {
 
   func executeScript(_ sql: String) throws {
     try requireNoZeroByte(sql, [])
+    began = .now
     guard PQsendQuery(handle, sql) == 1 else { throw brokenConnection(statement: nil) }
     var completed = 0
     var failure: PostgreSQLError?
@@ -104,6 +106,7 @@ extension Connection {
       .contains(Self.field(result, .sourceFunction))
     Self.note(Self.field(result, .context), in: &error)
     error.position = Self.field(result, .statementPosition).flatMap { Int($0) }
+    noteOwnTimeout(in: &error)
     if PQstatus(handle) != CONNECTION_OK { error.code = .connectionLost }
     return error
   }

@@ -54,15 +54,16 @@ enum Consequence {
     switch stage {
     case .export, .submit, .await: self = .endsAll
     case .collect, .apply:
-      // A statement that ran out of the time or the room that a setting gives it is about this chunk.
-      if error.isRetryableTransaction || error.state == .queryCanceled
+      // A statement that ran out of the time or the room that a setting gives it is about this chunk. The
+      // definition's own time is no later try's to mend.
+      if error.isRetryableTransaction || (error.state == .queryCanceled && !error.isOwnTimeout)
         || error.state == .configurationLimitExceeded
       {
         self = .postponesChunk
       } else if error.isRefusal {
         self = .setsChunkAside(
           why: "\(stage.rawValue): \(error.messageWithoutValues.withoutSecrets())",
-          remedy: "PostgreSQL's log has more of it", isRetryable: true)
+          remedy: error.hintWithoutValues ?? "PostgreSQL's log has more of it", isRetryable: true)
       } else {
         self = .endsAll
       }

@@ -1,6 +1,8 @@
 import ArgumentParser
 import Foundation
+import Migrations
 import PostgreSQL
+import SystemPackage
 
 /// Which database, the same for every command.
 struct DatabaseOption: ParsableArguments {
@@ -25,4 +27,19 @@ struct MigrationsOption: ParsableArguments {
     name: .customLong("migrations-dir"),
     help: ArgumentHelp("The directory of the platform's migrations.", valueName: "dir"))
   var directory = "migrations/platform"
+
+  /// - Throws: a `ValidationError` if they are not the service's.
+  func set() throws -> MigrationSet {
+    let set = try MigrationSet(directory: FilePath(directory))
+    do {
+      try set.refuse(
+        [
+          .ledger: "lethe migrate up applies them, to the warehouse's database",
+          .demo: "leave them out: the service has tables of its own, in migrations/platform",
+        ], in: "compliance-server")
+    } catch let error as ForeignMigrations {
+      throw ValidationError("\(error)")
+    }
+    return set
+  }
 }

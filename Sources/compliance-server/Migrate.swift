@@ -1,7 +1,6 @@
 import ArgumentParser
 import Migrations
 import PostgreSQL
-import SystemPackage
 
 struct Migrate: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -25,15 +24,28 @@ struct Migrate: AsyncParsableCommand {
 
   struct Down: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Roll the newest applied migration back.")
+      abstract: "Roll the newest applied migration back; rows are destroyed only with --yes.")
 
     @OptionGroup var database: DatabaseOption
     @OptionGroup var migrations: MigrationsOption
 
+    @Flag(help: "Destroy the rows that the command lists without it.")
+    var yes = false
+
     func run() async throws {
       try await withMigrator(database, migrations) { migrator in
-        guard let migration = try await migrator.down() else { return print("nothing is applied") }
-        print("rolled back \(migration.version)_\(migration.name)")
+        switch try await migrator.down(destroying: yes) {
+        case .idle: print("nothing is applied")
+        case .rolledBack(let migration):
+          print("rolled back \(migration.version)_\(migration.name)")
+        case .wouldDestroy(let migration, let losses):
+          throw ValidationError(
+            """
+            rolling back \(migration.version)_\(migration.name) would destroy:
+            \(losses.lines.map { "  \($0)" }.joined(separator: "\n"))
+              remedy: add --yes if that is to go
+            """)
+        }
       }
     }
   }
@@ -59,7 +71,7 @@ private func withMigrator(
   _ database: DatabaseOption, _ migrations: MigrationsOption,
   _ body: (Migrator) async throws -> Void
 ) async throws {
-  let set = try MigrationSet(directory: FilePath(migrations.directory))
+  let set = try migrations.set()
   try await Connection.withConnection(
     database.connectionString, applicationName: "compliance-server migrate"
   ) { connection in

@@ -147,7 +147,7 @@ struct Serve: AsyncParsableCommand {
     configuration.adminToken = secret(adminToken, variable: "COMPLIANCE_SERVER_ADMIN_TOKEN")
     configuration.accessLog = accessLog?.write
     configuration.faults = try faultPlan.map { try readFaultPlan($0) }
-    configuration.migrations = try MigrationSet(directory: FilePath(migrations.directory))
+    configuration.migrations = try migrations.set()
     configuration.uploadLifetime = .seconds(uploadLifetimeSeconds)
     configuration.downloadLifetime = .seconds(downloadLifetimeSeconds)
     return configuration

@@ -64,6 +64,29 @@ import Testing
     #expect("\(error)".contains(words), "\(error)")
   }
 
+  @Test func allThatIsWrongIsTold() throws {
+    let error = try #require(throws: DefinitionError.self) {
+      try FaultPlan(
+        yaml: """
+          x-times: &times {times: 3}
+          seed: many
+          faults:
+            - {at: nowhere, latency: soon}
+            - {<<: *times, at: get, cut: sometimes, rate: 2}
+            - {<<: *times, x-why: nothing, corrupt: 3}
+            - 7
+            - {latensy: 1s, times: 0}
+          """, file: "plan.yaml")
+    }
+    #expect(
+      error.all.map { "\($0.line ?? 0) \($0.message)" } == [
+        "2 seed is not a whole number", "4 faults[0]: latency is soon",
+        "4 faults[0]: at names nowhere", "5 faults[1]: rate is no part of the calls",
+        "5 faults[1]: cut is sometimes", "7 faults[3] is not a mapping",
+        "8 unknown key faults[4].latensy", "8 faults[4]: times is 0",
+      ])
+  }
+
   @Test(arguments: ["", "faults: 7", "seed: x\nfaults: []", "fault: []", "- a", "faults: ["])
   func whatIsNoPlanIsRefused(yaml: String) {
     #expect(throws: DefinitionError.self) { try FaultPlan(yaml: yaml, file: "plan.yaml") }

@@ -120,6 +120,9 @@ import Testing
       "deactivated: ignore", "bounced: delete", line: 18, "unknown reason bounced",
       remedy: "a job of type users"),
     Case(
+      "deactivated: ignore", "deactivate: ignore", line: 18, "unknown reason deactivate",
+      remedy: "did you mean deactivated?"),
+    Case(
       "      deactivated: ignore\n", "", line: 16, "has no answer to the reason deactivated",
       remedy: "add deactivated:"),
     Case(
@@ -243,6 +246,24 @@ import Testing
     Case(
       "https://api.x.com", "https://api.x.com\n  job_hours_max: -1", line: 5,
       "api.job_hours_max is not above 0"),
+    Case(
+      "limits:\n", "timeouts: {statement_seconds: 0}\nlimits:\n", line: 6,
+      "timeouts.statement_seconds is not above 0"),
+    Case(
+      "limits:\n", "timeouts: {statement_seconds: nan}\nlimits:\n", line: 6,
+      "timeouts.statement_seconds is not above 0"),
+    Case(
+      "limits:\n", "timeouts: {statement_seconds: 30s}\nlimits:\n", line: 6,
+      "timeouts.statement_seconds is not a number"),
+    Case(
+      "limits:\n", "timeouts: {lock_seconds: 0.0001}\nlimits:\n", line: 6,
+      "timeouts.lock_seconds is not within 0.001 and 2000000"),
+    Case(
+      "limits:\n", "timeouts: {statement_seconds: 1e9}\nlimits:\n", line: 6,
+      "timeouts.statement_seconds is not within 0.001 and 2000000"),
+    Case(
+      "limits:\n", "timeouts: {lock_second: 1}\nlimits:\n", line: 6,
+      "unknown key timeouts.lock_second", remedy: "did you mean lock_seconds?"),
   ]
 
   private static let syntax: [Case] = [
@@ -250,8 +271,10 @@ import Testing
     Case("table: warehouse.users", "table: \"warehouse.users", line: nil, "not YAML: "),
     Case("table: warehouse.users", "table: a: b", line: 12, "not YAML: "),
     Case("bytes: 20000}", "bytes: 20000", line: nil, "not YAML: "),
-    Case("limits:\n", "name: again\nlimits:\n", line: nil, "name stands twice"),
-    Case("deactivated: ignore", "deleted: ignore", line: nil, "deleted stands twice"),
+    Case("limits:\n", "name: again\nlimits:\n", line: 6, "name stands twice: on line 1, too"),
+    Case(
+      "deactivated: ignore", "deactivated: ignore\n      deleted: ignore", line: 19,
+      "deleted stands twice: on line 16, too"),
   ]
 
   @Test(arguments: shapes + meanings + access + syntax)
@@ -330,7 +353,7 @@ import Testing
     ("", 1, "the definition is empty"), ("# only a comment\n", 1, "the definition is empty"),
     ("- a\n- b\n", 1, "the definition is not a mapping"),
     ("nightly", 1, "the definition is not a mapping"),
-    ("name: x\nwarehouse: y\napi: {bearer_token: t}\ndatasets: {}\n", 1, "there is no dataset"),
+    ("name: x\nwarehouse: y\napi: {bearer_token: t}\ndatasets: {}\n", 4, "there is no dataset"),
     (
       "name: x\nwarehouse: y\napi: {bearer_token: t}\ndatasets: [posts]\n", 4,
       "datasets is not a mapping"

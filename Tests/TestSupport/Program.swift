@@ -20,14 +20,17 @@ public final class Program: Sendable {
   private let ending: Task<Ending, Never>
 
   /// Starts a program that was built beside the tests.
+  /// - Parameter variables: that it does not have in its environment.
   public init(
-    _ name: String, _ arguments: [String], environment: [String: String] = [:]
+    _ name: String, _ arguments: [String], environment: [String: String] = [:],
+    without variables: [String] = []
   ) throws {
     let process = Process()
     process.executableURL = URL(filePath: ProcessInfo.processInfo.arguments[0])
       .deletingLastPathComponent().appending(path: name)
     process.arguments = arguments
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+      .filter { !variables.contains($0.key) }
     // Files, not pipes: a pipe that nobody empties would hold the program.
     let stdout = try Self.scratchFile()
     let stderr = try Self.scratchFile()
@@ -59,9 +62,10 @@ public final class Program: Sendable {
 
   /// Runs a program to its end.
   public static func run(
-    _ name: String, _ arguments: [String], environment: [String: String] = [:]
+    _ name: String, _ arguments: [String], environment: [String: String] = [:],
+    without variables: [String] = []
   ) async throws -> Ending {
-    try await Program(name, arguments, environment: environment).ended()
+    try await Program(name, arguments, environment: environment, without: variables).ended()
   }
 
   /// Without a name: it is gone with its last descriptor.

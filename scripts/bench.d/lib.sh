@@ -47,7 +47,7 @@ platform() { # DATABASE
 fill() { # DATABASE IDS: a warehouse of posts of 600 bytes, of which 3 % were deleted and 1 % lost their location
     platform "$1"
     "$lethe" migrate up --database "dbname=$1" >/dev/null
-    "$lethe" migrate up --database "dbname=$1" --migrations-dir migrations/warehouse >/dev/null
+    "$lethe" migrate up --database "dbname=$1" --demo --migrations-dir migrations/warehouse >/dev/null
     psql -q -v ON_ERROR_STOP=1 -d "$1" <<SQL
 INSERT INTO platform.accounts (account_id, username, created_at)
 SELECT a, 'user' || a, now() FROM generate_series(1, 1000) AS a;

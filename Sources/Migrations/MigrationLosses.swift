@@ -1,0 +1,152 @@
+import PostgreSQL
+
+/// What rolling a migration back would destroy for good.
+public struct MigrationLosses: Sendable, Equatable {
+  public struct Table: Sendable, Equatable {
+    /// With its schema.
+    public let name: String
+    /// The columns that would go; empty if the table itself would.
+    public let columns: [String]
+    /// That would go, or have something in these columns.
+    public let rows: Int
+  }
+
+  public struct Trigger: Sendable, Equatable {
+    public let table: String
+    public let name: String
+  }
+
+  /// Those with rows, by name.
+  public let tables: [Table]
+  /// Triggers with a function in another schema than their table's, on tables that would stay: somebody has
+  /// put them there since, such as a guard.
+  public let triggers: [Trigger]
+  /// Whether that could not be found out, since the block runs without a transaction.
+  public let areUnknown: Bool
+
+  public var areNone: Bool { tables.isEmpty && triggers.isEmpty && !areUnknown }
+
+  /// For people, a line each.
+  public var lines: [String] {
+    let tables = tables.map { table in
+      let columns = table.columns.isEmpty ? "" : ", in \(table.columns.joined(separator: ", "))"
+      return "\(table.name): \(table.rows) rows\(columns)"
+    }
+    let triggers = triggers.map { "\($0.table): its trigger \($0.name)" }
+    return tables + triggers
+      + (areUnknown ? ["what it destroys is not known: it runs without a transaction"] : [])
+  }
+
+  static let none = MigrationLosses(tables: [], triggers: [], areUnknown: false)
+  static let unknown = MigrationLosses(tables: [], triggers: [], areUnknown: true)
+}
+
+/// Finds out what a script destroys: it is run in a transaction that is rolled back, and what is gone is
+/// counted afterwards.
+struct LossTrial {
+  let connection: Connection
+
+  /// What a database holds, by OID.
+  private struct Stock {
+    /// Partitions count with their table.
+    var tables: [UInt32: String] = [:]
+    /// By table.
+    var columns: [UInt32: Set<String>] = [:]
+    var triggers: [UInt32: (table: UInt32, name: String)] = [:]
+    /// Rows that the transaction has deleted, by table.
+    var deletions: [UInt32: Int] = [:]
+  }
+
+  private struct RolledBack: Error {
+    let stock: Stock
+  }
+
+  /// - Throws: what the script does.
+  func losses(of script: String) async throws -> MigrationLosses {
+    let before = try await Self.stock(connection)
+    let after: Stock
+    do {
+      after = try await connection.withTransaction { transaction in
+        try await transaction.runScript(script)
+        throw RolledBack(stock: try await Self.stock(transaction))
+      }
+    } catch let trial as RolledBack {
+      after = trial.stock
+    }
+    let tables = try await lostTables(before, after) + lostColumns(before, after)
+    return MigrationLosses(
+      tables: (tables + Self.deletions(after)).sorted { ($0.name, $0.rows) < ($1.name, $1.rows) },
+      triggers: before.triggers.values.compactMap { trigger in
+        guard after.tables[trigger.table] != nil, let table = before.tables[trigger.table],
+          !after.triggers.values.contains(where: { $0 == trigger })
+        else { return nil }
+        return .init(table: table, name: trigger.name)
+      }.sorted { ($0.table, $0.name) < ($1.table, $1.name) }, areUnknown: false)
+  }
+
+  private func lostTables(
+    _ before: Stock, _ after: Stock
+  ) async throws -> [MigrationLosses.Table] {
+    var lost: [MigrationLosses.Table] = []
+    for (id, name) in before.tables where after.tables[id] == nil {
+      let rows = try await connection.query("SELECT count(*) FROM \(name)").onlyRow(as: Int.self)
+      if rows > 0 { lost.append(.init(name: name, columns: [], rows: rows)) }
+    }
+    return lost
+  }
+
+  private func lostColumns(
+    _ before: Stock, _ after: Stock
+  ) async throws -> [MigrationLosses.Table] {
+    var lost: [MigrationLosses.Table] = []
+    for (id, columns) in before.columns {
+      guard let name = before.tables[id], after.tables[id] != nil else { continue }
+      let gone = columns.subtracting(after.columns[id] ?? []).sorted()
+      guard !gone.isEmpty else { continue }
+      let values = gone.map { Identifier($0).sql }.joined(separator: ", ")
+      let rows = try await connection.query(
+        "SELECT count(*) FROM \(name) WHERE num_nonnulls(\(values)) > 0"
+      ).onlyRow(as: Int.self)
+      if rows > 0 { lost.append(.init(name: name, columns: gone, rows: rows)) }
+    }
+    return lost
+  }
+
+  private static func deletions(_ after: Stock) -> [MigrationLosses.Table] {
+    after.deletions.compactMap { id, rows in
+      after.tables[id].map { .init(name: $0, columns: [], rows: rows) }
+    }
+  }
+
+  private static func stock(_ session: some Session) async throws -> Stock {
+    var stock = Stock()
+    let tables = try await session.query(
+      """
+      SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname),
+             coalesce((SELECT string_agg(a.attname, chr(1)) FROM pg_attribute AS a
+                       WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ''),
+             coalesce((SELECT sum(pg_stat_get_xact_tuples_deleted(t.relid))::bigint
+                       FROM pg_partition_tree(c.oid) AS t), pg_stat_get_xact_tuples_deleted(c.oid))
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
+      """
+    ).rows(as: Int.self, String.self, String.self, Int.self)
+    for (id, name, columns, deleted) in tables {
+      let id = UInt32(id)
+      stock.tables[id] = name
+      stock.columns[id] = Set(columns.split(separator: "\u{1}").map(String.init))
+      if deleted > 0 { stock.deletions[id] = deleted }
+    }
+    let triggers = try await session.query(
+      """
+      SELECT t.oid::bigint, t.tgrelid::bigint, t.tgname::text
+      FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+      JOIN pg_proc AS p ON p.oid = t.tgfoid
+      WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND p.pronamespace <> c.relnamespace
+      """
+    ).rows(as: Int.self, Int.self, String.self)
+    for (id, table, name) in triggers { stock.triggers[UInt32(id)] = (UInt32(table), name) }
+    return stock
+  }
+}

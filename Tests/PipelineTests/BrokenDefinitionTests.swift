@@ -1,0 +1,84 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Every command tells all that is wrong with a definition, and does nothing.
+@Suite struct BrokenDefinitionTests {
+  private static let commands: [[String]] = [
+    ["run"], ["export"], ["submit"], ["await"], ["collect"], ["apply"], ["plan"],
+    ["jobs", "list"], ["guard", "repair", "--dry-run"], ["retry", "--id", "1"],
+  ]
+
+  /// Three mistakes on lines 1, 2 and 4, and in no database: none is asked.
+  private static func broken(_ night: Night) throws -> String {
+    try night.definitionFile {
+      $0.replacing("name: night\n", with: "name: Night\n")
+        .replacing("${DATABASE_URL}", with: "${NOWHERE_SET}")
+        .replacing("base_url:", with: "base_ulr:")
+    }
+  }
+
+  private static func place(_ night: Night, _ line: Int) -> String {
+    "\(night.directory)/night.yaml:\(line): "
+  }
+
+  @Test(arguments: commands)
+  func eachCommandTellsAll(command: [String]) async throws {
+    try await Night.with { night in
+      let file = try Self.broken(night)
+      let words =
+        command.prefix { !$0.hasPrefix("--") } + [file] + command.drop { !$0.hasPrefix("--") }
+      let ending = try await Program.run(
+        "lethe", Array(words) + ["--output", "json"], environment: night.environment)
+      #expect(ending.code == 2, "\(ending.stderr)")
+      for line in [1, 2, 4] {
+        #expect(ending.stderr.contains(Self.place(night, line)), "\(ending.stderr)")
+      }
+      let error = try #require(ending.json["error"] as? [String: String])
+      #expect(error["code"] == "usage")
+      #expect(error["message"]?.hasPrefix(Self.place(night, 1)) == true, "\(error)")
+      #expect(error["message"]?.contains("the first of 3 mistakes") == true, "\(error)")
+      #expect(error["remedy"]?.contains("a-z") == true, "\(error)")
+    }
+  }
+
+  @Test func checkHasThemAsFindings() async throws {
+    try await Night.with { night in
+      let file = try Self.broken(night)
+      let ending = try await Program.run(
+        "lethe", ["check", file, "--output", "json"], environment: night.environment)
+      #expect(ending.code == 2)
+      let findings = try #require(ending.json["findings"] as? [[String: Any]])
+      #expect(findings.map { $0["line"] as? Int } == [1, 2, 4])
+      #expect(findings.allSatisfy { $0["severity"] as? String == "error" })
+      #expect(findings.allSatisfy { $0["file"] as? String == file })
+      #expect(
+        findings.map { $0["message"] as? String } == [
+          "the pipeline's name is not plain: Night",
+          "the environment variable NOWHERE_SET is not set", "unknown key api.base_ulr",
+        ])
+      #expect(findings.allSatisfy { ($0["remedy"] as? String)?.isEmpty == false })
+      #expect((ending.json["error"] as? [String: String])?["code"] == "usage")
+
+      let table = try await Program.run("lethe", ["check", file], environment: night.environment)
+      #expect(table.code == 2)
+      let lines = table.stdout.split(separator: "\n")
+      #expect(lines.count { $0.contains(": error: ") } == 3, "\(table.stdout)")
+    }
+  }
+
+  /// The database is asked only once the definition can be read.
+  @Test func checkGoesOnToTheDatabase() async throws {
+    try await Night.with { night in
+      let file = try night.definitionFile {
+        $0.replacing("table: warehouse.users", with: "table: warehouse.user")
+      }
+      let ending = try await Program.run(
+        "lethe", ["check", file, "--output", "json"], environment: night.environment)
+      #expect(ending.code == 2)
+      let findings = try #require(ending.json["findings"] as? [[String: Any]])
+      #expect(findings.contains { ($0["message"] as? String)?.contains("warehouse.user") == true })
+      #expect(findings.allSatisfy { $0["path"] is String })
+    }
+  }
+}

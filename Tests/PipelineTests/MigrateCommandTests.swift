@@ -1,0 +1,153 @@
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+@Suite struct MigrateCommandTests {
+  private static let ledger = repositoryRootPath + "/migrations"
+  private static let platform = repositoryRootPath + "/migrations/platform"
+  private static let warehouse = repositoryRootPath + "/migrations/warehouse"
+
+  private static func migrate(
+    _ program: String, _ database: TestDatabase, _ arguments: String...
+  ) async throws -> Program.Ending {
+    try await Program.run(
+      program, ["migrate"] + arguments, environment: ["DATABASE_URL": database.url])
+  }
+
+  /// Everything that somebody has made in the database.
+  private static func tables(_ database: TestDatabase) async throws -> [String] {
+    try await database.withConnection {
+      try await $0.query(
+        """
+        SELECT schemaname || '.' || tablename FROM pg_tables
+        WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1
+        """
+      ).rows(as: String.self)
+    }
+  }
+
+  // MARK: Down
+
+  /// The first migrations are only reached once the newer ones are gone, so those that hold nothing go first.
+  @Test func aLedgerWithEvidenceGoesOnlyWhenTold() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 500)
+      let file = try night.definitionFile()
+      #expect(
+        try await Program.run("lethe", ["run", file], environment: night.environment).code == 0)
+      // What is hidden keeps its migration from going at all, and is not what this is about.
+      try await night.execute(
+        """
+        DELETE FROM lethe.holder; DELETE FROM lethe.hold; DELETE FROM lethe.seal WHERE kind = 'approval'
+        """)
+      let guarded = try await Program.run(
+        "lethe", ["guard", "install", "warehouse.posts", "--type", "tweets"],
+        environment: night.environment)
+      #expect(guarded.code == 0, "\(guarded.stderr)")
+      var asked: [String: Int] = [:]
+      var removed: [String] = []
+      let versions = try await night.value("SELECT count(*) FROM schema_migrations", as: Int.self)
+      for _ in 1...(2 * versions) {
+        let expected = try await Self.counts(night)
+        let first = try await Self.migrate(
+          "lethe", night.database, "down", "--migrations-dir", Self.ledger, "--output", "json")
+        if first.code == 0 {
+          if (first.json["rolled_back"] as? [String])?.isEmpty == true { break }
+          continue
+        }
+        #expect(first.code == 2, "\(first.stderr)")
+        #expect((first.json["error"] as? [String: String])?["remedy"]?.contains("--yes") == true)
+        #expect(try await Self.counts(night) == expected)
+        for table in try #require(first.json["would_destroy"] as? [[String: Any]]) {
+          let name = try #require(table["table"] as? String)
+          let rows = try #require(table["rows"] as? Int)
+          #expect(first.stderr.contains("\(name): \(rows) rows"), "\(first.stderr)")
+          if (table["columns"] as? [String])?.isEmpty == true { asked[name] = rows }
+          if (table["columns"] as? [String])?.isEmpty == true, let known = expected[name] {
+            #expect(rows == known, "\(name)")
+          }
+        }
+        for trigger in try #require(first.json["would_remove"] as? [[String: String]]) {
+          removed.append("\(trigger["trigger"] ?? "") on \(trigger["table"] ?? "")")
+          #expect(first.stderr.contains("warehouse.posts: its trigger lethe_guard"))
+        }
+        let told = try await Self.migrate(
+          "lethe", night.database, "down", "--migrations-dir", Self.ledger, "--yes")
+        #expect(told.code == 0, "\(told.stderr)")
+      }
+      for table in ["lethe.event", "lethe.tombstone", "lethe.seal", "lethe.batch", "lethe.run"] {
+        #expect(asked[table] ?? 0 > 0, "\(table) was not named")
+      }
+      #expect(removed == ["lethe_guard on warehouse.posts"])
+      #expect(try await Self.tables(night.database).allSatisfy { !$0.hasPrefix("lethe.") })
+      // Those of the warehouse and of the platform are left in it.
+      #expect(try await night.value("SELECT count(*) FROM schema_migrations", as: Int.self) > 0)
+    }
+  }
+
+  private static func counts(_ night: Night) async throws -> [String: Int] {
+    let names = try await tables(night.database).filter {
+      ["lethe.event", "lethe.tombstone", "lethe.seal", "lethe.run", "lethe.chunk"].contains($0)
+    }
+    var counts: [String: Int] = [:]
+    for name in names {
+      counts[name] = try await night.value("SELECT count(*) FROM \(name)", as: Int.self)
+    }
+    return counts
+  }
+
+  @Test func theServicesTablesGoOnlyWhenTold() async throws {
+    try await withTestDatabase(.platform) { database in
+      try await database.withConnection {
+        try await $0.runScript(
+          "INSERT INTO platform.accounts (account_id, username, created_at) VALUES (1, 'a', now())")
+      }
+      var refused: [String] = []
+      for _ in 1...20 {
+        let first = try await Self.migrate(
+          "compliance-server", database, "down", "--migrations-dir", Self.platform)
+        if first.stdout.contains("nothing is applied") { break }
+        if first.code == 0 { continue }
+        #expect(first.code == 2)
+        refused.append(first.stderr)
+        let told = try await Self.migrate(
+          "compliance-server", database, "down", "--migrations-dir", Self.platform, "--yes")
+        #expect(told.code == 0, "\(told.stderr)")
+      }
+      #expect(refused.count == 1)
+      #expect(refused.first?.contains("platform.accounts: 1 rows") == true, "\(refused)")
+      #expect(refused.first?.contains("--yes") == true)
+    }
+  }
+
+  // MARK: Whose they are
+
+  @Test(
+    arguments: [
+      ("lethe", platform, "compliance-server"), ("lethe", warehouse, "the demo's warehouse"),
+      ("compliance-server", ledger, "Lethe's ledger"),
+      ("compliance-server", warehouse, "the demo's warehouse"),
+    ], ["up", "down", "status"])
+  func aProgramRefusesMigrationsThatAreNotForIt(
+    given: (program: String, directory: String, name: String), command: String
+  ) async throws {
+    try await withTestDatabase { database in
+      let ending = try await Self.migrate(
+        given.program, database, command, "--migrations-dir", given.directory)
+      #expect(ending.code == 2, "\(ending.stderr)")
+      #expect(ending.stderr.contains(given.name), "\(ending.stderr)")
+      #expect(ending.stderr.contains("remedy:"), "\(ending.stderr)")
+      #expect(try await Self.tables(database) == [])
+    }
+  }
+
+  @Test func theDemosWarehouseIsMadeWhenTold() async throws {
+    try await withTestDatabase { database in
+      let ending = try await Self.migrate(
+        "lethe", database, "up", "--demo", "--migrations-dir", Self.warehouse)
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(try await Self.tables(database).contains("warehouse.posts"))
+    }
+  }
+}

@@ -1,0 +1,127 @@
+import Definitions
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// The definition's own timeouts, and what becomes of a statement that takes longer.
+@Suite struct TimeoutTests {
+  private static func lethe(
+    _ night: Night, _ command: String, _ file: String
+  ) async throws -> Program.Ending {
+    try await Program.run(
+      "lethe", [command, file, "--output", "json"], environment: night.environment)
+  }
+
+  private static func slow(_ night: Night, _ table: String) async throws {
+    try await night.execute(
+      """
+      CREATE FUNCTION sleepy() RETURNS trigger LANGUAGE plpgsql AS
+      'BEGIN PERFORM pg_sleep(600); RETURN coalesce(NEW, OLD); END';
+      CREATE TRIGGER sleepy BEFORE INSERT OR UPDATE OR DELETE ON \(table)
+        FOR EACH ROW EXECUTE FUNCTION sleepy()
+      """)
+  }
+
+  private static func postsOnly(_ night: Night, _ timeouts: String) throws -> String {
+    try night.definitionFile {
+      CollectTests.postsOnly($0).replacing("limits:", with: "timeouts: \(timeouts)\nlimits:")
+    }
+  }
+
+  /// What a stage cannot do in time is set aside with the name of the setting; nothing is called temporary,
+  /// and the night after it goes once the cause is mended.
+  @Test(arguments: ["warehouse.posts", "lethe.collected"])
+  func whatTakesTooLongIsSetAside(table: String) async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 300)
+      try await Self.slow(night, table)
+      let file = try Self.postsOnly(night, "{statement_seconds: 3}")
+      let ending = try await Self.lethe(night, "run", file)
+      #expect(ending.code == 5, "\(ending.stderr)")
+      let error = try #require(ending.json["error"] as? [String: String])
+      #expect(error["message"]?.contains("timeouts.statement_seconds") == true, "\(error)")
+      #expect(error["remedy"]?.contains("raise timeouts.statement_seconds") == true, "\(error)")
+      // No event is to blame, and none is looked for.
+      #expect(try await night.value("SELECT count(*) FROM lethe.refusal", as: Int.self) == 0)
+      #expect(
+        try await night.value(
+          "SELECT count(*) FROM lethe.chunk WHERE state = 'failed' AND remedy LIKE '%timeouts.%'",
+          as: Int.self) > 0)
+
+      try await night.execute("DROP FUNCTION sleepy CASCADE")
+      #expect(try await Self.lethe(night, "run", file).code == 0)
+    }
+  }
+
+  @Test func anExportThatTakesTooLongIsNamed() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 50)
+      let file = try night.definitionFile {
+        CollectTests.postsOnly($0)
+          .replacing("limits:", with: "timeouts: {statement_seconds: 2}\nlimits:")
+          .replacing(
+            "    id: post_id\n    chunk",
+            with: "    id: post_id\n    where: \"pg_sleep(60) IS NOT NULL\"\n    chunk")
+      }
+      let ending = try await Self.lethe(night, "run", file)
+      #expect(ending.code == 5, "\(ending.stderr)")
+      let message = (ending.json["error"] as? [String: String])?["message"]
+      #expect(message?.contains("timeouts.statement_seconds") == true, "\(ending.stderr)")
+    }
+  }
+
+  /// Today's file counts, and not the one that the run began with.
+  @Test func aRunGoesOnWithTheTimeoutsOfToday() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 300)
+      let before = try night.definitionFile { CollectTests.postsOnly($0) }
+      for stage in ["export", "submit", "await", "collect"] {
+        #expect(try await Self.lethe(night, stage, before).code == 0)
+      }
+      try await Self.slow(night, "warehouse.posts")
+      let tight = try Self.postsOnly(night, "{statement_seconds: 3}")
+      #expect(try await Self.lethe(night, "apply", tight).code == 5)
+      let frozen = try await night.value("SELECT definition::text FROM lethe.run", as: String.self)
+      #expect(!frozen.lowercased().contains("timeout"))
+    }
+  }
+
+  /// A row that somebody holds is waited for as long as the definition says, and tried again.
+  @Test func aLockIsWaitedForAsLongAsItSays() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 300)
+      let file = try Self.postsOnly(night, "{lock_seconds: 0.05}")
+      for stage in ["export", "submit", "await", "collect"] {
+        #expect(try await Self.lethe(night, stage, file).code == 0)
+      }
+      try await night.database.withConnection { connection throws in
+        try await connection.withTransaction { transaction in
+          try await transaction.execute("SELECT FROM warehouse.posts FOR UPDATE")
+          let began = ContinuousClock.now
+          let ending = try await Self.lethe(night, "apply", file)
+          // Eight waits of 5 s are the default.
+          #expect(ContinuousClock.now - began < .seconds(35))
+          #expect(ending.code == 75, "\(ending.stderr)")
+        }
+      }
+      #expect(try await Self.lethe(night, "run", file).code == 0)
+    }
+  }
+
+  /// A role's own setting changes nothing, and the definition's counts beside it.
+  @Test(arguments: [("", "0"), ("{statement_seconds: 7.5}", "7500ms")])
+  func aSessionHasTheDefinitionsTimeout(written: String, expected: String) async throws {
+    try await Night.with { night in
+      try await night.execute(
+        "ALTER DATABASE \(Identifier(night.database.name).sql) SET statement_timeout = '1s'")
+      let pipeline = try night.pipeline {
+        written.isEmpty ? $0 : $0.replacing("limits:", with: "timeouts: \(written)\nlimits:")
+      }
+      let setting = try await Connection.withConnection(pipeline.warehouse) {
+        try await $0.query("SELECT current_setting('statement_timeout')").onlyRow(as: String.self)
+      }
+      #expect(setting == expected)
+    }
+  }
+}

@@ -1,0 +1,57 @@
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// Where chunk files go, by the environment alone.
+@Suite struct WorkDirectoryTests {
+  struct Case: Sendable, CustomTestStringConvertible {
+    /// `@` is a folder of the test's own.
+    let variables: [String: String]
+    let option: String?
+    /// Nil is the home of the password file.
+    let expected: String?
+
+    var testDescription: String { "\(variables) \(option ?? "")" }
+
+    init(_ variables: [String: String], option: String? = nil, _ expected: String?) {
+      (self.variables, self.option, self.expected) = (variables, option, expected)
+    }
+  }
+
+  private static let all = [
+    "LETHE_WORK_DIR": "@/own", "XDG_STATE_HOME": "@/state", "HOME": "@/home",
+  ]
+  private static let cases: [Case] = [
+    Case(all, "@/own"), Case(all, option: "@/option", "@/option"),
+    Case(all.merging(["LETHE_WORK_DIR": ""]) { $1 }, "@/state/lethe"),
+    Case(["XDG_STATE_HOME": "@/state", "HOME": "@/home"], "@/state/lethe"),
+    Case(["XDG_STATE_HOME": "@/state"], "@/state/lethe"),
+    // The specification: "All paths set in these environment variables must be absolute."
+    Case(["XDG_STATE_HOME": "state", "HOME": "@/home"], "@/home/.local/state/lethe"),
+    Case(["XDG_STATE_HOME": "", "HOME": "@/home"], "@/home/.local/state/lethe"),
+    Case(["HOME": "@/home"], "@/home/.local/state/lethe"),
+    Case(["HOME": ""], nil), Case(["HOME": "home"], nil), Case([:], nil),
+  ]
+
+  @Test(arguments: cases)
+  func itIsWhereTheEnvironmentSays(one: Case) async throws {
+    try await Night.with { night in
+      func here(_ text: String) -> String { text.replacing("@", with: night.directory) }
+      var environment = night.environment
+      environment["LETHE_WORK_DIR"] = nil
+      environment.merge(one.variables.mapValues(here)) { $1 }
+      let unset = ["LETHE_WORK_DIR", "XDG_STATE_HOME", "HOME"].filter { one.variables[$0] == nil }
+      let file = try night.definitionFile()
+      let option = one.option.map { ["--work-dir", here($0)] } ?? []
+      let ending = try await Program.run(
+        "lethe", ["export", file] + option, environment: environment, without: unset)
+      #expect(ending.code == 0, "\(ending.stderr)")
+      let used = try await night.value("SELECT work_directory FROM lethe.run", as: String.self)
+      let home = try #require(getpwuid(geteuid())?.pointee.pw_dir.map { String(cString: $0) })
+      let expected = one.expected.map(here) ?? home + "/.local/state/lethe"
+      #expect(used.hasPrefix(expected + "/"), "\(used)")
+      try? FileManager.default.removeItem(atPath: used)
+    }
+  }
+}
