@@ -45,6 +45,7 @@ extension String {
     var scalars = String.UnicodeScalarView()
     for scalar in start.unicodeScalars {
       switch scalar.properties.generalCategory {
+      case .control where !scalar.properties.isWhitespace: scalars.append("?")
       case .control, .lineSeparator, .paragraphSeparator: scalars.append(" ")
       case .format: continue
       default: scalars.append(scalar)
