@@ -207,10 +207,12 @@ FROM lethe.trace AS t
 CROSS JOIN LATERAL lethe.traced(t.first_id, t.events, t.distances, t.created_at, t.redacted_at) AS e
 JOIN lethe.chunk AS c ON c.chunk_id = t.chunk_id JOIN lethe.run AS n ON n.run_id = c.run_id
 LEFT JOIN LATERAL (
+    -- By ID first, whatever the planner takes the tables for.
     SELECT o.created_at, o.redacted_at
-    FROM lethe.event AS o JOIN lethe.chunk AS oc ON oc.chunk_id = o.chunk_id
+    FROM (SELECT v.* FROM lethe.event AS v WHERE v.id = e.id AND v.type = t.type OFFSET 0) AS o
+    JOIN lethe.chunk AS oc ON oc.chunk_id = o.chunk_id
     JOIN lethe.run AS orn ON orn.run_id = oc.run_id
-    WHERE o.id = e.id AND o.type = t.type AND o.cause_id IS NULL AND o.superseded_by IS NULL
+    WHERE o.cause_id IS NULL AND o.superseded_by IS NULL
       AND o.applied_at <= t.applied_at AND oc.dataset = c.dataset AND orn.pipeline = n.pipeline
     ORDER BY o.applied_at DESC LIMIT 1
 ) AS r ON t.created_at IS NULL;

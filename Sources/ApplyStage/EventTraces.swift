@@ -7,6 +7,9 @@ import Vocabulary
 extension Bookkeeping {
   /// The condition that an event `s`, which has changed no row, says what the newest record of its ID does: of
   /// answers in a row that are the same, the first one has a record, and the others have traces.
+  ///
+  /// Records are looked up by ID alone. A join with their chunks may be planned the other way round: all records
+  /// of all chunks, for each event. `IS TRUE` keeps the chunks a set that is made once.
   func isRepeated(_ range: EventRange, _ bound: inout BoundStatement) -> String {
     let action = forAnswer(range, &bound) { _, action in action }
     return """
@@ -15,12 +18,12 @@ extension Bookkeeping {
                AND e.created_at IS NOT DISTINCT FROM s.created_at
                AND e.redacted_at IS NOT DISTINCT FROM s.redacted_at
         FROM lethe.event AS e
-        JOIN lethe.chunk AS ec ON ec.chunk_id = e.chunk_id
-        JOIN lethe.run AS er ON er.run_id = ec.run_id
         WHERE e.id = s.id AND e.type = \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type
           AND e.cause_id IS NULL AND e.superseded_by IS NULL
-          AND ec.dataset = \(bound.bind(.text(dataset.name)))
-          AND er.pipeline = \(bound.bind(.text(chunk.pipeline)))
+          AND (e.chunk_id IN (
+            SELECT ec.chunk_id FROM lethe.chunk AS ec JOIN lethe.run AS er USING (run_id)
+            WHERE ec.dataset = \(bound.bind(.text(dataset.name)))
+              AND er.pipeline = \(bound.bind(.text(chunk.pipeline))))) IS TRUE
         ORDER BY e.applied_at DESC LIMIT 1), false))
       """
   }
