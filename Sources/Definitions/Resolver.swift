@@ -72,9 +72,13 @@ struct Resolver {
   private func token(_ written: WrittenAPI) -> BearerToken? {
     switch (written.bearerToken, written.bearerTokenFile) {
     case (.some(let token), nil):
-      return filled(token).flatMap {
-        bearerToken($0, line: token.line, from: "api.bearer_token")
+      guard let text = filled(token) else { return nil }
+      guard !text.isEmpty, text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+        return fault(
+          token.line, "the token from api.bearer_token is empty or has spaces or line breaks in it",
+          "put the App's Bearer token there, and nothing else")
       }
+      return BearerToken(text)
     case (nil, .some(let path)):
       return self.token(from: path)
     case (nil, nil):
@@ -88,22 +92,13 @@ struct Resolver {
   }
 
   private func token(from path: Located<String>) -> BearerToken? {
-    guard let file = filled(path) else { return nil }
-    guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
-      return fault(
-        path.line, "cannot read the token's file \(file)", "check the path and its permissions")
+    guard let filledPath = filled(path) else { return nil }
+    do throws(TokenFile.Refusal) {
+      return BearerToken(
+        try TokenFile(written: path.value, path: filledPath, definition: file).token())
+    } catch {
+      return fault(path.line, error.message, error.remedy)
     }
-    return bearerToken(
-      text.trimmingCharacters(in: .whitespacesAndNewlines), line: path.line, from: file)
-  }
-
-  private func bearerToken(_ text: String, line: Int, from source: String) -> BearerToken? {
-    guard !text.isEmpty, text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
-      return fault(
-        line, "the token from \(source) is empty or has spaces or line breaks in it",
-        "put the App's Bearer token there, and nothing else")
-    }
-    return BearerToken(text)
   }
 
   private func timeouts() -> SessionTimeouts {

@@ -1,0 +1,104 @@
+import Foundation
+
+/// The file that a definition's `bearer_token_file` names.
+///
+/// What is wrong with it is said with its path and never with what it holds; and a path that reads like a
+/// token is not said either, for somebody may have put the token itself there.
+struct TokenFile {
+  /// Far above any token.
+  private static let bytesMax = 16_384
+
+  struct Refusal: Error {
+    let message: String
+    let remedy: String
+  }
+
+  /// As messages have it.
+  private let name: String
+  private let path: String
+
+  /// - Parameters:
+  ///   - written: as the definition has it, before variables are filled in: they may hold secrets.
+  ///   - path: with them; from the definition's folder, unless it is absolute.
+  init(written: String, path: String, definition: String) {
+    let folder = URL(fileURLWithPath: definition).deletingLastPathComponent().path
+    // By hand: a URL would take ~ for the home folder.
+    self.path =
+      URL(fileURLWithPath: path.hasPrefix("/") ? path : "\(folder)/\(path)")
+      .standardizedFileURL.path
+    let shown = written.contains("$") ? written : self.path
+    name = Self.mayHoldASecret(path) ? "that api.bearer_token_file names" : shown
+  }
+
+  private static func mayHoldASecret(_ path: String) -> Bool {
+    path.contains(where: \.isNewline)
+      || path.split(separator: "/").contains { part in
+        part.utf8.count >= 30 && part.contains(where: \.isNumber)
+          && part.contains(where: \.isUppercase) && part.contains(where: \.isLowercase)
+          && !part.contains("-")
+      }
+  }
+
+  /// - Returns: the text of the file, without blanks and line breaks around it.
+  func token() throws(Refusal) -> String {
+    guard !path.split(separator: "/").contains("~") else {
+      throw refusal("~ is not filled in", "write the folder, or ${HOME}")
+    }
+    var isDirectory: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
+      throw refusal("there is no such file", "check the path: it begins at the definition's folder")
+    }
+    guard !isDirectory.boolValue else {
+      throw refusal("it is a directory", "name the file in it that holds the token")
+    }
+    guard let file = FileHandle(forReadingAtPath: path) else {
+      throw refusal("it may not be read", "give this process's user the right to read it")
+    }
+    defer { try? file.close() }
+    guard let bytes = Self.contents(of: file) else {
+      throw refusal("it cannot be read", "check the file system that it is on")
+    }
+    return try token(in: bytes)
+  }
+
+  /// A pipe gives what it has, piece by piece.
+  private static func contents(of file: FileHandle) -> Data? {
+    var bytes = Data()
+    while bytes.count <= bytesMax {
+      do {
+        guard let more = try file.read(upToCount: bytesMax + 1), !more.isEmpty else { return bytes }
+        bytes += more
+      } catch {
+        return nil
+      }
+    }
+    return bytes
+  }
+
+  private func token(in bytes: Data) throws(Refusal) -> String {
+    let alone = "put the App's Bearer token there, and nothing else"
+    guard bytes.count <= Self.bytesMax else {
+      throw refusal("it is larger than any token", alone)
+    }
+    guard let text = String(data: bytes, encoding: .utf8),
+      text.unicodeScalars.allSatisfy({ $0.value >= 0x20 || "\t\r\n".unicodeScalars.contains($0) })
+    else { throw refusal("it is not a text", alone) }
+    let token = text.trimmingCharacters(in: .whitespacesAndNewlines)
+    guard !token.isEmpty else { throw refusal("it is empty", alone) }
+    guard !token.contains("-----BEGIN ") else {
+      throw refusal("it holds a key or a certificate, which is not a Bearer token", alone)
+    }
+    guard !token.contains(where: \.isNewline) else { throw refusal("it has several lines", alone) }
+    guard !token.contains(where: \.isWhitespace) else {
+      throw refusal("there are blanks in it", "\(alone), such as the word Bearer")
+    }
+    guard token.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+      throw refusal("there are characters in it that no token has", alone)
+    }
+    return token
+  }
+
+  private func refusal(_ what: String, _ remedy: String) -> Refusal {
+    Refusal(message: "cannot read the token's file \(name): \(what)", remedy: remedy)
+  }
+}
