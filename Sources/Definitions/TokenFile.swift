@@ -21,15 +21,22 @@ struct TokenFile {
   ///   - written: as the definition has it, before variables are filled in: they may hold secrets.
   ///   - path: with them; from the definition's folder, unless it is absolute.
   init(written: String, path: String, definition: String) {
-    let folder = URL(fileURLWithPath: definition).deletingLastPathComponent()
-    self.path = URL(fileURLWithPath: path, relativeTo: folder).standardizedFileURL.path
+    let folder = URL(fileURLWithPath: definition).deletingLastPathComponent().path
+    // By hand: a URL would take ~ for the home folder.
+    self.path =
+      URL(fileURLWithPath: path.hasPrefix("/") ? path : "\(folder)/\(path)")
+      .standardizedFileURL.path
     let shown = written.contains("$") ? written : self.path
     name = Self.mayHoldASecret(path) ? "that api.bearer_token_file names" : shown
   }
 
   private static func mayHoldASecret(_ path: String) -> Bool {
     path.contains(where: \.isNewline)
-      || path.split(separator: "/").contains { $0.utf8.count >= 30 && !$0.contains(".") }
+      || path.split(separator: "/").contains { part in
+        part.utf8.count >= 30 && part.contains(where: \.isNumber)
+          && part.contains(where: \.isUppercase) && part.contains(where: \.isLowercase)
+          && !part.contains("-")
+      }
   }
 
   /// - Returns: the text of the file, without blanks and line breaks around it.
@@ -58,9 +65,12 @@ struct TokenFile {
   private static func contents(of file: FileHandle) -> Data? {
     var bytes = Data()
     while bytes.count <= bytesMax {
-      guard let more = try? file.read(upToCount: bytesMax + 1) else { return nil }
-      if more.isEmpty { return bytes }
-      bytes += more
+      do {
+        guard let more = try file.read(upToCount: bytesMax + 1), !more.isEmpty else { return bytes }
+        bytes += more
+      } catch {
+        return nil
+      }
     }
     return bytes
   }

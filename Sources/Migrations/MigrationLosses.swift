@@ -53,29 +53,35 @@ struct LossTrial {
     /// By table.
     var columns: [UInt32: Set<String>] = [:]
     var triggers: [UInt32: (table: UInt32, name: String)] = [:]
-    /// Rows that the transaction has deleted, by table.
+    /// Rows that were deleted, by table, since the session last reported them: it may count what came before
+    /// the transaction.
     var deletions: [UInt32: Int] = [:]
   }
 
   private struct RolledBack: Error {
-    let stock: Stock
+    let before: Stock
+    let after: Stock
   }
 
   /// - Throws: what the script does.
   func losses(of script: String) async throws -> MigrationLosses {
-    let before = try await Self.stock(connection)
-    let after: Stock
     do {
-      after = try await connection.withTransaction { transaction in
+      return try await connection.withTransaction { transaction in
+        let before = try await Self.stock(transaction)
         try await transaction.runScript(script)
-        throw RolledBack(stock: try await Self.stock(transaction))
+        throw RolledBack(before: before, after: try await Self.stock(transaction))
       }
     } catch let trial as RolledBack {
-      after = trial.stock
+      return try await losses(trial.before, trial.after)
     }
+  }
+
+  private func losses(_ before: Stock, _ after: Stock) async throws -> MigrationLosses {
     let tables = try await lostTables(before, after) + lostColumns(before, after)
     return MigrationLosses(
-      tables: (tables + Self.deletions(after)).sorted { ($0.name, $0.rows) < ($1.name, $1.rows) },
+      tables: (tables + Self.deletions(before, after)).sorted {
+        ($0.name, $0.rows) < ($1.name, $1.rows)
+      },
       triggers: before.triggers.values.compactMap { trigger in
         guard after.tables[trigger.table] != nil, let table = before.tables[trigger.table],
           !after.triggers.values.contains(where: { $0 == trigger })
@@ -112,9 +118,10 @@ struct LossTrial {
     return lost
   }
 
-  private static func deletions(_ after: Stock) -> [MigrationLosses.Table] {
-    after.deletions.compactMap { id, rows in
-      after.tables[id].map { .init(name: $0, columns: [], rows: rows) }
+  private static func deletions(_ before: Stock, _ after: Stock) -> [MigrationLosses.Table] {
+    after.deletions.compactMap { id, count in
+      let rows = count - (before.deletions[id] ?? 0)
+      return rows > 0 ? after.tables[id].map { .init(name: $0, columns: [], rows: rows) } : nil
     }
   }
 

@@ -107,7 +107,7 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
 
   /// Whether the message may quote a row.
   private var mayQuoteRows: Bool {
-    guard let state, !isOurs, !isOfScript else { return false }
+    guard let state, !isOurs, !isOfScript, !isOwnTimeout else { return false }
     if isRaised { return true }
     // A division by zero, and a text that is too long.
     if ["22012", "22001"].contains(state.rawValue) { return false }
@@ -117,7 +117,7 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
 
   /// Whether the detail and the hint may: of a row that breaks a constraint, the detail is the row.
   private var mayQuoteRowsInDetail: Bool {
-    guard let state, !isOurs, !isOfScript else { return false }
+    guard let state, !isOurs, !isOfScript, !isOwnTimeout else { return false }
     return mayQuoteRows || isWithinFunction || ["23", "44"].contains(state.conditionClass)
   }
 

@@ -42,7 +42,7 @@ import Testing
     Slip("match: author_id", "match: {author: id}", 22, "targets[0].match is not a text"),
     Slip("type: tweets", "type: posts", 24, "unknown type posts of the target"),
     Slip(
-      "              deleted: delete\n", "              delted: delete\n", 26,
+      "          deleted: delete\n", "          delted: delete\n", 26,
       "unknown reason delted in datasets.users.targets[0].actions"),
     Slip(
       "table: warehouse.post_media", "table: a.b.c", 28, "not a table's name: a.b.c"),
