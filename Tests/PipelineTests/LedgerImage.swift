@@ -1,4 +1,5 @@
 import PostgreSQL
+import TestSupport
 
 /// All rows of the ledger and of the posts, to be compared with a later image.
 struct LedgerImage: Sendable {

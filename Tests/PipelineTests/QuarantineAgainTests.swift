@@ -290,8 +290,10 @@ import Testing
       // Nor does another process that works on the pipeline.
       let file = try night.definitionFile { CollectTests.postsOnly($0) }
       try await night.database.withConnection { other in
-        #expect(try await RunLedger(connection: other).lock(pipeline: "night"))
-        #expect(try await QuarantineTests.lethe(night, "retry", file).code == 6)
+        let isLocked = try await RunLedger(connection: other).lock(pipeline: "night")
+        #expect(isLocked)
+        let retried = try await QuarantineTests.lethe(night, "retry", file)
+        #expect(retried.code == 6, "\(retried.stderr)")
       }
       #expect(try await LedgerImage(night).differences(from: before) == [])
     }
