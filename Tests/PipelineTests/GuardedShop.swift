@@ -61,7 +61,7 @@ struct GuardedShop: Sendable {
       """
       SELECT concat_ws(' | ',
         (SELECT string_agg(type || ' ' || id, ', ' ORDER BY type, id) FROM lethe.tombstone),
-        (SELECT string_agg(pg_get_triggerdef(t.oid) || t.tgenabled, ', ' ORDER BY t.tgrelid, t.tgname)
+        (SELECT string_agg(pg_get_triggerdef(t.oid) || t.tgenabled::text, ', ' ORDER BY t.tgrelid, t.tgname)
          FROM pg_trigger AS t WHERE NOT t.tgisinternal),
         (SELECT string_agg(proname, ', ' ORDER BY proname) FROM pg_proc WHERE proname LIKE 'guard\\_%'),
         (SELECT count(*) FROM posts))
