@@ -172,7 +172,7 @@ struct Batch {
     return Set(
       try await transaction.query(
         """
-        SELECT name FROM unnest($1::text[]) AS name
+        SELECT name FROM pg_catalog.unnest($1::text[]) AS name
         WHERE EXISTS (SELECT FROM lethe.hold WHERE table_name = name)
         """, .texts(names.sorted())
       ).rows(as: String.self))

@@ -108,7 +108,7 @@ struct Bookkeeping {
       """
       UPDATE lethe.collected AS s
       SET changed = (
-        SELECT jsonb_object_agg(label, rows)
+        SELECT pg_catalog.jsonb_object_agg(label, rows)
         FROM (
           SELECT label, sum(rows) AS rows
           FROM (

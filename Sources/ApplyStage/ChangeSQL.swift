@@ -120,7 +120,7 @@ extension Change {
       protection(in: context).map { unsettled($0, range, context, &bound) }
       ?? filter(range, context, &bound)
     let sql = """
-      SELECT concat_ws(', ', \(names)) FROM \(rows(context, &bound))
+      SELECT pg_catalog.concat_ws(', ', \(names)) FROM \(rows(context, &bound))
       WHERE \(condition)
       LIMIT \(rowsMax)
       """
@@ -402,7 +402,7 @@ extension Change {
         (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id, batch)
       SELECT row_id, \(type), reason, \(bound.bind(.text(action)))::lethe.action,
              \(bound.bind(.integer(context.chunkID))), \(job)::bigint, now(),
-             jsonb_build_object(\(bound.bind(.text(label)))::text, 1), event_id,
+             pg_catalog.jsonb_build_object(\(bound.bind(.text(label)))::text, 1), event_id,
              \(bound.bind(.integer(Int64(context.number))))::integer
       FROM changed WHERE row_id IS NOT NULL
       )

@@ -40,9 +40,9 @@ extension Bookkeeping {
       SELECT events, CASE WHEN traced IS NULL THEN recorded ELSE sha256(recorded || traced) END
       FROM (
         SELECT count(*) AS events,
-               sha256(coalesce(string_agg(\(bytes), '\\x0a'::bytea) FILTER (WHERE NOT s.is_repeated), ''))
+               sha256(coalesce(pg_catalog.string_agg(\(bytes), '\\x0a'::bytea) FILTER (WHERE NOT s.is_repeated), ''))
                  AS recorded,
-               (SELECT string_agg(t.bytes, ''::bytea ORDER BY t.reason) FROM traces AS t) AS traced
+               (SELECT pg_catalog.string_agg(t.bytes, ''::bytea ORDER BY t.reason) FROM traces AS t) AS traced
         FROM source AS s
       ) AS written
       """
@@ -147,7 +147,7 @@ extension Bookkeeping {
     ///     its values are made once and not for each event.
     init(_ select: String, changedBy label: String) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
-      let value = "jsonb_build_object(\(label)::text, 1)"
+      let value = "pg_catalog.jsonb_build_object(\(label)::text, 1)"
       changed = "CASE WHEN s.is_changed THEN (SELECT \(value)) END"
       changedBytes = """
         CASE WHEN s.is_changed THEN (SELECT '\\x01' || textsend(\(value)::text)) ELSE '\\x00' END
@@ -239,7 +239,7 @@ extension Bookkeeping {
              c.changed IS NULL AND \(isRepeated(range, &bound)) AS is_repeated
       FROM lethe.collected AS s
       LEFT JOIN (
-        SELECT id, jsonb_object_agg(label, rows) AS changed
+        SELECT id, pg_catalog.jsonb_object_agg(label, rows) AS changed
         FROM (
           SELECT id, label, sum(rows) AS rows
           FROM (

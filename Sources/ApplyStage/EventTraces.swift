@@ -35,7 +35,7 @@ extension Bookkeeping {
     // The bytes that the largest distance needs: half of its hexadecimal digits.
     let width = "(length(to_hex(s.last_id - s.first_id)) + 1) / 2"
     func times(_ column: String) -> String {
-      "CASE WHEN s.action = 'rehydrate' THEN array_agg(s.\(column) ORDER BY s.id) END"
+      "CASE WHEN s.action = 'rehydrate' THEN pg_catalog.array_agg(s.\(column) ORDER BY s.id) END"
     }
     return """
       traces AS (
@@ -46,7 +46,7 @@ extension Bookkeeping {
              \(bound.bind(.integer(Int64(context.number))))::integer,
              \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type, s.reason, s.action,
              \(bound.bind(.integer(context.jobID)))::bigint, now(), count(*), s.first_id, s.last_id,
-             string_agg(substr(int8send(s.id - s.first_id), 9 - \(width)), ''::bytea ORDER BY s.id),
+             pg_catalog.string_agg(substr(int8send(s.id - s.first_id), 9 - \(width)), ''::bytea ORDER BY s.id),
              \(times("created_at")), \(times("redacted_at"))
       FROM (
         SELECT s.id, s.reason, s.created_at, s.redacted_at, \(action) AS action,

@@ -19,7 +19,7 @@ extension Change {
     var bound = BoundStatement()
     func object(_ text: (ColumnValue) -> String) -> String {
       let pairs = values.map { "\(SQLText.literal($0.column)), (\(text($0)))::text" }
-      return "jsonb_build_object(\(pairs.joined(separator: ", ")))"
+      return "pg_catalog.jsonb_build_object(\(pairs.joined(separator: ", ")))"
     }
     let former = object { value($0, &bound) }
     let setTo = object { "t.\(Identifier($0.column).sql)" }

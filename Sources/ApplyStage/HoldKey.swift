@@ -23,7 +23,7 @@ struct HoldKey {
   /// `lethe.hold.row_key` of a row.
   func json(of alias: String) -> String {
     let pairs = columns.map { "\(SQLText.literal($0.name)), \(alias).\($0.sql)::text" }
-    return "jsonb_build_object(\(pairs.joined(separator: ", ")))"
+    return "pg_catalog.jsonb_build_object(\(pairs.joined(separator: ", ")))"
   }
 
   /// The hold of a row, to be joined laterally or asked for with EXISTS: none, or one.

@@ -226,7 +226,7 @@ extension Change {
       protection.set.enumerated().map { index, value in
         """
         CASE WHEN o.w\(index) AND \(isAsSet(value, "IS NOT DISTINCT FROM", &bound))
-             THEN jsonb_build_object(\(SQLText.literal(value.column)), \(text(index, value)))
+             THEN pg_catalog.jsonb_build_object(\(SQLText.literal(value.column)), \(text(index, value)))
              ELSE '{}' END
         """
       }.joined(separator: " || ")
@@ -289,28 +289,28 @@ extension Change {
     // statistics it may, the server would compare each row with each.
     var parts = [
       """
-      SELECT g.hold_id, o.event_id, unnest(\(changed.joined(separator: " || "))) AS name
+      SELECT g.hold_id, o.event_id, pg_catalog.unnest(\(changed.joined(separator: " || "))) AS name
       FROM holds AS g FULL JOIN old AS o USING (row_key) WHERE coalesce(g.hold_id, 0) <> 0
       """
     ]
     if protection.mayMeetHolds {
       parts.append(
-        "SELECT q.hold_id, q.event_id, unnest(q.unheld) FROM reached AS q WHERE q.unheld IS NOT NULL"
+        "SELECT q.hold_id, q.event_id, pg_catalog.unnest(q.unheld) FROM reached AS q WHERE q.unheld IS NOT NULL"
       )
     }
     return """
       holders AS (
       INSERT INTO lethe.holder AS r
         (hold_id, type, id, columns, pipeline, dataset, job_id, asked_at)
-      SELECT hold_id, \(type), event_id, array_agg(DISTINCT name ORDER BY name),
+      SELECT hold_id, \(type), event_id, pg_catalog.array_agg(DISTINCT name ORDER BY name),
              \(bound.bind(.text(context.pipeline)))::text, \(bound.bind(.text(context.dataset)))::text,
              \(bound.bind(.integer(context.jobID)))::bigint,
              \(bound.bind(.text(context.askedAt)))::timestamptz
       FROM (\(parts.joined(separator: "\nUNION ALL\n"))) AS held
       GROUP BY hold_id, event_id
       ON CONFLICT (hold_id, type, id) DO UPDATE
-      SET columns = (SELECT array_agg(DISTINCT name ORDER BY name)
-                     FROM unnest(r.columns || excluded.columns) AS name)
+      SET columns = (SELECT pg_catalog.array_agg(DISTINCT name ORDER BY name)
+                     FROM pg_catalog.unnest(r.columns || excluded.columns) AS name)
       )
       """
   }
@@ -416,7 +416,7 @@ extension Change {
     let json = "(\(values) ->> \(name))"
     return """
       CASE WHEN \(has(cut.paths, in: json, &bound))
-           THEN jsonb_build_object(\(name), (\(self.cut(cut, of: json, &bound)))::text) ELSE '{}' END
+           THEN pg_catalog.jsonb_build_object(\(name), (\(self.cut(cut, of: json, &bound)))::text) ELSE '{}' END
       """
   }
 

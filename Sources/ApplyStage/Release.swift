@@ -91,7 +91,7 @@ struct Release {
       INSERT INTO lethe.event
         (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id, batch)
       SELECT h.row_id, h.row_type, d.reason, 'restore', $2, $3, now(),
-             jsonb_build_object('restore ' || d.table_name, 1), d.id, $4::integer
+             pg_catalog.jsonb_build_object('restore ' || d.table_name, 1), d.id, $4::integer
       FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
       WHERE d.outcome = 'opened' AND h.row_id IS NOT NULL
         AND (h.row_type, h.row_id) <> ($1::lethe.job_type, d.id)

@@ -190,7 +190,7 @@ struct ResultLoad {
       try await transaction.execute(
         """
         INSERT INTO lethe.collected (chunk_id, id, reason, restores)
-        SELECT $1, c.id, 'clean', true FROM unnest($2::bigint[]) AS c (id)
+        SELECT $1, c.id, 'clean', true FROM pg_catalog.unnest($2::bigint[]) AS c (id)
         WHERE EXISTS (SELECT FROM lethe.speaks_by_silence($3, c.id))
         ON CONFLICT (chunk_id, id) DO NOTHING
         """, .integer(chunk.id), .integers(try candidates.filter(index.contains)),

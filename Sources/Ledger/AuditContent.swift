@@ -76,7 +76,7 @@ extension ChainVerifier {
     let row = try await session.query(
       """
       SELECT count(*), coalesce(sum(records), 0)::bigint, encode(sha256(coalesce(
-               string_agg(int8send(after_id) || int8send(through_id) || timestamptz_send(applied_at)
+               pg_catalog.string_agg(int8send(after_id) || int8send(through_id) || timestamptz_send(applied_at)
                           || int8send(records) || sha256, '' ORDER BY number), '')), 'hex')
       FROM lethe.batch WHERE chunk_id = $1 AND number <= $2
       """, .integer(NSDecimalNumber(decimal: id).int64Value),

@@ -139,8 +139,8 @@ extension AuditLedger {
   ) async throws -> Int64 {
     try await transaction.query(
       """
-      SELECT lethe.seal('prune', NULL, NULL, jsonb_build_object(
-        'through', $1::text, 'partitions', to_jsonb($2::text[]), 'events', $3::bigint)::text)
+      SELECT lethe.seal('prune', NULL, NULL, pg_catalog.jsonb_build_object(
+        'through', $1::text, 'partitions', pg_catalog.to_jsonb($2::text[]), 'events', $3::bigint)::text)
       """, .text(end), .texts(pruning.partitions.map(\.name)), .integer(Int64(pruning.events))
     ).onlyRow(as: Int64.self)
   }

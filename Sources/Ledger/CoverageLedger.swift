@@ -12,8 +12,8 @@ extension ChunkLedger {
       .text("\(chunk.pipeline)/\(chunk.dataset)"))
     try await transaction.execute(
       """
-      SELECT lethe.cover($2, c.dataset, c.chunk_id, c.completed_at, array_agg(a.first_id),
-                         array_agg(a.last_id), array_agg(a.ids))
+      SELECT lethe.cover($2, c.dataset, c.chunk_id, c.completed_at, pg_catalog.array_agg(a.first_id),
+                         pg_catalog.array_agg(a.last_id), pg_catalog.array_agg(a.ids))
       FROM lethe.chunk AS c, lethe.answered_ranges($3) AS a WHERE c.chunk_id = $1
       GROUP BY c.chunk_id
       """, .integer(chunk.id), .text(chunk.pipeline), .integer(jobID))

@@ -90,7 +90,7 @@ public struct ExportLedger: Sendable {
       connection, "run \(run.id)",
       """
       UPDATE lethe.export AS e
-      SET left_out = (SELECT coalesce(jsonb_object_agg(cause, rows), '{}')
+      SET left_out = (SELECT coalesce(pg_catalog.jsonb_object_agg(cause, rows), '{}')
                       FROM unnest($4::text[], $5::bigint[]) AS n (cause, rows)),
           rows_of_dataset = $6, failure = $7::text, is_stopped = $7::text IS NOT NULL,
           finished_at = CASE WHEN $7::text IS NOT NULL THEN clock_timestamp() END

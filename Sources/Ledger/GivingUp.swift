@@ -105,7 +105,7 @@ extension RunLedger {
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
       SELECT type, id, reason, job_id, now() FROM (\(Self.parts)) AS part
       WHERE superseded_by IS NULL AND dataset_definition -> 'tombstones' = 'true'
-        AND changed ?| (SELECT array_agg(word || ' ' || concat_ws('.', dataset_definition #>> '{table,schema}',
+        AND changed ?| (SELECT pg_catalog.array_agg(word || ' ' || pg_catalog.concat_ws('.', dataset_definition #>> '{table,schema}',
                                                                   dataset_definition #>> '{table,name}'))
                         FROM unnest('{delete,redact}'::text[]) AS word)
       ON CONFLICT (type, id) DO NOTHING
@@ -125,7 +125,7 @@ extension RunLedger {
            c.applied_through, j.job_id,
            (SELECT coalesce(max(b.number), 0) + 1 FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
              AS number,
-           (SELECT d FROM jsonb_array_elements(CASE jsonb_typeof(r.definition -> 'datasets')
+           (SELECT d FROM pg_catalog.jsonb_array_elements(CASE jsonb_typeof(r.definition -> 'datasets')
                                                WHEN 'array' THEN r.definition -> 'datasets' ELSE '[]' END) AS d
             WHERE d ->> 'name' = c.dataset LIMIT 1) AS dataset_definition
     FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id) JOIN lethe.collected AS s USING (chunk_id)
@@ -136,7 +136,7 @@ extension RunLedger {
   /// What the dataset does about the reason; where its definition does not tell, what was done.
   private static let actionOfPart = """
     CASE reason WHEN 'clean' THEN 'restore'::lethe.action ELSE coalesce(
-      (SELECT label FROM unnest(enum_range(NULL::lethe.action)) AS label
+      (SELECT label FROM pg_catalog.unnest(enum_range(NULL::lethe.action)) AS label
        WHERE dataset_definition -> 'actions' -> reason::text
          ? CASE label WHEN 'scrub_geo' THEN 'scrubGeo' ELSE label::text END LIMIT 1),
       (SELECT split_part(key, ' ', 1)::lethe.action FROM jsonb_object_keys(changed) AS key LIMIT 1)) END

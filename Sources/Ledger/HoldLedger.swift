@@ -214,7 +214,7 @@ public struct HoldLedger: Sendable {
   public func stillProtected(type: JobType, ids: [Int64]) async throws -> [Int64] {
     try await connection.query(
       """
-      SELECT named.id FROM unnest($2::bigint[]) AS named (id)
+      SELECT named.id FROM pg_catalog.unnest($2::bigint[]) AS named (id)
       WHERE 'protected' = (
         SELECT reason FROM (
           SELECT e.reason::text, j.asked_at FROM lethe.event AS e JOIN lethe.job AS j USING (job_id)

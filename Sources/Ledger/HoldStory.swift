@@ -87,7 +87,7 @@ struct HoldStoryQueries {
                     THEN content::jsonb END AS content
         FROM lethe.seal WHERE kind = 'release'
       ) AS released
-      WHERE content -> 'ids' @> to_jsonb($1::bigint)
+      WHERE content -> 'ids' @> pg_catalog.to_jsonb($1::bigint)
         AND ($2::text IS NULL OR content ->> 'type' = $2)
       ORDER BY number
       """, parameters

@@ -52,7 +52,7 @@ struct MistypedTargets {
     self.types = types
     let runs = try await session.query(
       """
-      SELECT pipeline, definition::text, string_agg(run_id::text, ',' ORDER BY run_id), count(*)
+      SELECT pipeline, definition::text, pg_catalog.string_agg(run_id::text, ',' ORDER BY run_id), count(*)
       FROM lethe.run GROUP BY 1, 2
       """
     ).rows(as: String.self, String.self, String.self, Int.self)

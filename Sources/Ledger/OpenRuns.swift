@@ -106,7 +106,7 @@ extension RunLedger {
       """
       SELECT r.failure IS NOT DISTINCT FROM $2
           OR NOT EXISTS (
-               SELECT FROM jsonb_array_elements(CASE jsonb_typeof(r.definition -> 'datasets')
+               SELECT FROM pg_catalog.jsonb_array_elements(CASE jsonb_typeof(r.definition -> 'datasets')
                                                 WHEN 'array' THEN r.definition -> 'datasets' ELSE '[]' END) AS d
                WHERE NOT EXISTS (SELECT FROM lethe.export AS e
                                  WHERE e.run_id = $1 AND e.dataset = d ->> 'name'

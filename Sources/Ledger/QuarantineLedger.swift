@@ -159,7 +159,7 @@ public struct QuarantineLedger: Sendable {
   ) async throws {
     let missing = try await session.query(
       """
-      SELECT number FROM unnest($1::bigint[]) AS named (number)
+      SELECT number FROM pg_catalog.unnest($1::bigint[]) AS named (number)
       WHERE NOT EXISTS (
         SELECT FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
         JOIN lethe.run AS r USING (run_id)

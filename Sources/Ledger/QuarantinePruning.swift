@@ -36,7 +36,7 @@ extension QuarantineLedger {
       }
       let seal = try await transaction.query(
         """
-        SELECT lethe.seal('prune', NULL, NULL, jsonb_build_object(
+        SELECT lethe.seal('prune', NULL, NULL, pg_catalog.jsonb_build_object(
           'quarantine_lines', $1::bigint, 'resolved_before', $2::text)::text)
         """, .integer(Int64(lines)), .text(before)
       ).onlyRow(as: Int64.self)

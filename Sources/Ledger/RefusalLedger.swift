@@ -38,7 +38,7 @@ extension ChunkLedger {
         DELETE FROM lethe.collected AS s
         USING unnest($2::bigint[], $3::text[], $4::text[]) AS f (id, why, remedy)
         WHERE s.chunk_id = $1 AND s.id = f.id AND s.superseded_by IS NULL
-        RETURNING s.chunk_id, s.id, s.reason, to_jsonb(s) AS event, f.why, f.remedy
+        RETURNING s.chunk_id, s.id, s.reason, pg_catalog.to_jsonb(s) AS event, f.why, f.remedy
       )
       INSERT INTO lethe.refusal (chunk_id, id, reason, event, why, remedy)
       SELECT chunk_id, id, reason, event, why, remedy FROM refused

@@ -106,10 +106,10 @@ extension RunLedger {
              to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
              to_char(r.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
              (SELECT coalesce(sum(ids), 0)::bigint FROM lethe.export WHERE run_id = r.run_id),
-             (SELECT coalesce(string_agg(state || ' ' || n, ', ' ORDER BY state), 'none')
+             (SELECT coalesce(pg_catalog.string_agg(state || ' ' || n, ', ' ORDER BY state), 'none')
               FROM (SELECT state, count(*) AS n FROM lethe.chunk
                     WHERE run_id = r.run_id GROUP BY state) AS states),
-             (SELECT jsonb_object_agg(dataset, jsonb_build_array(left_out::text, rows_of_dataset::text))::text
+             (SELECT pg_catalog.jsonb_object_agg(dataset, pg_catalog.jsonb_build_array(left_out::text, rows_of_dataset::text))::text
               FROM lethe.export WHERE run_id = r.run_id AND left_out <> '{}')
       FROM lethe.run AS r
       WHERE $1::text IS NULL OR pipeline = $1

@@ -206,7 +206,7 @@ public struct TombstoneRepair: Sendable {
       """, .integer(number))
     return try await transaction.query(
       """
-      SELECT lethe.seal('repair', NULL, NULL, jsonb_build_object(
+      SELECT lethe.seal('repair', NULL, NULL, pg_catalog.jsonb_build_object(
         'pipeline', $2::text, 'by', $3::text, 'note', $4::text, 'tombstones', d.tombstones,
         'sha256', encode(d.sha256, 'hex'))::text)
       FROM lethe.withdrawal_digest($1) AS d

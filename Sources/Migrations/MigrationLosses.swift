@@ -111,7 +111,7 @@ struct LossTrial {
       guard !gone.isEmpty else { continue }
       let values = gone.map { Identifier($0).sql }.joined(separator: ", ")
       let rows = try await connection.query(
-        "SELECT count(*) FROM \(name) WHERE num_nonnulls(\(values)) > 0"
+        "SELECT count(*) FROM \(name) WHERE pg_catalog.num_nonnulls(\(values)) > 0"
       ).onlyRow(as: Int.self)
       if rows > 0 { lost.append(.init(name: name, columns: gone, rows: rows)) }
     }
@@ -130,7 +130,7 @@ struct LossTrial {
     let tables = try await session.query(
       """
       SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname),
-             coalesce((SELECT string_agg(a.attname, chr(1)) FROM pg_attribute AS a
+             coalesce((SELECT pg_catalog.string_agg(a.attname, chr(1)) FROM pg_attribute AS a
                        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ''),
              coalesce((SELECT sum(pg_stat_get_xact_tuples_deleted(t.relid))::bigint
                        FROM pg_partition_tree(c.oid) AS t), pg_stat_get_xact_tuples_deleted(c.oid))

@@ -1,7 +1,8 @@
 /// The parameters that Lethe's statements, values and waits rest on. A role, a database or a server may set
 /// any of them; in Lethe's sessions they are these.
 ///
-/// The operator's search_path stays: triggers and conditions rest on it.
+/// The operator's search_path stays: triggers and conditions rest on it. Only that PostgreSQL's own functions, types
+/// and tables are found first, as they are where it does not name `pg_catalog`.
 enum SessionSettings {
   /// Values are kept and compared by their text, so it must be one text for one value.
   private static let texts = [
@@ -31,6 +32,17 @@ enum SessionSettings {
     ("idle_in_transaction_session_timeout", "0"), ("idle_session_timeout", "0"),
   ]
 
+  /// Takes `pg_catalog` out of a search_path that has other schemas before it: it is before all then.
+  private static let catalogFirst = """
+    SELECT pg_catalog.set_config('search_path', (
+             SELECT coalesce(pg_catalog.string_agg(pg_catalog.quote_ident(s.name), ', ' ORDER BY s.place), '')
+             FROM ROWS FROM (pg_catalog.unnest(p.path)) WITH ORDINALITY AS s (name, place)
+             WHERE s.name OPERATOR(pg_catalog.<>) 'pg_catalog'), false)
+    FROM (SELECT pg_catalog.current_schemas(false) AS path) AS p
+    WHERE 'pg_catalog'::pg_catalog.name OPERATOR(pg_catalog.=) ANY (p.path)
+      AND p.path[1] OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
+    """
+
   /// Constraints are checked and triggers fire. Only a superuser may set it.
   private static let replicationRole = "session_replication_role"
 
@@ -48,6 +60,7 @@ enum SessionSettings {
       FROM (VALUES \(values)) AS s (name, value)
       WHERE pg_catalog.current_setting(s.name, true) IS NOT NULL
       """)
+    try await connection.execute(catalogFirst)
     let role = try await connection.query(
       "SELECT pg_catalog.current_setting('\(replicationRole)')"
     ).onlyRow(as: String.self)

@@ -45,7 +45,7 @@ public struct Catalog: Sendable {
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE c.relname = $1
           AND n.nspname = coalesce($2, (
-            SELECT s.name FROM unnest(current_schemas(false)) WITH ORDINALITY AS s (name, place)
+            SELECT s.name FROM pg_catalog.unnest(current_schemas(false)) WITH ORDINALITY AS s (name, place)
             -- A role may be called as the ledger's schema is, and has that first in its path then.
             WHERE s.name NOT IN ('lethe', 'lethe_migrations')
               AND EXISTS (SELECT FROM pg_class AS o
@@ -105,7 +105,7 @@ public struct Catalog: Sendable {
       primaryKey: try await session.query(
         """
         SELECT a.attname
-        FROM pg_index AS i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place),
+        FROM pg_index AS i, pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place),
              pg_attribute AS a
         WHERE i.indrelid = $1::bigint::oid AND i.indisprimary AND place <= i.indnkeyatts
           AND a.attrelid = i.indrelid AND a.attnum = k.attnum
@@ -189,7 +189,7 @@ public struct Catalog: Sendable {
         SELECT polcmd, polpermissive, pg_get_expr(polqual, polrelid) = 'true' AS is_open
         FROM pg_policy
         WHERE polrelid = $1::bigint::oid
-          AND EXISTS (SELECT FROM unnest(polroles) AS r
+          AND EXISTS (SELECT FROM pg_catalog.unnest(polroles) AS r
                       WHERE r = 0 OR pg_has_role(current_user, r, 'USAGE'))
       )
       SELECT command.name
@@ -209,8 +209,8 @@ public struct Catalog: Sendable {
   ) async throws -> [WarehouseTable.ForeignKey] {
     func names(_ numbers: String, of relation: String) -> String {
       """
-      (SELECT string_agg(a.attname, E'\\n' ORDER BY place)
-       FROM unnest(\(numbers)) WITH ORDINALITY AS n (attnum, place)
+      (SELECT pg_catalog.string_agg(a.attname, E'\\n' ORDER BY place)
+       FROM pg_catalog.unnest(\(numbers)) WITH ORDINALITY AS n (attnum, place)
        JOIN pg_attribute AS a ON a.attrelid = \(relation) AND a.attnum = n.attnum)
       """
     }

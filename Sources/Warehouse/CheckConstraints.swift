@@ -61,9 +61,9 @@ extension Catalog {
       JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE k.contype = 'c' AND k.conkey <> '{}'
         -- PostgreSQL 18 has constraints that are only declared.
-        AND to_jsonb(k) ->> 'conenforced' IS DISTINCT FROM 'false'
+        AND pg_catalog.to_jsonb(k) ->> 'conenforced' IS DISTINCT FROM 'false'
         AND NOT EXISTS (
-          SELECT FROM unnest(k.conkey) AS key (attnum)
+          SELECT FROM pg_catalog.unnest(k.conkey) AS key (attnum)
           LEFT JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = key.attnum
           WHERE a.attname IS NULL OR NOT a.attname = ANY ($2::text[]))
       ORDER BY 4, 2, 3

@@ -115,20 +115,21 @@ struct Candidates {
     let series = "generate_series(1, \(column.isKey ? count : 1)) AS g"
     let type = column.type
     let nothing = "SELECT NULL::\(type)"
-    if column.isEnum { return [nothing, "SELECT unnest(enum_range(NULL::\(type)))"] }
+    if column.isEnum { return [nothing, "SELECT pg_catalog.unnest(enum_range(NULL::\(type)))"] }
     switch column.category {
     case "N": return [nothing, "SELECT (g - 2)::\(type) FROM \(series)"]
     case "D":
       return [
-        nothing, "SELECT unnest(ARRAY['1000-01-01', '2000-01-01', '3000-01-01']::\(type)[])",
+        nothing,
+        "SELECT pg_catalog.unnest(ARRAY['1000-01-01', '2000-01-01', '3000-01-01']::\(type)[])",
         "SELECT (timestamp '2000-01-01' + g * interval '1 day')::\(type) FROM \(series)",
       ]
     case "S":
       return [
-        nothing, "SELECT unnest(ARRAY['', 'zzz']::\(type)[])",
+        nothing, "SELECT pg_catalog.unnest(ARRAY['', 'zzz']::\(type)[])",
         "SELECT md5(g::text)::\(type) FROM \(series)",
       ]
-    case "B": return [nothing, "SELECT unnest(ARRAY[true, false])"]
+    case "B": return [nothing, "SELECT pg_catalog.unnest(ARRAY[true, false])"]
     case "U" where type == "uuid": return [nothing, "SELECT gen_random_uuid() FROM \(series)"]
     default: return [nothing]
     }

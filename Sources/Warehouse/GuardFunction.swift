@@ -46,7 +46,7 @@ struct GuardFunction {
   /// - Parameter function: the alias of a row of `pg_proc`.
   static func digest(_ function: String) -> String {
     """
-    md5(concat_ws(E'\\n', \(function).prosrc, \(function).prosecdef::text, \(function).proconfig::text))
+    md5(pg_catalog.concat_ws(E'\\n', \(function).prosrc, \(function).prosecdef::text, \(function).proconfig::text))
     """
   }
 

@@ -161,7 +161,7 @@ struct GuardJudgement<S: Session> {
     }
     let replicas = try await session.query(
       """
-      SELECT concat_ws(' in ', 'the role ' || r.rolname, 'the database ' || d.datname)
+      SELECT pg_catalog.concat_ws(' in ', 'the role ' || r.rolname, 'the database ' || d.datname)
       FROM pg_db_role_setting AS s LEFT JOIN pg_roles AS r ON r.oid = s.setrole
       LEFT JOIN pg_database AS d ON d.oid = s.setdatabase
       WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
@@ -202,7 +202,7 @@ struct GuardJudgement<S: Session> {
       \(Self.tree)
       SELECT t.tgname, min(l.nspname || '.' || p.proname),
              coalesce(min(r.name) FILTER (WHERE t.tgparentid = 0), min(r.name)),
-             md5(string_agg(DISTINCT l.nspname || '.' || p.proname || E'\\n' || p.prosrc, ''
+             md5(pg_catalog.string_agg(DISTINCT l.nspname || '.' || p.proname || E'\\n' || p.prosrc, ''
                             ORDER BY l.nspname || '.' || p.proname || E'\\n' || p.prosrc))
       FROM relation AS r JOIN pg_trigger AS t ON t.tgrelid = r.oid
       JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS l ON l.oid = p.pronamespace

@@ -66,14 +66,14 @@ struct GuardedLeaf {
         UNION ALL
         SELECT i.inhrelid, t.path || i.inhrelid FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
       )
-      SELECT (SELECT json_agg(json_build_object(
+      SELECT (SELECT json_agg(pg_catalog.json_build_object(
                 'sql', format('%I.%I', n.nspname, r.relname), 'label', n.nspname || '.' || r.relname,
                 'conflictTarget', \(conflictTarget)) ORDER BY p.place)
-              FROM unnest(t.path) WITH ORDINALITY AS p (oid, place)
+              FROM pg_catalog.unnest(t.path) WITH ORDINALITY AS p (oid, place)
               JOIN pg_class AS r ON r.oid = p.oid JOIN pg_namespace AS n ON n.oid = r.relnamespace)::text,
-             (SELECT coalesce(json_agg(json_build_object(
+             (SELECT coalesce(json_agg(pg_catalog.json_build_object(
                 'columns', (SELECT json_agg(k.attname ORDER BY place)
-                            FROM unnest(w.partattrs::int2[]) WITH ORDINALITY AS a (attnum, place)
+                            FROM pg_catalog.unnest(w.partattrs::int2[]) WITH ORDINALITY AS a (attnum, place)
                             LEFT JOIN pg_attribute AS k
                               ON k.attrelid = w.partrelid AND k.attnum = a.attnum AND a.attnum > 0),
                 'bound', pg_get_expr(r.relpartbound, r.oid))), '[]')
@@ -82,7 +82,7 @@ struct GuardedLeaf {
               JOIN pg_partitioned_table AS w ON w.partrelid = i.inhparent)::text,
              pg_get_partition_constraintdef(t.oid)
       FROM tree AS t JOIN pg_class AS c ON c.oid = t.oid WHERE c.relkind IN ('r', 'f')
-      ORDER BY array_length(t.path, 1), c.relname
+      ORDER BY pg_catalog.array_length(t.path, 1), c.relname
       """, .text(guarding.table.sql)
     ).rows(as: String.self, String.self, String?.self)
     return try rows.map {
@@ -94,8 +94,8 @@ struct GuardedLeaf {
 
   /// The columns of a unique index of the table `p`, if it has one that ON CONFLICT can name.
   private static let conflictTarget = """
-    (SELECT (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.place)
-             FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+    (SELECT (SELECT pg_catalog.string_agg(quote_ident(a.attname), ', ' ORDER BY k.place)
+             FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
              JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
              WHERE k.place <= i.indnkeyatts)
      FROM pg_index AS i

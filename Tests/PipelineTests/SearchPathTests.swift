@@ -120,4 +120,68 @@ import Warehouse
           == ["(\" 4\",)", "(1,)", "(2,)", "(4,)", "(5,protected)"])
     }
   }
+
+  /// Functions, operators, types and tables that PostgreSQL's own are called like, in a schema that is found
+  /// before them, or that fit Lethe's values better.
+  private static let shadows = """
+    CREATE SCHEMA odd;
+    CREATE FUNCTION odd.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '1999-01-01' $$;
+    CREATE FUNCTION odd.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT $1 $$;
+    CREATE FUNCTION odd.length(text) RETURNS integer LANGUAGE sql AS $$ SELECT 0 $$;
+    CREATE FUNCTION odd.trunc(numeric) RETURNS numeric LANGUAGE sql AS $$ SELECT 0.0 $$;
+    CREATE FUNCTION odd.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '1999-01-01' $$;
+    CREATE FUNCTION odd.unnest(bigint[]) RETURNS SETOF bigint LANGUAGE sql AS $$ SELECT 0::bigint WHERE false $$;
+    CREATE FUNCTION odd.unnest(text[]) RETURNS SETOF text LANGUAGE sql AS $$ SELECT ''::text WHERE false $$;
+    CREATE FUNCTION odd.to_jsonb(text) RETURNS jsonb LANGUAGE sql AS $$ SELECT '{}'::jsonb $$;
+    CREATE FUNCTION odd.is_never(bigint, bigint) RETURNS boolean LANGUAGE sql AS $$ SELECT false $$;
+    CREATE OPERATOR odd.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = odd.is_never);
+    CREATE DOMAIN odd.bigint AS text; CREATE DOMAIN odd.text AS varchar(1); CREATE DOMAIN odd.jsonb AS varchar(1);
+    CREATE TABLE odd.pg_class (oid oid, relname name); CREATE TABLE odd.pg_attribute (attname name);
+    CREATE TABLE odd.pg_index (indrelid oid); CREATE TABLE odd.pg_namespace (oid oid, nspname name);
+    CREATE TABLE odd.pg_inherits (inhrelid oid); CREATE TABLE odd.pg_constraint (oid oid);
+    """
+
+  @Test(arguments: ["odd, shop, pg_catalog", "odd, shop, public", "odd, pg_catalog, shop"])
+  func whatIsCalledLikePostgreSQLsOwnIsNotTakenForIt(path: String) async throws {
+    try await Nights.with(
+      Shop(restore: "former", userActions: ["deleted": "delete"]),
+      "INSERT INTO posts (post_id, author_id, latitude) SELECT p, 1, 2 FROM generate_series(1, 9) AS p"
+    ) { nights in
+      try await nights.execute(Self.shadows)
+      try Self.unqualified(nights)
+      try await Self.findIn(path, nights)
+      let check = try await nights.lethe("check", "PIPELINE")
+      #expect(check.code == 0, "\(check)")
+      let first = try await nights.night(
+        [3: "deleted", 4: "protected", 5: "geo_scrubbed"], checks: false)
+      #expect(first.rowsLeftOut == 0)
+      try await Connection.withConnection(ConnectionString(nights.url)) {
+        try await $0.runScript(
+          """
+          SET search_path = pg_catalog, before;
+          DELETE FROM posts WHERE post_id = 3; UPDATE posts SET latitude = NULL WHERE post_id = 5
+          """)
+      }
+      try await nights.night([5: "geo_scrubbed"], checks: false)
+      try await Connection.withConnection(ConnectionString(nights.url)) {
+        try await $0.runScript("SET search_path = pg_catalog")
+        for (one, other) in [("shop", "before"), ("before", "shop")] {
+          let rows = try await $0.query(
+            "SELECT count(*) FROM (TABLE \(one).posts EXCEPT TABLE \(other).posts) AS q"
+          ).onlyRow(as: Int.self)
+          #expect(rows == 0, "in \(one) and not in \(other)")
+        }
+        let times = try await $0.query(
+          "SELECT count(*) FROM lethe.event WHERE applied_at < '2020-01-01'"
+        ).onlyRow(as: Int.self)
+        #expect(times == 0)
+      }
+      let verified = try await nights.lethe("audit", "verify", "--database", nights.url)
+      #expect(verified.code == 0, "\(verified)")
+      let shown = try await nights.lethe("audit", "show", "3", "--database", nights.url)
+      #expect(shown.code == 0 && shown.stdout.contains("deleted"), "\(shown)")
+      let status = try await nights.lethe("status", "--database", nights.url)
+      #expect(status.code == 0, "\(status)")
+    }
+  }
 }
