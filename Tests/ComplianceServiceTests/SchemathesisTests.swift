@@ -48,6 +48,8 @@ import Testing
         [
           "run", description, "--url", url, "--checks", "all", "--no-color",
           "--generation-deterministic", "--max-examples", "\(examplesMax)",
+          // Its own limit of 10 seconds is about this machine, and not about the service.
+          "--request-timeout", "600",
         ] + arguments,
         environment: [
           "PYTHONPATH": Tool.script(""), "PYTHONDONTWRITEBYTECODE": "1",

@@ -39,7 +39,7 @@ import Testing
     Slip("suspended: delete", "suspended: erase", 17, "unknown action erase"),
     Slip("deactivated: ignore", "deactivated:", 18, "actions.deactivated is mapped to nothing"),
     Slip("restore: {visibility: public}", "restore: {hidden: no}", 19, "restore names the column"),
-    Slip("match: author_id", "match: {author: id}", 22, "targets[0].match is not a text"),
+    Slip("match: author_id", "match: [author_id]", 22, "targets[0].match is not a text"),
     Slip("type: tweets", "type: posts", 24, "unknown type posts of the target"),
     Slip(
       "          deleted: delete\n", "          delted: delete\n", 26,
