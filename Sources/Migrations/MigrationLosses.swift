@@ -90,7 +90,8 @@ struct LossTrial {
       }.sorted { ($0.table, $0.name) < ($1.table, $1.name) }, areUnknown: false)
   }
 
-  /// The condition that a row was not made by a migration, where one makes rows: nothing is lost with those.
+  /// The condition that a row was not made by a migration, where one makes rows: nothing is lost with those
+  /// alone.
   private static let made = ["lethe.seal": "kind <> 'begin'"]
 
   private func lostTables(
@@ -98,9 +99,10 @@ struct LossTrial {
   ) async throws -> [MigrationLosses.Table] {
     var lost: [MigrationLosses.Table] = []
     for (id, name) in before.tables where after.tables[id] == nil {
-      let condition = Self.made[name].map { " WHERE \($0)" } ?? ""
-      let rows = try await connection.query("SELECT count(*) FROM \(name)\(condition)")
-        .onlyRow(as: Int.self)
+      let isLoss = Self.made[name].map { "EXISTS (SELECT FROM \(name) WHERE \($0))" } ?? "true"
+      let rows = try await connection.query(
+        "SELECT CASE WHEN \(isLoss) THEN count(*) ELSE 0 END FROM \(name)"
+      ).onlyRow(as: Int.self)
       if rows > 0 { lost.append(.init(name: name, columns: [], rows: rows)) }
     }
     return lost

@@ -93,7 +93,7 @@ import Vocabulary
     ("batch: 9,", "btach: 9,", 30, "unknown key datasets.users.btach"),
     ("<<: *defaults", "<<: *name", 15, "<< brings what is not a mapping"),
     ("<<: *defaults", "<<: [*defaults, x]", 15, "<< brings what is not a mapping"),
-    ("match: *id", "match: *removals", 1, "unknown key datasets.posts.targets[0].match."),
+    ("match: *id", "match: *removals", 2, "unknown key datasets.posts.targets[0].match."),
     ("<<: *defaults", "\"<<\": *defaults", 15, "unknown key datasets.posts.<<"),
     ("set: *hidden", "set: *hiding", 5, "set.protected is not a single value"),
     ("<<: *defaults", "<<: *defaults\n    <<: *chunk", 16, "the key << stands twice"),

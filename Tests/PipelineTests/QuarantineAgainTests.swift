@@ -237,7 +237,7 @@ import Testing
         UPDATE lethe.run SET definition = '{}'
         """,
       mending: "UPDATE lethe.run SET definition = (SELECT definition FROM public.definition)",
-      says: "cannot be read"),
+      says: "cannot read"),
     Cause(
       name: "a definition that does not fit",
       sql: "ALTER TABLE warehouse.posts RENAME visibility TO shown",
