@@ -209,13 +209,15 @@ import Vocabulary
   private static let protected = CollectTests.event(1000, "delete", "protected")
   private static let withheld = CollectTests.event(1000, "delete", "withheld")
 
-  /// Reads a kept line of the newest chunk of a run as if it said that the post is deleted.
+  /// Reads a kept line of the newest chunk of a run as if it said that the post is deleted, and as if no newer
+  /// answer had closed it.
   private static func retry(
     _ nights: Nights, ofRun run: Int
   ) async throws -> PipelineRuntime.RetryReport {
     try await nights.execute(
       """
-      UPDATE lethe.quarantine SET raw = convert_to('\(CollectTests.event(1000))', 'UTF8')
+      UPDATE lethe.quarantine
+      SET raw = convert_to('\(CollectTests.event(1000))', 'UTF8'), resolved_at = NULL, resolution = NULL, note = NULL
       WHERE chunk_id IN (SELECT chunk_id FROM lethe.chunk WHERE run_id = \(run))
       """)
     return try await nights.withRuntime { try await $0.retryQuarantined() }
