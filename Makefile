@@ -21,7 +21,7 @@ test: ## run the tests against a throw-away PostgreSQL
 
 # What rests on catalogs, settings, plans and the shapes of tables. The server is PyPI's, in .build-python/.
 ON_POSTGRESQL_18 := PostgreSQLTests|MigrationTests|PipelineTests
-NOT_ON_POSTGRESQL_18 := ModelTests|RoadTests|InterruptionTests|FaultyNightTests|RefusalTests|Many
+NOT_ON_POSTGRESQL_18 := ModelTests|RoadTests|InterruptionTests|FaultyNightTests|RefusalTests|ManyHoldsTests
 .PHONY: test-18
 test-18: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
 test-18: ## run the tests of the pipeline again, against PostgreSQL 18

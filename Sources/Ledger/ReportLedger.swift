@@ -95,6 +95,8 @@ extension RunLedger {
     public let chunks: String
     /// Rows of its datasets that were not exported, by dataset.
     public let leftOut: [(dataset: String, rows: LeftOutRows)]
+    /// Its datasets of which a limit let nothing be exported, and why.
+    public let stoppedDatasets: [String: String]
   }
 
   /// The newest runs, newest first.
@@ -110,18 +112,23 @@ extension RunLedger {
               FROM (SELECT state, count(*) AS n FROM lethe.chunk
                     WHERE run_id = r.run_id GROUP BY state) AS states),
              (SELECT pg_catalog.jsonb_object_agg(dataset, pg_catalog.jsonb_build_array(left_out::text, rows_of_dataset::text))::text
-              FROM lethe.export WHERE run_id = r.run_id AND left_out <> '{}')
+              FROM lethe.export WHERE run_id = r.run_id AND left_out <> '{}'),
+             (SELECT pg_catalog.jsonb_object_agg(dataset, failure)::text
+              FROM lethe.export WHERE run_id = r.run_id AND is_stopped)
       FROM lethe.run AS r
       WHERE $1::text IS NULL OR pipeline = $1
       ORDER BY r.run_id DESC LIMIT $2
       """, Parameter(pipeline), .integer(Int64(limit))
     ).rows(
       as: Int64.self, String.self, String.self, String.self, String?.self, Int.self, String.self,
-      String?.self
+      String?.self, String?.self
     ).map {
       RunStatus(
         runID: $0.0, pipeline: $0.1, status: $0.2, startedAt: $0.3, finishedAt: $0.4, ids: $0.5,
-        chunks: $0.6, leftOut: Self.leftOut(byDataset: $0.7))
+        chunks: $0.6, leftOut: Self.leftOut(byDataset: $0.7),
+        stoppedDatasets: $0.8.flatMap {
+          try? JSONDecoder().decode([String: String].self, from: Data($0.utf8))
+        } ?? [:])
     }
   }
 }

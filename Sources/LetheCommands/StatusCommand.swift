@@ -91,6 +91,8 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let chunks: String
     /// By dataset and cause.
     let left_out: [String: [String: Int]]
+    /// By dataset: why a limit let nothing of it be exported.
+    let stopped_datasets: [String: String]
 
     init(_ run: RunLedger.RunStatus) {
       run_id = run.runID
@@ -100,6 +102,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
       finished_at = run.finishedAt
       ids = run.ids
       chunks = run.chunks
+      stopped_datasets = run.stoppedDatasets
       left_out = Dictionary(
         uniqueKeysWithValues: run.leftOut.map { dataset, rows in
           (
@@ -165,12 +168,18 @@ private struct Standing {
   private var leftOut: [String] {
     var seen: Set<String> = []
     return runs.filter { seen.insert($0.pipeline).inserted }.flatMap { run in
-      run.leftOut.map {
-        """
-        \($0.dataset) of \(run.pipeline): \(grouped($0.rows.rows)) rows were left out, and nobody asked about them: \
-        \($0.rows.words)
-          remedy: lethe check tells what to do
-        """
+      run.leftOut.map { dataset, rows in
+        if let why = run.stoppedDatasets[dataset] {
+          return """
+            \(dataset) of \(run.pipeline) was not exported, and nobody asked about any of its rows: \(why)
+              remedy: lethe check tells what to do; or raise max_skipped_percent, if they are to be left out
+            """
+        }
+        return """
+          \(dataset) of \(run.pipeline): \(grouped(rows.rows)) rows were left out, and nobody asked about them: \
+          \(rows.words)
+            remedy: lethe check tells what to do
+          """
       }
     }
   }

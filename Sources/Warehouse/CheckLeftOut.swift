@@ -99,8 +99,7 @@ extension WarehouseTable {
   func remedy(for leftOut: LeftOutRows, of id: IDExpression, key: String) -> String {
     guard leftOut.byCause.keys.contains(where: \.isMendedByDigits), !id.isNormalized else {
       return """
-        correct \(id.name) of these rows, or delete them: they are kept without anybody's consent; or leave \
-        them out by where:
+        nobody can ask about these rows: correct their \(id.name), or delete them; or leave them out by where:
         """
     }
     let digits = IDNormalization.digits.sql(id.column.sql)

@@ -252,6 +252,8 @@ import Testing
       #expect(try await nights.rows("SELECT FROM shop.people").count == 0)
       let left = try await nights.rows("SELECT FROM shop.items").count
       #expect(left == limit.good + limit.bad - (limit.stops || limit.good == 0 ? 0 : 1))
+      let status = try await nights.lethe("status", "--database", nights.url)
+      #expect(status.stdout.contains("items of shop was not exported") == limit.stops, "\(status)")
       guard limit.stops else { return }
       let error = try #require(try Self.json(Ran.self, run).error)
       #expect(error.code == "limit_stopped" && error.message.contains("items"), "\(error)")
