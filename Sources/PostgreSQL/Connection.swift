@@ -27,6 +27,13 @@ public actor Connection {
     executor.asUnownedSerialExecutor()
   }
 
+  /// How long a server that is gone without a word is taken for one that thinks: without these a call may wait for
+  /// a quarter of an hour, or for good. Over TCP only.
+  private static let deadPeers: [(keyword: String, value: String)] = [
+    ("keepalives_idle", "30"), ("keepalives_interval", "10"), ("keepalives_count", "3"),
+    ("tcp_user_timeout", "60000"),
+  ]
+
   /// Connects. The session is as `SessionSettings` has it, whatever role, database and server say, and
   /// speaks UTF-8.
   ///
@@ -40,10 +47,11 @@ public actor Connection {
     try connectionString.requireWellFormed()
     let executor = SerialQueueExecutor(label: "postgresql.connection")
     // Later keywords win, so those before dbname are only what the connection string leaves open.
-    let keywords = [
-      "connect_timeout", "fallback_application_name", "dbname", "client_encoding",
-    ]
-    let values = ["15", applicationName, connectionString.value, "UTF8"]
+    let keywords =
+      ["connect_timeout"] + Self.deadPeers.map(\.keyword)
+      + ["fallback_application_name", "dbname", "client_encoding"]
+    let values =
+      ["15"] + Self.deadPeers.map(\.value) + [applicationName, connectionString.value, "UTF8"]
     let address = await withCheckedContinuation { (done: CheckedContinuation<UInt, Never>) in
       executor.queue.async {
         done.resume(returning: UInt(bitPattern: Self.open(keywords, values)))
@@ -57,7 +65,7 @@ public actor Connection {
       PQfinish(handle)
       throw PostgreSQLError(
         code: .connectionFailed, message: "cannot connect to PostgreSQL: \(reason)",
-        hint: "check the connection string, the PG* variables and that the server is up")
+        hint: Self.hint(forFailing: reason))
     }
     let connection = Connection(
       handle: OpaquePointer(bitPattern: address)!, executor: executor,
@@ -69,6 +77,18 @@ public actor Connection {
       throw error
     }
     return connection
+  }
+
+  /// What its reason says is all there is: libpq has no SQLSTATE for it.
+  private static func hint(forFailing reason: String) -> String {
+    if reason.contains("permission denied for database") {
+      return "GRANT CONNECT ON DATABASE to the role"
+    }
+    if reason.contains("is not permitted to log in") { return "ALTER ROLE … LOGIN" }
+    if reason.contains(/role ".*" does not exist/) {
+      return "create the role, or name another one in the connection string"
+    }
+    return "check the connection string, the PG* variables and that the server is up"
   }
 
   /// Connects for the length of `body`.

@@ -5,12 +5,17 @@ public enum Parameter: Sendable {
   case double(Double)
   case bool(Bool)
   case text(String)
+  /// A text for people, such as somebody's note or an API's words: characters that the database's encoding
+  /// may not have are sent as `\u{…}`.
+  case prose(String)
   /// Sent as binary `bytea`.
   case bytes([UInt8])
   /// An array literal; cast it in the statement: `$1::bigint[]`.
   case integers([Int64])
   /// An array literal; cast it in the statement: `$1::text[]`.
   case texts([String])
+  /// The same of texts for people.
+  case proses([String])
 
   public init(_ value: (some BinaryInteger)?) {
     self = value.map { .integer(Int64($0)) } ?? .null
@@ -20,14 +25,27 @@ public enum Parameter: Sendable {
     self = value.map { .text($0) } ?? .null
   }
 
+  public init(prose value: String?) {
+    self = value.map { .prose($0) } ?? .null
+  }
+
+  /// The same with texts for people made fit for a database's encoding.
+  func held(in encoding: ServerEncoding) -> Parameter {
+    switch self {
+    case .prose(let value): .text(encoding.held(value))
+    case .proses(let values): .texts(values.map(encoding.held))
+    case .null, .integer, .double, .bool, .text, .bytes, .integers, .texts: self
+    }
+  }
+
   var isBinary: Bool {
     if case .bytes = self { true } else { false }
   }
 
   var hasZeroByteInText: Bool {
     switch self {
-    case .text(let value): value.utf8.contains(0)
-    case .texts(let values): values.contains { $0.utf8.contains(0) }
+    case .text(let value), .prose(let value): value.utf8.contains(0)
+    case .texts(let values), .proses(let values): values.contains { $0.utf8.contains(0) }
     case .null, .integer, .double, .bool, .bytes, .integers: false
     }
   }
@@ -39,11 +57,11 @@ public enum Parameter: Sendable {
     case .integer(let value): Self.terminated("\(value)")
     case .double(let value): Self.terminated("\(value)")
     case .bool(let value): Self.terminated(value ? "t" : "f")
-    case .text(let value): Self.terminated(value)
+    case .text(let value), .prose(let value): Self.terminated(value)
     case .bytes(let value): value
     case .integers(let values):
       Self.terminated("{" + values.map(String.init).joined(separator: ",") + "}")
-    case .texts(let values):
+    case .texts(let values), .proses(let values):
       Self.terminated("{" + values.map(Self.arrayElement).joined(separator: ",") + "}")
     }
   }

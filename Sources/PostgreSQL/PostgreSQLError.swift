@@ -40,6 +40,8 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
   public var function: String?
   /// Whether a function has raised it: the message is somebody's own, whatever its SQLSTATE.
   public var isRaised = false
+  /// Whether the server misses a privilege: its message names the object, which is there.
+  public var isOfPrivilege = false
   /// Whether it came about within a function, or within a statement that a constraint makes.
   public var isWithinFunction = false
   /// Whether a DO block has raised it that was the statement itself: the message is its author's word to
@@ -107,7 +109,7 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
 
   /// Whether the message may quote a row.
   private var mayQuoteRows: Bool {
-    guard let state, !isOurs, !isOfScript, !isOwnTimeout else { return false }
+    guard let state, !isOurs, !isOfScript, !isOwnTimeout, !isOfPrivilege else { return false }
     if isRaised { return true }
     // A division by zero, and a text that is too long.
     if ["22012", "22001"].contains(state.rawValue) { return false }

@@ -3,6 +3,7 @@ internal import CLibPQ
 /// The fields of an error report, by the letters of PostgreSQL's protocol: libpq has them as
 /// character macros, which Swift does not import.
 enum DiagnosticField: Int32 {
+  case severity = 0x56  // V
   case sqlState = 0x43  // C
   case primaryMessage = 0x4D  // M
   case detail = 0x44  // D
@@ -19,18 +20,31 @@ enum DiagnosticField: Int32 {
 /// The blocking calls. They run on the connection's own queue.
 extension Connection {
   func execute(_ sql: String, _ parameters: [Parameter]) throws -> QueryResult {
-    try requireNoZeroByte(sql, parameters)
+    try requireSendable(sql, parameters)
     began = .now
-    let result = Self.withEncoded(parameters) { values, lengths, formats in
+    let encoding = ServerEncoding(
+      name: PQparameterStatus(handle, "server_encoding").map { String(cString: $0) } ?? "UTF8")
+    let result = Self.withEncoded(parameters.map { $0.held(in: encoding) }) {
+      values, lengths, formats in
       PQexecParams(handle, sql, Int32(parameters.count), nil, values, lengths, formats, 0)
     }
     return try checked(result, statement: sql)
   }
 
+  /// The protocol counts them in 16 bits.
+  private static let parametersMax = 65_535
+
   /// libpq takes a zero byte for the end, and would send half of it.
-  private func requireNoZeroByte(_ sql: String, _ parameters: [Parameter]) throws {
+  private func requireSendable(_ sql: String, _ parameters: [Parameter]) throws {
     if sql.utf8.contains(0) {
       throw PostgreSQLError(code: .misuse, message: "there is a zero byte in the statement")
+    }
+    guard parameters.count <= Self.parametersMax else {
+      throw PostgreSQLError(
+        code: .misuse,
+        message:
+          "a statement has \(parameters.count) parameters, and may have \(Self.parametersMax)",
+        hint: "bind an array", statement: sql)
     }
     if let index = parameters.firstIndex(where: \.hasZeroByteInText) {
       throw PostgreSQLError(
@@ -40,7 +54,7 @@ extension Connection {
   }
 
   func executeScript(_ sql: String) throws {
-    try requireNoZeroByte(sql, [])
+    try requireSendable(sql, [])
     began = .now
     guard PQsendQuery(handle, sql) == 1 else { throw brokenConnection(statement: nil) }
     var completed = 0
@@ -102,12 +116,16 @@ extension Connection {
     error.constraint = Self.field(result, .constraintName)
     error.column = Self.field(result, .columnName)
     // Names within the server, of RAISE and of another server's errors: they are the same in every language.
-    error.isRaised = ["exec_stmt_raise", "pgfdw_report_error"]
+    error.isRaised = ["exec_stmt_raise", "pgfdw_report_error", "dblink_res_error"]
+      .contains(Self.field(result, .sourceFunction))
+    error.isOfPrivilege = ["aclcheck_error", "aclcheck_error_col"]
       .contains(Self.field(result, .sourceFunction))
     Self.note(Self.field(result, .context), in: &error)
     error.position = Self.field(result, .statementPosition).flatMap { Int($0) }
     noteOwnTimeout(in: &error)
-    if PQstatus(handle) != CONNECTION_OK { error.code = .connectionLost }
+    // The session ends with such an error, whether libpq has noticed that or not.
+    let isLast = ["FATAL", "PANIC"].contains(Self.field(result, .severity))
+    if isLast || PQstatus(handle) != CONNECTION_OK { error.code = .connectionLost }
     return error
   }
 
@@ -125,9 +143,12 @@ extension Connection {
     }
   }
 
+  /// libpq has no SQLSTATE for its own errors, and does not always know yet that its connection is gone: after a
+  /// crash of the server it can send nothing and still has the server's last word to read. Nobody may use such a
+  /// connection any more.
   func brokenConnection(statement: String?) -> PostgreSQLError {
     PostgreSQLError(
-      code: PQstatus(handle) == CONNECTION_OK ? .busy : .connectionLost,
+      code: .connectionLost,
       message: "the connection to PostgreSQL failed: \(Self.trimmed(PQerrorMessage(handle)))",
       hint: "run again once the server is back", statement: statement)
   }
