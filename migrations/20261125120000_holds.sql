@@ -132,7 +132,7 @@ BEGIN
     SELECT count(*) INTO holds FROM lethe.hold;
     IF holds > 0 THEN
         RAISE EXCEPTION '% rows are held: without their holds nobody could open them again', holds
-            USING HINT = 'lethe holds list shows them, lethe holds release ends them';
+            USING HINT = 'lethe migrate up, then lethe holds list shows them and lethe holds release ends them';
     END IF;
 END
 $$;

@@ -64,11 +64,12 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM lethe.refusal WHERE resolved_at IS NULL) THEN
         RAISE EXCEPTION 'events that were refused are open in lethe.refusal, and would be forgotten'
-            USING HINT = 'lethe status lists them: retry them first';
+            USING HINT = 'lethe migrate up, then lethe status lists them, and lethe retry takes them on again';
     END IF;
     IF EXISTS (SELECT FROM lethe.seal WHERE kind = 'approval') THEN
         RAISE EXCEPTION 'the chain of evidence has approvals in it, which an older version cannot verify'
-            USING HINT = 'keep the newer version, or restore a backup from before the first approval';
+            USING HINT = 'keep the newer version (lethe migrate up), '
+                'or have the ledger gone for good, with the guards: the README tells how';
     END IF;
 END
 $$;

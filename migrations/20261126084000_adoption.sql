@@ -58,7 +58,8 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM lethe.seal WHERE kind = 'adoption') THEN
         RAISE EXCEPTION 'the chain of evidence has adoptions in it, which an older version cannot verify'
-            USING HINT = 'keep the newer version, or restore a backup from before the first one';
+            USING HINT = 'keep the newer version (lethe migrate up), '
+                'or have the ledger gone for good, with the guards: the README tells how';
     END IF;
 END
 $$;

@@ -244,7 +244,8 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM lethe.trace) THEN
         RAISE EXCEPTION 'the ledger has traces of events, which an older version cannot read or verify'
-            USING HINT = 'keep the newer version, or restore a backup from before the first trace';
+            USING HINT = 'keep the newer version (lethe migrate up), '
+                'or have the ledger gone for good, with the guards: the README tells how';
     END IF;
 END
 $$;

@@ -1,10 +1,20 @@
 import Foundation
 public import SystemPackage
 
-/// The migrations of one directory, in the order of their versions.
+/// Migrations in the order of their versions: those of one directory, or those that a program brings.
 public struct MigrationSet: Sendable {
   public let directory: FilePath
   public let migrations: [Migration]
+
+  /// Reads what a program brings.
+  /// - Parameter label: what messages have in the place of the directory.
+  public init(_ label: String, files: [(name: String, text: String)]) throws {
+    let directory = FilePath(label)
+    self.directory = directory
+    migrations = try files.map { file in
+      try Migration(file: directory.appending(file.name), text: file.text)
+    }
+  }
 
   /// Reads every `.sql` file of the directory itself; a folder in it is a set of its own.
   /// - Throws: `MigrationError` naming the directory or file.

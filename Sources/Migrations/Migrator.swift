@@ -209,11 +209,14 @@ public struct Migrator: Sendable {
       file: migration.file.string, line: line(of: error, in: block),
       message: error.isOfScript
         ? "\(error.message) (SQLSTATE \(error.state?.rawValue ?? ""))"
-          + (error.hint.map { "\n  hint: \($0)" } ?? "")
+          + (error.isRaised ? "" : error.hint.map { "\n  hint: \($0)" } ?? "")
         : error.description,
-      remedy: block.inTransaction
-        ? "mend the statement and run the command again: nothing of this file was kept"
-        : "this block runs without a transaction: undo what it had done, mend it, run it again")
+      // The migration's own word on what to do.
+      remedy: error.isRaised && error.hint != nil
+        ? error.hint ?? ""
+        : block.inTransaction
+          ? "mend the statement and run the command again: nothing of this file was kept"
+          : "this block runs without a transaction: undo what it had done, mend it, run it again")
   }
 
   /// The line of the file that the error is about: by the server's position, else by the number of
