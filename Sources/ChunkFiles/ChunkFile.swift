@@ -25,6 +25,45 @@ public struct ChunkFile: Sendable, Equatable {
   }
 }
 
+extension ChunkFile {
+  /// Writes two files beside it, each with half of its IDs, in their order.
+  ///
+  /// - Parameter prefix: what their names begin with; files of these names are replaced.
+  /// - Throws: `ChunkFileError` `.lost` if the file is gone or other than recorded.
+  public func halves(named prefix: String) throws -> (ChunkFile, ChunkFile) {
+    precondition(ids > 1)
+    var cutter = try ChunkCutter(
+      directory: path.removingLastComponent(), prefix: prefix,
+      limits: ChunkLimits(ids: (ids + 1) / 2, bytes: .max))
+    do {
+      _ = try ChunkIndex(verifying: self)
+      var files: [ChunkFile] = []
+      let file = try FileDescriptor.open(path, .readOnly)
+      try file.closeAfter {
+        var rest: [UInt8] = []
+        var block = [UInt8](repeating: 0, count: 1 << 20)
+        while case let count = try block.withUnsafeMutableBytes({ try file.read(into: $0) }),
+          count > 0
+        {
+          rest += block[..<count]
+          let end = (rest.lastIndex(of: 0x0A) ?? -1) + 1
+          files += try cutter.append(rows: Array(rest[..<end]))
+          rest.removeFirst(end)
+        }
+      }
+      if let last = try cutter.finish() { files.append(last) }
+      guard files.count == 2 else {
+        throw ChunkFileError(
+          code: .lost, path: path, message: "the chunk's file is not as it was exported")
+      }
+      return (files[0], files[1])
+    } catch {
+      cutter.abandon()
+      throw error
+    }
+  }
+}
+
 /// How large a chunk may become.
 public struct ChunkLimits: Sendable, Equatable {
   public let ids: Int

@@ -16,7 +16,8 @@ public struct APIJob: Sendable {
   public let error: String?
 }
 
-/// The JSON of `data`.
+/// The JSON of `data`. A field of another shape than described is left out, so that it hides no job; but an ID may be a
+/// number.
 struct JobJSON: Decodable {
   var id: String
   var name: String?
@@ -28,6 +29,31 @@ struct JobJSON: Decodable {
   var download_url: String?
   var download_expires_at: String?
   var error: String?
+
+  private enum CodingKeys: CodingKey {
+    case id, name, status, type, created_at, upload_url, upload_expires_at, download_url
+    case download_expires_at, error
+  }
+
+  /// - Throws: what `JSONDecoder` throws if there is no ID.
+  init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    func text(_ key: CodingKeys) -> String? { try? container.decode(String.self, forKey: key) }
+    // A number of 64 bits keeps its digits.
+    id = try text(.id) ?? "\(container.decode(UInt64.self, forKey: .id))"
+    (name, status, type) = (text(.name), text(.status), text(.type))
+    (created_at, upload_url) = (text(.created_at), text(.upload_url))
+    (upload_expires_at, download_url) = (text(.upload_expires_at), text(.download_url))
+    download_expires_at = text(.download_expires_at)
+    error = text(.error) ?? (try? container.decode(ErrorObject.self, forKey: .error))?.text
+  }
+
+  private struct ErrorObject: Decodable {
+    var message: String?
+    var detail: String?
+    var title: String?
+    var text: String { message ?? detail ?? title ?? "an error without a text" }
+  }
 
   /// - Parameter secrets: to be taken out of what the API says.
   func job(hiding secrets: [String]) -> APIJob {
@@ -53,6 +79,6 @@ struct JobsAnswer: Decodable {
   struct Meta: Decodable {
     var result_count: Int?
   }
-  var data: [JobJSON]?
+  var data: [Lenient<JobJSON>]?
   var meta: Meta?
 }

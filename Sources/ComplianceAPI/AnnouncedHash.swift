@@ -11,18 +11,22 @@ struct AnnouncedHash {
   private var crcOfBytes: CRC32C?
   private var md5OfBytes: MD5?
 
-  /// - Parameter values: of the header, which may come once with commas or several times.
-  init(_ values: [String]) {
+  /// - Parameters:
+  ///   - values: of the header, which may come once with commas or several times.
+  ///   - needsMD5: false leaves the MD5 out where there is a CRC-32C.
+  init(_ values: [String], needsMD5: Bool = true) {
     var announced: [Substring: String] = [:]
     for part in values.flatMap({ $0.split(separator: ",") }) {
       let pair = part.drop { $0 == " " }.split(separator: "=", maxSplits: 1)
       if pair.count == 2 { announced[pair[0]] = pair[1].trimmingCharacters(in: .whitespaces) }
     }
     crc32c = announced["crc32c"]
-    md5 = announced["md5"]
+    md5 = needsMD5 || announced["crc32c"] == nil ? announced["md5"] : nil
     if crc32c != nil { crcOfBytes = CRC32C() }
     if md5 != nil { md5OfBytes = MD5() }
   }
+
+  var isAnnounced: Bool { crc32c != nil || md5 != nil }
 
   mutating func update(_ bytes: UnsafeRawBufferPointer) {
     crcOfBytes?.update(bytes)

@@ -10,8 +10,6 @@ import _NIOFileSystem
 
 /// The bytes of jobs: what is uploaded and what is downloaded. Both stream in flat memory.
 extension ComplianceClient {
-  private static let blockBytes: Int64 = 1 << 20
-
   /// What came of a download.
   public struct Download: Sendable {
     public let bytes: Int
@@ -20,46 +18,120 @@ extension ComplianceClient {
     public let summary: String
   }
 
-  /// Uploads a file whole; after a break the whole of it again, as the native profile wants it.
+  /// Uploads a file: whole, and after a break the whole of it again, to the API's own host; in parts to a storage
+  /// host whose URL is for that.
   ///
-  /// - Throws: `APIError` `.urlRefused` when the URL has expired: the job is lost.
+  /// A storage host has to say that it has what was sent. The API's own host says nothing of that: what it stores
+  /// shows in the results alone.
+  ///
+  /// - Throws: `APIError` `.urlRefused` when the URL has expired, `.unproven` when the host has something else or
+  ///   does not say what it has: the job is lost.
   public func upload(file: FilePath, bytes: Int, to url: SignedURL, job: String) async throws {
     let operation = "upload to job \(job)"
     let isOwnOrigin = try checkedOrigin(of: url, operation)
-    try await repeated(.upload, operation: operation, isRepeatable: true) {
-      try await withFile(file, operation) { handle in
-        var request = self.request(.PUT, url, isOwnOrigin: isOwnOrigin)
-        request.headers.add(name: "Content-Type", value: "text/plain")
-        request.body = .stream(
-          FileBlocks(file: handle, blockBytes: Self.blockBytes), length: .known(Int64(bytes)))
-        let response = try await http.execute(request, deadline: .distantFuture, logger: nil)
-        let body = try await self.body(of: response)
-        guard (200..<300).contains(response.status.code) else {
-          throw failure(
-            Int(response.status.code), body: body, endpoint: .upload, operation: operation)
+    try await withFile(file, operation) { handle in
+      let response =
+        if !isOwnOrigin, url.isForSession == true {
+          try await PartUpload(
+            client: self, file: handle, bytes: bytes, url: url, operation: operation
+          ).run()
+        } else {
+          try await uploadWhole(handle, bytes: bytes, to: url, isOwnOrigin, operation)
         }
+      if isOwnOrigin { return }
+      if let why = try await reasonNotToBelieve(response.headers, handle, bytes: bytes) {
+        throw APIError(
+          kind: .unproven, status: Int(response.status.code), operation: operation, message: why)
       }
+    }
+  }
+
+  private func uploadWhole(
+    _ file: ReadFileHandle, bytes: Int, to url: SignedURL, _ isOwnOrigin: Bool,
+    _ operation: String
+  ) async throws -> HTTPClientResponse {
+    try await repeated(.upload, operation: operation, isRepeatable: true) {
+      var request = self.request(.PUT, url, isOwnOrigin: isOwnOrigin)
+      request.headers.add(name: "Content-Type", value: "text/plain")
+      request.body = .stream(
+        FileBlocks(file: file, from: 0, through: bytes), length: .known(Int64(bytes)))
+      return try await answer(
+        to: request, of: .upload, seconds: transport.settings.transferSeconds, operation,
+        isOwnOrigin: isOwnOrigin)
+    }
+  }
+
+  /// - Throws: `APIError` for an answer that is no success.
+  func answer(
+    to request: HTTPClientRequest, of endpoint: Endpoint, seconds: Double, _ operation: String,
+    isOwnOrigin: Bool = false
+  ) async throws -> HTTPClientResponse {
+    let response = try await transport.execute(request, seconds: seconds)
+    await note(response, of: endpoint, isOwnOrigin: isOwnOrigin)
+    let body = try await self.body(of: response)
+    guard StatusTable.isSuccess(Int(response.status.code), of: endpoint) else {
+      throw failure(response, body: body, endpoint: endpoint, operation: operation)
+    }
+    return response
+  }
+
+  /// Holds what a storage host says that it has against the file: its length and a checksum, or one of the two.
+  private func reasonNotToBelieve(
+    _ headers: HTTPHeaders, _ file: ReadFileHandle, bytes: Int
+  ) async throws -> String? {
+    let stored = headers.first(name: "x-goog-stored-content-length")
+    if let stored, Int(stored) != bytes {
+      return "the storage host has not stored the \(bytes) bytes that were sent"
+    }
+    var hash = AnnouncedHash(headers["x-goog-hash"], needsMD5: false)
+    guard hash.isAnnounced else {
+      return stored == nil ? "the storage host does not say what it has stored" : nil
+    }
+    for try await block in FileBlocks(file: file, from: 0, through: bytes) {
+      block.withUnsafeReadableBytes { hash.update($0) }
+    }
+    return hash.mismatch.map { _ in
+      "what the storage host has stored has another checksum than what was sent"
     }
   }
 
   /// Downloads a result to `path`, complete or not at all: it is written under another name, its
   /// length and what checksums the server sends checked, synced and renamed.
   ///
+  /// - Parameter bytesMax: more than any result can have, unpacked.
   /// - Throws: `APIError` `.incompleteResult` if what came is not what was announced; `.noResult` if the
   ///   answer's status or type shows that no result came. Another download may bring one.
-  public func download(from url: SignedURL, to path: FilePath, job: String) async throws -> Download
-  {
+  public func download(
+    from url: SignedURL, to path: FilePath, bytesMax: Int, job: String
+  ) async throws -> Download {
     let operation = "download of job \(job)"
     let isOwnOrigin = try checkedOrigin(of: url, operation)
     return try await repeated(.download, operation: operation, isRepeatable: true) {
-      let request = self.request(.GET, url, isOwnOrigin: isOwnOrigin)
-      let response = try await http.execute(request, deadline: .distantFuture, logger: nil)
+      // As it is, for checksums are of that …
+      var response = try await result(of: url, isOwnOrigin, accepting: "identity")
+      // … and what is stored packed comes unpacked then.
+      if response.headers.first(name: "x-goog-stored-content-encoding")?.lowercased() == "gzip",
+        ContentCoding(response.headers) == .identity
+      {
+        response = try await result(of: url, isOwnOrigin, accepting: "gzip")
+      }
       let type = MediaType(response.headers)
-      guard response.status == .ok, !type.isPage else {
+      guard StatusTable.isSuccess(Int(response.status.code), of: .download), !type.isPage else {
         throw try await noResult(response, type, operation)
       }
-      return try await store(response, type, at: path, operation)
+      return try await store(response, type, at: path, bytesMax: bytesMax, operation)
     }
+  }
+
+  private func result(
+    of url: SignedURL, _ isOwnOrigin: Bool, accepting codings: String
+  ) async throws -> HTTPClientResponse {
+    var request = self.request(.GET, url, isOwnOrigin: isOwnOrigin)
+    request.headers.add(name: "Accept-Encoding", value: codings)
+    let response = try await transport.execute(
+      request, seconds: transport.settings.transferSeconds)
+    await note(response, of: .download, isOwnOrigin: isOwnOrigin)
+    return response
   }
 
   /// An answer that is not the job's result, and yet may be one of the API's own errors.
@@ -69,21 +141,16 @@ extension ComplianceClient {
     let status = Int(response.status.code)
     guard !(200..<300).contains(status) else {
       var bytes = 0
-      for try await buffer in response.body { bytes += buffer.readableBytes }
+      for try await buffer in response.body {
+        bytes += buffer.readableBytes
+        if bytes > Self.answerBytesMax { break }
+      }
       return APIError(
         kind: .noResult, status: status, operation: operation,
         message: "what came is no result: \(type.summary(status: status, bytes: bytes))")
     }
-    let error = failure(
-      status, body: try await self.body(of: response), endpoint: .download, operation: operation)
-    switch error.kind {
-    // These concern the job and no other, whatever the server means by them. 402 concerns the App.
-    case .invalidRequest where status != 402, .conflict, .tooLarge:
-      return APIError(
-        kind: .noResult, status: status, operation: operation,
-        message: "what came is no result: HTTP \(status), \(error.message)")
-    default: return error
-    }
+    return failure(
+      response, body: try await self.body(of: response), endpoint: .download, operation: operation)
   }
 
   private func withFile(
@@ -97,15 +164,29 @@ extension ComplianceClient {
   }
 
   private func store(
-    _ response: HTTPClientResponse, _ type: MediaType, at path: FilePath, _ operation: String
+    _ response: HTTPClientResponse, _ type: MediaType, at path: FilePath, bytesMax: Int,
+    _ operation: String
   ) async throws -> Download {
     let announced = response.headers.first(name: "content-length").flatMap(Int.init)
-    let isChunked = response.headers[canonicalForm: "transfer-encoding"].contains("chunked")
+    let isChunked = response.headers[canonicalForm: "transfer-encoding"]
+      .contains { $0.lowercased() == "chunked" }
+    var announcedHash = AnnouncedHash(response.headers["x-goog-hash"])
+    // Of what comes out, where a proxy on the way has packed what the checksum is of.
+    var unpackedHash = AnnouncedHash(response.headers["x-goog-hash"])
     // A body that ends with its connection could have been cut anywhere: absence of an ID means
     // that it is clean, so nothing could be believed.
-    guard announced != nil || isChunked else {
+    guard announced != nil || isChunked || announcedHash.isAnnounced else {
       throw APIError(
-        kind: .temporary, operation: operation, message: "the answer does not tell its length")
+        kind: .noResult, operation: operation,
+        message: "the answer tells neither its length nor a checksum, and may have been cut off")
+    }
+    let coding = ContentCoding(response.headers)
+    guard coding != .unknown else {
+      throw APIError(
+        kind: .noResult, operation: operation,
+        message:
+          "the answer has the content coding \(ContentCoding.name(response.headers)), which nobody asked for"
+      )
     }
     let partial = FilePath(path.string + ".partial")
     let file = try local(operation) {
@@ -114,15 +195,32 @@ extension ComplianceClient {
     }
     defer { try? file.close() }
     var hash = SHA256()
-    var announcedHash = AnnouncedHash(response.headers["x-goog-hash"])
-    var bytes = 0
+    // As they came, and as they are stored here.
+    var (bytes, plainBytes) = (0, 0)
+    let inflation =
+      coding == .identity ? nil : try Inflation(mayBeRaw: coding == .deflate)
+    func keep(_ block: UnsafeRawBufferPointer) throws {
+      hash.update(block)
+      if coding != .identity { unpackedHash.update(block) }
+      plainBytes += block.count
+      guard plainBytes <= bytesMax else {
+        throw APIError(
+          kind: .noResult, operation: operation,
+          message: "what came has over \(bytesMax) bytes, more than any result of the job")
+      }
+      try local(operation) { _ = try file.writeAll(block) }
+    }
     for try await buffer in response.body {
-      try local(operation) {
-        _ = try buffer.withUnsafeReadableBytes { block in
-          hash.update(block)
-          announcedHash.update(block)
-          bytes += block.count
-          return try file.writeAll(block)
+      try buffer.withUnsafeReadableBytes { block in
+        announcedHash.update(block)
+        bytes += block.count
+        guard let inflation else { return try keep(block) }
+        do {
+          try inflation.update(block, keep)
+        } catch is Inflation.Damaged {
+          throw APIError(
+            kind: .incompleteResult, operation: operation,
+            message: "what came cannot be unpacked as \(ContentCoding.name(response.headers))")
         }
       }
     }
@@ -131,7 +229,13 @@ extension ComplianceClient {
         kind: .temporary, operation: operation,
         message: "\(bytes) of \(announced) bytes came")
     }
-    if let mismatch = announcedHash.mismatch {
+    if let inflation, !inflation.isComplete {
+      throw APIError(
+        kind: .incompleteResult, operation: operation,
+        message:
+          "what came ends in the middle of its \(ContentCoding.name(response.headers)) coding")
+    }
+    if let mismatch = announcedHash.mismatch, coding == .identity || unpackedHash.mismatch != nil {
       throw APIError(kind: .incompleteResult, operation: operation, message: mismatch)
     }
     try local(operation) {
@@ -140,7 +244,7 @@ extension ComplianceClient {
       }
     }
     return Download(
-      bytes: bytes, sha256: hash.finalize(),
+      bytes: plainBytes, sha256: hash.finalize(),
       summary: type.summary(status: Int(response.status.code), bytes: bytes))
   }
 
@@ -153,7 +257,7 @@ extension ComplianceClient {
   }
 
   /// - Returns: whether the URL is of the API's own origin, and so gets the token.
-  private func checkedOrigin(of url: SignedURL, _ operation: String) throws -> Bool {
+  func checkedOrigin(of url: SignedURL, _ operation: String) throws -> Bool {
     guard let origin = Origin(url.exposed), let own = Origin(baseURL) else {
       throw APIError(
         kind: .invalidRequest, operation: operation,
@@ -167,12 +271,20 @@ extension ComplianceClient {
           the API sends the bytes to \(origin.host.withoutSecrets([token.exposed])), which is not an allowed host
           """)
     }
+    // Whoever reads along could take the URL, and the IDs with it.
+    guard origin.scheme == "https" || own.scheme == "http" else {
+      throw APIError(
+        kind: .hostNotAllowed, operation: operation,
+        message: """
+          the API sends the bytes to \(origin.host.withoutSecrets([token.exposed])) over unencrypted http
+          """)
+    }
     return false
   }
 
   /// The API's own host wants the token (native); another host takes the URL for the credential and
   /// must not see the token (gcs).
-  private func request(
+  func request(
     _ method: HTTPMethod, _ url: SignedURL, isOwnOrigin: Bool
   ) -> HTTPClientRequest {
     var request = HTTPClientRequest(url: url.exposed)
@@ -186,23 +298,30 @@ extension ComplianceClient {
 
 /// A file block by block, each read when it is asked for: the file system's own stream reads many
 /// blocks ahead, which costs memory and gains nothing.
-private struct FileBlocks: AsyncSequence, Sendable {
+struct FileBlocks: AsyncSequence, Sendable {
+  private static let blockBytes = 1 << 20
+
   let file: ReadFileHandle
-  let blockBytes: Int64
+  /// The first byte …
+  let from: Int
+  /// … and the one after the last.
+  let through: Int
 
   struct AsyncIterator: AsyncIteratorProtocol {
     let blocks: FileBlocks
-    var offset: Int64 = 0
+    var offset: Int
 
     mutating func next() async throws -> ByteBuffer? {
+      let count = Swift.min(FileBlocks.blockBytes, blocks.through - offset)
+      guard count > 0 else { return nil }
       let block = try await blocks.file.readChunk(
-        fromAbsoluteOffset: offset, length: .bytes(blocks.blockBytes))
-      offset += Int64(block.readableBytes)
+        fromAbsoluteOffset: Int64(offset), length: .bytes(Int64(count)))
+      offset += block.readableBytes
       return block.readableBytes > 0 ? block : nil
     }
   }
 
   func makeAsyncIterator() -> AsyncIterator {
-    AsyncIterator(blocks: self)
+    AsyncIterator(blocks: self, offset: from)
   }
 }

@@ -1,5 +1,5 @@
 import AsyncHTTPClient
-import Foundation
+public import Foundation
 public import Logging
 import NIOCore
 import NIOHTTP1
@@ -12,43 +12,42 @@ public import Vocabulary
 /// Calls that can be repeated are, with backoff; creating a job cannot, and says so by `.temporary`.
 /// The token goes to the API's own scheme, host and port and nowhere else, and no redirect is followed.
 public struct ComplianceClient: Sendable {
-  let http: HTTPClient
+  let transport: Transport
   let baseURL: String
   let token: BearerToken
   let allowedHosts: [String]
   let retry: RetryPolicy
   let logger: Logger
-  let budgets = RateBudgets()
+  let budgets: RateBudgets
+  let clock: ServerClock
+  let profile: ProfileInUse
 
   /// An answer to a JSON call is a few kilobytes; a listing of years of jobs some more.
-  private static let answerBytesMax = 16 << 20
-  private static let answerSecondsMax: Int64 = 120
+  static let answerBytesMax = 16 << 20
 
   /// Runs `body` with a client whose connections live as long.
   ///
   /// - Parameters:
   ///   - baseURL: without a slash at its end.
   ///   - allowedHosts: where bytes may go to and come from.
+  /// - Throws: what `body` throws; `APIError` `.untrusted` if certificates that are to be trusted cannot be read.
   public static func withClient<R: Sendable>(
     baseURL: String, token: BearerToken, allowedHosts: [String],
+    profile: UploadProfile = .auto, network: NetworkSettings = NetworkSettings(),
     retry: RetryPolicy = RetryPolicy(), logger: Logger,
     _ body: @Sendable (ComplianceClient) async throws -> R
   ) async throws -> R {
-    var configuration = HTTPClient.Configuration(
-      redirectConfiguration: .disallow,
-      timeout: .init(connect: .seconds(15), read: .seconds(90), write: .seconds(90)))
-    // Without this a refused connection takes the whole connect timeout to say so.
-    configuration.connectionPool.retryConnectionEstablishment = false
-    let http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+    let transport = try Transport(network)
     let client = ComplianceClient(
-      http: http, baseURL: baseURL, token: token, allowedHosts: allowedHosts, retry: retry,
-      logger: logger)
+      transport: transport, baseURL: baseURL, token: token, allowedHosts: allowedHosts,
+      retry: retry, logger: logger, budgets: RateBudgets(logger: logger),
+      clock: ServerClock(logger: logger), profile: ProfileInUse(profile))
     do {
       let value = try await body(client)
-      try await http.shutdown()
+      try await transport.shutdown()
       return value
     } catch {
-      try? await http.shutdown()
+      try? await transport.shutdown()
       throw error
     }
   }
@@ -60,11 +59,38 @@ public struct ComplianceClient: Sendable {
   /// - Parameter name: up to 64 characters.
   public func createJob(type: JobType, name: String) async throws -> APIJob {
     let operation = "create job \(name)"
-    let body = try JSONEncoder().encode(["type": type.rawValue, "name": name])
-    let answer: JobAnswer = try await json(
-      .POST, "/2/compliance/jobs", body: body, endpoint: .create, operation: operation,
-      isRepeatable: false)
-    return try job(answer, operation)
+    let asksForParts = await profile.asksForParts
+    let body = try JSONEncoder().encode(
+      CreateBody(type: type.rawValue, name: name, resumable: asksForParts ? true : nil))
+    let job: APIJob
+    do {
+      let answer: JobAnswer = try await json(
+        .POST, "/2/compliance/jobs", body: body, endpoint: .create, operation: operation,
+        isRepeatable: false)
+      job = try self.job(answer, operation)
+    } catch let error as APIError where error.status == 400 && asksForParts {
+      guard await profile.refused() else { throw error }
+      logger.notice("\(operation): the API takes no uploads in parts any more; again without")
+      return try await createJob(type: type, name: name)
+    }
+    if let url = job.uploadURL, let origin = Origin(url.exposed) {
+      await profile.seen(isStorageHost: origin != Origin(baseURL))
+    }
+    // As every ID of the API is, and as the ledger keeps them.
+    guard (1...19).contains(job.id.utf8.count),
+      job.id.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) })
+    else {
+      throw APIError(
+        kind: .temporary, operation: operation, message: "the answer's job has no usable ID")
+    }
+    return job
+  }
+
+  private struct CreateBody: Encodable {
+    let type: String
+    let name: String
+    /// Left out unless wanted: the API's own host knows no such key.
+    let resumable: Bool?
   }
 
   /// The jobs of a type, newest first.
@@ -77,7 +103,14 @@ public struct ComplianceClient: Sendable {
       throw APIError(
         kind: .temporary, operation: operation, message: "the listing counts jobs but has none")
     }
-    return (answer.data ?? []).map { $0.job(hiding: [token.exposed]) }
+    let entries = answer.data ?? []
+    let known = entries.compactMap(\.value)
+    if known.count < entries.count {
+      logger.warning(
+        "\(operation): \(entries.count - known.count) of \(entries.count) entries cannot be read, and are left out"
+      )
+    }
+    return known.map { $0.job(hiding: [token.exposed]) }
   }
 
   public func job(id: String) async throws -> APIJob {
@@ -85,22 +118,36 @@ public struct ComplianceClient: Sendable {
     let answer: JobAnswer = try await json(
       .GET, "/2/compliance/jobs/\(id)", body: nil, endpoint: .get, operation: operation,
       isRepeatable: true)
-    return try job(answer, operation)
+    let job = try job(answer, operation, without: .jobRefused)
+    guard job.id == id else {
+      throw APIError(
+        kind: .jobRefused, operation: operation, message: "the answer is about another job")
+    }
+    return job
   }
 
   /// Ends a job that has not finished; its status becomes `failed` and its slot is free.
+  /// - Returns: the job as it is then; nil where the API does not say.
   @discardableResult
-  public func cancelJob(id: String) async throws -> APIJob {
+  public func cancelJob(id: String) async throws -> APIJob? {
     let operation = "cancel job \(id)"
     let answer: JobAnswer = try await json(
       .DELETE, "/2/compliance/jobs/\(id)", body: nil, endpoint: .cancel, operation: operation,
       isRepeatable: true)
-    return try job(answer, operation)
+    return answer.data?.job(hiding: [token.exposed])
   }
 
-  private func job(_ answer: JobAnswer, _ operation: String) throws -> APIJob {
+  /// The time as the API has it, as far as its answers tell: what expires, expires by that.
+  public var now: Date { get async { await clock.now } }
+
+  /// The API's clock beside this machine's; nil before an answer that has a `Date`.
+  public var clockSkew: ClockSkew? { get async { await clock.skew } }
+
+  private func job(
+    _ answer: JobAnswer, _ operation: String, without kind: APIError.Kind = .temporary
+  ) throws -> APIJob {
     guard let data = answer.data else {
-      throw APIError(kind: .temporary, operation: operation, message: "the answer has no data")
+      throw APIError(kind: kind, operation: operation, message: "the answer has no data")
     }
     return data.job(hiding: [token.exposed])
   }
@@ -118,20 +165,24 @@ public struct ComplianceClient: Sendable {
         request.headers.add(name: "Content-Type", value: "application/json")
         request.body = .bytes(body)
       }
-      let response = try await http.execute(
-        request, timeout: .seconds(Self.answerSecondsMax), logger: nil)
-      await budgets.note(response.headers, of: endpoint)
+      let response = try await transport.execute(
+        request, seconds: transport.settings.answerSeconds)
+      await note(response, of: endpoint)
       let bytes = try await self.body(of: response)
-      guard response.status == .ok || response.status == .created else {
-        throw failure(
-          Int(response.status.code), body: bytes, endpoint: endpoint, operation: operation)
+      guard StatusTable.isSuccess(Int(response.status.code), of: endpoint) else {
+        throw failure(response, body: bytes, endpoint: endpoint, operation: operation)
       }
       if let answer = try? JSONDecoder().decode(Answer.self, from: Data(bytes)) {
         let problem = Problem(body: bytes, secrets: [token.exposed])
         guard problem.isErrorList else { return answer }
-        throw failure(
-          problem.status ?? 400, body: bytes, endpoint: endpoint, operation: operation)
+        throw failure(problem, problem.status, endpoint: endpoint, operation: operation)
       }
+      let problem = Problem(body: bytes, secrets: [token.exposed])
+      if problem.isErrorList {
+        throw failure(problem, problem.status, endpoint: endpoint, operation: operation)
+      }
+      // Nothing more is asked of a job that is ended.
+      if endpoint == .cancel, let answer = JobAnswer(data: nil) as? Answer { return answer }
       throw APIError(
         kind: .temporary, status: Int(response.status.code), operation: operation,
         message: "the answer cannot be read")
@@ -151,21 +202,45 @@ public struct ComplianceClient: Sendable {
     return buffer.readBytes(length: buffer.readableBytes) ?? []
   }
 
+  /// What an answer's headers say beside its body.
+  /// - Parameter isOwnOrigin: whether it is of the API, and not of a storage host, whose clock may be another.
+  func note(
+    _ response: HTTPClientResponse, of endpoint: Endpoint, isOwnOrigin: Bool = true
+  ) async {
+    if isOwnOrigin { await clock.note(response.headers) }
+    await budgets.note(
+      response.headers, status: Int(response.status.code), of: endpoint, serverNow: clock.now)
+  }
+
+  /// What an answer that is no success means.
   func failure(
-    _ status: Int, body: [UInt8], endpoint: Endpoint, operation: String
+    _ response: HTTPClientResponse, body: [UInt8], endpoint: Endpoint, operation: String
   ) -> APIError {
+    let status = Int(response.status.code)
     let problem = Problem(body: body, secrets: [token.exposed])
-    let kind: APIError.Kind =
-      switch status {
-      case 401, 403: endpoint.carriesBytes ? .urlRefused : .credentials
-      case 404, 410: .notFound
-      case 409: .conflict
-      case 413: .tooLarge
-      case 429: .rateLimited
-      case 408, 500...599: .temporary
-      default: .invalidRequest
-      }
-    return APIError(kind: kind, status: status, operation: operation, message: problem.message)
+    var error = failure(problem, status, endpoint: endpoint, operation: operation)
+    if (300..<400).contains(status) {
+      error = APIError(
+        kind: error.kind, status: status, operation: operation,
+        message: "a redirect to \(target(of: response)), which is not followed")
+    }
+    return error
+  }
+
+  /// - Parameter status: nil where the API names none.
+  func failure(
+    _ problem: Problem, _ status: Int?, endpoint: Endpoint, operation: String
+  ) -> APIError {
+    APIError(
+      kind: StatusTable.kind(status, problem.cause, for: endpoint), status: status,
+      operation: operation, message: problem.message)
+  }
+
+  /// Scheme, host and path of where a redirect leads.
+  private func target(of response: HTTPClientResponse) -> String {
+    guard let location = response.headers.first(name: "location") else { return "nowhere" }
+    let shown = location.prefix { $0 != "?" && $0 != "#" }
+    return String(shown).withoutSecrets([token.exposed], lengthMax: 200)
   }
 
   /// Runs a call until it succeeds, fails for good or has used its tries up. A rate limit is waited
@@ -175,7 +250,7 @@ public struct ComplianceClient: Sendable {
     _ call: () async throws -> R
   ) async throws -> R {
     var failures = 0
-    var rateLimitSeconds = 0.0
+    var (refusals, rateLimitSeconds) = (0, 0.0)
     while true {
       try await wait(await budgets.secondsToWait(for: endpoint), for: "the rate limit", operation)
       let error: APIError
@@ -191,7 +266,11 @@ public struct ComplianceClient: Sendable {
       }
       switch error.kind {
       case .rateLimited:
-        let seconds = await budgets.secondsToWaitAfterRefusal(of: endpoint)
+        // Longer each time, whatever the answer says: it may say "now" for ever.
+        refusals += 1
+        let seconds = max(
+          await budgets.secondsToWaitAfterRefusal(of: endpoint),
+          min(retry.delaySeconds(after: refusals), retry.delaySecondsMax))
         rateLimitSeconds += seconds
         guard rateLimitSeconds <= retry.rateLimitSecondsMax else { throw error }
         try await wait(seconds, for: "the rate limit", operation)
@@ -199,9 +278,12 @@ public struct ComplianceClient: Sendable {
         failures += 1
         guard failures < retry.attemptsMax else { throw error }
         try await wait(
-          retry.delaySeconds(after: failures), for: error.message, operation)
-      case .temporary, .invalidRequest, .credentials, .urlRefused, .notFound, .conflict,
-        .tooLarge, .hostNotAllowed, .incompleteResult, .noResult, .localFile:
+          max(retry.delaySeconds(after: failures), await budgets.secondsOfRetryAfter(endpoint)),
+          for: error.message, operation)
+      case .temporary, .invalidRequest, .credentials, .creditsDepleted, .capped, .misdirected,
+        .proxyRefused, .untrusted, .urlRefused, .notFound, .jobRefused, .conflict, .tooLarge,
+        .unproven, .hostNotAllowed,
+        .incompleteResult, .noResult, .localFile:
         throw error
       }
     }

@@ -1,7 +1,7 @@
 import Foundation
 
 /// Scheme, host and port: what the Bearer token is bound to.
-struct Origin: Equatable {
+struct Origin: Equatable, CustomStringConvertible {
   let scheme: String
   let host: String
   let port: Int
@@ -11,12 +11,18 @@ struct Origin: Equatable {
       let host = parts.host?.lowercased(), !host.isEmpty
     else { return nil }
     self.scheme = scheme
-    self.host = host
+    // A URL writes an IPv6 address in brackets.
+    self.host = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
     port = parts.port ?? (scheme == "http" ? 80 : 443)
   }
 
+  /// The host as a URL has it.
+  private var written: String { host.contains(":") ? "[\(host)]" : host }
+
+  var description: String { "\(scheme)://\(written):\(port)" }
+
   /// - Parameter hosts: `host`, any port, or `host:port`.
   func isAllowed(by hosts: [String]) -> Bool {
-    hosts.contains { $0.lowercased() == host || $0.lowercased() == "\(host):\(port)" }
+    hosts.contains { [host, written, "\(written):\(port)"].contains($0.lowercased()) }
   }
 }

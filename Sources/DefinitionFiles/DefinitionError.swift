@@ -16,7 +16,7 @@ public struct DefinitionError: Error, Sendable, Equatable, CustomStringConvertib
   }
 
   /// All that is wrong with a file as one error; nil if nothing is.
-  init?(_ mistakes: [DefinitionError]) {
+  package init?(_ mistakes: [DefinitionError]) {
     guard let first = mistakes.first else { return nil }
     self = first
     others = Array(mistakes.dropFirst())

@@ -25,10 +25,12 @@ public struct Pipeline: Sendable {
   }
 
   /// Reads and checks a definition, with variables from `environment`.
+  /// - Parameter readingToken: false for what does without the API: where the token is to come from has to be said
+  ///   all the same, but it need not be there.
   /// - Throws: `DefinitionError` with all that is wrong, each naming file, line and remedy. Nothing has run
   ///   by then.
   public static func load(
-    file: String, environment: [String: String]
+    file: String, environment: [String: String], readingToken: Bool = true
   ) throws -> Pipeline {
     guard let data = FileManager.default.contents(atPath: file) else {
       throw DefinitionError(
@@ -39,18 +41,19 @@ public struct Pipeline: Sendable {
       throw DefinitionError(
         file: file, line: nil, message: "the file is not UTF-8", remedy: "save it as UTF-8")
     }
-    return try parse(yaml: yaml, file: file, environment: environment)
+    return try parse(
+      yaml: yaml, file: file, environment: environment, readingToken: readingToken)
   }
 
   /// The same, from text.
   public static func parse(
-    yaml: String, file: String, environment: [String: String]
+    yaml: String, file: String, environment: [String: String], readingToken: Bool = true
   ) throws -> Pipeline {
     let mistakes = Mistakes(file: file)
     let pipeline = WrittenPipeline(yaml: yaml, mistakes).flatMap {
       Resolver(
         file: file, written: $0, interpolation: Interpolation(environment: environment),
-        mistakes: mistakes
+        mistakes: mistakes, readsToken: readingToken
       ).pipeline()
     }
     try mistakes.rethrow()
@@ -73,4 +76,10 @@ public struct APISettings: Sendable {
   public let jobAttemptsMax: Int
   /// How long a job may be in processing before it is cancelled and tried anew.
   public let jobHoursMax: Double
+  /// How long another job may hold a type's slot before the chunks that wait for it are set aside.
+  public let slotHoursMax: Double
+  /// Where the bytes of jobs go.
+  public let profile: UploadProfile
+  /// Proxies, certificates and times.
+  public let network: NetworkSettings
 }

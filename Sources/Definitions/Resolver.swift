@@ -10,9 +10,11 @@ struct Resolver {
   let written: WrittenPipeline
   let interpolation: Interpolation
   let mistakes: Mistakes
+  /// Else the pipeline has an empty one.
+  let readsToken: Bool
 
-  /// Above it an upload is refused by the API with 413: 128 MB, which may mean 10^6 or 2^20.
-  private static let chunkBytesLimit = 128_000_000
+  /// What an upload takes: the API's own host 128 MB, which may mean 10^6 or 2^20; a storage host 1 GB.
+  private static let chunkBytesLimits = (native: 120_000_000, gcs: 1_000_000_000)
   private static let chunkDefaults = (ids: 6_000_000, bytes: 120_000_000)
   private static let batchDefaults = BatchLimits(events: 10_000, rows: 20_000)
   /// What PostgreSQL keeps a timeout's milliseconds in ends above it.
@@ -30,75 +32,6 @@ struct Resolver {
     return Pipeline(
       file: file, definition: Definition(name: name, limits: limits, datasets: datasets),
       warehouse: ConnectionString(warehouse, timeouts: timeouts), api: api, lines: written.lines)
-  }
-
-  // MARK: The API
-
-  private func api(_ written: WrittenAPI) -> APISettings? {
-    let base = baseURL(written)
-    let token = token(written)
-    let hosts = written.allowedHosts.map(filled) ?? []
-    let poll = positive(written.pollSeconds, "api.poll_seconds", default: 30)
-    let pollMax = positive(written.pollSecondsMax, "api.poll_seconds_max", default: 60)
-    let attempts = atLeastOne(written.jobAttempts, "api.job_attempts", default: 3)
-    let hours = positive(written.jobHoursMax, "api.job_hours_max", default: 24)
-    guard let base, let token else { return nil }
-    return APISettings(
-      baseURL: base.url, token: token, allowedHosts: hosts + [base.host], pollSeconds: poll,
-      pollSecondsMax: max(poll, pollMax), jobAttemptsMax: attempts, jobHoursMax: hours)
-  }
-
-  private func baseURL(_ written: WrittenAPI) -> (url: String, host: String)? {
-    let line = written.baseURL?.line ?? written.line
-    guard let text = written.baseURL.map(filled) ?? "https://api.x.com" else { return nil }
-    let url = text.hasSuffix("/") ? String(text.dropLast()) : text
-    guard let parts = URLComponents(string: url), let host = parts.host, !host.isEmpty,
-      ["http", "https"].contains(parts.scheme), parts.path.isEmpty, parts.query == nil,
-      parts.fragment == nil, parts.user == nil, parts.password == nil
-    else {
-      return fault(
-        line, "api.base_url is not a URL of a host alone",
-        "write it like https://api.x.com, without a path")
-    }
-    let isLoopback = ["localhost", "127.0.0.1", "::1", "[::1]"].contains(host)
-    guard parts.scheme == "https" || isLoopback else {
-      return fault(
-        line, "api.base_url would send the token unencrypted to \(host)",
-        "use https; http is for this machine's own addresses")
-    }
-    return (url, parts.port.map { "\(host):\($0)" } ?? host)
-  }
-
-  private func token(_ written: WrittenAPI) -> BearerToken? {
-    switch (written.bearerToken, written.bearerTokenFile) {
-    case (.some(let token), nil):
-      guard let text = filled(token) else { return nil }
-      guard !text.isEmpty, text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
-        return fault(
-          token.line, "the token from api.bearer_token is empty or has spaces or line breaks in it",
-          "put the App's Bearer token there, and nothing else")
-      }
-      return BearerToken(text)
-    case (nil, .some(let path)):
-      return self.token(from: path)
-    case (nil, nil):
-      guard !written.hasToken else { return nil }
-      return fault(
-        written.line, "api has no token",
-        "add bearer_token: ${X_BEARER_TOKEN} or bearer_token_file: PATH")
-    case (.some, .some(let path)):
-      return fault(path.line, "api has two tokens", "keep bearer_token or bearer_token_file")
-    }
-  }
-
-  private func token(from path: Located<String>) -> BearerToken? {
-    guard let filledPath = filled(path) else { return nil }
-    do throws(TokenFile.Refusal) {
-      return BearerToken(
-        try TokenFile(written: path.value, path: filledPath, definition: file).token())
-    } catch {
-      return fault(path.line, error.message, error.remedy)
-    }
   }
 
   private func timeouts() -> SessionTimeouts {
@@ -202,10 +135,12 @@ struct Resolver {
   private func chunkBytes(_ dataset: WrittenDataset) -> Int {
     let bytes = atLeastOne(dataset.chunkBytes, "chunk.bytes", default: Self.chunkDefaults.bytes)
     guard let line = dataset.chunkBytes?.line, bytes > 0 else { return bytes }
-    if bytes > Self.chunkBytesLimit {
+    let limits = Self.chunkBytesLimits
+    let isForParts = written.api?.profile?.value == UploadProfile.gcs.rawValue
+    if bytes > (isForParts ? limits.gcs : limits.native) {
       mistakes.note(
         line, "chunk.bytes is over what the API takes in one upload",
-        "keep it at or under \(Self.chunkDefaults.bytes)")
+        "keep it at or under \(limits.native), or \(limits.gcs) with api.profile: gcs")
     } else if bytes < 20 {
       mistakes.note(line, "chunk.bytes cannot hold one ID", "write at least 20")
     }
@@ -419,7 +354,7 @@ struct Resolver {
         "write schema.table, a part in double quotes if it is unusual")
   }
 
-  private func atLeastOne(_ value: Located<Int>?, _ key: String, default: Int) -> Int {
+  func atLeastOne(_ value: Located<Int>?, _ key: String, default: Int) -> Int {
     guard let value else { return `default` }
     if value.value < 1 {
       mistakes.note(value.line, "\(key) is not at least 1", "write a positive number")
@@ -427,7 +362,7 @@ struct Resolver {
     return value.value
   }
 
-  private func positive(_ value: Located<Double>?, _ key: String, default: Double) -> Double {
+  func positive(_ value: Located<Double>?, _ key: String, default: Double) -> Double {
     guard let value else { return `default` }
     if !(value.value > 0 && value.value.isFinite) {
       mistakes.note(value.line, "\(key) is not above 0", "write a positive number")
@@ -441,7 +376,7 @@ struct Resolver {
     return faults.isEmpty ? result : nil
   }
 
-  private func filled(_ texts: Located<[String]>) -> [String] {
+  func filled(_ texts: Located<[String]>) -> [String] {
     texts.value.compactMap { filled(Located(value: $0, line: texts.line)) }
   }
 

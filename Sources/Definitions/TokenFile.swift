@@ -21,11 +21,7 @@ struct TokenFile {
   ///   - written: as the definition has it, before variables are filled in: they may hold secrets.
   ///   - path: with them; from the definition's folder, unless it is absolute.
   init(written: String, path: String, definition: String) {
-    let folder = URL(fileURLWithPath: definition).deletingLastPathComponent().path
-    // By hand: a URL would take ~ for the home folder.
-    self.path =
-      URL(fileURLWithPath: path.hasPrefix("/") ? path : "\(folder)/\(path)")
-      .standardizedFileURL.path
+    self.path = Resolver.path(path, from: definition)
     let shown = written.contains("$") ? written : self.path
     name = Self.mayHoldASecret(path) ? "that api.bearer_token_file names" : shown
   }

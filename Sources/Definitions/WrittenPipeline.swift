@@ -58,7 +58,9 @@ struct WrittenPipeline {
 struct WrittenAPI {
   static let keys = [
     "base_url", "bearer_token", "bearer_token_file", "allowed_hosts", "poll_seconds",
-    "poll_seconds_max", "job_attempts", "job_hours_max",
+    "poll_seconds_max", "job_attempts", "job_hours_max", "slot_hours_max",
+    "profile", "proxy", "ca_file", "connect_seconds", "stall_seconds", "answer_seconds",
+    "transfer_seconds",
   ]
   let line: Int
   let baseURL: Located<String>?
@@ -71,6 +73,14 @@ struct WrittenAPI {
   let pollSecondsMax: Located<Double>?
   let jobAttempts: Located<Int>?
   let jobHoursMax: Located<Double>?
+  let slotHoursMax: Located<Double>?
+  let profile: Located<String>?
+  let proxy: Located<String>?
+  let caFile: Located<String>?
+  let connectSeconds: Located<Double>?
+  let stallSeconds: Located<Double>?
+  let answerSeconds: Located<Double>?
+  let transferSeconds: Located<Double>?
 
   init(_ map: YAMLMap) {
     line = map.line
@@ -83,6 +93,14 @@ struct WrittenAPI {
     pollSecondsMax = map.double("poll_seconds_max")
     jobAttempts = map.integer("job_attempts")
     jobHoursMax = map.double("job_hours_max")
+    slotHoursMax = map.double("slot_hours_max")
+    profile = map.string("profile")
+    proxy = map.string("proxy")
+    caFile = map.string("ca_file")
+    connectSeconds = map.double("connect_seconds")
+    stallSeconds = map.double("stall_seconds")
+    answerSeconds = map.double("answer_seconds")
+    transferSeconds = map.double("transfer_seconds")
   }
 }
 

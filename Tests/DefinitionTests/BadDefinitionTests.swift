@@ -218,6 +218,10 @@ import Testing
       "https://api.x.com", "http://api.x.com", line: 4,
       "api.base_url would send the token unencrypted to api.x.com", remedy: "https"),
     Case(
+      "https://api.x.com", "http://128.0.0.1", line: 4, "would send the token unencrypted"),
+    Case(
+      "https://api.x.com", "http://127.1", line: 4, "would send the token unencrypted"),
+    Case(
       "https://api.x.com", "http://127.0.0.1.evil.com", line: 4, "would send the token unencrypted"),
     Case(
       "https://api.x.com", "https://api.x.com/2", line: 4,
@@ -237,6 +241,30 @@ import Testing
     Case(
       "https://api.x.com", "https://api.x.com\n  poll_seconds: 0", line: 5,
       "api.poll_seconds is not above 0"),
+    Case(
+      "https://api.x.com", "https://api.x.com\n  connect_seconds: 0", line: 5,
+      "api.connect_seconds is not above 0"),
+    Case(
+      "https://api.x.com", "https://api.x.com\n  stall_seconds: 0", line: 5,
+      "api.stall_seconds is not above 0"),
+    Case(
+      "https://api.x.com", "https://api.x.com\n  answer_seconds: 0", line: 5,
+      "api.answer_seconds is not above 0"),
+    Case(
+      "https://api.x.com", "https://api.x.com\n  transfer_seconds: 0", line: 5,
+      "api.transfer_seconds is not above 0"),
+    Case(
+      "https://api.x.com", "https://api.x.com\n  profile: gsc", line: 5,
+      "unknown api.profile gsc"),
+    Case(
+      "https://api.x.com", "https://api.x.com\n  proxy: http://me:hunter2@proxy/path", line: 5,
+      "api.proxy is not the address of a proxy"),
+    Case(
+      "https://api.x.com", "https://api.x.com\n  proxy: https://me:hunter2@proxy", line: 5,
+      "api.proxy names a proxy of another kind"),
+    Case(
+      "https://api.x.com", "https://api.x.com\n  ca_file: there/is/none.pem", line: 5,
+      "api.ca_file: "),
     Case(
       "https://api.x.com", "https://api.x.com\n  poll_seconds_max: inf", line: 5,
       "api.poll_seconds_max is not above 0"),

@@ -129,6 +129,8 @@ import Vocabulary
     ("http://localhost:8080/", "http://localhost:8080", "localhost:8080"),
     ("https://api.x.com/", "https://api.x.com", "api.x.com"),
     ("https://api.x.com:8443", "https://api.x.com:8443", "api.x.com:8443"),
+    ("http://127.9.8.7:80", "http://127.9.8.7:80", "127.9.8.7:80"),
+    ("http://LOCALHOST", "http://LOCALHOST", "LOCALHOST"),
   ])
   func theAPIsOwnHostIsAlwaysAllowed(url: String, base: String, host: String) throws {
     let yaml = try Samples.good(
@@ -143,6 +145,39 @@ import Vocabulary
       replacing: "https://api.x.com", with: "https://api.x.com\n  poll_seconds: 90")
     let api = try Samples.parse(yaml).api
     #expect(api.pollSeconds == 90 && api.pollSecondsMax == 90)
+  }
+
+  @Test func whereThereIsNoTokenToSendTheEnvironmentsNetworkIsNotLookedAt() throws {
+    var environment = Samples.environment
+    environment["HTTPS_PROXY"] = "ftp://nowhere"
+    environment["SSL_CERT_FILE"] = "/nowhere"
+    let yaml = try Samples.good(
+      replacing: "https://api.x.com", with: "https://api.x.com\n  ca_file: none.pem")
+    func load(_ readingToken: Bool) throws -> Pipeline {
+      try Pipeline.parse(
+        yaml: yaml, file: "p.yaml", environment: environment, readingToken: readingToken)
+    }
+    #expect(try load(false).api.network.certificates == [])
+    let error = #expect(throws: DefinitionError.self) { try load(true) }
+    #expect(error?.all.count == 2)
+  }
+
+  @Test func aFileOfCertificatesBeginsAtTheDefinitionsFolder() throws {
+    try withTemporaryDirectory { directory in
+      let file = directory.appending("ca.pem").string
+      try Data("-----BEGIN CERTIFICATE-----".utf8).write(to: URL(fileURLWithPath: file))
+      let yaml = try Samples.good(
+        replacing: "https://api.x.com", with: "https://api.x.com\n  ca_file: ./ca.pem")
+      var environment = Samples.environment
+      environment["SSL_CERT_DIR"] = "/a:/b"
+      let pipeline = try Pipeline.parse(
+        yaml: yaml, file: directory.appending("p.yaml").string, environment: environment)
+      #expect(
+        pipeline.api.network.certificates == [
+          .init(path: "/a", origin: "SSL_CERT_DIR"), .init(path: "/b", origin: "SSL_CERT_DIR"),
+          .init(path: file, origin: "api.ca_file"),
+        ])
+    }
   }
 
   @Test func aTokenMayComeFromAFile() throws {

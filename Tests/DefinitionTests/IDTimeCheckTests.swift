@@ -1,3 +1,4 @@
+import Definitions
 import PostgreSQL
 import TestSupport
 import Testing
@@ -54,6 +55,51 @@ import Warehouse
       let text = "shop.posts.ingested_at of ID \(id) \(message ?? "")"
       #expect(found.allSatisfy { $0.message.hasPrefix(text) }, "\(found)")
       #expect(found.allSatisfy { $0.remedy.hasPrefix("leave id_time out") })
+    }
+  }
+
+  /// A sample of a foreign partition would be all of it: this one cannot be read at all.
+  /// Also as a role that may read the table alone.
+  @Test(
+    arguments: [nil, "is 2026-01-01 00:00:00+00, and the time in it is 2023-"], [false, true])
+  func foreignPartitionsAreNotSampled(message: String?, isPlainRole: Bool) async throws {
+    let yaml = CatalogCheckTests.yaml.replacing(
+      "id: post_id\n", with: "id: post_id\n    id_time: ingested_at\n")
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        try await connection.runScript(
+          CatalogCheckTests.tables + """
+            DROP TABLE shop.posts;
+            CREATE TABLE shop.posts (
+              post_id bigint, ingested_at timestamptz, visibility text, latitude float8)
+            PARTITION BY RANGE (ingested_at);
+            CREATE TABLE shop.now PARTITION OF shop.posts FOR VALUES FROM ('2020-01-01') TO ('2030-01-01');
+            CREATE INDEX ON shop.now (post_id);
+            CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nothing FOREIGN DATA WRAPPER nothing;
+            CREATE FOREIGN TABLE shop.then PARTITION OF shop.posts
+              FOR VALUES FROM ('2010-01-01') TO ('2020-01-01') SERVER nothing;
+            INSERT INTO shop.posts
+            VALUES (1724551110456246272, '\(message == nil ? "2023-11-14" : "2026-01-01")')
+            """)
+        let pipeline = try Samples.parse(yaml)
+        let role = "\(database.name)_reader"
+        if isPlainRole {
+          try await connection.runScript(
+            """
+            CREATE ROLE \(role); GRANT USAGE ON SCHEMA shop TO \(role);
+            GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shop TO \(role);
+            REVOKE ALL ON shop.now, shop.then FROM \(role); SET ROLE \(role)
+            """)
+        }
+        let catalog = try await Catalog(of: pipeline.definition, on: connection)
+        let found = try await catalog.check(pipeline.definition, on: connection)
+          .filter { $0.message.contains("ingested_at of ID") }
+        if isPlainRole {
+          try await connection.runScript("RESET ROLE; DROP OWNED BY \(role); DROP ROLE \(role)")
+        }
+        #expect(found.count == (message == nil ? 0 : 1), "\(found)")
+        if let message { #expect(found.first?.message.contains(message) == true, "\(found)") }
+      }
     }
   }
 

@@ -1,0 +1,76 @@
+import Foundation
+import Logging
+import NIOHTTP1
+
+/// The time as the API has it: what expires, expires by the API's clock, and ours may be wrong.
+actor ServerClock {
+  /// By the answer before; nil until there is one with a `Date`.
+  private(set) var skew: ClockSkew?
+  /// How far the API's clock is ahead of ours, by the answer before; 0 until there is one.
+  private var aheadSeconds = 0.0
+  private var hasSaidSkew = false
+  private let logger: Logger
+
+  init(logger: Logger) {
+    self.logger = logger
+  }
+
+  var now: Date { Date().addingTimeInterval(aheadSeconds) }
+
+  /// Reads the `Date` of an answer. It has whole seconds, and was written a moment ago.
+  func note(_ headers: HTTPHeaders) {
+    guard let date = headers.first(name: "date").flatMap(HTTPDate.date) else { return }
+    let ours = Date()
+    let skew = ClockSkew(ours: ours, theirs: date)
+    self.skew = skew
+    guard skew.isWorthSaying else {
+      aheadSeconds = 0
+      return
+    }
+    aheadSeconds = skew.aheadSeconds
+    guard !hasSaidSkew else { return }
+    hasSaidSkew = true
+    logger.warning("\(skew)\n  remedy: have this machine's clock set by NTP")
+  }
+}
+
+/// The API's clock beside ours, at one moment.
+public struct ClockSkew: Sendable, CustomStringConvertible {
+  let ours: Date
+  let theirs: Date
+
+  /// URLs live for a quarter of an hour.
+  private static let secondsMax = 60.0
+
+  /// How far the API's clock is ahead of ours.
+  var aheadSeconds: Double { theirs.timeIntervalSince(ours) }
+
+  public var isWorthSaying: Bool { abs(aheadSeconds) > Self.secondsMax }
+
+  public var description: String {
+    """
+    this machine's clock is \(Int(abs(aheadSeconds).rounded())) s \(aheadSeconds < 0 ? "ahead of" : "behind") the API's: it \
+    is \(HTTPDate.text(ours)) here and \(HTTPDate.text(theirs)) there; what expires is judged by the API's
+    """
+  }
+}
+
+/// Dates as HTTP has them (RFC 9110).
+enum HTTPDate {
+  private static func formatter(_ format: String) -> DateFormatter {
+    let formatter = DateFormatter()
+    formatter.locale = Locale(identifier: "en_US_POSIX")
+    formatter.timeZone = TimeZone(secondsFromGMT: 0)
+    formatter.dateFormat = format
+    return formatter
+  }
+
+  static func date(_ text: String) -> Date? {
+    formatter("EEE, dd MMM yyyy HH:mm:ss 'GMT'").date(
+      from: text.trimmingCharacters(in: .whitespaces))
+  }
+
+  static func text(_ date: Date) -> String {
+    formatter("yyyy-MM-dd'T'HH:mm:ss'Z'").string(from: date)
+  }
+}

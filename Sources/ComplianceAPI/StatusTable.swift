@@ -1,0 +1,110 @@
+/// What the status of an answer means for a call, and what the API's own words add to it.
+///
+/// docs/api-outcomes.md shows it as a table, with what becomes of the chunk and of the run. Sources: the X docs' pages
+/// on errors and problems, and Google Cloud Storage's XML API for the storage host.
+enum StatusTable {
+  /// Whether an answer is what was asked for, by its status.
+  static func isSuccess(_ status: Int, of call: Endpoint) -> Bool {
+    switch call {
+    case .create, .list, .get, .session: status == 200 || status == 201
+    // 308 says how much is there.
+    case .part: status == 200 || status == 201 || status == 308
+    case .cancel, .upload: (200..<300).contains(status)
+    case .download: status == 200
+    }
+  }
+
+  /// Of an answer that is no success.
+  static func kind(_ status: Int?, _ cause: ProblemCause?, for call: Endpoint) -> APIError.Kind {
+    if let kind = kind(cause, for: call) { return kind }
+    guard let status else { return call.isAboutAJob ? .jobRefused : .invalidRequest }
+    return call.carriesBytes ? ofBytes(status, call) : ofJSON(status, call)
+  }
+
+  /// The API's own word counts for more than the status that it comes with. A storage host has other words.
+  private static func kind(_ cause: ProblemCause?, for call: Endpoint) -> APIError.Kind? {
+    switch cause {
+    case .creditsDepleted: .creditsDepleted
+    case .capped: .capped
+    case .rateLimited: .rateLimited
+    case .credentials: call.carriesBytes ? nil : .credentials
+    case .notFound: call.isAboutAJob && !call.carriesBytes ? .notFound : nil
+    case .temporary: .temporary
+    case .tooLarge: call.carriesBytes ? .tooLarge : nil
+    case nil: nil
+    }
+  }
+
+  private static func ofJSON(_ status: Int, _ call: Endpoint) -> APIError.Kind {
+    switch status {
+    // There may be a job now.
+    case 200..<300 where call == .create: .temporary
+    case 300..<400: .misdirected
+    case 401, 403, 407: .credentials
+    case 402: .creditsDepleted
+    case 404, 410: call.isAboutAJob ? .notFound : .invalidRequest
+    case 408, 425, 500...599: .temporary
+    case 409:
+      switch call {
+      case .create, .cancel: .conflict
+      case .list: .invalidRequest
+      case .get, .upload, .session, .part, .download: .jobRefused
+      }
+    case 429: .rateLimited
+    default: call.isAboutAJob ? .jobRefused : .invalidRequest
+    }
+  }
+
+  /// Whatever such a host means by another status, it concerns the one job that the URL is of.
+  private static func ofBytes(_ status: Int, _ call: Endpoint) -> APIError.Kind {
+    switch status {
+    // Of an upload in parts, what is no word of it: to be asked for again.
+    case 200..<300: call == .download ? .noResult : .temporary
+    case 402: .creditsDepleted
+    case 407: .credentials
+    case 408, 425, 500...599: .temporary
+    case 413 where call != .download: .tooLarge
+    case 429: .rateLimited
+    default: .urlRefused
+    }
+  }
+}
+
+/// What the API says of an error by the type of a problem, or by a number.
+enum ProblemCause: Sendable, Equatable {
+  case notFound
+  case credentials
+  case creditsDepleted
+  case capped
+  case rateLimited
+  case temporary
+  case tooLarge
+
+  /// - Parameter type: a URL, of which the last part of the path counts, or a word.
+  init?(type: String) {
+    switch type.split(separator: "/").last.map({ $0.lowercased() }) {
+    case "resource-not-found", "resource-unavailable": self = .notFound
+    case "not-authorized-for-resource", "not-authorized-for-field", "client-forbidden",
+      "unsupported-authentication", "unauthorized":
+      self = .credentials
+    case "creditsdepleted", "credits-depleted", "credits": self = .creditsDepleted
+    case "usage-capped", "usagecapexceeded", "usage-cap-exceeded", "spend-cap-reached",
+      "spendcapreached":
+      self = .capped
+    case "rate-limit-exceeded", "too-many-requests": self = .rateLimited
+    case "service-unavailable", "internal-error", "over-capacity": self = .temporary
+    case "entitytoolarge": self = .tooLarge
+    default: return nil
+    }
+  }
+
+  /// - Parameter code: of the old API.
+  init?(code: Int) {
+    switch code {
+    case 32, 89, 99, 215: self = .credentials
+    case 88: self = .rateLimited
+    case 130, 131: self = .temporary
+    default: return nil
+    }
+  }
+}

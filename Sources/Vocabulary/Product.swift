@@ -1,0 +1,8 @@
+/// What the program calls itself.
+public enum Product {
+  public static let version = "0.1.0"
+  /// Where those who run an API find out who calls them.
+  public static let homepage = "https://lethe.example"
+  /// Of every request.
+  public static let userAgent = "lethe/\(version) (+\(homepage))"
+}

@@ -1,0 +1,106 @@
+import Foundation
+import Logging
+import NIOHTTP1
+import Synchronization
+import Testing
+
+@testable import ComplianceAPI
+
+/// What the headers of an answer say, however odd.
+@Suite struct AnswerHeaderTests {
+  private final class Said: LogHandler, Sendable {
+    private let lines = Mutex<[String]>([])
+    var count: Int { lines.withLock { $0.count } }
+    var logLevel: Logger.Level {
+      get { .trace }
+      set {}
+    }
+    var metadata: Logger.Metadata {
+      get { [:] }
+      set {}
+    }
+    subscript(metadataKey _: String) -> Logger.Metadata.Value? {
+      get { nil }
+      set {}
+    }
+    func log(event: LogEvent) { lines.withLock { $0.append("\(event.message)") } }
+  }
+
+  /// Seconds from now, as the header has them, and how long is waited at most.
+  @Test(
+    arguments: [
+      ("inf", 60, 60), ("-inf", 60, 60), ("nan", 60, 60), ("1e300", 890, 900), ("-1e300", 0, 1),
+      ("tomorrow", 60, 60), ("", 60, 60), ("+4000", 890, 900), ("+100", 90, 100), ("-100", 0, 1),
+      ("ms+100", 90, 100), ("99999999999999999999", 890, 900), ("0", 0, 1),
+    ] as [(String, Double, Double)])
+  func aResetIsWaitedForWithinItsWindow(text: String, least: Double, most: Double) async {
+    let said = Said()
+    let budgets = RateBudgets(logger: Logger(label: "test") { _ in said })
+    let now = Date(timeIntervalSince1970: 1_790_000_000)
+    var value = text
+    if let seconds = Double(text.replacing("ms", with: "")), text.contains("+") || text == "-100" {
+      let reset = now.timeIntervalSince1970 + seconds
+      value = text.hasPrefix("ms") ? "\(Int(reset * 1000))" : "\(Int(reset))"
+    }
+    for _ in 1...3 {
+      await budgets.note(
+        ["x-rate-limit-remaining": "0", "x-rate-limit-reset": value], status: 429, of: .create,
+        serverNow: now)
+    }
+    let wait = await budgets.secondsToWaitAfterRefusal(of: .create)
+    #expect(wait >= min(least, 1) && wait >= least - 5 && wait <= most, "\(value): \(wait)")
+    #expect(await budgets.secondsToWait(for: .create) <= most)
+    #expect(await budgets.secondsToWait(for: .get) == 0)
+    #expect(said.count <= 1)
+    if most == 900 { #expect(said.count == 1) }
+  }
+
+  /// A success shows that a request was left, though it does not say how many.
+  @Test(arguments: [(200, 0.0), (204, 0), (429, 890), (503, 890), (404, 890)])
+  func aSuccessWithoutTheHeadersEndsTheLimit(status: Int, least: Double) async {
+    let budgets = RateBudgets(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let now = Date(timeIntervalSince1970: 1_790_000_000)
+    let refusal: HTTPHeaders = [
+      "x-rate-limit-remaining": "0", "x-rate-limit-reset": "1790000900", "Retry-After": "1",
+    ]
+    for endpoint in [Endpoint.create, .get] {
+      await budgets.note(refusal, status: 429, of: endpoint, serverNow: now)
+    }
+    await budgets.note([:], status: status, of: .create, serverNow: now)
+    let wait = await budgets.secondsToWait(for: .create)
+    #expect(least == 0 ? wait == 0 : wait >= least - 60, "\(wait)")
+    await budgets.note([:], status: 500, of: .get, serverNow: now)
+    #expect(await budgets.secondsToWait(for: .get) >= 830)
+  }
+
+  @Test(
+    arguments: [
+      ("7", 429, 7), ("7", 503, 7), ("Wed, 25 Nov 2026 00:00:09 GMT", 503, 9), ("1e300", 429, 900),
+      ("nan", 503, 0), ("-5", 503, 0), ("soon", 503, 0), ("7", 500, 0),
+    ] as [(String, Int, Double)])
+  func retryAfterIsHeeded(text: String, status: Int, seconds: Double) async throws {
+    let budgets = RateBudgets(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let now = try #require(HTTPDate.date("Wed, 25 Nov 2026 00:00:00 GMT"))
+    await budgets.note(["Retry-After": text], status: status, of: .get, serverNow: now)
+    let wait = await budgets.secondsOfRetryAfter(.get)
+    #expect(abs(wait - seconds) < 2, "\(wait)")
+  }
+
+  @Test(arguments: [-960.0, 960, -90, 90, -30, 30, 0])
+  func expiryIsJudgedByTheServersClock(skew: Double) async {
+    let said = Said()
+    let clock = ServerClock(logger: Logger(label: "test") { _ in said })
+    let formatter = DateFormatter()
+    formatter.locale = Locale(identifier: "en_US_POSIX")
+    formatter.timeZone = TimeZone(secondsFromGMT: 0)
+    formatter.dateFormat = "EEE, dd MMM yyyy HH:mm:ss 'GMT'"
+    for _ in 1...2 {
+      await clock.note(["Date": formatter.string(from: Date().addingTimeInterval(skew))])
+    }
+    let ahead = await clock.now.timeIntervalSinceNow
+    #expect(abs(ahead - (abs(skew) > 60 ? skew : 0)) < 3, "\(ahead)")
+    #expect(said.count == (abs(skew) > 60 ? 1 : 0))
+    await clock.note(["Date": "yesterday"])
+    #expect(abs(await clock.now.timeIntervalSinceNow - ahead) < 3)
+  }
+}

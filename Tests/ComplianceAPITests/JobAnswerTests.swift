@@ -1,0 +1,44 @@
+import Foundation
+import Testing
+
+@testable import ComplianceAPI
+
+/// Jobs in the shapes that an API comes up with.
+@Suite struct JobAnswerTests {
+  @Test(
+    arguments: [
+      (#"{"id":"17","status":"complete","name":"n"}"#, "17"),
+      (#"{"id":1790123456789012345,"status":"complete","name":"n"}"#, "1790123456789012345"),
+      (#"{"id":18446744073709551615,"name":"n"}"#, "18446744073709551615"),
+      (#"{"id":"17","error":{"code":5,"message":"no"},"name":"n"}"#, "17"),
+      (#"{"id":"17","error":[1],"name":"n","status":3,"upload_url":{}}"#, "17"),
+      (#"{"id":"17","created_at":17,"name":"n","type":null}"#, "17"),
+      (#"{"name":"n"}"#, nil), (#"{"id":1.5,"name":"n"}"#, nil), (#"{"id":null}"#, nil), ("3", nil),
+      ("null", nil), (#""17""#, nil),
+    ] as [(String, String?)])
+  func anOddEntryHidesNoOther(entry: String, id: String?) throws {
+    let listing = #"{"data":[{"id":"1","name":"first"},\#(entry),{"id":"2","name":"last"}]}"#
+    let answer = try JSONDecoder().decode(JobsAnswer.self, from: Data(listing.utf8))
+    let jobs = (answer.data ?? []).compactMap(\.value)
+    #expect(jobs.map(\.id) == ["1"] + [id].compactMap(\.self) + ["2"])
+    if id != nil { #expect(jobs[1].job(hiding: []).name == "n") }
+  }
+
+  @Test(
+    arguments: [
+      (#"{"errors":[{"title":"t"}]}"#, true), (#"{"data":null,"errors":[{"title":"t"}]}"#, true),
+      (#"{"data":[],"errors":[{"title":"t"}]}"#, true),
+      (#"{"data":[3],"errors":[{"title":"t"}]}"#, false),
+      (#"{"data":{"id":"1"},"errors":[{"title":"t"}]}"#, false), (#"{"errors":[]}"#, false),
+      (#"{"errors":["text"]}"#, false), (#"{"errors":"text"}"#, false), ("{}", false),
+    ] as [(String, Bool)])
+  func anErrorListIsAnErrorWhereThereIsNothingElse(body: String, isError: Bool) {
+    #expect(Problem(body: Array(body.utf8), secrets: []).isErrorList == isError)
+  }
+
+  @Test func numbersAreReadAlsoAsText() {
+    let problem = Problem(
+      body: Array(#"{"errors":[{"status":"404","code":"88"}]}"#.utf8), secrets: [])
+    #expect(problem.status == 404 && problem.cause == .rateLimited)
+  }
+}

@@ -1,0 +1,97 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import ComplianceAPI
+
+/// docs/api-outcomes.md, held against the program.
+@Suite struct StatusTableTests {
+  private static let words: [String: APIError.Kind] = [
+    "again": .temporary, "rate limit": .rateLimited, "cap reached": .capped,
+    "no credits": .creditsDepleted, "credentials": .credentials, "leads elsewhere": .misdirected,
+    "request refused": .invalidRequest, "job unknown": .notFound, "job refused": .jobRefused,
+    "URL refused": .urlRefused, "no result": .noResult, "too large": .tooLarge,
+    "slot taken": .conflict,
+  ]
+
+  private static let calls: [String: Endpoint] = [
+    "create": .create, "list": .list, "get": .get, "cancel": .cancel, "upload": .upload,
+    "session": .session, "part": .part, "download": .download,
+  ]
+
+  /// The cells of the rows of a table, whose heading begins with a word.
+  private static func table(_ heading: String) throws -> [[String]] {
+    let text = try String(
+      contentsOfFile: "\(repositoryRootPath)/docs/api-outcomes.md", encoding: .utf8)
+    let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+      .drop { !$0.hasPrefix("| \(heading) |") }.prefix { $0.hasPrefix("|") }
+    let rows = lines.map { line in
+      line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+    }
+    return [rows[0]] + rows.dropFirst(2)
+  }
+
+  @Test func everyStatusMeansWhatThePageSays() throws {
+    let rows = try Self.table("status")
+    #expect(rows.count > 15)
+    for row in rows.dropFirst() {
+      let isOfErrors = row[0].contains("errors")
+      let statuses: [Int?] =
+        isOfErrors
+        ? [nil] : row[0].split(separator: ",").map { Int($0.trimmingCharacters(in: .whitespaces)) }
+      for (name, word) in zip(rows[0], row).dropFirst() {
+        let call = try #require(Self.calls[name])
+        for status in statuses {
+          let comment: Comment = "\(name) \(row[0])"
+          if let status, StatusTable.isSuccess(status, of: call) {
+            #expect(word == "done", comment)
+          } else if isOfErrors, call.carriesBytes {
+            #expect(word == "done", comment)
+          } else {
+            #expect(Self.words[word] == StatusTable.kind(status, nil, for: call), comment)
+          }
+        }
+      }
+    }
+  }
+
+  @Test func everyProblemMeansWhatThePageSays() throws {
+    let rows = try Self.table("word")
+    #expect(rows[0].count == 4)
+    for row in rows.dropFirst() {
+      for word in row[0].split(separator: ",").map({ $0.trimmingCharacters(in: .whitespaces) }) {
+        let bodies =
+          Int(word) != nil
+          ? [#"{"errors":[{"code":\#(word),"message":"m"}]}"#]
+          : [
+            #"{"type":"https://api.twitter.com/2/problems/\#(word)","title":"t"}"#,
+            #"{"errors":[{"value":"1","type":"https://api.x.com/2/problems/\#(word)"}]}"#,
+            "<?xml version='1.0'?><Error><Code>\(word)</Code><Message>m</Message></Error>",
+            #"{"reason":"\#(word)"}"#, #"{"title":"\#(word)","detail":[1],"status":"x"}"#,
+          ]
+        for body in bodies {
+          let problem = Problem(body: Array(body.utf8), secrets: [])
+          for (names, cell) in zip(rows[0], row).dropFirst() {
+            for name in names.split(separator: ",").map({ $0.trimmingCharacters(in: .whitespaces) })
+            {
+              let call = try #require(Self.calls[name])
+              for status in [nil, 200, 400, 403, 404, 429] {
+                let kind = StatusTable.kind(status, problem.cause, for: call)
+                let bare = StatusTable.kind(status, nil, for: call)
+                #expect(kind == (cell == "-" ? bare : Self.words[cell]), "\(name) \(body)")
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// Each word of the two tables is explained.
+  @Test func everyWordHasItsConsequence() throws {
+    let text = try String(
+      contentsOfFile: "\(repositoryRootPath)/docs/api-outcomes.md", encoding: .utf8)
+    let consequences = text.split(separator: "## What becomes of it").last ?? ""
+    for word in Self.words.keys { #expect(consequences.contains(word), "\(word)") }
+  }
+}

@@ -1,0 +1,240 @@
+import Definitions
+import PostgreSQL
+import TestSupport
+import Testing
+import Warehouse
+
+/// Constraints and publications as PostgreSQL 13 to 18 know them. Each server tries what it knows.
+@Suite struct ConstraintCheckTests {
+  struct Case: Sendable, CustomTestStringConvertible {
+    let name: String
+    let damage: String
+    /// Parts of the message of the one finding; none where nothing is wrong.
+    var says: [String] = []
+    var findings = 1
+    var severity = Finding.Severity.error
+    /// The first release that knows it.
+    var since = 13
+
+    var testDescription: String { name }
+  }
+
+  private static let holds = ["rows of shop.likes may hold what is deleted from shop.posts"]
+  private static let partitioned = """
+    DROP TABLE shop.media;
+    CREATE TABLE shop.media (media_id bigint, post_id bigint, PRIMARY KEY (media_id))
+      PARTITION BY RANGE (media_id);
+    CREATE INDEX ON shop.media (post_id);
+    CREATE TABLE shop.media_1 PARTITION OF shop.media FOR VALUES FROM (0) TO (100);
+    CREATE TABLE shop.media_2 PARTITION OF shop.media FOR VALUES FROM (100) TO (200);
+
+    """
+
+  private static let keys: [Case] = [
+    Case(
+      name: "a foreign key that is not validated",
+      damage: """
+        CREATE TABLE shop.likes (post_id bigint); CREATE INDEX ON shop.likes (post_id);
+        ALTER TABLE shop.likes ADD FOREIGN KEY (post_id) REFERENCES shop.posts NOT VALID
+        """, says: holds, severity: .warning),
+    Case(
+      name: "SET NULL of a column that is NOT NULL",
+      damage: """
+        CREATE TABLE shop.likes (post_id bigint NOT NULL REFERENCES shop.posts ON DELETE SET NULL);
+        CREATE INDEX ON shop.likes (post_id)
+        """, says: holds, severity: .warning),
+    Case(
+      name: "SET NULL of a column that may be NULL",
+      damage: """
+        CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE SET NULL);
+        CREATE INDEX ON shop.likes (post_id)
+        """),
+    Case(
+      name: "SET NULL of one column of two, the other NOT NULL",
+      damage: """
+        ALTER TABLE shop.posts ADD realm int, ADD UNIQUE (realm, post_id);
+        CREATE TABLE shop.likes (realm int NOT NULL, post_id bigint,
+          FOREIGN KEY (realm, post_id) REFERENCES shop.posts (realm, post_id) ON DELETE SET NULL (post_id));
+        CREATE INDEX ON shop.likes (realm, post_id)
+        """, since: 15),
+    Case(
+      name: "SET NULL of the one column of two that is NOT NULL",
+      damage: """
+        ALTER TABLE shop.posts ADD realm int, ADD UNIQUE (realm, post_id);
+        CREATE TABLE shop.likes (realm int NOT NULL, post_id bigint,
+          FOREIGN KEY (realm, post_id) REFERENCES shop.posts (realm, post_id) ON DELETE SET NULL (realm));
+        CREATE INDEX ON shop.likes (realm, post_id)
+        """, says: holds, severity: .warning, since: 15),
+    Case(
+      name: "a partitioned table that refers",
+      damage: """
+        CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts) PARTITION BY HASH (post_id);
+        CREATE TABLE shop.likes_0 PARTITION OF shop.likes FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE shop.likes_1 PARTITION OF shop.likes FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        CREATE INDEX ON shop.likes (post_id)
+        """, says: holds, severity: .warning),
+    Case(
+      name: "a foreign key to one partition",
+      damage: """
+        \(partitioned)
+        CREATE TABLE shop.frames (media_id bigint REFERENCES shop.media_2);
+        CREATE INDEX ON shop.frames (media_id)
+        """, says: ["rows of shop.frames may hold what is deleted from shop.media"],
+      severity: .warning),
+    Case(
+      name: "a foreign key that is only declared",
+      damage: """
+        CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts NOT ENFORCED)
+        """, since: 18),
+    Case(
+      name: "a CHECK that is only declared",
+      damage: "ALTER TABLE shop.posts ADD CHECK (visibility <> 'hidden') NOT ENFORCED", since: 18),
+    Case(
+      name: "a key over periods, and one that refers to it",
+      damage: """
+        CREATE EXTENSION btree_gist;
+        ALTER TABLE shop.posts ADD valid tstzrange NOT NULL DEFAULT '[2026-01-01,)',
+          ADD UNIQUE (post_id, valid WITHOUT OVERLAPS);
+        CREATE TABLE shop.likes (post_id bigint, valid tstzrange,
+          FOREIGN KEY (post_id, PERIOD valid) REFERENCES shop.posts (post_id, PERIOD valid));
+        CREATE INDEX ON shop.likes (post_id)
+        """, says: holds, severity: .warning, since: 18),
+  ]
+
+  private static let publications: [Case] = [
+    Case(
+      name: "published by the whole, a partition without identity",
+      damage: """
+        \(partitioned) ALTER TABLE shop.media_2 REPLICA IDENTITY NOTHING;
+        CREATE PUBLICATION p FOR TABLE shop.media WITH (publish_via_partition_root)
+        """, says: ["PostgreSQL refuses DELETE on shop.media"]),
+    Case(
+      name: "all tables, by the whole, a partition without identity",
+      damage: """
+        \(partitioned) ALTER TABLE shop.media_1 REPLICA IDENTITY NOTHING;
+        CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root)
+        """, says: ["PostgreSQL refuses DELETE on shop.media"]),
+    Case(
+      name: "the schema of a partition",
+      damage: """
+        \(partitioned) CREATE SCHEMA other; ALTER TABLE shop.media_2 SET SCHEMA other;
+        ALTER TABLE other.media_2 REPLICA IDENTITY NOTHING;
+        CREATE PUBLICATION p FOR TABLES IN SCHEMA other
+        """, says: ["PostgreSQL refuses DELETE on shop.media"], since: 15),
+    Case(
+      name: "a column list without the identity",
+      damage: "CREATE PUBLICATION p FOR TABLE shop.media (post_id)",
+      says: ["PostgreSQL refuses DELETE on shop.media"], since: 15),
+    Case(
+      name: "a column list with the identity",
+      damage: "CREATE PUBLICATION p FOR TABLE shop.media (media_id)", since: 15),
+    Case(
+      name: "a row filter within the identity",
+      damage: "CREATE PUBLICATION p FOR TABLE shop.media WHERE (media_id > 5)", since: 15),
+    Case(
+      name: "a row filter beyond the identity, on a table that is only updated too",
+      damage:
+        "CREATE PUBLICATION p FOR TABLE shop.posts WHERE (latitude > 5) WITH (publish = 'update')",
+      says: ["PostgreSQL refuses UPDATE on shop.posts"], findings: 2, since: 15),
+    Case(
+      name: "only updates are published, of a table that is only deleted from",
+      damage: """
+        ALTER TABLE shop.media REPLICA IDENTITY NOTHING;
+        CREATE PUBLICATION p FOR TABLE shop.media WITH (publish = 'update')
+        """),
+  ]
+
+  /// A constraint's function is called, and changes nothing.
+  @Test func whatAConstraintCallsChangesNothing() async throws {
+    let pipeline = try Samples.parse(CatalogCheckTests.yaml)
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        try await connection.runScript(CatalogCheckTests.tables)
+        try await connection.runScript(
+          """
+          CREATE TABLE shop.seen (what text);
+          CREATE SEQUENCE shop.count;
+          CREATE FUNCTION shop.noted(what text) RETURNS boolean LANGUAGE plpgsql AS $$
+            BEGIN PERFORM nextval('shop.count'); INSERT INTO shop.seen VALUES (what); RETURN true; END $$;
+          ALTER TABLE shop.posts ADD CHECK (shop.noted(visibility)) NOT VALID
+          """)
+        let catalog = try await Catalog(of: pipeline.definition, on: connection)
+        let found = try await catalog.constraintFindings(of: pipeline.definition, on: connection)
+        #expect(!found.isEmpty && found.allSatisfy { $0.severity == .note }, "\(found)")
+        #expect(found.allSatisfy { $0.message.contains("changes something") }, "\(found)")
+        let (rows, isCalled) = try await connection.query(
+          "SELECT (SELECT count(*) FROM shop.seen), is_called FROM shop.count"
+        ).onlyRow(as: Int.self, Bool.self)
+        #expect(rows == 0 && !isCalled)
+      }
+    }
+  }
+
+  private static let byVisibility = """
+    ALTER TABLE shop.posts RENAME TO former;
+    CREATE TABLE shop.posts (
+      post_id bigint, ingested_at timestamptz, visibility text, latitude float8,
+      PRIMARY KEY (post_id, visibility)) PARTITION BY LIST (visibility);
+    CREATE TABLE shop.posts_1 PARTITION OF shop.posts FOR VALUES IN ('shown');
+    """
+
+  private static let partitions: [Case] = [
+    Case(
+      name: "a partition itself, whose bounds forbid what is set",
+      damage: """
+        ALTER TABLE shop.posts RENAME TO former;
+        CREATE TABLE shop.whole (
+          post_id bigint, ingested_at timestamptz, visibility text, latitude float8)
+          PARTITION BY LIST (visibility);
+        CREATE TABLE shop.posts PARTITION OF shop.whole FOR VALUES IN ('shown');
+        ALTER TABLE shop.posts ADD PRIMARY KEY (post_id)
+        """, says: ["shop.posts is a partition, and does not take rows with what the action sets"]),
+    Case(
+      name: "a partition for each value",
+      damage: """
+        \(byVisibility)
+        CREATE TABLE shop.posts_2 PARTITION OF shop.posts FOR VALUES IN ('hidden')
+        """),
+    Case(
+      name: "a CHECK of a partition that rows leave",
+      damage: """
+        \(byVisibility)
+        ALTER TABLE shop.posts_1 ADD CHECK (visibility = 'shown');
+        CREATE TABLE shop.posts_2 PARTITION OF shop.posts FOR VALUES IN ('hidden')
+        """),
+    Case(
+      name: "a default partition",
+      damage: """
+        \(byVisibility)
+        CREATE TABLE shop.posts_2 PARTITION OF shop.posts DEFAULT
+        """),
+  ]
+
+  @Test(arguments: keys + publications + partitions)
+  func itIsSeenAsTheServerSeesIt(each: Case) async throws {
+    // What rows are distributed by is part of their keys, and hiding may not change those.
+    let yaml = CatalogCheckTests.yaml.replacing(
+      "restore: {visibility: shown}",
+      with: each.damage.contains("BY LIST (visibility)")
+        ? "restore: none" : "restore: {visibility: shown}")
+    let pipeline = try Samples.parse(yaml)
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        let release = try await connection.query(
+          "SELECT current_setting('server_version_num')::int / 10000"
+        ).onlyRow(as: Int.self)
+        guard release >= each.since else { return }
+        try await connection.runScript(CatalogCheckTests.tables)
+        try await connection.runScript(each.damage)
+        let catalog = try await Catalog(of: pipeline.definition, on: connection)
+        let findings =
+          try await catalog.check(pipeline.definition, on: connection)
+          + catalog.constraintFindings(of: pipeline.definition, on: connection)
+        #expect(findings.count == (each.says.isEmpty ? 0 : each.findings), "\(findings)")
+        guard let finding = findings.first else { return }
+        #expect(finding.severity == each.severity)
+        for part in each.says { #expect(finding.message.contains(part), "\(finding.message)") }
+      }
+    }
+  }
+}
