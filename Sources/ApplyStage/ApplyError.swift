@@ -14,6 +14,8 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
   /// Whether a statement took longer than the session's own timeouts allow: no event is to blame, and to look
   /// for one would take as long again and again.
   let isTimeout: Bool
+  /// Whether it may be for what the same transaction has done before: rows of a history that have `now()` in their key.
+  private(set) var isOfTransaction = false
 
   public var description: String { "\(message)\n  remedy: \(remedy)" }
 
@@ -38,6 +40,7 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
     } else {
       self.init(
         message: what, remedy: Self.remedy(for: error), isTimeout: error.isOwnTimeout)
+      isOfTransaction = ["23505", "23P01"].contains(error.state?.rawValue)
     }
   }
 

@@ -12,6 +12,8 @@ struct Change {
   /// For a restore: the ways on which rows of this table are protected. A row that another protected
   /// ID still reaches stays as it is.
   var guards: [ProtectionGuard] = []
+  /// The one row that it may touch, in a rehearsal; nil for all that the events reach.
+  var only: RowPlace?
   /// How its rows are named in `lethe.hold`; nil where they have no key, and so no holds.
   var holdKey: HoldKey? { HoldKey(reach.table) }
   /// For a delete: the further targets whose rows are found through the ones that it takes, and that go
@@ -23,6 +25,12 @@ struct Change {
     let match: IDExpression
     /// The column of the deleted row that `match` holds.
     let id: IDExpression
+  }
+
+  /// Where a row is: the table that holds it, and the place in that.
+  struct RowPlace {
+    let part: Int64
+    let place: String
   }
 
   enum Kind: Equatable {

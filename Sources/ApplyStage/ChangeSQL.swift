@@ -245,6 +245,13 @@ extension Change {
     }
     all += reach.join.conditions
     if let column = reach.idTime { all.append(IDTime.condition(column, range, &bound)) }
+    if let only {
+      all.append(
+        """
+        t.tableoid = \(bound.bind(.integer(only.part)))::bigint::oid \
+        AND t.ctid = \(bound.bind(.text(only.place)))::tid
+        """)
+    }
     return all
   }
 
@@ -259,7 +266,10 @@ extension Change {
       .joined(separator: ", ")
   }
 
-  private var effect: (values: [ColumnValue], cuts: [JSONCut]) {
+  /// The columns that it changes.
+  var columnsSet: [String] { effect.values.map(\.column) + effect.cuts.map(\.column) }
+
+  var effect: (values: [ColumnValue], cuts: [JSONCut]) {
     switch kind {
     case .delete: ([], [])
     case .protect(let set, _): (set, [])

@@ -92,15 +92,13 @@ struct HoldEnding {
   private func open(_ group: Group) async throws {
     guard let name = TableName(group.table),
       let table = try await catalog.table(resolved: name, on: transaction),
-      group.key.allSatisfy({ table.columns[$0] != nil }), !table.mayHideRows
+      (group.key + group.held).allSatisfy({ table.columns[$0] != nil }), !table.mayHideRows
     else {
-      // Nobody can tell whether the row is there. The table may have another name now: lethe check counts it.
+      // Nobody can tell whether the row is there, or what a column has become of which nothing was noted. The
+      // table may have another name now: lethe check counts it.
       return try await setOutcome("waits", of: group)
     }
-    // A column that was dropped has no value to be given back, and keeps the others from nothing.
-    let held = group.held.filter { table.columns[$0] != nil }
-    let columns = group.columns.filter { table.columns[$0] != nil }
-    guard !held.isEmpty else { return try await setOutcome("gone", of: group) }
+    let (held, columns) = (group.held, group.columns)
     let isRow = Self.isRow(group, table)
     let isAsSet = held.map {
       """

@@ -35,6 +35,9 @@ public struct HoldKeys: Sendable {
   /// Names the holds of the changed tables by the keys that these have now. One whose row is not told apart
   /// any more stays as it is, and waits.
   func bringUpToDate(_ changes: [Change]) async throws {
+    let columns = HeldColumns(connection: connection, catalog: catalog)
+    try await columns.follow()
+    try await columns.note(changes)
     let all = try await known()
     guard !all.isEmpty else { return }
     var seen: Set<String> = []
@@ -86,17 +89,30 @@ public struct HoldKeys: Sendable {
 
   // MARK: Tables that are gone
 
+  /// Has the holds use the names that their columns and tables have today.
+  public func followNames() async throws {
+    try await HeldColumns(connection: connection, catalog: catalog).follow()
+  }
+
   /// Tables that have holds, and whose rows cannot be found: there is no such table, it has lost a column of
-  /// the key, or row-level security may hide its rows.
+  /// the key or one that was set, or row-level security may hide its rows. What has another name only is found by
+  /// the next run.
   public func tablesOutOfReach() async throws -> [String] {
+    let moves = try await HeldColumns(connection: connection, catalog: catalog).moves()
     var tables: [String] = []
     for known in try await known() where !tables.contains(known.table) {
+      if let move = moves.first(where: { $0.table == known.table }),
+        known.columns.allSatisfy({ !move.dropped.contains($0) })
+      {
+        continue
+      }
       let table: WarehouseTable? =
         if let name = TableName(known.table) {
           try await catalog.table(resolved: name, on: connection)
         } else { nil }
       if let table, !table.mayHideRows,
-        known.columns.allSatisfy({ table.columns[$0] != nil })
+        known.columns.allSatisfy({ table.columns[$0] != nil }),
+        try await held(of: known.table).allSatisfy({ table.columns[$0] != nil })
       {
         continue
       }
@@ -106,6 +122,14 @@ public struct HoldKeys: Sendable {
       if hasHolds { tables.append(known.table) }
     }
     return tables
+  }
+
+  private func held(of table: String) async throws -> [String] {
+    try await connection.query(
+      """
+      SELECT DISTINCT pg_catalog.jsonb_object_keys(set_to) FROM lethe.hold WHERE table_name = $1
+      """, .text(table)
+    ).rows(as: String.self)
   }
 
   // MARK: Rows that are gone

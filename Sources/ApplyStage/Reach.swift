@@ -28,6 +28,8 @@ struct Reach {
   let actions: [Reason: Action]
   /// Whether it is the table that the dataset's IDs are of.
   let isOwn: Bool
+  /// Where it is in the definition: `datasets.posts.targets[0]`.
+  let path: String
 
   /// Whether `match` holds the event's ID.
   var isDirect: Bool { steps.isEmpty }
@@ -41,29 +43,33 @@ struct Reach {
   /// declared, the dataset's own table last.
   static func all(of dataset: Dataset, catalog: Catalog) throws -> [Reach] {
     var reaches: [Reach] = []
-    for target in dataset.targets {
-      try add(target, after: [], of: dataset, catalog: catalog, to: &reaches)
+    let path = "datasets.\(dataset.name)"
+    for (index, target) in dataset.targets.enumerated() {
+      let path = "\(path).targets[\(index)]"
+      try add(target, at: path, after: [], of: dataset, catalog: catalog, to: &reaches)
     }
     let table = try Self.table(dataset.table, catalog)
     reaches.append(
       Reach(
         table: table, match: try id(dataset.id, of: table), steps: [], rowID: nil,
         idTime: try dataset.idTimeColumn.map { try column($0, of: table) },
-        actions: dataset.actions, isOwn: true))
+        actions: dataset.actions, isOwn: true, path: path))
     return reaches
   }
 
   private static func add(
-    _ target: Target, after steps: [Step], of dataset: Dataset, catalog: Catalog,
-    to reaches: inout [Reach]
+    _ target: Target, at path: String, after steps: [Step], of dataset: Dataset,
+    catalog: Catalog, to reaches: inout [Reach]
   ) throws {
     let table = try Self.table(target.table, catalog)
     let match = try Self.id(target.match, of: table)
     let id = try target.id.map { try Self.id($0, of: table) }
     if let id {
       let step = Step(table: table, match: match, id: id)
-      for inner in target.targets {
-        try add(inner, after: steps + [step], of: dataset, catalog: catalog, to: &reaches)
+      for (index, inner) in target.targets.enumerated() {
+        let path = "\(path).targets[\(index)]"
+        try add(
+          inner, at: path, after: steps + [step], of: dataset, catalog: catalog, to: &reaches)
       }
     }
     reaches.append(
@@ -71,7 +77,7 @@ struct Reach {
         table: table, match: match, steps: steps,
         rowID: id.flatMap { id in target.type?.jobType.map { RowID(column: id, type: $0) } },
         idTime: try target.idTimeColumn.map { try column($0, of: table) },
-        actions: target.actions, isOwn: false))
+        actions: target.actions, isOwn: false, path: path))
   }
 
   private static func table(_ name: TableName, _ catalog: Catalog) throws -> WarehouseTable {
@@ -111,5 +117,21 @@ struct Reach {
     }
     conditions.append(match.equals(previous.expression, of: previous.kind, alias: "t"))
     return (from, conditions)
+  }
+
+  /// The same from a row `t` back to the ID of the event that reaches it: further `FROM` items, conditions,
+  /// and the ID.
+  var back: (from: String, conditions: [String], id: String) {
+    var from = ""
+    var conditions: [String] = []
+    var current = (id: match, alias: "t")
+    for (index, step) in steps.enumerated().reversed() {
+      let alias = "p\(index + 1)"
+      from += ", \(step.table.sql) AS \(alias)"
+      conditions.append(
+        step.id.equals(current.id.sql(of: current.alias), of: current.id.kind, alias: alias))
+      current = (step.match, alias)
+    }
+    return (from, conditions, current.id.number(of: current.alias))
   }
 }

@@ -113,8 +113,11 @@ struct CrossReferences {
 extension WarehouseTable.ForeignKey {
   /// The condition that a row `r` refers to a row `t`.
   var equality: String {
-    zip(columns, referencedColumns).map { "r.\(Identifier($0).sql) = t.\(Identifier($1).sql)" }
-      .joined(separator: " AND ")
+    zip(columns, referencedColumns).enumerated().map { index, pair in
+      let sign = isOfPeriods && index == columns.count - 1 ? "&&" : "="
+      return "r.\(Identifier(pair.0).sql) \(sign) t.\(Identifier(pair.1).sql)"
+    }
+    .joined(separator: " AND ")
   }
 }
 

@@ -87,12 +87,19 @@ extension ApplyStage {
     }
   }
 
+  /// A line for each cause: one trigger may refuse thousands.
   private func report(_ refused: [ChunkLedger.Refusal], _ work: Work) {
-    for refusal in refused {
+    let namedMax = 5
+    for (_, alike) in Dictionary(grouping: refused, by: { [$0.why, $0.remedy] }) {
+      let ids = alike.prefix(namedMax).map { "\($0.id)" }.joined(separator: ", ")
+      let left = alike.count - namedMax
+      let more = left > 0 ? " and \(left) more, in lethe status" : ""
+      let events =
+        alike.count == 1 ? "the event of ID \(ids) is" : "the events of IDs \(ids)\(more) are"
       logger.error(
         """
-        \(work.chunk.label): the event of ID \(refusal.id) is refused and set aside: \(refusal.why)
-          remedy: \(refusal.remedy)
+        \(work.chunk.label): \(events) refused and set aside: \(alike[0].why)
+          remedy: \(alike[0].remedy)
         """, metadata: ["stage": "apply", "chunk": "\(work.chunk.id)"])
     }
   }

@@ -305,7 +305,7 @@ extension ChunkLedger {
       """
       UPDATE lethe.chunk SET stopped_reason = $3
       WHERE chunk_id = $1 AND lease = $2 AND state = 'collected'
-      """, [.integer(chunk.id), .text(lease.token), .text(why)])
+      """, [.integer(chunk.id), .text(lease.token), .prose(why)])
   }
 
   /// The rows that a run has redacted so far, by reason, for its limits: restores do not count, nor do

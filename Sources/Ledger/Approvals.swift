@@ -27,7 +27,7 @@ extension ChunkLedger {
         """
         INSERT INTO lethe.approval (chunk_id, stopped_reason, approved_by, note)
         VALUES ($1, $2, $3, $4) RETURNING approval_id
-        """, .integer(chunkID), .text(why), .text(by), Parameter(note)
+        """, .integer(chunkID), .prose(why), .prose(by), Parameter(prose: note)
       ).onlyRow(as: Int64.self)
       try await transaction.executeOne(
         """

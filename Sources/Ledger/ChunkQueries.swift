@@ -104,13 +104,16 @@ public struct ChunkLedger: Sendable {
   public func jobDied(
     _ attempt: Attempt, of chunk: Chunk, why: String, attemptsMax: Int
   ) async throws -> Bool {
-    let hasAnother = attempt.number < attemptsMax
     try await connection.withTransaction { transaction in
+      let before = try await transaction.query(
+        "SELECT attempts_before FROM lethe.chunk WHERE chunk_id = $1", .integer(chunk.id)
+      ).onlyRow(as: Int.self)
+      let hasAnother = attempt.number - before < attemptsMax
       try await transaction.executeOne(
         """
         UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
         WHERE job_id = $1 AND ended_at IS NULL
-        """, .integer(attempt.jobID), .text(why))
+        """, .integer(attempt.jobID), .prose(why))
       if hasAnother {
         try await ChunkQueries.guarded(
           transaction, chunk.label,
@@ -121,11 +124,11 @@ public struct ChunkLedger: Sendable {
           """, [.integer(chunk.id), .text(lease.token)])
       } else {
         try await fail(
-          chunk, why: "\(attempt.number) jobs came to nothing, the last one: \(why)",
+          chunk, why: "\(attempt.number - before) jobs came to nothing, the last one: \(why)",
           isRetryable: true, on: transaction)
       }
+      return hasAnother
     }
-    return hasAnother
   }
 
   /// Gives the chunk up.
@@ -144,6 +147,6 @@ public struct ChunkLedger: Sendable {
       SET state = 'failed', failed_at = clock_timestamp(), failure = $3, is_retryable = $4
       WHERE chunk_id = $1 AND lease = $2 AND state NOT IN ('applied', 'failed')
       """,
-      [.integer(chunk.id), .text(lease.token), .text(why), .bool(isRetryable)])
+      [.integer(chunk.id), .text(lease.token), .prose(why), .bool(isRetryable)])
   }
 }

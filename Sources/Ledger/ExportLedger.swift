@@ -70,10 +70,12 @@ public struct ExportLedger: Sendable {
         INSERT INTO lethe.chunk
           (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease,
            exported_snapshot)
-        VALUES ($1, $2, $3::lethe.job_type, $4, $5, $6, $7, $8, $9, $10, $11, $12::pg_snapshot)
+        SELECT $1, $2, $3::lethe.job_type, coalesce(max(number), 0) + 1, $4, $5, $6, $7, $8, $9, $10,
+               $11::pg_snapshot
+        FROM lethe.chunk WHERE run_id = $1 AND dataset = $2
         RETURNING chunk_id
-        """, .integer(run.id), .text(dataset), .text(type.rawValue),
-        .integer(Int64(file.number)), .integer(file.firstID), .integer(file.lastID),
+        """, .integer(run.id), .text(dataset), .text(type.rawValue), .integer(file.firstID),
+        .integer(file.lastID),
         .integer(Int64(file.ids)), .integer(Int64(file.bytes)), .bytes(file.sha256),
         .text(file.path.string), .text(lease.token), .text(snapshot)
       ).onlyRow(as: Int64.self)
@@ -115,7 +117,7 @@ public struct ExportLedger: Sendable {
       FROM lethe.run AS r
       WHERE e.run_id = $1 AND e.dataset = $2 AND r.run_id = e.run_id AND r.lease = $3
         AND e.finished_at IS NULL
-      """, [.integer(run.id), .text(dataset), .text(lease.token), .text(why)])
+      """, [.integer(run.id), .text(dataset), .text(lease.token), .prose(why)])
   }
 
   /// Every ID of the dataset is in a chunk.

@@ -107,7 +107,7 @@ extension RunLedger {
       WHERE superseded_by IS NULL AND dataset_definition -> 'tombstones' = 'true'
         AND changed ?| (SELECT pg_catalog.array_agg(word || ' ' || pg_catalog.concat_ws('.', dataset_definition #>> '{table,schema}',
                                                                   dataset_definition #>> '{table,name}'))
-                        FROM unnest('{delete,redact}'::text[]) AS word)
+                        FROM pg_catalog.unnest('{delete,redact}'::text[]) AS word)
       ON CONFLICT (type, id) DO NOTHING
       """, .integer(runID))
     try await transaction.execute(

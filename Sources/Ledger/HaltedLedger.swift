@@ -139,8 +139,8 @@ extension RunLedger {
     }
   }
 
-  /// Ends refusals of a pipeline whose IDs a newer job has answered for: with an event, or, where it asked
-  /// about the same rows, by silence. A line that nobody could read is no answer.
+  /// Ends refusals of a pipeline whose IDs a newer job has answered for with an event. Silence has ended others
+  /// when its result was collected.
   public func endOvertakenRefusals(pipeline: String) async throws {
     try await connection.execute(
       """
@@ -161,10 +161,7 @@ extension RunLedger {
                OR EXISTS (SELECT FROM lethe.refusal AS o WHERE o.chunk_id = n.chunk_id AND o.id = f.id)
                OR EXISTS (SELECT FROM lethe.event AS e
                           WHERE e.chunk_id = n.chunk_id AND e.id = f.id AND e.cause_id IS NULL)
-               OR EXISTS (SELECT FROM lethe.traced_reason(n.chunk_id, f.id))
-               OR lethe.exported_rows(nr.definition, n.dataset)
-                    IS NOT DISTINCT FROM lethe.exported_rows(r.definition, c.dataset)
-                  AND EXISTS (SELECT FROM lethe.speaks_by_silence(nj.job_id, f.id)))
+               OR EXISTS (SELECT FROM lethe.traced_reason(n.chunk_id, f.id)))
         GROUP BY f.chunk_id, f.id
       ) AS newer
       WHERE f.chunk_id = newer.chunk_id AND f.id = newer.id AND f.resolved_at IS NULL

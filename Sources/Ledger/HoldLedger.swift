@@ -145,9 +145,9 @@ public struct HoldLedger: Sendable {
   public func holds(_ filter: Filter, after: Int64, limit: Int) async throws -> [Hold] {
     let rows = try await connection.query(
       """
-      SELECT h.hold_id, h.table_name, h.row_key::text, array_to_string(ARRAY (
+      SELECT h.hold_id, h.table_name, h.row_key::text, pg_catalog.array_to_string(ARRAY (
                SELECT c FROM jsonb_object_keys(h.set_to) AS c ORDER BY c), E'\\n'),
-             \(AuditLedger.utc("h.held_at")), r.type::text, r.id, array_to_string(r.columns, E'\\n'),
+             \(AuditLedger.utc("h.held_at")), r.type::text, r.id, pg_catalog.array_to_string(r.columns, E'\\n'),
              r.pipeline, r.dataset, r.job_id, \(AuditLedger.utc("r.asked_at"))
       FROM (
         SELECT * FROM lethe.hold AS h
@@ -274,7 +274,7 @@ public struct HoldLedger: Sendable {
     }
 
     enum CodingKeys: String, CodingKey {
-      case type, ids, by, note, opened, forgotten
+      case type, ids, opened, forgotten
       case keepsHidden = "keep_hidden"
     }
   }
@@ -284,6 +284,9 @@ public struct HoldLedger: Sendable {
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     let content = String(decoding: try encoder.encode(release), as: UTF8.self)
     try await transaction.execute(
-      "SELECT lethe.seal('release', NULL, NULL, $1::jsonb::text)", .text(content))
+      """
+      SELECT lethe.seal('release', NULL, NULL,
+                        ($1::jsonb || pg_catalog.jsonb_build_object('by', $2::text, 'note', $3::text))::text)
+      """, .text(content), .prose(release.by), .prose(release.note))
   }
 }

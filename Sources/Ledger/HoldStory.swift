@@ -37,7 +37,7 @@ struct HoldStoryQueries {
     let open = try await session.run(
       """
       SELECT \(AuditLedger.utc("h.held_at")), h.table_name, h.row_key::text,
-             array_to_string(r.columns, E'\\n'), r.type::text, r.id, r.job_id
+             pg_catalog.array_to_string(r.columns, E'\\n'), r.type::text, r.id, r.job_id
       FROM lethe.hold AS h JOIN lethe.holder AS r USING (hold_id)
       WHERE (h.hold_id IN (SELECT hold_id FROM lethe.holder
                            WHERE id = $1 AND ($2::text IS NULL OR type = $2::lethe.job_type))

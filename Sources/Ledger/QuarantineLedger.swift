@@ -100,7 +100,7 @@ public struct QuarantineLedger: Sendable {
         UPDATE lethe.quarantine
         SET resolved_at = clock_timestamp(), resolution = 'dismissed', note = $2
         WHERE quarantine_id = ANY ($1::bigint[]) AND resolved_at IS NULL
-        """, .integers(ids.sorted()), .text(note))
+        """, .integers(ids.sorted()), .prose(note))
     }
   }
 
@@ -115,7 +115,7 @@ public struct QuarantineLedger: Sendable {
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
       WHERE c.chunk_id = q.chunk_id AND q.resolved_at IS NULL
         AND ($1::text IS NULL OR r.pipeline = $1)
-      """, Parameter(pipeline), .text(note))
+      """, Parameter(pipeline), .prose(note))
   }
 
   // MARK: What can be read again

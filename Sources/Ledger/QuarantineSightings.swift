@@ -3,8 +3,6 @@ import Vocabulary
 
 /// A line that comes again, night after night, is one open line; and a trusted answer about its ID closes it.
 extension ChunkLedger {
-  private static let idsPerStatement = 10_000
-
   /// Keeps the lines of `lethe_scanned` that nobody may act on. One that is open already, by dataset, ID and
   /// words or else by its bytes, is seen once more; it then belongs to the newest job that has it.
   ///

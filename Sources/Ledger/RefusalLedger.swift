@@ -45,8 +45,8 @@ extension ChunkLedger {
       ON CONFLICT (chunk_id, id) DO UPDATE
       SET reason = excluded.reason, event = excluded.event, why = excluded.why, remedy = excluded.remedy, resolved_at = NULL,
           resolution = NULL, superseded_by = NULL
-      """, .integer(chunk.id), .integers(refusals.map(\.id)), .texts(refusals.map(\.why)),
-      .texts(refusals.map(\.remedy)))
+      """, .integer(chunk.id), .integers(refusals.map(\.id)), .proses(refusals.map(\.why)),
+      .proses(refusals.map(\.remedy)))
   }
 
   /// For a transaction that is rolled back: takes events out of those that wait.
@@ -89,12 +89,12 @@ extension ChunkLedger {
       try await fail(chunk, why: why, isRetryable: isRetryable, on: transaction)
       try await transaction.execute(
         "UPDATE lethe.chunk SET remedy = $2, stopped_reason = NULL WHERE chunk_id = $1",
-        .integer(chunk.id), .text(remedy))
+        .integer(chunk.id), .prose(remedy))
       try await transaction.execute(
         """
         UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
         WHERE chunk_id = $1 AND ended_at IS NULL
-        """, .integer(chunk.id), .text(why))
+        """, .integer(chunk.id), .prose(why))
       try await transaction.execute(
         """
         SELECT lethe.seal('job', j.job_id, j.chunk_id, lethe.job_content(j.job_id))
@@ -107,6 +107,46 @@ extension ChunkLedger {
     }
   }
 
+  /// Ends the refusals about IDs that a result, which is being collected, is silent about: those of its dataset's older
+  /// jobs.
+  ///
+  /// - Parameter containing: which of these IDs the chunk had asked about. Of any other ID its silence says nothing.
+  public func refusalsAnsweredBySilence(
+    of attempt: Attempt, _ chunk: Chunk, containing: ([Int64]) throws -> [Int64],
+    on transaction: Transaction
+  ) async throws {
+    let older = """
+      lethe.refusal AS f JOIN lethe.chunk AS c USING (chunk_id) JOIN lethe.run AS r USING (run_id)
+      JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL, lethe.job AS nj
+      WHERE nj.job_id = $1 AND f.resolved_at IS NULL AND (j.asked_at, j.job_id) < (nj.asked_at, nj.job_id)
+        AND r.pipeline = $2 AND c.dataset = $3 AND c.type = $4::lethe.job_type
+      """
+    let parameters: [Parameter] = [
+      .integer(attempt.jobID), .text(chunk.pipeline), .text(chunk.dataset),
+      .text(chunk.type.rawValue),
+    ]
+    var after = chunk.firstID - 1
+    while true {
+      let ids = try await transaction.run(
+        """
+        SELECT DISTINCT f.id FROM \(older) AND f.id > $5 AND f.id <= $6
+        ORDER BY f.id LIMIT \(Self.idsPerStatement)
+        """, parameters + [.integer(after), .integer(chunk.lastID)]
+      ).rows(as: Int64.self)
+      guard let last = ids.last else { return }
+      after = last
+      _ = try await transaction.run(
+        """
+        UPDATE lethe.refusal AS done
+        SET resolved_at = clock_timestamp(), resolution = 'superseded', superseded_by = $1
+        FROM (SELECT f.chunk_id, f.id FROM \(older) AND f.id = ANY ($5::bigint[])) AS silent
+        WHERE done.chunk_id = silent.chunk_id AND done.id = silent.id AND done.resolved_at IS NULL
+          AND EXISTS (SELECT FROM lethe.speaks_by_silence($1, done.id))
+          AND NOT EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = $6 AND s.id = done.id)
+        """, parameters + [.integers(try containing(ids)), .integer(chunk.id)])
+    }
+  }
+
   // MARK: Taking on again
 
   /// Has a chunk that was set aside, or refused events of an applied one, wait to be applied again: what
@@ -114,7 +154,9 @@ extension ChunkLedger {
   /// approved before.
   ///
   /// - Parameter ids: these refused events only; with nil all that is left of the chunk.
-  public func takenOnAgain(_ chunk: Chunk, ids: Set<Int64>?) async throws {
+  public func takenOnAgain(
+    _ chunk: Chunk, ids: Set<Int64>?, stored: StoredIDs
+  ) async throws {
     let jobID = try await collectedJob(of: chunk).id
     try await connection.withTransaction { transaction in
       // In the order in which who collects a result takes them.
@@ -141,7 +183,7 @@ extension ChunkLedger {
         INSERT INTO lethe.collected
         SELECT (jsonb_populate_record(NULL::lethe.collected, event)).* FROM taken
         """, .integer(chunk.id), ids.map { .integers($0.sorted()) } ?? .null)
-      try await markSuperseded(jobID: jobID, of: chunk, on: transaction)
+      try await markSuperseded(jobID: jobID, of: chunk, stored: stored, on: transaction)
       try await reopen(chunk, on: transaction)
     }
     try await refreshStatistics()

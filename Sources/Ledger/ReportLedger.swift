@@ -88,6 +88,8 @@ extension RunLedger {
     public let runID: Int64
     public let pipeline: String
     public let status: String
+    /// Whether a process works on its pipeline now.
+    public let isWorkedOn: Bool
     public let startedAt: String
     public let finishedAt: String?
     public let ids: Int
@@ -114,17 +116,23 @@ extension RunLedger {
              (SELECT pg_catalog.jsonb_object_agg(dataset, pg_catalog.jsonb_build_array(left_out::text, rows_of_dataset::text))::text
               FROM lethe.export WHERE run_id = r.run_id AND left_out <> '{}'),
              (SELECT pg_catalog.jsonb_object_agg(dataset, failure)::text
-              FROM lethe.export WHERE run_id = r.run_id AND is_stopped)
+              FROM lethe.export WHERE run_id = r.run_id AND is_stopped),
+             EXISTS (SELECT FROM pg_locks AS l
+                     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                       AND l.classid = (hashtext('lethe.pipeline')::bigint & 4294967295)::oid
+                       AND l.objid = (hashtext(r.pipeline)::bigint & 4294967295)::oid)
       FROM lethe.run AS r
       WHERE $1::text IS NULL OR pipeline = $1
       ORDER BY r.run_id DESC LIMIT $2
       """, Parameter(pipeline), .integer(Int64(limit))
     ).rows(
       as: Int64.self, String.self, String.self, String.self, String?.self, Int.self, String.self,
-      String?.self, String?.self
+      String?.self, String?.self, Bool.self
     ).map {
       RunStatus(
-        runID: $0.0, pipeline: $0.1, status: $0.2, startedAt: $0.3, finishedAt: $0.4, ids: $0.5,
+        runID: $0.0, pipeline: $0.1, status: $0.2, isWorkedOn: $0.9, startedAt: $0.3,
+        finishedAt: $0.4, ids: $0.5,
         chunks: $0.6, leftOut: Self.leftOut(byDataset: $0.7),
         stoppedDatasets: $0.8.flatMap {
           try? JSONDecoder().decode([String: String].self, from: Data($0.utf8))

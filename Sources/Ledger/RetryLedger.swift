@@ -39,11 +39,12 @@ extension ChunkLedger {
   /// Events that were put into `lethe.collected` for an applied chunk: decides which of them newer
   /// answers supersede, and has them applied. The limits are asked again, whatever was approved before.
   ///
+  /// - Parameter stored: which IDs the chunk's dataset has rows of.
   /// - Returns: how many are superseded.
   public func chunkReopened(
-    _ chunk: Chunk, jobID: Int64, events: Int, on transaction: Transaction
+    _ chunk: Chunk, jobID: Int64, events: Int, stored: StoredIDs, on transaction: Transaction
   ) async throws -> Int {
-    try await markSuperseded(jobID: jobID, of: chunk, on: transaction)
+    try await markSuperseded(jobID: jobID, of: chunk, stored: stored, on: transaction)
     try await ChunkQueries.guarded(
       transaction, chunk.label,
       """

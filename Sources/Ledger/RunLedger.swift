@@ -115,7 +115,7 @@ public struct RunLedger: Sendable {
         """
         status = 'failed', finished_at = clock_timestamp(),
         failure = CASE WHEN failure = $4 THEN failure ELSE $3 END
-        """, .text(failure), .text(Self.givenUpFailure))
+        """, .prose(failure), .text(Self.givenUpFailure))
     } else {
       try await setStatus(
         of: run, lease: lease, "status = 'done', finished_at = clock_timestamp()")

@@ -74,6 +74,64 @@ extension ChunkLedger {
       ])
   }
 
+  /// Whether the chunk may be cut in two once more: not without end, for a host may find everything too large.
+  public func mayBeCut(_ chunk: Chunk) async throws -> Bool {
+    guard chunk.ids > 1 else { return false }
+    return try await connection.query(
+      "SELECT cuts < $2 FROM lethe.chunk WHERE chunk_id = $1", .integer(chunk.id),
+      .integer(Self.cutsMax)
+    ).onlyRow(as: Bool.self)
+  }
+
+  /// A chunk of 120 MB comes to less than 1 MB.
+  private static let cutsMax: Int64 = 7
+
+  /// The chunk's job took its bytes for too many: it is two chunks from now on, each with all its attempts.
+  ///
+  /// - Parameter parts: of all its IDs, in their order. The second one becomes a chunk of its own.
+  public func chunkCut(
+    _ chunk: Chunk, after attempt: Attempt, why: String, into parts: (ChunkFile, ChunkFile)
+  ) async throws {
+    try await connection.withTransaction { transaction in
+      try await transaction.executeOne(
+        """
+        UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
+        WHERE job_id = $1 AND ended_at IS NULL
+        """, .integer(attempt.jobID), .prose(why))
+      // The export counts its chunks in the same row, and so gives no other one the number below.
+      try await transaction.executeOne(
+        "UPDATE lethe.export SET chunks = chunks + 1 WHERE run_id = $1 AND dataset = $2",
+        .integer(chunk.runID), .text(chunk.dataset))
+      func values(_ file: ChunkFile) -> [Parameter] {
+        [
+          .integer(chunk.id), .text(lease.token), .integer(file.firstID), .integer(file.lastID),
+          .integer(Int64(file.ids)), .integer(Int64(file.bytes)), .bytes(file.sha256),
+          .text(file.path.string),
+        ]
+      }
+      try await ChunkQueries.guarded(
+        transaction, chunk.label,
+        """
+        UPDATE lethe.chunk
+        SET first_id = $3, last_id = $4, ids = $5, bytes = $6, sha256 = $7, path = $8, cuts = cuts + 1,
+            attempts_before = $9, state = 'exported', created_at = NULL
+        WHERE chunk_id = $1 AND lease = $2 AND state IN ('exported', 'created')
+        """, values(parts.0) + [.integer(Int64(attempt.number))])
+      try await ChunkQueries.guarded(
+        transaction, chunk.label,
+        """
+        INSERT INTO lethe.chunk
+          (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease,
+           exported_snapshot, cuts)
+        SELECT c.run_id, c.dataset, c.type,
+               (SELECT max(o.number) + 1 FROM lethe.chunk AS o
+                WHERE o.run_id = c.run_id AND o.dataset = c.dataset),
+               $3, $4, $5, $6, $7, $8, c.lease, c.exported_snapshot, c.cuts
+        FROM lethe.chunk AS c WHERE c.chunk_id = $1 AND c.lease = $2
+        """, values(parts.1))
+    }
+  }
+
   /// Moves a chunk by one state.
   func transition(
     _ chunk: Chunk, from: String, to: String, at column: String, _ transaction: Transaction

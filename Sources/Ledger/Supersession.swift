@@ -1,35 +1,43 @@
 public import PostgreSQL
 import Vocabulary
 
+/// Which of these IDs a chunk's dataset has rows of, as of the transaction, also where it exports them no more.
+public typealias StoredIDs =
+  @Sendable (_ ids: [Int64], _ transaction: Transaction) async throws -> [Int64]
+
 /// Which of two answers about an ID counts: that of the job which the API made later, whenever each is
 /// collected or applied.
 extension ChunkLedger {
-  private static let idsPerStatement: Int64 = 10_000
+  static let idsPerStatement: Int64 = 10_000
 
   /// Marks the events that a newer answer about their IDs takes the place of: those of older jobs that
   /// are not applied yet, by this result; and this result's, by newer ones.
   ///
-  /// - Parameter containing: which of these IDs the chunk had asked about.
+  /// - Parameters:
+  ///   - containing: which of these IDs the chunk had asked about.
+  ///   - stored: which of them its dataset has rows of.
   public func markSuperseded(
     by attempt: Attempt, of chunk: Chunk, containing: ([Int64]) throws -> [Int64],
-    on transaction: Transaction
+    stored: StoredIDs, on transaction: Transaction
   ) async throws {
     try await lockAnswers(of: chunk, on: transaction)
     try await markOlder(than: attempt, chunk, containing, transaction)
-    try await markByNewer(than: attempt.jobID, chunk, transaction)
+    try await markByNewer(than: attempt.jobID, chunk, stored, transaction)
   }
 
   /// Marks the events of a chunk that newer answers have overtaken, whatever has become of their chunks.
   /// For a chunk whose result was collected earlier and that is about to be applied.
   ///
-  /// - Parameter jobID: the job whose result the chunk's events come from.
+  /// - Parameters:
+  ///   - jobID: the job whose result the chunk's events come from.
+  ///   - stored: which IDs its dataset has rows of.
   /// - Returns: how many events of the chunk stand and are not applied.
   @discardableResult
   public func markSuperseded(
-    jobID: Int64, of chunk: Chunk, on transaction: Transaction
+    jobID: Int64, of chunk: Chunk, stored: StoredIDs, on transaction: Transaction
   ) async throws -> Int {
     try await lockAnswers(of: chunk, on: transaction)
-    try await markByNewer(than: jobID, chunk, transaction)
+    try await markByNewer(than: jobID, chunk, stored, transaction)
     return try await transaction.query(
       """
       SELECT count(*) FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)
@@ -113,7 +121,7 @@ extension ChunkLedger {
 
   /// A failed chunk of which newer answers have overtaken every event is of no use to anybody. As long as
   /// one stands it keeps them all, so that it can be taken on again; and as long as an older job's result is
-  /// still to come, so that they overtake it in their turn.
+  /// still to come, or has events that stand: else it would seem to have been silent about them.
   private func dropIfNothingStands(of other: Int64, _ transaction: Transaction) async throws {
     try await transaction.execute(
       """
@@ -127,6 +135,15 @@ extension ChunkLedger {
                           AND l.ended_at IS NULL AND c.type = o.type
                           AND c.first_id <= o.last_id AND c.last_id >= o.first_id
                           AND (l.asked_at, l.job_id) < (oj.asked_at, oj.job_id))
+        AND NOT EXISTS (SELECT FROM lethe.job AS oj, lethe.job AS l JOIN lethe.chunk AS c USING (chunk_id)
+                        WHERE oj.chunk_id = $1 AND oj.result_sha256 IS NOT NULL
+                          AND l.result_sha256 IS NOT NULL AND c.type = o.type
+                          AND c.state IN ('collected', 'failed')
+                          AND c.first_id <= o.last_id AND c.last_id >= o.first_id
+                          AND (l.asked_at, l.job_id) < (oj.asked_at, oj.job_id)
+                          AND EXISTS (SELECT FROM lethe.collected AS k
+                                      WHERE k.chunk_id = c.chunk_id AND k.superseded_by IS NULL
+                                        AND k.id > c.applied_through))
       """, .integer(other))
   }
 
@@ -134,7 +151,7 @@ extension ChunkLedger {
   /// job's chunk: with an event, or by silence. A job of the same rows had asked about each ID of its key
   /// range; of other jobs' IDs the ledger knows only those with an event.
   private func markByNewer(
-    than jobID: Int64, _ chunk: Chunk, _ transaction: Transaction
+    than jobID: Int64, _ chunk: Chunk, _ stored: StoredIDs, _ transaction: Transaction
   ) async throws {
     let newer = """
       SELECT n.chunk_id, nj.job_id, nj.asked_at, n.first_id, n.last_id,
@@ -152,16 +169,24 @@ extension ChunkLedger {
     ).onlyRow(as: Bool.self)
     guard isThere else { return }
     try await gatherTraces(of: newer, jobID, chunk, transaction)
+    let answers = """
+      newer AS n
+      JOIN lethe.collected AS o ON o.chunk_id = $2 AND o.id BETWEEN n.first_id AND n.last_id
+      JOIN lethe.chunk AS oc ON oc.chunk_id = o.chunk_id
+      WHERE o.superseded_by IS NULL AND (o.changed IS NULL OR oc.state = 'failed')
+      """
+    let silent = """
+      WITH newer AS MATERIALIZED (\(newer))
+      INSERT INTO lethe_silent (id)
+      SELECT DISTINCT o.id FROM \(answers) AND NOT \(Self.newerEvent()) AND \(Self.isAnsweredBySilence)
+      """
+    try await gatherStored(silent, jobID, chunk, stored, transaction)
     try await transaction.execute(
       """
       WITH newer AS MATERIALIZED (\(newer))
       UPDATE lethe.collected AS s SET superseded_by = a.job_id
       FROM (
-        SELECT DISTINCT ON (o.id) o.id, n.job_id
-        FROM newer AS n
-        JOIN lethe.collected AS o ON o.chunk_id = $2 AND o.id BETWEEN n.first_id AND n.last_id
-        JOIN lethe.chunk AS oc ON oc.chunk_id = o.chunk_id
-        WHERE o.superseded_by IS NULL AND (o.changed IS NULL OR oc.state = 'failed') AND \(Self.isAnswered)
+        SELECT DISTINCT ON (o.id) o.id, n.job_id FROM \(answers) AND \(Self.isAnswered)
         ORDER BY o.id, n.asked_at DESC, n.job_id DESC
       ) AS a
       WHERE s.chunk_id = $2 AND s.id = a.id
@@ -191,13 +216,45 @@ extension ChunkLedger {
       """, .integer(jobID), .integer(chunk.firstID), .integer(chunk.lastID))
   }
 
-  /// Whether the newer job `n` has answered for the event `o`: the same two rules as for the events of
-  /// older jobs.
+  /// Makes `lethe_stored` of the IDs that a newer job is silent about and that the chunk's dataset still has rows of.
+  private func gatherStored(
+    _ silent: String, _ jobID: Int64, _ chunk: Chunk, _ stored: StoredIDs,
+    _ transaction: Transaction
+  ) async throws {
+    try await transaction.runScript(
+      """
+      CREATE TEMP TABLE IF NOT EXISTS lethe_stored (id bigint PRIMARY KEY) ON COMMIT DROP;
+      CREATE TEMP TABLE IF NOT EXISTS lethe_silent (id bigint PRIMARY KEY) ON COMMIT DROP;
+      DELETE FROM lethe_stored; DELETE FROM lethe_silent
+      """)
+    try await transaction.execute(silent, .integer(jobID), .integer(chunk.id))
+    var after = chunk.firstID - 1
+    while true {
+      let ids = try await transaction.query(
+        "SELECT id FROM lethe_silent WHERE id > $1 ORDER BY id LIMIT \(Self.idsPerStatement)",
+        .integer(after)
+      ).rows(as: Int64.self)
+      guard let last = ids.last else { return }
+      after = last
+      try await transaction.execute(
+        "INSERT INTO lethe_stored (id) SELECT * FROM pg_catalog.unnest($1::bigint[])",
+        .integers(try await stored(ids, transaction)))
+    }
+  }
+
+  /// Whether the newer job `n` has answered for the event `o`: by the rules for the events of older jobs. But which
+  /// IDs it had asked about is not known any more. So its silence takes the place of no clean answer: where it had
+  /// asked it says the same, and where it had not, nobody else would release the ID. And it takes the place of
+  /// another one only where the ID still has a row, within `where` or not: where it has none, nobody will ask again,
+  /// and what other tables have of the ID would stay as it is for good.
   private static let isAnswered = """
     CASE WHEN \(newerEvent())
     THEN n.is_same_dataset OR NOT \(newerEvent(andAlso: "e.reason = o.reason"))
-    ELSE n.is_of_same_rows AND EXISTS (SELECT FROM lethe.speaks_by_silence(n.job_id, o.id))
-         AND (n.is_same_dataset OR o.reason <> 'clean') END
+    ELSE \(isAnsweredBySilence) AND EXISTS (SELECT FROM lethe_stored AS k WHERE k.id = o.id) END
+    """
+
+  private static let isAnsweredBySilence = """
+    (n.is_of_same_rows AND o.reason <> 'clean' AND EXISTS (SELECT FROM lethe.speaks_by_silence(n.job_id, o.id)))
     """
 
   /// Whether the newer job has an event about the ID of `o`: one that waits, was refused, or is applied, with

@@ -210,7 +210,7 @@ public struct TombstoneRepair: Sendable {
         'pipeline', $2::text, 'by', $3::text, 'note', $4::text, 'tombstones', d.tombstones,
         'sha256', encode(d.sha256, 'hex'))::text)
       FROM lethe.withdrawal_digest($1) AS d
-      """, .integer(number), .text(definition.name), .text(`operator`), Parameter(note)
+      """, .integer(number), .text(definition.name), .prose(`operator`), Parameter(prose: note)
     ).onlyRow(as: Int64.self)
   }
 }

@@ -5,6 +5,8 @@ import Vocabulary
 /// The operator's tables that a definition names, looked up once.
 public struct Catalog: Sendable {
   private let tables: [TableName: WarehouseTable]
+  /// Whom the session works as.
+  let role: String
 
   /// Looks up every table of the definition. One that does not exist is left out; `check` tells.
   public init(of definition: Definition, on session: some Session) async throws {
@@ -13,11 +15,15 @@ public struct Catalog: Sendable {
       tables[name] = try await Self.lookUp(name, on: session)
     }
     self.tables = tables
+    role = try await session.roleAndDatabase().role
   }
 
   public func table(_ name: TableName) -> WarehouseTable? {
     tables[name]
   }
+
+  /// The tables that the holds of the definition's rows are named after.
+  public var holdTables: Set<TableName> { Set(tables.values.map(\.holdTable)) }
 
   /// A table by its name with its schema, whether or not the definition names it; nil if there is none.
   public func table(
@@ -74,13 +80,15 @@ public struct Catalog: Sendable {
                -- An index of a table does not see into the tables that inherit from it.
                AND NOT EXISTS (SELECT FROM pg_inherits JOIN pg_class AS c ON c.oid = inhparent
                                WHERE inhparent = a.attrelid AND c.relkind = 'r'),
-             \(holdsTimes)
+             \(holdsTimes), has_column_privilege(a.attrelid, a.attnum, 'UPDATE'),
+             (SELECT n.nspname FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
+              WHERE t.oid = a.atttypid AND n.nspname <> 'pg_catalog')
       FROM pg_attribute AS a
       WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
       """, .integer(row.0)
     ).rows(
       as: String.self, String.self, String.self, String.self, Bool.self, Bool.self, Bool.self,
-      Bool.self, Bool.self)
+      Bool.self, Bool.self, Bool.self, String?.self)
     let granted = [row.3, row.4, row.5]
     let resolvedName = TableName(schema: row.7, name: name.name)
     let identity = try await identity(of: row.0, resolvedName, on: session)
@@ -90,7 +98,7 @@ public struct Catalog: Sendable {
           $0.0,
           WarehouseTable.Column(
             name: $0.0, type: $0.1, baseType: $0.2, declaredType: $0.3, isNullable: $0.4,
-            isGenerated: $0.5, holdsTimes: $0.8)
+            isGenerated: $0.5, isUpdatable: $0.9, holdsTimes: $0.8, typeSchema: $0.10)
         )
       })
     return WarehouseTable(
@@ -221,20 +229,31 @@ public struct Catalog: Sendable {
       \(treeCTE), whole AS (
         SELECT oid FROM tree UNION SELECT relid FROM pg_partition_ancestors($1::bigint::oid::regclass)
       )
-      SELECT k.conname, s.nspname, c.relname, \(referring), \(referred), k.confdeltype::text,
+      SELECT k.conname, s.nspname, c.relname, \(referring), \(referred),
+             -- To empty a column that is NOT NULL is refused.
+             CASE WHEN k.confdeltype = 'n' AND EXISTS (
+               SELECT FROM pg_attribute AS a
+               WHERE a.attrelid = k.conrelid AND a.attnotnull AND a.attnum = ANY (k.conkey)
+                 -- PostgreSQL 15 and later can name the columns to empty.
+                 AND (coalesce(jsonb_typeof(pg_catalog.to_jsonb(k) -> 'confdelsetcols'), 'null') <> 'array'
+                      OR pg_catalog.to_jsonb(k) -> 'confdelsetcols' @> pg_catalog.to_jsonb(a.attnum::integer)))
+             THEN 'a' ELSE k.confdeltype::text END,
              has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(s.oid, 'USAGE'),
              c.oid::bigint,
              EXISTS (SELECT FROM pg_index AS i
                      WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
-                       AND i.indkey[0] = ANY (k.conkey))
+                       AND i.indkey[0] = ANY (k.conkey)),
+             -- PostgreSQL 18 has keys over periods, the last column, and keys that are only declared.
+             coalesce(pg_catalog.to_jsonb(k) ->> 'conperiod' = 'true', false)
       FROM whole JOIN pg_constraint AS k ON k.confrelid = whole.oid
       JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS s ON s.oid = c.relnamespace
       WHERE k.contype = 'f' AND k.conparentid = 0
+        AND pg_catalog.to_jsonb(k) ->> 'conenforced' IS DISTINCT FROM 'false'
       ORDER BY 2, 3, 1
       """, .integer(table)
     ).rows(
       as: String.self, String.self, String.self, String.self, String.self, String.self, Bool.self,
-      Int64.self, Bool.self)
+      Int64.self, Bool.self, Bool.self)
     var references: [WarehouseTable.ForeignKey] = []
     for row in keys {
       references.append(
@@ -244,7 +263,7 @@ public struct Catalog: Sendable {
           columns: row.3.split(separator: "\n").map(String.init),
           referencedColumns: row.4.split(separator: "\n").map(String.init),
           isRestricting: ["a", "r"].contains(row.5), isCascading: row.5 == "c", isReadable: row.6,
-          isIndexed: row.8))
+          isIndexed: row.8, isOfPeriods: row.9))
     }
     return references
   }

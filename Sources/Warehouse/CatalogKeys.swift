@@ -47,7 +47,8 @@ extension Catalog {
       SELECT c.oid::bigint, n.nspname, c.relname
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE c.oid = pg_partition_root($1::bigint::oid::regclass) AND c.oid <> $1::bigint::oid
-        AND has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'UPDATE')
+        -- Of some columns is enough: whichever way it is granted, rows have the same name.
+        AND has_table_privilege(c.oid, 'SELECT') AND has_any_column_privilege(c.oid, 'UPDATE')
         AND has_schema_privilege(n.oid, 'USAGE') AND NOT row_security_active(c.oid)
         AND NOT EXISTS (SELECT FROM pg_rewrite
                         WHERE ev_class = c.oid AND ev_type = '2' AND ev_enabled <> 'D')

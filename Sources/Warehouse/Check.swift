@@ -9,6 +9,8 @@ public struct Finding: Sendable, Equatable {
     case error
     /// It runs, but slowly.
     case warning
+    /// Nothing is known to be wrong; but not all could be looked at.
+    case note
   }
 
   public let severity: Severity
@@ -39,6 +41,10 @@ extension Catalog {
     for dataset in definition.datasets {
       if let finding = try await conditionFinding(dataset, on: session) { findings.append(finding) }
     }
+    let names = try await session.roleAndDatabase()
+    findings += try await Privileges(checker.unnamedPrivileges).missing(on: session)
+      .findings(path: "datasets", role: names.role, database: names.database)
+      .filter { finding in !findings.contains { $0.message == finding.message } }
     findings += try await valueFindings(checker.values, on: session)
     findings += try await idTimeFindings(checker.idTimes, on: session)
     findings += try await statementFindings(checker.statements, on: session)
@@ -57,7 +63,9 @@ extension Catalog {
       return Finding(
         severity: .error, path: "datasets.\(dataset.name).where",
         message: "PostgreSQL refuses the condition: \(error.message)",
-        remedy: "mend the SQL; it is one condition on the rows of \(dataset.table)")
+        remedy: error.state == .insufficientPrivilege
+          ? "GRANT SELECT on what it reads, and USAGE on its schema, to \(Identifier(role).sql)"
+          : "mend the SQL; it is one condition on the rows of \(dataset.table)")
     }
   }
 }
@@ -70,6 +78,10 @@ struct Checker {
   var idTimes: [CheckedIDTime] = []
   var statements: [CheckedStatement] = []
   var normalizedIDs: [CheckedID] = []
+  /// What the role needs for all that the definition does, granted or not.
+  var privileges: [Privilege] = []
+  /// Of them, those on what the definition does not name: tables that holds name rows by, and schemas of types.
+  var unnamedPrivileges: [Privilege] = []
 
   init(catalog: Catalog) {
     self.catalog = catalog
@@ -118,15 +130,15 @@ struct Checker {
         "\(path).table", "\(name) is \(table.kind.reason)", "name the table that holds the rows")
       return nil
     }
-    if !table.isSchemaUsable, let schema = name.schema {
+    need([Privilege("USAGE", on: table.schemaObject), Privilege("SELECT", on: table.object)])
+    if !table.isSchemaUsable, let schema = table.resolvedName.schema {
       error(
         "\(path).table", "USAGE on the schema \(schema) is not granted",
-        "GRANT USAGE ON SCHEMA \(schema) to the user that Lethe connects as")
+        grant("USAGE", on: "SCHEMA \(Identifier(schema).sql)"))
     }
     if !table.privileges.contains(.select) {
       error(
-        "\(path).table", "SELECT on \(name) is not granted",
-        "GRANT SELECT ON \(name) to the user that Lethe connects as")
+        "\(path).table", "SELECT on \(name) is not granted", grant("SELECT", on: table.sql))
     }
     checkRowSecurity(.select, on: table, path: "\(path).table")
     return table
@@ -164,7 +176,9 @@ struct Checker {
 
   private mutating func checkIndex(_ id: IDExpression, of table: WarehouseTable, path: String) {
     guard !id.isNormalized else {
-      normalizedIDs.append(CheckedID(path: path, table: table, id: id))
+      if table.isReadable {
+        normalizedIDs.append(CheckedID(path: path, table: table, id: id))
+      }
       return
     }
     guard !table.indexedColumns.contains(id.name) else { return }
@@ -185,6 +199,7 @@ struct Checker {
         for value in set { checkAssignment(value, of: table, path: path) }
         if case .former(let fallback, let ifWritten) = restore {
           for value in fallback { checkAssignment(value, of: table, path: path) }
+          needHoldTable(of: table, setting: set + fallback)
           checkHolds(setting: set.map(\.column), ifWritten, of: table, path: path)
         }
       case .scrubGeo(let erasure), .redact(let erasure):
@@ -247,6 +262,11 @@ struct Checker {
         path, "\(table.name).\(name) is NOT NULL and cannot be emptied",
         "give it a value, such as {\(name): ''}, drop the constraint, or leave the column out")
     } else if checkIsConstant(value, in: column, of: table, path: path) {
+      if let schema = column.typeSchema {
+        let needed = Privilege("USAGE", on: .schema(schema))
+        need([needed])
+        unnamedPrivileges.append(needed)
+      }
       values.append(CheckedValue(path: path, table: table, column: column, value: value.value))
     }
   }
@@ -262,14 +282,45 @@ struct Checker {
         path, "a rule of \(table.name) rewrites \(privilege.rawValue)",
         "drop the rule, or make a trigger of it: what a rule does with a change cannot be proven")
     }
-    guard !table.privileges.contains(privilege) else {
+    let known = columns.compactMap { table.columns[$0] }
+    let lacking: [String]
+    if privilege == .update {
+      need(known.map { Privilege(privilege.rawValue, on: table.object(of: $0.name)) })
+      lacking = known.filter { !$0.isUpdatable }.map(\.name)
+    } else {
+      need([Privilege(privilege.rawValue, on: table.object)])
+      lacking = []
+    }
+    let isGranted = privilege == .update ? lacking.isEmpty : table.privileges.contains(privilege)
+    guard !isGranted else {
       statements.append(
         CheckedStatement(path: path, table: table, privilege: privilege, columns: columns))
       return
     }
+    let part =
+      lacking.isEmpty ? "" : " (\(lacking.map { Identifier($0).sql }.joined(separator: ", ")))"
     error(
       path, "\(privilege.rawValue) on \(table.name) is not granted",
-      "GRANT \(privilege.rawValue) ON \(table.name) to the user that Lethe connects as")
+      grant("\(privilege.rawValue)\(part)", on: table.sql))
+  }
+
+  /// Restores name rows by the table above a partition.
+  private mutating func needHoldTable(of table: WarehouseTable, setting values: [ColumnValue]) {
+    let name = table.holdTable
+    guard name != table.resolvedName, name.schema != nil else { return }
+    let needed =
+      [
+        Privilege("USAGE", on: .schema(name.schema ?? "public")),
+        Privilege("SELECT", on: name.object),
+      ] + values.map { Privilege("UPDATE", on: name.object(of: $0.column)) }
+    need(needed)
+    unnamedPrivileges += needed
+  }
+
+  mutating func need(_ needed: [Privilege]) { privileges += needed }
+
+  func grant(_ words: String, on object: String) -> String {
+    "GRANT \(words) ON \(object) TO \(Identifier(catalog.role).sql)"
   }
 
   /// Rows that a policy hides would be neither exported nor changed, and nobody would know.
@@ -292,6 +343,14 @@ struct Checker {
   }
 }
 
+extension TableName {
+  /// Of a name with its schema.
+  var object: Privilege.Object { .table(schema: schema ?? "public", name: name) }
+  func object(of column: String) -> Privilege.Object {
+    .column(schema: schema ?? "public", table: name, name: column)
+  }
+}
+
 extension WarehouseTable.Kind {
   /// Why its rows cannot be changed.
   var reason: String {
@@ -306,5 +365,9 @@ extension WarehouseTable.Kind {
 }
 
 extension WarehouseTable {
+  var object: PostgreSQL.Privilege.Object { resolvedName.object }
+  var schemaObject: PostgreSQL.Privilege.Object { .schema(resolvedName.schema ?? "public") }
+  func object(of column: String) -> PostgreSQL.Privilege.Object { resolvedName.object(of: column) }
+
   fileprivate var isReadable: Bool { isSchemaUsable && privileges.contains(.select) }
 }

@@ -6,8 +6,9 @@ import Vocabulary
 extension Catalog {
   /// Warns of foreign keys without an index, of materialized views over the tables that actions change, and
   /// of their triggers that seem to write rows elsewhere. For whoever asks whether a definition does what it should; no run needs it.
+  /// - Parameter known: triggers whose copies are known by now.
   public func neighbourFindings(
-    of definition: Definition, on session: some Session
+    of definition: Definition, besides known: Set<FiringTrigger> = [], on session: some Session
   ) async throws -> [Finding] {
     var checker = Checker(catalog: self)
     for dataset in definition.datasets { checker.checkReferenceIndexes(of: dataset) }
@@ -25,7 +26,8 @@ extension Catalog {
               refreshed: \(views.joined(separator: ", "))
               """, remedy: "REFRESH MATERIALIZED VIEW after each run"))
       }
-      for trigger in try await copyingTriggers(of: table, on: session) {
+      for trigger in try await copyingTriggers(of: table, on: session)
+      where !known.contains(where: { $0.name == trigger.name && $0.table == trigger.table }) {
         findings.append(
           Finding(
             severity: .warning, path: path,
@@ -34,8 +36,8 @@ extension Catalog {
               \(trigger.function)): what it copies of deleted rows stays
               """,
             remedy: """
-              have it leave out what Lethe deletes, or declare the table that it writes to as a target \
-              before \(name)
+              have it leave out what Lethe deletes; or, if the table that it writes to has the IDs, make that a \
+              dataset of its own
               """))
       }
     }
@@ -77,10 +79,10 @@ extension Catalog {
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
       JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS l ON l.oid = p.pronamespace
       WHERE t.tgrelid IN (SELECT $1::regclass UNION SELECT relid FROM pg_partition_tree($1::regclass))
-        AND NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A')
+        AND \(Self.fires)
         -- On DELETE, or on UPDATE.
         AND t.tgtype & 24 <> 0 AND l.nspname <> 'lethe'
-        AND p.prosrc ~* '\\m(insert\\s+into|merge\\s+into|copy|dblink\\w*|http\\w*)\\M'
+        AND \(Self.copies)
       ORDER BY 1, 2, 3
       """, .text(table.sql)
     ).rows(as: String.self, String.self, String.self, String.self).map {

@@ -61,6 +61,12 @@ extension Checker {
   private mutating func check(_ key: WarehouseTable.ForeignKey, _ place: Place) {
     let constraint = "(constraint \(key.constraint))"
     let isOwn = key.refers(from: place.table)
+    if key.isRestricting {
+      need([
+        Privilege("USAGE", on: .schema(key.table.schema ?? "public")),
+        Privilege("SELECT", on: key.table.object),
+      ])
+    }
     if key.isCascading {
       warn(
         place.path,
@@ -70,7 +76,7 @@ extension Checker {
       error(
         place.path,
         "rows of \(key.table) may hold what is deleted from \(place.table) \(constraint), and SELECT on it is not granted",
-        "GRANT SELECT ON \(key.table.sql), and USAGE on its schema, to the user that Lethe connects as"
+        "\(grant("SELECT", on: key.table.sql)), and USAGE on its schema"
       )
     } else if key.isRestricting {
       warn(

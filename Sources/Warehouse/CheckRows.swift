@@ -56,8 +56,10 @@ extension Catalog {
       guard let sql = statement.sql, seen.insert(sql).inserted else { continue }
       do {
         _ = try await session.query("EXPLAIN \(sql)")
+      } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
+        continue  // which is found by itself
       } catch let error as PostgreSQLError
-        where error.isRefusal && error.state != .insufficientPrivilege
+        where error.isRefusal
       {
         findings.append(
           Finding(
@@ -100,6 +102,8 @@ extension Catalog {
             severity: .error, path: checked.path,
             message: "\(name) is \(column.declaredType) and does not keep \(value) whole",
             remedy: "write a value that fits"))
+      } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
+        continue  // which is found by itself
       } catch let error as PostgreSQLError where !error.isTemporary {
         findings.append(
           Finding(
@@ -136,6 +140,13 @@ extension Catalog {
   private func misplacedRow(
     _ checked: CheckedIDTime, on session: some Session
   ) async throws -> (id: Int64, time: String?, idTime: String?)? {
+    let parts = try await parts(of: checked.table, on: session)
+    // A sample of a partition on another server is all of it.
+    let local = parts.filter { !$0.isForeign }
+    let isSpread = local.count < parts.count
+    // Found by way of the table and its bounds where it may not be read by its own name.
+    let sampledParts = local.filter { $0.isReadable || $0.condition != nil }
+    guard !sampledParts.isEmpty || !isSpread else { return nil }
     let table = checked.table.sql
     let pages = try await session.query(
       """
@@ -148,14 +159,24 @@ extension Catalog {
       """, .text(table)
     ).onlyRow(as: Int.self)
     let percent = min(100, 100 * Double(Self.samplePagesMax) / Double(max(pages, 1)))
-    let id = checked.id.number(of: "t")
     let (time, type) = (checked.time.sql, checked.time.type)
+    func sample(_ source: String, where condition: String = "true") -> String {
+      """
+      SELECT \(checked.id.number(of: "t")) AS id, t.\(time) AS at
+      FROM (SELECT * FROM \(source) TABLESAMPLE SYSTEM ($1) WHERE \(condition)) AS t
+      """
+    }
+    let sampled =
+      isSpread
+      ? sampledParts.map {
+        $0.isReadable
+          ? sample("ONLY \($0.name.sql)") : sample(table, where: $0.condition ?? "true")
+      } : [sample(table)]
     let row = try await session.query(
       """
       SELECT id, at::text, CASE WHEN id >= $3 THEN to_timestamp(seconds)::timestamp(0)::text END
       FROM (SELECT id, at, ((greatest(id, $3) >> $5) + $2) / 1000 AS seconds
-            FROM (SELECT \(id) AS id, t.\(time) AS at
-                  FROM \(table) AS t TABLESAMPLE SYSTEM ($1)) AS sampled
+            FROM (\(sampled.joined(separator: " UNION ALL "))) AS sampled
             WHERE id > 0) AS known
       WHERE (at <= to_timestamp(seconds + 1 + $4)::\(type)
              AND (id < $3 OR at >= to_timestamp(seconds - $4)::\(type))) IS NOT TRUE

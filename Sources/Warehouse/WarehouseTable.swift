@@ -55,8 +55,12 @@ public struct WarehouseTable: Sendable {
     let declaredType: String
     let isNullable: Bool
     let isGenerated: Bool
+    /// Whether UPDATE is granted, on it or on the table.
+    let isUpdatable: Bool
     /// Whether times are in it or, as in an array or a range, within it.
     let holdsTimes: Bool
+    /// Of its type; nil for PostgreSQL's own.
+    let typeSchema: String?
 
     public var sql: String { Identifier(name).sql }
 
@@ -111,9 +115,11 @@ public struct WarehouseTable: Sendable {
     /// Whether rows go with the row that they refer to.
     let isCascading: Bool
     /// Whether the rows that refer can be looked at.
-    let isReadable: Bool
+    public let isReadable: Bool
     /// Whether an index finds the rows that refer to one.
     let isIndexed: Bool
+    /// Whether the last column is a period, which refers to what it overlaps.
+    public let isOfPeriods: Bool
 
     /// Whether a change of the table's rows can be one of the rows that refer. The catalog always has the
     /// schema; a definition may leave it out.

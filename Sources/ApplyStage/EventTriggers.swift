@@ -1,0 +1,127 @@
+public import PostgreSQL
+public import Warehouse
+
+/// Event triggers that a run would meet: each batch rests on temporary tables, and the first of a month on
+/// new partitions of the ledger.
+public struct EventTriggers: Sendable {
+  private let connection: Connection
+
+  /// The commands that a run makes, by their tags.
+  private static let runTags = ["CREATE TABLE", "CREATE INDEX", "ALTER TABLE"]
+  private static let guardTags = [
+    "CREATE FUNCTION", "CREATE TRIGGER", "ALTER TRIGGER", "DROP TRIGGER",
+  ]
+
+  private struct Known {
+    let name: String
+    let function: String
+    /// Empty: all.
+    let tags: [String]
+
+    func fires(on others: [String]) -> [String] {
+      tags.isEmpty ? others : tags.filter(others.contains)
+    }
+  }
+
+  private struct RolledBack: Error {}
+
+  public init(connection: Connection) {
+    self.connection = connection
+  }
+
+  /// Carries out what a run would, in a transaction that is rolled back.
+  /// - Returns: an error for the first command that is refused; or a note for each event trigger that fires.
+  /// - Parameters:
+  ///   - tries: whether the commands are carried out, and rolled back; else there are only notes.
+  ///   - announce: is told before that which event triggers will fire.
+  public func findings(
+    tries: Bool = true, announce: (String) -> Void = { _ in }
+  ) async throws -> [Finding] {
+    let known = try await known()
+    let firing = known.filter { !$0.fires(on: Self.runTags).isEmpty }.map(\.name)
+    if tries, !firing.isEmpty {
+      announce(
+        """
+        the check fires event triggers, whose effects outside of the database stay: \
+        \(firing.joined(separator: ", "))
+        """)
+      if let refused = try await refusedCommand(among: known) { return [refused] }
+    }
+    return notes(of: known)
+  }
+
+  private func refusedCommand(among known: [Known]) async throws -> Finding? {
+    for (tag, script) in [
+      ("CREATE TABLE", Bookkeeping.scratchTables),
+      // A month that nobody has made yet.
+      (
+        "CREATE TABLE or ALTER TABLE",
+        "SELECT lethe.ensure_event_partitions(now() + interval '100 years')"
+      ),
+    ] {
+      if let error = try await refusal(of: script) {
+        return finding(error, tag: tag, among: known)
+      }
+    }
+    return nil
+  }
+
+  private func notes(of known: [Known]) -> [Finding] {
+    known.compactMap { trigger in
+      let tags = trigger.fires(on: Self.runTags + Self.guardTags)
+      guard !tags.isEmpty else { return nil }
+      return Finding(
+        severity: .note, path: "warehouse",
+        message: """
+          the event trigger \(trigger.name) fires on \(tags.joined(separator: ", ")) of Lethe's, for its \
+          temporary tables, the ledger's partitions and guards
+          """, remedy: "see that what it keeps of them, or does, is as you want it")
+    }
+  }
+
+  private func known() async throws -> [Known] {
+    try await connection.query(
+      """
+      SELECT e.evtname, n.nspname || '.' || p.proname, coalesce(pg_catalog.array_to_string(e.evttags, E'\\n'), '')
+      FROM pg_event_trigger AS e JOIN pg_proc AS p ON p.oid = e.evtfoid
+      JOIN pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE e.evtenabled IN ('O', 'A') AND e.evtevent IN ('ddl_command_start', 'ddl_command_end')
+      ORDER BY 1
+      """
+    ).rows(as: String.self, String.self, String.self).map {
+      Known(name: $0.0, function: $0.1, tags: $0.2.split(separator: "\n").map(String.init))
+    }
+  }
+
+  private func refusal(of script: String) async throws -> PostgreSQLError? {
+    do {
+      try await connection.withTransaction { transaction in
+        try await transaction.runScript("SET LOCAL lock_timeout = '1s'; \(script)")
+        throw RolledBack()
+      }
+    } catch let error as PostgreSQLError where error.isRefusal {
+      return error
+    } catch let error as PostgreSQLError where error.isRetryableTransaction {
+      // Somebody else is at it, and nothing is known.
+    } catch is RolledBack {
+    }
+    return nil
+  }
+
+  private func finding(
+    _ error: PostgreSQLError, tag: String, among known: [Known]
+  ) -> Finding {
+    let named = known.filter { trigger in
+      error.function.map { trigger.function == $0 || trigger.function.hasSuffix(".\($0)") } ?? false
+    }
+    let suspects = named.isEmpty ? known.filter { !$0.fires(on: Self.runTags).isEmpty } : named
+    let names = suspects.map(\.name).joined(separator: ", ")
+    let culprit = suspects.isEmpty ? "" : " (event trigger \(names))"
+    return Finding(
+      severity: .error, path: "warehouse",
+      message: "\(tag) of Lethe's is refused: \(error.messageWithoutValues)\(culprit)",
+      remedy: """
+        have it let pass what Lethe's role does to its temporary tables and in the schema lethe
+        """)
+  }
+}

@@ -1,0 +1,171 @@
+public import Definitions
+import Ledger
+public import PostgreSQL
+import Vocabulary
+public import Warehouse
+
+/// Carries each change of a definition out on one row of each part of its table, by apply's own statement, has a
+/// protected row opened again, and rolls it back. What a trigger, a constraint or a privilege forbids shows before a run meets it.
+///
+/// Rows are changed one by one, none that rows of other tables refer to, and no lock is waited for longer
+/// than a second. What triggers do outside of the database stays done, and sequences move on.
+public struct Rehearsal: Sendable {
+  let connection: Connection
+  let catalog: Catalog
+  let definition: Definition
+
+  /// What has come of it.
+  public struct Outcome: Sendable {
+    /// What is refused, what is copied, and what was not rehearsed.
+    public var findings: [Finding] = []
+    /// The triggers that have copied rows, or seem to be those that have.
+    public internal(set) var copying: Set<FiringTrigger> = []
+
+    public init() {}
+  }
+
+  /// A change, and what fires with it.
+  struct Rehearsed {
+    let change: Change
+    let dataset: Dataset
+    let triggers: [FiringTrigger]
+    var path: String { "\(change.reach.path).\(change.reach.isOwn ? "table" : "actions")" }
+  }
+
+  /// Ends a transaction whose effect has been seen.
+  private struct RolledBack: Error {
+    let tally: RehearsalTally
+  }
+
+  /// Parts of a table that are tried: each has the planner look at all of them.
+  private static let partsMax = 12
+
+  private static let lockTimeoutSeconds = 1
+  static let statementTimeoutSeconds = 10
+
+  public init(connection: Connection, catalog: Catalog, definition: Definition) {
+    self.connection = connection
+    self.catalog = catalog
+    self.definition = definition
+  }
+
+  /// - Parameter announce: is told, before anything is tried, which triggers will fire.
+  /// - Throws: `PostgreSQLError` if the server cannot be had.
+  public func run(announce: (String) -> Void) async throws -> Outcome {
+    var rehearsed: [Rehearsed] = []
+    for dataset in definition.datasets {
+      for change in try Change.all(of: dataset, in: definition, catalog: catalog)
+      where !change.isRestore {
+        let triggers = try await catalog.triggers(
+          of: change.reach.table, setting: change.isDelete ? nil : change.columnsSet,
+          on: connection)
+        rehearsed.append(Rehearsed(change: change, dataset: dataset, triggers: triggers))
+      }
+    }
+    let firing = Set(rehearsed.flatMap(\.triggers).map(\.label)).sorted()
+    if !firing.isEmpty {
+      announce(
+        """
+        the rehearsal fires triggers, whose effects outside of the database stay: \
+        \(firing.joined(separator: ", "))
+        """)
+    }
+    var outcome = Outcome()
+    for each in rehearsed {
+      let tally = try await rehearse(each)
+      outcome.copying.formUnion(tally.copying)
+      for finding in tally.findings where !outcome.findings.contains(finding) {
+        outcome.findings.append(finding)
+      }
+    }
+    return outcome
+  }
+
+  private func rehearse(_ rehearsed: Rehearsed) async throws -> RehearsalTally {
+    let parts = try await catalog.parts(of: rehearsed.change.reach.table, on: connection)
+    // From the first to the last, evenly: the newest months are as likely to be odd as the oldest.
+    let places = min(parts.count, Self.partsMax)
+    let tried = Set((0..<places).map { $0 * (parts.count - 1) / max(places - 1, 1) })
+    var tally = RehearsalTally(
+      rehearsed, parts: parts.count, targets: try await deletedBefore(rehearsed))
+    for (index, part) in parts.enumerated() {
+      if tried.contains(index) {
+        tally = try await rehearse(rehearsed, on: part, tally)
+      } else {
+        tally.skipped(part, "\(Self.partsMax) of its parts are tried")
+      }
+    }
+    return tally
+  }
+
+  /// In a transaction of its own, so that no lock is kept for long.
+  private func rehearse(
+    _ rehearsed: Rehearsed, on part: TablePart, _ tally: RehearsalTally
+  ) async throws -> RehearsalTally {
+    do {
+      return try await connection.withTransaction { transaction -> RehearsalTally in
+        var tally = tally
+        do {
+          try await begin(rehearsed, transaction).rehearse(on: part, &tally)
+        } catch let error as PostgreSQLError where error.state != nil {
+          tally.refused(error, on: nil)
+        }
+        throw RolledBack(tally: tally)
+      }
+    } catch let rolledBack as RolledBack {
+      return rolledBack.tally
+    }
+  }
+
+  /// The tables whose rows the events of a change have deleted before it, and their parts.
+  private func deletedBefore(_ rehearsed: Rehearsed) async throws -> Set<String> {
+    var names: Set<String> = []
+    for change in try Change.all(of: rehearsed.dataset, in: definition, catalog: catalog)
+    where change.isDelete && !change.reach.isOwn {
+      names.insert("\(change.reach.table.resolvedName)")
+      for part in try await catalog.parts(of: change.reach.table, on: connection) {
+        names.insert("\(part.name)")
+      }
+    }
+    return names
+  }
+
+  private func begin(
+    _ rehearsed: Rehearsed, _ transaction: Transaction
+  ) async throws -> RehearsalStage {
+    _ = try await transaction.query(
+      """
+      SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true),
+             set_config('jit', 'off', true)
+      """, .text("\(Self.lockTimeoutSeconds)s"), .text("\(Self.statementTimeoutSeconds)s"))
+    try await transaction.runScript(Bookkeeping.scratchTables)
+    _ = try await transaction.query("SELECT lethe.ensure_event_partitions(now())")
+    let (dataset, change) = (rehearsed.dataset, rehearsed.change)
+    let events = try await MadeUpEvents(
+      dataset: dataset.name, of: definition.name, type: dataset.type, on: transaction)
+    let (now, mayLock, isCounted) = try await transaction.query(
+      """
+      SELECT now()::text, has_any_column_privilege($1::regclass, 'UPDATE'),
+             current_setting('track_counts') = 'on'
+      """, .text(change.reach.table.sql)
+    ).onlyRow(as: String.self, Bool.self, Bool.self)
+    let context = BatchContext(
+      pipeline: definition.name, dataset: dataset.name, type: dataset.type,
+      chunkID: events.chunkID, jobID: events.chunkID, askedAt: now, number: 1,
+      tombstones: dataset.tombstones,
+      versions: RowVersions(exportedSnapshot: nil, exportedCluster: nil, cluster: nil),
+      protecting: [], hasPrunedRecords: false)
+    return RehearsalStage(
+      transaction: transaction, catalog: catalog, events: events, context: context,
+      rehearsed: rehearsed,
+      mayLock: mayLock, isCounted: isCounted)
+  }
+}
+
+extension Finding {
+  /// That there was no rehearsal, for other errors.
+  public static let notRehearsed = Finding(
+    severity: .note, path: "datasets",
+    message: "no change was rehearsed: what else is wrong comes first",
+    remedy: "mend the errors, and check again")
+}

@@ -1,0 +1,318 @@
+import Definitions
+import Ledger
+import PostgreSQL
+import Vocabulary
+import Warehouse
+
+/// One change, tried on the parts of its table within a transaction that is going to be rolled back.
+struct RehearsalStage {
+  let transaction: Transaction
+  let catalog: Catalog
+  let events: MadeUpEvents
+  let context: BatchContext
+  let rehearsed: Rehearsal.Rehearsed
+  /// Whether rows may be locked before they are changed: SELECT … FOR UPDATE wants UPDATE.
+  let mayLock: Bool
+  /// Whether the server counts what is written to a table.
+  let isCounted: Bool
+
+  private var change: Change { rehearsed.change }
+  private var table: WarehouseTable { change.reach.table }
+
+  /// Rows of a part that are looked at for one that the change would touch, and those that are tried.
+  private static let rowsLookedAtMax = 10_000
+  private static let candidatesMax = 20
+
+  /// Rows that are tried until one is taken.
+  private static let triesMax = 5
+  /// Rows of one ID that are counted before and after.
+  private static let remainsMax = 1_000
+
+  func rehearse(on part: TablePart, _ tally: inout RehearsalTally) async throws {
+    guard !part.isForeign else {
+      tally.skipped(part, "on another server")
+      return
+    }
+    // What goes along with a row is not to be tried, and these rows cannot be told from others.
+    if change.isDelete,
+      let key = table.references.first(where: { !$0.isReadable && !$0.isRestricting })
+    {
+      tally.skipped(part, "rows of \(key.table), which may not be read, could go along")
+      return
+    }
+    var candidates: [Candidate] = []
+    do {
+      candidates = try await inSavepoint { try await self.candidates(of: part) }
+    } catch let error as PostgreSQLError where error.state?.conditionClass == "22" {
+      // A row that what the change looks at cannot be read from; apply's own condition finds it by itself.
+      candidates = try await inSavepoint { try await self.candidates(of: part, differing: false) }
+    } catch let error as PostgreSQLError where error.state != nil {
+      tally.refused(error, on: part)
+      return
+    }
+    try await rehearse(candidates, of: part, &tally)
+  }
+
+  /// What came of opening a row again.
+  enum Opening {
+    /// Or it was not hidden by the change.
+    case done
+    /// - Parameter isOfHaste: whether it may have come of being hidden and opened in one transaction.
+    case refused(message: String, remedy: String, isOfHaste: Bool = false)
+    case untried(String)
+  }
+
+  private enum Trial {
+    case notDue
+    case locked
+    case kept
+    case done(inserted: [String], updated: [String], opening: Opening)
+    case refused(PostgreSQLError)
+  }
+
+  /// One after the other until one has been changed: that a single row is refused is nothing that keeps a run from
+  /// its other rows.
+  private func rehearse(
+    _ candidates: [Candidate], of part: TablePart, _ tally: inout RehearsalTally
+  ) async throws {
+    var refusal: PostgreSQLError?
+    var (tries, isLocked, isKept) = (0, false, false)
+    for candidate in candidates where tries < Self.triesMax {
+      switch try await trial(candidate) {
+      case .notDue: continue
+      case .locked: isLocked = true
+      case .kept:
+        tries += 1
+        isKept = true
+      case .refused(let error):
+        tries += 1
+        refusal = refusal ?? error
+      case .done(let inserted, let updated, let opening):
+        tally.rehearsed(part, copiedTo: inserted, changing: updated, isCounted: isCounted)
+        tally.opened(opening, on: part)
+        if let refusal { tally.refused(refusal, on: part, isOneOfMany: true) }
+        return
+      }
+    }
+    if let refusal {
+      tally.refused(refusal, on: part)
+    } else if isKept {
+      tally.kept(part)
+    } else {
+      tally.skipped(
+        part,
+        isLocked
+          ? "rows locked by others"
+          : change.isDelete ? "no row that nothing refers to" : "no row to change")
+    }
+  }
+
+  /// In a savepoint, so that a refusal leaves the next one as it was.
+  private func trial(_ candidate: Candidate) async throws -> Trial {
+    do {
+      return try await inSavepoint { () -> Trial in
+        try await events.add(id: candidate.id, reason: change.reasons[0])
+        guard try await isDue(candidate) else { return .notDue }
+        guard try await lock(candidate) else { return .locked }
+        return try await change(candidate)
+      }
+    } catch let error as PostgreSQLError where error.state != nil {
+      return .refused(error)
+    }
+  }
+
+  private func inSavepoint<R>(_ body: () async throws -> R) async throws -> R {
+    try await transaction.execute("SAVEPOINT lethe_part")
+    let result: Result<R, any Error>
+    do {
+      result = .success(try await body())
+    } catch {
+      result = .failure(error)
+    }
+    // After a lost connection this is what throws.
+    try await transaction.runScript(
+      "ROLLBACK TO SAVEPOINT lethe_part; RELEASE SAVEPOINT lethe_part")
+    return try result.get()
+  }
+
+  private struct Candidate {
+    let id: Int64
+    let place: Change.RowPlace
+  }
+
+  /// Rows that the change seems to have something to do on, by the IDs that reach them.
+  /// - Parameter differing: only those that are not as the change wants them.
+  private func candidates(
+    of part: TablePart, differing: Bool = true
+  ) async throws -> [Candidate] {
+    var bound = BoundStatement()
+    let back = change.reach.back
+    // The partition's condition has the planner leave the other partitions out.
+    let source = part.isReadable ? "ONLY \(part.name.sql)" : table.sql
+    var place = part.isReadable ? "" : part.condition.map { " AND (\($0))" } ?? ""
+    // Nobody asks about other rows of the dataset's own.
+    if change.reach.isOwn, let condition = rehearsed.dataset.condition {
+      place += " AND (\(condition)\n)"
+    }
+    let oid = bound.bind(.integer(part.oid))
+    var conditions = back.conditions + ["\(back.id) BETWEEN 1 AND \(Int64.max)"]
+    if !change.isDelete, differing { conditions.append(change.differs(&bound)) }
+    conditions += (change.isDelete ? table.references : []).filter(\.isReadable).map {
+      "NOT EXISTS (SELECT FROM \($0.table.sql) AS r WHERE \($0.equality))"
+    }
+    let rows = try await transaction.run(
+      """
+      SELECT \(back.id), t.lethe_place
+      FROM (SELECT w.ctid::text AS lethe_place, w.* FROM \(source) AS w
+            WHERE w.tableoid = \(oid)::bigint::oid\(place)
+            LIMIT \(Self.rowsLookedAtMax)) AS t\(back.from)
+      WHERE \(conditions.joined(separator: " AND ")) LIMIT \(Self.candidatesMax)
+      """, bound.parameters
+    ).rows(as: Int64.self, String.self)
+    return rows.map {
+      Candidate(id: $0.0, place: Change.RowPlace(part: part.oid, place: $0.1))
+    }
+  }
+
+  private func range(_ candidate: Candidate) -> EventRange {
+    EventRange(
+      chunkID: events.chunkID, after: candidate.id - 1, through: candidate.id, mayRestore: false)
+  }
+
+  /// Whether apply's own condition takes the row.
+  private func isDue(_ candidate: Candidate) async throws -> Bool {
+    var only = change
+    only.only = candidate.place
+    var bound = BoundStatement()
+    let places = only.places(of: range(candidate), in: context, &bound)
+    return try await transaction.run(
+      "SELECT EXISTS (SELECT FROM (\(places)) AS place)", bound.parameters
+    ).onlyRow(as: Bool.self)
+  }
+
+  private func lock(_ candidate: Candidate) async throws -> Bool {
+    guard mayLock else { return true }
+    return try await transaction.query(
+      """
+      SELECT FROM \(table.sql) AS t WHERE t.tableoid = $1::bigint::oid AND t.ctid = $2::tid
+      FOR \(change.isDelete ? "UPDATE" : "NO KEY UPDATE") SKIP LOCKED
+      """, .integer(candidate.place.part), .text(candidate.place.place)
+    ).count > 0
+  }
+
+  private func change(_ candidate: Candidate) async throws -> Trial {
+    var only = change
+    only.only = candidate.place
+    let range = range(candidate)
+    let statement = only.statement(for: range, in: context)
+    let (before, left) = (try await written(), try await remaining(range))
+    let newestHold = try await transaction.query(
+      "SELECT coalesce(max(hold_id), 0) FROM lethe.hold"
+    ).onlyRow(as: Int64.self)
+    let changed = try await transaction.run(statement.sql, statement.parameters).rowsAffected
+    try await transaction.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    // Other rows of the same ID may remain; not as many as before.
+    let leftNow = try await remaining(range)
+    if changed == 0 || (leftNow >= left && left < Self.remainsMax) { return .kept }
+    let after = try await written()
+    func grown(_ count: KeyPath<Written, Int64>) -> [String] {
+      after.filter { $0.value[keyPath: count] > before[$0.key]?[keyPath: count] ?? 0 }.keys.sorted()
+    }
+    return .done(
+      inserted: grown(\.inserted), updated: grown(\.updated),
+      opening: try await opening(candidate, range, left: left, after: newestHold))
+  }
+
+  /// Has the rows opened that the change has hidden, as an answer would that releases their ID, and looks at them.
+  /// - Parameter left: how many rows of the ID were still to be hidden before.
+  private func opening(
+    _ candidate: Candidate, _ range: EventRange, left: Int, after newestHold: Int64
+  ) async throws -> Opening {
+    guard change.keepsHolds else { return .done }
+    try await transaction.execute(
+      """
+      INSERT INTO lethe_ending (hold_id, id, reason)
+      SELECT hold_id, id, 'clean' FROM lethe.holder
+      WHERE hold_id > $1 AND type = $2::lethe.job_type AND id = $3
+      """, .integer(newestHold), .text(context.type.rawValue), .integer(candidate.id))
+    let holds = HoldEnding(
+      transaction: transaction, catalog: catalog, type: context.type, versions: nil, guards: [],
+      label: "")
+    do {
+      try await holds.judge()
+      try await holds.open()
+      try await transaction.execute("SET CONSTRAINTS ALL IMMEDIATE")
+      let closed = try await transaction.query(
+        "SELECT outcome FROM lethe_due WHERE outcome IS DISTINCT FROM 'opened' LIMIT 1"
+      ).firstRow(as: String?.self)
+      let isDue = try await transaction.query("SELECT EXISTS (SELECT FROM lethe_due)")
+        .onlyRow(as: Bool.self)
+      try await holds.end(jobID: nil)
+      guard isDue else { return .done }
+      let leftNow = try await remaining(range)
+      if closed == nil, leftNow >= left { return .done }
+      return .refused(
+        message: "it is as the change had made it, or is not to be found by its key any more",
+        remedy: "have the trigger, rule or policy that undoes or skips the change leave it")
+    } catch let error as ApplyError {
+      return error.isTimeout
+        ? .untried("it takes longer than \(Rehearsal.statementTimeoutSeconds) s")
+        : .refused(
+          message: error.message,
+          remedy: rehearsed.triggers.isEmpty
+            ? error.remedy.replacing("; nothing of this batch was kept", with: "")
+            : "have the trigger let pass what Lethe does",
+          isOfHaste: !rehearsed.triggers.isEmpty && error.isOfTransaction)
+    } catch let error as PostgreSQLError where error.state != nil {
+      switch error.state {
+      case .queryCanceled?:
+        return .untried("it takes longer than \(Rehearsal.statementTimeoutSeconds) s")
+      case .lockNotAvailable?, .deadlockDetected?, .serializationFailure?:
+        return .untried("rows locked by others")
+      default:
+        return .refused(message: error.messageWithoutValues, remedy: "make the table take it")
+      }
+    }
+  }
+
+  private func remaining(_ range: EventRange) async throws -> Int {
+    let query = change.remains(of: range, in: context, rowsMax: Self.remainsMax)
+    return try await transaction.run(query.sql, query.parameters).count
+  }
+
+  private struct Written {
+    let inserted: Int64
+    let updated: Int64
+  }
+
+  /// Rows that this transaction has written so far, by table; those of Lethe and of the change itself
+  /// apart: a row that moves to another partition is inserted there.
+  private func written() async throws -> [String: Written] {
+    let rows = try await transaction.query(
+      """
+      WITH RECURSIVE tree AS (
+        SELECT coalesce(pg_partition_root($1::regclass), $1::regclass)::oid AS oid
+        UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+      )
+      SELECT schemaname, relname, n_tup_ins, n_tup_upd FROM pg_stat_xact_user_tables
+      WHERE n_tup_ins + n_tup_upd > 0 AND schemaname NOT IN ('lethe', 'lethe_migrations')
+        AND schemaname NOT LIKE 'pg\\_%' AND relid NOT IN (SELECT oid FROM tree)
+      """, .text(table.sql)
+    ).rows(as: String.self, String.self, Int64.self, Int64.self)
+    return Dictionary(
+      rows.map {
+        ("\(TableName(schema: $0.0, name: $0.1))", Written(inserted: $0.2, updated: $0.3))
+      }, uniquingKeysWith: { first, _ in first })
+  }
+}
+
+extension Change {
+  /// The condition that a row is not as the change wants it, holds apart.
+  func differs(_ bound: inout BoundStatement) -> String {
+    var parts = effect.values.map { isAsSet($0, "IS DISTINCT FROM", &bound) }
+    for cut in effect.cuts {
+      parts.append(has(cut.paths, in: "t.\(Identifier(cut.column).sql)", &bound))
+    }
+    return "(\(parts.joined(separator: " OR ")))"
+  }
+}

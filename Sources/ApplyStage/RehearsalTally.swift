@@ -1,0 +1,241 @@
+import Definitions
+import PostgreSQL
+import Warehouse
+
+/// What a change has come to on the parts of its table, as findings.
+struct RehearsalTally {
+  private let rehearsed: Rehearsal.Rehearsed
+  private let parts: Int
+  private var refusals: [Finding] = []
+  private var skipped: [(part: String, why: String)] = []
+  private var copies: Set<String> = []
+  private var changes: Set<String> = []
+  private var isUncounted = false
+  /// The tables whose rows the events have deleted before.
+  private let targets: Set<String>
+
+  /// Parts that a note names at most.
+  private static let namedPartsMax = 5
+
+  init(_ rehearsed: Rehearsal.Rehearsed, parts: Int, targets: Set<String>) {
+    self.rehearsed = rehearsed
+    self.targets = targets
+    self.parts = parts
+  }
+
+  private var label: String { rehearsed.change.label }
+  private var table: WarehouseTable { rehearsed.change.reach.table }
+
+  mutating func rehearsed(
+    _ part: TablePart, copiedTo tables: [String], changing others: [String], isCounted: Bool
+  ) {
+    copies.formUnion(tables)
+    changes.formUnion(others)
+    if !isCounted { isUncounted = true }
+  }
+
+  mutating func skipped(_ part: TablePart, _ why: String) {
+    skipped.append(("\(part.name)", why))
+  }
+
+  /// The row is as it was, and nobody has complained.
+  mutating func kept(_ part: TablePart) {
+    add(
+      "\(label) was rehearsed on a row of \(part.name), and the row remains as it was\(mention(of: rehearsed.triggers))",
+      "have the trigger, rule or policy that undoes or skips the change leave it")
+  }
+
+  /// The row was hidden, and an answer that releases it was to have it opened.
+  mutating func opened(_ opening: RehearsalStage.Opening, on part: TablePart) {
+    switch opening {
+    case .done: break
+    case .untried(let why): skipped(part, "that a hidden row is opened: \(why)")
+    case .refused(let message, let remedy, let isOfHaste):
+      add(
+        """
+        \(label) was rehearsed on a row of \(part.name), which then could not be opened again: \(message)\
+        \(mention(of: rehearsed.triggers))\(isOfHaste ? "; both were tried in one transaction, which a run never does" : "")
+        """, isOfHaste ? "leave it, if that alone is the cause; else \(remedy)" : remedy,
+        isOfHaste ? .warning : .error)
+    }
+  }
+
+  /// - Parameters:
+  ///   - part: nil for what the ledger itself has refused.
+  ///   - isOneOfMany: whether another row was taken.
+  mutating func refused(
+    _ error: PostgreSQLError, on part: TablePart?, isOneOfMany: Bool = false
+  ) {
+    guard let part else {
+      if error.isTemporary {
+        skipped.append(("\(table.name)", "the ledger is locked by others"))
+        return
+      }
+      add(
+        "\(label) cannot be rehearsed: \(error.messageWithoutValues)",
+        "lethe check --no-rehearsal leaves it out; a run would be refused, too")
+      return
+    }
+    if let why = passing(error) {
+      skipped(part, why)
+      return
+    }
+    let severity: Finding.Severity = isOneOfMany ? .warning : .error
+    let culprits = culprits(of: error)
+    let constraint = error.constraint.flatMap {
+      error.messageWithoutValues.contains($0) ? nil : " (constraint \($0))"
+    }
+    add(
+      """
+      \(label) was rehearsed on a row of \(part.name), and refused: \(error.messageWithoutValues)\
+      \(constraint ?? "")\(mention(of: culprits))\(isOneOfMany ? "; of another row it was not" : "")
+      """,
+      isOneOfMany
+        ? "leave it, and what is refused is set aside by the run; or \(remedy(for: error, isOfTrigger: !culprits.isEmpty))"
+        : remedy(for: error, isOfTrigger: !culprits.isEmpty), severity)
+  }
+
+  /// What says nothing of the change itself, or is said by the tables' foreign keys already.
+  private func passing(_ error: PostgreSQLError) -> String? {
+    // A trigger's own word, whatever its SQLSTATE.
+    guard !error.isRaised else { return nil }
+    return switch error.state {
+    case .lockNotAvailable?, .deadlockDetected?, .serializationFailure?: "rows locked by others"
+    case .queryCanceled?: "it takes longer than \(Rehearsal.statementTimeoutSeconds) s"
+    case .foreignKeyViolation?
+    where table.references.contains {
+      $0.constraint == error.constraint || "\($0.table)" == error.table
+    }:
+      "no row that nothing refers to"
+    default: error.isTemporary ? error.messageWithoutValues : nil
+    }
+  }
+
+  private func culprits(of error: PostgreSQLError) -> [FiringTrigger] {
+    guard error.isWithinFunction || error.isRaised else { return [] }
+    let named = rehearsed.triggers.filter { trigger in
+      error.function.map { trigger.function == $0 || trigger.function.hasSuffix(".\($0)") } ?? false
+    }
+    return named.isEmpty ? rehearsed.triggers : named
+  }
+
+  private func mention(of triggers: [FiringTrigger]) -> String {
+    guard let first = triggers.first else { return "" }
+    return triggers.count == 1
+      ? " (trigger \(first.label))"
+      : " (one of the triggers \(triggers.map(\.label).joined(separator: ", ")))"
+  }
+
+  private func remedy(for error: PostgreSQLError, isOfTrigger: Bool) -> String {
+    switch error.state {
+    case .insufficientPrivilege?:
+      isOfTrigger
+        ? "GRANT it to the role that Lethe connects as, or have the trigger's function run as its owner (SECURITY DEFINER)"
+        : "GRANT it to the role that Lethe connects as"
+    case .checkViolation? where error.constraint == nil && !isOfTrigger:
+      "create a partition that takes what the action sets, or write another value"
+    case let state? where state.conditionClass == "23" && !isOfTrigger:
+      "write values that the constraint allows, or change the constraint"
+    default:
+      isOfTrigger
+        ? "have the trigger let pass what Lethe does" : "make the table take the change"
+    }
+  }
+
+  private mutating func add(
+    _ message: String, _ remedy: String, _ severity: Finding.Severity = .error
+  ) {
+    refusals.append(
+      Finding(severity: severity, path: rehearsed.path, message: message, remedy: remedy))
+  }
+
+  // MARK: What is told
+
+  /// Those that seem to copy; all that fire where none can be told apart.
+  var copying: Set<FiringTrigger> {
+    guard isCopying else { return [] }
+    let seeming = rehearsed.triggers.filter(\.seemsToCopy)
+    return Set(seeming.isEmpty ? rehearsed.triggers : seeming)
+  }
+
+  private var isCopying: Bool {
+    !copies.isEmpty && (rehearsed.change.isRemoving || rehearsed.change.erasure != nil)
+  }
+
+  var findings: [Finding] {
+    var findings = refusals
+    let again = copies.intersection(targets).sorted()
+    if isCopying, !again.isEmpty {
+      findings.append(
+        Finding(
+          severity: .error, path: "\(rehearsed.change.reach.path).table",
+          message: """
+            a trigger writes rows into \(again.joined(separator: ", ")) when \(label) is done, and the same events \
+            have deleted them there before: each would be refused
+            """,
+          remedy: """
+            have the trigger leave out what Lethe deletes, or make that table a dataset of its own, not a target
+            """))
+    } else if isCopying {
+      let triggers = copying.map(\.label).sorted().joined(separator: ", ")
+      findings.append(
+        Finding(
+          severity: .warning, path: "\(rehearsed.change.reach.path).table",
+          message: """
+            \(copies.sorted().joined(separator: ", ")) keeps copies of what Lethe deletes: a rehearsal of \
+            \(label) has written rows there\(triggers.isEmpty ? "" : " (trigger \(triggers))")
+            """,
+          remedy: """
+            have the trigger leave out what Lethe deletes; or, if the table that it writes to has the IDs, make \
+            that a dataset of its own
+            """))
+    }
+    return findings + otherFindings + skippedFindings + cascadeFindings
+  }
+
+  /// What may be a copy.
+  private var otherFindings: [Finding] {
+    var notes: [Finding] = []
+    let others = changes.subtracting(copies).sorted()
+    if !others.isEmpty, rehearsed.change.isRemoving || rehearsed.change.erasure != nil {
+      notes.append(
+        note(
+          "\(label) has triggers change rows of \(others.joined(separator: ", "))",
+          "see that nothing of what Lethe deletes is copied into them"))
+    }
+    if isUncounted, !rehearsed.triggers.isEmpty {
+      notes.append(
+        note(
+          "whether triggers of \(label) copy rows is not known: track_counts is off",
+          "have the server count (track_counts = on), and check again"))
+    }
+    return notes
+  }
+
+  private var skippedFindings: [Finding] {
+    Set(skipped.map(\.why)).sorted().map { why in
+      let names = skipped.filter { $0.why == why }.map(\.part)
+      let named = names.prefix(Self.namedPartsMax).joined(separator: ", ")
+      let more = names.count > Self.namedPartsMax ? ", …" : ""
+      let place = parts > 1 ? " on \(names.count) of \(parts) parts of the table" : ""
+      return note(
+        "\(label) was not rehearsed\(place): \(why)\(parts > 1 ? " (\(named)\(more))" : "")",
+        "check again once there is a row; a run finds out by itself")
+    }
+  }
+
+  private var cascadeFindings: [Finding] {
+    guard rehearsed.change.isDelete else { return [] }
+    return table.references.filter { !$0.isRestricting }.map { key in
+      note(
+        """
+        what happens to rows of \(key.table) that refer to a row of \(table.name) which is deleted was \
+        not rehearsed (constraint \(key.constraint))
+        """, "look at that table's own triggers and constraints")
+    }
+  }
+
+  private func note(_ message: String, _ remedy: String) -> Finding {
+    Finding(severity: .note, path: rehearsed.path, message: message, remedy: remedy)
+  }
+}

@@ -1,0 +1,134 @@
+public import PostgreSQL
+
+/// The ledger is not there, or is not the one that this program works with. Nothing was done.
+public struct LedgerUnfit: Error, Sendable, Equatable, CustomStringConvertible {
+  public let message: String
+  public let remedy: String
+
+  public var description: String { "\(message)\n  remedy: \(remedy)" }
+}
+
+extension LedgerSchema {
+  /// - Throws: `LedgerUnfit` unless the ledger is whole and of this program's version.
+  public static func require(on session: some Session) async throws {
+    if let fault = try await fault(on: session) { throw fault }
+  }
+
+  /// Looks into the catalog, and needs no privilege but to connect.
+  /// - Returns: nil if the ledger is whole and of this program's version.
+  public static func fault(on session: some Session) async throws -> LedgerUnfit? {
+    let found = Set(try await objects(on: session))
+    guard !found.isEmpty else {
+      return LedgerUnfit(
+        message: "the database has no ledger", remedy: "lethe migrate up --database …")
+    }
+    let unknown = try await unknownVersions(on: session)
+    guard unknown.isEmpty else {
+      return LedgerUnfit(
+        message: """
+          the ledger is newer than this program, which does not know its migrations \
+          \(unknown.joined(separator: ", "))
+          """, remedy: "install the version of Lethe that migrated the ledger, or a newer one")
+    }
+    let missing = versions.map { version in
+      (version, lacks: version.objects.filter { !found.contains($0) })
+    }
+    let parts = missing.filter { !$0.lacks.isEmpty && $0.lacks.count < $0.0.objects.count }
+    guard parts.isEmpty else {
+      return LedgerUnfit(
+        message: """
+          the ledger is not whole: the schema lethe lacks \
+          \(parts.flatMap(\.lacks).joined(separator: ", "))
+          """,
+        remedy: """
+          restore the schema lethe from a backup; only where nothing of it is needed any more: DROP SCHEMA \
+          lethe CASCADE, delete its versions from schema_migrations, and lethe migrate up
+          """)
+    }
+    let pending = missing.filter { !$0.lacks.isEmpty }.map(\.0.version)
+    guard pending.isEmpty else {
+      return LedgerUnfit(
+        message: """
+          the ledger is older than this program: it lacks the migrations \
+          \(pending.joined(separator: ", "))
+          """,
+        remedy: """
+          lethe migrate up --database …; if that finds nothing to apply, restore the schema lethe from a \
+          backup: its tables were dropped by hand
+          """)
+    }
+    return nil
+  }
+
+  /// Every table, column, function and enum type of the schema, named as in `versions`.
+  private static func objects(on session: some Session) async throws -> [String] {
+    try await session.query(
+      """
+      SELECT c.relname::text FROM pg_catalog.pg_class AS c
+      WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
+        AND c.relkind IN ('r', 'p', 'v')
+      UNION ALL
+      SELECT c.relname || '.' || a.attname
+      FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
+      WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
+        AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+      UNION ALL
+      SELECT p.proname || '()' FROM pg_catalog.pg_proc AS p
+      WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
+      UNION ALL
+      SELECT 'TYPE ' || t.typname FROM pg_catalog.pg_type AS t
+      WHERE t.typnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
+        AND t.typtype = 'e'
+      """, .text(schema)
+    ).rows(as: String.self)
+  }
+
+  private static func unknownVersions(on session: some Session) async throws -> [String] {
+    // Without the privilege it cannot be told; that the privilege is missing is found by itself.
+    let mayRead = try await session.query(
+      """
+      SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relname = 'version'
+          AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+          AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))
+      """, .text(schema)
+    ).onlyRow(as: Bool.self)
+    guard mayRead else { return [] }
+    return try await session.query(
+      "SELECT version FROM lethe.version WHERE version <> ALL ($1::text[]) ORDER BY version",
+      .texts(versions.map(\.version))
+    ).rows(as: String.self)
+  }
+
+  /// What the role that runs needs on the ledger and on its database.
+  public static func privileges(on session: some Session) async throws -> [Privilege] {
+    let functions = try await session.query(
+      """
+      SELECT p.proname::text,
+             -- Not as search_path would have them: for another role it may be another one.
+             (SELECT coalesce(pg_catalog.string_agg(format('%I.%I', s.nspname, t.typname), ', ' ORDER BY a.place), '')
+              FROM pg_catalog.unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (oid, place)
+              JOIN pg_catalog.pg_type AS t ON t.oid = a.oid
+              JOIN pg_catalog.pg_namespace AS s ON s.oid = t.typnamespace)
+      FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname = $1 AND p.proname = ANY ($2::text[]) AND p.prorettype <> 'trigger'::regtype
+      ORDER BY 1, 2
+      """, .text(schema),
+      .texts(versions.flatMap(\.objects).filter { $0.hasSuffix("()") }.map { "\($0.dropLast(2))" })
+    ).rows(as: String.self, String.self)
+    return [
+      Privilege("CONNECT", on: .database), Privilege("TEMPORARY", on: .database),
+      Privilege("USAGE", on: .schema(schema)),
+    ]
+      + tables.flatMap { table in
+        table.words.map { Privilege($0, on: .table(schema: schema, name: table.name)) }
+      }
+      + functions.map {
+        Privilege("EXECUTE", on: .function(schema: schema, name: $0.0, arguments: $0.1))
+      }
+      + versions.flatMap(\.objects).filter { $0.hasPrefix("TYPE ") }.map {
+        Privilege("USAGE", on: .type(schema: schema, name: "\($0.dropFirst(5))"))
+      }
+  }
+}

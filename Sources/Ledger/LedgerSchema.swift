@@ -1,0 +1,99 @@
+/// What this version of Lethe needs to find in the schema `lethe`, and what its roles need there. It is
+/// compiled in: a program may run where its migrations' folder is not.
+///
+/// Whoever writes a migration adds its line here; a test holds it against the migrated schema.
+public enum LedgerSchema {
+  static let schema = "lethe"
+
+  /// A migration, and what it brings: tables, `column`s as `table.column`, `function()`s and `TYPE type`s.
+  public struct Version: Sendable {
+    public let version: String
+    public let objects: [String]
+  }
+
+  /// The migrations, oldest first.
+  public static let versions: [Version] = [
+    Version(
+      version: "20261123090000",
+      objects: [
+        "TYPE job_type", "TYPE reason", "TYPE action", "TYPE run_status", "TYPE chunk_state", "run",
+        "export", "chunk", "job", "collected", "event", "tombstone", "protection", "quarantine",
+        "change", "coverage", "rehydration", "ensure_event_partitions()",
+      ]),
+    Version(
+      version: "20261124200000",
+      objects: [
+        "batch", "seal", "event_bytes()", "event_digest()", "seal_hash()", "seal()",
+        "job_content()", "exported_rows()", "full_xid()",
+      ]),
+    Version(
+      version: "20261125110000",
+      objects: [
+        "TYPE silence", "unspoken", "speaks_by_silence()", "unanswered()", "answered_ranges()",
+      ]),
+    Version(
+      version: "20261125120000",
+      objects: ["hold", "holder", "held_key", "closed_hold", "cluster()", "require_holds()"]),
+    Version(
+      version: "20261125130000",
+      objects: ["refusal", "approval", "approval_content()", "chunk.remedy", "run.definition_file"]
+    ),
+    Version(
+      version: "20261125140000", objects: ["withdrawn_tombstone", "withdrawal_digest()"]),
+    Version(
+      version: "20261126083000",
+      objects: [
+        "line_identity()", "quarantine.identity", "quarantine.seen", "quarantine.last_seen_at",
+      ]),
+    Version(version: "20261126084000", objects: ["adoption", "adoption_content()"]),
+    Version(
+      version: "20261126085000",
+      objects: [
+        "trace", "traced_event", "cover()", "traced()", "place_in_trace()", "traced_reason()",
+        "trace_bytes()",
+      ]),
+    Version(
+      version: "20261126090000",
+      objects: ["export.left_out", "export.rows_of_dataset", "export.is_stopped"]),
+    Version(version: "20261126091000", objects: ["begin_chain()"]),
+    Version(version: "20261126092000", objects: ["version"]),
+    Version(version: "20261126093000", objects: ["held_column"]),
+    Version(version: "20261126111000", objects: ["chunk.cuts", "chunk.attempts_before"]),
+  ]
+
+  /// Each migration of this time or later records its version in `lethe.version`, as the first of them does
+  /// that made it: by what is there that it does not know, a program finds out that the ledger is newer.
+  public static let recordedSince = "20261126092000"
+
+  /// The tables, and what the role that runs does with their rows.
+  static let tables: [(name: String, words: [String])] = [
+    ("run", ["SELECT", "INSERT", "UPDATE"]),
+    ("export", ["SELECT", "INSERT", "UPDATE"]),
+    ("chunk", ["SELECT", "INSERT", "UPDATE"]),
+    ("job", ["SELECT", "INSERT", "UPDATE"]),
+    ("collected", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("event", ["SELECT", "INSERT"]),
+    ("batch", ["SELECT", "INSERT"]),
+    // It is locked before a record is added to its end, and PostgreSQL has no lock for INSERT alone.
+    ("seal", ["SELECT", "INSERT", "UPDATE"]),
+    ("change", ["SELECT", "INSERT", "UPDATE"]),
+    ("coverage", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("tombstone", ["SELECT", "INSERT"]),
+    ("rehydration", ["SELECT", "INSERT"]),
+    ("quarantine", ["SELECT", "INSERT", "UPDATE"]),
+    ("unspoken", ["SELECT", "INSERT", "UPDATE"]),
+    ("protection", ["SELECT", "INSERT", "DELETE"]),
+    ("hold", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("holder", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("held_key", ["SELECT", "INSERT", "DELETE"]),
+    ("closed_hold", ["SELECT", "INSERT"]),
+    ("refusal", ["SELECT", "INSERT", "UPDATE"]),
+    ("approval", ["SELECT", "INSERT", "UPDATE"]),
+    ("withdrawn_tombstone", ["SELECT"]),
+    ("held_column", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("adoption", ["SELECT", "INSERT", "UPDATE"]),
+    ("trace", ["SELECT", "INSERT"]),
+    ("traced_event", ["SELECT"]),
+    ("version", ["SELECT"]),
+  ]
+}

@@ -1,0 +1,43 @@
+public import PostgreSQL
+public import Vocabulary
+
+/// A chunk and events that no API has answered with, for a transaction that is rolled back: apply's own
+/// statements find them where they look for those of a real chunk.
+public struct MadeUpEvents: Sendable {
+  public let chunkID: Int64
+  private let transaction: Transaction
+
+  /// Its numbers are below zero, so that no sequence of the ledger moves on, and each session has its own.
+  public init(
+    dataset: String, of pipeline: String, type: JobType, on transaction: Transaction
+  ) async throws {
+    self.transaction = transaction
+    chunkID = try await transaction.query(
+      """
+      WITH run AS (
+        INSERT INTO lethe.run \(RunLedger.knowsHolds) (run_id, key, pipeline, definition, work_directory, lease)
+        OVERRIDING SYSTEM VALUE
+        SELECT -pg_backend_pid(), substr(md5(pg_backend_pid() || clock_timestamp()::text), 1, 12), $1, '{}',
+               '', gen_random_uuid()
+        RETURNING run_id, lease
+      )
+      INSERT INTO lethe.chunk
+        (chunk_id, run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease)
+      OVERRIDING SYSTEM VALUE
+      SELECT run_id, run_id, $2, $3::lethe.job_type, 1, 1, \(Int64.max), 1, 1,
+             decode(repeat('00', 32), 'hex'), '', lease
+      FROM run
+      RETURNING chunk_id
+      """, .text(pipeline), .text(dataset), .text(type.rawValue)
+    ).onlyRow(as: Int64.self)
+  }
+
+  /// - Parameter reason: a label of `lethe.reason`.
+  public func add(id: Int64, reason: String) async throws {
+    try await transaction.execute(
+      """
+      INSERT INTO lethe.collected (chunk_id, id, reason) VALUES ($1, $2, $3::lethe.reason)
+      ON CONFLICT (chunk_id, id) DO UPDATE SET reason = excluded.reason
+      """, .integer(chunkID), .integer(id), .text(reason))
+  }
+}

@@ -1,0 +1,100 @@
+public import Definitions
+public import PostgreSQL
+
+/// A table that holds rows itself: a table of its own, a partition without partitions, or a table that
+/// inherits from another.
+public struct TablePart: Sendable {
+  public let oid: Int64
+  public let name: TableName
+  /// Whether its rows are on another server.
+  public let isForeign: Bool
+  /// Whether it can be read by its own name: the planner need not leave the others out then.
+  public let isReadable: Bool
+  /// The condition that its rows fulfil, in the names of its columns; nil for what is no partition.
+  public let condition: String?
+}
+
+/// A trigger of the operator's.
+public struct FiringTrigger: Sendable, Hashable {
+  public let name: String
+  /// The table that it is defined on, with its schema.
+  public let table: String
+  /// With its schema.
+  public let function: String
+  /// Whether its function has an INSERT in it, as far as can be seen.
+  public let seemsToCopy: Bool
+
+  public var label: String { "\(name) of \(table)" }
+}
+
+/// What a statement on a table is done to and calls.
+extension Catalog {
+  /// In the order of their names.
+  public func parts(
+    of table: WarehouseTable, on session: some Session
+  ) async throws -> [TablePart] {
+    try await session.query(
+      """
+      WITH RECURSIVE tree AS (
+        SELECT $1::regclass::oid AS oid
+        UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+      )
+      SELECT c.oid::bigint, n.nspname, c.relname, c.relkind = 'f',
+             has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
+               AND NOT row_security_active(c.oid),
+             pg_get_partition_constraintdef(c.oid)
+      FROM tree JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE c.relkind IN ('r', 'f') ORDER BY 2, 3
+      """, .text(table.sql)
+    ).rows(as: Int64.self, String.self, String.self, Bool.self, Bool.self, String?.self).map {
+      TablePart(
+        oid: $0.0, name: TableName(schema: $0.1, name: $0.2), isForeign: $0.3, isReadable: $0.4,
+        condition: $0.5)
+    }
+  }
+
+  /// The triggers that fire in this session when rows of a table are changed, of its partitions, too.
+  /// - Parameter columns: that an update sets; nil for a deletion.
+  public func triggers(
+    of table: WarehouseTable, setting columns: [String]?, on session: some Session
+  ) async throws -> [FiringTrigger] {
+    let moves = columns.map { !table.partitionColumns.isDisjoint(with: $0) } ?? false
+    // A row that moves to another partition is deleted here and inserted there.
+    let types = columns == nil ? 8 : moves ? 4 | 8 | 16 : 16
+    return try await session.query(
+      """
+      WITH RECURSIVE tree AS (
+        SELECT $1::regclass::oid AS oid
+        UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+      )
+      SELECT t.tgname, n.nspname, c.relname, l.nspname || '.' || p.proname, \(Self.copies)
+      FROM tree JOIN pg_trigger AS t ON t.tgrelid = tree.oid JOIN pg_class AS c ON c.oid = t.tgrelid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS l ON l.oid = p.pronamespace
+      WHERE \(Self.fires) AND t.tgtype & \(types) <> 0
+        AND (t.tgattr = '' OR t.tgtype & 16 = 0 OR $2::text[] IS NULL
+             OR EXISTS (SELECT FROM pg_attribute AS a
+                        WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[])
+                          AND a.attname = ANY ($2::text[])))
+      ORDER BY 2, 3, 1
+      """, .text(table.sql), columns.map { .texts($0) } ?? .null
+    ).rows(as: String.self, String.self, String.self, String.self, Bool.self).map {
+      FiringTrigger(
+        name: $0.0, table: "\(TableName(schema: $0.1, name: $0.2))", function: $0.3,
+        seemsToCopy: $0.4)
+    }
+  }
+
+  /// The condition that a trigger `t` on a part of the table `$1` fires when rows are changed by way of that: a
+  /// partition's copy of a trigger counts with the trigger, and one of the statement only on the table itself.
+  static let fires = """
+    NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+      AND (t.tgrelid = $1::regclass OR (t.tgparentid = 0 AND t.tgtype & 1 = 1))
+    """
+
+  /// The condition that the source of a function `p` has something in it that writes rows. What it does only
+  /// the function knows.
+  static let copies = """
+    p.prosrc ~* '\\m(insert\\s+into|merge\\s+into|copy|dblink\\w*|http\\w*)\\M'
+    """
+}
