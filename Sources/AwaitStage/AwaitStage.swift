@@ -52,6 +52,7 @@ public struct AwaitStage: Sendable {
     }
     var seen: JobStatus?
     var delay = settings.pollSeconds
+    var couldNotBeCancelled = false
     while true {
       let job: APIJob
       do {
@@ -59,6 +60,10 @@ public struct AwaitStage: Sendable {
       } catch let error as APIError where error.kind == .notFound {
         return try await died(
           attempt, of: chunk, why: "the API does not know job \(apiID) any more")
+      } catch let error as APIError where error.kind == .jobRefused {
+        _ = try await cancelled(apiID)
+        return try await died(
+          attempt, of: chunk, why: "the API does not tell of job \(apiID): \(error.whyNot)")
       }
       if job.status != seen {
         seen = job.status
@@ -75,11 +80,15 @@ public struct AwaitStage: Sendable {
         let reason = job.error.map { ": \($0)" } ?? ""
         return try await died(attempt, of: chunk, why: "job \(apiID) is \(job.status)\(reason)")
       case .created, .inProgress, .unrecognized:
-        if try await isOverdue(attempt), try await cancelled(apiID) {
-          return try await died(
-            attempt, of: chunk,
-            why: "job \(apiID) was \(job.status) for over \(settings.jobHoursMax) hours")
+        guard try await isOverdue(attempt) else { break }
+        // What cannot be cancelled has ended, and the next look shows it; or the two calls contradict each other for ever.
+        guard try await cancelled(apiID) || couldNotBeCancelled else {
+          couldNotBeCancelled = true
+          break
         }
+        return try await died(
+          attempt, of: chunk,
+          why: "job \(apiID) was \(job.status) for over \(settings.jobHoursMax) hours")
       }
       try await Task.sleep(for: .seconds(delay))
       delay = min(delay * 1.5, settings.pollSecondsMax)
@@ -93,7 +102,7 @@ public struct AwaitStage: Sendable {
       return true
     } catch let error as APIError where error.kind == .conflict {
       return false
-    } catch let error as APIError where [.notFound, .invalidRequest].contains(error.kind) {
+    } catch let error as APIError where [.notFound, .jobRefused].contains(error.kind) {
       return true  // the legacy profile has no cancel; the job's slot becomes free when it ends
     }
   }
@@ -107,7 +116,7 @@ public struct AwaitStage: Sendable {
     let hasAnother = try await ledger.jobDied(
       attempt, of: chunk, why: why, attemptsMax: settings.jobAttemptsMax)
     logger.warning(
-      "\(chunk.label): attempt \(attempt.number) of \(settings.jobAttemptsMax) came to nothing: \(why)",
+      "\(chunk.label): attempt \(attempt.number) came to nothing: \(why)",
       metadata: ["stage": "await", "chunk": "\(chunk.id)"])
     return hasAnother ? .died : .failed
   }

@@ -14,11 +14,15 @@ public struct CollectStage: Sendable {
   private let connection: Connection
   private let ledger: ChunkLedger
   private let client: ComplianceClient
+  private let stored: StoredIDs
   private let jobAttemptsMax: Int
   private let logger: Logger
 
   /// How often a job's result is downloaded before a new job is made.
   private static let downloadsMax = 3
+  /// Far above what a line has, so that what is packed cannot fill the disk.
+  private static let bytesOfIDMax = 1024
+  private static let bytesBesideMax = 1 << 20
 
   public enum Outcome: Sendable, Equatable {
     case collected(events: Int, quarantined: Int)
@@ -28,13 +32,15 @@ public struct CollectStage: Sendable {
     case failed
   }
 
+  /// - Parameter stored: which IDs the dataset of the chunks has rows of.
   public init(
-    connection: Connection, ledger: ChunkLedger, client: ComplianceClient, jobAttemptsMax: Int,
-    logger: Logger
+    connection: Connection, ledger: ChunkLedger, client: ComplianceClient,
+    stored: @escaping StoredIDs, jobAttemptsMax: Int, logger: Logger
   ) {
     self.connection = connection
     self.ledger = ledger
     self.client = client
+    self.stored = stored
     self.jobAttemptsMax = jobAttemptsMax
     self.logger = logger
   }
@@ -57,9 +63,9 @@ public struct CollectStage: Sendable {
     do {
       (events, quarantined) = try await result(of: apiID, chunk, attempt, index)
     } catch let error as APIError
-      where [.notFound, .urlRefused, .incompleteResult, .noResult].contains(error.kind)
+      where [.notFound, .jobRefused, .urlRefused, .incompleteResult, .noResult].contains(error.kind)
     {
-      return try await died(attempt, of: chunk, why: error.message)
+      return try await died(attempt, of: chunk, why: error.whyNot)
     } catch let error as ResultRefused {
       return try await died(attempt, of: chunk, why: error.message)
     }
@@ -78,10 +84,13 @@ public struct CollectStage: Sendable {
   ) async throws -> (events: Int, quarantined: Int) {
     let path = FilePath(chunk.path + ".result")
     defer { unlink(path.string) }
-    let url = try await downloadURL(of: apiID)
+    var url = try await downloadURL(of: apiID)
     for tries in 1... {
       do {
         return try await download(from: url, to: path, apiID, chunk, attempt, index)
+      } catch let error as APIError where error.kind == .urlRefused && tries < Self.downloadsMax {
+        logger.warning("job \(apiID): \(error.whyNot); asking for another URL")
+        url = try await downloadURL(of: apiID)
       } catch let error as APIError
         where [.incompleteResult, .noResult].contains(error.kind) && tries < Self.downloadsMax
       {
@@ -96,7 +105,9 @@ public struct CollectStage: Sendable {
     from url: SignedURL, to path: FilePath, _ apiID: String, _ chunk: Chunk, _ attempt: Attempt,
     _ index: ChunkIndex
   ) async throws -> (events: Int, quarantined: Int) {
-    let download = try await client.download(from: url, to: path, job: apiID)
+    let download = try await client.download(
+      from: url, to: path, bytesMax: chunk.ids * Self.bytesOfIDMax + Self.bytesBesideMax,
+      job: apiID)
     func failure(_ kind: APIError.Kind, _ why: String) -> APIError {
       APIError(
         kind: kind, operation: "download of job \(apiID)", message: "\(why): \(download.summary)")
@@ -121,7 +132,7 @@ public struct CollectStage: Sendable {
   ) async throws -> (events: Int, quarantined: Int) {
     try await connection.withTransaction { transaction in
       let load = ResultLoad(
-        transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt)
+        transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt, stored: stored)
       let (lines, kept) = try await load.run(path: path, index: index)
       return try await ledger.resultCollected(
         attempt, of: chunk, .init(bytes: bytes, lines: lines, kept: kept, sha256: sha256),
@@ -144,7 +155,7 @@ public struct CollectStage: Sendable {
     let hasAnother = try await ledger.jobDied(
       attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax)
     logger.warning(
-      "\(chunk.label): attempt \(attempt.number) of \(jobAttemptsMax) came to nothing: \(why)",
+      "\(chunk.label): attempt \(attempt.number) came to nothing: \(why)",
       metadata: ["stage": "collect", "chunk": "\(chunk.id)"])
     return hasAnother ? .died : .failed
   }

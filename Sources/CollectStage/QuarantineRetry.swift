@@ -30,9 +30,10 @@ public struct QuarantineRetry: Sendable {
   ///     contradict one of these.
   ///   - refused: IDs whose lines stay as they are.
   ///   - reasons: those that the definition of the chunk's run answers to.
+  ///   - stored: which IDs the chunk's dataset has rows of.
   public func retry(
     _ chunk: Chunk, selected: Set<Int64>?, besides refused: Set<Int64> = [],
-    reasons: Set<Reason>
+    reasons: Set<Reason>, stored: StoredIDs
   ) async throws -> Outcome {
     let jobID = try await ledger.collectedJob(of: chunk).id
     let outcome = try await connection.withTransaction { transaction in
@@ -49,7 +50,7 @@ public struct QuarantineRetry: Sendable {
       let events = try await collect(chunk, jobID, transaction)
       guard events > 0 else { return Outcome(events: 0, superseded: 0) }
       let superseded = try await ledger.chunkReopened(
-        chunk, jobID: jobID, events: events, on: transaction)
+        chunk, jobID: jobID, events: events, stored: stored, on: transaction)
       return Outcome(events: events, superseded: superseded)
     }
     if outcome.events > 0 { try await ledger.refreshStatistics() }

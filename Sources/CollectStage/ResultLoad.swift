@@ -13,6 +13,7 @@ struct ResultLoad {
   let ledger: ChunkLedger
   let chunk: Chunk
   let attempt: Attempt
+  let stored: StoredIDs
 
   /// More contradictions than this are no slip: nothing of such a result is believed.
   private static let contradictionsMax = 100_000
@@ -51,8 +52,11 @@ struct ResultLoad {
     try await addCleanIDs(older, index)
     try await ledger.linesAnswered(
       by: attempt, of: chunk, containing: { try $0.filter(index.contains) }, on: transaction)
+    try await ledger.refusalsAnsweredBySilence(
+      of: attempt, chunk, containing: { try $0.filter(index.contains) }, on: transaction)
     try await ledger.markSuperseded(
-      by: attempt, of: chunk, containing: { try $0.filter(index.contains) }, on: transaction)
+      by: attempt, of: chunk, containing: { try $0.filter(index.contains) }, stored: stored,
+      on: transaction)
     return (tally.lines, kept)
   }
 
@@ -71,6 +75,7 @@ struct ResultLoad {
     do {
       var goesOn = true
       while goesOn {
+        try Task.checkCancellation()
         goesOn = try lines.forEachLineOfNextBlock { line in
           tally.lines = line.number
           try append(line, scanner, index, to: &rows, &tally)

@@ -37,6 +37,15 @@ struct ExportQuery {
     try await table.leftOut(of: id, where: condition, on: session)
   }
 
+  /// The IDs of rows among those of `$1`, whatever the dataset's `where` says of them today.
+  var storedSQL: String {
+    """
+    SELECT lethe_asked.lethe_id FROM pg_catalog.unnest($1::bigint[]) AS lethe_asked (lethe_id)
+    WHERE EXISTS (SELECT FROM \(table.sql) AS t
+                  WHERE \(id.equals("lethe_asked.lethe_id", of: .integer, alias: "t")))
+    """
+  }
+
   /// - Parameters:
   ///   - after: IDs above this one.
   ///   - through: up to and with this one. No ID is larger than 63 bits.
@@ -45,11 +54,15 @@ struct ExportQuery {
     return "COPY (\(selection(after: after, through: through)) ORDER BY \(key)) TO STDOUT"
   }
 
+  /// The dataset's `where` as a further condition.
+  private var rows: String {
+    // The line break ends a comment that the operator's SQL may end with.
+    condition.map { " AND (\($0)\n)" } ?? ""
+  }
+
   private func selection(after: Int64, through: Int64) -> String {
     let column = id.column.sql
     let range: (String) -> String = { "\($0) > \(after) AND \($0) <= \(through)" }
-    // The line break ends a comment that the operator's SQL may end with.
-    let rows = condition.map { " AND (\($0)\n)" } ?? ""
     switch id.kind {
     case .integer:
       // Nothing but the column in the list: an index-only scan serves it in order.

@@ -117,6 +117,15 @@ public struct ExportStage: Sendable {
       leftOut: try await query.leftOut(on: session))
   }
 
+  /// Which IDs a dataset has rows of, within its `where` or not.
+  public static func stored(in dataset: Dataset, catalog: Catalog) -> StoredIDs {
+    { ids, transaction in
+      try await transaction.query(
+        ExportQuery(dataset, catalog: catalog).storedSQL, .integers(ids)
+      ).rows(as: Int64.self)
+    }
+  }
+
   public enum Rewrite: Sendable {
     case file(ChunkFile)
     /// The key range has no row any more.

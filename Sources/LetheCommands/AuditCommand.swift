@@ -15,22 +15,9 @@ struct AuditCommand: AsyncParsableCommand {
   static func withLedger<R: Sendable>(
     _ connectionString: ConnectionString, _ body: (AuditLedger) async throws -> R
   ) async throws -> R {
-    do {
-      return try await Connection.withConnection(connectionString) {
-        try await body(AuditLedger(connection: $0))
-      }
-    } catch let error as PostgreSQLError where error.isOfMissingLedger {
-      throw CommandError(
-        message: "the database has no ledger, or an old one: \(error.message)",
-        remedy: "lethe migrate up")
+    try await LetheCommands.withLedger(connectionString) {
+      try await body(AuditLedger(connection: $0))
     }
-  }
-}
-
-extension PostgreSQLError {
-  /// A table, a column or a function of the ledger's schema is not there.
-  fileprivate var isOfMissingLedger: Bool {
-    ["42P01", "3F000", "42703", "42883", "42704"].contains(state?.rawValue)
   }
 }
 

@@ -233,6 +233,7 @@ struct AuditTimeline {
     case "restored": "the row has its former values again"
     case "deleted": "the row was deleted"
     case "gone": "the row was not there any more"
+    case "dropped": "its columns were dropped from the table"
     case "changed": "somebody else had changed the row, which stays as it is"
     case "erased": "what was held of it was taken out of the row"
     case "kept": "the row stays hidden: an action without restore has hidden it, too"

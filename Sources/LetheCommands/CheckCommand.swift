@@ -1,43 +1,128 @@
+import ApplyStage
 import ArgumentParser
 internal import DefinitionFiles
 import Definitions
+import Logging
 import Runtime
 import Warehouse
 
-/// `lethe check PIPELINE`: the definition against the live database.
+/// `lethe check PIPELINE`: the definition against the live database, and what else a run needs.
 struct CheckCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
-    commandName: "check", abstract: "Hold a definition against the live database; change nothing.")
+    commandName: "check",
+    abstract: "Hold a definition against the live database and the API; change nothing.",
+    discussion: """
+      Exits with 2 if a run would be refused, or some of its changes, with 77 if that is for the API's token alone, and with \
+      75 if all that is wrong is that the API could not be asked.
+      """)
 
   @OptionGroup var pipeline: PipelineArgument
+  @OptionGroup var workDirectory: WorkDirectoryOption
   @OptionGroup var output: OutputOptions
+  @Flag(
+    inversion: .prefixedNo,
+    help: "Try each change on a row of each part of its table, rolled back.")
+  var rehearsal = true
+
+  @Flag(help: "Leave the API out, and its token.")
+  var offline = false
+
+  @Flag(
+    help: """
+      Only print the GRANT statements that a role needs to run the pipeline. Whoever may read the \
+      catalog can.
+      """)
+  var grants = false
+
+  @Option(
+    help: "With --grants: for this role. Default: the one that the warehouse is connected as.")
+  var role: String?
+
+  mutating func validate() throws {
+    guard role == nil || grants else { throw ValidationError("--role goes with --grants") }
+    guard role.map({ !$0.isEmpty }) ?? true else {
+      throw ValidationError("--role has to be a name")
+    }
+  }
 
   mutating func run() async throws {
-    let options = output
+    let (options, role) = (output, role)
     let pipeline: Pipeline
     do {
-      pipeline = try self.pipeline.load()
+      pipeline = try self.pipeline.load(readingToken: !(offline || grants))
     } catch let error as DefinitionError {
-      let result = Result(findings: error.all.map(Line.init), error: Failure(of: error, .usage))
+      let result = Result(
+        findings: error.all.map(Line.init), rehearsed: false, error: Failure(of: error, .usage))
       try options.write(result) { result.findings.map(\.text).joined(separator: "\n") }
       throw ExitStatus.usage
     }
+    if grants {
+      try await untilSignalled {
+        let statements = try await PipelineRuntime.grants(for: role, of: pipeline)
+        try options.write(["grants": statements]) {
+          statements.map { "\($0);" }.joined(separator: "\n")
+        }
+      }
+      return
+    }
+    let (directory, offline, rehearses) = try (workDirectory.path, offline, rehearsal)
     try await untilSignalled {
-      let lines = try await PipelineRuntime.findings(of: pipeline).map {
+      let around = SurroundingsCheck(pipeline, logger: options.logger)
+      let api: (outcome: SurroundingsCheck.APIOutcome, findings: [Finding]) =
+        if offline { (.answered, []) } else { try await around.api() }
+      let findings =
+        try await PipelineRuntime.findings(of: pipeline, rehearses: rehearses) {
+          options.logger.notice("\($0)")
+        } + around.workDirectory(directory)
+      let lines = (findings + api.findings).map {
         Line(finding: $0, file: pipeline.file, line: pipeline.line(of: $0.path))
       }
-      try options.write(Result(findings: lines, error: nil)) {
-        lines.isEmpty
-          ? "\(pipeline.file): the definition fits the database"
-          : lines.map(\.text).joined(separator: "\n")
+      let status = Self.status(findings, api.outcome)
+      let isRehearsed = rehearses && !findings.contains(.notRehearsed)
+      let result = Result(
+        findings: lines, rehearsed: isRehearsed, error: Self.failure(lines, status))
+      try options.write(result) {
+        ([Self.verdict(pipeline.file, findings, rehearses)].compactMap(\.self)
+          + lines.map(\.text)).joined(separator: "\n")
       }
-      if lines.contains(where: { $0.severity == "error" }) { throw ExitStatus.usage }
+      guard status == .done else { throw status }
     }
+  }
+
+  private static func status(
+    _ findings: [Finding], _ api: SurroundingsCheck.APIOutcome
+  ) -> ExitStatus {
+    if findings.contains(where: { $0.severity == .error }) { return .usage }
+    switch api {
+    case .answered: return .done
+    case .refused: return .credentials
+    case .untried: return .temporary
+    case .faulty: return .usage
+    }
+  }
+
+  private static func failure(_ lines: [Line], _ status: ExitStatus) -> Failure? {
+    guard status != .done else { return nil }
+    let errors = lines.filter { $0.severity == Finding.Severity.error.rawValue }
+    guard let first = errors.first ?? lines.last else { return nil }
+    let more = errors.count > 1 ? "; and \(errors.count - 1) more, in findings" : ""
+    return Failure(code: status.word, message: first.message + more, remedy: first.remedy)
+  }
+
+  /// What is said first, of the definition and the database; nil where something is wrong.
+  private static func verdict(
+    _ file: String, _ findings: [Finding], _ rehearses: Bool
+  ) -> String? {
+    guard findings.allSatisfy({ $0.severity == .note }) else { return nil }
+    let fits = "\(file): the definition fits the database"
+    if !rehearses { return "\(fits); its changes were not rehearsed" }
+    return findings.isEmpty ? fits : "\(fits), apart from what was not looked at:"
   }
 
   private struct Result: Encodable {
     let findings: [Line]
-    /// If the definition cannot be read; the database was not asked then.
+    let rehearsed: Bool
+    /// Of all that is wrong, the first. If the definition cannot be read, the database was not asked.
     let error: Failure?
   }
 

@@ -28,7 +28,7 @@ enum ExitStatus: Int32, Error {
   /// Nil for an error that is none of Lethe's own.
   init?(of error: any Error) {
     switch error {
-    case is DefinitionError, is ForeignMigrations: self = .usage
+    case is DefinitionError, is ForeignMigrations, is LedgerUnfit: self = .usage
     case is UnfitRun: self = .failed
     case is PipelineLocked: self = .locked
     case is Interrupted, is CancellationError: self = .temporary
@@ -51,10 +51,12 @@ enum ExitStatus: Int32, Error {
 
   private static func status(of error: APIError) -> ExitStatus {
     switch error.kind {
-    case .credentials: .credentials
-    case .temporary, .rateLimited, .conflict, .urlRefused: .temporary
+    case .credentials, .creditsDepleted, .proxyRefused: .credentials
+    case .temporary, .rateLimited, .capped, .conflict, .urlRefused: .temporary
     case .hostNotAllowed: .usage
-    case .invalidRequest, .notFound, .tooLarge, .incompleteResult, .noResult, .localFile: .failed
+    case .invalidRequest, .jobRefused, .misdirected, .untrusted, .notFound, .tooLarge, .unproven,
+      .incompleteResult, .noResult, .localFile:
+      .failed
     }
   }
 

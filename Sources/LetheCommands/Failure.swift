@@ -35,6 +35,7 @@ extension CommandError: RemediedError {}
 extension ForeignMigrations: RemediedError {}
 extension GuardError: RemediedError {}
 extension LedgerError: RemediedError {}
+extension LedgerUnfit: RemediedError {}
 extension PipelineLocked: RemediedError {}
 extension Interrupted: RemediedError {}
 extension UnfitRun: RemediedError {}
@@ -56,6 +57,9 @@ extension Failure {
       let others = error.others.count
       let more = others == 0 ? "" : " (the first of \(others + 1) mistakes)"
       return (at(error.file, error.line) + error.message + more, error.remedy)
+    case let error as NoNewRun:
+      let words = words(of: error.why, status)
+      return (words.message + (error.postponed.map { "; and \($0)" } ?? ""), words.remedy)
     case let error as MigrationError:
       return (at(error.file, error.line) + error.message, error.remedy)
     case let error as ChunkFileError: return ("\(error.path): \(error.message)", error.remedy)
@@ -65,7 +69,7 @@ extension Failure {
     case let error as PostgreSQLError:
       return (
         error.messageWithoutValues.withoutSecrets(),
-        error.hintWithoutValues?.withoutSecrets() ?? remedy(for: status)
+        error.hintWithoutValues?.withoutSecrets() ?? error.remedyForPrivilege ?? remedy(for: status)
       )
     case let error as any RemediedError: return (error.message, error.remedy)
     default: return ("\(error)", remedy(for: status))
@@ -130,11 +134,21 @@ extension Failure {
 }
 
 extension PostgreSQLError {
+  /// Nil where it is not a privilege that is missing.
+  var remedyForPrivilege: String? {
+    guard state?.rawValue == "42501" else { return nil }
+    return """
+      lethe check PIPELINE --grants prints what a run's role needs; migrations, guards, and what drops or corrects \
+      evidence (prune, repair) are for the ledger's owner
+      """
+  }
+
   /// What the server and libpq say, line by line, without secrets.
   var plainDescription: String {
-    description.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+    let text = description.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       line.prefix { $0 == " " } + String(line).withoutSecrets()
     }.joined(separator: "\n")
+    return remedyForPrivilege.map { "\(text)\n  remedy: \($0)" } ?? text
   }
 }
 

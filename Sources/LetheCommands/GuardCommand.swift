@@ -34,14 +34,8 @@ struct GuardCommand: AsyncParsableCommand {
       _ body: @escaping @Sendable (IngestGuards) async throws -> R
     ) async throws -> R {
       let seconds = lockTimeout
-      return try await Connection.withConnection(database.connectionString) { connection in
-        let hasLedger = try await connection.query(
-          "SELECT to_regclass('lethe.tombstone') IS NOT NULL"
-        ).onlyRow(as: Bool.self)
-        guard hasLedger else {
-          throw CommandError(message: "the database has no ledger", remedy: "lethe migrate up")
-        }
-        return try await body(IngestGuards(connection: connection, lockTimeoutSeconds: seconds))
+      return try await withLedger(database.connectionString) {
+        try await body(IngestGuards(connection: $0, lockTimeoutSeconds: seconds))
       }
     }
   }
@@ -158,8 +152,8 @@ struct GuardCommand: AsyncParsableCommand {
       abstract: "List the guarded tables, and what there is against each guard.",
       discussion: """
         The catalog tells what it can. With --prove a row with the ID of a throw-away tombstone is \
-        sent into each table and partition, and rolled back; then the exit code is 1 if a guard does \
-        not guard, and 75 if one could not be tried because its table was locked.
+        sent into each table and partition, and rolled back. The exit code is 1 if a guard does not guard, \
+        and with --prove 75 if one could not be tried because its table was locked.
         """)
 
     @OptionGroup var options: Options
@@ -181,10 +175,40 @@ struct GuardCommand: AsyncParsableCommand {
           }
           return lines
         }
-        try output.write(["guards": lines.map { GuardLine($0.0, $0.1) }]) { Self.text(lines) }
-        guard prove else { return }
-        if lines.contains(where: { !Self.guards($0.0, $0.1) }) { throw ExitStatus.failed }
-        if lines.contains(where: { $0.1?.isLocked == true }) { throw ExitStatus.temporary }
+        let failing = lines.filter { !Self.guards($0.0, $0.1) }
+        let status: ExitStatus =
+          if !failing.isEmpty { .failed } else if lines.contains(where: { $0.1?.isLocked == true })
+          {
+            .temporary
+          } else { .done }
+        try output.write(
+          Result(
+            guards: lines.map { GuardLine($0.0, $0.1) }, error: Self.failure(failing, status))
+        ) { Self.text(lines) }
+        guard status == .done else { throw status }
+      }
+    }
+
+    private struct Result: Encodable {
+      let guards: [GuardLine]
+      let error: Failure?
+    }
+
+    private static func failure(
+      _ failing: [(InstalledGuard, GuardProof?)], _ status: ExitStatus
+    ) -> Failure? {
+      switch status {
+      case .done: return nil
+      case .failed:
+        let names = failing.map { "\($0.0.guarding.table)" }.joined(separator: ", ")
+        let remedy = failing.lazy.compactMap { $0.0.faults.first?.remedy }.first
+        return Failure(
+          code: status.word, message: "guards that do not guard, or that are not proven: \(names)",
+          remedy: remedy ?? "see came_through and not_tried of each; install the guard anew")
+      default:
+        return Failure(
+          code: status.word, message: "a guard could not be tried: its table was locked",
+          remedy: "run again")
       }
     }
 

@@ -141,21 +141,6 @@ enum HolderType: String, CaseIterable, ExpressibleByArgument {
   var jobType: JobType { self == .tweets ? .tweets : .users }
 }
 
-private func withLedger<R: Sendable>(
-  _ connectionString: ConnectionString,
-  _ body: @escaping @Sendable (Connection) async throws -> R
-) async throws -> R {
-  do {
-    return try await Connection.withConnection(connectionString) { try await body($0) }
-  } catch let error as PostgreSQLError
-    where error.state == .undefinedTable || error.state == .invalidSchemaName
-  {
-    throw CommandError(
-      message: "the database has no ledger, or one of an earlier version",
-      remedy: "lethe migrate up")
-  }
-}
-
 // MARK: Output
 
 private func text(

@@ -1,6 +1,7 @@
 import ArgumentParser
 import ComplianceAPI
 import Definitions
+import Runtime
 import Vocabulary
 
 /// `lethe jobs list|show|cancel`: the API's jobs.
@@ -48,7 +49,10 @@ struct JobsCommand: AsyncParsableCommand {
 
     mutating func run() async throws {
       let id = id
-      try await runJobs(pipeline, output) { [try await $0.cancelJob(id: id)] }
+      try await runJobs(pipeline, output) {
+        if let job = try await $0.cancelJob(id: id) { return [job] }
+        return [try await $0.job(id: id)]
+      }
     }
   }
 }
@@ -65,9 +69,7 @@ private func runJobs(
 ) async throws {
   let api = try argument.load().api
   try await untilSignalled {
-    let jobs = try await ComplianceClient.withClient(
-      baseURL: api.baseURL, token: api.token, allowedHosts: api.allowedHosts,
-      logger: output.logger, body)
+    let jobs = try await api.withClient(logger: output.logger, body)
     try output.write(["jobs": jobs.map(JobLine.init)]) {
       guard !jobs.isEmpty else { return "no jobs" }
       var table = Table("job", "type", "status", "name", "error")

@@ -3,6 +3,7 @@ internal import CMalloc
 import Foundation
 import Logging
 import PostgreSQL
+import Vocabulary
 
 /// The program `lethe`.
 public struct Lethe: AsyncParsableCommand {
@@ -17,9 +18,9 @@ public struct Lethe: AsyncParsableCommand {
       EXIT CODES: 0 done, 1 failed, 2 usage or definition, 3 a limit stopped it, 4 quarantine not \
       empty, 5 a chunk or an event was set aside, 6 another run holds the lock, 75 temporary: run \
       again, 77 credentials refused, 99 nothing to do (only with --skip-if-idle). Where several \
-      apply: 1 before 3 before 5 before 4.
+      apply: 2 before 1 before 3 before 5 before 4.
       """,
-    version: "0.1.0",
+    version: Product.version,
     subcommands: [
       RunCommand.self, ExportCommand.self, SubmitCommand.self, AwaitCommand.self,
       CollectCommand.self, ApplyCommand.self, RetryCommand.self, PlanCommand.self,

@@ -1,4 +1,5 @@
 import ArgumentParser
+import EmbeddedMigrations
 import Foundation
 import Logging
 import Migrations
@@ -19,8 +20,7 @@ struct MigrateCommand: AsyncParsableCommand {
       help: ArgumentHelp(
         "The folder of the migrations.",
         discussion: """
-          Default: $LETHE_MIGRATIONS_DIR, or migrations in the current folder, or \
-          share/lethe/migrations beside the program's bin folder.
+          Default: $LETHE_MIGRATIONS_DIR, or the ledger's, which the program brings.
           """, valueName: "dir"))
     var migrationsDir: String?
 
@@ -40,12 +40,13 @@ struct MigrateCommand: AsyncParsableCommand {
     }
 
     private func anySet() throws -> MigrationSet {
-      let program = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-      let shared = program.deletingLastPathComponent().deletingLastPathComponent()
-        .appendingPathComponent("share/lethe/migrations").path
       let chosen = migrationsDir ?? ProcessInfo.processInfo.environment["LETHE_MIGRATIONS_DIR"]
-      let found = ["migrations", shared].first { FileManager.default.fileExists(atPath: $0) }
-      return try MigrationSet(directory: FilePath(chosen ?? found ?? "migrations"))
+      if let chosen { return try MigrationSet(directory: FilePath(chosen)) }
+      guard !demo else {
+        throw ValidationError(
+          "the program does not bring the demo's migrations: --migrations-dir migrations/warehouse")
+      }
+      return try MigrationSet("the program's migrations", files: LedgerMigrations.files)
     }
 
     func withMigrator<R: Sendable>(

@@ -8,8 +8,10 @@ struct PipelineArgument: ParsableArguments {
   @Argument(help: "The pipeline's definition, such as pipelines/nightly.yaml.")
   var pipeline: String
 
-  func load() throws -> Pipeline {
-    try Pipeline.load(file: pipeline, environment: ProcessInfo.processInfo.environment)
+  /// - Parameter readingToken: false for what does without the API.
+  func load(readingToken: Bool = true) throws -> Pipeline {
+    try Pipeline.load(
+      file: pipeline, environment: ProcessInfo.processInfo.environment, readingToken: readingToken)
   }
 }
 

@@ -167,14 +167,8 @@ func withQuarantine(
 ) async throws {
   let connectionString = database.connectionString
   try await untilSignalled {
-    do {
-      try await Connection.withConnection(connectionString) {
-        try await body(QuarantineLedger(connection: $0))
-      }
-    } catch let error as PostgreSQLError
-      where error.state == .undefinedTable || error.state == .invalidSchemaName
-    {
-      throw CommandError(message: "the database has no ledger", remedy: "lethe migrate up")
+    try await withLedger(connectionString) {
+      try await body(QuarantineLedger(connection: $0))
     }
   }
 }

@@ -1,5 +1,7 @@
 import ArgumentParser
+internal import DefinitionFiles
 import Foundation
+import Logging
 import Runtime
 import Vocabulary
 
@@ -58,18 +60,28 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
     let (giveUp, adopts, by, note) = (giveUp, adoptDefinition, by, note)
     let (directory, isGiven) = try (workDirectory.path, workDirectory.isGiven)
     try await untilSignalled {
-      let (begin, reports, openLines) = try await PipelineRuntime.with(
+      let (begin, reports, openLines, refused) = try await PipelineRuntime.with(
         pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
       ) { runtime in
         let begin = RunBegin(
           givenUp: giveUp ? try await runtime.giveUp() : nil,
           adopted: adopts ? try await runtime.adoptDefinition(by: by, note: note) : nil)
-        return (
-          begin, try await runtime.run(resumeOnly: resumeOnly), try await runtime.openQuarantine()
-        )
+        var (reports, refused): ([RunReport], NoNewRun?) = ([], nil)
+        do {
+          reports = try await runtime.run(resumeOnly: resumeOnly)
+        } catch let error as NoNewRun {
+          (reports, refused) = (error.reports, error)
+        } catch let error as DefinitionError where begin.hasDone {
+          refused = NoNewRun(why: error, reports: [], postponed: nil)
+        }
+        return (begin, reports, try await runtime.openQuarantine(), refused)
       }
-      let status = ExitStatus(of: reports, openLines: openLines)
-      let error = Failure(of: reports, openLines: openLines, status)
+      // That no new run could begin is said first: until that is mended, none will.
+      if let refused { options.logger.critical("\(refused)") }
+      let status = refused == nil ? ExitStatus(of: reports, openLines: openLines) : .usage
+      let error =
+        refused.map { Failure(of: $0, status) }
+        ?? Failure(of: reports, openLines: openLines, status)
       try options.write(RunResult(begin, reports, error: error)) {
         reports.isEmpty
           ? "no run was left unfinished"
@@ -85,6 +97,8 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
 private struct RunBegin: Sendable {
   let givenUp: [PipelineRuntime.GivenUp]?
   let adopted: [PipelineRuntime.Adopted]?
+
+  var hasDone: Bool { givenUp?.isEmpty == false || adopted?.isEmpty == false }
 }
 
 /// The newest run's report at the top, those of earlier runs that were finished first beside it.
@@ -119,7 +133,7 @@ private struct RunResult: Encodable {
   func encode(to encoder: any Encoder) throws {
     try newest?.encode(to: encoder)
     var container = encoder.container(keyedBy: CodingKeys.self)
-    if newest == nil { try container.encode("idle", forKey: .status) }
+    if newest == nil { try container.encode(error == nil ? "idle" : "failed", forKey: .status) }
     try container.encodeIfPresent(error, forKey: .error)
     try container.encodeIfPresent(begin.givenUp, forKey: .givenUp)
     try container.encodeIfPresent(begin.adopted, forKey: .adopted)
@@ -164,6 +178,13 @@ extension RunReport {
       "failed: \($0)\n  remedy: mend the cause; the next lethe run exports the dataset anew"
     }
     parts += refused.paragraphs
+    if let othersLeft {
+      parts.append(
+        """
+        of the rest of the run, \(grouped(othersLeft)) chunks or events still wait for somebody
+          remedy: lethe status lists them, each with its command
+        """)
+    }
     if quarantineOpen > 0 { parts.append(quarantine) }
     return parts.joined(separator: "\n\n")
   }

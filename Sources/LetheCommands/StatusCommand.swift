@@ -26,22 +26,16 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let (options, name, limit) = (output, pipeline, runs)
     let connectionString = database.connectionString
     try await untilSignalled {
-      let standing: Standing
-      do {
-        standing = try await Connection.withConnection(connectionString) {
-          let ledger = RunLedger(connection: $0)
-          return Standing(
-            runs: try await ledger.recent(pipeline: name, limit: limit),
-            halted: try await ledger.halted(pipeline: name),
-            refused: try await ledger.refused(pipeline: name),
-            openLines: try await QuarantineLedger(connection: $0).openLines(pipeline: name),
-            holds: try await HoldLedger(connection: $0).counts(),
-            unasked: try await UnaskedHolds(current: [], on: $0).countsIfKnown())
-        }
-      } catch let error as PostgreSQLError
-        where error.state == .undefinedTable || error.state == .invalidSchemaName
-      {
-        throw CommandError(message: "the database has no ledger", remedy: "lethe migrate up")
+      let standing = try await withLedger(connectionString) {
+        let ledger = RunLedger(connection: $0)
+        return Standing(
+          runs: try await ledger.recent(pipeline: name, limit: limit),
+          halted: try await ledger.halted(pipeline: name),
+          refused: try await ledger.refused(pipeline: name),
+          openLines: try await QuarantineLedger(connection: $0).openLines(pipeline: name),
+          holds: try await HoldLedger(connection: $0).counts(),
+          unasked: try await UnaskedHolds(current: [], on: $0).countsIfKnown(),
+          unfit: try await UnfitRun.all(of: name, on: $0), isOfOnePipeline: name != nil)
       }
       try options.write(Result(standing)) { standing.text }
     }
@@ -52,6 +46,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let stopped: [RunReport.StoppedChunk]
     let set_aside: [RunReport.SetAsideChunk]
     let refused: [RunReport.RefusedEvent]
+    let unfit: [UnfitRun]
     let quarantine_open: Int
     let holds: Holds
 
@@ -60,6 +55,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
       stopped = standing.stopped
       set_aside = standing.setAside
       refused = standing.refusedEvents
+      unfit = standing.unfit
       quarantine_open = standing.openLines
       holds = Holds(standing)
     }
@@ -85,6 +81,9 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let run_id: Int64
     let pipeline: String
     let status: String
+    /// Whether a process works on its pipeline now. A run that is running without one was cut off, or waits for the
+    /// next stage command.
+    let in_progress: Bool
     let started_at: String
     let finished_at: String?
     let ids: Int
@@ -98,6 +97,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
       run_id = run.runID
       pipeline = run.pipeline
       status = run.status
+      in_progress = run.isUnfinished && run.isWorkedOn
       started_at = run.startedAt
       finished_at = run.finishedAt
       ids = run.ids
@@ -122,6 +122,9 @@ private struct Standing {
   let openLines: Int
   let holds: HoldLedger.Counts
   let unasked: UnaskedHolds.Counts?
+  let unfit: [UnfitRun]
+  /// Holds are not: a row may be held for IDs of several.
+  let isOfOnePipeline: Bool
 
   var stopped: [RunReport.StoppedChunk] {
     halted.filter { !$0.isSetAside }.map {
@@ -150,11 +153,21 @@ private struct Standing {
       "run", "pipeline", "status", "started", "finished", "IDs", "left out", "chunks")
     for run in runs {
       table.add(
-        "\(run.runID)", run.pipeline, run.status, run.startedAt, run.finishedAt ?? "-",
+        "\(run.runID)", run.pipeline, run.isLeft ? "unfinished" : run.status, run.startedAt,
+        run.finishedAt ?? "-",
         grouped(run.ids), grouped(run.leftOut.reduce(0) { $0 + $1.rows.rows }), run.chunks)
     }
     var parts = [table.text] + leftOut
+    let unfitIDs = Set(unfit.map(\.runID))
+    if runs.contains(where: { $0.isLeft && !unfitIDs.contains($0.runID) }) {
+      parts.append(
+        """
+        unfinished: no process works on such a run
+          remedy: the next lethe run of its pipeline goes on with it, and so do the stage commands
+        """)
+    }
     if let text = holdText { parts.append(text) }
+    parts += unfit.map(\.description)
     parts += stopped.map(\.advice)
     parts += setAside.map(\.notice)
     parts += refusedEvents.paragraphs
@@ -172,7 +185,7 @@ private struct Standing {
         if let why = run.stoppedDatasets[dataset] {
           return """
             \(dataset) of \(run.pipeline) was not exported, and nobody asked about any of its rows: \(why)
-              remedy: lethe check tells what to do; or raise max_skipped_percent, if they are to be left out
+              remedy: lethe check tells what to do; or raise max_skipped_percent, if some are left to be asked about
             """
         }
         return """
@@ -189,7 +202,10 @@ private struct Standing {
     var lines: [String] = []
     if holds.holds > 0 {
       lines.append(
-        "holds: \(grouped(holds.holds)) rows are hidden, by \(grouped(holds.holders)) IDs")
+        """
+        holds\(isOfOnePipeline ? " of all pipelines" : ""): \(grouped(holds.holds)) rows are hidden, by \
+        \(grouped(holds.holders)) IDs
+        """)
     }
     if let unasked, unasked.ids > 0 {
       lines.append(
@@ -209,4 +225,10 @@ private struct Standing {
     }
     return lines.isEmpty ? nil : lines.joined(separator: "\n")
   }
+}
+
+extension RunLedger.RunStatus {
+  fileprivate var isUnfinished: Bool { status == "running" }
+  /// It was cut off, or waits for the next stage command.
+  fileprivate var isLeft: Bool { isUnfinished && !isWorkedOn }
 }

@@ -1,7 +1,9 @@
 import Definitions
+import ExportStage
 import Ledger
 import Logging
 import PostgreSQL
+import Warehouse
 
 /// `lethe retry`: what was set aside → warehouse.
 extension PipelineRuntime {
@@ -19,14 +21,20 @@ extension PipelineRuntime {
     let name = pipeline.definition.name
     try await ledger.endOvertakenRefusals(pipeline: name)
     let all = try await ledger.takingOn(chunkID: chunkID, ids: ids, pipeline: name)
+    var runs: [Int64: (definition: Definition, catalog: Catalog)] = [:]
     for runID in Set(all.map(\.runID)) {
       // A run that can no longer be applied must not be opened again.
-      _ = try await catalog(of: ledger.run(runID))
+      let run = try await ledger.run(runID)
+      runs[runID] = (run.definition, try await catalog(of: run))
     }
     let chunks = ChunkLedger(connection: lockConnection, lease: lease)
     for each in all {
       let chunk = try await chunks.chunk(each.chunkID)
-      try await chunks.takenOnAgain(chunk, ids: each.ids)
+      guard let run = runs[each.runID],
+        let dataset = run.definition.dataset(named: chunk.dataset)
+      else { throw chunk.isOfNoDataset }
+      try await chunks.takenOnAgain(
+        chunk, ids: each.ids, stored: ExportStage.stored(in: dataset, catalog: run.catalog))
       logger.notice(
         "\(chunk.label) is taken on again\(each.ids.map { ": \($0.count) refused events" } ?? "")")
     }
@@ -38,9 +46,11 @@ extension PipelineRuntime {
     _ all: [RunLedger.TakingOn], _ report: StageReport
   ) -> StageReport {
     var report = report
+    report.stage = "retry"
     let chunks = Set(all.map(\.chunkID))
     for index in report.runs.indices {
       var run = report.runs[index]
+      let before = run.setAside.count + run.stopped.count + run.refused.count
       run.setAside.removeAll { !chunks.contains($0.chunkID) }
       run.failures = run.setAside.map(\.reason)
       run.stopped.removeAll { !chunks.contains($0.chunkID) }
@@ -50,6 +60,8 @@ extension PipelineRuntime {
             && ($0.ids.map { ids in ids.contains { "\($0)" == event.id } } ?? true)
         }
       }
+      let others = before - run.setAside.count - run.stopped.count - run.refused.count
+      run.othersLeft = others > 0 ? others : nil
       report.runs[index] = run
     }
     return report

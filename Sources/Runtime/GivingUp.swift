@@ -77,9 +77,11 @@ extension PipelineRuntime {
       case .notFound, .conflict:
         logger.notice("job \(apiID ?? job.name) needs no cancelling: \(error.message)")
         return "job \(apiID ?? job.name) had ended by then"
-      case .invalidRequest: break
-      case .credentials, .urlRefused, .tooLarge, .rateLimited, .temporary, .hostNotAllowed,
-        .incompleteResult, .noResult, .localFile:
+      case .invalidRequest, .jobRefused: break
+      case .credentials, .creditsDepleted, .capped, .misdirected, .proxyRefused, .untrusted,
+        .urlRefused, .tooLarge,
+        .rateLimited, .temporary, .unproven, .hostNotAllowed, .incompleteResult, .noResult,
+        .localFile:
         away = error.message
       }
       return left(job, apiID, error.message, &outcome)

@@ -55,6 +55,9 @@ extension PipelineRuntime {
         try await requireReleasable(ids, release.type, on: connection)
       }
       let catalog = try await Catalog(of: pipeline.definition, on: connection)
+      if !release.isDryRun {
+        try await HoldKeys(connection: connection, catalog: catalog).followNames()
+      }
       return try await OperatorRelease(
         connection: connection, catalog: catalog, definition: pipeline.definition
       ).run(

@@ -2,7 +2,7 @@ import ApplyStage
 import AwaitStage
 import CollectStage
 public import ComplianceAPI
-internal import DefinitionFiles
+public import DefinitionFiles
 public import Definitions
 import Foundation
 import Ledger
@@ -10,7 +10,7 @@ public import Logging
 import PostgreSQL
 import SubmitStage
 import Vocabulary
-public import Warehouse
+import Warehouse
 
 /// Another process works on the same pipeline. Nothing was done.
 public struct PipelineLocked: Error, Sendable, CustomStringConvertible {
@@ -19,6 +19,21 @@ public struct PipelineLocked: Error, Sendable, CustomStringConvertible {
   public var message: String { "another process is working on the pipeline \(pipeline)" }
   public var remedy: String { "let it finish; lethe status shows where it stands" }
   public var description: String { "\(message)\n  remedy: \(remedy)" }
+}
+
+/// Earlier runs were gone on with; but the definition of today does not fit, and no run of its own was begun.
+public struct NoNewRun: Error, Sendable, CustomStringConvertible {
+  public let why: DefinitionError
+  /// Of the earlier runs.
+  public let reports: [RunReport]
+  /// What of them waits for a later try, and why.
+  public let postponed: String?
+
+  public init(why: DefinitionError, reports: [RunReport], postponed: String?) {
+    (self.why, self.reports, self.postponed) = (why, reports, postponed)
+  }
+
+  public var description: String { "\(why)" + (postponed.map { "\n\($0)" } ?? "") }
 }
 
 /// What `lethe run` and the stage commands do with a pipeline, while they hold its lock.
@@ -51,10 +66,7 @@ public struct PipelineRuntime: Sendable {
       let name = pipeline.definition.name
       guard try await RunLedger(connection: connection).lock(pipeline: name)
       else { throw PipelineLocked(pipeline: name) }
-      let value = try await ComplianceClient.withClient(
-        baseURL: pipeline.api.baseURL, token: pipeline.api.token,
-        allowedHosts: pipeline.api.allowedHosts, retry: retry, logger: logger
-      ) { client in
+      let value = try await pipeline.api.withClient(retry: retry, logger: logger) { client in
         try await body(
           PipelineRuntime(
             pipeline: pipeline, workDirectory: workDirectory, movesRuns: movingRuns,
@@ -65,99 +77,26 @@ public struct PipelineRuntime: Sendable {
     }
   }
 
-  /// Holds the definition against the live database.
-  /// - Returns: what does not fit, errors and warnings.
-  public static func findings(of pipeline: Pipeline) async throws -> [Finding] {
-    try await Connection.withConnection(pipeline.warehouse) { connection in
-      try await requireLedger(on: connection, pipeline)
-      let catalog = try await Catalog(of: pipeline.definition, on: connection)
-      let findings = try await catalog.check(pipeline.definition, on: connection)
-      if findings.contains(where: { $0.severity == .error }) { return findings }
-      return try await findings
-        + catalog.constraintFindings(of: pipeline.definition, on: connection)
-        + catalog.neighbourFindings(of: pipeline.definition, on: connection)
-        + catalog.leftOutFindings(of: pipeline.definition, on: connection)
-        + holdFindings(pipeline, on: connection)
-        + mistypedTombstones(of: pipeline, on: connection)
-    }
-  }
-
-  /// Rows that are hidden and that no answer will open.
-  private static func holdFindings(
-    _ pipeline: Pipeline, on connection: Connection
-  ) async throws -> [Finding] {
-    var findings: [Finding] = []
-    let unasked: UnaskedHolds.Counts
-    do {
-      unasked = try await UnaskedHolds(current: [pipeline.definition], on: connection).counts()
-    } catch let error as LedgerError where error.code == .unreadable {
-      unasked = .init()
-      findings.append(
-        Finding(
-          severity: .warning, path: "datasets",
-          message: """
-            whose rows no dataset exports any more is not known: \(error.message)
-            """, remedy: error.remedy))
-    }
-    if unasked.ids > 0 {
-      findings.append(
-        Finding(
-          severity: .warning, path: "datasets",
-          message: """
-            \(unasked.rows) rows have holds of \(unasked.ids) IDs that no dataset exports any more: no answer \
-            will open them
-            """,
-          remedy: """
-            lethe holds list shows them; lethe holds release \(pipeline.file) --type tweets|users --unasked \
-            --force --note TEXT gives them back what they had
-            """))
-    }
-    let catalog = try await Catalog(of: pipeline.definition, on: connection)
-    for table in try await HoldKeys(connection: connection, catalog: catalog).tablesOutOfReach() {
-      findings.append(
-        Finding(
-          severity: .warning, path: "datasets",
-          message: """
-            rows of \(table) have holds, and they cannot be found: there is no such table, its key has lost a \
-            column, or row-level security may hide its rows
-            """,
-          remedy: """
-            give the table its name, its key or its rows back, and the next answers open them; or lethe holds \
-            list --table \(table), and lethe holds release --keep-hidden to forget them
-            """))
-    }
-    let protections = try await HoldLedger(connection: connection).counts().protections
-    if protections > 0 {
-      findings.append(
-        Finding(
-          severity: .warning, path: "datasets",
-          message: """
-            \(protections) IDs were protected by a version without holds: which rows they hide is not known
-            """,
-          remedy: """
-            leave them: the next answer that releases such an ID finds its rows by set, and opens them to the \
-            values of restore
-            """))
-    }
-    return findings
-  }
-
   static func requireLedger(
     on connection: Connection, _ pipeline: Pipeline
   ) async throws {
-    let (hasLedger, isStandby) = try await connection.query(
-      "SELECT to_regclass('lethe.chunk') IS NOT NULL, pg_is_in_recovery()"
-    ).onlyRow(as: Bool.self, Bool.self)
+    try await requirePrimary(on: connection, pipeline)
+    let findings =
+      try await ledgerFindings(on: connection)
+      + encodingFindings(of: pipeline.definition, on: connection)
+    if let error = DefinitionError(findings, in: pipeline) { throw error }
+  }
+
+  static func requirePrimary(
+    on connection: Connection, _ pipeline: Pipeline
+  ) async throws {
+    let isStandby = try await connection.query("SELECT pg_is_in_recovery()")
+      .onlyRow(as: Bool.self)
     guard !isStandby else {
       throw DefinitionError(
         file: pipeline.file, line: pipeline.line(of: "warehouse"),
         message: "the server is a standby, and takes no changes",
         remedy: "name the primary; of several hosts, target_session_attrs=read-write finds it")
-    }
-    guard hasLedger else {
-      throw DefinitionError(
-        file: pipeline.file, line: pipeline.line(of: "warehouse"),
-        message: "the warehouse has no ledger", remedy: "lethe migrate up --database …")
     }
   }
 
@@ -168,8 +107,8 @@ public struct PipelineRuntime: Sendable {
   ///
   /// - Parameter resumeOnly: makes none of its own.
   /// - Returns: a report for each run, the newest last.
-  /// - Throws: what concerns all; and at the end, with everything else done, what has left a chunk for a
-  ///   later try.
+  /// - Throws: what concerns all; `NoNewRun`; and at the end, with everything else done, what has left a chunk
+  ///   for a later try.
   public func run(resumeOnly: Bool = false) async throws -> [RunReport] {
     let ledger = RunLedger(connection: lockConnection)
     var reports: [RunReport] = []
@@ -184,7 +123,13 @@ public struct PipelineRuntime: Sendable {
       }
     }
     if !resumeOnly {
-      let road = try await road(beginning: pipeline.definition)
+      let road: Road
+      do {
+        road = try await self.road(beginning: pipeline.definition)
+      } catch let error as DefinitionError where !reports.isEmpty {
+        let postponed = await postponement.summary
+        throw NoNewRun(why: error, reports: reports, postponed: postponed)
+      }
       try await road.goAllTheWay()
       reports.append(try await settle(road.run))
     }
@@ -246,6 +191,9 @@ public struct PipelineRuntime: Sendable {
       case .uploaded: return true
       case .slotTaken(by: let holder):
         logger.notice("\(chunk.label): the slot for \(chunk.type.rawValue) is taken by \(holder)")
+        return false
+      case .cut:
+        busy.remove(chunk.type)
         return false
       case .died, .failed, .fileLost: return false
       }
@@ -356,14 +304,18 @@ public struct PipelineRuntime: Sendable {
 
   func checkedCatalog(_ definition: Definition) async throws -> Catalog {
     let catalog = try await Catalog(of: definition, on: lockConnection)
-    for finding in try await catalog.check(definition, on: lockConnection) {
+    let findings =
+      try await catalog.check(definition, on: lockConnection)
+      + EventTriggers(connection: lockConnection).findings()
+    for finding in findings {
       switch finding.severity {
+      case .note: logger.info("\(finding.message)")
       case .warning: logger.warning("\(finding.message)\n  remedy: \(finding.remedy)")
-      case .error:
-        throw DefinitionError(
-          file: pipeline.file, line: pipeline.line(of: finding.path), message: finding.message,
-          remedy: finding.remedy)
+      case .error: break
       }
+    }
+    if let error = DefinitionError(findings.filter { $0.severity == .error }, in: pipeline) {
+      throw error
     }
     return catalog
   }
@@ -442,5 +394,17 @@ public struct PipelineRuntime: Sendable {
   private func chunkCount(_ run: Run) async throws -> Int {
     try await RunLedger(connection: lockConnection).datasetTotals(of: run)
       .reduce(0) { $0 + $1.chunks }
+  }
+}
+
+extension DefinitionError {
+  /// All that was found to be wrong as one error; nil if nothing was.
+  fileprivate init?(_ findings: [Finding], in pipeline: Pipeline) {
+    self.init(
+      findings.map {
+        DefinitionError(
+          file: pipeline.file, line: pipeline.line(of: $0.path), message: $0.message,
+          remedy: $0.remedy)
+      })
   }
 }

@@ -2,6 +2,7 @@ import ApplyStage
 import CollectStage
 import DefinitionFiles
 import Definitions
+import ExportStage
 import Ledger
 import Logging
 import PostgreSQL
@@ -177,7 +178,9 @@ extension PipelineRuntime {
         why: "its dataset is not in the definition of run \(run.id)", remedy: "dismiss them")
     }
     let outcome = try await QuarantineRetry(connection: lockConnection, ledger: ledger)
-      .retry(chunk, selected: ids, besides: refused, reasons: Set(dataset.actions.keys))
+      .retry(
+        chunk, selected: ids, besides: refused, reasons: Set(dataset.actions.keys),
+        stored: ExportStage.stored(in: dataset, catalog: catalog))
     guard outcome.events > 0 else { return (outcome, nil) }
     // What it says of setting aside is undone with the rest; what stays is said afterwards.
     let stage = ApplyStage(

@@ -87,15 +87,20 @@ struct Road: Sendable {
   }
 
   private func submitAndAwait(_ type: JobType) async throws {
+    let slot = SlotWait(type: type, settings: pipeline.api, logger: logger)
     try await work(
       on: [.exported, .created, .uploaded], of: type, fedBy: [.complete]
     ) { chunk, ledger, _ in
       if chunk.state == .uploaded {
         _ = try await awaitCompletion(of: chunk, ledger)
-      } else if case .slotTaken(by: let holder) = try await submit(chunk, ledger) {
-        logger.notice(
-          "\(chunk.label): the slot for \(type.rawValue) is taken by \(holder); waiting")
-        try await Task.sleep(for: .seconds(pipeline.api.pollSeconds))
+        return true
+      }
+      guard case .slotTaken(by: let holder) = try await submit(chunk, ledger) else {
+        await slot.isFree()
+        return true
+      }
+      if try await !slot.wait(for: chunk, holder) {
+        try await setAside(chunk, ledger, in: .submit, slot.why(holder), slot.remedy, true)
       }
       return true
     }
@@ -161,6 +166,7 @@ struct Road: Sendable {
   ) async throws -> CollectStage.Outcome? {
     let stage = CollectStage(
       connection: connection, ledger: ledger, client: client,
+      stored: ExportStage.stored(in: try dataset(of: chunk), catalog: catalog),
       jobAttemptsMax: pipeline.api.jobAttemptsMax, logger: logger)
     let outcome = try await alone(
       chunk, in: .collect, ledger, setAside: CollectStage.Outcome?.some(.failed), postponed: nil
@@ -256,10 +262,7 @@ struct Road: Sendable {
 
   private func dataset(of chunk: Chunk) throws -> Dataset {
     guard let dataset = run.definition.dataset(named: chunk.dataset) else {
-      throw LedgerError(
-        code: .unreadable,
-        message: "\(chunk.label): its dataset is not in the definition of run \(run.id)",
-        remedy: "somebody has changed the ledger by hand: restore it")
+      throw chunk.isOfNoDataset
     }
     return dataset
   }
@@ -272,5 +275,14 @@ struct Road: Sendable {
         try await body(first, second)
       }
     }
+  }
+}
+
+extension Chunk {
+  var isOfNoDataset: LedgerError {
+    LedgerError(
+      code: .unreadable,
+      message: "\(label): its dataset is not in the definition of run \(runID)",
+      remedy: "somebody has changed the ledger by hand: restore it")
   }
 }

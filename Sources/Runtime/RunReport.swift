@@ -31,6 +31,8 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var refused: [RefusedEvent]
   /// Lines of the pipeline, of this run and earlier ones, that wait for somebody's word.
   public var quarantineOpen: Int
+  /// Of a report on some chunks or events alone: how many others of the run were set aside, refused or stopped.
+  public var othersLeft: Int?
   /// Why the run cannot go on.
   public var unfit: UnfitRun?
 
@@ -40,6 +42,7 @@ public struct RunReport: Sendable, Codable, Equatable {
     case stoppedDatasets = "stopped_datasets"
     case setAside = "set_aside"
     case quarantineOpen = "quarantine_open"
+    case othersLeft = "others_left"
   }
 
   public struct StoppedChunk: Sendable, Codable, Equatable {
@@ -71,7 +74,7 @@ public struct RunReport: Sendable, Codable, Equatable {
       dataset = export.dataset
       reason = export.why
       remedy = """
-        lethe check \(shellWord(file)) tells what to do; or raise max_skipped_percent, if they are to be left out
+        lethe check \(shellWord(file)) tells what to do; or raise max_skipped_percent, if some are left to be asked about
         """
     }
   }

@@ -27,16 +27,18 @@ enum Consequence {
 
   private init(of error: APIError, in stage: Stage) {
     switch error.kind {
-    case .credentials, .hostNotAllowed, .localFile, .rateLimited: self = .endsAll
+    case .credentials, .creditsDepleted, .capped, .misdirected, .proxyRefused, .untrusted,
+      .hostNotAllowed, .localFile,
+      .rateLimited:
+      self = .endsAll
     // Somebody else's job has the slot, which no chunk can have then.
     case .conflict where stage == .submit: self = .endsAll
     // The API has answered for the job before its result could not be had.
     case .temporary: self = stage == .collect ? .postponesChunk : .endsAll
-    case .invalidRequest, .urlRefused, .notFound, .conflict, .tooLarge, .incompleteResult,
-      .noResult:
-      let status = error.status.map { "HTTP \($0), " } ?? ""
+    case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .tooLarge, .unproven,
+      .incompleteResult, .noResult:
       self = .setsChunkAside(
-        why: "\(error.operation): \(status)\(error.message)", remedy: error.remedy,
+        why: "\(error.operation): \(error.whyNot)", remedy: error.remedy,
         isRetryable: error.kind != .tooLarge)
     }
   }
@@ -81,6 +83,11 @@ actor Postponement {
     if self.error == nil { self.error = error }
   }
 
+  /// Nil if none does.
+  var summary: String? {
+    error.map { "\(chunkIDs.count) chunks of earlier runs wait for a later try: \($0)" }
+  }
+
   func rethrow() throws {
     if let error { throw error }
   }
@@ -114,7 +121,7 @@ extension Road {
     }
   }
 
-  private func setAside(
+  func setAside(
     _ chunk: Chunk, _ ledger: ChunkLedger, in stage: Stage, _ why: String, _ remedy: String,
     _ isRetryable: Bool
   ) async throws {

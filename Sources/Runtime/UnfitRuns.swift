@@ -2,7 +2,7 @@ import Definitions
 import Foundation
 import Ledger
 import Logging
-import PostgreSQL
+public import PostgreSQL
 import Vocabulary
 import Warehouse
 
@@ -19,12 +19,41 @@ public struct UnfitRun: Error, Sendable, Codable, Equatable, CustomStringConvert
   }
 
   public var description: String { "\(message)\n  remedy: \(remedy)" }
+
+  /// Of the runs that have not ended, those that cannot go on.
+  /// - Parameter pipeline: only its runs.
+  /// - Throws: `PostgreSQLError`.
+  public static func all(of pipeline: String?, on connection: Connection) async throws -> [UnfitRun]
+  {
+    var unfit: [UnfitRun] = []
+    for run in try await RunLedger(connection: connection).standingRuns(besides: nil)
+    where pipeline.map({ $0 == run.pipeline }) ?? true {
+      let why: String
+      if let definition = run.definition {
+        let mistakes = try await definition.mistakes(on: connection)
+        if mistakes.isEmpty { continue }
+        why = "does not fit the database any more: \(mistakes.firstFew)"
+      } else {
+        why = "cannot be read by this version"
+      }
+      let file = run.definitionFile.map(shellWord) ?? "PIPELINE"
+      unfit.append(
+        UnfitRun(
+          runID: run.runID,
+          message: """
+            run \(run.runID) of \(run.pipeline) cannot go on: its own copy of the definition, from when it began, \
+            \(why)
+            """,
+          remedy: """
+            lethe check \(file) tells what today's file makes of it; lethe run \(file) --give-up ends it as it is, \
+            and the next run asks about its IDs anew
+            """))
+    }
+    return unfit
+  }
 }
 
 extension PipelineRuntime {
-  /// How many mistakes are named.
-  private static let namedMax = 5
-
   /// A run that has not ended, and what the database is by its definition.
   /// - Throws: `UnfitRun` if it cannot go on.
   func fitting(_ open: OpenRun) async throws -> (run: Run, catalog: Catalog) {
@@ -51,6 +80,7 @@ extension PipelineRuntime {
     var errors: [Finding] = []
     for finding in try await catalog.check(run.definition, on: lockConnection) {
       switch finding.severity {
+      case .note: logger.info("\(finding.message)")
       case .warning: logger.warning("\(finding.message)\n  remedy: \(finding.remedy)")
       case .error: errors.append(finding)
       }
@@ -60,24 +90,34 @@ extension PipelineRuntime {
   }
 
   private func unfit(_ run: Run, _ errors: [Finding], _ startedAt: String?) -> UnfitRun {
-    let mistakes = errors.prefix(Self.namedMax).map { finding in
+    let mistakes = errors.map { finding in
       "\(finding.message) (\(finding.path); \(today(at: finding.path, besides: run.definition)))"
     }
-    let more = errors.count > Self.namedMax ? "; and \(errors.count - Self.namedMax) more" : ""
     let file = shellWord(pipeline.file)
+    // Today's file says the same of it: to take that on would change nothing.
+    let isOfDatabase = errors.allSatisfy { finding in
+      run.definition.place(at: finding.path) == pipeline.definition.place(at: finding.path)
+    }
+    let remedyThere = isOfDatabase ? errors.first?.remedy : nil
     return UnfitRun(
       runID: run.id,
       message: """
         run \(run.id) of \(run.definition.name)\(startedAt.map { ", begun \($0)," } ?? "") goes by its own copy of \
         the definition, from when it began, and that does not fit the database any more: \
-        \(mistakes.joined(separator: "; "))\(more)
+        \(mistakes.firstFew)
         """,
       remedy: startedAt == nil
         ? "make the database fit again; or leave it: the next lethe run asks about its IDs anew"
-        : """
-        if columns were renamed, or limits or actions changed, lethe run \(file) --adopt-definition has it go on by \
-        today's file; lethe run \(file) --give-up ends it as it is, and the next run asks about its IDs anew
-        """)
+        : remedyThere.map {
+          """
+          \($0), and the run goes on; or lethe run \(file) --give-up ends it as it is, and the next run asks \
+          about its IDs anew
+          """
+        }
+          ?? """
+          if columns were renamed, or limits or actions changed, lethe run \(file) --adopt-definition has it go on by \
+          today's file; lethe run \(file) --give-up ends it as it is, and the next run asks about its IDs anew
+          """)
   }
 
   /// What today's file says at a place of a run's definition.

@@ -18,6 +18,8 @@ public struct SubmitStage: Sendable {
 
   /// How often a creation whose answer was lost is tried before the run gives up for now.
   private static let creationTriesMax = 6
+  /// The same where the slot is taken and nobody is seen to have it; then it is waited for as for any other job.
+  private static let hiddenHolderTriesMax = 2
 
   public enum Outcome: Sendable, Equatable {
     /// The API has the chunk's bytes.
@@ -26,6 +28,8 @@ public struct SubmitStage: Sendable {
     case slotTaken(by: String)
     /// The job died; the chunk has another attempt.
     case died
+    /// The host took the chunk for too large; it is two chunks now.
+    case cut
     /// The chunk's file is lost: write it again first.
     case fileLost(String)
     /// The chunk is given up; the ledger has the reason.
@@ -56,6 +60,8 @@ public struct SubmitStage: Sendable {
         job = try await client.job(id: apiID)
       } catch let error as APIError where error.kind == .notFound {
         return try await died(known, of: chunk, why: "the API does not know the job any more")
+      } catch let error as APIError where error.kind == .jobRefused {
+        return try await cancel(apiID, known, of: chunk, why: error.whyNot)
       }
       logger.notice("\(chunk.label): job \(apiID) is \(job.status); going on with it")
     } else {
@@ -113,8 +119,12 @@ public struct SubmitStage: Sendable {
           return try await adopt(job, attempt, chunk)
         }
         guard let holder = jobs.first(where: { $0.status.isActive }) else {
-          guard tries < Self.creationTriesMax else { throw error }
-          continue  // it ended between the two calls
+          guard tries < Self.hiddenHolderTriesMax else {
+            return .slotTaken("a job that the listing does not show")
+          }
+          // It ended between the two calls, or the listing lags behind.
+          try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: tries)))
+          continue
         }
         return .slotTaken("job \(holder.id)\(holder.name.map { " (\($0))" } ?? "")")
       }
@@ -160,7 +170,9 @@ public struct SubmitStage: Sendable {
     guard let url = job.uploadURL else {
       return try await cancel(job.id, attempt, of: chunk, why: "the job has no upload URL")
     }
-    if let expiry = job.uploadExpiresAt, expiry.secondsSince1970 < Date().timeIntervalSince1970 {
+    if let expiry = job.uploadExpiresAt,
+      expiry.secondsSince1970 < (await client.now).timeIntervalSince1970
+    {
       return try await cancel(job.id, attempt, of: chunk, why: "its upload URL has expired")
     }
     do {
@@ -181,18 +193,22 @@ public struct SubmitStage: Sendable {
     _ error: APIError, _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob
   ) async throws -> Outcome {
     switch error.kind {
-    case .hostNotAllowed, .localFile, .credentials, .incompleteResult, .noResult: throw error
-    case .tooLarge:
-      _ = try? await client.cancelJob(id: job.id)
-      try await ledger.chunkFailed(chunk, why: error.description, isRetryable: false)
-      return .failed
-    case .invalidRequest, .urlRefused, .notFound, .conflict, .rateLimited, .temporary: break
+    case .hostNotAllowed, .localFile, .credentials, .creditsDepleted, .capped, .misdirected,
+      .proxyRefused, .untrusted,
+      .incompleteResult, .noResult:
+      throw error
+    // Whatever the job says, it is not of the bytes that were sent.
+    case .unproven: return try await cancel(job.id, attempt, of: chunk, why: error.whyNot)
+    case .tooLarge: return try await cut(chunk, attempt, job, error)
+    case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .rateLimited,
+      .temporary:
+      break
     }
     let status: JobStatus
     do {
       status = try await client.job(id: job.id).status
-    } catch let later as APIError where later.kind == .notFound {
-      status = .expired
+    } catch let later as APIError where [.notFound, .jobRefused].contains(later.kind) {
+      status = later.kind == .notFound ? .expired : .unrecognized("refused")
     }
     switch status {
     case .inProgress, .complete:
@@ -200,9 +216,38 @@ public struct SubmitStage: Sendable {
       return .uploaded
     case .created where error.kind == .temporary || error.kind == .rateLimited: throw error
     case .created, .unrecognized:
-      return try await cancel(job.id, attempt, of: chunk, why: error.message)
-    case .failed, .expired: return try await died(attempt, of: chunk, why: error.message)
+      return try await cancel(job.id, attempt, of: chunk, why: error.whyNot)
+    case .failed, .expired: return try await died(attempt, of: chunk, why: error.whyNot)
     }
+  }
+
+  // MARK: Too large
+
+  /// Has two chunks in the place of one.
+  private func cut(
+    _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob, _ error: APIError
+  ) async throws -> Outcome {
+    try await free(job.id, chunk)
+    guard try await ledger.mayBeCut(chunk) else {
+      try await ledger.chunkFailed(
+        chunk, why: "\(error.operation): \(error.whyNot)", isRetryable: false)
+      return .failed
+    }
+    let parts: (ChunkFile, ChunkFile)
+    do {
+      parts = try chunk.file.halves(named: "\(chunk.dataset)-cut-\(chunk.id)-\(attempt.number)")
+    } catch let error as ChunkFileError where error.code == .lost {
+      return try await died(attempt, of: chunk, why: error.message)
+    }
+    try await ledger.chunkCut(
+      chunk, after: attempt, why: "\(error.whyNot); the chunk was cut in two", into: parts)
+    unlink(chunk.path)
+    logger.warning(
+      """
+      \(chunk.label): \(chunk.bytes) bytes are too many for the host, so that it is cut in two
+        remedy: make the dataset's chunk.bytes smaller
+      """, metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
+    return .cut
   }
 
   // MARK: The end of an attempt
@@ -211,14 +256,18 @@ public struct SubmitStage: Sendable {
   private func cancel(
     _ apiID: String, _ attempt: Attempt, of chunk: Chunk, why: String
   ) async throws -> Outcome {
+    try await free(apiID, chunk)
+    return try await died(attempt, of: chunk, why: why)
+  }
+
+  private func free(_ apiID: String, _ chunk: Chunk) async throws {
     do {
       try await client.cancelJob(id: apiID)
     } catch let error as APIError
-      where [.notFound, .conflict, .invalidRequest].contains(error.kind)
+      where [.notFound, .conflict, .jobRefused].contains(error.kind)
     {
       logger.notice("\(chunk.label): job \(apiID) needs no cancelling: \(error.message)")
     }
-    return try await died(attempt, of: chunk, why: why)
   }
 
   private func died(
@@ -227,7 +276,7 @@ public struct SubmitStage: Sendable {
     let hasAnother = try await ledger.jobDied(
       attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax)
     logger.warning(
-      "\(chunk.label): attempt \(attempt.number) of \(jobAttemptsMax) came to nothing: \(why)",
+      "\(chunk.label): attempt \(attempt.number) came to nothing: \(why)",
       metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
     return hasAnother ? .died : .failed
   }

@@ -1,0 +1,89 @@
+public import Definitions
+import Ledger
+import PostgreSQL
+import Vocabulary
+import Warehouse
+
+/// What the ledger, the role and the database are held against before anything runs.
+extension PipelineRuntime {
+  /// - Returns: an error if the ledger is not this program's; else one for each privilege that is missing.
+  static func ledgerFindings(on connection: Connection) async throws -> [Finding] {
+    if let fault = try await LedgerSchema.fault(on: connection) {
+      return [
+        Finding(
+          severity: .error, path: "warehouse", message: fault.message, remedy: fault.remedy)
+      ]
+    }
+    let names = try await connection.roleAndDatabase()
+    return try await Privileges(LedgerSchema.privileges(on: connection)).missing(on: connection)
+      .findings(path: "warehouse", role: names.role, database: names.database)
+  }
+
+  /// The GRANTs that a role needs to run the pipeline, and that not everybody has already.
+  /// - Parameter role: the role of the connection if it is nil. It need not exist.
+  /// - Throws: `DefinitionError` if the ledger or a table of the definition is not there.
+  public static func grants(for role: String?, of pipeline: Pipeline) async throws -> [String] {
+    try await Connection.withConnection(pipeline.warehouse) { connection in
+      try await LedgerSchema.require(on: connection)
+      let catalog = try await Catalog(of: pipeline.definition, on: connection)
+      for name in pipeline.definition.tablesNamed where catalog.table(name) == nil {
+        throw LedgerError(
+          code: .missing, message: "there is no table \(name)",
+          remedy: "create it, or mend its name: lethe check tells where")
+      }
+      let needed =
+        try await LedgerSchema.privileges(on: connection)
+        + catalog.privileges(of: pipeline.definition)
+      let names = try await connection.roleAndDatabase()
+      return try await Privileges(needed).missing(for: Privileges.everybody, on: connection)
+        .grants(to: role ?? names.role, database: names.database)
+    }
+  }
+
+  /// Names and texts of the definition that the database's encoding has no characters for.
+  static func encodingFindings(
+    of definition: Definition, on connection: Connection
+  ) async throws -> [Finding] {
+    let encoding = try await connection.query("SELECT current_setting('server_encoding')")
+      .onlyRow(as: String.self)
+    guard encoding != "UTF8", encoding != "SQL_ASCII" else { return [] }
+    var findings: [Finding] = []
+    for (path, text) in definition.texts where !text.utf8.allSatisfy({ $0 < 0x80 }) {
+      do {
+        _ = try await connection.query("SELECT $1::text", .text(text))
+      } catch let error as PostgreSQLError where error.state?.rawValue == "22P05" {
+        findings.append(
+          Finding(
+            severity: .error, path: path,
+            message: """
+              the database's encoding \(encoding) has no characters for what is written here: \
+              \(text.asciiEscaped)
+              """,
+            remedy: "write it with other characters, or keep the warehouse in a database of UTF8"))
+      }
+    }
+    return findings
+  }
+}
+
+extension String {
+  /// With `\u{…}` for what is not ASCII.
+  var asciiEscaped: String {
+    unicodeScalars.map { $0.isASCII ? "\($0)" : "\\u{\(String($0.value, radix: 16))}" }.joined()
+  }
+}
+
+extension Definition {
+  var tablesNamed: [TableName] {
+    func names(_ targets: [Target]) -> [TableName] {
+      targets.flatMap { [$0.table] + names($0.targets) }
+    }
+    return datasets.flatMap { [$0.table] + names($0.targets) }
+  }
+
+  /// Every text that reaches the database, with its path.
+  fileprivate var texts: [(path: String, text: String)] {
+    [("name", name)] + datasets.map { ("datasets.\($0.name)", $0.name) }
+      + places.map { ($0.path, $0.text) }
+  }
+}

@@ -1,0 +1,55 @@
+import Definitions
+import Ledger
+import Logging
+import Vocabulary
+
+/// A wait for the one slot that a type of job has, while a job that is none of the run's holds it.
+actor SlotWait {
+  private let type: JobType
+  private let settings: APISettings
+  private let logger: Logger
+  private var since: ContinuousClock.Instant?
+  private var saidAt: ContinuousClock.Instant?
+  private var delaySeconds: Double
+
+  private static let saidEvery = Duration.seconds(900)
+
+  init(type: JobType, settings: APISettings, logger: Logger) {
+    (self.type, self.settings, self.logger) = (type, settings, logger)
+    delaySeconds = settings.pollSeconds
+  }
+
+  /// The run has had the slot.
+  func isFree() {
+    (since, saidAt, delaySeconds) = (nil, nil, settings.pollSeconds)
+  }
+
+  /// Waits a while, longer each time, and says so each quarter of an hour.
+  /// - Returns: false if it has been taken for too long; then for all chunks that come.
+  func wait(for chunk: Chunk, _ holder: String) async throws -> Bool {
+    let now = ContinuousClock.now
+    let begin = since ?? now
+    since = begin
+    guard (now - begin) / .seconds(3600) < settings.slotHoursMax else { return false }
+    if saidAt.map({ now - $0 >= Self.saidEvery }) ?? true {
+      saidAt = now
+      let minutes = Int((now - begin) / .seconds(60))
+      logger.notice(
+        """
+        \(chunk.label): the slot for \(type.rawValue) is taken by \(holder)\
+        \(minutes > 0 ? " for \(minutes) minutes" : ""); waiting
+        """)
+    }
+    try await Task.sleep(for: .seconds(delaySeconds))
+    delaySeconds = min(delaySeconds * 1.5, settings.pollSecondsMax)
+    return true
+  }
+
+  nonisolated func why(_ holder: String) -> String {
+    "the slot for \(type.rawValue) was taken by \(holder) for over \(settings.slotHoursMax) hours"
+  }
+
+  nonisolated var remedy: String {
+    "wait for that job, or end it (lethe jobs list, lethe jobs cancel); the next lethe run asks anew"
+  }
+}

@@ -1,0 +1,190 @@
+import ComplianceAPI
+public import Definitions
+import Foundation
+public import Logging
+import Vocabulary
+public import Warehouse
+
+/// What a run needs beside the database: the API, its token, and a place for chunk files.
+public struct SurroundingsCheck: Sendable {
+  /// What came of asking the API.
+  public enum APIOutcome: Sendable, Equatable {
+    case answered
+    /// The token, or the App's rights.
+    case refused
+    /// No answer, or one that asks to come later.
+    case untried
+    /// An answer that no later try will mend.
+    case faulty
+  }
+
+  let pipeline: Pipeline
+  let logger: Logger
+
+  public init(_ pipeline: Pipeline, logger: Logger) {
+    (self.pipeline, self.logger) = (pipeline, logger)
+  }
+
+  // MARK: The API
+
+  /// Asks for the listing of jobs, which changes nothing. Two tries, none after a rate limit.
+  public func api() async throws -> (outcome: APIOutcome, findings: [Finding]) {
+    let api = pipeline.api
+    let retry = RetryPolicy(
+      attemptsMax: 2, delaySecondsFirst: 0.2, delaySecondsMax: 1, rateLimitSecondsMax: 0)
+    do {
+      let skew = try await api.withClient(retry: retry, logger: logger) { client in
+        for type in JobType.allCases
+        where pipeline.definition.datasets.contains(where: { $0.type == type }) {
+          _ = try await client.jobs(type: type)
+        }
+        return await client.clockSkew
+      }
+      return (.answered, ways() + [Self.finding(of: skew)].compactMap(\.self))
+    } catch let error as APIError {
+      let (outcome, findings) = Self.finding(of: error)
+      return (outcome, findings + ways())
+    }
+  }
+
+  /// How the API is reached, where that is not the plain way.
+  private func ways() -> [Finding] {
+    let network = pipeline.api.network
+    var findings: [Finding] = []
+    if let parts = URLComponents(string: pipeline.api.baseURL), let scheme = parts.scheme,
+      let host = parts.host,
+      let proxy = network.proxies.proxy(
+        scheme: scheme, host: host.trimmingCharacters(in: ["[", "]"]),
+        port: parts.port ?? (scheme == "http" ? 80 : 443))
+    {
+      findings.append(
+        Finding(
+          severity: .note, path: "api.proxy",
+          message: "the API is reached through the proxy \(proxy) (\(proxy.origin))",
+          remedy: "nothing, if it is meant so; else api.proxy: none, or NO_PROXY"))
+    }
+    if !network.certificates.isEmpty {
+      let names = network.certificates.map { "\($0.path) (\($0.origin))" }
+      findings.append(
+        Finding(
+          severity: .note, path: "api.ca_file",
+          message: """
+            beside the system's, the certificates of \(names.joined(separator: ", ")) are trusted
+            """,
+          remedy: "nothing, if it is meant so"))
+    }
+    return findings
+  }
+
+  private static func finding(of skew: ClockSkew?) -> Finding? {
+    guard let skew, skew.isWorthSaying else { return nil }
+    return Finding(
+      severity: .warning, path: "api", message: "\(skew)",
+      remedy: "have this machine's clock set by NTP")
+  }
+
+  private static func finding(of error: APIError) -> (APIOutcome, [Finding]) {
+    let answer = error.status.map { "HTTP \($0), " } ?? ""
+    let what = "\(error.operation): \(answer)\(error.message)"
+    func finding(
+      _ severity: Finding.Severity, _ path: String, _ message: String, _ remedy: String
+    ) -> [Finding] {
+      [Finding(severity: severity, path: path, message: message, remedy: remedy)]
+    }
+    switch error.kind {
+    case .creditsDepleted:
+      return (.refused, finding(.error, "api", "the API takes no calls: \(what)", error.remedy))
+    case .proxyRefused:
+      return (
+        .refused,
+        finding(.error, "api.proxy", "the API is out of reach: \(what)", error.remedy)
+      )
+    case .credentials, .urlRefused:
+      return (
+        .refused,
+        finding(.error, "api.bearer_token", "the API refuses the token: \(what)", error.remedy)
+      )
+    case .temporary, .rateLimited, .conflict, .capped:
+      return (
+        .untried,
+        finding(
+          .warning, "api.base_url", "the API and the token could not be tried: \(what)",
+          "try again later; --offline leaves the API out")
+      )
+    case .invalidRequest, .jobRefused, .notFound, .misdirected, .untrusted, .tooLarge, .unproven,
+      .hostNotAllowed, .incompleteResult, .noResult, .localFile:
+      return (
+        .faulty,
+        finding(
+          .error, "api.base_url", "the API does not list its jobs: \(what)",
+          "check api.base_url; --offline leaves the API out")
+      )
+    }
+  }
+
+  // MARK: The work directory
+
+  /// Makes the folder if there is none, writes a file into it, and leaves nothing behind.
+  public func workDirectory(_ path: String) -> [Finding] {
+    let missing = Self.missingFolders(of: path)
+    defer { for folder in missing.reversed() { rmdir(folder) } }
+    if let why = Self.reasonNotToWrite(path, making: missing) {
+      return [
+        Finding(
+          severity: .error, path: "name",
+          message: "chunk files cannot be written into the work directory \(path): \(why)",
+          remedy: """
+            mend its permissions or its disk, or name another one: --work-dir, or LETHE_WORK_DIR
+            """)
+      ]
+    }
+    return room(in: path)
+  }
+
+  private static func reasonNotToWrite(_ path: String, making missing: [String]) -> String? {
+    for folder in missing where mkdir(folder, 0o755) != 0 {
+      return String(cString: strerror(errno))
+    }
+    let probe = "\(path)/check-\(UUID().uuidString)"
+    let file = open(probe, O_WRONLY | O_CREAT | O_EXCL, 0o600)
+    guard file >= 0 else { return String(cString: strerror(errno)) }
+    defer {
+      close(file)
+      unlink(probe)
+    }
+    let bytes = [UInt8](repeating: 0x0A, count: 4096)
+    // A full disk may say so only when the bytes have to be there.
+    guard write(file, bytes, bytes.count) == bytes.count, fsync(file) == 0 else {
+      return String(cString: strerror(errno))
+    }
+    return nil
+  }
+
+  private func room(in path: String) -> [Finding] {
+    let datasets = pipeline.definition.datasets
+    let needed = datasets.reduce(0) { $0 + $1.chunkBytesMax }
+    let attributes = try? FileManager.default.attributesOfFileSystem(forPath: path)
+    guard let free = (attributes?[.systemFreeSize] as? NSNumber)?.intValue, free < needed
+    else { return [] }
+    return [
+      Finding(
+        severity: .warning, path: "name",
+        message: """
+          the work directory \(path) has room for \(free) bytes, and one full chunk of each of \
+          \(datasets.count) datasets takes \(needed)
+          """,
+        remedy: "make room, name another one by --work-dir, or make chunk.bytes smaller")
+    ]
+  }
+
+  /// The folders that are not there, from the outside in.
+  private static func missingFolders(of path: String) -> [String] {
+    var missing: [String] = []
+    var folder = URL(fileURLWithPath: path).standardizedFileURL
+    while folder.path != "/", !FileManager.default.fileExists(atPath: folder.path) {
+      missing.insert(folder.path, at: 0)
+      folder.deleteLastPathComponent()
+    }
+    return missing
+  }
+}
