@@ -11,6 +11,7 @@ internal import UnixSignals
 /// Every part of a server, put together and ready to run.
 final class AssembledServer: Sendable {
   let pool: ConnectionPool
+  private let ownership: Ownership
   /// Yields once, when the server listens.
   let addresses: AsyncThrowingStream<ComplianceServer.Address, any Error>
   let listening: AsyncThrowingStream<ComplianceServer.Address, any Error>.Continuation
@@ -24,12 +25,24 @@ final class AssembledServer: Sendable {
   /// - Throws: `StartError`, `PostgreSQLError`.
   init(_ configuration: ComplianceServer.Configuration) async throws {
     self.configuration = configuration
+    let base = try BaseURL(configuration.publicURL)
+    let storageBase = try BaseURL(configuration.storagePublicURL)
     let pool = ConnectionPool(configuration.database, connectionsMax: Self.connectionsMax)
     let (addresses, listening) = AsyncThrowingStream<ComplianceServer.Address, any Error>
       .makeStream()
     let schema = Schema(pool: pool)
     try await schema.requireMigrated(to: configuration.migrations)
-    let spool = try Spool(directory: configuration.spool)
+    let ownership = try await Ownership(
+      of: configuration.database, logger: configuration.logger)
+    let spool: Spool
+    do {
+      spool = try Spool(
+        directory: await ownership.spoolDirectory(
+          configuration.spool, in: configuration.stateDirectory))
+    } catch {
+      await ownership.close()
+      throw error
+    }
     let store = JobStore(
       pool: pool,
       lifetimes: .init(
@@ -43,11 +56,9 @@ final class AssembledServer: Sendable {
     let processor = JobProcessor(
       store: store, spool: spool, faults: faults, metrics: metrics, configuration: configuration)
     let sweeper = Sweeper(
-      store: store, sessions: sessions, spool: spool, processor: processor,
+      ownership: ownership, store: store, sessions: sessions, spool: spool, processor: processor,
       interval: configuration.sweepInterval,
       logger: configuration.logger)
-    let base = BaseURL(configuration.publicURL)
-    let storageBase = BaseURL(configuration.storagePublicURL)
     let key = try await schema.signingKey()
     let urls = JobURLs(
       native: SignedURLs(key: key, baseURL: { base.value }),
@@ -59,11 +70,16 @@ final class AssembledServer: Sendable {
       } else {
         try await store.hasStorageJobs()
       }
-    let isLocal = ComplianceServer.Address(host: configuration.host, port: 0).isLoopback
+    // Whoever has a public URL is reached by others, through a proxy that may ask under any name.
+    let isLocal =
+      configuration.publicURL == nil
+      && ComplianceServer.Address(host: configuration.host, port: 0).isLoopback
 
+    let health = HealthChecks(
+      pool: pool, spool: spool, patience: configuration.healthPatience)
     let pages = OperatorPages(
       guardian: AdminGuard(token: configuration.adminToken, isLocal: isLocal),
-      store: store, processor: processor, metrics: metrics, faults: faults,
+      store: store, processor: processor, health: health, metrics: metrics, faults: faults,
       profile: configuration.profile)
     let storageURL: @Sendable () -> String = { storageBase.value }
     let description = ServiceDescription(
@@ -75,7 +91,7 @@ final class AssembledServer: Sendable {
         baseURL: { base.value }, storageURL: servesStorage ? storageURL : nil))
     let routes = Routes(
       apps: Apps(configuration.tokens),
-      rateLimits: configuration.rateLimit.map { RateLimits($0, epochSeconds: epochSeconds) },
+      rateLimits: configuration.rateLimit.map { RateLimits($0) },
       jobs: JobEndpoints(
         store: store, urls: urls, spool: spool, processor: processor,
         profile: configuration.profile, gate: configuration.gate),
@@ -94,6 +110,7 @@ final class AssembledServer: Sendable {
     router.add(routes)
 
     self.pool = pool
+    self.ownership = ownership
     self.addresses = addresses
     self.listening = listening
     let logger = configuration.logger
@@ -112,7 +129,7 @@ final class AssembledServer: Sendable {
     var applications: [any Service] = [
       Self.application(
         router, host: configuration.host, port: configuration.port, logger,
-        services: [processor, sweeper],
+        services: [processor, sweeper, health],
         .init(
           limits: configuration.connections, metrics: metrics,
           answer: {
@@ -174,10 +191,16 @@ final class AssembledServer: Sendable {
 
   func group(stoppingOn signals: [UnixSignal]) -> ServiceGroup {
     var group = ServiceGroupConfiguration(
-      services: applications, gracefulShutdownSignals: signals,
+      services: [ownership] + applications, gracefulShutdownSignals: signals,
       logger: Self.quiet(configuration.logger))
     group.maximumGracefulShutdownDuration = configuration.shutdownPatience
     return ServiceGroup(configuration: group)
+  }
+
+  /// After the last request.
+  func close() async {
+    await pool.close()
+    await ownership.close()
   }
 
   /// For messages.
@@ -213,8 +236,14 @@ private final class BaseURL: Sendable {
   private let url: Mutex<String>
   private let isFixed: Bool
 
-  init(_ publicURL: String?) {
-    url = Mutex(publicURL ?? "")
+  /// - Throws: `StartError`.
+  init(_ publicURL: String?) throws {
+    do {
+      url = Mutex(try publicURL.map { try PublicURL($0).text } ?? "")
+    } catch {
+      throw StartError(
+        message: "the public URL \(error)", remedy: "name the one that clients use")
+    }
     isFixed = publicURL != nil
   }
 

@@ -23,11 +23,14 @@ struct ByteEndpoints: Sendable {
     if let range = request.headers[.contentRange] {
       throw Problem.invalid("Content-Range", range, "An upload comes in one piece.")
     }
+    guard request.announcesBody else {
+      throw Problem.invalid(nil, nil, "The upload has no body. It takes the IDs, a line each.")
+    }
     let bytesExpected = request.headers[.contentLength].flatMap { Int($0) }
     guard bytesExpected ?? 0 <= uploadBytesMax else { throw Problem.tooLarge(uploadBytesMax) }
 
     let begun = try await spool.withNewName(of: id, .submission) { name in
-      try await spool.storeUpload(
+      _ = try await spool.storeUpload(
         request.body, as: name, bytesExpected: bytesExpected, bytesMax: uploadBytesMax,
         exchange: call.exchange)
       await gate?(.uploadReceived(jobID: String(id)))

@@ -14,8 +14,13 @@ public enum ComplianceServer {
   /// - Throws: `StartError`, or what PostgreSQL or the network says, if it cannot start.
   public static func run(_ configuration: Configuration) async throws {
     let server = try await AssembledServer(configuration)
-    try await server.run(server.group(stoppingOn: [.sigterm, .sigint]))
-    await server.pool.close()
+    do {
+      try await server.run(server.group(stoppingOn: [.sigterm, .sigint]))
+    } catch {
+      await server.close()
+      throw error
+    }
+    await server.close()
   }
 
   /// Runs for the length of `body`, in this process.
@@ -45,12 +50,12 @@ public enum ComplianceServer {
         let value = try await body(address)
         await group.triggerGracefulShutdown()
         try await tasks.waitForAll()
-        await server.pool.close()
+        await server.close()
         return value
       } catch {
         tasks.cancelAll()
         try? await tasks.waitForAll()
-        await server.pool.close()
+        await server.close()
         throw error
       }
     }

@@ -23,17 +23,22 @@ extension ComplianceServer {
     public var database: ConnectionString
     /// Each names an App; none sees another's jobs.
     public var tokens: [AppToken]
-    /// Where uploads and results are kept. Made if missing; it belongs to one server at a time.
-    public var spool: FilePath
+    /// Where uploads and results are kept. Made if missing; it belongs to one database. Nil takes a folder below
+    /// `stateDirectory` that is named for the database.
+    public var spool: FilePath?
+    /// Absolute.
+    public var stateDirectory = FilePath("/var/lib/compliance-server")
 
     public var host = "127.0.0.1"
     /// 0 takes any free port.
     public var port = 0
     /// What byte URLs begin with, where clients reach the server under another address than it
-    /// listens on. No slash at its end.
+    /// listens on; see `PublicURL`.
     public var publicURL: String?
     /// How the bytes of new jobs travel.
     public var profile = WireProfile.native
+    /// The words of results.
+    public var vocabulary = ResultVocabulary.overview
     /// Where the bytes of the gcs profile are served: another host than the API's.
     public var storageHost = "127.0.0.2"
     /// 0 takes any free port.
@@ -54,7 +59,7 @@ extension ComplianceServer {
     /// For each endpoint and App; nil is no limit.
     public var rateLimit: RateLimit? = RateLimit(requestsMax: 150)
     /// Opens the operator's pages. Without one they are served only by a server that listens on a
-    /// loopback address.
+    /// loopback address, has no public URL, and is asked under a name of loopback.
     public var adminToken: AppToken?
     public var connections = ConnectionLimits()
     /// How often unused jobs are expired and files of no more use are removed.
@@ -66,7 +71,9 @@ extension ComplianceServer {
     public var lookUpsMax = 50_000
     /// How many IDs of a submission are kept in memory, 8 bytes each; more are sorted in files.
     public var idsInMemoryMax = 4_000_000
-    /// How long requests that are under way may take once the server was told to stop.
+    /// How long the health pages wait for the database and the spool: whoever asks gives up after a second.
+  public var healthPatience: Duration = .milliseconds(700)
+  /// How long requests that are under way may take once the server was told to stop.
     public var shutdownPatience: Duration = .seconds(5)
 
     /// What goes wrong on purpose.
@@ -80,7 +87,7 @@ extension ComplianceServer {
     public var gate: Gate?
 
     public init(
-      database: ConnectionString, tokens: [AppToken], spool: FilePath,
+      database: ConnectionString, tokens: [AppToken], spool: FilePath?,
       logger: Logger = Logger(label: "compliance-server")
     ) {
       self.database = database
@@ -96,12 +103,14 @@ extension ComplianceServer {
     public let port: Int
 
     /// Only this machine reaches it.
-    var isLoopback: Bool {
-      host.hasPrefix("127.") || ["::1", "localhost"].contains(host)
-    }
+    var isLoopback: Bool { ComplianceService.isLoopback(host: host) }
 
     /// Such as `http://127.0.0.1:8080`, without a slash at its end.
-    public var url: String { "http://\(host.contains(":") ? "[\(host)]" : host):\(port)" }
+    public var url: String {
+      let name = host.contains(":") ? "[\(host)]" : host.lowercased()
+      // Clients leave it out of `Host`, by which a URL is signed.
+      return port == 80 ? "http://\(name)" : "http://\(name):\(port)"
+    }
   }
 }
 

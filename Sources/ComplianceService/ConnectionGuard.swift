@@ -1,3 +1,4 @@
+internal import FaultPlans
 internal import Hummingbird
 internal import HummingbirdCore
 internal import Logging
@@ -18,12 +19,19 @@ final class ConnectionGuard: ChannelDuplexHandler {
   /// The connection ends with the answer that is under way.
   struct AnswerIsLast: Sendable {}
 
+  /// The head of the answer that is written next is to be another one.
+  struct HeadIsChanged: Sendable {
+    let change: HeadChange
+  }
+
   /// Why a connection ends without a request that could be answered.
   enum Refusal: String, Sendable {
     case slowHead = "slow_head"
     case slowReader = "slow_reader"
     case headTooLarge = "head_too_large"
     case malformed
+    /// HTTP/1.1 asks for one `Host`, and with two of them proxies and servers go by different ones.
+    case host
   }
 
   /// What the guards of all connections share.
@@ -45,6 +53,8 @@ final class ConnectionGuard: ChannelDuplexHandler {
   }
 
   private let house: House
+  private let wire: HeadOnWire
+  private var headChange: HeadChange?
   private var pace: ConnectionPace
   private var ending = Ending.open
   /// Nothing more of what comes is for the handlers.
@@ -53,8 +63,9 @@ final class ConnectionGuard: ChannelDuplexHandler {
   /// The client holds its body back until it is told to send it.
   private var awaitsContinue = false
 
-  init(_ house: House) {
+  init(_ house: House, _ wire: HeadOnWire) {
     self.house = house
+    self.wire = wire
     pace = ConnectionPace(house.limits, connected: .now())
   }
 
@@ -72,6 +83,8 @@ final class ConnectionGuard: ChannelDuplexHandler {
   func channelInactive(context: ChannelHandlerContext) {
     check?.cancel()
     house.metrics.connectionEnded()
+    // Without this, what came of a body would look like all of it.
+    if pace.isReceiving { giveUpOnBody(.brokenOff, context) }
     context.fireChannelInactive()
   }
 
@@ -110,6 +123,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
     switch unwrapInboundIn(data) {
     case .head(let head):
       guard !isDeaf else { return }
+      guard Self.hasItsHost(head) else { return refuse(.host, context) }
       pace.headReceived()
       if !head.isKeepAlive { ending = .afterAnswer }
       awaitsContinue = head.headers.first(name: "expect")?.lowercased() == "100-continue"
@@ -126,6 +140,19 @@ final class ConnectionGuard: ChannelDuplexHandler {
       return context.fireChannelRead(data)
     }
     if !isDeaf { context.fireChannelRead(data) }
+  }
+
+  private static func hasItsHost(_ head: HTTPRequestHead) -> Bool {
+    let hosts = head.headers["host"]
+    guard let host = hosts.first else {
+      return (head.version.major, head.version.minor) < (1, 1)
+    }
+    guard hosts.count == 1, !host.contains(where: { " \t,/\\@?#".contains($0) }) else {
+      return false
+    }
+    // Where the target is a whole URL, that one's host would count (RFC 9112, section 3.2.2).
+    return head.uri.hasPrefix("/") || !head.uri.contains("://")
+      || PublicURL.authority(of: head.uri).lowercased() == host.lowercased()
   }
 
   func read(context: ChannelHandlerContext) {
@@ -151,9 +178,10 @@ final class ConnectionGuard: ChannelDuplexHandler {
     switch error {
     case HTTPParserError.headerOverflow where !pace.isReceiving: refuse(.headTooLarge, context)
     case is HTTPParserError where !pace.isReceiving: refuse(.malformed, context)
-    case is HTTPParserError: giveUpOnBody(.brokenOff, context)
     case ByteToMessageDecoderError.dataReceivedInErrorState(_, let bytes):
       pace.bodyReceived(bytes.readableBytes)
+    // The client breaks its body off: by its form, or with the connection.
+    case _ where pace.isReceiving: giveUpOnBody(.brokenOff, context)
     default: context.fireErrorCaught(error)
     }
   }
@@ -201,6 +229,19 @@ final class ConnectionGuard: ChannelDuplexHandler {
     case .head(var head):
       // Whether the body still comes nobody knows, and so not where the next request would begin.
       if awaitsContinue, case .open = ending { ending = .afterAnswer }
+      if let change = headChange {
+        headChange = nil
+        switch change.framing {
+        case .close:
+          // The encoder chunks what has no length, except in HTTP/1.0.
+          head.version = .http1_0
+          head.headers.remove(name: "content-length")
+          if case .open = ending { ending = .afterAnswer }
+        case .chunked: head.headers.remove(name: "content-length")
+        case nil: break
+        }
+        wire.change(change)
+      }
       if case .afterAnswer = ending {
         head.headers.replaceOrAdd(name: "connection", value: "close")
       }
@@ -228,6 +269,10 @@ final class ConnectionGuard: ChannelDuplexHandler {
     switch event {
     case is AnswerIsLast:
       if case .open = ending { ending = .afterAnswer }
+      promise?.succeed()
+    case let event as HeadIsChanged:
+      headChange = headChange ?? HeadChange()
+      headChange?.add(event.change)
       promise?.succeed()
     case is BodyIsWanted:
       if awaitsContinue, case .open = ending, pace.unanswered == 1 {
@@ -259,6 +304,10 @@ extension ConnectionGuard.Refusal {
       Problem(kind: .requestTimeout, detail: "No whole request came in time.")
     case .headTooLarge:
       Problem(kind: .headerFieldsTooLarge, detail: "The request line and headers are too large.")
+    case .host:
+      .invalid(
+        "Host", nil, "A request has one Host header, with a name or address, and a port if need be."
+      )
     case .malformed: .invalid(nil, nil, "What came is no HTTP/1.1 request.")
     }
   }
@@ -285,7 +334,10 @@ struct GuardedChannel: ServerChildChannel {
     http.setup(channel: channel, logger: logger).flatMapThrowing { [house] value in
       let pipeline = channel.pipeline.syncOperations
       let parser = try pipeline.handler(type: ByteToMessageHandler<HTTPRequestDecoder>.self)
-      try pipeline.addHandler(ConnectionGuard(house), position: .after(parser))
+      let wire = HeadOnWire()
+      try pipeline.addHandler(ConnectionGuard(house, wire), position: .after(parser))
+      // Below the encoder of answers.
+      try pipeline.addHandler(wire, position: .first)
       return value
     }
   }

@@ -10,6 +10,8 @@ enum Endpoint: String, Sendable, CaseIterable {
   case session
   case openapi
   case health
+  case live
+  case ready
   case metrics
   case status
   case faults

@@ -1,3 +1,4 @@
+internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
 internal import Synchronization
@@ -12,6 +13,8 @@ final class Exchange: Sendable {
     var rateLimit: RateLimits.Standing?
     /// The profile that a plan of faults gives the job, instead of the service's own.
     var profile: WireProfile?
+    /// How much of the upload a plan of faults has stored; nil is all.
+    var storedPart: Double?
     /// The names of the faults that were served.
     var faults: [String] = []
     var bytesReceived = 0
@@ -40,6 +43,17 @@ final class Exchange: Sendable {
     channel.triggerUserOutboundEvent(ConnectionGuard.AnswerIsLast(), promise: nil)
   }
 
+  /// Has the head of the next answer be another one.
+  func changeHead(_ change: HeadChange) async {
+    // On a connection that has ended there is no head any more.
+    try? await channel.triggerUserOutboundEvent(ConnectionGuard.HeadIsChanged(change: change)).get()
+  }
+
+  /// How many of an upload's bytes are stored.
+  func stored(_ bytes: Int64) -> Int64 {
+    facts.storedPart.map { Int64(Double(bytes) * $0) } ?? bytes
+  }
+
   /// Has the answer say that no request is left for so long.
   func exhaustRateLimit(for time: Duration) {
     note { facts in
@@ -66,6 +80,14 @@ struct Call: Sendable {
   let request: Request
   let app: AppID
   let exchange: Exchange
+}
+
+extension Request {
+  /// Whether a body follows, be it an empty one. Without either header there is none, and whoever meant to
+  /// send one has lost it (RFC 9112, section 6.3).
+  var announcesBody: Bool {
+    headers[.contentLength] != nil || headers[.transferEncoding] != nil
+  }
 }
 
 struct ServiceContext: RequestContext {

@@ -24,7 +24,7 @@ enum JobStatus: String, Sendable, CaseIterable, ColumnDecodable {
   static let filters: [JobStatus] = [.created, .inProgress, .failed, .complete]
 }
 
-/// How a job's bytes travel, and the words that its result uses.
+/// How a job's bytes travel, and the form of its result's lines.
 public enum WireProfile: String, Sendable, CaseIterable, ColumnDecodable {
   /// Through the API's own host, with the App's bearer token.
   case native

@@ -37,7 +37,7 @@ final class JobProcessor: Service {
     self.spool = spool
     processing = Processing(
       database: configuration.database, spool: spool, lookUpsMax: configuration.lookUpsMax,
-      idsInMemoryMax: configuration.idsInMemoryMax)
+      idsInMemoryMax: configuration.idsInMemoryMax, vocabulary: configuration.vocabulary)
     jobsMax = configuration.processingMax
     gate = configuration.gate
     self.faults = faults
@@ -125,7 +125,8 @@ final class JobProcessor: Service {
         if let wrong, let faults, wrong.spoilsLines {
           bytes = try await spool.rewrite(name) { try faults.spoil(wrong, $0, to: $1) }
         }
-        let hash = job.profile == .gcs ? try ObjectHash(of: spool.path(name)) : nil
+        let hash =
+          job.profile == .gcs ? try ObjectHash(of: spool.path(name), isComposite: true) : nil
         if try await store.complete(job.id, result: name, bytes: bytes, hash: hash) == nil {
           await spool.remove(name)  // cancelled meanwhile
         }

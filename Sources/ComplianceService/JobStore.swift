@@ -11,6 +11,9 @@ struct JobStore: Sendable {
   let pool: ConnectionPool
   let lifetimes: Lifetimes
 
+  /// The `error` of a job that its App has cancelled: the API has no status for that.
+  static let cancelledError = "The job was cancelled."
+
   /// The members of a `Job`, in the order that `job(_:)` reads them.
   private static let columns = """
     id, type, status, name, error, profile, resumable,
@@ -103,11 +106,11 @@ struct JobStore: Sendable {
     return try await jobs(
       """
       UPDATE compliance.jobs
-      SET status = 'failed', error = 'The job was cancelled.', finished_at = clock_timestamp()
+      SET status = 'failed', error = $3, finished_at = clock_timestamp()
       WHERE id = $1 AND app_id = $2 AND status IN ('created', 'in_progress')
       RETURNING \(Self.columns)
       """,
-      .integer(id), .text(app.hex)
+      .integer(id), .text(app.hex), .text(Self.cancelledError)
     ).first
   }
 
@@ -190,9 +193,9 @@ struct JobStore: Sendable {
       "SELECT \(Self.columns) FROM compliance.jobs WHERE id = ANY($1::bigint[])", .integers(ids))
   }
 
-  /// Frees the slots of jobs whose upload did not come in time; a resumable one has come in time once it
-  /// was begun, and lives as long as its session. Every endpoint does so first: nobody
-  /// sees a job in a state that it has outlived.
+  /// Frees the slots of jobs whose upload did not come in time. One that was begun in time in parts may go on
+  /// as long as its session lives, unless it is abandoned: no part has come for as long as the whole upload
+  /// had time. Every endpoint does so first: nobody sees a job in a state that it has outlived.
   func expireUnused() async throws {
     _ = try await pool.withConnection {
       try await $0.execute(
@@ -201,7 +204,8 @@ struct JobStore: Sendable {
         WHERE status = 'created' AND upload_expires_at <= clock_timestamp()
           AND NOT EXISTS (
             SELECT FROM compliance.upload_sessions
-            WHERE job_id = jobs.id AND cancelled_at IS NULL AND expires_at > clock_timestamp())
+            WHERE job_id = jobs.id AND cancelled_at IS NULL AND expires_at > clock_timestamp()
+              AND used_at > clock_timestamp() - (upload_expires_at - created_at))
         """)
     }
   }

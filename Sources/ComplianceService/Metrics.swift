@@ -45,7 +45,7 @@ final class Metrics: Sendable {
     counts.withLock { $0.refused[refusal.rawValue, default: 0] += 1 }
   }
 
-  /// - Parameter status: 0 if no answer was sent.
+  /// - Parameter status: 0 if no answer was sent on purpose; 499 if the client went away before it.
   func requestEnded(_ facts: Exchange.Facts, status: Int, seconds: Double) {
     counts.withLock { counts in
       counts.requestsUnderWay -= 1
@@ -76,7 +76,8 @@ final class Metrics: Sendable {
     let counts = snapshot
     var page = PrometheusText()
     page.family(
-      "compliance_requests_total", "counter", "Requests by endpoint and status; 0 is none")
+      "compliance_requests_total", "counter",
+      "Requests by endpoint and status; 0 is none, 499 a client that went away")
     for (served, count) in counts.requests.sorted(by: { $0.key.order < $1.key.order }) {
       page.sample(
         ["endpoint": served.endpoint.rawValue, "status": "\(served.status)"], Double(count))

@@ -27,7 +27,8 @@ struct PlatformEvent {
 /// the server format the answers.
 struct PlatformEvents {
   let type: JobType
-  let profile: WireProfile
+  /// Whether edits are events.
+  let knowsEdits: Bool
 
   /// Which IDs events are wanted for.
   enum Wanted {
@@ -69,10 +70,9 @@ struct PlatformEvents {
     }
   }
 
-  /// A post's own verdict, and since when. The legacy profile does not know of edits.
+  /// A post's own verdict, and since when.
   private var ownVerdictSQL: String {
-    switch profile {
-    case .native:
+    if knowsEdits {
       """
       CASE WHEN deleted_at IS NOT NULL THEN \(Verdict.deleted.rawValue)
            WHEN bounced_at IS NOT NULL THEN \(Verdict.bounced.rawValue)
@@ -80,7 +80,7 @@ struct PlatformEvents {
            ELSE \(Verdict.geoRemoved.rawValue) END,
       coalesce(deleted_at, bounced_at, edited_at, geo_removed_at)
       """
-    case .gcs:
+    } else {
       """
       CASE WHEN deleted_at IS NOT NULL THEN \(Verdict.deleted.rawValue)
            WHEN bounced_at IS NOT NULL THEN \(Verdict.bounced.rawValue)

@@ -10,6 +10,7 @@ struct Processing: Sendable {
   let spool: Spool
   let lookUpsMax: Int
   let idsInMemoryMax: Int
+  let vocabulary: ResultVocabulary
 
   private static let writeBytes = 512 * 1024
 
@@ -49,7 +50,7 @@ struct Processing: Sendable {
       of: path, runIDsMax: idsInMemoryMax, runPath: { spool.path("\(name).\($0).part") },
       invalid: { line, number in
         guard job.profile == .native else { throw SubmissionMalformed(line: number) }
-        ResultLine.append(invalid: line, to: &answers)
+        ResultLines.append(invalid: line, to: &answers)
       },
       read: { bytes in
         read(bytes)
@@ -68,8 +69,12 @@ struct Processing: Sendable {
   ) async throws {
     guard let range = ids.range else { return }
     let wanted = ids.all(upTo: lookUpsMax).map(PlatformEvents.Wanted.ids) ?? .range(range)
-    let sql = PlatformEvents(type: job.type, profile: job.profile).copySQL(wanted)
-    var merge = Merge(stream: try ids.stream(), line: ResultLine(profile: job.profile))
+    let sql = PlatformEvents(
+      type: job.type, knowsEdits: vocabulary.knowsEdits(job.profile)
+    ).copySQL(wanted)
+    var merge = Merge(
+      stream: try ids.stream(),
+      lines: ResultLines(type: job.type, profile: job.profile, vocabulary: vocabulary))
     try await Connection.withConnection(
       database, applicationName: "compliance-server processing"
     ) { connection in
@@ -83,30 +88,30 @@ struct Processing: Sendable {
             progressed(
               Double(last - range.lowerBound) / Double(range.upperBound - range.lowerBound + 1))
           }
-          try await result.write(contentsOf: merge.takeLines())
+          try await result.write(contentsOf: merge.takeBytes())
           if merge.isComplete { break }
         }
       }
     }
     try merge.finish()
-    try await result.write(contentsOf: merge.takeLines())
+    try await result.write(contentsOf: merge.takeBytes())
   }
 }
 
 /// Events in the order of their IDs, held against IDs in the same order.
 private struct Merge {
   private var stream: IDStream
-  private var line: ResultLine
+  private var lines: ResultLines
   private var rows = PlatformEventRows()
-  private var lines: [UInt8] = []
+  private var bytes: [UInt8] = []
   /// The heaviest so far of what is said of the newest ID; more of it may follow.
   private var newest: PlatformEvent?
   /// Whether no submitted ID is left.
   private(set) var isComplete = false
 
-  init(stream: IDStream, line: ResultLine) {
+  init(stream: IDStream, lines: ResultLines) {
     self.stream = stream
-    self.line = line
+    self.lines = lines
   }
 
   var last: Int64? { newest?.id }
@@ -117,27 +122,33 @@ private struct Merge {
       if let newest, newest.id == event.id {
         if event.verdict.rawValue < newest.verdict.rawValue { self.newest = event }
       } else {
-        try finish()
+        try answerNewest()
         newest = event
       }
     }
     self.rows = rows
   }
 
-  /// Nothing more is said of the newest ID.
+  /// Nothing more is said of any ID.
   mutating func finish() throws {
+    try answerNewest()
+    lines.finish(to: &bytes)
+  }
+
+  /// Nothing more is said of the newest ID.
+  private mutating func answerNewest() throws {
     guard let event = newest, !isComplete else { return }
     newest = nil
     switch try stream.skip(to: event.id) {
-    case true?: line.append(event, to: &lines)
+    case true?: lines.append(event, to: &bytes)
     case false?: break
     case nil: isComplete = true
     }
   }
 
-  mutating func takeLines() -> [UInt8] {
-    defer { lines.removeAll(keepingCapacity: true) }
-    return lines
+  mutating func takeBytes() -> [UInt8] {
+    defer { bytes.removeAll(keepingCapacity: true) }
+    return bytes
   }
 }
 

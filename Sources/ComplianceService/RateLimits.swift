@@ -21,29 +21,40 @@ final class RateLimits: Sendable {
   }
 
   private struct Window {
-    let resetEpochSeconds: Int
+    /// By the clock that only ever goes on.
+    let endsAt: Duration
+    var resetEpochSeconds: Int
     var requests = 0
   }
 
+  /// The same moment by two clocks.
+  struct Now: Sendable {
+    /// Since 1970: what clients are told. It may be set, back as well.
+    var sinceEpoch: Duration
+    /// Since some moment or other; it only ever goes on, and windows end by it.
+    var running: Duration
+  }
+
   private let rule: ComplianceServer.RateLimit
-  private let epochSeconds: @Sendable () -> Int
+  private let now: @Sendable () -> Now
   /// At most one window for each App and endpoint.
   private let windows = Mutex<[Key: Window]>([:])
 
-  init(_ rule: ComplianceServer.RateLimit, epochSeconds: @escaping @Sendable () -> Int) {
+  init(_ rule: ComplianceServer.RateLimit, now: @escaping @Sendable () -> Now = Now.read) {
     self.rule = rule
-    self.epochSeconds = epochSeconds
+    self.now = now
   }
 
   /// Counts a request. One that is too many is not counted.
   func count(_ endpoint: Endpoint, of app: AppID) -> Standing {
-    let now = epochSeconds()
+    let now = now()
     return windows.withLock { windows in
       let key = Key(app: app, endpoint: endpoint)
-      var window = windows[key] ?? Window(resetEpochSeconds: now + rule.windowSeconds)
-      if window.resetEpochSeconds <= now {
-        window = Window(resetEpochSeconds: now + rule.windowSeconds)
-      }
+      var window = windows[key] ?? newWindow(now)
+      if window.endsAt <= now.running { window = newWindow(now) }
+      // The clock that clients go by was set: the same moment has another name now.
+      let reset = (now.sinceEpoch + (window.endsAt - now.running)).roundedUpSeconds
+      if abs(reset - window.resetEpochSeconds) > 1 { window.resetEpochSeconds = reset }
       let isExceeded = window.requests >= rule.requestsMax
       if !isExceeded { window.requests += 1 }
       windows[key] = window
@@ -52,11 +63,32 @@ final class RateLimits: Sendable {
         resetEpochSeconds: window.resetEpochSeconds, isExceeded: isExceeded)
     }
   }
+
+  private func newWindow(_ now: Now) -> Window {
+    let length = Duration.seconds(rule.windowSeconds)
+    return Window(
+      endsAt: now.running + length,
+      resetEpochSeconds: (now.sinceEpoch + length).roundedUpSeconds)
+  }
 }
 
-/// The clock that rate limits are told by.
+extension RateLimits.Now {
+  @Sendable static func read() -> Self {
+    Self(
+      sinceEpoch: .seconds(Date.now.timeIntervalSince1970), running: begin.duration(to: .now))
+  }
+
+  /// Any moment: what counts is how far others are from it.
+  private static let begin = ContinuousClock.now
+}
+
+extension Duration {
+  fileprivate var roundedUpSeconds: Int {
+    Int(components.seconds) + (components.attoseconds > 0 ? 1 : 0)
+  }
+}
+
+/// The clock that clients are told by.
 @Sendable func epochSeconds() -> Int {
-  var now = timespec()
-  clock_gettime(CLOCK_REALTIME, &now)
-  return now.tv_sec
+  Int(Date.now.timeIntervalSince1970)
 }

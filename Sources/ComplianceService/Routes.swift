@@ -25,17 +25,21 @@ struct Routes: Sendable {
       onJob(.put, "\(job)/upload", .upload, bytes.upload),
       onJob(.get, "\(job)/download", .download, bytes.download),
       onJob(.head, "\(job)/download", .download, bytes.download),
-      Route(.get, ServiceDescription.path) { [description] _, context in
+    ]
+    routes += [HTTPRequest.Method.get, .head].map { method in
+      Route(method, ServiceDescription.path) { [description] _, context in
         context.exchange.note { $0.endpoint = .openapi }
         return description.response
-      },
-    ]
+      }
+    }
     // The API had no cancel while its bytes lay in Google Cloud Storage.
     if profile == .native { routes.append(onJob(.delete, job, .cancel, jobs.cancel)) }
-    routes += OperatorPages.Page.allCases.map { page in
-      Route(.get, page.path) { [pages] request, context in
-        context.exchange.note { $0.endpoint = page.endpoint }
-        return try await pages.show(page, request)
+    for page in OperatorPages.Page.allCases {
+      routes += [HTTPRequest.Method.get, .head].map { method in
+        Route(method, page.path) { [pages] request, context in
+          context.exchange.note { $0.endpoint = page.endpoint }
+          return try await pages.show(page, request)
+        }
       }
     }
     return routes

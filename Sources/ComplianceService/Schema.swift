@@ -15,7 +15,8 @@ struct Schema: Sendable {
         SELECT name FROM unnest($1::text[]) AS needed (name) WHERE to_regclass(name) IS NULL
         """,
         .texts([
-          "compliance.jobs", "compliance.signing_key", "platform.posts", "platform.accounts",
+          "compliance.jobs", "compliance.signing_key", "compliance.spool", "platform.posts",
+          "platform.accounts",
         ])
       ).rows(as: String.self)
     }

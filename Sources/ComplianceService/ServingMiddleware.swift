@@ -2,6 +2,7 @@ internal import Foundation
 internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
+internal import Synchronization
 
 /// The outermost of all: sees every request and every answer, gives answers the headers that all of them
 /// have, counts them and logs them once they are written.
@@ -19,19 +20,18 @@ struct ServingMiddleware: RouterMiddleware {
     let began = ContinuousClock.now
     metrics.requestBegan()
     let exchange = context.exchange
-    let end: @Sendable (Int) -> Void = { status in
+    let remote = exchange.remoteAddress
+    let ending = Ending { status in
       let facts = exchange.facts
       let seconds = (ContinuousClock.now - began) / .seconds(1)
       metrics.requestEnded(facts, status: status, seconds: seconds)
-      accessLog?.write(
-        request, facts, status: status, seconds: seconds,
-        remote: exchange.remoteAddress)
+      accessLog?.write(request, facts, status: status, seconds: seconds, remote: remote)
     }
     var response: Response
     do {
       response = try await next(request, context)
     } catch {
-      end(0)
+      ending.happened(status: 0)
       throw error
     }
     response.headers.append(contentsOf: headers)
@@ -43,11 +43,31 @@ struct ServingMiddleware: RouterMiddleware {
     let status = response.status.code
     let body = response.body
     response.body = ResponseBody(contentLength: body.contentLength) { writer in
-      defer { end(status) }
+      defer { ending.happened(status: status) }
       try await body.write(CountingWriter(writer: writer, exchange: exchange))
     }
     return response
   }
+}
+
+/// The end of a request: it happens once, whatever becomes of the answer.
+private final class Ending: Sendable {
+  /// The client went away before its answer could be sent.
+  private static let clientIsGone = 499
+
+  private let report: @Sendable (_ status: Int) -> Void
+  private let isOver = Atomic(false)
+
+  init(_ report: @escaping @Sendable (_ status: Int) -> Void) {
+    self.report = report
+  }
+
+  func happened(status: Int) {
+    if isOver.exchange(true, ordering: .relaxed) == false { report(status) }
+  }
+
+  /// Nobody asks for the body of an answer whose head could not be sent.
+  deinit { happened(status: Self.clientIsGone) }
 }
 
 extension HTTPField.Name {

@@ -42,15 +42,20 @@ final class Spool: Sendable {
   ///
   /// - Parameters:
   ///   - bytesExpected: what Content-Length promised, if it did.
-  ///   - exchange: counts the bytes that come.
+  ///   - exchange: counts the bytes that come, and may have fewer stored.
+  /// - Returns: how many are stored.
   /// - Throws: a 413 problem as soon as more than `bytesMax` have come; a 400 problem if the upload
   ///   breaks off. Nothing is left of it then.
   func storeUpload<Body: AsyncSequence>(
     _ bytes: Body, as name: String, bytesExpected: Int?, bytesMax: Int,
     exchange: Exchange
-  ) async throws where Body.Element == ByteBuffer {
+  ) async throws -> Int64 where Body.Element == ByteBuffer {
     do {
       try await receive(bytes, into: path(name), bytesExpected, bytesMax, exchange)
+      let received = Int64(exchange.facts.bytesReceived)
+      let stored = exchange.stored(received)
+      if stored < received { try await truncate(name, to: stored) }
+      return stored
     } catch {
       await remove(name)
       throw error
@@ -211,6 +216,25 @@ final class Spool: Sendable {
       throw Problem(kind: .internalError, detail: "The result is not stored any more.")
     }
     return ResultDownload(path: path(name), bytes: bytes, entityTag: entityTag, headers: headers)
+  }
+
+  /// With less room than this it takes no upload.
+  private static let roomBytesMin: UInt64 = 1024 * 1024
+
+  /// Whether it takes files.
+  func condition() async -> Health.Word {
+    await withCheckedContinuation { done in
+      // These may block: a disk may be another machine's.
+      DispatchQueue.global().async { [directory] in
+        var disk = statvfs()
+        guard access(directory.appending("spool.id").string, R_OK) == 0,
+          access(directory.string, W_OK) == 0, statvfs(directory.string, &disk) == 0
+        else { return done.resume(returning: .away) }
+        let blocks = UInt64(geteuid() == 0 ? disk.f_bfree : disk.f_bavail)
+        let hasRoom = blocks * UInt64(disk.f_frsize) >= Self.roomBytesMin
+        done.resume(returning: hasRoom ? .ok : .full)
+      }
+    }
   }
 
   /// A file that is not there is fine: it was to be removed.

@@ -4,6 +4,7 @@ internal import ServiceLifecycle
 /// Does from time to time what nobody asks for: unused jobs expire, files of no more use go, and the
 /// processor looks for jobs that it could not work on before.
 struct Sweeper: Service {
+  let ownership: Ownership
   let store: JobStore
   let sessions: UploadSessions
   let spool: Spool
@@ -28,23 +29,31 @@ struct Sweeper: Service {
   }
 
   func sweep() async throws {
+    try await sessions.keepInUse()
     try await store.expireUnused()
     try await removeUnusedFiles()
     processor.wake()
   }
 
   /// A file whose job this database does not know may belong to a server of another one: it stays.
+  ///
+  /// Files that another server writes are open there and unused here. So what is removed was listed while
+  /// no other server can have had the database.
   private func removeUnusedFiles() async throws {
+    let term = await ownership.term
     let names = try spool.closedNames()
     let ids = Set(names.compactMap(Spool.jobID))
     guard !ids.isEmpty else { return }
     let sessionFiles = try await sessions.openFiles()
     let jobs = Dictionary(
       uniqueKeysWithValues: try await store.jobs(Array(ids)).map { ($0.id, $0) })
-    for name in names {
-      guard let id = Spool.jobID(of: name), let job = jobs[id], !job.uses(name),
-        !sessionFiles.contains(name)
-      else { continue }
+    let unused = names.filter { name in
+      guard let id = Spool.jobID(of: name), let job = jobs[id] else { return false }
+      return !job.uses(name) && !sessionFiles.contains(name)
+    }
+    guard !unused.isEmpty else { return }
+    try await ownership.confirm(term)
+    for name in unused {
       await spool.remove(name)
       logger.debug("removed \(name)")
     }

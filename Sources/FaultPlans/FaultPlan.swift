@@ -54,10 +54,15 @@ public struct Fault: Sendable {
     /// The answer comes later by this.
     case latency(Duration)
     /// Nothing is done, and this is answered.
-    case answer(status: Int, body: Body, reset: Duration?)
+    /// - Parameter reset: when a request is left again, as the rate limit's headers have it.
+    case answer(AnswerChange, reset: Duration?)
+    /// Everything is done, and what is answered is changed.
+    case rewrite(AnswerChange)
     case cut(Moment)
     /// Everything is done, and the connection ends without an answer.
     case loseResponse
+    /// Of an upload only this part is stored, as if it were all.
+    case store(Double)
     /// Of the result only this part comes, as if it were all.
     case truncate(Double)
     /// So many bytes of the result are others.
@@ -78,12 +83,6 @@ public struct Fault: Sendable {
     case blankLines(Int)
     /// The job's bytes travel in this profile instead of the service's.
     case profile(String)
-  }
-
-  public enum Body: String, Sendable, CaseIterable {
-    case json
-    case html
-    case empty
   }
 
   /// When a connection ends.
@@ -161,9 +160,11 @@ extension Fault.Kind: CustomStringConvertible {
   public var description: String {
     switch self {
     case .latency(let time): "\(time) later"
-    case .answer(let status, let body, _): "answer \(status) (\(body.rawValue))"
+    case .answer(let answer, _): "answer \(answer)"
+    case .rewrite(let change): "rewrite the answer: \(change)"
     case .cut(let moment): "cut \(moment.rawValue) the answer"
     case .loseResponse: "lose the response"
+    case .store(let part): "store \(part * 100) % of the upload"
     case .truncate(let part): "send \(part * 100) % of the result"
     case .corrupt(let bytes): "change \(bytes) bytes of the result"
     case .slow(let time): "take \(time) longer"

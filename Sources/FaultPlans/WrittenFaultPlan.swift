@@ -52,7 +52,8 @@ extension FaultPlan {
 /// A fault as the file has it. What is wrong with it is noted, and nil here.
 private struct WrittenFault {
   static let kinds = [
-    "latency", "answer", "cut", "lose_response", "truncate", "corrupt", "slow", "fail", "expire",
+    "latency", "answer", "rewrite", "cut", "lose_response", "store", "truncate", "corrupt", "slow",
+    "fail", "expire",
     "duplicate_lines", "unknown_lines", "malformed_lines", "blank_lines", "profile",
   ]
   static let keys = ["name", "at", "rate", "call", "every", "times"] + kinds
@@ -106,8 +107,10 @@ private struct WrittenFault {
     switch key {
     case "latency": duration(map, key).map { .latency($0) }
     case "answer": answer()
+    case "rewrite": rewrite()
     case "cut": word(map, key, Fault.Moment.self).map { .cut($0) }
     case "lose_response": flag(key, .loseResponse)
+    case "store": part(key).map { .store($0) }
     case "truncate": part(key).map { .truncate($0) }
     case "corrupt": count(key).map { .corrupt($0) }
     case "slow": duration(map, key).map { .slow($0) }
@@ -122,22 +125,28 @@ private struct WrittenFault {
   }
 
   private func answer() -> Fault.Kind? {
-    guard let answer = map.requiredMap("answer", keys: .fixed(["status", "body", "reset"])) else {
-      return nil
-    }
+    guard let answer = map.requiredMap("answer", keys: .fixed(WrittenAnswer.keys + ["reset"]))
+    else { return nil }
     let reset = answer.node("reset") == nil ? nil : duration(answer, "reset")
-    let body =
-      answer.node("body") == nil ? Fault.Body.json : word(answer, "body", Fault.Body.self)
-    guard answer.requiredNode("status") != nil, let status = answer.integer("status") else {
-      return nil
+    let change = WrittenAnswer(map: answer).change(defaultBody: .json)
+    guard answer.requiredNode("status") != nil, let change else { return nil }
+    if reset != nil, change.status != 429 {
+      note("answer.reset belongs to 429", "leave it out", answer.line)
     }
-    guard (400...599).contains(status.value) else {
-      return wrong("answer.status is no error", "write a status from 400 to 599", answer.line)
+    return .answer(change, reset: reset)
+  }
+
+  private func rewrite() -> Fault.Kind? {
+    let keys = WrittenAnswer.keys + WrittenAnswer.jobKeys
+    guard let written = map.requiredMap("rewrite", keys: .fixed(keys)),
+      let change = WrittenAnswer(map: written).change(defaultBody: nil)
+    else { return nil }
+    guard change != AnswerChange() || !written.entries.isEmpty else {
+      return wrong(
+        "rewrite changes nothing", "write one or several of \(keys.joined(separator: ", "))",
+        written.line)
     }
-    if reset != nil, status.value != 429 {
-      note("answer.reset belongs to 429", "leave it out", status.line)
-    }
-    return body.map { .answer(status: status.value, body: $0, reset: reset) }
+    return .rewrite(change)
   }
 
   private func profile() -> String? {
@@ -153,9 +162,10 @@ private struct WrittenFault {
   private func places(_ key: String) -> Set<Fault.Place>? {
     let implied: Fault.Place? =
       switch key {
+      case "store": .upload
       case "truncate", "corrupt": .download
       case "expire", "profile": .create
-      case "latency", "answer", "cut", "lose_response": nil
+      case "latency", "answer", "rewrite", "cut", "lose_response": nil
       default: .processing
       }
     guard let node = map.node("at") else {
@@ -224,7 +234,8 @@ private struct WrittenFault {
 
   private func count(_ key: String) -> Int? {
     guard let count = map.integer(key) else { return nil }
-    return count.value > 0 ? count.value : wrong("\(key) is not a count", "write 1 or more")
+    return (1...Self.countMax).contains(count.value)
+      ? count.value : wrong("\(key) is not a count", "write 1 to \(Self.countMax)")
   }
 
   private func part(_ key: String) -> Double? {
@@ -243,18 +254,21 @@ private struct WrittenFault {
       ?? wrong("\(key) is \(text.value)", "write one of \(words)", text.line)
   }
 
-  /// `250ms`, `2s` or `5min`.
+  private static let countMax = 1_000_000
+  private static let secondsMax: Int64 = 86_400
+
+  /// `250ms`, `2s` or `5min`, up to a day.
   private func duration(_ map: YAMLMap, _ key: String) -> Duration? {
     guard let text = map.requiredString(key) else { return nil }
     let digits = text.value.prefix { $0.isASCII && $0.isNumber }
     let unit = text.value.dropFirst(digits.count).drop { $0 == " " }
     switch (Int64(digits), unit) {
-    case (let count?, "ms"): return .milliseconds(count)
-    case (let count?, "s"): return .seconds(count)
-    case (let count?, "min"): return .seconds(count * 60)
+    case (let count?, "ms") where count <= Self.secondsMax * 1000: return .milliseconds(count)
+    case (let count?, "s") where count <= Self.secondsMax: return .seconds(count)
+    case (let count?, "min") where count <= Self.secondsMax / 60: return .seconds(count * 60)
     default:
       return wrong(
-        "\(key) is \(text.value)", "write a time such as 250ms, 2s or 5min", text.line)
+        "\(key) is \(text.value)", "write a time such as 250ms, 2s or 5min, up to a day", text.line)
     }
   }
 }

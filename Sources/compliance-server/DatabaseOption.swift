@@ -1,4 +1,5 @@
 import ArgumentParser
+import EmbeddedMigrations
 import Foundation
 import Migrations
 import PostgreSQL
@@ -21,16 +22,23 @@ struct DatabaseOption: ParsableArguments {
   }
 }
 
-/// Where the platform's migrations lie.
+/// Which migrations of the platform.
 struct MigrationsOption: ParsableArguments {
   @Option(
     name: .customLong("migrations-dir"),
-    help: ArgumentHelp("The directory of the platform's migrations.", valueName: "dir"))
-  var directory = "migrations/platform"
+    help: ArgumentHelp(
+      "The directory of the platform's migrations. (default: those that the program brings)",
+      valueName: "dir"))
+  var directory: String?
 
   /// - Throws: a `ValidationError` if they are not the service's.
   func set() throws -> MigrationSet {
-    let set = try MigrationSet(directory: FilePath(directory))
+    let set =
+      if let directory {
+        try MigrationSet(directory: FilePath(directory))
+      } else {
+        try MigrationSet("the program's migrations", files: PlatformMigrations.files)
+      }
     do {
       try set.refuse(
         [

@@ -41,7 +41,9 @@ struct ComplianceServerCommand: AsyncParsableCommand {
         /                 jobs and requests, for a browser
         /metrics          counts, for Prometheus
         /admin/faults     the faults of a plan that were served
-        /healthz          whether it can answer; open to everybody
+        /healthz          what it knows of its database and spool, 503 if not all is well; open to everybody
+        /livez            200 while the process answers; open to everybody
+        /readyz           whether it can serve now, else 503; open to everybody
         /2/openapi.json   what it serves, in OpenAPI; open to everybody
       """,
     subcommands: [Serve.self, Seed.self, Faults.self, Migrate.self])

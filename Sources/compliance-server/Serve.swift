@@ -40,14 +40,18 @@ struct Serve: AsyncParsableCommand {
     name: .customLong("public-url"),
     help: ArgumentHelp(
       "What upload and download URLs begin with. (default: the listen address)",
+      discussion: "A path that it has is one that the proxy takes off.",
       valueName: "url"))
   var publicURL: String?
 
   @Option(
     help: ArgumentHelp(
-      "Where uploads and results are kept; made if missing, and of one server alone.",
-      valueName: "dir"))
-  var spool = "compliance-spool"
+      "Where uploads and results are kept; made if missing, and of one database alone.",
+      discussion: """
+        Default: a folder named for the database, in compliance-server in $XDG_STATE_HOME, or in \
+        .local/state/compliance-server in the home folder.
+        """, valueName: "dir"))
+  var spool: String?
 
   @Option(
     name: .customLong("upload-lifetime"),
@@ -89,7 +93,8 @@ struct Serve: AsyncParsableCommand {
       "What opens the operator's pages, as a bearer token or a Basic password.",
       discussion: """
         Also taken from COMPLIANCE_SERVER_ADMIN_TOKEN. Without one they are open, but only on a \
-        server that listens on a loopback address.
+        server that listens on a loopback address and has no --public-url, and only to requests \
+        for a name of loopback, such as http://127.0.0.1:8080/.
         """,
       valueName: "secret"))
   var adminToken: String?
@@ -126,6 +131,16 @@ struct Serve: AsyncParsableCommand {
     try await ComplianceServer.run(serverConfiguration(accessLog))
   }
 
+  private static var stateDirectory: FilePath {
+    let environment = ProcessInfo.processInfo.environment
+    func folder(_ name: String) -> String? {
+      environment[name].flatMap { $0.hasPrefix("/") ? $0 : nil }
+    }
+    let state =
+      folder("XDG_STATE_HOME") ?? "\(folder("HOME") ?? NSHomeDirectory())/.local/state"
+    return FilePath(state).appending("compliance-server")
+  }
+
   private func serverConfiguration(
     _ accessLog: LineWriter?
   ) throws -> ComplianceServer.Configuration {
@@ -133,14 +148,16 @@ struct Serve: AsyncParsableCommand {
     logger.logLevel = logLevel.level
     var configuration = ComplianceServer.Configuration(
       database: database.connectionString, tokens: allTokens.map { AppToken($0) },
-      spool: FilePath(spool), logger: logger)
+      spool: spool.map { FilePath($0) }, logger: logger)
+    configuration.stateDirectory = Self.stateDirectory
     configuration.host = listen.host
     configuration.port = listen.port
-    configuration.publicURL = publicURL.map { String($0.trimmingSuffix("/")) }
+    configuration.publicURL = publicURL
     configuration.profile = wire.profile
+    configuration.vocabulary = wire.vocabulary
     configuration.storageHost = wire.storage.host
     configuration.storagePort = wire.storage.port
-    configuration.storagePublicURL = wire.storagePublicURL.map { String($0.trimmingSuffix("/")) }
+    configuration.storagePublicURL = wire.storagePublicURL
     configuration.rateLimit =
       rateLimit == 0 ? nil : ComplianceServer.RateLimit(requestsMax: rateLimit)
     configuration.connections.connectionsMax = connectionsMax

@@ -1,6 +1,5 @@
 public import ArgumentParser
 public import ComplianceService
-import Foundation
 import Logging
 
 /// How the bytes of jobs travel.
@@ -15,6 +14,15 @@ struct WireOptions: ParsableArguments {
   var profile = WireProfile.native
 
   @Option(
+    help: ArgumentHelp(
+      "overview or guide: the words of results, of which X documents two sets.",
+      discussion: """
+        overview: those of the API's overview page, with bounced and scrub_geo. guide: those of the \
+        integration guide of September 2026, with geo_scrubbed. docs/result-words.md has the table.
+        """))
+  var vocabulary = ResultVocabulary.overview
+
+  @Option(
     name: .customLong("storage-listen"),
     help: ArgumentHelp(
       "Where the gcs profile's bytes are served: another host than the API's.",
@@ -25,11 +33,16 @@ struct WireOptions: ParsableArguments {
     name: .customLong("storage-public-url"),
     help: ArgumentHelp(
       "What the gcs profile's byte URLs begin with. (default: the storage address)",
+      discussion: """
+        Signatures go by it: a proxy has to hand the Host of requests on as it came, and take a path \
+        that the URL has off.
+        """,
       valueName: "url"))
   var storagePublicURL: String?
 }
 
 extension WireProfile: ExpressibleByArgument {}
+extension ResultVocabulary: ExpressibleByArgument {}
 
 /// - Throws: a `ValidationError` if clients could not follow the URLs that the server hands out.
 func requireReachable(_ address: ListenAddress, _ publicURL: String?, option: String) throws {
@@ -39,9 +52,10 @@ func requireReachable(_ address: ListenAddress, _ publicURL: String?, option: St
         + "begin with.")
   }
   guard let publicURL else { return }
-  let url = URL(string: publicURL)
-  guard ["http", "https"].contains(url?.scheme), url?.host() != nil else {
-    throw ValidationError("\(option) has to be an http:// or https:// URL.")
+  do throws(PublicURL.Malformed) {
+    _ = try PublicURL(publicURL)
+  } catch {
+    throw ValidationError("\(option) \(error).")
   }
 }
 
@@ -85,12 +99,4 @@ struct ListenAddress: ExpressibleByArgument {
 
   /// The server can listen on these, but nobody can connect to them by that name.
   var isEveryAddress: Bool { ["0.0.0.0", "::", "*"].contains(host) }
-}
-
-extension String {
-  func trimmingSuffix(_ character: Character) -> Substring {
-    var rest = self[...]
-    while rest.last == character { rest.removeLast() }
-    return rest
-  }
 }

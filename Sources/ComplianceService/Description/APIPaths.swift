@@ -26,7 +26,12 @@ extension ServiceDescription {
         "head": \#(download("inspectResult", "Says how long the result is, without its bytes."))
       }
       """#,
-      #""\#(Self.path)": {"get": \#(description)}"#,
+      #"""
+      "\#(Self.path)": {
+        "get": \#(description("describe", "Describes what is served here.")),
+        "head": \#(description("describeHead", "The same without the body."))
+      }
+      """#,
     ]
   }
 
@@ -134,13 +139,12 @@ extension ServiceDescription {
       """#
   }
 
-  private var description: String {
+  private func description(_ id: String, _ summary: String) -> String {
     let success =
       #""200": {"description": "This description.", \#(headers(alwaysOfApp: false)), "content": {"application/json": {"schema": {"type": "object", "required": ["openapi", "info", "paths"]}}}}"#
     return #"""
       {
-        "operationId": "describe", "tags": ["operation"], "security": [],
-        "summary": "Describes what is served here.",
+        "operationId": "\#(id)", "tags": ["operation"], "security": [], "summary": "\#(summary)",
         "responses": \#(responses([success], []))
       }
       """#

@@ -118,7 +118,7 @@ extension ServiceDescription {
         "name": {
           "type": "string", "maxLength": \#(CreateRequest.nameCharactersMax), "pattern": "^[^\\u0000]*$",
           "description": "Need not be one that no other job has."
-        }\#(subject.profile == .gcs ? #", "resumable": {"type": "boolean"}"# : "")
+        }, "resumable": \#(subject.profile == .gcs ? #"{"type": "boolean"}"# : #"{"type": "boolean", "const": false}"#)
       }
     },
     "Job": {
@@ -178,8 +178,11 @@ extension ServiceDescription {
       }
     },
     "Health": {
-      "type": "object", "required": ["status"], "additionalProperties": false,
-      "properties": {"status": {"const": "ok"}}
+      "type": "object", "required": ["status", "database", "spool"], "additionalProperties": false,
+      "properties": {
+        "status": {"enum": ["ok", "degraded"]}, "database": {"enum": ["ok", "away", "slow"]},
+        "spool": {"enum": ["ok", "away", "full", "slow"]}
+      }
     },
     "FaultReport": {
       "type": "object", "required": ["faults", "served"], "additionalProperties": false,

@@ -9,22 +9,30 @@ extension ServiceDescription {
         page.isForOperators ? (subject.operatorsNeedToken ? [.unauthorized] : [.notFound]) : []
       let success =
         #""200": {"description": "The page.", \#(headers(alwaysOfApp: false)), "content": \#(content(of: page))}"#
-      return #"""
-        "\#(page.path)": {
-          "get": {
-            "operationId": "\#(page.operationID)", "tags": ["operation"], "security": \#(security),
-            "summary": "\#(page.summary)",
-            "responses": \#(responses([success], refusals))
-          }
+      let isIll =
+        #""503": {"description": "Something is not well.", \#(headers(alwaysOfApp: false)), "content": \#(content(of: page))}"#
+      let successes = page == .health ? [success, isIll] : [success]
+      func operation(_ method: String, _ id: String, _ summary: String) -> String {
+        #"""
+        "\#(method)": {
+          "operationId": "\#(id)", "tags": ["operation"], "security": \#(security),
+          "summary": "\#(summary)",
+          "responses": \#(responses(successes, refusals))
         }
         """#
+      }
+      let get = operation("get", page.operationID, page.summary)
+      let head = operation(
+        "head", "\(page.operationID)Head", "The same without the body.")
+      return #""\#(page.path)": {\#(get), \#(head)}"#
     }
   }
 
   private func content(of page: OperatorPages.Page) -> String {
     switch page {
     case .status: #"{"text/html": {}}"#
-    case .health: #"{"application/json": {\#(Self.member("schema", "schemas/Health"))}}"#
+    case .live: #"{"application/json": {}}"#
+    case .health, .ready: #"{"application/json": {\#(Self.member("schema", "schemas/Health"))}}"#
     case .metrics: #"{"text/plain": {}}"#
     case .faults: #"{"application/json": {\#(Self.member("schema", "schemas/FaultReport"))}}"#
     }
@@ -36,6 +44,8 @@ extension OperatorPages.Page {
     switch self {
     case .status: "showStatus"
     case .health: "checkHealth"
+    case .live: "checkLiveness"
+    case .ready: "checkReadiness"
     case .metrics: "readMetrics"
     case .faults: "listFaults"
     }
@@ -44,7 +54,9 @@ extension OperatorPages.Page {
   fileprivate var summary: String {
     switch self {
     case .status: "Shows jobs and requests, for a browser."
-    case .health: "Says whether the service can answer."
+    case .health: "Says what the service knows of its database and its spool, 200 if well."
+    case .live: "Answers while the process does."
+    case .ready: "Says whether requests can be served now."
     case .metrics: "Counts, in Prometheus' text format."
     case .faults: "Which faults the plan has, and which of them were served."
     }

@@ -64,7 +64,11 @@ struct ServiceDescription: Sendable {
 
   /// - Parameter refusals: besides those that can meet any operation.
   func responses(_ successes: [String], _ refusals: [Problem.Kind]) -> String {
-    let references = (refusals + Self.everywhere).map {
+    // One that has a body of its own is described already.
+    let others = (refusals + Self.everywhere).filter { kind in
+      !successes.contains { $0.hasPrefix("\"\(kind.status.code)\"") }
+    }
+    let references = others.map {
       Self.member("\($0.status.code)", "responses/\($0.rawValue)")
     }
     return "{\((successes + references).joined(separator: ", "))}"

@@ -61,7 +61,7 @@ extension ServiceDescription {
           "description": "More is to come, from the byte that follows Range; without Range, from the first.",
           "headers": {"range": {"schema": {"type": "string"}}}
         },
-        \#(Self.refusals([400, 403, 404, 408, 410]))
+        \#(Self.refusals([400, 403, 404, 408, 410, 411]))
       }
     }
     """#
@@ -123,7 +123,7 @@ extension ServiceDescription {
   private static let objectHeaders = #"""
     "headers": {
       "etag": {"required": true, "schema": {"type": "string"}},
-      "x-goog-hash": {"required": true, "description": "crc32c and md5, each in a field of its own.", "schema": {"type": "string"}},
+      "x-goog-hash": {"required": true, "description": "crc32c, and md5 unless it is a composite, each in a field of its own.", "schema": {"type": "string"}},
       "x-goog-stored-content-length": {"required": true, "schema": {"type": "string"}}
     }
     """#

@@ -114,13 +114,15 @@ final class FaultInjector: Sendable {
       switch due.fault.kind {
       case .latency(let time) where serve(due, exchange.facts.jobID, exchange):
         try await Task.sleep(for: time)
-      case .answer(let status, let body, let reset) where serve(due, exchange.facts.jobID, exchange):
-        if status == 429 { exchange.exhaustRateLimit(for: reset ?? .seconds(60)) }
-        return Self.answer(.init(code: status), body)
+      case .answer(let answer, let reset) where serve(due, exchange.facts.jobID, exchange):
+        if answer.status == 429 { exchange.exhaustRateLimit(for: reset ?? .seconds(60)) }
+        return try await changed(Response(status: .ok), answer, place, exchange)
       case .cut(.before) where serve(due, exchange.facts.jobID, exchange):
         throw exchange.cut()
       case .profile(let name) where serve(due, nil, exchange):
         exchange.note { $0.profile = WireProfile(rawValue: name) }
+      case .store(let part) where serve(due, exchange.facts.jobID, exchange):
+        exchange.note { $0.storedPart = part }
       default: break
       }
     }
@@ -130,6 +132,13 @@ final class FaultInjector: Sendable {
       response = try await handle()
     } catch {
       if let loss, serve(loss, exchange.facts.jobID, exchange) { throw exchange.cut() }
+      // Of a refusal, which is written elsewhere, the head alone is changed.
+      for due in due where !(error is ConnectionCut) {
+        guard case .rewrite(let change) = due.fault.kind else { continue }
+        if serve(due, exchange.facts.jobID, exchange) {
+          await exchange.changeHead(change.head(at: .now))
+        }
+      }
       throw error
     }
     for due in due {
@@ -148,6 +157,9 @@ final class FaultInjector: Sendable {
       if let jobID, serve(due, jobID, exchange) { try await expire(jobID) }
     case .loseResponse:
       if serve(due, jobID, exchange) { throw exchange.cut() }
+    case .rewrite(let change):
+      guard serve(due, jobID, exchange) else { break }
+      return try await changed(response, change, due.place, exchange)
     case .cut(.during) where bytes > 0:
       guard serve(due, jobID, exchange) else { break }
       return response.spoilt(length: bytes) { body, writer in
@@ -180,35 +192,13 @@ final class FaultInjector: Sendable {
     return response
   }
 
-  private static func answer(_ status: HTTPResponse.Status, _ body: Fault.Body) -> Response {
-    switch body {
-    case .json:
-      return PlainAnswer.json(
-        Told(title: title(of: status), status: status.code), status: status,
-        mediaType: "application/problem+json"
-      ).response
-    case .html:
-      let page = """
-        <!DOCTYPE html><html><head><title>\(status.code)</title></head>\
-        <body><h1>\(status)</h1></body></html>\n
-        """
-      return Response(
-        status: status, headers: [.contentType: "text/html"],
-        body: ResponseBody(byteBuffer: ByteBuffer(string: page)))
-    case .empty: return Response(status: status)
-    }
-  }
-
-  /// A status that a plan names has no phrase of its own.
-  private static func title(of status: HTTPResponse.Status) -> String {
-    Problem.Kind.allCases.first { $0.status == status }?.title ?? "Status \(status.code)"
-  }
-
-  private struct Told: Encodable {
-    let type = "about:blank"
-    let title: String
-    let detail = "The service was told to answer this."
-    let status: Int
+  private func changed(
+    _ response: Response, _ change: AnswerChange, _ place: Fault.Place, _ exchange: Exchange
+  ) async throws -> Response {
+    let now = Date.now
+    let changed = try await change.applied(to: response, of: place, at: now)
+    await exchange.changeHead(change.head(at: now))
+    return changed
   }
 
   // MARK: Jobs

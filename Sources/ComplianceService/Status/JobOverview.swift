@@ -5,7 +5,7 @@ struct JobOverview: Sendable {
   let id: Int64
   let app: AppID
   let type: JobType
-  let status: JobStatus
+  let standing: Standing
   let name: String?
   let error: String?
   let profile: WireProfile
@@ -16,6 +16,26 @@ struct JobOverview: Sendable {
   /// Until it can take its upload no more.
   let uploadSecondsLeft: Double
   let resultBytes: Int64?
+
+  /// A job's status, and what the API has no status for: `cancelled` is `failed` to it.
+  enum Standing: String, CaseIterable {
+    case created
+    case inProgress = "in_progress"
+    case complete
+    case failed
+    case cancelled
+    case expired
+
+    init(_ status: JobStatus, error: String?) {
+      switch status {
+      case .created: self = .created
+      case .inProgress: self = .inProgress
+      case .complete: self = .complete
+      case .failed: self = error == JobStore.cancelledError ? .cancelled : .failed
+      case .expired: self = .expired
+      }
+    }
+  }
 }
 
 extension JobStore {
@@ -38,9 +58,23 @@ extension JobStore {
     )
     .map {
       JobOverview(
-        id: $0.0, app: AppID(hex: $0.1), type: $0.2, status: $0.3, name: $0.4, error: $0.5,
-        profile: $0.6, createdAt: $0.7, workSeconds: $0.8, uploadSecondsLeft: $0.9,
+        id: $0.0, app: AppID(hex: $0.1), type: $0.2,
+        standing: JobOverview.Standing($0.3, error: $0.5), name: $0.4, error: $0.5, profile: $0.6,
+        createdAt: $0.7, workSeconds: $0.8, uploadSecondsLeft: $0.9,
         resultBytes: $0.10)
+    }
+  }
+  /// How many jobs of all Apps there are.
+  func countsByStanding() async throws -> [JobOverview.Standing: Int64] {
+    let rows = try await pool.withConnection {
+      try await $0.query(
+        """
+        SELECT status, CASE WHEN error = $1 THEN error END AS reason, count(*)
+        FROM compliance.jobs GROUP BY status, reason
+        """, .text(Self.cancelledError))
+    }.rows(as: JobStatus.self, String?.self, Int64.self)
+    return rows.reduce(into: [:]) { counts, row in
+      counts[JobOverview.Standing(row.0, error: row.1), default: 0] += row.2
     }
   }
 }

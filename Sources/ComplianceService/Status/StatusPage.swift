@@ -1,3 +1,4 @@
+internal import Checksums
 internal import FaultPlans
 internal import Foundation
 internal import HTTPTypes
@@ -6,13 +7,18 @@ internal import NIOCore
 
 /// The page that a browser shows of the service: its jobs and what was served.
 ///
-/// It is one document without scripts and without anything from elsewhere, and it loads itself anew.
+/// It is one document with nothing from elsewhere, which a script of its own renews in place.
 struct StatusPage {
+  struct Jobs {
+    /// Newest first.
+    let newest: [JobOverview]
+    let counts: [JobOverview.Standing: Int64]
+  }
+
   let profile: WireProfile
   let startedAt: Date
-  let counts: [JobStore.Count]
-  /// Newest first.
-  let jobs: [JobOverview]
+  /// Nil while the database is away.
+  let jobs: Jobs?
   /// Of the jobs that are being processed, from 0 to 1.
   let progress: [Int64: Double]
   let metrics: Metrics.Snapshot
@@ -21,19 +27,28 @@ struct StatusPage {
   /// How many jobs and faults are shown one by one.
   static let jobsMax = 50
   static let faultsMax = 20
-  private static let refreshSeconds = 3
+
+  // Whatever might get into the page after all, it is not run, and sends nothing anywhere.
+  private static let policy = """
+    default-src 'none'; script-src \(source(script)); style-src \(source(style)); connect-src 'self'; \
+    img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'
+    """
+
+  /// Names an element's text for the policy.
+  private static func source(_ text: HTML) -> String {
+    "'sha256-\(Data(SHA256.hash(text.text)).base64EncodedString())'"
+  }
 
   var response: Response {
     var headers: HTTPFields = [
       .contentType: "text/html; charset=utf-8", .cacheControl: "no-store",
     ]
-    // Whatever might get into the page after all, it is not run, and sends nothing anywhere.
-    headers[.contentSecurityPolicy] =
-      "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-      + "form-action 'none'; frame-ancestors 'none'"
+    headers[.contentSecurityPolicy] = Self.policy
     headers[.xContentTypeOptions] = "nosniff"
+    if jobs == nil { headers[.retryAfter] = "1" }
     return Response(
-      status: .ok, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(string: html.text)))
+      status: jobs == nil ? .serviceUnavailable : .ok, headers: headers,
+      body: ResponseBody(byteBuffer: ByteBuffer(string: html.text)))
   }
 
   private var html: HTML {
@@ -42,7 +57,6 @@ struct StatusPage {
     <html lang="en">
     <head>
     <meta charset="utf-8">
-    <meta http-equiv="refresh" content="\(Self.refreshSeconds)">
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <meta name="color-scheme" content="light dark">
     <title>compliance-server</title>
@@ -52,121 +66,165 @@ struct StatusPage {
     <body>
     <header>
     <h1>compliance-server</h1>
-    <p>\(profile.rawValue) profile · up for \(Self.time(Date.now.timeIntervalSince(startedAt))) ·
-    \(metrics.connections) open \(metrics.connections == 1 ? "connection" : "connections")</p>
+    <p id="about">\(about)</p>
+    <noscript><p>Without JavaScript this page does not renew itself: <a href="/">load it again</a>.</p></noscript>
     </header>
-    <main>
+    <main id="main">
+    <p id="notice" role="status">\(jobs == nil ? "The database is away." : "")</p>
     \(tiles)
     \(jobsSection)
     \(requestsSection)
     \(faultsSection)
     </main>
-    <footer><a href="/metrics">metrics</a> <a href="/admin/faults">faults</a>
-    <a href="/2/openapi.json">description</a> <a href="/healthz">health</a></footer>
+    <footer><nav aria-label="Other pages"><a href="/metrics">metrics</a> <a href="/admin/faults">faults</a>
+    <a href="/2/openapi.json">description</a> <a href="/healthz">health</a></nav></footer>
+    <script>\(Self.script)</script>
     </body>
     </html>
 
     """
   }
 
+  private var about: HTML {
+    let now = Date.now.formatted(.iso8601)
+    let words = now.replacing("T", with: " ").replacing("Z", with: " UTC")
+    return """
+      \(profile.rawValue) profile · up for \(Self.time(Date.now.timeIntervalSince(startedAt))) ·
+      \(metrics.connections) open \(metrics.connections == 1 ? "connection" : "connections") ·
+      as of <time datetime="\(now)">\(words)</time>
+      """
+  }
+
   private var tiles: HTML {
-    let tiles = JobStatus.allCases.map { status -> HTML in
-      let count = counts.reduce(0) { $0 + ($1.status == status ? $1.count : 0) }
-      return """
-        <li class="\(status.rawValue)"><b>\(count)</b> \(status.words)</li>
-        """
+    guard let jobs else { return "" }
+    let tiles = JobOverview.Standing.allCases.map { standing -> HTML in
+      """
+      <li class="\(standing.rawValue)"><b>\(jobs.counts[standing] ?? 0)</b> \(standing.words)</li>
+      """
     }
-    return "<ul class=\"tiles\">\(tiles)</ul>"
+    // Without list marks, some readers take a list for none unless it says so.
+    return "<ul class=\"tiles\" role=\"list\" aria-label=\"Jobs by status\">\(tiles)</ul>"
+  }
+
+  private func section(_ id: String, _ heading: HTML, _ content: HTML) -> HTML {
+    """
+    <section id="\(id)" aria-labelledby="\(id)-heading"><h2 id="\(id)-heading">\(heading)</h2>
+    \(content)</section>
+    """
   }
 
   // MARK: Jobs
 
+  private static let jobColumns: [FoldingTable.Column] = [
+    .init("Status"), .init("Type"), .init("Job", .identifier), .init("Name", .name),
+    .init("App", .identifier), .init("Created (UTC)"), .init("Work", .free),
+    .init("Result", .number),
+  ]
+
+  private static let nothing: HTML = "<small>–</small>"
+
   private var jobsSection: HTML {
-    let all = counts.reduce(0) { $0 + $1.count }
-    guard !jobs.isEmpty else {
-      return """
-        <section><h2>Jobs</h2><p class="none">None yet. POST /2/compliance/jobs creates one.</p></section>
-        """
+    guard let jobs else {
+      return section(
+        "jobs", "Jobs", "<p class=\"none\">They are seen once the database is back.</p>")
     }
-    let note: HTML = all > jobs.count ? "<small>the newest \(jobs.count) of \(all)</small>" : ""
-    return """
-      <section><h2>Jobs \(note)</h2>
-      <div class="wide"><table>
-      <thead><tr><th>Status<th>Type<th>Job<th>Name<th>App<th>Created (UTC)<th>Work<th class="n">Result</tr></thead>
-      <tbody>
-      \(jobs.map(row))</tbody></table></div></section>
-      """
+    let all = jobs.counts.values.reduce(0, +)
+    guard !jobs.newest.isEmpty else {
+      return section(
+        "jobs", "Jobs", "<p class=\"none\">None yet. POST /2/compliance/jobs creates one.</p>")
+    }
+    let note: HTML =
+      all > jobs.newest.count ? " <small>the newest \(jobs.newest.count) of \(all)</small>" : ""
+    let table = FoldingTable(
+      label: "jobs-heading", columns: Self.jobColumns, rows: jobs.newest.map(row))
+    return section("jobs", "Jobs\(note)", table.html)
   }
 
-  private func row(_ job: JobOverview) -> HTML {
-    let result = job.resultBytes.map(Self.bytes) ?? ""
+  private func row(_ job: JobOverview) -> FoldingTable.Row {
     let profile: HTML = job.profile == self.profile ? "" : " <small>\(job.profile.rawValue)</small>"
-    return """
-      <tr><td><span class="pill \(job.status.rawValue)">\(job.status.words)</span>\
-      <td>\(job.type.rawValue)\(profile)<td class="id">\(String(job.id))<td>\(job.name ?? "")\
-      <td class="id">\(job.app.short)<td>\(job.createdAt)<td>\(work(on: job))<td class="n">\(result)</tr>
-
-      """
+    // By its own direction, and by itself: what it turns round ends with it.
+    let name = job.name.map { name -> HTML in
+      "<span class=\"cut\" dir=\"auto\" title=\"\(name)\">\(name)</span>"
+    }
+    return .init(
+      id: "job-\(job.id)",
+      cells: [
+        "<span class=\"pill \(job.standing.rawValue)\">\(job.standing.words)</span>",
+        "\(job.type.rawValue)\(profile)", "\(String(job.id))", name ?? Self.nothing,
+        "\(job.app.short)", "\(job.createdAt)", work(on: job),
+        job.resultBytes.map { "\(Self.bytes($0))" } ?? Self.nothing,
+      ])
   }
 
   private func work(on job: JobOverview) -> HTML {
-    switch job.status {
+    switch job.standing {
     case .created:
       return "<small>waits for its upload, \(Self.time(job.uploadSecondsLeft)) left</small>"
     case .inProgress:
       guard let part = progress[job.id] else { return "<small>waits for its turn</small>" }
       let percent = Int(part * 100)
       return """
-        <progress max="100" value="\(percent)"></progress> \(percent) %
+        <progress max="100" value="\(percent)" aria-label="processed"></progress> \(percent) %
         """
     case .complete: return "\(Self.time(job.workSeconds ?? 0))"
     case .failed: return "<span class=\"why\">\(job.error ?? "")</span>"
+    case .cancelled: return "<small>\(job.error ?? "")</small>"
     case .expired: return "<small>no upload came in time</small>"
     }
   }
 
   // MARK: Requests
 
+  private static let requestColumns: [FoldingTable.Column] = [
+    .init("Endpoint"), .init("Served", .number), .init("By status", .free),
+    .init("On average", .number), .init("Received", .number), .init("Sent", .number),
+  ]
+
   private var requestsSection: HTML {
-    let rows = Endpoint.allCases.compactMap { endpoint -> HTML? in
-      let served = metrics.requests.filter { $0.key.endpoint == endpoint }
-        .sorted { $0.key.status < $1.key.status }
-      let count = served.reduce(0) { $0 + $1.value }
-      guard count > 0 else { return nil }
-      let statuses = served.map { served -> HTML in
-        let status = served.key.status == 0 ? "cut" : String(served.key.status)
-        return """
-          <span class="served"><span class="pill s\(String(served.key.status / 100))">\(status)</span> \(served.value)</span>
-          """
-      }
-      let seconds = (metrics.secondsSums[endpoint] ?? 0) / Double(count)
+    let rows = Endpoint.allCases.compactMap(row)
+    guard !rows.isEmpty else { return "" }
+    let table = FoldingTable(label: "requests-heading", columns: Self.requestColumns, rows: rows)
+    return section("requests", "Requests <small>since the start</small>", table.html)
+  }
+
+  private func row(_ endpoint: Endpoint) -> FoldingTable.Row? {
+    let served = metrics.requests.filter { $0.key.endpoint == endpoint }
+      .sorted { $0.key.status < $1.key.status }
+    let count = served.reduce(0) { $0 + $1.value }
+    guard count > 0 else { return nil }
+    let statuses = served.map { served -> HTML in
+      let status = served.key.status == 0 ? "cut" : String(served.key.status)
       return """
-        <tr><td>\(endpoint.rawValue)<td class="n">\(count)<td>\(statuses)<td class="n">\(Self.time(seconds))\
-        <td class="n">\(Self.bytes(Int64(metrics.bytesReceived[endpoint] ?? 0)))\
-        <td class="n">\(Self.bytes(Int64(metrics.bytesSent[endpoint] ?? 0)))</tr>
+        <span class="served"><span class="pill s\(String(served.key.status / 100))">\(status)</span> \(served.value)</span>
 
         """
     }
-    guard !rows.isEmpty else { return "" }
-    return """
-      <section><h2>Requests <small>since the start</small></h2>
-      <div class="wide"><table>
-      <thead><tr><th>Endpoint<th class="n">Served<th>By status<th class="n">On average<th class="n">Received<th class="n">Sent</tr></thead>
-      <tbody>
-      \(rows)</tbody></table></div></section>
-      """
+    let seconds = (metrics.secondsSums[endpoint] ?? 0) / Double(count)
+    return .init(
+      id: "request-\(endpoint.rawValue)",
+      cells: [
+        "\(endpoint.rawValue)", "\(count)", "\(statuses)", "\(Self.time(seconds))",
+        "\(Self.bytes(Int64(metrics.bytesReceived[endpoint] ?? 0)))",
+        "\(Self.bytes(Int64(metrics.bytesSent[endpoint] ?? 0)))",
+      ])
   }
 
   // MARK: Faults
 
+  private static let faultColumns: [FoldingTable.Column] = [
+    .init("Fault", .free), .init("What", .free), .init("Calls", .number), .init("Served", .number),
+  ]
+
   private var faultsSection: HTML {
     guard let faults else { return "" }
-    let planned = faults.counts.map { count -> HTML in
-      """
-      <tr><td>\(count.fault.name)<td>\(count.fault.description)<td class="n">\(count.calls)<td class="n">\(count.served)</tr>
-
-      """
+    let rows = faults.counts.enumerated().map { index, count -> FoldingTable.Row in
+      .init(
+        id: "fault-\(index)",
+        cells: [
+          "\(count.fault.name)", "\(count.fault.description)", "\(count.calls)", "\(count.served)",
+        ])
     }
+    let table = FoldingTable(label: "faults-heading", columns: Self.faultColumns, rows: rows)
     let newest = faults.served.suffix(Self.faultsMax).reversed().map { served -> HTML in
       let job: HTML = served.jobID.map { ", job <span class=\"id\">\(String($0))</span>" } ?? ""
       return """
@@ -174,14 +232,9 @@ struct StatusPage {
 
         """
     }
-    return """
-      <section><h2>Faults <small>by plan</small></h2>
-      <div class="wide"><table>
-      <thead><tr><th>Fault<th>What<th class="n">Calls<th class="n">Served</tr></thead>
-      <tbody>
-      \(planned)</tbody></table></div>
-      <ol class="newest">\(newest)</ol></section>
-      """
+    let list: HTML =
+      newest.isEmpty ? "" : "<ol class=\"newest\" aria-label=\"The newest first\">\(newest)</ol>"
+    return section("faults", "Faults <small>by plan</small>", "\(table.html)\(list)")
   }
 
   // MARK: Quantities
@@ -205,6 +258,6 @@ struct StatusPage {
   }
 }
 
-extension JobStatus {
+extension JobOverview.Standing {
   fileprivate var words: String { rawValue.replacing("_", with: " ") }
 }

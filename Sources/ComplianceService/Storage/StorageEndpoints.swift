@@ -3,36 +3,20 @@ internal import Foundation
 internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
-internal import Synchronization
 
 /// What the storage host of the gcs profile does: takes submissions, in one piece or in parts, and gives
 /// results out.
-final class StorageEndpoints: Sendable {
-  private let store: JobStore
-  private let sessions: UploadSessions
-  private let urls: StorageURLs
-  private let spool: Spool
-  private let processor: JobProcessor
-  private let uploadBytesMax: Int
-  private let baseURL: @Sendable () -> String
-  /// The sessions that a part is coming for. Another one has to wait for its turn.
-  private let busy = Mutex<Set<String>>([])
+struct StorageEndpoints: Sendable {
+  let store: JobStore
+  let sessions: UploadSessions
+  let urls: StorageURLs
+  let spool: Spool
+  let processor: JobProcessor
+  let uploadBytesMax: Int
+  let baseURL: @Sendable () -> String
 
   /// All parts but the last are a multiple of it.
   private static let partUnitBytes = 256 * 1024
-
-  init(
-    store: JobStore, sessions: UploadSessions, urls: StorageURLs, spool: Spool,
-    processor: JobProcessor, uploadBytesMax: Int, baseURL: @escaping @Sendable () -> String
-  ) {
-    self.store = store
-    self.sessions = sessions
-    self.urls = urls
-    self.spool = spool
-    self.processor = processor
-    self.uploadBytesMax = uploadBytesMax
-    self.baseURL = baseURL
-  }
 
   // MARK: In one piece
 
@@ -42,11 +26,12 @@ final class StorageEndpoints: Sendable {
     guard request.headers[.contentRange] == nil else {
       throw StorageProblem(.invalidArgument, "Parts go to the URL of an upload session.")
     }
+    guard request.announcesBody else { throw Self.withoutBody }
     guard let job = try await store.storedJob(id) else { throw Self.noSuchKey }
     let bytesExpected = request.headers[.contentLength].flatMap { Int($0) }
     guard bytesExpected ?? 0 <= uploadBytesMax else { throw tooLarge }
     return try await spool.withNewName(of: id, .submission) { name in
-      try await spool.storeUpload(
+      let bytes = try await spool.storeUpload(
         request.body, as: name, bytesExpected: bytesExpected, bytesMax: uploadBytesMax,
         exchange: exchange)
       let hash = try ObjectHash(of: spool.path(name))
@@ -56,15 +41,14 @@ final class StorageEndpoints: Sendable {
           .badDigest,
           "The checksum that came with the object is not the one of its bytes: \(hash.text).")
       }
-      let bytes = exchange.facts.bytesReceived
       if job.status == .created,
         try await store.beginProcessing(id, submission: name, hash: hash) != nil
       {
         processor.wake()
-        return Self.stored(hash, bytes: Int64(bytes))
+        return Self.stored(hash, bytes: bytes)
       }
       await spool.remove(name)
-      return try await answerToRepeated(id, hash, bytes: Int64(bytes))
+      return try await answerToRepeated(id, hash, bytes: bytes)
     }
   }
 
@@ -96,8 +80,7 @@ final class StorageEndpoints: Sendable {
     var headers: HTTPFields = [
       .eTag: hash.entityTag, .storedContentLength: "\(bytes)", .storedContentEncoding: "identity",
     ]
-    headers.append(HTTPField(name: .googHash, value: "crc32c=\(hash.crc32c)"))
-    headers.append(HTTPField(name: .googHash, value: "md5=\(hash.md5)"))
+    for part in hash.parts { headers.append(HTTPField(name: .googHash, value: part)) }
     return headers
   }
 
@@ -137,9 +120,10 @@ final class StorageEndpoints: Sendable {
     } else {
       range = .part(first: 0, last: nil, total: nil)
     }
+    if case .part = range, !request.announcesBody { throw Self.withoutBody }
     // Who only asks keeps no part from coming.
     if case .query(let total) = range {
-      guard !busy.withLock({ $0.contains(session) }) else { throw Self.anotherPart }
+      guard !sessions.isBusy(session) else { throw Self.anotherPart }
       let upload = try await openSession(session, of: id, alsoComplete: true)
       if upload.state == .open, total.map(Int64.init) != upload.storedBytes {
         return Self.incomplete(upload.storedBytes)
@@ -171,7 +155,8 @@ final class StorageEndpoints: Sendable {
     switch range {
     case .query(let total):
       return total.map(Int64.init) == stored
-        ? try await complete(upload, session, bytes: stored) : Self.incomplete(stored)
+        ? try await complete(upload, session, bytes: exchange.stored(stored))
+        : Self.incomplete(stored)
     case .part(let first, let last, let total):
       if let length = request.headers[.contentLength].flatMap({ Int($0) }), let last,
         length != last - first + 1
@@ -190,7 +175,9 @@ final class StorageEndpoints: Sendable {
         request.body, to: upload.file, after: stored, skipping: Int(stored) - first,
         bytesMax: (end ?? uploadBytesMax) - first, exchange: exchange)
       let isLast = isWhole && (total.map { received == Int64($0) } ?? (last == nil))
-      if isLast { return try await complete(upload, session, bytes: received) }
+      if isLast {
+        return try await complete(upload, session, bytes: exchange.stored(received))
+      }
       // Only whole units are kept of a part that is not the last.
       let kept = max(stored, received - received % Int64(Self.partUnitBytes))
       try await sessions.stored(kept, in: session)
@@ -203,13 +190,14 @@ final class StorageEndpoints: Sendable {
   ) async throws -> Response {
     try await spool.truncate(upload.file, to: bytes)
     let hash = try ObjectHash(of: spool.path(upload.file))
+    // Before the job's step: what the session says of the whole is right whenever the server ends.
+    try await sessions.stored(bytes, in: session)
     guard
       try await store.beginProcessing(upload.jobID, submission: upload.file, hash: hash) != nil
     else {
       throw StorageProblem(.accessDenied, "The job does not wait for its submission any more.")
     }
     // If the server ends here, the job has its submission, and the session is closed with the job.
-    try await sessions.stored(bytes, in: session)
     try await sessions.completed(session)
     processor.wake()
     return Self.stored(hash, bytes: bytes)
@@ -251,9 +239,8 @@ final class StorageEndpoints: Sendable {
   }
 
   private func withTurn<R>(of session: String, _ body: () async throws -> R) async throws -> R {
-    guard busy.withLock({ $0.insert(session).inserted }) else { throw Self.anotherPart }
-    defer { busy.withLock { _ = $0.remove(session) } }
-    return try await body()
+    guard let value = try await sessions.withTurn(of: session, body) else { throw Self.anotherPart }
+    return value
   }
 
   // MARK: Results
@@ -275,6 +262,8 @@ final class StorageEndpoints: Sendable {
     }
   }
 
+  private static let withoutBody = StorageProblem(
+    .missingContentLength, "The upload has no body. It takes the IDs, a line each.")
   private static let anotherPart = StorageProblem(
     .serviceUnavailable, "Another part of this upload is coming.")
   private static let noSuchKey = StorageProblem(.noSuchKey, "The specified key does not exist.")

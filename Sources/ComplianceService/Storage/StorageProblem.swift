@@ -16,6 +16,7 @@ struct StorageProblem: Error {
     case incompleteBody = "IncompleteBody"
     case internalError = "InternalError"
     case invalidArgument = "InvalidArgument"
+    case missingContentLength = "MissingContentLength"
     case methodNotAllowed = "MethodNotAllowed"
     case requestTimeout = "RequestTimeout"
     case headersTooLarge = "RequestHeaderSectionTooLarge"
@@ -34,6 +35,7 @@ struct StorageProblem: Error {
       case .internalError: .internalServerError
       case .requestTimeout: .requestTimeout
       case .headersTooLarge: .requestHeaderFieldsTooLarge
+      case .missingContentLength: .lengthRequired
       case .methodNotAllowed: .methodNotAllowed
       case .noSuchKey, .noSuchUpload: .notFound
       case .sessionGone: .gone
@@ -121,7 +123,8 @@ struct StorageProblemMiddleware: RouterMiddleware {
     switch problem.kind {
     case .payloadTooLarge: StorageProblem(.entityTooLarge, problem.detail)
     case .resourceNotFound, .notFound: StorageProblem(.noSuchKey, problem.detail)
-    case .invalidRequest: StorageProblem(.incompleteBody, problem.detail)
+    case .invalidRequest:
+      StorageProblem(problem.parameter == nil ? .incompleteBody : .invalidArgument, problem.detail)
     case .requestTimeout: StorageProblem(.requestTimeout, problem.detail)
     case .headerFieldsTooLarge: StorageProblem(.headersTooLarge, problem.detail)
     case .methodNotAllowed: StorageProblem(.methodNotAllowed, problem.detail)

@@ -42,8 +42,8 @@ struct StorageURLs: Sendable {
   func url(to operation: SignedURLs.Operation, of job: Job) -> String {
     let base = baseURL()
     let path = Self.path(operation, of: job.id)
-    let host = base.split(separator: "/").last.map(String.init) ?? ""
-    var headers = ["host": host]
+    // Without the public URL's own path, which a proxy takes off.
+    var headers = ["host": String(PublicURL.authority(of: base))]
     if operation == .upload {
       headers["content-type"] = "text/plain"
       if job.isResumable { headers["x-goog-resumable"] = "start" }

@@ -1,5 +1,6 @@
 internal import Checksums
 internal import PostgreSQL
+internal import Synchronization
 
 /// A resumable upload that was begun.
 struct UploadSession: Sendable {
@@ -20,9 +21,38 @@ struct UploadSession: Sendable {
 }
 
 /// The resumable uploads in the database. The ID of a session opens it, so only its hash is stored.
-struct UploadSessions: Sendable {
-  let pool: ConnectionPool
-  let lifetimeSeconds: Int64
+final class UploadSessions: Sendable {
+  private let pool: ConnectionPool
+  private let lifetimeSeconds: Int64
+  /// The sessions that a part is coming for. Another one has to wait for its turn.
+  private let busy = Mutex<Set<String>>([])
+
+  init(pool: ConnectionPool, lifetimeSeconds: Int64) {
+    self.pool = pool
+    self.lifetimeSeconds = lifetimeSeconds
+  }
+
+  func isBusy(_ id: String) -> Bool { busy.withLock { $0.contains(id) } }
+
+  /// - Returns: nil if it is another part's turn.
+  func withTurn<R>(of id: String, _ body: () async throws -> R) async throws -> R? {
+    guard busy.withLock({ $0.insert(id).inserted }) else { return nil }
+    defer { busy.withLock { _ = $0.remove(id) } }
+    return try await body()
+  }
+
+  /// A part may take longer than a session may be left alone: those that one is coming for are in use.
+  func keepInUse() async throws {
+    let ids = busy.withLock { $0 }.map { SHA256.hash($0).hexString }
+    guard !ids.isEmpty else { return }
+    _ = try await pool.withConnection {
+      try await $0.run(
+        """
+        UPDATE compliance.upload_sessions SET used_at = clock_timestamp()
+        WHERE encode(id_sha256, 'hex') = ANY ($1::text[])
+        """, [.texts(ids)])
+    }
+  }
 
   /// - Returns: the session's ID.
   func begin(_ jobID: Int64, file: String) async throws -> String {
@@ -56,7 +86,7 @@ struct UploadSessions: Sendable {
 
   /// More of the file is on disk.
   func stored(_ bytes: Int64, in id: String) async throws {
-    try await change(id, "stored_bytes = $2", .integer(bytes))
+    try await change(id, "stored_bytes = $2, used_at = clock_timestamp()", .integer(bytes))
   }
 
   func completed(_ id: String) async throws {

@@ -1,17 +1,41 @@
-/// Writes events as lines of a result, in the words of a wire profile.
-struct ResultLine {
+/// Writes events as lines of a result, in the form of a wire profile.
+struct ResultLines {
+  let type: JobType
   let profile: WireProfile
+  let vocabulary: ResultVocabulary
+
+  /// The lines of a result of the gcs profile are in no order: events wait here until others take their
+  /// places. Which ones is the same every time.
+  private var waiting: [PlatformEvent] = []
+  private static let waitingMax = 8192
 
   /// A result of the gcs profile is a composite of shards, with an empty line between two: here after
   /// the first line and after each thousandth.
   private var shardLines = 0
   private static let shardLinesMax = 1000
 
-  init(profile: WireProfile) {
+  init(type: JobType, profile: WireProfile, vocabulary: ResultVocabulary) {
+    self.type = type
     self.profile = profile
+    self.vocabulary = vocabulary
   }
 
   mutating func append(_ event: PlatformEvent, to bytes: inout [UInt8]) {
+    guard profile == .gcs else { return write(event, to: &bytes) }
+    guard waiting.count == Self.waitingMax else { return waiting.append(event) }
+    let place = Int(event.scattered % UInt64(Self.waitingMax))
+    write(waiting[place], to: &bytes)
+    waiting[place] = event
+  }
+
+  /// What still waits. No event may follow.
+  mutating func finish(to bytes: inout [UInt8]) {
+    waiting.sort { $0.scattered < $1.scattered }
+    for event in waiting { write(event, to: &bytes) }
+    waiting = []
+  }
+
+  private mutating func write(_ event: PlatformEvent, to bytes: inout [UInt8]) {
     if profile == .gcs {
       if shardLines == 1 || shardLines == Self.shardLinesMax {
         bytes.append(UInt8(ascii: "\n"))
@@ -21,44 +45,22 @@ struct ResultLine {
     }
     bytes.append(contentsOf: #"{"id":""#.utf8)
     bytes.append(decimal: event.id)
+    bytes.append(contentsOf: vocabulary.words(event.verdict, profile).utf8)
     switch profile {
     case .native:
-      bytes.append(contentsOf: Self.nativeWords(event.verdict).utf8)
       bytes.append(contentsOf: #"","created_at":""#.utf8)
       bytes.append(time: event.createdAt, .milliseconds)
       bytes.append(contentsOf: #"","redacted_at":""#.utf8)
       bytes.append(time: event.since, .milliseconds)
     case .gcs:
-      bytes.append(contentsOf: Self.legacyWords(event.verdict).utf8)
       bytes.append(contentsOf: #"","created_at":""#.utf8)
-      bytes.append(time: event.createdAt, .milliseconds)
-      // Some lines had no time of redaction, and the times came in two forms.
-      if event.verdict != .bounced, event.verdict != .geoRemoved {
+      bytes.append(time: event.createdAt, type == .users ? .secondsAndOffset : .milliseconds)
+      if event.verdict.hasLegacyTime {
         bytes.append(contentsOf: #"","redacted_at":""#.utf8)
         bytes.append(time: event.since, .secondsAndOffset)
       }
     }
     bytes.append(contentsOf: "\"}\n".utf8)
-  }
-
-  private static func nativeWords(_ verdict: Verdict) -> StaticString {
-    switch verdict {
-    case .deleted, .bounced, .authorDeleted: #"","action":"delete","reason":"deleted"#
-    case .authorSuspended: #"","action":"delete","reason":"suspended"#
-    case .authorDeactivated: #"","action":"delete","reason":"deactivated"#
-    case .authorProtected: #"","action":"delete","reason":"protected"#
-    case .edited: #"","action":"rehydrate","reason":"tweet_edited"#
-    case .geoRemoved: #"","action":"scrub_geo","reason":"geo_scrubbed"#
-    }
-  }
-
-  /// The legacy vocabulary, with its trap: the action says delete where only the location goes.
-  private static func legacyWords(_ verdict: Verdict) -> StaticString {
-    switch verdict {
-    case .bounced: #"","action":"delete","reason":"bounced"#
-    case .geoRemoved: #"","action":"delete","reason":"scrub_geo"#
-    default: nativeWords(verdict)
-    }
   }
 
   /// `{"id":"<line>","error":"invalid_id"}`: what a result says of a line that is no ID. Bytes that are
@@ -77,6 +79,26 @@ struct ResultLine {
       }
     }
     bytes.append(contentsOf: "\",\"error\":\"invalid_id\"}\n".utf8)
+  }
+}
+
+extension PlatformEvent {
+  /// A number that says nothing of the ID's place among others: SplitMix64 of it.
+  fileprivate var scattered: UInt64 {
+    var bits = UInt64(bitPattern: id) &+ 0x9E37_79B9_7F4A_7C15
+    bits = (bits ^ (bits >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    bits = (bits ^ (bits >> 27)) &* 0x94D0_49BB_1331_11EB
+    return bits ^ (bits >> 31)
+  }
+}
+
+extension Verdict {
+  /// Whether a line of the gcs profile says when it came about. Recorded ones of suspensions did not.
+  fileprivate var hasLegacyTime: Bool {
+    switch self {
+    case .bounced, .geoRemoved, .authorSuspended: false
+    case .deleted, .authorDeleted, .authorDeactivated, .authorProtected, .edited: true
+    }
   }
 }
 

@@ -1,0 +1,103 @@
+internal import FaultPlans
+internal import Foundation
+internal import HTTPTypes
+internal import Hummingbird
+internal import NIOCore
+
+extension AnswerChange {
+  /// Of the head alone.
+  func head(at date: Date) -> HeadChange {
+    HeadChange(
+      headers: headers.map { .init(name: $0.name, values: $0.values.map { $0.filled(at: date) }) },
+      letterCase: headerCase, framing: framing)
+  }
+
+  /// The same answer with another status and another body. The whole body is held in memory if it is changed.
+  func applied(to response: Response, of place: Fault.Place, at date: Date) async throws
+    -> Response
+  {
+    var response = response
+    if let status { response.status = .init(code: status) }
+    switch body {
+    case .json:
+      let plain = PlainAnswer.json(
+        ToldProblem(title: Self.title(of: response.status), status: response.status.code),
+        mediaType: "application/problem+json")
+      response.replaceBody(plain.bytes, type: plain.headers[.contentType])
+    case .html:
+      let page = """
+        <!DOCTYPE html><html><head><title>\(response.status.code)</title></head>\
+        <body><h1>\(response.status)</h1></body></html>\n
+        """
+      response.replaceBody(ByteBuffer(string: page), type: "text/html")
+    case .empty: response.replaceBody(ByteBuffer(), type: nil)
+    case .text(let text):
+      response.replaceBody(
+        ByteBuffer(string: text.filled(at: date)), type: response.headers[.contentType])
+    case nil: break
+    }
+    guard coding != nil || !jobs.isEmpty else { return response }
+    var bytes = try await response.body.collected()
+    let answer = try? JSONDecoder().decode(JSONValue.self, from: Data(bytes.readableBytesView))
+    if !jobs.isEmpty, let answer {
+      let changed = jobs.applied(to: answer, isListing: place == .list, at: date)
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+      bytes = try ByteBuffer(bytes: encoder.encode(changed))
+    }
+    if let coding {
+      bytes = try ByteBuffer(bytes: Deflation.packed(Array(bytes.readableBytesView), as: coding))
+      response.headers[.contentEncoding] = coding == .gzip ? "gzip" : "deflate"
+    }
+    response.replaceBody(bytes, type: response.headers[.contentType])
+    return response
+  }
+
+  /// A status that a plan names has no phrase of its own.
+  private static func title(of status: HTTPResponse.Status) -> String {
+    Problem.Kind.allCases.first { $0.status == status }?.title ?? "Status \(status.code)"
+  }
+}
+
+private struct ToldProblem: Encodable {
+  let type = "about:blank"
+  let title: String
+  let detail = "The service was told to answer this."
+  let status: Int
+}
+
+extension Response {
+  fileprivate mutating func replaceBody(_ bytes: ByteBuffer, type: String?) {
+    var headers = headers
+    headers[.contentLength] = nil
+    headers[.contentType] = type
+    self = Response(
+      status: status, headers: headers,
+      body: bytes.readableBytes == 0 ? ResponseBody() : ResponseBody(byteBuffer: bytes))
+  }
+}
+
+extension ResponseBody {
+  /// All of it.
+  fileprivate func collected() async throws -> ByteBuffer {
+    let box = CollectingWriter.Box()
+    try await write(CollectingWriter(box: box))
+    return box.bytes
+  }
+}
+
+/// Keeps a body instead of sending it.
+private struct CollectingWriter: ResponseBodyWriter {
+  final class Box {
+    var bytes = ByteBuffer()
+  }
+
+  let box: Box
+
+  mutating func write(_ buffer: ByteBuffer) async throws {
+    var buffer = buffer
+    box.bytes.writeBuffer(&buffer)
+  }
+
+  consuming func finish(_ trailingHeaders: HTTPFields?) async throws {}
+}

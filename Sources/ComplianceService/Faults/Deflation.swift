@@ -1,0 +1,34 @@
+internal import CZlib
+internal import FaultPlans
+
+/// Packs bodies as content codings say.
+enum Deflation {
+  struct Failed: Error {}
+
+  static func packed(_ bytes: [UInt8], as coding: AnswerChange.Coding) throws -> [UInt8] {
+    // zlib's own numbers for the formats: 16 adds gzip's, a negative one leaves any format away.
+    let windowBits: Int32 =
+      switch coding {
+      case .gzip: 15 + 16
+      case .deflate: 15
+      case .rawDeflate: -15
+      }
+    var stream = z_stream()
+    guard lethe_deflate_init(&stream, windowBits) == Z_OK else { throw Failed() }
+    defer { deflateEnd(&stream) }
+    var bytes = bytes
+    var packed = [UInt8](repeating: 0, count: Int(deflateBound(&stream, uLong(bytes.count))))
+    let room = packed.count
+    let status = bytes.withUnsafeMutableBufferPointer { source in
+      packed.withUnsafeMutableBufferPointer { target in
+        stream.next_in = source.baseAddress
+        stream.avail_in = uInt(source.count)
+        stream.next_out = target.baseAddress
+        stream.avail_out = uInt(target.count)
+        return deflate(&stream, Z_FINISH)
+      }
+    }
+    guard status == Z_STREAM_END else { throw Failed() }
+    return Array(packed.prefix(room - Int(stream.avail_out)))
+  }
+}

@@ -1,0 +1,69 @@
+internal import FaultPlans
+internal import Foundation
+internal import NIOCore
+
+/// What the head of one answer is made to be, whatever the layers above have written into it.
+struct HeadChange: Sendable {
+  struct Header: Sendable {
+    let name: String
+    /// None takes the header away.
+    let values: [String]
+  }
+
+  var headers: [Header] = []
+  var letterCase: AnswerChange.LetterCase?
+  var framing: AnswerChange.Framing?
+
+  /// Later words count for more.
+  mutating func add(_ other: HeadChange) {
+    headers += other.headers
+    letterCase = other.letterCase ?? letterCase
+    framing = other.framing ?? framing
+  }
+
+  /// - Parameter head: with the empty line at its end.
+  func applied(to head: String) -> String {
+    var lines = head.components(separatedBy: "\r\n").prefix { !$0.isEmpty }.map { $0 }
+    if framing == .close, let status = lines.first {
+      lines[0] = status.replacing("HTTP/1.0", with: "HTTP/1.1", maxReplacements: 1)
+    }
+    for header in headers {
+      lines.removeAll { $0.lowercased().hasPrefix(header.name.lowercased() + ":") }
+      lines += header.values.map { "\(header.name): \($0)" }
+    }
+    if let letterCase {
+      for index in lines.indices.dropFirst() {
+        let name = lines[index].prefix { $0 != ":" }
+        let rest = lines[index].dropFirst(name.count)
+        lines[index] = (letterCase == .upper ? name.uppercased() : name.lowercased()) + rest
+      }
+    }
+    return lines.map { "\($0)\r\n" }.joined() + "\r\n"
+  }
+}
+
+/// Changes heads once they are bytes: `Date` and the names and values of the framing are written by the layers above,
+/// each in its own way.
+final class HeadOnWire: ChannelOutboundHandler {
+  typealias OutboundIn = IOData
+  typealias OutboundOut = IOData
+
+  /// Of the next block of bytes, which is a head.
+  private var next: HeadChange?
+
+  /// Changes the head that is written next.
+  func change(_ change: HeadChange) {
+    next = change
+  }
+
+  func write(
+    context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?
+  ) {
+    guard let change = next, case .byteBuffer(let head) = unwrapOutboundIn(data) else {
+      return context.write(data, promise: promise)
+    }
+    next = nil
+    let changed = ByteBuffer(string: change.applied(to: String(buffer: head)))
+    context.write(wrapOutboundOut(.byteBuffer(changed)), promise: promise)
+  }
+}

@@ -1,0 +1,134 @@
+internal import Foundation
+internal import PostgreSQL
+internal import ServiceLifecycle
+internal import Synchronization
+
+/// What the service needs, and whether it is there.
+struct Health: Sendable, Encodable {
+  enum Word: String, Sendable, Encodable {
+    case ok
+    /// It is not there, or does not take what it is given.
+    case away
+    /// The spool's disk.
+    case full
+    /// It did not say in time.
+    case slow
+  }
+
+  let database: Word
+  let spool: Word
+
+  var isWell: Bool { database == .ok && spool == .ok }
+
+  /// Such as `the database is away, the spool is full`.
+  var complaint: String {
+    [("database", database), ("spool", spool)].filter { $0.1 != .ok }
+      .map { "the \($0.0) is \($0.1.rawValue)" }.joined(separator: ", ")
+  }
+
+  private enum CodingKeys: String, CodingKey {
+    case database
+    case spool
+    case status
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var members = encoder.container(keyedBy: CodingKeys.self)
+    try members.encode(database, forKey: .database)
+    try members.encode(spool, forKey: .spool)
+    try members.encode(isWell ? "ok" : "degraded", forKey: .status)
+  }
+}
+
+/// Looks at what the service needs, and answers in time even where that does not answer at all.
+struct HealthChecks: Service {
+  private let database: Look
+  private let spool: Look
+  private let patience: Duration
+
+  init(pool: ConnectionPool, spool: Spool, patience: Duration) {
+    self.patience = patience
+    database = Look {
+      do {
+        // Through the pool that every endpoint uses: what fails here fails there.
+        _ = try await pool.withConnection { try await $0.query("SELECT 1") }
+        return .ok
+      } catch {
+        return .away
+      }
+    }
+    self.spool = Look { await spool.condition() }
+  }
+
+  func run() async throws {
+    await cancelWhenGracefulShutdown {
+      await withDiscardingTaskGroup { group in
+        group.addTask { await database.run() }
+        group.addTask { await spool.run() }
+      }
+    }
+  }
+
+  func health() async -> Health {
+    async let database = database.word(within: patience)
+    async let spool = spool.word(within: patience)
+    return Health(database: await database ?? .slow, spool: await spool ?? .slow)
+  }
+}
+
+/// One thing that is looked at. Looks at the same time are one look.
+private final class Look: Sendable {
+  private let look: @Sendable () async -> Health.Word
+  private let waiting = Mutex(Waiting())
+  private let asked: AsyncStream<Void>
+  private let ask: AsyncStream<Void>.Continuation
+
+  private struct Waiting {
+    var last = 0
+    var continuations: [Int: AsyncStream<Health.Word>.Continuation] = [:]
+  }
+
+  init(_ look: @escaping @Sendable () async -> Health.Word) {
+    self.look = look
+    (asked, ask) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+  }
+
+  func run() async {
+    for await _ in asked {
+      // Whoever comes while this one goes on asks for the next one.
+      let numbers = waiting.withLock { Set($0.continuations.keys) }
+      guard !numbers.isEmpty else { continue }
+      let word = await look()
+      for continuation in waiting.withLock({ $0.continuations.filter { numbers.contains($0.key) } })
+        .values
+      {
+        continuation.yield(word)
+        continuation.finish()
+      }
+    }
+  }
+
+  /// - Returns: nil if it takes longer.
+  func word(within patience: Duration) async -> Health.Word? {
+    let (words, word) = AsyncStream.makeStream(of: Health.Word.self)
+    let number = waiting.withLock { waiting in
+      waiting.last += 1
+      waiting.continuations[waiting.last] = word
+      return waiting.last
+    }
+    defer { waiting.withLock { _ = $0.continuations.removeValue(forKey: number) } }
+    ask.yield()
+    return await withTaskGroup(of: Health.Word?.self) { group in
+      group.addTask {
+        for await word in words { return word }
+        return nil
+      }
+      group.addTask {
+        try? await Task.sleep(for: patience)
+        return nil
+      }
+      defer { group.cancelAll() }
+      return await group.next() ?? nil
+    }
+  }
+}

@@ -1,0 +1,102 @@
+extension StatusPage {
+  /// Renews the page in place: what has not changed is left alone, and with it focus, selection and the
+  /// place that was scrolled to.
+  static let script: HTML = """
+
+    "use strict";
+    const every = 3000, patience = 10000;
+    const notice = document.getElementById("notice");
+    let timer = 0, asking = false;
+
+    // Elements with an ID stay themselves; the others are matched by their place.
+    function patch(old, fresh) {
+      if (old.nodeType === Node.TEXT_NODE) {
+        if (old.data !== fresh.data) old.data = fresh.data;
+        return;
+      }
+      for (const { name } of [...old.attributes])
+        if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+      for (const { name, value } of fresh.attributes)
+        if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      const wanted = new Map([...fresh.children].map(child => [child.id, child.nodeName]));
+      const known = new Map();
+      for (const child of [...old.children]) {
+        if (!child.id) continue;
+        if (wanted.get(child.id) === child.nodeName) known.set(child.id, child);
+        else child.remove();
+      }
+      let place = old.firstChild;
+      const dropPlace = () => {
+        const next = place.nextSibling;
+        place.remove();
+        place = next;
+      };
+      for (const child of fresh.childNodes) {
+        let match = known.get(child.id);
+        if (match) {
+          while (place && place !== match && !place.id) dropPlace();
+        } else if (!child.id && place && !place.id && place.nodeName === child.nodeName) {
+          match = place;
+        }
+        if (!match) {
+          old.insertBefore(document.importNode(child, true), place);
+          continue;
+        }
+        if (match === place) place = place.nextSibling;
+        else old.insertBefore(match, place);
+        patch(match, child);
+      }
+      while (place) dropPlace();
+    }
+
+    function show(page) {
+      const selection = getSelection();
+      const { anchorNode, anchorOffset, focusNode, focusOffset } = selection;
+      for (const id of ["about", "main"])
+        patch(document.getElementById(id), page.getElementById(id));
+      // A text that changes takes the selection's ends in it to its beginning.
+      if (!anchorNode?.isConnected || !focusNode?.isConnected) return;
+      if (selection.anchorOffset === anchorOffset && selection.focusOffset === focusOffset) return;
+      const within = (node, offset) =>
+        Math.min(offset, node.data?.length ?? node.childNodes.length);
+      selection.setBaseAndExtent(
+        anchorNode, within(anchorNode, anchorOffset), focusNode, within(focusNode, focusOffset));
+    }
+
+    // The same words are not written twice: they would be read out twice.
+    function tell(what) {
+      const time = document.querySelector("#about time").textContent;
+      const words = `${what} What you see is of ${time}. This page goes on by itself.`;
+      if (notice.textContent !== words) notice.textContent = words;
+    }
+
+    async function update() {
+      clearTimeout(timer);
+      if (document.hidden || asking) return;
+      asking = true;
+      try {
+        // Without the user name and password that the page's own URL may have: fetch refuses those.
+        const answer = await fetch(location.origin + location.pathname, {
+          cache: "no-store", headers: { accept: "text/html" },
+          signal: AbortSignal.timeout(patience),
+        });
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        if (answer.ok && page.getElementById("main")) show(page);
+        else tell(page.getElementById("notice")?.textContent || `The server answers ${answer.status}.`);
+      } catch {
+        tell("The server does not answer.");
+      }
+      asking = false;
+      plan();
+    }
+
+    function plan() {
+      if (!document.hidden) timer = setTimeout(update, every);
+    }
+
+    // Nobody reads a page that is hidden; once it is seen again, it is new at once.
+    document.addEventListener("visibilitychange", update);
+    plan();
+
+    """
+}

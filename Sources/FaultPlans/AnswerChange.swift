@@ -1,0 +1,167 @@
+public import Foundation
+
+/// What an answer is made to be. What is not said stays as it is.
+public struct AnswerChange: Sendable, Equatable {
+  /// From 200 to 599.
+  public var status: Int?
+  public var body: Body?
+  /// Each replaces all headers of its name, in any case of letters.
+  public var headers: [Header] = []
+  public var headerCase: LetterCase?
+  /// How the body is packed. What does not fit to it is for `headers` to say.
+  public var coding: Coding?
+  /// How the end of the body shows.
+  public var framing: Framing?
+  public var jobs = JobChange()
+
+  public init() {}
+
+  public enum Body: Sendable, Equatable {
+    /// A problem.
+    case json
+    case html
+    case empty
+    case text(TimedText)
+  }
+
+  /// A header as it is written: its name keeps its letters.
+  public struct Header: Sendable, Equatable {
+    public let name: String
+    /// None takes the header away.
+    public let values: [TimedText]
+  }
+
+  public enum LetterCase: String, Sendable, CaseIterable {
+    case upper
+    case lower
+  }
+
+  public enum Coding: String, Sendable, CaseIterable {
+    case gzip
+    /// In zlib's format, as it is meant to be.
+    case deflate
+    /// Called deflate, and without zlib's format around it.
+    case rawDeflate = "raw_deflate"
+  }
+
+  public enum Framing: String, Sendable, CaseIterable {
+    case chunked
+    /// The body ends with the connection, and nothing says how long it is.
+    case close
+  }
+
+  /// Whether the bytes of the body are others.
+  public var changesBody: Bool { body != nil || coding != nil || !jobs.isEmpty }
+
+  /// HTTP has no body with it.
+  public static func isBodiless(_ status: Int) -> Bool { status == 204 || status == 304 }
+}
+
+/// What an answer is made to say of jobs: of the one that it is about, or of each in a listing.
+public struct JobChange: Sendable, Equatable {
+  /// What members are.
+  public var members: [String: JSONValue] = [:]
+  /// Members that are not there.
+  public var without: [String] = []
+  /// Of a text, only so many characters.
+  public var shorten: [String: Int] = [:]
+  /// Texts of digits that are numbers.
+  public var numbers: [String] = []
+  /// What a listing begins and ends with.
+  public var entries: [JSONValue] = []
+
+  public init() {}
+
+  public var isEmpty: Bool { self == JobChange() }
+
+  /// The same answer with other jobs; one that has no `data`, such as an empty listing, gets its entries alone.
+  public func applied(to answer: JSONValue, isListing: Bool, at date: Date) -> JSONValue {
+    guard case .object(var whole) = answer else { return answer }
+    let added = entries.map { $0.filled(at: date) }
+    switch whole["data"] {
+    case .array(let jobs)?:
+      whole["data"] = .array(added + jobs.map { changed($0, at: date) } + added)
+    case let job?: whole["data"] = changed(job, at: date)
+    case nil where isListing && !added.isEmpty: whole["data"] = .array(added)
+    case nil: break
+    }
+    return .object(whole)
+  }
+
+  private func changed(_ job: JSONValue, at date: Date) -> JSONValue {
+    guard case .object(var job) = job else { return job }
+    for (name, value) in members { job[name] = value.filled(at: date) }
+    for name in without { job[name] = nil }
+    for (name, length) in shorten {
+      if case .text(let text)? = job[name] { job[name] = .text(String(text.prefix(length))) }
+    }
+    for name in numbers {
+      if case .text(let text)? = job[name], let number = Int64(text) {
+        job[name] = .integer(number)
+      }
+    }
+    return .object(job)
+  }
+}
+
+/// A text with times in it: `{epoch+60}` is 60 seconds from now in seconds since 1970, `{epoch_ms}` the same in
+/// milliseconds, `{date-960}` as HTTP has it, `{timestamp}` as JSON has it.
+public struct TimedText: Sendable, Equatable, ExpressibleByStringLiteral {
+  public let text: String
+
+  public init(_ text: String) {
+    self.text = text
+  }
+
+  public init(stringLiteral text: String) {
+    self.init(text)
+  }
+
+  public func filled(at date: Date) -> String {
+    text.replacing(/\{(epoch_ms|epoch|date|timestamp)([+-][0-9]{1,9})?\}/) { match in
+      let time = date.addingTimeInterval(Double(match.output.2 ?? "0") ?? 0)
+      return switch match.output.1 {
+      case "epoch": "\(Int(time.timeIntervalSince1970))"
+      case "epoch_ms": "\(Int(time.timeIntervalSince1970 * 1000))"
+      case "date": Self.text(time, "EEE, dd MMM yyyy HH:mm:ss 'GMT'")
+      default: Self.text(time, "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'")
+      }
+    }
+  }
+
+  /// What stands in braces and is no time; nil if nothing does.
+  var unknownTime: String? {
+    text.matches(of: /\{[^{}]*\}/).map { String($0.output) }
+      .first { TimedText($0).filled(at: .distantPast) == $0 }
+  }
+
+  private static func text(_ date: Date, _ format: String) -> String {
+    let formatter = DateFormatter()
+    formatter.locale = Locale(identifier: "en_US_POSIX")
+    formatter.timeZone = TimeZone(secondsFromGMT: 0)
+    formatter.dateFormat = format
+    return formatter.string(from: date)
+  }
+}
+
+extension AnswerChange: CustomStringConvertible {
+  /// Such as `206 (text), headers Date, Retry-After, gzip, close, jobs`.
+  public var description: String {
+    let body: String? =
+      switch self.body {
+      case .json: "json"
+      case .html: "html"
+      case .empty: "empty"
+      case .text: "text"
+      case nil: nil
+      }
+    let names = headers.map(\.name)
+    let parts: [String?] = [
+      [status.map(String.init), body.map { "(\($0))" }].compactMap { $0 }.joined(separator: " "),
+      names.isEmpty ? nil : "headers \(names.joined(separator: ", "))",
+      headerCase.map { "names in \($0.rawValue) case" }, coding?.rawValue, framing?.rawValue,
+      jobs.isEmpty ? nil : "jobs",
+    ]
+    return parts.compactMap { $0 }.filter { !$0.isEmpty }.joined(separator: ", ")
+  }
+}

@@ -1,0 +1,158 @@
+internal import DefinitionFiles
+internal import Yams
+
+/// An answer as the file has it. What is wrong with it is noted, and nil or left out here.
+struct WrittenAnswer {
+  /// Of every answer, and of one that was given and is changed.
+  static let keys = ["status", "body", "text", "headers", "header_case", "coding", "framing"]
+  static let jobKeys = ["members", "without", "shorten", "numbers", "entries"]
+
+  let map: YAMLMap
+
+  /// - Parameter defaultBody: where none is written and the status has one.
+  func change(defaultBody: AnswerChange.Body?) -> AnswerChange? {
+    var change = AnswerChange()
+    if map.node("status") != nil {
+      guard let status = map.integer("status") else { return nil }
+      guard (200...599).contains(status.value) else {
+        note("status ends no request", "write a status from 200 to 599", status.line)
+        return nil
+      }
+      change.status = status.value
+    }
+    change.body = body(of: change.status) ?? defaultBody
+    if let status = change.status, AnswerChange.isBodiless(status) {
+      if map.node("text") != nil || map.node("body") != nil || map.node("coding") != nil {
+        note("a \(status) has no body", "leave body, text and coding out", map.line)
+      }
+      change.body = .empty
+    }
+    change.headers = map.map("headers", keys: .names).map(headers) ?? []
+    change.headerCase = word("header_case", AnswerChange.LetterCase.self)
+    change.coding = word("coding", AnswerChange.Coding.self)
+    change.framing = word("framing", AnswerChange.Framing.self)
+    change.jobs = jobs()
+    return change
+  }
+
+  private func note(_ message: String, _ remedy: String, _ line: Int) {
+    map.note(line, "\(map.path): \(message)", remedy)
+  }
+
+  private func body(of status: Int?) -> AnswerChange.Body? {
+    if map.node("text") != nil, map.node("body") != nil {
+      note("body and text exclude one another", "write one of them", map.line)
+    }
+    if let text = map.string("text") { return .text(TimedText(text.value)) }
+    guard let word = map.string("body") else { return nil }
+    switch word.value {
+    case "json": return .json
+    case "html": return .html
+    case "empty": return .empty
+    default:
+      note(
+        "body is \(word.value)", "write one of json, html, empty, or the body itself as text:",
+        word.line)
+      return nil
+    }
+  }
+
+  private func word<Word: RawRepresentable & CaseIterable>(_ key: String, _ type: Word.Type)
+    -> Word?
+  where Word.RawValue == String {
+    guard let text = map.string(key) else { return nil }
+    if let word = Word(rawValue: text.value) { return word }
+    let words = Word.allCases.map(\.rawValue).joined(separator: ", ")
+    note("\(key) is \(text.value)", "write one of \(words)", text.line)
+    return nil
+  }
+
+  // MARK: Headers
+
+  private func headers(_ headers: YAMLMap) -> [AnswerChange.Header] {
+    headers.entries.compactMap { key, node in
+      guard key.value.wholeMatch(of: /[A-Za-z0-9!#$%&'*+.^_`|~-]+/) != nil else {
+        note("\(key.value) is no name of a header", "write a name such as Retry-After", key.line)
+        return nil
+      }
+      if YAMLMap.isNull(node) { return .init(name: key.value, values: []) }
+      let values =
+        node.sequence.map { $0.map { headers.string($0, name: headers.name(key.value)) } }
+        ?? [headers.string(node, name: headers.name(key.value))]
+      return .init(
+        name: key.value, values: values.compactMap { $0 }.compactMap { value(key.value, $0) })
+    }
+  }
+
+  private func value(_ name: String, _ value: Located<String>) -> TimedText? {
+    let text = TimedText(value.value)
+    if let unknown = text.unknownTime {
+      note(
+        "\(unknown) in \(name) is no time",
+        "write {epoch}, {epoch_ms}, {date} or {timestamp}, each with seconds such as +60 before the brace",
+        value.line)
+      return nil
+    }
+    guard value.value.unicodeScalars.allSatisfy({ $0.value >= 0x20 || $0 == "\t" }) else {
+      note("\(name) has more than one line", "write it on one line", value.line)
+      return nil
+    }
+    return text
+  }
+
+  // MARK: Jobs
+
+  private func jobs() -> JobChange {
+    var jobs = JobChange()
+    for (name, node) in map.map("members", keys: .names)?.entries ?? [] {
+      jobs.members[name.value] = JSONValue(node)
+    }
+    jobs.without = map.strings("without")?.value ?? []
+    if let lengths = map.map("shorten", keys: .names) {
+      for (name, _) in lengths.entries {
+        guard let length = lengths.integer(name.value) else { continue }
+        jobs.shorten[name.value] = length.value
+        if length.value < 0 {
+          note("shorten.\(name.value) is \(length.value)", "write 0 or more", length.line)
+        }
+      }
+    }
+    jobs.numbers = map.strings("numbers")?.value ?? []
+    if let node = map.node("entries") {
+      if let entries = node.sequence {
+        jobs.entries = entries.map { JSONValue($0) }
+      } else {
+        map.noteWrongType(map.name("entries"), node, "a list of entries")
+      }
+    }
+    return jobs
+  }
+}
+
+extension JSONValue {
+  /// As YAML means it: what stands in quotes is a text.
+  fileprivate init(_ node: Node) {
+    if let sequence = node.sequence {
+      self = .array(sequence.map { JSONValue($0) })
+    } else if let mapping = node.mapping {
+      let members = mapping.map { ($0.key.string ?? "", JSONValue($0.value)) }
+      self = .object(Dictionary(members) { $1 })
+    } else if YAMLMap.isNull(node) {
+      self = .null
+    } else {
+      let text = node.scalar?.string ?? ""
+      let isPlain = node.scalar.map { $0.style == .plain || $0.style == .any } ?? false
+      self = isPlain ? Self.plain(text) : .text(text)
+    }
+  }
+
+  private static func plain(_ text: String) -> JSONValue {
+    if let flag = Bool(text) { return .flag(flag) }
+    if let number = Int64(text) { return .integer(number) }
+    if text.first?.isNumber == true || text.first == "-", let number = Double(text), number.isFinite
+    {
+      return .number(number)
+    }
+    return .text(text)
+  }
+}
