@@ -72,7 +72,7 @@ import Testing
       let connection = try RawConnection(to: service.baseURL)
       try connection.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
       let answer = await connection.readToEnd()
-      #expect(answer.hasPrefix("HTTP/1.1 200 ") && answer.hasSuffix("{\"status\":\"ok\"}"))
+      #expect(answer.hasPrefix("HTTP/1.1 200 ") && answer.hasSuffix("\"status\":\"ok\"}"))
     }
   }
 

@@ -93,7 +93,7 @@ import Testing
         let security = try #require(operation["security"] as? [[String: [String]]], "\(path)")
         let schemes = security.flatMap(\.keys).sorted()
         switch path {
-        case "/healthz", "/2/openapi.json": #expect(schemes == [], "\(path)")
+        case "/healthz", "/readyz", "/livez", "/2/openapi.json": #expect(schemes == [], "\(path)")
         case "/", "/metrics", "/admin/faults":
           #expect(schemes == ["operator", "operatorPassword"], "\(path)")
         default: #expect(schemes == ["app"], "\(path)")

@@ -66,4 +66,53 @@ import Testing
       #expect(await process.end(by: SIGTERM) == 0)
     }
   }
+
+  /// The program sees the spool directory of another one.
+  private static func beside(_ process: ServerProcess) -> [String] {
+    let user = geteuid() == 0 ? [] : ["-U", "--preserve-credentials"]
+    return ["/usr/bin/nsenter", "-t", "\(process.identifier)", "-m"] + user
+  }
+
+  /// A second server is refused also where the disk is full, and one that takes the place of a server that
+  /// was killed there goes on with what that one had.
+  @Test(.enabled(if: canMount, "mounting a file system is not allowed here"))
+  func theNextOneGoesOnThere() async throws {
+    try await LocalService.withSite { site in
+      try FileManager.default.createDirectory(
+        atPath: site.spool, withIntermediateDirectories: true)
+      let first = try await ServerProcess.serving(site, launcher: Self.launcher)
+      let service = try LocalService(site: site, first)
+      let complete = try await service.create("users")
+      _ = try await service.put("1\n", to: complete.upload_url).job()
+      while try await service.job(complete.id).status == "in_progress" {}
+      let result = try await service.get(service.job(complete.id).download_url).text
+      let waiting = try await service.create("tweets")
+      let tooMuch = String(repeating: "0000000000000000001\n", count: 6000)
+      #expect(try await service.put(tooMuch, to: waiting.upload_url).problem().status == 503)
+
+      let launcher = Self.beside(first)
+      let refused = try await ServerProcess.serving(site, launcher: launcher)
+      #expect(
+        refused.log.contains("another compliance-server works on this database"), "\(refused.log)")
+      #expect(try await service.job(waiting.id).status == "created")
+      #expect(try await service.get(service.job(complete.id).download_url).text == result)
+
+      async let next = ServerProcess.serving(site, launcher: launcher)
+      // Its upload breaks off with the server, and leaves on the disk what has come of it.
+      async let upload = try? service.put(tooMuch, to: waiting.upload_url)
+      _ = try await service.job(waiting.id)
+      #expect(await first.end(by: SIGKILL) == SIGKILL)
+      _ = await upload
+      let second = try await next
+      let successor = try LocalService(site: site, second)
+      #expect(try await successor.get(successor.job(complete.id).download_url).text == result)
+      let again = try await successor.job(waiting.id)
+      #expect(again.status == "created")
+      #expect(try await successor.put(tooMuch, to: again.upload_url).problem().status == 503)
+      _ = try await successor.put("1\n", to: again.upload_url).job()
+      while try await successor.job(again.id).status == "in_progress" {}
+      #expect(try await successor.job(again.id).status == "complete")
+      #expect(await second.end(by: SIGTERM) == 0)
+    }
+  }
 }

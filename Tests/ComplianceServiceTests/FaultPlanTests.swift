@@ -18,6 +18,11 @@ import Testing
           - {name: unlucky jobs, fail: out of luck, call: [1, 4]}
           - {at: list, latency: 250ms}
           - {at: list, answer: {status: 429, reset: 2min}}
+          - {at: upload, answer: {status: 307, text: moved, headers: {Location: "https://x.example/", Via: [a, b]}}}
+          - {at: download, rewrite: {status: 206, coding: gzip, framing: close, header_case: upper}}
+          - {at: list, rewrite: {headers: {Date: "{date-960}"}, numbers: [id], entries: [null, {id: 7}]}}
+          - {store: 0.5}
+          - {at: get, answer: {status: 204}}
         """, file: "plan.yaml")
     #expect(plan.seed == 7)
     #expect(
@@ -28,6 +33,11 @@ import Testing
         "unlucky jobs: fail with \"out of luck\" at processing; call 1, 4",
         "5 latency: 0.25 seconds later at list; every call",
         "6 answer: answer 429 (json) at list; every call",
+        "7 answer: answer 307 (text), headers Location, Via at upload; every call",
+        "8 rewrite: rewrite the answer: 206, names in upper case, gzip, close at download; every call",
+        "9 rewrite: rewrite the answer: headers Date, jobs at list; every call",
+        "10 store: store 50.0 % of the upload at upload; every call",
+        "11 answer: answer 204 (empty) at get; every call",
       ])
   }
 
@@ -40,7 +50,25 @@ import Testing
     ("{latency: 1s}", 3, "at is missing"),
     ("{at: get, latency: soon}", 3, "250ms"),
     ("{at: get, latency: -1s}", 3, "250ms"),
-    ("{at: get, answer: {status: 200}}", 3, "400 to 599"),
+    ("{at: get, answer: {status: 199}}", 3, "200 to 599"),
+    ("{at: get, answer: {status: 600}}", 3, "200 to 599"),
+    ("{at: get, answer: {body: json}}", 3, "answer.status is missing"),
+    ("{at: get, answer: {status: 500, text: a, body: json}}", 3, "exclude one another"),
+    ("{at: get, answer: {status: 304, text: a}}", 3, "has no body"),
+    ("{at: get, rewrite: {status: 204, coding: gzip}}", 3, "has no body"),
+    ("{at: get, rewrite: {}}", 3, "changes nothing"),
+    ("{at: get, rewrite: {headers: {a b: c}}}", 3, "no name of a header"),
+    ("{at: get, rewrite: {headers: {Date: [a, '{dat+3}']}}}", 3, "{dat+3} in Date is no time"),
+    ("{at: get, rewrite: {headers: {A: \"b\\r\\nc: d\"}}}", 3, "more than one line"),
+    ("{at: get, rewrite: {coding: br}}", 3, "gzip, deflate, raw_deflate"),
+    ("{at: get, rewrite: {framing: none}}", 3, "chunked, close"),
+    ("{at: get, rewrite: {header_case: odd}}", 3, "upper, lower"),
+    ("{at: get, rewrite: {shorten: {name: -1}}}", 3, "0 or more"),
+    ("{at: get, rewrite: {shorten: {name: half}}}", 3, "shorten.name is not a whole number"),
+    ("{at: list, rewrite: {entries: 7}}", 3, "a list of entries"),
+    ("{at: get, answer: {status: 200, members: {a: 1}}}", 3, "unknown key faults[0].answer"),
+    ("{store: 1}", 3, "store"),
+    ("{at: download, store: 0.5}", 3, "always at upload"),
     ("{at: get, answer: {status: 500, body: xml}}", 3, "json, html, empty"),
     ("{at: get, answer: {status: 500, reset: 1s}}", 3, "429"),
     ("{at: get, cut: sometimes}", 3, "before, during, after"),

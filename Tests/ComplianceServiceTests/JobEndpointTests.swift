@@ -63,7 +63,10 @@ import Testing
     (#"{"type":"tweets","name":"\u0000"}"#, "name"),
     (#"{"type":"tweets","name":"\#(String(repeating: "x", count: 65))"}"#, "name"),
     (#"{"type":"tweets","resumable":true}"#, "resumable"),
-    (#"{"type":"tweets","resumable":false}"#, "resumable"),
+    (#"{"type":"tweets","resumable":0}"#, "resumable"),
+    (#"{"type":"tweets","resumable":"false"}"#, "resumable"),
+    (#"{"type":"tweets","resumable":null}"#, "resumable"),
+    (#"{"type":"tweets","resumable":[false]}"#, "resumable"),
     (#"{"type":"tweets","priority":"high"}"#, "priority"),
   ])
   func refusesToCreate(_ json: String, naming parameter: String) async throws {
@@ -77,6 +80,17 @@ import Testing
       let parameters = try #require(errors.first?["parameters"] as? [String: Any])
       #expect(Array(parameters.keys) == [parameter])
       #expect(try await service.get("/2/compliance/jobs?type=tweets").object["data"] == nil)
+    }
+  }
+
+  @Test(arguments: WireProfile.allCases) func takesACreateThatAsksForNoParts(
+    _ profile: WireProfile
+  ) async throws {
+    try await LocalService.run({ $0.profile = profile }) { service in
+      let answer = try await service.post(#"{"type":"tweets","resumable":false}"#)
+      #expect(try answer.job().status == "created")
+      let job = try #require(answer.object["data"] as? [String: Any])
+      #expect(job["resumable"] as? Bool == false)
     }
   }
 

@@ -65,12 +65,107 @@ import Testing
     }
   }
 
+  private static let names: [(host: String, isLoopback: Bool)] = [
+    ("127.0.0.1", true), ("127.0.0.1:8080", true), ("127.8.9.10", true), ("localhost", true),
+    ("LocalHost:1", true), ("[::1]", true), ("[::1]:8080", true),
+    ("evil.example", false), ("evil.example:8080", false), ("127.0.0.1.evil.example", false),
+    ("127.evil.example", false), ("127.0.0.256", false), ("127.0.0", false),
+    ("localhost.evil.example", false),
+    ("xlocalhost", false), ("10.0.0.1", false), ("0.0.0.0", false), ("[::2]", false),
+    ("::1", false),
+    ("", false),
+  ]
+
+  /// The status of an answer to these lines of a head.
+  private static func status(
+    _ service: LocalService, _ path: String, _ fields: [String], version: String = "1.1"
+  ) async throws -> Int? {
+    let connection = try RawConnection(to: service.baseURL)
+    let lines = ["GET \(path) HTTP/\(version)"] + fields + ["Connection: close", "", ""]
+    try connection.send(lines.joined(separator: "\r\n"))
+    let answer = await connection.readToEnd()
+    return answer.split(separator: " ").dropFirst().first.flatMap { Int($0) }
+  }
+
+  @Test func withoutAnAdminTokenTheyAreOfLoopbacksNamesAlone() async throws {
+    try await LocalService.run { service in
+      for name in Self.names {
+        let host = "Host: \(name.host)"
+        for page in Self.pages {
+          let status = try await Self.status(service, page, [host])
+          #expect(status == (name.isLoopback ? 200 : 404), "\(page) of \(name.host)")
+        }
+        // The API has whatever name its clients use.
+        for (path, status) in [
+          ("/healthz", 200), ("/readyz", 200), ("/livez", 200), ("/2/openapi.json", 200),
+          ("\(LocalService.jobsPath)?type=tweets", 401),
+        ] {
+          #expect(try await Self.status(service, path, [host]) == status, "\(path) of \(name.host)")
+        }
+      }
+      // A proxy on this machine asks under any name.
+      for header in ["Forwarded: for=1.2.3.4", "Via: 1.1 proxy", "X-Forwarded-For: 1.2.3.4"] {
+        #expect(
+          try await Self.status(service, "/", ["Host: localhost", header]) == 404, "\(header)")
+      }
+      // The host of a target that is a whole URL has to be the same.
+      for (target, status) in [
+        ("http://evil.example/", 400), ("http://LOCALHOST/", 200),
+        ("http://localhost/healthz", 200),
+      ] {
+        #expect(try await Self.status(service, target, ["Host: localhost"]) == status, "\(target)")
+      }
+    }
+    // Whoever has a public URL has a proxy.
+    try await LocalService.run({ $0.publicURL = "http://127.0.0.1:1" }) { service in
+      let hidden = try await Self.status(service, "/", ["Host: 127.0.0.1"])
+      let open = try await Self.status(service, "/readyz", ["Host: 127.0.0.1"])
+      #expect(hidden == 404 && open == 200)
+    }
+    // The token opens them under any name.
+    try await LocalService.run({ $0.adminToken = "admin" }) { service in
+      for host in ["evil.example", "127.0.0.1"] {
+        let fields = ["Host: \(host)"]
+        let without = try await Self.status(service, "/", fields)
+        let with = try await Self.status(service, "/", fields + ["Authorization: Bearer admin"])
+        #expect(without == 401 && with == 200, "\(host)")
+      }
+    }
+  }
+
+  @Test(arguments: WireProfile.allCases)
+  func aRequestHasOneHost(_ profile: WireProfile) async throws {
+    try await LocalService.run({ $0.profile = profile }) { service in
+      for path in ["/healthz", "/", "\(LocalService.jobsPath)?type=tweets"] {
+        for fields in [
+          [], ["Host: localhost", "Host: localhost"], ["Host: localhost", "hOST: evil.example"],
+          ["Host: localhost, evil.example"], ["Host: evil.example/"], ["Host: a@localhost"],
+          ["Host: local host"],
+        ] {
+          #expect(try await Self.status(service, path, fields) == 400, "\(path), \(fields)")
+        }
+      }
+      // HTTP/1.0 knows no Host; the pages are of a name, though.
+      #expect(try await Self.status(service, "/healthz", [], version: "1.0") == 200)
+      #expect(try await Self.status(service, "/", [], version: "1.0") == 404)
+      guard profile == .gcs else { return }
+      let storage = try RawConnection(to: try await service.create().upload_url)
+      try storage.send("PUT \(storage.target) HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+      let answer = await storage.readToEnd()
+      #expect(answer.hasPrefix("HTTP/1.1 400 ") && answer.contains("<Code>InvalidArgument</Code>"))
+    }
+  }
+
   // MARK: Health
 
-  @Test func healthIsWhetherItCanAnswer() async throws {
+  private static let well = #"{"database":"ok","spool":"ok","status":"ok"}"#
+
+  @Test func readinessIsWhetherItCanServe() async throws {
     try await LocalService.run { service in
-      let well = try await service.get("/healthz", token: nil)
-      #expect(well.status == 200 && well.text == #"{"status":"ok"}"#)
+      for page in ["/healthz", "/readyz"] {
+        let well = try await service.get(page, token: nil)
+        #expect(well.status == 200 && well.text == Self.well)
+      }
       // The database is taken away under the server.
       let name = service.database.name
       try await withTestDatabase { other in
@@ -80,14 +175,72 @@ import Testing
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", .text(name)
           )
         }
-        let ill = try await service.get("/healthz", token: nil)
+        let ill = try await service.get("/readyz", token: nil)
         #expect(try ill.problem().status == 503)
+        #expect(ill.text.contains("the database is away"))
         #expect(ill.headers.first(name: "retry-after") == "1")
+        let health = try await service.get("/healthz", token: nil)
+        #expect(health.status == 503)
+        // No restart would mend that.
+        #expect(try await service.get("/livez", token: nil).status == 200)
+        #expect(health.text == #"{"database":"away","spool":"ok","status":"degraded"}"#)
         try await other.withConnection {
           try await $0.runScript("ALTER DATABASE \(name) WITH ALLOW_CONNECTIONS true")
         }
       }
-      #expect(try await service.get("/healthz", token: nil).status == 200)
+      // A connection that was made before may be in the pool still.
+      while try await service.get("/readyz", token: nil).status != 200 {}
+      #expect(try await service.get("/healthz", token: nil).text == Self.well)
+    }
+  }
+
+  @Test func theSpoolIsPartOfItsHealth() async throws {
+    try await LocalService.withSite { site in
+      try await site.serving { service in
+        let away = site.spool + "-away"
+        try FileManager.default.moveItem(atPath: site.spool, toPath: away)
+        let ill = try await service.get("/readyz", token: nil)
+        #expect(try ill.problem().status == 503)
+        #expect(ill.text.contains("the spool is away"))
+        let health = try await service.get("/healthz", token: nil)
+        #expect(health.status == 503)
+        #expect(health.text == #"{"database":"ok","spool":"away","status":"degraded"}"#)
+        try FileManager.default.moveItem(atPath: away, toPath: site.spool)
+        #expect(try await service.get("/readyz", token: nil).status == 200)
+      }
+    }
+  }
+
+  /// Every connection to the database waits for a lock; the answer does not.
+  @Test func healthAnswersThoughTheDatabaseDoesNot() async throws {
+    try await LocalService.run({ $0.healthPatience = .milliseconds(700) }) { service in
+      try await service.database.withConnection { holder in
+        try await holder.withTransaction { transaction in
+          _ = try await transaction.run("LOCK TABLE compliance.jobs IN ACCESS EXCLUSIVE MODE", [])
+          try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 1...6 {
+              group.addTask { _ = try await service.get("\(LocalService.jobsPath)?type=tweets") }
+            }
+            var text = ""
+            while text != #"{"database":"slow","spool":"ok","status":"degraded"}"# {
+              text = try await service.get("/healthz", token: nil).text
+            }
+            #expect(try await service.get("/readyz", token: nil).problem().status == 503)
+            group.cancelAll()
+          }
+        }
+      }
+      while try await service.get("/readyz", token: nil).status != 200 {}
+    }
+  }
+
+  @Test(arguments: pages + ["/healthz", "/readyz", "/livez", "/2/openapi.json"])
+  func aHeadIsThePageWithoutItsBody(_ page: String) async throws {
+    try await LocalService.run { service in
+      let head = try await service.send(.HEAD, page, token: nil)
+      let get = try await service.get(page, token: nil)
+      #expect(head.status == 200 && head.body.isEmpty)
+      #expect(head.headers["content-type"] == get.headers["content-type"])
     }
   }
 

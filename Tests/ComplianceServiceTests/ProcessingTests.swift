@@ -51,7 +51,7 @@ import Testing
       let lines = try await service.lines("tweets", "50\n40\n30\n21\n20\n13\n12\n11\n10\n99\n")
       #expect(
         lines == [
-          event(11, "scrub_geo", "geo_scrubbed", "2016-01-01", "2021-01-03T00:00:00.000Z"),
+          event(11, "scrub_geo", "scrub_geo", "2016-01-01", "2021-01-03T00:00:00.000Z"),
           event(12, "rehydrate", "tweet_edited", "2016-01-01", "2021-01-02T00:00:00.000Z"),
           event(13, "delete", "deleted", "2016-01-01", "2021-01-01T00:00:00.000Z"),
           event(20, "delete", "protected", "2016-01-01", "2020-02-01T10:20:30.456Z"),

@@ -102,11 +102,13 @@ import Testing
     try await LocalService.withSite { site in
       let first = try await serve(site)
       let port = try #require(first.baseURL?.split(separator: ":").last)
-      let second = try await serve(site, ["--listen", "127.0.0.1:\(port)"])
-      #expect(second.baseURL == nil)
-      #expect(second.log.contains("cannot listen on 127.0.0.1, port \(port)"))
-      #expect(second.log.contains("remedy"))
-      #expect(await second.exitCode() == 1)
+      try await LocalService.withSite { other in
+        let second = try await serve(other, ["--listen", "127.0.0.1:\(port)"])
+        #expect(second.baseURL == nil)
+        #expect(second.log.contains("cannot listen on 127.0.0.1, port \(port)"))
+        #expect(second.log.contains("remedy"))
+        #expect(await second.exitCode() == 1)
+      }
       #expect(await first.end(by: SIGTERM) == 0)
     }
   }
@@ -124,6 +126,11 @@ import Testing
     (["serve", "--token", "x", "--listen", "8080"], "--listen"),
     (["serve", "--token", "x", "--listen", "0.0.0.0:0"], "--public-url"),
     (["serve", "--token", "x", "--public-url", "example.org"], "--public-url"),
+    (
+      ["serve", "--token", "x", "--storage-public-url", "https://x.example/a?b"],
+      "--storage-public-url"
+    ),
+    (["serve", "--token", "x", "--storage-public-url", "https://x@x.example"], "no user"),
     (["serve", "--token", "x", "--tokens", "x"], "--tokens"),
   ])
   func refusesWrongUsage(_ arguments: [String], naming word: String) async throws {
@@ -183,14 +190,18 @@ import Testing
   @Test(arguments: [
     (
       [],
-      ["serve", "seed", "faults", "migrate", "/healthz", "/metrics", "/2/openapi.json", "/admin"]
+      [
+        "serve", "seed", "faults", "migrate", "/healthz", "/readyz", "/metrics", "/2/openapi.json",
+        "/admin",
+      ]
     ),
     (
       ["serve"],
       [
         "--database", "--listen", "--token", "COMPLIANCE_SERVER_TOKEN", "--public-url", "--spool",
-        "--upload-lifetime", "--download-lifetime", "--profile", "gcs", "--storage-listen",
-        "--storage-public-url", "--rate-limit", "--connections", "--faults", "--admin-token",
+        "--upload-lifetime", "--download-lifetime", "--profile", "gcs", "--vocabulary", "guide",
+        "--storage-listen", "--storage-public-url", "--rate-limit", "--connections", "--faults",
+        "--admin-token",
         "COMPLIANCE_SERVER_ADMIN_TOKEN", "--access-log", "--log-level", "128",
       ]
     ),

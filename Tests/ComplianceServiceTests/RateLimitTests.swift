@@ -54,18 +54,60 @@ import Testing
   }
 
   @Test func theWindowEndsAfterItsTime() {
-    let clock = Mutex(1000)
-    let app = AppToken("app").app
-    let limits = RateLimits(.init(requestsMax: 2, windowSeconds: 900)) { clock.withLock { $0 } }
-    func standing() -> RateLimits.Standing { limits.count(.list, of: app) }
+    let clock = Clock()
+    func standing() -> RateLimits.Standing { clock.limits.count(.list, of: clock.app) }
     #expect(standing().resetEpochSeconds == 1900)
-    clock.withLock { $0 = 1800 }
+    clock.goOn(800)
     #expect(standing().resetEpochSeconds == 1900)
     #expect(standing().isExceeded)
-    clock.withLock { $0 = 1899 }
+    clock.goOn(99)
     #expect(standing().isExceeded)
-    clock.withLock { $0 = 1900 }
+    clock.goOn(1)
     let anew = standing()
     #expect(!anew.isExceeded && anew.remaining == 1 && anew.resetEpochSeconds == 2800)
+  }
+
+  /// - Parameter seconds: by how much somebody sets the clock in the middle of a window.
+  @Test(arguments: [-86_400, -901, -60, 60, 901, 86_400])
+  func theWindowIsAsLongWhenTheClockIsSet(_ seconds: Int) {
+    let clock = Clock()
+    func standing() -> RateLimits.Standing { clock.limits.count(.list, of: clock.app) }
+    _ = (standing(), standing())
+    clock.goOn(400)
+    clock.set(seconds)
+    let standingThen = standing()
+    #expect(standingThen.isExceeded)
+    // The same moment, by the clock that clients see now.
+    #expect(standingThen.resetEpochSeconds == 1900 + seconds)
+    clock.goOn(499)
+    #expect(standing().isExceeded)
+    clock.goOn(1)
+    #expect(!standing().isExceeded)
+    #expect(standing().resetEpochSeconds == 2800 + seconds)
+  }
+
+  /// Two requests in 900 seconds, from 1000 on.
+  private struct Clock {
+    /// A mutex that a closure can share.
+    private final class Shared: Sendable {
+      let now = Mutex(RateLimits.Now(sinceEpoch: .seconds(1000), running: .seconds(7)))
+    }
+
+    let app = AppToken("app").app
+    let limits: RateLimits
+    private let shared = Shared()
+
+    init() {
+      limits = RateLimits(.init(requestsMax: 2, windowSeconds: 900)) { [shared] in
+        shared.now.withLock { $0 }
+      }
+    }
+
+    func goOn(_ seconds: Int) {
+      set(seconds)
+      shared.now.withLock { $0.running += .seconds(seconds) }
+    }
+
+    func set(_ seconds: Int) { shared.now.withLock { $0.sinceEpoch += .seconds(seconds) } }
   }
 }

@@ -81,6 +81,14 @@ final class RawConnection {
     return recv(descriptor, &byte, 1, Int32(MSG_DONTWAIT | MSG_PEEK)) > 0
   }
 
+  /// Ends the connection by a reset: what the other side still sends finds nobody.
+  func reset() {
+    var atOnce = linger(l_onoff: 1, l_linger: 0)
+    setsockopt(
+      descriptor, SOL_SOCKET, SO_LINGER, &atOnce, socklen_t(MemoryLayout<linger>.size))
+    close()
+  }
+
   func close() {
     guard descriptor >= 0 else { return }
     Foundation.close(descriptor)

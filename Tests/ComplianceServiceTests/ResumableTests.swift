@@ -3,6 +3,7 @@ import ComplianceService
 import Foundation
 import NIOCore
 import NIOHTTP1
+import PostgreSQL
 import TestSupport
 import Testing
 
@@ -141,6 +142,52 @@ import Testing
     }
   }
 
+  @Test func anAbandonedUploadGivesItsSlotBack() async throws {
+    try await Self.run { service in
+      let (job, session) = try await Self.begin(service)
+      let text = Self.text(2 * Self.unit)
+      // The upload's time is over, and its session is in use.
+      try await service.execute(
+        """
+        UPDATE compliance.jobs SET created_at = created_at - interval '1 hour',
+          upload_expires_at = upload_expires_at - interval '1 hour'
+        """)
+      #expect(
+        try await service.part(text, 0..<Self.unit, of: session).outcome == "308 bytes=0-262143")
+      #expect(try await service.job(job.id).status == "created")
+      #expect(try await service.post(#"{"type":"tweets"}"#).problem().status == 409)
+      // No part has come for longer than the whole upload had time.
+      try await service.execute(
+        "UPDATE compliance.upload_sessions SET used_at = used_at - interval '16 minutes'")
+      #expect(try await service.job(job.id).status == "expired")
+      #expect(try await service.part(text, Self.unit..<text.count, of: session).status == 410)
+      _ = try await service.create()
+    }
+  }
+
+  @Test func anUploadThatAPartIsComingForIsInUse() async throws {
+    try await Self.run { service in
+      let (_, session) = try await Self.begin(service)
+      let connection = try RawConnection(to: session)
+      try connection.send(
+        """
+        PUT \(connection.target) HTTP/1.1\r\nHost: \(connection.authority)\r\n\
+        Content-Length: 1000\r\nContent-Range: bytes 0-999/1000\r\n\r\n123\n
+        """)
+      while try await service.query(session) != "503" {}
+      try await service.execute(
+        "UPDATE compliance.upload_sessions SET used_at = used_at - interval '1 day'")
+      var isInUse = false
+      while !isInUse {
+        isInUse = try await service.database.withConnection {
+          try await $0.query(
+            "SELECT used_at > clock_timestamp() - interval '1 hour' FROM compliance.upload_sessions"
+          ).onlyRow(as: Bool.self)
+        }
+      }
+    }
+  }
+
   @Test func aSessionNeedsNoTokenAndTakesNone() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
@@ -214,7 +261,8 @@ import Testing
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
       let ours = try await Self.exchange(service, session)
-      let theirs = try await Emulator.run { url in
+      let theirs = try await Tool.serving(["storage_emulator.py"]) { port in
+        let url = "http://127.0.0.1:\(port)"
         let begin = try await service.send(
           .POST, "\(url)/upload/storage/v1/b/bucket/o?uploadType=resumable&name=ids", token: nil,
           contentType: "application/json", body: .bytes(ByteBuffer(string: "{}")))
@@ -241,25 +289,6 @@ import Testing
     let unknown = session.replacing(/upload_id=[^&]*/, with: "upload_id=0123")
     outcomes.append(try await service.put([], to: unknown, ["content-range": "bytes */*"]).outcome)
     return outcomes
-  }
-}
-
-/// The emulator, on a free port, while `body` runs.
-private enum Emulator {
-  static func run<R: Sendable>(_ body: (_ url: String) async throws -> R) async throws -> R {
-    let process = Process()
-    process.executableURL = URL(filePath: try Tool.path("python"))
-    process.arguments = [Tool.script("storage_emulator.py")]
-    let (stdin, stdout) = (Pipe(), Pipe())
-    process.standardInput = stdin
-    process.standardOutput = stdout
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-    // It serves until its stdin ends.
-    defer { try? stdin.fileHandleForWriting.close() }
-    let line = await Tool.firstLine(stdout)
-    let port = try #require(Int(line), "the emulator says: \(line)")
-    return try await body("http://127.0.0.1:\(port)")
   }
 }
 

@@ -73,6 +73,8 @@ final class ServerProcess {
     return (try bytes("VmRSS"), try bytes("VmHWM"))
   }
 
+  var identifier: Int32 { process.processIdentifier }
+
   /// Sends the signal.
   func send(signal: Int32) { kill(process.processIdentifier, signal) }
 

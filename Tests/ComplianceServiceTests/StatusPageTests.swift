@@ -2,40 +2,33 @@ import ComplianceService
 import FaultPlans
 import Foundation
 import NIOHTTP1
-import SystemPackage
 import TestSupport
 import Testing
 
 /// The page at `/`, as a browser shows it.
 @Suite(.endedIfItHangs) struct StatusPageTests {
-  /// Runs the browser without a window.
-  private static func browse(_ arguments: [String]) async throws -> String {
-    try await withTemporaryDirectory { directory in
-      // The sandbox needs rights that a container's root does not have.
-      try await Tool.run(
-        "/usr/bin/env",
-        [
-          "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-          "--no-first-run", "--disable-background-networking",
-          "--user-data-dir=\(directory.string)",
-        ] + arguments)
-    }
+  /// The text of each row of the page's tables, as the browser has it.
+  private static func rows(_ tab: Browser.Tab) async throws -> [String] {
+    try await tab.value(
+      """
+      [...document.querySelectorAll('tbody tr')].map(row =>
+        [...row.cells].map(cell => cell.textContent.trim().replace(/\\s+/g, ' ')).join(' '))
+      """)
   }
 
-  /// The text of a page's table cells, row by row, as the browser has them after reading the page.
-  private static func rows(_ document: String) -> [String] {
-    document.split(separator: "<tr>").dropFirst().map { row in
-      String(row.prefix(upTo: row.range(of: "</tr>")?.lowerBound ?? row.endIndex))
-        .replacing(/<[^>]*>/, with: " ").replacing(/\s+/, with: " ")
-        .trimmingCharacters(in: .whitespaces)
-    }
-  }
+  // MARK: What it shows
 
   @Test func aBrowserShowsJobsAndWhatWasServed() async throws {
     try await LocalService.run { service in
       let complete = try await service.uploaded("users", "1\n")
       let failed = try await service.create("users")
-      _ = try await service.send(.DELETE, "\(LocalService.jobsPath)/\(failed.id)").job()
+      try await service.execute(
+        """
+        UPDATE compliance.jobs SET status = 'failed', error = 'Line 7 is no ID.', finished_at = now()
+        WHERE id = \(failed.id)
+        """)
+      let cancelled = try await service.create("users")
+      let answer = try await service.send(.DELETE, "\(LocalService.jobsPath)/\(cancelled.id)").job()
       let waiting = try await service.post(#"{"type":"users","name":"nightly"}"#).job()
       let working = try await service.create("tweets")
       service.gate.hold { $0 == .processing(jobID: working.id) }
@@ -43,64 +36,43 @@ import Testing
       try await service.gate.reached { $0 == .processing(jobID: working.id) }
       _ = try await service.get("\(LocalService.jobsPath)/1")
 
-      let document = try await Self.browse(["--dump-dom", service.baseURL + "/"])
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.open(service.baseURL + "/")
+        #expect(try await tab.value("document.title") == "compliance-server")
+        let about: String = try await tab.value("document.querySelector('header p').textContent")
+        #expect(about.contains("native profile"))
+        #expect(about.contains(/as of \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/))
+        let rows = try await Self.rows(tab)
+        func row(_ text: String) throws -> String {
+          try #require(rows.first { $0.contains(text) }, "\(text) is not in \(rows)")
+        }
+        #expect(try row(complete.id).hasPrefix("complete users \(complete.id)"))
+        #expect(try row(failed.id).hasPrefix("failed users \(failed.id)"))
+        #expect(try row(failed.id).contains("Line 7 is no ID."))
+        // To the API it has failed.
+        #expect(answer.status == "failed")
+        #expect(try row(cancelled.id).hasPrefix("cancelled users \(cancelled.id)"))
+        #expect(try row(cancelled.id).contains("The job was cancelled."))
+        #expect(try row(waiting.id).contains("nightly"))
+        #expect(try row(waiting.id).contains("waits for its upload, 14 min left"))
+        #expect(try row(working.id).hasPrefix("in progress tweets \(working.id)"))
+        #expect(try row(working.id).contains("0 %"))
+        #expect(rows.contains { $0.hasPrefix("create 5 200 5 ") }, "\(rows)")
+        #expect(rows.contains { $0.hasPrefix("get 2 200 1 404 1 ") }, "\(rows)")
+        let tiles: [String] = try await tab.value(
+          "[...document.querySelectorAll('main ul li')].map(tile => tile.innerText.trim())")
+        #expect(
+          tiles.map { $0.replacing(/\s+/, with: " ") }
+            == [
+              "1 created", "1 in progress", "1 complete", "1 failed", "1 cancelled", "0 expired",
+            ])
+        // Newest first.
+        let order = [working, waiting, cancelled, failed, complete]
+          .map { job in rows.firstIndex { $0.contains(job.id) } }
+        #expect(order == [0, 1, 2, 3, 4])
+      }
       service.gate.release()
-      #expect(document.contains("<title>compliance-server</title>"))
-      #expect(document.contains("native profile"))
-      let rows = Self.rows(document)
-      func row(_ text: String) throws -> String {
-        try #require(rows.first { $0.contains(text) }, "\(text) is not in \(rows)")
-      }
-      #expect(try row(complete.id).hasPrefix("complete users \(complete.id)"))
-      #expect(try row(failed.id).contains("The job was cancelled."))
-      #expect(try row(waiting.id).contains("nightly"))
-      #expect(try row(waiting.id).contains("waits for its upload, 14 min left"))
-      #expect(try row(working.id).hasPrefix("in progress tweets \(working.id)"))
-      #expect(try row(working.id).contains("0 %"))
-      #expect(rows.contains { $0.hasPrefix("create 4 200 4 ") }, "\(rows)")
-      #expect(rows.contains { $0.hasPrefix("get 2 200 1 404 1 ") }, "\(rows)")
-      let tiles = document.matches(of: /<li class="(\w+)"><b>(\d+)<\/b>/).map { "\($0.1) \($0.2)" }
-      #expect(
-        tiles == ["created 1", "in_progress 1", "complete 1", "failed 1", "expired 0"])
-      // Newest first.
-      let order = [working, waiting, failed, complete].map { document.range(of: $0.id)?.lowerBound }
-      #expect(order.compactMap(\.self).count == 4)
-      #expect(order.compactMap(\.self) == order.compactMap(\.self).sorted())
-    }
-  }
-
-  @Test func whatAnAppWritesIsTextAndNothingElse() async throws {
-    try await LocalService.run { service in
-      let name = #"</td><script>document.title="taken"</script><b id=x>&amp;'\""#
-      let json = String(
-        decoding: try JSONEncoder().encode(["type": "tweets", "name": name]), as: UTF8.self)
-      _ = try await service.post(json).job()
-      let page = try await service.get("/")
-      #expect(!page.text.contains("<script"))
-      let policy = try #require(page.headers.first(name: "content-security-policy"))
-      #expect(policy.hasPrefix("default-src 'none';"))
-      let document = try await Self.browse(["--dump-dom", service.baseURL + "/"])
-      #expect(document.contains("<title>compliance-server</title>"))
-      #expect(document.contains("&lt;script&gt;document.title=\"taken\"&lt;/script&gt;"))
-    }
-  }
-
-  /// One document: nothing else is loaded, from here or from elsewhere, and nothing runs.
-  @Test func itIsSelfContainedAndLoadsItselfAnew() async throws {
-    try await LocalService.run { service in
-      let page = try await service.get("/")
-      #expect(page.headers.first(name: "content-type") == "text/html; charset=utf-8")
-      #expect(page.headers.first(name: "cache-control") == "no-store")
-      #expect(page.text.contains(#"<meta http-equiv="refresh" content="3">"#))
-      #expect(page.text.contains("prefers-color-scheme: dark"))
-      for loading in ["src=", "@import", "url(", "<script", "<iframe", "<object", "//"] {
-        #expect(!page.text.contains(loading), "\(loading)")
-      }
-      _ = try await Self.browse(["--dump-dom", service.baseURL + "/"])
-      // The browser asked for the page alone, and not for an icon.
-      let metrics = try await service.get("/metrics").text
-      #expect(metrics.contains(#"compliance_requests_total{endpoint="status",status="200"} 2"#))
-      #expect(!metrics.contains(#"endpoint="unknown""#))
     }
   }
 
@@ -111,29 +83,105 @@ import Testing
     try await LocalService.run({ $0.faults = plan }) { service in
       for _ in 1...4 { _ = try await service.get("\(LocalService.jobsPath)?type=tweets") }
       let page = try await service.get("/").text
-      let rows = Self.rows(page)
-      #expect(rows.contains { $0.hasPrefix("&lt;flood&gt;") && $0.hasSuffix("4 2") }, "\(rows)")
       #expect(page.contains("&lt;flood&gt; <small>at call 4 of list"))
-      #expect(rows.contains { $0.hasPrefix("list 4 200 2 429 2") }, "\(rows)")
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.open(service.baseURL + "/")
+        let rows = try await Self.rows(tab)
+        #expect(rows.contains { $0.hasPrefix("<flood>") && $0.hasSuffix("4 2") }, "\(rows)")
+        #expect(rows.contains { $0.hasPrefix("list 4 200 2 429 2") }, "\(rows)")
+      }
     }
   }
 
-  /// That it looks well is for people to see; that it is drawn at all, in both colours, is seen here.
-  @Test func aBrowserDrawsItInLightAndDark() async throws {
+  // MARK: What it lets happen
+
+  /// Also if a name comes by an update. What would get in nevertheless is neither run nor sent anywhere.
+  @Test func whatAnAppWritesIsTextAndNothingElse() async throws {
     try await LocalService.run { service in
-      _ = try await service.create()
-      try await withTemporaryDirectory { directory in
-        var images: [Data] = []
-        for scheme in [1, 0] {
-          let path = directory.appending("\(scheme).png").string
-          _ = try await Self.browse([
-            "--screenshot=\(path)", "--window-size=800,600",
-            "--blink-settings=preferredColorScheme=\(scheme)", service.baseURL + "/",
+      func create(_ type: String, _ name: String) async throws {
+        let json = try JSONEncoder().encode(["type": type, "name": name])
+        _ = try await service.post(String(decoding: json, as: UTF8.self)).job()
+      }
+      let first = #"</td><script>document.title="taken"</script><b id=x>&amp;'\""#
+      let second = #"<img src=x onerror='document.title="taken"' id=main>"#
+      try await create("tweets", first)
+      let policy = try #require(
+        await service.get("/").headers.first(name: "content-security-policy"))
+      #expect(policy.hasPrefix("default-src 'none';"))
+      #expect(!policy.contains("unsafe") && !policy.contains("*"), "\(policy)")
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.open(service.baseURL + "/")
+        try await create("users", second)
+        try await tab.until("document.querySelectorAll('#jobs tbody tr').length === 2")
+        let names: [[String]] = try await tab.value(
+          "[...document.querySelectorAll('#jobs [title]')].map(name => [name.textContent, name.title])"
+        )
+        #expect(names == [[second, second], [first, first]])
+        #expect(try await tab.value("document.querySelectorAll('script').length") == 1)
+        let taken: [String] = try await tab.value(
+          """
+          (async () => {
+            const refused = [];
+            addEventListener('securitypolicyviolation', violation =>
+              refused.push(violation.effectiveDirective));
+            const script = document.createElement('script');
+            script.textContent = 'document.title = "taken"';
+            document.body.append(script);
+            document.body.insertAdjacentHTML('beforeend',
+              '<p onclick="document.title = `taken`" style="color: red">');
+            document.body.lastElementChild.click();
+            const sent = await fetch('http://127.0.0.3:9/').then(() => 'sent', () => 'refused');
+            while (refused.length < 4) await new Promise(done => setTimeout(done));
+            return [document.title, sent, ...new Set(refused)].sort();
+          })()
+          """)
+        #expect(
+          taken == [
+            "compliance-server", "connect-src", "refused", "script-src-attr", "script-src-elem",
+            "style-src-attr",
           ])
-          images.append(try Data(contentsOf: URL(filePath: path)))
-        }
-        for image in images { #expect(image.starts(with: [0x89, 0x50, 0x4E, 0x47])) }
-        #expect(images[0] != images[1])
+      }
+    }
+  }
+
+  /// One document: nothing else is loaded, from here or from elsewhere.
+  @Test func itIsSelfContained() async throws {
+    try await LocalService.run { service in
+      let page = try await service.get("/")
+      #expect(page.headers.first(name: "content-type") == "text/html; charset=utf-8")
+      #expect(page.headers.first(name: "cache-control") == "no-store")
+      for loading in ["src=", "@import", "url(", "<iframe", "<object", "://", "http-equiv"] {
+        #expect(!page.text.contains(loading), "\(loading)")
+      }
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.open(service.baseURL + "/")
+        try await tab.until("performance.getEntriesByType('resource').length >= 2")
+        // The page itself, and what it asked for since.
+        let asked: [String] = try await tab.value(
+          """
+          [...new Set(performance.getEntriesByType('resource').map(entry =>
+            entry.initiatorType + ' ' + entry.name))]
+          """)
+        #expect(asked == ["fetch \(service.baseURL)/"])
+      }
+      let metrics = try await service.get("/metrics").text
+      #expect(!metrics.contains(#"endpoint="unknown""#))
+    }
+  }
+
+  /// The user name and the password of a URL are for the browser: its script can't ask with them in it.
+  @Test func itRenewsItselfForWhoeverHasThePassword() async throws {
+    try await LocalService.run({ $0.adminToken = "secret" }) { service in
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.open(
+          service.baseURL.replacing("http://", with: "http://operator:secret@") + "/")
+        let job = try await service.create()
+        try await tab.until("document.getElementById('job-\(job.id)') !== null")
+        #expect(try await tab.value("document.getElementById('notice').textContent") == "")
       }
     }
   }

@@ -110,12 +110,13 @@ extension LocalService {
     return job
   }
 
-  /// What the lines of a result are about, those of invalid lines marked; each is checked for its shape.
+  /// What the lines of a result are about, those of invalid lines marked; each is checked for its shape. In
+  /// the legacy profile they come in no order, and are put in the order of the IDs.
   func answers(of job: WireJob, _ way: UploadWay) async throws -> [String] {
     let result = try await send(
       .GET, job.download_url, token: way == .native ? Self.token : nil)
     try #require(result.status == 200, "\(result.text)")
-    return try result.body.split(separator: UInt8(ascii: "\n")).map { line in
+    let answers = try result.body.split(separator: UInt8(ascii: "\n")).map { line in
       let members = try JSONDecoder().decode([String: String].self, from: Data(line))
       let id = try #require(members["id"])
       if members["error"] == nil {
@@ -125,6 +126,7 @@ extension LocalService {
       #expect(members == ["id": id, "error": "invalid_id"])
       return "no ID: " + id
     }
+    return way == .native ? answers : answers.sorted { (Int($0) ?? 0) < (Int($1) ?? 0) }
   }
 
   /// Submits bytes that no honest client sends, and holds what comes of them against the documentation.

@@ -42,7 +42,7 @@ import Testing
   @Test func escapesWhatJSONWantsEscaped() {
     func answer(_ bytes: [UInt8]) -> String {
       var answer: [UInt8] = []
-      bytes.withUnsafeBytes { ResultLine.append(invalid: $0, to: &answer) }
+      bytes.withUnsafeBytes { ResultLines.append(invalid: $0, to: &answer) }
       return String(decoding: answer, as: UTF8.self)
     }
     #expect(

@@ -20,8 +20,30 @@ enum Tool {
   /// A script of the tests' own.
   static func script(_ name: String) -> String { "\(repositoryRootPath)/Tests/tools/\(name)" }
 
-  static func python(_ arguments: [String]) async throws -> String {
-    try await run(path("python"), arguments)
+  static func python(
+    _ arguments: [String], environment: [String: String] = [:]
+  ) async throws -> String {
+    try await run(path("python"), arguments, environment: environment)
+  }
+
+  /// Runs a script of the tests' own, a server, for the length of `body`.
+  /// - Parameters:
+  ///   - command: the script's name, and its arguments. It prints its port and serves until its stdin ends.
+  ///   - body: is given the port.
+  static func serving<R: Sendable>(
+    _ command: [String], _ body: (Int) async throws -> R
+  ) async throws -> R {
+    let process = Process()
+    process.executableURL = URL(filePath: try path("python"))
+    process.arguments = [script(command[0])] + command.dropFirst()
+    let (stdin, stdout) = (Pipe(), Pipe())
+    process.standardInput = stdin
+    process.standardOutput = stdout
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    defer { try? stdin.fileHandleForWriting.close() }
+    let line = await firstLine(stdout)
+    return try await body(try #require(Int(line), "\(command[0]) says: \(line)"))
   }
 
   /// Runs a program to its end, or kills it if the task is cancelled.

@@ -52,6 +52,31 @@ import Testing
     }
   }
 
+  /// Whoever announces no body has lost it. Who says that it is empty means that.
+  @Test(arguments: UploadWay.allCases) func anUploadNeedsABody(_ way: UploadWay) async throws {
+    try await LocalService.run({ $0.profile = way.profile }) { service in
+      let job = try await service.post(way.create()).job()
+      let target = try await service.target(of: job, way)
+      let headers = service.uploadHeaders(way).map { "\($0.name): \($0.value)\r\n" }.joined()
+      func put(_ more: String) async throws -> String {
+        let connection = try RawConnection(to: target)
+        try connection.send(
+          """
+          PUT \(connection.target) HTTP/1.1\r\nHost: \(connection.authority)\r\n\(headers)\(more)\
+          Connection: close\r\n\r\n
+          """)
+        return await connection.readToEnd()
+      }
+      let refused = try await put("")
+      #expect(refused.hasPrefix("HTTP/1.1 \(way == .native ? 400 : 411) "), "\(refused)")
+      #expect(refused.contains("has no body"))
+      #expect(try await service.job(job.id).status == "created")
+      let empty = try await put("Content-Length: 0\r\n")
+      #expect(empty.hasPrefix("HTTP/1.1 200 "), "\(empty)")
+      #expect(try await service.processed(job.id).status == "complete")
+    }
+  }
+
   @Test func takesOneUpload() async throws {
     try await LocalService.run { service in
       let job = try await service.create()

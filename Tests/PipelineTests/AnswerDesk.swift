@@ -7,6 +7,7 @@ import Logging
 import PostgreSQL
 import SystemPackage
 import TestSupport
+import Testing
 import Vocabulary
 import Warehouse
 
@@ -93,9 +94,10 @@ struct AnswerDesk {
     try body.write(toFile: path.string, atomically: false, encoding: .utf8)
     let index = try ChunkIndex(verifying: chunk.file)
     let (connection, ledger) = (connection, ledger)
+    let stored = try await stored(of: job)
     _ = try await connection.withTransaction { transaction in
       let (lines, kept) = try await ResultLoad(
-        transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt
+        transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt, stored: stored
       ).run(path: path, index: index)
       return try await ledger.resultCollected(
         attempt, of: chunk,
@@ -120,9 +122,16 @@ struct AnswerDesk {
   /// What taking a failed chunk on again would begin with.
   func overtake(_ job: Job) async throws -> Int {
     let (ledger, chunk) = (ledger, job.chunk)
+    let stored = try await stored(of: job)
     let id = try await ledger.collectedJob(of: chunk).id
     return try await connection.withTransaction { transaction in
-      try await ledger.markSuperseded(jobID: id, of: chunk, on: transaction)
+      try await ledger.markSuperseded(jobID: id, of: chunk, stored: stored, on: transaction)
     }
+  }
+
+  private func stored(of job: Job) async throws -> StoredIDs {
+    let dataset = try #require(job.run.definition.datasets.first)
+    return ExportStage.stored(
+      in: dataset, catalog: try await Catalog(of: job.run.definition, on: connection))
   }
 }

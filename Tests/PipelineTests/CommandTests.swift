@@ -1,5 +1,6 @@
 import ComplianceService
 import Foundation
+import Ledger
 import PostgreSQL
 import TestSupport
 import Testing
@@ -142,6 +143,27 @@ import Testing
              + (SELECT count(*) FROM lethe.job WHERE ended_at IS NULL)
         """, as: Int.self)
       #expect(left == 0)
+    }
+  }
+
+  @Test func aRunThatNoProcessWorksOnIsUnfinished() async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 50)
+      let file = try night.definitionFile()
+      #expect(try await lethe(night, "export", file).code == 0)
+      func state() async throws -> (text: String, isInProgress: Bool?) {
+        let runs = try await lethe(night, "status", "--output", "json").json["runs"]
+        let run = try #require((runs as? [[String: Any]])?.first)
+        #expect(run["status"] as? String == "running")
+        return (try await lethe(night, "status").stdout, run["in_progress"] as? Bool)
+      }
+      let left = try await state()
+      #expect(left.isInProgress == false && left.text.contains("no process works on"), "\(left)")
+      try await night.database.withConnection {
+        #expect(try await RunLedger(connection: $0).lock(pipeline: "night"))
+        let busy = try await state()
+        #expect(busy.isInProgress == true && !busy.text.contains("unfinished"), "\(busy)")
+      }
     }
   }
 

@@ -355,7 +355,7 @@ import Testing
       try await world.night.execute("DELETE FROM public.bookmarks")
       try await world.night.database.withConnection {
         let ledger = ChunkLedger(connection: $0, lease: Lease())
-        try await ledger.takenOnAgain(ledger.chunk(1), ids: [4])
+        try await ledger.takenOnAgain(ledger.chunk(1), ids: [4]) { ids, _ in ids }
       }
       let reports = try await world.night.withRuntime(pipeline) {
         try await $0.run(resumeOnly: true)

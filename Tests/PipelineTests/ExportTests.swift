@@ -11,6 +11,38 @@ import Vocabulary
 import Warehouse
 
 @Suite struct ExportTests {
+  /// Of each kind of ID, and whatever `where` says. The table has the name of what it is looked up with.
+  @Test(
+    arguments: [
+      ("bigint", nil, "(1), (3), (NULL)"), ("numeric", nil, "(1), (3.0), (4.5)"),
+      ("text", nil, "('1'), ('3'), ('x'), (' 4')"),
+      ("text", IDNormalization.digits, "(' 1'), ('003'), ('x'), ('4 4')"),
+    ] as [(String, IDNormalization?, String)])
+  func whatIsStoredIsToldByID(
+    type: String, normalization: IDNormalization?, rows: String
+  ) async throws {
+    try await withTestDatabase { database in
+      try await database.withConnection { connection in
+        try await connection.runScript(
+          "CREATE TABLE public.lethe_asked (t \(type)); INSERT INTO public.lethe_asked VALUES \(rows)"
+        )
+        let dataset = Dataset(
+          name: "posts", type: .tweets, table: TableName(schema: "public", name: "lethe_asked"),
+          id: IDSource(column: "t", normalization: normalization), condition: "false",
+          chunkIDsMax: 4, chunkBytesMax: 1000, actions: [:], targets: [], tombstones: false,
+          batch: nil)
+        let definition = Definition(
+          name: "test", limits: .init(maxRedactedPercent: 100, maxRedactedRows: 0),
+          datasets: [dataset])
+        let catalog = try await Catalog(of: definition, on: connection)
+        let stored = try await connection.withTransaction {
+          try await ExportStage.stored(in: dataset, catalog: catalog)([1, 2, 3, 4, .max], $0)
+        }
+        #expect(Set(stored) == [1, 3])
+      }
+    }
+  }
+
   /// The IDs of a table of one column, as the chunk files hold them, chunk by chunk.
   private func export(
     column type: String, rows: String, condition: String? = nil, idsMax: Int = 4,

@@ -74,7 +74,7 @@ import Testing
   }
 
   /// Until so many sessions wait for a lock of another.
-  private static func waitForLocks(_ count: Int, _ nights: Nights) async throws {
+  static func waitForLocks(_ count: Int, _ nights: Nights) async throws {
     try await Connection.withConnection(ConnectionString(nights.url)) { watcher in
       while try await watcher.query(
         """

@@ -44,6 +44,8 @@ struct ModelChunk: Sendable {
   let lines: [Line]
   /// What is collected of it: events, and IDs that came back clean and hold rows.
   var waiting: [Int64: Waiting] = [:]
+  /// IDs that were holders, and that the result has told to be clean.
+  var cleanIDs: Set<Int64> = []
   var isCollected = false
   /// By its run's end before its time; what waits is never applied.
   var isGivenUp = false

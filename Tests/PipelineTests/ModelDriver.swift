@@ -116,7 +116,8 @@ struct ModelDriver {
     let (connection, ledger) = (connection, ledger)
     _ = try await connection.withTransaction { transaction in
       let (lines, kept) = try await ResultLoad(
-        transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt
+        transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt,
+        stored: stored(of: chunk, index)
       ).run(path: path, index: ids)
       return try await ledger.resultCollected(
         attempt, of: chunk,
@@ -148,12 +149,20 @@ struct ModelDriver {
     do {
       try await runs.endOvertakenRefusals(pipeline: chunk.pipeline)
       for each in try await runs.takingOn(chunkID: chunk.id, ids: [], pipeline: chunk.pipeline) {
-        try await ledger.takenOnAgain(chunk, ids: each.ids)
+        try await ledger.takenOnAgain(chunk, ids: each.ids, stored: stored(of: chunk, index))
         try await apply(index)
       }
     } catch let error as LedgerError where error.code == .refused {
       // Nothing of it is left.
     }
+  }
+
+  private func stored(of chunk: Chunk, _ index: Int) -> StoredIDs {
+    let night = nights[chunks[index].night]
+    guard let dataset = night.definition.dataset(named: chunk.dataset) else {
+      return { _, _ in [] }
+    }
+    return ExportStage.stored(in: dataset, catalog: night.catalog)
   }
 
   /// Ends the run of a chunk before its time.

@@ -24,30 +24,54 @@ import Testing
     ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) }
   }
 
-  @Test(arguments: 0..<4)
-  func everyOutcomeIsTheModels(part: Int) async throws {
+  /// A database for cases, made by `makes` with its number and its seed.
+  private static func withWorld(
+    _ body: (_ makes: (_ number: Int, _ seed: UInt64) -> ModelCase) async throws -> Void
+  ) async throws {
     try await withTestDatabase(.ledger, .warehouse) { database in
       try await withTemporaryDirectory { directory in
         try await database.withConnection { connection in
           try await database.withConnection { copying in
             try await connection.runScript(ModelCase.tables)
-            for number in 1...Self.cases {
-              let seed = Self.seed &+ UInt64(part * Self.seedsPerPart + number - 1)
-              var modelCase = ModelCase(
-                number: number, seed: seed, connection: connection, copying: copying,
+            try await body {
+              ModelCase(
+                number: $0, seed: $1, connection: connection, copying: copying,
                 directory: directory)
-              let comment: Comment = "LETHE_MODEL_SEED=\(seed) LETHE_MODEL_CASES=1"
-              let differences: [String]
-              do {
-                differences = try await modelCase.run()
-              } catch {
-                Issue.record(error, comment)
-                return
-              }
-              try #require(differences == [], comment)
             }
           }
         }
+      }
+    }
+  }
+
+  /// Seeds of cases that were wrong once.
+  @Test(arguments: [
+    // A clean answer, taken on again, gave way to a newer job that had not asked about its ID.
+    9_029_991_265_528_668_016 as UInt64
+  ])
+  func whatWasWrongOnceIsTheModels(seed: UInt64) async throws {
+    try await Self.withWorld { makes in
+      var modelCase = makes(1, seed)
+      let differences = try await modelCase.run()
+      #expect(differences == [])
+    }
+  }
+
+  @Test(arguments: 0..<4)
+  func everyOutcomeIsTheModels(part: Int) async throws {
+    try await Self.withWorld { makes in
+      for number in 1...Self.cases {
+        let seed = Self.seed &+ UInt64(part * Self.seedsPerPart + number - 1)
+        var modelCase = makes(number, seed)
+        let comment: Comment = "LETHE_MODEL_SEED=\(seed) LETHE_MODEL_CASES=1"
+        let differences: [String]
+        do {
+          differences = try await modelCase.run()
+        } catch {
+          Issue.record(error, comment)
+          return
+        }
+        try #require(differences == [], comment)
       }
     }
   }

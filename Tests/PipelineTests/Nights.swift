@@ -191,7 +191,8 @@ final class Nights: Sendable {
     } else {
       report = try #require(try await withRuntime { try await $0.run() }.last)
     }
-    #expect(report.status == status, sourceLocation: location)
+    #expect(
+      report.status == status, "\(report.failures) \(report.refused)", sourceLocation: location)
     if checks { try await expectRows(stillHidden: stillHidden, at: location) }
     return report
   }

@@ -201,9 +201,32 @@ import Warehouse
           $0.path == "datasets.posts.id" && $0.message.contains("left out")
         })
       #expect(finding.message.contains("60 of 80 rows"), "\(finding)")
+      try await nights.execute("INSERT INTO shop.posts (item) VALUES ('000')")
       let cleaning = try #require(finding.remedy.firstRange(of: "UPDATE "))
       try await nights.execute(String(finding.remedy[cleaning.lowerBound...]))
+      // Zeros alone are no ID, and stay what they are.
+      #expect(
+        try await nights.rows("SELECT item FROM shop.posts WHERE item !~ '[1-9]'") == ["(000)"])
+      try await nights.execute("DELETE FROM shop.posts WHERE item = '000'")
       #expect(try await nights.findings().allSatisfy { !$0.message.contains("left out") })
+    }
+  }
+
+  /// An index over the column as it is finds no ID as it is read.
+  @Test(arguments: ["", "CREATE INDEX ON shop.items (item)"])
+  func theIndexIsOverTheIDAsItIsRead(other: String) async throws {
+    let definition = LeftOutTests.definition()
+      .replacing("id: item", with: "id: {column: item, normalize: digits}")
+    try await Nights.with(
+      definition: definition, tables: "CREATE TABLE items (item text)"
+    ) { nights in
+      if !other.isEmpty { try await nights.execute(other) }
+      func finding() async throws -> Finding? {
+        try await nights.findings().first { $0.remedy.hasPrefix("CREATE INDEX") }
+      }
+      let missing = try #require(try await finding())
+      try await nights.execute(missing.remedy)
+      #expect(try await finding() == nil)
     }
   }
 

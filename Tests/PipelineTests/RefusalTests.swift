@@ -57,6 +57,73 @@ import Testing
     }
   }
 
+  /// A trigger may refuse thousands: one line of the log for the cause, with a few of their IDs.
+  @Test func refusalsOfOneCauseAreOneLine() async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(
+        """
+        CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN RAISE 'none of them'; END $$;
+        \(Self.beforeDelete)
+        """)
+      let ending = try await world.lethe("run", try world.file(batch: "batch: 100", ids: 100))
+      #expect(ending.code == 5, "\(ending.stderr)")
+      let lines = ending.stderr.split(separator: "\n").filter {
+        $0.contains("refused and set aside")
+      }
+      #expect(lines.count == 1, "\(ending.stderr)")
+      let line = String(lines.first ?? "")
+      #expect(line.contains(/IDs (\d+, ){4}\d+ and 7 more, in lethe status are/), "\(line)")
+      let status = try await world.lethe("status", "--output", "json")
+      #expect((status.json["refused"] as? [Any])?.count == 12)
+    }
+  }
+
+  /// The post's own row is gone, and a newer job that has not asked about it is silent. What other tables have of it is
+  /// still refused, and can still be taken on.
+  @Test func silenceOfAJobThatHasNotAskedEndsNoRefusal() async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(
+        """
+        ALTER TABLE warehouse.post_media DROP CONSTRAINT post_media_post_id_fkey;
+        INSERT INTO warehouse.post_media VALUES (4, 'key', 'url');
+        CREATE TABLE public.albums (post_id bigint, media_key text, FOREIGN KEY (post_id, media_key)
+          REFERENCES warehouse.post_media);
+        INSERT INTO public.albums VALUES (4, 'key')
+        """)
+      let file = try world.file(ids: 1000)
+      #expect(try await world.lethe("run", file).code == 5)
+      try await world.night.execute("DELETE FROM warehouse.posts WHERE post_id = 4")
+      #expect(try await world.lethe("run", file).code == 0)
+      let open = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL AND id = 4"
+      #expect(try await world.night.value(open, as: Int.self) == 1)
+      try await world.night.execute("DELETE FROM public.albums")
+      let retried = try await world.lethe("retry", file, "--id", "4")
+      #expect(retried.code == 0, "\(retried.stderr)")
+      let left = "SELECT count(*) FROM warehouse.post_media WHERE post_id = 4"
+      #expect(try await world.night.value(left, as: Int.self) == 0)
+    }
+  }
+
+  @Test func whatARetryHasNotTakenOnIsCounted() async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(Self.holding(4, 20, 28))
+      let file = try world.file()
+      #expect(try await world.lethe("run", file).code == 5)
+      try await world.night.execute("DELETE FROM public.bookmarks WHERE post_id = 4")
+      let ending = try await world.lethe("retry", file, "--id", "4", "--output", "json")
+      #expect(ending.code == 0, "\(ending.stderr)")
+      let run = try #require((ending.json["runs"] as? [[String: Any]])?.last)
+      #expect(run["others_left"] as? Int == 2, "\(ending.stdout)")
+      try await world.night.execute("DELETE FROM public.bookmarks WHERE post_id = 20")
+      let text = try await world.lethe("retry", file, "--id", "20").stdout
+      #expect(text.contains("1 chunks or events still wait"), "\(text)")
+      try await world.night.execute("DELETE FROM public.bookmarks")
+      #expect(
+        try await !world.lethe("retry", file, "--id", "28").stdout.contains("still wait"))
+    }
+  }
+
   @Test func aChunkThatGoesAsAWholeIsSetAsideAsAWhole() async throws {
     try await RefusalWorld.with { world in
       try await world.night.execute(Self.holding(4))

@@ -29,6 +29,16 @@ final class ScriptedAPI: Sendable {
     var bytesCut = 0
     /// What `x-goog-hash` says of the body.
     var hash: String?
+    /// How any call is answered before it has an effect; nil lets it go on.
+    var intercept: (@Sendable (Call) -> Answer?)?
+    /// How a creation is answered after it has had its effect; nil tells of the job.
+    var created: (@Sendable (_ number: Int) -> Answer?)?
+    /// The entries of a listing, from those of the jobs that there are; nil has none.
+    var listing: (@Sendable (_ entries: [String]) -> [String])?
+    /// Where the bytes are uploaded to, if not to this API.
+    var uploadURL: (@Sendable (_ job: String) -> String)?
+    /// Further fields of a job's description.
+    var fields: @Sendable (_ status: String) -> [String: String] = { _ in [:] }
     /// How a download is answered, if not by `result` with status 200.
     var download: (@Sendable (Download) -> Answer?)?
   }
@@ -45,7 +55,18 @@ final class ScriptedAPI: Sendable {
   struct Answer: Sendable {
     var status = 200
     var contentType: String?
+    var headers: [String: String] = [:]
     var body: [UInt8] = []
+  }
+
+  /// A call as a script sees it.
+  struct Call: Sendable {
+    enum Kind: Sendable { case create, list, get, cancel, upload, download }
+    let kind: Kind
+    /// Of all calls of its kind, the first being 1.
+    let number: Int
+    /// Of the job; nil for one that is about none.
+    let name: String?
   }
 
   private struct Job {
@@ -64,6 +85,39 @@ final class ScriptedAPI: Sendable {
     self.script = script
   }
 
+  private let calls = Mutex<[Call.Kind: Int]>([:])
+
+  func count(_ kind: Call.Kind) -> Int { calls.withLock { $0[kind] ?? 0 } }
+
+  /// The bytes of a job were uploaded to another host.
+  func uploaded(_ ids: [Int64], to job: String) {
+    jobs.withLock { jobs in
+      guard let index = jobs.firstIndex(where: { $0.id == job }) else { return }
+      jobs[index].ids = ids
+      jobs[index].status = script.status
+    }
+  }
+
+  fileprivate func intercepted(_ method: String, _ path: String) -> Answer? {
+    let parts = path.split(separator: "/").map(String.init)
+    let job = parts.count > 3 ? parts[3] : nil
+    let kind: Call.Kind =
+      switch (method, parts.count) {
+      case ("POST", 3): .create
+      case ("GET", 3): .list
+      case ("DELETE", _): .cancel
+      case ("PUT", _): .upload
+      case ("GET", 5): .download
+      default: .get
+      }
+    let number = calls.withLock { calls in
+      calls[kind, default: 0] += 1
+      return calls[kind] ?? 0
+    }
+    let name = jobs.withLock { $0.first { $0.id == job }?.name }
+    return script.intercept?(Call(kind: kind, number: number, name: name))
+  }
+
   var jobNames: [String] { jobs.withLock { $0.map(\.name) } }
   var downloads: Int { downloadCount.withLock { $0 } }
 
@@ -76,6 +130,7 @@ final class ScriptedAPI: Sendable {
 
   private func router() -> Router<BasicRequestContext> {
     let router = Router()
+    router.middlewares.add(Interception(api: self))
     router.post("/2/compliance/jobs") { request, _ in
       struct Create: Decodable {
         let type: String
@@ -88,11 +143,17 @@ final class ScriptedAPI: Sendable {
         jobs.append(job)
         return job
       }
+      if let answer = self.script.created?(self.count(.create)) { return answer.response }
       return self.answer(job, request)
     }
-    router.get("/2/compliance/jobs") { _, _ in
-      Response(
-        status: .ok, body: .init(byteBuffer: ByteBuffer(string: #"{"meta":{"result_count":0}}"#)))
+    router.get("/2/compliance/jobs") { request, _ in
+      let entries = self.jobs.withLock { $0 }
+        .map { self.entry($0, request) }
+      let shown = self.script.listing?(entries) ?? []
+      let json =
+        shown.isEmpty
+        ? #"{"meta":{"result_count":0}}"# : #"{"data":[\#(shown.joined(separator: ","))]}"#
+      return Response(status: .ok, body: .init(byteBuffer: ByteBuffer(string: json)))
     }
     router.get("/2/compliance/jobs/:id") { request, context in
       let job = try self.job(context)
@@ -135,14 +196,21 @@ final class ScriptedAPI: Sendable {
   }
 
   private func answer(_ job: Job, _ request: Request) -> Response {
+    Response(
+      status: .ok,
+      body: .init(byteBuffer: ByteBuffer(string: #"{"data":\#(entry(job, request))}"#)))
+  }
+
+  private func entry(_ job: Job, _ request: Request) -> String {
     let base = "http://\(request.head.authority ?? "")/2/compliance/jobs/\(job.id)"
     var data = [
       "id": job.id, "type": job.type, "name": job.name, "status": job.status,
       "upload_url": "\(base)/upload?token=up", "download_url": "\(base)/download?token=down",
     ]
+    if let url = script.uploadURL?(job.id) { data["upload_url"] = url }
     if job.status == "failed" { data["error"] = script.error }
-    let json = (try? JSONEncoder().encode(["data": data])) ?? Data()
-    return Response(status: .ok, body: .init(byteBuffer: ByteBuffer(bytes: json)))
+    data.merge(script.fields(job.status)) { $1 }
+    return String(decoding: (try? JSONEncoder().encode(data)) ?? Data(), as: UTF8.self)
   }
 
   private func download(_ job: Job) -> Response {
@@ -153,11 +221,7 @@ final class ScriptedAPI: Sendable {
     if let answer = script.download?(
       Download(job: (Int(job.id) ?? 0) - 999, ids: job.ids, number: number))
     {
-      var headers = HTTPFields()
-      if let type = answer.contentType { headers[.contentType] = type }
-      return Response(
-        status: .init(code: answer.status), headers: headers,
-        body: answer.status == 204 ? .init() : .init(byteBuffer: ByteBuffer(bytes: answer.body)))
+      return answer.response
     }
     let text = script.resultByType?(job.type, job.ids) ?? script.result(job.ids)
     let bytes = Array(text.utf8) + script.resultEnd
@@ -171,6 +235,48 @@ final class ScriptedAPI: Sendable {
         if sent.readableBytes < bytes.count { throw HTTPError(.internalServerError) }
         try await writer.finish(nil)
       })
+  }
+}
+
+private struct Interception: RouterMiddleware {
+  let api: ScriptedAPI
+
+  func handle(
+    _ request: Request, context: BasicRequestContext,
+    next: (Request, BasicRequestContext) async throws -> Response
+  ) async throws -> Response {
+    if let answer = api.intercepted(request.method.rawValue, request.uri.path) {
+      // Else the connection could not be used again.
+      _ = try await request.body.collect(upTo: 1 << 24)
+      return answer.response
+    }
+    return try await next(request, context)
+  }
+}
+
+extension ScriptedAPI.Answer {
+  init(status: Int = 200, json: String) {
+    self.init(status: status, contentType: "application/json", body: Array(json.utf8))
+  }
+
+  var response: Response {
+    var fields = HTTPFields()
+    if let contentType { fields[.contentType] = contentType }
+    for (name, value) in headers {
+      if let name = HTTPField.Name(name) { fields[name] = value }
+    }
+    if headers["Transfer-Encoding"] != nil {
+      // Without a length.
+      return Response(
+        status: .init(code: status), headers: fields,
+        body: ResponseBody { writer in
+          try await writer.write(ByteBuffer(bytes: body))
+          try await writer.finish(nil)
+        })
+    }
+    return Response(
+      status: .init(code: status), headers: fields,
+      body: status == 204 ? .init() : .init(byteBuffer: ByteBuffer(bytes: body)))
   }
 }
 

@@ -92,7 +92,9 @@ import Testing
         #expect(ending.json["status"] as? String == "done")
         #expect(try await world.postsNotDone() == [])
       }
-      #expect(try await world.lethe("status").code == 0)
+      let status = try await world.lethe("status")
+      #expect(status.code == 0 && status.stdout.contains("run 1 of night cannot go on"))
+      #expect(status.stdout.contains("lethe run \(file) --give-up"), "\(status.stdout)")
       let plan = try await world.lethe("plan", file)
       #expect(plan.code == 0 && plan.stdout.contains("run 1 of night"), "\(plan.stdout)")
       #expect(try await world.lethe("run", file, "--resume-only").code == 1)
@@ -103,10 +105,67 @@ import Testing
       #expect(adopted.code == 0, "\(adopted.stdout) \(adopted.stderr)")
       let adoption = try #require((adopted.json["adopted"] as? [[String: Any]])?.first)
       #expect(adoption["run_id"] as? Int == 1 && adoption["seal"] as? Int != nil)
+      #expect(try await !world.lethe("status").stdout.contains("cannot go on"))
       #expect(try await world.night.ledgerFaults() == [])
       #expect(try await world.lethe("audit", "verify").code == 0)
       let story = try await world.lethe("audit", "show", "4")
       #expect(story.stdout.contains("by Ann: columns have other names"), "\(story.stdout)")
+    }
+  }
+
+  /// The file of today does not fit: earlier runs are gone on with, and all that is wrong is said.
+  @Test func whatWasDoneIsToldAlsoWhereNoNewRunCanBegin() async throws {
+    try await RefusalWorld.with { world in
+      #expect(try await world.lethe("export", try file(world)).code == 0)
+      let broken = try file(world) {
+        $0.replacing("longitude, place_id]", with: "longitude, spot]")
+          .replacing("id: user_id", with: "id: account")
+      }
+      let ending = try await world.lethe("run", broken, "--output", "json")
+      #expect(ending.code == 2, "\(ending.stderr)")
+      #expect(ending.json["run_id"] as? Int == 1)
+      #expect(ending.json["status"] as? String == "done")
+      #expect(try await world.postsNotDone() == [])
+      let (message, _) = try error(ending)
+      #expect(message.contains("the first of 2 mistakes"), "\(message)")
+      for text in ["no column spot", "no column account"] {
+        #expect(ending.stderr.contains(text), "\(ending.stderr)")
+      }
+      // Also what was given up.
+      #expect(try await world.lethe("export", try file(world)).code == 0)
+      let brokenAgain = try file(world) { $0.replacing("id: user_id", with: "id: account") }
+      let givenUp = try await world.lethe("run", brokenAgain, "--give-up", "--output", "json")
+      #expect(givenUp.code == 2, "\(givenUp.stderr)")
+      #expect((givenUp.json["given_up"] as? [[String: Any]])?.count == 1, "\(givenUp.stdout)")
+      #expect(givenUp.json["status"] as? String == "failed")
+      // Without an open run nothing is done, and the object is that of a failure.
+      let again = try await world.lethe("run", brokenAgain, "--output", "json")
+      #expect(again.code == 2 && again.json["status"] as? String == "failed")
+      let plan = try await world.lethe(
+        "plan",
+        try file(world) {
+          $0.replacing("longitude, place_id]", with: "longitude, spot]")
+            .replacing("id: user_id", with: "id: account")
+        })
+      #expect(plan.code == 2, "\(plan.stderr)")
+      for text in ["no column spot", "no column account"] {
+        #expect(plan.stderr.contains(text), "\(plan.stderr)")
+      }
+    }
+  }
+
+  /// Today's file says the same of it, and to take that on would change nothing.
+  @Test func whatOnlyTheDatabaseIsToBlameForIsMendedThere() async throws {
+    try await RefusalWorld.with { world in
+      let file = try file(world)
+      #expect(try await world.lethe("export", file).code == 0)
+      try await world.night.execute(Self.noPlace)
+      let ending = try await world.lethe("apply", file, "--output", "json")
+      #expect(ending.code == 1, "\(ending.stderr)")
+      let (message, remedy) = try error(ending)
+      #expect(message.contains("has no column place_id"), "\(message)")
+      #expect(remedy.contains("its columns: "), "\(remedy)")
+      #expect(!remedy.contains("--adopt-definition") && remedy.contains("--give-up"), "\(remedy)")
     }
   }
 

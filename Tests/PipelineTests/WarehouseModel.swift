@@ -83,6 +83,7 @@ struct WarehouseModel {
     for id in chunk.ids where chunk.speaksBySilence(of: id) {
       if isHolder(ID(type: chunk.type, id: id)) {
         chunks[index].waiting[id] = .init(answer: .init(reason: "clean"))
+        chunks[index].cleanIDs.insert(id)
       }
     }
     for other in chunks.indices where chunks[other].type == chunk.type {
@@ -92,14 +93,27 @@ struct WarehouseModel {
           chunks[other].waiting[id]?.isSuperseded = true
         }
       } else {
-        // A result that is applied is known by its range.
-        for id in chunks[index].waiting.keys
-        where chunks[other].range.contains(id) && chunks[other].speaks(of: id) {
+        for (id, waiting) in chunks[index].waiting
+        where isOvertaken(id, waiting.answer, of: chunk, by: chunks[other]) {
           chunks[index].waiting[id]?.isSuperseded = true
         }
       }
     }
     chunks[index].isCollected = true
+  }
+
+  /// Whether a newer job, whose result was collected before, has the word on an ID of this chunk. Whether it had
+  /// asked about an ID that it is silent about shows no more. What is hidden or deleted by mistake then, because
+  /// it had, is of an ID without a row; what would stay as it is by mistake, because it had not, is asked about
+  /// again if the ID has one.
+  private func isOvertaken(
+    _ id: Int64, _ answer: ModelChunk.Answer, of chunk: ModelChunk, by other: ModelChunk
+  ) -> Bool {
+    guard other.range.contains(id), other.speaks(of: id) else { return false }
+    if other.events[id] != nil || other.cleanIDs.contains(id) { return true }
+    guard answer.reason != "clean", let dataset = chunk.plan.dataset(of: id, type: chunk.type)
+    else { return false }
+    return rows[dataset.table]?.values.contains { $0.columns[dataset.id] == "\(id)" } ?? false
   }
 
   private func isHolder(_ id: ID) -> Bool { holds.values.contains { $0.holders[id] != nil } }

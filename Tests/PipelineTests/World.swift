@@ -71,7 +71,44 @@ extension Night {
     try await value(Self.differences, as: Int.self)
   }
 
-  private static let differences = """
+  /// How many rows, of all tables, somebody has harmed: rows of what is clean that are not as they were, and rows of
+  /// anything that have lost more than the platform asks for. What is not done yet is no harm.
+  func rowsHarmed() async throws -> Int {
+    try await value(Self.harm, as: Int.self)
+  }
+
+  private static let differences =
+    wanted + """
+      SELECT (SELECT count(*) FROM ((TABLE posts EXCEPT ALL TABLE warehouse.posts)
+                UNION ALL (TABLE warehouse.posts EXCEPT ALL TABLE posts)) AS d)
+           + (SELECT count(*) FROM ((TABLE users EXCEPT ALL TABLE warehouse.users)
+                UNION ALL (TABLE warehouse.users EXCEPT ALL TABLE users)) AS d)
+           + (SELECT count(*) FROM ((TABLE post_media EXCEPT ALL TABLE warehouse.post_media)
+                UNION ALL (TABLE warehouse.post_media EXCEPT ALL TABLE post_media)) AS d)
+           + (SELECT count(*) FROM ((TABLE reposts EXCEPT ALL TABLE warehouse.reposts)
+                UNION ALL (TABLE warehouse.reposts EXCEPT ALL TABLE reposts)) AS d)
+      """
+
+  /// Each column of a row is as it was, or as it has to be.
+  private static let harm =
+    wanted + """
+      SELECT (SELECT count(*) FROM posts AS p JOIN before.posts AS b USING (post_id)
+              LEFT JOIN warehouse.posts AS w USING (post_id)
+              WHERE w.post_id IS NULL OR w.text IS DISTINCT FROM b.text OR w.raw::text IS DISTINCT FROM b.raw::text
+                 OR (w.latitude IS DISTINCT FROM b.latitude AND w.latitude IS DISTINCT FROM p.latitude)
+                 OR (w.longitude IS DISTINCT FROM b.longitude AND w.longitude IS DISTINCT FROM p.longitude)
+                 OR (w.place_id IS DISTINCT FROM b.place_id AND w.place_id IS DISTINCT FROM p.place_id)
+                 OR (w.visibility IS DISTINCT FROM b.visibility AND w.visibility IS DISTINCT FROM p.visibility))
+           + (SELECT count(*) FROM users AS u JOIN before.users AS b USING (user_id)
+              LEFT JOIN warehouse.users AS w USING (user_id)
+              WHERE w.user_id IS NULL OR w.username IS DISTINCT FROM b.username
+                 OR (w.visibility IS DISTINCT FROM b.visibility AND w.visibility IS DISTINCT FROM u.visibility))
+           + (SELECT count(*) FROM (TABLE post_media EXCEPT ALL TABLE warehouse.post_media) AS d)
+           + (SELECT count(*) FROM (TABLE reposts EXCEPT ALL TABLE warehouse.reposts) AS d)
+      """
+
+  /// The tables as they have to be.
+  private static let wanted = """
     WITH gone_user AS (
       SELECT account_id FROM platform.accounts JOIN before.users ON user_id = account_id
       WHERE state IN ('deleted', 'suspended', 'deactivated')
@@ -110,14 +147,7 @@ extension Night {
     ), reposts AS (
       SELECT * FROM before.reposts WHERE reposted_post_id NOT IN (SELECT post_id FROM gone_post)
     )
-    SELECT (SELECT count(*) FROM ((TABLE posts EXCEPT ALL TABLE warehouse.posts)
-              UNION ALL (TABLE warehouse.posts EXCEPT ALL TABLE posts)) AS d)
-         + (SELECT count(*) FROM ((TABLE users EXCEPT ALL TABLE warehouse.users)
-              UNION ALL (TABLE warehouse.users EXCEPT ALL TABLE users)) AS d)
-         + (SELECT count(*) FROM ((TABLE post_media EXCEPT ALL TABLE warehouse.post_media)
-              UNION ALL (TABLE warehouse.post_media EXCEPT ALL TABLE post_media)) AS d)
-         + (SELECT count(*) FROM ((TABLE reposts EXCEPT ALL TABLE warehouse.reposts)
-              UNION ALL (TABLE warehouse.reposts EXCEPT ALL TABLE reposts)) AS d)
+
     """
 
   /// The events of which the ledger has traces, taken apart byte by byte: (chunk_id, batch, type, reason,

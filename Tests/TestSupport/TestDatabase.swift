@@ -88,6 +88,31 @@ public func withTestDatabase<R: Sendable>(
   }
 }
 
+/// The same with an encoding of its own, such as LATIN1.
+public func withTestDatabase<R: Sendable>(
+  encoding: String, _ schemas: SchemaSet..., isolation: isolated (any Actor)? = #isolation,
+  _ body: (TestDatabase) async throws -> R
+) async throws -> R {
+  let server = try TestServer.fromEnvironment()
+  return try await databasePlaces.withPlace {
+    let database = TestDatabase(name: server.newName("test"), server: server)
+    try await server.execute(
+      """
+      CREATE DATABASE \(Identifier(database.name).sql)
+      ENCODING '\(encoding)' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'
+      """)
+    do {
+      try await DatabaseTemplates.migrate(database, to: Set(schemas))
+      let value = try await body(database)
+      try await server.drop(database.name)
+      return value
+    } catch {
+      try? await server.drop(database.name)
+      throw error
+    }
+  }
+}
+
 /// A service, a pipeline and a test together use about ten connections; the server has 200.
 private let databasePlaces = Places(12)
 
@@ -140,7 +165,7 @@ struct TestServer: Sendable {
 }
 
 /// Builds each combination of schemas once, whoever asks first.
-private actor DatabaseTemplates {
+actor DatabaseTemplates {
   static let shared = DatabaseTemplates()
 
   private var templates: [Set<SchemaSet>: Task<String, any Error>] = [:]
@@ -157,14 +182,17 @@ private actor DatabaseTemplates {
     let name = server.newName("template")
     try await server.drop(name)
     try await server.execute("CREATE DATABASE \(Identifier(name).sql)")
-    let database = TestDatabase(name: name, server: server)
+    try await migrate(TestDatabase(name: name, server: server), to: schemas)
+    return name
+  }
+
+  static func migrate(_ database: TestDatabase, to schemas: Set<SchemaSet>) async throws {
     try await database.withConnection { connection in
       for schema in schemas.sorted() {
         let set = try MigrationSet(directory: repositoryRoot.appending(schema.directory.components))
         try await Migrator(connection: connection, set: set).up()
       }
     }
-    return name
   }
 }
 

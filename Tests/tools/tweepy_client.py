@@ -1,7 +1,7 @@
 """Has tweepy do what its users do with compliance jobs, and writes what it returns as JSON.
 
-tweepy_client.py URL TOKEN TYPE IDS. Tweepy knows no URL but the API's own, so its session is given an adapter that
-sends there. Bytes are none of its business: its users send and fetch them with requests, and so does this.
+tweepy_client.py TOKEN PROFILE TYPE IDS. Bytes are none of tweepy's business: its users send and fetch them with requests,
+and so does this.
 """
 
 import json
@@ -9,20 +9,6 @@ import sys
 
 import requests
 import tweepy
-
-API = "https://api.twitter.com"
-
-
-class ServiceAdapter(requests.adapters.HTTPAdapter):
-    def send(self, request, **options):
-        request.url = url + request.url.removeprefix(API)
-        return super().send(request, **options)
-
-
-def client_with(token):
-    client = tweepy.Client(token)
-    client.session.mount(API, ServiceAdapter())
-    return client
 
 
 def refusal(call, *arguments, **parameters):
@@ -33,8 +19,8 @@ def refusal(call, *arguments, **parameters):
     return None
 
 
-url, token, job_type, ids = sys.argv[1:]
-client = client_with(token)
+token, profile, job_type, ids = sys.argv[1:]
+client = tweepy.Client(token)
 said = {"empty": client.get_compliance_jobs(job_type)._asdict()}
 job = client.create_compliance_job(job_type, name="by tweepy").data
 said["created"] = job
@@ -42,16 +28,21 @@ said["conflict"] = refusal(client.create_compliance_job, job_type)
 said["got"] = client.get_compliance_job(job["id"]).data
 said["listed"] = client.get_compliance_jobs(job_type, status="created").data
 
-bearer = {"Authorization": f"Bearer {token}"}
+bearer = {"Authorization": f"Bearer {token}"} if profile == "native" else {}
 requests.put(job["upload_url"], ids, headers={**bearer, "Content-Type": "text/plain"}).raise_for_status()
 while (job := client.get_compliance_job(int(job["id"])).data)["status"] == "in_progress":
     pass
 said["complete"] = job
 said["listed complete"] = client.get_compliance_jobs(job_type, status="complete").data
-said["result"] = requests.get(job["download_url"], headers=bearer).text
+result = requests.get(job["download_url"], headers=bearer)
+result.raise_for_status()
+said["result"] = result.text
 
 said["unknown"] = refusal(client.get_compliance_job, 1)
 said["filter"] = refusal(client.get_compliance_jobs, job_type, status="expired")
-said["stranger"] = refusal(client_with("nobody").get_compliance_jobs, job_type)
-said["resumable"] = refusal(client.create_compliance_job, job_type, resumable=True)
+said["stranger"] = refusal(tweepy.Client("nobody").get_compliance_jobs, job_type)
+if profile == "native":
+    said["resumable"] = refusal(client.create_compliance_job, job_type, resumable=True)
+else:
+    said["resumable"] = client.create_compliance_job(job_type, resumable=True).data
 print(json.dumps(said))

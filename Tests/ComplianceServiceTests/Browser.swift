@@ -1,0 +1,253 @@
+import Foundation
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+
+/// Chromium without a window, driven by its DevTools protocol over two pipes.
+final class Browser: Sendable {
+  struct Failed: Error, CustomStringConvertible {
+    let description: String
+  }
+
+  /// A tab. What it is asked waits for its answer; nothing waits for a time.
+  struct Tab: Sendable {
+    let browser: Browser
+    fileprivate let target: String
+    private let session: String
+
+    fileprivate init(_ browser: Browser) async throws {
+      self.browser = browser
+      struct Created: Decodable { let targetId: String }
+      target = try await browser.ask(
+        "Target.createTarget", ["url": "about:blank"], nil, as: Created.self
+      )
+      .targetId
+      struct Attached: Decodable { let sessionId: String }
+      session = try await browser.ask(
+        "Target.attachToTarget", ["targetId": target, "flatten": true], nil, as: Attached.self
+      ).sessionId
+      try await ask("Page.enable")
+    }
+
+    func ask(_ method: String, _ parameters: [String: any Sendable] = [:]) async throws {
+      struct Nothing: Decodable {}
+      _ = try await browser.ask(method, parameters, session, as: Nothing.self)
+    }
+
+    func ask<T: Decodable & Sendable>(
+      _ method: String, _ parameters: [String: any Sendable] = [:], as type: T.Type
+    ) async throws -> T {
+      try await browser.ask(method, parameters, session, as: type)
+    }
+
+    /// Loads a page, to its end.
+    func open(_ url: String) async throws {
+      struct Navigated: Decodable { let errorText: String? }
+      let navigated = try await ask("Page.navigate", ["url": url], as: Navigated.self)
+      if let error = navigated.errorText { throw Failed(description: "\(url): \(error)") }
+      try await until("document.readyState === 'complete'")
+    }
+
+    /// What an expression is in the page; a promise's value once it has one.
+    func value<T: Decodable & Sendable>(
+      _ expression: String, as type: T.Type = T.self
+    ) async throws -> T {
+      let answer = try await browser.reply(
+        "Runtime.evaluate",
+        ["expression": expression, "awaitPromise": true, "returnByValue": true], session)
+      let evaluated = try JSONDecoder().decode(Reply<Evaluated<T>>.self, from: answer).result
+      if let details = evaluated.exceptionDetails {
+        throw Failed(
+          description: "\(expression): \(details.exception?.description ?? details.text)")
+      }
+      guard let value = evaluated.result.value else {
+        throw Failed(description: "\(expression) is nothing")
+      }
+      return value
+    }
+
+    /// Waits until a condition holds in the page.
+    func until(_ condition: String) async throws {
+      let holds: Bool = try await value(
+        """
+        new Promise(done => {
+          if (\(condition)) return done(true);
+          const look = setInterval(() => {
+            if (!(\(condition))) return;
+            clearInterval(look);
+            done(true);
+          }, 20);
+        })
+        """)
+      #expect(holds)
+    }
+
+    /// As the screen of a phone, of a tablet or of a desk, in a colour scheme.
+    func show(width: Int, isDark: Bool) async throws {
+      let isHeld = width < 1000
+      try await ask(
+        "Emulation.setDeviceMetricsOverride",
+        ["width": width, "height": 844, "deviceScaleFactor": 1, "mobile": isHeld])
+      try await ask("Emulation.setTouchEmulationEnabled", ["enabled": isHeld])
+      try await ask(
+        "Emulation.setEmulatedMedia",
+        ["features": [["name": "prefers-color-scheme", "value": isDark ? "dark" : "light"]]])
+    }
+
+    func image() async throws -> Data {
+      struct Screenshot: Decodable { let data: Data }
+      return try await ask("Page.captureScreenshot", as: Screenshot.self).data
+    }
+
+    func bringToFront() async throws { try await ask("Page.bringToFront") }
+  }
+
+  fileprivate struct Reply<T: Decodable>: Decodable {
+    let result: T
+  }
+
+  fileprivate struct Evaluated<T: Decodable>: Decodable {
+    struct Value: Decodable {
+      let value: T?
+    }
+    struct Details: Decodable {
+      struct Exception: Decodable {
+        let description: String?
+      }
+      let text: String
+      let exception: Exception?
+    }
+    let result: Value
+    let exceptionDetails: Details?
+  }
+
+  private typealias Waiting = CheckedContinuation<Data, any Error>
+
+  private struct State {
+    var number = 0
+    /// By the number of the message that waits.
+    var waiting: [Int: Waiting] = [:]
+    var hasEnded = false
+  }
+
+  private let process: Process
+  private let input: FileHandle
+  private let state = Mutex(State())
+
+  static func run<R: Sendable>(_ body: (Browser) async throws -> R) async throws -> R {
+    try await withTemporaryDirectory { directory in
+      let browser = try Browser(profile: directory.string)
+      defer { browser.end() }
+      return try await withTaskCancellationHandler {
+        let value = try await body(browser)
+        // It has processes of its own, which write to its folder until it ends them.
+        _ = try await browser.reply("Browser.close", [:], nil)
+        browser.process.waitUntilExit()
+        return value
+      } onCancel: {
+        // A browser that hangs must not keep the tests from ending.
+        browser.end()
+      }
+    }
+  }
+
+  /// A new tab, which hides the others.
+  func tab() async throws -> Tab { try await Tab(self) }
+
+  private init(profile: String) throws {
+    let (stdin, stdout) = (Pipe(), Pipe())
+    process = Process()
+    process.executableURL = URL(filePath: "/bin/bash")
+    // The protocol is spoken on the descriptors 3 and 4. The sandbox needs rights that a container's root
+    // does not have.
+    process.arguments = [
+      "-c", "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "bash",
+      "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+      "--disable-background-networking", "--remote-debugging-pipe", "--user-data-dir=\(profile)",
+      "about:blank",
+    ]
+    process.standardInput = stdin
+    process.standardOutput = stdout
+    input = stdin.fileHandleForWriting
+    // A browser that is gone is an error of the write, and no signal that ends the tests.
+    signal(SIGPIPE, SIG_IGN)
+    try process.run()
+    let output = stdout.fileHandleForReading
+    DispatchQueue.global().async { [self] in read(output) }
+  }
+
+  private func read(_ output: FileHandle) {
+    var bytes = Data()
+    var part = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      // Of a file handle, a read would wait until all of the part has come.
+      let count = Foundation.read(output.fileDescriptor, &part, part.count)
+      guard count > 0 else { break }
+      bytes.append(contentsOf: part[..<count])
+      while let end = bytes.firstIndex(of: 0) {
+        take(Data(bytes[bytes.startIndex..<end]))
+        bytes = Data(bytes[bytes.index(after: end)...])
+      }
+    }
+    let left = state.withLock { state in
+      defer { state.waiting = [:] }
+      state.hasEnded = true
+      return state.waiting.values
+    }
+    for waiting in left { waiting.resume(throwing: Failed(description: "the browser has ended")) }
+  }
+
+  private func take(_ message: Data) {
+    struct Head: Decodable {
+      struct Complaint: Decodable { let message: String }
+      let id: Int?
+      let error: Complaint?
+    }
+    guard let head = try? JSONDecoder().decode(Head.self, from: message), let id = head.id,
+      let waiting = state.withLock({ $0.waiting.removeValue(forKey: id) })
+    else { return }
+    if let error = head.error {
+      waiting.resume(throwing: Failed(description: error.message))
+    } else {
+      waiting.resume(returning: message)
+    }
+  }
+
+  fileprivate func ask<T: Decodable & Sendable>(
+    _ method: String, _ parameters: [String: any Sendable], _ session: String?, as type: T.Type
+  ) async throws -> T {
+    let reply = try await reply(method, parameters, session)
+    return try JSONDecoder().decode(Reply<T>.self, from: reply).result
+  }
+
+  fileprivate func reply(
+    _ method: String, _ parameters: [String: any Sendable], _ session: String?
+  ) async throws -> Data {
+    let number = state.withLock { state in
+      state.number += 1
+      return state.number
+    }
+    var message: [String: Any] = ["id": number, "method": method, "params": parameters]
+    message["sessionId"] = session
+    let bytes = try JSONSerialization.data(withJSONObject: message) + [0]
+    return try await withCheckedThrowingContinuation { waiting in
+      let hasEnded = state.withLock { state in
+        if !state.hasEnded { state.waiting[number] = waiting }
+        return state.hasEnded
+      }
+      if hasEnded { return waiting.resume(throwing: Failed(description: "the browser has ended")) }
+      do {
+        try input.write(contentsOf: bytes)
+      } catch {
+        state.withLock { $0.waiting.removeValue(forKey: number) }?.resume(throwing: error)
+      }
+    }
+  }
+
+  private func end() {
+    guard process.isRunning else { return }
+    kill(process.processIdentifier, SIGKILL)
+    process.waitUntilExit()
+  }
+}

@@ -1,0 +1,77 @@
+import ComplianceService
+import Foundation
+import TestSupport
+import Testing
+
+/// The table of docs/result-words.md, each cell held against a live service.
+@Suite(.endedIfItHangs) struct ResultWordsTests {
+  struct Way: Sendable, CustomTestStringConvertible {
+    let profile: WireProfile
+    let vocabulary: ResultVocabulary
+
+    static let all = WireProfile.allCases.flatMap { profile in
+      ResultVocabulary.allCases.map { Way(profile: profile, vocabulary: $0) }
+    }
+
+    /// As the table's head has it.
+    var testDescription: String { "\(profile.rawValue), \(vocabulary.rawValue)" }
+  }
+
+  /// Accounts 1 to 5 are active, deleted, suspended, deactivated and protected, and a post of each has ten times
+  /// its ID. Three posts of the active one are what a post can be by itself.
+  private static let world = """
+    INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
+    SELECT n, 'u' || n, '2015-01-01', state::platform.account_state, '2020-01-01'
+    FROM unnest(ARRAY['active', 'deleted', 'suspended', 'deactivated', 'protected'])
+      WITH ORDINALITY AS states (state, n);
+    INSERT INTO platform.posts (post_id, author_id, created_at)
+    SELECT 10 * account_id, account_id, '2016-01-01' FROM platform.accounts;
+    INSERT INTO platform.posts
+      (post_id, author_id, created_at, deleted_at, bounced_at, edited_at, geo_removed_at) VALUES
+      (11, 1, '2016-01-01', '2021-01-01', NULL, NULL, NULL),
+      (12, 1, '2016-01-01', NULL, '2021-01-01', NULL, NULL),
+      (13, 1, '2016-01-01', NULL, NULL, '2021-01-01', NULL),
+      (14, 1, '2016-01-01', NULL, NULL, NULL, '2021-01-01')
+    """
+
+  private static let ids = [
+    "the post is deleted": "11", "the post bounced": "12", "the post was edited": "13",
+    "its location was removed": "14", "its author is deleted": "20",
+    "its author is suspended": "30",
+    "its author is deactivated": "40", "its author is protected": "50",
+    "the account is deleted": "2",
+    "the account is suspended": "3", "the account is deactivated": "4",
+    "the account is protected": "5",
+  ]
+
+  @Test(arguments: Way.all) func theTableIsTrue(_ way: Way) async throws {
+    let rows = try String(
+      contentsOfFile: repositoryRootPath + "/docs/result-words.md", encoding: .utf8
+    )
+    .split(separator: "\n").filter { $0.hasPrefix("| ") }
+    .map { $0.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) } }
+    let column = try #require(rows.first?.firstIndex(of: way.testDescription))
+    try #require(rows.count == 1 + Self.ids.count)
+    try await LocalService.run({
+      $0.profile = way.profile
+      $0.vocabulary = way.vocabulary
+    }) { service in
+      try await service.execute(Self.world)
+      for type in ["tweets", "users"] {
+        var told: [String: String] = [:]
+        let asked = (1...99).map { "\($0)\n" }.joined()
+        for line in try await service.resultLines(type, asked) where !line.isEmpty {
+          let members = try JSONDecoder().decode([String: String].self, from: Data(line.utf8))
+          let id = try #require(members["id"])
+          #expect(told[id] == nil, "\(line)")
+          told[id] = "\(members["action"] ?? "")/\(members["reason"] ?? "")"
+        }
+        for row in rows.dropFirst() where row[0] == type {
+          let id = try #require(Self.ids[row[1]], "\(row[1])")
+          #expect(told.removeValue(forKey: id) ?? "—" == row[column], "\(type): \(row[1])")
+        }
+        #expect(told.isEmpty, "\(type): \(told)")
+      }
+    }
+  }
+}

@@ -1,0 +1,292 @@
+import ComplianceService
+import FaultPlans
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// What there is to see on the page can be seen, read and hit, on a phone as well as at a desk.
+@Suite(.endedIfItHangs) struct StatusPageSightTests {
+  /// A phone of old, a phone, a tablet, a desk.
+  private static let widths = [320, 390, 768, 1280]
+
+  /// What is wrong with the page as it is laid out.
+  private static func complaints(_ tab: Browser.Tab) async throws -> [String] {
+    try await tab.value(String(contentsOfFile: Tool.script("measure_page.js"), encoding: .utf8))
+  }
+
+  /// Opens the page in every size and scheme, and asks what is wrong with it.
+  private static func look(
+    at service: LocalService, _ browser: Browser, _ what: String,
+    _ location: SourceLocation = #_sourceLocation
+  ) async throws {
+    let tab = try await browser.tab()
+    for width in widths {
+      for isDark in [false, true] {
+        try await tab.show(width: width, isDark: isDark)
+        try await tab.open(service.baseURL + "/")
+        let found = try await complaints(tab)
+        #expect(
+          found.isEmpty, "\(what), \(width) px, dark \(isDark): \(found.prefix(9))",
+          sourceLocation: location)
+        let seen: Int = try await tab.value("innerWidth")
+        #expect(seen == width, sourceLocation: location)
+      }
+    }
+  }
+
+  /// Jobs in every state, with names that do what names can do.
+  private static let jobs = #"""
+    INSERT INTO compliance.jobs (id, app_id, type, name, status, error, created_at, upload_expires_at,
+      download_expires_at, uploaded_at, finished_at, submission_file, result_file, result_bytes, profile, resumable)
+    SELECT 1900000000000000000 + n, lpad(to_hex(n), 64, 'a'),
+      (ARRAY['tweets', 'users'])[1 + n % 2]::compliance.job_type,
+      left((ARRAY[NULL, 'nightly', repeat('n', 64), repeat('W', 64), repeat('l', 64),
+        '<script>document.title="taken"</script><img src=x onerror=alert(1)>',
+        'مهمة الامتثال الليلية رقم ' || repeat('ابجد', 9),
+        U&'\202E\2067right to left ' || repeat('x', 40), repeat(U&'\+01F469\200D\+01F680', 21), repeat('漢', 64),
+        repeat('﷽', 64), '"quoted" & ''name''', repeat(U&'e\0301\0302\0303\0304', 12), U&'\FEFF\200B',
+        E'\n\t ', repeat('two words ', 6)])[1 + n % 16], 64),
+      status,
+      CASE WHEN status = 'failed' THEN CASE WHEN n % 2 = 0 THEN 'The job was cancelled.'
+        ELSE 'Line 3 is no ID: ' || repeat('9', 120) END END,
+      now() - n * interval '1 minute', now() + interval '3 hours', now() + interval '7 days',
+      CASE WHEN status IN ('in_progress', 'complete') THEN now() - n * interval '1 minute' END,
+      CASE WHEN status IN ('complete', 'failed', 'expired') THEN now() END,
+      CASE WHEN status = 'in_progress' THEN 'none' END,
+      CASE WHEN status = 'complete' THEN 'none' END,
+      CASE WHEN status = 'complete' THEN n * 123456789012 END,
+      (ARRAY['native', 'gcs'])[1 + n % 2]::compliance.profile, false
+    FROM (SELECT n, (ARRAY['created', 'in_progress', 'complete', 'failed', 'expired'])[1 + n % 5]
+                      ::compliance.job_status AS status
+          FROM generate_series(1, 80) AS n) AS numbers
+    """#
+
+  private static let plan = """
+    faults:
+      - {name: \(String(repeating: "flood", count: 20)), at: list, every: 2, answer: {status: 429}}
+      - {name: "طوفان <b>", at: list, every: 3, answer: {status: 503}}
+
+    """
+
+  /// Runs a service with much to see on its page. No job of it goes on.
+  private static func serving(_ body: (LocalService) async throws -> Void) async throws {
+    let plan = try FaultPlan(yaml: plan, file: "plan.yaml")
+    try await LocalService.run({ $0.faults = plan }) { service in
+      service.gate.hold { if case .processing = $0 { true } else { false } }
+      try await service.execute(Self.jobs)
+      for _ in 1...4 {
+        _ = try await service.get("\(LocalService.jobsPath)?type=tweets")
+        _ = try await service.get("\(LocalService.jobsPath)/1")
+        _ = try await service.get("/nothing")
+      }
+      try await body(service)
+      service.gate.release()
+    }
+  }
+
+  @Test func nothingIsOutOfSight() async throws {
+    try await Browser.run { browser in
+      try await Self.serving { service in
+        try await Self.look(at: service, browser, "80 jobs")
+      }
+      try await LocalService.run { service in
+        try await Self.look(at: service, browser, "no jobs")
+        try await service.withoutDatabase {
+          try await Self.look(at: service, browser, "no database")
+        }
+      }
+    }
+  }
+
+  private static let mistakes = [
+    ("<p style='width: 3000px'>wide", "the document is"),
+    ("<div style='position: absolute; left: -50px'>left", "out of the page"),
+    ("<p style='width: 60px; white-space: nowrap'>runs out of its place", "text runs out"),
+    ("<p style='width: 60px; overflow: hidden; white-space: nowrap'>is cut off", "cut without"),
+    ("<p style='height: 10px; overflow: hidden'>two lines<br>of text", "cut without"),
+    (
+      "<p title='is cut' style='width: 60px; overflow: hidden; white-space: nowrap'>is cut off",
+      "cut without"
+    ),
+    ("<p style='color: #888'>gray", "contrast"),
+    ("<p style='font-size: 8px'>tiny", "small"),
+    ("<p><a href='/'>link</a>", "to hit"),
+    (
+      "<table><tr><td>1<td style='position: relative; left: -9px; padding: 9px'>2</table>",
+      "lies upon"
+    ),
+  ]
+
+  /// What measures the page finds each of the mistakes that it is there for.
+  @Test func theMeasureFindsMistakes() async throws {
+    try await Browser.run { browser in
+      let tab = try await browser.tab()
+      try await tab.show(width: 390, isDark: false)
+      let begin = "data:text/html,<!DOCTYPE html><meta name=viewport content='width=device-width'>"
+      let allowed = CharacterSet.alphanumerics.union(.init(charactersIn: ":,;/<>='-!"))
+      func found(_ body: String) async throws -> [String] {
+        try await tab.open(
+          (begin + body).addingPercentEncoding(withAllowedCharacters: allowed) ?? "")
+        return try await Self.complaints(tab)
+      }
+      #expect(try await found("<p>text").isEmpty)
+      for (mistake, complaint) in Self.mistakes {
+        let complaints = try await found(mistake)
+        #expect(complaints.contains { $0.contains(complaint) }, "\(mistake): \(complaints)")
+      }
+    }
+  }
+
+  /// A table stays one to those who hear it, though on a phone it is laid out as cards.
+  @Test func whoHearsThePageFindsItsParts() async throws {
+    try await Self.serving { service in
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        for width in Self.widths {
+          try await tab.show(width: width, isDark: false)
+          try await tab.open(service.baseURL + "/")
+          try await Self.expectParts(tab, isFolded: width < 1000)
+        }
+      }
+    }
+  }
+
+  private static func expectParts(_ tab: Browser.Tab, isFolded: Bool) async throws {
+    struct Tree: Decodable {
+      struct Node: Decodable {
+        struct Text: Decodable {
+          let value: String
+
+          init(from decoder: any Decoder) throws {
+            let members = try decoder.container(keyedBy: CodingKeys.self)
+            // Of some parts it is a number.
+            value = (try? members.decode(String.self, forKey: .value)) ?? ""
+          }
+
+          private enum CodingKeys: String, CodingKey { case value }
+        }
+        let ignored: Bool
+        let role: Text?
+        let name: Text?
+      }
+      let nodes: [Node]
+    }
+    let tree = try await tab.ask("Accessibility.getFullAXTree", as: Tree.self)
+    let nodes = tree.nodes.filter { !$0.ignored }
+    func names(_ role: String) -> [String] {
+      nodes.filter { $0.role?.value == role }.map { $0.name?.value ?? "" }
+    }
+    for landmark in ["banner", "main", "contentinfo", "navigation", "status"] {
+      #expect(names(landmark).count == 1, "\(landmark)")
+    }
+    let sections = ["Jobs the newest 50 of 80", "Requests since the start", "Faults by plan"]
+    #expect(names("region") == sections)
+    #expect(names("table") == sections)
+    #expect(names("heading") == ["compliance-server"] + sections)
+    #expect(
+      names("columnheader").prefix(8) == [
+        "Status", "Type", "Job", "Name", "App", "Created (UTC)", "Work", "Result",
+      ])
+    // Below the heads: 50 jobs, at least 3 endpoints, 2 faults.
+    let cells = names("cell").count
+    #expect(cells >= 50 * 8 + 3 * 6 + 2 * 4)
+    #expect(names("row").count >= 3 + 50 + 3 + 2)
+    #expect(
+      names("progressbar").count
+        == (try await tab.value("document.querySelectorAll('progress').length")))
+    // Each cell of a card says which column it is of.
+    let titles: [String] = try await tab.value(
+      """
+      [...document.querySelectorAll('#jobs tbody tr:first-child td')].map(cell =>
+        getComputedStyle(cell, '::before').content.split(' /')[0])
+      """)
+    #expect(titles.first == (isFolded ? "\"Status\"" : "none"))
+    #expect(Set(titles).count == (isFolded ? 8 : 1))
+  }
+
+  /// Whoever goes through the page by keyboard sees where they are, in both colours.
+  @Test func theFocusIsSeen() async throws {
+    try await LocalService.run { service in
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.open(service.baseURL + "/")
+        let links: Int = try await tab.value("document.querySelectorAll('a').length")
+        // The one without scripts is no link here.
+        #expect(links == 4)
+        for _ in 1...links {
+          for type in ["keyDown", "keyUp"] {
+            try await tab.ask(
+              "Input.dispatchKeyEvent",
+              ["type": type, "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9])
+          }
+          let outline: String = try await tab.value(
+            "document.activeElement.localName + getComputedStyle(document.activeElement).outline")
+          #expect(outline.hasPrefix("a") && outline.contains("solid 3px"), "\(outline)")
+        }
+      }
+    }
+  }
+
+  /// That it looks well is for people to see; that it is drawn at all, in both colours, is seen here.
+  @Test func aBrowserDrawsItInLightAndDark() async throws {
+    try await LocalService.run { service in
+      _ = try await service.create()
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        var images: [Data] = []
+        for isDark in [false, true] {
+          try await tab.show(width: 800, isDark: isDark)
+          try await tab.open(service.baseURL + "/")
+          images.append(try await tab.image())
+        }
+        for image in images { #expect(image.starts(with: [0x89, 0x50, 0x4E, 0x47])) }
+        #expect(images[0] != images[1])
+      }
+    }
+  }
+
+  /// Without scripts it is what it was when it was loaded, and says so.
+  @Test func withoutScriptsItIsAPage() async throws {
+    try await Self.serving { service in
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.ask("Emulation.setScriptExecutionDisabled", ["value": true])
+        for width in [390, 1280] {
+          try await tab.show(width: width, isDark: false)
+          try await tab.ask("Page.navigate", ["url": service.baseURL + "/"])
+          // Nothing that waits runs in this page.
+          while try await !tab.value("document.readyState === 'complete'", as: Bool.self) {}
+          #expect(try await tab.value("document.querySelectorAll('#jobs tbody tr').length") == 50)
+          let words: String = try await tab.value("document.querySelector('header').innerText")
+          #expect(words.contains("Without JavaScript this page does not renew itself"))
+          #expect(try await Self.complaints(tab).isEmpty)
+        }
+      }
+    }
+  }
+}
+
+extension LocalService {
+  /// Takes the database away from under the server for the length of `body`.
+  func withoutDatabase(_ body: () async throws -> Void) async throws {
+    let name = database.name
+    try await withTestDatabase { other in
+      try await other.withConnection {
+        try await $0.runScript("ALTER DATABASE \(name) WITH ALLOW_CONNECTIONS false")
+        _ = try await $0.query(
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", .text(name))
+      }
+      let result: Result<Void, any Error>
+      do {
+        result = .success(try await body())
+      } catch {
+        result = .failure(error)
+      }
+      try await other.withConnection {
+        try await $0.runScript("ALTER DATABASE \(name) WITH ALLOW_CONNECTIONS true")
+      }
+      try result.get()
+    }
+  }
+}

@@ -1,0 +1,245 @@
+import ComplianceService
+import Foundation
+import TestSupport
+import Testing
+
+/// The page renews itself in place, as long as somebody looks at it and whatever becomes of the server.
+@Suite(.endedIfItHangs) struct StatusPageUpdateTests {
+  /// Makes jobs that are over, as old as their number says.
+  private static func addJobs(_ numbers: ClosedRange<Int>, to service: LocalService) async throws {
+    try await service.execute(
+      """
+      INSERT INTO compliance.jobs (id, app_id, type, name, status, created_at, upload_expires_at,
+        download_expires_at, finished_at)
+      SELECT 1900000000000000000 + n, repeat('a', 64), 'tweets', 'number ' || n, 'expired', now(), now(), now(), now()
+      FROM generate_series(\(numbers.lowerBound), \(numbers.upperBound)) AS n
+      """)
+  }
+
+  private static func element(_ number: Int) -> String {
+    "document.getElementById('job-\(1_900_000_000_000_000_000 + number)')"
+  }
+
+  private static let notice = "document.getElementById('notice').textContent"
+
+  /// Whoever reads a row, has selected text in it and stands on a link goes on doing so while jobs come.
+  @Test(arguments: [390, 1280])
+  func anUpdateLeavesAloneWhatIsRead(width: Int) async throws {
+    try await LocalService.run { service in
+      try await Self.addJobs(1...45, to: service)
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.show(width: width, isDark: false)
+        try await tab.open(service.baseURL + "/")
+        // That the page is never loaded anew is seen by what is the window's alone.
+        let isSet: Bool = try await tab.value(
+          """
+          (() => {
+            window.row = \(Self.element(20));
+            window.row.scrollIntoView({block: 'center'});
+            document.querySelector('footer a').focus({preventScroll: true});
+            const name = window.row.querySelector('[title]').firstChild;
+            getSelection().setBaseAndExtent(name, 1, name, 6);
+            window.place = window.row.getBoundingClientRect().top;
+            return scrollY > 0 && getSelection().toString() === 'umber';
+          })()
+          """)
+        #expect(isSet)
+        try await Self.addJobs(46...60, to: service)
+        try await tab.until("\(Self.element(60)) !== null")
+        // The oldest have made room for the newest.
+        #expect(try await tab.value("\(Self.element(10)) === null"))
+        let kept: [Bool] = try await tab.value(
+          """
+          [window.row === \(Self.element(20)), getSelection().toString() === 'umber',
+           document.activeElement === document.querySelector('footer a'),
+           Math.abs(window.row.getBoundingClientRect().top - window.place) <= 1]
+          """)
+        #expect(kept == [true, true, true, true])
+        let order: [String] = try await tab.value(
+          "[...document.querySelectorAll('#jobs [title]')].map(name => name.title)")
+        #expect(order == (11...60).reversed().map { "number \($0)" })
+
+        // A text that changes itself keeps its selection, too.
+        try await tab.until(
+          """
+          (() => {
+            const text = document.querySelector('#about time').firstChild;
+            if (!window.time) {
+              getSelection().setBaseAndExtent(text, 3, text, 9);
+              window.time = text.data;
+            }
+            return text.data !== window.time;
+          })()
+          """)
+        let offsets: [Int] = try await tab.value(
+          """
+          [getSelection().anchorOffset, getSelection().focusOffset,
+           Number(getSelection().anchorNode === document.querySelector('#about time').firstChild)]
+          """)
+        #expect(offsets == [3, 9, 1])
+      }
+    }
+  }
+
+  /// Whatever two pages hold, the one becomes the other, and what has an ID in both stays the same element.
+  @Test func anyPageBecomesAnyOther() async throws {
+    let seed = SeededGenerator.seedOfTest()
+    try await LocalService.run { service in
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.open(service.baseURL + "/")
+        let wrong: [String] = try await tab.value(
+          """
+          (() => {
+            let state = \(seed % 4_294_967_296);
+            const dice = sides => {
+              state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+              return Math.floor(state / 4294967296 * sides);
+            };
+            const grow = (depth, ids) => {
+              const element = document.createElement(['p', 'b', 'i'][dice(3)]);
+              if (dice(2)) element.setAttribute(['class', 'title'][dice(2)], dice(3));
+              const mine = [...Array(9).keys()].map(number => `${ids}-${number}`)
+                .filter(() => dice(2));
+              for (let count = dice(6); count > 0; count--) {
+                if (depth > 0 && dice(2)) {
+                  const child = grow(depth - 1, `${ids}-x${count}`);
+                  if (dice(2) && mine.length) child.id = mine.shift();
+                  element.append(child);
+                } else if (element.lastChild?.nodeType !== Node.TEXT_NODE) {
+                  element.append(`text ${dice(4)}`);
+                }
+              }
+              return element;
+            };
+            const wrong = [];
+            for (let round = 0; round < 500; round++) {
+              const old = document.createElement('div'), fresh = document.createElement('div');
+              for (const page of [old, fresh]) {
+                const rows = [...Array(8).keys()].filter(() => dice(2));
+                if (dice(4) === 0) rows.reverse();
+                for (const row of rows) {
+                  const child = document.createElement('p');
+                  child.id = `row-${row}`;
+                  child.append(grow(2, `row-${row}`));
+                  page.append(child, '\\n');
+                }
+              }
+              const before = old.outerHTML;
+              const kept = new Map([...old.children].map(child => [child.id, child]));
+              patch(old, fresh);
+              if (!old.isEqualNode(fresh)) wrong.push(`${before} → ${fresh.outerHTML}: ${old.outerHTML}`);
+              for (const child of old.children)
+                if (kept.has(child.id) && kept.get(child.id) !== child) wrong.push(`new: ${child.id}`);
+            }
+            return wrong;
+          })()
+          """)
+        #expect(wrong.isEmpty, "seed \(seed): \(wrong.prefix(3))")
+      }
+    }
+  }
+
+  /// It says since when it is stale, keeps what it shows, and goes on by itself.
+  @Test func itOutlivesTheServer() async throws {
+    try await LocalService.withSite { site in
+      var site = site
+      // The server comes back to this address, which nobody else takes meanwhile: the port is free as long
+      // as no other test has the same host.
+      let host = "127.\((1...3).map { _ in "\(Int.random(in: 1...254))" }.joined(separator: "."))"
+      site.configure = {
+        $0.host = host
+        $0.port = 8090
+      }
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        let first = try await site.serving { service in
+          let first = try await service.create()
+          try await tab.open(service.baseURL + "/")
+          _ = try await tab.value("window.mark = 1", as: Int.self)
+          return first
+        }
+        try await tab.until("\(Self.notice) !== ''")
+        let notice: String = try await tab.value(Self.notice)
+        #expect(notice.hasPrefix("The server does not answer. What you see is of 20"), "\(notice)")
+        #expect(try await tab.value("document.getElementById('job-\(first.id)') !== null"))
+        try await site.serving { service in
+          let second = try await service.create("users")
+          try await tab.until("document.getElementById('job-\(second.id)') !== null")
+          #expect(try await tab.value("\(Self.notice) === '' && window.mark === 1"))
+        }
+      }
+    }
+  }
+
+  @Test func itOutlivesTheDatabase() async throws {
+    try await LocalService.run { service in
+      let first = try await service.create()
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.open(service.baseURL + "/")
+        let late = try await browser.tab()
+        try await service.withoutDatabase {
+          // Whoever opens the page now gets it, without jobs.
+          try await late.open(service.baseURL + "/")
+          #expect(try await late.value(Self.notice) == "The database is away.")
+          #expect(try await late.value("document.querySelectorAll('#jobs tr').length") == 0)
+          #expect(try await late.value("document.querySelectorAll('#requests tr').length > 0"))
+          // Programs get the problem.
+          #expect(try await service.get("/").problem().status == 503)
+          try await tab.bringToFront()
+          try await tab.until(
+            "\(Self.notice).startsWith('The database is away. What you see is of')")
+          #expect(try await tab.value("document.getElementById('job-\(first.id)') !== null"))
+        }
+        let second = try await service.create("users")
+        for tab in [tab, late] {
+          try await tab.bringToFront()
+          try await tab.until("document.getElementById('job-\(second.id)') !== null")
+          #expect(try await tab.value("\(Self.notice) === ''"))
+        }
+      }
+    }
+  }
+
+  /// It asks as long as it is seen, for nothing while it is hidden, and at once when it is seen again.
+  @Test func aHiddenPageAsksForNothing() async throws {
+    try await LocalService.run { service in
+      try await Browser.run { browser in
+        let tab = try await browser.tab()
+        try await tab.ask(
+          "Page.addScriptToEvaluateOnNewDocument",
+          [
+            "source": """
+            window.timers = new Set();
+            window.asked = 0;
+            window.answered = 0;
+            const [set, clear, get] = [setTimeout, clearTimeout, fetch];
+            window.setTimeout = (what, after) => {
+              const timer = set(() => { timers.delete(timer); what(); }, after);
+              timers.add(timer);
+              return timer;
+            };
+            window.clearTimeout = timer => { timers.delete(timer); clear(timer); };
+            window.fetch = (...what) => {
+              asked += 1;
+              return get(...what).finally(() => answered += 1);
+            };
+            """
+          ])
+        try await tab.open(service.baseURL + "/")
+        try await tab.until("asked >= 2 && asked === answered && timers.size === 1")
+        let other = try await browser.tab()
+        // One that was under way may still end.
+        try await tab.until("document.hidden && asked === answered && timers.size === 0")
+        let asked: Int = try await tab.value("asked")
+        try await other.open("about:blank")
+        #expect(try await tab.value("document.hidden && timers.size === 0 && asked === \(asked)"))
+        try await tab.bringToFront()
+        try await tab.until("asked === \(asked + 1)")
+        try await tab.until("timers.size === 1")
+      }
+    }
+  }
+}

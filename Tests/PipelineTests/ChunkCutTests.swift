@@ -1,0 +1,107 @@
+import ComplianceService
+import Runtime
+import TestSupport
+import Testing
+
+/// Nights on which the host takes uploads that are smaller than the chunks.
+@Suite(.endedIfItHangs) struct ChunkCutTests {
+  private static func with(
+    _ profile: WireProfile, uploadBytesMax: Int, posts: Int,
+    _ body: @escaping @Sendable (Night, PipelineRuntime) async throws -> Void
+  ) async throws {
+    try await Night.with({
+      $0.profile = profile
+      $0.uploadBytesMax = uploadBytesMax
+      $0.storageUploadBytesMax = uploadBytesMax
+    }) { night in
+      try await night.invent(posts: posts, editedPostsLoseLocations: profile == .native)
+      let pipeline = try night.pipeline {
+        $0.replacing(
+          "  poll_seconds: 0.02",
+          with: "  allowed_hosts: [127.0.0.2]\n  profile: \(profile)\n  poll_seconds: 0.02")
+      }
+      try await night.withRuntime(pipeline) { try await body(night, $0) }
+    }
+  }
+
+  private static func run(
+    uploadBytesMax: Int, posts: Int,
+    _ body: @escaping @Sendable (Night, RunReport) async throws -> Void
+  ) async throws {
+    try await Self.with(.native, uploadBytesMax: uploadBytesMax, posts: posts) { night, runtime in
+      try await body(night, try #require(try await runtime.run().last))
+    }
+  }
+
+  /// What an export of 1,000 posts has to be, however it is cut.
+  private static func expectEachIDOnce(_ night: Night) async throws {
+    func value(_ sql: String) async throws -> Int { try await night.value(sql, as: Int.self) }
+    #expect(try await value("SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts'") == 1000)
+    #expect(
+      try await value(
+        """
+        SELECT count(*) FROM lethe.chunk AS a JOIN lethe.chunk AS b USING (run_id, dataset)
+        WHERE a.chunk_id < b.chunk_id AND a.first_id <= b.last_id AND b.first_id <= a.last_id
+        """) == 0)
+    let chunks = try await value("SELECT count(*) FROM lethe.chunk WHERE dataset = 'posts'")
+    #expect(
+      try await value("SELECT max(number) FROM lethe.chunk WHERE dataset = 'posts'") == chunks)
+    #expect(
+      try await value("SELECT chunks FROM lethe.export WHERE dataset = 'posts'") == chunks)
+  }
+
+  @Test func aChunkThatIsTooLargeIsCutUntilItFits() async throws {
+    try await Self.run(uploadBytesMax: 1000, posts: 1000) { night, report in
+      #expect(report.status == .done, "\(report.failures)")
+      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await night.ledgerFaults() == [])
+      try await Self.expectEachIDOnce(night)
+      let largest = try await night.value("SELECT max(bytes) FROM lethe.chunk", as: Int.self)
+      #expect(largest <= 1000)
+      // No slot is left taken.
+      let active = try await night.value(
+        "SELECT count(*) FROM compliance.jobs WHERE status IN ('created', 'in_progress')",
+        as: Int.self)
+      #expect(active == 0)
+    }
+  }
+
+  /// The slot is taken until the URL expires, for the profile knows no cancelling.
+  @Test func aStorageHostsLimitCutsTheChunk() async throws {
+    try await Self.with(.gcs, uploadBytesMax: 1000, posts: 1000) { night, runtime in
+      _ = try await runtime.export()
+      let before = try await night.value(
+        "SELECT count(*) FROM lethe.chunk WHERE dataset = 'posts'", as: Int.self)
+      _ = try await runtime.submit()
+      try await Self.expectEachIDOnce(night)
+      let after = try await night.value(
+        "SELECT count(*) FROM lethe.chunk WHERE dataset = 'posts'", as: Int.self)
+      #expect(after == before + 1)
+    }
+  }
+
+  @Test func aHostThatTakesNothingHasTheChunkSetAside() async throws {
+    try await Self.run(uploadBytesMax: 1, posts: 12) { night, report in
+      #expect(!report.failures.isEmpty)
+      let failed = try await night.value(
+        "SELECT count(*) FROM lethe.chunk WHERE state = 'failed' AND ids > 1", as: Int.self)
+      #expect(failed == 0)
+      let ids = try await night.value(
+        "SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts' AND state = 'failed'",
+        as: Int.self)
+      #expect(ids == 12)
+    }
+  }
+
+  /// What is too large for the API for good costs a bounded number of jobs.
+  @Test func cuttingEnds() async throws {
+    try await Self.run(uploadBytesMax: 1, posts: 200) { night, _ in
+      let most = try await night.value("SELECT max(cuts) FROM lethe.chunk", as: Int.self)
+      #expect(most == 7)
+      let jobs = try await night.value(
+        "SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.dataset = 'posts'",
+        as: Int.self)
+      #expect(jobs < 256)
+    }
+  }
+}

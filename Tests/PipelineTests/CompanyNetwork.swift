@@ -1,0 +1,101 @@
+import ComplianceService
+import Foundation
+import SystemPackage
+import TestSupport
+
+/// A service as programs in a company's network have it before them: its names are known to the proxy alone, and what shows
+/// for it is nginx, with a certificate of the company's own authority.
+struct CompanyNetwork: Sendable {
+  let night: Night
+  let authority: CertificateAuthority
+  let proxy: ForwardProxy
+  /// Such as `https://api.company.test:20123`.
+  let api: String
+  let apiHost: String
+  /// A folder that has the authority's certificate among other files.
+  let trusted: FilePath
+  private let hosts: FilePath
+
+  private static let apiName = "api.company.test"
+  static let storageHost = "storage.company.test"
+
+  /// - Parameters:
+  ///   - isEncrypted: whether nginx speaks TLS.
+  ///   - certifiedNames: what its certificate is for.
+  static func with<R: Sendable>(
+    _ profile: WireProfile = .native, isEncrypted: Bool = true,
+    certifiedNames: [String] = [apiName, storageHost],
+    _ body: (CompanyNetwork) async throws -> R
+  ) async throws -> R {
+    let (front, storage) = (LoopbackPlace.random(), LoopbackPlace.random())
+    // Unencrypted, only this machine itself is taken for the API; its name leads to nginx here.
+    let apiHost = isEncrypted ? apiName : "localhost"
+    @Sendable func url(_ host: String) -> String {
+      "\(isEncrypted ? "https" : "http")://\(host):\(front.port)"
+    }
+    return try await Night.with({
+      $0.profile = profile
+      $0.publicURL = url(apiHost)
+      $0.storagePublicURL = url(storageHost)
+      ($0.storageHost, $0.storagePort) = (storage.host, storage.port)
+    }) { night in
+      try await withTemporaryDirectory { directory in
+        let authority = try CertificateAuthority(in: directory)
+        try FileManager.default.createDirectory(
+          atPath: directory.appending("trusted").string, withIntermediateDirectories: false)
+        try FileManager.default.copyItem(
+          atPath: authority.file.string, toPath: directory.appending("trusted/company.crt").string)
+        try "Whom the company trusts.\n".write(
+          toFile: directory.appending("trusted/README").string, atomically: true, encoding: .utf8)
+        let certificate = try isEncrypted ? authority.certificate(for: certifiedNames) : nil
+        let hosts = directory.appending("hosts")
+        try "\(front.host) \(apiHost) \(storageHost)\n"
+          .write(toFile: hosts.string, atomically: true, encoding: .utf8)
+        let sites = [
+          WebFront.Site(apiHost, to: night.service),
+          WebFront.Site(storageHost, to: "http://\(storage)"),
+        ]
+        return try await WebFront.serving(
+          sites, at: front, certificate: certificate, in: directory
+        ) {
+          try await ForwardProxy.serving(hosts: hosts, in: directory) { proxy in
+            try await body(
+              CompanyNetwork(
+                night: night, authority: authority, proxy: proxy, api: url(apiHost),
+                apiHost: apiHost,
+                trusted: directory.appending("trusted"), hosts: hosts))
+          }
+        }
+      }
+    }
+  }
+
+  /// The environment in which a program resolves the names of a file as `/etc/hosts`.
+  static func names(in hosts: FilePath) -> [String: String] {
+    ["LD_PRELOAD": "libnss_wrapper.so", "NSS_WRAPPER_HOSTS": hosts.string]
+  }
+
+  /// The environment of a program that needs no proxy to know the service's names.
+  var names: [String: String] { Self.names(in: hosts) }
+
+  /// What a machine may have set.
+  static let variables =
+    ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"]
+    .flatMap { [$0, $0.lowercased()] } + ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+
+  /// Runs `lethe` with these variables, and none of the machine's.
+  /// - Parameter lines: of the definition's `api:`.
+  func lethe(
+    _ arguments: String..., environment: [String: String], lines: [String] = []
+  ) async throws -> Program.Ending {
+    let more = lines + ["allowed_hosts: [\(Self.storageHost)]"]
+    let file = try night.definitionFile {
+      $0.replacing("  poll_seconds:", with: more.map { "  \($0)\n" }.joined() + "  poll_seconds:")
+    }
+    return try await Program.run(
+      "lethe", arguments + [file],
+      environment: night.environment.merging(["COMPLIANCE_API_URL": api]) { $1 }
+        .merging(environment) { $1 },
+      without: Self.variables.filter { environment[$0] == nil })
+  }
+}

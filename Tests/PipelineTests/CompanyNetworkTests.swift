@@ -1,0 +1,192 @@
+import ComplianceService
+import Foundation
+import SystemPackage
+import TestSupport
+import Testing
+
+/// Nights behind a company's proxy and certificates, by the program itself.
+@Suite(.endedIfItHangs) struct CompanyNetworkTests {
+  // MARK: The network itself
+
+  @Test func curlComesThroughTheProxyToTheService() async throws {
+    try await CompanyNetwork.with { network in
+      func status(_ proxy: String, _ authority: FilePath?) async throws -> String {
+        let trust = authority.map { ["--cacert", $0.string] } ?? []
+        return try await Self.curl(
+          trust + ["--proxy", proxy, "-w", "%{http_connect} %{http_code}", "-o", "/dev/null"]
+            + ["\(network.api)/healthz"])
+      }
+      let authority = network.authority.file
+      let anonymous = try await status(network.proxy.bareURL, authority)
+      let mistaken = try await status(network.proxy.url(password: "wrong"), authority)
+      #expect([anonymous, mistaken] == ["407 000", "401 000"])
+      #expect(try network.proxy.hostsReached == [])
+      let unsure = try await status(network.proxy.url, nil)
+      let sure = try await status(network.proxy.url, authority)
+      #expect([unsure, sure] == ["200 000", "200 200"])
+      #expect(try network.proxy.hostsReached == [network.apiHost])
+    }
+  }
+
+  /// - Returns: what it wrote to stdout, however it ended.
+  private static func curl(_ arguments: [String]) async throws -> String {
+    let curl = Process()
+    curl.executableURL = URL(filePath: "/usr/bin/curl")
+    curl.arguments = ["-sS", "--noproxy", ""] + arguments
+    let stdout = Pipe()
+    curl.standardOutput = stdout
+    curl.standardError = FileHandle.nullDevice
+    try curl.run()
+    return String(decoding: stdout.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+  }
+
+  // MARK: Nights
+
+  /// How a machine is told of the proxy and of the authority.
+  struct Way: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    let profile: WireProfile
+    var isEncrypted = true
+    var isProxied = true
+    let environment: @Sendable (CompanyNetwork) -> [String: String]
+    var lines: @Sendable (CompanyNetwork) -> [String] = { _ in [] }
+  }
+
+  static let ways: [Way] = [
+    Way(
+      testDescription: "http", profile: .native, isEncrypted: false, isProxied: false,
+      environment: { $0.names }),
+    Way(
+      testDescription: "http, gcs", profile: .gcs, isEncrypted: false, isProxied: false,
+      environment: { $0.names }),
+    Way(
+      testDescription: "http, HTTP_PROXY", profile: .native, isEncrypted: false,
+      environment: { ["HTTP_PROXY": $0.proxy.url] }),
+    Way(
+      testDescription: "http, gcs, all_proxy", profile: .gcs, isEncrypted: false,
+      environment: { ["all_proxy": $0.proxy.url] }),
+    Way(
+      testDescription: "https, SSL_CERT_DIR", profile: .native, isProxied: false,
+      environment: { $0.names.merging(["SSL_CERT_DIR": $0.trusted.string]) { $1 } }),
+    Way(
+      testDescription: "https, gcs, SSL_CERT_FILE", profile: .gcs, isProxied: false,
+      environment: { $0.names.merging(["SSL_CERT_FILE": $0.authority.file.string]) { $1 } }),
+    Way(
+      testDescription: "https, HTTPS_PROXY, SSL_CERT_FILE", profile: .native,
+      environment: {
+        ["HTTPS_PROXY": $0.proxy.url, "SSL_CERT_FILE": $0.authority.file.string]
+      }),
+    Way(
+      testDescription: "https, gcs, api.proxy, api.ca_file", profile: .gcs,
+      environment: { ["COMPANY_PROXY": $0.proxy.url] },
+      lines: { ["proxy: ${COMPANY_PROXY}", "ca_file: \($0.authority.file)"] }),
+  ]
+
+  @Test(arguments: ways)
+  func aNightIsRightWhateverLiesBetween(_ way: Way) async throws {
+    try await CompanyNetwork.with(way.profile, isEncrypted: way.isEncrypted) { network in
+      try await network.night.invent(posts: 300, users: 30, editedPostsLoseLocations: false)
+      let ending = try await network.lethe(
+        "run", environment: way.environment(network), lines: way.lines(network))
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(try await network.night.rowsThatDiffer() == 0)
+      #expect(try await network.night.ledgerFaults() == [])
+      var hosts: Set<String> = []
+      if way.isProxied {
+        hosts.insert(network.apiHost)
+        if way.profile == .gcs { hosts.insert(CompanyNetwork.storageHost) }
+      }
+      #expect(try network.proxy.hostsReached == hosts)
+      expectNoSecrets(ending)
+    }
+  }
+
+  @Test func theProxyIsPassedByWhereTheEnvironmentSaysSo() async throws {
+    try await CompanyNetwork.with(.gcs) { network in
+      try await network.night.invent(posts: 300, users: 30, editedPostsLoseLocations: false)
+      let own = [
+        "HTTPS_PROXY": network.proxy.url, "NO_PROXY": network.apiHost,
+        "SSL_CERT_FILE": network.authority.file.string,
+      ]
+      let ending = try await network.lethe(
+        "run", environment: network.names.merging(own) { $1 })
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(try await network.night.rowsThatDiffer() == 0)
+      #expect(try network.proxy.hostsReached == [CompanyNetwork.storageHost])
+    }
+  }
+
+  // MARK: What is in the way
+
+  /// The proxy's refusal is not taken for the API's, which would be about the token.
+  @Test(arguments: ["wrong", nil])
+  func aProxyThatRefusesIsNamed(password: String?) async throws {
+    try await CompanyNetwork.with { network in
+      try await network.night.invent(posts: 50, users: 10)
+      let url = password.map { network.proxy.url(password: $0) } ?? network.proxy.bareURL
+      for command in ["check", "run"] {
+        let ending = try await network.lethe(
+          command,
+          environment: [
+            "HTTPS_PROXY": url, "SSL_CERT_FILE": network.authority.file.string,
+          ])
+        let said = ending.stdout + ending.stderr
+        #expect(ending.code == 77, "\(said)")
+        #expect(said.contains("the proxy \(network.proxy.bareURL)"), "\(said)")
+        #expect(!said.contains("Bearer"), "\(said)")
+        expectNoSecrets(ending)
+      }
+      #expect(try network.proxy.hostsReached == [])
+      try await expectNothingDone(network)
+    }
+  }
+
+  @Test(arguments: [true, false])
+  func anAuthorityThatIsNotTrustedIsNamed(isProxied: Bool) async throws {
+    try await CompanyNetwork.with { network in
+      try await network.night.invent(posts: 50, users: 10)
+      let ending = try await network.lethe(
+        "run", environment: isProxied ? ["HTTPS_PROXY": network.proxy.url] : network.names)
+      #expect(ending.code == 1, "\(ending.stderr)")
+      #expect(ending.stderr.contains(CertificateAuthority.name), "\(ending.stderr)")
+      #expect(ending.stderr.contains("api.ca_file"), "\(ending.stderr)")
+      expectNoSecrets(ending)
+      try await expectNothingDone(network)
+    }
+  }
+
+  @Test func aCertificateForAnotherHostIsRefused() async throws {
+    try await CompanyNetwork.with(certifiedNames: ["other.company.test"]) { network in
+      try await network.night.invent(posts: 50, users: 10)
+      let ending = try await network.lethe(
+        "run",
+        environment: [
+          "HTTPS_PROXY": network.proxy.url, "SSL_CERT_FILE": network.authority.file.string,
+        ])
+      #expect(ending.code == 1, "\(ending.stderr)")
+      #expect(ending.stderr.contains(network.apiHost), "\(ending.stderr)")
+      try await expectNothingDone(network)
+    }
+  }
+
+  private func expectNoSecrets(
+    _ ending: Program.Ending, _ location: SourceLocation = #_sourceLocation
+  ) {
+    let said = ending.stdout + ending.stderr
+    for secret in [ForwardProxy.password, ForwardProxy.user, Night.token] {
+      #expect(!said.contains(secret), "\(said)", sourceLocation: location)
+    }
+  }
+
+  /// The API has no job, and the warehouse is as it was.
+  private func expectNothingDone(
+    _ network: CompanyNetwork, _ location: SourceLocation = #_sourceLocation
+  ) async throws {
+    let done = try await network.night.value(
+      """
+      SELECT (SELECT count(*) FROM compliance.jobs)
+           + (SELECT count(*) FROM (TABLE before.posts EXCEPT ALL TABLE warehouse.posts) AS changed)
+      """, as: Int.self)
+    #expect(done == 0, sourceLocation: location)
+  }
+}

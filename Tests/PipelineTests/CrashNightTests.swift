@@ -1,0 +1,39 @@
+import ComplianceService
+import TestSupport
+import Testing
+
+/// The warehouse's server crashes in the middle of a night.
+@Suite(.endedIfItHangs) struct CrashNightTests {
+  @Test func aCrashOfTheWarehouseIsForALaterTryToMend() async throws {
+    try await Night.with { platform in
+      try await withOwnServer { server in
+        let night = Night(
+          database: try await server.database(.ledger, .warehouse), service: platform.service,
+          gate: platform.gate, directory: platform.directory)
+        try await night.execute(
+          """
+          INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+          SELECT p, 1, 'text', now() FROM generate_series(1, 50) AS p
+          """)
+        let isProcessing: @Sendable (ServicePoint) -> Bool = {
+          if case .processing = $0 { true } else { false }
+        }
+        platform.gate.hold(isProcessing)
+        let arguments = ["run", try night.definitionFile()]
+        let program = try Program("lethe", arguments, environment: night.environment)
+        try await platform.gate.reached(isProcessing)
+        // The program waits for the job, and its connections are idle.
+        try await server.crash()
+        await server.recovered()
+        platform.gate.release()
+        let ending = await program.ended()
+        #expect(ending.code == 75, "\(ending.code): \(ending.stderr)")
+        let next = try await Program.run("lethe", arguments, environment: night.environment)
+        #expect(next.code == 0, "\(next.code): \(next.stderr)")
+        let left = try await night.value(
+          "SELECT count(*) FROM lethe.chunk WHERE state <> 'applied'", as: Int.self)
+        #expect(left == 0)
+      }
+    }
+  }
+}

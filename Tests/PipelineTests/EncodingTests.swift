@@ -1,0 +1,181 @@
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// Databases of other encodings than UTF8, with texts from outside that they cannot hold.
+@Suite struct EncodingTests {
+  struct Kind: Sendable, CustomTestStringConvertible {
+    let encoding: String
+    /// A name that it can hold, beyond ASCII where it has more.
+    let name: String
+    /// What becomes of `note`.
+    let kept: String
+    var testDescription: String { encoding }
+  }
+
+  private static let note = "\u{0416}\u{6728} \u{1F642} ok"
+  private static let escaped = "\\u{416}\\u{6728} \\u{1f642} ok"
+
+  private static let kinds = [
+    Kind(encoding: "UTF8", name: "Beiträge", kept: note),
+    Kind(encoding: "SQL_ASCII", name: "Beiträge", kept: note),
+    Kind(encoding: "LATIN1", name: "Beiträge", kept: escaped),
+    Kind(encoding: "LATIN9", name: "Größen", kept: escaped),
+    Kind(encoding: "WIN1251", name: "Записи", kept: escaped),
+    Kind(encoding: "KOI8R", name: "Записи", kept: escaped),
+    Kind(encoding: "EUC_JP", name: "投稿", kept: escaped),
+    Kind(encoding: "EUC_KR", name: "글쓰기판", kept: escaped),
+  ]
+
+  private static func definition(_ name: String) -> String {
+    """
+    name: encoding
+    warehouse: ${DATABASE_URL}
+    api: {base_url: "${COMPLIANCE_API_URL}", bearer_token: t, poll_seconds: 0.02, poll_seconds_max: 0.05, job_attempts: 1}
+    limits: {max_redacted_percent: 10, max_restored_percent: 100}
+    datasets:
+      posts:
+        type: tweets
+        table: '"shop"."\(name)"'
+        id: '\(name)_id'
+        where: "title <> 'not \(name)'"
+        actions:
+          deleted: delete
+          bounced: delete
+          suspended: delete
+          deactivated: delete
+          protected: {protect: {set: {title: '\(name) x'}, restore: former}}
+          geo_scrubbed: {scrub_geo: {raw: [[geo, '\(name)']]}}
+          tweet_edited: rehydrate
+    """
+  }
+
+  private static func withNight(
+    _ kind: Kind, _ script: ScriptedAPI.Script,
+    _ body: @escaping @Sendable (Night) async throws -> Void
+  ) async throws {
+    try await withTestDatabase(encoding: kind.encoding, .ledger) { database in
+      try await ScriptedAPI(script).serving { url in
+        let night = Night(
+          database: database, service: url, gate: TestGate(),
+          directory: FileManager.default.temporaryDirectory
+            .appending(path: "encoding-\(database.name)").path)
+        defer { try? FileManager.default.removeItem(atPath: night.directory) }
+        try await night.execute(
+          """
+          CREATE SCHEMA shop;
+          CREATE TABLE shop."\(kind.name)" ("\(kind.name)_id" text PRIMARY KEY, title text, raw jsonb);
+          INSERT INTO shop."\(kind.name)"
+          SELECT p, '\(kind.name) ' || p, '{"geo": {"\(kind.name)": 1, "rest": 2}}'
+          FROM generate_series(1, 10) AS p;
+          INSERT INTO shop."\(kind.name)" VALUES ('11', 'not \(kind.name)', NULL);
+          """)
+        try await body(night)
+      }
+    }
+  }
+
+  private static func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
+    try await Program.run("lethe", arguments, environment: night.environment)
+  }
+
+  @Test(arguments: kinds)
+  func aNightIsTheSame(kind: Kind) async throws {
+    let script = ScriptedAPI.Script(result: { ids in
+      guard ids.contains(1) else { return CollectTests.event(4, "scrub_geo", "geo_scrubbed") }
+      return CollectTests.event(1) + CollectTests.event(2)
+        + CollectTests.event(3, "delete", "protected")
+        + CollectTests.event(4, "scrub_geo", "geo_scrubbed")
+        + #"{"id":"5","action":"\#(Self.note)","reason":"\#(Self.note)","created_at":null,"redacted_at":null}"#
+        + "\n\(Self.note)\n"
+    })
+    try await Self.withNight(kind, script) { night in
+      let file = try night.definitionFile { _ in Self.definition(kind.name) }
+      let check = try await Self.lethe(night, "check", file)
+      #expect(check.code == 0, "\(check.stdout)\(check.stderr)")
+      let stopped = try await Self.lethe(night, "run", file)
+      #expect(stopped.code == 3, "\(stopped.stdout)\(stopped.stderr)")
+      let approved = try await Self.lethe(
+        night, "apply", file, "--approve", "1", "--by", Self.note, "--note", Self.note)
+      #expect(approved.code == 4, "\(approved.stdout)\(approved.stderr)")
+      let table = "shop.\"\(kind.name)\""
+      let rows =
+        "SELECT string_agg(\"\(kind.name)_id\", ' ' ORDER BY length(title), title) FROM \(table)"
+      #expect(try await night.value(rows, as: String.self).split(separator: " ").count == 9)
+      let changed = try await night.value(
+        """
+        SELECT string_agg(title || raw::text, '|' ORDER BY title) FROM \(table)
+        WHERE "\(kind.name)_id" IN ('3', '4')
+        """, as: String.self)
+      #expect(
+        changed
+          == #"\#(kind.name) 4{"geo": {"rest": 2}}|\#(kind.name) x{"geo": {"rest": 2, "\#(kind.name)": 1}}"#
+      )
+      #expect(
+        try await night.value(
+          "SELECT approved_by || note FROM lethe.approval", as: String.self)
+          == kind.kept + kind.kept)
+
+      let listed = try await Self.lethe(night, "quarantine", "list")
+      #expect(listed.code == 0, "\(listed.stderr)")
+      let dismissed = try await Self.lethe(
+        night, "quarantine", "dismiss", "--all", "--note", Self.note)
+      #expect(dismissed.code == 0, "\(dismissed.stderr)")
+      #expect(
+        try await night.value("SELECT max(note) FROM lethe.quarantine", as: String.self)
+          == kind.kept)
+      let release = try await Self.lethe(
+        night, "holds", "release", file, "3", "--type", "tweets", "--force", "--note", Self.note)
+      #expect(release.code == 0, "\(release.stderr)")
+      let sealed = "SELECT content::jsonb ->> 'note' FROM lethe.seal WHERE kind = 'release'"
+      #expect(try await night.value(sealed, as: String.self) == kind.kept)
+      let again = try await Self.lethe(night, "run", file)
+      #expect(again.code == 0, "\(again.stdout)\(again.stderr)")
+      for id in ["1", "3", "5"] {
+        #expect(try await Self.lethe(night, "audit", "show", id).code == 0)
+      }
+      let verified = try await Self.lethe(night, "audit", "verify")
+      #expect(verified.code == 0, "\(verified.stdout)\(verified.stderr)")
+    }
+  }
+
+  @Test(arguments: kinds)
+  func whatTheAPISaysOfAFailedJobIsKept(kind: Kind) async throws {
+    let script = ScriptedAPI.Script(status: "failed", error: Self.note)
+    try await Self.withNight(kind, script) { night in
+      let file = try night.definitionFile { _ in Self.definition(kind.name) }
+      let run = try await Self.lethe(night, "run", file)
+      #expect(run.code == 5, "\(run.stdout)\(run.stderr)")
+      let failure = try await night.value("SELECT failure FROM lethe.chunk", as: String.self)
+      #expect(failure.contains(kind.kept), "\(failure)")
+      let status = try await Self.lethe(night, "status")
+      #expect(status.stdout.contains(kind.kept), "\(status.stdout)\(status.stderr)")
+    }
+  }
+
+  /// A place of the definition, and what is written there.
+  @Test(arguments: [
+    ("title <> 'not Beiträge'", "title <> '\u{0416}'", "where"),
+    ("set: {title: 'Beiträge x'}", "set: {title: '\u{6728}'}", "actions.protected"),
+    ("[geo, 'Beiträge']", "[geo, '\u{20AC}']", "actions.geo_scrubbed"),
+    ("id: 'Beiträge_id'", "id: '\u{0416}_id'", "id"),
+    (#"table: '"shop"."Beiträge"'"#, #"table: '"shop"."木"'"#, "table"),
+  ])
+  func whatTheDefinitionCannotSayIsNamed(old: String, new: String, part: String) async throws {
+    let kind = Self.kinds[2]
+    try await Self.withNight(kind, .init()) { night in
+      let file = try night.definitionFile { _ in
+        Self.definition(kind.name).replacing(old, with: new)
+      }
+      for command in [["check", file, "--output", "json"], ["run", file], ["plan", file]] {
+        let ending = try await Program.run("lethe", command, environment: night.environment)
+        let said = ending.stdout + ending.stderr
+        #expect(ending.code == 2, "\(said)")
+        #expect(said.contains("the database's encoding LATIN1 has no characters"), "\(said)")
+        if command[0] == "check" { #expect(said.contains("datasets.posts.\(part)"), "\(said)") }
+      }
+      #expect(try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
+    }
+  }
+}

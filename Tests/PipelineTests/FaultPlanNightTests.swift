@@ -1,0 +1,365 @@
+import ComplianceService
+import FaultPlans
+import Foundation
+import TestSupport
+import Testing
+
+/// Nights against a service that misbehaves by plan, one fault each, with the program itself in both profiles. The
+/// platform's own word, asked by plain SQL, says what the warehouse has to be.
+@Suite struct FaultPlanNightTests {
+  struct Fault: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    /// Of the plan, each without its name.
+    let rules: [String]
+    var profiles: [WireProfile] = [.native, .gcs]
+    /// Of the first night. The nights after it have to be right, whatever it was.
+    var code: Int32 = 0
+    /// Jobs that the first night takes, where that is certain.
+    var jobs: Int?
+    var says: [String] = []
+    /// Of the definition's `api` in the first night.
+    var api: [String] = ["job_attempts: 2"]
+    /// Whether the fault lasts: then nothing is harmed, and no night is right.
+    var lasts = false
+    /// Whether the job that was left keeps its slot, as nobody but its time can end it.
+    var leavesSlot = false
+  }
+
+  private static func rules(_ fault: Fault) -> String {
+    fault.rules.enumerated().map { "  - {name: f\($0), \($1)}\n" }.joined()
+  }
+
+  private static func definition(_ night: Night, _ api: [String]) throws -> String {
+    let lines = (["allowed_hosts: [127.0.0.2]"] + api).map { "  \($0)\n" }.joined()
+    return try night.definitionFile {
+      $0.replacing("  poll_seconds: 0.02\n", with: "\(lines)  poll_seconds: 0.02\n")
+    }
+  }
+
+  private static func night(_ fault: Fault, _ profile: WireProfile) async throws {
+    let plan = try FaultPlan(yaml: "seed: 3\nfaults:\n\(rules(fault))", file: "plan.yaml")
+    try await Night.with({
+      $0.faults = plan
+      $0.profile = profile
+      $0.sweepInterval = .milliseconds(50)
+    }) { night in
+      try await night.invent(posts: 200, users: 24, editedPostsLoseLocations: profile == .native)
+      let file = try definition(night, fault.api)
+      let first = try await Program.run("lethe", ["run", file], environment: night.environment)
+      #expect(first.code == fault.code, "\(first.stderr)")
+      for words in fault.says {
+        #expect(first.stderr.contains(words), "\(words): \(first.stderr)")
+      }
+      #expect(!first.stderr.contains("secret-token"))
+      #expect(try await night.rowsHarmed() == 0, "\(first.stderr)")
+      if let jobs = fault.jobs {
+        let count = try await night.value("SELECT count(*) FROM lethe.job", as: Int.self)
+        #expect(count == jobs, "\(first.stderr)")
+      }
+      let served = try await night.faultsServed()
+      #expect(served.count == fault.rules.count, "\(served) \(first.stderr)")
+      if fault.lasts { return }
+      if first.code != 0 {
+        if fault.leavesSlot {
+          try await night.execute(
+            """
+            UPDATE compliance.jobs SET status = 'expired', finished_at = now()
+            WHERE status IN ('created', 'in_progress')
+            """)
+        }
+        _ = try definition(night, ["job_attempts: 2"])
+        let second = try await Program.run("lethe", ["run", file], environment: night.environment)
+        #expect(second.code == 0, "\(second.stderr)")
+      } else {
+        #expect(try await night.ledgerFaults() == [], "\(first.stderr)")
+      }
+      #expect(try await night.rowsThatDiffer() == 0, "\(first.stderr)")
+    }
+  }
+
+  @Test(arguments: calls + bytes + jobs + times, [WireProfile.native, .gcs])
+  func theMorningIsRight(fault: Fault, profile: WireProfile) async throws {
+    guard fault.profiles.contains(profile) else { return }
+    try await Self.night(fault, profile)
+  }
+
+  // MARK: The calls of the API
+
+  private static let elsewhere =
+    #"headers: {Location: "https://portal.example/page?token=secret-token"}"#
+  private static let gone =
+    #"text: '{"errors":[{"title":"Not Found Error","type":"https://api.x.com/2/problems/resource-not-found"}]}'"#
+
+  private static let calls: [Fault] = [
+    Fault(
+      testDescription: "creations that made a job and say nothing of it",
+      rules: [
+        "at: create, call: 1, rewrite: {status: 204}",
+        #"at: create, call: 2, rewrite: {text: "{}"}"#,
+      ], jobs: 2, says: ["adopted"]),
+    Fault(
+      testDescription: "creations that are another status and another body",
+      rules: [
+        "at: create, call: 1, rewrite: {status: 206, body: html}",
+        "at: create, call: 2, answer: {status: 202, body: empty}",
+        "at: create, call: 3, answer: {status: 200, body: html}",
+      ], jobs: 2, says: ["adopted"]),
+    Fault(
+      testDescription: "the API is elsewhere",
+      rules: ["at: create, call: 1, answer: {status: 302, \(elsewhere)}"], code: 1,
+      says: ["a redirect to https://portal.example/page", "api.base_url"]),
+    Fault(
+      testDescription: "a job is elsewhere",
+      rules: ["at: get, call: 1, answer: {status: 308, \(elsewhere)}"], code: 1,
+      says: ["a redirect to https://portal.example/page"]),
+    Fault(
+      testDescription: "no right", rules: ["at: create, call: 1, answer: {status: 403}"], code: 77),
+    Fault(
+      testDescription: "a proxy's word",
+      rules: ["at: get, call: 1, answer: {status: 407, body: html}"], code: 77),
+    Fault(
+      testDescription: "no credits",
+      rules: ["at: create, call: 1, answer: {status: 402, body: empty}"], code: 77,
+      says: ["credits"]),
+    Fault(
+      testDescription: "a cap of the month",
+      rules: [
+        #"at: create, call: 1, answer: {status: 429, text: '{"title":"UsageCapExceeded","detail":"Monthly cap"}'}"#
+      ], code: 75, says: ["Monthly cap"]),
+    Fault(
+      testDescription: "a request that is refused",
+      rules: ["at: create, call: [1, 2], answer: {status: 418}"], code: 5, says: ["HTTP 418"]),
+    Fault(
+      testDescription: "looks at jobs that end well in the end",
+      rules: [
+        "at: get, call: 1, answer: {status: 503, body: html}",
+        "at: get, call: 2, rewrite: {body: html, headers: {Content-Type: application/json}}",
+        "at: get, call: 3, rewrite: {coding: gzip, headers: {Content-Encoding: }}",
+      ], jobs: 2),
+    Fault(
+      testDescription: "a look that says that a job is gone",
+      rules: ["at: get, call: 1, answer: {status: 200, \(gone)}"], jobs: 3,
+      says: ["does not know"]),
+    Fault(
+      testDescription: "a look that says nothing",
+      rules: [#"at: get, call: 1, answer: {status: 200, text: "{}"}"#], jobs: 3),
+    Fault(
+      testDescription: "a look at another job",
+      rules: [#"at: get, call: 1, rewrite: {members: {id: "7"}}"#], jobs: 3,
+      says: ["about another job"]),
+    Fault(
+      testDescription: "a look that is 204", rules: ["at: get, call: 1, rewrite: {status: 204}"],
+      jobs: 3, says: ["HTTP 204"]),
+  ]
+
+  // MARK: Bytes
+
+  private static let expired =
+    #"text: "<Error><Code>ExpiredToken</Code></Error>", headers: {Content-Type: application/xml}"#
+  private static let noHash = "x-goog-hash: "
+
+  private static let bytes: [Fault] = [
+    Fault(
+      testDescription: "downloads that are no result, once each",
+      rules: [
+        "at: download, call: 1, rewrite: {status: 206}",
+        "at: download, call: 2, answer: {status: 204}",
+      ], jobs: 2),
+    Fault(
+      testDescription: "downloads that are elsewhere or expired, once each",
+      rules: [
+        "at: download, call: 1, answer: {status: 302, \(elsewhere)}",
+        "at: download, call: 2, answer: {status: 400, \(expired)}",
+      ], jobs: 2),
+    Fault(
+      testDescription: "download URLs that stay expired",
+      rules: ["at: download, times: 12, answer: {status: 400, \(expired)}"], code: 5, jobs: 4,
+      says: ["HTTP 400"]),
+    Fault(
+      testDescription: "results that are pages by their type",
+      rules: ["at: download, times: 12, rewrite: {headers: {Content-Type: text/html}}"], code: 5,
+      jobs: 4, says: ["text/html"]),
+    Fault(
+      testDescription: "results of any other type",
+      rules: ["at: download, rewrite: {headers: {Content-Type: [video/mp4, a b]}}"], jobs: 2),
+    Fault(
+      testDescription: "results without a length and without a checksum",
+      rules: ["at: download, times: 12, rewrite: {framing: close, headers: {\(noHash)}}"], code: 5,
+      jobs: 4, says: ["neither its length nor a checksum"]),
+    Fault(
+      testDescription: "results without a length and with a checksum",
+      rules: ["at: download, rewrite: {framing: close}"], profiles: [.gcs], jobs: 2),
+    Fault(
+      testDescription: "half of a result, without a length",
+      rules: ["truncate: 0.5, call: 1", "at: download, call: 1, rewrite: {framing: close}"], jobs: 2
+    ),
+    Fault(
+      testDescription: "a transfer coding in other letters",
+      rules: [
+        "at: [download, get, create], rewrite: {framing: chunked, headers: {Transfer-Encoding: Chunked}}"
+      ], jobs: 2),
+    Fault(
+      testDescription: "names of headers in capitals",
+      rules: [
+        "at: [create, list, get, upload, download], rewrite: {header_case: upper, headers: {DATE: \"{date}\"}}"
+      ], jobs: 2),
+    Fault(
+      testDescription: "results that are packed by gzip",
+      rules: ["at: download, rewrite: {coding: gzip, headers: {\(noHash)}}"], jobs: 2),
+    Fault(
+      testDescription: "results that are packed by deflate",
+      rules: [
+        "at: download, every: 2, rewrite: {coding: deflate, headers: {\(noHash)}}",
+        "at: download, call: [1, 3, 5], rewrite: {coding: raw_deflate, headers: {\(noHash)}}",
+      ], jobs: 2),
+    Fault(
+      testDescription: "results that are stored packed",
+      rules: [
+        "at: download, rewrite: {coding: gzip, headers: {x-goog-stored-content-encoding: gzip, \(noHash)}}"
+      ], profiles: [.gcs], jobs: 2),
+    Fault(
+      testDescription: "results that a proxy packs under the checksum of what they were",
+      rules: ["at: download, rewrite: {coding: gzip}"], profiles: [.gcs], jobs: 2),
+    Fault(
+      testDescription: "results that only claim to be packed",
+      rules: ["at: download, call: [1, 2], rewrite: {headers: {Content-Encoding: gzip}}"], jobs: 2),
+    Fault(
+      testDescription: "results in a coding that nobody knows",
+      rules: ["at: download, times: 12, rewrite: {headers: {Content-Encoding: br}}"], code: 5,
+      jobs: 4, says: ["the content coding br"]),
+    Fault(
+      testDescription: "half of what is packed",
+      rules: [
+        "at: download, call: 1, rewrite: {coding: gzip, headers: {\(noHash)}}",
+        "truncate: 0.5, call: 1",
+      ], jobs: 2),
+    Fault(
+      testDescription: "uploads that are done and say otherwise",
+      rules: [
+        "at: upload, call: 1, rewrite: {status: 400}",
+        "at: upload, call: 2, rewrite: {status: 307, \(elsewhere)}",
+      ], jobs: 2),
+    Fault(
+      testDescription: "an upload that is refused",
+      rules: ["at: upload, call: 1, answer: {status: 307, \(elsewhere)}"], profiles: [.native],
+      jobs: 3, says: ["a redirect to https://portal.example/page"]),
+    Fault(
+      testDescription: "half of an upload is stored",
+      rules: ["store: 0.5, times: 1"], profiles: [.gcs], jobs: 3, says: ["has not stored the"]),
+    Fault(
+      testDescription: "half of an upload is stored and nothing is said",
+      rules: [
+        "store: 0.5, times: 1",
+        "at: upload, call: 1, rewrite: {headers: {x-goog-stored-content-length: , \(noHash)}}",
+      ], profiles: [.gcs], jobs: 3, says: ["does not say what it has stored"]),
+    Fault(
+      testDescription: "half of an upload is stored and its checksum is told",
+      rules: [
+        "store: 0.5, times: 1",
+        "at: upload, call: 1, rewrite: {headers: {x-goog-stored-content-length: }}",
+      ], profiles: [.gcs], jobs: 3, says: ["another checksum"]),
+  ]
+
+  // MARK: Jobs
+
+  private static let odd =
+    #"entries: [{id: "7", error: {code: 3}}, {id: 7, status: [odd]}, {}, 3, null, text]"#
+
+  private static let jobs: [Fault] = [
+    Fault(
+      testDescription: "jobs among odd entries",
+      rules: [
+        "at: create, call: [1, 2], lose_response: true",
+        "at: list, rewrite: {\(odd), members: {error: {code: 3}}, without: [type, created_at, upload_expires_at]}",
+      ], jobs: 2, says: ["adopted"]),
+    Fault(
+      testDescription: "IDs that are numbers",
+      rules: [
+        "at: create, call: 1, lose_response: true",
+        "at: [create, list, get], rewrite: {numbers: [id], members: {error: [1]}}",
+      ], jobs: 2, says: ["adopted"]),
+    Fault(
+      testDescription: "unknown states on the way",
+      rules: ["at: get, call: [1, 2, 4], rewrite: {members: {status: thinking}}"], jobs: 2),
+    Fault(
+      testDescription: "a name that was cut, of a job whose creation was not answered",
+      rules: [
+        "at: create, call: 1, lose_response: true",
+        "at: list, times: 40, rewrite: {shorten: {name: 12}}",
+      ], code: 5, says: ["is taken by job"], api: ["job_attempts: 2", "slot_hours_max: 0.0001"],
+      leavesSlot: true),
+    Fault(
+      testDescription: "a name that was lost, of a job whose creation was not answered",
+      rules: [
+        "at: create, call: 1, lose_response: true",
+        "at: list, times: 40, rewrite: {without: [name]}",
+      ], code: 5, says: ["is taken by job"], api: ["job_attempts: 2", "slot_hours_max: 0.0001"],
+      leavesSlot: true),
+    Fault(
+      testDescription: "a name that was lost where the job is known",
+      rules: ["at: [create, get], rewrite: {without: [name], members: {resumable: odd}}"], jobs: 2),
+    Fault(
+      testDescription: "a job that stays in progress",
+      rules: ["slow: 600min, call: 1"], profiles: [.native],
+      says: ["was in_progress for over"], api: ["job_attempts: 50", "job_hours_max: 0.0005"]),
+    Fault(
+      testDescription: "a job that stays in progress where nobody can end it",
+      rules: ["slow: 600min, call: 1"], profiles: [.gcs], code: 5,
+      says: ["was in_progress for over", "is taken by job"],
+      api: ["job_attempts: 2", "job_hours_max: 0.0003", "slot_hours_max: 0.0001"], leavesSlot: true),
+    Fault(
+      testDescription: "jobs that are said to stay created",
+      rules: ["at: get, rewrite: {members: {status: created}}"], code: 5,
+      says: ["was created for over"], api: ["job_attempts: 2", "job_hours_max: 0.0001"], lasts: true
+    ),
+    Fault(
+      testDescription: "a job that fails with an object",
+      rules: [
+        "fail: out of luck, call: 1",
+        "at: get, rewrite: {members: {error: {message: no luck}}}",
+      ], jobs: 3, says: ["no luck"]),
+  ]
+
+  // MARK: Times
+
+  private static let times: [Fault] = [
+    Fault(
+      testDescription: "no request left until a time in the past, or in milliseconds",
+      rules: [
+        "at: [create, upload], rewrite: {headers: {x-rate-limit-remaining: 0, x-rate-limit-reset: \"{epoch-3600}\"}}",
+        "at: [get, download], rewrite: {headers: {x-rate-limit-remaining: 0, x-rate-limit-reset: \"{epoch_ms-1}\"}}",
+      ], jobs: 2),
+    Fault(
+      testDescription: "refusals that say when, in seconds and as a date",
+      rules: [
+        "at: create, call: 1, answer: {status: 429, headers: {Retry-After: 1, x-rate-limit-reset: \"1e300\"}}",
+        "at: get, call: 1, answer: {status: 429, headers: {Retry-After: \"{date+1}\", x-rate-limit-reset: inf}}",
+        "at: download, call: 1, answer: {status: 503, headers: {Retry-After: 0, x-rate-limit-reset: nan}}",
+        "at: upload, call: 1, answer: {status: 429, headers: {Retry-After: -5, x-rate-limit-reset: \"{epoch+99999}\"}}",
+      ], jobs: 2),
+    Fault(
+      testDescription: "refusals that say a time long past, or none",
+      rules: [
+        "at: create, call: 1, answer: {status: 429, headers: {x-rate-limit-reset: \"{epoch-86400}\"}}",
+        "at: get, call: 1, answer: {status: 503, headers: {Retry-After: soon}}",
+        "at: download, call: 1, answer: {status: 503, headers: {Retry-After: \"{date-86400}\"}}",
+      ], jobs: 2),
+    Fault(
+      testDescription: "a server's clock that is behind, and URLs that have expired by ours",
+      rules: [
+        "at: [create, list, get, upload, download], rewrite: {headers: {Date: \"{date-960}\"}}",
+        "at: [create, get], rewrite: {members: {upload_expires_at: \"{timestamp-60}\"}}",
+      ], jobs: 2, says: ["ahead of the API's"]),
+    Fault(
+      testDescription: "a server's clock that is ahead, and a time to come again by it",
+      rules: [
+        "at: [create, list, get, upload, download], rewrite: {headers: {Date: \"{date+7200}\"}}",
+        "at: get, call: 1, answer: {status: 503, headers: {Date: \"{date+7200}\", Retry-After: \"{date+7201}\"}}",
+        "at: [create, get], rewrite: {members: {upload_expires_at: \"{timestamp+8000}\"}}",
+      ], jobs: 2, says: ["behind the API's"]),
+    Fault(
+      testDescription: "dates that are none",
+      rules: ["at: [create, get, upload, download], rewrite: {headers: {Date: yesterday}}"], jobs: 2
+    ),
+  ]
+}

@@ -1,0 +1,233 @@
+import Definitions
+import Foundation
+import PostgreSQL
+import Runtime
+import TestSupport
+import Testing
+import Warehouse
+
+/// A role that has what `lethe check --grants` prints, and nothing else.
+@Suite struct LeastPrivilegeTests {
+  /// What everybody may do in the database beforehand.
+  enum Everybody: String, CaseIterable, Sendable {
+    case asInstalled
+    case nothing
+  }
+
+  /// A database in which a role has exactly the privileges that the program prints for it.
+  private static func withRole(
+    _ everybody: Everybody = .asInstalled,
+    _ body: @Sendable (Night, _ role: String, _ grants: [String]) async throws -> Void
+  ) async throws {
+    try await Night.with { night in
+      try await night.invent(posts: 400, users: 40)
+      // Roles belong to the whole server, so each test has its own, and the name wants quotes.
+      let role = night.database.name + " Röle"
+      let quoted = Identifier(role).sql
+      if everybody == .nothing {
+        try await night.execute(
+          """
+          REVOKE ALL ON DATABASE \(Identifier(night.database.name).sql) FROM PUBLIC;
+          REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA lethe FROM PUBLIC;
+          REVOKE USAGE ON TYPE lethe.job_type, lethe.reason, lethe.action, lethe.run_status,
+            lethe.chunk_state, lethe.silence FROM PUBLIC;
+          """)
+      }
+      try await night.execute("CREATE ROLE \(quoted)")
+      do {
+        let printed = try await Program.run(
+          "lethe", ["check", try night.definitionFile(), "--grants", "--role", role],
+          environment: night.environment)
+        #expect(printed.code == 0, "\(printed.stderr)")
+        let grants = printed.stdout.split(separator: "\n").map(String.init)
+        #expect(grants.allSatisfy { $0.hasPrefix("GRANT ") && $0.hasSuffix(" TO \(quoted);") })
+        try await night.execute(printed.stdout)
+        try await body(night, role, grants.map { String($0.dropLast(" TO \(quoted);".count)) })
+      } catch {
+        try? await night.execute("DROP OWNED BY \(quoted); DROP ROLE \(quoted)")
+        throw error
+      }
+      try await night.execute("DROP OWNED BY \(quoted); DROP ROLE \(quoted)")
+    }
+  }
+
+  /// The definition, with sessions that work as the role.
+  private static func asRole(_ role: String) -> @Sendable (String) -> String {
+    let name = role.replacing(" ", with: "\\ ")
+      .addingPercentEncoding(withAllowedCharacters: .alphanumerics)!
+    return { $0.replacing("${DATABASE_URL}", with: "${DATABASE_URL}?options=-c%20role%3D\(name)") }
+  }
+
+  @Test(arguments: Everybody.allCases)
+  func whatIsPrintedIsEnoughForWholeNights(everybody: Everybody) async throws {
+    try await Self.withRole(everybody) { night, role, _ in
+      let file = try night.definitionFile(Self.asRole(role))
+      func lethe(_ arguments: String...) async throws -> Program.Ending {
+        try await Program.run("lethe", arguments, environment: night.environment)
+      }
+      let check = try await lethe("check", file)
+      #expect(check.code == 0, "\(check.stdout)\(check.stderr)")
+      let run = try await lethe("run", file)
+      #expect(run.code == 0, "\(run.stderr)")
+      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await night.ledgerFaults() == [])
+      #expect(try await night.value("SELECT count(*) > 0 FROM lethe.tombstone", as: Bool.self))
+      #expect(try await night.value("SELECT count(*) > 0 FROM lethe.hold", as: Bool.self))
+
+      // All accounts are open again, so that the next night restores what was hidden.
+      try await night.execute(
+        "UPDATE platform.accounts SET state = 'active' WHERE state = 'protected'")
+      let plan = try await lethe("plan", file)
+      #expect(plan.code == 0, "\(plan.stderr)")
+      let restoring = try await lethe("run", file)
+      #expect(restoring.code == 0, "\(restoring.stderr)")
+      #expect(try await night.value("SELECT count(*) FROM lethe.hold", as: Int.self) == 0)
+      #expect(
+        try await night.value(
+          "SELECT count(*) FROM warehouse.posts WHERE visibility <> 'public'", as: Int.self) == 0)
+    }
+  }
+
+  /// Commands that need no pipeline, as a role that may do nothing, and as one that may only look.
+  @Test(arguments: [
+    ["status"], ["quarantine", "list"], ["quarantine", "prune", "--older-than", "1d"],
+    ["audit", "show", "1"], ["holds", "list"], ["migrate", "status"], ["migrate", "up"],
+  ])
+  func aMissingPrivilegeHasItsRemedy(command: [String]) async throws {
+    try await Night.with { night in
+      let role = night.database.name + "_nobody"
+      try await night.execute(
+        """
+        CREATE ROLE \(role); GRANT USAGE ON SCHEMA lethe TO \(role);
+        GRANT SELECT ON lethe.version TO \(role)
+        """)
+      defer { Task { try? await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)") } }
+      let ending = try await Program.run(
+        "lethe", command + ["--output", "json"],
+        environment: night.environment.merging(["PGOPTIONS": "-c role=\(role)"]) { $1 })
+      let isMigration = command[0] == "migrate"
+      guard ending.code != 0 || !isMigration else { return }
+      #expect([1, 2].contains(ending.code), "\(ending.stdout)\(ending.stderr)")
+      let error = try #require(ending.json["error"] as? [String: Any], "\(ending.stdout)")
+      let remedy = error["remedy"] as? String ?? ""
+      #expect(remedy.contains("--grants"), "\(remedy)")
+      #expect(ending.stderr.contains("remedy: "), "\(ending.stderr)")
+      #expect(
+        !command.contains("prune") || remedy.contains("prune, repair) are for the ledger's owner"))
+    }
+  }
+
+  /// Rows have the same name in a hold whichever way UPDATE is granted: by a second one, a row would be opened
+  /// that somebody still hides.
+  @Test(arguments: ["UPDATE", "UPDATE (visibility)"])
+  func aHoldsNameDoesNotRestOnTheGrants(update: String) async throws {
+    try await Night.with { night in
+      let role = Identifier(night.database.name + "_plain").sql
+      try await night.execute(
+        """
+        CREATE TABLE public.posts (post_id bigint, at date, visibility text, PRIMARY KEY (post_id, at))
+          PARTITION BY RANGE (at);
+        CREATE TABLE public.posts_1 PARTITION OF public.posts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+        CREATE ROLE \(role);
+        GRANT SELECT, \(update) ON public.posts, public.posts_1 TO \(role)
+        """)
+      let yaml = """
+        name: p
+        warehouse: ${DATABASE_URL}
+        api: {bearer_token: t}
+        datasets:
+          posts:
+            type: tweets
+            table: public.posts_1
+            id: post_id
+            actions: {deleted: ignore, bounced: ignore, suspended: ignore, deactivated: ignore,
+                      protected: {protect: {set: {visibility: hidden}, restore: former}},
+                      scrub_geo: ignore, tweet_edited: ignore}
+        """
+      let pipeline = try Pipeline.parse(
+        yaml: yaml, file: "p.yaml", environment: ["DATABASE_URL": night.database.url])
+      let names = try await night.database.withConnection { connection in
+        try await connection.execute("SET ROLE \(role)")
+        let catalog = try await Catalog(of: pipeline.definition, on: connection)
+        try await connection.execute("RESET ROLE")
+        return catalog.holdTables
+      }
+      try await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)")
+      #expect(names == [TableName(schema: "public", name: "posts")])
+    }
+  }
+
+  /// `GRANT a, b (c, d) ON o` as its single privileges: `a ON o`, `b (c) ON o`, `b (d) ON o`.
+  private static func single(_ grant: String) -> [String] {
+    let halves = grant.dropFirst("GRANT ".count).split(separator: " ON ", maxSplits: 1)
+    return halves[0].split(separator: #/, (?![^(]*\))/#).flatMap { words -> [String] in
+      guard let open = words.firstIndex(of: "(") else { return ["\(words) ON \(halves[1])"] }
+      return words[open...].dropFirst().dropLast().split(separator: ", ").map {
+        "\(words[..<open])(\($0)) ON \(halves[1])"
+      }
+    }
+  }
+
+  @Test func checkNamesEachThatIsMissing() async throws {
+    try await Self.withRole(.nothing) { night, role, grants in
+      let pipeline = try night.pipeline(Self.asRole(role))
+      let quoted = Identifier(role).sql
+      #expect(
+        try await PipelineRuntime.findings(of: pipeline).filter { $0.severity == .error } == [])
+      let privileges = grants.flatMap(Self.single)
+      #expect(privileges.count > 80)
+      // Whoever is in already is not asked for it.
+      for privilege in privileges where !privilege.hasPrefix("CONNECT") {
+        try await night.execute("REVOKE \(privilege) FROM \(quoted)")
+        let errors = try await PipelineRuntime.findings(of: pipeline)
+          .filter { $0.severity == .error }
+        #expect(
+          errors.contains { $0.remedy == "GRANT \(privilege) TO \(quoted)" },
+          "\(privilege): \(errors)")
+        try await night.execute("GRANT \(privilege) TO \(quoted)")
+      }
+    }
+  }
+
+  /// Before anything is exported, and no matter how late in the night it would be needed.
+  @Test(arguments: [
+    "TEMPORARY ON DATABASE", "USAGE ON SCHEMA lethe", "INSERT ON lethe.seal",
+    "DELETE ON lethe.hold", "SELECT ON lethe.approval", "UPDATE ON lethe.refusal",
+    "EXECUTE ON FUNCTION lethe.ensure_event_partitions(timestamp with time zone)",
+    "DELETE ON warehouse.post_media", "UPDATE (place_id) ON warehouse.posts",
+    "SELECT ON warehouse.reposts",
+  ])
+  func aRunIsRefusedBeforeItBegins(privilege: String) async throws {
+    try await Self.withRole(.nothing) { night, role, _ in
+      let object =
+        privilege.hasSuffix("DATABASE") ? " \(Identifier(night.database.name).sql)" : ""
+      try await night.execute("REVOKE \(privilege)\(object) FROM \(Identifier(role).sql)")
+      let file = try night.definitionFile(Self.asRole(role))
+      for command in ["run", "export", "plan", "check"] {
+        let ending = try await Program.run(
+          "lethe", [command, file], environment: night.environment)
+        #expect(ending.code == 2, "\(command): \(ending.stderr)")
+        let said = ending.stdout + ending.stderr
+        #expect(said.contains("is not granted"), "\(said)")
+        #expect(said.contains("GRANT \(privilege.prefix { $0 != " " })"), "\(said)")
+      }
+      #expect(try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
+      #expect(try await night.value("SELECT count(*) FROM compliance.jobs", as: Int.self) == 0)
+    }
+  }
+
+  @Test func asJSONItIsAListAndTheDefaultRoleIsTheConnectedOne() async throws {
+    try await Night.with { night in
+      let file = try night.definitionFile()
+      func lethe(_ arguments: String...) async throws -> Program.Ending {
+        try await Program.run("lethe", arguments, environment: night.environment)
+      }
+      let user = try await night.value("SELECT current_user::text", as: String.self)
+      let json = try await lethe("check", file, "--grants", "--output", "json")
+      let grants = try #require(json.json["grants"] as? [String])
+      #expect(grants.contains { $0.contains(#""warehouse"."posts""#) })
+      #expect(grants.allSatisfy { $0.hasSuffix(" TO \(Identifier(user).sql)") })
+      #expect(try await lethe("check", file, "--role", "x").code == 2)
+    }
+  }
+}

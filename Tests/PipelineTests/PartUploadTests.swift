@@ -1,0 +1,161 @@
+import ComplianceAPI
+import ComplianceService
+import FaultPlans
+import Foundation
+import PostgreSQL
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+import Vocabulary
+
+/// Uploads in parts, against the service's storage host.
+@Suite(.endedIfItHangs) struct PartUploadTests {
+  private static let unit = 256 * 1024
+
+  /// What the storage host was asked.
+  private final class Log: Sendable {
+    private let lines = Mutex<[String]>([])
+
+    func add(_ line: String) { lines.withLock { $0.append(line) } }
+
+    /// The statuses of the calls of a method, in their order.
+    func statuses(of method: String) -> [Int] {
+      lines.withLock { $0 }.compactMap { line in
+        guard
+          let entry = try? JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any],
+          entry["method"] as? String == method,
+          (entry["path"] as? String)?.hasPrefix("/compliance/submission/") == true
+        else { return nil }
+        return entry["status"] as? Int
+      }
+    }
+  }
+
+  private struct World {
+    let night: Night
+    let client: ComplianceClient
+    let log: Log
+
+    /// Uploads so many bytes to a new job.
+    func upload(_ bytes: Int, _ name: String = "parts") async throws -> APIJob {
+      let text = String(repeating: "1234567\n", count: bytes / 8)
+      let file = night.directory + "/\(name).ids"
+      try text.write(toFile: file, atomically: true, encoding: .utf8)
+      let job = try await client.createJob(type: .tweets, name: name)
+      try await client.upload(
+        file: FilePath(file), bytes: text.utf8.count, to: try #require(job.uploadURL), job: job.id)
+      #expect(try await client.job(id: job.id).status != .created)
+      return job
+    }
+  }
+
+  private static func run(
+    _ faults: [String] = [], profile: UploadProfile = .gcs, service: WireProfile = .gcs,
+    _ body: @escaping @Sendable (World) async throws -> Void
+  ) async throws {
+    let log = Log()
+    let plan = try FaultPlan(
+      yaml: "faults:\n"
+        + (faults.isEmpty ? ["{at: list, latency: 1ms}"] : faults).map { "  - \($0)\n" }.joined(),
+      file: "plan.yaml")
+    try await Night.with({
+      $0.profile = service
+      $0.faults = plan
+      $0.accessLog = { log.add($0) }
+    }) { night in
+      try FileManager.default.createDirectory(
+        atPath: night.directory, withIntermediateDirectories: true)
+      var network = NetworkSettings()
+      network.partBytes = unit
+      try await ComplianceClient.withClient(
+        baseURL: night.service, token: BearerToken(Night.token), allowedHosts: ["127.0.0.2"],
+        profile: profile, network: network,
+        retry: .init(attemptsMax: 8, delaySecondsFirst: 0.01, delaySecondsMax: 0.05),
+        logger: Night.logger
+      ) { try await body(World(night: night, client: $0, log: log)) }
+    }
+  }
+
+  @Test(arguments: [8, unit, unit + 8, 4 * unit])
+  func partsMakeAnUpload(bytes: Int) async throws {
+    try await Self.run { world in
+      _ = try await world.upload(bytes)
+      let parts = (bytes + Self.unit - 1) / Self.unit
+      #expect(
+        world.log.statuses(of: "PUT") == Array(repeating: 308, count: parts - 1) + [200])
+    }
+  }
+
+  @Test(arguments: [
+    ["{at: session, call: 1, answer: {status: 503, body: empty}}"],
+    ["{at: session, call: 1, cut: before}", "{at: session, call: 2, lose_response: true}"],
+    ["{at: upload, call: 1, cut: before}"], ["{at: upload, call: 2, cut: before}"],
+    ["{at: upload, call: 2, lose_response: true}"], ["{at: upload, call: 4, lose_response: true}"],
+    ["{at: upload, call: [1, 2, 3, 5], cut: during}"],
+    ["{at: upload, every: 3, answer: {status: 500, body: html}}"],
+  ])
+  func aBreakIsGoneOnFromWhereTheHostStands(faults: [String]) async throws {
+    try await Self.run(faults) { world in
+      _ = try await world.upload(4 * Self.unit)
+      #expect(
+        try await world.night.value("SELECT count(*) FROM compliance.jobs", as: Int.self) == 1)
+    }
+  }
+
+  @Test func whatIsStoredIsNotSentAgain() async throws {
+    try await Self.run(["{at: upload, call: 3, lose_response: true}"]) { world in
+      _ = try await world.upload(4 * Self.unit)
+      // The third part is stored, and its answer lost; the fourth is what is asked for then.
+      #expect(world.log.statuses(of: "PUT") == [308, 308, 0, 308, 200])
+    }
+  }
+
+  @Test func aLostSessionIsBegunAnew() async throws {
+    try await Self.run { world in
+      try await world.night.database.withConnection {
+        try await $0.runScript(
+          """
+          CREATE TABLE public.lost ();
+          CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS $$
+          BEGIN
+            IF NEW.stored_bytes > \(Self.unit) AND NOT EXISTS (SELECT FROM public.lost) THEN
+              INSERT INTO public.lost DEFAULT VALUES;
+              DELETE FROM compliance.upload_sessions WHERE id_sha256 = NEW.id_sha256;
+            END IF;
+            RETURN NULL;
+          END $$;
+          CREATE TRIGGER lose AFTER UPDATE ON compliance.upload_sessions
+          FOR EACH ROW EXECUTE FUNCTION public.lose()
+          """)
+      }
+      _ = try await world.upload(4 * Self.unit)
+      #expect(world.log.statuses(of: "POST") == [201, 201])
+      #expect(world.log.statuses(of: "PUT") == [308, 308, 404, 308, 308, 308, 200])
+    }
+  }
+
+  @Test func theProfileIsFoundOutAndGoneBackFrom() async throws {
+    try await Self.run(profile: .auto) { world in
+      func isForParts(_ job: APIJob) -> Bool {
+        job.uploadURL?.exposed.contains("x-goog-resumable") == true
+      }
+      #expect(!isForParts(try await world.upload(8, "first")))
+      try await world.night.gate.reached { if case .processed = $0 { true } else { false } }
+      #expect(isForParts(try await world.upload(2 * Self.unit, "second")))
+    }
+  }
+
+  @Test(arguments: [UploadProfile.auto, .native, .gcs])
+  func theAPIsOwnHostTakesNoParts(profile: UploadProfile) async throws {
+    try await Self.run(profile: profile, service: .native) { world in
+      guard profile == .gcs else {
+        let url = try #require(try await world.upload(8).uploadURL)
+        #expect(url.exposed.hasPrefix(world.night.service))
+        return
+      }
+      let error = await #expect(throws: APIError.self) { try await world.upload(8) }
+      #expect(error?.kind == .invalidRequest)
+    }
+  }
+}

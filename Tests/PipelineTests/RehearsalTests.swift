@@ -1,0 +1,245 @@
+import ApplyStage
+import Definitions
+import Foundation
+import PostgreSQL
+import Runtime
+import Synchronization
+import TestSupport
+import Testing
+import Warehouse
+
+/// `lethe check` tries each change on a row of each part of its table, and leaves everything as it was.
+@Suite struct RehearsalTests {
+  /// Runs `body` with a database and the URL to check it with.
+  private func withWorld(
+    _ damage: String, asPlainRole isPlain: Bool = false,
+    _ body: (TestDatabase, String) async throws -> Void
+  ) async throws {
+    try await withTestDatabase(.ledger) { database in
+      try await database.withConnection { connection in
+        try await connection.runScript("\(RehearsalCase.tables)\n\(damage)")
+      }
+      guard isPlain else { return try await body(database, database.url) }
+      let role = "\(database.name)_plain"
+      try await database.withConnection { connection in
+        try await connection.runScript(
+          """
+          CREATE ROLE \(role);
+          GRANT USAGE ON SCHEMA shop, lethe TO \(role);
+          GRANT SELECT, UPDATE, DELETE ON shop.posts, shop.media TO \(role);
+          GRANT ALL ON ALL TABLES IN SCHEMA lethe TO \(role)
+          """)
+        do {
+          try await body(database, "\(database.url)?options=-c%20role%3D\(role)")
+        } catch {
+          try await connection.runScript("DROP OWNED BY \(role); DROP ROLE \(role)")
+          throw error
+        }
+        try await connection.runScript("DROP OWNED BY \(role); DROP ROLE \(role)")
+      }
+    }
+  }
+
+  private func findings(
+    _ url: String, of definition: String = RehearsalCase.definition, rehearses: Bool = true,
+    announced: Announced = Announced()
+  ) async throws -> [Finding] {
+    let pipeline = try Pipeline.parse(
+      yaml: definition, file: "p.yaml", environment: ["DATABASE_URL": url])
+    return try await PipelineRuntime.findings(of: pipeline, rehearses: rehearses) {
+      announced.add($0)
+    }
+  }
+
+  /// Everything that a rehearsal must not change, but for the sequences of tables that triggers write to.
+  private func everything(_ database: TestDatabase) async throws -> [String] {
+    try await database.withConnection { connection in
+      let tables = try await connection.query(
+        """
+        SELECT format('%I.%I', n.nspname, c.relname)
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('shop', 'lethe') AND c.relkind = 'r' ORDER BY 1
+        """
+      ).rows(as: String.self)
+      var all = try await connection.query(
+        """
+        SELECT format('%s %s %s', schemaname, sequencename, last_value) FROM pg_sequences
+        WHERE sequencename NOT LIKE 'hold%' ORDER BY 1
+        """
+      ).rows(as: String.self)
+      for table in tables {
+        let rows = try await connection.query(
+          "SELECT coalesce(string_agg(t::text || t.xmin, ',' ORDER BY t::text), '') FROM \(table) AS t"
+        ).onlyRow(as: String.self)
+        all.append("\(table): \(rows)")
+      }
+      return all
+    }
+  }
+
+  private func hold(_ each: RehearsalCase) async throws {
+    try await withWorld(each.damage, asPlainRole: each.isPlainRole) { database, url in
+      let before = try await everything(database)
+      let findings = try await findings(url, of: each.definition)
+      #expect(try await everything(database) == before)
+      // That a trigger may copy rows is told beside what it refuses.
+      let told = findings.filter { $0.severity == each.severity || $0.severity == .error }
+      let notes = findings.filter { $0.severity == .note && $0 != .notRehearsed }
+      #expect(told.count == each.says.count, "\(findings)")
+      #expect(notes.count == each.notes.count, "\(notes)")
+      for says in each.says {
+        #expect(
+          told.contains { finding in
+            finding.severity == each.severity && says.allSatisfy(finding.message.contains)
+              && (each.remedy.isEmpty || finding.remedy.contains(each.remedy))
+          }, "\(says) is not in \(told)")
+      }
+      for says in each.notes {
+        #expect(
+          notes.contains { says.allSatisfy($0.message.contains) }, "\(says) is not in \(notes)")
+      }
+      for finding in findings {
+        #expect(!finding.message.contains("secret"), "\(finding)")
+        #expect(!finding.remedy.contains("secret"), "\(finding)")
+      }
+    }
+  }
+
+  @Test(arguments: RehearsalCase.refused)
+  func whatARunWouldBeRefusedIsNamed(refused: RehearsalCase) async throws {
+    try await hold(refused)
+  }
+
+  @Test(arguments: RehearsalCase.copied)
+  func whatKeepsCopiesIsNamedOnce(copied: RehearsalCase) async throws {
+    try await hold(copied)
+  }
+
+  @Test(arguments: RehearsalCase.noted)
+  func whatWasNotTriedIsSaid(noted: RehearsalCase) async throws {
+    try await hold(noted)
+  }
+
+  @Test(arguments: RehearsalCase.eventTriggers)
+  func eventTriggersThatStopLetheAreNamed(eventTrigger: RehearsalCase) async throws {
+    try await hold(eventTrigger)
+  }
+
+  @Test func lockedRowsAreNotWaitedFor() async throws {
+    try await withWorld("DELETE FROM shop.posts WHERE post_id = 4") { database, url in
+      try await database.withConnection { other in
+        try await other.withTransaction { transaction in
+          try await transaction.execute("SELECT FROM shop.posts FOR UPDATE")
+          let began = ContinuousClock.now
+          let messages = try await findings(url).map { "\($0.severity): \($0.message)" }
+          #expect(ContinuousClock.now - began < .seconds(20))
+          for label in ["delete", "protect", "scrub_geo", "redact"] {
+            #expect(
+              messages.contains {
+                $0.hasPrefix("note: \(label) shop.posts was not rehearsed: rows locked by others")
+              }, "\(messages)")
+          }
+          #expect(messages.count == 4, "\(messages)")
+        }
+      }
+    }
+  }
+
+  /// The second row is free, and serves as well.
+  @Test func aLockedRowIsPassedBy() async throws {
+    try await withWorld("") { database, url in
+      try await database.withConnection { other in
+        try await other.withTransaction { transaction in
+          try await transaction.execute("SELECT FROM shop.posts WHERE post_id <> 3 FOR UPDATE")
+          #expect(try await findings(url) == [])
+        }
+      }
+    }
+  }
+
+  @Test(arguments: RehearsalCase.refused.prefix(3))
+  func itCanBeLeftOut(refused: RehearsalCase) async throws {
+    try await withWorld(refused.damage) { _, url in
+      let announced = Announced()
+      let findings = try await findings(url, rehearses: false, announced: announced)
+      #expect(!findings.contains { $0.severity == .error || $0.message.contains("rehearsed") })
+      #expect(announced.all.isEmpty)
+    }
+  }
+
+  @Test func triggersAreNamedBeforehand() async throws {
+    let damage = RehearsalCase.copied[0].damage
+    try await withWorld(damage) { _, url in
+      let announced = Announced()
+      _ = try await findings(url, announced: announced)
+      #expect(announced.all.count == 1)
+      #expect(announced.all.first?.contains("keep of shop.posts") == true)
+    }
+  }
+
+  /// A run changes no row before it finds the event trigger.
+  @Test(arguments: RehearsalCase.eventTriggers)
+  func aRunRefusesToBegin(eventTrigger: RehearsalCase) async throws {
+    try await Night.with { night in
+      try await night.execute("CREATE SCHEMA shop; \(eventTrigger.damage)")
+      let pipeline = try night.pipeline()
+      await #expect(throws: (any Error).self) {
+        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      }
+      #expect(try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
+    }
+  }
+
+  /// The program's own words, and its exit code.
+  @Test func theProgramSaysWhatItHasNotLookedAt() async throws {
+    try await Night.with { night in
+      let file = try night.definitionFile()
+      // What this machine's own environment names is said, too: here it is to name nothing.
+      let environment = night.environment.merging(
+        ["SSL_CERT_FILE": "", "SSL_CERT_DIR": "", "http_proxy": "", "HTTP_PROXY": ""]
+      ) { $1 }.merging(["all_proxy": "", "ALL_PROXY": ""]) { $1 }
+      func check(_ arguments: String...) async throws -> Program.Ending {
+        try await Program.run("lethe", ["check", file] + arguments, environment: environment)
+      }
+      let empty = try await check()
+      #expect(empty.code == 0, "\(empty.stderr)")
+      #expect(empty.stdout.contains("fits the database, apart from what was not looked at:"))
+      #expect(empty.stdout.contains("note: delete warehouse.posts was not rehearsed"))
+      let without = try await check("--no-rehearsal")
+      #expect(without.stdout.hasSuffix("its changes were not rehearsed\n"), "\(without.stdout)")
+      try await night.invent(posts: 500)
+      try await night.execute(
+        """
+        CREATE TABLE public.past (id bigint);
+        CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN INSERT INTO public.past VALUES (OLD.post_id); RETURN OLD; END';
+        CREATE TRIGGER keep AFTER DELETE ON warehouse.posts FOR EACH ROW EXECUTE FUNCTION keep()
+        """)
+      try await night.execute("ALTER TABLE warehouse.reposts RENAME TO elsewhere")
+      let wrong = try await check("--output", "json")
+      #expect(wrong.code == 2 && wrong.json["rehearsed"] as? Bool == false, "\(wrong.stdout)")
+      let error = try #require(wrong.json["error"] as? [String: Any])
+      #expect(error["code"] as? String == "usage")
+      #expect((error["message"] as? String)?.contains("warehouse.reposts") == true)
+      try await night.execute("ALTER TABLE warehouse.elsewhere RENAME TO reposts")
+      let full = try await check("--output", "json")
+      #expect(full.code == 0, "\(full.stdout)")
+      #expect(full.stderr.contains("keep of warehouse.posts"))
+      #expect(full.json["rehearsed"] as? Bool == true)
+      let findings = try #require(full.json["findings"] as? [[String: Any]])
+      #expect(
+        findings.contains {
+          $0["severity"] as? String == "warning"
+            && ($0["message"] as? String)?.contains("public.past keeps copies") == true
+        }, "\(findings)")
+      #expect(try await night.value("SELECT count(*) FROM public.past", as: Int.self) == 0)
+    }
+  }
+}
+
+/// What was said beforehand.
+private final class Announced: Sendable {
+  private let lines = Mutex<[String]>([])
+  func add(_ line: String) { lines.withLock { $0.append(line) } }
+  var all: [String] { lines.withLock { $0 } }
+}

@@ -1,0 +1,161 @@
+import ComplianceAPI
+import Foundation
+import HTTPTypes
+import Hummingbird
+import NIOCore
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+import Vocabulary
+
+/// Uploads in parts to storage hosts that are not what they should be: each ends, and nothing is believed.
+@Suite(.endedIfItHangs) struct StorageHostTests {
+  private static let unit = 256 * 1024
+  private static let bytes = 4 * unit
+
+  /// A part, or a question where the upload stands.
+  private struct Put: Sendable {
+    /// Of all that came, the first being 1.
+    let number: Int
+    /// Nil for a question.
+    let range: Range<Int>?
+  }
+
+  private enum Answer: Sendable {
+    /// 308: so many bytes are stored.
+    case stored(Int)
+    case status(Int)
+    /// 200, and the length that the host says it has stored.
+    case done(Int)
+  }
+
+  private final class Host: Sendable {
+    let counts = Mutex((sessions: 0, puts: 0))
+    let answer: @Sendable (Put) -> Answer
+
+    init(_ answer: @escaping @Sendable (Put) -> Answer) {
+      self.answer = answer
+    }
+
+    func begin(_ base: String) -> Response {
+      let number = counts.withLock { counts in
+        counts.sessions += 1
+        return counts.sessions
+      }
+      return Response(status: .created, headers: [.location: "\(base)/s?session=\(number)"])
+    }
+
+    func take(_ request: Request) async throws -> Response {
+      _ = try await request.body.collect(upTo: 1 << 24)
+      let words = (request.headers[.contentRange] ?? "").split { " -/".contains($0) }
+      let range =
+        words.count == 4 ? Int(words[1]).flatMap { a in Int(words[2]).map { a..<$0 + 1 } } : nil
+      let number = counts.withLock { counts in
+        counts.puts += 1
+        return counts.puts
+      }
+      switch answer(Put(number: number, range: range)) {
+      case .stored(0): return Response(status: .init(code: 308))
+      case .stored(let bytes):
+        return Response(status: .init(code: 308), headers: [.range: "bytes=0-\(bytes - 1)"])
+      case .status(let status): return Response(status: .init(code: status))
+      case .done(let bytes):
+        return Response(
+          status: .ok, headers: [HTTPField.Name("x-goog-stored-content-length")!: "\(bytes)"])
+      }
+    }
+  }
+
+  /// - Returns: what the upload threw, and how many sessions and parts it took.
+  private static func upload(
+    partBytes: Int = unit, _ answer: @escaping @Sendable (Put) -> Answer
+  ) async throws -> (error: APIError?, sessions: Int, puts: Int) {
+    let host = Host(answer)
+    let address = Mutex("")
+    let router = Router()
+    router.post("**") { _, _ in host.begin(address.withLock { $0 }) }
+    router.put("**") { request, _ in try await host.take(request) }
+    return try await servingLoopback(router) { url in
+      address.withLock { $0 = url }
+      let file = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
+      try String(repeating: "1234567\n", count: bytes / 8)
+        .write(toFile: file, atomically: true, encoding: .utf8)
+      defer { try? FileManager.default.removeItem(atPath: file) }
+      var network = NetworkSettings()
+      network.partBytes = partBytes
+      var error: APIError?
+      do {
+        try await ComplianceClient.withClient(
+          baseURL: "http://localhost:1", token: BearerToken("t"), allowedHosts: ["127.0.0.1"],
+          network: network,
+          retry: .init(attemptsMax: 4, delaySecondsFirst: 0.001, delaySecondsMax: 0.002),
+          logger: Night.logger
+        ) {
+          try await $0.upload(
+            file: FilePath(file), bytes: bytes,
+            to: SignedURL("\(url)/o?X-Goog-SignedHeaders=host%3Bx-goog-resumable"), job: "1")
+        }
+      } catch let thrown as APIError {
+        error = thrown
+      }
+      let counts = host.counts.withLock { $0 }
+      return (error, counts.sessions, counts.puts)
+    }
+  }
+
+  @Test func aHostThatTakesEachPartIsBelieved() async throws {
+    let (error, sessions, puts) = try await Self.upload { put in
+      put.range.map { $0.upperBound == Self.bytes ? .done(Self.bytes) : .stored($0.upperBound) }
+        ?? .status(400)
+    }
+    #expect(error == nil && sessions == 1 && puts == 4)
+  }
+
+  /// It takes the first part, breaks off at the second, and has nothing then, again and again.
+  @Test func aHostThatLosesWhatItHadIsGivenUp() async throws {
+    let (error, sessions, puts) = try await Self.upload { put in
+      guard let range = put.range else { return .stored(0) }
+      return range.lowerBound == 0 ? .stored(range.upperBound) : .status(503)
+    }
+    #expect(error?.kind == .urlRefused)
+    #expect(sessions == 3 && puts == 9)
+  }
+
+  @Test func aHostThatHasMoreThanItWasSentIsNotBelieved() async throws {
+    let (error, _, puts) = try await Self.upload { put in
+      put.range?.lowerBound == 0 ? .stored(Self.bytes - 8) : .done(Self.bytes)
+    }
+    #expect(error?.kind == .unproven && puts == 1)
+  }
+
+  @Test func aHostThatHasAllAndDoesNotEndTheUploadIsNotBelieved() async throws {
+    let (error, _, puts) = try await Self.upload { put in
+      .stored(put.range?.upperBound ?? Self.bytes)
+    }
+    #expect(error?.kind == .unproven && puts < 12)
+  }
+
+  @Test func aByteOfEachPartIsNoProgress() async throws {
+    let (error, sessions, puts) = try await Self.upload { put in
+      .stored((put.range?.lowerBound ?? 0) + 1)
+    }
+    #expect(error != nil && sessions <= 3 && puts < 30)
+  }
+
+  @Test func partsThatAreTooLargeForSomebodyOnTheWayAreMadeSmaller() async throws {
+    let (error, sessions, _) = try await Self.upload(partBytes: 4 * Self.unit) { put in
+      guard let range = put.range else { return .stored(0) }
+      if range.count > Self.unit { return .status(413) }
+      return range.upperBound == Self.bytes ? .done(Self.bytes) : .stored(range.upperBound)
+    }
+    #expect(error == nil && sessions == 1)
+  }
+
+  @Test func whatIsTooLargeInAnyPartIsTooLarge() async throws {
+    let (error, _, puts) = try await Self.upload(partBytes: 4 * Self.unit) { put in
+      put.range == nil ? .stored(0) : .status(413)
+    }
+    #expect(error?.kind == .tooLarge && puts < 12)
+  }
+}

@@ -1,0 +1,130 @@
+import Foundation
+import HTTPTypes
+import Hummingbird
+import NIOCore
+import TestSupport
+import Testing
+
+/// What `lethe check` finds out about the API and the work directory.
+@Suite struct SurroundingsCheckTests {
+  private static let token = "secret-that-nobody-may-see"
+
+  private static func check(
+    _ night: Night, _ api: String, _ arguments: [String] = [], workDirectory: String? = nil
+  ) async throws -> Program.Ending {
+    let file = try night.definitionFile()
+    let ending = try await Program.run(
+      "lethe", ["check", file] + arguments,
+      environment: night.environment.merging([
+        "COMPLIANCE_API_URL": api, "X_BEARER_TOKEN": token,
+        "LETHE_WORK_DIR": workDirectory ?? night.workDirectory,
+      ]) { $1 })
+    #expect(!(ending.stdout + ending.stderr).contains(token))
+    return ending
+  }
+
+  struct Answer: Sendable, CustomTestStringConvertible {
+    let status: Int
+    let code: Int32
+    let says: String
+    var testDescription: String { "HTTP \(status)" }
+  }
+
+  @Test(arguments: [
+    Answer(status: 200, code: 0, says: "fits the database"),
+    Answer(status: 401, code: 77, says: "refuses the token"),
+    Answer(status: 403, code: 77, says: "refuses the token"),
+    Answer(status: 400, code: 2, says: "does not list its jobs"),
+    Answer(status: 404, code: 2, says: "does not list its jobs"),
+    Answer(status: 429, code: 75, says: "could not be tried"),
+    Answer(status: 500, code: 75, says: "could not be tried"),
+    Answer(status: 503, code: 75, says: "could not be tried"),
+  ])
+  func theListingTellsWhetherTheTokenIsTaken(answer: Answer) async throws {
+    try await Night.with { night in
+      let router = Router()
+      router.get("/2/compliance/jobs") { _, _ in
+        Response(
+          status: .init(code: answer.status),
+          body: .init(byteBuffer: ByteBuffer(string: #"{"meta":{"result_count":0}}"#)))
+      }
+      try await servingLoopback(router) { url in
+        let ending = try await Self.check(night, url)
+        #expect(ending.code == answer.code, "\(ending.stdout)\(ending.stderr)")
+        #expect(ending.stdout.contains(answer.says), "\(ending.stdout)")
+        #expect(try await Self.check(night, url, ["--offline"]).code == 0)
+      }
+    }
+  }
+
+  /// Where it is to come from has to be said, and no more.
+  @Test func withoutTheAPINoTokenIsRead() async throws {
+    try await Night.with { night in
+      let byFile = try night.definitionFile {
+        $0.replacing("bearer_token: ${X_BEARER_TOKEN}", with: "bearer_token_file: not-there")
+      }
+      for arguments in [["--offline"], ["--grants"]] {
+        for file in [byFile, try night.definitionFile()] {
+          let ending = try await Program.run(
+            "lethe", ["check", file] + arguments,
+            environment: night.environment.merging([
+              "COMPLIANCE_API_URL": "http://127.0.0.1:1", "X_BEARER_TOKEN": "",
+              "LETHE_WORK_DIR": night.workDirectory,
+            ]) { $1 })
+          #expect(ending.code == 0, "\(arguments) \(ending.stdout)\(ending.stderr)")
+        }
+      }
+    }
+  }
+
+  @Test func withoutTheAPIAllElseIsChecked() async throws {
+    try await Night.with { night in
+      let nobody = "http://127.0.0.1:1"
+      let ending = try await Self.check(night, nobody, ["--output", "json"])
+      #expect(ending.code == 75, "\(ending.stdout)\(ending.stderr)")
+      let findings = try #require(ending.json["findings"] as? [[String: Any]])
+      #expect(findings.count { $0["severity"] as? String != "note" } == 1, "\(findings)")
+      #expect(try await Self.check(night, nobody, ["--offline"]).code == 0)
+      try await night.execute("DROP TABLE warehouse.reposts")
+      let wrong = try await Self.check(night, nobody)
+      #expect(wrong.code == 2)
+      #expect(wrong.stdout.contains("there is no table warehouse.reposts"), "\(wrong.stdout)")
+      #expect(wrong.stdout.contains("could not be tried"), "\(wrong.stdout)")
+    }
+  }
+
+  /// The service's own token check, and all findings beside it.
+  @Test func aWrongTokenAloneIsAMatterOfCredentials() async throws {
+    try await Night.with { night in
+      #expect(try await Self.check(night, night.service).code == 77)
+      try await night.execute("DROP TABLE warehouse.reposts")
+      #expect(try await Self.check(night, night.service).code == 2)
+    }
+  }
+
+  @Test(arguments: ["file", "file/below", "/proc/none/here", "/dev/null/x"])
+  func aWorkDirectoryThatCannotBeWrittenIsNamed(path: String) async throws {
+    try await Night.with { night in
+      _ = try night.definitionFile()
+      #expect(FileManager.default.createFile(atPath: night.directory + "/file", contents: nil))
+      let place = path.hasPrefix("/") ? path : "\(night.directory)/\(path)"
+      let ending = try await Self.check(night, night.service, ["--offline"], workDirectory: place)
+      #expect(ending.code == 2, "\(ending.stdout)\(ending.stderr)")
+      #expect(ending.stdout.contains("cannot be written into the work directory \(place)"))
+      #expect(ending.stdout.contains("--work-dir"), "\(ending.stdout)")
+    }
+  }
+
+  @Test func nothingIsLeftInTheWorkDirectory() async throws {
+    try await Night.with { night in
+      let place = night.directory + "/a/b/c"
+      #expect(
+        try await Self.check(night, night.service, ["--offline"], workDirectory: place).code == 0)
+      #expect(!FileManager.default.fileExists(atPath: night.directory + "/a"))
+      try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+      #expect(
+        try await Self.check(night, night.service, ["--offline"], workDirectory: place).code == 0)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: place) == [])
+    }
+  }
+}

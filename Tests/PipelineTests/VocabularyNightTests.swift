@@ -1,0 +1,80 @@
+import ComplianceService
+import Foundation
+import Runtime
+import TestSupport
+import Testing
+
+/// Nights over each set of words that X documents: the warehouse is right, and each word was read.
+@Suite(.endedIfItHangs) struct VocabularyNightTests {
+  struct Case: Sendable, CustomTestStringConvertible {
+    let profile: WireProfile
+    let vocabulary: ResultVocabulary
+    /// What the results say, of posts and users together.
+    let words: Set<String>
+
+    var testDescription: String { "\(profile.rawValue), \(vocabulary.rawValue)" }
+  }
+
+  private static let common: Set = [
+    "delete/deleted", "delete/suspended", "delete/deactivated", "delete/protected",
+  ]
+
+  @Test(arguments: [
+    Case(
+      profile: .native, vocabulary: .overview,
+      words: common.union(["delete/bounced", "rehydrate/tweet_edited", "scrub_geo/scrub_geo"])),
+    Case(
+      profile: .native, vocabulary: .guide,
+      words: common.union(["rehydrate/tweet_edited", "scrub_geo/geo_scrubbed"])),
+    Case(
+      profile: .gcs, vocabulary: .overview,
+      words: common.union(["delete/bounced", "delete/scrub_geo"])),
+    Case(
+      profile: .gcs, vocabulary: .guide,
+      words: common.union(["rehydrate/tweet_edited", "scrub_geo/geo_scrubbed"])),
+  ])
+  func everyWordIsRead(_ night: Case) async throws {
+    let knowsEdits = night.words.contains("rehydrate/tweet_edited")
+    let words = night.words
+    try await Night.with({
+      $0.profile = night.profile
+      $0.vocabulary = night.vocabulary
+    }) { night in
+      try await night.invent(posts: 600, editedPostsLoseLocations: false)
+      // Posts that bounced are gone like those that were deleted.
+      try await night.execute(
+        "UPDATE platform.posts SET bounced_at = now() WHERE post_id % 23000 = 0")
+      let pipeline = try night.pipeline {
+        $0.replacing(
+          "  poll_seconds: 0.02", with: "  allowed_hosts: [127.0.0.2]\n  poll_seconds: 0.02")
+      }
+      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(reports.map(\.status) == [.done])
+      #expect(try night.wordsServed() == words)
+      #expect(try await night.value("SELECT count(*) FROM lethe.quarantine", as: Int.self) == 0)
+      #expect(try await night.ledgerFaults() == [])
+      let queued = try await night.value("SELECT count(*) FROM lethe.rehydration", as: Int.self)
+      #expect(knowsEdits == (queued > 0))
+      // The comparison knows one way of being gone.
+      try await night.execute(
+        "UPDATE platform.posts SET deleted_at = bounced_at WHERE bounced_at IS NOT NULL")
+      #expect(try await night.rowsThatDiffer() == 0)
+    }
+  }
+}
+
+extension Night {
+  /// The pairs of action and reason in all results that the service keeps.
+  fileprivate func wordsServed() throws -> Set<String> {
+    let spool = directory + "/spool"
+    var words: Set<String> = []
+    for name in try FileManager.default.contentsOfDirectory(atPath: spool)
+    where name.hasSuffix(".ndjson") {
+      let text = try String(contentsOfFile: spool + "/" + name, encoding: .utf8)
+      for match in text.matches(of: /"action":"(\w+)","reason":"(\w+)"/) {
+        words.insert("\(match.1)/\(match.2)")
+      }
+    }
+    return words
+  }
+}

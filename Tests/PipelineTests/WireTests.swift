@@ -1,0 +1,324 @@
+import CZlib
+import Foundation
+import Hummingbird
+import NIOCore
+import Synchronization
+import TestSupport
+import Testing
+
+/// Nights on which the API, a storage host or this machine's clock is odd.
+@Suite struct WireTests {
+  private static func night(
+    _ configure: @escaping (inout ScriptedAPI.Script) -> Void,
+    _ body: @escaping @Sendable (RefusalWorld, _ file: String) async throws -> Void
+  ) async throws {
+    try await RefusalWorld.with(configure: configure) { world in
+      try await body(world, try world.file(ids: 1000))
+    }
+  }
+
+  private static func jobs(_ world: RefusalWorld) async throws -> Int {
+    try await world.night.value(
+      "SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.type = 'tweets'",
+      as: Int.self)
+  }
+
+  /// What becomes of the posts' one chunk.
+  struct Kind: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    let answer: @Sendable (ScriptedAPI.Call) -> ScriptedAPI.Answer?
+    var code: Int32 = 0
+    /// Jobs that the posts take.
+    var jobs = 1
+    var says: [String] = []
+  }
+
+  private static func is1(
+    _ kind: ScriptedAPI.Call.Kind, _ answer: ScriptedAPI.Answer, upTo: Int = 1
+  ) -> @Sendable (ScriptedAPI.Call) -> ScriptedAPI.Answer? {
+    { $0.kind == kind && $0.number <= upTo ? answer : nil }
+  }
+
+  private static let gone = ScriptedAPI.Answer(
+    json: """
+      {"errors":[{"value":"1","title":"Not Found Error","parameter":"id",
+      "type":"https://api.twitter.com/2/problems/resource-not-found"}]}
+      """)
+  private static let expired = ScriptedAPI.Answer(
+    status: 400, contentType: "application/xml",
+    body: Array("<Error><Code>ExpiredToken</Code></Error>".utf8))
+
+  static let kinds: [Kind] = [
+    Kind(testDescription: "a download URL that has expired once", answer: is1(.download, expired)),
+    Kind(
+      testDescription: "a download that is a redirect once",
+      answer: is1(
+        .download,
+        .init(status: 302, headers: ["Location": "https://login.example/?token=secret-token"]))),
+    Kind(
+      testDescription: "a job that 200 with errors calls gone", answer: is1(.get, gone), jobs: 2,
+      says: ["does not know"]),
+    Kind(
+      testDescription: "an unknown status about a job",
+      answer: is1(.get, .init(status: 418, json: "{}")), jobs: 2, says: ["HTTP 418"]),
+    Kind(
+      testDescription: "a body about a job that has no job in it",
+      answer: is1(.get, .init(json: "{}")), jobs: 2),
+    Kind(
+      testDescription: "an upload that is refused once",
+      answer: is1(.upload, .init(status: 400, json: "{}")), jobs: 2, says: ["HTTP 400"]),
+    Kind(
+      testDescription: "an upload that is a redirect",
+      answer: is1(
+        .upload,
+        .init(status: 307, headers: ["Location": "https://login.example/page?token=secret-token"])),
+      jobs: 2, says: ["a redirect to https://login.example/page"]),
+    Kind(
+      testDescription: "no credits", answer: is1(.create, .init(status: 402, json: "{}"), upTo: 99),
+      code: 77, jobs: 1, says: ["credits"]),
+    Kind(
+      testDescription: "a cap of the month",
+      answer: is1(
+        .create,
+        .init(status: 429, json: #"{"title":"UsageCapExceeded","detail":"Monthly product cap"}"#),
+        upTo: 99), code: 75, jobs: 1, says: ["Monthly product cap", "the cap's next period"]),
+    Kind(
+      testDescription: "an API that lives elsewhere",
+      answer: is1(
+        .create,
+        .init(status: 302, headers: ["Location": "https://portal.example/?token=secret-token"]),
+        upTo: 99), code: 1, jobs: 1,
+      says: ["a redirect to https://portal.example/", "api.base_url"]),
+    Kind(
+      testDescription: "a reset that is no time",
+      answer: is1(
+        .create,
+        .init(
+          status: 429,
+          headers: [
+            "x-rate-limit-remaining": "0", "x-rate-limit-reset": "1e300", "Retry-After": "1",
+          ]))),
+  ]
+
+  @Test(arguments: kinds)
+  func anOddAnswerConcernsItsJobOrIsNamed(kind: Kind) async throws {
+    try await Self.night({ $0.intercept = kind.answer }) { world, _ in
+      let posts = try world.night.definitionFile {
+        CollectTests.postsOnly(RefusalWorld.definition("batch: 20", ids: 1000)($0))
+      }
+      let ending = try await world.lethe("run", posts)
+      #expect(ending.code == kind.code, "\(ending.stderr)")
+      #expect(try await Self.jobs(world) == kind.jobs, "\(ending.stderr)")
+      for words in kind.says {
+        #expect(ending.stderr.contains(words), "\(words): \(ending.stderr)")
+      }
+      #expect(!ending.stderr.contains("secret-token"))
+      guard kind.code == 0 else { return }
+      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await world.postsNotDone() == [])
+    }
+  }
+
+  /// What lasts is bounded: the chunk is set aside, and the other dataset is done.
+  @Test func whatLastsSetsItsChunkAside() async throws {
+    try await Self.night({
+      $0.intercept = { call in
+        call.kind == .download && call.name?.contains("-c1-") == true ? Self.expired : nil
+      }
+    }) { world, file in
+      let ending = try await world.lethe("run", file)
+      #expect(ending.code == 5, "\(ending.stderr)")
+      #expect(try await Self.jobs(world) == 3)
+      #expect(ending.stderr.contains("HTTP 400"), "\(ending.stderr)")
+      #expect(try await world.usersLeft() == "1008 protected")
+    }
+  }
+
+  /// The API has made the job and its answer is lost; the listing has entries of any shape.
+  @Test(arguments: [
+    #"{"id":"7","error":{"code":3}}"#, #"{"id":7,"status":["odd"]}"#, "{}", "3", "null", #""text""#,
+  ])
+  func aJobIsFoundAmongOddEntries(odd: String) async throws {
+    try await Self.night({
+      $0.created = { $0 == 1 ? .init(status: 500, json: "{}") : nil }
+      $0.listing = { [odd] + $0 + [odd] }
+    }) { world, _ in
+      let posts = try world.night.definitionFile {
+        CollectTests.postsOnly(RefusalWorld.definition("batch: 20", ids: 1000)($0))
+      }
+      let ending = try await world.lethe("run", posts)
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(try await Self.jobs(world) == 1)
+      #expect(ending.stderr.contains("adopted"), "\(ending.stderr)")
+      #expect(try await world.postsNotDone() == [])
+    }
+  }
+
+  /// The server's clock is 16 minutes behind ours: its URLs seem to have expired before they are made.
+  @Test func expiryGoesByTheServersClock() async throws {
+    @Sendable func text(_ date: Date, _ format: String) -> String {
+      let formatter = DateFormatter()
+      formatter.locale = Locale(identifier: "en_US_POSIX")
+      formatter.timeZone = TimeZone(secondsFromGMT: 0)
+      formatter.dateFormat = format
+      return formatter.string(from: date)
+    }
+    try await Self.night({
+      $0.fields = { _ in
+        ["upload_expires_at": text(Date().addingTimeInterval(-60), "yyyy-MM-dd'T'HH:mm:ss'.000Z'")]
+      }
+    }) { world, file in
+      try await RewritingRelay.serving(
+        before: world.url,
+        rewriting: { answer in
+          let date = text(Date().addingTimeInterval(-960), "EEE, dd MMM yyyy HH:mm:ss 'GMT'")
+          return answer.replacing(/(?i)\r\ndate: [^\r]*\r\n/, with: "\r\nDate: \(date)\r\n")
+        }
+      ) { url in
+        let ending = try await RefusalWorld(night: world.night, url: url).lethe("run", file)
+        #expect(ending.code == 0, "\(ending.stderr)")
+        #expect(try await Self.jobs(world) == 1)
+        #expect(try await world.postsNotDone() == [])
+        let said = ending.stderr.split(separator: "\n").filter { $0.contains("clock is") }
+        #expect(said.count == 1, "\(ending.stderr)")
+        #expect(said.first?.contains("ahead of the API's") == true, "\(said)")
+      }
+    }
+  }
+
+  // MARK: Bytes
+
+  private static func packed(_ text: String) -> [UInt8] {
+    let bytes = Array(text.utf8)
+    var size = compressBound(uLong(bytes.count))
+    var packed = [UInt8](repeating: 0, count: Int(size))
+    guard compress(&packed, &size, bytes, uLong(bytes.count)) == Z_OK else { return [] }
+    return Array(packed.prefix(Int(size)))
+  }
+
+  @Test(arguments: ["deflate", "br"])
+  func aCodingThatNobodyAskedForIsUnpackedOrNamed(coding: String) async throws {
+    try await Self.night({
+      $0.download = { download in
+        .init(
+          headers: ["Content-Encoding": coding],
+          body: Self.packed(RefusalWorld.answers(download.ids)))
+      }
+    }) { world, file in
+      let ending = try await world.lethe("run", file)
+      #expect(ending.code == (coding == "br" ? 5 : 0), "\(ending.stderr)")
+      if coding == "br" {
+        #expect(ending.stderr.contains("the content coding br"), "\(ending.stderr)")
+      } else {
+        #expect(try await world.postsNotDone() == [])
+      }
+    }
+  }
+
+  @Test func aTransferCodingIsReadHoweverItIsWritten() async throws {
+    try await Self.night({
+      $0.download = { download in
+        .init(
+          headers: ["Transfer-Encoding": "chunked"],
+          body: Array(RefusalWorld.answers(download.ids).utf8))
+      }
+    }) { world, file in
+      try await RewritingRelay.serving(
+        before: world.url,
+        rewriting: {
+          $0.replacing(/(?i)transfer-encoding: chunked/, with: "Transfer-Encoding: Chunked")
+        }
+      ) { url in
+        let ending = try await RefusalWorld(night: world.night, url: url).lethe("run", file)
+        #expect(ending.code == 0, "\(ending.stderr)")
+        #expect(try await world.postsNotDone() == [])
+      }
+    }
+  }
+
+  /// A storage host that stores something else than was sent, or does not say what.
+  struct Storage: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    /// Of the first upload; the others are stored and told as they are.
+    let headers: [String: String]
+    var isBelieved = false
+  }
+
+  static let storages: [Storage] = [
+    Storage(testDescription: "half of it", headers: ["x-goog-stored-content-length": "3"]),
+    Storage(
+      testDescription: "another checksum", headers: ["x-goog-hash": "crc32c=AAAAAA==,md5=AAAA"]),
+    Storage(testDescription: "another MD5 alone", headers: ["x-goog-hash": "md5=AAAA"]),
+    Storage(testDescription: "nothing is said", headers: [:]),
+    Storage(testDescription: "no number", headers: ["x-goog-stored-content-length": "much"]),
+  ]
+
+  @Test(arguments: storages)
+  func anUploadIsProvenOrMadeAnew(storage: Storage) async throws {
+    let api = Mutex<ScriptedAPI?>(nil)
+    let count = Mutex(0)
+    let router = Router()
+    router.put("/o/:id") { request, context in
+      let bytes = try await request.body.collect(upTo: 1 << 24)
+      let ids = String(buffer: bytes).split(separator: "\n").compactMap { Int64($0) }
+      let id = try context.parameters.require("id")
+      let number = count.withLock { count in
+        count += 1
+        return count
+      }
+      let isFirst = number == 1
+      // Half of the bytes are stored, and the result is of these.
+      api.withLock { $0 }?.uploaded(isFirst ? Array(ids.prefix(ids.count / 2)) : ids, to: id)
+      return ScriptedAPI.Answer(
+        headers: isFirst
+          ? storage.headers : ["x-goog-stored-content-length": "\(bytes.readableBytes)"]
+      ).response
+    }
+    try await servingLoopback(router) { host in
+      var script = ScriptedAPI.Script()
+      script.result = RefusalWorld.answers
+      script.uploadURL = { "\(host)/o/\($0)?signature=s" }
+      let scripted = ScriptedAPI(script)
+      api.withLock { $0 = scripted }
+      try await Night.with { night in
+        try await night.execute(
+          """
+          INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
+          SELECT p, 1, 'text of ' || p, 1, now() FROM generate_series(1, 100) AS p
+          """)
+        try await scripted.serving { url in
+          let world = RefusalWorld(night: night, url: url)
+          let posts = try night.definitionFile {
+            CollectTests.postsOnly(RefusalWorld.definition("batch: 20", ids: 1000)($0))
+              .replacing("bearer_token:", with: "allowed_hosts: [127.0.0.1]\n  bearer_token:")
+          }
+          let ending = try await world.lethe("run", posts)
+          #expect(ending.code == 0, "\(ending.stderr)")
+          #expect(try await Self.jobs(world) == 2, "\(ending.stderr)")
+          #expect(ending.stderr.contains("the storage host"), "\(ending.stderr)")
+          #expect(try await world.postsNotDone() == [])
+          #expect(try await world.postsHarmed() == 0)
+        }
+      }
+    }
+  }
+
+  /// Another program's job has the slot for longer than the definition waits.
+  @Test func aSlotThatStaysTakenSetsItsChunksAside() async throws {
+    try await Self.night({
+      $0.intercept = { call in
+        call.kind == .create ? .init(status: 409, json: #"{"title":"Conflict"}"#) : nil
+      }
+      $0.listing = { _ in [#"{"id":"7","name":"somebody-else","status":"in_progress"}"#] }
+    }) { world, _ in
+      let file = try world.night.definitionFile {
+        RefusalWorld.definition("batch: 20", ids: 1000)($0)
+          .replacing("bearer_token:", with: "slot_hours_max: 0.0001\n  bearer_token:")
+      }
+      let ending = try await world.lethe("run", file)
+      #expect(ending.code == 5, "\(ending.stderr)")
+      #expect(ending.stderr.contains("is taken by job 7 (somebody-else)"), "\(ending.stderr)")
+      #expect(ending.stderr.contains("lethe jobs cancel"), "\(ending.stderr)")
+    }
+  }
+}

@@ -1,0 +1,72 @@
+internal import Foundation
+public import SystemPackage
+
+/// An authority that nobody trusts who is not told to, as a company has one, and the certificates that it issues.
+public struct CertificateAuthority: Sendable {
+  /// Who issues: what an error about one of its certificates should tell.
+  public static let name = "Lethe's tests' authority"
+
+  /// A server's, in PEM.
+  public struct Certificate: Sendable {
+    public let file: FilePath
+    public let key: FilePath
+  }
+
+  public struct Failed: Error, CustomStringConvertible {
+    public let description: String
+  }
+
+  private let directory: FilePath
+  private var key: FilePath { directory.appending("authority.key") }
+
+  /// The authority's own certificate in PEM, which who trusts it is given.
+  public var file: FilePath { directory.appending("authority.pem") }
+
+  /// - Parameter directory: where it keeps its files.
+  public init(in directory: FilePath) throws {
+    self.directory = directory
+    try Self.request(
+      key: key, to: file, subject: "/O=Lethe/CN=\(Self.name)",
+      ["basicConstraints=critical,CA:true", "keyUsage=critical,keyCertSign,cRLSign"])
+  }
+
+  /// - Parameters:
+  ///   - names: hosts that it is for, the first also being the name of its files. All are for localhost, too.
+  ///   - addresses: IP addresses that it is for, beside 127.0.0.1.
+  public func certificate(for names: [String], addresses: [String] = []) throws -> Certificate {
+    let certificate = Certificate(
+      file: directory.appending("\(names[0]).pem"), key: directory.appending("\(names[0]).key"))
+    let alternatives =
+      (names + ["localhost"]).map { "DNS:\($0)" } + (addresses + ["127.0.0.1"]).map { "IP:\($0)" }
+    try Self.request(
+      key: certificate.key, to: certificate.file, subject: "/O=Lethe/CN=\(names[0])",
+      [
+        "basicConstraints=critical,CA:false", "extendedKeyUsage=serverAuth",
+        "subjectAltName=\(alternatives.joined(separator: ","))",
+      ], signedBy: self)
+    return certificate
+  }
+
+  private static func request(
+    key: FilePath, to file: FilePath, subject: String, _ extensions: [String],
+    signedBy authority: CertificateAuthority? = nil
+  ) throws {
+    let process = Process()
+    process.executableURL = URL(filePath: "/usr/bin/openssl")
+    process.arguments =
+      ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+      + ["-keyout", key.string, "-out", file.string, "-subj", subject, "-days", "2"]
+      + extensions.flatMap { ["-addext", $0] }
+      + (authority.map { ["-CA", $0.file.string, "-CAkey", $0.key.string] } ?? [])
+    process.standardOutput = FileHandle.nullDevice
+    let stderr = Pipe()
+    process.standardError = stderr
+    try process.run()
+    let complaint = String(
+      decoding: stderr.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else {
+      throw Failed(description: "openssl ended with \(process.terminationStatus):\n\(complaint)")
+    }
+  }
+}

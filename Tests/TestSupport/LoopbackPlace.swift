@@ -1,0 +1,33 @@
+internal import Foundation
+
+/// An address and a port of this machine for a server that cannot be told to take a free port. Nobody else has it: it is
+/// one of the 16 million loopback addresses, and its port is below those that the kernel gives out.
+public struct LoopbackPlace: Sendable, Hashable, CustomStringConvertible {
+  public let host: String
+  public let port: Int
+
+  /// Such as `127.83.1.2:20123`.
+  public var description: String { "\(host):\(port)" }
+
+  public static func random() -> LoopbackPlace {
+    let parts = (1...3).map { _ in String(Int.random(in: 1...254)) }
+    return LoopbackPlace(
+      host: "127." + parts.joined(separator: "."), port: .random(in: 20_000..<30_000))
+  }
+
+  /// Whether somebody listens there.
+  var answers: Bool {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    guard descriptor >= 0 else { return false }
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = in_port_t(port).bigEndian
+    guard inet_pton(AF_INET, host, &address.sin_addr) == 1 else { return false }
+    return withUnsafePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+      }
+    }
+  }
+}

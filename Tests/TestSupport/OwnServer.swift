@@ -1,0 +1,93 @@
+internal import Foundation
+internal import PostgreSQL
+
+/// A PostgreSQL server of one test's own, which may be crashed.
+public struct OwnServer: Sendable {
+  private let server: TestServer
+
+  fileprivate init(_ server: TestServer) {
+    self.server = server
+  }
+
+  /// A new database with these schemas.
+  public func database(_ schemas: SchemaSet...) async throws -> TestDatabase {
+    let database = TestDatabase(name: server.newName("own"), server: server)
+    try await server.execute("CREATE DATABASE \(Identifier(database.name).sql)")
+    try await DatabaseTemplates.migrate(database, to: Set(schemas))
+    return database
+  }
+
+  /// Kills one of the server's processes: it ends all others at once, and recovers.
+  /// - Returns: once it has begun to.
+  public func crash() async throws {
+    let url = ConnectionString(server.url(database: "postgres"))
+    let witness = try await Connection.connect(url)
+    // Its process is there until it is killed.
+    let victim = try await Connection.connect(url)
+    let process = try await victim.query("SELECT pg_backend_pid()").onlyRow(as: Int.self)
+    kill(pid_t(process), SIGKILL)
+    while (try? await witness.query("SELECT 1")) != nil {}
+    await witness.close()
+    await victim.close()
+  }
+
+  /// Returns once the server takes connections again.
+  public func recovered() async {
+    while (try? await server.execute("SELECT 1")) == nil {}
+  }
+}
+
+/// Runs `body` with a server of its own.
+public func withOwnServer<R: Sendable>(
+  isolation: isolated (any Actor)? = #isolation, _ body: (OwnServer) async throws -> R
+) async throws -> R {
+  let directory = FileManager.default.temporaryDirectory
+    .appending(path: "own-server-\(UUID().uuidString)").path
+  defer { try? FileManager.default.removeItem(atPath: directory) }
+  let socket = try await script("start", directory)
+  do {
+    let value = try await body(OwnServer(TestServer(host: socket, user: "lethe")))
+    _ = try await script("stop", directory)
+    return value
+  } catch {
+    _ = try? await script("stop", directory)
+    throw error
+  }
+}
+
+private let closingInherited = #"""
+  ( for file in /proc/$BASHPID/fd/*; do
+      number=${file##*/}
+      [ "$number" -le 2 ] || eval "exec $number>&-"
+    done
+    exec "$0" "$@" )
+  """#
+
+/// Runs `scripts/postgres`.
+/// - Returns: what it prints.
+private func script(_ arguments: String...) async throws -> String {
+  struct Failed: Error {
+    let arguments: [String]
+    let status: Int32
+  }
+  let process = Process()
+  // Foundation takes a process for running while anybody has what it has inherited, and the server runs on.
+  process.executableURL = URL(filePath: "/bin/bash")
+  process.arguments =
+    ["-c", closingInherited, repositoryRootPath + "/scripts/postgres"] + arguments
+  // A file, not a pipe: the server would keep that open.
+  let path = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
+  _ = FileManager.default.createFile(atPath: path, contents: nil)
+  defer { try? FileManager.default.removeItem(atPath: path) }
+  process.standardOutput = try FileHandle(forWritingTo: URL(filePath: path))
+  process.standardInput = FileHandle.nullDevice
+  let (ended, end) = AsyncStream.makeStream(of: Int32.self)
+  process.terminationHandler = { process in
+    end.yield(process.terminationStatus)
+    end.finish()
+  }
+  try process.run()
+  for await status in ended where status != 0 { throw Failed(arguments: arguments, status: status) }
+  return try String(contentsOfFile: path, encoding: .utf8)
+    .trimmingCharacters(in: .whitespacesAndNewlines)
+}
