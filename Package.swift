@@ -37,6 +37,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
     .package(url: "https://github.com/apple/swift-system", exact: "1.8.1"),
     .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
     .package(url: "https://github.com/apple/swift-http-types", exact: "1.8.0"),
     .package(
       url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1", traits: []),
@@ -51,12 +52,14 @@ let package = Package(
     .systemLibrary(
       name: "CLibCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
 
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CMalloc"),
 
     // What everything stands on. These rooms know nothing of pipelines.
     room("PostgreSQL", ["CLibPQ"]),
     room("Checksums", ["CLibCrypto"]),
     room("Migrations", ["PostgreSQL", systemPackage]),
+    room("EmbeddedMigrations"),
 
     // The pipeline's words, its definition, its memory, its files, its peer.
     room("Vocabulary"),
@@ -71,9 +74,11 @@ let package = Package(
     room(
       "ComplianceAPI",
       [
-        "Vocabulary", "Checksums", logging, systemPackage,
+        "Vocabulary", "Checksums", "CLibCrypto", "CZlib", logging, systemPackage,
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "_NIOFileSystem", package: "swift-nio"),
       ]),
@@ -111,7 +116,8 @@ let package = Package(
       "LetheCommands",
       [
         "CMalloc", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Migrations",
-        "Ledger", "Warehouse", "ChunkFiles", "ComplianceAPI", "ApplyStage", "Runtime",
+        "EmbeddedMigrations", "Ledger", "Warehouse", "ChunkFiles", "ComplianceAPI", "ApplyStage",
+        "Runtime",
         argumentParser, logging, systemPackage, unixSignals,
       ]),
     .executableTarget(name: "lethe", dependencies: ["LetheCommands"], swiftSettings: settings),
@@ -121,7 +127,7 @@ let package = Package(
     room(
       "ComplianceService",
       [
-        "PostgreSQL", "Checksums", "Migrations", "FaultPlans", logging, systemPackage,
+        "PostgreSQL", "Checksums", "CZlib", "Migrations", "FaultPlans", logging, systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HummingbirdCore", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
@@ -136,7 +142,7 @@ let package = Package(
       name: "compliance-server",
       dependencies: [
         "ComplianceService", "PlatformSeed", "FaultPlans", "DefinitionFiles", "PostgreSQL",
-        "Migrations", argumentParser, logging, systemPackage,
+        "Migrations", "EmbeddedMigrations", argumentParser, logging, systemPackage,
       ],
       swiftSettings: settings),
 
@@ -146,9 +152,13 @@ let package = Package(
       dependencies: ["PostgreSQL", "Migrations", systemPackage],
       path: "Tests/TestSupport", swiftSettings: settings),
     tests("PostgreSQLTests", ["PostgreSQL"]),
-    tests("MigrationTests", ["Migrations", "PostgreSQL", systemPackage]),
+    tests(
+      "MigrationTests", ["Migrations", "EmbeddedMigrations", "PostgreSQL", systemPackage]),
     tests("VocabularyTests", ["Vocabulary"]),
     tests("ResultsTests", ["Results", "Vocabulary", systemPackage]),
+    tests(
+      "ComplianceAPITests",
+      ["ComplianceAPI", "CZlib", logging, .product(name: "NIOHTTP1", package: "swift-nio")]),
     tests("ChunkFileTests", ["ChunkFiles", "Checksums", systemPackage]),
     tests(
       "DefinitionTests",
@@ -160,11 +170,12 @@ let package = Package(
       [
         "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
         "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
-        "Runtime", "ComplianceService", "FaultPlans", "lethe", logging, systemPackage,
+        "Runtime", "ComplianceService", "FaultPlans", "CZlib", "lethe", logging, systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
     tests(
