@@ -16,14 +16,28 @@ let systemPackage = Target.Dependency.product(name: "SystemPackage", package: "s
 let unixSignals = Target.Dependency.product(
   name: "UnixSignals", package: "swift-service-lifecycle")
 
-/// One room of the program: a library target with the settings that all of them share.
-func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+/// A library with the settings that all of them share.
+func module(_ name: String, in folder: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(
+    name: name, dependencies: dependencies, path: "Sources/\(folder)", swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+func program(_ name: String, in folder: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(
+    name: name, dependencies: dependencies, path: "Sources/\(folder)", swiftSettings: settings)
+}
+
+/// A library of the system's.
+func system(_ name: String, pkgConfig: String? = nil, debian package: String? = nil) -> Target {
+  .systemLibrary(
+    name: name, path: "Sources/Shared/\(name)", pkgConfig: pkgConfig,
+    providers: package.map { [.apt([$0])] })
+}
+
+func tests(_ name: String, in wing: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(
-    name: name, dependencies: dependencies + ["TestSupport"], swiftSettings: settings)
+    name: name, dependencies: dependencies + ["TestSupport"], path: "Tests/\(wing)/\(name)",
+    swiftSettings: settings)
 }
 
 let package = Package(
@@ -47,32 +61,32 @@ let package = Package(
   ],
   targets: [
     // What the system brings.
-    .systemLibrary(
-      name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
-    .systemLibrary(
-      name: "CLibCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    system("CLibPQ", pkgConfig: "libpq", debian: "libpq-dev"),
+    system("CLibCrypto", pkgConfig: "libcrypto", debian: "libssl-dev"),
+    system("CZlib", pkgConfig: "zlib", debian: "zlib1g-dev"),
+    system("CMalloc"),
 
-    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-    .systemLibrary(name: "CMalloc"),
-
-    // What everything stands on. These rooms know nothing of pipelines.
-    room("PostgreSQL", ["CLibPQ"]),
-    room("Checksums", ["CLibCrypto"]),
-    room("Migrations", ["PostgreSQL", systemPackage]),
-    room("EmbeddedMigrations"),
+    // What everything stands on. These modules know nothing of pipelines.
+    module("PostgreSQL", in: "Shared/PostgreSQL", ["CLibPQ"]),
+    module("Checksums", in: "Shared/Checksums", ["CLibCrypto"]),
+    module("Migrations", in: "Shared/Migrations", ["PostgreSQL", systemPackage]),
+    module("EmbeddedMigrations", in: "Shared/EmbeddedMigrations"),
 
     // The pipeline's words, its definition, its memory, its files, its peer.
-    room("Vocabulary"),
-    room("DefinitionFiles", [.product(name: "Yams", package: "Yams")]),
-    room(
-      "Definitions",
+    module("Vocabulary", in: "Lethe/Vocabulary"),
+    module(
+      "DefinitionFiles", in: "Shared/DefinitionFiles", [.product(name: "Yams", package: "Yams")]),
+    module(
+      "Definitions", in: "Lethe/Definitions",
       ["DefinitionFiles", "PostgreSQL", "Vocabulary", .product(name: "Yams", package: "Yams")]),
-    room("Ledger", ["PostgreSQL", "Vocabulary", "Definitions", "ChunkFiles", systemPackage]),
-    room("Warehouse", ["PostgreSQL", "Vocabulary", "Definitions"]),
-    room("ChunkFiles", ["Checksums", "Vocabulary", systemPackage]),
-    room("Results", ["Vocabulary"]),
-    room(
-      "ComplianceAPI",
+    module(
+      "Ledger", in: "Lethe/Ledger",
+      ["PostgreSQL", "Vocabulary", "Definitions", "ChunkFiles", systemPackage]),
+    module("Warehouse", in: "Lethe/Warehouse", ["PostgreSQL", "Vocabulary", "Definitions"]),
+    module("ChunkFiles", in: "Lethe/ChunkFiles", ["Checksums", "Vocabulary", systemPackage]),
+    module("Results", in: "Lethe/Results", ["Vocabulary"]),
+    module(
+      "ComplianceAPI", in: "Lethe/Client",
       [
         "Vocabulary", "Checksums", "CLibCrypto", "CZlib", logging, systemPackage,
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
@@ -84,48 +98,52 @@ let package = Package(
       ]),
 
     // The stages, left to right. None imports another.
-    room(
-      "ExportStage",
+    module(
+      "ExportStage", in: "Lethe/Stages/Export",
       [
         "PostgreSQL", "DefinitionFiles", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
         logging,
         systemPackage,
       ]),
-    room(
-      "SubmitStage",
+    module(
+      "SubmitStage", in: "Lethe/Stages/Submit",
       ["Vocabulary", "Ledger", "ChunkFiles", "ComplianceAPI", logging, systemPackage]),
-    room("AwaitStage", ["Vocabulary", "Ledger", "ComplianceAPI", logging]),
-    room(
-      "CollectStage",
+    module(
+      "AwaitStage", in: "Lethe/Stages/Await", ["Vocabulary", "Ledger", "ComplianceAPI", logging]),
+    module(
+      "CollectStage", in: "Lethe/Stages/Collect",
       [
         "PostgreSQL", "Vocabulary", "Ledger", "ChunkFiles", "Results", "ComplianceAPI", logging,
         systemPackage,
       ]),
-    room(
-      "ApplyStage", ["PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", logging]),
+    module(
+      "ApplyStage", in: "Lethe/Stages/Apply",
+      ["PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", logging]),
 
     // The program.
-    room(
-      "Runtime",
+    module(
+      "Runtime", in: "Lethe/Runtime",
       [
         "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Ledger", "Warehouse",
         "ChunkFiles", "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage",
         "ApplyStage", logging, systemPackage,
       ]),
-    room(
-      "LetheCommands",
+    module(
+      "LetheCommands", in: "Lethe/Commands",
       [
         "CMalloc", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Migrations",
         "EmbeddedMigrations", "Ledger", "Warehouse", "ChunkFiles", "ComplianceAPI", "ApplyStage",
         "Runtime",
         argumentParser, logging, systemPackage, unixSignals,
       ]),
-    .executableTarget(name: "lethe", dependencies: ["LetheCommands"], swiftSettings: settings),
+    program("lethe", in: "Lethe/Main", ["LetheCommands"]),
 
     // The service. It shares no type with the API client: a wrong one would cancel out.
-    room("FaultPlans", ["DefinitionFiles", .product(name: "Yams", package: "Yams")]),
-    room(
-      "ComplianceService",
+    module(
+      "FaultPlans", in: "ComplianceServer/FaultPlans",
+      ["DefinitionFiles", .product(name: "Yams", package: "Yams")]),
+    module(
+      "ComplianceService", in: "ComplianceServer/Service",
       [
         "PostgreSQL", "Checksums", "CZlib", "Migrations", "FaultPlans", logging, systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),
@@ -137,36 +155,36 @@ let package = Package(
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         unixSignals,
       ]),
-    room("PlatformSeed", ["PostgreSQL"]),
-    .executableTarget(
-      name: "compliance-server",
-      dependencies: [
+    module("PlatformSeed", in: "ComplianceServer/Seed", ["PostgreSQL"]),
+    program(
+      "compliance-server", in: "ComplianceServer/CLI",
+      [
         "ComplianceService", "PlatformSeed", "FaultPlans", "DefinitionFiles", "PostgreSQL",
         "Migrations", "EmbeddedMigrations", argumentParser, logging, systemPackage,
-      ],
-      swiftSettings: settings),
+      ]),
 
     // The tests, on a real server (`make test` starts it).
     .target(
       name: "TestSupport",
       dependencies: ["PostgreSQL", "Migrations", systemPackage],
       path: "Tests/TestSupport", swiftSettings: settings),
-    tests("PostgreSQLTests", ["PostgreSQL"]),
+    tests("PostgreSQLTests", in: "Shared", ["PostgreSQL"]),
     tests(
-      "MigrationTests", ["Migrations", "EmbeddedMigrations", "PostgreSQL", systemPackage]),
-    tests("VocabularyTests", ["Vocabulary"]),
-    tests("ResultsTests", ["Results", "Vocabulary", systemPackage]),
+      "MigrationTests", in: "Shared",
+      ["Migrations", "EmbeddedMigrations", "PostgreSQL", systemPackage]),
+    tests("VocabularyTests", in: "Lethe", ["Vocabulary"]),
+    tests("ResultsTests", in: "Lethe", ["Results", "Vocabulary", systemPackage]),
     tests(
-      "ComplianceAPITests",
+      "ComplianceAPITests", in: "Lethe",
       ["ComplianceAPI", "CZlib", logging, .product(name: "NIOHTTP1", package: "swift-nio")]),
-    tests("ChunkFileTests", ["ChunkFiles", "Checksums", systemPackage]),
+    tests("ChunkFileTests", in: "Lethe", ["ChunkFiles", "Checksums", systemPackage]),
     tests(
-      "DefinitionTests",
+      "DefinitionTests", in: "Lethe",
       ["DefinitionFiles", "Definitions", "Vocabulary", "Warehouse", "PostgreSQL", systemPackage]),
-    tests("ChecksumsTests", ["Checksums"]),
-    tests("PlatformSeedTests", ["PlatformSeed", "PostgreSQL"]),
+    tests("ChecksumsTests", in: "Shared", ["Checksums"]),
+    tests("PlatformSeedTests", in: "ComplianceServer", ["PlatformSeed", "PostgreSQL"]),
     tests(
-      "PipelineTests",
+      "PipelineTests", in: "Lethe",
       [
         "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
         "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
@@ -179,7 +197,7 @@ let package = Package(
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
     tests(
-      "ComplianceServiceTests",
+      "ComplianceServiceTests", in: "ComplianceServer",
       [
         "ComplianceService", "FaultPlans", "DefinitionFiles", "Checksums", "PostgreSQL",
         "compliance-server", logging, systemPackage,
