@@ -67,28 +67,32 @@ let package = Package(
     system("CMalloc"),
 
     // What everything stands on. These modules know nothing of pipelines.
-    module("PostgreSQL", in: "Shared/PostgreSQL", ["CLibPQ"]),
+    module("Failures", in: "Shared/Failures"),
+    module("PostgreSQL", in: "Shared/PostgreSQL", ["CLibPQ", "Failures"]),
     module("Checksums", in: "Shared/Checksums", ["CLibCrypto"]),
-    module("Migrations", in: "Shared/Migrations", ["PostgreSQL", systemPackage]),
+    module("Migrations", in: "Shared/Migrations", ["Failures", "PostgreSQL", systemPackage]),
     module("EmbeddedMigrations", in: "Shared/EmbeddedMigrations"),
 
     // The pipeline's words, its definition, its memory, its files, its peer.
     module("Vocabulary", in: "Lethe/Vocabulary"),
     module(
-      "DefinitionFiles", in: "Shared/DefinitionFiles", [.product(name: "Yams", package: "Yams")]),
+      "DefinitionFiles", in: "Shared/DefinitionFiles",
+      ["Failures", .product(name: "Yams", package: "Yams")]),
     module(
       "Definitions", in: "Lethe/Definitions",
       ["DefinitionFiles", "PostgreSQL", "Vocabulary", .product(name: "Yams", package: "Yams")]),
     module(
       "Ledger", in: "Lethe/Ledger",
-      ["PostgreSQL", "Vocabulary", "Definitions", "ChunkFiles", systemPackage]),
-    module("Warehouse", in: "Lethe/Warehouse", ["PostgreSQL", "Vocabulary", "Definitions"]),
-    module("ChunkFiles", in: "Lethe/ChunkFiles", ["Checksums", "Vocabulary", systemPackage]),
+      ["Failures", "PostgreSQL", "Vocabulary", "Definitions", "ChunkFiles", systemPackage]),
+    module(
+      "Warehouse", in: "Lethe/Warehouse", ["Failures", "PostgreSQL", "Vocabulary", "Definitions"]),
+    module(
+      "ChunkFiles", in: "Lethe/ChunkFiles", ["Checksums", "Failures", "Vocabulary", systemPackage]),
     module("Results", in: "Lethe/Results", ["Vocabulary"]),
     module(
       "ComplianceAPI", in: "Lethe/Client",
       [
-        "Vocabulary", "Checksums", "CLibCrypto", "CZlib", logging, systemPackage,
+        "Vocabulary", "Checksums", "CLibCrypto", "CZlib", "Failures", logging, systemPackage,
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
@@ -107,31 +111,32 @@ let package = Package(
       ]),
     module(
       "SubmitStage", in: "Lethe/Stages/Submit",
-      ["Vocabulary", "Ledger", "ChunkFiles", "ComplianceAPI", logging, systemPackage]),
+      ["Failures", "Vocabulary", "Ledger", "ChunkFiles", "ComplianceAPI", logging, systemPackage]),
     module(
       "AwaitStage", in: "Lethe/Stages/Await", ["Vocabulary", "Ledger", "ComplianceAPI", logging]),
     module(
       "CollectStage", in: "Lethe/Stages/Collect",
       [
-        "PostgreSQL", "Vocabulary", "Ledger", "ChunkFiles", "Results", "ComplianceAPI", logging,
-        systemPackage,
+        "Failures", "PostgreSQL", "Vocabulary", "Ledger", "ChunkFiles", "Results",
+        "ComplianceAPI", logging, systemPackage,
       ]),
     module(
       "ApplyStage", in: "Lethe/Stages/Apply",
-      ["PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", logging]),
+      ["Failures", "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", logging]),
 
     // The program.
     module(
       "Runtime", in: "Lethe/Runtime",
       [
-        "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Ledger", "Warehouse",
-        "ChunkFiles", "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage",
-        "ApplyStage", logging, systemPackage,
+        "Failures", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Ledger",
+        "Warehouse", "ChunkFiles", "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage",
+        "CollectStage", "ApplyStage", logging, systemPackage,
       ]),
     module(
       "LetheCommands", in: "Lethe/Commands",
       [
-        "CMalloc", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Migrations",
+        "CMalloc", "Failures", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions",
+        "Migrations",
         "EmbeddedMigrations", "Ledger", "Warehouse", "ChunkFiles", "ComplianceAPI", "ApplyStage",
         "Runtime",
         argumentParser, logging, systemPackage, unixSignals,
@@ -145,7 +150,8 @@ let package = Package(
     module(
       "ComplianceService", in: "ComplianceServer/Service",
       [
-        "PostgreSQL", "Checksums", "CZlib", "Migrations", "FaultPlans", logging, systemPackage,
+        "PostgreSQL", "Checksums", "CZlib", "Failures", "Migrations", "FaultPlans", logging,
+        systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HummingbirdCore", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
@@ -155,11 +161,12 @@ let package = Package(
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         unixSignals,
       ]),
-    module("PlatformSeed", in: "ComplianceServer/Seed", ["PostgreSQL"]),
+    module("PlatformSeed", in: "ComplianceServer/Seed", ["Failures", "PostgreSQL"]),
     program(
       "compliance-server", in: "ComplianceServer/CLI",
       [
-        "ComplianceService", "PlatformSeed", "FaultPlans", "DefinitionFiles", "PostgreSQL",
+        "ComplianceService", "PlatformSeed", "FaultPlans", "DefinitionFiles", "Failures",
+        "PostgreSQL",
         "Migrations", "EmbeddedMigrations", argumentParser, logging, systemPackage,
       ]),
 
@@ -168,6 +175,7 @@ let package = Package(
       name: "TestSupport",
       dependencies: ["PostgreSQL", "Migrations", systemPackage],
       path: "Tests/TestSupport", swiftSettings: settings),
+    tests("FailureTests", in: "Shared", ["Failures"]),
     tests("PostgreSQLTests", in: "Shared", ["PostgreSQL"]),
     tests(
       "MigrationTests", in: "Shared",
@@ -186,7 +194,7 @@ let package = Package(
     tests(
       "PipelineTests", in: "Lethe",
       [
-        "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
+        "Failures", "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
         "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
         "Runtime", "ComplianceService", "FaultPlans", "CZlib", "lethe", logging, systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),

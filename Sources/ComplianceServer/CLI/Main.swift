@@ -1,4 +1,5 @@
 import ArgumentParser
+import Failures
 import Foundation
 
 @main
@@ -11,6 +12,9 @@ struct Main {
       } else {
         try command.run()
       }
+    } catch let error as any ExplainedError {
+      FileHandle.standardError.write(Data("Error: \(error)\n".utf8))
+      exit(error.disposition.exitCode)
     } catch {
       guard ComplianceServerCommand.exitCode(for: error) == .validationFailure else {
         ComplianceServerCommand.exit(withError: error)

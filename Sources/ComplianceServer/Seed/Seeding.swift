@@ -1,3 +1,4 @@
+public import Failures
 public import PostgreSQL
 
 /// Fills the platform's tables with a made-up world.
@@ -131,10 +132,10 @@ extension Seeding.Report {
 }
 
 /// The platform holds rows already, and nobody said that they may go.
-public struct PlatformNotEmpty: Error, CustomStringConvertible {
-  public var description: String {
-    "the platform holds accounts or posts already; with --replace they are removed first"
-  }
+public struct PlatformNotEmpty: ExplainedError {
+  public var message: String { "the platform holds accounts or posts already" }
+  public var remedy: String { "with --replace they are removed first" }
+  public var disposition: Disposition { .failed }
 }
 
 /// A table's keys and indexes, which cost far less to make over all rows than row by row.

@@ -1,3 +1,4 @@
+public import Failures
 public import FaultPlans
 public import Logging
 public import Migrations
@@ -72,8 +73,8 @@ extension ComplianceServer {
     /// How many IDs of a submission are kept in memory, 8 bytes each; more are sorted in files.
     public var idsInMemoryMax = 4_000_000
     /// How long the health pages wait for the database and the spool: whoever asks gives up after a second.
-  public var healthPatience: Duration = .milliseconds(700)
-  /// How long requests that are under way may take once the server was told to stop.
+    public var healthPatience: Duration = .milliseconds(700)
+    /// How long requests that are under way may take once the server was told to stop.
     public var shutdownPatience: Duration = .seconds(5)
 
     /// What goes wrong on purpose.
@@ -115,9 +116,8 @@ extension ComplianceServer {
 }
 
 /// Why the server did not start, and what to do about it.
-public struct StartError: Error, Sendable, CustomStringConvertible {
+public struct StartError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String
-
-  public var description: String { "\(message)\n  remedy: \(remedy)" }
+  public var disposition: Disposition { .failed }
 }

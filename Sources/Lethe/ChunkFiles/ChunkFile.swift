@@ -1,3 +1,4 @@
+public import Failures
 public import SystemPackage
 
 /// A chunk's file: its IDs in ascending order, one a line, each line ended by LF, none twice.
@@ -76,7 +77,7 @@ public struct ChunkLimits: Sendable, Equatable {
 }
 
 /// A chunk's file is not what the ledger recorded, or its input is not what a chunk can hold.
-public struct ChunkFileError: Error, Sendable, CustomStringConvertible {
+public struct ChunkFileError: ExplainedError, Sendable {
   public enum Code: Sendable, Equatable {
     /// The file is gone, or other bytes are in it: export the key range again.
     case lost
@@ -99,5 +100,6 @@ public struct ChunkFileError: Error, Sendable, CustomStringConvertible {
     }
   }
 
-  public var description: String { "\(path): \(message)\n  remedy: \(remedy)" }
+  public var context: ErrorContext { ErrorContext(file: path.string) }
+  public var disposition: Disposition { .failed }
 }

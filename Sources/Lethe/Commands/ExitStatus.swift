@@ -1,13 +1,5 @@
-import ApplyStage
-import ChunkFiles
-import ComplianceAPI
-internal import DefinitionFiles
-import Definitions
-import Ledger
-import Migrations
-import PostgreSQL
+internal import Failures
 import Runtime
-import Warehouse
 
 /// What the process says to whoever started it. Thrown by a command that has said the rest already.
 enum ExitStatus: Int32, Error {
@@ -25,69 +17,15 @@ enum ExitStatus: Int32, Error {
   case credentials = 77
   case idle = 99
 
-  /// Nil for an error that is none of Lethe's own.
-  init?(of error: any Error) {
-    switch error {
-    case is DefinitionError, is ForeignMigrations, is LedgerUnfit: self = .usage
-    case is UnfitRun: self = .failed
-    case is PipelineLocked: self = .locked
-    case is Interrupted, is CancellationError: self = .temporary
-    case let error as LedgerError: self = Self.status(of: error)
-    case let error as APIError: self = Self.status(of: error)
-    case let error as PostgreSQLError: self = Self.status(of: error)
-    case let error as GuardError: self = error.isTemporary ? .temporary : .failed
-    case is MigrationError, is ApplyError, is ChunkFileError, is CommandError: self = .failed
-    default: return nil
+  init(_ disposition: Disposition) {
+    switch disposition {
+    case .usage: self = .usage
+    case .refused: self = .setAside
+    case .held: self = .locked
+    case .temporary: self = .temporary
+    case .credentials: self = .credentials
+    case .failed: self = .failed
     }
-  }
-
-  private static func status(of error: LedgerError) -> ExitStatus {
-    switch error.code {
-    case .leaseLost: .locked
-    case .limited: .limitStopped
-    case .missing, .unreadable, .refused: .failed
-    }
-  }
-
-  private static func status(of error: APIError) -> ExitStatus {
-    switch error.kind {
-    case .credentials, .creditsDepleted, .proxyRefused: .credentials
-    case .temporary, .rateLimited, .capped, .conflict, .urlRefused: .temporary
-    case .hostNotAllowed: .usage
-    case .invalidRequest, .jobRefused, .misdirected, .untrusted, .notFound, .tooLarge, .unproven,
-      .incompleteResult, .noResult, .localFile:
-      .failed
-    }
-  }
-
-  private static func status(of error: PostgreSQLError) -> ExitStatus {
-    switch error.code {
-    case .connectionFailed: status(ofFailedConnection: error.message)
-    case .malformedConnectionString, .unusableSession: .usage
-    default: error.isTemporary ? .temporary : .failed
-    }
-  }
-
-  /// libpq has no SQLSTATE for a connection that was refused; its words and the server's are all there is.
-  private static func status(ofFailedConnection message: String) -> ExitStatus {
-    // What is quoted is a name of somebody's.
-    let plain = message.replacing(/"[^"]*"/, with: "")
-    func says(_ words: [String]) -> Bool { words.contains(where: plain.contains) }
-    if says(["authentication failed", "no password supplied", "no pg_hba.conf entry"]) {
-      return .credentials
-    }
-    // What was written wrong, or does not go together.
-    if says([
-      "invalid ", "unrecognized ", "server does not support", "SSL was required", "SSL error",
-      "certificate", "private key", "definition of service", "service file",
-    ]) {
-      return .usage
-    }
-    // A role or a database, which no later try will find; or what its owner forbids.
-    return says([
-      "does not exist", "permission denied", "is not permitted", "not currently accepting",
-    ])
-      ? .failed : .temporary
   }
 
   /// What a run's reports amount to.
@@ -124,9 +62,15 @@ enum ExitStatus: Int32, Error {
 }
 
 /// A command cannot be carried out as it was given.
-struct CommandError: Error, CustomStringConvertible {
+struct CommandError: ExplainedError {
   let message: String
   let remedy: String
+  var disposition: Disposition { .failed }
+}
 
-  var description: String { "\(message)\n  remedy: \(remedy)" }
+/// A call of the system's or of a library's has failed, and nobody has said what that means.
+struct UnexpectedError: ExplainedError {
+  let message: String
+  var remedy: String { "the log on stderr has more of it; if it comes again, report it" }
+  var disposition: Disposition { .failed }
 }

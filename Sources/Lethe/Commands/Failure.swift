@@ -1,14 +1,7 @@
-import ApplyStage
-import ChunkFiles
-import ComplianceAPI
-internal import DefinitionFiles
-import Definitions
-import Ledger
-import Migrations
+internal import Failures
 import PostgreSQL
 import Runtime
 import Vocabulary
-import Warehouse
 
 /// What is wrong, for machines: the `error` of a JSON object.
 struct Failure: Encodable, Equatable {
@@ -24,66 +17,16 @@ struct FailedResult: Encodable {
   let error: Failure
 }
 
-/// An error that says what to do about it.
-protocol RemediedError: Error {
-  var message: String { get }
-  var remedy: String { get }
-}
-
-extension ApplyError: RemediedError {}
-extension CommandError: RemediedError {}
-extension ForeignMigrations: RemediedError {}
-extension GuardError: RemediedError {}
-extension LedgerError: RemediedError {}
-extension LedgerUnfit: RemediedError {}
-extension PipelineLocked: RemediedError {}
-extension Interrupted: RemediedError {}
-extension UnfitRun: RemediedError {}
-
 extension Failure {
-  init(of error: any Error, _ status: ExitStatus) {
-    let (message, remedy) = Self.words(of: error, status)
-    self.init(code: status.word, message: message, remedy: remedy)
-  }
-
-  private static func words(
-    of error: any Error, _ status: ExitStatus
-  ) -> (message: String, remedy: String) {
-    func at(_ file: String, _ line: Int?) -> String {
-      "\(file)\(line.map { ":\($0)" } ?? ""): "
+  init(of error: any ExplainedError) {
+    let status = ExitStatus(error.disposition)
+    guard let error = error as? PostgreSQLError else {
+      self.init(code: status.word, message: error.what, remedy: error.remedy)
+      return
     }
-    switch error {
-    case let error as DefinitionError:
-      let others = error.others.count
-      let more = others == 0 ? "" : " (the first of \(others + 1) mistakes)"
-      return (at(error.file, error.line) + error.message + more, error.remedy)
-    case let error as NoNewRun:
-      let words = words(of: error.why, status)
-      return (words.message + (error.postponed.map { "; and \($0)" } ?? ""), words.remedy)
-    case let error as MigrationError:
-      return (at(error.file, error.line) + error.message, error.remedy)
-    case let error as ChunkFileError: return ("\(error.path): \(error.message)", error.remedy)
-    case let error as APIError:
-      let answer = error.status.map { "HTTP \($0), " } ?? ""
-      return ("\(error.operation): \(answer)\(error.message)", error.remedy)
-    case let error as PostgreSQLError:
-      return (
-        error.messageWithoutValues.withoutSecrets(),
-        error.hintWithoutValues?.withoutSecrets() ?? error.remedyForPrivilege ?? remedy(for: status)
-      )
-    case let error as any RemediedError: return (error.message, error.remedy)
-    default: return ("\(error)", remedy(for: status))
-    }
-  }
-
-  private static func remedy(for status: ExitStatus) -> String {
-    switch status {
-    case .temporary: "run again: nothing is lost, and the run goes on where it stood"
-    case .credentials: "check the user and the password of the connection"
-    case .usage: "lethe --help, or --help of the command, tells what it takes"
-    case .done, .failed, .limitStopped, .quarantined, .setAside, .locked, .idle:
-      "the log on stderr and PostgreSQL's log have more of it"
-    }
+    self.init(
+      code: status.word, message: error.what.withoutSecrets(),
+      remedy: error.hintWithoutValues?.withoutSecrets() ?? error.remedyForPrivilege ?? error.remedy)
   }
 
   /// What is left to do after runs; nil if nothing is.

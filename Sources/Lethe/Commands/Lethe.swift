@@ -1,5 +1,6 @@
 public import ArgumentParser
 internal import CMalloc
+internal import Failures
 import Foundation
 import Logging
 import PostgreSQL
@@ -58,10 +59,7 @@ public struct Lethe: AsyncParsableCommand {
   private static func report(_ error: any Error, _ options: OutputOptions?) -> Int32 {
     // A command that throws its status has written its result.
     if let status = error as? ExitStatus { return status.rawValue }
-    if let status = ExitStatus(of: error) {
-      tell(error, status, options)
-      return status.rawValue
-    }
+    if let error = explained(error) { return tell(error, options) }
     switch exitCode(for: error) {
     case .success:  // help and version are results
       writeLine(fullMessage(for: error), to: STDOUT_FILENO)
@@ -74,15 +72,19 @@ public struct Lethe: AsyncParsableCommand {
           remedy: "lethe --help, or --help of the command, tells what it takes"), options)
       return ExitStatus.usage.rawValue
     default:
-      tell(error, .failed, options)
-      return ExitStatus.failed.rawValue
+      return tell(UnexpectedError(message: "\(error)"), options)
     }
   }
 
-  private static func tell(_ error: any Error, _ status: ExitStatus, _ options: OutputOptions?) {
+  private static func explained(_ error: any Error) -> (any ExplainedError)? {
+    error is CancellationError ? Interrupted(signal: nil) : error as? any ExplainedError
+  }
+
+  private static func tell(_ error: any ExplainedError, _ options: OutputOptions?) -> Int32 {
     let text = (error as? PostgreSQLError)?.plainDescription ?? "\(error)"
     (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(text)")
-    writeFailure(Failure(of: error, status), options)
+    writeFailure(Failure(of: error), options)
+    return ExitStatus(error.disposition).rawValue
   }
 
   /// With `--output json` every exit has its object. A command line that cannot be parsed has no options,

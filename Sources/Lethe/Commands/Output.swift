@@ -34,6 +34,16 @@ struct OutputOptions: ParsableArguments {
     }
   }
 
+  /// The end of a command that has no result.
+  func tell(_ status: ExitStatus, _ message: String, remedy: String) {
+    logger.critical("\(message)\n  remedy: \(remedy)")
+    guard output == .json else { return }
+    let failure = Failure(code: status.word, message: message, remedy: remedy)
+    if let line = try? Self.json(FailedResult(error: failure)) {
+      writeLine(line, to: STDOUT_FILENO)
+    }
+  }
+
   /// One line.
   static func json(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()

@@ -1,14 +1,18 @@
+internal import Failures
 import UnixSignals
 
 /// Somebody asked the process to end. What was done is in the ledger.
-struct Interrupted: Error, CustomStringConvertible {
-  let signal: UnixSignal
+struct Interrupted: ExplainedError {
+  /// Nil where nothing tells which.
+  let signal: UnixSignal?
 
   var message: String {
-    "ended by \(signal): the transaction in flight was finished or rolled back"
+    """
+    ended by \(signal.map { "\($0)" } ?? "a signal"): the transaction in flight was finished or rolled back
+    """
   }
   var remedy: String { "run again; it goes on where it stood" }
-  var description: String { "\(message)\n  remedy: \(remedy)" }
+  var disposition: Disposition { .temporary }
 }
 
 /// Runs `body` until it ends or SIGTERM or SIGINT comes; a signal cancels it and waits for it.

@@ -4,6 +4,7 @@ import CollectStage
 public import ComplianceAPI
 public import DefinitionFiles
 public import Definitions
+public import Failures
 import Foundation
 import Ledger
 public import Logging
@@ -13,16 +14,16 @@ import Vocabulary
 import Warehouse
 
 /// Another process works on the same pipeline. Nothing was done.
-public struct PipelineLocked: Error, Sendable, CustomStringConvertible {
+public struct PipelineLocked: ExplainedError, Sendable {
   public let pipeline: String
 
   public var message: String { "another process is working on the pipeline \(pipeline)" }
   public var remedy: String { "let it finish; lethe status shows where it stands" }
-  public var description: String { "\(message)\n  remedy: \(remedy)" }
+  public var disposition: Disposition { .held }
 }
 
 /// Earlier runs were gone on with; but the definition of today does not fit, and no run of its own was begun.
-public struct NoNewRun: Error, Sendable, CustomStringConvertible {
+public struct NoNewRun: ExplainedError, Sendable {
   public let why: DefinitionError
   /// Of the earlier runs.
   public let reports: [RunReport]
@@ -33,6 +34,9 @@ public struct NoNewRun: Error, Sendable, CustomStringConvertible {
     (self.why, self.reports, self.postponed) = (why, reports, postponed)
   }
 
+  public var message: String { why.what + (postponed.map { "; and \($0)" } ?? "") }
+  public var remedy: String { why.remedy }
+  public var disposition: Disposition { why.disposition }
   public var description: String { "\(why)" + (postponed.map { "\n\($0)" } ?? "") }
 }
 

@@ -1,5 +1,7 @@
+public import Failures
+
 /// A definition that cannot be run, and where and how to mend it. Thrown before anything has run.
-public struct DefinitionError: Error, Sendable, Equatable, CustomStringConvertible {
+public struct DefinitionError: ExplainedError, Sendable, Equatable {
   public let file: String
   /// The first line is 1; nil where the fault is not at one line.
   public let line: Int?
@@ -27,10 +29,18 @@ public struct DefinitionError: Error, Sendable, Equatable, CustomStringConvertib
     [DefinitionError(file: file, line: line, message: message, remedy: remedy)] + others
   }
 
+  public var context: ErrorContext { ErrorContext(file: file, line: line) }
+  public var disposition: Disposition { .usage }
+
+  public var what: String {
+    let more = others.isEmpty ? "" : " (the first of \(others.count + 1) mistakes)"
+    return "\(ownWords)\(more)"
+  }
+
+  private var ownWords: String { "\(file)\(line.map { ":\($0)" } ?? ""): \(message)" }
+
   public var description: String {
-    all.map {
-      "\($0.file)\($0.line.map { ":\($0)" } ?? ""): \($0.message)\n  remedy: \($0.remedy)"
-    }.joined(separator: "\n")
+    all.map { "\($0.ownWords)\n  remedy: \($0.remedy)" }.joined(separator: "\n")
   }
 }
 

@@ -1,3 +1,4 @@
+public import Failures
 public import SystemPackage
 
 /// A migration file in dbmate's format: `<version>_<name>.sql` with `-- migrate:up` and
@@ -22,15 +23,14 @@ public struct Migration: Sendable, Equatable {
 }
 
 /// A migration could not be read, applied or rolled back. Nothing of it remains in the database.
-public struct MigrationError: Error, Sendable, CustomStringConvertible {
+public struct MigrationError: ExplainedError, Sendable {
   public let file: String
   public let line: Int?
   public let message: String
   public let remedy: String
 
-  public var description: String {
-    "\(file)\(line.map { ":\($0)" } ?? ""): \(message)\n  remedy: \(remedy)"
-  }
+  public var context: ErrorContext { ErrorContext(file: file, line: line) }
+  public var disposition: Disposition { .failed }
 }
 
 extension Migration {

@@ -1,3 +1,5 @@
+public import Failures
+
 /// Whose a set of migrations is, by what its files create.
 ///
 /// A folder may be a copy, under other names, and may hold somebody's own files beside them.
@@ -26,11 +28,10 @@ public enum MigrationOwner: String, Sendable, CaseIterable {
 }
 
 /// A program was given migrations that are not for it. Nothing was done.
-public struct ForeignMigrations: Error, Sendable, CustomStringConvertible {
+public struct ForeignMigrations: ExplainedError, Sendable {
   public let message: String
   public let remedy: String
-
-  public var description: String { "\(message)\n  remedy: \(remedy)" }
+  public var disposition: Disposition { .usage }
 }
 
 extension MigrationSet {

@@ -1,7 +1,9 @@
+public import Failures
+
 /// An answer of the API, or the lack of one, that is not what was asked for.
 ///
 /// Its text is safe to log: it never holds the token or a signed query.
-public struct APIError: Error, Sendable, CustomStringConvertible {
+public struct APIError: ExplainedError, Sendable {
   /// What to do about it; from the status and the type of the problem, never from the text. Which means which is in
   /// `StatusTable`.
   public enum Kind: Sendable, Equatable, CaseIterable {
@@ -50,7 +52,8 @@ public struct APIError: Error, Sendable, CustomStringConvertible {
   public let status: Int?
   /// What was tried: `create job lethe-…`.
   public let operation: String
-  public let message: String
+  /// What came instead.
+  private let words: String
   private let ownRemedy: String?
 
   /// - Parameter remedy: where it is another one than the kind's.
@@ -61,15 +64,24 @@ public struct APIError: Error, Sendable, CustomStringConvertible {
     self.kind = kind
     self.status = status
     self.operation = operation
-    self.message = message
+    words = message
   }
 
-  public var description: String {
-    "\(operation): \(status.map { "HTTP \($0), " } ?? "")\(message)\n  remedy: \(remedy)"
-  }
+  /// What came, with its status.
+  public var message: String { status.map { "HTTP \($0), \(words)" } ?? words }
 
-  /// What came, for the end of an attempt.
-  public var whyNot: String { status.map { "HTTP \($0), \(message)" } ?? message }
+  public var context: ErrorContext { ErrorContext(operation: operation) }
+
+  public var disposition: Disposition {
+    switch kind {
+    case .credentials, .creditsDepleted, .proxyRefused: .credentials
+    case .temporary, .rateLimited, .capped, .conflict, .urlRefused: .temporary
+    case .hostNotAllowed: .usage
+    case .invalidRequest, .jobRefused, .misdirected, .untrusted, .notFound, .tooLarge, .unproven,
+      .incompleteResult, .noResult, .localFile:
+      .failed
+    }
+  }
 
   public var remedy: String {
     if let ownRemedy { return ownRemedy }

@@ -52,7 +52,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
       pipeline = try self.pipeline.load(readingToken: !(offline || grants))
     } catch let error as DefinitionError {
       let result = Result(
-        findings: error.all.map(Line.init), rehearsed: false, error: Failure(of: error, .usage))
+        findings: error.all.map(Line.init), rehearsed: false, error: Failure(of: error))
       try options.write(result) { result.findings.map(\.text).joined(separator: "\n") }
       throw ExitStatus.usage
     }

@@ -109,8 +109,13 @@ struct HoldsCommand: AsyncParsableCommand {
         isDryRun: dryRun, by: operatorsWord.who,
         note: dryRun ? "" : try operatorsWord.requiredNote())
       try await untilSignalled {
-        let outcome = try await PipelineRuntime.release(release, of: pipeline)
-        try options.write(outcome) { outcome.summary(isDryRun: release.isDryRun) }
+        switch try await PipelineRuntime.release(release, of: pipeline) {
+        case .done(let outcome):
+          try options.write(outcome) { outcome.summary(isDryRun: release.isDryRun) }
+        case .stopped(let reason, let remedy):
+          options.tell(.limitStopped, reason, remedy: remedy)
+          throw ExitStatus.limitStopped
+        }
       }
     }
   }

@@ -80,7 +80,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
       if let refused { options.logger.critical("\(refused)") }
       let status = refused == nil ? ExitStatus(of: reports, openLines: openLines) : .usage
       let error =
-        refused.map { Failure(of: $0, status) }
+        refused.map { Failure(of: $0) }
         ?? Failure(of: reports, openLines: openLines, status)
       try options.write(RunResult(begin, reports, error: error)) {
         reports.isEmpty

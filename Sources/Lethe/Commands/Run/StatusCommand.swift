@@ -1,4 +1,5 @@
 import ArgumentParser
+internal import Failures
 import Ledger
 import PostgreSQL
 import Runtime

@@ -1,11 +1,11 @@
+public import Failures
 public import PostgreSQL
 
 /// The ledger is not there, or is not the one that this program works with. Nothing was done.
-public struct LedgerUnfit: Error, Sendable, Equatable, CustomStringConvertible {
+public struct LedgerUnfit: ExplainedError, Sendable, Equatable {
   public let message: String
   public let remedy: String
-
-  public var description: String { "\(message)\n  remedy: \(remedy)" }
+  public var disposition: Disposition { .usage }
 }
 
 extension LedgerSchema {

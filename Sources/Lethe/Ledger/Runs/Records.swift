@@ -1,5 +1,6 @@
 public import ChunkFiles
 public import Definitions
+public import Failures
 import Foundation
 import SystemPackage
 public import Vocabulary
@@ -55,6 +56,10 @@ public struct Chunk: Sendable, Equatable {
       bytes: bytes, sha256: sha256)
   }
 
+  public var errorContext: ErrorContext {
+    ErrorContext(chunk: id, number: number, dataset: dataset)
+  }
+
   /// For messages.
   public var label: String { "chunk \(id) (\(dataset) #\(number))" }
 }
@@ -71,15 +76,13 @@ public struct Attempt: Sendable, Equatable {
 
 /// The ledger refused a change: somebody else has the run, or the chunk is not in the state that the
 /// change begins from. Nothing was changed.
-public struct LedgerError: Error, Sendable, CustomStringConvertible {
+public struct LedgerError: ExplainedError, Sendable {
   public enum Code: Sendable, Equatable {
     case leaseLost
     case missing
     case unreadable
     /// What was asked for must not be done as things stand.
     case refused
-    /// A limit forbids it.
-    case limited
   }
 
   public let code: Code
@@ -92,7 +95,12 @@ public struct LedgerError: Error, Sendable, CustomStringConvertible {
     self.remedy = remedy
   }
 
-  public var description: String { "\(message)\n  remedy: \(remedy)" }
+  public var disposition: Disposition {
+    switch code {
+    case .leaseLost: .held
+    case .missing, .unreadable, .refused: .failed
+    }
+  }
 
   static func leaseLost(_ what: String) -> LedgerError {
     LedgerError(

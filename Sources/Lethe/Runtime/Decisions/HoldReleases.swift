@@ -39,11 +39,10 @@ public struct HoldRelease: Sendable {
 extension PipelineRuntime {
   /// Ends holds of IDs on an operator's word; all of them, or none.
   ///
-  /// - Throws: `LedgerError` `.refused` if an ID's newest answer says that it is protected, unless forced;
-  ///   `.limited` if more rows would be opened than `max_restored_rows`.
+  /// - Throws: `LedgerError` `.refused` if an ID's newest answer says that it is protected, unless forced.
   public static func release(
     _ release: HoldRelease, of pipeline: Pipeline
-  ) async throws -> HoldRelease.Outcome {
+  ) async throws -> OperatorRelease.Report {
     try await Connection.withConnection(pipeline.warehouse) { connection in
       try await requireLedger(on: connection, pipeline)
       let ids =

@@ -1,5 +1,6 @@
 import ApplyStage
 import ComplianceAPI
+internal import Failures
 import Ledger
 import Logging
 import PostgreSQL
@@ -38,14 +39,14 @@ enum Consequence {
     case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .tooLarge, .unproven,
       .incompleteResult, .noResult:
       self = .setsChunkAside(
-        why: "\(error.operation): \(error.whyNot)", remedy: error.remedy,
+        why: error.what, remedy: error.remedy,
         isRetryable: error.kind != .tooLarge)
     }
   }
 
   private init(of error: LedgerError) {
     switch error.code {
-    case .leaseLost, .refused, .limited: self = .endsAll
+    case .leaseLost, .refused: self = .endsAll
     case .missing, .unreadable:
       self = .setsChunkAside(why: error.message, remedy: error.remedy, isRetryable: false)
     }

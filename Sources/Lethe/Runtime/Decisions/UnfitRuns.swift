@@ -1,4 +1,5 @@
 import Definitions
+public import Failures
 import Foundation
 import Ledger
 import Logging
@@ -8,7 +9,7 @@ import Warehouse
 
 /// A run cannot go on with its own copy of the definition: it does not fit the database any more, or this
 /// version cannot read it. Nothing of the run was changed, and whatever else there is to do is done.
-public struct UnfitRun: Error, Sendable, Codable, Equatable, CustomStringConvertible {
+public struct UnfitRun: ExplainedError, Sendable, Codable, Equatable {
   public let runID: Int64
   public let message: String
   public let remedy: String
@@ -18,7 +19,7 @@ public struct UnfitRun: Error, Sendable, Codable, Equatable, CustomStringConvert
     case runID = "run_id"
   }
 
-  public var description: String { "\(message)\n  remedy: \(remedy)" }
+  public var disposition: Disposition { .failed }
 
   /// Of the runs that have not ended, those that cannot go on.
   /// - Parameter pipeline: only its runs.

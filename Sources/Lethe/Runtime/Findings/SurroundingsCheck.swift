@@ -1,5 +1,6 @@
 import ComplianceAPI
 public import Definitions
+internal import Failures
 import Foundation
 public import Logging
 import Vocabulary
@@ -84,8 +85,7 @@ public struct SurroundingsCheck: Sendable {
   }
 
   private static func finding(of error: APIError) -> (APIOutcome, [Finding]) {
-    let answer = error.status.map { "HTTP \($0), " } ?? ""
-    let what = "\(error.operation): \(answer)\(error.message)"
+    let what = error.what
     func finding(
       _ severity: Finding.Severity, _ path: String, _ message: String, _ remedy: String
     ) -> [Finding] {

@@ -1,3 +1,4 @@
+public import Failures
 import Ledger
 import PostgreSQL
 import Vocabulary
@@ -6,7 +7,7 @@ import Vocabulary
 ///
 /// Its text names tables, keys and constraints. It never has the content of a row: of what the server says,
 /// it leaves out what quotes values.
-public struct ApplyError: Error, Sendable, CustomStringConvertible {
+public struct ApplyError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String
   /// Whether another try may succeed: a writer beside us may be the cause.
@@ -16,10 +17,15 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
   let isTimeout: Bool
   /// Whether it may be for what the same transaction has done before: rows of a history that have `now()` in their key.
   private(set) var isOfTransaction = false
+  public let context: ErrorContext
 
-  public var description: String { "\(message)\n  remedy: \(remedy)" }
+  public var disposition: Disposition { .refused }
 
-  init(message: String, remedy: String, mayPass: Bool = false, isTimeout: Bool = false) {
+  /// - Parameter chunk: whose change it is; nil for a change of an operator's.
+  init(
+    _ chunk: Chunk?, message: String, remedy: String, mayPass: Bool = false, isTimeout: Bool = false
+  ) {
+    context = chunk?.errorContext ?? ErrorContext()
     self.message = message
     self.remedy = remedy
     self.mayPass = mayPass
@@ -27,19 +33,16 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
   }
 
   /// What the server says of a statement, and what to do about it.
-  init(_ error: PostgreSQLError, _ chunk: Chunk, _ change: String) {
-    self.init(error, "\(chunk.label): \(change)")
-  }
-
-  init(_ error: PostgreSQLError, _ statement: String) {
-    let what = "\(statement)\(error.messageWithoutValues.withoutSecrets())"
+  /// - Parameter change: what the statement does; with a colon and a blank at its end if it is not empty.
+  init(_ error: PostgreSQLError, _ chunk: Chunk?, _ change: String) {
+    let what = "\(change)\(error.messageWithoutValues.withoutSecrets())"
     if error.state == .foreignKeyViolation, let constraint = error.constraint {
       self.init(
-        message: "\(what) (constraint \(constraint))",
+        chunk, message: "\(what) (constraint \(constraint))",
         remedy: Self.remedy(declaring: error.table ?? "the referencing table"), mayPass: true)
     } else {
       self.init(
-        message: what, remedy: Self.remedy(for: error), isTimeout: error.isOwnTimeout)
+        chunk, message: what, remedy: Self.remedy(for: error), isTimeout: error.isOwnTimeout)
       isOfTransaction = ["23505", "23P01"].contains(error.state?.rawValue)
     }
   }
@@ -52,12 +55,6 @@ public struct ApplyError: Error, Sendable, CustomStringConvertible {
       self.init(error, chunk, "")
     default: return nil
     }
-  }
-
-  /// Without the chunk's name before it.
-  func message(within chunk: Chunk) -> String {
-    let name = "\(chunk.label): "
-    return message.hasPrefix(name) ? String(message.dropFirst(name.count)) : message
   }
 
   private static func remedy(for error: PostgreSQLError) -> String {

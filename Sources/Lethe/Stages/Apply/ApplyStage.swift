@@ -1,4 +1,5 @@
 public import Definitions
+internal import Failures
 public import Ledger
 public import Logging
 public import PostgreSQL
@@ -309,7 +310,7 @@ public struct ApplyStage: Sendable {
         )
       } catch let error as ApplyError where error.mayPass {
         guard tries < triesMaxBesideWriter else { throw error }
-        logger.notice("\(error.message); the batch was rolled back and is tried again")
+        logger.notice("\(error.what); the batch was rolled back and is tried again")
       }
       try await Task.sleep(for: .milliseconds(Int.random(in: 50...150) * (1 << min(tries, 5))))
     }

@@ -219,8 +219,9 @@ struct Batch {
     let rows = try await transaction.run(query.sql, query.parameters).rows(as: String.self)
     guard !rows.isEmpty else { return }
     throw ApplyError(
+      chunk,
       message: """
-        \(chunk.label): \(change.label): rows remain as they were: \(rows.joined(separator: "; "))
+        \(change.label): rows remain as they were: \(rows.joined(separator: "; "))
         """,
       remedy: """
         look for a trigger, a rule or a policy of \(change.reach.table.name) that undoes or skips the \

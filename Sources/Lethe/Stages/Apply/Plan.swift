@@ -52,7 +52,7 @@ extension ApplyStage {
         refusals.append(
           """
           one of the events of IDs \(range.after + 1) to \(range.through), whose rows are not counted: \
-          \(refusal.message(within: chunk))
+          \(refusal.message)
           """)
       }
       through = range.through

@@ -35,7 +35,7 @@ extension ApplyStage {
 
   private static func error(_ refusal: ChunkLedger.Refusal, of chunk: Chunk) -> ApplyError {
     ApplyError(
-      message: "\(chunk.label): the event of ID \(refusal.id): \(refusal.why)",
+      chunk, message: "the event of ID \(refusal.id): \(refusal.why)",
       remedy: refusal.remedy)
   }
 
@@ -43,8 +43,9 @@ extension ApplyStage {
     let open = try await ledger.openRefusals(of: work.chunk)
     guard open + refusals.count > ChunkLedger.refusalsMax, let last = refusals.last else { return }
     throw ApplyError(
+      work.chunk,
       message: """
-        \(work.chunk.label): more than \(ChunkLedger.refusalsMax) of its events are refused, such as \
+        more than \(ChunkLedger.refusalsMax) of its events are refused, such as \
         that of ID \(last.id): \(last.why)
         """, remedy: last.remedy)
   }
@@ -142,7 +143,7 @@ extension ApplyStage {
       } else {
         refused.append(
           .init(
-            id: part.through, why: found.message(within: work.chunk), remedy: found.remedy))
+            id: part.through, why: found.message, remedy: found.remedy))
         try await requireRoom(for: refused, work)
       }
     }

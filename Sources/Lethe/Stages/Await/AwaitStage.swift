@@ -63,7 +63,7 @@ public struct AwaitStage: Sendable {
       } catch let error as APIError where error.kind == .jobRefused {
         _ = try await cancelled(apiID)
         return try await died(
-          attempt, of: chunk, why: "the API does not tell of job \(apiID): \(error.whyNot)")
+          attempt, of: chunk, why: "the API does not tell of job \(apiID): \(error.message)")
       }
       if job.status != seen {
         seen = job.status

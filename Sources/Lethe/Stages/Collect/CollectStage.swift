@@ -1,5 +1,6 @@
 import ChunkFiles
 public import ComplianceAPI
+internal import Failures
 import Foundation
 public import Ledger
 public import Logging
@@ -65,7 +66,7 @@ public struct CollectStage: Sendable {
     } catch let error as APIError
       where [.notFound, .jobRefused, .urlRefused, .incompleteResult, .noResult].contains(error.kind)
     {
-      return try await died(attempt, of: chunk, why: error.whyNot)
+      return try await died(attempt, of: chunk, why: error.message)
     } catch let error as ResultRefused {
       return try await died(attempt, of: chunk, why: error.message)
     }
@@ -89,7 +90,7 @@ public struct CollectStage: Sendable {
       do {
         return try await download(from: url, to: path, apiID, chunk, attempt, index)
       } catch let error as APIError where error.kind == .urlRefused && tries < Self.downloadsMax {
-        logger.warning("job \(apiID): \(error.whyNot); asking for another URL")
+        logger.warning("job \(apiID): \(error.message); asking for another URL")
         url = try await downloadURL(of: apiID)
       } catch let error as APIError
         where [.incompleteResult, .noResult].contains(error.kind) && tries < Self.downloadsMax

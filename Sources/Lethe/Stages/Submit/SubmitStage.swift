@@ -1,5 +1,6 @@
 import ChunkFiles
 public import ComplianceAPI
+internal import Failures
 import Foundation
 public import Ledger
 public import Logging
@@ -61,7 +62,7 @@ public struct SubmitStage: Sendable {
       } catch let error as APIError where error.kind == .notFound {
         return try await died(known, of: chunk, why: "the API does not know the job any more")
       } catch let error as APIError where error.kind == .jobRefused {
-        return try await cancel(apiID, known, of: chunk, why: error.whyNot)
+        return try await cancel(apiID, known, of: chunk, why: error.message)
       }
       logger.notice("\(chunk.label): job \(apiID) is \(job.status); going on with it")
     } else {
@@ -198,7 +199,7 @@ public struct SubmitStage: Sendable {
       .incompleteResult, .noResult:
       throw error
     // Whatever the job says, it is not of the bytes that were sent.
-    case .unproven: return try await cancel(job.id, attempt, of: chunk, why: error.whyNot)
+    case .unproven: return try await cancel(job.id, attempt, of: chunk, why: error.message)
     case .tooLarge: return try await cut(chunk, attempt, job, error)
     case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .rateLimited,
       .temporary:
@@ -216,8 +217,8 @@ public struct SubmitStage: Sendable {
       return .uploaded
     case .created where error.kind == .temporary || error.kind == .rateLimited: throw error
     case .created, .unrecognized:
-      return try await cancel(job.id, attempt, of: chunk, why: error.whyNot)
-    case .failed, .expired: return try await died(attempt, of: chunk, why: error.whyNot)
+      return try await cancel(job.id, attempt, of: chunk, why: error.message)
+    case .failed, .expired: return try await died(attempt, of: chunk, why: error.message)
     }
   }
 
@@ -230,7 +231,7 @@ public struct SubmitStage: Sendable {
     try await free(job.id, chunk)
     guard try await ledger.mayBeCut(chunk) else {
       try await ledger.chunkFailed(
-        chunk, why: "\(error.operation): \(error.whyNot)", isRetryable: false)
+        chunk, why: error.what, isRetryable: false)
       return .failed
     }
     let parts: (ChunkFile, ChunkFile)
@@ -240,7 +241,7 @@ public struct SubmitStage: Sendable {
       return try await died(attempt, of: chunk, why: error.message)
     }
     try await ledger.chunkCut(
-      chunk, after: attempt, why: "\(error.whyNot); the chunk was cut in two", into: parts)
+      chunk, after: attempt, why: "\(error.message); the chunk was cut in two", into: parts)
     unlink(chunk.path)
     logger.warning(
       """

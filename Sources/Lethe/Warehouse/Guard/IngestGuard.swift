@@ -1,4 +1,5 @@
 public import Definitions
+public import Failures
 public import Vocabulary
 
 /// The trigger that keeps tombstoned IDs from coming back into a table: `lethe_guard`.
@@ -70,17 +71,14 @@ public struct InstalledGuard: Sendable, Equatable {
 
 /// A guard cannot be installed or removed. What was there before is there still, unless the message says
 /// otherwise.
-public struct GuardError: Error, Sendable, CustomStringConvertible {
+public struct GuardError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String
-  /// Whether the same may succeed at another moment.
-  public let isTemporary: Bool
+  public let disposition: Disposition
 
-  init(_ message: String, remedy: String, isTemporary: Bool = false) {
+  init(_ message: String, remedy: String, disposition: Disposition = .failed) {
     self.message = message
     self.remedy = remedy
-    self.isTemporary = isTemporary
+    self.disposition = disposition
   }
-
-  public var description: String { "\(message)\n  remedy: \(remedy)" }
 }

@@ -1,4 +1,5 @@
 public import Definitions
+internal import Failures
 import Foundation
 public import PostgreSQL
 import Vocabulary
@@ -236,7 +237,7 @@ public struct IngestGuards: Sendable {
         remedy: """
           run again; if that does not help, end the longest transaction on it (pg_stat_activity), or \
           let writers wait longer: --lock-timeout SECONDS
-          """, isTemporary: true)
+          """, disposition: .temporary)
     } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
       throw GuardError(
         error.message,

@@ -1,9 +1,11 @@
+public import Failures
+
 /// What went wrong between this program and a PostgreSQL server.
 ///
 /// Its description carries the server's message, detail, hint and the statement's text. It never
 /// carries a bound value, a connection string or the content of a row: those may be secret or somebody's
 /// data. (`message`, `detail` and `hint` are the server's own, and may quote any of a row's values.)
-public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
+public struct PostgreSQLError: ExplainedError, Sendable {
   public enum Code: Hashable, Sendable {
     /// No connection could be made.
     case connectionFailed
@@ -91,6 +93,48 @@ public struct PostgreSQLError: Error, Sendable, CustomStringConvertible {
     case .malformedConnectionString, .unusableSession, .busy, .decoding, .notCommitted,
       .unexpectedRowCount, .misuse:
       false
+    }
+  }
+
+  public var disposition: Disposition {
+    switch code {
+    case .connectionFailed: dispositionOfFailedConnection
+    case .malformedConnectionString, .unusableSession: .usage
+    default: isTemporary ? .temporary : .failed
+    }
+  }
+
+  /// libpq has no SQLSTATE for a connection that was refused; its words and the server's are all there is.
+  private var dispositionOfFailedConnection: Disposition {
+    // What is quoted is a name of somebody's.
+    let plain = message.replacing(/"[^"]*"/, with: "")
+    func says(_ words: [String]) -> Bool { words.contains(where: plain.contains) }
+    if says(["authentication failed", "no password supplied", "no pg_hba.conf entry"]) {
+      return .credentials
+    }
+    // What was written wrong, or does not go together.
+    if says([
+      "invalid ", "unrecognized ", "server does not support", "SSL was required", "SSL error",
+      "certificate", "private key", "definition of service", "service file",
+    ]) {
+      return .usage
+    }
+    // A role or a database, which no later try will find; or what its owner forbids.
+    return says([
+      "does not exist", "permission denied", "is not permitted", "not currently accepting",
+    ])
+      ? .failed : .temporary
+  }
+
+  public var what: String { messageWithoutValues }
+
+  public var remedy: String {
+    if let hint = hintWithoutValues { return hint }
+    return switch disposition {
+    case .temporary: "run again: nothing is lost, and the run goes on where it stood"
+    case .credentials: "check the user and the password of the connection"
+    case .usage, .refused, .held, .failed:
+      "the log on stderr and PostgreSQL's log have more of it"
     }
   }
 

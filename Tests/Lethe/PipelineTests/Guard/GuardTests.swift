@@ -1,4 +1,5 @@
 import Definitions
+import Failures
 import Foundation
 import Ledger
 import PostgreSQL
@@ -265,7 +266,7 @@ import Warehouse
         } throws: { error in
           let error = try #require(error as? GuardError, "\(error)")
           #expect(error.message.contains("warehouse.posts could not be locked within 0.05 s"))
-          return error.isTemporary && error.remedy.contains("--lock-timeout")
+          return error.disposition == .temporary && error.remedy.contains("--lock-timeout")
         }
         try await writer.runScript("\(Self.insert("7")); COMMIT")
       }
@@ -300,7 +301,7 @@ import Warehouse
         try await Self.install(connection, TableName(schema: nil, name: table), id: id)
       } throws: { error in
         let error = try #require(error as? GuardError, "\(error)")
-        return error.message.contains(reason) && !error.isTemporary
+        return error.message.contains(reason) && error.disposition != .temporary
       }
       let left = try await Self.functions(connection)
       #expect(left == 0)

@@ -83,7 +83,8 @@ struct Reach {
   private static func table(_ name: TableName, _ catalog: Catalog) throws -> WarehouseTable {
     guard let table = catalog.table(name) else {
       throw ApplyError(
-        message: "there is no table \(name) any more", remedy: "lethe check tells what does not fit"
+        nil, message: "there is no table \(name) any more",
+        remedy: "lethe check tells what does not fit"
       )
     }
     return table
@@ -98,7 +99,7 @@ struct Reach {
   ) throws -> WarehouseTable.Column {
     guard let column = table.columns[name] else {
       throw ApplyError(
-        message: "\(table.name) has no column \(name) any more",
+        nil, message: "\(table.name) has no column \(name) any more",
         remedy: "lethe check tells what does not fit")
     }
     return column

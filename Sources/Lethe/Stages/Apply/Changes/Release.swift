@@ -32,7 +32,7 @@ struct Release {
     guard outcome.lastHold != nil else { return outcome }
     let holds = HoldEnding(
       transaction: transaction, catalog: catalog, type: context.type, versions: context.versions,
-      guards: guards, label: "\(chunk.label): ")
+      guards: guards, chunk: chunk)
     try await holds.judge()
     try await holds.open()
     outcome.rowsOpened = try await countOpened()

@@ -19,7 +19,7 @@ struct HoldEnding {
   /// The ways on which IDs of versions without holds may hide a row.
   let guards: [ProtectionGuard]
   /// What the errors begin with.
-  let label: String
+  let chunk: Chunk?
 
   /// What is being ended, and what becomes of each hold: scratch tables, empty at each begin.
   static let scratchTables = """
@@ -159,8 +159,9 @@ struct HoldEnding {
     ).firstRow(as: Int64.self)
     guard let id else { return }
     throw ApplyError(
+      chunk,
       message: """
-        \(label)restore \(table.resolvedName): a row that ID \(id) holds did not take its former values
+        restore \(table.resolvedName): a row that ID \(id) holds did not take its former values
         """,
       remedy: """
         look for a trigger of \(table.resolvedName) that changes \(group.columns.joined(separator: ", ")); \
@@ -174,7 +175,7 @@ struct HoldEnding {
     do {
       _ = try await transaction.run(sql, parameters)
     } catch let error as PostgreSQLError where !error.isTemporary {
-      throw ApplyError(error, "\(label)restore \(table.resolvedName): ")
+      throw ApplyError(error, chunk, "restore \(table.resolvedName): ")
     }
   }
 

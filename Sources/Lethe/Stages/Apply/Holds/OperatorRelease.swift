@@ -54,25 +54,30 @@ public struct OperatorRelease: Sendable {
     self.definition = definition
   }
 
+  public enum Report: Sendable {
+    case done(Outcome)
+    /// More rows would be opened than `max_restored_rows` allows. Nothing was changed.
+    case stopped(reason: String, remedy: String)
+  }
+
   private struct RolledBack: Error {
-    let outcome: Outcome
+    let report: Report
   }
 
   /// - Parameter isDryRun: finds out what would be done; nothing is changed.
-  /// - Throws: `LedgerError` `.limited` if more rows would be opened than `max_restored_rows` allows.
-  public func run(_ order: Order, isDryRun: Bool) async throws -> Outcome {
+  public func run(_ order: Order, isDryRun: Bool) async throws -> Report {
     do {
       return try await connection.withTransaction { transaction in
         try await transaction.execute(
           "SET LOCAL lock_timeout = '\(transaction.timeouts.lockTimeout)'")
         let outcome = try await release(order, transaction)
-        if isDryRun { throw RolledBack(outcome: outcome) }
+        if isDryRun { throw RolledBack(report: .done(outcome)) }
         try await HoldLedger(connection: connection)
           .seal(release: order.sealed(outcome), on: transaction)
-        return outcome
+        return .done(outcome)
       }
     } catch let rolledBack as RolledBack {
-      return rolledBack.outcome
+      return rolledBack.report
     }
   }
 
@@ -80,7 +85,7 @@ public struct OperatorRelease: Sendable {
     try await transaction.runScript(HoldEnding.scratchTables)
     let holds = HoldEnding(
       transaction: transaction, catalog: catalog, type: order.type, versions: nil,
-      guards: try ProtectionGuard.all(of: definition, catalog: catalog), label: "")
+      guards: try ProtectionGuard.all(of: definition, catalog: catalog), chunk: nil)
     try await lock(order, transaction)
     try await holds.judge()
     if order.keepsHidden {
@@ -91,13 +96,13 @@ public struct OperatorRelease: Sendable {
     }
     var outcome = try await counted(transaction)
     if outcome.opened > definition.limits.maxRestoredRows {
-      throw LedgerError(
-        code: .limited,
-        message: """
-          it would open \(outcome.opened) rows; max_restored_rows is \(definition.limits.maxRestoredRows)
-          """,
-        remedy:
-          "release fewer IDs at a time, or raise limits.max_restored_rows; nothing was changed")
+      throw RolledBack(
+        report: .stopped(
+          reason: """
+            it would open \(outcome.opened) rows; max_restored_rows is \(definition.limits.maxRestoredRows)
+            """,
+          remedy:
+            "release fewer IDs at a time, or raise limits.max_restored_rows; nothing was changed"))
     }
     try await holds.end(jobID: nil)
     if order.keepsHidden {

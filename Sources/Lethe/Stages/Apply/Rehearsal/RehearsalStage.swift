@@ -237,7 +237,7 @@ struct RehearsalStage {
       """, .integer(newestHold), .text(context.type.rawValue), .integer(candidate.id))
     let holds = HoldEnding(
       transaction: transaction, catalog: catalog, type: context.type, versions: nil, guards: [],
-      label: "")
+      chunk: nil)
     do {
       try await holds.judge()
       try await holds.open()
