@@ -70,14 +70,22 @@ public struct PipelineRuntime: Sendable {
       let name = pipeline.definition.name
       guard try await RunLedger(connection: connection).lock(pipeline: name)
       else { throw PipelineLocked(pipeline: name) }
-      let value = try await pipeline.api.withClient(retry: retry, logger: logger) { client in
-        try await body(
-          PipelineRuntime(
-            pipeline: pipeline, workDirectory: workDirectory, movesRuns: movingRuns,
-            lockConnection: connection, client: client, logger: logger))
+      let result: Result<R, any Error>
+      do {
+        result = .success(
+          try await pipeline.api.withClient(retry: retry, logger: logger) { client in
+            try await body(
+              PipelineRuntime(
+                pipeline: pipeline, workDirectory: workDirectory, movesRuns: movingRuns,
+                lockConnection: connection, client: client, logger: logger))
+          })
+      } catch {
+        result = .failure(error)
       }
-      try await RunLedger(connection: connection).unlock(pipeline: name)
-      return value
+      // The server takes its time to notice that a session has ended, and whoever is started right after this
+      // process would find the lock held. A task of its own: one that was cancelled sends no statement.
+      await Task { try? await RunLedger(connection: connection).unlock(pipeline: name) }.value
+      return try result.get()
     }
   }
 
