@@ -104,9 +104,9 @@ extension PipelineRuntime {
         report.unfit.append(error)
         continue
       }
-      let road = road(run, catalog)
+      let pipelineRun = PipelineRun(runtime: self, run: run, catalog: catalog)
       for chunk in try await ledger.chunks(of: run.id, in: [.collected]) {
-        let plan = try await road.plan(chunk, ledger, lockConnection)
+        let plan = try await pipelineRun.plan(chunk, ledger, lockConnection)
         report.chunks.append(
           .init(
             chunkID: chunk.id, runID: run.id, dataset: chunk.dataset,

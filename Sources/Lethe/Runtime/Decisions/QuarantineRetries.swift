@@ -197,7 +197,7 @@ extension PipelineRuntime {
     logger.info(
       "\(chunk.label): \(outcome.events) kept lines are events now, and applied",
       metadata: ["stage": "collect", "chunk": "\(chunk.id)"])
-    return (outcome, try await settle(run))
+    return (outcome, try await PipelineRun(runtime: self, run: run, catalog: catalog).settle())
   }
 
   private func limit(_ why: String, _ ids: Set<Int64>?) -> ChunkRefused {

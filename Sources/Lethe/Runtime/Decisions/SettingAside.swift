@@ -94,7 +94,7 @@ actor Postponement {
   }
 }
 
-extension Road {
+extension PipelineRun {
   /// Takes one chunk through a stage. What it throws ends the run only if it concerns all.
   ///
   /// - Parameters:
@@ -113,7 +113,7 @@ extension Road {
         logger.warning(
           "\(chunk.label) waits for another try: \(error)",
           metadata: ["stage": "\(stage.rawValue)", "chunk": "\(chunk.id)"])
-        await postponement.note(error, of: chunk)
+        await runtime.postponement.note(error, of: chunk)
         return postponed
       case .setsChunkAside(let why, let remedy, let isRetryable):
         try await self.setAside(chunk, ledger, in: stage, why, remedy, isRetryable)

@@ -1,7 +1,7 @@
 /// Tells the stages of a run that there may be something new for them in the ledger. It carries no
 /// work itself.
-actor WorkBoard {
-  /// What a stage has seen of the board before it looks into the ledger.
+actor ChangeSignal {
+  /// What a stage knows before it looks into the ledger.
   struct View {
     let generation: Int
     let isExportDone: Bool
@@ -15,7 +15,7 @@ actor WorkBoard {
   var view: View { View(generation: generation, isExportDone: isExportDone) }
 
   /// Something in the ledger has changed.
-  func ring() {
+  func notify() {
     generation += 1
     let woken = waiters.values
     waiters.removeAll()
@@ -25,7 +25,7 @@ actor WorkBoard {
   /// No more chunks will come.
   func exportDone() {
     isExportDone = true
-    ring()
+    notify()
   }
 
   /// Returns once something has changed since `view`, or the task was cancelled.

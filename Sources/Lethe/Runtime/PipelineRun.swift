@@ -20,36 +20,44 @@ import Warehouse
 /// The stages work side by side: while the API has one chunk, the next is exported and the last is
 /// applied. What one leaves for the next lies in the ledger, so a run that was cut off goes on by the
 /// same code that began it.
-struct Road: Sendable {
+struct PipelineRun: Sendable {
+  let runtime: PipelineRuntime
   let run: Run
-  let pipeline: Pipeline
-  let lease: Lease
   let catalog: Catalog
-  let client: ComplianceClient
-  let clock: StageClock
-  let logger: Logger
-  let postponement: Postponement
-  private let board = WorkBoard()
+  let changes = ChangeSignal()
 
-  init(
-    run: Run, pipeline: Pipeline, lease: Lease, catalog: Catalog, client: ComplianceClient,
-    clock: StageClock, postponement: Postponement, logger: Logger
-  ) {
-    self.run = run
-    self.pipeline = pipeline
-    self.lease = lease
-    self.catalog = catalog
-    self.client = client
-    self.clock = clock
-    self.postponement = postponement
-    self.logger = logger
+  var pipeline: Pipeline { runtime.pipeline }
+  var lease: Lease { runtime.lease }
+  var client: ComplianceClient { runtime.client }
+  var clock: StageClock { runtime.clock }
+  var logger: Logger { runtime.logger }
+
+  // MARK: Beginning, resuming, settling
+
+  /// - Throws: `DefinitionError` if the definition does not fit the database; no run is begun then.
+  static func begin(_ definition: Definition, _ runtime: PipelineRuntime) async throws -> Self {
+    let resolved = try await runtime.checkedCatalog(definition).resolved(definition)
+    let run = try await RunLedger(connection: runtime.lockConnection).begin(
+      resolved, in: runtime.workDirectory, lease: runtime.lease, file: runtime.pipeline.file)
+    runtime.logger.info("run \(run.id) of \(definition.name) begins")
+    let catalog = try await Catalog(of: resolved, on: runtime.lockConnection)
+    return Self(runtime: runtime, run: run, catalog: catalog)
   }
 
-  /// Goes the whole road. Returns when every chunk is applied, stopped, set aside or left for a later try.
+  /// Takes over a run that was cut off, or that waits for somebody.
+  /// - Throws: `UnfitRun` if the run cannot go on; nothing of it is changed then.
+  static func resume(_ open: OpenRun, _ runtime: PipelineRuntime) async throws -> Self {
+    let (run, catalog) = try await runtime.fitting(open)
+    try await RunLedger(connection: runtime.lockConnection)
+      .takeOver(run.id, lease: runtime.lease, file: runtime.pipeline.file)
+    return Self(runtime: runtime, run: try await runtime.resettled(run), catalog: catalog)
+  }
+
+  /// Runs all stages. Returns when every chunk is applied, stopped, set aside or left for a later try.
   /// - Parameter exporting: false only goes on with the chunks that are there.
-  func goAllTheWay(exporting: Bool = true) async throws {
+  func execute(exporting: Bool = true) async throws {
     try await withThrowingTaskGroup(of: Void.self) { group in
-      group.addTask { if exporting { try await export() } else { await board.exportDone() } }
+      group.addTask { if exporting { try await export() } else { await changes.exportDone() } }
       for type in Set(run.definition.datasets.map(\.type)) {
         // The API has one slot for each type.
         group.addTask { try await submitAndAwait(type) }
@@ -59,6 +67,33 @@ struct Road: Sendable {
       // The first failure ends the others; what they have done is in the ledger.
       for try await _ in group {}
     }
+  }
+
+  /// Ends the run if nothing is left to do in it, and reports.
+  func settle() async throws -> RunReport {
+    let ledger = RunLedger(connection: runtime.lockConnection)
+    try await ledger.endOvertakenRefusals(pipeline: run.definition.name)
+    var report = try await runtime.report(run)
+    let isSettled = try await ledger.isSettled(run, datasets: run.definition.datasets.count)
+    if isSettled {
+      // First, so that a process that dies between the two leaves no folder that nobody looks for.
+      try? FileManager.default.removeItem(atPath: run.workDirectory)
+      // The catalog as it is now: a table may have lost its key meanwhile.
+      try await HoldKeys(
+        connection: runtime.lockConnection,
+        catalog: Catalog(of: run.definition, on: runtime.lockConnection)
+      ).endHoldsOfLostRows()
+      let failure =
+        report.failures.first ?? report.refused.first.map { "ID \($0.id): \($0.why)" }
+        ?? report.stoppedDatasets.first.map { "\($0.dataset) is not exported: \($0.reason)" }
+      try await ledger.runFinished(run, lease: lease, failure: failure)
+      report.status = failure == nil ? .done : .failed
+    }
+    if !report.stopped.isEmpty {
+      try await ledger.runStopped(run, lease: lease)
+      report.status = .stopped
+    }
+    return report
   }
 
   // MARK: The stages, left to right
@@ -74,7 +109,7 @@ struct Road: Sendable {
       for dataset in run.definition.datasets {
         do {
           try await clock.measure(.export, dataset.name) {
-            try await stage.export(dataset) { _ in await board.ring() }
+            try await stage.export(dataset) { _ in await changes.notify() }
           }
         } catch let error as PostgreSQLError where error.isRefusal {
           let why = error.messageWithoutValues.withoutSecrets()
@@ -83,7 +118,7 @@ struct Road: Sendable {
         }
       }
     }
-    await board.exportDone()
+    await changes.exportDone()
   }
 
   private func submitAndAwait(_ type: JobType) async throws {
@@ -203,86 +238,5 @@ struct Road: Sendable {
     ApplyStage(
       connection: connection, ledger: ledger, catalog: catalog, definition: run.definition,
       logger: logger)
-  }
-
-  // MARK: What the stages share
-
-  /// A stage's loop: takes the run's chunks that are in one of `states`, in order, until none is left
-  /// and no more can come from the stages before it.
-  ///
-  /// - Parameter step: takes a chunk one stage on; false leaves it alone for the rest of the run.
-  private func work(
-    on states: [ChunkState], of type: JobType? = nil, fedBy upstream: [ChunkState],
-    _ step: (Chunk, ChunkLedger, Connection) async throws -> Bool
-  ) async throws {
-    let connection = try await Connection.connect(pipeline.warehouse)
-    let ledger = ChunkLedger(connection: connection, lease: lease)
-    var leftAlone: Set<Int64> = []
-    while true {
-      // Seen before the ledger is read: what changes after this wakes the wait below.
-      let view = await board.view
-      let left = leftAlone.union(await postponement.chunkIDs)
-      let chunks = try await ledger.chunks(of: run.id, in: states + upstream)
-        .filter { (type == nil || $0.type == type) && !left.contains($0.id) }
-      if let chunk = chunks.first(where: { states.contains($0.state) }) {
-        if try await !step(chunk, ledger, connection) { leftAlone.insert(chunk.id) }
-        await board.ring()
-      } else if chunks.isEmpty, view.isExportDone {
-        break
-      } else {
-        try await board.change(since: view)
-      }
-    }
-    await connection.close()
-  }
-
-  private func rewriteFile(of chunk: Chunk, _ ledger: ChunkLedger) async throws {
-    let dataset = try dataset(of: chunk)
-    try await withConnections { copying, recording in
-      let stage = ExportStage(
-        connection: copying,
-        ledger: ExportLedger(connection: recording, run: run, lease: lease), catalog: catalog,
-        workDirectory: FilePath(run.workDirectory),
-        skippedPercentMax: run.definition.limits.maxSkippedPercent, logger: logger)
-      switch try await stage.rewriteFile(of: chunk, dataset: dataset) {
-      case .file(let file): try await ledger.fileReplaced(of: chunk, by: file)
-      case .empty:
-        try await ledger.chunkFailed(
-          chunk, why: "its file was lost, and the warehouse has no rows of its key range any more",
-          isRetryable: true)
-      case .tooLarge:
-        try await ledger.chunkFailed(
-          chunk,
-          why:
-            "its file was lost, and its key range has outgrown one chunk; a new run cuts it anew",
-          isRetryable: true)
-      }
-    }
-  }
-
-  private func dataset(of chunk: Chunk) throws -> Dataset {
-    guard let dataset = run.definition.dataset(named: chunk.dataset) else {
-      throw chunk.isOfNoDataset
-    }
-    return dataset
-  }
-
-  private func withConnections(
-    _ body: (Connection, Connection) async throws -> Void
-  ) async throws {
-    try await Connection.withConnection(pipeline.warehouse) { first in
-      try await Connection.withConnection(pipeline.warehouse) { second in
-        try await body(first, second)
-      }
-    }
-  }
-}
-
-extension Chunk {
-  var isOfNoDataset: LedgerError {
-    LedgerError(
-      code: .unreadable,
-      message: "\(label): its dataset is not in the definition of run \(runID)",
-      remedy: "somebody has changed the ledger by hand: restore it")
   }
 }

@@ -1,0 +1,89 @@
+import Definitions
+import ExportStage
+import Foundation
+import Ledger
+import PostgreSQL
+import SystemPackage
+import Vocabulary
+
+/// What the stages of a run share.
+extension PipelineRun {
+  /// A stage's loop: takes the run's chunks that are in one of `states`, in order, until none is left
+  /// and no more can come from the stages before it.
+  ///
+  /// - Parameter step: takes a chunk one stage on; false leaves it alone for the rest of the run.
+  func work(
+    on states: [ChunkState], of type: JobType? = nil, fedBy upstream: [ChunkState],
+    _ step: (Chunk, ChunkLedger, Connection) async throws -> Bool
+  ) async throws {
+    let connection = try await Connection.connect(pipeline.warehouse)
+    let ledger = ChunkLedger(connection: connection, lease: lease)
+    var leftAlone: Set<Int64> = []
+    while true {
+      // Seen before the ledger is read: what changes after this wakes the wait below.
+      let view = await changes.view
+      let left = leftAlone.union(await runtime.postponement.chunkIDs)
+      let chunks = try await ledger.chunks(of: run.id, in: states + upstream)
+        .filter { (type == nil || $0.type == type) && !left.contains($0.id) }
+      if let chunk = chunks.first(where: { states.contains($0.state) }) {
+        if try await !step(chunk, ledger, connection) { leftAlone.insert(chunk.id) }
+        await changes.notify()
+      } else if chunks.isEmpty, view.isExportDone {
+        break
+      } else {
+        try await changes.change(since: view)
+      }
+    }
+    await connection.close()
+  }
+
+  func rewriteFile(of chunk: Chunk, _ ledger: ChunkLedger) async throws {
+    let dataset = try dataset(of: chunk)
+    try await withConnections { copying, recording in
+      let stage = ExportStage(
+        connection: copying,
+        ledger: ExportLedger(connection: recording, run: run, lease: lease), catalog: catalog,
+        workDirectory: FilePath(run.workDirectory),
+        skippedPercentMax: run.definition.limits.maxSkippedPercent, logger: logger)
+      switch try await stage.rewriteFile(of: chunk, dataset: dataset) {
+      case .file(let file): try await ledger.fileReplaced(of: chunk, by: file)
+      case .empty:
+        try await ledger.chunkFailed(
+          chunk, why: "its file was lost, and the warehouse has no rows of its key range any more",
+          isRetryable: true)
+      case .tooLarge:
+        try await ledger.chunkFailed(
+          chunk,
+          why:
+            "its file was lost, and its key range has outgrown one chunk; a new run cuts it anew",
+          isRetryable: true)
+      }
+    }
+  }
+
+  func dataset(of chunk: Chunk) throws -> Dataset {
+    guard let dataset = run.definition.dataset(named: chunk.dataset) else {
+      throw chunk.isOfNoDataset
+    }
+    return dataset
+  }
+
+  func withConnections(
+    _ body: (Connection, Connection) async throws -> Void
+  ) async throws {
+    try await Connection.withConnection(pipeline.warehouse) { first in
+      try await Connection.withConnection(pipeline.warehouse) { second in
+        try await body(first, second)
+      }
+    }
+  }
+}
+
+extension Chunk {
+  var isOfNoDataset: LedgerError {
+    LedgerError(
+      code: .unreadable,
+      message: "\(label): its dataset is not in the definition of run \(runID)",
+      remedy: "somebody has changed the ledger by hand: restore it")
+  }
+}

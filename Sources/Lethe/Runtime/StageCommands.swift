@@ -1,0 +1,152 @@
+import ApplyStage
+import AwaitStage
+import CollectStage
+import Definitions
+import Foundation
+import Ledger
+import Logging
+import PostgreSQL
+import SubmitStage
+import Vocabulary
+
+/// The stages as commands, for Makefiles and orchestrators.
+extension PipelineRuntime {
+  /// What a stage command did.
+  public struct StageReport: Sendable, Codable, Equatable {
+    public var stage: String
+    /// The chunks that it took on by one stage.
+    public var chunks: Int
+    /// The chunks that still wait for this stage.
+    public var waiting: Int
+    /// The runs that it worked on.
+    public var runs: [RunReport]
+  }
+
+  /// Exports every dataset into a run: into the one that is there, if one is unfinished; but not into one that
+  /// only waits for somebody's word, or that cannot go on.
+  public func export() async throws -> StageReport {
+    let ledger = RunLedger(connection: lockConnection)
+    var resumed: PipelineRun?
+    for open in try await ledger.unfinished(pipeline: pipeline.definition.name).reversed() {
+      if try await ledger.waitsForWordAlone(open) { continue }
+      do {
+        resumed = try await PipelineRun.resume(open, self)
+        break
+      } catch let error as UnfitRun {
+        logger.error("\(error)")
+      }
+    }
+    let taken: PipelineRun
+    if let resumed {
+      taken = resumed
+    } else {
+      taken = try await PipelineRun.begin(pipeline.definition, self)
+    }
+    let halted = try await ledger.halted(of: taken.run)
+    let before = try await chunkCount(taken.run)
+    try await taken.export()
+    return StageReport(
+      stage: Stage.export.rawValue, chunks: try await chunkCount(taken.run) - before, waiting: 0,
+      runs: [try await taken.settle().besides(halted)])
+  }
+
+  /// Submits, for each type whose slot is free, the next chunk that waits.
+  public func submit() async throws -> StageReport {
+    var busy: Set<JobType> = []
+    return try await takeOn(.submit, [.exported, .created]) { run, chunk, ledger, _ in
+      // A chunk that is uploaded holds its type's slot until its job is complete.
+      let uploaded = try await ledger.chunks(of: run.run.id, in: [.uploaded])
+      busy.formUnion(uploaded.map(\.type))
+      guard !busy.contains(chunk.type) else { return false }
+      busy.insert(chunk.type)
+      switch try await run.submit(chunk, ledger) {
+      case .uploaded: return true
+      case .slotTaken(by: let holder):
+        logger.notice("\(chunk.label): the slot for \(chunk.type.rawValue) is taken by \(holder)")
+        return false
+      case .cut:
+        busy.remove(chunk.type)
+        return false
+      case .died, .failed, .fileLost: return false
+      }
+    }
+  }
+
+  /// Waits until every submitted job is complete or has come to nothing.
+  public func awaitJobs() async throws -> StageReport {
+    try await takeOn(.await, [.uploaded]) { run, chunk, ledger, _ in
+      try await run.awaitCompletion(of: chunk, ledger) == .complete
+    }
+  }
+
+  /// Collects the result of every complete job.
+  public func collect() async throws -> StageReport {
+    try await takeOn(.collect, [.complete]) { run, chunk, ledger, connection in
+      if case .collected? = try await run.collect(chunk, ledger, connection) {
+        true
+      } else {
+        false
+      }
+    }
+  }
+
+  /// Applies every collected chunk.
+  /// - Parameters:
+  ///   - chunkID: a chunk that a limit has stopped and that may go on now …
+  ///   - by: … who says so; nil for the user who started this process …
+  ///   - note: … and why.
+  public func apply(
+    approving chunkID: Int64? = nil, by: String? = nil, note: String? = nil
+  ) async throws -> StageReport {
+    if let chunkID { try await approve(chunkID, by: by ?? NSUserName(), note: note) }
+    return try await takeOn(.apply, [.collected]) { run, chunk, ledger, connection in
+      try await run.apply(chunk, ledger, connection) == .applied
+    }
+  }
+
+  /// The same for some chunks alone.
+  func apply(only chunkIDs: Set<Int64>) async throws -> StageReport {
+    try await takeOn(.apply, [.collected], only: chunkIDs) { run, chunk, ledger, connection in
+      try await run.apply(chunk, ledger, connection) == .applied
+    }
+  }
+
+  /// Takes the chunks of all unfinished runs that are in one of `states` through a stage, each once. The last
+  /// stage tells whatever waits for somebody in a run; another one only what it has brought about itself, so that a
+  /// script goes on with the rest.
+  /// - Parameter chunkIDs: these chunks only; runs without one are left alone.
+  private func takeOn(
+    _ stage: Stage, _ states: [ChunkState], only chunkIDs: Set<Int64>? = nil,
+    _ step: (PipelineRun, Chunk, ChunkLedger, Connection) async throws -> Bool
+  ) async throws -> StageReport {
+    var report = StageReport(stage: stage.rawValue, chunks: 0, waiting: 0, runs: [])
+    let ledger = RunLedger(connection: lockConnection)
+    let unfinished = try await ledger.unfinished(pipeline: pipeline.definition.name)
+    let connection = try await Connection.connect(pipeline.warehouse)
+    let chunkLedger = ChunkLedger(connection: connection, lease: lease)
+    for open in unfinished {
+      let chunks = try await chunkLedger.chunks(of: open.id, in: states)
+        .filter { chunkIDs?.contains($0.id) ?? true }
+      if chunks.isEmpty, chunkIDs != nil || stage != .apply { continue }
+      let taken: PipelineRun
+      do {
+        taken = try await PipelineRun.resume(open, self)
+      } catch let error as UnfitRun {
+        let unfit = try await self.report(error)
+        if stage == .apply { report.runs.append(unfit) }
+        continue
+      }
+      let halted = stage == .apply ? [] : try await ledger.halted(of: taken.run)
+      // The run's folder may be another one by now.
+      for chunk in try await chunkLedger.chunks(of: open.id, in: states)
+      where chunks.contains(where: { $0.id == chunk.id }) {
+        if try await step(taken, chunk, chunkLedger, connection) { report.chunks += 1 }
+      }
+      report.waiting += try await chunkLedger.chunks(of: open.id, in: states).count
+      report.runs.append(try await taken.settle().besides(halted))
+    }
+    await connection.close()
+    try await postponement.rethrow()
+    return report
+  }
+}
