@@ -72,6 +72,7 @@ let package = Package(
     module("Checksums", in: "Shared/Checksums", ["CLibCrypto"]),
     module("Migrations", in: "Shared/Migrations", ["Failures", "PostgreSQL", systemPackage]),
     module("EmbeddedMigrations", in: "Shared/EmbeddedMigrations"),
+    module("ProductVersion", in: "Shared/Product"),
 
     // The pipeline's words, its definition, its memory, its files, its peer.
     module("Vocabulary", in: "Lethe/Vocabulary"),
@@ -92,7 +93,8 @@ let package = Package(
     module(
       "ComplianceAPI", in: "Lethe/Client",
       [
-        "Vocabulary", "Checksums", "CLibCrypto", "CZlib", "Failures", logging, systemPackage,
+        "Vocabulary", "Checksums", "CLibCrypto", "CZlib", "Failures", "ProductVersion", logging,
+        systemPackage,
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
@@ -138,7 +140,7 @@ let package = Package(
         "CMalloc", "Failures", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions",
         "Migrations",
         "EmbeddedMigrations", "Ledger", "Warehouse", "ChunkFiles", "ComplianceAPI", "ApplyStage",
-        "Runtime",
+        "Runtime", "ProductVersion",
         argumentParser, logging, systemPackage, unixSignals,
       ]),
     program("lethe", in: "Lethe/Main", ["LetheCommands"]),
@@ -166,8 +168,8 @@ let package = Package(
       "compliance-server", in: "ComplianceServer/CLI",
       [
         "ComplianceService", "PlatformSeed", "FaultPlans", "DefinitionFiles", "Failures",
-        "PostgreSQL",
-        "Migrations", "EmbeddedMigrations", argumentParser, logging, systemPackage,
+        "PostgreSQL", "Migrations", "EmbeddedMigrations", "ProductVersion", argumentParser, logging,
+        systemPackage,
       ]),
 
     // The tests, on a real server (`make test` starts it).

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Failures
 import Foundation
+import ProductVersion
 
 @main
 struct Main {
@@ -50,5 +51,6 @@ struct ComplianceServerCommand: AsyncParsableCommand {
         /readyz           whether it can serve now, else 503; open to everybody
         /2/openapi.json   what it serves, in OpenAPI; open to everybody
       """,
+    version: Product.version,
     subcommands: [Serve.self, Seed.self, Faults.self, Migrate.self])
 }

@@ -4,6 +4,7 @@ import Logging
 import NIOCore
 import NIOHTTP1
 import NIOSSL
+import ProductVersion
 import Vocabulary
 
 /// HTTP as this machine's network wants it: a proxy where one is set, the certificates that are trusted, and the times
@@ -13,6 +14,8 @@ struct Transport: Sendable {
   private let direct: HTTPClient
   private let proxied: [Proxy: HTTPClient]
   private let roots: [NIOSSLCertificate]
+
+  private static let userAgent = "lethe/\(Product.version) (+\(Product.homepage))"
 
   /// A year is for ever, and does not overflow.
   fileprivate static let secondsMax = 31_536_000.0
@@ -60,7 +63,7 @@ struct Transport: Sendable {
   /// - Throws: `APIError` where a proxy or a certificate is in the way for good; else what the client throws.
   func execute(_ request: HTTPClientRequest, seconds: Double) async throws -> HTTPClientResponse {
     var request = request
-    request.headers.replaceOrAdd(name: "User-Agent", value: Product.userAgent)
+    request.headers.replaceOrAdd(name: "User-Agent", value: Self.userAgent)
     let origin = Origin(request.url)
     let proxy = origin.flatMap { self.proxy(to: $0) }
     let client = proxy.flatMap { proxied[$0] } ?? direct

@@ -4,7 +4,7 @@ internal import Failures
 import Foundation
 import Logging
 import PostgreSQL
-import Vocabulary
+import ProductVersion
 
 /// The program `lethe`.
 public struct Lethe: AsyncParsableCommand {

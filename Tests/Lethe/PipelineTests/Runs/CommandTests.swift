@@ -66,6 +66,16 @@ import Testing
     }
   }
 
+  /// A package has one version, and whoever reports a mistake reads it from either.
+  @Test func bothProgramsHaveOneVersion() async throws {
+    let ending = try await Program.run("lethe", ["--version"])
+    #expect(ending.code == 0)
+    #expect(ending.stdout.wholeMatch(of: /[0-9]+\.[0-9]+\.[0-9]+\n/) != nil)
+    let server = try await Program.run("compliance-server", ["--version"])
+    #expect(server.code == 0)
+    #expect(server.stdout == ending.stdout)
+  }
+
   @Test func theExitCodesTellWhatCameOfIt() async throws {
     try await Night.with { night in
       try await night.invent(posts: 500)
