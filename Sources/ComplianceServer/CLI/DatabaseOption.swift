@@ -28,7 +28,7 @@ struct MigrationsOption: ParsableArguments {
     name: .customLong("migrations-dir"),
     help: ArgumentHelp(
       "The directory of the platform's migrations. (default: those that the program brings)",
-      valueName: "dir"))
+      valueName: "dir"), completion: .directory)
   var directory: String?
 
   /// - Throws: a `ValidationError` if they are not the service's.

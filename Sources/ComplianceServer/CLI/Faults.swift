@@ -49,7 +49,7 @@ struct Faults: ParsableCommand {
       GET /admin/faults lists every fault that was served.
       """)
 
-  @Argument(help: "The plan.")
+  @Argument(help: "The plan.", completion: .file(extensions: ["yaml", "yml"]))
   var plan: String
 
   func run() throws {

@@ -50,7 +50,7 @@ struct Serve: AsyncParsableCommand {
       discussion: """
         Default: a folder named for the database, in compliance-server in $XDG_STATE_HOME, or in \
         .local/state/compliance-server in the home folder.
-        """, valueName: "dir"))
+        """, valueName: "dir"), completion: .directory)
   var spool: String?
 
   @Option(
@@ -84,7 +84,8 @@ struct Serve: AsyncParsableCommand {
     name: .customLong("faults"),
     help: ArgumentHelp(
       "A plan of what goes wrong on purpose; see compliance-server faults --help.",
-      valueName: "plan.yaml"))
+      valueName: "plan.yaml"),
+    completion: .file(extensions: ["yaml", "yml"]))
   var faultPlan: String?
 
   @Option(

@@ -21,7 +21,7 @@ struct MigrateCommand: AsyncParsableCommand {
         "The folder of the migrations.",
         discussion: """
           Default: $LETHE_MIGRATIONS_DIR, or the ledger's, which the program brings.
-          """, valueName: "dir"))
+          """, valueName: "dir"), completion: .directory)
     var migrationsDir: String?
 
     @Flag(help: "Take the migrations of the demo's warehouse, which no database of yours needs.")

@@ -5,7 +5,9 @@ import PostgreSQL
 
 /// The pipeline that a command works on.
 struct PipelineArgument: ParsableArguments {
-  @Argument(help: "The pipeline's definition, such as pipelines/nightly.yaml.")
+  @Argument(
+    help: "The pipeline's definition, such as pipelines/nightly.yaml.",
+    completion: .file(extensions: ["yaml", "yml"]))
   var pipeline: String
 
   /// - Parameter readingToken: false for what does without the API.
@@ -23,7 +25,7 @@ struct WorkDirectoryOption: ParsableArguments {
         Default: $LETHE_WORK_DIR, or lethe in $XDG_STATE_HOME, or .local/state/lethe in the home folder. Named by \
         this option or $LETHE_WORK_DIR, it counts for runs that are resumed, too: their files are brought there, or \
         written again.
-        """, valueName: "dir"))
+        """, valueName: "dir"), completion: .directory)
   var workDir: String?
 
   /// Whether somebody has named the folder: then it counts for runs that are resumed, too.

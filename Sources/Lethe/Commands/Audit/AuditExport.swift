@@ -41,7 +41,9 @@ struct AuditExport: AsyncParsableCommand, OutputCommand {
     }
   }
 
-  @Option(help: ArgumentHelp("Write this file, whole or not at all.", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("Write this file, whole or not at all.", valueName: "path"),
+    completion: .file())
   var file: String?
 
   mutating func validate() throws {
