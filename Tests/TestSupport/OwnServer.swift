@@ -4,9 +4,11 @@ internal import PostgreSQL
 /// A PostgreSQL server of one test's own, which may be crashed.
 public struct OwnServer: Sendable {
   private let server: TestServer
+  private let directory: String
 
-  fileprivate init(_ server: TestServer) {
+  fileprivate init(_ server: TestServer, _ directory: String) {
     self.server = server
+    self.directory = directory
   }
 
   /// A new database with these schemas.
@@ -31,6 +33,37 @@ public struct OwnServer: Sendable {
     await victim.close()
   }
 
+  /// Stops all of its processes: connections stand, and nothing answers, as where a disk or a machine hangs.
+  public func freeze() throws {
+    let postmaster = try postmaster()
+    // First, for it makes others.
+    kill(postmaster, SIGSTOP)
+    for process in try Self.children(of: postmaster) { kill(process, SIGSTOP) }
+  }
+
+  public func thaw() throws {
+    let postmaster = try postmaster()
+    for process in try Self.children(of: postmaster) { kill(process, SIGCONT) }
+    kill(postmaster, SIGCONT)
+  }
+
+  private func postmaster() throws -> pid_t {
+    let file = try String(contentsOfFile: directory + "/data/postmaster.pid", encoding: .utf8)
+    guard let process = file.split(separator: "\n").first.flatMap({ pid_t($0) }) else {
+      throw CocoaError(.fileReadCorruptFile)
+    }
+    return process
+  }
+
+  private static func children(of parent: pid_t) throws -> [pid_t] {
+    try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { name in
+      guard let process = pid_t(name),
+        let status = try? String(contentsOfFile: "/proc/\(name)/status", encoding: .utf8)
+      else { return nil }
+      return status.contains("PPid:\t\(parent)\n") ? process : nil
+    }
+  }
+
   /// Returns once the server takes connections again.
   public func recovered() async {
     while (try? await server.execute("SELECT 1")) == nil {}
@@ -45,11 +78,14 @@ public func withOwnServer<R: Sendable>(
     .appending(path: "own-server-\(UUID().uuidString)").path
   defer { try? FileManager.default.removeItem(atPath: directory) }
   let socket = try await script("start", directory)
+  let server = OwnServer(TestServer(host: socket, user: "lethe"), directory)
   do {
-    let value = try await body(OwnServer(TestServer(host: socket, user: "lethe")))
+    let value = try await body(server)
+    try server.thaw()
     _ = try await script("stop", directory)
     return value
   } catch {
+    try? server.thaw()
     _ = try? await script("stop", directory)
     throw error
   }

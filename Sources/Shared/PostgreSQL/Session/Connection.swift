@@ -12,6 +12,7 @@ import Dispatch
 public actor Connection {
   let executor: SerialQueueExecutor
   let canceller: StatementCanceller
+  private let socket: ConnectionSocket
   /// Nil once closed; libpq takes that for a broken connection.
   var handle: OpaquePointer?
   /// Of its statements; the same for its whole life.
@@ -39,7 +40,8 @@ public actor Connection {
   ///
   /// - Parameter applicationName: what `pg_stat_activity` shows, unless the string or the
   ///   environment says another.
-  /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason.
+  /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason; `CancellationError` as soon as the
+  ///   task is cancelled.
   public static func connect(
     _ connectionString: ConnectionString, applicationName: String = "lethe"
   ) async throws -> Connection {
@@ -52,12 +54,8 @@ public actor Connection {
       + ["fallback_application_name", "dbname", "client_encoding"]
     let values =
       ["15"] + Self.deadPeers.map(\.value) + [applicationName, connectionString.value, "UTF8"]
-    let address = await withCheckedContinuation { (done: CheckedContinuation<UInt, Never>) in
-      executor.queue.async {
-        done.resume(returning: UInt(bitPattern: Self.open(keywords, values)))
-      }
-    }
-    guard let handle = OpaquePointer(bitPattern: address) else {
+    let opened = try await Opening.handle(keywords, values, on: executor.queue)
+    guard let handle = opened.pointer else {
       throw PostgreSQLError(code: .connectionFailed, message: "libpq is out of memory")
     }
     guard PQstatus(handle) == CONNECTION_OK else {
@@ -67,13 +65,25 @@ public actor Connection {
         code: .connectionFailed, message: "cannot connect to PostgreSQL: \(reason)",
         hint: Self.hint(forFailing: reason))
     }
-    let connection = Connection(
-      handle: OpaquePointer(bitPattern: address)!, executor: executor,
-      timeouts: connectionString.timeouts)
+    let socket: ConnectionSocket
     do {
-      try await SessionSettings.take(on: connection)
+      socket = try ConnectionSocket(copying: PQsocket(handle))
+    } catch {
+      PQfinish(handle)
+      throw error
+    }
+    let connection = Connection(
+      opened, executor: executor, socket: socket, timeouts: connectionString.timeouts)
+    do {
+      // Nobody has the connection yet, so nothing is lost with it.
+      try await withTaskCancellationHandler {
+        try await SessionSettings.take(on: connection)
+      } onCancel: {
+        connection.sever()
+      }
     } catch {
       await connection.close()
+      try Task.checkCancellation()
       throw error
     }
     return connection
@@ -109,12 +119,14 @@ public actor Connection {
   }
 
   private init(
-    handle: OpaquePointer, executor: SerialQueueExecutor, timeouts: SessionTimeouts
+    _ opened: Opening.Handle, executor: SerialQueueExecutor, socket: ConnectionSocket,
+    timeouts: SessionTimeouts
   ) {
-    self.handle = handle
+    handle = opened.pointer
     self.timeouts = timeouts
     self.executor = executor
-    canceller = StatementCanceller(connection: handle)
+    self.socket = socket
+    canceller = StatementCanceller(connection: opened.pointer!, socket: socket)
     // The default would write the server's notices to stderr, past every log setting.
     PQsetNoticeProcessor(handle, { _, _ in }, nil)
   }
@@ -126,6 +138,13 @@ public actor Connection {
     PQfinish(handle)
     handle = nil
   }
+
+  /// Gives the connection up at once, from any task, though a statement waits for a server that does not
+  /// answer: that one and all later ones throw `.connectionLost`, or `CancellationError` in a task that was
+  /// cancelled. What the server does with the statement is not known.
+  public nonisolated func sever() { socket.shutDown() }
+
+  public nonisolated var isSevered: Bool { socket.wasShutDown }
 
   /// The server's version number, such as 150018.
   public var serverVersion: Int { Int(PQserverVersion(handle)) }
@@ -327,32 +346,12 @@ public actor Connection {
       } catch let error as PostgreSQLError where error.state == .queryCanceled {
         try Task.checkCancellation()
         throw error  // a timeout, or somebody else's pg_cancel_backend
+      } catch  where socket.wasShutDown {
+        try Task.checkCancellation()
+        throw error
       }
     } onCancel: {
       canceller.cancel(statement: statement)
-    }
-  }
-
-  /// libpq quotes a string that it cannot read in its complaint, password and all: so such a string is
-  /// found out before libpq may say anything.
-  private static func requireWellFormed(_ connectionString: ConnectionString) throws {
-    let text = connectionString.value
-    let isURI = text.hasPrefix("postgres://") || text.hasPrefix("postgresql://")
-    guard isURI || text.contains("=") else { return }  // a database's name, or nothing
-    var complaint: UnsafeMutablePointer<CChar>?
-    let options = PQconninfoParse(text, &complaint)
-    PQfreemem(complaint)
-    guard let options else {
-      throw PostgreSQLError(
-        code: .connectionFailed, message: "the connection string is malformed",
-        hint: "check its quoting; in a URI, special characters of a password are written as %XX")
-    }
-    PQconninfoFree(options)
-  }
-
-  private static func open(_ keywords: [String], _ values: [String]) -> OpaquePointer? {
-    withCStrings(keywords) { keywords in
-      withCStrings(values) { values in PQconnectdbParams(keywords, values, 1) }
     }
   }
 }

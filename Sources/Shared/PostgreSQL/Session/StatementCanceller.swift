@@ -5,8 +5,9 @@ import Synchronization
 /// Cancels the statement that a connection is running, and never a later one.
 ///
 /// A cancel request travels on a connection of its own. One that is still on its way when its
-/// statement ends would hit the next statement; so the end of a statement waits, on the same lock,
-/// for a request that has begun.
+/// statement ends would hit the next statement; so the end of a statement waits for a request that has
+/// begun. A server that does not answer may keep it waiting until the connection is severed: no other
+/// statement follows then.
 final class StatementCanceller: Sendable {
   private struct State {
     var statement = 0
@@ -14,14 +15,19 @@ final class StatementCanceller: Sendable {
   }
 
   private static let repeatInterval = DispatchTimeInterval.milliseconds(100)
+  private static let lookInterval = DispatchTimeInterval.milliseconds(50)
 
   // Safe to share: libpq documents PQcancel as safe to call from any thread, it only reads the
   // PGcancel, and nothing else uses the pointer until deinit.
   private nonisolated(unsafe) let handle: OpaquePointer?
+  private let socket: ConnectionSocket
   private let state = Mutex(State())
+  /// The requests that have begun.
+  private let requests = DispatchGroup()
 
-  init(connection: OpaquePointer) {
+  init(connection: OpaquePointer, socket: ConnectionSocket) {
     handle = PQgetCancel(connection)
+    self.socket = socket
   }
 
   deinit { PQfreeCancel(handle) }
@@ -37,16 +43,15 @@ final class StatementCanceller: Sendable {
 
   func end() {
     state.withLock { $0.isRunning = false }
+    waitForRequests()
   }
 
-  /// Asks the server to cancel the statement unless it has ended. Returns at once: PQcancel blocks,
-  /// so it runs on another thread.
+  /// Asks the server to cancel the statement unless it has ended. Returns at once.
   ///
   /// A server that has not begun the statement yet takes the request for nothing, so it is repeated
   /// until the statement has ended.
   func cancel(statement: Int) {
-    DispatchQueue.global().async {
-      guard self.cancelAndWait(statement: statement) else { return }
+    request(statement) {
       DispatchQueue.global().asyncAfter(deadline: .now() + Self.repeatInterval) {
         self.cancel(statement: statement)
       }
@@ -54,14 +59,28 @@ final class StatementCanceller: Sendable {
   }
 
   /// Asks once, returning when the server has taken the request. Blocks.
-  /// - Returns: false if the statement had ended.
-  @discardableResult
-  func cancelAndWait(statement: Int) -> Bool {
-    state.withLock { state in
+  func cancelAndWait(statement: Int) {
+    request(statement) {}
+    waitForRequests()
+  }
+
+  /// PQcancel blocks, so it runs on another thread.
+  private func request(_ statement: Int, then goOn: @escaping @Sendable () -> Void) {
+    let isWanted = state.withLock { state in
       guard state.isRunning, state.statement == statement else { return false }
-      var message = [CChar](repeating: 0, count: 256)
-      _ = PQcancel(handle, &message, Int32(message.count))
+      requests.enter()
       return true
     }
+    guard isWanted else { return }
+    DispatchQueue.global().async {
+      var message = [CChar](repeating: 0, count: 256)
+      _ = PQcancel(self.handle, &message, Int32(message.count))
+      self.requests.leave()
+      goOn()
+    }
+  }
+
+  private func waitForRequests() {
+    while requests.wait(timeout: .now() + Self.lookInterval) == .timedOut, !socket.wasShutDown {}
   }
 }

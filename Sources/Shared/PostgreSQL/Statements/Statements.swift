@@ -147,7 +147,13 @@ extension Connection {
   /// crash of the server it can send nothing and still has the server's last word to read. Nobody may use such a
   /// connection any more.
   func brokenConnection(statement: String?) -> PostgreSQLError {
-    PostgreSQLError(
+    guard !isSevered else {
+      return PostgreSQLError(
+        code: .connectionLost,
+        message: "the connection to PostgreSQL was given up, as the server did not answer",
+        hint: "run again once the server answers", statement: statement)
+    }
+    return PostgreSQLError(
       code: .connectionLost,
       message: "the connection to PostgreSQL failed: \(Self.trimmed(PQerrorMessage(handle)))",
       hint: "run again once the server is back", statement: statement)
