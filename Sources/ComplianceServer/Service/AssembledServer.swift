@@ -10,7 +10,8 @@ internal import UnixSignals
 
 /// Every part of a server, put together and ready to run.
 final class AssembledServer: Sendable {
-  let pool: ConnectionPool
+  private let database: Database
+  private let pool: ConnectionPool
   private let ownership: Ownership
   /// Yields once, when the server listens.
   let addresses: AsyncThrowingStream<ComplianceServer.Address, any Error>
@@ -27,13 +28,20 @@ final class AssembledServer: Sendable {
     self.configuration = configuration
     let base = try BaseURL(configuration.publicURL)
     let storageBase = try BaseURL(configuration.storagePublicURL)
-    let pool = ConnectionPool(configuration.database, connectionsMax: Self.connectionsMax)
     let (addresses, listening) = AsyncThrowingStream<ComplianceServer.Address, any Error>
       .makeStream()
-    let schema = Schema(pool: pool)
-    try await schema.requireMigrated(to: configuration.migrations)
+    let database = Database(configuration.database)
+    try await database.withConnection(as: "compliance-server: start") {
+      try await Schema(session: $0).requireMigrated(to: configuration.migrations)
+    }
     let ownership = try await Ownership(
-      of: configuration.database, logger: configuration.logger)
+      of: database,
+      patience: .init(
+        database: configuration.databasePatience, takeover: configuration.takeoverPatience),
+      logger: configuration.logger)
+    let pool = ConnectionPool(
+      connectionsMax: Self.connectionsMax, limit: configuration.databasePatience,
+      connect: ownership.workingSession)
     let spool: Spool
     do {
       spool = try Spool(
@@ -54,12 +62,13 @@ final class AssembledServer: Sendable {
       FaultInjector($0) { try await store.endUploadTime($0) }
     }
     let processor = JobProcessor(
-      store: store, spool: spool, faults: faults, metrics: metrics, configuration: configuration)
+      store: store, database: database, spool: spool, faults: faults, metrics: metrics,
+      configuration: configuration)
     let sweeper = Sweeper(
       ownership: ownership, store: store, sessions: sessions, spool: spool, processor: processor,
       interval: configuration.sweepInterval,
       logger: configuration.logger)
-    let key = try await schema.signingKey()
+    let key = try await pool.withConnection { try await Schema(session: $0).signingKey() }
     let urls = JobURLs(
       native: SignedURLs(key: key, baseURL: { base.value }),
       storage: StorageURLs(key: key, baseURL: { storageBase.value }))
@@ -109,6 +118,7 @@ final class AssembledServer: Sendable {
       middleware: ProblemMiddleware(logger: configuration.logger, methods: PathMethods(routes)))
     router.add(routes)
 
+    self.database = database
     self.pool = pool
     self.ownership = ownership
     self.addresses = addresses
@@ -189,9 +199,16 @@ final class AssembledServer: Sendable {
       logger: quiet(logger))
   }
 
-  func group(stoppingOn signals: [UnixSignal]) -> ServiceGroup {
+  /// - Parameter watchers: told to stop before all others.
+  func group(
+    stoppingOn signals: [UnixSignal], endingWith watchers: [any Service] = []
+  ) -> ServiceGroup {
+    let state: [any Service] = [
+      DatabaseEnd(database: database), OwnershipWatch(ownership: ownership, pool: pool),
+    ]
+    // Told to stop one after another, the last one first.
     var group = ServiceGroupConfiguration(
-      services: [ownership] + applications, gracefulShutdownSignals: signals,
+      services: state + applications + watchers, gracefulShutdownSignals: signals,
       logger: Self.quiet(configuration.logger))
     group.maximumGracefulShutdownDuration = configuration.shutdownPatience
     return ServiceGroup(configuration: group)

@@ -74,6 +74,11 @@ extension ComplianceServer {
     public var idsInMemoryMax = 4_000_000
     /// How long the health pages wait for the database and the spool: whoever asks gives up after a second.
     public var healthPatience: Duration = .milliseconds(700)
+    /// How long the database may take to answer before a session with it is given up. Its statements end by themselves
+    /// after 30 seconds, where it still answers at all.
+    public var databasePatience: Duration = .seconds(35)
+    /// How long a server that starts waits for the sessions of an earlier one that it may not end.
+    public var takeoverPatience: Duration = .seconds(20)
     /// How long requests that are under way may take once the server was told to stop.
     public var shutdownPatience: Duration = .seconds(5)
 

@@ -30,13 +30,13 @@ final class JobProcessor: Service {
   }
 
   init(
-    store: JobStore, spool: Spool, faults: FaultInjector?, metrics: Metrics,
+    store: JobStore, database: Database, spool: Spool, faults: FaultInjector?, metrics: Metrics,
     configuration: ComplianceServer.Configuration
   ) {
     self.store = store
     self.spool = spool
     processing = Processing(
-      database: configuration.database, spool: spool, lookUpsMax: configuration.lookUpsMax,
+      database: database, spool: spool, lookUpsMax: configuration.lookUpsMax,
       idsInMemoryMax: configuration.idsInMemoryMax, vocabulary: configuration.vocabulary)
     jobsMax = configuration.processingMax
     gate = configuration.gate

@@ -6,7 +6,7 @@ internal import _NIOFileSystem
 /// Makes the result of one submission: merges its IDs, ascending, with the platform's events in the same
 /// order. It holds no more of either than some blocks at a time.
 struct Processing: Sendable {
-  let database: ConnectionString
+  let database: Database
   let spool: Spool
   let lookUpsMax: Int
   let idsInMemoryMax: Int
@@ -75,9 +75,7 @@ struct Processing: Sendable {
     var merge = Merge(
       stream: try ids.stream(),
       lines: ResultLines(type: job.type, profile: job.profile, vocabulary: vocabulary))
-    try await Connection.withConnection(
-      database, applicationName: "compliance-server processing"
-    ) { connection in
+    try await database.withConnection(as: "compliance-server: processing") { connection in
       // Compiling the query takes longer than it saves.
       try await connection.execute("SET jit = off")
       try await connection.execute("SET work_mem = '64MB'")

@@ -2,32 +2,29 @@ internal import Migrations
 internal import PostgreSQL
 
 /// What the database has to hold before the service can start.
-struct Schema: Sendable {
-  let pool: ConnectionPool
+struct Schema {
+  let session: Connection
 
   private static let remedy = "run `compliance-server migrate up` on the same database"
 
   /// - Throws: `StartError` if a table or one of the given migrations is missing.
   func requireMigrated(to migrations: MigrationSet?) async throws {
-    let missing = try await pool.withConnection {
-      try await $0.query(
-        """
-        SELECT name FROM unnest($1::text[]) AS needed (name) WHERE to_regclass(name) IS NULL
-        """,
-        .texts([
-          "compliance.jobs", "compliance.signing_key", "compliance.spool", "platform.posts",
-          "platform.accounts",
-        ])
-      ).rows(as: String.self)
-    }
+    let missing = try await session.query(
+      """
+      SELECT name FROM unnest($1::text[]) AS needed (name) WHERE to_regclass(name) IS NULL
+      """,
+      .texts([
+        "compliance.jobs", "compliance.signing_key", "compliance.spool", "platform.posts",
+        "platform.accounts",
+      ])
+    ).rows(as: String.self)
     guard missing.isEmpty else {
       throw StartError(
         message: "the database has no \(missing.joined(separator: ", "))", remedy: Self.remedy)
     }
     guard let migrations else { return }
-    let pending = try await pool.withConnection {
-      try await Migrator(connection: $0, set: migrations).status()
-    }.filter { !$0.isApplied }
+    let pending = try await Migrator(connection: session, set: migrations).status()
+      .filter { !$0.isApplied }
     guard pending.isEmpty else {
       let names = pending.map { "\($0.version)_\($0.name)" }.joined(separator: ", ")
       throw StartError(message: "migrations are not applied: \(names)", remedy: Self.remedy)
@@ -39,12 +36,10 @@ struct Schema: Sendable {
   func signingKey() async throws -> [UInt8] {
     var random = SystemRandomNumberGenerator()
     let candidate = (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &random) }
-    return try await pool.withConnection {
-      _ = try await $0.execute(
-        "INSERT INTO compliance.signing_key (key) VALUES ($1) ON CONFLICT DO NOTHING",
-        .bytes(candidate))
-      return try await $0.query("SELECT key FROM compliance.signing_key")
-        .onlyRow(as: [UInt8].self)
-    }
+    _ = try await session.execute(
+      "INSERT INTO compliance.signing_key (key) VALUES ($1) ON CONFLICT DO NOTHING",
+      .bytes(candidate))
+    return try await session.query("SELECT key FROM compliance.signing_key")
+      .onlyRow(as: [UInt8].self)
   }
 }

@@ -260,3 +260,21 @@ final class LineCollector: Sendable {
 
   @Sendable func add(_ line: String) { lines.withLock { $0.append(line) } }
 }
+
+/// Its messages from a level on.
+func collectingLogger(_ lines: LineCollector, _ level: Logger.Level = .warning) -> Logger {
+  Logger(label: "test") { _ in CollectingHandler(lines: lines, logLevel: level) }
+}
+
+private struct CollectingHandler: LogHandler {
+  let lines: LineCollector
+  var logLevel: Logger.Level
+  var metadata: Logger.Metadata = [:]
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+
+  func log(event: LogEvent) { lines.add("\(event.message)") }
+}

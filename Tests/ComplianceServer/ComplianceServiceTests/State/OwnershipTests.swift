@@ -1,6 +1,5 @@
 import ComplianceService
 import Foundation
-import Logging
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -155,7 +154,7 @@ import Testing
       let lines = LineCollector()
       var first = site
       first.configure = {
-        $0.logger = Logger(label: "first") { _ in CollectingHandler(lines: lines) }
+        $0.logger = collectingLogger(lines)
       }
       try await withThrowingTaskGroup(of: Void.self) { group in
         let (jobs, created) = AsyncStream.makeStream(of: String.self)
@@ -186,7 +185,7 @@ import Testing
   }
 
   /// Ends the session that a server has the database by, and has the database itself.
-  private static func takeOver(_ connection: Connection) async throws {
+  static func takeOver(_ connection: Connection) async throws {
     _ = try await connection.query(
       """
       SELECT pg_terminate_backend(l.pid) FROM pg_locks AS l
@@ -239,17 +238,4 @@ import Testing
       #expect(await process.end(by: SIGTERM) == 0)
     }
   }
-}
-
-private struct CollectingHandler: LogHandler {
-  let lines: LineCollector
-  var metadata: Logger.Metadata = [:]
-  var logLevel = Logger.Level.warning
-
-  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-    get { metadata[key] }
-    set { metadata[key] = newValue }
-  }
-
-  func log(event: LogEvent) { lines.add("\(event.message)") }
 }

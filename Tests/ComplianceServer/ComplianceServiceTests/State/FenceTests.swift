@@ -1,0 +1,232 @@
+import ComplianceService
+import Foundation
+import Logging
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// Once a database is another server's, no session of an earlier one changes it any more.
+@Suite(.endedIfItHangs) struct FenceTests {
+  private static let jobs = "\(LocalService.jobsPath)?type=tweets"
+  private static let fence = "hashtext('compliance.server'), 1"
+
+  /// It does not know yet that it has lost the database, and its sessions stand.
+  @Test func whoHasLostTheDatabaseAnswersNothingOnceAnotherOneHasIt() async throws {
+    try await LocalService.withSite { site in
+      let process = try await ServerProcess.serving(site)
+      let service = try LocalService(site: site, process)
+      #expect(try await service.get(Self.jobs).status == 200)
+      try await site.database.withConnection { successor in
+        try await OwnershipTests.takeOver(successor)
+        let isAlone = "SELECT pg_try_advisory_lock(\(Self.fence))"
+        #expect(try await !successor.query(isAlone).onlyRow(as: Bool.self))
+        while try await !successor.query(isAlone).onlyRow(as: Bool.self) {
+          _ = try await successor.query(
+            """
+            SELECT pg_terminate_backend(pid) FROM pg_locks
+            WHERE locktype = 'advisory' AND objid = 1 AND objsubid = 2 AND granted
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND pid <> pg_backend_pid()
+            """)
+        }
+        _ = try await successor.query("SELECT pg_advisory_unlock(\(Self.fence))")
+        var answers = 0
+        // Until it finds out, and ends.
+        while let answer = try? await service.get(Self.jobs) {
+          answers += 1
+          #expect(answer.status == 503, "\(answer.text)")
+          if answer.status != 503 { break }
+        }
+        #expect(answers > 0)
+        #expect(await process.exitCode() != 0)
+      }
+    }
+  }
+
+  /// The statement of a server that was killed waits in PostgreSQL, which does not know that nobody wants it any more.
+  /// The next server starts all the same, and the statement comes to nothing.
+  @Test func whatAKilledServerHadUnderWayComesToNothing() async throws {
+    try await LocalService.withSite { site in
+      let process = try await ServerProcess.serving(site)
+      let service = try LocalService(site: site, process)
+      _ = try await service.create("users")
+      try await site.database.withConnection { holder in
+        try await site.database.withConnection { observer in
+          try await Self.withUncommittedJob(holder) {
+            async let create = try? service.create("tweets")
+            let waiting = try await Self.waitingProcess(observer)
+            #expect(await process.end(by: SIGKILL) == SIGKILL)
+            _ = await create
+            let next = try await ServerProcess.serving(site)
+            #expect(next.baseURL != nil, "\(next.log)")
+            return (waiting, next)
+          } then: { waiting, next in
+            while try await observer.query(
+              "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)", .integer(waiting)
+            ).onlyRow(as: Bool.self) {}
+            let jobs = try await observer.query("SELECT type FROM compliance.jobs")
+              .rows(as: String.self)
+            #expect(jobs == ["users"])
+            #expect(await next.end(by: SIGTERM) == 0)
+          }
+        }
+      }
+    }
+  }
+
+  /// Runs `body` while a job of tweets is being made by somebody else, and `then` once it was not.
+  private static func withUncommittedJob<R>(
+    _ holder: Connection, _ body: () async throws -> R, then: (R) async throws -> Void
+  ) async throws {
+    _ = try await holder.query("BEGIN")
+    try await holder.execute(
+      """
+      INSERT INTO compliance.jobs (app_id, type, upload_expires_at, download_expires_at)
+      SELECT app_id, 'tweets', now() + interval '1 day', now() + interval '1 day'
+      FROM compliance.jobs
+      """)
+    let value = try await body()
+    _ = try await holder.query("ROLLBACK")
+    try await then(value)
+  }
+
+  private static func waitingProcess(_ observer: Connection) async throws -> Int64 {
+    while true {
+      let process = try await observer.query(
+        """
+        SELECT pid::bigint FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+        """
+      ).firstRow(as: Int64.self)
+      if let process { return process }
+    }
+  }
+
+  // MARK: Sessions that linger
+
+  /// A session as an earlier server has it.
+  private static func linger(_ connection: Connection) async throws -> Int {
+    try await connection.query(
+      "SELECT pg_backend_pid() FROM pg_advisory_lock_shared(\(fence)) AS l"
+    ).onlyRow(as: Int.self)
+  }
+
+  @Test func sessionsThatLingerAreEnded() async throws {
+    try await LocalService.withSite { site in
+      let lingering = try await Connection.connect(site.database.connectionString)
+      _ = try await Self.linger(lingering)
+      try await site.serving { service in
+        let status = try await service.get(Self.jobs).status
+        #expect(status == 200)
+      }
+      await #expect(throws: PostgreSQLError.self) { _ = try await lingering.query("SELECT 1") }
+      await lingering.close()
+    }
+  }
+
+  /// Sessions of a role that the server's own may not end.
+  @Test(arguments: [false, true])
+  func sessionsThatMayNotBeEndedAreWaitedForByName(_ isEnding: Bool) async throws {
+    try await LocalService.withSite { site in
+      let role = site.database.name + "_server"
+      try await site.database.withConnection {
+        try await $0.runScript(
+          """
+          CREATE ROLE \(role) LOGIN;
+          GRANT USAGE ON SCHEMA compliance, platform TO \(role);
+          GRANT ALL ON ALL TABLES IN SCHEMA compliance, platform TO \(role);
+          GRANT ALL ON ALL SEQUENCES IN SCHEMA compliance TO \(role);
+          """)
+      }
+      let url = site.database.url.replacing(/\/\/[^@]*@/, with: "//\(role)@")
+      let log = LineCollector()
+      var own = site
+      own.configure = {
+        $0.database = ConnectionString(url)
+        $0.takeoverPatience = isEnding ? .seconds(60) : .seconds(2)
+        $0.logger = collectingLogger(log)
+      }
+      let lingering = try await Connection.connect(site.database.connectionString)
+      let process = try await Self.linger(lingering)
+      if isEnding {
+        async let served = own.serving { try await $0.get(Self.jobs).status }
+        while !log.all.contains(where: { $0.contains("PostgreSQL's process \(process)") }) {
+          await Task.yield()
+        }
+        await lingering.close()
+        #expect(try await served == 200)
+      } else {
+        let error = await #expect(throws: StartError.self) { try await own.serving { _ in } }
+        let message = try #require(error?.message)
+        #expect(message.contains("PostgreSQL's process \(process)"), "\(message)")
+        #expect(message.contains("of the role lethe"), "\(message)")
+        #expect(error?.remedy.contains("pg_terminate_backend(\(process))") == true)
+        #expect(try await lingering.query("SELECT 1").onlyRow(as: Int.self) == 1)
+        await lingering.close()
+      }
+      try await site.database.withConnection {
+        try await $0.runScript("DROP OWNED BY \(role); DROP ROLE \(role)")
+      }
+    }
+  }
+
+  // MARK: Nobody else
+
+  private static func owner(_ observer: Connection) async throws -> Int32? {
+    let process = try await observer.query(
+      """
+      SELECT pid FROM pg_locks
+      WHERE locktype = 'advisory' AND objid = 0 AND objsubid = 2 AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      """
+    ).firstRow(as: Int64.self)
+    return process.flatMap { Int32(exactly: $0) }
+  }
+
+  /// Its session is ended, and nobody else takes the database: it goes on, with all that it had.
+  @Test func whoLosesItsSessionAloneGoesOn() async throws {
+    try await LocalService.withSite { site in
+      let process = try await ServerProcess.serving(site)
+      let service = try LocalService(site: site, process)
+      let job = try await service.create()
+      try await site.database.withConnection { observer in
+        let first = try #require(try await Self.owner(observer))
+        _ = try await observer.query("SELECT pg_terminate_backend($1)", .integer(Int64(first)))
+        while try await [nil, first].contains(Self.owner(observer)) {}
+        while try await service.get("/readyz").status != 200 {}
+        let done = try await service.put("x\n", to: job.upload_url)
+        #expect(done.status == 200, "\(done.text)")
+      }
+      #expect(await process.end(by: SIGTERM) == 0)
+    }
+  }
+
+  /// PostgreSQL's process of the session stands still: the server's own session from before is no other server.
+  @Test func whoseSessionHangsWaitsForItsEnd() async throws {
+    try await LocalService.withSite { site in
+      let log = LineCollector()
+      var site = site
+      site.configure = {
+        $0.databasePatience = .seconds(1)
+        $0.logger = collectingLogger(log, .debug)
+      }
+      try await site.serving { service in
+        try await site.database.withConnection { observer in
+          let first = try #require(try await Self.owner(observer))
+          kill(first, SIGSTOP)
+          while !log.all.contains(where: { $0.contains("the database is away") }) {
+            _ = try await service.get("/livez")
+          }
+          // It tries to have it back, more than once.
+          while log.all.count(where: { $0.contains("earlier session") }) < 2 {
+            _ = try await service.get("/livez")
+          }
+          kill(first, SIGCONT)
+          while try await [nil, first].contains(Self.owner(observer)) {}
+          while try await service.get("/readyz").status != 200 {}
+          _ = try await service.create()
+        }
+      }
+    }
+  }
+}
