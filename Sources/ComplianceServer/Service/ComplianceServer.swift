@@ -1,3 +1,4 @@
+internal import Foundation
 internal import Hummingbird
 internal import Logging
 internal import NIOCore
@@ -14,8 +15,11 @@ public enum ComplianceServer {
   /// - Throws: `StartError`, or what PostgreSQL or the network says, if it cannot start.
   public static func run(_ configuration: Configuration) async throws {
     let server = try await AssembledServer(configuration)
+    let lastResort = LastResort(
+      patience: configuration.shutdownPatience, logger: configuration.logger)
     do {
-      try await server.run(server.group(stoppingOn: [.sigterm, .sigint]))
+      try await server.run(
+        server.group(stoppingOn: [.sigterm, .sigint], endingWith: [lastResort]))
     } catch {
       await server.close()
       throw error
@@ -58,6 +62,27 @@ public enum ComplianceServer {
         await server.close()
         throw error
       }
+    }
+  }
+}
+
+/// Ends the process if the server does not end by itself: whoever waits for a disk that hangs cannot be told to stop.
+/// Nothing is lost by that which a kill would not lose, and that is nothing.
+private struct LastResort: Service {
+  let patience: Duration
+  let logger: Logger
+
+  /// What the server may take beyond its patience.
+  private static let grace = Duration.seconds(3)
+
+  func run() async throws {
+    try? await gracefulShutdown()
+    // Nobody waits for it.
+    Task { [patience, logger] in
+      try await Task.sleep(for: patience + Self.grace)
+      logger.error(
+        "something does not let go, such as a disk that hangs: the server ends without it")
+      exit(1)
     }
   }
 }

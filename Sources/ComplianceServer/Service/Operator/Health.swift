@@ -46,15 +46,20 @@ struct HealthChecks: Service {
   private let spool: Look
   private let patience: Duration
 
+  /// A look that takes longer is given up with its connection, and the next one has another.
+  private static let databaseLimit = Duration.seconds(3)
+
   init(pool: ConnectionPool, spool: Spool, patience: Duration) {
     self.patience = patience
+    let limit = max(patience, Self.databaseLimit)
     database = Look {
+      let began = ContinuousClock.now
       do {
         // Through the pool that every endpoint uses: what fails here fails there.
-        _ = try await pool.withConnection { try await $0.query("SELECT 1") }
+        _ = try await pool.withConnection(within: limit) { try await $0.query("SELECT 1") }
         return .ok
       } catch {
-        return .away
+        return ContinuousClock.now - began < limit ? .away : .slow
       }
     }
     self.spool = Look { await spool.condition() }

@@ -223,18 +223,23 @@ final class Spool: Sendable {
 
   /// Whether it takes files.
   func condition() async -> Health.Word {
-    await withCheckedContinuation { done in
-      // These may block: a disk may be another machine's.
-      DispatchQueue.global().async { [directory] in
-        var disk = statvfs()
-        guard access(directory.appending("spool.id").string, R_OK) == 0,
-          access(directory.string, W_OK) == 0, statvfs(directory.string, &disk) == 0
-        else { return done.resume(returning: .away) }
-        let blocks = UInt64(geteuid() == 0 ? disk.f_bfree : disk.f_bavail)
-        let hasRoom = blocks * UInt64(disk.f_frsize) >= Self.roomBytesMin
-        done.resume(returning: hasRoom ? .ok : .full)
-      }
+    let (words, word) = AsyncStream.makeStream(of: Health.Word.self)
+    // A disk may be another machine's, and these may never return. Nobody waits for them once its task is cancelled.
+    DispatchQueue.global().async { [directory] in
+      word.yield(Self.condition(of: directory))
+      word.finish()
     }
+    for await word in words { return word }
+    return .slow
+  }
+
+  private static func condition(of directory: FilePath) -> Health.Word {
+    var disk = statvfs()
+    guard access(directory.appending("spool.id").string, R_OK) == 0,
+      access(directory.string, W_OK) == 0, statvfs(directory.string, &disk) == 0
+    else { return .away }
+    let blocks = UInt64(geteuid() == 0 ? disk.f_bfree : disk.f_bavail)
+    return blocks * UInt64(disk.f_frsize) >= roomBytesMin ? .ok : .full
   }
 
   /// A file that is not there is fine: it was to be removed.

@@ -1,0 +1,96 @@
+import ComplianceService
+import Foundation
+import NIOHTTP1
+import PostgreSQL
+import TestSupport
+import Testing
+
+/// A database that takes what it is asked and does not answer, as where its disk or its machine hangs.
+@Suite(.endedIfItHangs) struct HangingDatabaseTests {
+  private static let jobs = "\(LocalService.jobsPath)?type=tweets"
+
+  /// Stops PostgreSQL's processes of the service's idle sessions, for the length of `body`.
+  private static func withSessionsStopped<R: Sendable>(
+    _ service: LocalService, _ body: () async throws -> R
+  ) async throws -> R {
+    let processes = try await service.database.withConnection {
+      try await $0.query(
+        """
+        SELECT pid::bigint FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'compliance-server'
+        """
+      ).rows(as: Int64.self)
+    }
+    #expect(!processes.isEmpty)
+    for process in processes { kill(pid_t(process), SIGSTOP) }
+    defer { for process in processes { kill(pid_t(process), SIGCONT) } }
+    return try await body()
+  }
+
+  /// A look that hangs is given up, and the next one has another session.
+  @Test func healthFindsTheDatabaseAgain() async throws {
+    try await LocalService.run({ $0.healthPatience = .milliseconds(200) }) { service in
+      #expect(try await service.get("/readyz").status == 200)
+      try await Self.withSessionsStopped(service) {
+        let ill = try await service.get("/readyz")
+        #expect(try ill.problem().status == 503)
+        #expect(ill.text.contains("the database is slow"), "\(ill.text)")
+        while try await service.get("/readyz").status != 200 {}
+      }
+    }
+  }
+
+  /// Neither does a request wait for ever.
+  @Test func requestsEndAndTheNextOnesAreServed() async throws {
+    try await LocalService.run({ $0.databasePatience = .seconds(1) }) { service in
+      #expect(try await service.get(Self.jobs).status == 200)
+      try await Self.withSessionsStopped(service) {
+        let answer = try await service.get(Self.jobs)
+        #expect(try answer.problem().status == 503)
+        #expect(answer.headers.first(name: "retry-after") == "1")
+        #expect(try await service.get(Self.jobs).status == 200)
+      }
+    }
+  }
+
+  /// Requests, the work on a job, looks at the health and its own ones wait when it is told to stop.
+  @Test func theServerEndsAllTheSame() async throws {
+    try await withOwnServer { server in
+      let database = try await server.database(.platform)
+      let spool = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path()
+      defer { try? FileManager.default.removeItem(atPath: spool) }
+      let site = LocalService.Site(database: database, spool: spool)
+      let process = try await ServerProcess.serving(site)
+      let service = try LocalService(site: site, process)
+      try await database.withConnection { holder in
+        try await holder.runScript("BEGIN; LOCK TABLE platform.posts IN ACCESS EXCLUSIVE MODE")
+        _ = try await service.put("1\n", to: service.create().upload_url).job()
+        try await database.withConnection { observer in
+          while try await !observer.query(
+            """
+            SELECT EXISTS (SELECT FROM pg_stat_activity
+                           WHERE wait_event_type = 'Lock' AND query LIKE '%platform.posts%')
+            """
+          ).onlyRow(as: Bool.self) {}
+        }
+        try server.freeze()
+        async let listing = try? service.get(Self.jobs)
+        while true {
+          let health = try await service.get("/healthz").text
+          if health.contains("slow") { break }
+        }
+        process.send(signal: SIGTERM)
+        #expect(await process.exitCode() == 0)
+        _ = await listing
+        try server.thaw()
+      }
+      // Nothing is lost by that.
+      let next = try await ServerProcess.serving(site)
+      let restarted = try LocalService(site: site, next)
+      let job = try #require(
+        try await restarted.get(Self.jobs).decoded(WireJob.List.self).data?.first)
+      #expect(try await restarted.processed(job.id).status == "complete")
+      #expect(await next.end(by: SIGTERM) == 0)
+    }
+  }
+}
