@@ -55,7 +55,7 @@ public struct ComplianceClient: Sendable {
   // MARK: JSON endpoints
 
   /// Creates a job. Not repeated when its answer is lost: the job may exist. `.temporary` then means
-  /// "look in the listing for its name".
+  /// "look in the listing for its name", and so does `.jobRefused`: the answer tells of no job that could be used.
   /// - Parameter name: up to 64 characters.
   public func createJob(type: JobType, name: String) async throws -> APIJob {
     let operation = "create job \(name)"
@@ -76,12 +76,9 @@ public struct ComplianceClient: Sendable {
     if let url = job.uploadURL, let origin = Origin(url.exposed) {
       await profile.seen(isStorageHost: origin != Origin(baseURL))
     }
-    // As every ID of the API is, and as the ledger keeps them.
-    guard (1...19).contains(job.id.utf8.count),
-      job.id.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) })
-    else {
+    guard job.hasUsableID else {
       throw APIError(
-        kind: .temporary, operation: operation, message: "the answer's job has no usable ID")
+        kind: .jobRefused, operation: operation, message: "the answer's job has no usable ID")
     }
     return job
   }
@@ -104,13 +101,14 @@ public struct ComplianceClient: Sendable {
         kind: .temporary, operation: operation, message: "the listing counts jobs but has none")
     }
     let entries = answer.data ?? []
-    let known = entries.compactMap(\.value)
+    let known = entries.compactMap { $0.value?.job(hiding: [token.exposed]) }
+      .filter(\.hasUsableID)
     if known.count < entries.count {
       logger.warning(
         "\(operation): \(entries.count - known.count) of \(entries.count) entries cannot be read, and are left out"
       )
     }
-    return known.map { $0.job(hiding: [token.exposed]) }
+    return known
   }
 
   public func job(id: String) async throws -> APIJob {

@@ -14,6 +14,11 @@ public struct APIJob: Sendable {
   public let downloadExpiresAt: Timestamp?
   /// Appears on failed jobs. The API's own words, without secrets.
   public let error: String?
+
+  /// Whether the ID is as every ID of the API is, and as the ledger keeps them.
+  var hasUsableID: Bool {
+    (1...19).contains(id.utf8.count) && id.utf8.allSatisfy { $0 &- 0x30 < 10 }
+  }
 }
 
 /// The JSON of `data`. A field of another shape than described is left out, so that it hides no job; but an ID may be a

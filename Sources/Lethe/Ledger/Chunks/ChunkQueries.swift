@@ -94,7 +94,7 @@ public struct ChunkLedger: Sendable {
   public func statusSeen(_ status: JobStatus, of attempt: Attempt) async throws {
     try await connection.execute(
       "UPDATE lethe.job SET status = $2 WHERE job_id = $1", .integer(attempt.jobID),
-      .text("\(status)"))
+      .prose("\(status)"))
   }
 
   /// The job came to nothing. The chunk goes back to `exported` for another attempt; with its last

@@ -30,9 +30,25 @@ extension ChunkLedger {
   ///
   /// - Parameter at: the API's own time of the creation, which orders the answers of jobs; nil if it
   ///   did not tell.
+  /// - Throws: `KnownJobID` if the API has given the ID before. Nothing is recorded then.
   public func jobCreated(
     _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?
   ) async throws -> Attempt {
+    do {
+      try await record(attempt, of: chunk, apiID: apiID, at: at)
+    } catch let error as PostgreSQLError where error.constraint == "job_api_id_key" {
+      let name = try await connection.query(
+        "SELECT name FROM lethe.job WHERE api_id = $1", .text(apiID)
+      ).firstRow(as: String.self)
+      throw KnownJobID(apiID: apiID, formerName: name)
+    }
+    return Attempt(
+      jobID: attempt.jobID, number: attempt.number, name: attempt.name, apiID: apiID)
+  }
+
+  private func record(
+    _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?
+  ) async throws {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
         """
@@ -44,8 +60,16 @@ extension ChunkLedger {
         """, .integer(attempt.jobID), .text(apiID), Parameter(at?.microsecondsSince2000))
       try await transition(chunk, from: "exported", to: "created", at: "created_at", transaction)
     }
-    return Attempt(
-      jobID: attempt.jobID, number: attempt.number, name: attempt.name, apiID: apiID)
+  }
+
+  /// How long ago the creation of the attempt's job was intended, by the database's clock.
+  public func secondsSinceIntent(_ attempt: Attempt) async throws -> Double {
+    try await connection.query(
+      """
+      SELECT extract(epoch FROM clock_timestamp() - intended_at)::float8
+      FROM lethe.job WHERE job_id = $1
+      """, .integer(attempt.jobID)
+    ).onlyRow(as: Double.self)
   }
 
   /// The API has taken every byte of the chunk.

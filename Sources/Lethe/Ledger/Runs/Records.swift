@@ -74,6 +74,13 @@ public struct Attempt: Sendable, Equatable {
   public let apiID: String?
 }
 
+/// The API has answered with the ID of a job that it had given before.
+public struct KnownJobID: Error, Sendable {
+  public let apiID: String
+  /// The name of the job that has it.
+  public let formerName: String?
+}
+
 /// The ledger refused a change: somebody else has the run, or the chunk is not in the state that the
 /// change begins from. Nothing was changed.
 public struct LedgerError: ExplainedError, Sendable {

@@ -52,10 +52,20 @@ enum Consequence {
     }
   }
 
-  /// Submit and await have statements on the ledger only.
   private init(of error: PostgreSQLError, in stage: Stage) {
     switch stage {
-    case .export, .submit, .await: self = .endsAll
+    case .export: self = .endsAll
+    // These have statements on the ledger only. What they write comes from the API's answers about the chunk, and a
+    // value that the ledger does not take is wrong about this chunk alone.
+    case .submit, .await:
+      if let state = error.state, ["22", "23"].contains(state.conditionClass) {
+        self = .setsChunkAside(
+          why: "\(stage.rawValue): \(error.messageWithoutValues.withoutSecrets())",
+          remedy: "report it with this message: the API has answered what the ledger cannot hold",
+          isRetryable: true)
+      } else {
+        self = .endsAll
+      }
     case .collect, .apply:
       // A statement that ran out of the time or the room that a setting gives it is about this chunk. The
       // definition's own time is no later try's to mend.

@@ -21,6 +21,8 @@ public struct SubmitStage: Sendable {
   private static let creationTriesMax = 6
   /// The same where the slot is taken and nobody is seen to have it; then it is waited for as for any other job.
   private static let hiddenHolderTriesMax = 2
+  /// How far the API's times of the same moment may be apart.
+  private static let clockSecondsMax = 300.0
 
   public enum Outcome: Sendable, Equatable {
     /// The API has the chunk's bytes.
@@ -69,6 +71,11 @@ public struct SubmitStage: Sendable {
       switch try await create(for: chunk) {
       case .job(let created, let itsAttempt): (job, attempt) = (created, itsAttempt)
       case .slotTaken(let holder): return .slotTaken(by: holder)
+      case .none(let attempt, let why):
+        let outcome = try await died(attempt, of: chunk, why: why)
+        // The next one is made at once, and whoever gives such answers is not to be asked without a pause.
+        try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: attempt.number)))
+        return outcome
       }
     }
     return try await upload(chunk, attempt, job)
@@ -87,6 +94,8 @@ public struct SubmitStage: Sendable {
   private enum Creation {
     case job(APIJob, Attempt)
     case slotTaken(String)
+    /// No job that could be used, and why.
+    case none(Attempt, String)
   }
 
   private func create(for chunk: Chunk) async throws -> Creation {
@@ -106,6 +115,10 @@ public struct SubmitStage: Sendable {
           "\(chunk.label): job \(job.id) created",
           metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
         return .job(job, try await recorded(job, attempt, chunk))
+      } catch let error as KnownJobID {
+        return try await withoutUsableAnswer(attempt, chunk, why: error.why)
+      } catch let error as APIError where error.kind == .jobRefused {
+        return try await withoutUsableAnswer(attempt, chunk, why: error.whyNot)
       } catch let error as APIError where error.kind == .temporary {
         // The answer is lost, and with it whether there is a job now.
         if let job = try await find(attempt, of: chunk) {
@@ -133,10 +146,39 @@ public struct SubmitStage: Sendable {
     preconditionFailure("the loop above only ends by returning or throwing")
   }
 
+  /// The API has answered, and not about a job of the attempt's: the listing may have the one that it has made.
+  private func withoutUsableAnswer(
+    _ attempt: Attempt, _ chunk: Chunk, why: String
+  ) async throws -> Creation {
+    logger.warning("\(chunk.label): \(why)")
+    guard let job = try await find(attempt, of: chunk) else { return .none(attempt, why) }
+    return try await adopt(job, attempt, chunk)
+  }
+
   private func recorded(
     _ job: APIJob, _ attempt: Attempt, _ chunk: Chunk
   ) async throws -> Attempt {
-    try await ledger.jobCreated(attempt, of: chunk, apiID: job.id, at: job.createdAt)
+    try await ledger.jobCreated(
+      attempt, of: chunk, apiID: job.id, at: try await believedTime(of: job, attempt, chunk))
+  }
+
+  /// When the API says that it made the job, if that can be: the answers of jobs are ordered by it, and one that is
+  /// too late would count for more than all that come after it.
+  private func believedTime(
+    of job: APIJob, _ attempt: Attempt, _ chunk: Chunk
+  ) async throws -> Timestamp? {
+    guard let time = job.createdAt else { return nil }
+    let ageSeconds = (await client.now).timeIntervalSince1970 - time.secondsSince1970
+    let ageSecondsMax = try await ledger.secondsSinceIntent(attempt)
+    if (-Self.clockSecondsMax...ageSecondsMax + Self.clockSecondsMax).contains(ageSeconds) {
+      return time
+    }
+    logger.warning(
+      """
+      \(chunk.label): the API's time of the creation of job \(job.id) is \(Int(abs(ageSeconds))) s \
+      \(ageSeconds < 0 ? "in the future" : "ago"), which cannot be; it counts as made now
+      """)
+    return nil
   }
 
   private func find(_ attempt: Attempt, of chunk: Chunk) async throws -> APIJob? {
@@ -144,10 +186,16 @@ public struct SubmitStage: Sendable {
   }
 
   private func adopt(_ job: APIJob, _ attempt: Attempt, _ chunk: Chunk) async throws -> Creation {
+    let itsAttempt: Attempt
+    do {
+      itsAttempt = try await recorded(job, attempt, chunk)
+    } catch let error as KnownJobID {
+      return .none(attempt, error.why)
+    }
     logger.notice(
       "\(chunk.label): job \(job.id) had been created before; adopted",
       metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
-    return .job(job, try await recorded(job, attempt, chunk))
+    return .job(job, itsAttempt)
   }
 
   // MARK: Uploading
@@ -280,5 +328,14 @@ public struct SubmitStage: Sendable {
       "\(chunk.label): attempt \(attempt.number) came to nothing: \(why)",
       metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
     return hasAnother ? .died : .failed
+  }
+}
+
+extension KnownJobID {
+  fileprivate var why: String {
+    """
+    the API answers with job \(apiID), an ID that it has given before\(formerName.map { " (to \($0))" } ?? ""): \
+    the job counts as not created
+    """
   }
 }

@@ -80,6 +80,22 @@ import Testing
     try await Program.run("lethe", arguments, environment: night.environment)
   }
 
+  /// A word of the API's that the database cannot hold.
+  @Test(arguments: ["UTF8", "LATIN1"])
+  func anUnknownStatusIsKept(encoding: String) async throws {
+    let kind = try #require(Self.kinds.first { $0.encoding == encoding })
+    try await Self.withNight(kind, .init(status: Self.note)) { night in
+      let file = try night.definitionFile { _ in
+        Self.definition(kind.name).replacing(
+          "job_attempts: 1", with: "job_attempts: 1, job_hours_max: 0.0001")
+      }
+      let ending = try await Self.lethe(night, "run", file)
+      #expect(ending.code == 5, "\(ending.stderr)")
+      #expect(
+        try await night.value("SELECT status FROM lethe.job", as: String.self) == kind.kept)
+    }
+  }
+
   @Test(arguments: kinds)
   func aNightIsTheSame(kind: Kind) async throws {
     let script = ScriptedAPI.Script(result: { ids in

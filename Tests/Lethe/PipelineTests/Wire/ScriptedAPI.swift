@@ -33,6 +33,8 @@ final class ScriptedAPI: Sendable {
     var intercept: (@Sendable (Call) -> Answer?)?
     /// How a creation is answered after it has had its effect; nil tells of the job.
     var created: (@Sendable (_ number: Int) -> Answer?)?
+    /// The ID that the answer to a creation tells of, by the job's name; the job's own if nil.
+    var answeredID: @Sendable (_ name: String) -> String? = { _ in nil }
     /// The entries of a listing, from those of the jobs that there are; nil has none.
     var listing: (@Sendable (_ entries: [String]) -> [String])?
     /// Where the bytes are uploaded to, if not to this API.
@@ -144,7 +146,7 @@ final class ScriptedAPI: Sendable {
         return job
       }
       if let answer = self.script.created?(self.count(.create)) { return answer.response }
-      return self.answer(job, request)
+      return self.answer(job, request, as: self.script.answeredID(job.name))
     }
     router.get("/2/compliance/jobs") { request, _ in
       let entries = self.jobs.withLock { $0 }
@@ -195,16 +197,17 @@ final class ScriptedAPI: Sendable {
     return job
   }
 
-  private func answer(_ job: Job, _ request: Request) -> Response {
+  private func answer(_ job: Job, _ request: Request, as id: String? = nil) -> Response {
     Response(
       status: .ok,
-      body: .init(byteBuffer: ByteBuffer(string: #"{"data":\#(entry(job, request))}"#)))
+      body: .init(byteBuffer: ByteBuffer(string: #"{"data":\#(entry(job, request, as: id))}"#)))
   }
 
-  private func entry(_ job: Job, _ request: Request) -> String {
-    let base = "http://\(request.head.authority ?? "")/2/compliance/jobs/\(job.id)"
+  private func entry(_ job: Job, _ request: Request, as id: String? = nil) -> String {
+    let id = id ?? job.id
+    let base = "http://\(request.head.authority ?? "")/2/compliance/jobs/\(id)"
     var data = [
-      "id": job.id, "type": job.type, "name": job.name, "status": job.status,
+      "id": id, "type": job.type, "name": job.name, "status": job.status,
       "upload_url": "\(base)/upload?token=up", "download_url": "\(base)/download?token=down",
     ]
     if let url = script.uploadURL?(job.id) { data["upload_url"] = url }

@@ -1,0 +1,156 @@
+import Foundation
+import Synchronization
+import TestSupport
+import Testing
+
+/// Answers about one job that the ledger cannot take as they are: each concerns its chunk alone.
+@Suite struct OddAnswerTests {
+  /// Chunks 1 to 10 are of ten posts each; the third one has the IDs 21 to 30, of which 24 and 28 are gone or hidden.
+  private static let ofThirdChunk = "-c3-"
+
+  private static func expectOnlyTheThirdChunkSetAside(
+    _ world: RefusalWorld, _ ending: Program.Ending, says words: [String],
+    _ location: SourceLocation = #_sourceLocation
+  ) async throws {
+    #expect(ending.code == 5, "\(ending.stderr)", sourceLocation: location)
+    for word in words {
+      #expect(ending.stderr.contains(word), "\(word): \(ending.stderr)", sourceLocation: location)
+    }
+    for word in ["INSERT", "UPDATE", "job_api_id"] {
+      #expect(!ending.stderr.contains(word), "\(ending.stderr)", sourceLocation: location)
+    }
+    #expect(try await world.postsNotDone() == [24, 28], sourceLocation: location)
+    #expect(try await world.postsHarmed() == 0, sourceLocation: location)
+    #expect(try await world.usersLeft() == "1008 protected", sourceLocation: location)
+    let failed = try await world.night.value(
+      "SELECT string_agg(chunk_id::text, ' ') FROM lethe.chunk WHERE state = 'failed'",
+      as: String?.self)
+    #expect(failed == "3", sourceLocation: location)
+  }
+
+  private static func jobs(of chunk: Int, _ world: RefusalWorld) async throws -> Int {
+    try await world.night.value(
+      "SELECT count(*) FROM lethe.job WHERE chunk_id = \(chunk)", as: Int.self)
+  }
+
+  @Test func anIDThatWasGivenBeforeSetsItsChunkAside() async throws {
+    try await RefusalWorld.with(configure: {
+      $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
+    }) { world in
+      let file = try world.file()
+      let ending = try await world.lethe("run", file)
+      try await Self.expectOnlyTheThirdChunkSetAside(
+        world, ending, says: ["job 1000, an ID that it has given before (to lethe-"])
+      #expect(try await Self.jobs(of: 3, world) == 3)
+      // The next night asks anew.
+      let next = try await world.lethe("run", file)
+      #expect(next.code == 0, "\(next.stderr)")
+      #expect(try await world.postsNotDone() == [])
+    }
+  }
+
+  @Test func anIDThatWasGivenBeforeOnceCostsOneAttempt() async throws {
+    try await RefusalWorld.with(configure: {
+      $0.answeredID = { $0.hasSuffix("-c3-a1") ? "1000" : nil }
+    }) { world in
+      let ending = try await world.lethe("run", try world.file())
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(try await Self.jobs(of: 3, world) == 2)
+      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await world.postsNotDone() == [])
+    }
+  }
+
+  /// Somebody on the way answers with what he has kept; the API has made the job, and lists it.
+  @Test func theJobOfSuchAnAnswerIsFoundInTheListing() async throws {
+    try await RefusalWorld.with(configure: {
+      $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
+      $0.listing = { $0 }
+    }) { world in
+      let ending = try await world.lethe("run", try world.file())
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(ending.stderr.contains("adopted"), "\(ending.stderr)")
+      #expect(try await Self.jobs(of: 3, world) == 1)
+      #expect(try await world.postsNotDone() == [])
+    }
+  }
+
+  static let unusableIDs = [
+    "", "abc", "12345678901234567890", "-1", "1.5", "1000/../1001", "10\u{0}00", "\u{0663}\u{0664}",
+    String(repeating: "9", count: 100_000),
+  ]
+
+  @Test(arguments: unusableIDs)
+  func anIDThatIsNoneSetsItsChunkAside(id: String) async throws {
+    try await RefusalWorld.with(configure: {
+      $0.answeredID = { $0.contains(Self.ofThirdChunk) ? id : nil }
+    }) { world in
+      let ending = try await world.lethe("run", try world.file())
+      try await Self.expectOnlyTheThirdChunkSetAside(world, ending, says: ["no usable ID"])
+      #expect(try await Self.jobs(of: 3, world) == 3)
+    }
+  }
+
+  /// The answer is lost, and the listing has the job's name beside an ID that cannot be used, or that another job has.
+  @Test(arguments: unusableIDs + ["1000"])
+  func aListingWithSuchAnIDIsNoJob(id: String) async throws {
+    try await RefusalWorld.with(configure: {
+      $0.created = { $0 == 3 ? .init(status: 500, json: "{}") : nil }
+      $0.listing = { entries in
+        entries.map { entry in
+          guard
+            var job = try? JSONSerialization.jsonObject(with: Data(entry.utf8)) as? [String: Any]
+          else { return entry }
+          job["id"] = id
+          let odd = (try? JSONSerialization.data(withJSONObject: job)) ?? Data()
+          return String(decoding: odd, as: UTF8.self)
+        }
+      }
+    }) { world in
+      let ending = try await world.lethe("run", try world.file())
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.usersLeft() == "1008 protected")
+    }
+  }
+
+  /// Whatever the ledger refuses of an answer about a job, known or not.
+  @Test func whatTheLedgerDoesNotTakeSetsItsChunkAside() async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(
+        """
+        ALTER TABLE lethe.job
+          ADD CONSTRAINT odd CHECK (name NOT LIKE '%\(Self.ofThirdChunk)%' OR api_id IS NULL)
+        """)
+      let ending = try await world.lethe("run", try world.file())
+      try await Self.expectOnlyTheThirdChunkSetAside(world, ending, says: ["odd", "23514"])
+    }
+  }
+
+  /// Night 1 has all posts clean, by jobs that the API says it made at a time that cannot be; night 2 has what is true.
+  @Test(arguments: [
+    "9999-12-31T23:59:59.999Z", "2999-01-01T00:00:00+00:00", "0000-01-01T00:00:00Z",
+    "1970-01-01T00:00:00.000Z", "yesterday",
+  ])
+  func anImpossibleTimeOfCreationOrdersNoAnswers(time: String) async throws {
+    let night = Mutex(1)
+    try await RefusalWorld.with(
+      { ids in night.withLock { $0 } == 1 ? "" : RefusalWorld.answers(ids) },
+      configure: {
+        $0.fields = { _ in night.withLock { $0 } == 1 ? ["created_at": time] : [:] }
+      }
+    ) { world in
+      let file = try world.file()
+      let first = try await world.lethe("run", file)
+      #expect(first.code == 0, "\(first.stderr)")
+      #expect(
+        first.stderr.contains("which cannot be") == (time != "yesterday"), "\(first.stderr)")
+      night.withLock { $0 = 2 }
+      let second = try await world.lethe("run", file)
+      #expect(second.code == 0, "\(second.stderr)")
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.usersLeft() == "1008 protected")
+      #expect(try await world.lethe("audit", "show", "4").code == 0)
+    }
+  }
+}
