@@ -279,7 +279,8 @@ public struct ComplianceClient: Sendable {
           max(retry.delaySeconds(after: failures), await budgets.secondsOfRetryAfter(endpoint)),
           for: error.message, operation)
       case .temporary, .invalidRequest, .credentials, .creditsDepleted, .capped, .misdirected,
-        .proxyRefused, .untrusted, .urlRefused, .notFound, .jobRefused, .conflict, .tooLarge,
+        .proxyRefused, .proxyMistaken, .certificateWanted, .untrusted, .urlRefused, .notFound,
+        .jobRefused, .conflict, .tooLarge,
         .unproven, .hostNotAllowed,
         .incompleteResult, .noResult, .localFile:
         throw error

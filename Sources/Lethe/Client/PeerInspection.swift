@@ -7,7 +7,7 @@ import NIOSSL
 import Vocabulary
 
 /// Looks at what keeps a connection from being made, for a message: what the proxy answers, and who issued the
-/// certificate that is shown. Nothing is sent but the CONNECT and the begin of TLS, which it ends.
+/// certificate that is shown. Nothing is sent but what asks a proxy to connect and the beginning of TLS, which it ends.
 struct PeerInspection: Sendable {
   private let origin: Origin
   private let proxy: Proxy?
@@ -17,10 +17,26 @@ struct PeerInspection: Sendable {
     (self.origin, self.proxy, self.settings) = (origin, proxy, settings)
   }
 
-  /// What the proxy answers to CONNECT.
-  func proxyStatus() async -> Int? {
-    guard case .proxyAnswered(let status)? = await look() else { return nil }
-    return status
+  /// Why a proxy does not lead to the host.
+  enum ProxyFault: Sendable {
+    case refused(ProxyDialogue.Answer)
+    /// It does not answer plain HTTP, but this.
+    case speaks(String)
+  }
+
+  /// Nil if the proxy connects, or does not answer.
+  func proxyFault() async -> ProxyFault? {
+    switch await look() {
+    case .refused(let answer): return .refused(answer)
+    case .connected, .shown: return nil
+    case nil: break
+    }
+    guard let proxy, proxy.kind == .http else { return nil }
+    if await PeerInspection(Origin(proxy), nil, settings).look() != nil { return .speaks("TLS") }
+    switch await look(speaking: .socks) {
+    case .refused(.otherProtocol), nil: return nil
+    case .refused, .shown, .connected: return .speaks("SOCKS")
+    }
   }
 
   /// What a certificate says of itself.
@@ -52,14 +68,16 @@ struct PeerInspection: Sendable {
       validUntil: date(certificate.notValidAfter))
   }
 
-  enum Sight: Sendable {
-    case proxyAnswered(Int)
+  private enum Sight: Sendable {
+    /// By the proxy.
+    case refused(ProxyDialogue.Answer)
+    /// The proxy connects to a host that shows no certificate.
+    case connected
     case shown(NIOSSLCertificate)
   }
 
-  private func look() async -> Sight? {
-    // A SOCKS proxy would have to be spoken to in its own way.
-    if proxy?.kind == .socks { return nil }
+  /// - Parameter kind: what the proxy is spoken to as, if not as what it is named as.
+  private func look(speaking kind: Proxy.Kind? = nil) async -> Sight? {
     let loop = MultiThreadedEventLoopGroup.singleton.any()
     let promise = loop.makePromise(of: Sight?.self)
     let bootstrap = ClientBootstrap(group: loop)
@@ -67,7 +85,10 @@ struct PeerInspection: Sendable {
       .channelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
           if let proxy {
-            let handler = ConnectHandler(origin, proxy, promise)
+            let dialogue = ProxyDialogue(origin: origin, proxy: proxy, kind: kind ?? proxy.kind)
+            let handler = ProxyDialogueHandler(dialogue) { answer, context in
+              Self.goOn(after: answer, context, origin, promise)
+            }
             try channel.pipeline.syncOperations.addHandler(handler)
           } else {
             try Self.addTLS(to: channel, origin, promise)
@@ -88,6 +109,21 @@ struct PeerInspection: Sendable {
     return sight ?? nil
   }
 
+  /// Begins TLS where the proxy has connected.
+  private static func goOn(
+    after answer: ProxyDialogue.Answer?, _ context: ChannelHandlerContext, _ origin: Origin,
+    _ promise: EventLoopPromise<Sight?>
+  ) {
+    guard answer == .connected else { return promise.succeed(answer.map { .refused($0) }) }
+    guard origin.scheme == "https" else { return promise.succeed(.connected) }
+    context.channel.closeFuture.whenComplete { _ in promise.succeed(.connected) }
+    do {
+      try addTLS(to: context.channel, origin, promise)
+    } catch {
+      promise.succeed(.connected)
+    }
+  }
+
   private static func addTLS(
     to channel: any Channel, _ origin: Origin, _ promise: EventLoopPromise<Sight?>
   ) throws {
@@ -101,53 +137,6 @@ struct PeerInspection: Sendable {
         verdict.succeed(.failed)
       })
     try channel.pipeline.syncOperations.addHandler(handler)
-  }
-
-  /// Asks the proxy to CONNECT, and begins TLS behind it.
-  private final class ConnectHandler: ChannelInboundHandler, RemovableChannelHandler {
-    typealias InboundIn = ByteBuffer
-    typealias OutboundOut = ByteBuffer
-
-    private static let answerBytesMax = 16_384
-    private let origin: Origin
-    private let proxy: Proxy
-    private let promise: EventLoopPromise<Sight?>
-    private var answer = ""
-
-    init(_ origin: Origin, _ proxy: Proxy, _ promise: EventLoopPromise<Sight?>) {
-      (self.origin, self.proxy, self.promise) = (origin, proxy, promise)
-    }
-
-    func channelActive(context: ChannelHandlerContext) {
-      let host = origin.host.contains(":") ? "[\(origin.host)]" : origin.host
-      var lines = ["CONNECT \(host):\(origin.port) HTTP/1.1", "Host: \(host):\(origin.port)"]
-      if let user = proxy.user {
-        let credentials = Data("\(user):\(proxy.exposedPassword ?? "")".utf8).base64EncodedString()
-        lines.append("Proxy-Authorization: Basic \(credentials)")
-      }
-      let request = lines.joined(separator: "\r\n") + "\r\n\r\n"
-      context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: request)), promise: nil)
-      context.fireChannelActive()
-    }
-
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-      answer += String(buffer: unwrapInboundIn(data))
-      guard answer.contains("\r\n\r\n") else {
-        if answer.utf8.count > Self.answerBytesMax { promise.succeed(nil) }
-        return
-      }
-      let status = answer.split(separator: " ", maxSplits: 2).dropFirst().first.flatMap { Int($0) }
-      guard let status, (200..<300).contains(status) else {
-        promise.succeed(status.map { .proxyAnswered($0) })
-        return
-      }
-      do {
-        try PeerInspection.addTLS(to: context.channel, origin, promise)
-        context.pipeline.syncOperations.removeHandler(context: context, promise: nil)
-      } catch {
-        promise.succeed(nil)
-      }
-    }
   }
 
   /// The issuer's name: `O = Example, CN = Example Root CA`.

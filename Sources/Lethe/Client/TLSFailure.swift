@@ -1,29 +1,74 @@
 import NIOSSL
 
 /// What an error of TLS is about. BoringSSL has names for its reasons and no other order in them.
-enum TLSFailure {
-  /// Whether it will be the same at the next try: the other side has answered, and what it has is not to be used.
-  static func isLasting(_ error: any Error) -> Bool {
+enum TLSFailure: Equatable {
+  /// The certificate that the host shows is not to be trusted, or is for another host.
+  case certificate(String)
+  /// The host wants a certificate of its clients, or another one than it was shown.
+  case clientCertificate(String)
+  /// The host does not know the name that it was asked for.
+  case unknownName(String)
+  /// What answers does not speak TLS.
+  case noTLS(String)
+  /// There is no version and no cipher that both sides take.
+  case nothingInCommon(String)
+  /// It may be gone at the next try: a server that is just starting, a connection that was cut.
+  case passing(String)
+
+  /// Nil for an error of something else, such as a body that ends early.
+  init?(_ error: any Error) {
     if let error = error as? NIOSSLExtraError {
-      return error == .failedToValidateHostname || error == .serverHostnameImpossibleToMatch
+      let isOfName = error == .failedToValidateHostname || error == .serverHostnameImpossibleToMatch
+      self = isOfName ? .certificate("it is for another host") : .passing("the handshake failed")
+      return
     }
-    if isOfCertificate(error) { return true }
-    // What else goes wrong may be a server that is just starting.
-    return ["UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "NO_SHARED_CIPHER", "CERTIFICATE_REQUIRED"]
-      .contains { "\(error)".contains($0) }
+    switch error {
+    case NIOSSLError.unableToValidateCertificate: self = .certificate("the handshake failed")
+    case NIOSSLError.handshakeFailed, is BoringSSLError: self.init(reasonsOf: "\(error)")
+    default: return nil
+    }
   }
 
-  static func isOfCertificate(_ error: any Error) -> Bool {
-    if error is NIOSSLExtraError { return true }
-    if case .unableToValidateCertificate? = error as? NIOSSLError { return true }
-    return "\(error)".contains("CERTIFICATE_VERIFY_FAILED")
+  private init(reasonsOf text: String) {
+    let names = text.matches(of: /OPENSSL_internal:([A-Z0-9_]+)/).map { String($0.1) }
+    func first(_ known: [String]) -> String? {
+      names.first { name in known.contains { name.hasSuffix($0) } }.map(Self.words)
+    }
+    if let words = first(["CERTIFICATE_VERIFY_FAILED"]) {
+      self = .certificate(words)
+    } else if let words = first(Self.clientCertificateNames) {
+      self = .clientCertificate(words)
+    } else if let words = first(["UNRECOGNIZED_NAME"]) {
+      self = .unknownName(words)
+    } else if let words = first(["WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"]) {
+      self = .noTLS(words)
+    } else if let words = first(Self.nothingInCommonNames) {
+      self = .nothingInCommon(words)
+    } else if let words = first(["ALERT_HANDSHAKE_FAILURE"]) {
+      // Before TLS 1.3 there is no other word for it, and what was said first was taken.
+      self = .clientCertificate(words)
+    } else if let name = names.first {
+      self = .passing(Self.words(name))
+    } else {
+      let isCutOff = text.contains("EOF during handshake")
+      self = .passing(isCutOff ? "the connection ended" : "the handshake failed")
+    }
   }
 
-  /// In few words, without places in BoringSSL's code.
-  static func reason(_ error: any Error) -> String {
-    if error is NIOSSLExtraError { return "it is for another host" }
-    let text = "\(error)"
-    let word = text.firstMatch(of: /OPENSSL_internal:([A-Z0-9_]+)/)?.1
-    return word.map { "\($0)".lowercased().replacing("_", with: " ") } ?? "the handshake failed"
+  private static let clientCertificateNames = [
+    "ALERT_CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE", "ALERT_UNSUPPORTED_CERTIFICATE",
+    "ALERT_CERTIFICATE_REVOKED", "ALERT_CERTIFICATE_EXPIRED", "ALERT_CERTIFICATE_UNKNOWN",
+    "ALERT_NO_CERTIFICATE", "ALERT_UNKNOWN_CA", "ALERT_ACCESS_DENIED",
+  ]
+
+  private static let nothingInCommonNames = [
+    "HANDSHAKE_FAILURE_ON_CLIENT_HELLO", "PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL",
+    "WRONG_SSL_VERSION", "NO_SHARED_CIPHER", "NO_SHARED_GROUP", "NO_COMMON_SIGNATURE_ALGORITHMS",
+    "INSUFFICIENT_SECURITY", "NO_APPLICATION_PROTOCOL", "BAD_DH_P_LENGTH", "WRONG_CURVE",
+  ]
+
+  /// In few words, without places in BoringSSL's code: `SSLV3_ALERT_BAD_CERTIFICATE` is an alert of the host's.
+  private static func words(_ name: String) -> String {
+    name.replacing(/^(SSLV3|TLSV1)_ALERT_/, with: "").lowercased().replacing("_", with: " ")
   }
 }

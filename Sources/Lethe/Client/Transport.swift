@@ -75,6 +75,7 @@ struct Transport: Sendable {
       response.body = .stream(BoundedBody(body: response.body, end: end, seconds: seconds))
       return response
     } catch {
+      try Task.checkCancellation()
       guard let origin else { throw error }
       if let obstacle = await obstacle(error, origin, proxy) { throw obstacle }
       guard let proxy else { throw error }
@@ -84,48 +85,112 @@ struct Transport: Sendable {
     }
   }
 
-  /// What keeps a connection from coming about, if it is nothing that passes by itself.
+  /// What keeps a connection from coming about, where that can be told.
   private func obstacle(
     _ error: any Error, _ origin: Origin, _ proxy: Proxy?
   ) async -> APIError? {
+    if let failure = TLSFailure(error) { return await obstacle(failure, origin, proxy) }
+    guard let proxy else { return nil }
+    switch (proxy.kind, error as? HTTPClientError) {
+    case (.http, .proxyAuthenticationRequired):
+      return obstacle(.wantsCredentials, of: proxy, to: origin)
+    case (.http, .invalidProxyResponse), (.http, .remoteConnectionClosed), (.socks, _):
+      switch await PeerInspection(origin, proxy, settings).proxyFault() {
+      case .refused(let answer): return obstacle(answer, of: proxy, to: origin)
+      case .speaks(let other): return obstacle(speaking: other, proxy, to: origin)
+      case nil: return nil
+      }
+    case (.http, _): return nil
+    }
+  }
+
+  /// A proxy that does not lead there.
+  private func obstacle(
+    _ answer: ProxyDialogue.Answer, of proxy: Proxy, to origin: Origin
+  ) -> APIError? {
+    let name = "the proxy \(proxy) (\(proxy.origin))"
+    func refused(
+      _ kind: APIError.Kind, _ message: String, _ remedy: String? = nil
+    ) -> APIError {
+      APIError(
+        kind: kind, operation: "connect to \(origin)", message: "\(name) \(message)",
+        remedy: remedy)
+    }
+    switch answer {
+    case .connected: return nil
+    case .wantsCredentials where proxy.kind == .socks:
+      return refused(
+        .proxyRefused, "wants credentials, which are not supported for SOCKS",
+        "use its HTTP port, or have it let this machine in without credentials")
+    case .wantsCredentials:
+      return refused(
+        .proxyRefused, proxy.user == nil ? "wants credentials" : "refuses its credentials")
+    case .status(407): return obstacle(.wantsCredentials, of: proxy, to: origin)
+    case .status(let status):
+      // A gateway's error may pass.
+      let isLasting = (400..<500).contains(status) && ![408, 429].contains(status)
+      return refused(
+        isLasting ? .proxyRefused : .temporary, "does not lead there: it answers \(status)")
+    case .reply(let reply):
+      let kind: APIError.Kind =
+        switch reply {
+        case 2: .proxyRefused
+        case 7, 8: .proxyMistaken
+        default: .temporary
+        }
+      return refused(
+        kind, "does not lead there: \(ProxyDialogue.Answer.words(ofReply: reply))")
+    case .otherProtocol: return refused(.proxyMistaken, "does not speak SOCKS 5")
+    }
+  }
+
+  private func obstacle(speaking other: String, _ proxy: Proxy, to origin: Origin) -> APIError {
+    APIError(
+      kind: .proxyMistaken, operation: "connect to \(origin)",
+      message: "the proxy \(proxy) (\(proxy.origin)) takes no plain HTTP: it speaks \(other)",
+      remedy: other == "SOCKS"
+        ? "write its address with socks5://"
+        : "name its port for plain HTTP; what goes through it is encrypted all the same")
+  }
+
+  private func obstacle(_ failure: TLSFailure, _ origin: Origin, _ proxy: Proxy?) async -> APIError
+  {
     func refused(
       _ kind: APIError.Kind, _ message: String, _ remedy: String? = nil
     ) -> APIError {
       APIError(
         kind: kind, operation: "connect to \(origin)", message: message, remedy: remedy)
     }
-    if let error = error as? HTTPClientError, let proxy {
-      let name = "the proxy \(proxy) (\(proxy.origin))"
-      switch error {
-      case .proxyAuthenticationRequired:
-        let why = proxy.user == nil ? "wants credentials" : "refuses its credentials"
-        return refused(.proxyRefused, "\(name) \(why)")
-      case .invalidProxyResponse:
-        guard let status = await PeerInspection(origin, proxy, settings).proxyStatus() else {
-          return nil
-        }
-        // A gateway's error may pass.
-        return (400..<500).contains(status) && ![408, 429].contains(status)
-          ? refused(.proxyRefused, "\(name) does not lead there: it answers \(status)") : nil
-      default: return nil
-      }
-    }
-    guard TLSFailure.isLasting(error) else { return nil }
-    guard TLSFailure.isOfCertificate(error) else {
+    switch failure {
+    case .certificate(let words):
+      let certificate = await PeerInspection(origin, proxy, settings).certificate()
+      let message = """
+        the certificate of \(origin.host) is not trusted: \(words); \
+        its issuer is \(certificate?.issuer.map { "\"\($0)\"" } ?? "not to be seen")
+        """
+      guard let time = certificate?.notOfNow(Date()) else { return refused(.untrusted, message) }
       return refused(
-        .untrusted, "no TLS comes about: \(TLSFailure.reason(error))",
-        "see whether api.base_url is right, and what the host wants of its clients")
+        .untrusted, "\(message); \(time)",
+        "have this machine's clock set by NTP; if it is right, the certificate is for the host's owner to renew"
+      )
+    case .clientCertificate(let words):
+      return refused(
+        .certificateWanted,
+        "\(origin.host) wants a certificate of its clients, and refuses: \(words)")
+    case .unknownName(let words):
+      return refused(
+        .untrusted, "no TLS comes about: \(origin.host) answers \"\(words)\"",
+        "see whether the address is right, and whether its name leads to the right host here")
+    case .noTLS(let words):
+      return refused(
+        .untrusted, "what answers does not speak TLS: \(words)",
+        "see whether the address has the right scheme and port, and whether a portal is in the way")
+    case .nothingInCommon(let words):
+      return refused(
+        .untrusted, "no TLS comes about: \(words)",
+        "have the host, or whoever speaks for it on the way, take TLS 1.2 or newer")
+    case .passing(let words): return refused(.temporary, "no answer (TLS: \(words))")
     }
-    let certificate = await PeerInspection(origin, proxy, settings).certificate()
-    let message = """
-      the certificate of \(origin.host) is not trusted: \(TLSFailure.reason(error)); \
-      its issuer is \(certificate?.issuer.map { "\"\($0)\"" } ?? "not to be seen")
-      """
-    guard let time = certificate?.notOfNow(Date()) else { return refused(.untrusted, message) }
-    return refused(
-      .untrusted, "\(message); \(time)",
-      "have this machine's clock set by NTP; if it is right, the certificate is for the host's owner to renew"
-    )
   }
 }
 

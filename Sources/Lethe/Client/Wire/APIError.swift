@@ -19,7 +19,11 @@ public struct APIError: ExplainedError, Sendable {
     case misdirected
     /// A proxy wants other credentials, or does not lead to the host.
     case proxyRefused
-    /// Nobody vouches for the host: its certificate, or that of somebody between; or the certificates that are to be
+    /// What is named as a proxy does not speak as one of its kind.
+    case proxyMistaken
+    /// The host wants a certificate of its clients.
+    case certificateWanted
+    /// TLS does not come about, or nobody vouches for the host: its certificate, or that of somebody between; or the certificates that are to be
     /// trusted cannot be read.
     case untrusted
     /// A byte URL that has expired or is for something else. A new job has a new one.
@@ -74,11 +78,11 @@ public struct APIError: ExplainedError, Sendable {
 
   public var disposition: Disposition {
     switch kind {
-    case .credentials, .creditsDepleted, .proxyRefused: .credentials
+    case .credentials, .creditsDepleted, .proxyRefused, .certificateWanted: .credentials
     case .temporary, .rateLimited, .capped, .conflict, .urlRefused: .temporary
     case .hostNotAllowed: .usage
-    case .invalidRequest, .jobRefused, .misdirected, .untrusted, .notFound, .tooLarge, .unproven,
-      .incompleteResult, .noResult, .localFile:
+    case .invalidRequest, .jobRefused, .misdirected, .proxyMistaken, .untrusted, .notFound,
+      .tooLarge, .unproven, .incompleteResult, .noResult, .localFile:
       .failed
     }
   }
@@ -95,6 +99,13 @@ public struct APIError: ExplainedError, Sendable {
       "see whether api.base_url is right, and whether a proxy or a portal is in the way"
     case .proxyRefused:
       "check the proxy's address and credentials (api.proxy, HTTPS_PROXY), or except the host: NO_PROXY"
+    case .proxyMistaken:
+      "name the proxy's address and kind as they are, http:// or socks5:// (api.proxy, HTTPS_PROXY)"
+    case .certificateWanted:
+      """
+      Lethe shows none: name a host that takes the Bearer token alone (api.base_url), or a proxy of yours that shows the \
+      certificate for it
+      """
     case .untrusted:
       """
       if the issuer is your company's, name the file of its certificate by api.ca_file or SSL_CERT_FILE; if not, somebody \

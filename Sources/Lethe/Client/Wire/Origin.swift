@@ -1,4 +1,5 @@
 import Foundation
+import Vocabulary
 
 /// Scheme, host and port: what the Bearer token is bound to.
 struct Origin: Equatable, CustomStringConvertible {
@@ -14,6 +15,11 @@ struct Origin: Equatable, CustomStringConvertible {
     // A URL writes an IPv6 address in brackets.
     self.host = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
     port = parts.port ?? (scheme == "http" ? 80 : 443)
+  }
+
+  /// A proxy itself, as a host of TLS.
+  init(_ proxy: Proxy) {
+    (scheme, host, port) = ("https", proxy.host, proxy.port)
   }
 
   /// The host as a URL has it.

@@ -78,9 +78,9 @@ extension PipelineRuntime {
         logger.notice("job \(apiID ?? job.name) needs no cancelling: \(error.message)")
         return "job \(apiID ?? job.name) had ended by then"
       case .invalidRequest, .jobRefused: break
-      case .credentials, .creditsDepleted, .capped, .misdirected, .proxyRefused, .untrusted,
-        .urlRefused, .tooLarge,
-        .rateLimited, .temporary, .unproven, .hostNotAllowed, .incompleteResult, .noResult,
+      case .credentials, .creditsDepleted, .capped, .misdirected, .proxyRefused, .proxyMistaken,
+        .certificateWanted, .untrusted, .urlRefused, .tooLarge, .rateLimited, .temporary, .unproven,
+        .hostNotAllowed, .incompleteResult, .noResult,
         .localFile:
         away = error.message
       }

@@ -28,8 +28,8 @@ enum Consequence {
 
   private init(of error: APIError, in stage: Stage) {
     switch error.kind {
-    case .credentials, .creditsDepleted, .capped, .misdirected, .proxyRefused, .untrusted,
-      .hostNotAllowed, .localFile,
+    case .credentials, .creditsDepleted, .capped, .misdirected, .proxyRefused, .proxyMistaken,
+      .certificateWanted, .untrusted, .hostNotAllowed, .localFile,
       .rateLimited:
       self = .endsAll
     // Somebody else's job has the slot, which no chunk can have then.

@@ -99,6 +99,23 @@ public struct SurroundingsCheck: Sendable {
         .refused,
         finding(.error, "api.proxy", "the API is out of reach: \(what)", error.remedy)
       )
+    case .certificateWanted:
+      return (
+        .refused,
+        finding(.error, "api.base_url", "the API is out of reach: \(what)", error.remedy)
+      )
+    case .proxyMistaken:
+      return (
+        .faulty,
+        finding(.error, "api.proxy", "the API is out of reach: \(what)", error.remedy)
+      )
+    case .untrusted:
+      return (
+        .faulty,
+        finding(
+          .error, "api.base_url", "the API is out of reach: \(what)",
+          "\(error.remedy); --offline leaves the API out")
+      )
     case .credentials, .urlRefused:
       return (
         .refused,
@@ -111,7 +128,7 @@ public struct SurroundingsCheck: Sendable {
           .warning, "api.base_url", "the API and the token could not be tried: \(what)",
           "try again later; --offline leaves the API out")
       )
-    case .invalidRequest, .jobRefused, .notFound, .misdirected, .untrusted, .tooLarge, .unproven,
+    case .invalidRequest, .jobRefused, .notFound, .misdirected, .tooLarge, .unproven,
       .hostNotAllowed, .incompleteResult, .noResult, .localFile:
       return (
         .faulty,

@@ -243,7 +243,7 @@ public struct SubmitStage: Sendable {
   ) async throws -> Outcome {
     switch error.kind {
     case .hostNotAllowed, .localFile, .credentials, .creditsDepleted, .capped, .misdirected,
-      .proxyRefused, .untrusted,
+      .proxyRefused, .proxyMistaken, .certificateWanted, .untrusted,
       .incompleteResult, .noResult:
       throw error
     // Whatever the job says, it is not of the bytes that were sent.

@@ -1,0 +1,158 @@
+import Foundation
+import NIOCore
+import Vocabulary
+
+/// Asks a proxy to lead to a host, and tells what it answers.
+struct ProxyDialogue: Sendable {
+  enum Answer: Sendable, Equatable {
+    case connected
+    /// To CONNECT, and no success.
+    case status(Int)
+    /// What a SOCKS proxy says of why it does not connect: RFC 1928, section 6.
+    case reply(Int)
+    /// A SOCKS proxy takes nobody without credentials.
+    case wantsCredentials
+    /// It does not speak SOCKS 5.
+    case otherProtocol
+  }
+
+  let origin: Origin
+  let proxy: Proxy
+  let kind: Proxy.Kind
+
+  private static let answerBytesMax = 16_384
+
+  /// What is said first.
+  var greeting: [UInt8] {
+    switch kind {
+    // Version 5; one method: without credentials.
+    case .socks: return [5, 1, 0]
+    case .http:
+      let host = origin.host.contains(":") ? "[\(origin.host)]" : origin.host
+      var lines = ["CONNECT \(host):\(origin.port) HTTP/1.1", "Host: \(host):\(origin.port)"]
+      if let user = proxy.user {
+        let credentials = Data("\(user):\(proxy.exposedPassword ?? "")".utf8).base64EncodedString()
+        lines.append("Proxy-Authorization: Basic \(credentials)")
+      }
+      return Array((lines.joined(separator: "\r\n") + "\r\n\r\n").utf8)
+    }
+  }
+
+  enum Step: Sendable, Equatable {
+    case wait
+    case send([UInt8])
+    case answered(Answer)
+    /// It will not be understood any more.
+    case giveUp
+  }
+
+  /// What is next, after these bytes of the proxy's.
+  /// - Parameter sent: how often something was sent; the greeting is the first.
+  func step(after bytes: [UInt8], sent: Int) -> Step {
+    kind == .http ? afterHTTP(bytes) : afterSOCKS(bytes, sent: sent)
+  }
+
+  private func afterHTTP(_ bytes: [UInt8]) -> Step {
+    let text = String(decoding: bytes, as: UTF8.self)
+    guard text.contains("\r\n\r\n") else {
+      return bytes.count > Self.answerBytesMax ? .giveUp : .wait
+    }
+    let words = text.split(separator: " ", maxSplits: 2)
+    guard words.count > 1, words[0].hasPrefix("HTTP/"), let status = Int(words[1].prefix(3)) else {
+      return .giveUp
+    }
+    return .answered((200..<300).contains(status) ? .connected : .status(status))
+  }
+
+  private func afterSOCKS(_ bytes: [UInt8], sent: Int) -> Step {
+    guard let version = bytes.first else { return .wait }
+    guard version == 5 else { return .answered(.otherProtocol) }
+    guard bytes.count >= 2 else { return .wait }
+    guard bytes[1] == 0 else { return .answered(.wantsCredentials) }
+    guard sent > 1 else {
+      let name = Array(origin.host.utf8.prefix(255))
+      let port = UInt16(truncatingIfNeeded: origin.port)
+      return .send(
+        [5, 1, 0, 3, UInt8(name.count)] + name + [UInt8(port >> 8), UInt8(port & 0xFF)])
+    }
+    // The reply: version, reply, 0, kind of address, address, port.
+    let reply = Array(bytes.dropFirst(2))
+    guard reply.count >= 2 else { return .wait }
+    guard reply[0] == 5 else { return .answered(.otherProtocol) }
+    guard reply[1] == 0 else { return .answered(.reply(Int(reply[1]))) }
+    guard reply.count >= 5 else { return .wait }
+    let addressBytes =
+      switch reply[3] {
+      case 1: 4
+      case 4: 16
+      default: 1 + Int(reply[4])
+      }
+    let count = 2 + 4 + addressBytes + 2
+    return bytes.count < count ? .wait : .answered(.connected)
+  }
+}
+
+extension ProxyDialogue.Answer {
+  /// What a SOCKS proxy's reply means, for people.
+  static func words(ofReply reply: Int) -> String {
+    let words =
+      switch reply {
+      case 1: "it failed"
+      case 2: "its rules forbid it"
+      case 3: "the network is out of reach"
+      case 4: "the host is out of reach"
+      case 5: "the connection was refused"
+      case 6: "it took too many hops"
+      case 7: "it does not take CONNECT"
+      case 8: "it takes no names of hosts"
+      default: "it does not say why"
+      }
+    return "\(words) (SOCKS reply \(reply))"
+  }
+}
+
+/// Holds a dialogue on a channel. What comes after it is somebody else's to read.
+final class ProxyDialogueHandler: ChannelInboundHandler, RemovableChannelHandler {
+  typealias InboundIn = ByteBuffer
+  typealias OutboundOut = ByteBuffer
+
+  private let dialogue: ProxyDialogue
+  private let ended: (ProxyDialogue.Answer?, ChannelHandlerContext) -> Void
+  private var bytes: [UInt8] = []
+  private var sent = 0
+  private var isOver = false
+
+  /// - Parameter ended: is given the answer, or nil for none that could be understood.
+  init(
+    _ dialogue: ProxyDialogue,
+    ended: @escaping (ProxyDialogue.Answer?, ChannelHandlerContext) -> Void
+  ) {
+    (self.dialogue, self.ended) = (dialogue, ended)
+  }
+
+  func channelActive(context: ChannelHandlerContext) {
+    send(dialogue.greeting, context)
+    context.fireChannelActive()
+  }
+
+  private func send(_ bytes: [UInt8], _ context: ChannelHandlerContext) {
+    sent += 1
+    context.writeAndFlush(wrapOutboundOut(ByteBuffer(bytes: bytes)), promise: nil)
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    guard !isOver else { return context.fireChannelRead(data) }
+    bytes += Array(buffer: unwrapInboundIn(data))
+    switch dialogue.step(after: bytes, sent: sent) {
+    case .wait: break
+    case .send(let next): send(next, context)
+    case .answered(let answer): end(answer, context)
+    case .giveUp: end(nil, context)
+    }
+  }
+
+  private func end(_ answer: ProxyDialogue.Answer?, _ context: ChannelHandlerContext) {
+    isOver = true
+    ended(answer, context)
+  }
+}

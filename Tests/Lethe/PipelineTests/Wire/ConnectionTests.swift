@@ -1,0 +1,281 @@
+import ComplianceAPI
+import Foundation
+import SystemPackage
+import TestSupport
+import Testing
+import Vocabulary
+
+/// What keeps a connection from coming about: what lasts is named with its remedy, and what may pass is tried again.
+@Suite(.endedIfItHangs) struct ConnectionTests {
+  /// Asks an API for its jobs, two times at most.
+  private static func ask(
+    _ url: String, proxy: String? = nil, trusting authority: FilePath? = nil, tries: Int = 2
+  ) async throws {
+    var network = NetworkSettings(
+      proxies: try ProxySettings(chosen: proxy, environment: [:]),
+      certificates: authority.map { [.init(path: $0.string, origin: "api.ca_file")] } ?? [])
+    network.connectSeconds = 5
+    try await ComplianceClient.withClient(
+      baseURL: url, token: BearerToken("secret-token"), allowedHosts: [], network: network,
+      retry: RetryPolicy(attemptsMax: tries, delaySecondsFirst: 0.01, delaySecondsMax: 0.01),
+      logger: Night.logger
+    ) { _ = try await $0.jobs(type: .tweets) }
+  }
+
+  private static func expectRefusal(
+    _ kind: APIError.Kind, _ words: [String], _ location: SourceLocation = #_sourceLocation,
+    _ body: () async throws -> Void
+  ) async {
+    do {
+      try await body()
+      Issue.record("nothing is in the way", sourceLocation: location)
+    } catch let error as APIError {
+      #expect(error.kind == kind, "\(error)", sourceLocation: location)
+      for word in words {
+        #expect(error.description.contains(word), "\(word): \(error)", sourceLocation: location)
+      }
+      // Places in somebody's source are of no use to anybody.
+      #expect(!error.description.contains(".cc:"), "\(error)", sourceLocation: location)
+    } catch {
+      Issue.record("\(error)", sourceLocation: location)
+    }
+  }
+
+  // MARK: Alerts of TLS
+
+  struct Alert: Sendable, CustomTestStringConvertible {
+    let number: UInt8
+    let kind: APIError.Kind
+    let words: [String]
+    var testDescription: String { "alert \(number)" }
+  }
+
+  private static let clients = ["wants a certificate of its clients", "Lethe shows none"]
+
+  /// RFC 8446, section 6.
+  static let alerts = [
+    Alert(number: 40, kind: .untrusted, words: ["handshake failure", "TLS 1.2 or newer"]),
+    Alert(number: 42, kind: .certificateWanted, words: clients + ["bad certificate"]),
+    Alert(number: 43, kind: .certificateWanted, words: clients + ["unsupported certificate"]),
+    Alert(number: 44, kind: .certificateWanted, words: clients + ["certificate revoked"]),
+    Alert(number: 45, kind: .certificateWanted, words: clients + ["certificate expired"]),
+    Alert(number: 46, kind: .certificateWanted, words: clients + ["certificate unknown"]),
+    Alert(number: 48, kind: .certificateWanted, words: clients + ["unknown ca"]),
+    Alert(number: 49, kind: .certificateWanted, words: clients + ["access denied"]),
+    Alert(number: 70, kind: .untrusted, words: ["protocol version", "TLS 1.2 or newer"]),
+    Alert(number: 71, kind: .untrusted, words: ["insufficient security"]),
+    Alert(number: 80, kind: .temporary, words: ["internal error", "run again"]),
+    Alert(number: 112, kind: .untrusted, words: ["unrecognized name", "the right host"]),
+    Alert(number: 116, kind: .certificateWanted, words: clients + ["certificate required"]),
+    Alert(number: 120, kind: .untrusted, words: ["no application protocol"]),
+  ]
+
+  @Test(arguments: alerts)
+  func anAlertIsNamed(alert: Alert) async throws {
+    try await RawPeer.serving({ _ in
+      [.receive(5), .send([0x15, 3, 1, 0, 2, 2, alert.number])]
+    }) { port in
+      await Self.expectRefusal(alert.kind, alert.words) {
+        try await Self.ask("https://127.0.0.1:\(port)")
+      }
+    }
+  }
+
+  /// OpenSSL's own word for a client that has shown none, in both versions.
+  @Test(arguments: ["-tls1_2", "-tls1_3"])
+  func aHostThatWantsACertificateOfItsClientsIsNamed(version: String) async throws {
+    try await withTemporaryDirectory { directory in
+      let authority = try CertificateAuthority(in: directory)
+      let place = LoopbackPlace.random()
+      let certificate = try authority.certificate(
+        for: ["api.company.test"], addresses: [place.host])
+      try await ForeignServer.running(
+        [
+          "/usr/bin/openssl", "s_server", "-accept", "\(place)", "-cert", certificate.file.string,
+          "-key", certificate.key.string, "-Verify", "1", "-verify_return_error", "-CAfile",
+          authority.file.string, version, "-www", "-quiet",
+        ], at: place, scratch: directory
+      ) {
+        await Self.expectRefusal(.certificateWanted, Self.clients) {
+          try await Self.ask("https://\(place)", trusting: authority.file)
+        }
+      }
+    }
+  }
+
+  @Test func aHostThatSpeaksNoTLSIsNamed() async throws {
+    try await RawPeer.serving({ _ in
+      [.receive(5), .sendText("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")]
+    }) { port in
+      await Self.expectRefusal(.untrusted, ["does not speak TLS", "scheme and port"]) {
+        try await Self.ask("https://127.0.0.1:\(port)")
+      }
+    }
+  }
+
+  // MARK: Proxies
+
+  struct Dialogue: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    let steps: [RawPeer.Step]
+    let kind: APIError.Kind
+    let words: [String]
+  }
+
+  private static let greeting = RawPeer.Step.receive(3)
+
+  private static func reply(_ number: UInt8) -> [RawPeer.Step] {
+    // The request names a host of 15 letters.
+    [
+      greeting, .send([5, 0]), .receive(5 + 15 + 2), .send([5, number, 0, 1, 0, 0, 0, 0, 0, 0]),
+    ]
+  }
+
+  static let dialogues = [
+    Dialogue(
+      testDescription: "no method", steps: [greeting, .send([5, 0xFF])], kind: .proxyRefused,
+      words: ["wants credentials", "use its HTTP port"]),
+    Dialogue(
+      testDescription: "user and password", steps: [greeting, .send([5, 2])], kind: .proxyRefused,
+      words: ["wants credentials", "use its HTTP port"]),
+    Dialogue(
+      testDescription: "rules", steps: reply(2), kind: .proxyRefused,
+      words: ["its rules forbid it", "NO_PROXY"]),
+    Dialogue(
+      testDescription: "no CONNECT", steps: reply(7), kind: .proxyMistaken,
+      words: ["does not take CONNECT", "socks5://"]),
+    Dialogue(
+      testDescription: "no names", steps: reply(8), kind: .proxyMistaken,
+      words: ["takes no names of hosts"]),
+    Dialogue(
+      testDescription: "SOCKS 4", steps: [greeting, .send([0, 0x5B])], kind: .proxyMistaken,
+      words: ["does not speak SOCKS 5", "http:// or socks5://"]),
+    Dialogue(
+      testDescription: "HTTP", steps: [greeting, .sendText("HTTP/1.1 400 Bad Request\r\n\r\n")],
+      kind: .proxyMistaken, words: ["does not speak SOCKS 5"]),
+    Dialogue(
+      testDescription: "a failure", steps: reply(1), kind: .temporary,
+      words: ["it failed (SOCKS reply 1)", "run again"]),
+    Dialogue(
+      testDescription: "no network", steps: reply(3), kind: .temporary,
+      words: ["network is out of reach"]),
+    Dialogue(
+      testDescription: "refused", steps: reply(5), kind: .temporary,
+      words: ["connection was refused"]),
+    Dialogue(testDescription: "cut off", steps: [greeting, .reset], kind: .temporary, words: []),
+  ]
+
+  @Test(arguments: dialogues)
+  func aSOCKSProxyThatRefusesIsNamed(dialogue: Dialogue) async throws {
+    try await RawPeer.serving({ _ in dialogue.steps }) { port in
+      await Self.expectRefusal(dialogue.kind, dialogue.words + ["socks5://127.0.0.1:\(port)"]) {
+        try await Self.ask("https://api.example.com", proxy: "socks5://127.0.0.1:\(port)")
+      }
+    }
+  }
+
+  /// The issuer shows through a SOCKS proxy, too.
+  @Test func anAuthorityThatIsNotTrustedIsNamedBehindSOCKS() async throws {
+    try await withTemporaryDirectory { directory in
+      let authority = try CertificateAuthority(in: directory)
+      let certificate = try authority.certificate(for: ["api.example.com"])
+      let front = LoopbackPlace.random()
+      try await WebFront.serving(
+        [.init("api.example.com", to: "http://127.0.0.1:1")], at: front, certificate: certificate,
+        in: directory
+      ) {
+        let steps = Self.reply(0) + [.relay(host: front.host, port: front.port)]
+        try await RawPeer.serving({ _ in steps }) { port in
+          await Self.expectRefusal(.untrusted, [CertificateAuthority.name, "api.ca_file"]) {
+            try await Self.ask("https://api.example.com", proxy: "socks5://127.0.0.1:\(port)")
+          }
+          // 502, which nginx gives for who is behind it.
+          await Self.expectRefusal(.temporary, ["HTTP 502"]) {
+            try await Self.ask(
+              "https://api.example.com", proxy: "socks5://127.0.0.1:\(port)",
+              trusting: authority.file)
+          }
+        }
+      }
+    }
+  }
+
+  /// Its port takes TLS alone.
+  @Test func aProxyThatSpeaksTLSIsNamed() async throws {
+    try await withTemporaryDirectory { directory in
+      let authority = try CertificateAuthority(in: directory)
+      let certificate = try authority.certificate(for: ["proxy.company.test"])
+      let place = LoopbackPlace.random()
+      try await ForeignServer.running(
+        [
+          "/usr/bin/openssl", "s_server", "-accept", "\(place)", "-cert", certificate.file.string,
+          "-key", certificate.key.string, "-www", "-quiet",
+        ], at: place, scratch: directory
+      ) {
+        await Self.expectRefusal(.proxyMistaken, ["it speaks TLS", "port for plain HTTP"]) {
+          try await Self.ask("https://api.example.com", proxy: "http://\(place)")
+        }
+      }
+    }
+  }
+
+  @Test func aSOCKSProxyThatIsNamedAsHTTPIsNamed() async throws {
+    // It ends what does not begin with its version.
+    try await RawPeer.serving({ connection in
+      // The client's, one that asks again, one of TLS, one of SOCKS.
+      connection == 4 ? [Self.greeting, .send([5, 0xFF])] : [.receive(1), .close]
+    }) { port in
+      await Self.expectRefusal(.proxyMistaken, ["it speaks SOCKS", "write its address"]) {
+        try await Self.ask("https://api.example.com", proxy: "http://127.0.0.1:\(port)")
+      }
+    }
+  }
+
+  @Test(arguments: [502, 503, 403])
+  func whatAProxyAnswersIsTold(status: Int) async throws {
+    try await RawPeer.serving({ _ in
+      [
+        .receiveThrough("\r\n\r\n"),
+        .sendText("HTTP/1.1 \(status) Refused\r\nContent-Length: 0\r\n\r\n"),
+      ]
+    }) { port in
+      await Self.expectRefusal(
+        status == 403 ? .proxyRefused : .temporary, ["it answers \(status)"]
+      ) {
+        try await Self.ask("https://api.example.com", proxy: "http://127.0.0.1:\(port)")
+      }
+    }
+  }
+
+  // MARK: By the program
+
+  @Test func theProgramEndsAccordingly() async throws {
+    @Sendable func ending(_ url: String, _ proxy: String?) async throws -> Program.Ending {
+      try await withTemporaryDirectory { directory in
+        let file = directory.appending("night.yaml").string
+        try Night.definition.write(toFile: file, atomically: true, encoding: .utf8)
+        return try await Program.run(
+          "lethe", ["jobs", "list", file],
+          environment: [
+            "COMPLIANCE_API_URL": url, "X_BEARER_TOKEN": "secret-token", "DATABASE_URL": "none",
+          ].merging(proxy.map { ["HTTPS_PROXY": $0] } ?? [:]) { $1 },
+          without: CompanyNetwork.variables.filter { $0 != "HTTPS_PROXY" || proxy == nil })
+      }
+    }
+    try await RawPeer.serving({ _ in [.receive(5), .send([0x15, 3, 1, 0, 2, 2, 116])] }) { port in
+      let wanted = try await ending("https://127.0.0.1:\(port)", nil)
+      #expect(wanted.code == 77, "\(wanted.stderr)")
+      #expect(wanted.stderr.contains("certificate required"), "\(wanted.stderr)")
+    }
+    try await RawPeer.serving({ _ in Self.reply(2) }) { port in
+      let refused = try await ending("https://api.example.com", "socks5://127.0.0.1:\(port)")
+      #expect(refused.code == 77, "\(refused.stderr)")
+      #expect(refused.stderr.contains("its rules forbid it"), "\(refused.stderr)")
+    }
+    try await RawPeer.serving({ _ in [Self.greeting, .send([0, 0x5B])] }) { port in
+      let mistaken = try await ending("https://api.example.com", "socks5://127.0.0.1:\(port)")
+      #expect(mistaken.code == 1, "\(mistaken.stderr)")
+      #expect(mistaken.stderr.contains("does not speak SOCKS 5"), "\(mistaken.stderr)")
+    }
+  }
+}
