@@ -118,7 +118,7 @@ public struct SubmitStage: Sendable {
       } catch let error as KnownJobID {
         return try await withoutUsableAnswer(attempt, chunk, why: error.why)
       } catch let error as APIError where error.kind == .jobRefused {
-        return try await withoutUsableAnswer(attempt, chunk, why: error.whyNot)
+        return try await withoutUsableAnswer(attempt, chunk, why: error.message)
       } catch let error as APIError where error.kind == .temporary {
         // The answer is lost, and with it whether there is a job now.
         if let job = try await find(attempt, of: chunk) {
