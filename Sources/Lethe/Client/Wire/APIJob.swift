@@ -15,6 +15,11 @@ public struct APIJob: Sendable {
   /// Appears on failed jobs. The API's own words, without secrets.
   public let error: String?
 
+  /// Where the job's bytes are to go; nil if it does not say.
+  public var uploadHost: String? {
+    uploadURL.flatMap { Origin($0.exposed) }?.host.withoutSecrets()
+  }
+
   /// Whether the ID is as every ID of the API is, and as the ledger keeps them.
   var hasUsableID: Bool {
     (1...19).contains(id.utf8.count) && id.utf8.allSatisfy { $0 &- 0x30 < 10 }

@@ -28,14 +28,15 @@ extension ChunkLedger {
 
   /// The API has the job: it has answered, or a listing has shown the job's name.
   ///
-  /// - Parameter at: the API's own time of the creation, which orders the answers of jobs; nil if it
-  ///   did not tell.
+  /// - Parameters:
+  ///   - at: the API's own time of the creation, which orders the answers of jobs; nil if it did not tell.
+  ///   - uploadHost: where the job's bytes are to go.
   /// - Throws: `KnownJobID` if the API has given the ID before. Nothing is recorded then.
   public func jobCreated(
-    _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?
+    _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?, uploadHost: String? = nil
   ) async throws -> Attempt {
     do {
-      try await record(attempt, of: chunk, apiID: apiID, at: at)
+      try await record(attempt, of: chunk, apiID: apiID, at: at, uploadHost)
     } catch let error as PostgreSQLError where error.constraint == "job_api_id_key" {
       let name = try await connection.query(
         "SELECT name FROM lethe.job WHERE api_id = $1", .text(apiID)
@@ -47,7 +48,7 @@ extension ChunkLedger {
   }
 
   private func record(
-    _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?
+    _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?, _ uploadHost: String?
   ) async throws {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
@@ -55,9 +56,10 @@ extension ChunkLedger {
         UPDATE lethe.job
         SET api_id = $2, status = 'created', created_at = clock_timestamp(),
             asked_at = coalesce(timestamptz '2000-01-01 00:00:00Z' + $3 * interval '1 microsecond',
-                                clock_timestamp())
+                                clock_timestamp()), upload_host = $4
         WHERE job_id = $1 AND api_id IS NULL AND ended_at IS NULL
-        """, .integer(attempt.jobID), .text(apiID), Parameter(at?.microsecondsSince2000))
+        """, .integer(attempt.jobID), .text(apiID), Parameter(at?.microsecondsSince2000),
+        Parameter(prose: uploadHost))
       try await transition(chunk, from: "exported", to: "created", at: "created_at", transaction)
     }
   }
@@ -98,30 +100,74 @@ extension ChunkLedger {
       ])
   }
 
-  /// Whether the chunk may be cut in two once more: not without end, for a host may find everything too large.
-  public func mayBeCut(_ chunk: Chunk) async throws -> Bool {
-    guard chunk.ids > 1 else { return false }
-    return try await connection.query(
-      "SELECT cuts < $2 FROM lethe.chunk WHERE chunk_id = $1", .integer(chunk.id),
-      .integer(Self.cutsMax)
-    ).onlyRow(as: Bool.self)
+  /// What a chunk's bytes are to the host that they would go to.
+  public struct Cutting: Sendable {
+    /// How often the chunk, or the one that it was a part of, was cut.
+    public let cuts: Int
+    /// The fewest bytes that the host of the run's newest job has found too many, in this run; nil if it has taken as
+    /// many since, or has refused none.
+    public let refusedBytes: Int?
+
+    /// A chunk of 120 MB comes to less than 1 MB.
+    private static let cutsMax = 7
+
+    /// Whether the chunk is as large as what was refused, or nearly so: a few bytes less will hardly do.
+    public func isTooLarge(_ chunk: Chunk) -> Bool {
+      guard let refusedBytes else { return false }
+      return chunk.bytes >= refusedBytes - refusedBytes / 16
+    }
+
+    /// Whether cutting may help: not without end, for a host may find everything too large.
+    public func mayHelp(_ chunk: Chunk) -> Bool {
+      guard chunk.ids > 1, cuts < Self.cutsMax else { return false }
+      guard let refusedBytes else { return true }
+      return max(chunk.bytes >> (Self.cutsMax - cuts), chunk.bytes / chunk.ids) < refusedBytes
+    }
   }
 
-  /// A chunk of 120 MB comes to less than 1 MB.
-  private static let cutsMax: Int64 = 7
+  public func cutting(of chunk: Chunk) async throws -> Cutting {
+    let (cuts, refusedBytes) = try await connection.query(
+      """
+      WITH job AS (
+        SELECT j.job_id, j.upload_host, j.refused_bytes, j.uploaded_at, c.bytes
+        FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
+        WHERE c.run_id = $2 AND j.upload_host IS NOT NULL
+      ), of_host AS (
+        SELECT * FROM job
+        WHERE upload_host = (SELECT upload_host FROM job ORDER BY job_id DESC LIMIT 1)
+      )
+      SELECT c.cuts, (SELECT min(refused_bytes) FROM of_host
+                      WHERE refused_bytes > coalesce((SELECT max(bytes) FROM of_host
+                                                      WHERE uploaded_at IS NOT NULL), 0))
+      FROM lethe.chunk AS c WHERE c.chunk_id = $1
+      """, .integer(chunk.id), .integer(chunk.runID)
+    ).onlyRow(as: Int.self, Int?.self)
+    return Cutting(cuts: cuts, refusedBytes: refusedBytes)
+  }
 
-  /// The chunk's job took its bytes for too many: it is two chunks from now on, each with all its attempts.
+  /// The host took the bytes of the chunk's job for too many.
+  public func sizeRefused(_ attempt: Attempt, of chunk: Chunk) async throws {
+    try await connection.execute(
+      "UPDATE lethe.job SET refused_bytes = $2 WHERE job_id = $1", .integer(attempt.jobID),
+      .integer(Int64(chunk.bytes)))
+  }
+
+  /// The chunk's bytes are too many for its host: it is two chunks from now on, each with all its attempts.
   ///
-  /// - Parameter parts: of all its IDs, in their order. The second one becomes a chunk of its own.
+  /// - Parameters:
+  ///   - attempt: whose job has shown it; nil for a chunk that has none.
+  ///   - parts: of all its IDs, in their order. The second one becomes a chunk of its own.
   public func chunkCut(
-    _ chunk: Chunk, after attempt: Attempt, why: String, into parts: (ChunkFile, ChunkFile)
+    _ chunk: Chunk, after attempt: Attempt?, why: String, into parts: (ChunkFile, ChunkFile)
   ) async throws {
     try await connection.withTransaction { transaction in
-      try await transaction.executeOne(
-        """
-        UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
-        WHERE job_id = $1 AND ended_at IS NULL
-        """, .integer(attempt.jobID), .prose(why))
+      if let attempt {
+        try await transaction.executeOne(
+          """
+          UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
+          WHERE job_id = $1 AND ended_at IS NULL
+          """, .integer(attempt.jobID), .prose(why))
+      }
       // The export counts its chunks in the same row, and so gives no other one the number below.
       try await transaction.executeOne(
         "UPDATE lethe.export SET chunks = chunks + 1 WHERE run_id = $1 AND dataset = $2",
@@ -138,9 +184,9 @@ extension ChunkLedger {
         """
         UPDATE lethe.chunk
         SET first_id = $3, last_id = $4, ids = $5, bytes = $6, sha256 = $7, path = $8, cuts = cuts + 1,
-            attempts_before = $9, state = 'exported', created_at = NULL
+            attempts_before = coalesce($9, attempts_before), state = 'exported', created_at = NULL
         WHERE chunk_id = $1 AND lease = $2 AND state IN ('exported', 'created')
-        """, values(parts.0) + [.integer(Int64(attempt.number))])
+        """, values(parts.0) + [Parameter(attempt?.number)])
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """

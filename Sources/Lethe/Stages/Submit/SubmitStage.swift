@@ -68,6 +68,11 @@ public struct SubmitStage: Sendable {
       }
       logger.notice("\(chunk.label): job \(apiID) is \(job.status); going on with it")
     } else {
+      if try await ledger.liveAttempt(at: chunk) == nil,
+        let outcome = try await cutBefore(chunk)
+      {
+        return outcome
+      }
       switch try await create(for: chunk) {
       case .job(let created, let itsAttempt): (job, attempt) = (created, itsAttempt)
       case .slotTaken(let holder): return .slotTaken(by: holder)
@@ -159,7 +164,8 @@ public struct SubmitStage: Sendable {
     _ job: APIJob, _ attempt: Attempt, _ chunk: Chunk
   ) async throws -> Attempt {
     try await ledger.jobCreated(
-      attempt, of: chunk, apiID: job.id, at: try await believedTime(of: job, attempt, chunk))
+      attempt, of: chunk, apiID: job.id, at: try await believedTime(of: job, attempt, chunk),
+      uploadHost: job.uploadHost)
   }
 
   /// When the API says that it made the job, if that can be: the answers of jobs are ordered by it, and one that is
@@ -272,31 +278,52 @@ public struct SubmitStage: Sendable {
 
   // MARK: Too large
 
-  /// Has two chunks in the place of one.
+  /// Has two chunks in the place of one that the host has refused.
   private func cut(
     _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob, _ error: APIError
   ) async throws -> Outcome {
     try await free(job.id, chunk)
-    guard try await ledger.mayBeCut(chunk) else {
+    try await ledger.sizeRefused(attempt, of: chunk)
+    let cutting = try await ledger.cutting(of: chunk)
+    guard cutting.mayHelp(chunk) else {
       try await ledger.chunkFailed(
         chunk, why: error.what, isRetryable: false)
       return .failed
     }
-    let parts: (ChunkFile, ChunkFile)
     do {
-      parts = try chunk.file.halves(named: "\(chunk.dataset)-cut-\(chunk.id)-\(attempt.number)")
+      try await cut(chunk, after: attempt, cutting, why: error.message)
     } catch let error as ChunkFileError where error.code == .lost {
       return try await died(attempt, of: chunk, why: error.message)
     }
-    try await ledger.chunkCut(
-      chunk, after: attempt, why: "\(error.message); the chunk was cut in two", into: parts)
-    unlink(chunk.path)
     logger.warning(
       """
       \(chunk.label): \(chunk.bytes) bytes are too many for the host, so that it is cut in two
         remedy: make the dataset's chunk.bytes smaller
       """, metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
     return .cut
+  }
+
+  /// The same without a job, where the host has refused as much in this run: each refusal costs a job, and a slot
+  /// until its URL has expired where the API cancels none. The next run tries it whole again.
+  private func cutBefore(_ chunk: Chunk) async throws -> Outcome? {
+    let cutting = try await ledger.cutting(of: chunk)
+    guard let refused = cutting.refusedBytes, cutting.isTooLarge(chunk), cutting.mayHelp(chunk)
+    else { return nil }
+    try await cut(chunk, after: nil, cutting, why: "")
+    logger.notice(
+      "\(chunk.label): \(chunk.bytes) bytes, of which the host has refused \(refused); cut in two first",
+      metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
+    return .cut
+  }
+
+  private func cut(
+    _ chunk: Chunk, after attempt: Attempt?, _ cutting: ChunkLedger.Cutting, why: String
+  ) async throws {
+    let parts = try chunk.file.halves(
+      named: "\(chunk.dataset)-part-\(chunk.id)-\(cutting.cuts + 1)")
+    try await ledger.chunkCut(
+      chunk, after: attempt, why: "\(why); the chunk was cut in two", into: parts)
+    unlink(chunk.path)
   }
 
   // MARK: The end of an attempt

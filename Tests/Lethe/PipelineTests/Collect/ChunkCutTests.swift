@@ -7,7 +7,7 @@ import Testing
 @Suite(.endedIfItHangs) struct ChunkCutTests {
   private static func with(
     _ profile: WireProfile, uploadBytesMax: Int, posts: Int,
-    _ body: @escaping @Sendable (Night, PipelineRuntime) async throws -> Void
+    _ processes: (@Sendable (Night, PipelineRuntime) async throws -> Void)...
   ) async throws {
     try await Night.with({
       $0.profile = profile
@@ -20,7 +20,7 @@ import Testing
           "  poll_seconds: 0.02",
           with: "  allowed_hosts: [127.0.0.2]\n  profile: \(profile)\n  poll_seconds: 0.02")
       }
-      try await night.withRuntime(pipeline) { try await body(night, $0) }
+      for body in processes { try await night.withRuntime(pipeline) { try await body(night, $0) } }
     }
   }
 
@@ -80,12 +80,81 @@ import Testing
     }
   }
 
+  private static func refusedJobs(_ night: Night, in run: Int = 1) async throws -> Int {
+    try await night.value(
+      """
+      SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
+      WHERE c.run_id = \(run) AND j.failure LIKE '%cut in two'
+      """, as: Int.self)
+  }
+
+  /// Chunks of 5,600 bytes for a host that takes 3,000: the first one shows it.
+  @Test func oneRefusalIsEnoughForARun() async throws {
+    try await Self.run(uploadBytesMax: 3000, posts: 3500) { night, report in
+      #expect(report.status == .done, "\(report.failures)")
+      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await night.ledgerFaults() == [])
+      #expect(try await Self.refusedJobs(night) == 1)
+      let largest = try await night.value("SELECT max(bytes) FROM lethe.chunk", as: Int.self)
+      #expect(largest <= 3000 && largest > 2000)
+    }
+  }
+
+  /// Each command of the stages is a process of its own.
+  @Test(arguments: [WireProfile.native, .gcs])
+  func aRefusalIsKnownAfterARestart(profile: WireProfile) async throws {
+    try await Self.with(
+      profile, uploadBytesMax: 3000, posts: 3500,
+      { night, runtime in
+        _ = try await runtime.export()
+        _ = try await runtime.submit()
+        #expect(try await Self.refusedJobs(night) == 1)
+      },
+      { night, runtime in
+        // The legacy profile knows no cancelling: the slot of a refused upload is free when its URL has expired.
+        try await night.execute(
+          """
+          UPDATE compliance.jobs SET created_at = created_at - interval '1 hour',
+            upload_expires_at = upload_expires_at - interval '1 hour' WHERE status = 'created'
+          """)
+        let report = try #require(try await runtime.run(resumeOnly: true).last)
+        #expect(report.status == .done, "\(report.failures)")
+        #expect(try await Self.refusedJobs(night) == 1)
+        #expect(try await night.rowsThatDiffer() == 0)
+        guard profile == .native else { return }
+        // The host may take more by now: a new run tries.
+        let next = try #require(try await runtime.run().last)
+        #expect(next.status == .done, "\(next.failures)")
+        #expect(try await Self.refusedJobs(night, in: 2) == 1)
+      })
+  }
+
+  /// What the host has taken as large as that was refused for something else.
+  @Test func aRefusalThatContradictsTheHostTeachesNothing() async throws {
+    try await RefusalWorld.with(configure: {
+      $0.intercept = { call in
+        call.kind == .upload && call.number == 4 ? .init(status: 413, json: "{}") : nil
+      }
+    }) { world in
+      let file = try world.night.definitionFile {
+        CollectTests.postsOnly(RefusalWorld.definition("batch: 20", ids: 10)($0))
+      }
+      let ending = try await world.lethe("run", file)
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(try await world.postsNotDone() == [])
+      let cut = try await world.night.value(
+        "SELECT count(*) FROM lethe.chunk WHERE cuts > 0", as: Int.self)
+      // The two parts of the one that was refused.
+      #expect(cut == 2)
+    }
+  }
+
   @Test func aHostThatTakesNothingHasTheChunkSetAside() async throws {
     try await Self.run(uploadBytesMax: 1, posts: 12) { night, report in
       #expect(!report.failures.isEmpty)
-      let failed = try await night.value(
-        "SELECT count(*) FROM lethe.chunk WHERE state = 'failed' AND ids > 1", as: Int.self)
-      #expect(failed == 0)
+      let least = try await night.value(
+        "SELECT min(ids) FROM lethe.chunk WHERE state = 'failed'", as: Int.self)
+      #expect(least == 1)
       let ids = try await night.value(
         "SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts' AND state = 'failed'",
         as: Int.self)
@@ -101,7 +170,22 @@ import Testing
       let jobs = try await night.value(
         "SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.dataset = 'posts'",
         as: Int.self)
-      #expect(jobs < 256)
+      // Seven cuts down to the smallest part, and one more job for each part beside it.
+      #expect(jobs <= 16)
+    }
+  }
+
+  /// Once it is known that nothing is small enough, another chunk costs one job.
+  @Test func cuttingThatCannotHelpIsLeftAlone() async throws {
+    try await Self.run(uploadBytesMax: 1, posts: 2100) { night, _ in
+      let jobs = try await night.value(
+        "SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.dataset = 'posts'",
+        as: Int.self)
+      #expect(jobs <= 18)
+      let ids = try await night.value(
+        "SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts' AND state = 'failed'",
+        as: Int.self)
+      #expect(ids == 2100)
     }
   }
 }
