@@ -5,7 +5,7 @@ SCRIPTS := scripts/setup scripts/embed-migrations scripts/postgres scripts/test 
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
 
 .PHONY: setup
 setup: ## install what is missing and build everything, tests included
@@ -48,7 +48,7 @@ bench: ## measure, side by side with a peer
 lint: ## check the formatting of Swift and the scripts
 	swift format lint --strict -r Sources Tests Package.swift
 	for script in $(SCRIPTS); do bash -n "$$script" || exit 1; done
-	if command -v shellcheck >/dev/null; then shellcheck --severity=warning $(SCRIPTS); fi
+	if command -v shellcheck >/dev/null; then shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR $(SCRIPTS); fi
 
 .PHONY: release
 release: ## build the lethe that the targets below run

@@ -33,6 +33,7 @@ serve() { # DATABASE ARGUMENT…: starts the service on a free port; sets $servi
         2>"$scratch/server.log" &
     service=$!
     begun+=("$service")
+    # shellcheck disable=SC2034 # the sections read url
     until url=$(grep -m 1 -o 'http://127.0.0.1:[0-9]*' "$scratch/server.log"); do
         kill -0 "$service" 2>/dev/null || { cat "$scratch/server.log" >&2; exit 1; }
         sleep 0.1
