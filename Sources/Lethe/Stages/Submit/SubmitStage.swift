@@ -119,6 +119,9 @@ public struct SubmitStage: Sendable {
         logger.info(
           "\(chunk.label): job \(job.id) created",
           metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
+        if let why = Self.whyNotOurs(job, chunk) {
+          return try await leave(job, attempt, chunk, why)
+        }
         return .job(job, try await recorded(job, attempt, chunk))
       } catch let error as KnownJobID {
         return try await withoutUsableAnswer(attempt, chunk, why: error.why)
@@ -160,6 +163,30 @@ public struct SubmitStage: Sendable {
     return try await adopt(job, attempt, chunk)
   }
 
+  /// Bytes are sent only once the ledger has a job's ID. One that has some before is about others, and its silence
+  /// would say of this chunk's IDs that they are clean.
+  /// - Returns: nil if it may be the chunk's.
+  private static func whyNotOurs(_ job: APIJob, _ chunk: Chunk) -> String? {
+    if let type = job.type, type != chunk.type {
+      return
+        "job \(job.id) is of the type \(type.rawValue), and \(chunk.type.rawValue) was asked for"
+    }
+    return switch job.status {
+    case .inProgress, .complete:
+      "job \(job.id) is \(job.status), and nobody has sent it anything for this chunk"
+    case .created, .failed, .expired, .unrecognized: nil
+    }
+  }
+
+  private func leave(
+    _ job: APIJob, _ attempt: Attempt, _ chunk: Chunk, _ why: String
+  ) async throws -> Creation {
+    logger.warning("\(chunk.label): \(why)")
+    // One of another name may be somebody else's.
+    if job.name == attempt.name { try await free(job.id, chunk) }
+    return .none(attempt, why)
+  }
+
   private func recorded(
     _ job: APIJob, _ attempt: Attempt, _ chunk: Chunk
   ) async throws -> Attempt {
@@ -192,6 +219,7 @@ public struct SubmitStage: Sendable {
   }
 
   private func adopt(_ job: APIJob, _ attempt: Attempt, _ chunk: Chunk) async throws -> Creation {
+    if let why = Self.whyNotOurs(job, chunk) { return try await leave(job, attempt, chunk, why) }
     let itsAttempt: Attempt
     do {
       itsAttempt = try await recorded(job, attempt, chunk)

@@ -1,4 +1,5 @@
 import ComplianceAPI
+import Failures
 import Foundation
 import SystemPackage
 import TestSupport

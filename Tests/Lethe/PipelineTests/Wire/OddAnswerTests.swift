@@ -75,6 +75,32 @@ import Testing
     }
   }
 
+  /// The answer to a creation is about a job that has its bytes already, or is of another kind.
+  @Test(arguments: [
+    (#""status": "in_progress""#, "nobody has sent it anything"),
+    (#""status": "complete""#, "nobody has sent it anything"),
+    (#""type": "users", "status": "created""#, "was asked for"),
+  ])
+  func aJobThatCannotBeTheChunksCostsOneAttempt(fields: String, says: String) async throws {
+    try await RefusalWorld.with(configure: {
+      $0.created = {
+        $0 == 1 ? .init(status: 200, json: "{\"data\": {\"id\": \"999\", \(fields)}}") : nil
+      }
+      $0.intercept = { call in
+        // Whoever believes it gets a result that says nothing of any ID.
+        call.kind == .get && call.name == nil
+          ? .init(status: 200, json: "{\"data\": {\"id\": \"999\", \"status\": \"complete\"}}")
+          : nil
+      }
+    }) { world in
+      let ending = try await world.lethe("run", try world.file())
+      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(ending.stderr.contains(says), "\(ending.stderr)")
+      #expect(try await world.postsNotDone() == [])
+      #expect(try await world.usersLeft() == "1008 protected")
+    }
+  }
+
   static let unusableIDs = [
     "", "abc", "12345678901234567890", "-1", "1.5", "1000/../1001", "10\u{0}00", "\u{0663}\u{0664}",
     String(repeating: "9", count: 100_000),
