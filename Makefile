@@ -1,11 +1,13 @@
 # Thin targets over the commands, for people, cron and CI. `make` lists them.
 # Make turns every failure into its own exit code 2; who branches on lethe's exit codes calls .build/release/lethe itself.
 SWIFT_STRICT := --explicit-target-dependency-import-check error
-SCRIPTS := scripts/setup scripts/embed-migrations scripts/postgres scripts/test scripts/demo scripts/bench $(wildcard scripts/bench.d/*) .ci/run
+SCRIPTS := scripts/setup scripts/embed-migrations scripts/postgres scripts/test scripts/demo scripts/bench $(wildcard scripts/bench.d/*) \
+	scripts/install .ci/run
+PYTHON := scripts/package.d/manual scripts/package.d/examples/airflow/lethe_nightly.py
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read -r target what; do printf '  make %-9s %s\n' "$$target" "$$what"; done
 
 .PHONY: setup
 setup: ## install what is missing and build everything, tests included
@@ -49,13 +51,21 @@ lint: ## check the formatting of Swift and the scripts
 	swift format lint --strict -r Sources Tests Package.swift
 	for script in $(SCRIPTS); do bash -n "$$script" || exit 1; done
 	if command -v shellcheck >/dev/null; then shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR $(SCRIPTS); fi
+	python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' $(PYTHON)
 
-# The one way in which releases are built: the demo and the bench ask for it here. Other flags would build
+# The one way in which releases are built: the demo, the bench and the package ask for it here. Other flags would build
 # all of it again. Swift's own libraries are linked in, so that the programs run where no Swift is.
 .PHONY: release lethe compliance-server
-release: lethe compliance-server ## build both programs, as the targets below have them
+release: lethe compliance-server ## build both programs, as the targets below and the package have them
 lethe compliance-server:
 	swift build -c release --static-swift-stdlib --product $@ >&2
+
+PREFIX ?= /usr/local
+.PHONY: install uninstall
+install: ## install what make release has built (PREFIX=/usr/local DESTDIR=)
+	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install
+uninstall: ## remove what make install has installed, but no definitions and no state
+	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install --remove
 
 .PHONY: migrate
 migrate: lethe ## bring the ledger of $DATABASE_URL up to date
