@@ -2,7 +2,7 @@
 # Make turns every failure into its own exit code 2; who branches on lethe's exit codes calls .build/release/lethe itself.
 SWIFT_STRICT := --explicit-target-dependency-import-check error
 SCRIPTS := scripts/setup scripts/embed-migrations scripts/postgres scripts/test scripts/demo scripts/bench $(wildcard scripts/bench.d/*) \
-	scripts/install .ci/run
+	scripts/install scripts/package $(addprefix scripts/package.d/,copyright postinst prerm postrm) .ci/run
 PYTHON := scripts/package.d/manual scripts/package.d/examples/airflow/lethe_nightly.py
 
 .PHONY: help
@@ -61,11 +61,13 @@ lethe compliance-server:
 	swift build -c release --static-swift-stdlib --product $@ >&2
 
 PREFIX ?= /usr/local
-.PHONY: install uninstall
+.PHONY: install uninstall package
 install: ## install what make release has built (PREFIX=/usr/local DESTDIR=)
 	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install
 uninstall: ## remove what make install has installed, but no definitions and no state
 	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install --remove
+package: release ## make a Debian package, which needs no Swift where it is installed
+	scripts/package
 
 .PHONY: migrate
 migrate: lethe ## bring the ledger of $DATABASE_URL up to date
