@@ -2,7 +2,7 @@
 # Make turns every failure into its own exit code 2; who branches on lethe's exit codes calls .build/release/lethe itself.
 SWIFT_STRICT := --explicit-target-dependency-import-check error
 SCRIPTS := scripts/setup scripts/embed-migrations scripts/postgres scripts/test scripts/demo scripts/bench $(wildcard scripts/bench.d/*) \
-	scripts/install scripts/package $(addprefix scripts/package.d/,copyright postinst prerm postrm) .ci/run
+	scripts/install scripts/package scripts/try-package $(addprefix scripts/package.d/,copyright postinst prerm postrm) .ci/run
 PYTHON := scripts/package.d/manual scripts/package.d/examples/airflow/lethe_nightly.py
 
 .PHONY: help
