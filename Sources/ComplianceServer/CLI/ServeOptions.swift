@@ -18,7 +18,7 @@ struct WireOptions: ParsableArguments {
       "overview or guide: the words of results, of which X documents two sets.",
       discussion: """
         overview: those of the API's overview page, with bounced and scrub_geo. guide: those of the \
-        integration guide of September 2026, with geo_scrubbed. docs/result-words.md has the table.
+        integration guide of September 2026, with geo_scrubbed. docs/reference/result-words.md has the table.
         """))
   var vocabulary = ResultVocabulary.overview
 

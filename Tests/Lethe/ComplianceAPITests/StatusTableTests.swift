@@ -4,7 +4,7 @@ import Testing
 
 @testable import ComplianceAPI
 
-/// docs/api-outcomes.md, held against the program.
+/// docs/reference/api-outcomes.md, held against the program.
 @Suite struct StatusTableTests {
   private static let words: [String: APIError.Kind] = [
     "again": .temporary, "rate limit": .rateLimited, "cap reached": .capped,
@@ -22,7 +22,7 @@ import Testing
   /// The cells of the rows of a table, whose heading begins with a word.
   private static func table(_ heading: String) throws -> [[String]] {
     let text = try String(
-      contentsOfFile: "\(repositoryRootPath)/docs/api-outcomes.md", encoding: .utf8)
+      contentsOfFile: "\(repositoryRootPath)/docs/reference/api-outcomes.md", encoding: .utf8)
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
       .drop { !$0.hasPrefix("| \(heading) |") }.prefix { $0.hasPrefix("|") }
     let rows = lines.map { line in
@@ -90,7 +90,7 @@ import Testing
   /// Each word of the two tables is explained.
   @Test func everyWordHasItsConsequence() throws {
     let text = try String(
-      contentsOfFile: "\(repositoryRootPath)/docs/api-outcomes.md", encoding: .utf8)
+      contentsOfFile: "\(repositoryRootPath)/docs/reference/api-outcomes.md", encoding: .utf8)
     let consequences = text.split(separator: "## What becomes of it").last ?? ""
     for word in Self.words.keys { #expect(consequences.contains(word), "\(word)") }
   }

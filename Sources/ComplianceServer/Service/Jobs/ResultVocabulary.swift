@@ -1,6 +1,6 @@
 /// The words of a result. X documents two sets of them and does not say which it emits.
 ///
-/// docs/result-words.md has both as a table.
+/// docs/reference/result-words.md has both as a table.
 public enum ResultVocabulary: String, Sendable, CaseIterable {
   /// Those that the overview page of the API names. Where it names none, as for an edit or the action of a line,
   /// those of the guide.

@@ -1,6 +1,6 @@
 /// What the status of an answer means for a call, and what the API's own words add to it.
 ///
-/// docs/api-outcomes.md shows it as a table, with what becomes of the chunk and of the run. Sources: the X docs' pages
+/// docs/reference/api-outcomes.md shows it as a table, with what becomes of the chunk and of the run. Sources: the X docs' pages
 /// on errors and problems, and Google Cloud Storage's XML API for the storage host.
 enum StatusTable {
   /// Whether an answer is what was asked for, by its status.

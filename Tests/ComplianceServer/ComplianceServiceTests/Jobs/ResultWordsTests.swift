@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The table of docs/result-words.md, each cell held against a live service.
+/// The table of docs/reference/result-words.md, each cell held against a live service.
 @Suite(.endedIfItHangs) struct ResultWordsTests {
   struct Way: Sendable, CustomTestStringConvertible {
     let profile: WireProfile
@@ -46,7 +46,7 @@ import Testing
 
   @Test(arguments: Way.all) func theTableIsTrue(_ way: Way) async throws {
     let rows = try String(
-      contentsOfFile: repositoryRootPath + "/docs/result-words.md", encoding: .utf8
+      contentsOfFile: repositoryRootPath + "/docs/reference/result-words.md", encoding: .utf8
     )
     .split(separator: "\n").filter { $0.hasPrefix("| ") }
     .map { $0.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) } }
