@@ -110,11 +110,11 @@ import Testing
 
   // MARK: curl
 
-  /// The lines of README's section on the service that are for curl, by the comment that begins each part.
+  /// The lines for curl on the service's page, by the comment that begins each part.
   private static func quickStart() throws -> [Substring: String] {
-    let readme = try String(contentsOfFile: repositoryRootPath + "/README.md", encoding: .utf8)
-    let section = try #require(
-      readme.split(separator: "\n## ").first { $0.hasPrefix("The service") })
+    let page = try String(
+      contentsOfFile: repositoryRootPath + "/docs/reference/service.md", encoding: .utf8)
+    let section = try #require(page.split(separator: "\n## ").first { $0.hasPrefix("By hand") })
     let block = try #require(section.split(separator: "```sh\n").dropFirst().first)
       .prefix { $0 != "`" }
     var parts: [Substring: String] = [:]
