@@ -67,10 +67,25 @@ import Testing
     }
   }
 
-  /// The program sees the spool directory of another one.
-  private static func beside(_ process: ServerProcess) -> [String] {
-    let user = geteuid() == 0 ? [] : ["-U", "--preserve-credentials"]
-    return ["/usr/bin/nsenter", "-t", "\(process.identifier)", "-m"] + user
+  /// The name spaces of a program, which are there as long as this has them open, also once it has ended.
+  private struct Surroundings {
+    private let mounts: FileHandle
+    private let users: FileHandle?
+
+    init(of process: ServerProcess) throws {
+      func opened(_ kind: String) throws -> FileHandle {
+        try #require(FileHandle(forReadingAtPath: "/proc/\(process.identifier)/ns/\(kind)"))
+      }
+      mounts = try opened("mnt")
+      users = geteuid() == 0 ? nil : try opened("user")
+    }
+
+    /// Has a program see the same spool directory.
+    var launcher: [String] {
+      func path(_ file: FileHandle) -> String { "/proc/\(getpid())/fd/\(file.fileDescriptor)" }
+      let user = users.map { ["--user=\(path($0))", "--preserve-credentials"] } ?? []
+      return ["/usr/bin/nsenter", "--mount=\(path(mounts))"] + user
+    }
   }
 
   /// A second server is refused also where the disk is full, and one that takes the place of a server that
@@ -90,7 +105,8 @@ import Testing
       let tooMuch = String(repeating: "0000000000000000001\n", count: 6000)
       #expect(try await service.put(tooMuch, to: waiting.upload_url).problem().status == 503)
 
-      let launcher = Self.beside(first)
+      let surroundings = try Surroundings(of: first)
+      let launcher = surroundings.launcher
       let refused = try await ServerProcess.serving(site, launcher: launcher)
       #expect(
         refused.log.contains("another compliance-server works on this database"), "\(refused.log)")
@@ -113,6 +129,7 @@ import Testing
       while try await successor.job(again.id).status == "in_progress" {}
       #expect(try await successor.job(again.id).status == "complete")
       #expect(await second.end(by: SIGTERM) == 0)
+      withExtendedLifetime(surroundings) {}
     }
   }
 }
