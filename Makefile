@@ -46,6 +46,11 @@ bench: ## measure, side by side with a peer
 	scripts/setup --tests
 	scripts/bench
 
+.PHONY: docs
+docs: ## write the parts of docs/ that are made from the programs: commands, options, the tutorial's outputs
+	scripts/setup --tests
+	LETHE_UPDATE_DOCS=1 scripts/test $(SWIFT_STRICT) --filter 'CommandReferenceTests|TutorialTests'
+
 .PHONY: lint
 lint: ## check the formatting of Swift and the scripts
 	swift format lint --strict -r Sources Tests Package.swift

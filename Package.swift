@@ -191,6 +191,12 @@ let package = Package(
     tests(
       "DefinitionTests", in: "Lethe",
       ["DefinitionFiles", "Definitions", "Vocabulary", "Warehouse", "PostgreSQL", systemPackage]),
+    tests(
+      "DocumentationTests", in: "Lethe",
+      [
+        "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "FaultPlans",
+        "LetheCommands", "lethe", "compliance-server", systemPackage,
+      ]),
     tests("ChecksumsTests", in: "Shared", ["Checksums"]),
     tests("PlatformSeedTests", in: "ComplianceServer", ["PlatformSeed", "PostgreSQL"]),
     tests(

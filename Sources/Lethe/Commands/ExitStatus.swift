@@ -2,7 +2,7 @@ internal import Failures
 import Runtime
 
 /// What the process says to whoever started it. Thrown by a command that has said the rest already.
-enum ExitStatus: Int32, Error {
+enum ExitStatus: Int32, Error, CaseIterable {
   case done = 0
   case failed = 1
   /// The command line or the definition is wrong. Nothing has run.

@@ -1,0 +1,86 @@
+import Foundation
+import PostgreSQL
+import TestSupport
+import Testing
+import Vocabulary
+
+/// docs/reference/ledger.md, held against a migrated database.
+@Suite struct LedgerReferenceTests {
+  private static let path = "docs/reference/ledger.md"
+
+  @Test func thePageHasEachTableAndColumn() async throws {
+    let columns = try await withTestDatabase(.ledger) { database in
+      try await database.withConnection { connection in
+        try await connection.query(
+          """
+          SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull
+          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+          JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+          WHERE n.nspname = 'lethe' AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
+          ORDER BY c.relname, a.attnum
+          """
+        ).rows(as: String.self, String.self, String.self, Bool.self)
+      }
+    }
+    let known = Dictionary(grouping: columns, by: \.0).mapValues { rows in
+      rows.map { "\($0.1) \(Self.short($0.2))\($0.3 ? "" : " or null")" }
+    }
+    #expect(known.count > 20)
+    var documented: [String: [String]] = [:]
+    for section in try Page(Self.path).sections {
+      guard let name = quoted(section.heading).first, name.hasPrefix("lethe.") else { continue }
+      documented[String(name.dropFirst("lethe.".count))] = section.rows.map {
+        "\(quoted($0[0]).first ?? "") \($0[1])"
+      }
+    }
+    for table in Set(known.keys).union(documented.keys).sorted() {
+      #expect(documented[table] == known[table], "the columns of lethe.\(table)")
+    }
+  }
+
+  private static func short(_ type: String) -> String {
+    type.replacing("timestamp with time zone", with: "timestamptz").replacing("lethe.", with: "")
+  }
+
+  @Test func thePageHasEachEnumAndItsLabels() async throws {
+    let labels = try await withTestDatabase(.ledger) { database in
+      try await database.withConnection { connection in
+        try await connection.query(
+          """
+          SELECT t.typname, string_agg(e.enumlabel, ', ' ORDER BY e.enumsortorder)
+          FROM pg_type AS t JOIN pg_enum AS e ON e.enumtypid = t.oid
+          JOIN pg_namespace AS n ON n.oid = t.typnamespace
+          WHERE n.nspname = 'lethe' GROUP BY 1 ORDER BY 1
+          """
+        ).rows(as: String.self, String.self)
+      }
+    }
+    let rows = try Page(Self.path).section("Types").rows
+    #expect(rows.map { quoted($0[0]).first } == labels.map(\.0))
+    for (row, label) in zip(rows, labels) {
+      #expect(quoted(row[1]).joined(separator: ", ") == label.1, "\(label.0)")
+    }
+  }
+
+  /// The diagram's arrows are between states that there are, and each state is in it.
+  @Test func theDiagramHasEachStateOfAChunk() throws {
+    let diagram = try #require(
+      try Page(Self.path).codeBlocks.first { $0.language == "mermaid" }?.text)
+    let words = diagram.matches(of: /(?m)^ *([a-z\[\]*]+) --> ([a-z\[\]*]+)/)
+      .flatMap { [String($0.1), String($0.2)] }.filter { $0 != "[*]" }
+    #expect(Set(words) == Set(ChunkState.allCases.map(\.rawValue)))
+  }
+
+  /// What the page on metrics asks the ledger works on it.
+  @Test func theQueriesForMetricsCanBeRun() async throws {
+    let queries = try Page("docs/reference/metrics.md").codeBlocks.filter { $0.language == "sql" }
+    #expect(queries.count == 5)
+    try await withTestDatabase(.ledger) { database in
+      try await database.withConnection { connection in
+        for query in queries {
+          _ = try await connection.query(query.text.trimmingCharacters(in: ["\n", ";"]))
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,143 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// A page of the documentation, or the README.
+struct Page: Sendable, CustomTestStringConvertible {
+  /// From the repository's root: `docs/tutorial.md`.
+  let path: String
+  let text: String
+
+  var testDescription: String { path }
+
+  init(_ path: String) throws {
+    self.path = path
+    text = try String(contentsOfFile: "\(repositoryRootPath)/\(path)", encoding: .utf8)
+  }
+
+  /// The README, the changelog, and all that is in `docs`.
+  static func all() throws -> [Page] {
+    let docs = FileManager.default.enumerator(atPath: "\(repositoryRootPath)/docs")?
+      .compactMap { $0 as? String }.filter { $0.hasSuffix(".md") }.sorted()
+    return try (["README.md", "CHANGELOG.md"] + (docs ?? []).map { "docs/\($0)" }).map(Page.init)
+  }
+
+  var lines: [Substring] { text.split(separator: "\n", omittingEmptySubsequences: false) }
+
+  // MARK: Blocks of code
+
+  struct CodeBlock: Sendable {
+    /// What stands behind the fence: `yaml shop.yaml`.
+    let info: String
+    let text: String
+    /// Where its text begins, from 1.
+    let line: Int
+
+    var language: Substring { info.split(separator: " ").first ?? "" }
+    /// The file that the page has the reader write it to.
+    var fileName: Substring? { info.split(separator: " ").dropFirst().first }
+  }
+
+  var codeBlocks: [CodeBlock] {
+    var blocks: [CodeBlock] = []
+    var open: (info: String, line: Int, lines: [Substring])?
+    for (index, line) in lines.enumerated() {
+      if line.hasPrefix("```") {
+        if let block = open {
+          blocks.append(
+            CodeBlock(
+              info: block.info, text: block.lines.map { $0 + "\n" }.joined(), line: block.line))
+          open = nil
+        } else {
+          open = (String(line.dropFirst(3)), index + 2, [])
+        }
+      } else {
+        open?.lines.append(line)
+      }
+    }
+    return blocks
+  }
+
+  /// The lines outside of blocks of code.
+  var prose: [Substring] {
+    var isCode = false
+    return lines.filter { line in
+      if line.hasPrefix("```") { isCode.toggle() }
+      return !isCode && !line.hasPrefix("```")
+    }
+  }
+
+  // MARK: Headings and tables
+
+  struct Section: Sendable {
+    let heading: String
+    let lines: [Substring]
+
+    /// The rows of its tables, cell by cell, without headings.
+    var rows: [[String]] {
+      var rows: [[String]] = []
+      for (index, line) in lines.enumerated() where line.hasPrefix("|") {
+        let isHeading = index + 1 < lines.count && lines[index + 1].hasPrefix("|--")
+        if !isHeading, !line.hasPrefix("|--") { rows.append(Self.cells(of: line)) }
+      }
+      return rows
+    }
+
+    private static func cells(of line: Substring) -> [String] {
+      line.replacing("\\|", with: "\u{0}").split(separator: "|", omittingEmptySubsequences: false)
+        .dropFirst().dropLast()
+        .map {
+          $0.replacing("\u{0}", with: "|").trimmingCharacters(in: .whitespaces)
+        }
+    }
+  }
+
+  /// Each heading with what follows it, to the next heading of whatever level.
+  var sections: [Section] {
+    var sections: [(heading: String, lines: [Substring])] = [("", [])]
+    for line in prose {
+      if line.hasPrefix("#") {
+        sections.append((line.drop { $0 == "#" }.trimmingCharacters(in: .whitespaces), []))
+      } else {
+        sections[sections.count - 1].lines.append(line)
+      }
+    }
+    return sections.map { Section(heading: $0.heading, lines: $0.lines) }
+  }
+
+  func section(_ heading: String) throws -> Section {
+    try #require(sections.first { $0.heading == heading }, "\(path) has no heading \(heading)")
+  }
+
+  // MARK: Parts that are made from the program
+
+  /// Holds a part of the page against what the program makes of it; with `LETHE_UPDATE_DOCS` it is written
+  /// anew instead.
+  func expectPart(_ name: String, is made: String) throws {
+    let (begin, end) = ("<!-- \(name): made from the program -->\n", "<!-- end of \(name) -->\n")
+    let start = try #require(text.firstRange(of: begin), "\(path) has no line \(begin)").upperBound
+    let stop = try #require(text.firstRange(of: end), "\(path) has no line \(end)").lowerBound
+    let whole = "\n\(made)\n"
+    if Self.isUpdating {
+      try write(text[..<start] + whole + text[stop...])
+    } else {
+      #expect(
+        text[start..<stop] == whole, "\(path) is not what the program says: make docs mends it")
+    }
+  }
+
+  func write(_ text: some StringProtocol) throws {
+    try String(text).write(
+      toFile: "\(repositoryRootPath)/\(path)", atomically: true, encoding: .utf8)
+  }
+
+  static var isUpdating: Bool {
+    ProcessInfo.processInfo.environment["LETHE_UPDATE_DOCS"] != nil
+  }
+}
+
+/// What stands in backquotes in a text.
+func quoted(_ text: some StringProtocol) -> [String] {
+  text.split(separator: "`", omittingEmptySubsequences: false).enumerated()
+    .filter { $0.offset % 2 == 1 }.map { String($0.element) }
+}
