@@ -91,7 +91,9 @@ extension PostgreSQLError {
     let text = description.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       line.prefix { $0 == " " } + String(line).withoutSecrets()
     }.joined(separator: "\n")
-    return remedyForPrivilege.map { "\(text)\n  remedy: \($0)" } ?? text
+    // A hint is one; where there is none, the log is all that an operator has.
+    let ownRemedy = remedyForPrivilege ?? (hintWithoutValues == nil ? remedy : nil)
+    return ownRemedy.map { "\(text)\n  remedy: \($0)" } ?? text
   }
 }
 

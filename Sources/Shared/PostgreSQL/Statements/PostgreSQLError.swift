@@ -134,7 +134,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     case .temporary: "run again: nothing is lost, and the run goes on where it stood"
     case .credentials: "check the user and the password of the connection"
     case .usage, .refused, .held, .failed:
-      "the log on stderr and PostgreSQL's log have more of it"
+      "PostgreSQL's log has more of it"
     }
   }
 

@@ -56,6 +56,25 @@ import Testing
     }
   }
 
+  /// What the server says without a hint has a remedy for people, too, and the same as for machines.
+  @Test(arguments: [
+    "ALTER TABLE lethe.run RENAME COLUMN started_at TO moved",
+    "ALTER TABLE lethe.run ADD CHECK (pipeline = 'another') NOT VALID",
+  ])
+  func anErrorOfTheServerHasItsRemedyInBothOutputs(change: String) async throws {
+    try await RefusalWorld.with { world in
+      try await world.night.execute(change)
+      let file = try world.file()
+      let json = try await world.lethe("run", file, "--output", "json")
+      let remedy = try #require(try error(json)["remedy"] as? String)
+      let table = try await world.lethe("run", file)
+      #expect(json.code == 1 && table.code == 1, "\(table.stderr)")
+      #expect(!remedy.isEmpty)
+      let lines = ["hint", "remedy"].map { "\n  \($0): \(remedy)" }
+      #expect(lines.contains { table.stderr.contains($0) }, "\(table.stderr)")
+    }
+  }
+
   @Test func aPipelineThatAnotherProcessHoldsIsAnObjectToo() async throws {
     try await RefusalWorld.with { world in
       try await world.night.database.withConnection { other in
