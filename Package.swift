@@ -68,7 +68,9 @@ let package = Package(
 
     // What everything stands on. These modules know nothing of pipelines.
     module("Failures", in: "Shared/Failures"),
-    module("PostgreSQL", in: "Shared/PostgreSQL", ["CLibPQ", "Failures"]),
+    module("SQLText", in: "Shared/SQLText"),
+    module("PostgreSQL", in: "Shared/PostgreSQL", ["CLibPQ", "Failures", "SQLText"]),
+    module("PlainStatements", in: "Shared/PlainStatements", ["PostgreSQL"]),
     module("Checksums", in: "Shared/Checksums", ["CLibCrypto"]),
     module("Migrations", in: "Shared/Migrations", ["Failures", "PostgreSQL", systemPackage]),
     module("EmbeddedMigrations", in: "Shared/EmbeddedMigrations"),
@@ -81,7 +83,7 @@ let package = Package(
       ["Failures", .product(name: "Yams", package: "Yams")]),
     module(
       "Definitions", in: "Lethe/Definitions",
-      ["DefinitionFiles", "PostgreSQL", "Vocabulary", .product(name: "Yams", package: "Yams")]),
+      ["DefinitionFiles", "SQLText", "Vocabulary", .product(name: "Yams", package: "Yams")]),
     module(
       "Ledger", in: "Lethe/Ledger",
       ["Failures", "PostgreSQL", "Vocabulary", "Definitions", "ChunkFiles", systemPackage]),
@@ -175,13 +177,13 @@ let package = Package(
     // The tests, on a real server (`make test` starts it).
     .target(
       name: "TestSupport",
-      dependencies: ["PostgreSQL", "Migrations", systemPackage],
+      dependencies: ["PostgreSQL", "PlainStatements", "Migrations", systemPackage],
       path: "Tests/TestSupport", swiftSettings: settings),
     tests("FailureTests", in: "Shared", ["Failures"]),
-    tests("PostgreSQLTests", in: "Shared", ["PostgreSQL"]),
+    tests("PostgreSQLTests", in: "Shared", ["PostgreSQL", "PlainStatements"]),
     tests(
       "MigrationTests", in: "Shared",
-      ["Migrations", "EmbeddedMigrations", "PostgreSQL", systemPackage]),
+      ["Migrations", "EmbeddedMigrations", "PostgreSQL", "PlainStatements", systemPackage]),
     tests("VocabularyTests", in: "Lethe", ["Vocabulary"]),
     tests("ResultsTests", in: "Lethe", ["Results", "Vocabulary", systemPackage]),
     tests(
@@ -190,7 +192,10 @@ let package = Package(
     tests("ChunkFileTests", in: "Lethe", ["ChunkFiles", "Checksums", systemPackage]),
     tests(
       "DefinitionTests", in: "Lethe",
-      ["DefinitionFiles", "Definitions", "Vocabulary", "Warehouse", "PostgreSQL", systemPackage]),
+      [
+        "DefinitionFiles", "Definitions", "Vocabulary", "Warehouse", "PostgreSQL",
+        "PlainStatements", systemPackage,
+      ]),
     tests(
       "DocumentationTests", in: "Lethe",
       [
@@ -198,11 +203,14 @@ let package = Package(
         "LetheCommands", "lethe", "compliance-server", systemPackage,
       ]),
     tests("ChecksumsTests", in: "Shared", ["Checksums"]),
-    tests("PlatformSeedTests", in: "ComplianceServer", ["PlatformSeed", "PostgreSQL"]),
+    tests(
+      "PlatformSeedTests", in: "ComplianceServer",
+      ["PlatformSeed", "PostgreSQL", "PlainStatements"]),
     tests(
       "PipelineTests", in: "Lethe",
       [
-        "Failures", "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", "ChunkFiles",
+        "Failures", "PostgreSQL", "PlainStatements", "Vocabulary", "Definitions", "Ledger",
+        "Warehouse", "ChunkFiles",
         "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
         "Runtime", "ComplianceService", "FaultPlans", "CZlib", "lethe", logging, systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),
@@ -216,6 +224,7 @@ let package = Package(
       "ComplianceServiceTests", in: "ComplianceServer",
       [
         "ComplianceService", "FaultPlans", "DefinitionFiles", "Checksums", "PostgreSQL",
+        "PlainStatements",
         "compliance-server", logging, systemPackage,
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),

@@ -1,4 +1,5 @@
 internal import Foundation
+import PlainStatements
 internal import PostgreSQL
 
 /// A PostgreSQL server of one test's own, which may be crashed.
@@ -14,7 +15,7 @@ public struct OwnServer: Sendable {
   /// A new database with these schemas.
   public func database(_ schemas: SchemaSet...) async throws -> TestDatabase {
     let database = TestDatabase(name: server.newName("own"), server: server)
-    try await server.execute("CREATE DATABASE \(Identifier(database.name).sql)")
+    try await server.execute("CREATE DATABASE \(Identifier(database.name).quoted)")
     try await DatabaseTemplates.migrate(database, to: Set(schemas))
     return database
   }

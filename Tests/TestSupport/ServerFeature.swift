@@ -1,3 +1,4 @@
+import PlainStatements
 import PostgreSQL
 
 /// What a build of PostgreSQL may have been made without.

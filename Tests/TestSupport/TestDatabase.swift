@@ -1,5 +1,6 @@
 internal import Foundation
 internal import Migrations
+import PlainStatements
 public import PostgreSQL
 internal import Synchronization
 internal import SystemPackage
@@ -76,7 +77,7 @@ public func withTestDatabase<R: Sendable>(
     let template = try await DatabaseTemplates.shared.template(of: Set(schemas), on: server)
     let database = TestDatabase(name: server.newName("test"), server: server)
     try await server.execute(
-      "CREATE DATABASE \(Identifier(database.name).sql) TEMPLATE \(Identifier(template).sql)")
+      "CREATE DATABASE \(Identifier(database.name).quoted) TEMPLATE \(Identifier(template).quoted)")
     do {
       let value = try await body(database)
       try await server.drop(database.name)
@@ -98,7 +99,7 @@ public func withTestDatabase<R: Sendable>(
     let database = TestDatabase(name: server.newName("test"), server: server)
     try await server.execute(
       """
-      CREATE DATABASE \(Identifier(database.name).sql)
+      CREATE DATABASE \(Identifier(database.name).quoted)
       ENCODING '\(encoding)' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'
       """)
     do {
@@ -160,7 +161,7 @@ struct TestServer: Sendable {
   }
 
   func drop(_ database: String) async throws {
-    try await execute("DROP DATABASE IF EXISTS \(Identifier(database).sql) WITH (FORCE)")
+    try await execute("DROP DATABASE IF EXISTS \(Identifier(database).quoted) WITH (FORCE)")
   }
 }
 
@@ -181,7 +182,7 @@ actor DatabaseTemplates {
   {
     let name = server.newName("template")
     try await server.drop(name)
-    try await server.execute("CREATE DATABASE \(Identifier(name).sql)")
+    try await server.execute("CREATE DATABASE \(Identifier(name).quoted)")
     try await migrate(TestDatabase(name: name, server: server), to: schemas)
     return name
   }

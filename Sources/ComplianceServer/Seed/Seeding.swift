@@ -150,23 +150,23 @@ private struct RebuiltLater {
       SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
              format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname,
                     pg_get_constraintdef(oid)), contype = 'f'
-      FROM pg_constraint WHERE conrelid = $1::regclass AND contype IN ('p', 'u', 'f')
+      FROM pg_constraint WHERE conrelid = \(table)::regclass AND contype IN ('p', 'u', 'f')
       UNION ALL
       SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid), false
-      FROM pg_index WHERE indrelid = $1::regclass
+      FROM pg_index WHERE indrelid = \(table)::regclass
         AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
       ORDER BY 3, 2
-      """, .text(table)
+      """
     ).rows(as: String.self, String.self, Bool.self)
     var statements: [String] = []
     for (drop, make, _) in found {
-      try await transaction.execute(drop)
+      try await transaction.execute(SQL(trusted: drop))
       statements.append(make)
     }
     return RebuiltLater(statements: statements)
   }
 
   func rebuild(_ transaction: Transaction) async throws {
-    for statement in statements { try await transaction.execute(statement) }
+    for statement in statements { try await transaction.execute(SQL(trusted: statement)) }
   }
 }

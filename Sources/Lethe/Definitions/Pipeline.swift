@@ -1,6 +1,6 @@
 internal import DefinitionFiles
 import Foundation
-public import PostgreSQL
+public import SQLText
 public import Vocabulary
 
 /// A pipeline ready to run: what to do, and the connections and credentials of this process.

@@ -1,6 +1,6 @@
 internal import DefinitionFiles
 import Foundation
-import PostgreSQL
+import SQLText
 import Vocabulary
 
 /// Turns a pipeline as written into one that can run: fills variables and defaults in, and checks

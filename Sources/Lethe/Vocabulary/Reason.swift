@@ -29,6 +29,10 @@ public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
     }
   }
 
+  /// The labels of those.
+  public static let outweighedByProtected = allCases.filter(\.isOutweighedByProtected)
+    .map(\.rawValue)
+
   /// What the results of a job of this type can say. A definition must answer each of them.
   public static func documented(for type: JobType) -> [Reason] {
     switch type {

@@ -44,98 +44,104 @@ public struct Catalog: Sendable {
         """
         SELECT c.oid::bigint, c.relkind::text,
                CASE WHEN c.relpages < \(pagesWorthVacuuming) THEN 1
-                    ELSE c.relallvisible::float8 / c.relpages END,
-               has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'UPDATE'),
-               has_table_privilege(c.oid, 'DELETE'), has_schema_privilege(n.oid, 'USAGE'),
-               n.nspname
+                    ELSE c.relallvisible::float8 / c.relpages END AS visible_share,
+               has_table_privilege(c.oid, 'SELECT') AS may_select,
+               has_table_privilege(c.oid, 'UPDATE') AS may_update,
+               has_table_privilege(c.oid, 'DELETE') AS may_delete,
+               has_schema_privilege(n.oid, 'USAGE') AS is_schema_usable, n.nspname
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE c.relname = $1
-          AND n.nspname = coalesce($2, (
+        WHERE c.relname = \(name.name)
+          AND n.nspname = coalesce(\(name.schema), (
             SELECT s.name FROM pg_catalog.unnest(current_schemas(false)) WITH ORDINALITY AS s (name, place)
             -- A role may be called as the ledger's schema is, and has that first in its path then.
             WHERE s.name NOT IN ('lethe', 'lethe_migrations')
               AND EXISTS (SELECT FROM pg_class AS o
-                          WHERE o.relname = $1 AND o.relnamespace = to_regnamespace(quote_ident(s.name)))
+                          WHERE o.relname = \(name.name)
+                            AND o.relnamespace = to_regnamespace(quote_ident(s.name)))
             ORDER BY s.place LIMIT 1))
-        """, .text(name.name), Parameter(name.schema)
-      ).firstRow(
-        as: Int64.self, String.self, Double.self, Bool.self, Bool.self, Bool.self, Bool.self,
-        String.self)
+        """
+      ).firstRow()
     else { return nil }
+    let id: Int64 = try row["oid"]
     let columns = try await session.query(
       """
-      SELECT a.attname, format_type(a.atttypid, -1),
+      SELECT a.attname, format_type(a.atttypid, -1) AS type,
              (WITH RECURSIVE type AS (
                 SELECT typtype, oid, typbasetype FROM pg_type WHERE oid = a.atttypid
                 UNION ALL
                 SELECT b.typtype, b.oid, b.typbasetype FROM pg_type AS b JOIN type AS d
                   ON d.typtype = 'd' AND b.oid = d.typbasetype)
-              SELECT format_type(oid, -1) FROM type WHERE typtype <> 'd'),
-             format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, a.attgenerated <> '',
+              SELECT format_type(oid, -1) FROM type WHERE typtype <> 'd') AS base_type,
+             format_type(a.atttypid, a.atttypmod) AS declared_type, NOT a.attnotnull AS is_nullable,
+             a.attgenerated <> '' AS is_generated,
              EXISTS (SELECT FROM pg_index AS i
-                     WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum),
+                     WHERE i.indrelid = a.attrelid AND i.indisvalid
+                       AND i.indkey[0] = a.attnum) AS is_indexed,
              EXISTS (SELECT FROM pg_index AS i
                      WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indisunique
                        AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL)
                -- An index of a table does not see into the tables that inherit from it.
                AND NOT EXISTS (SELECT FROM pg_inherits JOIN pg_class AS c ON c.oid = inhparent
-                               WHERE inhparent = a.attrelid AND c.relkind = 'r'),
-             \(holdsTimes), has_column_privilege(a.attrelid, a.attnum, 'UPDATE'),
+                               WHERE inhparent = a.attrelid AND c.relkind = 'r') AS is_unique,
+             \(holdsTimes) AS holds_times,
+             has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS is_updatable,
              (SELECT n.nspname FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
-              WHERE t.oid = a.atttypid AND n.nspname <> 'pg_catalog')
+              WHERE t.oid = a.atttypid AND n.nspname <> 'pg_catalog') AS type_schema
       FROM pg_attribute AS a
-      WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
-      """, .integer(row.0)
-    ).rows(
-      as: String.self, String.self, String.self, String.self, Bool.self, Bool.self, Bool.self,
-      Bool.self, Bool.self, Bool.self, String?.self)
-    let granted = [row.3, row.4, row.5]
-    let resolvedName = TableName(schema: row.7, name: name.name)
-    let identity = try await identity(of: row.0, resolvedName, on: session)
-    let columnsByName = Dictionary(
-      uniqueKeysWithValues: columns.map {
-        (
-          $0.0,
-          WarehouseTable.Column(
-            name: $0.0, type: $0.1, baseType: $0.2, declaredType: $0.3, isNullable: $0.4,
-            isGenerated: $0.5, isUpdatable: $0.9, holdsTimes: $0.8, typeSchema: $0.10)
-        )
-      })
+      WHERE a.attrelid = \(id)::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
+      """
+    ).rows
+    let granted: [Bool] = try [row["may_select"], row["may_update"], row["may_delete"]]
+    let resolvedName = TableName(schema: try row["nspname"], name: name.name)
+    let identity = try await identity(of: id, resolvedName, on: session)
+    var columnsByName: [String: WarehouseTable.Column] = [:]
+    for column in columns {
+      let name: String = try column["attname"]
+      columnsByName[name] = try WarehouseTable.Column(
+        name: name, type: column["type"], baseType: column["base_type"],
+        declaredType: column["declared_type"], isNullable: column["is_nullable"],
+        isGenerated: column["is_generated"], isUpdatable: column["is_updatable"],
+        holdsTimes: column["holds_times"], typeSchema: column["type_schema"])
+    }
+    func names(where flag: String) throws -> Set<String> {
+      Set(try columns.filter { try $0[flag] }.map { try $0["attname"] })
+    }
     return WarehouseTable(
       name: name, resolvedName: resolvedName, columns: columnsByName,
-      kind: WarehouseTable.Kind(rawValue: row.1) ?? .other, isSchemaUsable: row.6,
+      kind: WarehouseTable.Kind(rawValue: try row["relkind"]) ?? .other,
+      isSchemaUsable: try row["is_schema_usable"],
       privileges: Set(
         zip(WarehouseTable.Privilege.allCases, granted).compactMap { $1 ? $0 : nil }),
-      rowsHiddenFrom: try await hidden(row.0, on: session),
-      rewritten: try await rewritten(row.0, on: session),
-      visibleShare: row.2, indexedColumns: Set(columns.compactMap { $0.6 ? $0.0 : nil }),
-      uniqueColumns: Set(columns.compactMap { $0.7 ? $0.0 : nil }),
+      rowsHiddenFrom: try await hidden(id, on: session),
+      rewritten: try await rewritten(id, on: session),
+      visibleShare: try row["visible_share"], indexedColumns: try names(where: "is_indexed"),
+      uniqueColumns: try names(where: "is_unique"),
       primaryKey: try await session.query(
         """
         SELECT a.attname
         FROM pg_index AS i, pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place),
              pg_attribute AS a
-        WHERE i.indrelid = $1::bigint::oid AND i.indisprimary AND place <= i.indnkeyatts
+        WHERE i.indrelid = \(id)::bigint::oid AND i.indisprimary AND place <= i.indnkeyatts
           AND a.attrelid = i.indrelid AND a.attnum = k.attnum
         ORDER BY place
-        """, .integer(row.0)
+        """
       ).rows(as: String.self),
       partitionColumns: Set(
         try await session.query(
           """
-          \(treeCTE)
+          \(treeCTE(of: id))
           SELECT DISTINCT a.attname
           FROM tree JOIN pg_partitioned_table AS p ON p.partrelid = tree.oid
           JOIN pg_attribute AS a ON a.attrelid = tree.oid AND a.attnum = ANY (p.partattrs::int2[])
-          """, .integer(row.0)
+          """
         ).rows(as: String.self)),
-      references: try await references(to: row.0, on: session),
+      references: try await references(to: id, on: session),
       holdTable: identity.table, holdKey: identity.key.compactMap { columnsByName[$0] },
-      distrust: identity.distrust, hasChildren: try await hasChildren(row.0, on: session))
+      distrust: identity.distrust, hasChildren: try await hasChildren(id, on: session))
   }
 
   /// Whether the type of the column `a` is a time, or a domain, array, range or row that has one in it.
-  private static let holdsTimes = """
+  private static let holdsTimes: SQL = """
     (WITH RECURSIVE inside AS (
        SELECT a.atttypid AS oid
        UNION
@@ -161,18 +167,20 @@ public struct Catalog: Sendable {
     try await session.query(
       """
       SELECT EXISTS (SELECT FROM pg_inherits JOIN pg_class AS c ON c.oid = inhparent
-                     WHERE inhparent = $1::bigint::oid AND c.relkind <> 'p')
-      """, .integer(table)
+                     WHERE inhparent = \(table)::bigint::oid AND c.relkind <> 'p')
+      """
     ).onlyRow(as: Bool.self)
   }
 
   /// A table, its partitions and the tables that inherit from it.
-  static let treeCTE = """
+  static func treeCTE(of table: Int64) -> SQL {
+    """
     WITH RECURSIVE tree AS (
-      SELECT $1::bigint::oid AS oid
+      SELECT \(table)::bigint::oid AS oid
       UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
     )
     """
+  }
 
   /// What a rule turns into something else.
   private static func rewritten(
@@ -181,8 +189,8 @@ public struct Catalog: Sendable {
     let words = try await session.query(
       """
       SELECT DISTINCT CASE ev_type WHEN '2' THEN 'UPDATE' ELSE 'DELETE' END FROM pg_rewrite
-      WHERE ev_class = $1::bigint::oid AND ev_type IN ('2', '4') AND ev_enabled <> 'D'
-      """, .integer(table)
+      WHERE ev_class = \(table)::bigint::oid AND ev_type IN ('2', '4') AND ev_enabled <> 'D'
+      """
     ).rows(as: String.self)
     return Set(words.compactMap(WarehouseTable.Privilege.init))
   }
@@ -196,18 +204,18 @@ public struct Catalog: Sendable {
       WITH policy AS (
         SELECT polcmd, polpermissive, pg_get_expr(polqual, polrelid) = 'true' AS is_open
         FROM pg_policy
-        WHERE polrelid = $1::bigint::oid
+        WHERE polrelid = \(table)::bigint::oid
           AND EXISTS (SELECT FROM pg_catalog.unnest(polroles) AS r
                       WHERE r = 0 OR pg_has_role(current_user, r, 'USAGE'))
       )
       SELECT command.name
       FROM (VALUES ('SELECT', 'r'), ('UPDATE', 'w'), ('DELETE', 'd')) AS command (name, letter)
-      WHERE row_security_active($1::bigint::oid)
+      WHERE row_security_active(\(table)::bigint::oid)
         AND (NOT EXISTS (SELECT FROM policy
                          WHERE polpermissive AND is_open AND polcmd::text IN (letter, '*'))
              OR EXISTS (SELECT FROM policy
                         WHERE NOT polpermissive AND NOT is_open AND polcmd::text IN (letter, '*')))
-      """, .integer(table)
+      """
     ).rows(as: String.self)
     return Set(words.compactMap(WarehouseTable.Privilege.init))
   }
@@ -215,7 +223,7 @@ public struct Catalog: Sendable {
   private static func references(
     to table: Int64, on session: some Session
   ) async throws -> [WarehouseTable.ForeignKey] {
-    func names(_ numbers: String, of relation: String) -> String {
+    func names(_ numbers: SQL, of relation: SQL) -> SQL {
       """
       (SELECT pg_catalog.string_agg(a.attname, E'\\n' ORDER BY place)
        FROM pg_catalog.unnest(\(numbers)) WITH ORDINALITY AS n (attnum, place)
@@ -226,10 +234,10 @@ public struct Catalog: Sendable {
     let referred = names("k.confkey", of: "k.confrelid")
     let keys = try await session.query(
       """
-      \(treeCTE), whole AS (
-        SELECT oid FROM tree UNION SELECT relid FROM pg_partition_ancestors($1::bigint::oid::regclass)
+      \(treeCTE(of: table)), whole AS (
+        SELECT oid FROM tree UNION SELECT relid FROM pg_partition_ancestors(\(table)::bigint::oid::regclass)
       )
-      SELECT k.conname, s.nspname, c.relname, \(referring), \(referred),
+      SELECT k.conname, s.nspname, c.relname, \(referring) AS columns, \(referred) AS referred_columns,
              -- To empty a column that is NOT NULL is refused.
              CASE WHEN k.confdeltype = 'n' AND EXISTS (
                SELECT FROM pg_attribute AS a
@@ -237,33 +245,34 @@ public struct Catalog: Sendable {
                  -- PostgreSQL 15 and later can name the columns to empty.
                  AND (coalesce(jsonb_typeof(pg_catalog.to_jsonb(k) -> 'confdelsetcols'), 'null') <> 'array'
                       OR pg_catalog.to_jsonb(k) -> 'confdelsetcols' @> pg_catalog.to_jsonb(a.attnum::integer)))
-             THEN 'a' ELSE k.confdeltype::text END,
-             has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(s.oid, 'USAGE'),
+             THEN 'a' ELSE k.confdeltype::text END AS on_delete,
+             has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(s.oid, 'USAGE') AS is_readable,
              c.oid::bigint,
              EXISTS (SELECT FROM pg_index AS i
                      WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
-                       AND i.indkey[0] = ANY (k.conkey)),
+                       AND i.indkey[0] = ANY (k.conkey)) AS is_indexed,
              -- PostgreSQL 18 has keys over periods, the last column, and keys that are only declared.
-             coalesce(pg_catalog.to_jsonb(k) ->> 'conperiod' = 'true', false)
+             coalesce(pg_catalog.to_jsonb(k) ->> 'conperiod' = 'true', false) AS is_of_periods
       FROM whole JOIN pg_constraint AS k ON k.confrelid = whole.oid
       JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS s ON s.oid = c.relnamespace
       WHERE k.contype = 'f' AND k.conparentid = 0
         AND pg_catalog.to_jsonb(k) ->> 'conenforced' IS DISTINCT FROM 'false'
       ORDER BY 2, 3, 1
-      """, .integer(table)
-    ).rows(
-      as: String.self, String.self, String.self, String.self, String.self, String.self, Bool.self,
-      Int64.self, Bool.self, Bool.self)
+      """
+    ).rows
     var references: [WarehouseTable.ForeignKey] = []
+    func lines(_ text: String) -> [String] { text.split(separator: "\n").map(String.init) }
     for row in keys {
+      let onDelete: String = try row["on_delete"]
       references.append(
         WarehouseTable.ForeignKey(
-          constraint: row.0, table: TableName(schema: row.1, name: row.2),
-          wholes: try await wholes(of: row.7, on: session),
-          columns: row.3.split(separator: "\n").map(String.init),
-          referencedColumns: row.4.split(separator: "\n").map(String.init),
-          isRestricting: ["a", "r"].contains(row.5), isCascading: row.5 == "c", isReadable: row.6,
-          isIndexed: row.8, isOfPeriods: row.9))
+          constraint: try row["conname"],
+          table: TableName(schema: try row["nspname"], name: try row["relname"]),
+          wholes: try await wholes(of: try row["oid"], on: session),
+          columns: lines(try row["columns"]), referencedColumns: lines(try row["referred_columns"]),
+          isRestricting: ["a", "r"].contains(onDelete), isCascading: onDelete == "c",
+          isReadable: try row["is_readable"], isIndexed: try row["is_indexed"],
+          isOfPeriods: try row["is_of_periods"]))
     }
     return references
   }
@@ -275,12 +284,12 @@ public struct Catalog: Sendable {
     try await session.query(
       """
       WITH RECURSIVE whole AS (
-        SELECT inhparent FROM pg_inherits WHERE inhrelid = $1::bigint::oid
+        SELECT inhparent FROM pg_inherits WHERE inhrelid = \(table)::bigint::oid
         UNION SELECT p.inhparent FROM pg_inherits AS p JOIN whole ON p.inhrelid = whole.inhparent
       )
       SELECT s.nspname, c.relname FROM whole JOIN pg_class AS c ON c.oid = whole.inhparent
       JOIN pg_namespace AS s ON s.oid = c.relnamespace
-      """, .integer(table)
+      """
     ).rows(as: String.self, String.self).map { TableName(schema: $0.0, name: $0.1) }
   }
 }

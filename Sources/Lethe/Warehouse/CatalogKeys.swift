@@ -46,13 +46,13 @@ extension Catalog {
       """
       SELECT c.oid::bigint, n.nspname, c.relname
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      WHERE c.oid = pg_partition_root($1::bigint::oid::regclass) AND c.oid <> $1::bigint::oid
+      WHERE c.oid = pg_partition_root(\(table)::bigint::oid::regclass) AND c.oid <> \(table)::bigint::oid
         -- Of some columns is enough: whichever way it is granted, rows have the same name.
         AND has_table_privilege(c.oid, 'SELECT') AND has_any_column_privilege(c.oid, 'UPDATE')
         AND has_schema_privilege(n.oid, 'USAGE') AND NOT row_security_active(c.oid)
         AND NOT EXISTS (SELECT FROM pg_rewrite
                         WHERE ev_class = c.oid AND ev_type = '2' AND ev_enabled <> 'D')
-      """, .integer(table)
+      """
     ).firstRow(as: Int64.self, String.self, String.self)
       .map { (id: $0.0, name: TableName(schema: $0.1, name: $0.2)) }
   }
@@ -66,7 +66,7 @@ extension Catalog {
       FROM (
         SELECT i.indexrelid, i.indrelid, i.indkey::int2[] AS columns, i.indnkeyatts
         FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
-        WHERE i.indrelid = $1::bigint::oid AND i.indisunique AND i.indisvalid
+        WHERE i.indrelid = \(table)::bigint::oid AND i.indisunique AND i.indisvalid
           AND i.indpred IS NULL AND i.indexprs IS NULL
           AND (i.indisprimary OR i.indimmediate)
           AND NOT EXISTS (SELECT FROM pg_attribute AS a
@@ -84,7 +84,7 @@ extension Catalog {
           ON a.attrelid = best.indrelid AND a.attnum = best.columns[place]
       ) AS k
       ORDER BY k.place
-      """, .integer(table)
+      """
     ).rows(as: String.self)
   }
 
@@ -94,25 +94,26 @@ extension Catalog {
   private static func distrust(
     of table: Int64, on session: some Session
   ) async throws -> VersionDistrust? {
-    let parts = """
-      \(treeCTE)
-      SELECT n.nspname, c.relname, %
+    func parts(_ last: SQL) -> SQL {
+      """
+      \(treeCTE(of: table))
+      SELECT n.nspname, c.relname, \(last)
       FROM tree JOIN pg_class AS c ON c.oid = tree.oid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
       """
+    }
     if let foreign = try await session.query(
-      parts.replacing("%", with: "c.relkind::text")
-        + " WHERE c.relkind = 'f' ORDER BY 1, 2 LIMIT 1", .integer(table)
+      parts("c.relkind::text") + " WHERE c.relkind = 'f' ORDER BY 1, 2 LIMIT 1"
     ).firstRow(as: String.self, String.self, String.self) {
       return .foreignPart(TableName(schema: foreign.0, name: foreign.1))
     }
     if let other = try await session.query(
-      parts.replacing("%", with: "m.amname")
+      parts("m.amname")
         + """
          JOIN pg_am AS m ON m.oid = c.relam
         WHERE c.relkind = 'r' AND m.amhandler <> 'pg_catalog.heap_tableam_handler'::regproc
         ORDER BY 1, 2 LIMIT 1
-        """, .integer(table)
+        """
     ).firstRow(as: String.self, String.self, String.self) {
       return .otherStorage(TableName(schema: other.0, name: other.1), other.2)
     }
@@ -122,12 +123,12 @@ extension Catalog {
     ).onlyRow(as: Bool.self)
     guard hasCitus else { return nil }
     return try await session.query(
-      parts.replacing("%", with: "''")
+      parts("''")
         + """
          WHERE EXISTS (SELECT FROM pg_catalog.pg_dist_partition AS d
                       WHERE d.logicalrelid::oid = c.oid)
         ORDER BY 1, 2 LIMIT 1
-        """, .integer(table)
+        """
     ).firstRow(as: String.self, String.self, String.self)
       .map { .distributed(TableName(schema: $0.0, name: $0.1)) }
   }

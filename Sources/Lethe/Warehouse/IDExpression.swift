@@ -1,5 +1,5 @@
 public import Definitions
-import PostgreSQL
+public import PostgreSQL
 
 /// An ID as SQL: read from a column, in the form that the definition gives it. Whatever looks for the rows of an
 /// ID, or for the IDs of rows, goes by this, so that all of it sees the same IDs.
@@ -28,25 +28,25 @@ public struct IDExpression: Sendable {
   }
 
   /// Of a row by this name; nil for the only one.
-  public func sql(of alias: String? = nil) -> String {
-    let value = (alias.map { "\($0)." } ?? "") + column.sql
+  public func sql(of alias: SQL? = nil) -> SQL {
+    let value = alias.map { "\($0).\(column.sql)" } ?? column.sql
     return normalization.map { $0.sql(value) } ?? value
   }
 
   /// The condition that it is the ID that another expression is.
-  public func equals(_ other: String, of otherKind: IDKind, alias: String? = nil) -> String {
+  public func equals(_ other: SQL, of otherKind: IDKind, alias: SQL? = nil) -> SQL {
     "\(sql(of: alias)) = \(kind.cast(other, from: otherKind))"
   }
 
   /// As a number; what is no ID becomes NULL.
-  public func number(of alias: String? = nil) -> String {
+  public func number(of alias: SQL? = nil) -> SQL {
     IDKind.integer.cast(sql(of: alias), from: kind)
   }
 }
 
 extension IDNormalization {
   /// The IDs in a text, however it is sorted. An index over it has to be written just so.
-  public func sql(_ text: String) -> String {
+  public func sql(_ text: SQL) -> SQL {
     switch self {
     case .digits:
       """

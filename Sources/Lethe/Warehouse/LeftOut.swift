@@ -11,8 +11,8 @@ extension WarehouseTable {
     of id: IDExpression, where condition: String?, on session: some Session
   ) async throws -> LeftOutRows {
     // The line break ends a comment that the operator's SQL may end with.
-    let taken = condition.map { "(\($0)\n)" } ?? "true"
-    let suspects = id.suspects.map { "(\($0)) AND " } ?? ""
+    let taken: SQL = condition.map { "(\(trusted: $0)\n)" } ?? "true"
+    let suspects: SQL = id.suspects.map { "(\($0)) AND " } ?? ""
     let counts = try await session.query(
       """
       SELECT cause, pg_catalog.count(*) FROM (
@@ -38,19 +38,19 @@ extension WarehouseTable {
 
 extension IDExpression {
   /// The condition that a row may be left out, for an index to find it; nil if each row has to be looked at.
-  fileprivate var suspects: String? {
+  fileprivate var suspects: SQL? {
     let value = column.sql
     switch kind {
     case .integer: return column.isNullable ? "\(value) IS NULL OR \(value) <= 0" : "\(value) <= 0"
     case .numeric:
       guard column.hasNoFraction else { return nil }
-      return "\(value) IS NULL OR \(value) <= 0 OR \(value) > \(Int64.max)"
+      return "\(value) IS NULL OR \(value) <= 0 OR \(value) > \(literal: Int64.max)"
     case .text: return nil
     }
   }
 
   /// Why a row is left out, a label of `LeftOutCause`; NULL if it is exported.
-  fileprivate var leftOutCause: String {
+  fileprivate var leftOutCause: SQL {
     let value = column.sql
     switch kind {
     case .integer:
@@ -60,12 +60,12 @@ extension IDExpression {
     case .numeric:
       return """
         CASE WHEN \(value) IS NULL THEN 'missing' WHEN \(value) = 'NaN' THEN 'not_a_number'
-             WHEN \(value) <= 0 OR \(value) > \(Int64.max) THEN 'out_of_range'
+             WHEN \(value) <= 0 OR \(value) > \(literal: Int64.max) THEN 'out_of_range'
              WHEN \(value) <> pg_catalog.trunc(\(value)) THEN 'fraction' END
         """
     case .text:
       let digits = IDNormalization.digits.sql(value)
-      let plain = "(\(value))::text COLLATE \"C\""
+      let plain: SQL = "(\(value))::text COLLATE \"C\""
       return """
         CASE WHEN \(value) IS NULL THEN 'missing'
              WHEN \(Self.isID(sql())) THEN NULL
@@ -79,8 +79,8 @@ extension IDExpression {
   }
 
   /// The condition that a text is an ID. CASE keeps the cast from what is no number.
-  private static func isID(_ text: String) -> String {
-    "CASE WHEN \(IDKind.isNumber(text)) THEN (\(text))::numeric <= \(Int64.max) ELSE false END"
+  private static func isID(_ text: SQL) -> SQL {
+    "CASE WHEN \(IDKind.isNumber(text)) THEN (\(text))::numeric <= \(literal: Int64.max) ELSE false END"
   }
 }
 

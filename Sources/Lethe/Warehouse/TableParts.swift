@@ -36,20 +36,21 @@ extension Catalog {
     try await session.query(
       """
       WITH RECURSIVE tree AS (
-        SELECT $1::regclass::oid AS oid
+        SELECT \(table.quoted)::regclass::oid AS oid
         UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
       )
-      SELECT c.oid::bigint, n.nspname, c.relname, c.relkind = 'f',
+      SELECT c.oid::bigint, n.nspname, c.relname, c.relkind = 'f' AS is_foreign,
              has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
-               AND NOT row_security_active(c.oid),
-             pg_get_partition_constraintdef(c.oid)
+               AND NOT row_security_active(c.oid) AS is_readable,
+             pg_get_partition_constraintdef(c.oid) AS condition
       FROM tree JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE c.relkind IN ('r', 'f') ORDER BY 2, 3
-      """, .text(table.sql)
-    ).rows(as: Int64.self, String.self, String.self, Bool.self, Bool.self, String?.self).map {
-      TablePart(
-        oid: $0.0, name: TableName(schema: $0.1, name: $0.2), isForeign: $0.3, isReadable: $0.4,
-        condition: $0.5)
+      """
+    ).rows.map { row in
+      try TablePart(
+        oid: row["oid"], name: TableName(schema: row["nspname"], name: row["relname"]),
+        isForeign: row["is_foreign"], isReadable: row["is_readable"],
+        condition: row["condition"])
     }
   }
 
@@ -61,40 +62,45 @@ extension Catalog {
     let moves = columns.map { !table.partitionColumns.isDisjoint(with: $0) } ?? false
     // A row that moves to another partition is deleted here and inserted there.
     let types = columns == nil ? 8 : moves ? 4 | 8 | 16 : 16
+    let (name, set): (SQL, SQL) = ("\(table.quoted)", "\(columns)")
     return try await session.query(
       """
       WITH RECURSIVE tree AS (
-        SELECT $1::regclass::oid AS oid
+        SELECT \(name)::regclass::oid AS oid
         UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
       )
-      SELECT t.tgname, n.nspname, c.relname, l.nspname || '.' || p.proname, \(Self.copies)
+      SELECT t.tgname, n.nspname, c.relname, l.nspname || '.' || p.proname AS function,
+             \(Self.copies) AS seems_to_copy
       FROM tree JOIN pg_trigger AS t ON t.tgrelid = tree.oid JOIN pg_class AS c ON c.oid = t.tgrelid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
       JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS l ON l.oid = p.pronamespace
-      WHERE \(Self.fires) AND t.tgtype & \(types) <> 0
-        AND (t.tgattr = '' OR t.tgtype & 16 = 0 OR $2::text[] IS NULL
+      WHERE \(Self.fires(on: name)) AND t.tgtype & \(literal: types) <> 0
+        AND (t.tgattr = '' OR t.tgtype & 16 = 0 OR \(set)::text[] IS NULL
              OR EXISTS (SELECT FROM pg_attribute AS a
                         WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[])
-                          AND a.attname = ANY ($2::text[])))
+                          AND a.attname = ANY (\(set)::text[])))
       ORDER BY 2, 3, 1
-      """, .text(table.sql), columns.map { .texts($0) } ?? .null
-    ).rows(as: String.self, String.self, String.self, String.self, Bool.self).map {
-      FiringTrigger(
-        name: $0.0, table: "\(TableName(schema: $0.1, name: $0.2))", function: $0.3,
-        seemsToCopy: $0.4)
+      """
+    ).rows.map { row in
+      try FiringTrigger(
+        name: row["tgname"], table: "\(TableName(schema: row["nspname"], name: row["relname"]))",
+        function: row["function"],
+        seemsToCopy: row["seems_to_copy"])
     }
   }
 
-  /// The condition that a trigger `t` on a part of the table `$1` fires when rows are changed by way of that: a
+  /// The condition that a trigger `t` on a part of a table fires when rows are changed by way of that: a
   /// partition's copy of a trigger counts with the trigger, and one of the statement only on the table itself.
-  static let fires = """
-    NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
-      AND (t.tgrelid = $1::regclass OR (t.tgparentid = 0 AND t.tgtype & 1 = 1))
+  static func fires(on table: SQL) -> SQL {
     """
+    NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+      AND (t.tgrelid = \(table)::regclass OR (t.tgparentid = 0 AND t.tgtype & 1 = 1))
+    """
+  }
 
   /// The condition that the source of a function `p` has something in it that writes rows. What it does only
   /// the function knows.
-  static let copies = """
+  static let copies: SQL = """
     p.prosrc ~* '\\m(insert\\s+into|merge\\s+into|copy|dblink\\w*|http\\w*)\\M'
     """
 }

@@ -1,4 +1,5 @@
 import Definitions
+public import PostgreSQL
 
 /// A value of a definition that is not a constant: it is evaluated once for a row, when the row is
 /// changed. Columns of other types than times keep such a word as the text that it is.
@@ -14,7 +15,7 @@ public enum ValueExpression: Sendable, Equatable, CaseIterable {
     }
   }
 
-  public var sql: String {
+  public var sql: SQL {
     switch self {
     case .now: "pg_catalog.now()"
     case .currentDate: "current_date"

@@ -1,5 +1,5 @@
 public import Definitions
-import PostgreSQL
+public import PostgreSQL
 
 /// A table of the operator's, as the database describes it.
 public struct WarehouseTable: Sendable {
@@ -42,8 +42,9 @@ public struct WarehouseTable: Sendable {
   /// Whether the version of a row (`xmin`) tells which transaction wrote it.
   public var hasTrustedVersions: Bool { distrust == nil }
 
-  /// Its name as SQL text.
-  public var sql: String { resolvedName.sql }
+  public var sql: SQL { resolvedName.sql }
+  /// Its name for messages and remedies, as SQL has it.
+  public var quoted: String { resolvedName.quoted }
 
   public struct Column: Sendable {
     public let name: String
@@ -62,7 +63,10 @@ public struct WarehouseTable: Sendable {
     /// Of its type; nil for PostgreSQL's own.
     let typeSchema: String?
 
-    public var sql: String { Identifier(name).sql }
+    public var sql: SQL { "\(identifier: name)" }
+    var quoted: String { Identifier(name).quoted }
+    /// Its type, for a cast.
+    public var typeSQL: SQL { SQL(trusted: type) }
 
     /// Whether it holds a point in time: what `now()` and `current_date` can be given to.
     public var isTime: Bool {
@@ -154,20 +158,20 @@ public enum IDKind: Sendable, Equatable {
 
   /// An expression of another kind, written so that this column's index is used. What is no ID
   /// becomes NULL, which equals nothing, and not an error.
-  public func cast(_ expression: String, from other: IDKind) -> String {
+  public func cast(_ expression: SQL, from other: IDKind) -> SQL {
     switch (self, other) {
     case (.integer, .integer), (.numeric, .numeric), (.text, .text): expression
     case (.numeric, .integer): "\(expression)::numeric"
     case (.text, .integer), (.text, .numeric): "\(expression)::text"
     case (.integer, .numeric):
       """
-      CASE WHEN \(expression) BETWEEN 1 AND \(Int64.max) AND \(expression) = trunc(\(expression)) \
+      CASE WHEN \(expression) BETWEEN 1 AND \(literal: Int64.max) AND \(expression) = trunc(\(expression)) \
       THEN \(expression)::bigint END
       """
     case (.integer, .text):
       """
       CASE WHEN \(Self.isNumber(expression)) THEN \
-      CASE WHEN \(expression)::numeric <= \(Int64.max) THEN \(expression)::bigint END END
+      CASE WHEN \(expression)::numeric <= \(literal: Int64.max) THEN \(expression)::bigint END END
       """
     case (.numeric, .text):
       "CASE WHEN \(Self.isNumber(expression)) THEN \(expression)::numeric END"
@@ -176,14 +180,16 @@ public enum IDKind: Sendable, Equatable {
 
   /// The condition that a text is the number of an ID, whatever its collation: a nondeterministic one
   /// takes no patterns.
-  public static func isNumber(_ text: String) -> String {
+  public static func isNumber(_ text: SQL) -> SQL {
     "(\(text)) COLLATE \"C\" ~ '^[1-9][0-9]{0,18}$'"
   }
 }
 
 extension TableName {
+  public var sql: SQL { SQL(trusted: quoted) }
+
   /// The name as SQL text, quoted part by part.
-  public var sql: String {
-    (schema.map { Identifier($0).sql + "." } ?? "") + Identifier(name).sql
+  public var quoted: String {
+    (schema.map { Identifier($0).quoted + "." } ?? "") + Identifier(name).quoted
   }
 }

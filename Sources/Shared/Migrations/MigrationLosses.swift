@@ -68,7 +68,7 @@ struct LossTrial {
     do {
       return try await connection.withTransaction { transaction in
         let before = try await Self.stock(transaction)
-        try await transaction.runScript(script)
+        try await transaction.runScript(SQL(trusted: script))
         throw RolledBack(before: before, after: try await Self.stock(transaction))
       }
     } catch let trial as RolledBack {
@@ -92,7 +92,7 @@ struct LossTrial {
 
   /// The condition that a row was not made by a migration, where one makes rows: nothing is lost with those
   /// alone.
-  private static let made = ["lethe.seal": "kind <> 'begin'"]
+  private static let made: [String: SQL] = ["lethe.seal": "kind <> 'begin'"]
 
   /// Tables whose rows are no loss: those that migrations make and take away, and what a server notes of its folder.
   private static let lossless: Set<String> = ["lethe.version", "compliance.spool"]
@@ -103,9 +103,11 @@ struct LossTrial {
     var lost: [MigrationLosses.Table] = []
     for (id, name) in before.tables
     where after.tables[id] == nil && !Self.lossless.contains(name) {
-      let isLoss = Self.made[name].map { "EXISTS (SELECT FROM \(name) WHERE \($0))" } ?? "true"
+      let table = SQL(trusted: name)
+      let isLoss: SQL =
+        Self.made[name].map { "EXISTS (SELECT FROM \(table) WHERE \($0))" } ?? "true"
       let rows = try await connection.query(
-        "SELECT CASE WHEN \(isLoss) THEN count(*) ELSE 0 END FROM \(name)"
+        "SELECT CASE WHEN \(isLoss) THEN count(*) ELSE 0 END FROM \(table)"
       ).onlyRow(as: Int.self)
       if rows > 0 { lost.append(.init(name: name, columns: [], rows: rows)) }
     }
@@ -120,9 +122,9 @@ struct LossTrial {
       guard let name = before.tables[id], after.tables[id] != nil else { continue }
       let gone = columns.subtracting(after.columns[id] ?? []).sorted()
       guard !gone.isEmpty else { continue }
-      let values = gone.map { Identifier($0).sql }.joined(separator: ", ")
+      let values = gone.map { "\(identifier: $0)" as SQL }.joined(separator: ", ")
       let rows = try await connection.query(
-        "SELECT count(*) FROM \(name) WHERE pg_catalog.num_nonnulls(\(values)) > 0"
+        "SELECT count(*) FROM \(trusted: name) WHERE pg_catalog.num_nonnulls(\(values)) > 0"
       ).onlyRow(as: Int.self)
       if rows > 0 { lost.append(.init(name: name, columns: gone, rows: rows)) }
     }

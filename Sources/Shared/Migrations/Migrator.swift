@@ -37,7 +37,7 @@ public struct Migrator: Sendable {
       for migration in pending {
         try await run(
           migration.up, of: migration,
-          recording: "INSERT INTO \(table.sql) (version) VALUES ($1)")
+          recording: "INSERT INTO \(table.sql) (version) VALUES (\(migration.version))")
       }
       return pending
     }
@@ -77,7 +77,7 @@ public struct Migrator: Sendable {
       }
       try await run(
         newest.down, of: newest,
-        recording: "DELETE FROM \(table.sql) WHERE version = $1")
+        recording: "DELETE FROM \(table.sql) WHERE version = \(newest.version)")
       return .rolledBack(newest)
     }
   }
@@ -100,17 +100,17 @@ public struct Migrator: Sendable {
   }
 
   private func locked<R: Sendable>(_ body: () async throws -> R) async throws -> R {
-    _ = try await connection.query("SELECT pg_advisory_lock($1)", .integer(Self.advisoryLock))
+    _ = try await connection.query("SELECT pg_advisory_lock(\(literal: Self.advisoryLock))")
     do {
       let value = try await body()
-      try await connection.execute("SELECT pg_advisory_unlock($1)", .integer(Self.advisoryLock))
+      try await connection.execute("SELECT pg_advisory_unlock(\(literal: Self.advisoryLock))")
       return value
     } catch {
       // In a task of its own: in one that was cancelled the lock would stay with the connection.
       let connection = self.connection
       await Task {
         _ = try? await connection.execute(
-          "SELECT pg_advisory_unlock($1)", .integer(Self.advisoryLock))
+          "SELECT pg_advisory_unlock(\(literal: Self.advisoryLock))")
       }.value
       throw error
     }
@@ -123,7 +123,8 @@ public struct Migrator: Sendable {
     case shared = "public"
     case own = "lethe_migrations"
 
-    var sql: String { "\(rawValue).schema_migrations" }
+    var name: String { "\(rawValue).schema_migrations" }
+    var sql: SQL { SQL(trusted: name) }
   }
 
   /// A table that has versions of this set is kept; one of another shape is somebody else's.
@@ -144,7 +145,7 @@ public struct Migrator: Sendable {
   }
 
   private func exists(_ table: Table) async throws -> Bool {
-    try await connection.query("SELECT to_regclass($1) IS NOT NULL", .text(table.sql))
+    try await connection.query("SELECT to_regclass(\(table.name)) IS NOT NULL")
       .onlyRow(as: Bool.self)
   }
 
@@ -154,8 +155,8 @@ public struct Migrator: Sendable {
       """
       SELECT coalesce(bool_or(attname = 'version' AND atttypid IN ('text'::regtype, 'varchar'::regtype))
                       AND NOT bool_or(attname <> 'version' AND attnotnull AND NOT atthasdef), false)
-      FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
-      """, .text(table.sql)
+      FROM pg_attribute WHERE attrelid = to_regclass(\(table.name)) AND attnum > 0 AND NOT attisdropped
+      """
     ).onlyRow(as: Bool.self)
   }
 
@@ -170,7 +171,7 @@ public struct Migrator: Sendable {
     } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
       throw MigrationError(
         file: set.directory.string, line: nil,
-        message: "the role may not create the table \(table.sql): \(error.messageWithoutValues)",
+        message: "the role may not create the table \(table.name): \(error.messageWithoutValues)",
         remedy: """
           GRANT CREATE ON DATABASE … to it, which the schema lethe needs, too; or migrate as the database's \
           owner
@@ -185,17 +186,17 @@ public struct Migrator: Sendable {
   }
 
   private func run(
-    _ block: Migration.Block, of migration: Migration, recording: String
+    _ block: Migration.Block, of migration: Migration, recording: SQL
   ) async throws {
     do {
       if block.inTransaction {
         try await connection.withTransaction { transaction in
-          try await transaction.runScript(block.sql)
-          try await transaction.executeOne(recording, .text(migration.version))
+          try await transaction.runScript(SQL(trusted: block.sql))
+          try await transaction.executeOne(recording)
         }
       } else {
-        try await connection.runScript(block.sql)
-        try await connection.executeOne(recording, .text(migration.version))
+        try await connection.runScript(SQL(trusted: block.sql))
+        try await connection.executeOne(recording)
       }
     } catch let error as PostgreSQLError where !error.isTemporary {
       throw Self.failure(error, of: migration, in: block)

@@ -1,3 +1,4 @@
+import PlainStatements
 import PlatformSeed
 import PostgreSQL
 import TestSupport

@@ -1,4 +1,5 @@
 import Definitions
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -54,7 +55,7 @@ import Warehouse
     let pipeline = try Samples.parse(yaml)
     return try await database.withConnection { connection in
       try await connection.runScript(script)
-      if let role { try await connection.execute("SET ROLE \(Identifier(role).sql)") }
+      if let role { try await connection.execute("SET ROLE \(Identifier(role).quoted)") }
       let catalog = try await Catalog(of: pipeline.definition, on: connection)
       return try await catalog.check(pipeline.definition, on: connection).map {
         Found(
@@ -280,7 +281,7 @@ import Warehouse
     try await withTestDatabase { database in
       // Roles belong to the whole server, so each test has its own.
       let role = database.name + "_role"
-      let quoted = Identifier(role).sql
+      let quoted = Identifier(role).quoted
       func withoutRole(_ session: Connection) async throws {
         try await session.runScript("DROP OWNED BY \(quoted); DROP ROLE \(quoted)")
       }

@@ -1,4 +1,5 @@
 import Definitions
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -249,7 +250,7 @@ import Warehouse
     let fault = Case("", Self.partitioned, table: "shop.leaf", key: [])
     try await withTestDatabase { database in
       try await database.withConnection { connection in
-        let role = Identifier(database.name + "_role").sql
+        let role = Identifier(database.name + "_role").quoted
         try await connection.runScript(
           """
           \(fault.tables)

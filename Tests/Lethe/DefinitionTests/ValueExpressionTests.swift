@@ -1,4 +1,5 @@
 import Definitions
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -204,7 +205,7 @@ import Warehouse
         }
         if let expression {
           let isNow = try await connection.query(
-            "SELECT \(expression.sql)::timestamptz IN (now(), current_date)"
+            SQL("SELECT \(expression.sql)::timestamptz IN (now(), current_date)")
           ).onlyRow(as: Bool.self)
           #expect(isNow)
         }

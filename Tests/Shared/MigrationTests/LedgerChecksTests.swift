@@ -1,3 +1,4 @@
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing

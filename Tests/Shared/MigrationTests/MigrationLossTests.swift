@@ -1,4 +1,5 @@
 import Migrations
+import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport

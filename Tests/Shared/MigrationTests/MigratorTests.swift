@@ -1,4 +1,5 @@
 import Migrations
+import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -305,7 +306,7 @@ import Testing
       #expect(refused?.remedy.contains("GRANT CREATE ON DATABASE") == true)
       try await database.withConnection { connection throws in
         try await connection.runScript(
-          "GRANT CREATE ON DATABASE \(Identifier(database.name).sql) TO \(role)")
+          "GRANT CREATE ON DATABASE \(Identifier(database.name).quoted) TO \(role)")
       }
       #expect(try await asRole { try await $0.up().map(\.version) } == ["1"])
       #expect(try await asRole { try await $0.up().isEmpty })

@@ -1,5 +1,6 @@
 import Foundation
 import Migrations
+import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport

@@ -1,3 +1,4 @@
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -44,18 +45,19 @@ import Testing
       #expect(copied == 6)
       let result = try await connection.query(
         "SELECT a, b, c, d, e, f, g, h::text FROM t ORDER BY n")
-      let rows = try result.rows(
-        as: Int64.self, Int64?.self, Int32.self, Bool.self, String.self, [UInt8].self, String.self,
-        String?.self)
-      #expect(rows.map(\.0) == numbers)
-      #expect(rows.map(\.1) == [.min, nil, 0, nil, 9_007_199_254_740_993, nil])
-      #expect(rows.map(\.2) == [.min, -1, 0, 1, 2, .max])
-      #expect(rows.map(\.3) == [true, false, true, false, true, false])
-      #expect(rows.map(\.4) == (0..<6).map { texts[$0 % 4] })
-      #expect(rows.map(\.5) == (0..<6).map { blobs[$0 % 4] })
-      #expect(rows.map(\.6) == ["good", "bad", "good", "bad", "good", "bad"])
+      func column<Value: ColumnDecodable>(
+        _ name: String, as type: Value.Type = Value.self
+      ) throws -> [Value] { try result.rows.map { try $0.decode(type, name) } }
+      #expect(try column("a") == numbers)
+      #expect(try column("b", as: Int64?.self) == [.min, nil, 0, nil, 9_007_199_254_740_993, nil])
+      #expect(try column("c", as: Int32.self) == [.min, -1, 0, 1, 2, .max])
+      #expect(try column("d") == [true, false, true, false, true, false])
+      #expect(try column("e") == (0..<6).map { texts[$0 % 4] })
+      #expect(try column("f") == (0..<6).map { blobs[$0 % 4] })
+      #expect(try column("g") == ["good", "bad", "good", "bad", "good", "bad"])
       #expect(
-        rows.map(\.7) == [nil] + (1..<6).map { "2000-01-01 00:00:0\($0).00000\($0)+00" })
+        try column("h", as: String?.self) == [nil]
+          + (1..<6).map { "2000-01-01 00:00:0\($0).00000\($0)+00" })
     }
   }
 

@@ -1,4 +1,5 @@
 import Foundation
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -98,14 +99,17 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query(
-          "SELECT $1::bool, $2::bool, $3::text IS NULL, $4::bytea, $5::bigint, $6::text, $7::text",
+          """
+          SELECT $1::bool AS yes, $2::bool AS no, $3::text IS NULL AS nothing, $4::bytea AS bytes,
+                 $5::bigint AS number, $6::text AS text, $7::text AS x
+          """,
           true, false, nil, .null, Parameter(nil as Int?), Parameter(nil as String?), Parameter("x")
-        ).onlyRow(
-          as: Bool.self, Bool.self, Bool.self, [UInt8]?.self, Int64?.self, String?.self,
-          String?.self)
-        #expect(row.0 && !row.1 && row.2)
-        #expect(row.3 == nil && row.4 == nil && row.5 == nil)
-        #expect(row.6 == "x")
+        ).onlyRow()
+        #expect(try row["yes"] && !row["no"] && row["nothing"])
+        #expect(try row.decode([UInt8]?.self, "bytes") == nil)
+        #expect(try row.decode(Int64?.self, "number") == nil)
+        #expect(try row.decode(String?.self, "text") == nil)
+        #expect(try row["x"] == "x")
       }
     }
   }
@@ -142,7 +146,7 @@ import Testing
   func anIdentifierMeansExactlyItself(name: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
-        let sql = Identifier(name).sql
+        let sql = Identifier(name).quoted
         try await connection.execute("CREATE SCHEMA \(sql)")
         try await connection.execute("CREATE TABLE \(sql).\(sql) (\(sql) int)")
         try await connection.execute("INSERT INTO \(sql).\(sql) (\(sql)) VALUES (7)")

@@ -1,3 +1,4 @@
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -44,7 +45,7 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection {
         try await $0.runScript(
-          "ALTER DATABASE \(Identifier(database.name).sql) SET \(setting.name) = '\(setting.theirs)'"
+          "ALTER DATABASE \(Identifier(database.name).quoted) SET \(setting.name) = '\(setting.theirs)'"
             .replacing("'SQL, DMY'", with: "SQL, DMY"))
       }
       let options =

@@ -15,12 +15,13 @@ struct JobStore: Sendable {
   static let cancelledError = "The job was cancelled."
 
   /// The members of a `Job`, in the order that `job(_:)` reads them.
-  private static let columns = """
+  private static let columns: SQL = """
     id, type, status, name, error, profile, resumable,
-    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-    to_char(upload_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-    to_char(download_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-    upload_expires_at > clock_timestamp(), download_expires_at > clock_timestamp(),
+    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS created,
+    to_char(upload_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS upload_expires,
+    to_char(download_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS download_expires,
+    upload_expires_at > clock_timestamp() AS upload_is_open,
+    download_expires_at > clock_timestamp() AS download_is_open,
     submission_file, result_file, result_bytes, submission_hash, result_hash
     """
 
@@ -36,15 +37,14 @@ struct JobStore: Sendable {
       INSERT INTO compliance.jobs
         (app_id, type, name, profile, resumable, created_at, upload_expires_at,
           download_expires_at)
-      SELECT $1, $2::compliance.job_type, $3, $4::compliance.profile, $5, now,
-        now + $6 * interval '1 microsecond', now + $7 * interval '1 microsecond'
+      SELECT \(app.hex), \(type.rawValue)::compliance.job_type, \(name),
+        \(profile.rawValue)::compliance.profile, \(isResumable), now,
+        now + \(lifetimes.upload.microseconds) * interval '1 microsecond',
+        now + \(lifetimes.download.microseconds) * interval '1 microsecond'
       FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now) clock
       ON CONFLICT (app_id, type) WHERE status IN ('created', 'in_progress') DO NOTHING
       RETURNING \(Self.columns)
-      """,
-      .text(app.hex), .text(type.rawValue), Parameter(name), .text(profile.rawValue),
-      .bool(isResumable), .integer(lifetimes.upload.microseconds),
-      .integer(lifetimes.download.microseconds)
+      """
     ).first
   }
 
@@ -54,19 +54,18 @@ struct JobStore: Sendable {
     return try await jobs(
       """
       SELECT \(Self.columns) FROM compliance.jobs
-      WHERE app_id = $1 AND type = $2::compliance.job_type
-        AND ($3::compliance.job_status IS NULL OR status = $3::compliance.job_status)
+      WHERE app_id = \(app.hex) AND type = \(type.rawValue)::compliance.job_type
+        AND (\(status?.rawValue)::compliance.job_status IS NULL
+          OR status = \(status?.rawValue)::compliance.job_status)
       ORDER BY created_at DESC, id DESC
-      """,
-      .text(app.hex), .text(type.rawValue), Parameter(status?.rawValue))
+      """)
   }
 
   /// - Returns: nil for an unknown job and for one of another App.
   func job(_ id: Int64, of app: AppID) async throws -> Job? {
     try await expireUnused()
     return try await jobs(
-      "SELECT \(Self.columns) FROM compliance.jobs WHERE id = $1 AND app_id = $2",
-      .integer(id), .text(app.hex)
+      "SELECT \(Self.columns) FROM compliance.jobs WHERE id = \(id) AND app_id = \(app.hex)"
     ).first
   }
 
@@ -95,8 +94,8 @@ struct JobStore: Sendable {
       try await $0.run(
         """
         UPDATE compliance.jobs SET upload_expires_at = created_at
-        WHERE id = $1 AND status = 'created'
-        """, [.integer(id)])
+        WHERE id = \(id) AND status = 'created'
+        """)
     }
   }
 
@@ -106,11 +105,10 @@ struct JobStore: Sendable {
     return try await jobs(
       """
       UPDATE compliance.jobs
-      SET status = 'failed', error = $3, finished_at = clock_timestamp()
-      WHERE id = $1 AND app_id = $2 AND status IN ('created', 'in_progress')
+      SET status = 'failed', error = \(Self.cancelledError), finished_at = clock_timestamp()
+      WHERE id = \(id) AND app_id = \(app.hex) AND status IN ('created', 'in_progress')
       RETURNING \(Self.columns)
-      """,
-      .integer(id), .text(app.hex), .text(Self.cancelledError)
+      """
     ).first
   }
 
@@ -123,12 +121,11 @@ struct JobStore: Sendable {
     return try await jobs(
       """
       UPDATE compliance.jobs
-      SET status = 'in_progress', submission_file = $2, submission_hash = $3,
+      SET status = 'in_progress', submission_file = \(file), submission_hash = \(hash?.text),
         uploaded_at = clock_timestamp()
-      WHERE id = $1 AND status = 'created'
+      WHERE id = \(id) AND status = 'created'
       RETURNING \(Self.columns)
-      """,
-      .integer(id), .text(file), Parameter(hash?.text)
+      """
     ).first
   }
 
@@ -150,12 +147,11 @@ struct JobStore: Sendable {
     try await jobs(
       """
       UPDATE compliance.jobs
-      SET status = 'complete', result_file = $2, result_bytes = $3, result_hash = $4,
+      SET status = 'complete', result_file = \(file), result_bytes = \(bytes), result_hash = \(hash?.text),
         finished_at = clock_timestamp()
-      WHERE id = $1 AND status = 'in_progress'
+      WHERE id = \(id) AND status = 'in_progress'
       RETURNING \(Self.columns)
-      """,
-      .integer(id), .text(file), .integer(bytes), Parameter(hash?.text)
+      """
     ).first
   }
 
@@ -164,11 +160,10 @@ struct JobStore: Sendable {
     try await jobs(
       """
       UPDATE compliance.jobs
-      SET status = 'failed', error = $2, finished_at = clock_timestamp()
-      WHERE id = $1 AND status = 'in_progress'
+      SET status = 'failed', error = \(error), finished_at = clock_timestamp()
+      WHERE id = \(id) AND status = 'in_progress'
       RETURNING \(Self.columns)
-      """,
-      .integer(id), .text(error)
+      """
     ).first
   }
 
@@ -190,7 +185,7 @@ struct JobStore: Sendable {
   /// Which of these jobs are known, as they are now.
   func jobs(_ ids: [Int64]) async throws -> [Job] {
     try await jobs(
-      "SELECT \(Self.columns) FROM compliance.jobs WHERE id = ANY($1::bigint[])", .integers(ids))
+      "SELECT \(Self.columns) FROM compliance.jobs WHERE id = ANY(\(ids)::bigint[])")
   }
 
   /// Frees the slots of jobs whose upload did not come in time. One that was begun in time in parts may go on
@@ -210,20 +205,17 @@ struct JobStore: Sendable {
     }
   }
 
-  private func jobs(_ sql: String, _ parameters: Parameter...) async throws -> [Job] {
-    try await pool.withConnection { try await $0.run(sql, parameters) }
-      .rows(
-        as: Int64.self, JobType.self, JobStatus.self, String?.self, String?.self,
-        WireProfile.self, Bool.self, String.self, String.self, String.self, Bool.self, Bool.self,
-        String?.self, String?.self, Int64?.self, String?.self, String?.self
-      )
-      .map {
-        Job(
-          id: $0.0, type: $0.1, status: $0.2, name: $0.3, error: $0.4, profile: $0.5,
-          isResumable: $0.6, createdAt: $0.7, uploadExpiresAt: $0.8, downloadExpiresAt: $0.9,
-          uploadIsOpen: $0.10, downloadIsOpen: $0.11, submissionFile: $0.12, resultFile: $0.13,
-          resultBytes: $0.14, submissionHash: $0.15, resultHash: $0.16)
-      }
+  private func jobs(_ sql: SQL) async throws -> [Job] {
+    try await pool.withConnection { try await $0.run(sql) }.rows.map { row in
+      try Job(
+        id: row["id"], type: row["type"], status: row["status"], name: row["name"],
+        error: row["error"], profile: row["profile"], isResumable: row["resumable"],
+        createdAt: row["created"], uploadExpiresAt: row["upload_expires"],
+        downloadExpiresAt: row["download_expires"], uploadIsOpen: row["upload_is_open"],
+        downloadIsOpen: row["download_is_open"], submissionFile: row["submission_file"],
+        resultFile: row["result_file"], resultBytes: row["result_bytes"],
+        submissionHash: row["submission_hash"], resultHash: row["result_hash"])
+    }
   }
 }
 

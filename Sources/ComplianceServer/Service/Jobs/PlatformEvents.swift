@@ -40,7 +40,7 @@ struct PlatformEvents {
 
   /// `COPY` of (id, created_at, verdict, since) in the order of the IDs. An ID that several things are
   /// said of comes several times in a row.
-  func copySQL(_ wanted: Wanted) -> String {
+  func copySQL(_ wanted: Wanted) -> SQL {
     switch type {
     case .tweets:
       """
@@ -71,37 +71,38 @@ struct PlatformEvents {
   }
 
   /// A post's own verdict, and since when.
-  private var ownVerdictSQL: String {
+  private var ownVerdictSQL: SQL {
     if knowsEdits {
       """
-      CASE WHEN deleted_at IS NOT NULL THEN \(Verdict.deleted.rawValue)
-           WHEN bounced_at IS NOT NULL THEN \(Verdict.bounced.rawValue)
-           WHEN edited_at IS NOT NULL THEN \(Verdict.edited.rawValue)
-           ELSE \(Verdict.geoRemoved.rawValue) END,
+      CASE WHEN deleted_at IS NOT NULL THEN \(literal: Verdict.deleted.rawValue)
+           WHEN bounced_at IS NOT NULL THEN \(literal: Verdict.bounced.rawValue)
+           WHEN edited_at IS NOT NULL THEN \(literal: Verdict.edited.rawValue)
+           ELSE \(literal: Verdict.geoRemoved.rawValue) END,
       coalesce(deleted_at, bounced_at, edited_at, geo_removed_at)
       """
     } else {
       """
-      CASE WHEN deleted_at IS NOT NULL THEN \(Verdict.deleted.rawValue)
-           WHEN bounced_at IS NOT NULL THEN \(Verdict.bounced.rawValue)
-           WHEN geo_removed_at IS NOT NULL THEN \(Verdict.geoRemoved.rawValue) ELSE 0 END,
+      CASE WHEN deleted_at IS NOT NULL THEN \(literal: Verdict.deleted.rawValue)
+           WHEN bounced_at IS NOT NULL THEN \(literal: Verdict.bounced.rawValue)
+           WHEN geo_removed_at IS NOT NULL THEN \(literal: Verdict.geoRemoved.rawValue) ELSE 0 END,
       coalesce(deleted_at, bounced_at, geo_removed_at, created_at)
       """
     }
   }
 
-  private static let stateVerdictSQL = """
-    CASE author.state WHEN 'deleted' THEN \(Verdict.authorDeleted.rawValue)
-                      WHEN 'suspended' THEN \(Verdict.authorSuspended.rawValue)
-                      WHEN 'deactivated' THEN \(Verdict.authorDeactivated.rawValue)
-                      WHEN 'protected' THEN \(Verdict.authorProtected.rawValue) END
+  private static let stateVerdictSQL: SQL = """
+    CASE author.state WHEN 'deleted' THEN \(literal: Verdict.authorDeleted.rawValue)
+                      WHEN 'suspended' THEN \(literal: Verdict.authorSuspended.rawValue)
+                      WHEN 'deactivated' THEN \(literal: Verdict.authorDeactivated.rawValue)
+                      WHEN 'protected' THEN \(literal: Verdict.authorProtected.rawValue) END
     """
 
-  private static func condition(_ column: String, _ wanted: Wanted) -> String {
+  private static func condition(_ column: SQL, _ wanted: Wanted) -> SQL {
     switch wanted {
     case .ids(let ids):
-      "\(column) = ANY ('{\(ids.map(String.init).joined(separator: ","))}'::bigint[])"
-    case .range(let range): "\(column) BETWEEN \(range.lowerBound) AND \(range.upperBound)"
+      "\(column) = ANY (\(literal: "{\(ids.map(String.init).joined(separator: ","))}")::bigint[])"
+    case .range(let range):
+      "\(column) BETWEEN \(literal: range.lowerBound) AND \(literal: range.upperBound)"
     }
   }
 }

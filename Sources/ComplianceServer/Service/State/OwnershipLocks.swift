@@ -9,12 +9,12 @@ internal import PostgreSQL
 ///   become the owner waits until it has had the fence alone: no session of an earlier one is left, and none that is
 ///   made later finds its term.
 enum OwnershipLocks {
-  private static let group = "pg_catalog.hashtext('compliance.server')"
+  private static let group: SQL = "pg_catalog.hashtext('compliance.server')"
   private static let owner: Int32 = 0
   private static let fence: Int32 = 1
 
   /// Of `pg_locks`: held locks of the group in this database.
-  private static let held = """
+  private static let held: SQL = """
     locktype = 'advisory' AND granted AND objsubid = 2
       AND classid = (\(group)::bigint & 4294967295)::oid
       AND database = (SELECT oid FROM pg_catalog.pg_database
@@ -22,7 +22,7 @@ enum OwnershipLocks {
     """
 
   static func tryOwn(_ session: Connection) async throws -> Bool {
-    try await session.query("SELECT pg_catalog.pg_try_advisory_lock(\(group), \(owner))")
+    try await session.query("SELECT pg_catalog.pg_try_advisory_lock(\(group), \(literal: owner))")
       .onlyRow(as: Bool.self)
   }
 
@@ -31,7 +31,7 @@ enum OwnershipLocks {
     while true {
       let term = Int32.random(in: (fence + 1)...Int32.max)
       let isNew = try await session.query(
-        "SELECT pg_catalog.pg_try_advisory_lock(\(group), $1::integer)", .integer(Int64(term))
+        "SELECT pg_catalog.pg_try_advisory_lock(\(group), \(literal: term))"
       ).onlyRow(as: Bool.self)
       if isNew { return term }
     }
@@ -41,8 +41,8 @@ enum OwnershipLocks {
   static func isAlone(_ session: Connection) async throws -> Bool {
     try await session.query(
       """
-      SELECT CASE WHEN pg_catalog.pg_try_advisory_lock(\(group), \(fence))
-                  THEN pg_catalog.pg_advisory_unlock(\(group), \(fence)) ELSE false END
+      SELECT CASE WHEN pg_catalog.pg_try_advisory_lock(\(group), \(literal: fence))
+                  THEN pg_catalog.pg_advisory_unlock(\(group), \(literal: fence)) ELSE false END
       """
     ).onlyRow(as: Bool.self)
   }
@@ -51,15 +51,15 @@ enum OwnershipLocks {
   /// - Returns: false if the database is not this term's server's, and the session must not be used.
   static func join(_ session: Connection, term: Int32) async throws -> Bool {
     let shares = try await session.query(
-      "SELECT pg_catalog.pg_try_advisory_lock_shared(\(group), \(fence))"
+      "SELECT pg_catalog.pg_try_advisory_lock_shared(\(group), \(literal: fence))"
     ).onlyRow(as: Bool.self)
     guard shares else { return false }
     // One look at all locks: they are not released all at once.
     return try await session.query(
       """
-      SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE \(held) AND objid IN (\(owner), $1::bigint::oid)
+      SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE \(held) AND objid IN (\(literal: owner), \(literal: term))
                      GROUP BY pid HAVING pg_catalog.count(*) = 2)
-      """, .integer(Int64(term))
+      """
     ).onlyRow(as: Bool.self)
   }
 
@@ -80,8 +80,8 @@ enum OwnershipLocks {
     let hasTerm = try await session.query(
       """
       SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
-                     WHERE \(held) AND objid = $1::bigint::oid AND pid = $2)
-      """, .integer(Int64(term ?? 0)), .integer(holder.process)
+                     WHERE \(held) AND objid = \(literal: term ?? 0) AND pid = \(holder.process))
+      """
     ).onlyRow(as: Bool.self)
     return (holder, term != nil && hasTerm)
   }
@@ -100,7 +100,7 @@ enum OwnershipLocks {
              || coalesce(', since ' || pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC',
                                                           'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '')
       FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-      WHERE \(held) AND l.objid = \(lock) AND l.pid <> pg_catalog.pg_backend_pid()
+      WHERE \(held) AND l.objid = \(literal: lock) AND l.pid <> pg_catalog.pg_backend_pid()
       ORDER BY l.pid
       """
     ).rows(as: Int64.self, String.self).map { Holder(process: $0.0, description: $0.1) }
@@ -110,7 +110,7 @@ enum OwnershipLocks {
   static func end(_ holder: Holder, _ session: Connection) async throws -> Bool {
     do {
       _ = try await session.query(
-        "SELECT pg_catalog.pg_terminate_backend($1::integer)", .integer(holder.process))
+        "SELECT pg_catalog.pg_terminate_backend(\(holder.process)::integer)")
       return true
     } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
       return false

@@ -5,18 +5,18 @@ internal import PostgreSQL
 struct Schema {
   let session: Connection
 
+  private static let tables = [
+    "compliance.jobs", "compliance.signing_key", "compliance.spool", "platform.posts",
+    "platform.accounts",
+  ]
   private static let remedy = "run `compliance-server migrate up` on the same database"
 
   /// - Throws: `StartError` if a table or one of the given migrations is missing.
   func requireMigrated(to migrations: MigrationSet?) async throws {
     let missing = try await session.query(
       """
-      SELECT name FROM unnest($1::text[]) AS needed (name) WHERE to_regclass(name) IS NULL
-      """,
-      .texts([
-        "compliance.jobs", "compliance.signing_key", "compliance.spool", "platform.posts",
-        "platform.accounts",
-      ])
+      SELECT name FROM unnest(\(Self.tables)::text[]) AS needed (name) WHERE to_regclass(name) IS NULL
+      """
     ).rows(as: String.self)
     guard missing.isEmpty else {
       throw StartError(
@@ -37,8 +37,7 @@ struct Schema {
     var random = SystemRandomNumberGenerator()
     let candidate = (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &random) }
     _ = try await session.execute(
-      "INSERT INTO compliance.signing_key (key) VALUES ($1) ON CONFLICT DO NOTHING",
-      .bytes(candidate))
+      "INSERT INTO compliance.signing_key (key) VALUES (\(candidate)) ON CONFLICT DO NOTHING")
     return try await session.query("SELECT key FROM compliance.signing_key")
       .onlyRow(as: [UInt8].self)
   }

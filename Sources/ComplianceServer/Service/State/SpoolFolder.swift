@@ -42,9 +42,9 @@ extension Ownership {
     }
     try await connection.execute(
       """
-      INSERT INTO compliance.spool (id, directory) VALUES ($1::uuid, $2)
+      INSERT INTO compliance.spool (id, directory) VALUES (\(id)::uuid, \(path.string))
       ON CONFLICT (only_one) DO UPDATE SET id = excluded.id, directory = excluded.directory
-      """, .text(id), .text(path.string))
+      """)
     return path
   }
 

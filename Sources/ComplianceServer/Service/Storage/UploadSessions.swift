@@ -49,8 +49,8 @@ final class UploadSessions: Sendable {
       try await $0.run(
         """
         UPDATE compliance.upload_sessions SET used_at = clock_timestamp()
-        WHERE encode(id_sha256, 'hex') = ANY ($1::text[])
-        """, [.texts(ids)])
+        WHERE encode(id_sha256, 'hex') = ANY (\(ids)::text[])
+        """)
     }
   }
 
@@ -62,8 +62,9 @@ final class UploadSessions: Sendable {
       try await $0.executeOne(
         """
         INSERT INTO compliance.upload_sessions (id_sha256, job_id, file, expires_at)
-        VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
-        """, .bytes(SHA256.hash(id)), .integer(jobID), .text(file), .integer(lifetimeSeconds))
+        VALUES (\(SHA256.hash(id)), \(jobID), \(file),
+          clock_timestamp() + \(lifetimeSeconds) * interval '1 second')
+        """)
     }
     return id
   }
@@ -77,8 +78,8 @@ final class UploadSessions: Sendable {
                CASE WHEN completed_at IS NOT NULL THEN 'complete'
                     WHEN cancelled_at IS NOT NULL THEN 'cancelled'
                     WHEN expires_at <= clock_timestamp() THEN 'expired' ELSE 'open' END
-        FROM compliance.upload_sessions WHERE id_sha256 = $1 AND job_id = $2
-        """, .bytes(SHA256.hash(id)), .integer(jobID))
+        FROM compliance.upload_sessions WHERE id_sha256 = \(SHA256.hash(id)) AND job_id = \(jobID)
+        """)
     }
     .firstRow(as: Int64.self, String.self, Int64.self, UploadSession.State.self)
     .map { UploadSession(jobID: $0.0, file: $0.1, storedBytes: $0.2, state: $0.3) }
@@ -86,7 +87,7 @@ final class UploadSessions: Sendable {
 
   /// More of the file is on disk.
   func stored(_ bytes: Int64, in id: String) async throws {
-    try await change(id, "stored_bytes = $2, used_at = clock_timestamp()", .integer(bytes))
+    try await change(id, "stored_bytes = \(bytes), used_at = clock_timestamp()")
   }
 
   func completed(_ id: String) async throws {
@@ -111,12 +112,11 @@ final class UploadSessions: Sendable {
       .rows(as: String.self))
   }
 
-  private func change(_ id: String, _ assignment: String, _ parameters: Parameter...) async throws {
+  private func change(_ id: String, _ assignment: SQL) async throws {
     try await pool.withConnection {
       guard
         try await $0.run(
-          "UPDATE compliance.upload_sessions SET \(assignment) WHERE id_sha256 = $1",
-          [.bytes(SHA256.hash(id))] + parameters
+          "UPDATE compliance.upload_sessions SET \(assignment) WHERE id_sha256 = \(SHA256.hash(id))"
         ).rowsAffected == 1
       else { throw StorageProblem(.noSuchUpload, "The upload session is not known any more.") }
     }

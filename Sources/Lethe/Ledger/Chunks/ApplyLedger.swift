@@ -25,13 +25,14 @@ extension ChunkLedger {
   public func eventCounts(of chunk: Chunk) async throws -> [EventCounts] {
     let counts = try await connection.query(
       """
-      SELECT reason::text, count(*), count(*) - count(superseded_by),
-             count(*) FILTER (WHERE restores), count(changed)
-      FROM lethe.collected WHERE chunk_id = $1 GROUP BY reason
-      """, .integer(chunk.id)
-    ).rows(as: String.self, Int.self, Int.self, Int.self, Int.self).map {
-      EventCounts(
-        reason: $0.0, events: $0.1, standing: $0.2, restoring: $0.3, partlyApplied: $0.4)
+      SELECT reason::text, count(*) AS events, count(*) - count(superseded_by) AS standing,
+             count(*) FILTER (WHERE restores) AS restoring, count(changed) AS partly_applied
+      FROM lethe.collected WHERE chunk_id = \(chunk.id) GROUP BY reason
+      """
+    ).rows.map { row in
+      try EventCounts(
+        reason: row["reason"], events: row["events"], standing: row["standing"],
+        restoring: row["restoring"], partlyApplied: row["partly_applied"])
     }
     if counts.isEmpty {
       let had = try await connection.query(
@@ -43,8 +44,8 @@ extension ChunkLedger {
                          WHERE e.chunk_id = c.chunk_id AND e.cause_id IS NULL AND e.reason <> 'clean')
                       + (SELECT coalesce(sum(t.events), 0) FROM lethe.trace AS t
                          WHERE t.chunk_id = c.chunk_id AND t.reason <> 'clean')
-        FROM lethe.chunk AS c WHERE chunk_id = $1 AND state = 'collected'
-        """, .integer(chunk.id)
+        FROM lethe.chunk AS c WHERE chunk_id = \(chunk.id) AND state = 'collected'
+        """
       ).firstRow(as: Bool.self)
       if had == true {
         throw LedgerError(
@@ -75,13 +76,12 @@ extension ChunkLedger {
     of chunk: Chunk, after through: Int64, events: Int?, assuming counts: [EventCounts]?,
     on session: some Session
   ) async throws -> BatchExtent? {
-    let next = """
+    let next: SQL = """
       SELECT id, reason, restores, changed FROM lethe.collected
-      WHERE chunk_id = $1 AND id > $2 ORDER BY id LIMIT $3
+      WHERE chunk_id = \(chunk.id) AND id > \(through) ORDER BY id LIMIT \(events)
       """
-    let parameters: [Parameter] = [.integer(chunk.id), .integer(through), Parameter(events)]
     if let counts {
-      return try await session.run("SELECT max(id) FROM (\(next)) AS batch", parameters)
+      return try await session.run("SELECT max(id) FROM (\(next)) AS batch")
         .onlyRow(as: Int64?.self).map {
           BatchExtent(
             through: $0, reasons: Set(counts.map(\.reason)),
@@ -93,7 +93,7 @@ extension ChunkLedger {
       """
       SELECT reason::text, max(id), bool_or(restores), bool_or(changed IS NOT NULL)
       FROM (\(next)) AS batch GROUP BY reason
-      """, parameters
+      """
     ).rows(as: String.self, Int64.self, Bool.self, Bool.self)
     guard let last = rows.map(\.1).max() else { return nil }
     return BatchExtent(
@@ -110,9 +110,9 @@ extension ChunkLedger {
       """
       SELECT max(id) FROM (
         SELECT id, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS events
-        FROM lethe.collected WHERE chunk_id = $1 AND id > $2 AND id <= $3
+        FROM lethe.collected WHERE chunk_id = \(chunk.id) AND id > \(after) AND id <= \(through)
       ) AS batch WHERE place <= events / 2
-      """, .integer(chunk.id), .integer(after), .integer(through)
+      """
     ).onlyRow(as: Int64?.self)
   }
 
@@ -125,7 +125,7 @@ extension ChunkLedger {
   /// How many batches of the chunk are recorded.
   public func batches(of chunk: Chunk) async throws -> Int {
     try await connection.query(
-      "SELECT coalesce(max(number), 0) FROM lethe.batch WHERE chunk_id = $1", .integer(chunk.id)
+      "SELECT coalesce(max(number), 0) FROM lethe.batch WHERE chunk_id = \(chunk.id)"
     ).onlyRow(as: Int.self)
   }
 
@@ -142,8 +142,8 @@ extension ChunkLedger {
     let row = try await connection.query(
       """
       SELECT exported_snapshot::text, exported_cluster, lethe.cluster()
-      FROM lethe.chunk WHERE chunk_id = $1
-      """, .integer(chunk.id)
+      FROM lethe.chunk WHERE chunk_id = \(chunk.id)
+      """
     ).onlyRow(as: String?.self, Int64?.self, Int64?.self)
     return ExportMoment(snapshot: row.0, cluster: row.1, clusterNow: row.2)
   }
@@ -154,14 +154,17 @@ extension ChunkLedger {
     _ chunk: Chunk, after through: Int64, on transaction: Transaction
   ) async throws {
     try await transaction.executeOne(
-      "UPDATE lethe.chunk SET lease = $2, applied_through = $3 WHERE chunk_id = $1",
-      .integer(chunk.id), .text(lease.token), .integer(through))
+      """
+      UPDATE lethe.chunk SET lease = \(lease.token), applied_through = \(through)
+      WHERE chunk_id = \(chunk.id)
+      """
+    )
   }
 
   /// Keeps the chunk, and which of its events stand, as they are until the transaction's end.
   public func lockChunk(_ chunk: Chunk, on transaction: Transaction) async throws {
     try await transaction.execute(
-      "SELECT FROM lethe.chunk WHERE chunk_id = $1 FOR NO KEY UPDATE", .integer(chunk.id))
+      "SELECT FROM lethe.chunk WHERE chunk_id = \(chunk.id) FOR NO KEY UPDATE")
   }
 
   /// The event records and traces of a batch: how many events, and what `lethe.event_digest` makes of them.
@@ -191,25 +194,21 @@ extension ChunkLedger {
       transaction, chunk.label,
       """
       WITH moved AS (
-        UPDATE lethe.chunk SET applied_through = $4
-        WHERE chunk_id = $1 AND lease = $2 AND state = 'collected' AND applied_through = $3
+        UPDATE lethe.chunk SET applied_through = \(through)
+        WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = 'collected'
+          AND applied_through = \(after)
         RETURNING chunk_id
       )
       INSERT INTO lethe.batch (chunk_id, number, after_id, through_id, records, sha256)
-      SELECT chunk_id, $5, $3, $4, $6, $7 FROM moved
-      """,
-      [
-        .integer(chunk.id), .text(lease.token), .integer(after), .integer(through),
-        .integer(Int64(number)), .integer(Int64(digest.records)), .bytes(digest.sha256),
-      ])
+      SELECT chunk_id, \(number), \(after), \(through), \(digest.records), \(digest.sha256) FROM moved
+      """)
   }
 
   private func eventDigest(
     of chunk: Chunk, batch number: Int, on transaction: Transaction
   ) async throws -> EventDigest {
     let (records, sha256) = try await transaction.query(
-      "SELECT records, sha256 FROM lethe.event_digest($1, $2::integer)", .integer(chunk.id),
-      .integer(Int64(number))
+      "SELECT records, sha256 FROM lethe.event_digest(\(chunk.id), \(number)::integer)"
     ).onlyRow(as: Int.self, [UInt8].self)
     return EventDigest(records: records, sha256: sha256)
   }
@@ -225,22 +224,22 @@ extension ChunkLedger {
       UPDATE lethe.chunk
       SET state = 'applied', applied_at = clock_timestamp(), applied_through = last_id,
           stopped_reason = NULL
-      WHERE chunk_id = $1 AND lease = $2 AND state = 'collected' AND applied_through = $3
-      """, [.integer(chunk.id), .text(lease.token), .integer(through)])
+      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = 'collected'
+        AND applied_through = \(through)
+      """)
     try await rangesChecked(of: chunk, jobID: jobID, on: transaction)
     let isAlone = try await holdsCollectedAlone(chunk, on: transaction)
     if !isAlone { try await deleteCollected(of: chunk, on: transaction) }
     // Late: the chain is locked from here to the end of the transaction.
     try await transaction.execute(
-      "SELECT lethe.seal('job', $1, $2, lethe.job_content($1))", .integer(jobID),
-      .integer(chunk.id))
+      "SELECT lethe.seal('job', \(jobID), \(chunk.id), lethe.job_content(\(jobID)))")
     // Last, so that nobody waits for this table while the chain is waited for.
     if isAlone { try await emptyCollected(of: chunk, on: transaction) }
   }
 
   private func deleteCollected(of chunk: Chunk, on transaction: Transaction) async throws {
     try await transaction.execute(
-      "DELETE FROM lethe.collected WHERE chunk_id = $1", .integer(chunk.id))
+      "DELETE FROM lethe.collected WHERE chunk_id = \(chunk.id)")
   }
 
   /// Whether the table has the chunk's events only, and enough of them.
@@ -249,10 +248,11 @@ extension ChunkLedger {
   ) async throws -> Bool {
     try await transaction.query(
       """
-      SELECT (SELECT min(chunk_id) = $1 AND max(chunk_id) = $1 FROM lethe.collected) IS TRUE
-         AND pg_relation_size('lethe.collected') > $2
+      SELECT (SELECT min(chunk_id) = \(chunk.id) AND max(chunk_id) = \(chunk.id)
+        FROM lethe.collected) IS TRUE
+         AND pg_relation_size('lethe.collected') > \(Self.emptiedBytesMin)
          AND has_table_privilege('lethe.collected', 'TRUNCATE')
-      """, .integer(chunk.id), .integer(Self.emptiedBytesMin)
+      """
     ).onlyRow(as: Bool.self)
   }
 
@@ -292,8 +292,8 @@ extension ChunkLedger {
     let row = try await connection.query(
       """
       SELECT job_id, asked_at::text FROM lethe.job
-      WHERE chunk_id = $1 AND result_sha256 IS NOT NULL
-      """, .integer(chunk.id)
+      WHERE chunk_id = \(chunk.id) AND result_sha256 IS NOT NULL
+      """
     ).onlyRow(as: Int64.self, String.self)
     return CollectedJob(id: row.0, askedAt: row.1)
   }
@@ -303,9 +303,9 @@ extension ChunkLedger {
     try await ChunkQueries.guarded(
       connection, chunk.label,
       """
-      UPDATE lethe.chunk SET stopped_reason = $3
-      WHERE chunk_id = $1 AND lease = $2 AND state = 'collected'
-      """, [.integer(chunk.id), .text(lease.token), .prose(why)])
+      UPDATE lethe.chunk SET stopped_reason = \(prose: why)
+      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = 'collected'
+      """)
   }
 
   /// The rows that a run has redacted so far, by reason, for its limits: restores do not count, nor do
@@ -315,10 +315,10 @@ extension ChunkLedger {
       """
       SELECT reason::text, sum(rows)::bigint
       FROM lethe.change JOIN lethe.chunk USING (chunk_id)
-      WHERE run_id = $1 AND action IN ('delete', 'protect', 'scrub_geo', 'redact')
+      WHERE run_id = \(runID) AND action IN ('delete', 'protect', 'scrub_geo', 'redact')
         AND approved_at IS NULL
       GROUP BY reason
-      """, .integer(runID)
+      """
     ).rows(as: String.self, Int.self)
     return Dictionary(uniqueKeysWithValues: rows.map { ($0.0, $0.1) })
   }

@@ -16,25 +16,26 @@ extension ChunkLedger {
         let why = try await transaction.query(
           """
           UPDATE lethe.chunk AS c SET approved_at = clock_timestamp(), stopped_reason = NULL
-          FROM (SELECT chunk_id, stopped_reason FROM lethe.chunk WHERE chunk_id = $1 FOR UPDATE) AS o
-          WHERE c.chunk_id = o.chunk_id AND c.run_id = $2 AND c.state = 'collected'
+          FROM (SELECT chunk_id, stopped_reason FROM lethe.chunk
+            WHERE chunk_id = \(chunkID) FOR UPDATE) AS o
+          WHERE c.chunk_id = o.chunk_id AND c.run_id = \(runID) AND c.state = 'collected'
             AND c.stopped_reason IS NOT NULL
           RETURNING o.stopped_reason
-          """, .integer(chunkID), .integer(runID)
+          """
         ).firstRow(as: String.self)
       else { return false }
       let id = try await transaction.query(
         """
         INSERT INTO lethe.approval (chunk_id, stopped_reason, approved_by, note)
-        VALUES ($1, $2, $3, $4) RETURNING approval_id
-        """, .integer(chunkID), .prose(why), .prose(by), Parameter(prose: note)
+        VALUES (\(chunkID), \(prose: why), \(prose: by), \(prose: note)) RETURNING approval_id
+        """
       ).onlyRow(as: Int64.self)
       try await transaction.executeOne(
         """
         UPDATE lethe.approval
         SET seal_number = lethe.seal('approval', NULL, NULL, lethe.approval_content(approval_id))
-        WHERE approval_id = $1
-        """, .integer(id))
+        WHERE approval_id = \(id)
+        """)
       return true
     }
   }
@@ -42,8 +43,7 @@ extension ChunkLedger {
   /// How many events of a collected chunk wait, and how many of them newer answers have overtaken.
   public func waitingEvents(of chunk: Chunk) async throws -> (events: Int, overtaken: Int) {
     try await connection.query(
-      "SELECT count(*), count(superseded_by) FROM lethe.collected WHERE chunk_id = $1",
-      .integer(chunk.id)
+      "SELECT count(*), count(superseded_by) FROM lethe.collected WHERE chunk_id = \(chunk.id)"
     ).onlyRow(as: Int.self, Int.self)
   }
 }
@@ -58,7 +58,7 @@ extension ChainVerifier {
       return
     }
     let id = NSDecimalNumber(decimal: number).int64Value
-    let now = try await session.query("SELECT lethe.approval_content($1)", .integer(id))
+    let now = try await session.query("SELECT lethe.approval_content(\(id))")
       .onlyRow(as: String?.self)
     guard now != record.content else { return }
     result.found(
@@ -75,8 +75,8 @@ extension ChainVerifier {
       SELECT a.approval_id, \(AuditLedger.utc("a.approved_at")) FROM lethe.approval AS a
       WHERE NOT EXISTS (SELECT FROM lethe.seal AS s
                         WHERE s.kind = 'approval' AND s.number = a.seal_number)
-      ORDER BY a.approval_id LIMIT $1
-      """, .integer(Int64(AuditVerification.faultsMax))
+      ORDER BY a.approval_id LIMIT \(AuditVerification.faultsMax)
+      """
     ).rows(as: Int64.self, String.self)
     for (id, approvedAt) in unsealed {
       result.found(
@@ -90,15 +90,16 @@ extension TrailQueries {
   func approvals() async throws -> [AuditTrail.Approval] {
     try await session.run(
       """
-      SELECT a.chunk_id, a.stopped_reason, a.approved_by, a.note, \(utc("a.approved_at")),
+      SELECT a.chunk_id, a.stopped_reason, a.approved_by, a.note, \(utc("a.approved_at")) AS at,
              a.seal_number
       FROM lethe.approval AS a JOIN lethe.chunk AS c USING (chunk_id)
-      WHERE c.first_id <= $1 AND c.last_id >= $1 AND \(ofType("c.type"))
+      WHERE c.first_id <= \(id) AND c.last_id >= \(id) AND \(ofType("c.type"))
       ORDER BY a.approved_at, a.approval_id
-      """, parameters
-    ).rows(as: Int64.self, String.self, String.self, String?.self, String.self, Int64?.self).map {
-      AuditTrail.Approval(
-        chunkID: $0.0, stoppedReason: $0.1, by: $0.2, note: $0.3, at: $0.4, sealNumber: $0.5)
+      """
+    ).rows.map { row in
+      try AuditTrail.Approval(
+        chunkID: row["chunk_id"], stoppedReason: row["stopped_reason"], by: row["approved_by"],
+        note: row["note"], at: row["at"], sealNumber: row["seal_number"])
     }
   }
 
@@ -106,23 +107,21 @@ extension TrailQueries {
     try await session.run(
       """
       SELECT f.chunk_id, c.type::text, f.reason::text,
-             \(utc("(f.event ->> 'created_at')::timestamptz")),
-             \(utc("(f.event ->> 'redacted_at')::timestamptz")), f.why, f.remedy,
-             \(utc("f.refused_at")), nullif(f.event -> 'changed', 'null')::text,
-             \(utc("f.resolved_at")), f.resolution, f.superseded_by, n.api_id
+             \(utc("(f.event ->> 'created_at')::timestamptz")) AS created_at,
+             \(utc("(f.event ->> 'redacted_at')::timestamptz")) AS redacted_at, f.why, f.remedy,
+             \(utc("f.refused_at")) AS at, nullif(f.event -> 'changed', 'null')::text AS changed,
+             \(utc("f.resolved_at")) AS resolved_at, f.resolution, f.superseded_by, n.api_id
       FROM lethe.refusal AS f JOIN lethe.chunk AS c USING (chunk_id)
       LEFT JOIN lethe.job AS n ON n.job_id = f.superseded_by
-      WHERE f.id = $1 AND \(ofType("c.type")) ORDER BY f.refused_at, f.chunk_id
-      """, parameters
-    ).rows(
-      as: Int64.self, JobType.self, String.self, String?.self, String?.self, String.self,
-      String.self, String.self, String?.self, String?.self, String?.self, Int64?.self,
-      String?.self
-    ).map { row in
-      AuditTrail.Refusal(
-        chunkID: row.0, type: row.1, reason: row.2, createdAt: row.3, redactedAt: row.4,
-        why: row.5, remedy: row.6, at: row.7, changed: try Self.counts(row.8), resolvedAt: row.9,
-        resolution: row.10, supersededBy: Self.job(row.11, row.12))
+      WHERE f.id = \(id) AND \(ofType("c.type")) ORDER BY f.refused_at, f.chunk_id
+      """
+    ).rows.map { row in
+      try AuditTrail.Refusal(
+        chunkID: row["chunk_id"], type: row["type"], reason: row["reason"],
+        createdAt: row["created_at"], redactedAt: row["redacted_at"],
+        why: row["why"], remedy: row["remedy"], at: row["at"], changed: Self.counts(row["changed"]),
+        resolvedAt: row["resolved_at"],
+        resolution: row["resolution"], supersededBy: Self.job(row["superseded_by"], row["api_id"]))
     }
   }
 }

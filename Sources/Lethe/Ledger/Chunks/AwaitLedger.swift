@@ -9,8 +9,8 @@ extension ChunkLedger {
       try await transaction.executeOne(
         """
         UPDATE lethe.job SET status = 'complete', completed_at = clock_timestamp()
-        WHERE job_id = $1 AND ended_at IS NULL
-        """, .integer(attempt.jobID))
+        WHERE job_id = \(attempt.jobID) AND ended_at IS NULL
+        """)
       try await transition(
         chunk, from: "uploaded", to: "complete", at: "completed_at", transaction)
     }
@@ -21,8 +21,8 @@ extension ChunkLedger {
     try await connection.query(
       """
       SELECT extract(epoch FROM clock_timestamp() - uploaded_at)::float8
-      FROM lethe.job WHERE job_id = $1
-      """, .integer(attempt.jobID)
+      FROM lethe.job WHERE job_id = \(attempt.jobID)
+      """
     ).onlyRow(as: Double?.self)
   }
 }

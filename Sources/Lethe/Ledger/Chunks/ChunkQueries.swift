@@ -3,30 +3,28 @@ public import Vocabulary
 
 /// Reading chunks and making guarded changes to them: what the stages' views of the ledger share.
 struct ChunkQueries {
-  static let columns = """
+  static let columns: SQL = """
     c.chunk_id, c.run_id, r.key, r.pipeline, c.dataset, c.type::text, c.number, c.first_id,
     c.last_id, c.ids, c.bytes, c.sha256, c.path, c.state::text, c.applied_through,
-    c.approved_at IS NOT NULL
+    c.approved_at IS NOT NULL AS is_approved
     """
 
   static func chunks(from result: QueryResult) throws -> [Chunk] {
-    try result.rows(
-      as: Int64.self, Int64.self, String.self, String.self, String.self, JobType.self, Int.self,
-      Int64.self, Int64.self, Int.self, Int.self, [UInt8].self, String.self, ChunkState.self,
-      Int64?.self, Bool.self
-    ).map { row in
-      Chunk(
-        id: row.0, runID: row.1, runKey: row.2, pipeline: row.3, dataset: row.4, type: row.5,
-        number: row.6, firstID: row.7, lastID: row.8, ids: row.9, bytes: row.10, sha256: row.11,
-        path: row.12, state: row.13, appliedThrough: row.14, isApproved: row.15)
+    try result.rows.map { row in
+      try Chunk(
+        id: row["chunk_id"], runID: row["run_id"], runKey: row["key"], pipeline: row["pipeline"],
+        dataset: row["dataset"], type: row["type"], number: row["number"],
+        firstID: row["first_id"], lastID: row["last_id"], ids: row["ids"], bytes: row["bytes"],
+        sha256: row["sha256"], path: row["path"], state: row["state"],
+        appliedThrough: row["applied_through"], isApproved: row["is_approved"])
     }
   }
 
   /// Runs an update that has to hit one row, and says whose lease it was if it does not.
   static func guarded(
-    _ session: some Session, _ what: String, _ sql: String, _ parameters: [Parameter]
+    _ session: some Session, _ what: String, _ sql: SQL
   ) async throws {
-    guard try await session.run(sql, parameters).rowsAffected == 1 else {
+    guard try await session.run(sql).rowsAffected == 1 else {
       throw LedgerError.leaseLost(what)
     }
   }
@@ -59,8 +57,8 @@ public struct ChunkLedger: Sendable {
     let result = try await connection.query(
       """
       SELECT \(ChunkQueries.columns)
-      FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id) WHERE c.chunk_id = $1
-      """, .integer(id))
+      FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id) WHERE c.chunk_id = \(id)
+      """)
     guard let chunk = try ChunkQueries.chunks(from: result).first else {
       throw LedgerError(
         code: .missing, message: "there is no chunk \(id) in the ledger",
@@ -76,16 +74,17 @@ public struct ChunkLedger: Sendable {
         """
         SELECT \(ChunkQueries.columns)
         FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
-        WHERE c.run_id = $1 AND c.state = ANY ($2::lethe.chunk_state[])
+        WHERE c.run_id = \(runID) AND c.state = ANY (\(states.map(\.rawValue))::lethe.chunk_state[])
         ORDER BY c.chunk_id
-        """, .integer(runID), .texts(states.map(\.rawValue))))
+        """))
   }
 
   /// The attempt at the chunk that is alive, if there is one.
   public func liveAttempt(at chunk: Chunk) async throws -> Attempt? {
     try await connection.query(
-      "SELECT job_id, attempt, name, api_id FROM lethe.job WHERE chunk_id = $1 AND ended_at IS NULL",
-      .integer(chunk.id)
+      """
+      SELECT job_id, attempt, name, api_id FROM lethe.job WHERE chunk_id = \(chunk.id) AND ended_at IS NULL
+      """
     ).firstRow(as: Int64.self, Int.self, String.self, String?.self)
       .map { Attempt(jobID: $0.0, number: $0.1, name: $0.2, apiID: $0.3) }
   }
@@ -93,8 +92,10 @@ public struct ChunkLedger: Sendable {
   /// Notes the API's last word on a job. It decides nothing.
   public func statusSeen(_ status: JobStatus, of attempt: Attempt) async throws {
     try await connection.execute(
-      "UPDATE lethe.job SET status = $2 WHERE job_id = $1", .integer(attempt.jobID),
-      .prose("\(status)"))
+      """
+      UPDATE lethe.job SET status = \(prose: status.description)
+      WHERE job_id = \(attempt.jobID)
+      """)
   }
 
   /// The job came to nothing. The chunk goes back to `exported` for another attempt; with its last
@@ -106,22 +107,23 @@ public struct ChunkLedger: Sendable {
   ) async throws -> Bool {
     try await connection.withTransaction { transaction in
       let before = try await transaction.query(
-        "SELECT attempts_before FROM lethe.chunk WHERE chunk_id = $1", .integer(chunk.id)
+        "SELECT attempts_before FROM lethe.chunk WHERE chunk_id = \(chunk.id)"
       ).onlyRow(as: Int.self)
       let hasAnother = attempt.number - before < attemptsMax
       try await transaction.executeOne(
         """
-        UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
-        WHERE job_id = $1 AND ended_at IS NULL
-        """, .integer(attempt.jobID), .prose(why))
+        UPDATE lethe.job SET ended_at = clock_timestamp(), failure = \(prose: why)
+        WHERE job_id = \(attempt.jobID) AND ended_at IS NULL
+        """)
       if hasAnother {
         try await ChunkQueries.guarded(
           transaction, chunk.label,
           """
           UPDATE lethe.chunk
           SET state = 'exported', created_at = NULL, uploaded_at = NULL, completed_at = NULL
-          WHERE chunk_id = $1 AND lease = $2 AND state IN ('exported', 'created', 'uploaded', 'complete')
-          """, [.integer(chunk.id), .text(lease.token)])
+          WHERE chunk_id = \(chunk.id) AND lease = \(lease.token)
+            AND state IN ('exported', 'created', 'uploaded', 'complete')
+          """)
       } else {
         try await fail(
           chunk, why: "\(attempt.number - before) jobs came to nothing, the last one: \(why)",
@@ -144,9 +146,9 @@ public struct ChunkLedger: Sendable {
       session, chunk.label,
       """
       UPDATE lethe.chunk
-      SET state = 'failed', failed_at = clock_timestamp(), failure = $3, is_retryable = $4
-      WHERE chunk_id = $1 AND lease = $2 AND state NOT IN ('applied', 'failed')
-      """,
-      [.integer(chunk.id), .text(lease.token), .prose(why), .bool(isRetryable)])
+      SET state = 'failed', failed_at = clock_timestamp(), failure = \(prose: why),
+        is_retryable = \(isRetryable)
+      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state NOT IN ('applied', 'failed')
+      """)
   }
 }

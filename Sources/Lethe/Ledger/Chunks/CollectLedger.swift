@@ -27,10 +27,10 @@ extension ChunkLedger {
     try await transaction.executeOne(
       """
       UPDATE lethe.job
-      SET ended_at = clock_timestamp(), result_bytes = $2, result_lines = $3, result_sha256 = $4
-      WHERE job_id = $1 AND ended_at IS NULL
-      """, .integer(attempt.jobID), .integer(Int64(facts.bytes)), .integer(Int64(facts.lines)),
-      .bytes(facts.sha256))
+      SET ended_at = clock_timestamp(), result_bytes = \(facts.bytes), result_lines = \(facts.lines),
+        result_sha256 = \(facts.sha256)
+      WHERE job_id = \(attempt.jobID) AND ended_at IS NULL
+      """)
     guard
       let row = try await transaction.query(
         """
@@ -38,10 +38,10 @@ extension ChunkLedger {
         SET state = 'collected', collected_at = clock_timestamp(), applied_through = first_id - 1,
             events = (SELECT count(*) FROM lethe.collected AS e
                       WHERE e.chunk_id = c.chunk_id AND e.reason <> 'clean'),
-            quarantined = $3
-        WHERE chunk_id = $1 AND lease = $2 AND state = 'complete'
+            quarantined = \(facts.kept)
+        WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = 'complete'
         RETURNING events, quarantined
-        """, .integer(chunk.id), .text(lease.token), .integer(Int64(facts.kept))
+        """
       ).firstRow(as: Int.self, Int.self)
     else { throw LedgerError.leaseLost(chunk.label) }
     return (row.0, row.1)

@@ -8,14 +8,18 @@ extension ChunkLedger {
   func rangesChecked(of chunk: Chunk, jobID: Int64, on transaction: Transaction) async throws {
     // Another chunk's ranges may be about to cut the same ones.
     try await transaction.execute(
-      "SELECT pg_advisory_xact_lock(hashtext('lethe.coverage'), hashtext($1))",
-      .text("\(chunk.pipeline)/\(chunk.dataset)"))
+      """
+      SELECT pg_advisory_xact_lock(hashtext('lethe.coverage'),
+      hashtext(\("\(chunk.pipeline)/\(chunk.dataset)")))
+      """
+    )
     try await transaction.execute(
       """
-      SELECT lethe.cover($2, c.dataset, c.chunk_id, c.completed_at, pg_catalog.array_agg(a.first_id),
+      SELECT lethe.cover(\(chunk.pipeline), c.dataset, c.chunk_id, c.completed_at,
+        pg_catalog.array_agg(a.first_id),
                          pg_catalog.array_agg(a.last_id), pg_catalog.array_agg(a.ids))
-      FROM lethe.chunk AS c, lethe.answered_ranges($3) AS a WHERE c.chunk_id = $1
+      FROM lethe.chunk AS c, lethe.answered_ranges(\(jobID)) AS a WHERE c.chunk_id = \(chunk.id)
       GROUP BY c.chunk_id
-      """, .integer(chunk.id), .text(chunk.pipeline), .integer(jobID))
+      """)
   }
 }

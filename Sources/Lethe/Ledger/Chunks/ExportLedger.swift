@@ -29,15 +29,16 @@ public struct ExportLedger: Sendable {
     try await connection.execute(
       """
       INSERT INTO lethe.export (run_id, dataset, type)
-      SELECT run_id, $2, $3::lethe.job_type FROM lethe.run WHERE run_id = $1 AND lease = $4
+      SELECT run_id, \(dataset), \(type.rawValue)::lethe.job_type FROM lethe.run
+        WHERE run_id = \(run.id) AND lease = \(lease.token)
       ON CONFLICT (run_id, dataset) DO NOTHING
-      """, .integer(run.id), .text(dataset), .text(type.rawValue), .text(lease.token))
+      """)
     guard
       let row = try await connection.query(
         """
         SELECT exported_through, chunks, finished_at IS NOT NULL, left_out IS NOT NULL
-        FROM lethe.export WHERE run_id = $1 AND dataset = $2
-        """, .integer(run.id), .text(dataset)
+        FROM lethe.export WHERE run_id = \(run.id) AND dataset = \(dataset)
+        """
       ).firstRow(as: Int64.self, Int.self, Bool.self, Bool.self)
     else { throw LedgerError.leaseLost("run \(run.id)") }
     return Progress(
@@ -56,28 +57,24 @@ public struct ExportLedger: Sendable {
         transaction, "run \(run.id)",
         """
         UPDATE lethe.export AS e
-        SET exported_through = $4, chunks = chunks + 1, ids = ids + $5
+        SET exported_through = \(file.lastID), chunks = chunks + 1, ids = ids + \(file.ids)
         FROM lethe.run AS r
-        WHERE e.run_id = $1 AND e.dataset = $2 AND r.run_id = e.run_id AND r.lease = $3
-          AND e.exported_through < $6 AND e.finished_at IS NULL
-        """,
-        [
-          .integer(run.id), .text(dataset), .text(lease.token), .integer(file.lastID),
-          .integer(Int64(file.ids)), .integer(file.firstID),
-        ])
+        WHERE e.run_id = \(run.id) AND e.dataset = \(dataset) AND r.run_id = e.run_id
+          AND r.lease = \(lease.token)
+          AND e.exported_through < \(file.firstID) AND e.finished_at IS NULL
+        """)
       return try await transaction.query(
         """
         INSERT INTO lethe.chunk
           (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease,
            exported_snapshot)
-        SELECT $1, $2, $3::lethe.job_type, coalesce(max(number), 0) + 1, $4, $5, $6, $7, $8, $9, $10,
-               $11::pg_snapshot
-        FROM lethe.chunk WHERE run_id = $1 AND dataset = $2
+        SELECT \(run.id), \(dataset), \(type.rawValue)::lethe.job_type, coalesce(max(number), 0) + 1,
+          \(file.firstID), \(file.lastID), \(file.ids), \(file.bytes), \(file.sha256),
+          \(file.path.string), \(lease.token),
+               \(snapshot)::pg_snapshot
+        FROM lethe.chunk WHERE run_id = \(run.id) AND dataset = \(dataset)
         RETURNING chunk_id
-        """, .integer(run.id), .text(dataset), .text(type.rawValue), .integer(file.firstID),
-        .integer(file.lastID),
-        .integer(Int64(file.ids)), .integer(Int64(file.bytes)), .bytes(file.sha256),
-        .text(file.path.string), .text(lease.token), .text(snapshot)
+        """
       ).onlyRow(as: Int64.self)
     }
   }
@@ -93,18 +90,16 @@ public struct ExportLedger: Sendable {
       """
       UPDATE lethe.export AS e
       SET left_out = (SELECT coalesce(pg_catalog.jsonb_object_agg(cause, rows), '{}')
-                      FROM unnest($4::text[], $5::bigint[]) AS n (cause, rows)),
-          rows_of_dataset = $6, failure = $7::text, is_stopped = $7::text IS NOT NULL,
-          finished_at = CASE WHEN $7::text IS NOT NULL THEN clock_timestamp() END
+                      FROM unnest(\(causes.map(\.key.rawValue))::text[],
+                        \(causes.map { Int64($0.value) })::bigint[]) AS n (cause, rows)),
+          rows_of_dataset = \(rows.rowsOfDataset), failure = \(why)::text,
+            is_stopped = \(why)::text IS NOT NULL,
+          finished_at = CASE WHEN \(why)::text IS NOT NULL THEN clock_timestamp() END
       FROM lethe.run AS r
-      WHERE e.run_id = $1 AND e.dataset = $2 AND r.run_id = e.run_id AND r.lease = $3
+      WHERE e.run_id = \(run.id) AND e.dataset = \(dataset) AND r.run_id = e.run_id
+        AND r.lease = \(lease.token)
         AND e.finished_at IS NULL
-      """,
-      [
-        .integer(run.id), .text(dataset), .text(lease.token), .texts(causes.map(\.key.rawValue)),
-        .integers(causes.map { Int64($0.value) }), .integer(Int64(rows.rowsOfDataset)),
-        Parameter(why),
-      ])
+      """)
   }
 
   /// The rest of the dataset cannot be exported. What is in a chunk by now goes on.
@@ -113,11 +108,12 @@ public struct ExportLedger: Sendable {
     try await ChunkQueries.guarded(
       connection, "run \(run.id)",
       """
-      UPDATE lethe.export AS e SET finished_at = clock_timestamp(), failure = $4
+      UPDATE lethe.export AS e SET finished_at = clock_timestamp(), failure = \(prose: why)
       FROM lethe.run AS r
-      WHERE e.run_id = $1 AND e.dataset = $2 AND r.run_id = e.run_id AND r.lease = $3
+      WHERE e.run_id = \(run.id) AND e.dataset = \(dataset) AND r.run_id = e.run_id
+        AND r.lease = \(lease.token)
         AND e.finished_at IS NULL
-      """, [.integer(run.id), .text(dataset), .text(lease.token), .prose(why)])
+      """)
   }
 
   /// Every ID of the dataset is in a chunk.
@@ -127,8 +123,9 @@ public struct ExportLedger: Sendable {
       """
       UPDATE lethe.export AS e SET finished_at = clock_timestamp()
       FROM lethe.run AS r
-      WHERE e.run_id = $1 AND e.dataset = $2 AND r.run_id = e.run_id AND r.lease = $3
+      WHERE e.run_id = \(run.id) AND e.dataset = \(dataset) AND r.run_id = e.run_id
+        AND r.lease = \(lease.token)
         AND e.finished_at IS NULL
-      """, [.integer(run.id), .text(dataset), .text(lease.token)])
+      """)
   }
 }

@@ -29,15 +29,17 @@ extension ChunkLedger {
     try await ChunkQueries.guarded(
       transaction, chunk.label,
       """
-      SELECT FROM lethe.chunk WHERE chunk_id = $1 AND lease = $2 AND state = 'collected'
+      SELECT FROM lethe.chunk WHERE chunk_id = \(chunk.id) AND lease = \(lease.token)
+        AND state = 'collected'
       FOR NO KEY UPDATE
-      """, [.integer(chunk.id), .text(lease.token)])
+      """)
     try await transaction.execute(
       """
       WITH refused AS (
         DELETE FROM lethe.collected AS s
-        USING unnest($2::bigint[], $3::text[], $4::text[]) AS f (id, why, remedy)
-        WHERE s.chunk_id = $1 AND s.id = f.id AND s.superseded_by IS NULL
+        USING unnest(\(refusals.map(\.id))::bigint[], \(prose: refusals.map(\.why))::text[],
+          \(prose: refusals.map(\.remedy))::text[]) AS f (id, why, remedy)
+        WHERE s.chunk_id = \(chunk.id) AND s.id = f.id AND s.superseded_by IS NULL
         RETURNING s.chunk_id, s.id, s.reason, pg_catalog.to_jsonb(s) AS event, f.why, f.remedy
       )
       INSERT INTO lethe.refusal (chunk_id, id, reason, event, why, remedy)
@@ -45,8 +47,7 @@ extension ChunkLedger {
       ON CONFLICT (chunk_id, id) DO UPDATE
       SET reason = excluded.reason, event = excluded.event, why = excluded.why, remedy = excluded.remedy, resolved_at = NULL,
           resolution = NULL, superseded_by = NULL
-      """, .integer(chunk.id), .integers(refusals.map(\.id)), .proses(refusals.map(\.why)),
-      .proses(refusals.map(\.remedy)))
+      """)
   }
 
   /// For a transaction that is rolled back: takes events out of those that wait.
@@ -55,15 +56,13 @@ extension ChunkLedger {
   ) async throws {
     guard !ids.isEmpty else { return }
     try await transaction.execute(
-      "DELETE FROM lethe.collected WHERE chunk_id = $1 AND id = ANY ($2::bigint[])",
-      .integer(chunk.id), .integers(ids))
+      "DELETE FROM lethe.collected WHERE chunk_id = \(chunk.id) AND id = ANY (\(ids)::bigint[])")
   }
 
   /// How many events of the chunk are refused and not resolved.
   public func openRefusals(of chunk: Chunk) async throws -> Int {
     try await connection.query(
-      "SELECT count(*) FROM lethe.refusal WHERE chunk_id = $1 AND resolved_at IS NULL",
-      .integer(chunk.id)
+      "SELECT count(*) FROM lethe.refusal WHERE chunk_id = \(chunk.id) AND resolved_at IS NULL"
     ).onlyRow(as: Int.self)
   }
 
@@ -73,8 +72,9 @@ extension ChunkLedger {
   ) async throws -> Bool {
     try await session.query(
       """
-      SELECT EXISTS (SELECT FROM lethe.collected WHERE chunk_id = $1 AND id > $2 AND id <= $3)
-      """, .integer(chunk.id), .integer(after), .integer(through)
+      SELECT EXISTS (SELECT FROM lethe.collected WHERE chunk_id = \(chunk.id) AND id > \(after)
+        AND id <= \(through))
+      """
     ).onlyRow(as: Bool.self)
   }
 
@@ -88,22 +88,24 @@ extension ChunkLedger {
     try await connection.withTransaction { transaction in
       try await fail(chunk, why: why, isRetryable: isRetryable, on: transaction)
       try await transaction.execute(
-        "UPDATE lethe.chunk SET remedy = $2, stopped_reason = NULL WHERE chunk_id = $1",
-        .integer(chunk.id), .prose(remedy))
+        """
+        UPDATE lethe.chunk SET remedy = \(prose: remedy), stopped_reason = NULL WHERE chunk_id = \(chunk.id)
+        """
+      )
       try await transaction.execute(
         """
-        UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
-        WHERE chunk_id = $1 AND ended_at IS NULL
-        """, .integer(chunk.id), .prose(why))
+        UPDATE lethe.job SET ended_at = clock_timestamp(), failure = \(prose: why)
+        WHERE chunk_id = \(chunk.id) AND ended_at IS NULL
+        """)
       try await transaction.execute(
         """
         SELECT lethe.seal('job', j.job_id, j.chunk_id, lethe.job_content(j.job_id))
         FROM lethe.job AS j
-        WHERE j.chunk_id = $1 AND j.result_sha256 IS NOT NULL
+        WHERE j.chunk_id = \(chunk.id) AND j.result_sha256 IS NOT NULL
           AND (SELECT count(*) FROM lethe.batch AS b WHERE b.chunk_id = j.chunk_id)
             > coalesce((SELECT (s.content::jsonb ->> 'batches')::bigint FROM lethe.seal AS s
                         WHERE s.chunk_id = j.chunk_id ORDER BY s.number DESC LIMIT 1), 0)
-        """, .integer(chunk.id))
+        """)
     }
   }
 
@@ -115,35 +117,36 @@ extension ChunkLedger {
     of attempt: Attempt, _ chunk: Chunk, containing: ([Int64]) throws -> [Int64],
     on transaction: Transaction
   ) async throws {
-    let older = """
+    let jobID: SQL = "\(attempt.jobID)"
+    let older: SQL = """
       lethe.refusal AS f JOIN lethe.chunk AS c USING (chunk_id) JOIN lethe.run AS r USING (run_id)
       JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL, lethe.job AS nj
-      WHERE nj.job_id = $1 AND f.resolved_at IS NULL AND (j.asked_at, j.job_id) < (nj.asked_at, nj.job_id)
-        AND r.pipeline = $2 AND c.dataset = $3 AND c.type = $4::lethe.job_type
+      WHERE nj.job_id = \(jobID) AND f.resolved_at IS NULL AND (j.asked_at, j.job_id) < (nj.asked_at,
+        nj.job_id)
+        AND r.pipeline = \(chunk.pipeline) AND c.dataset = \(chunk.dataset)
+          AND c.type = \(chunk.type.rawValue)::lethe.job_type
       """
-    let parameters: [Parameter] = [
-      .integer(attempt.jobID), .text(chunk.pipeline), .text(chunk.dataset),
-      .text(chunk.type.rawValue),
-    ]
     var after = chunk.firstID - 1
     while true {
       let ids = try await transaction.run(
         """
-        SELECT DISTINCT f.id FROM \(older) AND f.id > $5 AND f.id <= $6
+        SELECT DISTINCT f.id FROM \(older) AND f.id > \(after) AND f.id <= \(chunk.lastID)
         ORDER BY f.id LIMIT \(Self.idsPerStatement)
-        """, parameters + [.integer(after), .integer(chunk.lastID)]
+        """
       ).rows(as: Int64.self)
       guard let last = ids.last else { return }
       after = last
       _ = try await transaction.run(
         """
         UPDATE lethe.refusal AS done
-        SET resolved_at = clock_timestamp(), resolution = 'superseded', superseded_by = $1
-        FROM (SELECT f.chunk_id, f.id FROM \(older) AND f.id = ANY ($5::bigint[])) AS silent
+        SET resolved_at = clock_timestamp(), resolution = 'superseded', superseded_by = \(jobID)
+        FROM (SELECT f.chunk_id, f.id FROM \(older)
+          AND f.id = ANY (\(try containing(ids))::bigint[])) AS silent
         WHERE done.chunk_id = silent.chunk_id AND done.id = silent.id AND done.resolved_at IS NULL
-          AND EXISTS (SELECT FROM lethe.speaks_by_silence($1, done.id))
-          AND NOT EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = $6 AND s.id = done.id)
-        """, parameters + [.integers(try containing(ids)), .integer(chunk.id)])
+          AND EXISTS (SELECT FROM lethe.speaks_by_silence(\(jobID), done.id))
+          AND NOT EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = \(chunk.id)
+            AND s.id = done.id)
+        """)
     }
   }
 
@@ -164,25 +167,27 @@ extension ChunkLedger {
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """
-        SELECT FROM lethe.chunk WHERE chunk_id = $1 AND state = $2::lethe.chunk_state
+        SELECT FROM lethe.chunk WHERE chunk_id = \(chunk.id)
+          AND state = \(chunk.state.rawValue)::lethe.chunk_state
         FOR NO KEY UPDATE
-        """, [.integer(chunk.id), .text(chunk.state.rawValue)])
+        """)
       // Their records are in lethe.event.
       try await transaction.execute(
         """
         DELETE FROM lethe.collected AS s USING lethe.chunk AS c
-        WHERE c.chunk_id = $1 AND s.chunk_id = c.chunk_id AND s.id <= c.applied_through
-        """, .integer(chunk.id))
+        WHERE c.chunk_id = \(chunk.id) AND s.chunk_id = c.chunk_id AND s.id <= c.applied_through
+        """)
       try await transaction.execute(
         """
         WITH taken AS (
           UPDATE lethe.refusal SET resolved_at = clock_timestamp(), resolution = 'retried'
-          WHERE chunk_id = $1 AND resolved_at IS NULL AND ($2::bigint[] IS NULL OR id = ANY ($2::bigint[]))
+          WHERE chunk_id = \(chunk.id) AND resolved_at IS NULL
+            AND (\(ids?.sorted())::bigint[] IS NULL OR id = ANY (\(ids?.sorted())::bigint[]))
           RETURNING event
         )
         INSERT INTO lethe.collected
         SELECT (jsonb_populate_record(NULL::lethe.collected, event)).* FROM taken
-        """, .integer(chunk.id), ids.map { .integers($0.sorted()) } ?? .null)
+        """)
       try await markSuperseded(jobID: jobID, of: chunk, stored: stored, on: transaction)
       try await reopen(chunk, on: transaction)
     }
@@ -195,16 +200,16 @@ extension ChunkLedger {
       UPDATE lethe.chunk
       SET state = 'collected', applied_at = NULL, failed_at = NULL, failure = NULL, remedy = NULL,
           is_retryable = NULL, applied_through = first_id - 1, approved_at = NULL,
-          stopped_reason = NULL, lease = $2
-      WHERE chunk_id = $1
-      """, .integer(chunk.id), .text(lease.token))
+          stopped_reason = NULL, lease = \(lease.token)
+      WHERE chunk_id = \(chunk.id)
+      """)
     // That a run was given up stays: only what was taken on again is done in it.
     try await transaction.executeOne(
       """
       UPDATE lethe.run \(RunLedger.knowsHolds)
-      SET status = 'running', finished_at = NULL, lease = $2,
-          failure = CASE WHEN failure = $3 THEN failure END
-      WHERE run_id = $1
-      """, .integer(chunk.runID), .text(lease.token), .text(RunLedger.givenUpFailure))
+      SET status = 'running', finished_at = NULL, lease = \(lease.token),
+          failure = CASE WHEN failure = \(RunLedger.givenUpFailure) THEN failure END
+      WHERE run_id = \(chunk.runID)
+      """)
   }
 }

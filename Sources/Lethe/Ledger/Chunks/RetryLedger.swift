@@ -19,9 +19,9 @@ extension ChunkLedger {
     try await transaction.query(
       """
       SELECT quarantine_id, raw FROM lethe.quarantine
-      WHERE chunk_id = $1 AND resolved_at IS NULL AND quarantine_id > $2
-      ORDER BY quarantine_id LIMIT $3 FOR UPDATE
-      """, .integer(chunk.id), .integer(after), .integer(Self.linesPerStatement)
+      WHERE chunk_id = \(chunk.id) AND resolved_at IS NULL AND quarantine_id > \(after)
+      ORDER BY quarantine_id LIMIT \(Self.linesPerStatement) FOR UPDATE
+      """
     ).rows(as: Int64.self, [UInt8].self).map { KeptLine(quarantineID: $0.0, raw: $0.1) }
   }
 
@@ -30,8 +30,8 @@ extension ChunkLedger {
     try await connection.query(
       """
       SELECT id, why, remedy FROM lethe.refusal
-      WHERE chunk_id = $1 AND resolved_at IS NULL AND refused_at >= now() ORDER BY id
-      """, .integer(chunk.id)
+      WHERE chunk_id = \(chunk.id) AND resolved_at IS NULL AND refused_at >= now() ORDER BY id
+      """
     ).rows(as: Int64.self, String.self, String.self)
       .map { Refusal(id: $0.0, why: $0.1, remedy: $0.2) }
   }
@@ -50,22 +50,20 @@ extension ChunkLedger {
       """
       UPDATE lethe.chunk
       SET state = 'collected', applied_at = NULL, applied_through = first_id - 1,
-          events = events + $2, approved_at = NULL, stopped_reason = NULL, lease = $3
-      WHERE chunk_id = $1 AND state = 'applied'
-      """, [.integer(chunk.id), .integer(Int64(events)), .text(lease.token)])
+          events = events + \(events), approved_at = NULL, stopped_reason = NULL, lease = \(lease.token)
+      WHERE chunk_id = \(chunk.id) AND state = 'applied'
+      """)
     try await ChunkQueries.guarded(
       transaction, "run \(chunk.runID)",
       """
-      UPDATE lethe.run SET status = 'running', finished_at = NULL, lease = $2
-      WHERE run_id = $1 AND (status <> 'failed' OR failure <> $3) \(RunLedger.knowsHolds)
-      """,
-      [
-        .integer(chunk.runID), .text(lease.token), .text(RunLedger.givenUpFailure),
-      ])
+      UPDATE lethe.run SET status = 'running', finished_at = NULL, lease = \(lease.token)
+      WHERE run_id = \(chunk.runID) AND (status <> 'failed'
+        OR failure <> \(RunLedger.givenUpFailure)) \(RunLedger.knowsHolds)
+      """)
     return try await transaction.query(
       """
-      SELECT count(*) FROM lethe.collected WHERE chunk_id = $1 AND superseded_by IS NOT NULL
-      """, .integer(chunk.id)
+      SELECT count(*) FROM lethe.collected WHERE chunk_id = \(chunk.id) AND superseded_by IS NOT NULL
+      """
     ).onlyRow(as: Int.self)
   }
 }

@@ -8,8 +8,8 @@ extension ChunkLedger {
   ) async throws {
     try await transaction.executeOne(
       """
-      UPDATE lethe.job SET silence = $2::lethe.silence
-      WHERE job_id = $1 AND silence IS NULL AND ended_at IS NULL
-      """, .integer(attempt.jobID), .text(isSpoken ? "spoken" : "none"))
+      UPDATE lethe.job SET silence = \(isSpoken ? "spoken" : "none")::lethe.silence
+      WHERE job_id = \(attempt.jobID) AND silence IS NULL AND ended_at IS NULL
+      """)
   }
 }

@@ -12,15 +12,18 @@ extension ChunkLedger {
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """
-        SELECT FROM lethe.chunk WHERE chunk_id = $1 AND lease = $2 AND state = 'exported' FOR UPDATE
-        """, [.integer(chunk.id), .text(lease.token)])
+        SELECT FROM lethe.chunk WHERE chunk_id = \(chunk.id) AND lease = \(lease.token)
+          AND state = 'exported' FOR UPDATE
+        """)
       let (jobID, number, name) = try await transaction.query(
         """
         INSERT INTO lethe.job (chunk_id, attempt, name)
-        SELECT $1, n, 'lethe-' || $2 || '-c' || $1::bigint || '-a' || n
-        FROM (SELECT coalesce(max(attempt), 0) + 1 AS n FROM lethe.job WHERE chunk_id = $1) AS next
+        SELECT \(chunk.id)::bigint, n,
+          'lethe-' || \(chunk.runKey) || '-c' || \(chunk.id)::bigint || '-a' || n
+        FROM (SELECT coalesce(max(attempt), 0) + 1 AS n FROM lethe.job
+          WHERE chunk_id = \(chunk.id)::bigint) AS next
         RETURNING job_id, attempt, name
-        """, .integer(chunk.id), .text(chunk.runKey)
+        """
       ).onlyRow(as: Int64.self, Int.self, String.self)
       return Attempt(jobID: jobID, number: number, name: name, apiID: nil)
     }
@@ -39,7 +42,7 @@ extension ChunkLedger {
       try await record(attempt, of: chunk, apiID: apiID, at: at, uploadHost)
     } catch let error as PostgreSQLError where error.constraint == "job_api_id_key" {
       let name = try await connection.query(
-        "SELECT name FROM lethe.job WHERE api_id = $1", .text(apiID)
+        "SELECT name FROM lethe.job WHERE api_id = \(apiID)"
       ).firstRow(as: String.self)
       throw KnownJobID(apiID: apiID, formerName: name)
     }
@@ -54,12 +57,11 @@ extension ChunkLedger {
       try await transaction.executeOne(
         """
         UPDATE lethe.job
-        SET api_id = $2, status = 'created', created_at = clock_timestamp(),
-            asked_at = coalesce(timestamptz '2000-01-01 00:00:00Z' + $3 * interval '1 microsecond',
-                                clock_timestamp()), upload_host = $4
-        WHERE job_id = $1 AND api_id IS NULL AND ended_at IS NULL
-        """, .integer(attempt.jobID), .text(apiID), Parameter(at?.microsecondsSince2000),
-        Parameter(prose: uploadHost))
+        SET api_id = \(apiID), status = 'created', created_at = clock_timestamp(),
+            asked_at = coalesce(timestamptz '2000-01-01 00:00:00Z' + \(at?.microsecondsSince2000) * interval '1 microsecond',
+                                clock_timestamp()), upload_host = \(prose: uploadHost)
+        WHERE job_id = \(attempt.jobID) AND api_id IS NULL AND ended_at IS NULL
+        """)
       try await transition(chunk, from: "exported", to: "created", at: "created_at", transaction)
     }
   }
@@ -69,8 +71,8 @@ extension ChunkLedger {
     try await connection.query(
       """
       SELECT extract(epoch FROM clock_timestamp() - intended_at)::float8
-      FROM lethe.job WHERE job_id = $1
-      """, .integer(attempt.jobID)
+      FROM lethe.job WHERE job_id = \(attempt.jobID)
+      """
     ).onlyRow(as: Double.self)
   }
 
@@ -78,8 +80,11 @@ extension ChunkLedger {
   public func uploadRecorded(_ attempt: Attempt, of chunk: Chunk) async throws {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
-        "UPDATE lethe.job SET uploaded_at = clock_timestamp() WHERE job_id = $1 AND ended_at IS NULL",
-        .integer(attempt.jobID))
+        """
+        UPDATE lethe.job SET uploaded_at = clock_timestamp() WHERE job_id = \(attempt.jobID)
+        AND ended_at IS NULL
+        """
+      )
       try await transition(chunk, from: "created", to: "uploaded", at: "uploaded_at", transaction)
     }
   }
@@ -90,14 +95,10 @@ extension ChunkLedger {
       connection, chunk.label,
       """
       UPDATE lethe.chunk
-      SET first_id = $3, last_id = $4, ids = $5, bytes = $6, sha256 = $7, path = $8
-      WHERE chunk_id = $1 AND lease = $2 AND state = 'exported'
-      """,
-      [
-        .integer(chunk.id), .text(lease.token), .integer(file.firstID), .integer(file.lastID),
-        .integer(Int64(file.ids)), .integer(Int64(file.bytes)), .bytes(file.sha256),
-        .text(file.path.string),
-      ])
+      SET first_id = \(file.firstID), last_id = \(file.lastID), ids = \(file.ids),
+        bytes = \(file.bytes), sha256 = \(file.sha256), path = \(file.path.string)
+      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = 'exported'
+      """)
   }
 
   /// What a chunk's bytes are to the host that they would go to.
@@ -131,7 +132,7 @@ extension ChunkLedger {
       WITH job AS (
         SELECT j.job_id, j.upload_host, j.refused_bytes, j.uploaded_at, c.bytes
         FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
-        WHERE c.run_id = $2 AND j.upload_host IS NOT NULL
+        WHERE c.run_id = \(chunk.runID) AND j.upload_host IS NOT NULL
       ), of_host AS (
         SELECT * FROM job
         WHERE upload_host = (SELECT upload_host FROM job ORDER BY job_id DESC LIMIT 1)
@@ -139,8 +140,8 @@ extension ChunkLedger {
       SELECT c.cuts, (SELECT min(refused_bytes) FROM of_host
                       WHERE refused_bytes > coalesce((SELECT max(bytes) FROM of_host
                                                       WHERE uploaded_at IS NOT NULL), 0))
-      FROM lethe.chunk AS c WHERE c.chunk_id = $1
-      """, .integer(chunk.id), .integer(chunk.runID)
+      FROM lethe.chunk AS c WHERE c.chunk_id = \(chunk.id)
+      """
     ).onlyRow(as: Int.self, Int?.self)
     return Cutting(cuts: cuts, refusedBytes: refusedBytes)
   }
@@ -148,8 +149,9 @@ extension ChunkLedger {
   /// The host took the bytes of the chunk's job for too many.
   public func sizeRefused(_ attempt: Attempt, of chunk: Chunk) async throws {
     try await connection.execute(
-      "UPDATE lethe.job SET refused_bytes = $2 WHERE job_id = $1", .integer(attempt.jobID),
-      .integer(Int64(chunk.bytes)))
+      """
+      UPDATE lethe.job SET refused_bytes = \(chunk.bytes) WHERE job_id = \(attempt.jobID)
+      """)
   }
 
   /// The chunk's bytes are too many for its host: it is two chunks from now on, each with all its attempts.
@@ -160,33 +162,32 @@ extension ChunkLedger {
   public func chunkCut(
     _ chunk: Chunk, after attempt: Attempt?, why: String, into parts: (ChunkFile, ChunkFile)
   ) async throws {
+    let (first, rest) = parts
     try await connection.withTransaction { transaction in
       if let attempt {
         try await transaction.executeOne(
           """
-          UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
-          WHERE job_id = $1 AND ended_at IS NULL
-          """, .integer(attempt.jobID), .prose(why))
+          UPDATE lethe.job SET ended_at = clock_timestamp(), failure = \(prose: why)
+          WHERE job_id = \(attempt.jobID) AND ended_at IS NULL
+          """)
       }
       // The export counts its chunks in the same row, and so gives no other one the number below.
       try await transaction.executeOne(
-        "UPDATE lethe.export SET chunks = chunks + 1 WHERE run_id = $1 AND dataset = $2",
-        .integer(chunk.runID), .text(chunk.dataset))
-      func values(_ file: ChunkFile) -> [Parameter] {
-        [
-          .integer(chunk.id), .text(lease.token), .integer(file.firstID), .integer(file.lastID),
-          .integer(Int64(file.ids)), .integer(Int64(file.bytes)), .bytes(file.sha256),
-          .text(file.path.string),
-        ]
-      }
+        """
+        UPDATE lethe.export SET chunks = chunks + 1 WHERE run_id = \(chunk.runID)
+        AND dataset = \(chunk.dataset)
+        """
+      )
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """
         UPDATE lethe.chunk
-        SET first_id = $3, last_id = $4, ids = $5, bytes = $6, sha256 = $7, path = $8, cuts = cuts + 1,
-            attempts_before = coalesce($9, attempts_before), state = 'exported', created_at = NULL
-        WHERE chunk_id = $1 AND lease = $2 AND state IN ('exported', 'created')
-        """, values(parts.0) + [Parameter(attempt?.number)])
+        SET first_id = \(first.firstID), last_id = \(first.lastID), ids = \(first.ids),
+            bytes = \(first.bytes), sha256 = \(first.sha256), path = \(first.path.string),
+            cuts = cuts + 1, attempts_before = coalesce(\(attempt?.number), attempts_before),
+            state = 'exported', created_at = NULL
+        WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state IN ('exported', 'created')
+        """)
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """
@@ -196,9 +197,10 @@ extension ChunkLedger {
         SELECT c.run_id, c.dataset, c.type,
                (SELECT max(o.number) + 1 FROM lethe.chunk AS o
                 WHERE o.run_id = c.run_id AND o.dataset = c.dataset),
-               $3, $4, $5, $6, $7, $8, c.lease, c.exported_snapshot, c.cuts
-        FROM lethe.chunk AS c WHERE c.chunk_id = $1 AND c.lease = $2
-        """, values(parts.1))
+               \(rest.firstID), \(rest.lastID), \(rest.ids), \(rest.bytes), \(rest.sha256),
+               \(rest.path.string), c.lease, c.exported_snapshot, c.cuts
+        FROM lethe.chunk AS c WHERE c.chunk_id = \(chunk.id) AND c.lease = \(lease.token)
+        """)
     }
   }
 
@@ -209,8 +211,8 @@ extension ChunkLedger {
     try await ChunkQueries.guarded(
       transaction, chunk.label,
       """
-      UPDATE lethe.chunk SET state = $4::lethe.chunk_state, \(column) = clock_timestamp()
-      WHERE chunk_id = $1 AND lease = $2 AND state = $3::lethe.chunk_state
-      """, [.integer(chunk.id), .text(lease.token), .text(from), .text(to)])
+      UPDATE lethe.chunk SET state = \(to)::lethe.chunk_state, \(identifier: column) = clock_timestamp()
+      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = \(from)::lethe.chunk_state
+      """)
   }
 }

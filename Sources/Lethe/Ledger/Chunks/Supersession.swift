@@ -41,9 +41,9 @@ extension ChunkLedger {
     return try await transaction.query(
       """
       SELECT count(*) FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)
-      WHERE c.chunk_id = $1 AND s.superseded_by IS NULL
+      WHERE c.chunk_id = \(chunk.id) AND s.superseded_by IS NULL
         AND s.id > coalesce(c.applied_through, c.first_id - 1)
-      """, .integer(chunk.id)
+      """
     ).onlyRow(as: Int.self)
   }
 
@@ -51,8 +51,7 @@ extension ChunkLedger {
   /// the second one has to see the first.
   func lockAnswers(of chunk: Chunk, on transaction: Transaction) async throws {
     try await transaction.execute(
-      "SELECT pg_advisory_xact_lock(hashtext('lethe.answers'), hashtext($1))",
-      .text(chunk.type.rawValue))
+      "SELECT pg_advisory_xact_lock(hashtext('lethe.answers'), hashtext(\(chunk.type.rawValue)))")
   }
 
   /// Events of other chunks that are not applied: of those that wait, and of those that were set aside or
@@ -69,13 +68,13 @@ extension ChunkLedger {
       """
       SELECT o.chunk_id
       FROM lethe.chunk AS o JOIN lethe.job AS oj ON oj.chunk_id = o.chunk_id, lethe.job AS j
-      WHERE j.job_id = $1 AND o.type = $2::lethe.job_type AND o.state IN ('collected', 'failed')
+      WHERE j.job_id = \(attempt.jobID) AND o.type = \(chunk.type.rawValue)::lethe.job_type
+        AND o.state IN ('collected', 'failed')
         AND oj.result_sha256 IS NOT NULL AND (oj.asked_at, oj.job_id) < (j.asked_at, j.job_id)
-        AND o.first_id <= $4 AND o.last_id >= $3
+        AND o.first_id <= \(chunk.lastID) AND o.last_id >= \(chunk.firstID)
         AND EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = o.chunk_id)
       ORDER BY o.chunk_id FOR NO KEY UPDATE OF o
-      """, .integer(attempt.jobID), .text(chunk.type.rawValue), .integer(chunk.firstID),
-      .integer(chunk.lastID)
+      """
     ).rows(as: Int64.self)
     for other in older {
       var after = chunk.firstID - 1
@@ -83,10 +82,9 @@ extension ChunkLedger {
         let ids = try await transaction.query(
           """
           SELECT id FROM lethe.collected
-          WHERE chunk_id = $1 AND id > $2 AND id <= $3 AND superseded_by IS NULL
-          ORDER BY id LIMIT $4
-          """, .integer(other), .integer(after), .integer(chunk.lastID),
-          .integer(Self.idsPerStatement)
+          WHERE chunk_id = \(other) AND id > \(after) AND id <= \(chunk.lastID) AND superseded_by IS NULL
+          ORDER BY id LIMIT \(Self.idsPerStatement)
+          """
         ).rows(as: Int64.self)
         guard let last = ids.last else { break }
         after = last
@@ -104,19 +102,19 @@ extension ChunkLedger {
   ) async throws {
     try await transaction.execute(
       """
-      UPDATE lethe.collected AS s SET superseded_by = $3
+      UPDATE lethe.collected AS s SET superseded_by = \(attempt.jobID)
       FROM lethe.chunk AS o JOIN lethe.run AS r USING (run_id)
-      WHERE s.chunk_id = $1 AND s.id = ANY ($2::bigint[]) AND o.chunk_id = s.chunk_id
+      WHERE s.chunk_id = \(other) AND s.id = ANY (\(ids)::bigint[]) AND o.chunk_id = s.chunk_id
         AND s.id > o.applied_through AND (s.changed IS NULL OR o.state = 'failed')
         AND CASE WHEN EXISTS (SELECT FROM lethe.collected AS n
-                              WHERE n.chunk_id = $4 AND n.id = s.id)
-            THEN o.dataset = $5 AND r.pipeline = $6
+                              WHERE n.chunk_id = \(chunk.id) AND n.id = s.id)
+            THEN o.dataset = \(chunk.dataset) AND r.pipeline = \(chunk.pipeline)
                  OR NOT EXISTS (SELECT FROM lethe.collected AS n
-                                WHERE n.chunk_id = $4 AND n.id = s.id AND n.reason = s.reason)
-            ELSE EXISTS (SELECT FROM lethe.speaks_by_silence($3, s.id))
-                 AND (o.dataset = $5 AND r.pipeline = $6 OR s.reason <> 'clean') END
-      """, .integer(other), .integers(ids), .integer(attempt.jobID), .integer(chunk.id),
-      .text(chunk.dataset), .text(chunk.pipeline))
+                                WHERE n.chunk_id = \(chunk.id) AND n.id = s.id AND n.reason = s.reason)
+            ELSE EXISTS (SELECT FROM lethe.speaks_by_silence(\(attempt.jobID), s.id))
+                 AND (o.dataset = \(chunk.dataset) AND r.pipeline = \(chunk.pipeline)
+                   OR s.reason <> 'clean') END
+      """)
   }
 
   /// A failed chunk of which newer answers have overtaken every event is of no use to anybody. As long as
@@ -126,17 +124,17 @@ extension ChunkLedger {
     try await transaction.execute(
       """
       DELETE FROM lethe.collected AS s USING lethe.chunk AS o
-      WHERE s.chunk_id = $1 AND o.chunk_id = s.chunk_id AND o.state = 'failed'
+      WHERE s.chunk_id = \(other) AND o.chunk_id = s.chunk_id AND o.state = 'failed'
         AND NOT EXISTS (SELECT FROM lethe.collected AS k
-                        WHERE k.chunk_id = $1 AND k.superseded_by IS NULL
+                        WHERE k.chunk_id = \(other) AND k.superseded_by IS NULL
                           AND k.id > o.applied_through)
         AND NOT EXISTS (SELECT FROM lethe.job AS oj, lethe.job AS l JOIN lethe.chunk AS c USING (chunk_id)
-                        WHERE oj.chunk_id = $1 AND oj.result_sha256 IS NOT NULL
+                        WHERE oj.chunk_id = \(other) AND oj.result_sha256 IS NOT NULL
                           AND l.ended_at IS NULL AND c.type = o.type
                           AND c.first_id <= o.last_id AND c.last_id >= o.first_id
                           AND (l.asked_at, l.job_id) < (oj.asked_at, oj.job_id))
         AND NOT EXISTS (SELECT FROM lethe.job AS oj, lethe.job AS l JOIN lethe.chunk AS c USING (chunk_id)
-                        WHERE oj.chunk_id = $1 AND oj.result_sha256 IS NOT NULL
+                        WHERE oj.chunk_id = \(other) AND oj.result_sha256 IS NOT NULL
                           AND l.result_sha256 IS NOT NULL AND c.type = o.type
                           AND c.state IN ('collected', 'failed')
                           AND c.first_id <= o.last_id AND c.last_id >= o.first_id
@@ -144,7 +142,7 @@ extension ChunkLedger {
                           AND EXISTS (SELECT FROM lethe.collected AS k
                                       WHERE k.chunk_id = c.chunk_id AND k.superseded_by IS NULL
                                         AND k.id > c.applied_through))
-      """, .integer(other))
+      """)
   }
 
   /// Marks events of this result about IDs that a newer job has answered for, whatever has become of that
@@ -153,7 +151,7 @@ extension ChunkLedger {
   private func markByNewer(
     than jobID: Int64, _ chunk: Chunk, _ stored: StoredIDs, _ transaction: Transaction
   ) async throws {
-    let newer = """
+    let newer: SQL = """
       SELECT n.chunk_id, nj.job_id, nj.asked_at, n.first_id, n.last_id,
              n.dataset = c.dataset AND nr.pipeline = r.pipeline AS is_same_dataset,
              lethe.exported_rows(nr.definition, n.dataset)
@@ -162,25 +160,25 @@ extension ChunkLedger {
       JOIN lethe.chunk AS n ON n.type = c.type AND n.first_id <= c.last_id AND n.last_id >= c.first_id
       JOIN lethe.job AS nj ON nj.chunk_id = n.chunk_id AND nj.result_sha256 IS NOT NULL
       JOIN lethe.run AS nr ON nr.run_id = n.run_id
-      WHERE j.job_id = $1 AND (nj.asked_at, nj.job_id) > (j.asked_at, j.job_id)
+      WHERE j.job_id = \(jobID) AND (nj.asked_at, nj.job_id) > (j.asked_at, j.job_id)
       """
     let isThere = try await transaction.query(
-      "SELECT EXISTS (\(newer))", .integer(jobID)
+      "SELECT EXISTS (\(newer))"
     ).onlyRow(as: Bool.self)
     guard isThere else { return }
-    try await gatherTraces(of: newer, jobID, chunk, transaction)
-    let answers = """
+    try await gatherTraces(of: newer, chunk, transaction)
+    let answers: SQL = """
       newer AS n
-      JOIN lethe.collected AS o ON o.chunk_id = $2 AND o.id BETWEEN n.first_id AND n.last_id
+      JOIN lethe.collected AS o ON o.chunk_id = \(chunk.id) AND o.id BETWEEN n.first_id AND n.last_id
       JOIN lethe.chunk AS oc ON oc.chunk_id = o.chunk_id
       WHERE o.superseded_by IS NULL AND (o.changed IS NULL OR oc.state = 'failed')
       """
-    let silent = """
+    let silent: SQL = """
       WITH newer AS MATERIALIZED (\(newer))
       INSERT INTO lethe_silent (id)
       SELECT DISTINCT o.id FROM \(answers) AND NOT \(Self.newerEvent()) AND \(Self.isAnsweredBySilence)
       """
-    try await gatherStored(silent, jobID, chunk, stored, transaction)
+    try await gatherStored(silent, chunk, stored, transaction)
     try await transaction.execute(
       """
       WITH newer AS MATERIALIZED (\(newer))
@@ -189,14 +187,14 @@ extension ChunkLedger {
         SELECT DISTINCT ON (o.id) o.id, n.job_id FROM \(answers) AND \(Self.isAnswered)
         ORDER BY o.id, n.asked_at DESC, n.job_id DESC
       ) AS a
-      WHERE s.chunk_id = $2 AND s.id = a.id
-      """, .integer(jobID), .integer(chunk.id))
+      WHERE s.chunk_id = \(chunk.id) AND s.id = a.id
+      """)
   }
 
   /// Makes `lethe_traced` of the IDs of which newer jobs' chunks have a trace: to take each trace apart once
   /// takes less than to look each event up in it.
   private func gatherTraces(
-    of newer: String, _ jobID: Int64, _ chunk: Chunk, _ transaction: Transaction
+    of newer: SQL, _ chunk: Chunk, _ transaction: Transaction
   ) async throws {
     try await transaction.runScript(
       """
@@ -210,15 +208,16 @@ extension ChunkLedger {
       INSERT INTO lethe_traced (chunk_id, id, reason)
       SELECT n.chunk_id, e.id, t.reason
       FROM (SELECT DISTINCT chunk_id FROM (\(newer)) AS all_newer) AS n
-      JOIN lethe.trace AS t ON t.chunk_id = n.chunk_id AND t.first_id <= $3 AND t.last_id >= $2
+      JOIN lethe.trace AS t ON t.chunk_id = n.chunk_id AND t.first_id <= \(chunk.lastID)
+        AND t.last_id >= \(chunk.firstID)
       CROSS JOIN LATERAL lethe.traced(t.first_id, t.events, t.distances, NULL, NULL) AS e
       ON CONFLICT DO NOTHING
-      """, .integer(jobID), .integer(chunk.firstID), .integer(chunk.lastID))
+      """)
   }
 
   /// Makes `lethe_stored` of the IDs that a newer job is silent about and that the chunk's dataset still has rows of.
   private func gatherStored(
-    _ silent: String, _ jobID: Int64, _ chunk: Chunk, _ stored: StoredIDs,
+    _ silent: SQL, _ chunk: Chunk, _ stored: StoredIDs,
     _ transaction: Transaction
   ) async throws {
     try await transaction.runScript(
@@ -227,18 +226,22 @@ extension ChunkLedger {
       CREATE TEMP TABLE IF NOT EXISTS lethe_silent (id bigint PRIMARY KEY) ON COMMIT DROP;
       DELETE FROM lethe_stored; DELETE FROM lethe_silent
       """)
-    try await transaction.execute(silent, .integer(jobID), .integer(chunk.id))
+    try await transaction.execute(silent)
     var after = chunk.firstID - 1
     while true {
       let ids = try await transaction.query(
-        "SELECT id FROM lethe_silent WHERE id > $1 ORDER BY id LIMIT \(Self.idsPerStatement)",
-        .integer(after)
+        """
+        SELECT id FROM lethe_silent WHERE id > \(after) ORDER BY id LIMIT \(literal: Self.idsPerStatement)
+        """
       ).rows(as: Int64.self)
       guard let last = ids.last else { return }
       after = last
       try await transaction.execute(
-        "INSERT INTO lethe_stored (id) SELECT * FROM pg_catalog.unnest($1::bigint[])",
-        .integers(try await stored(ids, transaction)))
+        """
+        INSERT INTO lethe_stored (id) SELECT *
+        FROM pg_catalog.unnest(\(try await stored(ids, transaction))::bigint[])
+        """
+      )
     }
   }
 
@@ -247,20 +250,20 @@ extension ChunkLedger {
   /// asked it says the same, and where it had not, nobody else would release the ID. And it takes the place of
   /// another one only where the ID still has a row, within `where` or not: where it has none, nobody will ask again,
   /// and what other tables have of the ID would stay as it is for good.
-  private static let isAnswered = """
+  private static let isAnswered: SQL = """
     CASE WHEN \(newerEvent())
     THEN n.is_same_dataset OR NOT \(newerEvent(andAlso: "e.reason = o.reason"))
     ELSE \(isAnsweredBySilence) AND EXISTS (SELECT FROM lethe_stored AS k WHERE k.id = o.id) END
     """
 
-  private static let isAnsweredBySilence = """
+  private static let isAnsweredBySilence: SQL = """
     (n.is_of_same_rows AND o.reason <> 'clean' AND EXISTS (SELECT FROM lethe.speaks_by_silence(n.job_id, o.id)))
     """
 
   /// Whether the newer job has an event about the ID of `o`: one that waits, was refused, or is applied, with
   /// a record or a trace.
-  private static func newerEvent(andAlso condition: String = "true") -> String {
-    let isThat = "e.chunk_id = n.chunk_id AND e.id = o.id AND \(condition)"
+  private static func newerEvent(andAlso condition: SQL = "true") -> SQL {
+    let isThat: SQL = "e.chunk_id = n.chunk_id AND e.id = o.id AND \(condition)"
     return """
       (EXISTS (SELECT FROM lethe.collected AS e WHERE \(isThat))
        OR EXISTS (SELECT FROM lethe.refusal AS e WHERE \(isThat))

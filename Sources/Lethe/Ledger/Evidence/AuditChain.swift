@@ -50,7 +50,7 @@ struct ChainVerifier {
 
   mutating func require(_ expected: String) async throws {
     let isThere = try await session.query(
-      "SELECT EXISTS (SELECT FROM lethe.seal WHERE sha256 = decode($1, 'hex'))", .text(expected)
+      "SELECT EXISTS (SELECT FROM lethe.seal WHERE sha256 = decode(\(expected), 'hex'))"
     ).onlyRow(as: Bool.self)
     guard !isThere else { return }
     result.found(
@@ -88,24 +88,26 @@ struct ChainVerifier {
     try await session.query(
       """
       SELECT s.number, s.kind, s.job_id, s.chunk_id, s.content, s.previous, s.sha256,
-             \(AuditLedger.utc("s.sealed_at")),
-             s.sha256 = sha256(s.previous || convert_to(s.content, 'UTF8')),
-             lethe.job_content(s.job_id), j.chunk_id IS NULL OR j.chunk_id = s.chunk_id,
+             \(AuditLedger.utc("s.sealed_at")) AS sealed_at,
+             s.sha256 = sha256(s.previous || convert_to(s.content, 'UTF8')) AS is_hash_right,
+             lethe.job_content(s.job_id) AS content_now, j.chunk_id IS NULL
+               OR j.chunk_id = s.chunk_id AS is_filed_right,
              coalesce(c.state = 'applied' AND s.number = (
-               SELECT max(n.number) FROM lethe.seal AS n WHERE n.chunk_id = s.chunk_id), false)
-      FROM (SELECT * FROM lethe.seal WHERE number > $1 ORDER BY number LIMIT $2) AS s
+               SELECT max(n.number) FROM lethe.seal AS n WHERE n.chunk_id = s.chunk_id),
+                 false) AS is_current
+      FROM (SELECT * FROM lethe.seal WHERE number > \(number) ORDER BY number
+        LIMIT \(Self.recordsPerStatement)) AS s
       LEFT JOIN lethe.job AS j ON j.job_id = s.job_id
       LEFT JOIN lethe.chunk AS c ON c.chunk_id = s.chunk_id
       ORDER BY s.number
-      """, .integer(number), .integer(Self.recordsPerStatement)
-    ).rows(
-      as: Int64.self, String.self, Int64?.self, Int64?.self, String.self, [UInt8].self,
-      [UInt8].self, String.self, Bool.self, String?.self, Bool.self, Bool.self
-    ).map {
-      Record(
-        number: $0.0, kind: $0.1, jobID: $0.2, chunkID: $0.3, content: $0.4, previous: $0.5,
-        sha256: $0.6, sealedAt: $0.7, isHashRight: $0.8, contentNow: $0.9,
-        isFiledRight: $0.10, isCurrent: $0.11)
+      """
+    ).rows.map { row in
+      try Record(
+        number: row["number"], kind: row["kind"], jobID: row["job_id"], chunkID: row["chunk_id"],
+        content: row["content"], previous: row["previous"],
+        sha256: row["sha256"], sealedAt: row["sealed_at"], isHashRight: row["is_hash_right"],
+        contentNow: row["content_now"],
+        isFiledRight: row["is_filed_right"], isCurrent: row["is_current"])
     }
   }
 
@@ -177,10 +179,10 @@ struct ChainVerifier {
     let chunks = try await session.query(
       """
       SELECT c.chunk_id, \(AuditLedger.utc("c.applied_at")) FROM lethe.chunk AS c
-      WHERE c.state = 'applied' AND c.chunk_id > $1
+      WHERE c.state = 'applied' AND c.chunk_id > \(chunkIDMax)
         AND NOT EXISTS (SELECT FROM lethe.seal AS s WHERE s.chunk_id = c.chunk_id)
-      ORDER BY c.chunk_id LIMIT $2
-      """, .integer(chunkIDMax), .integer(Int64(AuditVerification.faultsMax))
+      ORDER BY c.chunk_id LIMIT \(AuditVerification.faultsMax)
+      """
     ).rows(as: Int64.self, String.self)
     for (id, appliedAt) in chunks {
       result.found(

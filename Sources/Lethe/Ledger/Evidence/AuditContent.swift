@@ -78,9 +78,9 @@ extension ChainVerifier {
       SELECT count(*), coalesce(sum(records), 0)::bigint, encode(sha256(coalesce(
                pg_catalog.string_agg(int8send(after_id) || int8send(through_id) || timestamptz_send(applied_at)
                           || int8send(records) || sha256, '' ORDER BY number), '')), 'hex')
-      FROM lethe.batch WHERE chunk_id = $1 AND number <= $2
-      """, .integer(NSDecimalNumber(decimal: id).int64Value),
-      .integer(NSDecimalNumber(decimal: batches).int64Value)
+      FROM lethe.batch WHERE chunk_id = \(NSDecimalNumber(decimal: id).int64Value)
+        AND number <= \(NSDecimalNumber(decimal: batches).int64Value)
+      """
     ).onlyRow(as: Int64.self, Int64.self, String.self)
     now["batches"] = .number(Decimal(row.0))
     now["records"] = .number(Decimal(row.1))

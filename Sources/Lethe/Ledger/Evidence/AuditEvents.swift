@@ -41,27 +41,27 @@ struct EventVerifier {
   private func batches(after: (chunkID: Int64, number: Int64)) async throws -> [Batch] {
     try await session.query(
       """
-      SELECT b.chunk_id, b.number, b.records, \(AuditLedger.utc("b.applied_at")),
-             EXISTS (SELECT FROM lethe.seal AS s WHERE s.chunk_id = b.chunk_id),
-             now.records, now.sha256 = b.sha256,
-             EXISTS (SELECT FROM lethe.trace AS t WHERE t.chunk_id = b.chunk_id AND t.batch = b.number)
+      SELECT b.chunk_id, b.number, b.records, \(AuditLedger.utc("b.applied_at")) AS applied_at,
+             EXISTS (SELECT FROM lethe.seal AS s WHERE s.chunk_id = b.chunk_id) AS is_sealed,
+             now.records AS records_now, now.sha256 = b.sha256 AS is_hash_right,
+             EXISTS (SELECT FROM lethe.trace AS t WHERE t.chunk_id = b.chunk_id
+               AND t.batch = b.number) AS has_traces
       FROM (
-        SELECT * FROM lethe.batch WHERE (chunk_id, number) > ($1, $2)
-        ORDER BY chunk_id, number LIMIT $3
+        SELECT * FROM lethe.batch WHERE (chunk_id, number) > (\(after.chunkID), \(after.number))
+        ORDER BY chunk_id, number LIMIT \(Self.batchesPerStatement)
       ) AS b
       LEFT JOIN LATERAL (
         SELECT * FROM lethe.event_digest(b.chunk_id, b.number)
-        WHERE b.applied_at >= $4::timestamptz
+        WHERE b.applied_at >= \(pruned)::timestamptz
       ) AS now ON true
       ORDER BY b.chunk_id, b.number
-      """, .integer(after.chunkID), .integer(after.number), .integer(Self.batchesPerStatement),
-      pruned
-    ).rows(
-      as: Int64.self, Int64.self, Int.self, String.self, Bool.self, Int?.self, Bool?.self, Bool.self
-    ).map {
-      Batch(
-        chunkID: $0.0, number: $0.1, records: $0.2, appliedAt: $0.3, isSealed: $0.4,
-        recordsNow: $0.5, isHashRight: $0.6, hasTraces: $0.7)
+      """
+    ).rows.map { row in
+      try Batch(
+        chunkID: row["chunk_id"], number: row["number"], records: row["records"],
+        appliedAt: row["applied_at"], isSealed: row["is_sealed"],
+        recordsNow: row["records_now"], isHashRight: row["is_hash_right"],
+        hasTraces: row["has_traces"])
     }
   }
 
@@ -88,56 +88,70 @@ struct EventVerifier {
   private mutating func requireBatchOfEachEvent() async throws {
     let orphans = try await session.query(
       """
-      SELECT e.chunk_id, e.batch, count(*), min(e.id), \(AuditLedger.utc("max(e.applied_at)"))
+      SELECT e.chunk_id, e.batch, count(*) AS records, min(e.id) AS id,
+             \(AuditLedger.utc("max(e.applied_at)")) AS applied_at
       FROM lethe.event AS e
       WHERE NOT EXISTS (SELECT FROM lethe.batch AS b
                         WHERE b.chunk_id = e.chunk_id AND b.number = e.batch)
-        AND NOT (e.batch IS NULL AND e.chunk_id <= $1)
-      GROUP BY e.chunk_id, e.batch ORDER BY e.chunk_id, e.batch LIMIT $2
-      """, .integer(chunkIDMax), .integer(Int64(AuditVerification.faultsMax))
-    ).rows(as: Int64.self, Int64?.self, Int.self, Int64.self, String.self)
-    for (chunkID, batch, count, id, appliedAt) in orphans {
+        AND NOT (e.batch IS NULL AND e.chunk_id <= \(chunkIDMax))
+      GROUP BY e.chunk_id, e.batch ORDER BY e.chunk_id, e.batch LIMIT \(AuditVerification.faultsMax)
+      """
+    ).rows
+    for row in orphans {
+      let batch = try row.decode(Int64?.self, "batch")
       result.found(
         "lethe.event",
-        "chunk_id = \(chunkID) AND batch \(batch.map { "= \($0)" } ?? "IS NULL")",
-        "\(count) records, such as that of ID \(id), belong to no batch of lethe.batch",
-        writtenAt: appliedAt)
+        """
+        chunk_id = \(try row.decode(Int64.self, "chunk_id")) \
+        AND batch \(batch.map { "= \($0)" } ?? "IS NULL")
+        """,
+        """
+        \(try row.decode(Int.self, "records")) records, such as that of ID \
+        \(try row.decode(Int64.self, "id")), belong to no batch of lethe.batch
+        """,
+        writtenAt: try row["applied_at"])
     }
     result.eventsBeforeChain = try await session.query(
-      "SELECT count(*) FROM lethe.event WHERE batch IS NULL AND chunk_id <= $1",
-      .integer(chunkIDMax)
+      "SELECT count(*) FROM lethe.event WHERE batch IS NULL AND chunk_id <= \(chunkIDMax)"
     ).onlyRow(as: Int.self)
   }
 
   private mutating func requireBatchOfEachTrace() async throws {
     let orphans = try await session.query(
       """
-      SELECT t.chunk_id, t.batch, sum(t.events)::bigint, min(t.first_id), \(AuditLedger.utc("max(t.applied_at)"))
+      SELECT t.chunk_id, t.batch, sum(t.events)::bigint AS events, min(t.first_id) AS id,
+             \(AuditLedger.utc("max(t.applied_at)")) AS applied_at
       FROM lethe.trace AS t
       WHERE NOT EXISTS (SELECT FROM lethe.batch AS b
                         WHERE b.chunk_id = t.chunk_id AND b.number = t.batch)
-      GROUP BY t.chunk_id, t.batch ORDER BY t.chunk_id, t.batch LIMIT $1
-      """, .integer(Int64(AuditVerification.faultsMax))
-    ).rows(as: Int64.self, Int64.self, Int.self, Int64.self, String.self)
-    for (chunkID, batch, count, id, appliedAt) in orphans {
+      GROUP BY t.chunk_id, t.batch ORDER BY t.chunk_id, t.batch LIMIT \(AuditVerification.faultsMax)
+      """
+    ).rows
+    for row in orphans {
+      let (chunkID, batch) = try (
+        row.decode(Int64.self, "chunk_id"), row.decode(Int64.self, "batch")
+      )
       result.found(
         "lethe.trace", "chunk_id = \(chunkID) AND batch = \(batch)",
-        "traces of \(count) events, such as that of ID \(id), belong to no batch of lethe.batch",
-        writtenAt: appliedAt)
+        """
+        traces of \(try row.decode(Int.self, "events")) events, such as that of ID \
+        \(try row.decode(Int64.self, "id")), belong to no batch of lethe.batch
+        """,
+        writtenAt: try row["applied_at"])
     }
   }
 
   /// Whoever adds a record of a time that was pruned would escape the hashes.
   private mutating func requireNothingPruned(
-    in table: String, events: String, id: String
+    in table: SQL, events: SQL, id: SQL
   ) async throws {
     guard let prunedThrough else { return }
     let (count, id) = try await session.query(
-      "SELECT \(events), \(id) FROM \(table) WHERE applied_at < $1::timestamptz", pruned
+      "SELECT \(events), \(id) FROM \(table) WHERE applied_at < \(pruned)::timestamptz"
     ).onlyRow(as: Int.self, Int64?.self)
     guard let id else { return }
     result.found(
-      table, "applied_at < '\(prunedThrough)'",
+      table.description, "applied_at < '\(prunedThrough)'",
       "\(count) records, such as that of ID \(id), are older than what was pruned",
       writtenAt: prunedThrough)
   }

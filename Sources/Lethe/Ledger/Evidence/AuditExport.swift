@@ -23,7 +23,7 @@ extension AuditLedger {
     write: ([UInt8]) async throws -> Void
   ) async throws -> Int {
     // COPY takes no parameters; whole numbers need no quoting.
-    let range = """
+    let range: SQL = """
       e.applied_at >= \(Self.literal(from)) AND e.applied_at < \(Self.literal(to))
       """
     var rows = ExportedRows(format)
@@ -33,19 +33,19 @@ extension AuditLedger {
     return rows.count
   }
 
-  private static func literal(_ time: Timestamp) -> String {
+  private static func literal(_ time: Timestamp) -> SQL {
     """
-    (timestamptz '2000-01-01 00:00:00+00' + \(time.microsecondsSince2000) * interval '1 microsecond')
+    (timestamptz '2000-01-01 00:00:00+00' + \(literal: time.microsecondsSince2000) * interval '1 microsecond')
     """
   }
 
-  private static func copy(_ format: AuditExportFormat, where condition: String) -> String {
-    let columns = """
+  private static func copy(_ format: AuditExportFormat, where condition: SQL) -> SQL {
+    let columns: SQL = """
       id, type, reason, action, applied_at, created_at, redacted_at, cause_id, changed, chunk_id, batch,
       job_id, superseded_by
       """
     // IDs are text: not every reader of JSON has whole numbers of 63 bits.
-    let records = """
+    let records: SQL = """
       SELECT e.id::text AS id, e.type, e.reason, e.action, \(utc("e.applied_at")) AS applied_at,
              \(utc("e.created_at")) AS created_at, \(utc("e.redacted_at")) AS redacted_at,
              e.cause_id::text AS cause_id, e.changed, r.pipeline, c.dataset, c.run_id, e.chunk_id,

@@ -52,24 +52,25 @@ extension AuditLedger {
       if !isDryRun { try await Self.requireOwner(transaction) }
       var counted: [AuditPruning.Partition] = []
       for partition in old {
-        let table = "lethe.\(Identifier(partition.name).sql)"
+        let table: SQL = "lethe.\(identifier: partition.name)"
         if !isDryRun { try await transaction.execute("LOCK TABLE \(table) IN SHARE MODE") }
         let events = try await transaction.query(
           """
           SELECT (SELECT count(*) FROM \(table))
                + (SELECT coalesce(sum(events), 0)::bigint FROM lethe.trace
-                  WHERE applied_at >= $1::timestamptz AND applied_at < $2::timestamptz)
-          """, .text(partition.from), .text(partition.to)
+                  WHERE applied_at >= \(partition.from)::timestamptz
+                    AND applied_at < \(partition.to)::timestamptz)
+          """
         ).onlyRow(as: Int.self)
         counted.append(
           .init(name: partition.name, from: partition.from, to: partition.to, events: events))
       }
       guard !isDryRun else { return AuditPruning(partitions: counted, sealNumber: nil) }
       for partition in counted {
-        try await transaction.execute("DROP TABLE lethe.\(Identifier(partition.name).sql)")
+        try await transaction.execute("DROP TABLE lethe.\(identifier: partition.name)")
       }
       try await transaction.execute(
-        "DELETE FROM lethe.trace WHERE applied_at < $1::timestamptz", .text(end))
+        "DELETE FROM lethe.trace WHERE applied_at < \(end)::timestamptz")
       let pruning = AuditPruning(partitions: counted, sealNumber: nil)
       return AuditPruning(
         partitions: counted, sealNumber: try await Self.seal(pruning, end, transaction))
@@ -79,7 +80,6 @@ extension AuditLedger {
   private static func partitions(
     olderThan age: AuditAge, _ transaction: Transaction
   ) async throws -> [(name: String, from: String, to: String)] {
-    let (cutoff, value) = age.cutoff
     return try await transaction.query(
       """
       SELECT name, \(utc("first")), \(utc("last"))
@@ -90,9 +90,9 @@ extension AuditLedger {
         FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'lethe.event'::regclass
       ) AS partition
-      WHERE last <= least(\(cutoff), date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')
+      WHERE last <= least(\(age.cutoff), date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')
       ORDER BY last
-      """, value
+      """
     ).rows(as: String.self, String.self, String.self).map { (name: $0.0, from: $0.1, to: $0.2) }
   }
 
@@ -104,9 +104,9 @@ extension AuditLedger {
       """
       SELECT DISTINCT c.chunk_id, r.pipeline
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id) JOIN lethe.batch AS b USING (chunk_id)
-      WHERE c.state = 'collected' AND b.applied_at < $1::timestamptz
+      WHERE c.state = 'collected' AND b.applied_at < \(end)::timestamptz
       ORDER BY c.chunk_id
-      """, .text(end)
+      """
     ).rows(as: Int64.self, String.self)
     guard let first = open.first else { return }
     throw LedgerError(
@@ -140,8 +140,10 @@ extension AuditLedger {
     try await transaction.query(
       """
       SELECT lethe.seal('prune', NULL, NULL, pg_catalog.jsonb_build_object(
-        'through', $1::text, 'partitions', pg_catalog.to_jsonb($2::text[]), 'events', $3::bigint)::text)
-      """, .text(end), .texts(pruning.partitions.map(\.name)), .integer(Int64(pruning.events))
+        'through', \(end)::text, 'partitions',
+          pg_catalog.to_jsonb(\(pruning.partitions.map(\.name))::text[]), 'events',
+          \(pruning.events)::bigint)::text)
+      """
     ).onlyRow(as: Int64.self)
   }
 }

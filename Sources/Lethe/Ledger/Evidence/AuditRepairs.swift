@@ -13,8 +13,7 @@ extension ChainVerifier {
       return
     }
     let (countNow, hashNow) = try await session.query(
-      "SELECT tombstones, encode(sha256, 'hex') FROM lethe.withdrawal_digest($1)",
-      .integer(record.number)
+      "SELECT tombstones, encode(sha256, 'hex') FROM lethe.withdrawal_digest(\(record.number))"
     ).onlyRow(as: Int.self, String.self)
     guard Decimal(countNow) != count || hashNow != hash else { return }
     result.found(
@@ -30,8 +29,8 @@ extension ChainVerifier {
       """
       SELECT DISTINCT w.seal FROM lethe.withdrawn_tombstone AS w
       WHERE NOT EXISTS (SELECT FROM lethe.seal AS s WHERE s.number = w.seal AND s.kind = 'repair')
-      ORDER BY 1 LIMIT $1
-      """, .integer(Int64(AuditVerification.faultsMax))
+      ORDER BY 1 LIMIT \(AuditVerification.faultsMax)
+      """
     ).rows(as: Int64.self)
     for number in numbers {
       result.found(

@@ -10,7 +10,7 @@ extension AuditLedger {
       // Before the moment is fixed: a table that is emptied afterwards would be empty in it, too.
       try await $0.execute("LOCK TABLE lethe.collected IN ACCESS SHARE MODE")
       return try await TrailQueries(
-        session: $0, parameters: [.integer(id), Parameter(type?.rawValue)]
+        session: $0, id: "\(id)", type: "\(type?.rawValue)"
       ).trail(of: id)
     }
   }
@@ -18,8 +18,9 @@ extension AuditLedger {
 
 struct TrailQueries {
   let session: Transaction
-  /// The ID ($1) and the type or null ($2).
-  let parameters: [Parameter]
+  let id: SQL
+  /// Or NULL.
+  let type: SQL
 
   func trail(of id: Int64) async throws -> AuditTrail {
     var trail = AuditTrail(id: id)
@@ -34,17 +35,17 @@ struct TrailQueries {
     trail.withdrawals = try await withdrawals()
     trail.rehydrations = try await remainders("lethe.rehydration", "queued_at")
     trail.protections = try await protections()
-    let holds = HoldStoryQueries(session: session, parameters: parameters)
+    let holds = HoldStoryQueries(session: session, id: self.id, type: type)
     trail.holds = try await holds.stories()
     trail.releases = try await holds.releases()
     trail.quarantined = try await quarantined()
     return trail
   }
 
-  func utc(_ expression: String) -> String { AuditLedger.utc(expression) }
+  func utc(_ expression: SQL) -> SQL { AuditLedger.utc(expression) }
 
-  func ofType(_ column: String) -> String {
-    "($2::text IS NULL OR \(column) = $2::lethe.job_type)"
+  func ofType(_ column: SQL) -> SQL {
+    "(\(type)::text IS NULL OR \(column) = \(type)::lethe.job_type)"
   }
 
   // MARK: Checks
@@ -56,11 +57,13 @@ struct TrailQueries {
     return try await session.run(
       """
       SELECT c.chunk_id, c.run_id, r.pipeline, c.dataset, c.type::text, c.first_id, c.last_id,
-             c.state::text, coalesce(c.failure, c.stopped_reason),
-             \(utc("c.exported_at")), \(utc("c.completed_at")), \(utc("c.collected_at")),
-             \(utc("c.applied_at")),
-             j.job_id, j.api_id, \(utc("j.asked_at")), encode(j.result_sha256, 'hex'),
-             s.number, encode(s.sha256, 'hex'), \(Self.isPruned), \(Self.said)
+             c.state::text, coalesce(c.failure, c.stopped_reason) AS halt,
+             \(utc("c.exported_at")) AS exported_at, \(utc("c.completed_at")) AS completed_at,
+               \(utc("c.collected_at")) AS collected_at,
+             \(utc("c.applied_at")) AS applied_at,
+             j.job_id, j.api_id, \(utc("j.asked_at")) AS asked_at,
+               encode(j.result_sha256, 'hex') AS result_sha256,
+             s.number, encode(s.sha256, 'hex') AS seal_sha256, \(isPruned) AS is_pruned, \(said) AS said
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
       LEFT JOIN LATERAL (
         SELECT * FROM lethe.job WHERE chunk_id = c.chunk_id
@@ -69,51 +72,55 @@ struct TrailQueries {
       LEFT JOIN LATERAL (
         SELECT * FROM lethe.seal WHERE chunk_id = c.chunk_id ORDER BY number DESC LIMIT 1
       ) AS s ON true
-      WHERE c.first_id <= $1 AND c.last_id >= $1 AND \(ofType("c.type"))
+      WHERE c.first_id <= \(id) AND c.last_id >= \(id) AND \(ofType("c.type"))
       ORDER BY coalesce(j.asked_at, c.exported_at), c.chunk_id
-      """, parameters
-    ).rows(
-      as: Int64.self, Int64.self, String.self, String.self, JobType.self, Int64.self, Int64.self,
-      ChunkState.self, String?.self, String.self, String?.self, String?.self, String?.self,
-      Int64?.self, String?.self, String?.self, String?.self, Int64?.self, String?.self, Bool.self,
-      String.self
-    ).map { row in
-      var check = AuditTrail.Check(
-        chunkID: row.0, runID: row.1, pipeline: row.2, dataset: row.3, type: row.4,
-        firstID: row.5, lastID: row.6, state: row.7, halt: row.8, exportedAt: row.9,
-        completedAt: row.10, collectedAt: row.11, appliedAt: row.12,
-        job: Self.job(row.13, row.14), askedAt: row.15, resultSHA256: row.16,
-        seal: row.17.flatMap { number in row.18.map { .init(number: number, sha256: $0) } })
+      """
+    ).rows.map { row in
+      var check = try AuditTrail.Check(
+        chunkID: row["chunk_id"], runID: row["run_id"], pipeline: row["pipeline"],
+        dataset: row["dataset"], type: row["type"],
+        firstID: row["first_id"], lastID: row["last_id"], state: row["state"], halt: row["halt"],
+        exportedAt: row["exported_at"],
+        completedAt: row["completed_at"], collectedAt: row["collected_at"],
+        appliedAt: row["applied_at"],
+        job: Self.job(row["job_id"], row["api_id"]), askedAt: row["asked_at"],
+        resultSHA256: row["result_sha256"],
+        seal: Self.seal(row["number"], row["seal_sha256"]))
       check.answer =
         answered.contains(check.chunkID)
         ? .event
         : refused.contains(check.chunkID)
           ? .refused
-          : Self.answer(check, isOpen: open.contains(check.chunkID), isPruned: row.19, row.20)
+          : try Self.answer(
+            check, isOpen: open.contains(check.chunkID), isPruned: row["is_pruned"], row["said"])
       return check
     }
   }
 
   /// Whether the record of an event about the ID would be gone by now: the batch that went over the ID,
   /// or for a chunk from before there were batches its end, lies before what was pruned.
-  private static let isPruned = """
+  private var isPruned: SQL {
+    """
     coalesce(c.events > 0 AND coalesce(
       (SELECT max(b.applied_at) FROM lethe.batch AS b
-       WHERE b.chunk_id = c.chunk_id AND b.after_id < $1 AND b.through_id >= $1),
+       WHERE b.chunk_id = c.chunk_id AND b.after_id < \(id) AND b.through_id >= \(id)),
       CASE WHEN NOT EXISTS (SELECT FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
            THEN c.applied_at END) < \(AuditLedger.prunedThrough)::timestamptz, false)
     """
+  }
 
   /// What a result that has no event about the ID says of it. A failed chunk that once had events and has
   /// none any more has lost them to newer answers.
-  private static let said = """
+  private var said: SQL {
+    """
     CASE WHEN c.state = 'failed' AND c.events > 0
               AND NOT EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = c.chunk_id)
-         THEN '\(AuditTrail.Answer.overtaken.rawValue)'
-         WHEN EXISTS (SELECT FROM lethe.speaks_by_silence(j.job_id, $1))
-         THEN '\(AuditTrail.Answer.noEvent.rawValue)'
-         ELSE '\(AuditTrail.Answer.notTold.rawValue)' END
+         THEN \(literal: AuditTrail.Answer.overtaken.rawValue)
+         WHEN EXISTS (SELECT FROM lethe.speaks_by_silence(j.job_id, \(id)))
+         THEN \(literal: AuditTrail.Answer.noEvent.rawValue)
+         ELSE \(literal: AuditTrail.Answer.notTold.rawValue) END
     """
+  }
 
   private static func answer(
     _ check: AuditTrail.Check, isOpen: Bool, isPruned: Bool, _ said: String
@@ -126,6 +133,11 @@ struct TrailQueries {
     }
   }
 
+  private static func seal(_ number: Int64?, _ sha256: String?) -> AuditTrail.Seal? {
+    guard let number, let sha256 else { return nil }
+    return AuditTrail.Seal(number: number, sha256: sha256)
+  }
+
   static func job(_ id: Int64?, _ apiID: String?) -> AuditTrail.Job? {
     id.map { AuditTrail.Job(id: $0, apiID: apiID) }
   }
@@ -133,13 +145,15 @@ struct TrailQueries {
   private func lastChecks() async throws -> [AuditTrail.LastCheck] {
     try await session.run(
       """
-      SELECT v.pipeline, v.dataset, c.type::text, \(utc("v.checked_at")), v.chunk_id
+      SELECT v.pipeline, v.dataset, c.type::text, \(utc("v.checked_at")) AS at, v.chunk_id
       FROM lethe.coverage AS v JOIN lethe.chunk AS c ON c.chunk_id = v.chunk_id
-      WHERE v.first_id <= $1 AND v.last_id >= $1 AND \(ofType("c.type"))
+      WHERE v.first_id <= \(id) AND v.last_id >= \(id) AND \(ofType("c.type"))
       ORDER BY v.checked_at, v.pipeline, v.dataset
-      """, parameters
-    ).rows(as: String.self, String.self, JobType.self, String.self, Int64.self).map {
-      AuditTrail.LastCheck(pipeline: $0.0, dataset: $0.1, type: $0.2, at: $0.3, chunkID: $0.4)
+      """
+    ).rows.map { row in
+      try AuditTrail.LastCheck(
+        pipeline: row["pipeline"], dataset: row["dataset"], type: row["type"], at: row["at"],
+        chunkID: row["chunk_id"])
     }
   }
 
@@ -148,19 +162,21 @@ struct TrailQueries {
   private func events() async throws -> [AuditTrail.Event] {
     try await session.run(
       """
-      WITH trace AS MATERIALIZED (\(Self.traces)), record AS (
+      WITH trace AS MATERIALIZED (\(traces)), record AS (
         SELECT type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed,
                cause_id, superseded_by
-        FROM lethe.event WHERE id = $1
+        FROM lethe.event WHERE id = \(id)
         UNION ALL
         SELECT t.type, t.reason, t.action, t.chunk_id, t.job_id, o.created_at, o.redacted_at, t.applied_at,
                NULL, NULL, NULL
-        FROM trace AS t LEFT JOIN LATERAL (\(Self.timesOfTrace)) AS o ON true
+        FROM trace AS t LEFT JOIN LATERAL (\(timesOfTrace)) AS o ON true
       )
       SELECT e.type::text, e.reason::text, e.action::text, r.pipeline, c.dataset, e.chunk_id,
-             e.job_id, j.api_id, \(utc("e.created_at")), \(utc("e.redacted_at")),
-             \(utc("e.applied_at")), e.changed::text, e.cause_id, c.type::text, e.superseded_by,
-             n.api_id
+             e.job_id, j.api_id, \(utc("e.created_at")) AS created_at,
+               \(utc("e.redacted_at")) AS redacted_at,
+             \(utc("e.applied_at")) AS applied_at, e.changed::text, e.cause_id,
+               c.type::text AS cause_type, e.superseded_by,
+             n.api_id AS newer_api_id
       FROM record AS e
       LEFT JOIN lethe.chunk AS c ON c.chunk_id = e.chunk_id
       LEFT JOIN lethe.run AS r ON r.run_id = c.run_id
@@ -168,43 +184,47 @@ struct TrailQueries {
       LEFT JOIN lethe.job AS n ON n.job_id = e.superseded_by
       WHERE \(ofType("e.type"))
       ORDER BY e.applied_at, e.chunk_id, e.cause_id NULLS FIRST
-      """, parameters
-    ).rows(
-      as: JobType.self, String.self, String.self, String?.self, String?.self, Int64.self,
-      Int64.self, String?.self, String?.self, String?.self, String.self, String?.self,
-      Int64?.self, JobType?.self, Int64?.self, String?.self
-    ).map { row in
-      AuditTrail.Event(
-        type: row.0, reason: row.1, action: row.2, pipeline: row.3, dataset: row.4,
-        chunkID: row.5, job: .init(id: row.6, apiID: row.7), createdAt: row.8,
-        redactedAt: row.9, appliedAt: row.10, changed: try Self.counts(row.11),
-        causeID: row.12, causeType: row.12 == nil ? nil : row.13,
-        supersededBy: Self.job(row.14, row.15))
+      """
+    ).rows.map { row in
+      try AuditTrail.Event(
+        type: row["type"], reason: row["reason"], action: row["action"], pipeline: row["pipeline"],
+        dataset: row["dataset"],
+        chunkID: row["chunk_id"], job: .init(id: row["job_id"], apiID: row["api_id"]),
+        createdAt: row["created_at"],
+        redactedAt: row["redacted_at"], appliedAt: row["applied_at"],
+        changed: Self.counts(row["changed"]),
+        causeID: row["cause_id"],
+        causeType: row.decode(Int64?.self, "cause_id") == nil ? nil : row["cause_type"],
+        supersededBy: Self.job(row["superseded_by"], row["newer_api_id"]))
     }
   }
 
   /// The traces that hold the ID, and its place in each.
-  private static let traces = """
+  private var traces: SQL {
+    """
     SELECT t.*, p.place, c.dataset, r.pipeline
     FROM lethe.trace AS t JOIN lethe.chunk AS c ON c.chunk_id = t.chunk_id
     JOIN lethe.run AS r ON r.run_id = c.run_id,
-         LATERAL (SELECT \(AuditLedger.place(of: "$1", in: "t")) AS place OFFSET 0) AS p
-    WHERE numrange(t.first_id, t.last_id, '[]') @> $1::numeric AND p.place IS NOT NULL
+         LATERAL (SELECT \(AuditLedger.place(of: id, in: "t")) AS place OFFSET 0) AS p
+    WHERE numrange(t.first_id, t.last_id, '[]') @> \(id)::numeric AND p.place IS NOT NULL
     """
+  }
 
   /// The times of the event of a trace `t`: its own, or those of the record that it repeats.
-  private static let timesOfTrace = """
+  private var timesOfTrace: SQL {
+    """
     SELECT t.created_at[t.place] AS created_at, t.redacted_at[t.place] AS redacted_at
     WHERE t.created_at IS NOT NULL
     UNION ALL
     (SELECT e.created_at, e.redacted_at
      FROM lethe.event AS e JOIN lethe.chunk AS c ON c.chunk_id = e.chunk_id
      JOIN lethe.run AS r ON r.run_id = c.run_id
-     WHERE t.created_at IS NULL AND e.id = $1 AND e.type = t.type AND e.cause_id IS NULL
+     WHERE t.created_at IS NULL AND e.id = \(id) AND e.type = t.type AND e.cause_id IS NULL
        AND e.superseded_by IS NULL AND e.applied_at <= t.applied_at
        AND c.dataset = t.dataset AND r.pipeline = t.pipeline
      ORDER BY e.applied_at DESC LIMIT 1)
     """
+  }
 
   static func counts(_ json: String?) throws -> [String: Int] {
     guard let json else { return [:] }
@@ -216,71 +236,75 @@ struct TrailQueries {
   private func waiting() async throws -> [AuditTrail.Waiting] {
     try await session.run(
       """
-      SELECT c.chunk_id, c.state::text, c.type::text, w.reason::text, \(utc("w.created_at")),
-             \(utc("w.redacted_at")), \(utc("c.collected_at")), w.restores, w.superseded_by,
+      SELECT c.chunk_id, c.state::text, c.type::text, w.reason::text, \(utc("w.created_at")) AS created_at,
+             \(utc("w.redacted_at")) AS redacted_at, \(utc("c.collected_at")) AS collected_at,
+               w.restores, w.superseded_by,
              n.api_id
       FROM lethe.chunk AS c JOIN lethe.collected AS w USING (chunk_id)
       LEFT JOIN lethe.job AS n ON n.job_id = w.superseded_by
-      WHERE c.state IN ('collected', 'failed') AND w.id = $1 AND w.id > c.applied_through
+      WHERE c.state IN ('collected', 'failed') AND w.id = \(id) AND w.id > c.applied_through
         AND \(ofType("c.type"))
       ORDER BY c.collected_at, c.chunk_id
-      """, parameters
-    ).rows(
-      as: Int64.self, ChunkState.self, JobType.self, String.self, String?.self, String?.self,
-      String.self, Bool.self, Int64?.self, String?.self
-    ).map {
-      AuditTrail.Waiting(
-        chunkID: $0.0, state: $0.1, type: $0.2, reason: $0.3, createdAt: $0.4, redactedAt: $0.5,
-        collectedAt: $0.6, restores: $0.7, supersededBy: Self.job($0.8, $0.9))
+      """
+    ).rows.map { row in
+      try AuditTrail.Waiting(
+        chunkID: row["chunk_id"], state: row["state"], type: row["type"], reason: row["reason"],
+        createdAt: row["created_at"], redactedAt: row["redacted_at"],
+        collectedAt: row["collected_at"], restores: row["restores"],
+        supersededBy: Self.job(row["superseded_by"], row["api_id"]))
     }
   }
 
   // MARK: What remains
 
   private func remainders(
-    _ table: String, _ time: String
+    _ table: SQL, _ time: SQL
   ) async throws -> [AuditTrail.Remainder] {
     try await session.run(
       """
-      SELECT t.type::text, t.reason::text, t.job_id, j.api_id, \(utc("t.\(time)"))
+      SELECT t.type::text, t.reason::text, t.job_id, j.api_id, \(utc("t.\(time)")) AS at
       FROM \(table) AS t LEFT JOIN lethe.job AS j USING (job_id)
-      WHERE t.id = $1 AND \(ofType("t.type")) ORDER BY t.\(time)
-      """, parameters
-    ).rows(as: JobType.self, String.self, Int64.self, String?.self, String.self).map {
-      AuditTrail.Remainder(
-        type: $0.0, reason: $0.1, job: .init(id: $0.2, apiID: $0.3), at: $0.4)
+      WHERE t.id = \(id) AND \(ofType("t.type")) ORDER BY t.\(time)
+      """
+    ).rows.map { row in
+      try AuditTrail.Remainder(
+        type: row["type"], reason: row["reason"],
+        job: .init(id: row["job_id"], apiID: row["api_id"]), at: row["at"])
     }
   }
 
   private func withdrawals() async throws -> [AuditTrail.Withdrawal] {
     try await session.run(
       """
-      SELECT w.type::text, w.reason::text, w.job_id, j.api_id, \(utc("w.deleted_at")), w.table_name,
-             w.seal, \(utc("s.sealed_at")), s.content::jsonb ->> 'by', s.content::jsonb ->> 'note'
+      SELECT w.type::text, w.reason::text, w.job_id, j.api_id, \(utc("w.deleted_at")) AS deleted_at,
+        w.table_name,
+             w.seal, \(utc("s.sealed_at")) AS at, s.content::jsonb ->> 'by' AS by,
+               s.content::jsonb ->> 'note' AS note
       FROM lethe.withdrawn_tombstone AS w JOIN lethe.seal AS s ON s.number = w.seal
       LEFT JOIN lethe.job AS j ON j.job_id = w.job_id
-      WHERE w.id = $1 AND \(ofType("w.type")) ORDER BY w.seal
-      """, parameters
-    ).rows(
-      as: JobType.self, String.self, Int64.self, String?.self, String.self, String.self,
-      Int64.self, String.self, String?.self, String?.self
-    ).map {
-      AuditTrail.Withdrawal(
-        type: $0.0, reason: $0.1, job: .init(id: $0.2, apiID: $0.3), deletedAt: $0.4,
-        table: $0.5, sealNumber: $0.6, at: $0.7, by: $0.8, note: $0.9)
+      WHERE w.id = \(id) AND \(ofType("w.type")) ORDER BY w.seal
+      """
+    ).rows.map { row in
+      try AuditTrail.Withdrawal(
+        type: row["type"], reason: row["reason"],
+        job: .init(id: row["job_id"], apiID: row["api_id"]), deletedAt: row["deleted_at"],
+        table: row["table_name"], sealNumber: row["seal"], at: row["at"], by: row["by"],
+        note: row["note"])
     }
   }
 
   private func protections() async throws -> [AuditTrail.Protection] {
     try await session.run(
       """
-      SELECT p.pipeline, p.dataset, p.chunk_id, \(utc("p.protected_at")), \(utc("p.asked_at"))
+      SELECT p.pipeline, p.dataset, p.chunk_id, \(utc("p.protected_at")) AS protected_at,
+        \(utc("p.asked_at")) AS asked_at
       FROM lethe.protection AS p LEFT JOIN lethe.chunk AS c USING (chunk_id)
-      WHERE p.id = $1 AND \(ofType("c.type")) ORDER BY p.protected_at, p.pipeline, p.dataset
-      """, parameters
-    ).rows(as: String.self, String.self, Int64.self, String.self, String.self).map {
-      AuditTrail.Protection(
-        pipeline: $0.0, dataset: $0.1, chunkID: $0.2, protectedAt: $0.3, askedAt: $0.4)
+      WHERE p.id = \(id) AND \(ofType("c.type")) ORDER BY p.protected_at, p.pipeline, p.dataset
+      """
+    ).rows.map { row in
+      try AuditTrail.Protection(
+        pipeline: row["pipeline"], dataset: row["dataset"], chunkID: row["chunk_id"],
+        protectedAt: row["protected_at"], askedAt: row["asked_at"])
     }
   }
 
@@ -288,19 +312,18 @@ struct TrailQueries {
     try await session.run(
       """
       SELECT q.chunk_id, c.type::text, q.job_id, j.api_id, q.line, q.raw, q.why,
-             \(utc("q.quarantined_at")), \(utc("q.resolved_at")), q.resolution, q.note
+             \(utc("q.quarantined_at")) AS at, \(utc("q.resolved_at")) AS resolved_at, q.resolution, q.note
       FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
       LEFT JOIN lethe.job AS j USING (job_id)
-      WHERE q.id = $1 AND \(ofType("c.type")) ORDER BY q.quarantined_at, q.quarantine_id
-      """, parameters
-    ).rows(
-      as: Int64.self, JobType.self, Int64.self, String?.self, Int64.self, [UInt8].self,
-      String.self, String.self, String?.self, String?.self, String?.self
-    ).map {
-      AuditTrail.QuarantinedLine(
-        chunkID: $0.0, type: $0.1, job: .init(id: $0.2, apiID: $0.3), line: $0.4,
-        raw: String(decoding: $0.5, as: UTF8.self), why: $0.6, at: $0.7, resolvedAt: $0.8,
-        resolution: $0.9, note: $0.10)
+      WHERE q.id = \(id) AND \(ofType("c.type")) ORDER BY q.quarantined_at, q.quarantine_id
+      """
+    ).rows.map { row in
+      try AuditTrail.QuarantinedLine(
+        chunkID: row["chunk_id"], type: row["type"],
+        job: .init(id: row["job_id"], apiID: row["api_id"]), line: row["line"],
+        raw: String(decoding: row.decode([UInt8].self, "raw"), as: UTF8.self), why: row["why"],
+        at: row["at"], resolvedAt: row["resolved_at"],
+        resolution: row["resolution"], note: row["note"])
     }
   }
 }

@@ -4,13 +4,15 @@ public import Vocabulary
 
 /// What a chunk's answers would do to holds.
 extension ChunkLedger {
-  /// The holds `r` of IDs that the answers `s` of the chunk $1 release, as they stand.
-  private static let released = """
+  /// The holds `r` of IDs that the answers `s` of a chunk release, as they stand.
+  private static func released(by chunkID: SQL) -> SQL {
+    """
     FROM lethe.chunk AS c JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
     JOIN lethe.collected AS s ON s.chunk_id = c.chunk_id AND s.restores AND s.superseded_by IS NULL
     JOIN lethe.holder AS r ON r.type = c.type AND r.id = s.id AND r.asked_at < j.asked_at
-    WHERE c.chunk_id = $1
+    WHERE c.chunk_id = \(chunkID)
     """
+  }
 
   /// How many holds the answers about the IDs above `after`, up to and with `through`, end for their IDs.
   /// Counts no further than `holdsMax`.
@@ -21,10 +23,9 @@ extension ChunkLedger {
     try await session.query(
       """
       SELECT count(*) FROM (
-        SELECT \(Self.released) AND s.id > $2 AND s.id <= $3
-          AND NOT s.reason = ANY ($5::lethe.reason[]) LIMIT $4) AS held
-      """, .integer(chunk.id), .integer(after), .integer(through), .integer(Int64(holdsMax)),
-      .texts(reasons)
+        SELECT \(Self.released(by: "\(chunk.id)")) AND s.id > \(after) AND s.id <= \(through)
+          AND NOT s.reason = ANY (\(reasons)::lethe.reason[]) LIMIT \(holdsMax)) AS held
+      """
     ).onlyRow(as: Int.self)
   }
 
@@ -53,44 +54,43 @@ extension ChunkLedger {
     of chunk: Chunk, besides reasons: [String]
   ) async throws -> RestoreExtent? {
     // What a version without holds has protected counts with its IDs; its rows are not known.
-    let protected = """
+    let chunkID: SQL = "\(chunk.id)"
+    let range: SQL = "BETWEEN \(chunk.firstID) AND \(chunk.lastID)"
+    let protected: SQL = """
       FROM lethe.protection AS p
-      WHERE p.pipeline = $2 AND p.dataset = $3 AND p.id BETWEEN $4 AND $5
+      WHERE p.pipeline = \(chunk.pipeline) AND p.dataset = \(chunk.dataset) AND p.id \(range)
       """
-    let ids: [Parameter] = [
-      .integer(chunk.id), .text(chunk.pipeline), .text(chunk.dataset), .integer(chunk.firstID),
-      .integer(chunk.lastID), .texts(reasons),
-    ]
-    let isReleasing = "NOT s.reason = ANY ($6::lethe.reason[])"
+    let isReleasing: SQL = "NOT s.reason = ANY (\(reasons)::lethe.reason[])"
     let releasedIDs = try await connection.run(
       """
       SELECT count(*) FROM (
-        SELECT s.id \(Self.released) AND \(isReleasing)
+        SELECT s.id \(Self.released(by: chunkID)) AND \(isReleasing)
         UNION
         SELECT p.id \(protected)
           AND EXISTS (SELECT FROM lethe.collected AS s
-                      WHERE s.chunk_id = $1 AND s.id = p.id AND s.restores AND s.superseded_by IS NULL
+                      WHERE s.chunk_id = \(chunkID) AND s.id = p.id AND s.restores
+                        AND s.superseded_by IS NULL
                         AND \(isReleasing))
       ) AS released
-      """, ids
+      """
     ).onlyRow(as: Int.self)
     guard releasedIDs > 0 else { return nil }
     let (holdingIDs, rows, rowsBefore) = try await connection.run(
       """
       WITH released AS MATERIALIZED (
-        SELECT DISTINCT r.hold_id, s.id \(Self.released) AND \(isReleasing))
+        SELECT DISTINCT r.hold_id, s.id \(Self.released(by: chunkID)) AND \(isReleasing))
       SELECT (SELECT count(*) FROM (
                 SELECT r.id FROM lethe.holder AS r JOIN lethe.chunk AS c ON c.type = r.type
-                WHERE c.chunk_id = $1 AND r.id BETWEEN $4 AND $5
+                WHERE c.chunk_id = \(chunkID) AND r.id \(range)
                 UNION
                 SELECT p.id \(protected)) AS holding),
              (SELECT count(*) FROM (SELECT hold_id, count(*) AS ids FROM released GROUP BY hold_id) AS x
               WHERE x.ids = (SELECT count(*) FROM lethe.holder AS o WHERE o.hold_id = x.hold_id)),
              (SELECT coalesce(sum(h.rows), 0)::bigint
               FROM lethe.change AS h JOIN lethe.chunk AS o USING (chunk_id)
-              WHERE o.run_id = (SELECT run_id FROM lethe.chunk WHERE chunk_id = $1)
+              WHERE o.run_id = (SELECT run_id FROM lethe.chunk WHERE chunk_id = \(chunkID))
                 AND h.action = 'restore' AND o.approved_at IS NULL)
-      """, ids
+      """
     ).onlyRow(as: Int.self, Int.self, Int.self)
     return RestoreExtent(
       holdingIDs: holdingIDs, releasedIDs: releasedIDs, rows: rows, rowsBefore: rowsBefore)
@@ -146,43 +146,47 @@ public struct HoldLedger: Sendable {
     let rows = try await connection.query(
       """
       SELECT h.hold_id, h.table_name, h.row_key::text, pg_catalog.array_to_string(ARRAY (
-               SELECT c FROM jsonb_object_keys(h.set_to) AS c ORDER BY c), E'\\n'),
-             \(AuditLedger.utc("h.held_at")), r.type::text, r.id, pg_catalog.array_to_string(r.columns, E'\\n'),
-             r.pipeline, r.dataset, r.job_id, \(AuditLedger.utc("r.asked_at"))
+               SELECT c FROM jsonb_object_keys(h.set_to) AS c ORDER BY c), E'\\n') AS columns,
+             \(AuditLedger.utc("h.held_at")) AS held_at, r.type::text, r.id,
+             pg_catalog.array_to_string(r.columns, E'\\n') AS columns_of_holder,
+             r.pipeline, r.dataset, r.job_id, \(AuditLedger.utc("r.asked_at")) AS asked_at
       FROM (
         SELECT * FROM lethe.hold AS h
-        WHERE h.hold_id > $1 AND ($3::text IS NULL OR h.table_name = $3)
-          AND ($5::bigint IS NULL OR EXISTS (
+        WHERE h.hold_id > \(after) AND (\(filter.table)::text IS NULL
+          OR h.table_name = \(filter.table)::text)
+          AND (\(filter.id)::bigint IS NULL OR EXISTS (
                  SELECT FROM lethe.holder AS r
-                 WHERE r.hold_id = h.hold_id AND r.id = $5
-                   AND ($4::text IS NULL OR r.type = $4::lethe.job_type))
-               OR h.row_id = $5 AND ($4::text IS NULL OR h.row_type = $4::lethe.job_type))
-          AND ($5::bigint IS NOT NULL OR $4::text IS NULL OR EXISTS (
+                 WHERE r.hold_id = h.hold_id AND r.id = \(filter.id)::bigint
+                   AND (\(filter.type?.rawValue)::text IS NULL
+                     OR r.type = \(filter.type?.rawValue)::lethe.job_type))
+               OR h.row_id = \(filter.id)::bigint AND (\(filter.type?.rawValue)::text IS NULL
+                 OR h.row_type = \(filter.type?.rawValue)::lethe.job_type))
+          AND (\(filter.id)::bigint IS NOT NULL OR \(filter.type?.rawValue)::text IS NULL OR EXISTS (
                  SELECT FROM lethe.holder AS r
-                 WHERE r.hold_id = h.hold_id AND r.type = $4::lethe.job_type))
-          AND ($6::text IS NULL OR EXISTS (
-                 SELECT FROM lethe.holder AS r WHERE r.hold_id = h.hold_id AND r.pipeline = $6))
-        ORDER BY h.hold_id LIMIT $2
+                 WHERE r.hold_id = h.hold_id AND r.type = \(filter.type?.rawValue)::lethe.job_type))
+          AND (\(filter.pipeline)::text IS NULL OR EXISTS (
+                 SELECT FROM lethe.holder AS r WHERE r.hold_id = h.hold_id
+                   AND r.pipeline = \(filter.pipeline)::text))
+        ORDER BY h.hold_id LIMIT \(limit)
       ) AS h LEFT JOIN lethe.holder AS r USING (hold_id)
       ORDER BY h.hold_id, r.type, r.id
-      """, .integer(after), .integer(Int64(limit)), Parameter(filter.table),
-      Parameter(filter.type?.rawValue), Parameter(filter.id), Parameter(filter.pipeline)
-    ).rows(
-      as: Int64.self, String.self, String.self, String.self, String.self, JobType?.self,
-      Int64?.self, String?.self, String?.self, String?.self, Int64?.self, String?.self)
+      """
+    ).rows
     var holds: [Hold] = []
     for row in rows {
-      if holds.last?.holdID != row.0 {
+      let holdID = try row.decode(Int64.self, "hold_id")
+      if holds.last?.holdID != holdID {
         holds.append(
-          Hold(
-            holdID: row.0, table: row.1, key: row.2, columns: Self.lines(row.3), heldAt: row.4,
-            holders: []))
+          try Hold(
+            holdID: holdID, table: row["table_name"], key: row["row_key"],
+            columns: Self.lines(row["columns"]), heldAt: row["held_at"], holders: []))
       }
-      guard let type = row.5, let id = row.6 else { continue }
+      guard let type = try row.decode(JobType?.self, "type") else { continue }
       holds[holds.count - 1].holders.append(
-        Holder(
-          type: type, id: id, columns: Self.lines(row.7 ?? ""), pipeline: row.8 ?? "",
-          dataset: row.9 ?? "", jobID: row.10 ?? 0, askedAt: row.11 ?? ""))
+        try Holder(
+          type: type, id: row["id"], columns: Self.lines(row["columns_of_holder"]),
+          pipeline: row["pipeline"], dataset: row["dataset"], jobID: row["job_id"],
+          askedAt: row["asked_at"]))
     }
     return holds
   }
@@ -214,27 +218,27 @@ public struct HoldLedger: Sendable {
   public func stillProtected(type: JobType, ids: [Int64]) async throws -> [Int64] {
     try await connection.query(
       """
-      SELECT named.id FROM pg_catalog.unnest($2::bigint[]) AS named (id)
+      SELECT named.id FROM pg_catalog.unnest(\(ids)::bigint[]) AS named (id)
       WHERE 'protected' = (
         SELECT reason FROM (
           SELECT e.reason::text, j.asked_at FROM lethe.event AS e JOIN lethe.job AS j USING (job_id)
-          WHERE e.id = named.id AND e.type = $1::lethe.job_type AND e.cause_id IS NULL
+          WHERE e.id = named.id AND e.type = \(type.rawValue)::lethe.job_type AND e.cause_id IS NULL
           UNION ALL
           SELECT t.reason::text, j.asked_at FROM lethe.trace AS t JOIN lethe.job AS j USING (job_id)
-          WHERE t.type = $1::lethe.job_type AND \(AuditLedger.holds("named.id", trace: "t"))
+          WHERE t.type = \(type.rawValue)::lethe.job_type AND \(AuditLedger.holds("named.id", trace: "t"))
           UNION ALL
           SELECT s.reason::text, j.asked_at
           FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)
           JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
-          WHERE s.id = named.id AND c.type = $1::lethe.job_type
+          WHERE s.id = named.id AND c.type = \(type.rawValue)::lethe.job_type
           UNION ALL
           SELECT f.reason::text, j.asked_at
           FROM lethe.refusal AS f JOIN lethe.chunk AS c USING (chunk_id)
           JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
-          WHERE f.id = named.id AND c.type = $1::lethe.job_type
+          WHERE f.id = named.id AND c.type = \(type.rawValue)::lethe.job_type
         ) AS answer ORDER BY asked_at DESC LIMIT 1)
       ORDER BY named.id
-      """, .text(type.rawValue), .integers(ids)
+      """
     ).rows(as: Int64.self)
   }
 
@@ -246,8 +250,9 @@ public struct HoldLedger: Sendable {
     try await transaction.execute(
       """
       DELETE FROM lethe.protection AS p USING lethe.chunk AS c
-      WHERE c.chunk_id = p.chunk_id AND c.type = $1::lethe.job_type AND p.id = ANY ($2::bigint[])
-      """, .text(type.rawValue), .integers(ids))
+      WHERE c.chunk_id = p.chunk_id AND c.type = \(type.rawValue)::lethe.job_type
+        AND p.id = ANY (\(ids)::bigint[])
+      """)
   }
 
   /// What the chain says of a release by an operator.
@@ -286,7 +291,8 @@ public struct HoldLedger: Sendable {
     try await transaction.execute(
       """
       SELECT lethe.seal('release', NULL, NULL,
-                        ($1::jsonb || pg_catalog.jsonb_build_object('by', $2::text, 'note', $3::text))::text)
-      """, .text(content), .prose(release.by), .prose(release.note))
+                        (\(content)::jsonb || pg_catalog.jsonb_build_object('by',
+                          \(prose: release.by)::text, 'note', \(prose: release.note)::text))::text)
+      """)
   }
 }

@@ -30,44 +30,42 @@ public struct SealedReleaseRecord: Sendable {
 
 struct HoldStoryQueries {
   let session: Transaction
-  /// The ID ($1) and the type or null ($2).
-  let parameters: [Parameter]
+  let id: SQL
+  /// Or NULL.
+  let type: SQL
 
   func stories() async throws -> [HoldStory] {
     let open = try await session.run(
       """
-      SELECT \(AuditLedger.utc("h.held_at")), h.table_name, h.row_key::text,
-             pg_catalog.array_to_string(r.columns, E'\\n'), r.type::text, r.id, r.job_id
+      SELECT \(AuditLedger.utc("h.held_at")) AS at, h.table_name, h.row_key::text,
+             pg_catalog.array_to_string(r.columns, E'\\n') AS columns, r.type::text, r.id, r.job_id
       FROM lethe.hold AS h JOIN lethe.holder AS r USING (hold_id)
       WHERE (h.hold_id IN (SELECT hold_id FROM lethe.holder
-                           WHERE id = $1 AND ($2::text IS NULL OR type = $2::lethe.job_type))
-             OR h.row_id = $1 AND ($2::text IS NULL OR h.row_type = $2::lethe.job_type))
+                           WHERE id = \(id) AND (\(type)::text IS NULL OR type = \(type)::lethe.job_type))
+             OR h.row_id = \(id) AND (\(type)::text IS NULL OR h.row_type = \(type)::lethe.job_type))
       ORDER BY h.hold_id, r.type, r.id LIMIT \(Self.rowsMax)
-      """, parameters
-    ).rows(
-      as: String.self, String.self, String.self, String.self, JobType.self, Int64.self, Int64.self
-    ).map {
-      HoldStory(
-        at: $0.0, table: $0.1, key: $0.2,
+      """
+    ).rows.map { row in
+      try HoldStory(
+        at: row["at"], table: row["table_name"], key: row["row_key"],
         what: .held(
-          columns: $0.3.split(separator: "\n").map(String.init), type: $0.4, id: $0.5, job: $0.6))
+          columns: row.decode(String.self, "columns").split(separator: "\n").map(String.init),
+          type: row["type"], id: row["id"], job: row["job_id"]))
     }
     let closed = try await session.run(
       """
-      SELECT \(AuditLedger.utc("h.closed_at")), h.table_name, h.row_key::text, h.outcome,
+      SELECT \(AuditLedger.utc("h.closed_at")) AS at, h.table_name, h.row_key::text, h.outcome,
              h.type::text, h.id, h.job_id
       FROM lethe.closed_hold AS h
-      WHERE h.id = $1 AND ($2::text IS NULL OR h.type = $2::lethe.job_type)
-         OR h.row_id = $1 AND ($2::text IS NULL OR h.row_type = $2::lethe.job_type)
+      WHERE h.id = \(id) AND (\(type)::text IS NULL OR h.type = \(type)::lethe.job_type)
+         OR h.row_id = \(id) AND (\(type)::text IS NULL OR h.row_type = \(type)::lethe.job_type)
       ORDER BY h.closed_at, h.hold_id LIMIT \(Self.rowsMax)
-      """, parameters
-    ).rows(
-      as: String.self, String.self, String.self, String.self, JobType?.self, Int64?.self,
-      Int64?.self
-    ).map {
-      HoldStory(
-        at: $0.0, table: $0.1, key: $0.2,
-        what: .closed(outcome: $0.3, type: $0.4, id: $0.5, job: $0.6))
+      """
+    ).rows.map { row in
+      try HoldStory(
+        at: row["at"], table: row["table_name"], key: row["row_key"],
+        what: .closed(outcome: row["outcome"], type: row["type"], id: row["id"], job: row["job_id"])
+      )
     }
     return open + closed
   }
@@ -79,21 +77,23 @@ struct HoldStoryQueries {
   func releases() async throws -> [SealedReleaseRecord] {
     try await session.run(
       """
-      SELECT number, \(AuditLedger.utc("sealed_at")), content ->> 'type', content ->> 'by',
-             content ->> 'note', (content ->> 'keep_hidden')::boolean
+      SELECT number, \(AuditLedger.utc("sealed_at")) AS at, content ->> 'type' AS type,
+        content ->> 'by' AS by,
+             content ->> 'note' AS note, (content ->> 'keep_hidden')::boolean AS keeps_hidden
       FROM (
         SELECT number, sealed_at,
                CASE WHEN sha256 = sha256(previous || convert_to(content, 'UTF8'))
                     THEN content::jsonb END AS content
         FROM lethe.seal WHERE kind = 'release'
       ) AS released
-      WHERE content -> 'ids' @> pg_catalog.to_jsonb($1::bigint)
-        AND ($2::text IS NULL OR content ->> 'type' = $2)
+      WHERE content -> 'ids' @> pg_catalog.to_jsonb(\(id)::bigint)
+        AND (\(type)::text IS NULL OR content ->> 'type' = \(type)::text)
       ORDER BY number
-      """, parameters
-    ).rows(as: Int64.self, String.self, String.self, String.self, String.self, Bool.self).map {
-      SealedReleaseRecord(
-        number: $0.0, at: $0.1, type: $0.2, by: $0.3, note: $0.4, keepsHidden: $0.5)
+      """
+    ).rows.map { row in
+      try SealedReleaseRecord(
+        number: row["number"], at: row["at"], type: row["type"], by: row["by"], note: row["note"],
+        keepsHidden: row["keeps_hidden"])
     }
   }
 }

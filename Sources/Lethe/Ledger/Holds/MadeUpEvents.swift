@@ -17,18 +17,19 @@ public struct MadeUpEvents: Sendable {
       WITH run AS (
         INSERT INTO lethe.run \(RunLedger.knowsHolds) (run_id, key, pipeline, definition, work_directory, lease)
         OVERRIDING SYSTEM VALUE
-        SELECT -pg_backend_pid(), substr(md5(pg_backend_pid() || clock_timestamp()::text), 1, 12), $1, '{}',
+        SELECT -pg_backend_pid(), substr(md5(pg_backend_pid() || clock_timestamp()::text), 1, 12),
+          \(pipeline), '{}',
                '', gen_random_uuid()
         RETURNING run_id, lease
       )
       INSERT INTO lethe.chunk
         (chunk_id, run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease)
       OVERRIDING SYSTEM VALUE
-      SELECT run_id, run_id, $2, $3::lethe.job_type, 1, 1, \(Int64.max), 1, 1,
+      SELECT run_id, run_id, \(dataset), \(type.rawValue)::lethe.job_type, 1, 1, \(literal: Int64.max), 1, 1,
              decode(repeat('00', 32), 'hex'), '', lease
       FROM run
       RETURNING chunk_id
-      """, .text(pipeline), .text(dataset), .text(type.rawValue)
+      """
     ).onlyRow(as: Int64.self)
   }
 
@@ -36,8 +37,8 @@ public struct MadeUpEvents: Sendable {
   public func add(id: Int64, reason: String) async throws {
     try await transaction.execute(
       """
-      INSERT INTO lethe.collected (chunk_id, id, reason) VALUES ($1, $2, $3::lethe.reason)
+      INSERT INTO lethe.collected (chunk_id, id, reason) VALUES (\(chunkID), \(id), \(reason)::lethe.reason)
       ON CONFLICT (chunk_id, id) DO UPDATE SET reason = excluded.reason
-      """, .integer(chunkID), .integer(id), .text(reason))
+      """)
   }
 }

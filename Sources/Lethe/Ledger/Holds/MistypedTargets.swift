@@ -117,25 +117,23 @@ struct MistypedTargets {
 
   // MARK: SQL
 
-  /// `suspect`, a CTE: (run_id, dataset, label, table_name, type, is_wrong). Takes $1 to $6.
-  static let cte = """
-    suspect AS MATERIALIZED (
-      SELECT run.id::bigint AS run_id, s.dataset, s.label, s.table_name, s.type::lethe.job_type,
-             s.is_wrong::boolean
-      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
-             AS s (run_ids, dataset, label, table_name, type, is_wrong),
-           string_to_table(s.run_ids, ',') AS run (id)
-    )
-    """
-
-  var parameters: [Parameter] {
+  /// `suspect`, a CTE: (run_id, dataset, label, table_name, type, is_wrong).
+  var cte: SQL {
     let all = suspects.sorted {
       ($0.runIDs, $0.dataset, $0.label) < ($1.runIDs, $1.dataset, $1.label)
     }
-    return [
-      .texts(all.map(\.runIDs)), .texts(all.map(\.dataset)), .texts(all.map(\.label)),
-      .texts(all.map(\.table)), .texts(all.map(\.type)), .texts(all.map { "\($0.isWrong)" }),
-    ]
+    return """
+      suspect AS MATERIALIZED (
+        SELECT run.id::bigint AS run_id, s.dataset, s.label, s.table_name, s.type::lethe.job_type,
+               s.is_wrong::boolean
+        FROM unnest(\(all.map(\.runIDs))::text[], \(all.map(\.dataset))::text[],
+          \(all.map(\.label))::text[],
+                    \(all.map(\.table))::text[], \(all.map(\.type))::text[],
+                      \(all.map { "\($0.isWrong)" })::text[])
+               AS s (run_ids, dataset, label, table_name, type, is_wrong),
+             string_to_table(s.run_ids, ',') AS run (id)
+      )
+      """
   }
 }
 

@@ -12,8 +12,7 @@ public enum ThrowAwayTombstone {
     try await transaction.execute(
       """
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
-      VALUES ($1::lethe.job_type, $2, 'deleted', 0, now()) ON CONFLICT DO NOTHING
-      """, .text(type.rawValue), .integer(id)
-    ) == 1
+      VALUES (\(type.rawValue)::lethe.job_type, \(id), 'deleted', 0, now()) ON CONFLICT DO NOTHING
+      """) == 1
   }
 }

@@ -53,8 +53,8 @@ public struct TombstoneRepair: Sendable {
       _ = try await transaction.run(
         """
         CREATE TEMPORARY TABLE lethe_mistyped ON COMMIT DROP AS
-        WITH \(MistypedTargets.cte), \(Self.found) SELECT * FROM found
-        """, targets.parameters)
+        WITH \(targets.cte), \(Self.found) SELECT * FROM found
+        """)
       var findings = try await Self.counted(
         targets, "found AS (SELECT * FROM lethe_mistyped)", on: transaction)
       findings.unprovable = try await Self.unprovable(targets, on: transaction)
@@ -70,7 +70,7 @@ public struct TombstoneRepair: Sendable {
   // MARK: What is wrong
 
   /// `found`, two CTEs over `suspect`: tombstones that were made of suspect rows, with a verdict.
-  private static let found = """
+  private static let found: SQL = """
     made AS MATERIALIZED (
       SELECT e.type, e.id, e.job_id, e.applied_at, min(s.table_name) AS table_name
       FROM suspect AS s
@@ -90,7 +90,7 @@ public struct TombstoneRepair: Sendable {
     """
 
   /// What all the records of deletions of a tombstone's ID amount to.
-  private static func verdict(_ tombstone: String) -> String {
+  private static func verdict(_ tombstone: SQL) -> SQL {
     """
     (SELECT CASE WHEN bool_or(d.is_wrong IS NULL) THEN 'justified'
                  WHEN bool_and(d.is_wrong) THEN 'wrong' ELSE 'undecided' END
@@ -113,16 +113,16 @@ public struct TombstoneRepair: Sendable {
 
   /// - Parameter found: the CTE with the tombstones.
   private static func counted(
-    _ targets: MistypedTargets, _ found: String, on session: some Session
+    _ targets: MistypedTargets, _ found: SQL, on session: some Session
   ) async throws -> Findings {
     var findings = Findings()
     findings.unreadableRuns = targets.unreadableRuns
     guard !targets.suspects.isEmpty else { return findings }
     let rows = try await session.run(
       """
-      WITH \(MistypedTargets.cte), \(found)
+      WITH \(targets.cte), \(found)
       SELECT table_name, verdict, count(*) FROM found GROUP BY table_name, verdict
-      """, targets.parameters
+      """
     ).rows(as: String.self, String.self, Int.self)
     for (table, verdict, count) in rows {
       switch verdict {
@@ -138,12 +138,12 @@ public struct TombstoneRepair: Sendable {
   private static func unprovable(
     _ targets: MistypedTargets, on session: some Session
   ) async throws -> Int {
-    let prunedThrough: String? = try await session.query("SELECT \(AuditLedger.prunedThrough)")
+    let prunedThrough = try await session.query("SELECT \(AuditLedger.prunedThrough)")
       .onlyRow(as: String?.self)
     guard prunedThrough != nil else { return 0 }
     return try await session.run(
       """
-      WITH \(MistypedTargets.cte)
+      WITH \(targets.cte)
       SELECT count(*) FROM lethe.tombstone AS t
       WHERE EXISTS (SELECT FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
                     JOIN suspect AS s ON s.run_id = c.run_id AND s.dataset = c.dataset
@@ -151,7 +151,7 @@ public struct TombstoneRepair: Sendable {
         AND NOT EXISTS (SELECT FROM lethe.event AS e WHERE e.id = t.id AND e.type = t.type)
         AND NOT EXISTS (SELECT FROM lethe.trace AS r
                         WHERE r.type = t.type AND \(AuditLedger.holds("t.id", trace: "r")))
-      """, targets.parameters
+      """
     ).onlyRow(as: Int.self)
   }
 
@@ -164,15 +164,15 @@ public struct TombstoneRepair: Sendable {
     // An answer that comes meanwhile finds its tombstone there and writes none: it has to wait, and what
     // came until now is looked at once more.
     try await transaction.execute(
-      "SET LOCAL lock_timeout = '\(transaction.timeouts.lockTimeout)'")
+      "SET LOCAL lock_timeout = \(literal: transaction.timeouts.lockTimeout)")
     try await transaction.execute("LOCK TABLE lethe.tombstone IN SHARE ROW EXCLUSIVE MODE")
     _ = try await transaction.run(
       """
       CREATE TEMPORARY TABLE lethe_withdrawn ON COMMIT DROP AS
-      WITH \(MistypedTargets.cte)
+      WITH \(targets.cte)
       SELECT f.type, f.id, f.reason, f.job_id, f.deleted_at, f.table_name FROM lethe_mistyped AS f
       WHERE f.verdict = 'wrong' AND \(verdict("f")) = 'wrong'
-      """, targets.parameters)
+      """)
     try await transaction.execute(
       """
       DELETE FROM lethe_withdrawn AS w WHERE NOT EXISTS (
@@ -202,15 +202,16 @@ public struct TombstoneRepair: Sendable {
       """
       INSERT INTO lethe.withdrawn_tombstone
         (seal, type, id, reason, job_id, deleted_at, table_name)
-      SELECT $1, type, id, reason, job_id, deleted_at, table_name FROM lethe_withdrawn
-      """, .integer(number))
+      SELECT \(number), type, id, reason, job_id, deleted_at, table_name FROM lethe_withdrawn
+      """)
     return try await transaction.query(
       """
       SELECT lethe.seal('repair', NULL, NULL, pg_catalog.jsonb_build_object(
-        'pipeline', $2::text, 'by', $3::text, 'note', $4::text, 'tombstones', d.tombstones,
+        'pipeline', \(definition.name)::text, 'by', \(prose: `operator`)::text, 'note',
+          \(prose: note)::text, 'tombstones', d.tombstones,
         'sha256', encode(d.sha256, 'hex'))::text)
-      FROM lethe.withdrawal_digest($1) AS d
-      """, .integer(number), .text(definition.name), .prose(`operator`), Parameter(prose: note)
+      FROM lethe.withdrawal_digest(\(number)) AS d
+      """
     ).onlyRow(as: Int64.self)
   }
 }

@@ -46,29 +46,29 @@ public struct QuarantineLedger: Sendable {
     try await connection.query(
       """
       SELECT q.quarantine_id, r.pipeline, c.run_id, q.chunk_id, j.api_id, q.line, q.id, q.in_chunk,
-             q.why, substring(q.raw FOR $5::integer), octet_length(q.raw),
-             \(Self.time("q.quarantined_at")), q.seen, \(Self.time("q.last_seen_at")),
-             \(Self.time("q.resolved_at")), q.resolution, q.note
+             q.why, substring(q.raw FOR \(rawBytesMax)::integer) AS raw, octet_length(q.raw) AS raw_bytes,
+             \(Self.time("q.quarantined_at")) AS quarantined_at, q.seen,
+               \(Self.time("q.last_seen_at")) AS last_seen_at,
+             \(Self.time("q.resolved_at")) AS resolved_at, q.resolution, q.note
       FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
       JOIN lethe.run AS r USING (run_id) JOIN lethe.job AS j ON j.job_id = q.job_id
-      WHERE ($1::text IS NULL OR r.pipeline = $1) AND ($2 OR q.resolved_at IS NULL)
-        AND q.quarantine_id > $3
-      ORDER BY q.quarantine_id LIMIT $4
-      """, Parameter(pipeline), .bool(includingResolved), .integer(after), .integer(Int64(limit)),
-      .integer(Int64(rawBytesMax))
-    ).rows(
-      as: Int64.self, String.self, Int64.self, Int64.self, String?.self, Int.self, Int64?.self,
-      Bool?.self, String.self, [UInt8].self, Int.self, String.self, Int.self, String.self,
-      String?.self, String?.self, String?.self
-    ).map {
-      Line(
-        quarantineID: $0.0, pipeline: $0.1, runID: $0.2, chunkID: $0.3, job: $0.4, number: $0.5,
-        id: $0.6, isInChunk: $0.7, why: $0.8, raw: $0.9, rawBytes: $0.10, quarantinedAt: $0.11,
-        seen: $0.12, lastSeenAt: $0.13, resolvedAt: $0.14, resolution: $0.15, note: $0.16)
+      WHERE (\(pipeline)::text IS NULL OR r.pipeline = \(pipeline)::text)
+        AND (\(includingResolved) OR q.resolved_at IS NULL)
+        AND q.quarantine_id > \(after)
+      ORDER BY q.quarantine_id LIMIT \(limit)
+      """
+    ).rows.map { row in
+      try Line(
+        quarantineID: row["quarantine_id"], pipeline: row["pipeline"], runID: row["run_id"],
+        chunkID: row["chunk_id"], job: row["api_id"], number: row["line"],
+        id: row["id"], isInChunk: row["in_chunk"], why: row["why"], raw: row["raw"],
+        rawBytes: row["raw_bytes"], quarantinedAt: row["quarantined_at"],
+        seen: row["seen"], lastSeenAt: row["last_seen_at"], resolvedAt: row["resolved_at"],
+        resolution: row["resolution"], note: row["note"])
     }
   }
 
-  private static func time(_ column: String) -> String {
+  private static func time(_ column: SQL) -> SQL {
     "to_char(\(column) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
   }
 
@@ -79,8 +79,8 @@ public struct QuarantineLedger: Sendable {
       SELECT count(*)
       FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
       JOIN lethe.run AS r USING (run_id)
-      WHERE q.resolved_at IS NULL AND ($1::text IS NULL OR r.pipeline = $1)
-      """, Parameter(pipeline)
+      WHERE q.resolved_at IS NULL AND (\(pipeline)::text IS NULL OR r.pipeline = \(pipeline)::text)
+      """
     ).onlyRow(as: Int.self)
   }
 
@@ -91,16 +91,16 @@ public struct QuarantineLedger: Sendable {
       // Locked first, so that nobody resolves one of them in between.
       try await transaction.execute(
         """
-        SELECT FROM lethe.quarantine WHERE quarantine_id = ANY ($1::bigint[])
+        SELECT FROM lethe.quarantine WHERE quarantine_id = ANY (\(ids.sorted())::bigint[])
         ORDER BY quarantine_id FOR UPDATE
-        """, .integers(ids.sorted()))
+        """)
       try await Self.requireOpen(ids, pipeline: nil, on: transaction)
       try await transaction.execute(
         """
         UPDATE lethe.quarantine
-        SET resolved_at = clock_timestamp(), resolution = 'dismissed', note = $2
-        WHERE quarantine_id = ANY ($1::bigint[]) AND resolved_at IS NULL
-        """, .integers(ids.sorted()), .prose(note))
+        SET resolved_at = clock_timestamp(), resolution = 'dismissed', note = \(prose: note)
+        WHERE quarantine_id = ANY (\(ids.sorted())::bigint[]) AND resolved_at IS NULL
+        """)
     }
   }
 
@@ -111,11 +111,11 @@ public struct QuarantineLedger: Sendable {
     try await connection.execute(
       """
       UPDATE lethe.quarantine AS q
-      SET resolved_at = clock_timestamp(), resolution = 'dismissed', note = $2
+      SET resolved_at = clock_timestamp(), resolution = 'dismissed', note = \(prose: note)
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
       WHERE c.chunk_id = q.chunk_id AND q.resolved_at IS NULL
-        AND ($1::text IS NULL OR r.pipeline = $1)
-      """, Parameter(pipeline), .prose(note))
+        AND (\(pipeline)::text IS NULL OR r.pipeline = \(pipeline)::text)
+      """)
   }
 
   // MARK: What can be read again
@@ -138,18 +138,18 @@ public struct QuarantineLedger: Sendable {
     return try await connection.query(
       """
       SELECT c.chunk_id, c.run_id,
-             CASE WHEN r.status = 'failed' AND r.failure = $3
+             CASE WHEN r.status = 'failed' AND r.failure = \(RunLedger.givenUpFailure)
                   THEN 'run ' || r.run_id || ' was given up, and later runs have asked anew: dismiss them'
                   WHEN c.state <> 'applied'
                   THEN 'it is not applied yet: finish it with lethe run PIPELINE --resume-only' END
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
-      WHERE r.pipeline = $1
+      WHERE r.pipeline = \(pipeline)
         AND EXISTS (SELECT FROM lethe.quarantine AS q
                     WHERE q.chunk_id = c.chunk_id AND q.resolved_at IS NULL
-                      AND ($2::bigint[] IS NULL OR q.quarantine_id = ANY ($2::bigint[])))
+                      AND (\(ids?.sorted())::bigint[] IS NULL
+                        OR q.quarantine_id = ANY (\(ids?.sorted())::bigint[])))
       ORDER BY c.chunk_id
-      """, .text(pipeline), ids.map { .integers($0.sorted()) } ?? .null,
-      .text(RunLedger.givenUpFailure)
+      """
     ).rows(as: Int64.self, Int64.self, String?.self)
       .map { ChunkWithLines(chunkID: $0.0, runID: $0.1, obstacle: $0.2) }
   }
@@ -159,14 +159,14 @@ public struct QuarantineLedger: Sendable {
   ) async throws {
     let missing = try await session.query(
       """
-      SELECT number FROM pg_catalog.unnest($1::bigint[]) AS named (number)
+      SELECT number FROM pg_catalog.unnest(\(ids.sorted())::bigint[]) AS named (number)
       WHERE NOT EXISTS (
         SELECT FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
         JOIN lethe.run AS r USING (run_id)
         WHERE q.quarantine_id = named.number AND q.resolved_at IS NULL
-          AND ($2::text IS NULL OR r.pipeline = $2))
+          AND (\(pipeline)::text IS NULL OR r.pipeline = \(pipeline)::text))
       ORDER BY number LIMIT 10
-      """, .integers(ids.sorted()), Parameter(pipeline)
+      """
     ).rows(as: String.self)
     guard !missing.isEmpty else { return }
     throw LedgerError(

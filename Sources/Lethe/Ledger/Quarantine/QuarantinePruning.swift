@@ -16,20 +16,19 @@ extension QuarantineLedger {
   ///
   /// - Parameter isDryRun: changes nothing and says what would be dropped.
   public func prune(resolvedBefore age: AuditAge, isDryRun: Bool) async throws -> Pruning {
-    let (cutoff, value) = age.cutoff
     return try await connection.withTransaction { transaction in
       try await transaction.execute("SET LOCAL lock_timeout = 5000")
-      let verb = isDryRun ? "SELECT * FROM" : "DELETE FROM"
+      let verb: SQL = isDryRun ? "SELECT * FROM" : "DELETE FROM"
       let (lines, bytes, before) = try await transaction.query(
         """
-        WITH moment AS (SELECT \(cutoff) AS at), old AS (
+        WITH moment AS (SELECT \(age.cutoff) AS at), old AS (
           \(verb) lethe.quarantine
           WHERE resolved_at IS NOT NULL AND resolved_at < (SELECT at FROM moment)
-          \(isDryRun ? "" : "RETURNING *")
+          \(isDryRun ? "" as SQL : "RETURNING *")
         )
         SELECT (SELECT count(*) FROM old), (SELECT coalesce(sum(octet_length(raw)), 0)::bigint FROM old),
                \(AuditLedger.utc("at")) FROM moment
-        """, value
+        """
       ).onlyRow(as: Int.self, Int.self, String.self)
       guard lines > 0, !isDryRun else {
         return Pruning(lines: lines, bytes: bytes, sealNumber: nil)
@@ -37,8 +36,8 @@ extension QuarantineLedger {
       let seal = try await transaction.query(
         """
         SELECT lethe.seal('prune', NULL, NULL, pg_catalog.jsonb_build_object(
-          'quarantine_lines', $1::bigint, 'resolved_before', $2::text)::text)
-        """, .integer(Int64(lines)), .text(before)
+          'quarantine_lines', \(lines)::bigint, 'resolved_before', \(before)::text)::text)
+        """
       ).onlyRow(as: Int64.self)
       return Pruning(lines: lines, bytes: bytes, sealNumber: seal)
     }
@@ -46,17 +45,17 @@ extension QuarantineLedger {
 }
 
 extension AuditAge {
-  /// The time before which something is that old: an expression, and the value of its `$1`.
-  var cutoff: (sql: String, value: Parameter) {
+  /// The time before which something is that old.
+  var cutoff: SQL {
     switch self {
     case .months(let count):
-      ("now() - make_interval(months => $1::integer)", .integer(Int64(count)))
-    case .days(let count): ("now() - make_interval(days => $1::integer)", .integer(Int64(count)))
+      "now() - make_interval(months => \(count)::integer)"
+    case .days(let count): "now() - make_interval(days => \(count)::integer)"
     case .before(let time):
-      (
-        "timestamptz '2000-01-01 00:00:00+00' + $1::bigint * interval '1 microsecond'",
-        .integer(time.microsecondsSince2000)
-      )
+      """
+      timestamptz '2000-01-01 00:00:00+00' \
+      + \(time.microsecondsSince2000)::bigint * interval '1 microsecond'
+      """
     }
   }
 }

@@ -18,10 +18,10 @@ extension ChunkLedger {
       """
       CREATE TEMP TABLE lethe_kept ON COMMIT DROP AS
       SELECT DISTINCT ON (identity) line, raw, why, id, in_chunk, identity
-      FROM (SELECT s.*, lethe.line_identity($1, $2, s.id, s.raw) AS identity
+      FROM (SELECT s.*, lethe.line_identity(\(chunk.pipeline), \(chunk.dataset), s.id, s.raw) AS identity
             FROM lethe_scanned AS s WHERE s.why IS NOT NULL) AS scanned
       ORDER BY identity, line
-      """, .text(chunk.pipeline), .text(chunk.dataset))
+      """)
     try await transaction.execute(
       """
       UPDATE lethe.quarantine AS q SET seen = q.seen + 1, last_seen_at = clock_timestamp()
@@ -30,21 +30,22 @@ extension ChunkLedger {
     try await transaction.execute(
       """
       UPDATE lethe.quarantine AS q
-      SET chunk_id = $1, job_id = $2, line = k.line, raw = k.raw, why = k.why, id = k.id,
+      SET chunk_id = \(chunk.id), job_id = \(attempt.jobID), line = k.line, raw = k.raw, why = k.why,
+        id = k.id,
           in_chunk = k.in_chunk
       FROM lethe_kept AS k, lethe.job AS former, lethe.job AS newer
       WHERE q.identity = k.identity AND q.resolved_at IS NULL
-        AND former.job_id = q.job_id AND newer.job_id = $2
+        AND former.job_id = q.job_id AND newer.job_id = \(attempt.jobID)
         AND (newer.asked_at, newer.job_id) > (former.asked_at, former.job_id)
-      """, .integer(chunk.id), .integer(attempt.jobID))
+      """)
     try await transaction.execute(
       """
       INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why, id, in_chunk, identity)
-      SELECT $1, $2, line, raw, why, id, in_chunk, identity FROM lethe_kept AS k
+      SELECT \(chunk.id), \(attempt.jobID), line, raw, why, id, in_chunk, identity FROM lethe_kept AS k
       WHERE NOT EXISTS (SELECT FROM lethe.quarantine AS q
                         WHERE q.identity = k.identity AND q.resolved_at IS NULL)
       ORDER BY line
-      """, .integer(chunk.id), .integer(attempt.jobID))
+      """)
     return lines
   }
 
@@ -62,11 +63,12 @@ extension ChunkLedger {
         """
         SELECT DISTINCT q.id FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
         JOIN lethe.run AS r USING (run_id)
-        WHERE q.resolved_at IS NULL AND q.id > $1 AND q.id <= $2 AND q.job_id <> $3
-          AND r.pipeline = $4 AND c.dataset = $5 AND c.type = $6::lethe.job_type
+        WHERE q.resolved_at IS NULL AND q.id > \(after) AND q.id <= \(chunk.lastID)
+          AND q.job_id <> \(attempt.jobID)
+          AND r.pipeline = \(chunk.pipeline) AND c.dataset = \(chunk.dataset)
+            AND c.type = \(chunk.type.rawValue)::lethe.job_type
         ORDER BY q.id LIMIT \(Self.idsPerStatement)
-        """, .integer(after), .integer(chunk.lastID), .integer(attempt.jobID),
-        .text(chunk.pipeline), .text(chunk.dataset), .text(chunk.type.rawValue)
+        """
       ).rows(as: Int64.self)
       guard let last = ids.last else { return }
       after = last
@@ -76,16 +78,17 @@ extension ChunkLedger {
         SET resolved_at = clock_timestamp(), resolution = 'answered',
             note = 'job ' || coalesce(newer.api_id, newer.job_id::text) || ' has answered about the ID'
         FROM lethe.chunk AS c, lethe.run AS r, lethe.job AS former, lethe.job AS newer
-        WHERE q.resolved_at IS NULL AND q.id = ANY ($1::bigint[]) AND c.chunk_id = q.chunk_id
-          AND r.run_id = c.run_id AND former.job_id = q.job_id AND newer.job_id = $2
-          AND r.pipeline = $3 AND c.dataset = $4 AND c.type = $5::lethe.job_type
+        WHERE q.resolved_at IS NULL AND q.id = ANY (\(try containing(ids))::bigint[])
+          AND c.chunk_id = q.chunk_id
+          AND r.run_id = c.run_id AND former.job_id = q.job_id AND newer.job_id = \(attempt.jobID)
+          AND r.pipeline = \(chunk.pipeline) AND c.dataset = \(chunk.dataset)
+            AND c.type = \(chunk.type.rawValue)::lethe.job_type
           AND (newer.asked_at, newer.job_id) > (former.asked_at, former.job_id)
-          AND NOT EXISTS (SELECT FROM lethe.unspoken AS u WHERE u.job_id = $2 AND u.id = q.id)
+          AND NOT EXISTS (SELECT FROM lethe.unspoken AS u WHERE u.job_id = \(attempt.jobID) AND u.id = q.id)
           AND (newer.silence = 'spoken'
                OR EXISTS (SELECT FROM lethe.collected AS s
-                          WHERE s.chunk_id = $6 AND s.id = q.id AND s.reason <> 'clean'))
-        """, .integers(try containing(ids)), .integer(attempt.jobID), .text(chunk.pipeline),
-        .text(chunk.dataset), .text(chunk.type.rawValue), .integer(chunk.id))
+                          WHERE s.chunk_id = \(chunk.id) AND s.id = q.id AND s.reason <> 'clean'))
+        """)
     }
   }
 }

@@ -32,8 +32,8 @@ extension RunLedger {
         UNION ALL
         SELECT reason FROM lethe.refusal WHERE chunk_id = c.chunk_id AND event -> 'changed' <> 'null'
       ) AS a
-      WHERE c.run_id = $1
-      """, .integer(runID)
+      WHERE c.run_id = \(runID)
+      """
     ).rows(as: String.self, String.self)
     return Set(rows.map { AppliedReason(dataset: $0.0, reason: $0.1) })
   }
@@ -74,29 +74,31 @@ extension RunLedger {
     let row = try await transaction.query(
       """
       WITH former AS (
-        SELECT run_id, definition FROM lethe.run WHERE run_id = $1 AND finished_at IS NULL FOR UPDATE
+        SELECT run_id, definition FROM lethe.run WHERE run_id = \(adoption.run.id)
+          AND finished_at IS NULL FOR UPDATE
       ), changed AS (
-        UPDATE lethe.run AS r SET definition = $2::jsonb FROM former WHERE r.run_id = former.run_id
+        UPDATE lethe.run AS r SET definition = \(try json(adoption.definition))::jsonb FROM former
+          WHERE r.run_id = former.run_id
         RETURNING r.run_id, r.definition
       )
       INSERT INTO lethe.adoption
         (run_id, changes, sha256_before, sha256_after, stopped, adopted_by, note)
-      SELECT run_id, $3::jsonb, sha256(convert_to(f.definition::text, 'UTF8')),
+      SELECT run_id, \(try json(changes))::jsonb, sha256(convert_to(f.definition::text, 'UTF8')),
              sha256(convert_to(n.definition::text, 'UTF8')),
              ARRAY(SELECT chunk_id FROM lethe.chunk AS c
-                   WHERE c.run_id = f.run_id AND stopped_reason IS NOT NULL ORDER BY chunk_id), $4, $5
+                   WHERE c.run_id = f.run_id AND stopped_reason IS NOT NULL ORDER BY chunk_id),
+                     \(by), \(note)
       FROM former AS f JOIN changed AS n USING (run_id)
       RETURNING adoption_id
-      """, .integer(adoption.run.id), .text(try json(adoption.definition)),
-      .text(try json(changes)), .text(by), Parameter(note)
+      """
     ).firstRow(as: Int64.self)
     guard let id = row else { throw LedgerError.leaseLost("run \(adoption.run.id)") }
     return try await transaction.query(
       """
       UPDATE lethe.adoption
       SET seal_number = lethe.seal('adoption', NULL, NULL, lethe.adoption_content(adoption_id))
-      WHERE adoption_id = $1 RETURNING seal_number
-      """, .integer(id)
+      WHERE adoption_id = \(id) RETURNING seal_number
+      """
     ).onlyRow(as: Int64.self)
   }
 
@@ -114,9 +116,9 @@ extension ChunkLedger {
     try await connection.query(
       """
       SELECT c.stopped_reason FROM lethe.chunk AS c
-      WHERE c.chunk_id = $1 AND c.stopped_reason IS NOT NULL AND c.approved_at IS NULL
+      WHERE c.chunk_id = \(chunk.id) AND c.stopped_reason IS NOT NULL AND c.approved_at IS NULL
         AND EXISTS (SELECT FROM lethe.adoption AS a WHERE a.run_id = c.run_id AND c.chunk_id = ANY (a.stopped))
-      """, .integer(chunk.id)
+      """
     ).firstRow(as: String.self)
   }
 }
@@ -131,7 +133,7 @@ extension ChainVerifier {
       return
     }
     let id = NSDecimalNumber(decimal: number).int64Value
-    let now = try await session.query("SELECT lethe.adoption_content($1)", .integer(id))
+    let now = try await session.query("SELECT lethe.adoption_content(\(id))")
       .onlyRow(as: String?.self)
     guard now != record.content else { return }
     result.found(
@@ -150,8 +152,8 @@ extension ChainVerifier {
       SELECT a.adoption_id, \(AuditLedger.utc("a.adopted_at")) FROM lethe.adoption AS a
       WHERE NOT EXISTS (SELECT FROM lethe.seal AS s
                         WHERE s.kind = 'adoption' AND s.number = a.seal_number)
-      ORDER BY a.adoption_id LIMIT $1
-      """, .integer(Int64(AuditVerification.faultsMax))
+      ORDER BY a.adoption_id LIMIT \(AuditVerification.faultsMax)
+      """
     ).rows(as: Int64.self, String.self)
     for (id, adoptedAt) in unsealed {
       result.found(
@@ -165,8 +167,8 @@ extension ChainVerifier {
         SELECT * FROM lethe.adoption WHERE run_id = r.run_id ORDER BY adoption_id DESC LIMIT 1
       ) AS a ON true
       WHERE a.sha256_after <> sha256(convert_to(r.definition::text, 'UTF8'))
-      ORDER BY r.run_id LIMIT $1
-      """, .integer(Int64(AuditVerification.faultsMax))
+      ORDER BY r.run_id LIMIT \(AuditVerification.faultsMax)
+      """
     ).rows(as: Int64.self, Int64?.self, String.self)
     for (id, number, adoptedAt) in changed {
       result.found(
@@ -182,18 +184,19 @@ extension TrailQueries {
   func adoptions() async throws -> [AuditTrail.Adoption] {
     try await session.run(
       """
-      SELECT a.run_id, a.changes::text, a.adopted_by, a.note, \(utc("a.adopted_at")), a.seal_number
+      SELECT a.run_id, a.changes::text, a.adopted_by, a.note, \(utc("a.adopted_at")) AS at, a.seal_number
       FROM lethe.adoption AS a
       WHERE EXISTS (SELECT FROM lethe.chunk AS c
-                    WHERE c.run_id = a.run_id AND c.first_id <= $1 AND c.last_id >= $1
+                    WHERE c.run_id = a.run_id AND c.first_id <= \(id) AND c.last_id >= \(id)
                       AND \(ofType("c.type")))
       ORDER BY a.adopted_at, a.adoption_id
-      """, parameters
-    ).rows(as: Int64.self, String.self, String.self, String?.self, String.self, Int64?.self).map {
-      AuditTrail.Adoption(
-        runID: $0.0,
-        changes: try JSONDecoder().decode([String: [String?]].self, from: Data($0.1.utf8)),
-        by: $0.2, note: $0.3, at: $0.4, sealNumber: $0.5)
+      """
+    ).rows.map { row in
+      try AuditTrail.Adoption(
+        runID: row["run_id"],
+        changes: try JSONDecoder().decode(
+          [String: [String?]].self, from: Data(row.decode(String.self, "changes").utf8)),
+        by: row["adopted_by"], note: row["note"], at: row["at"], sealNumber: row["seal_number"])
     }
   }
 }

@@ -17,8 +17,8 @@ extension RunLedger {
     try await connection.query(
       """
       SELECT job_id, name, type::text, api_id FROM lethe.job JOIN lethe.chunk USING (chunk_id)
-      WHERE run_id = $1 AND ended_at IS NULL ORDER BY job_id
-      """, .integer(runID)
+      WHERE run_id = \(runID) AND ended_at IS NULL ORDER BY job_id
+      """
     ).rows(as: Int64.self, String.self, JobType.self, String?.self).map {
       LiveJob(jobID: $0.0, name: $0.1, type: $0.2, apiID: $0.3)
     }
@@ -29,9 +29,9 @@ extension RunLedger {
   public func jobGivenUp(_ job: LiveJob, _ what: String) async throws {
     try await connection.execute(
       """
-      UPDATE lethe.job SET ended_at = clock_timestamp(), failure = $2
-      WHERE job_id = $1 AND ended_at IS NULL
-      """, .integer(job.jobID), .text("\(Self.givenUpFailure); \(what)"))
+      UPDATE lethe.job SET ended_at = clock_timestamp(), failure = \("\(Self.givenUpFailure); \(what)")
+      WHERE job_id = \(job.jobID) AND ended_at IS NULL
+      """)
   }
 
   /// Somebody has decided against finishing the run: what is not applied of it fails, and its IDs are
@@ -43,32 +43,32 @@ extension RunLedger {
       try await recordPartlyApplied(runID, transaction)
       try await transaction.execute(
         """
-        UPDATE lethe.job AS j SET ended_at = clock_timestamp(), failure = $2
-        FROM lethe.chunk AS c WHERE c.chunk_id = j.chunk_id AND c.run_id = $1 AND j.ended_at IS NULL
-        """, .integer(runID), .text(why))
+        UPDATE lethe.job AS j SET ended_at = clock_timestamp(), failure = \(why)
+        FROM lethe.chunk AS c WHERE c.chunk_id = j.chunk_id AND c.run_id = \(runID) AND j.ended_at IS NULL
+        """)
       try await transaction.execute(
         """
         UPDATE lethe.chunk
-        SET state = 'failed', failed_at = clock_timestamp(), failure = $2, is_retryable = true,
+        SET state = 'failed', failed_at = clock_timestamp(), failure = \(why), is_retryable = true,
             stopped_reason = NULL
-        WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
-        """, .integer(runID), .text(why))
+        WHERE run_id = \(runID) AND state NOT IN ('applied', 'failed')
+        """)
       // What was applied of a chunk stays, and so its record is sealed like any other.
       try await transaction.execute(
         """
         SELECT lethe.seal('job', j.job_id, c.chunk_id, lethe.job_content(j.job_id))
         FROM lethe.chunk AS c JOIN lethe.job AS j USING (chunk_id)
-        WHERE c.run_id = $1 AND j.result_sha256 IS NOT NULL
+        WHERE c.run_id = \(runID) AND j.result_sha256 IS NOT NULL
           AND (SELECT count(*) FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
             > coalesce((SELECT (s.content::jsonb ->> 'batches')::bigint FROM lethe.seal AS s
                         WHERE s.chunk_id = c.chunk_id ORDER BY s.number DESC LIMIT 1), 0)
-        """, .integer(runID))
+        """)
       try await ChunkQueries.guarded(
         transaction, "run \(runID)",
         """
-        UPDATE lethe.run SET status = 'failed', finished_at = clock_timestamp(), failure = $3
-        WHERE run_id = $1 AND lease = $2 AND finished_at IS NULL
-        """, [.integer(runID), .text(lease.token), .text(why)])
+        UPDATE lethe.run SET status = 'failed', finished_at = clock_timestamp(), failure = \(why)
+        WHERE run_id = \(runID) AND lease = \(lease.token) AND finished_at IS NULL
+        """)
     }
   }
 
@@ -78,8 +78,9 @@ extension RunLedger {
   /// does not come, the record is made now, with what was done, in a batch that moves no position. What is left of
   /// the event waits without these counts: if its chunk is taken on again, it gets a record for the rest.
   private func recordPartlyApplied(_ runID: Int64, _ transaction: Transaction) async throws {
+    let parts = Self.parts(of: runID)
     let hasParts = try await transaction.query(
-      "SELECT EXISTS (SELECT FROM (\(Self.parts)) AS part)", .integer(runID)
+      "SELECT EXISTS (SELECT FROM (\(parts)) AS part)"
     ).onlyRow(as: Bool.self)
     guard hasParts else { return }
     try await transaction.execute("SELECT lethe.ensure_event_partitions(now())")
@@ -90,37 +91,39 @@ extension RunLedger {
          superseded_by, batch)
       SELECT id, type, reason, \(Self.actionOfPart), chunk_id, job_id, created_at, redacted_at, now(),
              changed, superseded_by, number
-      FROM (\(Self.parts)) AS part
-      """, .integer(runID))
+      FROM (\(parts)) AS part
+      """)
     try await transaction.execute(
       """
       INSERT INTO lethe.batch (chunk_id, number, after_id, through_id, records, sha256)
       SELECT n.chunk_id, n.number, n.applied_through, n.applied_through, d.records, d.sha256
-      FROM (SELECT DISTINCT chunk_id, number, applied_through FROM (\(Self.parts)) AS part) AS n,
+      FROM (SELECT DISTINCT chunk_id, number, applied_through FROM (\(parts)) AS part) AS n,
            lethe.event_digest(n.chunk_id, n.number) AS d
-      """, .integer(runID))
+      """)
     // Rows that have an ID of their own have left tombstones; the event's own ID does, if rows of it are gone.
     try await transaction.execute(
       """
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
-      SELECT type, id, reason, job_id, now() FROM (\(Self.parts)) AS part
+      SELECT type, id, reason, job_id, now() FROM (\(parts)) AS part
       WHERE superseded_by IS NULL AND dataset_definition -> 'tombstones' = 'true'
         AND changed ?| (SELECT pg_catalog.array_agg(word || ' ' || pg_catalog.concat_ws('.', dataset_definition #>> '{table,schema}',
                                                                   dataset_definition #>> '{table,name}'))
                         FROM pg_catalog.unnest('{delete,redact}'::text[]) AS word)
       ON CONFLICT (type, id) DO NOTHING
-      """, .integer(runID))
+      """)
     try await transaction.execute(
       """
       UPDATE lethe.collected AS s SET changed = NULL
       FROM lethe.chunk AS c
-      WHERE c.run_id = $1 AND c.state = 'collected' AND s.chunk_id = c.chunk_id AND s.changed IS NOT NULL
-      """, .integer(runID))
+      WHERE c.run_id = \(runID) AND c.state = 'collected' AND s.chunk_id = c.chunk_id
+        AND s.changed IS NOT NULL
+      """)
   }
 
-  /// The events of the run $1 of which a part is applied, each with the number of the batch that is to record
+  /// The events of a run of which a part is applied, each with the number of the batch that is to record
   /// it. Also of a definition that this version cannot read.
-  private static let parts = """
+  private static func parts(of runID: Int64) -> SQL {
+    """
     SELECT s.chunk_id, s.id, s.reason, s.created_at, s.redacted_at, s.changed, s.superseded_by, c.type,
            c.applied_through, j.job_id,
            (SELECT coalesce(max(b.number), 0) + 1 FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
@@ -130,11 +133,12 @@ extension RunLedger {
             WHERE d ->> 'name' = c.dataset LIMIT 1) AS dataset_definition
     FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id) JOIN lethe.collected AS s USING (chunk_id)
     JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
-    WHERE c.run_id = $1 AND c.state = 'collected' AND s.changed IS NOT NULL
+    WHERE c.run_id = \(runID) AND c.state = 'collected' AND s.changed IS NOT NULL
     """
+  }
 
   /// What the dataset does about the reason; where its definition does not tell, what was done.
-  private static let actionOfPart = """
+  private static let actionOfPart: SQL = """
     CASE reason WHEN 'clean' THEN 'restore'::lethe.action ELSE coalesce(
       (SELECT label FROM pg_catalog.unnest(enum_range(NULL::lethe.action)) AS label
        WHERE dataset_definition -> 'actions' -> reason::text

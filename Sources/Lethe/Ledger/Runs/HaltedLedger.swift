@@ -36,7 +36,7 @@ extension RunLedger {
 
   /// The chunks of a run that are set aside or stopped.
   public func halted(of run: Run) async throws -> [HaltedChunk] {
-    try await halted(where: "c.run_id = $1", .integer(run.id))
+    try await halted(where: "c.run_id = \(run.id)")
   }
 
   /// A dataset of a run that is not exported, or not to its end.
@@ -51,8 +51,8 @@ extension RunLedger {
     try await connection.query(
       """
       SELECT dataset, failure, is_stopped FROM lethe.export
-      WHERE run_id = $1 AND failure IS NOT NULL ORDER BY dataset
-      """, .integer(run.id)
+      WHERE run_id = \(run.id) AND failure IS NOT NULL ORDER BY dataset
+      """
     ).rows(as: String.self, String.self, Bool.self)
       .map { HaltedExport(dataset: $0.0, why: $0.1, isStopped: $0.2) }
   }
@@ -62,14 +62,17 @@ extension RunLedger {
   /// - Parameter pipeline: of this pipeline only.
   public func halted(pipeline: String?) async throws -> [HaltedChunk] {
     try await halted(
-      where:
-        "($1::text IS NULL OR r.pipeline = $1) AND (c.state <> 'failed' OR NOT \(Self.isAskedAnew))",
-      Parameter(pipeline))
+      where: "\(Self.isOf(pipeline)) AND (c.state <> 'failed' OR NOT \(Self.isAskedAnew))")
+  }
+
+  private static func isOf(_ pipeline: String?) -> SQL {
+    let pipeline: SQL = "\(pipeline)"
+    return "(\(pipeline)::text IS NULL OR r.pipeline = \(pipeline))"
   }
 
   /// Whether a newer run has exported the dataset, and has a result for whatever of it is in the chunk's
   /// key range.
-  private static let isAskedAnew = """
+  private static let isAskedAnew: SQL = """
     EXISTS (
       SELECT FROM lethe.run AS nr JOIN lethe.export AS ne USING (run_id)
       WHERE nr.pipeline = r.pipeline AND nr.run_id > r.run_id AND ne.dataset = c.dataset
@@ -81,45 +84,44 @@ extension RunLedger {
     """
 
   private func halted(
-    where condition: String, _ parameters: Parameter...
+    where condition: SQL
   ) async throws -> [HaltedChunk] {
     try await connection.run(
       """
       SELECT c.chunk_id, c.run_id, r.pipeline, r.definition_file, c.dataset,
-             coalesce(c.failure, c.stopped_reason), c.remedy, c.state = 'failed',
-             coalesce(c.is_retryable, true),
+             coalesce(c.failure, c.stopped_reason) AS reason, c.remedy, c.state = 'failed' AS is_set_aside,
+             coalesce(c.is_retryable, true) AS is_retryable,
              coalesce(c.is_retryable, false) AND c.collected_at IS NOT NULL
                AND (c.events = 0
                     OR EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = c.chunk_id)
                     OR EXISTS (SELECT FROM lethe.refusal AS f
-                               WHERE f.chunk_id = c.chunk_id AND f.resolved_at IS NULL))
+                               WHERE f.chunk_id = c.chunk_id AND f.resolved_at IS NULL)) AS can_be_taken_on
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
       WHERE (c.state = 'failed' OR c.stopped_reason IS NOT NULL) AND \(condition)
       ORDER BY c.chunk_id
-      """, parameters
-    ).rows(
-      as: Int64.self, Int64.self, String.self, String?.self, String.self, String.self,
-      String?.self, Bool.self, Bool.self, Bool.self
-    ).map {
-      HaltedChunk(
-        chunkID: $0.0, runID: $0.1, pipeline: $0.2, definitionFile: $0.3, dataset: $0.4,
-        reason: $0.5, remedy: $0.6, isSetAside: $0.7, isRetryable: $0.8, canBeTakenOn: $0.9)
+      """
+    ).rows.map { row in
+      try HaltedChunk(
+        chunkID: row["chunk_id"], runID: row["run_id"], pipeline: row["pipeline"],
+        definitionFile: row["definition_file"], dataset: row["dataset"],
+        reason: row["reason"], remedy: row["remedy"], isSetAside: row["is_set_aside"],
+        isRetryable: row["is_retryable"], canBeTakenOn: row["can_be_taken_on"])
     }
   }
 
   /// The events of a run that are refused and not resolved.
   public func refused(of run: Run) async throws -> [RefusedEvent] {
-    try await refused(where: "c.run_id = $1", .integer(run.id))
+    try await refused(where: "c.run_id = \(run.id)")
   }
 
   /// The same of all runs.
   /// - Parameter pipeline: of this pipeline only.
   public func refused(pipeline: String?) async throws -> [RefusedEvent] {
-    try await refused(where: "($1::text IS NULL OR r.pipeline = $1)", Parameter(pipeline))
+    try await refused(where: Self.isOf(pipeline))
   }
 
   private func refused(
-    where condition: String, _ parameters: Parameter...
+    where condition: SQL
   ) async throws -> [RefusedEvent] {
     try await connection.run(
       """
@@ -128,14 +130,12 @@ extension RunLedger {
       FROM lethe.refusal AS f JOIN lethe.chunk AS c USING (chunk_id) JOIN lethe.run AS r USING (run_id)
       WHERE f.resolved_at IS NULL AND \(condition)
       ORDER BY f.chunk_id, f.id
-      """, parameters
-    ).rows(
-      as: Int64.self, Int64.self, String.self, String?.self, String.self, Int64.self,
-      String.self, String.self, String.self
-    ).map {
-      RefusedEvent(
-        chunkID: $0.0, runID: $0.1, pipeline: $0.2, definitionFile: $0.3, dataset: $0.4, id: $0.5,
-        reason: $0.6, why: $0.7, remedy: $0.8)
+      """
+    ).rows.map { row in
+      try RefusedEvent(
+        chunkID: row["chunk_id"], runID: row["run_id"], pipeline: row["pipeline"],
+        definitionFile: row["definition_file"], dataset: row["dataset"], id: row["id"],
+        reason: row["reason"], why: row["why"], remedy: row["remedy"])
     }
   }
 
@@ -156,7 +156,7 @@ extension RunLedger {
           AND f.id BETWEEN n.first_id AND n.last_id
         JOIN lethe.job AS nj ON nj.chunk_id = n.chunk_id AND nj.result_sha256 IS NOT NULL
           AND (nj.asked_at, nj.job_id) > (j.asked_at, j.job_id)
-        WHERE f.resolved_at IS NULL AND r.pipeline = $1
+        WHERE f.resolved_at IS NULL AND r.pipeline = \(pipeline)
           AND (EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = n.chunk_id AND s.id = f.id)
                OR EXISTS (SELECT FROM lethe.refusal AS o WHERE o.chunk_id = n.chunk_id AND o.id = f.id)
                OR EXISTS (SELECT FROM lethe.event AS e
@@ -165,7 +165,7 @@ extension RunLedger {
         GROUP BY f.chunk_id, f.id
       ) AS newer
       WHERE f.chunk_id = newer.chunk_id AND f.id = newer.id AND f.resolved_at IS NULL
-      """, .text(pipeline))
+      """)
   }
 
   // MARK: What can be taken on again
@@ -206,7 +206,7 @@ extension RunLedger {
 
   private func requireApplied(_ chunkID: Int64) async throws {
     let state = try await connection.query(
-      "SELECT state::text FROM lethe.chunk WHERE chunk_id = $1", .integer(chunkID)
+      "SELECT state::text FROM lethe.chunk WHERE chunk_id = \(chunkID)"
     ).onlyRow(as: ChunkState.self)
     guard state != .applied else { return }
     throw LedgerError(
@@ -224,8 +224,8 @@ extension RunLedger {
              EXISTS (SELECT FROM lethe.refusal AS f
                      WHERE f.chunk_id = c.chunk_id AND f.resolved_at IS NULL)
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
-      WHERE c.chunk_id = $1 AND r.pipeline = $2
-      """, .integer(chunkID), .text(pipeline)
+      WHERE c.chunk_id = \(chunkID) AND r.pipeline = \(pipeline)
+      """
     ).firstRow(as: Int64.self, ChunkState.self, Bool.self, Bool.self)
     guard let (runID, state, isCollected, hasRefusals) = row else {
       throw LedgerError(
@@ -243,7 +243,7 @@ extension RunLedger {
         remedy: asksAnew)
     case .failed:
       guard
-        try await halted(where: "c.chunk_id = $1", .integer(chunkID)).first?.canBeTakenOn == true
+        try await halted(where: "c.chunk_id = \(chunkID)").first?.canBeTakenOn == true
       else {
         throw LedgerError(
           code: .refused,

@@ -65,21 +65,21 @@ extension LedgerSchema {
     try await session.query(
       """
       SELECT c.relname::text FROM pg_catalog.pg_class AS c
-      WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
+      WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = \(schema))
         AND c.relkind IN ('r', 'p', 'v')
       UNION ALL
       SELECT c.relname || '.' || a.attname
       FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
-      WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
+      WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = \(schema))
         AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
       UNION ALL
       SELECT p.proname || '()' FROM pg_catalog.pg_proc AS p
-      WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
+      WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = \(schema))
       UNION ALL
       SELECT 'TYPE ' || t.typname FROM pg_catalog.pg_type AS t
-      WHERE t.typnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
+      WHERE t.typnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = \(schema))
         AND t.typtype = 'e'
-      """, .text(schema)
+      """
     ).rows(as: String.self)
   }
 
@@ -89,15 +89,17 @@ extension LedgerSchema {
       """
       SELECT EXISTS (
         SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = $1 AND c.relname = 'version'
+        WHERE n.nspname = \(schema) AND c.relname = 'version'
           AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
           AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))
-      """, .text(schema)
+      """
     ).onlyRow(as: Bool.self)
     guard mayRead else { return [] }
     return try await session.query(
-      "SELECT version FROM lethe.version WHERE version <> ALL ($1::text[]) ORDER BY version",
-      .texts(versions.map(\.version))
+      """
+      SELECT version FROM lethe.version WHERE version <> ALL (\(versions.map(\.version))::text[])
+      ORDER BY version
+      """
     ).rows(as: String.self)
   }
 
@@ -112,10 +114,10 @@ extension LedgerSchema {
               JOIN pg_catalog.pg_type AS t ON t.oid = a.oid
               JOIN pg_catalog.pg_namespace AS s ON s.oid = t.typnamespace)
       FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-      WHERE n.nspname = $1 AND p.proname = ANY ($2::text[]) AND p.prorettype <> 'trigger'::regtype
+      WHERE n.nspname = \(schema)
+        AND p.proname = ANY (\(versions.flatMap(\.objects).filter { $0.hasSuffix("()") }.map { "\($0.dropLast(2))" })::text[]) AND p.prorettype <> 'trigger'::regtype
       ORDER BY 1, 2
-      """, .text(schema),
-      .texts(versions.flatMap(\.objects).filter { $0.hasSuffix("()") }.map { "\($0.dropLast(2))" })
+      """
     ).rows(as: String.self, String.self)
     return [
       Privilege("CONNECT", on: .database), Privilege("TEMPORARY", on: .database),

@@ -57,12 +57,12 @@ public struct OpenRun: Sendable {
 extension RunLedger {
   /// The runs of a pipeline that have not ended, oldest first.
   public func unfinished(pipeline: String) async throws -> [OpenRun] {
-    try await openRuns(where: "pipeline = $1 AND finished_at IS NULL", .text(pipeline))
+    try await openRuns(where: "pipeline = \(pipeline) AND finished_at IS NULL")
   }
 
   /// A run, whether or not it has ended.
   public func run(_ id: Int64) async throws -> Run {
-    guard let run = try await openRuns(where: "run_id = $1", .integer(id)).first else {
+    guard let run = try await openRuns(where: "run_id = \(id)").first else {
       throw LedgerError(
         code: .missing, message: "there is no run \(id) in the ledger",
         remedy: "lethe status lists the runs")
@@ -76,26 +76,27 @@ extension RunLedger {
     try await openRuns(
       where: """
         run_id IN (SELECT max(run_id) FROM lethe.run
-                   WHERE NOT pipeline = ANY ($1::text[]) AND started_at > now() - interval '30 days'
+                   WHERE NOT pipeline = ANY (\(pipelines)::text[])
+                     AND started_at > now() - interval '30 days'
                    GROUP BY pipeline)
-        """, .texts(pipelines)
+        """
     ).map { try $0.run().definition }
   }
 
   private func openRuns(
-    where condition: String, _ parameters: Parameter...
+    where condition: SQL
   ) async throws -> [OpenRun] {
     try await connection.run(
       """
-      SELECT run_id, key, pipeline, to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+      SELECT run_id, key, pipeline, to_char(started_at AT TIME ZONE 'UTC',
+        'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS started_at,
              work_directory, definition::text
       FROM lethe.run WHERE \(condition) ORDER BY run_id
-      """, parameters
-    ).rows(
-      as: Int64.self, String.self, String.self, String.self, String.self, String.self
-    ).map {
-      OpenRun(
-        id: $0.0, key: $0.1, pipeline: $0.2, startedAt: $0.3, workDirectory: $0.4, definition: $0.5)
+      """
+    ).rows.map { row in
+      try OpenRun(
+        id: row["run_id"], key: row["key"], pipeline: row["pipeline"], startedAt: row["started_at"],
+        workDirectory: row["work_directory"], definition: row["definition"])
     }
   }
 
@@ -104,18 +105,18 @@ extension RunLedger {
   public func waitsForWordAlone(_ run: OpenRun) async throws -> Bool {
     try await connection.query(
       """
-      SELECT r.failure IS NOT DISTINCT FROM $2
+      SELECT r.failure IS NOT DISTINCT FROM \(Self.givenUpFailure)
           OR NOT EXISTS (
                SELECT FROM pg_catalog.jsonb_array_elements(CASE jsonb_typeof(r.definition -> 'datasets')
                                                 WHEN 'array' THEN r.definition -> 'datasets' ELSE '[]' END) AS d
                WHERE NOT EXISTS (SELECT FROM lethe.export AS e
-                                 WHERE e.run_id = $1 AND e.dataset = d ->> 'name'
+                                 WHERE e.run_id = \(run.id) AND e.dataset = d ->> 'name'
                                    AND e.finished_at IS NOT NULL))
              AND NOT EXISTS (SELECT FROM lethe.chunk
-                             WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
+                             WHERE run_id = \(run.id) AND state NOT IN ('applied', 'failed')
                                AND stopped_reason IS NULL)
-      FROM lethe.run AS r WHERE run_id = $1
-      """, .integer(run.id), .text(Self.givenUpFailure)
+      FROM lethe.run AS r WHERE run_id = \(run.id)
+      """
     ).onlyRow(as: Bool.self)
   }
 
@@ -124,13 +125,15 @@ extension RunLedger {
     try await connection.withTransaction { transaction in
       try await ChunkQueries.guarded(
         transaction, "run \(run.id)",
-        "UPDATE lethe.run SET work_directory = $3 WHERE run_id = $1 AND lease = $2",
-        [.integer(run.id), .text(lease.token), .text(folder)])
+        """
+        UPDATE lethe.run SET work_directory = \(folder) WHERE run_id = \(run.id) AND lease = \(lease.token)
+        """
+      )
       try await transaction.execute(
         """
-        UPDATE lethe.chunk SET path = $2::text || '/' || regexp_replace(path, '^.*/', '')
-        WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
-        """, .integer(run.id), .text(folder))
+        UPDATE lethe.chunk SET path = \(folder)::text || '/' || regexp_replace(path, '^.*/', '')
+        WHERE run_id = \(run.id) AND state NOT IN ('applied', 'failed')
+        """)
     }
   }
 }

@@ -18,9 +18,9 @@ extension RunLedger {
   public func datasetTotals(of run: Run) async throws -> [DatasetTotals] {
     try await connection.query(
       """
-      SELECT e.dataset, e.ids, e.chunks, coalesce(sum(j.jobs), 0)::bigint,
-             coalesce(sum(c.events), 0)::bigint, coalesce(sum(q.lines), 0)::bigint,
-             e.left_out::text, coalesce(e.rows_of_dataset, 0)
+      SELECT e.dataset, e.ids, e.chunks, coalesce(sum(j.jobs), 0)::bigint AS jobs,
+             coalesce(sum(c.events), 0)::bigint AS events, coalesce(sum(q.lines), 0)::bigint AS quarantined,
+             e.left_out::text, coalesce(e.rows_of_dataset, 0) AS of
       FROM lethe.export AS e
       LEFT JOIN lethe.chunk AS c ON c.run_id = e.run_id AND c.dataset = e.dataset
       LEFT JOIN LATERAL (
@@ -30,15 +30,14 @@ extension RunLedger {
         SELECT count(*) AS lines FROM lethe.quarantine
         WHERE chunk_id = c.chunk_id AND resolved_at IS NULL
       ) AS q ON true
-      WHERE e.run_id = $1
+      WHERE e.run_id = \(run.id)
       GROUP BY e.run_id, e.dataset
-      """, .integer(run.id)
-    ).rows(
-      as: String.self, Int.self, Int.self, Int.self, Int.self, Int.self, String?.self, Int.self
-    ).map {
-      DatasetTotals(
-        dataset: $0.0, ids: $0.1, chunks: $0.2, jobs: $0.3, events: $0.4, quarantined: $0.5,
-        leftOut: Self.leftOut($0.6, of: $0.7))
+      """
+    ).rows.map { row in
+      try DatasetTotals(
+        dataset: row["dataset"], ids: row["ids"], chunks: row["chunks"], jobs: row["jobs"],
+        events: row["events"], quarantined: row["quarantined"],
+        leftOut: Self.leftOut(row["left_out"], of: row["of"]))
     }
   }
 
@@ -66,8 +65,8 @@ extension RunLedger {
       """
       SELECT c.dataset, h.table_name, h.action::text, sum(h.rows)::bigint
       FROM lethe.change AS h JOIN lethe.chunk AS c USING (chunk_id)
-      WHERE c.run_id = $1 GROUP BY 1, 2, 3
-      """, .integer(run.id)
+      WHERE c.run_id = \(run.id) GROUP BY 1, 2, 3
+      """
     ).rows(as: String.self, String.self, String.self, Int.self)
       .map { RowTotal(dataset: $0.0, table: $0.1, action: $0.2, rows: $0.3) }
   }
@@ -107,34 +106,32 @@ extension RunLedger {
     try await connection.query(
       """
       SELECT r.run_id, r.pipeline, r.status::text,
-             to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-             to_char(r.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-             (SELECT coalesce(sum(ids), 0)::bigint FROM lethe.export WHERE run_id = r.run_id),
+             to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS started_at,
+             to_char(r.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS finished_at,
+             (SELECT coalesce(sum(ids), 0)::bigint FROM lethe.export WHERE run_id = r.run_id) AS ids,
              (SELECT coalesce(pg_catalog.string_agg(state || ' ' || n, ', ' ORDER BY state), 'none')
               FROM (SELECT state, count(*) AS n FROM lethe.chunk
-                    WHERE run_id = r.run_id GROUP BY state) AS states),
+                    WHERE run_id = r.run_id GROUP BY state) AS states) AS chunks,
              (SELECT pg_catalog.jsonb_object_agg(dataset, pg_catalog.jsonb_build_array(left_out::text, rows_of_dataset::text))::text
-              FROM lethe.export WHERE run_id = r.run_id AND left_out <> '{}'),
+              FROM lethe.export WHERE run_id = r.run_id AND left_out <> '{}') AS by_dataset,
              (SELECT pg_catalog.jsonb_object_agg(dataset, failure)::text
-              FROM lethe.export WHERE run_id = r.run_id AND is_stopped),
+              FROM lethe.export WHERE run_id = r.run_id AND is_stopped) AS stopped_datasets,
              EXISTS (SELECT FROM pg_locks AS l
                      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
                        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                        AND l.classid = (hashtext('lethe.pipeline')::bigint & 4294967295)::oid
-                       AND l.objid = (hashtext(r.pipeline)::bigint & 4294967295)::oid)
+                       AND l.objid = (hashtext(r.pipeline)::bigint & 4294967295)::oid) AS is_worked_on
       FROM lethe.run AS r
-      WHERE $1::text IS NULL OR pipeline = $1
-      ORDER BY r.run_id DESC LIMIT $2
-      """, Parameter(pipeline), .integer(Int64(limit))
-    ).rows(
-      as: Int64.self, String.self, String.self, String.self, String?.self, Int.self, String.self,
-      String?.self, String?.self, Bool.self
-    ).map {
-      RunStatus(
-        runID: $0.0, pipeline: $0.1, status: $0.2, isWorkedOn: $0.9, startedAt: $0.3,
-        finishedAt: $0.4, ids: $0.5,
-        chunks: $0.6, leftOut: Self.leftOut(byDataset: $0.7),
-        stoppedDatasets: $0.8.flatMap {
+      WHERE \(pipeline)::text IS NULL OR pipeline = \(pipeline)::text
+      ORDER BY r.run_id DESC LIMIT \(limit)
+      """
+    ).rows.map { row in
+      try RunStatus(
+        runID: row["run_id"], pipeline: row["pipeline"], status: row["status"],
+        isWorkedOn: row["is_worked_on"], startedAt: row["started_at"],
+        finishedAt: row["finished_at"], ids: row["ids"],
+        chunks: row["chunks"], leftOut: Self.leftOut(byDataset: row["by_dataset"]),
+        stoppedDatasets: row.decode(String?.self, "stopped_datasets").flatMap {
           try? JSONDecoder().decode([String: String].self, from: Data($0.utf8))
         } ?? [:])
     }

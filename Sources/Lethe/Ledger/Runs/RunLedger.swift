@@ -8,7 +8,7 @@ public struct RunLedger: Sendable {
   static let givenUpFailure = "given up by the operator"
   /// What the ledger wants to see in the statements that take a run: a program of before there were holds
   /// would open rows that others hold, and one of before there were traces act on what newer answers say.
-  static let knowsHolds = "/* keeps holds and traces */"
+  static let knowsHolds: SQL = "/* keeps holds and traces */"
 
   let connection: Connection
 
@@ -21,7 +21,7 @@ public struct RunLedger: Sendable {
   /// - Returns: false if another process holds it.
   public func lock(pipeline: String) async throws -> Bool {
     try await connection.query(
-      "SELECT pg_try_advisory_lock(hashtext('lethe.pipeline'), hashtext($1))", .text(pipeline)
+      "SELECT pg_try_advisory_lock(hashtext('lethe.pipeline'), hashtext(\(pipeline)))"
     ).onlyRow(as: Bool.self)
   }
 
@@ -29,7 +29,7 @@ public struct RunLedger: Sendable {
   /// next command in a script may come sooner.
   public func unlock(pipeline: String) async throws {
     try await connection.execute(
-      "SELECT pg_advisory_unlock(hashtext('lethe.pipeline'), hashtext($1))", .text(pipeline))
+      "SELECT pg_advisory_unlock(hashtext('lethe.pipeline'), hashtext(\(pipeline)))")
   }
 
   /// Begins a run with a copy of its definition.
@@ -46,9 +46,9 @@ public struct RunLedger: Sendable {
     let id = try await connection.query(
       """
       INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease, definition_file)
-      VALUES ($1, $2, $3, $4, $5, $6) RETURNING run_id \(Self.knowsHolds)
-      """, .text(key), .text(definition.name), .text(json), .text(workDirectory),
-      .text(lease.token), Parameter(file)
+      VALUES (\(key), \(definition.name), \(json), \(workDirectory), \(lease.token), \(file))
+        RETURNING run_id \(Self.knowsHolds)
+      """
     ).onlyRow(as: Int64.self)
     return Run(id: id, key: key, definition: definition, workDirectory: workDirectory)
   }
@@ -65,30 +65,31 @@ public struct RunLedger: Sendable {
       try await transaction.executeOne(
         """
         UPDATE lethe.run
-        SET lease = $2, status = 'running', definition_file = coalesce($3, definition_file)
-        WHERE run_id = $1 AND finished_at IS NULL \(Self.knowsHolds)
-        """, .integer(runID), .text(lease.token), Parameter(file))
+        SET lease = \(lease.token), status = 'running', definition_file = coalesce(\(file), definition_file)
+        WHERE run_id = \(runID) AND finished_at IS NULL \(Self.knowsHolds)
+        """)
       try await transaction.execute(
         """
-        UPDATE lethe.chunk SET lease = $2
-        WHERE run_id = $1 AND state NOT IN ('applied', 'failed')
-        """, .integer(runID), .text(lease.token))
+        UPDATE lethe.chunk SET lease = \(lease.token)
+        WHERE run_id = \(runID) AND state NOT IN ('applied', 'failed')
+        """)
     }
   }
 
   /// Whether every dataset is exported and every chunk applied or given up.
   public func isSettled(_ run: Run, datasets: Int) async throws -> Bool {
     let isExported = try await connection.query(
-      "SELECT count(*) = $2 FROM lethe.export WHERE run_id = $1 AND finished_at IS NOT NULL",
-      .integer(run.id), .integer(Int64(datasets))
+      """
+      SELECT count(*) = \(datasets) FROM lethe.export WHERE run_id = \(run.id) AND finished_at IS NOT NULL
+      """
     ).onlyRow(as: Bool.self)
     let isComplete = if isExported { true } else { try await isGivenUp(run.id) }
     guard isComplete else { return false }
     return try await connection.query(
       """
       SELECT NOT EXISTS (SELECT FROM lethe.chunk
-                         WHERE run_id = $1 AND state NOT IN ('applied', 'failed'))
-      """, .integer(run.id)
+                         WHERE run_id = \(run.id) AND state NOT IN ('applied', 'failed'))
+      """
     ).onlyRow(as: Bool.self)
   }
 
@@ -96,8 +97,9 @@ public struct RunLedger: Sendable {
   /// is done.
   public func isGivenUp(_ runID: Int64) async throws -> Bool {
     try await connection.query(
-      "SELECT coalesce(failure = $2, false) FROM lethe.run WHERE run_id = $1", .integer(runID),
-      .text(Self.givenUpFailure)
+      """
+      SELECT coalesce(failure = \(Self.givenUpFailure), false) FROM lethe.run WHERE run_id = \(runID)
+      """
     ).onlyRow(as: Bool.self)
   }
 
@@ -114,8 +116,8 @@ public struct RunLedger: Sendable {
         of: run, lease: lease,
         """
         status = 'failed', finished_at = clock_timestamp(),
-        failure = CASE WHEN failure = $4 THEN failure ELSE $3 END
-        """, .prose(failure), .text(Self.givenUpFailure))
+        failure = CASE WHEN failure = \(Self.givenUpFailure) THEN failure ELSE \(prose: failure) END
+        """)
     } else {
       try await setStatus(
         of: run, lease: lease, "status = 'done', finished_at = clock_timestamp()")
@@ -123,11 +125,14 @@ public struct RunLedger: Sendable {
   }
 
   private func setStatus(
-    of run: Run, lease: Lease, _ assignments: String, _ parameters: Parameter...
+    of run: Run, lease: Lease, _ assignments: SQL
   ) async throws {
     try await ChunkQueries.guarded(
       connection, "run \(run.id)",
-      "UPDATE lethe.run SET \(assignments) WHERE run_id = $1 AND lease = $2 AND finished_at IS NULL",
-      [.integer(run.id), .text(lease.token)] + parameters)
+      """
+      UPDATE lethe.run SET \(assignments) WHERE run_id = \(run.id) AND lease = \(lease.token)
+      AND finished_at IS NULL
+      """
+    )
   }
 }

@@ -23,29 +23,29 @@ extension RunLedger {
     try await connection.query(
       """
       SELECT r.run_id, r.pipeline,
-             to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+             to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS started_at,
              r.status || ', ' || coalesce(
                (SELECT sum(s.chunks) || ' chunks: ' || pg_catalog.string_agg(s.chunks || ' ' || s.state, ', ' ORDER BY s.state)
                 FROM (SELECT c.state, count(*) AS chunks FROM lethe.chunk AS c
-                      WHERE c.run_id = r.run_id GROUP BY c.state) AS s), 'no chunk yet'),
+                      WHERE c.run_id = r.run_id GROUP BY c.state) AS s), 'no chunk yet') AS standing,
              r.definition_file, r.definition::text
       FROM lethe.run AS r
-      WHERE r.finished_at IS NULL AND r.pipeline IS DISTINCT FROM $1
+      WHERE r.finished_at IS NULL AND r.pipeline IS DISTINCT FROM \(pipeline)
       ORDER BY r.run_id
-      """, Parameter(pipeline)
-    ).rows(
-      as: Int64.self, String.self, String.self, String.self, String?.self, String.self
-    ).map {
-      StandingRun(
-        runID: $0.0, pipeline: $0.1, startedAt: $0.2, standing: $0.3, definitionFile: $0.4,
-        definition: try? JSONDecoder().decode(Definition.self, from: Data($0.5.utf8)))
+      """
+    ).rows.map { row in
+      try StandingRun(
+        runID: row["run_id"], pipeline: row["pipeline"], startedAt: row["started_at"],
+        standing: row["standing"], definitionFile: row["definition_file"],
+        definition: try? JSONDecoder().decode(
+          Definition.self, from: Data(row.decode(String.self, "definition").utf8)))
     }
   }
 
   /// Whether the ledger has a run of the pipeline, ended or not.
   public func hasRuns(pipeline: String) async throws -> Bool {
     try await connection.query(
-      "SELECT EXISTS (SELECT FROM lethe.run WHERE pipeline = $1)", .text(pipeline)
+      "SELECT EXISTS (SELECT FROM lethe.run WHERE pipeline = \(pipeline))"
     ).onlyRow(as: Bool.self)
   }
 }

@@ -50,7 +50,7 @@ extension PipelineRuntime {
     var findings: [Finding] = []
     for (path, text) in definition.texts where !text.utf8.allSatisfy({ $0 < 0x80 }) {
       do {
-        _ = try await connection.query("SELECT $1::text", .text(text))
+        _ = try await connection.query("SELECT \(text)::text")
       } catch let error as PostgreSQLError where error.state?.rawValue == "22P05" {
         findings.append(
           Finding(

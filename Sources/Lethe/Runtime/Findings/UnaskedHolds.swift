@@ -38,8 +38,8 @@ public struct UnaskedHolds: Sendable {
       let (ids, rows) = try await connection.query(
         """
         SELECT count(DISTINCT r.id), count(DISTINCT r.hold_id) FROM lethe.holder AS r
-        WHERE r.type = $1::lethe.job_type AND \(try await isUnasked(type))
-        """, .text(type.rawValue)
+        WHERE r.type = \(type.rawValue)::lethe.job_type AND \(try await isUnasked(type))
+        """
       ).onlyRow(as: Int.self, Int.self)
       counts.ids += ids
       counts.rows += rows
@@ -63,22 +63,22 @@ public struct UnaskedHolds: Sendable {
     try await connection.query(
       """
       SELECT DISTINCT r.id FROM lethe.holder AS r
-      WHERE r.type = $1::lethe.job_type AND r.id > $2 AND \(try await isUnasked(type))
-      ORDER BY r.id LIMIT $3
-      """, .text(type.rawValue), .integer(after), .integer(Int64(limit))
+      WHERE r.type = \(type.rawValue)::lethe.job_type AND r.id > \(after) AND \(try await isUnasked(type))
+      ORDER BY r.id LIMIT \(limit)
+      """
     ).rows(as: Int64.self)
   }
 
   /// The condition that no dataset of a type exports the ID of a holder `r`.
-  private func isUnasked(_ type: JobType) async throws -> String {
-    var conditions = ["true"]
+  private func isUnasked(_ type: JobType) async throws -> SQL {
+    var conditions: [SQL] = ["true"]
     for definition in try await definitions() {
       let catalog = try await Catalog(of: definition, on: connection)
       for dataset in definition.datasets where dataset.type == type {
         guard let table = catalog.table(dataset.table), let id = table.id(dataset.id),
           id.column.idKind != nil
         else { continue }
-        let condition = dataset.condition.map { " AND (\($0)\n)" } ?? ""
+        let condition: SQL = dataset.condition.map { " AND (\(trusted: $0)\n)" } ?? ""
         conditions.append(
           """
           NOT EXISTS (SELECT FROM \(table.sql)

@@ -221,10 +221,9 @@ public struct ApplyStage: Sendable {
         besides: work.context.protecting, atMost: rowsMax + 1, on: connection) : 0
     for change in work.changes where change.reach.fansOut && change.isDue(in: range) {
       if rows > rowsMax { break }
-      var bound = BoundStatement()
-      let hits = change.hits(of: range, in: work.context, &bound)
+      let hits = change.hits(of: range, in: work.context)
       rows += try await connection.run(
-        "SELECT count(*) FROM (\(hits) LIMIT \(rowsMax + 1)) AS hit", bound.parameters
+        "SELECT count(*) FROM (\(hits) LIMIT \(rowsMax + 1)) AS hit"
       ).onlyRow(as: Int.self)
     }
     return rows
@@ -266,9 +265,8 @@ public struct ApplyStage: Sendable {
   private func rows(
     reachedBy range: EventRange, _ change: Change, _ work: Work
   ) async throws -> Int {
-    var bound = BoundStatement()
-    let hits = change.hits(of: range, in: work.context, &bound)
-    return try await connection.run("SELECT count(*) FROM (\(hits)) AS hit", bound.parameters)
+    let hits = change.hits(of: range, in: work.context)
+    return try await connection.run("SELECT count(*) FROM (\(hits)) AS hit")
       .onlyRow(as: Int.self)
   }
 

@@ -157,8 +157,11 @@ struct Batch {
   /// back.
   private func begun() async throws -> Batch {
     _ = try await transaction.query(
-      "SELECT set_config('lock_timeout', $1, true), set_config('jit', 'off', true)",
-      .text(transaction.timeouts.lockTimeout))
+      """
+      SELECT set_config('lock_timeout', \(transaction.timeouts.lockTimeout), true),
+      set_config('jit', 'off', true)
+      """
+    )
     // From here on no newer answer can take the place of an event: all statements see the same ones.
     try await ledger.lockChunk(chunk, on: transaction)
     var batch = self
@@ -172,9 +175,9 @@ struct Batch {
     return Set(
       try await transaction.query(
         """
-        SELECT name FROM pg_catalog.unnest($1::text[]) AS name
+        SELECT name FROM pg_catalog.unnest(\(names.sorted())::text[]) AS name
         WHERE EXISTS (SELECT FROM lethe.hold WHERE table_name = name)
-        """, .texts(names.sorted())
+        """
       ).rows(as: String.self))
   }
 
@@ -194,10 +197,10 @@ struct Batch {
 
   /// - Returns: how many events have changed rows.
   private func run(
-    _ statement: (sql: String, parameters: [Parameter]), of change: Change
+    _ statement: SQL, of change: Change
   ) async throws -> Int {
     do {
-      return try await transaction.run(statement.sql, statement.parameters).rowsAffected
+      return try await transaction.run(statement).rowsAffected
     } catch let error as PostgreSQLError where !error.isTemporary {
       throw ApplyError(error, chunk, "\(change.label): ")
     }
@@ -216,7 +219,7 @@ struct Batch {
   /// No row may remain in a state that its event forbids.
   private func verify(_ change: Change, _ range: EventRange) async throws {
     let query = change.remains(of: range, in: context, rowsMax: Self.namedRowsMax)
-    let rows = try await transaction.run(query.sql, query.parameters).rows(as: String.self)
+    let rows = try await transaction.run(query).rows(as: String.self)
     guard !rows.isEmpty else { return }
     throw ApplyError(
       chunk,

@@ -14,7 +14,7 @@ struct Bookkeeping {
 
   /// A session's scratch tables: the rows counted by action, table and event, or without the event where its
   /// record has its count already, and the protections that the batch ends. Empty at each begin.
-  static let scratchTables = """
+  static let scratchTables: SQL = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_touched (
         action lethe.action NOT NULL, table_name text NOT NULL, id bigint, reason lethe.reason NOT NULL,
         rows bigint NOT NULL
@@ -27,7 +27,7 @@ struct Bookkeeping {
     """
 
   /// For batches that are parts of one transaction, whose end comes late.
-  static let emptyScratchTables =
+  static let emptyScratchTables: SQL =
     "TRUNCATE lethe_touched, lethe_restored, \(HoldEnding.scratchTableNames)"
 
   var hasRestores: Bool { changes.contains(where: \.isRestore) }
@@ -39,52 +39,49 @@ struct Bookkeeping {
   /// - Returns: whether there were any.
   func endProtections(_ range: EventRange) async throws -> Bool {
     guard hasRestores, range.mayRestore else { return false }
-    var bound = BoundStatement()
-    let pipeline = bound.bind(.text(chunk.pipeline))
-    let name = bound.bind(.text(dataset.name))
-    let job = bound.bind(.integer(context.jobID))
+    let pipeline: SQL = "\(chunk.pipeline)"
+    let name: SQL = "\(dataset.name)"
+    let job: SQL = "\(context.jobID)"
     return try await transaction.run(
       """
       WITH ended AS (
         DELETE FROM lethe.protection AS p USING lethe.collected AS s, lethe.job AS j
         WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
-          AND \(bound.standing(in: range)) AND s.restores
+          AND \(range.standing) AND s.restores
           AND j.job_id = \(job) AND p.asked_at < j.asked_at
         RETURNING p.id, p.chunk_id, p.protected_at, p.asked_at
       )
       INSERT INTO lethe_restored (id, chunk_id, protected_at, asked_at)
       SELECT id, chunk_id, protected_at, asked_at FROM ended
-      """, bound.parameters
+      """
     ).rowsAffected > 0
   }
 
   /// After the restores: a protection of which rows had to be left as they are goes on, for the next
   /// answer to end.
   func keepPostponedProtections(_ range: EventRange) async throws {
-    var bound = BoundStatement()
-    let ids = changes.compactMap { $0.postponed(range, in: context, &bound) }
+    let ids = changes.compactMap { $0.postponed(range, in: context) }
     guard !ids.isEmpty else { return }
-    let isPostponed = "id IN (\(ids.joined(separator: "\nUNION ALL\n")))"
-    try await keepProtections(where: isPostponed, bound)
+    let isPostponed: SQL = "id IN (\(ids.joined(separator: "\nUNION ALL\n")))"
+    try await keepProtections(where: isPostponed)
   }
 
   /// Puts all protections back that this transaction has ended: the event is not through yet.
   func keepAllProtections() async throws {
     guard hasRestores else { return }
-    try await keepProtections(where: "true", BoundStatement())
+    try await keepProtections(where: "true")
   }
 
-  private func keepProtections(where condition: String, _ bound: BoundStatement) async throws {
-    var bound = bound
-    let pipeline = bound.bind(.text(chunk.pipeline))
-    let name = bound.bind(.text(dataset.name))
+  private func keepProtections(where condition: SQL) async throws {
+    let pipeline: SQL = "\(chunk.pipeline)"
+    let name: SQL = "\(dataset.name)"
     _ = try await transaction.run(
       """
       INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at, asked_at)
       SELECT \(pipeline), \(name), id, chunk_id, protected_at, asked_at
       FROM lethe_restored WHERE \(condition)
       ON CONFLICT (pipeline, dataset, id) DO NOTHING
-      """, bound.parameters)
+      """)
   }
 
   // MARK: Records
@@ -118,13 +115,13 @@ struct Bookkeeping {
           ) AS counted
           GROUP BY label
         ) AS labelled)
-      WHERE chunk_id = $1 AND id = $2
-      """, .integer(chunk.id), .integer(id))
+      WHERE chunk_id = \(chunk.id) AND id = \(id)
+      """)
     try await recordTotals()
   }
 
   /// The end of an INSERT into `lethe.change`.
-  static let addingToTotals = """
+  static let addingToTotals: SQL = """
     ON CONFLICT (chunk_id, table_name, action, reason)
     DO UPDATE SET rows = change.rows + excluded.rows
     """
@@ -133,28 +130,27 @@ struct Bookkeeping {
     try await transaction.execute(
       """
       INSERT INTO lethe.change (chunk_id, table_name, action, reason, rows)
-      SELECT $1, table_name, action, reason, sum(rows)
+      SELECT \(chunk.id), table_name, action, reason, sum(rows)
       FROM lethe_touched GROUP BY table_name, action, reason
       \(Self.addingToTotals)
-      """, .integer(chunk.id))
+      """)
   }
 
   private func queueRehydrations(_ range: EventRange) async throws {
     let reasons = self.reasons { $0.word == "rehydrate" }
     guard range.mayHold(reasons) else { return }
-    var bound = BoundStatement()
-    let type = bound.bind(.text(dataset.type.rawValue))
-    let job = bound.bind(.integer(context.jobID))
-    let words = bound.bind(.texts(reasons))
+    let type: SQL = "\(dataset.type.rawValue)"
+    let job: SQL = "\(context.jobID)"
+    let words: SQL = "\(reasons)"
     _ = try await transaction.run(
       """
       INSERT INTO lethe.rehydration (type, id, reason, job_id, queued_at)
       SELECT \(type)::lethe.job_type, s.id, s.reason, \(job)::bigint, now()
       FROM lethe.collected AS s
-      WHERE \(bound.standing(in: range)) AND s.reason = ANY (\(words)::lethe.reason[])
-        AND \(Change.isNews(context, label: nil, &bound))
+      WHERE \(range.standing) AND s.reason = ANY (\(words)::lethe.reason[])
+        AND \(Change.isNews(context, label: nil))
       ON CONFLICT (type, id) DO NOTHING
-      """, bound.parameters)
+      """)
   }
 
   func reasons(_ isIncluded: (Action) -> Bool) -> [String] {

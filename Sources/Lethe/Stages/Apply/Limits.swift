@@ -141,12 +141,11 @@ struct LimitCheck {
 
   private func extents(of chunk: Chunk, _ changes: [Change]) async throws -> [String: Extent] {
     let range = EventRange(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
-    var bound = BoundStatement()
     let hits = changes.filter(\.isRedacting).map { change in
       """
-      SELECT id, reason, \(change.isRemoving && change.reach.isOwn) AS is_removed
-      FROM (\(change.hits(of: range, in: context, &bound))) AS h
-      """
+      SELECT id, reason, \(change.isRemoving && change.reach.isOwn)::boolean AS is_removed
+      FROM (\(change.hits(of: range, in: context))) AS h
+      """ as SQL
     }
     guard !hits.isEmpty else { return [:] }
     let rows = try await connection.run(
@@ -155,7 +154,7 @@ struct LimitCheck {
       FROM (SELECT id, reason, count(*) AS rows, bool_or(is_removed) AS is_removed
             FROM (\(hits.joined(separator: "\nUNION ALL\n"))) AS hit GROUP BY id, reason) AS by_id
       GROUP BY reason
-      """, bound.parameters
+      """
     ).rows(as: String.self, Int.self, Int.self, Int.self)
     return Dictionary(
       uniqueKeysWithValues: rows.map { ($0.0, Extent(ids: $0.1, rows: $0.2, removedIDs: $0.3)) })

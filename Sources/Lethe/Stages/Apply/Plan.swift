@@ -96,10 +96,9 @@ extension ApplyStage {
   private func count(_ range: EventRange, _ work: Work) async throws -> [TouchedRows: Int] {
     var counts: [TouchedRows: Int] = [:]
     for change in work.changes {
-      var bound = BoundStatement()
-      let hits = change.hits(of: range, in: work.context, &bound)
+      let hits = change.hits(of: range, in: work.context)
       let rows = try await connection.run(
-        "SELECT reason::text, count(*) FROM (\(hits)) AS hit GROUP BY reason", bound.parameters
+        "SELECT reason::text, count(*) FROM (\(hits)) AS hit GROUP BY reason"
       ).rows(as: String.self, Int.self)
       for (reason, rows) in rows {
         let touched = TouchedRows(

@@ -12,20 +12,17 @@ struct OlderHolds {
   let chunk: Chunk
   let jobID: Int64
 
-  /// The parameters $1 to $4 of the statements.
-  var parameters: [Parameter] {
-    [.integer(jobID), .text(chunk.type.rawValue), .text(chunk.pipeline), .text(chunk.dataset)]
-  }
-
-  private static let isOlder = "asked_at < (SELECT asked_at FROM lethe.job WHERE job_id = $1)"
+  private var isOlder: SQL { "asked_at < (SELECT asked_at FROM lethe.job WHERE job_id = \(jobID))" }
 
   /// The condition that the ID `id` is one of them.
-  static func hide(_ id: String) -> String {
+  func hide(_ id: SQL) -> SQL {
     """
     (EXISTS (SELECT FROM lethe.holder AS h
-             WHERE h.type = $2::lethe.job_type AND h.id = \(id) AND h.\(isOlder) OFFSET 0)
+             WHERE h.type = \(chunk.type.rawValue)::lethe.job_type AND h.id = \(id)
+               AND h.\(isOlder) OFFSET 0)
      OR EXISTS (SELECT FROM lethe.protection AS h
-                WHERE h.pipeline = $3 AND h.dataset = $4 AND h.id = \(id) AND h.\(isOlder) OFFSET 0))
+                WHERE h.pipeline = \(chunk.pipeline) AND h.dataset = \(chunk.dataset)
+                  AND h.id = \(id) AND h.\(isOlder) OFFSET 0))
     """
   }
 
@@ -34,15 +31,16 @@ struct OlderHolds {
     try await transaction.run(
       """
       (SELECT DISTINCT h.id FROM lethe.holder AS h
-       WHERE h.type = $2::lethe.job_type AND h.id > $5 AND h.id <= $6 AND h.\(Self.isOlder)
-       ORDER BY h.id LIMIT $7)
+       WHERE h.type = \(chunk.type.rawValue)::lethe.job_type AND h.id > \(after)
+         AND h.id <= \(chunk.lastID) AND h.\(isOlder)
+       ORDER BY h.id LIMIT \(limit))
       UNION
       (SELECT h.id FROM lethe.protection AS h
-       WHERE h.pipeline = $3 AND h.dataset = $4 AND h.id > $5 AND h.id <= $6 AND h.\(Self.isOlder)
-       ORDER BY h.id LIMIT $7)
-      ORDER BY id LIMIT $7
-      """,
-      parameters + [.integer(after), .integer(chunk.lastID), .integer(Int64(limit))]
+       WHERE h.pipeline = \(chunk.pipeline) AND h.dataset = \(chunk.dataset) AND h.id > \(after)
+         AND h.id <= \(chunk.lastID) AND h.\(isOlder)
+       ORDER BY h.id LIMIT \(limit))
+      ORDER BY id LIMIT \(limit)
+      """
     ).rows(as: Int64.self)
   }
 }

@@ -116,15 +116,15 @@ public struct QuarantineRetry: Sendable {
       UPDATE lethe_reread AS r SET why = 'the ID has an event of this chunk already'
       WHERE why IS NULL AND is_selected
         AND (EXISTS (SELECT FROM lethe.event AS e
-                     WHERE e.chunk_id = $1 AND e.id = r.id AND e.cause_id IS NULL)
-             OR EXISTS (SELECT FROM lethe.traced_reason($1, r.id))
-             OR EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = $1 AND s.id = r.id)
+                     WHERE e.chunk_id = \(chunk.id) AND e.id = r.id AND e.cause_id IS NULL)
+             OR EXISTS (SELECT FROM lethe.traced_reason(\(chunk.id), r.id))
+             OR EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = \(chunk.id) AND s.id = r.id)
              OR EXISTS (SELECT FROM lethe.refusal AS f
-                        WHERE f.chunk_id = $1 AND f.id = r.id AND f.resolved_at IS NULL)
+                        WHERE f.chunk_id = \(chunk.id) AND f.id = r.id AND f.resolved_at IS NULL)
              OR EXISTS (SELECT FROM lethe_reread AS f
                         WHERE f.id = r.id AND f.why IS NULL AND f.is_selected
                           AND f.quarantine_id < r.quarantine_id))
-      """, .integer(chunk.id))
+      """)
     try await transaction.execute(
       """
       UPDATE lethe.quarantine AS q SET why = r.why
@@ -137,21 +137,18 @@ public struct QuarantineRetry: Sendable {
   private func collect(
     _ chunk: Chunk, _ jobID: Int64, _ transaction: Transaction
   ) async throws -> Int {
+    let older = OlderHolds(chunk: chunk, jobID: jobID)
     let events = try await transaction.run(
       """
       INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
-      SELECT $6, r.id, r.reason, r.created_at, r.redacted_at,
-             r.reason = ANY ($5::lethe.reason[]) AND \(OlderHolds.hide("r.id"))
+      SELECT \(chunk.id), r.id, r.reason, r.created_at, r.redacted_at,
+             r.reason = ANY (\(Reason.outweighedByProtected)::lethe.reason[]) AND \(older.hide("r.id"))
                -- Another line about the ID may say that it is protected.
                AND NOT EXISTS (SELECT FROM lethe.quarantine AS q
-                               WHERE q.chunk_id = $6 AND q.id = r.id AND q.resolved_at IS NULL
+                               WHERE q.chunk_id = \(chunk.id) AND q.id = r.id AND q.resolved_at IS NULL
                                  AND q.quarantine_id <> r.quarantine_id)
       FROM lethe_reread AS r WHERE r.why IS NULL AND r.is_selected
-      """,
-      OlderHolds(chunk: chunk, jobID: jobID).parameters + [
-        .texts(Reason.allCases.filter(\.isOutweighedByProtected).map(\.rawValue)),
-        .integer(chunk.id),
-      ]
+      """
     ).rowsAffected
     try await transaction.execute(
       """

@@ -38,16 +38,13 @@ struct ResultLoad {
     _ = try await transaction.run(
       """
       INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
-      SELECT DISTINCT ON (s.id) $6::bigint, s.id, reason, s.created_at, redacted_at,
-             reason = ANY ($5::lethe.reason[]) AND \(OlderHolds.hide("s.id"))
+      SELECT DISTINCT ON (s.id) \(chunk.id)::bigint, s.id, reason, s.created_at, redacted_at,
+             reason = ANY (\(Reason.outweighedByProtected)::lethe.reason[]) AND \(older.hide("s.id"))
                -- Another line about the ID may have said that it is protected.
-               AND NOT EXISTS (SELECT FROM lethe.unspoken AS u WHERE u.job_id = $1 AND u.id = s.id)
+               AND NOT EXISTS (SELECT FROM lethe.unspoken AS u WHERE u.job_id = \(attempt.jobID)
+                 AND u.id = s.id)
       FROM lethe_scanned AS s WHERE why IS NULL ORDER BY s.id, line
-      """,
-      older.parameters + [
-        .texts(Reason.allCases.filter(\.isOutweighedByProtected).map(\.rawValue)),
-        .integer(chunk.id),
-      ])
+      """)
     let kept = try await ledger.keepScannedLines(of: attempt, chunk, on: transaction)
     try await addCleanIDs(older, index)
     try await ledger.linesAnswered(
@@ -141,8 +138,8 @@ struct ResultLoad {
         SELECT line FROM lethe_scanned WHERE why IS NULL AND id IN (
           SELECT id FROM lethe_scanned WHERE why IS NULL
           GROUP BY id HAVING count(DISTINCT reason) > 1)
-        LIMIT $1
-        """, .integer(Int64(Self.contradictionsMax + 1))
+        LIMIT \(literal: Self.contradictionsMax + 1)
+        """
       ).rows(as: Int.self))
     guard !lineNumbers.isEmpty else { return }
     guard lineNumbers.count <= Self.contradictionsMax else {
@@ -195,11 +192,11 @@ struct ResultLoad {
       try await transaction.execute(
         """
         INSERT INTO lethe.collected (chunk_id, id, reason, restores)
-        SELECT $1, c.id, 'clean', true FROM pg_catalog.unnest($2::bigint[]) AS c (id)
-        WHERE EXISTS (SELECT FROM lethe.speaks_by_silence($3, c.id))
+        SELECT \(chunk.id), c.id, 'clean', true
+               FROM pg_catalog.unnest(\(try candidates.filter(index.contains))::bigint[]) AS c (id)
+        WHERE EXISTS (SELECT FROM lethe.speaks_by_silence(\(attempt.jobID), c.id))
         ON CONFLICT (chunk_id, id) DO NOTHING
-        """, .integer(chunk.id), .integers(try candidates.filter(index.contains)),
-        .integer(attempt.jobID))
+        """)
     }
   }
 }

@@ -19,8 +19,8 @@ struct SilenceDecision {
     let exceptions = try await transaction.execute(
       """
       INSERT INTO lethe.unspoken (job_id, id)
-      SELECT DISTINCT $1::bigint, id FROM lethe_scanned WHERE why IS NOT NULL AND in_chunk
-      """, .integer(attempt.jobID))
+      SELECT DISTINCT \(attempt.jobID)::bigint, id FROM lethe_scanned WHERE why IS NOT NULL AND in_chunk
+      """)
     if exceptions > 0 { try await placeExceptions(index) }
   }
 
@@ -30,18 +30,19 @@ struct SilenceDecision {
     while true {
       let ids = try await transaction.query(
         """
-        SELECT id FROM lethe.unspoken WHERE job_id = $1 AND id > $2 ORDER BY id LIMIT $3
-        """, .integer(attempt.jobID), .integer(after), .integer(Self.idsPerStatement)
+        SELECT id FROM lethe.unspoken WHERE job_id = \(attempt.jobID) AND id > \(after) ORDER BY id
+               LIMIT \(Self.idsPerStatement)
+        """
       ).rows(as: Int64.self)
       guard let last = ids.last else { return }
       after = last
       try await transaction.execute(
         """
         UPDATE lethe.unspoken AS u SET ids_below = p.ids_below
-        FROM unnest($2::bigint[], $3::bigint[]) AS p (id, ids_below)
-        WHERE u.job_id = $1 AND u.id = p.id
-        """, .integer(attempt.jobID), .integers(ids),
-        .integers(try ids.map { Int64(try index.idsBelow($0)) }))
+        FROM unnest(\(ids)::bigint[],
+          \(try ids.map { Int64(try index.idsBelow($0)) })::bigint[]) AS p (id, ids_below)
+        WHERE u.job_id = \(attempt.jobID) AND u.id = p.id
+        """)
     }
   }
 }

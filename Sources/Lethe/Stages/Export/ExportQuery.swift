@@ -26,9 +26,9 @@ struct ExportQuery {
   }
 
   /// How many IDs there are, and how many bytes their chunks would have.
-  var totalsSQL: String {
-    let ids = "(\(selection(after: 0, through: .max))) AS export (id)"
-    let distinct = table.isUnique(id) ? ids : "(SELECT DISTINCT id FROM \(ids)) AS export"
+  var totalsSQL: SQL {
+    let ids: SQL = "(\(selection(after: 0, through: .max))) AS export (id)"
+    let distinct: SQL = table.isUnique(id) ? ids : "(SELECT DISTINCT id FROM \(ids)) AS export"
     return "SELECT count(*), coalesce(sum(length(id::text) + 1), 0)::bigint FROM \(distinct)"
   }
 
@@ -37,10 +37,10 @@ struct ExportQuery {
     try await table.leftOut(of: id, where: condition, on: session)
   }
 
-  /// The IDs of rows among those of `$1`, whatever the dataset's `where` says of them today.
-  var storedSQL: String {
+  /// The IDs of rows among these, whatever the dataset's `where` says of them today.
+  func storedSQL(among ids: [Int64]) -> SQL {
     """
-    SELECT lethe_asked.lethe_id FROM pg_catalog.unnest($1::bigint[]) AS lethe_asked (lethe_id)
+    SELECT lethe_asked.lethe_id FROM pg_catalog.unnest(\(ids)::bigint[]) AS lethe_asked (lethe_id)
     WHERE EXISTS (SELECT FROM \(table.sql) AS t
                   WHERE \(id.equals("lethe_asked.lethe_id", of: .integer, alias: "t")))
     """
@@ -49,20 +49,23 @@ struct ExportQuery {
   /// - Parameters:
   ///   - after: IDs above this one.
   ///   - through: up to and with this one. No ID is larger than 63 bits.
-  func sql(after: Int64, through: Int64 = .max) -> String {
-    let key = id.kind == .text ? "key" : id.column.sql
+  func sql(after: Int64, through: Int64 = .max) -> SQL {
+    let key: SQL = id.kind == .text ? "key" : id.column.sql
     return "COPY (\(selection(after: after, through: through)) ORDER BY \(key)) TO STDOUT"
   }
 
   /// The dataset's `where` as a further condition.
-  private var rows: String {
+  private var rows: SQL {
     // The line break ends a comment that the operator's SQL may end with.
-    condition.map { " AND (\($0)\n)" } ?? ""
+    condition.map { " AND (\(trusted: $0)\n)" } ?? ""
   }
 
-  private func selection(after: Int64, through: Int64) -> String {
+  private func selection(after: Int64, through: Int64) -> SQL {
     let column = id.column.sql
-    let range: (String) -> String = { "\($0) > \(after) AND \($0) <= \(through)" }
+    // A COPY takes no bound values.
+    let range: (SQL) -> SQL = {
+      "\($0) > \(literal: after) AND \($0) <= \(literal: through)"
+    }
     switch id.kind {
     case .integer:
       // Nothing but the column in the list: an index-only scan serves it in order.

@@ -121,7 +121,7 @@ public struct ExportStage: Sendable {
   public static func stored(in dataset: Dataset, catalog: Catalog) -> StoredIDs {
     { ids, transaction in
       try await transaction.query(
-        ExportQuery(dataset, catalog: catalog).storedSQL, .integers(ids)
+        ExportQuery(dataset, catalog: catalog).storedSQL(among: ids)
       ).rows(as: Int64.self)
     }
   }

@@ -57,14 +57,15 @@ extension Catalog {
   ) async throws -> Finding? {
     guard let condition = dataset.condition, let table = table(dataset.table) else { return nil }
     do {
-      _ = try await session.query("EXPLAIN SELECT FROM \(table.sql) WHERE (\(condition)\n)")
+      _ = try await session.query(
+        "EXPLAIN SELECT FROM \(table.sql) WHERE (\(trusted: condition)\n)")
       return nil
     } catch let error as PostgreSQLError where !error.isTemporary {
       return Finding(
         severity: .error, path: "datasets.\(dataset.name).where",
         message: "PostgreSQL refuses the condition: \(error.message)",
         remedy: error.state == .insufficientPrivilege
-          ? "GRANT SELECT on what it reads, and USAGE on its schema, to \(Identifier(role).sql)"
+          ? "GRANT SELECT on what it reads, and USAGE on its schema, to \(Identifier(role).quoted)"
           : "mend the SQL; it is one condition on the rows of \(dataset.table)")
     }
   }
@@ -96,7 +97,7 @@ struct Checker {
         warn(
           "\(path).table",
           "only \(Int(table.visibleShare * 100)) % of \(dataset.table) is marked all-visible: its export will be slow",
-          "VACUUM \(table.sql)")
+          "VACUUM \(table.quoted)")
       }
     }
     checkIDTime(dataset.idTimeColumn, with: dataset.id, of: table, path: "\(path).id_time")
@@ -134,11 +135,11 @@ struct Checker {
     if !table.isSchemaUsable, let schema = table.resolvedName.schema {
       error(
         "\(path).table", "USAGE on the schema \(schema) is not granted",
-        grant("USAGE", on: "SCHEMA \(Identifier(schema).sql)"))
+        grant("USAGE", on: "SCHEMA \(Identifier(schema).quoted)"))
     }
     if !table.privileges.contains(.select) {
       error(
-        "\(path).table", "SELECT on \(name) is not granted", grant("SELECT", on: table.sql))
+        "\(path).table", "SELECT on \(name) is not granted", grant("SELECT", on: table.quoted))
     }
     checkRowSecurity(.select, on: table, path: "\(path).table")
     return table
@@ -184,7 +185,7 @@ struct Checker {
     guard !table.indexedColumns.contains(id.name) else { return }
     warn(
       path, "no index of \(table.name) begins with \(id.name): each batch reads all of it",
-      "CREATE INDEX ON \(table.sql) (\(id.sql()))")
+      SQL("CREATE INDEX ON \(table.sql) (\(id.sql()))").description)
   }
 
   private mutating func checkActions(
@@ -298,10 +299,10 @@ struct Checker {
       return
     }
     let part =
-      lacking.isEmpty ? "" : " (\(lacking.map { Identifier($0).sql }.joined(separator: ", ")))"
+      lacking.isEmpty ? "" : " (\(lacking.map { Identifier($0).quoted }.joined(separator: ", ")))"
     error(
       path, "\(privilege.rawValue) on \(table.name) is not granted",
-      grant("\(privilege.rawValue)\(part)", on: table.sql))
+      grant("\(privilege.rawValue)\(part)", on: table.quoted))
   }
 
   /// Restores name rows by the table above a partition.
@@ -320,7 +321,7 @@ struct Checker {
   mutating func need(_ needed: [Privilege]) { privileges += needed }
 
   func grant(_ words: String, on object: String) -> String {
-    "GRANT \(words) ON \(object) TO \(Identifier(catalog.role).sql)"
+    "GRANT \(words) ON \(object) TO \(Identifier(catalog.role).quoted)"
   }
 
   /// Rows that a policy hides would be neither exported nor changed, and nobody would know.

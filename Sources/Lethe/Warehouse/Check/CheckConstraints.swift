@@ -18,7 +18,8 @@ extension Catalog {
       findings += try await partitionFindings(of: together, on: connection)
       var broken: Set<String> = []
       for constraint in try await constraints(over: together, of: value.table, on: connection) {
-        let isBroken = try await isBroken(constraint.condition, by: together, on: connection)
+        let isBroken = try await isBroken(
+          SQL(trusted: constraint.condition), by: together, on: connection)
         if isBroken == nil {
           findings.append(
             Finding(
@@ -31,7 +32,7 @@ extension Catalog {
         guard isBroken == true else { continue }
         // Rows leave a partition that takes no such values.
         if let partition = constraint.partition,
-          try await self.isBroken(partition, by: together, on: connection) == true
+          try await self.isBroken(SQL(trusted: partition), by: together, on: connection) == true
         {
           continue
         }
@@ -71,11 +72,11 @@ extension Catalog {
     try await session.query(
       """
       WITH RECURSIVE tree AS (
-        SELECT $1::regclass::oid AS oid
+        SELECT \(table.quoted)::regclass::oid AS oid
         UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
       )
-      SELECT k.conname, n.nspname, c.relname, pg_get_expr(k.conbin, k.conrelid),
-             pg_get_partition_constraintdef(c.oid)
+      SELECT k.conname, n.nspname, c.relname, pg_get_expr(k.conbin, k.conrelid) AS condition,
+             pg_get_partition_constraintdef(c.oid) AS partition
       FROM tree JOIN pg_constraint AS k ON k.conrelid = tree.oid
       JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE k.contype = 'c' AND k.conkey <> '{}'
@@ -84,32 +85,28 @@ extension Catalog {
         AND NOT EXISTS (
           SELECT FROM pg_catalog.unnest(k.conkey) AS key (attnum)
           LEFT JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = key.attnum
-          WHERE a.attname IS NULL OR NOT a.attname = ANY ($2::text[]))
+          WHERE a.attname IS NULL OR NOT a.attname = ANY (\(values.map(\.column.name))::text[]))
       ORDER BY 4, 2, 3
-      """, .text(table.sql), .texts(values.map(\.column.name))
-    ).rows(as: String.self, String.self, String.self, String.self, String?.self).map {
-      ($0.0, "\(TableName(schema: $0.1, name: $0.2))", $0.3, $0.4)
+      """
+    ).rows.map { row in
+      let table = TableName(schema: try row["nspname"], name: try row["relname"])
+      return try (row["conname"], "\(table)", row["condition"], row["partition"])
     }
   }
 
   /// A condition may call functions of the operator's: in a transaction that takes no changes.
   /// - Returns: nil if one changes something.
   func isBroken(
-    _ condition: String, by values: [CheckedValue], on connection: Connection
+    _ condition: SQL, by values: [CheckedValue], on connection: Connection
   ) async throws -> Bool? {
-    var parameters: [Parameter] = []
-    let columns = values.map { value in
-      if let expression = ValueExpression(value.value, column: value.column) {
-        return "\(expression.sql)::\(value.column.declaredType) AS \(value.column.sql)"
-      }
-      parameters.append(Parameter(value.value))
-      return "$\(parameters.count)::\(value.column.declaredType) AS \(value.column.sql)"
+    let columns = values.map { value -> SQL in
+      let new = ValueExpression(value.value, column: value.column)?.sql ?? "\(value.value)"
+      return "\(new)::\(trusted: value.column.declaredType) AS \(value.column.sql)"
     }
     do {
       return try await connection.withTransaction(readOnly: true) { transaction in
         try await transaction.run(
-          "SELECT (\(condition)) IS FALSE FROM (SELECT \(columns.joined(separator: ", "))) AS row",
-          parameters
+          "SELECT (\(condition)) IS FALSE FROM (SELECT \(columns.joined(separator: ", "))) AS row"
         ).onlyRow(as: Bool.self)
       }
     } catch let error as PostgreSQLError where error.state?.rawValue == "25006" {

@@ -73,7 +73,7 @@ extension Catalog {
             no index of \(checked.table.name) is over \(checked.id.name) as it is normalized: each batch reads all \
             of the table
             """,
-          remedy: "CREATE INDEX ON \(checked.table.sql) ((\(checked.id.sql())))"))
+          remedy: SQL("CREATE INDEX ON \(checked.table.sql) ((\(checked.id.sql())))").description))
     }
     return findings
   }
@@ -88,7 +88,7 @@ extension Catalog {
       "EXPLAIN SELECT FROM \(checked.table.sql) WHERE \(checked.id.sql()) = '1'"
     ).rows(as: String.self)
     try await session.execute(
-      "SELECT pg_catalog.set_config('enable_seqscan', $1, false)", .text(former))
+      "SELECT pg_catalog.set_config('enable_seqscan', \(former), false)")
     // An index over the column as it is serves for reading it whole, too: what counts is that it is searched.
     let searches = plan.count { $0.contains("Index Cond:") }
     let scans = plan.count { $0.contains(/(Seq|Index|Index Only|Bitmap Index) Scan/) }
@@ -106,10 +106,13 @@ extension WarehouseTable {
         """
     }
     let digits = IDNormalization.digits.sql(id.column.sql)
-    return """
-      \(key): {column: \(id.name), normalize: digits} reads them as they are; or clean them up: UPDATE \(sql) SET \
-      \(id.column.sql) = \(digits) WHERE \(id.column.sql) <> \(digits) \
+    let update: SQL = """
+      UPDATE \(sql) SET \(id.column.sql) = \(digits) WHERE \(id.column.sql) <> \(digits) \
       AND \(digits) <> ''
+      """
+    return """
+      \(key): {column: \(id.name), normalize: digits} reads them as they are; or clean them up: \
+      \(update.description)
       """
   }
 }

@@ -50,9 +50,9 @@ extension Catalog {
     try await session.query(
       """
       WITH RECURSIVE base AS (
-        SELECT oid FROM (SELECT $1::regclass::oid AS oid) AS own
-        UNION SELECT relid FROM pg_partition_tree($1::regclass)
-        UNION SELECT relid FROM pg_partition_ancestors($1::regclass)
+        SELECT oid FROM (SELECT \(table.quoted)::regclass::oid AS oid) AS own
+        UNION SELECT relid FROM pg_partition_tree(\(table.quoted)::regclass)
+        UNION SELECT relid FROM pg_partition_ancestors(\(table.quoted)::regclass)
       ), view AS (
         SELECT oid FROM base
         UNION
@@ -64,7 +64,7 @@ extension Catalog {
       SELECT n.nspname, c.relname FROM view JOIN pg_class AS c USING (oid)
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE c.relkind = 'm' ORDER BY 1, 2
-      """, .text(table.sql)
+      """
     ).rows(as: String.self, String.self).map { "\(TableName(schema: $0.0, name: $0.1))" }
   }
 
@@ -78,13 +78,14 @@ extension Catalog {
       FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
       JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS l ON l.oid = p.pronamespace
-      WHERE t.tgrelid IN (SELECT $1::regclass UNION SELECT relid FROM pg_partition_tree($1::regclass))
-        AND \(Self.fires)
+      WHERE t.tgrelid IN (SELECT \(table.quoted)::regclass UNION SELECT relid
+        FROM pg_partition_tree(\(table.quoted)::regclass))
+        AND \(Self.fires(on: "\(table.quoted)"))
         -- On DELETE, or on UPDATE.
         AND t.tgtype & 24 <> 0 AND l.nspname <> 'lethe'
         AND \(Self.copies)
       ORDER BY 1, 2, 3
-      """, .text(table.sql)
+      """
     ).rows(as: String.self, String.self, String.self, String.self).map {
       ($0.0, "\(TableName(schema: $0.1, name: $0.2))", $0.3)
     }

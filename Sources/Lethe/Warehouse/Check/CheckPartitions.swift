@@ -10,9 +10,9 @@ extension Catalog {
     let table = value.table
     var findings: [Finding] = []
     let own = try await connection.query(
-      "SELECT pg_get_partition_constraintdef($1::regclass)", .text(table.sql)
+      "SELECT pg_get_partition_constraintdef(\(table.quoted)::regclass)"
     ).onlyRow(as: String?.self)
-    if let own, try await isBroken(own, by: values, on: connection) == true {
+    if let own, try await isBroken(SQL(trusted: own), by: values, on: connection) == true {
       findings.append(
         Finding(
           severity: .error, path: value.path,
@@ -27,10 +27,10 @@ extension Catalog {
       """
       SELECT pg_get_partition_constraintdef(i.inhrelid)
       FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhparent
-      WHERE i.inhparent = $1::regclass AND c.relkind = 'p'
-      """, .text(table.sql)
+      WHERE i.inhparent = \(table.quoted)::regclass AND c.relkind = 'p'
+      """
     ).rows(as: String?.self)
-    let taken = bounds.map { "(\($0 ?? "true")) IS TRUE" }.joined(separator: " OR ")
+    let taken = bounds.map { "(\(trusted: $0 ?? "true")) IS TRUE" as SQL }.joined(separator: " OR ")
     if !bounds.isEmpty, try await isBroken(taken, by: values, on: connection) == true {
       let names = values.map(\.column.name).joined(separator: ", ")
       findings.append(

@@ -38,7 +38,9 @@ extension Checker {
         warn(
           place.path,
           "no index finds the rows of \(key.table) that refer to \(place.table) (constraint \(key.constraint)): PostgreSQL reads all of it for each row that is deleted",
-          "CREATE INDEX ON \(key.table.sql) (\(key.columns.map { Identifier($0).sql }.joined(separator: ", ")))"
+          """
+          CREATE INDEX ON \(key.table.quoted) (\(key.columns.map { Identifier($0).quoted }.joined(separator: ", ")))
+          """
         )
       }
     }
@@ -75,8 +77,11 @@ extension Checker {
     } else if key.isRestricting, !key.isReadable {
       error(
         place.path,
-        "rows of \(key.table) may hold what is deleted from \(place.table) \(constraint), and SELECT on it is not granted",
-        "\(grant("SELECT", on: key.table.sql)), and USAGE on its schema"
+        """
+        rows of \(key.table) may hold what is deleted from \(place.table) \(constraint),
+        and SELECT on it is not granted
+        """,
+        "\(grant("SELECT", on: key.table.quoted)), and USAGE on its schema"
       )
     } else if key.isRestricting {
       warn(

@@ -28,14 +28,16 @@ struct CheckedStatement {
 
   /// The whole table's, so that it is planned for each of its partitions. Nil where a column is not to be
   /// set, which is found by itself.
-  var sql: String? {
+  var sql: SQL? {
     switch privilege {
     case .select: return nil
     case .delete: return "DELETE FROM \(table.sql)"
     case .update:
       let known = columns.compactMap { table.columns[$0] }.filter { !$0.isGenerated }
       guard known.count == columns.count, !known.isEmpty else { return nil }
-      let sets = Set(known.map { "\($0.sql) = \($0.sql)" }).sorted()
+      let sets = Set(known.map(\.name)).sorted().map {
+        "\(identifier: $0) = \(identifier: $0)" as SQL
+      }
       return "UPDATE \(table.sql) SET \(sets.joined(separator: ", "))"
     }
   }
@@ -53,7 +55,7 @@ extension Catalog {
     for statement in statements {
       // What a foreign table takes only its server knows.
       if case .foreignPart = statement.table.distrust { continue }
-      guard let sql = statement.sql, seen.insert(sql).inserted else { continue }
+      guard let sql = statement.sql, seen.insert(sql.description).inserted else { continue }
       do {
         _ = try await session.query("EXPLAIN \(sql)")
       } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
@@ -83,18 +85,19 @@ extension Catalog {
     for checked in values {
       let (column, name) = (checked.column, "\(checked.table.name).\(checked.column.name)")
       let value = checked.value.map { "the value \($0)" } ?? "NULL"
-      let text = column.hasEquality ? "" : "::text"
+      let text: SQL = column.hasEquality ? "" : "::text"
+      let new: SQL = "\(checked.value)"
       do {
         if let expression = ValueExpression(checked.value, column: column) {
           // What comes of it is rounded to the column's type, and only a domain can refuse it.
-          _ = try await session.query("SELECT \(expression.sql)::\(column.declaredType)")
+          _ = try await session.query("SELECT \(expression.sql)::\(trusted: column.declaredType)")
           continue
         }
         let isKept = try await session.query(
           """
-          SELECT ($1::\(column.type))\(text)
-                 IS NOT DISTINCT FROM ($1::\(column.type)::\(column.declaredType))\(text)
-          """, Parameter(checked.value)
+          SELECT (\(new)::\(column.typeSQL))\(text)
+                 IS NOT DISTINCT FROM (\(new)::\(column.typeSQL)::\(trusted: column.declaredType))\(text)
+          """
         ).onlyRow(as: Bool.self)
         guard !isKept else { continue }
         findings.append(
@@ -147,43 +150,44 @@ extension Catalog {
     // Found by way of the table and its bounds where it may not be read by its own name.
     let sampledParts = local.filter { $0.isReadable || $0.condition != nil }
     guard !sampledParts.isEmpty || !isSpread else { return nil }
-    let table = checked.table.sql
     let pages = try await session.query(
       """
       WITH RECURSIVE tree AS (
-        SELECT $1::regclass::oid AS oid
+        SELECT \(checked.table.quoted)::regclass::oid AS oid
         UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
       )
       SELECT coalesce(sum(pg_relation_size(oid)) / current_setting('block_size')::bigint, 0)::bigint
       FROM tree
-      """, .text(table)
+      """
     ).onlyRow(as: Int.self)
     let percent = min(100, 100 * Double(Self.samplePagesMax) / Double(max(pages, 1)))
-    let (time, type) = (checked.time.sql, checked.time.type)
-    func sample(_ source: String, where condition: String = "true") -> String {
+    let (time, type) = (checked.time.sql, checked.time.typeSQL)
+    let (percentage, firstID): (SQL, SQL) = ("\(percent)", "\(PostIDTime.firstIDWithTime)")
+    let slack: SQL = "\(PostIDTime.slackSeconds)"
+    func sample(_ source: SQL, where condition: SQL = "true") -> SQL {
       """
       SELECT \(checked.id.number(of: "t")) AS id, t.\(time) AS at
-      FROM (SELECT * FROM \(source) TABLESAMPLE SYSTEM ($1) WHERE \(condition)) AS t
+      FROM (SELECT * FROM \(source) TABLESAMPLE SYSTEM (\(percentage)) WHERE \(condition)) AS t
       """
     }
     let sampled =
       isSpread
       ? sampledParts.map {
         $0.isReadable
-          ? sample("ONLY \($0.name.sql)") : sample(table, where: $0.condition ?? "true")
-      } : [sample(table)]
+          ? sample("ONLY \($0.name.sql)")
+          : sample(checked.table.sql, where: SQL(trusted: $0.condition ?? "true"))
+      } : [sample(checked.table.sql)]
     let row = try await session.query(
       """
-      SELECT id, at::text, CASE WHEN id >= $3 THEN to_timestamp(seconds)::timestamp(0)::text END
-      FROM (SELECT id, at, ((greatest(id, $3) >> $5) + $2) / 1000 AS seconds
+      SELECT id, at::text, CASE WHEN id >= \(firstID) THEN to_timestamp(seconds)::timestamp(0)::text END
+      FROM (SELECT id, at,
+        ((greatest(id, \(firstID)) >> \(PostIDTime.otherBits)) + \(PostIDTime.epochMilliseconds)) / 1000 AS seconds
             FROM (\(sampled.joined(separator: " UNION ALL "))) AS sampled
             WHERE id > 0) AS known
-      WHERE (at <= to_timestamp(seconds + 1 + $4)::\(type)
-             AND (id < $3 OR at >= to_timestamp(seconds - $4)::\(type))) IS NOT TRUE
+      WHERE (at <= to_timestamp(seconds + 1 + \(slack))::\(type)
+             AND (id < \(firstID) OR at >= to_timestamp(seconds - \(slack))::\(type))) IS NOT TRUE
       LIMIT 1
-      """, .double(percent), .integer(PostIDTime.epochMilliseconds),
-      .integer(PostIDTime.firstIDWithTime), .integer(PostIDTime.slackSeconds),
-      .integer(Int64(PostIDTime.otherBits))
+      """
     ).firstRow(as: Int64.self, String?.self, String?.self)
     return row.map { (id: $0.0, time: $0.1, idTime: $0.2) }
   }

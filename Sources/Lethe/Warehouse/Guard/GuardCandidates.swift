@@ -50,7 +50,7 @@ struct Candidates {
   let column: GuardedLeaf.Column
   let bounds: [String]
   let count: Int
-  let table: String
+  let table: SQL
 
   /// So many of each column that all their combinations can be looked at.
   static func count(columns: Int) -> Int {
@@ -63,19 +63,21 @@ struct Candidates {
   }
 
   /// A query with one column.
-  var sql: String {
-    ((column.isID ? [] : ["SELECT (SELECT \(Identifier(column.name).sql) FROM \(table) LIMIT 1)"])
+  var sql: SQL {
+    ((column.isID ? [] : ["SELECT (SELECT \(identifier: column.name) FROM \(table) LIMIT 1)"])
       + near + general).joined(separator: " UNION ALL\n")
   }
 
-  private var values: String {
-    bounds.map { "(\(GuardFunction.literal($0))::\(column.type))" }.joined(separator: ", ")
+  private var type: SQL { SQL(trusted: column.type) }
+
+  private var values: SQL {
+    bounds.map { "(\(literal: $0)::\(type))" as SQL }.joined(separator: ", ")
   }
 
   /// What a bound names, and what is beside it.
-  private var near: [String] {
+  private var near: [SQL] {
     guard !bounds.isEmpty else { return [] }
-    let from = "FROM (VALUES \(values)) AS b (v)"
+    let from: SQL = "FROM (VALUES \(values)) AS b (v)"
     let random = Int(Double(count).squareRoot()) + 5
     switch column.category {
     case "N":
@@ -83,20 +85,23 @@ struct Candidates {
         "SELECT v \(from)",
         "SELECT v + d \(from), (VALUES (-1), (1)) AS d (d)",
         """
-        SELECT trunc(lo + (hi - lo) * random()::numeric)::\(column.type)
-        FROM (SELECT min(v)::numeric AS lo, max(v)::numeric AS hi \(from)) AS r, generate_series(1, \(random))
+        SELECT trunc(lo + (hi - lo) * random()::numeric)::\(type)
+        FROM (SELECT min(v)::numeric AS lo, max(v)::numeric AS hi \(from)) AS r,
+          generate_series(1, \(literal: random))
         """,
-        "SELECT trunc(greatest(1, v * random()))::\(column.type) \(from), generate_series(1, \(random))",
         """
-        SELECT trunc(least(v::numeric * (1 + random()::numeric), \(greatest)))::\(column.type)
-        \(from), generate_series(1, \(random))
+        SELECT trunc(greatest(1, v * random()))::\(type) \(from), generate_series(1, \(literal: random))
+        """,
+        """
+        SELECT trunc(least(v::numeric * (1 + random()::numeric), \(literal: greatest)))::\(type)
+        \(from), generate_series(1, \(literal: random))
         """,
       ]
     case "D":
       return [
         "SELECT v \(from)",
-        "SELECT (v - interval '1 day')::\(column.type) \(from) WHERE isfinite(v)",
-        "SELECT (v + interval '1 day')::\(column.type) \(from) WHERE isfinite(v)",
+        "SELECT (v - interval '1 day')::\(type) \(from) WHERE isfinite(v)",
+        "SELECT (v + interval '1 day')::\(type) \(from) WHERE isfinite(v)",
       ]
     default: return ["SELECT v \(from)"]
     }
@@ -110,11 +115,10 @@ struct Candidates {
     }
   }
 
-  private var general: [String] {
+  private var general: [SQL] {
     if column.isID { return ids }
-    let series = "generate_series(1, \(column.isKey ? count : 1)) AS g"
-    let type = column.type
-    let nothing = "SELECT NULL::\(type)"
+    let series: SQL = "generate_series(1, \(literal: column.isKey ? count : 1)) AS g"
+    let nothing: SQL = "SELECT NULL::\(type)"
     if column.isEnum { return [nothing, "SELECT pg_catalog.unnest(enum_range(NULL::\(type)))"] }
     switch column.category {
     case "N": return [nothing, "SELECT (g - 2)::\(type) FROM \(series)"]
@@ -130,17 +134,18 @@ struct Candidates {
         "SELECT md5(g::text)::\(type) FROM \(series)",
       ]
     case "B": return [nothing, "SELECT pg_catalog.unnest(ARRAY[true, false])"]
-    case "U" where type == "uuid": return [nothing, "SELECT gen_random_uuid() FROM \(series)"]
+    case "U" where column.type == "uuid":
+      return [nothing, "SELECT gen_random_uuid() FROM \(series)"]
     default: return [nothing]
     }
   }
 
   /// Above what posts and users have, as far as the column takes it.
-  private var ids: [String] {
-    let least = column.digits < 1 ? "1" : "1" + String(repeating: "0", count: column.digits - 1)
-    let series = "generate_series(1, \(column.isKey ? count : 50))"
+  private var ids: [SQL] {
+    let least: SQL = "1\(trusted: String(repeating: "0", count: max(0, column.digits - 1)))"
+    let series: SQL = "generate_series(1, \(literal: column.isKey ? count : 50))"
     // A ninth of the range above, and for the widest that of 63 bits.
-    let random = "trunc(\(least)::numeric * (1 + 8 * random()::numeric))"
-    return ["SELECT \(random)::\(column.type) FROM \(series)"]
+    let random: SQL = "trunc(\(least)::numeric * (1 + 8 * random()::numeric))"
+    return ["SELECT \(random)::\(type) FROM \(series)"]
   }
 }

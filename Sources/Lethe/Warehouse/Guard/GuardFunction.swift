@@ -44,22 +44,22 @@ struct GuardFunction {
 
   /// An expression for what a function does, and with which settings and rights.
   /// - Parameter function: the alias of a row of `pg_proc`.
-  static func digest(_ function: String) -> String {
+  static func digest(_ function: SQL) -> SQL {
     """
     md5(pg_catalog.concat_ws(E'\\n', \(function).prosrc, \(function).prosecdef::text, \(function).proconfig::text))
     """
   }
 
-  private var sql: String { "lethe.\(name.sql)()" }
+  private var sql: SQL { "lethe.\(identifier: name)()" }
 
   /// Makes the function. It runs with the rights of whoever makes it, and only a trigger may call it.
-  var create: String {
+  var create: SQL {
     """
     CREATE FUNCTION \(sql) RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     -- A session that planned when there were few tombstones must not go on reading all of them.
     SET enable_seqscan = off
-    AS \(Self.literal(body));
+    AS \(literal: body.description);
     REVOKE ALL ON FUNCTION \(sql) FROM PUBLIC
     """
   }
@@ -68,7 +68,7 @@ struct GuardFunction {
   /// - Parameters:
   ///   - digest: of the function as it was made.
   ///   - acknowledged: the digests of triggers beside it that somebody has looked at, by name.
-  func comment(digest: String, acknowledged: [String: String]) -> String {
+  func comment(digest: String, acknowledged: [String: String]) -> SQL {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     let value = Description(
@@ -76,20 +76,20 @@ struct GuardFunction {
       onReturn: guarding.onReturn.rawValue, function: digest,
       acknowledged: acknowledged.isEmpty ? nil : acknowledged)
     let text = String(decoding: (try? encoder.encode(value)) ?? Data(), as: UTF8.self)
-    return "COMMENT ON FUNCTION \(sql) IS \(Self.literal(text))"
+    return "COMMENT ON FUNCTION \(sql) IS \(literal: text)"
   }
 
   /// Puts it behind the table's trigger, in place of the function that may be there.
-  var attach: String {
+  var attach: SQL {
     """
-    CREATE OR REPLACE TRIGGER \(Self.trigger.sql)
+    CREATE OR REPLACE TRIGGER \(identifier: Self.trigger)
     BEFORE INSERT OR UPDATE OF \(column.sql) ON \(guarding.table.sql)
     FOR EACH ROW EXECUTE FUNCTION \(sql)
     """
   }
 
-  private var body: String {
-    let new = "NEW.\(column.sql)"
+  private var body: SQL {
+    let new: SQL = "NEW.\(column.sql)"
     return """
 
       DECLARE
@@ -100,7 +100,7 @@ struct GuardFunction {
               IF \(new) IS NOT DISTINCT FROM OLD.\(column.sql) THEN RETURN NEW; END IF;
           END IF;
           SELECT t.reason, t.deleted_at INTO stone FROM lethe.tombstone AS t
-          WHERE t.type = '\(guarding.type.rawValue)' AND t.id = \(number(new));
+          WHERE t.type = \(literal: guarding.type.rawValue) AND t.id = \(number(new));
           IF NOT FOUND THEN RETURN NEW; END IF;
           \(consequence(new))
       END
@@ -110,11 +110,11 @@ struct GuardFunction {
 
   /// The ID as a number. Text is read without blanks and leading zeros, whether or not a definition does so: a
   /// row is to come back in no form.
-  private func number(_ new: String) -> String {
+  private func number(_ new: SQL) -> SQL {
     IDKind.integer.cast(kind == .text ? IDNormalization.digits.sql(new) : new, from: kind)
   }
 
-  private func consequence(_ new: String) -> String {
+  private func consequence(_ new: SQL) -> SQL {
     switch guarding.onReturn {
     case .skip: "RETURN NULL;"
     case .raise:
@@ -127,13 +127,8 @@ struct GuardFunction {
                               to_char(stone.deleted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
               HINT = 'Leave the row out, or have the guard do so: lethe guard install … --on-return skip',
               SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
-              COLUMN = \(Self.literal(column.name)), CONSTRAINT = TG_NAME;
+              COLUMN = \(literal: column.name), CONSTRAINT = TG_NAME;
       """
     }
-  }
-
-  /// A string as SQL text, whatever it contains and however the server reads backslashes.
-  static func literal(_ text: String) -> String {
-    " E'" + text.replacing("\\", with: "\\\\").replacing("'", with: "''") + "'"
   }
 }

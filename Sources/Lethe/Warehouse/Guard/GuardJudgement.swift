@@ -11,11 +11,11 @@ struct GuardJudgement<S: Session> {
   /// Of the table that the guard was installed on.
   let tableOID: Int64
 
-  /// `tree`, a CTE: the table `$1` and all that inherit from it. A child is one that is no partition.
-  static var tree: String {
+  /// `tree`, a CTE: the table and all that inherit from it. A child is one that is no partition.
+  private var tree: SQL {
     """
     WITH RECURSIVE tree AS (
-      SELECT $1::bigint::oid AS oid, false AS is_child
+      SELECT \(tableOID)::bigint::oid AS oid, false AS is_child
       UNION
       SELECT i.inhrelid, t.is_child OR NOT c.relispartition
       FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
@@ -39,16 +39,22 @@ struct GuardJudgement<S: Session> {
   private func tableFaults() async throws -> [Fault] {
     let rows = try await session.query(
       """
-      \(Self.tree)
-      SELECT r.name, r.oid = $1::bigint, r.relkind = 'f', r.is_child, t.tgenabled::text
+      \(tree)
+      SELECT r.name, r.oid = \(tableOID)::bigint AS is_table, r.relkind = 'f' AS is_far, r.is_child,
+             t.tgenabled::text
       FROM relation AS r
-      LEFT JOIN pg_trigger AS t ON t.tgrelid = r.oid AND t.tgname = $2 AND EXISTS (
+      LEFT JOIN pg_trigger AS t ON t.tgrelid = r.oid AND t.tgname = \(GuardFunction.trigger.name)
+        AND EXISTS (
         SELECT FROM pg_proc AS p WHERE p.oid = t.tgfoid
-          AND p.pronamespace = to_regnamespace('lethe') AND p.proname ~ $3)
-      ORDER BY r.oid = $1::bigint DESC, r.name
-      """, .integer(tableOID), .text(GuardFunction.trigger.name), .text(GuardFunction.namePattern)
-    ).rows(as: String.self, Bool.self, Bool.self, Bool.self, String?.self)
-    return rows.compactMap { fault(of: $0.0, isTable: $0.1, isFar: $0.2, isChild: $0.3, $0.4) }
+          AND p.pronamespace = to_regnamespace('lethe') AND p.proname ~ \(GuardFunction.namePattern))
+      ORDER BY r.oid = \(tableOID)::bigint DESC, r.name
+      """
+    ).rows
+    return try rows.compactMap { row in
+      try fault(
+        of: row["name"], isTable: row["is_table"], isFar: row["is_far"], isChild: row["is_child"],
+        row["tgenabled"])
+    }
   }
 
   private func fault(
@@ -87,47 +93,46 @@ struct GuardJudgement<S: Session> {
   private func functionFaults() async throws -> [Fault] {
     let row = try await session.query(
       """
-      SELECT coalesce(a.attname, ''), coalesce(format_type(a.atttypid, -1), ''),
-             coalesce(a.attgenerated <> '', false), \(GuardFunction.digest("p")),
-             pg_get_userbyid(p.proowner),
+      SELECT coalesce(a.attname, '') AS name, coalesce(format_type(a.atttypid, -1), '') AS type,
+             coalesce(a.attgenerated <> '', false) AS is_generated,
+             \(GuardFunction.digest("p")) AS digest, pg_get_userbyid(p.proowner) AS owner,
              has_schema_privilege(p.proowner, 'lethe', 'USAGE')
-               AND has_table_privilege(p.proowner, 'lethe.tombstone', 'SELECT'),
-             p.prosecdef
+               AND has_table_privilege(p.proowner, 'lethe.tombstone', 'SELECT') AS may_read
       FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
       LEFT JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attnum = t.tgattr[0]
-      WHERE t.tgrelid = $1::bigint AND t.tgname = $2
-      """, .integer(tableOID), .text(GuardFunction.trigger.name)
-    ).onlyRow(
-      as: String.self, String.self, Bool.self, String.self, String.self, Bool.self, Bool.self)
+      WHERE t.tgrelid = \(tableOID)::bigint AND t.tgname = \(GuardFunction.trigger.name)
+      """
+    ).onlyRow()
+    let (name, type, owner): (String, String, String) = try (row["name"], row["type"], row["owner"])
     var faults: [Fault] = []
-    if row.0 != said.id || row.1 != said.column {
+    if name != said.id || type != said.column {
       faults.append(
         Fault(
           state: .outdated,
-          message: "the column \(said.id) (\(said.column)) was changed: \(row.0) (\(row.1))",
-          remedy: "install it anew: lethe guard install \(guarding.table) --id \(row.0)"))
+          message: "the column \(said.id) (\(said.column)) was changed: \(name) (\(type))",
+          remedy: "install it anew: lethe guard install \(guarding.table) --id \(name)"))
     }
-    if row.2 {
+    if try row["is_generated"] {
       faults.append(
         Fault(
           state: .broken,
-          message: "the column \(row.0) is generated, and is empty in a BEFORE trigger",
+          message: "the column \(name) is generated, and is empty in a BEFORE trigger",
           remedy: "guard a column that is written"))
     }
-    if let digest = said.function, digest != row.3 {
+    if let digest = said.function, digest != (try row["digest"]) {
       faults.append(
         Fault(
           state: .broken, message: "its function is not the one that was installed",
           remedy: "install it anew: \(again)"))
     }
-    if !row.5 {
+    if !(try row["may_read"]) {
       faults.append(
         Fault(
           state: .broken,
-          message: "its owner \(row.4) may not read lethe.tombstone, so that every INSERT fails",
+          message: "its owner \(owner) may not read lethe.tombstone, so that every INSERT fails",
           remedy: """
-            GRANT USAGE ON SCHEMA lethe TO \(Identifier(row.4).sql); GRANT SELECT ON lethe.tombstone TO \
-            \(Identifier(row.4).sql)
+            GRANT USAGE ON SCHEMA lethe TO \(Identifier(owner).quoted); GRANT SELECT ON lethe.tombstone TO \
+            \(Identifier(owner).quoted)
             """))
     }
     return faults
@@ -138,10 +143,10 @@ struct GuardJudgement<S: Session> {
   private func bypasses() async throws -> [Fault] {
     let rules = try await session.query(
       """
-      \(Self.tree)
+      \(tree)
       SELECT r.name, w.rulename FROM relation AS r JOIN pg_rewrite AS w ON w.ev_class = r.oid
       WHERE w.ev_type = '3' AND w.ev_enabled IN ('O', 'A') ORDER BY 1, 2
-      """, .integer(tableOID)
+      """
     ).rows(as: String.self, String.self).map { table, rule in
       Fault(
         state: .unsure, message: "the rule \(rule) of \(table) has INSERT do something else",
@@ -149,11 +154,12 @@ struct GuardJudgement<S: Session> {
     }
     let subscribed = try await session.query(
       """
-      \(Self.tree)
+      \(tree)
       SELECT r.name FROM relation AS r
-      JOIN pg_trigger AS t ON t.tgrelid = r.oid AND t.tgname = $2 AND t.tgenabled <> 'A'
+      JOIN pg_trigger AS t ON t.tgrelid = r.oid AND t.tgname = \(GuardFunction.trigger.name)
+        AND t.tgenabled <> 'A'
       WHERE EXISTS (SELECT FROM pg_subscription_rel AS s WHERE s.srrelid = r.oid) ORDER BY 1
-      """, .integer(tableOID), .text(GuardFunction.trigger.name)
+      """
     ).rows(as: String.self).map { table in
       Fault(
         state: .incomplete, message: "the rows that \(table) gets by its subscription pass it by",
@@ -167,9 +173,10 @@ struct GuardJudgement<S: Session> {
       WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
         AND 'session_replication_role=replica' = ANY (s.setconfig)
         AND EXISTS (SELECT FROM pg_trigger AS t
-                    WHERE t.tgrelid = $1::bigint AND t.tgname = $2 AND t.tgenabled <> 'A')
+                    WHERE t.tgrelid = \(tableOID)::bigint
+                      AND t.tgname = \(GuardFunction.trigger.name) AND t.tgenabled <> 'A')
       ORDER BY 1
-      """, .integer(tableOID), .text(GuardFunction.trigger.name)
+      """
     ).rows(as: String.self).map { whose in
       Fault(
         state: .unsure,
@@ -177,7 +184,7 @@ struct GuardJudgement<S: Session> {
           session_replication_role is replica for \(whose): rows of such sessions pass it by
           """,
         remedy: """
-          ALTER TABLE \(guarding.table.sql) ENABLE ALWAYS TRIGGER \(GuardFunction.trigger.name), or \
+          ALTER TABLE \(guarding.table.quoted) ENABLE ALWAYS TRIGGER \(GuardFunction.trigger.name), or \
           reset the setting
           """)
     }
@@ -199,17 +206,17 @@ struct GuardJudgement<S: Session> {
   func neighbouringTriggers() async throws -> [Neighbour] {
     try await session.query(
       """
-      \(Self.tree)
+      \(tree)
       SELECT t.tgname, min(l.nspname || '.' || p.proname),
              coalesce(min(r.name) FILTER (WHERE t.tgparentid = 0), min(r.name)),
              md5(pg_catalog.string_agg(DISTINCT l.nspname || '.' || p.proname || E'\\n' || p.prosrc, ''
                             ORDER BY l.nspname || '.' || p.proname || E'\\n' || p.prosrc))
       FROM relation AS r JOIN pg_trigger AS t ON t.tgrelid = r.oid
       JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS l ON l.oid = p.pronamespace
-      WHERE (t.tgtype & 71) = 7 AND t.tgenabled IN ('O', 'A') AND t.tgname <> $2
+      WHERE (t.tgtype & 71) = 7 AND t.tgenabled IN ('O', 'A') AND t.tgname <> \(GuardFunction.trigger.name)
         AND l.nspname <> 'pg_catalog'
       GROUP BY t.tgname ORDER BY t.tgname
-      """, .integer(tableOID), .text(GuardFunction.trigger.name)
+      """
     ).rows(as: String.self, String.self, String.self, String.self)
       .map { Neighbour(name: $0.0, function: $0.1, table: $0.2, digest: $0.3) }
   }

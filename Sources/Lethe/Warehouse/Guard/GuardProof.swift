@@ -41,8 +41,8 @@ extension IngestGuards {
       return try await connection.withTransaction { transaction -> GuardProof in
         try await transaction.runScript(
           """
-          SET LOCAL lock_timeout = \(Self.lockMilliseconds);
-          SET LOCAL statement_timeout = \(Self.statementMilliseconds)
+          SET LOCAL lock_timeout = \(literal: Self.lockMilliseconds);
+          SET LOCAL statement_timeout = \(literal: Self.statementMilliseconds)
           """)
         var trial = GuardTrial(
           transaction: transaction, guarding: guarding, tombstone: tombstone)
@@ -148,8 +148,9 @@ struct GuardTrial {
   private func bring(
     _ row: GuardedLeaf.Row, _ way: Way, _ table: GuardedLeaf.Level
   ) async throws {
-    let insert = """
-      INSERT INTO \(table.sql) (\(row.columns)) OVERRIDING SYSTEM VALUE VALUES (\(row.literals))
+    let target = SQL(trusted: table.sql)
+    let insert: SQL = """
+      INSERT INTO \(target) (\(row.columns)) OVERRIDING SYSTEM VALUE VALUES (\(row.literals))
       """
     switch way {
     case .insert: try await transaction.runScript(insert)
@@ -157,11 +158,11 @@ struct GuardTrial {
     case .upsert:
       try await transaction.runScript(
         """
-        \(insert) ON CONFLICT (\(table.conflictTarget ?? ""))
-        DO UPDATE SET \(Identifier(guarding.id).sql) = DEFAULT WHERE false
+        \(insert) ON CONFLICT (\(trusted: table.conflictTarget ?? ""))
+        DO UPDATE SET \(identifier: guarding.id) = DEFAULT WHERE false
         """)
     case .copy:
-      try await transaction.withCopyIn("COPY \(table.sql) (\(row.columns)) FROM STDIN") {
+      try await transaction.withCopyIn("COPY \(target) (\(row.columns)) FROM STDIN") {
         try await $0.write(Array(row.copyLine.utf8))
       }
     }
@@ -199,14 +200,15 @@ struct GuardTrial {
       """
       SELECT format('%I.%I', n.nspname, c.relname)
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = $2 AND NOT a.attisdropped
-      WHERE n.nspname || '.' || c.relname = $1 AND c.relkind IN ('r', 'p') LIMIT 1
-      """, .text(name), .text(guarding.id)
+      JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = \(guarding.id) AND NOT a.attisdropped
+      WHERE n.nspname || '.' || c.relname = \(name) AND c.relkind IN ('r', 'p') LIMIT 1
+      """
     ).firstRow(as: String.self)
     guard let table else { return false }
     return try await transaction.query(
-      "SELECT EXISTS (SELECT FROM \(table) WHERE \(Identifier(guarding.id).sql)::text = $1)",
-      .text("\(row.id)")
+      """
+      SELECT EXISTS (SELECT FROM \(trusted: table) WHERE \(identifier: guarding.id)::text = \("\(row.id)"))
+      """
     ).onlyRow(as: Bool.self)
   }
 

@@ -16,8 +16,9 @@ extension IngestGuards {
     try await session.query(
       """
       SELECT pg_get_triggerdef(t.oid), t.tgenabled::text, coalesce(obj_description(t.tgfoid, 'pg_proc'), '')
-      FROM pg_trigger AS t WHERE t.tgrelid = $1::regclass AND t.tgname = $2
-      """, .text(table.sql), .text(GuardFunction.trigger.name)
+      FROM pg_trigger AS t WHERE t.tgrelid = \(table.quoted)::regclass
+        AND t.tgname = \(GuardFunction.trigger.name)
+      """
     ).firstRow(as: String.self, String.self, String.self).map {
       Former(trigger: $0.0, enabled: $0.1, said: try? Self.read($0.2, of: table.name).0)
     }
@@ -30,9 +31,9 @@ extension IngestGuards {
   ) async throws {
     let (oid, digest) = try await transaction.query(
       """
-      SELECT $1::regclass::oid::bigint, \(GuardFunction.digest("p")) FROM pg_proc AS p
-      WHERE p.proname = $2 AND p.pronamespace = to_regnamespace('lethe')
-      """, .text(table.sql), .text(function.name.name)
+      SELECT \(table.quoted)::regclass::oid::bigint, \(GuardFunction.digest("p")) FROM pg_proc AS p
+      WHERE p.proname = \(function.name.name) AND p.pronamespace = to_regnamespace('lethe')
+      """
     ).onlyRow(as: Int64.self, String.self)
     let said = GuardFunction.Description(
       id: function.guarding.id, column: function.column.type, type: "", onReturn: "")
@@ -56,19 +57,20 @@ extension IngestGuards {
         acknowledged: Dictionary(uniqueKeysWithValues: acknowledged.map { ($0.name, $0.digest) })))
   }
 
-  private static func puttingBack(_ former: Former?, _ table: WarehouseTable) -> String {
-    let trigger = GuardFunction.trigger.sql
+  private static func puttingBack(_ former: Former?, _ table: WarehouseTable) -> SQL {
+    let trigger: SQL = "\(identifier: GuardFunction.trigger)"
     guard let former else { return "DROP TRIGGER \(trigger) ON \(table.sql)" }
     let create = former.trigger.replacing(
       "CREATE TRIGGER", with: "CREATE OR REPLACE TRIGGER", maxReplacements: 1)
-    let change: String? =
+    let change: SQL? =
       switch former.enabled {
       case "D": "DISABLE"
       case "R": "ENABLE REPLICA"
       case "A": "ENABLE ALWAYS"
       default: nil
       }
-    return create + (change.map { "; ALTER TABLE \(table.sql) \($0) TRIGGER \(trigger)" } ?? "")
+    guard let change else { return SQL(trusted: create) }
+    return "\(trusted: create); ALTER TABLE \(table.sql) \(change) TRIGGER \(trigger)"
   }
 
   /// Puts back what was there before a guard that does not guard.

@@ -28,7 +28,9 @@ struct GuardedLeaf {
   let condition: String?
 
   var label: String { path.last?.label ?? "" }
-  private var sql: String { path.last?.sql ?? "" }
+  /// Its name, as the server has quoted it.
+  private var name: String { path.last?.sql ?? "" }
+  private var sql: SQL { SQL(trusted: name) }
 
   /// No row can be made that the leaf would take.
   struct NoRow: Error {
@@ -40,9 +42,11 @@ struct GuardedLeaf {
     let id: Int64
     let values: [(column: String, text: String?)]
 
-    var columns: String { values.map { Identifier($0.column).sql }.joined(separator: ", ") }
-    var literals: String {
-      values.map { $0.text.map(GuardFunction.literal) ?? "NULL" }.joined(separator: ", ")
+    var columns: SQL {
+      values.map { "\(identifier: $0.column)" as SQL }.joined(separator: ", ")
+    }
+    var literals: SQL {
+      values.map { $0.text.map { "\(literal: $0)" } ?? "NULL" as SQL }.joined(separator: ", ")
     }
     var copyLine: String {
       values.map { value in
@@ -62,7 +66,8 @@ struct GuardedLeaf {
     let rows = try await transaction.query(
       """
       WITH RECURSIVE tree AS (
-        SELECT $1::regclass::oid AS oid, ARRAY[$1::regclass::oid] AS path
+        SELECT \(guarding.table.quoted)::regclass::oid AS oid,
+               ARRAY[\(guarding.table.quoted)::regclass::oid] AS path
         UNION ALL
         SELECT i.inhrelid, t.path || i.inhrelid FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
       )
@@ -83,7 +88,7 @@ struct GuardedLeaf {
              pg_get_partition_constraintdef(t.oid)
       FROM tree AS t JOIN pg_class AS c ON c.oid = t.oid WHERE c.relkind IN ('r', 'f')
       ORDER BY pg_catalog.array_length(t.path, 1), c.relname
-      """, .text(guarding.table.sql)
+      """
     ).rows(as: String.self, String.self, String?.self)
     return try rows.map {
       GuardedLeaf(
@@ -93,7 +98,7 @@ struct GuardedLeaf {
   }
 
   /// The columns of a unique index of the table `p`, if it has one that ON CONFLICT can name.
-  private static let conflictTarget = """
+  private static let conflictTarget: SQL = """
     (SELECT (SELECT pg_catalog.string_agg(quote_ident(a.attname), ', ' ORDER BY k.place)
              FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
              JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
@@ -110,33 +115,33 @@ struct GuardedLeaf {
   func row(_ guarding: IngestGuard, on transaction: Transaction) async throws -> Row {
     let columns = try await columns(guarding, on: transaction)
     let count = Candidates.count(columns: columns.filter(\.isKey).count)
-    let sets = columns.map { column in
+    let sets = columns.map { column -> SQL in
       """
-      (SELECT DISTINCT v::\(column.type) AS v FROM (
+      (SELECT DISTINCT v::\(trusted: column.type) AS v FROM (
         \(Candidates(column: column, bounds: bounds(of: column.name), count: count, table: sql).sql)
-      ) AS c (v)) AS "candidates of \(column.name.replacing("\"", with: ""))" (\(Identifier(column.name).sql))
+      ) AS c (v)) AS \(identifier: "candidates of " + column.name) (\(identifier: column.name))
       """
     }
     guard let id = columns.first(where: \.isID) else {
       throw NoRow(why: "it has no column \(guarding.id)")
     }
-    let value = "k.\(Identifier(id.name).sql)"
-    let text = id.isNumeric ? "trim_scale(\(value))::text" : "\(value)::text"
-    let number = "(\(IDKind.integer.cast(text, from: .text)))"
-    let unused =
+    let value: SQL = "k.\(identifier: id.name)"
+    let text: SQL = id.isNumeric ? "trim_scale(\(value))::text" : "\(value)::text"
+    let number: SQL = "(\(IDKind.integer.cast(text, from: .text)))"
+    let unused: SQL =
       id.isIndexed
-      ? "NOT EXISTS (SELECT FROM \(sql) AS r WHERE r.\(Identifier(id.name).sql) = \(value))"
+      ? "NOT EXISTS (SELECT FROM \(sql) AS r WHERE r.\(identifier: id.name) = \(value))"
       : "true"
     let found = try await transaction.query(
       """
-      SELECT json_build_array(\(columns.map { "k.\(Identifier($0.name).sql)::text" }.joined(separator: ", ")))::text,
+      SELECT json_build_array(\(columns.map { "k.\(identifier: $0.name)::text" as SQL }.joined(separator: ", ")))::text,
              \(number)
       FROM (SELECT * FROM \(sets.joined(separator: " CROSS JOIN "))) AS k
-      WHERE \(number) IS NOT NULL AND (\(condition ?? "true")) AND \(unused)
+      WHERE \(number) IS NOT NULL AND (\(trusted: condition ?? "true")) AND \(unused)
         AND NOT EXISTS (SELECT FROM lethe.tombstone AS t
-                        WHERE t.type = $1::lethe.job_type AND t.id = \(number))
+                        WHERE t.type = \(guarding.type.rawValue)::lethe.job_type AND t.id = \(number))
       LIMIT 1
-      """, .text(guarding.type.rawValue)
+      """
     ).firstRow(as: String.self, Int64.self)
     guard let (json, number) = found else {
       throw NoRow(why: "no row could be thought of that belongs there")
@@ -167,32 +172,34 @@ struct GuardedLeaf {
     let hasExpression = keys.contains { $0.columns.contains(nil) }
     return try await transaction.query(
       """
-      SELECT a.attname, format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END),
+      SELECT a.attname, format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod
+             ELSE a.atttypmod END) AS type,
              b.typcategory::text,
              CASE WHEN b.typname = 'int4' THEN 9 WHEN b.typname = 'varchar' AND m.mod > 0 THEN least(m.mod - 4, 18)
                   WHEN b.typname = 'numeric' AND m.mod > 0
                   THEN least(((m.mod - 4) >> 16 & 65535) - ((m.mod - 4) & 65535), 18)
-                  ELSE 18 END,
-             b.typname = 'numeric',
+                  ELSE 18 END AS digits,
+             b.typname = 'numeric' AS is_numeric,
              EXISTS (SELECT FROM pg_index AS i
-                     WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum),
-             b.typtype = 'e', a.attname = $2, a.attname = ANY ($3::text[]) OR $4 AND a.attname <> $2
+                     WHERE i.indrelid = a.attrelid AND i.indisvalid
+                       AND i.indkey[0] = a.attnum) AS is_indexed,
+             b.typtype = 'e' AS is_enum, a.attname = \(guarding.id) AS is_id,
+             a.attname = ANY (\(named.sorted())::text[]) OR \(hasExpression)
+             AND a.attname <> \(guarding.id) AS is_key
       FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
       JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END,
       LATERAL (SELECT CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS mod) AS m
-      WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped
-        AND (a.attname = $2 OR a.attname = ANY ($3::text[])
-             OR $4 AND a.attgenerated = '' AND strpos($5, quote_ident(a.attname)) > 0)
+      WHERE a.attrelid = \(name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
+        AND (a.attname = \(guarding.id) OR a.attname = ANY (\(named.sorted())::text[])
+             OR \(hasExpression) AND a.attgenerated = '' AND strpos(\(condition ?? ""),
+               quote_ident(a.attname)) > 0)
       ORDER BY a.attnum
-      """, .text(sql), .text(guarding.id), .texts(named.sorted()), .bool(hasExpression),
-      .text(condition ?? "")
-    ).rows(
-      as: String.self, String.self, String.self, Int.self, Bool.self, Bool.self, Bool.self,
-      Bool.self, Bool.self
-    ).map {
-      Column(
-        name: $0.0, type: $0.1, category: $0.2, digits: $0.3, isNumeric: $0.4, isIndexed: $0.5,
-        isEnum: $0.6, isID: $0.7, isKey: $0.8)
+      """
+    ).rows.map { row in
+      try Column(
+        name: row["attname"], type: row["type"], category: row["typcategory"],
+        digits: row["digits"], isNumeric: row["is_numeric"], isIndexed: row["is_indexed"],
+        isEnum: row["is_enum"], isID: row["is_id"], isKey: row["is_key"])
     }
   }
 

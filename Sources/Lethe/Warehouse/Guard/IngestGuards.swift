@@ -88,10 +88,10 @@ public struct IngestGuards: Sendable {
   private func requireNear(_ table: WarehouseTable, on transaction: Transaction) async throws {
     let far = try await transaction.query(
       """
-      SELECT min(n.nspname || '.' || c.relname) FROM pg_partition_tree($1::regclass) AS t
+      SELECT min(n.nspname || '.' || c.relname) FROM pg_partition_tree(\(table.quoted)::regclass) AS t
       JOIN pg_class AS c ON c.oid = t.relid JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE c.relkind = 'f'
-      """, .text(table.sql)
+      """
     ).onlyRow(as: String?.self)
     guard let far else { return }
     throw GuardError(
@@ -105,7 +105,8 @@ public struct IngestGuards: Sendable {
     return try await changing(table) { transaction in
       guard try await requireOwn(table, on: transaction) else { return false }
       try await lock(table, "ACCESS EXCLUSIVE", on: transaction)
-      try await transaction.runScript("DROP TRIGGER \(GuardFunction.trigger.sql) ON \(table.sql)")
+      try await transaction.runScript(
+        "DROP TRIGGER \(identifier: GuardFunction.trigger) ON \(table.sql)")
       try await dropUnusedFunctions(on: transaction)
       return true
     }
@@ -118,12 +119,12 @@ public struct IngestGuards: Sendable {
       """
       SELECT t.tgrelid::bigint, n.nspname, c.relname, coalesce(obj_description(p.oid, 'pg_proc'), '')
       FROM pg_trigger AS t
-      JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.proname ~ $2
+      JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.proname ~ \(GuardFunction.namePattern)
       JOIN pg_namespace AS l ON l.oid = p.pronamespace AND l.nspname = 'lethe'
       JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      WHERE t.tgname = $1 AND t.tgparentid = 0
+      WHERE t.tgname = \(GuardFunction.trigger.name) AND t.tgparentid = 0
       ORDER BY 2, 3
-      """, .text(GuardFunction.trigger.name), .text(GuardFunction.namePattern)
+      """
     ).rows(as: Int64.self, String.self, String.self, String.self)
     var guards: [InstalledGuard] = []
     for row in rows {
@@ -181,17 +182,18 @@ public struct IngestGuards: Sendable {
   private func requireOwn(_ table: WarehouseTable, on session: some Session) async throws -> Bool {
     let rows = try await session.query(
       """
-      SELECT t.tgrelid = $1::regclass, t.tgrelid::regclass::text,
-             l.nspname = 'lethe' AND p.proname ~ $3,
+      SELECT t.tgrelid = \(table.quoted)::regclass, t.tgrelid::regclass::text,
+             l.nspname = 'lethe' AND p.proname ~ \(GuardFunction.namePattern),
              (SELECT a.relid::text FROM pg_partition_ancestors(t.tgrelid) AS a (relid)
               JOIN pg_trigger AS above ON above.tgrelid = a.relid
-              WHERE t.tgparentid <> 0 AND above.tgname = $2 AND above.tgparentid = 0)
+              WHERE t.tgparentid <> 0 AND above.tgname = \(GuardFunction.trigger.name)
+                AND above.tgparentid = 0)
       FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
       JOIN pg_namespace AS l ON l.oid = p.pronamespace
-      WHERE t.tgname = $2
-        AND (t.tgrelid = $1::regclass
-             OR t.tgrelid IN (SELECT relid FROM pg_partition_tree($1::regclass)))
-      """, .text(table.sql), .text(GuardFunction.trigger.name), .text(GuardFunction.namePattern)
+      WHERE t.tgname = \(GuardFunction.trigger.name)
+        AND (t.tgrelid = \(table.quoted)::regclass
+             OR t.tgrelid IN (SELECT relid FROM pg_partition_tree(\(table.quoted)::regclass)))
+      """
     ).rows(as: Bool.self, String.self, Bool.self, String?.self)
     if let other = rows.first(where: { !$0.2 }) {
       throw GuardError(
@@ -208,14 +210,14 @@ public struct IngestGuards: Sendable {
   }
 
   func lock(
-    _ table: WarehouseTable, _ mode: String, on transaction: Transaction
+    _ table: WarehouseTable, _ mode: SQL, on transaction: Transaction
   ) async throws {
     let milliseconds = Int(lockTimeoutSeconds * 1000)
     // The second is for a table of many partitions, each of which has a wait of its own.
     try await transaction.runScript(
       """
-      SET LOCAL lock_timeout = \(milliseconds);
-      SET LOCAL statement_timeout = \(milliseconds)
+      SET LOCAL lock_timeout = \(literal: milliseconds);
+      SET LOCAL statement_timeout = \(literal: milliseconds)
       """)
     try await transaction.runScript("LOCK TABLE \(table.sql) IN \(mode) MODE")
     try await transaction.runScript("SET LOCAL statement_timeout = 0")
@@ -253,12 +255,13 @@ public struct IngestGuards: Sendable {
     let names = try await transaction.query(
       """
       SELECT p.proname FROM pg_proc AS p JOIN pg_namespace AS l ON l.oid = p.pronamespace
-      WHERE l.nspname = 'lethe' AND p.proname ~ $1 AND pg_has_role(p.proowner, 'USAGE')
+      WHERE l.nspname = 'lethe' AND p.proname ~ \(GuardFunction.namePattern)
+        AND pg_has_role(p.proowner, 'USAGE')
         AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid)
-      """, .text(GuardFunction.namePattern)
+      """
     ).rows(as: String.self)
     for name in names {
-      try await transaction.runScript("DROP FUNCTION lethe.\(Identifier(name).sql)()")
+      try await transaction.runScript("DROP FUNCTION lethe.\(identifier: name)()")
     }
   }
 }

@@ -1,17 +1,19 @@
 internal import CLibPQ
+internal import SQLText
 
 /// COPY, as `CopyOut` and `CopyIn` see it.
 extension Connection {
   /// Begins a COPY and gives it the connection.
   /// - Parameter token: the transaction that it is part of; nil outside.
-  func beginCopy(_ sql: String, _ direction: CopyDirection, as token: Int?) async throws -> Int {
+  func beginCopy(_ sql: SQL, _ direction: CopyDirection, as token: Int?) async throws -> Int {
     try require(token)
-    let result = try await cancellable { try self.execute(sql, []) }
+    let text = try sql.textWithoutValues()
+    let result = try await cancellable { try self.execute(text, []) }
     guard result.status == direction.expectedStatus else {
       abortCopy()
       throw PostgreSQLError(
         code: .misuse, message: "the statement is not a COPY … \(direction.rawValue)",
-        statement: sql)
+        statement: text)
     }
     lastOccupant += 1
     occupant = lastOccupant

@@ -1,5 +1,6 @@
 internal import CLibPQ
 import Dispatch
+public import SQLText
 
 /// One connection to a PostgreSQL server, over libpq.
 ///
@@ -151,20 +152,20 @@ public actor Connection {
 
   // MARK: Statements
 
-  /// Runs one statement with bound parameters.
+  /// Runs one statement.
   ///
   /// - Throws: `PostgreSQLError`; `CancellationError` if the task was cancelled.
-  public func run(_ sql: String, _ parameters: [Parameter]) async throws -> QueryResult {
+  public func run(_ sql: SQL) async throws -> QueryResult {
     try requireFree()
-    return try await run(sql, parameters, as: nil)
+    return try await run(sql, as: nil)
   }
 
-  /// Runs statements separated by semicolons, without parameters. Unless they say otherwise
+  /// Runs statements separated by semicolons, with no bound values. Unless they say otherwise
   /// themselves, the server runs all of them in one transaction.
   ///
   /// - Throws: `PostgreSQLError` whose `position` counts from the script's begin, and whose
   ///   `statementsCompleted` tells which statement failed.
-  public func runScript(_ sql: String) async throws {
+  public func runScript(_ sql: SQL) async throws {
     try requireFree()
     try await runScript(sql, as: nil)
   }
@@ -223,7 +224,7 @@ public actor Connection {
     guard !isEnclosed else {
       throw PostgreSQLError(code: .busy, message: "an enclosing transaction is open")
     }
-    _ = try await run("BEGIN", [], as: nil)
+    _ = try await run("BEGIN", as: nil)
     isEnclosed = true
   }
 
@@ -249,7 +250,8 @@ public actor Connection {
       _ = try await run(
         isEnclosed
           ? "SAVEPOINT lethe_part"
-          : "BEGIN ISOLATION LEVEL \(level.rawValue)\(readOnly ? " READ ONLY" : "")", [], as: token)
+          : "BEGIN ISOLATION LEVEL \(trusted: level.rawValue)\(readOnly ? " READ ONLY" as SQL : "")",
+        as: token)
     } catch {
       occupant = nil
       throw error
@@ -316,23 +318,25 @@ public actor Connection {
     }
   }
 
-  func run(_ sql: String, _ parameters: [Parameter], as token: Int?) async throws -> QueryResult {
+  func run(_ sql: SQL, as token: Int?) async throws -> QueryResult {
     try require(token)
+    let statement = sql.statement
     return try await cancellable {
-      let result = try self.execute(sql, parameters)
+      let result = try self.execute(statement.text, statement.parameters)
       guard !result.isCopy else {
         self.abortCopy()
         throw PostgreSQLError(
           code: .misuse, message: "a COPY from or to the client needs a handle",
-          hint: "use withCopyIn or withCopyOut", statement: sql)
+          hint: "use withCopyIn or withCopyOut", statement: statement.text)
       }
       return result
     }
   }
 
-  func runScript(_ sql: String, as token: Int?) async throws {
+  func runScript(_ sql: SQL, as token: Int?) async throws {
     try require(token)
-    try await cancellable { try self.executeScript(sql) }
+    let text = try sql.textWithoutValues()
+    try await cancellable { try self.executeScript(text) }
   }
 
   /// Runs a blocking `operation` so that cancelling the task cancels the server's statement.

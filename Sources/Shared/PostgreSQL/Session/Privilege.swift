@@ -46,9 +46,10 @@ public struct Privileges: Sendable {
     let places = try await session.query(
       """
       SELECT DISTINCT w.place
-      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
+      FROM unnest(\(parts[0])::text[], \(parts[1])::text[], \(parts[2])::text[],
+                  \(parts[3])::text[], \(parts[4])::text[]) WITH ORDINALITY
              AS w (kind, schema, name, part, word, place)
-      CROSS JOIN (SELECT coalesce($6, current_user)::name AS name) AS role
+      CROSS JOIN (SELECT coalesce(\(role), current_user)::name AS name) AS role
       LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = w.schema
       LEFT JOIN pg_catalog.pg_class AS c
         ON w.kind IN ('table', 'column') AND c.relnamespace = n.oid AND c.relname = w.name
@@ -65,8 +66,7 @@ public struct Privileges: Sendable {
         WHEN 'type' THEN pg_catalog.has_type_privilege(role.name, t.oid, w.word)
         ELSE pg_catalog.has_function_privilege(role.name, p.oid, w.word) END
       ORDER BY w.place
-      """, .texts(parts[0]), .texts(parts[1]), .texts(parts[2]), .texts(parts[3]),
-      .texts(parts[4]), Parameter(role)
+      """
     ).rows(as: Int64.self)
     return Privileges(places.map { privileges[Int($0) - 1] })
   }
@@ -81,7 +81,7 @@ public struct Privileges: Sendable {
       let object = privilege.object.sql(database: database)
       if words[object] == nil, columns[object] == nil { order.append(object) }
       if case .column(_, _, let name) = privilege.object {
-        columns[object, default: [:]][privilege.word, default: []].append(Identifier(name).sql)
+        columns[object, default: [:]][privilege.word, default: []].append(Identifier(name).quoted)
       } else {
         words[object, default: []].append(privilege.word)
       }
@@ -91,7 +91,7 @@ public struct Privileges: Sendable {
         .filter { words[object]?.contains($0.key) != true }
         .map { "\($0.key) (\($0.value.joined(separator: ", ")))" }
       let all = (words[object] ?? []) + ofColumns
-      return "GRANT \(all.joined(separator: ", ")) ON \(object) TO \(Identifier(role).sql)"
+      return "GRANT \(all.joined(separator: ", ")) ON \(object) TO \(Identifier(role).quoted)"
     }
   }
 }
@@ -115,11 +115,11 @@ extension Privilege.Object {
   /// What GRANT names it by; for a column, its table.
   func sql(database: String) -> String {
     func qualified(_ schema: String, _ name: String) -> String {
-      "\(Identifier(schema).sql).\(Identifier(name).sql)"
+      "\(Identifier(schema).quoted).\(Identifier(name).quoted)"
     }
     switch self {
-    case .database: return "DATABASE \(Identifier(database).sql)"
-    case .schema(let name): return "SCHEMA \(Identifier(name).sql)"
+    case .database: return "DATABASE \(Identifier(database).quoted)"
+    case .schema(let name): return "SCHEMA \(Identifier(name).quoted)"
     case .table(let schema, let name): return qualified(schema, name)
     case .column(let schema, let table, _): return qualified(schema, table)
     case .type(let schema, let name): return "TYPE \(qualified(schema, name))"

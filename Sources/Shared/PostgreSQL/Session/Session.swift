@@ -1,40 +1,43 @@
+@_exported public import SQLText
+
 /// What statements can be run on: a `Connection`, each statement in a transaction of its own, or a
 /// `Transaction`.
 public protocol Session: Sendable {
-  func run(_ sql: String, _ parameters: [Parameter]) async throws -> QueryResult
-  func runScript(_ sql: String) async throws
-  func beginCopyOut(_ sql: String) async throws -> CopyOut
+  func run(_ sql: SQL) async throws -> QueryResult
+  /// Statements separated by semicolons, with no bound values.
+  func runScript(_ sql: SQL) async throws
+  func beginCopyOut(_ sql: SQL) async throws -> CopyOut
   /// The unscoped form of `withCopyIn`: the caller has to `finish` or `abandon` it.
-  func beginCopyIn(_ sql: String) async throws -> CopyIn
+  func beginCopyIn(_ sql: SQL) async throws -> CopyIn
 }
 
 extension Session {
-  /// Runs a statement with its values bound to `$1`, `$2`, ….
-  public func query(_ sql: String, _ parameters: Parameter...) async throws -> QueryResult {
-    try await run(sql, parameters)
+  /// Runs a statement for its rows.
+  public func query(_ sql: SQL) async throws -> QueryResult {
+    try await run(sql)
   }
 
   /// - Returns: the number of rows that the statement touched.
   @discardableResult
-  public func execute(_ sql: String, _ parameters: Parameter...) async throws -> Int {
-    try await run(sql, parameters).rowsAffected
+  public func execute(_ sql: SQL) async throws -> Int {
+    try await run(sql).rowsAffected
   }
 
   /// Runs a statement that has to touch exactly one row: a guarded update.
   /// - Throws: `PostgreSQLError` `.unexpectedRowCount` otherwise; roll back then.
-  public func executeOne(_ sql: String, _ parameters: Parameter...) async throws {
-    let rows = try await run(sql, parameters).rowsAffected
+  public func executeOne(_ sql: SQL) async throws {
+    let rows = try await run(sql).rowsAffected
     guard rows == 1 else {
       throw PostgreSQLError(
         code: .unexpectedRowCount, message: "the statement touched \(rows) rows instead of one",
-        statement: sql)
+        statement: sql.description)
     }
   }
 
   /// Streams a `COPY … TO STDOUT` through `body`, block by block. The server is held back while
   /// `body` works. What `body` leaves unread is cancelled on the server.
   public func withCopyOut<R: Sendable>(
-    _ sql: String, isolation: isolated (any Actor)? = #isolation,
+    _ sql: SQL, isolation: isolated (any Actor)? = #isolation,
     _ body: (CopyOut) async throws -> R
   ) async throws -> R {
     let copy = try await beginCopyOut(sql)
@@ -52,7 +55,7 @@ extension Session {
   /// - Returns: the number of rows copied in.
   @discardableResult
   public func withCopyIn(
-    _ sql: String, isolation: isolated (any Actor)? = #isolation,
+    _ sql: SQL, isolation: isolated (any Actor)? = #isolation,
     _ body: (CopyIn) async throws -> Void
   ) async throws -> Int {
     let copy = try await beginCopyIn(sql)
@@ -74,21 +77,21 @@ public struct Transaction: Session {
   /// Of its connection.
   public var timeouts: SessionTimeouts { connection.timeouts }
 
-  public func run(_ sql: String, _ parameters: [Parameter]) async throws -> QueryResult {
-    try await connection.run(sql, parameters, as: token)
+  public func run(_ sql: SQL) async throws -> QueryResult {
+    try await connection.run(sql, as: token)
   }
 
-  public func runScript(_ sql: String) async throws {
+  public func runScript(_ sql: SQL) async throws {
     try await connection.runScript(sql, as: token)
   }
 
-  public func beginCopyOut(_ sql: String) async throws -> CopyOut {
+  public func beginCopyOut(_ sql: SQL) async throws -> CopyOut {
     CopyOut(
       connection: connection, copy: try await connection.beginCopy(sql, .out, as: token),
       transaction: token)
   }
 
-  public func beginCopyIn(_ sql: String) async throws -> CopyIn {
+  public func beginCopyIn(_ sql: SQL) async throws -> CopyIn {
     CopyIn(
       connection: connection, copy: try await connection.beginCopy(sql, .in, as: token),
       transaction: token)
@@ -96,13 +99,13 @@ public struct Transaction: Session {
 }
 
 extension Connection: Session {
-  public func beginCopyOut(_ sql: String) async throws -> CopyOut {
+  public func beginCopyOut(_ sql: SQL) async throws -> CopyOut {
     try requireFree()
     return CopyOut(
       connection: self, copy: try await beginCopy(sql, .out, as: nil), transaction: nil)
   }
 
-  public func beginCopyIn(_ sql: String) async throws -> CopyIn {
+  public func beginCopyIn(_ sql: SQL) async throws -> CopyIn {
     try requireFree()
     return CopyIn(
       connection: self, copy: try await beginCopy(sql, .in, as: nil), transaction: nil)

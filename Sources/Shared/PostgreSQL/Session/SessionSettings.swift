@@ -33,7 +33,7 @@ enum SessionSettings {
   ]
 
   /// Takes `pg_catalog` out of a search_path that has other schemas before it: it is before all then.
-  private static let catalogFirst = """
+  private static let catalogFirst: SQL = """
     SELECT pg_catalog.set_config('search_path', (
              SELECT coalesce(pg_catalog.string_agg(pg_catalog.quote_ident(s.name), ', ' ORDER BY s.place), '')
              FROM ROWS FROM (pg_catalog.unnest(p.path)) WITH ORDINALITY AS s (name, place)
@@ -50,7 +50,7 @@ enum SessionSettings {
   static func take(on connection: Connection) async throws {
     let own = [("statement_timeout", connection.timeouts.statementTimeout)]
     let all = texts + syntax + transactions + waits + own
-    let values = all.map { "('\($0.0)', '\($0.1)')" }.joined(separator: ", ")
+    let values = all.map { "(\(literal: $0.0), \(literal: $0.1))" as SQL }.joined(separator: ", ")
     // First, for the next one would wait for others.
     try await connection.execute("SET default_transaction_deferrable = off")
     // Servers differ in which of them they know.
@@ -62,11 +62,11 @@ enum SessionSettings {
       """)
     try await connection.execute(catalogFirst)
     let role = try await connection.query(
-      "SELECT pg_catalog.current_setting('\(replicationRole)')"
+      "SELECT pg_catalog.current_setting(\(replicationRole))"
     ).onlyRow(as: String.self)
     guard role == "replica" else { return }
     do {
-      try await connection.execute("SET \(replicationRole) = origin")
+      try await connection.execute("SET \(identifier: replicationRole) = origin")
     } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
       throw PostgreSQLError(
         code: .unusableSession,

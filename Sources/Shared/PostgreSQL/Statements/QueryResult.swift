@@ -5,12 +5,23 @@ public final class QueryResult: Sendable {
   // Safe to share: a PGresult is never changed once libpq has handed it over, this object is its
   // only owner, and libpq documents the read accessors as thread-safe on such a result.
   private nonisolated(unsafe) let result: OpaquePointer
-  private let statement: String
+  let statement: String
+  /// Where each column is. A name that several have is of no use.
+  private let places: [String: Int]
 
   init(taking result: OpaquePointer, statement: String) {
     self.result = result
     self.statement = statement
+    // The columns of a COPY have no names.
+    columnNames = (0..<PQnfields(result)).map {
+      PQfname(result, $0).map { String(cString: $0) } ?? ""
+    }
+    places = Dictionary(zip(columnNames, columnNames.indices)) { _, _ in Self.ambiguous }
   }
+
+  private static let ambiguous = -1
+  /// What more columns mean, their order does not tell a reader.
+  private static let columnsByPositionMax = 4
 
   deinit { PQclear(result) }
 
@@ -28,9 +39,7 @@ public final class QueryResult: Sendable {
   /// The server waits for rows, or is about to send them, outside the result.
   var isCopy: Bool { [PGRES_COPY_IN, PGRES_COPY_OUT].contains(status) }
 
-  public var columnNames: [String] {
-    (0..<PQnfields(result)).map { String(cString: PQfname(result, $0)) }
-  }
+  public let columnNames: [String]
 
   /// The text of a value; nil for NULL.
   public func text(row: Int, column: Int) -> String? {
@@ -41,14 +50,38 @@ public final class QueryResult: Sendable {
     return String(cString: value)
   }
 
-  /// Every row as a tuple of the given types, column by column.
+  /// The rows, whose values are read by the names of their columns.
+  public var rows: [Row] { (0..<count).map { Row(result: self, index: $0) } }
+
+  /// The only row; nil if there is none.
+  /// - Throws: `PostgreSQLError` if there is more than one.
+  public func firstRow() throws -> Row? {
+    guard count <= 1 else {
+      throw PostgreSQLError(
+        code: .unexpectedRowCount, message: "expected one row at most, got \(count)",
+        statement: statement)
+    }
+    return rows.first
+  }
+
+  /// - Throws: `PostgreSQLError` if there is not exactly one.
+  public func onlyRow() throws -> Row {
+    guard let row = try firstRow() else {
+      throw PostgreSQLError(
+        code: .unexpectedRowCount, message: "expected one row, got none", statement: statement)
+    }
+    return row
+  }
+
+  /// Every row as a tuple of the given types, column by column: of four columns at most.
   /// - Throws: `PostgreSQLError` (`.decoding`) naming the column whose value does not fit.
   public func rows<each Column: ColumnDecodable>(
     as types: repeat (each Column).Type
   ) throws -> [(repeat each Column)] {
-    try (0..<count).map { row in
+    try requireFewColumns()
+    return try rows.map { row in
       var column = 0
-      return try (repeat decode((each types), row: row, column: &column))
+      return try (repeat row.decode((each types), column: &column))
     }
   }
 
@@ -57,14 +90,10 @@ public final class QueryResult: Sendable {
   public func firstRow<each Column: ColumnDecodable>(
     as types: repeat (each Column).Type
   ) throws -> (repeat each Column)? {
-    guard count > 0 else { return nil }
-    guard count == 1 else {
-      throw PostgreSQLError(
-        code: .unexpectedRowCount, message: "expected one row at most, got \(count)",
-        statement: statement)
-    }
+    try requireFewColumns()
+    guard let row = try firstRow() else { return nil }
     var column = 0
-    return try (repeat decode((each types), row: 0, column: &column))
+    return try (repeat row.decode((each types), column: &column))
   }
 
   /// The only row as a tuple.
@@ -72,25 +101,29 @@ public final class QueryResult: Sendable {
   public func onlyRow<each Column: ColumnDecodable>(
     as types: repeat (each Column).Type
   ) throws -> (repeat each Column) {
-    guard let row = try firstRow(as: repeat each types) else {
-      throw PostgreSQLError(
-        code: .unexpectedRowCount, message: "expected one row, got none", statement: statement)
-    }
-    return row
+    try requireFewColumns()
+    let row = try onlyRow()
+    var column = 0
+    return try (repeat row.decode((each types), column: &column))
   }
 
-  private func decode<Column: ColumnDecodable>(
-    _ type: Column.Type, row: Int, column: inout Int
-  ) throws -> Column {
-    defer { column += 1 }
-    guard column < Int(PQnfields(result)),
-      let value = Column.decode(columnText: text(row: row, column: column))
-    else {
-      let name = column < columnNames.count ? columnNames[column] : "#\(column + 1)"
+  private func requireFewColumns() throws {
+    guard columnNames.count <= Self.columnsByPositionMax else {
       throw PostgreSQLError(
-        code: .decoding, message: "column \(name) of row \(row + 1) is not a \(type)",
-        statement: statement)
+        code: .misuse,
+        message: "\(columnNames.count) columns are to be read by their positions",
+        hint: "read them by their names", statement: statement)
     }
-    return value
+  }
+
+  /// - Throws: `PostgreSQLError` (`.decoding`) unless one column, and one only, has the name.
+  func place(of name: String) throws -> Int {
+    guard let place = places[name], place != Self.ambiguous else {
+      let what = places[name] == nil ? "has no column" : "has more than one column"
+      throw PostgreSQLError(
+        code: .decoding, message: "the result \(what) \(name)",
+        hint: "it has: \(columnNames.joined(separator: ", "))", statement: statement)
+    }
+    return place
   }
 }

@@ -1,4 +1,5 @@
 internal import CLibPQ
+internal import SQLText
 
 /// The fields of an error report, by the letters of PostgreSQL's protocol: libpq has them as
 /// character macros, which Swift does not import.
@@ -191,5 +192,18 @@ extension Connection {
   static func trimmed(_ message: UnsafeMutablePointer<CChar>?) -> String {
     guard let message else { return "" }
     return String(cString: message).split(whereSeparator: \.isNewline).joined(separator: " ")
+  }
+}
+
+extension SQL {
+  /// The text of what the server takes no bound values for: a script and a COPY.
+  func textWithoutValues() throws -> String {
+    let (text, parameters) = statement
+    guard parameters.isEmpty else {
+      throw PostgreSQLError(
+        code: .misuse, message: "a value is bound in a script or a COPY, which take none",
+        hint: "write it as a literal", statement: text)
+    }
+    return text
   }
 }

@@ -1,6 +1,7 @@
 import ComplianceService
 import Foundation
 import NIOHTTP1
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing

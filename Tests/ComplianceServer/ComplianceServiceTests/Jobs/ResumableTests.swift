@@ -3,6 +3,7 @@ import ComplianceService
 import Foundation
 import NIOCore
 import NIOHTTP1
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing

@@ -1,5 +1,6 @@
 import Definitions
 import Ledger
+import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -50,15 +51,13 @@ import Warehouse
     let dataset = try #require(definition.datasets.first)
     let change = try #require(Change.all(of: dataset, in: definition, catalog: catalog).last)
     try await connection.runScript(Bookkeeping.scratchTables)
-    var count = BoundStatement()
-    let hits = change.hits(of: range, in: context, &count)
     var plans: [String] = []
-    for (sql, parameters) in [
+    for sql in [
       change.statement(for: range, in: context),
-      change.remains(of: range, in: context, rowsMax: 5), (hits, count.parameters),
+      change.remains(of: range, in: context, rowsMax: 5), change.hits(of: range, in: context),
     ] {
       plans.append(
-        try await connection.run("EXPLAIN \(sql)", parameters).rows(as: String.self)
+        try await connection.run("EXPLAIN \(sql)").rows(as: String.self)
           .joined(separator: "\n"))
     }
     return plans

@@ -1,6 +1,7 @@
 import ApplyStage
 import Definitions
 import Ledger
+import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport

@@ -1,5 +1,6 @@
 import Foundation
 import Ledger
+import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -142,7 +143,7 @@ import Testing
 
   @Test func whoDoesNotOwnTheLedgerIsToldWhoDoes() async throws {
     try await withOldMonths { night in
-      let role = Identifier("pruner_\(night.database.name)").sql
+      let role = Identifier("pruner_\(night.database.name)").quoted
       try await night.execute(
         """
         CREATE ROLE \(role);

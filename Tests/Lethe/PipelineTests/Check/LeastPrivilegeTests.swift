@@ -1,5 +1,6 @@
 import Definitions
 import Foundation
+import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -23,11 +24,11 @@ import Warehouse
       try await night.invent(posts: 400, users: 40)
       // Roles belong to the whole server, so each test has its own, and the name wants quotes.
       let role = night.database.name + " Röle"
-      let quoted = Identifier(role).sql
+      let quoted = Identifier(role).quoted
       if everybody == .nothing {
         try await night.execute(
           """
-          REVOKE ALL ON DATABASE \(Identifier(night.database.name).sql) FROM PUBLIC;
+          REVOKE ALL ON DATABASE \(Identifier(night.database.name).quoted) FROM PUBLIC;
           REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA lethe FROM PUBLIC;
           REVOKE USAGE ON TYPE lethe.job_type, lethe.reason, lethe.action, lethe.run_status,
             lethe.chunk_state, lethe.silence FROM PUBLIC;
@@ -122,7 +123,7 @@ import Warehouse
   @Test(arguments: ["UPDATE", "UPDATE (visibility)"])
   func aHoldsNameDoesNotRestOnTheGrants(update: String) async throws {
     try await Night.with { night in
-      let role = Identifier(night.database.name + "_plain").sql
+      let role = Identifier(night.database.name + "_plain").quoted
       try await night.execute(
         """
         CREATE TABLE public.posts (post_id bigint, at date, visibility text, PRIMARY KEY (post_id, at))
@@ -171,7 +172,7 @@ import Warehouse
   @Test func checkNamesEachThatIsMissing() async throws {
     try await Self.withRole(.nothing) { night, role, grants in
       let pipeline = try night.pipeline(Self.asRole(role))
-      let quoted = Identifier(role).sql
+      let quoted = Identifier(role).quoted
       #expect(
         try await PipelineRuntime.findings(of: pipeline).filter { $0.severity == .error } == [])
       let privileges = grants.flatMap(Self.single)
@@ -200,8 +201,8 @@ import Warehouse
   func aRunIsRefusedBeforeItBegins(privilege: String) async throws {
     try await Self.withRole(.nothing) { night, role, _ in
       let object =
-        privilege.hasSuffix("DATABASE") ? " \(Identifier(night.database.name).sql)" : ""
-      try await night.execute("REVOKE \(privilege)\(object) FROM \(Identifier(role).sql)")
+        privilege.hasSuffix("DATABASE") ? " \(Identifier(night.database.name).quoted)" : ""
+      try await night.execute("REVOKE \(privilege)\(object) FROM \(Identifier(role).quoted)")
       let file = try night.definitionFile(Self.asRole(role))
       for command in ["run", "export", "plan", "check"] {
         let ending = try await Program.run(
@@ -226,7 +227,7 @@ import Warehouse
       let json = try await lethe("check", file, "--grants", "--output", "json")
       let grants = try #require(json.json["grants"] as? [String])
       #expect(grants.contains { $0.contains(#""warehouse"."posts""#) })
-      #expect(grants.allSatisfy { $0.hasSuffix(" TO \(Identifier(user).sql)") })
+      #expect(grants.allSatisfy { $0.hasSuffix(" TO \(Identifier(user).quoted)") })
       #expect(try await lethe("check", file, "--role", "x").code == 2)
     }
   }

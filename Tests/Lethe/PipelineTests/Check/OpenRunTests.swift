@@ -1,4 +1,5 @@
 import Definitions
+import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport

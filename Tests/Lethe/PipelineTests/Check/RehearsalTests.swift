@@ -1,6 +1,7 @@
 import ApplyStage
 import Definitions
 import Foundation
+import PlainStatements
 import PostgreSQL
 import Runtime
 import Synchronization

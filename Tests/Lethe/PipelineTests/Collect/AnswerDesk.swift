@@ -4,6 +4,7 @@ import ExportStage
 import Foundation
 import Ledger
 import Logging
+import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport

@@ -1,4 +1,5 @@
 import Ledger
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing

@@ -2,6 +2,7 @@ import ComplianceAPI
 import ComplianceService
 import FaultPlans
 import Foundation
+import PlainStatements
 import PostgreSQL
 import Synchronization
 import SystemPackage

@@ -1,5 +1,6 @@
 import Foundation
 import Ledger
+import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport

@@ -3,6 +3,7 @@ import ComplianceAPI
 import ComplianceService
 import Foundation
 import NIOCore
+import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport

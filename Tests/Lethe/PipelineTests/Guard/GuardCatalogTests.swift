@@ -1,5 +1,6 @@
 import Definitions
 import Ledger
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -121,7 +122,7 @@ import Warehouse
   @Test func anOwnerWhoMayNotReadTombstonesAnyMoreIsNamed() async throws {
     try await GuardedShop.with("CREATE TABLE posts (post_id bigint)") { shop in
       try await shop.install()
-      let role = Identifier("keeper_\(shop.database.name)").sql
+      let role = Identifier("keeper_\(shop.database.name)").quoted
       try await shop.connection.runScript(
         """
         CREATE ROLE \(role);

@@ -1,6 +1,7 @@
 import Definitions
 import Foundation
 import Ledger
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing

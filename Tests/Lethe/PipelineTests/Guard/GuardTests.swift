@@ -2,6 +2,7 @@ import Definitions
 import Failures
 import Foundation
 import Ledger
+import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -140,9 +141,9 @@ import Warehouse
   @Test func namesThatNeedQuotesMeanThemselves() async throws {
     let table = TableName(schema: "My \"own\" $$", name: "Posts; it's \\ all")
     let column = "post's \\ \"ID\" $guard$"
-    let sql = Identifier(column).sql
+    let sql = Identifier(column).quoted
     try await Self.with(
-      "CREATE SCHEMA \(Identifier(table.schema ?? "").sql); CREATE TABLE \(table.sql) (\(sql) bigint)"
+      "CREATE SCHEMA \(Identifier(table.schema ?? "").quoted); CREATE TABLE \(table.quoted) (\(sql) bigint)"
     ) { _, connection in
       for onReturn in [IngestGuard.OnReturn.raise, .skip] {
         try await Self.install(connection, table, id: column, onReturn: onReturn)
@@ -151,14 +152,14 @@ import Warehouse
         #expect(all.map(\.guarding.id) == [column])
         #expect(all.map(\.state) == [.active])
       }
-      #expect(try await connection.execute("INSERT INTO \(table.sql) VALUES (7), (8)") == 1)
+      #expect(try await connection.execute("INSERT INTO \(table.quoted) VALUES (7), (8)") == 1)
     }
   }
 
   @Test func whoInsertsNeedsNoRightsOnTheLedgerAndCannotUseTheFunction() async throws {
     try await Self.with { database, connection in
       try await Self.install(connection)
-      let role = Identifier("ingest_\(database.name)").sql
+      let role = Identifier("ingest_\(database.name)").quoted
       try await connection.runScript(
         """
         CREATE ROLE \(role);
@@ -310,7 +311,7 @@ import Warehouse
 
   @Test func aUserWithoutTheRightsIsToldWhichOnes() async throws {
     try await Self.with { database, connection in
-      let role = Identifier("guest_\(database.name)").sql
+      let role = Identifier("guest_\(database.name)").quoted
       try await connection.runScript(
         "CREATE ROLE \(role); GRANT USAGE ON SCHEMA warehouse TO \(role); SET ROLE \(role)")
       await #expect {

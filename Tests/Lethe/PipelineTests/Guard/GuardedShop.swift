@@ -1,5 +1,6 @@
 import Definitions
 import Ledger
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Vocabulary

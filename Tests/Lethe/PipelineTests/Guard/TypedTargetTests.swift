@@ -1,5 +1,6 @@
 import Definitions
 import Foundation
+import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport

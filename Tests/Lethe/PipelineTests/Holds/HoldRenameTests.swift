@@ -1,5 +1,6 @@
 import ApplyStage
 import Definitions
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing

@@ -1,3 +1,4 @@
+import PlainStatements
 import PostgreSQL
 
 /// Holds what a case has left in the warehouse and in the ledger against the model.

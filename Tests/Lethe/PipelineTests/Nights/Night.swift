@@ -3,6 +3,7 @@ import ComplianceService
 import Definitions
 import Foundation
 import Logging
+import PlainStatements
 import PostgreSQL
 import Runtime
 import SystemPackage

@@ -2,6 +2,7 @@ import ComplianceAPI
 import Definitions
 import Foundation
 import Logging
+import PlainStatements
 import PostgreSQL
 import Runtime
 import Synchronization
@@ -307,12 +308,16 @@ final class Nights: Sendable {
     try await Connection.withConnection(ConnectionString(url)) {
       try await $0.query(
         """
-        SELECT \(ids), visibility, (to_jsonb(t) - '{visibility,searchable}'::text[])::text,
+        SELECT ARRAY[\(ids)]::bigint[]::text, visibility, (to_jsonb(t) - '{visibility,searchable}'::text[])::text,
                to_jsonb(t)::text
-        FROM \(table) AS t ORDER BY 1
+        FROM \(table) AS t ORDER BY \(ids)
         """
-      ).rows(as: Int64.self, Int64.self, String?.self, String.self, String.self)
-    }.map { .init(id: $0.0, author: $0.1, visibility: $0.2, others: $0.3, all: $0.4) }
+      ).rows(as: String.self, String?.self, String.self, String.self)
+    }.map { ids, visibility, others, all in
+      let ids = ids.dropFirst().dropLast().split(separator: ",").compactMap { Int64($0) }
+      return ShopRow(
+        id: ids[0], author: ids[1], visibility: visibility, others: others, all: all)
+    }
   }
 }
 

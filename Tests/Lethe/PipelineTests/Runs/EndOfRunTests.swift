@@ -1,6 +1,7 @@
 import ComplianceAPI
 import Foundation
 import Ledger
+import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport

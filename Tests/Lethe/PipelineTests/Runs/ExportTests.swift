@@ -3,6 +3,7 @@ import Definitions
 import ExportStage
 import Foundation
 import Ledger
+import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport

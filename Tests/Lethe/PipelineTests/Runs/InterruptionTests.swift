@@ -1,5 +1,6 @@
 import ComplianceService
 import Foundation
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing

@@ -1,5 +1,6 @@
 import Definitions
 import Foundation
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -114,7 +115,7 @@ import Testing
   func aSessionHasTheDefinitionsTimeout(written: String, expected: String) async throws {
     try await Night.with { night in
       try await night.execute(
-        "ALTER DATABASE \(Identifier(night.database.name).sql) SET statement_timeout = '1s'")
+        "ALTER DATABASE \(Identifier(night.database.name).quoted) SET statement_timeout = '1s'")
       let pipeline = try night.pipeline {
         written.isEmpty ? $0 : $0.replacing("limits:", with: "timeouts: \(written)\nlimits:")
       }

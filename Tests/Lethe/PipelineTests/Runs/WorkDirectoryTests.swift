@@ -1,4 +1,5 @@
 import Foundation
+import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing

@@ -46,22 +46,23 @@ extension JobStore {
       try await $0.query(
         """
         SELECT id, app_id, type, status, name, error, profile,
-          to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
-          extract(epoch FROM coalesce(finished_at, clock_timestamp()) - uploaded_at)::float8,
-          extract(epoch FROM upload_expires_at - clock_timestamp())::float8, result_bytes
-        FROM compliance.jobs ORDER BY id DESC LIMIT $1
-        """, .integer(Int64(countMax)))
+          to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS created_at,
+          extract(epoch FROM coalesce(finished_at,
+          clock_timestamp()) - uploaded_at)::float8 AS work_seconds,
+          extract(epoch FROM upload_expires_at - clock_timestamp())::float8 AS upload_seconds_left,
+          result_bytes
+        FROM compliance.jobs ORDER BY id DESC LIMIT \(countMax)
+        """)
     }
-    .rows(
-      as: Int64.self, String.self, JobType.self, JobStatus.self, String?.self, String?.self,
-      WireProfile.self, String.self, Double?.self, Double.self, Int64?.self
-    )
-    .map {
+    .rows
+    .map { row in
       JobOverview(
-        id: $0.0, app: AppID(hex: $0.1), type: $0.2,
-        standing: JobOverview.Standing($0.3, error: $0.5), name: $0.4, error: $0.5, profile: $0.6,
-        createdAt: $0.7, workSeconds: $0.8, uploadSecondsLeft: $0.9,
-        resultBytes: $0.10)
+        id: try row["id"], app: AppID(hex: try row["app_id"]), type: try row["type"],
+        standing: JobOverview.Standing(try row["status"], error: try row["error"]),
+        name: try row["name"], error: try row["error"], profile: try row["profile"],
+        createdAt: try row["created_at"], workSeconds: try row["work_seconds"],
+        uploadSecondsLeft: try row["upload_seconds_left"],
+        resultBytes: try row["result_bytes"])
     }
   }
   /// How many jobs of all Apps there are.
@@ -69,9 +70,9 @@ extension JobStore {
     let rows = try await pool.withConnection {
       try await $0.query(
         """
-        SELECT status, CASE WHEN error = $1 THEN error END AS reason, count(*)
+        SELECT status, CASE WHEN error = \(Self.cancelledError) THEN error END AS reason, count(*)
         FROM compliance.jobs GROUP BY status, reason
-        """, .text(Self.cancelledError))
+        """)
     }.rows(as: JobStatus.self, String?.self, Int64.self)
     return rows.reduce(into: [:]) { counts, row in
       counts[JobOverview.Standing(row.0, error: row.1), default: 0] += row.2

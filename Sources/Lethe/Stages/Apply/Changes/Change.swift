@@ -188,19 +188,19 @@ struct ProtectionGuard {
 
   /// The condition that no other ID protects a row. The protections that this batch ends are forgotten by
   /// now, so what is found is another's. From the row back to the ID that protects it.
-  func isFree(_ alias: String, _ bound: inout BoundStatement) -> String {
-    var from = "lethe.protection AS q"
-    var conditions: [String] = []
+  func isFree(_ alias: SQL) -> SQL {
+    var from: SQL = "lethe.protection AS q"
+    var conditions: [SQL] = []
     var current = (expression: match.sql(of: alias), kind: match.kind)
     for (index, step) in steps.reversed().enumerated() {
-      let alias = "g\(index + 1)"
+      let alias: SQL = "g\(literal: index + 1)"
       from += ", \(step.table.sql) AS \(alias)"
       conditions.append(step.id.equals(current.expression, of: current.kind, alias: alias))
       current = (step.match.sql(of: alias), step.match.kind)
     }
     conditions += [
-      "q.pipeline = \(bound.bind(.text(pipeline)))",
-      "q.dataset = \(bound.bind(.text(dataset)))",
+      "q.pipeline = \(pipeline)",
+      "q.dataset = \(dataset)",
       "q.id = \(IDKind.integer.cast(current.expression, from: current.kind))",
     ]
     return "NOT EXISTS (SELECT FROM \(from) WHERE \(conditions.joined(separator: " AND ")))"
@@ -224,26 +224,12 @@ struct EventRange {
   }
 }
 
-/// A statement and its values, bound in the order in which they are named.
-struct BoundStatement {
-  private(set) var parameters: [Parameter] = []
-
-  /// - Returns: the placeholder.
-  mutating func bind(_ value: Parameter) -> String {
-    parameters.append(value)
-    return "$\(parameters.count)"
+extension EventRange {
+  /// The condition that an event `s` is in the range.
+  var all: SQL {
+    "s.chunk_id = \(chunkID) AND s.id > \(after) AND s.id <= \(through)"
   }
 
-  /// The events `s` of a range.
-  mutating func range(_ range: EventRange) -> String {
-    """
-    s.chunk_id = \(bind(.integer(range.chunkID))) AND s.id > \(bind(.integer(range.after))) \
-    AND s.id <= \(bind(.integer(range.through)))
-    """
-  }
-
-  /// Those of them that are acted on: no newer answer about their IDs has come.
-  mutating func standing(in range: EventRange) -> String {
-    "\(self.range(range)) AND s.superseded_by IS NULL"
-  }
+  /// The same, and that it is acted on: no newer answer about its ID has come.
+  var standing: SQL { "\(all) AND s.superseded_by IS NULL" }
 }

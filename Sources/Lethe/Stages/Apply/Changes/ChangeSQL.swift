@@ -40,18 +40,17 @@ extension Change {
   /// - Parameter rowsMax: stops after so many rows; another call goes on.
   func statement(
     for range: EventRange, in context: BatchContext, rowsMax: Int? = nil
-  ) -> (sql: String, parameters: [Parameter]) {
-    var bound = BoundStatement()
-    let changed = changedCTEs(range, context, rowsMax: rowsMax, &bound)
-    let records = recordCTEs(context, &bound)
-    let sql = """
+  ) -> SQL {
+    let changed = changedCTEs(range, context, rowsMax: rowsMax)
+    let records = recordCTEs(context)
+    let sql: SQL = """
       WITH \(changed)\(records)
       INSERT INTO lethe_touched (action, table_name, id, reason, rows)
-      SELECT \(bound.bind(.text(action)))::lethe.action, \(bound.bind(.text("\(reach.table.name)"))),
+      SELECT \(action)::lethe.action, \("\(reach.table.name)"),
              event_id, reason, count(*)
       FROM changed GROUP BY event_id, reason
       """
-    return (sql, bound.parameters)
+    return sql
   }
 
   /// `changed`, which changes the rows: (event_id, reason), and row_id where they have IDs of their own;
@@ -59,84 +58,83 @@ extension Change {
   /// - Parameter returning: further columns of the events.
   func changedCTEs(
     _ range: EventRange, _ context: BatchContext, rowsMax: Int? = nil,
-    returning columns: [String] = [], _ bound: inout BoundStatement
-  ) -> String {
+    returning columns: [SQL] = []
+  ) -> SQL {
     if let protection = protection(in: context) {
-      return protectCTEs(protection, range, context, rowsMax: rowsMax, returning: columns, &bound)
+      return protectCTEs(protection, range, context, rowsMax: rowsMax, returning: columns)
     }
-    let rowID = rowIDExpression.map { ", \($0) AS row_id" } ?? ""
-    let further = columns.map { ", s.\($0)" }.joined()
+    let rowID = rowIDExpression.map { ", \($0) AS row_id" as SQL } ?? ""
+    let further = columns.map { ", s.\($0)" as SQL }.joined()
     let endsHolds = isDelete ? holdKey.flatMap { context.mayBeHeld($0) ? $0 : nil } : nil
-    let rowKey = endsHolds.map { ", \($0.json(of: "t")) AS row_key" } ?? ""
+    let rowKey = endsHolds.map { ", \($0.json(of: "t")) AS row_key" as SQL } ?? ""
     let body =
-      rowsMax.map { limitedBody(range, context, rowsMax: $0, &bound) }
-      ?? wholeBody(range, context, &bound)
+      rowsMax.map { limitedBody(range, context, rowsMax: $0) }
+      ?? wholeBody(range, context)
     return """
       \(body)
       RETURNING s.id AS event_id, s.reason\(rowID)\(further)\(rowKey)
-      )\(endsHolds.map { deletedHoldCTEs($0, context, &bound) } ?? "")
+      )\(endsHolds.map { deletedHoldCTEs($0, context) } ?? "")
       """
   }
 
   /// The rows that the change would touch at most, as a sub-select of (id, reason); asked before the
   /// transaction.
   func hits(
-    of range: EventRange, in context: BatchContext, _ bound: inout BoundStatement,
-    andAlso condition: String = "true"
-  ) -> String {
+    of range: EventRange, in context: BatchContext,
+    andAlso condition: SQL = "true"
+  ) -> SQL {
     var context = context
     context.isAhead = true
     return """
-      SELECT s.id, s.reason FROM \(rows(context, &bound))
-      WHERE \(filter(range, context, &bound)) AND \(condition)
+      SELECT s.id, s.reason FROM \(rows(context))
+      WHERE \(filter(range, context)) AND \(condition)
       """
   }
 
   /// Where the rows are that the change would touch, as a select of (id, part, place); asked before the
   /// transaction.
   func places(
-    of range: EventRange, in context: BatchContext, _ bound: inout BoundStatement
-  ) -> String {
+    of range: EventRange, in context: BatchContext
+  ) -> SQL {
     var context = context
     context.isAhead = true
     return """
       SELECT s.id, t.tableoid AS part, t.ctid AS place
-      FROM \(rows(context, &bound)) WHERE \(filter(range, context, &bound))
+      FROM \(rows(context)) WHERE \(filter(range, context))
       """
   }
 
   /// The rows that the change should have touched and that are as they were, a few of them, named.
   func remains(
     of range: EventRange, in context: BatchContext, rowsMax: Int
-  ) -> (sql: String, parameters: [Parameter]) {
-    var bound = BoundStatement()
+  ) -> SQL {
     var context = context
     // Somebody may have made holds since they were looked for.
     context.heldTables = nil
     let key = reach.table.primaryKey.isEmpty ? [reach.match.name] : reach.table.primaryKey
-    let names = key.map { "\(SQLText.literal($0 + " ")) || t.\(Identifier($0).sql)::text" }
+    let names = key.map { "\(literal: $0 + " ") || t.\(identifier: $0)::text" as SQL }
       .joined(separator: ", ")
     let condition =
-      protection(in: context).map { unsettled($0, range, context, &bound) }
-      ?? filter(range, context, &bound)
-    let sql = """
-      SELECT pg_catalog.concat_ws(', ', \(names)) FROM \(rows(context, &bound))
+      protection(in: context).map { unsettled($0, range, context) }
+      ?? filter(range, context)
+    let sql: SQL = """
+      SELECT pg_catalog.concat_ws(', ', \(names)) FROM \(rows(context))
       WHERE \(condition)
-      LIMIT \(rowsMax)
+      LIMIT \(literal: rowsMax)
       """
-    return (sql, bound.parameters)
+    return sql
   }
 
   /// The IDs whose rows a restore had to leave as they are because they are newer than the export.
   func postponed(
-    _ range: EventRange, in context: BatchContext, _ bound: inout BoundStatement
-  ) -> String? {
+    _ range: EventRange, in context: BatchContext
+  ) -> SQL? {
     guard isRestore else { return nil }
     let (from, conditions) = reach.join
-    let isOld = context.versions.isOlderThanExport("t", of: reach.table, &bound)
+    let isOld = context.versions.isOlderThanExport("t", of: reach.table)
     let all =
-      [bound.standing(in: range), "s.id IN (SELECT id FROM lethe_restored)"] + conditions
-      + [pending(context, &bound)] + ["NOT \(isOld)"]
+      [range.standing, "s.id IN (SELECT id FROM lethe_restored)"] + conditions
+      + [pending(context)] + ["NOT \(isOld)"]
     return """
       SELECT s.id FROM \(from), \(reach.table.sql) AS t WHERE \(all.joined(separator: " AND "))
       """
@@ -145,44 +143,44 @@ extension Change {
   // MARK: The rows
 
   /// The events `s` and the rows `t`, and for a protection their holds `h`.
-  private func rows(_ context: BatchContext, _ bound: inout BoundStatement) -> String {
-    let holds = protection(in: context).map { holdJoin($0, context, &bound) } ?? ""
+  private func rows(_ context: BatchContext) -> SQL {
+    let holds = protection(in: context).map { holdJoin($0, context) } ?? ""
     return "\(reach.join.from), \(reach.table.sql) AS t\(holds)"
   }
 
   private func wholeBody(
-    _ range: EventRange, _ context: BatchContext, _ bound: inout BoundStatement
-  ) -> String {
+    _ range: EventRange, _ context: BatchContext
+  ) -> SQL {
     let (from, _) = reach.join
     if isDelete {
       return """
         changed AS (
         DELETE FROM \(reach.table.sql) AS t USING \(from)
-        WHERE \(filter(range, context, &bound))
+        WHERE \(filter(range, context))
         """
     }
     return """
       changed AS (
-      UPDATE \(reach.table.sql) AS t SET \(assignments(&bound)) FROM \(from)
-      WHERE \(filter(range, context, &bound))
+      UPDATE \(reach.table.sql) AS t SET \(assignments()) FROM \(from)
+      WHERE \(filter(range, context))
       """
   }
 
   /// The same for some of the rows. A row that somebody else changes meanwhile moves, and is left for
   /// the next call; so is one that others still hang on, which nobody would find without it.
   private func limitedBody(
-    _ range: EventRange, _ context: BatchContext, rowsMax: Int, _ bound: inout BoundStatement
-  ) -> String {
+    _ range: EventRange, _ context: BatchContext, rowsMax: Int
+  ) -> SQL {
     let (from, _) = reach.join
-    let hit = """
+    let hit: SQL = """
       s AS MATERIALIZED (
       SELECT t.ctid AS row_place, t.tableoid AS row_table, s.id, s.reason
       FROM \(from), \(reach.table.sql) AS t
-      WHERE \(([filter(range, context, &bound)] + freedom).joined(separator: " AND "))
-      LIMIT \(rowsMax)
+      WHERE \(([filter(range, context)] + freedom).joined(separator: " AND "))
+      LIMIT \(literal: rowsMax)
       )
       """
-    let place = "t.ctid = s.row_place AND t.tableoid = s.row_table"
+    let place: SQL = "t.ctid = s.row_place AND t.tableoid = s.row_table"
     if isDelete {
       return """
         \(hit), changed AS (
@@ -191,13 +189,13 @@ extension Change {
     }
     return """
       \(hit), changed AS (
-      UPDATE \(reach.table.sql) AS t SET \(assignments(&bound)) FROM s WHERE \(place)
+      UPDATE \(reach.table.sql) AS t SET \(assignments()) FROM s WHERE \(place)
       """
   }
 
   /// For a row that is to be deleted: that no row hangs on it which goes with it, be it by a further
   /// target or by a foreign key of the table on itself.
-  private var freedom: [String] {
+  private var freedom: [SQL] {
     guard isDelete else { return [] }
     let own = reach.table.references.filter {
       $0.isRestricting && $0.refers(from: reach.table.name)
@@ -211,57 +209,57 @@ extension Change {
         """
         NOT EXISTS (SELECT FROM \($0.table.sql) AS r WHERE \($0.equality)
                       AND NOT (r.ctid = t.ctid AND r.tableoid = t.tableoid))
-        """
+        """ as SQL
       }
   }
 
   private func filter(
-    _ range: EventRange, _ context: BatchContext, _ bound: inout BoundStatement
-  ) -> String {
-    var all = reachedRows(range, context, &bound)
+    _ range: EventRange, _ context: BatchContext
+  ) -> SQL {
+    var all = reachedRows(range, context)
     switch kind {
     case .delete: break
-    case .protect, .scrubGeo, .redact: all.append(pending(context, &bound))
-    case .rehydrate: all += [pending(context, &bound), Self.isNews(context, label: label, &bound)]
+    case .protect, .scrubGeo, .redact: all.append(pending(context))
+    case .rehydrate: all += [pending(context), Self.isNews(context, label: label)]
     case .restore:
       all += [
-        pending(context, &bound), context.versions.isOlderThanExport("t", of: reach.table, &bound),
+        pending(context), context.versions.isOlderThanExport("t", of: reach.table),
       ]
-      if let key = holdKey { all.append(isNotHeld(key, &bound)) }
+      if let key = holdKey { all.append(isNotHeld(key)) }
     }
-    if !context.isAhead { all += guards.map { $0.isFree("t", &bound) } }
+    if !context.isAhead { all += guards.map { $0.isFree("t") } }
     return all.joined(separator: "\n  AND ")
   }
 
   /// The conditions that join the events which ask for the change to the rows that they reach.
   func reachedRows(
-    _ range: EventRange, _ context: BatchContext, _ bound: inout BoundStatement
-  ) -> [String] {
-    var all = [bound.standing(in: range)]
+    _ range: EventRange, _ context: BatchContext
+  ) -> [SQL] {
+    var all = [range.standing]
     if isRestore {
       all.append(context.isAhead ? "s.restores" : "s.id IN (SELECT id FROM lethe_restored)")
     } else {
-      all.append("s.reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])")
+      all.append("s.reason = ANY (\(reasons)::lethe.reason[])")
     }
     all += reach.join.conditions
-    if let column = reach.idTime { all.append(IDTime.condition(column, range, &bound)) }
+    if let column = reach.idTime { all.append(IDTime.condition(column, range)) }
     if let only {
       all.append(
         """
-        t.tableoid = \(bound.bind(.integer(only.part)))::bigint::oid \
-        AND t.ctid = \(bound.bind(.text(only.place)))::tid
+        t.tableoid = \(only.part)::bigint::oid \
+        AND t.ctid = \(only.place)::tid
         """)
     }
     return all
   }
 
-  private func assignments(_ bound: inout BoundStatement) -> String {
+  private func assignments() -> SQL {
     let (values, cuts) = effect
-    let sets = values.map { "\(Identifier($0.column).sql) = \(value($0, &bound))" }
+    let sets = values.map { "\(identifier: $0.column) = \(value($0))" as SQL }
     return
       (sets
       + cuts.map {
-        "\(Identifier($0.column).sql) = \(cut($0, of: "t.\(Identifier($0.column).sql)", &bound))"
+        "\(identifier: $0.column) = \(cut($0, of: "t.\(identifier: $0.column)"))" as SQL
       })
       .joined(separator: ", ")
   }
@@ -280,16 +278,16 @@ extension Change {
   }
 
   /// The condition that a row still has something to change.
-  private func pending(_ context: BatchContext, _ bound: inout BoundStatement) -> String {
+  private func pending(_ context: BatchContext) -> SQL {
     if case .restore(let from, _) = kind {
       // What is not as Lethe left it was changed by somebody else, and is theirs.
-      return from.map { isAsSet($0, "IS NOT DISTINCT FROM", &bound) }.joined(separator: " AND ")
+      return from.map { isAsSet($0) }.joined(separator: " AND ")
     }
-    if let protection = protection(in: context) { return wants(protection, context, &bound) }
+    if let protection = protection(in: context) { return wants(protection, context) }
     let (values, cuts) = effect
-    var parts = values.map { isAsSet($0, "IS DISTINCT FROM", &bound) }
+    var parts = values.map { differs($0) }
     for cut in cuts {
-      parts.append(has(cut.paths, in: "t.\(Identifier(cut.column).sql)", &bound))
+      parts.append(has(cut.paths, in: "t.\(identifier: cut.column)"))
     }
     return "(\(parts.joined(separator: " OR ")))"
   }
@@ -298,15 +296,19 @@ extension Change {
 
   /// A column compared with the value that it is set to. One that takes a time anew each time is as it is
   /// set once it has any.
-  func isAsSet(
-    _ value: ColumnValue, _ comparison: String, _ bound: inout BoundStatement
-  ) -> String {
-    let name = "t.\(Identifier(value.column).sql)"
+  func isAsSet(_ value: ColumnValue) -> SQL { compared(value, isDistinct: false) }
+
+  /// The opposite.
+  func differs(_ value: ColumnValue) -> SQL { compared(value, isDistinct: true) }
+
+  private func compared(_ value: ColumnValue, isDistinct: Bool) -> SQL {
+    let name: SQL = "t.\(identifier: value.column)"
     if expression(of: value) != nil {
-      return "\(name) IS \(comparison == "IS DISTINCT FROM" ? "NULL" : "NOT NULL")"
+      return isDistinct ? "\(name) IS NULL" : "\(name) IS NOT NULL"
     }
-    let text = reach.table.columns[value.column]?.hasEquality == false ? "::text" : ""
-    return "\(name)\(text) \(comparison) \(self.value(value, &bound))\(text)"
+    let text: SQL = reach.table.columns[value.column]?.hasEquality == false ? "::text" : ""
+    let comparison: SQL = isDistinct ? "IS DISTINCT FROM" : "IS NOT DISTINCT FROM"
+    return "\(name)\(text) \(comparison) \(self.value(value))\(text)"
   }
 
   func expression(of value: ColumnValue) -> ValueExpression? {
@@ -314,24 +316,24 @@ extension Change {
   }
 
   /// The cast settles the placeholder's type, which the two sides could otherwise infer differently.
-  func value(_ value: ColumnValue, _ bound: inout BoundStatement) -> String {
-    let type = reach.table.columns[value.column]?.type ?? "text"
+  func value(_ value: ColumnValue) -> SQL {
+    let type = reach.table.columns[value.column]?.typeSQL ?? "text"
     if let expression = expression(of: value) { return "\(expression.sql)::\(type)" }
-    return "\(bound.bind(Parameter(value.value)))::\(type)"
+    return "\(value.value)::\(type)"
   }
 
   /// The condition that JSON has something at one of the paths.
-  func has(_ paths: [[String]], in json: String, _ bound: inout BoundStatement) -> String {
-    let parts = paths.map { "\(json)::jsonb #> \(bound.bind(.texts($0)))::text[] IS NOT NULL" }
+  func has(_ paths: [[String]], in json: SQL) -> SQL {
+    let parts = paths.map { "\(json)::jsonb #> \($0)::text[] IS NOT NULL" as SQL }
     return "(\(parts.joined(separator: " OR ")))"
   }
 
   /// Cuts the paths that the value has: looking for one in a scalar, or for a key in an array, would be
   /// an error. The empty path cuts nothing.
-  func cut(_ cut: JSONCut, of json: String, _ bound: inout BoundStatement) -> String {
-    let type = reach.table.columns[cut.column]?.type ?? "jsonb"
-    let paths = cut.paths.map { path in
-      let path = "\(bound.bind(.texts(path)))::text[]"
+  func cut(_ cut: JSONCut, of json: SQL) -> SQL {
+    let type = reach.table.columns[cut.column]?.typeSQL ?? "jsonb"
+    let paths = cut.paths.map { path -> SQL in
+      let path: SQL = "\(path)::text[]"
       return " #- CASE WHEN \(json)::jsonb #> \(path) IS NOT NULL THEN \(path) ELSE '{}' END"
     }
     return """
@@ -348,9 +350,9 @@ extension Change {
   ///
   /// - Parameter label: of the change that was made for it; nil if the ID was queued.
   static func isNews(
-    _ context: BatchContext, label: String?, _ bound: inout BoundStatement
-  ) -> String {
-    let wasMade = label.map { " OR e.changed ? \(bound.bind(.text($0)))" } ?? ""
+    _ context: BatchContext, label: String?
+  ) -> SQL {
+    let wasMade = label.map { " OR e.changed ? \($0)" as SQL } ?? ""
     return """
       NOT EXISTS (
         SELECT FROM lethe.event AS e
@@ -359,17 +361,17 @@ extension Change {
         WHERE e.id = s.id AND e.reason = s.reason AND \(isSameEdit("e.created_at", "e.redacted_at"))
           AND e.cause_id IS NULL AND e.superseded_by IS NULL
           AND (e.action = 'rehydrate'\(wasMade))
-          AND ec.dataset = \(bound.bind(.text(context.dataset)))
-          AND er.pipeline = \(bound.bind(.text(context.pipeline)))
-          AND NOT (e.chunk_id = \(bound.bind(.integer(context.chunkID)))
-                   AND e.batch = \(bound.bind(.integer(Int64(context.number))))::integer))
-      \(context.hasPrunedRecords ? "AND \(isNotTraced(context, &bound))" : "")
+          AND ec.dataset = \(context.dataset)
+          AND er.pipeline = \(context.pipeline)
+          AND NOT (e.chunk_id = \(context.chunkID)
+                   AND e.batch = \(context.number)::integer))
+      \(context.hasPrunedRecords ? "AND \(isNotTraced(context))" as SQL : "")
       """
   }
 
   /// The condition that times of what was answered before are those of the event `s`: the time of the edit, or
   /// where the platform does not tell it, that of its post.
-  private static func isSameEdit(_ createdAt: String, _ redactedAt: String) -> String {
+  private static func isSameEdit(_ createdAt: SQL, _ redactedAt: SQL) -> SQL {
     """
     \(redactedAt) IS NOT DISTINCT FROM s.redacted_at
           AND (s.redacted_at IS NOT NULL OR \(createdAt) IS NOT DISTINCT FROM s.created_at)
@@ -379,14 +381,14 @@ extension Change {
   /// The condition that the last result that has answered for the ID of the event `s` has no trace of the same
   /// edit. The record that the trace goes back to may be pruned.
   private static func isNotTraced(
-    _ context: BatchContext, _ bound: inout BoundStatement
-  ) -> String {
+    _ context: BatchContext
+  ) -> SQL {
     """
     NOT EXISTS (
       SELECT FROM lethe.coverage AS v JOIN lethe.trace AS t ON t.chunk_id = v.chunk_id,
            LATERAL (SELECT \(AuditLedger.place(of: "s.id", in: "t")) AS place) AS p
-      WHERE v.pipeline = \(bound.bind(.text(context.pipeline)))
-        AND v.dataset = \(bound.bind(.text(context.dataset)))
+      WHERE v.pipeline = \(context.pipeline)
+        AND v.dataset = \(context.dataset)
         AND v.first_id <= s.id AND v.last_id >= s.id AND t.reason = s.reason AND t.action = 'rehydrate'
         AND t.first_id <= s.id AND t.last_id >= s.id AND p.place IS NOT NULL
         AND \(isSameEdit("t.created_at[p.place]", "t.redacted_at[p.place]")))
@@ -398,22 +400,22 @@ extension Change {
   /// Whether each changed row leaves an event record of its own.
   var recordsRows: Bool { rowIDExpression != nil }
 
-  var rowIDExpression: String? {
+  var rowIDExpression: SQL? {
     reach.rowID?.column.number(of: "t")
   }
 
-  private func recordCTEs(_ context: BatchContext, _ bound: inout BoundStatement) -> String {
+  private func recordCTEs(_ context: BatchContext) -> SQL {
     guard rowIDExpression != nil, let rowID = reach.rowID else { return "" }
-    let type = "\(bound.bind(.text(rowID.type.rawValue)))::lethe.job_type"
-    let job = bound.bind(.integer(context.jobID))
-    var sql = """
+    let type: SQL = "\(rowID.type.rawValue)::lethe.job_type"
+    let job: SQL = "\(context.jobID)"
+    var sql: SQL = """
       , records AS (
       INSERT INTO lethe.event
         (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id, batch)
-      SELECT row_id, \(type), reason, \(bound.bind(.text(action)))::lethe.action,
-             \(bound.bind(.integer(context.chunkID))), \(job)::bigint, now(),
-             pg_catalog.jsonb_build_object(\(bound.bind(.text(label)))::text, 1), event_id,
-             \(bound.bind(.integer(Int64(context.number))))::integer
+      SELECT row_id, \(type), reason, \(action)::lethe.action,
+             \(context.chunkID), \(job)::bigint, now(),
+             pg_catalog.jsonb_build_object(\(label)::text, 1), event_id,
+             \(context.number)::integer
       FROM changed WHERE row_id IS NOT NULL
       )
       """

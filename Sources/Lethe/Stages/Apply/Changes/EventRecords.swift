@@ -14,28 +14,27 @@ extension Bookkeeping {
   func recordEvents(
     _ range: EventRange, making last: Change?, hasTouched: Bool
   ) async throws -> ChunkLedger.EventDigest {
-    var bound = BoundStatement()
     let isCounted = hasTouched || range.mayBePartlyApplied
-    var ctes: [String] = []
+    var ctes: [SQL] = []
     if let last {
-      let columns = isCounted ? [] : ["created_at", "redacted_at"]
-      ctes.append(last.changedCTEs(range, context, returning: columns, &bound))
-      ctes += totalsCTEs(of: last, isAll: !hasTouched, &bound)
+      let columns: [SQL] = isCounted ? [] : ["created_at", "redacted_at"]
+      ctes.append(last.changedCTEs(range, context, returning: columns))
+      ctes += totalsCTEs(of: last, isAll: !hasTouched)
     }
     let source =
       if isCounted {
-        countedSource(range, making: last, &bound)
+        countedSource(range, making: last)
       } else if let last {
-        uncountedSource(range, making: last, &bound)
+        uncountedSource(range, making: last)
       } else {
-        untouchedSource(range, &bound)
+        untouchedSource(range)
       }
     ctes.append(source.cte)
-    ctes += [recordsCTE(range, of: source, &bound), tracesCTE(range, &bound)]
-    ctes += tombstoneCTE(range, &bound)
-    let bytes = recordBytes(range, of: source, &bound)
+    ctes += [recordsCTE(range, of: source), tracesCTE(range)]
+    ctes += tombstoneCTE(range)
+    let bytes = recordBytes(range, of: source)
     // There is one record for an ID, and the source has them in the order of their IDs.
-    let sql = """
+    let sql: SQL = """
       WITH \(ctes.joined(separator: ", "))
       SELECT events, CASE WHEN traced IS NULL THEN recorded ELSE sha256(recorded || traced) END
       FROM (
@@ -47,7 +46,7 @@ extension Bookkeeping {
       ) AS written
       """
     do {
-      let (records, sha256) = try await transaction.run(sql, bound.parameters)
+      let (records, sha256) = try await transaction.run(sql)
         .onlyRow(as: Int.self, [UInt8].self)
       return ChunkLedger.EventDigest(records: records, sha256: sha256)
     } catch let error as PostgreSQLError where !error.isTemporary {
@@ -59,15 +58,15 @@ extension Bookkeeping {
   /// The rows that `last` has changed, by reason.
   /// - Parameter isAll: whether no other change has any: then these are the batch's totals.
   private func totalsCTEs(
-    of last: Change, isAll: Bool, _ bound: inout BoundStatement
-  ) -> [String] {
-    let table = "\(bound.bind(.text("\(last.reach.table.name)")))::text"
-    var ctes = [
+    of last: Change, isAll: Bool
+  ) -> [SQL] {
+    let table: SQL = "\("\(last.reach.table.name)")::text"
+    var ctes: [SQL] = [
       "totals AS (SELECT reason, count(*) AS rows FROM changed GROUP BY reason)",
       """
       touched AS (
       INSERT INTO lethe_touched (action, table_name, reason, rows)
-      SELECT \(bound.bind(.text(last.action)))::lethe.action, \(table), reason, rows FROM totals
+      SELECT \(last.action)::lethe.action, \(table), reason, rows FROM totals
       )
       """,
     ]
@@ -76,8 +75,8 @@ extension Bookkeeping {
         """
         added AS (
         INSERT INTO lethe.change (chunk_id, table_name, action, reason, rows)
-        SELECT \(bound.bind(.integer(chunk.id)))::bigint,
-               \(table), \(bound.bind(.text(last.action)))::lethe.action, reason, rows
+        SELECT \(chunk.id)::bigint,
+               \(table), \(last.action)::lethe.action, reason, rows
         FROM totals
         \(Self.addingToTotals)
         )
@@ -89,18 +88,18 @@ extension Bookkeeping {
   /// The event says that the ID is gone, whether or not its row was still there. ON CONFLICT costs a tenth
   /// of a batch more than leaving out by a join what is there, and rests on no plan: that join was found
   /// to take ten times as long as all the rest where the planner chose badly.
-  private func tombstoneCTE(_ range: EventRange, _ bound: inout BoundStatement) -> [String] {
+  private func tombstoneCTE(_ range: EventRange) -> [SQL] {
     let reasons = self.reasons { $0.isRemoving }
     guard dataset.tombstones, range.mayHold(reasons) else { return [] }
-    let type = bound.bind(.text(dataset.type.rawValue))
+    let type: SQL = "\(dataset.type.rawValue)"
     return [
       """
       tombstones AS (
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
-      SELECT \(type)::lethe.job_type, id, reason, \(bound.bind(.integer(context.jobID)))::bigint, now()
+      SELECT \(type)::lethe.job_type, id, reason, \(context.jobID)::bigint, now()
       FROM source
       WHERE superseded_by IS NULL
-        AND reason = ANY (\(bound.bind(.texts(reasons)))::lethe.reason[])
+        AND reason = ANY (\(reasons)::lethe.reason[])
       ON CONFLICT (type, id) DO NOTHING
       )
       """
@@ -108,18 +107,18 @@ extension Bookkeeping {
   }
 
   private func recordsCTE(
-    _ range: EventRange, of source: RecordSource, _ bound: inout BoundStatement
-  ) -> String {
-    let action = forAnswer(range, &bound) { _, action in action }
+    _ range: EventRange, of source: RecordSource
+  ) -> SQL {
+    let action = forAnswer(range) { _, action, _ in action }
     return """
       records AS (
       INSERT INTO lethe.event
         (id, type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed,
          superseded_by, batch)
-      SELECT s.id, \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type, s.reason, \(action),
-             \(bound.bind(.integer(chunk.id)))::bigint,
-             \(bound.bind(.integer(context.jobID)))::bigint, s.created_at, s.redacted_at, now(),
-             \(source.changed), s.superseded_by, \(bound.bind(.integer(Int64(context.number))))::integer
+      SELECT s.id, \(dataset.type.rawValue)::lethe.job_type, s.reason, \(action),
+             \(chunk.id)::bigint,
+             \(context.jobID)::bigint, s.created_at, s.redacted_at, now(),
+             \(source.changed), s.superseded_by, \(context.number)::integer
       FROM source AS s WHERE NOT s.is_repeated
       )
       """
@@ -128,14 +127,14 @@ extension Bookkeeping {
   /// What the records and traces are made of: `source`, in the order of its IDs, has id, reason, created_at,
   /// redacted_at, superseded_by, and is_repeated for what gets a trace.
   private struct RecordSource {
-    let cte: String
+    let cte: SQL
     /// The record's value of that name, for a row `s`.
-    let changed: String
+    let changed: SQL
     /// What `lethe.event_bytes` has for it.
-    let changedBytes: String
+    let changedBytes: SQL
 
     /// - Parameter select: of the columns above, and changed.
-    init(_ select: String) {
+    init(_ select: SQL) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
       changed = "s.changed"
       changedBytes = "coalesce('\\x01' || textsend(s.changed::text), '\\x00')"
@@ -145,9 +144,9 @@ extension Bookkeeping {
     ///   - select: of the columns above, and is_changed.
     ///   - label: of the change that each of these events has made, of one row. In queries of their own,
     ///     its values are made once and not for each event.
-    init(_ select: String, changedBy label: String) {
+    init(_ select: SQL, changedBy label: SQL) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
-      let value = "pg_catalog.jsonb_build_object(\(label)::text, 1)"
+      let value: SQL = "pg_catalog.jsonb_build_object(\(label)::text, 1)"
       changed = "CASE WHEN s.is_changed THEN (SELECT \(value)) END"
       changedBytes = """
         CASE WHEN s.is_changed THEN (SELECT '\\x01' || textsend(\(value)::text)) ELSE '\\x00' END
@@ -159,9 +158,9 @@ extension Bookkeeping {
   /// count is cheaper than to join. The join is a full one because that is never made by comparing each
   /// with each, however few the server takes them for.
   private func uncountedSource(
-    _ range: EventRange, making last: Change, _ bound: inout BoundStatement
+    _ range: EventRange, making last: Change
   ) -> RecordSource {
-    let events = bound.range(range)
+    let events = range.all
     return RecordSource(
       """
       SELECT event_id AS id, reason, created_at, redacted_at, NULL::bigint AS superseded_by,
@@ -169,28 +168,28 @@ extension Bookkeeping {
       FROM changed
       UNION ALL
       SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, false,
-             \(isRepeated(range, &bound))
+             \(isRepeated(range))
       FROM (SELECT * FROM lethe.collected AS s WHERE \(events)) AS s
       FULL JOIN changed AS c ON c.event_id = s.id
       WHERE c.event_id IS NULL
         AND (SELECT coalesce(sum(rows), 0) FROM totals)
           < (SELECT count(*) FROM lethe.collected AS s WHERE \(events))
-      """, changedBy: bound.bind(.text(last.label)))
+      """, changedBy: "\(last.label)")
   }
 
   /// `lethe.event_bytes` of a record, for less: what is the same for all the events of a reason is made
   /// once.
   private func recordBytes(
-    _ range: EventRange, of source: RecordSource, _ bound: inout BoundStatement
-  ) -> String {
-    let type = bound.bind(.text(dataset.type.rawValue))
-    let job = bound.bind(.integer(context.jobID))
-    let head = forAnswer(range, &bound) { reason, action in
-      let head = """
+    _ range: EventRange, of source: RecordSource
+  ) -> SQL {
+    let type: SQL = "\(dataset.type.rawValue)"
+    let job: SQL = "\(context.jobID)"
+    let head = forAnswer(range) { reason, action, isConstant in
+      let head: SQL = """
         enum_send(\(type)::lethe.job_type) || enum_send(\(reason)) || enum_send(\(action)) \
         || int8send(\(job)::bigint) || timestamptz_send(now())
         """
-      return reason == "s.reason" ? head : "(SELECT \(head))"
+      return isConstant ? "(SELECT \(head))" : head
     }
     return """
       int8send(s.id) || \(head)
@@ -203,17 +202,17 @@ extension Bookkeeping {
 
   /// A value for each event `s`, by its reason and by what is done about it.
   func forAnswer(
-    _ range: EventRange, _ bound: inout BoundStatement,
-    _ value: (_ reason: String, _ action: String) -> String
-  ) -> String {
+    _ range: EventRange,
+    _ value: (_ reason: SQL, _ action: SQL, _ isConstant: Bool) -> SQL
+  ) -> SQL {
     var actions = dataset.actions.map { (reason: $0.key.rawValue, action: $0.value.word) }
     actions.append(("clean", "restore"))
-    let cases = actions.filter { range.mayHold([$0.reason]) }.map { reason, action in
-      let reason = "\(bound.bind(.text(reason)))::lethe.reason"
-      let action = "\(bound.bind(.text(action)))::lethe.action"
-      return "WHEN \(reason) THEN \(value(reason, action))"
+    let cases = actions.filter { range.mayHold([$0.reason]) }.map { reason, action -> SQL in
+      let reason: SQL = "\(reason)::lethe.reason"
+      let action: SQL = "\(action)::lethe.action"
+      return "WHEN \(reason) THEN \(value(reason, action, true))"
     }
-    let ignored = value("s.reason", "'ignore'::lethe.action")
+    let ignored = value("s.reason", "'ignore'::lethe.action", false)
     guard !cases.isEmpty else { return ignored }
     return """
       CASE CASE WHEN s.superseded_by IS NULL THEN s.reason END
@@ -224,19 +223,19 @@ extension Bookkeeping {
   /// Events that may have changed any number of rows: counted by event in `lethe_touched`, kept with the
   /// event for those of a part of it, and made by the same statement for those of `last`.
   private func countedSource(
-    _ range: EventRange, making last: Change?, _ bound: inout BoundStatement
+    _ range: EventRange, making last: Change?
   ) -> RecordSource {
-    let fromLast =
+    let fromLast: SQL =
       last.map {
         """
         UNION ALL
-        SELECT event_id, \(bound.bind(.text($0.label)))::text, 1 FROM changed
-        """
+        SELECT event_id, \($0.label)::text, 1 FROM changed
+        """ as SQL
       } ?? ""
     return RecordSource(
       """
       SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, c.changed,
-             c.changed IS NULL AND \(isRepeated(range, &bound)) AS is_repeated
+             c.changed IS NULL AND \(isRepeated(range)) AS is_repeated
       FROM lethe.collected AS s
       LEFT JOIN (
         SELECT id, pg_catalog.jsonb_object_agg(label, rows) AS changed
@@ -247,27 +246,27 @@ extension Bookkeeping {
             UNION ALL
             SELECT s.id, key, value::bigint
             FROM lethe.collected AS s, jsonb_each_text(s.changed)
-            WHERE \(bound.range(range)) AND s.changed IS NOT NULL
+            WHERE \(range.all) AND s.changed IS NOT NULL
             \(fromLast)
           ) AS counted
           GROUP BY id, label
         ) AS labelled
         GROUP BY id
       ) AS c ON c.id = s.id
-      WHERE \(bound.range(range))
+      WHERE \(range.all)
       """)
   }
 
   /// Events that have changed no row.
   private func untouchedSource(
-    _ range: EventRange, _ bound: inout BoundStatement
+    _ range: EventRange
   ) -> RecordSource {
     RecordSource(
       """
       SELECT s.id, s.reason, s.created_at, s.redacted_at, s.superseded_by, NULL::jsonb AS changed,
-             \(isRepeated(range, &bound)) AS is_repeated
+             \(isRepeated(range)) AS is_repeated
       FROM lethe.collected AS s
-      WHERE \(bound.range(range))
+      WHERE \(range.all)
       """)
   }
 }

@@ -10,31 +10,31 @@ extension Bookkeeping {
   ///
   /// Records are looked up by ID alone. A join with their chunks may be planned the other way round: all records
   /// of all chunks, for each event. `IS TRUE` keeps the chunks a set that is made once.
-  func isRepeated(_ range: EventRange, _ bound: inout BoundStatement) -> String {
-    let action = forAnswer(range, &bound) { _, action in action }
+  func isRepeated(_ range: EventRange) -> SQL {
+    let action = forAnswer(range) { _, action, _ in action }
     return """
       (s.superseded_by IS NULL AND coalesce((
         SELECT e.reason = s.reason AND e.action = \(action)
                AND e.created_at IS NOT DISTINCT FROM s.created_at
                AND e.redacted_at IS NOT DISTINCT FROM s.redacted_at
         FROM lethe.event AS e
-        WHERE e.id = s.id AND e.type = \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type
+        WHERE e.id = s.id AND e.type = \(dataset.type.rawValue)::lethe.job_type
           AND e.cause_id IS NULL AND e.superseded_by IS NULL
           AND (e.chunk_id IN (
             SELECT ec.chunk_id FROM lethe.chunk AS ec JOIN lethe.run AS er USING (run_id)
-            WHERE ec.dataset = \(bound.bind(.text(dataset.name)))
-              AND er.pipeline = \(bound.bind(.text(chunk.pipeline))))) IS TRUE
+            WHERE ec.dataset = \(dataset.name)
+              AND er.pipeline = \(chunk.pipeline))) IS TRUE
         ORDER BY e.applied_at DESC LIMIT 1), false))
       """
   }
 
   /// `traces`, of those events of `source`: one for each reason. Has reason and bytes, which go into the
   /// batch's hash.
-  func tracesCTE(_ range: EventRange, _ bound: inout BoundStatement) -> String {
-    let action = forAnswer(range, &bound) { _, action in action }
+  func tracesCTE(_ range: EventRange) -> SQL {
+    let action = forAnswer(range) { _, action, _ in action }
     // The bytes that the largest distance needs: half of its hexadecimal digits.
-    let width = "(length(to_hex(s.last_id - s.first_id)) + 1) / 2"
-    func times(_ column: String) -> String {
+    let width: SQL = "(length(to_hex(s.last_id - s.first_id)) + 1) / 2"
+    func times(_ column: SQL) -> SQL {
       "CASE WHEN s.action = 'rehydrate' THEN pg_catalog.array_agg(s.\(column) ORDER BY s.id) END"
     }
     return """
@@ -42,10 +42,10 @@ extension Bookkeeping {
       INSERT INTO lethe.trace AS t
         (chunk_id, batch, type, reason, action, job_id, applied_at, events, first_id, last_id, distances,
          created_at, redacted_at)
-      SELECT \(bound.bind(.integer(chunk.id)))::bigint,
-             \(bound.bind(.integer(Int64(context.number))))::integer,
-             \(bound.bind(.text(dataset.type.rawValue)))::lethe.job_type, s.reason, s.action,
-             \(bound.bind(.integer(context.jobID)))::bigint, now(), count(*), s.first_id, s.last_id,
+      SELECT \(chunk.id)::bigint,
+             \(context.number)::integer,
+             \(dataset.type.rawValue)::lethe.job_type, s.reason, s.action,
+             \(context.jobID)::bigint, now(), count(*), s.first_id, s.last_id,
              pg_catalog.string_agg(substr(int8send(s.id - s.first_id), 9 - \(width)), ''::bytea ORDER BY s.id),
              \(times("created_at")), \(times("redacted_at"))
       FROM (

@@ -7,16 +7,16 @@ import Warehouse
 /// pruned by.
 enum IDTime {
   static func condition(
-    _ column: WarehouseTable.Column, _ range: EventRange, _ bound: inout BoundStatement
-  ) -> String {
+    _ column: WarehouseTable.Column, _ range: EventRange
+  ) -> SQL {
     let slack = PostIDTime.slackSeconds
     let through = max(range.through, PostIDTime.firstIDWithTime)
-    let latest = bound.bind(.text(text(PostIDTime.seconds(in: through) + 1 + slack)))
+    let latest: SQL = "\(text(PostIDTime.seconds(in: through) + 1 + slack))"
     // With the end itself: as a date it is the whole of its day.
-    let upper = "t.\(column.sql) <= \(latest)::\(column.type)"
+    let upper: SQL = "t.\(column.sql) <= \(latest)::\(column.typeSQL)"
     guard range.after >= PostIDTime.firstIDWithTime else { return upper }
-    let earliest = bound.bind(.text(text(PostIDTime.seconds(in: range.after) - slack)))
-    return "t.\(column.sql) >= \(earliest)::\(column.type) AND \(upper)"
+    let earliest: SQL = "\(text(PostIDTime.seconds(in: range.after) - slack))"
+    return "t.\(column.sql) >= \(earliest)::\(column.typeSQL) AND \(upper)"
   }
 
   private static func text(_ seconds: Int64) -> String {

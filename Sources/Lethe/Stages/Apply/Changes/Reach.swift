@@ -1,4 +1,5 @@
 import Definitions
+import PostgreSQL
 import Vocabulary
 import Warehouse
 
@@ -106,12 +107,12 @@ struct Reach {
   }
 
   /// `FROM` items and conditions that join the events `s` to the rows `t` of the table.
-  var join: (from: String, conditions: [String]) {
-    var from = "lethe.collected AS s"
-    var conditions: [String] = []
-    var previous = (expression: "s.id", kind: IDKind.integer)
+  var join: (from: SQL, conditions: [SQL]) {
+    var from: SQL = "lethe.collected AS s"
+    var conditions: [SQL] = []
+    var previous = (expression: "s.id" as SQL, kind: IDKind.integer)
     for (index, step) in steps.enumerated() {
-      let alias = "p\(index + 1)"
+      let alias: SQL = "p\(literal: index + 1)"
       from += ", \(step.table.sql) AS \(alias)"
       conditions.append(step.match.equals(previous.expression, of: previous.kind, alias: alias))
       previous = (step.id.sql(of: alias), step.id.kind)
@@ -122,12 +123,12 @@ struct Reach {
 
   /// The same from a row `t` back to the ID of the event that reaches it: further `FROM` items, conditions,
   /// and the ID.
-  var back: (from: String, conditions: [String], id: String) {
-    var from = ""
-    var conditions: [String] = []
-    var current = (id: match, alias: "t")
+  var back: (from: SQL, conditions: [SQL], id: SQL) {
+    var from: SQL = ""
+    var conditions: [SQL] = []
+    var current = (id: match, alias: "t" as SQL)
     for (index, step) in steps.enumerated().reversed() {
-      let alias = "p\(index + 1)"
+      let alias: SQL = "p\(literal: index + 1)"
       from += ", \(step.table.sql) AS \(alias)"
       conditions.append(
         step.id.equals(current.id.sql(of: current.alias), of: current.id.kind, alias: alias))

@@ -45,10 +45,9 @@ struct ReferenceCheck {
     atMost eventsMax: Int
   ) async throws -> [Int64] {
     let range = EventRange(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
-    var bound = BoundStatement()
     let taken = takers.filter { $0.takes(from: key) }
-      .map { $0.places(of: range, in: context, &bound) }
-    let stays =
+      .map { $0.places(of: range, in: context) }
+    let stays: SQL =
       taken.isEmpty
       ? ""
       : """
@@ -57,10 +56,10 @@ struct ReferenceCheck {
       WHERE taken.part = r.tableoid AND taken.place = r.ctid)
       """
     let held = change.hits(
-      of: range, in: context, &bound,
+      of: range, in: context,
       andAlso: "EXISTS (SELECT FROM \(key.table.sql) AS r WHERE \(key.equality)\(stays))")
     return try await connection.run(
-      "SELECT DISTINCT id FROM (\(held)) AS held ORDER BY id LIMIT \(eventsMax)", bound.parameters
+      "SELECT DISTINCT id FROM (\(held)) AS held ORDER BY id LIMIT \(literal: eventsMax)"
     ).rows(as: Int64.self)
   }
 }
@@ -96,26 +95,25 @@ struct CrossReferences {
     _ chunk: Chunk
   ) async throws -> Int64? {
     let rest = EventRange(chunkID: range.chunkID, after: range.through, through: chunk.lastID)
-    var bound = BoundStatement()
     let later = changes[...index].filter { $0.takes(from: key) }
-      .map { $0.places(of: rest, in: context, &bound) }
-    let held = change.hits(of: range, in: context, &bound, andAlso: key.equality)
+      .map { $0.places(of: rest, in: context) }
+    let held = change.hits(of: range, in: context, andAlso: key.equality)
     return try await connection.run(
       """
       SELECT max(later.id) FROM (\(later.joined(separator: "\nUNION ALL\n"))) AS later
       JOIN \(key.table.sql) AS r ON r.tableoid = later.part AND r.ctid = later.place
       WHERE EXISTS (\(held))
-      """, bound.parameters
+      """
     ).onlyRow(as: Int64?.self)
   }
 }
 
 extension WarehouseTable.ForeignKey {
   /// The condition that a row `r` refers to a row `t`.
-  var equality: String {
-    zip(columns, referencedColumns).enumerated().map { index, pair in
-      let sign = isOfPeriods && index == columns.count - 1 ? "&&" : "="
-      return "r.\(Identifier(pair.0).sql) \(sign) t.\(Identifier(pair.1).sql)"
+  var equality: SQL {
+    zip(columns, referencedColumns).enumerated().map { index, pair -> SQL in
+      let sign: SQL = isOfPeriods && index == columns.count - 1 ? "&&" : "="
+      return "r.\(identifier: pair.0) \(sign) t.\(identifier: pair.1)"
     }
     .joined(separator: " AND ")
   }

@@ -44,20 +44,20 @@ struct Release {
   private func lockEnding(
     _ range: EventRange, after hold: Int64, holdsMax: Int?
   ) async throws -> Int64? {
-    var bound = BoundStatement()
-    let page = "ORDER BY r.hold_id \(holdsMax.map { "LIMIT \($0)" } ?? "OFFSET 0")"
+    let page: SQL =
+      "ORDER BY r.hold_id \(holdsMax.map { "LIMIT \(literal: $0)" as SQL } ?? "OFFSET 0")"
     _ = try await transaction.run(
       """
       WITH ending AS MATERIALIZED (
         SELECT r.hold_id, s.id, s.reason
         FROM lethe.collected AS s CROSS JOIN LATERAL (
           SELECT r.hold_id FROM lethe.holder AS r
-          WHERE r.type = \(bound.bind(.text(context.type.rawValue)))::lethe.job_type AND r.id = s.id
-            AND r.hold_id > \(bound.bind(.integer(hold)))
-            AND r.asked_at < \(bound.bind(.text(context.askedAt)))::timestamptz
+          WHERE r.type = \(context.type.rawValue)::lethe.job_type AND r.id = s.id
+            AND r.hold_id > \(hold)
+            AND r.asked_at < \(context.askedAt)::timestamptz
           \(page)) AS r
-        WHERE \(bound.standing(in: range)) AND s.restores
-          AND NOT s.reason = ANY (\(bound.bind(.texts(context.protecting)))::lethe.reason[])
+        WHERE \(range.standing) AND s.restores
+          AND NOT s.reason = ANY (\(context.protecting)::lethe.reason[])
         \(page)
       ), locked AS MATERIALIZED (
         SELECT h.hold_id FROM lethe.hold AS h
@@ -65,7 +65,7 @@ struct Release {
       )
       INSERT INTO lethe_ending (hold_id, id, reason)
       SELECT hold_id, id, reason FROM ending JOIN locked USING (hold_id)
-      """, bound.parameters)
+      """)
     return try await transaction.query("SELECT max(hold_id) FROM lethe_ending")
       .onlyRow(as: Int64?.self)
   }
@@ -90,12 +90,11 @@ struct Release {
       """
       INSERT INTO lethe.event
         (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id, batch)
-      SELECT h.row_id, h.row_type, d.reason, 'restore', $2, $3, now(),
-             pg_catalog.jsonb_build_object('restore ' || d.table_name, 1), d.id, $4::integer
+      SELECT h.row_id, h.row_type, d.reason, 'restore', \(context.chunkID), \(context.jobID), now(),
+             pg_catalog.jsonb_build_object('restore ' || d.table_name, 1), d.id, \(context.number)::integer
       FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
       WHERE d.outcome = 'opened' AND h.row_id IS NOT NULL
-        AND (h.row_type, h.row_id) <> ($1::lethe.job_type, d.id)
-      """, .text(context.type.rawValue), .integer(context.chunkID), .integer(context.jobID),
-      .integer(Int64(context.number)))
+        AND (h.row_type, h.row_id) <> (\(context.type.rawValue)::lethe.job_type, d.id)
+      """)
   }
 }

@@ -18,17 +18,17 @@ struct RowVersions {
   /// snapshot's xmin had ended by then; of what is above, a subtransaction's number does not tell whether
   /// it had.
   func isOlderThanExport(
-    _ alias: String, of table: WarehouseTable, _ bound: inout BoundStatement
-  ) -> String {
+    _ alias: SQL, of table: WarehouseTable
+  ) -> SQL {
     guard isComparable, table.hasTrustedVersions, let exportedSnapshot, let cluster else {
       return "false"
     }
-    let version = "lethe.full_xid(\(alias).xmin)"
+    let version: SQL = "lethe.full_xid(\(alias).xmin)"
     return """
-      (\(version) < pg_snapshot_xmin(\(bound.bind(.text(exportedSnapshot)))::pg_snapshot)
+      (\(version) < pg_snapshot_xmin(\(exportedSnapshot)::pg_snapshot)
        OR \(version) = pg_current_xact_id()
        OR EXISTS (SELECT FROM lethe.batch AS b
-                  WHERE b.xid = \(version) AND b.cluster = \(bound.bind(.integer(cluster)))))
+                  WHERE b.xid = \(version) AND b.cluster = \(cluster)))
       """
   }
 }

@@ -18,13 +18,15 @@ struct HeldColumns {
       try await connection.execute(
         """
         INSERT INTO lethe.held_column AS h (table_name, column_name, relation, attribute, cluster)
-        SELECT $1, a.attname, a.attrelid, a.attnum, lethe.cluster() FROM pg_catalog.pg_attribute AS a
-        WHERE a.attrelid = $2::regclass AND a.attname = ANY ($3::text[]) AND NOT a.attisdropped
+        SELECT \(key.table), a.attname, a.attrelid, a.attnum, lethe.cluster()
+               FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = \(table.quoted)::regclass
+          AND a.attname = ANY (\(key.names + change.columnsSet)::text[]) AND NOT a.attisdropped
         ON CONFLICT (table_name, column_name) DO UPDATE
         SET relation = excluded.relation, attribute = excluded.attribute, cluster = excluded.cluster
         WHERE (h.relation, h.attribute, h.cluster)
           IS DISTINCT FROM (excluded.relation, excluded.attribute, excluded.cluster)
-        """, .text(key.table), .text(table.sql), .texts(key.names + change.columnsSet))
+        """)
     }
   }
 
@@ -49,6 +51,25 @@ struct HeldColumns {
     var dropped: [String] = []
   }
 
+  /// A name that holds use, and what has it today.
+  private struct HeldName {
+    let table: String
+    let column: String
+    let tableNow: TableName
+    let columnNow: String
+    let isDropped: Bool
+    let isSameCluster: Bool
+
+    init(_ row: Row) throws {
+      table = try row["table_name"]
+      column = try row["column_name"]
+      tableNow = TableName(schema: try row["nspname"], name: try row["relname"])
+      columnNow = try row["attname"]
+      isDropped = try row["attisdropped"]
+      isSameCluster = try row["is_same_cluster"]
+    }
+  }
+
   func moves() async throws -> [Move] {
     try await moves(on: connection)
   }
@@ -57,7 +78,7 @@ struct HeldColumns {
     let rows = try await session.query(
       """
       SELECT h.table_name, h.column_name, n.nspname, c.relname, a.attname, a.attisdropped,
-             h.cluster IS NOT NULL AND h.cluster = lethe.cluster()
+             h.cluster IS NOT NULL AND h.cluster = lethe.cluster() AS is_same_cluster
       FROM lethe.held_column AS h
       JOIN pg_catalog.pg_class AS c ON c.oid = h.relation
       JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -65,15 +86,15 @@ struct HeldColumns {
       WHERE h.cluster IS NULL OR h.cluster = lethe.cluster()
       ORDER BY 1, 2
       """
-    ).rows(
-      as: String.self, String.self, String.self, String.self, String.self, Bool.self, Bool.self)
+    ).rows.map { try HeldName($0) }
     var moves: [String: Move] = [:]
-    for (table, column, schema, name, columnNow, isDropped, isSameCluster) in rows {
-      let now = TableName(schema: schema, name: name)
+    for row in rows {
+      let (table, column, now) = (row.table, row.column, row.tableNow)
+      let (columnNow, isDropped) = (row.columnNow, row.isDropped)
       let isMoved = now.written != table
       // In another cluster, the number may be another table's.
       if isMoved {
-        guard isSameCluster, try await isMovedHere(table, now, session) else { continue }
+        guard row.isSameCluster, try await isMovedHere(table, now, session) else { continue }
       }
       var move = moves[table] ?? Move(table: table, tableNow: now.written)
       if isDropped || columnNow != column,
@@ -85,7 +106,9 @@ struct HeldColumns {
     }
     // A new name that was another held column's before: that one has a new name, too.
     // As many rounds as a chain of such names can have links.
-    for (table, column, _, _, columnNow, isDropped, _) in rows.flatMap({ _ in rows }) {
+    for row in rows.flatMap({ _ in rows }) {
+      let (table, column) = (row.table, row.column)
+      let (columnNow, isDropped) = (row.columnNow, row.isDropped)
       guard moves[table]?.renamed.values.contains(column) == true, columnNow != column,
         moves[table]?.renamed[column] == nil, moves[table]?.dropped.contains(column) == false
       else { continue }
@@ -109,64 +132,62 @@ struct HeldColumns {
   }
 
   private func follow(_ move: Move, _ transaction: Transaction) async throws {
-    let names = move.renamed.map { "\(SQLText.literal($0)), \(SQLText.literal($1))" }
-    let map = "pg_catalog.jsonb_build_object(\(names.joined(separator: ", ")))"
+    let names = move.renamed.map { "\(literal: $0), \(literal: $1)" as SQL }
+    let map: SQL = "pg_catalog.jsonb_build_object(\(names.joined(separator: ", ")))"
     // What is left of an object, by the names of today.
-    func object(_ column: String) -> String {
+    func object(_ column: SQL) -> SQL {
       """
       (SELECT coalesce(pg_catalog.jsonb_object_agg(coalesce(\(map) ->> e.key, e.key), e.value), '{}')
-       FROM pg_catalog.jsonb_each(\(column) - $3::text[]) AS e)
+       FROM pg_catalog.jsonb_each(\(column) - \(move.dropped)::text[]) AS e)
       """
     }
-    func array(_ column: String) -> String {
+    func array(_ column: SQL) -> SQL {
       """
       ARRAY (SELECT coalesce(\(map) ->> e.name, e.name) FROM pg_catalog.unnest(\(column)) AS e (name)
-             WHERE NOT e.name = ANY ($3::text[])
+             WHERE NOT e.name = ANY (\(move.dropped)::text[])
              ORDER BY coalesce(\(map) ->> e.name, e.name) COLLATE "C")
       """
     }
-    let parameters: [Parameter] = [
-      .text(move.table), .text(move.tableNow), .texts(move.dropped),
-    ]
     _ = try await transaction.run(
       """
       UPDATE lethe.holder AS r SET columns = \(array("r.columns"))
-      FROM lethe.hold AS h WHERE h.hold_id = r.hold_id AND h.table_name = $1 AND $2::text IS NOT NULL
-      """, parameters)
+      FROM lethe.hold AS h WHERE h.hold_id = r.hold_id AND h.table_name = \(move.table)
+      """)
     // A row's key is never left without a column: what names it is lost with that.
     _ = try await transaction.run(
       """
       UPDATE lethe.hold AS h
-      SET table_name = $2, former = \(object("h.former")), set_to = \(object("h.set_to")),
+      SET table_name = \(move.tableNow), former = \(object("h.former")), set_to = \(object("h.set_to")),
           row_key = (SELECT pg_catalog.jsonb_object_agg(coalesce(\(map) ->> e.key, e.key), e.value)
                      FROM pg_catalog.jsonb_each(h.row_key) AS e)
-      WHERE h.table_name = $1
-      """, parameters)
+      WHERE h.table_name = \(move.table)
+      """)
     _ = try await transaction.run(
       """
       WITH emptied AS (
-        DELETE FROM lethe.hold WHERE table_name = $1 AND set_to = '{}' RETURNING *
+        DELETE FROM lethe.hold WHERE table_name = \(move.tableNow) AND set_to = '{}' RETURNING *
       )
       INSERT INTO lethe.closed_hold (hold_id, table_name, row_key, row_type, row_id, held_at, outcome)
       SELECT hold_id, table_name, row_key, row_type, row_id, held_at, 'dropped' FROM emptied
-      """, [.text(move.tableNow)])
+      """)
     _ = try await transaction.run(
       """
-      WITH former AS (DELETE FROM lethe.held_key WHERE table_name = $1 RETURNING key_columns)
+      WITH former AS (DELETE FROM lethe.held_key WHERE table_name = \(move.table) RETURNING key_columns)
       INSERT INTO lethe.held_key (table_name, key_columns)
-      SELECT DISTINCT $2, ARRAY (SELECT coalesce(\(map) ->> e.name, e.name)
+      SELECT DISTINCT \(move.tableNow), ARRAY (SELECT coalesce(\(map) ->> e.name, e.name)
                                  FROM pg_catalog.unnest(f.key_columns) AS e (name)
                                  ORDER BY coalesce(\(map) ->> e.name, e.name) COLLATE "C")
       FROM former AS f
       ON CONFLICT DO NOTHING
-      """, [.text(move.table), .text(move.tableNow)])
+      """)
     _ = try await transaction.run(
       """
-      WITH former AS (DELETE FROM lethe.held_column WHERE table_name = $1 RETURNING *)
+      WITH former AS (DELETE FROM lethe.held_column WHERE table_name = \(move.table) RETURNING *)
       INSERT INTO lethe.held_column (table_name, column_name, relation, attribute, cluster)
-      SELECT $2, coalesce(\(map) ->> f.column_name, f.column_name), f.relation, f.attribute, f.cluster
-      FROM former AS f WHERE NOT f.column_name = ANY ($3::text[])
+      SELECT \(move.tableNow), coalesce(\(map) ->> f.column_name, f.column_name), f.relation,
+             f.attribute, f.cluster
+      FROM former AS f WHERE NOT f.column_name = ANY (\(move.dropped)::text[])
       ON CONFLICT DO NOTHING
-      """, parameters)
+      """)
   }
 }

@@ -22,7 +22,7 @@ struct HoldEnding {
   let chunk: Chunk?
 
   /// What is being ended, and what becomes of each hold: scratch tables, empty at each begin.
-  static let scratchTables = """
+  static let scratchTables: SQL = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_ending (
         hold_id bigint NOT NULL, id bigint NOT NULL, reason lethe.reason NOT NULL, PRIMARY KEY (hold_id, id)
     ) ON COMMIT DELETE ROWS;
@@ -32,7 +32,7 @@ struct HoldEnding {
     ) ON COMMIT DELETE ROWS
     """
 
-  static let scratchTableNames = "lethe_ending, lethe_due"
+  static let scratchTableNames: SQL = "lethe_ending, lethe_due"
 
   /// Which columns of each hold go back: those that no other ID wants to stay.
   func judge() async throws {
@@ -48,7 +48,7 @@ struct HoldEnding {
                       WHERE NOT EXISTS (
                         SELECT FROM lethe.holder AS o
                         WHERE o.hold_id = h.hold_id AND c = ANY (o.columns)
-                          AND NOT (o.type = $1::lethe.job_type
+                          AND NOT (o.type = \(type.rawValue)::lethe.job_type
                                    AND o.id IN (SELECT x.id FROM lethe_ending AS x
                                                 WHERE x.hold_id = h.hold_id)))
                       ORDER BY c) AS columns
@@ -56,7 +56,7 @@ struct HoldEnding {
               ORDER BY hold_id, id) AS e
         JOIN lethe.hold AS h USING (hold_id)
       ) AS judged
-      """, .text(type.rawValue))
+      """)
   }
 
   /// Opens what is due.
@@ -102,12 +102,11 @@ struct HoldEnding {
     let isRow = Self.isRow(group, table)
     let isAsSet = held.map {
       """
-      t.\(Identifier($0).sql)::text IS NOT DISTINCT FROM h.set_to ->> \(SQLText.literal($0))
-      """
+      t.\(identifier: $0)::text IS NOT DISTINCT FROM h.set_to ->> \(literal: $0)
+      """ as SQL
     }.joined(separator: " AND ")
     if !columns.isEmpty { try await giveBack(columns, of: group, table, isRow, isAsSet) }
-    var bound = BoundStatement()
-    let rest = Self.isInGroup(group, &bound)
+    let rest = Self.isInGroup(group)
     // What is left had another row version, or somebody else holds it, or was written this very moment.
     try await run(
       """
@@ -115,28 +114,27 @@ struct HoldEnding {
       SET outcome = CASE
           WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow)) THEN 'gone'
           WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow) AND \(isAsSet))
-          THEN 'changed' ELSE '\(columns.isEmpty ? "held" : "waits")' END
+          THEN 'changed' ELSE \(literal: columns.isEmpty ? "held" : "waits") END
       FROM lethe.hold AS h
       WHERE \(rest) AND d.outcome IS NULL AND h.hold_id = d.hold_id
-      """, bound.parameters, table)
+      """, table)
   }
 
   private func giveBack(
-    _ columns: [String], of group: Group, _ table: WarehouseTable, _ isRow: String,
-    _ isAsSet: String
+    _ columns: [String], of group: Group, _ table: WarehouseTable, _ isRow: SQL,
+    _ isAsSet: SQL
   ) async throws {
-    var bound = BoundStatement()
-    let isOld = versions.map { $0.isOlderThanExport("t", of: table, &bound) } ?? "true"
+    let isOld = versions.map { $0.isOlderThanExport("t", of: table) } ?? "true"
     let sets = columns.compactMap { name in
       table.columns[name].map {
-        "\($0.sql) = (h.former ->> \(SQLText.literal(name)))::\($0.type)"
+        "\($0.sql) = (h.former ->> \(literal: name))::\($0.typeSQL)" as SQL
       }
     }
     let isExact = columns.map {
-      "t.\(Identifier($0).sql)::text IS NOT DISTINCT FROM h.former ->> \(SQLText.literal($0))"
+      "t.\(identifier: $0)::text IS NOT DISTINCT FROM h.former ->> \(literal: $0)" as SQL
     }.joined(separator: " AND ")
-    let unguarded = try await unguarded(table.resolvedName, &bound)
-    let isInGroup = Self.isInGroup(group, &bound)
+    let unguarded = try await unguarded(table.resolvedName)
+    let isInGroup = Self.isInGroup(group)
     try await run(
       """
       WITH opened AS (
@@ -148,7 +146,7 @@ struct HoldEnding {
       )
       UPDATE lethe_due AS d SET outcome = CASE WHEN o.is_exact THEN 'opened' ELSE 'other' END
       FROM opened AS o WHERE d.hold_id = o.hold_id
-      """, bound.parameters, table)
+      """, table)
     try await requireExact(group, table)
   }
 
@@ -170,50 +168,48 @@ struct HoldEnding {
   }
 
   private func run(
-    _ sql: String, _ parameters: [Parameter], _ table: WarehouseTable
+    _ sql: SQL, _ table: WarehouseTable
   ) async throws {
     do {
-      _ = try await transaction.run(sql, parameters)
+      _ = try await transaction.run(sql)
     } catch let error as PostgreSQLError where !error.isTemporary {
       throw ApplyError(error, chunk, "restore \(table.resolvedName): ")
     }
   }
 
   /// The condition that a row `t` is the one of the hold `h`, written for the index of the table's key.
-  private static func isRow(_ group: Group, _ table: WarehouseTable) -> String {
+  private static func isRow(_ group: Group, _ table: WarehouseTable) -> SQL {
     group.key.compactMap { name in
       table.columns[name].map {
-        "t.\($0.sql) = (h.row_key ->> \(SQLText.literal(name)))::\($0.type)"
+        "t.\($0.sql) = (h.row_key ->> \(literal: name))::\($0.typeSQL)" as SQL
       }
     }.joined(separator: " AND ")
   }
 
-  private static func isInGroup(_ group: Group, _ bound: inout BoundStatement) -> String {
+  private static func isInGroup(_ group: Group) -> SQL {
     """
-    d.table_name = \(bound.bind(.text(group.table)))::text \
-    AND d.key = \(bound.bind(.texts(group.key)))::text[] \
-    AND d.held = \(bound.bind(.texts(group.held)))::text[] \
-    AND d.columns = \(bound.bind(.texts(group.columns)))::text[]
+    d.table_name = \(group.table)::text \
+    AND d.key = \(group.key)::text[] \
+    AND d.held = \(group.held)::text[] \
+    AND d.columns = \(group.columns)::text[]
     """
   }
 
   /// Rows that an ID of a version without holds still hides stay as they are.
   private func unguarded(
-    _ table: TableName, _ bound: inout BoundStatement
-  ) async throws -> String {
+    _ table: TableName
+  ) async throws -> SQL {
     let hasAny = try await transaction.query("SELECT EXISTS (SELECT FROM lethe.protection)")
       .onlyRow(as: Bool.self)
     guard hasAny else { return "" }
     return guards.filter { $0.resolvedTable == table }
-      .map { "\n    AND \($0.isFree("t", &bound))" }.joined()
+      .map { "\n    AND \($0.isFree("t"))" as SQL }.joined()
   }
 
   private func setOutcome(_ outcome: String, of group: Group) async throws {
-    var bound = BoundStatement()
-    let isInGroup = Self.isInGroup(group, &bound)
+    let isInGroup = Self.isInGroup(group)
     _ = try await transaction.run(
-      "UPDATE lethe_due AS d SET outcome = \(SQLText.literal(outcome)) WHERE \(isInGroup)",
-      bound.parameters)
+      "UPDATE lethe_due AS d SET outcome = \(literal: outcome) WHERE \(isInGroup)")
   }
 
   private static func names(_ json: String) throws -> [String] {
@@ -225,7 +221,7 @@ struct HoldEnding {
   /// A hold ends with its last column, or when there is nothing left that Lethe may open. Whoever waits for
   /// the next answer stays a holder.
   func end(jobID: Int64?) async throws {
-    let type = Parameter.text(self.type.rawValue)
+    let type = self.type.rawValue
     try await transaction.execute(
       """
       WITH closed AS (
@@ -237,9 +233,10 @@ struct HoldEnding {
       INSERT INTO lethe.closed_hold
         (hold_id, table_name, row_key, row_type, row_id, held_at, outcome, type, id, job_id)
       SELECT hold_id, table_name, row_key, row_type, row_id, held_at,
-             CASE outcome WHEN 'opened' THEN 'restored' ELSE outcome END, $1::lethe.job_type, id, $2::bigint
+             CASE outcome WHEN 'opened' THEN 'restored' ELSE outcome END, \(type)::lethe.job_type,
+               id, \(jobID)::bigint
       FROM closed
-      """, type, Parameter(jobID))
+      """)
     try await transaction.execute(
       """
       UPDATE lethe.hold AS h SET former = h.former - d.columns, set_to = h.set_to - d.columns
@@ -249,8 +246,8 @@ struct HoldEnding {
     try await transaction.execute(
       """
       DELETE FROM lethe.holder AS r USING lethe_ending AS e JOIN lethe_due AS d USING (hold_id)
-      WHERE r.hold_id = e.hold_id AND r.type = $1::lethe.job_type AND r.id = e.id
+      WHERE r.hold_id = e.hold_id AND r.type = \(type)::lethe.job_type AND r.id = e.id
         AND d.outcome <> 'waits'
-      """, type)
+      """)
   }
 }

@@ -21,27 +21,20 @@ struct HoldKey {
   }
 
   /// `lethe.hold.row_key` of a row.
-  func json(of alias: String) -> String {
-    let pairs = columns.map { "\(SQLText.literal($0.name)), \(alias).\($0.sql)::text" }
+  func json(of alias: SQL) -> SQL {
+    let pairs = columns.map { "\(literal: $0.name), \(alias).\($0.sql)::text" as SQL }
     return "pg_catalog.jsonb_build_object(\(pairs.joined(separator: ", ")))"
   }
 
   /// The hold of a row, to be joined laterally or asked for with EXISTS: none, or one.
   ///
   /// - Parameter rowKey: the row's `lethe.hold.row_key`.
-  func hold(of rowKey: String, _ bound: inout BoundStatement) -> String {
+  func hold(of rowKey: SQL) -> SQL {
     // OFFSET keeps it a look into the index for each row. As a join it may become a pass over all holds for
     // each batch: of a night's many new holds the server has no statistics yet.
     """
     SELECT * FROM lethe.hold
-    WHERE table_name = \(bound.bind(.text(table)))::text AND row_key = \(rowKey) LIMIT 1 OFFSET 0
+    WHERE table_name = \(table)::text AND row_key = \(rowKey) LIMIT 1 OFFSET 0
     """
-  }
-}
-
-/// Names within SQL text.
-enum SQLText {
-  static func literal(_ text: String) -> String {
-    "'" + text.replacing("'", with: "''") + "'"
   }
 }

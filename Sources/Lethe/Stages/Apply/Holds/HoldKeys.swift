@@ -57,33 +57,37 @@ public struct HoldKeys: Sendable {
     guard former.columns.allSatisfy({ table.columns[$0] != nil }),
       let whole = TableName(key.table)
     else { return }
-    func isRow(_ alias: String) -> String {
+    func isRow(_ alias: SQL) -> SQL {
       former.columns.compactMap { name in
         table.columns[name].map {
-          "\(alias).\($0.sql) = (h.row_key ->> \(SQLText.literal(name)))::\($0.type)"
+          "\(alias).\($0.sql) = (h.row_key ->> \(literal: name))::\($0.typeSQL)" as SQL
         }
       }.joined(separator: " AND ")
     }
     try await connection.withTransaction { transaction in
       try await transaction.execute(
         """
-        UPDATE lethe.hold AS h SET table_name = $3, row_key = \(key.json(of: "t"))
+        UPDATE lethe.hold AS h SET table_name = \(key.table), row_key = \(key.json(of: "t"))
         FROM \(whole.sql) AS t
-        WHERE h.table_name = $1
-          AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k ORDER BY k COLLATE "C") = $2::text[]
+        WHERE h.table_name = \(former.table)
+          AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k
+            ORDER BY k COLLATE "C") = \(former.columns)::text[]
           AND \(isRow("t"))
           AND (SELECT count(*) FROM (SELECT FROM \(whole.sql) AS o WHERE \(isRow("o")) LIMIT 2) AS o) = 1
           AND NOT EXISTS (SELECT FROM lethe.hold AS g
-                          WHERE g.table_name = $3 AND g.row_key = \(key.json(of: "t")))
-        """, .text(former.table), .texts(former.columns), .text(key.table))
-      try await transaction.execute(
-        "DELETE FROM lethe.held_key WHERE table_name = $1 AND key_columns = $2::text[]",
-        .text(former.table), .texts(former.columns))
+                          WHERE g.table_name = \(key.table) AND g.row_key = \(key.json(of: "t")))
+        """)
       try await transaction.execute(
         """
-        INSERT INTO lethe.held_key (table_name, key_columns) VALUES ($1, $2::text[])
+        DELETE FROM lethe.held_key WHERE table_name = \(former.table)
+        AND key_columns = \(former.columns)::text[]
+        """
+      )
+      try await transaction.execute(
+        """
+        INSERT INTO lethe.held_key (table_name, key_columns) VALUES (\(key.table), \(key.names)::text[])
         ON CONFLICT DO NOTHING
-        """, .text(key.table), .texts(key.names))
+        """)
     }
   }
 
@@ -117,7 +121,7 @@ public struct HoldKeys: Sendable {
         continue
       }
       let hasHolds = try await connection.query(
-        "SELECT EXISTS (SELECT FROM lethe.hold WHERE table_name = $1)", .text(known.table)
+        "SELECT EXISTS (SELECT FROM lethe.hold WHERE table_name = \(known.table))"
       ).onlyRow(as: Bool.self)
       if hasHolds { tables.append(known.table) }
     }
@@ -127,8 +131,8 @@ public struct HoldKeys: Sendable {
   private func held(of table: String) async throws -> [String] {
     try await connection.query(
       """
-      SELECT DISTINCT pg_catalog.jsonb_object_keys(set_to) FROM lethe.hold WHERE table_name = $1
-      """, .text(table)
+      SELECT DISTINCT pg_catalog.jsonb_object_keys(set_to) FROM lethe.hold WHERE table_name = \(table)
+      """
     ).rows(as: String.self)
   }
 
@@ -144,7 +148,7 @@ public struct HoldKeys: Sendable {
       else { continue }
       let isRow = known.columns.compactMap { name in
         table.columns[name].map {
-          "t.\($0.sql) = (h.row_key ->> \(SQLText.literal(name)))::\($0.type)"
+          "t.\($0.sql) = (h.row_key ->> \(literal: name))::\($0.typeSQL)" as SQL
         }
       }.joined(separator: " AND ")
       do {
@@ -152,15 +156,16 @@ public struct HoldKeys: Sendable {
           """
           WITH lost AS (
             DELETE FROM lethe.hold AS h
-            WHERE h.table_name = $1
-              AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k ORDER BY k COLLATE "C") = $2::text[]
+            WHERE h.table_name = \(known.table)
+              AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k
+                ORDER BY k COLLATE "C") = \(known.columns)::text[]
               AND NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow))
             RETURNING h.*
           )
           INSERT INTO lethe.closed_hold
             (hold_id, table_name, row_key, row_type, row_id, held_at, outcome)
           SELECT hold_id, table_name, row_key, row_type, row_id, held_at, 'gone' FROM lost
-          """, .text(known.table), .texts(known.columns))
+          """)
       } catch let error as PostgreSQLError where error.isRefusal {
         continue
       }

@@ -69,7 +69,7 @@ public struct OperatorRelease: Sendable {
     do {
       return try await connection.withTransaction { transaction in
         try await transaction.execute(
-          "SET LOCAL lock_timeout = '\(transaction.timeouts.lockTimeout)'")
+          "SET LOCAL lock_timeout = \(literal: transaction.timeouts.lockTimeout)")
         let outcome = try await release(order, transaction)
         if isDryRun { throw RolledBack(report: .done(outcome)) }
         try await HoldLedger(connection: connection)
@@ -117,14 +117,14 @@ public struct OperatorRelease: Sendable {
       """
       WITH ending AS MATERIALIZED (
         SELECT r.hold_id, r.id FROM lethe.holder AS r
-        WHERE r.type = $1::lethe.job_type AND r.id = ANY ($2::bigint[])
+        WHERE r.type = \(order.type.rawValue)::lethe.job_type AND r.id = ANY (\(order.ids)::bigint[])
       ), locked AS MATERIALIZED (
         SELECT h.hold_id FROM lethe.hold AS h
         WHERE h.hold_id IN (SELECT hold_id FROM ending) ORDER BY h.hold_id FOR UPDATE
       )
       INSERT INTO lethe_ending (hold_id, id, reason)
       SELECT hold_id, id, 'clean' FROM ending JOIN locked USING (hold_id)
-      """, .text(order.type.rawValue), .integers(order.ids))
+      """)
   }
 
   private func counted(_ transaction: Transaction) async throws -> Outcome {

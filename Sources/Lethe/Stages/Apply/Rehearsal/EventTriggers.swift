@@ -93,7 +93,7 @@ public struct EventTriggers: Sendable {
     }
   }
 
-  private func refusal(of script: String) async throws -> PostgreSQLError? {
+  private func refusal(of script: SQL) async throws -> PostgreSQLError? {
     do {
       try await connection.withTransaction { transaction in
         try await transaction.runScript("SET LOCAL lock_timeout = '1s'; \(script)")

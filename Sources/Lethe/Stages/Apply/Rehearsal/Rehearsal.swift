@@ -135,9 +135,10 @@ public struct Rehearsal: Sendable {
   ) async throws -> RehearsalStage {
     _ = try await transaction.query(
       """
-      SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true),
+      SELECT set_config('lock_timeout', \("\(Self.lockTimeoutSeconds)s"), true),
+             set_config('statement_timeout', \("\(Self.statementTimeoutSeconds)s"), true),
              set_config('jit', 'off', true)
-      """, .text("\(Self.lockTimeoutSeconds)s"), .text("\(Self.statementTimeoutSeconds)s"))
+      """)
     try await transaction.runScript(Bookkeeping.scratchTables)
     _ = try await transaction.query("SELECT lethe.ensure_event_partitions(now())")
     let (dataset, change) = (rehearsed.dataset, rehearsed.change)
@@ -145,9 +146,9 @@ public struct Rehearsal: Sendable {
       dataset: dataset.name, of: definition.name, type: dataset.type, on: transaction)
     let (now, mayLock, isCounted) = try await transaction.query(
       """
-      SELECT now()::text, has_any_column_privilege($1::regclass, 'UPDATE'),
+      SELECT now()::text, has_any_column_privilege(\(change.reach.table.quoted)::regclass, 'UPDATE'),
              current_setting('track_counts') = 'on'
-      """, .text(change.reach.table.sql)
+      """
     ).onlyRow(as: String.self, Bool.self, Bool.self)
     let context = BatchContext(
       pipeline: definition.name, dataset: dataset.name, type: dataset.type,

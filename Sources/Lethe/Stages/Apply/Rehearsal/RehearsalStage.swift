@@ -145,29 +145,28 @@ struct RehearsalStage {
   private func candidates(
     of part: TablePart, differing: Bool = true
   ) async throws -> [Candidate] {
-    var bound = BoundStatement()
     let back = change.reach.back
     // The partition's condition has the planner leave the other partitions out.
-    let source = part.isReadable ? "ONLY \(part.name.sql)" : table.sql
-    var place = part.isReadable ? "" : part.condition.map { " AND (\($0))" } ?? ""
+    let source: SQL = part.isReadable ? "ONLY \(part.name.sql)" : table.sql
+    var place: SQL = part.isReadable ? "" : part.condition.map { " AND (\(trusted: $0))" } ?? ""
     // Nobody asks about other rows of the dataset's own.
     if change.reach.isOwn, let condition = rehearsed.dataset.condition {
-      place += " AND (\(condition)\n)"
+      place += " AND (\(trusted: condition)\n)"
     }
-    let oid = bound.bind(.integer(part.oid))
-    var conditions = back.conditions + ["\(back.id) BETWEEN 1 AND \(Int64.max)"]
-    if !change.isDelete, differing { conditions.append(change.differs(&bound)) }
+    let oid: SQL = "\(part.oid)"
+    var conditions = back.conditions + ["\(back.id) BETWEEN 1 AND \(literal: Int64.max)"]
+    if !change.isDelete, differing { conditions.append(change.differs()) }
     conditions += (change.isDelete ? table.references : []).filter(\.isReadable).map {
-      "NOT EXISTS (SELECT FROM \($0.table.sql) AS r WHERE \($0.equality))"
+      "NOT EXISTS (SELECT FROM \($0.table.sql) AS r WHERE \($0.equality))" as SQL
     }
     let rows = try await transaction.run(
       """
       SELECT \(back.id), t.lethe_place
       FROM (SELECT w.ctid::text AS lethe_place, w.* FROM \(source) AS w
             WHERE w.tableoid = \(oid)::bigint::oid\(place)
-            LIMIT \(Self.rowsLookedAtMax)) AS t\(back.from)
-      WHERE \(conditions.joined(separator: " AND ")) LIMIT \(Self.candidatesMax)
-      """, bound.parameters
+            LIMIT \(literal: Self.rowsLookedAtMax)) AS t\(back.from)
+      WHERE \(conditions.joined(separator: " AND ")) LIMIT \(literal: Self.candidatesMax)
+      """
     ).rows(as: Int64.self, String.self)
     return rows.map {
       Candidate(id: $0.0, place: Change.RowPlace(part: part.oid, place: $0.1))
@@ -183,10 +182,9 @@ struct RehearsalStage {
   private func isDue(_ candidate: Candidate) async throws -> Bool {
     var only = change
     only.only = candidate.place
-    var bound = BoundStatement()
-    let places = only.places(of: range(candidate), in: context, &bound)
+    let places = only.places(of: range(candidate), in: context)
     return try await transaction.run(
-      "SELECT EXISTS (SELECT FROM (\(places)) AS place)", bound.parameters
+      "SELECT EXISTS (SELECT FROM (\(places)) AS place)"
     ).onlyRow(as: Bool.self)
   }
 
@@ -194,9 +192,10 @@ struct RehearsalStage {
     guard mayLock else { return true }
     return try await transaction.query(
       """
-      SELECT FROM \(table.sql) AS t WHERE t.tableoid = $1::bigint::oid AND t.ctid = $2::tid
-      FOR \(change.isDelete ? "UPDATE" : "NO KEY UPDATE") SKIP LOCKED
-      """, .integer(candidate.place.part), .text(candidate.place.place)
+      SELECT FROM \(table.sql) AS t WHERE t.tableoid = \(candidate.place.part)::bigint::oid
+             AND t.ctid = \(candidate.place.place)::tid
+      FOR \(change.isDelete ? "UPDATE" as SQL : "NO KEY UPDATE") SKIP LOCKED
+      """
     ).count > 0
   }
 
@@ -209,7 +208,7 @@ struct RehearsalStage {
     let newestHold = try await transaction.query(
       "SELECT coalesce(max(hold_id), 0) FROM lethe.hold"
     ).onlyRow(as: Int64.self)
-    let changed = try await transaction.run(statement.sql, statement.parameters).rowsAffected
+    let changed = try await transaction.run(statement).rowsAffected
     try await transaction.execute("SET CONSTRAINTS ALL IMMEDIATE")
     // Other rows of the same ID may remain; not as many as before.
     let leftNow = try await remaining(range)
@@ -233,8 +232,9 @@ struct RehearsalStage {
       """
       INSERT INTO lethe_ending (hold_id, id, reason)
       SELECT hold_id, id, 'clean' FROM lethe.holder
-      WHERE hold_id > $1 AND type = $2::lethe.job_type AND id = $3
-      """, .integer(newestHold), .text(context.type.rawValue), .integer(candidate.id))
+      WHERE hold_id > \(newestHold) AND type = \(context.type.rawValue)::lethe.job_type
+        AND id = \(candidate.id)
+      """)
     let holds = HoldEnding(
       transaction: transaction, catalog: catalog, type: context.type, versions: nil, guards: [],
       chunk: nil)
@@ -277,7 +277,7 @@ struct RehearsalStage {
 
   private func remaining(_ range: EventRange) async throws -> Int {
     let query = change.remains(of: range, in: context, rowsMax: Self.remainsMax)
-    return try await transaction.run(query.sql, query.parameters).count
+    return try await transaction.run(query).count
   }
 
   private struct Written {
@@ -291,13 +291,13 @@ struct RehearsalStage {
     let rows = try await transaction.query(
       """
       WITH RECURSIVE tree AS (
-        SELECT coalesce(pg_partition_root($1::regclass), $1::regclass)::oid AS oid
+        SELECT coalesce(pg_partition_root(\(table.quoted)::regclass), \(table.quoted)::regclass)::oid AS oid
         UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
       )
       SELECT schemaname, relname, n_tup_ins, n_tup_upd FROM pg_stat_xact_user_tables
       WHERE n_tup_ins + n_tup_upd > 0 AND schemaname NOT IN ('lethe', 'lethe_migrations')
         AND schemaname NOT LIKE 'pg\\_%' AND relid NOT IN (SELECT oid FROM tree)
-      """, .text(table.sql)
+      """
     ).rows(as: String.self, String.self, Int64.self, Int64.self)
     return Dictionary(
       rows.map {
@@ -308,10 +308,10 @@ struct RehearsalStage {
 
 extension Change {
   /// The condition that a row is not as the change wants it, holds apart.
-  func differs(_ bound: inout BoundStatement) -> String {
-    var parts = effect.values.map { isAsSet($0, "IS DISTINCT FROM", &bound) }
+  func differs() -> SQL {
+    var parts = effect.values.map { differs($0) }
     for cut in effect.cuts {
-      parts.append(has(cut.paths, in: "t.\(Identifier(cut.column).sql)", &bound))
+      parts.append(has(cut.paths, in: "t.\(identifier: cut.column)"))
     }
     return "(\(parts.joined(separator: " OR ")))"
   }

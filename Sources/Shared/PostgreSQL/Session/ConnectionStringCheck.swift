@@ -1,26 +1,7 @@
 internal import CLibPQ
+internal import SQLText
 
-/// A libpq connection string (`postgres://…` or `key=value …`). It may hold a password, so it never
-/// describes itself.
-///
-/// An empty one is fine: libpq then takes all it needs from the `PG*` variables, the service file and
-/// `.pgpass`.
-public struct ConnectionString: Sendable, Hashable, CustomStringConvertible,
-  CustomDebugStringConvertible, CustomReflectable
-{
-  let value: String
-  /// Of the sessions that are made with it.
-  public let timeouts: SessionTimeouts
-
-  public init(_ value: String, timeouts: SessionTimeouts = SessionTimeouts()) {
-    self.value = value
-    self.timeouts = timeouts
-  }
-
-  public var description: String { "<connection string>" }
-  public var debugDescription: String { description }
-  public var customMirror: Mirror { Mirror(self, children: [:]) }
-
+extension ConnectionString {
   /// Refuses what libpq would misread, for libpq quotes the part that it stumbles over; and where a
   /// password is not encoded as it should be, that part is a piece of the password.
   func requireWellFormed() throws {

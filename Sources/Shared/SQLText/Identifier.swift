@@ -8,7 +8,7 @@ public struct Identifier: Sendable, Hashable {
 
   /// The name as SQL text: always in quotes, a quote within doubled, as libpq's PQescapeIdentifier
   /// writes it.
-  public var sql: String {
+  public var quoted: String {
     "\"" + name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"")
       + "\""
   }

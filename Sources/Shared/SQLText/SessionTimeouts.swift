@@ -6,7 +6,7 @@ public struct SessionTimeouts: Sendable, Hashable {
   /// The session's own `lock_timeout` is none: whoever changes somebody's rows sets this for his transaction.
   public let lockSeconds: Double
   /// What sets `statementSeconds`, for messages.
-  let statementName: String
+  package let statementName: String
 
   public static let lockSecondsDefault = 5.0
 
@@ -23,24 +23,10 @@ public struct SessionTimeouts: Sendable, Hashable {
   public var lockTimeout: String { "\(Self.milliseconds(lockSeconds))ms" }
 
   /// As PostgreSQL takes `statement_timeout`; 0 is none.
-  var statementTimeout: String { "\(statementSeconds.map(Self.milliseconds) ?? 0)ms" }
+  package var statementTimeout: String { "\(statementSeconds.map(Self.milliseconds) ?? 0)ms" }
 
   /// Never 0, which would be none.
   private static func milliseconds(_ seconds: Double) -> Int {
     max(1, Int(min(seconds * 1000, Double(Int32.max))))
-  }
-}
-
-extension Connection {
-  /// Tells a statement that ran out of the session's own time from one that somebody cancelled. The server's
-  /// words for the two are in its own language.
-  func noteOwnTimeout(in error: inout PostgreSQLError) {
-    guard error.state == .queryCanceled, let seconds = timeouts.statementSeconds, let began,
-      ContinuousClock.now - began >= .seconds(seconds)
-    else { return }
-    error.isOwnTimeout = true
-    error.message =
-      "a statement took longer than \(timeouts.statementName) allows: \(seconds) s"
-    error.hint = "raise \(timeouts.statementName), or leave it out"
   }
 }

@@ -1,0 +1,36 @@
+/// A row of a result.
+public struct Row: Sendable {
+  let result: QueryResult
+  let index: Int
+
+  /// The value of the column with the name, as the type that the context asks for.
+  public subscript<Value: ColumnDecodable>(_ name: String) -> Value {
+    get throws { try decode(Value.self, name) }
+  }
+
+  /// - Throws: `PostgreSQLError` (`.decoding`), which names the column, if it is not there or its value is not
+  ///   of the type.
+  public func decode<Value: ColumnDecodable>(_ type: Value.Type, _ name: String) throws -> Value {
+    try decode(type, at: try result.place(of: name), named: name)
+  }
+
+  func decode<Value: ColumnDecodable>(_ type: Value.Type, column: inout Int) throws -> Value {
+    defer { column += 1 }
+    let names = result.columnNames
+    return try decode(
+      type, at: column, named: column < names.count ? names[column] : "#\(column + 1)")
+  }
+
+  private func decode<Value: ColumnDecodable>(
+    _ type: Value.Type, at column: Int, named name: String
+  ) throws -> Value {
+    guard column < result.columnNames.count,
+      let value = Value.decode(columnText: result.text(row: index, column: column))
+    else {
+      throw PostgreSQLError(
+        code: .decoding, message: "column \(name) of row \(index + 1) is not a \(type)",
+        statement: result.statement)
+    }
+    return value
+  }
+}
