@@ -22,7 +22,7 @@ test: ## run the tests against a throw-away PostgreSQL
 	scripts/test $(SWIFT_STRICT)
 
 # What rests on catalogs, settings, plans and the shapes of tables. The server is PyPI's, in .build-python/.
-ON_POSTGRESQL_18 := PostgreSQLTests|DefinitionTests|MigrationTests|PipelineTests
+ON_POSTGRESQL_18 := PostgreSQLTests|WarehouseTests|MigrationTests|PipelineTests
 ifdef SHORT
 ON_POSTGRESQL_18 := SessionSettingsTests|CatalogCheckTests|ConstraintCheckTests|TableTreeCheckTests|RowTypeTests|MigratorTests
 ON_POSTGRESQL_18 := $(ON_POSTGRESQL_18)|RehearsalTests|GuardProofTests|SearchPathTests|UglyTableTests|LedgerSchemaTests

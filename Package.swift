@@ -35,8 +35,15 @@ func system(_ name: String, pkgConfig: String? = nil, debian package: String? = 
 }
 
 func tests(_ name: String, in wing: String, _ dependencies: [Target.Dependency]) -> Target {
+  pureTests(name, in: wing, dependencies + ["TestSupport"])
+}
+
+/// Tests that need no server, and no libpq.
+func pureTests(
+  _ name: String, in wing: String, _ dependencies: [Target.Dependency]
+) -> Target {
   .testTarget(
-    name: name, dependencies: dependencies + ["TestSupport"], path: "Tests/\(wing)/\(name)",
+    name: name, dependencies: dependencies, path: "Tests/\(wing)/\(name)",
     swiftSettings: settings)
 }
 
@@ -70,7 +77,6 @@ let package = Package(
     module("Failures", in: "Shared/Failures"),
     module("SQLText", in: "Shared/SQLText"),
     module("PostgreSQL", in: "Shared/PostgreSQL", ["CLibPQ", "Failures", "SQLText"]),
-    module("PlainStatements", in: "Shared/PlainStatements", ["PostgreSQL"]),
     module("Checksums", in: "Shared/Checksums", ["CLibCrypto"]),
     module("Migrations", in: "Shared/Migrations", ["Failures", "PostgreSQL", systemPackage]),
     module("EmbeddedMigrations", in: "Shared/EmbeddedMigrations"),
@@ -177,24 +183,28 @@ let package = Package(
     // The tests, on a real server (`make test` starts it).
     .target(
       name: "TestSupport",
-      dependencies: ["PostgreSQL", "PlainStatements", "Migrations", systemPackage],
+      dependencies: ["PostgreSQL", "Migrations", "TestFiles", systemPackage],
       path: "Tests/TestSupport", swiftSettings: settings),
+    .target(
+      name: "TestFiles", dependencies: [systemPackage],
+      path: "Tests/TestFiles", swiftSettings: settings),
+    pureTests("SQLTextTests", in: "Shared", ["SQLText"]),
     tests("FailureTests", in: "Shared", ["Failures"]),
-    tests("PostgreSQLTests", in: "Shared", ["PostgreSQL", "PlainStatements"]),
+    tests("PostgreSQLTests", in: "Shared", ["PostgreSQL"]),
     tests(
       "MigrationTests", in: "Shared",
-      ["Migrations", "EmbeddedMigrations", "PostgreSQL", "PlainStatements", systemPackage]),
+      ["Migrations", "EmbeddedMigrations", "PostgreSQL", systemPackage]),
     tests("VocabularyTests", in: "Lethe", ["Vocabulary"]),
     tests("ResultsTests", in: "Lethe", ["Results", "Vocabulary", systemPackage]),
     tests(
       "ComplianceAPITests", in: "Lethe",
       ["ComplianceAPI", "CZlib", logging, .product(name: "NIOHTTP1", package: "swift-nio")]),
     tests("ChunkFileTests", in: "Lethe", ["ChunkFiles", "Checksums", systemPackage]),
-    tests(
+    pureTests(
       "DefinitionTests", in: "Lethe",
       [
-        "DefinitionFiles", "Definitions", "Vocabulary", "Warehouse", "PostgreSQL",
-        "PlainStatements", systemPackage,
+        "DefinitionFiles", "Definitions", "SQLText", "TestFiles", "Vocabulary",
+        systemPackage,
       ]),
     tests(
       "DocumentationTests", in: "Lethe",
@@ -202,14 +212,15 @@ let package = Package(
         "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "FaultPlans",
         "LetheCommands", "lethe", "compliance-server", systemPackage,
       ]),
+    tests("WarehouseTests", in: "Lethe", ["Definitions", "PostgreSQL", "Vocabulary", "Warehouse"]),
     tests("ChecksumsTests", in: "Shared", ["Checksums"]),
     tests(
       "PlatformSeedTests", in: "ComplianceServer",
-      ["PlatformSeed", "PostgreSQL", "PlainStatements"]),
+      ["PlatformSeed", "PostgreSQL"]),
     tests(
       "PipelineTests", in: "Lethe",
       [
-        "Failures", "PostgreSQL", "PlainStatements", "Vocabulary", "Definitions", "Ledger",
+        "Failures", "PostgreSQL", "Vocabulary", "Definitions", "Ledger",
         "Warehouse", "ChunkFiles",
         "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
         "Runtime", "ComplianceService", "FaultPlans", "CZlib", "lethe", logging, systemPackage,
@@ -224,7 +235,6 @@ let package = Package(
       "ComplianceServiceTests", in: "ComplianceServer",
       [
         "ComplianceService", "FaultPlans", "DefinitionFiles", "Checksums", "PostgreSQL",
-        "PlainStatements",
         "compliance-server", logging, systemPackage,
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),

@@ -1,5 +1,4 @@
 internal import Foundation
-import PlainStatements
 internal import PostgreSQL
 
 /// A PostgreSQL server of one test's own, which may be crashed.
@@ -15,7 +14,7 @@ public struct OwnServer: Sendable {
   /// A new database with these schemas.
   public func database(_ schemas: SchemaSet...) async throws -> TestDatabase {
     let database = TestDatabase(name: server.newName("own"), server: server)
-    try await server.execute("CREATE DATABASE \(Identifier(database.name).quoted)")
+    try await server.execute("CREATE DATABASE \(identifier: database.name)")
     try await DatabaseTemplates.migrate(database, to: Set(schemas))
     return database
   }

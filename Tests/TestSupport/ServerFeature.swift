@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 
 /// What a build of PostgreSQL may have been made without.
@@ -15,7 +14,7 @@ public enum ServerFeature: String, Sendable {
     let url = try TestServer.fromEnvironment().url(database: "postgres")
     return try await Connection.withConnection(ConnectionString(url)) { connection in
       do {
-        return try await connection.query(rawValue).onlyRow(as: Bool.self)
+        return try await connection.query(SQL(trusted: rawValue)).onlyRow(as: Bool.self)
       } catch let error as PostgreSQLError where error.state?.conditionClass == "0A" {
         return false
       }

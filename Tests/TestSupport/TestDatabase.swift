@@ -1,9 +1,9 @@
 internal import Foundation
 internal import Migrations
-import PlainStatements
 public import PostgreSQL
 internal import Synchronization
 internal import SystemPackage
+@_exported public import TestFiles
 
 /// A set of migrations that a test's database is built from.
 public enum SchemaSet: String, Sendable, Hashable, CaseIterable, Comparable {
@@ -56,8 +56,8 @@ extension Connection {
     while try await query(
       """
       SELECT EXISTS (SELECT FROM pg_stat_activity
-                     WHERE datname <> current_database() AND age(backend_xid) > age($1::xid8::xid))
-      """, .text(mine)
+                     WHERE datname <> current_database() AND age(backend_xid) > age(\(mine)::xid8::xid))
+      """
     ).onlyRow(as: Bool.self) { await Task.yield() }
   }
 }
@@ -77,7 +77,7 @@ public func withTestDatabase<R: Sendable>(
     let template = try await DatabaseTemplates.shared.template(of: Set(schemas), on: server)
     let database = TestDatabase(name: server.newName("test"), server: server)
     try await server.execute(
-      "CREATE DATABASE \(Identifier(database.name).quoted) TEMPLATE \(Identifier(template).quoted)")
+      "CREATE DATABASE \(identifier: database.name) TEMPLATE \(identifier: template)")
     do {
       let value = try await body(database)
       try await server.drop(database.name)
@@ -99,8 +99,8 @@ public func withTestDatabase<R: Sendable>(
     let database = TestDatabase(name: server.newName("test"), server: server)
     try await server.execute(
       """
-      CREATE DATABASE \(Identifier(database.name).quoted)
-      ENCODING '\(encoding)' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'
+      CREATE DATABASE \(identifier: database.name)
+      ENCODING '\(trusted: encoding)' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'
       """)
     do {
       try await DatabaseTemplates.migrate(database, to: Set(schemas))
@@ -154,14 +154,14 @@ struct TestServer: Sendable {
     return "lethe_\(kind)_\(ProcessInfo.processInfo.processIdentifier)_\(number)"
   }
 
-  func execute(_ sql: String) async throws {
+  func execute(_ sql: SQL) async throws {
     try await Connection.withConnection(ConnectionString(url(database: "postgres"))) {
       _ = try await $0.execute(sql)
     }
   }
 
   func drop(_ database: String) async throws {
-    try await execute("DROP DATABASE IF EXISTS \(Identifier(database).quoted) WITH (FORCE)")
+    try await execute("DROP DATABASE IF EXISTS \(identifier: database) WITH (FORCE)")
   }
 }
 
@@ -182,7 +182,7 @@ actor DatabaseTemplates {
   {
     let name = server.newName("template")
     try await server.drop(name)
-    try await server.execute("CREATE DATABASE \(Identifier(name).quoted)")
+    try await server.execute("CREATE DATABASE \(identifier: name)")
     try await migrate(TestDatabase(name: name, server: server), to: schemas)
     return name
   }
@@ -190,18 +190,10 @@ actor DatabaseTemplates {
   static func migrate(_ database: TestDatabase, to schemas: Set<SchemaSet>) async throws {
     try await database.withConnection { connection in
       for schema in schemas.sorted() {
-        let set = try MigrationSet(directory: repositoryRoot.appending(schema.directory.components))
+        let set = try MigrationSet(
+          directory: FilePath(repositoryRootPath).appending(schema.directory.components))
         try await Migrator(connection: connection, set: set).up()
       }
     }
   }
 }
-
-/// The checkout that these tests were built from.
-public let repositoryRootPath: String = repositoryRoot.string
-
-private let repositoryRoot: FilePath = {
-  var path = FilePath(#filePath)
-  for _ in ["TestDatabase.swift", "TestSupport", "Tests"] { path.removeLastComponent() }
-  return path
-}()

@@ -11,8 +11,6 @@ public struct SQL: Sendable {
   enum Element: Sendable {
     case text(String)
     case value(BoundValue)
-    /// A whole statement whose text has the numbers already.
-    case numbered(String, [Parameter])
   }
 
   /// A value in its place. It is an object, so that copies of the place are known to be the same.
@@ -36,11 +34,6 @@ public struct SQL: Sendable {
     elements = text.isEmpty ? [] : [.text(text)]
   }
 
-  /// A whole statement with the values of its `$1`, `$2`, ….
-  package init(numbered text: String, _ parameters: [Parameter]) {
-    elements = [.numbered(text, parameters)]
-  }
-
   public var isEmpty: Bool { elements.isEmpty }
 
   public static func + (one: SQL, other: SQL) -> SQL {
@@ -59,7 +52,6 @@ public struct SQL: Sendable {
     for element in elements {
       switch element {
       case .text(let part): text += part
-      case .numbered(let whole, let values): return (whole, values)
       case .value(let value):
         let number = numbers[ObjectIdentifier(value), default: parameters.count + 1]
         if number > parameters.count {

@@ -1,4 +1,3 @@
-import PlainStatements
 import PlatformSeed
 import PostgreSQL
 import TestSupport
@@ -15,7 +14,7 @@ import Testing
     }
   }
 
-  private static func count(_ connection: Connection, _ sql: String) async throws -> Int {
+  private static func count(_ connection: Connection, _ sql: SQL) async throws -> Int {
     try await connection.query("SELECT count(*) \(sql)").onlyRow(as: Int.self)
   }
 
@@ -50,7 +49,7 @@ import Testing
       #expect(try await Self.count(connection, "FROM platform.posts") == 20_000)
       for (state, number) in report.accountsByState {
         let found = try await Self.count(
-          connection, "FROM platform.accounts WHERE state = '\(state)'")
+          connection, "FROM platform.accounts WHERE state = '\(trusted: state)'")
         #expect(found == number, "\(state)")
       }
       for (column, number) in [
@@ -58,7 +57,7 @@ import Testing
         ("edited_at", report.edited), ("geo_removed_at", report.geoRemoved),
       ] {
         let found = try await Self.count(
-          connection, "FROM platform.posts WHERE \(column) IS NOT NULL")
+          connection, "FROM platform.posts WHERE \(trusted: column) IS NOT NULL")
         #expect(found == number, "\(column)")
       }
       // 4 % of 20,000, give or take six standard deviations.
@@ -86,8 +85,8 @@ import Testing
         let wrong = try await Self.count(
           connection,
           """
-          FROM platform.\(table)
-          WHERE (extract(epoch FROM created_at) * 1000)::bigint - 1288834974657 <> \(id) >> 22
+          FROM platform.\(trusted: table)
+          WHERE (extract(epoch FROM created_at) * 1000)::bigint - 1288834974657 <> \(trusted: id) >> 22
           """)
         #expect(wrong == 0, "\(table)")
       }
@@ -108,18 +107,18 @@ import Testing
         let wrongAccounts = try await Self.count(
           connection,
           """
-          FROM platform.accounts WHERE created_at > \(present)
-            OR state_changed_at <= created_at OR state_changed_at > \(present)
+          FROM platform.accounts WHERE created_at > \(trusted: present)
+            OR state_changed_at <= created_at OR state_changed_at > \(trusted: present)
           """)
         #expect(wrongAccounts == 0)
         let wrongPosts = try await Self.count(
           connection,
           """
           FROM platform.posts post JOIN platform.accounts author ON account_id = author_id
-          WHERE post.created_at > \(present) OR post.created_at <= author.created_at
+          WHERE post.created_at > \(trusted: present) OR post.created_at <= author.created_at
             OR (state IN ('suspended', 'deactivated', 'deleted')
                 AND post.created_at >= state_changed_at)
-            OR greatest(deleted_at, bounced_at, edited_at, geo_removed_at) > \(present)
+            OR greatest(deleted_at, bounced_at, edited_at, geo_removed_at) > \(trusted: present)
             OR least(deleted_at, bounced_at, edited_at, geo_removed_at) < post.created_at
             OR edited_at > post.created_at + interval '1 hour'
             OR (deleted_at IS NOT NULL AND bounced_at IS NOT NULL)

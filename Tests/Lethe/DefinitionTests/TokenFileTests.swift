@@ -2,7 +2,7 @@ import DefinitionFiles
 import Definitions
 import Foundation
 import SystemPackage
-import TestSupport
+import TestFiles
 import Testing
 import Vocabulary
 

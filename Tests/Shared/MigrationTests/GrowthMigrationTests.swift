@@ -1,6 +1,5 @@
 import Foundation
 import Migrations
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -36,7 +35,7 @@ import Testing
   }
 
   /// IDs whose newest time is another one, or that are in two ranges.
-  private static let differences = """
+  private static let differences: SQL = """
     SELECT count(*) FROM generate_series(1, 220) AS id, (VALUES ('d'), ('e')) AS d (name)
     WHERE (SELECT max(checked_at) FROM public.old WHERE dataset = name AND id BETWEEN first_id AND last_id)
             IS DISTINCT FROM
@@ -65,7 +64,7 @@ import Testing
         try await withMigrationSet(earlier) {
           _ = try await Migrator(connection: connection, set: $0).up()
         }
-        try await connection.runScript(ledger)
+        try await connection.runScript(SQL(trusted: ledger))
         let before = try await connection.objects()
         try await withMigrationSet(all) { set in
           #expect(try await Migrator(connection: connection, set: set).up().count == 1)
@@ -73,7 +72,7 @@ import Testing
             try await connection.query(Self.differences).onlyRow(as: Int.self) == 0, "seed \(seed)")
           _ = try await Migrator(connection: connection, set: set).down()
           #expect(try await connection.objects() == before)
-          let unknown =
+          let unknown: SQL =
             "SELECT count(*) FROM lethe.coverage WHERE ids IS NULL OR ids > last_id - first_id + 1"
           #expect(try await connection.query(unknown).onlyRow(as: Int.self) == 0)
         }
@@ -137,7 +136,10 @@ import Testing
         ).rows(as: Int64.self)
         #expect(ids == [1, 3, 9_223_372_036_854_775_807])
         let others = try await connection.query(
-          "SELECT count(*) FROM unnest('{2,4,9223372036854775806}'::bigint[]) AS id, lethe.traced_reason(1, id)"
+          """
+          SELECT count(*) FROM unnest('{2,4,9223372036854775806}'::bigint[]) AS id,
+          lethe.traced_reason(1, id)
+          """
         ).onlyRow(as: Int.self)
         #expect(others == 0)
       }

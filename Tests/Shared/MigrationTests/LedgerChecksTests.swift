@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -71,7 +70,7 @@ import Testing
   @Test(arguments: legal)
   func aLegalRowIsTaken(row: Case) async throws {
     try await withTestDatabase(.ledger) { database in
-      try await database.withConnection { try await $0.runScript(row.sql) }
+      try await database.withConnection { try await $0.runScript(SQL(trusted: row.sql)) }
     }
   }
 
@@ -152,7 +151,7 @@ import Testing
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection throws in
         do {
-          try await connection.runScript(row.sql)
+          try await connection.runScript(SQL(trusted: row.sql))
           Issue.record("the database took \(row.testDescription)")
         } catch let error as PostgreSQLError {
           let isViolation = error.state == .checkViolation || error.state == .uniqueViolation

@@ -1,5 +1,4 @@
 import Migrations
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -78,7 +77,7 @@ import Testing
         try await withMigrationSet(Self.files(one)) { set throws in
           let migrator = Migrator(connection: connection, set: set)
           try await migrator.up()
-          if !one.since.isEmpty { try await connection.runScript(one.since) }
+          if !one.since.isEmpty { try await connection.runScript(SQL(trusted: one.since)) }
           let before = try await connection.objects()
           guard
             case .wouldDestroy(let migration, let losses) = try await migrator.down(

@@ -1,6 +1,5 @@
 import Foundation
 import Migrations
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -27,7 +26,7 @@ extension Connection {
 
   /// The database's own word for whether a table, type or schema is there.
   func hasRelation(_ name: String) async throws -> Bool {
-    try await query("SELECT to_regclass($1) IS NOT NULL", .text(name)).onlyRow(as: Bool.self)
+    try await query("SELECT to_regclass(\(name)) IS NOT NULL").onlyRow(as: Bool.self)
   }
 
   /// How many advisory locks somebody holds or waits for in this database.

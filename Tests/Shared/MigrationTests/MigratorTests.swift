@@ -1,5 +1,4 @@
 import Migrations
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -237,7 +236,7 @@ import Testing
       try await database.withConnection { connection throws in
         try await connection.runScript(
           """
-          CREATE TABLE IF NOT EXISTS "public"."schema_migrations" (version \(type) NOT NULL PRIMARY KEY);
+          CREATE TABLE IF NOT EXISTS "public"."schema_migrations" (version \(trusted: type) NOT NULL PRIMARY KEY);
           CREATE TABLE a (x int);
           INSERT INTO "public"."schema_migrations" (version) VALUES ('1');
           """)
@@ -262,7 +261,7 @@ import Testing
   func aTableOfAnotherShapeIsLeftAlone(columns: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
-        try await connection.runScript("CREATE TABLE public.schema_migrations \(columns)")
+        try await connection.runScript("CREATE TABLE public.schema_migrations \(trusted: columns)")
         try await withMigrationSet(Self.files) { set throws in
           let migrator = Migrator(connection: connection, set: set)
           #expect(try await migrator.status().map(\.isApplied) == [false, false])
@@ -287,7 +286,7 @@ import Testing
       try await database.withConnection { connection throws in
         try await connection.runScript(
           """
-          CREATE ROLE \(role) LOGIN;
+          CREATE ROLE \(trusted: role) LOGIN;
           REVOKE CREATE ON SCHEMA public FROM PUBLIC;
           """)
       }
@@ -306,19 +305,19 @@ import Testing
       #expect(refused?.remedy.contains("GRANT CREATE ON DATABASE") == true)
       try await database.withConnection { connection throws in
         try await connection.runScript(
-          "GRANT CREATE ON DATABASE \(Identifier(database.name).quoted) TO \(role)")
+          "GRANT CREATE ON DATABASE \(identifier: database.name) TO \(trusted: role)")
       }
       #expect(try await asRole { try await $0.up().map(\.version) } == ["1"])
       #expect(try await asRole { try await $0.up().isEmpty })
       // What was begun in one table is gone on with there.
       try await database.withConnection { connection throws in
-        try await connection.runScript("GRANT CREATE ON SCHEMA public TO \(role)")
+        try await connection.runScript("GRANT CREATE ON SCHEMA public TO \(trusted: role)")
       }
       #expect(try await asRole { try await $0.up().isEmpty })
       #expect(try await asRole { try await $0.down()?.version } == "1")
       try await database.withConnection { connection throws in
         try await connection.runScript(
-          "DROP OWNED BY \(role); DROP ROLE \(role)")
+          "DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
       }
     }
   }

@@ -1,6 +1,5 @@
 import Foundation
 import Migrations
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -11,7 +10,7 @@ import Testing
   private static let version = "20261126083000"
 
   /// Three chunks of datasets a, a and b, each with a job of the same number, asked on days 1 to 3.
-  private static let ledger = """
+  private static let ledger: SQL = """
     INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
     VALUES ('0123456789ab', 'p', '{}', '/w', gen_random_uuid());
     INSERT INTO lethe.chunk (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path,

@@ -1,6 +1,5 @@
 import Foundation
 import Migrations
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -12,7 +11,7 @@ import Testing
 
   /// Chunks 1 to 6 of IDs 1 to 10, each with a job of the same number whose result was collected, but for
   /// that of the last.
-  private static let ledger = """
+  private static let ledger: SQL = """
     INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
     VALUES ('0123456789ab', 'p', '{}', '/w', gen_random_uuid());
     INSERT INTO lethe.chunk (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path,

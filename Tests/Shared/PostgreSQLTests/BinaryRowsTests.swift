@@ -1,11 +1,10 @@
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
 
 @Suite struct BinaryRowsTests {
   private static func withTable(
-    _ script: String, _ body: @Sendable (Connection) async throws -> Void
+    _ script: SQL, _ body: @Sendable (Connection) async throws -> Void
   ) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
@@ -16,7 +15,7 @@ import Testing
   }
 
   @Test func everyKindOfBinaryValueArrives() async throws {
-    let script = """
+    let script: SQL = """
       CREATE TYPE mood AS ENUM ('good', 'bad');
       CREATE TABLE t (n int, a bigint, b bigint, c integer, d boolean, e text, f bytea, g mood,
                       h timestamptz)

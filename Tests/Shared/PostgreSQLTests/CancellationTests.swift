@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -27,13 +26,13 @@ import Testing
     /// Polls the server until it says so of the connection's process.
     func wait(for condition: String) async throws {
       while try await observer.query(
-        "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND \(condition)", .integer(process)
+        "SELECT count(*) FROM pg_stat_activity WHERE pid = \(process) AND \(trusted: condition)"
       ).onlyRow(as: Int.self) == 0 {}
     }
 
     func state() async throws -> String {
       try await observer.query(
-        "SELECT state FROM pg_stat_activity WHERE pid = $1", .integer(process)
+        "SELECT state FROM pg_stat_activity WHERE pid = \(process)"
       ).onlyRow(as: String.self)
     }
   }
@@ -85,7 +84,7 @@ import Testing
     try await Self.withConnections { watched, _ throws in
       let gate = TestGate<String>()
       let reader = Task {
-        try await watched.connection.withCopyOut("COPY (\(select)) TO STDOUT") { rows in
+        try await watched.connection.withCopyOut("COPY (\(trusted: select)) TO STDOUT") { rows in
           for try await _ in rows { await gate.pass("a block") }
         }
       }
@@ -150,7 +149,7 @@ import Testing
       for round in 0..<150 {
         let seconds = ["600", "0", "0.0005"][round % 3]
         let task = Task {
-          _ = try await watched.connection.query("SELECT pg_sleep($1::float8)", .text(seconds))
+          _ = try await watched.connection.query("SELECT pg_sleep(\(seconds)::float8)")
         }
         // Some rounds cancel at once, some a little later, some while the statement ends.
         for _ in 0..<Int.random(in: 0...40, using: &random) { await Task.yield() }
@@ -162,7 +161,7 @@ import Testing
           cancelled += 1
         }
         for number in 0..<3 {
-          let value = try await watched.connection.query("SELECT $1::int", .integer(Int64(number)))
+          let value = try await watched.connection.query("SELECT \(number)::int")
             .onlyRow(as: Int.self)
           #expect(value == number, "round \(round), seed \(seed)")
         }
@@ -191,7 +190,7 @@ import Testing
     try await Self.withConnections { watched, observer throws in
       let sleeper = Task { try await watched.connection.query("SELECT pg_sleep(600)").count }
       try await watched.wait(for: Self.isSleeping)
-      _ = try await observer.query("SELECT pg_cancel_backend($1::int)", .integer(watched.process))
+      _ = try await observer.query("SELECT pg_cancel_backend(\(watched.process)::int)")
       do {
         _ = try await sleeper.value
         Issue.record("it slept")
@@ -206,7 +205,7 @@ import Testing
       let sleeper = Task { try await watched.connection.query("SELECT pg_sleep(600)").count }
       try await watched.wait(for: Self.isSleeping)
       _ = try await observer.query(
-        "SELECT pg_terminate_backend($1::int)", .integer(watched.process))
+        "SELECT pg_terminate_backend(\(watched.process)::int)")
       for attempt in 0..<3 {
         do {
           if attempt == 0 {
@@ -236,7 +235,7 @@ import Testing
             try await watched.connection.withTransaction { transaction in
               _ = try await transaction.query("SELECT 1")
               _ = try await watched.observer.query(
-                "SELECT pg_terminate_backend($1::int, 10000)", .integer(watched.process))
+                "SELECT pg_terminate_backend(\(watched.process)::int, 10000)")
             }
           }
           Issue.record("it went through")

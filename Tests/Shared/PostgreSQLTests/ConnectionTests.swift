@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -10,10 +9,10 @@ import Testing
       try await database.withConnection { connection in
         try await connection.runScript(
           """
-          ALTER DATABASE \(Identifier(database.name).quoted) SET TimeZone = 'Asia/Kathmandu';
-          ALTER DATABASE \(Identifier(database.name).quoted) SET DateStyle = 'German, DMY';
-          ALTER DATABASE \(Identifier(database.name).quoted) SET IntervalStyle = 'iso_8601';
-          ALTER DATABASE \(Identifier(database.name).quoted) SET client_encoding = 'LATIN1';
+          ALTER DATABASE \(identifier: database.name) SET TimeZone = 'Asia/Kathmandu';
+          ALTER DATABASE \(identifier: database.name) SET DateStyle = 'German, DMY';
+          ALTER DATABASE \(identifier: database.name) SET IntervalStyle = 'iso_8601';
+          ALTER DATABASE \(identifier: database.name) SET client_encoding = 'LATIN1';
           """)
       }
       // Neither the database's settings nor the connection string's change what is read and written.
@@ -95,7 +94,7 @@ import Testing
         func expectGone(_ process: Int64) async throws {
           // The server notices by itself; this returns only once it has.
           while try await observer.query(
-            "SELECT count(*) FROM pg_stat_activity WHERE pid = $1", .integer(process)
+            "SELECT count(*) FROM pg_stat_activity WHERE pid = \(process)"
           ).onlyRow(as: Int.self) > 0 {}
         }
         struct Stop: Error {}

@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -7,7 +6,7 @@ import Testing
   private struct Stop: Error {}
 
   private static func withConnection(
-    _ script: String = "", _ body: @Sendable (Connection, TestDatabase) async throws -> Void
+    _ script: SQL = "", _ body: @Sendable (Connection, TestDatabase) async throws -> Void
   ) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
@@ -34,7 +33,7 @@ import Testing
 
   @Test func aMillionRowsArriveWholeAndInOrder() async throws {
     try await Self.withConnection { connection, _ throws in
-      let sql = "COPY (SELECT n FROM generate_series(1, 1000000) AS n) TO STDOUT"
+      let sql: SQL = "COPY (SELECT n FROM generate_series(1, 1000000) AS n) TO STDOUT"
       let blocks = try await connection.withCopyOut(sql) { rows in
         var expected = 1
         var blocks = 0
@@ -74,7 +73,7 @@ import Testing
   @Test func theServerIsHeldBackWhileNobodyReads() async throws {
     try await Self.withConnection("CREATE SEQUENCE s") { connection, database throws in
       let process = try await Self.process(connection)
-      let sql =
+      let sql: SQL =
         "COPY (SELECT nextval('s'), repeat('x', 1000) FROM generate_series(1, 200000)) TO STDOUT"
       try await connection.withCopyOut(sql) { rows in
         var iterator = rows.makeAsyncIterator()
@@ -96,7 +95,7 @@ import Testing
   func whoStopsEarlyEndsTheStatementOnTheServer(throwing: Bool) async throws {
     try await Self.withConnection { connection, database throws in
       let process = try await Self.process(connection)
-      let sql = "COPY (SELECT generate_series(1, 100000000000)) TO STDOUT"
+      let sql: SQL = "COPY (SELECT generate_series(1, 100000000000)) TO STDOUT"
       do {
         try await connection.withCopyOut(sql) { rows in
           for try await _ in rows { if throwing { throw Stop() } else { return } }
@@ -107,7 +106,7 @@ import Testing
       }
       try await database.withConnection { observer in
         let state = try await observer.query(
-          "SELECT state FROM pg_stat_activity WHERE pid = $1", .integer(process)
+          "SELECT state FROM pg_stat_activity WHERE pid = \(process)"
         ).onlyRow(as: String.self)
         #expect(state == "idle")
       }
@@ -117,8 +116,10 @@ import Testing
 
   @Test func aCopyThatFailsMidwayThrowsAfterItsRows() async throws {
     try await Self.withConnection { connection, _ throws in
-      let sql =
-        "COPY (SELECT repeat('x', 100), 1 / (500000 - n) FROM generate_series(1, 1000000) AS n) TO STDOUT"
+      let sql: SQL =
+        """
+        COPY (SELECT repeat('x', 100), 1 / (500000 - n) FROM generate_series(1, 1000000) AS n) TO STDOUT
+        """
       var bytes = 0
       do {
         bytes = try await connection.withCopyOut(sql) { rows in
@@ -151,7 +152,7 @@ import Testing
             guard isFirst else { continue }
             isFirst = false
             try await database.withConnection {
-              _ = try await $0.query("SELECT pg_terminate_backend($1::int)", .integer(process))
+              _ = try await $0.query("SELECT pg_terminate_backend(\(process)::int)")
             }
           }
         }
@@ -167,14 +168,14 @@ import Testing
     try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
       for sql in ["SELECT 1", "COPY t FROM STDIN"] {
         await #expect {
-          try await connection.withCopyOut(sql) { _ in }
+          try await connection.withCopyOut(SQL(trusted: sql)) { _ in }
         } throws: {
           ($0 as? PostgreSQLError)?.code == .misuse
         }
       }
       for sql in ["SELECT 1", "COPY t TO STDOUT"] {
         await #expect {
-          try await connection.withCopyIn(sql) { _ in }
+          try await connection.withCopyIn(SQL(trusted: sql)) { _ in }
         } throws: {
           ($0 as? PostgreSQLError)?.code == .misuse
         }
@@ -306,7 +307,7 @@ import Testing
     for condition: String, _ process: Int64, _ observer: Connection
   ) async throws {
     while try await observer.query(
-      "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND \(condition)", .integer(process)
+      "SELECT count(*) FROM pg_stat_activity WHERE pid = \(process) AND \(trusted: condition)"
     ).onlyRow(as: Int.self) == 0 {}
   }
 }

@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -7,7 +6,7 @@ import Testing
 @Suite struct ErrorTests {
   /// Prepares a database, runs the body in it and returns the error that it ends in.
   private static func failure(
-    after script: String = "", _ body: (Connection) async throws -> Void
+    after script: SQL = "", _ body: (Connection) async throws -> Void
   ) async throws -> PostgreSQLError {
     let error: PostgreSQLError? = try await withTestDatabase { database in
       try await database.withConnection { connection in
@@ -27,10 +26,12 @@ import Testing
   @Test func aViolationNamesConstraintAndTable() async throws {
     let error = try await Self.failure(
       after:
-        "CREATE SCHEMA s; CREATE TABLE s.t (x int CONSTRAINT x_is_one_of_a_kind PRIMARY KEY, y text);"
+        """
+        CREATE SCHEMA s; CREATE TABLE s.t (x int CONSTRAINT x_is_one_of_a_kind PRIMARY KEY, y text);
+        """
     ) {
-      try await $0.execute("INSERT INTO s.t VALUES ($1, $2)", 1, "hunter2")
-      try await $0.execute("INSERT INTO s.t VALUES ($1, $2)", 1, "hunter2")
+      try await $0.execute("INSERT INTO s.t VALUES (\(1), \("hunter2"))")
+      try await $0.execute("INSERT INTO s.t VALUES (\(1), \("hunter2"))")
     }
     #expect(error.code == .server(.uniqueViolation))
     #expect(error.state == .uniqueViolation)
@@ -45,11 +46,11 @@ import Testing
   }
 
   @Test func aSyntaxErrorHasItsPositionInCharacters() async throws {
-    let sql = "SELECT '😀é', nothing_of_this_name"
+    let sql: SQL = "SELECT '😀é', nothing_of_this_name"
     let error = try await Self.failure { _ = try await $0.query(sql) }
     #expect(error.state?.rawValue == "42703")
     #expect(error.position == 14)
-    #expect(error.statement == sql)
+    #expect(error.statement == sql.description)
   }
 
   @Test func theServersHintIsPassedOn() async throws {
@@ -108,11 +109,11 @@ import Testing
     let error = try await Self.failure(
       after: """
         CREATE SCHEMA s; CREATE TABLE s.t (content text, short text, must text NOT NULL);
-        CREATE FUNCTION public.noisy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \(body); RETURN NEW; END $$;
+        CREATE FUNCTION public.noisy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \(trusted: body); RETURN NEW; END $$;
         CREATE TRIGGER noisy BEFORE INSERT ON s.t FOR EACH ROW EXECUTE FUNCTION public.noisy();
         SET search_path = s
         """
-    ) { try await $0.execute("INSERT INTO s.t VALUES ($1)", "hunter2") }
+    ) { try await $0.execute("INSERT INTO s.t VALUES (\("hunter2"))") }
     #expect(error.messageWithoutValues == says)
     #expect(!"\(error)".contains("hunter2"))
   }
@@ -140,18 +141,20 @@ import Testing
     ]
   }
 
-  @Test(arguments: [
-    "SELECT 1 / ($1::text = '')::int", "SELECT nothing, $1::text", "SELECT FROM WHERE $1",
-    "SELECT $1::text, pg_catalog.no_such(1)",
-  ])
-  func aBoundValueIsInNoDescription(sql: String) async throws {
-    let error = try await Self.failure { _ = try await $0.query(sql, "hunter2-value") }
+  @Test(
+    arguments: [
+      "SELECT 1 / (\("hunter2-value")::text = '')::int", "SELECT nothing, \("hunter2-value")::text",
+      "SELECT FROM WHERE \("hunter2-value")",
+      "SELECT \("hunter2-value")::text, pg_catalog.no_such(1)",
+    ] as [SQL])
+  func aBoundValueIsInNoDescription(sql: SQL) async throws {
+    let error = try await Self.failure { _ = try await $0.query(sql) }
     for text in Self.everyDescription(of: error) { #expect(!text.contains("hunter2")) }
-    #expect("\(error)".contains(sql))
+    #expect("\(error)".contains(sql.description))
   }
 
   @Test func aLongStatementIsCutAndPutOnOneLine() async throws {
-    let sql = "SELECT nothing,\n  '" + String(repeating: "x", count: 1000) + "'"
+    let sql: SQL = "SELECT nothing,\n  '\(trusted: String(repeating: "x", count: 1000))'"
     let error = try await Self.failure { _ = try await $0.query(sql) }
     let last = "\(error)".split(separator: "\n").last ?? ""
     #expect(last.hasPrefix("  statement: SELECT nothing, 'xxx"))
@@ -171,7 +174,7 @@ import Testing
     ("SELECT 1; SELECT 2; SELEC 3;", 0),  // the server reads the whole script before it begins
     ("SELECT 1; SELECT nothing; SELECT 3;", 1),
   ])
-  func aScriptTellsHowManyStatementsHadCompleted(script: String, completed: Int) async throws {
+  func aScriptTellsHowManyStatementsHadCompleted(script: SQL, completed: Int) async throws {
     let error = try await Self.failure { try await $0.runScript(script) }
     #expect(error.statementsCompleted == completed)
     #expect(error.statement == nil)
@@ -197,7 +200,7 @@ import Testing
     ("SELECT 1; COPY t FROM STDIN; SELECT 2;", 1), ("COPY (SELECT 1) TO STDOUT;", 0),
     ("COPY (SELECT generate_series(1, 1000000)) TO STDOUT; SELECT 2;", 0),
   ])
-  func aCopyWithinAScriptIsRefusedAndDoesNotHang(script: String, completed: Int) async throws {
+  func aCopyWithinAScriptIsRefusedAndDoesNotHang(script: SQL, completed: Int) async throws {
     let error = try await Self.failure(after: "CREATE TABLE t (x int)") {
       try await $0.runScript(script)
     }
@@ -207,7 +210,7 @@ import Testing
   }
 
   @Test(arguments: ["COPY t FROM STDIN", "COPY t TO STDOUT"])
-  func aCopyWithoutAHandleIsRefused(sql: String) async throws {
+  func aCopyWithoutAHandleIsRefused(sql: SQL) async throws {
     let error = try await Self.failure(after: "CREATE TABLE t (x int); INSERT INTO t VALUES (1)") {
       _ = try await $0.query(sql)
     }
@@ -245,11 +248,11 @@ import Testing
           let flag = TestGate<Int>()
           func swap(_ connection: Connection, _ mine: Int64, _ other: Int64) async throws {
             try await connection.withTransaction { transaction in
-              try await transaction.execute("SELECT FROM t WHERE x = $1 FOR UPDATE", .integer(mine))
+              try await transaction.execute("SELECT FROM t WHERE x = \(mine) FOR UPDATE")
               await flag.pass(Int(mine))
               try await flag.reached { $0 == Int(other) }
               try await transaction.execute(
-                "SELECT FROM t WHERE x = $1 FOR UPDATE", .integer(other))
+                "SELECT FROM t WHERE x = \(other) FOR UPDATE")
             }
           }
           async let one: Void = swap(first, 1, 2)

@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -17,7 +16,7 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query(
-          "SELECT $1::text, octet_length($1::text)", .text(text)
+          "SELECT \(text)::text, octet_length(\(text)::text)"
         ).onlyRow(as: String.self, Int.self)
         #expect(Array(row.0.utf8) == Array(text.utf8))
         #expect(row.1 == text.utf8.count)
@@ -29,20 +28,18 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let elements = try await connection.query(
-          "SELECT x FROM unnest($1::text[]) WITH ORDINALITY AS t (x, n) ORDER BY n",
-          .texts(Self.texts)
+          "SELECT x FROM unnest(\(Self.texts)::text[]) WITH ORDINALITY AS t (x, n) ORDER BY n"
         ).rows(as: String.self)
         #expect(elements.map { Array($0.utf8) } == Self.texts.map { Array($0.utf8) })
 
         let numbers: [Int64] = [.min, -1, 0, 1, 9_007_199_254_740_993, .max]
         let returned = try await connection.query(
-          "SELECT x FROM unnest($1::bigint[]) WITH ORDINALITY AS t (x, n) ORDER BY n",
-          .integers(numbers)
+          "SELECT x FROM unnest(\(numbers)::bigint[]) WITH ORDINALITY AS t (x, n) ORDER BY n"
         ).rows(as: Int64.self)
         #expect(returned == numbers)
 
         let counts = try await connection.query(
-          "SELECT cardinality($1::text[]), cardinality($2::bigint[])", .texts([]), .integers([])
+          "SELECT cardinality(\([String]())::text[]), cardinality(\([Int64]())::bigint[])"
         ).onlyRow(as: Int.self, Int.self)
         #expect(counts == (0, 0))
       }
@@ -58,7 +55,7 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query(
-          "SELECT $1::bytea, octet_length($1::bytea), $1::bytea IS NULL", .bytes(bytes)
+          "SELECT \(bytes)::bytea, octet_length(\(bytes)::bytea), \(bytes)::bytea IS NULL"
         ).onlyRow(as: [UInt8].self, Int.self, Bool.self)
         #expect(row.0 == bytes)
         #expect(row.1 == bytes.count)
@@ -72,7 +69,7 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query(
-          "SELECT $1::bigint, $1::bigint::text", .integer(number)
+          "SELECT \(literal: number)::bigint, \(literal: number)::bigint::text"
         ).onlyRow(as: Int64.self, String.self)
         #expect(row == (number, "\(number)"))
       }
@@ -87,7 +84,7 @@ import Testing
   func aDoubleArrivesAsItIs(number: Double) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
-        let returned = try await connection.query("SELECT $1::float8", .double(number))
+        let returned = try await connection.query("SELECT \(number)::float8")
           .onlyRow(as: Double.self)
         #expect(returned == number || returned.isNaN && number.isNaN)
         #expect(returned.sign == number.sign || number.isNaN)
@@ -100,10 +97,10 @@ import Testing
       try await database.withConnection { connection in
         let row = try await connection.query(
           """
-          SELECT $1::bool AS yes, $2::bool AS no, $3::text IS NULL AS nothing, $4::bytea AS bytes,
-                 $5::bigint AS number, $6::text AS text, $7::text AS x
-          """,
-          true, false, nil, .null, Parameter(nil as Int?), Parameter(nil as String?), Parameter("x")
+          SELECT \(true)::bool AS yes, \(false)::bool AS no,
+                 \(Parameter.null)::text IS NULL AS nothing, \(Parameter.null)::bytea AS bytes,
+                 \(nil as Int?)::bigint AS number, \(nil as String?)::text AS text, \("x")::text AS x
+          """
         ).onlyRow()
         #expect(try row["yes"] && !row["no"] && row["nothing"])
         #expect(try row.decode([UInt8]?.self, "bytes") == nil)
@@ -120,7 +117,7 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         do {
-          _ = try await connection.query("SELECT $1::bigint, $2::text", 1, parameter)
+          _ = try await connection.query("SELECT \(1)::bigint, \(parameter)::text")
           Issue.record("it was sent")
         } catch let error as PostgreSQLError {
           #expect(error.code == .misuse)
@@ -147,9 +144,11 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let sql = Identifier(name).quoted
-        try await connection.execute("CREATE SCHEMA \(sql)")
-        try await connection.execute("CREATE TABLE \(sql).\(sql) (\(sql) int)")
-        try await connection.execute("INSERT INTO \(sql).\(sql) (\(sql)) VALUES (7)")
+        try await connection.execute("CREATE SCHEMA \(trusted: sql)")
+        try await connection.execute(
+          "CREATE TABLE \(trusted: sql).\(trusted: sql) (\(trusted: sql) int)")
+        try await connection.execute(
+          "INSERT INTO \(trusted: sql).\(trusted: sql) (\(trusted: sql)) VALUES (7)")
         let row = try await connection.query(
           """
           SELECT n.nspname, c.relname, a.attname, quote_ident(c.relname) FROM pg_class AS c
@@ -160,7 +159,8 @@ import Testing
         ).onlyRow(as: String.self, String.self, String.self, String.self)
         #expect(row.0 == name && row.1 == name && row.2 == name)
         #expect(row.3 == sql || row.3 == name)
-        let result = try await connection.query("SELECT \(sql) FROM \(sql).\(sql)")
+        let result = try await connection.query(
+          "SELECT \(trusted: sql) FROM \(trusted: sql).\(trusted: sql)")
         #expect(result.columnNames == [name])
         #expect(try result.onlyRow(as: Int.self) == 7)
       }

@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -6,7 +5,7 @@ import Testing
 @Suite struct RowsTests {
   /// Runs a query and returns the error that `read` throws on its result.
   private static func failure<R>(
-    of sql: String, _ read: @Sendable (QueryResult) throws -> R
+    of sql: SQL, _ read: @Sendable (QueryResult) throws -> R
   ) async throws -> PostgreSQLError? {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
@@ -25,7 +24,9 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let result = try await connection.query(
-          "SELECT n AS a, n % 2 = 0 AS b, nullif(n, 2)::text AS c FROM generate_series(1, 3) AS n ORDER BY n"
+          """
+          SELECT n AS a, n % 2 = 0 AS b, nullif(n, 2)::text AS c FROM generate_series(1, 3) AS n ORDER BY n
+          """
         )
         let rows = try result.rows(as: Int.self, Bool.self, String?.self)
         #expect(rows.map(\.0) == [1, 2, 3])
@@ -117,7 +118,7 @@ import Testing
       try await database.withConnection { connection in
         #expect(try await connection.execute("CREATE TABLE t (x int)") == 0)
         let inserted = try await connection.execute(
-          "INSERT INTO t SELECT generate_series(1, $1)", 1234)
+          "INSERT INTO t SELECT generate_series(1, \(1234))")
         #expect(inserted == 1234)
         #expect(try await connection.execute("UPDATE t SET x = -x WHERE x <= 7") == 7)
         #expect(
@@ -127,7 +128,7 @@ import Testing
           ("DELETE FROM t WHERE x = 8", 0), ("UPDATE t SET x = 0 WHERE x < 11", 2),
         ] {
           do {
-            try await connection.executeOne(sql)
+            try await connection.executeOne(SQL(trusted: sql))
             Issue.record("\(count) rows passed for one")
           } catch let error as PostgreSQLError {
             #expect(error.code == .unexpectedRowCount)

@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -45,14 +44,16 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection {
         try await $0.runScript(
-          "ALTER DATABASE \(Identifier(database.name).quoted) SET \(setting.name) = '\(setting.theirs)'"
-            .replacing("'SQL, DMY'", with: "SQL, DMY"))
+          """
+          ALTER DATABASE \(identifier: database.name)
+          SET \(trusted: setting.name) = \(trusted: setting.theirs.contains(",") ? setting.theirs : "'\(setting.theirs)'")
+          """)
       }
       let options =
         "?options=-c%20\(setting.name)%3D\(setting.theirs.replacing(" ", with: "%5C%20"))"
       for query in ["", options] {
         try await Connection.withConnection(ConnectionString(database.url + query)) {
-          let value = try await $0.query("SELECT current_setting('\(setting.name)')")
+          let value = try await $0.query("SELECT current_setting('\(trusted: setting.name)')")
             .onlyRow(as: String.self)
           #expect(value == setting.ours)
         }
@@ -67,8 +68,8 @@ import Testing
       try await database.withConnection {
         try await $0.runScript(
           """
-          CREATE ROLE \(role) LOGIN;
-          ALTER ROLE \(role) SET session_replication_role = 'replica'
+          CREATE ROLE \(trusted: role) LOGIN;
+          ALTER ROLE \(trusted: role) SET session_replication_role = 'replica'
           """)
       }
       let error = await #expect(throws: PostgreSQLError.self) {
@@ -77,7 +78,7 @@ import Testing
       }
       #expect(error?.code == .unusableSession)
       #expect(error?.message.contains("session_replication_role is replica") == true)
-      try await database.withConnection { try await $0.runScript("DROP ROLE \(role)") }
+      try await database.withConnection { try await $0.runScript("DROP ROLE \(trusted: role)") }
     }
   }
 }

@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -111,7 +110,7 @@ import Testing
               do {
                 try await connection.withTransaction { transaction in
                   try await transaction.execute(
-                    "INSERT INTO t VALUES ($1)", .integer(Int64(number)))
+                    "INSERT INTO t VALUES (\(number))")
                   if number.isMultiple(of: 2) { _ = try? await transaction.query("SELECT 1 / 0") }
                 }
                 committed.append(number)
@@ -191,7 +190,9 @@ import Testing
     try await Self.withTable { connection, _ throws in
       let shown = try await connection.withTransaction(isolationLevel: level, readOnly: readOnly) {
         try await $0.query(
-          "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')"
+          """
+          SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')
+          """
         ).onlyRow(as: String.self, String.self)
       }
       #expect(shown == (name, flag))

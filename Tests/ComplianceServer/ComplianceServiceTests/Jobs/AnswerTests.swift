@@ -1,6 +1,5 @@
 import ComplianceService
 import Foundation
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -255,25 +254,25 @@ import Testing
       try await connection.query(
         """
         WITH line AS (
-          SELECT * FROM regexp_split_to_table($1, E'\\n') WITH ORDINALITY AS t (text, number)
+          SELECT * FROM regexp_split_to_table(\(text), E'\\n') WITH ORDINALITY AS t (text, number)
         ), whole AS (
           SELECT * FROM line WHERE text <> '' OR number < (SELECT max(number) FROM line)
         ), judged AS (
           SELECT text, number,
                  CASE WHEN text ~ '^[0-9]{1,19}$' THEN text::numeric <= 9223372036854775807 ELSE false END AS is_id
           FROM whole
-        ), said AS (\(said))
+        ), said AS (\(trusted: said))
         SELECT answer FROM (
           SELECT 0 AS part, number::numeric AS place,
                  '{"id":' || to_json(text) || ',"error":"invalid_id"}' AS answer
           FROM judged WHERE NOT is_id
           UNION ALL
           SELECT 1, id, '{"id":"' || id || '","action":"' || action || '","reason":"' || reason
-                 || '","created_at":"' || \(created) || \(redacted) || '"}'
+                 || '","created_at":"' || \(trusted: created) || \(trusted: redacted) || '"}'
           FROM said WHERE id IN (SELECT text::numeric FROM judged WHERE is_id)
             AND NOT EXISTS (SELECT FROM said AS other WHERE other.id = said.id AND other.weight < said.weight)
         ) AS answers ORDER BY part, place
-        """, .text(text)
+        """
       ).rows(as: String.self)
     }
   }

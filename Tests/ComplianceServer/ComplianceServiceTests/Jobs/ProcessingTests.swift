@@ -1,7 +1,6 @@
 import ComplianceService
 import Foundation
 import NIOHTTP1
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing

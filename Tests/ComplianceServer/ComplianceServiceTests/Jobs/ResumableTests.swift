@@ -3,7 +3,6 @@ import ComplianceService
 import Foundation
 import NIOCore
 import NIOHTTP1
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing

@@ -3,7 +3,6 @@ import ComplianceService
 import Foundation
 import NIOCore
 import NIOHTTP1
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -171,9 +170,9 @@ import Testing
       let name = service.database.name
       try await withTestDatabase { other in
         try await other.withConnection {
-          try await $0.runScript("ALTER DATABASE \(name) WITH ALLOW_CONNECTIONS false")
+          try await $0.runScript("ALTER DATABASE \(trusted: name) WITH ALLOW_CONNECTIONS false")
           _ = try await $0.query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", .text(name)
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = \(trusted: name)"
           )
         }
         let ill = try await service.get("/readyz", token: nil)
@@ -186,7 +185,7 @@ import Testing
         #expect(try await service.get("/livez", token: nil).status == 200)
         #expect(health.text == #"{"database":"away","spool":"ok","status":"degraded"}"#)
         try await other.withConnection {
-          try await $0.runScript("ALTER DATABASE \(name) WITH ALLOW_CONNECTIONS true")
+          try await $0.runScript("ALTER DATABASE \(trusted: name) WITH ALLOW_CONNECTIONS true")
         }
       }
       // A connection that was made before may be in the pool still.
@@ -217,7 +216,7 @@ import Testing
     try await LocalService.run({ $0.healthPatience = .milliseconds(700) }) { service in
       try await service.database.withConnection { holder in
         try await holder.withTransaction { transaction in
-          _ = try await transaction.run("LOCK TABLE compliance.jobs IN ACCESS EXCLUSIVE MODE", [])
+          _ = try await transaction.run("LOCK TABLE compliance.jobs IN ACCESS EXCLUSIVE MODE")
           try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 1...6 {
               group.addTask { _ = try await service.get("\(LocalService.jobsPath)?type=tweets") }

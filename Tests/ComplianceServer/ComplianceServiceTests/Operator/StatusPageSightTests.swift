@@ -1,7 +1,6 @@
 import ComplianceService
 import FaultPlans
 import Foundation
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -274,9 +273,9 @@ extension LocalService {
     let name = database.name
     try await withTestDatabase { other in
       try await other.withConnection {
-        try await $0.runScript("ALTER DATABASE \(name) WITH ALLOW_CONNECTIONS false")
+        try await $0.runScript("ALTER DATABASE \(trusted: name) WITH ALLOW_CONNECTIONS false")
         _ = try await $0.query(
-          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", .text(name))
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = \(trusted: name)")
       }
       let result: Result<Void, any Error>
       do {
@@ -285,7 +284,7 @@ extension LocalService {
         result = .failure(error)
       }
       try await other.withConnection {
-        try await $0.runScript("ALTER DATABASE \(name) WITH ALLOW_CONNECTIONS true")
+        try await $0.runScript("ALTER DATABASE \(trusted: name) WITH ALLOW_CONNECTIONS true")
       }
       try result.get()
     }

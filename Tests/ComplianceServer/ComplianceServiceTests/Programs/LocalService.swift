@@ -4,7 +4,6 @@ import Foundation
 import Logging
 import NIOCore
 import NIOHTTP1
-import PlainStatements
 import PostgreSQL
 import Synchronization
 import SystemPackage
@@ -249,7 +248,7 @@ extension LocalService {
   private func token(for url: String) -> String? { url.hasPrefix(baseURL) ? Self.token : nil }
 
   func execute(_ sql: String) async throws {
-    try await database.withConnection { try await $0.runScript(sql) }
+    try await database.withConnection { try await $0.runScript(SQL(trusted: sql)) }
   }
 }
 

@@ -1,6 +1,5 @@
 import ComplianceService
 import Foundation
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport

@@ -1,6 +1,5 @@
 import ComplianceService
 import Foundation
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -51,7 +50,8 @@ extension LocalService {
     let expected = try await database.withConnection {
       try await $0.query(
         """
-        SELECT id || ' ' || words FROM (\(PublicWorld.verdicts(type, profile))) AS verdict (id, words)
+        SELECT id || ' ' || words
+               FROM (\(trusted: PublicWorld.verdicts(type, profile))) AS verdict (id, words)
         WHERE words IS NOT NULL
         """
       ).rows(as: String.self)

@@ -1,6 +1,5 @@
 import ComplianceService
 import Foundation
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -87,7 +86,10 @@ import Testing
       // Nobody can ask for them any more.
       _ = try await site.database.withConnection {
         try await $0.execute(
-          "UPDATE compliance.jobs SET created_at = now() - interval '9 days', upload_expires_at = now() - interval '8 days', download_expires_at = now() - interval '8 days'"
+          """
+          UPDATE compliance.jobs SET created_at = now() - interval '9 days',
+          upload_expires_at = now() - interval '8 days', download_expires_at = now() - interval '8 days'
+          """
         )
       }
       try await elsewhere.serving { _ = try await $0.create() }

@@ -28,7 +28,9 @@ import Testing
       let job = try await service.finish(service.create(), uploading: "x\n")
       #expect(try site.spooledFiles.count == 1)
       try await service.execute(
-        "UPDATE compliance.jobs SET download_expires_at = created_at, upload_expires_at = created_at"
+        """
+        UPDATE compliance.jobs SET download_expires_at = created_at, upload_expires_at = created_at
+        """
       )
       try await Self.becomesEmpty(site, service)
       #expect(try await service.job(job.id).status == "complete")

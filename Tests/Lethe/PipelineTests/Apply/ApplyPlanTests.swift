@@ -1,6 +1,5 @@
 import Definitions
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -35,9 +34,9 @@ import Warehouse
     let (chunk, through) = try await connection.query(
       """
       SELECT chunk_id, max(id) FROM (
-        SELECT chunk_id, id FROM lethe.collected ORDER BY id LIMIT $1) AS batch
+        SELECT chunk_id, id FROM lethe.collected ORDER BY id LIMIT \(events)) AS batch
       GROUP BY chunk_id
-      """, .integer(Int64(events))
+      """
     ).onlyRow(as: Int64.self, Int64.self)
     let after = try await connection.query("SELECT min(id) - 1 FROM lethe.collected")
       .onlyRow(as: Int64.self)

@@ -1,7 +1,6 @@
 import ApplyStage
 import Definitions
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -206,17 +205,17 @@ import Testing
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
-        SELECT p, 1, 'text', now() FROM generate_series(1, \(posts)) AS p
+        SELECT p, 1, 'text', now() FROM generate_series(1, \(literal: posts)) AS p
         """)
       // Roles belong to the whole server, so the test has its own.
       let role = night.database.name + "_role"
       if company == .anOwner {
         try await night.execute(
           """
-          CREATE ROLE \(role);
-          GRANT USAGE ON SCHEMA lethe, warehouse TO \(role);
-          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA lethe, warehouse TO \(role);
-          GRANT USAGE ON ALL SEQUENCES IN SCHEMA lethe TO \(role)
+          CREATE ROLE \(trusted: role);
+          GRANT USAGE ON SCHEMA lethe, warehouse TO \(trusted: role);
+          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA lethe, warehouse TO \(trusted: role);
+          GRANT USAGE ON ALL SEQUENCES IN SCHEMA lethe TO \(trusted: role)
           """)
       }
       do {
@@ -235,7 +234,7 @@ import Testing
                   + (company == .anOwner ? "?options=-c%20role%3D\(role)" : ""))
           }
           try await collected(night, pipeline) { runtime in
-            let file = "SELECT pg_relation_filenode('lethe.collected')::bigint"
+            let file: SQL = "SELECT pg_relation_filenode('lethe.collected')::bigint"
             let before = try await night.value(file, as: Int.self)
             try await night.database.withConnection { reader in
               try await reader.runScript("BEGIN")
@@ -251,12 +250,14 @@ import Testing
         }
       } catch {
         if company == .anOwner {
-          try? await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)")
+          try? await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         }
         throw error
       }
-      if company == .anOwner { try await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)") }
-      let left = """
+      if company == .anOwner {
+        try await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
+      }
+      let left: SQL = """
         SELECT (SELECT count(*) FROM lethe.collected) + (SELECT count(*) FROM warehouse.posts)
         """
       #expect(try await night.value(left, as: Int.self) == 0)

@@ -1,6 +1,5 @@
 import ApplyStage
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -21,13 +20,13 @@ import Testing
       try await night.execute(
         """
         INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
-        VALUES (1, 'u1', now(), '\(state)', now()), (2, 'u2', now(), '\(state)', now()),
+        VALUES (1, 'u1', now(), '\(trusted: state)', now()), (2, 'u2', now(), '\(trusted: state)', now()),
                (3, 'u3', now(), 'active', now()), (4, 'u4', now(), 'active', now());
         INSERT INTO warehouse.users (user_id, username, created_at)
         SELECT account_id, username, now() FROM platform.accounts;
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
-        SELECT 100 + p, CASE WHEN p <= \(posts) THEN 1 ELSE 2 + p % 2 END, 'text', now()
-        FROM generate_series(1, \(posts) + 10) AS p;
+        SELECT 100 + p, CASE WHEN p <= \(literal: posts) THEN 1 ELSE 2 + p % 2 END, 'text', now()
+        FROM generate_series(1, \(literal: posts) + 10) AS p;
         INSERT INTO warehouse.post_media (post_id, media_key, url)
         SELECT post_id, 'k', 'u' FROM warehouse.posts;
         CREATE TABLE public.taken (table_name text, xid xid8);
@@ -72,7 +71,9 @@ import Testing
       #expect(left == "3")
       // The event has one record, with all that it has done; every post has one of its own.
       let changed = try await night.value(
-        "SELECT changed->>'delete warehouse.posts' FROM lethe.event WHERE id = 1 AND cause_id IS NULL",
+        """
+        SELECT changed->>'delete warehouse.posts' FROM lethe.event WHERE id = 1 AND cause_id IS NULL
+        """,
         as: Int.self)
       #expect(changed == Self.posts)
       let records = try await night.value(
@@ -95,7 +96,7 @@ import Testing
 
   @Test func whatWasDoneBeforeItWasCutOffIsKeptAndCounted() async throws {
     try await Self.withWorld { night in
-      try await night.execute(Self.stopping(at: 777, "DELETE"))
+      try await night.execute(SQL(trusted: Self.stopping(at: 777, "DELETE")))
       let pipeline = try night.pipeline(Self.usersOnly)
       let refused = try await night.withRuntime(pipeline) { try await $0.run() }
       #expect(refused.last?.refused.map(\.id) == ["1"])
@@ -125,7 +126,7 @@ import Testing
     try await Self.withWorld(state: "protected") { night in
       let pipeline = try night.pipeline(Self.usersOnly)
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      let hidden = "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'"
+      let hidden: SQL = "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'"
       #expect(try await night.value(hidden, as: Int.self) == Self.posts + 5)
       try await night.execute("UPDATE platform.accounts SET state = 'active'")
       let reports = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -187,11 +188,11 @@ import Testing
 
   @Test func whatAPartHasProtectedCanBeRestoredWhateverBecomesOfTheRest() async throws {
     try await Self.withWorld(state: "protected") { night in
-      try await night.execute(Self.stopping(at: 777, "UPDATE"))
+      try await night.execute(SQL(trusted: Self.stopping(at: 777, "UPDATE")))
       let pipeline = try night.pipeline(Self.usersOnly)
       let refused = try await night.withRuntime(pipeline) { try await $0.run() }
       #expect(refused.last?.refused.map(\.id) == ["1"])
-      let hidden = "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'"
+      let hidden: SQL = "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'"
       #expect(try await night.value(hidden, as: Int.self) > 0)
       try await night.execute(
         "DROP TRIGGER stop ON warehouse.posts; UPDATE platform.accounts SET state = 'active'")

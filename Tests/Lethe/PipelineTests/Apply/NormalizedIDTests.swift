@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -81,8 +80,8 @@ import Warehouse
     for (one, other) in [("shop", "before"), ("before", "shop")] {
       let rows = try await nights.rows(
         """
-        SELECT \(one).* FROM (SELECT to_jsonb(t)::text FROM \(one).\(table) AS t
-        EXCEPT SELECT to_jsonb(t)::text FROM \(other).\(table) AS t) AS \(one)
+        SELECT \(trusted: one).* FROM (SELECT to_jsonb(t)::text FROM \(trusted: one).\(trusted: table) AS t
+        EXCEPT SELECT to_jsonb(t)::text FROM \(trusted: other).\(trusted: table) AS t) AS \(trusted: one)
         """)
       #expect(rows == [], "\(table): in \(one) and not in \(other)")
     }
@@ -108,13 +107,14 @@ import Warehouse
         let (item, author, post) = (Self.id("item"), Self.id("author"), Self.id("post"))
         try await nights.declare(
           """
-          DELETE FROM media WHERE \(post) IN (SELECT \(item) FROM posts WHERE \(author) = 1) OR \(post) = 11;
-          DELETE FROM posts WHERE \(item) = 11 OR \(author) = 1;
-          DELETE FROM users WHERE \(Self.id("id")) = 1;
-          UPDATE posts SET lat = NULL WHERE \(item) = 13;
-          UPDATE posts SET note = '' WHERE \(item) = 14;
+          DELETE FROM media WHERE \(trusted: post) IN (SELECT \(trusted: item) FROM posts
+            WHERE \(trusted: author) = 1) OR \(trusted: post) = 11;
+          DELETE FROM posts WHERE \(trusted: item) = 11 OR \(trusted: author) = 1;
+          DELETE FROM users WHERE \(trusted: Self.id("id")) = 1;
+          UPDATE posts SET lat = NULL WHERE \(trusted: item) = 13;
+          UPDATE posts SET note = '' WHERE \(trusted: item) = 14;
           CREATE TABLE hidden AS SELECT key, visibility FROM posts
-          WHERE \(item) IN (12, 15) OR \(author) = 3;
+          WHERE \(trusted: item) IN (12, 15) OR \(trusted: author) = 3;
           UPDATE posts SET visibility = 'protected' WHERE key IN (SELECT key FROM hidden)
           """)
         try await Self.expectSame(nights)
@@ -131,7 +131,7 @@ import Warehouse
         try await nights.declare(
           """
           UPDATE posts AS p SET visibility = h.visibility FROM hidden AS h
-          WHERE h.key = p.key AND \(item) <> 15
+          WHERE h.key = p.key AND \(trusted: item) <> 15
           """)
         try await Self.expectSame(nights)
         let left = try await nights.rows("SELECT row_key FROM lethe.hold")
@@ -172,7 +172,7 @@ import Warehouse
           "datasets.posts.id", "datasets.posts.targets[0].match", "datasets.users.id",
           "datasets.users.targets[0].match", "datasets.users.targets[0].targets[0].match",
         ])
-      for remedy in Set(findings.map(\.remedy)) { try await nights.execute(remedy) }
+      for remedy in Set(findings.map(\.remedy)) { try await nights.execute(SQL(trusted: remedy)) }
       #expect(try await nights.findings() == [])
     }
   }
@@ -204,7 +204,7 @@ import Warehouse
       #expect(finding.message.contains("60 of 80 rows"), "\(finding)")
       try await nights.execute("INSERT INTO shop.posts (item) VALUES ('000')")
       let cleaning = try #require(finding.remedy.firstRange(of: "UPDATE "))
-      try await nights.execute(String(finding.remedy[cleaning.lowerBound...]))
+      try await nights.execute(SQL(trusted: String(finding.remedy[cleaning.lowerBound...])))
       // Zeros alone are no ID, and stay what they are.
       #expect(
         try await nights.rows("SELECT item FROM shop.posts WHERE item !~ '[1-9]'") == ["(000)"])
@@ -221,12 +221,12 @@ import Warehouse
     try await Nights.with(
       definition: definition, tables: "CREATE TABLE items (item text)"
     ) { nights in
-      if !other.isEmpty { try await nights.execute(other) }
+      if !other.isEmpty { try await nights.execute(SQL(trusted: other)) }
       func finding() async throws -> Finding? {
         try await nights.findings().first { $0.remedy.hasPrefix("CREATE INDEX") }
       }
       let missing = try #require(try await finding())
-      try await nights.execute(missing.remedy)
+      try await nights.execute(SQL(trusted: missing.remedy))
       #expect(try await finding() == nil)
     }
   }

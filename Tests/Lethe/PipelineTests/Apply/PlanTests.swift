@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -49,7 +48,7 @@ import Testing
   }
 
   /// Every row of the warehouse and of the ledger, by place and version.
-  private static let fingerprint = """
+  private static let fingerprint: SQL = """
     SELECT md5(string_agg(row, ' ' ORDER BY row)) FROM (
       SELECT 'p' || ctid || xmin || p::text FROM warehouse.posts AS p
       UNION ALL SELECT 'u' || ctid || xmin || u::text FROM warehouse.users AS u

@@ -1,7 +1,6 @@
 import Definitions
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -19,7 +18,7 @@ import Testing
 
   @Test func oneHeldPostIsSetAsideByItsIDEachNightAndEverythingElseIsApplied() async throws {
     try await RefusalWorld.with { world in
-      try await world.night.execute(Self.holding(4))
+      try await world.night.execute(SQL(trusted: Self.holding(4)))
       let file = try world.file()
       for night in 1...3 {
         let ending = try await world.lethe("run", file, "--output", "json")
@@ -36,7 +35,7 @@ import Testing
         #expect(try await world.postsHarmed() == 0)
       }
       // Each night's answer takes the place of the one before.
-      let open = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL"
+      let open: SQL = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL"
       #expect(try await world.night.value(open, as: Int.self) == 1)
       let status = try await world.lethe("status")
       #expect(status.stdout.contains("lethe retry \(file) --id 4"), "\(status.stdout)")
@@ -96,19 +95,19 @@ import Testing
       #expect(try await world.lethe("run", file).code == 5)
       try await world.night.execute("DELETE FROM warehouse.posts WHERE post_id = 4")
       #expect(try await world.lethe("run", file).code == 0)
-      let open = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL AND id = 4"
+      let open: SQL = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL AND id = 4"
       #expect(try await world.night.value(open, as: Int.self) == 1)
       try await world.night.execute("DELETE FROM public.albums")
       let retried = try await world.lethe("retry", file, "--id", "4")
       #expect(retried.code == 0, "\(retried.stderr)")
-      let left = "SELECT count(*) FROM warehouse.post_media WHERE post_id = 4"
+      let left: SQL = "SELECT count(*) FROM warehouse.post_media WHERE post_id = 4"
       #expect(try await world.night.value(left, as: Int.self) == 0)
     }
   }
 
   @Test func whatARetryHasNotTakenOnIsCounted() async throws {
     try await RefusalWorld.with { world in
-      try await world.night.execute(Self.holding(4, 20, 28))
+      try await world.night.execute(SQL(trusted: Self.holding(4, 20, 28)))
       let file = try world.file()
       #expect(try await world.lethe("run", file).code == 5)
       try await world.night.execute("DELETE FROM public.bookmarks WHERE post_id = 4")
@@ -127,7 +126,7 @@ import Testing
 
   @Test func aChunkThatGoesAsAWholeIsSetAsideAsAWhole() async throws {
     try await RefusalWorld.with { world in
-      try await world.night.execute(Self.holding(4))
+      try await world.night.execute(SQL(trusted: Self.holding(4)))
       let file = try world.file(batch: "atomic: chunk")
       for _ in 1...2 {
         let ending = try await world.lethe("run", file, "--output", "json")
@@ -158,30 +157,31 @@ import Testing
   struct Kind: Sendable, CustomTestStringConvertible {
     let name: String
     let id: Int64
-    let makes: String
-    let mends: String
+    let makes: SQL
+    let mends: SQL
     let says: String
     var testDescription: String { name }
   }
 
-  private static func trigger(_ id: Int64, _ body: String, _ end: String = "RETURN OLD") -> String {
+  private static func trigger(_ id: Int64, _ body: String, _ end: String = "RETURN OLD") -> SQL {
     """
     CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
-      $$ BEGIN IF OLD.post_id = \(id) THEN \(body); END IF; \(end); END $$;
+      $$ BEGIN IF OLD.post_id = \(literal: id) THEN \(trusted: body); END IF; \(trusted: end); END $$;
     """
   }
 
-  private static let beforeDelete = """
+  private static let beforeDelete: SQL = """
     CREATE TRIGGER stop BEFORE DELETE ON warehouse.posts FOR EACH ROW EXECUTE FUNCTION public.stop();
     """
-  private static let beforeUpdate = """
+  private static let beforeUpdate: SQL = """
     CREATE TRIGGER stop BEFORE UPDATE ON warehouse.posts FOR EACH ROW EXECUTE FUNCTION public.stop();
     """
-  private static let noTrigger = "DROP TRIGGER stop ON warehouse.posts"
+  private static let noTrigger: SQL = "DROP TRIGGER stop ON warehouse.posts"
 
   static let kinds = [
     Kind(
-      name: "a foreign key", id: 4, makes: holding(4), mends: "DROP TABLE public.bookmarks",
+      name: "a foreign key", id: 4, makes: SQL(trusted: holding(4)),
+      mends: "DROP TABLE public.bookmarks",
       says: "bookmarked"),
     Kind(
       name: "a CHECK", id: 8,
@@ -291,7 +291,7 @@ import Testing
       #expect(report.setAside.count == 1)
       #expect(report.setAside.first?.reason.contains("more than 100") == true)
       #expect(report.setAside.first?.isRetryable == true)
-      let left = "SELECT count(*) FROM warehouse.posts"
+      let left: SQL = "SELECT count(*) FROM warehouse.posts"
       // The second chunk is applied, and of the first what came before.
       #expect(try await world.night.value(left, as: Int.self) == (areHeld ? 200 : 150))
       #expect(try await AuditLedgerOf(world).isWhole())
@@ -349,7 +349,7 @@ import Testing
         """
         CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
           $$ BEGIN
-               IF OLD.post_id = ANY ('{\(refused.map(String.init).joined(separator: ","))}') THEN RAISE 'no'; END IF;
+               IF OLD.post_id = ANY ('{\(trusted: refused.map(String.init).joined(separator: ","))}') THEN RAISE 'no'; END IF;
                RETURN OLD;
              END $$;
         CREATE TABLE public.taken (post_id bigint);
@@ -371,7 +371,7 @@ import Testing
       }
       #expect(try await world.postsNotDone() == [])
       #expect(try await world.night.ledgerFaults() == [])
-      let twice = "SELECT count(*) - count(DISTINCT post_id) FROM public.taken"
+      let twice: SQL = "SELECT count(*) - count(DISTINCT post_id) FROM public.taken"
       #expect(try await world.night.value(twice, as: Int.self) == 0)
     }
   }

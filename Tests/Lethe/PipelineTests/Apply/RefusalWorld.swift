@@ -1,6 +1,5 @@
 import Definitions
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -36,7 +35,7 @@ struct RefusalWorld: Sendable {
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
-        SELECT p, 1, 'text of ' || p, 1, now() FROM generate_series(1, \(posts)) AS p;
+        SELECT p, 1, 'text of ' || p, 1, now() FROM generate_series(1, \(literal: posts)) AS p;
         INSERT INTO warehouse.users (user_id, username, created_at)
         SELECT 1000 + u, 'user' || u, now() FROM generate_series(1, 10) AS u;
         """)
@@ -104,7 +103,7 @@ struct RefusalWorld: Sendable {
   func postsHarmed() async throws -> Int {
     try await night.value(
       """
-      SELECT count(*) FROM generate_series(1, \(Self.posts)) AS id
+      SELECT count(*) FROM generate_series(1, \(literal: Self.posts)) AS id
       LEFT JOIN warehouse.posts ON post_id = id
       WHERE id % 4 <> 0 AND (text, latitude, visibility) IS DISTINCT FROM ('text of ' || id, 1, 'public')
       """, as: Int.self)

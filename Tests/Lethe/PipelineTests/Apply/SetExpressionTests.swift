@@ -1,3 +1,4 @@
+import PostgreSQL
 import Runtime
 import TestSupport
 import Testing
@@ -12,7 +13,8 @@ import Testing
       (8, 1, 'public'), (9, 1, 'internal'), (10, 2, 'friends')
     """
 
-  private static let versions = "SELECT post_id, xmin, hidden_at, deleted_on, at FROM shop.posts"
+  private static let versions: SQL =
+    "SELECT post_id, xmin, hidden_at, deleted_on, at FROM shop.posts"
 
   /// An ORM's soft delete, two nights without news.
   @Test(arguments: ["now()", "NOW()", " current_date "])

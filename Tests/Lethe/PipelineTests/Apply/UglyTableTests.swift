@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -17,7 +16,7 @@ extension Night {
           directory: FileManager.default.temporaryDirectory
             .appending(path: "ugly-\(database.name)").path)
         defer { try? FileManager.default.removeItem(atPath: night.directory) }
-        try await night.execute("CREATE SCHEMA shop; \(table.tables)")
+        try await night.execute("CREATE SCHEMA shop; \(trusted: table.tables)")
         return try await body(night)
       }
     }
@@ -26,7 +25,7 @@ extension Night {
   /// The table's rows, sorted.
   func rows(of table: UglyTable) async throws -> [String] {
     let rows = try await database.withConnection {
-      try await $0.query(table.rows).rows(as: String.self)
+      try await $0.query(SQL(trusted: table.rows)).rows(as: String.self)
     }
     return rows.sorted()
   }
@@ -167,15 +166,16 @@ extension Night {
     try await Night.with(Self.table) { night in
       // Roles belong to the whole server, so each test has its own.
       let role = "\(night.database.name)_role"
-      try await night.execute("CREATE ROLE \(role)")
+      try await night.execute("CREATE ROLE \(trusted: role)")
       do {
-        try await night.execute((Self.grants + policies).replacing("reader", with: role))
+        try await night.execute(
+          SQL(trusted: (Self.grants + policies).replacing("reader", with: role)))
         try await Self.run(night, as: role, isOpen: isOpen)
       } catch {
-        try? await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)")
+        try? await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         throw error
       }
-      try await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)")
+      try await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
     }
   }
 

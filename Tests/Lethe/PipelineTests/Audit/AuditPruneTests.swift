@@ -1,6 +1,5 @@
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -146,13 +145,13 @@ import Testing
       let role = Identifier("pruner_\(night.database.name)").quoted
       try await night.execute(
         """
-        CREATE ROLE \(role);
-        GRANT USAGE ON SCHEMA lethe TO \(role);
-        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA lethe TO \(role)
+        CREATE ROLE \(trusted: role);
+        GRANT USAGE ON SCHEMA lethe TO \(trusted: role);
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA lethe TO \(trusted: role)
         """)
       await #expect {
         try await night.database.withConnection { connection in
-          try await connection.runScript("SET ROLE \(role)")
+          try await connection.runScript("SET ROLE \(trusted: role)")
           return try await AuditLedger(connection: connection).prune(olderThan: .months(25))
         }
       } throws: { error in
@@ -160,7 +159,7 @@ import Testing
         return error.code == .refused && error.message.contains("belongs to")
           && error.remedy.contains("the user who migrates")
       }
-      try await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)")
+      try await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
     }
   }
 }

@@ -1,6 +1,5 @@
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -97,7 +96,7 @@ import Vocabulary
           INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, batch)
           SELECT s.id, c.type, s.reason, 'delete', s.chunk_id, j.job_id, now(), 1
           FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)
-          JOIN lethe.job AS j USING (chunk_id) WHERE s.id = \(id);
+          JOIN lethe.job AS j USING (chunk_id) WHERE s.id = \(literal: id);
           TRUNCATE lethe.collected;
           COMMIT
           """)
@@ -111,7 +110,10 @@ import Vocabulary
     let lines = Answers([CollectTests.event(1, "delete", "protected"), ""])
     try await Night.with { night in
       try await night.execute(
-        "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (1, 1, 'text', now()), (2, 1, 'text', now())"
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
+        VALUES (1, 1, 'text', now()), (2, 1, 'text', now())
+        """
       )
       try await ScriptedAPI(.init(result: { _ in lines.next() })).serving { url in
         let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
@@ -152,7 +154,10 @@ import Vocabulary
     let lines = Answers(["", (3...10).map { CollectTests.event($0) }.joined(), ""])
     try await Night.with { night in
       try await night.execute(
-        "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p"
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at) SELECT p, 1, 'text', now()
+        FROM generate_series(1, 10) AS p
+        """
       )
       try await ScriptedAPI(.init(result: { _ in lines.next() })).serving { url in
         let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
@@ -183,7 +188,10 @@ import Vocabulary
     ])
     try await Night.with { night in
       try await night.execute(
-        "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p"
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at) SELECT p, 1, 'text', now()
+        FROM generate_series(1, 10) AS p
+        """
       )
       try await ScriptedAPI(.init(result: { _ in answers.next() })).serving { url in
         let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }

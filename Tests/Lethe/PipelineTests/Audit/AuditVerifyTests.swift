@@ -1,6 +1,5 @@
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -10,11 +9,11 @@ import Testing
 @Suite struct AuditVerifyTests {
   struct Tampering: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    let sql: String
+    let sql: SQL
     /// Where it is seen: table and the beginning of the key.
     let seen: [String]
 
-    init(_ what: String, _ sql: String, seen: String...) {
+    init(_ what: String, _ sql: SQL, seen: String...) {
       testDescription = what
       self.sql = sql
       self.seen = seen
@@ -30,32 +29,34 @@ import Testing
 
   private static let tamperings = [
     Tampering(
-      "an event's reason", "UPDATE lethe.event AS e SET reason = 'bounced' WHERE \(one)",
+      "an event's reason", "UPDATE lethe.event AS e SET reason = 'bounced' WHERE \(trusted: one)",
       seen: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
       "what an event changed",
-      "UPDATE lethe.event AS e SET changed = '{\"delete warehouse.posts\": 9}' WHERE \(one)",
+      """
+      UPDATE lethe.event AS e SET changed = '{"delete warehouse.posts": 9}' WHERE \(trusted: one)
+      """,
       seen: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
-      "an event is gone", "DELETE FROM lethe.event AS e WHERE \(one)",
+      "an event is gone", "DELETE FROM lethe.event AS e WHERE \(trusted: one)",
       seen: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
       "an event more",
       """
       INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, batch)
       SELECT id + 1, type, reason, action, chunk_id, job_id, applied_at, batch
-      FROM lethe.event AS e WHERE \(one)
+      FROM lethe.event AS e WHERE \(trusted: one)
       """, seen: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
       "an event more, of no batch",
       """
       INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at)
       SELECT id + 1, type, reason, action, chunk_id, job_id, applied_at
-      FROM lethe.event AS e WHERE \(one)
+      FROM lethe.event AS e WHERE \(trusted: one)
       """, seen: "lethe.event chunk_id = 1 AND batch IS NULL"),
     Tampering(
       "an event of another chunk",
-      "UPDATE lethe.event AS e SET chunk_id = 2 WHERE \(one)",
+      "UPDATE lethe.event AS e SET chunk_id = 2 WHERE \(trusted: one)",
       seen: "lethe.event chunk_id = 1 AND batch = 1", "lethe.event chunk_id = 2 AND batch = 1"),
     Tampering(
       "a result's hash", "UPDATE lethe.job SET result_sha256 = sha256('another') WHERE job_id = 1",
@@ -78,13 +79,15 @@ import Testing
     Tampering(
       "an event, with the hash of its batch",
       """
-      UPDATE lethe.event AS e SET reason = 'bounced' WHERE \(one);
+      UPDATE lethe.event AS e SET reason = 'bounced' WHERE \(trusted: one);
       UPDATE lethe.batch AS b SET (records, sha256) = (
         SELECT records, sha256 FROM lethe.event_digest(b.chunk_id, b.number))
       """, seen: "lethe.batch chunk_id = 1"),
     Tampering(
       "a record's content",
-      "UPDATE lethe.seal SET content = replace(content, '\"events\": ', '\"events\": 1') WHERE number = 2",
+      """
+      UPDATE lethe.seal SET content = replace(content, '"events": ', '"events": 1') WHERE number = 2
+      """,
       seen: "lethe.seal number = 2", "lethe.chunk chunk_id = "),
     Tampering(
       "a record's content, with its hash",
@@ -203,7 +206,7 @@ import Testing
   func aHeadThatWasKeptShowsWhatTheLedgerCannot(tampering: String) async throws {
     try await withRun { night in
       let head = try #require(try await verify(night).head)
-      try await night.execute(tampering)
+      try await night.execute(SQL(trusted: tampering))
       #expect(try await verify(night).faults.map(\.problem) == [])
       let found = try await verify(night, expecting: head.sha256)
       #expect(found.faults.count == 1)

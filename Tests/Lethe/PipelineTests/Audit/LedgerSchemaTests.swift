@@ -1,6 +1,5 @@
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -82,7 +81,8 @@ import Testing
           let down = try await Self.lethe(["migrate", "down", "--yes"], database, file)
           #expect(down.code == 0, "\(down.stderr)")
         }
-      case .damaged(let sql): try await database.withConnection { try await $0.runScript(sql) }
+      case .damaged(let sql):
+        try await database.withConnection { try await $0.runScript(SQL(trusted: sql)) }
       case .newer:
         try await database.withConnection {
           try await $0.runScript("INSERT INTO lethe.version VALUES ('29991231235959')")

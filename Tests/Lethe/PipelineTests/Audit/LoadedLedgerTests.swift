@@ -1,5 +1,4 @@
 import Ledger
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -8,7 +7,7 @@ import Testing
 /// not there.
 @Suite struct LoadedLedgerTests {
   /// What a dump of the schema leaves out: all rows. The tables have no others yet.
-  private static let loadsTheSchemaOnly = "DELETE FROM lethe.seal"
+  private static let loadsTheSchemaOnly: SQL = "DELETE FROM lethe.seal"
 
   private static func verify(_ nights: Nights) async throws -> Program.Ending {
     try await nights.lethe("audit", "verify", "--database", nights.url)

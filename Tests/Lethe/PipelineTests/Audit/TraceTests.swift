@@ -1,6 +1,5 @@
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -78,7 +77,7 @@ import Vocabulary
         }), joins: [31_000: "tweet_edited"]),
   ]
 
-  static let records = "SELECT count(*) FROM lethe.event WHERE cause_id IS NULL"
+  static let records: SQL = "SELECT count(*) FROM lethe.event WHERE cause_id IS NULL"
 
   /// The answers that a run's traces are of.
   private static func traced(_ run: Int) -> String {
@@ -100,7 +99,7 @@ import Vocabulary
       """)
     var counts: [String: Int] = [:]
     for table in tables.map({ $0.filter { !"()".contains($0) } }) {
-      let count = try await nights.rows("SELECT count(*) FROM lethe.\(table)")
+      let count = try await nights.rows("SELECT count(*) FROM lethe.\(trusted: table)")
       counts[table] = Int(count[0].filter(\.isNumber))
     }
     return counts
@@ -125,7 +124,9 @@ import Vocabulary
       var before = first
       for number in 2...4 {
         try await night(kind.posts)
-        #expect(try await nights.rows(Self.traced(number)) == Self.rows(kind.posts, kind.users))
+        #expect(
+          try await nights.rows(SQL(trusted: Self.traced(number)))
+            == Self.rows(kind.posts, kind.users))
         let now = try await Self.counts(nights)
         for (table, count) in now {
           let isGrowing = Self.growing.contains(table)
@@ -140,7 +141,8 @@ import Vocabulary
       // Those that join have records, beside the others.
       try await night(kind.posts.merging(kind.joins) { $1 })
       #expect(try await nights.rows(Self.records) == ["(\(all + kind.joins.count))"])
-      #expect(try await nights.rows(Self.traced(5)) == Self.rows(kind.posts, kind.users))
+      #expect(
+        try await nights.rows(SQL(trusted: Self.traced(5))) == Self.rows(kind.posts, kind.users))
 
       let verified = try await nights.lethe("audit", "verify", "--output", "json")
       #expect(verified.code == 0, "\(verified.stdout)\(verified.stderr)")
@@ -218,8 +220,9 @@ import Vocabulary
     try await nights.execute(
       """
       UPDATE lethe.quarantine
-      SET raw = convert_to('\(CollectTests.event(1000))', 'UTF8'), resolved_at = NULL, resolution = NULL, note = NULL
-      WHERE chunk_id IN (SELECT chunk_id FROM lethe.chunk WHERE run_id = \(run))
+      SET raw = convert_to('\(trusted: CollectTests.event(1000))', 'UTF8'), resolved_at = NULL,
+          resolution = NULL, note = NULL
+      WHERE chunk_id IN (SELECT chunk_id FROM lethe.chunk WHERE run_id = \(literal: run))
       """)
     return try await nights.withRuntime { try await $0.retryQuarantined() }
   }
@@ -397,7 +400,7 @@ import Vocabulary
   // MARK: Evidence
 
   /// What somebody does to the second night's traces of IDs 1000 and 2000, and where it is seen.
-  private static let tamperings = [
+  private static let tamperings: [(sql: SQL, seen: String)] = [
     (
       "UPDATE lethe.trace SET distances = '\\x000003e9'", "lethe.event and lethe.trace chunk_id = 3"
     ),
@@ -431,7 +434,7 @@ import Vocabulary
   ]
 
   @Test(arguments: tamperings)
-  func tamperingWithATraceIsFound(sql: String, seen: String) async throws {
+  func tamperingWithATraceIsFound(sql: SQL, seen: String) async throws {
     try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.protected + Self.protectedToo)
@@ -458,9 +461,9 @@ import Vocabulary
       try await nights.execute(
         """
         SELECT lethe.ensure_event_partitions(now() - interval '30 months');
-        UPDATE lethe.event SET applied_at = now() - interval '30 months' WHERE \(old);
-        UPDATE lethe.trace SET applied_at = now() - interval '30 months' WHERE \(old);
-        UPDATE lethe.batch SET applied_at = now() - interval '30 months' WHERE \(old)
+        UPDATE lethe.event SET applied_at = now() - interval '30 months' WHERE \(trusted: old);
+        UPDATE lethe.trace SET applied_at = now() - interval '30 months' WHERE \(trusted: old);
+        UPDATE lethe.batch SET applied_at = now() - interval '30 months' WHERE \(trusted: old)
         """)
       let pruned = try await nights.lethe(
         "audit", "prune", "--older-than", "25months", "--output", "json")

@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -66,11 +65,12 @@ import Testing
         try await night.execute(
           """
           CREATE SCHEMA shop;
-          CREATE TABLE shop."\(kind.name)" ("\(kind.name)_id" text PRIMARY KEY, title text, raw jsonb);
-          INSERT INTO shop."\(kind.name)"
-          SELECT p, '\(kind.name) ' || p, '{"geo": {"\(kind.name)": 1, "rest": 2}}'
+          CREATE TABLE shop."\(trusted: kind.name)" ("\(trusted: kind.name)_id" text PRIMARY KEY,
+            title text, raw jsonb);
+          INSERT INTO shop."\(trusted: kind.name)"
+          SELECT p, '\(trusted: kind.name) ' || p, '{"geo": {"\(trusted: kind.name)": 1, "rest": 2}}'
           FROM generate_series(1, 10) AS p;
-          INSERT INTO shop."\(kind.name)" VALUES ('11', 'not \(kind.name)', NULL);
+          INSERT INTO shop."\(trusted: kind.name)" VALUES ('11', 'not \(trusted: kind.name)', NULL);
           """)
         try await body(night)
       }
@@ -117,13 +117,16 @@ import Testing
         night, "apply", file, "--approve", "1", "--by", Self.note, "--note", Self.note)
       #expect(approved.code == 4, "\(approved.stdout)\(approved.stderr)")
       let table = "shop.\"\(kind.name)\""
-      let rows =
-        "SELECT string_agg(\"\(kind.name)_id\", ' ' ORDER BY length(title), title) FROM \(table)"
+      let rows: SQL =
+        """
+        SELECT string_agg("\(trusted: kind.name)_id", ' ' ORDER BY length(title), title)
+        FROM \(trusted: table)
+        """
       #expect(try await night.value(rows, as: String.self).split(separator: " ").count == 9)
       let changed = try await night.value(
         """
-        SELECT string_agg(title || raw::text, '|' ORDER BY title) FROM \(table)
-        WHERE "\(kind.name)_id" IN ('3', '4')
+        SELECT string_agg(title || raw::text, '|' ORDER BY title) FROM \(trusted: table)
+        WHERE "\(trusted: kind.name)_id" IN ('3', '4')
         """, as: String.self)
       #expect(
         changed
@@ -145,7 +148,7 @@ import Testing
       let release = try await Self.lethe(
         night, "holds", "release", file, "3", "--type", "tweets", "--force", "--note", Self.note)
       #expect(release.code == 0, "\(release.stderr)")
-      let sealed = "SELECT content::jsonb ->> 'note' FROM lethe.seal WHERE kind = 'release'"
+      let sealed: SQL = "SELECT content::jsonb ->> 'note' FROM lethe.seal WHERE kind = 'release'"
       #expect(try await night.value(sealed, as: String.self) == kind.kept)
       let again = try await Self.lethe(night, "run", file)
       #expect(again.code == 0, "\(again.stdout)\(again.stderr)")

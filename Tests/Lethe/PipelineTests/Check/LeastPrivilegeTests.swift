@@ -1,6 +1,5 @@
 import Definitions
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -28,13 +27,13 @@ import Warehouse
       if everybody == .nothing {
         try await night.execute(
           """
-          REVOKE ALL ON DATABASE \(Identifier(night.database.name).quoted) FROM PUBLIC;
+          REVOKE ALL ON DATABASE \(identifier: night.database.name) FROM PUBLIC;
           REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA lethe FROM PUBLIC;
           REVOKE USAGE ON TYPE lethe.job_type, lethe.reason, lethe.action, lethe.run_status,
             lethe.chunk_state, lethe.silence FROM PUBLIC;
           """)
       }
-      try await night.execute("CREATE ROLE \(quoted)")
+      try await night.execute("CREATE ROLE \(trusted: quoted)")
       do {
         let printed = try await Program.run(
           "lethe", ["check", try night.definitionFile(), "--grants", "--role", role],
@@ -42,13 +41,13 @@ import Warehouse
         #expect(printed.code == 0, "\(printed.stderr)")
         let grants = printed.stdout.split(separator: "\n").map(String.init)
         #expect(grants.allSatisfy { $0.hasPrefix("GRANT ") && $0.hasSuffix(" TO \(quoted);") })
-        try await night.execute(printed.stdout)
+        try await night.execute(SQL(trusted: printed.stdout))
         try await body(night, role, grants.map { String($0.dropLast(" TO \(quoted);".count)) })
       } catch {
-        try? await night.execute("DROP OWNED BY \(quoted); DROP ROLE \(quoted)")
+        try? await night.execute("DROP OWNED BY \(trusted: quoted); DROP ROLE \(trusted: quoted)")
         throw error
       }
-      try await night.execute("DROP OWNED BY \(quoted); DROP ROLE \(quoted)")
+      try await night.execute("DROP OWNED BY \(trusted: quoted); DROP ROLE \(trusted: quoted)")
     }
   }
 
@@ -99,10 +98,14 @@ import Warehouse
       let role = night.database.name + "_nobody"
       try await night.execute(
         """
-        CREATE ROLE \(role); GRANT USAGE ON SCHEMA lethe TO \(role);
-        GRANT SELECT ON lethe.version TO \(role)
+        CREATE ROLE \(trusted: role); GRANT USAGE ON SCHEMA lethe TO \(trusted: role);
+        GRANT SELECT ON lethe.version TO \(trusted: role)
         """)
-      defer { Task { try? await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)") } }
+      defer {
+        Task {
+          try? await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
+        }
+      }
       let ending = try await Program.run(
         "lethe", command + ["--output", "json"],
         environment: night.environment.merging(["PGOPTIONS": "-c role=\(role)"]) { $1 })
@@ -129,8 +132,8 @@ import Warehouse
         CREATE TABLE public.posts (post_id bigint, at date, visibility text, PRIMARY KEY (post_id, at))
           PARTITION BY RANGE (at);
         CREATE TABLE public.posts_1 PARTITION OF public.posts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
-        CREATE ROLE \(role);
-        GRANT SELECT, \(update) ON public.posts, public.posts_1 TO \(role)
+        CREATE ROLE \(trusted: role);
+        GRANT SELECT, \(trusted: update) ON public.posts, public.posts_1 TO \(trusted: role)
         """)
       let yaml = """
         name: p
@@ -148,12 +151,12 @@ import Warehouse
       let pipeline = try Pipeline.parse(
         yaml: yaml, file: "p.yaml", environment: ["DATABASE_URL": night.database.url])
       let names = try await night.database.withConnection { connection in
-        try await connection.execute("SET ROLE \(role)")
+        try await connection.execute("SET ROLE \(trusted: role)")
         let catalog = try await Catalog(of: pipeline.definition, on: connection)
         try await connection.execute("RESET ROLE")
         return catalog.holdTables
       }
-      try await night.execute("DROP OWNED BY \(role); DROP ROLE \(role)")
+      try await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
       #expect(names == [TableName(schema: "public", name: "posts")])
     }
   }
@@ -179,13 +182,13 @@ import Warehouse
       #expect(privileges.count > 80)
       // Whoever is in already is not asked for it.
       for privilege in privileges where !privilege.hasPrefix("CONNECT") {
-        try await night.execute("REVOKE \(privilege) FROM \(quoted)")
+        try await night.execute("REVOKE \(trusted: privilege) FROM \(trusted: quoted)")
         let errors = try await PipelineRuntime.findings(of: pipeline)
           .filter { $0.severity == .error }
         #expect(
           errors.contains { $0.remedy == "GRANT \(privilege) TO \(quoted)" },
           "\(privilege): \(errors)")
-        try await night.execute("GRANT \(privilege) TO \(quoted)")
+        try await night.execute("GRANT \(trusted: privilege) TO \(trusted: quoted)")
       }
     }
   }
@@ -202,7 +205,8 @@ import Warehouse
     try await Self.withRole(.nothing) { night, role, _ in
       let object =
         privilege.hasSuffix("DATABASE") ? " \(Identifier(night.database.name).quoted)" : ""
-      try await night.execute("REVOKE \(privilege)\(object) FROM \(Identifier(role).quoted)")
+      try await night.execute(
+        "REVOKE \(trusted: privilege)\(trusted: object) FROM \(identifier: role)")
       let file = try night.definitionFile(Self.asRole(role))
       for command in ["run", "export", "plan", "check"] {
         let ending = try await Program.run(

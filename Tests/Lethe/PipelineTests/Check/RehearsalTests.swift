@@ -1,7 +1,6 @@
 import ApplyStage
 import Definitions
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import Synchronization
@@ -18,25 +17,26 @@ import Warehouse
   ) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
-        try await connection.runScript("\(RehearsalCase.tables)\n\(damage)")
+        try await connection.runScript("\(trusted: RehearsalCase.tables)\n\(trusted: damage)")
       }
       guard isPlain else { return try await body(database, database.url) }
       let role = "\(database.name)_plain"
       try await database.withConnection { connection in
         try await connection.runScript(
           """
-          CREATE ROLE \(role);
-          GRANT USAGE ON SCHEMA shop, lethe TO \(role);
-          GRANT SELECT, UPDATE, DELETE ON shop.posts, shop.media TO \(role);
-          GRANT ALL ON ALL TABLES IN SCHEMA lethe TO \(role)
+          CREATE ROLE \(trusted: role);
+          GRANT USAGE ON SCHEMA shop, lethe TO \(trusted: role);
+          GRANT SELECT, UPDATE, DELETE ON shop.posts, shop.media TO \(trusted: role);
+          GRANT ALL ON ALL TABLES IN SCHEMA lethe TO \(trusted: role)
           """)
         do {
           try await body(database, "\(database.url)?options=-c%20role%3D\(role)")
         } catch {
-          try await connection.runScript("DROP OWNED BY \(role); DROP ROLE \(role)")
+          try await connection.runScript(
+            "DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
           throw error
         }
-        try await connection.runScript("DROP OWNED BY \(role); DROP ROLE \(role)")
+        try await connection.runScript("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
       }
     }
   }
@@ -70,7 +70,10 @@ import Warehouse
       ).rows(as: String.self)
       for table in tables {
         let rows = try await connection.query(
-          "SELECT coalesce(string_agg(t::text || t.xmin, ',' ORDER BY t::text), '') FROM \(table) AS t"
+          """
+          SELECT coalesce(string_agg(t::text || t.xmin, ',' ORDER BY t::text), '')
+          FROM \(trusted: table) AS t
+          """
         ).onlyRow(as: String.self)
         all.append("\(table): \(rows)")
       }
@@ -182,7 +185,7 @@ import Warehouse
   @Test(arguments: RehearsalCase.eventTriggers)
   func aRunRefusesToBegin(eventTrigger: RehearsalCase) async throws {
     try await Night.with { night in
-      try await night.execute("CREATE SCHEMA shop; \(eventTrigger.damage)")
+      try await night.execute("CREATE SCHEMA shop; \(trusted: eventTrigger.damage)")
       let pipeline = try night.pipeline()
       await #expect(throws: (any Error).self) {
         _ = try await night.withRuntime(pipeline) { try await $0.run() }

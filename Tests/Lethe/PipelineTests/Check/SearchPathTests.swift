@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -11,7 +10,7 @@ import Warehouse
     try await nights.execute(
       """
       DO $$ BEGIN
-        EXECUTE format('ALTER DATABASE %I SET search_path = \(path)', current_database());
+        EXECUTE format('ALTER DATABASE %I SET search_path = \(trusted: path)', current_database());
       END $$
       """)
   }
@@ -124,7 +123,7 @@ import Warehouse
 
   /// Functions, operators, types and tables that PostgreSQL's own are called like, in a schema that is found
   /// before them, or that fit Lethe's values better.
-  private static let shadows = """
+  private static let shadows: SQL = """
     CREATE SCHEMA odd;
     CREATE FUNCTION odd.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '1999-01-01' $$;
     CREATE FUNCTION odd.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT $1 $$;
@@ -146,7 +145,9 @@ import Warehouse
   func whatIsCalledLikePostgreSQLsOwnIsNotTakenForIt(path: String) async throws {
     try await Nights.with(
       Shop(restore: "former", userActions: ["deleted": "delete"]),
-      "INSERT INTO posts (post_id, author_id, latitude) SELECT p, 1, 2 FROM generate_series(1, 9) AS p"
+      """
+      INSERT INTO posts (post_id, author_id, latitude) SELECT p, 1, 2 FROM generate_series(1, 9) AS p
+      """
     ) { nights in
       try await nights.execute(Self.shadows)
       try Self.unqualified(nights)
@@ -168,7 +169,9 @@ import Warehouse
         try await $0.runScript("SET search_path = pg_catalog")
         for (one, other) in [("shop", "before"), ("before", "shop")] {
           let rows = try await $0.query(
-            "SELECT count(*) FROM (TABLE \(one).posts EXCEPT TABLE \(other).posts) AS q"
+            """
+            SELECT count(*) FROM (TABLE \(trusted: one).posts EXCEPT TABLE \(trusted: other).posts) AS q
+            """
           ).onlyRow(as: Int.self)
           #expect(rows == 0, "in \(one) and not in \(other)")
         }

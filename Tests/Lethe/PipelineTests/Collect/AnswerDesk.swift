@@ -4,7 +4,6 @@ import ExportStage
 import Foundation
 import Ledger
 import Logging
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -77,7 +76,7 @@ struct AnswerDesk {
       workDirectory: FilePath(run.workDirectory), logger: logger)
     for dataset in definition.datasets { try await stage.export(dataset) { _ in } }
     let id = try await connection.query(
-      "SELECT chunk_id FROM lethe.chunk WHERE run_id = $1", .integer(run.id)
+      "SELECT chunk_id FROM lethe.chunk WHERE run_id = \(run.id)"
     ).onlyRow(as: Int64.self)
     let attempt = try await ledger.jobIntended(for: ledger.chunk(id))
     let made = try await ledger.jobCreated(
@@ -115,8 +114,7 @@ struct AnswerDesk {
   func standing(_ job: Job) async throws -> Set<Int64> {
     Set(
       try await connection.query(
-        "SELECT id FROM lethe.collected WHERE chunk_id = $1 AND superseded_by IS NULL",
-        .integer(job.chunk.id)
+        "SELECT id FROM lethe.collected WHERE chunk_id = \(job.chunk.id) AND superseded_by IS NULL"
       ).rows(as: Int64.self))
   }
 

@@ -1,5 +1,4 @@
 import Ledger
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -61,7 +60,7 @@ import Testing
         try await desk.connection.runScript(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
-          SELECT p, 1, 'text', now() FROM generate_series(\(first), \(first + 7)) AS p
+          SELECT p, 1, 'text', now() FROM generate_series(\(literal: first), \(literal: first + 7)) AS p
           """)
         var names: [String] = []
         var jobs: [AnswerDesk.Job] = []
@@ -121,7 +120,7 @@ import Testing
 
   private static func rows(_ desk: AnswerDesk, _ job: AnswerDesk.Job) async throws -> Int {
     try await desk.connection.query(
-      "SELECT count(*) FROM lethe.collected WHERE chunk_id = $1", .integer(job.chunk.id)
+      "SELECT count(*) FROM lethe.collected WHERE chunk_id = \(job.chunk.id)"
     ).onlyRow(as: Int.self)
   }
 

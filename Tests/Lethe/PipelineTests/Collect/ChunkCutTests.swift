@@ -1,4 +1,5 @@
 import ComplianceService
+import PostgreSQL
 import Runtime
 import TestSupport
 import Testing
@@ -35,7 +36,7 @@ import Testing
 
   /// What an export of 1,000 posts has to be, however it is cut.
   private static func expectEachIDOnce(_ night: Night) async throws {
-    func value(_ sql: String) async throws -> Int { try await night.value(sql, as: Int.self) }
+    func value(_ sql: SQL) async throws -> Int { try await night.value(sql, as: Int.self) }
     #expect(try await value("SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts'") == 1000)
     #expect(
       try await value(
@@ -161,7 +162,9 @@ import Testing
       let most = try await night.value("SELECT max(cuts) FROM lethe.chunk", as: Int.self)
       #expect(most == 7)
       let jobs = try await night.value(
-        "SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.dataset = 'posts'",
+        """
+        SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.dataset = 'posts'
+        """,
         as: Int.self)
       // Seven cuts down to the smallest part, and one more job for each part beside it.
       #expect(jobs <= 16)

@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -215,7 +214,10 @@ import Testing
       }
       let (visibility, rows) = try await night.database.withConnection {
         try await $0.query(
-          "SELECT min(visibility), (SELECT count(*) FROM warehouse.posts) FROM warehouse.posts WHERE post_id = 1"
+          """
+          SELECT min(visibility), (SELECT count(*) FROM warehouse.posts) FROM warehouse.posts
+          WHERE post_id = 1
+          """
         ).onlyRow(as: String.self, Int.self)
       }
       #expect(visibility == "protected")

@@ -1,6 +1,5 @@
 import Definitions
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import Synchronization
@@ -98,9 +97,9 @@ import Vocabulary
       try await $0.query(
         """
         SELECT count(v.first_id), max((extract(epoch FROM v.checked_at) * 1000000)::bigint)
-        FROM generate_series(1, $1) AS id
+        FROM generate_series(1, \(last)) AS id
         LEFT JOIN lethe.coverage AS v ON id BETWEEN v.first_id AND v.last_id GROUP BY id ORDER BY id
-        """, .integer(last)
+        """
       ).rows(as: Int.self, Int64?.self)
     }
     #expect(found.map(\.1) == owners.map { $0.map { ranges[$0].at } }, comment)
@@ -131,7 +130,7 @@ import Vocabulary
       """
       INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
       SELECT p, 1, 'text', now()
-      FROM unnest('{\(ids.map(String.init).joined(separator: ","))}'::bigint[]) AS p
+      FROM unnest('{\(trusted: ids.map(String.init).joined(separator: ","))}'::bigint[]) AS p
       ON CONFLICT DO NOTHING
       """)
   }
@@ -163,7 +162,7 @@ import Vocabulary
           try await night.execute(
             """
             DELETE FROM warehouse.posts
-            WHERE post_id BETWEEN \(plan.gone.lowerBound) AND \(plan.gone.upperBound)
+            WHERE post_id BETWEEN \(literal: plan.gone.lowerBound) AND \(literal: plan.gone.upperBound)
             """)
           desk.state.withLock { ($0.withheldPercent, $0.stopsChunks) = (plan.percent, plan.stops) }
           let pipeline = try Self.pipeline(night, url, chunkIDs: plan.chunkIDs)

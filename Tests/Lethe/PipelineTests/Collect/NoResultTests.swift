@@ -1,4 +1,5 @@
 import Foundation
+import PostgreSQL
 import Runtime
 import TestSupport
 import Testing

@@ -2,7 +2,6 @@ import ComplianceAPI
 import ComplianceService
 import FaultPlans
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Synchronization
 import SystemPackage
@@ -120,7 +119,7 @@ import Vocabulary
           CREATE TABLE public.lost ();
           CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS $$
           BEGIN
-            IF NEW.stored_bytes > \(Self.unit) AND NOT EXISTS (SELECT FROM public.lost) THEN
+            IF NEW.stored_bytes > \(literal: Self.unit) AND NOT EXISTS (SELECT FROM public.lost) THEN
               INSERT INTO public.lost DEFAULT VALUES;
               DELETE FROM compliance.upload_sessions WHERE id_sha256 = NEW.id_sha256;
             END IF;

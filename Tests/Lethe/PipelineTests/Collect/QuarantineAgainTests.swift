@@ -1,6 +1,5 @@
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -75,8 +74,10 @@ import Testing
       #expect(lines.first?.hasSuffix(" job 5 5x open") == true, "\(lines)")
       let (isRaw, isLater) = try await night.database.withConnection {
         try await $0.query(
-          "SELECT raw = $1, last_seen_at > quarantined_at FROM lethe.quarantine",
-          .bytes(Array(results[4].dropLast().utf8))
+          """
+          SELECT raw = \(Array(results[4].dropLast().utf8)), last_seen_at > quarantined_at
+          FROM lethe.quarantine
+          """
         ).onlyRow(as: Bool.self, Bool.self)
       }
       #expect(isRaw && isLater)
@@ -124,7 +125,7 @@ import Testing
 
   struct Second: Sendable, CustomTestStringConvertible {
     let name: String
-    var before = ""
+    var before: SQL = ""
     let result: String
     /// What the line about 3 of the first night is.
     let line: String
@@ -175,7 +176,9 @@ import Testing
       night, next in
       #expect(try await next().quarantineOpen == 1)
       try await night.execute(
-        "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (77, 1, 'x', now())"
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (77, 1, 'x', now())
+        """
       )
       #expect(try await next().quarantineOpen == 0)
       #expect(try await Self.lines(night) == ["77 job 1 1x answered"])
@@ -188,7 +191,7 @@ import Testing
 
   struct Cause: Sendable, CustomTestStringConvertible {
     let name: String
-    let sql: String
+    let sql: SQL
     let mending: String
     let says: String
     var reason = "protected"
@@ -266,7 +269,7 @@ import Testing
       #expect(retried.code == (refused.isLimit ? 3 : 4), "\(retried.stderr)")
       #expect(try await LedgerImage(night).differences(from: before) == [])
 
-      try await night.execute(cause.mending)
+      try await night.execute(SQL(trusted: cause.mending))
       let mended = try await QuarantineTests.retry(night)
       #expect(mended.events == 1 && mended.open == 0 && mended.refused.isEmpty)
       #expect(mended.runs.map(\.status) == [.done])

@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -14,10 +13,11 @@ import Testing
       _ = try await $0.execute(
         """
         INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why, id, in_chunk)
-        SELECT chunk_id, job_id, $1, $2, 'unknown to an older version', $3, $4 FROM lethe.job
-        WHERE chunk_id = (SELECT \(chunk)(chunk_id) FROM lethe.chunk)
-        """, .integer(Int64(line)), .bytes(Array(raw.utf8)), id.map { .integer($0) } ?? .null,
-        inChunk.map { .bool($0) } ?? .null)
+        SELECT chunk_id, job_id, \(literal: line), \(Array(raw.utf8)), 'unknown to an older version',
+               \(id), \(inChunk)
+        FROM lethe.job
+        WHERE chunk_id = (SELECT \(trusted: chunk)(chunk_id) FROM lethe.chunk)
+        """)
     }
   }
 
@@ -268,7 +268,7 @@ import Testing
         UPDATE lethe.chunk SET state = 'collected', applied_at = NULL
         """,
       ] {
-        try await night.execute(change)
+        try await night.execute(SQL(trusted: change))
         let report = try await Self.retry(night)
         #expect(report.events == 0 && report.open == 2)
       }
@@ -282,7 +282,7 @@ import Testing
       CollectTests.event(3, "delete", "withheld") + CollectTests.event(7, "delete", "withheld")
     }
     try await CollectTests.collecting(script) { night, _ in
-      let checked = """
+      let checked: SQL = """
         SELECT coalesce(string_agg(concat_ws('-', first_id, last_id) || ':' || ids, ' ' ORDER BY first_id), '')
         FROM lethe.coverage
         """
@@ -290,7 +290,7 @@ import Testing
       // As if a newer version knew the word.
       let line = CollectTests.event(3, "delete", "suspended")
       try await night.execute(
-        "UPDATE lethe.quarantine SET raw = convert_to('\(line)', 'UTF8') WHERE id = 3")
+        "UPDATE lethe.quarantine SET raw = convert_to('\(trusted: line)', 'UTF8') WHERE id = 3")
       #expect(try await Self.retry(night).events == 1)
       #expect(try await night.value(checked, as: String.self) == "1-6:6 8-10:3")
       let silence = try await night.value(

@@ -1,5 +1,4 @@
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -86,7 +85,7 @@ struct SilenceNights: Sendable {
 }
 
 extension Night {
-  fileprivate func ids(_ sql: String) async throws -> Set<Int64> {
+  fileprivate func ids(_ sql: SQL) async throws -> Set<Int64> {
     try await database.withConnection { Set(try await $0.query(sql).rows(as: Int64.self)) }
   }
 

@@ -3,7 +3,6 @@ import ComplianceAPI
 import ComplianceService
 import Foundation
 import NIOCore
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport

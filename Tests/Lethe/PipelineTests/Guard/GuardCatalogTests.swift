@@ -1,6 +1,5 @@
 import Definitions
 import Ledger
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -10,11 +9,11 @@ import Warehouse
 /// What `lethe guard list` tells by the catalog.
 @Suite struct GuardCatalogTests {
   struct Change: Sendable, CustomTestStringConvertible {
-    let sql: String
+    let sql: SQL
     let state: InstalledGuard.State
     let says: String
 
-    var testDescription: String { sql }
+    var testDescription: String { sql.description }
   }
 
   private static let changes = [
@@ -23,7 +22,9 @@ import Warehouse
       sql: "CREATE TABLE posts_3 PARTITION OF posts FOR VALUES IN (3)", state: .active, says: ""),
     Change(
       sql:
-        "CREATE TABLE apart (LIKE posts); ALTER TABLE posts ATTACH PARTITION apart FOR VALUES IN (3)",
+        """
+        CREATE TABLE apart (LIKE posts); ALTER TABLE posts ATTACH PARTITION apart FOR VALUES IN (3)
+        """,
       state: .active, says: ""),
     Change(
       sql: "ALTER TABLE posts ENABLE ALWAYS TRIGGER lethe_guard", state: .active, says: ""),
@@ -125,22 +126,26 @@ import Warehouse
       let role = Identifier("keeper_\(shop.database.name)").quoted
       try await shop.connection.runScript(
         """
-        CREATE ROLE \(role);
+        CREATE ROLE \(trusted: role);
         DO $$BEGIN EXECUTE (SELECT format('ALTER FUNCTION lethe.%I() OWNER TO %I', proname, \
-        'keeper_\(shop.database.name)') FROM pg_proc WHERE proname LIKE 'guard\\_%'); END$$
+        'keeper_\(trusted: shop.database.name)') FROM pg_proc WHERE proname LIKE 'guard\\_%'); END$$
         """)
       let all = try await shop.guards.all()
       #expect(all.map(\.state) == [.broken])
       #expect(all.first?.faults.first?.message.contains("may not read lethe.tombstone") == true)
-      try await shop.connection.runScript(try #require(all.first?.faults.first?.remedy))
+      try await shop.connection.runScript(
+        SQL(trusted: try #require(all.first?.faults.first?.remedy)))
       #expect(try await shop.guards.all().map(\.state) == [.active])
       try await shop.connection.runScript(
-        "REASSIGN OWNED BY \(role) TO CURRENT_USER; DROP OWNED BY \(role); DROP ROLE \(role)")
+        """
+        REASSIGN OWNED BY \(trusted: role) TO CURRENT_USER; DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)
+        """
+      )
     }
   }
 
   @Test func aTriggerThatWasAcknowledgedIsQuietAsLongAsItDoesTheSame() async throws {
-    let function = "CREATE OR REPLACE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS "
+    let function: SQL = "CREATE OR REPLACE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS "
     try await GuardedShop.with(
       """
       CREATE TABLE posts (post_id bigint);

@@ -1,7 +1,6 @@
 import Definitions
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -129,7 +128,7 @@ import Warehouse
   ) async throws {
     let needsICU = shape.tables.contains("provider = icu")
     guard try await ServerFeature.icu.isThere(ifNeeded: needsICU) else { return }
-    try await GuardedShop.with(shape.tables) { shop in
+    try await GuardedShop.with(SQL(trusted: shape.tables)) { shop in
       let rows = try await shop.value("SELECT count(*) FROM posts", as: Int.self)
       let proof = try await shop.install(onReturn)
       #expect(proof.isProven, "\(proof)")
@@ -140,7 +139,7 @@ import Warehouse
       #expect(try await shop.guards.all().map(\.state) == [.active])
       // By hand, with a tombstone that was there before.
       guard let row = shape.row else { return }
-      let insert = "INSERT INTO posts \(row.replacing("$", with: shape.id))"
+      let insert: SQL = "INSERT INTO posts \(trusted: row.replacing("$", with: shape.id))"
       switch onReturn {
       case .skip: #expect(try await shop.connection.execute(insert) == 0)
       case .raise:
@@ -152,7 +151,7 @@ import Warehouse
       let other = shape.id == "7" ? "6" : "1007007007007007008"
       #expect(
         try await shop.connection.execute(
-          "INSERT INTO posts \(row.replacing("$", with: other))") == 1)
+          "INSERT INTO posts \(trusted: row.replacing("$", with: other))") == 1)
       #expect(try await shop.value("SELECT count(*) FROM posts", as: Int.self) == rows + 1)
     }
   }
@@ -221,9 +220,9 @@ import Warehouse
         leak.tables.components(separatedBy: "CREATE RULE")[0],
         "CREATE RULE" + leak.tables.components(separatedBy: "CREATE RULE")[1]
       )
-    try await GuardedShop.with(before) { shop in
+    try await GuardedShop.with(SQL(trusted: before)) { shop in
       if !isFirst { try await shop.install(.raise) }
-      try await shop.connection.runScript(after)
+      try await shop.connection.runScript(SQL(trusted: after))
       let remains = try await shop.remains()
       let error = await #expect(throws: GuardError.self) { try await shop.install() }
       let text = "\(try #require(error))"
@@ -249,7 +248,7 @@ import Warehouse
       """
     ) { shop in
       try await shop.install()
-      try await shop.connection.runScript("ALTER TABLE \(partition) \(change)")
+      try await shop.connection.runScript("ALTER TABLE \(trusted: partition) \(trusted: change)")
       let proof = try await shop.prove()
       #expect(proof.keptOut == 8)
       #expect(proof.cameThrough.count == 8)
@@ -300,7 +299,7 @@ import Warehouse
   func whatCannotBeTriedIsSaid(
     _ name: String, tables: String, keptOut: Int, says: String
   ) async throws {
-    try await GuardedShop.with(tables) { shop in
+    try await GuardedShop.with(SQL(trusted: tables)) { shop in
       let proof = try await shop.install()
       #expect(proof.keptOut == keptOut, "\(proof)")
       #expect(proof.isProven == says.isEmpty, "\(proof)")

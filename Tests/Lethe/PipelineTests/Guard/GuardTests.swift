@@ -2,7 +2,6 @@ import Definitions
 import Failures
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -12,7 +11,7 @@ import Warehouse
 
 @Suite struct GuardTests {
   private static func with(
-    _ script: String = "", _ body: (TestDatabase, Connection) async throws -> Void
+    _ script: SQL = "", _ body: (TestDatabase, Connection) async throws -> Void
   ) async throws {
     try await withTestDatabase(.ledger, .warehouse) { database in
       try await database.withConnection { connection in
@@ -53,14 +52,17 @@ import Warehouse
     _ connection: Connection, _ table: String = "warehouse.posts", _ column: String = "post_id"
   ) async throws -> String? {
     try await connection.query(
-      "SELECT string_agg(\(column)::text, ' ' ORDER BY \(column)::text) FROM \(table)"
+      """
+      SELECT string_agg(\(trusted: column)::text, ' ' ORDER BY \(trusted: column)::text)
+      FROM \(trusted: table)
+      """
     ).onlyRow(as: String?.self)
   }
 
   @Test func aSkippedRowIsLeftOutOfEveryStatementThatWouldBringItBack() async throws {
     try await Self.with { _, connection in
       try await Self.install(connection)
-      #expect(try await connection.execute(Self.insert("6, 7, 8")) == 2)
+      #expect(try await connection.execute(SQL(trusted: Self.insert("6, 7, 8"))) == 2)
       let copied = try await connection.withCopyIn(
         "COPY warehouse.posts (post_id, author_id, text, created_at) FROM STDIN"
       ) { try await $0.write(Array("7\t1\tx\t2026-01-01Z\n9\t1\tx\t2026-01-01Z\n".utf8)) }
@@ -74,11 +76,11 @@ import Warehouse
 
   @Test func aRowThatIsThereIsNeitherInsertedNorUpdatedByAnUpsertButElseCanBeChanged() async throws
   {
-    try await Self.with(Self.insert("7")) { _, connection in
+    try await Self.with(SQL(trusted: Self.insert("7"))) { _, connection in
       try await Self.install(connection)
       let upsert = Self.insert("6, 7", "ON CONFLICT (post_id) DO UPDATE SET text = 'upserted'")
-      #expect(try await connection.execute(upsert) == 1)
-      let text = "SELECT text FROM warehouse.posts WHERE post_id = 7"
+      #expect(try await connection.execute(SQL(trusted: upsert)) == 1)
+      let text: SQL = "SELECT text FROM warehouse.posts WHERE post_id = 7"
       #expect(try await connection.query(text).onlyRow(as: String.self) == "new")
       #expect(
         try await connection.execute(
@@ -90,7 +92,7 @@ import Warehouse
   }
 
   @Test func anUpdateOfOtherColumnsDoesNotCallTheGuard() async throws {
-    try await Self.with(Self.insert("6")) { _, connection in
+    try await Self.with(SQL(trusted: Self.insert("6"))) { _, connection in
       try await Self.install(connection)
       let plan = try await connection.query(
         "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) UPDATE warehouse.posts SET text = 'b'"
@@ -107,7 +109,7 @@ import Warehouse
     try await Self.with { _, connection in
       try await Self.install(connection, onReturn: .raise)
       await #expect {
-        try await connection.execute(Self.insert("6, 7"))
+        try await connection.execute(SQL(trusted: Self.insert("6, 7")))
       } throws: { error in
         let error = try #require(error as? PostgreSQLError)
         #expect(error.state?.rawValue == "23L01")
@@ -130,10 +132,10 @@ import Warehouse
   func idsOfEveryKindAreLookedUpAndWhatIsNoIDPasses(
     type: String, values: String, left: String
   ) async throws {
-    try await Self.with("CREATE TABLE kept (id \(type))") { _, connection in
+    try await Self.with("CREATE TABLE kept (id \(trusted: type))") { _, connection in
       try await Self.install(connection, TableName(schema: nil, name: "kept"), id: "id")
       let rows = values.split(separator: ", ").map { "(\($0)::\(type))" }.joined(separator: ", ")
-      try await connection.runScript("INSERT INTO kept VALUES \(rows)")
+      try await connection.runScript("INSERT INTO kept VALUES \(trusted: rows)")
       #expect(try await Self.ids(connection, "kept", "id") == left)
     }
   }
@@ -143,7 +145,9 @@ import Warehouse
     let column = "post's \\ \"ID\" $guard$"
     let sql = Identifier(column).quoted
     try await Self.with(
-      "CREATE SCHEMA \(Identifier(table.schema ?? "").quoted); CREATE TABLE \(table.quoted) (\(sql) bigint)"
+      """
+      CREATE SCHEMA \(identifier: table.schema ?? ""); CREATE TABLE \(trusted: table.quoted) (\(trusted: sql) bigint)
+      """
     ) { _, connection in
       for onReturn in [IngestGuard.OnReturn.raise, .skip] {
         try await Self.install(connection, table, id: column, onReturn: onReturn)
@@ -152,7 +156,8 @@ import Warehouse
         #expect(all.map(\.guarding.id) == [column])
         #expect(all.map(\.state) == [.active])
       }
-      #expect(try await connection.execute("INSERT INTO \(table.quoted) VALUES (7), (8)") == 1)
+      #expect(
+        try await connection.execute("INSERT INTO \(trusted: table.quoted) VALUES (7), (8)") == 1)
     }
   }
 
@@ -162,12 +167,12 @@ import Warehouse
       let role = Identifier("ingest_\(database.name)").quoted
       try await connection.runScript(
         """
-        CREATE ROLE \(role);
-        GRANT USAGE ON SCHEMA warehouse TO \(role);
-        GRANT SELECT, INSERT, TRIGGER ON warehouse.posts TO \(role);
-        SET ROLE \(role);
+        CREATE ROLE \(trusted: role);
+        GRANT USAGE ON SCHEMA warehouse TO \(trusted: role);
+        GRANT SELECT, INSERT, TRIGGER ON warehouse.posts TO \(trusted: role);
+        SET ROLE \(trusted: role);
         """)
-      #expect(try await connection.execute(Self.insert("6, 7")) == 1)
+      #expect(try await connection.execute(SQL(trusted: Self.insert("6, 7"))) == 1)
       await #expect(throws: PostgreSQLError.self) {
         try await connection.query("SELECT FROM lethe.tombstone")
       }
@@ -176,12 +181,12 @@ import Warehouse
       let settings = try await connection.query(
         """
         SELECT prosecdef AND proconfig @> ARRAY['search_path=pg_catalog, pg_temp']
-           AND NOT has_function_privilege($1, p.oid, 'EXECUTE')
+           AND NOT has_function_privilege(\("ingest_\(database.name)"), p.oid, 'EXECUTE')
         FROM pg_proc AS p WHERE proname LIKE 'guard\\_%'
-        """, .text("ingest_\(database.name)")
+        """
       ).onlyRow(as: Bool.self)
       #expect(settings)
-      try await connection.runScript("DROP OWNED BY \(role); DROP ROLE \(role)")
+      try await connection.runScript("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
     }
   }
 
@@ -201,7 +206,7 @@ import Warehouse
       try await connection.runScript(
         "CREATE TABLE warehouse.p2 PARTITION OF warehouse.p FOR VALUES IN (2)")
       let rows = "VALUES (7, 1), (7, 2), (9, 1), (9, 2)"
-      #expect(try await connection.execute("INSERT INTO warehouse.p \(rows)") == 2)
+      #expect(try await connection.execute("INSERT INTO warehouse.p \(trusted: rows)") == 2)
       #expect(try await connection.execute("INSERT INTO warehouse.p2 VALUES (7, 2)") == 0)
       #expect(try await guards.all().map(\.guarding.table) == [partitioned])
       for change in [
@@ -216,7 +221,7 @@ import Warehouse
         }
       }
       #expect(try await guards.remove(from: partitioned))
-      #expect(try await connection.execute("INSERT INTO warehouse.p \(rows)") == 4)
+      #expect(try await connection.execute("INSERT INTO warehouse.p \(trusted: rows)") == 4)
       #expect(try await Self.functions(connection) == 0)
     }
   }
@@ -241,7 +246,7 @@ import Warehouse
             guarding: IngestGuard(
               table: Self.posts, id: "author_id", type: .users, onReturn: .raise), faults: [])
         ])
-      #expect(try await connection.execute(Self.insert("7")) == 1)
+      #expect(try await connection.execute(SQL(trusted: Self.insert("7"))) == 1)
       await #expect(throws: PostgreSQLError.self) {
         try await connection.execute("UPDATE warehouse.posts SET author_id = 8")
       }
@@ -258,7 +263,7 @@ import Warehouse
   @Test func aTableThatIsInUseIsGivenUpInTimeAndWritersGoOn() async throws {
     try await Self.with { database, connection in
       try await database.withConnection { writer in
-        try await writer.runScript("BEGIN; \(Self.insert("1"))")
+        try await writer.runScript("BEGIN; \(trusted: Self.insert("1"))")
         let guards = IngestGuards(connection: connection, lockTimeoutSeconds: 0.05)
         await #expect {
           _ = try await guards.install(
@@ -269,7 +274,7 @@ import Warehouse
           #expect(error.message.contains("warehouse.posts could not be locked within 0.05 s"))
           return error.disposition == .temporary && error.remedy.contains("--lock-timeout")
         }
-        try await writer.runScript("\(Self.insert("7")); COMMIT")
+        try await writer.runScript("\(trusted: Self.insert("7")); COMMIT")
       }
       #expect(try await Self.functions(connection) == 0)
       #expect(try await Self.ids(connection) == "1 7")
@@ -313,14 +318,19 @@ import Warehouse
     try await Self.with { database, connection in
       let role = Identifier("guest_\(database.name)").quoted
       try await connection.runScript(
-        "CREATE ROLE \(role); GRANT USAGE ON SCHEMA warehouse TO \(role); SET ROLE \(role)")
+        """
+        CREATE ROLE \(trusted: role); GRANT USAGE ON SCHEMA warehouse TO \(trusted: role);
+        SET ROLE \(trusted: role)
+        """
+      )
       await #expect {
         try await Self.install(connection)
       } throws: { error in
         "\(error)".contains("permission denied for schema lethe")
           && "\(error)".contains("who owns warehouse.posts")
       }
-      try await connection.runScript("RESET ROLE; DROP OWNED BY \(role); DROP ROLE \(role)")
+      try await connection.runScript(
+        "RESET ROLE; DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
     }
   }
 
@@ -414,7 +424,7 @@ import Warehouse
   func isRefused(table: Case) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
-        try await connection.runScript("CREATE SCHEMA shop; \(table.tables)")
+        try await connection.runScript("CREATE SCHEMA shop; \(trusted: table.tables)")
         let error = await #expect(throws: GuardError.self) {
           _ = try await IngestGuards(connection: connection, lockTimeoutSeconds: 3)
             .install(

@@ -1,6 +1,5 @@
 import Definitions
 import Ledger
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Vocabulary
@@ -14,7 +13,7 @@ struct GuardedShop: Sendable {
   static let posts = TableName(schema: "shop", name: "posts")
 
   static func with(
-    _ script: String, _ body: @Sendable (GuardedShop) async throws -> Void
+    _ script: SQL, _ body: @Sendable (GuardedShop) async throws -> Void
   ) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
@@ -50,7 +49,7 @@ struct GuardedShop: Sendable {
     try await guards.prove(guarding(), tombstone: ThrowAwayTombstone.make)
   }
 
-  func value<Value: ColumnDecodable & Sendable>(_ sql: String, as type: Value.Type) async throws
+  func value<Value: ColumnDecodable & Sendable>(_ sql: SQL, as type: Value.Type) async throws
     -> Value
   {
     try await connection.query(sql).onlyRow(as: Value.self)

@@ -1,7 +1,6 @@
 import Definitions
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -49,7 +48,7 @@ import Testing
     /// Of the lists, in the definition of today; nil where the target has no id any more.
     let type: String?
     var frozenTypes = false
-    var before = "SELECT"
+    var before: SQL = "SELECT"
     var wrong: [String: Int] = [:]
     var undecided: [String: Int] = [:]
     var justified: [String: Int] = [:]
@@ -187,7 +186,8 @@ import Testing
         INSERT INTO lethe.withdrawn_tombstone VALUES (1, 'tweets', 9, 'deleted', 1, now(), 'shop.lists')
         """,
       ] {
-        try await night.execute("CREATE TABLE kept AS TABLE lethe.withdrawn_tombstone; \(damage)")
+        try await night.execute(
+          "CREATE TABLE kept AS TABLE lethe.withdrawn_tombstone; \(trusted: damage)")
         let found = try await lethe("audit", "verify")
         #expect(found.code == 1)
         #expect(found.stdout.contains("lethe.withdrawn_tombstone"), "\(found.stdout)")

@@ -1,6 +1,5 @@
 import Definitions
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -8,7 +7,7 @@ import Testing
 
 /// Rows of further tables leave records and tombstones of what their IDs are, and of nothing else.
 @Suite struct TypedTargetTests {
-  static let tables = """
+  static let tables: SQL = """
     CREATE SCHEMA shop;
     CREATE TABLE shop.users (user_id bigint PRIMARY KEY, post_id bigint);
     CREATE TABLE shop.posts (post_id bigint PRIMARY KEY, author_id bigint);
@@ -83,7 +82,7 @@ import Testing
     }
   }
 
-  private static func texts(_ night: Night, _ sql: String) async throws -> [String] {
+  private static func texts(_ night: Night, _ sql: SQL) async throws -> [String] {
     try await night.database.withConnection {
       try await $0.query(sql).rows(as: String.self)
     }

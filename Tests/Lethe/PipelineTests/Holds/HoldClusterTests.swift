@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -25,7 +24,7 @@ import Warehouse
       try await nights.night([:], [1: "protected"])
       try await nights.night(checks: false) {
         try await nights.execute(
-          "SET search_path = shop; \(Self.written)")
+          "SET search_path = shop; \(trusted: Self.written)")
       }
       #expect(
         try await nights.rows(
@@ -51,7 +50,8 @@ import Warehouse
       """
       CREATE EXTENSION postgres_fdw;
       CREATE SERVER loop FOREIGN DATA WRAPPER postgres_fdw
-        OPTIONS (host '\(host)', dbname '\(try #require(nights.url.split(separator: "/").last?.removingPercentEncoding))');
+        OPTIONS (host '\(trusted: host)',
+          dbname '\(trusted: try #require(nights.url.split(separator: "/").last?.removingPercentEncoding))');
       CREATE USER MAPPING FOR CURRENT_USER SERVER loop OPTIONS (user 'lethe');
       ALTER TABLE shop.posts RENAME TO plain;
       CREATE TABLE shop.posts (
@@ -156,7 +156,7 @@ import Warehouse
       try await nights.night([:], [1: "protected"])
       nights.answer([:])
       try await nights.withRuntime { try await nights.collect($0) }
-      try await nights.execute("SET search_path = shop; \(Self.written)")
+      try await nights.execute("SET search_path = shop; \(trusted: Self.written)")
       try await SecondServer.with { server in
         let moved = nights.moved(to: try await server.restore(nights.url))
         try await server.goAhead(transactions: transactionsAhead)

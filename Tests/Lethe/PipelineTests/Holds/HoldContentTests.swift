@@ -1,3 +1,4 @@
+import PostgreSQL
 import Runtime
 import Testing
 
@@ -9,7 +10,7 @@ import Testing
       (9, 1, 'words', 'internal', 1.5, '{"geo": {"x": 1}, "lang": "en", "place": {"name": "here", "id": 5}}')
     """
 
-  static let post = "SELECT visibility, text, latitude, raw FROM shop.posts"
+  static let post: SQL = "SELECT visibility, text, latitude, raw FROM shop.posts"
 
   /// Reasons of a post that keeps its row and say nothing of being open again.
   @Test(
@@ -193,7 +194,7 @@ import Testing
     shop.reachedSet = "{visibility: protected, text: '', raw: '{}'}"
     try await Nights.with(shop, Self.rows) { nights in
       try await nights.night([9: "protected"], [1: "protected"], checks: false)
-      let kept = "SELECT count(*) FROM lethe.hold AS h WHERE h::text ~ 'words|\\men\\M'"
+      let kept: SQL = "SELECT count(*) FROM lethe.hold AS h WHERE h::text ~ 'words|\\men\\M'"
       #expect(try await nights.rows(kept) == ["(1)"])
       try await nights.night([9: "deleted"], [1: "protected"], checks: false)
       #expect(try await nights.rows(kept) == ["(0)"])

@@ -1,4 +1,5 @@
 import Foundation
+import PostgreSQL
 import TestSupport
 import Testing
 import Warehouse
@@ -30,7 +31,7 @@ import Warehouse
       reachedSet: "{visibility: protected, latitude: null}")
     try await Nights.with(shop, Self.rows) { nights in
       try await nights.night([9: "protected"], [2: "protected"], checks: false)
-      try await nights.change(key)
+      try await nights.change(SQL(trusted: key))
       // A further holder; and what is scrubbed leaves the hold.
       try await nights.night([10: "geo_scrubbed"], [1: "protected", 2: "protected"], checks: false)
       try await nights.night([:], [1: "protected"], checks: false)

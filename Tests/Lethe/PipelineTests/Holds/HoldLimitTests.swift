@@ -1,3 +1,4 @@
+import PostgreSQL
 import Runtime
 import TestSupport
 import Testing
@@ -18,7 +19,7 @@ import Warehouse
     Dictionary(uniqueKeysWithValues: ids.map { ($0, "protected") })
   }
 
-  static let hidden = "SELECT count(*) FROM shop.posts WHERE visibility = 'protected'"
+  static let hidden: SQL = "SELECT count(*) FROM shop.posts WHERE visibility = 'protected'"
 
   /// A result without a byte, of the length that it announces.
   @Test(arguments: Shop.Way.allCases)

@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -46,7 +45,7 @@ import Testing
       try await nights.withRuntime { try await nights.collect($0) }
       try nights.edit(posts, to: users)
       try await nights.withRuntime { try await nights.collect($0) }
-      try await nights.execute(gate.rawValue)
+      try await nights.execute(SQL(trusted: gate.rawValue))
       let (first, second) = gate == .opening ? (posts, users) : (users, posts)
       try await Connection.withConnection(ConnectionString(nights.url)) { keeper in
         try await keeper.execute("SELECT pg_advisory_lock(4711)")

@@ -1,6 +1,5 @@
 import ApplyStage
 import Definitions
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -11,7 +10,7 @@ import Warehouse
 @Suite struct HoldRenameTests {
   struct Renaming: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    let sql: String
+    let sql: SQL
     /// In the definition.
     var edits: [(String, String)] = []
     /// Where visibility is to be found afterwards.
@@ -141,9 +140,13 @@ import Warehouse
       #expect(!findings.contains { $0.message.contains("cannot be found") }, "\(findings)")
       if isCleanNight { try await nights.night([:], [2: "protected"], checks: false) }
       try await nights.night(checks: false)
-      let id = renaming.sql.contains("tweet_id") ? "tweet_id" : "post_id"
+      let id = renaming.sql.description.contains("tweet_id") ? "tweet_id" : "post_id"
       #expect(
-        try await nights.rows("SELECT \(renaming.column) FROM \(renaming.table) WHERE \(id) = 10")
+        try await nights.rows(
+          """
+          SELECT \(trusted: renaming.column) FROM \(trusted: renaming.table) WHERE \(trusted: id) = 10
+          """
+        )
           == [renaming.opened])
       #expect(
         try await nights.rows("SELECT outcome FROM lethe.closed_hold ORDER BY hold_id").first
@@ -171,7 +174,8 @@ import Warehouse
       }
       try await nights.night(checks: false)
       #expect(
-        try await nights.rows("SELECT \(renaming.column) FROM shop.posts WHERE post_id = 10")
+        try await nights.rows(
+          "SELECT \(trusted: renaming.column) FROM shop.posts WHERE post_id = 10")
           == [renaming.opened])
     }
   }
@@ -194,7 +198,9 @@ import Warehouse
         try await nights.night(checks: false)
         #expect(
           try await nights.rows(
-            "SELECT \(renaming.column) FROM shop.posts WHERE post_id = 10") == ["(protected)"])
+            "SELECT \(trusted: renaming.column) FROM shop.posts WHERE post_id = 10") == [
+              "(protected)"
+            ])
         #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(1)"])
         #expect(try await nights.findings().contains { $0.message.contains("cannot be found") })
       }
@@ -203,7 +209,8 @@ import Warehouse
       if renaming.testDescription == "both columns that are set" {
         try await nights.execute("ALTER TABLE shop.posts RENAME visible TO latitude")
       }
-      try await nights.execute("ALTER TABLE shop.posts RENAME \(renaming.column) TO visibility")
+      try await nights.execute(
+        "ALTER TABLE shop.posts RENAME \(trusted: renaming.column) TO visibility")
       try await nights.night(checks: false)
       #expect(try await nights.visibility(10) == "friends")
     }

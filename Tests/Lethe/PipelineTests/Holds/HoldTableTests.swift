@@ -1,3 +1,4 @@
+import PostgreSQL
 import Runtime
 import Testing
 import Warehouse
@@ -269,7 +270,7 @@ extension HeldTable {
     try await Nights.with(definition: table.definition(), tables: table.tables) { nights in
       // Whatever the table is called.
       let name = table.testDescription.contains("quoting") ? #""Po""sts; --""# : "posts"
-      let rows = "SELECT t.*::text FROM shop.\(name) AS t"
+      let rows: SQL = "SELECT t.*::text FROM shop.\(name) AS t"
       let before = try await nights.rows(rows)
       try await nights.night([2: "protected"], checks: false)
       #expect(

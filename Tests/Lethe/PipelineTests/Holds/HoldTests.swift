@@ -1,3 +1,4 @@
+import PostgreSQL
 import Runtime
 import TestSupport
 import Testing
@@ -25,7 +26,9 @@ import Warehouse
   func aPostThatTheOperatorHadHiddenStaysHidden(way: Shop.Way, restore: String) async throws {
     try await Nights.with(
       Shop(way: way, restore: restore),
-      "INSERT INTO posts (post_id, author_id, visibility) VALUES (5, 1, 'protected'), (6, 1, 'public')"
+      """
+      INSERT INTO posts (post_id, author_id, visibility) VALUES (5, 1, 'protected'), (6, 1, 'public')
+      """
     ) { nights in
       try await nights.night([5: "protected", 6: "protected"])
       try await nights.night()
@@ -85,7 +88,9 @@ import Warehouse
   ) async throws {
     try await Nights.with(
       Shop(restore: restore),
-      "INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, '\(visibility)'), (10, 1, 'public')"
+      """
+      INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, '\(visibility)'), (10, 1, 'public')
+      """
     ) { nights in
       try await nights.night([9: "protected"])
       try nights.edit("set: {visibility: protected}", to: "set: {visibility: hidden}", of: "posts")
@@ -182,7 +187,7 @@ import Warehouse
   @Test func anAnswerThatIsRepeatedWritesNothing() async throws {
     try await Nights.with(Shop(), Self.userSeven) { nights in
       try await nights.night([71: "protected"], [7: "protected"])
-      let versions = """
+      let versions: SQL = """
         SELECT 'post', xmin::text, ctid::text FROM shop.posts UNION ALL
         SELECT 'user', xmin::text, ctid::text FROM shop.users UNION ALL
         SELECT 'hold', xmin::text, ctid::text FROM lethe.hold UNION ALL

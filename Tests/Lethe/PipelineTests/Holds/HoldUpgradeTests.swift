@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -25,7 +24,7 @@ import Warehouse
       """)
   }
 
-  private static let protections = "SELECT count(*) FROM lethe.protection"
+  private static let protections: SQL = "SELECT count(*) FROM lethe.protection"
 
   /// The values of `restore` serve, for nobody knows better.
   @Test func itsRowsGetTheValuesOfRestore() async throws {
@@ -142,8 +141,9 @@ import Warehouse
           _ = try await connection.query(
             """
             INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
-            VALUES ($1, $2, $3, $4, $5) RETURNING run_id
-            """, "0123456789ab", "p", "{}", "/tmp", "9b2f6c1e-31bb-4d41-9c5e-0d7c1c0f5a11")
+            VALUES (\("0123456789ab"), \("p"), \("{}"), \("/tmp"),
+              \("9b2f6c1e-31bb-4d41-9c5e-0d7c1c0f5a11")) RETURNING run_id
+            """)
         } throws: {
           "\($0)".contains("this ledger keeps holds")
         }

@@ -1,3 +1,4 @@
+import PostgreSQL
 import Runtime
 import TestSupport
 import Testing
@@ -185,7 +186,7 @@ import Testing
       INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'internal')
       """
     ) { nights in
-      let post = "SELECT visibility, searchable FROM shop.posts"
+      let post: SQL = "SELECT visibility, searchable FROM shop.posts"
       try await nights.night([9: "protected"], authorFirst ? [1: "protected"] : [:])
       try await nights.night([9: "protected"], [1: "protected"])
       #expect(try await nights.rows(post) == ["(protected,f)"])

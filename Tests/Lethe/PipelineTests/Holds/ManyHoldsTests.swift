@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import Testing
 
@@ -98,7 +97,9 @@ import Testing
         nights.answer([.init(type: "tweets", id: 3): "protected"])
         try await nights.withRuntime { try await nights.collect($0) }
         let counted = try await nights.rows(
-          "SELECT relpages, reltuples FROM pg_class WHERE oid = 'lethe.hold'::regclass AND reltuples = 0"
+          """
+          SELECT relpages, reltuples FROM pg_class WHERE oid = 'lethe.hold'::regclass AND reltuples = 0
+          """
         )
         #expect(counted == [])
         try await applying.execute("ROLLBACK")

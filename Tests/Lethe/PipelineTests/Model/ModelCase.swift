@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -123,7 +122,7 @@ struct ModelCase {
     guard some else { return }
     for id in Array(base + 100...base + 111) + Array(base + 500...base + 507)
     where dice.happens(0.2) {
-      try await connection.execute("INSERT INTO warehouse.stubborn VALUES ($1)", .integer(id))
+      try await connection.execute("INSERT INTO warehouse.stubborn VALUES (\(literal: id))")
       model.stubborn.insert("\(id)")
     }
   }

@@ -5,7 +5,6 @@ import ExportStage
 import Foundation
 import Ledger
 import Logging
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport

@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 
 /// Holds what a case has left in the warehouse and in the ledger against the model.
@@ -102,8 +101,9 @@ struct ModelOutcome {
     leavingOut isLeftOut: (String) -> Bool = { _ in false }
   ) async throws -> [String] {
     let found: [String] = try await connection.query(
-      "SELECT row FROM (\(query)) AS q (id, row) WHERE id BETWEEN $1 AND $2", .integer(base),
-      .integer(base + 999)
+      """
+      SELECT row FROM (\(trusted: query)) AS q (id, row) WHERE id BETWEEN \(base) AND \(base + 999)
+      """
     ).rows(as: String.self)
     let (left, right) = (found.filter { !isLeftOut($0) }, expected.filter { !isLeftOut($0) })
     return right.sorted().difference(from: left.sorted()).map { change in

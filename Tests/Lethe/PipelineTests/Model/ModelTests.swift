@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -33,7 +32,7 @@ import Testing
       try await withTemporaryDirectory { directory in
         try await database.withConnection { connection in
           try await database.withConnection { copying in
-            try await connection.runScript(ModelCase.tables)
+            try await connection.runScript(SQL(trusted: ModelCase.tables))
             try await body {
               ModelCase(
                 number: $0, seed: $1, connection: connection, copying: copying,

@@ -1,4 +1,3 @@
-import PlainStatements
 import PostgreSQL
 import TestSupport
 
@@ -55,8 +54,9 @@ struct ModelWriter {
       """
       INSERT INTO warehouse.posts
         (post_id, author_id, text, latitude, place_id, visibility, created_at, raw)
-      VALUES ($1, $2, 'text', 1.5, 'p', nullif($3, '-'), now(), '{"geo": {"x": 1}, "lang": "en"}')
-      """, .integer(post), .integer(author), .text(visibility))
+      VALUES (\(literal: post), \(literal: author), 'text', 1.5, 'p', nullif(\(visibility), '-'),
+        now(), '{"geo": {"x": 1}, "lang": "en"}')
+      """)
     model.put(
       "posts", "\(post)",
       [
@@ -76,8 +76,8 @@ struct ModelWriter {
     try await connection.execute(
       """
       INSERT INTO warehouse.users (user_id, username, display_name, visibility, created_at)
-      VALUES ($1, 'u', 'name', nullif($2, '-'), now())
-      """, .integer(user), .text(visibility))
+      VALUES (\(literal: user), 'u', 'name', nullif(\(visibility), '-'), now())
+      """)
     model.put(
       "users", "\(user)",
       ["user_id": "\(user)", "display_name": "name", "visibility": visibility])
@@ -90,7 +90,7 @@ struct ModelWriter {
     guard model.rows["posts"]?["\(post)"] != nil else { return }
     let key = "\(model.clock)"
     try await connection.execute(
-      "INSERT INTO warehouse.post_media VALUES ($1, $2, 'u')", .integer(post), .text(key))
+      "INSERT INTO warehouse.post_media VALUES (\(literal: post), \(trusted: key), 'u')")
     model.put("media", "\(post)/\(key)", ["post_id": "\(post)", "media_key": key])
   }
 
@@ -103,8 +103,11 @@ struct ModelWriter {
     else { return }
     let (post, author) = (id(100...111, &dice), id(1...5, &dice))
     try await connection.execute(
-      "INSERT INTO warehouse.reposts VALUES ($1, $2, $3, 'copy', now(), nullif($4, '-'))",
-      .integer(repost), .integer(post), .integer(author), .text(visibility))
+      """
+      INSERT INTO warehouse.reposts VALUES (\(literal: repost), \(literal: post), \(literal: author),
+      'copy', now(), nullif(\(visibility), '-'))
+      """
+    )
     model.put(
       "reposts", "\(repost)",
       [
@@ -138,8 +141,11 @@ struct ModelWriter {
     if let hold, Array(hold.setTo.keys) != ["visibility"] { return }
     let visibility = dice.one(of: hold == nil ? Self.open + ["protected"] : Self.open)
     try await connection.execute(
-      "UPDATE warehouse.\(table) SET visibility = nullif($2, '-') WHERE \(id) = $1",
-      .integer(key), .text(visibility))
+      """
+      UPDATE warehouse.\(trusted: table) SET visibility = nullif(\(visibility), '-')
+      WHERE \(trusted: id) = \(literal: key)
+      """
+    )
     model.put(table, "\(key)", ["visibility": visibility])
   }
 
@@ -148,7 +154,10 @@ struct ModelWriter {
   ) async throws {
     guard let (table, id, key) = row(model, &dice) else { return }
     try await connection.execute(
-      "UPDATE warehouse.\(table) SET likes = likes + 1 WHERE \(id) = $1", .integer(key))
+      """
+      UPDATE warehouse.\(trusted: table) SET likes = likes + 1 WHERE \(trusted: id) = \(literal: key)
+      """
+    )
     model.put(table, "\(key)", [:])
   }
 
@@ -160,7 +169,7 @@ struct ModelWriter {
     let hasMedia = model.rows["media"]?.values.contains { $0.columns["post_id"] == "\(key)" }
     guard hold?.setTo.count ?? 1 == 1, table != "posts" || hasMedia != true else { return }
     try await connection.execute(
-      "DELETE FROM warehouse.\(table) WHERE \(id) = $1", .integer(key))
+      "DELETE FROM warehouse.\(trusted: table) WHERE \(trusted: id) = \(literal: key)")
     model.rows[table]?["\(key)"] = nil
   }
 
@@ -170,11 +179,11 @@ struct ModelWriter {
     guard let post = model.rehydrations.sorted().randomElement(using: &dice),
       !model.stubborn.contains("\(post)")
     else { return }
-    try await connection.execute("DELETE FROM lethe.rehydration WHERE id = $1", .integer(post))
+    try await connection.execute("DELETE FROM lethe.rehydration WHERE id = \(literal: post)")
     model.rehydrations.remove(post)
     let isThere = model.rows["posts"]?["\(post)"] != nil
     try await connection.execute(
-      "UPDATE warehouse.posts SET stale = false WHERE post_id = $1", .integer(post))
+      "UPDATE warehouse.posts SET stale = false WHERE post_id = \(literal: post)")
     if isThere { model.put("posts", "\(post)", ["stale": "false"]) }
   }
 }

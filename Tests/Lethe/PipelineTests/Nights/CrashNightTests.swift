@@ -1,4 +1,5 @@
 import ComplianceService
+import PostgreSQL
 import TestSupport
 import Testing
 

@@ -1,6 +1,7 @@
 import ComplianceService
 import FaultPlans
 import Foundation
+import PostgreSQL
 import TestSupport
 import Testing
 

@@ -3,7 +3,6 @@ import ComplianceService
 import Definitions
 import Foundation
 import Logging
-import PlainStatements
 import PostgreSQL
 import Runtime
 import SystemPackage
@@ -154,12 +153,12 @@ struct Night: Sendable {
 
   // MARK: SQL
 
-  func execute(_ sql: String) async throws {
+  func execute(_ sql: SQL) async throws {
     try await database.withConnection { try await $0.runScript(sql) }
   }
 
   func value<Value: ColumnDecodable & Sendable>(
-    _ sql: String, as type: Value.Type
+    _ sql: SQL, as type: Value.Type
   ) async throws -> Value {
     try await database.withConnection { try await $0.query(sql).onlyRow(as: type) }
   }

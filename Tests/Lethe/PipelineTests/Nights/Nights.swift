@@ -2,7 +2,6 @@ import ComplianceAPI
 import Definitions
 import Foundation
 import Logging
-import PlainStatements
 import PostgreSQL
 import Runtime
 import Synchronization
@@ -76,7 +75,7 @@ final class Nights: Sendable {
         let nights = Nights(
           url: database.url, api: api, directory: directory, stageWise: stageWise, state: box)
         try await nights.execute("CREATE SCHEMA shop; CREATE SCHEMA before")
-        try await nights.change(tables)
+        try await nights.change(SQL(trusted: tables))
         try await body(nights)
       }
     }
@@ -143,13 +142,13 @@ final class Nights: Sendable {
   var definition: String { state.state.withLock { $0.definition } }
 
   /// Runs statements as they are.
-  func execute(_ sql: String) async throws {
+  func execute(_ sql: SQL) async throws {
     try await Connection.withConnection(ConnectionString(url)) { try await $0.runScript(sql) }
   }
 
   /// What the operator does to the warehouse, with names that have no schema.
   /// - Parameter opened: posts that are hidden, and that this opens.
-  func change(_ sql: String, opens opened: Set<Int64> = []) async throws {
+  func change(_ sql: SQL, opens opened: Set<Int64> = []) async throws {
     try await execute("SET search_path = shop, public; \(sql)")
     try await declare(sql)
     state.state.withLock { $0.opened.formUnion(opened) }
@@ -159,7 +158,7 @@ final class Nights: Sendable {
   }
 
   /// Says what Lethe has to have done to the rows: it is done to the copy alone.
-  func declare(_ sql: String) async throws {
+  func declare(_ sql: SQL) async throws {
     try await execute("SET search_path = before, public; \(sql)")
   }
 
@@ -256,7 +255,7 @@ final class Nights: Sendable {
   // MARK: What has to be
 
   /// The rows that a query gives, each as a text, sorted.
-  func rows(_ sql: String) async throws -> [String] {
+  func rows(_ sql: SQL) async throws -> [String] {
     let rows = try await Connection.withConnection(ConnectionString(url)) {
       try await $0.query("SELECT q::text FROM (\(sql)) AS q").rows(as: String.self)
     }
@@ -267,7 +266,7 @@ final class Nights: Sendable {
   func visibility(_ post: Int64) async throws -> String? {
     try await Connection.withConnection(ConnectionString(url)) {
       try await $0.query(
-        "SELECT visibility FROM shop.posts WHERE post_id = $1", .integer(post)
+        "SELECT visibility FROM shop.posts WHERE post_id = \(post)"
       ).rows(as: String?.self).first ?? nil
     }
   }
@@ -308,9 +307,10 @@ final class Nights: Sendable {
     try await Connection.withConnection(ConnectionString(url)) {
       try await $0.query(
         """
-        SELECT ARRAY[\(ids)]::bigint[]::text, visibility, (to_jsonb(t) - '{visibility,searchable}'::text[])::text,
+        SELECT ARRAY[\(trusted: ids)]::bigint[]::text, visibility,
+               (to_jsonb(t) - '{visibility,searchable}'::text[])::text,
                to_jsonb(t)::text
-        FROM \(table) AS t ORDER BY \(ids)
+        FROM \(trusted: table) AS t ORDER BY \(trusted: ids)
         """
       ).rows(as: String.self, String?.self, String.self, String.self)
     }.map { ids, visibility, others, all in

@@ -1,7 +1,6 @@
 import ComplianceService
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -118,7 +117,9 @@ import Testing
     let script = ScriptedAPI.Script(result: { _ in line }, status: status, error: "no space")
     try await Night.with { night in
       try await night.execute(
-        "INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (1, 1, 'text', now())"
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (1, 1, 'text', now())
+        """
       )
       let file = try night.definitionFile { CollectTests.postsOnly($0) }
       try await ScriptedAPI(script).serving { url in

@@ -1,7 +1,6 @@
 import ComplianceAPI
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -103,7 +102,7 @@ import Testing
       #expect(setAside[0]["command"] == nil)
       #expect(try await world.postsNotDone() == [12, 16, 20])
       #expect(try await world.usersLeft() == "1008 protected")
-      let alive = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
+      let alive: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
       #expect(try await world.night.value(alive, as: Int.self) == 0)
       // It has no result to apply; the next night asks anew, and then it is history.
       let retried = try await world.lethe("retry", file, "2", "--output", "json")
@@ -128,7 +127,9 @@ import Testing
       #expect(try await world.postsNotDone() == [12, 16, 20])
       #expect(try await world.usersLeft() == "1008 protected")
       let waiting = try await world.night.value(
-        "SELECT string_agg(chunk_id || ' ' || state, ', ') FROM lethe.chunk WHERE state <> 'applied'",
+        """
+        SELECT string_agg(chunk_id || ' ' || state, ', ') FROM lethe.chunk WHERE state <> 'applied'
+        """,
         as: String.self)
       #expect(waiting == "2 complete")
       isMended.set()
@@ -155,7 +156,7 @@ import Testing
         #expect((try error(ending)["message"] as? String)?.contains("posts") == true)
         #expect(try await world.usersLeft() == "1008 protected")
       }
-      let open = "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL"
+      let open: SQL = "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL"
       #expect(try await world.night.value(open, as: Int.self) == 0)
       #expect(try await world.lethe("run", try file("post_id > 0")).code == 0)
       #expect(try await world.postsNotDone() == [])
@@ -187,7 +188,7 @@ import Testing
         "apply", file, "--approve", "1", "--by", "Ann", "--note", "a storm of deletions",
         "--output", "json")
       #expect(approved.code != 1 && approved.code != 2, "\(approved.stderr)")
-      let isApplied = "SELECT state = 'applied' FROM lethe.chunk WHERE chunk_id = 1"
+      let isApplied: SQL = "SELECT state = 'applied' FROM lethe.chunk WHERE chunk_id = 1"
       #expect(try await world.night.value(isApplied, as: Bool.self))
       // The newer answers are those of the second night's chunk, which asks for a word of its own.
       let second = try await world.night.value(
@@ -232,15 +233,17 @@ import Testing
           "INSERT INTO lethe.approval OVERRIDING SYSTEM VALUE TABLE kept"
         ),
         (
-          "INSERT INTO lethe.approval (chunk_id, stopped_reason, approved_by) VALUES (1, 'x', 'Eve')",
+          """
+          INSERT INTO lethe.approval (chunk_id, stopped_reason, approved_by) VALUES (1, 'x', 'Eve')
+          """,
           "DELETE FROM lethe.approval WHERE approved_by = 'Eve'"
         ),
       ] {
-        try await world.night.execute(forgery)
+        try await world.night.execute(SQL(trusted: forgery))
         let found = try await world.lethe("audit", "verify")
         #expect(found.code == 1, "\(forgery)")
         #expect(found.stdout.contains("lethe.approval"), "\(forgery)")
-        try await world.night.execute(undo)
+        try await world.night.execute(SQL(trusted: undo))
         #expect(try await world.lethe("audit", "verify").code == 0, "\(undo)")
       }
     }
@@ -328,7 +331,7 @@ import Testing
       try await world.night.execute("DELETE FROM public.bookmarks")
       await #expect(throws: LedgerError.self) { try await world.retry(pipeline, ids: [4]) }
       _ = try? await world.retry(pipeline, 1)
-      let there = "SELECT count(*) FROM warehouse.posts WHERE post_id = 4"
+      let there: SQL = "SELECT count(*) FROM warehouse.posts WHERE post_id = 4"
       #expect(try await world.night.value(there, as: Int.self) == 1)
       #expect(try await AuditLedgerOf(world).isWhole())
       let file = try world.file(batch: batch)

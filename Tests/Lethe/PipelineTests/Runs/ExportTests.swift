@@ -3,7 +3,6 @@ import Definitions
 import ExportStage
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import SystemPackage
 import TestSupport
@@ -25,7 +24,7 @@ import Warehouse
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         try await connection.runScript(
-          "CREATE TABLE public.lethe_asked (t \(type)); INSERT INTO public.lethe_asked VALUES \(rows)"
+          "CREATE TABLE public.lethe_asked (t \(trusted: type)); INSERT INTO public.lethe_asked VALUES \(trusted: rows)"
         )
         let dataset = Dataset(
           name: "posts", type: .tweets, table: TableName(schema: "public", name: "lethe_asked"),
@@ -57,8 +56,8 @@ import Warehouse
         try await connection.runScript(
           #"""
           CREATE SCHEMA "odd names";
-          CREATE TABLE "odd names"."the ""posts""" ("Post ID" \#(type), kind text);
-          INSERT INTO "odd names"."the ""posts""" \#(rows);
+          CREATE TABLE "odd names"."the ""posts""" ("Post ID" \#(trusted: type), kind text);
+          INSERT INTO "odd names"."the ""posts""" \#(trusted: rows);
           """#)
         let dataset = Dataset(
           name: "posts", type: .tweets,

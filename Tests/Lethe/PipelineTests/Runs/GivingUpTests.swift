@@ -1,7 +1,6 @@
 import ComplianceService
 import Foundation
 import Ledger
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -36,7 +35,7 @@ import Testing
         """, as: Int.self)
       #expect(active == 0)
       #expect(try await night.rowsThatDiffer() == 0)
-      let alive = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
+      let alive: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
       #expect(try await night.value(alive, as: Int.self) == 0)
       let remaining = try FileManager.default.subpathsOfDirectory(atPath: night.workDirectory)
       #expect(remaining.isEmpty, "\(remaining)")
@@ -66,7 +65,7 @@ import Testing
       #expect(known.command == "lethe jobs cancel night.yaml \(known.job ?? "")")
       let unknown = try #require(left.first { $0.job == nil })
       #expect(unknown.name.hasPrefix("lethe-") && unknown.command.contains("lethe jobs list"))
-      let open = "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL"
+      let open: SQL = "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL"
       #expect(try await night.value(open, as: Int.self) == 0)
       let told = try await night.value(
         "SELECT count(*) FROM lethe.job WHERE failure LIKE '%was not cancelled%'", as: Int.self)
@@ -82,7 +81,7 @@ import Testing
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
       #expect(try await world.lethe("run", file).code == 3)
-      let applied = """
+      let applied: SQL = """
         SELECT md5(string_agg(t, ' ' ORDER BY t)) FROM (
           SELECT e::text FROM lethe.event AS e UNION ALL SELECT b::text FROM lethe.batch AS b
           UNION ALL SELECT s::text FROM lethe.seal AS s UNION ALL SELECT t::text FROM lethe.tombstone AS t
@@ -116,7 +115,7 @@ import Testing
         INSERT INTO warehouse.users (user_id, username, created_at)
         SELECT account_id, username, now() FROM platform.accounts;
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
-        SELECT 100 + p, 1, 'text', now() FROM generate_series(1, \(Self.posts)) AS p;
+        SELECT 100 + p, 1, 'text', now() FROM generate_series(1, \(literal: Self.posts)) AS p;
         INSERT INTO warehouse.post_media (post_id, media_key, url)
         SELECT post_id, 'k', 'u' FROM warehouse.posts;
         CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
@@ -144,7 +143,9 @@ import Testing
       #expect(left > 0 && left < Self.posts)
       if !isReadable {
         try await night.execute(
-          "UPDATE lethe.run SET definition = jsonb_set(definition, '{datasets,0,type}', '\"lists\"')"
+          """
+          UPDATE lethe.run SET definition = jsonb_set(definition, '{datasets,0,type}', '"lists"')
+          """
         )
       }
       let pipeline = try night.pipeline(usersOnly)
@@ -163,7 +164,7 @@ import Testing
         WHERE type = 'tweets' AND NOT EXISTS (SELECT FROM warehouse.posts AS p WHERE p.post_id = t.id)
         """, as: Int.self)
       #expect(tombstones == Self.posts - left)
-      let users = "SELECT count(*) FROM lethe.tombstone WHERE type = 'users' AND id = 1"
+      let users: SQL = "SELECT count(*) FROM lethe.tombstone WHERE type = 'users' AND id = 1"
       #expect(try await night.value(users, as: Int.self) == 0)
       try await expectWhole(night, unsealed: 0)
       let story = try await Program.run(

@@ -1,6 +1,5 @@
 import ComplianceService
 import Foundation
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -130,9 +129,9 @@ extension Night {
       """
       CREATE SCHEMA IF NOT EXISTS hold;
       CREATE OR REPLACE FUNCTION hold.here() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN PERFORM pg_advisory_xact_lock_shared(\(Self.heldLock)); RETURN NEW; END';
-      CREATE TRIGGER hold BEFORE \(trigger) EXECUTE FUNCTION hold.here();
-      SELECT pg_advisory_lock(\(Self.heldLock));
+        'BEGIN PERFORM pg_advisory_xact_lock_shared(\(literal: Self.heldLock)); RETURN NEW; END';
+      CREATE TRIGGER hold BEFORE \(trusted: trigger) EXECUTE FUNCTION hold.here();
+      SELECT pg_advisory_lock(\(literal: Self.heldLock));
       """)
   }
 
@@ -140,16 +139,16 @@ extension Night {
     try await connection.query(
       """
       SELECT count(*) > 0 FROM pg_locks
-      WHERE locktype = 'advisory' AND objid = $1 AND NOT granted
+      WHERE locktype = 'advisory' AND objid = \(literal: Self.heldLock) AND NOT granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      """, .integer(Int64(Self.heldLock))
+      """
     ).onlyRow(as: Bool.self)
   }
 
   /// The trigger's table is locked for this: it waits until a killed process's session is gone.
   private func letGo(_ connection: Connection) async throws {
     try await connection.runScript(
-      "SELECT pg_advisory_unlock(\(Self.heldLock)); DROP SCHEMA hold CASCADE;")
+      "SELECT pg_advisory_unlock(\(literal: Self.heldLock)); DROP SCHEMA hold CASCADE;")
   }
 
   /// - Returns: false if the program ended before the condition came true.

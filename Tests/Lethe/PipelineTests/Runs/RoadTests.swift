@@ -1,5 +1,6 @@
 import Definitions
 import Foundation
+import PostgreSQL
 import Runtime
 import TestSupport
 import Testing

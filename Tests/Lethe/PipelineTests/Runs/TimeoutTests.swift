@@ -1,6 +1,5 @@
 import Definitions
 import Foundation
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -19,7 +18,7 @@ import Testing
       """
       CREATE FUNCTION sleepy() RETURNS trigger LANGUAGE plpgsql AS
       'BEGIN PERFORM pg_sleep(600); RETURN coalesce(NEW, OLD); END';
-      CREATE TRIGGER sleepy BEFORE INSERT OR UPDATE OR DELETE ON \(table)
+      CREATE TRIGGER sleepy BEFORE INSERT OR UPDATE OR DELETE ON \(trusted: table)
         FOR EACH ROW EXECUTE FUNCTION sleepy()
       """)
   }
@@ -115,7 +114,7 @@ import Testing
   func aSessionHasTheDefinitionsTimeout(written: String, expected: String) async throws {
     try await Night.with { night in
       try await night.execute(
-        "ALTER DATABASE \(Identifier(night.database.name).quoted) SET statement_timeout = '1s'")
+        "ALTER DATABASE \(identifier: night.database.name) SET statement_timeout = '1s'")
       let pipeline = try night.pipeline {
         written.isEmpty ? $0 : $0.replacing("limits:", with: "timeouts: \(written)\nlimits:")
       }

@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import Runtime
 import TestSupport
@@ -10,7 +9,7 @@ import Testing
   /// Something that is done to the tables of an open run, and to the file.
   struct Kind: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    let sql: String
+    let sql: SQL
     /// What the file says before and afterwards.
     let edits: [(String, String)]
     /// What is said of the difference.
@@ -27,7 +26,7 @@ import Testing
     }
   }
 
-  private static let noPlace = "ALTER TABLE warehouse.posts RENAME COLUMN place_id TO place"
+  private static let noPlace: SQL = "ALTER TABLE warehouse.posts RENAME COLUMN place_id TO place"
 
   static let kinds = [
     Kind(
@@ -187,13 +186,15 @@ import Testing
   // MARK: What cannot be adopted
 
   /// What is edited in the file, and where it is refused.
-  static let refused: [(sql: String, old: String, new: String, path: String)] = [
+  static let refused: [(sql: SQL, old: String, new: String, path: String)] = [
     (
       "ALTER TABLE warehouse.post_media RENAME TO media", "table: warehouse.post_media",
       "table: warehouse.media", "datasets.posts.targets[0].table"
     ),
     (
-      "CREATE VIEW public.v AS TABLE warehouse.posts; ALTER TABLE warehouse.posts ADD other_id bigint",
+      """
+      CREATE VIEW public.v AS TABLE warehouse.posts; ALTER TABLE warehouse.posts ADD other_id bigint
+      """,
       "id: post_id\n    chunk", "id: other_id\n    chunk", "datasets.posts.id"
     ),
     ("SELECT", "deleted: delete", "deleted: ignore", "datasets.posts.actions.deleted"),
@@ -223,7 +224,7 @@ import Testing
     }
   }
 
-  private static let standing = """
+  private static let standing: SQL = """
     SELECT md5((SELECT string_agg(definition::text, '') FROM lethe.run)
       || (SELECT string_agg(state || coalesce(stopped_reason, '-'), ' ' ORDER BY chunk_id) FROM lethe.chunk)
       || (SELECT count(*) FROM lethe.seal) || (SELECT count(*) FROM lethe.adoption))
@@ -231,7 +232,7 @@ import Testing
 
   @Test(arguments: refused)
   func whatIsMoreThanThatIsRefusedByNameAndChangesNothing(
-    edit: (sql: String, old: String, new: String, path: String)
+    edit: (sql: SQL, old: String, new: String, path: String)
   ) async throws {
     try await withStoppedRun { world, tight in
       try await world.night.execute(edit.sql)
@@ -242,7 +243,7 @@ import Testing
         return text.replacing(edit.old, with: edit.new, maxReplacements: 1)
           .replacing(
             "table: warehouse.post_media",
-            with: edit.sql.hasSuffix("TO media")
+            with: edit.sql.description.hasSuffix("TO media")
               ? "table: warehouse.media" : "table: warehouse.post_media")
       }
       let ending = try await world.lethe("run", file, "--adopt-definition", "--output", "json")
@@ -261,7 +262,7 @@ import Testing
           .replacing("{scrub_geo: [latitude, longitude, place_id]}", with: "ignore")
           .replacing("{ids: 10}", with: "{ids: 20}").replacing("batch: 20", with: "batch: 7")
       }
-      let stopped = "SELECT count(*) FROM lethe.chunk WHERE stopped_reason IS NOT NULL"
+      let stopped: SQL = "SELECT count(*) FROM lethe.chunk WHERE stopped_reason IS NOT NULL"
       let before = try await world.night.value(stopped, as: Int.self)
       #expect(before > 1)
       for arguments in [["--adopt-definition"], []] {
@@ -298,17 +299,21 @@ import Testing
           "UPDATE lethe.adoption SET adopted_by = rtrim(adopted_by, 'x')"
         ),
         (
-          "UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '99')",
-          "UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '25')"
+          """
+          UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '99')
+          """,
+          """
+          UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '25')
+          """
         ),
         (
           "CREATE TABLE kept AS TABLE lethe.adoption; DELETE FROM lethe.adoption",
           "INSERT INTO lethe.adoption OVERRIDING SYSTEM VALUE TABLE kept"
         ),
       ] {
-        try await world.night.execute(forgery)
+        try await world.night.execute(SQL(trusted: forgery))
         #expect(try await world.lethe("audit", "verify").code == 1, "\(forgery)")
-        try await world.night.execute(undo)
+        try await world.night.execute(SQL(trusted: undo))
         #expect(try await world.lethe("audit", "verify").code == 0, "\(undo)")
       }
     }
@@ -337,7 +342,7 @@ import Testing
       for stage in ["export", "submit", "await", "collect"] where isCollected || stage == "export" {
         #expect(try await world.lethe(stage, file).code == 0)
       }
-      try await world.night.execute("UPDATE lethe.run SET definition = \(definition)")
+      try await world.night.execute("UPDATE lethe.run SET definition = \(trusted: definition)")
       for arguments in [
         ["status"], ["holds", "list"], ["quarantine", "list"], ["check", file], ["plan", file],
       ] {

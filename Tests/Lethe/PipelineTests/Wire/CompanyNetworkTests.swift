@@ -1,5 +1,6 @@
 import ComplianceService
 import Foundation
+import PostgreSQL
 import SystemPackage
 import TestSupport
 import Testing

@@ -1,5 +1,4 @@
 import Foundation
-import PlainStatements
 import PostgreSQL
 import TestSupport
 
@@ -82,7 +81,7 @@ struct SecondServer: Sendable {
       """)
   }
 
-  private func execute(_ sql: String) async throws {
+  private func execute(_ sql: SQL) async throws {
     try await Connection.withConnection(ConnectionString(url("postgres"))) {
       try await $0.runScript(sql)
     }

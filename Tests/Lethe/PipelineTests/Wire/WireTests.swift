@@ -2,6 +2,7 @@ import CZlib
 import Foundation
 import Hummingbird
 import NIOCore
+import PostgreSQL
 import Synchronization
 import TestSupport
 import Testing
@@ -19,7 +20,9 @@ import Testing
 
   private static func jobs(_ world: RefusalWorld) async throws -> Int {
     try await world.night.value(
-      "SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.type = 'tweets'",
+      """
+      SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.type = 'tweets'
+      """,
       as: Int.self)
   }
 

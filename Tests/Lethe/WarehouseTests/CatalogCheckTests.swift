@@ -1,5 +1,4 @@
 import Definitions
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -34,7 +33,7 @@ import Warehouse
             actions: {deleted: delete}
     """
 
-  static let tables = """
+  static let tables: SQL = """
     CREATE SCHEMA shop;
     CREATE TABLE shop.posts (
       post_id bigint PRIMARY KEY, ingested_at timestamptz, visibility text, latitude float8);
@@ -50,12 +49,12 @@ import Warehouse
   }
 
   static func findings(
-    _ yaml: String, on database: TestDatabase, as role: String? = nil, before script: String = ""
+    _ yaml: String, on database: TestDatabase, as role: String? = nil, before script: SQL = ""
   ) async throws -> [Found] {
     let pipeline = try Samples.parse(yaml)
     return try await database.withConnection { connection in
       try await connection.runScript(script)
-      if let role { try await connection.execute("SET ROLE \(Identifier(role).quoted)") }
+      if let role { try await connection.execute("SET ROLE \(identifier: role)") }
       let catalog = try await Catalog(of: pipeline.definition, on: connection)
       return try await catalog.check(pipeline.definition, on: connection).map {
         Found(
@@ -213,7 +212,8 @@ import Warehouse
   ])
   func aForeignKeyThatHoldsNothingIsNotMentioned(key: String) async throws {
     try await withTestDatabase { database in
-      let found = try await Self.findings(Self.yaml, on: database, before: Self.tables + key)
+      let found = try await Self.findings(
+        Self.yaml, on: database, before: Self.tables + SQL(trusted: key))
       #expect(found == [])
     }
   }
@@ -225,7 +225,7 @@ import Warehouse
     try await withTestDatabase { database in
       let sound = try await Self.findings(Self.yaml, on: database, before: Self.tables)
       #expect(sound == [])
-      let found = try await Self.findings(yaml, on: database, before: fault.damage)
+      let found = try await Self.findings(yaml, on: database, before: SQL(trusted: fault.damage))
       let message = fault.message.replacing("\\\"", with: "\"")
       let match = found.first { $0.message.hasPrefix(message) }
       #expect(match?.line == fault.line, "\(found)")
@@ -283,15 +283,16 @@ import Warehouse
       let role = database.name + "_role"
       let quoted = Identifier(role).quoted
       func withoutRole(_ session: Connection) async throws {
-        try await session.runScript("DROP OWNED BY \(quoted); DROP ROLE \(quoted)")
+        try await session.runScript(
+          "DROP OWNED BY \(trusted: quoted); DROP ROLE \(trusted: quoted)")
       }
       let found: [Found]
       do {
         found = try await Self.findings(
           Self.yaml.replacing("where: \"ingested_at < now()\"", with: "tombstones: true"),
           on: database, as: role,
-          before: "CREATE ROLE \(quoted);" + Self.tables
-            + grants.replacing(" TO r", with: " TO \(quoted)"))
+          before: "CREATE ROLE \(trusted: quoted); \(Self.tables)"
+            + SQL(trusted: grants.replacing(" TO r", with: " TO \(quoted)")))
       } catch {
         try? await database.withConnection { try await withoutRole($0) }
         throw error
@@ -310,16 +311,16 @@ import Warehouse
   @Test func aTableWhoseForeignKeyCannotBeCheckedIsAnError() async throws {
     try await withTestDatabase { database in
       let role = database.name + "_role"
-      let before = """
-        CREATE ROLE \(role); \(Self.tables)
-        GRANT USAGE ON SCHEMA shop TO \(role);
-        GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shop TO \(role);
+      let before: SQL = """
+        CREATE ROLE \(trusted: role); \(Self.tables)
+        GRANT USAGE ON SCHEMA shop TO \(trusted: role);
+        GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shop TO \(trusted: role);
         CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts);
         """
       let found = try? await Self.findings(
         Self.yaml, on: database, as: role, before: before)
       try await database.withConnection {
-        try await $0.runScript("DROP OWNED BY \(role); DROP ROLE \(role)")
+        try await $0.runScript("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
       }
       #expect(found?.map(\.line) == [7])
       #expect(found?.first?.severity == .error)
@@ -367,7 +368,8 @@ import Warehouse
       let found = try await Self.findings(
         Self.yaml, on: database,
         before: Self.tables
-          + "ALTER TABLE shop.posts ALTER post_id TYPE \(type) USING post_id::\(type)")
+          + "ALTER TABLE shop.posts ALTER post_id TYPE \(trusted: type) USING post_id::\(trusted: type)"
+      )
       #expect(found == [])
     }
   }

@@ -1,5 +1,4 @@
 import Definitions
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -161,7 +160,7 @@ import Warehouse
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         try await connection.runScript(CatalogCheckTests.tables)
-        try await connection.runScript(damage.damage)
+        try await connection.runScript(SQL(trusted: damage.damage))
         let catalog = try await Catalog(of: pipeline.definition, on: connection)
         let findings =
           try await catalog.check(pipeline.definition, on: connection)

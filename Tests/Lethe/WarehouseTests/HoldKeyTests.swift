@@ -1,5 +1,4 @@
 import Definitions
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -210,7 +209,7 @@ import Warehouse
   func theKeyIsFound(fault: Case) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
-        try await connection.runScript(fault.tables)
+        try await connection.runScript(SQL(trusted: fault.tables))
         let table = try #require(try await Self.look(fault, on: connection))
         #expect(table.holdKey.map(\.name) == fault.key)
         #expect("\(table.holdTable)" == fault.holdTable)
@@ -253,14 +252,15 @@ import Warehouse
         let role = Identifier(database.name + "_role").quoted
         try await connection.runScript(
           """
-          \(fault.tables)
+          \(trusted: fault.tables)
           ALTER TABLE shop.posts ADD PRIMARY KEY (a, d);
-          CREATE ROLE \(role); GRANT USAGE ON SCHEMA shop TO \(role);
-          GRANT \(grants) TO \(role); \(damage);
-          SET ROLE \(role)
+          CREATE ROLE \(trusted: role); GRANT USAGE ON SCHEMA shop TO \(trusted: role);
+          GRANT \(trusted: grants) TO \(trusted: role); \(trusted: damage);
+          SET ROLE \(trusted: role)
           """)
         let table = try await Self.look(fault, on: connection)
-        try await connection.runScript("RESET ROLE; DROP OWNED BY \(role); DROP ROLE \(role)")
+        try await connection.runScript(
+          "RESET ROLE; DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         #expect(table.map { "\($0.holdTable)" } == holdTable)
         #expect(table?.holdKey.map(\.name) == ["a", "d"])
       }
@@ -364,7 +364,7 @@ import Warehouse
     ).replacing("where: \"ingested_at < now()\"", with: "tombstones: true")
     try await withTestDatabase { database in
       let found = try await CatalogCheckTests.findings(
-        yaml, on: database, before: CatalogCheckTests.tables + refusal.tables)
+        yaml, on: database, before: CatalogCheckTests.tables + SQL(trusted: refusal.tables))
       guard let message = refusal.message else {
         #expect(found == [])
         return

@@ -1,5 +1,4 @@
 import Definitions
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -131,7 +130,7 @@ import Warehouse
   ) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
-        try await connection.runScript(tables + "ALTER TABLE shop.posts ADD at \(type)")
+        try await connection.runScript(tables + "ALTER TABLE shop.posts ADD at \(trusted: type)")
         for fault in cases {
           let yaml = CatalogCheckTests.yaml.replacing(
             way.part, with: way.other.replacing("VALUE", with: fault.value))
@@ -163,12 +162,15 @@ import Warehouse
   func aWordThatIsTakenIsAConstant(word: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
-        let sql =
-          "SELECT $1::timestamp::text, $1::timestamp < now() - interval '1 day' OR $1 = 'infinity'"
-        let first = try await connection.query(sql, .text(word)).onlyRow(as: String.self, Bool.self)
+        let sql: SQL =
+          """
+          SELECT \(word)::text::timestamp::text,
+                 \(word)::text::timestamp < now() - interval '1 day' OR \(word)::text = 'infinity'
+          """
+        let first = try await connection.query(sql).onlyRow(as: String.self, Bool.self)
         #expect(first.1)
         #expect(
-          try await connection.query(sql, .text(word)).onlyRow(as: String.self, Bool.self) == first)
+          try await connection.query(sql).onlyRow(as: String.self, Bool.self) == first)
       }
     }
   }

@@ -1,5 +1,4 @@
 import Definitions
-import PlainStatements
 import PostgreSQL
 import TestSupport
 import Testing
@@ -44,13 +43,14 @@ import Warehouse
         before: CatalogCheckTests.tables + """
           DROP TABLE shop.posts;
           CREATE TABLE shop.posts (
-            post_id text, ingested_at \(type), visibility text, latitude float8)
+            post_id text, ingested_at \(trusted: type), visibility text, latitude float8)
           PARTITION BY LIST (visibility);
           CREATE INDEX ON shop.posts (post_id);
           CREATE TABLE shop.shown PARTITION OF shop.posts DEFAULT PARTITION BY RANGE (ingested_at);
           CREATE TABLE shop.ever PARTITION OF shop.shown DEFAULT;
           INSERT INTO shop.posts
-          VALUES ('1724551110456246272', '2023-11-14'), ('junk', '1970-01-01'), ('\(id)', \(time))
+          VALUES ('1724551110456246272', '2023-11-14'), ('junk', '1970-01-01'),
+            ('\(literal: id)', \(trusted: time))
           """)
       #expect(found.map(\.line) == (message == nil ? [] : [9]), "\(found)")
       let text = "shop.posts.ingested_at of ID \(id) \(message ?? "")"
@@ -80,23 +80,24 @@ import Warehouse
             CREATE FOREIGN TABLE shop.then PARTITION OF shop.posts
               FOR VALUES FROM ('2010-01-01') TO ('2020-01-01') SERVER nothing;
             INSERT INTO shop.posts
-            VALUES (1724551110456246272, '\(message == nil ? "2023-11-14" : "2026-01-01")')
+            VALUES (1724551110456246272, '\(trusted: message == nil ? "2023-11-14" : "2026-01-01")')
             """)
         let pipeline = try Samples.parse(yaml)
         let role = "\(database.name)_reader"
         if isPlainRole {
           try await connection.runScript(
             """
-            CREATE ROLE \(role); GRANT USAGE ON SCHEMA shop TO \(role);
-            GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shop TO \(role);
-            REVOKE ALL ON shop.now, shop.then FROM \(role); SET ROLE \(role)
+            CREATE ROLE \(trusted: role); GRANT USAGE ON SCHEMA shop TO \(trusted: role);
+            GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shop TO \(trusted: role);
+            REVOKE ALL ON shop.now, shop.then FROM \(trusted: role); SET ROLE \(trusted: role)
             """)
         }
         let catalog = try await Catalog(of: pipeline.definition, on: connection)
         let found = try await catalog.check(pipeline.definition, on: connection)
           .filter { $0.message.contains("ingested_at of ID") }
         if isPlainRole {
-          try await connection.runScript("RESET ROLE; DROP OWNED BY \(role); DROP ROLE \(role)")
+          try await connection.runScript(
+            "RESET ROLE; DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         }
         #expect(found.count == (message == nil ? 0 : 1), "\(found)")
         if let message { #expect(found.first?.message.contains(message) == true, "\(found)") }
