@@ -17,9 +17,9 @@ struct JobStore: Sendable {
   /// The members of a `Job`, in the order that `job(_:)` reads them.
   private static let columns: SQL = """
     id, type, status, name, error, profile, resumable,
-    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS created,
-    to_char(upload_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS upload_expires,
-    to_char(download_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS download_expires,
+    \(SQL.utc("created_at", .milliseconds)) AS created,
+    \(SQL.utc("upload_expires_at", .milliseconds)) AS upload_expires,
+    \(SQL.utc("download_expires_at", .milliseconds)) AS download_expires,
     upload_expires_at > clock_timestamp() AS upload_is_open,
     download_expires_at > clock_timestamp() AS download_is_open,
     submission_file, result_file, result_bytes, submission_hash, result_hash

@@ -97,8 +97,7 @@ enum OwnershipLocks {
       SELECT l.pid::bigint, 'PostgreSQL''s process ' || l.pid
              || coalesce(' of the role ' || a.usename, '')
              || coalesce(' from ' || pg_catalog.host(a.client_addr), '')
-             || coalesce(', since ' || pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC',
-                                                          'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '')
+             || coalesce(', since ' || \(SQL.utc("a.backend_start")), '')
       FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
       WHERE \(held) AND l.objid = \(literal: lock) AND l.pid <> pg_catalog.pg_backend_pid()
       ORDER BY l.pid

@@ -98,6 +98,15 @@ public struct ChunkLedger: Sendable {
       """)
   }
 
+  /// The attempt is over, and has no result.
+  func end(_ attempt: Attempt, why: String, on transaction: Transaction) async throws {
+    try await transaction.executeOne(
+      """
+      UPDATE lethe.job SET ended_at = clock_timestamp(), failure = \(prose: why)
+      WHERE job_id = \(attempt.jobID) AND ended_at IS NULL
+      """)
+  }
+
   /// The job came to nothing. The chunk goes back to `exported` for another attempt; with its last
   /// attempt used up it has failed.
   ///
@@ -110,11 +119,7 @@ public struct ChunkLedger: Sendable {
         "SELECT attempts_before FROM lethe.chunk WHERE chunk_id = \(chunk.id)"
       ).onlyRow(as: Int.self)
       let hasAnother = attempt.number - before < attemptsMax
-      try await transaction.executeOne(
-        """
-        UPDATE lethe.job SET ended_at = clock_timestamp(), failure = \(prose: why)
-        WHERE job_id = \(attempt.jobID) AND ended_at IS NULL
-        """)
+      try await end(attempt, why: why, on: transaction)
       if hasAnother {
         try await ChunkQueries.guarded(
           transaction, chunk.label,

@@ -164,13 +164,7 @@ extension ChunkLedger {
   ) async throws {
     let (first, rest) = parts
     try await connection.withTransaction { transaction in
-      if let attempt {
-        try await transaction.executeOne(
-          """
-          UPDATE lethe.job SET ended_at = clock_timestamp(), failure = \(prose: why)
-          WHERE job_id = \(attempt.jobID) AND ended_at IS NULL
-          """)
-      }
+      if let attempt { try await end(attempt, why: why, on: transaction) }
       // The export counts its chunks in the same row, and so gives no other one the number below.
       try await transaction.executeOne(
         """

@@ -15,7 +15,7 @@ public struct AuditLedger: Sendable {
 
   /// SQL: a time as ISO 8601 in UTC, to the microsecond, so that its text sorts as it does.
   static func utc(_ expression: SQL) -> SQL {
-    "to_char(\(expression) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+    .utc(expression, .microseconds)
   }
 
   /// SQL: the condition that a trace is of an ID.

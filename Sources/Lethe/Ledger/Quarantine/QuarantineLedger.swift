@@ -47,9 +47,9 @@ public struct QuarantineLedger: Sendable {
       """
       SELECT q.quarantine_id, r.pipeline, c.run_id, q.chunk_id, j.api_id, q.line, q.id, q.in_chunk,
              q.why, substring(q.raw FOR \(rawBytesMax)::integer) AS raw, octet_length(q.raw) AS raw_bytes,
-             \(Self.time("q.quarantined_at")) AS quarantined_at, q.seen,
-               \(Self.time("q.last_seen_at")) AS last_seen_at,
-             \(Self.time("q.resolved_at")) AS resolved_at, q.resolution, q.note
+             \(SQL.utc("q.quarantined_at")) AS quarantined_at, q.seen,
+               \(SQL.utc("q.last_seen_at")) AS last_seen_at,
+             \(SQL.utc("q.resolved_at")) AS resolved_at, q.resolution, q.note
       FROM lethe.quarantine AS q JOIN lethe.chunk AS c USING (chunk_id)
       JOIN lethe.run AS r USING (run_id) JOIN lethe.job AS j ON j.job_id = q.job_id
       WHERE (\(pipeline)::text IS NULL OR r.pipeline = \(pipeline)::text)
@@ -66,10 +66,6 @@ public struct QuarantineLedger: Sendable {
         seen: row["seen"], lastSeenAt: row["last_seen_at"], resolvedAt: row["resolved_at"],
         resolution: row["resolution"], note: row["note"])
     }
-  }
-
-  private static func time(_ column: SQL) -> SQL {
-    "to_char(\(column) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
   }
 
   /// How many lines wait for somebody's word.

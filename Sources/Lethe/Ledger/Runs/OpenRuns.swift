@@ -88,8 +88,7 @@ extension RunLedger {
   ) async throws -> [OpenRun] {
     try await connection.run(
       """
-      SELECT run_id, key, pipeline, to_char(started_at AT TIME ZONE 'UTC',
-        'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS started_at,
+      SELECT run_id, key, pipeline, \(SQL.utc("started_at")) AS started_at,
              work_directory, definition::text
       FROM lethe.run WHERE \(condition) ORDER BY run_id
       """

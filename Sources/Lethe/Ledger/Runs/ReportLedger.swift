@@ -106,8 +106,8 @@ extension RunLedger {
     try await connection.query(
       """
       SELECT r.run_id, r.pipeline, r.status::text,
-             to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS started_at,
-             to_char(r.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS finished_at,
+             \(SQL.utc("r.started_at")) AS started_at,
+             \(SQL.utc("r.finished_at")) AS finished_at,
              (SELECT coalesce(sum(ids), 0)::bigint FROM lethe.export WHERE run_id = r.run_id) AS ids,
              (SELECT coalesce(pg_catalog.string_agg(state || ' ' || n, ', ' ORDER BY state), 'none')
               FROM (SELECT state, count(*) AS n FROM lethe.chunk

@@ -23,7 +23,7 @@ extension RunLedger {
     try await connection.query(
       """
       SELECT r.run_id, r.pipeline,
-             to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS started_at,
+             \(SQL.utc("r.started_at")) AS started_at,
              r.status || ', ' || coalesce(
                (SELECT sum(s.chunks) || ' chunks: ' || pg_catalog.string_agg(s.chunks || ' ' || s.state, ', ' ORDER BY s.state)
                 FROM (SELECT c.state, count(*) AS chunks FROM lethe.chunk AS c

@@ -124,7 +124,7 @@ struct GuardFunction {
               MESSAGE = format('ID %s is tombstoned and must not come back into %I.%I',
                                \(new), TG_TABLE_SCHEMA, TG_TABLE_NAME),
               DETAIL = format('Its tombstone: %s, since %s.', stone.reason,
-                              to_char(stone.deleted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+                              \(SQL.utc("stone.deleted_at"))),
               HINT = 'Leave the row out, or have the guard do so: lethe guard install … --on-return skip',
               SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
               COLUMN = \(literal: column.name), CONSTRAINT = TG_NAME;

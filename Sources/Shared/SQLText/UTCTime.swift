@@ -1,0 +1,19 @@
+extension SQL {
+  /// How much of a second a time's text has.
+  public enum TimePrecision: Sendable {
+    case seconds
+    case milliseconds
+    case microseconds
+  }
+
+  /// A time as ISO 8601 in UTC. Texts of one precision sort as the times do.
+  public static func utc(_ time: SQL, _ precision: TimePrecision = .seconds) -> SQL {
+    let fraction: SQL =
+      switch precision {
+      case .seconds: ""
+      case .milliseconds: ".MS"
+      case .microseconds: ".US"
+      }
+    return "to_char(\(time) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\(fraction)\"Z\"')"
+  }
+}
