@@ -14,6 +14,7 @@ extension SQL {
       case .milliseconds: ".MS"
       case .microseconds: ".US"
       }
-    return "to_char(\(time) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\(fraction)\"Z\"')"
+    let format: SQL = #"'YYYY-MM-DD"T"HH24:MI:SS\#(fraction)"Z"'"#
+    return "pg_catalog.to_char(\(time) AT TIME ZONE 'UTC', \(format))"
   }
 }

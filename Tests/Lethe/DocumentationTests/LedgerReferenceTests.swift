@@ -78,7 +78,8 @@ import Vocabulary
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
         for query in queries {
-          _ = try await connection.query(query.text.trimmingCharacters(in: ["\n", ";"]))
+          _ = try await connection.query(
+            SQL(trusted: query.text.trimmingCharacters(in: ["\n", ";"])))
         }
       }
     }

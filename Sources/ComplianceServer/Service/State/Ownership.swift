@@ -29,7 +29,7 @@ actor Ownership {
   private static let pause = Duration.milliseconds(100)
 
   /// PostgreSQL would keep the place of a machine that is gone without a word for two hours. Over TCP only.
-  private static let deadPeer = """
+  private static let deadPeer: SQL = """
     SET tcp_keepalives_idle = '30s'; SET tcp_keepalives_interval = '10s'; SET tcp_keepalives_count = 3
     """
 

@@ -8,7 +8,7 @@ import Testing
 /// Once a database is another server's, no session of an earlier one changes it any more.
 @Suite(.endedIfItHangs) struct FenceTests {
   private static let jobs = "\(LocalService.jobsPath)?type=tweets"
-  private static let fence = "hashtext('compliance.server'), 1"
+  private static let fence: SQL = "hashtext('compliance.server'), 1"
 
   /// It does not know yet that it has lost the database, and its sessions stand.
   @Test func whoHasLostTheDatabaseAnswersNothingOnceAnotherOneHasIt() async throws {
@@ -18,7 +18,7 @@ import Testing
       #expect(try await service.get(Self.jobs).status == 200)
       try await site.database.withConnection { successor in
         try await OwnershipTests.takeOver(successor)
-        let isAlone = "SELECT pg_try_advisory_lock(\(Self.fence))"
+        let isAlone: SQL = "SELECT pg_try_advisory_lock(\(Self.fence))"
         #expect(try await !successor.query(isAlone).onlyRow(as: Bool.self))
         while try await !successor.query(isAlone).onlyRow(as: Bool.self) {
           _ = try await successor.query(
@@ -62,7 +62,7 @@ import Testing
             return (waiting, next)
           } then: { waiting, next in
             while try await observer.query(
-              "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)", .integer(waiting)
+              "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = \(waiting))"
             ).onlyRow(as: Bool.self) {}
             let jobs = try await observer.query("SELECT type FROM compliance.jobs")
               .rows(as: String.self)
@@ -191,7 +191,7 @@ import Testing
       let job = try await service.create()
       try await site.database.withConnection { observer in
         let first = try #require(try await Self.owner(observer))
-        _ = try await observer.query("SELECT pg_terminate_backend($1)", .integer(Int64(first)))
+        _ = try await observer.query("SELECT pg_terminate_backend(\(literal: first))")
         while try await [nil, first].contains(Self.owner(observer)) {}
         while try await service.get("/readyz").status != 200 {}
         let done = try await service.put("x\n", to: job.upload_url)

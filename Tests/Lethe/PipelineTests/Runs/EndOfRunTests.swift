@@ -3,6 +3,7 @@ import Foundation
 import Ledger
 import PostgreSQL
 import Runtime
+import SQLText
 import TestSupport
 import Testing
 
@@ -63,7 +64,7 @@ import Testing
   ])
   func anErrorOfTheServerHasItsRemedyInBothOutputs(change: String) async throws {
     try await RefusalWorld.with { world in
-      try await world.night.execute(change)
+      try await world.night.execute(SQL(trusted: change))
       let file = try world.file()
       let json = try await world.lethe("run", file, "--output", "json")
       let remedy = try #require(try error(json)["remedy"] as? String)

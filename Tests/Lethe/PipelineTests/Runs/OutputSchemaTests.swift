@@ -1,4 +1,5 @@
 import Foundation
+import SQLText
 import Synchronization
 import SystemPackage
 import TestSupport
