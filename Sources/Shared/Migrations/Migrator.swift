@@ -164,7 +164,7 @@ public struct Migrator: Sendable {
     guard try await !exists(table) else { return }
     do {
       if table == .own {
-        try await connection.execute("CREATE SCHEMA IF NOT EXISTS \(table.rawValue)")
+        try await connection.execute("CREATE SCHEMA IF NOT EXISTS \(identifier: table.rawValue)")
       }
       try await connection.execute(
         "CREATE TABLE IF NOT EXISTS \(table.sql) (version varchar NOT NULL PRIMARY KEY)")

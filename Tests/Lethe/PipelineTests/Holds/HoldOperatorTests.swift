@@ -62,11 +62,10 @@ import Testing
 
   @Test(arguments: Shop.Way.allCases, ["public", "internal", "friends", nil])
   func aRowWhoseHeldColumnSomebodyChangedIsTheirs(way: Shop.Way, theirs: String?) async throws {
-    let value = theirs.map { "'\($0)'" } ?? "NULL"
     try await Self.with(Shop(way: way)) { nights in
       try await nights.night([10: "protected"], [1: "protected"])
       try await nights.change(
-        "UPDATE posts SET visibility = \(value) WHERE post_id IN (9, 10)", opens: [9, 10])
+        "UPDATE posts SET visibility = \(theirs) WHERE post_id IN (9, 10)", opens: [9, 10])
       try await nights.night()
       #expect(try await nights.visibility(9) == theirs)
       #expect(try await nights.visibility(10) == theirs)

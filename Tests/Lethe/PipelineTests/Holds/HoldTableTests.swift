@@ -270,20 +270,20 @@ extension HeldTable {
     try await Nights.with(definition: table.definition(), tables: table.tables) { nights in
       // Whatever the table is called.
       let name = table.testDescription.contains("quoting") ? #""Po""sts; --""# : "posts"
-      let rows: SQL = "SELECT t.*::text FROM shop.\(name) AS t"
+      let rows: SQL = "SELECT t.*::text FROM shop.\(trusted: name) AS t"
       let before = try await nights.rows(rows)
       try await nights.night([2: "protected"], checks: false)
       #expect(
         try await nights.rows(
           """
-          SELECT count(*) FROM shop.\(name)
-          WHERE \(table.reached) AND (\(table.hidden)) IS NOT TRUE
+          SELECT count(*) FROM shop.\(trusted: name)
+          WHERE \(trusted: table.reached) AND (\(trusted: table.hidden)) IS NOT TRUE
           """) == ["(0)"])
       // What nothing reaches is as it was.
+      let others: SQL = "\(trusted: name) AS t WHERE NOT (\(trusted: table.reached))"
       #expect(
-        try await nights.rows(
-          "SELECT t.*::text FROM shop.\(name) AS t WHERE NOT (\(table.reached))")
-          == nights.rows("SELECT t.*::text FROM before.\(name) AS t WHERE NOT (\(table.reached))"))
+        try await nights.rows("SELECT t.*::text FROM shop.\(others)")
+          == nights.rows("SELECT t.*::text FROM before.\(others)"))
       try await nights.night([2: "protected"], checks: false)
       try await nights.night(checks: false)
       #expect(try await nights.rows(rows) == before)

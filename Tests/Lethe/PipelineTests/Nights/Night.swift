@@ -5,6 +5,7 @@ import Foundation
 import Logging
 import PostgreSQL
 import Runtime
+import SQLText
 import SystemPackage
 import TestSupport
 
@@ -154,7 +155,14 @@ struct Night: Sendable {
   // MARK: SQL
 
   func execute(_ sql: SQL) async throws {
-    try await database.withConnection { try await $0.runScript(sql) }
+    try await database.withConnection { connection in
+      // A script of several statements takes no values.
+      if sql.statement.parameters.isEmpty {
+        try await connection.runScript(sql)
+      } else {
+        try await connection.execute(sql)
+      }
+    }
   }
 
   func value<Value: ColumnDecodable & Sendable>(

@@ -4,6 +4,7 @@ import Foundation
 import Logging
 import PostgreSQL
 import Runtime
+import SQLText
 import Synchronization
 import TestSupport
 import Testing
@@ -142,14 +143,25 @@ final class Nights: Sendable {
   var definition: String { state.state.withLock { $0.definition } }
 
   /// Runs statements as they are.
-  func execute(_ sql: SQL) async throws {
-    try await Connection.withConnection(ConnectionString(url)) { try await $0.runScript(sql) }
+  /// - Parameter schema: where names without one are looked for.
+  func execute(_ sql: SQL, in schema: String? = nil) async throws {
+    try await Connection.withConnection(ConnectionString(url)) { connection in
+      if let schema {
+        try await connection.execute("SET search_path = \(identifier: schema), public")
+      }
+      // A script of several statements takes no values.
+      if sql.statement.parameters.isEmpty {
+        try await connection.runScript(sql)
+      } else {
+        try await connection.execute(sql)
+      }
+    }
   }
 
   /// What the operator does to the warehouse, with names that have no schema.
   /// - Parameter opened: posts that are hidden, and that this opens.
   func change(_ sql: SQL, opens opened: Set<Int64> = []) async throws {
-    try await execute("SET search_path = shop, public; \(sql)")
+    try await execute(sql, in: "shop")
     try await declare(sql)
     state.state.withLock { $0.opened.formUnion(opened) }
     try await Connection.withConnection(ConnectionString(url)) {
@@ -159,7 +171,7 @@ final class Nights: Sendable {
 
   /// Says what Lethe has to have done to the rows: it is done to the copy alone.
   func declare(_ sql: SQL) async throws {
-    try await execute("SET search_path = before, public; \(sql)")
+    try await execute(sql, in: "before")
   }
 
   // MARK: A night

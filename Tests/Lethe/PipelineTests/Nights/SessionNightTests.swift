@@ -34,7 +34,7 @@ import Testing
       try await nights.execute(
         """
         DO $$ BEGIN
-          \(settings.map {
+          \(trusted: settings.map {
             "EXECUTE format('ALTER DATABASE %I SET \($0.replacing("'", with: "''"))', current_database());"
           }.joined(separator: "\n  "))
         END $$
