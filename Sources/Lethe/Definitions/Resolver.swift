@@ -238,7 +238,7 @@ struct Resolver {
           "keep one: scrub_geo and geo_scrubbed are the same reason")
       }
       actions[reason] = action.flatMap {
-        self.action($0, for: word, in: written.path, place: place)
+        checked($0, for: word, in: written.path, place: place)
       }
     }
     if place == .dataset, type != nil {
@@ -272,62 +272,22 @@ struct Resolver {
     }
   }
 
-  private func action(
-    _ action: WrittenAction, for reason: Located<String>, in path: String, place: Place
+  private func checked(
+    _ action: Action, for reason: Located<String>, in path: String, place: Place
   ) -> Action? {
-    let resolved: Action?
-    switch action {
-    case .word(let word): resolved = self.action(word: word, in: "\(path).\(reason.value)")
-    case .protect(let set, let restore):
-      resolved = .protect(set: set, restore: self.restore(restore, of: set))
-    case .rehydrate(let set): resolved = .rehydrate(mark: set)
-    case .scrubGeo(let erasure): resolved = .scrubGeo(checked(erasure))
-    case .redact(let erasure): resolved = .redact(checked(erasure))
-    }
-    guard let resolved else { return nil }
-    if Reason(word: reason.value) == .geoScrubbed, resolved.isRemoving {
+    if Reason(word: reason.value) == .geoScrubbed, action.isRemoving {
       return fault(
         reason.line,
-        "\(path).\(reason.value) would \(resolved.word) a post that only lost its location",
+        "\(path).\(reason.value) would \(action.word) a post that only lost its location",
         "write {scrub_geo: [column, …]} or ignore")
     }
-    if place == .target, resolved == .rehydrate(mark: []) {
+    if place == .target, action.kind.queuesIDs, action.kind.operation == nil {
       return fault(
         reason.line, "\(path).\(reason.value): a target cannot be rehydrated, only the ID itself",
         "put rehydrate among the dataset's own actions, or write {rehydrate: {set: {column: value}}}"
       )
     }
-    return resolved
-  }
-
-  private func checked(_ erasure: Located<Erasure>) -> Erasure {
-    let columns = erasure.value.set.map(\.column) + erasure.value.cut.map(\.column)
-    for twice in Set(columns).sorted() where columns.count(where: { $0 == twice }) > 1 {
-      mistakes.note(
-        erasure.line, "the column \(twice) is named twice", "name each column once")
-    }
-    return erasure.value
-  }
-
-  private func action(word: Located<String>, in path: String) -> Action? {
-    switch word.value {
-    case "delete": return .delete
-    case "rehydrate": return .rehydrate(mark: [])
-    case "ignore": return .ignore
-    case "protect":
-      return fault(
-        word.line, "\(path): protect does not say how", "write {protect: {set: {column: value}}}")
-    case "scrub_geo":
-      return fault(
-        word.line, "\(path): scrub_geo names no columns", "write {scrub_geo: [column, …]}")
-    case "redact":
-      return fault(
-        word.line, "\(path): redact names no columns", "write {redact: [column, …]}")
-    default:
-      return fault(
-        word.line, "\(path): unknown action \(word.value)",
-        "write delete, rehydrate, ignore, {protect: …}, {scrub_geo: …} or {redact: …}")
-    }
+    return action
   }
 
   // MARK: Values

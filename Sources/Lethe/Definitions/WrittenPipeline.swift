@@ -251,14 +251,14 @@ struct WrittenTarget {
 struct WrittenActions {
   let path: String
   let line: Int
-  let entries: [(reason: Located<String>, action: WrittenAction?)]
+  let entries: [(reason: Located<String>, action: Action?)]
 
   init?(_ parent: YAMLMap) {
     guard let map = parent.requiredMap("actions", keys: .words) else { return nil }
     path = map.path
     line = map.line
     entries = map.entries.map { reason, node in
-      (reason, WrittenAction(node, in: map, reason: reason.value))
+      (reason, Action(node, in: map, reason: reason.value))
     }
   }
 }

@@ -65,6 +65,13 @@ public struct SQL: Sendable {
   }
 }
 
+extension SQL {
+  /// The condition that one of the given ones is met.
+  public static func any(_ conditions: [SQL]) -> SQL {
+    "(\(conditions.joined(separator: " OR ")))"
+  }
+}
+
 extension Sequence<SQL> {
   /// The parts in order, with `separator` between each two.
   public func joined(separator: SQL = "") -> SQL {

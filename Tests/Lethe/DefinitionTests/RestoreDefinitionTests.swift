@@ -10,11 +10,8 @@ import Vocabulary
 
   private static func restore(_ text: String) throws -> Restore? {
     let yaml = try Samples.good(replacing: written, with: text)
-    guard
-      case .protect(_, let restore) = try Samples.parse(yaml).definition.datasets[0].actions[
-        .protected]
-    else { return nil }
-    return restore
+    let action = try Samples.parse(yaml).definition.datasets[0].actions[.protected]
+    return action?.kind.hiding?.restore
   }
 
   private static let shown = [ColumnValue(column: "visibility", value: "public")]

@@ -10,7 +10,12 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
       For the IDs that are stored: how many there are, and the chunks, jobs and bytes that they make. \
       For chunks that are collected: the rows by table, action and reason, found by applying them batch \
       by batch and rolling each batch back. A row that two batches reach is counted twice.
+
+      With --sql: the statements that apply makes for each dataset, with $1, $2, … for the values.
       """)
+
+  @Flag(help: "Print the statements that apply makes, and run none of them.")
+  var sql = false
 
   @OptionGroup var pipeline: PipelineArgument
   @OptionGroup var workDirectory: WorkDirectoryOption
@@ -19,13 +24,31 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
   mutating func run() async throws {
     let pipeline = try pipeline.load()
     let (options, directory) = try (output, workDirectory.path)
-    let isGiven = workDirectory.isGiven
+    let (isGiven, sql) = (workDirectory.isGiven, sql)
     try await untilSignalled {
+      if sql {
+        let report = try await PipelineRuntime.with(
+          pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
+        ) { try await $0.statements() }
+        return try options.write(report) { report.text }
+      }
       let report = try await PipelineRuntime.with(
         pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
       ) { try await $0.plan() }
       try options.write(report) { report.text(file: pipeline.file) }
     }
+  }
+}
+
+extension StatementReport {
+  /// A script that can be read, or given to psql's \\bind.
+  fileprivate var text: String {
+    statements.map {
+      let change = $0.change.map { " · \($0)" } ?? ""
+      let reasons = $0.reasons.isEmpty ? "" : " for \($0.reasons.joined(separator: ", "))"
+      return "-- \($0.dataset) · \($0.phase) · \($0.purpose)\(change)\(reasons)\n\($0.sql);"
+    }
+    .joined(separator: "\n\n")
   }
 }
 

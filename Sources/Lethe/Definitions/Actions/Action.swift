@@ -1,76 +1,134 @@
-extension Action {
-  /// The action as a definition's file would have it.
-  public var written: String {
-    switch self {
-    case .delete, .ignore: word
-    case .rehydrate(let mark):
-      mark.isEmpty ? word : "{rehydrate: {set: \(Self.written(mark))}}"
-    case .protect(let set, let restore):
-      "{protect: {set: \(Self.written(set)), restore: \(Self.written(restore))}}"
-    case .scrubGeo(let erasure), .redact(let erasure): "{\(word): \(Self.written(erasure))}"
-    }
-  }
+internal import DefinitionFiles
+internal import Yams
 
+/// What to do with the rows that an event matches.
+public struct Action: Sendable {
+  package let kind: any RowAction
+
+  package init(_ kind: any RowAction) { self.kind = kind }
+
+  /// The word for it in definitions, the ledger and reports.
+  public var word: String { kind.word }
+  /// Whether it takes something away from a row.
+  public var isRedacting: Bool { kind.isRedacting }
+  /// Whether nothing of the content is left of the row: such rows leave tombstones.
+  public var isRemoving: Bool { kind.isRemoving }
+  /// The action as a definition has it.
+  public var written: String { kind.written }
   /// The columns that it names, in order.
-  public var columns: [String] {
-    switch self {
-    case .delete, .ignore: []
-    case .rehydrate(let mark): mark.map(\.column)
-    case .protect(let set, .none): set.map(\.column)
-    case .protect(let set, .former(let fallback, _)): (set + fallback).map(\.column)
-    case .scrubGeo(let erasure), .redact(let erasure):
-      erasure.set.map(\.column) + erasure.cut.map(\.column)
-    }
-  }
+  public var columns: [String] { kind.columns }
 
   /// The same action on columns of other names.
   public func renamingColumns(_ name: (String) -> String) -> Action {
-    func renamed(_ values: [ColumnValue]) -> [ColumnValue] {
-      values.map { ColumnValue(column: name($0.column), value: $0.value) }
-    }
-    func renamed(_ erasure: Erasure) -> Erasure {
-      Erasure(
-        set: renamed(erasure.set),
-        cut: erasure.cut.map { JSONCut(column: name($0.column), paths: $0.paths) })
-    }
-    switch self {
-    case .delete, .ignore: return self
-    case .rehydrate(let mark): return .rehydrate(mark: renamed(mark))
-    case .protect(let set, .none): return .protect(set: renamed(set), restore: .none)
-    case .protect(let set, .former(let fallback, let ifWritten)):
-      return .protect(
-        set: renamed(set), restore: .former(fallback: renamed(fallback), ifWritten: ifWritten))
-    case .scrubGeo(let erasure): return .scrubGeo(renamed(erasure))
-    case .redact(let erasure): return .redact(renamed(erasure))
-    }
+    Action(kind.renamingColumns(name))
+  }
+}
+
+extension Action: Hashable {
+  public static func == (one: Action, other: Action) -> Bool {
+    AnyHashable(one.kind) == AnyHashable(other.kind)
   }
 
-  private static func written(_ values: [ColumnValue]) -> String {
-    "{\(values.map { "\($0.column): \($0.value.map(quoted) ?? "null")" }.joined(separator: ", "))}"
+  public func hash(into hasher: inout Hasher) { AnyHashable(kind).hash(into: &hasher) }
+}
+
+/// The actions that definitions may name.
+package struct ActionVocabulary: Sendable {
+  package let kinds: [any RowAction.Type]
+
+  package init(_ kinds: [any RowAction.Type]) { self.kinds = kinds }
+
+  /// In the order in which messages list them.
+  package static let standard = ActionVocabulary([
+    DeleteAction.self, RehydrateAction.self, IgnoreAction.self, ProtectAction.self,
+    ScrubGeoAction.self, RedactAction.self,
+  ])
+
+  /// A test may add actions of its own.
+  @TaskLocal package static var current = standard
+
+  package func kind(_ word: String) -> (any RowAction.Type)? { kinds.first { $0.word == word } }
+
+  /// The words of the actions that take something away.
+  package var redactingWords: [String] { kinds.filter { $0.isRedacting }.map { $0.word } }
+
+  /// The words that are written with more: `{protect: …}`.
+  fileprivate var keys: [String] { kinds.filter { $0.isMapping }.map { $0.word } }
+
+  /// `write delete, ignore or {protect: …}`.
+  fileprivate var advice: String {
+    let forms = kinds.map { $0.form }
+    return "write \(forms.dropLast().joined(separator: ", ")) or \(forms.last ?? "")"
+  }
+}
+
+// MARK: The definition
+
+extension Action {
+  /// The answer to a reason: an action's word alone, or a mapping with that word as its only key.
+  /// - Returns: nil if it is none, which is noted.
+  init?(_ node: Node, in map: YAMLMap, reason: String) {
+    let path = map.name(reason)
+    guard node.mapping != nil else {
+      guard node.scalar != nil, !YAMLMap.isNull(node) else {
+        map.note(
+          node.mark?.line ?? map.line, "\(path) is mapped to nothing",
+          "give it an action, such as delete; ignore says that nothing is to be done")
+        return nil
+      }
+      guard let word = map.string(node, name: path) else { return nil }
+      self.init(alone: word, path, map.mistakes)
+      return
+    }
+    let vocabulary = ActionVocabulary.current
+    guard let action = YAMLMap(node, path: path, keys: .fixed(vocabulary.keys), map.mistakes)
+    else { return nil }
+    guard action.entries.count == 1, let word = action.entries.first?.key.value else {
+      action.noteWrongType(path, node, "one action")
+      return nil
+    }
+    // An unknown one is noted by now.
+    guard let kind = vocabulary.kind(word)?.read(action) else { return nil }
+    self.init(kind)
   }
 
-  private static func written(_ restore: Restore) -> String {
-    switch restore {
-    case .none: return "none"
-    case .former(let fallback, let ifWritten):
-      let option = ifWritten == .ignore ? ["if_written: ignore"] : []
-      let members = fallback.map { "\($0.column): \($0.value.map(quoted) ?? "null")" } + option
-      return members.isEmpty ? "former" : "{\(members.joined(separator: ", "))}"
+  private init?(alone word: Located<String>, _ path: String, _ mistakes: Mistakes) {
+    let vocabulary = ActionVocabulary.current
+    let kind = vocabulary.kind(word.value)
+    if let action = kind?.alone() {
+      self.init(action)
+      return
     }
+    let fault =
+      kind?.fault ?? ("unknown action \(word.value)", vocabulary.advice)
+    mistakes.note(word.line, "\(path): \(fault.message)", fault.remedy)
+    return nil
+  }
+}
+
+// MARK: The frozen definition of a run
+
+extension Action: Codable {
+  public init(from decoder: any Decoder) throws {
+    let members = try decoder.container(keyedBy: FrozenKey.self)
+    let keys = members.allKeys.map(\.stringValue).sorted()
+    guard keys.count == 1, let key = keys.first,
+      let kind = ActionVocabulary.current.kinds.first(where: { $0.frozenKey == key })
+    else {
+      throw DecodingError.dataCorrupted(
+        .init(
+          codingPath: decoder.codingPath,
+          debugDescription: keys.isEmpty
+            ? "no action" : "unknown action \(keys.joined(separator: ", "))"))
+    }
+    let values = try members.nestedContainer(keyedBy: FrozenKey.self, forKey: FrozenKey(key))
+    self.init(try kind.init(frozen: values))
   }
 
-  private static func written(_ erasure: Erasure) -> String {
-    if erasure.cut.isEmpty, erasure.set.allSatisfy({ $0.value == nil }) {
-      return "[\(erasure.set.map(\.column).joined(separator: ", "))]"
-    }
-    let cuts = erasure.cut.map { cut in
-      "\(cut.column): [\(cut.paths.map { $0.joined(separator: ".") }.joined(separator: ", "))]"
-    }
-    let set = erasure.set.map { "\($0.column): \($0.value.map(quoted) ?? "null")" }
-    return "{\((set + cuts).joined(separator: ", "))}"
-  }
-
-  private static func quoted(_ value: String) -> String {
-    value.isEmpty || value == "null" ? "'\(value)'" : value
+  public func encode(to encoder: any Encoder) throws {
+    var members = encoder.container(keyedBy: FrozenKey.self)
+    var values = members.nestedContainer(
+      keyedBy: FrozenKey.self, forKey: FrozenKey(type(of: kind).frozenKey))
+    try kind.freeze(into: &values)
   }
 }

@@ -1,109 +1,114 @@
 internal import DefinitionFiles
+internal import SQLText
 internal import Yams
 
-/// `delete`, `ignore`, `rehydrate`, `{rehydrate: {set: …}}`, `{protect: {set: …, restore: …}}`,
-/// `{scrub_geo: …}` or `{redact: …}`.
-enum WrittenAction {
-  case word(Located<String>)
-  case protect(set: [ColumnValue], restore: WrittenRestore?)
-  case rehydrate(set: [ColumnValue])
-  case scrubGeo(Located<Erasure>)
-  case redact(Located<Erasure>)
+/// What is taken out of a row that stays.
+public struct Erasure: Sendable, Hashable, Codable {
+  /// Columns and what they are set to.
+  public let set: [ColumnValue]
+  /// Columns of JSON, and what is cut out of the value.
+  public let cut: [JSONCut]
 
-  private static let keys = ["protect", "scrub_geo", "redact", "rehydrate"]
-
-  /// - Returns: nil if it is none, which is noted.
-  init?(_ node: Node, in map: YAMLMap, reason: String) {
-    let path = map.name(reason)
-    guard node.mapping != nil else {
-      guard node.scalar != nil, !YAMLMap.isNull(node) else {
-        map.note(
-          node.mark?.line ?? map.line, "\(path) is mapped to nothing",
-          "give it an action, such as delete; ignore says that nothing is to be done")
-        return nil
-      }
-      guard let word = map.string(node, name: path) else { return nil }
-      self = .word(word)
-      return
-    }
-    guard let action = YAMLMap(node, path: path, keys: .fixed(Self.keys), map.mistakes) else {
-      return nil
-    }
-    guard action.entries.count == 1, let word = action.entries.first?.key.value else {
-      action.noteWrongType(path, node, "one action")
-      return nil
-    }
-    guard let written = Self.action(word, in: action) else { return nil }
-    self = written
+  public init(set: [ColumnValue], cut: [JSONCut] = []) {
+    self.set = set
+    self.cut = cut
   }
 
-  private static func action(_ word: String, in action: YAMLMap) -> WrittenAction? {
-    switch word {
-    case "protect":
-      let protect = action.requiredMap(word, keys: .fixed(["set", "restore"]))
-      let set = protect.flatMap { columns($0, "set") }
-      let restore = protect.flatMap { protect in
-        protect.node("restore").flatMap { WrittenRestore($0, in: protect) }
-      }
-      return set.map { .protect(set: $0, restore: restore) }
-    case "rehydrate":
-      return action.requiredMap(word, keys: .fixed(["set"]))
-        .flatMap { columns($0, "set") }.map { .rehydrate(set: $0) }
-    case "scrub_geo": return erasure(action, word).map { .scrubGeo($0) }
-    case "redact": return erasure(action, word).map { .redact($0) }
-    default: return nil  // unknown, and noted
+  /// Also reads the columns alone, as runs kept them that began before there was more to say.
+  public init(from decoder: any Decoder) throws {
+    if let columns = try? decoder.singleValueContainer().decode([String].self) {
+      self.init(set: columns.map { ColumnValue(column: $0, value: nil) })
+    } else {
+      let members = try decoder.container(keyedBy: CodingKeys.self)
+      self.init(
+        set: try members.decode([ColumnValue].self, forKey: .set),
+        cut: try members.decode([JSONCut].self, forKey: .cut))
     }
   }
+}
 
-  private static func columns(_ map: YAMLMap, _ key: String) -> [ColumnValue]? {
-    guard let node = map.requiredNode(key),
-      let columns = YAMLMap(node, path: map.name(key), keys: .names, map.mistakes)
-    else { return nil }
-    guard !columns.entries.isEmpty else {
-      return columns.wrongType(columns.path, node, "{column: value, …}")
-    }
-    let values = columns.entries.map { name, node in value(node, of: name.value, in: columns) }
-    return values.contains(nil) ? nil : values.compactMap { $0 }
+/// Paths to be removed from a column of JSON, each a list of keys from the outside in.
+public struct JSONCut: Sendable, Hashable, Codable {
+  public let column: String
+  public let paths: [[String]]
+
+  public init(column: String, paths: [[String]]) {
+    self.column = column
+    self.paths = paths
+  }
+}
+
+extension Erasure {
+  var columns: [String] { self.set.map(\.column) + cut.map(\.column) }
+
+  func renamingColumns(_ name: (String) -> String) -> Erasure {
+    Erasure(
+      set: set.renamingColumns(name),
+      cut: cut.map { JSONCut(column: name($0.column), paths: $0.paths) })
   }
 
-  static func value(_ node: Node, of column: String, in map: YAMLMap) -> ColumnValue? {
-    if YAMLMap.isNull(node) { return ColumnValue(column: column, value: nil) }
-    guard let scalar = node.scalar else {
-      return map.wrongType(map.name(column), node, "a single value")
+  /// As a definition has it.
+  var written: String {
+    if cut.isEmpty, self.set.allSatisfy({ $0.value == nil }) {
+      return "[\(set.map(\.column).joined(separator: ", "))]"
     }
-    return ColumnValue(column: column, value: scalar.string)
+    let cuts = cut.map { cut in
+      "\(cut.column): [\(cut.paths.map { $0.joined(separator: ".") }.joined(separator: ", "))]"
+    }
+    return "{\((set.map(\.written) + cuts).joined(separator: ", "))}"
   }
 
-  // MARK: What is taken out of a row
+  var requirements: [ActionRequirement] {
+    [.update(columns)] + set.map { .value($0) } + cut.map { .json($0.column) }
+  }
 
+  func assignments(_ row: some RowSQL) -> [SQL] {
+    set.map { row.assignment($0) } + cut.map { row.assignment($0) }
+  }
+
+  func needsChange(_ row: some RowSQL) -> SQL {
+    .any(set.map { row.differs($0) } + cut.map { row.has($0) })
+  }
+}
+
+// MARK: The definition
+
+extension Erasure {
   /// A list of columns that become NULL, or a mapping: a column and null, a value, or the paths to cut
   /// out of its JSON.
-  private static func erasure(_ action: YAMLMap, _ word: String) -> Located<Erasure>? {
+  init?(_ action: YAMLMap, _ word: String) {
     guard let node = action.requiredNode(word) else { return nil }
     let path = action.name(word)
     let line = node.mark?.line ?? action.line
     guard node.mapping != nil else {
-      return action.strings(node, name: path).map { names in
-        Located(
-          value: Erasure(set: names.value.map { ColumnValue(column: $0, value: nil) }), line: line)
-      }
+      guard let names = action.strings(node, name: path) else { return nil }
+      self.init(set: names.value.map { ColumnValue(column: $0, value: nil) })
+      noteDoubles(line, action.mistakes)
+      return
     }
     guard let columns = YAMLMap(node, path: path, keys: .names, action.mistakes) else { return nil }
     var set: [ColumnValue?] = []
     var cut: [JSONCut?] = []
     for (name, node) in columns.entries {
       if node.sequence != nil {
-        cut.append(self.cut(node, of: name.value, in: columns))
+        cut.append(Self.cut(node, of: name.value, in: columns))
       } else {
-        set.append(value(node, of: name.value, in: columns))
+        set.append(ColumnValue(node, of: name.value, in: columns))
       }
     }
     guard !set.isEmpty || !cut.isEmpty else {
-      return columns.wrongType(path, node, "a list of columns, or {column: value, …}")
+      columns.noteWrongType(path, node, "a list of columns, or {column: value, …}")
+      return nil
     }
     guard !set.contains(nil), !cut.contains(nil) else { return nil }
-    return Located(
-      value: Erasure(set: set.compactMap { $0 }, cut: cut.compactMap { $0 }), line: line)
+    self.init(set: set.compactMap { $0 }, cut: cut.compactMap { $0 })
+    noteDoubles(line, action.mistakes)
+  }
+
+  private func noteDoubles(_ line: Int, _ mistakes: Mistakes) {
+    for twice in Set(columns).sorted() where columns.count(where: { $0 == twice }) > 1 {
+      mistakes.note(line, "the column \(twice) is named twice", "name each column once")
+    }
   }
 
   private static func cut(_ node: Node, of column: String, in map: YAMLMap) -> JSONCut? {

@@ -1,6 +1,78 @@
 internal import DefinitionFiles
 internal import Yams
 
+/// What becomes of a row that `protect` has hidden, once no ID holds it any more.
+public enum Restore: Sendable, Hashable {
+  /// It stays hidden, and nothing is kept of what it was.
+  case none
+  /// It gets back what it had. `fallback` serves where that is not known: the row was hidden by a version
+  /// that kept no former values.
+  case former(fallback: [ColumnValue], ifWritten: IfWritten)
+
+  /// What to do about a row that somebody else has written since the export, with the columns still as
+  /// they were set.
+  public enum IfWritten: String, Sendable, Hashable, Codable {
+    /// It waits for the next answer. Needs a table whose row versions can be trusted.
+    case wait
+    case ignore
+  }
+
+  public var keepsHolds: Bool { self != .none }
+
+  /// Whether a row is opened that somebody else has written since the export.
+  package var ignoresWriters: Bool {
+    if case .former(_, .ignore) = self { true } else { false }
+  }
+}
+
+extension Restore: Codable {
+  private enum CodingKeys: CodingKey {
+    case fallback, ifWritten
+  }
+
+  /// Also reads the values alone, as runs kept them that began before there were holds.
+  public init(from decoder: any Decoder) throws {
+    if let values = try? decoder.singleValueContainer().decode([ColumnValue].self) {
+      self = values.isEmpty ? .none : .former(fallback: values, ifWritten: .wait)
+      return
+    }
+    let members = try decoder.container(keyedBy: CodingKeys.self)
+    guard let ifWritten = try members.decodeIfPresent(IfWritten.self, forKey: .ifWritten) else {
+      self = .none
+      return
+    }
+    self = .former(
+      fallback: try members.decode([ColumnValue].self, forKey: .fallback), ifWritten: ifWritten)
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var members = encoder.container(keyedBy: CodingKeys.self)
+    guard case .former(let fallback, let ifWritten) = self else { return }
+    try members.encode(fallback, forKey: .fallback)
+    try members.encode(ifWritten, forKey: .ifWritten)
+  }
+}
+
+extension Restore {
+  /// The values that the definition names; empty if it names none.
+  var fallback: [ColumnValue] {
+    if case .former(let fallback, _) = self { fallback } else { [] }
+  }
+
+  func renamingColumns(_ name: (String) -> String) -> Restore {
+    guard case .former(let fallback, let ifWritten) = self else { return self }
+    return .former(fallback: fallback.renamingColumns(name), ifWritten: ifWritten)
+  }
+
+  /// As a definition has it.
+  var written: String {
+    guard case .former(let fallback, let ifWritten) = self else { return "none" }
+    let option = ifWritten == .ignore ? ["if_written: ignore"] : []
+    let members = fallback.map(\.written) + option
+    return members.isEmpty ? "former" : "{\(members.joined(separator: ", "))}"
+  }
+}
+
 /// The `restore:` of a protection: a word, or columns with values and what to do about a row that
 /// somebody else has written.
 struct WrittenRestore {
@@ -34,17 +106,16 @@ struct WrittenRestore {
     word = nil
     ifWritten = map.string(Self.option)
     values = map.entries.filter { $0.key.value != Self.option }.compactMap { name, node in
-      WrittenAction.value(node, of: name.value, in: map)
+      ColumnValue(node, of: name.value, in: map)
         .map { Located(value: $0, line: name.line) }
     }
   }
 }
 
-extension Resolver {
-  /// What a protection goes back to; without a word of the definition's, to nothing.
-  func restore(_ written: WrittenRestore?, of set: [ColumnValue]) -> Restore {
-    guard let written else { return .none }
-    if let word = written.word {
+extension WrittenRestore {
+  /// What a protection of these columns goes back to. What is wrong is noted.
+  func resolved(of set: [ColumnValue], _ mistakes: Mistakes) -> Restore {
+    if let word {
       switch word.value {
       case "none": return .none
       case "former": return .former(fallback: [], ifWritten: .wait)
@@ -56,7 +127,7 @@ extension Resolver {
         return .none
       }
     }
-    for value in written.values where !set.contains(where: { $0.column == value.value.column }) {
+    for value in values where !set.contains(where: { $0.column == value.value.column }) {
       let isOption = YAMLMap.nearest(to: value.value.column, among: [WrittenRestore.option]) != nil
       mistakes.note(
         value.line, "restore names the column \(value.value.column), which set does not",
@@ -65,10 +136,12 @@ extension Resolver {
           : "restore what is set, nothing else")
     }
     return .former(
-      fallback: written.values.map(\.value), ifWritten: written.ifWritten.map(ifWritten) ?? .wait)
+      fallback: values.map(\.value),
+      ifWritten: ifWritten.map { Self.ifWritten($0, mistakes) } ?? .wait)
   }
 
-  private func ifWritten(_ word: Located<String>) -> Restore.IfWritten {
+  private static func ifWritten(_ word: Located<String>, _ mistakes: Mistakes) -> Restore.IfWritten
+  {
     if let ifWritten = Restore.IfWritten(rawValue: word.value) { return ifWritten }
     let meant = YAMLMap.nearest(to: word.value, among: ["wait", "ignore"])
     mistakes.note(

@@ -1,54 +1,73 @@
-import Definitions
-import Ledger
-import PostgreSQL
-import Vocabulary
-import Warehouse
+package import PostgreSQL
+package import SQLText
 
 /// What a batch leaves in the ledger beside the changed rows, in the same transaction.
-struct Bookkeeping {
+package struct BatchLedger: Sendable {
   let transaction: Transaction
-  let chunk: Chunk
-  let dataset: Dataset
-  let context: BatchContext
-  let changes: [Change]
+  let origin: BatchOrigin
+  let answers: Answers
 
-  /// A session's scratch tables: the rows counted by action, table and event, or without the event where its
-  /// record has its count already, and the protections that the batch ends. Empty at each begin.
-  static let scratchTables: SQL = """
-    CREATE TEMP TABLE IF NOT EXISTS lethe_touched (
-        action lethe.action NOT NULL, table_name text NOT NULL, id bigint, reason lethe.reason NOT NULL,
-        rows bigint NOT NULL
-    ) ON COMMIT DELETE ROWS;
-    CREATE TEMP TABLE IF NOT EXISTS lethe_restored (
-        id bigint PRIMARY KEY, chunk_id bigint NOT NULL, protected_at timestamptz NOT NULL,
-        asked_at timestamptz NOT NULL
-    ) ON COMMIT DELETE ROWS;
-    \(HoldEnding.scratchTables)
-    """
+  /// What the dataset does for each reason.
+  package struct Answers: Sendable {
+    /// The labels of `lethe.action` by those of `lethe.reason`.
+    let actions: [String: String]
+    /// The reasons whose IDs leave tombstones.
+    let removing: [String]
+    /// The reasons whose IDs are queued to be fetched again.
+    let queueing: [String]
+    /// Whether event records were ever pruned: then an edit may be known by a trace alone.
+    let hasPrunedRecords: Bool
 
-  /// For batches that are parts of one transaction, whose end comes late.
-  static let emptyScratchTables: SQL =
-    "TRUNCATE lethe_touched, lethe_restored, \(HoldEnding.scratchTableNames)"
+    package init(
+      actions: [String: String], removing: [String], queueing: [String], hasPrunedRecords: Bool
+    ) {
+      self.actions = actions
+      self.removing = removing
+      self.queueing = queueing
+      self.hasPrunedRecords = hasPrunedRecords
+    }
+  }
 
-  var hasRestores: Bool { changes.contains(where: \.isRestore) }
+  /// A change that is made by the same statement as the event records.
+  package struct LastChange: Sendable {
+    /// The label of `lethe.action`.
+    let action: String
+    let table: String
+    /// Common table expressions. `changed` returns event_id and reason, and further columns of the events.
+    let changed: @Sendable (_ columns: [SQL]) -> SQL
+
+    /// What the record calls it.
+    var label: String { "\(action) \(table)" }
+
+    package init(
+      action: String, table: String, changed: @escaping @Sendable (_ columns: [SQL]) -> SQL
+    ) {
+      self.action = action
+      self.table = table
+      self.changed = changed
+    }
+  }
+
+  package init(transaction: Transaction, origin: BatchOrigin, answers: Answers) {
+    self.transaction = transaction
+    self.origin = origin
+    self.answers = answers
+  }
 
   // MARK: Protections of versions without holds
 
   /// Before the rows: ends the protections that the batch's answers end. One that rests on a newer
   /// answer than the chunk's stays.
   /// - Returns: whether there were any.
-  func endProtections(_ range: EventRange) async throws -> Bool {
-    guard hasRestores, range.mayRestore else { return false }
-    let pipeline: SQL = "\(chunk.pipeline)"
-    let name: SQL = "\(dataset.name)"
-    let job: SQL = "\(context.jobID)"
+  package func endProtections(_ range: EventRange) async throws -> Bool {
+    guard range.mayRestore else { return false }
     return try await transaction.run(
       """
       WITH ended AS (
         DELETE FROM lethe.protection AS p USING lethe.collected AS s, lethe.job AS j
-        WHERE p.pipeline = \(pipeline) AND p.dataset = \(name) AND p.id = s.id
+        WHERE p.pipeline = \(origin.pipeline) AND p.dataset = \(origin.dataset) AND p.id = s.id
           AND \(range.standing) AND s.restores
-          AND j.job_id = \(job) AND p.asked_at < j.asked_at
+          AND j.job_id = \(origin.jobID) AND p.asked_at < j.asked_at
         RETURNING p.id, p.chunk_id, p.protected_at, p.asked_at
       )
       INSERT INTO lethe_restored (id, chunk_id, protected_at, asked_at)
@@ -57,29 +76,14 @@ struct Bookkeeping {
     ).rowsAffected > 0
   }
 
-  /// After the restores: a protection of which rows had to be left as they are goes on, for the next
-  /// answer to end.
-  func keepPostponedProtections(_ range: EventRange) async throws {
-    let ids = changes.compactMap { $0.postponed(range, in: context) }
-    guard !ids.isEmpty else { return }
-    let isPostponed: SQL = "id IN (\(ids.joined(separator: "\nUNION ALL\n")))"
-    try await keepProtections(where: isPostponed)
-  }
-
-  /// Puts all protections back that this transaction has ended: the event is not through yet.
-  func keepAllProtections() async throws {
-    guard hasRestores else { return }
-    try await keepProtections(where: "true")
-  }
-
-  private func keepProtections(where condition: SQL) async throws {
-    let pipeline: SQL = "\(chunk.pipeline)"
-    let name: SQL = "\(dataset.name)"
+  /// Puts protections back that this transaction has ended.
+  /// - Parameter ids: a query of their IDs; nil for all.
+  package func keepProtections(of ids: SQL? = nil) async throws {
     _ = try await transaction.run(
       """
       INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at, asked_at)
-      SELECT \(pipeline), \(name), id, chunk_id, protected_at, asked_at
-      FROM lethe_restored WHERE \(condition)
+      SELECT \(origin.pipeline), \(origin.dataset), id, chunk_id, protected_at, asked_at
+      FROM lethe_restored WHERE \(ids.map { "id IN (\($0))" as SQL } ?? "true")
       ON CONFLICT (pipeline, dataset, id) DO NOTHING
       """)
   }
@@ -90,17 +94,30 @@ struct Bookkeeping {
   ///   - last: a change that is made by the same statement as the event records.
   ///   - hasTouched: whether there are rows in `lethe_touched`.
   /// - Returns: the digest of the records of the range's own events.
-  func record(
-    _ range: EventRange, making last: Change?, hasTouched: Bool
+  package func record(
+    _ range: EventRange, making last: LastChange?, hasTouched: Bool
   ) async throws -> ChunkLedger.EventDigest {
     try await queueRehydrations(range)
-    let digest = try await recordEvents(range, making: last, hasTouched: hasTouched)
+    let row = try await transaction.run(
+      Self.recordStatement(range, of: origin, answers, making: last, hasTouched: hasTouched)
+    ).onlyRow()
+    let digest = ChunkLedger.EventDigest(
+      records: try row["events"], sha256: try row["sha256"])
     if hasTouched { try await recordTotals() }
     return digest
   }
 
+  /// What `record` runs for the events.
+  package static func recordStatement(
+    _ range: EventRange, of origin: BatchOrigin, _ answers: Answers, making last: LastChange?,
+    hasTouched: Bool
+  ) -> SQL {
+    EventRecords(origin: origin, answers: answers)
+      .statement(range, making: last, hasTouched: hasTouched)
+  }
+
   /// A part of an event is done: keeps its counts with the event, for its record.
-  func recordPart(of id: Int64) async throws {
+  package func recordPart(of id: Int64) async throws {
     try await transaction.executeOne(
       """
       UPDATE lethe.collected AS s
@@ -115,7 +132,7 @@ struct Bookkeeping {
           ) AS counted
           GROUP BY label
         ) AS labelled)
-      WHERE chunk_id = \(chunk.id) AND id = \(id)
+      WHERE chunk_id = \(origin.chunkID) AND id = \(id)
       """)
     try await recordTotals()
   }
@@ -130,30 +147,22 @@ struct Bookkeeping {
     try await transaction.execute(
       """
       INSERT INTO lethe.change (chunk_id, table_name, action, reason, rows)
-      SELECT \(chunk.id), table_name, action, reason, sum(rows)
+      SELECT \(origin.chunkID), table_name, action, reason, sum(rows)
       FROM lethe_touched GROUP BY table_name, action, reason
       \(Self.addingToTotals)
       """)
   }
 
   private func queueRehydrations(_ range: EventRange) async throws {
-    let reasons = self.reasons { $0.word == "rehydrate" }
-    guard range.mayHold(reasons) else { return }
-    let type: SQL = "\(dataset.type.rawValue)"
-    let job: SQL = "\(context.jobID)"
-    let words: SQL = "\(reasons)"
+    guard range.mayHold(answers.queueing) else { return }
     _ = try await transaction.run(
       """
       INSERT INTO lethe.rehydration (type, id, reason, job_id, queued_at)
-      SELECT \(type)::lethe.job_type, s.id, s.reason, \(job)::bigint, now()
+      SELECT \(origin.typeSQL), s.id, s.reason, \(origin.jobID)::bigint, now()
       FROM lethe.collected AS s
-      WHERE \(range.standing) AND s.reason = ANY (\(words)::lethe.reason[])
-        AND \(Change.isNews(context, label: nil))
+      WHERE \(range.standing) AND s.reason = ANY (\(answers.queueing)::lethe.reason[])
+        AND \(EditHistory(origin, hasPrunedRecords: answers.hasPrunedRecords).isNews(label: nil))
       ON CONFLICT (type, id) DO NOTHING
       """)
-  }
-
-  func reasons(_ isIncluded: (Action) -> Bool) -> [String] {
-    dataset.actions.filter { isIncluded($0.value) }.keys.map(\.rawValue)
   }
 }

@@ -1,24 +1,23 @@
-import Definitions
-import Ledger
-import PostgreSQL
-import Vocabulary
-import Warehouse
+internal import SQLText
 
-/// A batch's event records, traces and tombstones.
-extension Bookkeeping {
-  /// Writes them in one statement; a data-modifying CTE costs less than a statement of its own. In the
-  /// same way it makes the change `last`, the rows of which then need no counting by event.
-  ///
-  /// - Returns: the digest of these records and traces.
-  /// - Throws: `ApplyError` if the table of `last` does not take it.
-  func recordEvents(
-    _ range: EventRange, making last: Change?, hasTouched: Bool
-  ) async throws -> ChunkLedger.EventDigest {
+/// A batch's event records, traces and tombstones, in one statement: a data-modifying CTE costs less than a statement
+/// of its own.
+struct EventRecords {
+  let origin: BatchOrigin
+  let answers: BatchLedger.Answers
+
+  /// - Parameters:
+  ///   - last: a change that the statement makes, too. Its rows then need no counting by event.
+  ///   - hasTouched: whether there are rows in `lethe_touched`.
+  /// - Returns: a query of one row: events, and sha256, the digest of their records and traces.
+  func statement(
+    _ range: EventRange, making last: BatchLedger.LastChange?, hasTouched: Bool
+  ) -> SQL {
     let isCounted = hasTouched || range.mayBePartlyApplied
     var ctes: [SQL] = []
     if let last {
       let columns: [SQL] = isCounted ? [] : ["created_at", "redacted_at"]
-      ctes.append(last.changedCTEs(range, context, returning: columns))
+      ctes.append(last.changed(columns))
       ctes += totalsCTEs(of: last, isAll: !hasTouched)
     }
     let source =
@@ -34,9 +33,9 @@ extension Bookkeeping {
     ctes += tombstoneCTE(range)
     let bytes = recordBytes(range, of: source)
     // There is one record for an ID, and the source has them in the order of their IDs.
-    let sql: SQL = """
+    return """
       WITH \(ctes.joined(separator: ", "))
-      SELECT events, CASE WHEN traced IS NULL THEN recorded ELSE sha256(recorded || traced) END
+      SELECT events, CASE WHEN traced IS NULL THEN recorded ELSE sha256(recorded || traced) END AS sha256
       FROM (
         SELECT count(*) AS events,
                sha256(coalesce(pg_catalog.string_agg(\(bytes), '\\x0a'::bytea) FILTER (WHERE NOT s.is_repeated), ''))
@@ -45,22 +44,14 @@ extension Bookkeeping {
         FROM source AS s
       ) AS written
       """
-    do {
-      let (records, sha256) = try await transaction.run(sql)
-        .onlyRow(as: Int.self, [UInt8].self)
-      return ChunkLedger.EventDigest(records: records, sha256: sha256)
-    } catch let error as PostgreSQLError where !error.isTemporary {
-      guard let last else { throw error }
-      throw ApplyError(error, chunk, "\(last.label): ")
-    }
   }
 
   /// The rows that `last` has changed, by reason.
   /// - Parameter isAll: whether no other change has any: then these are the batch's totals.
   private func totalsCTEs(
-    of last: Change, isAll: Bool
+    of last: BatchLedger.LastChange, isAll: Bool
   ) -> [SQL] {
-    let table: SQL = "\("\(last.reach.table.name)")::text"
+    let table: SQL = "\(last.table)::text"
     var ctes: [SQL] = [
       "totals AS (SELECT reason, count(*) AS rows FROM changed GROUP BY reason)",
       """
@@ -75,10 +66,10 @@ extension Bookkeeping {
         """
         added AS (
         INSERT INTO lethe.change (chunk_id, table_name, action, reason, rows)
-        SELECT \(chunk.id)::bigint,
+        SELECT \(origin.chunkID)::bigint,
                \(table), \(last.action)::lethe.action, reason, rows
         FROM totals
-        \(Self.addingToTotals)
+        \(BatchLedger.addingToTotals)
         )
         """)
     }
@@ -89,17 +80,15 @@ extension Bookkeeping {
   /// of a batch more than leaving out by a join what is there, and rests on no plan: that join was found
   /// to take ten times as long as all the rest where the planner chose badly.
   private func tombstoneCTE(_ range: EventRange) -> [SQL] {
-    let reasons = self.reasons { $0.isRemoving }
-    guard dataset.tombstones, range.mayHold(reasons) else { return [] }
-    let type: SQL = "\(dataset.type.rawValue)"
+    guard range.mayHold(answers.removing) else { return [] }
     return [
       """
       tombstones AS (
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
-      SELECT \(type)::lethe.job_type, id, reason, \(context.jobID)::bigint, now()
+      SELECT \(origin.typeSQL), id, reason, \(origin.jobID)::bigint, now()
       FROM source
       WHERE superseded_by IS NULL
-        AND reason = ANY (\(reasons)::lethe.reason[])
+        AND reason = ANY (\(answers.removing)::lethe.reason[])
       ON CONFLICT (type, id) DO NOTHING
       )
       """
@@ -115,10 +104,10 @@ extension Bookkeeping {
       INSERT INTO lethe.event
         (id, type, reason, action, chunk_id, job_id, created_at, redacted_at, applied_at, changed,
          superseded_by, batch)
-      SELECT s.id, \(dataset.type.rawValue)::lethe.job_type, s.reason, \(action),
-             \(chunk.id)::bigint,
-             \(context.jobID)::bigint, s.created_at, s.redacted_at, now(),
-             \(source.changed), s.superseded_by, \(context.number)::integer
+      SELECT s.id, \(origin.typeSQL), s.reason, \(action),
+             \(origin.chunkID)::bigint,
+             \(origin.jobID)::bigint, s.created_at, s.redacted_at, now(),
+             \(source.changed), s.superseded_by, \(origin.number)::integer
       FROM source AS s WHERE NOT s.is_repeated
       )
       """
@@ -158,7 +147,7 @@ extension Bookkeeping {
   /// count is cheaper than to join. The join is a full one because that is never made by comparing each
   /// with each, however few the server takes them for.
   private func uncountedSource(
-    _ range: EventRange, making last: Change
+    _ range: EventRange, making last: BatchLedger.LastChange
   ) -> RecordSource {
     let events = range.all
     return RecordSource(
@@ -182,11 +171,10 @@ extension Bookkeeping {
   private func recordBytes(
     _ range: EventRange, of source: RecordSource
   ) -> SQL {
-    let type: SQL = "\(dataset.type.rawValue)"
-    let job: SQL = "\(context.jobID)"
+    let job: SQL = "\(origin.jobID)"
     let head = forAnswer(range) { reason, action, isConstant in
       let head: SQL = """
-        enum_send(\(type)::lethe.job_type) || enum_send(\(reason)) || enum_send(\(action)) \
+        enum_send(\(origin.typeSQL)) || enum_send(\(reason)) || enum_send(\(action)) \
         || int8send(\(job)::bigint) || timestamptz_send(now())
         """
       return isConstant ? "(SELECT \(head))" : head
@@ -205,8 +193,11 @@ extension Bookkeeping {
     _ range: EventRange,
     _ value: (_ reason: SQL, _ action: SQL, _ isConstant: Bool) -> SQL
   ) -> SQL {
-    var actions = dataset.actions.map { (reason: $0.key.rawValue, action: $0.value.word) }
-    actions.append(("clean", "restore"))
+    // An ID that is not named is clean.
+    let actions =
+      answers.actions.map { (reason: $0.key, action: $0.value) } + [
+        (reason: "clean", action: "restore")
+      ]
     let cases = actions.filter { range.mayHold([$0.reason]) }.map { reason, action -> SQL in
       let reason: SQL = "\(reason)::lethe.reason"
       let action: SQL = "\(action)::lethe.action"
@@ -223,7 +214,7 @@ extension Bookkeeping {
   /// Events that may have changed any number of rows: counted by event in `lethe_touched`, kept with the
   /// event for those of a part of it, and made by the same statement for those of `last`.
   private func countedSource(
-    _ range: EventRange, making last: Change?
+    _ range: EventRange, making last: BatchLedger.LastChange?
   ) -> RecordSource {
     let fromLast: SQL =
       last.map {

@@ -1,10 +1,7 @@
-import Definitions
-import Ledger
-import PostgreSQL
-import Vocabulary
+internal import SQLText
 
 /// What a batch keeps of events that say what is on record already, and have changed nothing: traces.
-extension Bookkeeping {
+extension EventRecords {
   /// The condition that an event `s`, which has changed no row, says what the newest record of its ID does: of
   /// answers in a row that are the same, the first one has a record, and the others have traces.
   ///
@@ -18,12 +15,12 @@ extension Bookkeeping {
                AND e.created_at IS NOT DISTINCT FROM s.created_at
                AND e.redacted_at IS NOT DISTINCT FROM s.redacted_at
         FROM lethe.event AS e
-        WHERE e.id = s.id AND e.type = \(dataset.type.rawValue)::lethe.job_type
+        WHERE e.id = s.id AND e.type = \(origin.typeSQL)
           AND e.cause_id IS NULL AND e.superseded_by IS NULL
           AND (e.chunk_id IN (
             SELECT ec.chunk_id FROM lethe.chunk AS ec JOIN lethe.run AS er USING (run_id)
-            WHERE ec.dataset = \(dataset.name)
-              AND er.pipeline = \(chunk.pipeline))) IS TRUE
+            WHERE ec.dataset = \(origin.dataset)
+              AND er.pipeline = \(origin.pipeline))) IS TRUE
         ORDER BY e.applied_at DESC LIMIT 1), false))
       """
   }
@@ -42,10 +39,10 @@ extension Bookkeeping {
       INSERT INTO lethe.trace AS t
         (chunk_id, batch, type, reason, action, job_id, applied_at, events, first_id, last_id, distances,
          created_at, redacted_at)
-      SELECT \(chunk.id)::bigint,
-             \(context.number)::integer,
-             \(dataset.type.rawValue)::lethe.job_type, s.reason, s.action,
-             \(context.jobID)::bigint, now(), count(*), s.first_id, s.last_id,
+      SELECT \(origin.chunkID)::bigint,
+             \(origin.number)::integer,
+             \(origin.typeSQL), s.reason, s.action,
+             \(origin.jobID)::bigint, now(), count(*), s.first_id, s.last_id,
              pg_catalog.string_agg(substr(int8send(s.id - s.first_id), 9 - \(width)), ''::bytea ORDER BY s.id),
              \(times("created_at")), \(times("redacted_at"))
       FROM (

@@ -1,3 +1,4 @@
+internal import Definitions
 public import PostgreSQL
 import Vocabulary
 
@@ -315,7 +316,8 @@ extension ChunkLedger {
       """
       SELECT reason::text, sum(rows)::bigint
       FROM lethe.change JOIN lethe.chunk USING (chunk_id)
-      WHERE run_id = \(runID) AND action IN ('delete', 'protect', 'scrub_geo', 'redact')
+      WHERE run_id = \(runID)
+        AND action = ANY (\(ActionVocabulary.current.redactingWords)::lethe.action[])
         AND approved_at IS NULL
       GROUP BY reason
       """

@@ -2,6 +2,7 @@ public import Failures
 import Ledger
 import PostgreSQL
 import Vocabulary
+import Warehouse
 
 /// The warehouse does not take a change. Nothing of the batch was kept.
 ///
@@ -51,6 +52,7 @@ public struct ApplyError: ExplainedError, Sendable {
   init?(refusing chunk: Chunk, _ error: any Error) {
     switch error {
     case let error as ApplyError: self = error
+    case let error as PlanError: self.init(chunk, message: error.message, remedy: error.remedy)
     case let error as PostgreSQLError where error.isRefusal:
       self.init(error, chunk, "")
     default: return nil

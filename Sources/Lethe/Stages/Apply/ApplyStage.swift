@@ -62,7 +62,7 @@ public struct ApplyStage: Sendable {
 
   private func applied(_ chunk: Chunk, _ dataset: Dataset) async throws -> Outcome {
     var work = try await work(on: chunk, dataset)
-    try await HoldKeys(connection: connection, catalog: catalog).bringUpToDate(work.changes)
+    try await HoldKeys(connection: connection, catalog: catalog).bringUpToDate(work.plan)
     var through = chunk.appliedThrough ?? chunk.firstID - 1
     if through < chunk.firstID {
       if !chunk.isApproved, let why = try await reasonToStop(work) {
@@ -72,14 +72,14 @@ public struct ApplyStage: Sendable {
       try await setAsideWhatIsReferredTo(work)
     }
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
-    try await connection.runScript(Bookkeeping.scratchTables)
+    try await connection.runScript(ScratchTables.ofBatches)
     while let range = try await nextRange(after: through, &work) {
       if try await apply(range, &work) { through = range.through }
       logger.debug(
         "\(chunk.label): events applied up to ID \(range.through)",
         metadata: ["stage": "apply", "chunk": "\(chunk.id)"])
     }
-    let (end, jobID) = (through, work.context.jobID)
+    let (end, jobID) = (through, work.context.origin.jobID)
     try await retrying(chunk) {
       try await connection.withTransaction { transaction in
         try await ledger.chunkApplied(chunk, after: end, jobID: jobID, on: transaction)
@@ -104,7 +104,7 @@ public struct ApplyStage: Sendable {
       try await transaction(&work) { try await $0.apply(events) }
       return true
     } catch {
-      guard let refusal = ApplyError(refusing: work.chunk, error), work.dataset.batch != nil,
+      guard let refusal = ApplyError(refusing: work.chunk, error), work.plan.dataset.batch != nil,
         !refusal.isTimeout
       else { throw error }
       if work.isOversize { batch.mayBePartlyApplied = true }
@@ -117,9 +117,7 @@ public struct ApplyStage: Sendable {
   /// What is being done to a chunk, and how far it goes in one step.
   struct Work {
     let chunk: Chunk
-    let dataset: Dataset
-    let changes: [Change]
-    let guards: [ProtectionGuard]
+    let plan: ApplyPlan
     var context: BatchContext
     let counts: [ChunkLedger.EventCounts]
     /// Fewer than the definition allows once events turned out to reach many rows; grows again.
@@ -141,18 +139,18 @@ public struct ApplyStage: Sendable {
   func work(on chunk: Chunk, _ dataset: Dataset) async throws -> Work {
     let job = try await ledger.collectedJob(of: chunk)
     let export = try await ledger.exportMoment(of: chunk)
-    let changes = try Change.all(of: dataset, in: definition, catalog: catalog)
+    let plan = try ApplyPlan(dataset, of: definition, catalog: catalog)
+    let origin = BatchOrigin(
+      pipeline: chunk.pipeline, dataset: dataset.name, type: dataset.type, chunkID: chunk.id,
+      jobID: job.id, askedAt: job.askedAt, number: try await ledger.batches(of: chunk) + 1,
+      cluster: export.clusterNow)
     return Work(
-      chunk: chunk, dataset: dataset, changes: changes,
-      guards: try ProtectionGuard.all(of: definition, catalog: catalog),
+      chunk: chunk, plan: plan,
       context: BatchContext(
-        pipeline: chunk.pipeline, dataset: dataset.name, type: dataset.type, chunkID: chunk.id,
-        jobID: job.id, askedAt: job.askedAt,
-        number: try await ledger.batches(of: chunk) + 1, tombstones: dataset.tombstones,
+        origin, plan,
         versions: RowVersions(
           exportedSnapshot: export.snapshot, exportedCluster: export.cluster,
           cluster: export.clusterNow),
-        protecting: changes.filter { $0.action == "protect" }.flatMap(\.reasons),
         hasPrunedRecords: try await ledger.hasPrunedRecords()),
       counts: try await ledger.eventCounts(of: chunk),
       eventsMax: dataset.batch?.events)
@@ -162,7 +160,7 @@ public struct ApplyStage: Sendable {
     if let why = try await LimitCheck(
       connection: connection, ledger: ledger, limits: definition.limits, context: work.context,
       counts: work.counts
-    ).reasonToStop(work.chunk, changes: work.changes) {
+    ).reasonToStop(work.chunk, work.plan) {
       return why
     }
     // Where newer answers have overtaken every event, nothing is left to ask about.
@@ -176,7 +174,7 @@ public struct ApplyStage: Sendable {
     guard let range = try await boundedRange(after: after, &work) else { return nil }
     if work.isOversize { return range }
     return try await CrossReferences(
-      connection: connection, context: work.context, changes: work.changes
+      connection: connection, context: work.context, plan: work.plan
     ).closed(range, of: work.chunk)
   }
 
@@ -194,7 +192,7 @@ public struct ApplyStage: Sendable {
         chunkID: chunk.id, after: after, through: through, reasons: extent.reasons,
         mayRestore: extent.restores, mayBePartlyApplied: extent.isPartlyApplied)
     }
-    guard let limits = work.dataset.batch else { return range() }
+    guard let limits = work.plan.dataset.batch else { return range() }
     while try await rows(reachedBy: range(), work, atMost: limits.rows) > limits.rows {
       guard
         let middle = try await ledger.middle(
@@ -219,11 +217,10 @@ public struct ApplyStage: Sendable {
       ? try await ledger.holds(
         releasedBy: range.after, through: range.through, of: work.chunk,
         besides: work.context.protecting, atMost: rowsMax + 1, on: connection) : 0
-    for change in work.changes where change.reach.fansOut && change.isDue(in: range) {
+    for change in work.plan.changes where change.target.fansOut && change.isDue(in: range) {
       if rows > rowsMax { break }
-      let hits = change.hits(of: range, in: work.context)
       rows += try await connection.run(
-        "SELECT count(*) FROM (\(hits) LIMIT \(rowsMax + 1)) AS hit"
+        change.count(of: range, in: work.context, atMost: rowsMax + 1)
       ).onlyRow(as: Int.self)
     }
     return rows
@@ -234,7 +231,7 @@ public struct ApplyStage: Sendable {
   /// round until nothing is found, within reason: what a trigger undoes each time is for the last
   /// transaction to complain of.
   private func drain(_ range: EventRange, _ work: inout Work) async throws {
-    guard let rowsMax = work.dataset.batch?.rows else { return }
+    guard let rowsMax = work.plan.dataset.batch?.rows else { return }
     var hold: Int64? = range.mayRestore ? 0 : nil
     while let last = hold {
       hold = try await transaction(&work, isRecorded: { $0.rowsOpened > 0 }) {
@@ -243,12 +240,12 @@ public struct ApplyStage: Sendable {
     }
     for _ in 1...Self.drainRoundsMax {
       var hasFound = false
-      for (index, change) in work.changes.enumerated()
-      where change.reach.fansOut && change.isDue(in: range) {
+      for change in work.plan.changes
+      where change.target.fansOut && change.isDue(in: range) {
         var rest = try await rows(reachedBy: range, change, work)
         while rest > 0 {
           let rows = try await transaction(&work, isRecorded: { $0 > 0 }) {
-            try await $0.applyPart(of: range, change: index, rowsMax: rowsMax)
+            try await $0.applyPart(of: range, change: change, rowsMax: rowsMax)
           }
           logger.debug(
             "\(work.chunk.label): \(rows) rows of the event of ID \(range.through): \(change.label)",
@@ -265,9 +262,7 @@ public struct ApplyStage: Sendable {
   private func rows(
     reachedBy range: EventRange, _ change: Change, _ work: Work
   ) async throws -> Int {
-    let hits = change.hits(of: range, in: work.context)
-    return try await connection.run("SELECT count(*) FROM (\(hits)) AS hit")
-      .onlyRow(as: Int.self)
+    try await connection.run(change.count(of: range, in: work.context)).onlyRow(as: Int.self)
   }
 
   // MARK: Transactions
@@ -279,18 +274,18 @@ public struct ApplyStage: Sendable {
     let current = work
     let value = try await retrying(work.chunk) {
       try await connection.withTransaction { transaction in
-        if isEnclosed { try await transaction.execute(Bookkeeping.emptyScratchTables) }
+        if isEnclosed { try await transaction.execute(ScratchTables.empty) }
         return try await body(batch(current, transaction))
       }
     }
-    if isRecorded(value) { work.context.number += 1 }
+    if isRecorded(value) { work.context.origin.number += 1 }
     return value
   }
 
   func batch(_ work: Work, _ transaction: Transaction) -> Batch {
     Batch(
-      transaction: transaction, ledger: ledger, chunk: work.chunk, dataset: work.dataset,
-      changes: work.changes, catalog: catalog, guards: work.guards, context: work.context)
+      transaction: transaction, ledger: ledger, chunk: work.chunk, plan: work.plan,
+      catalog: catalog, context: work.context)
   }
 
   /// - Parameter triesMaxBesideWriter: of what a writer beside us may have caused.

@@ -1,35 +1,41 @@
 import Definitions
 import Ledger
 import PostgreSQL
+import SQLText
 import Vocabulary
 import Warehouse
 
-/// One transaction's worth of a chunk, whole or not at all.
+/// One transaction of a chunk, which is done as a whole or not at all. Its phases, in order:
+///
+/// 1. Releases: holds whose last holder goes. First of all, protections without holds that the answers end are
+///    deleted, so that they keep nobody from being released.
+/// 2. Restores of rows of a version without holds. They look at who has written a row last, so no other change may
+///    come before them.
+/// 3. Changes of further targets, children before parents.
+/// 4. Changes of the dataset's own table. Where it can be, the last one is made by the statement of phase 5.
+/// 5. Records: events, traces, tombstones, totals.
+/// 6. Verification: no row may remain in a state that its event forbids.
 struct Batch {
   let transaction: Transaction
   let ledger: ChunkLedger
   let chunk: Chunk
-  let dataset: Dataset
-  let changes: [Change]
+  let plan: ApplyPlan
   let catalog: Catalog
-  /// The ways on which IDs of versions without holds may hide rows.
-  let guards: [ProtectionGuard]
   var context: BatchContext
 
-  private static let namedRowsMax = 5
+  static let namedRowsMax = 5
 
-  private var bookkeeping: Bookkeeping {
-    Bookkeeping(
-      transaction: transaction, chunk: chunk, dataset: dataset, context: context,
-      changes: changes)
+  private var records: BatchLedger {
+    BatchLedger(transaction: transaction, origin: context.origin, answers: context.answers(plan))
   }
 
   private var release: Release {
     Release(
-      transaction: transaction, catalog: catalog, chunk: chunk, context: context, guards: guards)
+      transaction: transaction, catalog: catalog, chunk: chunk, context: context,
+      protections: plan.protections)
   }
 
-  /// Changes the rows that the events of `range` reach, proves that they are changed, and records it.
+  /// Changes the rows that the events of `range` match, proves that they are changed, and records it.
   func apply(_ range: EventRange) async throws {
     var batch = try await begun()
     try await batch.changeRows(range)
@@ -37,73 +43,107 @@ struct Batch {
 
   private mutating func changeRows(_ range: EventRange) async throws {
     try await holdWhatFormerIDsHide(range)
-    // First: what these IDs have protected without holds must not keep them from being released.
-    let hasFormer = try await bookkeeping.endProtections(range)
+    let hasEnded = try await endProtections(range)
     let released = try await release.run(range)
     var hasTouched = released.rowsOpened > 0
-    let due = changes.filter { $0.isDue(in: range) && (hasFormer || !$0.isRestore) }
-    for change in due where change.isRestore {
-      if try await apply(change, range) { hasTouched = true }
-      try await verify(change, range)
-    }
-    // What other changes write below looks like Lethe's own row afterwards, so this is the moment.
-    if hasFormer { try await bookkeeping.keepPostponedProtections(range) }
-    let last = due.last.flatMap {
-      $0.reach.isOwn && !$0.reach.fansOut && !$0.isRestore ? $0 : nil
-    }
-    for change in last == nil ? due[...] : due.dropLast() where !change.isRestore {
+    if hasEnded, try await restore(range) { hasTouched = true }
+    let changes = (plan.children + plan.own).filter { $0.isDue(in: range) }
+    let last = changes.last.flatMap { $0.target.isOwn && !$0.target.fansOut ? $0 : nil }
+    for change in last == nil ? changes[...] : changes.dropLast() {
       if try await apply(change, range) { hasTouched = true }
       if change.keepsHolds, let key = change.holdKey { context.heldTables?.insert(key.table) }
       try await eraseFromHolds(change, range)
-      // Once the rows on the way are gone, nobody finds those behind them.
-      if !change.reach.isDirect { try await verify(change, range) }
+      // Now: without the rows on the path, the rows behind them cannot be found.
+      if !change.target.isDirect { try await verify(change, range) }
     }
-    let digest = try await bookkeeping.record(range, making: last, hasTouched: hasTouched)
+    let digest = try await record(range, making: last, hasTouched: hasTouched)
     if let last { try await eraseFromHolds(last, range) }
     try await checkConstraints()
-    for change in due where !change.isRestore && change.reach.isDirect {
+    for change in changes where change.target.isDirect { try await verify(change, range) }
+    // Rows of further targets may have left records of their own.
+    let isDigestOfAll = !released.hasRecords && changes.allSatisfy { !$0.recordsRows }
+    try await ledger.batchApplied(
+      of: chunk, number: context.origin.number, after: range.after, through: range.through,
+      digest: isDigestOfAll ? digest : nil, on: transaction)
+  }
+
+  private func record(
+    _ range: EventRange, making last: Change?, hasTouched: Bool
+  ) async throws -> ChunkLedger.EventDigest {
+    let context = context
+    do {
+      return try await records.record(
+        range,
+        making: last.map { change in
+          BatchLedger.LastChange(
+            action: change.action, table: "\(change.target.table.name)"
+          ) { change.changedCTEs(range, context, returning: $0) }
+        }, hasTouched: hasTouched)
+    } catch let error as PostgreSQLError where !error.isTemporary {
+      guard let last else { throw error }
+      throw ApplyError(error, chunk, "\(last.label): ")
+    }
+  }
+
+  // MARK: Rows of versions without holds
+
+  /// - Returns: whether the events end a protection of a version without holds.
+  private func endProtections(_ range: EventRange) async throws -> Bool {
+    guard !plan.restores.isEmpty else { return false }
+    return try await records.endProtections(range)
+  }
+
+  /// - Returns: whether it has changed rows.
+  private func restore(_ range: EventRange) async throws -> Bool {
+    var hasTouched = false
+    let restores = plan.restores.filter { $0.isDue(in: range) }
+    for change in restores {
+      if try await apply(change, range) { hasTouched = true }
       try await verify(change, range)
     }
-    // Rows of further tables may have left records of their own.
-    let isDigestOfAll = !released.hasRecords && due.allSatisfy { !$0.recordsRows }
-    try await ledger.batchApplied(
-      of: chunk, number: context.number, after: range.after, through: range.through,
-      digest: isDigestOfAll ? digest : nil, on: transaction)
+    // A protection of which rows had to be left as they are goes on, for the next answer to end. This has to be found
+    // out now: what other changes write looks like Lethe's own row afterwards.
+    let ids = plan.restores.map { $0.postponed(range, in: context) }
+    try await records.keepProtections(of: ids.joined(separator: "\nUNION ALL\n"))
+    return hasTouched
   }
 
   /// Before anything of the batch is changed or released.
   private mutating func holdWhatFormerIDsHide(_ range: EventRange) async throws {
-    let protecting = changes.filter { $0.keepsHolds && $0.isDue(in: range) }
+    let protecting = (plan.children + plan.own).filter { $0.keepsHolds && $0.isDue(in: range) }
     guard !protecting.isEmpty,
       try await transaction.query("SELECT EXISTS (SELECT FROM lethe.protection)")
         .onlyRow(as: Bool.self)
     else { return }
     for change in protecting {
-      guard let statement = change.formerHolds(of: range, in: context, guards: guards) else {
-        continue
-      }
+      guard
+        let statement = change.formerHolds(
+          of: range, in: context, protections: plan.protections)
+      else { continue }
       if try await run(statement, of: change) > 0, let key = change.holdKey {
         context.heldTables?.insert(key.table)
       }
     }
   }
 
+  // MARK: Parts of one event
+
   /// Changes at most `rowsMax` of the rows that one event reaches in one table. The chunk's position
   /// stays: the event is applied with its last row.
   /// - Parameter range: holds this event alone.
   /// - Returns: how many rows were changed.
-  func applyPart(of range: EventRange, change index: Int, rowsMax: Int) async throws -> Int {
-    try await begun().changePart(of: range, changes[index], rowsMax: rowsMax)
+  func applyPart(of range: EventRange, change: Change, rowsMax: Int) async throws -> Int {
+    try await begun().changePart(of: range, change, rowsMax: rowsMax)
   }
 
   private func changePart(
     of range: EventRange, _ change: Change, rowsMax: Int
   ) async throws -> Int {
-    if change.isRestore { _ = try await bookkeeping.endProtections(range) }
+    if change.isRestore { _ = try await endProtections(range) }
     _ = try await run(change.statement(for: range, in: context, rowsMax: rowsMax), of: change)
     try await eraseFromHolds(change, range)
     try await checkConstraints()
-    if change.isRestore { try await bookkeeping.keepAllProtections() }
+    if change.isRestore { try await records.keepProtections() }
     return try await recordPart(of: range)
   }
 
@@ -129,9 +169,9 @@ struct Batch {
       "SELECT coalesce(sum(rows), 0)::bigint FROM lethe_touched"
     ).onlyRow(as: Int.self)
     guard rows > 0 else { return 0 }
-    try await bookkeeping.recordPart(of: range.through)
+    try await records.recordPart(of: range.through)
     try await ledger.batchApplied(
-      of: chunk, number: context.number, after: range.after, through: range.after,
+      of: chunk, number: context.origin.number, after: range.after, through: range.after,
       on: transaction)
     return rows
   }
@@ -171,7 +211,7 @@ struct Batch {
 
   /// Most tables have no held rows, and their changes are then spared to look for them.
   private func heldTables() async throws -> Set<String> {
-    let names = Set(changes.compactMap { $0.holdKey?.table })
+    let names = Set(plan.changes.compactMap { $0.holdKey?.table })
     return Set(
       try await transaction.query(
         """
@@ -188,7 +228,7 @@ struct Batch {
 
   /// Somebody may have hidden one of the rows since the batch began, and so it is looked again.
   private func eraseFromHolds(_ change: Change, _ range: EventRange) async throws {
-    guard change.erasure != nil else { return }
+    guard change.kind.erasure != nil else { return }
     var context = context
     context.heldTables = try await heldTables()
     guard let statement = change.holdErasure(of: range, in: context) else { return }
@@ -218,7 +258,7 @@ struct Batch {
 
   /// No row may remain in a state that its event forbids.
   private func verify(_ change: Change, _ range: EventRange) async throws {
-    let query = change.remains(of: range, in: context, rowsMax: Self.namedRowsMax)
+    let query = change.unchangedRows(of: range, in: context, rowsMax: Self.namedRowsMax)
     let rows = try await transaction.run(query).rows(as: String.self)
     guard !rows.isEmpty else { return }
     throw ApplyError(
@@ -227,7 +267,7 @@ struct Batch {
         \(change.label): rows remain as they were: \(rows.joined(separator: "; "))
         """,
       remedy: """
-        look for a trigger, a rule or a policy of \(change.reach.table.name) that undoes or skips the \
+        look for a trigger, a rule or a policy of \(change.target.table.name) that undoes or skips the \
         change; nothing of this batch was kept
         """, mayPass: true)
   }
@@ -239,4 +279,21 @@ struct TouchedRows: Hashable {
   let action: String
   let table: String
   let reason: String
+}
+
+extension Change {
+  /// Whether an event of `range` may ask for it.
+  func isDue(in range: EventRange) -> Bool {
+    isRestore ? range.mayRestore : range.mayHold(reasons)
+  }
+}
+
+extension BatchContext {
+  func answers(_ plan: ApplyPlan) -> BatchLedger.Answers {
+    BatchLedger.Answers(
+      actions: Dictionary(
+        uniqueKeysWithValues: plan.dataset.actions.map { ($0.key.rawValue, $0.value.word) }),
+      removing: tombstones ? plan.reasons(\.isRemoving) : [],
+      queueing: plan.reasons(\.queuesIDs), hasPrunedRecords: hasPrunedRecords)
+  }
 }

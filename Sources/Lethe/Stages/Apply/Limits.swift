@@ -3,6 +3,7 @@ import Foundation
 import Ledger
 import PostgreSQL
 import Vocabulary
+import Warehouse
 
 /// Whether a chunk may redact what it would: the blast radius. Asked before a row is touched.
 struct LimitCheck {
@@ -23,19 +24,21 @@ struct LimitCheck {
   /// Rows that are already as they should be are no news: what was redacted on an earlier night comes
   /// back in every result and does not count.
   /// - Returns: why the chunk has to stop; nil if it may go on.
-  func reasonToStop(_ chunk: Chunk, changes: [Change]) async throws -> String? {
+  func reasonToStop(_ chunk: Chunk, _ plan: ApplyPlan) async throws -> String? {
     if let extent = try await ledger.restoreExtent(
       of: chunk, besides: context.protecting), let why = reasonToStop(extent)
     {
       return why
     }
     let before = try await ledger.rowsRedactedUnasked(in: chunk.runID)
-    if let extents = largestExtents(changes), reasonToStop(chunk, extents, before: before) == nil {
+    if let extents = largestExtents(plan.changes),
+      reasonToStop(chunk, extents, before: before) == nil
+    {
       return nil
     }
-    let extents = try await extents(of: chunk, changes)
+    let extents = try await extents(of: chunk, plan.changes)
     if !limits.allowsWholeChunks, extents.values.contains(where: { $0.removedIDs > 0 }),
-      eventsThatRemove(changes) == chunk.ids
+      eventsThatRemove(plan.own) == chunk.ids
     {
       return Self.wholeChunk(chunk)
     }
@@ -66,7 +69,7 @@ struct LimitCheck {
 
   /// How many IDs are said to be gone, whether or not their rows are still there to be emptied.
   private func eventsThatRemove(_ changes: [Change]) -> Int {
-    let reasons = changes.filter { $0.isRemoving && $0.reach.isOwn }.flatMap(\.reasons)
+    let reasons = changes.filter(\.kind.isRemoving).flatMap(\.reasons)
     return counts.reduce(0) { $0 + (reasons.contains($1.reason) ? $1.standing : 0) }
   }
 
@@ -128,31 +131,32 @@ struct LimitCheck {
   /// What the events would do if each still had all to do: known without a look at the warehouse, as
   /// long as an event reaches one row of a table at most. Nil where one may reach many.
   private func largestExtents(_ changes: [Change]) -> [String: Extent]? {
-    let redacting = changes.filter(\.isRedacting)
-    guard redacting.allSatisfy({ !$0.reach.fansOut }) else { return nil }
+    let redacting = changes.filter(\.kind.isRedacting)
+    guard redacting.allSatisfy({ !$0.target.fansOut }) else { return nil }
     return counts.reduce(into: [:]) { extents, counted in
       let changes = redacting.filter { $0.reasons.contains(counted.reason) }
       guard !changes.isEmpty else { return }
       extents[counted.reason] = Extent(
         ids: counted.standing, rows: counted.standing * changes.count,
-        removedIDs: changes.contains { $0.isRemoving && $0.reach.isOwn } ? counted.standing : 0)
+        removedIDs: changes.contains { $0.kind.isRemoving && $0.target.isOwn }
+          ? counted.standing : 0)
     }
   }
 
   private func extents(of chunk: Chunk, _ changes: [Change]) async throws -> [String: Extent] {
-    let range = EventRange(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
-    let hits = changes.filter(\.isRedacting).map { change in
+    let range = EventRange(all: chunk)
+    let matches = changes.filter(\.kind.isRedacting).map { change in
       """
-      SELECT id, reason, \(change.isRemoving && change.reach.isOwn)::boolean AS is_removed
-      FROM (\(change.hits(of: range, in: context))) AS h
+      SELECT id, reason, \(change.kind.isRemoving && change.target.isOwn)::boolean AS is_removed
+      FROM (\(change.matches(of: range, in: context))) AS m
       """ as SQL
     }
-    guard !hits.isEmpty else { return [:] }
+    guard !matches.isEmpty else { return [:] }
     let rows = try await connection.run(
       """
       SELECT reason::text, count(*), sum(rows)::bigint, count(*) FILTER (WHERE is_removed)
       FROM (SELECT id, reason, count(*) AS rows, bool_or(is_removed) AS is_removed
-            FROM (\(hits.joined(separator: "\nUNION ALL\n"))) AS hit GROUP BY id, reason) AS by_id
+            FROM (\(matches.joined(separator: "\nUNION ALL\n"))) AS matching GROUP BY id, reason) AS by_id
       GROUP BY reason
       """
     ).rows(as: String.self, Int.self, Int.self, Int.self)

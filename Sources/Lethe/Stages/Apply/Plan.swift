@@ -37,7 +37,7 @@ extension ApplyStage {
     let referredTo = try await referredTo(work)
     var refusals = referredTo.map { "the event of ID \($0.id): \($0.why)" }
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
-    try await connection.runScript(Bookkeeping.scratchTables)
+    try await connection.runScript(ScratchTables.ofBatches)
     var totals: [TouchedRows: Int] = [:]
     var through = chunk.appliedThrough ?? chunk.firstID - 1
     while let range = try await nextRange(after: through, &work) {
@@ -66,7 +66,7 @@ extension ApplyStage {
 
   private func referredTo(_ work: Work) async throws -> [ChunkLedger.Refusal] {
     try await ReferenceCheck(
-      connection: connection, chunk: work.chunk, context: work.context, changes: work.changes
+      connection: connection, chunk: work.chunk, context: work.context, plan: work.plan
     ).refused(atMost: ChunkLedger.refusalsMax)
   }
 
@@ -95,14 +95,14 @@ extension ApplyStage {
 
   private func count(_ range: EventRange, _ work: Work) async throws -> [TouchedRows: Int] {
     var counts: [TouchedRows: Int] = [:]
-    for change in work.changes {
-      let hits = change.hits(of: range, in: work.context)
+    for change in work.plan.changes {
+      let matches = change.matches(of: range, in: work.context)
       let rows = try await connection.run(
-        "SELECT reason::text, count(*) FROM (\(hits)) AS hit GROUP BY reason"
+        "SELECT reason::text, count(*) FROM (\(matches)) AS matching GROUP BY reason"
       ).rows(as: String.self, Int.self)
       for (reason, rows) in rows {
         let touched = TouchedRows(
-          action: change.action, table: "\(change.reach.table.name)", reason: reason)
+          action: change.action, table: "\(change.target.table.name)", reason: reason)
         counts[touched, default: 0] += rows
       }
     }
@@ -114,8 +114,8 @@ extension ApplyStage.Work {
   /// In the order of the changes; what is done to tables of holds alone comes first.
   func inOrder(_ rows: [TouchedRows: Int]) -> [TouchedRows] {
     func place(_ touched: TouchedRows) -> Int {
-      changes.firstIndex {
-        $0.action == touched.action && "\($0.reach.table.name)" == touched.table
+      plan.changes.firstIndex {
+        $0.action == touched.action && "\($0.target.table.name)" == touched.table
       } ?? -1
     }
     return rows.keys.sorted {

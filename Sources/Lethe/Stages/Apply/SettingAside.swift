@@ -18,11 +18,11 @@ extension ApplyStage {
   /// - Throws: `ApplyError` if there are too many, or the chunk goes as a whole or not at all.
   func setAsideWhatIsReferredTo(_ work: Work) async throws {
     let check = ReferenceCheck(
-      connection: connection, chunk: work.chunk, context: work.context, changes: work.changes)
+      connection: connection, chunk: work.chunk, context: work.context, plan: work.plan)
     while true {
       let found = try await check.refused(atMost: ChunkLedger.refusalsMax + 1)
       guard let first = found.first else { return }
-      guard work.dataset.batch != nil else { throw Self.error(first, of: work.chunk) }
+      guard work.plan.dataset.batch != nil else { throw Self.error(first, of: work.chunk) }
       try await requireRoom(for: found, work)
       try await retrying(work.chunk) {
         try await connection.withTransaction { transaction in
@@ -118,8 +118,9 @@ extension ApplyStage {
     in range: EventRange, after refusal: ApplyError, _ work: Work
   ) async throws -> [ChunkLedger.Refusal] {
     var refused: [ChunkLedger.Refusal] = []
-    let hasCrossReferences = work.changes.indices.contains {
-      work.changes[$0].isDelete && !work.changes.crossing(at: $0).isEmpty
+    let changes = work.plan.changes
+    let hasCrossReferences = changes.indices.contains {
+      changes[$0].isDelete && !work.plan.crossing(at: $0).isEmpty
     }
     var known: ApplyError? = refusal
     var parts = [range]
@@ -175,14 +176,5 @@ extension ApplyStage {
       else { throw error }
       return refusal
     }
-  }
-}
-
-extension EventRange {
-  /// A part of it.
-  fileprivate func from(_ after: Int64, through: Int64) -> EventRange {
-    var part = self
-    (part.after, part.through) = (after, through)
-    return part
   }
 }

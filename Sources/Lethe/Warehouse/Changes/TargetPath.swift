@@ -1,66 +1,65 @@
-import Definitions
-import PostgreSQL
-import Vocabulary
-import Warehouse
+package import Definitions
+package import SQLText
+package import Vocabulary
 
-/// A table that an event reaches, and the way from the event's ID to its rows.
-struct Reach {
+/// A table that an event changes, and how its rows are found from the event's ID.
+package struct TargetPath: Sendable {
   /// The column with the IDs of rows, and what those are of.
-  struct RowID {
-    let column: IDExpression
-    let type: JobType
+  package struct RowID: Sendable {
+    package let column: IDExpression
+    package let type: JobType
   }
 
   /// A table in between: `match` holds the ID before it, `id` the one that goes on.
-  struct Step {
-    let table: WarehouseTable
-    let match: IDExpression
-    let id: IDExpression
+  package struct Step: Sendable {
+    package let table: WarehouseTable
+    package let match: IDExpression
+    package let id: IDExpression
   }
 
-  let table: WarehouseTable
-  let match: IDExpression
+  package let table: WarehouseTable
+  package let match: IDExpression
   /// The tables on the way, the one next to the event first.
-  let steps: [Step]
+  package let steps: [Step]
   /// The IDs of the table's own rows; nil where they are no posts and no users, or the event's own.
-  let rowID: RowID?
+  package let rowID: RowID?
   /// Holds the time that is in the post's ID in `match`.
-  let idTime: WarehouseTable.Column?
-  let actions: [Reason: Action]
+  package let idTime: WarehouseTable.Column?
+  package let actions: [Reason: Action]
   /// Whether it is the table that the dataset's IDs are of.
-  let isOwn: Bool
+  package let isOwn: Bool
   /// Where it is in the definition: `datasets.posts.targets[0]`.
-  let path: String
+  package let path: String
 
   /// Whether `match` holds the event's ID.
-  var isDirect: Bool { steps.isEmpty }
+  package var isDirect: Bool { steps.isEmpty }
 
   /// Whether an event can reach more than one row.
-  var fansOut: Bool {
+  package var fansOut: Bool {
     !table.isUnique(match) || steps.contains { !$0.table.isUnique($0.match) }
   }
 
   /// The tables of a dataset in the order in which they are changed: children before parents, as
   /// declared, the dataset's own table last.
-  static func all(of dataset: Dataset, catalog: Catalog) throws -> [Reach] {
-    var reaches: [Reach] = []
+  package static func all(of dataset: Dataset, catalog: Catalog) throws -> [TargetPath] {
+    var paths: [TargetPath] = []
     let path = "datasets.\(dataset.name)"
     for (index, target) in dataset.targets.enumerated() {
       let path = "\(path).targets[\(index)]"
-      try add(target, at: path, after: [], of: dataset, catalog: catalog, to: &reaches)
+      try add(target, at: path, after: [], of: dataset, catalog: catalog, to: &paths)
     }
     let table = try Self.table(dataset.table, catalog)
-    reaches.append(
-      Reach(
+    paths.append(
+      TargetPath(
         table: table, match: try id(dataset.id, of: table), steps: [], rowID: nil,
         idTime: try dataset.idTimeColumn.map { try column($0, of: table) },
         actions: dataset.actions, isOwn: true, path: path))
-    return reaches
+    return paths
   }
 
   private static func add(
     _ target: Target, at path: String, after steps: [Step], of dataset: Dataset,
-    catalog: Catalog, to reaches: inout [Reach]
+    catalog: Catalog, to paths: inout [TargetPath]
   ) throws {
     let table = try Self.table(target.table, catalog)
     let match = try Self.id(target.match, of: table)
@@ -70,11 +69,11 @@ struct Reach {
       for (index, inner) in target.targets.enumerated() {
         let path = "\(path).targets[\(index)]"
         try add(
-          inner, at: path, after: steps + [step], of: dataset, catalog: catalog, to: &reaches)
+          inner, at: path, after: steps + [step], of: dataset, catalog: catalog, to: &paths)
       }
     }
-    reaches.append(
-      Reach(
+    paths.append(
+      TargetPath(
         table: table, match: match, steps: steps,
         rowID: id.flatMap { id in target.type?.jobType.map { RowID(column: id, type: $0) } },
         idTime: try target.idTimeColumn.map { try column($0, of: table) },
@@ -83,10 +82,7 @@ struct Reach {
 
   private static func table(_ name: TableName, _ catalog: Catalog) throws -> WarehouseTable {
     guard let table = catalog.table(name) else {
-      throw ApplyError(
-        nil, message: "there is no table \(name) any more",
-        remedy: "lethe check tells what does not fit"
-      )
+      throw PlanError(message: "there is no table \(name) any more")
     }
     return table
   }
@@ -99,15 +95,13 @@ struct Reach {
     _ name: String, of table: WarehouseTable
   ) throws -> WarehouseTable.Column {
     guard let column = table.columns[name] else {
-      throw ApplyError(
-        nil, message: "\(table.name) has no column \(name) any more",
-        remedy: "lethe check tells what does not fit")
+      throw PlanError(message: "\(table.name) has no column \(name) any more")
     }
     return column
   }
 
   /// `FROM` items and conditions that join the events `s` to the rows `t` of the table.
-  var join: (from: SQL, conditions: [SQL]) {
+  package var join: (from: SQL, conditions: [SQL]) {
     var from: SQL = "lethe.collected AS s"
     var conditions: [SQL] = []
     var previous = (expression: "s.id" as SQL, kind: IDKind.integer)
@@ -121,9 +115,9 @@ struct Reach {
     return (from, conditions)
   }
 
-  /// The same from a row `t` back to the ID of the event that reaches it: further `FROM` items, conditions,
+  /// The same from a row `t` back to the ID of the event that matches it: further `FROM` items, conditions,
   /// and the ID.
-  var back: (from: SQL, conditions: [SQL], id: SQL) {
+  package var back: (from: SQL, conditions: [SQL], id: SQL) {
     var from: SQL = ""
     var conditions: [SQL] = []
     var current = (id: match, alias: "t" as SQL)

@@ -36,6 +36,7 @@ extension Catalog {
     var checker = Checker(catalog: self)
     for dataset in definition.datasets {
       checker.check(dataset)
+      checker.checkReferences(try? ApplyPlan(dataset, of: definition, catalog: self))
     }
     var findings = checker.findings
     for dataset in definition.datasets {
@@ -105,7 +106,6 @@ struct Checker {
     for (index, target) in dataset.targets.enumerated() {
       check(target, path: "\(path).targets[\(index)]")
     }
-    checkReferences(of: dataset)
   }
 
   private mutating func check(_ target: Target, path: String) {
@@ -193,28 +193,21 @@ struct Checker {
   ) {
     for (reason, action) in actions.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
       let path = "\(path).\(reason.rawValue)"
-      switch action {
-      case .delete: require(.delete, on: table, path: path)
-      case .protect(let set, let restore):
-        require(.update, of: set.map(\.column), on: table, path: path)
-        for value in set { checkAssignment(value, of: table, path: path) }
-        if case .former(let fallback, let ifWritten) = restore {
-          for value in fallback { checkAssignment(value, of: table, path: path) }
-          needHoldTable(of: table, setting: set + fallback)
-          checkHolds(setting: set.map(\.column), ifWritten, of: table, path: path)
-        }
-      case .scrubGeo(let erasure), .redact(let erasure):
-        require(
-          .update, of: erasure.set.map(\.column) + erasure.cut.map(\.column), on: table, path: path)
-        for value in erasure.set { checkAssignment(value, of: table, path: path) }
-        for cut in erasure.cut { checkJSON(cut.column, of: table, path: path) }
-      case .rehydrate(let mark):
-        if !mark.isEmpty {
-          require(.update, of: mark.map(\.column), on: table, path: path)
-        }
-        for value in mark { checkAssignment(value, of: table, path: path) }
-      case .ignore: break
-      }
+      for requirement in action.kind.requirements { check(requirement, of: table, path: path) }
+    }
+  }
+
+  private mutating func check(
+    _ requirement: ActionRequirement, of table: WarehouseTable, path: String
+  ) {
+    switch requirement {
+    case .delete: require(.delete, on: table, path: path)
+    case .update(let columns): require(.update, of: columns, on: table, path: path)
+    case .value(let value): checkAssignment(value, of: table, path: path)
+    case .json(let column): checkJSON(column, of: table, path: path)
+    case .holds(let set, let fallback, let ifWritten):
+      needHoldTable(of: table, setting: set + fallback)
+      checkHolds(setting: set.map(\.column), ifWritten, of: table, path: path)
     }
   }
 

@@ -11,7 +11,9 @@ extension Catalog {
     of definition: Definition, besides known: Set<FiringTrigger> = [], on session: some Session
   ) async throws -> [Finding] {
     var checker = Checker(catalog: self)
-    for dataset in definition.datasets { checker.checkReferenceIndexes(of: dataset) }
+    for dataset in definition.datasets {
+      checker.checkReferenceIndexes(try? ApplyPlan(dataset, of: definition, catalog: self))
+    }
     var findings = checker.findings
     for name in definition.changedTables {
       guard let table = table(name) else { continue }

@@ -41,19 +41,21 @@ import Warehouse
     let after = try await connection.query("SELECT min(id) - 1 FROM lethe.collected")
       .onlyRow(as: Int64.self)
     let range = EventRange(chunkID: chunk, after: after, through: through)
-    let context = BatchContext(
-      pipeline: "p", dataset: "posts", type: .tweets, chunkID: chunk, jobID: 1,
-      askedAt: "2026-01-01T00:00:00Z", number: 1, tombstones: true,
-      versions: RowVersions(exportedSnapshot: nil, exportedCluster: nil, cluster: nil),
-      protecting: [], hasPrunedRecords: false)
     let catalog = try await Catalog(of: definition, on: connection)
     let dataset = try #require(definition.datasets.first)
-    let change = try #require(Change.all(of: dataset, in: definition, catalog: catalog).last)
-    try await connection.runScript(Bookkeeping.scratchTables)
+    let plan = try ApplyPlan(dataset, of: definition, catalog: catalog)
+    let change = try #require(plan.changes.last)
+    let context = BatchContext(
+      BatchOrigin(
+        pipeline: "p", dataset: "posts", type: .tweets, chunkID: chunk, jobID: 1,
+        askedAt: "2026-01-01T00:00:00Z", number: 1, cluster: nil),
+      plan, versions: RowVersions(exportedSnapshot: nil, exportedCluster: nil, cluster: nil))
+    try await connection.runScript(ScratchTables.ofBatches)
     var plans: [String] = []
     for sql in [
       change.statement(for: range, in: context),
-      change.remains(of: range, in: context, rowsMax: 5), change.hits(of: range, in: context),
+      change.unchangedRows(of: range, in: context, rowsMax: 5),
+      change.matches(of: range, in: context),
     ] {
       plans.append(
         try await connection.run("EXPLAIN \(sql)").rows(as: String.self)

@@ -63,6 +63,7 @@ import Testing
       try await lethe(night, "check", outputs, code: 2, "check", "no-such-file.yaml")
       try await lethe(night, "grants", outputs, "check", file, "--grants", "--role", "nightly")
       try await lethe(night, "plan", outputs, "plan", file)
+      try await lethe(night, "plan_sql", outputs, "plan", file, "--sql")
       try await lethe(night, "run", outputs, "run", file)
       try await lethe(night, "run", outputs, "run", file, "--resume-only")
       try await lethe(night, "status", outputs, "status")

@@ -1,5 +1,6 @@
 import Definitions
-import PostgreSQL
+import Ledger
+import SQLText
 import Vocabulary
 import Warehouse
 
@@ -26,19 +27,18 @@ struct Protection {
 extension Change {
   /// Nil for other changes, and where no hold can be or has to be kept.
   func protection(in context: BatchContext) -> Protection? {
-    guard case .protect(let set, let restore) = kind, let key = holdKey else { return nil }
+    guard let hiding = kind.hiding, let key = holdKey else { return nil }
     let mayMeetHolds = context.mayBeHeld(key)
-    guard restore.keepsHolds || mayMeetHolds else { return nil }
-    return Protection(set: set, restore: restore, key: key, mayMeetHolds: mayMeetHolds)
+    guard hiding.restore.keepsHolds || mayMeetHolds else { return nil }
+    return Protection(
+      set: hiding.set, restore: hiding.restore, key: key, mayMeetHolds: mayMeetHolds)
   }
 
-  func holdJoin(
-    _ protection: Protection, _ context: BatchContext
-  ) -> SQL {
+  func holdJoin(_ protection: Protection) -> SQL {
     guard protection.mayMeetHolds else { return "" }
     return """
 
-      LEFT JOIN LATERAL (\(protection.key.hold(of: protection.key.json(of: "t")))) AS h ON true
+      LEFT JOIN LATERAL (\(protection.key.hold)) AS h ON true
       """
   }
 
@@ -57,22 +57,19 @@ extension Change {
   private func wants(
     _ value: ColumnValue, _ protection: Protection
   ) -> SQL {
-    var differs = differs(value)
-    if expression(of: value) != nil {
-      let others = protection.set.filter { expression(of: $0) == nil }
+    var differs = row.differs(value)
+    if row.expression(of: value) != nil {
+      let others = protection.set.filter { row.expression(of: $0) == nil }
         .map { wants($0, protection) }
-      differs = "(\(([differs] + others).joined(separator: " OR ")))"
+      differs = .any([differs] + others)
     }
     guard protection.mayMeetHolds else { return differs }
     return "(\(differs) AND \(isHeld(value.column)) IS NOT TRUE)"
   }
 
   /// The condition that a row has a column that has to change.
-  func wants(
-    _ protection: Protection, _ context: BatchContext
-  ) -> SQL {
-    let parts = protection.set.map { wants($0, protection) }
-    return "(\(parts.joined(separator: " OR ")))"
+  func needsChange(_ protection: Protection) -> SQL {
+    .any(protection.set.map { wants($0, protection) })
   }
 
   /// The columns of a row that a hold has set and that the event's ID does not hold yet.
@@ -81,7 +78,7 @@ extension Change {
   ) -> SQL {
     let holder: SQL = """
       SELECT FROM lethe.holder AS r
-      WHERE r.hold_id = h.hold_id AND r.type = \(context.type.rawValue)::lethe.job_type
+      WHERE r.hold_id = h.hold_id AND r.type = \(context.origin.typeSQL)
         AND r.id = s.id
       """
     let columns = protection.set.map { value -> SQL in
@@ -101,12 +98,11 @@ extension Change {
   func unsettled(
     _ protection: Protection, _ range: EventRange, _ context: BatchContext
   ) -> SQL {
-    var parts = [wants(protection, context)]
+    var parts = [needsChange(protection)]
     if protection.mayMeetHolds {
       parts.append("(\(unheldColumns(protection, context))) IS NOT NULL")
     }
-    return (reachedRows(range, context) + ["(\(parts.joined(separator: "\n   OR ")))"])
-      .joined(separator: "\n  AND ")
+    return (matchingRows(range, context) + [.any(parts)]).joined(separator: "\n  AND ")
   }
 
   // MARK: Statements
@@ -123,21 +119,15 @@ extension Change {
       oldCTE(protection, range, context, rowsMax: rowsMax, columns),
       changedCTE(protection, columns),
     ]
+    let holds = protection.key.statements(context.origin)
     if protection.restore.keepsHolds {
+      let (type, id) = rowSubject(context)
       ctes += [
-        holdsCTE(protection, context), holdersCTE(protection, context),
-        """
-        named AS (
-        INSERT INTO lethe.held_key (table_name, key_columns)
-        SELECT \(protection.key.table)::text,
-               \(protection.key.names)::text[]
-        WHERE EXISTS (SELECT FROM changed)
-        ON CONFLICT DO NOTHING
-        )
-        """,
+        holds.holds(ignoresWriters: protection.restore.ignoresWriters, type: type, id: id),
+        holds.holders(of: heldColumns(protection)), holds.named(for: "changed"),
       ]
     } else {
-      ctes += keptCTEs(protection, context)
+      ctes += holds.kept(protection.set.map(\.column))
     }
     return ctes.joined(separator: ", ")
   }
@@ -164,9 +154,9 @@ extension Change {
     """
     reached AS MATERIALIZED (
     SELECT \(eventColumns(columns)), \(keyColumns(protection)), h.hold_id,
-           \(wants(protection, context)) AS wants,
+           \(needsChange(protection)) AS wants,
            \(unheldColumns(protection, context)) AS unheld
-    FROM \(reach.join.from), \(reach.table.sql) AS t\(holdJoin(protection, context))
+    FROM \(target.join.from), \(target.table.sql) AS t\(holdJoin(protection))
     WHERE \(unsettled(protection, range, context))
     \(rowsMax.map { "LIMIT \(literal: $0)" as SQL } ?? "")
     )
@@ -191,8 +181,8 @@ extension Change {
       return """
         old AS MATERIALIZED (
         SELECT \(eventColumns(columns)), \(keyColumns(protection))\(former)\(flags)\(rowKey)
-        FROM \(reach.join.from), \(reach.table.sql) AS t
-        WHERE \((reachedRows(range, context) + [wants(protection, context)])
+        FROM \(target.join.from), \(target.table.sql) AS t
+        WHERE \((matchingRows(range, context) + [needsChange(protection)])
           .joined(separator: "\n  AND "))
         \(rowsMax.map { "LIMIT \(literal: $0)" as SQL } ?? "") FOR NO KEY UPDATE OF t
         )
@@ -205,8 +195,8 @@ extension Change {
     return """
       old AS MATERIALIZED (
       SELECT q.event_id, q.reason\(rowID)\(further), \(keys)\(former)\(flags)\(rowKey)
-      FROM reached AS q, \(reach.table.sql) AS t\(holdJoin(protection, context))
-      WHERE q.wants AND \(keyEquality(protection, with: "q")) AND \(wants(protection, context))
+      FROM reached AS q, \(target.table.sql) AS t\(holdJoin(protection))
+      WHERE q.wants AND \(keyEquality(protection, with: "q")) AND \(needsChange(protection))
       FOR NO KEY UPDATE OF t
       )
       """
@@ -218,7 +208,7 @@ extension Change {
     let isOne = protection.set.count == 1
     let sets = protection.set.enumerated().map { index, value -> SQL in
       let column: SQL = "\(identifier: value.column)"
-      let new = self.value(value)
+      let new = row.value(value)
       return isOne
         ? "\(column) = \(new)"
         : "\(column) = CASE WHEN o.w\(literal: index) THEN \(new) ELSE t.\(column) END"
@@ -227,7 +217,7 @@ extension Change {
     func object(_ text: (Int, ColumnValue) -> SQL) -> SQL {
       protection.set.enumerated().map { index, value in
         """
-        CASE WHEN o.w\(literal: index) AND \(isAsSet(value))
+        CASE WHEN o.w\(literal: index) AND \(row.isAsSet(value))
              THEN pg_catalog.jsonb_build_object(\(literal: value.column), \(text(index, value)))
              ELSE '{}' END
         """ as SQL
@@ -237,7 +227,7 @@ extension Change {
     let further = columns.map { ", o.\($0)" as SQL }.joined()
     return """
       changed AS (
-      UPDATE \(reach.table.sql) AS t SET \(sets.joined(separator: ", ")) FROM old AS o
+      UPDATE \(target.table.sql) AS t SET \(sets.joined(separator: ", ")) FROM old AS o
       WHERE \(keyEquality(protection, with: "o"))
       RETURNING o.event_id, o.reason\(rowID)\(further), o.row_key,
                 \(object { index, _ in "o.f\(literal: index)" }) AS former,
@@ -246,44 +236,20 @@ extension Change {
       """
   }
 
-  private func holdsCTE(
-    _ protection: Protection, _ context: BatchContext
-  ) -> SQL {
-    var ignoresWriters = false
-    if case .former(_, .ignore) = protection.restore { ignoresWriters = true }
-    let (type, id) = rowSubject(context)
-    return """
-      holds AS (
-      INSERT INTO lethe.hold AS g
-        (table_name, row_key, former, set_to, ignores_writers, row_type, row_id, cluster)
-      SELECT \(protection.key.table)::text, row_key, former, set_to,
-             \(ignoresWriters)::boolean, \(type), \(id),
-             \(context.versions.cluster)::bigint
-      FROM changed WHERE set_to <> '{}'
-      ON CONFLICT (table_name, row_key) DO UPDATE
-      SET former = g.former || excluded.former, set_to = g.set_to || excluded.set_to,
-          ignores_writers = excluded.ignores_writers, xid = excluded.xid, cluster = excluded.cluster
-      RETURNING g.hold_id, g.row_key
-      )
-      """
-  }
-
   /// What the row is, for its hold.
   func rowSubject(
     _ context: BatchContext
   ) -> (type: SQL, id: SQL) {
-    if reach.isOwn {
-      return ("\(context.type.rawValue)::lethe.job_type", "event_id")
+    if target.isOwn {
+      return ("\(context.origin.typeSQL)", "event_id")
     }
-    guard let rowID = reach.rowID else { return ("NULL::lethe.job_type", "NULL::bigint") }
+    guard let rowID = target.rowID else { return ("NULL::lethe.job_type", "NULL::bigint") }
     let type: SQL = "\(rowID.type.rawValue)"
     return ("CASE WHEN row_id IS NOT NULL THEN \(type)::lethe.job_type END", "row_id")
   }
 
-  private func holdersCTE(
-    _ protection: Protection, _ context: BatchContext
-  ) -> SQL {
-    let type: SQL = "\(context.type.rawValue)::lethe.job_type"
+  /// The columns that each event's ID holds from now on, as a query of (hold_id, event_id, name).
+  private func heldColumns(_ protection: Protection) -> SQL {
     let changed = protection.set.enumerated().map { index, value in
       "CASE WHEN o.w\(literal: index) THEN ARRAY[\(literal: value.column)] END" as SQL
     }
@@ -303,81 +269,10 @@ extension Change {
         """
       )
     }
-    return """
-      holders AS (
-      INSERT INTO lethe.holder AS r
-        (hold_id, type, id, columns, pipeline, dataset, job_id, asked_at)
-      SELECT hold_id, \(type), event_id, pg_catalog.array_agg(DISTINCT name ORDER BY name),
-             \(context.pipeline)::text, \(context.dataset)::text,
-             \(context.jobID)::bigint,
-             \(context.askedAt)::timestamptz
-      FROM (\(parts.joined(separator: "\nUNION ALL\n"))) AS held
-      GROUP BY hold_id, event_id
-      ON CONFLICT (hold_id, type, id) DO UPDATE
-      SET columns = (SELECT pg_catalog.array_agg(DISTINCT name ORDER BY name)
-                     FROM pg_catalog.unnest(r.columns || excluded.columns) AS name)
-      )
-      """
-  }
-
-  /// Without a way back nobody may open the row again: the columns leave their holds, and with the last of
-  /// them the hold is closed.
-  private func keptCTEs(
-    _ protection: Protection, _ context: BatchContext
-  ) -> [SQL] {
-    let columns: SQL = "\(protection.set.map(\.column))::text[]"
-    // Also those whose rows somebody has opened, and that are hidden again now.
-    let ending: SQL = "h.hold_id IN (SELECT hold_id FROM reached WHERE unheld IS NOT NULL OR wants)"
-    return [
-      """
-      emptied AS (
-      DELETE FROM lethe.hold AS h WHERE \(ending) AND h.set_to - \(columns) = '{}' RETURNING h.*
-      )
-      """,
-      closedHoldCTE(of: "emptied", outcome: "kept", context) { hold in
-        "(SELECT min(event_id) FROM reached AS q WHERE q.hold_id = \(hold).hold_id)"
-      },
-      """
-      narrowed AS (
-      UPDATE lethe.hold AS h SET former = h.former - \(columns), set_to = h.set_to - \(columns)
-      WHERE \(ending) AND h.set_to - \(columns) <> '{}'
-      )
-      """,
-    ]
+    return parts.joined(separator: "\nUNION ALL\n")
   }
 
   // MARK: What other changes do to holds
-
-  /// A row that goes takes its hold along.
-  func deletedHoldCTEs(
-    _ key: HoldKey, _ context: BatchContext
-  ) -> SQL {
-    """
-    , going AS MATERIALIZED (
-    SELECT g.hold_id, c.event_id
-    FROM changed AS c CROSS JOIN LATERAL (\(key.hold(of: "c.row_key"))) AS g
-    ), freed AS (
-    DELETE FROM lethe.hold AS h USING going AS c WHERE h.hold_id = c.hold_id
-    RETURNING h.*, c.event_id
-    ), \(closedHoldCTE(of: "freed", outcome: "deleted", context) { "\($0).event_id" })
-    """
-  }
-
-  private func closedHoldCTE(
-    of holds: SQL, outcome: String, _ context: BatchContext,
-    event: (SQL) -> SQL
-  ) -> SQL {
-    """
-    closed AS (
-    INSERT INTO lethe.closed_hold
-      (hold_id, table_name, row_key, row_type, row_id, held_at, outcome, type, id, job_id)
-    SELECT x.hold_id, x.table_name, x.row_key, x.row_type, x.row_id, x.held_at, \(literal: outcome),
-           \(context.type.rawValue)::lethe.job_type, \(event("x")),
-           \(context.jobID)::bigint
-    FROM \(holds) AS x
-    )
-    """
-  }
 
   /// Takes out of the holds of the rows that it reaches what it takes out of the rows: nobody gets it back. A
   /// hold that is left without a column ends. Nil for a change that takes nothing out of rows that stay, and
@@ -385,7 +280,7 @@ extension Change {
   func holdErasure(
     of range: EventRange, in context: BatchContext
   ) -> SQL? {
-    guard let erasure, let key = holdKey, context.mayBeHeld(key) else { return nil }
+    guard let erasure = kind.erasure, let key = holdKey, context.mayBeHeld(key) else { return nil }
     let columns: SQL = "\(erasure.set.map(\.column))::text[]"
     var (former, setTo): (SQL, SQL) = ("(h.former - \(columns))", "(h.set_to - \(columns))")
     for cut in erasure.cut {
@@ -393,25 +288,17 @@ extension Change {
       setTo += " || \(self.cut(cut, in: "h.set_to"))"
     }
     let all: SQL = "\((erasure.set.map(\.column) + erasure.cut.map(\.column)))"
-    let (from, _) = reach.join
-    let sql: SQL = """
-      WITH reached AS MATERIALIZED (
-        SELECT DISTINCT ON (h.hold_id) h.hold_id, s.id AS event_id,
-               \(former) AS former, \(setTo) AS set_to
-        FROM \(from), \(reach.table.sql) AS t
-        JOIN LATERAL (\(key.hold(of: key.json(of: "t")))) AS h ON true
-        WHERE \(reachedRows(range, context).joined(separator: "\n  AND "))
-          AND h.set_to ?| \(all)::text[]
-          AND (h.former, h.set_to) IS DISTINCT FROM (\(former), \(setTo))
-        ORDER BY h.hold_id, s.id
-      ), emptied AS (
-        DELETE FROM lethe.hold AS h USING reached AS q
-        WHERE h.hold_id = q.hold_id AND q.set_to = '{}' RETURNING h.*, q.event_id
-      ), \(closedHoldCTE(of: "emptied", outcome: "erased", context) { "\($0).event_id" })
-      UPDATE lethe.hold AS h SET former = q.former, set_to = q.set_to
-      FROM reached AS q WHERE h.hold_id = q.hold_id AND q.set_to <> '{}'
+    return key.statements(context.origin).erase(
       """
-    return sql
+      SELECT DISTINCT ON (h.hold_id) h.hold_id, s.id AS event_id,
+             \(former) AS former, \(setTo) AS set_to
+      FROM \(target.join.from), \(target.table.sql) AS t
+      JOIN LATERAL (\(key.hold)) AS h ON true
+      WHERE \(matchingRows(range, context).joined(separator: "\n  AND "))
+        AND h.set_to ?| \(all)::text[]
+        AND (h.former, h.set_to) IS DISTINCT FROM (\(former), \(setTo))
+      ORDER BY h.hold_id, s.id
+      """)
   }
 
   /// A column's kept JSON without the paths, as an object to be merged in.
@@ -419,13 +306,8 @@ extension Change {
     let name: SQL = "\(literal: cut.column)"
     let json: SQL = "(\(values) ->> \(name))"
     return """
-      CASE WHEN \(has(cut.paths, in: json))
-           THEN pg_catalog.jsonb_build_object(\(name), (\(self.cut(cut, of: json)))::text) ELSE '{}' END
+      CASE WHEN \(row.has(cut.paths, in: json))
+           THEN pg_catalog.jsonb_build_object(\(name), (\(row.cut(cut, of: json)))::text) ELSE '{}' END
       """
-  }
-
-  /// The condition that a row has no hold.
-  func isNotHeld(_ key: HoldKey) -> SQL {
-    "NOT EXISTS (\(key.hold(of: key.json(of: "t"))))"
   }
 }

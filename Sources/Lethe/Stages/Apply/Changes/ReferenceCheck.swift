@@ -9,21 +9,19 @@ struct ReferenceCheck {
   let connection: Connection
   let chunk: Chunk
   let context: BatchContext
-  let changes: [Change]
+  let plan: ApplyPlan
 
   /// The events that delete rows which others refer to, by the first foreign key that holds some of them:
   /// at most `eventsMax`. None if no key holds anything.
   func refused(atMost eventsMax: Int) async throws -> [ChunkLedger.Refusal] {
-    for (index, change) in changes.enumerated() where change.isDelete {
-      let table = change.reach.table
+    for (index, change) in plan.changes.enumerated() where change.isDelete {
+      let table = change.target.table
       for key in table.references where key.isRestricting {
-        // Rows of the same table may go in the same statement.
+        // Rows of the same table may be deleted in the same statement.
         let isOwn = key.refers(from: table.name)
-        let takers = isOwn ? changes[...index] : changes[..<index]
-        guard isOwn || !takers.contains(where: { $0.takesAll(of: key, before: change) }) else {
-          continue
-        }
-        let ids = try await heldEvents(key, of: change, besides: Array(takers), atMost: eventsMax)
+        guard isOwn || !plan.isCovered(key, at: index) else { continue }
+        let ids = try await heldEvents(
+          key, of: change, besides: plan.takers(of: key, at: index), atMost: eventsMax)
         guard ids.isEmpty else {
           return ids.map {
             .init(
@@ -44,9 +42,8 @@ struct ReferenceCheck {
     _ key: WarehouseTable.ForeignKey, of change: Change, besides takers: [Change],
     atMost eventsMax: Int
   ) async throws -> [Int64] {
-    let range = EventRange(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
-    let taken = takers.filter { $0.takes(from: key) }
-      .map { $0.places(of: range, in: context) }
+    let range = EventRange(all: chunk)
+    let taken = takers.map { $0.locations(of: range, in: context) }
     let stays: SQL =
       taken.isEmpty
       ? ""
@@ -55,7 +52,7 @@ struct ReferenceCheck {
       SELECT FROM (\(taken.joined(separator: "\nUNION ALL\n"))) AS taken
       WHERE taken.part = r.tableoid AND taken.place = r.ctid)
       """
-    let held = change.hits(
+    let held = change.matches(
       of: range, in: context,
       andAlso: "EXISTS (SELECT FROM \(key.table.sql) AS r WHERE \(key.equality)\(stays))")
     return try await connection.run(
@@ -68,7 +65,7 @@ struct ReferenceCheck {
 struct CrossReferences {
   let connection: Connection
   let context: BatchContext
-  let changes: [Change]
+  let plan: ApplyPlan
 
   /// A range that is as long as it has to be, so that no row in it is held by one that goes later.
   func closed(_ range: EventRange, of chunk: Chunk) async throws -> EventRange {
@@ -76,8 +73,8 @@ struct CrossReferences {
     var isClosed = false
     while !isClosed {
       isClosed = true
-      for (index, change) in changes.enumerated() where change.isDelete {
-        for key in changes.crossing(at: index) {
+      for (index, change) in plan.changes.enumerated() where change.isDelete {
+        for key in plan.crossing(at: index) {
           guard let later = try await lastHolder(key, of: change, index, range, chunk) else {
             continue
           }
@@ -95,9 +92,8 @@ struct CrossReferences {
     _ chunk: Chunk
   ) async throws -> Int64? {
     let rest = EventRange(chunkID: range.chunkID, after: range.through, through: chunk.lastID)
-    let later = changes[...index].filter { $0.takes(from: key) }
-      .map { $0.places(of: rest, in: context) }
-    let held = change.hits(of: range, in: context, andAlso: key.equality)
+    let later = plan.takers(of: key, at: index).map { $0.locations(of: rest, in: context) }
+    let held = change.matches(of: range, in: context, andAlso: key.equality)
     return try await connection.run(
       """
       SELECT max(later.id) FROM (\(later.joined(separator: "\nUNION ALL\n"))) AS later
@@ -106,71 +102,4 @@ struct CrossReferences {
       """
     ).onlyRow(as: Int64?.self)
   }
-}
-
-extension WarehouseTable.ForeignKey {
-  /// The condition that a row `r` refers to a row `t`.
-  var equality: SQL {
-    zip(columns, referencedColumns).enumerated().map { index, pair -> SQL in
-      let sign: SQL = isOfPeriods && index == columns.count - 1 ? "&&" : "="
-      return "r.\(identifier: pair.0) \(sign) t.\(identifier: pair.1)"
-    }
-    .joined(separator: " AND ")
-  }
-}
-
-extension [Change] {
-  /// The foreign keys at what a change deletes whose referring rows an event may take that comes later than
-  /// the one which deletes what they refer to.
-  func crossing(at index: Int) -> [WarehouseTable.ForeignKey] {
-    let change = self[index]
-    return change.reach.table.references.filter { key in
-      guard key.isRestricting else { return false }
-      if key.refers(from: change.reach.table.name) { return true }
-      let takers = self[..<index].filter { $0.takes(from: key) }
-      return !takers.isEmpty && !takers.contains { $0.takesAll(of: key, before: change) }
-    }
-  }
-}
-
-extension Change {
-  /// Whether it deletes rows of the table that a foreign key is of.
-  fileprivate func takes(from key: WarehouseTable.ForeignKey) -> Bool {
-    isDelete && key.refers(from: reach.table.name)
-  }
-
-  /// Whether it deletes every row that refers to what a later change deletes: it is for the same
-  /// reasons, and reaches its rows by the key, from the same ID or from the later change's table.
-  fileprivate func takesAll(
-    of key: WarehouseTable.ForeignKey, before later: Change
-  ) -> Bool {
-    guard takes(from: key), Set(later.reasons).isSubset(of: reasons),
-      key.columns == [reach.match.name], let referred = key.referencedColumns.first
-    else { return false }
-    let way = reach.steps.map(\.names)
-    let laterWay = later.reach.steps.map(\.names)
-    let table = later.reach.table.name
-    // Values that a key compares as they are, one side alone may have normalized.
-    if way == laterWay, later.reach.match.name == referred {
-      return reach.match.isNormalized == later.reach.match.isNormalized
-    }
-    return reach.steps.last?.id.isNormalized == reach.match.isNormalized
-      && way == laterWay + [Reach.Step.Names(table, later.reach.match, referred)]
-  }
-}
-
-extension Reach.Step {
-  fileprivate struct Names: Equatable {
-    let table: TableName
-    let match: String
-    let isMatchNormalized: Bool
-    let id: String
-
-    init(_ table: TableName, _ match: IDExpression, _ id: String) {
-      (self.table, self.match, isMatchNormalized) = (table, match.name, match.isNormalized)
-      self.id = id
-    }
-  }
-
-  fileprivate var names: Names { Names(table.name, match, id.name) }
 }

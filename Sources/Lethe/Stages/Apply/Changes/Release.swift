@@ -11,7 +11,7 @@ struct Release {
   let chunk: Chunk
   let context: BatchContext
   /// The ways on which IDs of versions without holds may hide a row.
-  let guards: [ProtectionGuard]
+  let protections: [ProtectionPath]
 
   struct Outcome {
     /// The last hold that was looked at; nil if there was none.
@@ -31,13 +31,14 @@ struct Release {
     outcome.lastHold = try await lockEnding(range, after: hold, holdsMax: holdsMax)
     guard outcome.lastHold != nil else { return outcome }
     let holds = HoldEnding(
-      transaction: transaction, catalog: catalog, type: context.type, versions: context.versions,
-      guards: guards, chunk: chunk)
+      transaction: transaction, catalog: catalog, type: context.origin.type,
+      versions: context.versions,
+      protections: protections, chunk: chunk)
     try await holds.judge()
     try await holds.open()
     outcome.rowsOpened = try await countOpened()
     if outcome.rowsOpened > 0 { outcome.hasRecords = try await recordRows() > 0 }
-    try await holds.end(jobID: context.jobID)
+    try await holds.end(jobID: context.origin.jobID)
     return outcome
   }
 
@@ -52,9 +53,9 @@ struct Release {
         SELECT r.hold_id, s.id, s.reason
         FROM lethe.collected AS s CROSS JOIN LATERAL (
           SELECT r.hold_id FROM lethe.holder AS r
-          WHERE r.type = \(context.type.rawValue)::lethe.job_type AND r.id = s.id
+          WHERE r.type = \(context.origin.typeSQL) AND r.id = s.id
             AND r.hold_id > \(hold)
-            AND r.asked_at < \(context.askedAt)::timestamptz
+            AND r.asked_at < \(context.origin.askedAt)::timestamptz
           \(page)) AS r
         WHERE \(range.standing) AND s.restores
           AND NOT s.reason = ANY (\(context.protecting)::lethe.reason[])
@@ -90,11 +91,11 @@ struct Release {
       """
       INSERT INTO lethe.event
         (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id, batch)
-      SELECT h.row_id, h.row_type, d.reason, 'restore', \(context.chunkID), \(context.jobID), now(),
-             pg_catalog.jsonb_build_object('restore ' || d.table_name, 1), d.id, \(context.number)::integer
+      SELECT h.row_id, h.row_type, d.reason, 'restore', \(context.origin.chunkID), \(context.origin.jobID), now(),
+             pg_catalog.jsonb_build_object('restore ' || d.table_name, 1), d.id, \(context.origin.number)::integer
       FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
       WHERE d.outcome = 'opened' AND h.row_id IS NOT NULL
-        AND (h.row_type, h.row_id) <> (\(context.type.rawValue)::lethe.job_type, d.id)
+        AND (h.row_type, h.row_id) <> (\(context.origin.typeSQL), d.id)
       """)
   }
 }

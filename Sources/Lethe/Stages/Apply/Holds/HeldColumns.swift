@@ -11,9 +11,9 @@ struct HeldColumns {
   let catalog: Catalog
 
   /// Notes what PostgreSQL knows the columns by that the changes may hide and name rows by.
-  func note(_ changes: [Change]) async throws {
-    for change in changes {
-      guard case .protect = change.kind, let key = change.holdKey, let table = TableName(key.table)
+  func note(_ plan: ApplyPlan) async throws {
+    for change in plan.changes where change.kind.hiding != nil {
+      guard let key = change.holdKey, let table = TableName(key.table)
       else { continue }
       try await connection.execute(
         """
@@ -21,7 +21,7 @@ struct HeldColumns {
         SELECT \(key.table), a.attname, a.attrelid, a.attnum, lethe.cluster()
                FROM pg_catalog.pg_attribute AS a
         WHERE a.attrelid = \(table.quoted)::regclass
-          AND a.attname = ANY (\(key.names + change.columnsSet)::text[]) AND NOT a.attisdropped
+          AND a.attname = ANY (\(key.names + change.kind.columnsSet)::text[]) AND NOT a.attisdropped
         ON CONFLICT (table_name, column_name) DO UPDATE
         SET relation = excluded.relation, attribute = excluded.attribute, cluster = excluded.cluster
         WHERE (h.relation, h.attribute, h.cluster)

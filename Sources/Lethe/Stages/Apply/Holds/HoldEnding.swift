@@ -17,22 +17,9 @@ struct HoldEnding {
   /// Which rows somebody else has written; nil opens them all the same.
   let versions: RowVersions?
   /// The ways on which IDs of versions without holds may hide a row.
-  let guards: [ProtectionGuard]
+  let protections: [ProtectionPath]
   /// What the errors begin with.
   let chunk: Chunk?
-
-  /// What is being ended, and what becomes of each hold: scratch tables, empty at each begin.
-  static let scratchTables: SQL = """
-    CREATE TEMP TABLE IF NOT EXISTS lethe_ending (
-        hold_id bigint NOT NULL, id bigint NOT NULL, reason lethe.reason NOT NULL, PRIMARY KEY (hold_id, id)
-    ) ON COMMIT DELETE ROWS;
-    CREATE TEMP TABLE IF NOT EXISTS lethe_due (
-        hold_id bigint PRIMARY KEY, table_name text NOT NULL, key text[] NOT NULL, id bigint NOT NULL,
-        reason lethe.reason NOT NULL, held text[] NOT NULL, columns text[] NOT NULL, outcome text
-    ) ON COMMIT DELETE ROWS
-    """
-
-  static let scratchTableNames: SQL = "lethe_ending, lethe_due"
 
   /// Which columns of each hold go back: those that no other ID wants to stay.
   func judge() async throws {
@@ -202,7 +189,7 @@ struct HoldEnding {
     let hasAny = try await transaction.query("SELECT EXISTS (SELECT FROM lethe.protection)")
       .onlyRow(as: Bool.self)
     guard hasAny else { return "" }
-    return guards.filter { $0.resolvedTable == table }
+    return protections.filter { $0.resolvedTable == table }
       .map { "\n    AND \($0.isFree("t"))" as SQL }.joined()
   }
 

@@ -34,20 +34,20 @@ public struct HoldKeys: Sendable {
 
   /// Names the holds of the changed tables by the keys that these have now. One whose row is not told apart
   /// any more stays as it is, and waits.
-  func bringUpToDate(_ changes: [Change]) async throws {
+  func bringUpToDate(_ plan: ApplyPlan) async throws {
     let columns = HeldColumns(connection: connection, catalog: catalog)
     try await columns.follow()
-    try await columns.note(changes)
+    try await columns.note(plan)
     let all = try await known()
     guard !all.isEmpty else { return }
     var seen: Set<String> = []
-    for change in changes {
+    for change in plan.changes {
       guard let key = change.holdKey, seen.insert(key.table).inserted else { continue }
-      let names = [key.table, change.reach.table.resolvedName.written]
+      let names = [key.table, change.target.table.resolvedName.written]
       let former = all.filter {
         names.contains($0.table) && !($0.table == key.table && $0.columns == key.names)
       }
-      for each in former { try await rename(each, key, change.reach.table) }
+      for each in former { try await rename(each, key, change.target.table) }
     }
   }
 

@@ -82,10 +82,10 @@ public struct OperatorRelease: Sendable {
   }
 
   private func release(_ order: Order, _ transaction: Transaction) async throws -> Outcome {
-    try await transaction.runScript(HoldEnding.scratchTables)
+    try await transaction.runScript(ScratchTables.ofReleases)
     let holds = HoldEnding(
       transaction: transaction, catalog: catalog, type: order.type, versions: nil,
-      guards: try ProtectionGuard.all(of: definition, catalog: catalog), chunk: nil)
+      protections: try ProtectionPath.all(of: definition, catalog: catalog), chunk: nil)
     try await lock(order, transaction)
     try await holds.judge()
     if order.keepsHidden {

@@ -1,3 +1,4 @@
+import Ledger
 public import PostgreSQL
 public import Warehouse
 
@@ -52,7 +53,7 @@ public struct EventTriggers: Sendable {
 
   private func refusedCommand(among known: [Known]) async throws -> Finding? {
     for (tag, script) in [
-      ("CREATE TABLE", Bookkeeping.scratchTables),
+      ("CREATE TABLE", ScratchTables.ofBatches),
       // A month that nobody has made yet.
       (
         "CREATE TABLE or ALTER TABLE",

@@ -27,9 +27,9 @@ public struct Rehearsal: Sendable {
   /// A change, and what fires with it.
   struct Rehearsed {
     let change: Change
-    let dataset: Dataset
+    let plan: ApplyPlan
     let triggers: [FiringTrigger]
-    var path: String { "\(change.reach.path).\(change.reach.isOwn ? "table" : "actions")" }
+    var path: String { "\(change.target.path).\(change.target.isOwn ? "table" : "actions")" }
   }
 
   /// Ends a transaction whose effect has been seen.
@@ -54,12 +54,12 @@ public struct Rehearsal: Sendable {
   public func run(announce: (String) -> Void) async throws -> Outcome {
     var rehearsed: [Rehearsed] = []
     for dataset in definition.datasets {
-      for change in try Change.all(of: dataset, in: definition, catalog: catalog)
-      where !change.isRestore {
+      let plan = try ApplyPlan(dataset, of: definition, catalog: catalog)
+      for change in plan.children + plan.own {
         let triggers = try await catalog.triggers(
-          of: change.reach.table, setting: change.isDelete ? nil : change.columnsSet,
+          of: change.target.table, setting: change.isDelete ? nil : change.kind.columnsSet,
           on: connection)
-        rehearsed.append(Rehearsed(change: change, dataset: dataset, triggers: triggers))
+        rehearsed.append(Rehearsed(change: change, plan: plan, triggers: triggers))
       }
     }
     let firing = Set(rehearsed.flatMap(\.triggers).map(\.label)).sorted()
@@ -82,7 +82,7 @@ public struct Rehearsal: Sendable {
   }
 
   private func rehearse(_ rehearsed: Rehearsed) async throws -> RehearsalTally {
-    let parts = try await catalog.parts(of: rehearsed.change.reach.table, on: connection)
+    let parts = try await catalog.parts(of: rehearsed.change.target.table, on: connection)
     // From the first to the last, evenly: the newest months are as likely to be odd as the oldest.
     let places = min(parts.count, Self.partsMax)
     let tried = Set((0..<places).map { $0 * (parts.count - 1) / max(places - 1, 1) })
@@ -120,10 +120,9 @@ public struct Rehearsal: Sendable {
   /// The tables whose rows the events of a change have deleted before it, and their parts.
   private func deletedBefore(_ rehearsed: Rehearsed) async throws -> Set<String> {
     var names: Set<String> = []
-    for change in try Change.all(of: rehearsed.dataset, in: definition, catalog: catalog)
-    where change.isDelete && !change.reach.isOwn {
-      names.insert("\(change.reach.table.resolvedName)")
-      for part in try await catalog.parts(of: change.reach.table, on: connection) {
+    for change in rehearsed.plan.children where change.isDelete {
+      names.insert("\(change.target.table.resolvedName)")
+      for part in try await catalog.parts(of: change.target.table, on: connection) {
         names.insert("\(part.name)")
       }
     }
@@ -139,23 +138,23 @@ public struct Rehearsal: Sendable {
              set_config('statement_timeout', \("\(Self.statementTimeoutSeconds)s"), true),
              set_config('jit', 'off', true)
       """)
-    try await transaction.runScript(Bookkeeping.scratchTables)
+    try await transaction.runScript(ScratchTables.ofBatches)
     _ = try await transaction.query("SELECT lethe.ensure_event_partitions(now())")
-    let (dataset, change) = (rehearsed.dataset, rehearsed.change)
+    let (dataset, change) = (rehearsed.plan.dataset, rehearsed.change)
     let events = try await MadeUpEvents(
       dataset: dataset.name, of: definition.name, type: dataset.type, on: transaction)
     let (now, mayLock, isCounted) = try await transaction.query(
       """
-      SELECT now()::text, has_any_column_privilege(\(change.reach.table.quoted)::regclass, 'UPDATE'),
+      SELECT now()::text, has_any_column_privilege(\(change.target.table.quoted)::regclass, 'UPDATE'),
              current_setting('track_counts') = 'on'
       """
     ).onlyRow(as: String.self, Bool.self, Bool.self)
     let context = BatchContext(
-      pipeline: definition.name, dataset: dataset.name, type: dataset.type,
-      chunkID: events.chunkID, jobID: events.chunkID, askedAt: now, number: 1,
-      tombstones: dataset.tombstones,
-      versions: RowVersions(exportedSnapshot: nil, exportedCluster: nil, cluster: nil),
-      protecting: [], hasPrunedRecords: false)
+      BatchOrigin(
+        pipeline: definition.name, dataset: dataset.name, type: dataset.type,
+        chunkID: events.chunkID, jobID: events.chunkID, askedAt: now, number: 1, cluster: nil),
+      rehearsed.plan,
+      versions: RowVersions(exportedSnapshot: nil, exportedCluster: nil, cluster: nil))
     return RehearsalStage(
       transaction: transaction, catalog: catalog, events: events, context: context,
       rehearsed: rehearsed,

@@ -17,7 +17,7 @@ struct RehearsalStage {
   let isCounted: Bool
 
   private var change: Change { rehearsed.change }
-  private var table: WarehouseTable { change.reach.table }
+  private var table: WarehouseTable { change.target.table }
 
   /// Rows of a part that are looked at for one that the change would touch, and those that are tried.
   private static let rowsLookedAtMax = 10_000
@@ -137,7 +137,7 @@ struct RehearsalStage {
 
   private struct Candidate {
     let id: Int64
-    let place: Change.RowPlace
+    let place: BatchContext.RowPlace
   }
 
   /// Rows that the change seems to have something to do on, by the IDs that reach them.
@@ -145,17 +145,19 @@ struct RehearsalStage {
   private func candidates(
     of part: TablePart, differing: Bool = true
   ) async throws -> [Candidate] {
-    let back = change.reach.back
+    let back = change.target.back
     // The partition's condition has the planner leave the other partitions out.
     let source: SQL = part.isReadable ? "ONLY \(part.name.sql)" : table.sql
     var place: SQL = part.isReadable ? "" : part.condition.map { " AND (\(trusted: $0))" } ?? ""
     // Nobody asks about other rows of the dataset's own.
-    if change.reach.isOwn, let condition = rehearsed.dataset.condition {
+    if change.target.isOwn, let condition = rehearsed.plan.dataset.condition {
       place += " AND (\(trusted: condition)\n)"
     }
     let oid: SQL = "\(part.oid)"
     var conditions = back.conditions + ["\(back.id) BETWEEN 1 AND \(literal: Int64.max)"]
-    if !change.isDelete, differing { conditions.append(change.differs()) }
+    if differing, let condition = change.kind.needsChange(change.row) {
+      conditions.append(condition)
+    }
     conditions += (change.isDelete ? table.references : []).filter(\.isReadable).map {
       "NOT EXISTS (SELECT FROM \($0.table.sql) AS r WHERE \($0.equality))" as SQL
     }
@@ -169,7 +171,7 @@ struct RehearsalStage {
       """
     ).rows(as: Int64.self, String.self)
     return rows.map {
-      Candidate(id: $0.0, place: Change.RowPlace(part: part.oid, place: $0.1))
+      Candidate(id: $0.0, place: BatchContext.RowPlace(part: part.oid, place: $0.1))
     }
   }
 
@@ -178,13 +180,18 @@ struct RehearsalStage {
       chunkID: events.chunkID, after: candidate.id - 1, through: candidate.id, mayRestore: false)
   }
 
+  /// Of its row alone.
+  private func context(of candidate: Candidate) -> BatchContext {
+    var context = context
+    context.onlyRow = candidate.place
+    return context
+  }
+
   /// Whether apply's own condition takes the row.
   private func isDue(_ candidate: Candidate) async throws -> Bool {
-    var only = change
-    only.only = candidate.place
-    let places = only.places(of: range(candidate), in: context)
+    let locations = change.locations(of: range(candidate), in: context(of: candidate))
     return try await transaction.run(
-      "SELECT EXISTS (SELECT FROM (\(places)) AS place)"
+      "SELECT EXISTS (SELECT FROM (\(locations)) AS location)"
     ).onlyRow(as: Bool.self)
   }
 
@@ -200,10 +207,8 @@ struct RehearsalStage {
   }
 
   private func change(_ candidate: Candidate) async throws -> Trial {
-    var only = change
-    only.only = candidate.place
     let range = range(candidate)
-    let statement = only.statement(for: range, in: context)
+    let statement = change.statement(for: range, in: context(of: candidate))
     let (before, left) = (try await written(), try await remaining(range))
     let newestHold = try await transaction.query(
       "SELECT coalesce(max(hold_id), 0) FROM lethe.hold"
@@ -232,11 +237,12 @@ struct RehearsalStage {
       """
       INSERT INTO lethe_ending (hold_id, id, reason)
       SELECT hold_id, id, 'clean' FROM lethe.holder
-      WHERE hold_id > \(newestHold) AND type = \(context.type.rawValue)::lethe.job_type
+      WHERE hold_id > \(newestHold) AND type = \(context.origin.typeSQL)
         AND id = \(candidate.id)
       """)
     let holds = HoldEnding(
-      transaction: transaction, catalog: catalog, type: context.type, versions: nil, guards: [],
+      transaction: transaction, catalog: catalog, type: context.origin.type, versions: nil,
+      protections: [],
       chunk: nil)
     do {
       try await holds.judge()
@@ -276,7 +282,7 @@ struct RehearsalStage {
   }
 
   private func remaining(_ range: EventRange) async throws -> Int {
-    let query = change.remains(of: range, in: context, rowsMax: Self.remainsMax)
+    let query = change.unchangedRows(of: range, in: context, rowsMax: Self.remainsMax)
     return try await transaction.run(query).count
   }
 
@@ -303,16 +309,5 @@ struct RehearsalStage {
       rows.map {
         ("\(TableName(schema: $0.0, name: $0.1))", Written(inserted: $0.2, updated: $0.3))
       }, uniquingKeysWith: { first, _ in first })
-  }
-}
-
-extension Change {
-  /// The condition that a row is not as the change wants it, holds apart.
-  func differs() -> SQL {
-    var parts = effect.values.map { differs($0) }
-    for cut in effect.cuts {
-      parts.append(has(cut.paths, in: "t.\(identifier: cut.column)"))
-    }
-    return "(\(parts.joined(separator: " OR ")))"
   }
 }

@@ -24,7 +24,7 @@ struct RehearsalTally {
   }
 
   private var label: String { rehearsed.change.label }
-  private var table: WarehouseTable { rehearsed.change.reach.table }
+  private var table: WarehouseTable { rehearsed.change.target.table }
 
   mutating func rehearsed(
     _ part: TablePart, copiedTo tables: [String], changing others: [String], isCounted: Bool
@@ -159,7 +159,7 @@ struct RehearsalTally {
   }
 
   private var isCopying: Bool {
-    !copies.isEmpty && (rehearsed.change.isRemoving || rehearsed.change.erasure != nil)
+    !copies.isEmpty && (rehearsed.change.kind.isRemoving || rehearsed.change.kind.erasure != nil)
   }
 
   var findings: [Finding] {
@@ -168,7 +168,7 @@ struct RehearsalTally {
     if isCopying, !again.isEmpty {
       findings.append(
         Finding(
-          severity: .error, path: "\(rehearsed.change.reach.path).table",
+          severity: .error, path: "\(rehearsed.change.target.path).table",
           message: """
             a trigger writes rows into \(again.joined(separator: ", ")) when \(label) is done, and the same events \
             have deleted them there before: each would be refused
@@ -180,7 +180,7 @@ struct RehearsalTally {
       let triggers = copying.map(\.label).sorted().joined(separator: ", ")
       findings.append(
         Finding(
-          severity: .warning, path: "\(rehearsed.change.reach.path).table",
+          severity: .warning, path: "\(rehearsed.change.target.path).table",
           message: """
             \(copies.sorted().joined(separator: ", ")) keeps copies of what Lethe deletes: a rehearsal of \
             \(label) has written rows there\(triggers.isEmpty ? "" : " (trigger \(triggers))")
@@ -197,7 +197,7 @@ struct RehearsalTally {
   private var otherFindings: [Finding] {
     var notes: [Finding] = []
     let others = changes.subtracting(copies).sorted()
-    if !others.isEmpty, rehearsed.change.isRemoving || rehearsed.change.erasure != nil {
+    if !others.isEmpty, rehearsed.change.kind.isRemoving || rehearsed.change.kind.erasure != nil {
       notes.append(
         note(
           "\(label) has triggers change rows of \(others.joined(separator: ", "))",

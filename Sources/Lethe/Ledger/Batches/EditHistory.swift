@@ -1,0 +1,60 @@
+package import SQLText
+
+/// Which edits of posts a dataset has acted on before.
+package struct EditHistory: Sendable {
+  let origin: BatchOrigin
+  /// Then an edit may be known by a trace alone.
+  let hasPrunedRecords: Bool
+
+  package init(_ origin: BatchOrigin, hasPrunedRecords: Bool) {
+    self.origin = origin
+    self.hasPrunedRecords = hasPrunedRecords
+  }
+
+  /// The same edit, by the times that the platform gives it, is not acted on twice by a dataset: the ID may
+  /// have been fetched again meanwhile. Edits without any time are one and the same. What this batch itself
+  /// has recorded does not count.
+  ///
+  /// - Parameter label: of the change that was made for it; nil if the ID was queued.
+  package func isNews(label: String?) -> SQL {
+    let wasMade = label.map { " OR e.changed ? \($0)" as SQL } ?? ""
+    return """
+      NOT EXISTS (
+        SELECT FROM lethe.event AS e
+        JOIN lethe.chunk AS ec ON ec.chunk_id = e.chunk_id
+        JOIN lethe.run AS er ON er.run_id = ec.run_id
+        WHERE e.id = s.id AND e.reason = s.reason AND \(isSameEdit("e.created_at", "e.redacted_at"))
+          AND e.cause_id IS NULL AND e.superseded_by IS NULL
+          AND (e.action = 'rehydrate'\(wasMade))
+          AND ec.dataset = \(origin.dataset)
+          AND er.pipeline = \(origin.pipeline)
+          AND NOT (e.chunk_id = \(origin.chunkID)
+                   AND e.batch = \(origin.number)::integer))
+      \(hasPrunedRecords ? "AND \(isNotTraced)" as SQL : "")
+      """
+  }
+
+  /// The condition that times of what was answered before are those of the event `s`: the time of the edit, or
+  /// where the platform does not tell it, that of its post.
+  private func isSameEdit(_ createdAt: SQL, _ redactedAt: SQL) -> SQL {
+    """
+    \(redactedAt) IS NOT DISTINCT FROM s.redacted_at
+          AND (s.redacted_at IS NOT NULL OR \(createdAt) IS NOT DISTINCT FROM s.created_at)
+    """
+  }
+
+  /// The condition that the last result that has answered for the ID of the event `s` has no trace of the same
+  /// edit. The record that the trace goes back to may be pruned.
+  private var isNotTraced: SQL {
+    """
+    NOT EXISTS (
+      SELECT FROM lethe.coverage AS v JOIN lethe.trace AS t ON t.chunk_id = v.chunk_id,
+           LATERAL (SELECT \(AuditLedger.place(of: "s.id", in: "t")) AS place) AS p
+      WHERE v.pipeline = \(origin.pipeline)
+        AND v.dataset = \(origin.dataset)
+        AND v.first_id <= s.id AND v.last_id >= s.id AND t.reason = s.reason AND t.action = 'rehydrate'
+        AND t.first_id <= s.id AND t.last_id >= s.id AND p.place IS NOT NULL
+        AND \(isSameEdit("t.created_at[p.place]", "t.redacted_at[p.place]")))
+    """
+  }
+}

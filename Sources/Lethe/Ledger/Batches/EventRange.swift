@@ -1,0 +1,50 @@
+package import SQLText
+
+/// A slice of a chunk's events: those with IDs above `after`, up to and including `through`.
+package struct EventRange: Sendable {
+  package let chunkID: Int64
+  package var after: Int64
+  package var through: Int64
+  /// The labels of `lethe.reason` among them, and maybe others; nil if that is not known.
+  package var reasons: Set<String>?
+  /// Whether one of them may end a protection.
+  package var mayRestore: Bool
+  /// Whether a part of one of them may be applied.
+  package var mayBePartlyApplied: Bool
+
+  package init(
+    chunkID: Int64, after: Int64, through: Int64, reasons: Set<String>? = nil,
+    mayRestore: Bool = true, mayBePartlyApplied: Bool = true
+  ) {
+    self.chunkID = chunkID
+    self.after = after
+    self.through = through
+    self.reasons = reasons
+    self.mayRestore = mayRestore
+    self.mayBePartlyApplied = mayBePartlyApplied
+  }
+
+  /// All events of a chunk.
+  package init(all chunk: Chunk) {
+    self.init(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
+  }
+
+  package func mayHold(_ reasons: [String]) -> Bool {
+    self.reasons.map { !$0.isDisjoint(with: reasons) } ?? true
+  }
+
+  /// A part of it.
+  package func from(_ after: Int64, through: Int64) -> EventRange {
+    var part = self
+    (part.after, part.through) = (after, through)
+    return part
+  }
+
+  /// The condition that an event `s` is in the range.
+  package var all: SQL {
+    "s.chunk_id = \(chunkID) AND s.id > \(after) AND s.id <= \(through)"
+  }
+
+  /// The same, and that it is acted on: no newer answer about its ID has come.
+  package var standing: SQL { "\(all) AND s.superseded_by IS NULL" }
+}

@@ -1,0 +1,44 @@
+package import Definitions
+package import SQLText
+
+/// A path on which the IDs of a dataset protect rows of a table.
+package struct ProtectionPath: Sendable {
+  package let pipeline: String
+  package let dataset: String
+  package let table: TableName
+  package let resolvedTable: TableName
+  private let match: IDExpression
+  private let steps: [TargetPath.Step]
+
+  package static func all(of definition: Definition, catalog: Catalog) throws -> [ProtectionPath] {
+    try definition.datasets.flatMap { dataset in
+      try TargetPath.all(of: dataset, catalog: catalog)
+        .filter { $0.actions.values.contains { $0.kind.hiding != nil } }
+        .map {
+          ProtectionPath(
+            pipeline: definition.name, dataset: dataset.name, table: $0.table.name,
+            resolvedTable: $0.table.resolvedName, match: $0.match, steps: $0.steps)
+        }
+    }
+  }
+
+  /// The condition that no ID of a version without holds protects a row. It goes from the row back to the ID that
+  /// protects it. A batch first deletes the protections that it ends, so what is found is another ID's.
+  package func isFree(_ alias: SQL) -> SQL {
+    var from: SQL = "lethe.protection AS q"
+    var conditions: [SQL] = []
+    var current = (expression: match.sql(of: alias), kind: match.kind)
+    for (index, step) in steps.reversed().enumerated() {
+      let alias: SQL = "g\(literal: index + 1)"
+      from += ", \(step.table.sql) AS \(alias)"
+      conditions.append(step.id.equals(current.expression, of: current.kind, alias: alias))
+      current = (step.match.sql(of: alias), step.match.kind)
+    }
+    conditions += [
+      "q.pipeline = \(pipeline)",
+      "q.dataset = \(dataset)",
+      "q.id = \(IDKind.integer.cast(current.expression, from: current.kind))",
+    ]
+    return "NOT EXISTS (SELECT FROM \(from) WHERE \(conditions.joined(separator: " AND ")))"
+  }
+}
