@@ -88,6 +88,36 @@ package struct BatchLedger: Sendable {
       """)
   }
 
+  // MARK: Rows that are opened
+
+  /// Counts the rows that releases have opened, for the batch's totals.
+  package func countOpened() async throws -> Int {
+    try await transaction.execute(
+      """
+      INSERT INTO lethe_touched (action, table_name, id, reason, rows)
+      SELECT 'restore', table_name, id, reason, count(*)
+      FROM lethe_due WHERE outcome = 'opened' GROUP BY table_name, id, reason
+      """)
+    return try await transaction.query(
+      "SELECT count(*) FROM lethe_due WHERE outcome = 'opened'"
+    ).onlyRow(as: Int.self)
+  }
+
+  /// Rows that are posts or users of their own leave a record, unless it is the event's own row.
+  /// - Returns: how many records.
+  package func recordOpened() async throws -> Int {
+    try await transaction.execute(
+      """
+      INSERT INTO lethe.event
+        (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id, batch)
+      SELECT h.row_id, h.row_type, d.reason, 'restore', \(origin.chunkID), \(origin.jobID), now(),
+             pg_catalog.jsonb_build_object('restore ' || d.table_name, 1), d.id, \(origin.number)::integer
+      FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
+      WHERE d.outcome = 'opened' AND h.row_id IS NOT NULL
+        AND (h.row_type, h.row_id) <> (\(origin.typeSQL), d.id)
+      """)
+  }
+
   // MARK: Records
 
   /// - Parameters:

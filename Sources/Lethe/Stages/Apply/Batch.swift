@@ -31,7 +31,7 @@ struct Batch {
 
   private var release: Release {
     Release(
-      transaction: transaction, catalog: catalog, chunk: chunk, context: context,
+      transaction: transaction, catalog: catalog, chunk: chunk, context: context, records: records,
       protections: plan.protections)
   }
 

@@ -10,6 +10,7 @@ struct Release {
   let catalog: Catalog
   let chunk: Chunk
   let context: BatchContext
+  let records: BatchLedger
   /// The ways on which IDs of versions without holds may hide a row.
   let protections: [ProtectionPath]
 
@@ -36,8 +37,8 @@ struct Release {
       protections: protections, chunk: chunk)
     try await holds.judge()
     try await holds.open()
-    outcome.rowsOpened = try await countOpened()
-    if outcome.rowsOpened > 0 { outcome.hasRecords = try await recordRows() > 0 }
+    outcome.rowsOpened = try await records.countOpened()
+    if outcome.rowsOpened > 0 { outcome.hasRecords = try await records.recordOpened() > 0 }
     try await holds.end(jobID: context.origin.jobID)
     return outcome
   }
@@ -69,33 +70,5 @@ struct Release {
       """)
     return try await transaction.query("SELECT max(hold_id) FROM lethe_ending")
       .onlyRow(as: Int64?.self)
-  }
-
-  // MARK: Records
-
-  private func countOpened() async throws -> Int {
-    try await transaction.execute(
-      """
-      INSERT INTO lethe_touched (action, table_name, id, reason, rows)
-      SELECT 'restore', table_name, id, reason, count(*)
-      FROM lethe_due WHERE outcome = 'opened' GROUP BY table_name, id, reason
-      """)
-    return try await transaction.query(
-      "SELECT count(*) FROM lethe_due WHERE outcome = 'opened'"
-    ).onlyRow(as: Int.self)
-  }
-
-  /// Rows that are posts or users of their own leave a record, unless it is the event's own row.
-  private func recordRows() async throws -> Int {
-    try await transaction.execute(
-      """
-      INSERT INTO lethe.event
-        (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id, batch)
-      SELECT h.row_id, h.row_type, d.reason, 'restore', \(context.origin.chunkID), \(context.origin.jobID), now(),
-             pg_catalog.jsonb_build_object('restore ' || d.table_name, 1), d.id, \(context.origin.number)::integer
-      FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
-      WHERE d.outcome = 'opened' AND h.row_id IS NOT NULL
-        AND (h.row_type, h.row_id) <> (\(context.origin.typeSQL), d.id)
-      """)
   }
 }

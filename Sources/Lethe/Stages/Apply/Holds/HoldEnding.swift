@@ -21,30 +21,10 @@ struct HoldEnding {
   /// What the errors begin with.
   let chunk: Chunk?
 
-  /// Which columns of each hold go back: those that no other ID wants to stay.
-  func judge() async throws {
-    try await transaction.execute(
-      """
-      INSERT INTO lethe_due (hold_id, table_name, key, id, reason, held, columns)
-      SELECT hold_id, table_name, key, id, reason, held, columns
-      FROM (
-        SELECT h.hold_id, h.table_name, e.id, e.reason,
-               ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k ORDER BY k) AS key,
-               ARRAY (SELECT c FROM jsonb_object_keys(h.set_to) AS c ORDER BY c) AS held,
-               ARRAY (SELECT c FROM jsonb_object_keys(h.set_to) AS c
-                      WHERE NOT EXISTS (
-                        SELECT FROM lethe.holder AS o
-                        WHERE o.hold_id = h.hold_id AND c = ANY (o.columns)
-                          AND NOT (o.type = \(type.rawValue)::lethe.job_type
-                                   AND o.id IN (SELECT x.id FROM lethe_ending AS x
-                                                WHERE x.hold_id = h.hold_id)))
-                      ORDER BY c) AS columns
-        FROM (SELECT DISTINCT ON (hold_id) hold_id, id, reason FROM lethe_ending
-              ORDER BY hold_id, id) AS e
-        JOIN lethe.hold AS h USING (hold_id)
-      ) AS judged
-      """)
-  }
+  private var ledger: HoldClosing { HoldClosing(transaction: transaction, type: type) }
+
+  /// Decides which columns of each hold go back: those that no other ID wants to stay.
+  func judge() async throws { try await ledger.judge() }
 
   /// Opens what is due.
   func open() async throws {
@@ -203,38 +183,6 @@ struct HoldEnding {
     try JSONDecoder().decode([String].self, from: Data(json.utf8))
   }
 
-  // MARK: The end
-
-  /// A hold ends with its last column, or when there is nothing left that Lethe may open. Whoever waits for
-  /// the next answer stays a holder.
-  func end(jobID: Int64?) async throws {
-    let type = self.type.rawValue
-    try await transaction.execute(
-      """
-      WITH closed AS (
-        DELETE FROM lethe.hold AS h USING lethe_due AS d
-        WHERE h.hold_id = d.hold_id
-          AND (d.outcome IN ('gone', 'changed') OR d.outcome IN ('opened', 'forgotten') AND d.columns @> d.held)
-        RETURNING h.*, d.id, d.outcome
-      )
-      INSERT INTO lethe.closed_hold
-        (hold_id, table_name, row_key, row_type, row_id, held_at, outcome, type, id, job_id)
-      SELECT hold_id, table_name, row_key, row_type, row_id, held_at,
-             CASE outcome WHEN 'opened' THEN 'restored' ELSE outcome END, \(type)::lethe.job_type,
-               id, \(jobID)::bigint
-      FROM closed
-      """)
-    try await transaction.execute(
-      """
-      UPDATE lethe.hold AS h SET former = h.former - d.columns, set_to = h.set_to - d.columns
-      FROM lethe_due AS d
-      WHERE d.hold_id = h.hold_id AND d.outcome IN ('opened', 'forgotten') AND NOT d.columns @> d.held
-      """)
-    try await transaction.execute(
-      """
-      DELETE FROM lethe.holder AS r USING lethe_ending AS e JOIN lethe_due AS d USING (hold_id)
-      WHERE r.hold_id = e.hold_id AND r.type = \(type)::lethe.job_type AND r.id = e.id
-        AND d.outcome <> 'waits'
-      """)
-  }
+  /// Ends the holds, once their rows are opened.
+  func end(jobID: Int64?) async throws { try await ledger.end(jobID: jobID) }
 }

@@ -15,20 +15,7 @@ public struct HoldKeys: Sendable {
     self.catalog = catalog
   }
 
-  /// A key by which rows of a table are, or were, named.
-  private struct Known {
-    let table: String
-    let columns: [String]
-  }
-
-  private func known() async throws -> [Known] {
-    try await connection.query(
-      "SELECT table_name, array_to_json(key_columns)::text FROM lethe.held_key ORDER BY 1, 2"
-    ).rows(as: String.self, String.self).map {
-      Known(
-        table: $0.0, columns: try JSONDecoder().decode([String].self, from: Data($0.1.utf8)))
-    }
-  }
+  private var names: HoldNames { HoldNames(connection: connection) }
 
   // MARK: Another key
 
@@ -38,7 +25,7 @@ public struct HoldKeys: Sendable {
     let columns = HeldColumns(connection: connection, catalog: catalog)
     try await columns.follow()
     try await columns.note(plan)
-    let all = try await known()
+    let all = try await names.known()
     guard !all.isEmpty else { return }
     var seen: Set<String> = []
     for change in plan.changes {
@@ -52,43 +39,22 @@ public struct HoldKeys: Sendable {
   }
 
   private func rename(
-    _ former: Known, _ key: HoldKey, _ table: WarehouseTable
+    _ former: HoldNames.Key, _ key: HoldKey, _ table: WarehouseTable
   ) async throws {
     guard former.columns.allSatisfy({ table.columns[$0] != nil }),
       let whole = TableName(key.table)
     else { return }
-    func isRow(_ alias: SQL) -> SQL {
+    @Sendable func isRow(_ alias: SQL) -> SQL {
       former.columns.compactMap { name in
         table.columns[name].map {
           "\(alias).\($0.sql) = (h.row_key ->> \(literal: name))::\($0.typeSQL)" as SQL
         }
       }.joined(separator: " AND ")
     }
-    try await connection.withTransaction { transaction in
-      try await transaction.execute(
-        """
-        UPDATE lethe.hold AS h SET table_name = \(key.table), row_key = \(key.json(of: "t"))
-        FROM \(whole.sql) AS t
-        WHERE h.table_name = \(former.table)
-          AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k
-            ORDER BY k COLLATE "C") = \(former.columns)::text[]
-          AND \(isRow("t"))
-          AND (SELECT count(*) FROM (SELECT FROM \(whole.sql) AS o WHERE \(isRow("o")) LIMIT 2) AS o) = 1
-          AND NOT EXISTS (SELECT FROM lethe.hold AS g
-                          WHERE g.table_name = \(key.table) AND g.row_key = \(key.json(of: "t")))
-        """)
-      try await transaction.execute(
-        """
-        DELETE FROM lethe.held_key WHERE table_name = \(former.table)
-        AND key_columns = \(former.columns)::text[]
-        """
-      )
-      try await transaction.execute(
-        """
-        INSERT INTO lethe.held_key (table_name, key_columns) VALUES (\(key.table), \(key.names)::text[])
-        ON CONFLICT DO NOTHING
-        """)
-    }
+    try await names.rename(
+      former, to: .init(table: key.table, columns: key.names), rows: whole.sql,
+      key: key.json(of: "t"),
+      isRow: isRow)
   }
 
   // MARK: Tables that are gone
@@ -104,7 +70,7 @@ public struct HoldKeys: Sendable {
   public func tablesOutOfReach() async throws -> [String] {
     let moves = try await HeldColumns(connection: connection, catalog: catalog).moves()
     var tables: [String] = []
-    for known in try await known() where !tables.contains(known.table) {
+    for known in try await names.known() where !tables.contains(known.table) {
       if let move = moves.first(where: { $0.table == known.table }),
         known.columns.allSatisfy({ !move.dropped.contains($0) })
       {
@@ -141,7 +107,7 @@ public struct HoldKeys: Sendable {
   /// Ends holds of rows that are not there any more, such as those that went with a row that they refer to.
   /// Tables that cannot be looked into are left out.
   public func endHoldsOfLostRows() async throws {
-    for known in try await known() {
+    for known in try await names.known() {
       guard let name = TableName(known.table),
         let table = try await catalog.table(resolved: name, on: connection),
         known.columns.allSatisfy({ table.columns[$0] != nil }), !table.mayHideRows
@@ -152,20 +118,9 @@ public struct HoldKeys: Sendable {
         }
       }.joined(separator: " AND ")
       do {
-        try await connection.execute(
-          """
-          WITH lost AS (
-            DELETE FROM lethe.hold AS h
-            WHERE h.table_name = \(known.table)
-              AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k
-                ORDER BY k COLLATE "C") = \(known.columns)::text[]
-              AND NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow))
-            RETURNING h.*
-          )
-          INSERT INTO lethe.closed_hold
-            (hold_id, table_name, row_key, row_type, row_id, held_at, outcome)
-          SELECT hold_id, table_name, row_key, row_type, row_id, held_at, 'gone' FROM lost
-          """)
+        try await names.endHoldsOfLostRows(
+          known, rows: table.resolvedName.sql,
+          isRow: isRow)
       } catch let error as PostgreSQLError where error.isRefusal {
         continue
       }

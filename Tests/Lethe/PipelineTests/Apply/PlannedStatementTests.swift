@@ -1,0 +1,60 @@
+import Foundation
+import PostgreSQL
+import Runtime
+import SQLText
+import TestSupport
+import Testing
+
+/// `lethe plan --sql`: the statements are apply's own, and PostgreSQL takes each of them.
+@Suite struct PlannedStatementTests {
+  @Test func eachStatementIsTakenByPostgreSQL() async throws {
+    try await Night.with { night in
+      let report = try await night.withRuntime(try night.pipeline()) { try await $0.statements() }
+      #expect(
+        Set(report.statements.map { "\($0.dataset) \($0.phase)" })
+          == [
+            "posts restores", "posts children", "posts own_table", "posts records",
+            "users restores", "users children", "users own_table", "users records",
+          ])
+      #expect(
+        report.statements.filter { $0.dataset == "users" && $0.purpose == "change" }
+          .map { $0.change ?? "" } == [
+            "restore warehouse.posts", "restore warehouse.users", "delete warehouse.post_media",
+            "delete warehouse.reposts", "delete warehouse.posts", "protect warehouse.posts",
+            "delete warehouse.users", "protect warehouse.users",
+          ])
+      // What the chunk's statements rest on is there once a batch has been applied in the session.
+      try await night.database.withConnection { connection in
+        try await connection.runScript(Self.temporaryTables)
+        for (index, statement) in report.statements.enumerated() {
+          try await connection.execute(
+            "PREPARE statement_\(literal: index) AS \(trusted: statement.sql)")
+        }
+      }
+    }
+  }
+
+  /// As apply makes them.
+  private static let temporaryTables: SQL = """
+    CREATE TEMP TABLE lethe_touched (
+        action lethe.action NOT NULL, table_name text NOT NULL, id bigint, reason lethe.reason NOT NULL,
+        rows bigint NOT NULL);
+    CREATE TEMP TABLE lethe_restored (
+        id bigint PRIMARY KEY, chunk_id bigint NOT NULL, protected_at timestamptz NOT NULL,
+        asked_at timestamptz NOT NULL);
+    """
+
+  @Test func theProgramPrintsThemForPeople() async throws {
+    try await Night.with { night in
+      let file = try night.definitionFile()
+      let printed = try await Program.run("lethe", ["plan", file, "--sql"], environment: night.environment)
+      #expect(printed.code == 0, "\(printed)")
+      let heads = printed.stdout.split(separator: "\n").filter { $0.hasPrefix("-- ") }
+      #expect(heads.first == "-- posts · restores · count · restore warehouse.posts")
+      #expect(heads.contains("-- users · own_table · verify · protect warehouse.users for protected"))
+      #expect(!printed.stdout.contains("'protected'::text"))
+      #expect(
+        try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
+    }
+  }
+}
