@@ -20,6 +20,50 @@ extension ChunkLedger {
     }
   }
 
+  /// The `ScannedLines` that are events wait to be applied: one for each ID. To be called when the silence of
+  /// the result is decided.
+  public func scannedEventsCollected(
+    of attempt: Attempt, _ chunk: Chunk, on transaction: Transaction
+  ) async throws {
+    let older = OlderHolds(chunk: chunk, jobID: attempt.jobID)
+    _ = try await transaction.run(
+      """
+      INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
+      SELECT DISTINCT ON (s.id) \(chunk.id)::bigint, s.id, reason, s.created_at, redacted_at,
+             reason = ANY (\(Reason.outweighedByProtected)::lethe.reason[]) AND \(older.hide("s.id"))
+               -- Another line about the ID may have said that it is protected.
+               AND NOT EXISTS (SELECT FROM lethe.unspoken AS u WHERE u.job_id = \(attempt.jobID)
+                 AND u.id = s.id)
+      FROM lethe_scanned AS s WHERE why IS NULL ORDER BY s.id, line
+      """)
+  }
+
+  /// IDs that Lethe had protected, that this chunk asked about, and that came back without an event are
+  /// clean, where the result speaks about them by silence.
+  ///
+  /// - Parameter containing: which of these IDs the chunk had asked about.
+  public func cleanIDsCollected(
+    of attempt: Attempt, _ chunk: Chunk, containing: ([Int64]) throws -> [Int64],
+    on transaction: Transaction
+  ) async throws {
+    let older = OlderHolds(chunk: chunk, jobID: attempt.jobID)
+    var after = chunk.firstID - 1
+    while true {
+      let candidates = try await older.ids(
+        after: after, limit: Int(Self.idsPerStatement), on: transaction)
+      guard let last = candidates.last else { return }
+      after = last
+      try await transaction.execute(
+        """
+        INSERT INTO lethe.collected (chunk_id, id, reason, restores)
+        SELECT \(chunk.id), c.id, 'clean', true
+               FROM pg_catalog.unnest(\(try containing(candidates))::bigint[]) AS c (id)
+        WHERE EXISTS (SELECT FROM lethe.speaks_by_silence(\(attempt.jobID), c.id))
+        ON CONFLICT (chunk_id, id) DO NOTHING
+        """)
+    }
+  }
+
   /// - Returns: how many events and quarantined lines the chunk has.
   public func resultCollected(
     _ attempt: Attempt, of chunk: Chunk, _ facts: ResultFacts, on transaction: Transaction

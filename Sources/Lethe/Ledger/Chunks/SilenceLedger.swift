@@ -1,15 +1,51 @@
 public import PostgreSQL
 
+/// Which IDs of the chunk a result speaks about by silence: all that it does not name, none, or all but
+/// those about which it has a line that nobody may act on. Decided once and kept with the job; whatever
+/// reads silence later asks `lethe.speaks_by_silence`.
 extension ChunkLedger {
-  /// Records whether a result says by silence that IDs are clean. Never changed afterwards; what counts
-  /// for one ID is `lethe.speaks_by_silence`.
+  /// To be called when each of the `ScannedLines` has its `why`.
+  ///
+  /// - Parameters:
+  ///   - isSpoken: whether the result says by silence that IDs are clean. Never changed afterwards.
+  ///   - idsBelow: how many IDs of the chunk are smaller than each of these.
   public func silenceDecided(
-    isSpoken: Bool, of attempt: Attempt, on transaction: Transaction
+    isSpoken: Bool, of attempt: Attempt, idsBelow: ([Int64]) throws -> [Int64],
+    on transaction: Transaction
   ) async throws {
     try await transaction.executeOne(
       """
       UPDATE lethe.job SET silence = \(isSpoken ? "spoken" : "none")::lethe.silence
       WHERE job_id = \(attempt.jobID) AND silence IS NULL AND ended_at IS NULL
       """)
+    let exceptions = try await transaction.execute(
+      """
+      INSERT INTO lethe.unspoken (job_id, id)
+      SELECT DISTINCT \(attempt.jobID)::bigint, id FROM lethe_scanned WHERE why IS NOT NULL AND in_chunk
+      """)
+    if exceptions > 0 { try await placeExceptions(of: attempt, idsBelow, transaction) }
+  }
+
+  /// Notes where in the chunk they are: its file is gone when the coverage is written.
+  private func placeExceptions(
+    of attempt: Attempt, _ idsBelow: ([Int64]) throws -> [Int64], _ transaction: Transaction
+  ) async throws {
+    var after: Int64 = 0
+    while true {
+      let ids = try await transaction.query(
+        """
+        SELECT id FROM lethe.unspoken WHERE job_id = \(attempt.jobID) AND id > \(after) ORDER BY id
+               LIMIT \(Self.idsPerStatement)
+        """
+      ).rows(as: Int64.self)
+      guard let last = ids.last else { return }
+      after = last
+      try await transaction.execute(
+        """
+        UPDATE lethe.unspoken AS u SET ids_below = p.ids_below
+        FROM unnest(\(ids)::bigint[], \(try idsBelow(ids))::bigint[]) AS p (id, ids_below)
+        WHERE u.job_id = \(attempt.jobID) AND u.id = p.id
+        """)
+    }
   }
 }
