@@ -209,7 +209,7 @@ let package = Package(
     tests(
       "DocumentationTests", in: "Lethe",
       [
-        "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "FaultPlans",
+        "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Ledger", "FaultPlans",
         "LetheCommands", "lethe", "compliance-server", systemPackage,
       ]),
     tests("WarehouseTests", in: "Lethe", ["Definitions", "PostgreSQL", "Vocabulary", "Warehouse"]),

@@ -1,4 +1,5 @@
 import Foundation
+import Ledger
 import PostgreSQL
 import TestSupport
 import Testing
@@ -62,13 +63,31 @@ import Vocabulary
     }
   }
 
-  /// The diagram's arrows are between states that there are, and each state is in it.
-  @Test func theDiagramHasEachStateOfAChunk() throws {
+  /// The diagram's arrows are the transitions of the ledger: no more, no fewer.
+  @Test func theDiagramHasEachTransitionOfAChunk() throws {
     let diagram = try #require(
       try Page(Self.path).codeBlocks.first { $0.language == "mermaid" }?.text)
-    let words = diagram.matches(of: /(?m)^ *([a-z\[\]*]+) --> ([a-z\[\]*]+)/)
-      .flatMap { [String($0.1), String($0.2)] }.filter { $0 != "[*]" }
-    #expect(Set(words) == Set(ChunkState.allCases.map(\.rawValue)))
+    let arrows = diagram.matches(of: /(?m)^ *([a-z\[\]*]+) --> ([a-z\[\]*]+)/)
+      .map { "\($0.1) \($0.2)" }.filter { !$0.contains("[*]") }
+    #expect(arrows.count == Set(arrows).count)
+    #expect(
+      Set(arrows)
+        == Set(ChunkTransition.all.flatMap { move in move.from.map { "\($0) \(move.to)" } }))
+    let states = arrows.flatMap { $0.split(separator: " ").map(String.init) }
+    #expect(Set(states) == Set(ChunkState.allCases.map(\.rawValue)))
+  }
+
+  @Test func thePageSaysWhatEachTransitionSetsAndWhoMakesIt() throws {
+    let rows = try Page(Self.path).section("The states of a chunk").rows
+    let known = ChunkTransition.all.map { move in
+      func list(_ words: [String]) -> String { words.map { "`\($0)`" }.joined(separator: ", ") }
+      return [
+        list(move.from.map(\.rawValue)), list([move.to.rawValue]),
+        move.timeSet.map { "sets `\($0)`" } ?? "clears \(list(move.timesCleared))",
+        move.by.map(\.rawValue).joined(separator: ", "),
+      ]
+    }
+    #expect(rows == known)
   }
 
   /// What the page on metrics asks the ledger works on it.

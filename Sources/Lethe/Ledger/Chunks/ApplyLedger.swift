@@ -45,7 +45,7 @@ extension ChunkLedger {
                          WHERE e.chunk_id = c.chunk_id AND e.cause_id IS NULL AND e.reason <> 'clean')
                       + (SELECT coalesce(sum(t.events), 0) FROM lethe.trace AS t
                          WHERE t.chunk_id = c.chunk_id AND t.reason <> 'clean')
-        FROM lethe.chunk AS c WHERE chunk_id = \(chunk.id) AND state = 'collected'
+        FROM lethe.chunk AS c WHERE chunk_id = \(chunk.id) AND state = \(state: .collected)
         """
       ).firstRow(as: Bool.self)
       if had == true {
@@ -196,7 +196,7 @@ extension ChunkLedger {
       """
       WITH moved AS (
         UPDATE lethe.chunk SET applied_through = \(through)
-        WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = 'collected'
+        WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = \(state: .collected)
           AND applied_through = \(after)
         RETURNING chunk_id
       )
@@ -221,13 +221,9 @@ extension ChunkLedger {
   ) async throws {
     try await ChunkQueries.guarded(
       transaction, chunk.label,
-      """
-      UPDATE lethe.chunk
-      SET state = 'applied', applied_at = clock_timestamp(), applied_through = last_id,
-          stopped_reason = NULL
-      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = 'collected'
-        AND applied_through = \(through)
-      """)
+      ChunkTransition.applied.update(
+        of: chunk, heldBy: lease, setting: "applied_through = last_id, stopped_reason = NULL",
+        where: "applied_through = \(through)"))
     try await rangesChecked(of: chunk, jobID: jobID, on: transaction)
     let isAlone = try await holdsCollectedAlone(chunk, on: transaction)
     if !isAlone { try await deleteCollected(of: chunk, on: transaction) }
@@ -305,7 +301,7 @@ extension ChunkLedger {
       connection, chunk.label,
       """
       UPDATE lethe.chunk SET stopped_reason = \(prose: why)
-      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = 'collected'
+      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = \(state: .collected)
       """)
   }
 

@@ -18,7 +18,7 @@ extension ChunkLedger {
           UPDATE lethe.chunk AS c SET approved_at = clock_timestamp(), stopped_reason = NULL
           FROM (SELECT chunk_id, stopped_reason FROM lethe.chunk
             WHERE chunk_id = \(chunkID) FOR UPDATE) AS o
-          WHERE c.chunk_id = o.chunk_id AND c.run_id = \(runID) AND c.state = 'collected'
+          WHERE c.chunk_id = o.chunk_id AND c.run_id = \(runID) AND c.state = \(state: .collected)
             AND c.stopped_reason IS NOT NULL
           RETURNING o.stopped_reason
           """

@@ -8,11 +8,10 @@ extension ChunkLedger {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
         """
-        UPDATE lethe.job SET status = 'complete', completed_at = clock_timestamp()
+        UPDATE lethe.job SET status = \(JobStatus.complete.description), completed_at = clock_timestamp()
         WHERE job_id = \(attempt.jobID) AND ended_at IS NULL
         """)
-      try await transition(
-        chunk, from: "uploaded", to: "complete", at: "completed_at", transaction)
+      try await make(.jobCompleted, of: chunk, on: transaction)
     }
   }
 

@@ -123,12 +123,8 @@ public struct ChunkLedger: Sendable {
       if hasAnother {
         try await ChunkQueries.guarded(
           transaction, chunk.label,
-          """
-          UPDATE lethe.chunk
-          SET state = 'exported', created_at = NULL, uploaded_at = NULL, completed_at = NULL
-          WHERE chunk_id = \(chunk.id) AND lease = \(lease.token)
-            AND state IN ('exported', 'created', 'uploaded', 'complete')
-          """)
+          // It is still `exported` if the job was never made.
+          ChunkTransition.jobDied.update(of: chunk, orIn: [.exported], heldBy: lease))
       } else {
         try await fail(
           chunk, why: "\(attempt.number - before) jobs came to nothing, the last one: \(why)",
@@ -147,13 +143,8 @@ public struct ChunkLedger: Sendable {
   func fail(
     _ chunk: Chunk, why: String, isRetryable: Bool, on session: some Session
   ) async throws {
-    try await ChunkQueries.guarded(
-      session, chunk.label,
-      """
-      UPDATE lethe.chunk
-      SET state = 'failed', failed_at = clock_timestamp(), failure = \(prose: why),
-        is_retryable = \(isRetryable)
-      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state NOT IN ('applied', 'failed')
-      """)
+    try await make(
+      .failed, of: chunk, setting: "failure = \(prose: why), is_retryable = \(isRetryable)",
+      on: session)
   }
 }

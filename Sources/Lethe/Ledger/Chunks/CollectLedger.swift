@@ -75,18 +75,17 @@ extension ChunkLedger {
         result_sha256 = \(facts.sha256)
       WHERE job_id = \(attempt.jobID) AND ended_at IS NULL
       """)
+    let collected = ChunkTransition.resultCollected.update(
+      of: chunk, heldBy: lease,
+      setting: """
+        applied_through = first_id - 1,
+        events = (SELECT count(*) FROM lethe.collected AS e
+                  WHERE e.chunk_id = c.chunk_id AND e.reason <> 'clean'),
+        quarantined = \(facts.kept)
+        """)
     guard
-      let row = try await transaction.query(
-        """
-        UPDATE lethe.chunk AS c
-        SET state = 'collected', collected_at = clock_timestamp(), applied_through = first_id - 1,
-            events = (SELECT count(*) FROM lethe.collected AS e
-                      WHERE e.chunk_id = c.chunk_id AND e.reason <> 'clean'),
-            quarantined = \(facts.kept)
-        WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = 'complete'
-        RETURNING events, quarantined
-        """
-      ).firstRow(as: Int.self, Int.self)
+      let row = try await transaction.query("\(collected) RETURNING events, quarantined")
+        .firstRow(as: Int.self, Int.self)
     else { throw LedgerError.leaseLost(chunk.label) }
     return (row.0, row.1)
   }

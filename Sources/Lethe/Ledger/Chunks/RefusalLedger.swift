@@ -30,7 +30,7 @@ extension ChunkLedger {
       transaction, chunk.label,
       """
       SELECT FROM lethe.chunk WHERE chunk_id = \(chunk.id) AND lease = \(lease.token)
-        AND state = 'collected'
+        AND state = \(state: .collected)
       FOR NO KEY UPDATE
       """)
     try await transaction.execute(
@@ -168,7 +168,7 @@ extension ChunkLedger {
         transaction, chunk.label,
         """
         SELECT FROM lethe.chunk WHERE chunk_id = \(chunk.id)
-          AND state = \(chunk.state.rawValue)::lethe.chunk_state
+          AND state = \(state: chunk.state)
         FOR NO KEY UPDATE
         """)
       // Their records are in lethe.event.
@@ -195,14 +195,14 @@ extension ChunkLedger {
   }
 
   private func reopen(_ chunk: Chunk, on transaction: Transaction) async throws {
-    try await transaction.executeOne(
-      """
-      UPDATE lethe.chunk
-      SET state = 'collected', applied_at = NULL, failed_at = NULL, failure = NULL, remedy = NULL,
-          is_retryable = NULL, applied_through = first_id - 1, approved_at = NULL,
-          stopped_reason = NULL, lease = \(lease.token)
-      WHERE chunk_id = \(chunk.id)
-      """)
+    try await ChunkQueries.guarded(
+      transaction, chunk.label,
+      ChunkTransition.takenOnAgain.update(
+        of: chunk, heldBy: nil,
+        setting: """
+          failure = NULL, remedy = NULL, is_retryable = NULL, applied_through = first_id - 1,
+          approved_at = NULL, stopped_reason = NULL, lease = \(lease.token)
+          """))
     // That a run was given up stays: only what was taken on again is done in it.
     try await transaction.executeOne(
       """

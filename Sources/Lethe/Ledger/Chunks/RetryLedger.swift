@@ -47,12 +47,12 @@ extension ChunkLedger {
     try await markSuperseded(jobID: jobID, of: chunk, stored: stored, on: transaction)
     try await ChunkQueries.guarded(
       transaction, chunk.label,
-      """
-      UPDATE lethe.chunk
-      SET state = 'collected', applied_at = NULL, applied_through = first_id - 1,
-          events = events + \(events), approved_at = NULL, stopped_reason = NULL, lease = \(lease.token)
-      WHERE chunk_id = \(chunk.id) AND state = 'applied'
-      """)
+      ChunkTransition.quarantineRead.update(
+        of: chunk, heldBy: nil,
+        setting: """
+          applied_through = first_id - 1, events = events + \(events), approved_at = NULL,
+          stopped_reason = NULL, lease = \(lease.token)
+          """))
     try await ChunkQueries.guarded(
       transaction, "run \(chunk.runID)",
       """

@@ -13,7 +13,7 @@ extension ChunkLedger {
         transaction, chunk.label,
         """
         SELECT FROM lethe.chunk WHERE chunk_id = \(chunk.id) AND lease = \(lease.token)
-          AND state = 'exported' FOR UPDATE
+          AND state IN (\(states: ChunkTransition.jobCreated.from)) FOR UPDATE
         """)
       let (jobID, number, name) = try await transaction.query(
         """
@@ -57,12 +57,12 @@ extension ChunkLedger {
       try await transaction.executeOne(
         """
         UPDATE lethe.job
-        SET api_id = \(apiID), status = 'created', created_at = clock_timestamp(),
+        SET api_id = \(apiID), status = \(JobStatus.created.description), created_at = clock_timestamp(),
             asked_at = coalesce(timestamptz '2000-01-01 00:00:00Z' + \(at?.microsecondsSince2000) * interval '1 microsecond',
                                 clock_timestamp()), upload_host = \(prose: uploadHost)
         WHERE job_id = \(attempt.jobID) AND api_id IS NULL AND ended_at IS NULL
         """)
-      try await transition(chunk, from: "exported", to: "created", at: "created_at", transaction)
+      try await make(.jobCreated, of: chunk, on: transaction)
     }
   }
 
@@ -85,7 +85,7 @@ extension ChunkLedger {
         AND ended_at IS NULL
         """
       )
-      try await transition(chunk, from: "created", to: "uploaded", at: "uploaded_at", transaction)
+      try await make(.fileUploaded, of: chunk, on: transaction)
     }
   }
 
@@ -97,7 +97,7 @@ extension ChunkLedger {
       UPDATE lethe.chunk
       SET first_id = \(file.firstID), last_id = \(file.lastID), ids = \(file.ids),
         bytes = \(file.bytes), sha256 = \(file.sha256), path = \(file.path.string)
-      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = 'exported'
+      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = \(state: .exported)
       """)
   }
 
@@ -174,14 +174,13 @@ extension ChunkLedger {
       )
       try await ChunkQueries.guarded(
         transaction, chunk.label,
-        """
-        UPDATE lethe.chunk
-        SET first_id = \(first.firstID), last_id = \(first.lastID), ids = \(first.ids),
+        ChunkTransition.cut.update(
+          of: chunk, orIn: [.exported], heldBy: lease,
+          setting: """
+            first_id = \(first.firstID), last_id = \(first.lastID), ids = \(first.ids),
             bytes = \(first.bytes), sha256 = \(first.sha256), path = \(first.path.string),
-            cuts = cuts + 1, attempts_before = coalesce(\(attempt?.number), attempts_before),
-            state = 'exported', created_at = NULL
-        WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state IN ('exported', 'created')
-        """)
+            cuts = cuts + 1, attempts_before = coalesce(\(attempt?.number), attempts_before)
+            """))
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """
@@ -196,17 +195,5 @@ extension ChunkLedger {
         FROM lethe.chunk AS c WHERE c.chunk_id = \(chunk.id) AND c.lease = \(lease.token)
         """)
     }
-  }
-
-  /// Moves a chunk by one state.
-  func transition(
-    _ chunk: Chunk, from: String, to: String, at column: String, _ transaction: Transaction
-  ) async throws {
-    try await ChunkQueries.guarded(
-      transaction, chunk.label,
-      """
-      UPDATE lethe.chunk SET state = \(to)::lethe.chunk_state, \(identifier: column) = clock_timestamp()
-      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = \(from)::lethe.chunk_state
-      """)
   }
 }

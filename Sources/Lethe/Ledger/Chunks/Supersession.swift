@@ -69,7 +69,7 @@ extension ChunkLedger {
       SELECT o.chunk_id
       FROM lethe.chunk AS o JOIN lethe.job AS oj ON oj.chunk_id = o.chunk_id, lethe.job AS j
       WHERE j.job_id = \(attempt.jobID) AND o.type = \(chunk.type.rawValue)::lethe.job_type
-        AND o.state IN ('collected', 'failed')
+        AND o.state IN (\(states: ChunkState.withEvents))
         AND oj.result_sha256 IS NOT NULL AND (oj.asked_at, oj.job_id) < (j.asked_at, j.job_id)
         AND o.first_id <= \(chunk.lastID) AND o.last_id >= \(chunk.firstID)
         AND EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = o.chunk_id)
@@ -105,7 +105,7 @@ extension ChunkLedger {
       UPDATE lethe.collected AS s SET superseded_by = \(attempt.jobID)
       FROM lethe.chunk AS o JOIN lethe.run AS r USING (run_id)
       WHERE s.chunk_id = \(other) AND s.id = ANY (\(ids)::bigint[]) AND o.chunk_id = s.chunk_id
-        AND s.id > o.applied_through AND (s.changed IS NULL OR o.state = 'failed')
+        AND s.id > o.applied_through AND (s.changed IS NULL OR o.state = \(state: .failed))
         AND CASE WHEN EXISTS (SELECT FROM lethe.collected AS n
                               WHERE n.chunk_id = \(chunk.id) AND n.id = s.id)
             THEN o.dataset = \(chunk.dataset) AND r.pipeline = \(chunk.pipeline)
@@ -124,7 +124,7 @@ extension ChunkLedger {
     try await transaction.execute(
       """
       DELETE FROM lethe.collected AS s USING lethe.chunk AS o
-      WHERE s.chunk_id = \(other) AND o.chunk_id = s.chunk_id AND o.state = 'failed'
+      WHERE s.chunk_id = \(other) AND o.chunk_id = s.chunk_id AND o.state = \(state: .failed)
         AND NOT EXISTS (SELECT FROM lethe.collected AS k
                         WHERE k.chunk_id = \(other) AND k.superseded_by IS NULL
                           AND k.id > o.applied_through)
@@ -136,7 +136,7 @@ extension ChunkLedger {
         AND NOT EXISTS (SELECT FROM lethe.job AS oj, lethe.job AS l JOIN lethe.chunk AS c USING (chunk_id)
                         WHERE oj.chunk_id = \(other) AND oj.result_sha256 IS NOT NULL
                           AND l.result_sha256 IS NOT NULL AND c.type = o.type
-                          AND c.state IN ('collected', 'failed')
+                          AND c.state IN (\(states: ChunkState.withEvents))
                           AND c.first_id <= o.last_id AND c.last_id >= o.first_id
                           AND (l.asked_at, l.job_id) < (oj.asked_at, oj.job_id)
                           AND EXISTS (SELECT FROM lethe.collected AS k
@@ -171,7 +171,7 @@ extension ChunkLedger {
       newer AS n
       JOIN lethe.collected AS o ON o.chunk_id = \(chunk.id) AND o.id BETWEEN n.first_id AND n.last_id
       JOIN lethe.chunk AS oc ON oc.chunk_id = o.chunk_id
-      WHERE o.superseded_by IS NULL AND (o.changed IS NULL OR oc.state = 'failed')
+      WHERE o.superseded_by IS NULL AND (o.changed IS NULL OR oc.state = \(state: .failed))
       """
     let silent: SQL = """
       WITH newer AS MATERIALIZED (\(newer))

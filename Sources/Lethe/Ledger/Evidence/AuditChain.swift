@@ -92,7 +92,7 @@ struct ChainVerifier {
              s.sha256 = sha256(s.previous || convert_to(s.content, 'UTF8')) AS is_hash_right,
              lethe.job_content(s.job_id) AS content_now, j.chunk_id IS NULL
                OR j.chunk_id = s.chunk_id AS is_filed_right,
-             coalesce(c.state = 'applied' AND s.number = (
+             coalesce(c.state = \(state: .applied) AND s.number = (
                SELECT max(n.number) FROM lethe.seal AS n WHERE n.chunk_id = s.chunk_id),
                  false) AS is_current
       FROM (SELECT * FROM lethe.seal WHERE number > \(number) ORDER BY number
@@ -179,7 +179,7 @@ struct ChainVerifier {
     let chunks = try await session.query(
       """
       SELECT c.chunk_id, \(AuditLedger.utc("c.applied_at")) FROM lethe.chunk AS c
-      WHERE c.state = 'applied' AND c.chunk_id > \(chunkIDMax)
+      WHERE c.state = \(state: .applied) AND c.chunk_id > \(chunkIDMax)
         AND NOT EXISTS (SELECT FROM lethe.seal AS s WHERE s.chunk_id = c.chunk_id)
       ORDER BY c.chunk_id LIMIT \(AuditVerification.faultsMax)
       """

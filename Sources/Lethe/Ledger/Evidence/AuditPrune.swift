@@ -104,7 +104,7 @@ extension AuditLedger {
       """
       SELECT DISTINCT c.chunk_id, r.pipeline
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id) JOIN lethe.batch AS b USING (chunk_id)
-      WHERE c.state = 'collected' AND b.applied_at < \(end)::timestamptz
+      WHERE c.state = \(state: .collected) AND b.applied_at < \(end)::timestamptz
       ORDER BY c.chunk_id
       """
     ).rows(as: Int64.self, String.self)

@@ -113,7 +113,7 @@ struct TrailQueries {
   /// none any more has lost them to newer answers.
   private var said: SQL {
     """
-    CASE WHEN c.state = 'failed' AND c.events > 0
+    CASE WHEN c.state = \(state: .failed) AND c.events > 0
               AND NOT EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = c.chunk_id)
          THEN \(literal: AuditTrail.Answer.overtaken.rawValue)
          WHEN EXISTS (SELECT FROM lethe.speaks_by_silence(j.job_id, \(id)))
@@ -242,7 +242,7 @@ struct TrailQueries {
              n.api_id
       FROM lethe.chunk AS c JOIN lethe.collected AS w USING (chunk_id)
       LEFT JOIN lethe.job AS n ON n.job_id = w.superseded_by
-      WHERE c.state IN ('collected', 'failed') AND w.id = \(id) AND w.id > c.applied_through
+      WHERE c.state IN (\(states: ChunkState.withEvents)) AND w.id = \(id) AND w.id > c.applied_through
         AND \(ofType("c.type"))
       ORDER BY c.collected_at, c.chunk_id
       """

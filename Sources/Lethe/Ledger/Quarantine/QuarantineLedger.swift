@@ -136,7 +136,7 @@ public struct QuarantineLedger: Sendable {
       SELECT c.chunk_id, c.run_id,
              CASE WHEN r.status = 'failed' AND r.failure = \(RunLedger.givenUpFailure)
                   THEN 'run ' || r.run_id || ' was given up, and later runs have asked anew: dismiss them'
-                  WHEN c.state <> 'applied'
+                  WHEN c.state <> \(state: .applied)
                   THEN 'it is not applied yet: finish it with lethe run PIPELINE --resume-only' END
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
       WHERE r.pipeline = \(pipeline)

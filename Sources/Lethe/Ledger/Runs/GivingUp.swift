@@ -49,9 +49,9 @@ extension RunLedger {
       try await transaction.execute(
         """
         UPDATE lethe.chunk
-        SET state = 'failed', failed_at = clock_timestamp(), failure = \(why), is_retryable = true,
+        SET \(ChunkTransition.failed.assignments), failure = \(why), is_retryable = true,
             stopped_reason = NULL
-        WHERE run_id = \(runID) AND state NOT IN ('applied', 'failed')
+        WHERE run_id = \(runID) AND state IN (\(states: ChunkTransition.failed.from))
         """)
       // What was applied of a chunk stays, and so its record is sealed like any other.
       try await transaction.execute(
@@ -115,7 +115,7 @@ extension RunLedger {
       """
       UPDATE lethe.collected AS s SET changed = NULL
       FROM lethe.chunk AS c
-      WHERE c.run_id = \(runID) AND c.state = 'collected' AND s.chunk_id = c.chunk_id
+      WHERE c.run_id = \(runID) AND c.state = \(state: .collected) AND s.chunk_id = c.chunk_id
         AND s.changed IS NOT NULL
       """)
   }
@@ -133,7 +133,7 @@ extension RunLedger {
             WHERE d ->> 'name' = c.dataset LIMIT 1) AS dataset_definition
     FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id) JOIN lethe.collected AS s USING (chunk_id)
     JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
-    WHERE c.run_id = \(runID) AND c.state = 'collected' AND s.changed IS NOT NULL
+    WHERE c.run_id = \(runID) AND c.state = \(state: .collected) AND s.changed IS NOT NULL
     """
   }
 

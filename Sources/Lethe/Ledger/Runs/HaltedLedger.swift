@@ -62,7 +62,7 @@ extension RunLedger {
   /// - Parameter pipeline: of this pipeline only.
   public func halted(pipeline: String?) async throws -> [HaltedChunk] {
     try await halted(
-      where: "\(Self.isOf(pipeline)) AND (c.state <> 'failed' OR NOT \(Self.isAskedAnew))")
+      where: "\(Self.isOf(pipeline)) AND (c.state <> \(state: .failed) OR NOT \(Self.isAskedAnew))")
   }
 
   private static func isOf(_ pipeline: String?) -> SQL {
@@ -89,7 +89,7 @@ extension RunLedger {
     try await connection.run(
       """
       SELECT c.chunk_id, c.run_id, r.pipeline, r.definition_file, c.dataset,
-             coalesce(c.failure, c.stopped_reason) AS reason, c.remedy, c.state = 'failed' AS is_set_aside,
+             coalesce(c.failure, c.stopped_reason) AS reason, c.remedy, c.state = \(state: .failed) AS is_set_aside,
              coalesce(c.is_retryable, true) AS is_retryable,
              coalesce(c.is_retryable, false) AND c.collected_at IS NOT NULL
                AND (c.events = 0
@@ -97,7 +97,7 @@ extension RunLedger {
                     OR EXISTS (SELECT FROM lethe.refusal AS f
                                WHERE f.chunk_id = c.chunk_id AND f.resolved_at IS NULL)) AS can_be_taken_on
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
-      WHERE (c.state = 'failed' OR c.stopped_reason IS NOT NULL) AND \(condition)
+      WHERE (c.state = \(state: .failed) OR c.stopped_reason IS NOT NULL) AND \(condition)
       ORDER BY c.chunk_id
       """
     ).rows.map { row in

@@ -1,6 +1,7 @@
 public import Definitions
 import Foundation
 import PostgreSQL
+import Vocabulary
 
 /// A run that has not ended, whether or not this version can read its definition.
 public struct OpenRun: Sendable {
@@ -112,7 +113,7 @@ extension RunLedger {
                                  WHERE e.run_id = \(run.id) AND e.dataset = d ->> 'name'
                                    AND e.finished_at IS NOT NULL))
              AND NOT EXISTS (SELECT FROM lethe.chunk
-                             WHERE run_id = \(run.id) AND state NOT IN ('applied', 'failed')
+                             WHERE run_id = \(run.id) AND state NOT IN (\(states: ChunkState.ended))
                                AND stopped_reason IS NULL)
       FROM lethe.run AS r WHERE run_id = \(run.id)
       """
@@ -131,7 +132,7 @@ extension RunLedger {
       try await transaction.execute(
         """
         UPDATE lethe.chunk SET path = \(folder)::text || '/' || regexp_replace(path, '^.*/', '')
-        WHERE run_id = \(run.id) AND state NOT IN ('applied', 'failed')
+        WHERE run_id = \(run.id) AND state NOT IN (\(states: ChunkState.ended))
         """)
     }
   }

@@ -1,6 +1,7 @@
 public import Definitions
 import Foundation
 public import PostgreSQL
+import Vocabulary
 
 /// Beginning, finding, taking over and ending runs.
 public struct RunLedger: Sendable {
@@ -71,7 +72,7 @@ public struct RunLedger: Sendable {
       try await transaction.execute(
         """
         UPDATE lethe.chunk SET lease = \(lease.token)
-        WHERE run_id = \(runID) AND state NOT IN ('applied', 'failed')
+        WHERE run_id = \(runID) AND state NOT IN (\(states: ChunkState.ended))
         """)
     }
   }
@@ -88,7 +89,7 @@ public struct RunLedger: Sendable {
     return try await connection.query(
       """
       SELECT NOT EXISTS (SELECT FROM lethe.chunk
-                         WHERE run_id = \(run.id) AND state NOT IN ('applied', 'failed'))
+                         WHERE run_id = \(run.id) AND state NOT IN (\(states: ChunkState.ended)))
       """
     ).onlyRow(as: Bool.self)
   }

@@ -1,0 +1,133 @@
+public import PostgreSQL
+public import Vocabulary
+
+/// A move of a chunk from one state to another. These are all that there are: the guarded updates, the
+/// diagram in docs/reference/ledger.md and the tests rest on them.
+public struct ChunkTransition: Sendable, Equatable {
+  /// Who may make it.
+  public enum Actor: String, Sendable, CaseIterable {
+    case submit, await, collect, apply
+    /// On somebody's word: a retry, or that a run is given up.
+    case `operator`
+  }
+
+  public let from: [ChunkState]
+  public let to: ChunkState
+  public let by: [Actor]
+
+  public static let jobCreated = ChunkTransition(from: [.exported], to: .created, by: [.submit])
+  public static let fileUploaded = ChunkTransition(from: [.created], to: .uploaded, by: [.submit])
+  public static let jobCompleted = ChunkTransition(from: [.uploaded], to: .complete, by: [.await])
+  public static let resultCollected = ChunkTransition(
+    from: [.complete], to: .collected, by: [.collect])
+  /// With the last batch.
+  public static let applied = ChunkTransition(from: [.collected], to: .applied, by: [.apply])
+  /// The job came to nothing. The chunk has another attempt.
+  public static let jobDied = ChunkTransition(
+    from: [.created, .uploaded, .complete], to: .exported, by: [.submit, .await, .collect])
+  /// The bytes are too many for their host.
+  public static let cut = ChunkTransition(from: [.created], to: .exported, by: [.submit])
+  /// The chunk is set aside, or its run is given up.
+  public static let failed = ChunkTransition(
+    from: [.exported, .created, .uploaded, .complete, .collected], to: .failed,
+    by: Actor.allCases)
+  public static let takenOnAgain = ChunkTransition(
+    from: [.applied, .failed], to: .collected, by: [.operator])
+  /// Lines of its quarantine are events now.
+  public static let quarantineRead = ChunkTransition(
+    from: [.applied], to: .collected, by: [.operator])
+
+  public static let all = [
+    jobCreated, fileUploaded, jobCompleted, resultCollected, applied, jobDied, cut, failed,
+    takenOnAgain, quarantineRead,
+  ]
+
+  /// Whether the chunk had been in the state before.
+  public var isBack: Bool { from.allSatisfy { $0.place > to.place } }
+
+  /// The time that it sets; nil if the chunk goes back.
+  public var timeSet: String? { isBack ? nil : to.timeColumn }
+
+  /// The times that it clears: those of the states that the chunk leaves behind.
+  public var timesCleared: [String] {
+    guard isBack, let last = from.map(\.place).max() else { return [] }
+    return ChunkState.allCases[(to.place + 1)...last].map(\.timeColumn)
+  }
+
+  /// SQL: what it sets, for an UPDATE of `lethe.chunk`.
+  var assignments: SQL {
+    var all: [SQL] = ["state = \(state: to)"]
+    if let timeSet { all.append("\(identifier: timeSet) = clock_timestamp()") }
+    all += timesCleared.map { "\(identifier: $0) = NULL" }
+    return all.joined(separator: ", ")
+  }
+
+  /// SQL: makes the transition of a chunk that is in one of its states.
+  ///
+  /// - Parameters:
+  ///   - staying: states in which the chunk may be as well.
+  ///   - lease: of the process that has to hold the chunk; nil for a chunk that nobody works on.
+  ///   - also: further assignments.
+  ///   - condition: that has to hold as well.
+  func update(
+    of chunk: Chunk, orIn staying: [ChunkState] = [], heldBy lease: Lease?, setting also: SQL = "",
+    where condition: SQL? = nil
+  ) -> SQL {
+    let assignments = also.isEmpty ? assignments : "\(assignments), \(also)"
+    var conditions: [SQL] = [
+      "c.chunk_id = \(chunk.id)", "c.state IN (\(states: staying + from))",
+    ]
+    if let lease { conditions.append("c.lease = \(lease.token)") }
+    if let condition { conditions.append(condition) }
+    return """
+      UPDATE lethe.chunk AS c SET \(assignments) WHERE \(conditions.joined(separator: " AND "))
+      """
+  }
+}
+
+extension ChunkState {
+  /// The column with the time when a chunk came to the state. CHECK constraints tie the two.
+  public var timeColumn: String {
+    switch self {
+    case .exported: "exported_at"
+    case .created: "created_at"
+    case .uploaded: "uploaded_at"
+    case .complete: "completed_at"
+    case .collected: "collected_at"
+    case .applied: "applied_at"
+    case .failed: "failed_at"
+    }
+  }
+
+  /// In the order of the enum type.
+  fileprivate var place: Int { Self.allCases.firstIndex(of: self) ?? 0 }
+
+  /// Those in which a chunk may have events that wait, or waited when it failed.
+  static let withEvents: [ChunkState] = [.collected, .failed]
+
+  /// Nothing is left to do for a chunk in one of these.
+  static let ended: [ChunkState] = [.applied, .failed]
+}
+
+extension SQL.StringInterpolation {
+  /// The label of a chunk's state, as a literal: partial indexes rest on literals.
+  public mutating func appendInterpolation(state: ChunkState) {
+    appendInterpolation(literal: state.rawValue)
+  }
+
+  /// The labels of several, for `IN (…)`.
+  public mutating func appendInterpolation(states: [ChunkState]) {
+    appendInterpolation(states.map { "\(state: $0)" as SQL }.joined(separator: ", "))
+  }
+}
+
+extension ChunkLedger {
+  /// Makes a transition of the chunk.
+  /// - Throws: `LedgerError` (`.leaseLost`) if it is in another state, or another process holds it.
+  func make(
+    _ transition: ChunkTransition, of chunk: Chunk, setting also: SQL = "", on session: some Session
+  ) async throws {
+    try await ChunkQueries.guarded(
+      session, chunk.label, transition.update(of: chunk, heldBy: lease, setting: also))
+  }
+}
