@@ -208,7 +208,7 @@ extension ChunkLedger {
       """
       UPDATE lethe.run \(RunLedger.knowsHolds)
       SET status = 'running', finished_at = NULL, lease = \(lease.token),
-          failure = CASE WHEN failure = \(RunLedger.givenUpFailure) THEN failure END
+          failure = CASE WHEN is_given_up THEN failure END
       WHERE run_id = \(chunk.runID)
       """)
   }

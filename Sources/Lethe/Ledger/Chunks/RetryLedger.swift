@@ -57,8 +57,7 @@ extension ChunkLedger {
       transaction, "run \(chunk.runID)",
       """
       UPDATE lethe.run SET status = 'running', finished_at = NULL, lease = \(lease.token)
-      WHERE run_id = \(chunk.runID) AND (status <> 'failed'
-        OR failure <> \(RunLedger.givenUpFailure)) \(RunLedger.knowsHolds)
+      WHERE run_id = \(chunk.runID) AND (status <> 'failed' OR NOT is_given_up) \(RunLedger.knowsHolds)
       """)
     return try await transaction.query(
       """

@@ -134,7 +134,7 @@ public struct QuarantineLedger: Sendable {
     return try await connection.query(
       """
       SELECT c.chunk_id, c.run_id,
-             CASE WHEN r.status = 'failed' AND r.failure = \(RunLedger.givenUpFailure)
+             CASE WHEN r.status = 'failed' AND r.is_given_up
                   THEN 'run ' || r.run_id || ' was given up, and later runs have asked anew: dismiss them'
                   WHEN c.state <> \(state: .applied)
                   THEN 'it is not applied yet: finish it with lethe run PIPELINE --resume-only' END

@@ -66,7 +66,8 @@ extension RunLedger {
       try await ChunkQueries.guarded(
         transaction, "run \(runID)",
         """
-        UPDATE lethe.run SET status = 'failed', finished_at = clock_timestamp(), failure = \(why)
+        UPDATE lethe.run
+        SET status = 'failed', finished_at = clock_timestamp(), failure = \(why), is_given_up = true
         WHERE run_id = \(runID) AND lease = \(lease.token) AND finished_at IS NULL
         """)
     }

@@ -60,6 +60,7 @@ public enum LedgerSchema {
     Version(version: "20261126093000", objects: ["held_column"]),
     Version(version: "20261126111000", objects: ["chunk.cuts", "chunk.attempts_before"]),
     Version(version: "20261126134700", objects: ["job.upload_host", "job.refused_bytes"]),
+    Version(version: "20261127003900", objects: ["run.is_given_up"]),
   ]
 
   /// Each migration of this time or later records its version in `lethe.version`, as the first of them does

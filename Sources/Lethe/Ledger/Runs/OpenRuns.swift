@@ -105,7 +105,7 @@ extension RunLedger {
   public func waitsForWordAlone(_ run: OpenRun) async throws -> Bool {
     try await connection.query(
       """
-      SELECT r.failure IS NOT DISTINCT FROM \(Self.givenUpFailure)
+      SELECT r.is_given_up
           OR NOT EXISTS (
                SELECT FROM pg_catalog.jsonb_array_elements(CASE jsonb_typeof(r.definition -> 'datasets')
                                                 WHEN 'array' THEN r.definition -> 'datasets' ELSE '[]' END) AS d

@@ -5,7 +5,7 @@ import Vocabulary
 
 /// Beginning, finding, taking over and ending runs.
 public struct RunLedger: Sendable {
-  /// The failure of a run that somebody has given up.
+  /// What people read of a run that somebody has given up. `is_given_up` says it to the program.
   static let givenUpFailure = "given up by the operator"
   /// What the ledger wants to see in the statements that take a run: a program of before there were holds
   /// would open rows that others hold, and one of before there were traces act on what newer answers say.
@@ -97,11 +97,8 @@ public struct RunLedger: Sendable {
   /// Whether somebody had given the run up. A chunk of it may have been taken on again; nothing else of it
   /// is done.
   public func isGivenUp(_ runID: Int64) async throws -> Bool {
-    try await connection.query(
-      """
-      SELECT coalesce(failure = \(Self.givenUpFailure), false) FROM lethe.run WHERE run_id = \(runID)
-      """
-    ).onlyRow(as: Bool.self)
+    try await connection.query("SELECT is_given_up FROM lethe.run WHERE run_id = \(runID)")
+      .onlyRow(as: Bool.self)
   }
 
   /// A limit has stopped a chunk of the run: it waits for somebody's word.
@@ -117,7 +114,7 @@ public struct RunLedger: Sendable {
         of: run, lease: lease,
         """
         status = 'failed', finished_at = clock_timestamp(),
-        failure = CASE WHEN failure = \(Self.givenUpFailure) THEN failure ELSE \(prose: failure) END
+        failure = CASE WHEN is_given_up THEN failure ELSE \(prose: failure) END
         """)
     } else {
       try await setStatus(

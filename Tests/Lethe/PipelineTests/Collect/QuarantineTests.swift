@@ -262,7 +262,7 @@ import Testing
         try await Self.whys(night).last == "2 the definition of its run has no action for bounced")
       // Given up, and not applied yet.
       for change in [
-        "UPDATE lethe.run SET status = 'failed', failure = 'given up by the operator'",
+        "UPDATE lethe.run SET status = 'failed', failure = 'given up', is_given_up = true",
         """
         UPDATE lethe.run SET status = 'running', failure = NULL, finished_at = NULL;
         UPDATE lethe.chunk SET state = 'collected', applied_at = NULL
