@@ -72,7 +72,7 @@ struct AuditPrune: AsyncParsableCommand, OutputCommand {
 
 extension AuditPrune {
   struct Age: ExpressibleByArgument {
-    let age: AuditAge
+    let age: RecordAge
 
     /// More months or days than this no calendar of PostgreSQL has.
     private static let countMax = 50_000

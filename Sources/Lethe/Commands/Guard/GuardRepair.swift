@@ -43,8 +43,8 @@ struct GuardRepair: AsyncParsableCommand, OutputCommand {
     let (options, isDryRun, note) = (output, dryRun, note)
     let `operator` = by ?? NSUserName()
     try await untilSignalled {
-      let findings = try await AuditCommand.withLedger(pipeline.warehouse) { ledger in
-        try await ledger.tombstoneRepair.repair(
+      let findings = try await withLedger(pipeline.warehouse) {
+        try await TombstoneRepair(connection: $0).repair(
           pipeline.definition, by: `operator`, note: note, isDryRun: isDryRun)
       }
       try options.write(Result(findings, isDryRun: isDryRun)) {

@@ -49,7 +49,7 @@ package struct EditHistory: Sendable {
     """
     NOT EXISTS (
       SELECT FROM lethe.coverage AS v JOIN lethe.trace AS t ON t.chunk_id = v.chunk_id,
-           LATERAL (SELECT \(AuditLedger.place(of: "s.id", in: "t")) AS place) AS p
+           LATERAL (SELECT \(PastEvents.place(of: "s.id", in: "t")) AS place) AS p
       WHERE v.pipeline = \(origin.pipeline)
         AND v.dataset = \(origin.dataset)
         AND v.first_id <= s.id AND v.last_id >= s.id AND t.reason = s.reason AND t.action = 'rehydrate'

@@ -103,7 +103,7 @@ extension ChunkState {
   fileprivate var place: Int { Self.allCases.firstIndex(of: self) ?? 0 }
 
   /// Those in which a chunk may have events that wait, or waited when it failed.
-  static let withEvents: [ChunkState] = [.collected, .failed]
+  public static let withEvents: [ChunkState] = [.collected, .failed]
 
   /// Nothing is left to do for a chunk in one of these.
   static let ended: [ChunkState] = [.applied, .failed]

@@ -1,14 +1,6 @@
 import Foundation
 import PostgreSQL
-public import Vocabulary
-
-/// How old event records have to be to go.
-public enum AuditAge: Sendable, Hashable {
-  case months(Int)
-  case days(Int)
-  /// Whatever was applied before this time.
-  case before(Timestamp)
-}
+import Vocabulary
 
 /// What a prune dropped, or would drop.
 public struct AuditPruning: Sendable {
@@ -39,7 +31,7 @@ extension AuditLedger {
   /// - Throws: `LedgerError` (`.refused`) if somebody else owns the partitions, or if a chunk that is
   ///   still being applied has records in them; `PostgreSQLError` (temporary) if the partitions are in
   ///   use.
-  public func prune(olderThan age: AuditAge, isDryRun: Bool = false) async throws -> AuditPruning {
+  public func prune(olderThan age: RecordAge, isDryRun: Bool = false) async throws -> AuditPruning {
     try await connection.withTransaction { transaction in
       // Dropping one takes the whole table for a moment: whoever reads it must not be kept waiting
       // behind a lock that does not come.
@@ -78,7 +70,7 @@ extension AuditLedger {
   }
 
   private static func partitions(
-    olderThan age: AuditAge, _ transaction: Transaction
+    olderThan age: RecordAge, _ transaction: Transaction
   ) async throws -> [(name: String, from: String, to: String)] {
     return try await transaction.query(
       """

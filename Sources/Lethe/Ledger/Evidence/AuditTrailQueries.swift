@@ -105,7 +105,7 @@ struct TrailQueries {
       (SELECT max(b.applied_at) FROM lethe.batch AS b
        WHERE b.chunk_id = c.chunk_id AND b.after_id < \(id) AND b.through_id >= \(id)),
       CASE WHEN NOT EXISTS (SELECT FROM lethe.batch AS b WHERE b.chunk_id = c.chunk_id)
-           THEN c.applied_at END) < \(AuditLedger.prunedThrough)::timestamptz, false)
+           THEN c.applied_at END) < \(PastEvents.prunedThrough)::timestamptz, false)
     """
   }
 
@@ -205,7 +205,7 @@ struct TrailQueries {
     SELECT t.*, p.place, c.dataset, r.pipeline
     FROM lethe.trace AS t JOIN lethe.chunk AS c ON c.chunk_id = t.chunk_id
     JOIN lethe.run AS r ON r.run_id = c.run_id,
-         LATERAL (SELECT \(AuditLedger.place(of: id, in: "t")) AS place OFFSET 0) AS p
+         LATERAL (SELECT \(PastEvents.place(of: id, in: "t")) AS place OFFSET 0) AS p
     WHERE numrange(t.first_id, t.last_id, '[]') @> \(id)::numeric AND p.place IS NOT NULL
     """
   }

@@ -147,9 +147,9 @@ public struct HoldLedger: Sendable {
       """
       SELECT h.hold_id, h.table_name, h.row_key::text, pg_catalog.array_to_string(ARRAY (
                SELECT c FROM jsonb_object_keys(h.set_to) AS c ORDER BY c), E'\\n') AS columns,
-             \(AuditLedger.utc("h.held_at")) AS held_at, r.type::text, r.id,
+             \(SQL.utc("h.held_at", .microseconds)) AS held_at, r.type::text, r.id,
              pg_catalog.array_to_string(r.columns, E'\\n') AS columns_of_holder,
-             r.pipeline, r.dataset, r.job_id, \(AuditLedger.utc("r.asked_at")) AS asked_at
+             r.pipeline, r.dataset, r.job_id, \(SQL.utc("r.asked_at", .microseconds)) AS asked_at
       FROM (
         SELECT * FROM lethe.hold AS h
         WHERE h.hold_id > \(after) AND (\(filter.table)::text IS NULL
@@ -225,7 +225,7 @@ public struct HoldLedger: Sendable {
           WHERE e.id = named.id AND e.type = \(type.rawValue)::lethe.job_type AND e.cause_id IS NULL
           UNION ALL
           SELECT t.reason::text, j.asked_at FROM lethe.trace AS t JOIN lethe.job AS j USING (job_id)
-          WHERE t.type = \(type.rawValue)::lethe.job_type AND \(AuditLedger.holds("named.id", trace: "t"))
+          WHERE t.type = \(type.rawValue)::lethe.job_type AND \(PastEvents.holds("named.id", trace: "t"))
           UNION ALL
           SELECT s.reason::text, j.asked_at
           FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)

@@ -106,7 +106,7 @@ public struct TombstoneRepair: Sendable {
        UNION ALL
        SELECT NULL FROM lethe.trace AS r
        WHERE r.type = \(tombstone).type AND r.action IN ('delete', 'redact')
-         AND \(AuditLedger.holds("\(tombstone).id", trace: "r"))
+         AND \(PastEvents.holds("\(tombstone).id", trace: "r"))
      ) AS d)
     """
   }
@@ -138,7 +138,7 @@ public struct TombstoneRepair: Sendable {
   private static func unprovable(
     _ targets: MistypedTargets, on session: some Session
   ) async throws -> Int {
-    let prunedThrough = try await session.query("SELECT \(AuditLedger.prunedThrough)")
+    let prunedThrough = try await session.query("SELECT \(PastEvents.prunedThrough)")
       .onlyRow(as: String?.self)
     guard prunedThrough != nil else { return 0 }
     return try await session.run(
@@ -150,7 +150,7 @@ public struct TombstoneRepair: Sendable {
                     WHERE j.job_id = t.job_id AND s.type = t.type AND s.is_wrong)
         AND NOT EXISTS (SELECT FROM lethe.event AS e WHERE e.id = t.id AND e.type = t.type)
         AND NOT EXISTS (SELECT FROM lethe.trace AS r
-                        WHERE r.type = t.type AND \(AuditLedger.holds("t.id", trace: "r")))
+                        WHERE r.type = t.type AND \(PastEvents.holds("t.id", trace: "r")))
       """
     ).onlyRow(as: Int.self)
   }

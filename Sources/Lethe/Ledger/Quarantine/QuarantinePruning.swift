@@ -15,7 +15,7 @@ extension QuarantineLedger {
   /// however old. A record of it is added to the chain of evidence, in one transaction.
   ///
   /// - Parameter isDryRun: changes nothing and says what would be dropped.
-  public func prune(resolvedBefore age: AuditAge, isDryRun: Bool) async throws -> Pruning {
+  public func prune(resolvedBefore age: RecordAge, isDryRun: Bool) async throws -> Pruning {
     return try await connection.withTransaction { transaction in
       try await transaction.execute("SET LOCAL lock_timeout = 5000")
       let verb: SQL = isDryRun ? "SELECT * FROM" : "DELETE FROM"
@@ -27,7 +27,7 @@ extension QuarantineLedger {
           \(isDryRun ? "" as SQL : "RETURNING *")
         )
         SELECT (SELECT count(*) FROM old), (SELECT coalesce(sum(octet_length(raw)), 0)::bigint FROM old),
-               \(AuditLedger.utc("at")) FROM moment
+               \(SQL.utc("at", .microseconds)) FROM moment
         """
       ).onlyRow(as: Int.self, Int.self, String.self)
       guard lines > 0, !isDryRun else {
@@ -40,22 +40,6 @@ extension QuarantineLedger {
         """
       ).onlyRow(as: Int64.self)
       return Pruning(lines: lines, bytes: bytes, sealNumber: seal)
-    }
-  }
-}
-
-extension AuditAge {
-  /// The time before which something is that old.
-  var cutoff: SQL {
-    switch self {
-    case .months(let count):
-      "now() - make_interval(months => \(count)::integer)"
-    case .days(let count): "now() - make_interval(days => \(count)::integer)"
-    case .before(let time):
-      """
-      timestamptz '2000-01-01 00:00:00+00' \
-      + \(time.microsecondsSince2000)::bigint * interval '1 microsecond'
-      """
     }
   }
 }

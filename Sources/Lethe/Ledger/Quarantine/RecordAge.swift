@@ -1,0 +1,26 @@
+public import PostgreSQL
+public import Vocabulary
+
+/// How old records have to be to go.
+public enum RecordAge: Sendable, Hashable {
+  case months(Int)
+  case days(Int)
+  /// Whatever was applied before this time.
+  case before(Timestamp)
+}
+
+extension RecordAge {
+  /// The time before which something is that old.
+  public var cutoff: SQL {
+    switch self {
+    case .months(let count):
+      "now() - make_interval(months => \(count)::integer)"
+    case .days(let count): "now() - make_interval(days => \(count)::integer)"
+    case .before(let time):
+      """
+      timestamptz '2000-01-01 00:00:00+00' \
+      + \(time.microsecondsSince2000)::bigint * interval '1 microsecond'
+      """
+    }
+  }
+}
