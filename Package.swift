@@ -93,6 +93,8 @@ let package = Package(
     module(
       "Ledger", in: "Lethe/Ledger",
       ["Failures", "PostgreSQL", "Vocabulary", "Definitions", "ChunkFiles", systemPackage]),
+    // What proves it. No stage reads it.
+    module("Evidence", in: "Lethe/Evidence", ["Checksums", "Ledger", "PostgreSQL", "Vocabulary"]),
     module(
       "Warehouse", in: "Lethe/Warehouse", ["Failures", "PostgreSQL", "Vocabulary", "Definitions"]),
     module(
@@ -147,8 +149,8 @@ let package = Package(
       [
         "CMalloc", "Failures", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions",
         "Migrations",
-        "EmbeddedMigrations", "Ledger", "Warehouse", "ChunkFiles", "ComplianceAPI", "ApplyStage",
-        "Runtime", "ProductVersion",
+        "EmbeddedMigrations", "Evidence", "Ledger", "Warehouse", "ChunkFiles", "ComplianceAPI",
+        "ApplyStage", "Runtime", "ProductVersion",
         argumentParser, logging, systemPackage, unixSignals,
       ]),
     program("lethe", in: "Lethe/Main", ["LetheCommands"]),
@@ -220,7 +222,7 @@ let package = Package(
     tests(
       "PipelineTests", in: "Lethe",
       [
-        "Failures", "PostgreSQL", "Vocabulary", "Definitions", "Ledger",
+        "Failures", "PostgreSQL", "Vocabulary", "Definitions", "Evidence", "Ledger",
         "Warehouse", "ChunkFiles",
         "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
         "Runtime", "ComplianceService", "FaultPlans", "CZlib", "lethe", logging, systemPackage,

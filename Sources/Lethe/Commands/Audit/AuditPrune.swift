@@ -1,4 +1,5 @@
 import ArgumentParser
+import Evidence
 import Ledger
 
 /// `lethe audit prune`: drops the event records of old months.

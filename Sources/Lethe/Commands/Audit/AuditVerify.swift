@@ -1,4 +1,5 @@
 import ArgumentParser
+import Evidence
 import Ledger
 
 /// `lethe audit verify`: whether the ledger still says what was written.

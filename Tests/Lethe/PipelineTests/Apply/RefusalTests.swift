@@ -1,4 +1,5 @@
 import Definitions
+import Evidence
 import Foundation
 import Ledger
 import PostgreSQL

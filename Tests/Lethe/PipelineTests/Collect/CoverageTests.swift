@@ -1,4 +1,5 @@
 import Definitions
+import Evidence
 import Ledger
 import PostgreSQL
 import Runtime

@@ -1,4 +1,5 @@
 import ComplianceService
+import Evidence
 import Foundation
 import Ledger
 import PostgreSQL

@@ -1,3 +1,4 @@
+import Ledger
 import PostgreSQL
 public import Vocabulary
 

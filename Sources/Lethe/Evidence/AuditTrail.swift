@@ -1,3 +1,4 @@
+import Ledger
 public import Vocabulary
 
 /// Everything that the ledger knows of one ID. Times are ISO 8601 in UTC; each list is in order of time.

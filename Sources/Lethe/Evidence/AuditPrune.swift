@@ -1,4 +1,5 @@
 import Foundation
+public import Ledger
 import PostgreSQL
 import Vocabulary
 
