@@ -1,7 +1,7 @@
 # Thin targets over the commands, for people, cron and CI. `make` lists them.
 # Make turns every failure into its own exit code 2; who branches on lethe's exit codes calls .build/release/lethe itself.
 SWIFT_STRICT := --explicit-target-dependency-import-check error
-SCRIPTS := scripts/setup scripts/embed-migrations scripts/postgres scripts/test scripts/demo scripts/bench $(wildcard scripts/bench.d/*) \
+SCRIPTS := scripts/setup scripts/embed-migrations scripts/lint-ledger scripts/postgres scripts/test scripts/demo scripts/bench $(wildcard scripts/bench.d/*) \
 	scripts/install scripts/package scripts/try-package $(addprefix scripts/package.d/,copyright postinst prerm postrm) .ci/run
 PYTHON := scripts/package.d/manual scripts/package.d/examples/airflow/lethe_nightly.py
 
@@ -52,10 +52,11 @@ docs: ## write the parts of docs/ that are made from the programs: commands, opt
 	LETHE_UPDATE_DOCS=1 scripts/test $(SWIFT_STRICT) --filter 'CommandReferenceTests|TutorialTests'
 
 .PHONY: lint
-lint: ## check the formatting of Swift and the scripts
+lint: ## check the formatting of Swift and the scripts, and that the ledger alone writes to its tables
 	swift format lint --strict -r Sources Tests Package.swift
 	for script in $(SCRIPTS); do bash -n "$$script" || exit 1; done
 	if command -v shellcheck >/dev/null; then shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR $(SCRIPTS); fi
+	scripts/lint-ledger
 	python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' $(PYTHON)
 
 # The one way in which releases are built: the demo, the bench and the package ask for it here. Other flags would build
