@@ -1,6 +1,6 @@
 internal import Checksums
 
-/// A bearer token that names an App. Only its SHA-256 is kept, in memory and in the database.
+/// The bearer token of an App. Memory and database hold only its SHA-256.
 public struct AppToken: Sendable, ExpressibleByStringLiteral {
   let fingerprint: [UInt8]
 
@@ -15,7 +15,7 @@ public struct AppToken: Sendable, ExpressibleByStringLiteral {
   var app: AppID { AppID(hex: fingerprint.hexString) }
 }
 
-/// Who a job belongs to: the hexadecimal fingerprint of the App's token.
+/// The owner of a job: the hexadecimal fingerprint of the App's token.
 struct AppID: Sendable, Hashable {
   let hex: String
 

@@ -12,8 +12,8 @@ struct Apps: Sendable {
 
   /// The App whose bearer token the request carries.
   ///
-  /// Fingerprints are compared, each in constant time and none left out: the time tells neither a
-  /// token nor which App came close.
+  /// Compares all fingerprints, each in constant time. The time that this takes tells a caller nothing about
+  /// the tokens.
   /// - Throws: a 401 problem.
   func authenticate(_ request: Request) throws -> AppID {
     let presented = SHA256.hash(try Self.bearerToken(of: request))
@@ -21,7 +21,7 @@ struct Apps: Sendable {
     for token in tokens where constantTimeEqual(presented, token.fingerprint) {
       app = token.app
     }
-    guard let app else { throw Self.unauthorized("The bearer token is not one of an App.") }
+    guard let app else { throw Self.unauthorized("The bearer token belongs to no App.") }
     return app
   }
 

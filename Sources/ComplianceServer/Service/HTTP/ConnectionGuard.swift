@@ -5,50 +5,50 @@ internal import Logging
 internal import NIOCore
 internal import NIOHTTP1
 
-/// Stands between the parser of requests and whoever answers them: refuses what is no request, ends
-/// connections whose clients are too slow, and ends a connection such that its client finds the answer.
+/// Stands between the request parser and the request handlers. Refuses malformed requests, closes the
+/// connections of clients that are too slow, and closes a connection so that the client can still read the answer.
 final class ConnectionGuard: ChannelDuplexHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = HTTPServerRequestPart
   typealias OutboundIn = HTTPServerResponsePart
   typealias OutboundOut = HTTPServerResponsePart
 
-  /// The handler is going to read the body: a client with `Expect: 100-continue` waits to hear that.
+  /// The handler is about to read the body. A client that sent `Expect: 100-continue` waits for this.
   struct BodyIsWanted: Sendable {}
 
-  /// The connection ends with the answer that is under way.
+  /// The connection closes after the current answer.
   struct AnswerIsLast: Sendable {}
 
-  /// The head of the answer that is written next is to be another one.
+  /// Changes the head of the next answer.
   struct HeadIsChanged: Sendable {
     let change: HeadChange
   }
 
-  /// Why a connection ends without a request that could be answered.
+  /// Why the server refuses what a client sent and closes the connection.
   enum Refusal: String, Sendable {
     case slowHead = "slow_head"
     case slowReader = "slow_reader"
     case headTooLarge = "head_too_large"
     case malformed
-    /// HTTP/1.1 asks for one `Host`, and with two of them proxies and servers go by different ones.
+    /// HTTP/1.1 requires exactly one `Host`. Given two, a proxy and a server may each use a different one.
     case host
   }
 
-  /// What the guards of all connections share.
+  /// What all connections share.
   struct House: Sendable {
     let limits: ComplianceServer.ConnectionLimits
     let metrics: Metrics
-    /// The answer to what is no request, which no handler sees.
+    /// Builds the answer to a malformed request. Such a request reaches no handler.
     let answer: @Sendable (Problem) -> PlainAnswer
   }
 
   private enum Ending {
     case open
-    /// The answer that is under way is the last one.
+    /// Closes after the current answer.
     case afterAnswer
-    /// After the answers that are under way, one of the guard's own.
+    /// Sends the current answers, then an answer that refuses the request.
     case refusal(Refusal)
-    /// The last answer is written. What still comes is thrown away.
+    /// The last answer is written. Further input is read and dropped.
     case lingering
   }
 
@@ -57,10 +57,10 @@ final class ConnectionGuard: ChannelDuplexHandler {
   private var headChange: HeadChange?
   private var pace: ConnectionPace
   private var ending = Ending.open
-  /// Nothing more of what comes is for the handlers.
+  /// Further input does not reach the handlers.
   private var isDeaf = false
   private var check: Scheduled<Void>?
-  /// The client holds its body back until it is told to send it.
+  /// The client waits for `100 Continue` before it sends the body.
   private var awaitsContinue = false
 
   init(_ house: House, _ wire: HeadOnWire) {
@@ -83,7 +83,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
   func channelInactive(context: ChannelHandlerContext) {
     check?.cancel()
     house.metrics.connectionEnded()
-    // Without this, what came of a body would look like all of it.
+    // Without this error, the handler would take a part of the body for the whole.
     if pace.isReceiving { giveUpOnBody(.brokenOff, context) }
     context.fireChannelInactive()
   }
@@ -150,7 +150,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
     guard hosts.count == 1, !host.contains(where: { " \t,/\\@?#".contains($0) }) else {
       return false
     }
-    // Where the target is a whole URL, that one's host would count (RFC 9112, section 3.2.2).
+    // If the target is a whole URL, its host takes precedence (RFC 9112, section 3.2.2).
     return head.uri.hasPrefix("/") || !head.uri.contains("://")
       || PublicURL.authority(of: head.uri).lowercased() == host.lowercased()
   }
@@ -163,7 +163,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
   func channelReadComplete(context: ChannelHandlerContext) {
     pace.readCompleted(at: .now())
     context.fireChannelReadComplete()
-    // Nobody else reads any more.
+    // In this state no handler calls `read`.
     if case .lingering = ending { context.read() }
   }
 
@@ -180,7 +180,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
     case is HTTPParserError where !pace.isReceiving: refuse(.malformed, context)
     case ByteToMessageDecoderError.dataReceivedInErrorState(_, let bytes):
       pace.bodyReceived(bytes.readableBytes)
-    // The client breaks its body off: by its form, or with the connection.
+    // The client broke the body off: wrong framing, or a closed connection.
     case _ where pace.isReceiving: giveUpOnBody(.brokenOff, context)
     default: context.fireErrorCaught(error)
     }
@@ -190,7 +190,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
     guard !isDeaf else { return }
     isDeaf = true
     guard pace.unanswered > 0 else { return linger(context) }
-    // Whoever reads the body answers for it, with all that an answer has.
+    // The handler that reads the body writes the answer, with all usual headers.
     ending = .afterAnswer
     context.fireErrorCaught(problem)
   }
@@ -227,13 +227,13 @@ final class ConnectionGuard: ChannelDuplexHandler {
     }
     switch unwrapOutboundIn(data) {
     case .head(var head):
-      // Whether the body still comes nobody knows, and so not where the next request would begin.
+      // The client may or may not still send the body, so the beginning of the next request is unknown.
       if awaitsContinue, case .open = ending { ending = .afterAnswer }
       if let change = headChange {
         headChange = nil
         switch change.framing {
         case .close:
-          // The encoder chunks what has no length, except in HTTP/1.0.
+          // The encoder chunks a body without a length, except in HTTP/1.0.
           head.version = .http1_0
           head.headers.remove(name: "content-length")
           if case .open = ending { ending = .afterAnswer }
@@ -285,8 +285,8 @@ final class ConnectionGuard: ChannelDuplexHandler {
     }
   }
 
-  /// Says that nothing more will be sent, and waits for the client to end the connection: to close it
-  /// while bytes of the client are unread would take the answer away from it.
+  /// Closes the output side, then waits for the client to close the connection. If the server closed the
+  /// connection while input is unread, the client could lose the answer.
   private func linger(_ context: ChannelHandlerContext) {
     if case .lingering = ending { return }
     isDeaf = true
@@ -301,19 +301,19 @@ extension ConnectionGuard.Refusal {
   fileprivate var problem: Problem {
     switch self {
     case .slowHead, .slowReader:
-      Problem(kind: .requestTimeout, detail: "No whole request came in time.")
+      Problem(kind: .requestTimeout, detail: "The whole request did not arrive in time.")
     case .headTooLarge:
       Problem(kind: .headerFieldsTooLarge, detail: "The request line and headers are too large.")
     case .host:
       .invalid(
-        "Host", nil, "A request has one Host header, with a name or address, and a port if need be."
+        "Host", nil, "A request needs one Host header: a name or an address, and optionally a port."
       )
-    case .malformed: .invalid(nil, nil, "What came is no HTTP/1.1 request.")
+    case .malformed: .invalid(nil, nil, "This is not a valid HTTP/1.1 request.")
     }
   }
 }
 
-/// HTTP/1.1 with a guard on each connection.
+/// HTTP/1.1 with a `ConnectionGuard` on each connection.
 struct GuardedChannel: ServerChildChannel {
   private let http: HTTP1Channel
   private let house: ConnectionGuard.House
@@ -336,7 +336,7 @@ struct GuardedChannel: ServerChildChannel {
       let parser = try pipeline.handler(type: ByteToMessageHandler<HTTPRequestDecoder>.self)
       let wire = HeadOnWire()
       try pipeline.addHandler(ConnectionGuard(house, wire), position: .after(parser))
-      // Below the encoder of answers.
+      // First in the pipeline: it sees the bytes that the response encoder wrote.
       try pipeline.addHandler(wire, position: .first)
       return value
     }

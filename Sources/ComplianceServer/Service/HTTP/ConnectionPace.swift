@@ -1,31 +1,31 @@
 internal import NIOCore
 
-/// Whether a client uses its connection fast enough: a value that is told what happens on it, and when.
+/// Decides whether a client is fast enough. It is a value: the caller tells it each event and its time.
 ///
-/// Only the time in which the server waits for the client counts, never the server's own.
+/// Only the time in which the server waits for the client counts.
 struct ConnectionPace {
   enum Verdict: Equatable {
     case goOn
-    /// No request came, and none had come before.
+    /// The first request did not arrive in time.
     case slowHead
-    /// No request came after an earlier one.
+    /// No further request arrived in time.
     case idle
     case slowBody
     case slowReader
-    /// The answer is sent, and what still comes of the request is too much or takes too long.
+    /// The answer is sent, and the rest of the request is too large or takes too long.
     case restTooLong
   }
 
   private let limits: ComplianceServer.ConnectionLimits
-  /// Requests whose heads have come and whose answers have not ended.
+  /// Requests whose heads have arrived and whose answers have not ended.
   private(set) var unanswered = 0
-  /// A request's head has come, and its end has not.
+  /// A request's head has arrived, and its end has not.
   private(set) var isReceiving = false
   private var hasServed = false
-  /// Since when no request has been under way, or the rest of one has been waited for.
+  /// When the connection became idle, or when the server began to wait for the rest of a request.
   private var quietSince: NIODeadline
   private var restBytes = 0
-  /// Nothing more is expected of the client but its end.
+  /// The server only waits for the client to close.
   private var isOver = false
 
   private var readRequestedAt: NIODeadline?
@@ -34,7 +34,7 @@ struct ConnectionPace {
 
   private var sendBlockedSince: NIODeadline?
   private var sentBytes = 0
-  /// What was sent when the client was last found fast enough.
+  /// How many bytes the client had received at the last check that it passed.
   private var sentBytesThen = 0
 
   init(_ limits: ComplianceServer.ConnectionLimits, connected now: NIODeadline) {
@@ -42,13 +42,13 @@ struct ConnectionPace {
     quietSince = now
   }
 
-  /// How often `verdict` has to be asked for.
+  /// The time between two calls of `verdict`.
   static func checkTime(_ limits: ComplianceServer.ConnectionLimits) -> TimeAmount {
     let least = min(limits.headTime, limits.idleTime, limits.paceTime, limits.restTime)
     return min(max(TimeAmount(least / 4), .milliseconds(1)), .seconds(1))
   }
 
-  // MARK: What happens
+  // MARK: Events
 
   mutating func headReceived() {
     unanswered += 1
@@ -87,19 +87,19 @@ struct ConnectionPace {
     }
   }
 
-  /// The server has ended its side.
+  /// The server has closed its side.
   mutating func ended(at now: NIODeadline) {
     isOver = true
     quietSince = now
     restBytes = 0
   }
 
-  // MARK: What follows
+  // MARK: Verdict
 
-  /// What comes now belongs to nothing that the server will still answer.
+  /// Further input belongs to a request that is answered already.
   private var isRest: Bool { isOver || unanswered == 0 && isReceiving }
 
-  /// - Parameter bufferedBytes: how much of what was sent is still in the server's memory.
+  /// - Parameter bufferedBytes: how many of the bytes sent are still in the server's memory.
   mutating func verdict(at now: NIODeadline, bufferedBytes: Int) -> Verdict {
     if isTakingSlowly(at: now, bufferedBytes) { return .slowReader }
     if isRest {

@@ -1,4 +1,4 @@
-/// What a request is for: the word that rate limits, fault plans, metrics and the access log know it by.
+/// The name of an endpoint, as rate limits, fault plans, metrics and the access log use it.
 enum Endpoint: String, Sendable, CaseIterable {
   case create
   case list
@@ -6,7 +6,7 @@ enum Endpoint: String, Sendable, CaseIterable {
   case cancel
   case upload
   case download
-  /// The begin of a resumable upload.
+  /// The start of a resumable upload.
   case session
   case openapi
   case health
@@ -15,6 +15,6 @@ enum Endpoint: String, Sendable, CaseIterable {
   case metrics
   case status
   case faults
-  /// Nothing that is served here.
+  /// No endpoint of this server.
   case unknown
 }

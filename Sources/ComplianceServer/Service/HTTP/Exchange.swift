@@ -3,17 +3,17 @@ internal import Hummingbird
 internal import NIOCore
 internal import Synchronization
 
-/// One request and its answer: what the handlers find out about it, for whoever writes headers, logs and
-/// counts afterwards.
+/// One request and its answer. Handlers note facts here; the middleware uses them for headers, the access log
+/// and metrics.
 final class Exchange: Sendable {
   struct Facts: Sendable {
     var endpoint = Endpoint.unknown
     var app: AppID?
     var jobID: Int64?
     var rateLimit: RateLimits.Standing?
-    /// The profile that a plan of faults gives the job, instead of the service's own.
+    /// The profile that a fault plan gives the job, instead of the service's default.
     var profile: WireProfile?
-    /// How much of the upload a plan of faults has stored; nil is all.
+    /// The fraction of the upload that a fault plan stores; nil means all.
     var storedPart: Double?
     /// The names of the faults that were served.
     var faults: [String] = []
@@ -22,7 +22,7 @@ final class Exchange: Sendable {
   }
 
   private let state = Mutex(Facts())
-  /// The connection that the request came on.
+  /// The connection of the request.
   private let channel: any Channel
 
   init(on channel: any Channel) {
@@ -31,21 +31,21 @@ final class Exchange: Sendable {
 
   var remoteAddress: String? { channel.remoteAddress?.ipAddress }
 
-  /// Ends the connection at once.
+  /// Closes the connection at once.
   @discardableResult
   func cut() -> ConnectionCut {
     channel.close(mode: .all, promise: nil)
     return ConnectionCut()
   }
 
-  /// Ends the connection with the answer whose head was sent, without having announced it.
+  /// Closes the connection after the current answer. The answer's head, already sent, did not announce this.
   func endsConnection() {
     channel.triggerUserOutboundEvent(ConnectionGuard.AnswerIsLast(), promise: nil)
   }
 
-  /// Has the head of the next answer be another one.
+  /// Changes the head of the next answer.
   func changeHead(_ change: HeadChange) async {
-    // On a connection that has ended there is no head any more.
+    // Fails if the connection is closed: then no head will be sent.
     try? await channel.triggerUserOutboundEvent(ConnectionGuard.HeadIsChanged(change: change)).get()
   }
 
@@ -54,7 +54,7 @@ final class Exchange: Sendable {
     facts.storedPart.map { Int64(Double(bytes) * $0) } ?? bytes
   }
 
-  /// Has the answer say that no request is left for so long.
+  /// Makes the answer's headers say that no request is left until `time` has passed.
   func exhaustRateLimit(for time: Duration) {
     note { facts in
       facts.rateLimit = RateLimits.Standing(
@@ -63,7 +63,7 @@ final class Exchange: Sendable {
     }
   }
 
-  /// Has the client send the request's body, if it waits to be asked for it.
+  /// Sends `100 Continue` if the client waits for it before it sends the body.
   func wantsBody() {
     channel.triggerUserOutboundEvent(ConnectionGuard.BodyIsWanted(), promise: nil)
   }
@@ -75,7 +75,7 @@ final class Exchange: Sendable {
   }
 }
 
-/// A request that an App was admitted with.
+/// A request of an authenticated App.
 struct Call: Sendable {
   let request: Request
   let app: AppID
@@ -83,8 +83,8 @@ struct Call: Sendable {
 }
 
 extension Request {
-  /// Whether a body follows, be it an empty one. Without either header there is none, and whoever meant to
-  /// send one has lost it (RFC 9112, section 6.3).
+  /// Whether a body follows, even an empty one. Without either header there is no body, and a client that meant
+  /// to send one has lost it (RFC 9112, section 6.3).
   var announcesBody: Bool {
     headers[.contentLength] != nil || headers[.transferEncoding] != nil
   }

@@ -3,7 +3,7 @@ internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
 
-/// An answer whose bytes are all there.
+/// An answer whose whole body is in memory.
 struct PlainAnswer: Sendable {
   let status: HTTPResponse.Status
   var headers: HTTPFields
@@ -15,7 +15,7 @@ struct PlainAnswer: Sendable {
   ) -> PlainAnswer {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    // These bodies are made of strings and numbers alone, which always encode.
+    // These bodies contain only strings and numbers, so encoding cannot fail.
     let bytes = (try? encoder.encode(body)) ?? Data()
     return PlainAnswer(
       status: status, headers: [.contentType: mediaType], bytes: ByteBuffer(bytes: bytes))

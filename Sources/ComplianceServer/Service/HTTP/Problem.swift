@@ -1,7 +1,7 @@
 internal import HTTPTypes
 internal import Hummingbird
 
-/// An answer that is not a success: RFC 7807, as the X API writes it.
+/// An error answer: RFC 7807, in the form that the X API uses.
 struct Problem: Error {
   enum Kind: String, CaseIterable {
     case invalidRequest = "invalid-request"
@@ -22,7 +22,7 @@ struct Problem: Error {
 
   let kind: Kind
   let detail: String
-  /// What of the request is wrong, and the value it had.
+  /// The wrong parameter of the request, and its value.
   var parameter: String?
   var value: String?
   var jobID: String?
@@ -60,11 +60,11 @@ extension Problem {
 
   /// The client sends its body too slowly.
   static var tooSlow: Problem {
-    Problem(kind: .requestTimeout, detail: "The body came too slowly.")
+    Problem(kind: .requestTimeout, detail: "The body arrived too slowly.")
   }
 
   static var brokenOff: Problem {
-    .invalid(nil, nil, "The body broke off before its end.")
+    .invalid(nil, nil, "The body ended too early.")
   }
 
   static func conflict(_ detail: String) -> Problem {
@@ -91,7 +91,7 @@ extension Problem.Kind {
     }
   }
 
-  /// What clients tell problems by.
+  /// Clients tell problems apart by this value.
   var type: String { "https://api.x.com/2/problems/\(rawValue)" }
 
   var title: String {
@@ -115,7 +115,7 @@ extension Problem.Kind {
 }
 
 extension Problem {
-  /// The members that the published schema has for each kind, and no others.
+  /// The members of the published schema for each kind, and no others.
   private struct Body: Encodable {
     let type: String
     let title: String

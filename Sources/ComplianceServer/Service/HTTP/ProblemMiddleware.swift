@@ -3,7 +3,7 @@ internal import Hummingbird
 internal import Logging
 internal import PostgreSQL
 
-/// Turns whatever a handler throws into a problem, so that no answer is ever an empty 500.
+/// Turns every error that a handler throws into a problem. Without it, the answer would be an empty 500.
 struct ProblemMiddleware: RouterMiddleware {
   typealias Context = ServiceContext
 
@@ -21,7 +21,7 @@ struct ProblemMiddleware: RouterMiddleware {
     } catch {
       response = problem(for: error, of: request).response
     }
-    // What follows the head of such an answer would be taken for the begin of the next one.
+    // An answer to HEAD has no body: a client would read the body as the beginning of the next answer.
     return request.method == .head ? response.createHeadResponse() : response
   }
 
@@ -38,16 +38,19 @@ struct ProblemMiddleware: RouterMiddleware {
       }
       return Problem(kind: .notFound, detail: "There is nothing at \(request.uri.path).")
     case let error as PostgreSQLError where error.isTemporary:
-      logger.warning("the database is away", metadata: ["error": "\(error)"])
+      logger.warning("the database is not available", metadata: ["error": "\(error)"])
       return Problem(
-        kind: .serviceUnavailable, detail: "The service's database is away. Try again soon.")
+        kind: .serviceUnavailable,
+        detail: "The service's database is not available. Try again soon.")
     case let error where error.isLackOfRoom:
-      logger.error("no room", metadata: ["error": "\(error)"])
-      return Problem(kind: .serviceUnavailable, detail: "There is no room to store the upload.")
+      logger.error("the storage is full", metadata: ["error": "\(error)"])
+      return Problem(
+        kind: .serviceUnavailable, detail: "The service has no space left to store the upload.")
     default:
       logger.error(
         "\(request.method) \(request.uri.path) failed", metadata: ["error": "\(error)"])
-      return Problem(kind: .internalError, detail: "The service failed to answer; see its log.")
+      return Problem(
+        kind: .internalError, detail: "Internal error. The service's log has the details.")
     }
   }
 }

@@ -1,10 +1,10 @@
-/// What the URLs of bytes begin with, where clients reach a server under another address than it listens on:
-/// written as clients send it back, since signatures go by that.
+/// The base of upload and download URLs when clients reach the server under another address than the one it
+/// listens on. It has the form in which clients send it back, because the URL signatures cover it.
 ///
-/// Scheme and host become lower case, the scheme's own port and slashes at the end go. A path is one that a
-/// proxy takes off before it hands a request on.
+/// Scheme and host become lower case; the scheme's default port and slashes at the end are removed. A path is
+/// a prefix that a proxy removes before it forwards a request.
 public struct PublicURL: Sendable, Hashable {
-  /// Why a text is none.
+  /// Why a text is not such a URL.
   public struct Malformed: Error, Sendable, CustomStringConvertible {
     public let description: String
   }
@@ -29,7 +29,7 @@ public struct PublicURL: Sendable, Hashable {
       "\(scheme)://\(host)\(port == nil || port == ownPort ? "" : ":\(port ?? "")")\(path)"
   }
 
-  /// Host and port of a URL that is one, as its clients send them in `Host`.
+  /// The host and port of a valid URL, as clients send them in `Host`.
   static func authority(of url: String) -> Substring {
     guard let end = url.firstRange(of: "://") else { return "" }
     return url[end.upperBound...].prefix { $0 != "/" }
@@ -55,7 +55,7 @@ public struct PublicURL: Sendable, Hashable {
     var path = path
     while path.last == "/" { path.removeLast() }
     let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
-    // Clients and proxies write other paths in several ways.
+    // Clients and proxies do not agree on how to encode other paths.
     guard
       parts.allSatisfy({ $0.wholeMatch(of: /[0-9A-Za-z._~\-]+/) != nil && $0 != "." && $0 != ".." })
     else {

@@ -1,7 +1,7 @@
 internal import Foundation
 internal import Hummingbird
 
-/// The parameters of a request's query, each at most once and none that the endpoint does not know.
+/// The query parameters of a request. Each may appear once; unknown ones are refused.
 struct QueryParameters {
   private let values: [String: String]
 
@@ -36,7 +36,7 @@ struct QueryParameters {
     return value
   }
 
-  /// A parameter whose value is one of a few words.
+  /// The value of a parameter that has a fixed list of values.
   func oneOf<Word: RawRepresentable<String>>(
     _ words: [Word], _ name: String
   ) throws -> Word? {

@@ -1,17 +1,17 @@
 internal import Foundation
 internal import Synchronization
 
-/// How often an App may call an endpoint: so many requests in a window that begins with its first.
+/// Limits how often an App may call an endpoint: a number of requests in a window that starts with the first.
 ///
-/// The counts are the process's own: who restarts the server begins anew.
+/// The counts are in memory. A restart of the server resets them.
 final class RateLimits: Sendable {
-  /// What an App is told with every answer: `x-rate-limit-limit`, `-remaining` and `-reset`.
+  /// The headers of every answer: `x-rate-limit-limit`, `-remaining` and `-reset`.
   struct Standing: Sendable, Equatable {
     let limit: Int
     let remaining: Int
     /// When the window ends, in seconds since 1970.
     let resetEpochSeconds: Int
-    /// Whether the request was one too many.
+    /// Whether the request exceeded the limit.
     let isExceeded: Bool
   }
 
@@ -21,17 +21,17 @@ final class RateLimits: Sendable {
   }
 
   private struct Window {
-    /// By the clock that only ever goes on.
+    /// By the monotonic clock.
     let endsAt: Duration
     var resetEpochSeconds: Int
     var requests = 0
   }
 
-  /// The same moment by two clocks.
+  /// One instant, read from two clocks.
   struct Now: Sendable {
-    /// Since 1970: what clients are told. It may be set, back as well.
+    /// Since 1970, by the wall clock, for the headers. It can be set back.
     var sinceEpoch: Duration
-    /// Since some moment or other; it only ever goes on, and windows end by it.
+    /// By the monotonic clock, which decides when a window ends.
     var running: Duration
   }
 
@@ -45,14 +45,14 @@ final class RateLimits: Sendable {
     self.now = now
   }
 
-  /// Counts a request. One that is too many is not counted.
+  /// Counts a request. A request that exceeds the limit is not counted.
   func count(_ endpoint: Endpoint, of app: AppID) -> Standing {
     let now = now()
     return windows.withLock { windows in
       let key = Key(app: app, endpoint: endpoint)
       var window = windows[key] ?? newWindow(now)
       if window.endsAt <= now.running { window = newWindow(now) }
-      // The clock that clients go by was set: the same moment has another name now.
+      // The wall clock was set, so the end of the window has another wall-clock time now.
       let reset = (now.sinceEpoch + (window.endsAt - now.running)).roundedUpSeconds
       if abs(reset - window.resetEpochSeconds) > 1 { window.resetEpochSeconds = reset }
       let isExceeded = window.requests >= rule.requestsMax
@@ -78,7 +78,7 @@ extension RateLimits.Now {
       sinceEpoch: .seconds(Date.now.timeIntervalSince1970), running: begin.duration(to: .now))
   }
 
-  /// Any moment: what counts is how far others are from it.
+  /// An arbitrary origin: only differences matter.
   private static let begin = ContinuousClock.now
 }
 
@@ -88,7 +88,7 @@ extension Duration {
   }
 }
 
-/// The clock that clients are told by.
+/// The wall clock, which the headers use.
 @Sendable func epochSeconds() -> Int {
   Int(Date.now.timeIntervalSince1970)
 }

@@ -1,12 +1,12 @@
 internal import HTTPTypes
 internal import Hummingbird
 
-/// One method of one path, and what answers it.
+/// One method of one path, and its handler.
 struct Route: Sendable {
   typealias Handler = @Sendable (Request, ServiceContext) async throws -> Response
 
   let method: HTTPRequest.Method
-  /// As the router reads it: `{id}` stands for any component.
+  /// In the router's syntax: `{id}` matches any component.
   let path: String
   let handler: Handler
 
@@ -25,8 +25,7 @@ extension Router<ServiceContext> {
   }
 }
 
-/// Which methods each path takes: what tells a method that is not allowed from a path that is not there,
-/// whatever word the method is.
+/// The methods of each path. They tell 405 (a known path, but not this method) from 404 (an unknown path).
 struct PathMethods: Sendable {
   private let rows: [(components: [Substring], method: HTTPRequest.Method)]
 

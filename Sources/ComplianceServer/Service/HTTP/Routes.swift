@@ -1,7 +1,7 @@
 internal import HTTPTypes
 internal import Hummingbird
 
-/// Every endpoint of the API's host, and what answers it.
+/// Every endpoint of the API's host, and its handler.
 struct Routes: Sendable {
   let apps: Apps
   let rateLimits: RateLimits?
@@ -15,7 +15,7 @@ struct Routes: Sendable {
   private typealias Handler = @Sendable (Call) async throws -> Response
   private typealias JobHandler = @Sendable (Call, _ id: Int64) async throws -> Response
 
-  /// What is served, and where.
+  /// All routes.
   var all: [Route] {
     let job = "/2/compliance/jobs/{id}"
     var routes = [
@@ -32,7 +32,7 @@ struct Routes: Sendable {
         return description.response
       }
     }
-    // The API had no cancel while its bytes lay in Google Cloud Storage.
+    // The API had no cancel endpoint while it used Google Cloud Storage.
     if profile == .native { routes.append(onJob(.delete, job, .cancel, jobs.cancel)) }
     for page in OperatorPages.Page.allCases {
       routes += [HTTPRequest.Method.get, .head].map { method in
@@ -69,7 +69,7 @@ struct Routes: Sendable {
     }
   }
 
-  /// - Throws: a 401 problem without a token of an App, 429 if the App called too often.
+  /// - Throws: a 401 problem without a valid token, 429 if the App called too often.
   private func admit(
     _ request: Request, to endpoint: Endpoint, _ exchange: Exchange
   ) throws -> Call {
@@ -82,7 +82,7 @@ struct Routes: Sendable {
     return Call(request: request, app: app, exchange: exchange)
   }
 
-  /// - Throws: a 400 problem if it is not 1 to 19 digits; 404 if no job can have that ID.
+  /// - Throws: a 400 problem if the ID is not 1 to 19 digits; 404 if no job can have that ID.
   private static func jobID(_ parameters: Parameters) throws -> Int64 {
     let text = parameters.get("id") ?? ""
     guard (1...19).contains(text.utf8.count),

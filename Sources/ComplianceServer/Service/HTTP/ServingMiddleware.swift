@@ -4,8 +4,8 @@ internal import Hummingbird
 internal import NIOCore
 internal import Synchronization
 
-/// The outermost of all: sees every request and every answer, gives answers the headers that all of them
-/// have, counts them and logs them once they are written.
+/// The outermost middleware. It adds the headers that all answers have, and counts and logs each answer after
+/// it is written.
 struct ServingMiddleware: RouterMiddleware {
   typealias Context = ServiceContext
 
@@ -50,9 +50,9 @@ struct ServingMiddleware: RouterMiddleware {
   }
 }
 
-/// The end of a request: it happens once, whatever becomes of the answer.
+/// Reports the end of a request exactly once, also if the answer cannot be sent.
 private final class Ending: Sendable {
-  /// The client went away before its answer could be sent.
+  /// The client disconnected before its answer could be sent.
   private static let clientIsGone = 499
 
   private let report: @Sendable (_ status: Int) -> Void
@@ -66,7 +66,7 @@ private final class Ending: Sendable {
     if isOver.exchange(true, ordering: .relaxed) == false { report(status) }
   }
 
-  /// Nobody asks for the body of an answer whose head could not be sent.
+  /// If the head could not be sent, the body is never written, and only `deinit` sees the end.
   deinit { happened(status: Self.clientIsGone) }
 }
 
@@ -94,7 +94,7 @@ private struct CountingWriter: ResponseBodyWriter {
 struct AccessLog: Sendable {
   let writeLine: @Sendable (String) -> Void
 
-  /// Of the URL the path alone: the query holds what opens the byte URLs.
+  /// `path` excludes the query, because the query can contain a URL's token.
   private struct Line: Encodable {
     let time: String
     let remote: String?
