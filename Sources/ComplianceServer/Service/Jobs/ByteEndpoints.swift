@@ -1,7 +1,7 @@
 internal import HTTPTypes
 internal import Hummingbird
 
-/// The endpoints that a job's bytes go through.
+/// The upload and download endpoints.
 struct ByteEndpoints: Sendable {
   let store: JobStore
   let urls: JobURLs
@@ -21,10 +21,11 @@ struct ByteEndpoints: Sendable {
     try Self.requirePlainBytes(request.headers)
     // A part must not count as the whole (RFC 9110, section 14.5).
     if let range = request.headers[.contentRange] {
-      throw Problem.invalid("Content-Range", range, "An upload comes in one piece.")
+      throw Problem.invalid(
+        "Content-Range", range, "Send the upload in one piece, without Content-Range.")
     }
     guard request.announcesBody else {
-      throw Problem.invalid(nil, nil, "The upload has no body. It takes the IDs, a line each.")
+      throw Problem.invalid(nil, nil, "The upload has no body. Send the IDs, one on each line.")
     }
     let bytesExpected = request.headers[.contentLength].flatMap { Int($0) }
     guard bytesExpected ?? 0 <= uploadBytesMax else { throw Problem.tooLarge(uploadBytesMax) }
@@ -35,7 +36,7 @@ struct ByteEndpoints: Sendable {
         exchange: call.exchange)
       await gate?(.uploadReceived(jobID: String(id)))
       if let begun = try await store.beginProcessing(id, submission: name) { return begun }
-      // Expired, cancelled or uploaded by somebody else while these bytes were coming.
+      // The job expired, was cancelled or got another upload while this upload arrived.
       await spool.remove(name)
       throw Self.alreadyUploaded(try await store.job(id, of: call.app) ?? job)
     }
@@ -53,13 +54,13 @@ struct ByteEndpoints: Sendable {
     ).response(to: call.request)
   }
 
-  /// - Throws: 400 without a token, 404 for a job that is not the App's, 403 for a token that does not
-  ///   open this operation of this job now.
+  /// - Throws: 400 without a token, 404 for a job of another App, 403 for a token that does not permit this
+  ///   operation on this job now.
   private func authorize(
     _ operation: SignedURLs.Operation, _ query: QueryParameters, _ app: AppID, _ id: Int64
   ) async throws -> Job {
     let token = try query.required("token")
-    // The bytes of other profiles go through other hosts.
+    // Other profiles use other hosts for uploads and downloads.
     guard let job = try await store.job(id, of: app), job.profile == .native else {
       throw Problem.unknownJob("\(id)")
     }
@@ -71,7 +72,7 @@ struct ByteEndpoints: Sendable {
     switch job.status {
     case .created, .inProgress, .complete, .failed:
       Problem.conflict(
-        "The job is \(job.status.rawValue): it takes one upload, while it is created. "
+        "The job is \(job.status.rawValue). It accepts one upload, only while it is created. "
           + "Create a new job.")
     case .expired:
       Problem.forbidden(job.id, "The job has expired. Create a new job.")

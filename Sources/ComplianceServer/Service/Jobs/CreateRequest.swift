@@ -2,17 +2,17 @@ internal import Foundation
 internal import Hummingbird
 internal import NIOCore
 
-/// The body of a create.
+/// The body of a request that creates a job.
 struct CreateRequest {
   let type: JobType
   let name: String?
-  /// Whether the upload may come in parts.
+  /// Whether the upload may be resumable.
   let isResumable: Bool
 
   static let bytesMax = 64 * 1024
   static let nameCharactersMax = 64
 
-  /// - Throws: a 400 problem naming the member that is wrong; 413 for a body of unreasonable size.
+  /// - Throws: a 400 problem that names the wrong member; 413 for a body over `bytesMax`.
   init(_ call: Call, profile: WireProfile) async throws {
     let bytes: ByteBuffer
     call.exchange.wantsBody()
@@ -30,7 +30,7 @@ struct CreateRequest {
   }
 
   private init(_ members: [String: any Sendable], _ profile: WireProfile) throws {
-    // Of several mistakes the same one is named every time.
+    // Sorted, so that the same request always gets the same message.
     for member in members.keys.sorted() {
       switch member {
       case "type", "name", "resumable": continue
@@ -50,7 +50,7 @@ struct CreateRequest {
     self.type = type
     name = try members["name"].map(Self.name)
     isResumable = try members["resumable"].map(Self.isResumable) ?? false
-    // `false` asks for nothing, and there are clients that always say it.
+    // `false` is accepted: some clients always send it.
     guard !isResumable || profile == .gcs else {
       throw Problem.invalid(
         "resumable", "true", "$.resumable: resumable uploads are not supported, leave it out")
@@ -58,7 +58,7 @@ struct CreateRequest {
   }
 
   private static func isResumable(_ value: any Sendable) throws -> Bool {
-    // A number is no boolean, though Foundation would make one of it: its JSON is 0 or 1.
+    // Foundation converts the numbers 0 and 1 to Bool; their JSON text shows that they are numbers.
     guard ["true", "false"].contains(text(value)), let flag = value as? Bool else {
       throw Problem.invalid("resumable", text(value), "$.resumable: is not a boolean")
     }
@@ -69,7 +69,7 @@ struct CreateRequest {
     guard let name = value as? String else {
       throw Problem.invalid("name", text(value), "$.name: is not a string")
     }
-    // A NUL is the one character that PostgreSQL's text cannot hold.
+    // PostgreSQL's text type cannot hold NUL.
     guard !name.unicodeScalars.contains("\0") else {
       throw Problem.invalid("name", nil, "$.name: has a NUL character")
     }
@@ -80,7 +80,7 @@ struct CreateRequest {
     return name
   }
 
-  /// A member's value as a problem shows it: a string bare, anything else as JSON.
+  /// A member's value for an error message: a string as it is, any other value as JSON.
   private static func text(_ value: any Sendable) -> String {
     if let text = value as? String { return text }
     let json = try? JSONSerialization.data(

@@ -7,29 +7,29 @@ enum JobType: String, Sendable, CaseIterable, ColumnDecodable {
   static func decode(columnText text: String?) -> JobType? { text.flatMap(JobType.init) }
 }
 
-/// `created → in_progress → complete`; the first two also end in `failed`, and `created` in `expired`.
+/// `created → in_progress → complete`. The first two can also become `failed`, and `created` can become `expired`.
 enum JobStatus: String, Sendable, CaseIterable, ColumnDecodable {
-  /// Waits for its upload and holds the App's slot for its type.
+  /// Waits for its upload. It takes the App's slot for its type.
   case created
-  /// Its upload is stored and is being worked on, or waits for that; holds the slot as well.
+  /// Its upload is stored, and the job waits for processing or is being processed. It takes the slot, too.
   case inProgress = "in_progress"
   case complete
   case failed
-  /// Nothing was uploaded in time.
+  /// No upload arrived in time.
   case expired
 
   static func decode(columnText text: String?) -> JobStatus? { text.flatMap(JobStatus.init) }
 
-  /// What a list can be filtered by. `expired` is not among it.
+  /// The statuses by which a list can be filtered. `expired` is not one of them.
   static let filters: [JobStatus] = [.created, .inProgress, .failed, .complete]
 }
 
-/// How a job's bytes travel, and the form of its result's lines.
+/// How a job's files are transferred, and the format of its result lines.
 public enum WireProfile: String, Sendable, CaseIterable, ColumnDecodable {
-  /// Through the API's own host, with the App's bearer token.
+  /// On the API's host, with the App's bearer token.
   case native
-  /// Through a storage host of its own, where the signed URL is the only credential: what Google Cloud
-  /// Storage did for the API until August 2026.
+  /// On a separate storage host, where the signed URL is the only credential. The API used Google Cloud Storage
+  /// like this until August 2026.
   case gcs
 
   public static func decode(columnText text: String?) -> WireProfile? {
@@ -37,7 +37,7 @@ public enum WireProfile: String, Sendable, CaseIterable, ColumnDecodable {
   }
 }
 
-/// A row of `compliance.jobs`, its instants as the API writes them.
+/// A row of `compliance.jobs`, with times in the API's format.
 struct Job: Sendable {
   let id: Int64
   let type: JobType
@@ -45,7 +45,7 @@ struct Job: Sendable {
   let name: String?
   let error: String?
   let profile: WireProfile
-  /// Whether its upload may come in parts; only the gcs profile knows that.
+  /// Whether its upload may be resumable; only in the gcs profile.
   let isResumable: Bool
   let createdAt: String
   let uploadExpiresAt: String
@@ -56,7 +56,7 @@ struct Job: Sendable {
   let submissionFile: String?
   let resultFile: String?
   let resultBytes: Int64?
-  /// Of the gcs profile's objects.
+  /// Hashes of the stored objects; only in the gcs profile.
   let submissionHash: String?
   let resultHash: String?
 }

@@ -1,12 +1,12 @@
 internal import Hummingbird
 
-/// The endpoints that speak JSON.
+/// The JSON endpoints.
 struct JobEndpoints: Sendable {
   let store: JobStore
   let urls: JobURLs
   let spool: Spool
   let processor: JobProcessor
-  /// What new jobs get.
+  /// The profile of new jobs.
   let profile: WireProfile
   let gate: ComplianceServer.Gate?
 
@@ -22,7 +22,7 @@ struct JobEndpoints: Sendable {
     else {
       throw Problem.conflict(
         "There is an active job of type \(create.type.rawValue). Only one can be created or "
-          + "in_progress at a time: let it finish, or cancel it.")
+          + "in_progress at a time. Wait until it finishes, or cancel it.")
     }
     call.exchange.note { $0.jobID = job.id }
     await gate?(.createCommitted(jobID: String(job.id)))

@@ -1,4 +1,4 @@
-/// The members of a job that a client can ask for with `compliance_job.fields`.
+/// The members of a job that a client can select with `compliance_job.fields`.
 enum JobField: String, CodingKey, CaseIterable {
   case createdAt = "created_at"
   case downloadExpiresAt = "download_expires_at"
@@ -13,7 +13,7 @@ enum JobField: String, CodingKey, CaseIterable {
 
   static let parameter = "compliance_job.fields"
 
-  /// The fields that the query asks for; all if it doesn't say.
+  /// The fields that the query selects; all fields by default.
   /// - Throws: a 400 problem for an unknown or repeated field or an empty list.
   static func selected(by query: QueryParameters) throws -> [JobField] {
     guard let list = query[parameter] else { return allCases }
@@ -35,9 +35,9 @@ enum JobField: String, CodingKey, CaseIterable {
   }
 }
 
-/// A job as an answer shows it.
+/// The JSON of a job.
 ///
-/// `name` is there only if one was given. `error` cannot be asked for: a failed job always has it.
+/// `name` is left out if the job has none. `error` cannot be selected: a failed job always has it.
 struct JobBody: Encodable {
   let job: Job
   let fields: [JobField]
@@ -70,12 +70,12 @@ struct JobBody: Encodable {
   }
 }
 
-/// The answer to everything that is about one job.
+/// The answer of every endpoint for one job.
 struct JobAnswer: Encodable {
   let data: JobBody
 }
 
-/// The answer to a list. Without jobs it has no `data`.
+/// The answer of the list endpoint. An empty list has no `data`.
 struct JobListAnswer: Encodable {
   struct Meta: Encodable {
     let result_count: Int

@@ -3,10 +3,10 @@ internal import PostgreSQL
 internal import ServiceLifecycle
 internal import Synchronization
 
-/// Works on the jobs that are in progress: oldest upload first, a few at a time.
+/// Processes the jobs that are in progress: oldest upload first, a few at a time.
 ///
-/// What is to be done is always asked of the database, so nothing is lost with the process: a job that
-/// was being processed when the server was killed is simply processed again.
+/// It always reads the list of jobs from the database, so a crash loses nothing. After a crash, an unfinished
+/// job is processed again from the beginning.
 final class JobProcessor: Service {
   private let store: JobStore
   private let spool: Spool
@@ -23,7 +23,7 @@ final class JobProcessor: Service {
   private let running = Mutex<[Int64: Work]>([:])
 
   private struct Work {
-    /// Finishing it stops the work.
+    /// Call `finish` on it to stop the processing.
     let stop: AsyncStream<Never>.Continuation
     /// From 0 to 1.
     var progress = 0.0
@@ -47,20 +47,20 @@ final class JobProcessor: Service {
     wakeUp.yield()
   }
 
-  /// Looks for work; returns at once. Needless calls cost one query.
+  /// Looks for jobs in the background. An unnecessary call costs one query.
   func wake() {
     wakeUp.yield()
   }
 
-  /// Stops the work on a job that was cancelled.
+  /// Stops the processing of a job that was cancelled.
   func stop(_ jobID: Int64) {
     running.withLock { $0[jobID]?.stop.finish() }
   }
 
-  /// How much of each job that is being processed is done, from 0 to 1.
+  /// The progress of each job that is being processed, from 0 to 1.
   var progress: [Int64: Double] { running.withLock { $0.mapValues(\.progress) } }
 
-  /// Returns when the server is told to stop; what is under way stays in progress until the next start.
+  /// Returns when the server is told to stop. Unfinished jobs stay in progress until the next start.
   func run() async throws {
     await cancelWhenGracefulShutdown {
       await withDiscardingTaskGroup { group in
@@ -84,7 +84,7 @@ final class JobProcessor: Service {
     }
   }
 
-  /// - Returns: nil if the job is being processed already or enough others are.
+  /// - Returns: nil if the job is already being processed, or if `jobsMax` jobs are.
   private func begin(_ jobID: Int64) -> AsyncStream<Never>? {
     running.withLock { running in
       guard running.count < jobsMax, running[jobID] == nil else { return nil }
@@ -106,7 +106,7 @@ final class JobProcessor: Service {
     }
     running.withLock { _ = $0.removeValue(forKey: job.id) }
     await gate?(.processed(jobID: String(job.id)))
-    // What has to wait for the database waits for the next sweep.
+    // A job that waits for the database is tried again at the next sweep.
     if isOver { wake() }
   }
 
@@ -146,23 +146,23 @@ final class JobProcessor: Service {
     return true
   }
 
-  /// - Returns: false if the job could not be marked: it has to be processed again.
+  /// - Returns: false if the job could not be marked as failed and has to be processed again.
   private func fail(_ job: Job, _ error: any Error) async -> Bool {
     let reason =
       switch error {
       case let told as ToldToFail: told.error
-      case is SubmissionMissing: "The submission is not stored any more. Create a new job."
+      case is SubmissionMissing: "The submission's file is missing. Create a new job."
       case let error as SubmissionMalformed:
         "Line \(error.line) of the submission is not an ID of 1 to 19 digits. Create a new job."
       case let error as PostgreSQLError where error.state?.conditionClass == "53":
-        "The platform's database has no room to work in. Create a new job later."
+        "The platform's database is out of memory or disk space. Create a new job later."
       case is PostgreSQLError: "The platform's state could not be read. Create a new job."
       case let error where error.isLackOfRoom:
-        "The service has no room to store the result. Create a new job later."
+        "The service has no space left to store the result. Create a new job later."
       default: "The result could not be written. Create a new job."
       }
     do {
-      // Nothing is to be done for a job that was cancelled meanwhile.
+      // nil means that the job was cancelled meanwhile.
       guard try await store.fail(job.id, error: reason) != nil else { return true }
       logger.error("processing job \(job.id) failed", metadata: ["error": "\(error)"])
       if let submission = job.submissionFile { await spool.remove(submission) }
@@ -174,13 +174,13 @@ final class JobProcessor: Service {
   }
 }
 
-/// A plan of faults says that the job fails.
+/// The fault plan makes the job fail.
 private struct ToldToFail: Error {
   let error: String
 }
 
 extension PostgreSQLError {
-  /// The same work may succeed on another connection: the server is away, or takes no more.
+  /// A retry on another connection may succeed: the server is not available, or has too many connections.
   fileprivate var mayPass: Bool {
     isTemporary && (state?.conditionClass != "53" || state == .tooManyConnections)
   }

@@ -1,7 +1,7 @@
 internal import PostgreSQL
 
-/// The jobs in the database. Every change is one guarded statement, so it is there whole or not at all
-/// whenever the server is killed, and two requests cannot both make it.
+/// The jobs in the database. Each change is one statement with a condition on the status. A crash leaves the
+/// whole change or nothing, and two requests cannot both make it.
 struct JobStore: Sendable {
   struct Lifetimes: Sendable {
     let upload: Duration
@@ -11,10 +11,10 @@ struct JobStore: Sendable {
   let pool: ConnectionPool
   let lifetimes: Lifetimes
 
-  /// The `error` of a job that its App has cancelled: the API has no status for that.
+  /// The `error` of a cancelled job. The API has no status for cancelled jobs.
   static let cancelledError = "The job was cancelled."
 
-  /// The members of a `Job`, in the order that `job(_:)` reads them.
+  /// The columns of a `Job`, by the names that `jobs(_:)` reads.
   private static let columns: SQL = """
     id, type, status, name, error, profile, resumable,
     \(SQL.utc("created_at", .milliseconds)) AS created,
@@ -25,7 +25,7 @@ struct JobStore: Sendable {
     submission_file, result_file, result_bytes, submission_hash, result_hash
     """
 
-  // MARK: What an App asks for
+  // MARK: Requests of an App
 
   /// - Returns: nil if the App has an active job of this type.
   func create(
@@ -69,13 +69,13 @@ struct JobStore: Sendable {
     ).first
   }
 
-  /// The job of a storage URL: that one is the credential, whoever presents it.
+  /// The job of a storage URL, without an App: the URL is the only credential.
   func storedJob(_ id: Int64) async throws -> Job? {
     try await expireUnused()
     return try await jobs([id]).first { $0.profile == .gcs }
   }
 
-  /// Whether bytes of the gcs profile may still come or go.
+  /// Whether a job of the gcs profile may still be uploaded or downloaded.
   func hasStorageJobs() async throws -> Bool {
     let result = try await pool.withConnection {
       try await $0.query(
@@ -88,7 +88,7 @@ struct JobStore: Sendable {
     return try result.onlyRow(as: Bool.self)
   }
 
-  /// Lets the upload's time be over.
+  /// Ends the time for the upload now.
   func endUploadTime(_ id: Int64) async throws {
     _ = try await pool.withConnection {
       try await $0.run(
@@ -99,7 +99,7 @@ struct JobStore: Sendable {
     }
   }
 
-  /// - Returns: nil if the App has no such job that is still active.
+  /// - Returns: nil if the App has no active job with this ID.
   func cancel(_ id: Int64, of app: AppID) async throws -> Job? {
     try await expireUnused()
     return try await jobs(
@@ -112,7 +112,7 @@ struct JobStore: Sendable {
     ).first
   }
 
-  /// Makes stored bytes the job's submission.
+  /// Makes a stored file the job's submission.
   /// - Returns: nil if the job is not `created` any more.
   func beginProcessing(
     _ id: Int64, submission file: String, hash: ObjectHash? = nil
@@ -129,9 +129,9 @@ struct JobStore: Sendable {
     ).first
   }
 
-  // MARK: What the service does by itself
+  // MARK: Background work
 
-  /// The jobs to process, whoever was waiting longest first.
+  /// The jobs to process, oldest upload first.
   func inProgress() async throws -> [Job] {
     try await jobs(
       """
@@ -182,15 +182,17 @@ struct JobStore: Sendable {
       .map { Count(type: $0.0, status: $0.1, count: $0.2) }
   }
 
-  /// Which of these jobs are known, as they are now.
+  /// The current rows of these jobs. Unknown IDs are left out.
   func jobs(_ ids: [Int64]) async throws -> [Job] {
     try await jobs(
       "SELECT \(Self.columns) FROM compliance.jobs WHERE id = ANY(\(ids)::bigint[])")
   }
 
-  /// Frees the slots of jobs whose upload did not come in time. One that was begun in time in parts may go on
-  /// as long as its session lives, unless it is abandoned: no part has come for as long as the whole upload
-  /// had time. Every endpoint does so first: nobody sees a job in a state that it has outlived.
+  /// Expires the jobs whose upload did not arrive in time, and so frees their slots.
+  ///
+  /// A resumable upload that began in time may continue while its session is valid, unless it is abandoned: no part
+  /// arrived for as long as the whole upload was allowed to take. Every endpoint calls this first, so that no client
+  /// sees a job whose time is over as `created`.
   func expireUnused() async throws {
     _ = try await pool.withConnection {
       try await $0.execute(

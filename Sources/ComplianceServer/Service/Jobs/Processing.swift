@@ -3,8 +3,8 @@ internal import PostgreSQL
 internal import SystemPackage
 internal import _NIOFileSystem
 
-/// Makes the result of one submission: merges its IDs, ascending, with the platform's events in the same
-/// order. It holds no more of either than some blocks at a time.
+/// Writes the result of one submission: merges its sorted IDs with the platform's events in the same order.
+/// It holds only a few blocks of each in memory.
 struct Processing: Sendable {
   let database: Database
   let spool: Spool
@@ -16,10 +16,10 @@ struct Processing: Sendable {
 
   /// Writes the job's result to the spool.
   ///
-  /// - Parameter progressed: called with how much of the work is done, from 0 to 1.
-  /// - Returns: its length in bytes.
-  /// - Throws: `CancellationError`; `SubmissionMissing`; `SubmissionMalformed`; what PostgreSQL or the
-  ///   file system says.
+  /// - Parameter progressed: called with the progress, from 0 to 1.
+  /// - Returns: the result's length in bytes.
+  /// - Throws: `CancellationError`, `SubmissionMissing`, `SubmissionMalformed`, and errors of PostgreSQL and the
+  ///   file system.
   func writeResult(
     of job: Job, as name: String, progressed: @Sendable (Double) -> Void
   ) async throws -> Int64 {
@@ -38,7 +38,7 @@ struct Processing: Sendable {
     }
   }
 
-  /// Reads the submission; lines that are no ID go into the result at once.
+  /// Reads the submission. A line that is not an ID gets its result line at once.
   private func ids(
     of job: Job, _ path: FilePath, runsNamed name: String,
     _ result: inout BufferedWriter<WriteFileHandle>, read: (Int) -> Void
@@ -76,7 +76,7 @@ struct Processing: Sendable {
       stream: try ids.stream(),
       lines: ResultLines(type: job.type, profile: job.profile, vocabulary: vocabulary))
     try await database.withConnection(as: "compliance-server: processing") { connection in
-      // Compiling the query takes longer than it saves.
+      // JIT compilation of this query takes longer than it saves.
       try await connection.execute("SET jit = off")
       try await connection.execute("SET work_mem = '64MB'")
       try await connection.withCopyOut(sql) { blocks in
@@ -96,15 +96,15 @@ struct Processing: Sendable {
   }
 }
 
-/// Events in the order of their IDs, held against IDs in the same order.
+/// Merges events, sorted by ID, with the submitted IDs in the same order.
 private struct Merge {
   private var stream: IDStream
   private var lines: ResultLines
   private var rows = PlatformEventRows()
   private var bytes: [UInt8] = []
-  /// The heaviest so far of what is said of the newest ID; more of it may follow.
+  /// The event with the highest precedence so far for the latest ID. More events of this ID may follow.
   private var newest: PlatformEvent?
-  /// Whether no submitted ID is left.
+  /// No submitted ID is left.
   private(set) var isComplete = false
 
   init(stream: IDStream, lines: ResultLines) {
@@ -127,13 +127,13 @@ private struct Merge {
     self.rows = rows
   }
 
-  /// Nothing more is said of any ID.
+  /// Call after the last event.
   mutating func finish() throws {
     try answerNewest()
     lines.finish(to: &bytes)
   }
 
-  /// Nothing more is said of the newest ID.
+  /// Writes the result line of the latest ID. All its events have been read.
   private mutating func answerNewest() throws {
     guard let event = newest, !isComplete else { return }
     newest = nil
@@ -150,10 +150,10 @@ private struct Merge {
   }
 }
 
-/// A job is in progress and its upload is not in the spool directory.
+/// A job is in progress, but its upload is not in the spool directory.
 struct SubmissionMissing: Error {}
 
-/// A line of the submission is no ID, and the job's profile has no answer to such lines.
+/// A line of the submission is not an ID, and the job's profile has no result line for this case.
 struct SubmissionMalformed: Error {
   let line: Int
 }

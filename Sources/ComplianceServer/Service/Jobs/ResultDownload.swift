@@ -5,12 +5,12 @@ internal import NIOCore
 internal import SystemPackage
 internal import _NIOFileSystem
 
-/// The answer to a GET or HEAD of a stored result: whole, a range of it, or not at all if the client has
-/// it already. Source: RFC 9110, sections 13 and 14.
+/// The answer to a GET or HEAD of a stored result: the whole file, a range, or 304 if the client has it already.
+/// Source: RFC 9110, sections 13 and 14.
 struct ResultDownload {
   let path: FilePath
   let bytes: Int64
-  /// In quotes. A result never changes, so it is a strong one.
+  /// In quotes. It is a strong tag, because a result never changes.
   let entityTag: String
   var headers: HTTPFields
 
@@ -40,7 +40,7 @@ struct ResultDownload {
     case unsatisfiable
   }
 
-  /// A range that cannot be read, and several of them at once, count as none, as the RFC allows.
+  /// An invalid range and a list of several ranges are ignored, as the RFC allows.
   private func range(of request: Request) -> Wanted {
     guard let text = request.headers[.range], text.hasPrefix("bytes="),
       request.headers[.ifRange] ?? entityTag == entityTag

@@ -1,16 +1,16 @@
-/// Writes events as lines of a result, in the form of a wire profile.
+/// Writes events as result lines, in the format of a wire profile.
 struct ResultLines {
   let type: JobType
   let profile: WireProfile
   let vocabulary: ResultVocabulary
 
-  /// The lines of a result of the gcs profile are in no order: events wait here until others take their
-  /// places. Which ones is the same every time.
+  /// Shuffles the lines of a gcs result: an event waits here until a later event replaces it. The order depends only
+  /// on the IDs, so it is the same in every run.
   private var waiting: [PlatformEvent] = []
   private static let waitingMax = 8192
 
-  /// A result of the gcs profile is a composite of shards, with an empty line between two: here after
-  /// the first line and after each thousandth.
+  /// A gcs result is a composite of shards with an empty line between two shards. Here the empty lines follow the
+  /// first line and then every thousandth line.
   private var shardLines = 0
   private static let shardLinesMax = 1000
 
@@ -28,7 +28,7 @@ struct ResultLines {
     waiting[place] = event
   }
 
-  /// What still waits. No event may follow.
+  /// Writes the events that still wait. Call it after the last event.
   mutating func finish(to bytes: inout [UInt8]) {
     waiting.sort { $0.scattered < $1.scattered }
     for event in waiting { write(event, to: &bytes) }
@@ -63,8 +63,8 @@ struct ResultLines {
     bytes.append(contentsOf: "\"}\n".utf8)
   }
 
-  /// `{"id":"<line>","error":"invalid_id"}`: what a result says of a line that is no ID. Bytes that are
-  /// no UTF-8 become U+FFFD.
+  /// `{"id":"<line>","error":"invalid_id"}`: the result line for a line that is not an ID. Invalid UTF-8 becomes
+  /// U+FFFD.
   static func append(invalid line: UnsafeRawBufferPointer, to bytes: inout [UInt8]) {
     bytes.append(contentsOf: #"{"id":""#.utf8)
     for byte in String(decoding: line, as: UTF8.self).utf8 {
@@ -83,7 +83,7 @@ struct ResultLines {
 }
 
 extension PlatformEvent {
-  /// A number that says nothing of the ID's place among others: SplitMix64 of it.
+  /// A hash of the ID that is unrelated to its order: SplitMix64.
   fileprivate var scattered: UInt64 {
     var bits = UInt64(bitPattern: id) &+ 0x9E37_79B9_7F4A_7C15
     bits = (bits ^ (bits >> 30)) &* 0xBF58_476D_1CE4_E5B9
@@ -93,7 +93,7 @@ extension PlatformEvent {
 }
 
 extension Verdict {
-  /// Whether a line of the gcs profile says when it came about. Recorded ones of suspensions did not.
+  /// Whether a gcs line has a time. The recorded lines for suspensions had none.
   fileprivate var hasLegacyTime: Bool {
     switch self {
     case .bounced, .geoRemoved, .authorSuspended: false

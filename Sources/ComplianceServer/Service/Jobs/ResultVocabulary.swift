@@ -1,14 +1,14 @@
-/// The words of a result. X documents two sets of them and does not say which it emits.
+/// The actions and reasons of result lines. X documents two sets and does not say which one it uses.
 ///
 /// docs/reference/result-words.md has both as a table.
 public enum ResultVocabulary: String, Sendable, CaseIterable {
-  /// Those that the overview page of the API names. Where it names none, as for an edit or the action of a line,
-  /// those of the guide.
+  /// The set of the API's overview page. Where that page has no word, as for edits and for the action of a line, the
+  /// guide's word.
   case overview
-  /// Those of the integration guide of September 2026.
+  /// The set of the integration guide of September 2026.
   case guide
 
-  /// Whether a result says that a post was edited. What came through Google Cloud Storage was older than edits.
+  /// Whether results include edits. The API had no edits yet when it used Google Cloud Storage.
   func knowsEdits(_ profile: WireProfile) -> Bool {
     switch self {
     case .overview: profile == .native
@@ -16,14 +16,14 @@ public enum ResultVocabulary: String, Sendable, CaseIterable {
     }
   }
 
-  /// A line's action and reason, between an ID and a time.
+  /// The JSON of a line's action and reason, between the ID and the time.
   func words(_ verdict: Verdict, _ profile: WireProfile) -> StaticString {
     switch (verdict, self) {
     case (.bounced, .overview): #"","action":"delete","reason":"bounced"#
     case (.deleted, _), (.bounced, .guide), (.authorDeleted, _):
       #"","action":"delete","reason":"deleted"#
     case (.authorSuspended, _): #"","action":"delete","reason":"suspended"#
-    // The overview names it for users only; their posts have no other word.
+    // The overview documents this reason for users only. It has no other for their posts.
     case (.authorDeactivated, _): #"","action":"delete","reason":"deactivated"#
     case (.authorProtected, _): #"","action":"delete","reason":"protected"#
     case (.edited, _): #"","action":"rehydrate","reason":"tweet_edited"#
@@ -31,7 +31,7 @@ public enum ResultVocabulary: String, Sendable, CaseIterable {
     case (.geoRemoved, .overview):
       switch profile {
       case .native: #"","action":"scrub_geo","reason":"scrub_geo"#
-      // A trap: the action says delete where only the location goes.
+      // Misleading, but as recorded: the action is delete although only the location is to be removed.
       case .gcs: #"","action":"delete","reason":"scrub_geo"#
       }
     }

@@ -1,10 +1,9 @@
 internal import Checksums
 
-/// The URLs that a job's bytes go through, and the tokens that make them valid.
+/// The upload and download URLs of a job, and the tokens that make them valid.
 ///
-/// A token is an HMAC over the job, the operation and the instant of expiry: it opens nothing else,
-/// and it cannot outlive its time by being presented with another one. Tokens are not stored; the
-/// key is.
+/// A token is an HMAC of the job, the operation and the time of expiry. It is valid for nothing else, and it cannot
+/// be used after that time. The key is stored; the tokens are not.
 struct SignedURLs: Sendable {
   enum Operation: String {
     case upload
@@ -14,8 +13,7 @@ struct SignedURLs: Sendable {
   private let key: HMACSHA256
   private let baseURL: @Sendable () -> String
 
-  /// - Parameter baseURL: asked for each URL, since an ephemeral port is known only once the server
-  ///   listens.
+  /// - Parameter baseURL: called for each URL, because an ephemeral port is known only after the server listens.
   init(key: [UInt8], baseURL: @escaping @Sendable () -> String) {
     self.key = HMACSHA256(key: key)
     self.baseURL = baseURL
@@ -31,7 +29,7 @@ struct SignedURLs: Sendable {
     let expected = Array(key.code(for: Self.message(operation, job)).hexString.utf8)
     guard constantTimeEqual(Array(token.utf8), expected) else {
       throw Problem.forbidden(
-        job.id, "The token is not one for the \(operation.rawValue) of this job.")
+        job.id, "The token does not permit the \(operation.rawValue) of this job.")
     }
     let isOpen =
       switch operation {

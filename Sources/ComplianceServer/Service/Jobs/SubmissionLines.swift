@@ -1,16 +1,16 @@
-/// Cuts an upload into lines and tells IDs from what is none.
+/// Splits an upload into lines and separates the IDs from invalid lines.
 ///
-/// An ID is 1 to 19 digits that fit in 64 bits with a sign, and nothing else: no sign, blank or CR. Of a
-/// line that is none, only the begin is kept, so that one endless line takes no more memory than others.
+/// An ID is 1 to 19 digits that fit in a signed 64-bit integer, without a sign, a space or a CR. Only the beginning
+/// of an invalid line is kept, so that a very long line cannot fill the memory.
 struct SubmissionLines {
   static let invalidLineBytesMax = 4096
 
-  /// How many lines have ended.
+  /// The number of complete lines so far.
   private(set) var lines = 0
-  /// The begin of a line whose end has not come.
+  /// The beginning of a line whose end has not been read.
   private var rest: [UInt8] = []
 
-  /// Hands every line that ends in `bytes` to one of the two.
+  /// Calls `id` or `invalid` for each line that ends in `bytes`.
   mutating func scan(
     _ bytes: UnsafeRawBufferPointer, id: (Int64) -> Void, invalid: (UnsafeRawBufferPointer) -> Void
   ) {
@@ -22,7 +22,7 @@ struct SubmissionLines {
       start = newline + 1
     }
     while start < bytes.count {
-      // Digits and a line feed, which is what nearly all lines are.
+      // The fast path: digits and a line feed.
       var value: UInt64 = 0
       var position = start
       while position < bytes.count {
@@ -50,7 +50,7 @@ struct SubmissionLines {
     if start < bytes.count { keep(UnsafeRawBufferPointer(rebasing: bytes[start...])) }
   }
 
-  /// Hands over what follows the last line feed; nothing does if the upload ends in one.
+  /// Processes the text after the last line feed, if there is any.
   mutating func finish(id: (Int64) -> Void, invalid: (UnsafeRawBufferPointer) -> Void) {
     guard !rest.isEmpty else { return }
     lines += 1
@@ -68,7 +68,7 @@ struct SubmissionLines {
 
   private static func value(_ line: UnsafeRawBufferPointer) -> Int64? {
     guard (1...19).contains(line.count) else { return nil }
-    // 19 digits always fit in 64 bits without a sign.
+    // 19 digits always fit in an unsigned 64-bit integer.
     var value: UInt64 = 0
     for byte in line {
       let digit = byte &- UInt8(ascii: "0")

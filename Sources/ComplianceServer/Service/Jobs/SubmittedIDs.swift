@@ -1,22 +1,22 @@
 internal import SystemPackage
 
-/// The IDs of one submission in ascending order, in bounded memory whatever their number and order.
+/// The IDs of one submission in ascending order. Memory use is bounded for any number and order of IDs.
 ///
-/// What exports make is ascending already; such a submission is simply read once more. One that is not is
-/// sorted in runs that fit in memory, and the runs are merged.
+/// Lethe's exports are already sorted; such a submission is read a second time. An unsorted submission is sorted in
+/// runs that fit in memory, and the runs are merged (an external merge sort).
 struct SubmittedIDs {
-  /// How many lines the submission has, and how many of them are IDs.
+  /// The number of lines, and the number of lines that are IDs.
   private(set) var lines = 0
   private(set) var count = 0
-  /// From the least to the largest; nil without any ID.
+  /// From the smallest to the largest ID; nil if there is none.
   private(set) var range: ClosedRange<Int64>?
 
   private enum Form {
-    /// All of them, ascending.
+    /// All IDs, sorted.
     case array([Int64])
-    /// The file itself is ascending.
+    /// The submission itself, which is sorted.
     case file(FilePath)
-    /// Files of ascending binary IDs.
+    /// Files of sorted binary IDs.
     case runs([FilePath])
   }
 
@@ -25,11 +25,11 @@ struct SubmittedIDs {
   /// Reads a submission.
   ///
   /// - Parameters:
-  ///   - runIDsMax: how many IDs are kept in memory at a time, 8 bytes each.
-  ///   - runPath: the path of a file that a sorted run can be written to, by its number.
-  ///   - invalid: takes each line that is no ID, in order, with its number.
-  ///   - read: called after each block, with its length.
-  /// - Throws: what `invalid` throws; `Errno`; `CancellationError`.
+  ///   - runIDsMax: how many IDs may be in memory at a time; 8 bytes each.
+  ///   - runPath: returns the path for the sorted run with this number.
+  ///   - invalid: called with each invalid line and its line number, in order.
+  ///   - read: called after each block, with its length in bytes.
+  /// - Throws: errors of `invalid`, `Errno`, `CancellationError`.
   init(
     of path: FilePath, runIDsMax: Int, runPath: (Int) -> FilePath,
     invalid: (UnsafeRawBufferPointer, _ line: Int) throws -> Void, read: (Int) async throws -> Void
@@ -77,7 +77,7 @@ struct SubmittedIDs {
     }
   }
 
-  /// All IDs, if there are so few of them.
+  /// All IDs, if there are at most `max`.
   func all(upTo max: Int) -> [Int64]? {
     guard count <= max, case .array(let ids) = form else { return nil }
     return ids
@@ -92,7 +92,7 @@ struct SubmittedIDs {
     }
   }
 
-  /// The files that belong to it alone.
+  /// The temporary files, which the caller deletes.
   var runs: [FilePath] {
     if case .runs(let paths) = form { paths } else { [] }
   }
@@ -127,7 +127,7 @@ struct SubmittedIDs {
   }
 }
 
-/// Ascending IDs, one after another.
+/// A stream of ascending IDs.
 struct IDStream {
   private var block: [Int64]
   private var position = 0
@@ -149,8 +149,8 @@ struct IDStream {
     more = { try runs.next() }
   }
 
-  /// The IDs below `id` are skipped.
-  /// - Returns: whether `id` is among the others; nil if there are none.
+  /// Skips the IDs below `id`.
+  /// - Returns: whether the next ID is `id`; nil at the end of the stream.
   mutating func skip(to id: Int64) throws -> Bool? {
     while true {
       while position < block.count {
@@ -165,7 +165,7 @@ struct IDStream {
   }
 }
 
-/// The IDs of a submission, block by block, without its other lines.
+/// The IDs of a submission, block by block, without invalid lines.
 struct SubmissionBlocks {
   private var reader: BlockReader
   private var scanner = SubmissionLines()
@@ -190,7 +190,7 @@ struct SubmissionBlocks {
   }
 }
 
-/// Sorted runs, merged into one.
+/// Merges sorted runs.
 struct MergedRuns {
   private struct Run {
     var reader: BlockReader
@@ -218,7 +218,7 @@ struct MergedRuns {
     var merged: [Int64] = []
     merged.reserveCapacity(Self.idsPerBlock)
     while merged.count < Self.idsPerBlock {
-      // There are a dozen at most.
+      // A linear search is enough: there are at most a dozen runs.
       var least: (index: Int, id: Int64)?
       for index in runs.indices {
         if let head = runs[index].head, head < least?.id ?? .max || least == nil {
@@ -234,7 +234,7 @@ struct MergedRuns {
   }
 }
 
-/// A file, a block at a time, in one buffer.
+/// Reads a file in blocks, into one buffer.
 struct BlockReader {
   private let file: FileDescriptor
   private let buffer: Buffer
@@ -255,7 +255,7 @@ struct BlockReader {
     buffer = Buffer(bytes: blockBytes)
   }
 
-  /// The next bytes, valid until the call after; nil at the end. All but the last block are full.
+  /// The next block, valid until the next call; nil at the end. Only the last block may be shorter than the buffer.
   mutating func next() throws -> UnsafeRawBufferPointer? {
     guard isOpen else { return nil }
     var filled = 0

@@ -49,7 +49,8 @@ import Testing
       let failed = try await processed(ids)
       #expect(failed.status == "failed")
       #expect(
-        failed.error == "The service has no room to store the result. Create a new job later.")
+        failed.error == "The service has no space left to store the result. Create a new job later."
+      )
       // What of it was written is gone, and so is the slot taken.
       #expect(try await processed("1\n2\n").status == "complete")
 
@@ -109,7 +110,7 @@ import Testing
       let launcher = surroundings.launcher
       let refused = try await ServerProcess.serving(site, launcher: launcher)
       #expect(
-        refused.log.contains("another compliance-server works on this database"), "\(refused.log)")
+        refused.log.contains("another compliance-server uses this database"), "\(refused.log)")
       #expect(try await service.job(waiting.id).status == "created")
       #expect(try await service.get(service.job(complete.id).download_url).text == result)
 

@@ -28,7 +28,7 @@ import Testing
       let large = Array(String(repeating: "1234567\n", count: 20_000).utf8)
       let refused = try await service.put(large, to: target, service.uploadHeaders(way))
       #expect(refused.status == 503, "\(refused.text)")
-      #expect(refused.text.contains("no room to store the"), "\(refused.text)")
+      #expect(refused.text.contains("no space left to store the"), "\(refused.text)")
       #expect(try await service.job(job.id).status == "created")
       // Of a session, the server keeps what it has said that it has; here, nothing.
       if way == .gcsInParts {
@@ -54,7 +54,7 @@ import Testing
       #expect(answer.status == 200, "\(answer.text)")
       let failed = try await service.processed(job.id)
       #expect(failed.status == "failed")
-      #expect(failed.error?.contains("no room to store the result") == true, "\(failed)")
+      #expect(failed.error?.contains("no space left to store the result") == true, "\(failed)")
       #expect(failed.error?.contains("Create a new job later") == true, "\(failed)")
       while try !site.spooledFiles.isEmpty { _ = try await service.get("/healthz") }
 
@@ -76,7 +76,7 @@ import Testing
           """)
       let failed = try await service.uploaded("users", "1\n2\n")
       #expect(failed.status == "failed")
-      #expect(failed.error?.contains("no room to work in") == true, "\(failed)")
+      #expect(failed.error?.contains("out of memory or disk space") == true, "\(failed)")
       try await service.execute(
         "DROP VIEW platform.accounts; ALTER TABLE platform.kept RENAME TO accounts")
       #expect(try await service.resultLines("users", "1\n2\n").count == 2)
