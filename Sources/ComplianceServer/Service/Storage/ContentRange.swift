@@ -1,11 +1,11 @@
 /// The `Content-Range` of a resumable upload's PUT.
 enum ContentRange: Equatable {
-  /// `bytes 0-524287/1048576`; the total, and with `0-*` the end, may not be known yet.
+  /// `bytes 0-524287/1048576`. The total may be unknown (`*`), and so may the end (`0-*`).
   case part(first: Int, last: Int?, total: Int?)
-  /// `bytes */1048576` or `bytes */*`: how much is there?
+  /// `bytes */1048576` or `bytes */*`: asks how many bytes are stored.
   case query(total: Int?)
 
-  /// - Returns: nil if it is none of these.
+  /// - Returns: nil if the text has none of these forms.
   init?(_ text: String) {
     guard text.hasPrefix("bytes ") else { return nil }
     let parts = text.dropFirst(6).split(separator: "/", omittingEmptySubsequences: false)

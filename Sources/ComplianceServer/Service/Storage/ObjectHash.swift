@@ -2,13 +2,13 @@ internal import Checksums
 internal import Foundation
 internal import SystemPackage
 
-/// What `x-goog-hash` says of an object.
+/// The hashes of an object, for `x-goog-hash`.
 struct ObjectHash: Equatable {
   let crc32c: String
-  /// Nil for a composite of other objects, such as a result is.
+  /// Nil for a composite object, such as a result.
   let md5: String?
 
-  /// Reads a file.
+  /// Reads a file and hashes it.
   /// - Throws: `Errno`; `CancellationError`.
   init(of path: FilePath, isComposite: Bool = false) throws {
     var crc = CRC32C()
@@ -24,7 +24,7 @@ struct ObjectHash: Equatable {
     self.md5 = isComposite ? nil : Data(md5.finalize()).base64EncodedString()
   }
 
-  /// As the header has it, and the database keeps it: `crc32c=…,md5=…`, of a composite `crc32c=…`.
+  /// Parses the format of the header and the database: `crc32c=…,md5=…`, or `crc32c=…` for a composite.
   init?(_ text: String) {
     var values: [Substring: String] = [:]
     for part in text.split(separator: ",") {
@@ -39,16 +39,16 @@ struct ObjectHash: Equatable {
 
   var text: String { parts.joined(separator: ",") }
 
-  /// A field of the header each.
+  /// One header field each.
   var parts: [String] { ["crc32c=\(crc32c)"] + (md5.map { ["md5=\($0)"] } ?? []) }
 
-  /// In quotes; Google's is the MD5 in hexadecimal, and of a composite something else.
+  /// In quotes. Google uses the MD5 in hexadecimal, and another value for a composite.
   var entityTag: String {
     guard let md5 else { return "\"\(crc32c)\"" }
     return "\"\((Data(base64Encoded: md5).map(Array.init) ?? []).hexString)\""
   }
 
-  /// Whether what a client says of its own upload is true. What it doesn't say is.
+  /// Whether the hashes that a client sent with its upload are right. A hash that it did not send counts as right.
   func agrees(withClaim claim: String) -> Bool {
     claim.split(separator: ",").allSatisfy { part in
       let part = part.drop { $0 == " " }

@@ -4,8 +4,7 @@ internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
 
-/// What the storage host of the gcs profile does: takes submissions, in one piece or in parts, and gives
-/// results out.
+/// The endpoints of the gcs profile's storage host: uploads, in one piece or in parts, and downloads.
 struct StorageEndpoints: Sendable {
   let store: JobStore
   let sessions: UploadSessions
@@ -15,7 +14,7 @@ struct StorageEndpoints: Sendable {
   let uploadBytesMax: Int
   let baseURL: @Sendable () -> String
 
-  /// All parts but the last are a multiple of it.
+  /// The length of each part except the last is a multiple of this.
   private static let partUnitBytes = 256 * 1024
 
   // MARK: In one piece
@@ -24,7 +23,7 @@ struct StorageEndpoints: Sendable {
     try urls.require(request, as: .put)
     // A part must not count as the whole (RFC 9110, section 14.5).
     guard request.headers[.contentRange] == nil else {
-      throw StorageProblem(.invalidArgument, "Parts go to the URL of an upload session.")
+      throw StorageProblem(.invalidArgument, "Send parts to the URL of an upload session.")
     }
     guard request.announcesBody else { throw Self.withoutBody }
     guard let job = try await store.storedJob(id) else { throw Self.noSuchKey }
@@ -39,7 +38,7 @@ struct StorageEndpoints: Sendable {
         await spool.remove(name)
         throw StorageProblem(
           .badDigest,
-          "The checksum that came with the object is not the one of its bytes: \(hash.text).")
+          "The checksum in the request does not match the bytes of the object: \(hash.text).")
       }
       if job.status == .created,
         try await store.beginProcessing(id, submission: name, hash: hash) != nil
@@ -52,7 +51,7 @@ struct StorageEndpoints: Sendable {
     }
   }
 
-  /// The answer to an upload may have been lost: the same bytes again are no mistake.
+  /// The client may repeat an upload because the first answer was lost. The same bytes get the same answer.
   private func answerToRepeated(
     _ id: Int64, _ hash: ObjectHash, bytes: Int64
   ) async throws -> Response {
@@ -60,7 +59,7 @@ struct StorageEndpoints: Sendable {
     guard job?.submissionHash == hash.text else {
       throw StorageProblem(
         .accessDenied,
-        "The job is \(job?.status.rawValue ?? "gone"): it takes one submission, while it is created."
+        "The job is \(job?.status.rawValue ?? "gone"). It accepts one submission, only while it is created."
       )
     }
     return Self.stored(hash, bytes: bytes)
@@ -90,13 +89,14 @@ struct StorageEndpoints: Sendable {
   {
     try urls.require(request, as: .post)
     guard request.headers[.contentLength] ?? "0" == "0" else {
-      throw StorageProblem(.invalidArgument, "The begin of a resumable upload has no body.")
+      throw StorageProblem(
+        .invalidArgument, "The request that starts a resumable upload must have no body.")
     }
     guard let job = try await store.storedJob(id) else { throw Self.noSuchKey }
     guard job.status == .created, job.isResumable else {
       throw StorageProblem(
         .accessDenied,
-        "The job is \(job.status.rawValue): it takes one submission, while it is created.")
+        "The job is \(job.status.rawValue). It accepts one submission, only while it is created.")
     }
     let number = String(UInt64.random(in: .min ... .max), radix: 36)
     let session = try await sessions.begin(
@@ -112,7 +112,7 @@ struct StorageEndpoints: Sendable {
     let range: ContentRange
     if let text = request.headers[.contentRange] {
       guard let written = ContentRange(text) else {
-        // That there is no such session is the greater mistake.
+        // An unknown session takes precedence over a malformed header.
         _ = try await openSession(session, of: id, alsoComplete: true)
         throw StorageProblem(.invalidArgument, "Failed to parse the Content-Range header.")
       }
@@ -121,7 +121,7 @@ struct StorageEndpoints: Sendable {
       range = .part(first: 0, last: nil, total: nil)
     }
     if case .part = range, !request.announcesBody { throw Self.withoutBody }
-    // Who only asks keeps no part from coming.
+    // A query does not lock the session, so it does not block an upload of a part.
     if case .query(let total) = range {
       guard !sessions.isBusy(session) else { throw Self.anotherPart }
       let upload = try await openSession(session, of: id, alsoComplete: true)
@@ -142,7 +142,7 @@ struct StorageEndpoints: Sendable {
       let upload = try await openSession(session, of: id, alsoComplete: false)
       try await sessions.cancelled(session)
       await spool.remove(upload.file)
-      // What Google Cloud Storage answers to a cancel that succeeded.
+      // Google Cloud Storage answers a successful cancel with 499.
       return Response(status: .init(code: 499, reasonPhrase: "Client Closed Request"))
     }
   }
@@ -166,8 +166,8 @@ struct StorageEndpoints: Sendable {
       guard first <= stored else {
         throw StorageProblem(
           .invalidArgument,
-          "The part begins at byte \(first), and only \(stored) bytes are stored. Ask with an empty PUT "
-            + "and Content-Range: bytes */* where to go on.")
+          "The part begins at byte \(first), but only \(stored) bytes are stored. Send an empty PUT "
+            + "with Content-Range: bytes */* to find out where to continue.")
       }
       let end = last.map { $0 + 1 } ?? total
       guard max(end ?? 0, total ?? 0) <= uploadBytesMax else { throw tooLarge }
@@ -178,7 +178,7 @@ struct StorageEndpoints: Sendable {
       if isLast {
         return try await complete(upload, session, bytes: exchange.stored(received))
       }
-      // Only whole units are kept of a part that is not the last.
+      // Of a part that is not the last, only whole units are kept.
       let kept = max(stored, received - received % Int64(Self.partUnitBytes))
       try await sessions.stored(kept, in: session)
       return Self.incomplete(kept)
@@ -190,14 +190,14 @@ struct StorageEndpoints: Sendable {
   ) async throws -> Response {
     try await spool.truncate(upload.file, to: bytes)
     let hash = try ObjectHash(of: spool.path(upload.file))
-    // Before the job's step: what the session says of the whole is right whenever the server ends.
+    // Before the job's update: after a crash at any point, the session's length is right.
     try await sessions.stored(bytes, in: session)
     guard
       try await store.beginProcessing(upload.jobID, submission: upload.file, hash: hash) != nil
     else {
-      throw StorageProblem(.accessDenied, "The job does not wait for its submission any more.")
+      throw StorageProblem(.accessDenied, "The job no longer waits for its submission.")
     }
-    // If the server ends here, the job has its submission, and the session is closed with the job.
+    // After a crash here, the job has its submission, and `openSession` completes the session.
     try await sessions.completed(session)
     processor.wake()
     return Self.stored(hash, bytes: bytes)
@@ -216,7 +216,7 @@ struct StorageEndpoints: Sendable {
       headers: stored > 0 ? [.range: "bytes=0-\(stored - 1)"] : [:])
   }
 
-  /// - Throws: 404 for a session that never was; 410 for one that is over.
+  /// - Throws: 404 for an unknown session; 410 for a session that has ended.
   private func openSession(
     _ session: String, of id: Int64, alsoComplete: Bool
   ) async throws -> UploadSession {
@@ -226,7 +226,7 @@ struct StorageEndpoints: Sendable {
     case .open:
       guard let job = try await store.storedJob(id) else { throw Self.noSuchUpload }
       if job.status == .created { return upload }
-      // The server was killed between the job's step and the session's.
+      // The server crashed between the update of the job and the update of the session.
       if job.submissionFile == upload.file, alsoComplete {
         try await sessions.completed(session)
         return UploadSession(
@@ -263,12 +263,12 @@ struct StorageEndpoints: Sendable {
   }
 
   private static let withoutBody = StorageProblem(
-    .missingContentLength, "The upload has no body. It takes the IDs, a line each.")
+    .missingContentLength, "The upload has no body. Send the IDs, one on each line.")
   private static let anotherPart = StorageProblem(
-    .serviceUnavailable, "Another part of this upload is coming.")
+    .serviceUnavailable, "Another part of this upload is being received.")
   private static let noSuchKey = StorageProblem(.noSuchKey, "The specified key does not exist.")
   private static let noSuchUpload = StorageProblem(
-    .noSuchUpload, "The upload session does not exist. Begin a new one.")
+    .noSuchUpload, "The upload session does not exist. Start a new one.")
 
   private var tooLarge: StorageProblem {
     StorageProblem(.entityTooLarge, "The object is larger than \(uploadBytesMax) bytes.")

@@ -3,7 +3,7 @@ internal import Hummingbird
 internal import NIOCore
 internal import PostgreSQL
 
-/// An answer of the storage host that is not a success: XML, as Google Cloud Storage writes it.
+/// An error answer of the storage host, in XML like Google Cloud Storage's.
 ///
 /// Source: its documentation, "HTTP status and error codes for XML".
 struct StorageProblem: Error {
@@ -71,7 +71,7 @@ struct StorageProblem: Error {
   }
 }
 
-/// Turns whatever is thrown on the storage host into an answer in XML.
+/// Turns every error on the storage host into an XML answer.
 struct StorageProblemMiddleware: RouterMiddleware {
   typealias Context = ServiceContext
 
@@ -90,7 +90,7 @@ struct StorageProblemMiddleware: RouterMiddleware {
     } catch {
       response = problem(for: error, of: request).response
     }
-    // As on the API's host.
+    // An answer to HEAD has no body, as on the API's host.
     return request.method == .head ? response.createHeadResponse() : response
   }
 
@@ -109,16 +109,17 @@ struct StorageProblemMiddleware: RouterMiddleware {
       return StorageProblem(.noSuchKey, "The specified key does not exist.")
     case let error as PostgreSQLError where error.isTemporary:
       describe(error)
-      return StorageProblem(.serviceUnavailable, "The service's database is away. Try again soon.")
+      return StorageProblem(
+        .serviceUnavailable, "The service's database is not available. Try again soon.")
     default:
       describe(error)
       return error.isLackOfRoom
-        ? StorageProblem(.serviceUnavailable, "There is no room to store the object.")
+        ? StorageProblem(.serviceUnavailable, "The service has no space left to store the object.")
         : StorageProblem(.internalError, "We encountered an internal error. Please try again.")
     }
   }
 
-  /// What the parts that both hosts share have to say.
+  /// Translates the problems of code that both hosts share.
   static func translated(_ problem: Problem) -> StorageProblem {
     switch problem.kind {
     case .payloadTooLarge: StorageProblem(.entityTooLarge, problem.detail)

@@ -1,14 +1,14 @@
 internal import HTTPTypes
 internal import Hummingbird
 
-/// Every path of the storage host, and what answers it.
+/// Every path of the storage host, and its handler.
 struct StorageRoutes: Sendable {
   let endpoints: StorageEndpoints
   let faults: FaultInjector?
 
   private typealias Handler = @Sendable (Request, Int64, Exchange) async throws -> Response
 
-  /// What is served, and where.
+  /// All routes.
   var all: [Route] {
     let submission = "/\(StorageURLs.bucket)/submission/{id}"
     let result = "/\(StorageURLs.bucket)/results/{id}"

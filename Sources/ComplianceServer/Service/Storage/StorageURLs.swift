@@ -3,12 +3,12 @@ internal import Foundation
 internal import HTTPTypes
 internal import Hummingbird
 
-/// The URLs of the gcs profile: Google's V4 signatures, over method, path, query and headers. Whoever has
-/// the URL may use it; there is no other credential.
+/// The URLs of the gcs profile, with Google's V4 signatures over method, path, query and headers. The URL is the
+/// only credential.
 ///
 /// Source: Google Cloud Storage's documentation, "V4 signing process" and "Canonical requests".
 struct StorageURLs: Sendable {
-  /// What a URL is for: its method, its path and the headers that have to come as they were signed.
+  /// What a URL is signed for: its method, its path and the headers that a request must repeat.
   struct Purpose {
     let method: HTTPRequest.Method
     let path: String
@@ -25,8 +25,7 @@ struct StorageURLs: Sendable {
   private static let region = "auto"
   static let bucket = "compliance"
 
-  /// - Parameter baseURL: asked for each URL, since an ephemeral port is known only once the server
-  ///   listens.
+  /// - Parameter baseURL: called for each URL, because an ephemeral port is known only after the server listens.
   init(key: [UInt8], baseURL: @escaping @Sendable () -> String) {
     secret = Array("GOOG4\(key.hexString)".utf8)
     self.baseURL = baseURL
@@ -42,7 +41,7 @@ struct StorageURLs: Sendable {
   func url(to operation: SignedURLs.Operation, of job: Job) -> String {
     let base = baseURL()
     let path = Self.path(operation, of: job.id)
-    // Without the public URL's own path, which a proxy takes off.
+    // Without the public URL's path, which a proxy removes.
     var headers = ["host": String(PublicURL.authority(of: base))]
     if operation == .upload {
       headers["content-type"] = "text/plain"
@@ -66,12 +65,12 @@ struct StorageURLs: Sendable {
     return "\(base)\(path)?\(query)&X-Goog-Signature=\(signature)"
   }
 
-  /// Whether the request is one that a URL was signed for, and in time.
+  /// Checks that the request has a valid signature that has not expired.
   /// - Throws: `StorageProblem`.
   func require(_ request: Request, as method: HTTPRequest.Method) throws {
     guard request.headers[.authorization] == nil else {
       throw StorageProblem(
-        .invalidArgument, "Only one way to authenticate is allowed: the signed URL, or a header.")
+        .invalidArgument, "Use only one way to authenticate: the signed URL, or a header.")
     }
     let parameters = request.uri.queryParameters.map { (String($0.key), String($0.value)) }
     let values = Dictionary(parameters, uniquingKeysWith: { first, _ in first })
@@ -84,7 +83,7 @@ struct StorageURLs: Sendable {
       let lifetime = values["X-Goog-Expires"].flatMap({ Int($0) }), (0...604_800).contains(lifetime)
     else {
       throw StorageProblem(
-        .authorizationQueryError, "The parameters of the signature are not right.")
+        .authorizationQueryError, "The query parameters of the signature are wrong.")
     }
     var headers: [String: String] = [:]
     for name in signed.split(separator: ";") {
@@ -97,8 +96,8 @@ struct StorageURLs: Sendable {
     else {
       throw StorageProblem(
         .signatureDoesNotMatch,
-        "The signature is not the one for this request: its method, path and query, and the headers "
-          + "\(signed) have to be as they were signed.")
+        "The signature does not match this request. The method, path, query and the headers \(signed) "
+          + "must be those that were signed.")
     }
     guard let began = Self.time(date), Date.now < began.addingTimeInterval(Double(lifetime)) else {
       throw StorageProblem(.expiredToken, "The signed URL has expired.")
@@ -132,7 +131,7 @@ struct StorageURLs: Sendable {
     parameters.map { "\(escaped($0.0))=\(escaped($0.1))" }.sorted().joined(separator: "&")
   }
 
-  /// All but RFC 3986's unreserved characters.
+  /// Percent-encodes all but RFC 3986's unreserved characters.
   private static func escaped(_ text: String) -> String {
     var result = ""
     for byte in text.utf8 {
@@ -156,7 +155,7 @@ struct StorageURLs: Sendable {
 
   // MARK: Times
 
-  /// `20210811T194255Z` of `2021-08-11T19:42:55.000Z`.
+  /// `20210811T194255Z` from `2021-08-11T19:42:55.000Z`.
   private static func basicDate(_ text: String) -> String {
     text.prefix(19).filter { $0 != "-" && $0 != ":" } + "Z"
   }
@@ -177,7 +176,7 @@ struct StorageURLs: Sendable {
     return try? Date(iso + "Z", strategy: .iso8601)
   }
 
-  /// Both as `2021-08-11T19:42:55.000Z`.
+  /// - Parameters: times such as `2021-08-11T19:42:55.000Z`.
   private static func seconds(from first: String, to second: String) -> Int {
     let style = Date.ISO8601FormatStyle(includingFractionalSeconds: true)
     guard let first = try? style.parse(first), let second = try? style.parse(second) else {

@@ -2,7 +2,7 @@ internal import Checksums
 internal import PostgreSQL
 internal import Synchronization
 
-/// A resumable upload that was begun.
+/// A resumable upload.
 struct UploadSession: Sendable {
   enum State: String, ColumnDecodable {
     case open
@@ -15,16 +15,16 @@ struct UploadSession: Sendable {
 
   let jobID: Int64
   let file: String
-  /// So many bytes are on disk.
+  /// How many bytes are on disk.
   let storedBytes: Int64
   let state: State
 }
 
-/// The resumable uploads in the database. The ID of a session opens it, so only its hash is stored.
+/// The resumable uploads in the database. A session's ID is a secret, so only its hash is stored.
 final class UploadSessions: Sendable {
   private let pool: ConnectionPool
   private let lifetimeSeconds: Int64
-  /// The sessions that a part is coming for. Another one has to wait for its turn.
+  /// The sessions that are receiving a part. A session receives one part at a time.
   private let busy = Mutex<Set<String>>([])
 
   init(pool: ConnectionPool, lifetimeSeconds: Int64) {
@@ -34,14 +34,15 @@ final class UploadSessions: Sendable {
 
   func isBusy(_ id: String) -> Bool { busy.withLock { $0.contains(id) } }
 
-  /// - Returns: nil if it is another part's turn.
+  /// - Returns: nil if the session is receiving another part.
   func withTurn<R>(of id: String, _ body: () async throws -> R) async throws -> R? {
     guard busy.withLock({ $0.insert(id).inserted }) else { return nil }
     defer { busy.withLock { _ = $0.remove(id) } }
     return try await body()
   }
 
-  /// A part may take longer than a session may be left alone: those that one is coming for are in use.
+  /// Marks the sessions that are receiving a part as used. Otherwise a part that takes long could let its session
+  /// count as abandoned.
   func keepInUse() async throws {
     let ids = busy.withLock { $0 }.map { SHA256.hash($0).hexString }
     guard !ids.isEmpty else { return }
@@ -69,7 +70,7 @@ final class UploadSessions: Sendable {
     return id
   }
 
-  /// - Returns: nil for an ID that never was one, or was of a job that is not known any more.
+  /// - Returns: nil for an unknown ID, or if the job no longer exists.
   func session(_ id: String, of jobID: Int64) async throws -> UploadSession? {
     try await pool.withConnection {
       try await $0.query(
@@ -85,7 +86,7 @@ final class UploadSessions: Sendable {
     .map { UploadSession(jobID: $0.0, file: $0.1, storedBytes: $0.2, state: $0.3) }
   }
 
-  /// More of the file is on disk.
+  /// Records how many bytes of the file are on disk.
   func stored(_ bytes: Int64, in id: String) async throws {
     try await change(id, "stored_bytes = \(bytes), used_at = clock_timestamp()")
   }
@@ -98,7 +99,7 @@ final class UploadSessions: Sendable {
     try await change(id, "cancelled_at = clock_timestamp()")
   }
 
-  /// Which of these files belong to sessions that may still go on.
+  /// The files of sessions that may still continue.
   func openFiles() async throws -> Set<String> {
     Set(
       try await pool.withConnection {
@@ -118,7 +119,7 @@ final class UploadSessions: Sendable {
         try await $0.run(
           "UPDATE compliance.upload_sessions SET \(assignment) WHERE id_sha256 = \(SHA256.hash(id))"
         ).rowsAffected == 1
-      else { throw StorageProblem(.noSuchUpload, "The upload session is not known any more.") }
+      else { throw StorageProblem(.noSuchUpload, "The upload session no longer exists.") }
     }
   }
 }
