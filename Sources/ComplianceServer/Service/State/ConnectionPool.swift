@@ -1,11 +1,11 @@
 internal import PostgreSQL
 
-/// A few connections that requests take turns on.
+/// A pool of a few connections that requests share.
 ///
-/// A connection is made when one is needed and none is idle, so the server starts answering again by
-/// itself once a database that went away is back.
+/// It connects when a request needs a connection and none is idle. So the server recovers by itself when a database
+/// that was down is back.
 actor ConnectionPool {
-  /// A connection that is lent.
+  /// A connection in use.
   private struct Loan: Sendable {
     let connection: Connection
     let generation: Int
@@ -17,12 +17,12 @@ actor ConnectionPool {
   private var free: Int
   private var waiting: [(number: Int, goOn: CheckedContinuation<Void, any Error>)] = []
   private var lastNumber = 0
-  /// Connections of an earlier one are not lent any more.
+  /// Connections of an earlier generation are closed when they are released.
   private var generation = 0
 
   /// - Parameters:
-  ///   - limit: how long a connection is waited for and lent at most, unless somebody says otherwise.
-  ///   - connect: makes a connection.
+  ///   - limit: the default limit on waiting for a connection and using it.
+  ///   - connect: opens a connection.
   init(
     connectionsMax: Int, limit: Duration, connect: @escaping @Sendable () async throws -> Connection
   ) {
@@ -31,10 +31,10 @@ actor ConnectionPool {
     free = connectionsMax
   }
 
-  /// Lends a connection for the length of `body`, which must leave no transaction open.
+  /// Runs `body` with a connection. `body` must leave no transaction open.
   ///
-  /// - Parameter limit: a connection that is not to be had, or that `body` has not done with, within this
-  ///   time is given up.
+  /// - Parameter limit: how long waiting for the connection and running `body` may take together. After this time, the
+  ///   wait ends with an error, or the connection is severed.
   nonisolated func withConnection<R: Sendable>(
     within limit: Duration? = nil, _ body: @Sendable (Connection) async throws -> R
   ) async throws -> R {
@@ -59,13 +59,13 @@ actor ConnectionPool {
     for connection in connections { await connection.close() }
   }
 
-  /// Has every connection be made anew, those that are lent as soon as they come back.
+  /// Closes every connection: idle ones now, the others when they are released.
   func renew() async {
     generation += 1
     await close()
   }
 
-  // MARK: Lending
+  // MARK: Leases
 
   private nonisolated func loan(by giveUpAt: ContinuousClock.Instant) async throws -> Loan {
     if let loan = await loanOfIdle() { return loan }
@@ -81,7 +81,7 @@ actor ConnectionPool {
       } catch is CancellationError {
         try Task.checkCancellation()
         throw PostgreSQLError(
-          code: .connectionFailed, message: "no connection to PostgreSQL was to be had in time")
+          code: .connectionFailed, message: "no connection to PostgreSQL became free in time")
       }
     } onCancel: {
       taking.cancel()
@@ -94,7 +94,7 @@ actor ConnectionPool {
     return Loan(connection: connection, generation: generation)
   }
 
-  /// One may have been given up just when it came back.
+  /// An idle connection may be severed: its time limit can expire at the moment of its release.
   private func popIdle() -> Connection? {
     while let connection = idle.popLast() {
       if !connection.isSevered { return connection }
@@ -106,7 +106,7 @@ actor ConnectionPool {
     if free > 0 {
       free -= 1
     } else {
-      // Whoever gives back hands its place on, so it is ours when this returns.
+      // `releaseSlot` passes the slot on to this caller, so `free` does not change.
       try await turn()
     }
     if let connection = popIdle() { return Loan(connection: connection, generation: generation) }
@@ -146,7 +146,7 @@ actor ConnectionPool {
     leave()
   }
 
-  /// What broke this connection has most likely broken the others.
+  /// Closes the idle connections, too: most likely they are broken for the same reason.
   private func discard(_ connection: Connection) async {
     leave()
     await close()

@@ -2,10 +2,10 @@ internal import PostgreSQL
 internal import ServiceLifecycle
 internal import Synchronization
 
-/// The service's database, and all of its sessions with it: a server that has to end gives up those that hang.
+/// The service's database, and all of the service's sessions. At shutdown, the server severs the sessions that hang.
 final class Database: Sendable {
   private struct Sessions {
-    /// Those that were made, unless they are gone.
+    /// All sessions that still exist.
     var made: [Weak] = []
     var areOver = false
   }
@@ -21,7 +21,7 @@ final class Database: Sendable {
     self.connectionString = connectionString
   }
 
-  /// - Parameter name: what `pg_stat_activity` shows.
+  /// - Parameter name: the application name that `pg_stat_activity` shows.
   /// - Throws: `PostgreSQLError`; `CancellationError` as soon as the task is cancelled.
   func connect(as name: String) async throws -> Connection {
     let connection = try await Connection.connect(connectionString, applicationName: name)
@@ -34,7 +34,7 @@ final class Database: Sendable {
     return connection
   }
 
-  /// Connects for the length of `body`.
+  /// Runs `body` with a connection of its own.
   func withConnection<R: Sendable>(
     as name: String, isolation: isolated (any Actor)? = #isolation,
     _ body: (Connection) async throws -> R
@@ -50,7 +50,7 @@ final class Database: Sendable {
     }
   }
 
-  /// Gives up every session, and those that are still to be made.
+  /// Severs every session, and every session that is opened later.
   func sever() {
     let made = sessions.withLock { sessions in
       sessions.areOver = true
@@ -61,7 +61,7 @@ final class Database: Sendable {
 }
 
 extension Connection {
-  /// Runs `body`, and gives the connection up if it takes longer.
+  /// Runs `body`, and severs the connection if `body` takes longer than `limit`.
   func withLimit<R: Sendable>(
     _ limit: Duration, isolation: isolated (any Actor)? = #isolation,
     _ body: (Connection) async throws -> R
@@ -75,19 +75,19 @@ extension Connection {
   }
 }
 
-/// Gives the database's sessions up once the server has waited for its requests for long enough: a database
-/// that does not answer must not keep it from its end.
+/// Severs the database sessions when a shutdown takes too long. Otherwise a database that does not answer could
+/// block the shutdown for ever.
 struct DatabaseEnd: Service {
   let database: Database
 
-  /// How long statements that were cancelled may take to end, so that nothing of them is done later.
+  /// How long cancelled statements may take to end. A statement that ends in this time has no later effect.
   private static let patience = Duration.seconds(1)
 
   func run() async throws {
     do {
       try await gracefulShutdown()
     } catch {
-      // Not waited for: most servers have ended by then.
+      // Do not wait for this task: usually the process has ended before.
       Task { [database] in
         try await Task.sleep(for: Self.patience)
         database.sever()

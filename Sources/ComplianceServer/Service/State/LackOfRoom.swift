@@ -2,7 +2,7 @@ internal import SystemPackage
 internal import _NIOFileSystem
 
 extension Error {
-  /// The disk is full, or the file may not grow any more.
+  /// The disk is full, or a quota or file size limit is reached.
   var isLackOfRoom: Bool {
     let errno: Errno? =
       switch self {

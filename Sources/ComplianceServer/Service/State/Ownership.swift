@@ -2,42 +2,43 @@ internal import Logging
 internal import PostgreSQL
 internal import ServiceLifecycle
 
-/// That one server alone works on a database: two would process, expire and sweep each other's jobs. See
-/// `OwnershipLocks`.
+/// Ensures that only one server works on a database. Two servers would process, expire and delete each other's jobs.
+/// See `OwnershipLocks`.
 actor Ownership {
-  /// How long it waits for what.
+  /// How long to wait.
   struct Patience: Sendable {
-    /// For an answer of the database.
+    /// For the database's answer.
     let database: Duration
-    /// For sessions of an earlier server that may not be ended.
+    /// For the sessions of an earlier server that this role may not terminate.
     let takeover: Duration
   }
 
   private let database: Database
   private let patience: Patience
   private let logger: Logger
-  /// The session that has the database.
+  /// The session that holds the locks.
   private(set) var connection: Connection
-  /// Another one whenever the database became this server's: another server may have had it between two.
+  /// A new number each time this server becomes the owner. Between two terms, another server may have been the owner.
   private(set) var term: Int32
   private var isAway = false
 
-  /// How long a server that has just been killed may still seem to be there.
+  /// How long the locks of a killed server may remain.
   private static let ownerPatience = Duration.seconds(5)
-  /// How long its other sessions may take to end by themselves.
+  /// How long the other sessions of a killed server may take to end by themselves.
   private static let sessionsPatience = Duration.seconds(1)
   private static let pause = Duration.milliseconds(100)
 
-  /// PostgreSQL would keep the place of a machine that is gone without a word for two hours. Over TCP only.
+  /// Without keepalives, PostgreSQL would keep the locks of a crashed machine for two hours. TCP only.
   private static let deadPeer: SQL = """
     SET tcp_keepalives_idle = '30s'; SET tcp_keepalives_interval = '10s'; SET tcp_keepalives_count = 3
     """
 
-  /// What a session finds that must not be used.
+  /// The error for a session that must not be used.
   private static let lost = PostgreSQLError(
-    code: .connectionFailed, message: "the database is not this server's, or was not meanwhile")
+    code: .connectionFailed,
+    message: "this server does not own the database, or did not for some time")
 
-  /// - Throws: `StartError` if another server has the database, or sessions of an earlier one are at work on it;
+  /// - Throws: `StartError` if another server owns the database, or sessions of an earlier server are still active;
   ///   `PostgreSQLError`.
   init(of database: Database, patience: Patience, logger: Logger) async throws {
     (self.database, self.patience, self.logger) = (database, patience, logger)
@@ -48,26 +49,26 @@ actor Ownership {
     }
   }
 
-  // MARK: A term begins
+  // MARK: Begin of a term
 
-  /// Sessions of an earlier server are still there.
+  /// Sessions of an earlier server still exist.
   private struct Lingering: Error, CustomStringConvertible {
     let holders: [OwnershipLocks.Holder]
 
     var names: String { holders.map(\.description).joined(separator: "; ") }
 
-    var description: String { "sessions of an earlier server are still at work: \(names)" }
+    var description: String { "sessions of an earlier server are still active: \(names)" }
 
     var refusal: StartError {
       let calls = holders.map { "pg_terminate_backend(\($0.process))" }.joined(separator: ", ")
       return StartError(
         message:
-          "sessions of an earlier compliance-server are still at work on this database: \(names)",
-        remedy: "stop that server, or end them as a superuser: SELECT \(calls)")
+          "sessions of an earlier compliance-server are still active in this database: \(names)",
+        remedy: "stop that server, or terminate the sessions as a superuser: SELECT \(calls)")
     }
   }
 
-  /// - Parameter former: the server's own term before.
+  /// - Parameter former: this server's previous term.
   private static func begun(
     _ database: Database, after former: Int32?, _ patience: Duration, _ logger: Logger
   ) async throws -> (Connection, Int32) {
@@ -87,7 +88,7 @@ actor Ownership {
   private static func own(_ connection: Connection, after former: Int32?) async throws {
     let giveUpAt = ContinuousClock.now + ownerPatience
     while try await !OwnershipLocks.tryOwn(connection) {
-      // Of the server's own session before, PostgreSQL may not know yet that it is given up.
+      // PostgreSQL may not have noticed yet that this server's previous session is closed.
       let owner = try await OwnershipLocks.ownerHolder(connection, term: former)
       if let owner, owner.hasTerm { _ = try await OwnershipLocks.end(owner.holder, connection) }
       if let owner, ContinuousClock.now >= giveUpAt {
@@ -102,12 +103,12 @@ actor Ownership {
 
   private static func taken(by holder: OwnershipLocks.Holder) -> StartError {
     StartError(
-      message: "another compliance-server works on this database (\(holder.description))",
-      remedy: "stop it, or give this one a database of its own")
+      message: "another compliance-server uses this database (\(holder.description))",
+      remedy: "stop it, or start this one with another database")
   }
 
-  /// Returns once no session of an earlier server can change the database. Those that do not end by themselves are
-  /// ended: what they have under way is nobody's any more.
+  /// Returns when no session of an earlier server can change the database. Terminates the sessions that do not end by
+  /// themselves: their server is no longer the owner.
   private static func waitForOthers(
     _ connection: Connection, _ patience: Duration, _ logger: Logger
   ) async throws {
@@ -125,20 +126,21 @@ actor Ownership {
         if !isTold, !kept.isEmpty {
           isTold = true
           logger.warning(
-            "waits for sessions that the role may not end: \(Lingering(holders: kept).names)")
+            "waiting for sessions that the role may not terminate: \(Lingering(holders: kept).names)"
+          )
         }
       }
       try await Task.sleep(for: pause)
     }
   }
 
-  // MARK: While it lasts
+  // MARK: During a term
 
-  /// A session that may change the database as long as that is this server's.
+  /// Opens a session that may change the database while this server is the owner.
   func workingSession() async throws -> Connection {
     let session = try await database.connect(as: "compliance-server")
     do {
-      // These statements take milliseconds. One that does not must not hold requests up for ever.
+      // Normally these statements take milliseconds. The timeout keeps a hanging one from blocking requests for ever.
       try await session.execute("SET statement_timeout = '30s'")
       guard try await OwnershipLocks.join(session, term: term) else { throw Self.lost }
       return session
@@ -148,7 +150,7 @@ actor Ownership {
     }
   }
 
-  /// Returns if the database has been this server's all the time since a term was read.
+  /// Returns if this server has been the owner since it read `term`.
   /// - Throws: `PostgreSQLError`.
   func confirm(_ term: Int32) async throws {
     try await look()
@@ -159,42 +161,42 @@ actor Ownership {
     _ = try await connection.withLimit(patience.database) { try await $0.query("SELECT 1") }
   }
 
-  /// Sees to it that the database stays this server's, also when it was away.
-  /// - Throws: `StartError` if another server has taken it meanwhile: this one ends.
+  /// Checks that this server is still the owner. If the connection was lost, it becomes the owner again.
+  /// - Throws: `StartError` if another server has become the owner; this server then stops.
   func keep(_ pool: ConnectionPool) async throws {
     do {
       return try await look()
     } catch {
-      // Once, and not at each look.
-      if !isAway { logger.warning("the database is away: \(error)") }
+      // Log this once, not at each check.
+      if !isAway { logger.warning("the database is not available: \(error)") }
       isAway = true
     }
     await connection.close()
-    // Theirs is a term that is over.
+    // The pool's connections belong to the term that has ended.
     await pool.renew()
     do {
       (connection, term) = try await Self.begun(database, after: term, patience.takeover, logger)
       isAway = false
-      logger.notice("the database is back")
+      logger.notice("the database is available again")
     } catch let error as StartError {
       throw error
     } catch {
-      // Still away; the next look tries again.
-      logger.debug("the database is still away: \(error)")
+      // The next check tries again.
+      logger.debug("the database is still not available: \(error)")
     }
   }
 
   func close() async { await connection.close() }
 }
 
-/// Looks from time to time whether the database is the server's.
+/// Checks the ownership periodically.
 struct OwnershipWatch: Service {
   let ownership: Ownership
   let pool: ConnectionPool
 
   private static let pause = Duration.seconds(2)
 
-  /// - Throws: `StartError` if another server has taken the database.
+  /// - Throws: `StartError` if another server has become the owner.
   func run() async throws {
     try await cancelWhenGracefulShutdown {
       while !Task.isCancelled {

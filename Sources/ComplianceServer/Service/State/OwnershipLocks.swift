@@ -1,19 +1,20 @@
 internal import PostgreSQL
 
-/// The advisory locks by which one server alone works on a database. All are gone with their sessions, so a server
-/// that is killed leaves nothing to clear away.
+/// The advisory locks that let only one server work on a database. PostgreSQL releases them when their sessions end,
+/// so a killed server leaves nothing to clean up.
 ///
-/// - `owner`: the session that holds it makes its server the database's.
-/// - `term`: a number that this session holds beside it. By it, its server's other sessions know it again.
-/// - `fence`: each session that changes the database shares it, and asks for `term` only then. A server that has
-///   become the owner waits until it has had the fence alone: no session of an earlier one is left, and none that is
-///   made later finds its term.
+/// - `owner`: the server whose session holds this lock is the owner.
+/// - `term`: a random number that the owner's session also locks. The server's other sessions recognize the owner's
+///   session by it.
+/// - `fence`: each session that changes the database holds this lock shared, and then checks that the `term` is still
+///   locked. A new owner waits until it can lock the fence exclusively. Then no session of an earlier server is left,
+///   and later sessions of that server do not find their term.
 enum OwnershipLocks {
   private static let group: SQL = "pg_catalog.hashtext('compliance.server')"
   private static let owner: Int32 = 0
   private static let fence: Int32 = 1
 
-  /// Of `pg_locks`: held locks of the group in this database.
+  /// A condition on `pg_locks`: locks of the group that are held in this database.
   private static let held: SQL = """
     locktype = 'advisory' AND granted AND objsubid = 2
       AND classid = (\(group)::bigint & 4294967295)::oid
@@ -26,7 +27,7 @@ enum OwnershipLocks {
       .onlyRow(as: Bool.self)
   }
 
-  /// Takes a term that nobody has.
+  /// Locks an unused term.
   static func newTerm(_ session: Connection) async throws -> Int32 {
     while true {
       let term = Int32.random(in: (fence + 1)...Int32.max)
@@ -37,7 +38,7 @@ enum OwnershipLocks {
     }
   }
 
-  /// Whether no session shares the fence; asked by the owner.
+  /// Whether no session holds the fence. Only the owner calls this.
   static func isAlone(_ session: Connection) async throws -> Bool {
     try await session.query(
       """
@@ -47,14 +48,14 @@ enum OwnershipLocks {
     ).onlyRow(as: Bool.self)
   }
 
-  /// Has a session share the fence.
-  /// - Returns: false if the database is not this term's server's, and the session must not be used.
+  /// Locks the fence shared.
+  /// - Returns: false if the server of this term is not the owner: the session must not be used.
   static func join(_ session: Connection, term: Int32) async throws -> Bool {
     let shares = try await session.query(
       "SELECT pg_catalog.pg_try_advisory_lock_shared(\(group), \(literal: fence))"
     ).onlyRow(as: Bool.self)
     guard shares else { return false }
-    // One look at all locks: they are not released all at once.
+    // Read all locks in one statement, because PostgreSQL does not release them at the same instant.
     return try await session.query(
       """
       SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE \(held) AND objid IN (\(literal: owner), \(literal: term))
@@ -63,16 +64,16 @@ enum OwnershipLocks {
     ).onlyRow(as: Bool.self)
   }
 
-  // MARK: Who
+  // MARK: Holders
 
-  /// A session that has one of the locks.
+  /// A session that holds one of the locks.
   struct Holder: Sendable {
     let process: Int64
     /// Such as `PostgreSQL's process 4711 of the role app from 10.0.0.1, since 2026-11-01T00:00:00Z`.
     let description: String
   }
 
-  /// The session of the server that has the database, and whether it has this term.
+  /// The owner's session, and whether it holds this term.
   static func ownerHolder(
     _ session: Connection, term: Int32?
   ) async throws -> (holder: Holder, hasTerm: Bool)? {
@@ -91,7 +92,7 @@ enum OwnershipLocks {
   }
 
   private static func holders(_ session: Connection, of lock: Int32) async throws -> [Holder] {
-    // Of sessions of others, PostgreSQL may show no more than the role.
+    // For other roles' sessions, PostgreSQL may show only the role.
     try await session.query(
       """
       SELECT l.pid::bigint, 'PostgreSQL''s process ' || l.pid
@@ -105,7 +106,8 @@ enum OwnershipLocks {
     ).rows(as: Int64.self, String.self).map { Holder(process: $0.0, description: $0.1) }
   }
 
-  /// - Returns: false if the role may not.
+  /// Terminates the holder's session.
+  /// - Returns: false if the role lacks the privilege.
   static func end(_ holder: Holder, _ session: Connection) async throws -> Bool {
     do {
       _ = try await session.query(

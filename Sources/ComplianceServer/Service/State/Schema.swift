@@ -1,7 +1,7 @@
 internal import Migrations
 internal import PostgreSQL
 
-/// What the database has to hold before the service can start.
+/// Checks the database's schema before the service starts.
 struct Schema {
   let session: Connection
 
@@ -31,8 +31,7 @@ struct Schema {
     }
   }
 
-  /// The key that signs URLs: made once for a database, so that a URL outlives the server that
-  /// signed it.
+  /// The key that signs URLs. It is generated once for each database, so that URLs stay valid after a restart.
   func signingKey() async throws -> [UInt8] {
     var random = SystemRandomNumberGenerator()
     let candidate = (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &random) }

@@ -5,10 +5,10 @@ internal import Synchronization
 internal import SystemPackage
 internal import _NIOFileSystem
 
-/// The files of jobs: what was uploaded, and what came of it.
+/// The files of jobs: submissions and results.
 ///
-/// Every file's name begins with its job's ID. A file counts only once the database names it; whatever
-/// else is found here was left by an upload or a server that broke off.
+/// Every file name begins with the job's ID. A file is valid only if the database names it. Any other file was left
+/// by an interrupted upload or a crash.
 final class Spool: Sendable {
   enum Kind: String, CaseIterable {
     case submission = "ids"
@@ -16,10 +16,10 @@ final class Spool: Sendable {
   }
 
   let directory: FilePath
-  /// Files that are being written, or are whole and about to be named by the database.
+  /// Files that are being written, or are complete but not yet named in the database.
   private let openNames = Mutex<Set<String>>([])
 
-  /// - Throws: `StartError` if the directory cannot be made or written.
+  /// - Throws: `StartError` if the directory cannot be created or written.
   init(directory: FilePath) throws {
     self.directory = directory
     try? FileManager.default.createDirectory(
@@ -32,20 +32,20 @@ final class Spool: Sendable {
     else {
       throw StartError(
         message: "cannot write to the spool directory \(directory)",
-        remedy: "name one that can be made or written, with --spool")
+        remedy: "name a directory that can be created or written, with --spool")
     }
   }
 
   func path(_ name: String) -> FilePath { directory.appending(name) }
 
-  /// Stores an upload; every byte of it is on disk once this returns.
+  /// Stores an upload. All of it is on disk when this returns.
   ///
   /// - Parameters:
-  ///   - bytesExpected: what Content-Length promised, if it did.
-  ///   - exchange: counts the bytes that come, and may have fewer stored.
-  /// - Returns: how many are stored.
-  /// - Throws: a 413 problem as soon as more than `bytesMax` have come; a 400 problem if the upload
-  ///   breaks off. Nothing is left of it then.
+  ///   - bytesExpected: the Content-Length, if there was one.
+  ///   - exchange: counts the received bytes. Its fault plan may let fewer bytes be stored.
+  /// - Returns: the number of stored bytes.
+  /// - Throws: a 413 problem as soon as more than `bytesMax` bytes arrive; a 400 problem if the upload breaks off. In
+  ///   both cases the file is removed.
   func storeUpload<Body: AsyncSequence>(
     _ bytes: Body, as name: String, bytesExpected: Int?, bytesMax: Int,
     exchange: Exchange
@@ -89,7 +89,7 @@ final class Spool: Sendable {
         guard received <= bytesMax else { throw Problem.tooLarge(bytesMax) }
         try await writer.write(contentsOf: buffer)
       }
-      // A server that is stopped ends the sequence as if the body were whole.
+      // At shutdown the sequence ends early, without an error.
       guard !Task.isCancelled, bytesExpected == nil || received == bytesExpected else {
         throw Problem.brokenOff
       }
@@ -99,8 +99,8 @@ final class Spool: Sendable {
     try await synchronizeDirectory()
   }
 
-  /// Writes a result under a temporary name; it has its own, and is on disk, once this returns.
-  /// - Returns: its length in bytes.
+  /// Writes a result under a temporary name, then renames it. It is on disk when this returns.
+  /// - Returns: the result's length in bytes.
   func writeResult(
     _ name: String, _ body: (inout BufferedWriter<WriteFileHandle>) async throws -> Void
   ) async throws -> Int64 {
@@ -125,8 +125,8 @@ final class Spool: Sendable {
     }
   }
 
-  /// Makes another file of a whole one.
-  /// - Parameter body: writes the second path, from the first, to the disk, and returns its length.
+  /// Replaces a complete file.
+  /// - Parameter body: reads the first path, writes the second one to disk, and returns its length in bytes.
   func rewrite(
     _ name: String, _ body: (FilePath, FilePath) throws -> Int64
   ) async throws -> Int64 {
@@ -147,15 +147,15 @@ final class Spool: Sendable {
   private static let ownFile = OpenOptions.Write.modifyFile(
     createIfNecessary: true, permissions: [.ownerReadWrite])
 
-  /// Appends a part of a resumable upload after what is known to be on disk of it; what of the part has
-  /// come is on disk once this returns, even if the rest of it never came.
+  /// Appends a part of a resumable upload. All received bytes of the part are on disk when this returns, even if the
+  /// rest of the part did not arrive.
   ///
   /// - Parameters:
-  ///   - stored: where the file is known to end. What it has beyond that is overwritten.
-  ///   - skipped: how many bytes of the part are stored already.
-  ///   - bytesMax: how many there may be of the part, with those.
-  /// - Returns: where the file ends now, and whether the part came whole.
-  /// - Throws: a 413 problem if more than `bytesMax` come, with nothing stored of the part.
+  ///   - stored: the file's recorded length. Bytes after it are overwritten.
+  ///   - skipped: how many bytes at the beginning of the part are stored already.
+  ///   - bytesMax: the largest length of the part, including the skipped bytes.
+  /// - Returns: the file's new length, and whether the whole part arrived.
+  /// - Throws: a 413 problem if the part has more than `bytesMax` bytes. The recorded length stays as it was.
   func storePart<Body: AsyncSequence>(
     _ bytes: Body, to name: String, after stored: Int64, skipping skipped: Int, bytesMax: Int,
     exchange: Exchange
@@ -193,7 +193,7 @@ final class Spool: Sendable {
     return outcome
   }
 
-  /// Cuts off what a file has beyond its known end.
+  /// Cuts a file to this length.
   func truncate(_ name: String, to bytes: Int64) async throws {
     try await FileSystem.shared.withFileHandle(
       forWritingAt: path(name), options: Self.ownFile
@@ -203,28 +203,28 @@ final class Spool: Sendable {
     }
   }
 
-  /// - Throws: a 404 problem without a result; a 500 problem if its file is gone.
+  /// - Throws: a 404 problem if the job has no result; a 500 problem if the file is missing.
   func download(
     of job: Job, entityTag: String, headers: HTTPFields
   ) async throws -> ResultDownload {
     guard let name = job.resultFile, let bytes = job.resultBytes else {
       throw Problem(
-        kind: .resourceNotFound, detail: "The job is \(job.status.rawValue): it has no result.",
+        kind: .resourceNotFound, detail: "The job is \(job.status.rawValue). It has no result.",
         parameter: "id", value: "\(job.id)", jobID: "\(job.id)")
     }
     guard try await FileSystem.shared.info(forFileAt: path(name))?.size == bytes else {
-      throw Problem(kind: .internalError, detail: "The result is not stored any more.")
+      throw Problem(kind: .internalError, detail: "The result's file is missing.")
     }
     return ResultDownload(path: path(name), bytes: bytes, entityTag: entityTag, headers: headers)
   }
 
-  /// With less room than this it takes no upload.
+  /// With less free space than this, the spool is full.
   private static let roomBytesMin: UInt64 = 1024 * 1024
 
-  /// Whether it takes files.
+  /// Whether the directory can be written.
   func condition() async -> Health.Word {
     let (words, word) = AsyncStream.makeStream(of: Health.Word.self)
-    // A disk may be another machine's, and these may never return. Nobody waits for them once its task is cancelled.
+    // On a network disk these calls may never return. After cancellation, this function does not wait for them.
     DispatchQueue.global().async { [directory] in
       word.yield(Self.condition(of: directory))
       word.finish()
@@ -242,30 +242,31 @@ final class Spool: Sendable {
     return blocks * UInt64(disk.f_frsize) >= roomBytesMin ? .ok : .full
   }
 
-  /// A file that is not there is fine: it was to be removed.
+  /// Removes a file. A missing file is not an error.
   func remove(_ name: String) async {
     _ = try? await FileSystem.shared.removeItem(at: path(name))
   }
 
   // MARK: Names
 
-  /// The files whose last word the database has: what it does not name now, it never will.
+  /// The files that no request is writing. If the database does not name one of them now, it never will.
   func closedNames() throws -> [String] {
-    // In this order: a file that was open when listed and is not open now was named, or never will be.
+    // The order matters. A file that is listed but no longer open is either named in the database already or never
+    // will be.
     let names = try FileManager.default.contentsOfDirectory(atPath: directory.string)
     let open = openNames.withLock { $0 }
     return names.filter { name in !open.contains { name.hasPrefix($0) } }
   }
 
-  /// The job that a file belongs to; nil if it is not one of the spool's.
+  /// The job of a file; nil if the spool did not create the file.
   static func jobID(of name: String) -> Int64? {
     let endings = Kind.allCases.map { "." + $0.rawValue } + [".part"]
     guard endings.contains(where: name.hasSuffix) else { return nil }
     return name.split(separator: "-").first.flatMap { Int64($0) }
   }
 
-  /// Lends a name that no other file has. Sweeps leave the file alone until `body` is through with
-  /// having it named by the database.
+  /// Calls `body` with an unused file name. The sweeper does not remove the file until `body` returns, so `body` must
+  /// store the name in the database.
   func withNewName<R>(
     of jobID: Int64, _ kind: Kind, _ body: (_ name: String) async throws -> R
   ) async throws -> R {
@@ -276,7 +277,7 @@ final class Spool: Sendable {
     return try await body(name)
   }
 
-  /// A file's name is on disk only once its directory is.
+  /// A new file's name is durable only after its directory is synchronized.
   private func synchronizeDirectory() async throws {
     try await FileSystem.shared.withDirectoryHandle(atPath: directory) {
       try await $0.synchronize()

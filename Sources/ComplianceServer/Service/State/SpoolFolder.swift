@@ -3,12 +3,12 @@ internal import PostgreSQL
 internal import SystemPackage
 
 extension Ownership {
-  /// The folder with the bytes of the database's jobs.
+  /// The spool directory of this database.
   ///
   /// - Parameters:
-  ///   - directory: the one that was named; nil takes one below `state` that belongs to this database alone.
-  ///   - state: where servers keep what is theirs.
-  /// - Throws: `StartError` if it is another database's, or if the bytes are in another one.
+  ///   - directory: from `--spool`; nil uses a directory below `state` that is named after this database.
+  ///   - state: the directory for the state of servers.
+  /// - Throws: `StartError` if the directory belongs to another database, or if the job files are in another one.
   func spoolDirectory(_ directory: FilePath?, in state: FilePath) async throws -> FilePath {
     let known = try await connection.query("SELECT id::text, directory FROM compliance.spool")
       .firstRow(as: String.self, String.self)
@@ -22,14 +22,17 @@ extension Ownership {
     if let found, found != known?.0 {
       throw StartError(
         message: "the spool directory \(path) belongs to another database",
-        remedy: "name another one with --spool; or remove it, if that database is gone")
+        remedy:
+          "name another directory with --spool; or remove this one, if that database no longer exists"
+      )
     }
     if found == nil, try await hasBytes(), known != nil || directory == nil {
-      let other = known.map { ": they were in \($0.1)" } ?? ", and it is not known where they are"
+      let other = known.map { "; they were in \($0.1)" } ?? ", and their directory is not recorded"
       throw StartError(
-        message: "the bytes of this database's jobs are not in \(path)\(other)",
+        message: "the files of this database's jobs are not in \(path)\(other)",
         remedy: known == nil
-          ? "name their folder with --spool" : "name that one with --spool, or bring it back")
+          ? "name their directory with --spool"
+          : "name that directory with --spool, or restore it")
     }
     _ = try Spool(directory: path)
     if found == nil {
@@ -37,7 +40,7 @@ extension Ownership {
       else {
         throw StartError(
           message: "cannot write to the spool directory \(path)",
-          remedy: "name one that can be made or written, with --spool")
+          remedy: "name a directory that can be created or written, with --spool")
       }
     }
     try await connection.execute(
@@ -48,7 +51,7 @@ extension Ownership {
     return path
   }
 
-  /// Whether there is a job whose bytes somebody may still ask for.
+  /// Whether a job has files that are still needed.
   private func hasBytes() async throws -> Bool {
     try await connection.query(
       """

@@ -1,8 +1,8 @@
 internal import Logging
 internal import ServiceLifecycle
 
-/// Does from time to time what nobody asks for: unused jobs expire, files of no more use go, and the
-/// processor looks for jobs that it could not work on before.
+/// Periodic work: expires unused jobs, removes files that are no longer needed, and wakes the processor for jobs
+/// that it could not process before.
 struct Sweeper: Service {
   let ownership: Ownership
   let store: JobStore
@@ -12,7 +12,7 @@ struct Sweeper: Service {
   let interval: Duration
   let logger: Logger
 
-  /// Sweeps at once, for what an earlier server left behind, and then at every interval.
+  /// Sweeps at the start, because an earlier server may have left files, and then at every interval.
   func run() async throws {
     await cancelWhenGracefulShutdown {
       repeat {
@@ -35,10 +35,10 @@ struct Sweeper: Service {
     processor.wake()
   }
 
-  /// A file whose job this database does not know may belong to a server of another one: it stays.
+  /// A file whose job is unknown to this database may belong to another database's server: it stays.
   ///
-  /// Files that another server writes are open there and unused here. So what is removed was listed while
-  /// no other server can have had the database.
+  /// This server would take the open files of another server for unused ones. So it removes a file only if it has been
+  /// the owner of the database since before it listed the files.
   private func removeUnusedFiles() async throws {
     let term = await ownership.term
     let names = try spool.closedNames()

@@ -214,7 +214,7 @@ import Testing
         try await site.database.withConnection { observer in
           let first = try #require(try await Self.owner(observer))
           kill(first, SIGSTOP)
-          while !log.all.contains(where: { $0.contains("the database is away") }) {
+          while !log.all.contains(where: { $0.contains("the database is not available") }) {
             _ = try await service.get("/livez")
           }
           // It tries to have it back, more than once.

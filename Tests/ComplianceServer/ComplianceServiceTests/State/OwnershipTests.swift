@@ -34,7 +34,7 @@ import Testing
           })
         #expect(second.baseURL == nil)
         #expect(
-          second.log.contains("another compliance-server works on this database"), "\(second.log)")
+          second.log.contains("another compliance-server uses this database"), "\(second.log)")
         #expect(second.log.contains("remedy: "), "\(second.log)")
         #expect(await second.exitCode() != 0)
         #expect(try await Self.jobs(site) == before)
