@@ -1,33 +1,33 @@
 public import Foundation
 
-/// What an answer is made to be. What is not said stays as it is.
+/// A change to an answer. Properties that are nil or empty change nothing.
 public struct AnswerChange: Sendable, Equatable {
   /// From 200 to 599.
   public var status: Int?
   public var body: Body?
-  /// Each replaces all headers of its name, in any case of letters.
+  /// Each replaces all headers of the same name (case-insensitive).
   public var headers: [Header] = []
   public var headerCase: LetterCase?
-  /// How the body is packed. What does not fit to it is for `headers` to say.
+  /// The content coding of the body. To send a wrong Content-Encoding, set it in `headers`.
   public var coding: Coding?
-  /// How the end of the body shows.
+  /// How the client recognizes the end of the body.
   public var framing: Framing?
   public var jobs = JobChange()
 
   public init() {}
 
   public enum Body: Sendable, Equatable {
-    /// A problem.
+    /// A problem in JSON.
     case json
     case html
     case empty
     case text(TimedText)
   }
 
-  /// A header as it is written: its name keeps its letters.
+  /// A header, with the upper and lower case of its name as written.
   public struct Header: Sendable, Equatable {
     public let name: String
-    /// None takes the header away.
+    /// An empty list removes the header.
     public let values: [TimedText]
   }
 
@@ -38,43 +38,43 @@ public struct AnswerChange: Sendable, Equatable {
 
   public enum Coding: String, Sendable, CaseIterable {
     case gzip
-    /// In zlib's format, as it is meant to be.
+    /// zlib's format, as the RFC requires.
     case deflate
-    /// Called deflate, and without zlib's format around it.
+    /// Raw deflate data, although Content-Encoding says deflate.
     case rawDeflate = "raw_deflate"
   }
 
   public enum Framing: String, Sendable, CaseIterable {
     case chunked
-    /// The body ends with the connection, and nothing says how long it is.
+    /// The body ends with the connection; the answer has no length.
     case close
   }
 
-  /// Whether the bytes of the body are others.
+  /// Whether the change affects the body.
   public var changesBody: Bool { body != nil || coding != nil || !jobs.isEmpty }
 
-  /// HTTP has no body with it.
+  /// Whether answers with this status have no body.
   public static func isBodiless(_ status: Int) -> Bool { status == 204 || status == 304 }
 }
 
-/// What an answer is made to say of jobs: of the one that it is about, or of each in a listing.
+/// A change to the job in an answer, or to each job of a list.
 public struct JobChange: Sendable, Equatable {
-  /// What members are.
+  /// New values of members.
   public var members: [String: JSONValue] = [:]
-  /// Members that are not there.
+  /// Members to remove.
   public var without: [String] = []
-  /// Of a text, only so many characters.
+  /// The number of characters to keep of a text.
   public var shorten: [String: Int] = [:]
-  /// Texts of digits that are numbers.
+  /// Texts of digits to turn into numbers.
   public var numbers: [String] = []
-  /// What a listing begins and ends with.
+  /// Entries to add at the beginning and at the end of a list.
   public var entries: [JSONValue] = []
 
   public init() {}
 
   public var isEmpty: Bool { self == JobChange() }
 
-  /// The same answer with other jobs; one that has no `data`, such as an empty listing, gets its entries alone.
+  /// Changes the jobs of an answer. An empty list, which has no `data`, gets only the entries.
   public func applied(to answer: JSONValue, isListing: Bool, at date: Date) -> JSONValue {
     guard case .object(var whole) = answer else { return answer }
     let added = entries.map { $0.filled(at: date) }
@@ -104,8 +104,8 @@ public struct JobChange: Sendable, Equatable {
   }
 }
 
-/// A text with times in it: `{epoch+60}` is 60 seconds from now in seconds since 1970, `{epoch_ms}` the same in
-/// milliseconds, `{date-960}` as HTTP has it, `{timestamp}` as JSON has it.
+/// A text with placeholders for times. `{epoch+60}` is 60 seconds from now, in seconds since 1970; `{epoch_ms}` is in
+/// milliseconds; `{date-960}` is in HTTP's format; `{timestamp}` is in the API's JSON format.
 public struct TimedText: Sendable, Equatable, ExpressibleByStringLiteral {
   public let text: String
 
@@ -129,7 +129,7 @@ public struct TimedText: Sendable, Equatable, ExpressibleByStringLiteral {
     }
   }
 
-  /// What stands in braces and is no time; nil if nothing does.
+  /// The first unknown placeholder; nil if there is none.
   var unknownTime: String? {
     text.matches(of: /\{[^{}]*\}/).map { String($0.output) }
       .first { TimedText($0).filled(at: .distantPast) == $0 }

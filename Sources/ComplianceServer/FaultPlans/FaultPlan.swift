@@ -1,6 +1,6 @@
-/// What a service does wrong on purpose, and when. The same plan and the same calls give the same faults.
+/// The faults that a service injects, and when. The same plan and the same calls give the same faults.
 public struct FaultPlan: Sendable {
-  /// As a person named it.
+  /// The path as the operator wrote it.
   public let file: String
   public let seed: UInt64
   public let faults: [Fault]
@@ -11,7 +11,7 @@ public struct FaultPlan: Sendable {
     self.faults = faults
   }
 
-  /// Whether jobs will be created whose bytes travel in this profile.
+  /// Whether the plan creates jobs of this profile.
   public func switches(to profile: String) -> Bool {
     faults.contains { if case .profile(profile) = $0.kind { true } else { false } }
   }
@@ -19,15 +19,15 @@ public struct FaultPlan: Sendable {
 
 /// One of a plan's faults.
 public struct Fault: Sendable {
-  /// No two of a plan have the same.
+  /// Unique in the plan.
   public let name: String
   public let kind: Kind
   public let places: Set<Place>
   public let occasion: Occasion
-  /// How often it happens at most; nil is no limit.
+  /// The largest number of times; nil means no limit.
   public let timesMax: Int?
 
-  /// What a fault happens to.
+  /// An endpoint, or the processing of a job, at which a fault can happen.
   public enum Place: String, Sendable, CaseIterable {
     case create
     case list
@@ -35,69 +35,69 @@ public struct Fault: Sendable {
     case cancel
     case upload
     case download
-    /// The begin of a resumable upload.
+    /// The start of a resumable upload.
     case session
-    /// The work on a job, once its upload has come.
+    /// The processing of a job after its upload.
     case processing
   }
 
-  /// Which of the calls of its places, counted together from 1.
+  /// The calls at which a fault happens. Calls are counted from 1, over all places of the fault.
   public enum Occasion: Sendable, Equatable {
-    /// This part of them, from 0 to 1, as the seed's dice fall.
+    /// A random fraction of the calls, from 0 to 1, determined by the seed.
     case rate(Double)
     case calls([Int])
-    /// Each that this number divides.
+    /// Each call whose number is a multiple of this.
     case every(Int)
   }
 
   public enum Kind: Sendable, Equatable {
-    /// The answer comes later by this.
+    /// The answer is delayed.
     case latency(Duration)
-    /// Nothing is done, and this is answered.
-    /// - Parameter reset: when a request is left again, as the rate limit's headers have it.
+    /// The request is not processed; the answer is this.
+    /// - Parameter reset: the time until the reset, for the rate limit headers.
     case answer(AnswerChange, reset: Duration?)
-    /// Everything is done, and what is answered is changed.
+    /// The request is processed, and its answer is changed.
     case rewrite(AnswerChange)
     case cut(Moment)
-    /// Everything is done, and the connection ends without an answer.
+    /// The request is processed, and the connection closes without an answer.
     case loseResponse
-    /// Of an upload only this part is stored, as if it were all.
+    /// Only this fraction of an upload is stored, and the upload succeeds.
     case store(Double)
-    /// Of the result only this part comes, as if it were all.
+    /// Only this fraction of a result is sent, and the download succeeds.
     case truncate(Double)
-    /// So many bytes of the result are others.
+    /// This number of bytes of the result is changed.
     case corrupt(Int)
-    /// The work on a job takes longer by this.
+    /// The processing of a job is delayed.
     case slow(Duration)
     /// The job fails with this error.
     case fail(String)
-    /// The job has expired as soon as it is created.
+    /// The job expires as soon as it is created.
     case expire
-    /// So many lines of the result come twice.
+    /// This number of lines of the result is repeated.
     case duplicateLines(Int)
-    /// So many lines have an action and a reason that nobody knows.
+    /// This number of lines with an unknown action and reason is added.
     case unknownLines(Int)
-    /// So many lines are no JSON.
+    /// This number of lines that are not JSON is added.
     case malformedLines(Int)
-    /// After so many lines comes an empty one.
+    /// This number of empty lines is added.
     case blankLines(Int)
-    /// The job's bytes travel in this profile instead of the service's.
+    /// The job gets this profile instead of the service's.
     case profile(String)
   }
 
-  /// When a connection ends.
+  /// When a connection is closed.
   public enum Moment: String, Sendable, CaseIterable {
-    /// Before anything is done or answered.
+    /// Before the request is processed.
     case before
-    /// Everything is done, and half of the answer is sent.
+    /// After half of the answer is sent.
     case during
-    /// The answer is sent, and nothing has announced the end.
+    /// After the answer, without a `Connection: close`.
     case after
   }
 }
 
 extension FaultPlan {
-  /// Whether a fault is due at a call of its places.
+  /// Whether a fault is due at this call.
   /// - Parameter call: counted from 1.
   public func isDue(_ index: Int, call: Int) -> Bool {
     switch faults[index].occasion {
@@ -109,8 +109,7 @@ extension FaultPlan {
     }
   }
 
-  /// Numbers that depend on nothing but the seed, the fault and the call: which other calls are under way
-  /// changes nothing.
+  /// Random numbers that depend only on the seed, the fault and the call. Concurrent calls do not change them.
   public func dice(_ index: Int, _ call: Int) -> Dice {
     var dice = Dice(state: seed)
     dice = Dice(state: dice.next() ^ UInt64(truncatingIfNeeded: index))
@@ -151,7 +150,7 @@ extension Fault.Occasion: CustomStringConvertible {
     case .rate(let rate): "\(rate * 100) % of the calls"
     case .calls(let calls): "call \(calls.map(String.init).joined(separator: ", "))"
     case .every(1): "every call"
-    case .every(let divisor): "each call that \(divisor) divides"
+    case .every(let divisor): "each call whose number is a multiple of \(divisor)"
     }
   }
 }
@@ -159,7 +158,7 @@ extension Fault.Occasion: CustomStringConvertible {
 extension Fault.Kind: CustomStringConvertible {
   public var description: String {
     switch self {
-    case .latency(let time): "\(time) later"
+    case .latency(let time): "delay the answer by \(time)"
     case .answer(let answer, _): "answer \(answer)"
     case .rewrite(let change): "rewrite the answer: \(change)"
     case .cut(let moment): "cut \(moment.rawValue) the answer"
@@ -167,7 +166,7 @@ extension Fault.Kind: CustomStringConvertible {
     case .store(let part): "store \(part * 100) % of the upload"
     case .truncate(let part): "send \(part * 100) % of the result"
     case .corrupt(let bytes): "change \(bytes) bytes of the result"
-    case .slow(let time): "take \(time) longer"
+    case .slow(let time): "delay the processing by \(time)"
     case .fail(let error): "fail with \"\(error)\""
     case .expire: "expire at once"
     case .duplicateLines(let count): "\(count) lines twice"

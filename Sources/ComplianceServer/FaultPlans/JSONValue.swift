@@ -1,17 +1,17 @@
 internal import Foundation
 
-/// Any JSON, for what answers should not have in them.
+/// Any JSON value, for answers that break the schema.
 public enum JSONValue: Sendable, Equatable {
   case null
   case flag(Bool)
-  /// Of 64 bits, which keep their digits.
+  /// An integer of 64 bits; it keeps all its digits.
   case integer(Int64)
   case number(Double)
   case text(String)
   case array([JSONValue])
   case object([String: JSONValue])
 
-  /// With the times of its texts.
+  /// Replaces the time placeholders in its texts.
   func filled(at date: Date) -> JSONValue {
     switch self {
     case .null, .flag, .integer, .number: self

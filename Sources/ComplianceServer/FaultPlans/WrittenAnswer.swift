@@ -1,21 +1,21 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// An answer as the file has it. What is wrong with it is noted, and nil or left out here.
+/// An answer as written in the file. A mistake is noted, and the value is nil or left out.
 struct WrittenAnswer {
-  /// Of every answer, and of one that was given and is changed.
+  /// The keys of `answer` and `rewrite`, and the additional keys of `rewrite`.
   static let keys = ["status", "body", "text", "headers", "header_case", "coding", "framing"]
   static let jobKeys = ["members", "without", "shorten", "numbers", "entries"]
 
   let map: YAMLMap
 
-  /// - Parameter defaultBody: where none is written and the status has one.
+  /// - Parameter defaultBody: used if the file has no body and the status allows one.
   func change(defaultBody: AnswerChange.Body?) -> AnswerChange? {
     var change = AnswerChange()
     if map.node("status") != nil {
       guard let status = map.integer("status") else { return nil }
       guard (200...599).contains(status.value) else {
-        note("status ends no request", "write a status from 200 to 599", status.line)
+        note("status is not a final status", "write a status from 200 to 599", status.line)
         return nil
       }
       change.status = status.value
@@ -41,7 +41,7 @@ struct WrittenAnswer {
 
   private func body(of status: Int?) -> AnswerChange.Body? {
     if map.node("text") != nil, map.node("body") != nil {
-      note("body and text exclude one another", "write one of them", map.line)
+      note("body and text exclude each other", "write only one of them", map.line)
     }
     if let text = map.string("text") { return .text(TimedText(text.value)) }
     guard let word = map.string("body") else { return nil }
@@ -72,7 +72,8 @@ struct WrittenAnswer {
   private func headers(_ headers: YAMLMap) -> [AnswerChange.Header] {
     headers.entries.compactMap { key, node in
       guard key.value.wholeMatch(of: /[A-Za-z0-9!#$%&'*+.^_`|~-]+/) != nil else {
-        note("\(key.value) is no name of a header", "write a name such as Retry-After", key.line)
+        note(
+          "\(key.value) is not a header name", "write a name such as Retry-After", key.line)
         return nil
       }
       if YAMLMap.isNull(node) { return .init(name: key.value, values: []) }
@@ -88,7 +89,7 @@ struct WrittenAnswer {
     let text = TimedText(value.value)
     if let unknown = text.unknownTime {
       note(
-        "\(unknown) in \(name) is no time",
+        "\(unknown) in \(name) is not a known time",
         "write {epoch}, {epoch_ms}, {date} or {timestamp}, each with seconds such as +60 before the brace",
         value.line)
       return nil
@@ -130,7 +131,7 @@ struct WrittenAnswer {
 }
 
 extension JSONValue {
-  /// As YAML means it: what stands in quotes is a text.
+  /// Follows YAML's rules: a quoted scalar is a text.
   fileprivate init(_ node: Node) {
     if let sequence = node.sequence {
       self = .array(sequence.map { JSONValue($0) })

@@ -3,11 +3,11 @@ internal import Foundation
 internal import Yams
 
 extension FaultPlan {
-  /// - Throws: `DefinitionError` with all that is wrong, each naming file, line and the remedy.
+  /// - Throws: `DefinitionError` with all mistakes, each with file, line and remedy.
   public init(path: String) throws {
     guard let data = FileManager.default.contents(atPath: path) else {
       throw DefinitionError(
-        file: path, line: nil, message: "cannot be read", remedy: "name a file that is there")
+        file: path, line: nil, message: "cannot be read", remedy: "name a readable file")
     }
     guard let yaml = String(bytes: data, encoding: .utf8) else {
       throw DefinitionError(
@@ -16,7 +16,7 @@ extension FaultPlan {
     try self.init(yaml: yaml, file: path)
   }
 
-  /// - Throws: `DefinitionError` with all that is wrong, each naming file, line and the remedy.
+  /// - Throws: `DefinitionError` with all mistakes, each with file, line and remedy.
   public init(yaml: String, file: String) throws {
     let mistakes = Mistakes(file: file)
     let remedy = "begin with faults:, and list them below it"
@@ -41,7 +41,7 @@ extension FaultPlan {
       ).map { WrittenFault($0, number: index + 1) }
       guard let written, let fault = written.fault() else { continue }
       if faults.contains(where: { $0.name == fault.name }) {
-        written.note("the name \(fault.name) stands twice", "name each fault differently")
+        written.note("the name \(fault.name) is used twice", "give each fault another name")
       }
       faults.append(fault)
     }
@@ -49,7 +49,7 @@ extension FaultPlan {
   }
 }
 
-/// A fault as the file has it. What is wrong with it is noted, and nil here.
+/// A fault as written in the file. A mistake is noted, and the value is nil.
 private struct WrittenFault {
   static let kinds = [
     "latency", "answer", "rewrite", "cut", "lose_response", "store", "truncate", "corrupt", "slow",
@@ -69,7 +69,7 @@ private struct WrittenFault {
   func fault() -> Fault? {
     let times = map.integer("times")
     if let times, times.value < 1 {
-      note("times is \(times.value)", "write how often at most, 1 or more", times.line)
+      note("times is \(times.value)", "write 1 or more", times.line)
     }
     let name = map.string("name")
     let occasion = occasion()
@@ -78,7 +78,8 @@ private struct WrittenFault {
       if !present.isEmpty || !Self.kinds.contains(where: map.has) {
         note(
           present.isEmpty
-            ? "the fault does nothing" : "the fault does \(present.joined(separator: " and "))",
+            ? "the fault has no kind"
+            : "the fault has the kinds \(present.joined(separator: " and "))",
           "give it exactly one of \(Self.kinds.joined(separator: ", "))")
       }
       return nil
@@ -95,13 +96,14 @@ private struct WrittenFault {
     map.note(line ?? map.line, "\(map.path): \(message)", remedy)
   }
 
-  /// Notes it.
+  /// Notes a mistake.
+  /// - Returns: nil, in place of the value.
   private func wrong<Value>(_ message: String, _ remedy: String, _ line: Int? = nil) -> Value? {
     note(message, remedy, line)
     return nil
   }
 
-  // MARK: What
+  // MARK: Kinds
 
   private func kind(_ key: String) -> Fault.Kind? {
     switch key {
@@ -131,7 +133,7 @@ private struct WrittenFault {
     let change = WrittenAnswer(map: answer).change(defaultBody: .json)
     guard answer.requiredNode("status") != nil, let change else { return nil }
     if reset != nil, change.status != 429 {
-      note("answer.reset belongs to 429", "leave it out", answer.line)
+      note("answer.reset applies only to status 429", "leave it out", answer.line)
     }
     return .answer(change, reset: reset)
   }
@@ -143,7 +145,7 @@ private struct WrittenFault {
     else { return nil }
     guard change != AnswerChange() || !written.entries.isEmpty else {
       return wrong(
-        "rewrite changes nothing", "write one or several of \(keys.joined(separator: ", "))",
+        "rewrite changes nothing", "write one or more of \(keys.joined(separator: ", "))",
         written.line)
     }
     return .rewrite(change)
@@ -157,7 +159,7 @@ private struct WrittenFault {
     return name.value
   }
 
-  // MARK: Where and when
+  // MARK: Places and occasions
 
   private func places(_ key: String) -> Set<Fault.Place>? {
     let implied: Fault.Place? =
@@ -171,7 +173,7 @@ private struct WrittenFault {
     guard let node = map.node("at") else {
       if let implied { return [implied] }
       return map.has("at")
-        ? nil : wrong("at is missing", "say where, with one or several of \(Self.places)")
+        ? nil : wrong("at is missing", "write one or more of \(Self.places)")
     }
     let words =
       node.sequence == nil
@@ -179,7 +181,7 @@ private struct WrittenFault {
     guard let words else { return nil }
     let places = words.value.map { word -> Fault.Place? in
       guard let place = Fault.Place(rawValue: word), implied != nil || place != .processing else {
-        return wrong("at names \(word)", "write one or several of \(Self.places)", words.line)
+        return wrong("at names \(word)", "write one or more of \(Self.places)", words.line)
       }
       return place
     }
@@ -197,13 +199,13 @@ private struct WrittenFault {
     let present = ["rate", "call", "every"].filter { map.node($0) != nil }
     guard present.count <= 1 else {
       return wrong(
-        "\(present.joined(separator: " and ")) exclude one another", "write one of them")
+        "\(present.joined(separator: " and ")) exclude each other", "write only one of them")
     }
     switch present.first {
     case "rate":
       guard let rate = map.double("rate") else { return nil }
       guard (0...1).contains(rate.value) else {
-        return wrong("rate is no part of the calls", "write a number from 0 to 1")
+        return wrong("rate is not a fraction", "write a number from 0 to 1")
       }
       return .rate(rate.value)
     case "every": return count("every").map { .every($0) }
@@ -229,7 +231,7 @@ private struct WrittenFault {
 
   private func flag(_ key: String, _ kind: Fault.Kind) -> Fault.Kind? {
     guard let flag = map.bool(key) else { return nil }
-    return flag.value ? kind : wrong("\(key) is not true", "write true, or take the fault out")
+    return flag.value ? kind : wrong("\(key) is not true", "write true, or remove the fault")
   }
 
   private func count(_ key: String) -> Int? {
@@ -242,7 +244,7 @@ private struct WrittenFault {
     guard let part = map.double(key) else { return nil }
     return part.value >= 0 && part.value < 1
       ? part.value
-      : wrong("\(key) is no part", "write how much of it comes, from 0 to less than 1")
+      : wrong("\(key) is not a fraction", "write a number from 0 to less than 1")
   }
 
   private func word<Word: RawRepresentable & CaseIterable>(

@@ -5,14 +5,14 @@ internal import Hummingbird
 internal import NIOCore
 
 extension AnswerChange {
-  /// Of the head alone.
+  /// The change of the head only.
   func head(at date: Date) -> HeadChange {
     HeadChange(
       headers: headers.map { .init(name: $0.name, values: $0.values.map { $0.filled(at: date) }) },
       letterCase: headerCase, framing: framing)
   }
 
-  /// The same answer with another status and another body. The whole body is held in memory if it is changed.
+  /// Changes the status and the body. To change a body, it holds the whole body in memory.
   func applied(to response: Response, of place: Fault.Place, at date: Date) async throws
     -> Response
   {
@@ -53,7 +53,7 @@ extension AnswerChange {
     return response
   }
 
-  /// A status that a plan names has no phrase of its own.
+  /// The title of a problem with this status. Statuses from a fault plan have no reason phrase.
   private static func title(of status: HTTPResponse.Status) -> String {
     Problem.Kind.allCases.first { $0.status == status }?.title ?? "Status \(status.code)"
   }
@@ -62,7 +62,7 @@ extension AnswerChange {
 private struct ToldProblem: Encodable {
   let type = "about:blank"
   let title: String
-  let detail = "The service was told to answer this."
+  let detail = "A fault plan sends this answer."
   let status: Int
 }
 
@@ -78,7 +78,7 @@ extension Response {
 }
 
 extension ResponseBody {
-  /// All of it.
+  /// The whole body.
   fileprivate func collected() async throws -> ByteBuffer {
     let box = CollectingWriter.Box()
     try await write(CollectingWriter(box: box))
@@ -86,7 +86,7 @@ extension ResponseBody {
   }
 }
 
-/// Keeps a body instead of sending it.
+/// Collects a body instead of sending it.
 private struct CollectingWriter: ResponseBodyWriter {
   final class Box {
     var bytes = ByteBuffer()

@@ -1,12 +1,12 @@
 internal import CZlib
 internal import FaultPlans
 
-/// Packs bodies as content codings say.
+/// Compresses bodies with a content coding.
 enum Deflation {
   struct Failed: Error {}
 
   static func packed(_ bytes: [UInt8], as coding: AnswerChange.Coding) throws -> [UInt8] {
-    // zlib's own numbers for the formats: 16 adds gzip's, a negative one leaves any format away.
+    // zlib's encoding of the format: adding 16 selects gzip, a negative value selects raw deflate.
     let windowBits: Int32 =
       switch coding {
       case .gzip: 15 + 16

@@ -6,7 +6,7 @@ internal import NIOCore
 internal import Synchronization
 internal import SystemPackage
 
-/// Does wrong what a plan says, and remembers what it did.
+/// Injects the faults of a fault plan, and records them.
 final class FaultInjector: Sendable {
   /// A fault that happened.
   struct Served: Sendable {
@@ -15,7 +15,7 @@ final class FaultInjector: Sendable {
     let at: Date
     let fault: String
     let place: Fault.Place
-    /// Which of its places' calls it was.
+    /// The number of the call, counted over all calls at the fault's places.
     let call: Int
     let jobID: Int64?
   }
@@ -28,11 +28,11 @@ final class FaultInjector: Sendable {
 
   struct Record: Sendable {
     let counts: [Count]
-    /// The newest, oldest first.
+    /// The latest ones, oldest first.
     let served: [Served]
   }
 
-  /// A fault that is due at a call.
+  /// A fault that the plan schedules for a call.
   fileprivate struct Due {
     let index: Int
     let fault: Fault
@@ -46,12 +46,12 @@ final class FaultInjector: Sendable {
     var served: [Served] = []
   }
 
-  /// So many of those served are remembered one by one.
+  /// At most this many served faults are kept in the record.
   private static let servedMax = 10_000
 
   let plan: FaultPlan
   private let state: Mutex<State>
-  /// What happens to a job that is to expire.
+  /// Expires a job.
   private let expire: @Sendable (_ jobID: Int64) async throws -> Void
 
   init(_ plan: FaultPlan, expire: @escaping @Sendable (_ jobID: Int64) async throws -> Void) {
@@ -71,7 +71,7 @@ final class FaultInjector: Sendable {
     }
   }
 
-  /// Counts a call.
+  /// Counts a call, and returns the faults for it.
   private func due(at place: Fault.Place) -> [Due] {
     state.withLock { state in
       plan.faults.indices.compactMap { index in
@@ -85,8 +85,8 @@ final class FaultInjector: Sendable {
     }
   }
 
-  /// Notes that a fault happens now.
-  /// - Returns: false if it has happened often enough.
+  /// Records that a fault happens now.
+  /// - Returns: false if the fault has reached its `timesMax`.
   private func serve(_ due: Due, _ jobID: Int64?, _ exchange: Exchange? = nil) -> Bool {
     let isServed = state.withLock { state in
       guard state.counts[due.index] < due.fault.timesMax ?? .max else { return false }
@@ -104,8 +104,8 @@ final class FaultInjector: Sendable {
 
   // MARK: Requests
 
-  /// Answers a request, with the faults that are due at it.
-  /// - Throws: what `handle` throws; `ConnectionCut`.
+  /// Answers a request, with the faults that are due for it.
+  /// - Throws: errors of `handle`, and `ConnectionCut`.
   func answer(
     _ place: Fault.Place, _ exchange: Exchange, _ handle: () async throws -> Response
   ) async throws -> Response {
@@ -132,7 +132,7 @@ final class FaultInjector: Sendable {
       response = try await handle()
     } catch {
       if let loss, serve(loss, exchange.facts.jobID, exchange) { throw exchange.cut() }
-      // Of a refusal, which is written elsewhere, the head alone is changed.
+      // An error answer is written by the middleware. Here only its head can be changed.
       for due in due where !(error is ConnectionCut) {
         guard case .rewrite(let change) = due.fault.kind else { continue }
         if serve(due, exchange.facts.jobID, exchange) {
@@ -203,10 +203,10 @@ final class FaultInjector: Sendable {
 
   // MARK: Jobs
 
-  /// What is wrong with the work on a job.
+  /// The faults of processing one job.
   struct Work: Sendable {
     var delay = Duration.zero
-    /// Why the job fails, if it does.
+    /// The job's error, if a fault makes the job fail.
     var error: String?
     fileprivate var lines: [Due] = []
     fileprivate let jobID: Int64
@@ -226,8 +226,8 @@ final class FaultInjector: Sendable {
     return work
   }
 
-  /// Copies a result, with the lines that are due.
-  /// - Returns: its new length in bytes.
+  /// Copies a result and inserts the lines of the due faults.
+  /// - Returns: the new length in bytes.
   func spoil(_ work: Work, _ path: FilePath, to spoilt: FilePath) throws -> Int64 {
     var spoiling = try ResultSpoiling(path)
     for due in work.lines where !spoiling.isEmpty && serve(due, work.jobID) {
@@ -237,11 +237,11 @@ final class FaultInjector: Sendable {
   }
 }
 
-/// The connection was ended on purpose: there is nobody to answer.
+/// A fault closed the connection, so no answer can be sent.
 struct ConnectionCut: Error {}
 
 extension Response {
-  /// The same answer with another way of sending its body.
+  /// The same answer, but `write` sends the body.
   fileprivate func spoilt(
     length: Int?,
     _ write:
@@ -256,7 +256,7 @@ extension Response {
   }
 }
 
-/// Sends the first bytes of a body, and neither the rest nor the end.
+/// Sends only the first bytes of a body, and does not finish it.
 private struct PartWriter: ResponseBodyWriter {
   let writer: any ResponseBodyWriter
   var left: Int
@@ -272,10 +272,10 @@ private struct PartWriter: ResponseBodyWriter {
   consuming func finish(_ trailingHeaders: HTTPFields?) async throws {}
 }
 
-/// Sends a body with other bytes at some places, and not its end.
+/// Sends a body with changed bytes at the given offsets, and does not finish it.
 private struct CorruptingWriter: ResponseBodyWriter {
   let writer: any ResponseBodyWriter
-  /// Ascending.
+  /// Offsets in ascending order.
   let places: [Int]
   var offset = 0
 
@@ -300,7 +300,7 @@ private struct CorruptingWriter: ResponseBodyWriter {
 }
 
 extension FaultInjector? {
-  /// Answers a request, with the faults that are due at it.
+  /// Answers a request, with the faults that are due for it.
   func answer(
     _ endpoint: Endpoint, _ exchange: Exchange, _ handle: () async throws -> Response
   ) async throws -> Response {

@@ -1,11 +1,11 @@
 internal import FaultPlans
 internal import Foundation
 
-/// What a plan of faults has done, in JSON.
+/// The JSON report on the faults that were served.
 struct FaultReport: Encodable {
   private struct Count: Encodable {
     let name: String
-    /// How many calls of its places there were.
+    /// The number of calls at the fault's places.
     let calls: Int
     let served: Int
   }
@@ -23,7 +23,7 @@ struct FaultReport: Encodable {
   private let plan: String?
   private let seed: UInt64?
   private let faults: [Count]
-  /// The newest 10,000 at most, oldest first.
+  /// At most the latest 10,000, oldest first.
   private let served: [Served]
 
   init(_ injector: FaultInjector?) {

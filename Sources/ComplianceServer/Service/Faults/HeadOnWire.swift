@@ -2,11 +2,11 @@ internal import FaultPlans
 internal import Foundation
 internal import NIOCore
 
-/// What the head of one answer is made to be, whatever the layers above have written into it.
+/// A change to the head of one answer. It overrides what other layers wrote.
 struct HeadChange: Sendable {
   struct Header: Sendable {
     let name: String
-    /// None takes the header away.
+    /// An empty list removes the header.
     let values: [String]
   }
 
@@ -14,14 +14,14 @@ struct HeadChange: Sendable {
   var letterCase: AnswerChange.LetterCase?
   var framing: AnswerChange.Framing?
 
-  /// Later words count for more.
+  /// Later changes take precedence.
   mutating func add(_ other: HeadChange) {
     headers += other.headers
     letterCase = other.letterCase ?? letterCase
     framing = other.framing ?? framing
   }
 
-  /// - Parameter head: with the empty line at its end.
+  /// - Parameter head: the head's text with the empty line at its end.
   func applied(to head: String) -> String {
     var lines = head.components(separatedBy: "\r\n").prefix { !$0.isEmpty }.map { $0 }
     if framing == .close, let status = lines.first {
@@ -42,13 +42,13 @@ struct HeadChange: Sendable {
   }
 }
 
-/// Changes heads once they are bytes: `Date` and the names and values of the framing are written by the layers above,
-/// each in its own way.
+/// Changes response heads after they are encoded. At this point, other layers cannot overwrite the change: they write
+/// `Date` and the framing headers earlier.
 final class HeadOnWire: ChannelOutboundHandler {
   typealias OutboundIn = IOData
   typealias OutboundOut = IOData
 
-  /// Of the next block of bytes, which is a head.
+  /// The change for the next block of bytes, which is a head.
   private var next: HeadChange?
 
   /// Changes the head that is written next.

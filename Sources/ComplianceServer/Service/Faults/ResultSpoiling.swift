@@ -2,12 +2,12 @@ internal import FaultPlans
 internal import Foundation
 internal import SystemPackage
 
-/// A copy of a result with lines in it that no result should have.
+/// Copies a result and inserts faulty lines.
 struct ResultSpoiling {
   private let text: Data
   private var additions: [(kind: Fault.Kind, count: Int)] = []
 
-  /// - Throws: what Foundation says if the result cannot be read.
+  /// - Throws: Foundation's error if the result cannot be read.
   init(_ path: FilePath) throws {
     text = try Data(contentsOf: URL(filePath: path.string), options: .alwaysMapped)
   }
@@ -23,7 +23,7 @@ struct ResultSpoiling {
     }
   }
 
-  /// Every line stays; what is added follows the first lines, one by one.
+  /// Keeps every line. The added lines follow the first lines, one after each.
   /// - Returns: the copy's length in bytes.
   /// - Throws: `Errno`.
   func write(to path: FilePath) throws -> Int64 {
@@ -35,7 +35,7 @@ struct ResultSpoiling {
       let line = rest[...end]
       rest = rest[rest.index(after: end)...]
       result += line
-      // Empty lines are the legacy profile's own.
+      // The gcs profile has empty lines between shards.
       guard line.count > 1 else { continue }
       number += 1
       for addition in additions where number <= addition.count {

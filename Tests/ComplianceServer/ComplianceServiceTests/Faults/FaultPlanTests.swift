@@ -29,9 +29,9 @@ import Testing
       plan.faults.map { "\($0.name): \($0)" } == [
         "1 answer: answer 500 (html) at create, get; 25.0 % of the calls",
         "2 lose_response: lose the response at create; call 2",
-        "3 cut: cut during the answer at download; each call that 3 divides; at most 5 times",
+        "3 cut: cut during the answer at download; each call whose number is a multiple of 3; at most 5 times",
         "unlucky jobs: fail with \"out of luck\" at processing; call 1, 4",
-        "5 latency: 0.25 seconds later at list; every call",
+        "5 latency: delay the answer by 0.25 seconds at list; every call",
         "6 answer: answer 429 (json) at list; every call",
         "7 answer: answer 307 (text), headers Location, Via at upload; every call",
         "8 rewrite: rewrite the answer: 206, names in upper case, gzip, close at download; every call",
@@ -43,7 +43,7 @@ import Testing
 
   /// What is wrong, and the words and the line that the message has to have.
   @Test(arguments: [
-    ("{at: create}", 3, "the fault does nothing"),
+    ("{at: create}", 3, "the fault has no kind"),
     ("{at: create, expire: true, lose_response: true}", 3, "lose_response and expire"),
     ("{at: nowhere, latency: 1s}", 3, "nowhere"),
     ("{at: processing, latency: 1s}", 3, "processing"),
@@ -53,12 +53,15 @@ import Testing
     ("{at: get, answer: {status: 199}}", 3, "200 to 599"),
     ("{at: get, answer: {status: 600}}", 3, "200 to 599"),
     ("{at: get, answer: {body: json}}", 3, "answer.status is missing"),
-    ("{at: get, answer: {status: 500, text: a, body: json}}", 3, "exclude one another"),
+    ("{at: get, answer: {status: 500, text: a, body: json}}", 3, "exclude each other"),
     ("{at: get, answer: {status: 304, text: a}}", 3, "has no body"),
     ("{at: get, rewrite: {status: 204, coding: gzip}}", 3, "has no body"),
     ("{at: get, rewrite: {}}", 3, "changes nothing"),
-    ("{at: get, rewrite: {headers: {a b: c}}}", 3, "no name of a header"),
-    ("{at: get, rewrite: {headers: {Date: [a, '{dat+3}']}}}", 3, "{dat+3} in Date is no time"),
+    ("{at: get, rewrite: {headers: {a b: c}}}", 3, "is not a header name"),
+    (
+      "{at: get, rewrite: {headers: {Date: [a, '{dat+3}']}}}", 3,
+      "{dat+3} in Date is not a known time"
+    ),
     ("{at: get, rewrite: {headers: {A: \"b\\r\\nc: d\"}}}", 3, "more than one line"),
     ("{at: get, rewrite: {coding: br}}", 3, "gzip, deflate, raw_deflate"),
     ("{at: get, rewrite: {framing: none}}", 3, "chunked, close"),
@@ -84,7 +87,7 @@ import Testing
     ("{corrupt: 1, call: [1, x]}", 3, "call"),
     ("{corrupt: 1, times: 0}", 3, "times"),
     ("{corrupt: 1, colour: red}", 3, "colour"),
-    ("{name: x, corrupt: 1}\n  - {name: x, corrupt: 1}", 4, "stands twice"),
+    ("{name: x, corrupt: 1}\n  - {name: x, corrupt: 1}", 4, "is used twice"),
   ])
   func aWrongPlanIsRefused(fault: String, line: Int, words: String) throws {
     let error = try #require(throws: DefinitionError.self) { try Self.plan(fault) }
@@ -109,7 +112,7 @@ import Testing
     #expect(
       error.all.map { "\($0.line ?? 0) \($0.message)" } == [
         "2 seed is not a whole number", "4 faults[0]: latency is soon",
-        "4 faults[0]: at names nowhere", "5 faults[1]: rate is no part of the calls",
+        "4 faults[0]: at names nowhere", "5 faults[1]: rate is not a fraction",
         "5 faults[1]: cut is sometimes", "7 faults[3] is not a mapping",
         "8 unknown key faults[4].latensy", "8 faults[4]: times is 0",
       ])
