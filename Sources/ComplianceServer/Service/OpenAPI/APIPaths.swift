@@ -1,5 +1,5 @@
 extension ServiceDescription {
-  /// The API's own endpoints: JSON, and the bytes of the native profile.
+  /// The API's endpoints: JSON, and the uploads and downloads of the native profile.
   var apiPaths: [String] {
     [
       #""/2/compliance/jobs": {"get": \#(list), "post": \#(create)}"#,
@@ -23,13 +23,13 @@ extension ServiceDescription {
           {"$ref": "#/components/parameters/if-none-match"}, {"$ref": "#/components/parameters/if-range"}
         ],
         "get": \#(download("downloadResult", "Downloads the result of a complete job, or a range of it.")),
-        "head": \#(download("inspectResult", "Says how long the result is, without its bytes."))
+        "head": \#(download("inspectResult", "Returns the length of the result, without the body."))
       }
       """#,
       #"""
       "\#(Self.path)": {
-        "get": \#(description("describe", "Describes what is served here.")),
-        "head": \#(description("describeHead", "The same without the body."))
+        "get": \#(description("describe", "Returns this description.")),
+        "head": \#(description("describeHead", "Like GET, without the body."))
       }
       """#,
     ]
@@ -88,7 +88,7 @@ extension ServiceDescription {
     #"""
     {
       "operationId": "cancelJob", "tags": ["jobs"], "security": [{"app": []}],
-      "summary": "Ends a job that is created or in_progress. It is failed then, and its slot is free.",
+      "summary": "Cancels a job that is created or in_progress. The job becomes failed, and its slot becomes free.",
       "parameters": [{"$ref": "#/components/parameters/fields"}],
       "responses": \#(responses([job()], Self.ofAnApp + [.resourceNotFound, .conflict]))
     }
@@ -100,7 +100,7 @@ extension ServiceDescription {
     {
       "operationId": "uploadSubmission", "tags": ["bytes"], "security": [{"app": []}],
       "summary": "Uploads a job's IDs, in one piece.",
-      "description": "A line each, of 1 to 19 digits and a line feed. At most \#(subject.uploadBytesMax) bytes. A line that is no ID comes back in the result, with an error in place of an action.",
+      "description": "One ID on each line: 1 to 19 digits and a line feed. At most \#(subject.uploadBytesMax) bytes. A line that is not an ID gets a result line with an error instead of an action.",
       "parameters": [{"$ref": "#/components/parameters/fields"}],
       "requestBody": {
         "required": true,
@@ -124,9 +124,9 @@ extension ServiceDescription {
     let part = Self.header("content-range")
     let bytes = #""content": {"application/octet-stream": {}}"#
     let successes = [
-      #""200": {"description": "The result, one JSON object a line.", \#(headers(alwaysOfApp: true, always)), \#(bytes)}"#,
+      #""200": {"description": "The result, one JSON object on each line.", \#(headers(alwaysOfApp: true, always)), \#(bytes)}"#,
       #""206": {"description": "A range of the result.", \#(headers(alwaysOfApp: true, always + [part])), \#(bytes)}"#,
-      #""304": {"description": "The client has it already.", \#(headers(alwaysOfApp: true, always))}"#,
+      #""304": {"description": "The client has the current version already.", \#(headers(alwaysOfApp: true, always))}"#,
       #""416": {"description": "The result has no such range.", \#(headers(alwaysOfApp: true, always + [part]))}"#,
     ]
     return #"""
@@ -163,7 +163,7 @@ extension ServiceDescription {
     """#
   }
 
-  /// What can be done with a job that was just created.
+  /// The operations on a job that was just created.
   private static let links = #"""
     , "links": {
         "show": {"operationId": "showJob", "parameters": {"id": "$response.body#/data/id"}}

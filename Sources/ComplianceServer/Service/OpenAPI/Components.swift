@@ -17,7 +17,7 @@ extension ServiceDescription {
     """#
   }
 
-  // MARK: What requests have
+  // MARK: Requests
 
   private var parameters: String {
     #"""
@@ -26,12 +26,12 @@ extension ServiceDescription {
       "schema": {"type": "string", "pattern": "^[0-9]{1,19}$"}
     },
     "token": {
-      "name": "token", "in": "query", "required": true, "description": "As the job's URL has it.",
+      "name": "token", "in": "query", "required": true, "description": "The token in the job's URL.",
       "schema": {"type": "string"}
     },
     "fields": {
       "name": "\#(JobField.parameter)", "in": "query", "style": "form", "explode": false,
-      "description": "Which members of a job to show; without it, all.",
+      "description": "The members of the job to return. Default: all.",
       "schema": {
         "type": "array", "minItems": 1, "uniqueItems": true,
         "items": {"enum": \#(Self.words(JobField.allCases.map(\.rawValue)))}
@@ -39,14 +39,14 @@ extension ServiceDescription {
     },
     "range": {
       "name": "Range", "in": "header", "schema": {"type": "string"}, "example": "bytes=0-99",
-      "description": "One range of bytes. Anything else counts as none."
+      "description": "One range of bytes. Any other value is ignored."
     },
     "if-none-match": {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
     "if-range": {"name": "If-Range", "in": "header", "schema": {"type": "string"}}
     """#
   }
 
-  // MARK: What answers have
+  // MARK: Answers
 
   private static let headers = #"""
     "api-version": {"required": true, "schema": {"type": "string"}},
@@ -56,7 +56,7 @@ extension ServiceDescription {
     },
     "x-rate-limit-remaining": {
       "required": true, "schema": {"type": "integer", "minimum": 0},
-      "description": "How many of them are left."
+      "description": "How many requests are left in the window."
     },
     "x-rate-limit-reset": {
       "required": true, "schema": {"type": "integer", "minimum": 0},
@@ -97,7 +97,7 @@ extension ServiceDescription {
 
   private static let storageRefusal = #"""
     "storage-refusal": {
-      "description": "A refusal, as Google Cloud Storage writes it.",
+      "description": "An error, in the format of Google Cloud Storage.",
       "content": {
         "application/xml": {
           "schema": {
@@ -117,7 +117,7 @@ extension ServiceDescription {
         "type": {"enum": \#(Self.words(JobType.allCases.map(\.rawValue)))},
         "name": {
           "type": "string", "maxLength": \#(CreateRequest.nameCharactersMax), "pattern": "^[^\\u0000]*$",
-          "description": "Need not be one that no other job has."
+          "description": "Several jobs may have the same name."
         }, "resumable": \#(subject.profile == .gcs ? #"{"type": "boolean"}"# : #"{"type": "boolean", "const": false}"#)
       }
     },
@@ -134,7 +134,7 @@ extension ServiceDescription {
         "upload_expires_at": {"$ref": "#/components/schemas/Instant"},
         "download_url": {"type": "string", "pattern": "^https?://"},
         "download_expires_at": {"$ref": "#/components/schemas/Instant"},
-        "error": {"type": "string", "description": "Why it failed; a failed job always has it."}
+        "error": {"type": "string", "description": "Why the job failed. Every failed job has it."}
       }
     },
     "Instant": {
@@ -156,12 +156,12 @@ extension ServiceDescription {
     },
     "Problem": {
       "type": "object", "required": ["type", "title", "detail", "status"], "additionalProperties": false,
-      "description": "What was refused, and why: RFC 7807.",
+      "description": "What was refused, and why (RFC 7807).",
       "properties": {
         "type": {"type": "string"}, "title": {"type": "string"}, "detail": {"type": "string"},
         "status": {"type": "integer"},
-        "parameter": {"type": "string", "description": "What of the request is wrong."},
-        "value": {"type": "string", "description": "The value that it had."},
+        "parameter": {"type": "string", "description": "The wrong parameter of the request."},
+        "value": {"type": "string", "description": "The value of that parameter."},
         "resource_type": {"const": "compliance_job"}, "resource_id": {"type": "string"},
         "errors": {
           "type": "array",
@@ -199,7 +199,7 @@ extension ServiceDescription {
 }
 
 extension Problem.Kind {
-  /// Whether the answer only ever comes after an App was admitted.
+  /// Whether only an authenticated App can get this answer.
   fileprivate var alwaysOfApp: Bool {
     switch self {
     case .notAuthorizedForResource, .resourceNotFound, .conflict, .payloadTooLarge,

@@ -1,5 +1,5 @@
 extension ServiceDescription {
-  /// What is served to whoever runs the server.
+  /// The pages for operators.
   var operatorPaths: [String] {
     OperatorPages.Page.allCases.map { page in
       let security =
@@ -10,7 +10,7 @@ extension ServiceDescription {
       let success =
         #""200": {"description": "The page.", \#(headers(alwaysOfApp: false)), "content": \#(content(of: page))}"#
       let isIll =
-        #""503": {"description": "Something is not well.", \#(headers(alwaysOfApp: false)), "content": \#(content(of: page))}"#
+        #""503": {"description": "The service is degraded.", \#(headers(alwaysOfApp: false)), "content": \#(content(of: page))}"#
       let successes = page == .health ? [success, isIll] : [success]
       func operation(_ method: String, _ id: String, _ summary: String) -> String {
         #"""
@@ -23,7 +23,7 @@ extension ServiceDescription {
       }
       let get = operation("get", page.operationID, page.summary)
       let head = operation(
-        "head", "\(page.operationID)Head", "The same without the body.")
+        "head", "\(page.operationID)Head", "Like GET, without the body.")
       return #""\#(page.path)": {\#(get), \#(head)}"#
     }
   }
@@ -54,11 +54,12 @@ extension OperatorPages.Page {
   fileprivate var summary: String {
     switch self {
     case .status: "Shows jobs and requests, for a browser."
-    case .health: "Says what the service knows of its database and its spool, 200 if well."
-    case .live: "Answers while the process does."
-    case .ready: "Says whether requests can be served now."
-    case .metrics: "Counts, in Prometheus' text format."
-    case .faults: "Which faults the plan has, and which of them were served."
+    case .health:
+      "Returns the state of the database and the spool. The status is 200 if both are ok."
+    case .live: "Answers 200 while the process runs."
+    case .ready: "Answers 200 if the server can serve requests now."
+    case .metrics: "Returns metrics in Prometheus' text format."
+    case .faults: "Returns the faults of the fault plan, and which of them were served."
     }
   }
 }

@@ -3,22 +3,22 @@ internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
 
-/// What this server serves, in OpenAPI 3.1, for tools that check it, mock it or make clients of it.
+/// The OpenAPI 3.1 description of this server, for tools that test it, mock it or generate clients.
 ///
-/// It is true of this server as it was configured: one without a rate limit, for example, promises no
-/// headers about it. What a plan of faults does is not in it.
+/// It depends on the configuration. For example, a server without a rate limit does not promise the rate limit
+/// headers. It does not describe injected faults.
 struct ServiceDescription: Sendable {
-  /// What of the configuration shows.
+  /// The settings that the description depends on.
   struct Subject: Sendable {
     let profile: WireProfile
     let hasRateLimit: Bool
     let uploadBytesMax: Int
     let storageUploadBytesMax: Int
-    /// Whether the operator's pages ask for the admin token.
+    /// Whether the operator's pages require the admin token.
     let operatorsNeedToken: Bool
-    /// Asked for each answer, since an ephemeral port is known only once the server listens.
+    /// Called for each answer, because an ephemeral port is known only after the server listens.
     let baseURL: @Sendable () -> String
-    /// Nil if no bytes of the gcs profile are served.
+    /// Nil if the server has no storage host.
     let storageURL: (@Sendable () -> String)?
   }
 
@@ -41,13 +41,13 @@ struct ServiceDescription: Sendable {
         "info": {
           "title": "compliance-server",
           "version": "2.168",
-          "description": "Asks a platform what became of posts and users: create a job, upload IDs, wait until it is complete, download what has to be done about them. An ID that the result does not name is clean."
+          "description": "Checks the compliance state of posts and users: create a job, upload IDs, wait until the job is complete, download the result. The result has a line for each ID that requires action. An ID without a line requires none."
         },
         "servers": [{"url": \#(Self.quoted(subject.baseURL()))}],
         "tags": [
-          {"name": "jobs", "description": "Jobs: one that is created or in_progress for each type and App."},
-          {"name": "bytes", "description": "A job's bytes, through the URLs that the job names."},
-          {"name": "operation", "description": "For whoever runs the server."}
+          {"name": "jobs", "description": "Jobs. Each App can have one job of each type that is created or in_progress."},
+          {"name": "bytes", "description": "Uploads and downloads, at the URLs in the job."},
+          {"name": "operation", "description": "For operators of the server."}
         ],
         "paths": {\#(paths.joined(separator: ","))},
         "components": \#(components)
@@ -55,16 +55,16 @@ struct ServiceDescription: Sendable {
       """#
   }
 
-  // MARK: Parts that many operations have
+  // MARK: Shared parts
 
-  /// Refusals, by their status. They can meet any operation before its handler sees the request.
+  /// The problems that every operation can return before its handler gets the request.
   static let everywhere: [Problem.Kind] = [
     .invalidRequest, .requestTimeout, .headerFieldsTooLarge, .internalError, .serviceUnavailable,
   ]
 
-  /// - Parameter refusals: besides those that can meet any operation.
+  /// - Parameter refusals: further problems, in addition to `everywhere`.
   func responses(_ successes: [String], _ refusals: [Problem.Kind]) -> String {
-    // One that has a body of its own is described already.
+    // A status with a special body is already in `successes`.
     let others = (refusals + Self.everywhere).filter { kind in
       !successes.contains { $0.hasPrefix("\"\(kind.status.code)\"") }
     }
@@ -74,8 +74,8 @@ struct ServiceDescription: Sendable {
     return "{\((successes + references).joined(separator: ", "))}"
   }
 
-  /// The members of a header's object that names `api-version`, and the rate headers of an App's call.
-  /// - Parameter alwaysOfApp: the answer only ever comes after the App was admitted.
+  /// The `headers` member: `api-version`, and the rate limit headers for an authenticated App.
+  /// - Parameter alwaysOfApp: only an authenticated App can get this answer.
   func headers(alwaysOfApp: Bool, _ others: [String] = []) -> String {
     var names = [Self.header("api-version")]
     if subject.hasRateLimit, alwaysOfApp { names += Self.rateHeaders.map(Self.header) }
@@ -84,7 +84,7 @@ struct ServiceDescription: Sendable {
 
   static let rateHeaders = ["x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset"]
 
-  /// A member that stands for a component, such as `schemas/Job`.
+  /// A reference to a component, such as `schemas/Job`.
   static func member(_ name: String, _ component: String) -> String {
     ##""\##(name)": {"$ref": "#/components/\##(component)"}"##
   }

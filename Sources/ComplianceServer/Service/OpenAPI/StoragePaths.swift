@@ -1,5 +1,5 @@
 extension ServiceDescription {
-  /// The bytes of the gcs profile, which another host serves.
+  /// The uploads and downloads of the gcs profile, on the storage host.
   func storagePaths(_ url: String) -> [String] {
     let host = #""servers": [{"url": \#(Self.quoted(url))}]"#
     let bucket = StorageURLs.bucket
@@ -14,13 +14,13 @@ extension ServiceDescription {
       "/\#(bucket)/results/{id}": {
         \#(host), "parameters": [\#(Self.signed)],
         "get": \#(download("downloadObject", "Downloads a result, or a range of it.")),
-        "head": \#(download("inspectObject", "Says how long a result is, and its hashes."))
+        "head": \#(download("inspectObject", "Returns the length and the hashes of a result."))
       }
       """#,
     ]
   }
 
-  /// The URL is the credential: who changes anything of it is refused.
+  /// The URL is the credential. A request with a changed URL is refused.
   private static let signed = #"""
     {"$ref": "#/components/parameters/id"},
     {"name": "X-Goog-Algorithm", "in": "query", "schema": {"type": "string"}},
@@ -34,7 +34,7 @@ extension ServiceDescription {
   private static let session = #"""
     {
       "name": "upload_id", "in": "query", "schema": {"type": "string"},
-      "description": "A session that was begun. It opens its upload without a signature."
+      "description": "The ID of an upload session. With it, no signature is needed."
     }
     """#
 
@@ -42,8 +42,8 @@ extension ServiceDescription {
     #"""
     {
       "operationId": "uploadObject", "tags": ["bytes"], "security": [],
-      "summary": "Uploads a job's IDs, whole or the next part of them.",
-      "description": "Whole: with the Content-Type that was signed, text/plain. In parts: to a session, with Content-Range; each but the last a multiple of 256 KiB; an empty one with bytes */TOTAL asks how much is stored. At most \#(subject.storageUploadBytesMax) bytes.",
+      "summary": "Uploads a job's IDs, in one piece or the next part.",
+      "description": "In one piece: with the signed Content-Type, text/plain. In parts: to an upload session, with Content-Range; the length of each part except the last is a multiple of 256 KiB; an empty request with bytes */TOTAL asks how many bytes are stored. At most \#(subject.storageUploadBytesMax) bytes.",
       "parameters": [
         \#(Self.session),
         {
@@ -56,9 +56,9 @@ extension ServiceDescription {
       ],
       "requestBody": {"content": {"text/plain": {"schema": {"type": "string"}}}},
       "responses": {
-        "200": {"description": "All of it is stored.", \#(Self.objectHeaders)},
+        "200": {"description": "The whole upload is stored.", \#(Self.objectHeaders)},
         "308": {
-          "description": "More is to come, from the byte that follows Range; without Range, from the first.",
+          "description": "The upload is incomplete. Continue with the byte after Range; without Range, with the first byte.",
           "headers": {"range": {"schema": {"type": "string"}}}
         },
         \#(Self.refusals([400, 403, 404, 408, 410, 411]))
@@ -71,13 +71,13 @@ extension ServiceDescription {
     #"""
     {
       "operationId": "beginUpload", "tags": ["bytes"], "security": [],
-      "summary": "Begins an upload in parts.",
+      "summary": "Starts a resumable upload.",
       "parameters": [
         {"name": "x-goog-resumable", "in": "header", "schema": {"const": "start"}}
       ],
       "responses": {
         "201": {
-          "description": "Begun: the parts go to the URL in Location.",
+          "description": "Started. Send the parts to the URL in Location.",
           "headers": {"location": {"required": true, "schema": {"type": "string"}}}
         },
         \#(Self.refusals([400, 403, 404]))
@@ -90,10 +90,10 @@ extension ServiceDescription {
     #"""
     {
       "operationId": "cancelUpload", "tags": ["bytes"], "security": [],
-      "summary": "Gives an upload in parts up.",
+      "summary": "Cancels a resumable upload.",
       "parameters": [\#(Self.session)],
       "responses": {
-        "499": {"description": "Given up: what Google Cloud Storage says of it."},
+        "499": {"description": "Cancelled. Google Cloud Storage uses this status."},
         \#(Self.refusals([400, 403, 404, 410]))
       }
     }
@@ -110,10 +110,10 @@ extension ServiceDescription {
           {"$ref": "#/components/parameters/if-range"}
         ],
         "responses": {
-          "200": {"description": "The result, one JSON object a line.", \#(Self.objectHeaders), \#(bytes)},
-          "206": {"description": "A range of it.", \#(Self.objectHeaders), \#(bytes)},
-          "304": {"description": "The client has it already."},
-          "416": {"description": "It has no such range."},
+          "200": {"description": "The result, one JSON object on each line.", \#(Self.objectHeaders), \#(bytes)},
+          "206": {"description": "A range of the result.", \#(Self.objectHeaders), \#(bytes)},
+          "304": {"description": "The client has the current version already."},
+          "416": {"description": "The result has no such range."},
           \#(Self.refusals([400, 403, 404]))
         }
       }
@@ -123,12 +123,12 @@ extension ServiceDescription {
   private static let objectHeaders = #"""
     "headers": {
       "etag": {"required": true, "schema": {"type": "string"}},
-      "x-goog-hash": {"required": true, "description": "crc32c, and md5 unless it is a composite, each in a field of its own.", "schema": {"type": "string"}},
+      "x-goog-hash": {"required": true, "description": "crc32c, and md5 unless the object is a composite, in one header field each.", "schema": {"type": "string"}},
       "x-goog-stored-content-length": {"required": true, "schema": {"type": "string"}}
     }
     """#
 
-  /// Besides those that can meet any request.
+  /// The given statuses, and those that every request can get.
   private static func refusals(_ statuses: [Int]) -> String {
     (statuses + [405, 431, 500, 503]).map { member("\($0)", "responses/storage-refusal") }
       .joined(separator: ", ")

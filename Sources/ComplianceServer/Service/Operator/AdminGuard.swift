@@ -3,14 +3,14 @@ internal import Foundation
 internal import HTTPTypes
 internal import Hummingbird
 
-/// Who may see the operator's pages: whoever has the admin token; without one, whoever reaches a server
-/// that only this machine can reach, under a name that only this machine has.
+/// Decides who may see the operator's pages. With an admin token, every request needs the token. Without a token,
+/// only requests from this machine to a loopback host are allowed.
 ///
-/// A page of somebody else's can have its own name resolve to 127.0.0.1, and have a browser on this machine read
-/// what is served there (DNS rebinding). It cannot change the name that the browser then sends.
+/// The host name is checked because of DNS rebinding: a foreign web page can let its own name resolve to 127.0.0.1,
+/// and so make a local browser read these pages. But it cannot change the `Host` that the browser sends.
 struct AdminGuard: Sendable {
   private let fingerprint: [UInt8]?
-  /// Whether only this machine reaches the server, and no proxy stands before it.
+  /// Whether only this machine can reach the server, without a proxy.
   private let isLocal: Bool
 
   init(token: AppToken?, isLocal: Bool) {
@@ -18,15 +18,16 @@ struct AdminGuard: Sendable {
     self.isLocal = isLocal
   }
 
-  /// The token comes as a bearer token or as the password of Basic authentication, which browsers ask for.
+  /// Accepts the token as a bearer token, or as the password of Basic authentication, which browsers support.
   /// - Throws: a 401 problem.
   func admit(_ request: Request) throws {
     guard let fingerprint else {
       guard isLocal, Self.isOfThisMachine(request) else {
         throw Problem(
           kind: .notFound,
-          detail: "Start the server with an admin token to see this page by another way than "
-            + "http://127.0.0.1 on its own machine.")
+          detail:
+            "Without an admin token, this page is available only at http://127.0.0.1 on the server's "
+            + "machine. Start the server with an admin token to see it from elsewhere.")
       }
       return
     }
@@ -39,7 +40,7 @@ struct AdminGuard: Sendable {
     }
   }
 
-  /// Proxies that add these may be asked by anybody.
+  /// A request with one of these came through a proxy, so it may come from another machine.
   private static let proxyHeaders: Set = [
     "forwarded", "via", "x-real-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip",
   ]

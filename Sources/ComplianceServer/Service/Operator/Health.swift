@@ -3,15 +3,15 @@ internal import PostgreSQL
 internal import ServiceLifecycle
 internal import Synchronization
 
-/// What the service needs, and whether it is there.
+/// The state of the database and the spool.
 struct Health: Sendable, Encodable {
   enum Word: String, Sendable, Encodable {
     case ok
-    /// It is not there, or does not take what it is given.
+    /// Not reachable, or not writable.
     case away
-    /// The spool's disk.
+    /// The spool's disk is full.
     case full
-    /// It did not say in time.
+    /// No answer in time.
     case slow
   }
 
@@ -40,13 +40,13 @@ struct Health: Sendable, Encodable {
   }
 }
 
-/// Looks at what the service needs, and answers in time even where that does not answer at all.
+/// Checks the database and the spool. It answers in time even if they do not.
 struct HealthChecks: Service {
   private let database: Look
   private let spool: Look
   private let patience: Duration
 
-  /// A look that takes longer is given up with its connection, and the next one has another.
+  /// A check that takes longer ends, and its connection is severed. The next check uses another connection.
   private static let databaseLimit = Duration.seconds(3)
 
   init(pool: ConnectionPool, spool: Spool, patience: Duration) {
@@ -55,7 +55,7 @@ struct HealthChecks: Service {
     database = Look {
       let began = ContinuousClock.now
       do {
-        // Through the pool that every endpoint uses: what fails here fails there.
+        // Uses the pool of the endpoints, because a failure of the pool is a failure of the service.
         _ = try await pool.withConnection(within: limit) { try await $0.query("SELECT 1") }
         return .ok
       } catch {
@@ -81,7 +81,7 @@ struct HealthChecks: Service {
   }
 }
 
-/// One thing that is looked at. Looks at the same time are one look.
+/// One check. Concurrent callers share one run of it.
 private final class Look: Sendable {
   private let look: @Sendable () async -> Health.Word
   private let waiting = Mutex(Waiting())
@@ -100,7 +100,7 @@ private final class Look: Sendable {
 
   func run() async {
     for await _ in asked {
-      // Whoever comes while this one goes on asks for the next one.
+      // A caller that arrives during this run waits for the next run.
       let numbers = waiting.withLock { Set($0.continuations.keys) }
       guard !numbers.isEmpty else { continue }
       let word = await look()
@@ -113,7 +113,7 @@ private final class Look: Sendable {
     }
   }
 
-  /// - Returns: nil if it takes longer.
+  /// - Returns: nil if the check takes longer than `patience`.
   func word(within patience: Duration) async -> Health.Word? {
     let (words, word) = AsyncStream.makeStream(of: Health.Word.self)
     let number = waiting.withLock { waiting in

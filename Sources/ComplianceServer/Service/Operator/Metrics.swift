@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// What the service counts about itself since it was started.
+/// The service's counters since its start.
 final class Metrics: Sendable {
   struct Served: Hashable, Sendable {
     let endpoint: Endpoint
@@ -17,7 +17,7 @@ final class Metrics: Sendable {
     var faults: [String: Int] = [:]
     var requestsUnderWay = 0
     var connections = 0
-    /// Connections that ended without a request that could be answered, by the reason.
+    /// Connections that the server refused, by reason.
     var refused: [String: Int] = [:]
     var jobsProcessed = 0
     var processingSeconds = 0.0
@@ -45,7 +45,7 @@ final class Metrics: Sendable {
     counts.withLock { $0.refused[refusal.rawValue, default: 0] += 1 }
   }
 
-  /// - Parameter status: 0 if no answer was sent on purpose; 499 if the client went away before it.
+  /// - Parameter status: 0 if a fault suppressed the answer; 499 if the client disconnected before the answer.
   func requestEnded(_ facts: Exchange.Facts, status: Int, seconds: Double) {
     counts.withLock { counts in
       counts.requestsUnderWay -= 1
@@ -77,13 +77,14 @@ final class Metrics: Sendable {
     var page = PrometheusText()
     page.family(
       "compliance_requests_total", "counter",
-      "Requests by endpoint and status; 0 is none, 499 a client that went away")
+      "Requests by endpoint and status; 0: no answer sent; 499: the client disconnected")
     for (served, count) in counts.requests.sorted(by: { $0.key.order < $1.key.order }) {
       page.sample(
         ["endpoint": served.endpoint.rawValue, "status": "\(served.status)"], Double(count))
     }
     page.family(
-      "compliance_request_seconds", "histogram", "From a request's head to its answer's end")
+      "compliance_request_seconds", "histogram",
+      "Time from a request's head to the end of the answer")
     for endpoint in Endpoint.allCases {
       guard let buckets = counts.secondsBuckets[endpoint] else { continue }
       let total = counts.requests.reduce(0) { $0 + ($1.key.endpoint == endpoint ? $1.value : 0) }
@@ -100,7 +101,8 @@ final class Metrics: Sendable {
     page.family("compliance_connections", "gauge", "Connections that are open")
     page.sample([:], Double(counts.connections))
     page.family(
-      "compliance_refused_connections_total", "counter", "Connections ended for what they did")
+      "compliance_refused_connections_total", "counter",
+      "Connections that the server refused, by reason")
     for (reason, count) in counts.refused.sorted(by: { $0.key < $1.key }) {
       page.sample(["reason": reason], Double(count))
     }
@@ -124,7 +126,7 @@ extension Metrics.Served {
   fileprivate var order: String { "\(endpoint.rawValue) \(status)" }
 }
 
-/// Writes families of samples, each family's head once before its samples.
+/// Writes metric families: HELP and TYPE once, then the samples.
 private struct PrometheusText {
   private(set) var text = ""
   private var name = ""

@@ -4,21 +4,21 @@ internal import Hummingbird
 internal import NIOCore
 internal import PostgreSQL
 
-/// What the service tells whoever runs it.
+/// The pages for operators of the service.
 struct OperatorPages: Sendable {
   enum Page: CaseIterable {
     /// Jobs and requests, for a browser.
     case status
-    /// Whether all is well, and what the service knows of what it needs.
+    /// The state of the database and the spool.
     case health
-    /// Whether the process answers at all. An orchestrator that restarts what is not live asks here: no restart
-    /// brings a database back.
+    /// Whether the process answers. For orchestrators that restart a process that is not live. It does not depend on
+    /// the database, because a restart does not repair the database.
     case live
-    /// Whether requests can be served now: for load balancers and scripts that wait for it.
+    /// Whether requests can be served now. For load balancers, and for scripts that wait for the start.
     case ready
-    /// Counts in Prometheus' text format.
+    /// Metrics in Prometheus' text format.
     case metrics
-    /// Which faults the plan has, and which of them were served.
+    /// The faults of the fault plan, and which of them were served.
     case faults
 
     var path: String {
@@ -43,7 +43,7 @@ struct OperatorPages: Sendable {
       }
     }
 
-    /// Tells of all Apps, and so not to everybody.
+    /// Whether the page shows data of all Apps, and so requires access for operators.
     var isForOperators: Bool {
       switch self {
       case .health, .live, .ready: false
@@ -84,8 +84,8 @@ struct OperatorPages: Sendable {
     }
   }
 
-  /// A browser is shown the page without jobs while the database is away, and goes on from there; everybody
-  /// else gets the problem.
+  /// If the database is not available, a browser gets the page without jobs, and the page then updates itself. Other
+  /// clients get the problem.
   private func statusPage(for request: Request) async throws -> StatusPage {
     let jobs: StatusPage.Jobs?
     do {

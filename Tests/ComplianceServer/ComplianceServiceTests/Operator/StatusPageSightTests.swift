@@ -259,7 +259,7 @@ import Testing
           while try await !tab.value("document.readyState === 'complete'", as: Bool.self) {}
           #expect(try await tab.value("document.querySelectorAll('#jobs tbody tr').length") == 50)
           let words: String = try await tab.value("document.querySelector('header').innerText")
-          #expect(words.contains("Without JavaScript this page does not renew itself"))
+          #expect(words.contains("Without JavaScript this page does not update itself"))
           #expect(try await Self.complaints(tab).isEmpty)
         }
       }

@@ -162,7 +162,9 @@ import Testing
         }
         try await tab.until("\(Self.notice) !== ''")
         let notice: String = try await tab.value(Self.notice)
-        #expect(notice.hasPrefix("The server does not answer. What you see is of 20"), "\(notice)")
+        #expect(
+          notice.hasPrefix("The server does not answer. This page shows the state of 20"),
+          "\(notice)")
         #expect(try await tab.value("document.getElementById('job-\(first.id)') !== null"))
         try await site.serving { service in
           let second = try await service.create("users")
@@ -183,14 +185,15 @@ import Testing
         try await service.withoutDatabase {
           // Whoever opens the page now gets it, without jobs.
           try await late.open(service.baseURL + "/")
-          #expect(try await late.value(Self.notice) == "The database is away.")
+          #expect(try await late.value(Self.notice) == "The database is not available.")
           #expect(try await late.value("document.querySelectorAll('#jobs tr').length") == 0)
           #expect(try await late.value("document.querySelectorAll('#requests tr').length > 0"))
           // Programs get the problem.
           #expect(try await service.get("/").problem().status == 503)
           try await tab.bringToFront()
           try await tab.until(
-            "\(Self.notice).startsWith('The database is away. What you see is of')")
+            "\(Self.notice).startsWith('The database is not available. This page shows the state of')"
+          )
           #expect(try await tab.value("document.getElementById('job-\(first.id)') !== null"))
         }
         let second = try await service.create("users")

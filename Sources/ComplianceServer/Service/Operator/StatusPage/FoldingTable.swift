@@ -1,23 +1,23 @@
-/// A table whose rows become cards where it has no room.
+/// A table whose rows become cards on a narrow screen.
 ///
-/// A cell carries its column's title for the card. The roles are written out: browsers drop those of a
-/// table whose parts are laid out in another way.
+/// Each cell has its column's title, for the card. The ARIA roles are explicit, because browsers drop the implicit
+/// roles of a table when CSS changes its layout.
 struct FoldingTable {
   struct Column {
     let title: String
     let style: Style
 
-    /// How its cells are written: the name of a class.
+    /// The style of the cells: the name of a CSS class.
     enum Style: String {
       /// In one line.
       case plain
-      /// In one line, to be compared digit by digit.
+      /// In one line, with digits of equal width.
       case number = "n"
-      /// In one line, of fixed pitch.
+      /// In one line, in a monospaced font.
       case identifier = "id"
-      /// In as many lines as it takes.
+      /// May wrap.
       case free
-      /// What others wrote: takes what room is left.
+      /// A text from clients. It gets the remaining width.
       case name
     }
 
@@ -27,13 +27,13 @@ struct FoldingTable {
   }
 
   struct Row {
-    /// Of the element: unique on the page, and the same whenever the row is shown, so that an update finds it.
+    /// The element's ID. It is unique on the page and stable, so that an update finds the row.
     let id: String
     /// One for each column.
     let cells: [HTML]
   }
 
-  /// The ID of the element that names it.
+  /// The ID of the element that labels the table.
   let label: String
   let columns: [Column]
   let rows: [Row]

@@ -1,6 +1,6 @@
 internal import Foundation
 
-/// HTML whose interpolated texts are escaped, so that no name or error can become markup.
+/// HTML that escapes interpolated texts, so that a name or an error cannot become markup.
 ///
 ///     let cell: HTML = "<td>\(job.name)</td>"
 struct HTML: ExpressibleByStringInterpolation {
@@ -14,7 +14,7 @@ struct HTML: ExpressibleByStringInterpolation {
     text = stringInterpolation.text
   }
 
-  /// One after another.
+  /// Joins the parts.
   init(_ parts: some Sequence<HTML>) {
     text = parts.map(\.text).joined()
   }

@@ -1,6 +1,6 @@
 internal import PostgreSQL
 
-/// A job as whoever runs the server sees it.
+/// A job on the operator's status page.
 struct JobOverview: Sendable {
   let id: Int64
   let app: AppID
@@ -9,15 +9,15 @@ struct JobOverview: Sendable {
   let name: String?
   let error: String?
   let profile: WireProfile
-  /// As `2021-08-11 19:42:55`, UTC.
+  /// Such as `2021-08-11 19:42:55`, in UTC.
   let createdAt: String
-  /// Since its upload came, until its end or now; nil before that.
+  /// The time from its upload to its end or to now; nil before the upload.
   let workSeconds: Double?
-  /// Until it can take its upload no more.
+  /// The time that is left for the upload.
   let uploadSecondsLeft: Double
   let resultBytes: Int64?
 
-  /// A job's status, and what the API has no status for: `cancelled` is `failed` to it.
+  /// A job's status, with `cancelled` in addition. In the API, a cancelled job is `failed`.
   enum Standing: String, CaseIterable {
     case created
     case inProgress = "in_progress"
@@ -39,7 +39,7 @@ struct JobOverview: Sendable {
 }
 
 extension JobStore {
-  /// The newest jobs of all Apps, newest first: their IDs are snowflakes, in the order of their creation.
+  /// The newest jobs of all Apps, newest first. The order by ID is the order of creation, because IDs are snowflakes.
   func newest(_ countMax: Int) async throws -> [JobOverview] {
     try await expireUnused()
     return try await pool.withConnection {
@@ -65,7 +65,8 @@ extension JobStore {
         resultBytes: try row["result_bytes"])
     }
   }
-  /// How many jobs of all Apps there are.
+
+  /// The number of jobs of all Apps, by status.
   func countsByStanding() async throws -> [JobOverview.Standing: Int64] {
     let rows = try await pool.withConnection {
       try await $0.query(

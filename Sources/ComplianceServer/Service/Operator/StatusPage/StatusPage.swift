@@ -5,9 +5,9 @@ internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
 
-/// The page that a browser shows of the service: its jobs and what was served.
+/// The status page for a browser: jobs, requests and faults.
 ///
-/// It is one document with nothing from elsewhere, which a script of its own renews in place.
+/// It is one document without external resources. Its script updates it in place.
 struct StatusPage {
   struct Jobs {
     /// Newest first.
@@ -17,24 +17,24 @@ struct StatusPage {
 
   let profile: WireProfile
   let startedAt: Date
-  /// Nil while the database is away.
+  /// Nil if the database is not available.
   let jobs: Jobs?
-  /// Of the jobs that are being processed, from 0 to 1.
+  /// The progress of the jobs that are being processed, from 0 to 1.
   let progress: [Int64: Double]
   let metrics: Metrics.Snapshot
   let faults: FaultInjector.Record?
 
-  /// How many jobs and faults are shown one by one.
+  /// The largest number of jobs and of faults in the lists.
   static let jobsMax = 50
   static let faultsMax = 20
 
-  // Whatever might get into the page after all, it is not run, and sends nothing anywhere.
+  // Even if markup were injected into the page, the browser would not run it or send data to other hosts.
   private static let policy = """
     default-src 'none'; script-src \(source(script)); style-src \(source(style)); connect-src 'self'; \
     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'
     """
 
-  /// Names an element's text for the policy.
+  /// The CSP source that allows an inline element with this text.
   private static func source(_ text: HTML) -> String {
     "'sha256-\(Data(SHA256.hash(text.text)).base64EncodedString())'"
   }
@@ -67,10 +67,10 @@ struct StatusPage {
     <header>
     <h1>compliance-server</h1>
     <p id="about">\(about)</p>
-    <noscript><p>Without JavaScript this page does not renew itself: <a href="/">load it again</a>.</p></noscript>
+    <noscript><p>Without JavaScript this page does not update itself: <a href="/">reload it</a>.</p></noscript>
     </header>
     <main id="main">
-    <p id="notice" role="status">\(jobs == nil ? "The database is away." : "")</p>
+    <p id="notice" role="status">\(jobs == nil ? "The database is not available." : "")</p>
     \(tiles)
     \(jobsSection)
     \(requestsSection)
@@ -102,7 +102,7 @@ struct StatusPage {
       <li class="\(standing.rawValue)"><b>\(jobs.counts[standing] ?? 0)</b> \(standing.words)</li>
       """
     }
-    // Without list marks, some readers take a list for none unless it says so.
+    // The explicit role is for screen readers that ignore a list without bullets.
     return "<ul class=\"tiles\" role=\"list\" aria-label=\"Jobs by status\">\(tiles)</ul>"
   }
 
@@ -126,7 +126,8 @@ struct StatusPage {
   private var jobsSection: HTML {
     guard let jobs else {
       return section(
-        "jobs", "Jobs", "<p class=\"none\">They are seen once the database is back.</p>")
+        "jobs", "Jobs",
+        "<p class=\"none\">The jobs are shown when the database is available again.</p>")
     }
     let all = jobs.counts.values.reduce(0, +)
     guard !jobs.newest.isEmpty else {
@@ -142,7 +143,7 @@ struct StatusPage {
 
   private func row(_ job: JobOverview) -> FoldingTable.Row {
     let profile: HTML = job.profile == self.profile ? "" : " <small>\(job.profile.rawValue)</small>"
-    // By its own direction, and by itself: what it turns round ends with it.
+    // `dir` isolates the name, so that right-to-left text in it does not change the text around it.
     let name = job.name.map { name -> HTML in
       "<span class=\"cut\" dir=\"auto\" title=\"\(name)\">\(name)</span>"
     }
@@ -159,9 +160,9 @@ struct StatusPage {
   private func work(on job: JobOverview) -> HTML {
     switch job.standing {
     case .created:
-      return "<small>waits for its upload, \(Self.time(job.uploadSecondsLeft)) left</small>"
+      return "<small>waiting for its upload, \(Self.time(job.uploadSecondsLeft)) left</small>"
     case .inProgress:
-      guard let part = progress[job.id] else { return "<small>waits for its turn</small>" }
+      guard let part = progress[job.id] else { return "<small>waiting</small>" }
       let percent = Int(part * 100)
       return """
         <progress max="100" value="\(percent)" aria-label="processed"></progress> \(percent) %
@@ -169,7 +170,7 @@ struct StatusPage {
     case .complete: return "\(Self.time(job.workSeconds ?? 0))"
     case .failed: return "<span class=\"why\">\(job.error ?? "")</span>"
     case .cancelled: return "<small>\(job.error ?? "")</small>"
-    case .expired: return "<small>no upload came in time</small>"
+    case .expired: return "<small>no upload in time</small>"
     }
   }
 

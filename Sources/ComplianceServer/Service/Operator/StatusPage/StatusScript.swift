@@ -1,6 +1,5 @@
 extension StatusPage {
-  /// Renews the page in place: what has not changed is left alone, and with it focus, selection and the
-  /// place that was scrolled to.
+  /// Updates the page in place. Unchanged elements stay, so that focus, selection and scroll position are kept.
   static let script: HTML = """
 
     "use strict";
@@ -8,7 +7,7 @@ extension StatusPage {
     const notice = document.getElementById("notice");
     let timer = 0, asking = false;
 
-    // Elements with an ID stay themselves; the others are matched by their place.
+    // Elements with an ID are matched by the ID, the others by their position.
     function patch(old, fresh) {
       if (old.nodeType === Node.TEXT_NODE) {
         if (old.data !== fresh.data) old.data = fresh.data;
@@ -54,7 +53,7 @@ extension StatusPage {
       const { anchorNode, anchorOffset, focusNode, focusOffset } = selection;
       for (const id of ["about", "main"])
         patch(document.getElementById(id), page.getElementById(id));
-      // A text that changes takes the selection's ends in it to its beginning.
+      // Changing a text moves a selection in it to the beginning. Restore the selection.
       if (!anchorNode?.isConnected || !focusNode?.isConnected) return;
       if (selection.anchorOffset === anchorOffset && selection.focusOffset === focusOffset) return;
       const within = (node, offset) =>
@@ -63,10 +62,10 @@ extension StatusPage {
         anchorNode, within(anchorNode, anchorOffset), focusNode, within(focusNode, focusOffset));
     }
 
-    // The same words are not written twice: they would be read out twice.
+    // Do not write the same text again: a screen reader would read it again.
     function tell(what) {
       const time = document.querySelector("#about time").textContent;
-      const words = `${what} What you see is of ${time}. This page goes on by itself.`;
+      const words = `${what} This page shows the state of ${time}. It will update when it can.`;
       if (notice.textContent !== words) notice.textContent = words;
     }
 
@@ -75,7 +74,7 @@ extension StatusPage {
       if (document.hidden || asking) return;
       asking = true;
       try {
-        // Without the user name and password that the page's own URL may have: fetch refuses those.
+        // Without the user name and password that the page's URL may contain: fetch refuses such URLs.
         const answer = await fetch(location.origin + location.pathname, {
           cache: "no-store", headers: { accept: "text/html" },
           signal: AbortSignal.timeout(patience),
@@ -94,7 +93,7 @@ extension StatusPage {
       if (!document.hidden) timer = setTimeout(update, every);
     }
 
-    // Nobody reads a page that is hidden; once it is seen again, it is new at once.
+    // A hidden page is not updated. When it becomes visible again, it is updated at once.
     document.addEventListener("visibilitychange", update);
     plan();
 
