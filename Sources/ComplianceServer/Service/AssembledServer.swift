@@ -8,7 +8,7 @@ internal import ServiceLifecycle
 internal import Synchronization
 internal import UnixSignals
 
-/// Every part of a server, put together and ready to run.
+/// A server with all its parts, ready to run.
 final class AssembledServer: Sendable {
   private let database: Database
   private let pool: ConnectionPool
@@ -79,7 +79,7 @@ final class AssembledServer: Sendable {
       } else {
         try await store.hasStorageJobs()
       }
-    // Whoever has a public URL is reached by others, through a proxy that may ask under any name.
+    // With a public URL, other machines reach the server through a proxy, which may send any host name.
     let isLocal =
       configuration.publicURL == nil
       && ComplianceServer.Address(host: configuration.host, port: 0).isLoopback
@@ -124,7 +124,7 @@ final class AssembledServer: Sendable {
     self.addresses = addresses
     self.listening = listening
     let logger = configuration.logger
-    // The server listens once all of its hosts do.
+    // The server is ready when all of its hosts listen.
     let waited = Mutex((left: servesStorage ? 2 : 1, api: ComplianceServer.Address?.none))
     let opened: @Sendable (ComplianceServer.Address, Bool) -> Void = { address, isAPI in
       let api = waited.withLock { waited -> ComplianceServer.Address? in
@@ -199,14 +199,14 @@ final class AssembledServer: Sendable {
       logger: quiet(logger))
   }
 
-  /// - Parameter watchers: told to stop before all others.
+  /// - Parameter watchers: services that are told to stop before all others.
   func group(
     stoppingOn signals: [UnixSignal], endingWith watchers: [any Service] = []
   ) -> ServiceGroup {
     let state: [any Service] = [
       DatabaseEnd(database: database), OwnershipWatch(ownership: ownership, pool: pool),
     ]
-    // Told to stop one after another, the last one first.
+    // The group stops its services one after another, in reverse order.
     var group = ServiceGroupConfiguration(
       services: state + applications + watchers, gracefulShutdownSignals: signals,
       logger: Self.quiet(configuration.logger))
@@ -214,20 +214,20 @@ final class AssembledServer: Sendable {
     return ServiceGroup(configuration: group)
   }
 
-  /// After the last request.
+  /// Call it after the last request.
   func close() async {
     await pool.close()
     await ownership.close()
   }
 
-  /// For messages.
+  /// The addresses, for messages.
   private var hosts: String {
     let api = "\(configuration.host), port \(configuration.port)"
     guard applications.count > 1 else { return api }
     return "\(api), or \(configuration.storageHost), port \(configuration.storagePort)"
   }
 
-  /// - Throws: `StartError` if an address is not to be had.
+  /// - Throws: `StartError` if the server cannot listen on an address.
   func run(_ group: ServiceGroup) async throws {
     do {
       try await group.run()
@@ -236,11 +236,12 @@ final class AssembledServer: Sendable {
         message:
           "cannot listen on \(hosts): \(error)",
         remedy:
-          "stop what listens there, or name other addresses with --listen and --storage-listen")
+          "stop the process that listens there, or name other addresses with --listen and --storage-listen"
+      )
     }
   }
 
-  /// The frameworks' own lines are about themselves, so only their warnings are shown.
+  /// Shows only the warnings and errors of the frameworks: their other messages are about their internals.
   private static func quiet(_ logger: Logger) -> Logger {
     var logger = logger
     logger.logLevel = max(logger.logLevel, .warning)
@@ -248,7 +249,7 @@ final class AssembledServer: Sendable {
   }
 }
 
-/// What URLs begin with: as configured, or where the server turned out to listen.
+/// The base of URLs: the configured URL, or the address on which the server listens.
 private final class BaseURL: Sendable {
   private let url: Mutex<String>
   private let isFixed: Bool
@@ -259,7 +260,7 @@ private final class BaseURL: Sendable {
       url = Mutex(try publicURL.map { try PublicURL($0).text } ?? "")
     } catch {
       throw StartError(
-        message: "the public URL \(error)", remedy: "name the one that clients use")
+        message: "the public URL \(error)", remedy: "name the URL that clients use")
     }
     isFixed = publicURL != nil
   }

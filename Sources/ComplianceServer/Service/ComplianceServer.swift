@@ -6,13 +6,13 @@ internal import ServiceLifecycle
 internal import Synchronization
 internal import UnixSignals
 
-/// The local service: the Batch Compliance endpoints over a database of platform state.
+/// The local service: the Batch Compliance endpoints on a database with the platform's state.
 ///
-/// Jobs live in the database and their bytes in the spool directory, so a server that is killed at any
-/// instant loses nothing that it has answered for.
+/// Jobs are in the database and their files in the spool directory. A crash at any time loses nothing that the
+/// server has confirmed to a client.
 public enum ComplianceServer {
-  /// Runs until SIGTERM or SIGINT comes; then lets the requests under way finish.
-  /// - Throws: `StartError`, or what PostgreSQL or the network says, if it cannot start.
+  /// Runs until SIGTERM or SIGINT, then finishes the current requests.
+  /// - Throws: `StartError`, or errors of PostgreSQL or the network, if it cannot start.
   public static func run(_ configuration: Configuration) async throws {
     let server = try await AssembledServer(configuration)
     let lastResort = LastResort(
@@ -27,10 +27,10 @@ public enum ComplianceServer {
     await server.close()
   }
 
-  /// Runs for the length of `body`, in this process.
+  /// Runs the server in this process while `body` runs.
   ///
-  /// If `body` throws, the server stops at once and drops the requests under way; if it returns, they
-  /// finish first.
+  /// If `body` returns, the server finishes the current requests and stops. If `body` throws, the server stops at
+  /// once and drops them.
   public static func withRunning<R: Sendable>(
     _ configuration: Configuration, isolation: isolated (any Actor)? = #isolation,
     _ body: (Address) async throws -> R
@@ -66,22 +66,23 @@ public enum ComplianceServer {
   }
 }
 
-/// Ends the process if the server does not end by itself: whoever waits for a disk that hangs cannot be told to stop.
-/// Nothing is lost by that which a kill would not lose, and that is nothing.
+/// Ends the process if the shutdown hangs: a thread that waits for a hanging disk cannot be interrupted. Like a kill,
+/// this loses nothing that the server has confirmed.
 private struct LastResort: Service {
   let patience: Duration
   let logger: Logger
 
-  /// What the server may take beyond its patience.
+  /// How long to wait after the shutdown timeout.
   private static let grace = Duration.seconds(3)
 
   func run() async throws {
     try? await gracefulShutdown()
-    // Nobody waits for it.
+    // Not awaited: normally the process ends first.
     Task { [patience, logger] in
       try await Task.sleep(for: patience + Self.grace)
       logger.error(
-        "something does not let go, such as a disk that hangs: the server ends without it")
+        "the shutdown hangs, for example because of a disk that does not answer: the process exits now"
+      )
       exit(1)
     }
   }

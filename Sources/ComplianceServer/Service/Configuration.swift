@@ -8,7 +8,7 @@ public import SystemPackage
 extension ComplianceServer {
   public typealias Gate = @Sendable (ServicePoint) async -> Void
 
-  /// So many requests in so many seconds.
+  /// At most `requestsMax` requests in `windowSeconds`.
   public struct RateLimit: Sendable {
     public let requestsMax: Int
     public let windowSeconds: Int
@@ -19,77 +19,78 @@ extension ComplianceServer {
     }
   }
 
-  /// What a server is told when it starts.
+  /// The settings of a server.
   public struct Configuration: Sendable {
     public var database: ConnectionString
-    /// Each names an App; none sees another's jobs.
+    /// Each token belongs to an App. An App cannot see the jobs of other Apps.
     public var tokens: [AppToken]
-    /// Where uploads and results are kept. Made if missing; it belongs to one database. Nil takes a folder below
-    /// `stateDirectory` that is named for the database.
+    /// The directory of submissions and results. It is created if missing, and belongs to one database. Nil uses a
+    /// directory below `stateDirectory` that is named after the database.
     public var spool: FilePath?
-    /// Absolute.
+    /// An absolute path.
     public var stateDirectory = FilePath("/var/lib/compliance-server")
 
     public var host = "127.0.0.1"
-    /// 0 takes any free port.
+    /// 0 uses any free port.
     public var port = 0
-    /// What byte URLs begin with, where clients reach the server under another address than it
+    /// The base of upload and download URLs, if clients reach the server under another address than the one that it
     /// listens on; see `PublicURL`.
     public var publicURL: String?
-    /// How the bytes of new jobs travel.
+    /// The wire profile of new jobs.
     public var profile = WireProfile.native
-    /// The words of results.
+    /// The vocabulary of results.
     public var vocabulary = ResultVocabulary.overview
-    /// Where the bytes of the gcs profile are served: another host than the API's.
+    /// The storage host of the gcs profile. It differs from the API's host.
     public var storageHost = "127.0.0.2"
-    /// 0 takes any free port.
+    /// 0 uses any free port.
     public var storagePort = 0
-    /// What the byte URLs of the gcs profile begin with; as `publicURL`.
+    /// Like `publicURL`, for the storage host.
     public var storagePublicURL: String?
-    /// If given, the server refuses to start while one of these is not applied.
+    /// If given, the server does not start unless all of these are applied.
     public var migrations: MigrationSet?
 
-    /// Both count from the job's creation.
+    /// Both begin when the job is created.
     public var uploadLifetime: Duration = .seconds(15 * 60)
     public var downloadLifetime: Duration = .seconds(7 * 24 * 60 * 60)
-    /// How long a resumable upload can be gone on with, from its begin.
+    /// How long a resumable upload can continue after its start.
     public var sessionLifetime: Duration = .seconds(7 * 24 * 60 * 60)
     public var uploadBytesMax = 128_000_000
-    /// The same for the gcs profile.
+    /// The same limit for the gcs profile.
     public var storageUploadBytesMax = 1_000_000_000
-    /// For each endpoint and App; nil is no limit.
+    /// For each endpoint and App; nil means no limit.
     public var rateLimit: RateLimit? = RateLimit(requestsMax: 150)
-    /// Opens the operator's pages. Without one they are served only by a server that listens on a
-    /// loopback address, has no public URL, and is asked under a name of loopback.
+    /// The token for the operator's pages. Without a token, only a server that listens on a loopback address and has
+    /// no public URL serves them, and only to requests that name a loopback host.
     public var adminToken: AppToken?
     public var connections = ConnectionLimits()
-    /// How often unused jobs are expired and files of no more use are removed.
+    /// How often unused jobs are expired and unneeded files are removed.
     public var sweepInterval: Duration = .seconds(5)
     /// How many jobs are processed at the same time.
     public var processingMax = 2
-    /// Up to so many IDs of a submission are looked up one by one; for more, the platform's events of
-    /// their whole range are read, which is faster then.
+    /// Up to this many IDs of a submission are looked up one by one. For more IDs, reading all events of their range
+    /// is faster.
     public var lookUpsMax = 50_000
-    /// How many IDs of a submission are kept in memory, 8 bytes each; more are sorted in files.
+    /// How many IDs of a submission may be in memory, 8 bytes each. More IDs are sorted in files.
     public var idsInMemoryMax = 4_000_000
-    /// How long the health pages wait for the database and the spool: whoever asks gives up after a second.
+    /// How long the health pages wait for the database and the spool. It is less than a second, because health checks
+    /// often give up after a second.
     public var healthPatience: Duration = .milliseconds(700)
-    /// How long the database may take to answer before a session with it is given up. Its statements end by themselves
-    /// after 30 seconds, where it still answers at all.
+    /// How long the database may take to answer before its session is severed. A database that still answers cancels
+    /// the statements after 30 seconds.
     public var databasePatience: Duration = .seconds(35)
-    /// How long a server that starts waits for the sessions of an earlier one that it may not end.
+    /// How long a new server waits for sessions of an earlier server that its role may not terminate.
     public var takeoverPatience: Duration = .seconds(20)
-    /// How long requests that are under way may take once the server was told to stop.
+    /// How long current requests may take after the server is told to stop.
     public var shutdownPatience: Duration = .seconds(5)
 
-    /// What goes wrong on purpose.
+    /// The faults to inject.
     public var faults: FaultPlan?
 
     public var logger: Logger
-    /// Takes a line of JSON for each request that was answered, without its query and its tokens.
+    /// Called with a line of JSON for each request, without the query and the tokens.
     public var accessLog: (@Sendable (String) -> Void)?
-    /// Awaited at each point; nil in production. It has to return once its task is cancelled, or a
-    /// server that was interrupted never ends.
+    /// Awaited at each point; nil in production. It must return when its task is cancelled; otherwise the server
+    /// cannot stop.
     public var gate: Gate?
 
     public init(
@@ -103,24 +104,24 @@ extension ComplianceServer {
     }
   }
 
-  /// Where a server listens.
+  /// The address on which a server listens.
   public struct Address: Sendable, Hashable {
     public let host: String
     public let port: Int
 
-    /// Only this machine reaches it.
+    /// Whether only this machine can reach it.
     var isLoopback: Bool { ComplianceService.isLoopback(host: host) }
 
-    /// Such as `http://127.0.0.1:8080`, without a slash at its end.
+    /// Such as `http://127.0.0.1:8080`, without a slash at the end.
     public var url: String {
       let name = host.contains(":") ? "[\(host)]" : host.lowercased()
-      // Clients leave it out of `Host`, by which a URL is signed.
+      // Clients leave port 80 out of `Host`, and the signature covers `Host`.
       return port == 80 ? "http://\(name)" : "http://\(name):\(port)"
     }
   }
 }
 
-/// Why the server did not start, and what to do about it.
+/// Why the server did not start, and how to fix it.
 public struct StartError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String

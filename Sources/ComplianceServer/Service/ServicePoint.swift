@@ -1,18 +1,17 @@
-/// Where the service waits for a test's permission to go on, so that an interruption can be put exactly
-/// there.
+/// A point at which a test can pause the service, in order to interrupt it exactly there.
 public enum ServicePoint: Sendable, Hashable {
-  /// A create of this type is well-formed; nothing was done about it.
+  /// A valid request to create a job of this type has arrived; nothing is done yet.
   case createReceived(type: String)
-  /// The job is in the database; its answer was not sent.
+  /// The job is in the database; the answer is not sent yet.
   case createCommitted(jobID: String)
-  /// An upload's bytes are on disk; the job is still `created`.
+  /// The upload is on disk; the job is still `created`.
   case uploadReceived(jobID: String)
-  /// The job is `in_progress`; the upload's answer was not sent.
+  /// The job is `in_progress`; the answer is not sent yet.
   case uploadCommitted(jobID: String)
   /// The job is about to be processed, for the first time or after a restart.
   case processing(jobID: String)
-  /// The processing of the job is over, whatever came of it.
+  /// The processing of the job has ended, with or without success.
   case processed(jobID: String)
-  /// A download is allowed; not a byte of it was sent.
+  /// A download is permitted; nothing is sent yet.
   case downloadRequested(jobID: String)
 }
