@@ -5,14 +5,14 @@ import Migrations
 import PostgreSQL
 import SystemPackage
 
-/// Which database, the same for every command.
+/// The database option of every command.
 struct DatabaseOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "The database, as a libpq connection string. (default: $DATABASE_URL)",
       discussion: """
-        Without both, libpq's PG* variables say. A password is better kept in ~/.pgpass or \
-        DATABASE_URL than in the process list.
+        If both are missing, libpq uses its PG* variables. Keep a password in ~/.pgpass or \
+        DATABASE_URL: arguments are visible in the process list.
         """,
       valueName: "url"))
   var database: String?
@@ -22,16 +22,16 @@ struct DatabaseOption: ParsableArguments {
   }
 }
 
-/// Which migrations of the platform.
+/// The option for the platform's migrations.
 struct MigrationsOption: ParsableArguments {
   @Option(
     name: .customLong("migrations-dir"),
     help: ArgumentHelp(
-      "The directory of the platform's migrations. (default: those that the program brings)",
+      "The directory of the platform's migrations. (default: the program's own)",
       valueName: "dir"), completion: .directory)
   var directory: String?
 
-  /// - Throws: a `ValidationError` if they are not the service's.
+  /// - Throws: a `ValidationError` if they are not the service's migrations.
   func set() throws -> MigrationSet {
     let set =
       if let directory {
@@ -42,8 +42,8 @@ struct MigrationsOption: ParsableArguments {
     do {
       try set.refuse(
         [
-          .ledger: "lethe migrate up applies them, to the warehouse's database",
-          .demo: "leave them out: the service has tables of its own, in migrations/platform",
+          .ledger: "apply them with lethe migrate up, to the warehouse's database",
+          .demo: "leave them out: the service uses the tables of migrations/platform",
         ], in: "compliance-server")
     } catch let error as ForeignMigrations {
       throw ValidationError("\(error)")

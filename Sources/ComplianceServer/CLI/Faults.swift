@@ -4,9 +4,9 @@ import FaultPlans
 
 struct Faults: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Check a plan of faults, and say what it does.",
+    abstract: "Check a fault plan and describe its faults.",
     discussion: """
-      A plan makes `serve --faults` misbehave the same way each time:
+      With a fault plan, `serve --faults` injects the same faults in each run:
 
         seed: 7
         faults:
@@ -16,40 +16,41 @@ struct Faults: ParsableCommand {
           - {at: list, rewrite: {headers: {Date: "{date-960}"}, shorten: {name: 8}}}
           - {fail: out of luck, call: [1, 4], name: unlucky jobs}
 
-      at: create, list, get, cancel, upload, download, session (the begin of a resumable upload).
-      When: rate (from 0 to 1), call (the n-th, or a list of them) or every (each n-th), counted from \
-      the server's start over all places of the fault; without any, always. times: at most so often.
+      at: create, list, get, cancel, upload, download, session (the start of a resumable upload).
+      When: rate (a fraction of the calls, from 0 to 1), call (the n-th call, or a list of calls) or every \
+      (each n-th call). Calls are counted from the server's start, over all values of at. Default: every \
+      call. times: the largest number of times.
       What, one of:
-        latency: 250ms             the answer comes later
-        answer: {…}                nothing is done, and this is answered:
+        latency: 250ms             the answer is delayed
+        answer: {…}                the request is not processed; the answer is this:
           status: 503                from 200 to 599
           body: json|html|empty, or text: the body itself
-          headers: {Location: x, Via: [a, b], Date: }   as they are written; without a value it is taken away. \
-      {epoch+60}, {epoch_ms}, {date-960} and {timestamp} in a text are times, by seconds from now
-          header_case: upper|lower   of all names
-          coding: gzip|deflate|raw_deflate   the body is packed so
-          framing: chunked|close     the body comes in chunks, or ends with the connection and has no length
-          reset: 60s                 of 429
-        rewrite: {…}               everything is done, and the answer is changed: the same, and of the jobs in it
-          members: {status: odd, error: {code: 3}}   what members are; any JSON
-          without: [name], shorten: {name: 8}, numbers: [id]   members that are away, cut, or numbers
-          entries: [{id: 7}, null, text]   what a listing begins and ends with
-        cut: before|during|after   the connection ends, before anything is done, in the middle of the \
-      answer, or after it without notice
-        lose_response: true        everything is done, and nothing is answered
-        store: 0.5                 only this part of an upload is stored, as if it were all
-        truncate: 0.5              only this part of a result comes, as if it were all
-        corrupt: 3                 so many bytes of a result are others
-        profile: native|gcs        the job's bytes travel so
-        expire: true               the job has expired as soon as it is created
-        slow: 5s                   the work on a job takes longer
-        fail: TEXT                 the job fails with this error
-        duplicate_lines, unknown_lines, malformed_lines, blank_lines: so many more lines in a result
+          headers: {Location: x, Via: [a, b], Date: }   exactly as written; no value removes the header. \
+      {epoch+60}, {epoch_ms}, {date-960} and {timestamp} in a text become times; the number is in seconds from now
+          header_case: upper|lower   for all header names
+              coding: gzip|deflate|raw_deflate   compresses the body
+              framing: chunked|close     the body is chunked, or has no length and ends with the connection
+              reset: 60s                 the rate limit reset of a 429
+            rewrite: {…}               the request is processed, and its answer is changed: with the keys above, and
+              members: {status: odd, error: {code: 3}}   sets members of each job, to any JSON
+              without: [name], shorten: {name: 8}, numbers: [id]   removes, cuts, or turns members into numbers
+              entries: [{id: 7}, null, text]   adds entries at the beginning and the end of a list
+            cut: before|during|after   the connection closes before the request is processed, in the middle of the \
+          answer, or after the answer without notice
+            lose_response: true        the request is processed, and no answer is sent
+            store: 0.5                 only this fraction of an upload is stored, and the upload succeeds
+            truncate: 0.5              only this fraction of a result is sent, and the download succeeds
+            corrupt: 3                 this number of bytes of a result is changed
+            profile: native|gcs        the wire profile of the job
+            expire: true               the job expires as soon as it is created
+            slow: 5s                   the processing of a job is delayed
+            fail: TEXT                 the job fails with this error
+            duplicate_lines, unknown_lines, malformed_lines, blank_lines: this number of lines is added to a result
 
       GET /admin/faults lists every fault that was served.
       """)
 
-  @Argument(help: "The plan.", completion: .file(extensions: ["yaml", "yml"]))
+  @Argument(help: "The fault plan.", completion: .file(extensions: ["yaml", "yml"]))
   var plan: String
 
   func run() throws {

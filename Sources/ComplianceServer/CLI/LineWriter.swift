@@ -2,13 +2,13 @@ import Dispatch
 import Foundation
 import Synchronization
 
-/// Writes lines to a file from a queue of its own, so that no request waits for whoever reads them.
+/// Writes lines to a file from its own queue, so that a slow reader of the log does not delay requests.
 final class LineWriter: Sendable {
   private let file: FileHandle
   private let queue = DispatchQueue(label: "access log")
   private let waiting = Mutex(0)
 
-  /// Beyond as many lines that nobody reads, new ones are dropped.
+  /// If this many lines are waiting, new lines are dropped.
   private static let waitingMax = 10_000
 
   init(_ file: FileHandle) {
@@ -28,7 +28,7 @@ final class LineWriter: Sendable {
     }
   }
 
-  /// Returns once all lines so far are written.
+  /// Returns when all lines so far are written.
   func drain() {
     queue.sync {}
   }

@@ -20,7 +20,7 @@ struct Main {
       guard ComplianceServerCommand.exitCode(for: error) == .validationFailure else {
         ComplianceServerCommand.exit(withError: error)
       }
-      // Wrong usage is 2, as with the other commands of this program.
+      // Exit code 2 for wrong usage, not ArgumentParser's default.
       let message = ComplianceServerCommand.fullMessage(for: error)
       FileHandle.standardError.write(Data((message + "\n").utf8))
       exit(2)
@@ -31,10 +31,10 @@ struct Main {
 struct ComplianceServerCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "compliance-server",
-    abstract: "The Batch Compliance endpoints over a database of platform state.",
+    abstract: "A Batch Compliance API on a database with a platform's state.",
     discussion: """
-      Answers as X's Batch Compliance API does, from the tables platform.accounts and \
-      platform.posts: for development and tests, and for a platform's own data consumers.
+      Implements X's Batch Compliance API on the tables platform.accounts and platform.posts: \
+      for development and tests, and for a platform's own data consumers.
 
         createdb platform
         export DATABASE_URL=postgres:///platform COMPLIANCE_SERVER_TOKEN=anything
@@ -42,14 +42,14 @@ struct ComplianceServerCommand: AsyncParsableCommand {
         compliance-server seed --accounts 1000 --posts 100000
         compliance-server serve
 
-      Besides the API, serve has these pages:
-        /                 jobs and requests, for a browser
-        /metrics          counts, for Prometheus
-        /admin/faults     the faults of a plan that were served
-        /healthz          what it knows of its database and spool, 503 if not all is well; open to everybody
-        /livez            200 while the process answers; open to everybody
-        /readyz           whether it can serve now, else 503; open to everybody
-        /2/openapi.json   what it serves, in OpenAPI; open to everybody
+      In addition to the API, serve has these pages:
+        /                 the status page: jobs and requests, for a browser
+        /metrics          metrics, for Prometheus
+        /admin/faults     the injected faults
+        /healthz          the state of the database and the spool; 503 if degraded; public
+        /livez            200 while the process answers; public
+        /readyz           200 if the server can serve requests now, otherwise 503; public
+        /2/openapi.json   the OpenAPI description; public
       """,
     version: Product.version,
     subcommands: [Serve.self, Seed.self, Faults.self, Migrate.self])

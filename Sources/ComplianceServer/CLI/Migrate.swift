@@ -4,11 +4,11 @@ import PostgreSQL
 
 struct Migrate: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "The schemas that the service works on.",
+    abstract: "Manage the service's database schema.",
     subcommands: [Up.self, Down.self, Status.self])
 
   struct Up: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Apply what is pending.")
+    static let configuration = CommandConfiguration(abstract: "Apply the pending migrations.")
 
     @OptionGroup var database: DatabaseOption
     @OptionGroup var migrations: MigrationsOption
@@ -24,12 +24,12 @@ struct Migrate: AsyncParsableCommand {
 
   struct Down: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Roll the newest applied migration back; rows are destroyed only with --yes.")
+      abstract: "Roll back the newest applied migration; destroy rows only with --yes.")
 
     @OptionGroup var database: DatabaseOption
     @OptionGroup var migrations: MigrationsOption
 
-    @Flag(help: "Destroy the rows that the command lists without it.")
+    @Flag(help: "Destroy rows, if necessary. Without --yes, the command only lists them.")
     var yes = false
 
     func run() async throws {
@@ -43,7 +43,7 @@ struct Migrate: AsyncParsableCommand {
             """
             rolling back \(migration.version)_\(migration.name) would destroy:
             \(losses.lines.map { "  \($0)" }.joined(separator: "\n"))
-              remedy: add --yes if that is to go
+              remedy: add --yes to destroy them
             """)
         }
       }
@@ -51,7 +51,7 @@ struct Migrate: AsyncParsableCommand {
   }
 
   struct Status: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Show what is applied.")
+    static let configuration = CommandConfiguration(abstract: "Show which migrations are applied.")
 
     @OptionGroup var database: DatabaseOption
     @OptionGroup var migrations: MigrationsOption

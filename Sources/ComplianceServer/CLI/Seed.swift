@@ -5,42 +5,44 @@ import PostgreSQL
 
 struct Seed: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Fill the platform with a made-up world.",
+    abstract: "Fill the platform's tables with generated data.",
     discussion: """
-      The same numbers and the same --seed make the same world, bit for bit. IDs are snowflakes whose \
-      time is created_at; a few accounts write most of the posts; nobody posts before joining or after \
-      being gone. All of it happens in one transaction.
+      The same options generate the same data, bit for bit. IDs are snowflakes whose time is created_at. \
+      A few accounts write most of the posts. No account posts before it was created or after it was \
+      suspended, deactivated or deleted. The command runs in one transaction.
       """)
 
   @OptionGroup var database: DatabaseOption
 
-  @Option(help: "How many accounts.")
+  @Option(help: "The number of accounts.")
   var accounts = 10_000
 
-  @Option(help: "How many posts.")
+  @Option(help: "The number of posts.")
   var posts = 1_000_000
 
-  @Option(help: "Another number makes another world of the same kind.")
+  @Option(
+    help: "The seed of the random numbers. Another seed generates other data of the same kind.")
   var seed: UInt64 = 1
 
   @Option(
     help: ArgumentHelp(
-      "The present of that world, as in 2026-11-01T00:00:00Z: nothing happened after it.",
+      "The end of the generated time range, such as 2026-11-01T00:00:00Z.",
       valueName: "time"))
   var until = EpochTime(seconds: WorldPlan.defaultUntilEpochSeconds)
 
-  @Flag(help: "Empty the platform first; without it, only an empty one is filled.")
+  @Flag(help: "Empty the tables first. Without it, the tables must be empty.")
   var replace = false
 
-  @OptionGroup(title: "Shares, from 0 to 1") var shares: SeedShares
+  @OptionGroup(title: "Fractions, from 0 to 1") var shares: SeedShares
 
   func validate() throws {
     guard (1...Int(UInt32.max)).contains(accounts) else {
-      throw ValidationError("--accounts has to be from 1 to \(UInt32.max).")
+      throw ValidationError("--accounts must be from 1 to \(UInt32.max).")
     }
     guard posts >= 0 else { throw ValidationError("--posts cannot be negative.") }
     guard until.seconds > WorldPlan.firstPostEpochSeconds else {
-      throw ValidationError("--until has to be after 2012-01-01T00:00:00Z, when that world begins.")
+      throw ValidationError(
+        "--until must be after 2012-01-01T00:00:00Z, the time of the first post.")
     }
   }
 
@@ -92,7 +94,7 @@ struct SeedShares: ParsableArguments {
   @Option(help: "Accounts that are deleted.")
   var deleted = AccountShares().deleted
 
-  @Option(help: "Accounts that are active again after they were not.")
+  @Option(help: "Accounts that are active again after protection or suspension.")
   var returned = AccountShares().returned
 
   @Option(name: .customLong("posts-deleted"), help: "Posts that are deleted.")
@@ -104,7 +106,7 @@ struct SeedShares: ParsableArguments {
   @Option(name: .customLong("posts-edited"), help: "Posts that were edited.")
   var postsEdited = PostShares().edited
 
-  @Option(name: .customLong("posts-geo-removed"), help: "Posts that lost their location.")
+  @Option(name: .customLong("posts-geo-removed"), help: "Posts whose location was removed.")
   var postsGeoRemoved = PostShares().geoRemoved
 
   var ofAccounts: AccountShares {
@@ -128,18 +130,18 @@ struct SeedShares: ParsableArguments {
 
   func validate() throws {
     guard (ofAccounts.all + ofPosts.all).allSatisfy({ (0...1).contains($0) }) else {
-      throw ValidationError("A share has to be from 0 to 1.")
+      throw ValidationError("A fraction must be from 0 to 1.")
     }
     guard ofAccounts.all.reduce(0, +) <= 1 else {
-      throw ValidationError("The shares of the accounts come to more than 1.")
+      throw ValidationError("The sum of the accounts' fractions is more than 1.")
     }
     guard postsDeleted + postsBounced <= 1 else {
-      throw ValidationError("--posts-deleted and --posts-bounced come to more than 1.")
+      throw ValidationError("The sum of --posts-deleted and --posts-bounced is more than 1.")
     }
   }
 }
 
-/// An instant such as 2026-11-01T00:00:00Z.
+/// A time such as 2026-11-01T00:00:00Z.
 struct EpochTime: ExpressibleByArgument {
   let seconds: Int64
 

@@ -10,28 +10,28 @@ struct Serve: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Serve the Batch Compliance endpoints until SIGTERM or SIGINT.",
     discussion: """
-      Jobs and results outlive the server: started again on the same database and spool directory, \
-      it goes on where it was killed. Told to stop, it lets the requests under way finish first, for \
-      5 seconds at most.
+      Jobs and results survive a restart: with the same database and spool directory, the server \
+      continues where it stopped. On SIGTERM or SIGINT it finishes the current requests, for at most \
+      5 seconds.
 
-      An upload may have 128,000,000 bytes, in the gcs profile 1,000,000,000. A request's head may \
-      have 32 KiB and 100 fields and has to come within 20 seconds; while a body is sent or taken, \
-      15 kB have to move in each 30 seconds.
+      Limits: 128,000,000 bytes for an upload (1,000,000,000 in the gcs profile). 32 KiB and 100 fields \
+      for a request's head, which must arrive within 20 seconds. A client must send or receive at least \
+      15 kB of a body in each 30 seconds.
       """)
 
   @OptionGroup var database: DatabaseOption
   @OptionGroup var migrations: MigrationsOption
 
-  @Option(help: "The address and port to listen on; port 0 takes a free one.")
+  @Option(help: "The address and port to listen on; port 0 means any free port.")
   var listen: ListenAddress = ListenAddress(host: "127.0.0.1", port: 8080)
 
   @Option(
     name: .customLong("token"),
     help: ArgumentHelp(
-      "The bearer token of an App; repeat it for several Apps.",
+      "The bearer token of an App. Repeat the option for several Apps.",
       discussion: """
-        Tokens are also taken from COMPLIANCE_SERVER_TOKEN, separated by blanks, so that none \
-        appears in the process list. Apps never see each other's jobs.
+        The variable COMPLIANCE_SERVER_TOKEN can hold tokens, too, separated by spaces. Use it to keep \
+        tokens out of the process list. An App cannot see the jobs of other Apps.
         """,
       valueName: "secret"))
   var tokens: [String] = []
@@ -39,24 +39,24 @@ struct Serve: AsyncParsableCommand {
   @Option(
     name: .customLong("public-url"),
     help: ArgumentHelp(
-      "What upload and download URLs begin with. (default: the listen address)",
-      discussion: "A path that it has is one that the proxy takes off.",
+      "The base of upload and download URLs. (default: the listen address)",
+      discussion: "If it has a path, the proxy must remove this path from requests.",
       valueName: "url"))
   var publicURL: String?
 
   @Option(
     help: ArgumentHelp(
-      "Where uploads and results are kept; made if missing, and of one database alone.",
+      "The directory of uploads and results. It is created if missing, and belongs to one database.",
       discussion: """
-        Default: a folder named for the database, in compliance-server in $XDG_STATE_HOME, or in \
-        .local/state/compliance-server in the home folder.
+        Default: a directory named after the database, in $XDG_STATE_HOME/compliance-server or \
+        ~/.local/state/compliance-server.
         """, valueName: "dir"), completion: .directory)
   var spool: String?
 
   @Option(
     name: .customLong("upload-lifetime"),
     help: ArgumentHelp(
-      "How long after its creation a job takes its upload.", valueName: "seconds"))
+      "How long after its creation a job accepts its upload.", valueName: "seconds"))
   var uploadLifetimeSeconds = 15 * 60
 
   @Option(
@@ -70,20 +70,21 @@ struct Serve: AsyncParsableCommand {
   @Option(
     name: .customLong("rate-limit"),
     help: ArgumentHelp(
-      "How many requests an App may send to each endpoint in 15 minutes; 0 is no limit.",
+      "How many requests an App may send to each endpoint in 15 minutes; 0 means no limit.",
       valueName: "requests"))
   var rateLimit = 150
 
   @Option(
     name: .customLong("connections"),
     help: ArgumentHelp(
-      "How many connections each host takes at a time; more wait.", valueName: "number"))
+      "The largest number of open connections of each host. Further connections wait.",
+      valueName: "number"))
   var connectionsMax = ComplianceServer.ConnectionLimits().connectionsMax
 
   @Option(
     name: .customLong("faults"),
     help: ArgumentHelp(
-      "A plan of what goes wrong on purpose; see compliance-server faults --help.",
+      "A fault plan to inject; see compliance-server faults --help.",
       valueName: "plan.yaml"),
     completion: .file(extensions: ["yaml", "yml"]))
   var faultPlan: String?
@@ -91,33 +92,33 @@ struct Serve: AsyncParsableCommand {
   @Option(
     name: .customLong("admin-token"),
     help: ArgumentHelp(
-      "What opens the operator's pages, as a bearer token or a Basic password.",
+      "The token for the operator's pages: a bearer token or a Basic password.",
       discussion: """
-        Also taken from COMPLIANCE_SERVER_ADMIN_TOKEN. Without one they are open, but only on a \
-        server that listens on a loopback address and has no --public-url, and only to requests \
-        for a name of loopback, such as http://127.0.0.1:8080/.
+        The variable COMPLIANCE_SERVER_ADMIN_TOKEN can hold it, too. Without a token, the pages are \
+        available only if the server listens on a loopback address and has no --public-url, and only \
+        at a loopback host, such as http://127.0.0.1:8080/.
         """,
       valueName: "secret"))
   var adminToken: String?
 
   @Flag(
     name: .customLong("access-log"),
-    help: "Write a line of JSON on stdout for each request, without its query and its tokens.")
+    help: "Write a line of JSON to stdout for each request, without the query and the tokens.")
   var writesAccessLog = false
 
   @Option(
     name: .customLong("log-level"),
-    help: "How much to log on stderr.")
+    help: "The lowest level of messages to log to stderr.")
   var logLevel: LogLevel = .info
 
   func validate() throws {
     guard !allTokens.isEmpty else {
       throw ValidationError(
-        "No App may use this server: give a --token, or set COMPLIANCE_SERVER_TOKEN.")
+        "The server has no App: add --token, or set COMPLIANCE_SERVER_TOKEN.")
     }
     try requireReachable(listen, publicURL, option: "--public-url")
     try requireReachable(wire.storage, wire.storagePublicURL, option: "--storage-public-url")
-    guard connectionsMax > 0 else { throw ValidationError("--connections has to be at least 1.") }
+    guard connectionsMax > 0 else { throw ValidationError("--connections must be at least 1.") }
     guard rateLimit >= 0 else { throw ValidationError("--rate-limit cannot be negative.") }
     guard uploadLifetimeSeconds >= 0, downloadLifetimeSeconds >= 0 else {
       throw ValidationError("A lifetime cannot be negative.")
@@ -125,7 +126,7 @@ struct Serve: AsyncParsableCommand {
   }
 
   func run() async throws {
-    // A file that may not grow any more is an error of the job that it belongs to, not the server's end.
+    // With the signal ignored, reaching the file size limit fails one job instead of killing the server.
     signal(SIGXFSZ, SIG_IGN)
     let accessLog = writesAccessLog ? LineWriter(.standardOutput) : nil
     defer { accessLog?.drain() }

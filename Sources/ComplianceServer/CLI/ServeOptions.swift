@@ -2,40 +2,40 @@ public import ArgumentParser
 public import ComplianceService
 import Logging
 
-/// How the bytes of jobs travel.
+/// The options for the wire profile.
 struct WireOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "native or gcs: how the bytes of new jobs travel.",
+      "native or gcs: how new jobs transfer their files.",
       discussion: """
-        native: through this host, with the App's bearer token. gcs: through a storage host, where the \
-        signed URL is the only credential, as they did until August 2026.
+        native: on this host, with the App's bearer token. gcs: on a storage host, where the signed URL \
+        is the only credential. X used the second one until August 2026.
         """))
   var profile = WireProfile.native
 
   @Option(
     help: ArgumentHelp(
-      "overview or guide: the words of results, of which X documents two sets.",
+      "overview or guide: the actions and reasons in results. X documents two sets.",
       discussion: """
-        overview: those of the API's overview page, with bounced and scrub_geo. guide: those of the \
-        integration guide of September 2026, with geo_scrubbed. docs/reference/result-words.md has the table.
+        overview: the API's overview page, with bounced and scrub_geo. guide: the integration guide of \
+        September 2026, with geo_scrubbed. docs/reference/result-words.md has the table.
         """))
   var vocabulary = ResultVocabulary.overview
 
   @Option(
     name: .customLong("storage-listen"),
     help: ArgumentHelp(
-      "Where the gcs profile's bytes are served: another host than the API's.",
+      "The address and port of the gcs profile's storage host. It differs from the API's.",
       valueName: "address"))
   var storage = ListenAddress(host: "127.0.0.2", port: 8081)
 
   @Option(
     name: .customLong("storage-public-url"),
     help: ArgumentHelp(
-      "What the gcs profile's byte URLs begin with. (default: the storage address)",
+      "The base of the gcs profile's upload and download URLs. (default: the storage address)",
       discussion: """
-        Signatures go by it: a proxy has to hand the Host of requests on as it came, and take a path \
-        that the URL has off.
+        Signatures cover it: a proxy must forward the Host header unchanged. If the URL has a path, the \
+        proxy must remove the path.
         """,
       valueName: "url"))
   var storagePublicURL: String?
@@ -44,12 +44,12 @@ struct WireOptions: ParsableArguments {
 extension WireProfile: ExpressibleByArgument {}
 extension ResultVocabulary: ExpressibleByArgument {}
 
-/// - Throws: a `ValidationError` if clients could not follow the URLs that the server hands out.
+/// - Throws: a `ValidationError` if clients could not use the URLs in the server's answers.
 func requireReachable(_ address: ListenAddress, _ publicURL: String?, option: String) throws {
   guard !address.isEveryAddress || publicURL != nil else {
     throw ValidationError(
-      "Clients cannot reach \(address.host): say with \(option) what upload and download URLs "
-        + "begin with.")
+      "Clients cannot reach \(address.host): set the base of upload and download URLs with "
+        + "\(option).")
   }
   guard let publicURL else { return }
   do throws(PublicURL.Malformed) {
@@ -75,7 +75,7 @@ enum LogLevel: String, ExpressibleByArgument, CaseIterable {
   }
 }
 
-/// `host:port`, the host of IPv6 in brackets.
+/// `host:port`, with an IPv6 address in brackets.
 struct ListenAddress: ExpressibleByArgument {
   let host: String
   let port: Int
@@ -97,6 +97,6 @@ struct ListenAddress: ExpressibleByArgument {
 
   var defaultValueDescription: String { "\(host):\(port)" }
 
-  /// The server can listen on these, but nobody can connect to them by that name.
+  /// Whether it means all addresses. A server can listen there, but a client cannot connect to this address.
   var isEveryAddress: Bool { ["0.0.0.0", "::", "*"].contains(host) }
 }
