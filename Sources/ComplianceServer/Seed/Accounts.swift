@@ -1,4 +1,4 @@
-/// The accounts of a world, in the order of their IDs. Posts need them, so they are kept: 20 bytes each.
+/// Generates the accounts, in the order of their IDs. It keeps 20 bytes for each account, for the posts' authors.
 struct Accounts {
   struct Account {
     let id: Int64
@@ -7,11 +7,11 @@ struct Accounts {
     let stateChangedAt: Instant?
   }
 
-  /// In the order of time, as their IDs are.
+  /// Ascending.
   private var ids: [Int64] = []
-  /// When each stopped writing; `Int64.max` for those that did not.
+  /// When each account stopped posting; `Int64.max` if it did not.
   private var endedMilliseconds: [Int64] = []
-  /// The accounts by how much they write, the busiest first.
+  /// The accounts by the number of their posts, the most active first.
   private var byActivity: [UInt32] = []
 
   private let plan: WorldPlan
@@ -36,7 +36,7 @@ struct Accounts {
     let id = timeline.next(&dice)
     let draw = dice.share()
     let when = Instant(snowflake: id).advanced(by: dice.share(), to: until)
-    // The first account stays, so that no post is without an author.
+    // The first account stays active, so that each post can have an author.
     var (state, changed) = number == 0 ? (.active, false) : fate(draw)
     if when <= Instant(snowflake: id) { (state, changed) = (.active, false) }
     ids.append(id)
@@ -58,12 +58,12 @@ struct Accounts {
     return (.active, false)
   }
 
-  /// Once all accounts are made: who writes how much.
+  /// Chooses how active each account is. Call it after the last account.
   mutating func rankByActivity() {
     byActivity = (0..<UInt32(ids.count)).shuffled(using: &dice)
   }
 
-  /// The author of a post of that instant: a few accounts write most of the posts.
+  /// Chooses the author of a post at that time. A few accounts write most of the posts.
   func author(at instant: Instant, _ dice: inout Dice) -> Int64 {
     for _ in 0..<32 {
       let share = dice.share()
@@ -78,11 +78,11 @@ struct Accounts {
       && instant.milliseconds < endedMilliseconds[account]
   }
 
-  /// Twelve letters, another for each number below 2^32.
+  /// Twelve letters, unique for each number below 2^32.
   private static func username(_ number: Int) -> [UInt8] {
     let consonants = Array("bdfghjklmnprstvz".utf8)
     let vowels = Array("aeio".utf8)
-    // An odd factor maps the numbers one to one.
+    // Multiplication by an odd number is one-to-one modulo 2^32.
     let mixed = UInt64(UInt32(truncatingIfNeeded: number) &* 2_654_435_761)
     var name: [UInt8] = []
     for syllable in 0..<6 {
@@ -101,7 +101,7 @@ enum AccountState: String {
   case deactivated
   case deleted
 
-  /// Whether nobody can write as this account any more.
+  /// Whether an account in this state can no longer post.
   var endsPosts: Bool {
     switch self {
     case .active, .protected: false

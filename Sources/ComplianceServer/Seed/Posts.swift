@@ -1,4 +1,4 @@
-/// The posts of a world, in the order of their IDs.
+/// Generates the posts, in the order of their IDs.
 struct Posts {
   struct Post {
     let id: Int64
@@ -26,7 +26,7 @@ struct Posts {
     left = plan.posts
     timeline = Timeline(
       from: Instant(epochSeconds: WorldPlan.firstPostEpochSeconds), to: until, count: plan.posts)
-    // Another row of numbers than the accounts'.
+    // Another sequence than the accounts'.
     dice = Dice(seed: ~plan.seed)
   }
 
@@ -48,7 +48,7 @@ struct Posts {
       geoRemovedAt: lostLocation ? written.advanced(by: dice.share(), to: until) : nil)
   }
 
-  /// Most regret is early.
+  /// A random time, most likely soon after the post.
   private mutating func soon(after written: Instant) -> Instant {
     let share = dice.share()
     return written.advanced(by: share * share * share * share, to: until)

@@ -1,17 +1,17 @@
 public import Failures
 public import PostgreSQL
 
-/// Fills the platform's tables with a made-up world.
+/// Fills the platform's tables with generated data.
 ///
-/// All of it happens in one transaction: until it commits, the platform is what it was.
+/// It runs in one transaction: before the commit, nothing changes.
 public struct Seeding: Sendable {
   private let connection: Connection
   private let plan: WorldPlan
 
-  /// Called about a hundred times while the posts are written, with how many there are.
+  /// Called about a hundred times, with the number of posts written so far.
   public var progressed: @Sendable (_ posts: Int) -> Void = { _ in }
 
-  /// How many rows of each sort were made.
+  /// The number of generated rows of each kind.
   public struct Report: Sendable, Equatable {
     public var accounts = 0
     public var accountsByState: [String: Int] = [:]
@@ -27,14 +27,14 @@ public struct Seeding: Sendable {
     self.plan = plan
   }
 
-  /// - Parameter isReplacing: whether what the platform holds may go.
-  /// - Throws: `PlatformNotEmpty`; `PostgreSQLError`, with nothing changed.
+  /// - Parameter isReplacing: whether existing rows are removed.
+  /// - Throws: `PlatformNotEmpty` or `PostgreSQLError`; then nothing is changed.
   public func run(isReplacing: Bool) async throws -> Report {
     let report = try await connection.withTransaction { transaction in
       try await transaction.execute("SET LOCAL lock_timeout = '10s'")
       try await transaction.execute("SET LOCAL maintenance_work_mem = '256MB'")
       if !isReplacing { try await requireEmpty(transaction) }
-      // What was emptied in the same transaction can be filled without a log of each row.
+      // After TRUNCATE in the same transaction, COPY FREEZE can be used.
       try await transaction.execute("TRUNCATE platform.posts, platform.accounts")
       let constraints = try await RebuiltLater.drop(of: "platform.posts", transaction)
       var report = Report()
@@ -131,20 +131,20 @@ extension Seeding.Report {
   }
 }
 
-/// The platform holds rows already, and nobody said that they may go.
+/// The platform's tables are not empty.
 public struct PlatformNotEmpty: ExplainedError {
-  public var message: String { "the platform holds accounts or posts already" }
-  public var remedy: String { "with --replace they are removed first" }
+  public var message: String { "the platform's tables already contain accounts or posts" }
+  public var remedy: String { "add --replace to remove them first" }
   public var disposition: Disposition { .failed }
 }
 
-/// A table's keys and indexes, which cost far less to make over all rows than row by row.
+/// Drops a table's keys and indexes and creates them again later. This is much faster than updating them for each row.
 private struct RebuiltLater {
   let statements: [String]
 
-  /// Drops them.
+  /// Drops the keys and indexes of a table.
   static func drop(of table: String, _ transaction: Transaction) async throws -> RebuiltLater {
-    // Foreign keys last: they need the primary key of what they point at, and no index of this table.
+    // Foreign keys come last: they need the primary key of the other table.
     let found = try await transaction.query(
       """
       SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),

@@ -1,17 +1,17 @@
-/// What a made-up platform is made from. The same plan gives the same rows, bit for bit.
+/// The parameters of the generated data. The same plan gives the same rows, bit for bit.
 public struct WorldPlan: Sendable {
   /// At least 1.
   public var accounts: Int
   public var posts: Int
   public var seed: UInt64
-  /// Nothing happened after it; in seconds since 1970.
+  /// The end of the generated time range, in seconds since 1970.
   public var untilEpochSeconds: Int64
   public var accountShares: AccountShares
   public var postShares: PostShares
 
   /// 2026-11-01T00:00:00Z.
   public static let defaultUntilEpochSeconds: Int64 = 1_793_491_200
-  /// 2012-01-01T00:00:00Z, when the first post is written; accounts begin a year earlier.
+  /// 2012-01-01T00:00:00Z, the time of the first post. The first account is a year older.
   public static let firstPostEpochSeconds: Int64 = 1_325_376_000
   static let firstAccountEpochSeconds: Int64 = 1_293_840_000
 
@@ -29,13 +29,13 @@ public struct WorldPlan: Sendable {
   }
 }
 
-/// Which part of the accounts, from 0 to 1, is in each state; the rest is active.
+/// The fraction of the accounts in each state, from 0 to 1. The rest is active.
 public struct AccountShares: Sendable {
   public var protected = 0.03
   public var suspended = 0.015
   public var deactivated = 0.01
   public var deleted = 0.02
-  /// Active again after a time of protection or suspension.
+  /// Active again after protection or suspension.
   public var returned = 0.005
 
   public init() {}
@@ -43,8 +43,8 @@ public struct AccountShares: Sendable {
   public var all: [Double] { [protected, suspended, deactivated, deleted, returned] }
 }
 
-/// To which part of the posts, from 0 to 1, each thing happened. None excludes another, except that a
-/// post is not both deleted and bounced.
+/// The fraction of the posts, from 0 to 1, with each event. A post can have several events, but is not both deleted
+/// and bounced.
 public struct PostShares: Sendable {
   public var deleted = 0.04
   public var bounced = 0.0002
@@ -56,7 +56,7 @@ public struct PostShares: Sendable {
   public var all: [Double] { [deleted, bounced, edited, geoRemoved] }
 }
 
-/// An instant, in milliseconds since the epoch that snowflake IDs count from.
+/// A time, in milliseconds since the epoch of snowflake IDs.
 struct Instant: Comparable {
   let milliseconds: Int64
 
@@ -71,24 +71,24 @@ struct Instant: Comparable {
     milliseconds = epochSeconds * 1000 - Self.epoch
   }
 
-  /// When the account or post of this ID was made.
+  /// When the account or post with this ID was created.
   init(snowflake: Int64) {
     milliseconds = snowflake >> 22
   }
 
-  /// As COPY's binary format has a `timestamptz`: microseconds since 2000-01-01.
+  /// A `timestamptz` in COPY's binary format: microseconds since 2000-01-01.
   var copyMicroseconds: Int64 { (milliseconds + Self.epoch - 946_684_800_000) * 1000 }
 
   static func < (left: Instant, right: Instant) -> Bool { left.milliseconds < right.milliseconds }
 
-  /// `share` of the way, from 0 to 1, to `end`.
+  /// The time at this fraction, from 0 to 1, of the interval to `end`.
   func advanced(by share: Double, to end: Instant) -> Instant {
     Instant(
       milliseconds: milliseconds + Int64(Double(end.milliseconds - milliseconds) * share))
   }
 }
 
-/// SplitMix64: the same numbers from the same seed, everywhere.
+/// SplitMix64: the same seed gives the same numbers on every machine.
 struct Dice: RandomNumberGenerator {
   private var state: UInt64
 
@@ -104,14 +104,14 @@ struct Dice: RandomNumberGenerator {
     return value ^ (value >> 31)
   }
 
-  /// Evenly from 0 up to, and without, 1.
+  /// Uniform in 0..<1.
   mutating func share() -> Double { Double(next() >> 11) * 0x1p-53 }
 
   mutating func happens(_ share: Double) -> Bool { self.share() < share }
 }
 
-/// Makes IDs in the order of time, as a growing platform does: three times as many at its end as at
-/// its begin.
+/// Generates IDs in the order of time, for a growing platform: three times as many per day at the end as at the
+/// beginning.
 struct Timeline {
   private let begin: Instant
   private let end: Instant
@@ -125,9 +125,9 @@ struct Timeline {
     self.count = count
   }
 
-  /// The next snowflake, larger than the one before.
+  /// The next snowflake, larger than the previous one.
   mutating func next(_ dice: inout Dice) -> Int64 {
-    // Multiplications alone, which every machine rounds alike. The first is made at the very begin.
+    // Only basic arithmetic, which every machine rounds in the same way. The first ID is at the beginning.
     let place = made == 0 ? 0 : (Double(made) + dice.share()) / Double(count)
     let instant = begin.advanced(by: place * (3 - place) / 2, to: end)
     made += 1
