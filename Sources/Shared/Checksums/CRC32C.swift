@@ -1,10 +1,10 @@
-/// CRC-32C (Castagnoli; RFC 3720, appendix B.4) of bytes as they come, eight at a time.
+/// Incremental CRC-32C (Castagnoli; RFC 3720, appendix B.4). It processes eight bytes at a time.
 public struct CRC32C: Sendable {
   private var state = ~UInt32(0)
 
   public init() {}
 
-  /// Table `n` has what a byte does to the sum when `n` more bytes follow it.
+  /// Table `n` has the effect of a byte on the checksum when `n` more bytes follow it.
   private static let tables: [UInt32] = {
     var tables = [UInt32](repeating: 0, count: 8 * 256)
     for byte in 0..<256 {
@@ -44,9 +44,9 @@ public struct CRC32C: Sendable {
     self.state = state
   }
 
-  /// The sum of all bytes so far.
+  /// The checksum of all bytes so far.
   public var value: UInt32 { ~state }
 
-  /// The same as four bytes, the most significant first: what Google Cloud Storage encodes.
+  /// The checksum as four bytes in big-endian order, as Google Cloud Storage encodes it.
   public var bytes: [UInt8] { withUnsafeBytes(of: value.bigEndian) { Array($0) } }
 }

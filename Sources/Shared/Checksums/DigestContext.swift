@@ -2,11 +2,10 @@ internal import CLibCrypto
 
 /// Owns libcrypto's digest state.
 ///
-/// libcrypto's calls fail only where the algorithm is missing or memory has run out. There is no
-/// digest to go on with then, so both stop the program.
+/// libcrypto's calls fail only if the algorithm is missing or memory runs out. The program cannot continue without
+/// the digest, so both stop it.
 final class DigestContext: Sendable {
-  // Safe to share: a hash updates a context only while it is its sole owner, and copying one only reads
-  // it.
+  // Safe to share: a hash updates a context only while it is the only owner, and copying only reads.
   private nonisolated(unsafe) let pointer: OpaquePointer
   private let digestBytes: Int
 

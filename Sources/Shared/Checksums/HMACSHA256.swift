@@ -1,10 +1,10 @@
 internal import CLibCrypto
 
-/// HMAC with SHA-256 (RFC 2104): proves that whoever made the code knew the key.
+/// HMAC with SHA-256 (RFC 2104): proves that the creator of the code knew the key.
 public struct HMACSHA256: Sendable {
   private let key: [UInt8]
 
-  /// - Parameter key: 32 random bytes are as good as it gets.
+  /// - Parameter key: use 32 random bytes; a longer key is not safer.
   public init(key: [UInt8]) {
     self.key = key
   }
@@ -19,13 +19,13 @@ public struct HMACSHA256: Sendable {
     }
   }
 
-  /// Whether `code` is the one for `message`; takes as long for a wrong code as for the right one.
+  /// Whether `code` is the code of `message`, in constant time.
   public func isValid(_ code: [UInt8], for message: [UInt8]) -> Bool {
     constantTimeEqual(code, self.code(for: message))
   }
 }
 
-/// Compares without telling, by the time it takes, how many bytes agree. Only the lengths show.
+/// Compares in constant time: the time does not depend on how many bytes are equal, only on the lengths.
 public func constantTimeEqual(_ first: [UInt8], _ second: [UInt8]) -> Bool {
   first.count == second.count && CRYPTO_memcmp(first, second, first.count) == 0
 }

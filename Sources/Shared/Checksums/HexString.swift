@@ -1,5 +1,5 @@
 extension Sequence<UInt8> {
-  /// Two lowercase hexadecimal digits a byte, the form in which checksums are written down.
+  /// Two lowercase hexadecimal digits for each byte.
   public var hexString: String {
     let digits = Array("0123456789abcdef".utf8)
     var text: [UInt8] = []

@@ -1,7 +1,7 @@
 internal import CLibCrypto
 
-/// MD5 (RFC 1321) of bytes as they come. It proves nothing against whoever means harm; Google Cloud
-/// Storage's clients check their transfers with it.
+/// Incremental MD5 (RFC 1321). It does not protect against attackers; clients of Google Cloud Storage use it to detect
+/// transfer errors.
 public struct MD5: Sendable {
   public static let digestBytes = 16
 

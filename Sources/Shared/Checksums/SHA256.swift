@@ -1,9 +1,9 @@
 internal import CLibCrypto
 
-/// SHA-256 (FIPS 180-4) of bytes as they come, over the system's libcrypto.
+/// Incremental SHA-256 (FIPS 180-4), with the system's libcrypto.
 ///
-/// It is a value: a copy goes on alone, and `finalize` leaves it as it was, so the digest of what has
-/// come so far can be had at any time.
+/// It is a value: a copy is independent, and `finalize` does not change it. So the digest of the bytes so far is
+/// available at any time.
 public struct SHA256: Sendable {
   public static let digestBytes = 32
 

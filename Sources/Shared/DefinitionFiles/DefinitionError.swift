@@ -1,13 +1,13 @@
 public import Failures
 
-/// A definition that cannot be run, and where and how to mend it. Thrown before anything has run.
+/// A mistake in a definition, with its position and remedy. It is thrown before anything runs.
 public struct DefinitionError: ExplainedError, Sendable, Equatable {
   public let file: String
-  /// The first line is 1; nil where the fault is not at one line.
+  /// The first line is 1; nil if the mistake is not on one line.
   public let line: Int?
   public let message: String
   public let remedy: String
-  /// What else is wrong with the file, in the order of the lines. Those have no others of their own.
+  /// The file's other mistakes, in the order of the lines. Their own `others` are empty.
   public private(set) var others: [DefinitionError] = []
 
   public init(file: String, line: Int?, message: String, remedy: String) {
@@ -17,14 +17,14 @@ public struct DefinitionError: ExplainedError, Sendable, Equatable {
     self.remedy = remedy
   }
 
-  /// All that is wrong with a file as one error; nil if nothing is.
+  /// All mistakes of a file as one error; nil if there is none.
   package init?(_ mistakes: [DefinitionError]) {
     guard let first = mistakes.first else { return nil }
     self = first
     others = Array(mistakes.dropFirst())
   }
 
-  /// This one and the others, each by itself.
+  /// All mistakes, each as a separate error.
   public var all: [DefinitionError] {
     [DefinitionError(file: file, line: line, message: message, remedy: remedy)] + others
   }
@@ -44,10 +44,10 @@ public struct DefinitionError: ExplainedError, Sendable, Equatable {
   }
 }
 
-/// What is wrong with a file, gathered while it is read to its end.
+/// Collects all mistakes of a file while it is read to its end.
 ///
-/// Reading goes on after a mistake with what is left, so whoever notes one must not have a reader further
-/// on complain of its consequences.
+/// Reading continues after a mistake. Code that notes a mistake must prevent follow-up complaints about the same
+/// mistake.
 package final class Mistakes {
   package let file: String
   private var found: [DefinitionError] = []
@@ -58,13 +58,13 @@ package final class Mistakes {
 
   package var areNone: Bool { found.isEmpty }
 
-  /// The same one counts once: a value may be read in several places.
+  /// The same mistake is kept once: several readers may read one value.
   package func note(_ line: Int?, _ message: String, _ remedy: String) {
     let mistake = DefinitionError(file: file, line: line, message: message, remedy: remedy)
     if !found.contains(mistake) { found.append(mistake) }
   }
 
-  /// - Throws: `DefinitionError` with all that was noted, in the order of the lines.
+  /// - Throws: `DefinitionError` with all noted mistakes, in the order of the lines.
   package func rethrow() throws {
     let sorted = found.enumerated().sorted {
       ($0.element.line ?? .max, $0.offset) < ($1.element.line ?? .max, $1.offset)
@@ -73,7 +73,7 @@ package final class Mistakes {
   }
 }
 
-/// A value and the line of the file that it stands on.
+/// A value and its line in the file.
 package struct Located<Value: Sendable>: Sendable {
   package let value: Value
   package let line: Int

@@ -1,26 +1,25 @@
 package import Yams
 
-/// A mapping of the file, read key by key. Every complaint names the file, the line and the key; it is
-/// noted, and what is asked for is nil then.
+/// A YAML mapping that is read key by key. A mistake is noted with file, line and key, and the value is nil.
 package struct YAMLMap {
-  /// Which keys may stand in a mapping.
+  /// The keys that a mapping may have.
   package enum Keys {
     case fixed([String])
-    /// Words that their reader knows.
+    /// Any keys; the caller checks them.
     case words
-    /// The file chooses them, such as names of columns.
+    /// Any names, such as columns' names.
     case names
   }
 
-  /// Where in the file it stands: `datasets.posts`; empty at the top.
+  /// The path of keys to it, such as `datasets.posts`; empty at the top.
   package let path: String
   package let line: Int
   package let mistakes: Mistakes
   private let pairs: [(key: String, line: Int, value: Node)]
-  /// Keys that should not be there: one of them may be meant for a key that is missing.
+  /// Unknown keys. One of them may be a misspelling of a missing key.
   private let unknown: [String]
 
-  /// Keys that begin with `x-` are ignored, unless the file chooses the keys: they are a place for anchors.
+  /// Ignores keys that begin with `x-`, which can hold anchors, except with `.names`.
   package init?(_ node: Node, path: String, keys: Keys, _ mistakes: Mistakes) {
     self.path = path
     self.mistakes = mistakes
@@ -59,7 +58,7 @@ package struct YAMLMap {
     pairs.first { $0.key == key }?.value
   }
 
-  /// Whether the key is there, or one that was probably meant to be it.
+  /// Whether the mapping has the key or a probable misspelling of it.
   package func has(_ key: String) -> Bool {
     node(key) != nil || unknown.contains { Self.nearest(to: $0, among: [key]) != nil }
   }
@@ -128,8 +127,8 @@ package struct YAMLMap {
     note(node.mark?.line ?? line, "\(name) is not \(expected)", "write \(expected) there")
   }
 
-  /// Notes it.
-  /// - Returns: nil, for what could not be read.
+  /// Notes the mistake.
+  /// - Returns: nil, in place of the value.
   package func wrongType<Value>(_ name: String, _ node: Node, _ expected: String) -> Value? {
     noteWrongType(name, node, expected)
     return nil
@@ -139,7 +138,7 @@ package struct YAMLMap {
     mistakes.note(line, message, remedy)
   }
 
-  /// Nothing, `~` or `null`, outside quotes.
+  /// An empty value, `~` or `null`, not in quotes.
   package static func isNull(_ node: Node) -> Bool {
     guard let scalar = node.scalar, scalar.style == .plain || scalar.style == .any else {
       return false
@@ -166,7 +165,7 @@ package struct YAMLMap {
     return nearest(to: key, among: keys).map { "did you mean \($0)? \(all)" } ?? all
   }
 
-  /// The word that was probably meant by another one.
+  /// The known word of which `word` is probably a misspelling.
   package static func nearest(to word: String, among words: [String]) -> String? {
     guard let nearest = words.min(by: { distance($0, word) < distance($1, word) }),
       distance(nearest, word) <= max(2, word.count / 3),
@@ -175,7 +174,7 @@ package struct YAMLMap {
     return nearest
   }
 
-  /// Levenshtein's.
+  /// Levenshtein distance.
   private static func distance(_ first: String, _ second: String) -> Int {
     let second = Array(second)
     var row = Array(0...second.count)

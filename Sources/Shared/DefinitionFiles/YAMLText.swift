@@ -1,23 +1,22 @@
 package import Yams
 
-/// The text of a definition's file, read with everything that YAML itself means filled in: anchors and
-/// their aliases, merges (`<<`), and each key once.
+/// Parses a definition file and resolves YAML's own features: aliases, merges (`<<`) and duplicate keys.
 ///
-/// A value that comes by an alias keeps the line that it is written on, which is where to mend it.
+/// A value from an alias keeps the line of its anchor, because that is where to correct it.
 package struct YAMLText {
   private let mistakes: Mistakes
   private var nodes = 0
 
-  /// Aliases of aliases grow fast; no definition has so many values.
+  /// A limit against exponential growth by aliases of aliases. No real definition has this many values.
   private static let nodesMax = 100_000
   private static let duplicatesMax = 50
-  /// Marks a key that stands before another of the same name. Nobody writes a character for private use.
+  /// Marks a key that is repeated later. A private-use character does not occur in definitions.
   private static let mark: Character = "\u{E000}"
 
   private struct TooManyValues: Error {}
 
-  /// - Parameter remedy: what to write if there is nothing.
-  /// - Returns: nil if it is no YAML, which is noted.
+  /// - Parameter remedy: the remedy for an empty file.
+  /// - Returns: nil if the text is not YAML; the mistake is noted.
   package static func compose(
     _ yaml: String, whenEmpty remedy: String, _ mistakes: Mistakes
   ) -> Node? {
@@ -49,16 +48,16 @@ package struct YAMLText {
       .composer(_, let problem, let mark, _):
       (mark.line, problem)
     case .duplicatedKeysInMapping(let duplicates, let context):
-      (context.mark.line, "the key \(duplicates.joined(separator: ", ")) stands twice")
+      (context.mark.line, "the key \(duplicates.joined(separator: ", ")) appears twice")
     case .reader(let problem, _, _, _): (nil, problem)
     default: (nil, "\(error)")
     }
   }
 
-  // MARK: Keys that stand twice
+  // MARK: Duplicate keys
 
-  /// The parser gives up at a key that stands twice in a mapping. The first of the two is marked in the
-  /// text, so that the rest can be read; `filledIn` finds the mark, notes the mistake and drops it.
+  /// The parser stops at a duplicate key. So the first of the two keys is marked in the text, and the text is parsed
+  /// again. `filledIn` finds the mark, notes the mistake and drops the key.
   private static func markingDuplicates(_ yaml: String) throws -> Node? {
     var text = yaml
     for number in 1... {
@@ -75,7 +74,7 @@ package struct YAMLText {
     return nil
   }
 
-  /// - Returns: nil where the key is not simply written there, such as one with a tag.
+  /// - Returns: nil if the key is not plainly written at the position, for example if it has a tag.
   private static func marking(
     _ key: String, at mark: Mark, in text: String, _ number: Int
   ) -> String? {
@@ -87,7 +86,7 @@ package struct YAMLText {
     return String(String.UnicodeScalarView(scalars))
   }
 
-  // MARK: What YAML means
+  // MARK: Aliases and merges
 
   private mutating func filledIn(_ node: Node) throws -> Node {
     nodes += 1
@@ -118,12 +117,12 @@ package struct YAMLText {
     return Node.Mapping(pairs, mapping.tag, mapping.style, mapping.mark)
   }
 
-  /// What `<<` brings: a mapping's keys, or those of several, the first of which wins.
+  /// The keys that `<<` merges: those of one mapping or of several. The first mapping takes precedence.
   private mutating func merged(_ value: Node, of key: Node) throws -> [(Node, Node)] {
     let parts = value.sequence.map(Array.init) ?? [value]
     guard !parts.isEmpty, parts.allSatisfy({ $0.mapping != nil }) else {
       mistakes.note(
-        key.mark?.line, "<< brings what is not a mapping",
+        key.mark?.line, "<< merges a value that is not a mapping",
         "write <<: *anchor, or <<: [*anchor, *other], where each anchor is at a mapping")
       return []
     }
@@ -137,7 +136,7 @@ package struct YAMLText {
       let name = String(key.string?.split(separator: Self.mark).last ?? "")
       let last = Array(mapping).last { !Self.isMarked($0.key) && $0.key.string == name }?.key
       mistakes.note(
-        last?.mark?.line, "the key \(name) stands twice: on line \(key.mark?.line ?? 1), too",
+        last?.mark?.line, "the key \(name) appears twice: also on line \(key.mark?.line ?? 1)",
         name == "<<" ? "write <<: [*one, *other]" : "keep one of them")
     }
   }
@@ -152,11 +151,11 @@ package struct YAMLText {
 }
 
 extension [Unicode.Scalar] {
-  /// The index of a place as libyaml counts it, from 1.
+  /// The index of a position in libyaml's counting, from 1.
   fileprivate func index(ofLine line: Int, column: Int) -> Int? {
     var (index, current) = (startIndex, 1)
     while current < line, index < endIndex {
-      // CR, LF, NEL, LS and PS; CR and LF together are one break.
+      // CR, LF, NEL, LS and PS end a line; CR LF counts as one.
       let isBreak = ["\r", "\n", "\u{85}", "\u{2028}", "\u{2029}"].contains(self[index])
       let isPair = self[index] == "\r" && index + 1 < endIndex && self[index + 1] == "\n"
       index += isPair ? 2 : 1

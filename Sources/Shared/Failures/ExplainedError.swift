@@ -1,6 +1,6 @@
-/// An error that a program shows to whoever runs it: what is wrong, where, and what to do about it.
+/// An error for the operator of a program: what is wrong, where, and what to do about it.
 ///
-/// Its texts are safe to log: they never have the content of a row or a secret.
+/// Its texts are safe to log: they never contain a row's values or a secret.
 public protocol ExplainedError: Error, CustomStringConvertible {
   /// What is wrong, without `context`.
   var message: String { get }
@@ -19,21 +19,21 @@ extension ExplainedError {
   public var description: String { "\(what)\n  remedy: \(remedy)" }
 }
 
-/// What has to happen before the same can succeed. A program's exit code is made from this alone.
+/// What must happen before a retry can succeed. It determines the program's exit code.
 public enum Disposition: Sendable, Hashable, CaseIterable {
-  /// The command line, the definition or the surroundings are wrong. Nothing has run.
+  /// The command line, the definition or the environment is wrong. Nothing has run.
   case usage
-  /// The warehouse or the API refuses one thing; all else can go on.
+  /// The warehouse or the API refuses one thing; the rest can continue.
   case refused
-  /// Somebody else has what is needed.
+  /// Another process holds what is needed, such as a lock.
   case held
-  /// Nothing is wrong but the moment.
+  /// A temporary problem: try again later.
   case temporary
-  /// Somebody has to give credentials, rights or credits.
+  /// Credentials, privileges or API credits are missing.
   case credentials
   case failed
 
-  /// Of a program that ends with such an error.
+  /// The exit code of a program that ends with this error.
   public var exitCode: Int32 {
     switch self {
     case .usage: 2
@@ -46,16 +46,16 @@ public enum Disposition: Sendable, Hashable, CaseIterable {
   }
 }
 
-/// What an error is about, as far as it is known.
+/// Where the error occurred, as far as it is known.
 public struct ErrorContext: Sendable, Hashable {
   public var file: String?
   /// The first line is 1.
   public var line: Int?
   public var dataset: String?
   public var chunk: Int64?
-  /// Within its run and dataset.
+  /// The chunk's number within its run and dataset.
   public var chunkNumber: Int?
-  /// What was tried at the API, with the job's name or ID.
+  /// The API call that failed, with the job's name or ID.
   public var operation: String?
 
   public init() {}

@@ -4,7 +4,7 @@ public import SystemPackage
 /// A migration file in dbmate's format: `<version>_<name>.sql` with `-- migrate:up` and
 /// `-- migrate:down` blocks.
 public struct Migration: Sendable, Equatable {
-  /// The digits the file's name begins with; what `schema_migrations` records.
+  /// The digits at the beginning of the file's name. `schema_migrations` records them.
   public let version: String
   /// The file's name without its version and ending.
   public let name: String
@@ -15,14 +15,14 @@ public struct Migration: Sendable, Equatable {
   /// The statements of one direction.
   public struct Block: Sendable, Equatable {
     public let sql: String
-    /// The line of the file that `sql` begins on; the first is 1.
+    /// The line of the file at which `sql` begins; the first is 1.
     public let firstLine: Int
-    /// False where the marker says `transaction:false`.
+    /// False if the marker says `transaction:false`.
     public let inTransaction: Bool
   }
 }
 
-/// A migration could not be read, applied or rolled back. Nothing of it remains in the database.
+/// A migration could not be read, applied or rolled back. The database keeps none of its changes.
 public struct MigrationError: ExplainedError, Sendable {
   public let file: String
   public let line: Int?
@@ -49,8 +49,8 @@ extension Migration {
     }
     var blocks: [Direction: (firstLine: Int, options: Substring, lines: [Substring])] = [:]
     var current: Direction?
-    // By LF alone, so that the SQL stays as it is written: the CR of a CRLF is white space to the
-    // server, and what else Swift takes for a newline may stand within quotes.
+    // Split at LF only, so that the SQL stays unchanged. The server treats the CR of a CRLF as white space, and
+    // Swift's other newline characters can be part of quoted texts.
     let lines = text.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false)
       .map { Substring($0) }
     for (index, line) in lines.enumerated() {
@@ -99,7 +99,7 @@ extension Migration {
     case up
     case down
 
-    /// What dbmate takes for a marker: `--`, spaces, `migrate:up`, options.
+    /// dbmate's marker: `--`, spaces, `migrate:up`, options.
     static func marker(in line: Substring) -> (Direction, options: Substring)? {
       guard line.hasPrefix("--") else { return nil }
       let rest = line.dropFirst(2).drop(while: \.isWhitespace)

@@ -1,13 +1,13 @@
 import PostgreSQL
 
-/// What rolling a migration back would destroy for good.
+/// What the rollback of a migration would destroy.
 public struct MigrationLosses: Sendable, Equatable {
   public struct Table: Sendable, Equatable {
-    /// With its schema.
+    /// The name with its schema.
     public let name: String
-    /// The columns that would go; empty if the table itself would.
+    /// The columns that would be dropped; empty if the whole table would be.
     public let columns: [String]
-    /// That would go, or have something in these columns.
+    /// The number of rows that would be lost, or that have a value in these columns.
     public let rows: Int
   }
 
@@ -16,45 +16,44 @@ public struct MigrationLosses: Sendable, Equatable {
     public let name: String
   }
 
-  /// Those with rows, by name.
+  /// The tables with rows, by name.
   public let tables: [Table]
-  /// Triggers with a function in another schema than their table's, on tables that would stay: somebody has
-  /// put them there since, such as a guard.
+  /// Triggers on remaining tables whose function is in another schema than the table. They were added later, such as
+  /// an ingest guard.
   public let triggers: [Trigger]
-  /// Whether that could not be found out, since the block runs without a transaction.
+  /// Whether the losses are unknown, because the block runs without a transaction.
   public let areUnknown: Bool
 
   public var areNone: Bool { tables.isEmpty && triggers.isEmpty && !areUnknown }
 
-  /// For people, a line each.
+  /// The losses for messages, one in each line.
   public var lines: [String] {
     let tables = tables.map { table in
       let columns = table.columns.isEmpty ? "" : ", in \(table.columns.joined(separator: ", "))"
       return "\(table.name): \(table.rows) rows\(columns)"
     }
-    let triggers = triggers.map { "\($0.table): its trigger \($0.name)" }
+    let triggers = triggers.map { "\($0.table): trigger \($0.name)" }
     return tables + triggers
-      + (areUnknown ? ["what it destroys is not known: it runs without a transaction"] : [])
+      + (areUnknown ? ["the losses are unknown: the block runs without a transaction"] : [])
   }
 
   static let none = MigrationLosses(tables: [], triggers: [], areUnknown: false)
   static let unknown = MigrationLosses(tables: [], triggers: [], areUnknown: true)
 }
 
-/// Finds out what a script destroys: it is run in a transaction that is rolled back, and what is gone is
-/// counted afterwards.
+/// Finds out what a script destroys: runs it in a transaction, compares the database before and after, and rolls the
+/// transaction back.
 struct LossTrial {
   let connection: Connection
 
-  /// What a database holds, by OID.
+  /// The tables, columns and triggers of a database, by OID.
   private struct Stock {
-    /// Partitions count with their table.
+    /// Tables; partitions belong to their parent table.
     var tables: [UInt32: String] = [:]
-    /// By table.
+    /// Columns, by table.
     var columns: [UInt32: Set<String>] = [:]
     var triggers: [UInt32: (table: UInt32, name: String)] = [:]
-    /// Rows that were deleted, by table, since the session last reported them: it may count what came before
-    /// the transaction.
+    /// The session's count of deleted rows, by table. It may include rows that were deleted before the transaction.
     var deletions: [UInt32: Int] = [:]
   }
 
@@ -63,7 +62,7 @@ struct LossTrial {
     let after: Stock
   }
 
-  /// - Throws: what the script does.
+  /// - Throws: the script's errors.
   func losses(of script: String) async throws -> MigrationLosses {
     do {
       return try await connection.withTransaction { transaction in
@@ -90,11 +89,11 @@ struct LossTrial {
       }.sorted { ($0.table, $0.name) < ($1.table, $1.name) }, areUnknown: false)
   }
 
-  /// The condition that a row was not made by a migration, where one makes rows: nothing is lost with those
-  /// alone.
+  /// For tables with rows that a migration inserts: the condition for all other rows. A table that has only the
+  /// migration's rows is no loss.
   private static let made: [String: SQL] = ["lethe.seal": "kind <> 'begin'"]
 
-  /// Tables whose rows are no loss: those that migrations make and take away, and what a server notes of its folder.
+  /// Tables whose rows are no loss: migrations manage the first; the second holds only the path of a server's spool.
   private static let lossless: Set<String> = ["lethe.version", "compliance.spool"]
 
   private func lostTables(

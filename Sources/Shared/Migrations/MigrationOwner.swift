@@ -1,33 +1,33 @@
 public import Failures
 
-/// Whose a set of migrations is, by what its files create.
+/// The owner of a set of migrations, recognized by the objects that the files create.
 ///
-/// A folder may be a copy, under other names, and may hold somebody's own files beside them.
+/// File names are not enough: a directory may be a renamed copy, or contain other files, too.
 public enum MigrationOwner: String, Sendable, CaseIterable {
   case ledger = "Lethe's ledger"
   case service = "compliance-server's platform and jobs"
-  /// The reference warehouse, which only demos and tests want.
+  /// The reference warehouse, for demos and tests only.
   case demo = "the demo's warehouse"
 
-  /// Whether a file of theirs is the one that begins it all.
+  /// Whether the migration is the first one of this owner's set.
   func begins(with migration: Migration) -> Bool {
     let sql = migration.up.sql.replacing(/--[^\n]*/, with: "").lowercased()
     func creates(_ what: Regex<Substring>) -> Bool { sql.firstMatch(of: what) != nil }
     return switch self {
     case .ledger: creates(/\bcreate\s+schema\s+(?:if\s+not\s+exists\s+)?"?lethe"?(?![\w$"])/)
     case .service:
-      // Schemas with such names are everybody's; these two objects are not.
+      // Schemas with these names are common; these two objects are not.
       creates(/\bcreate\s+type\s+"?platform"?\."?account_state"?(?![\w$])/)
         || creates(/\bcreate\s+table\s+"?compliance"?\."?signing_key"?(?![\w$])/)
     case .demo:
-      // Its tables are a model for other people's own.
+      // The version is required, too, because users copy these tables for their own warehouses.
       migration.version == "20261123090100"
         && creates(/\bcreate\s+schema\s+(?:if\s+not\s+exists\s+)?"?warehouse"?(?![\w$"])/)
     }
   }
 }
 
-/// A program was given migrations that are not for it. Nothing was done.
+/// The migrations belong to another program. Nothing was changed.
 public struct ForeignMigrations: ExplainedError, Sendable {
   public let message: String
   public let remedy: String
@@ -35,8 +35,8 @@ public struct ForeignMigrations: ExplainedError, Sendable {
 }
 
 extension MigrationSet {
-  /// - Parameter remedies: whose migrations are refused, and what to do about each.
-  /// - Throws: `ForeignMigrations`, naming the file.
+  /// - Parameter remedies: the owners whose migrations are refused, and the remedy for each.
+  /// - Throws: `ForeignMigrations`, which names the file.
   public func refuse(
     _ remedies: KeyValuePairs<MigrationOwner, String>, in program: String
   ) throws {

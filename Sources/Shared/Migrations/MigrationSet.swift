@@ -1,13 +1,13 @@
 import Foundation
 public import SystemPackage
 
-/// Migrations in the order of their versions: those of one directory, or those that a program brings.
+/// Migrations in the order of their versions: from a directory, or embedded in the program.
 public struct MigrationSet: Sendable {
   public let directory: FilePath
   public let migrations: [Migration]
 
-  /// Reads what a program brings.
-  /// - Parameter label: what messages have in the place of the directory.
+  /// Reads embedded migrations.
+  /// - Parameter label: the name for messages, in place of a directory.
   public init(_ label: String, files: [(name: String, text: String)]) throws {
     let directory = FilePath(label)
     self.directory = directory
@@ -16,8 +16,8 @@ public struct MigrationSet: Sendable {
     }
   }
 
-  /// Reads every `.sql` file of the directory itself; a folder in it is a set of its own.
-  /// - Throws: `MigrationError` naming the directory or file.
+  /// Reads every `.sql` file of the directory, without its subdirectories.
+  /// - Throws: `MigrationError`, which names the directory or file.
   public init(directory: FilePath) throws {
     let names: [String]
     do {
@@ -25,7 +25,7 @@ public struct MigrationSet: Sendable {
     } catch {
       throw MigrationError(
         file: directory.string, line: nil, message: "cannot read the migrations directory",
-        remedy: "name it with --migrations-dir, or run from where it lies")
+        remedy: "name an existing directory with --migrations-dir")
     }
     self.directory = directory
     migrations = try names.filter { $0.hasSuffix(".sql") }

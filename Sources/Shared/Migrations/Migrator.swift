@@ -1,11 +1,11 @@
 public import PostgreSQL
 internal import SystemPackage
 
-/// Applies and rolls back the migrations of a set, with dbmate's table, so that either program can
-/// go on where the other stopped: `public.schema_migrations`; or, where that is somebody else's or cannot be
-/// made, `lethe_migrations.schema_migrations`, which dbmate finds with its option `--migrations-table`.
+/// Applies and rolls back the migrations of a set. It uses dbmate's table, `public.schema_migrations`, so that either
+/// program can continue the other's work. If that table belongs to another tool or cannot be created, it uses
+/// `lethe_migrations.schema_migrations`, which dbmate can use with its option `--migrations-table`.
 ///
-/// One migrator at a time works on a database: the others wait on an advisory lock.
+/// An advisory lock lets only one migrator work on a database at a time; others wait.
 public struct Migrator: Sendable {
   public struct Status: Sendable, Equatable {
     public let version: String
@@ -16,7 +16,7 @@ public struct Migrator: Sendable {
   private let connection: Connection
   private let set: MigrationSet
 
-  /// Any number that all Lethe programs agree on.
+  /// An arbitrary number; the same in all Lethe programs.
   private static let advisoryLock: Int64 = 0x6C65_7468_655F_6D69
 
   public init(connection: Connection, set: MigrationSet) {
@@ -24,9 +24,9 @@ public struct Migrator: Sendable {
     self.set = set
   }
 
-  /// Applies what is pending, oldest first, each in its own transaction.
-  /// - Returns: what was applied.
-  /// - Throws: `MigrationError` naming file and line; what came before it stays applied.
+  /// Applies the pending migrations, oldest first, each in its own transaction.
+  /// - Returns: the applied migrations.
+  /// - Throws: `MigrationError`, which names file and line. Earlier migrations stay applied.
   @discardableResult
   public func up() async throws -> [Migration] {
     try await locked {
@@ -43,8 +43,8 @@ public struct Migrator: Sendable {
     }
   }
 
-  /// Rolls the newest applied migration of this set back.
-  /// - Returns: it, or nil if none is applied.
+  /// Rolls back the newest applied migration of this set.
+  /// - Returns: the migration; nil if none is applied.
   @discardableResult
   public func down() async throws -> Migration? {
     switch try await down(destroying: true) {
@@ -53,17 +53,17 @@ public struct Migrator: Sendable {
     }
   }
 
-  /// What came of rolling the newest applied migration back.
+  /// The outcome of a rollback.
   public enum Rollback: Sendable {
-    /// None is applied.
+    /// No migration is applied.
     case idle
     case rolledBack(Migration)
-    /// It was left as it is.
+    /// Nothing was changed, because the rollback would destroy this.
     case wouldDestroy(Migration, MigrationLosses)
   }
 
-  /// Rolls the newest applied migration of this set back.
-  /// - Parameter destroying: whether rows and triggers may be lost by that.
+  /// Rolls back the newest applied migration of this set.
+  /// - Parameter destroying: whether the rollback may destroy rows and triggers.
   public func down(destroying: Bool) async throws -> Rollback {
     try await locked {
       let table = try await table()
@@ -106,7 +106,7 @@ public struct Migrator: Sendable {
       try await connection.execute("SELECT pg_advisory_unlock(\(literal: Self.advisoryLock))")
       return value
     } catch {
-      // In a task of its own: in one that was cancelled the lock would stay with the connection.
+      // In a new task: a cancelled task could not run the statement, and the connection would keep the lock.
       let connection = self.connection
       await Task {
         _ = try? await connection.execute(
@@ -118,7 +118,7 @@ public struct Migrator: Sendable {
 
   // MARK: The table
 
-  /// Where the versions that were applied are recorded.
+  /// The table that records the applied versions.
   private enum Table: String, CaseIterable {
     case shared = "public"
     case own = "lethe_migrations"
@@ -127,7 +127,8 @@ public struct Migrator: Sendable {
     var sql: SQL { SQL(trusted: name) }
   }
 
-  /// A table that has versions of this set is kept; one of another shape is somebody else's.
+  /// Chooses the table. A table with versions of this set is used again. A table of another shape belongs to another
+  /// tool.
   private func table() async throws -> Table {
     for table in Table.allCases {
       let recorded = try await versions(in: table)
@@ -149,7 +150,7 @@ public struct Migrator: Sendable {
       .onlyRow(as: Bool.self)
   }
 
-  /// Whether a version as dbmate writes it can be put into it.
+  /// Whether the table accepts dbmate's rows.
   private func isDbmates(_ table: Table) async throws -> Bool {
     try await connection.query(
       """
@@ -173,8 +174,8 @@ public struct Migrator: Sendable {
         file: set.directory.string, line: nil,
         message: "the role may not create the table \(table.name): \(error.messageWithoutValues)",
         remedy: """
-          GRANT CREATE ON DATABASE … to it, which the schema lethe needs, too; or migrate as the database's \
-          owner
+          GRANT CREATE ON DATABASE … to the role (the schema lethe needs it, too), or migrate as the \
+          database's owner
           """)
     }
   }
@@ -212,20 +213,20 @@ public struct Migrator: Sendable {
         ? "\(error.message) (SQLSTATE \(error.state?.rawValue ?? ""))"
           + (error.isRaised ? "" : error.hint.map { "\n  hint: \($0)" } ?? "")
         : error.description,
-      // The migration's own word on what to do.
+      // A migration that raises an error gives its own remedy as the hint.
       remedy: error.isRaised && error.hint != nil
         ? error.hint ?? ""
         : block.inTransaction
-          ? "mend the statement and run the command again: nothing of this file was kept"
-          : "this block runs without a transaction: undo what it had done, mend it, run it again")
+          ? "fix the statement and run the command again: none of this file's changes were kept"
+          : "this block runs without a transaction: undo its changes, fix it and run it again")
   }
 
-  /// The line of the file that the error is about: by the server's position, else by the number of
-  /// statements that had succeeded. Nil where it is about the recording or the COMMIT.
+  /// The line of the file with the error: from the server's position, or from the number of statements that succeeded.
+  /// Nil if the recording of the version or the COMMIT failed.
   private static func line(of error: PostgreSQLError, in block: Migration.Block) -> Int? {
     guard error.statement == nil else { return nil }  // only a script's error has none
     if let position = error.position {
-      // The server counts code points, which a Character may be several of.
+      // The server counts code points; a Character can have several.
       return block.firstLine + block.sql.unicodeScalars.prefix(position - 1).count { $0 == "\n" }
     }
     let lines = StatementLines(block.sql).lines

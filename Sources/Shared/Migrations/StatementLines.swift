@@ -1,8 +1,8 @@
-/// Where the statements of a script begin, for saying which line of a file failed.
+/// The lines at which the statements of a script begin, to name the line of a failure.
 ///
-/// The server tells how many statements succeeded but gives a position only for some errors. This
-/// knows of quotes, dollar quotes, comments and parentheses, not of `BEGIN ATOMIC`; it is used to
-/// report, never to cut what is run.
+/// For some errors the server gives no position, only the number of statements that succeeded. This scanner handles
+/// quotes, dollar quotes, comments and parentheses, but not `BEGIN ATOMIC`. It is used only for messages, never to
+/// split a script for execution.
 struct StatementLines {
   /// The line, counted from 0, of the first word of each statement.
   private(set) var lines: [Int] = []
@@ -41,7 +41,7 @@ struct StatementLines {
       }
       return position
     }
-    /// A doubled quote looks like the end of one literal and the begin of the next, which will do.
+    /// A doubled quote counts as the end of one literal and the beginning of the next; the result is the same.
     func endOfQuote() -> Int {
       let quote = bytes[index]
       let hasEscapes =
@@ -93,7 +93,7 @@ struct StatementLines {
     }
   }
 
-  /// `$$` or `$name$` at the slice's begin.
+  /// `$$` or `$name$` at the beginning of the slice.
   private static func dollarTag(_ bytes: ArraySlice<UInt8>) -> [UInt8]? {
     let name = bytes.dropFirst().prefix { isPartOfName($0) && $0 != UInt8(ascii: "$") }
     guard name.endIndex < bytes.endIndex, bytes[name.endIndex] == UInt8(ascii: "$") else {

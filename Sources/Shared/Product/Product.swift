@@ -1,6 +1,6 @@
-/// What both programs, their package and their manual say of themselves.
+/// The version and homepage for both programs, their package and their manual pages.
 public enum Product {
   public static let version = "0.2.0"
-  /// Where those who run an API find out who calls them.
+  /// Part of the User-Agent, so that operators of an API can find out who calls it.
   public static let homepage = "https://lethe.example"
 }

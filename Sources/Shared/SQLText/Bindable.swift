@@ -40,7 +40,7 @@ extension Array: Bindable where Element: BindableElement {
   public var parameter: Parameter { Element.parameter(of: self) }
 }
 
-/// Bytes are one value, not an array.
+/// An array of bytes is one `bytea` value, not an SQL array.
 extension UInt8: BindableElement {
   public static func parameter(of values: [UInt8]) -> Parameter { .bytes(values) }
 }

@@ -1,13 +1,12 @@
-/// A libpq connection string (`postgres://…` or `key=value …`). It may hold a password, so it never
-/// describes itself.
+/// A libpq connection string (`postgres://…` or `key=value …`). It may contain a password, so its descriptions never
+/// show it.
 ///
-/// An empty one is fine: libpq then takes all it needs from the `PG*` variables, the service file and
-/// `.pgpass`.
+/// It may be empty: libpq then uses the `PG*` variables, the service file and `.pgpass`.
 public struct ConnectionString: Sendable, Hashable, CustomStringConvertible,
   CustomDebugStringConvertible, CustomReflectable
 {
   package let value: String
-  /// Of the sessions that are made with it.
+  /// The timeouts of sessions with this string.
   public let timeouts: SessionTimeouts
 
   public init(_ value: String, timeouts: SessionTimeouts = SessionTimeouts()) {

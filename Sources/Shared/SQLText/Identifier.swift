@@ -1,4 +1,4 @@
-/// A name in SQL, quoted so that it means exactly itself whatever it contains.
+/// An SQL identifier. It is quoted, so that any characters are safe.
 public struct Identifier: Sendable, Hashable {
   public let name: String
 
@@ -6,8 +6,7 @@ public struct Identifier: Sendable, Hashable {
     self.name = name
   }
 
-  /// The name as SQL text: always in quotes, a quote within doubled, as libpq's PQescapeIdentifier
-  /// writes it.
+  /// The name in double quotes, with quotes in it doubled, like libpq's PQescapeIdentifier.
   public var quoted: String {
     "\"" + name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"")
       + "\""

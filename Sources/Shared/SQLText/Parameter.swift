@@ -5,8 +5,8 @@ public enum Parameter: Sendable {
   case double(Double)
   case bool(Bool)
   case text(String)
-  /// A text for people, such as somebody's note or an API's words: characters that the database's encoding
-  /// may not have are sent as `\u{…}`.
+  /// A text for people, such as a note or an API's message. Characters that the database's encoding may not support
+  /// are sent as `\u{…}`.
   case prose(String)
   /// Sent as binary `bytea`.
   case bytes([UInt8])
@@ -14,7 +14,7 @@ public enum Parameter: Sendable {
   case integers([Int64])
   /// An array literal; cast it in the statement: `$1::text[]`.
   case texts([String])
-  /// The same of texts for people.
+  /// An array of texts for people.
   case proses([String])
 
   public init(_ value: (some BinaryInteger)?) {

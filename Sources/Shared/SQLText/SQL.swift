@@ -1,19 +1,19 @@
-/// A statement or a part of one, together with the values that are bound in it.
+/// A statement or a part of one, with its bound values.
 ///
 ///     let isDue: SQL = "c.state = \(state.rawValue) AND c.due_at < \(time)::timestamptz"
 ///     try await session.query("SELECT chunk_id FROM lethe.chunk AS c WHERE \(isDue)")
 ///
-/// An interpolation binds a value, and splices another `SQL`. Names, literals and text of the operator's own
-/// go by a label: see `SQL.StringInterpolation`. The placeholders get their numbers when the statement is
-/// sent, so a part can stand anywhere. A part that is spliced twice keeps one placeholder for each of its
-/// values: give a value that is large, or whose type is settled in one place, a name of its own.
+/// An interpolation binds a value, or splices another `SQL`. Names, literals and trusted text need a label: see
+/// `SQL.StringInterpolation`. Placeholders are numbered when the statement is sent, so a part can be used anywhere. A
+/// part that is spliced twice has one placeholder for each of its values: put a large value, or one that needs a cast,
+/// into a separate `SQL` constant.
 public struct SQL: Sendable {
   enum Element: Sendable {
     case text(String)
     case value(BoundValue)
   }
 
-  /// A value in its place. It is an object, so that copies of the place are known to be the same.
+  /// A bound value. It is an object, so that all copies of it share one placeholder.
   final class BoundValue: Sendable {
     let parameter: Parameter
 
@@ -28,7 +28,7 @@ public struct SQL: Sendable {
     self.elements = elements
   }
 
-  /// SQL that is no literal of this program: a file's, or what the operator has written. Nothing in it is
+  /// SQL text from outside the program, such as a file or the operator's definition. It is used unchanged: nothing is
   /// quoted or bound.
   public init(trusted text: String) {
     elements = text.isEmpty ? [] : [.text(text)]
@@ -44,7 +44,7 @@ public struct SQL: Sendable {
     one.elements += other.elements
   }
 
-  /// The text as it is sent, and the values of `$1`, `$2`, ….
+  /// The text to send, and the values of `$1`, `$2`, ….
   package var statement: (text: String, parameters: [Parameter]) {
     var text = ""
     var parameters: [Parameter] = []
@@ -73,7 +73,7 @@ extension SQL {
 }
 
 extension Sequence<SQL> {
-  /// The parts in order, with `separator` between each two.
+  /// The parts in order, with `separator` between them.
   public func joined(separator: SQL = "") -> SQL {
     var all: SQL = ""
     var isFirst = true
@@ -86,7 +86,7 @@ extension Sequence<SQL> {
   }
 }
 
-/// What prints is the statement with its placeholders. The values may be secret or somebody's data.
+/// Prints the statement with its placeholders, without the values: they may be secret or personal data.
 extension SQL: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
   public var description: String { statement.text }
   public var debugDescription: String { description }
@@ -94,7 +94,7 @@ extension SQL: CustomStringConvertible, CustomDebugStringConvertible, CustomRefl
 }
 
 extension DefaultStringInterpolation {
-  /// Put into a text, SQL would lose the values that are bound in it.
+  /// Prevents a mistake: in a String, SQL would lose its bound values.
   @available(*, deprecated, message: "splice it into SQL, or ask for its description")
   public mutating func appendInterpolation(_ sql: SQL) {}
 }

@@ -18,13 +18,13 @@ extension SQL: ExpressibleByStringInterpolation {
       if !text.isEmpty { elements.append(.text(text)) }
     }
 
-    /// Splices another part: its values stay bound.
+    /// Splices another part; its values stay bound.
     public mutating func appendInterpolation(_ sql: SQL) {
       elements += sql.elements
     }
 
-    /// Binds a value. Where the server cannot tell its type, as in a SELECT list, cast it: `\(id)::bigint`. An
-    /// array always needs one: `\(ids)::bigint[]`.
+    /// Binds a value. If the server cannot infer its type, as in a SELECT list, add a cast: `\(id)::bigint`. An array
+    /// always needs a cast: `\(ids)::bigint[]`.
     public mutating func appendInterpolation(_ value: some Bindable) {
       elements.append(.value(BoundValue(value.parameter)))
     }
@@ -44,7 +44,7 @@ extension SQL: ExpressibleByStringInterpolation {
       elements.append(.value(BoundValue(.proses(texts))))
     }
 
-    /// A name, in quotes.
+    /// Adds a quoted name.
     public mutating func appendInterpolation(identifier name: String) {
       elements.append(.text(Identifier(name).quoted))
     }
@@ -53,7 +53,7 @@ extension SQL: ExpressibleByStringInterpolation {
       elements.append(.text(name.quoted))
     }
 
-    /// A text as an SQL literal, for statements that take no bound values, such as COMMENT.
+    /// Adds a text as an SQL literal, for statements without bound values, such as COMMENT.
     public mutating func appendInterpolation(literal text: String) {
       elements.append(.text(Self.literal(text)))
     }
@@ -62,12 +62,12 @@ extension SQL: ExpressibleByStringInterpolation {
       elements.append(.text("\(number)"))
     }
 
-    /// SQL that the operator has written, or that a caller vouches for: it is taken as it is.
+    /// Adds trusted SQL, such as the operator's, unchanged.
     public mutating func appendInterpolation(trusted text: String) {
       elements.append(.text(text))
     }
 
-    /// Means the text whatever it contains, and however the server reads backslashes.
+    /// A literal that is correct for any text and any setting of standard_conforming_strings.
     private static func literal(_ text: String) -> String {
       let quoted = text.split(separator: "'", omittingEmptySubsequences: false)
         .joined(separator: "''")

@@ -1,11 +1,10 @@
-/// How long the statements of a session may take, and how long a change of rows may wait for somebody's
-/// lock.
+/// How long the statements of a session may take, and how long a change of rows may wait for a lock.
 public struct SessionTimeouts: Sendable, Hashable {
-  /// Nil is no limit.
+  /// Nil means no limit.
   public let statementSeconds: Double?
-  /// The session's own `lock_timeout` is none: whoever changes somebody's rows sets this for his transaction.
+  /// The session itself has no `lock_timeout`. A transaction that changes the warehouse's rows sets this value.
   public let lockSeconds: Double
-  /// What sets `statementSeconds`, for messages.
+  /// The name of the setting that gave `statementSeconds`, for messages.
   package let statementName: String
 
   public static let lockSecondsDefault = 5.0
@@ -19,13 +18,13 @@ public struct SessionTimeouts: Sendable, Hashable {
     self.statementName = statementName
   }
 
-  /// As PostgreSQL takes `lock_timeout`.
+  /// The value for PostgreSQL's `lock_timeout`.
   public var lockTimeout: String { "\(Self.milliseconds(lockSeconds))ms" }
 
-  /// As PostgreSQL takes `statement_timeout`; 0 is none.
+  /// The value for PostgreSQL's `statement_timeout`; 0 means no limit.
   package var statementTimeout: String { "\(statementSeconds.map(Self.milliseconds) ?? 0)ms" }
 
-  /// Never 0, which would be none.
+  /// At least 1, because 0 means no limit.
   private static func milliseconds(_ seconds: Double) -> Int {
     max(1, Int(min(seconds * 1000, Double(Int32.max))))
   }

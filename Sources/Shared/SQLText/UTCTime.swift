@@ -1,12 +1,12 @@
 extension SQL {
-  /// How much of a second a time's text has.
+  /// The precision of a time's text.
   public enum TimePrecision: Sendable {
     case seconds
     case milliseconds
     case microseconds
   }
 
-  /// A time as ISO 8601 in UTC. Texts of one precision sort as the times do.
+  /// A time as ISO 8601 in UTC. Texts of the same precision sort like the times.
   public static func utc(_ time: SQL, _ precision: TimePrecision = .seconds) -> SQL {
     let fraction: SQL =
       switch precision {

@@ -158,12 +158,12 @@ import Testing
         .replacing("deactivated: ignore", with: "deactivated: {redact: {a: , \"a\": }}")
         .replacing("id: post_id\n", with: "id: post_id\n        typ: z\n"))
     #expect(
-      found.filter { $0.message.contains("stands twice") }.map { "\($0.line ?? 0) \($0.message)" }
+      found.filter { $0.message.contains("appears twice") }.map { "\($0.line ?? 0) \($0.message)" }
         == [
-          "3 the key name stands twice: on line 1, too",
-          "3 the key name stands twice: on line 2, too",
-          "17 the key table stands twice: on line 15, too",
-          "22 the key a stands twice: on line 22, too",
+          "3 the key name appears twice: also on line 1",
+          "3 the key name appears twice: also on line 2",
+          "17 the key table appears twice: also on line 15",
+          "22 the key a appears twice: also on line 22",
         ])
     #expect(found.contains { $0.message == "unknown key datasets.users.targets[0].typ" })
     #expect(found.contains { $0.message == "datasets.posts.type is missing" })
@@ -173,7 +173,7 @@ import Testing
   func linesAreCountedInAnyFile(end: String) throws {
     let yaml = "# é 𝕏 😀\nname: x\nwarehouse: 'é😀' # ü\nname: y\nwhat: 1\n"
     let found = try Self.mistakes(yaml.replacing("\n", with: end))
-    #expect(found.contains { $0.line == 4 && $0.message.contains("name stands twice") })
+    #expect(found.contains { $0.line == 4 && $0.message.contains("name appears twice") })
     #expect(found.contains { $0.line == 5 && $0.message == "unknown key what" })
   }
 }

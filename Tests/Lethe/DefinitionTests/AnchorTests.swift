@@ -91,12 +91,12 @@ import Vocabulary
     ("batch: 7", "batch: none", 11, "datasets.posts.batch is not a whole number"),
     ("batch: 7", "btch: 7", 11, "unknown key datasets.posts.btch"),
     ("batch: 9,", "btach: 9,", 30, "unknown key datasets.users.btach"),
-    ("<<: *defaults", "<<: *name", 15, "<< brings what is not a mapping"),
-    ("<<: *defaults", "<<: [*defaults, x]", 15, "<< brings what is not a mapping"),
+    ("<<: *defaults", "<<: *name", 15, "<< merges a value that is not a mapping"),
+    ("<<: *defaults", "<<: [*defaults, x]", 15, "<< merges a value that is not a mapping"),
     ("match: *id", "match: *removals", 2, "unknown key datasets.posts.targets[0].match."),
     ("<<: *defaults", "\"<<\": *defaults", 15, "unknown key datasets.posts.<<"),
     ("set: *hidden", "set: *hiding", 5, "set.protected is not a single value"),
-    ("<<: *defaults", "<<: *defaults\n    <<: *chunk", 16, "the key << stands twice"),
+    ("<<: *defaults", "<<: *defaults\n    <<: *chunk", 16, "the key << appears twice"),
     ("*defaults]", "*nothing]", 30, "not YAML: found undefined alias"),
   ])
   func aMistakeIsNamedByTheLineThatItIsWrittenOn(

@@ -299,10 +299,10 @@ import Testing
     Case("table: warehouse.users", "table: \"warehouse.users", line: nil, "not YAML: "),
     Case("table: warehouse.users", "table: a: b", line: 12, "not YAML: "),
     Case("bytes: 20000}", "bytes: 20000", line: nil, "not YAML: "),
-    Case("limits:\n", "name: again\nlimits:\n", line: 6, "name stands twice: on line 1, too"),
+    Case("limits:\n", "name: again\nlimits:\n", line: 6, "name appears twice: also on line 1"),
     Case(
       "deactivated: ignore", "deactivated: ignore\n      deleted: ignore", line: 19,
-      "deleted stands twice: on line 16, too"),
+      "deleted appears twice: also on line 16"),
   ]
 
   @Test(arguments: shapes + meanings + access + syntax)

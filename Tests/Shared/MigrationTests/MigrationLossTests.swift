@@ -55,10 +55,10 @@ import Testing
         CREATE SCHEMA s; CREATE FUNCTION s.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'
         """, down: "DROP SCHEMA s CASCADE",
       since: "CREATE TRIGGER watch BEFORE INSERT ON kept FOR EACH ROW EXECUTE FUNCTION s.f()",
-      "public.kept: its trigger watch"),
+      "public.kept: trigger watch"),
     Case(
       "a block without a transaction", up: "CREATE TABLE a ()", down: "DROP TABLE a", since: "",
-      "what it destroys is not known: it runs without a transaction"),
+      "the losses are unknown: the block runs without a transaction"),
   ]
 
   private static func files(_ one: Case) -> [String: String] {

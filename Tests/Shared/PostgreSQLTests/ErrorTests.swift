@@ -70,35 +70,35 @@ import Testing
   /// What a trigger raises is its own, whatever SQLSTATE it gives; so is what a row's value or a constraint
   /// brings about.
   @Test(arguments: [
-    ("RAISE 'hunter2'", "the function public.noisy refuses it (SQLSTATE P0001)"),
+    ("RAISE 'hunter2'", "the function public.noisy raised an error (SQLSTATE P0001)"),
     (
       "RAISE 'hunter2' USING ERRCODE = '23514'",
-      "the function public.noisy refuses it (SQLSTATE 23514)"
+      "the function public.noisy raised an error (SQLSTATE 23514)"
     ),
     (
       "RAISE 'hunter2' USING ERRCODE = 'ZZ123'",
-      "the function public.noisy refuses it (SQLSTATE ZZ123)"
+      "the function public.noisy raised an error (SQLSTATE ZZ123)"
     ),
     (
       "RAISE division_by_zero USING MESSAGE = 'hunter2'",
-      "the function public.noisy refuses it (SQLSTATE 22012)"
+      "the function public.noisy raised an error (SQLSTATE 22012)"
     ),
     (
       "RAISE insufficient_privilege USING MESSAGE = 'hunter2', DETAIL = 'hunter2', HINT = 'hunter2'",
-      "the function public.noisy refuses it (SQLSTATE 42501)"
+      "the function public.noisy raised an error (SQLSTATE 42501)"
     ),
     (
       "EXECUTE 'TABLE ' || NEW.content",
-      "the function public.noisy refuses it (SQLSTATE 42P01)"
+      "the function public.noisy raised an error (SQLSTATE 42P01)"
     ),
     (
       "EXECUTE format('DO %L', 'BEGIN RAISE ''hunter2'' USING ERRCODE = ''42501''; END')",
-      "a function refuses it (SQLSTATE 42501)"
+      "a function raised an error (SQLSTATE 42501)"
     ),
-    ("ASSERT false, 'hunter2'", "the function public.noisy refuses it (SQLSTATE P0004)"),
+    ("ASSERT false, 'hunter2'", "the function public.noisy raised an error (SQLSTATE P0004)"),
     (
       "PERFORM NEW.content::integer",
-      "a value of a row cannot be used as it would have to be (SQLSTATE 22P02)"
+      "a value of a row has the wrong form or range (SQLSTATE 22P02)"
     ),
     (
       "NEW.short := NEW.content",

@@ -132,7 +132,7 @@ import Testing
             Issue.record("\(count) rows passed for one")
           } catch let error as PostgreSQLError {
             #expect(error.code == .unexpectedRowCount)
-            #expect(error.message == "the statement touched \(count) rows instead of one")
+            #expect(error.message == "the statement affected \(count) rows instead of one")
             #expect(error.statement == sql)
           }
         }

@@ -8,7 +8,7 @@
 ///     …
 ///     try await copy.write(rows.takeLast())
 public struct BinaryRows: Sendable {
-  /// How many bytes to gather before they are worth a write.
+  /// The block size: write the rows when this many bytes are collected.
   public static let blockBytes = 32 * 1024
 
   private var bytes: [UInt8]
@@ -60,13 +60,13 @@ public struct BinaryRows: Sendable {
     appendBigEndian(Int32(-1))
   }
 
-  /// What was gathered since the last take.
+  /// Returns the bytes since the last call.
   public mutating func take() -> [UInt8] {
     defer { bytes.removeAll(keepingCapacity: true) }
     return bytes
   }
 
-  /// The same, with the trailer that ends the COPY.
+  /// Like `take`, with the trailer that ends the COPY.
   public mutating func takeLast() -> [UInt8] {
     appendBigEndian(Int16(-1))
     return take()

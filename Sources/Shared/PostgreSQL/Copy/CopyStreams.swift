@@ -1,10 +1,10 @@
 internal import Synchronization
 
-/// The rows of a `COPY … TO STDOUT` as blocks of whole rows, pulled by whoever iterates: the server
-/// waits, through the socket, until the next block is asked for.
+/// The rows of a `COPY … TO STDOUT`, in blocks of whole rows. The server waits (by the socket's flow control) until the
+/// consumer reads the next block.
 ///
-/// The sequence ends when the server has said that the COPY is complete. If it fails on the way, the
-/// iteration throws and what came before is not to be believed.
+/// The sequence ends when the server reports that the COPY is complete. If the COPY fails, the iteration throws, and
+/// earlier blocks must be discarded.
 public struct CopyOut: AsyncSequence, Sendable {
   let connection: Connection
   let copy: Int
@@ -17,10 +17,10 @@ public struct CopyOut: AsyncSequence, Sendable {
     self.transaction = transaction
   }
 
-  /// How much to gather before a block is handed over.
+  /// The smallest size of a block, except the last.
   static let blockBytesMin = 256 * 1024
 
-  /// Reads one block ahead, on the connection's own queue, while its user works on the last.
+  /// Reads one block ahead, on the connection's queue, while the consumer processes the previous one.
   public struct AsyncIterator: AsyncIteratorProtocol {
     let stream: CopyOut
     private var isComplete = false
@@ -31,7 +31,7 @@ public struct CopyOut: AsyncSequence, Sendable {
 
     public mutating func next() async throws -> [UInt8]? {
       guard !isComplete else { return nil }
-      // The block that was read ahead would hide it.
+      // Check for cancellation here: a block that is already read would hide it.
       try Task.checkCancellation()
       let reading = stream.ahead.take() ?? stream.read()
       let block = try await withTaskCancellationHandler {
@@ -53,17 +53,17 @@ public struct CopyOut: AsyncSequence, Sendable {
     Task { try await connection.nextCopyBlock(copy, bytesMin: Self.blockBytesMin) }
   }
 
-  /// A read that is still under way is cancelled on the server: nobody waits for it.
+  /// Cancels a read that is still running.
   func end() async {
     ahead.take()?.cancel()
     await connection.endCopy(copy, restoring: transaction)
   }
 }
 
-/// Whole rows, and whether the server has said that they were the last.
+/// Whole rows, and whether they are the last.
 typealias CopyBlock = (bytes: [UInt8], isComplete: Bool)
 
-/// The block that is being read while the one before it is worked on.
+/// The block that is being read ahead.
 private final class ReadAhead: Sendable {
   private let task = Mutex<Task<CopyBlock, any Error>?>(nil)
 
@@ -85,13 +85,13 @@ public struct CopyIn: Sendable {
   let copy: Int
   let transaction: Int?
 
-  /// Sends bytes of the COPY's format, cut wherever it suits; 8 to 64 KiB at a time is fastest.
-  /// Returns when the socket has taken them.
+  /// Sends bytes in the COPY's format. They may be split anywhere; 8 to 64 KiB at a time is fastest. Returns when the
+  /// socket has accepted them.
   public func write(_ bytes: [UInt8]) async throws {
     try await connection.putCopyData(copy, bytes)
   }
 
-  /// Ends the COPY: the server has taken every row.
+  /// Completes the COPY.
   /// - Returns: the number of rows.
   @discardableResult
   public func finish() async throws -> Int {
@@ -100,7 +100,7 @@ public struct CopyIn: Sendable {
     return rows
   }
 
-  /// Gives the COPY up: none of its rows remain.
+  /// Aborts the COPY: none of its rows are kept.
   public func abandon() async {
     await end()
   }

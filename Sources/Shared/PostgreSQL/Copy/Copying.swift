@@ -1,10 +1,10 @@
 internal import CLibPQ
 internal import SQLText
 
-/// COPY, as `CopyOut` and `CopyIn` see it.
+/// The COPY operations for `CopyOut` and `CopyIn`.
 extension Connection {
-  /// Begins a COPY and gives it the connection.
-  /// - Parameter token: the transaction that it is part of; nil outside.
+  /// Begins a COPY, which then occupies the connection.
+  /// - Parameter token: the enclosing transaction; nil outside a transaction.
   func beginCopy(_ sql: SQL, _ direction: CopyDirection, as token: Int?) async throws -> Int {
     try require(token)
     let text = try sql.textWithoutValues()
@@ -20,19 +20,18 @@ extension Connection {
     return lastOccupant
   }
 
-  /// Gives the connection back to who had it before the COPY; ends the COPY if it is still open.
+  /// Ends the COPY if it is still open, and returns the connection to its previous occupant.
   func endCopy(_ copy: Int, restoring token: Int?) {
     guard occupant == copy else { return }
     abortCopy()
     occupant = token
   }
 
-  /// Ends whatever COPY is open, so that the connection can be used again. A COPY IN leaves nothing
-  /// behind: its statement fails.
+  /// Aborts an open COPY, so that the connection can be used again. An aborted COPY IN keeps no rows.
   func abortCopy() {
     guard PQtransactionStatus(handle) == PQTRANS_ACTIVE else { return }
-    if PQputCopyEnd(handle, "the client gave the COPY up") != 1 {
-      // Not a COPY IN: have the server stop sending, then read what it had sent already.
+    if PQputCopyEnd(handle, "the client aborted the COPY") != 1 {
+      // Not a COPY IN: stop the server, then read what it has already sent.
       let statement = canceller.begin()
       canceller.cancelAndWait(statement: statement)
       canceller.end()
@@ -42,7 +41,7 @@ extension Connection {
     while let result = PQgetResult(handle) { PQclear(result) }
   }
 
-  /// The next rows of a COPY TO STDOUT, whole rows only. Complete once the server has said so.
+  /// The next whole rows of a COPY TO STDOUT, and whether the server has reported the end.
   func nextCopyBlock(_ copy: Int, bytesMin: Int) async throws -> CopyBlock {
     try require(copy)
     return try await cancellable {

@@ -2,23 +2,23 @@ internal import CLibPQ
 import Dispatch
 public import SQLText
 
-/// One connection to a PostgreSQL server, over libpq.
+/// A connection to a PostgreSQL server, with libpq.
 ///
-/// Its blocking calls run on a private queue, never on the cooperative pool. Cancelling the task that
-/// waits for a statement cancels the statement on the server and throws `CancellationError`; the
-/// connection can be used again.
+/// Blocking calls run on a private queue, never on the cooperative pool. When a task that waits for a statement is
+/// cancelled, the statement is cancelled on the server, and the call throws `CancellationError`. The connection can
+/// then be used again.
 ///
-/// Statements of several tasks are run one after another. While a transaction or a COPY is open,
-/// only its own handle may use the connection: anybody else gets `.busy`.
+/// Statements of several tasks run one after another. While a transaction or a COPY is open, only its handle may use
+/// the connection; other calls throw `.busy`.
 public actor Connection {
   let executor: SerialQueueExecutor
   let canceller: StatementCanceller
   private let socket: ConnectionSocket
-  /// Nil once closed; libpq takes that for a broken connection.
+  /// Nil after `close`; libpq treats nil as a broken connection.
   var handle: OpaquePointer?
-  /// Of its statements; the same for its whole life.
+  /// The timeouts of its statements, which never change.
   public nonisolated let timeouts: SessionTimeouts
-  /// When the statement began that was sent last.
+  /// When the last statement began.
   var began: ContinuousClock.Instant?
   var lastOccupant = 0
   var occupant: Int?
@@ -29,18 +29,18 @@ public actor Connection {
     executor.asUnownedSerialExecutor()
   }
 
-  /// How long a server that is gone without a word is taken for one that thinks: without these a call may wait for
-  /// a quarter of an hour, or for good. Over TCP only.
+  /// Settings that detect a server that disappeared without closing the connection. Without them, a call may wait for
+  /// 15 minutes or for ever. TCP only.
   private static let deadPeers: [(keyword: String, value: String)] = [
     ("keepalives_idle", "30"), ("keepalives_interval", "10"), ("keepalives_count", "3"),
     ("tcp_user_timeout", "60000"),
   ]
 
-  /// Connects. The session is as `SessionSettings` has it, whatever role, database and server say, and
-  /// speaks UTF-8.
+  /// Connects. The session has the settings of `SessionSettings`, which override those of the role, the database and
+  /// the server, and uses UTF-8.
   ///
-  /// - Parameter applicationName: what `pg_stat_activity` shows, unless the string or the
-  ///   environment says another.
+  /// - Parameter applicationName: the name in `pg_stat_activity`, unless the connection string or the environment has
+  ///   another one.
   /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason; `CancellationError` as soon as the
   ///   task is cancelled.
   public static func connect(
@@ -49,7 +49,7 @@ public actor Connection {
     try Task.checkCancellation()
     try connectionString.requireWellFormed()
     let executor = SerialQueueExecutor(label: "postgresql.connection")
-    // Later keywords win, so those before dbname are only what the connection string leaves open.
+    // Later keywords take precedence, so the keywords before dbname are defaults for the connection string.
     let keywords =
       ["connect_timeout"] + Self.deadPeers.map(\.keyword)
       + ["fallback_application_name", "dbname", "client_encoding"]
@@ -76,7 +76,7 @@ public actor Connection {
     let connection = Connection(
       opened, executor: executor, socket: socket, timeouts: connectionString.timeouts)
     do {
-      // Nobody has the connection yet, so nothing is lost with it.
+      // No other code uses the connection yet, so it can be severed safely.
       try await withTaskCancellationHandler {
         try await SessionSettings.take(on: connection)
       } onCancel: {
@@ -90,7 +90,7 @@ public actor Connection {
     return connection
   }
 
-  /// What its reason says is all there is: libpq has no SQLSTATE for it.
+  /// A hint from the text of libpq's message, because libpq gives no SQLSTATE for a failed connection.
   private static func hint(forFailing reason: String) -> String {
     if reason.contains("permission denied for database") {
       return "GRANT CONNECT ON DATABASE to the role"
@@ -99,10 +99,10 @@ public actor Connection {
     if reason.contains(/role ".*" does not exist/) {
       return "create the role, or name another one in the connection string"
     }
-    return "check the connection string, the PG* variables and that the server is up"
+    return "check the connection string, the PG* variables and that the server is running"
   }
 
-  /// Connects for the length of `body`.
+  /// Runs `body` with a new connection, and then closes the connection.
   public static func withConnection<R>(
     _ connectionString: ConnectionString, applicationName: String = "lethe",
     isolation: isolated (any Actor)? = #isolation,
@@ -128,21 +128,21 @@ public actor Connection {
     self.executor = executor
     self.socket = socket
     canceller = StatementCanceller(connection: opened.pointer!, socket: socket)
-    // The default would write the server's notices to stderr, past every log setting.
+    // By default, libpq would write the server's notices to stderr, regardless of the log settings.
     PQsetNoticeProcessor(handle, { _, _ in }, nil)
   }
 
   isolated deinit { PQfinish(handle) }
 
-  /// Ends the session; later statements throw. Without it the session ends with the object.
+  /// Ends the session; later statements throw. Otherwise the session ends when the object is released.
   public func close() {
     PQfinish(handle)
     handle = nil
   }
 
-  /// Gives the connection up at once, from any task, though a statement waits for a server that does not
-  /// answer: that one and all later ones throw `.connectionLost`, or `CancellationError` in a task that was
-  /// cancelled. What the server does with the statement is not known.
+  /// Breaks the connection at once. It can be called from any task, even while a statement waits for a server that does
+  /// not answer. This statement and all later ones throw `.connectionLost`, or `CancellationError` in a cancelled task.
+  /// The server may still complete the statement.
   public nonisolated func sever() { socket.shutDown() }
 
   public nonisolated var isSevered: Bool { socket.wasShutDown }
@@ -160,10 +160,10 @@ public actor Connection {
     return try await run(sql, as: nil)
   }
 
-  /// Runs statements separated by semicolons, with no bound values. Unless they say otherwise
-  /// themselves, the server runs all of them in one transaction.
+  /// Runs statements separated by semicolons, without bound values. The server runs them in one transaction, unless
+  /// the script itself controls transactions.
   ///
-  /// - Throws: `PostgreSQLError` whose `position` counts from the script's begin, and whose
+  /// - Throws: `PostgreSQLError` whose `position` counts from the beginning of the script, and whose
   ///   `statementsCompleted` tells which statement failed.
   public func runScript(_ sql: SQL) async throws {
     try requireFree()
@@ -180,8 +180,8 @@ public actor Connection {
 
   /// Runs `body` in a transaction: committed when it returns, rolled back when it throws.
   ///
-  /// Only the handle that `body` is given can use the connection meanwhile.
-  /// - Throws: what `body` throws; `PostgreSQLError` `.notCommitted` if the server rolled back.
+  /// Meanwhile, only the handle that `body` gets can use the connection.
+  /// - Throws: errors of `body`; `PostgreSQLError` `.notCommitted` if the server rolled back.
   public func withTransaction<R: Sendable>(
     isolationLevel: Isolation = .readCommitted, readOnly: Bool = false,
     isolation: isolated (any Actor)? = #isolation,
@@ -199,11 +199,12 @@ public actor Connection {
     }
   }
 
-  /// Runs `body` in one transaction: what it does on this connection, transactions of its own included, is
-  /// kept when it returns, and undone as a whole when it throws.
+  /// Runs `body` in one transaction. All its changes on this connection, including those in nested `withTransaction`
+  /// calls, are committed when it returns and rolled back when it throws.
   ///
-  /// Such a transaction within is a part that can be undone by itself, at the isolation level of the whole.
-  /// What tables do `ON COMMIT` they do at the end. For one task alone, and not within another transaction.
+  /// A nested transaction becomes a savepoint: it can be rolled back alone, but has the isolation level of the
+  /// enclosing one. `ON COMMIT` actions of tables happen at the end. Only one task may use this, and not within another
+  /// transaction.
   public func withEnclosingTransaction<R: Sendable>(
     isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> R
   ) async throws -> R {
@@ -228,7 +229,7 @@ public actor Connection {
     isEnclosed = true
   }
 
-  /// Not cancellable, as any COMMIT.
+  /// Not cancellable, like every COMMIT.
   private func endEnclosing() throws {
     try requireFree()
     let result = try execute("COMMIT", [])
@@ -259,7 +260,7 @@ public actor Connection {
     return Transaction(connection: self, token: token)
   }
 
-  /// Not cancellable: whether a COMMIT that was cut off has taken effect, nobody can tell.
+  /// Not cancellable: after a cancelled COMMIT, it would be unknown whether it took effect.
   private func commit(_ transaction: Transaction) throws {
     try require(transaction.token)
     if isEnclosed {
@@ -268,8 +269,8 @@ public actor Connection {
       return
     }
     let result = try execute("COMMIT", [])
-    // Only a transaction that is through gives the connection up here: after an error `rollBack`
-    // does, and must not meet the transaction of somebody who came in between.
+    // Release the connection here only after a successful COMMIT. After an error `rollBack` releases it; if it were
+    // released twice, `rollBack` could roll back another task's transaction.
     guard result.commandTag == "COMMIT" else {
       throw PostgreSQLError(
         code: .notCommitted, message: "the server rolled the transaction back at COMMIT")
@@ -280,19 +281,19 @@ public actor Connection {
   private func rollBack() {
     abortCopy()
     if PQtransactionStatus(handle) != PQTRANS_IDLE {
-      // A connection that cannot even roll back is of no further use; the next statement says so.
+      // If ROLLBACK fails, the connection is broken, and the next statement reports this.
       _ = try? execute(isEnclosed ? "ROLLBACK TO SAVEPOINT lethe_part" : "ROLLBACK", [])
     }
     occupant = nil
   }
 
-  // MARK: Who may use the connection
+  // MARK: Occupants of the connection
 
   func requireFree() throws {
     guard occupant == nil else {
       throw PostgreSQLError(
-        code: .busy, message: "the connection is in a transaction or a COPY",
-        hint: "use that transaction's own handle, or another connection")
+        code: .busy, message: "a transaction or a COPY is using the connection",
+        hint: "use the transaction's handle, or another connection")
     }
     try requireOpen()
   }
@@ -349,7 +350,7 @@ public actor Connection {
         return try operation()
       } catch let error as PostgreSQLError where error.state == .queryCanceled {
         try Task.checkCancellation()
-        throw error  // a timeout, or somebody else's pg_cancel_backend
+        throw error  // a timeout, or a pg_cancel_backend from another session
       } catch  where socket.wasShutDown {
         try Task.checkCancellation()
         throw error

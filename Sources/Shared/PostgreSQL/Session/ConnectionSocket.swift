@@ -6,20 +6,20 @@ internal import Synchronization
   internal import Glibc
 #endif
 
-/// A connection's socket under a descriptor of our own. libpq closes its own whenever it likes, and then
-/// the number may be somebody else's file already.
+/// A connection's socket, with a duplicate of libpq's descriptor. libpq can close its own descriptor at any time, and
+/// the number could then belong to another file.
 final class ConnectionSocket: Sendable {
   private let descriptor: Int32
   private let isDown = Atomic(false)
 
-  /// - Throws: `PostgreSQLError` if the process may open no more files.
+  /// - Throws: `PostgreSQLError` if the process has reached its limit of open files.
   init(copying descriptor: Int32) throws {
-    // Programs that this process starts would keep it open.
+    // With CLOEXEC, child processes do not keep it open.
     self.descriptor = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
     guard self.descriptor >= 0 else {
       throw PostgreSQLError(
-        code: .connectionFailed, message: "the process may open no more files",
-        hint: "raise its limit of open files")
+        code: .connectionFailed, message: "the process has reached its limit of open files",
+        hint: "raise the limit of open files")
     }
   }
 
@@ -28,7 +28,7 @@ final class ConnectionSocket: Sendable {
   /// Whether `shutDown` was called.
   var wasShutDown: Bool { isDown.load(ordering: .relaxed) }
 
-  /// Whoever waits for it finds its end.
+  /// Shuts the socket down: a call that waits for it returns at once.
   func shutDown() {
     isDown.store(true, ordering: .relaxed)
     shutdown(descriptor, Int32(SHUT_RDWR))

@@ -2,17 +2,17 @@ internal import CLibPQ
 internal import SQLText
 
 extension ConnectionString {
-  /// Refuses what libpq would misread, for libpq quotes the part that it stumbles over; and where a
-  /// password is not encoded as it should be, that part is a piece of the password.
+  /// Refuses malformed strings before libpq reads them. libpq's messages quote the malformed part, and if a password is
+  /// not encoded correctly, this part can contain a piece of the password.
   func requireWellFormed() throws {
-    // libpq would take it for the name of a database, which the server's refusal quotes.
+    // libpq would use the text as a database name, and the server's error would quote it.
     let isURI = value.hasPrefix("postgres://") || value.hasPrefix("postgresql://")
     guard isURI || value.contains("=") || !value.contains(where: { ":/@".contains($0) }) else {
-      throw Self.malformed("it is no postgresql:// URL, no key=value list and no database's name")
+      throw Self.malformed("it is not a postgresql:// URL, a key=value list or a database name")
     }
-    guard !value.utf8.contains(0) else { throw Self.malformed("there is a zero byte in it") }
+    guard !value.utf8.contains(0) else { throw Self.malformed("it contains a zero byte") }
     let isURL = ["postgresql://", "postgres://"].contains { value.hasPrefix($0) }
-    guard isURL || value.contains("=") else { return }  // the name of a database
+    guard isURL || value.contains("=") else { return }  // a database name
     guard let options = PQconninfoParse(value, nil) else {
       throw Self.malformed("libpq cannot read it")
     }
@@ -24,7 +24,7 @@ extension ConnectionString {
       case "port" where !text.utf8.allSatisfy({ $0 &- 0x30 < 10 || $0 == UInt8(ascii: ",") }):
         throw Self.malformed("its port is not a number")
       case "host" where text.contains("@") && !text.hasPrefix("@"):
-        throw Self.malformed("there is an @ in its host")
+        throw Self.malformed("its host contains an @")
       default: break
       }
       option += 1
@@ -35,7 +35,7 @@ extension ConnectionString {
     PostgreSQLError(
       code: .malformedConnectionString, message: "the connection string is malformed: \(why)",
       hint:
-        "in a postgresql:// URL write @ : / ? # % within a password as %40 %3A %2F %3F %23 %25; "
-        + "after password= put one with blanks in single quotes")
+        "in the password of a postgresql:// URL, write @ : / ? # % as %40 %3A %2F %3F %23 %25; "
+        + "after password=, put a value with spaces in single quotes")
   }
 }

@@ -2,10 +2,10 @@ internal import CLibPQ
 import Dispatch
 import Synchronization
 
-/// libpq at work on a connection, which may take as long as `connect_timeout`. Whoever waits for it can go
-/// away before.
+/// Opens a connection with libpq, which may take as long as `connect_timeout`. The waiting task can be cancelled
+/// earlier.
 final class Opening: Sendable {
-  /// An address of libpq's, which nobody else has.
+  /// libpq's pointer. Only one owner has it, so it can be sent between tasks.
   struct Handle: Sendable {
     fileprivate let address: UInt
 
@@ -52,7 +52,7 @@ final class Opening: Sendable {
     return !isOver
   }
 
-  /// - Returns: who waits, the first time.
+  /// - Returns: the waiting continuation; nil after the first call.
   private func end() -> CheckedContinuation<Handle, any Error>? {
     state.withLock { state in
       guard case .waiting(let continuation) = state else { return nil }

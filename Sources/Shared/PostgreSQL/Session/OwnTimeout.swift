@@ -1,8 +1,8 @@
 internal import SQLText
 
 extension Connection {
-  /// Tells a statement that ran out of the session's own time from one that somebody cancelled. The server's
-  /// words for the two are in its own language.
+  /// Distinguishes the session's own timeout from a cancel by another session. The server uses the same SQLSTATE for
+  /// both, and its messages are localized.
   func noteOwnTimeout(in error: inout PostgreSQLError) {
     guard error.state == .queryCanceled, let seconds = timeouts.statementSeconds, let began,
       ContinuousClock.now - began >= .seconds(seconds)
@@ -10,6 +10,6 @@ extension Connection {
     error.isOwnTimeout = true
     error.message =
       "a statement took longer than \(timeouts.statementName) allows: \(seconds) s"
-    error.hint = "raise \(timeouts.statementName), or leave it out"
+    error.hint = "raise \(timeouts.statementName), or remove it"
   }
 }

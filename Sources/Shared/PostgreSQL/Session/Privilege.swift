@@ -1,4 +1,4 @@
-/// A privilege on one object of the connected database, as GRANT gives it.
+/// A privilege that GRANT can give on an object of the connected database.
 public struct Privilege: Sendable, Hashable {
   public enum Object: Sendable, Hashable {
     /// The database that the session is connected to.
@@ -7,12 +7,12 @@ public struct Privilege: Sendable, Hashable {
     case table(schema: String, name: String)
     case column(schema: String, table: String, name: String)
     case type(schema: String, name: String)
-    /// Of several functions of the name, each is meant.
-    /// - Parameter arguments: their types with their schemas, for the GRANT.
+    /// All functions with this name.
+    /// - Parameter arguments: the schema-qualified types of the arguments, for the GRANT.
     case function(schema: String, name: String, arguments: String)
   }
 
-  /// As GRANT has it: `SELECT`.
+  /// The keyword for GRANT, such as `SELECT`.
   public let word: String
   public let object: Object
 
@@ -22,9 +22,9 @@ public struct Privilege: Sendable, Hashable {
   }
 }
 
-/// The privileges that a role has not got, or that one needs.
+/// A list of privileges: those that a role needs, or those that it lacks.
 public struct Privileges: Sendable {
-  /// Stands for everybody where a role's name is asked for.
+  /// PUBLIC, in place of a role's name.
   public static let everybody = "public"
 
   public let privileges: [Privilege]
@@ -34,8 +34,8 @@ public struct Privileges: Sendable {
     self.privileges = privileges.filter { seen.insert($0).inserted }
   }
 
-  /// Those that a role lacks. An object that is not there lacks nothing.
-  /// - Parameter role: the session's own if it is nil.
+  /// The privileges that a role lacks. Privileges on a missing object are not included.
+  /// - Parameter role: nil means the session's role.
   public func missing(
     for role: String? = nil, on session: some Session
   ) async throws -> Privileges {
@@ -71,8 +71,8 @@ public struct Privileges: Sendable {
     return Privileges(places.map { privileges[Int($0) - 1] })
   }
 
-  /// A statement for each object, in the order in which the objects come first.
-  /// - Parameter database: the name of the session's own.
+  /// One GRANT statement for each object, in the order of the objects' first appearance.
+  /// - Parameter database: the name of the session's database.
   public func grants(to role: String, database: String) -> [String] {
     var order: [String] = []
     var words: [String: [String]] = [:]
@@ -112,7 +112,7 @@ extension Privilege {
 }
 
 extension Privilege.Object {
-  /// What GRANT names it by; for a column, its table.
+  /// The object's name for GRANT; for a column, its table.
   func sql(database: String) -> String {
     func qualified(_ schema: String, _ name: String) -> String {
       "\(Identifier(schema).quoted).\(Identifier(name).quoted)"
@@ -130,7 +130,7 @@ extension Privilege.Object {
 }
 
 extension Session {
-  /// The names of the role and of the database that the session works as and in.
+  /// The names of the session's role and database.
   public func roleAndDatabase() async throws -> (role: String, database: String) {
     let names = try await query("SELECT current_user::text, current_database()::text")
       .onlyRow(as: String.self, String.self)

@@ -2,8 +2,8 @@ import Dispatch
 
 /// Runs an actor's jobs one after another on a private serial queue.
 ///
-/// libpq blocks. On the cooperative pool two blocked calls would stop a two-core machine, so every
-/// `Connection` waits on a queue of its own instead.
+/// libpq's calls block. On the cooperative pool, two blocked calls would stop a two-core machine, so each
+/// `Connection` has its own queue.
 final class SerialQueueExecutor: SerialExecutor {
   let queue: DispatchQueue
 

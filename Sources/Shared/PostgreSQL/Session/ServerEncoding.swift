@@ -1,7 +1,7 @@
-/// Which characters the text of a database can have. Sessions speak UTF-8 whatever it is, and the server
-/// refuses a character that its encoding has not.
+/// The characters that a database's encoding supports. Sessions always use UTF-8, and the server refuses a character
+/// that its encoding does not have.
 struct ServerEncoding: Equatable {
-  /// Scalars below it can be held.
+  /// Scalars below this value are supported.
   private let end: UInt32
 
   /// - Parameter name: as the server reports it: `UTF8`.
@@ -11,12 +11,12 @@ struct ServerEncoding: Equatable {
       // SQL_ASCII keeps any bytes as they are.
       case "UTF8", "SQL_ASCII": 0x11_0000
       case "LATIN1": 0x100
-      // What they have beyond ASCII, only their tables know.
+      // For other encodings, only ASCII is certain without a conversion table.
       default: 0x80
       }
   }
 
-  /// With `\u{…}` in place of what may not be held.
+  /// Replaces characters that may not be supported by `\u{…}`.
   func held(_ text: String) -> String {
     guard text.unicodeScalars.contains(where: { $0.value >= end }) else { return text }
     return text.unicodeScalars.map {

@@ -1,13 +1,12 @@
 @_exported public import SQLText
 
-/// What statements can be run on: a `Connection`, each statement in a transaction of its own, or a
-/// `Transaction`.
+/// Runs statements: a `Connection` (each statement is its own transaction) or a `Transaction`.
 public protocol Session: Sendable {
   func run(_ sql: SQL) async throws -> QueryResult
-  /// Statements separated by semicolons, with no bound values.
+  /// Runs statements separated by semicolons, without bound values.
   func runScript(_ sql: SQL) async throws
   func beginCopyOut(_ sql: SQL) async throws -> CopyOut
-  /// The unscoped form of `withCopyIn`: the caller has to `finish` or `abandon` it.
+  /// The unscoped form of `withCopyIn`: the caller must `finish` or `abandon` it.
   func beginCopyIn(_ sql: SQL) async throws -> CopyIn
 }
 
@@ -17,25 +16,25 @@ extension Session {
     try await run(sql)
   }
 
-  /// - Returns: the number of rows that the statement touched.
+  /// - Returns: the number of affected rows.
   @discardableResult
   public func execute(_ sql: SQL) async throws -> Int {
     try await run(sql).rowsAffected
   }
 
-  /// Runs a statement that has to touch exactly one row: a guarded update.
-  /// - Throws: `PostgreSQLError` `.unexpectedRowCount` otherwise; roll back then.
+  /// Runs a statement that must affect exactly one row, such as an update with a condition on the state.
+  /// - Throws: `PostgreSQLError` `.unexpectedRowCount` otherwise; the caller must roll back.
   public func executeOne(_ sql: SQL) async throws {
     let rows = try await run(sql).rowsAffected
     guard rows == 1 else {
       throw PostgreSQLError(
-        code: .unexpectedRowCount, message: "the statement touched \(rows) rows instead of one",
+        code: .unexpectedRowCount, message: "the statement affected \(rows) rows instead of one",
         statement: sql.description)
     }
   }
 
-  /// Streams a `COPY … TO STDOUT` through `body`, block by block. The server is held back while
-  /// `body` works. What `body` leaves unread is cancelled on the server.
+  /// Streams a `COPY … TO STDOUT` through `body`, block by block. The server waits while `body` works. If `body` does not
+  /// read to the end, the COPY is cancelled on the server.
   public func withCopyOut<R: Sendable>(
     _ sql: SQL, isolation: isolated (any Actor)? = #isolation,
     _ body: (CopyOut) async throws -> R
@@ -69,12 +68,12 @@ extension Session {
   }
 }
 
-/// The handle of an open transaction. It is of no use after its `withTransaction` has returned.
+/// The handle of an open transaction. It is invalid after its `withTransaction` has returned.
 public struct Transaction: Session {
   let connection: Connection
   let token: Int
 
-  /// Of its connection.
+  /// The timeouts of the connection.
   public var timeouts: SessionTimeouts { connection.timeouts }
 
   public func run(_ sql: SQL) async throws -> QueryResult {

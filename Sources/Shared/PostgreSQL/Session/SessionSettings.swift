@@ -1,38 +1,38 @@
-/// The parameters that Lethe's statements, values and waits rest on. A role, a database or a server may set
-/// any of them; in Lethe's sessions they are these.
+/// The session parameters that Lethe's statements depend on. A role, a database or a server may set other values;
+/// Lethe's sessions override them.
 ///
-/// The operator's search_path stays: triggers and conditions rest on it. Only that PostgreSQL's own functions, types
-/// and tables are found first, as they are where it does not name `pg_catalog`.
+/// The operator's search_path is kept, because triggers and conditions depend on it. But `pg_catalog` always comes first
+/// in it, which is PostgreSQL's default, so that its functions, types and tables take precedence.
 enum SessionSettings {
-  /// Values are kept and compared by their text, so it must be one text for one value.
+  /// Values are stored and compared as text, so a value must always have the same text.
   private static let texts = [
     ("DateStyle", "ISO, YMD"), ("TimeZone", "UTC"), ("IntervalStyle", "postgres"),
     ("bytea_output", "hex"), ("extra_float_digits", "1"), ("xmlbinary", "base64"),
     ("xmloption", "content"), ("lc_monetary", "C"),
   ]
 
-  /// How statements are read.
+  /// How the server parses statements.
   private static let syntax = [
     ("standard_conforming_strings", "on"), ("backslash_quote", "safe_encoding"),
     ("array_nulls", "on"), ("transform_null_equals", "off"), ("quote_all_identifiers", "off"),
     ("check_function_bodies", "on"),
   ]
 
-  /// What a transaction sees and may do. A statement that waits for somebody else sees what he left behind
-  /// only in READ COMMITTED.
+  /// What a transaction sees and may do. Only in READ COMMITTED does a statement that waited for another transaction
+  /// see that transaction's changes.
   private static let transactions = [
     ("default_transaction_isolation", "read committed"), ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"), ("row_security", "on"), ("exit_on_error", "off"),
   ]
 
-  /// A statement of a large batch takes what it takes, unless the connection's own timeouts say otherwise, and
-  /// a session waits for the API between two.
+  /// No timeouts except the connection's own: statements of large batches take long, and a session is idle while Lethe
+  /// waits for the API.
   private static let waits = [
     ("lock_timeout", "0"), ("transaction_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"), ("idle_session_timeout", "0"),
   ]
 
-  /// Takes `pg_catalog` out of a search_path that has other schemas before it: it is before all then.
+  /// Removes `pg_catalog` from a search_path that has other schemas before it. PostgreSQL then searches it first.
   private static let catalogFirst: SQL = """
     SELECT pg_catalog.set_config('search_path', (
              SELECT coalesce(pg_catalog.string_agg(pg_catalog.quote_ident(s.name), ', ' ORDER BY s.place), '')
@@ -43,17 +43,17 @@ enum SessionSettings {
       AND p.path[1] OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
     """
 
-  /// Constraints are checked and triggers fire. Only a superuser may set it.
+  /// Must be `origin`, so that constraints are checked and triggers fire. Only a superuser may change it.
   private static let replicationRole = "session_replication_role"
 
-  /// - Throws: `PostgreSQLError` `.unusableSession` for what cannot be set and would make Lethe do wrong.
+  /// - Throws: `PostgreSQLError` `.unusableSession` if a setting that Lethe requires cannot be changed.
   static func take(on connection: Connection) async throws {
     let own = [("statement_timeout", connection.timeouts.statementTimeout)]
     let all = texts + syntax + transactions + waits + own
     let values = all.map { "(\(literal: $0.0), \(literal: $0.1))" as SQL }.joined(separator: ", ")
-    // First, for the next one would wait for others.
+    // This must be first: a deferrable transaction could wait for other transactions.
     try await connection.execute("SET default_transaction_deferrable = off")
-    // Servers differ in which of them they know.
+    // Set only parameters that this server version knows.
     try await connection.execute(
       """
       SELECT pg_catalog.set_config(s.name, s.value, false)
@@ -71,10 +71,10 @@ enum SessionSettings {
       throw PostgreSQLError(
         code: .unusableSession,
         message: """
-          \(replicationRole) is \(role), so that no constraint is checked and no trigger fires, and the role \
-          may not change it
+          \(replicationRole) is \(role): constraints are not checked and triggers do not fire; and the role may \
+          not change it
           """,
-        hint: "ALTER ROLE … RESET \(replicationRole), or the same of the database")
+        hint: "ALTER ROLE … RESET \(replicationRole), or ALTER DATABASE … RESET \(replicationRole)")
     }
   }
 }

@@ -2,12 +2,11 @@ internal import CLibPQ
 import Dispatch
 import Synchronization
 
-/// Cancels the statement that a connection is running, and never a later one.
+/// Cancels the statement that a connection is running, never a later one.
 ///
-/// A cancel request travels on a connection of its own. One that is still on its way when its
-/// statement ends would hit the next statement; so the end of a statement waits for a request that has
-/// begun. A server that does not answer may keep it waiting until the connection is severed: no other
-/// statement follows then.
+/// A cancel request uses a separate connection. If it arrives after its statement has ended, it would cancel the next
+/// statement. So `end` waits until all requests that have begun are done. If the server does not answer, `end` waits
+/// until the connection is severed: then no later statement can follow.
 final class StatementCanceller: Sendable {
   private struct State {
     var statement = 0
@@ -22,7 +21,7 @@ final class StatementCanceller: Sendable {
   private nonisolated(unsafe) let handle: OpaquePointer?
   private let socket: ConnectionSocket
   private let state = Mutex(State())
-  /// The requests that have begun.
+  /// The requests in progress.
   private let requests = DispatchGroup()
 
   init(connection: OpaquePointer, socket: ConnectionSocket) {
@@ -32,7 +31,8 @@ final class StatementCanceller: Sendable {
 
   deinit { PQfreeCancel(handle) }
 
-  /// Marks the begin of a statement; the returned number names it.
+  /// Marks the beginning of a statement.
+  /// - Returns: the statement's number.
   func begin() -> Int {
     state.withLock { state in
       state.statement += 1
@@ -46,10 +46,10 @@ final class StatementCanceller: Sendable {
     waitForRequests()
   }
 
-  /// Asks the server to cancel the statement unless it has ended. Returns at once.
+  /// Asks the server to cancel the statement, unless it has ended. Returns at once.
   ///
-  /// A server that has not begun the statement yet takes the request for nothing, so it is repeated
-  /// until the statement has ended.
+  /// If the server has not begun the statement yet, it ignores the request. So the request is repeated until the
+  /// statement has ended.
   func cancel(statement: Int) {
     request(statement) {
       DispatchQueue.global().asyncAfter(deadline: .now() + Self.repeatInterval) {
@@ -58,7 +58,7 @@ final class StatementCanceller: Sendable {
     }
   }
 
-  /// Asks once, returning when the server has taken the request. Blocks.
+  /// Sends one request, and blocks until the server has received it.
   func cancelAndWait(statement: Int) {
     request(statement) {}
     waitForRequests()

@@ -1,7 +1,7 @@
-/// A Swift type that a column's text form can be read as.
+/// A Swift type that can be decoded from a column's text.
 public protocol ColumnDecodable {
-  /// - Parameter text: the value as PostgreSQL writes it, or nil for NULL.
-  /// - Returns: nil where the text is not such a value.
+  /// - Parameter text: the value in PostgreSQL's text format; nil for NULL.
+  /// - Returns: nil if the text is not a value of this type.
   static func decode(columnText text: String?) -> Self?
 }
 

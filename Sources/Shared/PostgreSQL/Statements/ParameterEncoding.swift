@@ -1,8 +1,8 @@
 internal import SQLText
 
-/// How a value is sent.
+/// The encoding of a parameter for libpq.
 extension Parameter {
-  /// The same with texts for people made fit for a database's encoding.
+  /// Replaces characters of `prose` that the database's encoding may not support.
   func held(in encoding: ServerEncoding) -> Parameter {
     switch self {
     case .prose(let value): .text(encoding.held(value))
@@ -23,7 +23,7 @@ extension Parameter {
     }
   }
 
-  /// The bytes to send, with the zero that libpq wants at the end of a text; nil for NULL.
+  /// The bytes to send; a text ends with the zero byte that libpq requires. Nil for NULL.
   var encoded: [UInt8]? {
     switch self {
     case .null: nil

@@ -1,32 +1,31 @@
 public import Failures
 
-/// What went wrong between this program and a PostgreSQL server.
+/// An error of PostgreSQL or of the connection to it.
 ///
-/// Its description carries the server's message, detail, hint and the statement's text. It never
-/// carries a bound value, a connection string or the content of a row: those may be secret or somebody's
-/// data. (`message`, `detail` and `hint` are the server's own, and may quote any of a row's values.)
+/// Its description has the server's message, detail, hint and the statement's text. It never has a bound value, a
+/// connection string or a row's values, because they may be secret or personal data. (`message`, `detail` and `hint`
+/// come from the server and may quote a row's values.)
 public struct PostgreSQLError: ExplainedError, Sendable {
   public enum Code: Hashable, Sendable {
     /// No connection could be made.
     case connectionFailed
-    /// The connection string is not one; the server was not asked.
+    /// The connection string is malformed; no connection was tried.
     case malformedConnectionString
-    /// The session has a setting that would make statements do something else, and it cannot be changed.
+    /// The session has a setting that changes the meaning of statements and cannot be overridden.
     case unusableSession
-    /// The connection broke. If a COMMIT was under way, whether it took effect is not known.
+    /// The connection broke. If a COMMIT was running, it is unknown whether it took effect.
     case connectionLost
     /// The server refused a statement.
     case server(SQLState)
-    /// The connection is in a transaction or a COPY that somebody else holds.
+    /// Another transaction or COPY is using the connection.
     case busy
-    /// A value of the result is not of the asked type.
+    /// A value of the result does not have the requested type.
     case decoding
-    /// The server ended a transaction with ROLLBACK where COMMIT was asked for.
+    /// The server answered COMMIT with ROLLBACK.
     case notCommitted
-    /// A statement changed another number of rows than it had to.
+    /// A statement affected another number of rows than required.
     case unexpectedRowCount
-    /// It cannot be done this way: a COPY without a handle, a handle for what is no COPY, a zero byte
-    /// in a text.
+    /// Wrong use of this library: for example a COPY without a handle, or a zero byte in a text.
     case misuse
   }
 
@@ -34,28 +33,27 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   public var message: String
   public var detail: String?
   public var hint: String?
-  /// The schema-qualified table, where the server names one.
+  /// The schema-qualified table, if the server names one.
   public var table: String?
   public var constraint: String?
   public var column: String?
-  /// The function of a procedural language that it comes from, where the context names one.
+  /// The procedural-language function with the error, if the context names one.
   public var function: String?
-  /// Whether a function has raised it: the message is somebody's own, whatever its SQLSTATE.
+  /// Whether a function raised the error itself. Then the message is the function's, for any SQLSTATE.
   public var isRaised = false
-  /// Whether the server misses a privilege: its message names the object, which is there.
+  /// Whether a privilege is missing. The message names only the object, so it is safe to show.
   public var isOfPrivilege = false
-  /// Whether it came about within a function, or within a statement that a constraint makes.
+  /// Whether the error occurred in a function, or in a statement that a constraint runs.
   public var isWithinFunction = false
-  /// Whether a DO block has raised it that was the statement itself: the message is its author's word to
-  /// whoever runs it.
+  /// Whether a DO block, as the statement itself, raised the error: the message comes from the script's author.
   public var isOfScript = false
-  /// Whether a statement took longer than the connection's own timeouts allow.
+  /// Whether the connection's own timeout ended the statement.
   public var isOwnTimeout = false
-  /// Where in `statement` the server saw the error: characters, the first is 1.
+  /// The position of the error in `statement`, in characters from 1.
   public var position: Int?
   /// The statement's text, without its values.
   public var statement: String?
-  /// How many statements of a script had completed before this error; 0 outside scripts.
+  /// The number of statements of a script that completed before this error; 0 outside scripts.
   public var statementsCompleted = 0
 
   public init(
@@ -73,8 +71,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     if case .server(let state) = code { state } else { nil }
   }
 
-  /// The same transaction, tried again, may well succeed: a deadlock, a serialization failure or a
-  /// lock that was not to be had in time.
+  /// Whether a retry of the transaction may succeed: after a deadlock, a serialization failure or a lock timeout.
   public var isRetryableTransaction: Bool {
     switch state {
     case .serializationFailure, .deadlockDetected, .lockNotAvailable: true
@@ -82,11 +79,11 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     }
   }
 
-  /// Nothing is wrong with the request: the server is away, starting, stopping or out of resources.
+  /// Whether the request itself is right, but the server is not available, is starting or stopping, or lacks resources.
   public var isTemporary: Bool {
     switch code {
     case .connectionFailed, .connectionLost: true
-    case .server(.protocolViolation): false  // such as a parameter that nothing is bound to
+    case .server(.protocolViolation): false  // such as a parameter without a value
     case .server(.queryCanceled) where isOwnTimeout: false
     case .server(let state):
       isRetryableTransaction || ["08", "53", "57", "58"].contains(state.conditionClass)
@@ -104,22 +101,22 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     }
   }
 
-  /// libpq has no SQLSTATE for a connection that was refused; its words and the server's are all there is.
+  /// libpq gives no SQLSTATE for a refused connection, so this uses the text of the message.
   private var dispositionOfFailedConnection: Disposition {
-    // What is quoted is a name of somebody's.
+    // Quoted parts are names, which could contain these words.
     let plain = message.replacing(/"[^"]*"/, with: "")
     func says(_ words: [String]) -> Bool { words.contains(where: plain.contains) }
     if says(["authentication failed", "no password supplied", "no pg_hba.conf entry"]) {
       return .credentials
     }
-    // What was written wrong, or does not go together.
+    // Malformed or incompatible settings.
     if says([
       "invalid ", "unrecognized ", "server does not support", "SSL was required", "SSL error",
       "certificate", "private key", "definition of service", "service file",
     ]) {
       return .usage
     }
-    // A role or a database, which no later try will find; or what its owner forbids.
+    // A missing role or database, or a missing privilege: a retry does not help.
     return says([
       "does not exist", "permission denied", "is not permitted", "not currently accepting",
     ])
@@ -131,22 +128,22 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   public var remedy: String {
     if let hint = hintWithoutValues { return hint }
     return switch disposition {
-    case .temporary: "run again: nothing is lost, and the run goes on where it stood"
+    case .temporary: "run again: nothing is lost, and the run continues where it stopped"
     case .credentials: "check the user and the password of the connection"
     case .usage, .refused, .held, .failed:
-      "PostgreSQL's log has more of it"
+      "see PostgreSQL's log for details"
     }
   }
 
-  /// The server refuses a statement, and would refuse it again.
+  /// Whether the server refused the statement, and a retry would not help.
   public var isRefusal: Bool { state != nil && !isTemporary }
 
-  /// Whether a function of the ledger has raised it: those quote no row.
+  /// Whether a function of the ledger raised the error. Their messages never quote a row.
   private var isOurs: Bool {
     isRaised && (function?.hasPrefix("lethe.") == true || state?.rawValue == "23L01")
   }
 
-  /// Classes of which PostgreSQL's own messages quote no row, wherever they come about.
+  /// Classes whose messages, if they come from PostgreSQL itself, never quote a row.
   private static let plainClasses: Set<Substring> = ["23", "40", "44", "53", "55", "57"]
   /// Classes whose messages may quote a value.
   private static let quotingClasses: Set<Substring> = ["22", "38", "39", "P0"]
@@ -155,13 +152,13 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   private var mayQuoteRows: Bool {
     guard let state, !isOurs, !isOfScript, !isOwnTimeout, !isOfPrivilege else { return false }
     if isRaised { return true }
-    // A division by zero, and a text that is too long.
+    // Division by zero, and a text that is too long.
     if ["22012", "22001"].contains(state.rawValue) { return false }
     if Self.quotingClasses.contains(state.conditionClass) { return true }
     return isWithinFunction && !Self.plainClasses.contains(state.conditionClass)
   }
 
-  /// Whether the detail and the hint may: of a row that breaks a constraint, the detail is the row.
+  /// Whether the detail and the hint may quote a row. For a constraint violation, the detail is the row.
   private var mayQuoteRowsInDetail: Bool {
     guard let state, !isOurs, !isOfScript, !isOwnTimeout else { return false }
     return mayQuoteRows || isWithinFunction || ["23", "44"].contains(state.conditionClass)
@@ -170,8 +167,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   /// The server's hint, unless it may quote a row.
   public var hintWithoutValues: String? { mayQuoteRowsInDetail ? nil : hint }
 
-  /// The server's message; where that may quote a row, the names of the function and the table in its
-  /// place.
+  /// The server's message. If it may quote a row, a message with the names of the column, table or function replaces it.
   public var messageWithoutValues: String {
     guard let state else { return message }
     let what: String
@@ -180,9 +176,9 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     } else if !isRaised && state.conditionClass == "22" {
       let place = column ?? table
       what =
-        "a value of a row cannot be used as it would have to be\(place.map { ": \($0)" } ?? "")"
+        "a value of a row has the wrong form or range\(place.map { ": \($0)" } ?? "")"
     } else {
-      what = function.map { "the function \($0) refuses it" } ?? "a function refuses it"
+      what = function.map { "the function \($0) raised an error" } ?? "a function raised an error"
     }
     return "\(what) (SQLSTATE \(state))"
   }

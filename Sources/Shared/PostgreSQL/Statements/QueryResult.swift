@@ -1,12 +1,12 @@
 internal import CLibPQ
 
-/// The rows of one statement, whole and in memory. For more than some thousands, use COPY.
+/// The rows of one statement, all in memory. For more than a few thousand rows, use COPY.
 public final class QueryResult: Sendable {
-  // Safe to share: a PGresult is never changed once libpq has handed it over, this object is its
-  // only owner, and libpq documents the read accessors as thread-safe on such a result.
+  // Safe to share: libpq does not change a PGresult after returning it, this object is its only owner, and libpq
+  // documents the read accessors as thread-safe.
   private nonisolated(unsafe) let result: OpaquePointer
   let statement: String
-  /// Where each column is. A name that several have is of no use.
+  /// The index of each column by name; `ambiguous` if several columns have the name.
   private let places: [String: Int]
 
   init(taking result: OpaquePointer, statement: String) {
@@ -20,23 +20,23 @@ public final class QueryResult: Sendable {
   }
 
   private static let ambiguous = -1
-  /// What more columns mean, their order does not tell a reader.
+  /// With more columns, code that reads by position is hard to understand; such results must be read by name.
   private static let columnsByPositionMax = 4
 
   deinit { PQclear(result) }
 
-  /// The number of rows that came back.
+  /// The number of returned rows.
   public var count: Int { Int(PQntuples(result)) }
 
-  /// The number of rows that an INSERT, UPDATE, DELETE, COPY, … touched.
+  /// The number of rows that an INSERT, UPDATE, DELETE, COPY, … affected.
   public var rowsAffected: Int { Int(String(cString: PQcmdTuples(result))) ?? 0 }
 
-  /// The server's name for what it did: `INSERT 0 1`, `COMMIT`, …
+  /// The server's command tag: `INSERT 0 1`, `COMMIT`, …
   var commandTag: String { String(cString: PQcmdStatus(result)) }
 
   var status: ExecStatusType { PQresultStatus(result) }
 
-  /// The server waits for rows, or is about to send them, outside the result.
+  /// Whether the statement began a COPY from or to the client.
   var isCopy: Bool { [PGRES_COPY_IN, PGRES_COPY_OUT].contains(status) }
 
   public let columnNames: [String]
@@ -50,7 +50,7 @@ public final class QueryResult: Sendable {
     return String(cString: value)
   }
 
-  /// The rows, whose values are read by the names of their columns.
+  /// The rows. Their values are read by column name.
   public var rows: [Row] { (0..<count).map { Row(result: self, index: $0) } }
 
   /// The only row; nil if there is none.
@@ -64,7 +64,7 @@ public final class QueryResult: Sendable {
     return rows.first
   }
 
-  /// - Throws: `PostgreSQLError` if there is not exactly one.
+  /// - Throws: `PostgreSQLError` unless there is exactly one row.
   public func onlyRow() throws -> Row {
     guard let row = try firstRow() else {
       throw PostgreSQLError(
@@ -73,8 +73,8 @@ public final class QueryResult: Sendable {
     return row
   }
 
-  /// Every row as a tuple of the given types, column by column: of four columns at most.
-  /// - Throws: `PostgreSQLError` (`.decoding`) naming the column whose value does not fit.
+  /// Every row as a tuple of the given types, by column position. At most four columns.
+  /// - Throws: `PostgreSQLError` (`.decoding`), which names the column with a wrong value.
   public func rows<each Column: ColumnDecodable>(
     as types: repeat (each Column).Type
   ) throws -> [(repeat each Column)] {
@@ -86,7 +86,7 @@ public final class QueryResult: Sendable {
   }
 
   /// The only row as a tuple; nil if there is none.
-  /// - Throws: `PostgreSQLError` if there is more than one row or a value does not fit.
+  /// - Throws: `PostgreSQLError` if there is more than one row or a value has the wrong type.
   public func firstRow<each Column: ColumnDecodable>(
     as types: repeat (each Column).Type
   ) throws -> (repeat each Column)? {
@@ -97,7 +97,7 @@ public final class QueryResult: Sendable {
   }
 
   /// The only row as a tuple.
-  /// - Throws: `PostgreSQLError` if there is not exactly one row or a value does not fit.
+  /// - Throws: `PostgreSQLError` unless there is exactly one row and all values have the right type.
   public func onlyRow<each Column: ColumnDecodable>(
     as types: repeat (each Column).Type
   ) throws -> (repeat each Column) {
@@ -111,18 +111,18 @@ public final class QueryResult: Sendable {
     guard columnNames.count <= Self.columnsByPositionMax else {
       throw PostgreSQLError(
         code: .misuse,
-        message: "\(columnNames.count) columns are to be read by their positions",
-        hint: "read them by their names", statement: statement)
+        message: "\(columnNames.count) columns are too many to read by position",
+        hint: "read them by name", statement: statement)
     }
   }
 
-  /// - Throws: `PostgreSQLError` (`.decoding`) unless one column, and one only, has the name.
+  /// - Throws: `PostgreSQLError` (`.decoding`) unless exactly one column has the name.
   func place(of name: String) throws -> Int {
     guard let place = places[name], place != Self.ambiguous else {
       let what = places[name] == nil ? "has no column" : "has more than one column"
       throw PostgreSQLError(
         code: .decoding, message: "the result \(what) \(name)",
-        hint: "it has: \(columnNames.joined(separator: ", "))", statement: statement)
+        hint: "its columns are \(columnNames.joined(separator: ", "))", statement: statement)
     }
     return place
   }

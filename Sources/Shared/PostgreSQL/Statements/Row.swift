@@ -3,13 +3,13 @@ public struct Row: Sendable {
   let result: QueryResult
   let index: Int
 
-  /// The value of the column with the name, as the type that the context asks for.
+  /// The value of the named column, as the type that the context requires.
   public subscript<Value: ColumnDecodable>(_ name: String) -> Value {
     get throws { try decode(Value.self, name) }
   }
 
-  /// - Throws: `PostgreSQLError` (`.decoding`), which names the column, if it is not there or its value is not
-  ///   of the type.
+  /// - Throws: `PostgreSQLError` (`.decoding`), which names the column, if the column is missing or its value has
+  ///   another type.
   public func decode<Value: ColumnDecodable>(_ type: Value.Type, _ name: String) throws -> Value {
     try decode(type, at: try result.place(of: name), named: name)
   }

@@ -1,8 +1,8 @@
 internal import CLibPQ
 internal import SQLText
 
-/// The fields of an error report, by the letters of PostgreSQL's protocol: libpq has them as
-/// character macros, which Swift does not import.
+/// The fields of an error report, by the letters of PostgreSQL's protocol. libpq defines them as character macros, which
+/// Swift does not import.
 enum DiagnosticField: Int32 {
   case severity = 0x56  // V
   case sqlState = 0x43  // C
@@ -32,25 +32,25 @@ extension Connection {
     return try checked(result, statement: sql)
   }
 
-  /// The protocol counts them in 16 bits.
+  /// The protocol's limit: the count is a 16-bit integer.
   private static let parametersMax = 65_535
 
-  /// libpq takes a zero byte for the end, and would send half of it.
+  /// Refuses zero bytes: libpq would treat one as the end of the text and send only a part.
   private func requireSendable(_ sql: String, _ parameters: [Parameter]) throws {
     if sql.utf8.contains(0) {
-      throw PostgreSQLError(code: .misuse, message: "there is a zero byte in the statement")
+      throw PostgreSQLError(code: .misuse, message: "the statement contains a zero byte")
     }
     guard parameters.count <= Self.parametersMax else {
       throw PostgreSQLError(
         code: .misuse,
         message:
-          "a statement has \(parameters.count) parameters, and may have \(Self.parametersMax)",
+          "a statement has \(parameters.count) parameters; the limit is \(Self.parametersMax)",
         hint: "bind an array", statement: sql)
     }
     if let index = parameters.firstIndex(where: \.hasZeroByteInText) {
       throw PostgreSQLError(
-        code: .misuse, message: "there is a zero byte in the text of $\(index + 1)",
-        hint: "PostgreSQL's text cannot hold one; bind it as bytes", statement: sql)
+        code: .misuse, message: "the text of $\(index + 1) contains a zero byte",
+        hint: "PostgreSQL's text cannot contain one; bind it as bytes", statement: sql)
     }
   }
 
@@ -63,7 +63,7 @@ extension Connection {
     while let result = PQgetResult(handle) {
       do {
         if try checked(result, statement: sql).isCopy {
-          // Left open, libpq would say so for ever.
+          // If the COPY stayed open, this loop would never end.
           failure = failure ?? copyWithoutHandle(completed: completed)
           abortCopy()
         }
@@ -85,7 +85,8 @@ extension Connection {
     return error
   }
 
-  /// The server's last word comes before libpq knows that the connection is gone with it.
+  /// Marks the error as `.connectionLost` if the connection is broken. The server's last error arrives before libpq
+  /// notices the broken connection.
   func settled(_ failure: PostgreSQLError) -> PostgreSQLError {
     var failure = failure
     if PQstatus(handle) != CONNECTION_OK { failure.code = .connectionLost }
@@ -116,7 +117,7 @@ extension Connection {
     }
     error.constraint = Self.field(result, .constraintName)
     error.column = Self.field(result, .columnName)
-    // Names within the server, of RAISE and of another server's errors: they are the same in every language.
+    // Names of server functions in C, for RAISE and for errors of a remote server. They do not depend on the locale.
     error.isRaised = ["exec_stmt_raise", "pgfdw_report_error", "dblink_res_error"]
       .contains(Self.field(result, .sourceFunction))
     error.isOfPrivilege = ["aclcheck_error", "aclcheck_error_col"]
@@ -124,18 +125,18 @@ extension Connection {
     Self.note(Self.field(result, .context), in: &error)
     error.position = Self.field(result, .statementPosition).flatMap { Int($0) }
     noteOwnTimeout(in: &error)
-    // The session ends with such an error, whether libpq has noticed that or not.
+    // FATAL and PANIC end the session, even if libpq has not noticed yet.
     let isLast = ["FATAL", "PANIC"].contains(Self.field(result, .severity))
     if isLast || PQstatus(handle) != CONNECTION_OK { error.code = .connectionLost }
     return error
   }
 
-  /// What the context of an error tells: it quotes statements and rows, and only its names are kept.
+  /// Reads the error's context. The context may quote statements and rows, so only names are kept.
   private static func note(_ context: String?, in error: inout PostgreSQLError) {
     let lines = (context ?? "").split(separator: "\n")
     guard let first = lines.first else { return }
     error.isWithinFunction = true
-    // Other languages raise with any SQLSTATE, and nothing tells that they did.
+    // Functions in other languages can raise any SQLSTATE without a mark, so each error counts as raised.
     if context?.contains(/PL\/(?!pgSQL)\w/) == true { error.isRaised = true }
     error.isOfScript =
       error.isRaised && lines.count == 1 && first.contains("inline_code_block")
@@ -144,23 +145,23 @@ extension Connection {
     }
   }
 
-  /// libpq has no SQLSTATE for its own errors, and does not always know yet that its connection is gone: after a
-  /// crash of the server it can send nothing and still has the server's last word to read. Nobody may use such a
-  /// connection any more.
+  /// An error of libpq itself, which has no SQLSTATE. libpq may not know yet that the connection is broken: after a
+  /// server crash it cannot send, but can still read the server's last message. So the connection must not be used
+  /// again.
   func brokenConnection(statement: String?) -> PostgreSQLError {
     guard !isSevered else {
       return PostgreSQLError(
         code: .connectionLost,
-        message: "the connection to PostgreSQL was given up, as the server did not answer",
-        hint: "run again once the server answers", statement: statement)
+        message: "the connection to PostgreSQL was closed because the server did not answer",
+        hint: "run again when the server answers", statement: statement)
     }
     return PostgreSQLError(
       code: .connectionLost,
       message: "the connection to PostgreSQL failed: \(Self.trimmed(PQerrorMessage(handle)))",
-      hint: "run again once the server is back", statement: statement)
+      hint: "run again when the server is available", statement: statement)
   }
 
-  /// Lays all values out in one buffer, so that libpq's pointers stay valid for the call.
+  /// Puts all values into one buffer, so that libpq's pointers stay valid during the call.
   static func withEncoded<R>(
     _ parameters: [Parameter],
     _ body: (UnsafePointer<UnsafePointer<CChar>?>?, UnsafePointer<Int32>?, UnsafePointer<Int32>?)
@@ -196,12 +197,12 @@ extension Connection {
 }
 
 extension SQL {
-  /// The text of what the server takes no bound values for: a script and a COPY.
+  /// The text of a script or a COPY, which cannot have bound values.
   func textWithoutValues() throws -> String {
     let (text, parameters) = statement
     guard parameters.isEmpty else {
       throw PostgreSQLError(
-        code: .misuse, message: "a value is bound in a script or a COPY, which take none",
+        code: .misuse, message: "a script or a COPY cannot have bound values",
         hint: "write it as a literal", statement: text)
     }
     return text

@@ -206,7 +206,7 @@ import Testing
     Kind(
       name: "a trigger that raises", id: 4,
       makes: trigger(4, "RAISE 'legal hold'") + beforeDelete, mends: noTrigger,
-      says: "the function stop refuses it (SQLSTATE P0001)"),
+      says: "the function stop raised an error (SQLSTATE P0001)"),
     Kind(
       name: "a trigger that undoes", id: 4,
       makes: trigger(4, "RETURN NULL") + beforeDelete, mends: noTrigger, says: "rows remain"),
@@ -224,7 +224,7 @@ import Testing
         CREATE CONSTRAINT TRIGGER stop AFTER DELETE ON warehouse.posts DEFERRABLE INITIALLY DEFERRED
           FOR EACH ROW EXECUTE FUNCTION public.stop();
         """, mends: noTrigger,
-      says: "the function stop refuses it (SQLSTATE P0001)"),
+      says: "the function stop raised an error (SQLSTATE P0001)"),
     Kind(
       name: "a right that is missing", id: 4,
       makes: trigger(
@@ -233,7 +233,7 @@ import Testing
     Kind(
       name: "a table that a trigger misses", id: 4,
       makes: trigger(4, "DELETE FROM public.nowhere") + beforeDelete, mends: noTrigger,
-      says: "the function stop refuses it (SQLSTATE 42P01)"),
+      says: "the function stop raised an error (SQLSTATE 42P01)"),
   ]
 
   @Test(arguments: kinds, ["batch: 1", "batch: 3", "batch: 20"])

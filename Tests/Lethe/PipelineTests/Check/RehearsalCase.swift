@@ -192,7 +192,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         CREATE CONSTRAINT TRIGGER last AFTER DELETE ON shop.posts DEFERRABLE INITIALLY DEFERRED
           FOR EACH ROW EXECUTE FUNCTION shop.last()
         """,
-      says: [["delete shop.posts", "shop.last refuses it", "last of shop.posts"]],
+      says: [["delete shop.posts", "shop.last raised an error", "last of shop.posts"]],
       remedy: "let pass"),
     RehearsalCase(
       name: "a trigger of the statement",
@@ -524,7 +524,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
   ]
 
   static let eventTriggers: [RehearsalCase] = [
-    ("ddl_command_start", "", ["CREATE TABLE of Lethe's", "shop.never refuses it", "never"]),
+    ("ddl_command_start", "", ["CREATE TABLE of Lethe's", "shop.never raised an error", "never"]),
     ("ddl_command_end", "WHEN TAG IN ('CREATE TABLE')", ["CREATE TABLE of Lethe's", "never"]),
     ("ddl_command_start", "WHEN TAG IN ('ALTER TABLE')", ["ALTER TABLE of Lethe's", "never"]),
   ].map { event, tags, says in
