@@ -47,11 +47,13 @@ import Testing
   @Test func theProgramPrintsThemForPeople() async throws {
     try await Night.with { night in
       let file = try night.definitionFile()
-      let printed = try await Program.run("lethe", ["plan", file, "--sql"], environment: night.environment)
+      let printed = try await Program.run(
+        "lethe", ["plan", file, "--sql"], environment: night.environment)
       #expect(printed.code == 0, "\(printed)")
       let heads = printed.stdout.split(separator: "\n").filter { $0.hasPrefix("-- ") }
       #expect(heads.first == "-- posts · restores · count · restore warehouse.posts")
-      #expect(heads.contains("-- users · own_table · verify · protect warehouse.users for protected"))
+      #expect(
+        heads.contains("-- users · own_table · verify · protect warehouse.users for protected"))
       #expect(!printed.stdout.contains("'protected'::text"))
       #expect(
         try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
