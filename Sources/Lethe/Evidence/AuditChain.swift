@@ -1,3 +1,4 @@
+import Checksums
 import Foundation
 import Ledger
 import PostgreSQL
@@ -131,7 +132,7 @@ struct ChainVerifier {
     }
     before = (record.number, record.sha256)
     result.head = .init(
-      number: record.number, sha256: Self.hex(record.sha256), sealedAt: record.sealedAt)
+      number: record.number, sha256: record.sha256.hexString, sealedAt: record.sealedAt)
   }
 
   private mutating func verifyLink(_ record: Record) {
@@ -190,9 +191,5 @@ struct ChainVerifier {
         "lethe.seal", "chunk_id = \(id)", "chunk \(id) is applied, and no record is about it",
         writtenAt: appliedAt)
     }
-  }
-
-  static func hex(_ bytes: [UInt8]) -> String {
-    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
   }
 }

@@ -1,3 +1,4 @@
+import Ledger
 import PostgreSQL
 public import Vocabulary
 
@@ -22,21 +23,12 @@ extension AuditLedger {
     from: Timestamp, to: Timestamp, as format: AuditExportFormat,
     write: ([UInt8]) async throws -> Void
   ) async throws -> Int {
-    // COPY takes no parameters; whole numbers need no quoting.
-    let range: SQL = """
-      e.applied_at >= \(Self.literal(from)) AND e.applied_at < \(Self.literal(to))
-      """
+    let range: SQL = "e.applied_at >= \(from.sql) AND e.applied_at < \(to.sql)"
     var rows = ExportedRows(format)
     try await connection.withCopyOut(Self.copy(format, where: range)) { copy in
       for try await block in copy { try await write(rows.finished(block)) }
     }
     return rows.count
-  }
-
-  private static func literal(_ time: Timestamp) -> SQL {
-    """
-    (timestamptz '2000-01-01 00:00:00+00' + \(literal: time.microsecondsSince2000) * interval '1 microsecond')
-    """
   }
 
   private static func copy(_ format: AuditExportFormat, where condition: SQL) -> SQL {

@@ -100,11 +100,16 @@ public struct ChunkLedger: Sendable {
 
   /// The attempt is over, and has no result.
   func end(_ attempt: Attempt, why: String, on transaction: Transaction) async throws {
-    try await transaction.executeOne(
-      """
-      UPDATE lethe.job SET ended_at = clock_timestamp(), failure = \(prose: why)
-      WHERE job_id = \(attempt.jobID) AND ended_at IS NULL
-      """)
+    try await transaction.executeOne(Self.ending("j.job_id = \(attempt.jobID)", why: why))
+  }
+
+  /// SQL: nothing more comes of live attempts, and they have no result.
+  /// - Parameter which: a condition on `lethe.job AS j`.
+  static func ending(_ which: SQL, why: String) -> SQL {
+    """
+    UPDATE lethe.job AS j SET ended_at = clock_timestamp(), failure = \(prose: why)
+    WHERE \(which) AND j.ended_at IS NULL
+    """
   }
 
   /// The job came to nothing. The chunk goes back to `exported` for another attempt; with its last

@@ -92,11 +92,7 @@ extension ChunkLedger {
         UPDATE lethe.chunk SET remedy = \(prose: remedy), stopped_reason = NULL WHERE chunk_id = \(chunk.id)
         """
       )
-      try await transaction.execute(
-        """
-        UPDATE lethe.job SET ended_at = clock_timestamp(), failure = \(prose: why)
-        WHERE chunk_id = \(chunk.id) AND ended_at IS NULL
-        """)
+      try await transaction.execute(Self.ending("j.chunk_id = \(chunk.id)", why: why))
       try await transaction.execute(
         """
         SELECT lethe.seal('job', j.job_id, j.chunk_id, lethe.job_content(j.job_id))

@@ -58,8 +58,7 @@ extension ChunkLedger {
         """
         UPDATE lethe.job
         SET api_id = \(apiID), status = \(JobStatus.created.description), created_at = clock_timestamp(),
-            asked_at = coalesce(timestamptz '2000-01-01 00:00:00Z' + \(at?.microsecondsSince2000) * interval '1 microsecond',
-                                clock_timestamp()), upload_host = \(prose: uploadHost)
+            asked_at = coalesce(\(at?.sql ?? "NULL"), clock_timestamp()), upload_host = \(prose: uploadHost)
         WHERE job_id = \(attempt.jobID) AND api_id IS NULL AND ended_at IS NULL
         """)
       try await make(.jobCreated, of: chunk, on: transaction)

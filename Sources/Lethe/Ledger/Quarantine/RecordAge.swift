@@ -16,11 +16,7 @@ extension RecordAge {
     case .months(let count):
       "now() - make_interval(months => \(count)::integer)"
     case .days(let count): "now() - make_interval(days => \(count)::integer)"
-    case .before(let time):
-      """
-      timestamptz '2000-01-01 00:00:00+00' \
-      + \(time.microsecondsSince2000)::bigint * interval '1 microsecond'
-      """
+    case .before(let time): time.sql
     }
   }
 }

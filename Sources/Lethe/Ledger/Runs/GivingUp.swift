@@ -28,10 +28,7 @@ extension RunLedger {
   /// - Parameter what: became of it at the API.
   public func jobGivenUp(_ job: LiveJob, _ what: String) async throws {
     try await connection.execute(
-      """
-      UPDATE lethe.job SET ended_at = clock_timestamp(), failure = \("\(Self.givenUpFailure); \(what)")
-      WHERE job_id = \(job.jobID) AND ended_at IS NULL
-      """)
+      ChunkLedger.ending("j.job_id = \(job.jobID)", why: "\(Self.givenUpFailure); \(what)"))
   }
 
   /// Somebody has decided against finishing the run: what is not applied of it fails, and its IDs are
@@ -42,10 +39,9 @@ extension RunLedger {
     try await connection.withTransaction { transaction in
       try await recordPartlyApplied(runID, transaction)
       try await transaction.execute(
-        """
-        UPDATE lethe.job AS j SET ended_at = clock_timestamp(), failure = \(why)
-        FROM lethe.chunk AS c WHERE c.chunk_id = j.chunk_id AND c.run_id = \(runID) AND j.ended_at IS NULL
-        """)
+        ChunkLedger.ending(
+          "j.chunk_id IN (SELECT c.chunk_id FROM lethe.chunk AS c WHERE c.run_id = \(runID))",
+          why: why))
       try await transaction.execute(
         """
         UPDATE lethe.chunk

@@ -1,0 +1,11 @@
+public import PostgreSQL
+public import Vocabulary
+
+extension Timestamp {
+  /// SQL: the time. It binds nothing, so that a COPY takes it, too.
+  public var sql: SQL {
+    """
+    (timestamptz '2000-01-01 00:00:00+00' + \(literal: microsecondsSince2000) * interval '1 microsecond')
+    """
+  }
+}
