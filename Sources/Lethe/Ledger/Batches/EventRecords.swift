@@ -119,14 +119,14 @@ struct EventRecords {
     let cte: SQL
     /// The record's value of that name, for a row `s`.
     let changed: SQL
-    /// What `lethe.event_bytes` has for it.
+    /// `lethe.changed_bytes` of it.
     let changedBytes: SQL
 
     /// - Parameter select: of the columns above, and changed.
     init(_ select: SQL) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
       changed = "s.changed"
-      changedBytes = "coalesce('\\x01' || textsend(s.changed::text), '\\x00')"
+      changedBytes = "lethe.changed_bytes(s.changed)"
     }
 
     /// - Parameters:
@@ -138,7 +138,7 @@ struct EventRecords {
       let value: SQL = "pg_catalog.jsonb_build_object(\(label)::text, 1)"
       changed = "CASE WHEN s.is_changed THEN (SELECT \(value)) END"
       changedBytes = """
-        CASE WHEN s.is_changed THEN (SELECT '\\x01' || textsend(\(value)::text)) ELSE '\\x00' END
+        CASE WHEN s.is_changed THEN (SELECT lethe.changed_bytes(\(value))) ELSE lethe.changed_bytes(NULL) END
         """
     }
   }
@@ -166,25 +166,20 @@ struct EventRecords {
       """, changedBy: "\(last.label)")
   }
 
-  /// `lethe.event_bytes` of a record, for less: what is the same for all the events of a reason is made
+  /// `lethe.event_bytes` of a record, by its parts: what is the same for all the events of a reason is made
   /// once.
   private func recordBytes(
     _ range: EventRange, of source: RecordSource
   ) -> SQL {
     let job: SQL = "\(origin.jobID)"
     let head = forAnswer(range) { reason, action, isConstant in
-      let head: SQL = """
-        enum_send(\(origin.typeSQL)) || enum_send(\(reason)) || enum_send(\(action)) \
-        || int8send(\(job)::bigint) || timestamptz_send(now())
-        """
+      let head: SQL =
+        "lethe.event_head(\(origin.typeSQL), \(reason), \(action), \(job)::bigint, now())"
       return isConstant ? "(SELECT \(head))" : head
     }
     return """
-      int8send(s.id) || \(head)
-      || coalesce('\\x01' || timestamptz_send(s.created_at), '\\x00')
-      || coalesce('\\x01' || timestamptz_send(s.redacted_at), '\\x00')
-      || CASE WHEN s.superseded_by IS NULL THEN '\\x0000' ELSE '\\x0001' || int8send(s.superseded_by) END
-      || \(source.changedBytes)
+      lethe.event_row(s.id, \(head), s.created_at, s.redacted_at, NULL, s.superseded_by,
+        \(source.changedBytes))
       """
   }
 

@@ -61,6 +61,8 @@ public enum LedgerSchema {
     Version(version: "20261126111000", objects: ["chunk.cuts", "chunk.attempts_before"]),
     Version(version: "20261126134700", objects: ["job.upload_host", "job.refused_bytes"]),
     Version(version: "20261127003900", objects: ["run.is_given_up"]),
+    Version(
+      version: "20261127005500", objects: ["event_head()", "event_row()", "changed_bytes()"]),
   ]
 
   /// Each migration of this time or later records its version in `lethe.version`, as the first of them does

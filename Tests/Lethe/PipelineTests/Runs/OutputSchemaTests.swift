@@ -132,6 +132,8 @@ import Testing
       try await night.execute("ALTER TABLE warehouse.posts RENAME place_id TO place")
       try await night.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
       try await lethe(night, "check", outputs, code: 2, "check", wider, "--no-rehearsal")
+      // The newest migration brought functions alone. The one before brought a column, which would be lost.
+      try await lethe(night, "migrate_down", outputs, "migrate", "down")
       try await lethe(night, "migrate_down", outputs, code: 2, "migrate", "down")
     }
   }
