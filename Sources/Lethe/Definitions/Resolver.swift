@@ -121,7 +121,7 @@ struct Resolver {
     let condition = dataset.condition.flatMap(filled)
     let ids = atLeastOne(dataset.chunkIDs, "chunk.ids", default: Self.chunkDefaults.ids)
     let bytes = chunkBytes(dataset)
-    let actions = dataset.actions.map { self.actions($0, type: type, place: .dataset) }
+    let actions = dataset.actions.map { self.actions($0, type: type, list: .dataset) }
     let targets = dataset.targets.compactMap { target($0, type: type) }
     let idTime = dataset.idTime.flatMap { self.idTime($0, type: type) }
     let batch = batch(dataset)
@@ -190,7 +190,7 @@ struct Resolver {
     let rowType = rowType(target)
     let idTime =
       isReachedByEvents ? target.idTime.flatMap { self.idTime($0, type: type) } : nil
-    let actions = target.actions.map { self.actions($0, type: type, place: .target) }
+    let actions = target.actions.map { self.actions($0, type: type, list: .target) }
     let targets = target.targets.compactMap {
       self.target($0, type: type, isReachedByEvents: false)
     }
@@ -213,14 +213,14 @@ struct Resolver {
     }
   }
 
-  private enum Place {
+  private enum ActionList {
     case dataset
     case target
   }
 
   /// - Parameter type: nil if it is not known; then only what no type has is wrong.
   private func actions(
-    _ written: WrittenActions, type: JobType?, place: Place
+    _ written: WrittenActions, type: JobType?, list: ActionList
   ) -> [Reason: Action] {
     let documented = type.map(Reason.documented) ?? Reason.allCases
     var actions: [Reason: Action] = [:]
@@ -238,10 +238,10 @@ struct Resolver {
           "keep one: scrub_geo and geo_scrubbed are the same reason")
       }
       actions[reason] = action.flatMap {
-        checked($0, for: word, in: written.path, place: place)
+        checked($0, for: word, in: written.path, list: list)
       }
     }
-    if place == .dataset, type != nil {
+    if list == .dataset, type != nil {
       noteMissing(documented.filter { !answered.contains($0) }, of: written, besides: unknown)
     }
     return actions
@@ -273,7 +273,7 @@ struct Resolver {
   }
 
   private func checked(
-    _ action: Action, for reason: Located<String>, in path: String, place: Place
+    _ action: Action, for reason: Located<String>, in path: String, list: ActionList
   ) -> Action? {
     if Reason(word: reason.value) == .geoScrubbed, action.isRemoving {
       return fault(
@@ -281,7 +281,7 @@ struct Resolver {
         "\(path).\(reason.value) would \(action.word) a post that only lost its location",
         "write {scrub_geo: [column, …]} or ignore")
     }
-    if place == .target, action.kind.queuesIDs, action.kind.operation == nil {
+    if list == .target, action.kind.queuesIDs, action.kind.operation == nil {
       return fault(
         reason.line, "\(path).\(reason.value): a target cannot be rehydrated, only the ID itself",
         "put rehydrate among the dataset's own actions, or write {rehydrate: {set: {column: value}}}"

@@ -136,7 +136,7 @@ struct AdoptionRules {
   }
 
   private func obstacle(
-    to reason: Reason, of table: TableName, _ before: DefinitionPlace?, _ now: DefinitionPlace?
+    to reason: Reason, of table: TableName, _ before: DefinitionEntry?, _ now: DefinitionEntry?
   ) -> String? {
     if case .action(let action, _, _)? = before?.part,
       case .action(let actionNow, _, _)? = now?.part,

@@ -97,7 +97,7 @@ extension PipelineRuntime {
     let file = shellWord(pipeline.file)
     // Today's file says the same of it: to take that on would change nothing.
     let isOfDatabase = errors.allSatisfy { finding in
-      run.definition.place(at: finding.path) == pipeline.definition.place(at: finding.path)
+      run.definition.entry(at: finding.path) == pipeline.definition.entry(at: finding.path)
     }
     let remedyThere = isOfDatabase ? errors.first?.remedy : nil
     return UnfitRun(
@@ -123,7 +123,7 @@ extension PipelineRuntime {
 
   /// What today's file says at a place of a run's definition.
   private func today(at path: String, besides definition: Definition) -> String {
-    let (before, now) = (definition.place(at: path), pipeline.definition.place(at: path))
+    let (before, now) = (definition.entry(at: path), pipeline.definition.entry(at: path))
     let line = pipeline.line(of: path).map { ":\($0)" } ?? ""
     guard let now, now.path == before?.path else {
       return "today's file, \(pipeline.file)\(line), has no such place"

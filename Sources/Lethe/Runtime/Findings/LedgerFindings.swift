@@ -84,6 +84,6 @@ extension Definition {
   /// Every text that reaches the database, with its path.
   fileprivate var texts: [(path: String, text: String)] {
     [("name", name)] + datasets.map { ("datasets.\($0.name)", $0.name) }
-      + places.map { ($0.path, $0.text) }
+      + entries.map { ($0.path, $0.text) }
   }
 }

@@ -2,7 +2,7 @@ import Foundation
 public import Vocabulary
 
 /// One thing that a definition says, in the words of a definition's file.
-public struct DefinitionPlace: Sendable, Equatable {
+public struct DefinitionEntry: Sendable, Equatable {
   /// As findings and messages name it: `datasets.posts.actions.deleted`.
   public let path: String
   public let text: String
@@ -29,32 +29,32 @@ public struct DefinitionPlace: Sendable, Equatable {
 /// Something that two definitions of one name do not say alike.
 public struct DefinitionDifference: Sendable, Equatable, CustomStringConvertible {
   /// Nil if the definition says nothing there.
-  public let before: DefinitionPlace?
-  public let now: DefinitionPlace?
+  public let before: DefinitionEntry?
+  public let now: DefinitionEntry?
   public let path: String
 
   public var description: String {
-    func text(_ place: DefinitionPlace?) -> String { place?.text ?? "nothing" }
+    func text(_ entry: DefinitionEntry?) -> String { entry?.text ?? "nothing" }
     return "\(path): \(text(before)) became \(text(now))"
   }
 }
 
 extension Definition {
   /// All that the definition says, in order.
-  public var places: [DefinitionPlace] {
-    var places = PlaceList()
-    places.add(limits)
-    for dataset in datasets { places.add(dataset) }
-    return places.places
+  public var entries: [DefinitionEntry] {
+    var entries = EntryList()
+    entries.add(limits)
+    for dataset in datasets { entries.add(dataset) }
+    return entries.entries
   }
 
   /// What the definition says at a path, or at the nearest one around it.
-  public func place(at path: String) -> DefinitionPlace? {
-    let places = Dictionary(
-      places.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+  public func entry(at path: String) -> DefinitionEntry? {
+    let entries = Dictionary(
+      entries.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
     var path = path[...]
     while true {
-      if let place = places[String(path)] { return place }
+      if let entry = entries[String(path)] { return entry }
       guard let end = path.lastIndex(where: { $0 == "." || $0 == "[" }) else { return nil }
       path = path[..<end]
     }
@@ -63,14 +63,14 @@ extension Definition {
   /// What another definition does not say as this one does, in order. What is within a dataset or a target that
   /// only one of them has is not named again.
   public func differences(to now: Definition) -> [DefinitionDifference] {
-    let (places, placesNow) = (self.places, now.places)
-    func byPath(_ places: [DefinitionPlace]) -> [String: DefinitionPlace] {
-      Dictionary(places.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+    let (entries, entriesNow) = (self.entries, now.entries)
+    func byPath(_ entries: [DefinitionEntry]) -> [String: DefinitionEntry] {
+      Dictionary(entries.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
     }
-    let (before, after) = (byPath(places), byPath(placesNow))
+    let (before, after) = (byPath(entries), byPath(entriesNow))
     var found: [DefinitionDifference] = []
     var whole: [String] = []
-    let paths = places.map(\.path) + placesNow.map(\.path).filter { before[$0] == nil }
+    let paths = entries.map(\.path) + entriesNow.map(\.path).filter { before[$0] == nil }
     for path in paths where before[path] != after[path] {
       if whole.contains(where: { path.hasPrefix($0 + ".") }) { continue }
       found.append(
@@ -81,13 +81,13 @@ extension Definition {
   }
 }
 
-/// Collects the places of a definition.
-private struct PlaceList {
-  var places: [DefinitionPlace] = []
+/// Collects the entries of a definition.
+private struct EntryList {
+  var entries: [DefinitionEntry] = []
   private var dataset: String?
 
-  private mutating func add(_ path: String, _ text: String, _ part: DefinitionPlace.Part) {
-    places.append(DefinitionPlace(path: path, text: text, part: part, dataset: dataset))
+  private mutating func add(_ path: String, _ text: String, _ part: DefinitionEntry.Part) {
+    entries.append(DefinitionEntry(path: path, text: text, part: part, dataset: dataset))
   }
 
   mutating func add(_ limits: RedactionLimits) {
@@ -123,7 +123,7 @@ private struct PlaceList {
   }
 
   /// - Parameter keys: of the members around it, from the outside in.
-  private static func part(_ keys: [String], of table: TableName) -> DefinitionPlace.Part {
+  private static func part(_ keys: [String], of table: TableName) -> DefinitionEntry.Part {
     switch keys {
     case ["id"], ["match"], ["id_time"], ["id", "column"], ["match", "column"]:
       .column(of: table)
@@ -137,7 +137,7 @@ private struct PlaceList {
   /// Whatever a value has, also what is new to it: nothing of a definition is to be passed over.
   private mutating func add(
     _ value: JSONValue, at path: String, _ keys: [String] = [], besides left: Set<String> = [],
-    _ part: ([String]) -> DefinitionPlace.Part
+    _ part: ([String]) -> DefinitionEntry.Part
   ) {
     switch value {
     case .object(let members) where keys == ["table"]:
