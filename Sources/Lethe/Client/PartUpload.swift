@@ -26,7 +26,7 @@ struct PartUpload {
   /// So often a host may say that it has everything, and not end the upload.
   private static let endingsMax = 5
 
-  private enum Standing {
+  private enum SessionState {
     case stored(Int)
     case complete(HTTPClientResponse)
   }
@@ -79,12 +79,14 @@ struct PartUpload {
       }
       let from = offset
       do {
-        let standing = try await client.repeated(.part, operation: operation, isRepeatable: true) {
-          () -> Standing in
+        let sessionState = try await client.repeated(
+          .part, operation: operation, isRepeatable: true
+        ) {
+          () -> SessionState in
           if !isKnown || offset == bytes {
             switch try await ask(session) {
             case .stored(let stored): offset = try believed(stored, from: from, sent: sent)
-            case .complete(let response): return Standing.complete(response)
+            case .complete(let response): return SessionState.complete(response)
             }
             isKnown = true
             // Nothing is left to be sent, and a part of no bytes is none.
@@ -94,7 +96,7 @@ struct PartUpload {
           sent = max(sent, min(offset + partBytes, bytes))
           return try await sendPart(offset..<min(offset + partBytes, bytes), to: session)
         }
-        switch standing {
+        switch sessionState {
         case .complete(let response): return response
         case .stored(let stored): offset = try believed(stored, from: from, sent: sent)
         }
@@ -135,7 +137,7 @@ struct PartUpload {
 
   private func sendPart(
     _ range: Range<Int>, to session: SignedURL
-  ) async throws -> Standing {
+  ) async throws -> SessionState {
     let (offset, end) = (range.lowerBound, range.upperBound)
     var request = client.request(.PUT, session, isOwnOrigin: false)
     request.headers.add(name: "Content-Range", value: "bytes \(offset)-\(end - 1)/\(bytes)")
@@ -143,26 +145,26 @@ struct PartUpload {
       FileBlocks(file: file, from: offset, through: end), length: .known(Int64(end - offset)))
     let response = try await client.answer(
       to: request, of: .part, seconds: client.transport.settings.transferSeconds, operation)
-    let standing = try self.standing(response)
+    let sessionState = try self.sessionState(response)
     // Who keeps nothing of what was sent, or a byte of it, might do so for ever.
-    if case .stored(let stored) = standing, stored < min(end, offset + Self.unitBytes) {
+    if case .stored(let stored) = sessionState, stored < min(end, offset + Self.unitBytes) {
       throw APIError(
         kind: .temporary, status: Int(response.status.code), operation: operation,
         message: "the storage host stands at byte \(stored) after bytes \(offset) to \(end)")
     }
-    return standing
+    return sessionState
   }
 
-  private func ask(_ session: SignedURL) async throws -> Standing {
+  private func ask(_ session: SignedURL) async throws -> SessionState {
     var request = client.request(.PUT, session, isOwnOrigin: false)
     request.headers.add(name: "Content-Range", value: "bytes */\(bytes)")
     request.headers.add(name: "Content-Length", value: "0")
-    return try standing(
+    return try sessionState(
       try await client.answer(
         to: request, of: .part, seconds: client.transport.settings.answerSeconds, operation))
   }
 
-  private func standing(_ response: HTTPClientResponse) throws -> Standing {
+  private func sessionState(_ response: HTTPClientResponse) throws -> SessionState {
     guard response.status.code == 308 else { return .complete(response) }
     guard let range = response.headers.first(name: "range") else { return .stored(0) }
     guard let last = range.wholeMatch(of: /\s*bytes=0-([0-9]{1,18})\s*/).flatMap({ Int($0.1) }),

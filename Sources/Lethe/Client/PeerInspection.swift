@@ -26,14 +26,14 @@ struct PeerInspection: Sendable {
 
   /// Nil if the proxy connects, or does not answer.
   func proxyFault() async -> ProxyFault? {
-    switch await look() {
+    switch await observe() {
     case .refused(let answer): return .refused(answer)
     case .connected, .shown: return nil
     case nil: break
     }
     guard let proxy, proxy.kind == .http else { return nil }
-    if await PeerInspection(Origin(proxy), nil, settings).look() != nil { return .speaks("TLS") }
-    switch await look(speaking: .socks) {
+    if await PeerInspection(Origin(proxy), nil, settings).observe() != nil { return .speaks("TLS") }
+    switch await observe(speaking: .socks) {
     case .refused(.otherProtocol), nil: return nil
     case .refused, .shown, .connected: return .speaks("SOCKS")
     }
@@ -61,14 +61,14 @@ struct PeerInspection: Sendable {
 
   /// The one that the host shows, or that somebody between shows for it.
   func certificate() async -> Certificate? {
-    guard case .shown(let certificate)? = await look() else { return nil }
+    guard case .shown(let certificate)? = await observe() else { return nil }
     func date(_ time: time_t) -> Date { Date(timeIntervalSince1970: Double(time)) }
     return Certificate(
       issuer: Self.issuer(of: certificate), validFrom: date(certificate.notValidBefore),
       validUntil: date(certificate.notValidAfter))
   }
 
-  private enum Sight: Sendable {
+  private enum Observation: Sendable {
     /// By the proxy.
     case refused(ProxyDialogue.Answer)
     /// The proxy connects to a host that shows no certificate.
@@ -77,9 +77,9 @@ struct PeerInspection: Sendable {
   }
 
   /// - Parameter kind: what the proxy is spoken to as, if not as what it is named as.
-  private func look(speaking kind: Proxy.Kind? = nil) async -> Sight? {
+  private func observe(speaking kind: Proxy.Kind? = nil) async -> Observation? {
     let loop = MultiThreadedEventLoopGroup.singleton.any()
-    let promise = loop.makePromise(of: Sight?.self)
+    let promise = loop.makePromise(of: Observation?.self)
     let bootstrap = ClientBootstrap(group: loop)
       .connectTimeout(.seconds(settings.connectSeconds))
       .channelInitializer { channel in
@@ -103,16 +103,16 @@ struct PeerInspection: Sendable {
     connected.whenSuccess { channel in
       channel.closeFuture.whenComplete { _ in promise.succeed(nil) }
     }
-    let sight = try? await promise.futureResult.get()
+    let observation = try? await promise.futureResult.get()
     timeout.cancel()
     if let channel = try? await connected.get() { try? await channel.close() }
-    return sight ?? nil
+    return observation ?? nil
   }
 
   /// Begins TLS where the proxy has connected.
   private static func goOn(
     after answer: ProxyDialogue.Answer?, _ context: ChannelHandlerContext, _ origin: Origin,
-    _ promise: EventLoopPromise<Sight?>
+    _ promise: EventLoopPromise<Observation?>
   ) {
     guard answer == .connected else { return promise.succeed(answer.map { .refused($0) }) }
     guard origin.scheme == "https" else { return promise.succeed(.connected) }
@@ -125,7 +125,7 @@ struct PeerInspection: Sendable {
   }
 
   private static func addTLS(
-    to channel: any Channel, _ origin: Origin, _ promise: EventLoopPromise<Sight?>
+    to channel: any Channel, _ origin: Origin, _ promise: EventLoopPromise<Observation?>
   ) throws {
     let context = try NIOSSLContext(configuration: .makeClientConfiguration())
     let isAddress = (try? SocketAddress(ipAddress: origin.host, port: 0)) != nil
