@@ -47,7 +47,7 @@ enum PartitionBound {
 
 /// Values of a column among which one is likely to belong into a partition.
 struct Candidates {
-  let column: GuardedLeaf.Column
+  let column: GuardedLeafTable.Column
   let bounds: [String]
   let count: Int
   let table: SQL

@@ -29,7 +29,7 @@ extension IngestGuards {
     let proof: GuardProof
   }
 
-  /// Tries to bring a row with the ID of a throw-away tombstone into each leaf of a guarded table: itself
+  /// Tries to insert a row with the ID of a throw-away tombstone into each leaf of a guarded table: itself
   /// and through each table above it, by INSERT, ON CONFLICT and COPY. All of it is rolled back. Sequences
   /// of defaults move on, and statement triggers fire.
   ///
@@ -55,7 +55,7 @@ extension IngestGuards {
   }
 }
 
-/// The trial itself: leaf by leaf, way by way.
+/// The trial itself: leaf by leaf, method by method.
 struct GuardTrial {
   let transaction: Transaction
   let guarding: IngestGuard
@@ -73,8 +73,8 @@ struct GuardTrial {
     self.tombstone = tombstone
   }
 
-  /// A way in which rows come.
-  enum Way: String, CaseIterable {
+  /// A method in which rows come.
+  enum InsertMethod: String, CaseIterable {
     case insert = "INSERT"
     case ignore = "ON CONFLICT DO NOTHING"
     case upsert = "ON CONFLICT DO UPDATE"
@@ -82,7 +82,7 @@ struct GuardTrial {
   }
 
   mutating func run() async throws {
-    let leaves = try await GuardedLeaf.all(of: guarding, on: transaction)
+    let leaves = try await GuardedLeafTable.all(of: guarding, on: transaction)
     tree = Set(leaves.flatMap { $0.path.map(\.label) })
     partitioned = tree.subtracting(leaves.map(\.label))
     let isCounting = try await transaction.query("SELECT current_setting('track_counts')::boolean")
@@ -98,9 +98,9 @@ struct GuardTrial {
     }
   }
 
-  private mutating func attempt(_ leaf: GuardedLeaf) async throws {
+  private mutating func attempt(_ leaf: GuardedLeafTable) async throws {
     let (guarding, tombstone) = (guarding, tombstone)
-    let row: GuardedLeaf.Row
+    let row: GuardedLeafTable.Row
     do {
       row = try await saved { try await leaf.row(guarding, on: $0) }
       let id = row.id
@@ -108,7 +108,7 @@ struct GuardTrial {
         proof.notTried.append("\(leaf.label): no ID without a tombstone was found")
         return
       }
-    } catch let error as GuardedLeaf.NoRow {
+    } catch let error as GuardedLeafTable.NoRow {
       proof.notTried.append("\(leaf.label): \(error.why)")
       return
     } catch let error as PostgreSQLError where error.state != nil {
@@ -116,43 +116,44 @@ struct GuardTrial {
       return
     }
     for table in leaf.path {
-      for way in Way.allCases {
-        try await attempt(way, row, into: table, leaf)
+      for method in InsertMethod.allCases {
+        try await attempt(method, row, into: table, leaf)
         if proof.isLocked { return }
       }
     }
   }
 
   private mutating func attempt(
-    _ way: Way, _ row: GuardedLeaf.Row, into table: GuardedLeaf.Level, _ leaf: GuardedLeaf
+    _ method: InsertMethod, _ row: GuardedLeafTable.Row, into table: GuardedLeafTable.Level,
+    _ leaf: GuardedLeafTable
   ) async throws {
     let through = table.label == leaf.label ? "" : " through \(table.label)"
-    let what = "into \(leaf.label)\(through) by \(way.rawValue)"
-    guard way != .upsert || table.conflictTarget != nil else { return }
+    let what = "into \(leaf.label)\(through) by \(method.rawValue)"
+    guard method != .upsert || table.conflictTarget != nil else { return }
     try await transaction.execute("SAVEPOINT attempt")
     do {
-      try await bring(row, way, table)
-      let places = try await placesReached(by: row)
+      try await insert(row, method, table)
+      let tables = try await tablesReached(by: row)
       try await transaction.execute("ROLLBACK TO SAVEPOINT attempt")
-      if places.isEmpty {
+      if tables.isEmpty {
         proof.keptOut += 1
       } else {
-        proof.cameThrough.append(what + " and is in \(places.joined(separator: ", "))")
+        proof.cameThrough.append(what + " and is in \(tables.joined(separator: ", "))")
       }
     } catch let error as PostgreSQLError where error.state != nil {
       try await transaction.execute("ROLLBACK TO SAVEPOINT attempt")
-      judge(error, what)
+      record(error, what)
     }
   }
 
-  private func bring(
-    _ row: GuardedLeaf.Row, _ way: Way, _ table: GuardedLeaf.Level
+  private func insert(
+    _ row: GuardedLeafTable.Row, _ method: InsertMethod, _ table: GuardedLeafTable.Level
   ) async throws {
     let target = SQL(trusted: table.sql)
     let insert: SQL = """
       INSERT INTO \(target) (\(row.columns)) OVERRIDING SYSTEM VALUE VALUES (\(row.literals))
       """
-    switch way {
+    switch method {
     case .insert: try await transaction.runScript(insert)
     case .ignore: try await transaction.runScript(insert + " ON CONFLICT DO NOTHING")
     case .upsert:
@@ -181,21 +182,21 @@ struct GuardTrial {
   }
 
   /// The tables that the row is in now: of the guarded one, or wherever a trigger has put it.
-  private mutating func placesReached(by row: GuardedLeaf.Row) async throws -> [String] {
+  private mutating func tablesReached(by row: GuardedLeafTable.Row) async throws -> [String] {
     let now = try await insertedRows()
     let grown = now.filter { $0.value > inserted[$0.key, default: 0] }.keys.sorted()
     inserted = now
-    var places: [String] = []
+    var tables: [String] = []
     for name in grown {
       var isIn = tree.contains(name)
       if !isIn { isIn = try await holds(row, name) }
-      if isIn { places.append(name) }
+      if isIn { tables.append(name) }
     }
-    return places
+    return tables
   }
 
   /// Whether a table beside has a column of the same name with the ID in it.
-  private func holds(_ row: GuardedLeaf.Row, _ name: String) async throws -> Bool {
+  private func holds(_ row: GuardedLeafTable.Row, _ name: String) async throws -> Bool {
     let table = try await transaction.query(
       """
       SELECT format('%I.%I', n.nspname, c.relname)
@@ -213,7 +214,7 @@ struct GuardTrial {
   }
 
   /// Constraints are checked after BEFORE triggers: a row that breaks one has passed the guard.
-  private mutating func judge(_ error: PostgreSQLError, _ what: String) {
+  private mutating func record(_ error: PostgreSQLError, _ what: String) {
     let isConstraint =
       error.state?.conditionClass == "23" && !error.isRaised && !error.isWithinFunction
       && error.table.map(tree.contains) == true
@@ -222,7 +223,7 @@ struct GuardTrial {
         || error.table.map(partitioned.contains) == false)
     switch error.state?.rawValue {
     case "23L01": proof.keptOut += 1
-    // There is no such way into this table.
+    // There is no such method into this table.
     case "0A000", "42P10": break
     case _ where isConstraint:
       proof.cameThrough.append("\(what) as far as to a constraint")

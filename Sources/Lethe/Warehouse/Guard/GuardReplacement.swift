@@ -37,7 +37,7 @@ extension IngestGuards {
     ).onlyRow(as: Int64.self, String.self)
     let said = GuardFunction.Description(
       id: function.guarding.id, column: function.column.type, type: "", onReturn: "")
-    let neighbours = try await GuardJudgement(
+    let neighbours = try await GuardInspection(
       session: transaction, guarding: function.guarding, said: said, tableOID: oid
     ).neighbouringTriggers()
     let acknowledged = neighbours.filter { neighbour in

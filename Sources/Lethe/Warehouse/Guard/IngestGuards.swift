@@ -130,7 +130,7 @@ public struct IngestGuards: Sendable {
     for row in rows {
       let table = TableName(schema: row.1, name: row.2)
       let (said, guarding) = try Self.read(row.3, of: table)
-      let judgement = GuardJudgement(
+      let judgement = GuardInspection(
         session: connection, guarding: guarding, said: said, tableOID: row.0)
       guards.append(InstalledGuard(guarding: guarding, faults: try await judgement.faults()))
     }

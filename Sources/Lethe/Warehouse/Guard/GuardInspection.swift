@@ -2,7 +2,7 @@ import Definitions
 import PostgreSQL
 
 /// What the catalog has against a guard: whatever lets rows pass it by, or makes its function fail.
-struct GuardJudgement<S: Session> {
+struct GuardInspection<S: Session> {
   typealias Fault = InstalledGuard.Fault
 
   let session: S

@@ -4,7 +4,7 @@ import PostgreSQL
 import Vocabulary
 
 /// A table in which a guarded table's rows are: itself, or a partition.
-struct GuardedLeaf {
+struct GuardedLeafTable {
   /// A table through which rows come into the leaf.
   struct Level: Decodable {
     let sql: String
@@ -61,7 +61,7 @@ struct GuardedLeaf {
   // MARK: The leaves
 
   static func all(of guarding: IngestGuard, on transaction: Transaction) async throws
-    -> [GuardedLeaf]
+    -> [GuardedLeafTable]
   {
     let rows = try await transaction.query(
       """
@@ -91,7 +91,7 @@ struct GuardedLeaf {
       """
     ).rows(as: String.self, String.self, String?.self)
     return try rows.map {
-      GuardedLeaf(
+      GuardedLeafTable(
         path: try JSONDecoder().decode([Level].self, from: Data($0.0.utf8)),
         keys: try JSONDecoder().decode([Key].self, from: Data($0.1.utf8)), condition: $0.2)
     }
