@@ -45,7 +45,7 @@ struct PipelineRun: Sendable {
   }
 
   /// Takes over a run that was cut off, or that waits for somebody.
-  /// - Throws: `UnfitRun` if the run cannot go on; nothing of it is changed then.
+  /// - Throws: `RunDefinitionMismatch` if the run cannot go on; nothing of it is changed then.
   static func resume(_ open: OpenRun, _ runtime: PipelineRuntime) async throws -> Self {
     let (run, catalog) = try await runtime.fitting(open)
     try await RunLedger(connection: runtime.lockConnection)

@@ -127,7 +127,7 @@ public struct PipelineRuntime: Sendable {
         let resumed = try await PipelineRun.resume(open, self)
         try await resumed.execute(exporting: !ledger.isGivenUp(open.id))
         reports.append(try await resumed.settle())
-      } catch let error as UnfitRun {
+      } catch let error as RunDefinitionMismatch {
         reports.append(try await report(error))
       }
     }

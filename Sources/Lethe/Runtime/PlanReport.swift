@@ -13,7 +13,7 @@ public struct PlanReport: Sendable, Codable, Equatable {
   /// What is collected and waits to be applied.
   public var chunks: [CollectedChunk]
   /// Open runs that cannot go on, and why.
-  public var unfit: [UnfitRun] = []
+  public var unfit: [RunDefinitionMismatch] = []
 
   public struct DatasetPlan: Sendable, Codable, Equatable {
     public var dataset: String
@@ -100,7 +100,7 @@ extension PipelineRuntime {
       let (run, catalog): (Run, Catalog)
       do {
         (run, catalog) = try await fitting(open)
-      } catch let error as UnfitRun {
+      } catch let error as RunDefinitionMismatch {
         report.unfit.append(error)
         continue
       }

@@ -34,7 +34,7 @@ public struct RunReport: Sendable, Codable, Equatable {
   /// Of a report on some chunks or events alone: how many others of the run were set aside, refused or stopped.
   public var othersLeft: Int?
   /// Why the run cannot go on.
-  public var unfit: UnfitRun?
+  public var unfit: RunDefinitionMismatch?
 
   enum CodingKeys: String, CodingKey {
     case runID = "run_id"
@@ -174,7 +174,7 @@ public struct RunReport: Sendable, Codable, Equatable {
 
 extension RunReport {
   /// Of a run that nothing was done in.
-  init(_ unfit: UnfitRun, pipeline: String, quarantineOpen: Int) {
+  init(_ unfit: RunDefinitionMismatch, pipeline: String, quarantineOpen: Int) {
     self.init(
       runID: unfit.runID, pipeline: pipeline, status: .unfit, datasets: [:], failures: [],
       stopped: [], stoppedDatasets: [], setAside: [], refused: [], quarantineOpen: quarantineOpen,

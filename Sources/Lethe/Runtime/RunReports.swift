@@ -6,7 +6,7 @@ import Vocabulary
 
 /// How reports are made from the ledger.
 extension PipelineRuntime {
-  func report(_ unfit: UnfitRun) async throws -> RunReport {
+  func report(_ unfit: RunDefinitionMismatch) async throws -> RunReport {
     logger.error("\(unfit)")
     return RunReport(
       unfit, pipeline: pipeline.definition.name, quarantineOpen: try await openQuarantine())

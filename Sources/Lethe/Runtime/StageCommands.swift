@@ -32,7 +32,7 @@ extension PipelineRuntime {
       do {
         resumed = try await PipelineRun.resume(open, self)
         break
-      } catch let error as UnfitRun {
+      } catch let error as RunDefinitionMismatch {
         logger.error("\(error)")
       }
     }
@@ -131,7 +131,7 @@ extension PipelineRuntime {
       let taken: PipelineRun
       do {
         taken = try await PipelineRun.resume(open, self)
-      } catch let error as UnfitRun {
+      } catch let error as RunDefinitionMismatch {
         let unfit = try await self.report(error)
         if stage == .apply { report.runs.append(unfit) }
         continue

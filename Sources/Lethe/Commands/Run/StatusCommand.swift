@@ -36,7 +36,8 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
           openLines: try await QuarantineLedger(connection: $0).openLines(pipeline: name),
           holds: try await HoldLedger(connection: $0).counts(),
           unasked: try await UnaskedHolds(current: [], on: $0).countsIfKnown(),
-          unfit: try await UnfitRun.all(of: name, on: $0), isOfOnePipeline: name != nil)
+          unfit: try await RunDefinitionMismatch.all(of: name, on: $0), isOfOnePipeline: name != nil
+        )
       }
       try options.write(Result(standing)) { standing.text }
     }
@@ -47,7 +48,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let stopped: [RunReport.StoppedChunk]
     let set_aside: [RunReport.SetAsideChunk]
     let refused: [RunReport.RefusedEvent]
-    let unfit: [UnfitRun]
+    let unfit: [RunDefinitionMismatch]
     let quarantine_open: Int
     let holds: Holds
 
@@ -123,7 +124,7 @@ private struct Standing {
   let openLines: Int
   let holds: HoldLedger.Counts
   let unasked: UnaskedHolds.Counts?
-  let unfit: [UnfitRun]
+  let unfit: [RunDefinitionMismatch]
   /// Holds are not: a row may be held for IDs of several.
   let isOfOnePipeline: Bool
 

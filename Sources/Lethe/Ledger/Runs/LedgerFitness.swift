@@ -2,29 +2,29 @@ public import Failures
 public import PostgreSQL
 
 /// The ledger is not there, or is not the one that this program works with. Nothing was done.
-public struct LedgerUnfit: ExplainedError, Sendable, Equatable {
+public struct LedgerSchemaError: ExplainedError, Sendable, Equatable {
   public let message: String
   public let remedy: String
   public var disposition: Disposition { .usage }
 }
 
 extension LedgerSchema {
-  /// - Throws: `LedgerUnfit` unless the ledger is whole and of this program's version.
+  /// - Throws: `LedgerSchemaError` unless the ledger is whole and of this program's version.
   public static func require(on session: some Session) async throws {
     if let fault = try await fault(on: session) { throw fault }
   }
 
   /// Looks into the catalog, and needs no privilege but to connect.
   /// - Returns: nil if the ledger is whole and of this program's version.
-  public static func fault(on session: some Session) async throws -> LedgerUnfit? {
+  public static func fault(on session: some Session) async throws -> LedgerSchemaError? {
     let found = Set(try await objects(on: session))
     guard !found.isEmpty else {
-      return LedgerUnfit(
+      return LedgerSchemaError(
         message: "the database has no ledger", remedy: "lethe migrate up --database …")
     }
     let unknown = try await unknownVersions(on: session)
     guard unknown.isEmpty else {
-      return LedgerUnfit(
+      return LedgerSchemaError(
         message: """
           the ledger is newer than this program, which does not know its migrations \
           \(unknown.joined(separator: ", "))
@@ -35,7 +35,7 @@ extension LedgerSchema {
     }
     let parts = missing.filter { !$0.lacks.isEmpty && $0.lacks.count < $0.0.objects.count }
     guard parts.isEmpty else {
-      return LedgerUnfit(
+      return LedgerSchemaError(
         message: """
           the ledger is not whole: the schema lethe lacks \
           \(parts.flatMap(\.lacks).joined(separator: ", "))
@@ -47,7 +47,7 @@ extension LedgerSchema {
     }
     let pending = missing.filter { !$0.lacks.isEmpty }.map(\.0.version)
     guard pending.isEmpty else {
-      return LedgerUnfit(
+      return LedgerSchemaError(
         message: """
           the ledger is older than this program: it lacks the migrations \
           \(pending.joined(separator: ", "))

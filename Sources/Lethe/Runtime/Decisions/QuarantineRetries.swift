@@ -153,7 +153,8 @@ extension PipelineRuntime {
     switch error {
     case let error as ChunkRefused: return refused(error.why, error.remedy, isLimit: error.isLimit)
     case let error as ApplyError: return refused(error.message, error.remedy)
-    case let error as UnfitRun: return refused(error.message, "\(error.remedy); or dismiss them")
+    case let error as RunDefinitionMismatch:
+      return refused(error.message, "\(error.remedy); or dismiss them")
     case let error as LedgerError where error.code == .unreadable:
       return refused(error.message, "\(error.remedy); or dismiss them")
     case let error as PostgreSQLError where error.isRefusal:

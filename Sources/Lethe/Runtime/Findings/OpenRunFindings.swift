@@ -13,7 +13,7 @@ extension PipelineRuntime {
     let ledger = RunLedger(connection: connection)
     let name = pipeline.definition.name
     let today = catalog.resolved(pipeline.definition)
-    let open = try await ledger.standingRuns(besides: nil)
+    let open = try await ledger.unfinishedRuns(besides: nil)
     let own = open.filter { $0.pipeline == name }
     guard own.isEmpty, try await !ledger.hasRuns(pipeline: name) else {
       var findings: [Finding] = []
@@ -26,7 +26,7 @@ extension PipelineRuntime {
   }
 
   private static func finding(
-    of run: RunLedger.StandingRun, _ today: Definition, _ pipeline: Pipeline, _ catalog: Catalog,
+    of run: RunLedger.UnfinishedRun, _ today: Definition, _ pipeline: Pipeline, _ catalog: Catalog,
     _ connection: Connection
   ) async throws -> Finding {
     let ledger = RunLedger(connection: connection)
@@ -77,7 +77,7 @@ extension PipelineRuntime {
 
   /// A run of another name that may be this pipeline's: nobody goes on with it by itself.
   private static func renaming(
-    of run: RunLedger.StandingRun, _ today: Definition, _ pipeline: Pipeline
+    of run: RunLedger.UnfinishedRun, _ today: Definition, _ pipeline: Pipeline
   ) -> Finding? {
     func place(_ file: String) -> String { URL(fileURLWithPath: file).standardizedFileURL.path }
     let hasSameFile = run.definitionFile.map { place($0) == place(pipeline.file) } ?? false

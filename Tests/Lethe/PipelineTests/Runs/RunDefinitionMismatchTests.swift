@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Runs whose own copy of the definition is of no use any more, and what goes on all the same.
-@Suite struct UnfitRunTests {
+@Suite struct RunDefinitionMismatchTests {
   /// Something that is done to the tables of an open run, and to the file.
   struct Kind: Sendable, CustomTestStringConvertible {
     let testDescription: String

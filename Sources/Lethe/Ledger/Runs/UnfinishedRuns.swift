@@ -4,7 +4,7 @@ import PostgreSQL
 
 /// Runs that have not ended, whosever they are.
 extension RunLedger {
-  public struct StandingRun: Sendable {
+  public struct UnfinishedRun: Sendable {
     public let runID: Int64
     public let pipeline: String
     /// To the second, in UTC.
@@ -19,7 +19,7 @@ extension RunLedger {
 
   /// Oldest first.
   /// - Parameter pipeline: leaves this one's out.
-  public func standingRuns(besides pipeline: String?) async throws -> [StandingRun] {
+  public func unfinishedRuns(besides pipeline: String?) async throws -> [UnfinishedRun] {
     try await connection.query(
       """
       SELECT r.run_id, r.pipeline,
@@ -34,7 +34,7 @@ extension RunLedger {
       ORDER BY r.run_id
       """
     ).rows.map { row in
-      try StandingRun(
+      try UnfinishedRun(
         runID: row["run_id"], pipeline: row["pipeline"], startedAt: row["started_at"],
         standing: row["standing"], definitionFile: row["definition_file"],
         definition: try? JSONDecoder().decode(

@@ -9,7 +9,7 @@ import Warehouse
 
 /// A run cannot go on with its own copy of the definition: it does not fit the database any more, or this
 /// version cannot read it. Nothing of the run was changed, and whatever else there is to do is done.
-public struct UnfitRun: ExplainedError, Sendable, Codable, Equatable {
+public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatable {
   public let runID: Int64
   public let message: String
   public let remedy: String
@@ -24,10 +24,11 @@ public struct UnfitRun: ExplainedError, Sendable, Codable, Equatable {
   /// Of the runs that have not ended, those that cannot go on.
   /// - Parameter pipeline: only its runs.
   /// - Throws: `PostgreSQLError`.
-  public static func all(of pipeline: String?, on connection: Connection) async throws -> [UnfitRun]
+  public static func all(of pipeline: String?, on connection: Connection) async throws
+    -> [RunDefinitionMismatch]
   {
-    var unfit: [UnfitRun] = []
-    for run in try await RunLedger(connection: connection).standingRuns(besides: nil)
+    var unfit: [RunDefinitionMismatch] = []
+    for run in try await RunLedger(connection: connection).unfinishedRuns(besides: nil)
     where pipeline.map({ $0 == run.pipeline }) ?? true {
       let why: String
       if let definition = run.definition {
@@ -39,7 +40,7 @@ public struct UnfitRun: ExplainedError, Sendable, Codable, Equatable {
       }
       let file = run.definitionFile.map(shellWord) ?? "PIPELINE"
       unfit.append(
-        UnfitRun(
+        RunDefinitionMismatch(
           runID: run.runID,
           message: """
             run \(run.runID) of \(run.pipeline) cannot go on: its own copy of the definition, from when it began, \
@@ -56,14 +57,14 @@ public struct UnfitRun: ExplainedError, Sendable, Codable, Equatable {
 
 extension PipelineRuntime {
   /// A run that has not ended, and what the database is by its definition.
-  /// - Throws: `UnfitRun` if it cannot go on.
+  /// - Throws: `RunDefinitionMismatch` if it cannot go on.
   func fitting(_ open: OpenRun) async throws -> (run: Run, catalog: Catalog) {
     let run: Run
     do {
       run = try open.run()
     } catch let error as LedgerError where error.code == .unreadable {
       let file = shellWord(pipeline.file)
-      throw UnfitRun(
+      throw RunDefinitionMismatch(
         runID: open.id, message: error.message,
         remedy: """
           lethe run \(file) --give-up ends it as it is, and the next run asks about its IDs anew; or finish it with \
@@ -75,7 +76,7 @@ extension PipelineRuntime {
 
   /// What the database is by a run's own copy of the definition.
   /// - Parameter startedAt: nil for a run that has ended.
-  /// - Throws: `UnfitRun` if the copy does not fit.
+  /// - Throws: `RunDefinitionMismatch` if the copy does not fit.
   func catalog(of run: Run, begun startedAt: String? = nil) async throws -> Catalog {
     let catalog = try await Catalog(of: run.definition, on: lockConnection)
     var errors: [Finding] = []
@@ -90,7 +91,8 @@ extension PipelineRuntime {
     return catalog
   }
 
-  private func unfit(_ run: Run, _ errors: [Finding], _ startedAt: String?) -> UnfitRun {
+  private func unfit(_ run: Run, _ errors: [Finding], _ startedAt: String?) -> RunDefinitionMismatch
+  {
     let mistakes = errors.map { finding in
       "\(finding.message) (\(finding.path); \(today(at: finding.path, besides: run.definition)))"
     }
@@ -100,7 +102,7 @@ extension PipelineRuntime {
       run.definition.entry(at: finding.path) == pipeline.definition.entry(at: finding.path)
     }
     let remedyThere = isOfDatabase ? errors.first?.remedy : nil
-    return UnfitRun(
+    return RunDefinitionMismatch(
       runID: run.id,
       message: """
         run \(run.id) of \(run.definition.name)\(startedAt.map { ", begun \($0)," } ?? "") goes by its own copy of \
