@@ -171,7 +171,7 @@ extension RunLedger {
   // MARK: What can be taken on again
 
   /// A chunk, and which of its refused events; nil for all that is left of it.
-  public struct TakingOn: Sendable, Equatable {
+  public struct RetryableChunk: Sendable, Equatable {
     public let chunkID: Int64
     public let runID: Int64
     public let ids: Set<Int64>?
@@ -183,10 +183,10 @@ extension RunLedger {
   ///   - chunkID: of this chunk only.
   ///   - ids: the refused events of these IDs only.
   /// - Throws: `LedgerError` naming what cannot be, and why.
-  public func takingOn(
+  public func retryable(
     chunkID: Int64?, ids: Set<Int64>, pipeline: String
-  ) async throws -> [TakingOn] {
-    if let chunkID, ids.isEmpty { return [try await takingOn(chunkID, pipeline: pipeline)] }
+  ) async throws -> [RetryableChunk] {
+    if let chunkID, ids.isEmpty { return [try await retryable(chunkID, pipeline: pipeline)] }
     let refused = try await refused(pipeline: pipeline)
       .filter { ids.contains($0.id) && (chunkID ?? $0.chunkID) == $0.chunkID }
     let missing = ids.subtracting(refused.map(\.id)).sorted()
@@ -200,7 +200,7 @@ extension RunLedger {
     }
     for id in Set(refused.map(\.chunkID)) { try await requireApplied(id) }
     return Dictionary(grouping: refused, by: \.chunkID).sorted { $0.key < $1.key }.map {
-      TakingOn(chunkID: $0.key, runID: $0.value[0].runID, ids: Set($0.value.map(\.id)))
+      RetryableChunk(chunkID: $0.key, runID: $0.value[0].runID, ids: Set($0.value.map(\.id)))
     }
   }
 
@@ -217,7 +217,7 @@ extension RunLedger {
         : "finish it: lethe run PIPELINE --resume-only")
   }
 
-  private func takingOn(_ chunkID: Int64, pipeline: String) async throws -> TakingOn {
+  private func retryable(_ chunkID: Int64, pipeline: String) async throws -> RetryableChunk {
     let row = try await connection.query(
       """
       SELECT c.run_id, c.state::text, c.collected_at IS NOT NULL,
@@ -232,7 +232,7 @@ extension RunLedger {
         code: .missing, message: "there is no chunk \(chunkID) of the pipeline \(pipeline)",
         remedy: "lethe status lists the chunks that are set aside")
     }
-    let can = TakingOn(chunkID: chunkID, runID: runID, ids: nil)
+    let can = RetryableChunk(chunkID: chunkID, runID: runID, ids: nil)
     let asksAnew = "the next lethe run asks about its IDs anew"
     switch state {
     case .applied where hasRefusals: return can

@@ -20,7 +20,7 @@ extension PipelineRuntime {
     let ledger = RunLedger(connection: lockConnection)
     let name = pipeline.definition.name
     try await ledger.endOvertakenRefusals(pipeline: name)
-    let all = try await ledger.takingOn(chunkID: chunkID, ids: ids, pipeline: name)
+    let all = try await ledger.retryable(chunkID: chunkID, ids: ids, pipeline: name)
     var runs: [Int64: (definition: Definition, catalog: Catalog)] = [:]
     for runID in Set(all.map(\.runID)) {
       // A run that can no longer be applied must not be opened again.
@@ -43,7 +43,7 @@ extension PipelineRuntime {
   }
 
   private static func about(
-    _ all: [RunLedger.TakingOn], _ report: StageReport
+    _ all: [RunLedger.RetryableChunk], _ report: StageReport
   ) -> StageReport {
     var report = report
     report.stage = "retry"

@@ -148,7 +148,7 @@ struct ModelDriver {
     let runs = RunLedger(connection: connection)
     do {
       try await runs.endOvertakenRefusals(pipeline: chunk.pipeline)
-      for each in try await runs.takingOn(chunkID: chunk.id, ids: [], pipeline: chunk.pipeline) {
+      for each in try await runs.retryable(chunkID: chunk.id, ids: [], pipeline: chunk.pipeline) {
         try await ledger.takenOnAgain(chunk, ids: each.ids, stored: stored(of: chunk, index))
         try await apply(index)
       }
