@@ -23,7 +23,7 @@ struct AuditCommand: AsyncParsableCommand {
 }
 
 /// A date, which is its midnight in UTC, or a time with its offset.
-struct Instant: ExpressibleByArgument {
+struct TimestampArgument: ExpressibleByArgument {
   let time: Timestamp
   private let text: String
 

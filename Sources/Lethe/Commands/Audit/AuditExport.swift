@@ -22,10 +22,10 @@ struct AuditExport: AsyncParsableCommand, OutputCommand {
     help: ArgumentHelp(
       "Applied at this time or later: a date (UTC), or a time such as 2026-11-01T00:00:00Z.",
       valueName: "date"))
-  var from: Instant
+  var from: TimestampArgument
 
   @Option(help: ArgumentHelp("Applied before this time.", valueName: "date"))
-  var to: Instant
+  var to: TimestampArgument
 
   @Option(help: "csv (RFC 4180, with a header) or ndjson.")
   var format = Format.csv

@@ -79,7 +79,7 @@ extension AuditPrune {
     private static let countMax = 50_000
 
     init?(argument: String) {
-      if let instant = Instant(argument: argument) {
+      if let instant = TimestampArgument(argument: argument) {
         age = .before(instant.time)
       } else if let match = argument.wholeMatch(of: #/([0-9]{1,6})(month|months|day|days|d)/#),
         let count = Int(match.1), (1...Self.countMax).contains(count)

@@ -67,8 +67,8 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     }
     let (directory, offline, rehearses) = try (workDirectory.path, offline, rehearsal)
     try await untilSignalled {
-      let around = SurroundingsCheck(pipeline, logger: options.logger)
-      let api: (outcome: SurroundingsCheck.APIOutcome, findings: [Finding]) =
+      let around = EnvironmentCheck(pipeline, logger: options.logger)
+      let api: (outcome: EnvironmentCheck.APIOutcome, findings: [Finding]) =
         if offline { (.answered, []) } else { try await around.api() }
       let findings =
         try await PipelineRuntime.findings(of: pipeline, rehearses: rehearses) {
@@ -90,7 +90,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
   }
 
   private static func status(
-    _ findings: [Finding], _ api: SurroundingsCheck.APIOutcome
+    _ findings: [Finding], _ api: EnvironmentCheck.APIOutcome
   ) -> ExitStatus {
     if findings.contains(where: { $0.severity == .error }) { return .usage }
     switch api {

@@ -89,7 +89,7 @@ struct HoldsCommand: AsyncParsableCommand {
     var force = false
     @Flag(help: "Show what would be done; change nothing.")
     var dryRun = false
-    @OptionGroup var operatorsWord: OperatorsWord
+    @OptionGroup var decision: DecisionOptions
     @OptionGroup var output: OutputOptions
 
     mutating func validate() throws {
@@ -106,8 +106,8 @@ struct HoldsCommand: AsyncParsableCommand {
       let options = output
       let release = HoldRelease(
         type: type.jobType, ids: unasked ? nil : ids, keepsHidden: keepHidden, isForced: force,
-        isDryRun: dryRun, by: operatorsWord.who,
-        note: dryRun ? "" : try operatorsWord.requiredNote())
+        isDryRun: dryRun, by: decision.who,
+        note: dryRun ? "" : try decision.requiredNote())
       try await untilSignalled {
         switch try await PipelineRuntime.release(release, of: pipeline) {
         case .done(let outcome):
@@ -122,7 +122,7 @@ struct HoldsCommand: AsyncParsableCommand {
 }
 
 /// Who decides something, and why.
-struct OperatorsWord: ParsableArguments {
+struct DecisionOptions: ParsableArguments {
   @Option(help: "Who says so. Default: the operating system's user.")
   var by: String?
 

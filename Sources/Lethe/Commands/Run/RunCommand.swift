@@ -60,10 +60,10 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
     let (giveUp, adopts, by, note) = (giveUp, adoptDefinition, by, note)
     let (directory, isGiven) = try (workDirectory.path, workDirectory.isGiven)
     try await untilSignalled {
-      let (begin, reports, openLines, refused) = try await PipelineRuntime.with(
+      let (preparation, reports, openLines, refused) = try await PipelineRuntime.with(
         pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
       ) { runtime in
-        let begin = RunBegin(
+        let preparation = RunPreparation(
           givenUp: giveUp ? try await runtime.giveUp() : nil,
           adopted: adopts ? try await runtime.adoptDefinition(by: by, note: note) : nil)
         var (reports, refused): ([RunReport], NoNewRun?) = ([], nil)
@@ -71,10 +71,10 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
           reports = try await runtime.run(resumeOnly: resumeOnly)
         } catch let error as NoNewRun {
           (reports, refused) = (error.reports, error)
-        } catch let error as DefinitionError where begin.hasDone {
+        } catch let error as DefinitionError where preparation.hasDone {
           refused = NoNewRun(why: error, reports: [], postponed: nil)
         }
-        return (begin, reports, try await runtime.openQuarantine(), refused)
+        return (preparation, reports, try await runtime.openQuarantine(), refused)
       }
       // That no new run could begin is said first: until that is mended, none will.
       if let refused { options.logger.critical("\(refused)") }
@@ -82,7 +82,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
       let error =
         refused.map { Failure(of: $0) }
         ?? Failure(of: reports, openLines: openLines, status)
-      try options.write(RunResult(begin, reports, error: error)) {
+      try options.write(RunResult(preparation, reports, error: error)) {
         reports.isEmpty
           ? "no run was left unfinished"
           : reports.map(\.table).joined(separator: "\n\n")
@@ -94,7 +94,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
 }
 
 /// What was done about open runs before anything went on.
-private struct RunBegin: Sendable {
+private struct RunPreparation: Sendable {
   let givenUp: [PipelineRuntime.GivenUp]?
   let adopted: [PipelineRuntime.Adopted]?
 
@@ -103,14 +103,14 @@ private struct RunBegin: Sendable {
 
 /// The newest run's report at the top, those of earlier runs that were finished first beside it.
 private struct RunResult: Encodable {
-  let begin: RunBegin
+  let preparation: RunPreparation
   let newest: RunReport?
   let finishedEarlier: [RunReport]
   /// What waits for somebody, of any of the runs.
   let error: Failure?
 
-  init(_ begin: RunBegin, _ reports: [RunReport], error: Failure?) {
-    self.begin = begin
+  init(_ preparation: RunPreparation, _ reports: [RunReport], error: Failure?) {
+    self.preparation = preparation
     self.error = error
     newest = reports.last
     finishedEarlier = reports.dropLast()
@@ -135,8 +135,8 @@ private struct RunResult: Encodable {
     var container = encoder.container(keyedBy: CodingKeys.self)
     if newest == nil { try container.encode(error == nil ? "idle" : "failed", forKey: .status) }
     try container.encodeIfPresent(error, forKey: .error)
-    try container.encodeIfPresent(begin.givenUp, forKey: .givenUp)
-    try container.encodeIfPresent(begin.adopted, forKey: .adopted)
+    try container.encodeIfPresent(preparation.givenUp, forKey: .givenUp)
+    try container.encodeIfPresent(preparation.adopted, forKey: .adopted)
     try container.encode(finishedEarlier, forKey: .finishedEarlier)
     try container.encode(Self.peakMemoryBytes, forKey: .peakMemoryBytes)
   }

@@ -27,9 +27,9 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let (options, name, limit) = (output, pipeline, runs)
     let connectionString = database.connectionString
     try await untilSignalled {
-      let standing = try await withLedger(connectionString) {
+      let status = try await withLedger(connectionString) {
         let ledger = RunLedger(connection: $0)
-        return Standing(
+        return PipelineStatus(
           runs: try await ledger.recent(pipeline: name, limit: limit),
           halted: try await ledger.halted(pipeline: name),
           refused: try await ledger.refused(pipeline: name),
@@ -39,7 +39,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
           unfit: try await RunDefinitionMismatch.all(of: name, on: $0), isOfOnePipeline: name != nil
         )
       }
-      try options.write(Result(standing)) { standing.text }
+      try options.write(Result(status)) { status.text }
     }
   }
 
@@ -52,14 +52,14 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let quarantine_open: Int
     let holds: Holds
 
-    init(_ standing: Standing) {
-      runs = standing.runs.map(Line.init)
-      stopped = standing.stopped
-      set_aside = standing.setAside
-      refused = standing.refusedEvents
-      unfit = standing.unfit
-      quarantine_open = standing.openLines
-      holds = Holds(standing)
+    init(_ status: PipelineStatus) {
+      runs = status.runs.map(Line.init)
+      stopped = status.stopped
+      set_aside = status.setAside
+      refused = status.refusedEvents
+      unfit = status.unfit
+      quarantine_open = status.openLines
+      holds = Holds(status)
     }
   }
 
@@ -70,12 +70,12 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     /// IDs that a version without holds has protected.
     let protected_ids: Int
 
-    init(_ standing: Standing) {
-      rows = standing.holds.holds
-      ids = standing.holds.holders
-      unasked_rows = standing.unasked?.rows
-      unasked_ids = standing.unasked?.ids
-      protected_ids = standing.holds.protections
+    init(_ status: PipelineStatus) {
+      rows = status.holds.holds
+      ids = status.holds.holders
+      unasked_rows = status.unasked?.rows
+      unasked_ids = status.unasked?.ids
+      protected_ids = status.holds.protections
     }
   }
 
@@ -117,7 +117,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
 }
 
 /// Where things stand, and what waits for somebody.
-private struct Standing {
+private struct PipelineStatus {
   let runs: [RunLedger.RunStatus]
   let halted: [RunLedger.HaltedChunk]
   let refused: [RunLedger.RefusedEvent]

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// What `lethe check` finds out about the API and the work directory.
-@Suite struct SurroundingsCheckTests {
+@Suite struct EnvironmentCheckTests {
   private static let token = "secret-that-nobody-may-see"
 
   private static func check(

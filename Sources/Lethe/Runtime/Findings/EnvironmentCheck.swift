@@ -7,7 +7,7 @@ import Vocabulary
 public import Warehouse
 
 /// What a run needs beside the database: the API, its token, and a place for chunk files.
-public struct SurroundingsCheck: Sendable {
+public struct EnvironmentCheck: Sendable {
   /// What came of asking the API.
   public enum APIOutcome: Sendable, Equatable {
     case answered
@@ -155,7 +155,7 @@ public struct SurroundingsCheck: Sendable {
             """)
       ]
     }
-    return room(in: path)
+    return freeSpaceFindings(in: path)
   }
 
   private static func reasonNotToWrite(_ path: String, making missing: [String]) -> String? {
@@ -177,7 +177,7 @@ public struct SurroundingsCheck: Sendable {
     return nil
   }
 
-  private func room(in path: String) -> [Finding] {
+  private func freeSpaceFindings(in path: String) -> [Finding] {
     let datasets = pipeline.definition.datasets
     let needed = datasets.reduce(0) { $0 + $1.chunkBytesMax }
     let attributes = try? FileManager.default.attributesOfFileSystem(forPath: path)
