@@ -5,12 +5,13 @@ import NIOCore
 import NIOHTTP1
 public import Vocabulary
 
-/// X's Batch Compliance endpoints: lenient in what is read, exact in what is sent.
+/// A client of X's Batch Compliance endpoints. It sends exactly what the API describes, and accepts answers that differ
+/// from the description where their meaning is clear.
 ///
 /// Source: the X docs' Batch Compliance guide and the OpenAPI description of the API, version 2.168.
 ///
-/// Calls that can be repeated are, with backoff; creating a job cannot, and says so by `.temporary`.
-/// The token goes to the API's own scheme, host and port and nowhere else, and no redirect is followed.
+/// Calls are repeated with backoff, except the creation of a job: it throws `.temporary` instead.
+/// The token is sent only to the API's own scheme, host and port, and no redirect is followed.
 public struct ComplianceClient: Sendable {
   let transport: Transport
   let baseURL: String
@@ -22,15 +23,15 @@ public struct ComplianceClient: Sendable {
   let clock: ServerClock
   let profile: ProfileInUse
 
-  /// An answer to a JSON call is a few kilobytes; a listing of years of jobs some more.
+  /// The largest JSON answer. Most have a few kilobytes; a list of jobs of several years has more.
   static let answerBytesMax = 16 << 20
 
-  /// Runs `body` with a client whose connections live as long.
+  /// Runs `body` with a client, and closes the client's connections afterwards.
   ///
   /// - Parameters:
   ///   - baseURL: without a slash at its end.
-  ///   - allowedHosts: where bytes may go to and come from.
-  /// - Throws: what `body` throws; `APIError` `.untrusted` if certificates that are to be trusted cannot be read.
+  ///   - allowedHosts: the hosts that uploads may go to and downloads may come from.
+  /// - Throws: what `body` throws; `APIError` `.untrusted` if the configured certificates cannot be read.
   public static func withClient<R: Sendable>(
     baseURL: String, token: BearerToken, allowedHosts: [String],
     profile: UploadProfile = .auto, network: NetworkSettings = NetworkSettings(),
@@ -54,8 +55,8 @@ public struct ComplianceClient: Sendable {
 
   // MARK: JSON endpoints
 
-  /// Creates a job. Not repeated when its answer is lost: the job may exist. `.temporary` then means
-  /// "look in the listing for its name", and so does `.jobRefused`: the answer tells of no job that could be used.
+  /// Creates a job. The call is not repeated when its answer is lost, because the job may exist. After `.temporary` and
+  /// after `.jobRefused` (the answer names no usable job), the caller has to look for the job's name in the list of jobs.
   /// - Parameter name: up to 64 characters.
   public func createJob(type: JobType, name: String) async throws -> APIJob {
     let operation = "create job \(name)"
@@ -86,7 +87,7 @@ public struct ComplianceClient: Sendable {
   private struct CreateBody: Encodable {
     let type: String
     let name: String
-    /// Left out unless wanted: the API's own host knows no such key.
+    /// Nil leaves the key out: X's own upload host does not know it.
     let resumable: Bool?
   }
 
@@ -124,8 +125,8 @@ public struct ComplianceClient: Sendable {
     return job
   }
 
-  /// Ends a job that has not finished; its status becomes `failed` and its slot is free.
-  /// - Returns: the job as it is then; nil where the API does not say.
+  /// Cancels a job that has not finished. Its status becomes `failed`, and its slot is free.
+  /// - Returns: the job after the call; nil if the answer does not contain it.
   @discardableResult
   public func cancelJob(id: String) async throws -> APIJob? {
     let operation = "cancel job \(id)"
@@ -135,10 +136,10 @@ public struct ComplianceClient: Sendable {
     return answer.data?.job(hiding: [token.exposed])
   }
 
-  /// The time as the API has it, as far as its answers tell: what expires, expires by that.
+  /// The time by the API's clock, from the `Date` of its answers. URLs and jobs expire by that clock.
   public var now: Date { get async { await clock.now } }
 
-  /// The API's clock beside this machine's; nil before an answer that has a `Date`.
+  /// The difference between the API's clock and this machine's; nil until an answer has a `Date`.
   public var clockSkew: ClockSkew? { get async { await clock.skew } }
 
   private func job(
@@ -179,7 +180,7 @@ public struct ComplianceClient: Sendable {
       if problem.isErrorList {
         throw failure(problem, problem.status, endpoint: endpoint, operation: operation)
       }
-      // Nothing more is asked of a job that is ended.
+      // The job is cancelled; the caller does not need the answer's body.
       if endpoint == .cancel, let answer = JobAnswer(data: nil) as? Answer { return answer }
       throw APIError(
         kind: .temporary, status: Int(response.status.code), operation: operation,
@@ -187,21 +188,21 @@ public struct ComplianceClient: Sendable {
     }
   }
 
-  /// How long to wait before a call that only its caller can repeat is made again.
-  /// - Parameter failures: how many there were; the first is 1.
+  /// The delay before the caller repeats a call that the client does not repeat itself.
+  /// - Parameter failures: the number of failed calls; 1 after the first.
   public func retryDelaySeconds(after failures: Int) -> Double {
     retry.delaySeconds(after: failures)
   }
 
-  // MARK: What every call shares
+  // MARK: Shared by all calls
 
   func body(of response: HTTPClientResponse) async throws -> [UInt8] {
     var buffer = try await response.body.collect(upTo: Self.answerBytesMax)
     return buffer.readBytes(length: buffer.readableBytes) ?? []
   }
 
-  /// What an answer's headers say beside its body.
-  /// - Parameter isOwnOrigin: whether it is of the API, and not of a storage host, whose clock may be another.
+  /// Reads the server's time and rate limits from an answer's headers.
+  /// - Parameter isOwnOrigin: whether the API sent the answer. A storage host can have another clock.
   func note(
     _ response: HTTPClientResponse, of endpoint: Endpoint, isOwnOrigin: Bool = true
   ) async {
@@ -210,7 +211,7 @@ public struct ComplianceClient: Sendable {
       response.headers, status: Int(response.status.code), of: endpoint, serverNow: clock.now)
   }
 
-  /// What an answer that is no success means.
+  /// The error for an answer whose status is not a success.
   func failure(
     _ response: HTTPClientResponse, body: [UInt8], endpoint: Endpoint, operation: String
   ) -> APIError {
@@ -225,7 +226,7 @@ public struct ComplianceClient: Sendable {
     return error
   }
 
-  /// - Parameter status: nil where the API names none.
+  /// - Parameter status: nil if the error names none.
   func failure(
     _ problem: Problem, _ status: Int?, endpoint: Endpoint, operation: String
   ) -> APIError {
@@ -234,15 +235,15 @@ public struct ComplianceClient: Sendable {
       operation: operation, message: problem.message)
   }
 
-  /// Scheme, host and path of where a redirect leads.
+  /// Scheme, host and path of a redirect's target. The query is left out: it may hold a signature.
   private func target(of response: HTTPClientResponse) -> String {
     guard let location = response.headers.first(name: "location") else { return "nowhere" }
     let shown = location.prefix { $0 != "?" && $0 != "#" }
     return String(shown).withoutSecrets([token.exposed], lengthMax: 200)
   }
 
-  /// Runs a call until it succeeds, fails for good or has used its tries up. A rate limit is waited
-  /// for and is not counted as a try: the API did not do anything.
+  /// Repeats a call until it succeeds, fails permanently or reaches the number of attempts. An answer that
+  /// the rate limit is reached is not counted as an attempt: the API has not run the call.
   func repeated<R: Sendable>(
     _ endpoint: Endpoint, operation: String, isRepeatable: Bool,
     _ call: () async throws -> R
@@ -264,7 +265,7 @@ public struct ComplianceClient: Sendable {
       }
       switch error.kind {
       case .rateLimited:
-        // Longer each time, whatever the answer says: it may say "now" for ever.
+        // The delay grows each time, because an answer may always say that the call can be repeated at once.
         refusals += 1
         let seconds = max(
           await budgets.secondsToWaitAfterRefusal(of: endpoint),

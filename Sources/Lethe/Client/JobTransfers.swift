@@ -8,24 +8,24 @@ public import SystemPackage
 public import Vocabulary
 import _NIOFileSystem
 
-/// The bytes of jobs: what is uploaded and what is downloaded. Both stream in flat memory.
+/// Uploads the IDs of jobs and downloads their results. Both stream, so memory use does not grow with the file.
 extension ComplianceClient {
-  /// What came of a download.
+  /// The result of a download.
   public struct Download: Sendable {
     public let bytes: Int
     public let sha256: [UInt8]
-    /// What the answer said of itself, for messages.
+    /// Status, content type and size of the answer, for messages.
     public let summary: String
   }
 
-  /// Uploads a file: whole, and after a break the whole of it again, to the API's own host; in parts to a storage
-  /// host whose URL is for that.
+  /// Uploads a file. The API's own host gets the whole file in one request; a broken upload starts again from the
+  /// first byte. A storage host gets the file in parts if its URL is signed for a resumable upload.
   ///
-  /// A storage host has to say that it has what was sent. The API's own host says nothing of that: what it stores
-  /// shows in the results alone.
+  /// A storage host must confirm what it has stored. The API's own host confirms nothing: only the results show
+  /// what it has stored.
   ///
-  /// - Throws: `APIError` `.urlRefused` when the URL has expired, `.unproven` when the host has something else or
-  ///   does not say what it has: the job is lost.
+  /// - Throws: `APIError` `.urlRefused` when the URL has expired; `.unproven` when the host has stored something else
+  ///   or does not confirm what it has stored. In both cases the job is lost.
   public func upload(file: FilePath, bytes: Int, to url: SignedURL, job: String) async throws {
     let operation = "upload to job \(job)"
     let isOwnOrigin = try checkedOrigin(of: url, operation)
@@ -61,7 +61,7 @@ extension ComplianceClient {
     }
   }
 
-  /// - Throws: `APIError` for an answer that is no success.
+  /// - Throws: `APIError` for an answer whose status is not a success.
   func answer(
     to request: HTTPClientRequest, of endpoint: Endpoint, seconds: Double, _ operation: String,
     isOwnOrigin: Bool = false
@@ -75,7 +75,8 @@ extension ComplianceClient {
     return response
   }
 
-  /// Holds what a storage host says that it has against the file: its length and a checksum, or one of the two.
+  /// Compares the length and the checksum that a storage host confirms with the file. The host has to send at
+  /// least one of them.
   private func reasonNotToBelieve(
     _ headers: HTTPHeaders, _ file: ReadFileHandle, bytes: Int
   ) async throws -> String? {
@@ -95,21 +96,21 @@ extension ComplianceClient {
     }
   }
 
-  /// Downloads a result to `path`, complete or not at all: it is written under another name, its
-  /// length and what checksums the server sends checked, synced and renamed.
+  /// Downloads a result to `path`, completely or not at all. The result is written to a temporary file; its
+  /// length and the server's checksums are checked; then the file is synced and renamed.
   ///
-  /// - Parameter bytesMax: more than any result can have, unpacked.
-  /// - Throws: `APIError` `.incompleteResult` if what came is not what was announced; `.noResult` if the
-  ///   answer's status or type shows that no result came. Another download may bring one.
+  /// - Parameter bytesMax: the limit for the decompressed result; no real result is larger.
+  /// - Throws: `APIError` `.incompleteResult` if the body differs from its length or checksum; `.noResult` if the
+  ///   answer's status or type shows that it is not a result. A second download can succeed.
   public func download(
     from url: SignedURL, to path: FilePath, bytesMax: Int, job: String
   ) async throws -> Download {
     let operation = "download of job \(job)"
     let isOwnOrigin = try checkedOrigin(of: url, operation)
     return try await repeated(.download, operation: operation, isRepeatable: true) {
-      // As it is, for checksums are of that …
+      // The checksums are of the stored bytes, so no compression is asked for.
       var response = try await result(of: url, isOwnOrigin, accepting: "identity")
-      // … and what is stored packed comes unpacked then.
+      // A storage host decompresses a stored gzip file for "identity", and the checksum no longer matches.
       if response.headers.first(name: "x-goog-stored-content-encoding")?.lowercased() == "gzip",
         ContentCoding(response.headers) == .identity
       {
@@ -134,7 +135,7 @@ extension ComplianceClient {
     return response
   }
 
-  /// An answer that is not the job's result, and yet may be one of the API's own errors.
+  /// The error for an answer that is not the job's result. It may be one of the API's own errors.
   private func noResult(
     _ response: HTTPClientResponse, _ type: MediaType, _ operation: String
   ) async throws -> APIError {
@@ -171,10 +172,10 @@ extension ComplianceClient {
     let isChunked = response.headers[canonicalForm: "transfer-encoding"]
       .contains { $0.lowercased() == "chunked" }
     var announcedHash = AnnouncedHash(response.headers["x-goog-hash"])
-    // Of what comes out, where a proxy on the way has packed what the checksum is of.
+    // A proxy may have compressed the file on its way. The checksum is then of the decompressed bytes.
     var unpackedHash = AnnouncedHash(response.headers["x-goog-hash"])
-    // A body that ends with its connection could have been cut anywhere: absence of an ID means
-    // that it is clean, so nothing could be believed.
+    // A body without a length can be cut off anywhere without an error. An ID that is missing from a
+    // result counts as clean, so a cut-off result would hide deletions.
     guard announced != nil || isChunked || announcedHash.isAnnounced else {
       throw APIError(
         kind: .noResult, operation: operation,
@@ -195,7 +196,7 @@ extension ComplianceClient {
     }
     defer { try? file.close() }
     var hash = SHA256()
-    // As they came, and as they are stored here.
+    // Received, and after decompression.
     var (bytes, plainBytes) = (0, 0)
     let inflation =
       coding == .identity ? nil : try Inflation(mayBeRaw: coding == .deflate)
@@ -256,7 +257,7 @@ extension ComplianceClient {
     }
   }
 
-  /// - Returns: whether the URL is of the API's own origin, and so gets the token.
+  /// - Returns: whether the URL has the API's own origin. Only then the request carries the token.
   func checkedOrigin(of url: SignedURL, _ operation: String) throws -> Bool {
     guard let origin = Origin(url.exposed), let own = Origin(baseURL) else {
       throw APIError(
@@ -271,7 +272,7 @@ extension ComplianceClient {
           the API sends the bytes to \(origin.host.withoutSecrets([token.exposed])), which is not an allowed host
           """)
     }
-    // Whoever reads along could take the URL, and the IDs with it.
+    // On an unencrypted connection, others can read the signed URL and the IDs.
     guard origin.scheme == "https" || own.scheme == "http" else {
       throw APIError(
         kind: .hostNotAllowed, operation: operation,
@@ -282,8 +283,8 @@ extension ComplianceClient {
     return false
   }
 
-  /// The API's own host wants the token (native); another host takes the URL for the credential and
-  /// must not see the token (gcs).
+  /// The API's own host requires the token (native). For another host the signed URL is the credential,
+  /// and it must not see the token (gcs).
   func request(
     _ method: HTTPMethod, _ url: SignedURL, isOwnOrigin: Bool
   ) -> HTTPClientRequest {
@@ -296,15 +297,15 @@ extension ComplianceClient {
   }
 }
 
-/// A file block by block, each read when it is asked for: the file system's own stream reads many
-/// blocks ahead, which costs memory and gains nothing.
+/// The blocks of a file, each read on demand. The file system's own stream reads many blocks ahead,
+/// which uses memory and is not faster.
 struct FileBlocks: AsyncSequence, Sendable {
   private static let blockBytes = 1 << 20
 
   let file: ReadFileHandle
-  /// The first byte …
+  /// Offset of the first byte.
   let from: Int
-  /// … and the one after the last.
+  /// Offset after the last byte.
   let through: Int
 
   struct AsyncIterator: AsyncIteratorProtocol {

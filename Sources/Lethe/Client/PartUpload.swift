@@ -6,13 +6,13 @@ import NIOHTTP1
 import Vocabulary
 import _NIOFileSystem
 
-/// An upload to a storage host that is gone on with after a break, where the host says that it stands.
+/// A resumable upload to a storage host. After a break it continues at the byte that the host names.
 ///
 /// Source: Google Cloud Storage's resumable uploads (XML API): a POST begins a session, whose URL is in `Location`; parts
 /// are whole multiples of 256 KiB but for the last; 308 with `Range: bytes=0-N` means that N + 1 bytes are stored, and
 /// without `Range` that none are.
 struct PartUpload {
-  /// A session can be lost, and all that was stored with it. A host that loses every one is no host.
+  /// A host can lose a session and the bytes that it has stored. After this number of sessions the upload fails.
   private static let sessionsMax = 3
 
   let client: ComplianceClient
@@ -21,9 +21,9 @@ struct PartUpload {
   let url: SignedURL
   let operation: String
 
-  /// Of 256 KiB: what a part is a multiple of, and what a host keeps at least of one.
+  /// 256 KiB. The size of each part but the last is a multiple of it, and a host stores at least this much of a part.
   private static let unitBytes = 1 << 18
-  /// So often a host may say that it has everything, and not end the upload.
+  /// How often a host may answer that it has all bytes without completing the upload.
   private static let endingsMax = 5
 
   private enum SessionState {
@@ -67,7 +67,7 @@ struct PartUpload {
 
   private func send(to session: SignedURL) async throws -> HTTPClientResponse {
     let end = ContinuousClock.now + .seconds(min(client.transport.settings.transferSeconds, 1e8))
-    // Where the host stands, how far it was sent something, and whether the first is its own word.
+    // How many bytes the host has stored, how many were sent, and whether the host has confirmed the first number.
     var (offset, sent, isKnown) = (0, 0, true)
     var partBytes = client.transport.settings.partBytes
     var endings = 0
@@ -89,7 +89,7 @@ struct PartUpload {
             case .complete(let response): return SessionState.complete(response)
             }
             isKnown = true
-            // Nothing is left to be sent, and a part of no bytes is none.
+            // All bytes are stored, and a part must not be empty.
             if offset == bytes { return .stored(offset) }
           }
           isKnown = false
@@ -110,7 +110,7 @@ struct PartUpload {
         }
         try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: endings)))
       } catch let error as APIError where error.kind == .tooLarge && partBytes > Self.unitBytes {
-        // It may be the part that is too large for somebody on the way.
+        // A proxy between may refuse a part of this size.
         partBytes = max(Self.unitBytes, partBytes / 2 / Self.unitBytes * Self.unitBytes)
         isKnown = false
       }
@@ -118,8 +118,8 @@ struct PartUpload {
   }
 
   /// - Parameters:
-  ///   - from: where the host stood before.
-  ///   - sent: how far this session was sent anything.
+  ///   - from: the number of bytes that were stored before.
+  ///   - sent: the number of bytes that were sent in this session.
   private func believed(_ stored: Int, from: Int, sent: Int) throws -> Int {
     guard stored <= sent else {
       throw APIError(
@@ -146,7 +146,7 @@ struct PartUpload {
     let response = try await client.answer(
       to: request, of: .part, seconds: client.transport.settings.transferSeconds, operation)
     let sessionState = try self.sessionState(response)
-    // Who keeps nothing of what was sent, or a byte of it, might do so for ever.
+    // A host that stores less than one unit of a part would keep the upload running without an end.
     if case .stored(let stored) = sessionState, stored < min(end, offset + Self.unitBytes) {
       throw APIError(
         kind: .temporary, status: Int(response.status.code), operation: operation,
@@ -183,8 +183,8 @@ extension APIError {
 }
 
 extension SignedURL {
-  /// Whether the URL was signed for the begin of a session, and not for the bytes themselves; nil where that does
-  /// not show.
+  /// Whether the URL was signed for starting a session, and not for the upload itself; nil if the URL does not
+  /// show it.
   var isForSession: Bool? {
     let query = URLComponents(string: exposed)?.queryItems ?? []
     guard

@@ -6,8 +6,8 @@ import NIOPosix
 import NIOSSL
 import Vocabulary
 
-/// Looks at what keeps a connection from being made, for a message: what the proxy answers, and who issued the
-/// certificate that is shown. Nothing is sent but what asks a proxy to connect and the beginning of TLS, which it ends.
+/// Finds out why a connection failed, for an error message: what the proxy answers, and who issued the host's
+/// certificate. It sends only the proxy's connect request and the start of a TLS handshake, which it then ends.
 struct PeerInspection: Sendable {
   private let origin: Origin
   private let proxy: Proxy?
@@ -17,10 +17,10 @@ struct PeerInspection: Sendable {
     (self.origin, self.proxy, self.settings) = (origin, proxy, settings)
   }
 
-  /// Why a proxy does not lead to the host.
+  /// Why a proxy does not connect to the host.
   enum ProxyFault: Sendable {
     case refused(ProxyDialogue.Answer)
-    /// It does not answer plain HTTP, but this.
+    /// The proxy does not use plain HTTP, but this protocol.
     case speaks(String)
   }
 
@@ -39,13 +39,13 @@ struct PeerInspection: Sendable {
     }
   }
 
-  /// What a certificate says of itself.
+  /// The parts of a certificate that a message names.
   struct Certificate: Sendable {
     let issuer: String?
     let validFrom: Date
     let validUntil: Date
 
-    /// What is wrong with its time; nil if nothing is.
+    /// Why the certificate is not valid at this time; nil if it is.
     func notOfNow(_ now: Date) -> String? {
       if now > validUntil {
         return
@@ -59,7 +59,7 @@ struct PeerInspection: Sendable {
     }
   }
 
-  /// The one that the host shows, or that somebody between shows for it.
+  /// The certificate of the host, or of a proxy that intercepts TLS.
   func certificate() async -> Certificate? {
     guard case .shown(let certificate)? = await observe() else { return nil }
     func date(_ time: time_t) -> Date { Date(timeIntervalSince1970: Double(time)) }
@@ -76,7 +76,7 @@ struct PeerInspection: Sendable {
     case shown(NIOSSLCertificate)
   }
 
-  /// - Parameter kind: what the proxy is spoken to as, if not as what it is named as.
+  /// - Parameter kind: the protocol to try with the proxy; nil for the configured one.
   private func observe(speaking kind: Proxy.Kind? = nil) async -> Observation? {
     let loop = MultiThreadedEventLoopGroup.singleton.any()
     let promise = loop.makePromise(of: Observation?.self)
@@ -97,7 +97,7 @@ struct PeerInspection: Sendable {
       }
     let connected = bootstrap.connect(
       host: proxy?.host ?? origin.host, port: proxy?.port ?? origin.port)
-    // A promise that is kept takes no other value.
+    // Only the first value of a promise counts.
     let timeout = loop.scheduleTask(in: .seconds(settings.connectSeconds)) { promise.succeed(nil) }
     connected.whenFailure { _ in promise.succeed(nil) }
     connected.whenSuccess { channel in
@@ -109,7 +109,7 @@ struct PeerInspection: Sendable {
     return observation ?? nil
   }
 
-  /// Begins TLS where the proxy has connected.
+  /// Starts TLS if the proxy has connected.
   private static func goOn(
     after answer: ProxyDialogue.Answer?, _ context: ChannelHandlerContext, _ origin: Origin,
     _ promise: EventLoopPromise<Observation?>
@@ -133,7 +133,7 @@ struct PeerInspection: Sendable {
       context: context, serverHostname: isAddress ? nil : origin.host,
       customVerificationCallback: { certificates, verdict in
         promise.succeed(certificates.first.map { .shown($0) })
-        // Seen, and not trusted.
+        // The handshake ends here: only the certificate was needed.
         verdict.succeed(.failed)
       })
     try channel.pipeline.syncOperations.addHandler(handler)

@@ -1,11 +1,11 @@
 import Vocabulary
 
-/// Whether jobs are created for uploads in parts: what the definition says, or what the API shows.
+/// Decides whether jobs are created for uploads in parts: by the definition or, with `auto`, by the API's answers.
 actor ProfileInUse {
   private let profile: UploadProfile
-  /// An upload URL was of another host than the API's.
+  /// Whether the last upload URL had another host than the API.
   private var isStorageHostSeen = false
-  /// The API has refused such a job: it is not asked for one again.
+  /// Whether the API has refused to create such a job. It is not asked again.
   private var isRefused = false
 
   init(_ profile: UploadProfile) {
@@ -24,8 +24,8 @@ actor ProfileInUse {
     isStorageHostSeen = isStorageHost
   }
 
-  /// The API takes no such jobs.
-  /// - Returns: whether the same is to be asked for without parts.
+  /// Records that the API refuses jobs for uploads in parts.
+  /// - Returns: whether to create the job again without parts.
   func refused() -> Bool {
     isRefused = true
     return profile == .auto

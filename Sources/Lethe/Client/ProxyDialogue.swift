@@ -2,17 +2,17 @@ import Foundation
 import NIOCore
 import Vocabulary
 
-/// Asks a proxy to lead to a host, and tells what it answers.
+/// Asks a proxy to connect to a host, and reads its answer.
 struct ProxyDialogue: Sendable {
   enum Answer: Sendable, Equatable {
     case connected
-    /// To CONNECT, and no success.
+    /// The status of a CONNECT that failed.
     case status(Int)
-    /// What a SOCKS proxy says of why it does not connect: RFC 1928, section 6.
+    /// A SOCKS proxy's reply code for a failed connection: RFC 1928, section 6.
     case reply(Int)
-    /// A SOCKS proxy takes nobody without credentials.
+    /// A SOCKS proxy requires credentials.
     case wantsCredentials
-    /// It does not speak SOCKS 5.
+    /// The proxy does not use SOCKS 5.
     case otherProtocol
   }
 
@@ -22,7 +22,7 @@ struct ProxyDialogue: Sendable {
 
   private static let answerBytesMax = 16_384
 
-  /// What is said first.
+  /// The first bytes that are sent.
   var greeting: [UInt8] {
     switch kind {
     // Version 5; one method: without credentials.
@@ -42,12 +42,12 @@ struct ProxyDialogue: Sendable {
     case wait
     case send([UInt8])
     case answered(Answer)
-    /// It will not be understood any more.
+    /// The answer cannot be read.
     case giveUp
   }
 
-  /// What is next, after these bytes of the proxy's.
-  /// - Parameter sent: how often something was sent; the greeting is the first.
+  /// The next step after the proxy has sent these bytes.
+  /// - Parameter sent: the number of messages that were sent; 1 after the greeting.
   func step(after bytes: [UInt8], sent: Int) -> Step {
     kind == .http ? afterHTTP(bytes) : afterSOCKS(bytes, sent: sent)
   }
@@ -93,7 +93,7 @@ struct ProxyDialogue: Sendable {
 }
 
 extension ProxyDialogue.Answer {
-  /// What a SOCKS proxy's reply means, for people.
+  /// The meaning of a SOCKS proxy's reply code, for messages.
   static func words(ofReply reply: Int) -> String {
     let words =
       switch reply {
@@ -111,7 +111,7 @@ extension ProxyDialogue.Answer {
   }
 }
 
-/// Holds a dialogue on a channel. What comes after it is somebody else's to read.
+/// Runs a proxy dialogue on a channel. Later bytes go to the next handler.
 final class ProxyDialogueHandler: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = ByteBuffer
   typealias OutboundOut = ByteBuffer
@@ -122,7 +122,7 @@ final class ProxyDialogueHandler: ChannelInboundHandler, RemovableChannelHandler
   private var sent = 0
   private var isOver = false
 
-  /// - Parameter ended: is given the answer, or nil for none that could be understood.
+  /// - Parameter ended: called with the answer, or with nil if it cannot be read.
   init(
     _ dialogue: ProxyDialogue,
     ended: @escaping (ProxyDialogue.Answer?, ChannelHandlerContext) -> Void

@@ -2,20 +2,20 @@ import Foundation
 import Logging
 import NIOHTTP1
 
-/// What the API has said of its rate limits, by endpoint: 150 requests in 15 minutes each.
+/// The API's rate limits by endpoint, from its answers. Each endpoint takes 150 requests in 15 minutes.
 actor RateBudgets {
   private struct Budget {
     let remaining: Int
     let resetAt: ContinuousClock.Instant
   }
 
-  /// The window in which requests are counted, and so the longest that a limit lasts.
+  /// The window in which the API counts requests. No limit lasts longer.
   static let windowSeconds = 900.0
-  /// What comes without a word of when.
+  /// The wait after an answer that names no time.
   private static let unsaidSeconds = 60.0
 
   private var budgets: [Endpoint: Budget] = [:]
-  /// What `Retry-After` says, after an answer that has it.
+  /// The time of the last answer's `Retry-After`.
   private var retryAt: [Endpoint: ContinuousClock.Instant] = [:]
   private let logger: Logger
   private var hasSaidOddness = false
@@ -25,7 +25,7 @@ actor RateBudgets {
   }
 
   /// Reads `x-rate-limit-remaining` and `-reset` (seconds since 1970, by the server's clock) and `Retry-After` of an
-  /// answer. What is not to be understood, or is not within a window, counts as a window's length at most.
+  /// answer. A value that cannot be read, or that is after the window, counts as one window at most.
   func note(_ headers: HTTPHeaders, status: Int, of endpoint: Endpoint, serverNow: Date) {
     let now = ContinuousClock.now
     retryAt[endpoint] = nil
@@ -39,7 +39,7 @@ actor RateBudgets {
         Int($0.trimmingCharacters(in: .whitespaces))
       }), let text = headers.first(name: "x-rate-limit-reset")
     else {
-      // What was done shows that a request was left, whatever a refusal before it has said.
+      // A success shows that the endpoint takes requests, even if an earlier answer named a limit.
       if (200..<300).contains(status) { budgets[endpoint] = nil }
       return
     }
@@ -48,28 +48,28 @@ actor RateBudgets {
       budgets[endpoint] = Budget(remaining: remaining, resetAt: now + .seconds(Self.unsaidSeconds))
       return
     }
-    // Milliseconds: in seconds that would be after the year 5000.
+    // The value is in milliseconds: as seconds it would be after the year 5000.
     if (1e11..<1e14).contains(reset) { reset /= 1000 }
     let seconds = bounded(reset - serverNow.timeIntervalSince1970, "x-rate-limit-reset", text)
     budgets[endpoint] = Budget(remaining: remaining, resetAt: now + .seconds(seconds))
   }
 
-  /// How long to wait before the endpoint may be called; 0 if it has requests left.
+  /// The wait before the endpoint may be called; 0 if it has requests left.
   func secondsToWait(for endpoint: Endpoint) -> Double {
-    // The answer's own word on when to come again.
+    // Retry-After counts more than the rate limit's headers.
     if let retryAt = retryAt[endpoint] { return max(0, Self.secondsUntil(retryAt)) }
     guard let budget = budgets[endpoint], budget.remaining <= 0 else { return 0 }
     return max(0, Self.secondsUntil(budget.resetAt))
   }
 
-  /// The same after a refusal, which may come without the headers.
+  /// The wait after an answer with status 429. Such an answer may have none of the headers.
   func secondsToWaitAfterRefusal(of endpoint: Endpoint) -> Double {
     if let retryAt = retryAt[endpoint] { return max(1, Self.secondsUntil(retryAt)) }
     guard let budget = budgets[endpoint] else { return Self.unsaidSeconds }
     return max(1, Self.secondsUntil(budget.resetAt))
   }
 
-  /// What an answer that asks to come later says of when; 0 if it does not.
+  /// The wait that the last answer's `Retry-After` asks for; 0 without one.
   func secondsOfRetryAfter(_ endpoint: Endpoint) -> Double {
     retryAt[endpoint].map { max(0, Self.secondsUntil($0)) } ?? 0
   }
@@ -89,32 +89,32 @@ actor RateBudgets {
     return min(max(seconds, 0), Self.windowSeconds)
   }
 
-  /// Once: it may come with each answer.
+  /// Logs only once, because each answer may have the same value.
   private func say(_ header: String, _ text: String) {
     guard !hasSaidOddness else { return }
     hasSaidOddness = true
     let shown = String(text.prefix(40).filter { $0.isASCII && !$0.isNewline })
     logger.warning(
       """
-      the API's \(header) is \(shown), which is no time within its window of 15 minutes: it is waited for no longer \
-      than that
+      the API's \(header) is \(shown), which is not a time within its window of 15 minutes: the wait is 15 minutes at \
+      most
       """)
   }
 }
 
-/// What the API counts requests by.
+/// The kinds of calls. The API counts its requests by endpoint.
 enum Endpoint: Hashable, CaseIterable {
   case create
   case list
   case get
   case cancel
   case upload
-  /// The begin of an upload in parts.
+  /// The start of an upload in parts.
   case session
   case part
   case download
 
-  /// Whether an answer is about one job, and not about what is asked.
+  /// Whether the call is about one existing job.
   var isAboutAJob: Bool {
     switch self {
     case .get, .cancel, .upload, .session, .part, .download: true

@@ -1,9 +1,9 @@
-/// How often and how long apart a call is tried again.
+/// How often a failed call is repeated, and how long the delays are.
 public struct RetryPolicy: Sendable {
   public let attemptsMax: Int
   public let delaySecondsFirst: Double
   public let delaySecondsMax: Double
-  /// The longest wait for a rate limit's reset: its window is 15 minutes.
+  /// The longest total wait for a rate limit. Its window is 15 minutes.
   public let rateLimitSecondsMax: Double
 
   public init(
@@ -16,8 +16,8 @@ public struct RetryPolicy: Sendable {
     self.rateLimitSecondsMax = rateLimitSecondsMax
   }
 
-  /// Exponential, with full jitter on the upper half so that many clients do not come back at once.
-  /// - Parameter attempt: how many have failed; the first is 1.
+  /// Exponential, with jitter on the upper half, so that many clients do not repeat their calls at the same time.
+  /// - Parameter attempt: the number of failed attempts; 1 after the first.
   public func delaySeconds(after attempt: Int) -> Double {
     var delay = delaySecondsFirst
     for _ in 1..<max(attempt, 1) where delay < delaySecondsMax { delay *= 2 }

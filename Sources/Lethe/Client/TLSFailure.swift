@@ -1,21 +1,21 @@
 import NIOSSL
 
-/// What an error of TLS is about. BoringSSL has names for its reasons and no other order in them.
+/// The cause of a TLS error. BoringSSL reports its reasons by name only, so the cause is found by these names.
 enum TLSFailure: Equatable {
-  /// The certificate that the host shows is not to be trusted, or is for another host.
+  /// The host's certificate is not trusted, or is for another host.
   case certificate(String)
-  /// The host wants a certificate of its clients, or another one than it was shown.
+  /// The host requires a client certificate, or refused the one that it got.
   case clientCertificate(String)
-  /// The host does not know the name that it was asked for.
+  /// The host does not serve the requested name.
   case unknownName(String)
-  /// What answers does not speak TLS.
+  /// The other side does not use TLS.
   case noTLS(String)
-  /// There is no version and no cipher that both sides take.
+  /// Both sides have no TLS version or no cipher in common.
   case nothingInCommon(String)
-  /// It may be gone at the next try: a server that is just starting, a connection that was cut.
+  /// A temporary error: a server that is just starting, or a connection that was cut.
   case passing(String)
 
-  /// Nil for an error of something else, such as a body that ends early.
+  /// Nil for an error that is not about TLS, such as a body that ends early.
   init?(_ error: any Error) {
     if let error = error as? NIOSSLExtraError {
       let isOfName = error == .failedToValidateHostname || error == .serverHostnameImpossibleToMatch
@@ -45,7 +45,8 @@ enum TLSFailure: Equatable {
     } else if let words = first(Self.nothingInCommonNames) {
       self = .nothingInCommon(words)
     } else if let words = first(["ALERT_HANDSHAKE_FAILURE"]) {
-      // Before TLS 1.3 there is no other word for it, and what was said first was taken.
+      // Before TLS 1.3, a host that requires a client certificate sends this alert. The more exact
+      // reasons are tested above.
       self = .clientCertificate(words)
     } else if let name = names.first {
       self = .passing(Self.words(name))
@@ -67,7 +68,7 @@ enum TLSFailure: Equatable {
     "INSUFFICIENT_SECURITY", "NO_APPLICATION_PROTOCOL", "BAD_DH_P_LENGTH", "WRONG_CURVE",
   ]
 
-  /// In few words, without places in BoringSSL's code: `SSLV3_ALERT_BAD_CERTIFICATE` is an alert of the host's.
+  /// The reason as short text: `SSLV3_ALERT_BAD_CERTIFICATE` becomes `bad certificate`.
   private static func words(_ name: String) -> String {
     name.replacing(/^(SSLV3|TLSV1)_ALERT_/, with: "").lowercased().replacing("_", with: " ")
   }

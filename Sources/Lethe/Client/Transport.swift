@@ -7,8 +7,8 @@ import NIOSSL
 import ProductVersion
 import Vocabulary
 
-/// HTTP as this machine's network wants it: a proxy where one is set, the certificates that are trusted, and the times
-/// that each call may take. A proxy belongs to a client as a whole, so there is a client for each.
+/// HTTP with this machine's network settings: proxies, trusted certificates and timeouts. AsyncHTTPClient sets the
+/// proxy for a whole client, so there is one client for each proxy.
 struct Transport: Sendable {
   let settings: NetworkSettings
   private let direct: HTTPClient
@@ -17,7 +17,7 @@ struct Transport: Sendable {
 
   private static let userAgent = "lethe/\(Product.version) (+\(Product.homepage))"
 
-  /// A year is for ever, and does not overflow.
+  /// One year: longer than any call, and short enough not to overflow.
   fileprivate static let secondsMax = 31_536_000.0
 
   /// - Throws: `APIError` `.untrusted` for certificates that cannot be read.
@@ -29,9 +29,9 @@ struct Transport: Sendable {
       timeout: .init(
         connect: .seconds(settings.connectSeconds), read: .seconds(settings.stallSeconds),
         write: .seconds(settings.stallSeconds)))
-    // Without this a refused connection takes the whole connect timeout to say so.
+    // Otherwise a refused connection fails only after the whole connect timeout.
     configuration.connectionPool.retryConnectionEstablishment = false
-    // A proxy and its credentials are of the settings alone.
+    // The proxy and its credentials come from Lethe's settings only.
     configuration.proxy = nil
     if !roots.isEmpty { configuration.tlsConfiguration = Self.tls(trusting: roots) }
     direct = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
@@ -43,7 +43,7 @@ struct Transport: Sendable {
     self.proxied = proxied
   }
 
-  /// The system's certificates and these.
+  /// Trusts the system's certificates and `roots`.
   static func tls(trusting roots: [NIOSSLCertificate]) -> TLSConfiguration {
     var tls = TLSConfiguration.makeClientConfiguration()
     if !roots.isEmpty { tls.additionalTrustRoots = [.certificates(roots)] }
@@ -59,8 +59,8 @@ struct Transport: Sendable {
     settings.proxies.proxy(scheme: origin.scheme, host: origin.host, port: origin.port)
   }
 
-  /// - Parameter seconds: for all of it, the body of the answer, too.
-  /// - Throws: `APIError` where a proxy or a certificate is in the way for good; else what the client throws.
+  /// - Parameter seconds: the limit for the whole call, with the answer's body.
+  /// - Throws: `APIError` if a proxy or a certificate prevents the connection; else what the client throws.
   func execute(_ request: HTTPClientRequest, seconds: Double) async throws -> HTTPClientResponse {
     var request = request
     request.headers.replaceOrAdd(name: "User-Agent", value: Self.userAgent)
@@ -71,7 +71,7 @@ struct Transport: Sendable {
     do {
       var response = try await client.execute(
         request, deadline: .now() + .seconds(seconds), logger: nil)
-      // The client's own deadline ends with the answer's head.
+      // The client's own deadline covers the answer's head only.
       response.body = .stream(BoundedBody(body: response.body, end: end, seconds: seconds))
       return response
     } catch {
@@ -85,7 +85,7 @@ struct Transport: Sendable {
     }
   }
 
-  /// What keeps a connection from coming about, where that can be told.
+  /// Why a connection cannot be made; nil if it is not known.
   private func obstacle(
     _ error: any Error, _ origin: Origin, _ proxy: Proxy?
   ) async -> APIError? {
@@ -104,7 +104,7 @@ struct Transport: Sendable {
     }
   }
 
-  /// A proxy that does not lead there.
+  /// The error for a proxy that does not connect to the host.
   private func obstacle(
     _ answer: ProxyDialogue.Answer, of proxy: Proxy, to origin: Origin
   ) -> APIError? {
@@ -127,7 +127,7 @@ struct Transport: Sendable {
         .proxyRefused, proxy.user == nil ? "wants credentials" : "refuses its credentials")
     case .status(407): return obstacle(.wantsCredentials, of: proxy, to: origin)
     case .status(let status):
-      // A gateway's error may pass.
+      // A 5xx of a gateway can be temporary.
       let isLasting = (400..<500).contains(status) && ![408, 429].contains(status)
       return refused(
         isLasting ? .proxyRefused : .temporary, "does not lead there: it answers \(status)")
@@ -212,7 +212,7 @@ extension TimeAmount {
   }
 }
 
-/// A body that has to be there in time: one byte now and then would keep a connection open for ever.
+/// A body with a deadline. Without it, a server that sends a byte now and then would keep a connection open without end.
 private struct BoundedBody: AsyncSequence, Sendable {
   let body: HTTPClientResponse.Body
   let end: ContinuousClock.Instant

@@ -2,9 +2,9 @@ import Foundation
 import NIOSSL
 import Vocabulary
 
-/// The certificates that are trusted beside the system's.
+/// The certificates that are trusted in addition to the system's.
 enum TrustedCertificates {
-  /// - Throws: `APIError` `.untrusted` that names what names the file or folder.
+  /// - Throws: `APIError` `.untrusted`, which names the setting and the file or folder.
   static func read(
     _ sources: [NetworkSettings.CertificateSource]
   ) throws(APIError) -> [NIOSSLCertificate] {
@@ -12,7 +12,7 @@ enum TrustedCertificates {
     for source in sources {
       var isFolder: ObjCBool = false
       guard FileManager.default.fileExists(atPath: source.path, isDirectory: &isFolder) else {
-        // As OpenSSL: the list may be a distribution's, and not every folder of it there.
+        // OpenSSL does the same: a distribution's list may name folders that do not exist.
         if source.origin == "SSL_CERT_DIR" { continue }
         throw refusal(source, "there is no such file or folder")
       }
@@ -34,7 +34,7 @@ enum TrustedCertificates {
     return found
   }
 
-  /// Whatever else is in such a folder is left out, as OpenSSL does.
+  /// Other files in such a folder are ignored, as OpenSSL does.
   private static func folder(
     _ source: NetworkSettings.CertificateSource
   ) throws(APIError) -> [NIOSSLCertificate] {

@@ -1,66 +1,66 @@
 public import Failures
 
-/// An answer of the API, or the lack of one, that is not what was asked for.
+/// A failed call of the API: an error answer, an unusable answer, or none.
 ///
 /// Its text is safe to log: it never holds the token or a signed query.
 public struct APIError: ExplainedError, Sendable {
-  /// What to do about it; from the status and the type of the problem, never from the text. Which means which is in
-  /// `StatusTable`.
+  /// The kind of error, by which callers decide. `StatusTable` makes it from the status and the problem's type, never
+  /// from the text.
   public enum Kind: Sendable, Equatable, CaseIterable {
-    /// The request is wrong, and will be wrong again.
+    /// The request is wrong; a repeat would fail, too.
     case invalidRequest
-    /// The token, or the App's rights, are for a person to mend.
+    /// The token or the App's rights are refused. A person has to correct them.
     case credentials
     /// The App has no credits left.
     case creditsDepleted
-    /// A cap of a day or a month is reached: not for a quarter of an hour, as a rate limit is.
+    /// A daily or monthly cap is reached. It lasts longer than a rate limit's 15 minutes.
     case capped
-    /// The API's address leads elsewhere: a redirect.
+    /// The API's address answers with a redirect.
     case misdirected
-    /// A proxy wants other credentials, or does not lead to the host.
+    /// A proxy refuses the credentials or the connection to the host.
     case proxyRefused
-    /// What is named as a proxy does not speak as one of its kind.
+    /// The configured proxy does not use the configured protocol.
     case proxyMistaken
-    /// The host wants a certificate of its clients.
+    /// The host requires a client certificate.
     case certificateWanted
-    /// TLS does not come about, or nobody vouches for the host: its certificate, or that of somebody between; or the certificates that are to be
-    /// trusted cannot be read.
+    /// The TLS handshake failed, the certificate of the host or of an intercepting proxy is not trusted, or the
+    /// configured certificates cannot be read.
     case untrusted
-    /// A byte URL that has expired or is for something else. A new job has a new one.
+    /// The upload or download URL has expired or is for something else. A new job has a new URL.
     case urlRefused
-    /// The job is not known.
+    /// The API does not know the job.
     case notFound
-    /// An answer about one job that no repeat mends. A new job may fare better.
+    /// A permanent error of one job. A new job may succeed.
     case jobRefused
-    /// The type's one slot is taken.
+    /// Another job of the type is live.
     case conflict
     /// The chunk is too large.
     case tooLarge
-    /// A rate limit, longer than was worth waiting for.
+    /// A rate limit that lasts longer than the longest wait.
     case rateLimited
-    /// The storage host has something else than was sent, or does not say what it has.
+    /// The storage host has stored something else, or does not confirm what it has stored.
     case unproven
-    /// 5xx, no answer, or an unreadable one, after all tries. Whether it took effect is not known.
+    /// 5xx, no answer, or an unreadable one, after all attempts. It is not known whether the call took effect.
     case temporary
-    /// A URL of a host that the definition does not allow, or over http where the API is https. Nothing was sent there.
+    /// The URL's host is not allowed by the definition, or the URL has http where the API has https. Nothing was sent.
     case hostNotAllowed
-    /// The result that came is not the result that was sent.
+    /// The received result differs from its announced length or checksum.
     case incompleteResult
-    /// What came in answer to a download is no result: another status than 200, or a page.
+    /// The answer to a download is not a result: its status is not 200, or it is an HTML or XML page.
     case noResult
-    /// This machine could not write or read the bytes.
+    /// A local file could not be written or read.
     case localFile
   }
 
   public let kind: Kind
   public let status: Int?
-  /// What was tried: `create job lethe-…`.
+  /// The call that failed: `create job lethe-…`.
   public let operation: String
-  /// What came instead.
+  /// The description of the failure, without the status.
   private let words: String
   private let ownRemedy: String?
 
-  /// - Parameter remedy: where it is another one than the kind's.
+  /// - Parameter remedy: nil for the kind's own remedy.
   public init(
     kind: Kind, status: Int? = nil, operation: String, message: String, remedy: String? = nil
   ) {
@@ -71,7 +71,7 @@ public struct APIError: ExplainedError, Sendable {
     words = message
   }
 
-  /// What came, with its status.
+  /// The description with the status.
   public var message: String { status.map { "HTTP \($0), \(words)" } ?? words }
 
   public var context: ErrorContext { ErrorContext(operation: operation) }

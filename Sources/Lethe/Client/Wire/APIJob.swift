@@ -1,7 +1,7 @@
 import Foundation
 public import Vocabulary
 
-/// A job as the API describes it. The API calls no field of it required, so only the ID is.
+/// A job as the API describes it. The API marks no field as required; Lethe requires only the ID.
 public struct APIJob: Sendable {
   public let id: String
   public let name: String?
@@ -12,22 +12,21 @@ public struct APIJob: Sendable {
   public let uploadExpiresAt: Timestamp?
   public let downloadURL: SignedURL?
   public let downloadExpiresAt: Timestamp?
-  /// Appears on failed jobs. The API's own words, without secrets.
+  /// The API's text on a failed job, without secrets.
   public let error: String?
 
-  /// Where the job's bytes are to go; nil if it does not say.
+  /// The host of the job's upload URL; nil without a URL.
   public var uploadHost: String? {
     uploadURL.flatMap { Origin($0.exposed) }?.host.withoutSecrets()
   }
 
-  /// Whether the ID is as every ID of the API is, and as the ledger keeps them.
+  /// Whether the ID has the format of the API's IDs, which the ledger requires.
   var hasUsableID: Bool {
     (1...19).contains(id.utf8.count) && id.utf8.allSatisfy { $0 &- 0x30 < 10 }
   }
 }
 
-/// The JSON of `data`. A field of another shape than described is left out, so that it hides no job; but an ID may be a
-/// number.
+/// The JSON of `data`. A field of an unexpected type is ignored, so that the job is still found. The ID may be a number.
 struct JobJSON: Decodable {
   var id: String
   var name: String?
@@ -49,7 +48,7 @@ struct JobJSON: Decodable {
   init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
     func text(_ key: CodingKeys) -> String? { try? container.decode(String.self, forKey: key) }
-    // A number of 64 bits keeps its digits.
+    // A 64-bit integer keeps all digits; a double would not.
     id = try text(.id) ?? "\(container.decode(UInt64.self, forKey: .id))"
     (name, status, type) = (text(.name), text(.status), text(.type))
     (created_at, upload_url) = (text(.created_at), text(.upload_url))
@@ -65,7 +64,7 @@ struct JobJSON: Decodable {
     var text: String { message ?? detail ?? title ?? "an error without a text" }
   }
 
-  /// - Parameter secrets: to be taken out of what the API says.
+  /// - Parameter secrets: removed from the API's texts.
   func job(hiding secrets: [String]) -> APIJob {
     func plain(_ text: String) -> String { text.withoutSecrets(secrets) }
     return APIJob(

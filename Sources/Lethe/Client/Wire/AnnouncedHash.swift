@@ -1,8 +1,8 @@
 import Checksums
 import Foundation
 
-/// The checksums of a body that its server announces, `x-goog-hash: crc32c=…,md5=…` in base64, held
-/// against the bytes as they come. What is not announced is not computed.
+/// Compares the checksums that a server announces (`x-goog-hash: crc32c=…,md5=…` in base64) with the
+/// bytes of the body as they arrive. Only announced checksums are computed.
 ///
 /// Source: Google Cloud Storage's XML API, which results came from until August 2026.
 struct AnnouncedHash {
@@ -12,8 +12,8 @@ struct AnnouncedHash {
   private var md5OfBytes: MD5?
 
   /// - Parameters:
-  ///   - values: of the header, which may come once with commas or several times.
-  ///   - needsMD5: false leaves the MD5 out where there is a CRC-32C.
+  ///   - values: of the header, which may appear once with commas or several times.
+  ///   - needsMD5: if false, MD5 is not computed where a CRC-32C is announced.
   init(_ values: [String], needsMD5: Bool = true) {
     var announced: [Substring: String] = [:]
     for part in values.flatMap({ $0.split(separator: ",") }) {
@@ -33,7 +33,7 @@ struct AnnouncedHash {
     md5OfBytes?.update(bytes)
   }
 
-  /// What does not agree; nil if all does that was announced.
+  /// The checksum that differs; nil if all announced ones are equal.
   var mismatch: String? {
     if let crcOfBytes, Data(crcOfBytes.bytes).base64EncodedString() != crc32c {
       return "the CRC-32C of what came is not the one that was announced"

@@ -1,11 +1,12 @@
 import CZlib
 import NIOHTTP1
 
-/// How a body is coded, though nobody has asked for it: a proxy on the way, or a storage host that has stored it so.
+/// The content coding of a body. A body can be compressed without a request for it: by a proxy, or because the storage
+/// host has stored it compressed.
 enum ContentCoding: Equatable {
   case identity
   case gzip
-  /// zlib's format, or what is in it: servers mean one or the other.
+  /// The zlib format or raw deflate: servers use this name for both.
   case deflate
   case unknown
 
@@ -20,7 +21,7 @@ enum ContentCoding: Equatable {
     }
   }
 
-  /// For people: words of small letters alone.
+  /// The name for messages: only lowercase words, so that a message holds nothing else from a header.
   static func name(_ headers: HTTPHeaders) -> String {
     let names = headers[canonicalForm: "content-encoding"].map { name in
       let word = name.lowercased()
@@ -32,16 +33,16 @@ enum ContentCoding: Equatable {
   }
 }
 
-/// Unpacks gzip's and zlib's formats, as the bytes come.
+/// Decompresses the gzip and zlib formats as the bytes arrive.
 final class Inflation {
   struct Damaged: Error {}
 
   private var stream = z_stream()
-  /// Whether what came so far is whole.
+  /// Whether the bytes so far are a complete body.
   private(set) var isComplete = false
   private static let blockBytes = 1 << 18
 
-  /// Whether bytes that are neither gzip's nor zlib's may be what those formats have in them.
+  /// Whether bytes without a gzip or zlib header may be raw deflate.
   private var mayBeRaw: Bool
 
   init(mayBeRaw: Bool) throws {
@@ -51,7 +52,7 @@ final class Inflation {
 
   deinit { inflateEnd(&stream) }
 
-  /// - Parameter write: is given what comes out, block by block.
+  /// - Parameter write: called with each decompressed block.
   /// - Throws: `Damaged` if the bytes are not of the format.
   func update(
     _ bytes: UnsafeRawBufferPointer, _ write: (UnsafeRawBufferPointer) throws -> Void
@@ -63,9 +64,9 @@ final class Inflation {
     let block = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.blockBytes, alignment: 16)
     defer { block.deallocate() }
     repeat {
-      // Another member may follow the one that has ended.
+      // A gzip body can have several members.
       if isComplete, stream.avail_in > 0 {
-        // Zeros may fill a block up.
+        // Zeros after the last member are padding.
         let rest = UnsafeBufferPointer(start: stream.next_in, count: Int(stream.avail_in))
         if rest.allSatisfy({ $0 == 0 }) { return }
         guard inflateReset(&stream) == Z_OK else { throw Damaged() }

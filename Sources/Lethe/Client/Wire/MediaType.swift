@@ -1,11 +1,11 @@
 import NIOHTTP1
 
-/// What a body is by its `Content-Type`, as far as it shows that the body is no result.
+/// The `Content-Type` of a body. Some types show that a body is not a result.
 ///
-/// X describes results as `application/octet-stream` and has sent them as text. So only what no result
-/// can be is recognised: pages of HTML, XML, and bodies of several parts.
+/// X describes results as `application/octet-stream` and has sent them as text. So only types that no
+/// result can have are recognised: HTML, XML, and multipart bodies.
 struct MediaType {
-  /// Without parameters, in small letters.
+  /// In lowercase, without parameters.
   private let names: [String]
   private static let lengthMax = 100
 
@@ -22,7 +22,7 @@ struct MediaType {
     }
   }
 
-  /// What came, for people: nothing of its content.
+  /// A description of an answer for messages, without its content.
   func summary(status: Int, bytes: Int) -> String {
     "HTTP \(status), \(label), \(bytes) bytes"
   }

@@ -1,7 +1,7 @@
 import Foundation
 import Vocabulary
 
-/// Scheme, host and port: what the Bearer token is bound to.
+/// Scheme, host and port of a URL. The bearer token is sent to one origin only.
 struct Origin: Equatable, CustomStringConvertible {
   let scheme: String
   let host: String
@@ -17,7 +17,7 @@ struct Origin: Equatable, CustomStringConvertible {
     port = parts.port ?? (scheme == "http" ? 80 : 443)
   }
 
-  /// A proxy itself, as a host of TLS.
+  /// The origin of a proxy that is itself used over TLS.
   init(_ proxy: Proxy) {
     (scheme, host, port) = ("https", proxy.host, proxy.port)
   }

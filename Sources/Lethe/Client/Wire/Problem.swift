@@ -1,14 +1,14 @@
 import Foundation
 import Vocabulary
 
-/// What an error body says, in any of the shapes that have been seen: RFC 7807, `{"errors": […]}`,
-/// `{"code", "message"}`, the XML of a storage host, HTML, nothing.
+/// The content of an error body, in one of the known shapes: RFC 7807, `{"errors": […]}`,
+/// `{"code", "message"}`, the XML of a storage host, HTML, or nothing.
 struct Problem {
   let status: Int?
-  /// What the API says by the type of a problem, whatever the status.
+  /// The cause by the problem's type, which counts more than the status.
   let cause: ProblemCause?
   let message: String
-  /// An `errors` list without `data`: an error even in a 200.
+  /// Whether the body has an `errors` list and no `data`. Such a body is an error even with status 200.
   let isErrorList: Bool
 
   /// Any field may be of any shape.
@@ -38,7 +38,7 @@ struct Problem {
       (type, reason) = (text(.type), text(.reason))
       errors = ((try? container.decode([Lenient<Shape>].self, forKey: .errors)) ?? [])
         .compactMap(\.value)
-      // No data, or none of it.
+      // A null, or a list without entries, counts as no data.
       let list = try? container.decode([Lenient<Shape>].self, forKey: .data)
       hasData =
         container.contains(.data) && (try? container.decodeNil(forKey: .data)) != true
@@ -69,13 +69,13 @@ struct Problem {
 
   private static let readBytesMax = 16_000
 
-  /// `<Error><Code>EntityTooLarge</Code>…`, as Google Cloud Storage's XML API has it.
+  /// The code in an error of Google Cloud Storage's XML API: `<Error><Code>EntityTooLarge</Code>…`.
   private static func code(_ body: [UInt8]) -> String? {
     String(decoding: body.prefix(readBytesMax), as: UTF8.self)
       .firstMatch(of: /<Code>\s*([^<]{1,100}?)\s*<\/Code>/).map { String($0.1) }
   }
 
-  /// More of a body than is shown is looked at, so that no secret is cut through.
+  /// Secrets are removed before the text is cut: a part of a secret would not be recognised.
   private static func excerpt(_ body: [UInt8], _ secrets: [String]) -> String {
     let words = String(decoding: body.prefix(readBytesMax), as: UTF8.self)
       .withoutSecrets(secrets, lengthMax: 200)
@@ -83,7 +83,7 @@ struct Problem {
   }
 }
 
-/// A value that is read if it can be, and else left out.
+/// A value that is nil if it cannot be decoded.
 struct Lenient<Value: Decodable>: Decodable {
   let value: Value?
 

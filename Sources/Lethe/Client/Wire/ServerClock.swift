@@ -2,11 +2,11 @@ import Foundation
 import Logging
 import NIOHTTP1
 
-/// The time as the API has it: what expires, expires by the API's clock, and ours may be wrong.
+/// The time by the API's clock. URLs and jobs expire by that clock, and this machine's clock may be wrong.
 actor ServerClock {
-  /// By the answer before; nil until there is one with a `Date`.
+  /// From the last answer; nil until an answer has a `Date`.
   private(set) var skew: ClockSkew?
-  /// How far the API's clock is ahead of ours, by the answer before; 0 until there is one.
+  /// How far the API's clock is ahead of this machine's, from the last answer; 0 until an answer has a `Date`.
   private var aheadSeconds = 0.0
   private var hasSaidSkew = false
   private let logger: Logger
@@ -17,7 +17,7 @@ actor ServerClock {
 
   var now: Date { Date().addingTimeInterval(aheadSeconds) }
 
-  /// Reads the `Date` of an answer. It has whole seconds, and was written a moment ago.
+  /// Reads the `Date` of an answer. It has whole seconds and is slightly in the past.
   func note(_ headers: HTTPHeaders) {
     guard let date = headers.first(name: "date").flatMap(HTTPDate.date) else { return }
     let ours = Date()
@@ -34,15 +34,15 @@ actor ServerClock {
   }
 }
 
-/// The API's clock beside ours, at one moment.
+/// The API's clock and this machine's at the same moment.
 public struct ClockSkew: Sendable, CustomStringConvertible {
   let ours: Date
   let theirs: Date
 
-  /// URLs live for a quarter of an hour.
+  /// A smaller difference does no harm: signed URLs are valid for 15 minutes.
   private static let secondsMax = 60.0
 
-  /// How far the API's clock is ahead of ours.
+  /// How far the API's clock is ahead of this machine's.
   var aheadSeconds: Double { theirs.timeIntervalSince(ours) }
 
   public var isWorthSaying: Bool { abs(aheadSeconds) > Self.secondsMax }
@@ -55,7 +55,7 @@ public struct ClockSkew: Sendable, CustomStringConvertible {
   }
 }
 
-/// Dates as HTTP has them (RFC 9110).
+/// Dates in HTTP headers (RFC 9110).
 enum HTTPDate {
   private static func formatter(_ format: String) -> DateFormatter {
     let formatter = DateFormatter()

@@ -1,27 +1,27 @@
-/// What the status of an answer means for a call, and what the API's own words add to it.
+/// What an answer's status and its problem type mean for a call.
 ///
-/// docs/reference/api-outcomes.md shows it as a table, with what becomes of the chunk and of the run. Sources: the X docs' pages
-/// on errors and problems, and Google Cloud Storage's XML API for the storage host.
+/// docs/reference/api-outcomes.md shows it as a table, with the effects on the chunk and the run. Sources: the X docs'
+/// pages on errors and problems, and Google Cloud Storage's XML API for the storage host.
 enum StatusTable {
-  /// Whether an answer is what was asked for, by its status.
+  /// Whether the status means success for this call.
   static func isSuccess(_ status: Int, of call: Endpoint) -> Bool {
     switch call {
     case .create, .list, .get, .session: status == 200 || status == 201
-    // 308 says how much is there.
+    // 308 names the number of bytes that are stored.
     case .part: status == 200 || status == 201 || status == 308
     case .cancel, .upload: (200..<300).contains(status)
     case .download: status == 200
     }
   }
 
-  /// Of an answer that is no success.
+  /// The kind of error of an answer whose status is not a success.
   static func kind(_ status: Int?, _ cause: ProblemCause?, for call: Endpoint) -> APIError.Kind {
     if let kind = kind(cause, for: call) { return kind }
     guard let status else { return call.isAboutAJob ? .jobRefused : .invalidRequest }
     return call.carriesBytes ? ofBytes(status, call) : ofJSON(status, call)
   }
 
-  /// The API's own word counts for more than the status that it comes with. A storage host has other words.
+  /// The problem type counts more than the status. A storage host uses other types.
   private static func kind(_ cause: ProblemCause?, for call: Endpoint) -> APIError.Kind? {
     switch cause {
     case .creditsDepleted: .creditsDepleted
@@ -37,7 +37,7 @@ enum StatusTable {
 
   private static func ofJSON(_ status: Int, _ call: Endpoint) -> APIError.Kind {
     switch status {
-    // There may be a job now.
+    // The job may have been created.
     case 200..<300 where call == .create: .temporary
     case 300..<400: .misdirected
     case 401, 403, 407: .credentials
@@ -55,10 +55,10 @@ enum StatusTable {
     }
   }
 
-  /// Whatever such a host means by another status, it concerns the one job that the URL is of.
+  /// Any other status of such a host concerns only the job whose URL was used.
   private static func ofBytes(_ status: Int, _ call: Endpoint) -> APIError.Kind {
     switch status {
-    // Of an upload in parts, what is no word of it: to be asked for again.
+    // In an upload in parts, an unexpected success tells nothing: the host is asked again.
     case 200..<300: call == .download ? .noResult : .temporary
     case 402: .creditsDepleted
     case 407: .credentials
@@ -70,7 +70,7 @@ enum StatusTable {
   }
 }
 
-/// What the API says of an error by the type of a problem, or by a number.
+/// The cause of an error by its problem type, or by its number in the old API.
 enum ProblemCause: Sendable, Equatable {
   case notFound
   case credentials
@@ -80,7 +80,7 @@ enum ProblemCause: Sendable, Equatable {
   case temporary
   case tooLarge
 
-  /// - Parameter type: a URL, of which the last part of the path counts, or a word.
+  /// - Parameter type: a word, or a URL whose last path component counts.
   init?(type: String) {
     switch type.split(separator: "/").last.map({ $0.lowercased() }) {
     case "resource-not-found", "resource-unavailable": self = .notFound
