@@ -4,7 +4,7 @@ public import SystemPackage
 
 /// Cuts a stream of ascending IDs into chunk files.
 ///
-/// A file is complete or absent: it is written under another name, synced, then renamed.
+/// A chunk file is complete or absent: it is written under a temporary name, synced, then renamed.
 public struct ChunkCutter: ~Copyable {
   private let directory: FilePath
   private let prefix: String
@@ -14,9 +14,9 @@ public struct ChunkCutter: ~Copyable {
   private var previousID: Int64 = 0
 
   /// - Parameters:
-  ///   - directory: made if it is missing.
-  ///   - prefix: what the files' names begin with.
-  ///   - firstNumber: the number of the first chunk to be cut.
+  ///   - directory: created if it is missing.
+  ///   - prefix: the beginning of the files' names.
+  ///   - firstNumber: the number of the first chunk.
   public init(
     directory: FilePath, prefix: String, limits: ChunkLimits, firstNumber: Int = 1
   ) throws {
@@ -34,10 +34,10 @@ public struct ChunkCutter: ~Copyable {
     nextNumber = firstNumber
   }
 
-  /// Takes whole rows, each the digits of an ID and LF. An ID equal to the one before it is dropped.
+  /// Appends complete rows, each the digits of an ID and LF. A repeated ID is dropped.
   ///
-  /// - Returns: the chunks that these rows completed; they are safely on disk.
-  /// - Throws: `ChunkFileError` for rows that do not ascend or are no IDs; the system's error when
+  /// - Returns: the chunks that these rows completed; their files are synced.
+  /// - Throws: `ChunkFileError` for rows that do not ascend or are not IDs; the system's error when
   ///   the disk is full.
   public mutating func append(rows: [UInt8]) throws -> [ChunkFile] {
     var finished: [ChunkFile] = []
@@ -71,7 +71,7 @@ public struct ChunkCutter: ~Copyable {
     return finished
   }
 
-  /// Completes the last chunk, if one is begun.
+  /// Completes the last chunk, if one is open.
   public mutating func finish() throws -> ChunkFile? {
     guard let chunk = open else { return nil }
     let file = try chunk.complete()
@@ -79,7 +79,7 @@ public struct ChunkCutter: ~Copyable {
     return file
   }
 
-  /// Removes what an unfinished chunk has written.
+  /// Removes the file of an unfinished chunk.
   public mutating func abandon() {
     open?.remove()
     open = nil
@@ -101,7 +101,7 @@ public struct ChunkCutter: ~Copyable {
   }
 }
 
-/// The chunk that is being written.
+/// The chunk whose file is being written.
 private final class OpenChunk {
   private static let bufferBytes = 1 << 20
 
@@ -150,7 +150,7 @@ private final class OpenChunk {
         try directory.closeAfter { try Self.sync(directory) }
       }
     } catch {
-      remove()  // the cutter has let go of it already
+      remove()  // the cutter does not refer to this chunk any more
       throw error
     }
     return ChunkFile(
@@ -163,7 +163,7 @@ private final class OpenChunk {
     unlink(partialPath.string)
   }
 
-  /// Once: the number of a closed file may be another file's by now.
+  /// Closes only once: after that, the descriptor's number may belong to another file.
   private func close() throws {
     guard !isClosed else { return }
     isClosed = true

@@ -1,7 +1,7 @@
 public import Failures
 public import SystemPackage
 
-/// A chunk's file: its IDs in ascending order, one a line, each line ended by LF, none twice.
+/// A chunk's file: its IDs in ascending order, one per line, each line ends with LF, no ID twice.
 public struct ChunkFile: Sendable, Equatable {
   public let path: FilePath
   /// The chunk's number in its dataset and run; the first is 1.
@@ -27,10 +27,10 @@ public struct ChunkFile: Sendable, Equatable {
 }
 
 extension ChunkFile {
-  /// Writes two files beside it, each with half of its IDs, in their order.
+  /// Writes two files in the same folder, each with half of the IDs, in the same order.
   ///
-  /// - Parameter prefix: what their names begin with; files of these names are replaced.
-  /// - Throws: `ChunkFileError` `.lost` if the file is gone or other than recorded.
+  /// - Parameter prefix: the beginning of their names; existing files are replaced.
+  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded one.
   public func halves(named prefix: String) throws -> (ChunkFile, ChunkFile) {
     precondition(ids > 1)
     var cutter = try ChunkCutter(
@@ -65,7 +65,7 @@ extension ChunkFile {
   }
 }
 
-/// How large a chunk may become.
+/// The largest size of a chunk.
 public struct ChunkLimits: Sendable, Equatable {
   public let ids: Int
   public let bytes: Int
@@ -76,12 +76,12 @@ public struct ChunkLimits: Sendable, Equatable {
   }
 }
 
-/// A chunk's file is not what the ledger recorded, or its input is not what a chunk can hold.
+/// A chunk's file differs from what the ledger recorded, or it cannot be written.
 public struct ChunkFileError: ExplainedError, Sendable {
   public enum Code: Sendable, Equatable {
-    /// The file is gone, or other bytes are in it: export the key range again.
+    /// The file is missing or has other content: the key range has to be exported again.
     case lost
-    /// The rows to be written are not ascending IDs.
+    /// The rows are not ascending IDs.
     case input
     /// The file cannot be written: no space, no permission.
     case notWritten

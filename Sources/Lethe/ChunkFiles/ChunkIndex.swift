@@ -1,10 +1,10 @@
 import Checksums
 import SystemPackage
 
-/// Answers whether a chunk holds an ID, from the chunk's file and little memory.
+/// Answers whether a chunk contains an ID, from the chunk's file and with little memory.
 ///
-/// Every 256th ID is kept with its place: 0.4 MB for the largest chunk. A look-up reads the few
-/// kilobytes between two of them, and nothing when the look-ups come in order.
+/// It keeps every 256th ID with its offset: 0.4 MB for the largest chunk. A look-up reads the few
+/// kilobytes between two of them. Look-ups in ascending order use the block that is read already.
 public final class ChunkIndex {
   private static let idsPerBlock = 256
 
@@ -15,8 +15,8 @@ public final class ChunkIndex {
   private var cachedBlock = -1
   private var cachedIDs: [Int64] = []
 
-  /// Reads the file once: proves that it is the one that was recorded, and builds the index.
-  /// - Throws: `ChunkFileError` `.lost` if it is gone or other than recorded.
+  /// Reads the file once, to compare it with the recorded checksum and to build the index.
+  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded one.
   public init(verifying chunk: ChunkFile) throws {
     path = chunk.path
     do {
@@ -28,7 +28,7 @@ public final class ChunkIndex {
     var hash = SHA256()
     var ids = 0
     var offset: Int64 = 0
-    // An ID may be cut by a block's end, so these two live on across blocks.
+    // An ID can cross the end of a block, so both values are kept from block to block.
     var value: Int64 = 0
     var lineOffset: Int64 = 0
     try Self.forEachBlock(of: file) { block in
@@ -63,13 +63,13 @@ public final class ChunkIndex {
     return position < cachedIDs.count && cachedIDs[position] == id
   }
 
-  /// How many IDs of the chunk are smaller.
+  /// The number of the chunk's IDs that are smaller.
   public func idsBelow(_ id: Int64) throws -> Int {
     guard let block = blockIndex(for: id) else { return 0 }
     return try block * Self.idsPerBlock + position(of: id, in: block)
   }
 
-  /// How many IDs of a block are smaller. The block is the cached one afterwards.
+  /// The number of a block's IDs that are smaller. The block is cached afterwards.
   private func position(of id: Int64, in block: Int) throws -> Int {
     if block != cachedBlock {
       cachedIDs = try readBlock(block)

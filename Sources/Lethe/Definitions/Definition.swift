@@ -1,11 +1,11 @@
 public import Vocabulary
 
-/// What a pipeline does, resolved: names checked, defaults filled in. A run keeps a copy of it and
-/// goes on with that copy whatever happens to the file. It holds no secret.
+/// A resolved pipeline: names are checked and defaults filled in. A run keeps a copy of its definition and
+/// resumes with that copy, even if the file changes. It holds no secret.
 public struct Definition: Sendable, Equatable, Codable {
   public let name: String
   public let limits: RedactionLimits
-  /// In the order in which they are written and worked on.
+  /// In the order of the file, which is also the order of the work.
   public let datasets: [Dataset]
 
   public init(name: String, limits: RedactionLimits, datasets: [Dataset]) {
@@ -14,7 +14,7 @@ public struct Definition: Sendable, Equatable, Codable {
     self.datasets = datasets
   }
 
-  /// Also reads what a run keeps that began before targets said what their `id` is.
+  /// Also reads copies of older runs, in which targets do not name the type of their `id`.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     let datasets = try members.decode([Dataset].self, forKey: .datasets)
@@ -29,22 +29,22 @@ public struct Definition: Sendable, Equatable, Codable {
   }
 }
 
-/// How much a chunk, or a run so far, may redact before it stops and asks.
+/// How much a chunk or a run may redact before it stops for an approval.
 public struct RedactionLimits: Sendable, Equatable, Codable {
-  /// Of a chunk's IDs, 0 to 100.
+  /// Percent of a chunk's IDs, 0 to 100.
   public let maxRedactedPercent: Double
-  /// Rows of all tables together, of a run.
+  /// Rows of a run, in all tables together.
   public let maxRedactedRows: Int
-  /// The same for single reasons.
+  /// Limits for single reasons.
   public let reasons: [Reason: ReasonLimits]
-  /// Whether a chunk in which every ID is deleted may be applied unasked, other limits willing.
+  /// Whether a chunk in which every ID is deleted may be applied without an approval. The other limits still count.
   public let allowsWholeChunks: Bool
-  /// Of the IDs in a chunk's key range that hold rows, how many one result may release, 0 to 100.
+  /// Percent of the IDs in a chunk's key range that hold rows, 0 to 100: one result may release at most these.
   public let maxRestoredPercent: Double
-  /// Rows of all tables that a run may open.
+  /// Rows that a run may restore, in all tables together.
   public let maxRestoredRows: Int
-  /// Of a dataset's rows, how many may be left out because their ID cannot be asked about, 0 to 100; nil lets
-  /// all but everything pass.
+  /// Percent of a dataset's rows that may be left out because their ID cannot be sent to the API, 0 to 100. With nil,
+  /// the export stops only if all rows would be left out.
   public let maxSkippedPercent: Double?
 
   public static let maxRestoredPercentDefault = 20.0
@@ -66,8 +66,8 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
     self.maxSkippedPercent = maxSkippedPercent
   }
 
-  /// Also reads what a run keeps that began before there were limits for single reasons, restores or
-  /// rows that are left out.
+  /// Also reads copies of older runs, without limits for single reasons, restores or rows that are
+  /// left out.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     self.init(
@@ -84,7 +84,7 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
   }
 }
 
-/// How much may be redacted for one reason; nil is no limit of its own.
+/// How much may be redacted for one reason. Nil means that only the general limits count.
 public struct ReasonLimits: Sendable, Equatable, Codable {
   public let maxRedactedPercent: Double?
   public let maxRedactedRows: Int?
@@ -108,13 +108,12 @@ public struct Dataset: Sendable, Equatable, Codable {
   public let chunkBytesMax: Int
   /// What each documented reason does to the rows of `table`.
   public let actions: [Reason: Action]
-  /// Further tables that an event reaches, before `table` itself.
+  /// Further tables that an event reaches. They are changed before `table`.
   public let targets: [Target]
   public let tombstones: Bool
-  /// A column of `table` that holds the time that is in a post's ID, and that the table is partitioned
-  /// by.
+  /// A column of `table` that holds the time in a post's ID. The table is partitioned by it.
   public let idTimeColumn: String?
-  /// What a transaction may hold at most; nil makes the whole chunk one.
+  /// The limits of one transaction; nil applies the whole chunk in one.
   public let batch: BatchLimits?
 
   public init(
@@ -140,7 +139,7 @@ public struct Dataset: Sendable, Equatable, Codable {
     case batchEvents
   }
 
-  /// Also reads what a run keeps that began when a batch was bounded by its events alone.
+  /// Also reads copies of older runs, in which only the number of events limits a batch.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     let former = try decoder.container(keyedBy: FormerKeys.self)
@@ -162,10 +161,10 @@ public struct Dataset: Sendable, Equatable, Codable {
   }
 }
 
-/// How much one transaction applies.
+/// How much one transaction may apply.
 public struct BatchLimits: Sendable, Equatable, Codable {
   public let events: Int
-  /// Rows of all tables: an event that reaches more takes several transactions.
+  /// Rows in all tables together. An event that reaches more rows takes several transactions.
   public let rows: Int
 
   public init(events: Int, rows: Int) {
@@ -179,12 +178,11 @@ public struct Target: Sendable, Equatable, Codable {
   public let table: TableName
   /// The column that holds the event's ID, or the `id` of the target around this one.
   public let match: IDSource
-  /// The table's own ID column: what further targets match.
+  /// The table's own ID column, which nested targets match.
   public let id: IDSource?
-  /// What `id` holds; nil without one.
+  /// The type of the IDs in `id`; nil without `id`.
   public let type: RowType?
-  /// A column that holds the time that is in the post's ID in `match`, and that the table is
-  /// partitioned by.
+  /// A column that holds the time in the post's ID in `match`. The table is partitioned by it.
   public let idTimeColumn: String?
   public let actions: [Reason: Action]
   public let targets: [Target]
@@ -203,7 +201,7 @@ public struct Target: Sendable, Equatable, Codable {
   }
 }
 
-/// What the `id` of a target's rows is. Only posts and users leave records and tombstones of their own.
+/// What the `id` of a target's rows identifies. Only posts and users get event records and tombstones.
 public enum RowType: String, Sendable, Equatable, Codable {
   case tweets
   case users

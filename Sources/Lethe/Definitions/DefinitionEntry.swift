@@ -1,21 +1,21 @@
 import Foundation
 public import Vocabulary
 
-/// One thing that a definition says, in the words of a definition's file.
+/// One setting of a definition, as the file writes it.
 public struct DefinitionEntry: Sendable, Equatable {
-  /// As findings and messages name it: `datasets.posts.actions.deleted`.
+  /// The path of its key, as messages name it: `datasets.posts.actions.deleted`.
   public let path: String
   public let text: String
   public let part: Part
-  /// The dataset that it is in.
+  /// The dataset that the entry belongs to; nil outside of datasets.
   public let dataset: String?
 
-  /// What kind of thing it is.
+  /// The kind of an entry, by which the rules of an adoption decide.
   public enum Part: Sendable, Equatable {
     case limit
-    /// How large a chunk may become: it counts when chunks are cut.
+    /// The largest size of a chunk, which counts when chunks are cut.
     case chunkSize
-    /// How much a transaction applies.
+    /// The size of one transaction.
     case batchSize
     /// The name of a column of this table.
     case column(of: TableName)
@@ -26,9 +26,9 @@ public struct DefinitionEntry: Sendable, Equatable {
   }
 }
 
-/// Something that two definitions of one name do not say alike.
+/// An entry that differs between two definitions of the same name.
 public struct DefinitionDifference: Sendable, Equatable, CustomStringConvertible {
-  /// Nil if the definition says nothing there.
+  /// Nil if the definition has no such entry.
   public let before: DefinitionEntry?
   public let now: DefinitionEntry?
   public let path: String
@@ -40,7 +40,7 @@ public struct DefinitionDifference: Sendable, Equatable, CustomStringConvertible
 }
 
 extension Definition {
-  /// All that the definition says, in order.
+  /// All entries of the definition, in order.
   public var entries: [DefinitionEntry] {
     var entries = EntryList()
     entries.add(limits)
@@ -48,7 +48,7 @@ extension Definition {
     return entries.entries
   }
 
-  /// What the definition says at a path, or at the nearest one around it.
+  /// The entry with this path, or else of the nearest enclosing path.
   public func entry(at path: String) -> DefinitionEntry? {
     let entries = Dictionary(
       entries.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
@@ -60,8 +60,8 @@ extension Definition {
     }
   }
 
-  /// What another definition does not say as this one does, in order. What is within a dataset or a target that
-  /// only one of them has is not named again.
+  /// The entries that differ from another definition, in order. For a dataset or target that only one definition
+  /// has, the entries within it are not listed.
   public func differences(to now: Definition) -> [DefinitionDifference] {
     let (entries, entriesNow) = (self.entries, now.entries)
     func byPath(_ entries: [DefinitionEntry]) -> [String: DefinitionEntry] {
@@ -122,7 +122,7 @@ private struct EntryList {
     }
   }
 
-  /// - Parameter keys: of the members around it, from the outside in.
+  /// - Parameter keys: the keys of the path, from the outermost.
   private static func part(_ keys: [String], of table: TableName) -> DefinitionEntry.Part {
     switch keys {
     case ["id"], ["match"], ["id_time"], ["id", "column"], ["match", "column"]:
@@ -134,7 +134,7 @@ private struct EntryList {
     }
   }
 
-  /// Whatever a value has, also what is new to it: nothing of a definition is to be passed over.
+  /// Adds all members of a value by its JSON. A member that a later version adds is included without a change here.
   private mutating func add(
     _ value: JSONValue, at path: String, _ keys: [String] = [], besides left: Set<String> = [],
     _ part: ([String]) -> DefinitionEntry.Part
@@ -166,7 +166,7 @@ private struct EntryList {
     return TableName(schema: text("schema"), name: text("name") ?? "").written
   }
 
-  /// The file's word for a member of what a run keeps.
+  /// The file's key for a key of the stored JSON.
   private static func word(_ key: String) -> String {
     switch key {
     case "condition": return "where"

@@ -1,7 +1,7 @@
-/// A column that holds IDs, and how the IDs are read from what it holds.
+/// A column with IDs, and how its values are normalized.
 public struct IDSource: Sendable, Hashable {
   public let column: String
-  /// Nil takes values as they are: text that is more than the digits of an ID is no ID.
+  /// Nil takes values as they are: text with anything but the digits of an ID is not an ID.
   public let normalization: IDNormalization?
 
   public init(column: String, normalization: IDNormalization? = nil) {
@@ -10,9 +10,9 @@ public struct IDSource: Sendable, Hashable {
   }
 }
 
-/// What is taken off a text before it is read as an ID.
+/// What is removed from a text before it is read as an ID.
 public enum IDNormalization: String, Sendable, Hashable, Codable, CaseIterable {
-  /// Blanks and line breaks on either side, and zeros in front.
+  /// Leading and trailing blanks and line breaks, and leading zeros.
   case digits
 }
 
@@ -27,8 +27,7 @@ extension IDSource: Codable {
     case column, normalize
   }
 
-  /// Also reads the column alone: what is written where nothing is normalized, and what runs keep that began
-  /// before anything could be.
+  /// Also reads the column name alone: the form without normalization, and the form in copies of older runs.
   public init(from decoder: any Decoder) throws {
     if let column = try? decoder.singleValueContainer().decode(String.self) {
       self.init(column: column)

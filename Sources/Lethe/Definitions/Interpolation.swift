@@ -1,6 +1,6 @@
 /// Fills `${VAR}` and `${VAR:-default}` from the environment; `$$` is a dollar sign.
 ///
-/// It works on values, after YAML has been read, so a value may hold whatever it likes.
+/// It works on values after the YAML is read, so a variable's value may hold any characters.
 struct Interpolation {
   let environment: [String: String]
 
@@ -9,7 +9,7 @@ struct Interpolation {
     let remedy: String
   }
 
-  /// - Returns: what the text comes to, and all that keeps it from that.
+  /// - Returns: the text with its variables filled in, and all faults.
   func fill(_ text: String) -> (text: String, faults: [Fault]) {
     var result = ""
     var faults: [Fault] = []
@@ -47,8 +47,8 @@ struct Interpolation {
     }
   }
 
-  /// - Parameter expression: `VAR` or `VAR:-default`. An empty variable counts as unset beside a
-  ///   default, as in the shell.
+  /// - Parameter expression: `VAR` or `VAR:-default`. With a default, an empty variable counts as
+  ///   unset, as in the shell.
   private func value(of expression: Substring) throws(Refusal) -> String {
     let name: Substring
     var fallback: Substring?

@@ -3,20 +3,20 @@ import Foundation
 public import SQLText
 public import Vocabulary
 
-/// A pipeline ready to run: what to do, and the connections and credentials of this process.
+/// A pipeline that is ready to run: its definition, connections and credentials.
 public struct Pipeline: Sendable {
   public let file: String
   public let definition: Definition
   public let warehouse: ConnectionString
   public let api: APISettings
-  /// The line that each key of the file stands on, by its path.
+  /// The line of each key of the file, by its path.
   let lines: [String: Int]
 
-  /// The line of a key such as `datasets.posts.table`, or of the nearest one around it.
+  /// The line of a key such as `datasets.posts.table`, or else of the nearest enclosing key.
   public func line(of path: String) -> Int? {
     var path = path[...]
     while true {
-      // The one reason that may be written in two ways.
+      // This reason has two names.
       let other = path.replacing(".actions.geo_scrubbed", with: ".actions.scrub_geo")
       if let line = lines[String(path)] ?? lines[String(other)] { return line }
       guard let end = path.lastIndex(where: { $0 == "." || $0 == "[" }) else { return nil }
@@ -25,10 +25,9 @@ public struct Pipeline: Sendable {
   }
 
   /// Reads and checks a definition, with variables from `environment`.
-  /// - Parameter readingToken: false for what does without the API: where the token is to come from has to be said
-  ///   all the same, but it need not be there.
-  /// - Throws: `DefinitionError` with all that is wrong, each naming file, line and remedy. Nothing has run
-  ///   by then.
+  /// - Parameter readingToken: false for commands that do not call the API. The definition still has to name the
+  ///   token's source, but the token may be missing.
+  /// - Throws: `DefinitionError` with all mistakes, each with file, line and remedy.
   public static func load(
     file: String, environment: [String: String], readingToken: Bool = true
   ) throws -> Pipeline {
@@ -62,24 +61,24 @@ public struct Pipeline: Sendable {
   }
 }
 
-/// Where the API is and how to talk to it.
+/// The settings of the API.
 public struct APISettings: Sendable {
-  /// Without a slash at its end. The token is sent to this scheme, host and port alone.
+  /// Without a slash at its end. The token is sent only to this scheme, host and port.
   public let baseURL: String
   public let token: BearerToken
-  /// Hosts, or host:port, that bytes may go to or come from; the API's own is always one.
+  /// Hosts, or host:port, that uploads may go to and downloads may come from. The API's own host is always one of them.
   public let allowedHosts: [String]
-  /// Between two looks at a job: at first, and at most.
+  /// The first delay between two requests for a job's status; it grows up to the maximum.
   public let pollSeconds: Double
   public let pollSecondsMax: Double
-  /// How many jobs a chunk gets before it is given up.
+  /// How many jobs a chunk gets before it fails.
   public let jobAttemptsMax: Int
-  /// How long a job may be in processing before it is cancelled and tried anew.
+  /// How long a job may be in progress before it is cancelled and a new one is created.
   public let jobHoursMax: Double
   /// How long another job may hold a type's slot before the chunks that wait for it are set aside.
   public let slotHoursMax: Double
-  /// Where the bytes of jobs go.
+  /// How the files of jobs are uploaded.
   public let profile: UploadProfile
-  /// Proxies, certificates and times.
+  /// Proxies, certificates and timeouts.
   public let network: NetworkSettings
 }

@@ -3,24 +3,24 @@ import Foundation
 import SQLText
 import Vocabulary
 
-/// Turns a pipeline as written into one that can run: fills variables and defaults in, and checks
-/// what a shape alone does not tell. It goes on after a mistake, so that all are found in one go.
+/// Turns a written pipeline into one that can run: it fills in variables and defaults, and checks
+/// the values. It continues after a mistake, so that all mistakes are reported at once.
 struct Resolver {
   let file: String
   let written: WrittenPipeline
   let interpolation: Interpolation
   let mistakes: Mistakes
-  /// Else the pipeline has an empty one.
+  /// If false, the pipeline gets an empty token.
   let readsToken: Bool
 
-  /// What an upload takes: the API's own host 128 MB, which may mean 10^6 or 2^20; a storage host 1 GB.
+  /// The largest upload. The API's own host takes 128 MB, where a MB may be 10^6 or 2^20 bytes; a storage host 1 GB.
   private static let chunkBytesLimits = (native: 120_000_000, gcs: 1_000_000_000)
   private static let chunkDefaults = (ids: 6_000_000, bytes: 120_000_000)
   private static let batchDefaults = BatchLimits(events: 10_000, rows: 20_000)
-  /// What PostgreSQL keeps a timeout's milliseconds in ends above it.
+  /// PostgreSQL stores a timeout as milliseconds in 32 bits; this is below that limit.
   private static let timeoutSecondsMax = 2_000_000.0
 
-  /// - Returns: nil if something is wrong, which is noted.
+  /// - Returns: nil if there are mistakes. They are recorded.
   func pipeline() -> Pipeline? {
     let name = written.name.flatMap { plainName($0, "the pipeline's name") }
     let warehouse = written.warehouse.flatMap(filled)
@@ -178,7 +178,7 @@ struct Resolver {
   }
 
   /// - Parameters:
-  ///   - type: of the dataset's IDs; nil if that is not known.
+  ///   - type: of the dataset's IDs; nil if it is not known.
   ///   - isReachedByEvents: whether `match` holds the event's own ID.
   private func target(
     _ target: WrittenTarget, type: JobType?, isReachedByEvents: Bool = true
@@ -218,7 +218,7 @@ struct Resolver {
     case target
   }
 
-  /// - Parameter type: nil if it is not known; then only what no type has is wrong.
+  /// - Parameter type: nil if it is not known. Then only reasons that no type has are mistakes.
   private func actions(
     _ written: WrittenActions, type: JobType?, list: ActionList
   ) -> [Reason: Action] {
@@ -259,7 +259,7 @@ struct Resolver {
           ?? "the reasons are \(words)"))
   }
 
-  /// - Parameter unknown: words that stand there; each may be meant for one that is missing.
+  /// - Parameter unknown: unknown words in the list. Each may be a misspelled missing reason.
   private func noteMissing(
     _ missing: [Reason], of written: WrittenActions, besides unknown: [String]
   ) {
@@ -340,8 +340,8 @@ struct Resolver {
     texts.value.compactMap { filled(Located(value: $0, line: texts.line)) }
   }
 
-  /// Notes it.
-  /// - Returns: nil, for what cannot be resolved.
+  /// Records a mistake.
+  /// - Returns: nil, as the value that cannot be resolved.
   func fault<Value>(_ line: Int, _ message: String, _ remedy: String) -> Value? {
     mistakes.note(line, message, remedy)
     return nil

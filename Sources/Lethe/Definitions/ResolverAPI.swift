@@ -2,7 +2,7 @@ internal import DefinitionFiles
 import Foundation
 import Vocabulary
 
-/// What a definition says of the API, and of the way there.
+/// Resolves the settings of the API and of the network.
 extension Resolver {
   func api(_ written: WrittenAPI) -> APISettings? {
     let base = baseURL(written)
@@ -50,7 +50,7 @@ extension Resolver {
         written.transferSeconds, "api.transfer_seconds", default: defaults.transferSeconds))
   }
 
-  /// Without the token nothing is sent, so that neither the environment nor a file can be wrong.
+  /// Without a token no request is sent, so a wrong proxy in the environment or the file is not reported.
   private func proxies(_ written: WrittenAPI, isEncrypted: Bool) -> ProxySettings {
     guard readsToken else { return ProxySettings() }
     let chosen = written.proxy.flatMap(filled)
@@ -81,7 +81,7 @@ extension Resolver {
     return named + [.init(path: whole, origin: "api.ca_file")]
   }
 
-  /// From the definition's folder, unless it is absolute. By hand: a URL would take ~ for the home folder.
+  /// A relative path is relative to the definition's folder. Foundation's URL is not used, because it would expand ~.
   static func path(_ path: String, from definition: String) -> String {
     let folder = URL(fileURLWithPath: definition).deletingLastPathComponent().path
     return URL(fileURLWithPath: path.hasPrefix("/") ? path : "\(folder)/\(path)")

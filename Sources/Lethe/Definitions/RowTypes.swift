@@ -1,11 +1,11 @@
 internal import DefinitionFiles
 import Vocabulary
 
-/// What the `id` of a target's rows is.
+/// Finds out what the `id` of a target's rows identifies.
 extension Resolver {
   private static let words = ["tweets", "users", "none"]
 
-  /// As the target says, or as the dataset says that has the same table and column.
+  /// The target's own `type`, or the type of a dataset with the same table and column.
   func rowType(_ target: WrittenTarget) -> RowType? {
     guard target.hasID else {
       if let type = target.type {
@@ -22,7 +22,7 @@ extension Resolver {
     guard let word = target.type else {
       let types = Set(known.types.compactMap(\.type))
       if let type = types.first, types.count == 1 { return type }
-      // What another dataset's mistake hides may be the answer.
+      // A dataset with a mistake could have the same table and column.
       guard !target.hasType, known.areAll else { return nil }
       return fault(
         id.line,
@@ -49,8 +49,8 @@ extension Resolver {
     return type
   }
 
-  /// What the datasets with this table and column say.
-  /// - Returns: also whether every dataset could be read so far.
+  /// The types of the datasets with this table and column.
+  /// - Returns: also whether every dataset could be read.
   private func datasetTypes(
     of table: TableName, _ column: String
   ) -> (types: [(name: String, type: RowType?)], areAll: Bool) {
@@ -71,8 +71,8 @@ extension Resolver {
 }
 
 extension Dataset {
-  /// The same with each target's type filled in. In definitions that runs kept before targets said what
-  /// their `id` is, it is a post's where a dataset of posts has the same table and column, else nobody's.
+  /// The same dataset with each target's type filled in. In copies of older runs, targets have no type:
+  /// it is post if a dataset of posts has the same table and column, else other.
   func typed(among datasets: [Dataset]) -> Dataset {
     Dataset(
       name: name, type: type, table: table, id: id, condition: condition,

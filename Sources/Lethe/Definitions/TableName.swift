@@ -1,4 +1,4 @@
-/// A table's name, with its schema or to be found along `search_path`.
+/// A table's name. Without a schema, PostgreSQL finds the table by `search_path`.
 public struct TableName: Sendable, Hashable, Codable, CustomStringConvertible {
   public let schema: String?
   public let name: String
@@ -8,8 +8,8 @@ public struct TableName: Sendable, Hashable, Codable, CustomStringConvertible {
     self.name = name
   }
 
-  /// Reads `schema.table` or `table`. A part in double quotes may hold anything, a quote doubled.
-  /// Case is kept: names mean exactly what is written.
+  /// Reads `schema.table` or `table`. A part in double quotes may hold any characters, with quotes doubled.
+  /// Case is kept.
   public init?(_ text: String) {
     var parts: [String] = []
     var rest = text[...]
@@ -47,7 +47,7 @@ public struct TableName: Sendable, Hashable, Codable, CustomStringConvertible {
     return nil
   }
 
-  /// As `init(_:)` reads it back, whatever the name holds.
+  /// The form that `init(_:)` reads.
   public var written: String {
     [schema, name].compactMap { $0 }.map(Self.written).joined(separator: ".")
   }

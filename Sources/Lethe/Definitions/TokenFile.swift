@@ -2,10 +2,10 @@ import Foundation
 
 /// The file that a definition's `bearer_token_file` names.
 ///
-/// What is wrong with it is said with its path and never with what it holds; and a path that reads like a
-/// token is not said either, for somebody may have put the token itself there.
+/// Messages name the file's path and never its content. A path that looks like a token is not named either:
+/// the definition may contain the token itself by mistake.
 struct TokenFile {
-  /// Far above any token.
+  /// Far larger than any token.
   private static let bytesMax = 16_384
 
   struct Refusal: Error {
@@ -13,13 +13,13 @@ struct TokenFile {
     let remedy: String
   }
 
-  /// As messages have it.
+  /// The name in messages.
   private let name: String
   private let path: String
 
   /// - Parameters:
-  ///   - written: as the definition has it, before variables are filled in: they may hold secrets.
-  ///   - path: with them; from the definition's folder, unless it is absolute.
+  ///   - written: the text of the definition before variables are filled in, because they may hold secrets.
+  ///   - path: with variables filled in; a relative path is relative to the definition's folder.
   init(written: String, path: String, definition: String) {
     self.path = Resolver.path(path, from: definition)
     let shown = written.contains("$") ? written : self.path
@@ -35,7 +35,7 @@ struct TokenFile {
       }
   }
 
-  /// - Returns: the text of the file, without blanks and line breaks around it.
+  /// - Returns: the text of the file, without leading and trailing blanks and line breaks.
   func token() throws(Refusal) -> String {
     guard !path.split(separator: "/").contains("~") else {
       throw refusal("~ is not filled in", "write the folder, or ${HOME}")
@@ -57,7 +57,7 @@ struct TokenFile {
     return try token(in: bytes)
   }
 
-  /// A pipe gives what it has, piece by piece.
+  /// Reads in a loop, because a pipe returns its data in pieces.
   private static func contents(of file: FileHandle) -> Data? {
     var bytes = Data()
     while bytes.count <= bytesMax {

@@ -1,7 +1,7 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// `id: post_id`, or `id: {column: post_id, normalize: digits}`; the same of `match`.
+/// `id: post_id`, or `id: {column: post_id, normalize: digits}`. `match` has the same form.
 struct WrittenIDSource {
   let column: Located<String>
   let normalize: Located<String>?

@@ -1,8 +1,8 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// A pipeline as its file has it: keys and shapes checked, words and values not yet. What is wrong is noted,
-/// and nil here.
+/// A pipeline as its file writes it. Keys and YAML types are checked, values are not yet. Mistakes are recorded,
+/// and the value is nil.
 struct WrittenPipeline {
   let name: Located<String>?
   let warehouse: Located<String>?
@@ -10,7 +10,7 @@ struct WrittenPipeline {
   let limits: WrittenLimits?
   let timeouts: WrittenTimeouts?
   let datasets: [WrittenDataset]
-  /// The line that each key stands on, by its path.
+  /// The line of each key, by its path.
   let lines: [String: Int]
 
   private static let keys = ["name", "warehouse", "api", "limits", "timeouts", "datasets"]
@@ -64,7 +64,7 @@ struct WrittenAPI {
   ]
   let line: Int
   let baseURL: Located<String>?
-  /// Whether the file says, rightly or not, where the token is.
+  /// Whether the file has a key for the token, even with a mistake.
   let hasToken: Bool
   let bearerToken: Located<String>?
   let bearerTokenFile: Located<String>?
@@ -141,7 +141,7 @@ struct WrittenLimits {
     }
   }
 
-  /// A restore follows from what an ID is no longer, and so from no single reason.
+  /// Restores have no reason: an ID is released when its protection ends. So a reason cannot limit them.
   private static func noteRestores(_ node: Node, _ path: String, _ map: YAMLMap) -> Bool {
     let entries = (node.mapping ?? [:]).filter { restoreKeys.contains($0.key.string ?? "") }
     for (key, _) in entries {
@@ -211,7 +211,7 @@ struct WrittenTarget {
   let line: Int
   let table: Located<String>?
   let match: WrittenIDSource?
-  /// Whether the file says, rightly or not, which column it is.
+  /// Whether the file has the key `id`, even with a mistake.
   let hasID: Bool
   let id: WrittenIDSource?
   let hasType: Bool
@@ -247,7 +247,7 @@ struct WrittenTarget {
   }
 }
 
-/// The `actions:` of a dataset or target: a reason a line.
+/// The `actions:` of a dataset or target, one reason per line.
 struct WrittenActions {
   let path: String
   let line: Int

@@ -1,6 +1,6 @@
 public import Vocabulary
 
-/// One result line that can be acted on.
+/// One result line that can be applied.
 public struct Event: Sendable, Equatable {
   public let id: Int64
   public let reason: Reason
@@ -15,14 +15,14 @@ public struct Event: Sendable, Equatable {
   }
 }
 
-/// What one line of a result says.
+/// The content of one line of a result.
 public enum ScannedLine: Sendable, Equatable {
   case event(Event)
-  /// Nothing: real result files are put together from shards, with empty lines between.
+  /// An empty line. The API joins results from shards, with empty lines between.
   case blank
-  /// Not to be acted on; why, for the quarantine, and the ID if the line has a readable one.
+  /// A line for the quarantine, with the cause, and with the ID if it can be read.
   case refused(String, id: Int64?)
-  /// The API's own complaint about a line of the upload, which it quotes as its `id`; in its words, and the
-  /// ID if the quote is one as a chunk's file writes it.
+  /// The API's error about a line of the upload, which it quotes as `id`. It has the API's text, and the ID if
+  /// the quoted line is an ID in the form of a chunk's file.
   case error(String, id: Int64?)
 }

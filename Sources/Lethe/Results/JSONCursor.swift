@@ -1,8 +1,8 @@
-/// Walks over the bytes of one line. Every `read…` returns nil on success, or what is wrong.
+/// A parser of one line's bytes. Every `read…` returns nil on success, else the cause of the failure.
 struct JSONCursor {
   private let bytes: UnsafeRawBufferPointer
   private var index = 0
-  /// Deeper than any answer has been; what goes deeper is refused, not recursed into.
+  /// The deepest nesting, more than any result has. Deeper values are refused, because recursion could overflow the stack.
   private static let depthMax = 16
 
   init(_ bytes: UnsafeRawBufferPointer) {
@@ -11,7 +11,7 @@ struct JSONCursor {
 
   var isAtEnd: Bool { index >= bytes.count }
 
-  /// Plain ASCII is settled eight bytes at a time.
+  /// ASCII is checked eight bytes at a time, for speed.
   var isValidUTF8: Bool {
     var offset = 0
     while offset + 8 <= bytes.count {
@@ -70,7 +70,7 @@ struct JSONCursor {
     guard skipValue(depth: 0) else { return "malformed JSON: a value is not well formed" }
     let value = UnsafeRawBufferPointer(rebasing: bytes[start..<index])
     if value.elementsEqual("null".utf8) { return nil }
-    // An ID that came as a number is as clear as one in quotes, as long as no float is involved.
+    // An ID may be a number, if it has digits only. A float could have lost digits.
     if key == .id, value.allSatisfy({ $0 &- 0x30 < 10 }) {
       fields.set(key, JSONText(bytes: value, hasEscapes: false))
       return nil
@@ -99,7 +99,7 @@ struct JSONCursor {
     }
   }
 
-  /// A string at the cursor; nil, with the cursor where it was, if there is none or it is malformed.
+  /// The string at the cursor. Nil, without moving the cursor, if there is none or it is malformed.
   private mutating func readString() -> JSONText? {
     guard index < bytes.count, bytes[index] == UInt8(ascii: "\"") else { return nil }
     let start = index + 1
@@ -138,7 +138,7 @@ struct JSONCursor {
     }
   }
 
-  /// Moves over one well-formed value of any kind.
+  /// Skips one well-formed value of any kind.
   private mutating func skipValue(depth: Int) -> Bool {
     guard index < bytes.count, depth < Self.depthMax else { return false }
     switch bytes[index] {

@@ -1,11 +1,11 @@
 import Vocabulary
 
-/// A JSON string or number, still where it lies in the line.
+/// A JSON string or number, as a range of the line's bytes.
 struct JSONText {
   let bytes: UnsafeRawBufferPointer
   let hasEscapes: Bool
 
-  /// The value's text; escapes are resolved.
+  /// The value's text with escapes resolved.
   var text: String {
     hasEscapes ? unescaped : String(decoding: bytes, as: UTF8.self)
   }
@@ -38,7 +38,7 @@ struct JSONText {
     return (0..<bytes.count).allSatisfy { bytes[$0] == literal.utf8Start[$0] }
   }
 
-  /// The cursor has checked the escapes; a lone surrogate becomes U+FFFD.
+  /// Resolves escapes, which the cursor has checked. A lone surrogate becomes U+FFFD.
   private var unescaped: String {
     var units: [UInt16] = []
     var result = ""

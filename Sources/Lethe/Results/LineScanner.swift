@@ -1,9 +1,9 @@
 public import Vocabulary
 
-/// Reads one line of a result: a flat JSON object in any order of keys.
+/// Reads one line of a result: a flat JSON object with keys in any order.
 ///
-/// Written by hand because it decides what is believed, and because JSONDecoder reads 40 MB/s where
-/// COPY takes some hundreds. Strict: what is not one well-formed object in UTF-8 is refused.
+/// It is written by hand for strictness and speed: JSONDecoder reads 40 MB/s, and COPY writes some
+/// hundreds. A line that is not one well-formed object in UTF-8 is refused.
 public struct LineScanner: Sendable {
   private let type: JobType
 
@@ -11,7 +11,7 @@ public struct LineScanner: Sendable {
     self.type = type
   }
 
-  /// - Parameter line: without its newline. A carriage return at its end is white space.
+  /// - Parameter line: without its newline. A carriage return at its end counts as white space.
   public func scan(_ line: UnsafeRawBufferPointer) -> ScannedLine {
     var cursor = JSONCursor(line)
     cursor.skipWhitespace()
@@ -28,7 +28,7 @@ public struct LineScanner: Sendable {
     return event(fields)
   }
 
-  /// Whether a line is one whole JSON object, whatever it says.
+  /// Whether a line is one complete JSON object with any content.
   static func isWholeObject(_ line: UnsafeRawBufferPointer) -> Bool {
     var cursor = JSONCursor(line)
     var fields = Fields()
@@ -44,7 +44,7 @@ public struct LineScanner: Sendable {
     if let error = fields.error {
       let why = "the API says \(error.text.withoutSecrets())"
       guard let quote = fields.id else { return refused(why) }
-      // A chunk's file has no leading zeros: such a line was not one of it.
+      // A chunk's file has no leading zeros, so a quoted line with them is not from the file.
       return .error(why, id: id.flatMap { quote.text == "\($0)" ? $0 : nil })
     }
     guard fields.id != nil else { return refused("no id") }
@@ -66,7 +66,7 @@ public struct LineScanner: Sendable {
         redactedAt: (fields.redactedAt ?? fields.deletedAt)?.timestamp))
   }
 
-  /// The pairs that the docs have had. `delete` beside a geo reason is from the old ones.
+  /// The pairs of action and reason in the X docs. `delete` with a geo reason is from their older version.
   private static func allows(action: String, _ reason: Reason) -> Bool {
     switch reason {
     case .deleted, .bounced, .suspended, .deactivated, .protected: action == "delete"
@@ -76,7 +76,7 @@ public struct LineScanner: Sendable {
   }
 }
 
-/// The values of the keys that mean something. `null` counts as absent.
+/// The values of the known keys. `null` counts as absent.
 struct Fields {
   var id: JSONText?
   var action: JSONText?
@@ -91,7 +91,7 @@ struct Fields {
     case id, action, reason, createdAt, redactedAt, deletedAt, error
   }
 
-  /// - Returns: false if the key was there before: which of two values counts is anybody's guess.
+  /// - Returns: false if the key appears twice. The line is then refused, because its values may differ.
   mutating func claim(_ key: Key) -> Bool {
     let bit = UInt8(1) << key.rawValue
     defer { seen |= bit }

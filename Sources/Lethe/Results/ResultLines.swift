@@ -1,30 +1,30 @@
 import Foundation
 
-/// Reads a result file line by line, in flat memory however long a line is.
+/// Reads a result file line by line. Memory use does not grow with the length of a line.
 public struct ResultLines: ~Copyable {
-  /// No event is longer; a longer line is quarantined by its begin.
+  /// Longer than any event. Of a longer line, only the beginning is quarantined.
   public static let lineBytesMax = 64 * 1024
 
   private let file: FileHandle
   private let blockBytes: Int
   private var pending: [UInt8] = []
   private var lineNumber = 0
-  /// The begin of a line that is too long, while its end is looked for.
+  /// The beginning of a line that is too long, until its end is found.
   private var longLine: [UInt8]?
   private var isAtEnd = false
 
-  /// A line as `forEachLine` hands it over.
+  /// A line of the result.
   public struct Line {
     /// The first line is 1.
     public let number: Int
-    /// Without its newline; cut at `lineBytesMax` if it is longer.
+    /// Without the newline, and at most `lineBytesMax` bytes.
     public let bytes: UnsafeRawBufferPointer
     public let isTooLong: Bool
-    /// False for a last line that the file ends in without a newline.
+    /// False for a last line without a newline.
     public let isTerminated: Bool
   }
 
-  /// - Parameter path: the file; it is read from its begin.
+  /// - Parameter path: the file, which is read from its beginning.
   public init(path: String, blockBytes: Int = 128 * 1024) throws {
     guard let file = FileHandle(forReadingAtPath: path) else {
       throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: path])
@@ -33,8 +33,8 @@ public struct ResultLines: ~Copyable {
     self.blockBytes = blockBytes
   }
 
-  /// Whether a result ends in a whole line: with a newline, or with a JSON object that is complete.
-  /// A result that was cut is not to be believed, for the absence of an ID means that it is clean.
+  /// Whether a result ends with a complete line: with a newline, or with a complete JSON object.
+  /// A result that was cut off must be refused: an ID that is missing from it would count as clean.
   public static func endsWhole(path: String) throws -> Bool {
     guard let file = FileHandle(forReadingAtPath: path) else {
       throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: path])
@@ -48,8 +48,8 @@ public struct ResultLines: ~Copyable {
     return tail[start...].withUnsafeBytes { LineScanner.isWholeObject($0) }
   }
 
-  /// Reads the next block and hands its lines over.
-  /// - Returns: false at the file's end.
+  /// Reads the next block and calls `body` with each of its lines.
+  /// - Returns: false at the end of the file.
   public mutating func forEachLineOfNextBlock(_ body: (Line) throws -> Void) throws -> Bool {
     guard !isAtEnd else { return false }
     let block = try file.read(upToCount: blockBytes) ?? Data()

@@ -5,7 +5,7 @@ public struct Proxy: Sendable, Hashable, CustomStringConvertible, CustomDebugStr
   CustomReflectable
 {
   public enum Kind: Sendable, Hashable {
-    /// Asked to CONNECT, over plain HTTP.
+    /// HTTP CONNECT over plain HTTP.
     case http
     /// SOCKS 5, without credentials.
     case socks
@@ -16,13 +16,13 @@ public struct Proxy: Sendable, Hashable, CustomStringConvertible, CustomDebugStr
   public let port: Int
   public let user: String?
   public let exposedPassword: String?
-  /// What names it: `api.proxy`, or a variable of the environment.
+  /// The setting that names the proxy: `api.proxy`, or an environment variable.
   public let origin: String
 
   /// - Parameters:
   ///   - url: `[http://][USER:PASSWORD@]HOST[:PORT]`, or `socks5://HOST[:PORT]`.
-  ///   - origin: as messages have it.
-  /// - Throws: `ProxyRefusal`, without what the URL holds.
+  ///   - origin: the setting's name, for messages.
+  /// - Throws: `ProxyRefusal`, whose text does not contain the URL.
   public init(_ url: String, origin: String) throws(ProxyRefusal) {
     let whole = url.contains("://") ? url : "http://\(url)"
     guard let parts = URLComponents(string: whole), let scheme = parts.scheme?.lowercased(),
@@ -71,7 +71,7 @@ public struct ProxyRefusal: Error, Sendable {
   public let remedy: String
 }
 
-/// Which proxy leads to which host.
+/// Which proxy is used for which host.
 ///
 /// The variables are those of curl and others: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, each in
 /// lower case first.
@@ -80,16 +80,16 @@ public struct ProxySettings: Sendable {
   private let http: Proxy?
   private let exceptions: [Exception]
 
-  /// None at all.
+  /// No proxies.
   public init() {
     (https, http, exceptions) = (nil, nil, [])
   }
 
   /// - Parameters:
-  ///   - chosen: what the definition says of it: a URL, or `none`; it counts for more than the variables, but for
-  ///     `NO_PROXY`. Empty is as good as nothing.
-  ///   - isEncrypted: whether the API is https, and with it all that is spoken to.
-  /// - Throws: for what would be used and is no proxy's address; what would not is not looked at.
+  ///   - chosen: the definition's setting: a URL, or `none`. It replaces the variables except `NO_PROXY`. An empty
+  ///     text counts as not set.
+  ///   - isEncrypted: whether the API is https; then all other hosts are https, too.
+  /// - Throws: if an address that would be used is not a proxy's. Other addresses are not checked.
   public init(
     chosen: String?, environment: [String: String], isEncrypted: Bool = false
   ) throws(ProxyRefusal) {
@@ -114,7 +114,7 @@ public struct ProxySettings: Sendable {
     return try Proxy(found.value, origin: found.name)
   }
 
-  /// An empty variable is as good as none.
+  /// An empty variable counts as not set.
   private static func value(
     of name: String, _ environment: [String: String]
   ) -> (name: String, value: String)? {
@@ -130,7 +130,8 @@ public struct ProxySettings: Sendable {
   public func proxy(scheme: String, host: String, port: Int) -> Proxy? {
     guard let proxy = scheme.lowercased() == "https" ? https : http else { return nil }
     let plain = host.lowercased()
-    // This machine itself over http: the token would leave it unencrypted, for the proxy's own loopback address.
+    // Requests to this machine over http never use a proxy: the unencrypted token would leave the machine, and the
+    // proxy would connect to its own loopback address.
     if scheme.lowercased() == "http", LoopbackHost.contains(plain),
       !LoopbackHost.contains(proxy.host)
     {
@@ -139,14 +140,14 @@ public struct ProxySettings: Sendable {
     return exceptions.contains { $0.covers(plain, port) } ? nil : proxy
   }
 
-  /// All that may be used.
+  /// All proxies that may be used.
   public var all: Set<Proxy> { Set([https, http].compactMap(\.self)) }
 
   // MARK: NO_PROXY
 
   private enum Exception: Sendable {
     case everything
-    /// The domain and all below it.
+    /// The domain and its subdomains.
     case domain(String, port: Int?)
     case network(IPAddress, prefixBits: Int)
 
@@ -164,8 +165,8 @@ public struct ProxySettings: Sendable {
     }
   }
 
-  /// Names, `.names` and `*.names`, addresses, networks such as `10.0.0.0/8`, each name and address with a port or
-  /// without, between commas or blanks; `*` is everything.
+  /// Reads a list with commas or blanks between: names, `.names` and `*.names`, addresses, and networks such as
+  /// `10.0.0.0/8`. Names and addresses may have a port. `*` means every host.
   private static func exceptions(_ text: String) -> [Exception] {
     text.split { $0 == "," || $0.isWhitespace }.compactMap { entry in
       exception(entry.lowercased())
@@ -193,7 +194,7 @@ public struct ProxySettings: Sendable {
   }
 }
 
-/// The names and addresses of this machine itself: `localhost`, `::1` and 127.0.0.0/8.
+/// The loopback names and addresses: `localhost`, `::1` and 127.0.0.0/8.
 public enum LoopbackHost {
   public static func contains(_ host: String) -> Bool {
     if ["localhost", "::1", "[::1]"].contains(host.lowercased()) { return true }
@@ -202,7 +203,7 @@ public enum LoopbackHost {
   }
 }
 
-/// Of version 4 or 6, by its bytes.
+/// The bytes of an IPv4 or IPv6 address.
 private struct IPAddress: Sendable {
   let bytes: [UInt8]
 

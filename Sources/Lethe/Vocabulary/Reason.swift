@@ -1,7 +1,7 @@
 /// Why an ID needs action.
 ///
-/// Source: X's Batch Compliance integration guide. `scrub_geo` and `geo_scrubbed` are one reason, and
-/// it always means the location only, even where an old result says `delete` beside it.
+/// Source: X's Batch Compliance integration guide. `scrub_geo` and `geo_scrubbed` are one reason. It
+/// always concerns the location only, even where an old result has the action `delete` with it.
 public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
   case deleted
   case bounced
@@ -11,7 +11,7 @@ public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
   case geoScrubbed = "geo_scrubbed"
   case tweetEdited = "tweet_edited"
 
-  /// Reads the API's or a definition's word; nil for one that is not known.
+  /// Reads a reason from the API or a definition; nil if it is not known.
   public init?(word: some StringProtocol) {
     if word == "scrub_geo" {
       self = .geoScrubbed
@@ -20,8 +20,9 @@ public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
     }
   }
 
-  /// Whether an ID that comes with this reason is not protected: a result has one event for an ID, the
-  /// heaviest, and `delete`, which `protected` comes with, outweighs `rehydrate` and `scrub_geo`.
+  /// Whether this reason shows that an ID is not protected. A result has one event for each ID, with the
+  /// strongest action. `protected` has the action `delete`, which is stronger than `rehydrate` and
+  /// `scrub_geo`; so an ID with one of these is not protected.
   public var isOutweighedByProtected: Bool {
     switch self {
     case .geoScrubbed, .tweetEdited: true
@@ -29,11 +30,11 @@ public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
     }
   }
 
-  /// The labels of those.
+  /// The reasons for which `isOutweighedByProtected` is true.
   public static let outweighedByProtected = allCases.filter(\.isOutweighedByProtected)
     .map(\.rawValue)
 
-  /// What the results of a job of this type can say. A definition must answer each of them.
+  /// The reasons that results of this job type can contain. A definition needs an action for each.
   public static func documented(for type: JobType) -> [Reason] {
     switch type {
     case .tweets: allCases

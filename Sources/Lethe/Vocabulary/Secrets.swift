@@ -1,4 +1,4 @@
-/// The App's Bearer token. It never describes itself; `exposed` is for the Authorization header.
+/// The App's bearer token. Its description hides it; `exposed` is for the Authorization header only.
 public struct BearerToken: Sendable, Hashable, CustomStringConvertible,
   CustomDebugStringConvertible,
   CustomReflectable
@@ -14,8 +14,8 @@ public struct BearerToken: Sendable, Hashable, CustomStringConvertible,
   public var customMirror: Mirror { Mirror(self, children: [:]) }
 }
 
-/// A URL whose query is a credential: whoever has it can upload or download. It describes itself
-/// without the query and is never stored.
+/// A URL whose query is a credential: with it, anyone can upload or download. Its description has no
+/// query, and it is never stored.
 public struct SignedURL: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
   CustomReflectable
 {

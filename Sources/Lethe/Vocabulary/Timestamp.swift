@@ -15,7 +15,7 @@ public struct Timestamp: Sendable, Hashable, Comparable {
     Double(microsecondsSince2000) / 1e6 + 946_684_800
   }
 
-  /// Reads RFC 3339 as the API has been seen to write it: `2021-08-11T19:42:55.000Z`,
+  /// Reads RFC 3339 in the forms that the API has used: `2021-08-11T19:42:55.000Z`,
   /// `2019-03-02T03:37:59+00:00`, `…-08:00`, with or without a fraction or the offset's colon.
   public init?(_ text: some StringProtocol) {
     var text = String(text)

@@ -1,7 +1,7 @@
-/// Where the bytes of jobs go, `api.profile`.
+/// How the files of jobs are uploaded: `api.profile`.
 public enum UploadProfile: String, Sendable, CaseIterable {
-  /// By what the API shows: jobs are created for uploads in one piece until an upload URL leads to another host, and
-  /// for resumable ones from then on.
+  /// By the API's answers: jobs are created for uploads in one piece until an upload URL has another host than the API,
+  /// and from then on for resumable uploads.
   case auto
   /// To the API's own host, in one piece.
   case native
