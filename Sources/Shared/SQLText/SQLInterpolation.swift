@@ -59,7 +59,8 @@ extension SQL: ExpressibleByStringInterpolation {
     }
 
     public mutating func appendInterpolation(literal number: some FixedWidthInteger) {
-      elements.append(.text("\(number)"))
+      // A cast binds more tightly than a minus sign.
+      elements.append(.text(number < 0 ? "(\(number))" : "\(number)"))
     }
 
     /// Adds trusted SQL, such as the operator's, unchanged.

@@ -112,7 +112,7 @@ import Testing
             #expect(error.file == set.migrations[1].file.string)
             #expect(error.line == failing.line.map { $0 + 3 })
             #expect(error.message.contains(failing.message))
-            #expect(error.remedy.contains("nothing of this file was kept"))
+            #expect(error.remedy.contains("none of this file's changes were kept"))
           }
           // What came before stays, what comes after has not begun, and the connection is fine.
           #expect(try await connection.recordedVersions() == ["1"])

@@ -62,7 +62,7 @@ import Testing
   ]
 
   private static func files(_ one: Case) -> [String: String] {
-    let options = one.lines.first?.contains("not known") == true ? " transaction:false" : ""
+    let options = one.lines.first?.contains("without a transaction") == true ? " transaction:false" : ""
     return [
       "1_kept.sql":
         "-- migrate:up\nCREATE TABLE kept (x int);\n-- migrate:down\nDROP TABLE kept;\n",

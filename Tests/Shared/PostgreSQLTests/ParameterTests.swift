@@ -69,9 +69,9 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query(
-          "SELECT \(literal: number)::bigint, \(literal: number)::bigint::text"
-        ).onlyRow(as: Int64.self, String.self)
-        #expect(row == (number, "\(number)"))
+          "SELECT \(number)::bigint, \(number)::bigint::text, \(literal: number)::bigint::text"
+        ).onlyRow(as: Int64.self, String.self, String.self)
+        #expect(row == (number, "\(number)", "\(number)"))
       }
     }
   }

@@ -147,7 +147,7 @@ import Testing
       try await world.night.execute(
         """
         ALTER TABLE lethe.job
-          ADD CONSTRAINT odd CHECK (name NOT LIKE '%\(Self.ofThirdChunk)%' OR api_id IS NULL)
+          ADD CONSTRAINT odd CHECK (name NOT LIKE '%\(trusted: Self.ofThirdChunk)%' OR api_id IS NULL)
         """)
       let ending = try await world.lethe("run", try world.file())
       try await Self.expectOnlyTheThirdChunkSetAside(world, ending, says: ["odd", "23514"])
