@@ -1,7 +1,7 @@
 package import PostgreSQL
 package import SQLText
 
-/// What a batch leaves in the ledger beside the changed rows, in the same transaction.
+/// What a batch writes to the ledger, in the same transaction as the changed rows.
 package struct BatchLedger: Sendable {
   let transaction: Transaction
   let origin: BatchOrigin
@@ -9,13 +9,13 @@ package struct BatchLedger: Sendable {
 
   /// What the dataset does for each reason.
   package struct Answers: Sendable {
-    /// The labels of `lethe.action` by those of `lethe.reason`.
+    /// The label of `lethe.action` for each label of `lethe.reason`.
     let actions: [String: String]
     /// The reasons whose IDs leave tombstones.
     let removing: [String]
     /// The reasons whose IDs are queued to be fetched again.
     let queueing: [String]
-    /// Whether event records were ever pruned: then an edit may be known by a trace alone.
+    /// Whether event records were ever pruned. If so, an edit may be known from a trace alone.
     let hasPrunedRecords: Bool
 
     package init(
@@ -33,10 +33,10 @@ package struct BatchLedger: Sendable {
     /// The label of `lethe.action`.
     let action: String
     let table: String
-    /// Common table expressions. `changed` returns event_id and reason, and further columns of the events.
+    /// Common table expressions. `changed` returns event_id and reason, and the given columns of the events.
     let changed: @Sendable (_ columns: [SQL]) -> SQL
 
-    /// What the record calls it.
+    /// The record's name for the change.
     var label: String { "\(action) \(table)" }
 
     package init(
@@ -54,11 +54,11 @@ package struct BatchLedger: Sendable {
     self.answers = answers
   }
 
-  // MARK: Protections of versions without holds
+  // MARK: Protections without holds
 
-  /// Before the rows: ends the protections that the batch's answers end. One that rests on a newer
-  /// answer than the chunk's stays.
-  /// - Returns: whether there were any.
+  /// Ends the protections that the batch's answers end. Comes before the rows are changed. A protection stays
+  /// if it rests on a newer answer than the chunk's.
+  /// - Returns: whether any protection was ended.
   package func endProtections(_ range: EventRange) async throws -> Bool {
     guard range.mayRestore else { return false }
     return try await transaction.run(
@@ -103,8 +103,8 @@ package struct BatchLedger: Sendable {
     ).onlyRow(as: Int.self)
   }
 
-  /// Rows that are posts or users of their own leave a record, unless it is the event's own row.
-  /// - Returns: how many records.
+  /// Writes records for opened rows that are posts or users themselves, unless it is the event's own row.
+  /// - Returns: how many records were written.
   package func recordOpened() async throws -> Int {
     try await transaction.execute(
       """
@@ -146,7 +146,7 @@ package struct BatchLedger: Sendable {
       .statement(range, making: last, hasTouched: hasTouched)
   }
 
-  /// A part of an event is done: keeps its counts with the event, for its record.
+  /// Keeps the counts of a partly applied event with the event. They go into its record later.
   package func recordPart(of id: Int64) async throws {
     try await transaction.executeOne(
       """

@@ -1,11 +1,12 @@
 package import SQLText
 package import Vocabulary
 
-/// Whose answers a batch applies: what its records, holds and tombstones refer to.
+/// The dataset and job whose answers a batch applies. The batch's records, holds and tombstones refer to
+/// them.
 package struct BatchOrigin: Sendable {
   package let pipeline: String
   package let dataset: String
-  /// Of the dataset's IDs.
+  /// The type of the dataset's IDs.
   package let type: JobType
   package let chunkID: Int64
   package let jobID: Int64
@@ -13,7 +14,7 @@ package struct BatchOrigin: Sendable {
   package let askedAt: String
   /// The batch's number in `lethe.batch`.
   package var number: Int
-  /// The cluster whose transaction numbers the holds keep; nil where it is not known.
+  /// The database cluster of the transaction IDs that the holds keep; nil if it is not known.
   package let cluster: Int64?
 
   package init(

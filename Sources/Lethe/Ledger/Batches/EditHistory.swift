@@ -1,9 +1,9 @@
 package import SQLText
 
-/// Which edits of posts a dataset has acted on before.
+/// The edits of posts that a dataset has acted on before.
 package struct EditHistory: Sendable {
   let origin: BatchOrigin
-  /// Then an edit may be known by a trace alone.
+  /// Whether event records were ever pruned. If so, an edit may be known from a trace alone.
   let hasPrunedRecords: Bool
 
   package init(_ origin: BatchOrigin, hasPrunedRecords: Bool) {
@@ -11,11 +11,11 @@ package struct EditHistory: Sendable {
     self.hasPrunedRecords = hasPrunedRecords
   }
 
-  /// The same edit, by the times that the platform gives it, is not acted on twice by a dataset: the ID may
-  /// have been fetched again meanwhile. Edits without any time are one and the same. What this batch itself
-  /// has recorded does not count.
+  /// The condition that the dataset has not acted on the edit before. The ID may have been fetched again
+  /// meanwhile, so a dataset acts on an edit only once. Edits with the same times from the platform are the
+  /// same edit. All edits without any time count as one. Records of this batch do not count.
   ///
-  /// - Parameter label: of the change that was made for it; nil if the ID was queued.
+  /// - Parameter label: of the change that was made for the edit; nil if the ID was queued.
   package func isNews(label: String?) -> SQL {
     let wasMade = label.map { " OR e.changed ? \($0)" as SQL } ?? ""
     return """
@@ -34,8 +34,8 @@ package struct EditHistory: Sendable {
       """
   }
 
-  /// The condition that times of what was answered before are those of the event `s`: the time of the edit, or
-  /// where the platform does not tell it, that of its post.
+  /// The condition that the times of an earlier answer are those of the event `s`: the time of the edit or,
+  /// where the platform does not tell it, the time of the post.
   private func isSameEdit(_ createdAt: SQL, _ redactedAt: SQL) -> SQL {
     """
     \(redactedAt) IS NOT DISTINCT FROM s.redacted_at
@@ -43,8 +43,8 @@ package struct EditHistory: Sendable {
     """
   }
 
-  /// The condition that the last result that has answered for the ID of the event `s` has no trace of the same
-  /// edit. The record that the trace goes back to may be pruned.
+  /// The condition that the last result with an answer for the ID of the event `s` has no trace of the same
+  /// edit. The record that the trace repeats may be pruned.
   private var isNotTraced: SQL {
     """
     NOT EXISTS (

@@ -5,11 +5,11 @@ package struct EventRange: Sendable {
   package let chunkID: Int64
   package var after: Int64
   package var through: Int64
-  /// The labels of `lethe.reason` among them, and maybe others; nil if that is not known.
+  /// The labels of `lethe.reason` among the events, and maybe others; nil if they are not known.
   package var reasons: Set<String>?
-  /// Whether one of them may end a protection.
+  /// Whether an event of the range may end a protection.
   package var mayRestore: Bool
-  /// Whether a part of one of them may be applied.
+  /// Whether an event of the range may be partly applied.
   package var mayBePartlyApplied: Bool
 
   package init(
@@ -33,7 +33,7 @@ package struct EventRange: Sendable {
     self.reasons.map { !$0.isDisjoint(with: reasons) } ?? true
   }
 
-  /// A part of it.
+  /// A part of the range.
   package func from(_ after: Int64, through: Int64) -> EventRange {
     var part = self
     (part.after, part.through) = (after, through)
@@ -45,6 +45,6 @@ package struct EventRange: Sendable {
     "s.chunk_id = \(chunkID) AND s.id > \(after) AND s.id <= \(through)"
   }
 
-  /// The same, and that it is acted on: no newer answer about its ID has come.
+  /// The condition that an event `s` is in the range and is acted on: no newer answer about its ID has come.
   package var standing: SQL { "\(all) AND s.superseded_by IS NULL" }
 }

@@ -1,7 +1,7 @@
 internal import SQLText
 
-/// A batch's event records, traces and tombstones, in one statement: a data-modifying CTE costs less than a statement
-/// of its own.
+/// Writes a batch's event records, traces and tombstones in one statement: a data-modifying CTE costs less
+/// than a separate statement.
 struct EventRecords {
   let origin: BatchOrigin
   let answers: BatchLedger.Answers
@@ -9,7 +9,8 @@ struct EventRecords {
   /// - Parameters:
   ///   - last: a change that the statement makes, too. Its rows then need no counting by event.
   ///   - hasTouched: whether there are rows in `lethe_touched`.
-  /// - Returns: a query of one row: events, and sha256, the digest of their records and traces.
+  /// - Returns: a query of one row with `events`, their number, and `sha256`, the digest of their records and
+  ///   traces.
   func statement(
     _ range: EventRange, making last: BatchLedger.LastChange?, hasTouched: Bool
   ) -> SQL {
@@ -32,7 +33,7 @@ struct EventRecords {
     ctes += [recordsCTE(range, of: source), tracesCTE(range)]
     ctes += tombstoneCTE(range)
     let bytes = recordBytes(range, of: source)
-    // There is one record for an ID, and the source has them in the order of their IDs.
+    // Each ID has one record, and the source is in the order of the IDs.
     return """
       WITH \(ctes.joined(separator: ", "))
       SELECT events, CASE WHEN traced IS NULL THEN recorded ELSE sha256(recorded || traced) END AS sha256
@@ -47,7 +48,7 @@ struct EventRecords {
   }
 
   /// The rows that `last` has changed, by reason.
-  /// - Parameter isAll: whether no other change has any: then these are the batch's totals.
+  /// - Parameter isAll: whether no other change has changed rows. If so, these are the batch's totals.
   private func totalsCTEs(
     of last: BatchLedger.LastChange, isAll: Bool
   ) -> [SQL] {
@@ -76,9 +77,9 @@ struct EventRecords {
     return ctes
   }
 
-  /// The event says that the ID is gone, whether or not its row was still there. ON CONFLICT costs a tenth
-  /// of a batch more than leaving out by a join what is there, and rests on no plan: that join was found
-  /// to take ten times as long as all the rest where the planner chose badly.
+  /// The event says that the ID is gone, so it leaves a tombstone even if the row was gone before. ON
+  /// CONFLICT makes a batch a tenth slower than a join that leaves out existing tombstones. But it does not
+  /// depend on the plan: where the planner chose badly, the join took ten times as long as all the rest.
   private func tombstoneCTE(_ range: EventRange) -> [SQL] {
     guard range.mayHold(answers.removing) else { return [] }
     return [
@@ -113,16 +114,16 @@ struct EventRecords {
       """
   }
 
-  /// What the records and traces are made of: `source`, in the order of its IDs, has id, reason, created_at,
-  /// redacted_at, superseded_by, and is_repeated for what gets a trace.
+  /// What the records and traces are made from. `source`, in the order of its IDs, has id, reason,
+  /// created_at, redacted_at, superseded_by, and is_repeated, which is true for events that get a trace.
   private struct RecordSource {
     let cte: SQL
-    /// The record's value of that name, for a row `s`.
+    /// SQL of the record's `changed`, for a row `s`.
     let changed: SQL
     /// `lethe.changed_bytes` of it.
     let changedBytes: SQL
 
-    /// - Parameter select: of the columns above, and changed.
+    /// - Parameter select: selects the columns above, and changed.
     init(_ select: SQL) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
       changed = "s.changed"
@@ -130,9 +131,9 @@ struct EventRecords {
     }
 
     /// - Parameters:
-    ///   - select: of the columns above, and is_changed.
-    ///   - label: of the change that each of these events has made, of one row. In queries of their own,
-    ///     its values are made once and not for each event.
+    ///   - select: selects the columns above, and is_changed.
+    ///   - label: of the change that each of these events has made, to one row. In queries of their own, its
+    ///     values are computed once and not for each event.
     init(_ select: SQL, changedBy label: SQL) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
       let value: SQL = "pg_catalog.jsonb_build_object(\(label)::text, 1)"
@@ -143,9 +144,9 @@ struct EventRecords {
     }
   }
 
-  /// The events of which `changed` has made one row, and those that are left. Mostly there are none: to
-  /// count is cheaper than to join. The join is a full one because that is never made by comparing each
-  /// with each, however few the server takes them for.
+  /// The events for which `changed` has changed one row, and the other events. Mostly there are no others,
+  /// and counting them is cheaper than a join. The join is a full one, because PostgreSQL never runs a full
+  /// join as a nested loop, however few rows it expects.
   private func uncountedSource(
     _ range: EventRange, making last: BatchLedger.LastChange
   ) -> RecordSource {
@@ -166,7 +167,7 @@ struct EventRecords {
       """, changedBy: "\(last.label)")
   }
 
-  /// `lethe.event_bytes` of a record, by its parts: what is the same for all the events of a reason is made
+  /// The same as `lethe.event_bytes` of a record, but faster: what all events of a reason share is computed
   /// once.
   private func recordBytes(
     _ range: EventRange, of source: RecordSource
@@ -183,12 +184,12 @@ struct EventRecords {
       """
   }
 
-  /// A value for each event `s`, by its reason and by what is done about it.
+  /// A value for each event `s`, by its reason and by the dataset's action for that reason.
   func forAnswer(
     _ range: EventRange,
     _ value: (_ reason: SQL, _ action: SQL, _ isConstant: Bool) -> SQL
   ) -> SQL {
-    // An ID that is not named is clean.
+    // An ID that the result does not name is clean.
     let actions =
       answers.actions.map { (reason: $0.key, action: $0.value) } + [
         (reason: "clean", action: "restore")
@@ -206,8 +207,8 @@ struct EventRecords {
       """
   }
 
-  /// Events that may have changed any number of rows: counted by event in `lethe_touched`, kept with the
-  /// event for those of a part of it, and made by the same statement for those of `last`.
+  /// Events that may have changed any number of rows. The counts are in `lethe_touched`, by event. Those of
+  /// parts applied earlier are kept with the event. Those of `last` come from the same statement.
   private func countedSource(
     _ range: EventRange, making last: BatchLedger.LastChange?
   ) -> RecordSource {

@@ -1,12 +1,12 @@
 internal import SQLText
 
-/// What a batch keeps of events that say what is on record already, and have changed nothing: traces.
+/// Traces: what a batch keeps of events that repeat their ID's newest record and have changed nothing.
 extension EventRecords {
-  /// The condition that an event `s`, which has changed no row, says what the newest record of its ID does: of
-  /// answers in a row that are the same, the first one has a record, and the others have traces.
+  /// The condition that an event `s`, which has changed no row, says the same as the newest record of its ID.
+  /// When answers repeat, the first one has a record, and the others have traces.
   ///
-  /// Records are looked up by ID alone. A join with their chunks may be planned the other way round: all records
-  /// of all chunks, for each event. `IS TRUE` keeps the chunks a set that is made once.
+  /// Records are looked up by ID alone. PostgreSQL might run a join with their chunks in the other direction:
+  /// all records of all chunks, for each event. With `IS TRUE`, the set of chunks is built once.
   func isRepeated(_ range: EventRange) -> SQL {
     let action = forAnswer(range) { _, action, _ in action }
     return """
@@ -25,8 +25,8 @@ extension EventRecords {
       """
   }
 
-  /// `traces`, of those events of `source`: one for each reason. Has reason and bytes, which go into the
-  /// batch's hash.
+  /// `traces`, of the repeated events of `source`: one trace for each reason. Has reason and bytes, which go
+  /// into the batch's hash.
   func tracesCTE(_ range: EventRange) -> SQL {
     let action = forAnswer(range) { _, action, _ in action }
     // The bytes that the largest distance needs: half of its hexadecimal digits.

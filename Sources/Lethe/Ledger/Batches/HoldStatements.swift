@@ -17,9 +17,10 @@ package struct HoldStatements: Sendable {
 
   // MARK: Rows that are hidden
 
-  /// `holds`: a hold for each row of `changed`, or further columns of one that is there. Returns hold_id, row_key.
+  /// `holds`: a hold for each row of `changed`, or more columns for a hold that exists. Returns hold_id,
+  /// row_key.
   /// - Parameters:
-  ///   - ignoresWriters: whether a row is opened that somebody else has written since the export.
+  ///   - ignoresWriters: whether a row is opened even if another writer has changed it since the export.
   ///   - type: SQL of the type of the row's own ID.
   ///   - id: SQL of that ID.
   package func holds(ignoresWriters: Bool, type: SQL, id: SQL) -> SQL {
@@ -39,8 +40,8 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// `holders`: each event's ID as a holder of its row.
-  /// - Parameter held: a query of (hold_id, event_id, name), for each column that the ID holds.
+  /// `holders`: adds each event's ID as a holder of its row.
+  /// - Parameter held: a query of (hold_id, event_id, name), with a row for each column that the ID holds.
   package func holders(of held: SQL) -> SQL {
     """
     holders AS (
@@ -59,7 +60,7 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// `named`: the key by which the rows of `source` are named.
+  /// `named`: the key that identifies each row of `source`.
   package func named(for source: SQL) -> SQL {
     """
     named AS (
@@ -71,8 +72,8 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// Rows that stay hidden for good: their columns leave the holds of `reached`, and a hold with no column left is
-  /// closed. Also those whose rows somebody has opened, and that are hidden again now.
+  /// For rows that stay hidden permanently: removes their columns from the holds of `reached`, and closes a
+  /// hold with no column left. This includes rows that somebody has opened and that are hidden again now.
   package func kept(_ columns: [String]) -> [SQL] {
     let columns: SQL = "\(columns)::text[]"
     let ending: SQL = "h.hold_id IN (SELECT hold_id FROM reached WHERE unheld IS NOT NULL OR wants)"
@@ -94,10 +95,11 @@ package struct HoldStatements: Sendable {
     ]
   }
 
-  /// The statement that gives a hold to each row of the query `hidden`, which IDs of a version without holds hide.
+  /// The statement that makes a hold for each row of the query `hidden`: rows that IDs of an earlier version
+  /// hide without holds.
   /// - Parameters:
   ///   - hidden: selects event_id, row_key, former and set_to, and row_id where rows have one.
-  ///   - columns: those that the IDs hold.
+  ///   - columns: the columns that the IDs hold.
   package func holdFormer(
     _ hidden: SQL, columns: [String], ignoresWriters: Bool, type: SQL, id: SQL
   ) -> SQL {
@@ -124,7 +126,7 @@ package struct HoldStatements: Sendable {
 
   // MARK: Rows that are deleted or emptied
 
-  /// A deleted row takes its hold along. To follow `changed`, which returns row_key and event_id.
+  /// Closes the hold of a deleted row. Goes after `changed`, which returns row_key and event_id.
   package func deleted() -> SQL {
     """
     , going AS MATERIALIZED (
@@ -137,7 +139,8 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// The statement that sets the kept values of the holds of a query, and closes those without a column left.
+  /// The statement that changes the kept values of a query's holds, and closes the holds that have no column
+  /// left.
   /// - Parameter reached: selects hold_id, event_id, former and set_to.
   package func erase(_ reached: SQL) -> SQL {
     """
@@ -166,10 +169,10 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// The hold of a row, to be joined laterally or asked for with EXISTS: none, or one.
+  /// The hold of a row, for a lateral join or EXISTS: none, or one.
   ///
-  /// OFFSET keeps it a look into the index for each row. As a join it may become a pass over all holds for each batch:
-  /// the server has no statistics yet of a night's many new holds.
+  /// OFFSET makes PostgreSQL look it up in the index for each row. As a join it could become a scan of all
+  /// holds for each batch, because the server has no statistics yet about the many holds that one night adds.
   /// - Parameter rowKey: the row's `lethe.hold.row_key`.
   package static func hold(of rowKey: SQL, in table: String) -> SQL {
     """

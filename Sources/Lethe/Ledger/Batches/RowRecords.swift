@@ -1,7 +1,8 @@
 package import SQLText
 package import Vocabulary
 
-/// The records of rows that are posts or users of their own, and that are changed because of another ID's event.
+/// The records of rows that are posts or users themselves, and that are changed because of another ID's
+/// event.
 package struct RowRecords: Sendable {
   private let origin: BatchOrigin
   private let type: JobType
@@ -9,7 +10,7 @@ package struct RowRecords: Sendable {
   private let label: String
 
   /// - Parameters:
-  ///   - type: of the rows' IDs.
+  ///   - type: the type of the rows' IDs.
   ///   - action: the label of `lethe.action`.
   ///   - label: what the record calls the change.
   package init(_ origin: BatchOrigin, of type: JobType, action: String, label: String) {
@@ -19,7 +20,7 @@ package struct RowRecords: Sendable {
     self.label = label
   }
 
-  /// Common table expressions to follow `changed`, which returns event_id, reason and row_id.
+  /// Common table expressions that go after `changed`, which returns event_id, reason and row_id.
   package func records(leavingTombstones: Bool) -> SQL {
     let rowType: SQL = "\(type.rawValue)::lethe.job_type"
     let job: SQL = "\(origin.jobID)"

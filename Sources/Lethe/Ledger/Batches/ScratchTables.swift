@@ -2,9 +2,9 @@ package import SQLText
 
 /// Temporary tables of a session that applies batches. Each is empty when a transaction begins.
 package enum ScratchTables {
-  /// - `lethe_touched`: the rows counted by action, table and event, or without the event where its record has its
-  ///   count already.
-  /// - `lethe_restored`: the protections of a version without holds that the batch ends.
+  /// - `lethe_touched`: the changed rows, counted by action, table and event; without the event where its
+  ///   record already has its count.
+  /// - `lethe_restored`: the protections without holds that the batch ends.
   package static let ofBatches: SQL = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_touched (
         action lethe.action NOT NULL, table_name text NOT NULL, id bigint, reason lethe.reason NOT NULL,
@@ -17,8 +17,8 @@ package enum ScratchTables {
     \(ofReleases)
     """
 
-  /// - `lethe_ending`: the holders that go.
-  /// - `lethe_due`: what becomes of each of their holds.
+  /// - `lethe_ending`: the holders that are released.
+  /// - `lethe_due`: what happens to each of their holds.
   package static let ofReleases: SQL = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_ending (
         hold_id bigint NOT NULL, id bigint NOT NULL, reason lethe.reason NOT NULL, PRIMARY KEY (hold_id, id)
@@ -29,7 +29,7 @@ package enum ScratchTables {
     ) ON COMMIT DELETE ROWS
     """
 
-  /// For batches that are parts of one transaction, which ends later.
+  /// Empties the tables between batches that are parts of one transaction.
   package static let empty: SQL =
     "TRUNCATE lethe_touched, lethe_restored, lethe_ending, lethe_due"
 }

@@ -1,10 +1,10 @@
 package import PostgreSQL
 package import Vocabulary
 
-/// What becomes of the holds in `lethe_ending`, of which holders go.
+/// Closes the holds in `lethe_ending`, whose holders are being released.
 package struct HoldClosing: Sendable {
   private let transaction: Transaction
-  /// Of the IDs that go.
+  /// The type of the IDs that are released.
   private let type: JobType
 
   package init(transaction: Transaction, type: JobType) {
@@ -12,7 +12,7 @@ package struct HoldClosing: Sendable {
     self.type = type
   }
 
-  /// Which columns of each hold go back: those that no other ID wants to stay.
+  /// Decides which columns of each hold are restored: those that no other ID holds.
   package func judge() async throws {
     try await transaction.execute(
       """
@@ -37,7 +37,7 @@ package struct HoldClosing: Sendable {
       """)
   }
 
-  /// A hold ends with its last column, or when there is nothing left that Lethe may open. Whoever waits for
+  /// Ends a hold with its last column, or when nothing is left that Lethe may open. A holder that waits for
   /// the next answer stays a holder.
   package func end(jobID: Int64?) async throws {
     let type = self.type.rawValue

@@ -4,7 +4,7 @@ public import Vocabulary
 
 /// What a chunk's answers would do to holds.
 extension ChunkLedger {
-  /// The holds `r` of IDs that the answers `s` of a chunk release, as they stand.
+  /// The holds `r` that the answers `s` of a chunk release, in their current state.
   private static func released(by chunkID: SQL) -> SQL {
     """
     FROM lethe.chunk AS c JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
@@ -14,8 +14,8 @@ extension ChunkLedger {
     """
   }
 
-  /// How many holds the answers about the IDs above `after`, up to and with `through`, end for their IDs.
-  /// Counts no further than `holdsMax`.
+  /// How many holds the answers end for the IDs above `after`, up to and including `through`. Stops counting
+  /// at `holdsMax`.
   public func holds(
     releasedBy after: Int64, through: Int64, of chunk: Chunk, besides reasons: [String],
     atMost holdsMax: Int, on session: some Session
@@ -29,15 +29,15 @@ extension ChunkLedger {
     ).onlyRow(as: Int.self)
   }
 
-  /// How much a chunk would open.
+  /// How many IDs a chunk would release, and how many rows it would open.
   public struct RestoreExtent: Sendable, Equatable {
     /// IDs of the chunk's key range that hold rows.
     public let holdingIDs: Int
-    /// Those of them that the chunk's answers release.
+    /// How many of them the chunk's answers release.
     public let releasedIDs: Int
-    /// The rows that nobody would hold any more.
+    /// The rows that would have no holder left.
     public let rows: Int
-    /// The rows that the run has opened so far, besides those of chunks that somebody has approved.
+    /// The rows that the run has opened before. Chunks that an operator has approved do not count.
     public let rowsBefore: Int
 
     public init(holdingIDs: Int, releasedIDs: Int, rows: Int, rowsBefore: Int) {
@@ -48,12 +48,13 @@ extension ChunkLedger {
     }
   }
 
-  /// - Parameter reasons: for which the dataset protects: their events release nothing.
-  /// - Returns: nil if the chunk releases nobody.
+  /// - Parameter reasons: the reasons for which the dataset protects. Events with these reasons release
+  ///   nothing.
+  /// - Returns: nil if the chunk releases no ID.
   public func restoreExtent(
     of chunk: Chunk, besides reasons: [String]
   ) async throws -> RestoreExtent? {
-    // What a version without holds has protected counts with its IDs; its rows are not known.
+    // IDs that an earlier version protected without holds count, too. Their rows are not known.
     let chunkID: SQL = "\(chunk.id)"
     let range: SQL = "BETWEEN \(chunk.firstID) AND \(chunk.lastID)"
     let protected: SQL = """
@@ -97,7 +98,7 @@ extension ChunkLedger {
   }
 }
 
-/// The holds, for whoever looks after them.
+/// The holds, for operators.
 public struct HoldLedger: Sendable {
   private let connection: Connection
 
@@ -105,7 +106,7 @@ public struct HoldLedger: Sendable {
     self.connection = connection
   }
 
-  /// A row that Lethe hides. Its former values are not shown: they may be content.
+  /// A row that Lethe hides. Its former values are not shown, because they may be content.
   public struct Hold: Sendable, Equatable {
     public let holdID: Int64
     public let table: String
@@ -126,11 +127,11 @@ public struct HoldLedger: Sendable {
     public let askedAt: String
   }
 
-  /// Which holds to list; all that is nil does not matter.
+  /// Which holds to list. A property that is nil does not filter.
   public struct Filter: Sendable {
     public var table: String?
     public var type: JobType?
-    /// Holds of this ID's answers, or of the row that it is.
+    /// Holds of this ID, and the hold of the row that has this ID.
     public var id: Int64?
     public var pipeline: String?
 
@@ -141,7 +142,7 @@ public struct HoldLedger: Sendable {
     }
   }
 
-  /// Holds in the order in which they were made, behind `after`.
+  /// The holds that follow the number `after`, in the order in which they were made.
   public func holds(_ filter: Filter, after: Int64, limit: Int) async throws -> [Hold] {
     let rows = try await connection.query(
       """
@@ -195,8 +196,8 @@ public struct HoldLedger: Sendable {
     text.split(separator: "\n").map(String.init)
   }
 
-  /// How many rows are held, by how many IDs; and how many IDs a version without holds has protected, whose
-  /// rows are not known.
+  /// How many rows are held, and by how many IDs. Also how many IDs an earlier version protected without
+  /// holds; their rows are not known.
   public struct Counts: Sendable, Equatable {
     public let holds: Int
     public let holders: Int
@@ -214,7 +215,7 @@ public struct HoldLedger: Sendable {
     return Counts(holds: row.0, holders: row.1, protections: row.2)
   }
 
-  /// Of these IDs, those whose newest answer is `protected`.
+  /// The IDs among these whose newest answer is `protected`.
   public func stillProtected(type: JobType, ids: [Int64]) async throws -> [Int64] {
     try await connection.query(
       """
@@ -242,8 +243,8 @@ public struct HoldLedger: Sendable {
     ).rows(as: Int64.self)
   }
 
-  /// Forgets IDs that a version without holds has protected; their rows stay hidden.
-  /// - Returns: how many there were.
+  /// Removes the protections that an earlier version made without holds. Their rows stay hidden.
+  /// - Returns: how many IDs had one.
   public func forgetProtections(
     type: JobType, ids: [Int64], on transaction: Transaction
   ) async throws -> Int {
@@ -255,7 +256,7 @@ public struct HoldLedger: Sendable {
       """)
   }
 
-  /// What the chain says of a release by an operator.
+  /// What the chain's record says about an operator's release.
   public struct SealedRelease: Sendable, Encodable {
     let type: String
     let ids: [Int64]

@@ -12,7 +12,7 @@ package struct HoldNames: Sendable {
 
   // MARK: Keys
 
-  /// A key by which rows of a table are, or were, named.
+  /// A key that identifies the rows of a table, now or at an earlier time.
   package struct Key: Sendable {
     package let table: String
     package let columns: [String]
@@ -31,11 +31,12 @@ package struct HoldNames: Sendable {
     }
   }
 
-  /// Names holds by another key of their rows. Those whose row is not there, or is not the only one, stay as they are.
+  /// Changes the row keys of holds to another key of the table. A hold stays as it is if its row is missing,
+  /// or if more than one row matches.
   /// - Parameters:
   ///   - rows: the table of the rows `t`.
   ///   - key: SQL of a row's new `row_key`.
-  ///   - isRow: the condition that a row of that alias is the one of a hold `h`.
+  ///   - isRow: the condition that the row with the given alias is the row of a hold `h`.
   package func rename(
     _ former: Key, to now: Key, rows: SQL, key: SQL, isRow: @Sendable (SQL) -> SQL
   ) async throws {
@@ -67,10 +68,10 @@ package struct HoldNames: Sendable {
     }
   }
 
-  /// Ends the holds of rows that are not there any more.
+  /// Ends the holds of rows that no longer exist.
   /// - Parameters:
   ///   - rows: the table of the rows `t`.
-  ///   - isRow: the condition that a row `t` is the one of a hold `h`.
+  ///   - isRow: the condition that a row `t` is the row of a hold `h`.
   package func endHoldsOfLostRows(_ known: Key, rows: SQL, isRow: SQL) async throws {
     try await connection.execute(
       """
@@ -90,9 +91,10 @@ package struct HoldNames: Sendable {
 
   // MARK: Columns
 
-  /// Notes what PostgreSQL knows the columns of a table by.
+  /// Records the numbers by which PostgreSQL identifies the columns of a table. With them, Lethe can follow
+  /// later renames.
   /// - Parameters:
-  ///   - table: as SQL has it.
+  ///   - table: the table's name in SQL.
   ///   - name: `lethe.hold.table_name`.
   package func note(_ columns: [String], of table: String, named name: String) async throws {
     try await connection.execute(
@@ -109,11 +111,11 @@ package struct HoldNames: Sendable {
       """)
   }
 
-  /// A table of which something has another name.
+  /// A table that was renamed, or whose columns were renamed or dropped.
   package struct Move: Sendable {
     package let table: String
     package let tableNow: String
-    /// By the name before.
+    /// The new names of columns, by their former names.
     package var renamed: [String: String] = [:]
     package var dropped: [String] = []
 
@@ -123,16 +125,16 @@ package struct HoldNames: Sendable {
     }
   }
 
-  /// Keeps others from following the same names until the transaction ends.
+  /// Keeps other transactions from following the same renames until this one ends.
   package func lock(on transaction: Transaction) async throws {
     try await transaction.execute("LOCK TABLE lethe.held_column IN SHARE ROW EXCLUSIVE MODE")
   }
 
-  /// Has the holds of a table use the names of today.
+  /// Changes the names in a table's holds to today's names.
   package func follow(_ move: Move, on transaction: Transaction) async throws {
     let names = move.renamed.map { "\(literal: $0), \(literal: $1)" as SQL }
     let map: SQL = "pg_catalog.jsonb_build_object(\(names.joined(separator: ", ")))"
-    // What is left of an object, by the names of today.
+    // The object without dropped columns, under today's names.
     func object(_ column: SQL) -> SQL {
       """
       (SELECT coalesce(pg_catalog.jsonb_object_agg(coalesce(\(map) ->> e.key, e.key), e.value), '{}')
@@ -151,7 +153,7 @@ package struct HoldNames: Sendable {
       UPDATE lethe.holder AS r SET columns = \(array("r.columns"))
       FROM lethe.hold AS h WHERE h.hold_id = r.hold_id AND h.table_name = \(move.table)
       """)
-    // A row's key is never left without a column: what names it is lost with that.
+    // Dropped columns stay in the row key, because nothing else identifies the row.
     _ = try await transaction.run(
       """
       UPDATE lethe.hold AS h

@@ -1,13 +1,13 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// A chunk and events that no API has answered with, for a transaction that is rolled back: apply's own
-/// statements find them where they look for those of a real chunk.
+/// A chunk and events that no API has sent, for a transaction that is rolled back. They are stored like those
+/// of a real chunk, so apply's own statements find them.
 public struct MadeUpEvents: Sendable {
   public let chunkID: Int64
   private let transaction: Transaction
 
-  /// Its numbers are below zero, so that no sequence of the ledger moves on, and each session has its own.
+  /// The chunk's numbers are negative, so that no sequence of the ledger advances. Each session has its own.
   public init(
     dataset: String, of pipeline: String, type: JobType, on transaction: Transaction
   ) async throws {

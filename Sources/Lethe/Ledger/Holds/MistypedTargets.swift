@@ -3,19 +3,19 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// The targets of the ledger's runs whose rows left records and tombstones of a type that today's
-/// definition says they are not of.
+/// The targets in the ledger's runs that left records and tombstones of one type, although today's definition
+/// says that their rows are of another type.
 struct MistypedTargets {
-  /// A kind of event record, by the run and dataset that wrote it and by what it says was changed.
+  /// A kind of event record: the run and dataset that wrote it, and the change that it names.
   struct Suspect: Hashable {
     let runIDs: String
     let dataset: String
     /// `delete warehouse.lists`.
     let label: String
     let table: String
-    /// What the records say that the rows are.
+    /// The type of the rows, according to the records.
     let type: String
-    /// Else nobody says today what the rows are.
+    /// False if no definition of today says of which type the rows are.
     let isWrong: Bool
   }
 
@@ -23,7 +23,7 @@ struct MistypedTargets {
   /// Runs whose definition this version cannot read.
   private(set) var unreadableRuns = 0
 
-  /// What today's definition says of a table's column.
+  /// The types that today's definition gives to a table's column.
   private let types: [Place: Set<RowType>]
   private let pipeline: String
 
@@ -33,7 +33,7 @@ struct MistypedTargets {
   }
 
   private struct FrozenDefinition: Decodable {
-    /// As they were written: a target may have no type.
+    /// The datasets as they were written: a target may have no type.
     let datasets: [Dataset]
   }
 
@@ -89,7 +89,8 @@ struct MistypedTargets {
           verdicts[key, default: []].append(verdict)
         }
       }
-      // Records of two targets with the same table look alike: one that may be right speaks for all.
+      // Records of two targets with the same table look the same: if one target may be right, neither is
+      // suspect.
       for (key, verdicts) in verdicts where !verdicts.contains(.right) {
         suspects.insert(
           Suspect(
@@ -102,7 +103,7 @@ struct MistypedTargets {
   private func verdict(
     _ target: Target, as type: JobType, among datasets: [Dataset], of pipeline: String
   ) -> Verdict {
-    // What another pipeline says of its own rows counts there.
+    // For the rows of another pipeline, that pipeline's own definition counts.
     if target.type != nil, pipeline != self.pipeline { return .right }
     let stated = target.id.flatMap { types[Place(table: target.table, id: $0.column)] } ?? []
     if let today = stated.first, stated.count == 1 {
@@ -138,7 +139,7 @@ struct MistypedTargets {
 }
 
 extension Dataset {
-  /// Targets and targets of targets.
+  /// Targets at every depth.
   var allTargets: [Target] {
     func all(_ targets: [Target]) -> [Target] { targets.flatMap { [$0] + all($0.targets) } }
     return all(targets)

@@ -1,10 +1,9 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// A tombstone that nobody but its own transaction sees: a guard is proven with it, and the transaction is
-/// rolled back.
+/// A tombstone that tests an ingest guard. Only its own transaction sees it, and that is rolled back.
 public enum ThrowAwayTombstone {
-  /// - Returns: false if the ID has a tombstone already; then nothing was made.
+  /// - Returns: false if the ID already has a tombstone; then none was made.
   @Sendable
   public static func make(
     _ type: JobType, _ id: Int64, on transaction: Transaction

@@ -2,11 +2,11 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// Tombstones that were made of rows whose IDs are not of the tombstone's type: found, and taken back.
+/// Finds and withdraws tombstones of the wrong type: they were made from rows whose IDs are of another type.
 ///
-/// A tombstone is proven wrong if an event record of the same job, ID and instant says that it was made of
-/// a row of such a table, and no other record of the ID says that it was deleted. The records stay: they
-/// tell what was done.
+/// A tombstone is proven wrong if an event record of the same job, ID and time says that it was made from a
+/// row of such a table, and no other record says that the ID was deleted. The event records stay, because
+/// they say what was done.
 public struct TombstoneRepair: Sendable {
   let connection: Connection
 
@@ -14,25 +14,26 @@ public struct TombstoneRepair: Sendable {
     self.connection = connection
   }
 
-  /// What was found, by the table whose rows the tombstones were made of.
+  /// The tombstones that were found, counted by the table of the rows that they were made from.
   public struct Findings: Sendable, Equatable {
     /// Proven wrong.
     public internal(set) var wrong: [String: Int] = [:]
-    /// Today's definition does not say what the rows are.
+    /// Today's definition does not say which type the rows have.
     public internal(set) var undecided: [String: Int] = [:]
-    /// Another record says that the ID was deleted: these stay.
+    /// Another record says that the ID was deleted, so these tombstones stay.
     public internal(set) var justified: [String: Int] = [:]
-    /// Runs whose definition cannot be read: what they left is not looked at.
+    /// Runs whose definition cannot be read. Their tombstones are not examined.
     public internal(set) var unreadableRuns = 0
-    /// Tombstones of the same jobs that may be wrong, too: their records were pruned.
+    /// Tombstones of the same jobs that may be wrong, too. It cannot be proven, because their records were
+    /// pruned.
     public internal(set) var unprovable = 0
-    /// The record of the chain about what was taken back; nil if nothing was.
+    /// The number of the chain's record about the withdrawal; nil if nothing was withdrawn.
     public internal(set) var sealNumber: Int64?
 
     public var tombstones: Int { wrong.values.reduce(0, +) }
   }
 
-  /// Looks, and changes nothing.
+  /// Finds the tombstones and changes nothing.
   public func findings(_ definition: Definition) async throws -> Findings {
     try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
       let targets = try await MistypedTargets(of: definition, on: $0)
@@ -40,8 +41,9 @@ public struct TombstoneRepair: Sendable {
     }
   }
 
-  /// Takes back what is proven wrong, in one transaction, with a record in the chain of evidence.
-  /// - Parameter isDryRun: changes nothing and says what would be taken back.
+  /// Withdraws the tombstones that are proven wrong, in one transaction with a record in the chain of
+  /// evidence.
+  /// - Parameter isDryRun: changes nothing and reports what would be withdrawn.
   public func repair(
     _ definition: Definition, by operator: String, note: String?, isDryRun: Bool
   ) async throws -> Findings {
@@ -67,9 +69,10 @@ public struct TombstoneRepair: Sendable {
     }
   }
 
-  // MARK: What is wrong
+  // MARK: Wrong tombstones
 
-  /// `found`, two CTEs over `suspect`: tombstones that were made of suspect rows, with a verdict.
+  /// `found`: two CTEs over `suspect` with the tombstones that were made from suspect rows, each with a
+  /// verdict.
   private static let found: SQL = """
     made AS MATERIALIZED (
       SELECT e.type, e.id, e.job_id, e.applied_at, min(s.table_name) AS table_name
@@ -89,7 +92,7 @@ public struct TombstoneRepair: Sendable {
     )
     """
 
-  /// What all the records of deletions of a tombstone's ID amount to.
+  /// The verdict on a tombstone, from all records that say that its ID was deleted.
   private static func verdict(_ tombstone: SQL) -> SQL {
     """
     (SELECT CASE WHEN bool_or(d.is_wrong IS NULL) THEN 'justified'
@@ -134,7 +137,7 @@ public struct TombstoneRepair: Sendable {
     return findings
   }
 
-  /// Tombstones of jobs that made wrong ones, without any record of their IDs.
+  /// Tombstones of jobs that made wrong ones, where no record of the tombstone's ID is left.
   private static func unprovable(
     _ targets: MistypedTargets, on session: some Session
   ) async throws -> Int {
@@ -155,14 +158,14 @@ public struct TombstoneRepair: Sendable {
     ).onlyRow(as: Int.self)
   }
 
-  // MARK: Taking back
+  // MARK: Withdrawal
 
-  /// - Returns: how many, by table.
+  /// - Returns: how many tombstones were withdrawn, by table.
   private static func withdraw(
     _ targets: MistypedTargets, on transaction: Transaction
   ) async throws -> [String: Int] {
-    // An answer that comes meanwhile finds its tombstone there and writes none: it has to wait, and what
-    // came until now is looked at once more.
+    // A concurrent batch would find the tombstone and write none of its own. So it has to wait for this lock,
+    // and the verdict is checked again for all that was committed before.
     try await transaction.execute(
       "SET LOCAL lock_timeout = \(literal: transaction.timeouts.lockTimeout)")
     try await transaction.execute("LOCK TABLE lethe.tombstone IN SHARE ROW EXCLUSIVE MODE")
@@ -194,7 +197,7 @@ public struct TombstoneRepair: Sendable {
   private static func seal(
     _ definition: Definition, by operator: String, note: String?, on transaction: Transaction
   ) async throws -> Int64 {
-    // The number of the record that comes next, under the lock that the record itself takes.
+    // The number of the next record. Adding the record takes the same lock.
     try await transaction.execute("LOCK TABLE lethe.seal IN EXCLUSIVE MODE")
     let number = try await transaction.query("SELECT coalesce(max(number), 0) + 1 FROM lethe.seal")
       .onlyRow(as: Int64.self)
