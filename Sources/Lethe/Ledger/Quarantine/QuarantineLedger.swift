@@ -1,7 +1,7 @@
 public import PostgreSQL
 import Vocabulary
 
-/// The lines of results that nobody may act on, for whoever looks after them.
+/// The quarantine, for operators: lines of results that must not be acted on.
 public struct QuarantineLedger: Sendable {
   let connection: Connection
 
@@ -14,19 +14,19 @@ public struct QuarantineLedger: Sendable {
     public let pipeline: String
     public let runID: Int64
     public let chunkID: Int64
-    /// The API's ID of the job whose result it is in.
+    /// The API's ID of the job whose result has the line.
     public let job: String?
-    /// The first line of the result is 1.
+    /// The line's number in the result, from 1.
     public let number: Int
-    /// The ID that it is about, if it tells, and whether the chunk had asked about it.
+    /// The line's ID, if it has a readable one, and whether that ID was in the chunk.
     public let id: Int64?
     public let isInChunk: Bool?
     public let why: String
-    /// Its begin, as far as was asked for.
+    /// The beginning of the line, up to the length that was asked for.
     public let raw: [UInt8]
     public let rawBytes: Int
     public let quarantinedAt: String
-    /// In how many results it has been, and when it came last.
+    /// The number of results that had the line, and when the last one came.
     public let seen: Int
     public let lastSeenAt: String
     public let resolvedAt: String?
@@ -34,12 +34,12 @@ public struct QuarantineLedger: Sendable {
     public let note: String?
   }
 
-  /// Lines in the order in which they came.
+  /// The lines in the order in which they came.
   ///
   /// - Parameters:
-  ///   - pipeline: of this pipeline only.
-  ///   - after: those behind this one.
-  ///   - rawBytesMax: how much of each line to read.
+  ///   - pipeline: lines of this pipeline only.
+  ///   - after: lines after the one with this number.
+  ///   - rawBytesMax: how many bytes of each line to read.
   public func lines(
     pipeline: String?, includingResolved: Bool, after: Int64, limit: Int, rawBytesMax: Int
   ) async throws -> [Line] {
@@ -68,7 +68,7 @@ public struct QuarantineLedger: Sendable {
     }
   }
 
-  /// How many lines wait for somebody's word.
+  /// How many lines wait for an operator.
   public func openLines(pipeline: String?) async throws -> Int {
     try await connection.query(
       """
@@ -80,11 +80,12 @@ public struct QuarantineLedger: Sendable {
     ).onlyRow(as: Int.self)
   }
 
-  /// Somebody has decided that nothing is to be done about these lines: all of them, or none.
-  /// - Throws: `LedgerError` naming those that are not open.
+  /// Records that an operator dismissed these lines: nothing is to be done about them. Dismisses all of them,
+  /// or none.
+  /// - Throws: `LedgerError` with the lines that are not open.
   public func dismiss(_ ids: Set<Int64>, note: String) async throws {
     try await connection.withTransaction { transaction in
-      // Locked first, so that nobody resolves one of them in between.
+      // Locked first, so that no other process resolves a line in between.
       try await transaction.execute(
         """
         SELECT FROM lethe.quarantine WHERE quarantine_id = ANY (\(ids.sorted())::bigint[])
@@ -100,9 +101,9 @@ public struct QuarantineLedger: Sendable {
     }
   }
 
-  /// The same for every open line.
-  /// - Parameter pipeline: of this pipeline only.
-  /// - Returns: how many there were.
+  /// Dismisses every open line.
+  /// - Parameter pipeline: lines of this pipeline only.
+  /// - Returns: how many lines there were.
   public func dismissAll(pipeline: String?, note: String) async throws -> Int {
     try await connection.execute(
       """
@@ -114,19 +115,19 @@ public struct QuarantineLedger: Sendable {
       """)
   }
 
-  // MARK: What can be read again
+  // MARK: Reading again
 
-  /// A chunk with open lines, and why they cannot be read again now, if so.
+  /// A chunk with open lines, and the reason if they cannot be read again now.
   public struct ChunkWithLines: Sendable {
     public let chunkID: Int64
     public let runID: Int64
     public let obstacle: String?
   }
 
-  /// The chunks that open lines of a pipeline belong to, in order.
+  /// The chunks with open lines of a pipeline, in order.
   ///
-  /// - Parameter ids: of these lines only.
-  /// - Throws: `LedgerError` naming those that are not open lines of the pipeline.
+  /// - Parameter ids: these lines only.
+  /// - Throws: `LedgerError` with the IDs that are not open lines of the pipeline.
   public func chunks(
     withOpenLines ids: Set<Int64>?, pipeline: String
   ) async throws -> [ChunkWithLines] {

@@ -2,19 +2,19 @@ import PostgreSQL
 import Vocabulary
 
 extension QuarantineLedger {
-  /// What a prune of the quarantine dropped, or would drop.
+  /// What a prune of the quarantine deleted, or would delete.
   public struct Pruning: Sendable, Equatable {
     public let lines: Int
-    /// Of the lines' own bytes.
+    /// The size of the lines themselves.
     public let bytes: Int
-    /// The record of it in the chain; nil if nothing was dropped.
+    /// The number of the chain's record about it; nil if nothing was deleted.
     public let sealNumber: Int64?
   }
 
-  /// Drops lines that were resolved longer ago than `age`: their bytes are what the API sent. Open ones stay,
-  /// however old. A record of it is added to the chain of evidence, in one transaction.
+  /// Deletes lines that were resolved longer ago than `age`, because they contain bytes that the API sent.
+  /// Open lines stay at any age. One transaction deletes them and adds a record to the chain of evidence.
   ///
-  /// - Parameter isDryRun: changes nothing and says what would be dropped.
+  /// - Parameter isDryRun: changes nothing and reports what would be deleted.
   public func prune(resolvedBefore age: RecordAge, isDryRun: Bool) async throws -> Pruning {
     return try await connection.withTransaction { transaction in
       try await transaction.execute("SET LOCAL lock_timeout = 5000")

@@ -1,12 +1,13 @@
 public import PostgreSQL
 import Vocabulary
 
-/// A line that comes again, night after night, is one open line; and a trusted answer about its ID closes it.
+/// A line that comes again every night stays one open line. A trusted answer about its ID closes it.
 extension ChunkLedger {
-  /// Keeps the lines of `lethe_scanned` that nobody may act on. One that is open already, by dataset, ID and
-  /// words or else by its bytes, is seen once more; it then belongs to the newest job that has it.
+  /// Keeps the lines of `lethe_scanned` that must not be acted on. If a line is open already (same dataset,
+  /// ID and reason, or else the same bytes), it counts as seen once more. It then belongs to the newest job
+  /// that has it.
   ///
-  /// - Returns: how many lines of the result nobody may act on.
+  /// - Returns: how many lines of the result must not be acted on.
   public func keepScannedLines(
     of attempt: Attempt, _ chunk: Chunk, on transaction: Transaction
   ) async throws -> Int {
@@ -49,10 +50,10 @@ extension ChunkLedger {
     return lines
   }
 
-  /// Closes older open lines about IDs that this result answers for: by an event, or by silence that
-  /// counts, and with no line about the ID that nobody may act on.
+  /// Closes older open lines about IDs for which this result has an answer: an event, or silence that counts.
+  /// An ID with a line that must not be acted on has no answer.
   ///
-  /// - Parameter containing: which of these IDs the chunk had asked about.
+  /// - Parameter containing: which of these IDs were in the chunk.
   public func linesAnswered(
     by attempt: Attempt, of chunk: Chunk, containing: ([Int64]) throws -> [Int64],
     on transaction: Transaction

@@ -1,16 +1,16 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// How old records have to be to go.
+/// The age from which records are pruned.
 public enum RecordAge: Sendable, Hashable {
   case months(Int)
   case days(Int)
-  /// Whatever was applied before this time.
+  /// Everything that was applied before this time.
   case before(Timestamp)
 }
 
 extension RecordAge {
-  /// The time before which something is that old.
+  /// The time before which a record is that old.
   public var cutoff: SQL {
     switch self {
     case .months(let count):

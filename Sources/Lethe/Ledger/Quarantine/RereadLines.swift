@@ -1,14 +1,14 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// The lines of a chunk's quarantine that are events by themselves today, in a table of their own until the
+/// The quarantined lines of a chunk that can be read as events today. They are in a separate table until the
 /// transaction ends.
 public struct RereadLines: Sendable {
   private let chunk: Chunk
   private let jobID: Int64
   private let transaction: Transaction
 
-  /// Makes the table, with no lines.
+  /// Makes the table, empty.
   /// - Parameter jobID: the job whose result the chunk's events come from.
   public init(of chunk: Chunk, jobID: Int64, on transaction: Transaction) async throws {
     self.chunk = chunk
@@ -24,7 +24,7 @@ public struct RereadLines: Sendable {
       """)
   }
 
-  /// Lines as `add` takes them.
+  /// Lines in the form that `add` takes.
   public struct Rows: Sendable {
     fileprivate var rows = BinaryRows()
 
@@ -60,7 +60,7 @@ public struct RereadLines: Sendable {
     ) { try await $0.write(bytes) }
   }
 
-  /// Decides which lines stay although they are events by themselves, and notes why in the quarantine.
+  /// Decides which lines stay in the quarantine although they can be read as events, and notes why.
   public func judge() async throws {
     try await transaction.execute(
       """
@@ -101,7 +101,7 @@ public struct RereadLines: Sendable {
       """)
   }
 
-  /// The lines that do not stay are resolved, and their events wait to be applied.
+  /// Resolves the lines that do not stay. Their events wait to be applied.
   /// - Returns: how many lines became events.
   public func collect() async throws -> Int {
     let older = OlderHolds(chunk: chunk, jobID: jobID)

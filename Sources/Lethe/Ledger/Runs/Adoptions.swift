@@ -3,9 +3,9 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// Somebody's word that an open run may take a newer definition on: kept with the run, and sealed.
+/// An operator's decision that an open run may adopt a newer definition. It is kept with the run, and sealed.
 extension RunLedger {
-  /// What of a run has been applied, as far as a definition has decided it.
+  /// A reason for which something of a dataset has been applied in a run.
   public struct AppliedReason: Sendable, Hashable {
     public let dataset: String
     /// The label of `lethe.reason`.
@@ -17,7 +17,7 @@ extension RunLedger {
     }
   }
 
-  /// The reasons for which something of a run is applied, or a part of an event is.
+  /// The reasons for which events of a run are applied, in whole or in part.
   public func appliedReasons(of runID: Int64) async throws -> Set<AppliedReason> {
     let rows = try await connection.query(
       """
@@ -38,7 +38,7 @@ extension RunLedger {
     return Set(rows.map { AppliedReason(dataset: $0.0, reason: $0.1) })
   }
 
-  /// What an open run takes on.
+  /// The definition that an open run adopts.
   public struct Adoption: Sendable {
     let run: Run
     let definition: Definition
@@ -51,11 +51,11 @@ extension RunLedger {
     }
   }
 
-  /// Has open runs go on with another definition: all of them, or none.
+  /// Makes open runs continue with another definition: all of them, or none.
   /// - Parameters:
-  ///   - by: who says so.
+  ///   - by: who decided it.
   ///   - note: why.
-  /// - Returns: the number of each one's record in the chain.
+  /// - Returns: the numbers of their records in the chain.
   public func adopt(_ adoptions: [Adoption], by: String, note: String?) async throws -> [Int64] {
     try await connection.withTransaction { transaction in
       var seals: [Int64] = []
@@ -110,8 +110,8 @@ extension RunLedger {
 }
 
 extension ChunkLedger {
-  /// Why a limit had stopped the chunk before its run took other limits on. It waits for somebody's word,
-  /// whatever those say.
+  /// The limit that stopped the chunk before its run adopted other limits. The chunk waits for an operator,
+  /// whatever the new limits allow.
   public func stopBeforeAdoption(of chunk: Chunk) async throws -> String? {
     try await connection.query(
       """

@@ -1,18 +1,18 @@
 import PostgreSQL
 public import Vocabulary
 
-/// Ending a run as it is. What is applied stays, and so does the record of it.
+/// Ends an unfinished run. What is applied stays, and so does the record of it.
 extension RunLedger {
-  /// A job of a run that may be alive at the API.
+  /// A job of a run that may still be running at the API.
   public struct LiveJob: Sendable, Equatable {
     public let jobID: Int64
     public let name: String
     public let type: JobType
-    /// Nil where it is not known whether the API has made it.
+    /// Nil if it is not known whether the API has made the job.
     public let apiID: String?
   }
 
-  /// The jobs of a run that are not known to have ended, and those that may have been created.
+  /// The run's jobs that may not have ended, and those that may have been created.
   public func liveJobs(of runID: Int64) async throws -> [LiveJob] {
     try await connection.query(
       """
@@ -24,16 +24,16 @@ extension RunLedger {
     }
   }
 
-  /// Nobody waits for the job any more.
-  /// - Parameter what: became of it at the API.
+  /// Records that no process waits for the job any more.
+  /// - Parameter what: what happened to it at the API.
   public func jobGivenUp(_ job: LiveJob, _ what: String) async throws {
     try await connection.execute(
       ChunkLedger.ending("j.job_id = \(job.jobID)", why: "\(Self.givenUpFailure); \(what)"))
   }
 
-  /// Somebody has decided against finishing the run: what is not applied of it fails, and its IDs are
-  /// checked again by the next run. What its results said is still known until newer ones answer for the
-  /// same IDs: an older answer must not come back to life.
+  /// Records that an operator gave the run up. What is not applied fails, and the next run asks about its IDs
+  /// again. The results of the run stay known until newer results answer for the same IDs. Otherwise an older
+  /// answer could be applied again.
   public func runGivenUp(_ runID: Int64, lease: Lease) async throws {
     let why = Self.givenUpFailure
     try await connection.withTransaction { transaction in
@@ -49,7 +49,7 @@ extension RunLedger {
             stopped_reason = NULL
         WHERE run_id = \(runID) AND state IN (\(states: ChunkTransition.failed.from))
         """)
-      // What was applied of a chunk stays, and so its record is sealed like any other.
+      // What was applied of a chunk stays, so its record is sealed like any other.
       try await transaction.execute(
         """
         SELECT lethe.seal('job', j.job_id, c.chunk_id, lethe.job_content(j.job_id))
@@ -69,11 +69,12 @@ extension RunLedger {
     }
   }
 
-  // MARK: Events of which a part is applied
+  // MARK: Partly applied events
 
-  /// An event that reaches many rows is applied in several transactions, and recorded with the last. If that
-  /// does not come, the record is made now, with what was done, in a batch that moves no position. What is left of
-  /// the event waits without these counts: if its chunk is taken on again, it gets a record for the rest.
+  /// An event that reaches many rows is applied in several transactions and recorded with the last one. If
+  /// the last one is never reached, the record is made here, with what was done, in a batch that does not
+  /// move the chunk's position. The rest of the event waits without these counts. If its chunk is taken on
+  /// again, it gets a record for the rest.
   private func recordPartlyApplied(_ runID: Int64, _ transaction: Transaction) async throws {
     let parts = Self.parts(of: runID)
     let hasParts = try await transaction.query(
@@ -97,7 +98,8 @@ extension RunLedger {
       FROM (SELECT DISTINCT chunk_id, number, applied_through FROM (\(parts)) AS part) AS n,
            lethe.event_digest(n.chunk_id, n.number) AS d
       """)
-    // Rows that have an ID of their own have left tombstones; the event's own ID does, if rows of it are gone.
+    // Rows with an ID of their own have left tombstones already. The event's own ID gets one if rows of it
+    // were deleted.
     try await transaction.execute(
       """
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
@@ -117,8 +119,8 @@ extension RunLedger {
       """)
   }
 
-  /// The events of a run of which a part is applied, each with the number of the batch that is to record
-  /// it. Also of a definition that this version cannot read.
+  /// The partly applied events of a run, each with the number of the batch that is to record it. Also works
+  /// for a definition that this version cannot read.
   private static func parts(of runID: Int64) -> SQL {
     """
     SELECT s.chunk_id, s.id, s.reason, s.created_at, s.redacted_at, s.changed, s.superseded_by, c.type,
@@ -134,7 +136,7 @@ extension RunLedger {
     """
   }
 
-  /// What the dataset does about the reason; where its definition does not tell, what was done.
+  /// The dataset's action for the reason. If the definition does not say it, the action that was done.
   private static let actionOfPart: SQL = """
     CASE reason WHEN 'clean' THEN 'restore'::lethe.action ELSE coalesce(
       (SELECT label FROM pg_catalog.unnest(enum_range(NULL::lethe.action)) AS label

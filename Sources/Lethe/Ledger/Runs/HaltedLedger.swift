@@ -1,9 +1,9 @@
 import PostgreSQL
 import Vocabulary
 
-/// What waits for somebody: chunks that are stopped or set aside, and events that were refused.
+/// What waits for an operator: chunks that are stopped or set aside, and events that were refused.
 extension RunLedger {
-  /// A chunk that does not go on by itself.
+  /// A chunk that cannot continue without an operator.
   public struct HaltedChunk: Sendable, Equatable {
     public let chunkID: Int64
     public let runID: Int64
@@ -13,11 +13,12 @@ extension RunLedger {
     public let dataset: String
     public let reason: String
     public let remedy: String?
-    /// Whether it is set aside; else a limit has stopped it.
+    /// True if it is set aside, false if a limit has stopped it.
     public let isSetAside: Bool
-    /// Of one that is set aside: whether another try may fare better, be it of a new chunk of its IDs.
+    /// For a chunk that is set aside: whether another try may succeed, with this chunk or with a new one of
+    /// the same IDs.
     public let isRetryable: Bool
-    /// Whether its events are there, so that `lethe retry` can take it on again.
+    /// Whether its events are still in the ledger, so that `lethe retry` can take it on again.
     public let canBeTakenOn: Bool
   }
 
@@ -39,11 +40,11 @@ extension RunLedger {
     try await halted(where: "c.run_id = \(run.id)")
   }
 
-  /// A dataset of a run that is not exported, or not to its end.
+  /// A dataset of a run that is not exported, or only in part.
   public struct HaltedExport: Sendable {
     public let dataset: String
     public let why: String
-    /// Whether a limit stopped it; else the server refused it.
+    /// True if a limit stopped it, false if the server refused it.
     public let isStopped: Bool
   }
 
@@ -57,9 +58,9 @@ extension RunLedger {
       .map { HaltedExport(dataset: $0.0, why: $0.1, isStopped: $0.2) }
   }
 
-  /// Chunks of all runs that are still set aside or stopped: no newer run has had an answer for all of
-  /// their key range.
-  /// - Parameter pipeline: of this pipeline only.
+  /// The chunks of all runs that are still set aside or stopped. A chunk is left out if a newer run has
+  /// answers for all of its key range.
+  /// - Parameter pipeline: chunks of this pipeline only.
   public func halted(pipeline: String?) async throws -> [HaltedChunk] {
     try await halted(
       where: "\(Self.isOf(pipeline)) AND (c.state <> \(state: .failed) OR NOT \(Self.isAskedAnew))")
@@ -70,8 +71,8 @@ extension RunLedger {
     return "(\(pipeline)::text IS NULL OR r.pipeline = \(pipeline))"
   }
 
-  /// Whether a newer run has exported the dataset, and has a result for whatever of it is in the chunk's
-  /// key range.
+  /// Whether a newer run has exported the dataset, and has a result for every chunk in this chunk's key
+  /// range.
   private static let isAskedAnew: SQL = """
     EXISTS (
       SELECT FROM lethe.run AS nr JOIN lethe.export AS ne USING (run_id)
@@ -114,8 +115,8 @@ extension RunLedger {
     try await refused(where: "c.run_id = \(run.id)")
   }
 
-  /// The same of all runs.
-  /// - Parameter pipeline: of this pipeline only.
+  /// The events of all runs that are refused and not resolved.
+  /// - Parameter pipeline: events of this pipeline only.
   public func refused(pipeline: String?) async throws -> [RefusedEvent] {
     try await refused(where: Self.isOf(pipeline))
   }
@@ -139,8 +140,8 @@ extension RunLedger {
     }
   }
 
-  /// Ends refusals of a pipeline whose IDs a newer job has answered for with an event. Silence has ended others
-  /// when its result was collected.
+  /// Ends the refusals of a pipeline if a newer job has answered for their IDs with an event. Answers by
+  /// silence have ended refusals already, when the result was collected.
   public func endOvertakenRefusals(pipeline: String) async throws {
     try await connection.execute(
       """
@@ -168,21 +169,21 @@ extension RunLedger {
       """)
   }
 
-  // MARK: What can be taken on again
+  // MARK: Taking on again
 
-  /// A chunk, and which of its refused events; nil for all that is left of it.
+  /// A chunk to take on again, and which of its refused events; nil for all that is left of the chunk.
   public struct RetryableChunk: Sendable, Equatable {
     public let chunkID: Int64
     public let runID: Int64
     public let ids: Set<Int64>?
   }
 
-  /// What of a pipeline can be taken on again.
+  /// Finds the chunks and events of a pipeline that can be taken on again.
   ///
   /// - Parameters:
-  ///   - chunkID: of this chunk only.
+  ///   - chunkID: this chunk only.
   ///   - ids: the refused events of these IDs only.
-  /// - Throws: `LedgerError` naming what cannot be, and why.
+  /// - Throws: `LedgerError` with what cannot be taken on, and why.
   public func retryable(
     chunkID: Int64?, ids: Set<Int64>, pipeline: String
   ) async throws -> [RetryableChunk] {

@@ -1,7 +1,7 @@
 public import Failures
 public import PostgreSQL
 
-/// The ledger is not there, or is not the one that this program works with. Nothing was done.
+/// The ledger is missing, or it is not of the version that this program works with. Nothing was done.
 public struct LedgerSchemaError: ExplainedError, Sendable, Equatable {
   public let message: String
   public let remedy: String
@@ -9,13 +9,13 @@ public struct LedgerSchemaError: ExplainedError, Sendable, Equatable {
 }
 
 extension LedgerSchema {
-  /// - Throws: `LedgerSchemaError` unless the ledger is whole and of this program's version.
+  /// - Throws: `LedgerSchemaError` unless the ledger is complete and of this program's version.
   public static func require(on session: some Session) async throws {
     if let fault = try await fault(on: session) { throw fault }
   }
 
-  /// Looks into the catalog, and needs no privilege but to connect.
-  /// - Returns: nil if the ledger is whole and of this program's version.
+  /// Reads the catalog. Needs no privilege except to connect.
+  /// - Returns: nil if the ledger is complete and of this program's version.
   public static func fault(on session: some Session) async throws -> LedgerSchemaError? {
     let found = Set(try await objects(on: session))
     guard !found.isEmpty else {
@@ -84,7 +84,8 @@ extension LedgerSchema {
   }
 
   private static func unknownVersions(on session: some Session) async throws -> [String] {
-    // Without the privilege it cannot be told; that the privilege is missing is found by itself.
+    // Without the privilege, the versions cannot be read. Another check reports that the privilege is
+    // missing.
     let mayRead = try await session.query(
       """
       SELECT EXISTS (
@@ -103,7 +104,7 @@ extension LedgerSchema {
     ).rows(as: String.self)
   }
 
-  /// What the role that runs needs on the ledger and on its database.
+  /// The privileges that the role for runs needs on the ledger and on its database.
   public static func privileges(on session: some Session) async throws -> [Privilege] {
     let functions = try await session.query(
       """

@@ -1,11 +1,12 @@
-/// What this version of Lethe needs to find in the schema `lethe`, and what its roles need there. It is
-/// compiled in: a program may run where its migrations' folder is not.
+/// What this version of Lethe needs in the schema `lethe`, and which privileges its roles need there. It is
+/// compiled in, because the folder of the migrations may be missing where the program runs.
 ///
-/// Whoever writes a migration adds its line here; a test holds it against the migrated schema.
+/// For each new migration, add a line here. A test compares the lines with the migrated schema.
 public enum LedgerSchema {
   static let schema = "lethe"
 
-  /// A migration, and what it brings: tables, `column`s as `table.column`, `function()`s and `TYPE type`s.
+  /// A migration, and what it adds: tables, columns as `table.column`, functions as `function()` and types as
+  /// `TYPE type`.
   public struct Version: Sendable {
     public let version: String
     public let objects: [String]
@@ -65,11 +66,11 @@ public enum LedgerSchema {
       version: "20261127005500", objects: ["event_head()", "event_row()", "changed_bytes()"]),
   ]
 
-  /// Each migration of this time or later records its version in `lethe.version`, as the first of them does
-  /// that made it: by what is there that it does not know, a program finds out that the ledger is newer.
+  /// From this migration on, each one records its version in `lethe.version`; this one made the table. A
+  /// program that finds an unknown version there knows that the ledger is newer.
   public static let recordedSince = "20261126092000"
 
-  /// The tables, and what the role that runs does with their rows.
+  /// The tables, and what the role for runs does with their rows.
   static let tables: [(name: String, words: [String])] = [
     ("run", ["SELECT", "INSERT", "UPDATE"]),
     ("export", ["SELECT", "INSERT", "UPDATE"]),
@@ -78,7 +79,7 @@ public enum LedgerSchema {
     ("collected", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("event", ["SELECT", "INSERT"]),
     ("batch", ["SELECT", "INSERT"]),
-    // It is locked before a record is added to its end, and PostgreSQL has no lock for INSERT alone.
+    // It is locked before a record is added at its end, and INSERT alone does not allow such a lock.
     ("seal", ["SELECT", "INSERT", "UPDATE"]),
     ("change", ["SELECT", "INSERT", "UPDATE"]),
     ("coverage", ["SELECT", "INSERT", "UPDATE", "DELETE"]),

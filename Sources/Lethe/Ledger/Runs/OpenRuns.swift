@@ -14,7 +14,7 @@ public struct OpenRun: Sendable {
   let definition: String
 
   /// The run with its definition.
-  /// - Throws: `LedgerError` `.unreadable`, naming the run and what of its definition cannot be read.
+  /// - Throws: `LedgerError` `.unreadable`, with the run and the part of its definition that cannot be read.
   public func run() throws -> Run {
     do {
       let definition = try JSONDecoder().decode(
@@ -34,7 +34,8 @@ public struct OpenRun: Sendable {
     }
   }
 
-  /// Where in the definition, and what. It quotes names and words of the definition, and no row.
+  /// The place in the definition, and what is wrong there. Quotes names and words of the definition, but no
+  /// row.
   private static func words(of error: any Error) -> String {
     func place(_ path: [any CodingKey]) -> String {
       let text = path.reduce(into: "") { text, key in
@@ -71,8 +72,9 @@ extension RunLedger {
     return try run.run()
   }
 
-  /// The definitions of the newest runs of pipelines that have had one of late.
-  /// - Throws: `LedgerError` `.unreadable` if one of them cannot be read: what it exports is not known then.
+  /// The newest definitions of the pipelines that have run recently.
+  /// - Throws: `LedgerError` `.unreadable` if one of them cannot be read: then it is not known what it
+  ///   exports.
   public func newestDefinitions(besides pipelines: [String]) async throws -> [Definition] {
     try await openRuns(
       where: """
@@ -100,8 +102,8 @@ extension RunLedger {
     }
   }
 
-  /// Whether an export has no part in the run: every dataset is exported, and all that is left are chunks that
-  /// wait for somebody's word; or the run was given up, and a chunk of it was taken on again.
+  /// Whether the run can continue without an export: every dataset is exported and all unfinished chunks wait
+  /// for an operator, or the run was given up and a chunk of it was taken on again.
   public func waitsForWordAlone(_ run: OpenRun) async throws -> Bool {
     try await connection.query(
       """
@@ -120,7 +122,7 @@ extension RunLedger {
     ).onlyRow(as: Bool.self)
   }
 
-  /// The run's folder and the files of its chunks are elsewhere now.
+  /// Records the new place of the run's folder and of its chunks' files.
   public func runMoved(_ run: Run, to folder: String, lease: Lease) async throws {
     try await connection.withTransaction { transaction in
       try await ChunkQueries.guarded(

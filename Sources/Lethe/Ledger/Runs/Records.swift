@@ -5,8 +5,8 @@ import Foundation
 import SystemPackage
 public import Vocabulary
 
-/// The token of the process that works on a run. Whoever takes the run over changes it, and the
-/// former holder's guarded updates then touch no row.
+/// The token of the process that works on a run. A process that takes the run over changes the token. The
+/// guarded updates of the former process then match no row.
 public struct Lease: Sendable, Hashable {
   public let token: String
 
@@ -15,7 +15,7 @@ public struct Lease: Sendable, Hashable {
   }
 }
 
-/// One execution of a pipeline, with its frozen definition.
+/// One execution of a pipeline, with its own copy of the definition.
 public struct Run: Sendable {
   public let id: Int64
   /// Twelve hexadecimal digits, in the names of the run's jobs.
@@ -23,13 +23,13 @@ public struct Run: Sendable {
   public let definition: Definition
   public let workDirectory: String
 
-  /// The same run, with its folder elsewhere.
+  /// The same run, with its folder in another place.
   public func moved(to workDirectory: String) -> Run {
     Run(id: id, key: key, definition: definition, workDirectory: workDirectory)
   }
 }
 
-/// A chunk as the ledger has it.
+/// A chunk as the ledger has stored it.
 public struct Chunk: Sendable, Equatable {
   public let id: Int64
   public let runID: Int64
@@ -45,7 +45,7 @@ public struct Chunk: Sendable, Equatable {
   public let sha256: [UInt8]
   public let path: String
   public let state: ChunkState
-  /// Set from `collected` on: every event up to this ID is applied.
+  /// Set from `collected` on: every event up to and including this ID is applied.
   public let appliedThrough: Int64?
   public let isApproved: Bool
 
@@ -64,7 +64,7 @@ public struct Chunk: Sendable, Equatable {
   public var label: String { "chunk \(id) (\(dataset) #\(number))" }
 }
 
-/// The attempt at a chunk that is alive.
+/// The current attempt at a chunk.
 public struct Attempt: Sendable, Equatable {
   public let jobID: Int64
   public let number: Int
@@ -74,21 +74,21 @@ public struct Attempt: Sendable, Equatable {
   public let apiID: String?
 }
 
-/// The API has answered with the ID of a job that it had given before.
+/// The API has answered with the ID of a job that already had it.
 public struct KnownJobID: Error, Sendable {
   public let apiID: String
   /// The name of the job that has it.
   public let formerName: String?
 }
 
-/// The ledger refused a change: somebody else has the run, or the chunk is not in the state that the
-/// change begins from. Nothing was changed.
+/// The ledger refused a change: another process has the run, or the chunk is not in the state from which the
+/// change starts. Nothing was changed.
 public struct LedgerError: ExplainedError, Sendable {
   public enum Code: Sendable, Equatable {
     case leaseLost
     case missing
     case unreadable
-    /// What was asked for must not be done as things stand.
+    /// The change is not allowed in the present state.
     case refused
   }
 

@@ -2,7 +2,7 @@ import Foundation
 import PostgreSQL
 public import Vocabulary
 
-/// What reports are made of.
+/// The figures for reports.
 extension RunLedger {
   public struct DatasetTotals: Sendable {
     public let dataset: String
@@ -11,7 +11,7 @@ extension RunLedger {
     public let jobs: Int
     public let events: Int
     public let quarantined: Int
-    /// Rows that are not exported, by cause; nil where nobody has counted.
+    /// Rows that are not exported, by cause; nil if they were not counted.
     public let leftOut: LeftOutRows?
   }
 
@@ -41,7 +41,7 @@ extension RunLedger {
     }
   }
 
-  /// - Parameter causes: as the ledger keeps them, JSON.
+  /// - Parameter causes: JSON, as the ledger keeps it.
   static func leftOut(_ causes: String?, of rows: Int) -> LeftOutRows? {
     guard let causes,
       let counts = try? JSONDecoder().decode([String: Int].self, from: Data(causes.utf8))
@@ -94,9 +94,9 @@ extension RunLedger {
     public let ids: Int
     /// How many chunks are in each state, such as `applied 3, uploaded 1`.
     public let chunks: String
-    /// Rows of its datasets that were not exported, by dataset.
+    /// Rows of the run's datasets that were not exported, by dataset.
     public let leftOut: [(dataset: String, rows: LeftOutRows)]
-    /// Its datasets of which a limit let nothing be exported, and why.
+    /// The datasets whose export a limit stopped completely, and why.
     public let stoppedDatasets: [String: String]
   }
 

@@ -3,12 +3,13 @@ import Foundation
 public import PostgreSQL
 import Vocabulary
 
-/// Beginning, finding, taking over and ending runs.
+/// Starts, finds, takes over and ends runs.
 public struct RunLedger: Sendable {
-  /// What people read of a run that somebody has given up. `is_given_up` says it to the program.
+  /// The failure text, for people, of a run that an operator has given up. The program reads `is_given_up`.
   static let givenUpFailure = "given up by the operator"
-  /// What the ledger wants to see in the statements that take a run: a program of before there were holds
-  /// would open rows that others hold, and one of before there were traces act on what newer answers say.
+  /// The ledger requires this comment in statements that take over a run, because older programs must not:
+  /// one from before holds would open rows that others hold, and one from before traces would apply answers
+  /// that newer ones have superseded.
   static let knowsHolds: SQL = "/* keeps holds and traces */"
 
   let connection: Connection
@@ -17,8 +18,8 @@ public struct RunLedger: Sendable {
     self.connection = connection
   }
 
-  /// Takes the pipeline's lock for as long as the connection lives. One process at a time works on
-  /// a pipeline.
+  /// Takes the pipeline's lock, which lasts as long as the connection. Only one process at a time works on a
+  /// pipeline.
   /// - Returns: false if another process holds it.
   public func lock(pipeline: String) async throws -> Bool {
     try await connection.query(
@@ -26,17 +27,17 @@ public struct RunLedger: Sendable {
     ).onlyRow(as: Bool.self)
   }
 
-  /// Gives the lock back. The server does so as well when the connection ends, but in its own time: the
-  /// next command in a script may come sooner.
+  /// Releases the lock. The server also releases it when the connection ends, but maybe later than the next
+  /// command in a script starts.
   public func unlock(pipeline: String) async throws {
     try await connection.execute(
       "SELECT pg_advisory_unlock(hashtext('lethe.pipeline'), hashtext(\(pipeline)))")
   }
 
-  /// Begins a run with a copy of its definition.
+  /// Starts a run with a copy of its definition.
   /// - Parameters:
-  ///   - parent: where the run's own folder for its chunk files goes.
-  ///   - file: the definition's, as it was named.
+  ///   - parent: the folder in which the run gets its own folder for chunk files.
+  ///   - file: the definition's file, as it was named.
   public func begin(
     _ definition: Definition, in parent: String, lease: Lease, file: String? = nil
   ) async throws -> Run {
@@ -60,7 +61,7 @@ public struct RunLedger: Sendable {
   }
 
   /// Makes this process the one that works on the run.
-  /// - Parameter file: the definition's, as it was named this time.
+  /// - Parameter file: the definition's file, as it was named this time.
   public func takeOver(_ runID: Int64, lease: Lease, file: String? = nil) async throws {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
@@ -94,20 +95,20 @@ public struct RunLedger: Sendable {
     ).onlyRow(as: Bool.self)
   }
 
-  /// Whether somebody had given the run up. A chunk of it may have been taken on again; nothing else of it
-  /// is done.
+  /// Whether an operator had given the run up. If one of its chunks was taken on again, only that chunk is
+  /// worked on.
   public func isGivenUp(_ runID: Int64) async throws -> Bool {
     try await connection.query("SELECT is_given_up FROM lethe.run WHERE run_id = \(runID)")
       .onlyRow(as: Bool.self)
   }
 
-  /// A limit has stopped a chunk of the run: it waits for somebody's word.
+  /// Records that a limit has stopped a chunk of the run. It waits for an operator.
   public func runStopped(_ run: Run, lease: Lease) async throws {
     try await setStatus(of: run, lease: lease, "status = 'stopped'")
   }
 
-  /// Nothing of the run is left to do.
-  /// - Parameter failure: what failed for good, if something did.
+  /// Records that nothing of the run is left to do.
+  /// - Parameter failure: what failed permanently, if something did.
   public func runFinished(_ run: Run, lease: Lease, failure: String?) async throws {
     if let failure {
       try await setStatus(

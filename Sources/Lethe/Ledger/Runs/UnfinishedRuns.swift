@@ -2,7 +2,7 @@ public import Definitions
 import Foundation
 import PostgreSQL
 
-/// Runs that have not ended, whosever they are.
+/// Runs that have not ended, of any pipeline.
 extension RunLedger {
   public struct UnfinishedRun: Sendable {
     public let runID: Int64
@@ -13,12 +13,12 @@ extension RunLedger {
     public let standing: String
     /// As it was named when the run was last worked on.
     public let definitionFile: String?
-    /// Nil if this version cannot read it.
+    /// Nil if this version of Lethe cannot read it.
     public let definition: Definition?
   }
 
-  /// Oldest first.
-  /// - Parameter pipeline: leaves this one's out.
+  /// Returns the oldest run first.
+  /// - Parameter pipeline: leaves out the runs of this pipeline.
   public func unfinishedRuns(besides pipeline: String?) async throws -> [UnfinishedRun] {
     try await connection.query(
       """
