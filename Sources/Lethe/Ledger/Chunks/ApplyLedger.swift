@@ -2,27 +2,27 @@ internal import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// What apply records, in one transaction with the rows that it changes. Begins at `collected`, ends
-/// at `applied`.
+/// What apply records, in the same transaction as the rows that it changes. From `collected` to `applied`.
 extension ChunkLedger {
-  /// Below this, deleting rows is quicker than making new files.
+  /// With fewer bytes, deleting rows is faster than making new files.
   private static let emptiedBytesMin: Int64 = 1 << 20
 
-  /// The events of a chunk that have one reason: how many there are.
+  /// The number of a chunk's events with one reason.
   public struct EventCounts: Sendable, Equatable {
     /// The label of `lethe.reason`.
     public let reason: String
     public let events: Int
-    /// That are to be acted on: no newer answer about their IDs has come.
+    /// Events to be acted on: no newer answer about their IDs has come.
     public let standing: Int
-    /// That end a protection.
+    /// Events that end a protection.
     public let restoring: Int
-    /// Of which a part is applied.
+    /// Events that are partly applied.
     public let partlyApplied: Int
   }
 
-  /// - Throws: `LedgerError` if the events of a chunk that had some are gone: a dump that waited for a lock
-  /// while the table was emptied sees it empty, and the chunk as it was before.
+  /// - Throws: `LedgerError` if the chunk had events and they are gone. That is so after a restore from a
+  ///   dump that waited for a lock while the table was emptied: it has the empty table, and the chunk's row
+  ///   from before.
   public func eventCounts(of chunk: Chunk) async throws -> [EventCounts] {
     let counts = try await connection.query(
       """
@@ -58,21 +58,21 @@ extension ChunkLedger {
     return counts
   }
 
-  /// What the next events of a chunk are.
+  /// The next events of a chunk, for one batch.
   public struct BatchExtent: Sendable {
-    /// The last one's ID.
+    /// The ID of the last event.
     public let through: Int64
-    /// The labels of `lethe.reason` among them, and maybe others.
+    /// The labels of `lethe.reason` among the events, and maybe others.
     public let reasons: Set<String>
-    /// Whether one of them may end a protection.
+    /// Whether an event may end a protection.
     public let restores: Bool
-    /// Whether a part of one of them may be applied.
+    /// Whether an event may be partly applied.
     public let isPartlyApplied: Bool
   }
 
   /// The batch after `through`; nil when no event is left.
-  /// - Parameter counts: of a chunk of which any batch may have everything. Without, each of the batch's
-  ///   events is looked at.
+  /// - Parameter counts: the chunk's counts, which are then taken for each batch. Without them, the batch's
+  ///   events are read.
   public func nextBatch(
     of chunk: Chunk, after through: Int64, events: Int?, assuming counts: [EventCounts]?,
     on session: some Session
@@ -102,8 +102,8 @@ extension ChunkLedger {
       isPartlyApplied: rows.contains { $0.3 })
   }
 
-  /// The ID in the middle of the events above `after`, up to and with `through`; nil if there is one
-  /// event, or none.
+  /// The middle ID of the events above `after`, up to and including `through`; nil if there are fewer than
+  /// two events.
   public func middle(
     of chunk: Chunk, after: Int64, through: Int64, on session: some Session
   ) async throws -> Int64? {
@@ -117,7 +117,8 @@ extension ChunkLedger {
     ).onlyRow(as: Int64?.self)
   }
 
-  /// Whether event records were ever pruned: then edits that were queued long ago are known by traces only.
+  /// Whether event records were ever pruned. If so, edits that were queued long ago are known from traces
+  /// only.
   public func hasPrunedRecords() async throws -> Bool {
     try await connection.query("SELECT EXISTS (SELECT FROM lethe.seal WHERE kind = 'prune')")
       .onlyRow(as: Bool.self)
@@ -130,11 +131,11 @@ extension ChunkLedger {
     ).onlyRow(as: Int.self)
   }
 
-  /// When and where a chunk was exported, to be compared with the versions of rows.
+  /// When and where a chunk was exported, to compare with the versions of rows.
   public struct ExportMoment: Sendable {
     /// What the export could see, as `pg_current_snapshot()` writes it; nil if that was not recorded.
     public let snapshot: String?
-    /// The cluster whose transactions that is about, and the one of now; nil where it is not known.
+    /// The cluster of these transaction IDs, and the present cluster; nil if it is not known.
     public let cluster: Int64?
     public let clusterNow: Int64?
   }
@@ -149,8 +150,8 @@ extension ChunkLedger {
     return ExportMoment(snapshot: row.0, cluster: row.1, clusterNow: row.2)
   }
 
-  /// For a transaction that is rolled back: has the chunk stand where a batch after `through` begins,
-  /// and this process be the one whose changes to it are taken.
+  /// For a transaction that is rolled back: moves the chunk to where the batch after `through` begins, and
+  /// makes this process the one that may change it.
   public func stand(
     _ chunk: Chunk, after through: Int64, on transaction: Transaction
   ) async throws {
@@ -162,13 +163,14 @@ extension ChunkLedger {
     )
   }
 
-  /// Keeps the chunk, and which of its events stand, as they are until the transaction's end.
+  /// Locks the chunk until the transaction ends. Until then, the same events of the chunk stand.
   public func lockChunk(_ chunk: Chunk, on transaction: Transaction) async throws {
     try await transaction.execute(
       "SELECT FROM lethe.chunk WHERE chunk_id = \(chunk.id) FOR NO KEY UPDATE")
   }
 
-  /// The event records and traces of a batch: how many events, and what `lethe.event_digest` makes of them.
+  /// The digest of a batch's event records and traces: the number of events, and `lethe.event_digest` of
+  /// them.
   public struct EventDigest: Sendable {
     public let records: Int
     public let sha256: [UInt8]
@@ -179,10 +181,11 @@ extension ChunkLedger {
     }
   }
 
-  /// Moves the chunk's position over a batch, exactly from where the batch began, and records the batch
-  /// with a hash of its event records. A part of an event leaves the position where it is.
+  /// Moves the chunk's position over a batch, exactly from where the batch began, and records the batch with
+  /// a hash of its event records. For a part of an event, the position does not move.
   ///
-  /// - Parameter digest: of the records, from who wrote them all; nil has the ledger read them back.
+  /// - Parameter digest: of the records, if one statement wrote them all; with nil, the ledger reads them
+  ///   back.
   public func batchApplied(
     of chunk: Chunk, number: Int, after: Int64, through: Int64, digest: EventDigest? = nil,
     on transaction: Transaction
@@ -214,8 +217,8 @@ extension ChunkLedger {
     return EventDigest(records: records, sha256: sha256)
   }
 
-  /// Every event of the chunk is applied: ends it, notes the IDs that its result answered for as checked,
-  /// drops the collected events, which all have a record or a trace by now, and seals the job's record.
+  /// Ends the chunk after all its events are applied: records that the IDs with an answer were checked,
+  /// deletes the collected events, which all have a record or a trace by now, and seals the job's record.
   public func chunkApplied(
     _ chunk: Chunk, after through: Int64, jobID: Int64, on transaction: Transaction
   ) async throws {
@@ -227,10 +230,10 @@ extension ChunkLedger {
     try await rangesChecked(of: chunk, jobID: jobID, on: transaction)
     let isAlone = try await holdsCollectedAlone(chunk, on: transaction)
     if !isAlone { try await deleteCollected(of: chunk, on: transaction) }
-    // Late: the chain is locked from here to the end of the transaction.
+    // Late, because the chain stays locked from here to the end of the transaction.
     try await transaction.execute(
       "SELECT lethe.seal('job', \(jobID), \(chunk.id), lethe.job_content(\(jobID)))")
-    // Last, so that nobody waits for this table while the chain is waited for.
+    // Last, so that no process waits for this table while this one waits for the chain.
     if isAlone { try await emptyCollected(of: chunk, on: transaction) }
   }
 
@@ -239,7 +242,7 @@ extension ChunkLedger {
       "DELETE FROM lethe.collected WHERE chunk_id = \(chunk.id)")
   }
 
-  /// Whether the table has the chunk's events only, and enough of them.
+  /// Whether the table has only this chunk's events, and enough of them.
   private func holdsCollectedAlone(
     _ chunk: Chunk, on transaction: Transaction
   ) async throws -> Bool {
@@ -253,8 +256,8 @@ extension ChunkLedger {
     ).onlyRow(as: Bool.self)
   }
 
-  /// Empties the table as a whole, unless others are at it. Row by row would take a twentieth of what
-  /// applying the events does, and leave them all for VACUUM.
+  /// Truncates the table, unless other processes use it. Deleting row by row would take a twentieth of the
+  /// time of applying the events, and leave all rows for VACUUM.
   private func emptyCollected(of chunk: Chunk, on transaction: Transaction) async throws {
     if try await lockCollectedAtOnce(on: transaction),
       try await holdsCollectedAlone(chunk, on: transaction)
@@ -265,7 +268,7 @@ extension ChunkLedger {
     }
   }
 
-  /// - Returns: false if others have the table.
+  /// - Returns: false if other processes use the table.
   private func lockCollectedAtOnce(on transaction: Transaction) async throws -> Bool {
     try await transaction.execute("SAVEPOINT before_lock")
     do {
@@ -295,7 +298,7 @@ extension ChunkLedger {
     return CollectedJob(id: row.0, askedAt: row.1)
   }
 
-  /// A limit stops the chunk before a row is touched.
+  /// Records that a limit has stopped the chunk before any row was changed.
   public func chunkStopped(_ chunk: Chunk, why: String) async throws {
     try await ChunkQueries.guarded(
       connection, chunk.label,
@@ -305,8 +308,8 @@ extension ChunkLedger {
       """)
   }
 
-  /// The rows that a run has redacted so far, by reason, for its limits: restores do not count, nor do
-  /// chunks that somebody has approved.
+  /// The rows that a run has redacted so far, by reason, for its limits. Restores do not count, and neither
+  /// do chunks that an operator has approved.
   public func rowsRedactedUnasked(in runID: Int64) async throws -> [String: Int] {
     let rows = try await connection.query(
       """

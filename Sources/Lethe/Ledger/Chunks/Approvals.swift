@@ -2,10 +2,10 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// Somebody's word that a chunk which a limit has stopped may go on: kept with the chunk, and sealed.
+/// An operator's approval of a chunk that a limit has stopped. It is kept with the chunk, and sealed.
 extension ChunkLedger {
   /// - Parameters:
-  ///   - by: who says so.
+  ///   - by: who approves.
   ///   - note: why.
   /// - Returns: false if the chunk is not stopped.
   public func approve(
@@ -40,7 +40,7 @@ extension ChunkLedger {
     }
   }
 
-  /// How many events of a collected chunk wait, and how many of them newer answers have overtaken.
+  /// How many events of a collected chunk wait, and how many of them newer answers have superseded.
   public func waitingEvents(of chunk: Chunk) async throws -> (events: Int, overtaken: Int) {
     try await connection.query(
       "SELECT count(*), count(superseded_by) FROM lethe.collected WHERE chunk_id = \(chunk.id)"

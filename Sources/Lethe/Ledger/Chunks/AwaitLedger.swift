@@ -1,9 +1,9 @@
 import PostgreSQL
 import Vocabulary
 
-/// What await records. Begins at `uploaded`, ends at `complete`.
+/// What await records. From `uploaded` to `complete`.
 extension ChunkLedger {
-  /// The API says that the job is complete.
+  /// Records that the job is complete at the API.
   public func jobCompleted(_ attempt: Attempt, of chunk: Chunk) async throws {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
@@ -15,7 +15,7 @@ extension ChunkLedger {
     }
   }
 
-  /// How long ago the API was seen to take the chunk's bytes; nil if it was not.
+  /// The time since the upload was recorded; nil if it was not recorded.
   public func secondsSinceUpload(_ attempt: Attempt) async throws -> Double? {
     try await connection.query(
       """

@@ -1,7 +1,7 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// Reading chunks and making guarded changes to them: what the stages' views of the ledger share.
+/// Reads chunks and makes guarded changes to them, for the ledger views of all stages.
 struct ChunkQueries {
   static let columns: SQL = """
     c.chunk_id, c.run_id, r.key, r.pipeline, c.dataset, c.type::text, c.number, c.first_id,
@@ -20,7 +20,7 @@ struct ChunkQueries {
     }
   }
 
-  /// Runs an update that has to hit one row, and says whose lease it was if it does not.
+  /// Runs an update that must change one row, and throws `leaseLost` if it does not.
   static func guarded(
     _ session: some Session, _ what: String, _ sql: SQL
   ) async throws {
@@ -42,7 +42,7 @@ extension ChunkState: ColumnDecodable {
   }
 }
 
-/// What several stages can find out about a job: that it is dead.
+/// What the stages record about chunks and their jobs. Each stage has its own part in an extension.
 public struct ChunkLedger: Sendable {
   let connection: Connection
   let lease: Lease
@@ -52,7 +52,7 @@ public struct ChunkLedger: Sendable {
     self.lease = lease
   }
 
-  /// The chunk as it is now.
+  /// The chunk in its current state.
   public func chunk(_ id: Int64) async throws -> Chunk {
     let result = try await connection.query(
       """
@@ -79,7 +79,7 @@ public struct ChunkLedger: Sendable {
         """))
   }
 
-  /// The attempt at the chunk that is alive, if there is one.
+  /// The current attempt at the chunk, if there is one.
   public func liveAttempt(at chunk: Chunk) async throws -> Attempt? {
     try await connection.query(
       """
@@ -89,7 +89,7 @@ public struct ChunkLedger: Sendable {
       .map { Attempt(jobID: $0.0, number: $0.1, name: $0.2, apiID: $0.3) }
   }
 
-  /// Notes the API's last word on a job. It decides nothing.
+  /// Records the status that the API last gave for a job. For information only.
   public func statusSeen(_ status: JobStatus, of attempt: Attempt) async throws {
     try await connection.execute(
       """
@@ -98,7 +98,7 @@ public struct ChunkLedger: Sendable {
       """)
   }
 
-  /// The attempt is over, and has no result.
+  /// Ends an attempt that has no result.
   func end(_ attempt: Attempt, why: String, on transaction: Transaction) async throws {
     try await transaction.executeOne(Self.ending("j.job_id = \(attempt.jobID)", why: why))
   }
@@ -112,8 +112,8 @@ public struct ChunkLedger: Sendable {
     """
   }
 
-  /// The job came to nothing. The chunk goes back to `exported` for another attempt; with its last
-  /// attempt used up it has failed.
+  /// Records that the job ended without a result. The chunk goes back to `exported` for another attempt.
+  /// After the last attempt it fails.
   ///
   /// - Returns: whether there is another attempt.
   public func jobDied(
@@ -128,7 +128,7 @@ public struct ChunkLedger: Sendable {
       if hasAnother {
         try await ChunkQueries.guarded(
           transaction, chunk.label,
-          // It is still `exported` if the job was never made.
+          // The chunk is still `exported` if the job was never made.
           ChunkTransition.jobDied.update(of: chunk, orIn: [.exported], heldBy: lease))
       } else {
         try await fail(
@@ -140,7 +140,7 @@ public struct ChunkLedger: Sendable {
   }
 
   /// Gives the chunk up.
-  /// - Parameter isRetryable: whether a fresh chunk of the same IDs may fare better.
+  /// - Parameter isRetryable: whether a new chunk of the same IDs may succeed.
   public func chunkFailed(_ chunk: Chunk, why: String, isRetryable: Bool) async throws {
     try await fail(chunk, why: why, isRetryable: isRetryable, on: connection)
   }

@@ -1,13 +1,13 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// A move of a chunk from one state to another. These are all that there are: the guarded updates, the
-/// diagram in docs/reference/ledger.md and the tests rest on them.
+/// A change of a chunk from one state to another. The list is complete: the guarded updates, the diagram in
+/// docs/reference/ledger.md and the tests use it.
 public struct ChunkTransition: Sendable, Equatable {
-  /// Who may make it.
+  /// Which stage may make it.
   public enum Actor: String, Sendable, CaseIterable {
     case submit, await, collect, apply
-    /// On somebody's word: a retry, or that a run is given up.
+    /// An operator's decision: a retry, or to give a run up.
     case `operator`
   }
 
@@ -22,10 +22,10 @@ public struct ChunkTransition: Sendable, Equatable {
     from: [.complete], to: .collected, by: [.collect])
   /// With the last batch.
   public static let applied = ChunkTransition(from: [.collected], to: .applied, by: [.apply])
-  /// The job came to nothing. The chunk has another attempt.
+  /// The job ended without a result. The chunk has another attempt.
   public static let jobDied = ChunkTransition(
     from: [.created, .uploaded, .complete], to: .exported, by: [.submit, .await, .collect])
-  /// The bytes are too many for their host.
+  /// The host refused the bytes as too many.
   public static let cut = ChunkTransition(from: [.created], to: .exported, by: [.submit])
   /// The chunk is set aside, or its run is given up.
   public static let failed = ChunkTransition(
@@ -33,7 +33,7 @@ public struct ChunkTransition: Sendable, Equatable {
     by: Actor.allCases)
   public static let takenOnAgain = ChunkTransition(
     from: [.applied, .failed], to: .collected, by: [.operator])
-  /// Lines of its quarantine are events now.
+  /// Lines of its quarantine became events.
   public static let quarantineRead = ChunkTransition(
     from: [.applied], to: .collected, by: [.operator])
 
@@ -42,19 +42,19 @@ public struct ChunkTransition: Sendable, Equatable {
     takenOnAgain, quarantineRead,
   ]
 
-  /// Whether the chunk had been in the state before.
+  /// Whether the chunk goes back to an earlier state.
   public var isBack: Bool { from.allSatisfy { $0.place > to.place } }
 
-  /// The time that it sets; nil if the chunk goes back.
+  /// The column of the time that it sets; nil if the chunk goes back.
   public var timeSet: String? { isBack ? nil : to.timeColumn }
 
-  /// The times that it clears: those of the states that the chunk leaves behind.
+  /// The columns of the times that it clears: those of the states after the new one.
   public var timesCleared: [String] {
     guard isBack, let last = from.map(\.place).max() else { return [] }
     return ChunkState.allCases[(to.place + 1)...last].map(\.timeColumn)
   }
 
-  /// SQL: what it sets, for an UPDATE of `lethe.chunk`.
+  /// SQL: the assignments for an UPDATE of `lethe.chunk`.
   var assignments: SQL {
     var all: [SQL] = ["state = \(state: to)"]
     if let timeSet { all.append("\(identifier: timeSet) = clock_timestamp()") }
@@ -62,13 +62,13 @@ public struct ChunkTransition: Sendable, Equatable {
     return all.joined(separator: ", ")
   }
 
-  /// SQL: makes the transition of a chunk that is in one of its states.
+  /// SQL: makes the transition if the chunk is in one of the `from` states.
   ///
   /// - Parameters:
-  ///   - staying: states in which the chunk may be as well.
-  ///   - lease: of the process that has to hold the chunk; nil for a chunk that nobody works on.
+  ///   - staying: further states in which the chunk may be.
+  ///   - lease: of the process that must have the chunk; nil for a chunk that no process works on.
   ///   - also: further assignments.
-  ///   - condition: that has to hold as well.
+  ///   - condition: another condition that must be true.
   func update(
     of chunk: Chunk, orIn staying: [ChunkState] = [], heldBy lease: Lease?, setting also: SQL = "",
     where condition: SQL? = nil
@@ -86,7 +86,7 @@ public struct ChunkTransition: Sendable, Equatable {
 }
 
 extension ChunkState {
-  /// The column with the time when a chunk came to the state. CHECK constraints tie the two.
+  /// The column with the time when a chunk entered the state. CHECK constraints tie state and time together.
   public var timeColumn: String {
     switch self {
     case .exported: "exported_at"
@@ -99,31 +99,31 @@ extension ChunkState {
     }
   }
 
-  /// In the order of the enum type.
+  /// The position in the order of the enum type.
   fileprivate var place: Int { Self.allCases.firstIndex(of: self) ?? 0 }
 
-  /// Those in which a chunk may have events that wait, or waited when it failed.
+  /// The states in which a chunk may have events that wait, or that waited when it failed.
   public static let withEvents: [ChunkState] = [.collected, .failed]
 
-  /// Nothing is left to do for a chunk in one of these.
+  /// The states in which nothing is left to do for a chunk.
   static let ended: [ChunkState] = [.applied, .failed]
 }
 
 extension SQL.StringInterpolation {
-  /// The label of a chunk's state, as a literal: partial indexes rest on literals.
+  /// The label of a chunk's state, as a literal: PostgreSQL uses a partial index only for literals.
   public mutating func appendInterpolation(state: ChunkState) {
     appendInterpolation(literal: state.rawValue)
   }
 
-  /// The labels of several, for `IN (…)`.
+  /// The labels of several states, for `IN (…)`.
   public mutating func appendInterpolation(states: [ChunkState]) {
     appendInterpolation(states.map { "\(state: $0)" as SQL }.joined(separator: ", "))
   }
 }
 
 extension ChunkLedger {
-  /// Makes a transition of the chunk.
-  /// - Throws: `LedgerError` (`.leaseLost`) if it is in another state, or another process holds it.
+  /// Makes the transition.
+  /// - Throws: `LedgerError` (`.leaseLost`) if the chunk is in another state, or another process has it.
   func make(
     _ transition: ChunkTransition, of chunk: Chunk, setting also: SQL = "", on session: some Session
   ) async throws {

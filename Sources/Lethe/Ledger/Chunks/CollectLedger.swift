@@ -1,14 +1,13 @@
 public import PostgreSQL
 import Vocabulary
 
-/// What collect records, in one transaction with the events themselves. Begins at `complete`, ends at
-/// `collected`.
+/// What collect records, in the same transaction as the events. From `complete` to `collected`.
 extension ChunkLedger {
-  /// What is known of a result that was proven whole.
+  /// What is known about a result that was proven complete.
   public struct ResultFacts: Sendable {
     public let bytes: Int
     public let lines: Int
-    /// Of them, those that nobody may act on.
+    /// Of these lines, those that must not be acted on.
     public let kept: Int
     public let sha256: [UInt8]
 
@@ -20,8 +19,8 @@ extension ChunkLedger {
     }
   }
 
-  /// The `ScannedLines` that are events wait to be applied: one for each ID. To be called when the silence of
-  /// the result is decided.
+  /// Stores the `ScannedLines` that are events as events that wait to be applied, one for each ID. Call it
+  /// after the silence of the result is decided.
   public func scannedEventsCollected(
     of attempt: Attempt, _ chunk: Chunk, on transaction: Transaction
   ) async throws {
@@ -38,10 +37,10 @@ extension ChunkLedger {
       """)
   }
 
-  /// IDs that Lethe had protected, that this chunk asked about, and that came back without an event are
-  /// clean, where the result speaks about them by silence.
+  /// Stores a clean answer for each ID that Lethe had protected and that is in this chunk, if the result has
+  /// no event for it and its silence covers it.
   ///
-  /// - Parameter containing: which of these IDs the chunk had asked about.
+  /// - Parameter containing: which of these IDs were in the chunk.
   public func cleanIDsCollected(
     of attempt: Attempt, _ chunk: Chunk, containing: ([Int64]) throws -> [Int64],
     on transaction: Transaction
@@ -90,14 +89,14 @@ extension ChunkLedger {
     return (row.0, row.1)
   }
 
-  /// What apply's plans rest on: the statistics of the events that wait.
+  /// Refreshes the statistics of the events that wait: the plans of apply's statements depend on them.
   public func refreshStatistics() async throws {
     try await connection.execute("ANALYZE lethe.collected")
   }
 
-  /// The statistics of the holds, where these have become many more since they were looked at last. For
-  /// whoever has just committed some: while all that there are belong to a transaction under way,
-  /// PostgreSQL would note that the table has pages and no rows, and plan by that.
+  /// Refreshes the statistics of the holds, if there are many more holds than at the last refresh. Call it
+  /// after holds were committed. While all holds belong to an open transaction, PostgreSQL would record that
+  /// the table has pages but no rows, and would plan with that.
   public func refreshHoldStatistics() async throws {
     let haveGrown = try await connection.query(
       """

@@ -2,11 +2,11 @@ import PostgreSQL
 
 /// When each ID of a dataset was last checked, by key ranges that do not overlap.
 extension ChunkLedger {
-  /// Notes the key ranges that a chunk's result has answered for, all but the IDs from which its silence
-  /// was taken. They take the place of what they cover of older ranges, and give way to newer ones. An ID
-  /// that has no answer this time keeps the time of its last one.
+  /// Records that a chunk's result has answered for key ranges, except for the IDs that its silence does not
+  /// cover. The ranges replace older ranges where they overlap, and newer ranges stay. An ID without an
+  /// answer keeps the time of its last one.
   func rangesChecked(of chunk: Chunk, jobID: Int64, on transaction: Transaction) async throws {
-    // Another chunk's ranges may be about to cut the same ones.
+    // Another chunk may be changing the same ranges.
     try await transaction.execute(
       """
       SELECT pg_advisory_xact_lock(hashtext('lethe.coverage'),

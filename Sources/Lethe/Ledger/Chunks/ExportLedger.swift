@@ -3,7 +3,7 @@ public import PostgreSQL
 import SystemPackage
 public import Vocabulary
 
-/// What export records: chunks, and how far it has come.
+/// What export records: chunks, and its progress.
 public struct ExportLedger: Sendable {
   let connection: Connection
   let run: Run
@@ -16,15 +16,15 @@ public struct ExportLedger: Sendable {
   }
 
   public struct Progress: Sendable {
-    /// Every ID up to this one is in a recorded chunk.
+    /// Every ID up to and including this one is in a recorded chunk.
     public let exportedThrough: Int64
     public let chunks: Int
     public let isFinished: Bool
-    /// Whether the rows that are left out are counted.
+    /// Whether the rows that are not exported are counted.
     public let isCounted: Bool
   }
 
-  /// Where the export of a dataset stands; its first call begins it.
+  /// The progress of a dataset's export. The first call starts the export.
   public func progress(of dataset: String, type: JobType) async throws -> Progress {
     try await connection.execute(
       """
@@ -45,9 +45,9 @@ public struct ExportLedger: Sendable {
       exportedThrough: row.0, chunks: row.1, isFinished: row.2, isCounted: row.3)
   }
 
-  /// A chunk's file is complete on disk: records it and moves the export's position over it.
+  /// Records a chunk whose file is complete on disk, and moves the export's position over it.
   ///
-  /// - Parameter snapshot: what the export could see, as `pg_current_snapshot()` writes it.
+  /// - Parameter snapshot: which transactions the export saw, as `pg_current_snapshot()` writes it.
   /// - Returns: the chunk's ID.
   public func chunkExported(
     _ file: ChunkFile, dataset: String, type: JobType, snapshot: String
@@ -79,8 +79,8 @@ public struct ExportLedger: Sendable {
     }
   }
 
-  /// The rows of a dataset that are not exported are counted.
-  /// - Parameter why: they keep all of it from being exported: names a limit; never the content of a row.
+  /// Records how many rows of a dataset are not exported.
+  /// - Parameter why: the limit that stops the whole dataset, if one does; never the content of a row.
   public func leftOutCounted(
     _ rows: LeftOutRows, of dataset: String, stopping why: String?
   ) async throws {
@@ -102,7 +102,7 @@ public struct ExportLedger: Sendable {
       """)
   }
 
-  /// The rest of the dataset cannot be exported. What is in a chunk by now goes on.
+  /// Records that the rest of the dataset cannot be exported. The chunks recorded before go on.
   /// - Parameter why: names tables and columns; never the content of a row.
   public func exportRefused(_ dataset: String, why: String) async throws {
     try await ChunkQueries.guarded(
@@ -116,7 +116,7 @@ public struct ExportLedger: Sendable {
       """)
   }
 
-  /// Every ID of the dataset is in a chunk.
+  /// Records that every ID of the dataset is in a chunk.
   public func datasetExported(_ dataset: String) async throws {
     try await ChunkQueries.guarded(
       connection, "run \(run.id)",

@@ -1,12 +1,12 @@
 import PostgreSQL
 import Vocabulary
 
-/// The IDs whose rows are hidden on the word of an answer that is older than a job's: that by which rows
-/// are held, and what versions without holds have protected for the dataset. A newer answer's rows are not
-/// judged by the job.
+/// The IDs whose rows are hidden because of an answer older than a job's: those that hold rows, and those
+/// that earlier versions protected for the dataset without holds. The job does not decide about rows of a
+/// newer answer.
 ///
-/// The statements look IDs up in the indexes. A join would be planned on statistics that a ledger which
-/// grows by tens of thousands of holders in one night does not have yet.
+/// The statements look IDs up in the indexes. A join would be planned from statistics, and those are missing
+/// for the tens of thousands of holders that a ledger may get in one night.
 struct OlderHolds {
   let chunk: Chunk
   let jobID: Int64
@@ -25,7 +25,7 @@ struct OlderHolds {
     """
   }
 
-  /// In ascending order, those of the chunk's key range behind `after`.
+  /// Such IDs in the chunk's key range above `after`, in ascending order.
   func ids(after: Int64, limit: Int, on transaction: Transaction) async throws -> [Int64] {
     try await transaction.run(
       """

@@ -1,13 +1,13 @@
 public import PostgreSQL
 import Vocabulary
 
-/// What apply records of events that the warehouse refuses, and of chunks that are set aside. Both can be
-/// taken on again.
+/// What apply records about events that the warehouse refuses and about chunks that are set aside. Both can
+/// be taken on again.
 extension ChunkLedger {
   /// An event that the warehouse refuses.
   public struct Refusal: Sendable, Equatable {
     public let id: Int64
-    /// Names tables, constraints and keys; never the content of a row.
+    /// Names tables, constraints and keys, but never the content of a row.
     public let why: String
     public let remedy: String
 
@@ -18,11 +18,11 @@ extension ChunkLedger {
     }
   }
 
-  /// More refused events set the chunk aside.
+  /// With more refused events, the chunk is set aside.
   public static let refusalsMax = 100
 
-  /// Takes events out of those that wait to be applied and keeps them with the reason. One that a newer
-  /// answer has superseded meanwhile stays, for it changes nothing any more.
+  /// Moves events from those that wait to the refusals, with the reason. An event that a newer answer has
+  /// superseded meanwhile stays, because it changes nothing any more.
   public func eventsRefused(
     _ refusals: [Refusal], of chunk: Chunk, on transaction: Transaction
   ) async throws {
@@ -50,7 +50,7 @@ extension ChunkLedger {
       """)
   }
 
-  /// For a transaction that is rolled back: takes events out of those that wait.
+  /// For a transaction that is rolled back: removes events from those that wait.
   public func leaveOut(
     _ ids: [Int64], of chunk: Chunk, on transaction: Transaction
   ) async throws {
@@ -78,10 +78,10 @@ extension ChunkLedger {
     ).onlyRow(as: Bool.self)
   }
 
-  /// The chunk cannot go on; everything else of its run can. What was applied of it stays and is sealed,
-  /// and its events are kept.
+  /// Sets aside a chunk that cannot go on. The rest of its run can. What was applied of the chunk stays and
+  /// is sealed, and its events are kept.
   ///
-  /// - Parameter isRetryable: whether another try may fare better.
+  /// - Parameter isRetryable: whether another try may succeed.
   public func chunkSetAside(
     _ chunk: Chunk, why: String, remedy: String, isRetryable: Bool
   ) async throws {
@@ -105,10 +105,10 @@ extension ChunkLedger {
     }
   }
 
-  /// Ends the refusals about IDs that a result, which is being collected, is silent about: those of its dataset's older
-  /// jobs.
+  /// Ends refusals of the dataset's older jobs about IDs for which the result being collected answers by
+  /// silence.
   ///
-  /// - Parameter containing: which of these IDs the chunk had asked about. Of any other ID its silence says nothing.
+  /// - Parameter containing: which of these IDs were in the chunk. Silence says nothing about any other ID.
   public func refusalsAnsweredBySilence(
     of attempt: Attempt, _ chunk: Chunk, containing: ([Int64]) throws -> [Int64],
     on transaction: Transaction
@@ -148,17 +148,17 @@ extension ChunkLedger {
 
   // MARK: Taking on again
 
-  /// Has a chunk that was set aside, or refused events of an applied one, wait to be applied again: what
-  /// newer answers have overtaken is recorded and changes nothing. The limits are asked anew, whatever was
-  /// approved before.
+  /// Makes a chunk that was set aside, or refused events of an applied chunk, wait to be applied again.
+  /// Events that newer answers have superseded are recorded and change nothing. The limits are checked again,
+  /// even if the chunk was approved before.
   ///
-  /// - Parameter ids: these refused events only; with nil all that is left of the chunk.
+  /// - Parameter ids: these refused events only; with nil, all that is left of the chunk.
   public func takenOnAgain(
     _ chunk: Chunk, ids: Set<Int64>?, stored: StoredIDs
   ) async throws {
     let jobID = try await collectedJob(of: chunk).id
     try await connection.withTransaction { transaction in
-      // In the order in which who collects a result takes them.
+      // In the same order as when a result is collected, to avoid deadlocks.
       try await lockAnswers(of: chunk, on: transaction)
       try await ChunkQueries.guarded(
         transaction, chunk.label,
@@ -167,7 +167,7 @@ extension ChunkLedger {
           AND state = \(state: chunk.state)
         FOR NO KEY UPDATE
         """)
-      // Their records are in lethe.event.
+      // The events' records are in lethe.event.
       try await transaction.execute(
         """
         DELETE FROM lethe.collected AS s USING lethe.chunk AS c
@@ -199,7 +199,7 @@ extension ChunkLedger {
           failure = NULL, remedy = NULL, is_retryable = NULL, applied_through = first_id - 1,
           approved_at = NULL, stopped_reason = NULL, lease = \(lease.token)
           """))
-    // That a run was given up stays: only what was taken on again is done in it.
+    // The run stays given up: only what was taken on again is done in it.
     try await transaction.executeOne(
       """
       UPDATE lethe.run \(RunLedger.knowsHolds)

@@ -1,8 +1,8 @@
 public import PostgreSQL
 import Vocabulary
 
-/// What reading the quarantine again records. Begins and ends at `applied`; a chunk that got events out
-/// of its quarantine goes back to `collected`, and its run is unfinished until they are applied.
+/// What reading the quarantine again records. From `applied` to `applied`; a chunk with new events goes back
+/// to `collected`, and its run is unfinished until they are applied.
 extension ChunkLedger {
   public struct KeptLine: Sendable {
     public let quarantineID: Int64
@@ -11,8 +11,7 @@ extension ChunkLedger {
 
   private static let linesPerStatement: Int64 = 200
 
-  /// Some open lines of a chunk, in order; no other process can resolve them before the transaction
-  /// ends.
+  /// Some open lines of a chunk, in order. No other process can resolve them before the transaction ends.
   public func keptLines(
     of chunk: Chunk, after: Int64, on transaction: Transaction
   ) async throws -> [KeptLine] {
@@ -25,7 +24,7 @@ extension ChunkLedger {
     ).rows(as: Int64.self, [UInt8].self).map { KeptLine(quarantineID: $0.0, raw: $0.1) }
   }
 
-  /// The events of a chunk that have been refused in the transaction that is open.
+  /// The events of a chunk that were refused in the current transaction.
   public func refusalsOfThisTransaction(of chunk: Chunk) async throws -> [Refusal] {
     try await connection.query(
       """
@@ -36,11 +35,12 @@ extension ChunkLedger {
       .map { Refusal(id: $0.0, why: $0.1, remedy: $0.2) }
   }
 
-  /// Events that were put into `lethe.collected` for an applied chunk: decides which of them newer
-  /// answers supersede, and has them applied. The limits are asked again, whatever was approved before.
+  /// Reopens an applied chunk after events were put into `lethe.collected`: decides which of them newer
+  /// answers supersede; the others wait to be applied. The limits are checked again, even if the chunk was
+  /// approved before.
   ///
-  /// - Parameter stored: which IDs the chunk's dataset has rows of.
-  /// - Returns: how many are superseded.
+  /// - Parameter stored: finds the IDs of which the chunk's dataset has rows.
+  /// - Returns: how many events are superseded.
   public func chunkReopened(
     _ chunk: Chunk, jobID: Int64, events: Int, stored: StoredIDs, on transaction: Transaction
   ) async throws -> Int {

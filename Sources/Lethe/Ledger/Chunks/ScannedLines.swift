@@ -1,12 +1,12 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// The lines of a result that is being collected, in a table of their own until the transaction ends. The
-/// statements of `ChunkLedger` that collect a result read them there.
+/// The lines of a result that is being collected, in a separate table until the transaction ends. The
+/// statements of `ChunkLedger` that collect a result read it.
 public struct ScannedLines: Sendable {
   private let transaction: Transaction
 
-  /// Makes the table, with no lines.
+  /// Makes the table, empty.
   public init(on transaction: Transaction) async throws {
     self.transaction = transaction
     try await transaction.runScript(
@@ -18,7 +18,7 @@ public struct ScannedLines: Sendable {
       """)
   }
 
-  /// Takes `Rows`.
+  /// Starts a COPY that takes `Rows`.
   public func beginCopy() async throws -> CopyIn {
     try await transaction.beginCopyIn(
       """
@@ -27,7 +27,7 @@ public struct ScannedLines: Sendable {
       """)
   }
 
-  /// Lines as the COPY takes them.
+  /// Lines in the form that the COPY takes.
   public struct Rows {
     private var rows = BinaryRows()
 
@@ -50,11 +50,11 @@ public struct ScannedLines: Sendable {
       for _ in 0..<3 { rows.appendNull() }
     }
 
-    /// A line that nobody may act on.
+    /// A line that must not be acted on.
     /// - Parameters:
-    ///   - id: that it is about, if it has a readable one.
-    ///   - isInChunk: whether the chunk had asked about the ID; nil if there is none.
-    ///   - why: ASCII without controls.
+    ///   - id: the line's ID, if it has a readable one.
+    ///   - isInChunk: whether the ID is in the chunk; nil if there is no ID.
+    ///   - why: ASCII without control characters.
     public mutating func append(
       line: Int, raw: some Collection<UInt8>, id: Int64?, isInChunk: Bool?, why: String
     ) {
@@ -67,7 +67,7 @@ public struct ScannedLines: Sendable {
       if let isInChunk { rows.append(bool: isInChunk) } else { rows.appendNull() }
     }
 
-    /// The bytes of a line that was an event and contradicts another one.
+    /// The bytes of a line that was an event and contradicts another line.
     public mutating func append(line: Int, raw: some Collection<UInt8>) {
       rows.beginRow(columns: 2)
       rows.append(Int64(line))
@@ -75,7 +75,7 @@ public struct ScannedLines: Sendable {
     }
   }
 
-  /// The lines that are events of IDs which come with several reasons.
+  /// The event lines of IDs that come with more than one reason.
   public func contradictions(limit: Int) async throws -> Set<Int> {
     Set(
       try await transaction.query(
@@ -88,8 +88,8 @@ public struct ScannedLines: Sendable {
       ).rows(as: Int.self))
   }
 
-  /// Contradictory lines are no events: nobody may act on them.
-  /// - Parameter body: writes each of them, by `Rows.append(line:raw:)`.
+  /// Marks contradictory lines: they are no events, and must not be acted on.
+  /// - Parameter body: writes each line with `Rows.append(line:raw:)`.
   public func contradictionsFound(
     isolation: isolated (any Actor)? = #isolation, _ body: (CopyIn) async throws -> Void
   ) async throws {

@@ -1,13 +1,13 @@
 public import PostgreSQL
 
-/// Which IDs of the chunk a result speaks about by silence: all that it does not name, none, or all but
-/// those about which it has a line that nobody may act on. Decided once and kept with the job; whatever
-/// reads silence later asks `lethe.speaks_by_silence`.
+/// For which IDs of the chunk a result answers by silence: all IDs that it does not name; none; or all except
+/// those with a line that must not be acted on. This is decided once and kept with the job. All later
+/// statements use `lethe.speaks_by_silence`.
 extension ChunkLedger {
-  /// To be called when each of the `ScannedLines` has its `why`.
+  /// Call it after each of the `ScannedLines` has its `why`.
   ///
   /// - Parameters:
-  ///   - isSpoken: whether the result says by silence that IDs are clean. Never changed afterwards.
+  ///   - isSpoken: whether the result's silence means that IDs are clean. Never changed afterwards.
   ///   - idsBelow: how many IDs of the chunk are smaller than each of these.
   public func silenceDecided(
     isSpoken: Bool, of attempt: Attempt, idsBelow: ([Int64]) throws -> [Int64],
@@ -26,7 +26,8 @@ extension ChunkLedger {
     if exceptions > 0 { try await placeExceptions(of: attempt, idsBelow, transaction) }
   }
 
-  /// Notes where in the chunk they are: its file is gone when the coverage is written.
+  /// Records the positions of the exceptions in the chunk now, because its file is gone when the coverage is
+  /// written.
   private func placeExceptions(
     of attempt: Attempt, _ idsBelow: ([Int64]) throws -> [Int64], _ transaction: Transaction
   ) async throws {

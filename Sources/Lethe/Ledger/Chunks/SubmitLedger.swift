@@ -3,10 +3,10 @@ import PostgreSQL
 import SystemPackage
 public import Vocabulary
 
-/// What submit records. Begins at `exported`, ends at `uploaded`.
+/// What submit records. From `exported` to `uploaded`.
 extension ChunkLedger {
-  /// Records the intent to create a job, before the API is called: a job whose creation is cut off
-  /// can then be found again by its name.
+  /// Records the intent to create a job, before the API is called. If the connection breaks during the
+  /// creation, the job can then be found by its name.
   public func jobIntended(for chunk: Chunk) async throws -> Attempt {
     try await connection.withTransaction { transaction in
       try await ChunkQueries.guarded(
@@ -29,12 +29,13 @@ extension ChunkLedger {
     }
   }
 
-  /// The API has the job: it has answered, or a listing has shown the job's name.
+  /// Records that the API has the job: the API has answered, or a listing has shown the job's name.
   ///
   /// - Parameters:
-  ///   - at: the API's own time of the creation, which orders the answers of jobs; nil if it did not tell.
-  ///   - uploadHost: where the job's bytes are to go.
-  /// - Throws: `KnownJobID` if the API has given the ID before. Nothing is recorded then.
+  ///   - at: the API's own time of the creation, which orders the answers of jobs; nil if the API did not
+  ///     give it.
+  ///   - uploadHost: the host for the job's upload.
+  /// - Throws: `KnownJobID` if the API gave the same ID before. Nothing is recorded then.
   public func jobCreated(
     _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?, uploadHost: String? = nil
   ) async throws -> Attempt {
@@ -65,7 +66,7 @@ extension ChunkLedger {
     }
   }
 
-  /// How long ago the creation of the attempt's job was intended, by the database's clock.
+  /// The time since the intent to create the attempt's job was recorded, by the database's clock.
   public func secondsSinceIntent(_ attempt: Attempt) async throws -> Double {
     try await connection.query(
       """
@@ -75,7 +76,7 @@ extension ChunkLedger {
     ).onlyRow(as: Double.self)
   }
 
-  /// The API has taken every byte of the chunk.
+  /// Records that the API has accepted every byte of the chunk.
   public func uploadRecorded(_ attempt: Attempt, of chunk: Chunk) async throws {
     try await connection.withTransaction { transaction in
       try await transaction.executeOne(
@@ -88,7 +89,7 @@ extension ChunkLedger {
     }
   }
 
-  /// The chunk's file was lost before its upload and was written again from the warehouse.
+  /// Records that the chunk's file was lost before its upload and was written again from the warehouse.
   public func fileReplaced(of chunk: Chunk, by file: ChunkFile) async throws {
     try await ChunkQueries.guarded(
       connection, chunk.label,
@@ -100,24 +101,25 @@ extension ChunkLedger {
       """)
   }
 
-  /// What a chunk's bytes are to the host that they would go to.
+  /// Whether a chunk is too large for its upload host, and whether it can be cut.
   public struct Cutting: Sendable {
-    /// How often the chunk, or the one that it was a part of, was cut.
+    /// How often the chunk, or the chunk from which it was cut, has been cut.
     public let cuts: Int
-    /// The fewest bytes that the host of the run's newest job has found too many, in this run; nil if it has taken as
-    /// many since, or has refused none.
+    /// The smallest size that the host of the run's newest job has refused in this run; nil if it has since
+    /// accepted as much, or has refused nothing.
     public let refusedBytes: Int?
 
-    /// A chunk of 120 MB comes to less than 1 MB.
+    /// Seven cuts make a chunk of 120 MB smaller than 1 MB.
     private static let cutsMax = 7
 
-    /// Whether the chunk is as large as what was refused, or nearly so: a few bytes less will hardly do.
+    /// Whether the chunk is as large as what was refused, or nearly as large: a few bytes less will hardly
+    /// help.
     public func isTooLarge(_ chunk: Chunk) -> Bool {
       guard let refusedBytes else { return false }
       return chunk.bytes >= refusedBytes - refusedBytes / 16
     }
 
-    /// Whether cutting may help: not without end, for a host may find everything too large.
+    /// Whether cutting may help. The number of cuts is limited, because a host may refuse every size.
     public func mayHelp(_ chunk: Chunk) -> Bool {
       guard chunk.ids > 1, cuts < Self.cutsMax else { return false }
       guard let refusedBytes else { return true }
@@ -145,7 +147,7 @@ extension ChunkLedger {
     return Cutting(cuts: cuts, refusedBytes: refusedBytes)
   }
 
-  /// The host took the bytes of the chunk's job for too many.
+  /// Records that the host refused the bytes of the chunk's job as too many.
   public func sizeRefused(_ attempt: Attempt, of chunk: Chunk) async throws {
     try await connection.execute(
       """
@@ -153,18 +155,18 @@ extension ChunkLedger {
       """)
   }
 
-  /// The chunk's bytes are too many for its host: it is two chunks from now on, each with all its attempts.
+  /// Cuts a chunk with too many bytes for its host into two chunks. Each has all its attempts.
   ///
   /// - Parameters:
-  ///   - attempt: whose job has shown it; nil for a chunk that has none.
-  ///   - parts: of all its IDs, in their order. The second one becomes a chunk of its own.
+  ///   - attempt: whose job the host refused; nil for a chunk without a job.
+  ///   - parts: contain all its IDs, in order. The second part becomes a new chunk.
   public func chunkCut(
     _ chunk: Chunk, after attempt: Attempt?, why: String, into parts: (ChunkFile, ChunkFile)
   ) async throws {
     let (first, rest) = parts
     try await connection.withTransaction { transaction in
       if let attempt { try await end(attempt, why: why, on: transaction) }
-      // The export counts its chunks in the same row, and so gives no other one the number below.
+      // The export counts its chunks in the same row, so it cannot give the number below to another chunk.
       try await transaction.executeOne(
         """
         UPDATE lethe.export SET chunks = chunks + 1 WHERE run_id = \(chunk.runID)

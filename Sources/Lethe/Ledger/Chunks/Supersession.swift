@@ -1,21 +1,22 @@
 public import PostgreSQL
 import Vocabulary
 
-/// Which of these IDs a chunk's dataset has rows of, as of the transaction, also where it exports them no more.
+/// Finds the IDs of which a chunk's dataset has rows, in the transaction's view, including rows that are no
+/// longer exported.
 public typealias StoredIDs =
   @Sendable (_ ids: [Int64], _ transaction: Transaction) async throws -> [Int64]
 
-/// Which of two answers about an ID counts: that of the job which the API made later, whenever each is
-/// collected or applied.
+/// Decides which of two answers about an ID counts: the one from the job that the API made later, no matter
+/// when each is collected or applied.
 extension ChunkLedger {
   static let idsPerStatement: Int64 = 10_000
 
-  /// Marks the events that a newer answer about their IDs takes the place of: those of older jobs that
-  /// are not applied yet, by this result; and this result's, by newer ones.
+  /// Marks superseded events: those of older jobs that are not applied yet, by this result; and those of this
+  /// result, by newer answers.
   ///
   /// - Parameters:
-  ///   - containing: which of these IDs the chunk had asked about.
-  ///   - stored: which of them its dataset has rows of.
+  ///   - containing: which of these IDs were in the chunk.
+  ///   - stored: finds the IDs of which its dataset has rows.
   public func markSuperseded(
     by attempt: Attempt, of chunk: Chunk, containing: ([Int64]) throws -> [Int64],
     stored: StoredIDs, on transaction: Transaction
@@ -25,12 +26,12 @@ extension ChunkLedger {
     try await markByNewer(than: attempt.jobID, chunk, stored, transaction)
   }
 
-  /// Marks the events of a chunk that newer answers have overtaken, whatever has become of their chunks.
-  /// For a chunk whose result was collected earlier and that is about to be applied.
+  /// Marks the events of a chunk that newer answers have superseded, in whatever state the chunks of those
+  /// answers are. For a chunk whose result was collected earlier and that is about to be applied.
   ///
   /// - Parameters:
-  ///   - jobID: the job whose result the chunk's events come from.
-  ///   - stored: which IDs its dataset has rows of.
+  ///   - jobID: the job whose result has the chunk's events.
+  ///   - stored: finds the IDs of which its dataset has rows.
   /// - Returns: how many events of the chunk stand and are not applied.
   @discardableResult
   public func markSuperseded(
@@ -47,19 +48,19 @@ extension ChunkLedger {
     ).onlyRow(as: Int.self)
   }
 
-  /// One result of a type at a time, until the transaction's end: of two that are collected side by side,
-  /// the second one has to see the first.
+  /// Locks the answers of a type until the transaction ends. Without the lock, two results that are collected
+  /// at the same time would not see each other.
   func lockAnswers(of chunk: Chunk, on transaction: Transaction) async throws {
     try await transaction.execute(
       "SELECT pg_advisory_xact_lock(hashtext('lethe.answers'), hashtext(\(chunk.type.rawValue)))")
   }
 
-  /// Events of other chunks that are not applied: of those that wait, and of those that were set aside or
-  /// given up, whose answers count all the same. One falls where this result has another event about its
-  /// ID, or speaks about it by silence.
+  /// Marks events of other chunks that are not applied: events that wait, and events of chunks that were set
+  /// aside or given up, because those answers count, too. This result supersedes an event if it has a
+  /// different event about the ID, or answers for the ID by silence.
   ///
-  /// The same answer from another dataset stands: it is about other tables. So does one of which a part is
-  /// applied, unless its chunk has failed: nobody is about to complete it.
+  /// The same answer from another dataset stands, because it is about other tables. A partly applied event
+  /// stands, too, unless its chunk has failed and so will not complete it.
   private func markOlder(
     than attempt: Attempt, _ chunk: Chunk, _ containing: ([Int64]) throws -> [Int64],
     _ transaction: Transaction
@@ -95,7 +96,7 @@ extension ChunkLedger {
     }
   }
 
-  /// - Parameter ids: that both chunks had asked about.
+  /// - Parameter ids: IDs that are in both chunks.
   private func mark(
     _ ids: [Int64], of other: Int64, supersededBy attempt: Attempt, of chunk: Chunk,
     _ transaction: Transaction
@@ -117,9 +118,10 @@ extension ChunkLedger {
       """)
   }
 
-  /// A failed chunk of which newer answers have overtaken every event is of no use to anybody. As long as
-  /// one stands it keeps them all, so that it can be taken on again; and as long as an older job's result is
-  /// still to come, or has events that stand: else it would seem to have been silent about them.
+  /// Deletes the events of a failed chunk if newer answers have superseded all of them. The chunk keeps all
+  /// its events as long as one stands, so that it can be taken on again. It also keeps them as long as an
+  /// older job's result is still to come or has standing events: without them, this chunk would seem to have
+  /// been silent about their IDs.
   private func dropIfNothingStands(of other: Int64, _ transaction: Transaction) async throws {
     try await transaction.execute(
       """
@@ -145,9 +147,9 @@ extension ChunkLedger {
       """)
   }
 
-  /// Marks events of this result about IDs that a newer job has answered for, whatever has become of that
-  /// job's chunk: with an event, or by silence. A job of the same rows had asked about each ID of its key
-  /// range; of other jobs' IDs the ledger knows only those with an event.
+  /// Marks events of this result if a newer job has answered for their IDs with an event or by silence, in
+  /// whatever state that job's chunk is. A job of the same rows asked about each ID of its key range. For
+  /// other jobs, the ledger knows only the IDs with an event.
   private func markByNewer(
     than jobID: Int64, _ chunk: Chunk, _ stored: StoredIDs, _ transaction: Transaction
   ) async throws {
@@ -191,8 +193,8 @@ extension ChunkLedger {
       """)
   }
 
-  /// Makes `lethe_traced` of the IDs of which newer jobs' chunks have a trace: to take each trace apart once
-  /// takes less than to look each event up in it.
+  /// Fills `lethe_traced` with the IDs in the traces of newer jobs' chunks. Unpacking each trace once is
+  /// faster than looking each event up in it.
   private func gatherTraces(
     of newer: SQL, _ chunk: Chunk, _ transaction: Transaction
   ) async throws {
@@ -215,7 +217,8 @@ extension ChunkLedger {
       """)
   }
 
-  /// Makes `lethe_stored` of the IDs that a newer job is silent about and that the chunk's dataset still has rows of.
+  /// Fills `lethe_stored` with the IDs that a newer job is silent about and of which the chunk's dataset
+  /// still has rows.
   private func gatherStored(
     _ silent: SQL, _ chunk: Chunk, _ stored: StoredIDs,
     _ transaction: Transaction
@@ -245,11 +248,13 @@ extension ChunkLedger {
     }
   }
 
-  /// Whether the newer job `n` has answered for the event `o`: by the rules for the events of older jobs. But which
-  /// IDs it had asked about is not known any more. So its silence takes the place of no clean answer: where it had
-  /// asked it says the same, and where it had not, nobody else would release the ID. And it takes the place of
-  /// another one only where the ID still has a row, within `where` or not: where it has none, nobody will ask again,
-  /// and what other tables have of the ID would stay as it is for good.
+  /// Whether the newer job `n` has answered for the event `o`, by the rules for events of older jobs. The
+  /// ledger no longer knows about which IDs the job asked, so its silence counts less:
+  ///
+  /// - It does not supersede a clean answer. If the job asked about the ID, it says the same. If it did not,
+  ///   the clean answer is the only one that releases the ID.
+  /// - It supersedes another answer only if the ID still has a row, within `where` or not. If the ID has no
+  ///   row, no later job asks about it, and its data in other tables would never be changed.
   private static let isAnswered: SQL = """
     CASE WHEN \(newerEvent())
     THEN n.is_same_dataset OR NOT \(newerEvent(andAlso: "e.reason = o.reason"))
@@ -260,8 +265,8 @@ extension ChunkLedger {
     (n.is_of_same_rows AND o.reason <> 'clean' AND EXISTS (SELECT FROM lethe.speaks_by_silence(n.job_id, o.id)))
     """
 
-  /// Whether the newer job has an event about the ID of `o`: one that waits, was refused, or is applied, with
-  /// a record or a trace.
+  /// Whether the newer job has an event about the ID of `o`: it waits, was refused, or is applied with a
+  /// record or a trace.
   private static func newerEvent(andAlso condition: SQL = "true") -> SQL {
     let isThat: SQL = "e.chunk_id = n.chunk_id AND e.id = o.id AND \(condition)"
     return """
