@@ -2,9 +2,9 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// What runs took on, on whose word.
+/// Checks which definitions runs adopted, and who decided it.
 extension ChainVerifier {
-  /// What a run took on, on whose word, is as it was sealed.
+  /// Checks that the adoption, with who decided it, is as it was sealed.
   mutating func verifyAdoption(_ record: Record) async throws {
     guard case .number(let number)? = Self.values(record.content)?["adoption_id"] else {
       result.found(
@@ -24,7 +24,7 @@ extension ChainVerifier {
       writtenAt: record.sealedAt)
   }
 
-  /// Each adoption has its record, and each run that adopted a definition still has the one that it adopted
+  /// Checks that each adoption has its record, and that each run still has the definition that it adopted
   /// last.
   mutating func requireSealOfEachAdoption() async throws {
     let unsealed = try await session.query(
@@ -60,7 +60,7 @@ extension ChainVerifier {
 }
 
 extension TrailQueries {
-  /// Of the runs of chunks whose key range holds the ID.
+  /// The adoptions of runs with chunks whose key range contains the ID.
   func adoptions() async throws -> [AuditTrail.Adoption] {
     try await session.run(
       """

@@ -2,9 +2,9 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// Who approved what a limit had stopped, and what the warehouse refused.
+/// Checks who approved chunks that a limit had stopped, and reads what the warehouse refused.
 extension ChainVerifier {
-  /// Who approved what, and why, is as it was sealed.
+  /// Checks that the approval, with who approved and why, is as it was sealed.
   mutating func verifyApproval(_ record: Record) async throws {
     guard case .number(let number)? = Self.values(record.content)?["approval_id"] else {
       result.found(

@@ -4,12 +4,12 @@ import Ledger
 import PostgreSQL
 import Vocabulary
 
-/// Walks the chain from its first record to its last: the numbers, the links, the hashes, and whether
-/// what a job's record says is still what the ledger says.
+/// Reads the chain from its first record to its last. Checks the numbers, the links and the hashes, and
+/// whether the ledger still says what a job's record says.
 struct ChainVerifier {
   let session: Transaction
   var result = AuditVerification()
-  /// Chunks up to this one may have been applied before the chain began.
+  /// Chunks up to and including this one may have been applied before the chain began.
   private(set) var chunkIDMax: Int64 = 0
   /// Event records from before this time were pruned.
   private(set) var prunedThrough: String?
@@ -22,7 +22,7 @@ struct ChainVerifier {
   }
 
   mutating func walk() async throws {
-    // What the first record follows: the hash of nothing.
+    // The hash before the first record is the hash of nothing.
     before.sha256 = try await session.query("SELECT sha256('')").onlyRow(as: [UInt8].self)
     while case let page = try await records(after: before.number), !page.isEmpty {
       for record in page { try await verify(record) }
@@ -38,8 +38,8 @@ struct ChainVerifier {
     try await requireSealOfEachAdoption()
   }
 
-  /// Whether something was done that a record would be about. A ledger whose schema was loaded from a dump begins
-  /// its chain with its first run.
+  /// Whether something was done that must have a record. If the ledger's schema was loaded from a dump, the
+  /// chain begins with the first run.
   private func hasEvidence() async throws -> Bool {
     try await session.query(
       """
@@ -72,21 +72,21 @@ struct ChainVerifier {
     let previous: [UInt8]
     let sha256: [UInt8]
     let sealedAt: String
-    /// Whether the hash is that of the link and the content.
+    /// Whether the hash matches the link and the content.
     let isHashRight: Bool
-    /// What the record would say if it were made now; nil if the job is gone.
+    /// What the record would say if it were made now; nil if the job is missing.
     let contentNow: String?
-    /// Whether the record is filed under its job's chunk.
+    /// Whether the record has the chunk of its job.
     let isFiledRight: Bool
-    /// Whether the chunk is applied, and no later record is about it.
+    /// Whether the chunk is applied and has no later record.
     let isCurrent: Bool
 
     var key: String { "number = \(number)" }
   }
 
   private func records(after number: Int64) async throws -> [Record] {
-    // The hash is taken here, by what PostgreSQL brings, and not by lethe.seal_hash, which whoever
-    // owns the ledger could replace.
+    // Computes the hash with PostgreSQL's own functions. The owner of the ledger could replace
+    // lethe.seal_hash.
     try await session.query(
       """
       SELECT s.number, s.kind, s.job_id, s.chunk_id, s.content, s.previous, s.sha256,
@@ -123,7 +123,7 @@ struct ChainVerifier {
     switch record.kind {
     case "begin": verifyBegin(record)
     case "prune": verifyPrune(record)
-    // An operator's word: the hash is all that there is to it.
+    // The ledger has nothing to compare with an operator's release, so only the hash is checked.
     case "release": break
     case "approval": try await verifyApproval(record)
     case "adoption": try await verifyAdoption(record)
@@ -163,7 +163,7 @@ struct ChainVerifier {
   }
 
   private mutating func verifyPrune(_ record: Record) {
-    // Lines of the quarantine, which nothing else is held against.
+    // The ledger has nothing to compare with pruned lines of the quarantine.
     if case .number = Self.values(record.content)?["quarantine_lines"] { return }
     guard case .text(let through) = Self.values(record.content)?["through"],
       Timestamp(through) != nil
@@ -172,7 +172,7 @@ struct ChainVerifier {
         "lethe.seal", record.key, "it does not say what was pruned", writtenAt: record.sealedAt)
       return
     }
-    // A record that is not what was sealed excuses no missing event.
+    // If the record was changed after it was sealed, it does not explain missing events.
     guard record.isHashRight else { return }
     prunedThrough = max(prunedThrough ?? through, through)
   }

@@ -1,7 +1,7 @@
 import Foundation
 import PostgreSQL
 
-/// A value of a record's content.
+/// A value in a record's content.
 enum SealedValue: Decodable, Equatable, CustomStringConvertible {
   case text(String)
   case number(Decimal)
@@ -29,9 +29,9 @@ enum SealedValue: Decodable, Equatable, CustomStringConvertible {
   }
 }
 
-/// What a job's record says, held against what the ledger says now.
+/// Compares a job's record with what the ledger says now.
 extension ChainVerifier {
-  /// Nil if it is no JSON object.
+  /// Nil if it is not a JSON object.
   static func values(_ content: String) -> [String: SealedValue]? {
     try? JSONDecoder().decode([String: SealedValue].self, from: Data(content.utf8))
   }
@@ -64,8 +64,8 @@ extension ChainVerifier {
     }
   }
 
-  /// Lines of the chunk's quarantine were applied after the record was made, or are being applied: what
-  /// they added is left out, and what was there before has to be there still.
+  /// If lines of the chunk's quarantine were applied after the record was made, or are being applied: leaves
+  /// out what they added. What was there before must still be there.
   private func goBack(
     to sealed: [String: SealedValue], _ now: inout [String: SealedValue]
   ) async throws {
@@ -87,7 +87,7 @@ extension ChainVerifier {
     now["batches_sha256"] = .text(row.2)
   }
 
-  /// Where a value of the content comes from.
+  /// The table and row from which a value of the content comes.
   private static func row(
     of name: String, _ sealed: [String: SealedValue]
   ) -> (table: String, key: String) {

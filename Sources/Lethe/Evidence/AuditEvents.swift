@@ -1,7 +1,7 @@
 import PostgreSQL
 
-/// Holds the event records and traces against the hashes that their batches keep of them. The batches themselves
-/// are in the chain.
+/// Compares the event records and traces with the hashes in their batches. The chain proves the batches
+/// themselves.
 struct EventVerifier {
   let session: Transaction
   let chunkIDMax: Int64
@@ -32,7 +32,7 @@ struct EventVerifier {
     let records: Int
     let appliedAt: String
     let isSealed: Bool
-    /// Event records that are there; nil where they were pruned.
+    /// The number of event records now; nil if they were pruned.
     let recordsNow: Int?
     let isHashRight: Bool?
     let hasTraces: Bool
@@ -141,7 +141,8 @@ struct EventVerifier {
     }
   }
 
-  /// Whoever adds a record of a time that was pruned would escape the hashes.
+  /// Without this check, nobody would detect a record that is added to a pruned period, where no hash covers
+  /// it.
   private mutating func requireNothingPruned(
     in table: SQL, events: SQL, id: SQL
   ) async throws {

@@ -2,22 +2,23 @@ import Ledger
 import PostgreSQL
 public import Vocabulary
 
-/// How event records are written for others to read.
+/// The file format of exported event records.
 public enum AuditExportFormat: String, Sendable, CaseIterable {
   /// RFC 4180, with a header.
   case csv
-  /// A JSON object a line.
+  /// One JSON object per line.
   case ndjson
 }
 
 extension AuditLedger {
-  /// Streams the event records of a time, in the order in which they are stored, and after them the events
-  /// of which there are traces, with what is known of their jobs. The server is held back while `write` works: memory stays flat.
+  /// Streams the event records of a period, in the order in which they are stored. After them come the events
+  /// with traces, with what is known about their jobs. The server waits while `write` works, so memory use
+  /// stays constant.
   ///
   /// - Parameters:
   ///   - from: applied at this time or later.
   ///   - to: applied before this time.
-  ///   - write: gets whole rows. What it got is not to be believed if this throws.
+  ///   - write: gets complete rows. If this function throws, do not trust what it got.
   /// - Returns: the number of records.
   public func exportEvents(
     from: Timestamp, to: Timestamp, as format: AuditExportFormat,
@@ -36,7 +37,7 @@ extension AuditLedger {
       id, type, reason, action, applied_at, created_at, redacted_at, cause_id, changed, chunk_id, batch,
       job_id, superseded_by
       """
-    // IDs are text: not every reader of JSON has whole numbers of 63 bits.
+    // IDs are text, because not every JSON reader supports integers of 63 bits.
     let records: SQL = """
       SELECT e.id::text AS id, e.type, e.reason, e.action, \(utc("e.applied_at")) AS applied_at,
              \(utc("e.created_at")) AS created_at, \(utc("e.redacted_at")) AS redacted_at,
@@ -55,8 +56,8 @@ extension AuditLedger {
     switch format {
     case .csv: return "COPY (\(records)) TO STDOUT (FORMAT csv, HEADER)"
     case .ndjson:
-      // The plain format would double each backslash. JSON's text has no control character, so with
-      // these two nothing in it is quoted.
+      // The text format would double each backslash. JSON text contains no control characters, so with these
+      // two as quote and delimiter nothing is quoted.
       return """
         COPY (SELECT row_to_json(record) FROM (\(records)) AS record) TO STDOUT
         (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
@@ -65,8 +66,8 @@ extension AuditLedger {
   }
 }
 
-/// Ends rows as their format wants it, and counts them. PostgreSQL ends a CSV row with a line feed, RFC
-/// 4180 with a carriage return before it.
+/// Ends rows as the format requires, and counts them. PostgreSQL ends a CSV row with a line feed; RFC 4180
+/// requires a carriage return before it.
 private struct ExportedRows {
   private let format: AuditExportFormat
   private(set) var count: Int
@@ -76,7 +77,7 @@ private struct ExportedRows {
     count = format == .csv ? -1 : 0  // the header is no record
   }
 
-  /// - Parameter block: whole rows, so that each begins outside of quotes.
+  /// - Parameter block: complete rows, so that each block begins outside of quotes.
   mutating func finished(_ block: [UInt8]) -> [UInt8] {
     let (lineFeed, quote) = (UInt8(ascii: "\n"), UInt8(ascii: "\""))
     guard format == .csv else {

@@ -1,8 +1,8 @@
 public import PostgreSQL
 
-/// The ledger read as evidence: what is known of one ID (`trail`), the event records of a time
-/// (`exportEvents`), and whether what it says is still what was written (`verify`); and the one way in
-/// which records leave it (`prune`).
+/// Reads the ledger as evidence: what it knows about one ID (`trail`), the event records of a period
+/// (`exportEvents`), and whether it still says what was written (`verify`). `prune` is the only way in which
+/// records are deleted from it.
 public struct AuditLedger: Sendable {
   let connection: Connection
 
@@ -10,7 +10,7 @@ public struct AuditLedger: Sendable {
     self.connection = connection
   }
 
-  /// SQL: a time as ISO 8601 in UTC, to the microsecond, so that its text sorts as it does.
+  /// SQL: a time as ISO 8601 in UTC, to the microsecond. The text sorts in the same order as the time.
   static func utc(_ expression: SQL) -> SQL {
     .utc(expression, .microseconds)
   }

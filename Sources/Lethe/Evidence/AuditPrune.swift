@@ -3,20 +3,20 @@ public import Ledger
 import PostgreSQL
 import Vocabulary
 
-/// What a prune dropped, or would drop.
+/// What a prune deleted, or would delete.
 public struct AuditPruning: Sendable {
   /// A month's event records.
   public struct Partition: Sendable {
     public let name: String
     public let from: String
-    /// The month's end; no record of it is that young.
+    /// The end of the month: all its records are older.
     public let to: String
     /// Its event records, and the events of its traces.
     public let events: Int
   }
 
   public let partitions: [Partition]
-  /// The record of it in the chain; nil if nothing was dropped.
+  /// The number of the chain's record about it; nil if nothing was deleted.
   public let sealNumber: Int64?
 
   /// No event record from before this time remains; nil if nothing is old enough.
@@ -25,17 +25,16 @@ public struct AuditPruning: Sendable {
 }
 
 extension AuditLedger {
-  /// Drops the months of event records of which every instant is older than `age`, never the current
-  /// one, and seals a record of that, in one transaction.
+  /// Drops the months in which all event records are older than `age`, but never the current month. The same
+  /// transaction seals a record of it.
   ///
-  /// - Parameter isDryRun: changes nothing and says what would be dropped.
-  /// - Throws: `LedgerError` (`.refused`) if somebody else owns the partitions, or if a chunk that is
-  ///   still being applied has records in them; `PostgreSQLError` (temporary) if the partitions are in
-  ///   use.
+  /// - Parameter isDryRun: changes nothing and reports what would be dropped.
+  /// - Throws: `LedgerError` (`.refused`) if the partitions have another owner, or contain records of a chunk
+  ///   that is still being applied; `PostgreSQLError` (temporary) if the partitions are in use.
   public func prune(olderThan age: RecordAge, isDryRun: Bool = false) async throws -> AuditPruning {
     try await connection.withTransaction { transaction in
-      // Dropping one takes the whole table for a moment: whoever reads it must not be kept waiting
-      // behind a lock that does not come.
+      // To drop a partition, PostgreSQL locks the whole table for a moment. While it waits for that lock, all
+      // readers wait behind it, so it must not wait for long.
       try await transaction.execute("SET LOCAL lock_timeout = 5000")
       let old = try await Self.partitions(olderThan: age, transaction)
       guard let end = old.map(\.to).max() else {
@@ -89,7 +88,7 @@ extension AuditLedger {
     ).rows(as: String.self, String.self, String.self).map { (name: $0.0, from: $0.1, to: $0.2) }
   }
 
-  /// What a chunk has done is proven as a whole, once it is applied.
+  /// A chunk is proven as a whole, after it is applied. So its records must stay until then.
   private static func requireApplied(
     before end: String, _ transaction: Transaction
   ) async throws {

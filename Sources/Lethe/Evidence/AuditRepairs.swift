@@ -1,7 +1,7 @@
 import Foundation
 import PostgreSQL
 
-/// Tombstones that were taken back, held against the chain's records about them.
+/// Compares withdrawn tombstones with the chain's records about them.
 extension ChainVerifier {
   mutating func verifyRepair(_ record: Record) async throws {
     guard let values = Self.values(record.content), case .number(let count) = values["tombstones"],

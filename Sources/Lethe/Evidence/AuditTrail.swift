@@ -1,7 +1,7 @@
 import Ledger
 public import Vocabulary
 
-/// Everything that the ledger knows of one ID. Times are ISO 8601 in UTC; each list is in order of time.
+/// Everything that the ledger knows about one ID. Times are ISO 8601 in UTC; each list is in order of time.
 public struct AuditTrail: Sendable {
   public let id: Int64
   public internal(set) var checks: [Check] = []
@@ -16,7 +16,7 @@ public struct AuditTrail: Sendable {
   public internal(set) var releases: [SealedReleaseRecord] = []
   public internal(set) var quarantined: [QuarantinedLine] = []
   public internal(set) var refusals: [Refusal] = []
-  /// Of chunks whose key range holds the ID.
+  /// The approvals of chunks whose key range contains the ID.
   public internal(set) var approvals: [Approval] = []
   public internal(set) var adoptions: [Adoption] = []
 
@@ -33,11 +33,11 @@ public struct AuditTrail: Sendable {
   /// One of the ledger's jobs.
   public struct Job: Sendable {
     public let id: Int64
-    /// The API's ID; nil where the API never gave one, or the row is gone.
+    /// The API's ID; nil if the API never gave one, or the row is missing.
     public let apiID: String?
   }
 
-  /// A chunk whose key range holds the ID. The ledger keeps the ranges, not each ID that was in them.
+  /// A chunk whose key range contains the ID. The ledger keeps the ranges, not each ID that was in them.
   public struct Check: Sendable {
     public let chunkID: Int64
     public let runID: Int64
@@ -61,7 +61,7 @@ public struct AuditTrail: Sendable {
     public internal(set) var answer = Answer.unanswered
   }
 
-  /// When a dataset's ID was last answered for: by an event, or by silence that counts for it.
+  /// When a dataset last had an answer for the ID: an event, or silence that covers the ID.
   public struct LastCheck: Sendable {
     public let pipeline: String
     public let dataset: String
@@ -71,7 +71,7 @@ public struct AuditTrail: Sendable {
     public let chunkID: Int64
   }
 
-  /// The newest record of the chain that is about a chunk.
+  /// The newest record of the chain about a chunk.
   public struct Seal: Sendable {
     public let number: Int64
     public let sha256: String
@@ -80,26 +80,27 @@ public struct AuditTrail: Sendable {
   /// What a chunk's result said about the ID.
   public enum Answer: String, Sendable {
     case event
-    /// Clean, or not among the IDs that were asked about.
+    /// Clean, or the chunk did not ask about the ID.
     case noEvent = "clean or not asked about"
-    /// No event, and a line that nobody may act on is about the ID, or may be.
+    /// No event, but a line that must not be acted on is about the ID, or may be.
     case notTold = "not told"
     /// An event that is not applied yet.
     case waiting
     /// An event that was not applied: its chunk was set aside or given up.
     case notApplied = "not applied"
-    /// If it had one, it was not applied, and newer answers have overtaken all that the chunk had.
+    /// The result had no event for the ID, or one that was not applied. Newer answers have superseded all
+    /// events of the chunk.
     case overtaken
     /// An event that the warehouse refused.
     case refused
-    /// The event records of that time are gone; the answer with them, if there was one.
+    /// The event records of that time were pruned, together with the answer if there was one.
     case pruned
-    /// None came before the chunk was set aside or given up.
+    /// The chunk was set aside or given up before an answer came.
     case failed
     case unanswered = "none yet"
   }
 
-  /// An event record: about the ID itself, or about a row of it that another ID's event reached.
+  /// An event record: about the ID itself, or about a row with this ID that another ID's event reached.
   public struct Event: Sendable {
     public let type: JobType
     public let reason: String
@@ -111,12 +112,12 @@ public struct AuditTrail: Sendable {
     public let createdAt: String?
     public let redactedAt: String?
     public let appliedAt: String
-    /// Rows changed, by action and table.
+    /// The number of rows changed, by action and table.
     public let changed: [String: Int]
-    /// The ID whose event reached this one, and what kind of ID that is.
+    /// The ID whose event reached this one, and the type of that ID.
     public let causeID: Int64?
     public let causeType: JobType?
-    /// The job whose newer answer about the ID kept this one from being acted on.
+    /// The job whose newer answer about the ID superseded this event.
     public let supersededBy: Job?
   }
 
@@ -142,15 +143,15 @@ public struct AuditTrail: Sendable {
     public let at: String
   }
 
-  /// A tombstone that was taken back: it was made of a row whose ID is not what it said.
+  /// A tombstone that was withdrawn, because it was made from a row whose ID is of another type.
   public struct Withdrawal: Sendable {
     public let type: JobType
     public let reason: String
     public let job: Job
     public let deletedAt: String
-    /// The table of the row.
+    /// The table from which the row came.
     public let table: String
-    /// The record of the chain that tells of it; what follows is from there.
+    /// The number of the chain's record about the withdrawal. The properties below come from that record.
     public let sealNumber: Int64
     public let at: String
     public let by: String?
@@ -162,7 +163,7 @@ public struct AuditTrail: Sendable {
     public let dataset: String
     public let chunkID: Int64
     public let protectedAt: String
-    /// When the job was asked that the protection rests on.
+    /// When the job of the protecting answer was made.
     public let askedAt: String
   }
 
@@ -176,34 +177,34 @@ public struct AuditTrail: Sendable {
     public let why: String
     public let remedy: String
     public let at: String
-    /// Rows changed before it was refused, by action and table: an event of many rows takes several
-    /// transactions.
+    /// The number of rows changed before the refusal, by action and table: an event of many rows takes
+    /// several transactions.
     public let changed: [String: Int]
     public let resolvedAt: String?
     public let resolution: String?
     public let supersededBy: Job?
   }
 
-  /// Somebody's word that a chunk which a limit had stopped may go on.
+  /// An operator's approval of a chunk that a limit had stopped.
   public struct Approval: Sendable {
     public let chunkID: Int64
     public let stoppedReason: String
     public let by: String
     public let note: String?
     public let at: String
-    /// The record of it in the chain.
+    /// The number of the chain's record about it.
     public let sealNumber: Int64?
   }
 
-  /// Somebody's word that an open run might take a newer definition on.
+  /// An operator's decision that an open run may adopt a newer definition.
   public struct Adoption: Sendable {
     public let runID: Int64
-    /// By place in the definition: what the run had there, and what it has since.
+    /// By place in the definition: the value before, and the value since.
     public let changes: [String: [String?]]
     public let by: String
     public let note: String?
     public let at: String
-    /// The record of it in the chain.
+    /// The number of the chain's record about it.
     public let sealNumber: Int64?
   }
 

@@ -4,11 +4,11 @@ import PostgreSQL
 public import Vocabulary
 
 extension AuditLedger {
-  /// Everything that the ledger knows of an ID, as of one moment.
-  /// - Parameter type: only as an ID of this type; an ID may be a post's and a user's at once.
+  /// Everything that the ledger knows about an ID at one moment.
+  /// - Parameter type: the ID as this type only; one number may be a post's ID and a user's ID.
   public func trail(of id: Int64, type: JobType?) async throws -> AuditTrail {
     try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
-      // Before the moment is fixed: a table that is emptied afterwards would be empty in it, too.
+      // Before the snapshot is taken: a table that is truncated later would be empty in the snapshot, too.
       try await $0.execute("LOCK TABLE lethe.collected IN ACCESS SHARE MODE")
       return try await TrailQueries(
         session: $0, id: "\(id)", type: "\(type?.rawValue)"
@@ -98,8 +98,8 @@ struct TrailQueries {
     }
   }
 
-  /// Whether the record of an event about the ID would be gone by now: the batch that went over the ID,
-  /// or for a chunk from before there were batches its end, lies before what was pruned.
+  /// Whether an event record about the ID would be pruned by now: the batch that contained the ID is older
+  /// than what was pruned. For a chunk from before batches existed, the end of the chunk counts.
   private var isPruned: SQL {
     """
     coalesce(c.events > 0 AND coalesce(
@@ -110,8 +110,8 @@ struct TrailQueries {
     """
   }
 
-  /// What a result that has no event about the ID says of it. A failed chunk that once had events and has
-  /// none any more has lost them to newer answers.
+  /// What a result without an event about the ID says of it. If a failed chunk had events and has none now,
+  /// newer answers have superseded them.
   private var said: SQL {
     """
     CASE WHEN c.state = \(state: .failed) AND c.events > 0
@@ -200,7 +200,7 @@ struct TrailQueries {
     }
   }
 
-  /// The traces that hold the ID, and its place in each.
+  /// The traces that contain the ID, and its position in each.
   private var traces: SQL {
     """
     SELECT t.*, p.place, c.dataset, r.pipeline
@@ -211,7 +211,7 @@ struct TrailQueries {
     """
   }
 
-  /// The times of the event of a trace `t`: its own, or those of the record that it repeats.
+  /// The times of the event in a trace `t`: its own, or those of the record that it repeats.
   private var timesOfTrace: SQL {
     """
     SELECT t.created_at[t.place] AS created_at, t.redacted_at[t.place] AS redacted_at
@@ -232,8 +232,8 @@ struct TrailQueries {
     return try JSONDecoder().decode([String: Int].self, from: Data(json.utf8))
   }
 
-  /// A chunk that is being applied keeps its events until the last one is; one that has failed, until newer
-  /// answers have overtaken them.
+  /// A chunk that is being applied keeps its events until the last one is applied. A failed chunk keeps them
+  /// until newer answers have superseded them.
   private func waiting() async throws -> [AuditTrail.Waiting] {
     try await session.run(
       """

@@ -2,7 +2,7 @@ import Ledger
 import PostgreSQL
 public import Vocabulary
 
-/// What holds have to do with an ID: rows that its answers hold or held, and the row that it is.
+/// What holds say about an ID: the rows that its answers hold or held, and the row that has the ID.
 public struct HoldStory: Sendable {
   /// ISO 8601 in UTC.
   public let at: String
@@ -12,14 +12,14 @@ public struct HoldStory: Sendable {
   public let what: What
 
   public enum What: Sendable {
-    /// The row is hidden; by whom.
+    /// The row is hidden; which ID hides it.
     case held(columns: [String], type: JobType, id: Int64, job: Int64)
-    /// It is not held any more; how that came, and by whose answer.
+    /// The row is not held any more; why, and which ID's answer ended it.
     case closed(outcome: String, type: JobType?, id: Int64?, job: Int64?)
   }
 }
 
-/// An operator's word that ended holds.
+/// An operator's release of holds.
 public struct SealedReleaseRecord: Sendable {
   public let number: Int64
   public let at: String
@@ -71,10 +71,10 @@ struct HoldStoryQueries {
     return open + closed
   }
 
-  /// A user may hold any number of posts.
+  /// The limit, because a user may hold any number of posts.
   private static let rowsMax = 1000
 
-  /// Only a record whose content is what was sealed counts.
+  /// A record counts only if its content is what was sealed.
   func releases() async throws -> [SealedReleaseRecord] {
     try await session.run(
       """
