@@ -9,8 +9,8 @@ import Results
 import SystemPackage
 import Vocabulary
 
-/// Complete job → events: downloads a result, proves it whole, and puts its events into the ledger,
-/// what cannot be acted on into the quarantine; all of it in one transaction.
+/// Complete job → events: downloads a result, proves that it is complete, and writes its events to the ledger
+/// and the lines that cannot be acted on to the quarantine, in one transaction.
 public struct CollectStage: Sendable {
   private let connection: Connection
   private let ledger: ChunkLedger
@@ -21,19 +21,19 @@ public struct CollectStage: Sendable {
 
   /// How often a job's result is downloaded before a new job is made.
   private static let downloadsMax = 3
-  /// Far above what a line has, so that what is packed cannot fill the disk.
+  /// Far more than a line needs, so that a compressed result cannot fill the disk.
   private static let bytesOfIDMax = 1024
   private static let bytesBesideMax = 1 << 20
 
   public enum Outcome: Sendable, Equatable {
     case collected(events: Int, quarantined: Int)
-    /// The result cannot be had any more; the chunk has another attempt.
+    /// The result is no longer available; the chunk has another attempt.
     case died
     /// The chunk is given up; the ledger has the reason.
     case failed
   }
 
-  /// - Parameter stored: which IDs the dataset of the chunks has rows of.
+  /// - Parameter stored: finds the IDs of which the chunks' dataset has rows.
   public init(
     connection: Connection, ledger: ChunkLedger, client: ComplianceClient,
     stored: @escaping StoredIDs, jobAttemptsMax: Int, logger: Logger
@@ -55,7 +55,7 @@ public struct CollectStage: Sendable {
     }
     let index: ChunkIndex
     do {
-      // Without the chunk's IDs nobody could tell whether an event is about one of them.
+      // Without the chunk's IDs, it is not known whether an event is about one of them.
       index = try ChunkIndex(verifying: chunk.file)
     } catch let error as ChunkFileError {
       return try await died(attempt, of: chunk, why: error.description)
@@ -77,9 +77,10 @@ public struct CollectStage: Sendable {
     return .collected(events: events, quarantined: quarantined)
   }
 
-  /// Downloads the result and puts it into the ledger; once more, a few times, if what came is none.
+  /// Downloads the result and loads it into the ledger. Tries again, up to a limit, if the download is not a
+  /// result.
   /// - Returns: how many events and quarantined lines it has.
-  /// - Throws: `APIError` `.incompleteResult` or `.noResult` if none came after all tries.
+  /// - Throws: `APIError` `.incompleteResult` or `.noResult` if all tries failed.
   private func result(
     of apiID: String, _ chunk: Chunk, _ attempt: Attempt, _ index: ChunkIndex
   ) async throws -> (events: Int, quarantined: Int) {
@@ -124,9 +125,9 @@ public struct CollectStage: Sendable {
     }
   }
 
-  /// Puts a result that is proven whole into the ledger.
+  /// Loads a result that is proven complete into the ledger.
   /// - Returns: how many events and quarantined lines it has.
-  /// - Throws: `NoResult` or `ResultRefused` if it is not to be believed. Nothing of it is kept.
+  /// - Throws: `NoResult` or `ResultRefused` if it cannot be trusted. Then nothing of it is kept.
   func load(
     _ path: FilePath, of chunk: Chunk, _ attempt: Attempt, _ index: ChunkIndex, bytes: Int,
     sha256: [UInt8]
@@ -141,7 +142,7 @@ public struct CollectStage: Sendable {
     }
   }
 
-  /// The signed URL is asked for anew: it is never stored.
+  /// Asks for a new signed URL each time, because it is never stored.
   private func downloadURL(of apiID: String) async throws -> SignedURL {
     let job = try await client.job(id: apiID)
     guard job.status == .complete, let url = job.downloadURL else {

@@ -4,16 +4,16 @@ public import PostgreSQL
 import Results
 public import Vocabulary
 
-/// Quarantine → events: reads kept lines of an applied chunk again, as a newer version may know what an
-/// older one did not. The result itself is gone by now, and so is the chunk's file.
+/// Quarantine → events: reads quarantined lines of an applied chunk again, because a newer version may know
+/// what an older one did not. The result itself and the chunk's file are deleted by now.
 public struct QuarantineRetry: Sendable {
   private let connection: Connection
   private let ledger: ChunkLedger
 
   public struct Outcome: Sendable, Equatable {
-    /// Lines that are events now, and wait to be applied.
+    /// Lines that became events and wait to be applied.
     public let events: Int
-    /// Events among them that a newer answer supersedes: they change nothing.
+    /// Those of the events that a newer answer supersedes. They change nothing.
     public let superseded: Int
   }
 
@@ -22,15 +22,15 @@ public struct QuarantineRetry: Sendable {
     self.ledger = ledger
   }
 
-  /// Reads the lines and takes the chunk back to `collected` if one of them is an event now; else only
-  /// notes why not. All of it, or nothing.
+  /// Reads the lines. If at least one is an event now, takes the chunk back to `collected`; otherwise only
+  /// notes why not. Does all of it, or nothing.
   ///
   /// - Parameters:
-  ///   - selected: the lines that may be resolved; all if nil. The others are read as well, for they may
+  ///   - selected: the lines that may be resolved; all if nil. The others are read, too, because they may
   ///     contradict one of these.
   ///   - refused: IDs whose lines stay as they are.
-  ///   - reasons: those that the definition of the chunk's run answers to.
-  ///   - stored: which IDs the chunk's dataset has rows of.
+  ///   - reasons: the reasons for which the definition of the chunk's run has an action.
+  ///   - stored: finds the IDs of which the chunk's dataset has rows.
   public func retry(
     _ chunk: Chunk, selected: Set<Int64>?, besides refused: Set<Int64> = [],
     reasons: Set<Reason>, stored: StoredIDs
@@ -50,7 +50,7 @@ public struct QuarantineRetry: Sendable {
     return outcome
   }
 
-  /// Lines that are no events today either keep the reason that they have.
+  /// Lines that still are no events keep the reason that they have.
   private func reread(
     _ chunk: Chunk, _ selected: Set<Int64>?, _ refused: Set<Int64>, _ reasons: Set<Reason>,
     into reread: RereadLines, _ transaction: Transaction

@@ -6,8 +6,8 @@ import Results
 import SystemPackage
 import Vocabulary
 
-/// Reads a result file line by line into the ledger. Its lines are parsed here and go in by binary
-/// COPY, several times faster than having the server parse JSON.
+/// Reads a result file line by line into the ledger. Lines are parsed here and sent by binary COPY, which is
+/// several times faster than parsing the JSON in the server.
 struct ResultLoad {
   let transaction: Transaction
   let ledger: ChunkLedger
@@ -15,10 +15,10 @@ struct ResultLoad {
   let attempt: Attempt
   let stored: StoredIDs
 
-  /// More contradictions than this are no slip: nothing of such a result is believed.
+  /// With more contradictions than this, nothing of the result is trusted.
   private static let contradictionsMax = 100_000
 
-  /// - Returns: the number of lines in the file, and of those that nobody may act on.
+  /// - Returns: the number of lines in the file, and how many of them must not be acted on.
   /// - Throws: `NoResult` if it is no result of the chunk; `ResultRefused`.
   func run(path: FilePath, index: ChunkIndex) async throws -> (lines: Int, kept: Int) {
     let scanned = try await ScannedLines(on: transaction)
@@ -97,9 +97,9 @@ struct ResultLoad {
       line: line.number, raw: line.bytes, id: id, isInChunk: isInChunk, why: Self.printable(why))
   }
 
-  // MARK: What only the whole result shows
+  // MARK: Contradictions
 
-  /// An ID that comes with two reasons: nobody can tell which one counts, so all its lines go to the
+  /// For an ID with two different reasons, it is not known which one counts. So all its lines go to the
   /// quarantine. The same reason twice is one event.
   private func quarantineContradictions(
     _ path: FilePath, in scanned: ScannedLines
@@ -125,15 +125,15 @@ struct ResultLoad {
     }
   }
 
-  /// ASCII without controls: a reason may quote whatever a line holds, and a text column does not take
-  /// all of that. The line itself is kept as it is.
+  /// ASCII without control characters: a reason may quote any bytes of a line, and a text column does not
+  /// accept all of them. The line itself is kept unchanged.
   private static func printable(_ why: String) -> String {
     why.unicodeScalars.map { $0.isASCII && $0.value >= 0x20 && $0.value != 0x7F ? "\($0)" : "?" }
       .joined()
   }
 }
 
-/// A result that is whole and yet not to be believed. The job is written off.
+/// A result that is complete but cannot be trusted. The job is given up.
 struct ResultRefused: Error {
   let message: String
 }

@@ -1,7 +1,7 @@
 import Results
 
-/// What the lines of a result are about, counted while they are read: whether it is a result of the
-/// chunk at all, and whether it says anything by silence.
+/// Counts what the lines of a result are about while they are read: whether it is a result of the chunk, and
+/// whether its silence counts.
 struct ResultTally {
   /// The number of the last line.
   var lines = 0
@@ -23,17 +23,17 @@ struct ResultTally {
     case .blank: break
     case .event: withID += 1
     case .refused(_, let id):
-      // A line about an ID that was not asked about takes nothing from those that were.
+      // A line about an ID outside the chunk says nothing about the chunk's IDs.
       if id == nil { unattributed += 1 } else { withID += 1 }
     case .error:
       withID += 1
-      // The API complains of a line of the upload. One that the chunk does not have came from one that
-      // was garbled on its way, and nobody knows which.
+      // The API reports a bad line of the upload. If the chunk does not have that line, another line was
+      // changed on the way, and it is not known which.
       if isInChunk != true { unattributed += 1 }
     }
   }
 
-  /// Why this is no result of the chunk; nil if it is one. Blank lines alone are one: all is clean.
+  /// Why this is not a result of the chunk; nil if it is. Blank lines alone are a result: all IDs are clean.
   var reasonForNoResult: String? {
     if written == 0 { return nil }
     if withID == 0 { return "no line of it is an object with an id" }
@@ -41,11 +41,11 @@ struct ResultTally {
     return nil
   }
 
-  /// Whether absence means clean, but for the IDs that have a quarantined line.
+  /// Whether an ID without a line is clean. Does not apply to IDs with a quarantined line.
   var speaksBySilence: Bool { unattributed == 0 }
 }
 
-/// What came is no result of the chunk. Nothing of it is kept.
+/// The download is not a result of the chunk. Nothing of it is kept.
 struct NoResult: Error {
   let why: String
 }
