@@ -4,25 +4,26 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// The warehouse does not take a change. Nothing of the batch was kept.
+/// The warehouse refuses a change. Nothing of the batch was kept.
 ///
-/// Its text names tables, keys and constraints. It never has the content of a row: of what the server says,
-/// it leaves out what quotes values.
+/// The text names tables, keys and constraints. It never contains the content of a row: parts of the server's
+/// message that quote values are left out.
 public struct ApplyError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String
-  /// Whether another try may succeed: a writer beside us may be the cause.
+  /// Whether another try may succeed, because a concurrent writer may be the cause.
   let mayPass: Bool
-  /// Whether a statement took longer than the session's own timeouts allow: no event is to blame, and to look
-  /// for one would take as long again and again.
+  /// Whether a statement exceeded the session's own timeouts. Then no event is the cause, and a search for
+  /// one would take as long again and again.
   let isTimeout: Bool
-  /// Whether it may be for what the same transaction has done before: rows of a history that have `now()` in their key.
+  /// Whether the cause may be an earlier change of the same transaction: rows of a history that have `now()`
+  /// in their key.
   private(set) var isOfTransaction = false
   public let context: ErrorContext
 
   public var disposition: Disposition { .refused }
 
-  /// - Parameter chunk: whose change it is; nil for a change of an operator's.
+  /// - Parameter chunk: the chunk of the change; nil for an operator's change.
   init(
     _ chunk: Chunk?, message: String, remedy: String, mayPass: Bool = false, isTimeout: Bool = false
   ) {
@@ -33,8 +34,8 @@ public struct ApplyError: ExplainedError, Sendable {
     self.isTimeout = isTimeout
   }
 
-  /// What the server says of a statement, and what to do about it.
-  /// - Parameter change: what the statement does; with a colon and a blank at its end if it is not empty.
+  /// What the server says about a statement, and what to do about it.
+  /// - Parameter change: what the statement does, with a colon and a space at its end; or empty.
   init(_ error: PostgreSQLError, _ chunk: Chunk?, _ change: String) {
     let what = "\(change)\(error.messageWithoutValues.withoutSecrets())"
     if error.state == .foreignKeyViolation, let constraint = error.constraint {
@@ -48,7 +49,7 @@ public struct ApplyError: ExplainedError, Sendable {
     }
   }
 
-  /// The same for whatever a batch has thrown; nil if it is no refusal of the warehouse's.
+  /// The same for any error of a batch; nil if the warehouse did not refuse anything.
   init?(refusing chunk: Chunk, _ error: any Error) {
     switch error {
     case let error as ApplyError: self = error
@@ -72,8 +73,8 @@ public struct ApplyError: ExplainedError, Sendable {
     }
   }
 
-  /// For rows that a foreign key holds.
-  /// - Parameter isOwn: whether they are held by rows of their own table.
+  /// The remedy for rows that cannot be deleted because a foreign key refers to them.
+  /// - Parameter isOwn: whether the rows that refer to them are in the same table.
   static func remedy(declaring table: String, isOwn: Bool = false) -> String {
     let what =
       isOwn

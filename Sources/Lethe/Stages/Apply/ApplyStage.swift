@@ -6,33 +6,33 @@ public import PostgreSQL
 import Vocabulary
 public import Warehouse
 
-/// Events → warehouse: changes the rows that a chunk's events reach, in batches in key order. The rows
-/// of a batch, its event records, its tombstones and the chunk's position change in one transaction.
+/// Events → warehouse: changes the rows that a chunk's events reach, in batches in key order. One transaction
+/// changes the rows of a batch, its event records, its tombstones and the chunk's position.
 public struct ApplyStage: Sendable {
   let connection: Connection
   let ledger: ChunkLedger
   private let catalog: Catalog
   private let definition: Definition
-  /// Whether all is done within one transaction of the caller's.
+  /// Whether everything is done within one transaction of the caller.
   private let isEnclosed: Bool
   let logger: Logger
 
-  /// How often a batch is tried that lost a deadlock, or a wait for somebody's row lock.
+  /// How often a batch is tried that lost a deadlock, or waited too long for a row lock.
   private static let triesMax = 8
-  /// The same for a row that is still referenced, or there again: a writer may have been quicker.
+  /// The same for a row that is still referenced, or exists again: a concurrent writer may be the cause.
   static let triesMaxBesideWriter = 3
 
-  /// How often the tables of a large event are gone through for rows that came meanwhile.
+  /// How often the tables of a large event are searched for rows that were added meanwhile.
   private static let drainRoundsMax = 5
 
   public enum Outcome: Sendable, Equatable {
     case applied
-    /// A limit stopped it before a row was touched; why.
+    /// A limit stopped it before any row was changed; why.
     case stopped(String)
   }
 
-  /// - Parameter isEnclosed: whether the connection is in an enclosing transaction, which decides whether
-  ///   anything of it remains.
+  /// - Parameter isEnclosed: whether the connection is in an enclosing transaction. That one decides whether
+  ///   the changes are committed.
   public init(
     connection: Connection, ledger: ChunkLedger, catalog: Catalog, definition: Definition,
     isEnclosed: Bool = false, logger: Logger
@@ -45,13 +45,13 @@ public struct ApplyStage: Sendable {
     self.logger = logger
   }
 
-  /// Takes a chunk from `collected` to `applied`. Events that the warehouse refuses are set aside by their
-  /// IDs, and all others are applied.
+  /// Takes a chunk from `collected` to `applied`. Sets aside the events that the warehouse refuses, by their
+  /// IDs, and applies all others.
   ///
   /// - Throws: `ApplyError` if the chunk cannot be applied: its dataset is applied in one transaction and an
-  ///   event is refused, too many events are, or its tables are not what they were; `PostgreSQLError` if the
-  ///   server cannot be had, or a lock cannot after all tries. What earlier batches did stays, and the
-  ///   chunk goes on after them.
+  ///   event is refused, too many events are refused, or its tables have changed; `PostgreSQLError` if the
+  ///   server cannot be reached, or a lock is not free after all tries. The changes of earlier batches stay,
+  ///   and the chunk continues after them.
   public func apply(_ chunk: Chunk, dataset: Dataset) async throws -> Outcome {
     do {
       return try await applied(chunk, dataset)
@@ -91,8 +91,8 @@ public struct ApplyStage: Sendable {
     return .applied
   }
 
-  /// - Returns: whether the chunk's position is at the end of the range now. It stays where all events
-  ///   of it were refused.
+  /// - Returns: whether the chunk's position is now at the end of the range. It does not move if all events
+  ///   of the range were refused.
   private func apply(_ range: EventRange, _ work: inout Work) async throws -> Bool {
     var batch = range
     do {
@@ -112,21 +112,21 @@ public struct ApplyStage: Sendable {
     }
   }
 
-  // MARK: The work
+  // MARK: Work
 
-  /// What is being done to a chunk, and how far it goes in one step.
+  /// The work on a chunk, and the size of its next step.
   struct Work {
     let chunk: Chunk
     let plan: ApplyPlan
     var context: BatchContext
     let counts: [ChunkLedger.EventCounts]
-    /// Fewer than the definition allows once events turned out to reach many rows; grows again.
+    /// Fewer than the definition allows after events that reach many rows; then it grows again.
     var eventsMax: Int?
-    /// Whether the range that is next is one event that reaches more rows than a transaction may hold.
+    /// Whether the next range is one event that reaches more rows than a transaction may change.
     var isOversize = false
 
-    /// The counts of a chunk of which each batch mostly has everything: to look at every event of a batch
-    /// would tell nothing. Nil where something is rarer, and some batches can be spared its statements.
+    /// The counts of a chunk, if almost every batch contains all kinds of its events: reading each batch's
+    /// events is then of no use. Nil if some kind is rare, so that some batches do not need its statements.
     var countsOfAnyBatch: [ChunkLedger.EventCounts]? {
       let events = counts.reduce(0) { $0 + $1.events }
       let batches = Double(events) / Double(eventsMax ?? max(events, 1))
@@ -163,13 +163,13 @@ public struct ApplyStage: Sendable {
     ).reasonToStop(work.chunk, work.plan) {
       return why
     }
-    // Where newer answers have overtaken every event, nothing is left to ask about.
+    // If newer answers have superseded every event, no approval is needed.
     guard work.counts.contains(where: { $0.standing > 0 }) else { return nil }
     return try await ledger.stopBeforeAdoption(of: work.chunk)
   }
 
-  /// The events that the next transaction applies: as many as their number and the rows that they reach
-  /// allow, and those that have to go with them. Nil when none is left.
+  /// The events for the next transaction: as many as the limits for events and rows allow, and those that
+  /// must be in the same transaction. Nil when none is left.
   func nextRange(after: Int64, _ work: inout Work) async throws -> EventRange? {
     guard let range = try await boundedRange(after: after, &work) else { return nil }
     if work.isOversize { return range }
@@ -208,7 +208,7 @@ public struct ApplyStage: Sendable {
     return range()
   }
 
-  /// Counts no further than one above `rowsMax`.
+  /// Stops counting at one above `rowsMax`.
   private func rows(
     reachedBy range: EventRange, _ work: Work, atMost rowsMax: Int
   ) async throws -> Int {
@@ -226,10 +226,10 @@ public struct ApplyStage: Sendable {
     return rows
   }
 
-  /// Changes the rows of one event in several transactions, table by table in their order, until what
-  /// is left fits into the one that records the event. Writers may bring rows meanwhile, so it goes
-  /// round until nothing is found, within reason: what a trigger undoes each time is for the last
-  /// transaction to complain of.
+  /// Changes the rows of one event in several transactions, table by table in their order, until the rest
+  /// fits into the transaction that records the event. Other writers may add rows meanwhile, so it repeats
+  /// until it finds none, up to a limit. If a trigger undoes the change each time, the last transaction
+  /// reports it.
   private func drain(_ range: EventRange, _ work: inout Work) async throws {
     guard let rowsMax = work.plan.dataset.batch?.rows else { return }
     var hold: Int64? = range.mayRestore ? 0 : nil
@@ -267,7 +267,7 @@ public struct ApplyStage: Sendable {
 
   // MARK: Transactions
 
-  /// - Parameter isRecorded: whether, with this value, the ledger has a record of the batch.
+  /// - Parameter isRecorded: whether, for this value, the ledger has a record of the batch.
   func transaction<R: Sendable>(
     _ work: inout Work, isRecorded: (R) -> Bool = { _ in true }, _ body: (Batch) async throws -> R
   ) async throws -> R {
@@ -288,7 +288,7 @@ public struct ApplyStage: Sendable {
       catalog: catalog, context: work.context)
   }
 
-  /// - Parameter triesMaxBesideWriter: of what a writer beside us may have caused.
+  /// - Parameter triesMaxBesideWriter: the limit for failures that a concurrent writer may have caused.
   func retrying<R: Sendable>(
     _ chunk: Chunk, triesMaxBesideWriter: Int = Self.triesMaxBesideWriter,
     _ body: () async throws -> R

@@ -5,14 +5,14 @@ import SQLText
 import Vocabulary
 import Warehouse
 
-/// One transaction of a chunk, which is done as a whole or not at all. Its phases, in order:
+/// One transaction of a chunk, which is done completely or not at all. Its phases, in order:
 ///
-/// 1. Releases: holds whose last holder goes. First of all, protections without holds that the answers end are
-///    deleted, so that they keep nobody from being released.
-/// 2. Restores of rows of a version without holds. They look at who has written a row last, so no other change may
-///    come before them.
+/// 1. Releases: holds whose last holder is released. Before that, protections without holds that the answers
+/// end are deleted, because they would prevent releases.
+/// 2. Restores of rows that were protected without holds. They check who wrote a row last, so no other change
+/// may come before them.
 /// 3. Changes of further targets, children before parents.
-/// 4. Changes of the dataset's own table. Where it can be, the last one is made by the statement of phase 5.
+/// 4. Changes of the dataset's own table. If possible, the statement of phase 5 makes the last one.
 /// 5. Records: events, traces, tombstones, totals.
 /// 6. Verification: no row may remain in a state that its event forbids.
 struct Batch {
@@ -53,14 +53,14 @@ struct Batch {
       if try await apply(change, range) { hasTouched = true }
       if change.keepsHolds, let key = change.holdKey { context.heldTables?.insert(key.table) }
       try await eraseFromHolds(change, range)
-      // Now: without the rows on the path, the rows behind them cannot be found.
+      // Now, because without the rows on the path, the rows behind them cannot be found.
       if !change.target.isDirect { try await verify(change, range) }
     }
     let digest = try await record(range, making: last, hasTouched: hasTouched)
     if let last { try await eraseFromHolds(last, range) }
     try await checkConstraints()
     for change in changes where change.target.isDirect { try await verify(change, range) }
-    // Rows of further targets may have left records of their own.
+    // Rows of further targets may have written records of their own.
     let isDigestOfAll = !released.hasRecords && changes.allSatisfy { !$0.recordsRows }
     try await ledger.batchApplied(
       of: chunk, number: context.origin.number, after: range.after, through: range.through,
@@ -85,9 +85,9 @@ struct Batch {
     }
   }
 
-  // MARK: Rows of versions without holds
+  // MARK: Rows protected without holds
 
-  /// - Returns: whether the events end a protection of a version without holds.
+  /// - Returns: whether the events end a protection without holds.
   private func endProtections(_ range: EventRange) async throws -> Bool {
     guard !plan.restores.isEmpty else { return false }
     return try await records.endProtections(range)
@@ -101,14 +101,14 @@ struct Batch {
       if try await apply(change, range) { hasTouched = true }
       try await verify(change, range)
     }
-    // A protection of which rows had to be left as they are goes on, for the next answer to end. This has to be found
-    // out now: what other changes write looks like Lethe's own row afterwards.
+    // A protection stays if some of its rows could not be restored; the next answer can then end it. This
+    // must be decided now, because rows that later changes write look like rows that Lethe wrote before.
     let ids = plan.restores.map { $0.postponed(range, in: context) }
     try await records.keepProtections(of: ids.joined(separator: "\nUNION ALL\n"))
     return hasTouched
   }
 
-  /// Before anything of the batch is changed or released.
+  /// Comes before anything of the batch is changed or released.
   private mutating func holdWhatFormerIDsHide(_ range: EventRange) async throws {
     let protecting = (plan.children + plan.own).filter { $0.keepsHolds && $0.isDue(in: range) }
     guard !protecting.isEmpty,
@@ -128,9 +128,9 @@ struct Batch {
 
   // MARK: Parts of one event
 
-  /// Changes at most `rowsMax` of the rows that one event reaches in one table. The chunk's position
-  /// stays: the event is applied with its last row.
-  /// - Parameter range: holds this event alone.
+  /// Changes at most `rowsMax` of the rows that one event reaches in one table. The chunk's position does not
+  /// move: the event is applied with its last row.
+  /// - Parameter range: contains only this event.
   /// - Returns: how many rows were changed.
   func applyPart(of range: EventRange, change: Change, rowsMax: Int) async throws -> Int {
     try await begun().changePart(of: range, change, rowsMax: rowsMax)
@@ -147,7 +147,7 @@ struct Batch {
     return try await recordPart(of: range)
   }
 
-  /// Ends at most `holdsMax` of the holds that one event releases, behind `hold`.
+  /// Ends at most `holdsMax` of the holds that one event releases, after the hold number `hold`.
   func releasePart(
     of range: EventRange, after hold: Int64, holdsMax: Int
   ) async throws -> Release.Outcome {
@@ -176,7 +176,7 @@ struct Batch {
     return rows
   }
 
-  /// The rows changed so far, by action, table and reason: what a plan shows.
+  /// The rows changed so far, by action, table and reason, as a plan shows them.
   func touched() async throws -> [TouchedRows: Int] {
     let rows = try await transaction.query(
       """
@@ -190,11 +190,11 @@ struct Batch {
       })
   }
 
-  /// Compiling a batch's statement takes longer than running it: 150 ms of 190, for 10,000 rows of a big
-  /// table, each time.
+  /// Turns JIT compilation off: for a batch's statement it takes longer than running it (150 ms of 190 ms,
+  /// for 10,000 rows of a large table, each time).
   ///
-  /// A batch that cannot have a row in the time that locks are waited for lets go of those it has, and comes
-  /// back.
+  /// If a batch cannot lock a row within the lock timeout, it releases the locks that it has, and is tried
+  /// again.
   private func begun() async throws -> Batch {
     _ = try await transaction.query(
       """
@@ -202,14 +202,14 @@ struct Batch {
       set_config('jit', 'off', true)
       """
     )
-    // From here on no newer answer can take the place of an event: all statements see the same ones.
+    // From here on, no newer answer can supersede an event: all statements see the same events.
     try await ledger.lockChunk(chunk, on: transaction)
     var batch = self
     batch.context.heldTables = try await heldTables()
     return batch
   }
 
-  /// Most tables have no held rows, and their changes are then spared to look for them.
+  /// The tables with held rows. Most tables have none, and their changes then need no search for holds.
   private func heldTables() async throws -> Set<String> {
     let names = Set(plan.changes.compactMap { $0.holdKey?.table })
     return Set(
@@ -226,7 +226,7 @@ struct Batch {
     try await run(change.statement(for: range, in: context), of: change) > 0
   }
 
-  /// Somebody may have hidden one of the rows since the batch began, and so it is looked again.
+  /// A row may have been hidden since the batch began, so the holds are searched again.
   private func eraseFromHolds(_ change: Change, _ range: EventRange) async throws {
     guard change.kind.erasure != nil else { return }
     var context = context
@@ -246,8 +246,8 @@ struct Batch {
     }
   }
 
-  /// A constraint that waits for the end of the transaction would speak when it is too late to say what
-  /// it was about.
+  /// Checks deferred constraints now. At the end of the transaction, the error could not say which change
+  /// caused it.
   private func checkConstraints() async throws {
     do {
       try await transaction.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -273,7 +273,7 @@ struct Batch {
   }
 }
 
-/// What a batch has done to rows of a table for a reason.
+/// Rows of a table that a batch has changed, by action and reason.
 struct TouchedRows: Hashable {
   /// The label of `lethe.action`.
   let action: String
@@ -282,7 +282,7 @@ struct TouchedRows: Hashable {
 }
 
 extension Change {
-  /// Whether an event of `range` may ask for it.
+  /// Whether an event of `range` may need the change.
   func isDue(in range: EventRange) -> Bool {
     isRestore ? range.mayRestore : range.mayHold(reasons)
   }

@@ -5,7 +5,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Whether a chunk may redact what it would: the blast radius. Asked before a row is touched.
+/// Checks whether a chunk may redact as much as it would (the blast radius), before any row is changed.
 struct LimitCheck {
   let connection: Connection
   let ledger: ChunkLedger
@@ -13,17 +13,17 @@ struct LimitCheck {
   let context: BatchContext
   let counts: [ChunkLedger.EventCounts]
 
-  /// What the events of a chunk would do for one reason.
+  /// What the events of a chunk would change for one reason.
   private struct Extent {
     var ids = 0
     var rows = 0
-    /// The IDs of which nothing would be left.
+    /// The number of IDs of which nothing would remain.
     var removedIDs = 0
   }
 
-  /// Rows that are already as they should be are no news: what was redacted on an earlier night comes
-  /// back in every result and does not count.
-  /// - Returns: why the chunk has to stop; nil if it may go on.
+  /// Rows that are already in the wanted state do not count: what was redacted on an earlier night comes back
+  /// in every result.
+  /// - Returns: why the chunk has to stop; nil if it may continue.
   func reasonToStop(_ chunk: Chunk, _ plan: ApplyPlan) async throws -> String? {
     if let extent = try await ledger.restoreExtent(
       of: chunk, besides: context.protecting), let why = reasonToStop(extent)
@@ -45,10 +45,10 @@ struct LimitCheck {
     return reasonToStop(chunk, extents, before: before)
   }
 
-  /// Below this, a share of the IDs says nothing.
+  /// With fewer IDs, a share of them says nothing.
   private static let releasedIDsMin = 20
 
-  /// An answer that would open much of what is hidden is more likely to be no answer.
+  /// An answer that would open much of what is hidden is probably a fault of the API.
   private func reasonToStop(_ extent: ChunkLedger.RestoreExtent) -> String? {
     let percent = 100 * Double(extent.releasedIDs) / Double(max(extent.holdingIDs, 1))
     if extent.releasedIDs >= Self.releasedIDsMin, percent > limits.maxRestoredPercent {
@@ -67,7 +67,7 @@ struct LimitCheck {
     return nil
   }
 
-  /// How many IDs are said to be gone, whether or not their rows are still there to be emptied.
+  /// How many IDs are said to be gone, whether or not their rows still exist.
   private func eventsThatRemove(_ changes: [Change]) -> Int {
     let reasons = changes.filter(\.kind.isRemoving).flatMap(\.reasons)
     return counts.reduce(0) { $0 + (reasons.contains($1.reason) ? $1.standing : 0) }
@@ -128,8 +128,8 @@ struct LimitCheck {
     return nil
   }
 
-  /// What the events would do if each still had all to do: known without a look at the warehouse, as
-  /// long as an event reaches one row of a table at most. Nil where one may reach many.
+  /// The most that the events could change, if each still had everything to do. It is known without reading
+  /// the warehouse if an event reaches at most one row of a table. Nil if an event may reach many rows.
   private func largestExtents(_ changes: [Change]) -> [String: Extent]? {
     let redacting = changes.filter(\.kind.isRedacting)
     guard redacting.allSatisfy({ !$0.target.fansOut }) else { return nil }

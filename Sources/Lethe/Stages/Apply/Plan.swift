@@ -6,13 +6,13 @@ import Warehouse
 
 /// What applying a chunk would do.
 public struct ChunkPlan: Sendable, Equatable {
-  /// Why a limit would stop it; nil if it would go on.
+  /// Why a limit would stop it; nil if none would.
   public let stopReason: String?
   /// In the order of the changes.
   public let rows: [PlannedRows]
-  /// How much it would open, for the limits of restores; nil if it releases nobody.
+  /// How much it would open, for the limits of restores; nil if it releases no ID.
   public let restores: ChunkLedger.RestoreExtent?
-  /// What the warehouse would refuse, and why; those events are not among the rows.
+  /// What the warehouse would refuse, and why. The rows of these events are not counted.
   public let refusals: [String]
 }
 
@@ -25,11 +25,11 @@ public struct PlannedRows: Sendable, Equatable {
 }
 
 extension ApplyStage {
-  /// Carries apply's own transactions out, batch by batch, and rolls each back. No lock outlives its
-  /// batch, and so a row that events of two batches reach is counted for each.
+  /// Runs apply's own transactions, batch by batch, and rolls each back. No lock outlasts its batch. So a row
+  /// that events of two batches reach is counted twice.
   ///
-  /// An event that reaches more rows than a transaction may hold is counted only.
-  /// - Throws: as `apply` does; nothing is changed.
+  /// An event that reaches more rows than a transaction may change is only counted.
+  /// - Throws: the same errors as `apply`; nothing is changed.
   public func plan(_ chunk: Chunk, dataset: Dataset) async throws -> ChunkPlan {
     var work = try await work(on: chunk, dataset)
     let restores = try await ledger.restoreExtent(of: chunk, besides: work.context.protecting)
@@ -70,7 +70,7 @@ extension ApplyStage {
     ).refused(atMost: ChunkLedger.refusalsMax)
   }
 
-  /// Ends a transaction whose effect has been seen.
+  /// Rolls back a transaction after its effect was examined.
   private struct RolledBack: Error {
     let touched: [TouchedRows: Int]
   }
@@ -111,7 +111,7 @@ extension ApplyStage {
 }
 
 extension ApplyStage.Work {
-  /// In the order of the changes; what is done to tables of holds alone comes first.
+  /// In the order of the changes. What changes holds alone comes first.
   func inOrder(_ rows: [TouchedRows: Int]) -> [TouchedRows] {
     func place(_ touched: TouchedRows) -> Int {
       plan.changes.firstIndex {

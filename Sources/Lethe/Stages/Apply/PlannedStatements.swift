@@ -9,14 +9,14 @@ public struct PlannedStatement: Sendable, Equatable {
   public let dataset: String
   public let phase: Phase
   public let purpose: Purpose
-  /// What it does, such as `delete warehouse.posts`; nil for what the whole batch has in common.
+  /// The change, such as `delete warehouse.posts`; nil for statements that are for the whole batch.
   public let change: String?
-  /// The reasons that it is for; empty for restores and records.
+  /// The reasons for which it runs; empty for restores and records.
   public let reasons: [String]
   /// With `$1`, `$2`, … for the values.
   public let sql: String
 
-  /// In the order in which a batch goes through them.
+  /// The phases, in the order in which a batch runs them.
   public enum Phase: String, Sendable, CaseIterable {
     case restores
     case children
@@ -29,15 +29,15 @@ public struct PlannedStatement: Sendable, Equatable {
     case count
     /// Changes the rows.
     case change
-    /// Finds rows that the change should have changed and that are as they were.
+    /// Finds rows that the change should have changed but did not.
     case verify
     /// Writes event records, tombstones and traces.
     case record
   }
 
-  /// The statements that apply makes for a dataset, with all that a batch may need. A batch leaves out what no event of
-  /// it asks for, and the last change of the dataset's own table is made by the statement of its records where an event
-  /// has one row there.
+  /// The statements that apply may run for a dataset. A batch leaves out those that none of its events need.
+  /// If an event has one row in the dataset's own table, the statement of the records also makes the last
+  /// change of that table.
   ///
   /// - Throws: `PlanError` if a table or a column is missing.
   public static func all(

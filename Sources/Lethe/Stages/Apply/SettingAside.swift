@@ -4,18 +4,19 @@ import Logging
 import PostgreSQL
 import Warehouse
 
-/// What the warehouse refuses is found, event by event, and set aside, so that all others can be applied.
+/// Finds the events that the warehouse refuses, one by one, and sets them aside, so that all others can be
+/// applied.
 extension ApplyStage {
-  /// How often refused events are looked for in one range. More than one search is needed only where
-  /// somebody changes meanwhile what is refused.
+  /// How often one range is searched for refused events. A second search is needed only if another session
+  /// changes the rows meanwhile.
   private static let searchesMax = 3
 
   // MARK: Before the first batch
 
-  /// Events that delete rows which others refer to. With those gone, others may be referred to by their
-  /// rows, so it is asked until none is found.
+  /// Sets aside events that delete rows to which other rows refer. Rows of these events may in turn refer to
+  /// rows of other events, so it repeats until it finds none.
   ///
-  /// - Throws: `ApplyError` if there are too many, or the chunk goes as a whole or not at all.
+  /// - Throws: `ApplyError` if there are too many, or if the chunk is applied in one transaction.
   func setAsideWhatIsReferredTo(_ work: Work) async throws {
     let check = ReferenceCheck(
       connection: connection, chunk: work.chunk, context: work.context, plan: work.plan)
@@ -52,10 +53,10 @@ extension ApplyStage {
 
   // MARK: In a batch
 
-  /// A range of events was refused: finds those that are to blame, sets them aside and applies the others,
-  /// in one transaction.
+  /// After a range of events was refused: finds the events that cause it, sets them aside and applies the
+  /// others, in one transaction.
   ///
-  /// - Returns: whether the chunk's position is at the end of the range now.
+  /// - Returns: whether the chunk's position is now at the end of the range.
   func applyOthers(
     of range: EventRange, after refusal: ApplyError, _ work: inout Work
   ) async throws -> Bool {
@@ -88,7 +89,7 @@ extension ApplyStage {
     }
   }
 
-  /// A line for each cause: one trigger may refuse thousands.
+  /// One line for each cause, because one trigger may refuse thousands of events.
   private func report(_ refused: [ChunkLedger.Refusal], _ work: Work) {
     let namedMax = 5
     for (_, alike) in Dictionary(grouping: refused, by: { [$0.why, $0.remedy] }) {
@@ -105,13 +106,14 @@ extension ApplyStage {
     }
   }
 
-  // MARK: Who is to blame
+  // MARK: Finding the cause
 
-  /// A transaction that was only to show whether it could be done.
+  /// Rolls back a transaction that only tests whether something can be done.
   private struct RolledBack: Error {}
 
-  /// Tries ever smaller parts of a range, the last ones first, each in a transaction that is rolled back:
-  /// a row may be held by another that a later event takes, and goes only if that one does.
+  /// Tries smaller and smaller parts of a range, the last part first, each in a transaction that is rolled
+  /// back. The last part comes first because a row can only be deleted after the rows of later events that
+  /// refer to it.
   ///
   /// - Throws: `ApplyError` if there are too many.
   private func refusedEvents(
@@ -154,7 +156,7 @@ extension ApplyStage {
   /// Why the events of a range cannot be applied; nil if they can.
   /// - Parameters:
   ///   - refused: events that are left out.
-  ///   - isOne: whether it is one event, which gets as many tries as a batch does.
+  ///   - isOne: whether it is one event, which is tried as often as a batch.
   private func refusal(
     of range: EventRange, without refused: [Int64], isOne: Bool, _ work: Work
   ) async throws -> ApplyError? {

@@ -4,30 +4,31 @@ import SQLText
 import Vocabulary
 import Warehouse
 
-/// What the statements of one transaction have in common.
+/// What all statements of one transaction use.
 struct BatchContext {
   var origin: BatchOrigin
-  /// Whether rows that are taken away leave a tombstone.
+  /// Whether deleted rows leave a tombstone.
   let tombstones: Bool
   let versions: RowVersions
-  /// The reasons for which the dataset protects rows: an answer that hides them releases nothing.
+  /// The reasons for which the dataset protects rows. An answer with one of them hides rows and releases
+  /// nothing.
   let protecting: [String]
-  /// Whether event records were ever pruned: then an edit may be known by a trace alone.
+  /// Whether event records were ever pruned. If so, an edit may be known from a trace alone.
   let hasPrunedRecords: Bool
   /// When the statements run.
   var moment = Moment.inBatch
-  /// The tables, by their names in `lethe.hold`, that have rows with a hold; nil if that is not known.
+  /// The tables that have held rows, by their names in `lethe.hold`; nil if they are not known.
   var heldTables: Set<String>?
   /// The one row that a rehearsal may change; nil for all rows that the events match.
   var onlyRow: RowPlace?
 
   enum Moment {
-    /// Rows are looked at before the transaction that ends protections has begun.
+    /// For counting rows before the transaction that ends protections has begun.
     case ahead
     case inBatch
   }
 
-  /// Where a row is: the table that holds it, and its `ctid` in that.
+  /// The place of a row: its table or partition, and its `ctid` there.
   struct RowPlace {
     let part: Int64
     let place: String
@@ -43,19 +44,19 @@ struct BatchContext {
     self.hasPrunedRecords = hasPrunedRecords
   }
 
-  /// What was acted on before.
+  /// Edits that were acted on before.
   var edits: EditHistory { EditHistory(origin, hasPrunedRecords: hasPrunedRecords) }
 
   func mayBeHeld(_ key: HoldKey) -> Bool { heldTables?.contains(key.table) ?? true }
 }
 
-/// The SQL of a change. Rows that are already as they should be are not changed, so an event that was applied before
-/// changes nothing.
+/// The SQL of a change. Rows that are already in the wanted state are not changed, so an event that was
+/// applied before changes nothing.
 extension Change {
   /// Changes the rows that the events of `range` match, counts them by event in `lethe_touched`, and leaves a record
   /// for each row that has an ID of its own, and a tombstone where nothing is left.
   ///
-  /// - Parameter rowsMax: stops after so many rows; another call goes on.
+  /// - Parameter rowsMax: stops after this number of rows; another call continues.
   func statement(
     for range: EventRange, in context: BatchContext, rowsMax: Int? = nil
   ) -> SQL {
@@ -68,8 +69,8 @@ extension Change {
     """
   }
 
-  /// `changed`, which changes the rows: (event_id, reason), and row_id where they have IDs of their own; and what has
-  /// to happen to their holds.
+  /// `changed`, which changes the rows: (event_id, reason), and row_id if they have IDs of their own; and the
+  /// changes of their holds.
   /// - Parameter returning: further columns of the events.
   func changedCTEs(
     _ range: EventRange, _ context: BatchContext, rowsMax: Int? = nil,
@@ -92,7 +93,7 @@ extension Change {
       """
   }
 
-  /// The rows that the change would touch at most, as a query of (id, reason); asked before the transaction.
+  /// The rows that the change would touch at most, as a query of (id, reason). Runs before the transaction.
   func matches(
     of range: EventRange, in context: BatchContext, andAlso condition: SQL = "true"
   ) -> SQL {
@@ -103,7 +104,8 @@ extension Change {
       """
   }
 
-  /// Where the rows are that the change would touch, as a query of (id, part, place); asked before the transaction.
+  /// The places of the rows that the change would touch, as a query of (id, part, place). Runs before the
+  /// transaction.
   func locations(of range: EventRange, in context: BatchContext) -> SQL {
     let context = context.ahead
     return """
@@ -112,17 +114,16 @@ extension Change {
       """
   }
 
-  /// How many rows of the events still need the change; asked before the transaction.
+  /// How many rows of the events still need the change. Runs before the transaction.
   func count(of range: EventRange, in context: BatchContext, atMost rowsMax: Int? = nil) -> SQL {
     let limit: SQL = rowsMax.map { " LIMIT \($0)" } ?? ""
     return "SELECT count(*) FROM (\(matches(of: range, in: context))\(limit)) AS matching"
   }
 
-  /// Verifies the change: the rows that it should have changed and that are as they were, a few of them, named by
-  /// their keys.
+  /// Verifies the change: finds rows that it should have changed but did not; a few of them, with their keys.
   func unchangedRows(of range: EventRange, in context: BatchContext, rowsMax: Int) -> SQL {
     var context = context
-    // Somebody may have made holds since they were looked for.
+    // Holds may have been made since they were looked up.
     context.heldTables = nil
     let key = target.table.primaryKey.isEmpty ? [target.match.name] : target.table.primaryKey
     let names = key.map { "\(literal: $0 + " ") || t.\(identifier: $0)::text" as SQL }
@@ -137,7 +138,7 @@ extension Change {
       """
   }
 
-  /// The IDs whose rows a restore had to leave as they are because they are newer than the export.
+  /// The IDs with rows that a restore had to skip because they are newer than the export.
   func postponed(_ range: EventRange, in context: BatchContext) -> SQL {
     let (from, conditions) = target.join
     let isOld = context.versions.isOlderThanExport("t", of: target.table)
@@ -173,8 +174,9 @@ extension Change {
       """
   }
 
-  /// The same for some of the rows. A row that somebody else changes meanwhile moves, and is left for the next call.
-  /// So is a row that others depend on: they could not be found without it.
+  /// The same for some of the rows. If another transaction changes a row meanwhile, its place changes, and
+  /// the row is left for the next call. A row that others depend on is also left, because they could not be
+  /// found without it.
   private func limitedBody(_ range: EventRange, _ context: BatchContext, rowsMax: Int) -> SQL {
     """
     s AS MATERIALIZED (
@@ -186,8 +188,8 @@ extension Change {
     """
   }
 
-  /// For a row that is to be deleted: that no row depends on it that is deleted with it, by a further target or by a
-  /// foreign key of the table on itself.
+  /// For a row to be deleted: the conditions that no row depends on it that is deleted with it, through a
+  /// further target or a foreign key of the table to itself.
   private var hasNoDependents: [SQL] {
     guard isDelete else { return [] }
     let ofTargets = dependents.map { dependent in
@@ -218,7 +220,7 @@ extension Change {
     return all.joined(separator: "\n  AND ")
   }
 
-  /// The conditions that join the events which ask for the change to the rows that they match.
+  /// The conditions that join the events that need the change to the rows that they match.
   func matchingRows(_ range: EventRange, _ context: BatchContext) -> [SQL] {
     var all = [range.standing]
     if isRestore {
@@ -239,13 +241,13 @@ extension Change {
     return all
   }
 
-  /// The condition that a row still has something to change.
+  /// The conditions that a row still has something to change.
   private func needsChange(_ context: BatchContext) -> [SQL] {
     if let protection = protection(in: context) { return [needsChange(protection)] }
     return kind.needsChange(row).map { [$0] } ?? []
   }
 
-  // MARK: What remains of a row
+  // MARK: Records of a row
 
   /// Whether each changed row leaves an event record of its own.
   var recordsRows: Bool { rowIDExpression != nil }
@@ -274,7 +276,7 @@ extension HoldKey {
     HoldStatements(origin, table: table, keyNames: names)
   }
 
-  /// The hold of a row `t`, to be joined laterally.
+  /// The hold of a row `t`, for a lateral join.
   var hold: SQL { HoldStatements.hold(of: json(of: "t"), in: table) }
 
   /// The condition that a row `t` has no hold.

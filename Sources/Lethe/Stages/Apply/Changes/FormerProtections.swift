@@ -3,11 +3,11 @@ import Ledger
 import SQLText
 import Warehouse
 
-/// Rows that IDs of a version without holds hide, and that another ID hides now: from here on they have a hold, and go
-/// back to the values of `restore`, as no others are known.
+/// Rows that IDs hide through protections without holds, and that another ID hides now. They get a hold now.
+/// It restores the values of `restore`, because no others are known.
 extension Change {
-  /// - Parameter protections: the paths on which IDs without holds may hide rows.
-  /// - Returns: nil for other changes, and where the definition has no values to go back to.
+  /// - Parameter protections: the paths on which IDs protected without holds may hide rows.
+  /// - Returns: nil for other changes, and if the definition has no values to restore.
   func formerHolds(
     of range: EventRange, in context: BatchContext, protections: [ProtectionPath]
   ) -> SQL? {

@@ -4,8 +4,8 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// The condition that the time in the IDs of a range puts on a column: what a partitioned table is
-/// pruned by.
+/// The condition on a time column that follows from the times in the IDs of a range. PostgreSQL uses it to
+/// leave out partitions.
 enum IDTime {
   static func condition(
     _ column: WarehouseTable.Column, _ range: EventRange
@@ -13,7 +13,7 @@ enum IDTime {
     let slack = PostIDTime.slackSeconds
     let through = max(range.through, PostIDTime.firstIDWithTime)
     let latest: SQL = "\(text(PostIDTime.seconds(in: through) + 1 + slack))"
-    // With the end itself: as a date it is the whole of its day.
+    // Inclusive, because as a date the end stands for its whole day.
     let upper: SQL = "t.\(column.sql) <= \(latest)::\(column.typeSQL)"
     guard range.after >= PostIDTime.firstIDWithTime else { return upper }
     let earliest: SQL = "\(text(PostIDTime.seconds(in: range.after) - slack))"

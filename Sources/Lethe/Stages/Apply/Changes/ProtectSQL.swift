@@ -4,7 +4,7 @@ import SQLText
 import Vocabulary
 import Warehouse
 
-/// What a `protect` sets, on a table whose rows can have holds.
+/// What a `protect` sets, in a table whose rows can have holds.
 struct Protection {
   let set: [ColumnValue]
   let restore: Restore
@@ -13,19 +13,19 @@ struct Protection {
   let mayMeetHolds: Bool
 }
 
-/// The SQL of protections. A row is hidden and its hold written in one statement, with the former values of
-/// just the columns that it changes:
+/// The SQL of protections. One statement hides a row and writes its hold, with the former values of only the
+/// columns that it changes:
 ///
 ///     reached   the rows of the events with something to do (only where rows may be held already)
-///     old       those of them that change, locked, as they are
-///     changed   the same, as they have become
-///     holds     a hold for each, or further columns of one that is there
-///     holders   each event's ID, as somebody who holds the row
+///     old       those of them that change, locked, with their old values
+///     changed   the same rows, with their new values
+///     holds     a hold for each row, or more columns for an existing hold
+///     holders   each event's ID, as a holder of the row
 ///
-/// A column that a hold has set counts as done, whichever value it was set to. A repeated answer finds
-/// nothing to do and writes nothing.
+/// A column that a hold has set counts as done, with whatever value. So a repeated answer finds nothing to do
+/// and writes nothing.
 extension Change {
-  /// Nil for other changes, and where no hold can be or has to be kept.
+  /// Nil for other changes, and if no hold is possible or needed.
   func protection(in context: BatchContext) -> Protection? {
     guard let hiding = kind.hiding, let key = holdKey else { return nil }
     let mayMeetHolds = context.mayBeHeld(key)
@@ -44,7 +44,8 @@ extension Change {
 
   // MARK: Conditions
 
-  /// The condition that a hold `h` has a column, and the row has it as the hold has set it.
+  /// The condition that a hold `h` contains a column, and that the row still has the value that the hold has
+  /// set.
   private func isHeld(_ column: String) -> SQL {
     let name: SQL = "\(literal: column)"
     return """
@@ -52,7 +53,7 @@ extension Change {
       """
   }
 
-  /// The condition that a column of a row has to change. One that takes a time anew does so where it has
+  /// The condition that a column of a row has to change. A column that gets a new time is changed if it has
   /// none, and whenever another column of the action changes.
   private func wants(
     _ value: ColumnValue, _ protection: Protection
@@ -72,7 +73,7 @@ extension Change {
     .any(protection.set.map { wants($0, protection) })
   }
 
-  /// The columns of a row that a hold has set and that the event's ID does not hold yet.
+  /// The columns of a row that a hold has set but that the event's ID does not hold yet.
   private func unheldColumns(
     _ protection: Protection, _ context: BatchContext
   ) -> SQL {
@@ -83,7 +84,7 @@ extension Change {
       """
     let columns = protection.set.map { value -> SQL in
       let name: SQL = "\(literal: value.column)"
-      // An ID that holds the row by an earlier definition goes on doing so.
+      // An ID that holds the row under an earlier definition keeps its columns.
       let isMine: SQL = protection.restore.keepsHolds ? " AND \(name) = ANY (r.columns)" : ""
       return """
         CASE WHEN \(isHeld(value.column))
@@ -93,8 +94,8 @@ extension Change {
     return columns.joined(separator: " || ")
   }
 
-  /// The condition that an event has still something to do on a row: a column to change, or one that is
-  /// held without it.
+  /// The condition that an event still has something to do on a row: a column to change, or a held column
+  /// that its ID does not hold yet.
   func unsettled(
     _ protection: Protection, _ range: EventRange, _ context: BatchContext
   ) -> SQL {
@@ -163,7 +164,7 @@ extension Change {
     """
   }
 
-  /// Locked first, so that what is kept is what the row had when it was hidden.
+  /// Locks the rows first, so that the kept values are those from the moment when the row was hidden.
   private func oldCTE(
     _ protection: Protection, _ range: EventRange, _ context: BatchContext, rowsMax: Int?,
     _ columns: [SQL]
@@ -213,7 +214,7 @@ extension Change {
         ? "\(column) = \(new)"
         : "\(column) = CASE WHEN o.w\(literal: index) THEN \(new) ELSE t.\(column) END"
     }
-    // A column that a trigger has given another value is not held: the verification complains of it.
+    // A column to which a trigger gave another value is not held. The verification reports it.
     func object(_ text: (Int, ColumnValue) -> SQL) -> SQL {
       protection.set.enumerated().map { index, value in
         """
@@ -236,7 +237,7 @@ extension Change {
       """
   }
 
-  /// What the row is, for its hold.
+  /// The type and ID of the row, for its hold.
   func rowSubject(
     _ context: BatchContext
   ) -> (type: SQL, id: SQL) {
@@ -248,13 +249,13 @@ extension Change {
     return ("CASE WHEN row_id IS NOT NULL THEN \(type)::lethe.job_type END", "row_id")
   }
 
-  /// The columns that each event's ID holds from now on, as a query of (hold_id, event_id, name).
+  /// The columns that each event's ID now holds, as a query of (hold_id, event_id, name).
   private func heldColumns(_ protection: Protection) -> SQL {
     let changed = protection.set.enumerated().map { index, value in
       "CASE WHEN o.w\(literal: index) THEN ARRAY[\(literal: value.column)] END" as SQL
     }
-    // Full, for a full join is a hash or a merge join: taking the batch for a few rows, as without
-    // statistics it may, the server would compare each row with each.
+    // A full join, because it is always a hash or merge join. Without statistics, the server may expect few
+    // rows in a batch, and would compare each row with each.
     var parts: [SQL] = [
       """
       SELECT g.hold_id, o.event_id, pg_catalog.unnest(\(changed.joined(separator: " || "))) AS name
@@ -274,9 +275,9 @@ extension Change {
 
   // MARK: What other changes do to holds
 
-  /// Takes out of the holds of the rows that it reaches what it takes out of the rows: nobody gets it back. A
-  /// hold that is left without a column ends. Nil for a change that takes nothing out of rows that stay, and
-  /// where none of them is held.
+  /// Removes from the holds what the change removes from their rows, so that nobody gets it back. A hold left
+  /// without a column ends. Nil if the change removes nothing from rows that stay, or if none of them is
+  /// held.
   func holdErasure(
     of range: EventRange, in context: BatchContext
   ) -> SQL? {
@@ -301,7 +302,7 @@ extension Change {
       """)
   }
 
-  /// A column's kept JSON without the paths, as an object to be merged in.
+  /// A column's kept JSON without the paths, as an object to merge in.
   private func cut(_ cut: JSONCut, in values: SQL) -> SQL {
     let name: SQL = "\(literal: cut.column)"
     let json: SQL = "(\(values) ->> \(name))"

@@ -4,15 +4,15 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Foreign keys that would hold rows which a chunk deletes, found before anything is committed.
+/// Finds foreign keys that prevent a chunk's deletions, before anything is committed.
 struct ReferenceCheck {
   let connection: Connection
   let chunk: Chunk
   let context: BatchContext
   let plan: ApplyPlan
 
-  /// The events that delete rows which others refer to, by the first foreign key that holds some of them:
-  /// at most `eventsMax`. None if no key holds anything.
+  /// The events that delete rows to which others refer, at most `eventsMax`. Reports the first foreign key
+  /// that prevents some of the deletions. Empty if none does.
   func refused(atMost eventsMax: Int) async throws -> [ChunkLedger.Refusal] {
     for (index, change) in plan.changes.enumerated() where change.isDelete {
       let table = change.target.table
@@ -61,13 +61,13 @@ struct ReferenceCheck {
   }
 }
 
-/// Rows that refer to rows which another event of the chunk takes: those have to go in one transaction.
+/// Rows that refer to rows which another event of the chunk deletes. Both must be deleted in one transaction.
 struct CrossReferences {
   let connection: Connection
   let context: BatchContext
   let plan: ApplyPlan
 
-  /// A range that is as long as it has to be, so that no row in it is held by one that goes later.
+  /// Extends a range until no row of a later event refers to a row in it.
   func closed(_ range: EventRange, of chunk: Chunk) async throws -> EventRange {
     var range = range
     var isClosed = false
@@ -86,7 +86,7 @@ struct CrossReferences {
     return range
   }
 
-  /// The last event after the range that takes a row which refers to one that goes within it.
+  /// The last event after the range that deletes a row which refers to a row in the range.
   private func lastHolder(
     _ key: WarehouseTable.ForeignKey, of change: Change, _ index: Int, _ range: EventRange,
     _ chunk: Chunk

@@ -11,19 +11,19 @@ struct Release {
   let chunk: Chunk
   let context: BatchContext
   let records: BatchLedger
-  /// The ways on which IDs of versions without holds may hide a row.
+  /// The paths on which IDs protected without holds may hide a row.
   let protections: [ProtectionPath]
 
   struct Outcome {
-    /// The last hold that was looked at; nil if there was none.
+    /// The last hold that was processed; nil if there was none.
     var lastHold: Int64?
     var rowsOpened = 0
     var hasRecords = false
   }
 
   /// - Parameters:
-  ///   - after: goes on behind this hold.
-  ///   - holdsMax: looks at so many at most.
+  ///   - after: starts after this hold.
+  ///   - holdsMax: the most holds to process.
   func run(
     _ range: EventRange, after hold: Int64 = 0, holdsMax: Int? = nil
   ) async throws -> Outcome {

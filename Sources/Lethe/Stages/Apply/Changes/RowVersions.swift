@@ -1,22 +1,22 @@
 import PostgreSQL
 import Warehouse
 
-/// Whether somebody else has written a row since the export: told by the row's version, where that can be
-/// trusted.
+/// Tells from a row's version whether another writer has changed the row since the export, if the version can
+/// be trusted.
 struct RowVersions {
-  /// What the export of the chunk could see, as `pg_current_snapshot()` writes it; nil if that was not
+  /// Which transactions the export of the chunk saw, as `pg_current_snapshot()` writes it; nil if it was not
   /// recorded.
   let exportedSnapshot: String?
-  /// The cluster that the export was in, and the one of now; nil where it is not known.
+  /// The cluster of the export, and the present cluster; nil if it is not known.
   let exportedCluster: Int64?
   let cluster: Int64?
 
-  /// Numbers of another cluster's transactions say nothing.
+  /// Transaction IDs of another cluster say nothing.
   private var isComparable: Bool { cluster != nil && cluster == exportedCluster }
 
-  /// The condition that a row's version is from before the export, or Lethe's own. Everything below the
-  /// snapshot's xmin had ended by then; of what is above, a subtransaction's number does not tell whether
-  /// it had.
+  /// The condition that a row's version is from before the export, or Lethe's own. All transactions below the
+  /// snapshot's xmin had ended by then. For a number above it, a subtransaction's number does not tell
+  /// whether it had ended.
   func isOlderThanExport(
     _ alias: SQL, of table: WarehouseTable
   ) -> SQL {

@@ -3,17 +3,17 @@ import Ledger
 import PostgreSQL
 import Warehouse
 
-/// Follows other names of the columns and tables that holds speak of.
+/// Follows renames of the columns and tables that have holds.
 ///
-/// A name that is still there means what it says: many migrations put another column or table in the place of the
-/// former one. Only what is not there any more is looked for by what PostgreSQL knows it by.
+/// A name that still exists is taken as it is, because many migrations put another column or table in the
+/// place of the former one. Only for a missing name is the object looked up by PostgreSQL's own numbers.
 struct HeldColumns {
   let connection: Connection
   let catalog: Catalog
 
   private var names: HoldNames { HoldNames(connection: connection) }
 
-  /// Notes what PostgreSQL knows the columns by that the changes may hide and name rows by.
+  /// Records PostgreSQL's numbers for the columns that the changes may hide or use as row keys.
   func note(_ plan: ApplyPlan) async throws {
     for change in plan.changes where change.kind.hiding != nil {
       guard let key = change.holdKey, let table = TableName(key.table)
@@ -22,12 +22,12 @@ struct HeldColumns {
     }
   }
 
-  /// Has the holds, and what goes with them, use the names of today.
+  /// Updates the holds, and what belongs to them, to the present names.
   func follow() async throws {
     guard !(try await moves()).isEmpty else { return }
     try await connection.withTransaction { transaction in
-      // Another chunk may follow the same names at this moment. Where columns take each other's names, doing
-      // that twice would be to do something else.
+      // Another chunk may follow the same names at this moment. If columns have swapped names, following them
+      // twice would be wrong.
       try await names.lock(on: transaction)
       for move in try await moves(on: transaction) { try await names.follow(move, on: transaction) }
     }
@@ -35,7 +35,7 @@ struct HeldColumns {
 
   typealias Move = HoldNames.Move
 
-  /// A name that holds use, and what has it today.
+  /// A name in the holds, and the present name of the same object.
   private struct HeldName {
     let table: String
     let column: String
@@ -76,7 +76,7 @@ struct HeldColumns {
       let (table, column, now) = (row.table, row.column, row.tableNow)
       let (columnNow, isDropped) = (row.columnNow, row.isDropped)
       let isMoved = now.written != table
-      // In another cluster, the number may be another table's.
+      // In another cluster, the number may belong to another table.
       if isMoved {
         guard row.isSameCluster, try await isMovedHere(table, now, session) else { continue }
       }
@@ -88,8 +88,8 @@ struct HeldColumns {
       }
       moves[table] = move
     }
-    // A new name that was another held column's before: that one has a new name, too.
-    // As many rounds as a chain of such names can have links.
+    // If a new name was another held column's former name, that other column has a new name, too. The number
+    // of rounds is the longest possible chain of such names.
     for row in rows.flatMap({ _ in rows }) {
       let (table, column) = (row.table, row.column)
       let (columnNow, isDropped) = (row.columnNow, row.isDropped)
@@ -107,7 +107,7 @@ struct HeldColumns {
     }.sorted { $0.table < $1.table }
   }
 
-  /// Whether nothing has the former name, and the definition speaks of the table by its new one.
+  /// Whether no table has the former name, and the definition uses the new one.
   private func isMovedHere(
     _ table: String, _ now: TableName, _ session: some Session
   ) async throws -> Bool {

@@ -5,28 +5,30 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Opens the rows of holds whose last holder goes, each to its own former values, and ends the holds.
+/// Opens the rows of holds whose last holder is released, each with its own former values, and ends the
+/// holds.
 ///
-/// Whoever begins has locked the holds and put them into `lethe_ending`. What follows sees them as they are
-/// now, and so who is left: somebody who hides one of the rows meanwhile has to wait, or has come before.
+/// The caller must have locked the holds and put them into `lethe_ending`. All later statements then see the
+/// same holds and holders: a transaction that hides one of the rows has either committed before, or has to
+/// wait.
 struct HoldEnding {
   let transaction: Transaction
   let catalog: Catalog
-  /// Of the IDs that go.
+  /// The type of the IDs that are released.
   let type: JobType
-  /// Which rows somebody else has written; nil opens them all the same.
+  /// Tells which rows another writer has changed; with nil, all rows are opened.
   let versions: RowVersions?
-  /// The ways on which IDs of versions without holds may hide a row.
+  /// The paths on which IDs protected without holds may hide a row.
   let protections: [ProtectionPath]
-  /// What the errors begin with.
+  /// The chunk that the errors name.
   let chunk: Chunk?
 
   private var ledger: HoldClosing { HoldClosing(transaction: transaction, type: type) }
 
-  /// Decides which columns of each hold go back: those that no other ID wants to stay.
+  /// Decides which columns of each hold are restored: those that no other ID holds.
   func judge() async throws { try await ledger.judge() }
 
-  /// Opens what is due.
+  /// Opens the rows that are due.
   func open() async throws {
     for group in try await groups() { try await open(group) }
   }
@@ -61,8 +63,8 @@ struct HoldEnding {
       let table = try await catalog.table(resolved: name, on: transaction),
       (group.key + group.held).allSatisfy({ table.columns[$0] != nil }), !table.mayHideRows
     else {
-      // Nobody can tell whether the row is there, or what a column has become of which nothing was noted. The
-      // table may have another name now: lethe check counts it.
+      // It is unknown whether the row exists, or what became of a column whose number was not recorded. The
+      // table may have been renamed; lethe check counts such holds.
       return try await setOutcome("waits", of: group)
     }
     let (held, columns) = (group.held, group.columns)
@@ -74,7 +76,7 @@ struct HoldEnding {
     }.joined(separator: " AND ")
     if !columns.isEmpty { try await giveBack(columns, of: group, table, isRow, isAsSet) }
     let rest = Self.isInGroup(group)
-    // What is left had another row version, or somebody else holds it, or was written this very moment.
+    // The rest had another row version, or has another holder, or was written at this very moment.
     try await run(
       """
       UPDATE lethe_due AS d
@@ -117,7 +119,7 @@ struct HoldEnding {
     try await requireExact(group, table)
   }
 
-  /// What a trigger gives back instead is not what the row was.
+  /// A trigger may change the restored values. Then the row is not what it was.
   private func requireExact(_ group: Group, _ table: WarehouseTable) async throws {
     let id = try await transaction.query(
       "SELECT id FROM lethe_due WHERE outcome = 'other' LIMIT 1"
@@ -144,7 +146,8 @@ struct HoldEnding {
     }
   }
 
-  /// The condition that a row `t` is the one of the hold `h`, written for the index of the table's key.
+  /// The condition that a row `t` is the row of the hold `h`, written so that the index of the table's key is
+  /// used.
   private static func isRow(_ group: Group, _ table: WarehouseTable) -> SQL {
     group.key.compactMap { name in
       table.columns[name].map {
@@ -162,7 +165,7 @@ struct HoldEnding {
     """
   }
 
-  /// Rows that an ID of a version without holds still hides stay as they are.
+  /// Rows that an ID protected without holds still hides stay as they are.
   private func unguarded(
     _ table: TableName
   ) async throws -> SQL {

@@ -4,8 +4,8 @@ import Ledger
 public import PostgreSQL
 public import Warehouse
 
-/// Keeps the names of rows in `lethe.hold` in step with their tables: a table may get another key, become a
-/// partition of a whole, or lose rows in a way that Lethe has no part in.
+/// Keeps the row keys in `lethe.hold` up to date when a table gets another key, becomes a partition, or loses
+/// rows that Lethe did not delete.
 public struct HoldKeys: Sendable {
   private let connection: Connection
   private let catalog: Catalog
@@ -17,10 +17,10 @@ public struct HoldKeys: Sendable {
 
   private var names: HoldNames { HoldNames(connection: connection) }
 
-  // MARK: Another key
+  // MARK: Changed keys
 
-  /// Names the holds of the changed tables by the keys that these have now. One whose row is not told apart
-  /// any more stays as it is, and waits.
+  /// Changes the row keys in the holds of the changed tables to the tables' present keys. A hold whose row
+  /// can no longer be identified stays as it is, and waits.
   func bringUpToDate(_ plan: ApplyPlan) async throws {
     let columns = HeldColumns(connection: connection, catalog: catalog)
     try await columns.follow()
@@ -57,16 +57,16 @@ public struct HoldKeys: Sendable {
       isRow: isRow)
   }
 
-  // MARK: Tables that are gone
+  // MARK: Missing tables
 
-  /// Has the holds use the names that their columns and tables have today.
+  /// Updates the holds to the present names of their columns and tables.
   public func followNames() async throws {
     try await HeldColumns(connection: connection, catalog: catalog).follow()
   }
 
-  /// Tables that have holds, and whose rows cannot be found: there is no such table, it has lost a column of
-  /// the key or one that was set, or row-level security may hide its rows. What has another name only is found by
-  /// the next run.
+  /// Tables that have holds, but whose rows cannot be found: the table does not exist, a column of the key or
+  /// a column that was set is missing, or row-level security may hide rows. Does not include tables that are
+  /// only renamed: the next run follows the new name.
   public func tablesOutOfReach() async throws -> [String] {
     let moves = try await HeldColumns(connection: connection, catalog: catalog).moves()
     var tables: [String] = []
@@ -102,10 +102,10 @@ public struct HoldKeys: Sendable {
     ).rows(as: String.self)
   }
 
-  // MARK: Rows that are gone
+  // MARK: Missing rows
 
-  /// Ends holds of rows that are not there any more, such as those that went with a row that they refer to.
-  /// Tables that cannot be looked into are left out.
+  /// Ends holds of rows that no longer exist, for example because a foreign key's cascade deleted them.
+  /// Leaves out tables that cannot be read.
   public func endHoldsOfLostRows() async throws {
     for known in try await names.known() {
       guard let name = TableName(known.table),

@@ -4,17 +4,17 @@ public import PostgreSQL
 public import Vocabulary
 public import Warehouse
 
-/// Ends holds on an operator's word: `lethe holds release`.
+/// Ends holds because an operator asked for it: `lethe holds release`.
 public struct OperatorRelease: Sendable {
   private let connection: Connection
   private let catalog: Catalog
   private let definition: Definition
 
-  /// Whom to release, and on whose word.
+  /// The IDs to release, and who ordered it.
   public struct Order: Sendable {
     public let type: JobType
     public let ids: [Int64]
-    /// Whether the rows stay hidden, for good.
+    /// Whether the rows stay hidden, permanently.
     public let keepsHidden: Bool
     public let by: String
     public let note: String
@@ -28,21 +28,21 @@ public struct OperatorRelease: Sendable {
     }
   }
 
-  /// How many holds came to what.
+  /// How many holds ended in which way.
   public struct Outcome: Sendable, Equatable, Codable {
-    /// Rows that have their former values again.
+    /// Rows that got their former values back.
     public var opened = 0
     /// Rows that other IDs hold, too.
     public var held = 0
-    /// Rows that somebody else has changed since: they are theirs.
+    /// Rows that another writer has changed since. They stay as they are.
     public var changed = 0
-    /// Rows that are not there any more.
+    /// Rows that no longer exist.
     public var gone = 0
-    /// Rows that stay hidden, and whose holds are forgotten.
+    /// Rows that stay hidden and no longer have a hold.
     public var forgotten = 0
-    /// Rows that an ID of a version without holds hides.
+    /// Rows that an ID hides through a protection without a hold.
     public var waits = 0
-    /// IDs that a version without holds had protected, and that are forgotten.
+    /// IDs whose protections without holds were removed.
     public var protections = 0
 
     public init() {}
@@ -64,7 +64,7 @@ public struct OperatorRelease: Sendable {
     let report: Report
   }
 
-  /// - Parameter isDryRun: finds out what would be done; nothing is changed.
+  /// - Parameter isDryRun: reports what would be done and changes nothing.
   public func run(_ order: Order, isDryRun: Bool) async throws -> Report {
     do {
       return try await connection.withTransaction { transaction in

@@ -2,12 +2,12 @@ import Ledger
 public import PostgreSQL
 public import Warehouse
 
-/// Event triggers that a run would meet: each batch rests on temporary tables, and the first of a month on
-/// new partitions of the ledger.
+/// Event triggers that fire during a run: each batch creates temporary tables, and the first batch of a month
+/// creates new partitions of the ledger.
 public struct EventTriggers: Sendable {
   private let connection: Connection
 
-  /// The commands that a run makes, by their tags.
+  /// The commands that a run executes, by their tags.
   private static let runTags = ["CREATE TABLE", "CREATE INDEX", "ALTER TABLE"]
   private static let guardTags = [
     "CREATE FUNCTION", "CREATE TRIGGER", "ALTER TRIGGER", "DROP TRIGGER",
@@ -16,7 +16,7 @@ public struct EventTriggers: Sendable {
   private struct Known {
     let name: String
     let function: String
-    /// Empty: all.
+    /// The tags for which it fires; empty means all.
     let tags: [String]
 
     func fires(on others: [String]) -> [String] {
@@ -30,11 +30,11 @@ public struct EventTriggers: Sendable {
     self.connection = connection
   }
 
-  /// Carries out what a run would, in a transaction that is rolled back.
+  /// Executes the commands of a run, in a transaction that is rolled back.
   /// - Returns: an error for the first command that is refused; or a note for each event trigger that fires.
   /// - Parameters:
-  ///   - tries: whether the commands are carried out, and rolled back; else there are only notes.
-  ///   - announce: is told before that which event triggers will fire.
+  ///   - tries: whether the commands are executed and rolled back; otherwise there are only notes.
+  ///   - announce: gets the event triggers that will fire, before they do.
   public func findings(
     tries: Bool = true, announce: (String) -> Void = { _ in }
   ) async throws -> [Finding] {
@@ -54,7 +54,7 @@ public struct EventTriggers: Sendable {
   private func refusedCommand(among known: [Known]) async throws -> Finding? {
     for (tag, script) in [
       ("CREATE TABLE", ScratchTables.ofBatches),
-      // A month that nobody has made yet.
+      // A month that has no partition yet.
       (
         "CREATE TABLE or ALTER TABLE",
         "SELECT lethe.ensure_event_partitions(now() + interval '100 years')"
@@ -103,7 +103,7 @@ public struct EventTriggers: Sendable {
     } catch let error as PostgreSQLError where error.isRefusal {
       return error
     } catch let error as PostgreSQLError where error.isRetryableTransaction {
-      // Somebody else is at it, and nothing is known.
+      // Another session has locks, so the result is unknown.
     } catch is RolledBack {
     }
     return nil

@@ -4,27 +4,28 @@ public import PostgreSQL
 import Vocabulary
 public import Warehouse
 
-/// Carries each change of a definition out on one row of each part of its table, by apply's own statement, has a
-/// protected row opened again, and rolls it back. What a trigger, a constraint or a privilege forbids shows before a run meets it.
+/// Tests each change of a definition on one row of each part of its table with apply's own statement, opens a
+/// protected row again, and rolls everything back. So it finds what a trigger, a constraint or a privilege
+/// forbids before a run does.
 ///
-/// Rows are changed one by one, none that rows of other tables refer to, and no lock is waited for longer
-/// than a second. What triggers do outside of the database stays done, and sequences move on.
+/// Rows are changed one by one. Rows to which rows of other tables refer are left out, and no lock wait is
+/// longer than a second. Effects of triggers outside of the database stay, and sequences advance.
 public struct Rehearsal: Sendable {
   let connection: Connection
   let catalog: Catalog
   let definition: Definition
 
-  /// What has come of it.
+  /// The result of a rehearsal.
   public struct Outcome: Sendable {
     /// What is refused, what is copied, and what was not rehearsed.
     public var findings: [Finding] = []
-    /// The triggers that have copied rows, or seem to be those that have.
+    /// The triggers that have copied rows, or probably have.
     public internal(set) var copying: Set<FiringTrigger> = []
 
     public init() {}
   }
 
-  /// A change, and what fires with it.
+  /// A change, and the triggers that fire for it.
   struct Rehearsed {
     let change: Change
     let plan: ApplyPlan
@@ -32,12 +33,12 @@ public struct Rehearsal: Sendable {
     var path: String { "\(change.target.path).\(change.target.isOwn ? "table" : "actions")" }
   }
 
-  /// Ends a transaction whose effect has been seen.
+  /// Rolls back a transaction after its effect was examined.
   private struct RolledBack: Error {
     let tally: RehearsalTally
   }
 
-  /// Parts of a table that are tried: each has the planner look at all of them.
+  /// The limit for parts of a table that are tried: for each one, the planner reads all of them.
   private static let partsMax = 12
 
   private static let lockTimeoutSeconds = 1
@@ -49,8 +50,8 @@ public struct Rehearsal: Sendable {
     self.definition = definition
   }
 
-  /// - Parameter announce: is told, before anything is tried, which triggers will fire.
-  /// - Throws: `PostgreSQLError` if the server cannot be had.
+  /// - Parameter announce: gets the triggers that will fire, before anything is tried.
+  /// - Throws: `PostgreSQLError` if the server cannot be reached.
   public func run(announce: (String) -> Void) async throws -> Outcome {
     var rehearsed: [Rehearsed] = []
     for dataset in definition.datasets {
@@ -83,7 +84,7 @@ public struct Rehearsal: Sendable {
 
   private func rehearse(_ rehearsed: Rehearsed) async throws -> RehearsalTally {
     let parts = try await catalog.parts(of: rehearsed.change.target.table, on: connection)
-    // From the first to the last, evenly: the newest months are as likely to be odd as the oldest.
+    // Evenly from the first to the last: the newest months may be unusual, and so may the oldest.
     let places = min(parts.count, Self.partsMax)
     let tried = Set((0..<places).map { $0 * (parts.count - 1) / max(places - 1, 1) })
     var tally = RehearsalTally(
@@ -98,7 +99,7 @@ public struct Rehearsal: Sendable {
     return tally
   }
 
-  /// In a transaction of its own, so that no lock is kept for long.
+  /// In a transaction of its own, so that no lock is held for long.
   private func rehearse(
     _ rehearsed: Rehearsed, on part: TablePart, _ tally: RehearsalTally
   ) async throws -> RehearsalTally {
@@ -117,7 +118,7 @@ public struct Rehearsal: Sendable {
     }
   }
 
-  /// The tables whose rows the events of a change have deleted before it, and their parts.
+  /// The tables from which the events of a change delete rows before it, and their parts.
   private func deletedBefore(_ rehearsed: Rehearsed) async throws -> Set<String> {
     var names: Set<String> = []
     for change in rehearsed.plan.children where change.isDelete {
@@ -163,7 +164,7 @@ public struct Rehearsal: Sendable {
 }
 
 extension Finding {
-  /// That there was no rehearsal, for other errors.
+  /// For other errors: says that there was no rehearsal.
   public static let notRehearsed = Finding(
     severity: .note, path: "datasets",
     message: "no change was rehearsed: what else is wrong comes first",

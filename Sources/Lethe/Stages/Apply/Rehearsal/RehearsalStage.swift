@@ -4,28 +4,28 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// One change, tried on the parts of its table within a transaction that is going to be rolled back.
+/// One change, tried on the parts of its table in a transaction that is rolled back.
 struct RehearsalStage {
   let transaction: Transaction
   let catalog: Catalog
   let events: MadeUpEvents
   let context: BatchContext
   let rehearsed: Rehearsal.Rehearsed
-  /// Whether rows may be locked before they are changed: SELECT … FOR UPDATE wants UPDATE.
+  /// Whether rows may be locked before they are changed: SELECT … FOR UPDATE requires the privilege UPDATE.
   let mayLock: Bool
-  /// Whether the server counts what is written to a table.
+  /// Whether the server counts the writes to a table.
   let isCounted: Bool
 
   private var change: Change { rehearsed.change }
   private var table: WarehouseTable { change.target.table }
 
-  /// Rows of a part that are looked at for one that the change would touch, and those that are tried.
+  /// Limits for a part: rows that are searched for one that the change would change, and rows that are tried.
   private static let rowsLookedAtMax = 10_000
   private static let candidatesMax = 20
 
-  /// Rows that are tried until one is taken.
+  /// How many rows are tried until one can be changed.
   private static let triesMax = 5
-  /// Rows of one ID that are counted before and after.
+  /// The limit for counting the rows of one ID before and after.
   private static let remainsMax = 1_000
 
   func rehearse(on part: TablePart, _ tally: inout RehearsalTally) async throws {
@@ -33,7 +33,7 @@ struct RehearsalStage {
       tally.skipped(part, "on another server")
       return
     }
-    // What goes along with a row is not to be tried, and these rows cannot be told from others.
+    // A cascade must not be tried, and rows that would cascade cannot be told from others.
     if change.isDelete,
       let key = table.references.first(where: { !$0.isReadable && !$0.isRestricting })
     {
@@ -44,7 +44,7 @@ struct RehearsalStage {
     do {
       candidates = try await inSavepoint { try await self.candidates(of: part) }
     } catch let error as PostgreSQLError where error.state?.conditionClass == "22" {
-      // A row that what the change looks at cannot be read from; apply's own condition finds it by itself.
+      // The change's condition fails on the data of a row. Without it, apply's own condition finds the rows.
       candidates = try await inSavepoint { try await self.candidates(of: part, differing: false) }
     } catch let error as PostgreSQLError where error.state != nil {
       tally.refused(error, on: part)
@@ -53,11 +53,11 @@ struct RehearsalStage {
     try await rehearse(candidates, of: part, &tally)
   }
 
-  /// What came of opening a row again.
+  /// The result of opening a row again.
   enum Opening {
-    /// Or it was not hidden by the change.
+    /// Also if the change did not hide the row.
     case done
-    /// - Parameter isOfHaste: whether it may have come of being hidden and opened in one transaction.
+    /// - Parameter isOfHaste: whether the cause may be that one transaction both hid and opened the row.
     case refused(message: String, remedy: String, isOfHaste: Bool = false)
     case untried(String)
   }
@@ -70,8 +70,8 @@ struct RehearsalStage {
     case refused(PostgreSQLError)
   }
 
-  /// One after the other until one has been changed: that a single row is refused is nothing that keeps a run from
-  /// its other rows.
+  /// Tries one row after the other until one is changed: a run can go on with its other rows if a single row
+  /// is refused.
   private func rehearse(
     _ candidates: [Candidate], of part: TablePart, _ tally: inout RehearsalTally
   ) async throws {
@@ -107,7 +107,7 @@ struct RehearsalStage {
     }
   }
 
-  /// In a savepoint, so that a refusal leaves the next one as it was.
+  /// In a savepoint, so that a refusal does not affect the next trial.
   private func trial(_ candidate: Candidate) async throws -> Trial {
     do {
       return try await inSavepoint { () -> Trial in
@@ -129,7 +129,7 @@ struct RehearsalStage {
     } catch {
       result = .failure(error)
     }
-    // After a lost connection this is what throws.
+    // After a lost connection, this throws.
     try await transaction.runScript(
       "ROLLBACK TO SAVEPOINT lethe_part; RELEASE SAVEPOINT lethe_part")
     return try result.get()
@@ -140,16 +140,16 @@ struct RehearsalStage {
     let place: BatchContext.RowPlace
   }
 
-  /// Rows that the change seems to have something to do on, by the IDs that reach them.
-  /// - Parameter differing: only those that are not as the change wants them.
+  /// Rows that the change would probably change, with the IDs that reach them.
+  /// - Parameter differing: only rows that differ from what the change makes.
   private func candidates(
     of part: TablePart, differing: Bool = true
   ) async throws -> [Candidate] {
     let back = change.target.back
-    // The partition's condition has the planner leave the other partitions out.
+    // With the partition's condition, the planner leaves out the other partitions.
     let source: SQL = part.isReadable ? "ONLY \(part.name.sql)" : table.sql
     var place: SQL = part.isReadable ? "" : part.condition.map { " AND (\(trusted: $0))" } ?? ""
-    // Nobody asks about other rows of the dataset's own.
+    // The dataset does not export other rows of its own table.
     if change.target.isOwn, let condition = rehearsed.plan.dataset.condition {
       place += " AND (\(trusted: condition)\n)"
     }
@@ -180,14 +180,14 @@ struct RehearsalStage {
       chunkID: events.chunkID, after: candidate.id - 1, through: candidate.id, mayRestore: false)
   }
 
-  /// Of its row alone.
+  /// The context for this row alone.
   private func context(of candidate: Candidate) -> BatchContext {
     var context = context
     context.onlyRow = candidate.place
     return context
   }
 
-  /// Whether apply's own condition takes the row.
+  /// Whether apply's own condition matches the row.
   private func isDue(_ candidate: Candidate) async throws -> Bool {
     let locations = change.locations(of: range(candidate), in: context(of: candidate))
     return try await transaction.run(
@@ -215,7 +215,7 @@ struct RehearsalStage {
     ).onlyRow(as: Int64.self)
     let changed = try await transaction.run(statement).rowsAffected
     try await transaction.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    // Other rows of the same ID may remain; not as many as before.
+    // Other rows of the same ID may remain, but fewer than before.
     let leftNow = try await remaining(range)
     if changed == 0 || (leftNow >= left && left < Self.remainsMax) { return .kept }
     let after = try await written()
@@ -227,7 +227,7 @@ struct RehearsalStage {
       opening: try await opening(candidate, range, left: left, after: newestHold))
   }
 
-  /// Has the rows opened that the change has hidden, as an answer would that releases their ID, and looks at them.
+  /// Opens the rows that the change has hidden, as for an answer that releases their ID, and checks them.
   /// - Parameter left: how many rows of the ID were still to be hidden before.
   private func opening(
     _ candidate: Candidate, _ range: EventRange, left: Int, after newestHold: Int64
@@ -291,8 +291,8 @@ struct RehearsalStage {
     let updated: Int64
   }
 
-  /// Rows that this transaction has written so far, by table; those of Lethe and of the change itself
-  /// apart: a row that moves to another partition is inserted there.
+  /// How many rows this transaction has written so far, by table. Lethe's own writes and those of the change
+  /// are counted separately, because a row that moves to another partition is inserted there.
   private func written() async throws -> [String: Written] {
     let rows = try await transaction.query(
       """

@@ -2,7 +2,7 @@ import Definitions
 import PostgreSQL
 import Warehouse
 
-/// What a change has come to on the parts of its table, as findings.
+/// The results of a change on the parts of its table, as findings.
 struct RehearsalTally {
   private let rehearsed: Rehearsal.Rehearsed
   private let parts: Int
@@ -11,10 +11,10 @@ struct RehearsalTally {
   private var copies: Set<String> = []
   private var changes: Set<String> = []
   private var isUncounted = false
-  /// The tables whose rows the events have deleted before.
+  /// The tables from which the events have deleted rows before.
   private let targets: Set<String>
 
-  /// Parts that a note names at most.
+  /// The limit for parts that a note names.
   private static let namedPartsMax = 5
 
   init(_ rehearsed: Rehearsal.Rehearsed, parts: Int, targets: Set<String>) {
@@ -38,14 +38,14 @@ struct RehearsalTally {
     skipped.append(("\(part.name)", why))
   }
 
-  /// The row is as it was, and nobody has complained.
+  /// The row was not changed, and there was no error.
   mutating func kept(_ part: TablePart) {
     add(
       "\(label) was rehearsed on a row of \(part.name), and the row remains as it was\(mention(of: rehearsed.triggers))",
       "have the trigger, rule or policy that undoes or skips the change leave it")
   }
 
-  /// The row was hidden, and an answer that releases it was to have it opened.
+  /// The row was hidden, and an answer that releases it should open it again.
   mutating func opened(_ opening: RehearsalStage.Opening, on part: TablePart) {
     switch opening {
     case .done: break
@@ -61,8 +61,8 @@ struct RehearsalTally {
   }
 
   /// - Parameters:
-  ///   - part: nil for what the ledger itself has refused.
-  ///   - isOneOfMany: whether another row was taken.
+  ///   - part: nil if the ledger itself refused something.
+  ///   - isOneOfMany: whether another row was changed.
   mutating func refused(
     _ error: PostgreSQLError, on part: TablePart?, isOneOfMany: Bool = false
   ) {
@@ -95,9 +95,10 @@ struct RehearsalTally {
         : remedy(for: error, isOfTrigger: !culprits.isEmpty), severity)
   }
 
-  /// What says nothing of the change itself, or is said by the tables' foreign keys already.
+  /// The note for an error that says nothing about the change, or that the tables' foreign keys already
+  /// explain.
   private func passing(_ error: PostgreSQLError) -> String? {
-    // A trigger's own word, whatever its SQLSTATE.
+    // A trigger raised it, with whatever SQLSTATE.
     guard !error.isRaised else { return nil }
     return switch error.state {
     case .lockNotAvailable?, .deadlockDetected?, .serializationFailure?: "rows locked by others"
@@ -149,9 +150,9 @@ struct RehearsalTally {
       Finding(severity: severity, path: rehearsed.path, message: message, remedy: remedy))
   }
 
-  // MARK: What is told
+  // MARK: Findings
 
-  /// Those that seem to copy; all that fire where none can be told apart.
+  /// The triggers that probably copy rows; all that fire if they cannot be told apart.
   var copying: Set<FiringTrigger> {
     guard isCopying else { return [] }
     let seeming = rehearsed.triggers.filter(\.seemsToCopy)
