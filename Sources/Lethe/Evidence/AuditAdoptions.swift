@@ -8,7 +8,7 @@ extension ChainVerifier {
   mutating func verifyAdoption(_ record: Record) async throws {
     guard case .number(let number)? = Self.values(record.content)?["adoption_id"] else {
       result.found(
-        "lethe.seal", record.key, "its content is none of an adoption's",
+        "lethe.seal", record.key, "its content is not that of an adoption",
         writtenAt: record.sealedAt)
       return
     }
@@ -53,7 +53,7 @@ extension ChainVerifier {
     for (id, number, adoptedAt) in changed {
       result.found(
         "lethe.run", "run_id = \(id)",
-        "its definition is not the one that it adopted\(number.map { ": record \($0) tells" } ?? "")",
+        "its definition is not the one that it adopted\(number.map { ": record \($0) has the adopted one" } ?? "")",
         writtenAt: adoptedAt)
     }
   }

@@ -8,7 +8,7 @@ extension ChainVerifier {
   mutating func verifyApproval(_ record: Record) async throws {
     guard case .number(let number)? = Self.values(record.content)?["approval_id"] else {
       result.found(
-        "lethe.seal", record.key, "its content is none of an approval's",
+        "lethe.seal", record.key, "its content is not that of an approval",
         writtenAt: record.sealedAt)
       return
     }

@@ -118,7 +118,7 @@ struct ChainVerifier {
     verifyLink(record)
     if !record.isHashRight {
       result.found(
-        "lethe.seal", record.key, "its hash is not that of its content", writtenAt: record.sealedAt)
+        "lethe.seal", record.key, "its hash does not match its content", writtenAt: record.sealedAt)
     }
     switch record.kind {
     case "begin": verifyBegin(record)
@@ -146,8 +146,8 @@ struct ChainVerifier {
       result.found(
         "lethe.seal", "number IN (\(before.number), \(record.number))",
         record.number == 1
-          ? "the first record does not begin a chain"
-          : "record \(record.number) does not follow record \(before.number) as it is now",
+          ? "the first record is not the first one of a chain"
+          : "record \(record.number) does not match the present hash of record \(before.number)",
         writtenAt: record.sealedAt)
     }
   }

@@ -44,7 +44,7 @@ extension ChainVerifier {
     guard record.contentNow != record.content || !record.isCurrent else { return }
     guard let sealed = Self.values(record.content) else {
       result.found(
-        "lethe.seal", record.key, "its content is none of a job's", writtenAt: record.sealedAt)
+        "lethe.seal", record.key, "its content is not that of a job", writtenAt: record.sealedAt)
       return
     }
     guard let text = record.contentNow, var now = Self.values(text) else {

@@ -34,7 +34,7 @@ extension ChainVerifier {
     ).rows(as: Int64.self)
     for number in numbers {
       result.found(
-        "lethe.withdrawn_tombstone", "seal = \(number)", "no record tells of its tombstones",
+        "lethe.withdrawn_tombstone", "seal = \(number)", "no record is about its tombstones",
         writtenAt: nil)
     }
   }

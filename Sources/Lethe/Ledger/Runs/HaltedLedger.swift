@@ -212,7 +212,7 @@ extension RunLedger {
     guard state != .applied else { return }
     throw LedgerError(
       code: .refused,
-      message: "chunk \(chunkID) as a whole is not applied yet; nothing was changed",
+      message: "chunk \(chunkID) is not completely applied yet; nothing was changed",
       remedy: state == .failed
         ? "take the chunk on again: lethe retry PIPELINE \(chunkID)"
         : "finish it: lethe run PIPELINE --resume-only")
@@ -256,7 +256,7 @@ extension RunLedger {
     case .exported, .created, .uploaded, .complete, .collected, .applied:
       throw LedgerError(
         code: .refused, message: "chunk \(chunkID) is \(state) and not set aside",
-        remedy: "lethe status lists the chunks that are")
+        remedy: "lethe status lists the chunks that are set aside")
     }
   }
 }

@@ -41,8 +41,8 @@ extension LedgerSchema {
           \(parts.flatMap(\.lacks).joined(separator: ", "))
           """,
         remedy: """
-          restore the schema lethe from a backup; only where nothing of it is needed any more: DROP SCHEMA \
-          lethe CASCADE, delete its versions from schema_migrations, and lethe migrate up
+          restore the schema lethe from a backup; or, only if nothing in it is needed any more: DROP SCHEMA \
+          lethe CASCADE, delete its versions from schema_migrations, and run lethe migrate up
           """)
     }
     let pending = missing.filter { !$0.lacks.isEmpty }.map(\.0.version)

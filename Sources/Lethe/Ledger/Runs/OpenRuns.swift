@@ -24,12 +24,12 @@ public struct OpenRun: Sendable {
       throw LedgerError(
         code: .unreadable,
         message: """
-          run \(id) of \(pipeline), begun \(startedAt), has a copy of its definition that this version cannot \
+          run \(id) of \(pipeline), started \(startedAt), has a copy of its definition that this version cannot \
           read: \(Self.words(of: error))
           """,
         remedy: """
           lethe run PIPELINE --give-up ends it as it is, and the next run asks about its IDs anew; or finish it \
-          with the version of Lethe that began it
+          with the version of Lethe that started it
           """)
     }
   }
@@ -47,11 +47,11 @@ public struct OpenRun: Sendable {
     case .keyNotFound(let key, let context):
       return "\(place(context.codingPath)) has no \(key.stringValue)"
     case .typeMismatch(_, let context), .valueNotFound(_, let context):
-      return "\(place(context.codingPath)) is of another kind than was expected"
+      return "\(place(context.codingPath)) has an unexpected type"
     case .dataCorrupted(let context):
       return "\(place(context.codingPath)): \(context.debugDescription)"
-    case nil: return "it is no JSON"
-    @unknown default: return "it is of another form"
+    case nil: return "it is not JSON"
+    @unknown default: return "it has another format"
     }
   }
 }

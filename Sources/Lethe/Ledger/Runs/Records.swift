@@ -112,6 +112,6 @@ public struct LedgerError: ExplainedError, Sendable {
   static func leaseLost(_ what: String) -> LedgerError {
     LedgerError(
       code: .leaseLost, message: "\(what): another process has taken this run over",
-      remedy: "let that one finish; lethe status shows where it stands")
+      remedy: "wait until that process has finished; lethe status shows its progress")
   }
 }

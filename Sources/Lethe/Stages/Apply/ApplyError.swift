@@ -65,11 +65,12 @@ public struct ApplyError: ExplainedError, Sendable {
     case _ where error.isOwnTimeout:
       "\(error.hint ?? "raise it"); a run with a smaller batch: and batch_rows: needs less, too"
     case "42" where error.state == .insufficientPrivilege:
-      "give Lethe's user the right; lethe check names what is missing"
-    case "42": "lethe check tells what does not fit the definition any more"
+      "grant Lethe's user the privilege; lethe check names what is missing"
+    case "42": "lethe check shows what does not fit the definition any more"
     case "22":
       "PostgreSQL's log has the value: correct it (changed actions count from the next run on)"
-    default: "make the table take the change (changed actions count from the next run on)"
+    default:
+      "change the table so that it accepts the change (changed actions count from the next run on)"
     }
   }
 
@@ -86,6 +87,6 @@ public struct ApplyError: ExplainedError, Sendable {
       declare \(table) as a target of the dataset, before the table that it refers to, with the same \
       reasons mapped to delete
       """
-    return "\(what): the next run goes by that; or take away the rows that refer to it"
+    return "\(what): the next run uses that; or delete the rows that refer to it"
   }
 }

@@ -51,7 +51,7 @@ public struct CollectStage: Sendable {
     guard let attempt = try await ledger.liveAttempt(at: chunk), let apiID = attempt.apiID else {
       throw LedgerError(
         code: .missing, message: "\(chunk.label) is complete but has no job",
-        remedy: "somebody has changed the ledger by hand: restore it")
+        remedy: "the ledger was changed by hand: restore it from a backup")
     }
     let index: ChunkIndex
     do {
@@ -121,7 +121,7 @@ public struct CollectStage: Sendable {
       return try await load(
         path, of: chunk, attempt, index, bytes: download.bytes, sha256: download.sha256)
     } catch let error as NoResult {
-      throw failure(.noResult, "what came is no result, \(error.why)")
+      throw failure(.noResult, "the download is not a result, \(error.why)")
     }
   }
 

@@ -76,7 +76,7 @@ public struct EventTriggers: Sendable {
         message: """
           the event trigger \(trigger.name) fires on \(tags.joined(separator: ", ")) of Lethe's, for its \
           temporary tables, the ledger's partitions and guards
-          """, remedy: "see that what it keeps of them, or does, is as you want it")
+          """, remedy: "check that you want what it does and what it stores")
     }
   }
 

@@ -258,8 +258,8 @@ struct RehearsalStage {
       let leftNow = try await remaining(range)
       if closed == nil, leftNow >= left { return .done }
       return .refused(
-        message: "it is as the change had made it, or is not to be found by its key any more",
-        remedy: "have the trigger, rule or policy that undoes or skips the change leave it")
+        message: "it is still as the change made it, or its key cannot be found any more",
+        remedy: "change the trigger, rule or policy that undoes or skips the change")
     } catch let error as ApplyError {
       return error.isTimeout
         ? .untried("it takes longer than \(Rehearsal.statementTimeoutSeconds) s")
@@ -276,7 +276,9 @@ struct RehearsalStage {
       case .lockNotAvailable?, .deadlockDetected?, .serializationFailure?:
         return .untried("rows locked by others")
       default:
-        return .refused(message: error.messageWithoutValues, remedy: "make the table take it")
+        return .refused(
+          message: error.messageWithoutValues, remedy: "change the table so that it accepts the row"
+        )
       }
     }
   }

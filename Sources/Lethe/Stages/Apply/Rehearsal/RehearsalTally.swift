@@ -42,20 +42,20 @@ struct RehearsalTally {
   mutating func kept(_ part: TablePart) {
     add(
       "\(label) was rehearsed on a row of \(part.name), and the row remains as it was\(mention(of: rehearsed.triggers))",
-      "have the trigger, rule or policy that undoes or skips the change leave it")
+      "change the trigger, rule or policy that undoes or skips the change")
   }
 
   /// The row was hidden, and an answer that releases it should open it again.
   mutating func opened(_ opening: RehearsalStage.Opening, on part: TablePart) {
     switch opening {
     case .done: break
-    case .untried(let why): skipped(part, "that a hidden row is opened: \(why)")
+    case .untried(let why): skipped(part, "opening a hidden row: \(why)")
     case .refused(let message, let remedy, let isOfHaste):
       add(
         """
         \(label) was rehearsed on a row of \(part.name), which then could not be opened again: \(message)\
         \(mention(of: rehearsed.triggers))\(isOfHaste ? "; both were tried in one transaction, which a run never does" : "")
-        """, isOfHaste ? "leave it, if that alone is the cause; else \(remedy)" : remedy,
+        """, isOfHaste ? "nothing, if that is the only cause; otherwise \(remedy)" : remedy,
         isOfHaste ? .warning : .error)
     }
   }
@@ -91,7 +91,7 @@ struct RehearsalTally {
       \(constraint ?? "")\(mention(of: culprits))\(isOneOfMany ? "; of another row it was not" : "")
       """,
       isOneOfMany
-        ? "leave it, and what is refused is set aside by the run; or \(remedy(for: error, isOfTrigger: !culprits.isEmpty))"
+        ? "nothing: what is refused is set aside by the run; or \(remedy(for: error, isOfTrigger: !culprits.isEmpty))"
         : remedy(for: error, isOfTrigger: !culprits.isEmpty), severity)
   }
 
@@ -139,7 +139,8 @@ struct RehearsalTally {
       "write values that the constraint allows, or change the constraint"
     default:
       isOfTrigger
-        ? "have the trigger let pass what Lethe does" : "make the table take the change"
+        ? "have the trigger let pass what Lethe does"
+        : "change the table so that it accepts the change"
     }
   }
 
@@ -202,13 +203,13 @@ struct RehearsalTally {
       notes.append(
         note(
           "\(label) has triggers change rows of \(others.joined(separator: ", "))",
-          "see that nothing of what Lethe deletes is copied into them"))
+          "check that nothing that Lethe deletes is copied into them"))
     }
     if isUncounted, !rehearsed.triggers.isEmpty {
       notes.append(
         note(
           "whether triggers of \(label) copy rows is not known: track_counts is off",
-          "have the server count (track_counts = on), and check again"))
+          "set track_counts = on in the server, and check again"))
     }
     return notes
   }
@@ -221,7 +222,7 @@ struct RehearsalTally {
       let place = parts > 1 ? " on \(names.count) of \(parts) parts of the table" : ""
       return note(
         "\(label) was not rehearsed\(place): \(why)\(parts > 1 ? " (\(named)\(more))" : "")",
-        "check again once there is a row; a run finds out by itself")
+        "check again when there is a row; a run reports a refusal, too")
     }
   }
 
@@ -232,7 +233,7 @@ struct RehearsalTally {
         """
         what happens to rows of \(key.table) that refer to a row of \(table.name) which is deleted was \
         not rehearsed (constraint \(key.constraint))
-        """, "look at that table's own triggers and constraints")
+        """, "check that table's own triggers and constraints")
     }
   }
 
