@@ -20,11 +20,11 @@ struct MigrateCommand: AsyncParsableCommand {
       help: ArgumentHelp(
         "The folder of the migrations.",
         discussion: """
-          Default: $LETHE_MIGRATIONS_DIR, or the ledger's, which the program brings.
+          Default: $LETHE_MIGRATIONS_DIR, or the ledger's migrations, which the program contains.
           """, valueName: "dir"), completion: .directory)
     var migrationsDir: String?
 
-    @Flag(help: "Take the migrations of the demo's warehouse, which no database of yours needs.")
+    @Flag(help: "Use the migrations of the demo's warehouse. Your own databases do not need them.")
     var demo = false
 
     func set() throws -> MigrationSet {
@@ -60,7 +60,7 @@ struct MigrateCommand: AsyncParsableCommand {
   }
 
   struct Up: AsyncParsableCommand, OutputCommand {
-    static let configuration = CommandConfiguration(abstract: "Apply what is pending.")
+    static let configuration = CommandConfiguration(abstract: "Apply the pending migrations.")
     @OptionGroup var options: Options
     @OptionGroup var output: OutputOptions
 
@@ -80,12 +80,13 @@ struct MigrateCommand: AsyncParsableCommand {
   struct Down: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
       abstract: "Roll the newest applied migration back.",
-      discussion: "What would be destroyed by that is listed by table, and only --yes goes on then."
+      discussion:
+        "If data would be lost, it is listed by table, and the command continues only with --yes."
     )
     @OptionGroup var options: Options
     @OptionGroup var output: OutputOptions
 
-    @Flag(help: "Destroy what the command lists without it: rows of evidence, and guards.")
+    @Flag(help: "Roll back even if rows of evidence or guards are lost.")
     var yes = false
 
     mutating func run() async throws {
@@ -155,7 +156,8 @@ struct MigrateCommand: AsyncParsableCommand {
   }
 
   struct Status: AsyncParsableCommand, OutputCommand {
-    static let configuration = CommandConfiguration(abstract: "List what is applied and pending.")
+    static let configuration = CommandConfiguration(
+      abstract: "List applied and pending migrations.")
     @OptionGroup var options: Options
     @OptionGroup var output: OutputOptions
 

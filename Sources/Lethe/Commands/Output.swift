@@ -15,7 +15,7 @@ struct OutputOptions: ParsableArguments {
   @Option(help: "How progress is written to stderr: text or json lines.")
   var logFormat = StderrLogHandler.Format.text
 
-  @Option(help: "The least level that is logged.")
+  @Option(help: "The lowest level that is logged.")
   var logLevel = Level.info
 
   enum Level: String, CaseIterable, ExpressibleByArgument {

@@ -22,13 +22,13 @@ struct WorkDirectoryOption: ParsableArguments {
     help: ArgumentHelp(
       "Where chunk files are kept while a run needs them.",
       discussion: """
-        Default: $LETHE_WORK_DIR, or lethe in $XDG_STATE_HOME, or .local/state/lethe in the home folder. Named by \
-        this option or $LETHE_WORK_DIR, it counts for runs that are resumed, too: their files are brought there, or \
-        written again.
+        Default: $LETHE_WORK_DIR, or lethe in $XDG_STATE_HOME, or .local/state/lethe in the home folder. A folder \
+        from this option or $LETHE_WORK_DIR is also used for resumed runs: their files are moved there, or written \
+        again.
         """, valueName: "dir"), completion: .directory)
   var workDir: String?
 
-  /// Whether somebody has named the folder: then it counts for runs that are resumed, too.
+  /// Whether the option or the variable names the folder. Then it is also used for resumed runs.
   var isGiven: Bool {
     workDir != nil
       || !(ProcessInfo.processInfo.environment["LETHE_WORK_DIR"] ?? "").isEmpty
@@ -69,7 +69,7 @@ struct WorkDirectoryOption: ParsableArguments {
 struct DatabaseOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "A libpq connection string. Default: $DATABASE_URL, or what the PG* variables say.",
+      "A libpq connection string. Default: $DATABASE_URL, or the PG* variables.",
       valueName: "url"))
   var database: String?
 

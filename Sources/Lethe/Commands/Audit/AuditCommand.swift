@@ -9,7 +9,8 @@ import Vocabulary
 struct AuditCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "audit",
-    abstract: "Show, export, prune and verify the evidence: what was done, when, on whose word.",
+    abstract:
+      "Show, export, prune and verify the evidence: what was done, when, and by whose decision.",
     subcommands: [AuditShow.self, AuditExport.self, AuditPrune.self, AuditVerify.self])
 
   /// Runs `body` with the ledger of a database.

@@ -9,10 +9,10 @@ import Vocabulary
 struct AuditExport: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "export",
-    abstract: "Write the event records of a time as CSV or NDJSON, to stdout or a file.",
+    abstract: "Write the event records of a time range as CSV or NDJSON, to stdout or a file.",
     discussion: """
-      One record for each event that was applied, and for each row that another ID's event reached \
-      (cause_id), in the order in which they are stored. How many there are is said on stderr.
+      One record for each applied event, and for each row that another ID's event reached (cause_id), \
+      in the order in which they are stored. Their number is printed on stderr.
       """)
 
   @OptionGroup var database: DatabaseOption
@@ -43,7 +43,7 @@ struct AuditExport: AsyncParsableCommand, OutputCommand {
   }
 
   @Option(
-    help: ArgumentHelp("Write this file, whole or not at all.", valueName: "path"),
+    help: ArgumentHelp("Write to this file, completely or not at all.", valueName: "path"),
     completion: .file())
   var file: String?
 

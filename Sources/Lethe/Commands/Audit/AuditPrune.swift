@@ -6,11 +6,11 @@ import Ledger
 struct AuditPrune: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "prune",
-    abstract: "Drop the event records of months that are wholly older than an age.",
+    abstract: "Drop the event records of complete months that are older than an age.",
     discussion: """
-      Never the current month. Tombstones stay, as does what the chain of evidence says of each job; a \
-      record of the prune itself is added to it. Verify before: what is dropped cannot be verified any \
-      more. The user has to own the ledger.
+      The current month is never dropped. Tombstones stay, and so do the records of the jobs in the chain of \
+      evidence. A record of the prune is added to the chain. Run lethe audit verify before: dropped records \
+      cannot be verified later. The user has to own the ledger.
       """)
 
   @OptionGroup var database: DatabaseOption
@@ -20,7 +20,7 @@ struct AuditPrune: AsyncParsableCommand, OutputCommand {
     help: ArgumentHelp("Such as 25months, 90days (90d), or a date: 2026-11-01.", valueName: "age"))
   var olderThan: Age
 
-  @Flag(help: "Say what would be dropped, and drop nothing.")
+  @Flag(help: "Show what would be dropped; drop nothing.")
   var dryRun = false
 
   mutating func run() async throws {

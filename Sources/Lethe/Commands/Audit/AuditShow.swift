@@ -7,11 +7,11 @@ import Vocabulary
 struct AuditShow: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "show",
-    abstract: "Show everything that the ledger knows of one ID, in order of time.",
+    abstract: "Show everything that the ledger holds about one ID, in order of time.",
     discussion: """
-      When it was asked about and by which job, what was answered, what was changed in which table, \
-      what another ID's event did to it, and what remains: tombstone, protection, rehydration, \
-      quarantined lines. All times are UTC.
+      The jobs that asked about the ID, their answers, the changes in each table, changes by another \
+      ID's event, and what remains: tombstone, protection, rehydration, quarantined lines. All times \
+      are UTC.
       """)
 
   @Argument(help: "The ID of a post or a user.")

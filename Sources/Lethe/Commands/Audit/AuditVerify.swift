@@ -6,11 +6,11 @@ import Ledger
 struct AuditVerify: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "verify",
-    abstract: "Walk the chain of evidence and find whatever was tampered with.",
+    abstract: "Verify the chain of evidence, and list records that were changed or removed.",
     discussion: """
-      Prints the head of the chain: keep its hash where nobody who can write to the ledger can, and pass \
-      it to the next call by --expect, so that a chain whose end was cut off is found, too. Exit code 0 \
-      if all is whole, 1 if not.
+      Prints the head of the chain. Keep its hash out of reach of everybody who can write to the ledger, \
+      and pass it to the next call with --expect: then a chain whose end was removed is found, too. Exit \
+      code 0 if the chain is complete, 1 if not.
       """)
 
   @OptionGroup var database: DatabaseOption
@@ -18,7 +18,7 @@ struct AuditVerify: AsyncParsableCommand, OutputCommand {
 
   @Option(
     help: ArgumentHelp(
-      "A hash that has to be in the chain: the head's of an earlier verify.", valueName: "sha256"))
+      "A hash that must be in the chain: the head of an earlier verify.", valueName: "sha256"))
   var expect: String?
 
   mutating func validate() throws {

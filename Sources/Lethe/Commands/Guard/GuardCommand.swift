@@ -10,8 +10,8 @@ struct GuardCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "guard", abstract: "Keep tombstoned IDs from coming back into tables.",
     discussion: """
-      A guard is a trigger on a table that looks each new row's ID up among the tombstones. Who \
-      inserts rows needs no rights on the ledger.
+      A guard is a trigger on a table. It looks up the ID of each new row in the tombstones. Roles that \
+      insert rows need no rights on the ledger.
       """,
     subcommands: [Install.self, Remove.self, List.self, GuardRepair.self])
 
@@ -20,7 +20,7 @@ struct GuardCommand: AsyncParsableCommand {
 
     @Option(
       help: ArgumentHelp(
-        "How long to wait for the table; who writes to it meanwhile waits behind.",
+        "How long to wait for the table's lock. Other writers of the table wait meanwhile.",
         valueName: "seconds"))
     var lockTimeout = 3.0
 
@@ -57,7 +57,7 @@ struct GuardCommand: AsyncParsableCommand {
 
   struct Install: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Put a guard on a table and its partitions, or change the one that is there.")
+      abstract: "Install a guard on a table and its partitions, or change the installed one.")
 
     @OptionGroup var table: TableArgument
     @OptionGroup var options: Options
@@ -69,7 +69,7 @@ struct GuardCommand: AsyncParsableCommand {
         valueName: "column"))
     var id: String?
 
-    @Option(help: "What the IDs are of.")
+    @Option(help: "The type of the IDs.")
     var type = IDType.tweets
 
     @Option(help: "Leave a row with a tombstoned ID out (skip), or refuse the statement (raise).")
@@ -77,8 +77,8 @@ struct GuardCommand: AsyncParsableCommand {
 
     @Option(
       help: ArgumentHelp(
-        "Other BEFORE triggers that leave IDs and rows where they are, by name, with commas between.",
-        discussion: "Default: those that were acknowledged before, as long as they do the same.",
+        "Names of other BEFORE triggers that change no IDs and redirect no rows, separated by commas.",
+        discussion: "Default: the triggers that were acknowledged before and have not changed.",
         valueName: "names"))
     var acknowledgeTriggers: String?
 
@@ -129,7 +129,7 @@ struct GuardCommand: AsyncParsableCommand {
   }
 
   struct Remove: AsyncParsableCommand, OutputCommand {
-    static let configuration = CommandConfiguration(abstract: "Take the guard off a table.")
+    static let configuration = CommandConfiguration(abstract: "Remove the guard from a table.")
 
     @OptionGroup var table: TableArgument
     @OptionGroup var options: Options
@@ -149,17 +149,17 @@ struct GuardCommand: AsyncParsableCommand {
 
   struct List: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
-      abstract: "List the guarded tables, and what there is against each guard.",
+      abstract: "List the guarded tables, and the faults of each guard.",
       discussion: """
-        The catalog tells what it can. With --prove a row with the ID of a throw-away tombstone is \
-        sent into each table and partition, and rolled back. The exit code is 1 if a guard does not guard, \
-        and with --prove 75 if one could not be tried because its table was locked.
+        Faults are found in the catalog. With --prove, a row with the ID of a temporary tombstone is \
+        inserted into each table and partition, and rolled back. The exit code is 1 if a guard has a fault, \
+        and with --prove 75 if a guard could not be tried because its table was locked.
         """)
 
     @OptionGroup var options: Options
     @OptionGroup var output: OutputOptions
 
-    @Flag(help: "Try to get rows past each guard.")
+    @Flag(help: "Try to insert rows past each guard, and roll them back.")
     var prove = false
 
     mutating func run() async throws {

@@ -8,25 +8,26 @@ import PostgreSQL
 struct GuardRepair: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "repair",
-    abstract: "Take back tombstones that were made of rows whose IDs are no posts' or users'.",
+    abstract:
+      "Remove tombstones that earlier versions made from IDs that are not posts' or users'.",
     discussion: """
-      Earlier versions took the id of every target for a post's. Of a list's ID they made the tombstone \
-      of the post that has the same number, and a guard kept that post out. Only what is proven wrong \
-      is taken back: a tombstone whose event record names a target that the definition now says is of \
-      another type, and whose ID no other record says was deleted. The records stay, and the chain of \
-      evidence gets one more.
+      Earlier versions treated the id of every target as a post's. From the ID of a list, for example, they \
+      made the tombstone of the post with the same number, and a guard kept that post out. A tombstone is \
+      removed only if it is proven wrong: its event record names a target to which the definition now gives \
+      another type, and no other record shows that the ID was deleted. The records stay, and a new record is \
+      added to the chain of evidence.
       """)
 
   @OptionGroup var pipeline: PipelineArgument
   @OptionGroup var output: OutputOptions
 
-  @Flag(help: "Say what would be taken back, and change nothing.")
+  @Flag(help: "Show what would be removed; change nothing.")
   var dryRun = false
 
-  @Option(help: "Who takes them back. Default: the operating system's user.")
+  @Option(help: "Who removes them. Default: the user of the operating system.")
   var by: String?
 
-  @Option(help: "Why; it is kept in the chain of evidence.")
+  @Option(help: "Why. The note is kept in the chain of evidence.")
   var note: String?
 
   mutating func validate() throws {

@@ -8,7 +8,7 @@ import Runtime
 struct QuarantineCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "quarantine",
-    abstract: "List, read again, dismiss or drop result lines that were not acted on.",
+    abstract: "List, retry, dismiss or drop result lines that were not applied.",
     subcommands: [List.self, Retry.self, Dismiss.self, QuarantinePrune.self])
 
   struct List: AsyncParsableCommand, OutputCommand {
@@ -20,19 +20,19 @@ struct QuarantineCommand: AsyncParsableCommand {
     @Option(help: "Only the lines of this pipeline.")
     var pipeline: String?
 
-    @Flag(help: "Also the lines that were retried, dismissed or answered since.")
+    @Flag(help: "Also lines that were retried, dismissed or answered later.")
     var all = false
 
-    @Flag(help: "Each line whole; else its begin.")
+    @Flag(help: "Show each line completely, not only its beginning.")
     var raw = false
 
     @Option(help: "How many lines to show.")
     var limit = 100
 
-    @Option(help: ArgumentHelp("Only lines behind this one.", valueName: "id"))
+    @Option(help: ArgumentHelp("Only lines after this one.", valueName: "id"))
     var after: Int64 = 0
 
-    /// What shows of a line unless `--raw` asks for all of it.
+    /// How much of a line is shown without `--raw`.
     private static let beginBytes = 512
     private static let lineBytesMax = 64 * 1024
 
@@ -73,18 +73,18 @@ struct QuarantineCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Read open lines again and apply those that are events now.",
       discussion: """
-        For a version that knows what an older one did not. A line that still cannot be acted on \
-        stays, with why; one whose event is refused by the warehouse stays as it was, and so do its \
-        chunk and run. Exits with 3 if a limit refused lines (look, then --approve), with 4 as long as \
-        a line of the pipeline is open.
+        Use it with a new version that knows actions or reasons that an older one did not. A line that \
+        still cannot be applied stays open, with the cause. If the warehouse refuses a line's event, the \
+        line, its chunk and its run stay as they were. Exits with 3 if a limit refused lines (check them, \
+        then use --approve), and with 4 as long as a line of the pipeline is open.
         """)
 
     @OptionGroup var pipeline: PipelineArgument
     @Argument(help: "Only these lines, by their IDs in the list.")
     var ids: [Int64] = []
-    @Flag(help: "Apply the lines whatever limits they go beyond; it is kept, and sealed.")
+    @Flag(help: "Apply the lines even beyond the limits. The approval is kept and sealed.")
     var approve = false
-    @Option(help: "With --approve: who says so. Default: the operating system's user.")
+    @Option(help: "With --approve: who approves. Default: the user of the operating system.")
     var by: String?
     @Option(help: "With --approve: why.")
     var note: String?
@@ -119,7 +119,7 @@ struct QuarantineCommand: AsyncParsableCommand {
 
   struct Dismiss: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Record that nothing is to be done about lines.")
+      abstract: "Close lines without applying them.")
 
     @Argument(help: "The lines, by their IDs in the list.")
     var ids: [Int64] = []
@@ -127,7 +127,7 @@ struct QuarantineCommand: AsyncParsableCommand {
     var all = false
     @Option(help: "With --all: only the lines of this pipeline.")
     var pipeline: String?
-    @Option(help: "Why; it is kept with the lines.")
+    @Option(help: "Why. The note is kept with the lines.")
     var note: String
     @OptionGroup var database: DatabaseOption
     @OptionGroup var output: OutputOptions

@@ -6,8 +6,8 @@ struct QuarantinePrune: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "prune", abstract: "Drop lines that were resolved longer ago than an age.",
     discussion: """
-      What a line holds is what the API sent. Open lines stay, however old they are. A record of the \
-      prune is added to the chain of evidence.
+      A line holds the text that the API sent. Open lines are never dropped. A record of the prune is \
+      added to the chain of evidence.
       """)
 
   @OptionGroup var database: DatabaseOption
@@ -16,7 +16,7 @@ struct QuarantinePrune: AsyncParsableCommand, OutputCommand {
   @Option(help: ArgumentHelp("Such as 90d, 6months, or a date: 2026-11-01.", valueName: "age"))
   var olderThan: AuditPrune.Age
 
-  @Flag(help: "Say what would be dropped, and drop nothing.")
+  @Flag(help: "Show what would be dropped; drop nothing.")
   var dryRun = false
 
   mutating func run() async throws {

@@ -10,10 +10,10 @@ import Warehouse
 struct CheckCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "check",
-    abstract: "Hold a definition against the live database and the API; change nothing.",
+    abstract: "Check a definition against the live database and the API; change nothing.",
     discussion: """
-      Exits with 2 if a run would be refused, or some of its changes, with 77 if that is for the API's token alone, and with \
-      75 if all that is wrong is that the API could not be asked.
+      Exits with 2 if a run, or some of its changes, would be refused; with 77 if only the API's token is refused; and with \
+      75 if the only problem is that the API does not answer.
       """)
 
   @OptionGroup var pipeline: PipelineArgument
@@ -21,21 +21,21 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
   @OptionGroup var output: OutputOptions
   @Flag(
     inversion: .prefixedNo,
-    help: "Try each change on a row of each part of its table, rolled back.")
+    help: "Try each change on a row of each part of its table, and roll it back.")
   var rehearsal = true
 
-  @Flag(help: "Leave the API out, and its token.")
+  @Flag(help: "Do not check the API and its token.")
   var offline = false
 
   @Flag(
     help: """
-      Only print the GRANT statements that a role needs to run the pipeline. Whoever may read the \
-      catalog can.
+      Only print the GRANT statements that a role needs to run the pipeline. This needs only the right to \
+      read the catalog.
       """)
   var grants = false
 
   @Option(
-    help: "With --grants: for this role. Default: the one that the warehouse is connected as.")
+    help: "With --grants: for this role. Default: the role of the warehouse's connection.")
   var role: String?
 
   mutating func validate() throws {

@@ -12,8 +12,8 @@ struct HoldsCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "holds", abstract: "Show the rows that Lethe hides, and why; release them.",
     discussion: """
-      A hold is the record of one row that Lethe has hidden: what it was before, and which IDs' \
-      answers hide it. The row is opened when a newer answer has released the last of them.
+      A hold is the record of one row that Lethe has hidden: its former values, and the IDs whose \
+      answers hide it. When newer answers have released all of these IDs, the row gets its former values back.
       """,
     subcommands: [List.self, Release.self])
 
@@ -28,7 +28,7 @@ struct HoldsCommand: AsyncParsableCommand {
     @Option(help: "Only rows of this table, with its schema: warehouse.posts.")
     var table: String?
 
-    @Option(help: "Only rows that this ID holds, and the row that it is.")
+    @Option(help: "Only rows that this ID holds, and the row with this ID.")
     var id: Int64?
 
     @Option(help: "What the IDs are: tweets or users.")
@@ -40,7 +40,7 @@ struct HoldsCommand: AsyncParsableCommand {
     @Option(help: "How many to show.")
     var limit = 100
 
-    @Option(help: ArgumentHelp("Only holds behind this one.", valueName: "hold"))
+    @Option(help: ArgumentHelp("Only holds after this one.", valueName: "hold"))
     var after: Int64 = 0
 
     mutating func validate() throws {
@@ -69,10 +69,10 @@ struct HoldsCommand: AsyncParsableCommand {
 
   struct Release: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
-      abstract: "End the holds of IDs; rows that nobody else holds get their former values back.",
+      abstract: "End the holds of IDs; rows that no other ID holds get their former values back.",
       discussion: """
         For IDs that no answer will release any more: lethe check and lethe status count them. A \
-        row that somebody else has changed since stays as it is. It is recorded who did it and why, \
+        row that was changed by others after Lethe hid it stays as it is. Who released it and why is recorded \
         and sealed.
         """)
 
@@ -83,7 +83,7 @@ struct HoldsCommand: AsyncParsableCommand {
     var type: HolderType
     @Flag(help: "All IDs of the type that no dataset exports any more.")
     var unasked = false
-    @Flag(help: "Only forget the holds: the rows stay hidden for good.")
+    @Flag(help: "Only delete the holds: the rows stay hidden permanently.")
     var keepHidden = false
     @Flag(help: "Also IDs whose newest answer says that they are protected.")
     var force = false
@@ -121,12 +121,12 @@ struct HoldsCommand: AsyncParsableCommand {
   }
 }
 
-/// Who decides something, and why.
+/// Who makes a decision, and why.
 struct DecisionOptions: ParsableArguments {
-  @Option(help: "Who says so. Default: the operating system's user.")
+  @Option(help: "Who decides. Default: the user of the operating system.")
   var by: String?
 
-  @Option(help: "Why; it is kept and sealed.")
+  @Option(help: "Why. The note is kept and sealed.")
   var note: String?
 
   var who: String { by ?? NSUserName() }

@@ -40,7 +40,7 @@ struct JobsCommand: AsyncParsableCommand {
 
   struct Cancel: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Cancel a job that has not finished; its chunk gets another one.")
+      abstract: "Cancel a job that has not finished; its chunk gets a new job.")
     @OptionGroup var pipeline: PipelineArgument
     @Argument(help: "The job's ID.") var id: String
     @OptionGroup var output: OutputOptions

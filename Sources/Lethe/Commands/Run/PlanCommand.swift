@@ -7,14 +7,14 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "plan", abstract: "Show what a run would do; change nothing.",
     discussion: """
-      For the IDs that are stored: how many there are, and the chunks, jobs and bytes that they make. \
-      For chunks that are collected: the rows by table, action and reason, found by applying them batch \
-      by batch and rolling each batch back. A row that two batches reach is counted twice.
+      For the stored IDs, it shows their number and the chunks, jobs and bytes of their export. For \
+      collected chunks, it shows the rows by table, action and reason. To count them, it applies each \
+      batch and rolls it back. A row that two batches reach is counted twice.
 
-      With --sql: the statements that apply makes for each dataset, with $1, $2, … for the values.
+      With --sql: the statements that apply runs for each dataset, with $1, $2, … for the values.
       """)
 
-  @Flag(help: "Print the statements that apply makes, and run none of them.")
+  @Flag(help: "Print the statements that apply runs, and run none of them.")
   var sql = false
 
   @OptionGroup var pipeline: PipelineArgument

@@ -5,14 +5,14 @@ import Runtime
 struct RetryCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "retry",
-    abstract: "Take a chunk that was set aside, or refused events, on again.",
+    abstract: "Apply a chunk that was set aside, or refused events, again.",
     discussion: """
-      For when the cause is mended: a foreign key, a trigger, a right. What is left of the chunk is \
-      applied with the definition of its run. First, what a newer answer has overtaken is dropped; the \
-      limits are asked anew. What is refused again is set aside again.
+      Use it after the cause is removed: a foreign key, a trigger, a missing right. The rest of the chunk is \
+      applied with the definition of its run. Events that a newer answer has replaced are dropped first, and \
+      the limits are checked again. What is refused again is set aside again.
 
       A chunk that failed before it had a result has nothing to apply: the next run asks about its IDs \
-      anew. The exit code is that of a run, for what was retried alone.
+      again. The exit code is that of a run, for the retried part only.
       """)
 
   @OptionGroup var pipeline: PipelineArgument

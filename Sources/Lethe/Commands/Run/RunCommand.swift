@@ -14,26 +14,26 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
   @OptionGroup var workDirectory: WorkDirectoryOption
   @OptionGroup var output: OutputOptions
 
-  @Flag(help: "Only finish what earlier runs left; begin no run. For an orchestrator's retries.")
+  @Flag(help: "Only finish earlier runs; start no new run. For an orchestrator's retries.")
   var resumeOnly = false
 
   @Flag(
-    help: "End what earlier runs left as it is, instead of finishing it, and check all IDs anew.")
+    help: "End earlier runs without finishing them, and check all IDs again.")
   var giveUp = false
 
   @Flag(
     help: ArgumentHelp(
-      "Have runs that earlier processes left go on by today's file.",
+      "Finish earlier runs with the definition of today's file.",
       discussion: """
-        Where only names of columns, limits, sizes, or actions of reasons of which nothing is applied yet have \
-        changed. Anything else is refused by name, and nothing is changed. It is kept and sealed.
+        Allowed changes are names of columns, limits, sizes, and actions of reasons of which nothing is applied \
+        yet. Any other change is refused by name, and nothing is changed. The adoption is kept and sealed.
         """))
   var adoptDefinition = false
 
-  @Option(help: "With --adopt-definition: who says so. Default: the user of the operating system.")
+  @Option(help: "With --adopt-definition: who decides. Default: the user of the operating system.")
   var by: String?
 
-  @Option(help: "With --adopt-definition: why. It is kept with the run and sealed.")
+  @Option(help: "With --adopt-definition: why. The note is kept with the run and sealed.")
   var note: String?
 
   @Flag(help: "Exit with 99 if there was nothing to do.")
@@ -190,7 +190,7 @@ extension RunReport {
   }
 
   private var noChange: String {
-    if isAllAsItShouldBe { return "no row had to be changed: all are as they should be" }
+    if isCompletelyDone { return "no row had to be changed: all are as they should be" }
     if status == .done, rowsLeftOut > 0, stopped.isEmpty, quarantineOpen == 0 {
       return "no row that was asked about had to be changed; others were left out: see below"
     }

@@ -69,8 +69,7 @@ struct ExportCommand: StageCommand {
   static let configuration = CommandConfiguration(
     commandName: "export", abstract: "Export the stored IDs into chunks.",
     discussion: """
-      Goes into the run that is unfinished, if there is one that something is left to do in; else it begins \
-      a run.
+      Continues the unfinished run if it has work left. Else it starts a run.
       """)
 
   @OptionGroup var pipeline: PipelineArgument
@@ -130,13 +129,13 @@ struct ApplyCommand: StageCommand {
   @OptionGroup var stage: StageOptions
   @OptionGroup var output: OutputOptions
 
-  @Option(help: ArgumentHelp("Let a chunk go on that a limit has stopped.", valueName: "chunk"))
+  @Option(help: ArgumentHelp("Apply a chunk that a limit has stopped.", valueName: "chunk"))
   var approve: Int64?
 
-  @Option(help: "With --approve: who says so. Default: the user of the operating system.")
+  @Option(help: "With --approve: who approves. Default: the user of the operating system.")
   var by: String?
 
-  @Option(help: "With --approve: why. It is kept with the chunk and sealed.")
+  @Option(help: "With --approve: why. The note is kept with the chunk and sealed.")
   var note: String?
 
   mutating func validate() throws {

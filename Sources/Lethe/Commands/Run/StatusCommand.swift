@@ -5,10 +5,10 @@ import PostgreSQL
 import Runtime
 import Vocabulary
 
-/// `lethe status`: where things stand.
+/// `lethe status`: the newest runs, and the work that waits for an operator.
 struct StatusCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
-    commandName: "status", abstract: "Show where the newest runs stand.")
+    commandName: "status", abstract: "Show the progress of the newest runs.")
 
   @OptionGroup var database: DatabaseOption
   @OptionGroup var output: OutputOptions
@@ -116,7 +116,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
   }
 }
 
-/// Where things stand, and what waits for somebody.
+/// The newest runs, and the work that waits for an operator.
 private struct PipelineStatus {
   let runs: [RunLedger.RunStatus]
   let halted: [RunLedger.HaltedChunk]
@@ -125,7 +125,7 @@ private struct PipelineStatus {
   let holds: HoldLedger.Counts
   let unasked: UnaskedHolds.Counts?
   let unfit: [RunDefinitionMismatch]
-  /// Holds are not: a row may be held for IDs of several.
+  /// Whether the status is of one pipeline. Holds are counted for all: one row may have holders of several pipelines.
   let isOfOnePipeline: Bool
 
   var stopped: [RunReport.StoppedChunk] {
