@@ -72,7 +72,7 @@ extension Resolver {
 
 extension Dataset {
   /// The same dataset with each target's type filled in. In copies of older runs, targets have no type:
-  /// it is post if a dataset of posts has the same table and column, else other.
+  /// it is `tweets` if a dataset of posts has the same table and column, else `none`.
   func typed(among datasets: [Dataset]) -> Dataset {
     Dataset(
       name: name, type: type, table: table, id: id, condition: condition,

@@ -1,7 +1,7 @@
-/// Tells the stages of a run that there may be something new for them in the ledger. It carries no
-/// work itself.
+/// Tells the stages of a run that the ledger may have new work for them. The signal itself carries no
+/// work.
 actor ChangeSignal {
-  /// What a stage knows before it looks into the ledger.
+  /// The state of the signal before a stage reads the ledger.
   struct View {
     let generation: Int
     let isExportDone: Bool
@@ -14,7 +14,7 @@ actor ChangeSignal {
 
   var view: View { View(generation: generation, isExportDone: isExportDone) }
 
-  /// Something in the ledger has changed.
+  /// Reports a change of the ledger.
   func notify() {
     generation += 1
     let woken = waiters.values
@@ -22,20 +22,20 @@ actor ChangeSignal {
     for waiter in woken { waiter.resume() }
   }
 
-  /// No more chunks will come.
+  /// Reports that all chunks are exported.
   func exportDone() {
     isExportDone = true
     notify()
   }
 
-  /// Returns once something has changed since `view`, or the task was cancelled.
+  /// Waits until the ledger has changed since `view`, or until the task is cancelled.
   func change(since view: View) async throws {
     guard generation == view.generation else { return }
     lastWaiter += 1
     let waiter = lastWaiter
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        // Cancelled before it could wait: the handler below has run and found nobody.
+        // The task was cancelled before the waiter was stored, so the handler below did not find it.
         if Task.isCancelled { continuation.resume() } else { waiters[waiter] = continuation }
       }
     } onCancel: {

@@ -6,12 +6,12 @@ import PostgreSQL
 import SystemPackage
 import Vocabulary
 
-/// What the stages of a run share.
+/// The loop that the stages of a run share.
 extension PipelineRun {
-  /// A stage's loop: takes the run's chunks that are in one of `states`, in order, until none is left
-  /// and no more can come from the stages before it.
+  /// A stage's loop: works on the run's chunks that are in one of `states`, in order, until none is left
+  /// and the earlier stages cannot deliver more.
   ///
-  /// - Parameter step: takes a chunk one stage on; false leaves it alone for the rest of the run.
+  /// - Parameter step: moves a chunk to its next state. If it returns false, the loop skips the chunk from then on.
   func work(
     on states: [ChunkState], of type: JobType? = nil, fedBy upstream: [ChunkState],
     _ step: (Chunk, ChunkLedger, Connection) async throws -> Bool
@@ -20,7 +20,7 @@ extension PipelineRun {
     let ledger = ChunkLedger(connection: connection, lease: lease)
     var leftAlone: Set<Int64> = []
     while true {
-      // Seen before the ledger is read: what changes after this wakes the wait below.
+      // Taken before the ledger is read, so that any later change ends the wait below.
       let view = await changes.view
       let left = leftAlone.union(await runtime.postponement.chunkIDs)
       let chunks = try await ledger.chunks(of: run.id, in: states + upstream)

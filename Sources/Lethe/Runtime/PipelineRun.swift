@@ -17,9 +17,9 @@ import Warehouse
 ///
 ///     warehouse ─▶ export ─▶ submit ─▶ await ─▶ collect ─▶ apply ─▶ warehouse
 ///
-/// The stages work side by side: while the API has one chunk, the next is exported and the last is
-/// applied. What one leaves for the next lies in the ledger, so a run that was cut off goes on by the
-/// same code that began it.
+/// The stages work at the same time: while the API processes one chunk, the next is exported and the last is
+/// applied. Each stage finds its input in the ledger, so the same code starts a run and resumes an interrupted
+/// one.
 struct PipelineRun: Sendable {
   let runtime: PipelineRuntime
   let run: Run
@@ -32,9 +32,9 @@ struct PipelineRun: Sendable {
   var clock: StageClock { runtime.clock }
   var logger: Logger { runtime.logger }
 
-  // MARK: Beginning, resuming, settling
+  // MARK: Begin, resume, settle
 
-  /// - Throws: `DefinitionError` if the definition does not fit the database; no run is begun then.
+  /// - Throws: `DefinitionError` if the definition does not fit the database. Then no run is started.
   static func begin(_ definition: Definition, _ runtime: PipelineRuntime) async throws -> Self {
     let resolved = try await runtime.checkedCatalog(definition).resolved(definition)
     let run = try await RunLedger(connection: runtime.lockConnection).begin(
@@ -44,8 +44,8 @@ struct PipelineRun: Sendable {
     return Self(runtime: runtime, run: run, catalog: catalog)
   }
 
-  /// Takes over a run that was cut off, or that waits for somebody.
-  /// - Throws: `RunDefinitionMismatch` if the run cannot go on; nothing of it is changed then.
+  /// Resumes a run that was interrupted, or that waits for an operator.
+  /// - Throws: `RunDefinitionMismatch` if the run cannot continue. Then the run is not changed.
   static func resume(_ open: OpenRun, _ runtime: PipelineRuntime) async throws -> Self {
     let (run, catalog) = try await runtime.fitting(open)
     try await RunLedger(connection: runtime.lockConnection)
@@ -53,8 +53,8 @@ struct PipelineRun: Sendable {
     return Self(runtime: runtime, run: try await runtime.resettled(run), catalog: catalog)
   }
 
-  /// Runs all stages. Returns when every chunk is applied, stopped, set aside or left for a later try.
-  /// - Parameter exporting: false only goes on with the chunks that are there.
+  /// Runs all stages. Returns when every chunk is applied, stopped, set aside or left for a later run.
+  /// - Parameter exporting: if false, only chunks that are already exported are processed.
   func execute(exporting: Bool = true) async throws {
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { if exporting { try await export() } else { await changes.exportDone() } }
@@ -64,21 +64,22 @@ struct PipelineRun: Sendable {
       }
       group.addTask { try await collect() }
       group.addTask { try await apply() }
-      // The first failure ends the others; what they have done is in the ledger.
+      // The first failure cancels the other stages. Their finished work is in the ledger.
       for try await _ in group {}
     }
   }
 
-  /// Ends the run if nothing is left to do in it, and reports.
+  /// Ends the run if it has no work left, and makes its report.
   func settle() async throws -> RunReport {
     let ledger = RunLedger(connection: runtime.lockConnection)
     try await ledger.endOvertakenRefusals(pipeline: run.definition.name)
     var report = try await runtime.report(run)
     let isSettled = try await ledger.isSettled(run, datasets: run.definition.datasets.count)
     if isSettled {
-      // First, so that a process that dies between the two leaves no folder that nobody looks for.
+      // The folder is removed before the run ends: a process that dies in between would leave a folder that no
+      // later run removes.
       try? FileManager.default.removeItem(atPath: run.workDirectory)
-      // The catalog as it is now: a table may have lost its key meanwhile.
+      // Reads the catalog again, because a table may have lost its key during the run.
       try await HoldKeys(
         connection: runtime.lockConnection,
         catalog: Catalog(of: run.definition, on: runtime.lockConnection)
@@ -98,7 +99,7 @@ struct PipelineRun: Sendable {
 
   // MARK: The stages, left to right
 
-  /// Every dataset, one after another. One whose rows cannot be exported keeps no other from it.
+  /// Exports the datasets one after another. If one cannot be exported, the others still are.
   func export() async throws {
     try await withConnections { copying, recording in
       let ledger = ExportLedger(connection: recording, run: run, lease: lease)
@@ -195,7 +196,7 @@ struct PipelineRun: Sendable {
     }
   }
 
-  /// - Returns: nil if the chunk waits for a later try.
+  /// - Returns: nil if the chunk is left for a later run.
   func collect(
     _ chunk: Chunk, _ ledger: ChunkLedger, _ connection: Connection
   ) async throws -> CollectStage.Outcome? {
@@ -206,12 +207,12 @@ struct PipelineRun: Sendable {
     let outcome = try await alone(
       chunk, in: .collect, ledger, setAside: CollectStage.Outcome?.some(.failed), postponed: nil
     ) { try await stage.collect(chunk) }
-    // What follows goes by the collected events alone.
+    // The later stages use only the collected events.
     if case .collected = outcome { unlink(chunk.path) }
     return outcome
   }
 
-  /// - Returns: nil if the chunk is set aside or waits for a later try.
+  /// - Returns: nil if the chunk is set aside or left for a later run.
   func apply(
     _ chunk: Chunk, _ ledger: ChunkLedger, _ connection: Connection
   ) async throws -> ApplyStage.Outcome? {
@@ -227,7 +228,7 @@ struct PipelineRun: Sendable {
     return outcome
   }
 
-  /// What applying a collected chunk would do; nothing is changed.
+  /// Finds out what applying a collected chunk would do. Nothing is changed.
   func plan(
     _ chunk: Chunk, _ ledger: ChunkLedger, _ connection: Connection
   ) async throws -> ChunkPlan {

@@ -19,12 +19,12 @@ public struct PipelineLocked: ExplainedError, Sendable {
   public var disposition: Disposition { .held }
 }
 
-/// Earlier runs were gone on with; but the definition of today does not fit, and no run of its own was begun.
+/// Earlier runs were resumed, but today's definition does not fit the database, so no new run was started.
 public struct NoNewRun: ExplainedError, Sendable {
   public let why: DefinitionError
-  /// Of the earlier runs.
+  /// The reports of the earlier runs.
   public let reports: [RunReport]
-  /// What of them waits for a later try, and why.
+  /// What is left of them for a later run, and why.
   public let postponed: String?
 
   public init(why: DefinitionError, reports: [RunReport], postponed: String?) {
@@ -37,11 +37,11 @@ public struct NoNewRun: ExplainedError, Sendable {
   public var description: String { "\(why)" + (postponed.map { "\n\($0)" } ?? "") }
 }
 
-/// What `lethe run` and the stage commands do with a pipeline, while they hold its lock.
+/// Runs `lethe run` and the stage commands on a pipeline, under the pipeline's lock.
 public struct PipelineRuntime: Sendable {
   let pipeline: Pipeline
   let workDirectory: String
-  /// Whether runs that are resumed keep their files in `workDirectory`, too, and not where they began.
+  /// Whether the files of resumed runs are moved to `workDirectory`.
   let movesRuns: Bool
   let lockConnection: Connection
   let client: ComplianceClient
@@ -53,10 +53,10 @@ public struct PipelineRuntime: Sendable {
   /// Checks the definition against the database, takes the pipeline's lock and runs `body`.
   ///
   /// - Parameters:
-  ///   - workDirectory: where chunk files go; a folder a run is made in it.
-  ///   - movingRuns: whether that counts for runs that are resumed, too: somebody has named it.
+  ///   - workDirectory: the folder of chunk files, with one folder for each run.
+  ///   - movingRuns: whether the files of resumed runs are moved there, because the operator has named the folder.
   ///   - retry: how calls of the API are repeated.
-  /// - Throws: `DefinitionError` before anything has run; `PipelineLocked`.
+  /// - Throws: `DefinitionError` before any stage runs; `PipelineLocked`.
   public static func with<R: Sendable>(
     _ pipeline: Pipeline, workDirectory: String, movingRuns: Bool = true,
     retry: RetryPolicy = RetryPolicy(), logger: Logger,
@@ -79,8 +79,8 @@ public struct PipelineRuntime: Sendable {
       } catch {
         result = .failure(error)
       }
-      // The server takes its time to notice that a session has ended, and whoever is started right after this
-      // process would find the lock held. A task of its own: one that was cancelled sends no statement.
+      // The server may notice late that a session has ended, and a process that starts right after this one would
+      // find the lock held. The separate task is needed because a cancelled task sends no statements.
       await Task { try? await RunLedger(connection: connection).unlock(pipeline: name) }.value
       return try result.get()
     }
@@ -111,13 +111,13 @@ public struct PipelineRuntime: Sendable {
 
   // MARK: lethe run
 
-  /// Finishes what earlier runs left, then makes a run of its own. An earlier run that cannot go on keeps
-  /// neither the others nor the new one from it.
+  /// Finishes earlier runs, then makes a new run. An earlier run that cannot continue does not stop the other
+  /// earlier runs or the new one.
   ///
-  /// - Parameter resumeOnly: makes none of its own.
+  /// - Parameter resumeOnly: if true, no new run is made.
   /// - Returns: a report for each run, the newest last.
-  /// - Throws: what concerns all; `NoNewRun`; and at the end, with everything else done, what has left a chunk
-  ///   for a later try.
+  /// - Throws: errors that concern all runs; `NoNewRun`; and, after all other work is done, the error that left a
+  ///   chunk for a later run.
   public func run(resumeOnly: Bool = false) async throws -> [RunReport] {
     let ledger = RunLedger(connection: lockConnection)
     var reports: [RunReport] = []
@@ -146,7 +146,7 @@ public struct PipelineRuntime: Sendable {
     return reports
   }
 
-  // MARK: What its commands share
+  // MARK: Shared by the commands
 
   func checkedCatalog(_ definition: Definition) async throws -> Catalog {
     let catalog = try await Catalog(of: definition, on: lockConnection)
@@ -166,7 +166,7 @@ public struct PipelineRuntime: Sendable {
     return catalog
   }
 
-  /// How many lines of the pipeline's quarantine wait for somebody's word.
+  /// The number of open lines in the pipeline's quarantine.
   public func openQuarantine() async throws -> Int {
     try await QuarantineLedger(connection: lockConnection)
       .openLines(pipeline: pipeline.definition.name)
@@ -179,7 +179,7 @@ public struct PipelineRuntime: Sendable {
 }
 
 extension DefinitionError {
-  /// All that was found to be wrong as one error; nil if nothing was.
+  /// One error with all findings; nil without any.
   fileprivate init?(_ findings: [Finding], in pipeline: Pipeline) {
     self.init(
       findings.map {

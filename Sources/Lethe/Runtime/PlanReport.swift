@@ -8,11 +8,11 @@ import Warehouse
 
 /// What a run would do.
 public struct PlanReport: Sendable, Codable, Equatable {
-  /// What a run that begins now would export and ask for.
+  /// What a new run would export and send to the API.
   public var datasets: [DatasetPlan]
-  /// What is collected and waits to be applied.
+  /// The collected chunks that wait to be applied.
   public var chunks: [CollectedChunk]
-  /// Open runs that cannot go on, and why.
+  /// Open runs that cannot continue, and why.
   public var unfit: [RunDefinitionMismatch] = []
 
   public struct DatasetPlan: Sendable, Codable, Equatable {
@@ -38,11 +38,11 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var runID: Int64
     public var dataset: String
     public var rows: [Rows]
-    /// How much it would open; nil if it releases nobody.
+    /// What it would restore; nil if it releases no IDs.
     public var restores: Restores?
-    /// Why a limit stops it, or would.
+    /// Why a limit has stopped it or would stop it.
     public var stops: String?
-    /// What the warehouse would refuse, and why; not among the rows.
+    /// What the warehouse would refuse, and why. These are not counted in the rows.
     public var refusals: [String] = []
 
     enum CodingKeys: String, CodingKey {
@@ -52,12 +52,12 @@ public struct PlanReport: Sendable, Codable, Equatable {
     }
   }
 
-  /// What the limits of restores are asked about.
+  /// The numbers that the limits of restores are compared with.
   public struct Restores: Sendable, Codable, Equatable {
-    /// IDs of the chunk's key range that hold rows, and those that its answers release.
+    /// IDs of the chunk's key range that hold rows, and how many of them its answers release.
     public var holdingIDs: Int
     public var releasedIDs: Int
-    /// Rows that nobody would hold any more, and those that the run has opened before.
+    /// Rows that would have no holder any more, and rows that the run has already restored.
     public var rows: Int
     public var rowsBefore: Int
 
@@ -78,7 +78,7 @@ public struct PlanReport: Sendable, Codable, Equatable {
 }
 
 extension PipelineRuntime {
-  /// Finds out what a run would do, on the code that does it, with every change rolled back.
+  /// Finds out what a run would do. It runs apply's own code and rolls every change back.
   public func plan() async throws -> PlanReport {
     var report = PlanReport(datasets: [], chunks: [])
     let catalog = try await checkedCatalog(pipeline.definition)

@@ -1,17 +1,17 @@
 public import Ledger
 import Vocabulary
 
-/// What came of a run, from the ledger.
+/// The result of a run, from the ledger.
 public struct RunReport: Sendable, Codable, Equatable {
   public enum Status: String, Sendable, Codable {
-    /// Stages are left to do.
+    /// The run has stages left.
     case running
     case done
     /// A limit stopped a chunk; see `stopped`.
     case stopped
     /// A chunk or an event was set aside; see `setAside` and `refused`.
     case failed
-    /// It cannot go on with its own copy of the definition; see `unfit`.
+    /// It cannot continue with its own copy of the definition; see `unfit`.
     case unfit
   }
 
@@ -21,19 +21,19 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var datasets: [String: DatasetReport]
   /// Why chunks were set aside.
   public var failures: [String]
-  /// The chunks that wait for somebody's word, and why.
+  /// The chunks that wait for an approval, and why.
   public var stopped: [StoppedChunk]
-  /// The datasets of which a limit let nothing be exported, and why.
+  /// The datasets whose export a limit has stopped, and why.
   public var stoppedDatasets: [StoppedDataset]
-  /// The chunks that could not go on; all others did.
+  /// The chunks that could not be applied. All others were processed.
   public var setAside: [SetAsideChunk]
   /// The events that the warehouse refused; all others of their chunks are applied.
   public var refused: [RefusedEvent]
-  /// Lines of the pipeline, of this run and earlier ones, that wait for somebody's word.
+  /// Open lines in the pipeline's quarantine, of this run and of earlier ones.
   public var quarantineOpen: Int
-  /// Of a report on some chunks or events alone: how many others of the run were set aside, refused or stopped.
+  /// In a report on some chunks or events only: how many others of the run are set aside, refused or stopped.
   public var othersLeft: Int?
-  /// Why the run cannot go on.
+  /// Why the run cannot continue.
   public var unfit: RunDefinitionMismatch?
 
   enum CodingKeys: String, CodingKey {
@@ -49,7 +49,7 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var chunkID: Int64
     public var dataset: String
     public var reason: String
-    /// What lets it go on, if that is right.
+    /// The command that approves it.
     public var command: String
 
     enum CodingKeys: String, CodingKey {
@@ -84,9 +84,9 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var dataset: String
     public var reason: String
     public var remedy: String
-    /// Whether another try may fare better, be it of a new chunk of its IDs.
+    /// Whether a retry, or a new chunk with the same IDs, may succeed.
     public var isRetryable: Bool
-    /// What takes it on again; nil where its events are not there and the next run asks anew.
+    /// The command that retries it; nil if its events are gone and the next run asks again.
     public var command: String?
 
     enum CodingKeys: String, CodingKey {
@@ -108,14 +108,14 @@ public struct RunReport: Sendable, Codable, Equatable {
   public struct RefusedEvent: Sendable, Codable, Equatable {
     public var chunkID: Int64
     public var dataset: String
-    /// As text: JSON's readers often take a number for a floating-point one.
+    /// As text, because many JSON readers turn numbers into floating-point ones and would lose digits.
     public var id: String
     public var reason: String
     public var why: String
     public var remedy: String
-    /// What takes it on again, alone …
+    /// The command that retries only this event.
     public var command: String
-    /// … or with all that is refused of its chunk.
+    /// The command that retries all refused events of its chunk.
     public var commandForChunk: String
 
     enum CodingKeys: String, CodingKey {
@@ -141,12 +141,12 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var chunks: Int
     public var jobs: Int
     public var events: Int
-    /// By table, then by action. Empty if no row had to be changed.
+    /// Changed rows by table, then by action. Empty if no row had to be changed.
     public var rows: [String: [String: Int]]
     public var quarantined: Int
-    /// Rows that were not exported, and so are not asked about, by cause.
+    /// Rows that were not exported, by cause. The API was not asked about them.
     public var leftOut: [String: Int]
-    /// By stage, of this process.
+    /// Working time of this process, by stage.
     public var seconds: [String: Double]
 
     enum CodingKeys: String, CodingKey {
@@ -165,15 +165,15 @@ public struct RunReport: Sendable, Codable, Equatable {
 
   public var rowsLeftOut: Int { datasets.values.reduce(0) { $0 + $1.rowsLeftOut } }
 
-  /// Whether every row was asked about, every chunk applied, and nothing is open that was not acted on.
-  public var isAllAsItShouldBe: Bool {
+  /// Whether every row was exported, every chunk is applied, and no line, event or chunk is open.
+  public var isCompletelyDone: Bool {
     status == .done && setAside.isEmpty && refused.isEmpty && stopped.isEmpty
       && stoppedDatasets.isEmpty && quarantineOpen == 0 && rowsLeftOut == 0
   }
 }
 
 extension RunReport {
-  /// Of a run that nothing was done in.
+  /// The report of a run that could not continue.
   init(_ unfit: RunDefinitionMismatch, pipeline: String, quarantineOpen: Int) {
     self.init(
       runID: unfit.runID, pipeline: pipeline, status: .unfit, datasets: [:], failures: [],
@@ -181,7 +181,7 @@ extension RunReport {
       unfit: unfit)
   }
 
-  /// The same without chunks that were halted before.
+  /// The same report without chunks that were already halted.
   func besides(_ halted: [RunLedger.HaltedChunk]) -> RunReport {
     var report = self
     let known = Set(halted.map(\.chunkID))
@@ -195,7 +195,7 @@ extension RunReport {
   }
 }
 
-/// A word as a shell reads it.
+/// Quotes a word for a shell, if it needs quotes.
 func shellWord(_ text: String) -> String {
   let isPlain = text.allSatisfy { $0.isLetter || $0.isNumber || "/._-+:@%".contains($0) }
   return isPlain && !text.isEmpty ? text : "'\(text.replacing("'", with: "'\\''"))'"

@@ -3,7 +3,7 @@ import Ledger
 import Logging
 import Vocabulary
 
-/// A wait for the one slot that a type of job has, while a job that is none of the run's holds it.
+/// Waits for the one slot of a job type while a job that does not belong to the run holds it.
 actor SlotWait {
   private let type: JobType
   private let settings: APISettings
@@ -19,13 +19,13 @@ actor SlotWait {
     delaySeconds = settings.pollSeconds
   }
 
-  /// The run has had the slot.
+  /// Records that the run has got the slot.
   func isFree() {
     (since, saidAt, delaySeconds) = (nil, nil, settings.pollSeconds)
   }
 
-  /// Waits a while, longer each time, and says so each quarter of an hour.
-  /// - Returns: false if it has been taken for too long; then for all chunks that come.
+  /// Waits with a growing delay, and logs every 15 minutes.
+  /// - Returns: false if the slot was taken for too long. All later chunks then get false, too.
   func wait(for chunk: Chunk, _ holder: String) async throws -> Bool {
     let now = ContinuousClock.now
     let begin = since ?? now

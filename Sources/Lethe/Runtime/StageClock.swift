@@ -1,6 +1,6 @@
 import Dispatch
 
-/// The stages, by the names that commands and reports have for them.
+/// The stages, by their names in commands and reports.
 public enum Stage: String, Sendable, CaseIterable {
   case export
   case submit

@@ -9,21 +9,21 @@ import PostgreSQL
 import SubmitStage
 import Vocabulary
 
-/// The stages as commands, for Makefiles and orchestrators.
+/// The commands for single stages, for Makefiles and orchestrators.
 extension PipelineRuntime {
-  /// What a stage command did.
+  /// The result of a stage command.
   public struct StageReport: Sendable, Codable, Equatable {
     public var stage: String
-    /// The chunks that it took on by one stage.
+    /// The number of chunks that it moved to the next state.
     public var chunks: Int
-    /// The chunks that still wait for this stage.
+    /// The number of chunks that still wait for this stage.
     public var waiting: Int
     /// The runs that it worked on.
     public var runs: [RunReport]
   }
 
-  /// Exports every dataset into a run: into the one that is there, if one is unfinished; but not into one that
-  /// only waits for somebody's word, or that cannot go on.
+  /// Exports every dataset into the unfinished run, or else into a new one. A run that only waits for an operator,
+  /// or that cannot continue, is not used.
   public func export() async throws -> StageReport {
     let ledger = RunLedger(connection: lockConnection)
     var resumed: PipelineRun?
@@ -50,11 +50,11 @@ extension PipelineRuntime {
       runs: [try await taken.settle().besides(halted)])
   }
 
-  /// Submits, for each type whose slot is free, the next chunk that waits.
+  /// Submits the next waiting chunk of each type whose slot is free.
   public func submit() async throws -> StageReport {
     var busy: Set<JobType> = []
     return try await takeOn(.submit, [.exported, .created]) { run, chunk, ledger, _ in
-      // A chunk that is uploaded holds its type's slot until its job is complete.
+      // The job of an uploaded chunk holds its type's slot until it is complete.
       let uploaded = try await ledger.chunks(of: run.run.id, in: [.uploaded])
       busy.formUnion(uploaded.map(\.type))
       guard !busy.contains(chunk.type) else { return false }
@@ -72,7 +72,7 @@ extension PipelineRuntime {
     }
   }
 
-  /// Waits until every submitted job is complete or has come to nothing.
+  /// Waits until every submitted job is complete or has failed.
   public func awaitJobs() async throws -> StageReport {
     try await takeOn(.await, [.uploaded]) { run, chunk, ledger, _ in
       try await run.awaitCompletion(of: chunk, ledger) == .complete
@@ -92,9 +92,9 @@ extension PipelineRuntime {
 
   /// Applies every collected chunk.
   /// - Parameters:
-  ///   - chunkID: a chunk that a limit has stopped and that may go on now …
-  ///   - by: … who says so; nil for the user who started this process …
-  ///   - note: … and why.
+  ///   - chunkID: a chunk that a limit has stopped, to be approved.
+  ///   - by: who approves it; nil for the user who started this process.
+  ///   - note: why it is approved.
   public func apply(
     approving chunkID: Int64? = nil, by: String? = nil, note: String? = nil
   ) async throws -> StageReport {
@@ -104,17 +104,17 @@ extension PipelineRuntime {
     }
   }
 
-  /// The same for some chunks alone.
+  /// Applies only these chunks.
   func apply(only chunkIDs: Set<Int64>) async throws -> StageReport {
     try await takeOn(.apply, [.collected], only: chunkIDs) { run, chunk, ledger, connection in
       try await run.apply(chunk, ledger, connection) == .applied
     }
   }
 
-  /// Takes the chunks of all unfinished runs that are in one of `states` through a stage, each once. The last
-  /// stage tells whatever waits for somebody in a run; another one only what it has brought about itself, so that a
-  /// script goes on with the rest.
-  /// - Parameter chunkIDs: these chunks only; runs without one are left alone.
+  /// Runs a stage once for each chunk of all unfinished runs that is in one of `states`. The last stage reports all
+  /// that waits for an operator. An earlier stage reports only what it has caused itself, so that a script continues
+  /// with the other chunks.
+  /// - Parameter chunkIDs: only these chunks; runs without one of them are skipped.
   private func takeOn(
     _ stage: Stage, _ states: [ChunkState], only chunkIDs: Set<Int64>? = nil,
     _ step: (PipelineRun, Chunk, ChunkLedger, Connection) async throws -> Bool
@@ -137,7 +137,7 @@ extension PipelineRuntime {
         continue
       }
       let halted = stage == .apply ? [] : try await ledger.halted(of: taken.run)
-      // The run's folder may be another one by now.
+      // The run's folder may have changed.
       for chunk in try await chunkLedger.chunks(of: open.id, in: states)
       where chunks.contains(where: { $0.id == chunk.id }) {
         if try await step(taken, chunk, chunkLedger, connection) { report.chunks += 1 }

@@ -1,7 +1,7 @@
 import ApplyStage
 import Definitions
 
-/// The statements that apply makes, for people who want to read or explain them.
+/// The statements that apply runs, for people who want to read or explain them.
 public struct StatementReport: Sendable, Codable, Equatable {
   public var statements: [Statement]
 

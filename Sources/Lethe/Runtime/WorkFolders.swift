@@ -5,14 +5,14 @@ import Logging
 import PostgreSQL
 import Vocabulary
 
-/// Where the chunk files of runs are.
+/// The folders of the runs' chunk files.
 extension PipelineRuntime {
   func folder(of pipeline: String, _ key: String) -> String {
     RunLedger.folder(of: pipeline, key, in: workDirectory)
   }
 
-  /// A run that is resumed, with its folder where this process was told to keep chunk files. Files that are at
-  /// the old place are brought along. What is at neither is lost and is written again from the warehouse.
+  /// A resumed run with its folder in this process's work directory. Files in the old folder are moved. Files that
+  /// are in neither folder are lost, and are written again from the warehouse.
   func resettled(_ run: Run) async throws -> Run {
     let folder = self.folder(of: run.definition.name, run.key)
     guard movesRuns, folder != run.workDirectory else { return run }
@@ -29,7 +29,7 @@ extension PipelineRuntime {
     return run.moved(to: folder)
   }
 
-  /// - Returns: whether the file is in the folder now.
+  /// - Returns: whether the file is now in the folder.
   private func bring(_ path: String, into folder: String) -> Bool {
     let target = "\(folder)/\(path.split(separator: "/").last ?? "")"
     if FileManager.default.fileExists(atPath: target) { return true }

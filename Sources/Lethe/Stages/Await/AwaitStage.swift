@@ -3,7 +3,7 @@ public import Ledger
 public import Logging
 import Vocabulary
 
-/// Job → complete job: looks at a job, at the API's documented pace, until it is complete.
+/// Job → complete job: requests a job's status, as often as the API's docs allow, until the job is complete.
 public struct AwaitStage: Sendable {
   private let ledger: ChunkLedger
   private let client: ComplianceClient
@@ -28,9 +28,9 @@ public struct AwaitStage: Sendable {
 
   public enum Outcome: Sendable, Equatable {
     case complete
-    /// The job came to nothing; the chunk has another attempt.
+    /// The job ended without a result. The chunk has another attempt.
     case died
-    /// The chunk is given up; the ledger has the reason.
+    /// The chunk failed. The ledger has the reason.
     case failed
   }
 
@@ -81,7 +81,8 @@ public struct AwaitStage: Sendable {
         return try await died(attempt, of: chunk, why: "job \(apiID) is \(job.status)\(reason)")
       case .created, .inProgress, .unrecognized:
         guard try await isOverdue(attempt) else { break }
-        // What cannot be cancelled has ended, and the next look shows it; or the two calls contradict each other for ever.
+        // A job that cannot be cancelled has ended, and the next status shows that. If it does not, the two calls
+        // contradict each other, and the attempt ends here; otherwise this loop would never end.
         guard try await cancelled(apiID) || couldNotBeCancelled else {
           couldNotBeCancelled = true
           break
@@ -95,7 +96,7 @@ public struct AwaitStage: Sendable {
     }
   }
 
-  /// - Returns: false if the job has ended by itself meanwhile: look again.
+  /// - Returns: false if the job has already ended. Its status has to be requested again.
   private func cancelled(_ apiID: String) async throws -> Bool {
     do {
       try await client.cancelJob(id: apiID)
@@ -103,7 +104,7 @@ public struct AwaitStage: Sendable {
     } catch let error as APIError where error.kind == .conflict {
       return false
     } catch let error as APIError where [.notFound, .jobRefused].contains(error.kind) {
-      return true  // the legacy profile has no cancel; the job's slot becomes free when it ends
+      return true  // the legacy profile cannot cancel jobs; the slot becomes free when the job ends
     }
   }
 

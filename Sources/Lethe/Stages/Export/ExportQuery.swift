@@ -4,13 +4,13 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// The COPY that streams a dataset's IDs out, ascending, one a row.
+/// The COPY that streams a dataset's IDs, ascending, one per row.
 struct ExportQuery {
   private let table: WarehouseTable
   private let id: IDExpression
   private let condition: String?
 
-  /// - Throws: `DefinitionError` if the table or column is gone since the definition was checked.
+  /// - Throws: `DefinitionError` if the table or column was dropped after the definition was checked.
   init(_ dataset: Dataset, catalog: Catalog) throws {
     guard let table = catalog.table(dataset.table), let id = table.id(dataset.id),
       id.column.idKind != nil
@@ -25,19 +25,19 @@ struct ExportQuery {
     condition = dataset.condition
   }
 
-  /// How many IDs there are, and how many bytes their chunks would have.
+  /// Selects the number of IDs, and of the bytes of their chunks.
   var totalsSQL: SQL {
     let ids: SQL = "(\(selection(after: 0, through: .max))) AS export (id)"
     let distinct: SQL = table.isUnique(id) ? ids : "(SELECT DISTINCT id FROM \(ids)) AS export"
     return "SELECT count(*), coalesce(sum(length(id::text) + 1), 0)::bigint FROM \(distinct)"
   }
 
-  /// How many rows of the dataset it does not export.
+  /// The number of rows of the dataset that are not exported, by cause.
   func leftOut(on session: some Session) async throws -> LeftOutRows {
     try await table.leftOut(of: id, where: condition, on: session)
   }
 
-  /// The IDs of rows among these, whatever the dataset's `where` says of them today.
+  /// Selects those of the IDs that have a row. The dataset's `where` does not count here.
   func storedSQL(among ids: [Int64]) -> SQL {
     """
     SELECT lethe_asked.lethe_id FROM pg_catalog.unnest(\(ids)::bigint[]) AS lethe_asked (lethe_id)
@@ -47,8 +47,8 @@ struct ExportQuery {
   }
 
   /// - Parameters:
-  ///   - after: IDs above this one.
-  ///   - through: up to and with this one. No ID is larger than 63 bits.
+  ///   - after: the lower limit, without this ID.
+  ///   - through: the upper limit, with this ID. IDs have at most 63 bits.
   func sql(after: Int64, through: Int64 = .max) -> SQL {
     let key: SQL = id.kind == .text ? "key" : id.column.sql
     return "COPY (\(selection(after: after, through: through)) ORDER BY \(key)) TO STDOUT"
@@ -56,19 +56,19 @@ struct ExportQuery {
 
   /// The dataset's `where` as a further condition.
   private var rows: SQL {
-    // The line break ends a comment that the operator's SQL may end with.
+    // The operator's SQL may end with a comment; the line break ends it.
     condition.map { " AND (\(trusted: $0)\n)" } ?? ""
   }
 
   private func selection(after: Int64, through: Int64) -> SQL {
     let column = id.column.sql
-    // A COPY takes no bound values.
+    // COPY does not support bound values.
     let range: (SQL) -> SQL = {
       "\($0) > \(literal: after) AND \($0) <= \(literal: through)"
     }
     switch id.kind {
     case .integer:
-      // Nothing but the column in the list: an index-only scan serves it in order.
+      // Only the column is selected, so an index-only scan returns the IDs in order.
       return """
         SELECT \(column) FROM \(table.sql) WHERE \(range(column))\(rows)
         """
@@ -78,8 +78,8 @@ struct ExportQuery {
         WHERE \(range(column)) AND \(column) = trunc(\(column))\(rows)
         """
     case .text:
-      // Text sorts by characters, so its numbers are sorted here; CASE keeps the cast from what is
-      // no number.
+      // Text sorts by characters, so the values are sorted as numbers here. CASE prevents a cast of
+      // text that is not a number, which would fail.
       return """
         SELECT key FROM (
           SELECT CASE WHEN \(IDKind.isNumber(id.sql())) THEN (\(id.sql()))::numeric END AS key

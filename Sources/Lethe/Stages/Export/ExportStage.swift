@@ -7,18 +7,18 @@ public import SystemPackage
 public import Vocabulary
 public import Warehouse
 
-/// Warehouse → chunks: streams a dataset's IDs out in key order and cuts them into files, each
-/// recorded in the ledger once it is safely on disk.
+/// Warehouse → chunks: streams a dataset's IDs in key order and cuts them into files. Each file is
+/// recorded in the ledger after it is synced.
 ///
-/// One COPY is one snapshot. An export that was interrupted goes on after its last recorded chunk,
-/// with a new snapshot for the rest.
+/// One COPY is one snapshot. An interrupted export continues after its last recorded chunk, with a
+/// new snapshot for the rest.
 public struct ExportStage: Sendable {
-  /// For the COPY; the ledger's writes go over another one meanwhile.
+  /// The connection of the COPY. The ledger writes over another one at the same time.
   private let connection: Connection
   private let ledger: ExportLedger
   private let catalog: Catalog
   private let workDirectory: FilePath
-  /// Of a dataset's rows, how many may be left out, 0 to 100; nil lets all but everything pass.
+  /// Percent of a dataset's rows that may be left out, 0 to 100. With nil, the export stops only if all would be.
   private let skippedPercentMax: Double?
   private let logger: Logger
 
@@ -34,7 +34,7 @@ public struct ExportStage: Sendable {
     self.logger = logger
   }
 
-  /// Exports what is not exported yet of a dataset; nothing of one that leaves out too many rows.
+  /// Exports the rest of a dataset. If too many rows would be left out, nothing is exported.
   ///
   /// - Parameter chunkExported: called after each chunk is in the ledger, with its ID.
   public func export(
@@ -53,7 +53,7 @@ public struct ExportStage: Sendable {
       directory: workDirectory, prefix: dataset.name,
       limits: ChunkLimits(ids: dataset.chunkIDsMax, bytes: dataset.chunkBytesMax),
       firstNumber: progress.chunks + 1)
-    // Taken before the COPY's own: what is in between counts as newer than the export.
+    // Taken before the COPY's own snapshot, so that changes between the two count as newer than the export.
     let snapshot = try await connection.query("SELECT pg_current_snapshot()::text")
       .onlyRow(as: String.self)
     do {
@@ -64,7 +64,7 @@ public struct ExportStage: Sendable {
           }
         }
       }
-      // Only now is the COPY known to be complete, and so the last chunk.
+      // The COPY is complete only here. A last chunk that is recorded before could be cut off.
       if let chunk = try cutter.finish() {
         await chunkExported(try await record(chunk, of: dataset, snapshot))
       }
@@ -76,7 +76,7 @@ public struct ExportStage: Sendable {
     logger.info("\(dataset.name): exported")
   }
 
-  /// Counts the rows that are left out, before there is a job.
+  /// Counts the rows that would be left out, before a job is created.
   private func isStopped(_ dataset: Dataset, _ query: ExportQuery) async throws -> Bool {
     let leftOut = try await query.leftOut(on: connection)
     let why = leftOut.reasonToStop(percentMax: skippedPercentMax)
@@ -94,16 +94,16 @@ public struct ExportStage: Sendable {
     return why != nil
   }
 
-  /// What exporting a dataset would come to.
+  /// The size of a dataset's export.
   public struct Plan: Sendable, Equatable {
     public let ids: Int
     public let bytes: Int
-    /// One more at times: where chunks are cut shows only when they are.
+    /// An estimate. The export may make one more, because the exact cuts are not known before.
     public let chunks: Int
     public let leftOut: LeftOutRows
   }
 
-  /// Counts what `export` would write. Changes nothing.
+  /// Counts the IDs and bytes that `export` would write. Changes nothing.
   public static func plan(
     _ dataset: Dataset, catalog: Catalog, on session: some Session
   ) async throws -> Plan {
@@ -117,7 +117,7 @@ public struct ExportStage: Sendable {
       leftOut: try await query.leftOut(on: session))
   }
 
-  /// Which IDs a dataset has rows of, within its `where` or not.
+  /// Finds the IDs that have rows in the dataset's table. The dataset's `where` does not count here.
   public static func stored(in dataset: Dataset, catalog: Catalog) -> StoredIDs {
     { ids, transaction in
       try await transaction.query(
@@ -128,15 +128,15 @@ public struct ExportStage: Sendable {
 
   public enum Rewrite: Sendable {
     case file(ChunkFile)
-    /// The key range has no row any more.
+    /// The key range has no rows now.
     case empty
-    /// The key range has more rows now than a chunk may hold.
+    /// The key range has now more rows than a chunk may have.
     case tooLarge
   }
 
-  /// Writes the file of a chunk again, from the rows that its key range has now.
+  /// Writes the file of a chunk again, from the rows that are now in its key range.
   public func rewriteFile(of chunk: Chunk, dataset: Dataset) async throws -> Rewrite {
-    // Under a name of its own: the export beside it may be writing any other.
+    // The file has its own name, because an export at the same time may write files with the other names.
     var cutter = try ChunkCutter(
       directory: workDirectory, prefix: "\(dataset.name)-again-\(chunk.id)",
       limits: ChunkLimits(ids: .max, bytes: dataset.chunkBytesMax), firstNumber: chunk.number)

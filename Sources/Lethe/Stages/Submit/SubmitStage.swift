@@ -9,33 +9,34 @@ import Vocabulary
 
 /// Chunk → job: creates a job for a chunk and uploads the chunk's file.
 ///
-/// The intent is in the ledger before the API is called, and the job's name carries the chunk: a job
-/// whose creation was cut off, on either side, is found in the listing and adopted.
+/// The intent is recorded in the ledger before the API is called, and the job's name contains the chunk. So
+/// a job whose creation was interrupted is found in the list of jobs and adopted.
 public struct SubmitStage: Sendable {
   private let ledger: ChunkLedger
   private let client: ComplianceClient
   private let jobAttemptsMax: Int
   private let logger: Logger
 
-  /// How often a creation whose answer was lost is tried before the run gives up for now.
+  /// How often a creation whose answer was lost is repeated before the chunk is left for a later run.
   private static let creationTriesMax = 6
-  /// The same where the slot is taken and nobody is seen to have it; then it is waited for as for any other job.
+  /// The same if the slot is taken, but no live job is in the list. After that, the stage waits for the slot as for
+  /// any other job's.
   private static let hiddenHolderTriesMax = 2
-  /// How far the API's times of the same moment may be apart.
+  /// The largest difference that is accepted between two of the API's times for the same moment.
   private static let clockSecondsMax = 300.0
 
   public enum Outcome: Sendable, Equatable {
-    /// The API has the chunk's bytes.
+    /// The chunk's file is uploaded.
     case uploaded
-    /// Another job holds the type's slot; its ID and name. Nothing was changed.
+    /// The job with this ID and name holds the type's slot. Nothing was changed.
     case slotTaken(by: String)
-    /// The job died; the chunk has another attempt.
+    /// The job ended without a result. The chunk has another attempt.
     case died
-    /// The host took the chunk for too large; it is two chunks now.
+    /// The host refused the chunk as too large. It was cut into two chunks.
     case cut
-    /// The chunk's file is lost: write it again first.
+    /// The chunk's file is lost. It has to be written again first.
     case fileLost(String)
-    /// The chunk is given up; the ledger has the reason.
+    /// The chunk failed. The ledger has the reason.
     case failed
   }
 
@@ -78,7 +79,7 @@ public struct SubmitStage: Sendable {
       case .slotTaken(let holder): return .slotTaken(by: holder)
       case .none(let attempt, let why):
         let outcome = try await died(attempt, of: chunk, why: why)
-        // The next one is made at once, and whoever gives such answers is not to be asked without a pause.
+        // The caller creates the next job at once. Without this pause, a faulty API would be called in a tight loop.
         try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: attempt.number)))
         return outcome
       }
@@ -86,7 +87,7 @@ public struct SubmitStage: Sendable {
     return try await upload(chunk, attempt, job)
   }
 
-  /// The file can be written again only while no job knows the old one.
+  /// The file can be written again only before a job has the old one.
   private func fileLost(_ chunk: Chunk, _ error: ChunkFileError) async throws -> Outcome {
     guard let attempt = try await ledger.liveAttempt(at: chunk), let apiID = attempt.apiID else {
       return .fileLost(error.message)
@@ -99,7 +100,7 @@ public struct SubmitStage: Sendable {
   private enum Creation {
     case job(APIJob, Attempt)
     case slotTaken(String)
-    /// No job that could be used, and why.
+    /// No usable job, and the cause.
     case none(Attempt, String)
   }
 
@@ -128,7 +129,7 @@ public struct SubmitStage: Sendable {
       } catch let error as APIError where error.kind == .jobRefused {
         return try await withoutUsableAnswer(attempt, chunk, why: error.message)
       } catch let error as APIError where error.kind == .temporary {
-        // The answer is lost, and with it whether there is a job now.
+        // Without an answer, it is not known whether the job was created.
         if let job = try await find(attempt, of: chunk) {
           return try await adopt(job, attempt, chunk)
         }
@@ -144,7 +145,7 @@ public struct SubmitStage: Sendable {
           guard tries < Self.hiddenHolderTriesMax else {
             return .slotTaken("a job that the listing does not show")
           }
-          // It ended between the two calls, or the listing lags behind.
+          // The job that held the slot ended between the two calls, or the list of jobs is not up to date.
           try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: tries)))
           continue
         }
@@ -154,7 +155,7 @@ public struct SubmitStage: Sendable {
     preconditionFailure("the loop above only ends by returning or throwing")
   }
 
-  /// The API has answered, and not about a job of the attempt's: the listing may have the one that it has made.
+  /// Handles an answer without a usable job. The list of jobs may contain the created job.
   private func withoutUsableAnswer(
     _ attempt: Attempt, _ chunk: Chunk, why: String
   ) async throws -> Creation {
@@ -163,9 +164,9 @@ public struct SubmitStage: Sendable {
     return try await adopt(job, attempt, chunk)
   }
 
-  /// Bytes are sent only once the ledger has a job's ID. One that has some before is about others, and its silence
-  /// would say of this chunk's IDs that they are clean.
-  /// - Returns: nil if it may be the chunk's.
+  /// Lethe uploads only after the ledger has the job's ID. A job that already has an upload is about other IDs, and
+  /// a result without this chunk's IDs would mean that they are clean.
+  /// - Returns: why the job is not the chunk's; nil if it may be.
   private static func whyNotOurs(_ job: APIJob, _ chunk: Chunk) -> String? {
     if let type = job.type, type != chunk.type {
       return
@@ -182,7 +183,7 @@ public struct SubmitStage: Sendable {
     _ job: APIJob, _ attempt: Attempt, _ chunk: Chunk, _ why: String
   ) async throws -> Creation {
     logger.warning("\(chunk.label): \(why)")
-    // One of another name may be somebody else's.
+    // A job with another name may belong to another program, so it is not cancelled.
     if job.name == attempt.name { try await free(job.id, chunk) }
     return .none(attempt, why)
   }
@@ -195,8 +196,8 @@ public struct SubmitStage: Sendable {
       uploadHost: job.uploadHost)
   }
 
-  /// When the API says that it made the job, if that can be: the answers of jobs are ordered by it, and one that is
-  /// too late would count for more than all that come after it.
+  /// The job's creation time by the API, if it is plausible. The answers of jobs are ordered by this time, so a time
+  /// in the future would replace all later answers.
   private func believedTime(
     of job: APIJob, _ attempt: Attempt, _ chunk: Chunk
   ) async throws -> Timestamp? {
@@ -240,7 +241,7 @@ public struct SubmitStage: Sendable {
     switch job.status {
     case .created: break
     case .inProgress, .complete:
-      // An earlier process uploaded it and did not come to say so.
+      // An earlier process uploaded the file and ended before it recorded that.
       try await ledger.uploadRecorded(attempt, of: chunk)
       return .uploaded
     case .failed, .expired:
@@ -271,7 +272,7 @@ public struct SubmitStage: Sendable {
     return .uploaded
   }
 
-  /// The answer to an upload can be lost like any other: the job's status tells whether it arrived.
+  /// The answer to an upload can be lost. The job's status shows whether the upload arrived.
   private func uploadFailed(
     _ error: APIError, _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob
   ) async throws -> Outcome {
@@ -280,7 +281,7 @@ public struct SubmitStage: Sendable {
       .proxyRefused, .proxyMistaken, .certificateWanted, .untrusted,
       .incompleteResult, .noResult:
       throw error
-    // Whatever the job says, it is not of the bytes that were sent.
+    // The host has stored something else, so the job's result would not be about the sent IDs.
     case .unproven: return try await cancel(job.id, attempt, of: chunk, why: error.message)
     case .tooLarge: return try await cut(chunk, attempt, job, error)
     case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .rateLimited,
@@ -306,7 +307,7 @@ public struct SubmitStage: Sendable {
 
   // MARK: Too large
 
-  /// Has two chunks in the place of one that the host has refused.
+  /// Replaces a chunk that the host has refused by two halves.
   private func cut(
     _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob, _ error: APIError
   ) async throws -> Outcome {
@@ -331,8 +332,8 @@ public struct SubmitStage: Sendable {
     return .cut
   }
 
-  /// The same without a job, where the host has refused as much in this run: each refusal costs a job, and a slot
-  /// until its URL has expired where the API cancels none. The next run tries it whole again.
+  /// Cuts a chunk without a job if the host has refused a chunk of this size in this run. Each refusal uses a job, and
+  /// where the API cannot cancel jobs, the slot is taken until the URL expires. The next run tries the whole size again.
   private func cutBefore(_ chunk: Chunk) async throws -> Outcome? {
     let cutting = try await ledger.cutting(of: chunk)
     guard let refused = cutting.refusedBytes, cutting.isTooLarge(chunk), cutting.mayHelp(chunk)
@@ -356,7 +357,7 @@ public struct SubmitStage: Sendable {
 
   // MARK: The end of an attempt
 
-  /// Frees the slot before the attempt is written off, so that the next one can have it.
+  /// Cancels the job before the attempt is recorded as ended, so that the next attempt can have the slot.
   private func cancel(
     _ apiID: String, _ attempt: Attempt, of chunk: Chunk, why: String
   ) async throws -> Outcome {
