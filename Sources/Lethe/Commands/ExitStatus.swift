@@ -1,7 +1,7 @@
 internal import Failures
 import Runtime
 
-/// What the process says to whoever started it. Thrown by a command that has said the rest already.
+/// The exit code of the process. A command throws it after it has written its result.
 enum ExitStatus: Int32, Error, CaseIterable {
   case done = 0
   case failed = 1
@@ -12,7 +12,7 @@ enum ExitStatus: Int32, Error, CaseIterable {
   /// A chunk or an event was set aside.
   case setAside = 5
   case locked = 6
-  /// Nothing is wrong but the moment: run again.
+  /// A temporary failure: run again.
   case temporary = 75
   case credentials = 77
   case idle = 99
@@ -28,7 +28,7 @@ enum ExitStatus: Int32, Error, CaseIterable {
     }
   }
 
-  /// What a run's reports amount to.
+  /// The exit code for the reports of runs.
   /// - Parameter openLines: of the pipeline's quarantine.
   init(of reports: [RunReport], openLines: Int = 0) {
     if reports.contains(where: { $0.unfit != nil }) {
@@ -44,7 +44,7 @@ enum ExitStatus: Int32, Error, CaseIterable {
     }
   }
 
-  /// The `code` of a JSON object's error.
+  /// The `code` in the error of a JSON object.
   var word: String {
     switch self {
     case .done: "done"
@@ -61,14 +61,14 @@ enum ExitStatus: Int32, Error, CaseIterable {
   }
 }
 
-/// A command cannot be carried out as it was given.
+/// A command cannot be run as it was given.
 struct CommandError: ExplainedError {
   let message: String
   let remedy: String
   var disposition: Disposition { .failed }
 }
 
-/// A call of the system's or of a library's has failed, and nobody has said what that means.
+/// An error of the system or of a library that no other code has explained.
 struct UnexpectedError: ExplainedError {
   let message: String
   var remedy: String { "the log on stderr has more of it; if it comes again, report it" }

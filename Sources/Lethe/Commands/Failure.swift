@@ -3,9 +3,9 @@ import PostgreSQL
 import Runtime
 import Vocabulary
 
-/// What is wrong, for machines: the `error` of a JSON object.
+/// The `error` of a JSON object.
 struct Failure: Encodable, Equatable {
-  /// The exit code in a word.
+  /// The exit code as a word.
   let code: String
   let message: String
   let remedy: String
@@ -29,7 +29,7 @@ extension Failure {
       remedy: error.hintWithoutValues?.withoutSecrets() ?? error.remedyForPrivilege ?? error.remedy)
   }
 
-  /// What is left to do after runs; nil if nothing is.
+  /// The work that is left after runs; nil if none is.
   init?(of reports: [RunReport], openLines: Int, _ status: ExitStatus) {
     switch status {
     case .failed:
@@ -77,7 +77,7 @@ extension Failure {
 }
 
 extension PostgreSQLError {
-  /// Nil where it is not a privilege that is missing.
+  /// Nil if the cause is not a missing privilege.
   var remedyForPrivilege: String? {
     guard state?.rawValue == "42501" else { return nil }
     return """
@@ -86,12 +86,12 @@ extension PostgreSQLError {
       """
   }
 
-  /// What the server and libpq say, line by line, without secrets.
+  /// The texts of the server and libpq, line by line, without secrets.
   var plainDescription: String {
     let text = description.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       line.prefix { $0 == " " } + String(line).withoutSecrets()
     }.joined(separator: "\n")
-    // A hint is one; where there is none, the log is all that an operator has.
+    // The server's hint is the remedy. Without one, the general remedy is shown.
     let ownRemedy = remedyForPrivilege ?? (hintWithoutValues == nil ? remedy : nil)
     return ownRemedy.map { "\(text)\n  remedy: \($0)" } ?? text
   }

@@ -2,7 +2,7 @@ import Ledger
 import PostgreSQL
 
 /// Connects for the length of `body` to a database that has this program's ledger.
-/// - Throws: `LedgerSchemaError` where it has none, or an older, a newer or a broken one.
+/// - Throws: `LedgerSchemaError` if the ledger is missing, older, newer or damaged.
 func withLedger<R: Sendable>(
   _ connectionString: ConnectionString, _ body: (Connection) async throws -> R
 ) async throws -> R {

@@ -31,7 +31,7 @@ public struct Lethe: AsyncParsableCommand {
 
   public init() {}
 
-  /// Parses the command line, runs the command and exits with the code that fits what came of it.
+  /// Parses the command line, runs the command and exits with its exit code.
   public static func mainExitingWithStatus() async -> Never {
     keepMemoryFlat()
     var options: OutputOptions?
@@ -49,8 +49,8 @@ public struct Lethe: AsyncParsableCommand {
     }
   }
 
-  /// Blocks of some hundred kilobytes come and go by the thousand. glibc would keep them in an arena a
-  /// thread, and ever more of them the longer a run is; this has it give them back.
+  /// A run allocates and frees thousands of blocks of some hundred kilobytes. glibc would keep them in an arena
+  /// for each thread, and memory would grow during a run. These settings make glibc return such blocks.
   private static func keepMemoryFlat() {
     mallopt(M_MMAP_THRESHOLD, 128 * 1024)
     mallopt(M_ARENA_MAX, 2)
@@ -87,8 +87,8 @@ public struct Lethe: AsyncParsableCommand {
     return ExitStatus(error.disposition).rawValue
   }
 
-  /// With `--output json` every exit has its object. A command line that cannot be parsed has no options,
-  /// so its words are looked at.
+  /// With `--output json`, every exit prints an object. A command line that cannot be parsed has no options, so
+  /// its arguments are searched for the option.
   private static func writeFailure(_ failure: Failure, _ options: OutputOptions?) {
     let words = CommandLine.arguments
     let isJSON =

@@ -7,7 +7,7 @@ struct Listing: Encodable {
   let lines: [ListedLine]
 }
 
-/// A line of the quarantine as JSON. What it holds is somebody else's bytes.
+/// A line of the quarantine as JSON. Its content comes from outside and can be any bytes.
 struct ListedLine: Encodable {
   let quarantine_id: Int64
   let pipeline: String
@@ -15,13 +15,13 @@ struct ListedLine: Encodable {
   let chunk_id: Int64
   let job: String?
   let line: Int
-  /// As text: JSON's readers often take a number for a floating-point one.
+  /// As text, because many JSON readers turn numbers into floating-point ones and would lose digits.
   let id: String?
   let in_chunk: Bool?
   let why: String
-  /// The line, or its begin.
+  /// The line, or its beginning.
   let raw: String?
-  /// The same if it is not UTF-8.
+  /// The line, or its beginning, if it is not UTF-8.
   let raw_base64: String?
   let raw_bytes: Int
   let quarantined_at: String
@@ -53,7 +53,7 @@ struct ListedLine: Encodable {
   }
 }
 
-/// - Parameter isCut: the bytes may end within a character, which is left out then.
+/// - Parameter isCut: whether the bytes may end within a character. Then an incomplete one is left out.
 /// - Returns: nil if it is not UTF-8.
 private func text(_ bytes: [UInt8], isCut: Bool) -> String? {
   if let text = String(validating: bytes, as: UTF8.self) { return text }
@@ -64,7 +64,7 @@ private func text(_ bytes: [UInt8], isCut: Bool) -> String? {
   return nil
 }
 
-/// Bytes as a terminal may show them: shortened, and without what would move its cursor or hide.
+/// Text that is safe for a terminal: shortened, and without control and invisible characters.
 func printable(_ bytes: [UInt8], scalarsMax: Int) -> String {
   let scalars = String(decoding: bytes, as: UTF8.self).unicodeScalars
   var text = ""

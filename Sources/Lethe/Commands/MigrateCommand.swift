@@ -108,7 +108,7 @@ struct MigrateCommand: AsyncParsableCommand {
       }
     }
 
-    /// Nothing was done: this would have been lost.
+    /// The data that would be lost. Nothing was done.
     private struct Refusal: Encodable {
       struct Table: Encodable {
         let table: String

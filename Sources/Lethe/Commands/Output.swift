@@ -2,7 +2,7 @@ import ArgumentParser
 import Foundation
 import Logging
 
-/// What every command takes: how its result and its progress are written.
+/// The options of every command: how its result and its progress are written.
 struct OutputOptions: ParsableArguments {
   enum Output: String, CaseIterable, ExpressibleByArgument {
     case table
@@ -34,7 +34,7 @@ struct OutputOptions: ParsableArguments {
     }
   }
 
-  /// The end of a command that has no result.
+  /// Reports the end of a command that has no result.
   func tell(_ status: ExitStatus, _ message: String, remedy: String) {
     logger.critical("\(message)\n  remedy: \(remedy)")
     guard output == .json else { return }
@@ -58,7 +58,7 @@ protocol OutputCommand {
 
 extension StderrLogHandler.Format: ExpressibleByArgument {}
 
-/// Rows under headings, in columns as wide as they need be; numbers to the right.
+/// A text table with headings. Numbers are aligned to the right.
 struct Table {
   let headings: [String]
   var rows: [[String]] = []

@@ -10,7 +10,7 @@ struct PipelineArgument: ParsableArguments {
     completion: .file(extensions: ["yaml", "yml"]))
   var pipeline: String
 
-  /// - Parameter readingToken: false for what does without the API.
+  /// - Parameter readingToken: false for commands that do not call the API.
   func load(readingToken: Bool = true) throws -> Pipeline {
     try Pipeline.load(
       file: pipeline, environment: ProcessInfo.processInfo.environment, readingToken: readingToken)
@@ -34,7 +34,7 @@ struct WorkDirectoryOption: ParsableArguments {
       || !(ProcessInfo.processInfo.environment["LETHE_WORK_DIR"] ?? "").isEmpty
   }
 
-  /// Absolute: a run that is resumed from elsewhere must find its files.
+  /// An absolute path, because a run that is resumed in another directory must find its files.
   var path: String {
     get throws {
       let path = try workDir ?? Self.defaultPath(ProcessInfo.processInfo.environment)
@@ -42,8 +42,8 @@ struct WorkDirectoryOption: ParsableArguments {
     }
   }
 
-  /// An empty variable counts as unset. Folders of the environment count if they are absolute, as the XDG
-  /// Base Directory specification has it.
+  /// An empty variable counts as unset. Relative paths in the environment are ignored, as the XDG Base
+  /// Directory specification says.
   private static func defaultPath(_ environment: [String: String]) throws -> String {
     func folder(_ name: String) -> String? {
       environment[name].flatMap { $0.hasPrefix("/") ? $0 : nil }
@@ -65,7 +65,7 @@ struct WorkDirectoryOption: ParsableArguments {
   }
 }
 
-/// A database by itself, for the commands that need no pipeline.
+/// The database option of commands that need no pipeline.
 struct DatabaseOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(

@@ -1,9 +1,9 @@
 internal import Failures
 import UnixSignals
 
-/// Somebody asked the process to end. What was done is in the ledger.
+/// A signal has asked the process to end. The finished work is in the ledger.
 struct Interrupted: ExplainedError {
-  /// Nil where nothing tells which.
+  /// Nil if the signal is not known.
   let signal: UnixSignal?
 
   var message: String {
@@ -15,7 +15,7 @@ struct Interrupted: ExplainedError {
   var disposition: Disposition { .temporary }
 }
 
-/// Runs `body` until it ends or SIGTERM or SIGINT comes; a signal cancels it and waits for it.
+/// Runs `body`. SIGTERM or SIGINT cancels it and waits until it ends.
 func untilSignalled(_ body: @escaping @Sendable () async throws -> Void) async throws {
   try await withThrowingTaskGroup(of: Void.self) { group in
     group.addTask { try await body() }

@@ -1,7 +1,7 @@
 import Foundation
 import Logging
 
-/// Writes to stderr: for people a line of text, for machines a JSON object a line.
+/// Writes log lines to stderr, as text or as one JSON object per line.
 struct StderrLogHandler: LogHandler {
   enum Format: String, CaseIterable, Sendable {
     case text
@@ -45,7 +45,7 @@ struct StderrLogHandler: LogHandler {
   }
 }
 
-/// Writes a line whole, past stdio's buffers, which are not safe to share between threads.
+/// Writes a complete line without stdio's buffers, which several threads cannot share safely.
 func writeLine(_ line: String, to descriptor: Int32) {
   let bytes = Array(line.utf8) + [0x0A]
   var written = 0

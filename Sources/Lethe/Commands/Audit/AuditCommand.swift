@@ -23,7 +23,7 @@ struct AuditCommand: AsyncParsableCommand {
   }
 }
 
-/// A date, which is its midnight in UTC, or a time with its offset.
+/// A time with its offset, or a date, which means midnight in UTC.
 struct TimestampArgument: ExpressibleByArgument {
   let time: Timestamp
   private let text: String
@@ -37,7 +37,7 @@ struct TimestampArgument: ExpressibleByArgument {
   var defaultValueDescription: String { text }
 }
 
-/// Where a table shows times, seconds are enough.
+/// Cuts a time to seconds, for tables.
 func seconds(_ time: String) -> String {
   time.prefix(19) + "Z"
 }

@@ -5,7 +5,7 @@ import Ledger
 import Logging
 import Vocabulary
 
-/// `lethe audit export`: the event records of a time.
+/// `lethe audit export`: the event records of a time range.
 struct AuditExport: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "export",

@@ -75,7 +75,7 @@ extension AuditPrune {
   struct Age: ExpressibleByArgument {
     let age: RecordAge
 
-    /// More months or days than this no calendar of PostgreSQL has.
+    /// PostgreSQL's calendar has not more months than this; more days are refused, too.
     private static let countMax = 50_000
 
     init?(argument: String) {

@@ -2,8 +2,7 @@ import Evidence
 import Ledger
 import Vocabulary
 
-/// What is known of an ID as text for people: a line or two for each thing that happened, in order of
-/// time.
+/// All records of an ID as text, in order of time.
 struct AuditTimeline {
   private struct Entry {
     let at: String
@@ -36,7 +35,7 @@ struct AuditTimeline {
     return (["ID \(trail.id), in order of time (UTC)", ""] + lines).joined(separator: "\n")
   }
 
-  /// In the order in which things of one instant follow from one another.
+  /// For records with the same time, this order is from cause to effect.
   private var entries: [Entry] {
     trail.checks.map(entry) + trail.lastChecks.map(entry) + trail.quarantined.map(entry)
       + trail.waiting.map(entry) + trail.approvals.map(entry) + trail.adoptions.map(entry)
@@ -266,7 +265,7 @@ struct AuditTimeline {
     return Entry(at: line.at, what: "quarantine", lines: lines)
   }
 
-  // MARK: Words
+  // MARK: Texts
 
   private func name(_ job: AuditTrail.Job) -> String {
     "job \(job.id)" + (job.apiID.map { " (the API's \($0))" } ?? "")
@@ -284,7 +283,7 @@ struct AuditTimeline {
     return times.isEmpty ? "" : " (\(times.joined(separator: ", ")))"
   }
 
-  /// What others wrote must not steer the terminal.
+  /// Removes control characters, because text from outside must not control the terminal.
   private func printable(_ text: String) -> String {
     String(
       String.UnicodeScalarView(

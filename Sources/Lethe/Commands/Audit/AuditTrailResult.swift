@@ -2,8 +2,8 @@ import Evidence
 import Ledger
 import Vocabulary
 
-/// What is known of an ID, for machines. IDs are strings: not every reader of JSON has whole numbers of
-/// 63 bits. A key whose value is not known is left out.
+/// All records of an ID as JSON. IDs are strings, because many JSON readers cannot hold integers of 63
+/// bits. A key without a known value is left out.
 struct AuditTrailResult: Encodable {
   let id: String
   let is_known: Bool
@@ -198,7 +198,7 @@ struct AuditTrailResult: Encodable {
     }
   }
 
-  /// A row that an ID hides (`outcome` is `held`), or a hold that has ended.
+  /// A hold of a row by the ID: an open one (`outcome` is `held`), or one that has ended.
   struct Hold: Encodable {
     let at, table, key, outcome: String
     let columns: [String]?
@@ -226,7 +226,7 @@ struct AuditTrailResult: Encodable {
     }
   }
 
-  /// An operator's word that ended holds.
+  /// A release of holds by an operator.
   struct Release: Encodable {
     let record: Int64
     let at, type, by, note: String
@@ -291,7 +291,7 @@ struct AuditTrailResult: Encodable {
 
   struct Adoption: Encodable {
     let run_id: Int64
-    /// By place in the definition: what the run had there, and what it has since; null for nothing.
+    /// By path in the definition: the run's former text and the new one; null if there is none.
     let changes: [String: [String?]]
     let adopted_by: String
     let note: String?

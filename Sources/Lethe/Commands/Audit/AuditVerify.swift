@@ -2,7 +2,7 @@ import ArgumentParser
 import Evidence
 import Ledger
 
-/// `lethe audit verify`: whether the ledger still says what was written.
+/// `lethe audit verify`: whether records of the ledger were changed or removed.
 struct AuditVerify: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "verify",

@@ -5,7 +5,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// `lethe guard install|remove|list|repair`: what keeps tombstoned IDs from coming back.
+/// `lethe guard install|remove|list|repair`: the triggers that keep tombstoned IDs from coming back.
 struct GuardCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "guard", abstract: "Keep tombstoned IDs from coming back into tables.",
@@ -212,7 +212,7 @@ struct GuardCommand: AsyncParsableCommand {
       }
     }
 
-    /// What nobody has looked at may be harmless: the proof speaks for it.
+    /// A guard of state `unsure` counts as working if its proof succeeded.
     private static func guards(_ installed: InstalledGuard, _ proof: GuardProof?) -> Bool {
       let isSound: Bool =
         switch installed.state {
@@ -250,7 +250,7 @@ private struct GuardLine: Encodable {
   let on_return: String
   let state: String
   let faults: [Fault]
-  /// Absent where nothing was tried.
+  /// Left out without a proof.
   let proven: Bool?
   let came_through: [String]?
   let not_tried: [String]?
@@ -270,10 +270,10 @@ private struct GuardLine: Encodable {
     not_tried = proof?.notTried
   }
 
-  /// More of one kind are counted.
+  /// How many of one kind are listed. The others are counted.
   private static let shownMax = 10
 
-  /// What there is to say against it, for people.
+  /// The faults as text.
   static func reservations(_ installed: InstalledGuard, _ proof: GuardProof?) -> [String] {
     func some(_ all: [String]) -> [String] {
       all.prefix(shownMax)

@@ -4,7 +4,7 @@ import Foundation
 import Ledger
 import PostgreSQL
 
-/// `lethe guard repair PIPELINE`: takes back tombstones that were made of IDs of something else.
+/// `lethe guard repair PIPELINE`: removes tombstones that were made from IDs that are not posts' or users'.
 struct GuardRepair: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "repair",

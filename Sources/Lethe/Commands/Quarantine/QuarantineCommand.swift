@@ -4,7 +4,7 @@ import Ledger
 import PostgreSQL
 import Runtime
 
-/// `lethe quarantine list|retry|dismiss|prune`: result lines that nobody may act on.
+/// `lethe quarantine list|retry|dismiss|prune`: result lines that were not applied.
 struct QuarantineCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "quarantine",

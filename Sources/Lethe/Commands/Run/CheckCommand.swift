@@ -109,7 +109,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     return Failure(code: status.word, message: first.message + more, remedy: first.remedy)
   }
 
-  /// What is said first, of the definition and the database; nil where something is wrong.
+  /// The first line of the result; nil if there are errors.
   private static func verdict(
     _ file: String, _ findings: [Finding], _ rehearses: Bool
   ) -> String? {
@@ -122,7 +122,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
   private struct Result: Encodable {
     let findings: [Line]
     let rehearsed: Bool
-    /// Of all that is wrong, the first. If the definition cannot be read, the database was not asked.
+    /// The first of the errors. If the definition cannot be read, the database was not checked.
     let error: Failure?
   }
 
@@ -130,7 +130,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     let file: String
     let line: Int?
     let severity: String
-    /// Of the key; left out where the definition cannot be read.
+    /// The key's path; left out if the definition cannot be read.
     let path: String?
     let message: String
     let remedy: String

@@ -1,14 +1,14 @@
 import Foundation
 import SystemPackage
 
-/// The process's stdout as a stream. Whoever reads it may take their time, or never come.
+/// The process's stdout as a stream. The reader may be slow, or may not read at all.
 enum StandardOutput {
-  /// Up to this many bytes a pipe that is ready takes without blocking.
+  /// A pipe that is ready accepts this number of bytes without blocking.
   private static let bytesPerWrite = 4096
   private static let waitMilliseconds: Int32 = 100
 
-  /// Returns when all of it is written.
-  /// - Throws: `CancellationError` even while nobody reads; `CommandError` if stdout is closed.
+  /// Returns when all bytes are written.
+  /// - Throws: `CancellationError`, even while the reader does not read; `CommandError` if stdout is closed.
   static func write(_ bytes: [UInt8]) async throws {
     var written = 0
     while written < bytes.count {
@@ -33,14 +33,14 @@ enum StandardOutput {
   }
 }
 
-/// A file that is under its name only once it is whole.
+/// A file that gets its name only when it is complete.
 struct WholeFile {
   private let path: FilePath
   private let partialPath: FilePath
   private let descriptor: FileDescriptor
 
-  /// Writes what `body` appends. If `body` throws, nothing remains, and a file that was there before
-  /// stays as it was.
+  /// Writes the bytes that `body` appends. If `body` throws, the new file is removed, and an existing file is
+  /// not changed.
   static func write<R>(
     _ path: String, _ body: (WholeFile) async throws -> R
   ) async throws -> R {

@@ -41,7 +41,7 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
 }
 
 extension StatementReport {
-  /// A script that can be read, or given to psql's \\bind.
+  /// The statements as a script, which psql's \\bind accepts.
   fileprivate var text: String {
     statements.map {
       let change = $0.change.map { " · \($0)" } ?? ""

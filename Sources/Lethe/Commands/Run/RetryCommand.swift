@@ -1,7 +1,7 @@
 import ArgumentParser
 import Runtime
 
-/// `lethe retry PIPELINE CHUNK`: takes on again what was set aside.
+/// `lethe retry PIPELINE CHUNK`: applies again what was set aside.
 struct RetryCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "retry",

@@ -76,7 +76,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
         }
         return (preparation, reports, try await runtime.openQuarantine(), refused)
       }
-      // That no new run could begin is said first: until that is mended, none will.
+      // This error comes first: until it is corrected, no new run can start.
       if let refused { options.logger.critical("\(refused)") }
       let status = refused == nil ? ExitStatus(of: reports, openLines: openLines) : .usage
       let error =
@@ -93,7 +93,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
   }
 }
 
-/// What was done about open runs before anything went on.
+/// What was done with open runs before the stages started.
 private struct RunPreparation: Sendable {
   let givenUp: [PipelineRuntime.GivenUp]?
   let adopted: [PipelineRuntime.Adopted]?
@@ -101,12 +101,12 @@ private struct RunPreparation: Sendable {
   var hasDone: Bool { givenUp?.isEmpty == false || adopted?.isEmpty == false }
 }
 
-/// The newest run's report at the top, those of earlier runs that were finished first beside it.
+/// The newest run's report, with the reports of earlier runs that were finished in a key of their own.
 private struct RunResult: Encodable {
   let preparation: RunPreparation
   let newest: RunReport?
   let finishedEarlier: [RunReport]
-  /// What waits for somebody, of any of the runs.
+  /// The work of any of the runs that waits for an operator.
   let error: Failure?
 
   init(_ preparation: RunPreparation, _ reports: [RunReport], error: Failure?) {
@@ -116,7 +116,7 @@ private struct RunResult: Encodable {
     finishedEarlier = reports.dropLast()
   }
 
-  /// The most that this process has held resident.
+  /// The largest resident memory of this process.
   private static var peakMemoryBytes: Int {
     var usage = rusage()
     getrusage(RUSAGE_SELF.rawValue, &usage)
@@ -143,7 +143,7 @@ private struct RunResult: Encodable {
 }
 
 extension RunReport {
-  /// There was no ID to check.
+  /// Whether there was no ID to check.
   var isIdle: Bool { datasets.values.allSatisfy { $0.ids == 0 } }
 
   /// For people.
@@ -199,7 +199,7 @@ extension RunReport {
       : "no row was changed, and not all is done: see below"
   }
 
-  /// What nobody has asked about.
+  /// The rows that the API was not asked about.
   private var leftOut: [String] {
     let stopped = Dictionary(uniqueKeysWithValues: stoppedDatasets.map { ($0.dataset, $0) })
     return datasets.sorted { $0.key < $1.key }.compactMap { name, dataset in

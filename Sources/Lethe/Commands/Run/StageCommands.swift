@@ -1,7 +1,7 @@
 import ArgumentParser
 import Runtime
 
-/// What the five stage commands share.
+/// The shared parts of the five stage commands.
 protocol StageCommand: AsyncParsableCommand, OutputCommand {
   var pipeline: PipelineArgument { get }
   var workDirectory: WorkDirectoryOption { get }
@@ -14,7 +14,7 @@ struct StageOptions: ParsableArguments {
 }
 
 extension StageCommand {
-  /// - Parameter isLast: whether open lines of the quarantine, of whatever run, are this stage's to tell.
+  /// - Parameter isLast: whether this stage reports the open lines of the quarantine, of all runs.
   func runStage(
     isLast: Bool = false,
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> PipelineRuntime.StageReport
@@ -39,7 +39,7 @@ extension StageCommand {
   }
 }
 
-/// What came of a stage, and what waits for somebody.
+/// The result of a stage, and the work that waits for an operator.
 struct StageResult: Encodable {
   let report: PipelineRuntime.StageReport
   let error: Failure?

@@ -65,9 +65,9 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
 
   private struct Holds: Encodable {
     let rows, ids: Int
-    /// Of IDs that no dataset exports any more; left out where that cannot be found out.
+    /// Holds of IDs that no dataset exports any more; left out if they cannot be counted.
     let unasked_rows, unasked_ids: Int?
-    /// IDs that a version without holds has protected.
+    /// IDs that were protected by an older version, which had no holds.
     let protected_ids: Int
 
     init(_ status: PipelineStatus) {
@@ -83,7 +83,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let run_id: Int64
     let pipeline: String
     let status: String
-    /// Whether a process works on its pipeline now. A run that is running without one was cut off, or waits for the
+    /// Whether a process works on the pipeline now. A running run without a process was interrupted, or waits for the
     /// next stage command.
     let in_progress: Bool
     let started_at: String
@@ -92,7 +92,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let chunks: String
     /// By dataset and cause.
     let left_out: [String: [String: Int]]
-    /// By dataset: why a limit let nothing of it be exported.
+    /// By dataset: why a limit has stopped its export.
     let stopped_datasets: [String: String]
 
     init(_ run: RunLedger.RunStatus) {
@@ -144,7 +144,7 @@ private struct PipelineStatus {
     refused.map { .init($0, file: Self.file($0.definitionFile, $0.pipeline)) }
   }
 
-  /// Runs from before the ledger kept the file's name have none.
+  /// Runs of older versions have no file name in the ledger.
   private static func file(_ known: String?, _ pipeline: String) -> String {
     known ?? "the-definition-of-\(pipeline)"
   }
@@ -179,7 +179,7 @@ private struct PipelineStatus {
     return parts.joined(separator: "\n\n")
   }
 
-  /// Of each pipeline's newest run.
+  /// The rows that were left out by each pipeline's newest run.
   private var leftOut: [String] {
     var seen: Set<String> = []
     return runs.filter { seen.insert($0.pipeline).inserted }.flatMap { run in
