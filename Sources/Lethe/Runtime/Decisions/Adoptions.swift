@@ -6,14 +6,14 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// `lethe run --adopt-definition`: open runs go on by today's file, where that means the same.
+/// `lethe run --adopt-definition`: open runs continue with today's file, if the changes are allowed.
 extension PipelineRuntime {
-  /// An open run that took today's definition on.
+  /// An open run that has adopted today's definition.
   public struct Adopted: Sendable, Codable, Equatable {
     public let runID: Int64
-    /// By place in the definition: what the run had there, and what it has now; nil for nothing.
+    /// By path in the definition: the run's former text and the new one; nil if there is none.
     public let changes: [String: [String?]]
-    /// The record of it in the chain of evidence.
+    /// The number of its record in the chain of evidence.
     public let seal: Int64
 
     enum CodingKeys: String, CodingKey {
@@ -22,15 +22,15 @@ extension PipelineRuntime {
     }
   }
 
-  /// Has every open run whose definition differs from today's file take that on: names of columns, limits,
+  /// Replaces the definition of every open run by today's file. Allowed changes are names of columns, limits,
   /// sizes, and actions of reasons of which nothing is applied yet. A chunk that a limit has stopped stays
   /// stopped until it is approved.
   ///
   /// - Parameters:
-  ///   - by: who says so; nil for the user who started this process.
+  ///   - by: who decides; nil for the user who started this process.
   ///   - note: why.
-  /// - Throws: `DefinitionError` if today's file does not fit the database; `LedgerError` `.refused`, naming the
-  ///   run and each difference that is more than that. Nothing is changed then, of any run.
+  /// - Throws: `DefinitionError` if today's file does not fit the database; `LedgerError` `.refused`, which names the
+  ///   run and each change that is not allowed. Then no run is changed.
   public func adoptDefinition(by: String? = nil, note: String? = nil) async throws -> [Adopted] {
     let ledger = RunLedger(connection: lockConnection)
     let catalog = try await checkedCatalog(pipeline.definition)
@@ -91,13 +91,13 @@ extension PipelineRuntime {
   }
 }
 
-/// What an open run may take on: what leaves everything that it has done so far right.
+/// The changes of the definition that an open run may adopt: those that keep its earlier work correct.
 struct AdoptionRules {
-  /// The tables as today's definition names them.
+  /// The catalog of today's definition.
   let catalog: Catalog
   let applied: Set<RunLedger.AppliedReason>
 
-  /// - Returns: why the run may not take the difference on; nil if it may.
+  /// - Returns: why the run may not adopt the change; nil if it may.
   func obstacle(to change: DefinitionDifference) -> String? {
     switch ((change.now ?? change.before)?.part, change.before, change.now) {
     case (.limit?, _, _), (.chunkSize?, _, _), (.batchSize?, .some, .some): return nil
@@ -119,7 +119,7 @@ struct AdoptionRules {
       ? nil : "\(table) still has the column \(column): \(name) is another one"
   }
 
-  /// A condition is the same if nothing in it but names of columns is another.
+  /// Conditions are equal if they differ only in names of columns.
   private func obstacle(
     toCondition before: String, becoming now: String, of table: TableName
   ) -> String? {
@@ -160,11 +160,11 @@ struct AdoptionRules {
   }
 }
 
-/// The words of a condition, without the blanks between them.
+/// The tokens of a condition, without the blanks between them.
 private struct SQLTokens {
   struct Token: Equatable {
     let text: String
-    /// What it is if it names something.
+    /// The identifier, if the token is one.
     let name: String?
   }
 

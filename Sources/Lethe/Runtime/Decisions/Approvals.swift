@@ -3,10 +3,10 @@ import Ledger
 import Logging
 import Vocabulary
 
-/// `lethe apply --approve`: somebody's word that a chunk which a limit has stopped may go on.
+/// `lethe apply --approve`: approves a chunk that a limit has stopped.
 extension PipelineRuntime {
-  /// Keeps the word with the chunk. The next apply goes on with it, whichever night had stopped it.
-  /// - Throws: `LedgerError` if the chunk is not stopped, saying what it is instead.
+  /// Records the approval with the chunk. The next apply continues the chunk, no matter which run has stopped it.
+  /// - Throws: `LedgerError` with the chunk's state if the chunk is not stopped.
   func approve(_ chunkID: Int64, by: String, note: String?) async throws {
     let ledger = ChunkLedger(connection: lockConnection, lease: lease)
     for run in try await RunLedger(connection: lockConnection)

@@ -5,17 +5,17 @@ import Logging
 import PostgreSQL
 import Warehouse
 
-/// `lethe retry`: what was set aside → warehouse.
+/// `lethe retry`: chunks and events that were set aside → warehouse.
 extension PipelineRuntime {
-  /// Takes a chunk that was set aside, or refused events, on again: with the definition of their run, after
-  /// what newer answers have overtaken was dropped, and with the limits asked anew. What is refused again is
-  /// set aside again. Cut off in between, `lethe run` and `lethe apply` go on with it.
+  /// Applies a chunk that was set aside, or refused events, again, with the definition of their run. Events that
+  /// newer answers have replaced are dropped first, and the limits are checked again. What is refused again is set
+  /// aside again. If the retry is interrupted, `lethe run` and `lethe apply` continue it.
   ///
   /// - Parameters:
-  ///   - chunkID: this chunk, or with `ids` the refused events of this chunk only.
+  ///   - chunkID: this chunk; with `ids`, only refused events of this chunk.
   ///   - ids: the refused events of these IDs.
-  /// - Returns: a report whose runs tell of what was retried, and of nothing else that is open in them.
-  /// - Throws: `LedgerError` if it cannot be taken on; nothing is changed then.
+  /// - Returns: a report on the retried part of the runs only.
+  /// - Throws: `LedgerError` if a part cannot be retried. Then nothing is changed.
   public func retry(chunkID: Int64?, ids: Set<Int64> = []) async throws -> StageReport {
     let ledger = RunLedger(connection: lockConnection)
     let name = pipeline.definition.name
@@ -23,7 +23,7 @@ extension PipelineRuntime {
     let all = try await ledger.retryable(chunkID: chunkID, ids: ids, pipeline: name)
     var runs: [Int64: (definition: Definition, catalog: Catalog)] = [:]
     for runID in Set(all.map(\.runID)) {
-      // A run that can no longer be applied must not be opened again.
+      // A run whose definition does not fit any more must not be reopened.
       let run = try await ledger.run(runID)
       runs[runID] = (run.definition, try await catalog(of: run))
     }

@@ -6,14 +6,14 @@ import Logging
 import PostgreSQL
 import Vocabulary
 
-/// `lethe run --give-up`: what earlier runs left is ended as it is.
+/// `lethe run --give-up`: ends earlier runs without finishing them.
 extension PipelineRuntime {
   /// A run that was given up.
   public struct GivenUp: Sendable, Codable, Equatable {
     public let runID: Int64
     /// The API's jobs that were cancelled: they would have held the slot of their type.
     public var cancelled: [String] = []
-    /// Jobs that may be alive all the same.
+    /// Jobs that may still be live.
     public var left: [JobLeft] = []
 
     enum CodingKeys: String, CodingKey {
@@ -23,17 +23,16 @@ extension PipelineRuntime {
 
     public struct JobLeft: Sendable, Codable, Equatable {
       public let name: String
-      /// Nil where it is not known whether the API has the job.
+      /// Nil if it is not known whether the API has created the job.
       public let job: String?
       public let why: String
       public let command: String
     }
   }
 
-  /// Ends the runs that earlier processes left, unfinished as they are, whatever their definitions are. What
-  /// they have applied stays, with the record of it. Their jobs are cancelled, also one that may have been
-  /// created without an answer: it is looked for by its name. If the API cannot be had, they are given up all
-  /// the same, and the jobs that are left are named.
+  /// Ends all unfinished runs of the pipeline, even if their definitions do not fit. Their applied changes and the
+  /// records of them stay. Their jobs are cancelled; a job whose creation had no answer is found by its name. If
+  /// the API does not answer, the runs are given up, too, and the remaining jobs are named.
   public func giveUp() async throws -> [GivenUp] {
     let ledger = RunLedger(connection: lockConnection)
     var outcomes: [GivenUp] = []
@@ -54,9 +53,9 @@ extension PipelineRuntime {
     return outcomes
   }
 
-  /// - Parameter away: why the API cannot be had, once that is known: to find it out anew for each job takes
+  /// - Parameter away: why the API does not answer, if that is known: to try it again for each job would take
   ///   minutes.
-  /// - Returns: what became of the job, for the ledger.
+  /// - Returns: the end of the job, for the ledger.
   private func end(
     _ job: RunLedger.LiveJob, _ outcome: inout GivenUp, _ away: inout String?
   ) async throws -> String {

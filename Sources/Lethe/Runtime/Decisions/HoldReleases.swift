@@ -5,12 +5,12 @@ import PostgreSQL
 public import Vocabulary
 import Warehouse
 
-/// `lethe holds release`: what an operator asks for.
+/// `lethe holds release`: the request of an operator.
 public struct HoldRelease: Sendable {
   public typealias Outcome = OperatorRelease.Outcome
 
   public let type: JobType
-  /// Nil for all that no dataset exports any more.
+  /// Nil for all IDs that no dataset exports any more.
   public let ids: [Int64]?
   public let keepsHidden: Bool
   public let isForced: Bool
@@ -31,13 +31,13 @@ public struct HoldRelease: Sendable {
     self.note = note
   }
 
-  /// How many IDs one command takes.
+  /// The largest number of IDs in one command.
   static let idsMax = 1_000_000
   static let namedIDsMax = 10
 }
 
 extension PipelineRuntime {
-  /// Ends holds of IDs on an operator's word; all of them, or none.
+  /// Ends the holds of IDs by an operator's decision: all of them, or none.
   ///
   /// - Throws: `LedgerError` `.refused` if an ID's newest answer says that it is protected, unless forced.
   public static func release(

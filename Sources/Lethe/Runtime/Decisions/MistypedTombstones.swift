@@ -4,8 +4,8 @@ import PostgreSQL
 import Warehouse
 
 extension PipelineRuntime {
-  /// Tombstones that earlier runs made of rows whose IDs are not of the tombstones' type: a guard keeps
-  /// the posts or users out that have the same number.
+  /// Tombstones that earlier runs made from IDs of another type. A guard would keep out the posts or users
+  /// with the same number.
   static func mistypedTombstones(
     of pipeline: Pipeline, on connection: Connection
   ) async throws -> [Finding] {
@@ -35,7 +35,7 @@ extension PipelineRuntime {
     return wrong + undecided
   }
 
-  /// Where the definition has a table as a target.
+  /// The path of a table's target in the definition.
   private static func path(of table: String, in definition: Definition) -> String {
     func path(_ targets: [Target], _ outer: String) -> String? {
       for (index, target) in targets.enumerated() {

@@ -8,23 +8,23 @@ import Logging
 import PostgreSQL
 import Vocabulary
 
-/// `lethe quarantine retry`: kept lines → events → warehouse.
+/// `lethe quarantine retry`: quarantined lines → events → warehouse.
 extension PipelineRuntime {
-  /// What came of reading the quarantine again.
+  /// The result of a retry of quarantined lines.
   public struct RetryReport: Sendable, Codable, Equatable {
-    /// Lines that are events now, and applied.
+    /// Lines that are now events and are applied.
     public var events: Int
-    /// Events among them that a newer answer supersedes: they changed nothing.
+    /// Those of the events that changed nothing, because a newer answer supersedes them.
     public var superseded: Int
-    /// Lines of the pipeline that still wait for somebody's word.
+    /// Open lines of the pipeline's quarantine.
     public var open: Int
-    /// Lines that are events now, and cannot be applied: they are as they were.
+    /// Lines that are now events but cannot be applied. They stay open.
     public var refused: [RefusedLine]
     /// The runs that the events belong to.
     public var runs: [RunReport]
   }
 
-  /// Why a line cannot be applied. Nothing of it was changed, nor of its chunk and run.
+  /// Why a line cannot be applied. The line, its chunk and its run are unchanged.
   public struct RefusedLine: Sendable, Codable, Equatable {
     public let chunkID: Int64
     /// The ID that the line is about; nil for all lines of the chunk.
@@ -40,7 +40,7 @@ extension PipelineRuntime {
     }
   }
 
-  /// Somebody's word that lines may be applied whatever limits they go beyond.
+  /// An approval to apply lines even beyond the limits.
   public struct LimitApproval: Sendable {
     public let by: String
     public let note: String?
@@ -51,17 +51,17 @@ extension PipelineRuntime {
     }
   }
 
-  /// How often the lines of a chunk are tried without those that were refused before.
+  /// How often the lines of a chunk are retried without the refused ones.
   private static let roundsMax = 3
 
-  /// Reads open lines again, and applies those that are events now with the definition of their run. Each
-  /// chunk's in one transaction: what is refused leaves line, chunk and run as they were.
+  /// Reads open lines again, and applies those that are now events, with the definition of their run. The lines of
+  /// each chunk are applied in one transaction. If it is refused, lines, chunk and run are unchanged.
   ///
   /// - Parameters:
-  ///   - ids: these lines only.
-  ///   - approval: without it, what goes beyond a limit is refused.
-  /// - Throws: `LedgerError` if one of them is not an open line of the pipeline; at the end, with everything
-  ///   else done, what may pass, such as a lock that was not to be had.
+  ///   - ids: only these lines; empty for all.
+  ///   - approval: without it, lines beyond a limit are refused.
+  /// - Throws: `LedgerError` if one of them is not an open line of the pipeline; after all other work is done, a
+  ///   temporary error, such as a lock timeout.
   public func retryQuarantined(
     _ ids: Set<Int64>? = nil, approval: LimitApproval? = nil
   ) async throws -> RetryReport {
@@ -89,12 +89,12 @@ extension PipelineRuntime {
 
   // MARK: One chunk
 
-  /// Events of a chunk cannot be applied; the others may be.
+  /// Some events of a chunk cannot be applied. The others may be applied without them.
   private struct EventsRefused: Error {
     let refusals: [ChunkLedger.Refusal]
   }
 
-  /// The lines of a chunk cannot be applied, all of them.
+  /// None of the lines of a chunk can be applied.
   private struct ChunkRefused: Error {
     let why: String
     let remedy: String
@@ -143,7 +143,7 @@ extension PipelineRuntime {
     }
   }
 
-  /// Nil for what may pass, or concerns all.
+  /// Nil for an error that is temporary or concerns all chunks.
   private static func refusal(
     _ error: any Error, _ chunkID: Int64, _ file: String
   ) -> RefusedLine? {
@@ -163,9 +163,9 @@ extension PipelineRuntime {
     }
   }
 
-  // MARK: In its transaction
+  // MARK: In the chunk's transaction
 
-  /// - Returns: the report of the chunk's run if lines are events now.
+  /// - Returns: the report of the chunk's run if lines are now events.
   private func readAndApply(
     _ kept: QuarantineLedger.ChunkWithLines, _ ids: Set<Int64>?, besides refused: Set<Int64>,
     _ approval: LimitApproval?
@@ -183,7 +183,7 @@ extension PipelineRuntime {
         chunk, selected: ids, besides: refused, reasons: Set(dataset.actions.keys),
         stored: ExportStage.stored(in: dataset, catalog: catalog))
     guard outcome.events > 0 else { return (outcome, nil) }
-    // What it says of setting aside is undone with the rest; what stays is said afterwards.
+    // If the transaction is rolled back, so is what the stage sets aside; its log lines would be wrong.
     let stage = ApplyStage(
       connection: lockConnection, ledger: ledger, catalog: catalog, definition: run.definition,
       isEnclosed: true, logger: Logger(label: "lethe") { _ in SwiftLogNoOpLogHandler() })

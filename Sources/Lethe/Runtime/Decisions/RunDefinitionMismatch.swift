@@ -7,8 +7,8 @@ public import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// A run cannot go on with its own copy of the definition: it does not fit the database any more, or this
-/// version cannot read it. Nothing of the run was changed, and whatever else there is to do is done.
+/// A run cannot continue with its own copy of the definition: the copy does not fit the database any more, or this
+/// version cannot read it. The run is not changed. All other runs continue.
 public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatable {
   public let runID: Int64
   public let message: String
@@ -21,8 +21,8 @@ public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatabl
 
   public var disposition: Disposition { .failed }
 
-  /// Of the runs that have not ended, those that cannot go on.
-  /// - Parameter pipeline: only its runs.
+  /// The unfinished runs that cannot continue.
+  /// - Parameter pipeline: only runs of this pipeline; nil for all.
   /// - Throws: `PostgreSQLError`.
   public static func all(of pipeline: String?, on connection: Connection) async throws
     -> [RunDefinitionMismatch]
@@ -56,8 +56,8 @@ public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatabl
 }
 
 extension PipelineRuntime {
-  /// A run that has not ended, and what the database is by its definition.
-  /// - Throws: `RunDefinitionMismatch` if it cannot go on.
+  /// An unfinished run, and the catalog of its definition.
+  /// - Throws: `RunDefinitionMismatch` if the run cannot continue.
   func fitting(_ open: OpenRun) async throws -> (run: Run, catalog: Catalog) {
     let run: Run
     do {
@@ -74,7 +74,7 @@ extension PipelineRuntime {
     return (run, try await catalog(of: run, begun: open.startedAt))
   }
 
-  /// What the database is by a run's own copy of the definition.
+  /// The catalog of a run's own copy of the definition.
   /// - Parameter startedAt: nil for a run that has ended.
   /// - Throws: `RunDefinitionMismatch` if the copy does not fit.
   func catalog(of run: Run, begun startedAt: String? = nil) async throws -> Catalog {
@@ -97,7 +97,7 @@ extension PipelineRuntime {
       "\(finding.message) (\(finding.path); \(today(at: finding.path, besides: run.definition)))"
     }
     let file = shellWord(pipeline.file)
-    // Today's file says the same of it: to take that on would change nothing.
+    // If today's file has the same entries, the cause is in the database: to adopt the file would not help.
     let isOfDatabase = errors.allSatisfy { finding in
       run.definition.entry(at: finding.path) == pipeline.definition.entry(at: finding.path)
     }
@@ -123,7 +123,7 @@ extension PipelineRuntime {
           """)
   }
 
-  /// What today's file says at a place of a run's definition.
+  /// The text of today's file at a path of a run's definition, for messages.
   private func today(at path: String, besides definition: Definition) -> String {
     let (before, now) = (definition.entry(at: path), pipeline.definition.entry(at: path))
     let line = pipeline.line(of: path).map { ":\($0)" } ?? ""

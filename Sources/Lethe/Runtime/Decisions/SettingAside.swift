@@ -6,13 +6,13 @@ import Logging
 import PostgreSQL
 import Vocabulary
 
-/// What becomes of a run if a stage throws while it works on a chunk.
+/// The consequence of an error that a stage throws while it works on a chunk.
 enum Consequence {
-  /// What is wrong concerns all: nothing of the run can go on now.
+  /// The error concerns all chunks: the run ends for now.
   case endsAll
-  /// A later try may mend it; the chunk waits for it, and everything else goes on.
+  /// The error may be temporary: the chunk is left for a later run, and the other chunks continue.
   case postponesChunk
-  /// The chunk alone cannot go on.
+  /// The error concerns only this chunk: it is set aside, and the other chunks continue.
   case setsChunkAside(why: String, remedy: String, isRetryable: Bool)
 
   init(of error: any Error, in stage: Stage) {
@@ -32,9 +32,9 @@ enum Consequence {
       .certificateWanted, .untrusted, .hostNotAllowed, .localFile,
       .rateLimited:
       self = .endsAll
-    // Somebody else's job has the slot, which no chunk can have then.
+    // Another program's job holds the slot, so no chunk can be submitted.
     case .conflict where stage == .submit: self = .endsAll
-    // The API has answered for the job before its result could not be had.
+    // In collect, the API has answered about the job, so only the download of this result fails.
     case .temporary: self = stage == .collect ? .postponesChunk : .endsAll
     case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .tooLarge, .unproven,
       .incompleteResult, .noResult:
@@ -55,8 +55,8 @@ enum Consequence {
   private init(of error: PostgreSQLError, in stage: Stage) {
     switch stage {
     case .export: self = .endsAll
-    // These have statements on the ledger only. What they write comes from the API's answers about the chunk, and a
-    // value that the ledger does not take is wrong about this chunk alone.
+    // These stages write only to the ledger. The values come from the API's answers about the chunk, so a value
+    // that the ledger refuses concerns only this chunk.
     case .submit, .await:
       if let state = error.state, ["22", "23"].contains(state.conditionClass) {
         self = .setsChunkAside(
@@ -67,8 +67,8 @@ enum Consequence {
         self = .endsAll
       }
     case .collect, .apply:
-      // A statement that ran out of the time or the room that a setting gives it is about this chunk. The
-      // definition's own time is no later try's to mend.
+      // A statement that exceeds a setting's time or memory concerns only this chunk. If it exceeds the definition's
+      // own timeout, a later run would fail, too.
       if error.isRetryableTransaction || (error.state == .queryCanceled && !error.isOwnTimeout)
         || error.state == .configurationLimitExceeded
       {
@@ -84,7 +84,7 @@ enum Consequence {
   }
 }
 
-/// The chunks that wait for a later try, and the first error that has made one wait.
+/// The chunks that are left for a later run, and the first error that has caused it.
 actor Postponement {
   private(set) var chunkIDs: Set<Int64> = []
   private var error: (any Error)?
@@ -94,7 +94,7 @@ actor Postponement {
     if self.error == nil { self.error = error }
   }
 
-  /// Nil if none does.
+  /// Nil if no chunk is left.
   var summary: String? {
     error.map { "\(chunkIDs.count) chunks of earlier runs wait for a later try: \($0)" }
   }
@@ -105,11 +105,11 @@ actor Postponement {
 }
 
 extension PipelineRun {
-  /// Takes one chunk through a stage. What it throws ends the run only if it concerns all.
+  /// Runs a stage for one chunk. An error of the stage ends the run only if it concerns all chunks.
   ///
   /// - Parameters:
-  ///   - setAside: what is returned if the chunk was set aside …
-  ///   - postponed: … and if it waits for a later try.
+  ///   - setAside: the return value if the chunk was set aside.
+  ///   - postponed: the return value if the chunk is left for a later run.
   func alone<Outcome: Sendable>(
     _ chunk: Chunk, in stage: Stage, _ ledger: ChunkLedger, setAside: Outcome, postponed: Outcome,
     _ body: () async throws -> Outcome
@@ -136,7 +136,7 @@ extension PipelineRun {
     _ chunk: Chunk, _ ledger: ChunkLedger, in stage: Stage, _ why: String, _ remedy: String,
     _ isRetryable: Bool
   ) async throws {
-    // The API's slot is not to wait for a job that nobody asks for any more.
+    // The job is not needed any more. Without this, it would hold the API's slot.
     if let job = try await ledger.liveAttempt(at: chunk)?.apiID {
       do {
         try await client.cancelJob(id: job)

@@ -5,19 +5,19 @@ import PostgreSQL
 import Vocabulary
 public import Warehouse
 
-/// What `lethe check` finds out about a definition and its database.
+/// The findings of `lethe check` about a definition and its database.
 extension PipelineRuntime {
-  /// Holds the definition against the live database.
+  /// Checks the definition against the live database.
   /// - Parameters:
-  ///   - rehearses: whether changes are tried on rows, too, and rolled back.
-  ///   - announce: is told before that which triggers will fire.
-  /// - Returns: what does not fit, errors and warnings, and what was not looked at.
+  ///   - rehearses: whether changes are also tried on rows and rolled back.
+  ///   - announce: called before that with the triggers that will fire.
+  /// - Returns: errors, warnings, and notes on parts that were not checked.
   public static func findings(
     of pipeline: Pipeline, rehearses: Bool = true, announce: @Sendable (String) -> Void = { _ in }
   ) async throws -> [Finding] {
     try await Connection.withConnection(pipeline.warehouse) { connection in
       try await requirePrimary(on: connection, pipeline)
-      // Whoever asks at night is not to wait for a table that somebody has locked.
+      // A check must not wait without a limit for a locked table.
       try await connection.execute(
         """
         SELECT pg_catalog.set_config('lock_timeout', '10s', false)
@@ -37,7 +37,7 @@ extension PipelineRuntime {
         + EventTriggers(connection: connection).findings(tries: rehearses, announce: announce)
         + catalog.constraintFindings(of: pipeline.definition, on: connection)
       var rehearsal = Rehearsal.Outcome()
-      // What is known to be refused need not be tried.
+      // Changes are not tried if errors are already known.
       if rehearses, known.contains(where: { $0.severity == .error }) {
         rehearsal.findings = [.notRehearsed]
       } else if rehearses {
@@ -54,7 +54,7 @@ extension PipelineRuntime {
     }
   }
 
-  /// Rows that are hidden and that no answer will open.
+  /// Findings on hidden rows that no answer will release.
   private static func holdFindings(
     _ pipeline: Pipeline, on connection: Connection
   ) async throws -> [Finding] {

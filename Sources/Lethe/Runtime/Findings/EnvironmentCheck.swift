@@ -6,16 +6,16 @@ public import Logging
 import Vocabulary
 public import Warehouse
 
-/// What a run needs beside the database: the API, its token, and a place for chunk files.
+/// Checks what a run needs besides the database: the API, its token, and the folder of chunk files.
 public struct EnvironmentCheck: Sendable {
-  /// What came of asking the API.
+  /// The result of a test request to the API.
   public enum APIOutcome: Sendable, Equatable {
     case answered
-    /// The token, or the App's rights.
+    /// The token or the App's rights are refused.
     case refused
-    /// No answer, or one that asks to come later.
+    /// No answer, or one that asks for a later request.
     case untried
-    /// An answer that no later try will mend.
+    /// A permanent error.
     case faulty
   }
 
@@ -28,7 +28,7 @@ public struct EnvironmentCheck: Sendable {
 
   // MARK: The API
 
-  /// Asks for the listing of jobs, which changes nothing. Two tries, none after a rate limit.
+  /// Requests the list of jobs, which changes nothing. It makes two attempts, and none after a rate limit.
   public func api() async throws -> (outcome: APIOutcome, findings: [Finding]) {
     let api = pipeline.api
     let retry = RetryPolicy(
@@ -48,7 +48,7 @@ public struct EnvironmentCheck: Sendable {
     }
   }
 
-  /// How the API is reached, where that is not the plain way.
+  /// Notes on proxies and certificates that are used to reach the API.
   private func ways() -> [Finding] {
     let network = pipeline.api.network
     var findings: [Finding] = []
@@ -141,7 +141,7 @@ public struct EnvironmentCheck: Sendable {
 
   // MARK: The work directory
 
-  /// Makes the folder if there is none, writes a file into it, and leaves nothing behind.
+  /// Tries to create the folder and to write a file into it, and removes both.
   public func workDirectory(_ path: String) -> [Finding] {
     let missing = Self.missingFolders(of: path)
     defer { for folder in missing.reversed() { rmdir(folder) } }
@@ -170,7 +170,7 @@ public struct EnvironmentCheck: Sendable {
       unlink(probe)
     }
     let bytes = [UInt8](repeating: 0x0A, count: 4096)
-    // A full disk may say so only when the bytes have to be there.
+    // A full disk may report the error only at fsync.
     guard write(file, bytes, bytes.count) == bytes.count, fsync(file) == 0 else {
       return String(cString: strerror(errno))
     }
@@ -194,7 +194,7 @@ public struct EnvironmentCheck: Sendable {
     ]
   }
 
-  /// The folders that are not there, from the outside in.
+  /// The missing folders of a path, from the outermost.
   private static func missingFolders(of path: String) -> [String] {
     var missing: [String] = []
     var folder = URL(fileURLWithPath: path).standardizedFileURL

@@ -4,9 +4,9 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// What the ledger, the role and the database are held against before anything runs.
+/// Checks of the ledger, the role and the database before anything runs.
 extension PipelineRuntime {
-  /// - Returns: an error if the ledger is not this program's; else one for each privilege that is missing.
+  /// - Returns: an error if the ledger is not of this program's version; else one for each missing privilege.
   static func ledgerFindings(on connection: Connection) async throws -> [Finding] {
     if let fault = try await LedgerSchema.fault(on: connection) {
       return [
@@ -19,9 +19,9 @@ extension PipelineRuntime {
       .findings(path: "warehouse", role: names.role, database: names.database)
   }
 
-  /// The GRANTs that a role needs to run the pipeline, and that not everybody has already.
-  /// - Parameter role: the role of the connection if it is nil. It need not exist.
-  /// - Throws: `DefinitionError` if the ledger or a table of the definition is not there.
+  /// The GRANTs that a role needs to run the pipeline, without those that PUBLIC has.
+  /// - Parameter role: nil for the role of the connection. The role may be missing.
+  /// - Throws: `DefinitionError` if the ledger or a table of the definition is missing.
   public static func grants(for role: String?, of pipeline: Pipeline) async throws -> [String] {
     try await Connection.withConnection(pipeline.warehouse) { connection in
       try await LedgerSchema.require(on: connection)
@@ -40,7 +40,7 @@ extension PipelineRuntime {
     }
   }
 
-  /// Names and texts of the definition that the database's encoding has no characters for.
+  /// Names and texts of the definition with characters that the database's encoding does not have.
   static func encodingFindings(
     of definition: Definition, on connection: Connection
   ) async throws -> [Finding] {
@@ -67,7 +67,7 @@ extension PipelineRuntime {
 }
 
 extension String {
-  /// With `\u{…}` for what is not ASCII.
+  /// The text with `\u{…}` for characters that are not ASCII.
   var asciiEscaped: String {
     unicodeScalars.map { $0.isASCII ? "\($0)" : "\\u{\(String($0.value, radix: 16))}" }.joined()
   }
@@ -81,7 +81,7 @@ extension Definition {
     return datasets.flatMap { [$0.table] + names($0.targets) }
   }
 
-  /// Every text that reaches the database, with its path.
+  /// Every text that is sent to the database, with its path.
   fileprivate var texts: [(path: String, text: String)] {
     [("name", name)] + datasets.map { ("datasets.\($0.name)", $0.name) }
       + entries.map { ($0.path, $0.text) }

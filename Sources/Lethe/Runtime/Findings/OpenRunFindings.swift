@@ -5,7 +5,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Runs that are not finished, and what they have to do with today's definition.
+/// Findings on unfinished runs and today's definition.
 extension PipelineRuntime {
   static func openRunFindings(
     of pipeline: Pipeline, _ catalog: Catalog, on connection: Connection
@@ -75,7 +75,8 @@ extension PipelineRuntime {
       "leave it, and \(command) finishes it as it began; or \(adopting)\(givingUp)")
   }
 
-  /// A run of another name that may be this pipeline's: nobody goes on with it by itself.
+  /// A warning about an unfinished run of another name that may be this pipeline's: no command resumes it under the
+  /// new name.
   private static func renaming(
     of run: RunLedger.UnfinishedRun, _ today: Definition, _ pipeline: Pipeline
   ) -> Finding? {
@@ -103,7 +104,7 @@ extension PipelineRuntime {
 }
 
 extension [String] {
-  /// In one line.
+  /// The first mistakes in one line.
   var firstFew: String {
     let max = 5
     return prefix(max).joined(separator: "; ") + (count > max ? "; and \(count - max) more" : "")
@@ -111,7 +112,7 @@ extension [String] {
 }
 
 extension Definition {
-  /// What keeps a run from going on by it.
+  /// The mistakes by which a run cannot continue with this definition.
   func mistakes(on connection: Connection) async throws -> [String] {
     try await Catalog(of: self, on: connection).check(self, on: connection)
       .filter { $0.severity == .error }.map(\.message)

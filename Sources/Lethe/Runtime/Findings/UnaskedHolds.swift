@@ -4,7 +4,7 @@ public import PostgreSQL
 public import Vocabulary
 import Warehouse
 
-/// Holds of IDs that no dataset exports any more: no answer will ever release them, only an operator.
+/// Holds of IDs that no dataset exports any more. No answer will release them, only an operator can.
 public struct UnaskedHolds: Sendable {
   private let connection: Connection
   private let current: [Definition]
@@ -17,15 +17,15 @@ public struct UnaskedHolds: Sendable {
     public init() {}
   }
 
-  /// - Parameter current: definitions of now; for other pipelines of the ledger those of their newest runs
-  ///   count.
+  /// - Parameter current: today's definitions. For other pipelines of the ledger, the definitions of their newest
+  ///   runs count.
   public init(current: [Definition], on connection: Connection) {
     self.connection = connection
     self.current = current
   }
 
-  /// - Throws: `LedgerError` `.unreadable` if one of another pipeline cannot be read: whose IDs it exports is
-  ///   not known then.
+  /// - Throws: `LedgerError` `.unreadable` if another pipeline's definition cannot be read, because its exported IDs
+  ///   are then not known.
   private func definitions() async throws -> [Definition] {
     let others = try await RunLedger(connection: connection)
       .newestDefinitions(besides: current.map(\.name))
@@ -47,7 +47,7 @@ public struct UnaskedHolds: Sendable {
     return counts
   }
 
-  /// Nil where a definition cannot be read, or a table that it names cannot be looked into as it says.
+  /// Nil if a definition cannot be read, or if one of its tables cannot be queried.
   public func countsIfKnown() async throws -> Counts? {
     do {
       return try await counts()
@@ -58,7 +58,7 @@ public struct UnaskedHolds: Sendable {
     }
   }
 
-  /// In ascending order, behind `after`.
+  /// The IDs above `after`, in ascending order.
   public func ids(of type: JobType, after: Int64, limit: Int) async throws -> [Int64] {
     try await connection.query(
       """
