@@ -2,19 +2,19 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// Something that a definition and the live database do not agree on.
+/// A problem that a check has found in a definition or its database.
 public struct Finding: Sendable, Equatable {
   public enum Severity: String, Sendable {
     /// Nothing can run.
     case error
-    /// It runs, but slowly.
+    /// A run is possible, but may be slow or incomplete.
     case warning
-    /// Nothing is known to be wrong; but not all could be looked at.
+    /// A part that could not be checked.
     case note
   }
 
   public let severity: Severity
-  /// Where in the definition: `datasets.posts.table`.
+  /// The path in the definition: `datasets.posts.table`.
   public let path: String
   public let message: String
   public let remedy: String
@@ -28,7 +28,7 @@ public struct Finding: Sendable, Equatable {
 }
 
 extension Catalog {
-  /// Holds the definition against the database: tables, columns, types, privileges, indexes, and the
+  /// Checks the definition against the database: tables, columns, types, privileges, indexes, and the
   /// operator's conditions. Changes nothing.
   public func check(
     _ definition: Definition, on session: some Session
@@ -75,14 +75,14 @@ extension Catalog {
 struct Checker {
   let catalog: Catalog
   var findings: [Finding] = []
-  /// What is to be held against the rows and types themselves.
+  /// Values to be checked against the rows and types.
   var values: [CheckedValue] = []
   var idTimes: [CheckedIDTime] = []
   var statements: [CheckedStatement] = []
   var normalizedIDs: [CheckedID] = []
-  /// What the role needs for all that the definition does, granted or not.
+  /// All privileges that the role needs, granted or not.
   var privileges: [Privilege] = []
-  /// Of them, those on what the definition does not name: tables that holds name rows by, and schemas of types.
+  /// Privileges on objects that the definition does not name: the tables of holds, and schemas of types.
   var unnamedPrivileges: [Privilege] = []
 
   init(catalog: Catalog) {
@@ -265,7 +265,7 @@ struct Checker {
     }
   }
 
-  /// - Parameter columns: that an update sets.
+  /// - Parameter columns: the columns that an update sets.
   private mutating func require(
     _ privilege: WarehouseTable.Privilege, of columns: [String] = [], on table: WarehouseTable,
     path: String
@@ -298,7 +298,7 @@ struct Checker {
       grant("\(privilege.rawValue)\(part)", on: table.quoted))
   }
 
-  /// Restores name rows by the table above a partition.
+  /// Restores identify a partition's rows by the partitioned table, so the role needs privileges on it.
   private mutating func needHoldTable(of table: WarehouseTable, setting values: [ColumnValue]) {
     let name = table.holdTable
     guard name != table.resolvedName, name.schema != nil else { return }
@@ -317,7 +317,7 @@ struct Checker {
     "GRANT \(words) ON \(object) TO \(Identifier(catalog.role).quoted)"
   }
 
-  /// Rows that a policy hides would be neither exported nor changed, and nobody would know.
+  /// Rows that a policy hides would be neither exported nor changed, without any error.
   private mutating func checkRowSecurity(
     _ privilege: WarehouseTable.Privilege, on table: WarehouseTable, path: String
   ) {
@@ -338,7 +338,7 @@ struct Checker {
 }
 
 extension TableName {
-  /// Of a name with its schema.
+  /// The object of a privilege on this table.
   var object: Privilege.Object { .table(schema: schema ?? "public", name: name) }
   func object(of column: String) -> Privilege.Object {
     .column(schema: schema ?? "public", table: name, name: column)
@@ -346,7 +346,7 @@ extension TableName {
 }
 
 extension WarehouseTable.Kind {
-  /// Why its rows cannot be changed.
+  /// Why rows of such a relation cannot be changed.
   var reason: String {
     switch self {
     case .view:

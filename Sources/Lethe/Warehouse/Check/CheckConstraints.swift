@@ -2,10 +2,9 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// CHECK constraints that the values of an action break, whatever row they are given to.
+/// CHECK constraints that the values of an action violate on every row.
 extension Catalog {
-  /// For whoever writes a definition that fits otherwise. A run goes on with what the table takes, and sets
-  /// the rest aside.
+  /// Only `lethe check` reports these. A run applies what the table accepts, and sets the rest aside.
   public func constraintFindings(
     of definition: Definition, on connection: Connection
   ) async throws -> [Finding] {
@@ -30,7 +29,7 @@ extension Catalog {
                 """, remedy: "see that it does; the rehearsal tells where there is a row"))
         }
         guard isBroken == true else { continue }
-        // Rows leave a partition that takes no such values.
+        // A row with such a value moves to another partition, so this partition's constraint does not count.
         if let partition = constraint.partition,
           try await self.isBroken(SQL(trusted: partition), by: together, on: connection) == true
         {
@@ -49,7 +48,7 @@ extension Catalog {
     return findings
   }
 
-  /// What is given to a row at once: a restore gives the columns of its action other values.
+  /// The values that are set together: a restore sets the columns of its action to other values.
   private static func rows(of values: [CheckedValue]) -> [[CheckedValue]] {
     var rows: [[CheckedValue]] = []
     for value in values {
@@ -65,7 +64,7 @@ extension Catalog {
     return rows
   }
 
-  /// Constraints of a table and its partitions that look at columns of an action alone.
+  /// Constraints of a table and its partitions that use only columns of an action.
   private func constraints(
     over values: [CheckedValue], of table: WarehouseTable, on session: some Session
   ) async throws -> [(name: String, table: String, condition: String, partition: String?)] {
@@ -94,8 +93,8 @@ extension Catalog {
     }
   }
 
-  /// A condition may call functions of the operator's: in a transaction that takes no changes.
-  /// - Returns: nil if one changes something.
+  /// Evaluates a constraint in a read-only transaction, because it may call functions of the operator.
+  /// - Returns: nil if a function tries to change data.
   func isBroken(
     _ condition: SQL, by values: [CheckedValue], on connection: Connection
   ) async throws -> Bool? {
@@ -112,7 +111,7 @@ extension Catalog {
     } catch let error as PostgreSQLError where error.state?.rawValue == "25006" {
       return nil
     } catch let error as PostgreSQLError where !error.isTemporary {
-      // A function of the constraint's that Lethe may not call, or that needs the row.
+      // The constraint calls a function that the role may not call, or that needs the row.
       return false
     }
   }

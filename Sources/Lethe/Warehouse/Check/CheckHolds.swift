@@ -1,7 +1,7 @@
 import Definitions
 import PostgreSQL
 
-/// What a table needs so that each row that is hidden can be found and opened again.
+/// Checks that hidden rows of a table can be found and restored later.
 extension Checker {
   mutating func checkHolds(
     setting columns: [String], _ ifWritten: Restore.IfWritten, of table: WarehouseTable,

@@ -2,7 +2,7 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// An ID that is read in another form than the column has it.
+/// An ID expression that differs from the plain column.
 struct CheckedID {
   let path: String
   let table: WarehouseTable
@@ -10,8 +10,8 @@ struct CheckedID {
 }
 
 extension Catalog {
-  /// Rows that no answer will ever reach: those of datasets that cannot be exported, and those of targets whose
-  /// `match` is an ID in another form. Reads columns of text as a whole, so a run does not ask for it.
+  /// Rows that no answer will reach: rows of datasets that cannot be exported, and rows of targets whose `match` has
+  /// an ID in another form. It reads whole columns of text, so only `lethe check` does it.
   public func leftOutFindings(
     of definition: Definition, on session: some Session
   ) async throws -> [Finding] {
@@ -60,7 +60,7 @@ extension Catalog {
     return findings
   }
 
-  /// Without an index over the ID as it is read, each batch reads the whole table.
+  /// Warns if no index supports the ID expression: then each batch reads the whole table.
   func indexFindings(
     _ normalized: [CheckedID], on session: some Session
   ) async throws -> [Finding] {
@@ -89,7 +89,7 @@ extension Catalog {
     ).rows(as: String.self)
     try await session.execute(
       "SELECT pg_catalog.set_config('enable_seqscan', \(former), false)")
-    // An index over the column as it is serves for reading it whole, too: what counts is that it is searched.
+    // An index over the plain column can also be read completely, so only an index condition counts.
     let searches = plan.count { $0.contains("Index Cond:") }
     let scans = plan.count { $0.contains(/(Seq|Index|Index Only|Bitmap Index) Scan/) }
     return searches == scans
@@ -97,8 +97,8 @@ extension Catalog {
 }
 
 extension WarehouseTable {
-  /// What makes rows be asked about.
-  /// - Parameter key: of the definition, that names the column.
+  /// The remedy for rows that are left out.
+  /// - Parameter key: the definition's key that names the column.
   func remedy(for leftOut: LeftOutRows, of id: IDExpression, key: String) -> String {
     guard leftOut.byCause.keys.contains(where: \.isMendedByDigits), !id.isNormalized else {
       return """

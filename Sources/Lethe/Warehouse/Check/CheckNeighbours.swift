@@ -2,11 +2,11 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// What is around the tables: what keeps the content of deleted rows elsewhere, and what makes deleting slow.
+/// Objects around the tables that keep copies of deleted rows, or make deletions slow.
 extension Catalog {
   /// Warns of foreign keys without an index, of materialized views over the tables that actions change, and
-  /// of their triggers that seem to write rows elsewhere. For whoever asks whether a definition does what it should; no run needs it.
-  /// - Parameter known: triggers whose copies are known by now.
+  /// of their triggers that seem to write rows elsewhere. Only `lethe check` needs it.
+  /// - Parameter known: triggers whose copies are already known.
   public func neighbourFindings(
     of definition: Definition, besides known: Set<FiringTrigger> = [], on session: some Session
   ) async throws -> [Finding] {
@@ -73,7 +73,7 @@ extension Catalog {
   private func copyingTriggers(
     of table: WarehouseTable, on session: some Session
   ) async throws -> [(name: String, table: String, function: String)] {
-    // What a function does only it knows; that it has an INSERT in it is all that can be seen.
+    // The effect of a function cannot be known; only an INSERT in its source can be found.
     try await session.query(
       """
       SELECT t.tgname, n.nspname, c.relname, l.nspname || '.' || p.proname
@@ -95,7 +95,7 @@ extension Catalog {
 }
 
 extension Definition {
-  /// The tables in which an action takes something out of rows, in the order of naming.
+  /// The tables whose rows an action deletes or redacts, in the definition's order.
   fileprivate var changedTables: [TableName] {
     func names(
       _ table: TableName, _ actions: [Reason: Action], _ targets: [Target]
@@ -107,7 +107,7 @@ extension Definition {
     return all.enumerated().filter { !all[..<$0.offset].contains($0.element) }.map(\.element)
   }
 
-  /// Where a table is named first.
+  /// The path where the definition first names a table.
   fileprivate func path(of name: TableName) -> String {
     func path(_ targets: [Target], _ above: String) -> String? {
       for (index, target) in targets.enumerated() {

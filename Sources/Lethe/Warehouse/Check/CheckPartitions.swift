@@ -1,8 +1,8 @@
 import PostgreSQL
 
-/// Partitions that are missing for what an action gives to the columns that rows are distributed by.
+/// Missing partitions for the values that an action gives to partition key columns.
 extension Catalog {
-  /// Only what the catalog tells without a row: that every row would have to go where no partition is.
+  /// Finds only cases in which no partition fits any row, which the catalog shows without reading rows.
   func partitionFindings(
     of values: [CheckedValue], on connection: Connection
   ) async throws -> [Finding] {

@@ -2,9 +2,9 @@ import Definitions
 import PostgreSQL
 import Vocabulary
 
-/// Foreign keys that point at rows which a dataset deletes, and what their tables' rows come to.
+/// Checks foreign keys that refer to rows which a dataset deletes, and their effects on the referring rows.
 extension Checker {
-  /// - Parameter plan: nil where a table or a column is missing, which is said elsewhere.
+  /// - Parameter plan: nil if a table or a column is missing. That is reported elsewhere.
   mutating func checkReferences(_ plan: ApplyPlan?) {
     guard let plan else { return }
     for (index, change) in plan.changes.enumerated() where change.isDelete {
@@ -14,7 +14,7 @@ extension Checker {
     }
   }
 
-  /// Foreign keys that make each deletion a pass over the table that refers.
+  /// Warns of foreign keys without an index: each deletion reads the whole referring table.
   mutating func checkReferenceIndexes(_ plan: ApplyPlan?) {
     for change in plan?.changes ?? [] where change.isDelete {
       let table = change.target.table

@@ -10,7 +10,7 @@ struct CheckedValue {
   let value: String?
 }
 
-/// A column that is said to hold the time in a post's ID.
+/// A column that the definition names as `id_time`: it should hold the time in a post's ID.
 struct CheckedIDTime {
   let path: String
   let table: WarehouseTable
@@ -18,16 +18,16 @@ struct CheckedIDTime {
   let time: WarehouseTable.Column
 }
 
-/// A kind of statement that an action makes.
+/// A kind of statement that an action runs.
 struct CheckedStatement {
   let path: String
   let table: WarehouseTable
   let privilege: WarehouseTable.Privilege
-  /// That an update sets.
+  /// The columns that an update sets.
   let columns: [String]
 
-  /// The whole table's, so that it is planned for each of its partitions. Nil where a column is not to be
-  /// set, which is found by itself.
+  /// A statement on the whole table, so that it is planned for each partition. Nil if a column cannot be set,
+  /// which is reported elsewhere.
   var sql: SQL? {
     switch privilege {
     case .select: return nil
@@ -43,17 +43,17 @@ struct CheckedStatement {
   }
 }
 
-/// What only the database itself can tell of a definition.
+/// Checks that need statements on the database.
 extension Catalog {
-  /// Statements that PostgreSQL does not even begin, such as a deletion from a published table without
-  /// replica identity, or from one of whose partitions.
+  /// Statements that PostgreSQL refuses before it runs them, such as a deletion from a published table
+  /// without replica identity, or from one with such a partition.
   func statementFindings(
     _ statements: [CheckedStatement], on session: some Session
   ) async throws -> [Finding] {
     var findings: [Finding] = []
     var seen: Set<String> = []
     for statement in statements {
-      // What a foreign table takes only its server knows.
+      // Only the other server knows which statements a foreign table accepts.
       if case .foreignPart = statement.table.distrust { continue }
       guard let sql = statement.sql, seen.insert(sql.description).inserted else { continue }
       do {
@@ -77,7 +77,7 @@ extension Catalog {
     return findings
   }
 
-  /// Values that their columns' types refuse, or do not keep as they are.
+  /// Values that their columns' types refuse or change.
   func valueFindings(
     _ values: [CheckedValue], on session: some Session
   ) async throws -> [Finding] {
@@ -89,7 +89,7 @@ extension Catalog {
       let new: SQL = "\(checked.value)"
       do {
         if let expression = ValueExpression(checked.value, column: column) {
-          // What comes of it is rounded to the column's type, and only a domain can refuse it.
+          // The result is rounded to the column's type. Only a domain can refuse it.
           _ = try await session.query("SELECT \(expression.sql)::\(trusted: column.declaredType)")
           continue
         }
@@ -118,11 +118,11 @@ extension Catalog {
     return findings
   }
 
-  /// Pages of a table that are looked into.
+  /// The number of sampled pages of a table.
   private static let samplePagesMax = 500
 
-  /// Rows that id_time would have apply look for where they are not: it would leave them as they are,
-  /// and nobody would know.
+  /// Rows whose `id_time` differs from the time in their ID. Apply would search them in the wrong
+  /// partitions and leave them unchanged, without any error.
   func idTimeFindings(
     _ columns: [CheckedIDTime], on session: some Session
   ) async throws -> [Finding] {
@@ -144,10 +144,10 @@ extension Catalog {
     _ checked: CheckedIDTime, on session: some Session
   ) async throws -> (id: Int64, time: String?, idTime: String?)? {
     let parts = try await parts(of: checked.table, on: session)
-    // A sample of a partition on another server is all of it.
+    // A foreign partition cannot be sampled: the whole partition would be read.
     let local = parts.filter { !$0.isForeign }
     let isSpread = local.count < parts.count
-    // Found by way of the table and its bounds where it may not be read by its own name.
+    // A partition that the role may not read directly is read through the table with its bounds.
     let sampledParts = local.filter { $0.isReadable || $0.condition != nil }
     guard !sampledParts.isEmpty || !isSpread else { return nil }
     let pages = try await session.query(

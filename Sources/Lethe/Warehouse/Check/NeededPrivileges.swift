@@ -1,11 +1,11 @@
 public import Definitions
 public import PostgreSQL
 
-/// What a definition asks of the role that runs it.
+/// The privileges that the role of a definition needs.
 extension Catalog {
-  /// What the role needs on the tables, whether it has it or not: USAGE on their schemas; SELECT on a table as
-  /// a whole, since rows are told apart by their system columns, which no grant of columns includes; UPDATE on
-  /// the columns that actions set; DELETE.
+  /// The privileges on the tables, granted or not: USAGE on their schemas; SELECT on whole tables, because rows are
+  /// identified by system columns, which a grant on columns does not include; UPDATE on the columns that actions
+  /// set; DELETE.
   public func privileges(of definition: Definition) -> [Privilege] {
     var checker = Checker(catalog: self)
     for dataset in definition.datasets { checker.check(dataset) }
@@ -14,7 +14,7 @@ extension Catalog {
 }
 
 extension Privileges {
-  /// An error for each.
+  /// One error for each missing privilege.
   public func findings(path: String, role: String, database: String) -> [Finding] {
     privileges.map { privilege in
       let grant = Privileges([privilege]).grants(to: role, database: database)[0]

@@ -2,11 +2,11 @@ import PostgreSQL
 
 /// The text of a partition's bound, such as `FOR VALUES FROM ('2026-01-01', 1) TO (MAXVALUE, 5)`.
 enum PartitionBound {
-  /// The lists in parentheses, with the text of each value; nil for what is none.
+  /// The lists in parentheses, with the text of each value. A nil entry stands for MINVALUE, MAXVALUE or NULL.
   static func tuples(_ bound: String) -> [[String?]] {
     var tuples: [[String?]] = []
     var rest = bound[...]
-    // A remainder and a modulus are no values.
+    // The bound of a hash partition has no values.
     guard !bound.contains("WITH (modulus") else { return [] }
     while let start = rest.firstIndex(of: "(") {
       var tuple: [String?] = []
@@ -45,14 +45,14 @@ enum PartitionBound {
   }
 }
 
-/// Values of a column among which one is likely to belong into a partition.
+/// Candidate values of a column: one of them probably belongs to a partition.
 struct Candidates {
   let column: GuardedLeafTable.Column
   let bounds: [String]
   let count: Int
   let table: SQL
 
-  /// So many of each column that all their combinations can be looked at.
+  /// The number of candidates for each column. It is small enough to try all combinations.
   static func count(columns: Int) -> Int {
     switch columns {
     case ...1: 5000
@@ -74,7 +74,7 @@ struct Candidates {
     bounds.map { "(\(literal: $0)::\(type))" as SQL }.joined(separator: ", ")
   }
 
-  /// What a bound names, and what is beside it.
+  /// The values in a bound, and their neighbours.
   private var near: [SQL] {
     guard !bounds.isEmpty else { return [] }
     let from: SQL = "FROM (VALUES \(values)) AS b (v)"
@@ -140,11 +140,11 @@ struct Candidates {
     }
   }
 
-  /// Above what posts and users have, as far as the column takes it.
+  /// IDs above those of posts and users, as far as the column's type allows.
   private var ids: [SQL] {
     let least: SQL = "1\(trusted: String(repeating: "0", count: max(0, column.digits - 1)))"
     let series: SQL = "generate_series(1, \(literal: column.isKey ? count : 50))"
-    // A ninth of the range above, and for the widest that of 63 bits.
+    // Random numbers from `least` to nine times `least`, which still fit in 63 bits.
     let random: SQL = "trunc(\(least)::numeric * (1 + 8 * random()::numeric))"
     return ["SELECT \(random)::\(type) FROM \(series)"]
   }

@@ -3,12 +3,12 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// The function behind a guard. It is written for one table, so that a row costs one look-up by key and
-/// no dynamic SQL.
+/// The trigger function of a guard. It is generated for one table, so that each row needs only one look-up by
+/// key and no dynamic SQL.
 struct GuardFunction {
   static let trigger = Identifier("lethe_guard")
-  /// What the functions are called, as a regular expression. The table's name or OID would not do: both
-  /// may be another table's one day.
+  /// A regular expression for the functions' names. They are random: a table's name or OID may later belong to
+  /// another table.
   static let namePattern = "^guard_[0-9a-f]{12}$"
 
   let guarding: IngestGuard
@@ -24,16 +24,16 @@ struct GuardFunction {
     name = Identifier("guard_\(digits)")
   }
 
-  /// What a guard's function says about itself, in its comment.
+  /// The description of a guard, stored in the comment of its function.
   struct Description: Codable, Equatable {
     let id: String
     /// The column's type.
     let column: String
     let type: String
     let onReturn: String
-    /// What `digest` says of the function as it was made; nil if an earlier version made it.
+    /// The digest of the function when it was created; nil if an earlier version created it.
     var function: String?
-    /// Triggers beside it that somebody has looked at, and the digests of their functions.
+    /// Other triggers that the operator has acknowledged, and the digests of their functions.
     var acknowledged: [String: String]?
 
     enum CodingKeys: String, CodingKey {
@@ -42,7 +42,7 @@ struct GuardFunction {
     }
   }
 
-  /// An expression for what a function does, and with which settings and rights.
+  /// An SQL expression: the digest of a function's source, settings and rights.
   /// - Parameter function: the alias of a row of `pg_proc`.
   static func digest(_ function: SQL) -> SQL {
     """
@@ -52,7 +52,7 @@ struct GuardFunction {
 
   private var sql: SQL { "lethe.\(identifier: name)()" }
 
-  /// Makes the function. It runs with the rights of whoever makes it, and only a trigger may call it.
+  /// Creates the function. It is SECURITY DEFINER, so roles that insert rows need no rights on the ledger.
   var create: SQL {
     """
     CREATE FUNCTION \(sql) RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -64,10 +64,10 @@ struct GuardFunction {
     """
   }
 
-  /// Has the function say what it does.
+  /// Sets the comment of the function.
   /// - Parameters:
-  ///   - digest: of the function as it was made.
-  ///   - acknowledged: the digests of triggers beside it that somebody has looked at, by name.
+  ///   - digest: of the function when it was created.
+  ///   - acknowledged: the digests of other triggers that the operator has acknowledged, by name.
   func comment(digest: String, acknowledged: [String: String]) -> SQL {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -79,7 +79,7 @@ struct GuardFunction {
     return "COMMENT ON FUNCTION \(sql) IS \(literal: text)"
   }
 
-  /// Puts it behind the table's trigger, in place of the function that may be there.
+  /// Creates the table's trigger with this function, or replaces the function of an existing trigger.
   var attach: SQL {
     """
     CREATE OR REPLACE TRIGGER \(identifier: Self.trigger)
@@ -108,8 +108,8 @@ struct GuardFunction {
       """
   }
 
-  /// The ID as a number. Text is read without blanks and leading zeros, whether or not a definition does so: a
-  /// row is to come back in no form.
+  /// The ID as a number. Blanks and leading zeros of a text are always ignored, even if the definition does not
+  /// normalize IDs: a deleted row must not come back in another form.
   private func number(_ new: SQL) -> SQL {
     IDKind.integer.cast(kind == .text ? IDNormalization.digits.sql(new) : new, from: kind)
   }

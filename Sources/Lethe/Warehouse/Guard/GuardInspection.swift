@@ -1,17 +1,17 @@
 import Definitions
 import PostgreSQL
 
-/// What the catalog has against a guard: whatever lets rows pass it by, or makes its function fail.
+/// Finds the faults of a guard in the catalog: everything that lets rows bypass it, or makes its function fail.
 struct GuardInspection<S: Session> {
   typealias Fault = InstalledGuard.Fault
 
   let session: S
   let guarding: IngestGuard
   let said: GuardFunction.Description
-  /// Of the table that the guard was installed on.
+  /// The OID of the table that the guard was installed on.
   let tableOID: Int64
 
-  /// `tree`, a CTE: the table and all that inherit from it. A child is one that is no partition.
+  /// The CTE `tree`: the table and all tables that inherit from it. A child is a table that is not a partition.
   private var tree: SQL {
     """
     WITH RECURSIVE tree AS (
@@ -138,7 +138,7 @@ struct GuardInspection<S: Session> {
     return faults
   }
 
-  // MARK: What passes it by
+  // MARK: Bypasses
 
   private func bypasses() async throws -> [Fault] {
     let rules = try await session.query(
@@ -198,11 +198,11 @@ struct GuardInspection<S: Session> {
     let name: String
     let function: String
     let table: String
-    /// Of all functions that triggers of this name have in the tree.
+    /// The digest of all functions that triggers of this name have in the tree.
     let digest: String
   }
 
-  /// PostgreSQL's own trigger functions leave IDs alone.
+  /// PostgreSQL's own trigger functions are left out: they do not change IDs.
   func neighbouringTriggers() async throws -> [Neighbour] {
     try await session.query(
       """

@@ -2,19 +2,19 @@ import Definitions
 public import PostgreSQL
 public import Vocabulary
 
-/// Makes a tombstone in a transaction that is rolled back; false if the ID has one already.
+/// Makes a tombstone in a transaction that is rolled back later. Returns false if the ID has one already.
 public typealias ThrowAwayTombstone =
   @Sendable (_ type: JobType, _ id: Int64, _ transaction: Transaction) async throws -> Bool
 
-/// What came of trying to get rows with the ID of a tombstone past a guard.
+/// The result of trying to insert rows with the ID of a tombstone past a guard.
 public struct GuardProof: Sendable, Equatable {
-  /// How rows came in: `into shop.p1 through shop.posts by COPY`.
+  /// How rows got past the guard: `into shop.p1 through shop.posts by COPY`.
   public internal(set) var cameThrough: [String] = []
   /// What could not be tried, and why.
   public internal(set) var notTried: [String] = []
   /// How many rows were kept out.
   public internal(set) var keptOut = 0
-  /// Whether it was a lock that was not to be had.
+  /// Whether the proof ended because a table was locked.
   public internal(set) var isLocked = false
 
   public var isProven: Bool { cameThrough.isEmpty && notTried.isEmpty && keptOut > 0 }
@@ -24,16 +24,16 @@ extension IngestGuards {
   private static let lockMilliseconds = 1_000
   private static let statementMilliseconds = 10_000
 
-  /// Ends the transaction of a proof.
+  /// Thrown to roll back the transaction of a proof.
   private struct RolledBack: Error {
     let proof: GuardProof
   }
 
-  /// Tries to insert a row with the ID of a throw-away tombstone into each leaf of a guarded table: itself
-  /// and through each table above it, by INSERT, ON CONFLICT and COPY. All of it is rolled back. Sequences
-  /// of defaults move on, and statement triggers fire.
+  /// Tries to insert a row with the ID of a temporary tombstone into each leaf table of a guarded table:
+  /// directly and through each table above it, by INSERT, ON CONFLICT and COPY. Everything is rolled back,
+  /// but the sequences of defaults advance, and statement triggers fire.
   ///
-  /// - Throws: `PostgreSQLError` if the server cannot be had.
+  /// - Throws: `PostgreSQLError` if the connection fails.
   public func prove(
     _ guarding: IngestGuard, tombstone: @escaping ThrowAwayTombstone
   ) async throws -> GuardProof {
@@ -55,16 +55,16 @@ extension IngestGuards {
   }
 }
 
-/// The trial itself: leaf by leaf, method by method.
+/// Runs a proof in its transaction, with each method on each leaf table.
 struct GuardTrial {
   let transaction: Transaction
   let guarding: IngestGuard
   let tombstone: ThrowAwayTombstone
   var proof = GuardProof()
-  /// The tables of the tree: their names as messages have them.
+  /// The names of the tree's tables, as in the server's messages.
   private var tree: Set<String> = []
   private var partitioned: Set<String> = []
-  /// How many rows this transaction has put into which table.
+  /// The number of rows that this transaction has inserted, by table.
   private var inserted: [String: Int] = [:]
 
   init(transaction: Transaction, guarding: IngestGuard, tombstone: @escaping ThrowAwayTombstone) {
@@ -73,7 +73,7 @@ struct GuardTrial {
     self.tombstone = tombstone
   }
 
-  /// A method in which rows come.
+  /// A statement that inserts a row.
   enum InsertMethod: String, CaseIterable {
     case insert = "INSERT"
     case ignore = "ON CONFLICT DO NOTHING"
@@ -169,7 +169,7 @@ struct GuardTrial {
     }
   }
 
-  // MARK: What became of it
+  // MARK: Results
 
   private func insertedRows() async throws -> [String: Int] {
     let rows = try await transaction.query(
@@ -181,7 +181,7 @@ struct GuardTrial {
     return Dictionary(rows, uniquingKeysWith: +)
   }
 
-  /// The tables that the row is in now: of the guarded one, or wherever a trigger has put it.
+  /// The tables that contain the row now: tables of the tree, or another one if a trigger has redirected the row.
   private mutating func tablesReached(by row: GuardedLeafTable.Row) async throws -> [String] {
     let now = try await insertedRows()
     let grown = now.filter { $0.value > inserted[$0.key, default: 0] }.keys.sorted()
@@ -195,7 +195,7 @@ struct GuardTrial {
     return tables
   }
 
-  /// Whether a table beside has a column of the same name with the ID in it.
+  /// Whether a table outside of the tree contains the ID in a column of the same name.
   private func holds(_ row: GuardedLeafTable.Row, _ name: String) async throws -> Bool {
     let table = try await transaction.query(
       """
@@ -213,17 +213,17 @@ struct GuardTrial {
     ).onlyRow(as: Bool.self)
   }
 
-  /// Constraints are checked after BEFORE triggers: a row that breaks one has passed the guard.
+  /// Constraints are checked after BEFORE triggers. So a row that violates one has passed the guard.
   private mutating func record(_ error: PostgreSQLError, _ what: String) {
     let isConstraint =
       error.state?.conditionClass == "23" && !error.isRaised && !error.isWithinFunction
       && error.table.map(tree.contains) == true
-      // What a partitioned table complains of by itself is that no partition takes the row.
+      // A partitioned table reports this class also if no partition fits the row; then no constraint is named.
       && (error.constraint != nil || error.column != nil
         || error.table.map(partitioned.contains) == false)
     switch error.state?.rawValue {
     case "23L01": proof.keptOut += 1
-    // There is no such method into this table.
+    // The table does not support this method.
     case "0A000", "42P10": break
     case _ where isConstraint:
       proof.cameThrough.append("\(what) as far as to a constraint")

@@ -1,11 +1,11 @@
 import Definitions
 import PostgreSQL
 
-/// What a guard's install takes over from the guard that was there, and puts back if the new one is no good.
+/// Replaces an installed guard, and restores it if the new one fails its proof.
 extension IngestGuards {
-  /// The guard that a table had.
+  /// The guard that a table had before.
   struct Former: Sendable {
-    /// The statement that makes its trigger.
+    /// The statement that creates its trigger.
     let trigger: String
     /// `pg_trigger.tgenabled`.
     let enabled: String
@@ -24,7 +24,7 @@ extension IngestGuards {
     }
   }
 
-  /// Has the new function say what it does, and which triggers beside it somebody has looked at.
+  /// Sets the comment of the new function, with the triggers that the operator has acknowledged.
   func describe(
     _ function: GuardFunction, _ table: WarehouseTable, _ names: [String]?, _ former: Former?,
     on transaction: Transaction
@@ -73,8 +73,8 @@ extension IngestGuards {
     return "\(trusted: create); ALTER TABLE \(table.sql) \(change) TRIGGER \(trigger)"
   }
 
-  /// Puts back what was there before a guard that does not guard.
-  /// - Returns: the error that tells why.
+  /// Restores the former guard after the new one has failed its proof.
+  /// - Returns: the error with the cause.
   func takenBack(
     _ table: WarehouseTable, _ former: Former?, _ proof: GuardProof
   ) async throws -> GuardError {

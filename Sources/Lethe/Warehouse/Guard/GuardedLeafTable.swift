@@ -3,18 +3,18 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// A table in which a guarded table's rows are: itself, or a partition.
+/// A table that stores rows of a guarded table: the table itself, or a leaf partition.
 struct GuardedLeafTable {
-  /// A table through which rows come into the leaf.
+  /// A table through which rows can be inserted into the leaf.
   struct Level: Decodable {
     let sql: String
-    /// As the server's messages have it.
+    /// The name in the server's messages.
     let label: String
     /// Columns of a unique index, for ON CONFLICT.
     let conflictTarget: String?
   }
 
-  /// By which columns a partition is chosen, and the bound of the one that leads to the leaf.
+  /// The columns of a partition key, and the bound of the partition that contains the leaf.
   struct Key: Decodable {
     /// Nil for an expression.
     let columns: [String?]
@@ -24,20 +24,20 @@ struct GuardedLeafTable {
   /// From the guarded table down to the leaf.
   let path: [Level]
   let keys: [Key]
-  /// The condition that a row of the leaf has to meet, over the names of its columns; nil without one.
+  /// The leaf's partition constraint, with the names of its columns; nil without one.
   let condition: String?
 
   var label: String { path.last?.label ?? "" }
-  /// Its name, as the server has quoted it.
+  /// The name as quoted by the server.
   private var name: String { path.last?.sql ?? "" }
   private var sql: SQL { SQL(trusted: name) }
 
-  /// No row can be made that the leaf would take.
+  /// No row that fits the leaf was found.
   struct NoRow: Error {
     let why: String
   }
 
-  /// A row with an ID and what its partition asks for.
+  /// A row with an ID and the values of the partition keys.
   struct Row {
     let id: Int64
     let values: [(column: String, text: String?)]
@@ -109,7 +109,7 @@ struct GuardedLeafTable {
      ORDER BY i.indisprimary DESC LIMIT 1)
     """
 
-  // MARK: A row for it
+  // MARK: A row for the leaf
 
   /// - Throws: `NoRow`; `PostgreSQLError` if candidates cannot be compared.
   func row(_ guarding: IngestGuard, on transaction: Transaction) async throws -> Row {
@@ -155,7 +155,7 @@ struct GuardedLeafTable {
     let type: String
     /// `pg_type.typcategory`.
     let category: String
-    /// The digits that fit, for an ID.
+    /// The number of digits of an ID that fit in the column.
     let digits: Int
     let isNumeric: Bool
     let isIndexed: Bool
@@ -164,7 +164,7 @@ struct GuardedLeafTable {
     let isKey: Bool
   }
 
-  /// The ID, and what the partitions are chosen by.
+  /// The columns of the ID and of the partition keys.
   private func columns(
     _ guarding: IngestGuard, on transaction: Transaction
   ) async throws -> [Column] {
@@ -203,13 +203,13 @@ struct GuardedLeafTable {
     }
   }
 
-  /// The values of a column that bounds name.
+  /// The values of a column in the bounds.
   private func bounds(of column: String) -> [String] {
     keys.flatMap { key in
       let places = key.columns.indices.filter { key.columns[$0] == column }
       guard !places.isEmpty else { return [String]() }
       return PartitionBound.tuples(key.bound).flatMap { tuple in
-        // Of a list, each value is one of the only column.
+        // With one key column, each value of a list is a value of that column.
         key.columns.count == 1
           ? tuple.compactMap(\.self) : places.compactMap { $0 < tuple.count ? tuple[$0] : nil }
       }

@@ -4,12 +4,12 @@ public import Vocabulary
 
 /// The trigger that keeps tombstoned IDs from coming back into a table: `lethe_guard`.
 ///
-/// A row that is inserted in the same moment in which apply commits its tombstone may still get in; the
-/// next run finds it.
+/// A row that is inserted while apply commits its tombstone can still pass the guard. The next run deletes
+/// it.
 public struct IngestGuard: Sendable, Equatable {
-  /// What becomes of a row with a tombstoned ID.
+  /// What the guard does with a row with a tombstoned ID.
   public enum OnReturn: String, Sendable, CaseIterable {
-    /// It is left out, and the statement goes on.
+    /// The row is not inserted, and the statement continues.
     case skip
     /// The statement fails with SQLSTATE 23L01.
     case raise
@@ -18,7 +18,7 @@ public struct IngestGuard: Sendable, Equatable {
   public let table: TableName
   /// The column whose IDs are looked up.
   public let id: String
-  /// Whose tombstones count.
+  /// The type of the tombstones.
   public let type: JobType
   public let onReturn: OnReturn
 
@@ -30,23 +30,23 @@ public struct IngestGuard: Sendable, Equatable {
   }
 }
 
-/// A guard as the database has it.
+/// An installed guard, and its faults.
 public struct InstalledGuard: Sendable, Equatable {
   public enum State: String, Sendable, Equatable, CaseIterable {
     case active
-    /// Something else acts on new rows, too, and nobody has said that it may.
+    /// Something else can change or redirect new rows, and the operator has not acknowledged it.
     case unsure
-    /// Some of the table's rows pass it by.
+    /// Some of the table's rows bypass the guard.
     case incomplete
-    /// Somebody has disabled the trigger.
+    /// The trigger is disabled.
     case disabled
-    /// The column has another name or type than when the guard was made, so that its function fails.
+    /// The column's name or type was changed after the installation, so the function fails.
     case outdated
-    /// Its function does something else, or fails.
+    /// The function was changed, or it fails.
     case broken
   }
 
-  /// Something because of which the guard may not guard.
+  /// A cause by which the guard may let rows pass.
   public struct Fault: Sendable, Equatable {
     public let state: State
     public let message: String
@@ -54,7 +54,7 @@ public struct InstalledGuard: Sendable, Equatable {
   }
 
   public let guarding: IngestGuard
-  /// What the catalog has against it; empty if nothing.
+  /// The faults that the catalog shows.
   public let faults: [Fault]
 
   /// The worst of its faults.
@@ -69,8 +69,7 @@ public struct InstalledGuard: Sendable, Equatable {
   }
 }
 
-/// A guard cannot be installed or removed. What was there before is there still, unless the message says
-/// otherwise.
+/// A guard cannot be installed or removed. The former guard is unchanged, unless the message says otherwise.
 public struct GuardError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String

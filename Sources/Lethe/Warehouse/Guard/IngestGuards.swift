@@ -4,10 +4,10 @@ import Foundation
 public import PostgreSQL
 import Vocabulary
 
-/// Installs, removes and lists guards. The database itself is their list: a guard is its trigger.
+/// Installs, removes and lists guards. They are listed from the catalog: each guard is a trigger.
 public struct IngestGuards: Sendable {
   let connection: Connection
-  /// How long to wait for a table's lock; writers that come meanwhile wait behind.
+  /// How long to wait for a table's lock. Other writers of the table wait meanwhile.
   private let lockTimeoutSeconds: Double
 
   public init(connection: Connection, lockTimeoutSeconds: Double) {
@@ -15,7 +15,7 @@ public struct IngestGuards: Sendable {
     self.lockTimeoutSeconds = lockTimeoutSeconds
   }
 
-  /// The column that a table's IDs are in unless somebody names another.
+  /// The default column of a table's IDs: its primary key, if that is one column.
   public func defaultID(of name: TableName) async throws -> String {
     let key = try await table(name).primaryKey
     guard key.count == 1 else {
@@ -26,15 +26,15 @@ public struct IngestGuards: Sendable {
     return key[0]
   }
 
-  /// Puts a guard on a table, and on every partition of it, and then proves that it guards. One that is
-  /// there is replaced, and at no moment is there none.
+  /// Installs a guard on a table and all its partitions, and then proves it. An existing guard is replaced in
+  /// one transaction, so the table is never without a guard.
   ///
   /// - Parameters:
-  ///   - acknowledging: names of triggers beside it that somebody has looked at; nil for those of the guard
-  ///     that is there.
-  ///   - tombstone: makes a throw-away tombstone.
-  /// - Returns: what the proof has shown: nothing came through, or what could not be tried.
-  /// - Throws: `GuardError` if a row came through: then what was there before is there again.
+  ///   - acknowledging: names of other triggers that the operator acknowledges; nil for those of the existing
+  ///     guard.
+  ///   - tombstone: makes a temporary tombstone.
+  /// - Returns: the proof: no row got past the guard, but some methods may not have been tried.
+  /// - Throws: `GuardError` if a row got past the guard. Then the former guard is restored.
   public func install(
     _ guarding: IngestGuard, acknowledging names: [String]? = nil,
     tombstone: @escaping ThrowAwayTombstone
@@ -56,7 +56,7 @@ public struct IngestGuards: Sendable {
     return proof
   }
 
-  /// What can be guarded, and how.
+  /// The table and the column to guard, checked.
   private func guardable(
     _ guarding: IngestGuard
   ) async throws -> (WarehouseTable, GuardFunction) {
@@ -84,7 +84,7 @@ public struct IngestGuards: Sendable {
     return (table, GuardFunction(guarding, column: column, kind: kind))
   }
 
-  /// A row that is written on another server meets no trigger of this one.
+  /// Refuses tables on other servers: this server's triggers do not fire for rows that are written there.
   private func requireNear(_ table: WarehouseTable, on transaction: Transaction) async throws {
     let far = try await transaction.query(
       """
@@ -112,8 +112,8 @@ public struct IngestGuards: Sendable {
     }
   }
 
-  /// The guards of the database, by table, and what the catalog has against each. Those of partitions are
-  /// their table's.
+  /// The guards of the database by table, with their faults. The triggers of partitions belong to the guard of
+  /// their table.
   public func all() async throws -> [InstalledGuard] {
     let rows = try await connection.query(
       """
@@ -143,7 +143,7 @@ public struct IngestGuards: Sendable {
     return try await all().first { $0.guarding.table == resolved }
   }
 
-  /// What a guard's function says of itself.
+  /// Reads the comment of a guard's function.
   static func read(
     _ comment: String, of table: TableName
   ) throws -> (GuardFunction.Description, IngestGuard) {
@@ -175,8 +175,8 @@ public struct IngestGuards: Sendable {
     return table
   }
 
-  /// Refuses what is not this table's to change: a guard that comes from a table above it, and a trigger
-  /// of the same name that is somebody else's.
+  /// Refuses triggers that cannot be changed at this table: a guard that is inherited from a table above, and a
+  /// trigger of the same name that is not a guard.
   /// - Returns: whether the table has a guard.
   @discardableResult
   private func requireOwn(_ table: WarehouseTable, on session: some Session) async throws -> Bool {
@@ -213,7 +213,7 @@ public struct IngestGuards: Sendable {
     _ table: WarehouseTable, _ mode: SQL, on transaction: Transaction
   ) async throws {
     let milliseconds = Int(lockTimeoutSeconds * 1000)
-    // The second is for a table of many partitions, each of which has a wait of its own.
+    // The statement timeout is needed for tables with many partitions: each one's lock can be waited for.
     try await transaction.runScript(
       """
       SET LOCAL lock_timeout = \(literal: milliseconds);
@@ -250,7 +250,7 @@ public struct IngestGuards: Sendable {
     }
   }
 
-  /// Of guards that were replaced or removed, or whose table was dropped.
+  /// Drops the functions of guards that were replaced or removed, or whose table was dropped.
   func dropUnusedFunctions(on transaction: Transaction) async throws {
     let names = try await transaction.query(
       """
