@@ -2,13 +2,13 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// The operator's tables that a definition names, looked up once.
+/// The operator's tables that a definition names, as the database describes them at one time.
 public struct Catalog: Sendable {
   private let tables: [TableName: WarehouseTable]
-  /// Whom the session works as.
+  /// The role of the session.
   let role: String
 
-  /// Looks up every table of the definition. One that does not exist is left out; `check` tells.
+  /// Looks up every table of the definition. A missing table is left out; `check` reports it.
   public init(of definition: Definition, on session: some Session) async throws {
     var tables: [TableName: WarehouseTable] = [:]
     for name in definition.tableNames where tables[name] == nil {
@@ -22,10 +22,10 @@ public struct Catalog: Sendable {
     tables[name]
   }
 
-  /// The tables that the holds of the definition's rows are named after.
+  /// The tables by which holds identify the definition's rows.
   public var holdTables: Set<TableName> { Set(tables.values.map(\.holdTable)) }
 
-  /// A table by its name with its schema, whether or not the definition names it; nil if there is none.
+  /// A table by its name with its schema, even if the definition does not name it; nil if it does not exist.
   public func table(
     resolved name: TableName, on session: some Session
   ) async throws -> WarehouseTable? {
@@ -33,7 +33,7 @@ public struct Catalog: Sendable {
     return try await Self.lookUp(name, on: session)
   }
 
-  /// Below this, 8 MiB, a stale visibility map costs nothing that anybody would notice.
+  /// 8 MiB. In smaller tables, an outdated visibility map does not slow down scans noticeably.
   private static let pagesWorthVacuuming: Int64 = 1024
 
   static func lookUp(
@@ -140,7 +140,7 @@ public struct Catalog: Sendable {
       distrust: identity.distrust, hasChildren: try await hasChildren(id, on: session))
   }
 
-  /// Whether the type of the column `a` is a time, or a domain, array, range or row that has one in it.
+  /// Whether the type of the column `a` is a time, or a domain, array, range or row type that contains one.
   private static let holdsTimes: SQL = """
     (WITH RECURSIVE inside AS (
        SELECT a.atttypid AS oid
@@ -162,7 +162,7 @@ public struct Catalog: Sendable {
                      'timestamptz'::regtype)))
     """
 
-  /// Whether other tables inherit from it, partitions apart.
+  /// Whether other tables inherit from it. Partitions do not count.
   private static func hasChildren(_ table: Int64, on session: some Session) async throws -> Bool {
     try await session.query(
       """
@@ -182,7 +182,7 @@ public struct Catalog: Sendable {
     """
   }
 
-  /// What a rule turns into something else.
+  /// The statements that a rule replaces.
   private static func rewritten(
     _ table: Int64, on session: some Session
   ) async throws -> Set<WarehouseTable.Privilege> {
@@ -195,7 +195,7 @@ public struct Catalog: Sendable {
     return Set(words.compactMap(WarehouseTable.Privilege.init))
   }
 
-  /// What row-level security may hide rows from: all but what a policy leaves open without a condition.
+  /// The statements from which row-level security may hide rows: all without a policy whose condition is true.
   private static func hidden(
     _ table: Int64, on session: some Session
   ) async throws -> Set<WarehouseTable.Privilege> {
@@ -277,7 +277,7 @@ public struct Catalog: Sendable {
     return references
   }
 
-  /// The tables that a table is a partition of, or inherits from.
+  /// The tables of which a table is a partition, or from which it inherits.
   private static func wholes(
     of table: Int64, on session: some Session
   ) async throws -> [TableName] {
@@ -295,7 +295,7 @@ public struct Catalog: Sendable {
 }
 
 extension Definition {
-  /// Every table that is named, in the order of naming.
+  /// Every named table, in the definition's order.
   var tableNames: [TableName] {
     func names(_ targets: [Target]) -> [TableName] {
       targets.flatMap { [$0.table] + names($0.targets) }

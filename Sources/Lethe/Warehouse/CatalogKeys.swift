@@ -1,28 +1,28 @@
 import Definitions
 import PostgreSQL
 
-/// What tells the rows of a table apart, and whether the version of a row tells who wrote it.
+/// The key that identifies the rows of a table, and whether a row's version shows which transaction wrote it.
 struct RowIdentity: Sendable {
-  /// The table that rows are named by: the same for a partition and for the table that it is a part of.
+  /// The table that identifies rows: the same for a partition and for its partitioned table.
   let table: TableName
-  /// In the key's order; empty if nothing tells the rows apart.
+  /// In the key's order; empty without a key.
   let key: [String]
-  /// What makes the versions of the rows useless.
+  /// Why the versions of the rows cannot be used; nil if they can.
   let distrust: VersionDistrust?
 }
 
-/// Why the version of a row (`xmin`) does not tell which transaction wrote it.
+/// Why the version of a row (`xmin`) does not show which transaction wrote it.
 enum VersionDistrust: Sendable, Equatable {
   /// A part of the table is on another server.
   case foreignPart(TableName)
   /// Its rows are on other servers.
   case distributed(TableName)
-  /// Its rows are not kept in PostgreSQL's own way.
+  /// The table uses another access method than heap.
   case otherStorage(TableName, String)
 }
 
 extension Catalog {
-  /// - Parameter name: of the table, with its schema.
+  /// - Parameter name: the table's name with its schema.
   static func identity(
     of table: Int64, _ name: TableName, on session: some Session
   ) async throws -> RowIdentity {
@@ -38,7 +38,7 @@ extension Catalog {
       distrust: try await distrust(of: table, on: session))
   }
 
-  /// The topmost table that a partition is a part of, where rows can be read and changed through it.
+  /// The topmost partitioned table of a partition through which rows can be read and changed.
   private static func usableRoot(
     of table: Int64, on session: some Session
   ) async throws -> (id: Int64, name: TableName)? {
@@ -57,8 +57,8 @@ extension Catalog {
       .map { (id: $0.0, name: TableName(schema: $0.1, name: $0.2)) }
   }
 
-  /// The primary key, else the replica identity, else the smallest unique index. An index of a table does
-  /// not see into the tables that inherit from it, so with those there is no key.
+  /// The primary key, else the replica identity, else the smallest unique index. An index does not cover the
+  /// tables that inherit from its table, so a table with such children has no key.
   private static func key(of table: Int64, on session: some Session) async throws -> [String] {
     try await session.query(
       """
@@ -90,7 +90,7 @@ extension Catalog {
 
   // MARK: Row versions
 
-  /// The first part of a table, in the order of names, whose row versions mean nothing here.
+  /// The first part of a table, in the order of names, whose row versions cannot be used.
   private static func distrust(
     of table: Int64, on session: some Session
   ) async throws -> VersionDistrust? {
@@ -117,7 +117,7 @@ extension Catalog {
     ).firstRow(as: String.self, String.self, String.self) {
       return .otherStorage(TableName(schema: other.0, name: other.1), other.2)
     }
-    // Citus lists its tables there.
+    // Citus lists its distributed tables in pg_dist_partition.
     let hasCitus = try await session.query(
       "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
     ).onlyRow(as: Bool.self)

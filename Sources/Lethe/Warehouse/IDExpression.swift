@@ -1,8 +1,8 @@
 public import Definitions
 public import PostgreSQL
 
-/// An ID as SQL: read from a column, in the form that the definition gives it. Whatever looks for the rows of an
-/// ID, or for the IDs of rows, goes by this, so that all of it sees the same IDs.
+/// The SQL expression of an ID: a column, with the definition's normalization. All statements that look for the rows
+/// of an ID, or for the IDs of rows, use it, so that all of them find the same IDs.
 public struct IDExpression: Sendable {
   public let column: WarehouseTable.Column
   public let kind: IDKind
@@ -11,7 +11,7 @@ public struct IDExpression: Sendable {
   public var name: String { column.name }
   public var isNormalized: Bool { normalization != nil }
 
-  /// - Parameter source: the definition's; what it normalizes is text.
+  /// - Parameter source: of the definition. A normalized column is text.
   public init(_ column: WarehouseTable.Column, _ source: IDSource) {
     self.init(column, source.normalization)
   }
@@ -27,25 +27,25 @@ public struct IDExpression: Sendable {
     name == other.name && normalization == other.normalization
   }
 
-  /// Of a row by this name; nil for the only one.
+  /// The expression for a row with this alias; nil without an alias.
   public func sql(of alias: SQL? = nil) -> SQL {
     let value = alias.map { "\($0).\(column.sql)" } ?? column.sql
     return normalization.map { $0.sql(value) } ?? value
   }
 
-  /// The condition that it is the ID that another expression is.
+  /// The condition that it equals another expression's ID.
   public func equals(_ other: SQL, of otherKind: IDKind, alias: SQL? = nil) -> SQL {
     "\(sql(of: alias)) = \(kind.cast(other, from: otherKind))"
   }
 
-  /// As a number; what is no ID becomes NULL.
+  /// The ID as a number; NULL for values that are not IDs.
   public func number(of alias: SQL? = nil) -> SQL {
     IDKind.integer.cast(sql(of: alias), from: kind)
   }
 }
 
 extension IDNormalization {
-  /// The IDs in a text, however it is sorted. An index over it has to be written just so.
+  /// The ID in a text, with any collation. An index must have exactly this expression.
   public func sql(_ text: SQL) -> SQL {
     switch self {
     case .digits:
@@ -57,12 +57,12 @@ extension IDNormalization {
 }
 
 extension WarehouseTable {
-  /// The IDs of a column that the table has.
+  /// The ID expression of a column; nil if the table has no such column.
   public func id(_ source: IDSource) -> IDExpression? {
     columns[source.column].map { IDExpression($0, source) }
   }
 
-  /// Whether at most one row has a given ID. Values that an index tells apart may be one ID normalized.
+  /// Whether at most one row has a given ID. With normalization, different values of a unique column can be one ID.
   public func isUnique(_ id: IDExpression) -> Bool {
     !id.isNormalized && uniqueColumns.contains(id.name)
   }

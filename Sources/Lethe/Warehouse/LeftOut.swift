@@ -3,14 +3,14 @@ public import PostgreSQL
 public import Vocabulary
 
 extension WarehouseTable {
-  /// Counts the rows whose ID cannot be asked about. Reads the whole table only where no index can tell: for
-  /// text, and for numbers that may have fractions.
+  /// Counts the rows whose ID cannot be sent to the API. It reads the whole table only where an index does not help:
+  /// for text, and for numbers that may have fractions.
   ///
-  /// - Parameter condition: the operator's; rows that it does not take are not counted.
+  /// - Parameter condition: the operator's condition; only rows that meet it are counted.
   public func leftOut(
     of id: IDExpression, where condition: String?, on session: some Session
   ) async throws -> LeftOutRows {
-    // The line break ends a comment that the operator's SQL may end with.
+    // The operator's SQL may end with a comment; the line break ends it.
     let taken: SQL = condition.map { "(\(trusted: $0)\n)" } ?? "true"
     let suspects: SQL = id.suspects.map { "(\($0)) AND " } ?? ""
     let counts = try await session.query(
@@ -37,7 +37,7 @@ extension WarehouseTable {
 }
 
 extension IDExpression {
-  /// The condition that a row may be left out, for an index to find it; nil if each row has to be looked at.
+  /// A condition by which an index finds rows that may be left out; nil if all rows have to be read.
   fileprivate var suspects: SQL? {
     let value = column.sql
     switch kind {
@@ -78,14 +78,14 @@ extension IDExpression {
     }
   }
 
-  /// The condition that a text is an ID. CASE keeps the cast from what is no number.
+  /// The condition that a text is an ID. CASE prevents a cast of text that is not a number, which would fail.
   private static func isID(_ text: SQL) -> SQL {
     "CASE WHEN \(IDKind.isNumber(text)) THEN (\(text))::numeric <= \(literal: Int64.max) ELSE false END"
   }
 }
 
 extension WarehouseTable.Column {
-  /// Whether its type keeps whole numbers only: `numeric(20,0)`.
+  /// Whether its type stores only integers: `numeric(20,0)`.
   fileprivate var hasNoFraction: Bool {
     declaredType.wholeMatch(of: /numeric\([0-9]+(,0)?\)/) != nil
   }

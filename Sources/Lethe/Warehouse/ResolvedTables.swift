@@ -1,8 +1,8 @@
 public import Definitions
 
 extension Catalog {
-  /// The definition with each table's name as it was found, its schema included: what a run keeps, so that
-  /// it goes on with the same tables whatever `search_path` says by then.
+  /// The definition with the schema of each table. A run keeps this copy, so that it resumes with the same tables
+  /// even if `search_path` changes.
   public func resolved(_ definition: Definition) -> Definition {
     func resolved(_ name: TableName) -> TableName { table(name)?.resolvedName ?? name }
     func resolved(_ targets: [Target]) -> [Target] {

@@ -1,35 +1,35 @@
 public import Definitions
 public import PostgreSQL
 
-/// A table that holds rows itself: a table of its own, a partition without partitions, or a table that
-/// inherits from another.
+/// A table that stores rows itself: an ordinary table, a leaf partition, or a table that inherits from
+/// another.
 public struct TablePart: Sendable {
   public let oid: Int64
   public let name: TableName
   /// Whether its rows are on another server.
   public let isForeign: Bool
-  /// Whether it can be read by its own name: the planner need not leave the others out then.
+  /// Whether the role may read it by its own name. Then the planner does not have to exclude the other parts.
   public let isReadable: Bool
-  /// The condition that its rows fulfil, in the names of its columns; nil for what is no partition.
+  /// Its partition constraint, with the names of its columns; nil if it is not a partition.
   public let condition: String?
 }
 
-/// A trigger of the operator's.
+/// A trigger that belongs to the operator.
 public struct FiringTrigger: Sendable, Hashable {
   public let name: String
   /// The table that it is defined on, with its schema.
   public let table: String
-  /// With its schema.
+  /// The function's name with its schema.
   public let function: String
-  /// Whether its function has an INSERT in it, as far as can be seen.
+  /// Whether the source of its function contains an INSERT.
   public let seemsToCopy: Bool
 
   public var label: String { "\(name) of \(table)" }
 }
 
-/// What a statement on a table is done to and calls.
+/// The parts of a table, and the triggers that its statements fire.
 extension Catalog {
-  /// In the order of their names.
+  /// The parts in the order of their names.
   public func parts(
     of table: WarehouseTable, on session: some Session
   ) async throws -> [TablePart] {
@@ -54,13 +54,13 @@ extension Catalog {
     }
   }
 
-  /// The triggers that fire in this session when rows of a table are changed, of its partitions, too.
-  /// - Parameter columns: that an update sets; nil for a deletion.
+  /// The triggers of a table and its partitions that fire in this session when rows are changed.
+  /// - Parameter columns: the columns that an update sets; nil for a deletion.
   public func triggers(
     of table: WarehouseTable, setting columns: [String]?, on session: some Session
   ) async throws -> [FiringTrigger] {
     let moves = columns.map { !table.partitionColumns.isDisjoint(with: $0) } ?? false
-    // A row that moves to another partition is deleted here and inserted there.
+    // An update that moves a row to another partition also fires triggers of DELETE and INSERT.
     let types = columns == nil ? 8 : moves ? 4 | 8 | 16 : 16
     let (name, set): (SQL, SQL) = ("\(table.quoted)", "\(columns)")
     return try await session.query(
@@ -89,8 +89,8 @@ extension Catalog {
     }
   }
 
-  /// The condition that a trigger `t` on a part of a table fires when rows are changed by way of that: a
-  /// partition's copy of a trigger counts with the trigger, and one of the statement only on the table itself.
+  /// The condition that a trigger `t` on a part of a table fires when rows are changed through the table. A
+  /// partition's copy of a trigger is not counted again, and a statement trigger fires only on the table itself.
   static func fires(on table: SQL) -> SQL {
     """
     NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
@@ -98,8 +98,8 @@ extension Catalog {
     """
   }
 
-  /// The condition that the source of a function `p` has something in it that writes rows. What it does only
-  /// the function knows.
+  /// The condition that the source of a function `p` seems to write rows. Its actual effect cannot be known from the
+  /// source.
   static let copies: SQL = """
     p.prosrc ~* '\\m(insert\\s+into|merge\\s+into|copy|dblink\\w*|http\\w*)\\M'
     """

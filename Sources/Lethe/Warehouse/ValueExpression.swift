@@ -1,13 +1,13 @@
 import Definitions
 public import PostgreSQL
 
-/// A value of a definition that is not a constant: it is evaluated once for a row, when the row is
-/// changed. Columns of other types than times keep such a word as the text that it is.
+/// A value of a definition that is not a constant. It is evaluated when a row is changed. In columns that are not
+/// of a time type, the same word is a plain text.
 public enum ValueExpression: Sendable, Equatable, CaseIterable {
   case now
   case currentDate
 
-  /// As definitions write it, in any case.
+  /// The word in a definition. Its case does not matter.
   public var word: String {
     switch self {
     case .now: "now()"
@@ -22,7 +22,7 @@ public enum ValueExpression: Sendable, Equatable, CaseIterable {
     }
   }
 
-  /// - Parameter value: as the definition has it.
+  /// - Parameter value: the text of the definition.
   public init?(_ value: String?, column: WarehouseTable.Column) {
     guard column.isTime, let value else { return nil }
     self.init(word: value)
@@ -42,13 +42,13 @@ public enum ValueExpression: Sendable, Equatable, CaseIterable {
   }
 }
 
-/// Words that are other times, or seem to be, each time they are read.
+/// Words that mean, or seem to mean, the time at which they are read.
 enum MovingTime {
-  /// PostgreSQL reads these within a time as the moment of reading, whatever stands around them: so is
-  /// `now + 1` or `(today)`.
+  /// PostgreSQL reads a time that contains one of these words as the current time, even `now + 1` or
+  /// `(today)`.
   private static let words: Set<String> = ["now", "today", "tomorrow", "yesterday"]
-  /// What SQL evaluates, and the input of a type does not. The others need parentheses: alone they are
-  /// words that people write.
+  /// Keywords that SQL evaluates, and that the input of a type does not. Other function names count only with
+  /// parentheses: without them, they are ordinary words.
   private static let keywords: Set<String> = [
     "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "sysdate",
   ]
@@ -57,10 +57,10 @@ enum MovingTime {
     "getdate",
   ]
 
-  /// The word in a value that makes it another time each time it is read.
+  /// The word in a value that makes it depend on the time of reading.
   static func word(in value: String) -> String? { tokens(value).first(where: words.contains) }
 
-  /// Whether a value has a word for midnight in Greenwich, which is no time of a day of its own.
+  /// Whether a value contains `allballs`, which means 00:00:00 UTC.
   static func hasAllballs(_ value: String) -> Bool { tokens(value).contains("allballs") }
 
   private static func tokens(_ value: String) -> [String] {
@@ -79,7 +79,7 @@ enum MovingTime {
 }
 
 extension Checker {
-  /// A value that is another one each time it is read would be set anew each night.
+  /// Refuses a value that depends on the time of reading: each run would set it again.
   /// - Returns: whether the value can be used.
   mutating func checkIsConstant(
     _ value: ColumnValue, in column: WarehouseTable.Column, of table: WarehouseTable, path: String

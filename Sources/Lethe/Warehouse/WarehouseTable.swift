@@ -1,56 +1,56 @@
 public import Definitions
 public import PostgreSQL
 
-/// A table of the operator's, as the database describes it.
+/// A table of the operator, as the database describes it.
 public struct WarehouseTable: Sendable {
-  /// As the definition has it.
+  /// The name in the definition.
   public let name: TableName
-  /// The same with its schema.
+  /// The name with its schema.
   public let resolvedName: TableName
   public let columns: [String: Column]
   let kind: Kind
-  /// Without USAGE on its schema no privilege on the table helps.
+  /// Whether the role has USAGE on the schema. Without it, privileges on the table have no effect.
   let isSchemaUsable: Bool
   let privileges: Set<Privilege>
-  /// What a row-level security policy hides rows from.
+  /// The statements from which row-level security may hide rows.
   let rowsHiddenFrom: Set<Privilege>
-  /// Whether rows may be there that this role does not see.
+  /// Whether the table may have rows that this role does not see.
   public var mayHideRows: Bool { rowsHiddenFrom.contains(.select) }
-  /// What a rule turns into something else.
+  /// The statements that a rule replaces.
   let rewritten: Set<Privilege>
-  /// The share of the heap's pages that an index-only scan need not look into, 0 to 1.
+  /// The share of the table's pages that an index-only scan does not have to read, 0 to 1.
   let visibleShare: Double
-  /// The columns that an index begins with.
+  /// The first columns of indexes.
   let indexedColumns: Set<String>
-  /// The columns that hold no value twice, by an index of their own.
+  /// The columns with a unique index of their own.
   let uniqueColumns: Set<String>
   /// In the key's order; empty without a primary key.
   public let primaryKey: [String]
-  /// The columns that it or a part of it is partitioned by, expressions apart.
+  /// The partition key columns of the table and its parts, without expressions.
   let partitionColumns: Set<String>
-  /// The foreign keys that point at it, or at a part of it.
+  /// The foreign keys that refer to it, or to a part of it.
   public let references: [ForeignKey]
-  /// The table that holds name its rows by. A row that is reached through a partition and through the
-  /// table above it has one name.
+  /// The table by which holds identify its rows. A row that is reached through a partition and through the
+  /// partitioned table has the same identity.
   public let holdTable: TableName
-  /// The columns that tell the rows of `holdTable` apart; empty if nothing does.
+  /// The columns that identify the rows of `holdTable`; empty without a key.
   public let holdKey: [Column]
   let distrust: VersionDistrust?
-  /// Whether other tables inherit from it, partitions apart.
+  /// Whether other tables inherit from it. Partitions do not count.
   let hasChildren: Bool
 
-  /// Whether the version of a row (`xmin`) tells which transaction wrote it.
+  /// Whether the version of a row (`xmin`) shows which transaction wrote it.
   public var hasTrustedVersions: Bool { distrust == nil }
 
   public var sql: SQL { resolvedName.sql }
-  /// Its name for messages and remedies, as SQL has it.
+  /// The quoted name, for messages and remedies.
   public var quoted: String { resolvedName.quoted }
 
   public struct Column: Sendable {
     public let name: String
-    /// As PostgreSQL writes it: `character varying`.
+    /// The type's name in PostgreSQL: `character varying`.
     public let type: String
-    /// The type that a domain stands for, else the same.
+    /// The base type of a domain, else the same type.
     let baseType: String
     /// With the length or precision: `character varying(20)`.
     let declaredType: String
@@ -58,9 +58,9 @@ public struct WarehouseTable: Sendable {
     let isGenerated: Bool
     /// Whether UPDATE is granted, on it or on the table.
     let isUpdatable: Bool
-    /// Whether times are in it or, as in an array or a range, within it.
+    /// Whether its type is a time, or contains times as an array or a range does.
     let holdsTimes: Bool
-    /// Of its type; nil for PostgreSQL's own.
+    /// The schema of its type; nil for PostgreSQL's own types.
     let typeSchema: String?
 
     public var sql: SQL { "\(identifier: name)" }
@@ -68,7 +68,7 @@ public struct WarehouseTable: Sendable {
     /// Its type, for a cast.
     public var typeSQL: SQL { SQL(trusted: type) }
 
-    /// Whether it holds a point in time: what `now()` and `current_date` can be given to.
+    /// Whether it holds a point in time, so that `now()` and `current_date` can be assigned.
     public var isTime: Bool {
       ["timestamp with time zone", "timestamp without time zone", "date"].contains(baseType)
     }
@@ -79,15 +79,15 @@ public struct WarehouseTable: Sendable {
 
     public var isJSON: Bool { baseType == "jsonb" || baseType == "json" }
 
-    /// Whether PostgreSQL's `=` tells two values of the type apart. The geometric types have none, or one
-    /// that compares areas; values of such types are compared by their text.
+    /// Whether PostgreSQL's `=` compares values of the type exactly. The geometric types have no `=`, or one
+    /// that compares areas, so their values are compared as text.
     public var hasEquality: Bool {
       ![
         "json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle",
       ].contains(baseType)
     }
 
-    /// How IDs are kept in it; nil if they cannot be.
+    /// How it stores IDs; nil if it cannot.
     public var idKind: IDKind? { IDKind(columnType: baseType) }
   }
 
@@ -99,34 +99,34 @@ public struct WarehouseTable: Sendable {
     case foreignTable = "f"
     case other
 
-    /// Whether rows can be changed in it by what Lethe does.
+    /// Whether Lethe can change its rows.
     var holdsRows: Bool { self == .table || self == .partitioned }
   }
 
-  /// A foreign key that points at a table.
+  /// A foreign key that refers to a table.
   public struct ForeignKey: Sendable, Equatable {
     public let constraint: String
     /// The table whose rows refer.
     public let table: TableName
-    /// The tables that it is a part of: a row of it is a row of theirs.
+    /// The tables of which it is a part: its rows are also rows of these tables.
     let wholes: [TableName]
     public let columns: [String]
-    /// The columns referred to, in the same order.
+    /// The referenced columns, in the same order.
     public let referencedColumns: [String]
-    /// Whether a row that is referred to cannot be deleted; else the reference goes or is emptied with
-    /// it.
+    /// Whether a referenced row cannot be deleted. Otherwise the referring row is deleted, or its reference is
+    /// set to NULL or the default.
     public let isRestricting: Bool
-    /// Whether rows go with the row that they refer to.
+    /// Whether referring rows are deleted together with the referenced row.
     let isCascading: Bool
-    /// Whether the rows that refer can be looked at.
+    /// Whether the role may read the referring rows.
     public let isReadable: Bool
-    /// Whether an index finds the rows that refer to one.
+    /// Whether an index finds the rows that refer to a row.
     let isIndexed: Bool
-    /// Whether the last column is a period, which refers to what it overlaps.
+    /// Whether the last column is a PERIOD, which refers to all rows that it overlaps.
     public let isOfPeriods: Bool
 
-    /// Whether a change of the table's rows can be one of the rows that refer. The catalog always has the
-    /// schema; a definition may leave it out.
+    /// Whether a change of the declared table can change referring rows. The catalog always has the schema; a
+    /// definition may leave it out.
     public func refers(from declared: TableName) -> Bool {
       ([table] + wholes).contains {
         $0.name == declared.name && (declared.schema == nil || $0.schema == declared.schema)
@@ -141,7 +141,7 @@ public struct WarehouseTable: Sendable {
   }
 }
 
-/// How a column keeps IDs.
+/// How a column stores IDs.
 public enum IDKind: Sendable, Equatable {
   case integer
   case numeric
@@ -156,8 +156,8 @@ public enum IDKind: Sendable, Equatable {
     }
   }
 
-  /// An expression of another kind, written so that this column's index is used. What is no ID
-  /// becomes NULL, which equals nothing, and not an error.
+  /// An expression of another kind, converted so that this column's index is used. Values that are not IDs
+  /// become NULL, which equals nothing, instead of an error.
   public func cast(_ expression: SQL, from other: IDKind) -> SQL {
     switch (self, other) {
     case (.integer, .integer), (.numeric, .numeric), (.text, .text): expression
@@ -178,8 +178,8 @@ public enum IDKind: Sendable, Equatable {
     }
   }
 
-  /// The condition that a text is the number of an ID, whatever its collation: a nondeterministic one
-  /// takes no patterns.
+  /// The condition that a text is the number of an ID. It works with any collation: a nondeterministic collation
+  /// does not support patterns.
   public static func isNumber(_ text: SQL) -> SQL {
     "(\(text)) COLLATE \"C\" ~ '^[1-9][0-9]{0,18}$'"
   }
