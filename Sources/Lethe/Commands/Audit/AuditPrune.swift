@@ -75,7 +75,7 @@ extension AuditPrune {
   struct Age: ExpressibleByArgument {
     let age: RecordAge
 
-    /// PostgreSQL's calendar has not more months than this; more days are refused, too.
+    /// Keeps the date within PostgreSQL's calendar: 50,000 months are about 4,200 years.
     private static let countMax = 50_000
 
     init?(argument: String) {

@@ -152,7 +152,7 @@ struct GuardCommand: AsyncParsableCommand {
       abstract: "List the guarded tables, and the faults of each guard.",
       discussion: """
         Faults are found in the catalog. With --prove, a row with the ID of a temporary tombstone is \
-        inserted into each table and partition, and rolled back. The exit code is 1 if a guard has a fault, \
+        inserted into each table and partition, and rolled back. The exit code is 1 if a guard does not work, \
         and with --prove 75 if a guard could not be tried because its table was locked.
         """)
 
@@ -212,7 +212,7 @@ struct GuardCommand: AsyncParsableCommand {
       }
     }
 
-    /// A guard of state `unsure` counts as working if its proof succeeded.
+    /// A guard of state `unsure` counts as working unless a proof fails: what makes it unsure may be harmless.
     private static func guards(_ installed: InstalledGuard, _ proof: GuardProof?) -> Bool {
       let isSound: Bool =
         switch installed.state {

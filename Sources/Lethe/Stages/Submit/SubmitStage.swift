@@ -332,7 +332,7 @@ public struct SubmitStage: Sendable {
     return .cut
   }
 
-  /// Cuts a chunk without a job if the host has refused a chunk of this size in this run. Each refusal uses a job, and
+  /// Cuts a chunk without a job if the host has refused one that was not larger in this run. Each refusal uses a job, and
   /// where the API cannot cancel jobs, the slot is taken until the URL expires. The next run tries the whole size again.
   private func cutBefore(_ chunk: Chunk) async throws -> Outcome? {
     let cutting = try await ledger.cutting(of: chunk)
