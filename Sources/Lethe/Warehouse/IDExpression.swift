@@ -22,7 +22,7 @@ public struct IDExpression: Sendable {
     self.normalization = kind == .text ? normalization : nil
   }
 
-  /// Whether it reads the same column in the same way.
+  /// Whether both read the same column in the same way.
   public func isSame(as other: IDExpression) -> Bool {
     name == other.name && normalization == other.normalization
   }

@@ -49,7 +49,7 @@ extension IDExpression {
     }
   }
 
-  /// Why a row is left out, a label of `LeftOutCause`; NULL if it is exported.
+  /// Why a row is left out, as a label of `LeftOutCause`; NULL if it is exported.
   fileprivate var leftOutCause: SQL {
     let value = column.sql
     switch kind {

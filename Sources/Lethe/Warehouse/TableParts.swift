@@ -17,7 +17,7 @@ public struct TablePart: Sendable {
 /// A trigger that belongs to the operator.
 public struct FiringTrigger: Sendable, Hashable {
   public let name: String
-  /// The table that it is defined on, with its schema.
+  /// The table that has the trigger, with its schema.
   public let table: String
   /// The function's name with its schema.
   public let function: String

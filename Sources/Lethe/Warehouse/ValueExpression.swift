@@ -67,7 +67,7 @@ enum MovingTime {
     value.lowercased().split { !$0.isASCII || !$0.isLetter }.map(String.init)
   }
 
-  /// Whether a value is written as a call that SQL evaluates: `CURRENT_TIMESTAMP`, `localtime(3)`.
+  /// Whether a value is written as a call in SQL: `CURRENT_TIMESTAMP`, `localtime(3)`.
   static func isCall(_ value: String) -> Bool {
     guard
       let call = value.lowercased().wholeMatch(

@@ -52,11 +52,11 @@ public struct WarehouseTable: Sendable {
     public let type: String
     /// The base type of a domain, else the same type.
     let baseType: String
-    /// With the length or precision: `character varying(20)`.
+    /// The type with length or precision: `character varying(20)`.
     let declaredType: String
     let isNullable: Bool
     let isGenerated: Bool
-    /// Whether UPDATE is granted, on it or on the table.
+    /// Whether UPDATE is granted on the column or on the table.
     let isUpdatable: Bool
     /// Whether its type is a time, or contains times as an array or a range does.
     let holdsTimes: Bool
@@ -65,7 +65,7 @@ public struct WarehouseTable: Sendable {
 
     public var sql: SQL { "\(identifier: name)" }
     var quoted: String { Identifier(name).quoted }
-    /// Its type, for a cast.
+    /// The type, for a cast.
     public var typeSQL: SQL { SQL(trusted: type) }
 
     /// Whether it holds a point in time, so that `now()` and `current_date` can be assigned.
@@ -106,7 +106,7 @@ public struct WarehouseTable: Sendable {
   /// A foreign key that refers to a table.
   public struct ForeignKey: Sendable, Equatable {
     public let constraint: String
-    /// The table whose rows refer.
+    /// The referring table.
     public let table: TableName
     /// The tables of which it is a part: its rows are also rows of these tables.
     let wholes: [TableName]
@@ -188,7 +188,7 @@ public enum IDKind: Sendable, Equatable {
 extension TableName {
   public var sql: SQL { SQL(trusted: quoted) }
 
-  /// The name as SQL text, quoted part by part.
+  /// The name as SQL, with each part quoted.
   public var quoted: String {
     (schema.map { Identifier($0).quoted + "." } ?? "") + Identifier(name).quoted
   }

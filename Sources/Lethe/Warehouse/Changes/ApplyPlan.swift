@@ -1,23 +1,23 @@
 package import Definitions
 import Vocabulary
 
-/// All that the events of a dataset can change, in the order in which it is changed: what `lethe check` looks at,
-/// limits count, `lethe plan` shows and apply carries out.
+/// All changes that the events of a dataset can make, in their order. `lethe check` examines it, limits count by it,
+/// `lethe plan` shows it and apply runs it.
 ///
-/// It is made from the definition and the catalog alone, once for a chunk.
+/// It depends only on the definition and the catalog, and is made once for each chunk.
 package struct ApplyPlan: Sendable {
   package let pipeline: String
   package let dataset: Dataset
-  /// They look at who has written a row last, so they come before any other change of it.
+  /// Restores check which transaction wrote a row last, so they run before any other change of the row.
   package let restores: [Change]
-  /// Of further targets: children before parents, as declared.
+  /// Changes of further targets: children before parents, as declared.
   package let children: [Change]
-  /// Of the dataset's own table.
+  /// Changes of the dataset's own table.
   package let own: [Change]
-  /// The paths on which IDs of versions without holds may hide rows, of all the datasets.
+  /// The paths on which IDs recorded by Lethe versions without holds may keep rows hidden, for all datasets.
   package let protections: [ProtectionPath]
 
-  /// In order.
+  /// All changes, in order.
   package var changes: [Change] { restores + children + own }
 
   /// - Throws: `PlanError` if a table or a column is missing.
@@ -63,7 +63,7 @@ package struct ApplyPlan: Sendable {
     return groups
   }
 
-  /// The reasons whose action is of a kind.
+  /// The reasons whose action meets a condition.
   package func reasons(_ isIncluded: (any RowAction) -> Bool) -> [String] {
     dataset.actions.filter { isIncluded($0.value.kind) }.keys.map(\.rawValue).sorted()
   }

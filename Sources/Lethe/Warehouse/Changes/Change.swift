@@ -1,38 +1,38 @@
 package import Definitions
 internal import SQLText
 
-/// What is done to the rows of one table for some reasons: one statement of each batch.
+/// What is done to the rows of one table for some reasons: one statement in each batch.
 package struct Change: Sendable {
   package let target: TargetPath
   package let kind: any RowChange
-  /// The labels of `lethe.reason` that it is for; none for a restore, which goes by `lethe_restored`.
+  /// The labels of `lethe.reason` that it applies to; none for a restore, which uses `lethe_restored`.
   package let reasons: [String]
   /// For a restore: the paths on which rows of this table are protected. A row that another protected ID still
   /// matches stays as it is.
   package var protections: [ProtectionPath] = []
-  /// How its rows are named in `lethe.hold`; nil where they have no key, and so no holds.
+  /// How its rows are named in `lethe.hold`; nil for a table without a key, whose rows have no holds.
   package var holdKey: HoldKey? { HoldKey(target.table) }
-  /// For a delete: the further targets whose rows are found through the rows that it deletes, and that are deleted
-  /// for the same reasons.
+  /// For a delete: the further targets whose rows are found through the deleted rows, and are deleted for the
+  /// same reasons.
   package var dependents: [Dependent] = []
 
   package struct Dependent: Sendable {
     package let table: WarehouseTable
     package let match: IDExpression
-    /// The column of the deleted row that `match` holds.
+    /// The ID in the deleted row that `match` refers to.
     package let id: IDExpression
   }
 
   /// The label of `lethe.action`.
   package var action: String { kind.word }
-  /// What the audit record calls it.
+  /// The name in audit records.
   package var label: String { "\(action) \(target.table.name)" }
 
   package var isDelete: Bool { kind.operation == .delete }
   package var isRestore: Bool { kind is FormerRestore }
   package var keepsHolds: Bool { kind.hiding?.restore.keepsHolds ?? false }
 
-  /// The row `t` of its table.
+  /// The table's row, with the alias `t`.
   package var row: TableRow { TableRow(table: target.table, alias: "t") }
 
   func dependent(on parent: Change) -> Dependent? {

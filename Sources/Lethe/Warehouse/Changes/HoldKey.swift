@@ -3,18 +3,18 @@ package import SQLText
 
 /// How the rows of a table are named in `lethe.hold`.
 package struct HoldKey: Sendable {
-  /// `lethe.hold.table_name`. A partition's rows are named after the whole table.
+  /// `lethe.hold.table_name`. Rows of a partition are named after the whole table.
   package let table: String
   package let columns: [WarehouseTable.Column]
 
-  /// Nil for a table whose rows nothing tells apart.
+  /// Nil for a table without columns that identify a row.
   package init?(_ table: WarehouseTable) {
     guard !table.holdKey.isEmpty else { return nil }
     self.table = table.holdTable.written
     columns = table.holdKey
   }
 
-  /// In the order of `lethe.held_key`.
+  /// The columns in the order of `lethe.held_key`.
   package var names: [String] {
     columns.map(\.name).sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
   }

@@ -1,6 +1,6 @@
 public import Failures
 
-/// A dataset's tables are not what its definition says.
+/// The database has no such table or column as the definition names.
 public struct PlanError: ExplainedError, Sendable {
   public let message: String
   public let remedy = "lethe check tells what does not fit"

@@ -22,8 +22,8 @@ package struct ProtectionPath: Sendable {
     }
   }
 
-  /// The condition that no ID of a version without holds protects a row. It goes from the row back to the ID that
-  /// protects it. A batch first deletes the protections that it ends, so what is found is another ID's.
+  /// The condition that no ID recorded by a Lethe version without holds protects a row. It goes from the row back to
+  /// the protecting ID. A batch first deletes the protections that it ends, so it finds only those of other IDs.
   package func isFree(_ alias: SQL) -> SQL {
     var from: SQL = "lethe.protection AS q"
     var conditions: [SQL] = []

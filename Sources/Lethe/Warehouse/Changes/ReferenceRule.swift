@@ -1,25 +1,25 @@
 import Definitions
 package import SQLText
 
-/// Which foreign keys may keep a plan's deletions from being done: one rule for `lethe check`, for the look before a
-/// chunk's first batch, and for the bounds of batches.
+/// Which foreign keys can block the deletes of a plan. `lethe check`, the check before a chunk's first batch, and the
+/// bounds of batches all use this rule.
 extension ApplyPlan {
-  /// Whether the changes before a deletion delete every row that refers, by a foreign key, to what it deletes.
+  /// Whether the changes before a delete remove every row that refers, by a foreign key, to the deleted rows.
   package func isCovered(_ key: WarehouseTable.ForeignKey, at index: Int) -> Bool {
     let later = changes[index]
     let reasons = changes[..<index].filter { $0.follows(key, before: later) }.flatMap(\.reasons)
     return Set(later.reasons).isSubset(of: reasons)
   }
 
-  /// The changes up to a deletion that delete rows which refer by a foreign key to what it deletes. Rows of the same
-  /// table may go in its own statement.
+  /// The changes, up to and including a delete, that delete rows which refer by a foreign key to its rows. Rows of the
+  /// same table may be deleted by the same statement.
   package func takers(of key: WarehouseTable.ForeignKey, at index: Int) -> [Change] {
     let isOwn = key.refers(from: changes[index].target.table.name)
     return (isOwn ? changes[...index] : changes[..<index]).filter { $0.takes(from: key) }
   }
 
-  /// The foreign keys at what a change deletes whose referring rows may be deleted by an event that comes later than
-  /// the one which deletes what they refer to.
+  /// The foreign keys for which a later event may delete the referring row, while an earlier event deletes the row that
+  /// it refers to.
   package func crossing(at index: Int) -> [WarehouseTable.ForeignKey] {
     let table = changes[index].target.table
     return table.references.filter { key in
@@ -31,20 +31,20 @@ extension ApplyPlan {
 }
 
 extension Change {
-  /// Whether it deletes rows of the table that a foreign key is of.
+  /// Whether it deletes rows of the foreign key's table.
   fileprivate func takes(from key: WarehouseTable.ForeignKey) -> Bool {
     isDelete && key.refers(from: target.table.name)
   }
 
-  /// Whether it deletes, for each of its reasons, every row that refers to what a later change deletes: it finds its
-  /// rows by the key, from the same ID or from the later change's table.
+  /// Whether it deletes, for each of its reasons, every row that refers to the rows of a later delete: it finds rows by
+  /// the key's column, from the same ID or from the later change's table.
   fileprivate func follows(_ key: WarehouseTable.ForeignKey, before later: Change) -> Bool {
     guard takes(from: key), key.columns == [target.match.name],
       let referred = key.referencedColumns.first
     else { return false }
     let steps = target.steps.map(\.names)
     let laterSteps = later.target.steps.map(\.names)
-    // A key compares values as they are. One side alone may have been normalized.
+    // A foreign key compares stored values, but one side alone may have been normalized.
     if steps == laterSteps, later.target.match.name == referred {
       return target.match.isNormalized == later.target.match.isNormalized
     }

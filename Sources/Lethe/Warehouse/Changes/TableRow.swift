@@ -32,25 +32,25 @@ package struct TableRow: RowSQL {
     return "\(name)\(text) \(comparison) \(self.value(value))\(text)"
   }
 
-  /// What is evaluated for each row; nil for a constant.
+  /// The expression to evaluate for each row; nil for a constant.
   package func expression(of value: ColumnValue) -> ValueExpression? {
     table.columns[value.column].flatMap { ValueExpression(value.value, column: $0) }
   }
 
-  /// The cast settles the placeholder's type, which the two sides could otherwise infer differently.
+  /// The cast fixes the placeholder's type. Without it, the two sides could infer different types.
   package func value(_ value: ColumnValue) -> SQL {
     let type = table.columns[value.column]?.typeSQL ?? "text"
     if let expression = expression(of: value) { return "\(expression.sql)::\(type)" }
     return "\(value.value)::\(type)"
   }
 
-  /// The condition that JSON has something at one of the paths.
+  /// The condition that JSON has a value at one of the paths.
   package func has(_ paths: [[String]], in json: SQL) -> SQL {
     .any(paths.map { "\(json)::jsonb #> \($0)::text[] IS NOT NULL" })
   }
 
-  /// Cuts the paths that the value has: looking for one in a scalar, or for a key in an array, would be an error. The
-  /// empty path cuts nothing.
+  /// Removes those paths that exist in the value. PostgreSQL raises an error for a path into a scalar, or for a key
+  /// in an array. The empty path removes nothing.
   package func cut(_ cut: JSONCut, of json: SQL) -> SQL {
     let type = table.columns[cut.column]?.typeSQL ?? "jsonb"
     let paths = cut.paths.map { path -> SQL in

@@ -4,13 +4,13 @@ package import Vocabulary
 
 /// A table that an event changes, and how its rows are found from the event's ID.
 package struct TargetPath: Sendable {
-  /// The column with the IDs of rows, and what those are of.
+  /// The column with the IDs of the rows, and their type: posts or users.
   package struct RowID: Sendable {
     package let column: IDExpression
     package let type: JobType
   }
 
-  /// A table in between: `match` holds the ID before it, `id` the one that goes on.
+  /// A table in between: `match` holds the ID of the table before, `id` is the ID that the next table matches.
   package struct Step: Sendable {
     package let table: WarehouseTable
     package let match: IDExpression
@@ -19,16 +19,16 @@ package struct TargetPath: Sendable {
 
   package let table: WarehouseTable
   package let match: IDExpression
-  /// The tables on the way, the one next to the event first.
+  /// The tables in between, starting with the one next to the event.
   package let steps: [Step]
-  /// The IDs of the table's own rows; nil where they are no posts and no users, or the event's own.
+  /// The IDs of the table's own rows; nil if they are not IDs of posts or users, or if they are the event's ID.
   package let rowID: RowID?
-  /// Holds the time that is in the post's ID in `match`.
+  /// The column with the time that is part of the post ID in `match`.
   package let idTime: WarehouseTable.Column?
   package let actions: [Reason: Action]
-  /// Whether it is the table that the dataset's IDs are of.
+  /// Whether it is the dataset's own table.
   package let isOwn: Bool
-  /// Where it is in the definition: `datasets.posts.targets[0]`.
+  /// The key in the definition: `datasets.posts.targets[0]`.
   package let path: String
 
   /// Whether `match` holds the event's ID.
@@ -39,8 +39,8 @@ package struct TargetPath: Sendable {
     !table.isUnique(match) || steps.contains { !$0.table.isUnique($0.match) }
   }
 
-  /// The tables of a dataset in the order in which they are changed: children before parents, as
-  /// declared, the dataset's own table last.
+  /// The tables of a dataset in the order of their changes: children before parents, as declared, the dataset's own
+  /// table last.
   package static func all(of dataset: Dataset, catalog: Catalog) throws -> [TargetPath] {
     var paths: [TargetPath] = []
     let path = "datasets.\(dataset.name)"
@@ -115,8 +115,8 @@ package struct TargetPath: Sendable {
     return (from, conditions)
   }
 
-  /// The same from a row `t` back to the ID of the event that matches it: further `FROM` items, conditions,
-  /// and the ID.
+  /// The reverse of `join`, from a row `t` to the ID of the event that matches it: further `FROM` items,
+  /// conditions, and the ID.
   package var back: (from: SQL, conditions: [SQL], id: SQL) {
     var from: SQL = ""
     var conditions: [SQL] = []

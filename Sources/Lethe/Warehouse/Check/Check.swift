@@ -5,7 +5,7 @@ import Vocabulary
 /// A problem that a check has found in a definition or its database.
 public struct Finding: Sendable, Equatable {
   public enum Severity: String, Sendable {
-    /// Nothing can run.
+    /// The run cannot start.
     case error
     /// A run is possible, but may be slow or incomplete.
     case warning

@@ -78,7 +78,7 @@ extension Catalog {
     return findings
   }
 
-  /// Whether PostgreSQL can find an ID without reading the table.
+  /// Whether PostgreSQL can find an ID without reading the whole table.
   private func isIndexed(_ checked: CheckedID, on session: some Session) async throws -> Bool {
     let former = try await session.query(
       "SELECT pg_catalog.current_setting('enable_seqscan')"

@@ -59,7 +59,7 @@ extension Catalog {
       do {
         _ = try await session.query("EXPLAIN \(sql)")
       } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
-        continue  // which is found by itself
+        continue  // another check reports it
       } catch let error as PostgreSQLError
         where error.isRefusal
       {
@@ -106,7 +106,7 @@ extension Catalog {
             message: "\(name) is \(column.declaredType) and does not keep \(value) whole",
             remedy: "write a value that fits"))
       } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
-        continue  // which is found by itself
+        continue  // another check reports it
       } catch let error as PostgreSQLError where !error.isTemporary {
         findings.append(
           Finding(

@@ -25,7 +25,7 @@ extension Privileges {
 }
 
 extension Privilege {
-  /// For people.
+  /// The name in messages.
   fileprivate var name: String {
     switch object {
     case .database: "\(word) on the database"

@@ -27,7 +27,7 @@ struct GuardFunction {
   /// The description of a guard, stored in the comment of its function.
   struct Description: Codable, Equatable {
     let id: String
-    /// The column's type.
+    /// The type of the column.
     let column: String
     let type: String
     let onReturn: String

@@ -10,9 +10,9 @@ public typealias ThrowAwayTombstone =
 public struct GuardProof: Sendable, Equatable {
   /// How rows got past the guard: `into shop.p1 through shop.posts by COPY`.
   public internal(set) var cameThrough: [String] = []
-  /// What could not be tried, and why.
+  /// What could not be tried, with the reason.
   public internal(set) var notTried: [String] = []
-  /// How many rows were kept out.
+  /// How many rows the guard kept out.
   public internal(set) var keptOut = 0
   /// Whether the proof ended because a table was locked.
   public internal(set) var isLocked = false

@@ -137,7 +137,7 @@ public struct IngestGuards: Sendable {
     return guards
   }
 
-  /// The guard of a table; nil if it has none of its own.
+  /// The guard of a table; nil if none was installed on the table itself.
   public func guarding(_ name: TableName) async throws -> InstalledGuard? {
     let resolved = try await table(name).resolvedName
     return try await all().first { $0.guarding.table == resolved }
