@@ -19,12 +19,12 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var dataset: String
     public var ids: Int
     public var chunks: Int
-    /// One for each chunk; more if some fail.
+    /// One job for each chunk; more if jobs fail.
     public var jobs: Int
     public var bytes: Int
     /// Rows that would not be exported, by cause.
     public var leftOut: [String: Int]
-    /// Why nothing of the dataset would be exported.
+    /// Why nothing of the dataset would be exported; nil if it would.
     public var stops: String?
 
     enum CodingKeys: String, CodingKey {

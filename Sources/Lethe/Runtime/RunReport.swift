@@ -27,7 +27,7 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var stoppedDatasets: [StoppedDataset]
   /// The chunks that could not be applied. All others were processed.
   public var setAside: [SetAsideChunk]
-  /// The events that the warehouse refused; all others of their chunks are applied.
+  /// The events that the warehouse refused. All other events of their chunks are applied.
   public var refused: [RefusedEvent]
   /// Open lines in the pipeline's quarantine, of this run and of earlier ones.
   public var quarantineOpen: Int

@@ -18,7 +18,7 @@ extension PipelineRuntime {
     public var chunks: Int
     /// The number of chunks that still wait for this stage.
     public var waiting: Int
-    /// The runs that it worked on.
+    /// The runs that the command worked on.
     public var runs: [RunReport]
   }
 

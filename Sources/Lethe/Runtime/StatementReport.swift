@@ -16,7 +16,7 @@ public struct StatementReport: Sendable, Codable, Equatable {
 }
 
 extension PipelineRuntime {
-  /// The statements of each dataset, in the order in which a batch runs them. None is run.
+  /// The statements of each dataset, in the order in which a batch runs them. This does not run them.
   public func statements() async throws -> StatementReport {
     let definition = pipeline.definition
     let catalog = try await checkedCatalog(definition)

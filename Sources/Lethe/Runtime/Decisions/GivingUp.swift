@@ -11,7 +11,7 @@ extension PipelineRuntime {
   /// A run that was given up.
   public struct GivenUp: Sendable, Codable, Equatable {
     public let runID: Int64
-    /// The API's jobs that were cancelled: they would have held the slot of their type.
+    /// The API jobs that were cancelled, because they would have kept the slot of their type.
     public var cancelled: [String] = []
     /// Jobs that may still be live.
     public var left: [JobLeft] = []

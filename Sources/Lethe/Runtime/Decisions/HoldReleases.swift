@@ -39,7 +39,7 @@ public struct HoldRelease: Sendable {
 extension PipelineRuntime {
   /// Ends the holds of IDs by an operator's decision: all of them, or none.
   ///
-  /// - Throws: `LedgerError` `.refused` if an ID's newest answer says that it is protected, unless forced.
+  /// - Throws: `LedgerError` `.refused` if the newest answer for an ID says that it is protected, unless forced.
   public static func release(
     _ release: HoldRelease, of pipeline: Pipeline
   ) async throws -> OperatorRelease.Report {

@@ -27,7 +27,7 @@ extension PipelineRuntime {
   /// Why a line cannot be applied. The line, its chunk and its run are unchanged.
   public struct RefusedLine: Sendable, Codable, Equatable {
     public let chunkID: Int64
-    /// The ID that the line is about; nil for all lines of the chunk.
+    /// The ID in the line; nil for all lines of the chunk.
     public let id: String?
     public let why: String
     public let remedy: String

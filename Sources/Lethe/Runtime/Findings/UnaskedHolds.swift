@@ -11,7 +11,7 @@ public struct UnaskedHolds: Sendable {
 
   public struct Counts: Sendable, Equatable, Codable {
     public var ids = 0
-    /// Rows that such IDs hold.
+    /// How many rows such IDs hold.
     public var rows = 0
 
     public init() {}
@@ -69,7 +69,7 @@ public struct UnaskedHolds: Sendable {
     ).rows(as: Int64.self)
   }
 
-  /// The condition that no dataset of a type exports the ID of a holder `r`.
+  /// The condition that no dataset of a type exports the ID of the hold `r`.
   private func isUnasked(_ type: JobType) async throws -> SQL {
     var conditions: [SQL] = ["true"]
     for definition in try await definitions() {
