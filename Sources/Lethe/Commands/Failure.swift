@@ -11,7 +11,7 @@ struct Failure: Encodable, Equatable {
   let remedy: String
 }
 
-/// The object of a command that has no result.
+/// The JSON object of a command that has no result.
 struct FailedResult: Encodable {
   let status = "failed"
   let error: Failure

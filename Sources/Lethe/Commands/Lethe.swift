@@ -57,7 +57,7 @@ public struct Lethe: AsyncParsableCommand {
   }
 
   private static func report(_ error: any Error, _ options: OutputOptions?) -> Int32 {
-    // A command that throws its status has written its result.
+    // A command that throws its exit status has written its result already.
     if let status = error as? ExitStatus { return status.rawValue }
     if let error = explained(error) { return tell(error, options) }
     switch exitCode(for: error) {

@@ -6,7 +6,7 @@ import Migrations
 import PostgreSQL
 import SystemPackage
 
-/// `lethe migrate up|down|status`: the ledger's schema, or any other set in dbmate's format.
+/// `lethe migrate up|down|status`: the ledger's schema, or another set of migrations in dbmate's format.
 struct MigrateCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "migrate",

@@ -26,7 +26,7 @@ struct OutputOptions: ParsableArguments {
     StderrLogHandler.logger(logFormat, Logger.Level(rawValue: logLevel.rawValue) ?? .info)
   }
 
-  /// Writes a result: `table` for people, `value` for machines.
+  /// Writes a result: `table` as text for people, `value` as JSON for programs.
   func write(_ value: some Encodable, table: () -> String) throws {
     switch output {
     case .table: writeLine(table(), to: STDOUT_FILENO)
@@ -44,7 +44,7 @@ struct OutputOptions: ParsableArguments {
     }
   }
 
-  /// One line.
+  /// JSON in one line.
   static func json(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -87,7 +87,7 @@ struct Table {
   }
 }
 
-/// `1,234,567`.
+/// The number with separators: `1,234,567`.
 func grouped(_ number: Int) -> String {
   let digits = String(number.magnitude)
   var result = ""

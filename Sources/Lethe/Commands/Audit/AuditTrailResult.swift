@@ -132,7 +132,7 @@ struct AuditTrailResult: Encodable {
 
   struct Waiting: Encodable {
     let chunk_id: Int64
-    /// `failed` if it was set aside or given up with its chunk.
+    /// `failed` if it was set aside with its chunk, or given up with it.
     let state: String
     let type, reason: String
     let created_at, redacted_at: String?

@@ -6,7 +6,7 @@ import Logging
 import Runtime
 import Warehouse
 
-/// `lethe check PIPELINE`: the definition against the live database, and what else a run needs.
+/// `lethe check PIPELINE`: compares the definition with the live database, and checks what else a run needs.
 struct CheckCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "check",

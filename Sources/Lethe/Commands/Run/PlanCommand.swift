@@ -53,8 +53,8 @@ extension StatementReport {
 }
 
 extension PlanReport {
-  /// For people.
-  /// - Parameter file: the definition's.
+  /// The plan as text for people.
+  /// - Parameter file: the file of the definition.
   fileprivate func text(file: String) -> String {
     var totals = Table("dataset", "IDs", "left out", "chunks", "jobs", "bytes")
     for dataset in datasets {

@@ -146,7 +146,7 @@ extension RunReport {
   /// Whether there was no ID to check.
   var isIdle: Bool { datasets.values.allSatisfy { $0.ids == 0 } }
 
-  /// For people.
+  /// The report as text for people.
   var table: String {
     if let unfit { return "\(unfit.message)\n  remedy: \(unfit.remedy)" }
     var totals = Table(
@@ -229,7 +229,7 @@ extension RunReport {
 }
 
 extension [RunReport.RefusedEvent] {
-  /// One for each chunk and cause.
+  /// One paragraph for each chunk and cause.
   var paragraphs: [String] {
     var causes: [(first: RunReport.RefusedEvent, ids: [String])] = []
     for event in self {

@@ -90,7 +90,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let finished_at: String?
     let ids: Int
     let chunks: String
-    /// By dataset and cause.
+    /// Numbers of rows by dataset and cause.
     let left_out: [String: [String: Int]]
     /// By dataset: why a limit has stopped its export.
     let stopped_datasets: [String: String]
@@ -231,6 +231,6 @@ private struct PipelineStatus {
 
 extension RunLedger.RunStatus {
   fileprivate var isUnfinished: Bool { status == "running" }
-  /// It was cut off, or waits for the next stage command.
+  /// Whether the run was interrupted, or waits for the next stage command.
   fileprivate var isLeft: Bool { isUnfinished && !isWorkedOn }
 }

@@ -69,7 +69,7 @@ public struct UnaskedHolds: Sendable {
     ).rows(as: Int64.self)
   }
 
-  /// The condition that no dataset of a type exports the ID of the hold `r`.
+  /// The condition that no dataset of a type exports the ID `r.id`.
   private func isUnasked(_ type: JobType) async throws -> SQL {
     var conditions: [SQL] = ["true"]
     for definition in try await definitions() {
