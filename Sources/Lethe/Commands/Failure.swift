@@ -63,7 +63,7 @@ extension Failure {
       } else if let failure = reports.flatMap(\.failures).first {
         self.init(
           code: status.word, message: failure,
-          remedy: "mend the cause; the next lethe run exports the dataset anew")
+          remedy: "fix the cause; the next lethe run exports the dataset anew")
       } else {
         return nil
       }

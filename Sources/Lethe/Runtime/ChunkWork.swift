@@ -84,6 +84,6 @@ extension Chunk {
     LedgerError(
       code: .unreadable,
       message: "\(label): its dataset is not in the definition of run \(runID)",
-      remedy: "somebody has changed the ledger by hand: restore it")
+      remedy: "the ledger was changed by hand: restore it")
   }
 }

@@ -15,7 +15,7 @@ public struct PipelineLocked: ExplainedError, Sendable {
   public let pipeline: String
 
   public var message: String { "another process is working on the pipeline \(pipeline)" }
-  public var remedy: String { "let it finish; lethe status shows where it stands" }
+  public var remedy: String { "let it finish; lethe status shows its progress" }
   public var disposition: Disposition { .held }
 }
 
@@ -122,7 +122,7 @@ public struct PipelineRuntime: Sendable {
     let ledger = RunLedger(connection: lockConnection)
     var reports: [RunReport] = []
     for open in try await ledger.unfinished(pipeline: pipeline.definition.name) {
-      logger.notice("run \(open.id) was left unfinished; going on with it")
+      logger.notice("run \(open.id) was left unfinished; continuing it")
       do {
         let resumed = try await PipelineRun.resume(open, self)
         try await resumed.execute(exporting: !ledger.isGivenUp(open.id))

@@ -23,7 +23,7 @@ extension PipelineRuntime {
     logger.notice(
       """
       run \(run.id) keeps its chunk files in \(folder) from now on\
-      \(lost > 0 ? "; \(lost) files are not there and are written again" : "")
+      \(lost > 0 ? "; \(lost) files are missing and are written again" : "")
       """)
     if lost == 0 { try? FileManager.default.removeItem(atPath: run.workDirectory) }
     return run.moved(to: folder)

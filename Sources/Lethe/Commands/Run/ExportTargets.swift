@@ -25,7 +25,7 @@ enum StandardOutput {
       if count < 0, errno != EINTR, errno != EAGAIN {
         throw CommandError(
           message:
-            "stdout cannot be written to: \(Errno(rawValue: errno)); the export is not whole",
+            "stdout cannot be written to: \(Errno(rawValue: errno)); the export is incomplete",
           remedy: "export again; with --file it is written whole or not at all")
       }
       written += max(count, 0)

@@ -226,7 +226,7 @@ extension HoldRelease.Outcome {
     if forgotten > 0 { parts.append("\(grouped(forgotten)) rows stay hidden for good") }
     if held > 0 { parts.append("\(grouped(held)) rows are held by other IDs, too") }
     if changed > 0 {
-      parts.append("\(grouped(changed)) rows were changed by somebody else and stay")
+      parts.append("\(grouped(changed)) rows were changed by another program and stay as they are")
     }
     if gone > 0 { parts.append("\(grouped(gone)) rows are not there any more") }
     if waits > 0 {

@@ -50,7 +50,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
       throw ValidationError("--by and --note go with --adopt-definition")
     }
     guard by.map({ $0.contains { !$0.isWhitespace } }) ?? true else {
-      throw ValidationError("--by has to name somebody")
+      throw ValidationError("--by must not be empty")
     }
   }
 
@@ -175,13 +175,13 @@ extension RunReport {
     parts += leftOut
     parts += setAside.map(\.notice)
     parts += failures.filter { !setAside.map(\.reason).contains($0) }.map {
-      "failed: \($0)\n  remedy: mend the cause; the next lethe run exports the dataset anew"
+      "failed: \($0)\n  remedy: fix the cause; the next lethe run exports the dataset anew"
     }
     parts += refused.paragraphs
     if let othersLeft {
       parts.append(
         """
-        of the rest of the run, \(grouped(othersLeft)) chunks or events still wait for somebody
+        of the rest of the run, \(grouped(othersLeft)) chunks or events still wait for a decision
           remedy: lethe status lists them, each with its command
         """)
     }

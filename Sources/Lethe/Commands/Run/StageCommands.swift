@@ -143,7 +143,7 @@ struct ApplyCommand: StageCommand {
       throw ValidationError("--by and --note go with --approve")
     }
     guard by.map({ $0.contains { !$0.isWhitespace } }) ?? true else {
-      throw ValidationError("--by has to name somebody")
+      throw ValidationError("--by must not be empty")
     }
   }
 

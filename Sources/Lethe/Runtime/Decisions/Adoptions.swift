@@ -72,7 +72,7 @@ extension PipelineRuntime {
       throw LedgerError(
         code: .refused,
         message:
-          "\(error.message); nobody can tell what today's file changes, and nothing was changed",
+          "\(error.message); it cannot be compared with today's file, and nothing was changed",
         remedy: "lethe run \(shellWord(pipeline.file)) --give-up ends it as it is")
     }
   }
@@ -132,7 +132,7 @@ struct AdoptionRules {
         guard let name = token.name, let nameNow = tokenNow.name else { return false }
         return columns[name] == nil && columns[nameNow] != nil
       }
-    return isRenamed ? nil : "other rows would be meant"
+    return isRenamed ? nil : "it would mean other rows"
   }
 
   private func obstacle(

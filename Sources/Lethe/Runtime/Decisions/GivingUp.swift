@@ -74,7 +74,7 @@ extension PipelineRuntime {
     } catch let error as APIError {
       switch error.kind {
       case .notFound, .conflict:
-        logger.notice("job \(apiID ?? job.name) needs no cancelling: \(error.message)")
+        logger.notice("job \(apiID ?? job.name) does not have to be cancelled: \(error.message)")
         return "job \(apiID ?? job.name) had ended by then"
       case .invalidRequest, .jobRefused: break
       case .credentials, .creditsDepleted, .capped, .misdirected, .proxyRefused, .proxyMistaken,

@@ -158,7 +158,7 @@ extension PipelineRuntime {
     case let error as LedgerError where error.code == .unreadable:
       return refused(error.message, "\(error.remedy); or dismiss them")
     case let error as PostgreSQLError where error.isRefusal:
-      return refused(error.messageWithoutValues, "PostgreSQL's log has more of it")
+      return refused(error.messageWithoutValues, "PostgreSQL's log has the details")
     default: return nil
     }
   }

@@ -76,7 +76,7 @@ enum Consequence {
       } else if error.isRefusal {
         self = .setsChunkAside(
           why: "\(stage.rawValue): \(error.messageWithoutValues.withoutSecrets())",
-          remedy: error.hintWithoutValues ?? "PostgreSQL's log has more of it", isRetryable: true)
+          remedy: error.hintWithoutValues ?? "PostgreSQL's log has the details", isRetryable: true)
       } else {
         self = .endsAll
       }

@@ -62,7 +62,7 @@ public struct EnvironmentCheck: Sendable {
         Finding(
           severity: .note, path: "api.proxy",
           message: "the API is reached through the proxy \(proxy) (\(proxy.origin))",
-          remedy: "nothing, if it is meant so; else api.proxy: none, or NO_PROXY"))
+          remedy: "nothing, if this is intended; else api.proxy: none, or NO_PROXY"))
     }
     if !network.certificates.isEmpty {
       let names = network.certificates.map { "\($0.path) (\($0.origin))" }
@@ -72,7 +72,7 @@ public struct EnvironmentCheck: Sendable {
           message: """
             beside the system's, the certificates of \(names.joined(separator: ", ")) are trusted
             """,
-          remedy: "nothing, if it is meant so"))
+          remedy: "nothing, if this is intended"))
     }
     return findings
   }
@@ -97,23 +97,23 @@ public struct EnvironmentCheck: Sendable {
     case .proxyRefused:
       return (
         .refused,
-        finding(.error, "api.proxy", "the API is out of reach: \(what)", error.remedy)
+        finding(.error, "api.proxy", "the API cannot be reached: \(what)", error.remedy)
       )
     case .certificateWanted:
       return (
         .refused,
-        finding(.error, "api.base_url", "the API is out of reach: \(what)", error.remedy)
+        finding(.error, "api.base_url", "the API cannot be reached: \(what)", error.remedy)
       )
     case .proxyMistaken:
       return (
         .faulty,
-        finding(.error, "api.proxy", "the API is out of reach: \(what)", error.remedy)
+        finding(.error, "api.proxy", "the API cannot be reached: \(what)", error.remedy)
       )
     case .untrusted:
       return (
         .faulty,
         finding(
-          .error, "api.base_url", "the API is out of reach: \(what)",
+          .error, "api.base_url", "the API cannot be reached: \(what)",
           "\(error.remedy); --offline leaves the API out")
       )
     case .credentials, .urlRefused:
@@ -151,7 +151,7 @@ public struct EnvironmentCheck: Sendable {
           severity: .error, path: "name",
           message: "chunk files cannot be written into the work directory \(path): \(why)",
           remedy: """
-            mend its permissions or its disk, or name another one: --work-dir, or LETHE_WORK_DIR
+            correct its permissions, free disk space, or name another one: --work-dir, or LETHE_WORK_DIR
             """)
       ]
     }

@@ -67,7 +67,7 @@ extension Catalog {
         message: "PostgreSQL refuses the condition: \(error.message)",
         remedy: error.state == .insufficientPrivilege
           ? "GRANT SELECT on what it reads, and USAGE on its schema, to \(Identifier(role).quoted)"
-          : "mend the SQL; it is one condition on the rows of \(dataset.table)")
+          : "correct the SQL; it is one condition on the rows of \(dataset.table)")
     }
   }
 }

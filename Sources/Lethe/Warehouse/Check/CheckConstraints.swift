@@ -26,7 +26,7 @@ extension Catalog {
               message: """
                 whether the constraint \(constraint.name) of \(constraint.table) takes what the action sets is not \
                 known: its function changes something, and was not called
-                """, remedy: "see that it does; the rehearsal tells where there is a row"))
+                """, remedy: "check that it does; the rehearsal shows it where there is a row"))
         }
         guard isBroken == true else { continue }
         // A row with such a value moves to another partition, so this partition's constraint does not count.

@@ -50,7 +50,7 @@ extension VersionDistrust {
     case .foreignPart(let part): "\(part) is a foreign table"
     case .distributed(let part): "\(part) is distributed over other servers"
     case .otherStorage(let part, let method):
-      "\(part) is kept by the access method \(method), and not by heap"
+      "\(part) uses the table access method \(method), not heap"
     }
   }
 }

@@ -83,7 +83,7 @@ struct GuardInspection<S: Session> {
       guard isFar else { return nil }
       return Fault(
         state: .incomplete,
-        message: "\(part) is a foreign table: what is written on its own server passes it by",
+        message: "\(part) is a foreign table: writes on its own server bypass the guard",
         remedy: "guard the table on that server, or detach the partition")
     }
   }
@@ -150,7 +150,7 @@ struct GuardInspection<S: Session> {
     ).rows(as: String.self, String.self).map { table, rule in
       Fault(
         state: .unsure, message: "the rule \(rule) of \(table) has INSERT do something else",
-        remedy: "see where its rows go, and guard that table")
+        remedy: "find out where its rows go, and guard that table")
     }
     let subscribed = try await session.query(
       """
@@ -162,7 +162,7 @@ struct GuardInspection<S: Session> {
       """
     ).rows(as: String.self).map { table in
       Fault(
-        state: .incomplete, message: "the rows that \(table) gets by its subscription pass it by",
+        state: .incomplete, message: "the rows that \(table) gets by subscription bypass it",
         remedy: "ALTER TABLE \(table) ENABLE ALWAYS TRIGGER \(GuardFunction.trigger.name)")
     }
     let replicas = try await session.query(
@@ -181,7 +181,7 @@ struct GuardInspection<S: Session> {
       Fault(
         state: .unsure,
         message: """
-          session_replication_role is replica for \(whose): rows of such sessions pass it by
+          session_replication_role is replica for \(whose): rows of such sessions bypass the guard
           """,
         remedy: """
           ALTER TABLE \(guarding.table.quoted) ENABLE ALWAYS TRIGGER \(GuardFunction.trigger.name), or \

@@ -88,7 +88,7 @@ struct GuardTrial {
     let isCounting = try await transaction.query("SELECT current_setting('track_counts')::boolean")
       .onlyRow(as: Bool.self)
     guard isCounting else {
-      proof.notTried.append("track_counts is off: nobody could tell whether a row came in")
+      proof.notTried.append("track_counts is off, so the proof could not see whether a row came in")
       return
     }
     inserted = try await insertedRows()

@@ -89,12 +89,12 @@ extension IngestGuards {
         try await dropUnusedFunctions(on: transaction)
       }
     } catch let error as GuardError {
-      left = "it could not be taken back, and is there without guarding (\(error.message))"
+      left = "it could not be removed, and does not keep rows out (\(error.message))"
     }
     return GuardError(
       """
       a guard on \(table.name) does not guard: a row with the ID of a tombstone came \(came); \
-      \(why.isEmpty ? "nothing in the catalog tells why" : why). \(left)
+      \(why.isEmpty ? "nothing in the catalog shows why" : why). \(left)
       """,
       remedy: """
         have what is named leave new rows and their IDs alone, or guard the tables that the rows go to; then \

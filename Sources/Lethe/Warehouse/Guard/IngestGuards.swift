@@ -78,7 +78,7 @@ public struct IngestGuards: Sendable {
     }
     guard !table.hasChildren else {
       throw GuardError(
-        "other tables inherit from \(table.name), and rows that go into them pass its guard by",
+        "other tables inherit from \(table.name), and rows that are inserted into them bypass its guard",
         remedy: "guard each of those that nothing inherits from, or make partitions of them")
     }
     return (table, GuardFunction(guarding, column: column, kind: kind))
@@ -95,7 +95,7 @@ public struct IngestGuards: Sendable {
     ).onlyRow(as: String?.self)
     guard let far else { return }
     throw GuardError(
-      "\(far), a partition of \(table.name), is a foreign table: what is written on its server passes a guard by",
+      "\(far), a partition of \(table.name), is a foreign table: writes on its server bypass a guard",
       remedy: "guard the partitions of this server one by one, and that one on its own server")
   }
 
