@@ -147,7 +147,7 @@ struct AuditTimeline {
       lines: [
         """
         \(withdrawal.type): the tombstone of \(seconds(withdrawal.deletedAt)), \(withdrawal.reason), \
-        \(name(withdrawal.job)): it was made of a row of \(withdrawal.table), whose ID is another one's
+        \(name(withdrawal.job)): it was made of a row of \(withdrawal.table), whose ID is of another type
         """, "\(word.isEmpty ? "" : "\(word); ")sealed by record \(withdrawal.sealNumber)",
       ])
   }

@@ -75,7 +75,7 @@ extension PipelineRuntime {
       switch error.kind {
       case .notFound, .conflict:
         logger.notice("job \(apiID ?? job.name) does not have to be cancelled: \(error.message)")
-        return "job \(apiID ?? job.name) had ended by then"
+        return "job \(apiID ?? job.name) had already ended"
       case .invalidRequest, .jobRefused: break
       case .credentials, .creditsDepleted, .capped, .misdirected, .proxyRefused, .proxyMistaken,
         .certificateWanted, .untrusted, .urlRefused, .tooLarge, .rateLimited, .temporary, .unproven,

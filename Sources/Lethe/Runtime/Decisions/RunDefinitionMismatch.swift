@@ -47,7 +47,7 @@ public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatabl
             \(why)
             """,
           remedy: """
-            lethe check \(file) tells what today's file makes of it; lethe run \(file) --give-up ends it as it is, \
+            lethe check \(file) compares today's file with the database; lethe run \(file) --give-up ends it as it is, \
             and the next run asks about its IDs anew
             """))
     }
@@ -128,7 +128,7 @@ extension PipelineRuntime {
     let (before, now) = (definition.entry(at: path), pipeline.definition.entry(at: path))
     let line = pipeline.line(of: path).map { ":\($0)" } ?? ""
     guard let now, now.path == before?.path else {
-      return "today's file, \(pipeline.file)\(line), has no such place"
+      return "today's file, \(pipeline.file)\(line), has no such key"
     }
     return now.text == before?.text
       ? "today's file, \(pipeline.file)\(line), says the same: \(now.text)"

@@ -93,7 +93,7 @@ public struct EnvironmentCheck: Sendable {
     }
     switch error.kind {
     case .creditsDepleted:
-      return (.refused, finding(.error, "api", "the API takes no calls: \(what)", error.remedy))
+      return (.refused, finding(.error, "api", "the API refuses all calls: \(what)", error.remedy))
     case .proxyRefused:
       return (
         .refused,

@@ -226,7 +226,7 @@ struct GuardTrial {
     // The table does not support this method.
     case "0A000", "42P10": break
     case _ where isConstraint:
-      proof.cameThrough.append("\(what) as far as to a constraint")
+      proof.cameThrough.append("\(what) and was only refused by a constraint")
     default: note(error, "\(what): ")
     }
   }
