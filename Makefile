@@ -25,7 +25,7 @@ test: ## run the tests against a throw-away PostgreSQL
 ON_POSTGRESQL_18 := PostgreSQLTests|WarehouseTests|MigrationTests|PipelineTests
 ifdef SHORT
 ON_POSTGRESQL_18 := SessionSettingsTests|CatalogCheckTests|ConstraintCheckTests|TableTreeCheckTests|RowTypeTests|MigratorTests
-ON_POSTGRESQL_18 := $(ON_POSTGRESQL_18)|RehearsalTests|GuardProofTests|SearchPathTests|UglyTableTests|LedgerSchemaTests
+ON_POSTGRESQL_18 := $(ON_POSTGRESQL_18)|RehearsalTests|GuardProofTests|SearchPathTests|UnusualTableTests|LedgerSchemaTests
 ON_POSTGRESQL_18 := $(ON_POSTGRESQL_18)|ApplyTests|HoldTableTests|HoldRenameTests|CoverageTests|TraceTests|AuditVerifyTests
 endif
 NOT_ON_POSTGRESQL_18 := ModelTests|RoadTests|InterruptionTests|FaultyNightTests|RefusalTests|ManyHoldsTests

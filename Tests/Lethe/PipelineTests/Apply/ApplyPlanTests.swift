@@ -13,8 +13,8 @@ import Warehouse
 @Suite struct ApplyPlanTests {
   /// Takes the table's events as far as collected, and explains the statements of a batch over them.
   /// - Returns: the plans, a statement each: the change, its verification, its count.
-  private static func plans(of table: UglyTable, events: Int) async throws -> [String] {
-    try await Night.with(table) { night in
+  private static func plans(of table: UnusualTable, events: Int) async throws -> [String] {
+    try await PipelineFixture.with(table) { night in
       try await night.execute("ANALYZE")
       let pipeline = try night.pipeline { _ in table.definition }
       try await night.withRuntime(pipeline) { runtime in
@@ -74,8 +74,8 @@ import Warehouse
       FOR VALUES FROM ('2023-\(month)-01') TO ('\(2023 + month / 12)-\(month % 12 + 1)-01');
       """
     }
-    let rows = seconds.map { "(\(UglyTable.postID(of: $0)), to_timestamp(\($0)), 'text')" }
-    let table = UglyTable(
+    let rows = seconds.map { "(\(UnusualTable.postID(of: $0)), to_timestamp(\($0)), 'text')" }
+    let table = UnusualTable(
       "by month",
       tables: """
         CREATE TABLE shop.posts (id bigint, created_at \(type), body text) PARTITION BY RANGE (created_at);
@@ -84,7 +84,7 @@ import Warehouse
         CREATE INDEX ON shop.posts (id)
         """,
       dataset: "table: shop.posts\nid: id\nid_time: created_at",
-      events: seconds[5...].map { (UglyTable.postID(of: $0), "deleted") }, remaining: [])
+      events: seconds[5...].map { (UnusualTable.postID(of: $0), "deleted") }, remaining: [])
     for plan in try await Self.plans(of: table, events: 2) {
       let named = Set(plan.matches(of: /posts_\d+/).map { String($0.output) })
       #expect(named == ["posts_6", "posts_7"], "\(plan)")
@@ -94,7 +94,7 @@ import Warehouse
 
   @Test(arguments: ["bigint", "numeric", "text", "varchar(19)"])
   func aSmallBatchFindsItsRowsByTheIndex(type: String) async throws {
-    let table = UglyTable(
+    let table = UnusualTable(
       "50,000 posts",
       tables: """
         CREATE TABLE shop.posts (id \(type) PRIMARY KEY, body text);

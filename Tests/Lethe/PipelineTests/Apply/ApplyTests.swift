@@ -9,7 +9,7 @@ import Testing
 @Suite struct ApplyTests {
   /// Runs the stages up to collect, then lets `body` apply.
   private func collected(
-    _ night: Night, _ pipeline: Pipeline,
+    _ night: PipelineFixture, _ pipeline: Pipeline,
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> Void
   ) async throws {
     try await night.withRuntime(pipeline) { runtime in
@@ -37,7 +37,7 @@ import Testing
   func aChunkOverTheLimitsStopsBeforeARowIsTouchedAndGoesOnWhenApproved(
     limit: String, tighter: String, reason: String
   ) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline { $0.replacing(limit, with: tighter) }
       let stopped = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -66,7 +66,7 @@ import Testing
   @Test func aChunkInWhichEveryIDIsDeletedStopsUnlessToldOtherwise() async throws {
     var script = ScriptedAPI.Script()
     script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -96,7 +96,7 @@ import Testing
   }
 
   @Test func whatAForeignKeyHoldsThatNoTargetCoversIsNamedAndSetAside() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline { definition in
         definition.replacing(
@@ -128,7 +128,7 @@ import Testing
   }
 
   @Test func aLockThatAWriterHoldsIsWaitedForAndNothingIsAppliedTwice() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline()
       try await collected(night, pipeline) { runtime in
@@ -154,7 +154,7 @@ import Testing
   }
 
   @Test func aDeadlockIsLostAndTheBatchTriedAgain() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline { $0.replacing("batch: 20", with: "batch: 100") }
       try await collected(night, pipeline) { runtime in
@@ -201,7 +201,7 @@ import Testing
     let posts = company == .anotherChunk ? 40_000 : 20_000
     var script = ScriptedAPI.Script()
     script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -268,7 +268,7 @@ import Testing
 
   /// What a dump can hold that waited for a lock while the table was emptied.
   @Test func aChunkWhoseEventsAreGoneIsNotTakenForApplied() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline()
       try await collected(night, pipeline) { runtime in
@@ -293,7 +293,7 @@ import Testing
   }
 
   @Test func rowsThatNoEventReachesAreNotLocked() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline()
       try await collected(night, pipeline) { runtime in
@@ -316,7 +316,7 @@ import Testing
   }
 
   @Test func rowsThatCameAfterTheExportAreNotTouched() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline()
       try await collected(night, pipeline) { runtime in
@@ -334,7 +334,7 @@ import Testing
   }
 
   @Test func idsInTextAndNumericColumnsAreReached() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       try await night.execute(
         """

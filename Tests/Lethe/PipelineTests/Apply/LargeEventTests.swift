@@ -12,11 +12,11 @@ import Testing
 
   /// A user with a thousand posts and as many media, whose account is gone; and who notes, for each
   /// row that goes, the transaction that took it.
-  private static func withWorld(
+  private static func withPlatform(
     state: String = "deleted",
-    _ body: @escaping @Sendable (Night) async throws -> Void
+    _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
@@ -48,7 +48,7 @@ import Testing
       .replacing("batch: 3", with: "batch: 3\n    batch_rows: \(rowsMax)")
   }
 
-  private static func rowsOfLargestTransaction(_ night: Night) async throws -> Int {
+  private static func rowsOfLargestTransaction(_ night: PipelineFixture) async throws -> Int {
     try await night.value(
       """
       SELECT max(rows) FROM (SELECT count(*) AS rows FROM public.taken
@@ -57,7 +57,7 @@ import Testing
   }
 
   @Test func itIsAppliedInManyTransactionsAndCountsWithTheLast() async throws {
-    try await Self.withWorld { night in
+    try await Self.withPlatform { night in
       let pipeline = try night.pipeline(Self.usersOnly)
       let reports = try await night.withRuntime(pipeline) { try await $0.run() }
       #expect(reports.last?.status == .done)
@@ -95,7 +95,7 @@ import Testing
   }
 
   @Test func whatWasDoneBeforeItWasCutOffIsKeptAndCounted() async throws {
-    try await Self.withWorld { night in
+    try await Self.withPlatform { night in
       try await night.execute(SQL(trusted: Self.stopping(at: 777, "DELETE")))
       let pipeline = try night.pipeline(Self.usersOnly)
       let refused = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -123,7 +123,7 @@ import Testing
   }
 
   @Test func aProtectionAndItsRestoreAreBoundedToo() async throws {
-    try await Self.withWorld(state: "protected") { night in
+    try await Self.withPlatform(state: "protected") { night in
       let pipeline = try night.pipeline(Self.usersOnly)
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
       let hidden: SQL = "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'"
@@ -139,7 +139,7 @@ import Testing
   }
 
   @Test func repliesOfAUserToHimselfGoBeforeWhatTheyReplyTo() async throws {
-    try await Self.withWorld { night in
+    try await Self.withPlatform { night in
       try await night.execute(
         """
         ALTER TABLE warehouse.posts ADD reply_to bigint REFERENCES warehouse.posts;
@@ -157,7 +157,7 @@ import Testing
 
   /// Without a foreign key nobody but Lethe minds that media outlive their posts.
   @Test func whatComesWhileParentsGoIsNotLeftBehind() async throws {
-    try await Self.withWorld { night in
+    try await Self.withPlatform { night in
       try await night.execute(
         """
         ALTER TABLE warehouse.post_media DROP CONSTRAINT post_media_post_id_fkey;
@@ -187,7 +187,7 @@ import Testing
   }
 
   @Test func whatAPartHasProtectedCanBeRestoredWhateverBecomesOfTheRest() async throws {
-    try await Self.withWorld(state: "protected") { night in
+    try await Self.withPlatform(state: "protected") { night in
       try await night.execute(SQL(trusted: Self.stopping(at: 777, "UPDATE")))
       let pipeline = try night.pipeline(Self.usersOnly)
       let refused = try await night.withRuntime(pipeline) { try await $0.run() }

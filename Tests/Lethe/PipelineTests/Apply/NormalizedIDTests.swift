@@ -76,7 +76,7 @@ import Warehouse
     "regexp_replace(\(column) COLLATE \"C\", '\\s', '', 'g')::numeric"
   }
 
-  private static func expectSame(_ nights: Nights, _ table: String) async throws {
+  private static func expectSame(_ nights: NightlyFixture, _ table: String) async throws {
     for (one, other) in [("shop", "before"), ("before", "shop")] {
       let rows = try await nights.rows(
         """
@@ -87,7 +87,7 @@ import Warehouse
     }
   }
 
-  private static func expectSame(_ nights: Nights) async throws {
+  private static func expectSame(_ nights: NightlyFixture) async throws {
     for table in ["users", "posts", "media"] { try await expectSame(nights, table) }
   }
 
@@ -96,7 +96,7 @@ import Warehouse
     let isLoose = type.contains("loose")
     guard try await ServerFeature.icu.isThere(ifNeeded: isLoose) else { return }
     for restore in Self.restores {
-      try await Nights.with(
+      try await NightlyFixture.with(
         definition: Self.definition(batch: batch, restore: restore), tables: Self.tables(type)
       ) { nights in
         let first = try await nights.night(
@@ -144,7 +144,7 @@ import Warehouse
   func theGuardKeepsEveryFormOut(type: String) async throws {
     let isLoose = type.contains("loose")
     guard try await ServerFeature.icu.isThere(ifNeeded: isLoose) else { return }
-    try await Nights.with(
+    try await NightlyFixture.with(
       definition: Self.definition(batch: "batch: 10", restore: "former"), tables: Self.tables(type)
     ) { nights in
       try await nights.night([11: "deleted"], checks: false)
@@ -162,7 +162,7 @@ import Warehouse
   }
 
   @Test func checkWantsAnIndexOverTheIDAsItIsRead() async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       definition: Self.definition(batch: "batch: 10", restore: "former"),
       tables: Self.tables("text")
     ) { nights in
@@ -181,7 +181,7 @@ import Warehouse
   @Test func rowsOfTargetsThatNoEventReachesAreNamed() async throws {
     let definition = Self.definition(batch: "batch: 10", restore: "former")
       .replacing("match: {column: post, normalize: digits}", with: "match: post")
-    try await Nights.with(definition: definition, tables: Self.tables("text")) { nights in
+    try await NightlyFixture.with(definition: definition, tables: Self.tables("text")) { nights in
       let findings = try await nights.findings().filter {
         $0.message.contains("reached by no event")
       }
@@ -196,7 +196,7 @@ import Warehouse
   @Test func whatMakesUpForItIsPrinted() async throws {
     let definition = Self.definition(batch: "batch: 10", restore: "former")
       .replacing("id: {column: item, normalize: digits}\n    batch", with: "id: item\n    batch")
-    try await Nights.with(definition: definition, tables: Self.tables("text")) { nights in
+    try await NightlyFixture.with(definition: definition, tables: Self.tables("text")) { nights in
       let finding = try #require(
         try await nights.findings().first {
           $0.path == "datasets.posts.id" && $0.message.contains("left out")
@@ -218,7 +218,7 @@ import Warehouse
   func theIndexIsOverTheIDAsItIsRead(other: String) async throws {
     let definition = LeftOutTests.definition()
       .replacing("id: item", with: "id: {column: item, normalize: digits}")
-    try await Nights.with(
+    try await NightlyFixture.with(
       definition: definition, tables: "CREATE TABLE items (item text)"
     ) { nights in
       if !other.isEmpty { try await nights.execute(SQL(trusted: other)) }
@@ -235,7 +235,7 @@ import Warehouse
   func numbersAreNotNormalized(type: String) async throws {
     let definition = LeftOutTests.definition()
       .replacing("id: item", with: "id: {column: item, normalize: digits}")
-    try await Nights.with(
+    try await NightlyFixture.with(
       definition: definition, tables: "CREATE TABLE items (item \(type) PRIMARY KEY)"
     ) { nights in
       let check = try await nights.lethe("check", "PIPELINE")

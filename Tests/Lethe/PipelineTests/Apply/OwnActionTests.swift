@@ -58,7 +58,7 @@ private struct MaskAction: RowAction {
 }
 
 @Suite struct OwnActionTests {
-  private static let table = UglyTable(
+  private static let table = UnusualTable(
     "masked",
     tables: """
       CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);
@@ -76,7 +76,7 @@ private struct MaskAction: RowAction {
 
   @Test func aNewActionIsOneTypeAndOneLabel() async throws {
     try await Self.withMask {
-      try await Night.with(Self.table) { night in
+      try await PipelineFixture.with(Self.table) { night in
         try await night.execute("ALTER TYPE lethe.action ADD VALUE 'mask'")
         let pipeline = try night.pipeline { _ in Self.table.definition }
         let report = try await night.withRuntime(pipeline) { runtime in
@@ -114,7 +114,7 @@ private struct MaskAction: RowAction {
 
   @Test func whatItNeedsIsChecked() async throws {
     try await Self.withMask {
-      try await Night.with(Self.table) { night in
+      try await PipelineFixture.with(Self.table) { night in
         let wrong = Self.table.definition.replacing("[body]", with: "[boddy]")
         let pipeline = try night.pipeline { _ in wrong }
         let findings = try await night.database.withConnection {

@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct PlanTests {
   @Test func aPlanShowsWhatApplyDoesAndChangesNothing() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       // Whole chunks, so that no row is reached by two batches.
       let pipeline = try night.pipeline {
@@ -63,7 +63,7 @@ import Testing
     """
 
   @Test func aPlanSaysWhatALimitWouldStop() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let file = try night.definitionFile {
         $0.replacing("max_redacted_percent: 60", with: "max_redacted_percent: 2")

@@ -8,7 +8,7 @@ import Testing
 /// `lethe plan --sql`: the statements are apply's own, and PostgreSQL takes each of them.
 @Suite struct PlannedStatementTests {
   @Test func eachStatementIsTakenByPostgreSQL() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let report = try await night.withRuntime(try night.pipeline()) { try await $0.statements() }
       #expect(
         Set(report.statements.map { "\($0.dataset) \($0.phase)" })
@@ -45,7 +45,7 @@ import Testing
     """
 
   @Test func theProgramPrintsThemForPeople() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let file = try night.definitionFile()
       let printed = try await Program.run(
         "lethe", ["plan", file, "--sql"], environment: night.environment)

@@ -18,7 +18,7 @@ import Testing
   }
 
   @Test func oneHeldPostIsSetAsideByItsIDEachNightAndEverythingElseIsApplied() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(SQL(trusted: Self.holding(4)))
       let file = try world.file()
       for night in 1...3 {
@@ -60,7 +60,7 @@ import Testing
 
   /// A trigger may refuse thousands: one line of the log for the cause, with a few of their IDs.
   @Test func refusalsOfOneCauseAreOneLine() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(
         """
         CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
@@ -83,7 +83,7 @@ import Testing
   /// The post's own row is gone, and a newer job that has not asked about it is silent. What other tables have of it is
   /// still refused, and can still be taken on.
   @Test func silenceOfAJobThatHasNotAskedEndsNoRefusal() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(
         """
         ALTER TABLE warehouse.post_media DROP CONSTRAINT post_media_post_id_fkey;
@@ -107,7 +107,7 @@ import Testing
   }
 
   @Test func whatARetryHasNotTakenOnIsCounted() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(SQL(trusted: Self.holding(4, 20, 28)))
       let file = try world.file()
       #expect(try await world.lethe("run", file).code == 5)
@@ -126,7 +126,7 @@ import Testing
   }
 
   @Test func aChunkThatGoesAsAWholeIsSetAsideAsAWhole() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(SQL(trusted: Self.holding(4)))
       let file = try world.file(batch: "atomic: chunk")
       for _ in 1...2 {
@@ -238,7 +238,7 @@ import Testing
 
   @Test(arguments: kinds, ["batch: 1", "batch: 3", "batch: 20"])
   func whateverRefusesOneEventHasItAloneSetAside(kind: Kind, batch: String) async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(kind.makes)
       let pipeline = try world.pipeline(batch: batch, ids: 30)
       let report = try #require(try await world.run(pipeline).last)
@@ -270,7 +270,7 @@ import Testing
   @Test(arguments: [true, false])
   func tooManyRefusedEventsSetTheirChunkAside(areHeld: Bool) async throws {
     let posts = 400
-    try await RefusalWorld.with(
+    try await RefusalFixture.with(
       { ids in ids.filter { $0 <= 1000 }.map { CollectTests.event($0) }.joined() }, posts: posts
     ) {
       world in
@@ -306,16 +306,16 @@ import Testing
     }
   }
 
-  private func night(_ world: RefusalWorld) throws -> Pipeline {
+  private func night(_ world: RefusalFixture) throws -> Pipeline {
     try world.night.pipeline(api: world.url) {
-      RefusalWorld.definition("batch: 20", ids: 200)($0)
+      RefusalFixture.definition("batch: 20", ids: 200)($0)
         .replacing("max_redacted_rows", with: "allow_whole_chunks: true, max_redacted_rows")
     }
   }
 
   /// A reply that is refused holds the post that it replies to, and nothing else.
   @Test func aRowThatARefusedOneHoldsIsSetAsideWithIt() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(
         """
         ALTER TABLE warehouse.posts ADD reply_to bigint REFERENCES warehouse.posts;
@@ -340,7 +340,7 @@ import Testing
   /// Whichever events are refused, and however many go in a transaction: all others are applied once.
   @Test(arguments: 1...6)
   func anySetOfRefusedEventsLeavesAllOthersApplied(seed: UInt64) async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       var random = SeededGenerator(seed: seed)
       let gone = (1...100).filter { $0 % 4 == 0 && $0 % 8 != 0 && $0 != 12 }
       let refused = gone.filter { _ in Int.random(in: 0..<3, using: &random) == 0 }.map(Int64.init)
@@ -380,9 +380,9 @@ import Testing
 
 /// The chain of evidence of a world.
 struct AuditLedgerOf {
-  let world: RefusalWorld
+  let world: RefusalFixture
 
-  init(_ world: RefusalWorld) { self.world = world }
+  init(_ world: RefusalFixture) { self.world = world }
 
   func isWhole() async throws -> Bool {
     try await world.night.database.withConnection {

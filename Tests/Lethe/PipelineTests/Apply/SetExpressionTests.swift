@@ -22,7 +22,7 @@ import Testing
     let shop = Shop(postActions: [
       "deleted": "{redact: {hidden_at: '\(word)', deleted_on: current_date}}"
     ])
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "deleted"], checks: false)
       let first = try await nights.rows(Self.versions)
       #expect(
@@ -39,7 +39,7 @@ import Testing
   /// Set anew only with another column of the action.
   @Test func anotherColumnThatChangesTakesTheTimeAlong() async throws {
     let shop = Shop(postActions: ["deleted": "{redact: {text: '', at: now()}}"])
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "deleted"], checks: false)
       let first = try await nights.rows("SELECT at FROM shop.posts WHERE post_id = 9")
       try await nights.execute("UPDATE shop.posts SET text = 'back again' WHERE post_id = 9")
@@ -59,7 +59,7 @@ import Testing
     let rows =
       Self.rows
       + "; UPDATE posts SET hidden_at = \(former); ALTER TABLE users ADD hidden_at timestamptz"
-    try await Nights.with(shop, rows) { nights in
+    try await NightlyFixture.with(shop, rows) { nights in
       let before = try await nights.rows(
         "SELECT hidden_at, visibility FROM shop.posts WHERE post_id = 9")
       try await nights.night([9: "protected"], checks: false)

@@ -3,7 +3,7 @@ import Testing
 /// A table that Lethe cannot work on, or not with this definition: what it says, and that it keeps its
 /// hands off.
 struct UnusableTable: Sendable, CustomTestStringConvertible {
-  let table: UglyTable
+  let table: UnusualTable
   /// Parts of the error, remedy included.
   let says: [String]
 
@@ -16,7 +16,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
     rows: String = "SELECT body FROM shop.posts", remaining: [String] = ["one", "two", "three"],
     says: [String]
   ) {
-    table = UglyTable(
+    table = UnusualTable(
       name, tables: tables, dataset: dataset, actions: actions, events: events, rows: rows,
       remaining: remaining)
     self.says = says
@@ -87,9 +87,9 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         PARTITION BY RANGE (created_at);
         CREATE TABLE shop.posts_all PARTITION OF shop.posts DEFAULT;
         INSERT INTO shop.posts VALUES
-          (\(UglyTable.postID(of: 1_700_000_000)), 'one', to_timestamp(1700000000)),
-          (\(UglyTable.postID(of: 1_700_000_001)), 'two', to_timestamp(1700000000)),
-          (\(UglyTable.postID(of: 1_700_000_002)), 'three', to_timestamp(1700200002))
+          (\(UnusualTable.postID(of: 1_700_000_000)), 'one', to_timestamp(1700000000)),
+          (\(UnusualTable.postID(of: 1_700_000_001)), 'two', to_timestamp(1700000000)),
+          (\(UnusualTable.postID(of: 1_700_000_002)), 'three', to_timestamp(1700200002))
         """,
       dataset: "table: shop.posts\nid: id\nid_time: created_at",
       says: [

@@ -10,9 +10,9 @@ import Testing
 @Suite struct AuditPruneTests {
   /// A run, and beside it an applied chunk of thirty months ago with five event records, IDs 1 to 5.
   private func withOldMonths(
-    _ body: @escaping @Sendable (Night) async throws -> Void
+    _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 200)
       let pipeline = try night.pipeline()
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -45,11 +45,13 @@ import Testing
     }
   }
 
-  private func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
+  private func lethe(_ night: PipelineFixture, _ arguments: String...) async throws
+    -> Program.Ending
+  {
     try await Program.run("lethe", ["audit"] + arguments, environment: night.environment)
   }
 
-  private func verify(_ night: Night) async throws -> AuditVerification {
+  private func verify(_ night: PipelineFixture) async throws -> AuditVerification {
     try await night.database.withConnection { try await AuditLedger(connection: $0).verify() }
   }
 

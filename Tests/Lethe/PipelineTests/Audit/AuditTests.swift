@@ -9,11 +9,13 @@ import Vocabulary
 
 /// What the ledger tells of one ID, and what it gives away whole.
 @Suite struct AuditTests {
-  private func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
+  private func lethe(_ night: PipelineFixture, _ arguments: String...) async throws
+    -> Program.Ending
+  {
     try await Program.run("lethe", ["audit"] + arguments, environment: night.environment)
   }
 
-  private func trail(of id: Int64, _ night: Night) async throws -> AuditTrail {
+  private func trail(of id: Int64, _ night: PipelineFixture) async throws -> AuditTrail {
     try await night.database.withConnection {
       try await AuditLedger(connection: $0).trail(of: id, type: nil)
     }
@@ -22,7 +24,7 @@ import Vocabulary
   // MARK: Show
 
   @Test func aPostThatWentWithItsAuthorNamesTheAuthorsEvent() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       try await night.execute(
         "UPDATE platform.accounts SET state = 'suspended' WHERE account_id = 11")
@@ -70,7 +72,7 @@ import Vocabulary
   }
 
   @Test func anEventThatIsAppliedMeanwhileIsEitherWaitingOrRecorded() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       try await night.withRuntime(night.pipeline()) { runtime in
         _ = try await runtime.export()
@@ -109,7 +111,7 @@ import Vocabulary
 
   @Test func anIDThatWasProtectedAndShownAgainHasBothAnswers() async throws {
     let lines = Answers([CollectTests.event(1, "delete", "protected"), ""])
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -153,7 +155,7 @@ import Vocabulary
   /// As in the night when a limit stops the old answer, and a newer one comes meanwhile.
   @Test func anAnswerThatANewerOneReplacedSaysSoBeforeAndAfterItsTurn() async throws {
     let lines = Answers(["", (3...10).map { CollectTests.event($0) }.joined(), ""])
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) SELECT p, 1, 'text', now()
@@ -187,7 +189,7 @@ import Vocabulary
       (3...10).map { CollectTests.event($0) }.joined()
         + CollectTests.event(2, "delete", "withheld"), "",
     ])
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) SELECT p, 1, 'text', now()
@@ -247,7 +249,7 @@ import Vocabulary
   // MARK: Export
 
   @Test func bothFormatsParseBackToEveryRecordOfTheTime() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline()
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -302,7 +304,7 @@ import Vocabulary
   }
 
   @Test func anExportThatIsCutOffLeavesTheFileThatWasThere() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try FileManager.default.createDirectory(
         atPath: night.directory, withIntermediateDirectories: true)
       let path = night.directory + "/events.csv"

@@ -127,9 +127,9 @@ import Testing
 
   /// A run of 200 posts and 60 users: two chunks, each of several batches.
   private func withRun(
-    _ body: @escaping @Sendable (Night) async throws -> Void
+    _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 200)
       let pipeline = try night.pipeline()
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -138,7 +138,7 @@ import Testing
   }
 
   private func verify(
-    _ night: Night, expecting expected: String? = nil
+    _ night: PipelineFixture, expecting expected: String? = nil
   ) async throws -> AuditVerification {
     try await night.database.withConnection {
       try await AuditLedger(connection: $0).verify(expecting: expected)

@@ -5,7 +5,7 @@ import TestSupport
 struct LedgerImage: Sendable {
   private let rows: [String: [String]]
 
-  init(_ night: Night) async throws {
+  init(_ night: PipelineFixture) async throws {
     rows = try await night.database.withConnection { connection in
       let tables = try await connection.query(
         """

@@ -71,7 +71,7 @@ import Testing
       let file = FileManager.default.temporaryDirectory
         .appending(path: "\(database.name).yaml").path
       defer { try? FileManager.default.removeItem(atPath: file) }
-      try Night.definition.write(toFile: file, atomically: true, encoding: .utf8)
+      try PipelineFixture.definition.write(toFile: file, atomically: true, encoding: .utf8)
       #expect(try await Self.lethe(["status"], database, file).code == 0)
       switch state {
       case .none:

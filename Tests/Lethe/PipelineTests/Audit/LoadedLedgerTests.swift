@@ -9,13 +9,14 @@ import Testing
   /// What a dump of the schema leaves out: all rows. The tables have no others yet.
   private static let loadsTheSchemaOnly: SQL = "DELETE FROM lethe.seal"
 
-  private static func verify(_ nights: Nights) async throws -> Program.Ending {
+  private static func verify(_ nights: NightlyFixture) async throws -> Program.Ending {
     try await nights.lethe("audit", "verify", "--database", nights.url)
   }
 
   @Test(arguments: [true, false])
   func aFreshLedgerIsWholeAndStaysSo(isLoaded: Bool) async throws {
-    try await Nights.with(Shop(), "INSERT INTO posts (post_id) VALUES (1), (2), (3)") { nights in
+    try await NightlyFixture.with(Shop(), "INSERT INTO posts (post_id) VALUES (1), (2), (3)") {
+      nights in
       if isLoaded { try await nights.execute(Self.loadsTheSchemaOnly) }
       let fresh = try await Self.verify(nights)
       #expect(fresh.code == 0 && fresh.stdout.contains("whole"), "\(fresh)")
@@ -29,7 +30,8 @@ import Testing
 
   /// A chain that somebody has taken away does not begin anew unseen.
   @Test func aChainThatIsGoneIsMissed() async throws {
-    try await Nights.with(Shop(), "INSERT INTO posts (post_id) VALUES (1), (2), (3)") { nights in
+    try await NightlyFixture.with(Shop(), "INSERT INTO posts (post_id) VALUES (1), (2), (3)") {
+      nights in
       try await nights.night([1: "deleted"], checks: false)
       try await nights.execute("DELETE FROM lethe.seal")
       let gone = try await Self.verify(nights)

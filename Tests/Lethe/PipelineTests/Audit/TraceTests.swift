@@ -83,7 +83,7 @@ import Vocabulary
   /// The answers that a run's traces are of.
   private static func traced(_ run: Int) -> String {
     """
-    SELECT t.type, t.id, t.reason FROM \(Night.tracedEvents) AS t JOIN lethe.chunk USING (chunk_id)
+    SELECT t.type, t.id, t.reason FROM \(PipelineFixture.tracedEvents) AS t JOIN lethe.chunk USING (chunk_id)
     WHERE run_id = \(run)
     """
   }
@@ -92,7 +92,7 @@ import Vocabulary
     (posts.map { "(tweets,\($0),\($1))" } + users.map { "(users,\($0),\($1))" }).sorted()
   }
 
-  private static func counts(_ nights: Nights) async throws -> [String: Int] {
+  private static func counts(_ nights: NightlyFixture) async throws -> [String: Int] {
     let tables = try await nights.rows(
       """
       SELECT relname FROM pg_class WHERE relnamespace = 'lethe'::regnamespace AND relkind IN ('r', 'p')
@@ -113,7 +113,7 @@ import Vocabulary
 
   @Test(arguments: kinds)
   func aNightThatChangesNothingLeavesTraces(kind: Kind) async throws {
-    try await Nights.with(kind.shop, Self.rows) { nights in
+    try await NightlyFixture.with(kind.shop, Self.rows) { nights in
       func night(_ posts: [Int64: String]) async throws {
         try await nights.night(posts, kind.users, checks: false)
         try await nights.execute("DELETE FROM lethe.rehydration")
@@ -173,7 +173,7 @@ import Vocabulary
 
   /// Whatever differs from the newest record gets one of its own.
   @Test func anAnswerThatDiffersHasARecord() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       func line(_ reason: String, redacted: String) -> String {
         let action = reason == "geo_scrubbed" ? "scrub_geo" : "delete"
         return
@@ -216,7 +216,7 @@ import Vocabulary
   /// Reads a kept line of the newest chunk of a run as if it said that the post is deleted, and as if no newer
   /// answer had closed it.
   private static func retry(
-    _ nights: Nights, ofRun run: Int
+    _ nights: NightlyFixture, ofRun run: Int
   ) async throws -> PipelineRuntime.RetryReport {
     try await nights.execute(
       """
@@ -232,7 +232,7 @@ import Vocabulary
   @Test(arguments: ["protected", "geo_scrubbed", "suspended"])
   func aTraceSupersedesOlderAnswers(reason: String) async throws {
     let shop = Shop(restore: "former", postActions: ["suspended": "ignore"])
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       let action = reason == "geo_scrubbed" ? "scrub_geo" : "delete"
       let standing = CollectTests.event(1000, action, reason)
       for body in [standing, Self.withheld, standing] {
@@ -248,7 +248,7 @@ import Vocabulary
   }
 
   @Test func aLineAboutAnIDThatHasATraceStays() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.protected)
         try await nights.night(checks: false)
@@ -268,7 +268,7 @@ import Vocabulary
 
   /// The event that was refused is overtaken by an answer of which there is a trace.
   @Test func aTraceEndsARefusal() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.execute(
         """
         CREATE TABLE bookmarks (post_id bigint REFERENCES shop.posts);
@@ -294,7 +294,7 @@ import Vocabulary
 
   @Test func theNewestAnswerOfAReleaseMayBeATrace() async throws {
     let shop = Shop(restore: "former", postActions: ["suspended": "ignore"])
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       let suspended = CollectTests.event(1000, "delete", "suspended")
       for (name, body) in [
         ("shop", Self.protected), ("other", suspended), ("shop", Self.protected),
@@ -349,7 +349,7 @@ import Vocabulary
   func anEditIsQueuedOnce(index: Int, action: String) async throws {
     let edit = Self.edits[index]
     let shop = Shop(restore: "former", postActions: ["tweet_edited": action])
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       for (times, isQueued) in zip(edit.times, edit.queued) {
         nights.answer("tweets", body: Self.edit(times))
         try await nights.night(checks: false)
@@ -366,7 +366,7 @@ import Vocabulary
   /// The record of an edit is pruned, and the edit is still known; and it gets a record again.
   @Test(arguments: [false, true])
   func anEditOutlivesItsRecord(isEditedAgain: Bool) async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.edit((Self.time(1), Self.time(2))) + Self.protectedToo)
         try await nights.night(checks: false)
@@ -436,7 +436,7 @@ import Vocabulary
 
   @Test(arguments: tamperings)
   func tamperingWithATraceIsFound(sql: SQL, seen: String) async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.protected + Self.protectedToo)
         try await nights.night(checks: false)
@@ -453,7 +453,7 @@ import Vocabulary
 
   /// Traces go with their month.
   @Test func aPruneDropsTracesWithTheirMonth() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...3 {
         nights.answer("tweets", body: Self.protected + Self.protectedToo)
         try await nights.night(checks: false)

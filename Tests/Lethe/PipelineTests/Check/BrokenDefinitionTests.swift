@@ -10,7 +10,7 @@ import Testing
   ]
 
   /// Three mistakes on lines 1, 2 and 4, and in no database: none is asked.
-  private static func broken(_ night: Night) throws -> String {
+  private static func broken(_ night: PipelineFixture) throws -> String {
     try night.definitionFile {
       $0.replacing("name: night\n", with: "name: Night\n")
         .replacing("${DATABASE_URL}", with: "${NOWHERE_SET}")
@@ -18,13 +18,13 @@ import Testing
     }
   }
 
-  private static func place(_ night: Night, _ line: Int) -> String {
+  private static func place(_ night: PipelineFixture, _ line: Int) -> String {
     "\(night.directory)/night.yaml:\(line): "
   }
 
   @Test(arguments: commands)
   func eachCommandTellsAll(command: [String]) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let file = try Self.broken(night)
       let words =
         command.prefix { !$0.hasPrefix("--") } + [file] + command.drop { !$0.hasPrefix("--") }
@@ -43,7 +43,7 @@ import Testing
   }
 
   @Test func checkHasThemAsFindings() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let file = try Self.broken(night)
       let ending = try await Program.run(
         "lethe", ["check", file, "--output", "json"], environment: night.environment)
@@ -69,7 +69,7 @@ import Testing
 
   /// The database is asked only once the definition can be read.
   @Test func checkGoesOnToTheDatabase() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let file = try night.definitionFile {
         $0.replacing("table: warehouse.users", with: "table: warehouse.user")
       }

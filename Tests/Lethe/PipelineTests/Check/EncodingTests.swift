@@ -53,11 +53,11 @@ import Testing
 
   private static func withNight(
     _ kind: Kind, _ script: ScriptedAPI.Script,
-    _ body: @escaping @Sendable (Night) async throws -> Void
+    _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
     try await withTestDatabase(encoding: kind.encoding, .ledger) { database in
       try await ScriptedAPI(script).serving { url in
-        let night = Night(
+        let night = PipelineFixture(
           database: database, service: url, gate: TestGate(),
           directory: FileManager.default.temporaryDirectory
             .appending(path: "encoding-\(database.name)").path)
@@ -77,7 +77,9 @@ import Testing
     }
   }
 
-  private static func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
+  private static func lethe(_ night: PipelineFixture, _ arguments: String...) async throws
+    -> Program.Ending
+  {
     try await Program.run("lethe", arguments, environment: night.environment)
   }
 

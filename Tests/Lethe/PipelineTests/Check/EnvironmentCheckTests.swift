@@ -11,7 +11,8 @@ import Testing
   private static let token = "secret-that-nobody-may-see"
 
   private static func check(
-    _ night: Night, _ api: String, _ arguments: [String] = [], workDirectory: String? = nil
+    _ night: PipelineFixture, _ api: String, _ arguments: [String] = [],
+    workDirectory: String? = nil
   ) async throws -> Program.Ending {
     let file = try night.definitionFile()
     let ending = try await Program.run(
@@ -42,7 +43,7 @@ import Testing
     Answer(status: 503, code: 75, says: "could not be tried"),
   ])
   func theListingTellsWhetherTheTokenIsTaken(answer: Answer) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let router = Router()
       router.get("/2/compliance/jobs") { _, _ in
         Response(
@@ -60,7 +61,7 @@ import Testing
 
   /// Where it is to come from has to be said, and no more.
   @Test func withoutTheAPINoTokenIsRead() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let byFile = try night.definitionFile {
         $0.replacing("bearer_token: ${X_BEARER_TOKEN}", with: "bearer_token_file: not-there")
       }
@@ -79,7 +80,7 @@ import Testing
   }
 
   @Test func withoutTheAPIAllElseIsChecked() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let nobody = "http://127.0.0.1:1"
       let ending = try await Self.check(night, nobody, ["--output", "json"])
       #expect(ending.code == 75, "\(ending.stdout)\(ending.stderr)")
@@ -96,7 +97,7 @@ import Testing
 
   /// The service's own token check, and all findings beside it.
   @Test func aWrongTokenAloneIsAMatterOfCredentials() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       #expect(try await Self.check(night, night.service).code == 77)
       try await night.execute("DROP TABLE warehouse.reposts")
       #expect(try await Self.check(night, night.service).code == 2)
@@ -105,7 +106,7 @@ import Testing
 
   @Test(arguments: ["file", "file/below", "/proc/none/here", "/dev/null/x"])
   func aWorkDirectoryThatCannotBeWrittenIsNamed(path: String) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       _ = try night.definitionFile()
       #expect(FileManager.default.createFile(atPath: night.directory + "/file", contents: nil))
       let place = path.hasPrefix("/") ? path : "\(night.directory)/\(path)"
@@ -117,7 +118,7 @@ import Testing
   }
 
   @Test func nothingIsLeftInTheWorkDirectory() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let place = night.directory + "/a/b/c"
       #expect(
         try await Self.check(night, night.service, ["--offline"], workDirectory: place).code == 0)

@@ -17,9 +17,9 @@ import Warehouse
   /// A database in which a role has exactly the privileges that the program prints for it.
   private static func withRole(
     _ everybody: Everybody = .asInstalled,
-    _ body: @Sendable (Night, _ role: String, _ grants: [String]) async throws -> Void
+    _ body: @Sendable (PipelineFixture, _ role: String, _ grants: [String]) async throws -> Void
   ) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 400, users: 40)
       // Roles belong to the whole server, so each test has its own, and the name wants quotes.
       let role = night.database.name + " Röle"
@@ -94,7 +94,7 @@ import Warehouse
     ["audit", "show", "1"], ["holds", "list"], ["migrate", "status"], ["migrate", "up"],
   ])
   func aMissingPrivilegeHasItsRemedy(command: [String]) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let role = night.database.name + "_nobody"
       try await night.execute(
         """
@@ -125,7 +125,7 @@ import Warehouse
   /// that somebody still hides.
   @Test(arguments: ["UPDATE", "UPDATE (visibility)"])
   func aHoldsNameDoesNotRestOnTheGrants(update: String) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let role = Identifier(night.database.name + "_plain").quoted
       try await night.execute(
         """
@@ -222,7 +222,7 @@ import Warehouse
   }
 
   @Test func asJSONItIsAListAndTheDefaultRoleIsTheConnectedOne() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let file = try night.definitionFile()
       func lethe(_ arguments: String...) async throws -> Program.Ending {
         try await Program.run("lethe", arguments, environment: night.environment)

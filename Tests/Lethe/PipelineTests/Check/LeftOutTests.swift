@@ -141,7 +141,7 @@ import Testing
     guard try await ServerFeature.icu.isThere(ifNeeded: isLoose) else { return }
     let ids = column.values.filter { $0.cause == nil }.count
     let definition = Self.definition()
-    try await Nights.with(definition: definition, tables: Self.tables(column)) { nights in
+    try await NightlyFixture.with(definition: definition, tables: Self.tables(column)) { nights in
       let total = "\(column.expected.values.reduce(0, +)) of \(column.values.count) rows"
       let check = try await nights.lethe("check", "PIPELINE", "--output", "json")
       let findings = try Self.json(Printed.self, check).findings ?? []
@@ -175,7 +175,8 @@ import Testing
 
   @Test func nothingIsSaidWhereNothingIsLeftOut() async throws {
     let column = Column(type: "text", values: [("'15'", nil), ("'16'", nil)])
-    try await Nights.with(definition: Self.definition(), tables: Self.tables(column)) { nights in
+    try await NightlyFixture.with(definition: Self.definition(), tables: Self.tables(column)) {
+      nights in
       let run = try await nights.lethe("run", "PIPELINE")
       #expect(run.stdout.contains("all are as they should be"), "\(run)")
       let status = try await nights.lethe("status", "--database", nights.url)
@@ -188,7 +189,7 @@ import Testing
     let column = Column(
       type: "text", values: [("'15'", nil), ("' 16'", "blanks"), ("'x'", "not_a_number")])
     let definition = Self.definition(keys: "    where: \"item <> 'x' -- no comment\"")
-    try await Nights.with(definition: definition, tables: Self.tables(column)) { nights in
+    try await NightlyFixture.with(definition: definition, tables: Self.tables(column)) { nights in
       let run = try Self.json(
         Ran.self, await nights.lethe("run", "PIPELINE", "--output", "json"))
       #expect(run.datasets["items"]?.left_out == ["blanks": 1])
@@ -239,7 +240,7 @@ import Testing
           actions: {deleted: delete, suspended: delete, deactivated: delete, protected: ignore}
       """
     let definition = Self.definition(limits: limit.limits, others: people)
-    try await Nights.with(definition: definition, tables: tables) { nights in
+    try await NightlyFixture.with(definition: definition, tables: tables) { nights in
       nights.answer([
         .init(type: "tweets", id: 1): "deleted", .init(type: "users", id: 7): "deleted",
       ])

@@ -31,7 +31,7 @@ import Testing
 
   /// The first migrations are only reached once the newer ones are gone, so those that hold nothing go first.
   @Test func aLedgerWithEvidenceGoesOnlyWhenTold() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let file = try night.definitionFile()
       #expect(
@@ -86,7 +86,7 @@ import Testing
     }
   }
 
-  private static func counts(_ night: Night) async throws -> [String: Int] {
+  private static func counts(_ night: PipelineFixture) async throws -> [String: Int] {
     let names = try await tables(night.database).filter {
       ["lethe.event", "lethe.tombstone", "lethe.seal", "lethe.run", "lethe.chunk"].contains($0)
     }

@@ -54,16 +54,18 @@ import Warehouse
   ]
 
   private static func withOpenRun(
-    _ body: @escaping @Sendable (Nights) async throws -> Void
+    _ body: @escaping @Sendable (NightlyFixture) async throws -> Void
   ) async throws {
-    try await Nights.with(Shop(), "INSERT INTO posts (post_id, author_id) VALUES (1, 1), (2, 1)") {
+    try await NightlyFixture.with(
+      Shop(), "INSERT INTO posts (post_id, author_id) VALUES (1, 1), (2, 1)"
+    ) {
       nights in
       _ = try await nights.withRuntime { try await $0.export() }
       try await body(nights)
     }
   }
 
-  private static func names(_ nights: Nights) async throws -> [String] {
+  private static func names(_ nights: NightlyFixture) async throws -> [String] {
     try await nights.findings().filter { $0.path == "name" }.map { "\($0.message); \($0.remedy)" }
   }
 

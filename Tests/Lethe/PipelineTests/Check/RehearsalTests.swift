@@ -11,7 +11,7 @@ import Warehouse
 /// `lethe check` tries each change on a row of each part of its table, and leaves everything as it was.
 @Suite struct RehearsalTests {
   /// Runs `body` with a database and the URL to check it with.
-  private func withWorld(
+  private func withPlatform(
     _ damage: String, asPlainRole isPlain: Bool = false,
     _ body: (TestDatabase, String) async throws -> Void
   ) async throws {
@@ -82,7 +82,7 @@ import Warehouse
   }
 
   private func hold(_ each: RehearsalCase) async throws {
-    try await withWorld(each.damage, asPlainRole: each.isPlainRole) { database, url in
+    try await withPlatform(each.damage, asPlainRole: each.isPlainRole) { database, url in
       let before = try await everything(database)
       let findings = try await findings(url, of: each.definition)
       #expect(try await everything(database) == before)
@@ -130,7 +130,7 @@ import Warehouse
   }
 
   @Test func lockedRowsAreNotWaitedFor() async throws {
-    try await withWorld("DELETE FROM shop.posts WHERE post_id = 4") { database, url in
+    try await withPlatform("DELETE FROM shop.posts WHERE post_id = 4") { database, url in
       try await database.withConnection { other in
         try await other.withTransaction { transaction in
           try await transaction.execute("SELECT FROM shop.posts FOR UPDATE")
@@ -151,7 +151,7 @@ import Warehouse
 
   /// The second row is free, and serves as well.
   @Test func aLockedRowIsPassedBy() async throws {
-    try await withWorld("") { database, url in
+    try await withPlatform("") { database, url in
       try await database.withConnection { other in
         try await other.withTransaction { transaction in
           try await transaction.execute("SELECT FROM shop.posts WHERE post_id <> 3 FOR UPDATE")
@@ -163,7 +163,7 @@ import Warehouse
 
   @Test(arguments: RehearsalCase.refused.prefix(3))
   func itCanBeLeftOut(refused: RehearsalCase) async throws {
-    try await withWorld(refused.damage) { _, url in
+    try await withPlatform(refused.damage) { _, url in
       let announced = Announced()
       let findings = try await findings(url, rehearses: false, announced: announced)
       #expect(!findings.contains { $0.severity == .error || $0.message.contains("rehearsed") })
@@ -173,7 +173,7 @@ import Warehouse
 
   @Test func triggersAreNamedBeforehand() async throws {
     let damage = RehearsalCase.copied[0].damage
-    try await withWorld(damage) { _, url in
+    try await withPlatform(damage) { _, url in
       let announced = Announced()
       _ = try await findings(url, announced: announced)
       #expect(announced.all.count == 1)
@@ -184,7 +184,7 @@ import Warehouse
   /// A run changes no row before it finds the event trigger.
   @Test(arguments: RehearsalCase.eventTriggers)
   func aRunRefusesToBegin(eventTrigger: RehearsalCase) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute("CREATE SCHEMA shop; \(trusted: eventTrigger.damage)")
       let pipeline = try night.pipeline()
       await #expect(throws: (any Error).self) {
@@ -196,7 +196,7 @@ import Warehouse
 
   /// The program's own words, and its exit code.
   @Test func theProgramSaysWhatItHasNotLookedAt() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let file = try night.definitionFile()
       // What this machine's own environment names is said, too: here it is to name nothing.
       let environment = night.environment.merging(

@@ -6,7 +6,7 @@ import Warehouse
 
 /// A definition that names tables without their schema.
 @Suite struct SearchPathTests {
-  private static func findIn(_ path: String, _ nights: Nights) async throws {
+  private static func findIn(_ path: String, _ nights: NightlyFixture) async throws {
     try await nights.execute(
       """
       DO $$ BEGIN
@@ -15,13 +15,13 @@ import Warehouse
       """)
   }
 
-  private static func unqualified(_ nights: Nights) throws {
+  private static func unqualified(_ nights: NightlyFixture) throws {
     try nights.edit("table: shop.posts\n    id: post_id", to: "table: posts\n    id: post_id")
   }
 
   /// The other schema has tables of the same names and rows.
   @Test func aRunKeepsTheTablesThatItBeganWith() async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(restore: "former"),
       "INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 9) AS p"
     ) { nights in
@@ -41,7 +41,7 @@ import Warehouse
 
   /// A role that is called as the ledger's schema has it first in its path.
   @Test func aTableOfTheLedgerIsNotTakenForOne() async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(),
       "INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 9) AS p"
     ) { nights in
@@ -57,7 +57,7 @@ import Warehouse
   /// The foreign key is on the whole, and the definition names a partition: what is held is known before a
   /// row is touched, and all the rest is applied.
   @Test func aPartitionsRowsAreHeldByForeignKeysOfTheWhole() async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(
         more: """
           CREATE TABLE whole (LIKE posts INCLUDING DEFAULTS, PRIMARY KEY (post_id)) PARTITION BY RANGE (post_id);
@@ -105,7 +105,7 @@ import Warehouse
             tweet_edited: ignore
 
       """
-    try await Nights.with(
+    try await NightlyFixture.with(
       definition: definition,
       tables: """
         CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -143,7 +143,7 @@ import Warehouse
 
   @Test(arguments: ["odd, shop, pg_catalog", "odd, shop, public", "odd, pg_catalog, shop"])
   func whatIsCalledLikePostgreSQLsOwnIsNotTakenForIt(path: String) async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(restore: "former", userActions: ["deleted": "delete"]),
       """
       INSERT INTO posts (post_id, author_id, latitude) SELECT p, 1, 2 FROM generate_series(1, 9) AS p

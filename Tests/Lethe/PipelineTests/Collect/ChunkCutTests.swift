@@ -8,9 +8,9 @@ import Testing
 @Suite(.endedIfItHangs) struct ChunkCutTests {
   private static func with(
     _ profile: WireProfile, uploadBytesMax: Int, posts: Int,
-    _ body: @escaping @Sendable (Night, PipelineRuntime) async throws -> Void
+    _ body: @escaping @Sendable (PipelineFixture, PipelineRuntime) async throws -> Void
   ) async throws {
-    try await Night.with({
+    try await PipelineFixture.with({
       $0.profile = profile
       $0.uploadBytesMax = uploadBytesMax
       $0.storageUploadBytesMax = uploadBytesMax
@@ -27,7 +27,7 @@ import Testing
 
   private static func run(
     uploadBytesMax: Int, posts: Int,
-    _ body: @escaping @Sendable (Night, RunReport) async throws -> Void
+    _ body: @escaping @Sendable (PipelineFixture, RunReport) async throws -> Void
   ) async throws {
     try await Self.with(.native, uploadBytesMax: uploadBytesMax, posts: posts) { night, runtime in
       try await body(night, try #require(try await runtime.run().last))
@@ -35,7 +35,7 @@ import Testing
   }
 
   /// What an export of 1,000 posts has to be, however it is cut.
-  private static func expectEachIDOnce(_ night: Night) async throws {
+  private static func expectEachIDOnce(_ night: PipelineFixture) async throws {
     func value(_ sql: SQL) async throws -> Int { try await night.value(sql, as: Int.self) }
     #expect(try await value("SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts'") == 1000)
     #expect(
@@ -81,7 +81,7 @@ import Testing
     }
   }
 
-  private static func refusedJobs(_ night: Night, in run: Int = 1) async throws -> Int {
+  private static func refusedJobs(_ night: PipelineFixture, in run: Int = 1) async throws -> Int {
     try await night.value(
       """
       SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
@@ -103,7 +103,7 @@ import Testing
 
   /// Each command of the stages is a process of its own.
   @Test func aRefusalIsKnownAfterARestart() async throws {
-    try await Night.with({ $0.uploadBytesMax = 3000 }) { night in
+    try await PipelineFixture.with({ $0.uploadBytesMax = 3000 }) { night in
       try await night.invent(posts: 3500)
       let pipeline = try night.pipeline()
       try await night.withRuntime(pipeline) { runtime in
@@ -125,13 +125,13 @@ import Testing
 
   /// What the host has taken as large as that was refused for something else.
   @Test func aRefusalThatContradictsTheHostTeachesNothing() async throws {
-    try await RefusalWorld.with(configure: {
+    try await RefusalFixture.with(configure: {
       $0.intercept = { call in
         call.kind == .upload && call.number == 4 ? .init(status: 413, json: "{}") : nil
       }
     }) { world in
       let file = try world.night.definitionFile {
-        CollectTests.postsOnly(RefusalWorld.definition("batch: 20", ids: 10)($0))
+        CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 10)($0))
       }
       let ending = try await world.lethe("run", file)
       #expect(ending.code == 0, "\(ending.stderr)")

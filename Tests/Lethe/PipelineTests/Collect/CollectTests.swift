@@ -15,9 +15,9 @@ import Testing
   /// Ten posts, 1 to 10, and a pipeline of them alone.
   static func collecting(
     _ script: ScriptedAPI.Script,
-    _ body: @escaping @Sendable (Night, RunReport) async throws -> Void
+    _ body: @escaping @Sendable (PipelineFixture, RunReport) async throws -> Void
   ) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
@@ -112,7 +112,7 @@ import Testing
     } else {
       script.result = { ids in String(ids.map { Self.event($0) }.joined().dropLast(30)) }
     }
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -141,7 +141,7 @@ import Testing
   @Test(arguments: ["failed", "expired"])
   func aJobThatComesToNothingIsTriedAgainABoundedNumberOfTimes(status: String) async throws {
     let api = ScriptedAPI(.init(status: status, error: "the spool is full"))
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -194,7 +194,7 @@ import Testing
     ])
     var script = ScriptedAPI.Script()
     script.result = { _ in lines.next() }
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -240,7 +240,7 @@ import Testing
     ])
     var script = ScriptedAPI.Script()
     script.result = { _ in lines.next() }
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)

@@ -71,7 +71,7 @@ import Vocabulary
 
   /// Every range that an applied chunk has answered for, with the microsecond of its answer.
   private static func everyRange(
-    _ night: Night, _ desk: Desk
+    _ night: PipelineFixture, _ desk: Desk
   ) async throws -> [(range: ClosedRange<Int64>, at: Int64)] {
     let jobs = try await night.database.withConnection {
       try await $0.query(
@@ -88,7 +88,7 @@ import Vocabulary
   }
 
   private static func expectCoverage(
-    _ night: Night, _ desk: Desk, through last: Int64, _ comment: Comment
+    _ night: PipelineFixture, _ desk: Desk, through last: Int64, _ comment: Comment
   ) async throws {
     let ranges = try await everyRange(night, desk)
     let owners = (1...last).map { id in
@@ -120,13 +120,15 @@ import Vocabulary
     }
   }
 
-  private static func pipeline(_ night: Night, _ url: String, chunkIDs: Int) throws -> Pipeline {
+  private static func pipeline(_ night: PipelineFixture, _ url: String, chunkIDs: Int) throws
+    -> Pipeline
+  {
     try night.pipeline(api: url) {
       CollectTests.postsOnly($0).replacing("chunk: {ids: 700}", with: "chunk: {ids: \(chunkIDs)}")
     }
   }
 
-  private static func insert(_ ids: some Sequence<Int64>, _ night: Night) async throws {
+  private static func insert(_ ids: some Sequence<Int64>, _ night: PipelineFixture) async throws {
     try await night.execute(
       """
       INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -150,7 +152,7 @@ import Vocabulary
         ))
     }
     let nights = plan
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let desk = Desk(seed: seed)
       let api = ScriptedAPI(
         .init(download: { .init(body: Array(desk.answer($0).utf8)) }))
@@ -189,7 +191,7 @@ import Vocabulary
   /// However many nights: between two chunks of a night there can be a stretch without IDs that has the
   /// answer of an earlier one.
   @Test func itIsNoMoreThanOneNightsChunks() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let desk = Desk(seed: 1)
       let api = ScriptedAPI(.init(download: { .init(body: Array(desk.answer($0).utf8)) }))
       try await api.serving { url in

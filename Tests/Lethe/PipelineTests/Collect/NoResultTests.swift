@@ -105,9 +105,9 @@ import Testing
 
   @Test(arguments: bodies + envelopes)
   func whatIsNoResultIsAskedForAgainAndThenTheChunkFails(row: Case) async throws {
-    let ending = try await SilenceNights.run(row.answer)
-    var untouched = SilenceNights.Outcome()
-    untouched.left = SilenceNights.posts.subtracting(SilenceNights.deletedBefore)
+    let ending = try await SilenceFixture.run(row.answer)
+    var untouched = SilenceFixture.Outcome()
+    untouched.left = SilenceFixture.posts.subtracting(SilenceFixture.deletedBefore)
     #expect(ending.outcome == untouched)
     #expect(ending.silence == nil)
     #expect(ending.report.status == .failed)

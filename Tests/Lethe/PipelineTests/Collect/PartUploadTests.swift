@@ -33,7 +33,7 @@ import Vocabulary
   }
 
   private struct World {
-    let night: Night
+    let night: PipelineFixture
     let client: ComplianceClient
     let log: Log
 
@@ -59,7 +59,7 @@ import Vocabulary
       yaml: "faults:\n"
         + (faults.isEmpty ? ["{at: list, latency: 1ms}"] : faults).map { "  - \($0)\n" }.joined(),
       file: "plan.yaml")
-    try await Night.with({
+    try await PipelineFixture.with({
       $0.profile = service
       $0.faults = plan
       $0.accessLog = { log.add($0) }
@@ -69,10 +69,11 @@ import Vocabulary
       var network = NetworkSettings()
       network.partBytes = unit
       try await ComplianceClient.withClient(
-        baseURL: night.service, token: BearerToken(Night.token), allowedHosts: ["127.0.0.2"],
+        baseURL: night.service, token: BearerToken(PipelineFixture.token),
+        allowedHosts: ["127.0.0.2"],
         profile: profile, network: network,
         retry: .init(attemptsMax: 8, delaySecondsFirst: 0.01, delaySecondsMax: 0.05),
-        logger: Night.logger
+        logger: PipelineFixture.logger
       ) { try await body(World(night: night, client: $0, log: log)) }
     }
   }

@@ -12,13 +12,14 @@ import Testing
   private static func nights(
     _ results: [String],
     _ body:
-      @escaping @Sendable (Night, _ next: @Sendable () async throws -> RunReport) async throws
+      @escaping @Sendable (PipelineFixture, _ next: @Sendable () async throws -> RunReport)
+      async throws
       -> Void
   ) async throws {
     let answers = Answers(results)
     var script = ScriptedAPI.Script()
     script.result = { _ in answers.next() }
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
@@ -40,7 +41,7 @@ import Testing
   }
 
   /// Each line, in order: the job that it belongs to, how often it was seen, and what became of it.
-  private static func lines(_ night: Night) async throws -> [String] {
+  private static func lines(_ night: PipelineFixture) async throws -> [String] {
     try await night.database.withConnection {
       try await $0.query(
         """

@@ -7,7 +7,8 @@ import Testing
 @Suite struct QuarantineTests {
   /// A line of the first chunk's quarantine, as an older version may have left it.
   static func keep(
-    _ night: Night, _ line: Int, _ raw: String, id: Int64?, inChunk: Bool?, chunk: String = "min"
+    _ night: PipelineFixture, _ line: Int, _ raw: String, id: Int64?, inChunk: Bool?,
+    chunk: String = "min"
   ) async throws {
     try await night.database.withConnection {
       _ = try await $0.execute(
@@ -21,7 +22,7 @@ import Testing
     }
   }
 
-  private static func whys(_ night: Night) async throws -> [String] {
+  private static func whys(_ night: PipelineFixture) async throws -> [String] {
     try await night.database.withConnection {
       try await $0.query(
         """
@@ -31,20 +32,22 @@ import Testing
     }
   }
 
-  static func posts(_ night: Night) async throws -> String {
+  static func posts(_ night: PipelineFixture) async throws -> String {
     try await night.value(
       "SELECT string_agg(post_id::text, ' ' ORDER BY post_id) FROM warehouse.posts",
       as: String.self)
   }
 
   static func retry(
-    _ night: Night, _ ids: Set<Int64>? = nil, _ change: @escaping (String) -> String = { $0 }
+    _ night: PipelineFixture, _ ids: Set<Int64>? = nil,
+    _ change: @escaping (String) -> String = { $0 }
   ) async throws -> PipelineRuntime.RetryReport {
     let pipeline = try night.pipeline { change(CollectTests.postsOnly($0)) }
     return try await night.withRuntime(pipeline) { try await $0.retryQuarantined(ids) }
   }
 
-  static func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
+  static func lethe(_ night: PipelineFixture, _ arguments: String...) async throws -> Program.Ending
+  {
     try await Program.run("lethe", ["quarantine"] + arguments, environment: night.environment)
   }
 
@@ -198,7 +201,7 @@ import Testing
     ])
     var script = ScriptedAPI.Script()
     script.result = { _ in answers.next() }
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)

@@ -28,23 +28,23 @@ import Testing
       self.quarantined = quarantined
     }
 
-    var expected: SilenceNights.Outcome {
+    var expected: SilenceFixture.Outcome {
       let named = Set(events.keys)
-      let silent = untold.map { SilenceNights.posts.subtracting(named).subtracting($0) } ?? []
-      let older = SilenceNights.deletedBefore.union(SilenceNights.protectedBefore)
+      let silent = untold.map { SilenceFixture.posts.subtracting(named).subtracting($0) } ?? []
+      let older = SilenceFixture.deletedBefore.union(SilenceFixture.protectedBefore)
       let releasing = Set(events.filter { $0.value == "geo_scrubbed" }.keys)
         .subtracting(untold ?? [])
-      let released = SilenceNights.protectedBefore.intersection(silent.union(releasing))
+      let released = SilenceFixture.protectedBefore.intersection(silent.union(releasing))
       let fallen = older.intersection(named.union(silent))
       let deleted = named.filter { events[$0] == "deleted" }
-      var outcome = SilenceNights.Outcome()
+      var outcome = SilenceFixture.Outcome()
       outcome.events = named
       outcome.fallen = fallen
       outcome.checked = untold == nil ? [] : silent.union(named)
       outcome.released = released
       outcome.toldClean = silent
-      outcome.left = SilenceNights.posts.subtracting(deleted)
-        .subtracting(SilenceNights.deletedBefore.subtracting(fallen))
+      outcome.left = SilenceFixture.posts.subtracting(deleted)
+        .subtracting(SilenceFixture.deletedBefore.subtracting(fallen))
       outcome.quarantined = quarantined
       return outcome
     }
@@ -160,7 +160,7 @@ import Testing
 
   @Test(arguments: believed + partlyBelieved + unspeaking)
   func aResultIsTakenToSayNoMoreThanItTells(row: Case) async throws {
-    let ending = try await SilenceNights.run(
+    let ending = try await SilenceFixture.run(
       .init(contentType: row.contentType, body: row.body))
     #expect(ending.outcome == row.expected)
     #expect(ending.report.status == .done)

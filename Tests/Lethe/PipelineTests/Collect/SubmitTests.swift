@@ -11,15 +11,15 @@ import Vocabulary
 
 @Suite struct SubmitTests {
   private func client<R: Sendable>(
-    of night: Night, _ body: @escaping @Sendable (ComplianceClient) async throws -> R
+    of night: PipelineFixture, _ body: @escaping @Sendable (ComplianceClient) async throws -> R
   ) async throws -> R {
     try await ComplianceClient.withClient(
-      baseURL: night.service, token: BearerToken(Night.token), allowedHosts: [],
-      logger: Night.logger, body)
+      baseURL: night.service, token: BearerToken(PipelineFixture.token), allowedHosts: [],
+      logger: PipelineFixture.logger, body)
   }
 
   @Test func aJobIsNamedForItsRunAndChunkAndGetsTheChunksBytes() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let pipeline = try night.pipeline()
       try await night.withRuntime(pipeline) { runtime in
@@ -45,7 +45,7 @@ import Vocabulary
   }
 
   @Test func anotherProgramsJobInTheSlotIsWaitedFor() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let pipeline = try night.pipeline()
       let foreign = try await client(of: night) {
@@ -69,7 +69,7 @@ import Vocabulary
   }
 
   @Test func aLostChunkFileIsWrittenAgainFromTheWarehouse() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 1500)
       let pipeline = try night.pipeline()
       try await night.withRuntime(pipeline) { runtime in
@@ -95,7 +95,7 @@ import Vocabulary
   }
 
   @Test func aJobWhoseUploadURLHasExpiredIsReplaced() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let pipeline = try night.pipeline()
       // The job is made and its answer recorded; the upload does not come to pass in time.
@@ -127,7 +127,7 @@ import Vocabulary
   @Test func everyThirdCallMayFailBeforeOrAfterItsEffect() async throws {
     let proxy = FlakyProxy()
     try await proxy.serving { proxyURL in
-      try await Night.with {
+      try await PipelineFixture.with {
         $0.publicURL = proxyURL
       } _: { night in
         proxy.forward(to: night.service)
@@ -149,7 +149,7 @@ import Vocabulary
   }
 
   @Test func bytesGoToAllowedHostsOnly() async throws {
-    try await Night.with {
+    try await PipelineFixture.with {
       $0.publicURL = "http://localhost:1"
     } _: { night in
       try await night.invent(posts: 50)

@@ -335,7 +335,7 @@ import Warehouse
   }
 
   @Test func aNightGoesOnOverGuardedTablesAndWhatItDeletedStaysOut() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       for (table, id, type, onReturn) in [
         ("posts", "post_id", "tweets", "skip"), ("post_media", "post_id", "tweets", "skip"),

@@ -12,7 +12,7 @@ import Testing
   /// these IDs was taken for a post's. Post 8 is gone, too; the tombstone of it is the list's.
   private static func withFormerNight(
     frozenTypes: Bool = false,
-    _ body: @escaping @Sendable (Night) async throws -> Void
+    _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
     try await TypedTargetTests.withNight(deleted: ["users": [1], "posts": [8]]) { night in
       let pipeline = try night.pipeline { _ in
@@ -36,7 +36,7 @@ import Testing
     }
   }
 
-  private static func tombstones(_ night: Night) async throws -> [String] {
+  private static func tombstones(_ night: PipelineFixture) async throws -> [String] {
     try await night.database.withConnection {
       try await $0.query("SELECT type || '/' || id FROM lethe.tombstone ORDER BY 1")
         .rows(as: String.self)

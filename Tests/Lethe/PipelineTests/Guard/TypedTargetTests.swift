@@ -63,7 +63,7 @@ import Testing
 
   /// Runs `body` with the tables and an API that says of each ID of `deleted` that it is.
   static func withNight<R: Sendable>(
-    deleted: [String: [Int64]], _ body: @escaping @Sendable (Night) async throws -> R
+    deleted: [String: [Int64]], _ body: @escaping @Sendable (PipelineFixture) async throws -> R
   ) async throws -> R {
     try await withTestDatabase(.ledger) { database in
       let all = Set(deleted.values.joined())
@@ -71,7 +71,7 @@ import Testing
         ids.filter { all.contains($0) }.map { CollectTests.event($0) }.joined()
       }
       return try await ScriptedAPI(script).serving { url in
-        let night = Night(
+        let night = PipelineFixture(
           database: database, service: url, gate: TestGate(),
           directory: FileManager.default.temporaryDirectory
             .appending(path: "typed-\(database.name)").path)
@@ -82,7 +82,7 @@ import Testing
     }
   }
 
-  private static func texts(_ night: Night, _ sql: SQL) async throws -> [String] {
+  private static func texts(_ night: PipelineFixture, _ sql: SQL) async throws -> [String] {
     try await night.database.withConnection {
       try await $0.query(sql).rows(as: String.self)
     }

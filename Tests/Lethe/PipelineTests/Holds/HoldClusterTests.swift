@@ -20,7 +20,7 @@ import Warehouse
 
   /// An ordinary table and an ordinary move: the writer's rows wait, the others are opened.
   @Test func whatAWriterHidMeanwhileStaysHidden() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([:], [1: "protected"])
       try await nights.night(checks: false) {
         try await nights.execute(
@@ -36,7 +36,7 @@ import Warehouse
   // MARK: Foreign partitions
 
   /// Half of the posts are in a partition on another server, which is this one.
-  private static func foreign(_ nights: Nights) async throws {
+  private static func foreign(_ nights: NightlyFixture) async throws {
     let host = try #require(ProcessInfo.processInfo.environment["PGHOST"])
     try await nights.execute(
       """
@@ -72,7 +72,7 @@ import Warehouse
     restore: String
   ) async throws {
     let shop = Shop(restore: restore)
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await Self.foreign(nights)
       let errors = try await nights.findings().filter { $0.severity == .error }
       #expect(errors.contains { $0.message.contains("shop.posts") })
@@ -82,7 +82,7 @@ import Warehouse
   }
 
   @Test func aTableWithForeignPartitionsMayBeHiddenForGood() async throws {
-    try await Nights.with(Shop(restore: "none"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "none"), Self.rows) { nights in
       try await Self.foreign(nights)
       #expect(try await nights.findings().filter { $0.severity == .error } == [])
       try await nights.night([:], [1: "protected"], checks: false)
@@ -97,7 +97,7 @@ import Warehouse
     "{visibility: public, if_written: ignore}", "{if_written: ignore}",
   ])
   func aTableWithForeignPartitionsIsOpenedByItsValuesAlone(restore: String) async throws {
-    try await Nights.with(Shop(restore: restore), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: restore), Self.rows) { nights in
       try await Self.foreign(nights)
       // The key has to be found over all partitions.
       let errors = try await nights.findings().filter { $0.severity == .error }
@@ -117,7 +117,7 @@ import Warehouse
   /// The same word over an ordinary table: what was written after the export is opened, too.
   @Test func aRowThatWasWrittenAfterTheExportIsOpenedIfThatIsToBeIgnored() async throws {
     let shop = Shop(restore: "{visibility: public, if_written: ignore}")
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([5: "protected"], [1: "protected"])
       try await nights.night {
         try await nights.change("UPDATE posts SET likes = 3; UPDATE users SET likes = 1")
@@ -129,7 +129,7 @@ import Warehouse
 
   /// Both commands say so before anything is done.
   @Test func aStandbyIsRefused() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([5: "protected"])
       try await SecondServer.with { server in
         let moved = nights.moved(to: try await server.restore(nights.url))
@@ -152,7 +152,7 @@ import Warehouse
   func afterAMoveToAnotherServerAllRestoresWaitForTheNextNight(
     transactionsAhead: Int
   ) async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([:], [1: "protected"])
       nights.answer([:])
       try await nights.withRuntime { try await nights.collect($0) }
@@ -176,7 +176,7 @@ import Warehouse
 
   /// What was hidden on the one server is opened on the other, with all that a row's version tells there.
   @Test func holdsOfAnotherServerAreReleasedLikeAnyOther() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([7: "protected"], [1: "protected"])
       try await SecondServer.with { server in
         let moved = nights.moved(to: try await server.restore(nights.url))
@@ -195,7 +195,7 @@ import Warehouse
 
   /// Deletions need no row version.
   @Test func afterAMoveDeletionsAreAppliedAllTheSame() async throws {
-    try await Nights.with(Shop(), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(), Self.rows) { nights in
       nights.answer([.init(type: "tweets", id: 5): "deleted"])
       try await nights.withRuntime { try await nights.collect($0) }
       try await SecondServer.with { server in

@@ -17,7 +17,7 @@ import Testing
     arguments: ["deleted", "bounced", "suspended", "deactivated"],
     ["ignore", "{redact: {text: ''}}"])
   func aPostThatIsKeptIsHiddenOnUntilItsAnswerIsClean(reason: String, action: String) async throws {
-    try await Nights.with(Shop(postActions: [reason: action]), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(postActions: [reason: action]), Self.rows) { nights in
       try await nights.night([9: "protected"])
       if action != "ignore" { try await nights.declare("UPDATE posts SET text = ''") }
       for _ in 0..<2 {
@@ -42,7 +42,7 @@ import Testing
     let shop = Shop(
       userActions: [reason: action.own],
       reachedActions: ["deleted": "ignore"].merging([reason: action.reached]) { $1 })
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([:], [1: "protected"])
       switch action.own {
       case "ignore": break
@@ -70,7 +70,7 @@ import Testing
   func anAnswerThatProtectedWouldHaveOutweighedReleases(
     reason: String, way: Shop.Way
   ) async throws {
-    try await Nights.with(Shop(way: way), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(way: way), Self.rows) { nights in
       try await nights.night([9: "protected"])
       if reason == "geo_scrubbed" {
         try await nights.declare("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
@@ -145,7 +145,7 @@ import Testing
       set: taken.set, restore: "former", postActions: [taken.reason: taken.action],
       userActions: ["protected": "{protect: {set: {visibility: protected}, restore: former}}"])
     shop.reachedSet = taken.set
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       let own: [Int64: String] = holders[0] ? [9: "protected"] : [:]
       let author: [Int64: String] = holders[1] ? [1: "protected"] : [:]
       try await nights.night(own, author, checks: false)
@@ -163,7 +163,7 @@ import Testing
       set: "{visibility: protected, text: hidden}", restore: "former",
       postActions: ["deleted": "{redact: {text: ''}}"],
       userActions: ["protected": "{protect: {set: {visibility: protected}, restore: former}}"])
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "deleted"], checks: false)
       try await nights.night([9: "protected"], checks: false)
       try await nights.night(checks: false)
@@ -176,7 +176,7 @@ import Testing
   @Test(arguments: Shop.Way.allCases)
   func lethesOwnWritesNeverKeepARowHidden(way: Shop.Way) async throws {
     let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "protected"], [1: "protected"])
       try await nights.declare("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
       // The post's dataset scrubs the row, the users' dataset opens it, in either order.
@@ -192,7 +192,7 @@ import Testing
       postActions: ["deleted": "{redact: {text: '', raw: [lang]}}"],
       userActions: ["protected": "{protect: {set: {visibility: protected}, restore: former}}"])
     shop.reachedSet = "{visibility: protected, text: '', raw: '{}'}"
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "protected"], [1: "protected"], checks: false)
       let kept: SQL = "SELECT count(*) FROM lethe.hold AS h WHERE h::text ~ 'words|\\men\\M'"
       #expect(try await nights.rows(kept) == ["(1)"])

@@ -73,7 +73,7 @@ import Warehouse
   func anEditBetweenTwoNightsLeavesNoRowHiddenAndNoneWrong(
     edit: Edit, by holders: [Bool]
   ) async throws {
-    try await Nights.with(Shop(), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(), Self.rows) { nights in
       try await nights.night(
         holders[0] ? [9: "protected", 11: "protected"] : [:],
         holders[1] ? [1: "protected"] : [:])
@@ -86,7 +86,7 @@ import Warehouse
   /// What is no longer exported is no longer asked about: its rows stay, and are counted.
   @Test func whatANarrowerWhereLeavesOutIsCountedUntilItIsAskedAboutAgain() async throws {
     let shop = Shop(postKeys: ["where: post_id > 0"])
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "protected", 11: "protected"])
       try nights.edit("where: post_id > 0", to: "where: post_id > 9")
       try await nights.night()
@@ -106,7 +106,7 @@ import Warehouse
   /// One pipeline asks about posts, the other about users; the holds are the warehouse's.
   @Test(arguments: [["posts", "users"], ["users", "posts"]])
   func pipelinesOfTwoNamesDoNotOpenEachOthersRows(order: [String]) async throws {
-    try await Nights.with(Shop(), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(), Self.rows) { nights in
       let whole = nights.definition
       let texts = try ["posts", "users"].reduce(into: [String: String]()) { texts, name in
         texts[name] = try Self.alone(name, whole)
@@ -132,7 +132,7 @@ import Warehouse
 
   /// Both pipelines ask about the same posts: the newest answer counts, whoever got it.
   @Test func theNewestAnswerAboutAnIDCountsWhicheverPipelineGotIt() async throws {
-    try await Nights.with(Shop(), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(), Self.rows) { nights in
       try await nights.night([9: "protected"])
       try nights.edit("name: shop", to: "name: store")
       try await nights.night()
@@ -147,7 +147,7 @@ import Warehouse
 
   /// A dataset that asks about a part of the same IDs under another name.
   @Test func theNewestAnswerCountsWhicheverDatasetAskedForIt() async throws {
-    try await Nights.with(Shop(way: .postsFirst), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(way: .postsFirst), Self.rows) { nights in
       try await nights.night([9: "protected", 11: "protected"])
       let whole = nights.definition
       // The posts' dataset gives way to another one that asks about the same table by the same IDs.

@@ -29,7 +29,7 @@ import Warehouse
     let shop = Shop(
       set: "{visibility: protected}", restore: "former",
       reachedSet: "{visibility: protected, latitude: null}")
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "protected"], [2: "protected"], checks: false)
       try await nights.change(SQL(trusted: key))
       // A further holder; and what is scrubbed leaves the hold.
@@ -54,7 +54,7 @@ import Warehouse
       set: "{visibility: protected}", restore: "former",
       reachedSet: "{visibility: protected, latitude: null}",
       postActions: ["geo_scrubbed": "ignore"])
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([:], [2: "protected"], checks: false)
       try nights.edit(
         "set: {visibility: protected, latitude: null}", to: "set: {visibility: protected}")
@@ -73,7 +73,7 @@ import Warehouse
     let shop = Shop(
       restore: "former", postActions: ["deleted": "ignore"], userActions: ["deleted": "delete"],
       reachedActions: ["deleted": "ignore"])
-    try await Nights.with(shop, rows) { nights in
+    try await NightlyFixture.with(shop, rows) { nights in
       try await nights.night([9: "protected"], [1: "protected"], checks: false)
       try await nights.night([9: "deactivated"], [1: "deleted"], checks: false)
       #expect(
@@ -84,7 +84,7 @@ import Warehouse
 
   /// The table has another name for a while: the hold waits.
   @Test func aTableThatIsNotThereKeepsItsHolds() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([:], [2: "protected"], checks: false)
       let definition = nights.definition
       let users = try HoldDefinitionTests.alone("users", definition)

@@ -24,7 +24,7 @@ import Warehouse
   /// A result without a byte, of the length that it announces.
   @Test(arguments: Shop.Way.allCases)
   func anEmptyResultThatWouldOpenEverythingStopsAndAsks(way: Shop.Way) async throws {
-    try await Nights.with(Shop(way: way), Self.posts(100)) { nights in
+    try await NightlyFixture.with(Shop(way: way), Self.posts(100)) { nights in
       try await nights.night(Self.protected(1...100))
       nights.answer("tweets", body: "")
       let report = try await nights.night(status: .stopped, checks: false)
@@ -74,7 +74,7 @@ import Warehouse
 
   @Test(arguments: shares)
   func aShareOfWhatIsHeldMayBeReleasedUnasked(share: Share) async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(limits: share.limits), Self.posts(Int(share.held))
     ) { nights in
       try await nights.night(Self.protected(1...share.held))
@@ -93,7 +93,7 @@ import Warehouse
   @Test(arguments: [(99, true), (101, true), (102, false)])
   func theRowsOfARunAreBounded(rows: Int, stops: Bool) async throws {
     // A hundred and one rows of posts and one of users.
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(limits: ", max_restored_rows: \(rows)"),
       """
       INSERT INTO users VALUES (1, 'one'), (2, 'two');
@@ -116,7 +116,7 @@ import Warehouse
     let shop = Shop(
       way: .postsFirst, limits: ", max_restored_percent: 100, max_restored_rows: 25",
       postKeys: ["chunk: {ids: 10}"])
-    try await Nights.with(shop, Self.posts(39)) { nights in
+    try await NightlyFixture.with(shop, Self.posts(39)) { nights in
       try await nights.night(Self.protected(1...39))
       let report = try await nights.night(status: .stopped, checks: false)
       #expect(report.stopped.count == 2)
@@ -127,7 +127,7 @@ import Warehouse
   /// The share is of the chunk's own range: what is held elsewhere does not make it smaller.
   @Test func theShareIsOfTheIDsThatHoldRowsInTheChunksRange() async throws {
     let shop = Shop(way: .postsFirst, postKeys: ["chunk: {ids: 50}"])
-    try await Nights.with(shop, Self.posts(149)) { nights in
+    try await NightlyFixture.with(shop, Self.posts(149)) { nights in
       try await nights.night(Self.protected(1...149))
       // 25 of the first chunk's 50 IDs, and none of the others.
       let report = try await nights.night(
@@ -139,7 +139,7 @@ import Warehouse
 
   /// IDs whose answers are clean every night release nothing.
   @Test func whatHoldsNothingIsNotCounted() async throws {
-    try await Nights.with(Shop(), Self.posts(200)) { nights in
+    try await NightlyFixture.with(Shop(), Self.posts(200)) { nights in
       try await nights.night(Self.protected(1...5))
       try await nights.night(Self.protected(2...5))
       try await nights.night()
@@ -147,7 +147,7 @@ import Warehouse
   }
 
   @Test func aRunThatStoppedIsNamedByItsExitCodeAndItsPlan() async throws {
-    try await Nights.with(Shop(), Self.posts(50)) { nights in
+    try await NightlyFixture.with(Shop(), Self.posts(50)) { nights in
       try await nights.night(Self.protected(1...50))
       nights.answer([:])
       try await nights.withRuntime { try await nights.collect($0) }

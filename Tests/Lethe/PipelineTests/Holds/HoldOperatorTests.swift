@@ -11,9 +11,9 @@ import Testing
     """
 
   private static func with(
-    _ shop: Shop, _ body: @escaping @Sendable (Nights) async throws -> Void
+    _ shop: Shop, _ body: @escaping @Sendable (NightlyFixture) async throws -> Void
   ) async throws {
-    try await Nights.with(shop, rows, body)
+    try await NightlyFixture.with(shop, rows, body)
   }
 
   /// A counter that goes up every minute is no reason to keep a row hidden, wherever it was written before
@@ -147,7 +147,7 @@ import Testing
   /// The operator's own trigger writes the row on every update, Lethe's among them.
   @Test(arguments: Shop.Way.allCases)
   func whatATriggerAddsToLethesUpdateIsNotSomebodyElses(way: Shop.Way) async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(way: way), Self.rows
     ) { nights in
       try await nights.execute(

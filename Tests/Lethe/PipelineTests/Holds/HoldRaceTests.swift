@@ -35,7 +35,7 @@ import Testing
 
   @Test(arguments: Gate.allCases)
   func whoeverComesFirstTheRowEndsHidden(gate: Gate) async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       let whole = nights.definition
       let posts = try HoldDefinitionTests.alone("posts", whole)
       let users = try HoldDefinitionTests.alone("users", whole)
@@ -74,7 +74,7 @@ import Testing
   }
 
   /// Until so many sessions wait for a lock of another.
-  static func waitForLocks(_ count: Int, _ nights: Nights) async throws {
+  static func waitForLocks(_ count: Int, _ nights: NightlyFixture) async throws {
     try await Connection.withConnection(ConnectionString(nights.url)) { watcher in
       while try await watcher.query(
         """

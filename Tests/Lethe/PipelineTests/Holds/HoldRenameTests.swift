@@ -123,7 +123,7 @@ import Warehouse
     set: "{visibility: protected, latitude: null}", restore: "former",
     userActions: ["protected": "ignore"])
 
-  private static func rename(_ renaming: Renaming, _ nights: Nights) async throws {
+  private static func rename(_ renaming: Renaming, _ nights: NightlyFixture) async throws {
     try await nights.execute(renaming.sql)
     let definition = nights.definition
     try nights.edit(
@@ -133,7 +133,7 @@ import Warehouse
   /// - Parameter isCleanNight: whether a night comes between that says nothing of the author.
   @Test(arguments: renamings, [false, true])
   func theRowIsOpenedAllTheSame(renaming: Renaming, isCleanNight: Bool) async throws {
-    try await Nights.with(Self.shop, HoldKeyChangeTests.rows) { nights in
+    try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.night([:], [2: "protected"], checks: false)
       try await Self.rename(renaming, nights)
       let findings = try await nights.findings()
@@ -159,7 +159,7 @@ import Warehouse
   /// Chunks of several datasets are applied at once, and each looks at the names before its rows.
   @Test func namesAreFollowedOnceWhoeverLooksMeanwhile() async throws {
     let renaming = try #require(Self.renamings.first { $0.opened == "(friends3.5)" })
-    try await Nights.with(Self.shop, HoldKeyChangeTests.rows) { nights in
+    try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.night([:], [2: "protected"], checks: false)
       try await Self.rename(renaming, nights)
       let pipeline = try nights.pipeline()
@@ -190,7 +190,7 @@ import Warehouse
   /// Nothing was noted of its columns, such as by an earlier version; the hold waits, and the check says so.
   @Test(arguments: renamings.prefix(2))
   func whatCannotBeFollowedWaits(renaming: Renaming) async throws {
-    try await Nights.with(Self.shop, HoldKeyChangeTests.rows) { nights in
+    try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.night([:], [2: "protected"], checks: false)
       try await nights.execute("DELETE FROM lethe.held_column")
       try await Self.rename(renaming, nights)

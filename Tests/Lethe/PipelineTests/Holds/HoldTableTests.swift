@@ -267,7 +267,7 @@ extension HeldTable {
 @Suite struct HoldTableTests {
   @Test(arguments: HeldTable.byKey + HeldTable.byFormerValue)
   func everyRowIsFoundAgainAndHasWhatItHad(table: HeldTable) async throws {
-    try await Nights.with(definition: table.definition(), tables: table.tables) { nights in
+    try await NightlyFixture.with(definition: table.definition(), tables: table.tables) { nights in
       // Whatever the table is called.
       let name = table.testDescription.contains("quoting") ? #""Po""sts; --""# : "posts"
       let rows: SQL = "SELECT t.*::text FROM shop.\(trusted: name) AS t"
@@ -300,7 +300,7 @@ extension HeldTable {
             {set: {visibility: protected, searchable: false}, restore: former}}}}]
 
       """
-    try await Nights.with(
+    try await NightlyFixture.with(
       definition: first.definition() + second,
       tables: """
         CREATE TABLE posts (id bigint, at date, visibility text, searchable boolean, PRIMARY KEY (id, at))
@@ -332,7 +332,7 @@ extension HeldTable {
         CREATE TABLE posts_de PARTITION OF posts (PRIMARY KEY (id)) FOR VALUES IN ('de');
         INSERT INTO posts VALUES (2, 'en', 'internal')
         """)
-    try await Nights.with(definition: table.definition(), tables: table.tables) { nights in
+    try await NightlyFixture.with(definition: table.definition(), tables: table.tables) { nights in
       let errors = try await nights.findings().filter { $0.severity == .error }
       #expect(errors.contains { $0.message.contains("shop.posts") && $0.message.contains("key") })
     }
@@ -378,7 +378,7 @@ extension HeldTable {
     refused: Refused, restore: String
   ) async throws {
     let table = HeldTable(testDescription: "", tables: refused.tables, set: refused.set)
-    try await Nights.with(
+    try await NightlyFixture.with(
       definition: table.definition(restore: restore), tables: table.tables
     ) { nights in
       let errors = try await nights.findings().filter { $0.severity == .error }

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Which rows are hidden after which nights. What every night has to leave is checked by `Nights`; a test
+/// Which rows are hidden after which nights. What every night has to leave is checked by `NightlyFixture`; a test
 /// says beside it what it is about.
 @Suite struct HoldTests {
   static let authorOfAHundred = """
@@ -24,7 +24,7 @@ import Warehouse
 
   @Test(arguments: Shop.Way.allCases, Shop.restores)
   func aPostThatTheOperatorHadHiddenStaysHidden(way: Shop.Way, restore: String) async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(way: way, restore: restore),
       """
       INSERT INTO posts (post_id, author_id, visibility) VALUES (5, 1, 'protected'), (6, 1, 'public')
@@ -39,7 +39,8 @@ import Warehouse
 
   @Test(arguments: Shop.Way.allCases, Shop.restores)
   func anAuthorsPostsGoBackToWhatEachOfThemWas(way: Shop.Way, restore: String) async throws {
-    try await Nights.with(Shop(way: way, restore: restore), Self.authorOfAHundred) { nights in
+    try await NightlyFixture.with(Shop(way: way, restore: restore), Self.authorOfAHundred) {
+      nights in
       try await nights.night([:], [1: "protected"])
       try await nights.night()
       #expect(
@@ -54,7 +55,7 @@ import Warehouse
     way: Shop.Way
   ) async throws {
     let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
-    try await Nights.with(shop, Self.userSeven) { nights in
+    try await NightlyFixture.with(shop, Self.userSeven) { nights in
       try await nights.night([:], [7: "protected"])
       try await nights.declare("UPDATE users SET name = '' WHERE user_id = 7")
       try await nights.night([:], [7: "deactivated"])
@@ -69,7 +70,7 @@ import Warehouse
   @Test(arguments: Shop.Way.allCases)
   func aPostsOwnCleanAnswerDoesNotOpenItWhileItsAuthorHoldsIt(way: Shop.Way) async throws {
     let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
-    try await Nights.with(shop, Self.userSeven) { nights in
+    try await NightlyFixture.with(shop, Self.userSeven) { nights in
       try await nights.night([71: "protected"], [7: "protected"])
       try await nights.declare("UPDATE users SET name = '' WHERE user_id = 7")
       try await nights.night([:], [7: "deactivated"])
@@ -86,7 +87,7 @@ import Warehouse
   func anEditOfSetBetweenTwoNightsChangesNothingAboutWhatIsHeld(
     visibility: String, restore: String
   ) async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(restore: restore),
       """
       INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, '\(visibility)'), (10, 1, 'public')
@@ -106,7 +107,7 @@ import Warehouse
 
   @Test(arguments: Shop.restores)
   func aDatasetsNewNameChangesNothingAboutWhatIsHeld(restore: String) async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(restore: restore),
       """
       INSERT INTO users VALUES (1, 'one');
@@ -124,7 +125,7 @@ import Warehouse
 
   /// The operator deletes the user's row; nobody asks about the user any more.
   @Test func heldRowsWhoseHolderIsNeverAskedAboutAgainAreCounted() async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(),
       """
       INSERT INTO users SELECT u, 'user' FROM generate_series(3, 4) AS u;
@@ -159,7 +160,7 @@ import Warehouse
   @Test(arguments: Shop.Way.allCases, Shop.restores)
   func aPostThatIsEmptiedWhileItIsHiddenStaysHidden(way: Shop.Way, restore: String) async throws {
     let shop = Shop(way: way, restore: restore, postActions: ["deleted": "{redact: {text: ''}}"])
-    try await Nights.with(
+    try await NightlyFixture.with(
       shop,
       "INSERT INTO posts (post_id, author_id, text, visibility) VALUES (4, 1, 'words', 'internal')"
     ) { nights in
@@ -174,7 +175,7 @@ import Warehouse
   }
 
   @Test func withoutARestoreRowsStayHiddenAndNothingIsKept() async throws {
-    try await Nights.with(Shop(restore: "none"), Self.userSeven) { nights in
+    try await NightlyFixture.with(Shop(restore: "none"), Self.userSeven) { nights in
       try await nights.night([71: "protected"], [7: "protected"])
       try await nights.night(checks: false)
       #expect(
@@ -185,7 +186,7 @@ import Warehouse
 
   /// The same answers again are no reason to write a row, a hold or a holder.
   @Test func anAnswerThatIsRepeatedWritesNothing() async throws {
-    try await Nights.with(Shop(), Self.userSeven) { nights in
+    try await NightlyFixture.with(Shop(), Self.userSeven) { nights in
       try await nights.night([71: "protected"], [7: "protected"])
       let versions: SQL = """
         SELECT 'post', xmin::text, ctid::text FROM shop.posts UNION ALL
@@ -202,7 +203,7 @@ import Warehouse
 
   /// A row that goes takes its hold along: what comes back under its key is another row.
   @Test func aRowThatIsDeletedTakesItsHoldAlong() async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(), "INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'public')"
     ) { nights in
       try await nights.night([9: "protected"])
@@ -218,7 +219,7 @@ import Warehouse
 
   /// A user's deletion takes the holds of the user's posts along, whoever holds them.
   @Test func aUsersDeletionTakesTheHoldsOfThePostsAlong() async throws {
-    try await Nights.with(Shop(), Self.userSeven) { nights in
+    try await NightlyFixture.with(Shop(), Self.userSeven) { nights in
       try await nights.night([71: "protected"], [7: "protected"])
       try await nights.declare("DELETE FROM posts; DELETE FROM users")
       try await nights.night([71: "protected"], [7: "deleted"])

@@ -13,7 +13,7 @@ import Warehouse
     """
 
   /// Makes of the holds what the earlier version would have left.
-  private static func forget(_ nights: Nights) async throws {
+  private static func forget(_ nights: NightlyFixture) async throws {
     try await nights.execute(
       """
       INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at, asked_at)
@@ -28,7 +28,7 @@ import Warehouse
 
   /// The values of `restore` serve, for nobody knows better.
   @Test func itsRowsGetTheValuesOfRestore() async throws {
-    try await Nights.with(Shop(restore: "{visibility: friends}"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "{visibility: friends}"), Self.rows) { nights in
       try await nights.night([11: "protected"], [1: "protected"])
       try await Self.forget(nights)
       let findings = try await nights.findings().filter { $0.message.contains("without holds") }
@@ -46,7 +46,7 @@ import Warehouse
 
   /// Without values nobody can open them: they stay, and are counted.
   @Test func withFormerAloneTheyStayHiddenAndAreCounted() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([11: "protected"])
       try await Self.forget(nights)
       try await nights.night(checks: false)
@@ -65,7 +65,7 @@ import Warehouse
     let shop = Shop(
       userActions: ["deactivated": kept, "suspended": kept, "deleted": kept],
       reachedActions: ["deactivated": "ignore", "suspended": "ignore", "deleted": "ignore"])
-    try await Nights.with(shop, Self.rows) { nights in
+    try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([:], [1: "protected"])
       try await Self.forget(nights)
       for reason in reasons {
@@ -80,7 +80,7 @@ import Warehouse
   /// A hold of today and a protection of then on one row: it is opened when both are gone.
   @Test(arguments: [true, false])
   func whatBothHideIsOpenedByTheLast(holdGoesFirst: Bool) async throws {
-    try await Nights.with(Shop(), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(), Self.rows) { nights in
       try await nights.night([:], [1: "protected"])
       try await Self.forget(nights)
       // Opened by somebody, and hidden again by its own answer.
@@ -88,7 +88,7 @@ import Warehouse
       try await nights.night([9: "protected"], [:], checks: false)
       #expect(try await nights.visibility(9) == "protected")
     }
-    try await Nights.with(Shop(), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(), Self.rows) { nights in
       try await nights.night([:], [1: "protected"])
       try await Self.forget(nights)
       try await nights.execute("UPDATE shop.posts SET visibility = 'internal' WHERE post_id = 9")
@@ -110,7 +110,7 @@ import Warehouse
   /// yet the author has to be released before it is shown.
   @Test(arguments: Shop.Way.allCases)
   func whoeverIsProtectedLaterHoldsTheirRowsToo(way: Shop.Way) async throws {
-    try await Nights.with(Shop(way: way), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(way: way), Self.rows) { nights in
       try await nights.night([8: "protected"], checks: false)
       try await Self.forget(nights)
       try await nights.night([8: "protected"], [1: "protected"], checks: false)
@@ -125,7 +125,7 @@ import Warehouse
 
   /// The limits of restores count them by their IDs.
   @Test func theyAreBoundedByTheLimits() async throws {
-    try await Nights.with(Shop(), HoldLimitTests.posts(30)) { nights in
+    try await NightlyFixture.with(Shop(), HoldLimitTests.posts(30)) { nights in
       try await nights.night(HoldLimitTests.protected(1...30))
       try await Self.forget(nights)
       let report = try await nights.night(status: .stopped, checks: false)

@@ -72,14 +72,14 @@ import Testing
     """
 
   private static func withThree(
-    _ order: [String], _ body: @escaping @Sendable (Nights) async throws -> Void
+    _ order: [String], _ body: @escaping @Sendable (NightlyFixture) async throws -> Void
   ) async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       definition: threeDatasets + order.map(dataset).joined(),
       tables: "\(Shop.tables)\n\(rows)", stageWise: true, body)
   }
 
-  private static func repost(_ nights: Nights) async throws -> [String] {
+  private static func repost(_ nights: NightlyFixture) async throws -> [String] {
     try await nights.rows("SELECT visibility FROM shop.reposts WHERE repost_id = 900")
   }
 
@@ -157,7 +157,7 @@ import Testing
   /// The number of a post and of a user is the same.
   @Test(arguments: Shop.Way.allCases)
   func aUsersAnswerDoesNotReleaseThePostOfTheSameNumber(way: Shop.Way) async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(way: way),
       """
       INSERT INTO users VALUES (7, 'seven');
@@ -179,7 +179,7 @@ import Testing
   func aColumnGoesBackWhenNoIDThatSetItIsLeft(way: Shop.Way, authorFirst: Bool) async throws {
     let shop = Shop(
       way: way, restore: "former", reachedSet: "{visibility: protected, searchable: false}")
-    try await Nights.with(
+    try await NightlyFixture.with(
       shop,
       """
       INSERT INTO users VALUES (1, 'one');
@@ -206,7 +206,7 @@ import Testing
     let set = "{visibility: protected, searchable: false}"
     let shop = Shop(
       set: set, restore: restore == "former" ? restore : "{visibility: public, searchable: true}")
-    try await Nights.with(
+    try await NightlyFixture.with(
       shop,
       """
       INSERT INTO posts (post_id, author_id, visibility, searchable) VALUES
@@ -239,7 +239,7 @@ import Testing
         "deleted": "{redact: {text: ''}}",
       ],
       userActions: ["deactivated": "ignore", "suspended": "{redact: {name: ''}}"])
-    try await Nights.with(
+    try await NightlyFixture.with(
       shop,
       """
       INSERT INTO users SELECT u, 'user' FROM generate_series(1, 4) AS u;

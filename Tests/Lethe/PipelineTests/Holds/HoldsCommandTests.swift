@@ -15,7 +15,7 @@ import Testing
       set: "{visibility: protected, text: ''}", restore: "former",
       reachedSet: "{visibility: protected}")
     let rows = "ALTER TABLE users ADD text text; \(Self.rows)"
-    try await Nights.with(shop, rows) { nights in
+    try await NightlyFixture.with(shop, rows) { nights in
       try await nights.night([9: "protected"], [1: "protected"], checks: false)
       let listed = try await nights.lethe(
         "holds", "list", "--database", nights.url, "--output", "json")
@@ -41,7 +41,7 @@ import Testing
   }
 
   @Test func releaseOpensRowsOnSomebodysWordAndSealsIt() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([9: "protected"], [1: "protected"])
       func release(_ arguments: String...) async throws -> Program.Ending {
         try await nights.lethe(
@@ -71,7 +71,7 @@ import Testing
   }
 
   @Test func forgettingLeavesTheRowsHiddenForGood() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([9: "protected"])
       let forgotten = try await nights.lethe(
         "holds", "release", "PIPELINE", "--type", "tweets", "9", "--keep-hidden", "--force",
@@ -84,7 +84,9 @@ import Testing
   }
 
   @Test func noMoreRowsAreOpenedThanTheLimitAllows() async throws {
-    try await Nights.with(Shop(restore: "former", limits: ", max_restored_rows: 1"), Self.rows) {
+    try await NightlyFixture.with(
+      Shop(restore: "former", limits: ", max_restored_rows: 1"), Self.rows
+    ) {
       nights in
       try await nights.night([:], [1: "protected"])
       let over = try await nights.lethe(
@@ -99,7 +101,7 @@ import Testing
 
   /// The user's row is gone, so nobody asks about it any more.
   @Test func whatNobodyAsksAboutIsCountedAndCanBeReleased() async throws {
-    try await Nights.with(Shop(restore: "former"), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([:], [1: "protected", 2: "protected"])
       try await nights.change("DELETE FROM users WHERE user_id = 1")
       try await nights.night([:], [2: "protected"], checks: false)

@@ -16,7 +16,7 @@ import Testing
       way: .postsFirst, restore: "former", limits: ", max_restored_percent: 100",
       postKeys: ["batch: \(Self.batch)"],
       userKeys: ["batch: \(Self.batch)", "batch_rows: \(8 * Self.batch)"])
-    try await Nights.with(
+    try await NightlyFixture.with(
       shop,
       """
       INSERT INTO users SELECT u, 'user' FROM generate_series(1, \(authors ?? 1)) AS u;
@@ -43,7 +43,7 @@ import Testing
 
   /// A pass over a table of this size costs the server next to nothing: so that it plans as it would for one
   /// of millions of rows, each row costs more. What it knows of the tables stays what it is.
-  private static func planForMany(_ nights: Nights) async throws {
+  private static func planForMany(_ nights: NightlyFixture) async throws {
     try await nights.execute(
       """
       DO $$ BEGIN
@@ -60,7 +60,7 @@ import Testing
     let shop = Shop(
       way: .postsFirst, restore: "former", limits: ", max_restored_percent: 100",
       postKeys: ["batch: \(Self.batch)"], postActions: ["deleted": "delete"])
-    try await Nights.with(
+    try await NightlyFixture.with(
       shop,
       """
       INSERT INTO posts (post_id, author_id, visibility)
@@ -82,7 +82,7 @@ import Testing
   /// While the first holds belong to a transaction under way, their table has pages and no rows. Whoever
   /// collects beside it does not have PostgreSQL note that: a plan for no rows took a minute a chunk.
   @Test func nobodyCountsHoldsThatAreNotCommitted() async throws {
-    try await Nights.with(
+    try await NightlyFixture.with(
       Shop(restore: "former"),
       "INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 9) AS p"
     ) { nights in
@@ -108,7 +108,7 @@ import Testing
   }
 
   /// How many rows of holds and holders all statements so far have looked at, or looked for.
-  private static func rowsRead(_ nights: Nights) async throws -> Int {
+  private static func rowsRead(_ nights: NightlyFixture) async throws -> Int {
     try await Connection.withConnection(ConnectionString(nights.url)) {
       try await $0.query(
         """

@@ -18,7 +18,7 @@ import Warehouse
 /// the stages and of the ledger's tables is here.
 struct ModelDriver {
   /// What a night's chunks were made by.
-  private struct Night {
+  private struct PipelineFixture {
     let run: Run
     let definition: Definition
     let catalog: Catalog
@@ -33,7 +33,7 @@ struct ModelDriver {
   let pieces: String
   private let lease = Lease()
   private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-  private var nights: [Night] = []
+  private var nights: [PipelineFixture] = []
   /// In the order of the model's: the chunk's ID, and its night.
   private var chunks: [(id: Int64, night: Int)] = []
 
@@ -64,7 +64,7 @@ struct ModelDriver {
       .begin(definition, in: directory.string, lease: lease)
     try FileManager.default.createDirectory(
       atPath: run.workDirectory, withIntermediateDirectories: true)
-    nights.append(Night(run: run, definition: definition, catalog: catalog))
+    nights.append(PipelineFixture(run: run, definition: definition, catalog: catalog))
     var exported: [Exported] = []
     for dataset in definition.datasets {
       let stage = ExportStage(
@@ -211,7 +211,7 @@ struct ModelDriver {
                || coalesce(cause_id, 0)
                || CASE WHEN superseded_by IS NULL THEN '' ELSE ' superseded' END
     FROM (SELECT id, action, type, reason, cause_id, superseded_by FROM lethe.event
-          UNION ALL SELECT id, action, type, reason, NULL, NULL FROM \(PipelineTests.Night.tracedEvents) AS t) AS e
+          UNION ALL SELECT id, action, type, reason, NULL, NULL FROM \(PipelineTests.PipelineFixture.tracedEvents) AS t) AS e
     """
 
   /// A hold's columns: the row, the column, the former value, and what it was set to.

@@ -25,7 +25,7 @@ import Testing
   }
 
   /// A database for cases, made by `makes` with its number and its seed.
-  private static func withWorld(
+  private static func withPlatform(
     _ body: (_ makes: (_ number: Int, _ seed: UInt64) -> ModelCase) async throws -> Void
   ) async throws {
     try await withTestDatabase(.ledger, .warehouse) { database in
@@ -50,7 +50,7 @@ import Testing
     9_029_991_265_528_668_016 as UInt64
   ])
   func whatWasWrongOnceIsTheModels(seed: UInt64) async throws {
-    try await Self.withWorld { makes in
+    try await Self.withPlatform { makes in
       var modelCase = makes(1, seed)
       let differences = try await modelCase.run()
       #expect(differences == [])
@@ -59,7 +59,7 @@ import Testing
 
   @Test(arguments: 0..<4)
   func everyOutcomeIsTheModels(part: Int) async throws {
-    try await Self.withWorld { makes in
+    try await Self.withPlatform { makes in
       for number in 1...Self.cases {
         let seed = Self.seed &+ UInt64(part * Self.seedsPerPart + number - 1)
         var modelCase = makes(number, seed)

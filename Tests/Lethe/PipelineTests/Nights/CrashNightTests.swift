@@ -6,9 +6,9 @@ import Testing
 /// The warehouse's server crashes in the middle of a night.
 @Suite(.endedIfItHangs) struct CrashNightTests {
   @Test func aCrashOfTheWarehouseIsForALaterTryToMend() async throws {
-    try await Night.with { platform in
+    try await PipelineFixture.with { platform in
       try await withOwnServer { server in
-        let night = Night(
+        let night = PipelineFixture(
           database: try await server.database(.ledger, .warehouse), service: platform.service,
           gate: platform.gate, directory: platform.directory)
         try await night.execute(

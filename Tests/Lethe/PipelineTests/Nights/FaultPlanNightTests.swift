@@ -30,7 +30,7 @@ import Testing
     fault.rules.enumerated().map { "  - {name: f\($0), \($1)}\n" }.joined()
   }
 
-  private static func definition(_ night: Night, _ api: [String]) throws -> String {
+  private static func definition(_ night: PipelineFixture, _ api: [String]) throws -> String {
     let lines = (["allowed_hosts: [127.0.0.2]"] + api).map { "  \($0)\n" }.joined()
     return try night.definitionFile {
       $0.replacing("  poll_seconds: 0.02\n", with: "\(lines)  poll_seconds: 0.02\n")
@@ -39,7 +39,7 @@ import Testing
 
   private static func night(_ fault: Fault, _ profile: WireProfile) async throws {
     let plan = try FaultPlan(yaml: "seed: 3\nfaults:\n\(rules(fault))", file: "plan.yaml")
-    try await Night.with({
+    try await PipelineFixture.with({
       $0.faults = plan
       $0.profile = profile
       $0.sweepInterval = .milliseconds(50)

@@ -20,7 +20,7 @@ import Testing
     _ plan: FaultPlan, runs: Int = 1, isLegacy: Bool = false,
     _ configure: @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in }
   ) async throws -> Set<String> {
-    try await Night.with({
+    try await PipelineFixture.with({
       $0.faults = plan
       configure(&$0)
     }) { night in
@@ -88,7 +88,7 @@ import Testing
   }
 }
 
-extension Night {
+extension PipelineFixture {
   private struct Record: Decodable {
     struct Fault: Decodable { let fault: String }
     let served: [Fault]

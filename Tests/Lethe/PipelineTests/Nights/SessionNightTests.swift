@@ -22,7 +22,7 @@ import Testing
         CREATE TABLE liked (post_id bigint REFERENCES posts ON DELETE CASCADE);
         INSERT INTO users VALUES (1, 'o''one \\ two'), (2, 'two');
         """)
-    try await Nights.with(
+    try await NightlyFixture.with(
       shop,
       """
       INSERT INTO posts (post_id, author_id, text, latitude, raw, visibility)

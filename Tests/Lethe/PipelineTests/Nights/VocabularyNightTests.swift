@@ -37,7 +37,7 @@ import Testing
   func everyWordIsRead(_ night: Case) async throws {
     let knowsEdits = night.words.contains("rehydrate/tweet_edited")
     let words = night.words
-    try await Night.with({
+    try await PipelineFixture.with({
       $0.profile = night.profile
       $0.vocabulary = night.vocabulary
     }) { night in
@@ -64,7 +64,7 @@ import Testing
   }
 }
 
-extension Night {
+extension PipelineFixture {
   /// The pairs of action and reason in all results that the service keeps.
   fileprivate func wordsServed() throws -> Set<String> {
     let spool = directory + "/spool"

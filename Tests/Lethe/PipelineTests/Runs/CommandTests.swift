@@ -6,12 +6,14 @@ import TestSupport
 import Testing
 
 @Suite struct CommandTests {
-  private func lethe(_ night: Night, _ arguments: String...) async throws -> Program.Ending {
+  private func lethe(_ night: PipelineFixture, _ arguments: String...) async throws
+    -> Program.Ending
+  {
     try await Program.run("lethe", arguments, environment: night.environment)
   }
 
   @Test func theLastLineOfStdoutIsOneJSONObject() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let ending = try await lethe(night, "run", try night.definitionFile(), "--output", "json")
       #expect(ending.code == 0, "\(ending.stderr)")
@@ -28,13 +30,13 @@ import Testing
   }
 
   @Test func noSecretIsWrittenAnywhere() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let ending = try await lethe(
         night, "run", try night.definitionFile(), "--log-level", "debug", "--log-format", "json")
       #expect(ending.code == 0)
       for text in [ending.stdout, ending.stderr] {
-        #expect(!text.contains(Night.token))
+        #expect(!text.contains(PipelineFixture.token))
         #expect(!text.contains("token="))
         #expect(!text.contains(night.database.url))
       }
@@ -44,14 +46,14 @@ import Testing
           SELECT r::text FROM lethe.run AS r UNION ALL SELECT c::text FROM lethe.chunk AS c
           UNION ALL SELECT j::text FROM lethe.job AS j) AS t
         """, as: String.self)
-      #expect(!ledger.contains(Night.token))
+      #expect(!ledger.contains(PipelineFixture.token))
       #expect(!ledger.contains("http"))
       #expect(!ledger.contains(night.database.url))
     }
   }
 
   @Test func aSecondProcessIsToldThatTheFirstHoldsTheLock() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       night.gate.hold { if case .processing = $0 { true } else { false } }
       let file = try night.definitionFile()
@@ -77,7 +79,7 @@ import Testing
   }
 
   @Test func theExitCodesTellWhatCameOfIt() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let file = try night.definitionFile()
       #expect(try await lethe(night, "apply", file, "--skip-if-idle").code == 99)
@@ -91,7 +93,7 @@ import Testing
       }
       let line =
         try #require(
-          Night.definition.split(separator: "\n").firstIndex {
+          PipelineFixture.definition.split(separator: "\n").firstIndex {
             $0.hasSuffix("table: warehouse.users")
           }
         ) + 1
@@ -115,7 +117,7 @@ import Testing
   func whatTheAPIGotWrongIsTold(status: String, code: Int32) async throws {
     let line = #"{"id":"1","action":"delete","reason":"withheld"}"# + "\n"
     let script = ScriptedAPI.Script(result: { _ in line }, status: status, error: "no space")
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (1, 1, 'text', now())
@@ -132,7 +134,7 @@ import Testing
   }
 
   @Test func aRunThatTurnsOutWrongCanBeGivenUp() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       try await night.execute(
         "ALTER TABLE warehouse.posts ADD CONSTRAINT open CHECK (visibility <> 'protected')")
@@ -159,7 +161,7 @@ import Testing
   }
 
   @Test func aRunThatNoProcessWorksOnIsUnfinished() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let file = try night.definitionFile()
       #expect(try await lethe(night, "export", file).code == 0)
@@ -180,7 +182,7 @@ import Testing
   }
 
   @Test func aStageThatHasWorkItCannotDoYetIsNotIdle() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 1500)
       let file = try night.definitionFile()
       _ = try await lethe(night, "export", file)
@@ -193,7 +195,7 @@ import Testing
   }
 
   @Test func aWrongTokenIsExitCode77AndAServerThatIsAwayIs75() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let file = try night.definitionFile()
       var environment = night.environment
@@ -216,7 +218,7 @@ import Testing
     ("host=certificates.invalid", 75),
   ])
   func aConnectionThatFailsEndsByItsCause(option: String, code: Int32) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let server = try #require(ProcessInfo.processInfo.environment["PGHOST"])
       let own = option.contains("host=") ? "" : "host=\(server) "
       let ending = try await Program.run(
@@ -227,7 +229,7 @@ import Testing
   }
 
   @Test func aDatabaseWithoutALedgerIsToldHowToGetOne() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute("DROP SCHEMA lethe CASCADE; TRUNCATE schema_migrations")
       let file = try night.definitionFile()
       let run = try await lethe(night, "run", file)
@@ -251,7 +253,7 @@ import Testing
   }
 
   @Test func jobsAreListedShownAndCancelled() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let file = try night.definitionFile()
       _ = try await lethe(night, "export", file)

@@ -16,7 +16,7 @@ import Testing
   // MARK: One object at every exit
 
   @Test func everyExitPrintsOneObjectWithTheErrorAndTheRemedy() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try world.file()
       var environment = world.night.environment
       environment["COMPLIANCE_API_URL"] = world.night.service
@@ -63,7 +63,7 @@ import Testing
     "ALTER TABLE lethe.run ADD CHECK (pipeline = 'another') NOT VALID",
   ])
   func anErrorOfTheServerHasItsRemedyInBothOutputs(change: String) async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(SQL(trusted: change))
       let file = try world.file()
       let json = try await world.lethe("run", file, "--output", "json")
@@ -77,7 +77,7 @@ import Testing
   }
 
   @Test func aPipelineThatAnotherProcessHoldsIsAnObjectToo() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.database.withConnection { other in
         #expect(try await RunLedger(connection: other).lock(pipeline: "night"))
         let locked = try await world.lethe("run", try world.file(), "--output", "json")
@@ -91,7 +91,7 @@ import Testing
 
   @Test(arguments: [400, 409, 413])
   func anAnswerAboutOneJobThatNobodyExpectsSetsItsChunkAside(status: Int) async throws {
-    try await RefusalWorld.with(configure: {
+    try await RefusalFixture.with(configure: {
       $0.problem = { $0.contains("-c2-") ? status : nil }
     }) { world in
       let file = try world.file()
@@ -120,7 +120,7 @@ import Testing
   /// The API answers for the job, and not with its result: a later try may have it.
   @Test func aResultThatCannotBeHadNowLeavesItsChunkForTheNextTryAndNothingElse() async throws {
     let isMended = Flag()
-    try await RefusalWorld.with(configure: {
+    try await RefusalFixture.with(configure: {
       $0.downloadProblem = { !isMended.isSet && $0.contains("-c2-") ? 503 : nil }
     }) { world in
       let pipeline = try world.pipeline()
@@ -141,10 +141,10 @@ import Testing
   }
 
   @Test func aDatasetThatCannotBeExportedKeepsNoOtherFromIt() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       func file(_ condition: String) throws -> String {
         try world.night.definitionFile {
-          RefusalWorld.definition("batch: 20", ids: 10)($0)
+          RefusalFixture.definition("batch: 20", ids: 10)($0)
             .replacing("chunk: {ids: 10}", with: "where: \"\(condition)\"\n    chunk: {ids: 10}")
         }
       }
@@ -167,9 +167,9 @@ import Testing
   // MARK: Stopped
 
   @Test func aStoppedRunNamesTheCommandWithThePipelinesFileAndTheNumberLasts() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try world.night.definitionFile {
-        RefusalWorld.definition("batch: 20", ids: 100)($0)
+        RefusalFixture.definition("batch: 20", ids: 100)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
       let command = "lethe apply \(file) --approve 1"
@@ -204,9 +204,9 @@ import Testing
   }
 
   @Test func anApprovalIsKeptSealedAndShown() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try world.night.definitionFile {
-        RefusalWorld.definition("batch: 20", ids: 100)($0)
+        RefusalFixture.definition("batch: 20", ids: 100)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
       #expect(try await world.lethe("run", file).code == 3)
@@ -251,9 +251,9 @@ import Testing
   }
 
   @Test func whoApprovesIsTheUserOfTheSystemUnlessSaid() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try world.night.definitionFile {
-        RefusalWorld.definition("batch: 20", ids: 100)($0)
+        RefusalFixture.definition("batch: 20", ids: 100)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
       #expect(try await world.lethe("run", file).code == 3)
@@ -269,9 +269,9 @@ import Testing
 
   @Test func aLimitComesBeforeWhatIsSetAsideAndThatBeforeTheQuarantine() async throws {
     let result: @Sendable ([Int64]) -> String = {
-      RefusalWorld.answers($0) + ($0.contains(5) ? "garbage\n" : "")
+      RefusalFixture.answers($0) + ($0.contains(5) ? "garbage\n" : "")
     }
-    try await RefusalWorld.with(result) { world in
+    try await RefusalFixture.with(result) { world in
       try await world.night.execute(
         """
         CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
@@ -286,7 +286,7 @@ import Testing
         SELECT 2000 + 4 * u, 'user', now() FROM generate_series(1, 40) AS u
         """)
       _ = try world.night.definitionFile {
-        RefusalWorld.definition("batch: 20", ids: 10)($0)
+        RefusalFixture.definition("batch: 20", ids: 10)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 15")
       }
       let three = try await world.lethe("run", file)
@@ -316,9 +316,9 @@ import Testing
   func aRetryDoesNothingThatANewerAnswerHasOvertaken(batch: String) async throws {
     let nights = Flag()
     let result: @Sendable ([Int64]) -> String = {
-      nights.isSet ? "" : RefusalWorld.answers($0)
+      nights.isSet ? "" : RefusalFixture.answers($0)
     }
-    try await RefusalWorld.with(result) { world in
+    try await RefusalFixture.with(result) { world in
       try await world.night.execute(
         """
         CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
@@ -341,7 +341,7 @@ import Testing
   }
 
   @Test func aRetryAsksTheLimitsAnewAndKeepsToTheDefinitionOfItsRun() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(
         """
         CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
@@ -368,7 +368,7 @@ import Testing
 
   /// Killed between taking a chunk on again and applying it.
   @Test func aRetryThatIsCutOffIsFinishedByTheNextRun() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(
         """
         CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);

@@ -76,7 +76,7 @@ import Warehouse
             connection: connection,
             ledger: ExportLedger(connection: recording, run: run, lease: lease),
             catalog: try await Catalog(of: definition, on: recording),
-            workDirectory: FilePath(run.workDirectory), logger: Night.logger)
+            workDirectory: FilePath(run.workDirectory), logger: PipelineFixture.logger)
           try await stage.export(dataset) { _ in }
           // Again: it is done, and stays as it is.
           try await stage.export(dataset) { _ in }

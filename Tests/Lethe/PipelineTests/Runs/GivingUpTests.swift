@@ -17,7 +17,7 @@ import Testing
   /// Also one that was created and never answered for is found, by its name.
   @Test(arguments: places)
   func noJobOfItHoldsTheSlot(place: Place) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       try await night.end(at: place, by: SIGKILL)
       let file = try night.definitionFile()
@@ -44,7 +44,7 @@ import Testing
   }
 
   @Test func withoutTheAPIItIsGivenUpAllTheSameAndTheJobsAreNamed() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let pipeline = try night.pipeline()
       try await night.withRuntime(pipeline) { runtime in
@@ -76,9 +76,9 @@ import Testing
 
   /// What is applied stays as it is, to the last byte of its record.
   @Test func itNeverTouchesWhatIsApplied() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try world.night.definitionFile {
-        RefusalWorld.definition("batch: 20", ids: 10)($0)
+        RefusalFixture.definition("batch: 20", ids: 10)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
       #expect(try await world.lethe("run", file).code == 3)
@@ -105,9 +105,9 @@ import Testing
   /// Two users with a thousand posts whose accounts are gone, and a trigger that has the process wait for
   /// another try in the middle of one of them.
   private func withHalfAppliedEvent(
-    _ body: @escaping @Sendable (Night, @Sendable (String) -> String) async throws -> Void
+    _ body: @escaping @Sendable (PipelineFixture, @Sendable (String) -> String) async throws -> Void
   ) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
@@ -203,7 +203,7 @@ import Testing
     }
   }
 
-  private func expectWhole(_ night: Night, unsealed: Int) async throws {
+  private func expectWhole(_ night: PipelineFixture, unsealed: Int) async throws {
     let found = try await night.database.withConnection {
       try await AuditLedger(connection: $0).verify()
     }

@@ -7,9 +7,9 @@ import Testing
 @Suite struct HaltedWorkTests {
   /// A script with a stage a line goes on, night after night, beside chunks that wait for somebody's word.
   @Test func aStoppedChunkHaltsNoStageOfTheNextNight() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try world.night.definitionFile {
-        RefusalWorld.definition("batch: 20", ids: 10)($0)
+        RefusalFixture.definition("batch: 20", ids: 10)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
       for night in 1...3 {
@@ -50,16 +50,18 @@ import Testing
     "https://storage.googleapis.com/b/1?X-Goog-Credential=svc&X-Goog-Signature=c2lnbmF0dXJlLW9mLWEtVVJM"
 
   private static let quotes: [String] = [
-    "cannot write to \(signed)", "Bearer \(Night.token) may not",
-    "\u{1B}[2J\u{7}header Authorization: Bearer \(Night.token) and \(signed)",
-    #"{"access_token": "\#(Night.token)", "url": "\#(signed)"}"#,
-    "<html><a href=\"\(signed)\">\(Night.token)</a></html>",
-    String(repeating: "long ", count: 5_000) + Night.token,
+    "cannot write to \(signed)", "Bearer \(PipelineFixture.token) may not",
+    "\u{1B}[2J\u{7}header Authorization: Bearer \(PipelineFixture.token) and \(signed)",
+    #"{"access_token": "\#(PipelineFixture.token)", "url": "\#(signed)"}"#,
+    "<html><a href=\"\(signed)\">\(PipelineFixture.token)</a></html>",
+    String(repeating: "long ", count: 5_000) + PipelineFixture.token,
   ]
 
   private func expectNoSecret(_ texts: [String], _ location: SourceLocation = #_sourceLocation) {
     for text in texts {
-      for secret in [Night.token, "c2lnbmF0dXJl", "X-Goog-Signature=c", "\u{1B}", "\u{7}"] {
+      for secret in [
+        PipelineFixture.token, "c2lnbmF0dXJl", "X-Goog-Signature=c", "\u{1B}", "\u{7}",
+      ] {
         #expect(!text.contains(secret), sourceLocation: location)
       }
       #expect(!text.contains(String(repeating: "long ", count: 200)), sourceLocation: location)
@@ -68,7 +70,7 @@ import Testing
 
   @Test(arguments: quotes)
   func whatAJobSaysOfItsEndHasNoSecret(text: String) async throws {
-    try await RefusalWorld.with(configure: {
+    try await RefusalFixture.with(configure: {
       $0.status = "failed"
       $0.error = text
     }) { world in
@@ -89,7 +91,7 @@ import Testing
   func whatAnErrorQuotesHasNoSecret(text: String, status: Int) async throws {
     let title = (try? JSONEncoder().encode(["title": "refused", "detail": text])) ?? Data()
     for body in [text, String(decoding: title, as: UTF8.self)] {
-      try await RefusalWorld.with(configure: {
+      try await RefusalFixture.with(configure: {
         $0.problem = { $0.contains("-c1-") ? status : nil }
         $0.problemBody = body
       }) { world in

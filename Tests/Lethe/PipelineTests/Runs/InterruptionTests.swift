@@ -72,7 +72,7 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
 
   @Test(arguments: Place.allCases, signals)
   func aRunThatWasEndedAnywhereEndsAsIfItHadNot(place: Place, signal: Int32) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 1500, users: 40)
       try await night.end(at: place, by: signal)
       try await night.finishAndVerify()
@@ -82,7 +82,7 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
   /// The second night of bad luck hits the resumed run.
   @Test(arguments: zip(Place.allCases, Place.allCases.dropFirst(3) + Place.allCases.prefix(3)))
   func aRunThatWasKilledTwiceEndsAsIfItHadNotBeen(first: Place, second: Place) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 1500, users: 40)
       try await night.end(at: first, by: SIGKILL)
       try await night.end(at: second, by: SIGKILL)
@@ -91,7 +91,7 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
   }
 }
 
-extension Night {
+extension PipelineFixture {
   private static let heldLock = 4711
 
   /// Starts `lethe run`, ends it by the signal once it is at the place, and clears the place away.

@@ -36,7 +36,7 @@ import Testing
 
   /// Runs a command with `--output json` and keeps what it prints.
   private func lethe(
-    _ night: Night, _ definition: String, _ outputs: Outputs, code: Int32 = 0,
+    _ night: PipelineFixture, _ definition: String, _ outputs: Outputs, code: Int32 = 0,
     _ arguments: String..., environment: [String: String] = [:]
   ) async throws {
     let ending = try await Program.run(
@@ -47,7 +47,7 @@ import Testing
   }
 
   private func aNightAndItsEvidence(_ outputs: Outputs) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 1500)
       try await night.execute(
         """
@@ -102,7 +102,7 @@ import Testing
   }
 
   private func runsThatWaitForSomebody(_ outputs: Outputs) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 1500)
       let file = try night.definitionFile {
         $0.replacing("max_redacted_percent: 60", with: "max_redacted_percent: 1")
@@ -145,7 +145,7 @@ import Testing
       not JSON
 
       """
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)

@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct RoadTests {
   @Test func aRunLeavesTheWarehouseAsThePlatformSays() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline()
       let reports = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -36,7 +36,7 @@ import Testing
   }
 
   @Test func aSecondRunFindsNothingToDoToAnyRow() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline()
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -59,7 +59,7 @@ import Testing
   }
 
   @Test func tombstonesAndRehydrationsAreExactlyThoseOfTheAnswers() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline()
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -94,7 +94,7 @@ import Testing
   }
 
   @Test func anIDThatComesBackCleanIsRestored() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline()
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -126,7 +126,7 @@ import Testing
   /// A row that two accounts protect is shown again when both are open, whichever opens first.
   @Test(arguments: [5, 6])
   func aRowStaysHiddenWhileAnotherProtectedIDReachesIt(opensFirst: Int) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
@@ -168,7 +168,7 @@ import Testing
   }
 
   @Test func anEmptyWarehouseIsDoneAtOnce() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       let pipeline = try night.pipeline()
       let reports = try await night.withRuntime(pipeline) { try await $0.run() }
       #expect(reports.map(\.status) == [.done])
@@ -178,7 +178,7 @@ import Testing
   }
 
   @Test func aChunkInOneTransactionEndsTheSame() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline { $0.replacing("batch: 20", with: "atomic: chunk") }
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -196,7 +196,7 @@ import Testing
   }
 
   @Test func theStagesAsCommandsEndWhereARunDoes() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline()
       _ = try await night.withRuntime(pipeline) { runtime in

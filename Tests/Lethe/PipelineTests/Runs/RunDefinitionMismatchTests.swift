@@ -61,9 +61,9 @@ import Testing
   ]
 
   private func file(
-    _ world: RefusalWorld, _ change: (String) -> String = { $0 }
+    _ world: RefusalFixture, _ change: (String) -> String = { $0 }
   ) throws -> String {
-    try world.night.definitionFile { change(RefusalWorld.definition("batch: 20", ids: 30)($0)) }
+    try world.night.definitionFile { change(RefusalFixture.definition("batch: 20", ids: 30)($0)) }
   }
 
   private func error(_ ending: Program.Ending) throws -> (message: String, remedy: String) {
@@ -74,7 +74,7 @@ import Testing
 
   @Test(arguments: kinds)
   func itIsNamedWithTheDifferenceAndTodaysFileCanBeAdopted(kind: Kind) async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       #expect(try await world.lethe("export", try file(world, kind.before)).code == 0)
       try await world.night.execute(kind.sql)
       let file = try file(world, kind.after)
@@ -115,7 +115,7 @@ import Testing
 
   /// The file of today does not fit: earlier runs are gone on with, and all that is wrong is said.
   @Test func whatWasDoneIsToldAlsoWhereNoNewRunCanBegin() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       #expect(try await world.lethe("export", try file(world)).code == 0)
       let broken = try file(world) {
         $0.replacing("longitude, place_id]", with: "longitude, spot]")
@@ -156,7 +156,7 @@ import Testing
 
   /// Today's file says the same of it, and to take that on would change nothing.
   @Test func whatOnlyTheDatabaseIsToBlameForIsMendedThere() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try file(world)
       #expect(try await world.lethe("export", file).code == 0)
       try await world.night.execute(Self.noPlace)
@@ -171,7 +171,7 @@ import Testing
 
   @Test(arguments: kinds)
   func itCanBeGivenUp(kind: Kind) async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       #expect(try await world.lethe("export", try file(world, kind.before)).code == 0)
       try await world.night.execute(kind.sql)
       let file = try file(world, kind.after)
@@ -211,11 +211,11 @@ import Testing
 
   /// Some chunks are applied, others stopped.
   private func withStoppedRun(
-    _ body: @escaping @Sendable (RefusalWorld, @Sendable (String) -> String) async throws -> Void
+    _ body: @escaping @Sendable (RefusalFixture, @Sendable (String) -> String) async throws -> Void
   ) async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let tight: @Sendable (String) -> String = {
-        RefusalWorld.definition("batch: 20", ids: 10)($0)
+        RefusalFixture.definition("batch: 20", ids: 10)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
       let file = try world.night.definitionFile(tight)
@@ -337,7 +337,7 @@ import Testing
   /// Half of the runs are exported, of the others something is collected.
   @Test(arguments: zip(broken, broken.indices.map { $0.isMultiple(of: 2) }))
   func aCopyThatCannotBeReadStopsNothingElse(definition: String, isCollected: Bool) async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try file(world)
       for stage in ["export", "submit", "await", "collect"] where isCollected || stage == "export" {
         #expect(try await world.lethe(stage, file).code == 0)
@@ -368,12 +368,12 @@ import Testing
   }
 
   @Test func whoseRowsNobodyExportsIsNotDecidedByACopyThatCannotBeRead() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try file(world)
       #expect(try await world.lethe("run", file).code == 0)
       try await world.night.execute("UPDATE lethe.run SET definition = definition - 'limits'")
       let other = try world.night.definitionFile {
-        RefusalWorld.definition("batch: 20", ids: 30)($0).replacing(
+        RefusalFixture.definition("batch: 20", ids: 30)($0).replacing(
           "name: night", with: "name: day"
         )
         .replacing(

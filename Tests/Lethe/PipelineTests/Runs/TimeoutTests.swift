@@ -7,13 +7,13 @@ import Testing
 /// The definition's own timeouts, and what becomes of a statement that takes longer.
 @Suite struct TimeoutTests {
   private static func lethe(
-    _ night: Night, _ command: String, _ file: String
+    _ night: PipelineFixture, _ command: String, _ file: String
   ) async throws -> Program.Ending {
     try await Program.run(
       "lethe", [command, file, "--output", "json"], environment: night.environment)
   }
 
-  private static func slow(_ night: Night, _ table: String) async throws {
+  private static func slow(_ night: PipelineFixture, _ table: String) async throws {
     try await night.execute(
       """
       CREATE FUNCTION sleepy() RETURNS trigger LANGUAGE plpgsql AS
@@ -23,7 +23,7 @@ import Testing
       """)
   }
 
-  private static func postsOnly(_ night: Night, _ timeouts: String) throws -> String {
+  private static func postsOnly(_ night: PipelineFixture, _ timeouts: String) throws -> String {
     try night.definitionFile {
       CollectTests.postsOnly($0).replacing("limits:", with: "timeouts: \(timeouts)\nlimits:")
     }
@@ -33,7 +33,7 @@ import Testing
   /// and the night after it goes once the cause is mended.
   @Test(arguments: ["warehouse.posts", "lethe.collected"])
   func whatTakesTooLongIsSetAside(table: String) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 300)
       try await Self.slow(night, table)
       let file = try Self.postsOnly(night, "{statement_seconds: 3}")
@@ -55,7 +55,7 @@ import Testing
   }
 
   @Test func anExportThatTakesTooLongIsNamed() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let file = try night.definitionFile {
         CollectTests.postsOnly($0)
@@ -73,7 +73,7 @@ import Testing
 
   /// Today's file counts, and not the one that the run began with.
   @Test func aRunGoesOnWithTheTimeoutsOfToday() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 300)
       let before = try night.definitionFile { CollectTests.postsOnly($0) }
       for stage in ["export", "submit", "await", "collect"] {
@@ -89,7 +89,7 @@ import Testing
 
   /// A row that somebody holds is waited for as long as the definition says, and tried again.
   @Test func aLockIsWaitedForAsLongAsItSays() async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.invent(posts: 300)
       let file = try Self.postsOnly(night, "{lock_seconds: 0.05}")
       for stage in ["export", "submit", "await", "collect"] {
@@ -112,7 +112,7 @@ import Testing
   /// A role's own setting changes nothing, and the definition's counts beside it.
   @Test(arguments: [("", "0"), ("{statement_seconds: 7.5}", "7500ms")])
   func aSessionHasTheDefinitionsTimeout(written: String, expected: String) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         "ALTER DATABASE \(identifier: night.database.name) SET statement_timeout = '1s'")
       let pipeline = try night.pipeline {

@@ -36,7 +36,7 @@ import Testing
 
   @Test(arguments: cases)
   func itIsWhereTheEnvironmentSays(one: Case) async throws {
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       func here(_ text: String) -> String { text.replacing("@", with: night.directory) }
       var environment = night.environment
       environment["LETHE_WORK_DIR"] = nil

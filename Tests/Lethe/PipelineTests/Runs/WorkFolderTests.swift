@@ -13,7 +13,7 @@ import Testing
   }
 
   private func lethe(
-    _ world: RefusalWorld, _ arguments: [String], workDirectory: String
+    _ world: RefusalFixture, _ arguments: [String], workDirectory: String
   ) async throws -> Program.Ending {
     try await Program.run(
       "lethe", arguments,
@@ -24,7 +24,7 @@ import Testing
 
   @Test(arguments: Files.allCases, ["export", "submit", "await"])
   func aRunGoesOnWhereverItIsTold(files: Files, cutOffAfter last: String) async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try world.file(ids: 40)
       let (old, new) = (world.night.directory + "/old", world.night.directory + "/new")
       for stage in ["export", "submit", "await"] {
@@ -58,7 +58,7 @@ import Testing
   }
 
   @Test func aFolderThatCannotBeMadeIsToldWithTheWayOn() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try world.file(ids: 40)
       let old = world.night.directory + "/old"
       #expect(try await lethe(world, ["export", file], workDirectory: old).code == 0)
@@ -81,7 +81,7 @@ import Testing
   }
 
   @Test func aRunThatNobodyTellsOtherwiseStaysWhereItBegan() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       let file = try world.file(ids: 40)
       let old = world.night.directory + "/old"
       #expect(try await lethe(world, ["export", file], workDirectory: old).code == 0)

@@ -6,7 +6,7 @@ import TestSupport
 /// A service as programs in a company's network have it before them: its names are known to the proxy alone, and what shows
 /// for it is nginx, with a certificate of the company's own authority.
 struct CompanyNetwork: Sendable {
-  let night: Night
+  let night: PipelineFixture
   let authority: CertificateAuthority
   let proxy: ForwardProxy
   /// Such as `https://api.company.test:20123`.
@@ -33,7 +33,7 @@ struct CompanyNetwork: Sendable {
     @Sendable func url(_ host: String) -> String {
       "\(isEncrypted ? "https" : "http")://\(host):\(front.port)"
     }
-    return try await Night.with({
+    return try await PipelineFixture.with({
       $0.profile = profile
       $0.publicURL = url(apiHost)
       $0.storagePublicURL = url(storageHost)

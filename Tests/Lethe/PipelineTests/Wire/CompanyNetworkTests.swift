@@ -174,7 +174,7 @@ import Testing
     _ ending: Program.Ending, _ location: SourceLocation = #_sourceLocation
   ) {
     let said = ending.stdout + ending.stderr
-    for secret in [ForwardProxy.password, ForwardProxy.user, Night.token] {
+    for secret in [ForwardProxy.password, ForwardProxy.user, PipelineFixture.token] {
       #expect(!said.contains(secret), "\(said)", sourceLocation: location)
     }
   }

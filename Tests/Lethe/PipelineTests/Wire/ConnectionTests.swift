@@ -19,7 +19,7 @@ import Vocabulary
     try await ComplianceClient.withClient(
       baseURL: url, token: BearerToken("secret-token"), allowedHosts: [], network: network,
       retry: RetryPolicy(attemptsMax: tries, delaySecondsFirst: 0.01, delaySecondsMax: 0.01),
-      logger: Night.logger
+      logger: PipelineFixture.logger
     ) { _ = try await $0.jobs(type: .tweets) }
   }
 
@@ -254,7 +254,7 @@ import Vocabulary
     @Sendable func ending(_ url: String, _ proxy: String?) async throws -> Program.Ending {
       try await withTemporaryDirectory { directory in
         let file = directory.appending("night.yaml").string
-        try Night.definition.write(toFile: file, atomically: true, encoding: .utf8)
+        try PipelineFixture.definition.write(toFile: file, atomically: true, encoding: .utf8)
         return try await Program.run(
           "lethe", ["jobs", "list", file],
           environment: [

@@ -10,7 +10,7 @@ import Testing
   private static let ofThirdChunk = "-c3-"
 
   private static func expectOnlyTheThirdChunkSetAside(
-    _ world: RefusalWorld, _ ending: Program.Ending, says words: [String],
+    _ world: RefusalFixture, _ ending: Program.Ending, says words: [String],
     _ location: SourceLocation = #_sourceLocation
   ) async throws {
     #expect(ending.code == 5, "\(ending.stderr)", sourceLocation: location)
@@ -29,13 +29,13 @@ import Testing
     #expect(failed == "3", sourceLocation: location)
   }
 
-  private static func jobs(of chunk: Int, _ world: RefusalWorld) async throws -> Int {
+  private static func jobs(of chunk: Int, _ world: RefusalFixture) async throws -> Int {
     try await world.night.value(
       "SELECT count(*) FROM lethe.job WHERE chunk_id = \(chunk)", as: Int.self)
   }
 
   @Test func anIDThatWasGivenBeforeSetsItsChunkAside() async throws {
-    try await RefusalWorld.with(configure: {
+    try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
     }) { world in
       let file = try world.file()
@@ -51,7 +51,7 @@ import Testing
   }
 
   @Test func anIDThatWasGivenBeforeOnceCostsOneAttempt() async throws {
-    try await RefusalWorld.with(configure: {
+    try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.hasSuffix("-c3-a1") ? "1000" : nil }
     }) { world in
       let ending = try await world.lethe("run", try world.file())
@@ -64,7 +64,7 @@ import Testing
 
   /// Somebody on the way answers with what he has kept; the API has made the job, and lists it.
   @Test func theJobOfSuchAnAnswerIsFoundInTheListing() async throws {
-    try await RefusalWorld.with(configure: {
+    try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
       $0.listing = { $0 }
     }) { world in
@@ -83,7 +83,7 @@ import Testing
     (#""type": "users", "status": "created""#, "was asked for"),
   ])
   func aJobThatCannotBeTheChunksCostsOneAttempt(fields: String, says: String) async throws {
-    try await RefusalWorld.with(configure: {
+    try await RefusalFixture.with(configure: {
       $0.created = {
         $0 == 1 ? .init(status: 200, json: "{\"data\": {\"id\": \"999\", \(fields)}}") : nil
       }
@@ -109,7 +109,7 @@ import Testing
 
   @Test(arguments: unusableIDs)
   func anIDThatIsNoneSetsItsChunkAside(id: String) async throws {
-    try await RefusalWorld.with(configure: {
+    try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.contains(Self.ofThirdChunk) ? id : nil }
     }) { world in
       let ending = try await world.lethe("run", try world.file())
@@ -121,7 +121,7 @@ import Testing
   /// The answer is lost, and the listing has the job's name beside an ID that cannot be used, or that another job has.
   @Test(arguments: unusableIDs + ["1000"])
   func aListingWithSuchAnIDIsNoJob(id: String) async throws {
-    try await RefusalWorld.with(configure: {
+    try await RefusalFixture.with(configure: {
       $0.created = { $0 == 3 ? .init(status: 500, json: "{}") : nil }
       $0.listing = { entries in
         entries.map { entry in
@@ -143,7 +143,7 @@ import Testing
 
   /// Whatever the ledger refuses of an answer about a job, known or not.
   @Test func whatTheLedgerDoesNotTakeSetsItsChunkAside() async throws {
-    try await RefusalWorld.with { world in
+    try await RefusalFixture.with { world in
       try await world.night.execute(
         """
         ALTER TABLE lethe.job
@@ -161,8 +161,8 @@ import Testing
   ])
   func anImpossibleTimeOfCreationOrdersNoAnswers(time: String) async throws {
     let night = Mutex(1)
-    try await RefusalWorld.with(
-      { ids in night.withLock { $0 } == 1 ? "" : RefusalWorld.answers(ids) },
+    try await RefusalFixture.with(
+      { ids in night.withLock { $0 } == 1 ? "" : RefusalFixture.answers(ids) },
       configure: {
         $0.fields = { _ in night.withLock { $0 } == 1 ? ["created_at": time] : [:] }
       }

@@ -90,7 +90,7 @@ import Vocabulary
           baseURL: "http://localhost:1", token: BearerToken("t"), allowedHosts: ["127.0.0.1"],
           network: network,
           retry: .init(attemptsMax: 4, delaySecondsFirst: 0.001, delaySecondsMax: 0.002),
-          logger: Night.logger
+          logger: PipelineFixture.logger
         ) {
           try await $0.upload(
             file: FilePath(file), bytes: bytes,

@@ -11,14 +11,14 @@ import Testing
 @Suite struct WireTests {
   private static func night(
     _ configure: @escaping (inout ScriptedAPI.Script) -> Void,
-    _ body: @escaping @Sendable (RefusalWorld, _ file: String) async throws -> Void
+    _ body: @escaping @Sendable (RefusalFixture, _ file: String) async throws -> Void
   ) async throws {
-    try await RefusalWorld.with(configure: configure) { world in
+    try await RefusalFixture.with(configure: configure) { world in
       try await body(world, try world.file(ids: 1000))
     }
   }
 
-  private static func jobs(_ world: RefusalWorld) async throws -> Int {
+  private static func jobs(_ world: RefusalFixture) async throws -> Int {
     try await world.night.value(
       """
       SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.type = 'tweets'
@@ -107,7 +107,7 @@ import Testing
   func anOddAnswerConcernsItsJobOrIsNamed(kind: Kind) async throws {
     try await Self.night({ $0.intercept = kind.answer }) { world, _ in
       let posts = try world.night.definitionFile {
-        CollectTests.postsOnly(RefusalWorld.definition("batch: 20", ids: 1000)($0))
+        CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
       }
       let ending = try await world.lethe("run", posts)
       #expect(ending.code == kind.code, "\(ending.stderr)")
@@ -147,7 +147,7 @@ import Testing
       $0.listing = { [odd] + $0 + [odd] }
     }) { world, _ in
       let posts = try world.night.definitionFile {
-        CollectTests.postsOnly(RefusalWorld.definition("batch: 20", ids: 1000)($0))
+        CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
       }
       let ending = try await world.lethe("run", posts)
       #expect(ending.code == 0, "\(ending.stderr)")
@@ -178,7 +178,7 @@ import Testing
           return answer.replacing(/(?i)\r\ndate: [^\r]*\r\n/, with: "\r\nDate: \(date)\r\n")
         }
       ) { url in
-        let ending = try await RefusalWorld(night: world.night, url: url).lethe("run", file)
+        let ending = try await RefusalFixture(night: world.night, url: url).lethe("run", file)
         #expect(ending.code == 0, "\(ending.stderr)")
         #expect(try await Self.jobs(world) == 1)
         #expect(try await world.postsNotDone() == [])
@@ -205,7 +205,7 @@ import Testing
       $0.download = { download in
         .init(
           headers: ["Content-Encoding": coding],
-          body: Self.packed(RefusalWorld.answers(download.ids)))
+          body: Self.packed(RefusalFixture.answers(download.ids)))
       }
     }) { world, file in
       let ending = try await world.lethe("run", file)
@@ -223,7 +223,7 @@ import Testing
       $0.download = { download in
         .init(
           headers: ["Transfer-Encoding": "chunked"],
-          body: Array(RefusalWorld.answers(download.ids).utf8))
+          body: Array(RefusalFixture.answers(download.ids).utf8))
       }
     }) { world, file in
       try await RewritingRelay.serving(
@@ -232,7 +232,7 @@ import Testing
           $0.replacing(/(?i)transfer-encoding: chunked/, with: "Transfer-Encoding: Chunked")
         }
       ) { url in
-        let ending = try await RefusalWorld(night: world.night, url: url).lethe("run", file)
+        let ending = try await RefusalFixture(night: world.night, url: url).lethe("run", file)
         #expect(ending.code == 0, "\(ending.stderr)")
         #expect(try await world.postsNotDone() == [])
       }
@@ -279,20 +279,20 @@ import Testing
     }
     try await servingLoopback(router) { host in
       var script = ScriptedAPI.Script()
-      script.result = RefusalWorld.answers
+      script.result = RefusalFixture.answers
       script.uploadURL = { "\(host)/o/\($0)?signature=s" }
       let scripted = ScriptedAPI(script)
       api.withLock { $0 = scripted }
-      try await Night.with { night in
+      try await PipelineFixture.with { night in
         try await night.execute(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
           SELECT p, 1, 'text of ' || p, 1, now() FROM generate_series(1, 100) AS p
           """)
         try await scripted.serving { url in
-          let world = RefusalWorld(night: night, url: url)
+          let world = RefusalFixture(night: night, url: url)
           let posts = try night.definitionFile {
-            CollectTests.postsOnly(RefusalWorld.definition("batch: 20", ids: 1000)($0))
+            CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
               .replacing("bearer_token:", with: "allowed_hosts: [127.0.0.1]\n  bearer_token:")
           }
           let ending = try await world.lethe("run", posts)
@@ -315,7 +315,7 @@ import Testing
       $0.listing = { _ in [#"{"id":"7","name":"somebody-else","status":"in_progress"}"#] }
     }) { world, _ in
       let file = try world.night.definitionFile {
-        RefusalWorld.definition("batch: 20", ids: 1000)($0)
+        RefusalFixture.definition("batch: 20", ids: 1000)($0)
           .replacing("bearer_token:", with: "slot_hours_max: 0.0001\n  bearer_token:")
       }
       let ending = try await world.lethe("run", file)

@@ -1,7 +1,7 @@
 import Testing
 
 /// A table as it is in the wild, what the API says of its IDs, and what has to remain of it.
-struct UglyTable: Sendable, CustomTestStringConvertible {
+struct UnusualTable: Sendable, CustomTestStringConvertible {
   let name: String
   /// Makes and fills the tables, in the schema `shop` unless the name is what is ugly.
   let tables: String
@@ -67,9 +67,9 @@ struct UglyTable: Sendable, CustomTestStringConvertible {
 
 // MARK: IDs and keys
 
-extension UglyTable {
-  static let ids: [UglyTable] = [
-    UglyTable(
+extension UnusualTable {
+  static let ids: [UnusualTable] = [
+    UnusualTable(
       "text IDs with junk among them",
       tables: """
         CREATE TABLE shop.posts (id text, body text);
@@ -85,14 +85,14 @@ extension UglyTable {
         "one", "zero two", "blank two", "two blank", "two point", "minus two", "arabic two",
         "two newline", "word", "empty", "null", "too large", "far too large",
       ]),
-    UglyTable(
+    UnusualTable(
       "a varchar primary key",
       tables: """
         CREATE TABLE shop.posts (id varchar(19) PRIMARY KEY, body text);
         INSERT INTO shop.posts VALUES ('2', 'two'), ('10', 'ten'), ('1', 'one')
         """,
       events: [(2, "deleted"), (10, "deleted")], remaining: ["one"]),
-    UglyTable(
+    UnusualTable(
       "numeric IDs that are no whole numbers, or no numbers",
       tables: """
         CREATE TABLE shop.posts (id numeric, body text);
@@ -102,7 +102,7 @@ extension UglyTable {
         """,
       events: [(2, "deleted"), (.max, "deleted")],
       remaining: ["one", "two and a half", "none", "endless", "huge", "minus two", "zero", "null"]),
-    UglyTable(
+    UnusualTable(
       "a domain over a domain over bigint, and one over text in a target",
       tables: """
         CREATE DOMAIN shop.snowflake AS bigint CHECK (value > 0);
@@ -121,7 +121,7 @@ extension UglyTable {
         """,
       rows: "SELECT body FROM shop.posts UNION ALL SELECT body FROM shop.media",
       remaining: ["one", "picture one"]),
-    UglyTable(
+    UnusualTable(
       "several versions of a post under a composite primary key",
       tables: """
         CREATE TABLE shop.posts (id bigint, version integer, body text, PRIMARY KEY (version, id));
@@ -130,14 +130,14 @@ extension UglyTable {
         """,
       dataset: "table: shop.posts\nid: id\nbatch: 1\nbatch_rows: 1",
       events: [(2, "deleted"), (3, "deleted")], remaining: ["one"]),
-    UglyTable(
+    UnusualTable(
       "no primary key, and rows that are there twice",
       tables: """
         CREATE TABLE shop.posts (id bigint, body text);
         INSERT INTO shop.posts VALUES (1, 'one'), (1, 'one'), (2, 'two'), (2, 'two'), (NULL, 'null')
         """,
       remaining: ["one", "one", "null"]),
-    UglyTable(
+    UnusualTable(
       "names that need quoting",
       tables: #"""
         CREATE SCHEMA "The ""Shop"" of Posts";
@@ -170,7 +170,7 @@ extension UglyTable {
         "(1,yes,one,{})", "(3,\"it's not\",three,{})",
         #"(4,yes,'',"{""a place"": {""b"": 2}}")"#, "(11,1)",
       ]),
-    UglyTable(
+    UnusualTable(
       "a where with a comment at its end, and dollars in it",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);
@@ -187,7 +187,7 @@ extension UglyTable {
 
 // MARK: Partitions
 
-extension UglyTable {
+extension UnusualTable {
   private static let partitioned = """
     PARTITION BY RANGE (created_at);
     CREATE TABLE shop.posts_old PARTITION OF shop.posts FOR VALUES FROM (MINVALUE) TO ('2023-11-01');
@@ -195,8 +195,8 @@ extension UglyTable {
     CREATE TABLE shop.posts_12 PARTITION OF shop.posts FOR VALUES FROM ('2023-12-01') TO ('2024-01-01');
     """
 
-  static let partitions: [UglyTable] = [
-    UglyTable(
+  static let partitions: [UnusualTable] = [
+    UnusualTable(
       "partitioned by month, times in another zone, and IDs from before they held a time",
       tables: """
         CREATE TABLE shop.posts (id bigint, created_at timestamp, body text, PRIMARY KEY (id, created_at))
@@ -214,7 +214,7 @@ extension UglyTable {
         (postID(of: 1_701_374_400), "deleted"), (postID(of: 1_701_403_200), "deleted"),
       ],
       remaining: ["in December", "another"]),
-    UglyTable(
+    UnusualTable(
       "partitioned by the day in Tokyo",
       tables: """
         CREATE TABLE shop.posts (id bigint, created_at date, body text) \(partitioned)
@@ -224,7 +224,7 @@ extension UglyTable {
         """,
       dataset: "table: shop.posts\nid: id\nid_time: created_at",
       events: [(postID(of: 1_701_360_000), "deleted")], remaining: ["nine in the evening"]),
-    UglyTable(
+    UnusualTable(
       "partitioned by language, and within it by month",
       tables: """
         CREATE TABLE shop.posts (id bigint, language text, created_at timestamptz, body text)
@@ -248,7 +248,7 @@ extension UglyTable {
         (postID(of: 1_700_000_002), "deleted"),
       ],
       remaining: ["another"]),
-    UglyTable(
+    UnusualTable(
       "partitioned by what is set: protecting moves the row",
       tables: """
         CREATE TABLE shop.posts (id bigint, visibility text, body text) PARTITION BY LIST (visibility);
@@ -261,7 +261,7 @@ extension UglyTable {
       events: [(2, "protected"), (3, "protected")],
       rows: "SELECT tableoid::regclass || ' ' || body FROM shop.posts",
       remaining: ["shop.seen one", "shop.unseen two", "shop.unseen three"]),
-    UglyTable(
+    UnusualTable(
       "partitioned by the hash of a text ID",
       tables: """
         CREATE TABLE shop.posts (id text PRIMARY KEY, body text) PARTITION BY HASH (id);
@@ -272,7 +272,7 @@ extension UglyTable {
         """,
       dataset: "table: shop.posts\nid: id\nbatch: 3",
       events: [2, 3, 4, 5, 6, 7, 8].map { ($0, "deleted") }, remaining: ["post 1", "post 9"]),
-    UglyTable(
+    UnusualTable(
       "tables that inherit from one another, the same ID in both, with a foreign key of their own",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);
@@ -296,6 +296,6 @@ extension UglyTable {
   ]
 }
 
-extension UglyTable {
+extension UnusualTable {
   static let all = ids + partitions + columns + triggers
 }

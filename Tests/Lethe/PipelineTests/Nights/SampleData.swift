@@ -3,7 +3,7 @@ import TestSupport
 
 /// A small invented world: posts and users, of which some changed in every documented way; and what
 /// the warehouse has to look like afterwards, derived from the platform by SQL of its own.
-extension Night {
+extension PipelineFixture {
   /// Fills warehouse and platform, and keeps a copy of the warehouse in the schema `before`.
   ///
   /// - Parameters:

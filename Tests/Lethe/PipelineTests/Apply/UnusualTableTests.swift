@@ -4,14 +4,14 @@ import Runtime
 import TestSupport
 import Testing
 
-extension Night {
+extension PipelineFixture {
   /// Runs `body` with a database that has the table, and an API that answers what its events say.
   static func with<R: Sendable>(
-    _ table: UglyTable, _ body: @escaping @Sendable (Night) async throws -> R
+    _ table: UnusualTable, _ body: @escaping @Sendable (PipelineFixture) async throws -> R
   ) async throws -> R {
     try await withTestDatabase(.ledger) { database in
       try await ScriptedAPI(.init(result: table.result)).serving { url in
-        let night = Night(
+        let night = PipelineFixture(
           database: database, service: url, gate: TestGate(),
           directory: FileManager.default.temporaryDirectory
             .appending(path: "ugly-\(database.name)").path)
@@ -23,7 +23,7 @@ extension Night {
   }
 
   /// The table's rows, sorted.
-  func rows(of table: UglyTable) async throws -> [String] {
+  func rows(of table: UnusualTable) async throws -> [String] {
     let rows = try await database.withConnection {
       try await $0.query(SQL(trusted: table.rows)).rows(as: String.self)
     }
@@ -32,14 +32,14 @@ extension Night {
 }
 
 /// Whole runs over tables as they are in the wild, against written answers.
-@Suite struct UglyTableTests {
-  @Test(arguments: UglyTable.all)
+@Suite struct UnusualTableTests {
+  @Test(arguments: UnusualTable.all)
   func whatRemainsIsAsTheEventsHaveItAndTheSameAnswerChangesNothingMore(
-    table: UglyTable
+    table: UnusualTable
   ) async throws {
     let hasXML = table.tables.contains("xml")
     guard try await ServerFeature.xml.isThere(ifNeeded: hasXML) else { return }
-    try await Night.with(table) { night in
+    try await PipelineFixture.with(table) { night in
       let pipeline = try night.pipeline { _ in table.definition }
       let report = try await night.withRuntime(pipeline) { try await $0.run() }.last
       #expect(report?.status == .done)
@@ -57,7 +57,7 @@ extension Night {
 
   @Test(arguments: UnusableTable.refused)
   func whatCannotBeWorkedOnIsRefusedBeforeARunBegins(unusable: UnusableTable) async throws {
-    try await Night.with(unusable.table) { night in
+    try await PipelineFixture.with(unusable.table) { night in
       try await Self.expectError(of: unusable, night)
       #expect(try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
     }
@@ -68,7 +68,7 @@ extension Night {
   func whatTheTableDoesNotLetGoSetsTheChunkAsideAndNothingIsKept(
     unusable: UnusableTable
   ) async throws {
-    try await Night.with(unusable.table) { night in
+    try await PipelineFixture.with(unusable.table) { night in
       let pipeline = try night.pipeline { _ in
         unusable.table.definition.split(separator: "\n")
           .filter { !$0.trimmingCharacters(in: .whitespaces).hasPrefix("batch") }
@@ -93,7 +93,7 @@ extension Night {
   /// In batches, the events that the table does not take are set aside by their IDs, and their rows stay.
   @Test(arguments: UnusableTable.undone)
   func whatTheTableDoesNotLetGoIsSetAsideByID(unusable: UnusableTable) async throws {
-    try await Night.with(unusable.table) { night in
+    try await PipelineFixture.with(unusable.table) { night in
       let pipeline = try night.pipeline { _ in unusable.table.definition }
       let report = try #require(try await night.withRuntime(pipeline) { try await $0.run() }.last)
       #expect(!report.refused.isEmpty)
@@ -112,7 +112,8 @@ extension Night {
     }
   }
 
-  private static func expectError(of unusable: UnusableTable, _ night: Night) async throws {
+  private static func expectError(of unusable: UnusableTable, _ night: PipelineFixture) async throws
+  {
     let pipeline = try night.pipeline { _ in unusable.table.definition }
     do {
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -128,7 +129,7 @@ extension Night {
 
 /// Row-level security, as a role that owns nothing.
 @Suite struct RowSecurityTests {
-  private static let table = UglyTable(
+  private static let table = UnusualTable(
     "rows that policies may hide",
     tables: """
       CREATE TABLE shop.posts (id bigint PRIMARY KEY, tenant text, body text);
@@ -163,7 +164,7 @@ extension Night {
     ),
   ])
   func aPolicyHasToLeaveEveryRowOpenToTheRole(policies: String, isOpen: Bool) async throws {
-    try await Night.with(Self.table) { night in
+    try await PipelineFixture.with(Self.table) { night in
       // Roles belong to the whole server, so each test has its own.
       let role = "\(night.database.name)_role"
       try await night.execute("CREATE ROLE \(trusted: role)")
@@ -179,7 +180,7 @@ extension Night {
     }
   }
 
-  private static func run(_ night: Night, as role: String, isOpen: Bool) async throws {
+  private static func run(_ night: PipelineFixture, as role: String, isOpen: Bool) async throws {
     let pipeline = try night.pipeline { _ in
       table.definition.replacing(
         "${DATABASE_URL}", with: "${DATABASE_URL}?options=-crole%3D\(role)")

@@ -11,7 +11,7 @@ import TestSupport
 
 /// A warehouse, a platform and a live service over it, in one database, so that a test can hold the
 /// one against the other with plain SQL.
-struct Night: Sendable {
+struct PipelineFixture: Sendable {
   let database: TestDatabase
   let service: String
   let gate: TestGate<ServicePoint>
@@ -22,7 +22,7 @@ struct Night: Sendable {
   /// Runs `body` with a service on a free port.
   static func with<R: Sendable>(
     _ configure: @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in },
-    _ body: (Night) async throws -> R
+    _ body: (PipelineFixture) async throws -> R
   ) async throws -> R {
     try await withTestDatabase(.ledger, .warehouse, .platform) { database in
       let directory = FileManager.default.temporaryDirectory
@@ -38,7 +38,7 @@ struct Night: Sendable {
       configuration.rateLimit = nil
       configure(&configuration)
       return try await ComplianceServer.withRunning(configuration) { address in
-        let night = Night(
+        let night = PipelineFixture(
           database: database, service: address.url, gate: gate, directory: directory)
         return try await body(night)
       }

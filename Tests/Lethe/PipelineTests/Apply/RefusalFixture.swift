@@ -7,8 +7,8 @@ import Testing
 
 /// A hundred posts and ten users, of which every fourth is gone, every eighth protected instead, and the
 /// twelfth post has lost its location; in ten chunks of posts, and one of users.
-struct RefusalWorld: Sendable {
-  let night: Night
+struct RefusalFixture: Sendable {
+  let night: PipelineFixture
   let url: String
 
   static let posts = 100
@@ -25,13 +25,13 @@ struct RefusalWorld: Sendable {
   static func with(
     _ result: @escaping @Sendable ([Int64]) -> String = answers,
     posts: Int = posts, configure: (inout ScriptedAPI.Script) -> Void = { _ in },
-    _ body: @escaping @Sendable (RefusalWorld) async throws -> Void
+    _ body: @escaping @Sendable (RefusalFixture) async throws -> Void
   ) async throws {
     var script = ScriptedAPI.Script()
     script.result = result
     configure(&script)
     let api = ScriptedAPI(script)
-    try await Night.with { night in
+    try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
@@ -39,7 +39,7 @@ struct RefusalWorld: Sendable {
         INSERT INTO warehouse.users (user_id, username, created_at)
         SELECT 1000 + u, 'user' || u, now() FROM generate_series(1, 10) AS u;
         """)
-      try await api.serving { url in try await body(RefusalWorld(night: night, url: url)) }
+      try await api.serving { url in try await body(RefusalFixture(night: night, url: url)) }
     }
   }
 

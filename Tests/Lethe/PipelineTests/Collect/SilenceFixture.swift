@@ -9,7 +9,7 @@ import Vocabulary
 /// Three nights over 20 posts. On the first, 18 to 20 are protected. On the second, 1 to 7 are said to be
 /// deleted and 18 to 20 again to be protected; a limit stops it. On the third comes the answer that a test
 /// is about. After it the second night's chunk is approved.
-struct SilenceNights: Sendable {
+struct SilenceFixture: Sendable {
   static let posts: Set<Int64> = Set(1...20)
   static let deletedBefore: Set<Int64> = Set(1...7)
   static let protectedBefore: Set<Int64> = [18, 19, 20]
@@ -53,7 +53,7 @@ struct SilenceNights: Sendable {
       }
     }
     let api = ScriptedAPI(script)
-    return try await Night.with { night in
+    return try await PipelineFixture.with { night in
       try await night.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
@@ -85,15 +85,15 @@ struct SilenceNights: Sendable {
   }
 }
 
-extension Night {
+extension PipelineFixture {
   fileprivate func ids(_ sql: SQL) async throws -> Set<Int64> {
     try await database.withConnection { Set(try await $0.query(sql).rows(as: Int64.self)) }
   }
 
   fileprivate func ending(
     _ report: RunReport, downloads: Int, jobs: Int
-  ) async throws -> SilenceNights.Ending {
-    var outcome = SilenceNights.Outcome()
+  ) async throws -> SilenceFixture.Ending {
+    var outcome = SilenceFixture.Outcome()
     outcome.events = try await ids(
       "SELECT id FROM lethe.event WHERE chunk_id > 2 AND reason <> 'clean' AND cause_id IS NULL")
     outcome.fallen = try await ids(
@@ -103,9 +103,9 @@ extension Night {
       SELECT id FROM generate_series(1, 20) AS id
       WHERE EXISTS (SELECT FROM lethe.coverage WHERE chunk_id > 2 AND id BETWEEN first_id AND last_id)
       """)
-    outcome.released = SilenceNights.protectedBefore.subtracting(
+    outcome.released = SilenceFixture.protectedBefore.subtracting(
       try await ids("SELECT id FROM lethe.holder WHERE type = 'tweets'"))
-    for id in SilenceNights.posts {
+    for id in SilenceFixture.posts {
       let trail = try await database.withConnection {
         try await AuditLedger(connection: $0).trail(of: id, type: .tweets)
       }
@@ -129,14 +129,14 @@ extension Night {
     }
     #expect(counted == outcome.checked.count)
     #expect(unchecked == 0)
-    return SilenceNights.Ending(
+    return SilenceFixture.Ending(
       outcome: outcome, report: report, downloads: downloads, jobs: jobs, silence: silence)
   }
 
-  fileprivate func after(_ ending: SilenceNights.Ending) async throws -> SilenceNights.Ending {
+  fileprivate func after(_ ending: SilenceFixture.Ending) async throws -> SilenceFixture.Ending {
     var outcome = ending.outcome
     outcome.left = try await ids("SELECT post_id FROM warehouse.posts")
-    return SilenceNights.Ending(
+    return SilenceFixture.Ending(
       outcome: outcome, report: ending.report, downloads: ending.downloads, jobs: ending.jobs,
       silence: ending.silence)
   }

@@ -2,12 +2,12 @@
 
 // MARK: Columns
 
-extension UglyTable {
+extension UnusualTable {
   private static let visible =
     "{protect: {set: {visibility: hidden}, restore: {visibility: shown}}}"
 
-  static let columns: [UglyTable] = [
-    UglyTable(
+  static let columns: [UnusualTable] = [
+    UnusualTable(
       "columns that are generated from the location",
       tables: """
         CREATE TABLE shop.posts (
@@ -19,7 +19,7 @@ extension UglyTable {
       events: [(2, "geo_scrubbed"), (3, "geo_scrubbed")],
       rows: "SELECT p::text FROM shop.posts AS p",
       remaining: ["(1,51.5,-0.1,\"51.5 -0.1\")", "(2,,,)", "(3,,,)"]),
-    UglyTable(
+    UnusualTable(
       "types without an equality: point, box, json, xml",
       tables: """
         CREATE TABLE shop.posts (
@@ -39,7 +39,7 @@ extension UglyTable {
         #"(1,"(1,2)","(2,2),(0,0)","{""a"":1}",<a/>,"<(0,0),1>")"#,
         #"(2,,"(3,3),(1,1)",{},,"<(0,0),1>")"#, #"(3,,"(3,3),(1,1)",{},,"<(0,0),1>")"#,
       ]),
-    UglyTable(
+    UnusualTable(
       "char(n), enum, domain and boolean columns to set",
       tables: """
         CREATE TYPE shop."Mood" AS ENUM ('shown', 'hidden');
@@ -60,7 +60,7 @@ extension UglyTable {
         #"(1,shown,"ok      ",y,t,1.50,"2023-11-01 00:00:00")"#,
         #"(2,hidden,"gone    ",n,f,0.00,"2023-11-02 00:00:00")"#,
       ]),
-    UglyTable(
+    UnusualTable(
       "a location within json, which stays as it was written elsewhere",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, raw json);
@@ -76,7 +76,7 @@ extension UglyTable {
         #"1 {"place":  {"name": "London"}}"#, #"2 {"a": 1, "geo": {"type": "Point"}}"#,
         #"3 {"b": 1,   "a": 2}"#, "4 [1]", "5 null",
       ]),
-    UglyTable(
+    UnusualTable(
       "jsonb that is a scalar, null, an array, or has arrays where objects are expected",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, raw jsonb);
@@ -93,7 +93,7 @@ extension UglyTable {
         #"7 {"geo": [1, 2]}"#, #"8 {"geo": "here"}"#, #"9 {"media": [{"key": 2}, {"geo": 3}]}"#,
         "10 []", "11 {}",
       ]),
-    UglyTable(
+    UnusualTable(
       "content that must not be NULL, emptied in place and marked as stale",
       tables: """
         CREATE TABLE shop.posts (
@@ -116,9 +116,9 @@ extension UglyTable {
 
 // MARK: Triggers and references
 
-extension UglyTable {
-  static let triggers: [UglyTable] = [
-    UglyTable(
+extension UnusualTable {
+  static let triggers: [UnusualTable] = [
+    UnusualTable(
       "a trigger that counts each update of a row",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, visibility text, updates integer DEFAULT 0);
@@ -131,7 +131,7 @@ extension UglyTable {
       actions: ["protected": visible], events: [(2, "protected"), (3, "protected")],
       rows: "SELECT p::text FROM shop.posts AS p",
       remaining: ["(1,shown,0)", "(2,hidden,1)", "(3,hidden,0)"]),
-    UglyTable(
+    UnusualTable(
       "triggers that archive what is deleted, row by row and by statement",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);
@@ -149,7 +149,7 @@ extension UglyTable {
       events: [(2, "deleted"), (3, "deleted")],
       rows: "SELECT body FROM shop.posts UNION ALL SELECT id || ' ' || why FROM shop.archive",
       remaining: ["one", "2 row", "3 row", "2 statement", "3 statement"]),
-    UglyTable(
+    UnusualTable(
       "replies that a foreign key of the table on itself holds, one event a batch",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, reply_to bigint REFERENCES shop.posts, body text);
@@ -160,7 +160,7 @@ extension UglyTable {
         """,
       dataset: "table: shop.posts\nid: id\nbatch: 1",
       events: [2, 3, 4, 6, 7].map { ($0, "deleted") }, remaining: ["one", "five"]),
-    UglyTable(
+    UnusualTable(
       "replies that go with what they reply to, as a target of their own",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, reply_to bigint REFERENCES shop.posts, body text);
@@ -173,7 +173,7 @@ extension UglyTable {
         targets: [{table: shop.posts, match: reply_to, id: id, actions: {deleted: delete}}]
         """,
       remaining: ["one"]),
-    UglyTable(
+    UnusualTable(
       "rows of other tables that go, or lose their reference, with the row",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);
@@ -188,7 +188,7 @@ extension UglyTable {
         UNION ALL SELECT coalesce(post, 0) || ' ' || body FROM shop.quotes
         """,
       remaining: ["one", "picture one", "1 quote one", "0 quote two"]),
-    UglyTable(
+    UnusualTable(
       "foreign keys that are checked at the end of the transaction, on a composite key",
       tables: """
         CREATE TABLE shop.posts (id bigint, part integer, body text, PRIMARY KEY (id, part));
@@ -206,7 +206,7 @@ extension UglyTable {
         """,
       rows: "SELECT body FROM shop.posts UNION ALL SELECT body FROM shop.media",
       remaining: ["one", "picture one"]),
-    UglyTable(
+    UnusualTable(
       "rows that go for other reasons than what they refer to",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);

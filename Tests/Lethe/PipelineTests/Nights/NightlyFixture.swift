@@ -17,7 +17,7 @@ import Warehouse
 /// nobody was protected: what the operator does, `change`, is done to both. So a row that nobody hides has
 /// to be the copy's row, and a row that somebody hides has to be the copy's row but for the columns that
 /// hide it.
-final class Nights: Sendable {
+final class NightlyFixture: Sendable {
   struct ID: Hashable, Sendable {
     let type: String
     let id: Int64
@@ -52,7 +52,7 @@ final class Nights: Sendable {
 
   /// Runs `body` over a shop.
   static func with(
-    _ shop: Shop, _ rows: String, _ body: @escaping @Sendable (Nights) async throws -> Void
+    _ shop: Shop, _ rows: String, _ body: @escaping @Sendable (NightlyFixture) async throws -> Void
   ) async throws {
     try await with(
       definition: shop.definition, tables: "\(Shop.tables)\n\(shop.more);\n\(rows)",
@@ -62,7 +62,7 @@ final class Nights: Sendable {
   /// Runs `body` over any tables; the statements that make them run in the schemas `shop` and `before`.
   static func with(
     definition: String, tables: String, stageWise: Bool = false,
-    _ body: @escaping @Sendable (Nights) async throws -> Void
+    _ body: @escaping @Sendable (NightlyFixture) async throws -> Void
   ) async throws {
     try await withTestDatabase(.ledger) { database in
       let box = Box(State(definition: definition))
@@ -73,7 +73,7 @@ final class Nights: Sendable {
         let directory = FileManager.default.temporaryDirectory
           .appending(path: "nights-\(database.name)").path
         defer { try? FileManager.default.removeItem(atPath: directory) }
-        let nights = Nights(
+        let nights = NightlyFixture(
           url: database.url, api: api, directory: directory, stageWise: stageWise, state: box)
         try await nights.execute("CREATE SCHEMA shop; CREATE SCHEMA before")
         try await nights.change(SQL(trusted: tables))
@@ -83,8 +83,8 @@ final class Nights: Sendable {
   }
 
   /// The same nights over another server, to which the database was brought.
-  func moved(to url: String) -> Nights {
-    Nights(url: url, api: api, directory: directory, stageWise: stageWise, state: state)
+  func moved(to url: String) -> NightlyFixture {
+    NightlyFixture(url: url, api: api, directory: directory, stageWise: stageWise, state: state)
   }
 
   private static func answer(_ state: inout State, _ type: String, _ ids: [Int64]) -> String {
@@ -232,7 +232,7 @@ final class Nights: Sendable {
     try await PipelineRuntime.with(
       try pipeline(), workDirectory: directory + "/work",
       retry: .init(attemptsMax: 8, delaySecondsFirst: 0.01, delaySecondsMax: 0.05),
-      logger: Night.logger, body)
+      logger: PipelineFixture.logger, body)
   }
 
   private var environment: [String: String] {
