@@ -1,14 +1,14 @@
 internal import Foundation
 public import SystemPackage
 
-/// Runs `body` with a new, empty directory, and removes it with all that is in it.
+/// Runs `body` with a new, empty directory, and then removes the directory with its contents.
 public func withTemporaryDirectory<R>(_ body: (FilePath) throws -> R) throws -> R {
   let directory = try makeTemporaryDirectory()
   defer { try? FileManager.default.removeItem(atPath: directory.string) }
   return try body(directory)
 }
 
-/// The same for a body that waits.
+/// The same for an asynchronous body.
 public func withTemporaryDirectory<R: Sendable>(
   isolation: isolated (any Actor)? = #isolation, _ body: (FilePath) async throws -> R
 ) async throws -> R {

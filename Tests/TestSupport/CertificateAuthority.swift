@@ -1,12 +1,12 @@
 internal import Foundation
 public import SystemPackage
 
-/// An authority that nobody trusts who is not told to, as a company has one, and the certificates that it issues.
+/// A private certificate authority, like a company's, and its certificates.
 public struct CertificateAuthority: Sendable {
-  /// Who issues: what an error about one of its certificates should tell.
+  /// The issuer's name, which an error about one of its certificates should contain.
   public static let name = "Lethe's tests' authority"
 
-  /// A server's, in PEM.
+  /// A server's certificate, in PEM.
   public struct Certificate: Sendable {
     public let file: FilePath
     public let key: FilePath
@@ -19,10 +19,10 @@ public struct CertificateAuthority: Sendable {
   private let directory: FilePath
   private var key: FilePath { directory.appending("authority.key") }
 
-  /// The authority's own certificate in PEM, which who trusts it is given.
+  /// The authority's own certificate in PEM, for programs that trust it.
   public var file: FilePath { directory.appending("authority.pem") }
 
-  /// - Parameter directory: where it keeps its files.
+  /// - Parameter directory: the directory for its files.
   public init(in directory: FilePath) throws {
     self.directory = directory
     try Self.request(
@@ -31,8 +31,8 @@ public struct CertificateAuthority: Sendable {
   }
 
   /// - Parameters:
-  ///   - names: hosts that it is for, the first also being the name of its files. All are for localhost, too.
-  ///   - addresses: IP addresses that it is for, beside 127.0.0.1.
+  ///   - names: host names, in addition to localhost. The first one is also the name of the files.
+  ///   - addresses: IP addresses, in addition to 127.0.0.1.
   public func certificate(for names: [String], addresses: [String] = []) throws -> Certificate {
     let certificate = Certificate(
       file: directory.appending("\(names[0]).pem"), key: directory.appending("\(names[0]).key"))

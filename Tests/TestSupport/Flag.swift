@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// Set once, from anywhere.
+/// A flag that any thread can set.
 public final class Flag: Sendable {
   private let value = Atomic(false)
 

@@ -1,7 +1,7 @@
 internal import Foundation
 internal import PostgreSQL
 
-/// A PostgreSQL server of one test's own, which may be crashed.
+/// A PostgreSQL server for one test, which can be crashed or stopped.
 public struct OwnServer: Sendable {
   private let server: TestServer
   private let directory: String
@@ -19,12 +19,12 @@ public struct OwnServer: Sendable {
     return database
   }
 
-  /// Kills one of the server's processes: it ends all others at once, and recovers.
-  /// - Returns: once it has begun to.
+  /// Kills one of the server's processes: the server then ends all others at once, and recovers. Returns when this has
+  /// begun.
   public func crash() async throws {
     let url = ConnectionString(server.url(database: "postgres"))
     let witness = try await Connection.connect(url)
-    // Its process is there until it is killed.
+    // Keep this connection open: its process is the one to kill.
     let victim = try await Connection.connect(url)
     let process = try await victim.query("SELECT pg_backend_pid()").onlyRow(as: Int.self)
     kill(pid_t(process), SIGKILL)
@@ -33,10 +33,10 @@ public struct OwnServer: Sendable {
     await victim.close()
   }
 
-  /// Stops all of its processes: connections stand, and nothing answers, as where a disk or a machine hangs.
+  /// Stops all its processes: connections stay open, but nothing answers, as when a disk or a machine hangs.
   public func freeze() throws {
     let postmaster = try postmaster()
-    // First, for it makes others.
+    // Stop the postmaster first, because it starts other processes.
     kill(postmaster, SIGSTOP)
     for process in try Self.children(of: postmaster) { kill(process, SIGSTOP) }
   }
@@ -64,13 +64,13 @@ public struct OwnServer: Sendable {
     }
   }
 
-  /// Returns once the server takes connections again.
+  /// Returns when the server accepts connections again.
   public func recovered() async {
     while (try? await server.execute("SELECT 1")) == nil {}
   }
 }
 
-/// Runs `body` with a server of its own.
+/// Runs `body` with a separate server.
 public func withOwnServer<R: Sendable>(
   isolation: isolated (any Actor)? = #isolation, _ body: (OwnServer) async throws -> R
 ) async throws -> R {
@@ -100,18 +100,19 @@ private let closingInherited = #"""
   """#
 
 /// Runs `scripts/postgres`.
-/// - Returns: what it prints.
+/// - Returns: its output.
 private func script(_ arguments: String...) async throws -> String {
   struct Failed: Error {
     let arguments: [String]
     let status: Int32
   }
   let process = Process()
-  // Foundation takes a process for running while anybody has what it has inherited, and the server runs on.
+  // Foundation treats a process as running while another process holds an inherited descriptor, and the server keeps
+  // running. So close inherited descriptors.
   process.executableURL = URL(filePath: "/bin/bash")
   process.arguments =
     ["-c", closingInherited, repositoryRootPath + "/scripts/postgres"] + arguments
-  // A file, not a pipe: the server would keep that open.
+  // A file, not a pipe: the server would keep a pipe open.
   let path = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
   _ = FileManager.default.createFile(atPath: path, contents: nil)
   defer { try? FileManager.default.removeItem(atPath: path) }

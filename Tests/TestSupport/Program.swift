@@ -1,14 +1,14 @@
 internal import Foundation
 
-/// One of the package's programs as a process of its own, which can be killed.
+/// One of the package's programs as a separate process, which can be killed.
 public final class Program: Sendable {
   public struct Ending: Sendable {
-    /// The exit code; a signal's number if that is what ended it.
+    /// The exit code, or the number of the signal that ended the process.
     public let code: Int32
     public let stdout: String
     public let stderr: String
 
-    /// The last line of stdout as JSON; an empty object if it is none.
+    /// The last line of stdout as a JSON object; empty if it is not one.
     public var json: [String: Any] {
       let line = stdout.split(separator: "\n").last ?? ""
       let object = try? JSONSerialization.jsonObject(with: Data(line.utf8))
@@ -20,7 +20,7 @@ public final class Program: Sendable {
   private let ending: Task<Ending, Never>
 
   /// Starts a program that was built beside the tests.
-  /// - Parameter variables: that it does not have in its environment.
+  /// - Parameter variables: variables to remove from its environment.
   public init(
     _ name: String, _ arguments: [String], environment: [String: String] = [:],
     without variables: [String] = []
@@ -31,7 +31,7 @@ public final class Program: Sendable {
     process.arguments = arguments
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
       .filter { !variables.contains($0.key) }
-    // Files, not pipes: a pipe that nobody empties would hold the program.
+    // Files, not pipes: the program would block on a full pipe.
     let stdout = try Self.scratchFile()
     let stderr = try Self.scratchFile()
     process.standardOutput = stdout
@@ -68,7 +68,7 @@ public final class Program: Sendable {
     try await Program(name, arguments, environment: environment, without: variables).ended()
   }
 
-  /// Without a name: it is gone with its last descriptor.
+  /// A file without a name. It disappears when its last descriptor is closed.
   private static func scratchFile() throws -> FileHandle {
     let url = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
     guard FileManager.default.createFile(atPath: url.path, contents: nil) else {

@@ -1,7 +1,7 @@
 import Foundation
 
-/// A random number generator that gives the same numbers for the same seed: SplitMix64. A test that
-/// fails names its seed, and whoever runs it again sees the same.
+/// A random number generator that gives the same numbers for the same seed: SplitMix64. A failing test prints its seed,
+/// so that the failure can be repeated.
 public struct SeededGenerator: RandomNumberGenerator, Sendable {
   private var state: UInt64
 
@@ -9,7 +9,7 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
     state = seed
   }
 
-  /// The seed of a test that tries other cases each time: `LETHE_SEED` if it is set, or else any.
+  /// The seed of a random test: `LETHE_SEED` if it is set, otherwise a random one.
   public static func seedOfTest() -> UInt64 {
     ProcessInfo.processInfo.environment["LETHE_SEED"].flatMap(UInt64.init)
       ?? .random(in: 0...UInt64.max)

@@ -1,14 +1,14 @@
 import PostgreSQL
 
-/// What a build of PostgreSQL may have been made without.
+/// An optional feature of a PostgreSQL build.
 public enum ServerFeature: String, Sendable {
-  // One of them is there in any build.
+  // The collation `unicode` exists in every build.
   case icu = """
     SELECT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i' AND collname <> 'unicode')
     """
   case xml = "SELECT '<a/>'::xml IS NOT NULL"
 
-  /// Whether the server of the tests has it, or `isNeeded` says that it does not matter.
+  /// Whether the tests' server has the feature, or `isNeeded` is false.
   public func isThere(ifNeeded isNeeded: Bool = true) async throws -> Bool {
     guard isNeeded else { return true }
     let url = try TestServer.fromEnvironment().url(database: "postgres")

@@ -7,7 +7,7 @@ internal import SystemPackage
 
 /// A set of migrations that a test's database is built from.
 public enum SchemaSet: String, Sendable, Hashable, CaseIterable, Comparable {
-  /// The pipeline's memory.
+  /// The pipeline's ledger.
   case ledger
   /// The reference warehouse.
   case warehouse
@@ -26,7 +26,7 @@ public enum SchemaSet: String, Sendable, Hashable, CaseIterable, Comparable {
   }
 }
 
-/// A database of its own for one test, on the server that the environment names.
+/// A database for one test, on the server in the environment.
 public struct TestDatabase: Sendable {
   public let name: String
   /// The connection string as text, for a program's `--database` or a definition's `warehouse:`.
@@ -39,7 +39,7 @@ public struct TestDatabase: Sendable {
     url = server.url(database: name)
   }
 
-  /// Connects for the length of `body`.
+  /// Runs `body` with a new connection.
   public func withConnection<R>(
     isolation: isolated (any Actor)? = #isolation,
     _ body: (Connection) async throws -> sending R
@@ -49,8 +49,8 @@ public struct TestDatabase: Sendable {
 }
 
 extension Connection {
-  /// Waits until nothing that began before now is under way in another database of the server: what
-  /// other tests write there counts as under way in this one's snapshots, too.
+  /// Waits until all transactions in other databases that began before now have ended. Otherwise the snapshots in this
+  /// database would count transactions of other tests as running.
   public func waitForOtherDatabases() async throws {
     let mine = try await query("SELECT pg_current_xact_id()::text").onlyRow(as: String.self)
     while try await query(
@@ -62,18 +62,18 @@ extension Connection {
   }
 }
 
-/// Runs `body` on a fresh database with the given schemas, and drops the database afterwards, whoever
-/// may still be connected to it. Without schemas the database is empty.
+/// Runs `body` with a new database with the given schemas, and then drops the database, even if it has connections.
+/// Without schemas, the database is empty.
 ///
-/// Each combination of schemas is migrated once a process; every test then gets a copy, which takes
-/// some milliseconds. A few tests at a time have a database; the others wait for their turn.
-/// - Throws: what `body` throws; `TestServerMissing` without a server.
+/// Each combination of schemas is migrated once in each process; every test then gets a copy, which takes some
+/// milliseconds. Only a few tests have a database at the same time; others wait.
+/// - Throws: errors of `body`; `TestServerMissing` without a server.
 public func withTestDatabase<R: Sendable>(
   _ schemas: SchemaSet..., isolation: isolated (any Actor)? = #isolation,
   _ body: (TestDatabase) async throws -> R
 ) async throws -> R {
   let server = try TestServer.fromEnvironment()
-  return try await databasePlaces.withPlace {
+  return try await databaseLimit.withSlot {
     let template = try await DatabaseTemplates.shared.template(of: Set(schemas), on: server)
     let database = TestDatabase(name: server.newName("test"), server: server)
     try await server.execute(
@@ -89,13 +89,13 @@ public func withTestDatabase<R: Sendable>(
   }
 }
 
-/// The same with an encoding of its own, such as LATIN1.
+/// The same with another encoding, such as LATIN1.
 public func withTestDatabase<R: Sendable>(
   encoding: String, _ schemas: SchemaSet..., isolation: isolated (any Actor)? = #isolation,
   _ body: (TestDatabase) async throws -> R
 ) async throws -> R {
   let server = try TestServer.fromEnvironment()
-  return try await databasePlaces.withPlace {
+  return try await databaseLimit.withSlot {
     let database = TestDatabase(name: server.newName("test"), server: server)
     try await server.execute(
       """
@@ -115,9 +115,9 @@ public func withTestDatabase<R: Sendable>(
 }
 
 /// A service, a pipeline and a test together use about ten connections; the server has 200.
-private let databasePlaces = Places(12)
+private let databaseLimit = ConcurrencyLimit(12)
 
-/// The tests need a PostgreSQL server, and the environment names none.
+/// The environment names no PostgreSQL server.
 public struct TestServerMissing: Error, CustomStringConvertible {
   public var description: String {
     """
@@ -127,7 +127,7 @@ public struct TestServerMissing: Error, CustomStringConvertible {
   }
 }
 
-/// The server that PGHOST and its like name.
+/// The server in PGHOST and PGUSER.
 struct TestServer: Sendable {
   let host: String
   let user: String
@@ -140,7 +140,7 @@ struct TestServer: Sendable {
     return TestServer(host: host, user: environment["PGUSER"] ?? "postgres")
   }
 
-  /// In the `postgresql://` form, which has no blanks or quotes to trip over in shells and YAML.
+  /// A `postgresql://` URL, which needs no quoting in shells and YAML.
   func url(database: String) -> String {
     func encoded(_ text: String) -> String {
       text.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? text
@@ -148,7 +148,7 @@ struct TestServer: Sendable {
     return "postgresql://\(encoded(user))@\(encoded(host))/\(encoded(database))"
   }
 
-  /// A name that no other process and no other test of this one uses.
+  /// A name that is unique among all processes and tests.
   func newName(_ kind: String) -> String {
     let number = Self.lastNumber.add(1, ordering: .relaxed).newValue
     return "lethe_\(kind)_\(ProcessInfo.processInfo.processIdentifier)_\(number)"
@@ -165,7 +165,7 @@ struct TestServer: Sendable {
   }
 }
 
-/// Builds each combination of schemas once, whoever asks first.
+/// Builds each combination of schemas once.
 actor DatabaseTemplates {
   static let shared = DatabaseTemplates()
 

@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// Where the code under test reports the points that it reaches, and where a test holds it at some of
-/// them: an interruption is put at an exact place, and nothing waits on a clock.
+/// The code under test reports the points that it reaches, and a test can hold it at a point. So a test can interrupt the
+/// code exactly there, without waiting for a time.
 ///
 ///     let gate = TestGate<ServicePoint>()
 ///     configuration.gate = { await gate.pass($0) }
@@ -10,19 +10,19 @@ internal import Synchronization
 ///     try await gate.reached { $0 == .uploadReceived(jobID: id) }
 ///     gate.release()
 ///
-/// Whoever is held or waits goes on when its task is cancelled.
+/// A held or waiting call returns when its task is cancelled.
 public final class TestGate<Point: Hashable & Sendable>: Sendable {
   public typealias Condition = @Sendable (Point) -> Bool
 
   private struct Held {
     let point: Point
-    let goOn: CheckedContinuation<Void, Never>
+    let continuation: CheckedContinuation<Void, Never>
   }
 
   private struct Waiting {
     let condition: Condition
     let times: Int
-    let goOn: CheckedContinuation<Void, any Error>
+    let continuation: CheckedContinuation<Void, any Error>
   }
 
   private struct State {
@@ -46,12 +46,12 @@ public final class TestGate<Point: Hashable & Sendable>: Sendable {
 
   public init() {}
 
-  /// Every point that was reached so far, in order.
+  /// All points that were reached, in order.
   public var history: [Point] { state.withLock { $0.history } }
 
   // MARK: The code under test
 
-  /// Records the point, then waits while a hold covers it.
+  /// Records the point, then waits while a hold matches it.
   public func pass(_ point: Point) async {
     record(point)
     let number = state.withLock { $0.newNumber() }
@@ -59,13 +59,13 @@ public final class TestGate<Point: Hashable & Sendable>: Sendable {
       await withCheckedContinuation { continuation in
         let isHeld = state.withLock { state in
           guard state.holds.contains(where: { $0(point) }), !Task.isCancelled else { return false }
-          state.held[number] = Held(point: point, goOn: continuation)
+          state.held[number] = Held(point: point, continuation: continuation)
           return true
         }
         if !isHeld { continuation.resume() }
       }
     } onCancel: {
-      state.withLock { $0.held.removeValue(forKey: number) }?.goOn.resume()
+      state.withLock { $0.held.removeValue(forKey: number) }?.continuation.resume()
     }
   }
 
@@ -76,44 +76,46 @@ public final class TestGate<Point: Hashable & Sendable>: Sendable {
         state.hasReached($0.value.condition, times: $0.value.times)
       }
       for number in ready.keys { state.waiting[number] = nil }
-      return ready.values.map(\.goOn)
+      return ready.values.map(\.continuation)
     }
     for continuation in ready { continuation.resume() }
   }
 
   // MARK: The test
 
-  /// From now on whoever reaches such a point waits there.
+  /// From now on, code that reaches a matching point waits there.
   public func hold(_ condition: @escaping Condition) {
     state.withLock { $0.holds.append(condition) }
   }
 
-  /// Lets everybody go on, and holds nobody any more.
+  /// Releases all held code and removes all holds.
   public func release() {
     let held = state.withLock { state in
       state.holds = []
       defer { state.held = [:] }
-      return state.held.values.map(\.goOn)
+      return state.held.values.map(\.continuation)
     }
     for continuation in held { continuation.resume() }
   }
 
-  /// Returns once such a point has been reached, counting from the gate's creation.
+  /// Returns when a matching point has been reached `times` times since the gate's creation.
   /// - Throws: `CancellationError`.
   public func reached(times: Int = 1, _ condition: @escaping Condition) async throws {
     let number = state.withLock { $0.newNumber() }
     try await withTaskCancellationHandler {
-      try await withCheckedThrowingContinuation { (goOn: CheckedContinuation<Void, any Error>) in
+      try await withCheckedThrowingContinuation {
+        (continuation: CheckedContinuation<Void, any Error>) in
         let result: Result<Void, any Error>? = state.withLock { state in
           if state.hasReached(condition, times: times) { return .success(()) }
           if Task.isCancelled { return .failure(CancellationError()) }
-          state.waiting[number] = Waiting(condition: condition, times: times, goOn: goOn)
+          state.waiting[number] = Waiting(
+            condition: condition, times: times, continuation: continuation)
           return nil
         }
-        if let result { goOn.resume(with: result) }
+        if let result { continuation.resume(with: result) }
       }
     } onCancel: {
-      state.withLock { $0.waiting.removeValue(forKey: number) }?.goOn
+      state.withLock { $0.waiting.removeValue(forKey: number) }?.continuation
         .resume(throwing: CancellationError())
     }
   }

@@ -28,7 +28,7 @@ struct Seed: AsyncParsableCommand {
     help: ArgumentHelp(
       "The end of the generated time range, such as 2026-11-01T00:00:00Z.",
       valueName: "time"))
-  var until = EpochTime(seconds: WorldPlan.defaultUntilEpochSeconds)
+  var until = EpochTime(seconds: SeedPlan.defaultUntilEpochSeconds)
 
   @Flag(help: "Empty the tables first. Without it, the tables must be empty.")
   var replace = false
@@ -40,14 +40,14 @@ struct Seed: AsyncParsableCommand {
       throw ValidationError("--accounts must be from 1 to \(UInt32.max).")
     }
     guard posts >= 0 else { throw ValidationError("--posts cannot be negative.") }
-    guard until.seconds > WorldPlan.firstPostEpochSeconds else {
+    guard until.seconds > SeedPlan.firstPostEpochSeconds else {
       throw ValidationError(
         "--until must be after 2012-01-01T00:00:00Z, the time of the first post.")
     }
   }
 
   func run() async throws {
-    var plan = WorldPlan(
+    var plan = SeedPlan(
       accounts: accounts, posts: posts, seed: seed, untilEpochSeconds: until.seconds)
     plan.accountShares = shares.ofAccounts
     plan.postShares = shares.ofPosts

@@ -22,13 +22,13 @@ public struct Fault: Sendable {
   /// Unique in the plan.
   public let name: String
   public let kind: Kind
-  public let places: Set<Place>
+  public let points: Set<Point>
   public let occasion: Occasion
   /// The largest number of times; nil means no limit.
   public let timesMax: Int?
 
   /// An endpoint, or the processing of a job, at which a fault can happen.
-  public enum Place: String, Sendable, CaseIterable {
+  public enum Point: String, Sendable, CaseIterable {
     case create
     case list
     case get
@@ -41,7 +41,7 @@ public struct Fault: Sendable {
     case processing
   }
 
-  /// The calls at which a fault happens. Calls are counted from 1, over all places of the fault.
+  /// The calls at which a fault happens. Calls are counted from 1, over all points of a fault.
   public enum Occasion: Sendable, Equatable {
     /// A random fraction of the calls, from 0 to 1, determined by the seed.
     case rate(Double)
@@ -58,7 +58,7 @@ public struct Fault: Sendable {
     case answer(AnswerChange, reset: Duration?)
     /// The request is processed, and its answer is changed.
     case rewrite(AnswerChange)
-    case cut(Moment)
+    case cut(CutTime)
     /// The request is processed, and the connection closes without an answer.
     case loseResponse
     /// Only this fraction of an upload is stored, and the upload succeeds.
@@ -86,7 +86,7 @@ public struct Fault: Sendable {
   }
 
   /// When a connection is closed.
-  public enum Moment: String, Sendable, CaseIterable {
+  public enum CutTime: String, Sendable, CaseIterable {
     /// Before the request is processed.
     case before
     /// After half of the answer is sent.
@@ -137,10 +137,10 @@ extension FaultPlan {
 extension Fault: CustomStringConvertible {
   /// Such as `answer 500 (html) at create, get; 33.0 % of the calls; at most 5 times`.
   public var description: String {
-    let places = Place.allCases.filter(self.places.contains).map(\.rawValue)
+    let points = Point.allCases.filter(self.points.contains).map(\.rawValue)
       .joined(separator: ", ")
     let times = timesMax.map { "; at most \($0) times" } ?? ""
-    return "\(kind) at \(places); \(occasion)\(times)"
+    return "\(kind) at \(points); \(occasion)\(times)"
   }
 }
 
@@ -161,7 +161,7 @@ extension Fault.Kind: CustomStringConvertible {
     case .latency(let time): "delay the answer by \(time)"
     case .answer(let answer, _): "answer \(answer)"
     case .rewrite(let change): "rewrite the answer: \(change)"
-    case .cut(let moment): "cut \(moment.rawValue) the answer"
+    case .cut(let time): "cut \(time.rawValue) the answer"
     case .loseResponse: "lose the response"
     case .store(let part): "store \(part * 100) % of the upload"
     case .truncate(let part): "send \(part * 100) % of the result"

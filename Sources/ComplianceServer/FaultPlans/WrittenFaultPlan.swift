@@ -85,10 +85,10 @@ private struct WrittenFault {
       return nil
     }
     let kind = kind(key)
-    let places = places(key)
-    guard let occasion, let kind, let places else { return nil }
+    let points = points(key)
+    guard let occasion, let kind, let points else { return nil }
     return Fault(
-      name: name?.value ?? "\(number) \(key)", kind: kind, places: places, occasion: occasion,
+      name: name?.value ?? "\(number) \(key)", kind: kind, points: points, occasion: occasion,
       timesMax: times?.value)
   }
 
@@ -110,7 +110,7 @@ private struct WrittenFault {
     case "latency": duration(map, key).map { .latency($0) }
     case "answer": answer()
     case "rewrite": rewrite()
-    case "cut": word(map, key, Fault.Moment.self).map { .cut($0) }
+    case "cut": word(map, key, Fault.CutTime.self).map { .cut($0) }
     case "lose_response": flag(key, .loseResponse)
     case "store": part(key).map { .store($0) }
     case "truncate": part(key).map { .truncate($0) }
@@ -161,8 +161,8 @@ private struct WrittenFault {
 
   // MARK: Places and occasions
 
-  private func places(_ key: String) -> Set<Fault.Place>? {
-    let implied: Fault.Place? =
+  private func points(_ key: String) -> Set<Fault.Point>? {
+    let implied: Fault.Point? =
       switch key {
       case "store": .upload
       case "truncate", "corrupt": .download
@@ -173,26 +173,26 @@ private struct WrittenFault {
     guard let node = map.node("at") else {
       if let implied { return [implied] }
       return map.has("at")
-        ? nil : wrong("at is missing", "write one or more of \(Self.places)")
+        ? nil : wrong("at is missing", "write one or more of \(Self.points)")
     }
     let words =
       node.sequence == nil
       ? map.string("at").map { $0.map { [$0] } } : map.strings(node, name: map.name("at"))
     guard let words else { return nil }
-    let places = words.value.map { word -> Fault.Place? in
-      guard let place = Fault.Place(rawValue: word), implied != nil || place != .processing else {
-        return wrong("at names \(word)", "write one or more of \(Self.places)", words.line)
+    let points = words.value.map { word -> Fault.Point? in
+      guard let point = Fault.Point(rawValue: word), implied != nil || point != .processing else {
+        return wrong("at names \(word)", "write one or more of \(Self.points)", words.line)
       }
-      return place
+      return point
     }
-    guard !places.contains(nil) else { return nil }
-    if let implied, places != [implied] {
+    guard !points.contains(nil) else { return nil }
+    if let implied, points != [implied] {
       return wrong("\(key) is always at \(implied.rawValue)", "leave at: out", words.line)
     }
-    return Set(places.compactMap { $0 })
+    return Set(points.compactMap { $0 })
   }
 
-  private static let places = Fault.Place.allCases.filter { $0 != .processing }.map(\.rawValue)
+  private static let points = Fault.Point.allCases.filter { $0 != .processing }.map(\.rawValue)
     .joined(separator: ", ")
 
   private func occasion() -> Fault.Occasion? {

@@ -14,16 +14,16 @@ struct Accounts {
   /// The accounts by the number of their posts, the most active first.
   private var byActivity: [UInt32] = []
 
-  private let plan: WorldPlan
+  private let plan: SeedPlan
   private let until: Instant
   private var timeline: Timeline
   private var dice: Dice
 
-  init(_ plan: WorldPlan) {
+  init(_ plan: SeedPlan) {
     self.plan = plan
     until = Instant(epochSeconds: plan.untilEpochSeconds)
     timeline = Timeline(
-      from: Instant(epochSeconds: WorldPlan.firstAccountEpochSeconds), to: until,
+      from: Instant(epochSeconds: SeedPlan.firstAccountEpochSeconds), to: until,
       count: plan.accounts)
     dice = Dice(seed: plan.seed)
     ids.reserveCapacity(plan.accounts)

@@ -19,13 +19,13 @@ struct Posts {
   /// How long a post can be edited.
   private static let editableMilliseconds: Int64 = 60 * 60 * 1000
 
-  init(_ plan: WorldPlan, by accounts: Accounts) {
+  init(_ plan: SeedPlan, by accounts: Accounts) {
     self.accounts = accounts
     shares = plan.postShares
     until = Instant(epochSeconds: plan.untilEpochSeconds)
     left = plan.posts
     timeline = Timeline(
-      from: Instant(epochSeconds: WorldPlan.firstPostEpochSeconds), to: until, count: plan.posts)
+      from: Instant(epochSeconds: SeedPlan.firstPostEpochSeconds), to: until, count: plan.posts)
     // Another sequence than the accounts'.
     dice = Dice(seed: ~plan.seed)
   }

@@ -1,5 +1,5 @@
 /// The parameters of the generated data. The same plan gives the same rows, bit for bit.
-public struct WorldPlan: Sendable {
+public struct SeedPlan: Sendable {
   /// At least 1.
   public var accounts: Int
   public var posts: Int
@@ -128,8 +128,8 @@ struct Timeline {
   /// The next snowflake, larger than the previous one.
   mutating func next(_ dice: inout Dice) -> Int64 {
     // Only basic arithmetic, which every machine rounds in the same way. The first ID is at the beginning.
-    let place = made == 0 ? 0 : (Double(made) + dice.share()) / Double(count)
-    let instant = begin.advanced(by: place * (3 - place) / 2, to: end)
+    let fraction = made == 0 ? 0 : (Double(made) + dice.share()) / Double(count)
+    let instant = begin.advanced(by: fraction * (3 - fraction) / 2, to: end)
     made += 1
     last = max(last + 1, instant.milliseconds << 22 | Int64(dice.next() >> 42))
     return last

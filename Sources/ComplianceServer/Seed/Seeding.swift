@@ -6,7 +6,7 @@ public import PostgreSQL
 /// It runs in one transaction: before the commit, nothing changes.
 public struct Seeding: Sendable {
   private let connection: Connection
-  private let plan: WorldPlan
+  private let plan: SeedPlan
 
   /// Called about a hundred times, with the number of posts written so far.
   public var progressed: @Sendable (_ posts: Int) -> Void = { _ in }
@@ -22,7 +22,7 @@ public struct Seeding: Sendable {
     public var geoRemoved = 0
   }
 
-  public init(_ connection: Connection, _ plan: WorldPlan) {
+  public init(_ connection: Connection, _ plan: SeedPlan) {
     self.connection = connection
     self.plan = plan
   }
@@ -36,7 +36,7 @@ public struct Seeding: Sendable {
       if !isReplacing { try await requireEmpty(transaction) }
       // After TRUNCATE in the same transaction, COPY FREEZE can be used.
       try await transaction.execute("TRUNCATE platform.posts, platform.accounts")
-      let constraints = try await RebuiltLater.drop(of: "platform.posts", transaction)
+      let constraints = try await DroppedIndexes.drop(of: "platform.posts", transaction)
       var report = Report()
       var accounts = Accounts(plan)
       try await fillAccounts(&accounts, transaction, &report)
@@ -139,11 +139,11 @@ public struct PlatformNotEmpty: ExplainedError {
 }
 
 /// Drops a table's keys and indexes and creates them again later. This is much faster than updating them for each row.
-private struct RebuiltLater {
+private struct DroppedIndexes {
   let statements: [String]
 
   /// Drops the keys and indexes of a table.
-  static func drop(of table: String, _ transaction: Transaction) async throws -> RebuiltLater {
+  static func drop(of table: String, _ transaction: Transaction) async throws -> DroppedIndexes {
     // Foreign keys come last: they need the primary key of the other table.
     let found = try await transaction.query(
       """
@@ -163,7 +163,7 @@ private struct RebuiltLater {
       try await transaction.execute(SQL(trusted: drop))
       statements.append(make)
     }
-    return RebuiltLater(statements: statements)
+    return DroppedIndexes(statements: statements)
   }
 
   func rebuild(_ transaction: Transaction) async throws {

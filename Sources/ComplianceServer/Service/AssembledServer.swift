@@ -36,11 +36,11 @@ final class AssembledServer: Sendable {
     }
     let ownership = try await Ownership(
       of: database,
-      patience: .init(
-        database: configuration.databasePatience, takeover: configuration.takeoverPatience),
+      timeouts: .init(
+        database: configuration.databaseTimeout, takeover: configuration.takeoverTimeout),
       logger: configuration.logger)
     let pool = ConnectionPool(
-      connectionsMax: Self.connectionsMax, limit: configuration.databasePatience,
+      connectionsMax: Self.connectionsMax, limit: configuration.databaseTimeout,
       connect: ownership.workingSession)
     let spool: Spool
     do {
@@ -85,14 +85,14 @@ final class AssembledServer: Sendable {
       && ComplianceServer.Address(host: configuration.host, port: 0).isLoopback
 
     let health = HealthChecks(
-      pool: pool, spool: spool, patience: configuration.healthPatience)
+      pool: pool, spool: spool, timeout: configuration.healthTimeout)
     let pages = OperatorPages(
-      guardian: AdminGuard(token: configuration.adminToken, isLocal: isLocal),
+      access: AdminAccess(token: configuration.adminToken, isLocal: isLocal),
       store: store, processor: processor, health: health, metrics: metrics, faults: faults,
       profile: configuration.profile)
     let storageURL: @Sendable () -> String = { storageBase.value }
     let description = ServiceDescription(
-      subject: .init(
+      options: .init(
         profile: configuration.profile, hasRateLimit: configuration.rateLimit != nil,
         uploadBytesMax: configuration.uploadBytesMax,
         storageUploadBytesMax: configuration.storageUploadBytesMax,
@@ -183,15 +183,15 @@ final class AssembledServer: Sendable {
 
   private static func application(
     _ router: Router<ServiceContext>, host: String, port: Int, _ logger: Logger,
-    services: [any Service] = [], _ house: ConnectionGuard.House,
+    services: [any Service] = [], _ shared: ConnectionLimiter.Shared,
     _ opened: @escaping @Sendable (ComplianceServer.Address) -> Void
   ) -> some Service {
     Application(
       router: router,
-      server: HTTPServerBuilder { GuardedChannel(house, $0) },
+      server: HTTPServerBuilder { LimitedHTTPChannel(shared, $0) },
       configuration: .init(
         address: .hostname(host, port: port),
-        availableConnectionsDelegate: .maximum(house.limits.connectionsMax, logger: quiet(logger))),
+        availableConnectionsDelegate: .maximum(shared.limits.connectionsMax, logger: quiet(logger))),
       services: services,
       onServerRunning: { channel in
         opened(.init(host: host, port: channel.localAddress?.port ?? port))
@@ -204,13 +204,13 @@ final class AssembledServer: Sendable {
     stoppingOn signals: [UnixSignal], endingWith watchers: [any Service] = []
   ) -> ServiceGroup {
     let state: [any Service] = [
-      DatabaseEnd(database: database), OwnershipWatch(ownership: ownership, pool: pool),
+      DatabaseShutdown(database: database), OwnershipWatch(ownership: ownership, pool: pool),
     ]
     // The group stops its services one after another, in reverse order.
     var group = ServiceGroupConfiguration(
       services: state + applications + watchers, gracefulShutdownSignals: signals,
       logger: Self.quiet(configuration.logger))
-    group.maximumGracefulShutdownDuration = configuration.shutdownPatience
+    group.maximumGracefulShutdownDuration = configuration.shutdownTimeout
     return ServiceGroup(configuration: group)
   }
 

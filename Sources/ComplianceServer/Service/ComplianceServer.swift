@@ -15,11 +15,11 @@ public enum ComplianceServer {
   /// - Throws: `StartError`, or errors of PostgreSQL or the network, if it cannot start.
   public static func run(_ configuration: Configuration) async throws {
     let server = try await AssembledServer(configuration)
-    let lastResort = LastResort(
-      patience: configuration.shutdownPatience, logger: configuration.logger)
+    let forcedExit = ForcedExit(
+      timeout: configuration.shutdownTimeout, logger: configuration.logger)
     do {
       try await server.run(
-        server.group(stoppingOn: [.sigterm, .sigint], endingWith: [lastResort]))
+        server.group(stoppingOn: [.sigterm, .sigint], endingWith: [forcedExit]))
     } catch {
       await server.close()
       throw error
@@ -68,8 +68,8 @@ public enum ComplianceServer {
 
 /// Ends the process if the shutdown hangs: a thread that waits for a hanging disk cannot be interrupted. Like a kill,
 /// this loses nothing that the server has confirmed.
-private struct LastResort: Service {
-  let patience: Duration
+private struct ForcedExit: Service {
+  let timeout: Duration
   let logger: Logger
 
   /// How long to wait after the shutdown timeout.
@@ -78,8 +78,8 @@ private struct LastResort: Service {
   func run() async throws {
     try? await gracefulShutdown()
     // Not awaited: normally the process ends first.
-    Task { [patience, logger] in
-      try await Task.sleep(for: patience + Self.grace)
+    Task { [timeout, logger] in
+      try await Task.sleep(for: timeout + Self.grace)
       logger.error(
         "the shutdown hangs, for example because of a disk that does not answer: the process exits now"
       )

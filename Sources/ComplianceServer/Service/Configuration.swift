@@ -74,14 +74,14 @@ extension ComplianceServer {
     public var idsInMemoryMax = 4_000_000
     /// How long the health pages wait for the database and the spool. It is less than a second, because health checks
     /// often give up after a second.
-    public var healthPatience: Duration = .milliseconds(700)
+    public var healthTimeout: Duration = .milliseconds(700)
     /// How long the database may take to answer before its session is severed. A database that still answers cancels
     /// the statements after 30 seconds.
-    public var databasePatience: Duration = .seconds(35)
+    public var databaseTimeout: Duration = .seconds(35)
     /// How long a new server waits for sessions of an earlier server that its role may not terminate.
-    public var takeoverPatience: Duration = .seconds(20)
+    public var takeoverTimeout: Duration = .seconds(20)
     /// How long current requests may take after the server is told to stop.
-    public var shutdownPatience: Duration = .seconds(5)
+    public var shutdownTimeout: Duration = .seconds(5)
 
     /// The faults to inject.
     public var faults: FaultPlan?

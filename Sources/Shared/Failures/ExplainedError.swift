@@ -77,8 +77,9 @@ public struct ErrorContext: Sendable, Hashable {
     var parts: [String] = []
     if let file { parts.append(line.map { "\(file):\($0)" } ?? file) }
     if let chunk {
-      let place = [dataset, chunkNumber.map { "#\($0)" }].compactMap(\.self)
-      parts.append("chunk \(chunk)" + (place.isEmpty ? "" : " (\(place.joined(separator: " ")))"))
+      let details = [dataset, chunkNumber.map { "#\($0)" }].compactMap(\.self)
+      parts.append(
+        "chunk \(chunk)" + (details.isEmpty ? "" : " (\(details.joined(separator: " ")))"))
     } else if let dataset {
       parts.append("dataset \(dataset)")
     }

@@ -43,11 +43,11 @@ public struct MigrationLosses: Sendable, Equatable {
 
 /// Finds out what a script destroys: runs it in a transaction, compares the database before and after, and rolls the
 /// transaction back.
-struct LossTrial {
+struct LossDetector {
   let connection: Connection
 
   /// The tables, columns and triggers of a database, by OID.
-  private struct Stock {
+  private struct Snapshot {
     /// Tables; partitions belong to their parent table.
     var tables: [UInt32: String] = [:]
     /// Columns, by table.
@@ -58,24 +58,24 @@ struct LossTrial {
   }
 
   private struct RolledBack: Error {
-    let before: Stock
-    let after: Stock
+    let before: Snapshot
+    let after: Snapshot
   }
 
   /// - Throws: the script's errors.
   func losses(of script: String) async throws -> MigrationLosses {
     do {
       return try await connection.withTransaction { transaction in
-        let before = try await Self.stock(transaction)
+        let before = try await Self.snapshot(transaction)
         try await transaction.runScript(SQL(trusted: script))
-        throw RolledBack(before: before, after: try await Self.stock(transaction))
+        throw RolledBack(before: before, after: try await Self.snapshot(transaction))
       }
-    } catch let trial as RolledBack {
-      return try await losses(trial.before, trial.after)
+    } catch let rollback as RolledBack {
+      return try await losses(rollback.before, rollback.after)
     }
   }
 
-  private func losses(_ before: Stock, _ after: Stock) async throws -> MigrationLosses {
+  private func losses(_ before: Snapshot, _ after: Snapshot) async throws -> MigrationLosses {
     let tables = try await lostTables(before, after) + lostColumns(before, after)
     return MigrationLosses(
       tables: (tables + Self.deletions(before, after)).sorted {
@@ -91,20 +91,20 @@ struct LossTrial {
 
   /// For tables with rows that a migration inserts: the condition for all other rows. A table that has only the
   /// migration's rows is no loss.
-  private static let made: [String: SQL] = ["lethe.seal": "kind <> 'begin'"]
+  private static let rowsOfUsers: [String: SQL] = ["lethe.seal": "kind <> 'begin'"]
 
   /// Tables whose rows are no loss: migrations manage the first; the second holds only the path of a server's spool.
-  private static let lossless: Set<String> = ["lethe.version", "compliance.spool"]
+  private static let ignoredTables: Set<String> = ["lethe.version", "compliance.spool"]
 
   private func lostTables(
-    _ before: Stock, _ after: Stock
+    _ before: Snapshot, _ after: Snapshot
   ) async throws -> [MigrationLosses.Table] {
     var lost: [MigrationLosses.Table] = []
     for (id, name) in before.tables
-    where after.tables[id] == nil && !Self.lossless.contains(name) {
+    where after.tables[id] == nil && !Self.ignoredTables.contains(name) {
       let table = SQL(trusted: name)
       let isLoss: SQL =
-        Self.made[name].map { "EXISTS (SELECT FROM \(table) WHERE \($0))" } ?? "true"
+        Self.rowsOfUsers[name].map { "EXISTS (SELECT FROM \(table) WHERE \($0))" } ?? "true"
       let rows = try await connection.query(
         "SELECT CASE WHEN \(isLoss) THEN count(*) ELSE 0 END FROM \(table)"
       ).onlyRow(as: Int.self)
@@ -114,32 +114,32 @@ struct LossTrial {
   }
 
   private func lostColumns(
-    _ before: Stock, _ after: Stock
+    _ before: Snapshot, _ after: Snapshot
   ) async throws -> [MigrationLosses.Table] {
     var lost: [MigrationLosses.Table] = []
     for (id, columns) in before.columns {
       guard let name = before.tables[id], after.tables[id] != nil else { continue }
-      let gone = columns.subtracting(after.columns[id] ?? []).sorted()
-      guard !gone.isEmpty else { continue }
-      let values = gone.map { "\(identifier: $0)" as SQL }.joined(separator: ", ")
+      let dropped = columns.subtracting(after.columns[id] ?? []).sorted()
+      guard !dropped.isEmpty else { continue }
+      let values = dropped.map { "\(identifier: $0)" as SQL }.joined(separator: ", ")
       let rows = try await connection.query(
         "SELECT count(*) FROM \(trusted: name) WHERE pg_catalog.num_nonnulls(\(values)) > 0"
       ).onlyRow(as: Int.self)
-      if rows > 0 { lost.append(.init(name: name, columns: gone, rows: rows)) }
+      if rows > 0 { lost.append(.init(name: name, columns: dropped, rows: rows)) }
     }
     return lost
   }
 
-  private static func deletions(_ before: Stock, _ after: Stock) -> [MigrationLosses.Table] {
+  private static func deletions(_ before: Snapshot, _ after: Snapshot) -> [MigrationLosses.Table] {
     after.deletions.compactMap { id, count in
       let rows = count - (before.deletions[id] ?? 0)
-      guard rows > 0, let name = after.tables[id], !lossless.contains(name) else { return nil }
+      guard rows > 0, let name = after.tables[id], !ignoredTables.contains(name) else { return nil }
       return .init(name: name, columns: [], rows: rows)
     }
   }
 
-  private static func stock(_ session: some Session) async throws -> Stock {
-    var stock = Stock()
+  private static func snapshot(_ session: some Session) async throws -> Snapshot {
+    var snapshot = Snapshot()
     let tables = try await session.query(
       """
       SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname),
@@ -154,9 +154,9 @@ struct LossTrial {
     ).rows(as: Int.self, String.self, String.self, Int.self)
     for (id, name, columns, deleted) in tables {
       let id = UInt32(id)
-      stock.tables[id] = name
-      stock.columns[id] = Set(columns.split(separator: "\u{1}").map(String.init))
-      if deleted > 0 { stock.deletions[id] = deleted }
+      snapshot.tables[id] = name
+      snapshot.columns[id] = Set(columns.split(separator: "\u{1}").map(String.init))
+      if deleted > 0 { snapshot.deletions[id] = deleted }
     }
     let triggers = try await session.query(
       """
@@ -166,7 +166,7 @@ struct LossTrial {
       WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND p.pronamespace <> c.relnamespace
       """
     ).rows(as: Int.self, Int.self, String.self)
-    for (id, table, name) in triggers { stock.triggers[UInt32(id)] = (UInt32(table), name) }
-    return stock
+    for (id, table, name) in triggers { snapshot.triggers[UInt32(id)] = (UInt32(table), name) }
+    return snapshot
   }
 }

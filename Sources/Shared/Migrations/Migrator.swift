@@ -31,7 +31,7 @@ public struct Migrator: Sendable {
   public func up() async throws -> [Migration] {
     try await locked {
       let table = try await table()
-      try await make(table)
+      try await createIfMissing(table)
       let applied = try await versions(in: table)
       let pending = set.migrations.filter { !applied.contains($0.version) }
       for migration in pending {
@@ -85,7 +85,7 @@ public struct Migrator: Sendable {
   private func losses(of migration: Migration) async throws -> MigrationLosses {
     guard migration.down.inTransaction else { return .unknown }
     do {
-      return try await LossTrial(connection: connection).losses(of: migration.down.sql)
+      return try await LossDetector(connection: connection).losses(of: migration.down.sql)
     } catch let error as PostgreSQLError where !error.isTemporary {
       throw Self.failure(error, of: migration, in: migration.down)
     }
@@ -136,13 +136,13 @@ public struct Migrator: Sendable {
     }
     if try await exists(.own) { return .own }
     if try await exists(.shared) { return try await isDbmates(.shared) ? .shared : .own }
-    let mayCreate = try await connection.query(
+    let canCreate = try await connection.query(
       """
       SELECT coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace
                        WHERE nspname = 'public'), false)
       """
     ).onlyRow(as: Bool.self)
-    return mayCreate ? .shared : .own
+    return canCreate ? .shared : .own
   }
 
   private func exists(_ table: Table) async throws -> Bool {
@@ -161,7 +161,7 @@ public struct Migrator: Sendable {
     ).onlyRow(as: Bool.self)
   }
 
-  private func make(_ table: Table) async throws {
+  private func createIfMissing(_ table: Table) async throws {
     guard try await !exists(table) else { return }
     do {
       if table == .own {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite(.endedIfItHangs) struct SeedingTests {
-  private static let plan = WorldPlan(accounts: 500, posts: 20_000, seed: 7)
+  private static let plan = SeedPlan(accounts: 500, posts: 20_000, seed: 7)
 
   private static func seeding<R: Sendable>(
     _ body: (Connection) async throws -> R
@@ -28,7 +28,7 @@ import Testing
     ).onlyRow(as: String.self)
   }
 
-  /// What `\d` would show of the posts' keys and indexes.
+  /// The keys and indexes of the posts.
   private static func shape(_ connection: Connection) async throws -> [String] {
     try await connection.query(
       """
@@ -41,7 +41,7 @@ import Testing
     ).rows(as: String.self)
   }
 
-  @Test func makesAsManyAsItWasToldAndSaysWhatOfThem() async throws {
+  @Test func theReportMatchesTheData() async throws {
     try await Self.seeding { connection in
       let report = try await Seeding(connection, Self.plan).run(isReplacing: false)
       #expect(report.accounts == 500 && report.posts == 20_000)
@@ -60,12 +60,12 @@ import Testing
           connection, "FROM platform.posts WHERE \(trusted: column) IS NOT NULL")
         #expect(found == number, "\(column)")
       }
-      // 4 % of 20,000, give or take six standard deviations.
+      // 4 % of 20,000, plus or minus six standard deviations.
       #expect((630...970).contains(report.deleted), "\(report.deleted)")
     }
   }
 
-  @Test func theSameSeedMakesTheSameWorldAndAnotherSeedAnother() async throws {
+  @Test func theSeedDeterminesTheData() async throws {
     try await Self.seeding { connection in
       _ = try await Seeding(connection, Self.plan).run(isReplacing: false)
       let first = try await Self.fingerprint(connection)
@@ -93,14 +93,14 @@ import Testing
     }
   }
 
-  @Test func nothingHappensBeforeItsTimeNorAfterThePresent() async throws {
+  @Test func allTimesAreInOrder() async throws {
     try await Self.seeding { connection in
       var plan = Self.plan
-      plan.untilEpochSeconds = WorldPlan.firstPostEpochSeconds + 86_400
+      plan.untilEpochSeconds = SeedPlan.firstPostEpochSeconds + 86_400
       plan.accountShares.suspended = 0.3
       plan.accountShares.deleted = 0.3
       plan.postShares.edited = 0.5
-      for until in [plan.untilEpochSeconds, WorldPlan.defaultUntilEpochSeconds] {
+      for until in [plan.untilEpochSeconds, SeedPlan.defaultUntilEpochSeconds] {
         plan.untilEpochSeconds = until
         _ = try await Seeding(connection, plan).run(isReplacing: true)
         let present = "to_timestamp(\(until))"
@@ -140,13 +140,13 @@ import Testing
               GROUP BY account_id) author
         """
       ).onlyRow(as: Int.self, Int.self)
-      // The busiest tenth writes more than 40 %; an author in the middle less than the mean of 40.
+      // The most active tenth writes more than 40 %; the median is below the mean of 40.
       #expect(top > 8_000, "\(top)")
       #expect(median < 40, "\(median)")
     }
   }
 
-  @Test func keysAndIndexesAreWhatTheyWere() async throws {
+  @Test func keysAndIndexesAreRestored() async throws {
     try await Self.seeding { connection in
       let before = try await Self.shape(connection)
       #expect(!before.isEmpty)
@@ -155,7 +155,7 @@ import Testing
     }
   }
 
-  @Test func aPlatformThatIsNotEmptyIsNotTouchedUnlessToldSo() async throws {
+  @Test func existingDataIsReplacedOnlyOnRequest() async throws {
     try await Self.seeding { connection in
       try await connection.execute(
         "INSERT INTO platform.accounts (account_id, username, created_at) VALUES (1, 'a', now())")
@@ -168,11 +168,11 @@ import Testing
     }
   }
 
-  @Test func theSmallestWorldsAreWorldsToo() async throws {
+  @Test func theSmallestSizesWork() async throws {
     try await Self.seeding { connection in
       for (accounts, posts) in [(1, 0), (1, 3), (2, 1)] {
         let report = try await Seeding(
-          connection, WorldPlan(accounts: accounts, posts: posts, seed: 1)
+          connection, SeedPlan(accounts: accounts, posts: posts, seed: 1)
         ).run(isReplacing: true)
         #expect(report.accounts == accounts && report.posts == posts)
       }

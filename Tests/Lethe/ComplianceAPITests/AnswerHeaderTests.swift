@@ -8,7 +8,7 @@ import Testing
 
 /// What the headers of an answer say, however odd.
 @Suite struct AnswerHeaderTests {
-  private final class Said: LogHandler, Sendable {
+  private final class ClientOutput: LogHandler, Sendable {
     private let lines = Mutex<[String]>([])
     var count: Int { lines.withLock { $0.count } }
     var logLevel: Logger.Level {
@@ -34,7 +34,7 @@ import Testing
       ("ms+100", 90, 100), ("99999999999999999999", 890, 900), ("0", 0, 1),
     ] as [(String, Double, Double)])
   func aResetIsWaitedForWithinItsWindow(text: String, least: Double, most: Double) async {
-    let said = Said()
+    let said = ClientOutput()
     let budgets = RateBudgets(logger: Logger(label: "test") { _ in said })
     let now = Date(timeIntervalSince1970: 1_790_000_000)
     var value = text
@@ -88,7 +88,7 @@ import Testing
 
   @Test(arguments: [-960.0, 960, -90, 90, -30, 30, 0])
   func expiryIsJudgedByTheServersClock(skew: Double) async {
-    let said = Said()
+    let said = ClientOutput()
     let clock = ServerClock(logger: Logger(label: "test") { _ in said })
     let formatter = DateFormatter()
     formatter.locale = Locale(identifier: "en_US_POSIX")

@@ -117,7 +117,7 @@ private struct Walk {
   func outputs() async throws -> [String] {
     let suffix = "_\(ProcessInfo.processInfo.processIdentifier)"
     let names = ["tutorial_shop", "tutorial_platform", "tutorial_nightly"]
-    let place = LoopbackPlace.random().description
+    let place = LoopbackAddress.random().description
     func own(_ text: String) -> String {
       names.reduce(text.replacing("127.0.0.1:8080", with: place)) {
         $0.replacing($1, with: $1 + suffix)

@@ -7,7 +7,7 @@ import Warehouse
 
 /// Values that are evaluated, and values that only seem to be constants.
 @Suite struct ValueExpressionTests {
-  enum Said: Sendable {
+  enum ClientOutput: Sendable {
     case nothing
     case error(String)
     case warning(String)
@@ -16,11 +16,11 @@ import Warehouse
   struct Case: Sendable, CustomTestStringConvertible {
     let type: String
     let value: String
-    let said: Said
+    let said: ClientOutput
 
     var testDescription: String { "\(type) \(value)" }
 
-    init(_ type: String, _ value: String, _ said: Said = .nothing) {
+    init(_ type: String, _ value: String, _ said: ClientOutput = .nothing) {
       self.type = type
       self.value = value
       self.said = said

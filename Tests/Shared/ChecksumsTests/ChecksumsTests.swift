@@ -15,7 +15,7 @@ import Testing
     #expect(SHA256.hash(text).hexString == digest)
   }
 
-  @Test func doesNotDependOnHowTheBytesCome() {
+  @Test func doesNotDependOnTheBlockSize() {
     let bytes = (0..<10_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
     for step in [1, 63, 64, 65, 4096] {
       var hash = SHA256()
@@ -34,7 +34,7 @@ import Testing
     #expect(hash.finalize() == SHA256.hash(bytes))
   }
 
-  @Test func copiesGoOnAlone() {
+  @Test func copiesAreIndependent() {
     var first = SHA256()
     first.update(Array("a".utf8))
     var second = first
@@ -44,7 +44,7 @@ import Testing
     #expect(second.finalize() == SHA256.hash("ac"))
   }
 
-  @Test func canGoOnAfterItsDigestWasTaken() {
+  @Test func continuesAfterFinalize() {
     var hash = SHA256()
     hash.update(Array("ab".utf8))
     #expect(hash.finalize() == SHA256.hash("ab"))
@@ -54,7 +54,7 @@ import Testing
 }
 
 @Suite struct ConstantTimeEqualTests {
-  @Test func equalIsWhatHasTheSameBytes() {
+  @Test func equalMeansTheSameBytes() {
     let bytes = Array("0123456789abcdef".utf8)
     #expect(constantTimeEqual(bytes, bytes) && constantTimeEqual([], []))
     for place in bytes.indices {
@@ -66,8 +66,8 @@ import Testing
     #expect(!constantTimeEqual(bytes, bytes + [0]))
   }
 
-  /// A comparison that ends at the first difference takes no time at all for one in the first byte.
-  @Test func aDifferenceTakesAsLongToFindWhereverItIs() {
+  /// A comparison that stops at the first difference would be much faster for a difference in the first byte.
+  @Test func theTimeDoesNotDependOnThePosition() {
     let bytes = [UInt8](repeating: 7, count: 4_000_000)
     func leastTime(differingAt place: Int) -> Duration {
       var other = bytes
@@ -102,7 +102,7 @@ import Testing
     #expect(HMACSHA256(key: key).code(for: Array(message.utf8)).hexString == code)
   }
 
-  @Test func tellsItsCodesFromOthers() {
+  @Test func distinguishesItsCodesFromOthers() {
     let hmac = HMACSHA256(key: Array("key".utf8))
     let message = Array("message".utf8)
     var code = hmac.code(for: message)
@@ -115,7 +115,7 @@ import Testing
   }
 }
 
-@Test func hexadecimalHasTwoDigitsAByte() {
+@Test func hexadecimalHasTwoDigitsPerByte() {
   #expect([UInt8]().hexString == "")
   #expect([0x00, 0x0f, 0xa0, 0xff].hexString == "000fa0ff")
 }

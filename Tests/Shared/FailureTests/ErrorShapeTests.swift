@@ -11,7 +11,7 @@ import Testing
     var disposition = Disposition.usage
   }
 
-  @Test func theDescriptionSaysWhatIsWrongAndWhereAndWhatToDo() {
+  @Test func theDescriptionHasMessagePositionAndRemedy() {
     #expect("\(Sample())" == "there is no table shop.posts\n  remedy: create it")
     let located = Sample(context: ErrorContext(file: "nightly.yaml", line: 7))
     #expect("\(located)" == "nightly.yaml:7: there is no table shop.posts\n  remedy: create it")
@@ -26,16 +26,16 @@ import Testing
     #expect(context.label == label)
   }
 
-  @Test func eachDispositionHasAnExitCodeOfItsOwn() {
+  @Test func eachDispositionHasItsOwnExitCode() {
     let codes = Disposition.allCases.map(\.exitCode)
     #expect(Set(codes).count == codes.count)
-    // Those of reports: a run that is done, stopped by a limit, has lines in quarantine, or was idle.
+    // Reports use these: done, stopped by a limit, lines in quarantine, idle.
     #expect(Set(codes).isDisjoint(with: [0, 3, 4, 99]))
   }
 
-  /// An error of another shape would end a program with 1 and without a remedy.
-  @Test func noErrorThatLeavesItsModuleHasAnotherShape() throws {
-    // Caught where they are made into a mistake of a definition or an option, or into the end of an attempt.
+  /// A public error that is not an `ExplainedError` would end a program with exit code 1 and without a remedy.
+  @Test func everyPublicErrorIsAnExplainedError() throws {
+    // These are caught and turned into a mistake of a definition or an option, or into the end of an attempt.
     let caught = ["ProxyRefusal", "Malformed", "KnownJobID"]
     let sources = "\(repositoryRootPath)/Sources"
     let paths = try #require(FileManager.default.enumerator(atPath: sources)).compactMap {

@@ -5,10 +5,10 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// What the programs bring, held against the files.
+/// Compares the embedded migrations with the files.
 @Suite struct EmbeddedMigrationTests {
   @Test(arguments: ["migrations", "migrations/platform"])
-  func theProgramsBringTheFilesAsTheyAre(folder: String) throws {
+  func theEmbeddedMigrationsEqualTheFiles(folder: String) throws {
     let directory = "\(repositoryRootPath)/\(folder)"
     let names = try FileManager.default.contentsOfDirectory(atPath: directory)
       .filter { $0.hasSuffix(".sql") }.sorted()

@@ -4,12 +4,12 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// A migration that fails names its file and line, and leaves nothing behind.
+/// A failing migration reports its file and line, and leaves no changes.
 @Suite struct FailingMigrationTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let up: String
-    /// Within the up block, the first line after the marker is 1; nil where no line is to blame.
+    /// The line in the up block, from 1 after the marker; nil if the error has no line.
     let line: Int?
     let message: String
   }
@@ -55,7 +55,7 @@ import Testing
         + "\nINSERT INTO u VALUES (1);\nINSERT\nINTO u VALUES (1);", line: 10,
       message: "duplicate key value violates unique constraint \"u_pkey\""),
     Case(
-      testDescription: "nested comments, escapes, quotes and parentheses are no statements' ends",
+      testDescription: "nested comments, escapes, quotes and parentheses do not end a statement",
       up: """
         /* one /* two; */ three; */
         SELECT E'it\\'s; fine', 'it''s; fine', "a;b" FROM (SELECT 1 AS "a;b") AS t;
@@ -80,20 +80,20 @@ import Testing
       line: 3,
       message: "a COPY from or to the client cannot be part of a script"),
     Case(
-      testDescription: "what only fails at COMMIT is no line's fault",
+      testDescription: "an error at COMMIT has no line",
       up: """
         CREATE TABLE p (x int PRIMARY KEY);
         CREATE TABLE c (x int REFERENCES p DEFERRABLE INITIALLY DEFERRED);
         INSERT INTO c VALUES (1);
         """, line: nil, message: "insert or update on table \"c\" violates foreign key constraint"),
     Case(
-      testDescription: "what only fails when it is recorded is no line's fault",
+      testDescription: "an error when the version is recorded has no line",
       up: "DROP TABLE public.schema_migrations;", line: nil,
       message: "relation \"public.schema_migrations\" does not exist"),
   ]
 
   @Test(arguments: cases)
-  func itNamesFileAndLineAndLeavesNothing(failing: Case) async throws {
+  func itReportsFileAndLineAndChangesNothing(failing: Case) async throws {
     let head = "-- It fails.\n\n-- migrate:up\n"
     let files = [
       "1_good.sql":
@@ -107,14 +107,14 @@ import Testing
           let migrator = Migrator(connection: connection, set: set)
           do {
             try await migrator.up()
-            Issue.record("it went through")
+            Issue.record("it succeeded")
           } catch let error as MigrationError {
             #expect(error.file == set.migrations[1].file.string)
             #expect(error.line == failing.line.map { $0 + 3 })
             #expect(error.message.contains(failing.message))
             #expect(error.remedy.contains("none of this file's changes were kept"))
           }
-          // What came before stays, what comes after has not begun, and the connection is fine.
+          // Earlier migrations stay applied, later ones were not run, and the connection can be used.
           #expect(try await connection.recordedVersions() == ["1"])
           let objects = try await connection.objects().filter {
             !$0.contains("schema_migrations") && $0 != "schema public"

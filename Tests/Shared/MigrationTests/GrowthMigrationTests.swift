@@ -5,11 +5,11 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// What becomes of the overlapping ranges of an earlier version's coverage.
+/// The migration of overlapping coverage ranges from an earlier version.
 @Suite struct GrowthMigrationTests {
   private static let version = "20261126085000"
 
-  /// Thirty chunks of random ranges of two datasets, each with a range of coverage where none begins yet.
+  /// Thirty chunks with random ranges in two datasets, each with a coverage range unless one begins at the same ID.
   private static func ledger(_ dice: inout SeededGenerator) -> String {
     var ranges: [String] = []
     for number in 1...30 {
@@ -34,7 +34,7 @@ import Testing
       """
   }
 
-  /// IDs whose newest time is another one, or that are in two ranges.
+  /// Counts the IDs whose newest time has changed, or that are in two ranges.
   private static let differences: SQL = """
     SELECT count(*) FROM generate_series(1, 220) AS id, (VALUES ('d'), ('e')) AS d (name)
     WHERE (SELECT max(checked_at) FROM public.old WHERE dataset = name AND id BETWEEN first_id AND last_id)
@@ -54,7 +54,7 @@ import Testing
   }
 
   @Test(arguments: 0..<4)
-  func overlappingRangesAreTidied(part: Int) async throws {
+  func overlappingRangesAreMerged(part: Int) async throws {
     let seed = SeededGenerator.seedOfTest() &+ UInt64(part)
     var dice = SeededGenerator(seed: seed)
     let ledger = Self.ledger(&dice)
@@ -80,7 +80,7 @@ import Testing
     }
   }
 
-  /// An earlier version could neither read nor verify them.
+  /// The migration cannot be rolled back, because an earlier version could not read or verify traces.
   @Test func aLedgerWithTracesStays() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
@@ -106,7 +106,7 @@ import Testing
     }
   }
 
-  /// The largest ID that there is.
+  /// Tests the largest possible ID.
   @Test func rangesAndTracesEndAtTheLargestID() async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in

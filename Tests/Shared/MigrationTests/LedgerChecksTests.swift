@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// The database itself refuses rows that no program should ever write.
+/// The ledger's constraints refuse invalid rows.
 @Suite struct LedgerChecksTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
@@ -68,7 +68,7 @@ import Testing
   ]
 
   @Test(arguments: legal)
-  func aLegalRowIsTaken(row: Case) async throws {
+  func aValidRowIsAccepted(row: Case) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { try await $0.runScript(SQL(trusted: row.sql)) }
     }
@@ -147,12 +147,12 @@ import Testing
   ]
 
   @Test(arguments: illegal)
-  func anIllegalRowIsRefused(row: Case) async throws {
+  func anInvalidRowIsRefused(row: Case) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection throws in
         do {
           try await connection.runScript(SQL(trusted: row.sql))
-          Issue.record("the database took \(row.testDescription)")
+          Issue.record("the database accepted \(row.testDescription)")
         } catch let error as PostgreSQLError {
           let isViolation = error.state == .checkViolation || error.state == .uniqueViolation
           #expect(isViolation, "\(error)")

@@ -11,7 +11,7 @@ import Testing
     try Migration(file: FilePath("sets/" + name), text: text)
   }
 
-  @Test func aFileIsItsVersionItsNameAndTwoBlocks() throws {
+  @Test func aFileHasAVersionANameAndTwoBlocks() throws {
     let migration = try Self.parse(
       """
       -- What it is for.
@@ -57,13 +57,13 @@ import Testing
     " -- migrate:up", "-- migrate:upwards", "-- migrate: up", "-- Migrate:up",
     "/* -- migrate:up */",
   ])
-  func whatOnlyLooksLikeAMarkerIsNone(line: String) throws {
+  func aSimilarLineIsNotAMarker(line: String) throws {
     let migration = try Self.parse("-- migrate:up\n\(line)\n-- migrate:down\n")
     #expect(migration.up.sql == line)
   }
 
-  /// A literal may hold what Swift or an editor takes for a newline; the server is to get it as is.
-  @Test func theSQLIsPassedOnByteForByte() throws {
+  /// A literal may contain characters that Swift treats as newlines; the server must get them unchanged.
+  @Test func theSQLIsUnchanged() throws {
     let sql = "SELECT '\r\n \u{2028} \u{85} \u{B} \u{C}\te\u{301}';"
     let migration = try Self.parse("-- migrate:up\n\(sql)\n-- migrate:down\n\(sql)\n")
     #expect(Array(migration.up.sql.utf8) == Array(sql.utf8))
@@ -131,7 +131,7 @@ import Testing
     }
   }
 
-  @Test func aSetIsItsFilesInTheOrderOfTheirVersions() throws {
+  @Test func aSetIsSortedByVersion() throws {
     try Self.withSet(["3_c.sql", "1_b.sql", "2_a.sql", "README.md", "4_d.sql.bak"]) { directory in
       try FileManager.default.createDirectory(
         atPath: directory.appending("inner").string, withIntermediateDirectories: true)
@@ -141,7 +141,7 @@ import Testing
     }
   }
 
-  @Test func aVersionThatIsThereTwiceIsRefused() throws {
+  @Test func aDuplicateVersionIsRefused() throws {
     try Self.withSet(["1_a.sql", "2_b.sql", "2_c.sql"]) { directory in
       do {
         _ = try MigrationSet(directory: directory)

@@ -4,16 +4,16 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// What rolling back would destroy is found before it is done, whatever way it goes.
+/// The losses of a rollback are found before the rollback, for each way to lose data.
 @Suite struct MigrationLossTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// Of the migration that is rolled back.
+    /// The blocks of the migration that is rolled back.
     let up: String
     let down: String
-    /// What somebody has done since.
+    /// A change after the migration.
     let since: String
-    /// What is said then.
+    /// The expected lines.
     let lines: [String]
 
     init(_ name: String, up: String, down: String, since: String, _ lines: String...) {
@@ -62,7 +62,7 @@ import Testing
   ]
 
   private static func files(_ one: Case) -> [String: String] {
-    let options = one.lines.first?.contains("without a transaction") == true ? " transaction:false" : ""
+    let options = one.lines.first?.contains("unknown") == true ? " transaction:false" : ""
     return [
       "1_kept.sql":
         "-- migrate:up\nCREATE TABLE kept (x int);\n-- migrate:down\nDROP TABLE kept;\n",
@@ -71,7 +71,7 @@ import Testing
   }
 
   @Test(arguments: cases)
-  func itIsNamedAndNothingIsDone(one: Case) async throws {
+  func lossesAreNamedAndNothingIsChanged(one: Case) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await withMigrationSet(Self.files(one)) { set throws in
@@ -82,18 +82,18 @@ import Testing
           guard
             case .wouldDestroy(let migration, let losses) = try await migrator.down(
               destroying: false)
-          else { Issue.record("it was done"); return }
+          else { Issue.record("it was rolled back"); return }
           #expect(migration.version == "2")
           #expect(losses.lines == one.lines)
           #expect(try await connection.objects() == before)
           #expect(try await connection.recordedVersions() == ["1", "2"])
 
           guard case .rolledBack = try await migrator.down(destroying: true) else {
-            Issue.record("it was not done")
+            Issue.record("it was not rolled back")
             return
           }
           #expect(try await connection.recordedVersions() == ["1"])
-          // The table of the versions is nobody's to take.
+          // The table of the versions must stay.
           #expect(try await connection.hasRelation("public.schema_migrations"))
           #expect(try await connection.advisoryLocks() == 0)
         }
@@ -101,9 +101,9 @@ import Testing
     }
   }
 
-  /// Without rows it goes as it always went.
+  /// Without rows, the rollback needs no confirmation.
   @Test(arguments: cases.filter { !$0.since.isEmpty })
-  func whatIsEmptyIsRolledBackUnasked(one: Case) async throws {
+  func emptyTablesAreRolledBackWithoutConfirmation(one: Case) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await withMigrationSet(Self.files(one)) { set throws in
@@ -111,7 +111,7 @@ import Testing
           try await migrator.up()
           for version in ["2", "1"] {
             guard case .rolledBack(let migration) = try await migrator.down(destroying: false)
-            else { Issue.record("\(version) was not done"); return }
+            else { Issue.record("\(version) was not rolled back"); return }
             #expect(migration.version == version)
           }
           guard case .idle = try await migrator.down(destroying: false) else {
@@ -123,9 +123,9 @@ import Testing
     }
   }
 
-  /// An empty ledger, the platform and the reference warehouse go down unasked, step by step.
+  /// The empty ledger, platform and reference warehouse are rolled back without confirmation, step by step.
   @Test(arguments: ["migrations", "migrations/warehouse", "migrations/platform"])
-  func theProjectsOwnEmptySetsGoDownUnasked(directory: String) async throws {
+  func theEmptyProjectSetsAreRolledBackWithoutConfirmation(directory: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         let set = try MigrationSet(
@@ -134,15 +134,15 @@ import Testing
         try await migrator.up()
         for migration in set.migrations.reversed() {
           guard case .rolledBack(let undone) = try await migrator.down(destroying: false)
-          else { Issue.record("\(migration.name) was not done"); return }
+          else { Issue.record("\(migration.name) was not rolled back"); return }
           #expect(undone.version == migration.version)
         }
       }
     }
   }
 
-  /// Also beside another program's table in `public`, which has its own versions.
-  @Test func theTableOfTheVersionsStaysWithWhatOthersHaveInIt() async throws {
+  /// Here `public` has another program's table, so Lethe's own table is used.
+  @Test func theVersionTableKeepsOtherVersions() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await connection.runScript(

@@ -4,7 +4,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Whose a folder of migrations is shows by what its files create, wherever they lie.
+/// The owner of a set of migrations is recognized by the objects that its files create.
 @Suite struct MigrationOwnerTests {
   private static let folders: [MigrationOwner: String] = [
     .ledger: "migrations", .service: "migrations/platform", .demo: "migrations/warehouse",
@@ -36,7 +36,7 @@ import Testing
   }
 
   @Test(arguments: MigrationOwner.allCases)
-  func aSetIsItsOwnersAndNobodyElses(owner: MigrationOwner) async throws {
+  func aSetHasOneOwner(owner: MigrationOwner) async throws {
     let files = try Self.files(of: owner)
     for other in MigrationOwner.allCases {
       let refusal = try await Self.refused(other, in: files)
@@ -48,9 +48,9 @@ import Testing
     #expect(refusal.remedy == "go away")
   }
 
-  /// Copied beside somebody's own files, under names of his.
+  /// The migrations are copied into a directory with other files, with or without new names.
   @Test(arguments: [MigrationOwner.ledger, .service], [true, false])
-  func aCopyIsFoundAmongSomebodysOwnFiles(owner: MigrationOwner, isRenamed: Bool) async throws {
+  func aCopyAmongOtherFilesIsRecognized(owner: MigrationOwner, isRenamed: Bool) async throws {
     var files = [
       "1_own.sql": "-- migrate:up\nCREATE TABLE own ();\n-- migrate:down\nDROP TABLE own;\n"
     ]
@@ -61,7 +61,7 @@ import Testing
     #expect(try await Self.refused(owner, in: files) != nil)
   }
 
-  /// Names like ours are no sign: somebody's own folder is his.
+  /// Similar names alone do not make a set Lethe's.
   @Test(arguments: [
     "CREATE SCHEMA platform; CREATE TABLE platform.accounts ()",
     "CREATE SCHEMA compliance; CREATE TABLE compliance.jobs (id int)",
@@ -72,7 +72,7 @@ import Testing
     "CREATE TYPE platform.account_states AS ENUM ()",
     "COMMENT ON SCHEMA lethe IS 'ours'; GRANT USAGE ON SCHEMA lethe TO reader",
   ])
-  func somebodysOwnFolderIsTaken(sql: String) async throws {
+  func otherMigrationsAreAccepted(sql: String) async throws {
     let files = ["20260101000000_own.sql": "-- migrate:up\n\(sql);\n-- migrate:down\nSELECT 1;\n"]
     for owner in MigrationOwner.allCases {
       #expect(try await Self.refused(owner, in: files) == nil, "\(owner)")

@@ -4,8 +4,7 @@ import PostgreSQL
 import SystemPackage
 import TestSupport
 
-/// Writes files into a directory of their own and reads them as a set. The version is what a file's
-/// name begins with.
+/// Writes files into a new directory and reads them as a set. A file's name begins with the version.
 func withMigrationSet<R: Sendable>(
   _ files: [String: String], isolation: isolated (any Actor)? = #isolation,
   _ body: (MigrationSet) async throws -> R
@@ -24,12 +23,12 @@ extension Connection {
       .rows(as: String.self)
   }
 
-  /// The database's own word for whether a table, type or schema is there.
+  /// Whether a relation exists.
   func hasRelation(_ name: String) async throws -> Bool {
     try await query("SELECT to_regclass(\(name)) IS NOT NULL").onlyRow(as: Bool.self)
   }
 
-  /// How many advisory locks somebody holds or waits for in this database.
+  /// The number of advisory locks in this database that are held or waited for.
   func advisoryLocks() async throws -> Int {
     try await query(
       """
@@ -39,7 +38,7 @@ extension Connection {
     ).onlyRow(as: Int.self)
   }
 
-  /// Everything that somebody made in this database, as text.
+  /// All objects in this database except the system's, as text.
   func objects() async throws -> [String] {
     try await query(
       """

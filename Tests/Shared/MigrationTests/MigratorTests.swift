@@ -16,7 +16,7 @@ import Testing
         try await withMigrationSet(Self.files) { set throws in
           let migrator = Migrator(connection: connection, set: set)
           #expect(try await migrator.status().map(\.isApplied) == [false, false])
-          // Asking changes nothing, not even the table.
+          // `status` changes nothing and does not create the table.
           #expect(try await !connection.hasRelation("public.schema_migrations"))
 
           #expect(try await migrator.up().map(\.version) == ["1", "2"])
@@ -42,7 +42,7 @@ import Testing
   }
 
   @Test(arguments: ["migrations", "migrations/warehouse", "migrations/platform"])
-  func theProjectsOwnSetsGoUpAndDownAndUpAgain(directory: String) async throws {
+  func theProjectSetsGoUpAndDownAndUpAgain(directory: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         let set = try MigrationSet(
@@ -64,7 +64,7 @@ import Testing
     }
   }
 
-  @Test func anotherSetsMigrationsAreLeftAlone() async throws {
+  @Test func migrationsOfAnotherSetAreNotChanged() async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection throws in
         let recorded = try await connection.recordedVersions()
@@ -72,7 +72,7 @@ import Testing
           let migrator = Migrator(connection: connection, set: set)
           #expect(try await migrator.up().count == 2)
           #expect(try await connection.recordedVersions() == ["1", "2"] + recorded)
-          // The ledger's is newer, but not of this set.
+          // The ledger's version is newer, but belongs to another set.
           #expect(try await migrator.down()?.version == "2")
           #expect(try await connection.recordedVersions() == ["1"] + recorded)
           #expect(try await connection.hasRelation("lethe.run"))
@@ -81,7 +81,7 @@ import Testing
     }
   }
 
-  @Test func aMigrationThatCameInBetweenIsAppliedLater() async throws {
+  @Test func aMissedOlderMigrationIsApplied() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await withMigrationSet(["2_b.sql": Self.files["2_b.sql"]!]) { set throws in
@@ -95,7 +95,7 @@ import Testing
     }
   }
 
-  @Test func ofTwoMigratorsAtOnceEachMigrationIsAppliedByOne() async throws {
+  @Test func concurrentMigratorsApplyEachMigrationOnce() async throws {
     let files = Dictionary(
       uniqueKeysWithValues: (1...8).map { number in
         (
@@ -123,7 +123,7 @@ import Testing
     }
   }
 
-  @Test func aCancelledMigratorLetsTheNextOneIn() async throws {
+  @Test func aCancelledMigratorReleasesTheLock() async throws {
     let files = [
       "1_slow.sql":
         "-- migrate:up\nCREATE TABLE slow (x int);\nSELECT pg_sleep(600);\n-- migrate:down\n"
@@ -131,7 +131,7 @@ import Testing
     try await withTestDatabase { database in
       try await withMigrationSet(files) { slow throws in
         try await withMigrationSet(Self.files) { quick throws in
-          // Its connection stays open throughout.
+          // The connection stays open.
           try await database.withConnection { connection throws in
             try await database.withConnection { observer throws in
               let migrating = Task {
@@ -182,7 +182,7 @@ import Testing
     }
   }
 
-  @Test func aBlockThatFailsWithoutATransactionIsNotRecordedAndSaysSo() async throws {
+  @Test func aFailedBlockWithoutATransactionIsNotRecorded() async throws {
     let files = [
       "1_a.sql":
         "-- migrate:up transaction:false\n\nCREATE INDEX CONCURRENTLY i ON nowhere (x);\n-- migrate:down\n"
@@ -231,7 +231,7 @@ import Testing
   }
 
   @Test(arguments: ["varchar", "varchar(128)", "varchar(255)"])
-  func aTableThatDbmateMadeIsGoneOnWith(type: String) async throws {
+  func dbmatesTableIsUsed(type: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await connection.runScript(
@@ -250,15 +250,15 @@ import Testing
     }
   }
 
-  // MARK: Somebody else's table
+  // MARK: Another tool's table
 
-  /// As golang-migrate, another program, and a table that only shares the name have it.
+  /// The tables of golang-migrate and of another program, and one that only has the same name.
   @Test(arguments: [
     "(version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)",
     "(id serial PRIMARY KEY, name text NOT NULL)",
     "(version text PRIMARY KEY, applied_by text NOT NULL)",
   ])
-  func aTableOfAnotherShapeIsLeftAlone(columns: String) async throws {
+  func aTableOfAnotherShapeIsNotChanged(columns: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await connection.runScript("CREATE TABLE public.schema_migrations \(trusted: columns)")
@@ -280,7 +280,7 @@ import Testing
     }
   }
 
-  @Test func aRoleThatMayNotCreateInPublicHasATableOfItsOwn() async throws {
+  @Test func withoutCreateOnPublicASeparateTableIsUsed() async throws {
     try await withTestDatabase { database in
       let role = "\(database.name)_role"
       try await database.withConnection { connection throws in
@@ -309,7 +309,7 @@ import Testing
       }
       #expect(try await asRole { try await $0.up().map(\.version) } == ["1"])
       #expect(try await asRole { try await $0.up().isEmpty })
-      // What was begun in one table is gone on with there.
+      // The migrator keeps using the table in which it began.
       try await database.withConnection { connection throws in
         try await connection.runScript("GRANT CREATE ON SCHEMA public TO \(trusted: role)")
       }

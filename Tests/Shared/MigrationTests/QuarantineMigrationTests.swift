@@ -5,11 +5,11 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Lines that an earlier version opened anew every night become one.
+/// Identical lines that an earlier version quarantined again in each run become one line.
 @Suite struct QuarantineMigrationTests {
   private static let version = "20261126083000"
 
-  /// Three chunks of datasets a, a and b, each with a job of the same number, asked on days 1 to 3.
+  /// Three chunks of datasets a, a and b, each with a job of the same number, created on days 1 to 3.
   private static let ledger: SQL = """
     INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
     VALUES ('0123456789ab', 'p', '{}', '/w', gen_random_uuid());

@@ -5,12 +5,11 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// What becomes of results that a version collected which did not record what their silence says.
+/// The migration of results from a version that did not record how far a missing ID means "clean".
 @Suite struct SilenceMigrationTests {
   private static let version = "20261125110000"
 
-  /// Chunks 1 to 6 of IDs 1 to 10, each with a job of the same number whose result was collected, but for
-  /// that of the last.
+  /// Chunks 1 to 6 of IDs 1 to 10, each with a job of the same number. All results except the last were collected.
   private static let ledger: SQL = """
     INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
     VALUES ('0123456789ab', 'p', '{}', '/w', gen_random_uuid());
@@ -37,7 +36,7 @@ import Testing
       AS q (job_id, line, why, id, in_chunk);
     """
 
-  @Test func resultsOfEarlierVersionsSayWhatTheyWereTakenFor() async throws {
+  @Test func resultsOfEarlierVersionsKeepTheirMeaning() async throws {
     let folder = FilePath(repositoryRootPath).appending("migrations")
     var files: [String: String] = [:]
     for name in try FileManager.default.contentsOfDirectory(atPath: folder.string)
@@ -63,7 +62,7 @@ import Testing
             "SELECT job_id || ' ' || id FROM lethe.unspoken ORDER BY job_id, id"
           ).rows(as: String.self)
           #expect(unspoken == ["2 4", "3 5"])
-          // Nobody can count the IDs on either side of 4 any more.
+          // The number of IDs on each side of 4 cannot be computed any more.
           let ranges = try await connection.query(
             """
             SELECT job_id || ': ' || a.first_id || '-' || a.last_id || ' ' || a.ids
@@ -78,7 +77,7 @@ import Testing
     }
   }
 
-  /// The largest ID that there is, beside one that has no answer.
+  /// Tests the largest possible ID next to an ID without an answer.
   @Test func rangesEndAtTheLargestID() async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in

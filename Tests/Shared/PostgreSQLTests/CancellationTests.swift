@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 @Suite struct CancellationTests {
-  /// Two connections to the same database: one to be cancelled, one that watches it.
+  /// Two connections to the same database: one to cancel, and one to observe it.
   private static func withConnections(
     _ body: @Sendable (Watched, Connection) async throws -> Void
   ) async throws {
@@ -23,7 +23,7 @@ import Testing
     let process: Int64
     let observer: Connection
 
-    /// Polls the server until it says so of the connection's process.
+    /// Polls the server until the condition is true for the connection's process.
     func wait(for condition: String) async throws {
       while try await observer.query(
         "SELECT count(*) FROM pg_stat_activity WHERE pid = \(process) AND \(trusted: condition)"
@@ -75,7 +75,7 @@ import Testing
     }
   }
 
-  /// The server waits for the reader, then the reader for the server: both have to come to an end.
+  /// In the first case the server waits for the reader; in the second, the reader waits for the server.
   @Test(arguments: [
     "SELECT generate_series(1, 100000000000)",
     "SELECT n, CASE WHEN n = 100000 THEN pg_sleep(600) END FROM generate_series(1, 200000) AS n",
@@ -122,7 +122,7 @@ import Testing
     }
   }
 
-  @Test func aTaskThatIsCancelledAlreadySendsNothing() async throws {
+  @Test func aCancelledTaskSendsNothing() async throws {
     try await Self.withConnections { watched, observer throws in
       try await observer.runScript("CREATE TABLE t (x int)")
       let gate = TestGate<Int>()
@@ -139,10 +139,10 @@ import Testing
     }
   }
 
-  /// A request that comes before its statement has begun must not be lost, and one that is late must
-  /// not hit the next statement.
+  /// A request that arrives before its statement begins must not be lost, and a late one must not cancel the next
+  /// statement.
   @Test(arguments: [1, 2] as [UInt64])
-  func aCancelledStatementEndsAndTheNextOneIsNeverHit(seed: UInt64) async throws {
+  func aCancelNeverHitsTheNextStatement(seed: UInt64) async throws {
     try await Self.withConnections { watched, _ throws in
       var random = SeededGenerator(seed: seed)
       var cancelled = 0
@@ -170,7 +170,7 @@ import Testing
     }
   }
 
-  // MARK: What is no cancellation of the task
+  // MARK: Other errors
 
   @Test func aStatementTimeoutIsTheServersError() async throws {
     try await Self.withConnections { watched, _ throws in
@@ -186,7 +186,7 @@ import Testing
     }
   }
 
-  @Test func somebodyElsesCancelIsTheServersError() async throws {
+  @Test func aCancelByAnotherSessionIsAServerError() async throws {
     try await Self.withConnections { watched, observer throws in
       let sleeper = Task { try await watched.connection.query("SELECT pg_sleep(600)").count }
       try await watched.wait(for: Self.isSleeping)

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct ConnectionTests {
-  @Test func theSessionSpeaksUTF8AndISOAndUTCWhateverTheDefaultsAre() async throws {
+  @Test func theSessionUsesUTF8AndISOAndUTC() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         try await connection.runScript(
@@ -15,7 +15,7 @@ import Testing
           ALTER DATABASE \(identifier: database.name) SET client_encoding = 'LATIN1';
           """)
       }
-      // Neither the database's settings nor the connection string's change what is read and written.
+      // The settings of the database and of the connection string do not change the formats.
       for query in ["", "?client_encoding=LATIN1", "?options=-c%20TimeZone%3DAsia/Tokyo"] {
         try await Connection.withConnection(ConnectionString(database.url + query)) { connection in
           let row = try await connection.query(
@@ -55,7 +55,7 @@ import Testing
     }
   }
 
-  @Test func aNameAloneIsADatabaseAndTheRestComesFromTheEnvironment() async throws {
+  @Test func aPlainNameIsADatabase() async throws {
     try await withTestDatabase { database in
       for string in [database.name, "dbname=\(database.name)", "dbname = '\(database.name)'"] {
         try await Connection.withConnection(ConnectionString(string)) { connection in
@@ -92,7 +92,7 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { observer in
         func expectGone(_ process: Int64) async throws {
-          // The server notices by itself; this returns only once it has.
+          // Wait until the server has noticed.
           while try await observer.query(
             "SELECT count(*) FROM pg_stat_activity WHERE pid = \(process)"
           ).onlyRow(as: Int.self) > 0 {}
@@ -115,9 +115,9 @@ import Testing
     }
   }
 
-  /// All of them wait in libpq at the same time, for a lock that is given up only once they do: were
-  /// it the pool's threads that wait, nobody would come to give it up.
-  @Test func manyConnectionsWaitAtOnceWithoutHoldingThePoolUp() async throws {
+  /// All connections wait in libpq for a lock, which is released only when all of them wait. If they blocked the
+  /// cooperative pool, the release would never run.
+  @Test func waitingConnectionsDoNotBlockThePool() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { holder in
         _ = try await holder.query("SELECT pg_advisory_lock(1)")
@@ -163,11 +163,11 @@ import Testing
   private static let unreachable = [
     "postgresql://user:hunter2@127.0.0.1:1/db", "host=127.0.0.1 port=1 password=hunter2 user=u",
     "postgresql://user:hunter2@/db?host=/nowhere/at/all", "host=/nowhere/at/all password=hunter2",
-    // Unwise, but libpq can read them.
+    // Unusual, but valid for libpq.
     "postgresql://user:hunter2#x@localhost/db", "postgresql://u:1?hunter2=x@h/db",
   ]
 
-  /// libpq would quote the place where it noticed.
+  /// libpq's message would quote the malformed part.
   private static let malformed = [
     "postgresql://user:hunter2@127.0.0.1:hunter2/db",
     "postgresql://user:hun%zzhunter2@localhost/db",

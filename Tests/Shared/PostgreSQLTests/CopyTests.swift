@@ -69,8 +69,8 @@ import Testing
     }
   }
 
-  /// The server may not run ahead of the reader by more than what the socket holds.
-  @Test func theServerIsHeldBackWhileNobodyReads() async throws {
+  /// The server may be ahead of the reader only by the size of the socket's buffers.
+  @Test func theServerWaitsForTheReader() async throws {
     try await Self.withConnection("CREATE SEQUENCE s") { connection, database throws in
       let process = try await Self.process(connection)
       let sql: SQL =
@@ -92,7 +92,7 @@ import Testing
   }
 
   @Test(arguments: [false, true])
-  func whoStopsEarlyEndsTheStatementOnTheServer(throwing: Bool) async throws {
+  func stoppingEarlyCancelsTheStatement(throwing: Bool) async throws {
     try await Self.withConnection { connection, database throws in
       let process = try await Self.process(connection)
       let sql: SQL = "COPY (SELECT generate_series(1, 100000000000)) TO STDOUT"
@@ -140,7 +140,7 @@ import Testing
     }
   }
 
-  @Test func aServerThatGoesAwayMidwayIsNotTakenForTheEnd() async throws {
+  @Test func aLostServerIsNotTheEndOfACopy() async throws {
     try await Self.withConnection { connection, database throws in
       let process = try await Self.process(connection)
       do {
@@ -164,7 +164,7 @@ import Testing
     }
   }
 
-  @Test func whatIsNoCopyIsRefused() async throws {
+  @Test func otherStatementsAreRefused() async throws {
     try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
       for sql in ["SELECT 1", "COPY t FROM STDIN"] {
         await #expect {
@@ -191,7 +191,7 @@ import Testing
 
   // MARK: In
 
-  @Test func textIsCopiedInCutWhereverItSuits() async throws {
+  @Test func textMayBeSplitAnywhere() async throws {
     try await Self.withConnection("CREATE TABLE t (x int, y text)") { connection, _ throws in
       let text = Array((1...1000).map { "\($0)\té \($0)\n" }.joined().utf8)
       let rows = try await connection.withCopyIn("COPY t FROM STDIN") { copy in
@@ -220,7 +220,7 @@ import Testing
   }
 
   @Test(arguments: [false, true])
-  func ifTheBodyThrowsNothingRemains(inTransaction: Bool) async throws {
+  func ifTheBodyThrowsNoRowsAreKept(inTransaction: Bool) async throws {
     try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
       @Sendable func copy(_ session: some Session) async throws {
         try await session.withCopyIn("COPY t FROM STDIN") { copy in
@@ -257,12 +257,12 @@ import Testing
     }
   }
 
-  @Test func aTransactionGoesOnAfterItsCopies() async throws {
+  @Test func aTransactionContinuesAfterACopy() async throws {
     try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
       try await connection.withTransaction { transaction in
         try await transaction.withCopyIn("COPY t FROM STDIN") { copy in
           try await copy.write(Array("1\n2\n".utf8))
-          // Its own transaction has to wait as well.
+          // The enclosing transaction must wait, too.
           await #expect {
             try await transaction.query("SELECT 1")
           } throws: {
@@ -287,7 +287,7 @@ import Testing
     }
   }
 
-  @Test func theUnscopedHandleIsOfNoUseOnceFinished() async throws {
+  @Test func aFinishedHandleIsInvalid() async throws {
     try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
       let copy = try await connection.beginCopyIn("COPY t FROM STDIN")
       try await copy.write(Array("1\n".utf8))
@@ -302,7 +302,7 @@ import Testing
     }
   }
 
-  /// Polls the server until it says so of a process.
+  /// Polls the server until the condition is true for a process.
   private static func wait(
     for condition: String, _ process: Int64, _ observer: Connection
   ) async throws {

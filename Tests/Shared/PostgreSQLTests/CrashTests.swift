@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// What a client finds after the server has crashed: the connection is lost, whichever way it is used.
+/// After a server crash, each use of a connection fails with `.connectionLost`.
 @Suite struct CrashTests {
   private static let uses: [@Sendable (Connection) async throws -> Void] = [
     { _ = try await $0.query("SELECT 1") },

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct ErrorTests {
-  /// Prepares a database, runs the body in it and returns the error that it ends in.
+  /// Prepares a database, runs `body` in it and returns its error.
   private static func failure(
     after script: SQL = "", _ body: (Connection) async throws -> Void
   ) async throws -> PostgreSQLError {
@@ -67,8 +67,8 @@ import Testing
     #expect("\(raised)" == "m (SQLSTATE ZZ123)\n  detail: d\n  hint: h")
   }
 
-  /// What a trigger raises is its own, whatever SQLSTATE it gives; so is what a row's value or a constraint
-  /// brings about.
+  /// The message of a trigger's error is not shown, for any SQLSTATE, because it may quote a row. The same holds for
+  /// errors from values.
   @Test(arguments: [
     ("RAISE 'hunter2'", "the function public.noisy raised an error (SQLSTATE P0001)"),
     (
@@ -105,7 +105,7 @@ import Testing
       "null value in column \"must\" of relation \"t\" violates not-null constraint (SQLSTATE 23502)"
     ),
   ])
-  func noDescriptionHasTheContentOfARow(body: String, says: String) async throws {
+  func noDescriptionQuotesARow(body: String, says: String) async throws {
     let error = try await Self.failure(
       after: """
         CREATE SCHEMA s; CREATE TABLE s.t (content text, short text, must text NOT NULL);
@@ -118,8 +118,8 @@ import Testing
     #expect(!"\(error)".contains("hunter2"))
   }
 
-  /// A value that a DO block cannot read is no word of its author's.
-  @Test func aScriptsOwnWordsAreWhatItRaises() async throws {
+  /// Only what a DO block raises is the author's message. A conversion error in it is not.
+  @Test func aScriptsRaisedMessageIsShown() async throws {
     let unread = try await Self.failure {
       try await $0.runScript("DO $$ DECLARE n integer; BEGIN n := 'hunter2'; END $$")
     }
@@ -174,13 +174,13 @@ import Testing
     ("SELECT 1; SELECT 2; SELEC 3;", 0),  // the server reads the whole script before it begins
     ("SELECT 1; SELECT nothing; SELECT 3;", 1),
   ])
-  func aScriptTellsHowManyStatementsHadCompleted(script: SQL, completed: Int) async throws {
+  func aScriptErrorCountsCompletedStatements(script: SQL, completed: Int) async throws {
     let error = try await Self.failure { try await $0.runScript(script) }
     #expect(error.statementsCompleted == completed)
     #expect(error.statement == nil)
   }
 
-  @Test func aScriptIsOneTransactionAndItsPositionCountsFromItsBegin() async throws {
+  @Test func aScriptIsOneTransactionAndItsPositionCountsFromTheBeginning() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         do {
@@ -195,7 +195,7 @@ import Testing
     }
   }
 
-  /// Left alone, libpq would answer "COPY" for ever.
+  /// Without special handling, libpq would return COPY results for ever.
   @Test(arguments: [
     ("SELECT 1; COPY t FROM STDIN; SELECT 2;", 1), ("COPY (SELECT 1) TO STDOUT;", 0),
     ("COPY (SELECT generate_series(1, 1000000)) TO STDOUT; SELECT 2;", 0),
@@ -218,7 +218,7 @@ import Testing
     #expect(error.hint?.contains("withCopy") == true)
   }
 
-  // MARK: What may be tried again
+  // MARK: Retries
 
   @Test(arguments: [
     (PostgreSQLError.Code.connectionFailed, true, false), (.connectionLost, true, false),
@@ -232,7 +232,7 @@ import Testing
     (.server(SQLState(rawValue: "08006")), true, false),
     (.server(.protocolViolation), false, false),
   ])
-  func whatIsTemporaryAndWhatIsWorthARetry(
+  func codesAreClassified(
     code: PostgreSQLError.Code, isTemporary: Bool, isRetryable: Bool
   ) {
     let error = PostgreSQLError(code: code, message: "m")

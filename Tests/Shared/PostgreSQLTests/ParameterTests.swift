@@ -12,7 +12,7 @@ import Testing
   ]
 
   @Test(arguments: texts)
-  func aTextArrivesAsItIs(text: String) async throws {
+  func aTextRoundTrips(text: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query(
@@ -24,7 +24,7 @@ import Testing
     }
   }
 
-  @Test func arraysArriveAsTheyAre() async throws {
+  @Test func arraysRoundTrip() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let elements = try await connection.query(
@@ -51,7 +51,7 @@ import Testing
       [], [0], [0, 0, 0], [1, 0, 2], Array("\\x41'".utf8), [0xFF, 0xFE, 0x80], (0...255).map { $0 },
       [UInt8](repeating: 0, count: 100_000),
     ] as [[UInt8]])
-  func bytesArriveAsTheyAre(bytes: [UInt8]) async throws {
+  func bytesRoundTrip(bytes: [UInt8]) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query(
@@ -65,7 +65,7 @@ import Testing
   }
 
   @Test(arguments: [Int64.min, -1, 0, 1, 9_007_199_254_740_993, .max])
-  func anIntegerArrivesAsItIs(number: Int64) async throws {
+  func anIntegerRoundTrips(number: Int64) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query(
@@ -81,7 +81,7 @@ import Testing
       0, -0.0, 0.1, 1.0 / 3, -1e300, .leastNonzeroMagnitude, .greatestFiniteMagnitude, .infinity,
       -.infinity, .nan,
     ] as [Double])
-  func aDoubleArrivesAsItIs(number: Double) async throws {
+  func aDoubleRoundTrips(number: Double) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let returned = try await connection.query("SELECT \(number)::float8")
@@ -92,7 +92,7 @@ import Testing
     }
   }
 
-  @Test func truthAndNothingArriveAsTheyAre() async throws {
+  @Test func boolsAndNullsRoundTrip() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query(
@@ -111,9 +111,9 @@ import Testing
     }
   }
 
-  /// libpq would take the zero for the end and store half of the text.
+  /// libpq would treat the zero byte as the end and store half of the text.
   @Test(arguments: [Parameter.text("half\0lost"), .texts(["whole", "half\0lost"]), .text("\0")])
-  func aZeroByteInATextIsRefusedAndNotCutOff(parameter: Parameter) async throws {
+  func aZeroByteInATextIsRefused(parameter: Parameter) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         do {
@@ -140,7 +140,7 @@ import Testing
     "select",
     "ünïcode 😀", "new\nline", "back\\slash", "$1", "-- comment", "%s",
   ])
-  func anIdentifierMeansExactlyItself(name: String) async throws {
+  func anIdentifierRoundTrips(name: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let sql = Identifier(name).quoted

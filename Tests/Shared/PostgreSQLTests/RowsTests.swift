@@ -39,7 +39,7 @@ import Testing
     }
   }
 
-  @Test func aNullIsNotTakenForAnEmptyText() async throws {
+  @Test func nullDiffersFromAnEmptyText() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query("SELECT NULL::text, ''::text, ''::bytea, NULL::bytea")
@@ -113,7 +113,7 @@ import Testing
     }
   }
 
-  @Test func whatAStatementTouchedIsCounted() async throws {
+  @Test func affectedRowsAreCounted() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         #expect(try await connection.execute("CREATE TABLE t (x int)") == 0)
@@ -129,7 +129,7 @@ import Testing
         ] {
           do {
             try await connection.executeOne(SQL(trusted: sql))
-            Issue.record("\(count) rows passed for one")
+            Issue.record("\(count) rows were accepted as one")
           } catch let error as PostgreSQLError {
             #expect(error.code == .unexpectedRowCount)
             #expect(error.message == "the statement affected \(count) rows instead of one")

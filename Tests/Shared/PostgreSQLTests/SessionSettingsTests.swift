@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// What a role, a database or a server sets does not reach Lethe's sessions.
+/// Settings of a role, a database or a server do not affect Lethe's sessions.
 @Suite struct SessionSettingsTests {
   struct Setting: CustomTestStringConvertible, Sendable {
     let name: String
@@ -40,7 +40,7 @@ import Testing
   ]
 
   @Test(arguments: settings)
-  func aSessionHasItsOwn(setting: Setting) async throws {
+  func aSessionOverridesOtherSettings(setting: Setting) async throws {
     try await withTestDatabase { database in
       try await database.withConnection {
         try await $0.runScript(
@@ -61,7 +61,7 @@ import Testing
     }
   }
 
-  /// Whoever may not change it is told, before anything is done.
+  /// If the role may not change the setting, `connect` throws.
   @Test func aRoleThatChecksNoConstraintsIsRefused() async throws {
     try await withTestDatabase { database in
       let role = "\(database.name)_role"

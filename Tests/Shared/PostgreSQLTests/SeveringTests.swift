@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// A server that takes what is sent to it and never answers: whoever waits for it can give it up.
+/// A server that accepts statements but never answers: `sever` ends the wait.
 @Suite(.endedIfItHangs) struct SeveringTests {
   private static let uses: [@Sendable (Connection) async throws -> Void] = [
     { _ = try await $0.query("SELECT 1") },
@@ -37,7 +37,7 @@ import Testing
     }
   }
 
-  /// What has come of a COPY is read, and the rest never comes; the request to cancel it hangs, too.
+  /// The server stops in the middle of a COPY, and the cancel request hangs, too.
   @Test func aCopyThatHangsEndsWithItsConnection() async throws {
     try await withOwnServer { server in
       let database = try await server.database()
@@ -59,7 +59,7 @@ import Testing
     }
   }
 
-  @Test func whoWaitsForAConnectionMayGo() async throws {
+  @Test func connectingCanBeCancelled() async throws {
     try await withOwnServer { server in
       let database = try await server.database()
       try server.freeze()

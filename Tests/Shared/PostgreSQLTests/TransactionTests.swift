@@ -20,11 +20,11 @@ import Testing
     try await session.query("SELECT count(*) FROM t").onlyRow(as: Int.self)
   }
 
-  @Test func whatReturnsIsCommitted() async throws {
+  @Test func returningCommits() async throws {
     try await Self.withTable { connection, database throws in
       let value = try await connection.withTransaction { transaction in
         try await transaction.execute("INSERT INTO t VALUES (1)")
-        // Nobody else sees it yet.
+        // Other sessions do not see it yet.
         let others = try await database.withConnection { try await Self.count($0) }
         #expect(others == 0)
         return "value"
@@ -35,7 +35,7 @@ import Testing
     }
   }
 
-  @Test func whatThrowsIsRolledBackAndTheErrorComesOut() async throws {
+  @Test func throwingRollsBack() async throws {
     try await Self.withTable { connection, _ throws in
       await #expect(throws: Stop.self) {
         try await connection.withTransaction { transaction in
@@ -49,7 +49,7 @@ import Testing
     }
   }
 
-  @Test func aFailedStatementRollsAllOfItBack() async throws {
+  @Test func aFailedStatementRollsBackTheTransaction() async throws {
     try await Self.withTable { connection, _ throws in
       do {
         try await connection.withTransaction { transaction in
@@ -64,14 +64,14 @@ import Testing
     }
   }
 
-  @Test func aTransactionWhoseFailureWasHiddenIsNotCommitted() async throws {
+  @Test func aHiddenFailureIsNotCommitted() async throws {
     try await Self.withTable { connection, _ throws in
       do {
         try await connection.withTransaction { transaction in
           try await transaction.execute("INSERT INTO t VALUES (1)")
           _ = try? await transaction.query("SELECT 1 / 0")
         }
-        Issue.record("it passed for committed")
+        Issue.record("no error was thrown")
       } catch let error as PostgreSQLError {
         #expect(error.code == .notCommitted)
         #expect(!error.isTemporary)
@@ -98,8 +98,8 @@ import Testing
     }
   }
 
-  /// Whoever comes in the moment a transaction ends badly must not be rolled back along with it.
-  @Test func aFailedCommitDoesNotTakeTheNextTransactionWithIt() async throws {
+  /// A transaction that begins just when another one fails at COMMIT must not be rolled back with it.
+  @Test func aFailedCommitDoesNotRollBackTheNextTransaction() async throws {
     try await Self.withTable { connection, _ throws in
       let committed = try await withThrowingTaskGroup(of: [Int].self) { group in
         for worker in 0..<8 {
@@ -129,7 +129,7 @@ import Testing
     }
   }
 
-  @Test func othersAreToldThatItIsBusy() async throws {
+  @Test func otherUsesThrowBusy() async throws {
     try await Self.withTable { connection, _ throws in
       try await connection.withTransaction { transaction in
         let attempts: [@Sendable () async throws -> Void] = [
@@ -142,20 +142,20 @@ import Testing
         for (index, attempt) in attempts.enumerated() {
           do {
             try await attempt()
-            Issue.record("attempt \(index) came in between")
+            Issue.record("attempt \(index) was not refused")
           } catch let error as PostgreSQLError {
             #expect(error.code == .busy)
             #expect(error.hint?.isEmpty == false)
           }
         }
-        // None of this has harmed the transaction.
+        // The transaction still works.
         try await transaction.execute("INSERT INTO t VALUES (1)")
       }
       #expect(try await Self.count(connection) == 1)
     }
   }
 
-  @Test func aHandleIsOfNoUseOnceItsTransactionHasEnded() async throws {
+  @Test func aHandleIsInvalidAfterItsTransaction() async throws {
     try await Self.withTable { connection, _ throws in
       let old = try await connection.withTransaction { $0 }
       func expectBusy() async {
@@ -184,7 +184,7 @@ import Testing
     (Connection.Isolation.readCommitted, false, "read committed", "off"),
     (.repeatableRead, true, "repeatable read", "on"), (.serializable, false, "serializable", "off"),
   ])
-  func theLevelIsTheOneAskedFor(
+  func theIsolationLevelIsSet(
     level: Connection.Isolation, readOnly: Bool, name: String, flag: String
   ) async throws {
     try await Self.withTable { connection, _ throws in

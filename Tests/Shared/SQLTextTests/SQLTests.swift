@@ -1,13 +1,13 @@
 import SQLText
 import Testing
 
-/// What a statement is made of. The values themselves are tried on a server by PostgreSQLTests.
+/// The text and parameters of statements. PostgreSQLTests test the values on a server.
 @Suite struct SQLTests {
   private static func texts(_ parameters: [Parameter]) -> [String] {
     parameters.map { "\($0)" }
   }
 
-  @Test func placeholdersAreNumberedWhereverAPartStands() {
+  @Test func placeholdersAreNumberedInOrder() {
     let range: SQL = "id > \(7) AND id <= \(9)"
     let (text, parameters) = ("SELECT \("x")::text WHERE \(range) AND y = \(true)" as SQL).statement
     #expect(text == "SELECT $1::text WHERE id > $2 AND id <= $3 AND y = $4")
@@ -16,14 +16,14 @@ import Testing
         == Self.texts([.text("x"), .integer(7), .integer(9), .bool(true)]))
   }
 
-  @Test func aPartThatStandsTwiceKeepsItsPlaceholder() {
+  @Test func aRepeatedPartKeepsItsPlaceholder() {
     let id: SQL = "\(5)"
     let (text, parameters) = ("a = \(id) OR b = \(id) OR c = \(5)" as SQL).statement
     #expect(text == "a = $1 OR b = $1 OR c = $2")
     #expect(parameters.count == 2)
   }
 
-  @Test func whatIsNothingIsBoundAsNull() {
+  @Test func nilIsBoundAsNull() {
     let (name, number): (String?, Int64?) = (nil, nil)
     let parameters = ("\(name), \(number)" as SQL).statement.parameters
     #expect(Self.texts(parameters) == Self.texts([.null, .null]))
@@ -34,7 +34,7 @@ import Testing
       ("plain", "'plain'"), ("it's", "'it''s'"), ("", "''"), ("a\\b", " E'a\\\\b'"),
       ("\\'", " E'\\\\'''"),
     ])
-  func aLiteralMeansItsText(text: String, literal: String) {
+  func aLiteralIsQuoted(text: String, literal: String) {
     #expect(("\(literal: text)" as SQL).description == literal)
   }
 
@@ -52,7 +52,7 @@ import Testing
   }
 
   /// The values may be secret.
-  @Test func nothingThatPrintsHasAValue() {
+  @Test func noDescriptionHasAValue() {
     let sql: SQL = "SELECT \("hunter2")::text"
     var dumped = ""
     dump(sql, to: &dumped)

@@ -13,7 +13,7 @@ extension AnswerChange {
   }
 
   /// Changes the status and the body. To change a body, it holds the whole body in memory.
-  func applied(to response: Response, of place: Fault.Place, at date: Date) async throws
+  func applied(to response: Response, of point: Fault.Point, at date: Date) async throws
     -> Response
   {
     var response = response
@@ -21,7 +21,7 @@ extension AnswerChange {
     switch body {
     case .json:
       let plain = PlainAnswer.json(
-        ToldProblem(title: Self.title(of: response.status), status: response.status.code),
+        InjectedProblem(title: Self.title(of: response.status), status: response.status.code),
         mediaType: "application/problem+json")
       response.replaceBody(plain.bytes, type: plain.headers[.contentType])
     case .html:
@@ -40,7 +40,7 @@ extension AnswerChange {
     var bytes = try await response.body.collected()
     let answer = try? JSONDecoder().decode(JSONValue.self, from: Data(bytes.readableBytesView))
     if !jobs.isEmpty, let answer {
-      let changed = jobs.applied(to: answer, isListing: place == .list, at: date)
+      let changed = jobs.applied(to: answer, isListing: point == .list, at: date)
       let encoder = JSONEncoder()
       encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
       bytes = try ByteBuffer(bytes: encoder.encode(changed))
@@ -59,7 +59,7 @@ extension AnswerChange {
   }
 }
 
-private struct ToldProblem: Encodable {
+private struct InjectedProblem: Encodable {
   let type = "about:blank"
   let title: String
   let detail = "A fault plan sends this answer."

@@ -14,8 +14,8 @@ final class FaultInjector: Sendable {
     let number: Int
     let at: Date
     let fault: String
-    let place: Fault.Place
-    /// The number of the call, counted over all calls at the fault's places.
+    let point: Fault.Point
+    /// The number of the call, counted over all calls at the fault's points.
     let call: Int
     let jobID: Int64?
   }
@@ -33,10 +33,10 @@ final class FaultInjector: Sendable {
   }
 
   /// A fault that the plan schedules for a call.
-  fileprivate struct Due {
+  fileprivate struct DueFault {
     let index: Int
     let fault: Fault
-    let place: Fault.Place
+    let point: Fault.Point
     let call: Int
   }
 
@@ -72,29 +72,29 @@ final class FaultInjector: Sendable {
   }
 
   /// Counts a call, and returns the faults for it.
-  private func due(at place: Fault.Place) -> [Due] {
+  private func due(at point: Fault.Point) -> [DueFault] {
     state.withLock { state in
       plan.faults.indices.compactMap { index in
         let fault = plan.faults[index]
-        guard fault.places.contains(place) else { return nil }
+        guard fault.points.contains(point) else { return nil }
         state.calls[index] += 1
         let call = state.calls[index]
         guard plan.isDue(index, call: call) else { return nil }
-        return Due(index: index, fault: fault, place: place, call: call)
+        return DueFault(index: index, fault: fault, point: point, call: call)
       }
     }
   }
 
   /// Records that a fault happens now.
   /// - Returns: false if the fault has reached its `timesMax`.
-  private func serve(_ due: Due, _ jobID: Int64?, _ exchange: Exchange? = nil) -> Bool {
+  private func serve(_ due: DueFault, _ jobID: Int64?, _ exchange: Exchange? = nil) -> Bool {
     let isServed = state.withLock { state in
       guard state.counts[due.index] < due.fault.timesMax ?? .max else { return false }
       state.counts[due.index] += 1
       if state.served.count == Self.servedMax { state.served.removeFirst(Self.servedMax / 10) }
       state.served.append(
         Served(
-          number: state.counts.reduce(0, +), at: .now, fault: due.fault.name, place: due.place,
+          number: state.counts.reduce(0, +), at: .now, fault: due.fault.name, point: due.point,
           call: due.call, jobID: jobID))
       return true
     }
@@ -107,16 +107,16 @@ final class FaultInjector: Sendable {
   /// Answers a request, with the faults that are due for it.
   /// - Throws: errors of `handle`, and `ConnectionCut`.
   func answer(
-    _ place: Fault.Place, _ exchange: Exchange, _ handle: () async throws -> Response
+    _ point: Fault.Point, _ exchange: Exchange, _ handle: () async throws -> Response
   ) async throws -> Response {
-    let due = due(at: place)
+    let due = due(at: point)
     for due in due {
       switch due.fault.kind {
       case .latency(let time) where serve(due, exchange.facts.jobID, exchange):
         try await Task.sleep(for: time)
       case .answer(let answer, let reset) where serve(due, exchange.facts.jobID, exchange):
         if answer.status == 429 { exchange.exhaustRateLimit(for: reset ?? .seconds(60)) }
-        return try await changed(Response(status: .ok), answer, place, exchange)
+        return try await changed(Response(status: .ok), answer, point, exchange)
       case .cut(.before) where serve(due, exchange.facts.jobID, exchange):
         throw exchange.cut()
       case .profile(let name) where serve(due, nil, exchange):
@@ -142,12 +142,12 @@ final class FaultInjector: Sendable {
       throw error
     }
     for due in due {
-      response = try await spoilt(response, due, exchange)
+      response = try await applied(to: response, due, exchange)
     }
     return response
   }
 
-  private func spoilt(_ response: Response, _ due: Due, _ exchange: Exchange) async throws
+  private func applied(to response: Response, _ due: DueFault, _ exchange: Exchange) async throws
     -> Response
   {
     let jobID = exchange.facts.jobID
@@ -159,32 +159,32 @@ final class FaultInjector: Sendable {
       if serve(due, jobID, exchange) { throw exchange.cut() }
     case .rewrite(let change):
       guard serve(due, jobID, exchange) else { break }
-      return try await changed(response, change, due.place, exchange)
+      return try await changed(response, change, due.point, exchange)
     case .cut(.during) where bytes > 0:
       guard serve(due, jobID, exchange) else { break }
-      return response.spoilt(length: bytes) { body, writer in
+      return response.replacingBody(length: bytes) { body, writer in
         try await body.write(PartWriter(writer: writer, left: bytes / 2))
         exchange.cut()
       }
     case .cut(.after):
       guard serve(due, jobID, exchange) else { break }
-      return response.spoilt(length: response.body.contentLength) { body, writer in
-        exchange.endsConnection()
+      return response.replacingBody(length: response.body.contentLength) { body, writer in
+        exchange.closeAfterAnswer()
         try await body.write(writer)
       }
     case .truncate(let part) where response.status.kind == .successful && bytes > 0:
       guard serve(due, jobID, exchange) else { break }
       let left = Int(Double(bytes) * part)
-      return response.spoilt(length: left) { body, writer in
+      return response.replacingBody(length: left) { body, writer in
         try await body.write(PartWriter(writer: writer, left: left))
         try await writer.finish(nil)
       }
     case .corrupt(let count) where response.status.kind == .successful && bytes > 0:
       guard serve(due, jobID, exchange) else { break }
       var dice = plan.dice(due.index, due.call)
-      let places = Set((0..<count).map { _ in Int.random(in: 0..<bytes, using: &dice) })
-      return response.spoilt(length: bytes) { body, writer in
-        try await body.write(CorruptingWriter(writer: writer, places: places.sorted()))
+      let offsets = Set((0..<count).map { _ in Int.random(in: 0..<bytes, using: &dice) })
+      return response.replacingBody(length: bytes) { body, writer in
+        try await body.write(CorruptingWriter(writer: writer, offsets: offsets.sorted()))
         try await writer.finish(nil)
       }
     default: break
@@ -193,10 +193,10 @@ final class FaultInjector: Sendable {
   }
 
   private func changed(
-    _ response: Response, _ change: AnswerChange, _ place: Fault.Place, _ exchange: Exchange
+    _ response: Response, _ change: AnswerChange, _ point: Fault.Point, _ exchange: Exchange
   ) async throws -> Response {
     let now = Date.now
-    let changed = try await change.applied(to: response, of: place, at: now)
+    let changed = try await change.applied(to: response, of: point, at: now)
     await exchange.changeHead(change.head(at: now))
     return changed
   }
@@ -204,36 +204,36 @@ final class FaultInjector: Sendable {
   // MARK: Jobs
 
   /// The faults of processing one job.
-  struct Work: Sendable {
+  struct JobFaults: Sendable {
     var delay = Duration.zero
     /// The job's error, if a fault makes the job fail.
     var error: String?
-    fileprivate var lines: [Due] = []
+    fileprivate var lines: [DueFault] = []
     fileprivate let jobID: Int64
 
-    var spoilsLines: Bool { !lines.isEmpty }
+    var addsLines: Bool { !lines.isEmpty }
   }
 
-  func work(on jobID: Int64) -> Work {
-    var work = Work(jobID: jobID)
+  func faults(of jobID: Int64) -> JobFaults {
+    var faults = JobFaults(jobID: jobID)
     for due in due(at: .processing) {
       switch due.fault.kind {
-      case .slow(let time): if serve(due, jobID) { work.delay += time }
-      case .fail(let error): if serve(due, jobID) { work.error = error }
-      default: work.lines.append(due)
+      case .slow(let time): if serve(due, jobID) { faults.delay += time }
+      case .fail(let error): if serve(due, jobID) { faults.error = error }
+      default: faults.lines.append(due)
       }
     }
-    return work
+    return faults
   }
 
   /// Copies a result and inserts the lines of the due faults.
   /// - Returns: the new length in bytes.
-  func spoil(_ work: Work, _ path: FilePath, to spoilt: FilePath) throws -> Int64 {
-    var spoiling = try ResultSpoiling(path)
-    for due in work.lines where !spoiling.isEmpty && serve(due, work.jobID) {
-      spoiling.add(due.fault.kind)
+  func insertLines(_ faults: JobFaults, _ path: FilePath, to target: FilePath) throws -> Int64 {
+    var inserter = try ResultLineInserter(path)
+    for due in faults.lines where !inserter.isEmpty && serve(due, faults.jobID) {
+      inserter.add(due.fault.kind)
     }
-    return try spoiling.write(to: spoilt)
+    return try inserter.write(to: target)
   }
 }
 
@@ -242,7 +242,7 @@ struct ConnectionCut: Error {}
 
 extension Response {
   /// The same answer, but `write` sends the body.
-  fileprivate func spoilt(
+  fileprivate func replacingBody(
     length: Int?,
     _ write:
       @escaping @Sendable (_ body: ResponseBody, _ writer: any ResponseBodyWriter) async throws ->
@@ -276,18 +276,18 @@ private struct PartWriter: ResponseBodyWriter {
 private struct CorruptingWriter: ResponseBodyWriter {
   let writer: any ResponseBodyWriter
   /// Offsets in ascending order.
-  let places: [Int]
+  let offsets: [Int]
   var offset = 0
 
-  init(writer: any ResponseBodyWriter, places: [Int]) {
+  init(writer: any ResponseBodyWriter, offsets: [Int]) {
     self.writer = writer
-    self.places = places
+    self.offsets = offsets
   }
 
   mutating func write(_ buffer: ByteBuffer) async throws {
     var buffer = buffer
-    for place in places where (offset..<offset + buffer.readableBytes).contains(place) {
-      let index = buffer.readerIndex + place - offset
+    for position in offsets where (offset..<offset + buffer.readableBytes).contains(position) {
+      let index = buffer.readerIndex + position - offset
       let byte = buffer.getInteger(at: index, as: UInt8.self) ?? 0
       buffer.setInteger(byte ^ 0x15, at: index)
     }
@@ -304,9 +304,9 @@ extension FaultInjector? {
   func answer(
     _ endpoint: Endpoint, _ exchange: Exchange, _ handle: () async throws -> Response
   ) async throws -> Response {
-    guard let self, let place = Fault.Place(rawValue: endpoint.rawValue) else {
+    guard let self, let point = Fault.Point(rawValue: endpoint.rawValue) else {
       return try await handle()
     }
-    return try await self.answer(place, exchange, handle)
+    return try await self.answer(point, exchange, handle)
   }
 }

@@ -5,7 +5,7 @@ internal import Foundation
 struct FaultReport: Encodable {
   private struct Count: Encodable {
     let name: String
-    /// The number of calls at the fault's places.
+    /// The number of calls at the fault's points.
     let calls: Int
     let served: Int
   }
@@ -36,7 +36,7 @@ struct FaultReport: Encodable {
     served = (record?.served ?? []).map {
       Served(
         number: $0.number, time: $0.at.formatted(.iso8601.time(includingFractionalSeconds: true)),
-        fault: $0.fault, at: $0.place.rawValue, call: $0.call, job: $0.jobID.map { "\($0)" })
+        fault: $0.fault, at: $0.point.rawValue, call: $0.call, job: $0.jobID.map { "\($0)" })
     }
   }
 }

@@ -44,7 +44,7 @@ struct HeadChange: Sendable {
 
 /// Changes response heads after they are encoded. At this point, other layers cannot overwrite the change: they write
 /// `Date` and the framing headers earlier.
-final class HeadOnWire: ChannelOutboundHandler {
+final class ResponseHeadRewriter: ChannelOutboundHandler {
   typealias OutboundIn = IOData
   typealias OutboundOut = IOData
 

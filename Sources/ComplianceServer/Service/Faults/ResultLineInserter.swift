@@ -3,7 +3,7 @@ internal import Foundation
 internal import SystemPackage
 
 /// Copies a result and inserts faulty lines.
-struct ResultSpoiling {
+struct ResultLineInserter {
   private let text: Data
   private var additions: [(kind: Fault.Kind, count: Int)] = []
 

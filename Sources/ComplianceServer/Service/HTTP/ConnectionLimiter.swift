@@ -7,20 +7,20 @@ internal import NIOHTTP1
 
 /// Stands between the request parser and the request handlers. Refuses malformed requests, closes the
 /// connections of clients that are too slow, and closes a connection so that the client can still read the answer.
-final class ConnectionGuard: ChannelDuplexHandler {
+final class ConnectionLimiter: ChannelDuplexHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = HTTPServerRequestPart
   typealias OutboundIn = HTTPServerResponsePart
   typealias OutboundOut = HTTPServerResponsePart
 
   /// The handler is about to read the body. A client that sent `Expect: 100-continue` waits for this.
-  struct BodyIsWanted: Sendable {}
+  struct BodyRequested: Sendable {}
 
   /// The connection closes after the current answer.
-  struct AnswerIsLast: Sendable {}
+  struct CloseAfterAnswer: Sendable {}
 
   /// Changes the head of the next answer.
-  struct HeadIsChanged: Sendable {
+  struct HeadChangeRequested: Sendable {
     let change: HeadChange
   }
 
@@ -35,14 +35,14 @@ final class ConnectionGuard: ChannelDuplexHandler {
   }
 
   /// What all connections share.
-  struct House: Sendable {
+  struct Shared: Sendable {
     let limits: ComplianceServer.ConnectionLimits
     let metrics: Metrics
     /// Builds the answer to a malformed request. Such a request reaches no handler.
     let answer: @Sendable (Problem) -> PlainAnswer
   }
 
-  private enum Ending {
+  private enum CloseState {
     case open
     /// Closes after the current answer.
     case afterAnswer
@@ -52,21 +52,21 @@ final class ConnectionGuard: ChannelDuplexHandler {
     case lingering
   }
 
-  private let house: House
-  private let wire: HeadOnWire
+  private let shared: Shared
+  private let headRewriter: ResponseHeadRewriter
   private var headChange: HeadChange?
   private var pace: ConnectionPace
-  private var ending = Ending.open
+  private var closeState = CloseState.open
   /// Further input does not reach the handlers.
-  private var isDeaf = false
+  private var ignoresInput = false
   private var check: Scheduled<Void>?
   /// The client waits for `100 Continue` before it sends the body.
   private var awaitsContinue = false
 
-  init(_ house: House, _ wire: HeadOnWire) {
-    self.house = house
-    self.wire = wire
-    pace = ConnectionPace(house.limits, connected: .now())
+  init(_ shared: Shared, _ headRewriter: ResponseHeadRewriter) {
+    self.shared = shared
+    self.headRewriter = headRewriter
+    pace = ConnectionPace(shared.limits, connected: .now())
   }
 
   // MARK: The connection
@@ -82,23 +82,23 @@ final class ConnectionGuard: ChannelDuplexHandler {
 
   func channelInactive(context: ChannelHandlerContext) {
     check?.cancel()
-    house.metrics.connectionEnded()
+    shared.metrics.connectionEnded()
     // Without this error, the handler would take a part of the body for the whole.
-    if pace.isReceiving { giveUpOnBody(.brokenOff, context) }
+    if pace.isReceiving { abortBody(.brokenOff, context) }
     context.fireChannelInactive()
   }
 
   private func connected(_ context: ChannelHandlerContext) {
-    house.metrics.connectionBegan()
-    pace = ConnectionPace(house.limits, connected: .now())
+    shared.metrics.connectionBegan()
+    pace = ConnectionPace(shared.limits, connected: .now())
     checkLater(context)
   }
 
   private func checkLater(_ context: ChannelHandlerContext) {
     let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-    check = context.eventLoop.scheduleTask(in: ConnectionPace.checkTime(house.limits)) {
-      let (guardian, context) = bound.value
-      guardian.checkPace(context)
+    check = context.eventLoop.scheduleTask(in: ConnectionPace.checkTime(shared.limits)) {
+      let (limiter, context) = bound.value
+      limiter.checkPace(context)
     }
   }
 
@@ -108,9 +108,9 @@ final class ConnectionGuard: ChannelDuplexHandler {
     switch pace.verdict(at: .now(), bufferedBytes: buffered ?? 0) {
     case .goOn: break
     case .slowHead: refuse(.slowHead, context)
-    case .slowBody: giveUpOnBody(.tooSlow, context)
+    case .slowBody: abortBody(.tooSlow, context)
     case .slowReader:
-      house.metrics.refused(.slowReader)
+      shared.metrics.refused(.slowReader)
       return context.close(promise: nil)
     case .idle, .restTooLong: return context.close(promise: nil)
     }
@@ -122,10 +122,10 @@ final class ConnectionGuard: ChannelDuplexHandler {
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     switch unwrapInboundIn(data) {
     case .head(let head):
-      guard !isDeaf else { return }
-      guard Self.hasItsHost(head) else { return refuse(.host, context) }
+      guard !ignoresInput else { return }
+      guard Self.hasValidHost(head) else { return refuse(.host, context) }
       pace.headReceived()
-      if !head.isKeepAlive { ending = .afterAnswer }
+      if !head.isKeepAlive { closeState = .afterAnswer }
       awaitsContinue = head.headers.first(name: "expect")?.lowercased() == "100-continue"
     case .body(let bytes):
       awaitsContinue = false
@@ -134,15 +134,15 @@ final class ConnectionGuard: ChannelDuplexHandler {
         return context.close(promise: nil)
       }
     case .end:
-      guard !isDeaf else { return }
+      guard !ignoresInput else { return }
       pace.requestReceived(at: .now())
-      if case .afterAnswer = ending { isDeaf = true }
+      if case .afterAnswer = closeState { ignoresInput = true }
       return context.fireChannelRead(data)
     }
-    if !isDeaf { context.fireChannelRead(data) }
+    if !ignoresInput { context.fireChannelRead(data) }
   }
 
-  private static func hasItsHost(_ head: HTTPRequestHead) -> Bool {
+  private static func hasValidHost(_ head: HTTPRequestHead) -> Bool {
     let hosts = head.headers["host"]
     guard let host = hosts.first else {
       return (head.version.major, head.version.minor) < (1, 1)
@@ -164,12 +164,12 @@ final class ConnectionGuard: ChannelDuplexHandler {
     pace.readCompleted(at: .now())
     context.fireChannelReadComplete()
     // In this state no handler calls `read`.
-    if case .lingering = ending { context.read() }
+    if case .lingering = closeState { context.read() }
   }
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     context.fireUserInboundEventTriggered(event)
-    if case .lingering = ending, let event = event as? ChannelEvent, event == .inputClosed {
+    if case .lingering = closeState, let event = event as? ChannelEvent, event == .inputClosed {
       context.close(promise: nil)
     }
   }
@@ -181,30 +181,30 @@ final class ConnectionGuard: ChannelDuplexHandler {
     case ByteToMessageDecoderError.dataReceivedInErrorState(_, let bytes):
       pace.bodyReceived(bytes.readableBytes)
     // The client broke the body off: wrong framing, or a closed connection.
-    case _ where pace.isReceiving: giveUpOnBody(.brokenOff, context)
+    case _ where pace.isReceiving: abortBody(.brokenOff, context)
     default: context.fireErrorCaught(error)
     }
   }
 
-  private func giveUpOnBody(_ problem: Problem, _ context: ChannelHandlerContext) {
-    guard !isDeaf else { return }
-    isDeaf = true
+  private func abortBody(_ problem: Problem, _ context: ChannelHandlerContext) {
+    guard !ignoresInput else { return }
+    ignoresInput = true
     guard pace.unanswered > 0 else { return linger(context) }
     // The handler that reads the body writes the answer, with all usual headers.
-    ending = .afterAnswer
+    closeState = .afterAnswer
     context.fireErrorCaught(problem)
   }
 
   private func refuse(_ refusal: Refusal, _ context: ChannelHandlerContext) {
-    guard !isDeaf else { return }
-    isDeaf = true
-    ending = .refusal(refusal)
+    guard !ignoresInput else { return }
+    ignoresInput = true
+    closeState = .refusal(refusal)
     if pace.unanswered == 0 { writeRefusal(refusal, context) }
   }
 
   private func writeRefusal(_ refusal: Refusal, _ context: ChannelHandlerContext) {
-    house.metrics.refused(refusal)
-    let answer = house.answer(refusal.problem)
+    shared.metrics.refused(refusal)
+    let answer = shared.answer(refusal.problem)
     var head = HTTPResponseHead(
       version: .http1_1, status: .init(statusCode: answer.status.code),
       headers: HTTPHeaders(answer.headers.map { ($0.name.rawName, $0.value) }))
@@ -221,14 +221,14 @@ final class ConnectionGuard: ChannelDuplexHandler {
   func write(
     context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?
   ) {
-    if case .lingering = ending {
+    if case .lingering = closeState {
       promise?.fail(ChannelError.ioOnClosedChannel)
       return
     }
     switch unwrapOutboundIn(data) {
     case .head(var head):
       // The client may or may not still send the body, so the beginning of the next request is unknown.
-      if awaitsContinue, case .open = ending { ending = .afterAnswer }
+      if awaitsContinue, case .open = closeState { closeState = .afterAnswer }
       if let change = headChange {
         headChange = nil
         switch change.framing {
@@ -236,13 +236,13 @@ final class ConnectionGuard: ChannelDuplexHandler {
           // The encoder chunks a body without a length, except in HTTP/1.0.
           head.version = .http1_0
           head.headers.remove(name: "content-length")
-          if case .open = ending { ending = .afterAnswer }
+          if case .open = closeState { closeState = .afterAnswer }
         case .chunked: head.headers.remove(name: "content-length")
         case nil: break
         }
-        wire.change(change)
+        headRewriter.change(change)
       }
-      if case .afterAnswer = ending {
+      if case .afterAnswer = closeState {
         head.headers.replaceOrAdd(name: "connection", value: "close")
       }
       context.write(wrapOutboundOut(.head(head)), promise: promise)
@@ -253,7 +253,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
       context.write(data, promise: promise)
       pace.answered(at: .now())
       guard pace.unanswered == 0 else { return }
-      switch ending {
+      switch closeState {
       case .open, .lingering: break
       case .afterAnswer:
         context.flush()
@@ -267,15 +267,15 @@ final class ConnectionGuard: ChannelDuplexHandler {
     context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?
   ) {
     switch event {
-    case is AnswerIsLast:
-      if case .open = ending { ending = .afterAnswer }
+    case is CloseAfterAnswer:
+      if case .open = closeState { closeState = .afterAnswer }
       promise?.succeed()
-    case let event as HeadIsChanged:
+    case let event as HeadChangeRequested:
       headChange = headChange ?? HeadChange()
       headChange?.add(event.change)
       promise?.succeed()
-    case is BodyIsWanted:
-      if awaitsContinue, case .open = ending, pace.unanswered == 1 {
+    case is BodyRequested:
+      if awaitsContinue, case .open = closeState, pace.unanswered == 1 {
         awaitsContinue = false
         let head = HTTPResponseHead(version: .http1_1, status: .continue)
         context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
@@ -288,16 +288,16 @@ final class ConnectionGuard: ChannelDuplexHandler {
   /// Closes the output side, then waits for the client to close the connection. If the server closed the
   /// connection while input is unread, the client could lose the answer.
   private func linger(_ context: ChannelHandlerContext) {
-    if case .lingering = ending { return }
-    isDeaf = true
-    ending = .lingering
+    if case .lingering = closeState { return }
+    ignoresInput = true
+    closeState = .lingering
     pace.ended(at: .now())
     context.close(mode: .output, promise: nil)
     context.read()
   }
 }
 
-extension ConnectionGuard.Refusal {
+extension ConnectionLimiter.Refusal {
   fileprivate var problem: Problem {
     switch self {
     case .slowHead, .slowReader:
@@ -313,31 +313,31 @@ extension ConnectionGuard.Refusal {
   }
 }
 
-/// HTTP/1.1 with a `ConnectionGuard` on each connection.
-struct GuardedChannel: ServerChildChannel {
+/// HTTP/1.1 with a `ConnectionLimiter` on each connection.
+struct LimitedHTTPChannel: ServerChildChannel {
   private let http: HTTP1Channel
-  private let house: ConnectionGuard.House
+  private let shared: ConnectionLimiter.Shared
 
-  init(_ house: ConnectionGuard.House, _ responder: @escaping HTTPChannelHandler.Responder) {
-    self.house = house
+  init(_ shared: ConnectionLimiter.Shared, _ responder: @escaping HTTPChannelHandler.Responder) {
+    self.shared = shared
     http = HTTP1Channel(
       responder: responder,
       configuration: .init(
         idleTimeout: nil,
         httpDecoderConfiguration: .init(
-          maxHeaderFieldSize: house.limits.headBytesMax,
-          maxHeaderListSize: house.limits.headBytesMax,
-          maxHeaderFieldCount: house.limits.headFieldsMax)))
+          maxHeaderFieldSize: shared.limits.headBytesMax,
+          maxHeaderListSize: shared.limits.headBytesMax,
+          maxHeaderFieldCount: shared.limits.headFieldsMax)))
   }
 
   func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<HTTP1Channel.Value> {
-    http.setup(channel: channel, logger: logger).flatMapThrowing { [house] value in
+    http.setup(channel: channel, logger: logger).flatMapThrowing { [shared] value in
       let pipeline = channel.pipeline.syncOperations
       let parser = try pipeline.handler(type: ByteToMessageHandler<HTTPRequestDecoder>.self)
-      let wire = HeadOnWire()
-      try pipeline.addHandler(ConnectionGuard(house, wire), position: .after(parser))
+      let headRewriter = ResponseHeadRewriter()
+      try pipeline.addHandler(ConnectionLimiter(shared, headRewriter), position: .after(parser))
       // First in the pipeline: it sees the bytes that the response encoder wrote.
-      try pipeline.addHandler(wire, position: .first)
+      try pipeline.addHandler(headRewriter, position: .first)
       return value
     }
   }

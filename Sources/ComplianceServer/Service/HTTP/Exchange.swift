@@ -10,7 +10,7 @@ final class Exchange: Sendable {
     var endpoint = Endpoint.unknown
     var app: AppID?
     var jobID: Int64?
-    var rateLimit: RateLimits.Standing?
+    var rateLimit: RateLimits.Quota?
     /// The profile that a fault plan gives the job, instead of the service's default.
     var profile: WireProfile?
     /// The fraction of the upload that a fault plan stores; nil means all.
@@ -39,14 +39,16 @@ final class Exchange: Sendable {
   }
 
   /// Closes the connection after the current answer. The answer's head, already sent, did not announce this.
-  func endsConnection() {
-    channel.triggerUserOutboundEvent(ConnectionGuard.AnswerIsLast(), promise: nil)
+  func closeAfterAnswer() {
+    channel.triggerUserOutboundEvent(ConnectionLimiter.CloseAfterAnswer(), promise: nil)
   }
 
   /// Changes the head of the next answer.
   func changeHead(_ change: HeadChange) async {
     // Fails if the connection is closed: then no head will be sent.
-    try? await channel.triggerUserOutboundEvent(ConnectionGuard.HeadIsChanged(change: change)).get()
+    try? await channel.triggerUserOutboundEvent(
+      ConnectionLimiter.HeadChangeRequested(change: change)
+    ).get()
   }
 
   /// How many of an upload's bytes are stored.
@@ -57,15 +59,15 @@ final class Exchange: Sendable {
   /// Makes the answer's headers say that no request is left until `time` has passed.
   func exhaustRateLimit(for time: Duration) {
     note { facts in
-      facts.rateLimit = RateLimits.Standing(
+      facts.rateLimit = RateLimits.Quota(
         limit: facts.rateLimit?.limit ?? 0, remaining: 0,
         resetEpochSeconds: epochSeconds() + Int(time.components.seconds), isExceeded: true)
     }
   }
 
   /// Sends `100 Continue` if the client waits for it before it sends the body.
-  func wantsBody() {
-    channel.triggerUserOutboundEvent(ConnectionGuard.BodyIsWanted(), promise: nil)
+  func requestBody() {
+    channel.triggerUserOutboundEvent(ConnectionLimiter.BodyRequested(), promise: nil)
   }
 
   var facts: Facts { state.withLock { $0 } }

@@ -42,7 +42,7 @@ struct ProblemMiddleware: RouterMiddleware {
       return Problem(
         kind: .serviceUnavailable,
         detail: "The service's database is not available. Try again soon.")
-    case let error where error.isLackOfRoom:
+    case let error where error.isStorageFull:
       logger.error("the storage is full", metadata: ["error": "\(error)"])
       return Problem(
         kind: .serviceUnavailable, detail: "The service has no space left to store the upload.")

@@ -37,15 +37,15 @@ struct QueryParameters {
   }
 
   /// The value of a parameter that has a fixed list of values.
-  func oneOf<Word: RawRepresentable<String>>(
-    _ words: [Word], _ name: String
-  ) throws -> Word? {
+  func oneOf<Choice: RawRepresentable<String>>(
+    _ choices: [Choice], _ name: String
+  ) throws -> Choice? {
     guard let value = values[name] else { return nil }
-    guard let word = words.first(where: { $0.rawValue == value }) else {
-      let choices = words.map(\.rawValue).joined(separator: ",")
+    guard let choice = choices.first(where: { $0.rawValue == value }) else {
+      let choices = choices.map(\.rawValue).joined(separator: ",")
       throw Problem.invalid(
         name, value, "The `\(name)` query parameter value [\(value)] is not one of [\(choices)]")
     }
-    return word
+    return choice
   }
 }

@@ -6,7 +6,7 @@ internal import Synchronization
 /// The counts are in memory. A restart of the server resets them.
 final class RateLimits: Sendable {
   /// The headers of every answer: `x-rate-limit-limit`, `-remaining` and `-reset`.
-  struct Standing: Sendable, Equatable {
+  struct Quota: Sendable, Equatable {
     let limit: Int
     let remaining: Int
     /// When the window ends, in seconds since 1970.
@@ -28,7 +28,7 @@ final class RateLimits: Sendable {
   }
 
   /// One instant, read from two clocks.
-  struct Now: Sendable {
+  struct ClockReading: Sendable {
     /// Since 1970, by the wall clock, for the headers. It can be set back.
     var sinceEpoch: Duration
     /// By the monotonic clock, which decides when a window ends.
@@ -36,17 +36,20 @@ final class RateLimits: Sendable {
   }
 
   private let rule: ComplianceServer.RateLimit
-  private let now: @Sendable () -> Now
+  private let now: @Sendable () -> ClockReading
   /// At most one window for each App and endpoint.
   private let windows = Mutex<[Key: Window]>([:])
 
-  init(_ rule: ComplianceServer.RateLimit, now: @escaping @Sendable () -> Now = Now.read) {
+  init(
+    _ rule: ComplianceServer.RateLimit,
+    now: @escaping @Sendable () -> ClockReading = ClockReading.read
+  ) {
     self.rule = rule
     self.now = now
   }
 
   /// Counts a request. A request that exceeds the limit is not counted.
-  func count(_ endpoint: Endpoint, of app: AppID) -> Standing {
+  func count(_ endpoint: Endpoint, of app: AppID) -> Quota {
     let now = now()
     return windows.withLock { windows in
       let key = Key(app: app, endpoint: endpoint)
@@ -58,13 +61,13 @@ final class RateLimits: Sendable {
       let isExceeded = window.requests >= rule.requestsMax
       if !isExceeded { window.requests += 1 }
       windows[key] = window
-      return Standing(
+      return Quota(
         limit: rule.requestsMax, remaining: rule.requestsMax - window.requests,
         resetEpochSeconds: window.resetEpochSeconds, isExceeded: isExceeded)
     }
   }
 
-  private func newWindow(_ now: Now) -> Window {
+  private func newWindow(_ now: ClockReading) -> Window {
     let length = Duration.seconds(rule.windowSeconds)
     return Window(
       endsAt: now.running + length,
@@ -72,14 +75,14 @@ final class RateLimits: Sendable {
   }
 }
 
-extension RateLimits.Now {
+extension RateLimits.ClockReading {
   @Sendable static func read() -> Self {
     Self(
-      sinceEpoch: .seconds(Date.now.timeIntervalSince1970), running: begin.duration(to: .now))
+      sinceEpoch: .seconds(Date.now.timeIntervalSince1970), running: origin.duration(to: .now))
   }
 
   /// An arbitrary origin: only differences matter.
-  private static let begin = ContinuousClock.now
+  private static let origin = ContinuousClock.now
 }
 
 extension Duration {

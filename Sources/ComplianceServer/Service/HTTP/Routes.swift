@@ -75,9 +75,9 @@ struct Routes: Sendable {
   ) throws -> Call {
     let app = try apps.authenticate(request)
     exchange.note { $0.app = app }
-    if let standing = rateLimits?.count(endpoint, of: app) {
-      exchange.note { $0.rateLimit = standing }
-      guard !standing.isExceeded else { throw Problem.tooManyRequests }
+    if let quota = rateLimits?.count(endpoint, of: app) {
+      exchange.note { $0.rateLimit = quota }
+      guard !quota.isExceeded else { throw Problem.tooManyRequests }
     }
     return Call(request: request, app: app, exchange: exchange)
   }

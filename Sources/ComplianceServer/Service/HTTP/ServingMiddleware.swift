@@ -35,10 +35,10 @@ struct ServingMiddleware: RouterMiddleware {
       throw error
     }
     response.headers.append(contentsOf: headers)
-    if let standing = exchange.facts.rateLimit {
-      response.headers[.rateLimit] = "\(standing.limit)"
-      response.headers[.rateLimitRemaining] = "\(standing.remaining)"
-      response.headers[.rateLimitReset] = "\(standing.resetEpochSeconds)"
+    if let quota = exchange.facts.rateLimit {
+      response.headers[.rateLimit] = "\(quota.limit)"
+      response.headers[.rateLimitRemaining] = "\(quota.remaining)"
+      response.headers[.rateLimitReset] = "\(quota.resetEpochSeconds)"
     }
     let status = response.status.code
     let body = response.body

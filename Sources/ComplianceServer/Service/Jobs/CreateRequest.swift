@@ -15,7 +15,7 @@ struct CreateRequest {
   /// - Throws: a 400 problem that names the wrong member; 413 for a body over `bytesMax`.
   init(_ call: Call, profile: WireProfile) async throws {
     let bytes: ByteBuffer
-    call.exchange.wantsBody()
+    call.exchange.requestBody()
     do {
       bytes = try await call.request.body.collect(upTo: Self.bytesMax)
     } catch is NIOTooManyBytesError {

@@ -20,9 +20,9 @@ final class JobProcessor: Service {
   private let wakeUps: AsyncStream<Void>
   private let wakeUp: AsyncStream<Void>.Continuation
   /// The jobs being processed.
-  private let running = Mutex<[Int64: Work]>([:])
+  private let running = Mutex<[Int64: RunningJob]>([:])
 
-  private struct Work {
+  private struct RunningJob {
     /// Call `finish` on it to stop the processing.
     let stop: AsyncStream<Never>.Continuation
     /// From 0 to 1.
@@ -67,7 +67,7 @@ final class JobProcessor: Service {
         for await _ in self.wakeUps {
           for job in await self.waitingJobs() {
             guard let stopped = self.begin(job.id) else { continue }
-            group.addTask { await self.work(on: job, until: stopped) }
+            group.addTask { await self.run(job, until: stopped) }
           }
         }
       }
@@ -89,12 +89,12 @@ final class JobProcessor: Service {
     running.withLock { running in
       guard running.count < jobsMax, running[jobID] == nil else { return nil }
       let (stopped, stop) = AsyncStream.makeStream(of: Never.self)
-      running[jobID] = Work(stop: stop)
+      running[jobID] = RunningJob(stop: stop)
       return stopped
     }
   }
 
-  private func work(on job: Job, until stopped: AsyncStream<Never>) async {
+  private func run(_ job: Job, until stopped: AsyncStream<Never>) async {
     let isOver = await withTaskGroup(of: Bool.self) { group in
       group.addTask { await self.process(job) }
       group.addTask {
@@ -114,16 +114,16 @@ final class JobProcessor: Service {
   private func process(_ job: Job) async -> Bool {
     await gate?(.processing(jobID: String(job.id)))
     let began = ContinuousClock.now
-    let wrong = faults?.work(on: job.id)
+    let jobFaults = faults?.faults(of: job.id)
     do {
-      if let wrong { try await Task.sleep(for: wrong.delay) }
-      if let error = wrong?.error { throw ToldToFail(error: error) }
+      if let jobFaults { try await Task.sleep(for: jobFaults.delay) }
+      if let error = jobFaults?.error { throw InjectedFailure(error: error) }
       try await spool.withNewName(of: job.id, .result) { name in
         var bytes = try await processing.writeResult(of: job, as: name) { [self] progress in
           running.withLock { $0[job.id]?.progress = progress }
         }
-        if let wrong, let faults, wrong.spoilsLines {
-          bytes = try await spool.rewrite(name) { try faults.spoil(wrong, $0, to: $1) }
+        if let jobFaults, let faults, jobFaults.addsLines {
+          bytes = try await spool.rewrite(name) { try faults.insertLines(jobFaults, $0, to: $1) }
         }
         let hash =
           job.profile == .gcs ? try ObjectHash(of: spool.path(name), isComposite: true) : nil
@@ -136,7 +136,7 @@ final class JobProcessor: Service {
       logger.info("processed job \(job.id)")
     } catch  where error is CancellationError || Task.isCancelled {
       logger.info("stopped processing job \(job.id)")
-    } catch let error as PostgreSQLError where error.mayPass {
+    } catch let error as PostgreSQLError where error.isRetryable {
       logger.warning(
         "job \(job.id) is processed again later", metadata: ["error": "\(error)"])
       return false
@@ -150,14 +150,14 @@ final class JobProcessor: Service {
   private func fail(_ job: Job, _ error: any Error) async -> Bool {
     let reason =
       switch error {
-      case let told as ToldToFail: told.error
+      case let injected as InjectedFailure: injected.error
       case is SubmissionMissing: "The submission's file is missing. Create a new job."
       case let error as SubmissionMalformed:
         "Line \(error.line) of the submission is not an ID of 1 to 19 digits. Create a new job."
       case let error as PostgreSQLError where error.state?.conditionClass == "53":
         "The platform's database is out of memory or disk space. Create a new job later."
       case is PostgreSQLError: "The platform's state could not be read. Create a new job."
-      case let error where error.isLackOfRoom:
+      case let error where error.isStorageFull:
         "The service has no space left to store the result. Create a new job later."
       default: "The result could not be written. Create a new job."
       }
@@ -175,13 +175,13 @@ final class JobProcessor: Service {
 }
 
 /// The fault plan makes the job fail.
-private struct ToldToFail: Error {
+private struct InjectedFailure: Error {
   let error: String
 }
 
 extension PostgreSQLError {
   /// A retry on another connection may succeed: the server is not available, or has too many connections.
-  fileprivate var mayPass: Bool {
+  fileprivate var isRetryable: Bool {
     isTemporary && (state?.conditionClass != "53" || state == .tooManyConnections)
   }
 }

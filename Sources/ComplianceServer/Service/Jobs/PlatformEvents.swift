@@ -31,7 +31,7 @@ struct PlatformEvents {
   let knowsEdits: Bool
 
   /// The IDs whose events are read.
-  enum Wanted {
+  enum IDSelection {
     /// A list that is short enough to look up each ID.
     case ids([Int64])
     /// All IDs of a range.
@@ -40,7 +40,7 @@ struct PlatformEvents {
 
   /// `COPY` of (id, created_at, verdict, since), sorted by ID. An ID with several verdicts has several
   /// consecutive rows.
-  func copySQL(_ wanted: Wanted) -> SQL {
+  func copySQL(_ selection: IDSelection) -> SQL {
     switch type {
     case .tweets:
       """
@@ -49,12 +49,12 @@ struct PlatformEvents {
           SELECT post.post_id AS id, post.created_at, \(ownVerdictSQL)
           FROM platform.posts post
           WHERE (deleted_at IS NOT NULL OR bounced_at IS NOT NULL OR edited_at IS NOT NULL
-              OR geo_removed_at IS NOT NULL) AND \(Self.condition("post.post_id", wanted))
+              OR geo_removed_at IS NOT NULL) AND \(Self.condition("post.post_id", selection))
           UNION ALL
           SELECT post.post_id, post.created_at, \(Self.stateVerdictSQL), author.state_changed_at
           FROM platform.accounts author
           JOIN platform.posts post ON post.author_id = author.account_id
-          WHERE author.state <> 'active' AND \(Self.condition("post.post_id", wanted))
+          WHERE author.state <> 'active' AND \(Self.condition("post.post_id", selection))
         ) event ORDER BY id
       ) TO STDOUT (FORMAT binary)
       """
@@ -63,7 +63,7 @@ struct PlatformEvents {
       COPY (
         SELECT account_id, created_at, \(Self.stateVerdictSQL), state_changed_at
         FROM platform.accounts author
-        WHERE state <> 'active' AND \(Self.condition("account_id", wanted))
+        WHERE state <> 'active' AND \(Self.condition("account_id", selection))
         ORDER BY account_id
       ) TO STDOUT (FORMAT binary)
       """
@@ -97,8 +97,8 @@ struct PlatformEvents {
                       WHEN 'protected' THEN \(literal: Verdict.authorProtected.rawValue) END
     """
 
-  private static func condition(_ column: SQL, _ wanted: Wanted) -> SQL {
-    switch wanted {
+  private static func condition(_ column: SQL, _ selection: IDSelection) -> SQL {
+    switch selection {
     case .ids(let ids):
       "\(column) = ANY (\(literal: "{\(ids.map(String.init).joined(separator: ","))}")::bigint[])"
     case .range(let range):

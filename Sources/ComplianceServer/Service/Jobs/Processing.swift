@@ -68,10 +68,10 @@ struct Processing: Sendable {
     progressed: (Double) -> Void
   ) async throws {
     guard let range = ids.range else { return }
-    let wanted = ids.all(upTo: lookUpsMax).map(PlatformEvents.Wanted.ids) ?? .range(range)
+    let selection = ids.all(upTo: lookUpsMax).map(PlatformEvents.IDSelection.ids) ?? .range(range)
     let sql = PlatformEvents(
       type: job.type, knowsEdits: vocabulary.knowsEdits(job.profile)
-    ).copySQL(wanted)
+    ).copySQL(selection)
     var merge = Merge(
       stream: try ids.stream(),
       lines: ResultLines(type: job.type, profile: job.profile, vocabulary: vocabulary))

@@ -34,14 +34,14 @@ struct ResultDownload {
     }
   }
 
-  private enum Wanted {
+  private enum RequestedRange {
     case whole
     case part(Range<Int64>)
     case unsatisfiable
   }
 
   /// An invalid range and a list of several ranges are ignored, as the RFC allows.
-  private func range(of request: Request) -> Wanted {
+  private func range(of request: Request) -> RequestedRange {
     guard let text = request.headers[.range], text.hasPrefix("bytes="),
       request.headers[.ifRange] ?? entityTag == entityTag
     else { return .whole }

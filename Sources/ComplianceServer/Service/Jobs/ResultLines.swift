@@ -23,14 +23,14 @@ struct ResultLines {
   mutating func append(_ event: PlatformEvent, to bytes: inout [UInt8]) {
     guard profile == .gcs else { return write(event, to: &bytes) }
     guard waiting.count == Self.waitingMax else { return waiting.append(event) }
-    let place = Int(event.scattered % UInt64(Self.waitingMax))
-    write(waiting[place], to: &bytes)
-    waiting[place] = event
+    let index = Int(event.shuffleKey % UInt64(Self.waitingMax))
+    write(waiting[index], to: &bytes)
+    waiting[index] = event
   }
 
   /// Writes the events that still wait. Call it after the last event.
   mutating func finish(to bytes: inout [UInt8]) {
-    waiting.sort { $0.scattered < $1.scattered }
+    waiting.sort { $0.shuffleKey < $1.shuffleKey }
     for event in waiting { write(event, to: &bytes) }
     waiting = []
   }
@@ -84,7 +84,7 @@ struct ResultLines {
 
 extension PlatformEvent {
   /// A hash of the ID that is unrelated to its order: SplitMix64.
-  fileprivate var scattered: UInt64 {
+  fileprivate var shuffleKey: UInt64 {
     var bits = UInt64(bitPattern: id) &+ 0x9E37_79B9_7F4A_7C15
     bits = (bits ^ (bits >> 30)) &* 0xBF58_476D_1CE4_E5B9
     bits = (bits ^ (bits >> 27)) &* 0x94D0_49BB_1331_11EB
@@ -109,7 +109,7 @@ extension StaticString {
 }
 
 extension [UInt8] {
-  fileprivate enum TimeForm {
+  fileprivate enum TimeFormat {
     /// `2021-08-11T19:42:55.000Z`
     case milliseconds
     /// `2019-03-02T03:37:59+00:00`
@@ -139,7 +139,7 @@ extension [UInt8] {
   }
 
   /// - Parameter time: microseconds since 2000-01-01.
-  fileprivate mutating func append(time: Int64, _ form: TimeForm) {
+  fileprivate mutating func append(time: Int64, _ format: TimeFormat) {
     let perDay: Int64 = 86_400_000_000
     let (days, microseconds) = time.quotientAndRemainder(flooringBy: perDay)
     let (year, month, day) = Self.civil(daysSince2000: Int(days))
@@ -155,7 +155,7 @@ extension [UInt8] {
     append(seconds / 60 % 60, digits: 2)
     append(UInt8(ascii: ":"))
     append(seconds % 60, digits: 2)
-    switch form {
+    switch format {
     case .milliseconds:
       append(UInt8(ascii: "."))
       append(Int(microseconds % 1_000_000 / 1000), digits: 3)

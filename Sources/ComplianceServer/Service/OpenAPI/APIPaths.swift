@@ -6,7 +6,7 @@ extension ServiceDescription {
       #"""
       "/2/compliance/jobs/{id}": {
         "parameters": [{"$ref": "#/components/parameters/id"}],
-        "get": \#(show)\#(subject.profile == .native ? ", \"delete\": \(cancel)" : "")
+        "get": \#(show)\#(options.profile == .native ? ", \"delete\": \(cancel)" : "")
       }
       """#,
       #"""
@@ -35,7 +35,7 @@ extension ServiceDescription {
     ]
   }
 
-  private static let ofAnApp: [Problem.Kind] = [.unauthorized, .tooManyRequests]
+  private static let appProblems: [Problem.Kind] = [.unauthorized, .tooManyRequests]
 
   private var create: String {
     #"""
@@ -47,7 +47,7 @@ extension ServiceDescription {
         "required": true,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobToCreate"}}}
       },
-      "responses": \#(responses([job(links: Self.links)], Self.ofAnApp + [.conflict, .payloadTooLarge]))
+      "responses": \#(responses([job(links: Self.links)], Self.appProblems + [.conflict, .payloadTooLarge]))
     }
     """#
   }
@@ -60,15 +60,15 @@ extension ServiceDescription {
       "parameters": [
         {
           "name": "type", "in": "query", "required": true,
-          "schema": {"enum": \#(Self.words(JobType.allCases.map(\.rawValue)))}
+          "schema": {"enum": \#(Self.jsonArray(JobType.allCases.map(\.rawValue)))}
         },
         {
           "name": "status", "in": "query",
-          "schema": {"enum": \#(Self.words(JobStatus.filters.map(\.rawValue)))}
+          "schema": {"enum": \#(Self.jsonArray(JobStatus.filters.map(\.rawValue)))}
         },
         {"$ref": "#/components/parameters/fields"}
       ],
-      "responses": \#(responses([success("JobList", "The jobs.")], Self.ofAnApp))
+      "responses": \#(responses([success("JobList", "The jobs.")], Self.appProblems))
     }
     """#
   }
@@ -79,7 +79,7 @@ extension ServiceDescription {
       "operationId": "showJob", "tags": ["jobs"], "security": [{"app": []}],
       "summary": "Shows one of the App's jobs.",
       "parameters": [{"$ref": "#/components/parameters/fields"}],
-      "responses": \#(responses([job()], Self.ofAnApp + [.resourceNotFound]))
+      "responses": \#(responses([job()], Self.appProblems + [.resourceNotFound]))
     }
     """#
   }
@@ -90,7 +90,7 @@ extension ServiceDescription {
       "operationId": "cancelJob", "tags": ["jobs"], "security": [{"app": []}],
       "summary": "Cancels a job that is created or in_progress. The job becomes failed, and its slot becomes free.",
       "parameters": [{"$ref": "#/components/parameters/fields"}],
-      "responses": \#(responses([job()], Self.ofAnApp + [.resourceNotFound, .conflict]))
+      "responses": \#(responses([job()], Self.appProblems + [.resourceNotFound, .conflict]))
     }
     """#
   }
@@ -100,7 +100,7 @@ extension ServiceDescription {
     {
       "operationId": "uploadSubmission", "tags": ["bytes"], "security": [{"app": []}],
       "summary": "Uploads a job's IDs, in one piece.",
-      "description": "One ID on each line: 1 to 19 digits and a line feed. At most \#(subject.uploadBytesMax) bytes. A line that is not an ID gets a result line with an error instead of an action.",
+      "description": "One ID on each line: 1 to 19 digits and a line feed. At most \#(options.uploadBytesMax) bytes. A line that is not an ID gets a result line with an error instead of an action.",
       "parameters": [{"$ref": "#/components/parameters/fields"}],
       "requestBody": {
         "required": true,
@@ -111,7 +111,7 @@ extension ServiceDescription {
       },
       "responses": \#(responses(
         [job()],
-        Self.ofAnApp + [
+        Self.appProblems + [
           .notAuthorizedForResource, .resourceNotFound, .conflict, .payloadTooLarge,
           .unsupportedMediaType,
         ]))
@@ -124,24 +124,24 @@ extension ServiceDescription {
     let part = Self.header("content-range")
     let bytes = #""content": {"application/octet-stream": {}}"#
     let successes = [
-      #""200": {"description": "The result, one JSON object on each line.", \#(headers(alwaysOfApp: true, always)), \#(bytes)}"#,
-      #""206": {"description": "A range of the result.", \#(headers(alwaysOfApp: true, always + [part])), \#(bytes)}"#,
-      #""304": {"description": "The client has the current version already.", \#(headers(alwaysOfApp: true, always))}"#,
-      #""416": {"description": "The result has no such range.", \#(headers(alwaysOfApp: true, always + [part]))}"#,
+      #""200": {"description": "The result, one JSON object on each line.", \#(headers(isAuthenticated: true, always)), \#(bytes)}"#,
+      #""206": {"description": "A range of the result.", \#(headers(isAuthenticated: true, always + [part])), \#(bytes)}"#,
+      #""304": {"description": "The client has the current version already.", \#(headers(isAuthenticated: true, always))}"#,
+      #""416": {"description": "The result has no such range.", \#(headers(isAuthenticated: true, always + [part]))}"#,
     ]
     return #"""
       {
         "operationId": "\#(id)", "tags": ["bytes"], "security": [{"app": []}],
         "summary": "\#(summary)",
         "responses": \#(responses(
-          successes, Self.ofAnApp + [.notAuthorizedForResource, .resourceNotFound]))
+          successes, Self.appProblems + [.notAuthorizedForResource, .resourceNotFound]))
       }
       """#
   }
 
   private func description(_ id: String, _ summary: String) -> String {
     let success =
-      #""200": {"description": "This description.", \#(headers(alwaysOfApp: false)), "content": {"application/json": {"schema": {"type": "object", "required": ["openapi", "info", "paths"]}}}}"#
+      #""200": {"description": "This description.", \#(headers(isAuthenticated: false)), "content": {"application/json": {"schema": {"type": "object", "required": ["openapi", "info", "paths"]}}}}"#
     return #"""
       {
         "operationId": "\#(id)", "tags": ["operation"], "security": [], "summary": "\#(summary)",
@@ -157,7 +157,7 @@ extension ServiceDescription {
   private func success(_ schema: String, _ description: String, _ links: String = "") -> String {
     #"""
     "200": {
-      "description": "\#(description)", \#(headers(alwaysOfApp: true)),
+      "description": "\#(description)", \#(headers(isAuthenticated: true)),
       "content": {"application/json": {"schema": {"$ref": "#/components/schemas/\#(schema)"}}}\#(links)
     }
     """#

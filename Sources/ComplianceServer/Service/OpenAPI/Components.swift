@@ -34,7 +34,7 @@ extension ServiceDescription {
       "description": "The members of the job to return. Default: all.",
       "schema": {
         "type": "array", "minItems": 1, "uniqueItems": true,
-        "items": {"enum": \#(Self.words(JobField.allCases.map(\.rawValue)))}
+        "items": {"enum": \#(Self.jsonArray(JobField.allCases.map(\.rawValue)))}
       }
     },
     "range": {
@@ -79,7 +79,7 @@ extension ServiceDescription {
       }
     return #"""
       "\#(kind.rawValue)": {
-        "description": "\#(kind.title).", \#(headers(alwaysOfApp: kind.alwaysOfApp, others)),
+        "description": "\#(kind.title).", \#(headers(isAuthenticated: kind.isAuthenticated, others)),
         "content": {
           "application/problem+json": {
             "schema": {
@@ -114,19 +114,19 @@ extension ServiceDescription {
     "JobToCreate": {
       "type": "object", "required": ["type"], "additionalProperties": false,
       "properties": {
-        "type": {"enum": \#(Self.words(JobType.allCases.map(\.rawValue)))},
+        "type": {"enum": \#(Self.jsonArray(JobType.allCases.map(\.rawValue)))},
         "name": {
           "type": "string", "maxLength": \#(CreateRequest.nameCharactersMax), "pattern": "^[^\\u0000]*$",
           "description": "Several jobs may have the same name."
-        }, "resumable": \#(subject.profile == .gcs ? #"{"type": "boolean"}"# : #"{"type": "boolean", "const": false}"#)
+        }, "resumable": \#(options.profile == .gcs ? #"{"type": "boolean"}"# : #"{"type": "boolean", "const": false}"#)
       }
     },
     "Job": {
       "type": "object", "additionalProperties": false,
       "properties": {
         "id": {"type": "string", "pattern": "^[0-9]{1,19}$"},
-        "type": {"enum": \#(Self.words(JobType.allCases.map(\.rawValue)))},
-        "status": {"enum": \#(Self.words(JobStatus.allCases.map(\.rawValue)))},
+        "type": {"enum": \#(Self.jsonArray(JobType.allCases.map(\.rawValue)))},
+        "status": {"enum": \#(Self.jsonArray(JobStatus.allCases.map(\.rawValue)))},
         "name": {"type": "string"},
         "resumable": {"type": "boolean"},
         "created_at": {"$ref": "#/components/schemas/Instant"},
@@ -200,7 +200,7 @@ extension ServiceDescription {
 
 extension Problem.Kind {
   /// Whether only an authenticated App can get this answer.
-  fileprivate var alwaysOfApp: Bool {
+  fileprivate var isAuthenticated: Bool {
     switch self {
     case .notAuthorizedForResource, .resourceNotFound, .conflict, .payloadTooLarge,
       .unsupportedMediaType, .tooManyRequests:

@@ -3,15 +3,15 @@ extension ServiceDescription {
   var operatorPaths: [String] {
     OperatorPages.Page.allCases.map { page in
       let security =
-        page.isForOperators && subject.operatorsNeedToken
+        page.isForOperators && options.operatorsNeedToken
         ? #"[{"operator": []}, {"operatorPassword": []}]"# : "[]"
       let refusals: [Problem.Kind] =
-        page.isForOperators ? (subject.operatorsNeedToken ? [.unauthorized] : [.notFound]) : []
+        page.isForOperators ? (options.operatorsNeedToken ? [.unauthorized] : [.notFound]) : []
       let success =
-        #""200": {"description": "The page.", \#(headers(alwaysOfApp: false)), "content": \#(content(of: page))}"#
-      let isIll =
-        #""503": {"description": "The service is degraded.", \#(headers(alwaysOfApp: false)), "content": \#(content(of: page))}"#
-      let successes = page == .health ? [success, isIll] : [success]
+        #""200": {"description": "The page.", \#(headers(isAuthenticated: false)), "content": \#(content(of: page))}"#
+      let unhealthy =
+        #""503": {"description": "The service is degraded.", \#(headers(isAuthenticated: false)), "content": \#(content(of: page))}"#
+      let successes = page == .health ? [success, unhealthy] : [success]
       func operation(_ method: String, _ id: String, _ summary: String) -> String {
         #"""
         "\#(method)": {

@@ -9,7 +9,7 @@ internal import NIOCore
 /// headers. It does not describe injected faults.
 struct ServiceDescription: Sendable {
   /// The settings that the description depends on.
-  struct Subject: Sendable {
+  struct Options: Sendable {
     let profile: WireProfile
     let hasRateLimit: Bool
     let uploadBytesMax: Int
@@ -22,7 +22,7 @@ struct ServiceDescription: Sendable {
     let storageURL: (@Sendable () -> String)?
   }
 
-  let subject: Subject
+  let options: Options
 
   static let path = "/2/openapi.json"
 
@@ -34,7 +34,7 @@ struct ServiceDescription: Sendable {
 
   /// The whole document, in JSON.
   var text: String {
-    let paths = apiPaths + operatorPaths + (subject.storageURL.map { storagePaths($0()) } ?? [])
+    let paths = apiPaths + operatorPaths + (options.storageURL.map { storagePaths($0()) } ?? [])
     return #"""
       {
         "openapi": "3.1.0",
@@ -43,7 +43,7 @@ struct ServiceDescription: Sendable {
           "version": "2.168",
           "description": "Checks the compliance state of posts and users: create a job, upload IDs, wait until the job is complete, download the result. The result has a line for each ID that requires action. An ID without a line requires none."
         },
-        "servers": [{"url": \#(Self.quoted(subject.baseURL()))}],
+        "servers": [{"url": \#(Self.quoted(options.baseURL()))}],
         "tags": [
           {"name": "jobs", "description": "Jobs. Each App can have one job of each type that is created or in_progress."},
           {"name": "bytes", "description": "Uploads and downloads, at the URLs in the job."},
@@ -58,14 +58,14 @@ struct ServiceDescription: Sendable {
   // MARK: Shared parts
 
   /// The problems that every operation can return before its handler gets the request.
-  static let everywhere: [Problem.Kind] = [
+  static let commonProblems: [Problem.Kind] = [
     .invalidRequest, .requestTimeout, .headerFieldsTooLarge, .internalError, .serviceUnavailable,
   ]
 
-  /// - Parameter refusals: further problems, in addition to `everywhere`.
+  /// - Parameter refusals: further problems, in addition to `commonProblems`.
   func responses(_ successes: [String], _ refusals: [Problem.Kind]) -> String {
     // A status with a special body is already in `successes`.
-    let others = (refusals + Self.everywhere).filter { kind in
+    let others = (refusals + Self.commonProblems).filter { kind in
       !successes.contains { $0.hasPrefix("\"\(kind.status.code)\"") }
     }
     let references = others.map {
@@ -75,10 +75,10 @@ struct ServiceDescription: Sendable {
   }
 
   /// The `headers` member: `api-version`, and the rate limit headers for an authenticated App.
-  /// - Parameter alwaysOfApp: only an authenticated App can get this answer.
-  func headers(alwaysOfApp: Bool, _ others: [String] = []) -> String {
+  /// - Parameter isAuthenticated: only an authenticated App can get this answer.
+  func headers(isAuthenticated: Bool, _ others: [String] = []) -> String {
     var names = [Self.header("api-version")]
-    if subject.hasRateLimit, alwaysOfApp { names += Self.rateHeaders.map(Self.header) }
+    if options.hasRateLimit, isAuthenticated { names += Self.rateHeaders.map(Self.header) }
     return #""headers": {\#((names + others).joined(separator: ", "))}"#
   }
 
@@ -98,7 +98,7 @@ struct ServiceDescription: Sendable {
     return (try? encoder.encode(text)).map { String(decoding: $0, as: UTF8.self) } ?? "\"\""
   }
 
-  static func words(_ words: [String]) -> String {
+  static func jsonArray(_ words: [String]) -> String {
     "[\(words.map { "\"\($0)\"" }.joined(separator: ", "))]"
   }
 }

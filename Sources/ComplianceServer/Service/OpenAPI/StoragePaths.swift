@@ -43,7 +43,7 @@ extension ServiceDescription {
     {
       "operationId": "uploadObject", "tags": ["bytes"], "security": [],
       "summary": "Uploads a job's IDs, in one piece or the next part.",
-      "description": "In one piece: with the signed Content-Type, text/plain. In parts: to an upload session, with Content-Range; the length of each part except the last is a multiple of 256 KiB; an empty request with bytes */TOTAL asks how many bytes are stored. At most \#(subject.storageUploadBytesMax) bytes.",
+      "description": "In one piece: with the signed Content-Type, text/plain. In parts: to an upload session, with Content-Range; the length of each part except the last is a multiple of 256 KiB; an empty request with bytes */TOTAL asks how many bytes are stored. At most \#(options.storageUploadBytesMax) bytes.",
       "parameters": [
         \#(Self.session),
         {

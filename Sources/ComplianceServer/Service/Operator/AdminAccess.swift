@@ -8,7 +8,7 @@ internal import Hummingbird
 ///
 /// The host name is checked because of DNS rebinding: a foreign web page can let its own name resolve to 127.0.0.1,
 /// and so make a local browser read these pages. But it cannot change the `Host` that the browser sends.
-struct AdminGuard: Sendable {
+struct AdminAccess: Sendable {
   private let fingerprint: [UInt8]?
   /// Whether only this machine can reach the server, without a proxy.
   private let isLocal: Bool

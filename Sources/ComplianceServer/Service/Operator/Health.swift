@@ -5,7 +5,7 @@ internal import Synchronization
 
 /// The state of the database and the spool.
 struct Health: Sendable, Encodable {
-  enum Word: String, Sendable, Encodable {
+  enum Status: String, Sendable, Encodable {
     case ok
     /// Not reachable, or not writable.
     case away
@@ -15,13 +15,13 @@ struct Health: Sendable, Encodable {
     case slow
   }
 
-  let database: Word
-  let spool: Word
+  let database: Status
+  let spool: Status
 
-  var isWell: Bool { database == .ok && spool == .ok }
+  var isHealthy: Bool { database == .ok && spool == .ok }
 
   /// Such as `the database is away, the spool is full`.
-  var complaint: String {
+  var problems: String {
     [("database", database), ("spool", spool)].filter { $0.1 != .ok }
       .map { "the \($0.0) is \($0.1.rawValue)" }.joined(separator: ", ")
   }
@@ -36,23 +36,23 @@ struct Health: Sendable, Encodable {
     var members = encoder.container(keyedBy: CodingKeys.self)
     try members.encode(database, forKey: .database)
     try members.encode(spool, forKey: .spool)
-    try members.encode(isWell ? "ok" : "degraded", forKey: .status)
+    try members.encode(isHealthy ? "ok" : "degraded", forKey: .status)
   }
 }
 
 /// Checks the database and the spool. It answers in time even if they do not.
 struct HealthChecks: Service {
-  private let database: Look
-  private let spool: Look
-  private let patience: Duration
+  private let database: SharedCheck
+  private let spool: SharedCheck
+  private let timeout: Duration
 
   /// A check that takes longer ends, and its connection is severed. The next check uses another connection.
   private static let databaseLimit = Duration.seconds(3)
 
-  init(pool: ConnectionPool, spool: Spool, patience: Duration) {
-    self.patience = patience
-    let limit = max(patience, Self.databaseLimit)
-    database = Look {
+  init(pool: ConnectionPool, spool: Spool, timeout: Duration) {
+    self.timeout = timeout
+    let limit = max(timeout, Self.databaseLimit)
+    database = SharedCheck {
       let began = ContinuousClock.now
       do {
         // Uses the pool of the endpoints, because a failure of the pool is a failure of the service.
@@ -62,7 +62,7 @@ struct HealthChecks: Service {
         return ContinuousClock.now - began < limit ? .away : .slow
       }
     }
-    self.spool = Look { await spool.condition() }
+    self.spool = SharedCheck { await spool.condition() }
   }
 
   func run() async throws {
@@ -75,26 +75,26 @@ struct HealthChecks: Service {
   }
 
   func health() async -> Health {
-    async let database = database.word(within: patience)
-    async let spool = spool.word(within: patience)
+    async let database = database.status(within: timeout)
+    async let spool = spool.status(within: timeout)
     return Health(database: await database ?? .slow, spool: await spool ?? .slow)
   }
 }
 
 /// One check. Concurrent callers share one run of it.
-private final class Look: Sendable {
-  private let look: @Sendable () async -> Health.Word
+private final class SharedCheck: Sendable {
+  private let check: @Sendable () async -> Health.Status
   private let waiting = Mutex(Waiting())
   private let asked: AsyncStream<Void>
   private let ask: AsyncStream<Void>.Continuation
 
   private struct Waiting {
     var last = 0
-    var continuations: [Int: AsyncStream<Health.Word>.Continuation] = [:]
+    var continuations: [Int: AsyncStream<Health.Status>.Continuation] = [:]
   }
 
-  init(_ look: @escaping @Sendable () async -> Health.Word) {
-    self.look = look
+  init(_ check: @escaping @Sendable () async -> Health.Status) {
+    self.check = check
     (asked, ask) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
   }
 
@@ -103,33 +103,33 @@ private final class Look: Sendable {
       // A caller that arrives during this run waits for the next run.
       let numbers = waiting.withLock { Set($0.continuations.keys) }
       guard !numbers.isEmpty else { continue }
-      let word = await look()
+      let status = await check()
       for continuation in waiting.withLock({ $0.continuations.filter { numbers.contains($0.key) } })
         .values
       {
-        continuation.yield(word)
+        continuation.yield(status)
         continuation.finish()
       }
     }
   }
 
-  /// - Returns: nil if the check takes longer than `patience`.
-  func word(within patience: Duration) async -> Health.Word? {
-    let (words, word) = AsyncStream.makeStream(of: Health.Word.self)
+  /// - Returns: nil if the check takes longer than `timeout`.
+  func status(within timeout: Duration) async -> Health.Status? {
+    let (statuses, status) = AsyncStream.makeStream(of: Health.Status.self)
     let number = waiting.withLock { waiting in
       waiting.last += 1
-      waiting.continuations[waiting.last] = word
+      waiting.continuations[waiting.last] = status
       return waiting.last
     }
     defer { waiting.withLock { _ = $0.continuations.removeValue(forKey: number) } }
     ask.yield()
-    return await withTaskGroup(of: Health.Word?.self) { group in
+    return await withTaskGroup(of: Health.Status?.self) { group in
       group.addTask {
-        for await word in words { return word }
+        for await status in statuses { return status }
         return nil
       }
       group.addTask {
-        try? await Task.sleep(for: patience)
+        try? await Task.sleep(for: timeout)
         return nil
       }
       defer { group.cancelAll() }

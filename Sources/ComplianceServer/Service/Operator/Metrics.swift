@@ -15,7 +15,7 @@ final class Metrics: Sendable {
     var bytesReceived: [Endpoint: Int] = [:]
     var bytesSent: [Endpoint: Int] = [:]
     var faults: [String: Int] = [:]
-    var requestsUnderWay = 0
+    var requestsInFlight = 0
     var connections = 0
     /// Connections that the server refused, by reason.
     var refused: [String: Int] = [:]
@@ -30,7 +30,7 @@ final class Metrics: Sendable {
   var snapshot: Snapshot { counts.withLock { $0 } }
 
   func requestBegan() {
-    counts.withLock { $0.requestsUnderWay += 1 }
+    counts.withLock { $0.requestsInFlight += 1 }
   }
 
   func connectionBegan() {
@@ -41,21 +41,21 @@ final class Metrics: Sendable {
     counts.withLock { $0.connections -= 1 }
   }
 
-  func refused(_ refusal: ConnectionGuard.Refusal) {
+  func refused(_ refusal: ConnectionLimiter.Refusal) {
     counts.withLock { $0.refused[refusal.rawValue, default: 0] += 1 }
   }
 
   /// - Parameter status: 0 if a fault suppressed the answer; 499 if the client disconnected before the answer.
   func requestEnded(_ facts: Exchange.Facts, status: Int, seconds: Double) {
     counts.withLock { counts in
-      counts.requestsUnderWay -= 1
+      counts.requestsInFlight -= 1
       counts.requests[Served(endpoint: facts.endpoint, status: status), default: 0] += 1
       counts.secondsSums[facts.endpoint, default: 0] += seconds
       var buckets =
         counts.secondsBuckets[facts.endpoint]
         ?? Array(repeating: 0, count: Self.secondsBounds.count)
-      for (place, bound) in Self.secondsBounds.enumerated() where seconds <= bound {
-        buckets[place] += 1
+      for (index, bound) in Self.secondsBounds.enumerated() where seconds <= bound {
+        buckets[index] += 1
       }
       counts.secondsBuckets[facts.endpoint] = buckets
       counts.bytesReceived[facts.endpoint, default: 0] += facts.bytesReceived
@@ -97,7 +97,7 @@ final class Metrics: Sendable {
     page.family("compliance_sent_bytes_total", "counter", "Bytes of response bodies by endpoint")
     page.samples(of: counts.bytesSent)
     page.family("compliance_requests_under_way", "gauge", "Requests that are being answered")
-    page.sample([:], Double(counts.requestsUnderWay))
+    page.sample([:], Double(counts.requestsInFlight))
     page.family("compliance_connections", "gauge", "Connections that are open")
     page.sample([:], Double(counts.connections))
     page.family(

@@ -52,7 +52,7 @@ struct OperatorPages: Sendable {
     }
   }
 
-  let guardian: AdminGuard
+  let access: AdminAccess
   let store: JobStore
   let processor: JobProcessor
   let health: HealthChecks
@@ -62,17 +62,17 @@ struct OperatorPages: Sendable {
   let startedAt = Date.now
 
   func show(_ page: Page, _ request: Request) async throws -> Response {
-    if page.isForOperators { try guardian.admit(request) }
+    if page.isForOperators { try access.admit(request) }
     switch page {
     case .status: return try await statusPage(for: request).response
     case .health:
       let health = await health.health()
-      return PlainAnswer.json(health, status: health.isWell ? .ok : .serviceUnavailable).response
+      return PlainAnswer.json(health, status: health.isHealthy ? .ok : .serviceUnavailable).response
     case .live: return .json(["status": "ok"])
     case .ready:
       let health = await health.health()
-      guard health.isWell else {
-        throw Problem(kind: .serviceUnavailable, detail: "Not ready: \(health.complaint).")
+      guard health.isHealthy else {
+        throw Problem(kind: .serviceUnavailable, detail: "Not ready: \(health.problems).")
       }
       return .json(health)
     case .faults: return .json(FaultReport(faults))
@@ -91,7 +91,7 @@ struct OperatorPages: Sendable {
     do {
       jobs = .init(
         newest: try await store.newest(StatusPage.jobsMax),
-        counts: try await store.countsByStanding())
+        counts: try await store.countsByDisplayStatus())
     } catch let error as PostgreSQLError
       where error.isTemporary && request.headers[.accept]?.contains("text/html") == true
     {

@@ -6,7 +6,7 @@ internal import PostgreSQL
 /// that was down is back.
 actor ConnectionPool {
   /// A connection in use.
-  private struct Loan: Sendable {
+  private struct Lease: Sendable {
     let connection: Connection
     let generation: Int
   }
@@ -14,9 +14,9 @@ actor ConnectionPool {
   private let connect: @Sendable () async throws -> Connection
   private let limit: Duration
   private var idle: [Connection] = []
-  private var free: Int
-  private var waiting: [(number: Int, goOn: CheckedContinuation<Void, any Error>)] = []
-  private var lastNumber = 0
+  private var freeSlots: Int
+  private var waiting: [(ticket: Int, continuation: CheckedContinuation<Void, any Error>)] = []
+  private var lastTicket = 0
   /// Connections of an earlier generation are closed when they are released.
   private var generation = 0
 
@@ -28,7 +28,7 @@ actor ConnectionPool {
   ) {
     self.connect = connect
     self.limit = limit
-    free = connectionsMax
+    freeSlots = connectionsMax
   }
 
   /// Runs `body` with a connection. `body` must leave no transaction open.
@@ -38,17 +38,17 @@ actor ConnectionPool {
   nonisolated func withConnection<R: Sendable>(
     within limit: Duration? = nil, _ body: @Sendable (Connection) async throws -> R
   ) async throws -> R {
-    let giveUpAt = ContinuousClock.now + (limit ?? self.limit)
-    let loan = try await loan(by: giveUpAt)
+    let deadline = ContinuousClock.now + (limit ?? self.limit)
+    let lease = try await lease(by: deadline)
     do {
-      let value = try await loan.connection.withLimit(giveUpAt - .now) { try await body($0) }
-      await giveBack(loan)
+      let value = try await lease.connection.withLimit(deadline - .now) { try await body($0) }
+      await release(lease)
       return value
     } catch let error as PostgreSQLError where error.code == .connectionLost {
-      await discard(loan.connection)
+      await discard(lease.connection)
       throw error
     } catch {
-      await giveBack(loan)
+      await release(lease)
       throw error
     }
   }
@@ -67,11 +67,11 @@ actor ConnectionPool {
 
   // MARK: Leases
 
-  private nonisolated func loan(by giveUpAt: ContinuousClock.Instant) async throws -> Loan {
-    if let loan = await loanOfIdle() { return loan }
-    let taking = Task { try await self.take() }
+  private nonisolated func lease(by deadline: ContinuousClock.Instant) async throws -> Lease {
+    if let lease = await leaseIdle() { return lease }
+    let taking = Task { try await self.leaseNew() }
     let watch = Task {
-      try await Task.sleep(until: giveUpAt, clock: .continuous)
+      try await Task.sleep(until: deadline, clock: .continuous)
       taking.cancel()
     }
     defer { watch.cancel() }
@@ -88,10 +88,10 @@ actor ConnectionPool {
     }
   }
 
-  private func loanOfIdle() -> Loan? {
-    guard free > 0, let connection = popIdle() else { return nil }
-    free -= 1
-    return Loan(connection: connection, generation: generation)
+  private func leaseIdle() -> Lease? {
+    guard freeSlots > 0, let connection = popIdle() else { return nil }
+    freeSlots -= 1
+    return Lease(connection: connection, generation: generation)
   }
 
   /// An idle connection may be severed: its time limit can expire at the moment of its release.
@@ -102,62 +102,62 @@ actor ConnectionPool {
     return nil
   }
 
-  private func take() async throws -> Loan {
-    if free > 0 {
-      free -= 1
+  private func leaseNew() async throws -> Lease {
+    if freeSlots > 0 {
+      freeSlots -= 1
     } else {
-      // `releaseSlot` passes the slot on to this caller, so `free` does not change.
-      try await turn()
+      // `releaseSlot` passes the slot on to this caller, so `freeSlots` does not change.
+      try await waitForSlot()
     }
-    if let connection = popIdle() { return Loan(connection: connection, generation: generation) }
+    if let connection = popIdle() { return Lease(connection: connection, generation: generation) }
     let generation = generation
     do {
-      return Loan(connection: try await connect(), generation: generation)
+      return Lease(connection: try await connect(), generation: generation)
     } catch {
-      leave()
+      releaseSlot()
       throw error
     }
   }
 
-  private func turn() async throws {
-    lastNumber += 1
-    let number = lastNumber
+  private func waitForSlot() async throws {
+    lastTicket += 1
+    let ticket = lastTicket
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, _>) in
         guard !Task.isCancelled else { return continuation.resume(throwing: CancellationError()) }
-        waiting.append((number: number, goOn: continuation))
+        waiting.append((ticket: ticket, continuation: continuation))
       }
     } onCancel: {
-      Task { await self.stopWaiting(number) }
+      Task { await self.stopWaiting(ticket) }
     }
   }
 
-  private func stopWaiting(_ number: Int) {
-    guard let place = waiting.firstIndex(where: { $0.number == number }) else { return }
-    waiting.remove(at: place).goOn.resume(throwing: CancellationError())
+  private func stopWaiting(_ ticket: Int) {
+    guard let index = waiting.firstIndex(where: { $0.ticket == ticket }) else { return }
+    waiting.remove(at: index).continuation.resume(throwing: CancellationError())
   }
 
-  private func giveBack(_ loan: Loan) async {
-    guard loan.generation == generation, !loan.connection.isSevered else {
-      leave()
-      return await loan.connection.close()
+  private func release(_ lease: Lease) async {
+    guard lease.generation == generation, !lease.connection.isSevered else {
+      releaseSlot()
+      return await lease.connection.close()
     }
-    idle.append(loan.connection)
-    leave()
+    idle.append(lease.connection)
+    releaseSlot()
   }
 
   /// Closes the idle connections, too: most likely they are broken for the same reason.
   private func discard(_ connection: Connection) async {
-    leave()
+    releaseSlot()
     await close()
     await connection.close()
   }
 
-  private func leave() {
+  private func releaseSlot() {
     if waiting.isEmpty {
-      free += 1
+      freeSlots += 1
     } else {
-      waiting.removeFirst().goOn.resume()
+      waiting.removeFirst().continuation.resume()
     }
   }
 }

@@ -6,8 +6,8 @@ internal import Synchronization
 final class Database: Sendable {
   private struct Sessions {
     /// All sessions that still exist.
-    var made: [Weak] = []
-    var areOver = false
+    var all: [Weak] = []
+    var isShutDown = false
   }
 
   private struct Weak {
@@ -25,12 +25,12 @@ final class Database: Sendable {
   /// - Throws: `PostgreSQLError`; `CancellationError` as soon as the task is cancelled.
   func connect(as name: String) async throws -> Connection {
     let connection = try await Connection.connect(connectionString, applicationName: name)
-    let isOver = sessions.withLock { sessions in
-      sessions.made.removeAll { $0.connection == nil }
-      sessions.made.append(Weak(connection: connection))
-      return sessions.areOver
+    let isShutDown = sessions.withLock { sessions in
+      sessions.all.removeAll { $0.connection == nil }
+      sessions.all.append(Weak(connection: connection))
+      return sessions.isShutDown
     }
-    if isOver { connection.sever() }
+    if isShutDown { connection.sever() }
     return connection
   }
 
@@ -52,11 +52,11 @@ final class Database: Sendable {
 
   /// Severs every session, and every session that is opened later.
   func sever() {
-    let made = sessions.withLock { sessions in
-      sessions.areOver = true
-      return sessions.made
+    let all = sessions.withLock { sessions in
+      sessions.isShutDown = true
+      return sessions.all
     }
-    for session in made { session.connection?.sever() }
+    for session in all { session.connection?.sever() }
   }
 }
 
@@ -77,11 +77,11 @@ extension Connection {
 
 /// Severs the database sessions when a shutdown takes too long. Otherwise a database that does not answer could
 /// block the shutdown for ever.
-struct DatabaseEnd: Service {
+struct DatabaseShutdown: Service {
   let database: Database
 
   /// How long cancelled statements may take to end. A statement that ends in this time has no later effect.
-  private static let patience = Duration.seconds(1)
+  private static let gracePeriod = Duration.seconds(1)
 
   func run() async throws {
     do {
@@ -89,7 +89,7 @@ struct DatabaseEnd: Service {
     } catch {
       // Do not wait for this task: usually the process has ended before.
       Task { [database] in
-        try await Task.sleep(for: Self.patience)
+        try await Task.sleep(for: Self.gracePeriod)
         database.sever()
       }
     }

@@ -6,7 +6,7 @@ internal import ServiceLifecycle
 /// See `OwnershipLocks`.
 actor Ownership {
   /// How long to wait.
-  struct Patience: Sendable {
+  struct Timeouts: Sendable {
     /// For the database's answer.
     let database: Duration
     /// For the sessions of an earlier server that this role may not terminate.
@@ -14,22 +14,22 @@ actor Ownership {
   }
 
   private let database: Database
-  private let patience: Patience
+  private let timeouts: Timeouts
   private let logger: Logger
   /// The session that holds the locks.
   private(set) var connection: Connection
   /// A new number each time this server becomes the owner. Between two terms, another server may have been the owner.
   private(set) var term: Int32
-  private var isAway = false
+  private var isUnavailable = false
 
   /// How long the locks of a killed server may remain.
-  private static let ownerPatience = Duration.seconds(5)
+  private static let ownerTimeout = Duration.seconds(5)
   /// How long the other sessions of a killed server may take to end by themselves.
-  private static let sessionsPatience = Duration.seconds(1)
+  private static let sessionsTimeout = Duration.seconds(1)
   private static let pause = Duration.milliseconds(100)
 
   /// Without keepalives, PostgreSQL would keep the locks of a crashed machine for two hours. TCP only.
-  private static let deadPeer: SQL = """
+  private static let keepaliveSettings: SQL = """
     SET tcp_keepalives_idle = '30s'; SET tcp_keepalives_interval = '10s'; SET tcp_keepalives_count = 3
     """
 
@@ -40,19 +40,19 @@ actor Ownership {
 
   /// - Throws: `StartError` if another server owns the database, or sessions of an earlier server are still active;
   ///   `PostgreSQLError`.
-  init(of database: Database, patience: Patience, logger: Logger) async throws {
-    (self.database, self.patience, self.logger) = (database, patience, logger)
+  init(of database: Database, timeouts: Timeouts, logger: Logger) async throws {
+    (self.database, self.timeouts, self.logger) = (database, timeouts, logger)
     do {
-      (connection, term) = try await Self.begun(database, after: nil, patience.takeover, logger)
-    } catch let lingering as Lingering {
-      throw lingering.refusal
+      (connection, term) = try await Self.beginTerm(database, after: nil, timeouts.takeover, logger)
+    } catch let remaining as RemainingSessions {
+      throw remaining.refusal
     }
   }
 
   // MARK: Begin of a term
 
   /// Sessions of an earlier server still exist.
-  private struct Lingering: Error, CustomStringConvertible {
+  private struct RemainingSessions: Error, CustomStringConvertible {
     let holders: [OwnershipLocks.Holder]
 
     var names: String { holders.map(\.description).joined(separator: "; ") }
@@ -68,16 +68,16 @@ actor Ownership {
     }
   }
 
-  /// - Parameter former: this server's previous term.
-  private static func begun(
-    _ database: Database, after former: Int32?, _ patience: Duration, _ logger: Logger
+  /// - Parameter previous: this server's previous term.
+  private static func beginTerm(
+    _ database: Database, after previous: Int32?, _ takeoverTimeout: Duration, _ logger: Logger
   ) async throws -> (Connection, Int32) {
     let connection = try await database.connect(as: "compliance-server: owner")
     do {
-      try await connection.runScript(Self.deadPeer)
-      try await own(connection, after: former)
+      try await connection.runScript(Self.keepaliveSettings)
+      try await acquireOwnership(connection, after: previous)
       let term = try await OwnershipLocks.newTerm(connection)
-      try await waitForOthers(connection, patience, logger)
+      try await waitForOthers(connection, takeoverTimeout, logger)
       return (connection, term)
     } catch {
       await connection.close()
@@ -85,14 +85,16 @@ actor Ownership {
     }
   }
 
-  private static func own(_ connection: Connection, after former: Int32?) async throws {
-    let giveUpAt = ContinuousClock.now + ownerPatience
+  private static func acquireOwnership(_ connection: Connection, after previous: Int32?)
+    async throws
+  {
+    let deadline = ContinuousClock.now + ownerTimeout
     while try await !OwnershipLocks.tryOwn(connection) {
       // PostgreSQL may not have noticed yet that this server's previous session is closed.
-      let owner = try await OwnershipLocks.ownerHolder(connection, term: former)
+      let owner = try await OwnershipLocks.ownerHolder(connection, term: previous)
       if let owner, owner.hasTerm { _ = try await OwnershipLocks.end(owner.holder, connection) }
-      if let owner, ContinuousClock.now >= giveUpAt {
-        guard owner.hasTerm else { throw taken(by: owner.holder) }
+      if let owner, ContinuousClock.now >= deadline {
+        guard owner.hasTerm else { throw ownedByOther(by: owner.holder) }
         throw PostgreSQLError(
           code: .connectionFailed,
           message: "an earlier session of this server has not ended: \(owner.holder.description)")
@@ -101,7 +103,7 @@ actor Ownership {
     }
   }
 
-  private static func taken(by holder: OwnershipLocks.Holder) -> StartError {
+  private static func ownedByOther(by holder: OwnershipLocks.Holder) -> StartError {
     StartError(
       message: "another compliance-server uses this database (\(holder.description))",
       remedy: "stop it, or start this one with another database")
@@ -110,23 +112,23 @@ actor Ownership {
   /// Returns when no session of an earlier server can change the database. Terminates the sessions that do not end by
   /// themselves: their server is no longer the owner.
   private static func waitForOthers(
-    _ connection: Connection, _ patience: Duration, _ logger: Logger
+    _ connection: Connection, _ takeoverTimeout: Duration, _ logger: Logger
   ) async throws {
     let began = ContinuousClock.now
-    var isTold = false
+    var isLogged = false
     while try await !OwnershipLocks.isAlone(connection) {
       let waited = ContinuousClock.now - began
-      if waited >= sessionsPatience {
+      if waited >= sessionsTimeout {
         let holders = try await OwnershipLocks.fenceHolders(connection)
-        var kept: [OwnershipLocks.Holder] = []
+        var remaining: [OwnershipLocks.Holder] = []
         for holder in holders where try await !OwnershipLocks.end(holder, connection) {
-          kept.append(holder)
+          remaining.append(holder)
         }
-        if waited >= patience, !holders.isEmpty { throw Lingering(holders: holders) }
-        if !isTold, !kept.isEmpty {
-          isTold = true
+        if waited >= takeoverTimeout, !holders.isEmpty { throw RemainingSessions(holders: holders) }
+        if !isLogged, !remaining.isEmpty {
+          isLogged = true
           logger.warning(
-            "waiting for sessions that the role may not terminate: \(Lingering(holders: kept).names)"
+            "waiting for sessions that the role may not terminate: \(RemainingSessions(holders: remaining).names)"
           )
         }
       }
@@ -153,30 +155,31 @@ actor Ownership {
   /// Returns if this server has been the owner since it read `term`.
   /// - Throws: `PostgreSQLError`.
   func confirm(_ term: Int32) async throws {
-    try await look()
+    try await ping()
     guard term == self.term else { throw Self.lost }
   }
 
-  private func look() async throws {
-    _ = try await connection.withLimit(patience.database) { try await $0.query("SELECT 1") }
+  private func ping() async throws {
+    _ = try await connection.withLimit(timeouts.database) { try await $0.query("SELECT 1") }
   }
 
   /// Checks that this server is still the owner. If the connection was lost, it becomes the owner again.
   /// - Throws: `StartError` if another server has become the owner; this server then stops.
   func keep(_ pool: ConnectionPool) async throws {
     do {
-      return try await look()
+      return try await ping()
     } catch {
       // Log this once, not at each check.
-      if !isAway { logger.warning("the database is not available: \(error)") }
-      isAway = true
+      if !isUnavailable { logger.warning("the database is not available: \(error)") }
+      isUnavailable = true
     }
     await connection.close()
     // The pool's connections belong to the term that has ended.
     await pool.renew()
     do {
-      (connection, term) = try await Self.begun(database, after: term, patience.takeover, logger)
-      isAway = false
+      (connection, term) = try await Self.beginTerm(
+        database, after: term, timeouts.takeover, logger)
+      isUnavailable = false
       logger.notice("the database is available again")
     } catch let error as StartError {
       throw error

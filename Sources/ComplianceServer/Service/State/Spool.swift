@@ -72,7 +72,7 @@ final class Spool: Sendable {
     ) { file in
       var received = 0
       var writer = file.bufferedWriter(capacity: .mebibytes(1))
-      exchange.wantsBody()
+      exchange.requestBody()
       var iterator = bytes.makeAsyncIterator()
       while true {
         let buffer: ByteBuffer?
@@ -166,7 +166,7 @@ final class Spool: Sendable {
       var received = 0
       var end = stored
       var isWhole = true
-      exchange.wantsBody()
+      exchange.requestBody()
       var writer = file.bufferedWriter(startingAtAbsoluteOffset: stored, capacity: .mebibytes(1))
       var iterator = bytes.makeAsyncIterator()
       while true {
@@ -219,27 +219,27 @@ final class Spool: Sendable {
   }
 
   /// With less free space than this, the spool is full.
-  private static let roomBytesMin: UInt64 = 1024 * 1024
+  private static let freeBytesMin: UInt64 = 1024 * 1024
 
   /// Whether the directory can be written.
-  func condition() async -> Health.Word {
-    let (words, word) = AsyncStream.makeStream(of: Health.Word.self)
+  func condition() async -> Health.Status {
+    let (statuses, status) = AsyncStream.makeStream(of: Health.Status.self)
     // On a network disk these calls may never return. After cancellation, this function does not wait for them.
     DispatchQueue.global().async { [directory] in
-      word.yield(Self.condition(of: directory))
-      word.finish()
+      status.yield(Self.condition(of: directory))
+      status.finish()
     }
-    for await word in words { return word }
+    for await status in statuses { return status }
     return .slow
   }
 
-  private static func condition(of directory: FilePath) -> Health.Word {
+  private static func condition(of directory: FilePath) -> Health.Status {
     var disk = statvfs()
     guard access(directory.appending("spool.id").string, R_OK) == 0,
       access(directory.string, W_OK) == 0, statvfs(directory.string, &disk) == 0
     else { return .away }
     let blocks = UInt64(geteuid() == 0 ? disk.f_bfree : disk.f_bavail)
-    return blocks * UInt64(disk.f_frsize) >= roomBytesMin ? .ok : .full
+    return blocks * UInt64(disk.f_frsize) >= freeBytesMin ? .ok : .full
   }
 
   /// Removes a file. A missing file is not an error.

@@ -3,7 +3,7 @@ internal import _NIOFileSystem
 
 extension Error {
   /// The disk is full, or a quota or file size limit is reached.
-  var isLackOfRoom: Bool {
+  var isStorageFull: Bool {
     let errno: Errno? =
       switch self {
       case let error as Errno: error

@@ -123,13 +123,13 @@ struct StorageEndpoints: Sendable {
     if case .part = range, !request.announcesBody { throw Self.withoutBody }
     // A query does not lock the session, so it does not block an upload of a part.
     if case .query(let total) = range {
-      guard !sessions.isBusy(session) else { throw Self.anotherPart }
+      guard !sessions.isReceiving(session) else { throw Self.anotherPart }
       let upload = try await openSession(session, of: id, alsoComplete: true)
       if upload.state == .open, total.map(Int64.init) != upload.storedBytes {
         return Self.incomplete(upload.storedBytes)
       }
     }
-    return try await withTurn(of: session) {
+    return try await withExclusiveUse(of: session) {
       let upload = try await openSession(session, of: id, alsoComplete: true)
       if upload.state == .complete { return try await completed(id, upload) }
       return try await take(request, upload, session, range, exchange)
@@ -138,7 +138,7 @@ struct StorageEndpoints: Sendable {
 
   func cancelSession(_ request: Request, _ id: Int64, session: String) async throws -> Response {
     try Self.requireNoHeaderAuthentication(request)
-    return try await withTurn(of: session) {
+    return try await withExclusiveUse(of: session) {
       let upload = try await openSession(session, of: id, alsoComplete: false)
       try await sessions.cancelled(session)
       await spool.remove(upload.file)
@@ -238,8 +238,12 @@ struct StorageEndpoints: Sendable {
     }
   }
 
-  private func withTurn<R>(of session: String, _ body: () async throws -> R) async throws -> R {
-    guard let value = try await sessions.withTurn(of: session, body) else { throw Self.anotherPart }
+  private func withExclusiveUse<R>(of session: String, _ body: () async throws -> R) async throws
+    -> R
+  {
+    guard let value = try await sessions.withExclusiveUse(of: session, body) else {
+      throw Self.anotherPart
+    }
     return value
   }
 

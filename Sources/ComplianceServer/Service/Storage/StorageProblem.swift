@@ -113,7 +113,7 @@ struct StorageProblemMiddleware: RouterMiddleware {
         .serviceUnavailable, "The service's database is not available. Try again soon.")
     default:
       describe(error)
-      return error.isLackOfRoom
+      return error.isStorageFull
         ? StorageProblem(.serviceUnavailable, "The service has no space left to store the object.")
         : StorageProblem(.internalError, "We encountered an internal error. Please try again.")
     }

@@ -25,26 +25,26 @@ final class UploadSessions: Sendable {
   private let pool: ConnectionPool
   private let lifetimeSeconds: Int64
   /// The sessions that are receiving a part. A session receives one part at a time.
-  private let busy = Mutex<Set<String>>([])
+  private let receiving = Mutex<Set<String>>([])
 
   init(pool: ConnectionPool, lifetimeSeconds: Int64) {
     self.pool = pool
     self.lifetimeSeconds = lifetimeSeconds
   }
 
-  func isBusy(_ id: String) -> Bool { busy.withLock { $0.contains(id) } }
+  func isReceiving(_ id: String) -> Bool { receiving.withLock { $0.contains(id) } }
 
   /// - Returns: nil if the session is receiving another part.
-  func withTurn<R>(of id: String, _ body: () async throws -> R) async throws -> R? {
-    guard busy.withLock({ $0.insert(id).inserted }) else { return nil }
-    defer { busy.withLock { _ = $0.remove(id) } }
+  func withExclusiveUse<R>(of id: String, _ body: () async throws -> R) async throws -> R? {
+    guard receiving.withLock({ $0.insert(id).inserted }) else { return nil }
+    defer { receiving.withLock { _ = $0.remove(id) } }
     return try await body()
   }
 
   /// Marks the sessions that are receiving a part as used. Otherwise a part that takes long could let its session
   /// count as abandoned.
   func keepInUse() async throws {
-    let ids = busy.withLock { $0 }.map { SHA256.hash($0).hexString }
+    let ids = receiving.withLock { $0 }.map { SHA256.hash($0).hexString }
     guard !ids.isEmpty else { return }
     _ = try await pool.withConnection {
       try await $0.run(
@@ -57,8 +57,8 @@ final class UploadSessions: Sendable {
 
   /// - Returns: the session's ID.
   func begin(_ jobID: Int64, file: String) async throws -> String {
-    var dice = SystemRandomNumberGenerator()
-    let id = (0..<32).map { _ in UInt8.random(in: 0...255, using: &dice) }.hexString
+    var generator = SystemRandomNumberGenerator()
+    let id = (0..<32).map { _ in UInt8.random(in: 0...255, using: &generator) }.hexString
     try await pool.withConnection {
       try await $0.executeOne(
         """

@@ -31,7 +31,7 @@ public actor Connection {
 
   /// Settings that detect a server that disappeared without closing the connection. Without them, a call may wait for
   /// 15 minutes or for ever. TCP only.
-  private static let deadPeers: [(keyword: String, value: String)] = [
+  private static let keepaliveSettings: [(keyword: String, value: String)] = [
     ("keepalives_idle", "30"), ("keepalives_interval", "10"), ("keepalives_count", "3"),
     ("tcp_user_timeout", "60000"),
   ]
@@ -51,11 +51,13 @@ public actor Connection {
     let executor = SerialQueueExecutor(label: "postgresql.connection")
     // Later keywords take precedence, so the keywords before dbname are defaults for the connection string.
     let keywords =
-      ["connect_timeout"] + Self.deadPeers.map(\.keyword)
+      ["connect_timeout"] + Self.keepaliveSettings.map(\.keyword)
       + ["fallback_application_name", "dbname", "client_encoding"]
     let values =
-      ["15"] + Self.deadPeers.map(\.value) + [applicationName, connectionString.value, "UTF8"]
-    let opened = try await Opening.handle(keywords, values, on: executor.queue)
+      ["15"] + Self.keepaliveSettings.map(\.value) + [
+        applicationName, connectionString.value, "UTF8",
+      ]
+    let opened = try await ConnectionOpener.handle(keywords, values, on: executor.queue)
     guard let handle = opened.pointer else {
       throw PostgreSQLError(code: .connectionFailed, message: "libpq is out of memory")
     }
@@ -78,7 +80,7 @@ public actor Connection {
     do {
       // No other code uses the connection yet, so it can be severed safely.
       try await withTaskCancellationHandler {
-        try await SessionSettings.take(on: connection)
+        try await SessionSettings.apply(on: connection)
       } onCancel: {
         connection.sever()
       }
@@ -120,7 +122,7 @@ public actor Connection {
   }
 
   private init(
-    _ opened: Opening.Handle, executor: SerialQueueExecutor, socket: ConnectionSocket,
+    _ opened: ConnectionOpener.Handle, executor: SerialQueueExecutor, socket: ConnectionSocket,
     timeouts: SessionTimeouts
   ) {
     handle = opened.pointer

@@ -43,12 +43,12 @@ public struct Privileges: Sendable {
     for privilege in privileges {
       for (index, part) in privilege.parts.enumerated() { parts[index].append(part) }
     }
-    let places = try await session.query(
+    let numbers = try await session.query(
       """
-      SELECT DISTINCT w.place
+      SELECT DISTINCT w.number
       FROM unnest(\(parts[0])::text[], \(parts[1])::text[], \(parts[2])::text[],
                   \(parts[3])::text[], \(parts[4])::text[]) WITH ORDINALITY
-             AS w (kind, schema, name, part, word, place)
+             AS w (kind, schema, name, part, word, number)
       CROSS JOIN (SELECT coalesce(\(role), current_user)::name AS name) AS role
       LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = w.schema
       LEFT JOIN pg_catalog.pg_class AS c
@@ -65,10 +65,10 @@ public struct Privileges: Sendable {
         WHEN 'column' THEN pg_catalog.has_column_privilege(role.name, c.oid, w.part, w.word)
         WHEN 'type' THEN pg_catalog.has_type_privilege(role.name, t.oid, w.word)
         ELSE pg_catalog.has_function_privilege(role.name, p.oid, w.word) END
-      ORDER BY w.place
+      ORDER BY w.number
       """
     ).rows(as: Int64.self)
-    return Privileges(places.map { privileges[Int($0) - 1] })
+    return Privileges(numbers.map { privileges[Int($0) - 1] })
   }
 
   /// One GRANT statement for each object, in the order of the objects' first appearance.

@@ -17,7 +17,7 @@ struct ServerEncoding: Equatable {
   }
 
   /// Replaces characters that may not be supported by `\u{…}`.
-  func held(_ text: String) -> String {
+  func escapingUnsupported(_ text: String) -> String {
     guard text.unicodeScalars.contains(where: { $0.value >= end }) else { return text }
     return text.unicodeScalars.map {
       $0.value < end ? "\($0)" : "\\u{\(String($0.value, radix: 16))}"

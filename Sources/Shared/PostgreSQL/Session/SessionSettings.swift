@@ -35,8 +35,8 @@ enum SessionSettings {
   /// Removes `pg_catalog` from a search_path that has other schemas before it. PostgreSQL then searches it first.
   private static let catalogFirst: SQL = """
     SELECT pg_catalog.set_config('search_path', (
-             SELECT coalesce(pg_catalog.string_agg(pg_catalog.quote_ident(s.name), ', ' ORDER BY s.place), '')
-             FROM ROWS FROM (pg_catalog.unnest(p.path)) WITH ORDINALITY AS s (name, place)
+             SELECT coalesce(pg_catalog.string_agg(pg_catalog.quote_ident(s.name), ', ' ORDER BY s.number), '')
+             FROM ROWS FROM (pg_catalog.unnest(p.path)) WITH ORDINALITY AS s (name, number)
              WHERE s.name OPERATOR(pg_catalog.<>) 'pg_catalog'), false)
     FROM (SELECT pg_catalog.current_schemas(false) AS path) AS p
     WHERE 'pg_catalog'::pg_catalog.name OPERATOR(pg_catalog.=) ANY (p.path)
@@ -47,9 +47,9 @@ enum SessionSettings {
   private static let replicationRole = "session_replication_role"
 
   /// - Throws: `PostgreSQLError` `.unusableSession` if a setting that Lethe requires cannot be changed.
-  static func take(on connection: Connection) async throws {
-    let own = [("statement_timeout", connection.timeouts.statementTimeout)]
-    let all = texts + syntax + transactions + waits + own
+  static func apply(on connection: Connection) async throws {
+    let ownTimeout = [("statement_timeout", connection.timeouts.statementTimeout)]
+    let all = texts + syntax + transactions + waits + ownTimeout
     let values = all.map { "(\(literal: $0.0), \(literal: $0.1))" as SQL }.joined(separator: ", ")
     // This must be first: a deferrable transaction could wait for other transactions.
     try await connection.execute("SET default_transaction_deferrable = off")

@@ -14,7 +14,7 @@ final class StatementCanceller: Sendable {
   }
 
   private static let repeatInterval = DispatchTimeInterval.milliseconds(100)
-  private static let lookInterval = DispatchTimeInterval.milliseconds(50)
+  private static let pollInterval = DispatchTimeInterval.milliseconds(50)
 
   // Safe to share: libpq documents PQcancel as safe to call from any thread, it only reads the
   // PGcancel, and nothing else uses the pointer until deinit.
@@ -65,22 +65,22 @@ final class StatementCanceller: Sendable {
   }
 
   /// PQcancel blocks, so it runs on another thread.
-  private func request(_ statement: Int, then goOn: @escaping @Sendable () -> Void) {
-    let isWanted = state.withLock { state in
+  private func request(_ statement: Int, then completion: @escaping @Sendable () -> Void) {
+    let isRunning = state.withLock { state in
       guard state.isRunning, state.statement == statement else { return false }
       requests.enter()
       return true
     }
-    guard isWanted else { return }
+    guard isRunning else { return }
     DispatchQueue.global().async {
       var message = [CChar](repeating: 0, count: 256)
       _ = PQcancel(self.handle, &message, Int32(message.count))
       self.requests.leave()
-      goOn()
+      completion()
     }
   }
 
   private func waitForRequests() {
-    while requests.wait(timeout: .now() + Self.lookInterval) == .timedOut, !socket.wasShutDown {}
+    while requests.wait(timeout: .now() + Self.pollInterval) == .timedOut, !socket.wasShutDown {}
   }
 }

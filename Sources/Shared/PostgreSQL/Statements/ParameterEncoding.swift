@@ -3,10 +3,10 @@ internal import SQLText
 /// The encoding of a parameter for libpq.
 extension Parameter {
   /// Replaces characters of `prose` that the database's encoding may not support.
-  func held(in encoding: ServerEncoding) -> Parameter {
+  func escapingUnsupported(in encoding: ServerEncoding) -> Parameter {
     switch self {
-    case .prose(let value): .text(encoding.held(value))
-    case .proses(let values): .texts(values.map(encoding.held))
+    case .prose(let value): .text(encoding.escapingUnsupported(value))
+    case .proses(let values): .texts(values.map(encoding.escapingUnsupported))
     case .null, .integer, .double, .bool, .text, .bytes, .integers, .texts: self
     }
   }

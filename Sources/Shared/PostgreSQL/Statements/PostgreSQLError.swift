@@ -174,9 +174,9 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     if !mayQuoteRows {
       what = message
     } else if !isRaised && state.conditionClass == "22" {
-      let place = column ?? table
+      let object = column ?? table
       what =
-        "a value of a row has the wrong form or range\(place.map { ": \($0)" } ?? "")"
+        "a value of a row has the wrong form or range\(object.map { ": \($0)" } ?? "")"
     } else {
       what = function.map { "the function \($0) raised an error" } ?? "a function raised an error"
     }

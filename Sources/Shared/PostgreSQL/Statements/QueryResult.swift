@@ -7,7 +7,7 @@ public final class QueryResult: Sendable {
   private nonisolated(unsafe) let result: OpaquePointer
   let statement: String
   /// The index of each column by name; `ambiguous` if several columns have the name.
-  private let places: [String: Int]
+  private let columnIndexes: [String: Int]
 
   init(taking result: OpaquePointer, statement: String) {
     self.result = result
@@ -16,7 +16,7 @@ public final class QueryResult: Sendable {
     columnNames = (0..<PQnfields(result)).map {
       PQfname(result, $0).map { String(cString: $0) } ?? ""
     }
-    places = Dictionary(zip(columnNames, columnNames.indices)) { _, _ in Self.ambiguous }
+    columnIndexes = Dictionary(zip(columnNames, columnNames.indices)) { _, _ in Self.ambiguous }
   }
 
   private static let ambiguous = -1
@@ -117,13 +117,13 @@ public final class QueryResult: Sendable {
   }
 
   /// - Throws: `PostgreSQLError` (`.decoding`) unless exactly one column has the name.
-  func place(of name: String) throws -> Int {
-    guard let place = places[name], place != Self.ambiguous else {
-      let what = places[name] == nil ? "has no column" : "has more than one column"
+  func index(of name: String) throws -> Int {
+    guard let index = columnIndexes[name], index != Self.ambiguous else {
+      let what = columnIndexes[name] == nil ? "has no column" : "has more than one column"
       throw PostgreSQLError(
         code: .decoding, message: "the result \(what) \(name)",
         hint: "its columns are \(columnNames.joined(separator: ", "))", statement: statement)
     }
-    return place
+    return index
   }
 }

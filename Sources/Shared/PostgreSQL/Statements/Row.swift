@@ -11,7 +11,7 @@ public struct Row: Sendable {
   /// - Throws: `PostgreSQLError` (`.decoding`), which names the column, if the column is missing or its value has
   ///   another type.
   public func decode<Value: ColumnDecodable>(_ type: Value.Type, _ name: String) throws -> Value {
-    try decode(type, at: try result.place(of: name), named: name)
+    try decode(type, at: try result.index(of: name), named: name)
   }
 
   func decode<Value: ColumnDecodable>(_ type: Value.Type, column: inout Int) throws -> Value {

@@ -25,7 +25,7 @@ extension Connection {
     began = .now
     let encoding = ServerEncoding(
       name: PQparameterStatus(handle, "server_encoding").map { String(cString: $0) } ?? "UTF8")
-    let result = Self.withEncoded(parameters.map { $0.held(in: encoding) }) {
+    let result = Self.withEncoded(parameters.map { $0.escapingUnsupported(in: encoding) }) {
       values, lengths, formats in
       PQexecParams(handle, sql, Int32(parameters.count), nil, values, lengths, formats, 0)
     }

@@ -5,7 +5,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// Answers that a plan writes or changes, byte by byte as a client gets them.
+/// Answers that a fault plan writes or changes, as the bytes that a client receives.
 @Suite(.endedIfItHangs) struct AnswerFaultTests {
   private static func run(
     _ faults: String..., profile: WireProfile = .native,
@@ -22,7 +22,7 @@ import Testing
 
   private struct Raw {
     let status: String
-    /// As they are written.
+    /// The header lines, unchanged.
     let headers: [String]
     let body: String
 
@@ -39,7 +39,7 @@ import Testing
     }
   }
 
-  /// - Parameter isLast: has the connection end with the answer; else the service has to end it.
+  /// - Parameter isLast: sends `Connection: close`; otherwise the service must close the connection.
   private static func raw(
     _ service: LocalService, _ method: String, _ url: String, body: String? = nil,
     isLast: Bool = true
@@ -54,14 +54,14 @@ import Testing
     return Raw(await connection.readToEnd())
   }
 
-  /// Any status, any headers and any body at any call; and nothing is done.
+  /// Any status, headers and body at any call. The request itself is not processed.
   @Test(arguments: [WireProfile.native, .gcs])
-  func anyAnswerIsGivenToAnyCall(profile: WireProfile) async throws {
+  func aPlanCanAnswerAnyCall(profile: WireProfile) async throws {
     let statuses = [200, 201, 204, 206, 301, 304, 307, 308, 400, 418, 451, 507, 599]
     let places = "[create, list, get, cancel, upload, download, session]"
     let rules = statuses.enumerated().map { index, status in
       let text = [204, 304].contains(status) ? "" : #", text: "a\r\nb \#(status)""#
-      // The first two calls are the test's own.
+      // The test itself makes the first two calls.
       let calls = (0..<6).map { "\(2 + index + $0 * statuses.count)" }.joined(separator: ", ")
       return """
           - {at: \(places), call: [\(calls)], answer: {status: \(status), \
@@ -95,7 +95,7 @@ import Testing
     }
   }
 
-  @Test func theHeadOfATrueAnswerIsWrittenAnew() async throws {
+  @Test func theHeadOfAnAnswerIsRewritten() async throws {
     try await Self.run(
       """
       {at: get, call: 1, rewrite: {headers: {Date: "{date-960}", x-rate-limit-reset: "{epoch_ms+7200}", \
@@ -127,7 +127,7 @@ import Testing
     }
   }
 
-  /// Read by the C library, and not by what has written it.
+  /// Parses the date with the C library, not with the code that wrote it.
   private static func epochSeconds(ofDate text: String) -> Double? {
     let pattern =
       /(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT/
@@ -144,9 +144,9 @@ import Testing
     return Double(timegm(&time))
   }
 
-  /// A refusal of the service's own is written elsewhere, and its head is changed all the same.
+  /// The middleware writes the service's own refusals. Their heads are changed, too.
   @Test(arguments: [WireProfile.native, .gcs])
-  func theHeadOfARefusalIsChangedToo(profile: WireProfile) async throws {
+  func theHeadOfAnErrorIsRewrittenToo(profile: WireProfile) async throws {
     try await Self.run(
       "{at: [get, upload], rewrite: {status: 200, headers: {X-Odd: yes}, framing: close}}",
       profile: profile
@@ -196,13 +196,13 @@ import Testing
     }
   }
 
-  /// What is packed is unpacked by somebody else's program.
+  /// Python decompresses the body.
   @Test(arguments: ["gzip": "31", "deflate": "15", "raw_deflate": "-15"])
-  func aBodyIsReallyPacked(coding: String, bits: String) async throws {
+  func aBodyIsCompressed(coding: String, bits: String) async throws {
     try await Self.run("{at: get, call: 1, rewrite: {coding: \(coding)}}") { service in
       let job = try await service.create()
       let path = "\(LocalService.jobsPath)/\(job.id)"
-      // Neither of its modules unpacks by itself.
+      // urllib does not decompress by itself.
       let text = try await Tool.python([
         "-c",
         """
@@ -217,7 +217,7 @@ import Testing
     }
   }
 
-  @Test func jobsAreToldOfOtherwise() async throws {
+  @Test func jobsInAnswersAreChanged() async throws {
     try await Self.run(
       """
       {at: list, call: [1, 2], rewrite: {members: {status: odd, error: {code: 3, words: [yes, "yes", 1.5]}}, \
@@ -254,8 +254,8 @@ import Testing
 
   // MARK: Uploads
 
-  @Test(arguments: UploadWay.allCases)
-  func halfOfAnUploadIsStored(way: UploadWay) async throws {
+  @Test(arguments: UploadMethod.allCases)
+  func halfOfAnUploadIsStored(way: UploadMethod) async throws {
     try await Self.run("{store: 0.5, times: 1}", profile: way.profile) { service in
       try await service.execute(Submission.world)
       let job = try await service.post(way.create()).job()

@@ -7,7 +7,7 @@ import Testing
     try FaultPlan(yaml: "seed: \(seed)\nfaults:\n  - \(faults)\n", file: "plan.yaml")
   }
 
-  @Test func aPlanIsReadAsItIsWritten() throws {
+  @Test func aPlanIsParsed() throws {
     let plan = try FaultPlan(
       yaml: """
         seed: 7
@@ -41,7 +41,7 @@ import Testing
       ])
   }
 
-  /// What is wrong, and the words and the line that the message has to have.
+  /// A wrong fault, the line in the message, and a part of the message.
   @Test(arguments: [
     ("{at: create}", 3, "the fault has no kind"),
     ("{at: create, expire: true, lose_response: true}", 3, "lose_response and expire"),
@@ -95,7 +95,7 @@ import Testing
     #expect("\(error)".contains(words), "\(error)")
   }
 
-  @Test func allThatIsWrongIsTold() throws {
+  @Test func allMistakesAreReported() throws {
     let error = try #require(throws: DefinitionError.self) {
       try FaultPlan(
         yaml: """
@@ -119,11 +119,11 @@ import Testing
   }
 
   @Test(arguments: ["", "faults: 7", "seed: x\nfaults: []", "fault: []", "- a", "faults: ["])
-  func whatIsNoPlanIsRefused(yaml: String) {
+  func anInvalidFileIsRefused(yaml: String) {
     #expect(throws: DefinitionError.self) { try FaultPlan(yaml: yaml, file: "plan.yaml") }
   }
 
-  @Test func aSeedDecidesWhichCallsAreHit() throws {
+  @Test func theSeedDeterminesTheCalls() throws {
     func hits(_ seed: Int) throws -> [Int] {
       let plan = try Self.plan("{at: get, rate: 0.3, latency: 1s}", seed: seed)
       return (1...2000).filter { plan.isDue(0, call: $0) }
@@ -133,7 +133,7 @@ import Testing
     #expect(try (500...700).contains(hits(1).count))
   }
 
-  /// Two faults of the same rate are two dice.
+  /// Two faults with the same rate use independent random numbers.
   @Test func faultsAreIndependentOfEachOther() throws {
     let fault = "{at: get, rate: 0.5, latency: 1s}"
     let plan = try Self.plan("\(fault)\n  - \(fault.replacing("{", with: "{name: b, "))")

@@ -6,7 +6,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// What a service does wrong on purpose, as a client meets it.
+/// Injected faults, as a client sees them.
 @Suite(.endedIfItHangs) struct FaultTests {
   private static func run(
     _ faults: [String],
@@ -22,7 +22,7 @@ import Testing
       }, body)
   }
 
-  /// Accounts whose IDs the result of a users job names.
+  /// Adds deleted accounts, which a users job reports.
   private static func addDeletedAccounts(_ count: Int, _ service: LocalService) async throws {
     try await service.execute(
       """
@@ -43,7 +43,7 @@ import Testing
   // MARK: Requests
 
   @Test(arguments: [500, 502, 503, 429], ["json", "html", "empty"])
-  func anErrorIsAnswered(status: Int, body: String) async throws {
+  func anErrorIsInjected(status: Int, body: String) async throws {
     try await Self.run(["{at: create, call: 1, answer: {status: \(status), body: \(body)}}"]) {
       service in
       let answer = try await service.post(#"{"type":"tweets"}"#)
@@ -65,14 +65,14 @@ import Testing
         let reset = answer.headers.first(name: "x-rate-limit-reset").flatMap { Int($0) }
         #expect(try #require(reset) > Int(Date.now.timeIntervalSince1970))
       }
-      // Nothing was done.
+      // The request was not processed.
       #expect(try await Self.jobs(service).isEmpty)
       _ = try await service.create()
       #expect(try await service.faultsServed() == ["1 answer at create 1"])
     }
   }
 
-  @Test func anAnswerComesLate() async throws {
+  @Test func anAnswerIsDelayed() async throws {
     try await Self.run(["{at: list, call: 2, latency: 300ms}"]) { service in
       _ = try await Self.jobs(service)
       let began = ContinuousClock.now
@@ -82,7 +82,7 @@ import Testing
     }
   }
 
-  @Test func aConnectionIsCutBeforeAnythingIsDone() async throws {
+  @Test func aConnectionIsClosedBeforeProcessing() async throws {
     try await Self.run(["{at: create, call: 1, cut: before}"]) { service in
       await #expect(throws: (any Error).self) { try await service.post(#"{"type":"tweets"}"#) }
       let jobs = try await Self.jobs(service)
@@ -125,7 +125,7 @@ import Testing
     }
   }
 
-  @Test func aResponseIsLostAfterTheEffect() async throws {
+  @Test func aResponseIsLostAfterProcessing() async throws {
     let losses = ["create", "upload", "cancel"].map { "{at: \($0), call: 1, lose_response: true}" }
     try await Self.run(losses) { service in
       await #expect(throws: (any Error).self) { try await service.create() }
@@ -177,7 +177,7 @@ import Testing
   @Test(arguments: [
     ("duplicate_lines", 2), ("unknown_lines", 2), ("malformed_lines", 2), ("blank_lines", 2),
   ])
-  func aResultHasLinesThatItShouldNotHave(kind: String, count: Int) async throws {
+  func faultyLinesAreAddedToAResult(kind: String, count: Int) async throws {
     try await Self.run(["{\(kind): \(count), call: 1}"]) { service in
       try await Self.addDeletedAccounts(5, service)
       let lines = try await service.resultLines("users", Self.ids(5))
@@ -239,7 +239,7 @@ import Testing
 
   // MARK: Occasions and records
 
-  @Test func theSamePlanMeetsTheSameCalls() async throws {
+  @Test func theSamePlanHitsTheSameCalls() async throws {
     func statuses() async throws -> [Int] {
       var statuses: [Int] = []
       try await Self.run(
@@ -259,7 +259,7 @@ import Testing
     #expect(first.contains(200))
   }
 
-  @Test func everyFaultThatWasServedIsOnRecord() async throws {
+  @Test func everyServedFaultIsRecorded() async throws {
     let lines = LineCollector()
     try await Self.run(
       ["{name: flood, at: list, every: 2, answer: {status: 429}}"], { $0.accessLog = lines.add }
@@ -286,7 +286,7 @@ import Testing
     }
   }
 
-  /// What ends a connection on purpose must not end one that does not belong to it.
+  /// A fault that closes connections must not close another request's connection.
   @Test func aLargeDownloadArrivesWholeOnAConnectionThatIsToBeClosed() async throws {
     try await Self.run(["{at: get, cut: after}"]) { service in
       try await Self.addDeletedAccounts(100_000, service)
@@ -302,7 +302,7 @@ import Testing
 }
 
 extension LocalService {
-  /// What `/admin/faults` lists, such as `1 cut at create 3`, or `… of 17` with a job's ID.
+  /// The faults that `/admin/faults` lists, such as `1 cut at create 3`, or `… of 17` with a job's ID.
   func faultsServed() async throws -> [String] {
     let served = try #require(try await get("/admin/faults").object["served"] as? [[String: Any]])
     return served.map { fault in

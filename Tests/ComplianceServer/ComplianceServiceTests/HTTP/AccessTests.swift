@@ -127,16 +127,16 @@ import Testing
     }
   }
 
-  /// Whoever tells it nothing gets a server that only this machine reaches.
+  /// By default, only this machine can reach the server.
   @Test(arguments: WireProfile.allCases)
-  func listensOnLoopbackAddressesAlone(profile: WireProfile) async throws {
+  func listensOnlyOnLoopbackAddressesByDefault(profile: WireProfile) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
       let job = try await service.create()
       for url in [service.baseURL, job.upload_url] {
         let port = try #require(URLComponents(string: url)?.port)
         let addresses = try Self.listeningAddresses(port)
         #expect(!addresses.isEmpty)
-        // Little-endian, so that 127 comes last.
+        // Little-endian: 127 is the last byte.
         #expect(addresses.allSatisfy { $0.count == 8 && $0.hasSuffix("7F") }, "\(addresses)")
       }
     }
@@ -145,7 +145,7 @@ import Testing
       help.contains("(default: 127.0.0.1:8080)") && help.contains("(default: 127.0.0.2:8081)"))
   }
 
-  /// In hexadecimal, as the kernel lists them; IPv6 addresses are longer.
+  /// The addresses in the kernel's hexadecimal format; IPv6 addresses are longer.
   private static func listeningAddresses(_ port: Int) throws -> [Substring] {
     try ["/proc/net/tcp", "/proc/net/tcp6"].flatMap { file in
       try String(contentsOfFile: file, encoding: .utf8).split(separator: "\n").dropFirst()

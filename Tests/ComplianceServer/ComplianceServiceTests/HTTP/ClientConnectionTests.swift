@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What a client may do with a connection, and what it may not.
+/// The limits on what a client may do with a connection.
 @Suite(.endedIfItHangs) struct ClientConnectionTests {
   private static func run(
     _ configure: @escaping @Sendable (inout ComplianceServer.ConnectionLimits) -> Void = { _ in },
@@ -12,7 +12,7 @@ import Testing
     try await LocalService.run({ configure(&$0.connections) }, body)
   }
 
-  /// The problem that an answer on a connection holds.
+  /// The problem in an answer on a raw connection.
   private static func problem(_ answer: String) throws -> WireProblem {
     let body = try #require(answer.split(separator: "\r\n\r\n").last)
     return try JSONDecoder().decode(WireProblem.self, from: Data(body.utf8))
@@ -22,7 +22,7 @@ import Testing
 
   // MARK: Heads
 
-  /// So many headers, each of so many bytes.
+  /// The number of headers, and the bytes of each.
   @Test(arguments: [(1, 40_000), (200, 5)])
   func aLargeHeadIsRefused(fields: Int, bytes: Int) async throws {
     try await Self.run { service in
@@ -47,7 +47,7 @@ import Testing
   }
 
   @Test(arguments: ["\u{16}\u{3}\u{1}\u{2}", "GET\r\n\r\n", "GET / HTTP/1.1\r\nno colon\r\n\r\n"])
-  func whatIsNoRequestIsRefused(bytes: String) async throws {
+  func aMalformedRequestIsRefused(bytes: String) async throws {
     try await Self.run { service in
       let connection = try RawConnection(to: service.baseURL)
       try connection.send(bytes)
@@ -57,7 +57,7 @@ import Testing
     }
   }
 
-  @Test func aHeadHasToComeInTime() async throws {
+  @Test func aSlowHeadIsRefused() async throws {
     try await Self.run({ $0.headTime = .milliseconds(100) }) { service in
       let connection = try RawConnection(to: service.baseURL)
       try connection.send("GET /healthz HTTP/1.1\r\nHost:")
@@ -78,7 +78,7 @@ import Testing
 
   // MARK: Bodies
 
-  @Test func aBodyHasToComeFastEnough() async throws {
+  @Test func aSlowBodyIsRefused() async throws {
     try await Self.run({
       $0.paceTime = .milliseconds(100)
       $0.paceBytesMin = 1000
@@ -91,12 +91,12 @@ import Testing
       #expect(answer.hasPrefix("HTTP/1.1 408 "), "\(answer)")
       #expect(try Self.problem(answer).kind == "request-timeout")
       #expect(answer.contains("api-version:"))
-      // Nothing is lost: the job still waits for its upload.
+      // The job still waits for its upload.
       #expect(try await service.put("123\n", to: job.upload_url).status == 200)
     }
   }
 
-  @Test func aRefusalIsFoundByAClientThatStillSends() async throws {
+  @Test func aClientThatStillSendsCanReadTheRefusal() async throws {
     try await Self.run { service in
       let job = try await service.create()
       for _ in 1...5 {
@@ -116,12 +116,12 @@ import Testing
       let connection = try RawConnection(to: job.upload_url)
       try connection.send(
         "PUT \(connection.target) HTTP/1.1\r\n\(Self.host)Content-Length: 200000000\r\n\r\n")
-      // Ends by an error: the server closes the connection.
+      // The loop ends with an error when the server closes the connection.
       while (try? connection.send([UInt8](repeating: 0x31, count: 65_536))) != nil {}
     }
   }
 
-  @Test func aClientThatAsksFirstIsTold() async throws {
+  @Test func expectContinueIsAnswered() async throws {
     try await Self.run { service in
       let job = try await service.create()
       let connection = try RawConnection(to: job.upload_url)
@@ -139,7 +139,7 @@ import Testing
     }
   }
 
-  @Test func aReaderHasToBeFastEnough() async throws {
+  @Test func aSlowReaderIsDisconnected() async throws {
     try await Self.run({ $0.paceTime = .milliseconds(200) }) { service in
       try await service.execute(
         """
@@ -150,13 +150,13 @@ import Testing
       let job = try await service.uploaded("users", (1...100_000).map { "\($0)\n" }.joined())
       let connection = try RawConnection(to: job.download_url)
       try connection.send("GET \(connection.target) HTTP/1.1\r\n\(Self.host)\r\n")
-      // Nothing is read of it.
+      // The test does not read the answer.
       while try await !service.get("/metrics").text.contains("reason=\"slow_reader\"} 1") {}
     }
   }
 
-  /// The storage host has the same guard, and says so in its own words.
-  @Test func theStorageHostIsGuardedToo() async throws {
+  /// The storage host has the same limits, with its own error format.
+  @Test func theStorageHostHasTheLimitsToo() async throws {
     try await LocalService.run({
       $0.profile = .gcs
       $0.connections.paceTime = .milliseconds(100)
@@ -183,7 +183,7 @@ import Testing
     }
   }
 
-  // MARK: How many
+  // MARK: Number of connections
 
   @Test func connectionsBeyondTheLimitWait() async throws {
     try await Self.run({ $0.connectionsMax = 2 }) { service in

@@ -5,8 +5,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// `GET /2/openapi.json`: whether it is a description, and of this server. That answers are as it says is
-/// for schemathesis to find out.
+/// `GET /2/openapi.json` is a valid description of this server. SchemathesisTests compare the answers with it.
 @Suite(.endedIfItHangs) struct DescriptionTests {
   private typealias Object = [String: Any]
 
@@ -31,7 +30,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func everyReferenceLeadsSomewhereAndEveryOperationHasAName(profile: WireProfile) async throws {
+  func everyReferenceResolvesAndEveryOperationHasAnID(profile: WireProfile) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
       let document = try await Self.document(service)
       func check(_ value: Any) {
@@ -55,7 +54,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func whatItDescribesIsServedAndNothingElseIs(profile: WireProfile) async throws {
+  func describedOperationsAreServedAndNoOthers(profile: WireProfile) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
       let document = try await Self.document(service)
       let servers = document["servers"] as? [[String: String]]
@@ -77,7 +76,7 @@ import Testing
     }
   }
 
-  @Test func itSaysWhatTheServerWasTold() async throws {
+  @Test func itFollowsTheConfiguration() async throws {
     try await LocalService.run {
       $0.rateLimit = nil
       $0.adminToken = "admin"

@@ -15,7 +15,7 @@ import Testing
       #expect(job.name == "nightly é")
       #expect(job.error == nil)
       #expect(job.id.wholeMatch(of: /[0-9]{1,19}/) != nil)
-      // Snowflakes exceed 2^53, so clients that read numbers as doubles are found out.
+      // IDs exceed 2^53, so that a client that reads them as doubles fails.
       #expect(try #require(Int64(job.id)) > 1 << 53)
       for instant in [job.created_at, job.upload_expires_at, job.download_expires_at] {
         #expect(
@@ -83,7 +83,7 @@ import Testing
     }
   }
 
-  @Test(arguments: WireProfile.allCases) func takesACreateThatAsksForNoParts(
+  @Test(arguments: WireProfile.allCases) func acceptsResumableFalse(
     _ profile: WireProfile
   ) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
@@ -186,7 +186,7 @@ import Testing
     }
   }
 
-  @Test func failedJobsAlwaysSayWhy() async throws {
+  @Test func failedJobsAlwaysHaveAnError() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       let cancelled = try await service.send(
@@ -216,7 +216,7 @@ import Testing
 
   @Test func createsOnlyOneJobForManyRequestsAtOnce() async throws {
     try await LocalService.run { service in
-      // As many as the client sends at the same time.
+      // The client sends this many at the same time.
       let requests = 8
       service.gate.hold { $0 == .createReceived(type: "tweets") }
       let statuses = try await withThrowingTaskGroup(of: Int.self) { group in
@@ -232,7 +232,7 @@ import Testing
     }
   }
 
-  @Test func cancelsOnlyWhatIsActive() async throws {
+  @Test func cancelsOnlyActiveJobs() async throws {
     try await LocalService.run { service in
       let job = try await service.finish(service.create(), uploading: "1\n")
       let problem = try await service.send(.DELETE, "/2/compliance/jobs/\(job.id)").problem()

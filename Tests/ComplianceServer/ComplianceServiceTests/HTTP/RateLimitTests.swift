@@ -6,7 +6,7 @@ import Testing
 @testable import ComplianceService
 
 @Suite(.endedIfItHangs) struct RateLimitTests {
-  @Test func anAppHasSoManyRequestsForEachEndpoint() async throws {
+  @Test func theLimitIsPerAppAndEndpoint() async throws {
     try await LocalService.run {
       $0.rateLimit = .init(requestsMax: 3)
     } _: { service in
@@ -34,7 +34,7 @@ import Testing
       // Refusals count as well.
       for _ in 1...2 { #expect(try await service.post("{}").status == 400) }
       #expect(try await service.post("{}").status == 429)
-      // Who is nobody has no limit, and is told none.
+      // An unauthenticated request has no rate limit headers.
       for _ in 1...5 {
         let nobody = try await service.get(path, token: "nobody")
         #expect(nobody.status == 401 && nobody.headers["x-rate-limit-limit"].isEmpty)
@@ -42,7 +42,7 @@ import Testing
     }
   }
 
-  @Test func theLimitIsTheOnesThatXHas() async throws {
+  @Test func theDefaultLimitIsTheOneOfX() async throws {
     try await LocalService.run { service in
       let path = "\(LocalService.jobsPath)?type=users"
       for _ in 1...150 {
@@ -55,42 +55,42 @@ import Testing
 
   @Test func theWindowEndsAfterItsTime() {
     let clock = Clock()
-    func standing() -> RateLimits.Standing { clock.limits.count(.list, of: clock.app) }
-    #expect(standing().resetEpochSeconds == 1900)
-    clock.goOn(800)
-    #expect(standing().resetEpochSeconds == 1900)
-    #expect(standing().isExceeded)
-    clock.goOn(99)
-    #expect(standing().isExceeded)
-    clock.goOn(1)
-    let anew = standing()
+    func quota() -> RateLimits.Quota { clock.limits.count(.list, of: clock.app) }
+    #expect(quota().resetEpochSeconds == 1900)
+    clock.advance(800)
+    #expect(quota().resetEpochSeconds == 1900)
+    #expect(quota().isExceeded)
+    clock.advance(99)
+    #expect(quota().isExceeded)
+    clock.advance(1)
+    let anew = quota()
     #expect(!anew.isExceeded && anew.remaining == 1 && anew.resetEpochSeconds == 2800)
   }
 
-  /// - Parameter seconds: by how much somebody sets the clock in the middle of a window.
+  /// - Parameter seconds: by how much the wall clock is set in the middle of a window.
   @Test(arguments: [-86_400, -901, -60, 60, 901, 86_400])
-  func theWindowIsAsLongWhenTheClockIsSet(_ seconds: Int) {
+  func aClockChangeDoesNotChangeTheWindow(_ seconds: Int) {
     let clock = Clock()
-    func standing() -> RateLimits.Standing { clock.limits.count(.list, of: clock.app) }
-    _ = (standing(), standing())
-    clock.goOn(400)
+    func quota() -> RateLimits.Quota { clock.limits.count(.list, of: clock.app) }
+    _ = (quota(), quota())
+    clock.advance(400)
     clock.set(seconds)
-    let standingThen = standing()
-    #expect(standingThen.isExceeded)
-    // The same moment, by the clock that clients see now.
-    #expect(standingThen.resetEpochSeconds == 1900 + seconds)
-    clock.goOn(499)
-    #expect(standing().isExceeded)
-    clock.goOn(1)
-    #expect(!standing().isExceeded)
-    #expect(standing().resetEpochSeconds == 2800 + seconds)
+    let quotaThen = quota()
+    #expect(quotaThen.isExceeded)
+    // The same instant on the changed wall clock.
+    #expect(quotaThen.resetEpochSeconds == 1900 + seconds)
+    clock.advance(499)
+    #expect(quota().isExceeded)
+    clock.advance(1)
+    #expect(!quota().isExceeded)
+    #expect(quota().resetEpochSeconds == 2800 + seconds)
   }
 
-  /// Two requests in 900 seconds, from 1000 on.
+  /// A limit of two requests in 900 seconds, and a clock that starts at 1000.
   private struct Clock {
     /// A mutex that a closure can share.
     private final class Shared: Sendable {
-      let now = Mutex(RateLimits.Now(sinceEpoch: .seconds(1000), running: .seconds(7)))
+      let now = Mutex(RateLimits.ClockReading(sinceEpoch: .seconds(1000), running: .seconds(7)))
     }
 
     let app = AppToken("app").app
@@ -103,7 +103,7 @@ import Testing
       }
     }
 
-    func goOn(_ seconds: Int) {
+    func advance(_ seconds: Int) {
       set(seconds)
       shared.now.withLock { $0.running += .seconds(seconds) }
     }

@@ -1,6 +1,6 @@
 import Foundation
 
-/// A connection over which a test sends exactly the bytes that it wants to, and no others.
+/// A TCP connection on which a test sends exact bytes.
 final class RawConnection {
   struct Failed: Error, CustomStringConvertible {
     let description: String
@@ -17,7 +17,7 @@ final class RawConnection {
     else { throw Failed(description: "not a URL: \(url)") }
     authority = "\(host):\(port)"
     target = String(url.dropFirst("http://\(authority)".count))
-    // Processes that other tests start would keep it open.
+    // With CLOEXEC, processes of other tests do not keep it open.
     descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
@@ -38,7 +38,7 @@ final class RawConnection {
 
   func send(_ text: String) throws { try send(Array(text.utf8)) }
 
-  /// - Throws: `Failed` if the other side has closed the connection.
+  /// - Throws: `Failed` if the server has closed the connection.
   func send(_ bytes: [UInt8]) throws {
     var sent = 0
     while sent < bytes.count {
@@ -50,13 +50,13 @@ final class RawConnection {
     }
   }
 
-  /// Says that nothing more will be sent; what comes can still be read.
+  /// Closes the sending side. Reading is still possible.
   func endSending() { shutdown(descriptor, Int32(SHUT_WR)) }
 
-  /// All that comes until the other side closes the connection.
+  /// Reads until the server closes the connection.
   func readToEnd() async -> String { await read { _ in false } }
 
-  /// What comes until this has come, or the other side closes the connection.
+  /// Reads until the text contains `end`, or the server closes the connection.
   func read(until end: String) async -> String { await read { $0.contains(end) } }
 
   private func read(until isEnough: @escaping @Sendable (String) -> Bool) async -> String {
@@ -75,13 +75,13 @@ final class RawConnection {
     }
   }
 
-  /// Whether something has come that was not read.
+  /// Whether unread bytes have arrived.
   var hasBytes: Bool {
     var byte: UInt8 = 0
     return recv(descriptor, &byte, 1, Int32(MSG_DONTWAIT | MSG_PEEK)) > 0
   }
 
-  /// Ends the connection by a reset: what the other side still sends finds nobody.
+  /// Closes the connection with a TCP reset.
   func reset() {
     var atOnce = linger(l_onoff: 1, l_linger: 0)
     setsockopt(

@@ -4,18 +4,16 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// schemathesis makes up requests, right and wrong ones, from a description, and holds every answer against
-/// it, with all of its checks.
+/// schemathesis generates valid and invalid requests from a description, and checks every answer against it.
 ///
-/// What is left out of its findings, and why, stands in the scripts that it runs with: a range beyond a
-/// result's end, and that a cancelled job is still there (`schemathesis_hooks.py`); what a signature's
-/// parameters have to do with one another, and Google's status for a cancel
-/// (`schemathesis_storage_hooks.py`); and where the description that X publishes says other things than X
-/// does (`schemathesis_x_hooks.py`).
+/// The hook scripts exclude some findings and give the reasons: a range beyond a result's end, and that a cancelled
+/// job still exists (`schemathesis_hooks.py`); dependencies between a signature's parameters, and Google's status for
+/// a cancel (`schemathesis_storage_hooks.py`); differences between X's published description and X's behaviour
+/// (`schemathesis_x_hooks.py`).
 ///
-/// One after another: each keeps a processor busy for some seconds.
+/// The tests are serialized, because each uses a processor for some seconds.
 @Suite(.serialized, .endedIfItHangs) struct SchemathesisTests {
-  /// Enough to reach every case of its coverage phase, whose number does not depend on it.
+  /// A small number. The coverage phase does not depend on it.
   private static let examplesMax = 10
 
   private static func run(
@@ -23,9 +21,9 @@ import Testing
   ) async throws {
     try await LocalService.run({
       $0.profile = profile
-      // No request meets it, and so every answer has to have its headers.
+      // High enough for all requests; with a limit, every answer must have its headers.
       $0.rateLimit = .init(requestsMax: 1_000_000)
-      // One header opens both the App's endpoints and the operator's pages.
+      // The same token, so that one header is enough for the App's endpoints and the operator's pages.
       $0.adminToken = AppToken(LocalService.token)
     }) { service in
       try await service.execute(
@@ -37,7 +35,7 @@ import Testing
     }
   }
 
-  /// - Throws: what schemathesis found, as it says it.
+  /// - Throws: schemathesis's output, if it found something.
   private static func check(
     _ description: String, _ service: LocalService, hooks: String, at url: String,
     _ arguments: [String]
@@ -48,7 +46,7 @@ import Testing
         [
           "run", description, "--url", url, "--checks", "all", "--no-color",
           "--generation-deterministic", "--max-examples", "\(examplesMax)",
-          // Its own limit of 10 seconds is about this machine, and not about the service.
+          // Its default of 10 seconds can be too short on a busy test machine.
           "--request-timeout", "600",
         ] + arguments,
         environment: [
@@ -63,7 +61,7 @@ import Testing
 
   private static let bearer = ["--header", "Authorization: Bearer \(LocalService.token)"]
 
-  /// How often such requests were answered so.
+  /// Checks that each status was sent at least once.
   private static func expectServed(
     _ endpoint: String, _ statuses: [Int], by service: LocalService
   ) async throws {
@@ -76,7 +74,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func answersAreAsTheServiceDescribesThem(profile: WireProfile) async throws {
+  func answersMatchTheDescription(profile: WireProfile) async throws {
     try await Self.run(profile) { service in
       try await Self.check(
         service.baseURL + "/2/openapi.json", service, hooks: "schemathesis_hooks",
@@ -91,7 +89,7 @@ import Testing
     }
   }
 
-  @Test func theStorageHostAnswersAsTheServiceDescribesIt() async throws {
+  @Test func theStorageHostMatchesTheDescription() async throws {
     try await Self.run(.gcs) { service in
       let upload = try await service.create("users", token: LocalService.otherToken).upload_url
       let host = upload.prefix { $0 != "?" }.split(separator: "/").prefix(2)
@@ -105,11 +103,11 @@ import Testing
     }
   }
 
-  /// The description that X publishes is not part of this repository: its path is in the environment.
+  /// The path of X's published description, from the environment. It is not part of this repository.
   private static let publishedDescription = ProcessInfo.processInfo.environment["LETHE_OPENAPI"]
 
   @Test(.enabled(if: publishedDescription != nil, "LETHE_OPENAPI names no description"))
-  func answersAreAsXDescribesThem() async throws {
+  func answersMatchTheDescriptionOfX() async throws {
     try await Self.run(.native) { service in
       try await Self.check(
         try #require(Self.publishedDescription), service, hooks: "schemathesis_x_hooks",

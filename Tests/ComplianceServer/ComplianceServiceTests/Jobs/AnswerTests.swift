@@ -4,7 +4,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Random worlds and submissions, each result held against SQL that derives it in another way.
+/// Random data and submissions. Each result is compared with SQL that computes it in another way.
 @Suite(.endedIfItHangs) struct AnswerTests {
   struct Strategy: Sendable, CustomTestStringConvertible {
     let profile: WireProfile
@@ -24,7 +24,7 @@ import Testing
     Strategy(profile: .gcs, vocabulary: .guide, lookUpsMax: 50_000, idsInMemoryMax: 1000),
     Strategy(profile: .gcs, lookUpsMax: 0, idsInMemoryMax: 7),
   ])
-  func resultsAreWhatTheStateSays(_ strategy: Strategy) async throws {
+  func resultsMatchTheState(_ strategy: Strategy) async throws {
     let seed = SeededGenerator.seedOfTest()
     var dice = SeededGenerator(seed: seed)
     try await LocalService.run {
@@ -35,7 +35,7 @@ import Testing
       $0.rateLimit = nil
     } _: { service in
       for round in 0..<12 {
-        // IDs from 1, and IDs over all of 63 bits.
+        // Small IDs, or IDs from the full 63-bit range.
         let step = Bool.random(using: &dice) ? 1 : 70_000_000_000_000_003
         try await service.execute(Self.world(step, &dice))
         for type in ["tweets", "users"] {
@@ -55,14 +55,14 @@ import Testing
     }
   }
 
-  /// IDs over all of their 63 bits, more of them than a block of any stream holds.
+  /// IDs from the full 63-bit range, more than fit into one block of any stream.
   @Test(arguments: [
     Strategy(profile: .native, lookUpsMax: 50_000, idsInMemoryMax: 100_000),
     Strategy(profile: .native, lookUpsMax: 0, idsInMemoryMax: 100_000),
     Strategy(profile: .native, lookUpsMax: 0, idsInMemoryMax: 20_000),
     Strategy(profile: .gcs, lookUpsMax: 0, idsInMemoryMax: 20_000),
   ])
-  func largeResultsAreWhatTheStateSays(_ strategy: Strategy) async throws {
+  func largeResultsMatchTheState(_ strategy: Strategy) async throws {
     let seed = SeededGenerator.seedOfTest()
     var dice = SeededGenerator(seed: seed)
     try await LocalService.run {
@@ -78,7 +78,7 @@ import Testing
               ? "SELECT post_id FROM platform.posts" : "SELECT account_id FROM platform.accounts"
           ).rows(as: Int64.self)
         }
-        // Half of what is stored, some of it twice, among as many that are not.
+        // Half of the stored IDs, some of them twice, and as many unknown IDs.
         var ids = stored.filter { _ in Bool.random(using: &dice) }
         ids += ids.prefix(1000) + ids.map { _ in Int64.random(in: 0...Int64.max, using: &dice) }
         if Bool.random(using: &dice) { ids.sort() } else { ids.shuffle(using: &dice) }
@@ -98,13 +98,13 @@ import Testing
     }
   }
 
-  /// The lines of the legacy profile come in no order.
+  /// The lines of the gcs profile have no order, so they are sorted.
   private static func inOrder(_ lines: [String], _ profile: WireProfile) -> [String] {
     let lines = lines.filter { !$0.isEmpty }
     return profile == .gcs ? lines.sorted() : lines
   }
 
-  @Test func whoIsBackIsCleanAgain() async throws {
+  @Test func anAccountThatIsActiveAgainHasNoResultLine() async throws {
     try await LocalService.run { service in
       try await service.execute(
         """
@@ -122,7 +122,7 @@ import Testing
     }
   }
 
-  @Test func aLegacyJobFailsOnALineThatIsNoID() async throws {
+  @Test func aGCSJobFailsOnAnInvalidLine() async throws {
     try await LocalService.run({ $0.profile = .gcs }) { service in
       for (text, line) in [("1\n2\nx\n4\n", 3), ("1\n\n2\n", 2), ("1\r\n", 1), ("1\n-2", 2)] {
         let job = try await service.uploaded("tweets", text)
@@ -132,15 +132,15 @@ import Testing
     }
   }
 
-  // MARK: Random worlds
+  // MARK: Random data
 
-  /// - Parameter step: between two IDs.
+  /// - Parameter step: the distance between two IDs.
   private static func world(_ step: Int, _ dice: inout SeededGenerator) -> String {
     let states = ["active", "active", "protected", "suspended", "deactivated", "deleted"]
     var accounts: [String] = []
     for id in 1...12 {
       let state = states.randomElement(using: &dice) ?? ""
-      // Some that are active have not always been.
+      // Some active accounts have changed their state before.
       let changed = state == "active" && Bool.random(using: &dice) ? "NULL" : time(&dice)
       accounts.append("(\(id * step), 'u\(id)', \(time(&dice)), '\(state)', \(changed))")
     }
@@ -207,12 +207,12 @@ import Testing
           junk.randomElement(using: &dice) ?? "", at: Int.random(in: 0...ids.count, using: &dice))
       }
     }
-    // A line feed alone would be an empty line, which no legacy job may have.
+    // A single line feed would be an empty line, which fails a gcs job.
     let mayEnd = profile == .native || !ids.isEmpty
     return ids.joined(separator: "\n") + (mayEnd && Bool.random(using: &dice) ? "\n" : "")
   }
 
-  // MARK: The independent derivation
+  // MARK: The independent computation
 
   private static func expected(
     _ type: String, _ strategy: Strategy, _ text: String, _ service: LocalService

@@ -4,7 +4,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// Results in whole and in part, through either host.
+/// Downloads of whole results and of ranges, on both hosts.
 @Suite(.endedIfItHangs) struct DownloadTests {
   private static func run(
     _ profile: WireProfile, _ body: (_ fetch: Fetch, _ whole: Answer) async throws -> Void
@@ -84,7 +84,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func whatIsNoSingleRangeCountsAsNone(profile: WireProfile) async throws {
+  func otherRangesAreIgnored(profile: WireProfile) async throws {
     try await Self.run(profile) { fetch, whole in
       for range in [
         "bytes=5-2", "bytes=a-b", "bytes=-", "bytes=1", "bytes=0-1,5-6", "lines=0-1", "bytes=+1-2",
@@ -97,7 +97,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func theEntityTagSaysWhetherItIsTheSame(profile: WireProfile) async throws {
+  func conditionalRequestsUseTheEntityTag(profile: WireProfile) async throws {
     try await Self.run(profile) { fetch, whole in
       let tag = try #require(whole.headers.first(name: "etag"))
       for known in [tag, "\"x\", \(tag)", "W/\(tag)", "*"] {

@@ -32,7 +32,7 @@ import Testing
     }
   }
 
-  @Test func answersForPostsWithTheHeaviestVerdict() async throws {
+  @Test func answersForPostsWithTheVerdictOfHighestPrecedence() async throws {
     try await LocalService.run { service in
       try await service.execute(
         Self.accounts + """
@@ -70,7 +70,7 @@ import Testing
       + #""created_at":"\#(created)T00:00:00.000Z","redacted_at":"\#(redacted)"}"#
   }
 
-  @Test func answersOnceForAnIDThatComesTwice() async throws {
+  @Test func answersOnceForARepeatedID() async throws {
     try await LocalService.run { service in
       try await service.execute(Self.accounts)
       let lines = try await service.lines("users", "2\n02\n2\n3\n2")
@@ -78,7 +78,7 @@ import Testing
     }
   }
 
-  @Test func namesEveryLineThatIsNoID() async throws {
+  @Test func reportsEveryInvalidLine() async throws {
     try await LocalService.run { service in
       try await service.execute(Self.accounts)
       let lines = try await service.lines(
@@ -110,7 +110,7 @@ import Testing
     }
   }
 
-  @Test func aResultOfManyBlocksComesWhole() async throws {
+  @Test func aResultOfManyBlocksIsComplete() async throws {
     try await LocalService.run { service in
       try await service.execute(
         """
@@ -152,7 +152,7 @@ import Testing
         try await service.gate.reached { $0 == .processing(jobID: job.id) }
         let cancelled = try await service.send(.DELETE, "/2/compliance/jobs/\(job.id)").job()
         #expect(cancelled.status == "failed")
-        // Though it is held, for it was cancelled.
+        // The gate holds the job, but a cancel ends the wait.
         try await service.gate.reached { $0 == .processed(jobID: job.id) }
         #expect(try await service.job(job.id) == cancelled)
         #expect(try site.spooledFiles.isEmpty)
@@ -162,7 +162,7 @@ import Testing
     }
   }
 
-  @Test func aJobWhoseProcessingGoesWrongFails() async throws {
+  @Test func aProcessingErrorFailsTheJob() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       try await service.execute("ALTER TABLE platform.posts RENAME TO lost")
@@ -188,9 +188,9 @@ import Testing
       let answer = try await service.get("/2/compliance/jobs/\(job.id)")
       #expect([200, 503].contains(answer.status))
       if answer.status == 503 { #expect(try answer.problem().kind == "service-unavailable") }
-      // Until the database is the server's again: others might have taken it meanwhile.
+      // Wait until the server owns the database again.
       while try await service.get("/readyz", token: nil).status != 200 {}
-      // Until it is complete: the processing may have to be begun again.
+      // Wait until the job is complete: its processing may have to start again.
       while try await service.get("/2/compliance/jobs/\(job.id)").text.contains("in_progress") {}
       #expect(try await service.job(job.id).status == "complete")
     }

@@ -3,22 +3,22 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The table of docs/reference/result-words.md, each cell held against a live service.
+/// Compares each cell of the table in docs/reference/result-words.md with a live service.
 @Suite(.endedIfItHangs) struct ResultWordsTests {
-  struct Way: Sendable, CustomTestStringConvertible {
+  struct Column: Sendable, CustomTestStringConvertible {
     let profile: WireProfile
     let vocabulary: ResultVocabulary
 
     static let all = WireProfile.allCases.flatMap { profile in
-      ResultVocabulary.allCases.map { Way(profile: profile, vocabulary: $0) }
+      ResultVocabulary.allCases.map { Column(profile: profile, vocabulary: $0) }
     }
 
-    /// As the table's head has it.
+    /// The column's title in the table.
     var testDescription: String { "\(profile.rawValue), \(vocabulary.rawValue)" }
   }
 
-  /// Accounts 1 to 5 are active, deleted, suspended, deactivated and protected, and a post of each has ten times
-  /// its ID. Three posts of the active one are what a post can be by itself.
+  /// Accounts 1 to 5 are active, deleted, suspended, deactivated and protected. Each has a post with ten times its
+  /// ID. Four more posts of the active account each have one event of their own.
   private static let world = """
     INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
     SELECT n, 'u' || n, '2015-01-01', state::platform.account_state, '2020-01-01'
@@ -44,17 +44,17 @@ import Testing
     "the account is protected": "5",
   ]
 
-  @Test(arguments: Way.all) func theTableIsTrue(_ way: Way) async throws {
+  @Test(arguments: Column.all) func theTableMatchesTheService(_ column: Column) async throws {
     let rows = try String(
       contentsOfFile: repositoryRootPath + "/docs/reference/result-words.md", encoding: .utf8
     )
     .split(separator: "\n").filter { $0.hasPrefix("| ") }
     .map { $0.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) } }
-    let column = try #require(rows.first?.firstIndex(of: way.testDescription))
+    let index = try #require(rows.first?.firstIndex(of: column.testDescription))
     try #require(rows.count == 1 + Self.ids.count)
     try await LocalService.run({
-      $0.profile = way.profile
-      $0.vocabulary = way.vocabulary
+      $0.profile = column.profile
+      $0.vocabulary = column.vocabulary
     }) { service in
       try await service.execute(Self.world)
       for type in ["tweets", "users"] {
@@ -68,7 +68,7 @@ import Testing
         }
         for row in rows.dropFirst() where row[0] == type {
           let id = try #require(Self.ids[row[1]], "\(row[1])")
-          #expect(told.removeValue(forKey: id) ?? "—" == row[column], "\(type): \(row[1])")
+          #expect(told.removeValue(forKey: id) ?? "—" == row[index], "\(type): \(row[1])")
         }
         #expect(told.isEmpty, "\(type): \(told)")
       }

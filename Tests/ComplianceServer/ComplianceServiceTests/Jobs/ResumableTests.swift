@@ -7,7 +7,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Uploads in parts, as the gcs profile knows them.
+/// Resumable uploads of the gcs profile.
 @Suite(.endedIfItHangs) struct ResumableTests {
   private static let unit = 256 * 1024
 
@@ -38,7 +38,7 @@ import Testing
     return (job, try #require(answer.headers.first(name: "location")))
   }
 
-  @Test func partsMakeASubmission() async throws {
+  @Test func partsAreCombined() async throws {
     try await Self.run { service in
       let (job, session) = try await Self.begin(service)
       let text = Self.text(2 * Self.unit + 100)
@@ -54,7 +54,7 @@ import Testing
       #expect(last.headers[canonicalForm: "x-goog-hash"].count == 2)
       #expect(
         last.headers.first(name: "x-goog-stored-content-length") == "\(text.count)")
-      // The answer may have been lost: asking again gives it again.
+      // A repeated query gets the same answer, because the first one may have been lost.
       #expect(try await service.query(session) == "200")
       try await service.gate.reached { $0 == .processed(jobID: job.id) }
       #expect(try await service.job(job.id).status == "complete")
@@ -70,7 +70,7 @@ import Testing
       #expect(odd.outcome == "308 bytes=0-262143")
       let small = try await service.part(text, Self.unit..<Self.unit + 1000, of: session)
       #expect(small.outcome == "308 bytes=0-262143")
-      // What is stored already is skipped.
+      // Bytes that are stored already are skipped.
       let overlapping = try await service.part(text, 100_000..<2 * Self.unit, of: session)
       #expect(overlapping.outcome == "308 bytes=0-524287")
       let all = try await service.part(text, 0..<text.count, of: session)
@@ -78,7 +78,7 @@ import Testing
     }
   }
 
-  @Test func whatDoesNotFitIsRefusedAndNothingIsLost() async throws {
+  @Test func anInvalidPartIsRefusedAndStoredPartsAreKept() async throws {
     try await Self.run({ $0.storageUploadBytesMax = 1_000_000 }) { service in
       let (_, session) = try await Self.begin(service)
       let text = Self.text(2 * Self.unit)
@@ -132,7 +132,7 @@ import Testing
       #expect(cancel.status == 499)
       #expect(try await service.put([], to: session, ["content-range": "bytes */*"]).status == 410)
       #expect(try await service.send(.DELETE, session, token: nil).status == 410)
-      // A new one may be begun.
+      // A new session can be started.
       let again = try #require(try await service.begin(job).headers.first(name: "location"))
       #expect(try await service.put(Array("1\n".utf8), to: again, [:]).status == 200)
     }
@@ -142,11 +142,11 @@ import Testing
     }
   }
 
-  @Test func anAbandonedUploadGivesItsSlotBack() async throws {
+  @Test func anAbandonedUploadFreesItsSlot() async throws {
     try await Self.run { service in
       let (job, session) = try await Self.begin(service)
       let text = Self.text(2 * Self.unit)
-      // The upload's time is over, and its session is in use.
+      // The upload's time is over, but its session is in use.
       try await service.execute(
         """
         UPDATE compliance.jobs SET created_at = created_at - interval '1 hour',
@@ -156,7 +156,7 @@ import Testing
         try await service.part(text, 0..<Self.unit, of: session).outcome == "308 bytes=0-262143")
       #expect(try await service.job(job.id).status == "created")
       #expect(try await service.post(#"{"type":"tweets"}"#).problem().status == 409)
-      // No part has come for longer than the whole upload had time.
+      // No part arrived for longer than the whole upload was allowed to take.
       try await service.execute(
         "UPDATE compliance.upload_sessions SET used_at = used_at - interval '16 minutes'")
       #expect(try await service.job(job.id).status == "expired")
@@ -165,7 +165,7 @@ import Testing
     }
   }
 
-  @Test func anUploadThatAPartIsComingForIsInUse() async throws {
+  @Test func aSessionThatReceivesAPartIsInUse() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
       let connection = try RawConnection(to: session)
@@ -188,7 +188,7 @@ import Testing
     }
   }
 
-  @Test func aSessionNeedsNoTokenAndTakesNone() async throws {
+  @Test func aSessionAcceptsNoToken() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
       let answer = try await service.put(
@@ -204,7 +204,7 @@ import Testing
     }
   }
 
-  @Test func anUploadGoesOnAfterTheServerWasInterrupted() async throws {
+  @Test func anUploadContinuesAfterARestart() async throws {
     try await LocalService.withSite { site in
       var site = site
       site.configure = { $0.profile = .gcs }
@@ -227,7 +227,7 @@ import Testing
     }
   }
 
-  @Test func whatCameOfAPartThatBrokeOffIsKept() async throws {
+  @Test func anInterruptedPartIsKept() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
       let text = Self.text(2 * Self.unit)
@@ -240,7 +240,7 @@ import Testing
       try connection.send(Array(text[..<(Self.unit + 1000)]))
       connection.close()
       var outcome = ""
-      // Until the server has noticed; asked meanwhile, it is busy with the part.
+      // Wait until the server has noticed the end. Until then, the session is busy with the part.
       while !["308 bytes=0-262143", "308 bytes=0-263143"].contains(outcome) {
         outcome = try await service.query(session)
       }
@@ -250,14 +250,14 @@ import Testing
     }
   }
 
-  /// The same exchange with the emulator of Google Cloud Storage that others test with.
+  /// The same requests to the public emulator of Google Cloud Storage.
   ///
-  /// Where the two differ, and why: with nothing stored the emulator sends `Range: bytes=0-0`, where Google's
-  /// description has no `Range`, which is how a client tells 0 bytes from 1. It has no signed URLs for sessions, so
-  /// its session is begun through the JSON API. It keeps parts of any length, and answers a completed session that is
-  /// asked again with 404; those steps are not in the exchange. And it says in JSON what ours and Google's XML API
-  /// say in headers: the stored object's hashes and length, which are compared.
-  @Test func answersAsTheEmulatorOfGoogleCloudStorageDoes() async throws {
+  /// The differences and their reasons: With nothing stored, the emulator sends `Range: bytes=0-0`. By Google's
+  /// description there is no `Range` then, so that a client can tell 0 bytes from 1. The emulator has no signed URLs
+  /// for sessions, so its session is started with the JSON API. It keeps parts of any length and answers a query of a
+  /// completed session with 404; the test leaves these steps out. It returns the stored object's hashes and length in
+  /// JSON; Google's XML API and this service return them in headers. The test compares them.
+  @Test func answersMatchTheEmulatorOfGoogleCloudStorage() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
       let ours = try await Self.exchange(service, session)
@@ -320,14 +320,14 @@ extension LocalService {
       ["content-range": "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(text.count)"])
   }
 
-  /// Asks how much is stored.
+  /// Queries how many bytes are stored.
   func query(_ session: String, total: String = "*") async throws -> String {
     try await put([], to: session, ["content-range": "bytes */\(total)"]).outcome
   }
 }
 
 extension Answer {
-  /// The hashes and the length of the object that was stored, from headers or from JSON.
+  /// The hashes and the length of the stored object, from headers or from JSON.
   fileprivate var storedObject: String {
     let hashes = headers[canonicalForm: "x-goog-hash"]
     guard hashes.isEmpty else {

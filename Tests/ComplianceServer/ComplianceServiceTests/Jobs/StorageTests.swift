@@ -21,7 +21,7 @@ import Testing
       }, body)
   }
 
-  @Test func bytesGoThroughAnotherHostWithoutABearerToken() async throws {
+  @Test func uploadsAndDownloadsUseTheStorageHostWithoutABearerToken() async throws {
     try await Self.run { service in
       let job = try await service.create()
       for url in [job.upload_url, job.download_url] {
@@ -37,7 +37,7 @@ import Testing
       try await service.gate.reached { $0 == .processed(jobID: job.id) }
       let result = try await service.send(.GET, job.download_url, token: nil)
       #expect(result.status == 200)
-      // A result is a composite of shards, of which there is no MD5.
+      // A result is a composite of shards, which has no MD5.
       #expect(
         result.headers[canonicalForm: "x-goog-hash"]
           == Array(Self.hashes(of: result.text).prefix(1)))
@@ -71,7 +71,7 @@ import Testing
   }
 
   @Test(arguments: ["application/octet-stream", "text/plain; charset=utf-8", "TEXT/PLAIN", nil])
-  func theContentTypeHasToBeTheSignedOne(_ type: String?) async throws {
+  func theContentTypeMustBeTheSignedOne(_ type: String?) async throws {
     try await Self.run { service in
       let job = try await service.create()
       let upload = try await service.put("1\n", to: job.upload_url, contentType: type, token: nil)
@@ -80,7 +80,7 @@ import Testing
     }
   }
 
-  @Test func aSignatureOpensNothingElse() async throws {
+  @Test func aSignatureIsValidForNothingElse() async throws {
     try await Self.run { service in
       let job = try await service.create()
       let users = try await service.create("users")
@@ -129,7 +129,7 @@ import Testing
     }
   }
 
-  /// The signature is computed again by Python's standard library, after Google's description.
+  /// Python's standard library computes the signature again, by Google's description.
   @Test func theSignatureIsGooglesV4() async throws {
     try await Self.run { service in
       let job = try await service.create()
@@ -163,9 +163,9 @@ import Testing
     }
   }
 
-  /// As clients write it, and as a proxy hands requests on.
-  @Test func aPublicURLIsWrittenAsClientsSendIt() async throws {
-    // Nobody else listens there.
+  /// In the form that clients send, with requests as a proxy forwards them.
+  @Test func aPublicURLIsNormalized() async throws {
+    // A random address, so that no other process listens there.
     let octets = (0..<3).map { _ in "\(Int.random(in: 3...250))" }
     let host = "127." + octets.joined(separator: ".")
     try await Self.run({
@@ -198,7 +198,7 @@ import Testing
     }
   }
 
-  @Test func bytesThatAreNotTheAnnouncedOnesAreRefused() async throws {
+  @Test func aWrongChecksumIsRefused() async throws {
     try await Self.run { service in
       let job = try await service.create()
       for (name, value) in [
@@ -214,7 +214,7 @@ import Testing
     }
   }
 
-  @Test func theSameBytesAgainAreNoMistakeAndOthersAre() async throws {
+  @Test func aRepeatedUploadIsAcceptedOnlyWithTheSameBytes() async throws {
     try await Self.run { service in
       let job = try await service.create()
       #expect(try await service.put("1\n", to: job.upload_url, token: nil).status == 200)
@@ -233,7 +233,7 @@ import Testing
     }
   }
 
-  @Test func theAPIHostHasNoBytesOfThisProfileAndNoCancel() async throws {
+  @Test func theAPIHostHasNoTransfersOfThisProfileAndNoCancel() async throws {
     try await Self.run { service in
       let job = try await service.create()
       let path = "\(LocalService.jobsPath)/\(job.id)"

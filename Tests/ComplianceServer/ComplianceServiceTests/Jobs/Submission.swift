@@ -3,8 +3,8 @@ import Foundation
 import NIOHTTP1
 import Testing
 
-/// How a submission reaches the service.
-enum UploadWay: String, CaseIterable, CustomTestStringConvertible {
+/// The ways to upload a submission.
+enum UploadMethod: String, CaseIterable, CustomTestStringConvertible {
   case native
   case gcs
   case gcsInParts = "gcs, in parts"
@@ -12,15 +12,15 @@ enum UploadWay: String, CaseIterable, CustomTestStringConvertible {
   var profile: WireProfile { self == .native ? .native : .gcs }
   var testDescription: String { rawValue }
 
-  /// The body of the create.
+  /// The body of the request that creates the job.
   func create(_ type: String = "users") -> String {
     #"{"type":"\#(type)"\#(self == .gcsInParts ? #","resumable":true"# : "")}"#
   }
 }
 
-/// A submission as the documentation reads it, and what has to come of it: derived here from scratch.
+/// Parses a submission by the documentation and computes the expected result, independently of the product.
 struct Submission {
-  /// IDs below it are those of accounts that are gone, in the world that `world` makes.
+  /// In the data of `world`, accounts with IDs below this are deleted.
   static let goneBelow: Int64 = 1000
 
   static let world = """
@@ -38,7 +38,7 @@ struct Submission {
 
   init(_ bytes: [UInt8]) {
     var lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-    // Nothing follows the last line feed.
+    // The text ends with a line feed.
     if lines.last?.isEmpty == true { lines.removeLast() }
     self.lines = lines.map { line in
       guard (1...19).contains(line.count), line.allSatisfy({ (48...57).contains($0) }),
@@ -48,7 +48,7 @@ struct Submission {
     }
   }
 
-  /// The IDs of the native result's lines: first what is no ID, in order, then who is gone.
+  /// The IDs in the native result's lines: first the invalid lines, in order, then the deleted accounts.
   var answers: [String] {
     var invalid: [String] = []
     var gone: Set<Int64> = []
@@ -61,30 +61,31 @@ struct Submission {
     return invalid + gone.sorted().map { "\($0)" }
   }
 
-  /// The number of the first line that is no ID, which fails a legacy job.
+  /// The number of the first invalid line, which fails a gcs job.
   var firstInvalidLine: Int? {
     lines.firstIndex { if case .invalid = $0 { true } else { false } }.map { $0 + 1 }
   }
 }
 
 extension LocalService {
-  /// The storage host takes no token.
-  func uploadHeaders(_ way: UploadWay) -> HTTPHeaders {
+  /// The headers of an upload. The storage host accepts no token.
+  func uploadHeaders(_ way: UploadMethod) -> HTTPHeaders {
     way == .native
       ? ["content-type": "text/plain", "authorization": "Bearer \(Self.token)"]
       : ["content-type": "text/plain"]
   }
 
-  /// Where a job's bytes go; for one in parts, a session that was begun.
-  func target(of job: WireJob, _ way: UploadWay) async throws -> String {
+  /// The URL for the upload; for an upload in parts, the URL of a new session.
+  func target(of job: WireJob, _ way: UploadMethod) async throws -> String {
     guard way == .gcsInParts else { return job.upload_url }
     let begun = try await begin(job)
     return try #require(begun.headers.first(name: "location"), "\(begun.status) \(begun.text)")
   }
 
-  /// Creates a job and sends it a submission.
+  /// Creates a job and uploads a submission.
   /// - Returns: the answer to the upload, and the job.
-  func submit(_ bytes: [UInt8], _ way: UploadWay) async throws -> (answer: Answer, job: WireJob) {
+  func submit(_ bytes: [UInt8], _ way: UploadMethod) async throws -> (answer: Answer, job: WireJob)
+  {
     let job = try await post(way.create()).job()
     let target = try await target(of: job, way)
     guard way == .gcsInParts else {
@@ -103,16 +104,16 @@ extension LocalService {
     return (last, job)
   }
 
-  /// Returns the job once it has been processed. It asks for it, since a process has no gate.
+  /// Polls until the job has been processed. A separate process has no gate to wait at.
   func processed(_ id: String) async throws -> WireJob {
     var job = try await self.job(id)
     while job.status == "in_progress" { job = try await self.job(id) }
     return job
   }
 
-  /// What the lines of a result are about, those of invalid lines marked; each is checked for its shape. In
-  /// the legacy profile they come in no order, and are put in the order of the IDs.
-  func answers(of job: WireJob, _ way: UploadWay) async throws -> [String] {
+  /// The IDs in a result's lines; invalid lines are marked. Checks the form of each line. Lines of the gcs profile are
+  /// sorted by ID, because they have no order.
+  func answers(of job: WireJob, _ way: UploadMethod) async throws -> [String] {
     let result = try await send(
       .GET, job.download_url, token: way == .native ? Self.token : nil)
     try #require(result.status == 200, "\(result.text)")
@@ -129,9 +130,9 @@ extension LocalService {
     return way == .native ? answers : answers.sorted { (Int($0) ?? 0) < (Int($1) ?? 0) }
   }
 
-  /// Submits bytes that no honest client sends, and holds what comes of them against the documentation.
+  /// Submits these bytes, and compares the outcome with the documentation.
   func expectAnswers(
-    to bytes: [UInt8], _ way: UploadWay, _ what: String,
+    to bytes: [UInt8], _ way: UploadMethod, _ what: String,
     _ location: SourceLocation = #_sourceLocation
   ) async throws {
     let (answer, created) = try await submit(bytes, way)

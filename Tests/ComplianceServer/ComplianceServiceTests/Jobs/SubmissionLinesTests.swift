@@ -33,13 +33,13 @@ import Testing
   }
 
   @Test(arguments: [1, 1000, 100_000])
-  func keepsTheBeginOfAnEndlessLine(blockBytes: Int) {
+  func keepsOnlyTheBeginningOfALongLine(blockBytes: Int) {
     let text = [UInt8](repeating: UInt8(ascii: "7"), count: 50_000) + Array("\n5\n".utf8)
     let begin = [UInt8](repeating: UInt8(ascii: "7"), count: SubmissionLines.invalidLineBytesMax)
     #expect(lines(text, blockBytes: blockBytes) == [.invalid(begin), .id(5)])
   }
 
-  @Test func escapesWhatJSONWantsEscaped() {
+  @Test func escapesJSON() {
     func answer(_ bytes: [UInt8]) -> String {
       var answer: [UInt8] = []
       bytes.withUnsafeBytes { ResultLines.append(invalid: $0, to: &answer) }

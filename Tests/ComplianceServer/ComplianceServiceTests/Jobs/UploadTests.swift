@@ -32,7 +32,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func aPartIsNotTakenForTheWhole(profile: WireProfile) async throws {
+  func aPartIsNotAcceptedAsTheWhole(profile: WireProfile) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
       let job = try await service.create()
       var request = HTTPClientRequest(url: job.upload_url)
@@ -52,8 +52,10 @@ import Testing
     }
   }
 
-  /// Whoever announces no body has lost it. Who says that it is empty means that.
-  @Test(arguments: UploadWay.allCases) func anUploadNeedsABody(_ way: UploadWay) async throws {
+  /// A request without Content-Length and Transfer-Encoding has lost its body. A request with Content-Length: 0 has an
+  /// empty body.
+  @Test(arguments: UploadMethod.allCases) func anUploadNeedsABody(_ way: UploadMethod) async throws
+  {
     try await LocalService.run({ $0.profile = way.profile }) { service in
       let job = try await service.post(way.create()).job()
       let target = try await service.target(of: job, way)
@@ -114,7 +116,7 @@ import Testing
     }
   }
 
-  @Test func refusesAnUploadThatSaysItIsTooLarge() async throws {
+  @Test func refusesAnUploadWithATooLargeLength() async throws {
     try await LocalService.withSite { site in
       var site = site
       site.configure = { $0.uploadBytesMax = 10 }
@@ -149,7 +151,7 @@ import Testing
   }
 
   @Test(arguments: [HTTPClientRequest.Body.Length.known(Int64(1000)), .unknown])
-  func aBrokenOffUploadChangesNothing(_ length: HTTPClientRequest.Body.Length) async throws {
+  func anIncompleteUploadChangesNothing(_ length: HTTPClientRequest.Body.Length) async throws {
     struct Break: Error {}
     try await LocalService.withSite { site in
       try await site.serving { service in
@@ -186,7 +188,7 @@ import Testing
 }
 
 extension AsyncStream where Element: Sendable {
-  /// The elements, one after another.
+  /// A stream of these elements.
   init(_ elements: [Element]) {
     self.init { continuation in
       for element in elements { continuation.yield(element) }

@@ -4,13 +4,13 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Chromium without a window, driven by its DevTools protocol over two pipes.
+/// Headless Chromium, controlled with the DevTools protocol over two pipes.
 final class Browser: Sendable {
   struct Failed: Error, CustomStringConvertible {
     let description: String
   }
 
-  /// A tab. What it is asked waits for its answer; nothing waits for a time.
+  /// A tab. Each call waits for its answer; nothing waits for a fixed time.
   struct Tab: Sendable {
     let browser: Browser
     fileprivate let target: String
@@ -41,7 +41,7 @@ final class Browser: Sendable {
       try await browser.ask(method, parameters, session, as: type)
     }
 
-    /// Loads a page, to its end.
+    /// Loads a page completely.
     func open(_ url: String) async throws {
       struct Navigated: Decodable { let errorText: String? }
       let navigated = try await ask("Page.navigate", ["url": url], as: Navigated.self)
@@ -49,7 +49,7 @@ final class Browser: Sendable {
       try await until("document.readyState === 'complete'")
     }
 
-    /// What an expression is in the page; a promise's value once it has one.
+    /// The value of an expression in the page; for a promise, its result.
     func value<T: Decodable & Sendable>(
       _ expression: String, as type: T.Type = T.self
     ) async throws -> T {
@@ -83,7 +83,7 @@ final class Browser: Sendable {
       #expect(holds)
     }
 
-    /// As the screen of a phone, of a tablet or of a desk, in a colour scheme.
+    /// Emulates the screen of a phone, a tablet or a desktop, and a colour scheme.
     func show(width: Int, isDark: Bool) async throws {
       let isHeld = width < 1000
       try await ask(
@@ -126,7 +126,7 @@ final class Browser: Sendable {
 
   private struct State {
     var number = 0
-    /// By the number of the message that waits.
+    /// The waiting calls, by message number.
     var waiting: [Int: Waiting] = [:]
     var hasEnded = false
   }
@@ -141,26 +141,25 @@ final class Browser: Sendable {
       defer { browser.end() }
       return try await withTaskCancellationHandler {
         let value = try await body(browser)
-        // It has processes of its own, which write to its folder until it ends them.
+        // Its child processes write to its directory until it ends them.
         _ = try await browser.reply("Browser.close", [:], nil)
         browser.process.waitUntilExit()
         return value
       } onCancel: {
-        // A browser that hangs must not keep the tests from ending.
+        // A browser that hangs must not block the tests.
         browser.end()
       }
     }
   }
 
-  /// A new tab, which hides the others.
+  /// Opens a new tab, which hides the others.
   func tab() async throws -> Tab { try await Tab(self) }
 
   private init(profile: String) throws {
     let (stdin, stdout) = (Pipe(), Pipe())
     process = Process()
     process.executableURL = URL(filePath: "/bin/bash")
-    // The protocol is spoken on the descriptors 3 and 4. The sandbox needs rights that a container's root
-    // does not have.
+    // The protocol uses the descriptors 3 and 4. The sandbox needs privileges that root in a container lacks.
     process.arguments = [
       "-c", "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "bash",
       "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
@@ -170,7 +169,7 @@ final class Browser: Sendable {
     process.standardInput = stdin
     process.standardOutput = stdout
     input = stdin.fileHandleForWriting
-    // A browser that is gone is an error of the write, and no signal that ends the tests.
+    // Writing to a browser that has ended must fail with an error, not with a signal that ends the tests.
     signal(SIGPIPE, SIG_IGN)
     try process.run()
     let output = stdout.fileHandleForReading
@@ -181,7 +180,7 @@ final class Browser: Sendable {
     var bytes = Data()
     var part = [UInt8](repeating: 0, count: 1 << 16)
     while true {
-      // Of a file handle, a read would wait until all of the part has come.
+      // FileHandle's read would wait until the whole buffer is full.
       let count = Foundation.read(output.fileDescriptor, &part, part.count)
       guard count > 0 else { break }
       bytes.append(contentsOf: part[..<count])

@@ -7,7 +7,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// What the service tells whoever runs it, and whom it does not tell.
+/// The operator's pages, and who may see them.
 @Suite(.endedIfItHangs) struct OperatorPageTests {
   private static let pages = ["/", "/metrics", "/admin/faults"]
 
@@ -23,10 +23,10 @@ import Testing
     "Basic " + Data("operator:\(password)".utf8).base64EncodedString()
   }
 
-  // MARK: Who may see them
+  // MARK: Access
 
   @Test(arguments: pages)
-  func theyOpenToTheAdminTokenAlone(_ page: String) async throws {
+  func theyRequireTheAdminToken(_ page: String) async throws {
     try await LocalService.run({ $0.adminToken = "secret:admin" }) { service in
       for right in ["Bearer secret:admin", Self.basic("secret:admin")] {
         #expect(try await Self.fetch(service, page, authorization: right).status == 200)
@@ -50,7 +50,7 @@ import Testing
   }
 
   @Test(arguments: pages)
-  func withoutAnAdminTokenOnlyThisMachineSeesThem(_ page: String) async throws {
+  func withoutAnAdminTokenTheyAreLocal(_ page: String) async throws {
     try await LocalService.run { service in
       let seen = try await Self.fetch(service, page, authorization: nil)
       #expect(seen.status == 200)
@@ -76,7 +76,7 @@ import Testing
     ("", false),
   ]
 
-  /// The status of an answer to these lines of a head.
+  /// The status of the answer to a request with these header lines.
   private static func status(
     _ service: LocalService, _ path: String, _ fields: [String], version: String = "1.1"
   ) async throws -> Int? {
@@ -87,7 +87,7 @@ import Testing
     return answer.split(separator: " ").dropFirst().first.flatMap { Int($0) }
   }
 
-  @Test func withoutAnAdminTokenTheyAreOfLoopbacksNamesAlone() async throws {
+  @Test func withoutAnAdminTokenTheyRequireALoopbackHost() async throws {
     try await LocalService.run { service in
       for name in Self.names {
         let host = "Host: \(name.host)"
@@ -95,7 +95,7 @@ import Testing
           let status = try await Self.status(service, page, [host])
           #expect(status == (name.isLoopback ? 200 : 404), "\(page) of \(name.host)")
         }
-        // The API has whatever name its clients use.
+        // The API accepts any host name.
         for (path, status) in [
           ("/healthz", 200), ("/readyz", 200), ("/livez", 200), ("/2/openapi.json", 200),
           ("\(LocalService.jobsPath)?type=tweets", 401),
@@ -103,12 +103,12 @@ import Testing
           #expect(try await Self.status(service, path, [host]) == status, "\(path) of \(name.host)")
         }
       }
-      // A proxy on this machine asks under any name.
+      // A proxy on this machine may send any host name.
       for header in ["Forwarded: for=1.2.3.4", "Via: 1.1 proxy", "X-Forwarded-For: 1.2.3.4"] {
         #expect(
           try await Self.status(service, "/", ["Host: localhost", header]) == 404, "\(header)")
       }
-      // The host of a target that is a whole URL has to be the same.
+      // If the target is a whole URL, its host must equal the Host header.
       for (target, status) in [
         ("http://evil.example/", 400), ("http://LOCALHOST/", 200),
         ("http://localhost/healthz", 200),
@@ -116,13 +116,13 @@ import Testing
         #expect(try await Self.status(service, target, ["Host: localhost"]) == status, "\(target)")
       }
     }
-    // Whoever has a public URL has a proxy.
+    // A public URL means a proxy.
     try await LocalService.run({ $0.publicURL = "http://127.0.0.1:1" }) { service in
       let hidden = try await Self.status(service, "/", ["Host: 127.0.0.1"])
       let open = try await Self.status(service, "/readyz", ["Host: 127.0.0.1"])
       #expect(hidden == 404 && open == 200)
     }
-    // The token opens them under any name.
+    // With the token, any host name is accepted.
     try await LocalService.run({ $0.adminToken = "admin" }) { service in
       for host in ["evil.example", "127.0.0.1"] {
         let fields = ["Host: \(host)"]
@@ -134,7 +134,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func aRequestHasOneHost(_ profile: WireProfile) async throws {
+  func aRequestNeedsExactlyOneHost(_ profile: WireProfile) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
       for path in ["/healthz", "/", "\(LocalService.jobsPath)?type=tweets"] {
         for fields in [
@@ -145,7 +145,7 @@ import Testing
           #expect(try await Self.status(service, path, fields) == 400, "\(path), \(fields)")
         }
       }
-      // HTTP/1.0 knows no Host; the pages are of a name, though.
+      // HTTP/1.0 requires no Host, but the operator's pages do.
       #expect(try await Self.status(service, "/healthz", [], version: "1.0") == 200)
       #expect(try await Self.status(service, "/", [], version: "1.0") == 404)
       guard profile == .gcs else { return }
@@ -166,7 +166,7 @@ import Testing
         let well = try await service.get(page, token: nil)
         #expect(well.status == 200 && well.text == Self.well)
       }
-      // The database is taken away under the server.
+      // Make the database unavailable.
       let name = service.database.name
       try await withTestDatabase { other in
         try await other.withConnection {
@@ -181,14 +181,14 @@ import Testing
         #expect(ill.headers.first(name: "retry-after") == "1")
         let health = try await service.get("/healthz", token: nil)
         #expect(health.status == 503)
-        // No restart would mend that.
+        // A restart would not help.
         #expect(try await service.get("/livez", token: nil).status == 200)
         #expect(health.text == #"{"database":"away","spool":"ok","status":"degraded"}"#)
         try await other.withConnection {
           try await $0.runScript("ALTER DATABASE \(trusted: name) WITH ALLOW_CONNECTIONS true")
         }
       }
-      // A connection that was made before may be in the pool still.
+      // The pool may still have an old connection.
       while try await service.get("/readyz", token: nil).status != 200 {}
       #expect(try await service.get("/healthz", token: nil).text == Self.well)
     }
@@ -211,9 +211,9 @@ import Testing
     }
   }
 
-  /// Every connection to the database waits for a lock; the answer does not.
-  @Test func healthAnswersThoughTheDatabaseDoesNot() async throws {
-    try await LocalService.run({ $0.healthPatience = .milliseconds(700) }) { service in
+  /// All connections to the database wait for a lock, but the health page answers.
+  @Test func healthAnswersWhileTheDatabaseHangs() async throws {
+    try await LocalService.run({ $0.healthTimeout = .milliseconds(700) }) { service in
       try await service.database.withConnection { holder in
         try await holder.withTransaction { transaction in
           _ = try await transaction.run("LOCK TABLE compliance.jobs IN ACCESS EXCLUSIVE MODE")
@@ -235,7 +235,7 @@ import Testing
   }
 
   @Test(arguments: pages + ["/healthz", "/readyz", "/livez", "/2/openapi.json"])
-  func aHeadIsThePageWithoutItsBody(_ page: String) async throws {
+  func headAnswersWithoutABody(_ page: String) async throws {
     try await LocalService.run { service in
       let head = try await service.send(.HEAD, page, token: nil)
       let get = try await service.get(page, token: nil)
@@ -266,7 +266,7 @@ import Testing
         (#"compliance_sent_bytes_total{endpoint="download"}"#, 0),
         (#"compliance_jobs{type="tweets",status="complete"}"#, 1),
         ("compliance_jobs_processed_total", 1),
-        // This one.
+        // The request for the metrics itself.
         ("compliance_requests_under_way", 1),
       ] {
         #expect(samples[sample] == value, "\(sample)")
@@ -276,8 +276,8 @@ import Testing
     }
   }
 
-  /// Reads Prometheus' text format, and checks what it asks of a page: each family's head comes once and
-  /// before its samples, and buckets are cumulative.
+  /// Parses Prometheus' text format, and checks its rules: each family's HELP and TYPE appear once and before its
+  /// samples, and buckets are cumulative.
   private static func samples(_ text: String) throws -> [String: Double] {
     var samples: [String: Double] = [:]
     var families: Set<String> = []
@@ -288,7 +288,7 @@ import Testing
       if let head = line.wholeMatch(of: /# (HELP|TYPE) (\w+) (.+)/) {
         guard head.1 == "TYPE" else { continue }
         family = String(head.2)
-        #expect(families.insert(family).inserted, "\(family) comes twice")
+        #expect(families.insert(family).inserted, "\(family) appears twice")
         #expect(["counter", "gauge", "histogram"].contains(head.3))
         continue
       }
@@ -300,7 +300,7 @@ import Testing
         #expect(value >= bucket, "\(line)")
         bucket = sample.1.contains("+Inf") ? 0 : value
       }
-      #expect(samples.updateValue(value, forKey: String(sample.1)) == nil, "\(line) comes twice")
+      #expect(samples.updateValue(value, forKey: String(sample.1)) == nil, "\(line) appears twice")
     }
     return samples
   }

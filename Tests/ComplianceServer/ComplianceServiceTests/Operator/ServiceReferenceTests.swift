@@ -3,9 +3,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What docs/reference says of the service's pages and metrics, held against a live service.
+/// Compares the pages and metrics in docs/reference with a live service.
 @Suite(.endedIfItHangs) struct ServiceReferenceTests {
-  /// What stands in the first cell of the rows of a section's table.
+  /// The first cells of a table's rows.
   private static func names(_ file: String, _ heading: String) throws -> [String] {
     let page = try String(
       contentsOfFile: "\(repositoryRootPath)/docs/reference/\(file)", encoding: .utf8)

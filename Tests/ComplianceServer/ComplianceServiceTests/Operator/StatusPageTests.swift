@@ -5,9 +5,9 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// The page at `/`, as a browser shows it.
+/// The status page at `/`, in a browser.
 @Suite(.endedIfItHangs) struct StatusPageTests {
-  /// The text of each row of the page's tables, as the browser has it.
+  /// The text of each table row in the browser.
   private static func rows(_ tab: Browser.Tab) async throws -> [String] {
     try await tab.value(
       """
@@ -16,7 +16,7 @@ import Testing
       """)
   }
 
-  // MARK: What it shows
+  // MARK: Contents
 
   @Test func aBrowserShowsJobsAndWhatWasServed() async throws {
     try await LocalService.run { service in
@@ -50,12 +50,12 @@ import Testing
         #expect(try row(complete.id).hasPrefix("complete users \(complete.id)"))
         #expect(try row(failed.id).hasPrefix("failed users \(failed.id)"))
         #expect(try row(failed.id).contains("Line 7 is no ID."))
-        // To the API it has failed.
+        // In the API, its status is failed.
         #expect(answer.status == "failed")
         #expect(try row(cancelled.id).hasPrefix("cancelled users \(cancelled.id)"))
         #expect(try row(cancelled.id).contains("The job was cancelled."))
         #expect(try row(waiting.id).contains("nightly"))
-        #expect(try row(waiting.id).contains("waits for its upload, 14 min left"))
+        #expect(try row(waiting.id).contains("waiting for its upload, 14 min left"))
         #expect(try row(working.id).hasPrefix("in progress tweets \(working.id)"))
         #expect(try row(working.id).contains("0 %"))
         #expect(rows.contains { $0.hasPrefix("create 5 200 5 ") }, "\(rows)")
@@ -94,10 +94,10 @@ import Testing
     }
   }
 
-  // MARK: What it lets happen
+  // MARK: Security
 
-  /// Also if a name comes by an update. What would get in nevertheless is neither run nor sent anywhere.
-  @Test func whatAnAppWritesIsTextAndNothingElse() async throws {
+  /// Names stay text, also after an update. The content security policy blocks injected scripts and requests.
+  @Test func namesAreEscapedAndScriptsAreBlocked() async throws {
     try await LocalService.run { service in
       func create(_ type: String, _ name: String) async throws {
         let json = try JSONEncoder().encode(["type": type, "name": name])
@@ -146,7 +146,7 @@ import Testing
     }
   }
 
-  /// One document: nothing else is loaded, from here or from elsewhere.
+  /// The page loads nothing but itself.
   @Test func itIsSelfContained() async throws {
     try await LocalService.run { service in
       let page = try await service.get("/")
@@ -159,7 +159,7 @@ import Testing
         let tab = try await browser.tab()
         try await tab.open(service.baseURL + "/")
         try await tab.until("performance.getEntriesByType('resource').length >= 2")
-        // The page itself, and what it asked for since.
+        // Only the page's own updates are fetched.
         let asked: [String] = try await tab.value(
           """
           [...new Set(performance.getEntriesByType('resource').map(entry =>
@@ -172,8 +172,8 @@ import Testing
     }
   }
 
-  /// The user name and the password of a URL are for the browser: its script can't ask with them in it.
-  @Test func itRenewsItselfForWhoeverHasThePassword() async throws {
+  /// The page updates itself also if its URL contains a user name and password. `fetch` refuses such URLs.
+  @Test func itUpdatesItselfWithAPasswordInTheURL() async throws {
     try await LocalService.run({ $0.adminToken = "secret" }) { service in
       try await Browser.run { browser in
         let tab = try await browser.tab()

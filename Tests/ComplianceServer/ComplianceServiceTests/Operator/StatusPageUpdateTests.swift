@@ -3,9 +3,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The page renews itself in place, as long as somebody looks at it and whatever becomes of the server.
+/// The page updates itself in place while it is visible, also when the server or the database fails.
 @Suite(.endedIfItHangs) struct StatusPageUpdateTests {
-  /// Makes jobs that are over, as old as their number says.
+  /// Adds finished jobs; a lower number is older.
   private static func addJobs(_ numbers: ClosedRange<Int>, to service: LocalService) async throws {
     try await service.execute(
       """
@@ -22,16 +22,16 @@ import Testing
 
   private static let notice = "document.getElementById('notice').textContent"
 
-  /// Whoever reads a row, has selected text in it and stands on a link goes on doing so while jobs come.
+  /// An update keeps the scroll position, a text selection and the focus while new jobs appear.
   @Test(arguments: [390, 1280])
-  func anUpdateLeavesAloneWhatIsRead(width: Int) async throws {
+  func anUpdateKeepsScrollPositionSelectionAndFocus(width: Int) async throws {
     try await LocalService.run { service in
       try await Self.addJobs(1...45, to: service)
       try await Browser.run { browser in
         let tab = try await browser.tab()
         try await tab.show(width: width, isDark: false)
         try await tab.open(service.baseURL + "/")
-        // That the page is never loaded anew is seen by what is the window's alone.
+        // Properties of the window show later that the page was not reloaded.
         let isSet: Bool = try await tab.value(
           """
           (() => {
@@ -47,7 +47,7 @@ import Testing
         #expect(isSet)
         try await Self.addJobs(46...60, to: service)
         try await tab.until("\(Self.element(60)) !== null")
-        // The oldest have made room for the newest.
+        // The oldest rows are gone.
         #expect(try await tab.value("\(Self.element(10)) === null"))
         let kept: [Bool] = try await tab.value(
           """
@@ -60,7 +60,7 @@ import Testing
           "[...document.querySelectorAll('#jobs [title]')].map(name => name.title)")
         #expect(order == (11...60).reversed().map { "number \($0)" })
 
-        // A text that changes itself keeps its selection, too.
+        // A selection in a changing text is kept, too.
         try await tab.until(
           """
           (() => {
@@ -82,8 +82,8 @@ import Testing
     }
   }
 
-  /// Whatever two pages hold, the one becomes the other, and what has an ID in both stays the same element.
-  @Test func anyPageBecomesAnyOther() async throws {
+  /// Random pages: the update turns one page into the other, and elements with the same ID stay the same objects.
+  @Test func anUpdateTurnsOnePageIntoTheOther() async throws {
     let seed = SeededGenerator.seedOfTest()
     try await LocalService.run { service in
       try await Browser.run { browser in
@@ -141,12 +141,11 @@ import Testing
     }
   }
 
-  /// It says since when it is stale, keeps what it shows, and goes on by itself.
-  @Test func itOutlivesTheServer() async throws {
+  /// While the server is down, the page says how old it is and keeps its content. Later it updates itself again.
+  @Test func itSurvivesARestartOfTheServer() async throws {
     try await LocalService.withSite { site in
       var site = site
-      // The server comes back to this address, which nobody else takes meanwhile: the port is free as long
-      // as no other test has the same host.
+      // The server must come back at the same address. A random loopback host keeps other tests from using it.
       let host = "127.\((1...3).map { _ in "\(Int.random(in: 1...254))" }.joined(separator: "."))"
       site.configure = {
         $0.host = host
@@ -175,7 +174,7 @@ import Testing
     }
   }
 
-  @Test func itOutlivesTheDatabase() async throws {
+  @Test func itSurvivesAnOutageOfTheDatabase() async throws {
     try await LocalService.run { service in
       let first = try await service.create()
       try await Browser.run { browser in
@@ -183,7 +182,7 @@ import Testing
         try await tab.open(service.baseURL + "/")
         let late = try await browser.tab()
         try await service.withoutDatabase {
-          // Whoever opens the page now gets it, without jobs.
+          // A page that is opened now has no jobs.
           try await late.open(service.baseURL + "/")
           #expect(try await late.value(Self.notice) == "The database is not available.")
           #expect(try await late.value("document.querySelectorAll('#jobs tr').length") == 0)
@@ -206,8 +205,8 @@ import Testing
     }
   }
 
-  /// It asks as long as it is seen, for nothing while it is hidden, and at once when it is seen again.
-  @Test func aHiddenPageAsksForNothing() async throws {
+  /// The page sends requests while it is visible, none while it is hidden, and one at once when it is visible again.
+  @Test func aHiddenPageSendsNoRequests() async throws {
     try await LocalService.run { service in
       try await Browser.run { browser in
         let tab = try await browser.tab()
@@ -234,7 +233,7 @@ import Testing
         try await tab.open(service.baseURL + "/")
         try await tab.until("asked >= 2 && asked === answered && timers.size === 1")
         let other = try await browser.tab()
-        // One that was under way may still end.
+        // A request that was running may still end.
         try await tab.until("document.hidden && asked === answered && timers.size === 0")
         let asked: Int = try await tab.value("asked")
         try await other.open("about:blank")

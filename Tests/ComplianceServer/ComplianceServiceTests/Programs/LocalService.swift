@@ -10,7 +10,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// A live server on a free port, on a database and a spool directory of its own.
+/// A live server on a free port, with its own database and spool directory.
 struct LocalService {
   let database: TestDatabase
   let spool: String
@@ -26,7 +26,7 @@ struct LocalService {
     let spool: String
     var configure: @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in }
 
-    /// Runs a server for the length of `body`. If `body` throws, the server drops what it is doing.
+    /// Runs a server while `body` runs. If `body` throws, the server stops at once.
     func serving<R: Sendable>(_ body: (LocalService) async throws -> R) async throws -> R {
       let gate = TestGate<ServicePoint>()
       var configuration = ComplianceServer.Configuration(
@@ -34,8 +34,8 @@ struct LocalService {
         spool: FilePath(spool), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
       configuration.gate = { await gate.pass($0) }
       configuration.sweepInterval = .milliseconds(20)
-      // A test machine that is busy is slow, not ill.
-      configuration.healthPatience = .seconds(60)
+      // A busy test machine must not count as a failure.
+      configuration.healthTimeout = .seconds(60)
       configure(&configuration)
       return try await ComplianceServer.withRunning(configuration) { address in
         try await body(
@@ -43,7 +43,7 @@ struct LocalService {
       }
     }
 
-    /// Runs a server until `body` is through, and interrupts it there.
+    /// Runs a server until `body` returns, and interrupts it then.
     func interrupting(_ body: (LocalService) async throws -> Void) async throws {
       struct Interruption: Error {}
       do {
@@ -54,7 +54,7 @@ struct LocalService {
       } catch is Interruption {}
     }
 
-    /// But for the spool's own mark.
+    /// Without the spool's own ID file.
     var spooledFiles: [String] {
       get throws {
         try FileManager.default.contentsOfDirectory(atPath: spool).sorted()
@@ -83,7 +83,7 @@ struct LocalService {
   }
 }
 
-/// What came back.
+/// The answer to a request.
 struct Answer {
   let status: Int
   let headers: HTTPHeaders
@@ -91,7 +91,7 @@ struct Answer {
 
   var text: String { String(decoding: body, as: UTF8.self) }
 
-  /// The body as JSON; an empty object if it is none.
+  /// The body as a JSON object; empty if it is not one.
   var object: [String: Any] {
     (try? JSONSerialization.jsonObject(with: Data(body))) as? [String: Any] ?? [:]
   }
@@ -100,13 +100,13 @@ struct Answer {
     try JSONDecoder().decode(type, from: Data(body))
   }
 
-  /// The job of a success.
+  /// The job in a successful answer.
   func job(_ location: SourceLocation = #_sourceLocation) throws -> WireJob {
     try #require(status == 200, "\(status) \(text)", sourceLocation: location)
     return try decoded(WireJob.Answer.self).data
   }
 
-  /// The problem of a refusal, checked for what every problem has.
+  /// The problem in an error answer. Checks the members that every problem has.
   func problem(_ location: SourceLocation = #_sourceLocation) throws -> WireProblem {
     #expect(
       headers.first(name: "content-type") == "application/problem+json", sourceLocation: location)
@@ -155,7 +155,7 @@ struct WireProblem: Decodable {
   let value: String?
   let resource_id: String?
 
-  /// What clients tell problems by.
+  /// The kind of the problem.
   var kind: Substring { type.split(separator: "/").last ?? "" }
 }
 
@@ -224,7 +224,7 @@ extension LocalService {
     return result.text.split(separator: "\n").map(String.init)
   }
 
-  /// Creates a job, uploads to it, and returns it once it has been processed.
+  /// Creates a job, uploads to it, and returns it after it has been processed.
   func uploaded(_ type: String, _ text: String) async throws -> WireJob {
     let job = try await create(type)
     let answer = try await put(text, to: job.upload_url, token: token(for: job.upload_url))
@@ -233,7 +233,7 @@ extension LocalService {
     return try await self.job(job.id)
   }
 
-  /// The result's lines, empty ones too, without what follows the last line feed.
+  /// The result's lines, including empty ones.
   func resultLines(_ type: String, _ text: String) async throws -> [String] {
     let job = try await uploaded(type, text)
     try #require(job.status == "complete", "\(job)")
@@ -244,7 +244,7 @@ extension LocalService {
     return lines.dropLast().map(String.init)
   }
 
-  /// The storage host of the gcs profile takes none.
+  /// Nil for the storage host, which accepts no token.
   private func token(for url: String) -> String? { url.hasPrefix(baseURL) ? Self.token : nil }
 
   func execute(_ sql: String) async throws {
@@ -252,7 +252,7 @@ extension LocalService {
   }
 }
 
-/// Takes lines from any thread.
+/// Collects lines from any thread.
 final class LineCollector: Sendable {
   private let lines = Mutex<[String]>([])
 
@@ -261,7 +261,7 @@ final class LineCollector: Sendable {
   @Sendable func add(_ line: String) { lines.withLock { $0.append(line) } }
 }
 
-/// Its messages from a level on.
+/// A logger that collects messages from a level on.
 func collectingLogger(_ lines: LineCollector, _ level: Logger.Level = .warning) -> Logger {
   Logger(label: "test") { _ in CollectingHandler(lines: lines, logLevel: level) }
 }

@@ -23,7 +23,7 @@ import Testing
     }
   }
 
-  @Test func losesNothingThatItAnsweredForWhenItIsKilled() async throws {
+  @Test func aKillLosesNothingThatWasConfirmed() async throws {
     try await LocalService.withSite { site in
       var process = try await serve(site)
       let created = try await LocalService(site: site, process).create()
@@ -49,7 +49,7 @@ import Testing
     }
   }
 
-  @Test func saysWhatToDoAboutAMissingSchema() async throws {
+  @Test func aMissingSchemaIsReportedWithARemedy() async throws {
     try await withTestDatabase { database in
       let site = LocalService.Site(
         database: database,
@@ -73,14 +73,14 @@ import Testing
     }
   }
 
-  @Test func seedsTheSameWorldForTheSameSeed() async throws {
+  @Test func theSameSeedGivesTheSameData() async throws {
     func world(_ arguments: [String]) async throws -> String {
       try await withTestDatabase(.platform) { database in
         let seed = ["seed", "--database", database.url, "--accounts", "50", "--posts", "2000"]
         let seeded = try await Program.run("compliance-server", seed + arguments)
         #expect(seeded.code == 0, "\(seeded.stderr)")
         #expect(seeded.stdout.contains("2,000 posts:"), "\(seeded.stdout)")
-        // A world that is there is not touched by accident.
+        // Existing data is not replaced without --replace.
         let again = try await Program.run("compliance-server", seed + arguments)
         #expect(again.code == 1 && again.stderr.contains("--replace"), "\(again.stderr)")
         return try await database.withConnection {
@@ -98,7 +98,7 @@ import Testing
     #expect(try await world(["--seed", "4"]) != first)
   }
 
-  @Test func saysWhenItsAddressIsTaken() async throws {
+  @Test func anAddressInUseIsReported() async throws {
     try await LocalService.withSite { site in
       let first = try await serve(site)
       let port = try #require(first.baseURL?.split(separator: ":").last)
@@ -113,7 +113,7 @@ import Testing
     }
   }
 
-  @Test func saysWhenItsSpoolCannotBeWritten() async throws {
+  @Test func anUnwritableSpoolIsReported() async throws {
     try await LocalService.withSite { site in
       let process = try await serve(site, ["--spool", "/dev/null/spool"])
       #expect(process.log.contains("cannot write to the spool directory /dev/null/spool"))
@@ -140,8 +140,8 @@ import Testing
     #expect(await process.exitCode() == 2)
   }
 
-  /// An upload that is under way is taken, and nobody new is let in.
-  @Test func finishesWhatIsUnderWayWhenItIsToldToStop() async throws {
+  /// The current upload is completed, and new connections are refused.
+  @Test func currentRequestsAreFinishedAtShutdown() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
       let service = try LocalService(site: site, process)
@@ -152,7 +152,7 @@ import Testing
         PUT \(connection.target) HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\
         Authorization: Bearer \(LocalService.token)\r\n\r\n
         """)
-      // The server waits for the body now.
+      // Now the server waits for the body.
       _ = await connection.read(until: "100 Continue\r\n\r\n")
       try connection.send("1\n")
       process.send(signal: SIGTERM)
@@ -209,7 +209,7 @@ import Testing
     (["faults"], ["lose_response", "truncate", "profile", "rate", "/admin/faults"]),
     (["migrate"], ["up", "down", "status"]),
   ])
-  func explainsItself(_ command: [String], naming words: [String]) async throws {
+  func theHelpNamesEveryOption(_ command: [String], naming words: [String]) async throws {
     let help = try await Program.run("compliance-server", command + ["--help"])
     #expect(help.code == 0)
     for word in words { #expect(help.stdout.contains(word), "\(word)") }

@@ -4,18 +4,18 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Clients that others wrote, as their users use them.
+/// Tests with public clients.
 @Suite(.endedIfItHangs) struct PublicClientTests {
   // MARK: tweepy
 
   @Test(arguments: [(WireProfile.native, "tweets"), (.native, "users"), (.gcs, "tweets")])
-  func tweepyTakesAJobThrough(_ profile: WireProfile, _ type: String) async throws {
+  func tweepyCompletesAJob(_ profile: WireProfile, _ type: String) async throws {
     try await PublicHosts.run(profile) { hosts in
-      try await hosts.service.execute(PublicWorld.script)
+      try await hosts.service.execute(PublicClientData.script)
       let output = try await Tool.python(
         [Tool.script("tweepy_client.py"), LocalService.token, profile.rawValue, type]
-          + [PublicWorld.submission], environment: hosts.environment)
-      let said = try Said(output)
+          + [PublicClientData.submission], environment: hosts.environment)
+      let said = try ClientOutput(output)
       let empty = try #require(said.object["empty"] as? [String: Any])
       #expect(empty["data"] is NSNull)
       #expect((empty["meta"] as? [String: Int]) == ["result_count": 0])
@@ -35,7 +35,7 @@ import Testing
       for (step, error, status) in refusals {
         let refusal = try #require(said.object[step] as? [Any], "\(step): \(said)")
         #expect(refusal[0] as? String == error && refusal[1] as? Int == status, "\(refusal)")
-        // It found a message where it looks for one.
+        // The client found a message where it looks for one.
         #expect((refusal.last as? String)?.isEmpty == false, "\(refusal)")
       }
     }
@@ -43,18 +43,18 @@ import Testing
 
   // MARK: xdk
 
-  /// X's own client, which has a setting for the URL.
+  /// X's own client. Its URL can be configured.
   @Test(arguments: [(WireProfile.native, "tweets"), (.native, "users"), (.gcs, "tweets")])
-  func xdkTakesAJobThrough(_ profile: WireProfile, _ type: String) async throws {
+  func xdkCompletesAJob(_ profile: WireProfile, _ type: String) async throws {
     try await LocalService.run({
       $0.profile = profile
       $0.rateLimit = nil
     }) { service in
-      try await service.execute(PublicWorld.script)
+      try await service.execute(PublicClientData.script)
       let output = try await Tool.python(
         [Tool.script("xdk_client.py"), service.baseURL, LocalService.token, profile.rawValue, type]
-          + [PublicWorld.submission])
-      let said = try Said(output)
+          + [PublicClientData.submission])
+      let said = try ClientOutput(output)
       #expect(
         (said.object["empty"] as? [Any])?.isEmpty == true && said.object["count"] as? Int == 0)
       try said.expectOneJob(type: type, name: "by xdk")
@@ -68,9 +68,9 @@ import Testing
 
   // MARK: twarc
 
-  /// By its own command line. Its waiting is left out: it asks for the first time after a minute.
+  /// Uses twarc's command line with `--no-wait`, because it polls for the first time only after a minute.
   @Test(arguments: ["tweets", "users"])
-  func twarcTakesAJobOfTheLegacyProfileThrough(type: String) async throws {
+  func twarcCompletesAJobOfTheGCSProfile(type: String) async throws {
     try await Twarc.with(.gcs) { twarc in
       let job = try await twarc.created(type)
       try await twarc.service.gate.reached { $0 == .processed(jobID: job) }
@@ -79,7 +79,7 @@ import Testing
       #expect(data["status"] as? String == "complete" && data["name"] as? String == "by twarc")
       let listed = try await twarc.json("list", type, "--status", "complete") as? [[String: Any]]
       #expect(listed?.map { $0["id"] as? String } == [job])
-      // It reads every time and, if it is to tell all, whether the upload was resumable.
+      // With --verbose, it reads all times and whether the upload was resumable.
       _ = try await twarc.run("list", type, "--verbose")
 
       _ = try await twarc.run("download", job, "result.ndjson", "--no-wait")
@@ -87,17 +87,17 @@ import Testing
     }
   }
 
-  /// Twarc knows no bytes that want a token: it sends them without, looks at no status, and takes the refusal of a download
-  /// for its result. All else works.
+  /// twarc sends no token for uploads and downloads, and ignores their statuses. So these fail in the native profile, and
+  /// it stores the error answer as the result. The rest works.
   @Test func twarcCreatesAndListsJobsOfTheNativeProfile() async throws {
     try await Twarc.with(.native) { twarc in
       let job = try await twarc.created("tweets")
       #expect(try await twarc.service.states() == ["tweets created"])
 
-      // Somebody else does what it cannot.
+      // The test uploads in its place.
       let url = try await twarc.service.job(job).upload_url
       let path = try #require(url.split(separator: "https://api.x.com").first)
-      _ = try await twarc.service.put(PublicWorld.submission, to: String(path)).job()
+      _ = try await twarc.service.put(PublicClientData.submission, to: String(path)).job()
       try await twarc.service.gate.reached { $0 == .processed(jobID: job) }
       let listed = try await twarc.json("list", "tweets") as? [[String: Any]]
       #expect(listed?.map { $0["status"] as? String } == ["complete"])
@@ -110,7 +110,7 @@ import Testing
 
   // MARK: curl
 
-  /// The lines for curl on the service's page, by the comment that begins each part.
+  /// The curl commands in the service's reference page, by the comment at the beginning of each part.
   private static func quickStart() throws -> [Substring: String] {
     let page = try String(
       contentsOfFile: repositoryRootPath + "/docs/reference/service.md", encoding: .utf8)
@@ -129,14 +129,14 @@ import Testing
   @Test(arguments: [
     (WireProfile.native, "native"), (.gcs, "--profile gcs"), (.gcs, "--profile gcs, resumable"),
   ])
-  func theQuickStartsCurlLinesWorkAsWritten(_ profile: WireProfile, _ part: String) async throws {
+  func theCurlCommandsOfTheReferenceWork(_ profile: WireProfile, _ part: String) async throws {
     let parts = try Self.quickStart()
     let script = try #require(parts["for both"]) + #require(parts[part[...]])
     try await LocalService.run({ $0.profile = profile }) { service in
-      try await service.execute(PublicWorld.script)
+      try await service.execute(PublicClientData.script)
       try await withTemporaryDirectory { directory in
         let ids = directory.appending("ids.txt").string
-        try PublicWorld.submission.write(toFile: ids, atomically: true, encoding: .utf8)
+        try PublicClientData.submission.write(toFile: ids, atomically: true, encoding: .utf8)
         _ = try await Tool.run(
           "/bin/bash", ["-euo", "pipefail", "-c", "cd '\(directory)'\n" + script],
           environment: [

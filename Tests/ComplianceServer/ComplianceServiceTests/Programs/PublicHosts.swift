@@ -3,11 +3,11 @@ import Foundation
 import SystemPackage
 import TestSupport
 
-/// A service behind the names that X and Google have, for clients that know no others: a proxy of the test's own leads them
-/// to nginx, whose certificate is of an authority that they are told to trust.
+/// A service behind the host names of X and Google, for clients whose host names cannot be configured. A proxy of the
+/// test connects them to nginx, and they trust the test's certificate authority.
 struct PublicHosts {
   let service: LocalService
-  /// What a program that uses requests needs to get there.
+  /// The environment for programs that use Python's requests.
   let environment: [String: String]
 
   private static let api = ["api.x.com", "api.twitter.com"]
@@ -16,22 +16,22 @@ struct PublicHosts {
   static func run<R: Sendable>(
     _ profile: WireProfile, _ body: (PublicHosts) async throws -> R
   ) async throws -> R {
-    let (front, storagePlace) = (LoopbackPlace.random(), LoopbackPlace.random())
+    let (front, storageAddress) = (LoopbackAddress.random(), LoopbackAddress.random())
     return try await LocalService.run({
       $0.profile = profile
       $0.publicURL = "https://\(api[0])"
       $0.storagePublicURL = "https://\(storage)"
-      ($0.storageHost, $0.storagePort) = (storagePlace.host, storagePlace.port)
-      // Clients ask again at once whether a job is done.
+      ($0.storageHost, $0.storagePort) = (storageAddress.host, storageAddress.port)
+      // Clients poll without a pause.
       $0.rateLimit = nil
     }) { service in
       try await withTemporaryDirectory { directory in
         let authority = try CertificateAuthority(in: directory)
         let certificate = try authority.certificate(for: api + [storage])
         let sites =
-          api.map { WebFront.Site($0, to: service.baseURL) }
-          + [WebFront.Site(storage, to: "http://\(storagePlace)")]
-        return try await WebFront.serving(
+          api.map { ReverseProxy.Site($0, to: service.baseURL) }
+          + [ReverseProxy.Site(storage, to: "http://\(storageAddress)")]
+        return try await ReverseProxy.serving(
           sites, at: front, certificate: certificate, in: directory
         ) {
           let hosts = api + [storage]
@@ -39,7 +39,7 @@ struct PublicHosts {
             ["connect_proxy.py", front.host, "\(front.port)"] + hosts
           ) { port in
             let proxy = "http://127.0.0.1:\(port)"
-            // Both spellings: the small letters win, and the machine may have its own.
+            // Both spellings: the lower-case variable takes precedence, and the machine may have one.
             return try await body(
               PublicHosts(
                 service: service,

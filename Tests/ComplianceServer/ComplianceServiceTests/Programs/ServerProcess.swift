@@ -3,12 +3,12 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The real program, as a process of its own that can be killed.
+/// The real program, as a separate process that can be killed.
 final class ServerProcess {
   private let process: Process
   /// Such as `http://127.0.0.1:40123`; nil if the program ended without listening.
   let baseURL: String?
-  /// What was on stderr until then.
+  /// The text on stderr until then.
   let log: String
 
   static let executable: URL = {
@@ -17,12 +17,11 @@ final class ServerProcess {
       .appending(path: "compliance-server")
   }()
 
-  /// Starts the program, and returns once it listens or has ended.
+  /// Starts the program, and returns when it listens or has ended.
   ///
-  /// - Parameter fileKibibytesMax: how large the files that it writes may become. To the program this is
-  ///   a disk that is full, and it takes no root to have it.
-  /// - Parameter launcher: a command that becomes the program, whose command line follows its own.
-  /// - Parameter stdout: where its stdout goes.
+  /// - Parameter fileKibibytesMax: the file size limit. For the program this is like a full disk, and it needs no root.
+  /// - Parameter launcher: a command that executes the program; the program's command line is appended to it.
+  /// - Parameter stdout: the target of its stdout.
   init(
     _ arguments: [String], environment: [String: String] = [:], fileKibibytesMax: Int? = nil,
     launcher: [String] = [], stdout: FileHandle = .nullDevice
@@ -44,7 +43,7 @@ final class ServerProcess {
     baseURL = log.firstMatch(of: /listens on (http:\S+)/).map { String($0.1) }
   }
 
-  /// Reads until the line that says where it listens, or the end.
+  /// Reads until the line with the listening address, or until the end.
   private static func read(_ file: FileHandle) async -> String {
     let descriptor = file.fileDescriptor
     return await withCheckedContinuation { done in
@@ -60,7 +59,7 @@ final class ServerProcess {
     }
   }
 
-  /// How much memory the program uses now, and how much it used at most.
+  /// The program's current and largest memory use.
   func memoryBytes() throws -> (now: Int, peak: Int) {
     let status = try String(
       contentsOfFile: "/proc/\(process.processIdentifier)/status", encoding: .utf8)
@@ -78,7 +77,7 @@ final class ServerProcess {
   /// Sends the signal.
   func send(signal: Int32) { kill(process.processIdentifier, signal) }
 
-  /// Sends the signal and returns the exit code; a signal's number if that is what ended it.
+  /// Sends the signal and returns the exit code, or the number of the signal that ended the program.
   func end(by signal: Int32) async -> Int32 {
     send(signal: signal)
     return await exitCode()
@@ -114,7 +113,7 @@ extension ServerProcess {
 }
 
 extension LocalService {
-  /// The service that a process is. It has no gate to wait at.
+  /// The service in a process. Its gate is never used.
   init(site: Site, _ process: ServerProcess) throws {
     self.init(
       database: site.database, spool: site.spool,

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A program of others that the tests drive the service with, or compare it with.
+/// External programs that the tests use.
 enum Tool {
   struct Failed: Error, CustomStringConvertible {
     let description: String
@@ -17,7 +17,7 @@ enum Tool {
     return path
   }
 
-  /// A script of the tests' own.
+  /// The path of a script in Tests/tools.
   static func script(_ name: String) -> String { "\(repositoryRootPath)/Tests/tools/\(name)" }
 
   static func python(
@@ -26,10 +26,10 @@ enum Tool {
     try await run(path("python"), arguments, environment: environment)
   }
 
-  /// Runs a script of the tests' own, a server, for the length of `body`.
+  /// Runs a server script of Tests/tools while `body` runs.
   /// - Parameters:
   ///   - command: the script's name, and its arguments. It prints its port and serves until its stdin ends.
-  ///   - body: is given the port.
+  ///   - body: called with the port.
   static func serving<R: Sendable>(
     _ command: [String], _ body: (Int) async throws -> R
   ) async throws -> R {
@@ -47,9 +47,9 @@ enum Tool {
   }
 
   /// Runs a program to its end, or kills it if the task is cancelled.
-  /// - Parameter directory: where it runs; the tests' own by default.
-  /// - Returns: what it wrote to stdout.
-  /// - Throws: `Failed` with all that it wrote, if its exit code is not 0.
+  /// - Parameter directory: the working directory; by default that of the tests.
+  /// - Returns: its stdout.
+  /// - Throws: `Failed` with its whole output, if its exit code is not 0.
   static func run(
     _ path: String, _ arguments: [String], environment: [String: String] = [:],
     directory: String? = nil
@@ -69,7 +69,7 @@ enum Tool {
       async let errors = read(stderr)
       return (await read(stdout), await errors)
     } onCancel: {
-      // A program that hangs must not keep the tests from ending.
+      // A program that hangs must not block the tests.
       kill(identifier, SIGKILL)
     }
     process.waitUntilExit()
@@ -81,7 +81,7 @@ enum Tool {
     return output
   }
 
-  /// - Returns: what comes until a line feed or the end, without it.
+  /// - Returns: the text until the first line feed or the end.
   static func firstLine(_ pipe: Pipe) async -> String {
     await withCheckedContinuation { done in
       DispatchQueue.global().async {

@@ -3,9 +3,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The database's server crashes under the service, as by a process that was killed or a machine without memory.
+/// The database server crashes while the service runs, as after a kill or when memory runs out.
 @Suite(.endedIfItHangs) struct DatabaseCrashTests {
-  @Test func aCrashIs503AndThenItGoesOn() async throws {
+  @Test func aDatabaseCrashGives503UntilItRecovers() async throws {
     let spool = FileManager.default.temporaryDirectory
       .appending(path: "crash-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: spool) }
@@ -16,7 +16,7 @@ import Testing
         let job = try await service.create()
         let path = "\(LocalService.jobsPath)/\(job.id)"
         for round in 1...3 {
-          // Connections of the pool are idle.
+          // Now the pool has idle connections.
           _ = try await service.get(path).job()
           try await server.crash()
           var answer = try await service.get(path)

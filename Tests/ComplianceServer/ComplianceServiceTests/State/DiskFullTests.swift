@@ -3,12 +3,12 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The real program on a disk that is full indeed: one job suffers, and the service goes on.
+/// The real program on a disk that is really full: one job fails, and the service continues.
 @Suite(.endedIfItHangs) struct DiskFullTests {
-  /// In a user namespace of its own, root could not reach what others own, such as PostgreSQL's socket.
+  /// As root, without a user namespace: in one, root could not use files of other users, such as PostgreSQL's socket.
   private static let unshared = geteuid() == 0 ? "-m" : "-rm"
 
-  /// Not every machine lets its users have mounts of their own.
+  /// Whether this machine permits private mounts.
   private static let canMount: Bool = {
     let process = Process()
     process.executableURL = URL(filePath: "/usr/bin/unshare")
@@ -19,14 +19,14 @@ import Testing
     return process.terminationStatus == 0
   }()
 
-  /// Gives the program a spool directory of 96 KiB that nobody else sees.
+  /// Starts the program with a private spool directory of 96 KiB.
   private static let launcher = [
     "/usr/bin/unshare", unshared, "/bin/bash", "-c",
     #"mount -t tmpfs -o size=96k none "$SPOOL" && exec "$0" "$@""#,
   ]
 
   @Test(.enabled(if: canMount, "mounting a file system is not allowed here"))
-  func oneJobFailsAndTheServiceGoesOn() async throws {
+  func oneJobFailsAndTheServiceContinues() async throws {
     try await LocalService.withSite { site in
       try FileManager.default.createDirectory(
         atPath: site.spool, withIntermediateDirectories: true)
@@ -51,10 +51,10 @@ import Testing
       #expect(
         failed.error == "The service has no space left to store the result. Create a new job later."
       )
-      // What of it was written is gone, and so is the slot taken.
+      // The partial result is removed, and the slot is free.
       #expect(try await processed("1\n2\n").status == "complete")
 
-      // The same for an upload: the job still waits for it.
+      // An upload on the full disk is refused, and its job still waits.
       let job = try await service.create("users")
       let refused = try await service.put(
         String(repeating: "0000000000000000001\n", count: 6000), to: job.upload_url)
@@ -68,8 +68,8 @@ import Testing
     }
   }
 
-  /// The name spaces of a program, which are there as long as this has them open, also once it has ended.
-  private struct Surroundings {
+  /// The namespaces of a program. They exist while this object holds them open, also after the program has ended.
+  private struct Namespaces {
     private let mounts: FileHandle
     private let users: FileHandle?
 
@@ -81,7 +81,7 @@ import Testing
       users = geteuid() == 0 ? nil : try opened("user")
     }
 
-    /// Has a program see the same spool directory.
+    /// Starts a program in the same namespaces, so that it sees the same spool directory.
     var launcher: [String] {
       func path(_ file: FileHandle) -> String { "/proc/\(getpid())/fd/\(file.fileDescriptor)" }
       let user = users.map { ["--user=\(path($0))", "--preserve-credentials"] } ?? []
@@ -89,10 +89,9 @@ import Testing
     }
   }
 
-  /// A second server is refused also where the disk is full, and one that takes the place of a server that
-  /// was killed there goes on with what that one had.
+  /// With a full disk, a second server is refused, too. The successor of a killed server continues with its jobs.
   @Test(.enabled(if: canMount, "mounting a file system is not allowed here"))
-  func theNextOneGoesOnThere() async throws {
+  func theNextServerContinues() async throws {
     try await LocalService.withSite { site in
       try FileManager.default.createDirectory(
         atPath: site.spool, withIntermediateDirectories: true)
@@ -106,7 +105,7 @@ import Testing
       let tooMuch = String(repeating: "0000000000000000001\n", count: 6000)
       #expect(try await service.put(tooMuch, to: waiting.upload_url).problem().status == 503)
 
-      let surroundings = try Surroundings(of: first)
+      let surroundings = try Namespaces(of: first)
       let launcher = surroundings.launcher
       let refused = try await ServerProcess.serving(site, launcher: launcher)
       #expect(
@@ -115,7 +114,7 @@ import Testing
       #expect(try await service.get(service.job(complete.id).download_url).text == result)
 
       async let next = ServerProcess.serving(site, launcher: launcher)
-      // Its upload breaks off with the server, and leaves on the disk what has come of it.
+      // The upload breaks off when the server is killed, and leaves a partial file.
       async let upload = try? service.put(tooMuch, to: waiting.upload_url)
       _ = try await service.job(waiting.id)
       #expect(await first.end(by: SIGKILL) == SIGKILL)

@@ -5,13 +5,13 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Once a database is another server's, no session of an earlier one changes it any more.
+/// After another server has become the owner of a database, no session of an earlier server can change it.
 @Suite(.endedIfItHangs) struct FenceTests {
   private static let jobs = "\(LocalService.jobsPath)?type=tweets"
   private static let fence: SQL = "hashtext('compliance.server'), 1"
 
-  /// It does not know yet that it has lost the database, and its sessions stand.
-  @Test func whoHasLostTheDatabaseAnswersNothingOnceAnotherOneHasIt() async throws {
+  /// The old server does not know yet that it has lost the ownership, and its sessions still exist.
+  @Test func aServerWithoutOwnershipAnswersWith503() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
       let service = try LocalService(site: site, process)
@@ -31,7 +31,7 @@ import Testing
         }
         _ = try await successor.query("SELECT pg_advisory_unlock(\(Self.fence))")
         var answers = 0
-        // Until it finds out, and ends.
+        // Loop until the server notices the loss and ends.
         while let answer = try? await service.get(Self.jobs) {
           answers += 1
           #expect(answer.status == 503, "\(answer.text)")
@@ -43,9 +43,9 @@ import Testing
     }
   }
 
-  /// The statement of a server that was killed waits in PostgreSQL, which does not know that nobody wants it any more.
-  /// The next server starts all the same, and the statement comes to nothing.
-  @Test func whatAKilledServerHadUnderWayComesToNothing() async throws {
+  /// A statement of a killed server still waits in PostgreSQL, which has not noticed the kill. The next server starts,
+  /// and the statement has no effect.
+  @Test func aStatementOfAKilledServerHasNoEffect() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
       let service = try LocalService(site: site, process)
@@ -74,7 +74,7 @@ import Testing
     }
   }
 
-  /// Runs `body` while a job of tweets is being made by somebody else, and `then` once it was not.
+  /// Runs `body` while another session has an uncommitted job of type tweets, and `then` after its rollback.
   private static func withUncommittedJob<R>(
     _ holder: Connection, _ body: () async throws -> R, then: (R) async throws -> Void
   ) async throws {
@@ -102,16 +102,16 @@ import Testing
     }
   }
 
-  // MARK: Sessions that linger
+  // MARK: Remaining sessions
 
-  /// A session as an earlier server has it.
+  /// Makes the session look like one of an earlier server.
   private static func linger(_ connection: Connection) async throws -> Int {
     try await connection.query(
       "SELECT pg_backend_pid() FROM pg_advisory_lock_shared(\(fence)) AS l"
     ).onlyRow(as: Int.self)
   }
 
-  @Test func sessionsThatLingerAreEnded() async throws {
+  @Test func remainingSessionsAreTerminated() async throws {
     try await LocalService.withSite { site in
       let lingering = try await Connection.connect(site.database.connectionString)
       _ = try await Self.linger(lingering)
@@ -124,9 +124,9 @@ import Testing
     }
   }
 
-  /// Sessions of a role that the server's own may not end.
+  /// Sessions of a role that the server's role may not terminate.
   @Test(arguments: [false, true])
-  func sessionsThatMayNotBeEndedAreWaitedForByName(_ isEnding: Bool) async throws {
+  func sessionsThatMayNotBeTerminatedAreNamed(_ isEnding: Bool) async throws {
     try await LocalService.withSite { site in
       let role = site.database.name + "_server"
       try await site.database.withConnection {
@@ -143,7 +143,7 @@ import Testing
       var own = site
       own.configure = {
         $0.database = ConnectionString(url)
-        $0.takeoverPatience = isEnding ? .seconds(60) : .seconds(2)
+        $0.takeoverTimeout = isEnding ? .seconds(60) : .seconds(2)
         $0.logger = collectingLogger(log)
       }
       let lingering = try await Connection.connect(site.database.connectionString)
@@ -170,7 +170,7 @@ import Testing
     }
   }
 
-  // MARK: Nobody else
+  // MARK: Without another server
 
   private static func owner(_ observer: Connection) async throws -> Int32? {
     let process = try await observer.query(
@@ -183,8 +183,8 @@ import Testing
     return process.flatMap { Int32(exactly: $0) }
   }
 
-  /// Its session is ended, and nobody else takes the database: it goes on, with all that it had.
-  @Test func whoLosesItsSessionAloneGoesOn() async throws {
+  /// The owner's session is terminated, and no other server takes over: the server continues with its jobs.
+  @Test func aServerThatLosesOnlyItsSessionContinues() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
       let service = try LocalService(site: site, process)
@@ -201,13 +201,14 @@ import Testing
     }
   }
 
-  /// PostgreSQL's process of the session stands still: the server's own session from before is no other server.
-  @Test func whoseSessionHangsWaitsForItsEnd() async throws {
+  /// PostgreSQL's process of the owner's session is stopped. The server must not take its own old session for another
+  /// server.
+  @Test func aServerWaitsForItsOwnHangingSession() async throws {
     try await LocalService.withSite { site in
       let log = LineCollector()
       var site = site
       site.configure = {
-        $0.databasePatience = .seconds(1)
+        $0.databaseTimeout = .seconds(1)
         $0.logger = collectingLogger(log, .debug)
       }
       try await site.serving { service in
@@ -217,7 +218,7 @@ import Testing
           while !log.all.contains(where: { $0.contains("the database is not available") }) {
             _ = try await service.get("/livez")
           }
-          // It tries to have it back, more than once.
+          // Wait until the server has tried twice to become the owner again.
           while log.all.count(where: { $0.contains("earlier session") }) < 2 {
             _ = try await service.get("/livez")
           }

@@ -5,11 +5,11 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// A database that takes what it is asked and does not answer, as where its disk or its machine hangs.
+/// A database that accepts statements but does not answer, as when its disk or its machine hangs.
 @Suite(.endedIfItHangs) struct HangingDatabaseTests {
   private static let jobs = "\(LocalService.jobsPath)?type=tweets"
 
-  /// Stops PostgreSQL's processes of the service's idle sessions, for the length of `body`.
+  /// Stops the PostgreSQL processes of the service's idle sessions while `body` runs.
   private static func withSessionsStopped<R: Sendable>(
     _ service: LocalService, _ body: () async throws -> R
   ) async throws -> R {
@@ -27,9 +27,9 @@ import Testing
     return try await body()
   }
 
-  /// A look that hangs is given up, and the next one has another session.
-  @Test func healthFindsTheDatabaseAgain() async throws {
-    try await LocalService.run({ $0.healthPatience = .milliseconds(200) }) { service in
+  /// A health check that hangs ends after its limit, and the next one uses another session.
+  @Test func healthRecoversWithAnotherSession() async throws {
+    try await LocalService.run({ $0.healthTimeout = .milliseconds(200) }) { service in
       #expect(try await service.get("/readyz").status == 200)
       try await Self.withSessionsStopped(service) {
         let ill = try await service.get("/readyz")
@@ -40,9 +40,9 @@ import Testing
     }
   }
 
-  /// Neither does a request wait for ever.
-  @Test func requestsEndAndTheNextOnesAreServed() async throws {
-    try await LocalService.run({ $0.databasePatience = .seconds(1) }) { service in
+  /// A request does not wait for ever.
+  @Test func aHangingRequestEndsAndTheNextOneIsServed() async throws {
+    try await LocalService.run({ $0.databaseTimeout = .seconds(1) }) { service in
       #expect(try await service.get(Self.jobs).status == 200)
       try await Self.withSessionsStopped(service) {
         let answer = try await service.get(Self.jobs)
@@ -53,8 +53,8 @@ import Testing
     }
   }
 
-  /// Requests, the work on a job, looks at the health and its own ones wait when it is told to stop.
-  @Test func theServerEndsAllTheSame() async throws {
+  /// The server is told to stop while requests, the processing of a job and health checks wait for the database.
+  @Test func theServerStopsWhileTheDatabaseHangs() async throws {
     try await withOwnServer { server in
       let database = try await server.database(.platform)
       let spool = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path()
@@ -84,7 +84,7 @@ import Testing
         _ = await listing
         try server.thaw()
       }
-      // Nothing is lost by that.
+      // The job is not lost.
       let next = try await ServerProcess.serving(site)
       let restarted = try LocalService(site: site, next)
       let job = try #require(

@@ -3,13 +3,13 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The real program, killed while an upload comes, while it is made a job's submission, and while it is
-/// processed: whoever goes on as the documentation says loses nothing.
+/// Kills the real program during an upload, during its commit and during processing. A client that follows the
+/// documentation loses nothing.
 @Suite(.endedIfItHangs) struct KillTests {
   private static let rounds = 8
 
-  @Test(arguments: UploadWay.allCases)
-  func nothingIsLostWheneverItIsKilled(way: UploadWay) async throws {
+  @Test(arguments: UploadMethod.allCases)
+  func aKillAtAnyTimeLosesNothing(way: UploadMethod) async throws {
     let seed = SeededGenerator.seedOfTest()
     var dice = SeededGenerator(seed: seed)
     let text = Array((0..<40_000).map { "\($0)\n" }.shuffled(using: &dice).joined().utf8)
@@ -20,7 +20,7 @@ import Testing
         var service = try LocalService(site: site, process)
         let job = try await service.post(way.create()).job()
         let target = try await service.target(of: job, way)
-        // Every second upload comes whole, and then so many questions.
+        // Half of the uploads are complete; then a random number of requests follows.
         let count =
           Bool.random(using: &dice) ? text.count : Int.random(in: 0..<text.count, using: &dice)
         try Self.send(text, upTo: count, to: target, way)
@@ -35,7 +35,7 @@ import Testing
         let isRight = try await service.answers(of: done, way) == Submission(text).answers
         #expect(isRight, comment)
       }
-      // The results, and nothing of all that broke off.
+      // Only the results are left, no partial files.
       let service = try LocalService(site: site, process)
       while try site.spooledFiles.count != Self.rounds { _ = try await service.get("/healthz") }
       #expect(try site.spooledFiles.allSatisfy { $0.hasSuffix(".ndjson") })
@@ -43,9 +43,9 @@ import Testing
     }
   }
 
-  /// Sends the begin of an upload and waits for nothing.
+  /// Sends the beginning of an upload, and does not wait for the answer.
   private static func send(
-    _ text: [UInt8], upTo count: Int, to target: String, _ way: UploadWay
+    _ text: [UInt8], upTo count: Int, to target: String, _ way: UploadMethod
   ) throws {
     let connection = try RawConnection(to: target)
     var head = """
@@ -61,9 +61,9 @@ import Testing
     try connection.send(Array(text[..<count]))
   }
 
-  /// What a client does that finds the service again: asks for the job, and sends what it has not got.
+  /// What a client does after a restart: it reads the job, and sends the missing bytes.
   private static func goOn(
-    _ service: LocalService, _ id: String, _ target: String, _ text: [UInt8], _ way: UploadWay
+    _ service: LocalService, _ id: String, _ target: String, _ text: [UInt8], _ way: UploadMethod
   ) async throws -> WireJob {
     let job = try await service.job(id)
     guard job.status == "created" else { return try await service.processed(id) }
@@ -72,7 +72,7 @@ import Testing
       try #require(answer.status == 200, "\(answer.text)")
       return try await service.processed(id)
     }
-    // The storage host listens on another port now.
+    // After the restart, the storage host listens on another port.
     let session = String(job.upload_url.prefix { $0 != "?" } + target.drop { $0 != "?" })
     let stored = try await service.query(session)
     let begin =

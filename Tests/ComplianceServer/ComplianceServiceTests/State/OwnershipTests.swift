@@ -5,7 +5,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// A database and its spool are one server's.
+/// A database and its spool belong to one server at a time.
 @Suite(.endedIfItHangs) struct OwnershipTests {
   private static func jobs(_ site: LocalService.Site) async throws -> [String] {
     try await site.database.withConnection {
@@ -16,9 +16,9 @@ import Testing
     }
   }
 
-  /// It fails none of the first one's jobs, whatever its address and its folder.
+  /// The second server does not change the first one's jobs, with any address and spool directory.
   @Test(arguments: [[], ["--spool", "elsewhere"], ["--listen", "taken"]])
-  func aSecondServerIsRefusedAndTouchesNothing(arguments: [String]) async throws {
+  func aSecondServerIsRefusedAndChangesNothing(arguments: [String]) async throws {
     try await LocalService.withSite { site in
       try await site.serving { service in
         let job = try await service.create()
@@ -45,8 +45,8 @@ import Testing
     }
   }
 
-  /// The session of a server that was killed is no obstacle.
-  @Test func aKilledServersPlaceIsFree() async throws {
+  /// The session of a killed server does not block the next one.
+  @Test func aKilledServerDoesNotBlockTheNextOne() async throws {
     try await LocalService.withSite { site in
       for _ in 1...2 {
         let process = try await ServerProcess.serving(site)
@@ -57,9 +57,9 @@ import Testing
     }
   }
 
-  /// Its bytes are elsewhere: to take them for lost would fail each job.
+  /// The job files are in another directory. If the server started anyway, each job would fail.
   @Test(arguments: [false, true])
-  func anotherFolderIsRefusedWhileThereAreBytes(isMoved: Bool) async throws {
+  func anotherSpoolIsRefusedWhileThereAreFiles(isMoved: Bool) async throws {
     try await LocalService.withSite { site in
       let job = try await site.serving { try await $0.finish($0.create(), uploading: "a\n") }
       let elsewhere = LocalService.Site(database: site.database, spool: site.spool + "-moved")
@@ -83,7 +83,7 @@ import Testing
         let status = try await service.get(job.download_url.pathAndQuery).status
         #expect(status == 200)
       }
-      // Nobody can ask for them any more.
+      // After this, no file can be downloaded any more.
       _ = try await site.database.withConnection {
         try await $0.execute(
           """
@@ -96,7 +96,7 @@ import Testing
     }
   }
 
-  @Test func aFolderOfAnotherDatabaseIsRefused() async throws {
+  @Test func theSpoolOfAnotherDatabaseIsRefused() async throws {
     try await LocalService.withSite { site in
       try await site.serving { _ = try await $0.create() }
       try await withTestDatabase(.platform) { other in
@@ -111,8 +111,8 @@ import Testing
     }
   }
 
-  /// Wherever it is started from.
-  @Test func theDefaultFolderIsTheDatabases() async throws {
+  /// The working directory does not matter.
+  @Test func theDefaultSpoolBelongsToTheDatabase() async throws {
     try await LocalService.withSite { site in
       let state = site.spool + "-state"
       defer { try? FileManager.default.removeItem(atPath: state) }
@@ -137,22 +137,22 @@ import Testing
     }
   }
 
-  /// The server that has lost the database to another one ends.
-  @Test func whoLosesTheDatabaseEnds() async throws {
+  /// A server that loses the ownership to another server ends.
+  @Test func aServerThatLosesTheOwnershipEnds() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
       #expect(process.baseURL != nil)
       try await site.database.withConnection { connection in
-        // Its session is ended, and another one is faster.
+        // Its session is terminated, and the other session takes the lock first.
         try await Self.takeOver(connection)
         #expect(await process.exitCode() != 0)
       }
     }
   }
 
-  /// A server that has lost the database and has not found out yet takes none of its successor's files for
-  /// leftovers, though it does not know that they are being written.
-  @Test func whoHasLostTheDatabaseRemovesNothing() async throws {
+  /// A server that has lost the ownership without noticing does not remove its successor's files, although it does not
+  /// know that they are being written.
+  @Test func aServerWithoutOwnershipRemovesNothing() async throws {
     try await LocalService.withSite { site in
       let lines = LineCollector()
       var first = site
@@ -162,7 +162,7 @@ import Testing
       try await withThrowingTaskGroup(of: Void.self) { group in
         let (jobs, created) = AsyncStream.makeStream(of: String.self)
         group.addTask { [first] in
-          // Until it finds out, and ends.
+          // Runs until the server notices the loss and ends.
           try? await first.serving { service in
             created.yield(try await service.create().id)
             for await _ in AsyncStream<Never>.makeStream().stream {}
@@ -187,7 +187,7 @@ import Testing
     }
   }
 
-  /// Ends the session that a server has the database by, and has the database itself.
+  /// Terminates the owner's session, and takes the owner's lock.
   static func takeOver(_ connection: Connection) async throws {
     _ = try await connection.query(
       """
@@ -198,9 +198,9 @@ import Testing
     _ = try await connection.query("SELECT pg_advisory_lock(hashtext('compliance.server'), 0)")
   }
 
-  /// The second one waits for its place while the first one is killed in the midst of an upload, or of the
-  /// work on it: it goes on where that one was, whatever the moment.
-  @Test func theNextOneStartsWhileTheFirstIsKilled() async throws {
+  /// The first server is killed during an upload or its processing while the second one waits to become the owner. The
+  /// second server continues, whenever the kill happens.
+  @Test func theNextServerStartsWhileTheFirstIsKilled() async throws {
     let seed = SeededGenerator.seedOfTest()
     var dice = SeededGenerator(seed: seed)
     let text = Array((0..<20_000).map { "\($0)\n" }.joined().utf8)
@@ -211,9 +211,9 @@ import Testing
       var done: [String] = []
       for round in 1...4 {
         let service = try LocalService(site: site, process)
-        let job = try await service.post(UploadWay.native.create()).job()
+        let job = try await service.post(UploadMethod.native.create()).job()
         async let next = ServerProcess.serving(site)
-        // Its answer may never come.
+        // It may get no answer.
         async let answer = try? service.put(
           text, to: job.upload_url, service.uploadHeaders(.native))
         for _ in 0..<Int.random(in: 0...40, using: &dice) { _ = try await service.job(job.id) }
@@ -230,7 +230,7 @@ import Testing
           #expect(again.status == 200, comment)
         }
         done.append(job.id)
-        // Nothing of the earlier ones is lost.
+        // All earlier jobs are complete.
         for id in done {
           let job = try await successor.processed(id)
           try #require(job.status == "complete", comment)

@@ -4,11 +4,11 @@ import TestSupport
 import Testing
 
 @Suite(.endedIfItHangs) struct RestartTests {
-  @Test func urlsOutliveTheServer() async throws {
+  @Test func urlsStayValidAfterARestart() async throws {
     try await LocalService.withSite { site in
       let job = try await site.serving { try await $0.create() }
       try await site.serving { service in
-        // Only the port is another one.
+        // Only the port has changed.
         let url = job.upload_url.pathAndQuery
         let uploaded = try await service.put("1\n", to: url).job()
         #expect(uploaded.status == "in_progress")
@@ -40,7 +40,7 @@ import Testing
     }
   }
 
-  @Test func bytesWithoutEffectAreSentAgain() async throws {
+  @Test func anUncommittedUploadIsSentAgain() async throws {
     try await LocalService.withSite { site in
       let job = try await site.serving { try await $0.create() }
       try await site.interrupting { service in
@@ -76,7 +76,7 @@ import Testing
         #expect(done.status == "complete")
         #expect(try await service.get(done.download_url).text.contains(#""id":"a""#))
       }
-      // And after yet another restart the result is still there, the submission is not.
+      // After another restart, the result still exists and the submission does not.
       try await site.serving { service in
         let done = try await service.job(job.id)
         #expect(try await service.get(done.download_url).text.contains(#""id":"a""#))
@@ -85,7 +85,7 @@ import Testing
     }
   }
 
-  @Test func aLostSubmissionFailsItsJob() async throws {
+  @Test func aMissingSubmissionFailsItsJob() async throws {
     try await LocalService.withSite { site in
       let job = try await site.serving { try await $0.create() }
       try await site.interrupting { service in
@@ -99,7 +99,7 @@ import Testing
         try await service.gate.reached { $0 == .processed(jobID: job.id) }
         let failed = try await service.job(job.id)
         #expect(failed.status == "failed")
-        #expect(failed.error?.contains("not stored") == true)
+        #expect(failed.error?.contains("file is missing") == true)
       }
     }
   }
@@ -114,7 +114,7 @@ import Testing
       for name in leftovers + foreign {
         #expect(FileManager.default.createFile(atPath: "\(site.spool)/\(name)", contents: nil))
       }
-      // The first sweep wakes the processor, so a whole job later it is over.
+      // The first sweep wakes the processor, so it has ended when a whole job has been processed.
       try await site.serving { service in
         _ = try await service.finish(service.create(), uploading: "a\n")
         while try site.spooledFiles.count != foreign.count + 2 {
@@ -130,6 +130,6 @@ import Testing
 }
 
 extension String {
-  /// What follows scheme, host and port.
+  /// The part after scheme, host and port.
   var pathAndQuery: String { "/" + (split(separator: "/", maxSplits: 2).last ?? "") }
 }

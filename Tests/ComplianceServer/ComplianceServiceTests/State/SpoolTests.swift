@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What lies in the spool directory, and for how long.
+/// The files in the spool directory, and their lifetimes.
 @Suite(.endedIfItHangs) struct SpoolTests {
   private static func run(
     _ configure: @escaping @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in },
@@ -16,14 +16,14 @@ import Testing
     }
   }
 
-  /// Sweeps come every 20 ms.
+  /// Waits until a sweep (every 20 ms) has emptied the spool.
   private static func becomesEmpty(
     _ site: LocalService.Site, _ service: LocalService
   ) async throws {
     while try !site.spooledFiles.isEmpty { _ = try await service.get("/healthz") }
   }
 
-  @Test func aResultGoesWhenItsDownloadIsOver() async throws {
+  @Test func aResultIsRemovedWhenItsDownloadExpires() async throws {
     try await Self.run { site, service in
       let job = try await service.finish(service.create(), uploading: "x\n")
       #expect(try site.spooledFiles.count == 1)
@@ -37,7 +37,7 @@ import Testing
     }
   }
 
-  @Test func theSubmissionOfAJobThatFailsGoes() async throws {
+  @Test func theSubmissionOfAFailedJobIsRemoved() async throws {
     try await Self.run { site, service in
       let job = try await service.create()
       try await service.execute("ALTER TABLE platform.posts RENAME TO lost")
@@ -46,9 +46,9 @@ import Testing
     }
   }
 
-  @Test func thePartsOfASessionGoWithItsJob() async throws {
+  @Test func thePartsOfASessionAreRemovedWithItsJob() async throws {
     try await Self.run({ $0.profile = .gcs }) { site, service in
-      let job = try await service.post(UploadWay.gcsInParts.create()).job()
+      let job = try await service.post(UploadMethod.gcsInParts.create()).job()
       let session = try await service.target(of: job, .gcsInParts)
       let text = Array(String(repeating: "1234567\n", count: 50_000).utf8)
       #expect(try await service.part(text, 0..<262_144, of: session).status == 308)
@@ -66,14 +66,14 @@ import Testing
     }
   }
 
-  /// Whatever a request says of names and paths, files are called what the service calls them.
+  /// Names and paths in requests never become file names.
   @Test(arguments: WireProfile.allCases)
-  func noRequestNamesAFile(profile: WireProfile) async throws {
+  func noRequestDeterminesAFileName(profile: WireProfile) async throws {
     let paths = [
       "../escaped", "..%2Fescaped", "%2e%2e%2fescaped", "/etc/passwd", "%00", "1%00.ids",
     ]
     try await Self.run({ $0.profile = profile }) { site, service in
-      let way = profile == .native ? UploadWay.native : .gcsInParts
+      let way = profile == .native ? UploadMethod.native : .gcsInParts
       let job = try await service.post(
         way.create("tweets").replacing("}", with: #","name":"../../escaped"}"#)
       ).job()
@@ -101,7 +101,7 @@ import Testing
 
   /// The job's upload URL with a path in place of its ID, its operation, its token or its session.
   private static func misnamed(
-    _ service: LocalService, _ job: WireJob, _ way: UploadWay, _ path: String
+    _ service: LocalService, _ job: WireJob, _ way: UploadMethod, _ path: String
   ) async throws -> [String] {
     let url = job.upload_url
     let base = String(url.prefix { $0 != "?" })

@@ -3,11 +3,11 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A disk that fills up costs one job, not the service.
-@Suite(.endedIfItHangs) struct LackOfRoomTests {
-  /// Runs the real program, whose files may not become larger than 64 KiB.
+/// On a full disk, one job fails, and the service continues.
+@Suite(.endedIfItHangs) struct StorageFullTests {
+  /// Runs the real program with a file size limit of 64 KiB.
   private static func run(
-    _ way: UploadWay, _ body: (LocalService.Site, LocalService) async throws -> Void
+    _ way: UploadMethod, _ body: (LocalService.Site, LocalService) async throws -> Void
   ) async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site, way.profile, fileKibibytesMax: 64)
@@ -20,8 +20,8 @@ import Testing
 
   private static let small = Array("1\n2\n".utf8)
 
-  @Test(arguments: UploadWay.allCases)
-  func anUploadWithoutRoomIsRefusedAndItsJobGoesOnWaiting(way: UploadWay) async throws {
+  @Test(arguments: UploadMethod.allCases)
+  func anUploadOnAFullDiskIsRefusedAndItsJobStillWaits(way: UploadMethod) async throws {
     try await Self.run(way) { site, service in
       let job = try await service.post(way.create()).job()
       let target = try await service.target(of: job, way)
@@ -30,7 +30,7 @@ import Testing
       #expect(refused.status == 503, "\(refused.text)")
       #expect(refused.text.contains("no space left to store the"), "\(refused.text)")
       #expect(try await service.job(job.id).status == "created")
-      // Of a session, the server keeps what it has said that it has; here, nothing.
+      // A session keeps the bytes that it has confirmed; here, none.
       if way == .gcsInParts {
         #expect(try await service.query(target) == "308")
       } else {
@@ -45,8 +45,8 @@ import Testing
     }
   }
 
-  @Test(arguments: UploadWay.allCases)
-  func aResultWithoutRoomFailsItsJobAndNoOther(way: UploadWay) async throws {
+  @Test(arguments: UploadMethod.allCases)
+  func aResultOnAFullDiskFailsOnlyItsJob(way: UploadMethod) async throws {
     try await Self.run(way) { site, service in
       // 4 KB of IDs; their events are some 100 KB.
       let ids = Array((0..<1000).map { "\($0)\n" }.joined().utf8)
@@ -64,7 +64,7 @@ import Testing
     }
   }
 
-  @Test func aDatabaseWithoutRoomFailsItsJobAndNoOther() async throws {
+  @Test func aFullDatabaseDiskFailsOnlyTheJob() async throws {
     try await LocalService.run { service in
       try await service.execute(
         Submission.world + """
@@ -83,7 +83,7 @@ import Testing
     }
   }
 
-  /// The jobs lie on the disk that is full, too: they cannot even be marked as failed.
+  /// The database's disk is full, too, so the job cannot be marked as failed.
   @Test func aJobThatCannotBeMarkedWaitsForTheNextSweep() async throws {
     try await LocalService.withSite { site in
       var site = site
@@ -99,7 +99,7 @@ import Testing
           """)
         let job = try await service.uploaded("tweets", "1\n")
         for _ in 0..<20 { #expect(try await service.job(job.id).status == "in_progress") }
-        // It is not tried again and again meanwhile.
+        // Meanwhile the job is not retried in a loop.
         #expect(service.gate.history.count { $0 == .processing(jobID: job.id) } == 1)
         try await service.execute(
           "DROP TRIGGER refuse ON compliance.jobs; ALTER TABLE platform.lost RENAME TO posts")

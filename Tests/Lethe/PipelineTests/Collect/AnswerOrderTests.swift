@@ -7,7 +7,7 @@ import Testing
 /// becomes of their runs. Held against a model that knows nothing of how it is done.
 @Suite struct AnswerOrderTests {
   /// What a result says, as a test invents it.
-  struct Said {
+  struct ClientOutput {
     var events: [Int64: String] = [:]
     var withheld: Set<Int64> = []
     var hasRubbish = false
@@ -33,8 +33,8 @@ import Testing
 
   private static func invent(
     _ ids: ClosedRange<Int64>, _ dice: inout SeededGenerator
-  ) -> Said {
-    var said = Said()
+  ) -> ClientOutput {
+    var said = ClientOutput()
     said.hasRubbish = Int.random(in: 0..<4, using: &dice) == 0
     for id in ids {
       switch Int.random(in: 0..<6, using: &dice) {
@@ -64,7 +64,7 @@ import Testing
           """)
         var names: [String] = []
         var jobs: [AnswerDesk.Job] = []
-        var said: [Said] = []
+        var said: [ClientOutput] = []
         // Two of them may have been made in one instant of the API's clock.
         var askedAt = number * 10
         for _ in 0..<3 {
@@ -97,7 +97,9 @@ import Testing
 
   /// An event stands until a newer result has another word on its ID, or is silent about it. The same
   /// word for another pipeline's tables takes nothing from it.
-  private static func standing(_ place: Int, _ names: [String], _ said: [Said]) -> Set<Int64> {
+  private static func standing(_ place: Int, _ names: [String], _ said: [ClientOutput]) -> Set<
+    Int64
+  > {
     Set(
       said[place].events.filter { id, reason in
         !said.indices.contains { newer in

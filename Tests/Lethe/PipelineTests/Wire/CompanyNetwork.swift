@@ -27,7 +27,7 @@ struct CompanyNetwork: Sendable {
     certifiedNames: [String] = [apiName, storageHost],
     _ body: (CompanyNetwork) async throws -> R
   ) async throws -> R {
-    let (front, storage) = (LoopbackPlace.random(), LoopbackPlace.random())
+    let (front, storage) = (LoopbackAddress.random(), LoopbackAddress.random())
     // Unencrypted, only this machine itself is taken for the API; its name leads to nginx here.
     let apiHost = isEncrypted ? apiName : "localhost"
     @Sendable func url(_ host: String) -> String {
@@ -52,10 +52,10 @@ struct CompanyNetwork: Sendable {
         try "\(front.host) \(apiHost) \(storageHost)\n"
           .write(toFile: hosts.string, atomically: true, encoding: .utf8)
         let sites = [
-          WebFront.Site(apiHost, to: night.service),
-          WebFront.Site(storageHost, to: "http://\(storage)"),
+          ReverseProxy.Site(apiHost, to: night.service),
+          ReverseProxy.Site(storageHost, to: "http://\(storage)"),
         ]
-        return try await WebFront.serving(
+        return try await ReverseProxy.serving(
           sites, at: front, certificate: certificate, in: directory
         ) {
           try await ForwardProxy.serving(hosts: hosts, in: directory) { proxy in

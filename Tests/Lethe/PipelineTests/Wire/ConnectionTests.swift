@@ -87,10 +87,10 @@ import Vocabulary
   func aHostThatWantsACertificateOfItsClientsIsNamed(version: String) async throws {
     try await withTemporaryDirectory { directory in
       let authority = try CertificateAuthority(in: directory)
-      let place = LoopbackPlace.random()
+      let place = LoopbackAddress.random()
       let certificate = try authority.certificate(
         for: ["api.company.test"], addresses: [place.host])
-      try await ForeignServer.running(
+      try await ExternalServer.running(
         [
           "/usr/bin/openssl", "s_server", "-accept", "\(place)", "-cert", certificate.file.string,
           "-key", certificate.key.string, "-Verify", "1", "-verify_return_error", "-CAfile",
@@ -180,8 +180,8 @@ import Vocabulary
     try await withTemporaryDirectory { directory in
       let authority = try CertificateAuthority(in: directory)
       let certificate = try authority.certificate(for: ["api.example.com"])
-      let front = LoopbackPlace.random()
-      try await WebFront.serving(
+      let front = LoopbackAddress.random()
+      try await ReverseProxy.serving(
         [.init("api.example.com", to: "http://127.0.0.1:1")], at: front, certificate: certificate,
         in: directory
       ) {
@@ -206,8 +206,8 @@ import Vocabulary
     try await withTemporaryDirectory { directory in
       let authority = try CertificateAuthority(in: directory)
       let certificate = try authority.certificate(for: ["proxy.company.test"])
-      let place = LoopbackPlace.random()
-      try await ForeignServer.running(
+      let place = LoopbackAddress.random()
+      try await ExternalServer.running(
         [
           "/usr/bin/openssl", "s_server", "-accept", "\(place)", "-cert", certificate.file.string,
           "-key", certificate.key.string, "-www", "-quiet",

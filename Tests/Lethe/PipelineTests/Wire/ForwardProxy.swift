@@ -8,7 +8,7 @@ struct ForwardProxy: Sendable {
   static let user = "a-program"
   static let password = "what-the-proxy-wants-to-know"
 
-  private let place: LoopbackPlace
+  private let place: LoopbackAddress
   private let log: FilePath
 
   var url: String { url(password: Self.password) }
@@ -53,7 +53,7 @@ struct ForwardProxy: Sendable {
     Timeout 600
 
     """.write(toFile: file, atomically: true, encoding: .utf8)
-    return try await ForeignServer.running(
+    return try await ExternalServer.running(
       ["/usr/bin/tinyproxy", "-d", "-c", file], environment: CompanyNetwork.names(in: hosts),
       at: proxy.place, scratch: directory
     ) { try await body(proxy) }

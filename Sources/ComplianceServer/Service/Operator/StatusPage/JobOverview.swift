@@ -5,7 +5,7 @@ struct JobOverview: Sendable {
   let id: Int64
   let app: AppID
   let type: JobType
-  let standing: Standing
+  let displayStatus: DisplayStatus
   let name: String?
   let error: String?
   let profile: WireProfile
@@ -18,7 +18,7 @@ struct JobOverview: Sendable {
   let resultBytes: Int64?
 
   /// A job's status, with `cancelled` in addition. In the API, a cancelled job is `failed`.
-  enum Standing: String, CaseIterable {
+  enum DisplayStatus: String, CaseIterable {
     case created
     case inProgress = "in_progress"
     case complete
@@ -58,7 +58,7 @@ extension JobStore {
     .map { row in
       JobOverview(
         id: try row["id"], app: AppID(hex: try row["app_id"]), type: try row["type"],
-        standing: JobOverview.Standing(try row["status"], error: try row["error"]),
+        displayStatus: JobOverview.DisplayStatus(try row["status"], error: try row["error"]),
         name: try row["name"], error: try row["error"], profile: try row["profile"],
         createdAt: try row["created_at"], workSeconds: try row["work_seconds"],
         uploadSecondsLeft: try row["upload_seconds_left"],
@@ -67,7 +67,7 @@ extension JobStore {
   }
 
   /// The number of jobs of all Apps, by status.
-  func countsByStanding() async throws -> [JobOverview.Standing: Int64] {
+  func countsByDisplayStatus() async throws -> [JobOverview.DisplayStatus: Int64] {
     let rows = try await pool.withConnection {
       try await $0.query(
         """
@@ -76,7 +76,7 @@ extension JobStore {
         """)
     }.rows(as: JobStatus.self, String?.self, Int64.self)
     return rows.reduce(into: [:]) { counts, row in
-      counts[JobOverview.Standing(row.0, error: row.1), default: 0] += row.2
+      counts[JobOverview.DisplayStatus(row.0, error: row.1), default: 0] += row.2
     }
   }
 }

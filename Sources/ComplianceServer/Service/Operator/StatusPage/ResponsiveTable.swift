@@ -2,7 +2,7 @@
 ///
 /// Each cell has its column's title, for the card. The ARIA roles are explicit, because browsers drop the implicit
 /// roles of a table when CSS changes its layout.
-struct FoldingTable {
+struct ResponsiveTable {
   struct Column {
     let title: String
     let style: Style

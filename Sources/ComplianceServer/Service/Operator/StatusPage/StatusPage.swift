@@ -12,7 +12,7 @@ struct StatusPage {
   struct Jobs {
     /// Newest first.
     let newest: [JobOverview]
-    let counts: [JobOverview.Standing: Int64]
+    let counts: [JobOverview.DisplayStatus: Int64]
   }
 
   let profile: WireProfile
@@ -97,9 +97,9 @@ struct StatusPage {
 
   private var tiles: HTML {
     guard let jobs else { return "" }
-    let tiles = JobOverview.Standing.allCases.map { standing -> HTML in
+    let tiles = JobOverview.DisplayStatus.allCases.map { displayStatus -> HTML in
       """
-      <li class="\(standing.rawValue)"><b>\(jobs.counts[standing] ?? 0)</b> \(standing.words)</li>
+      <li class="\(displayStatus.rawValue)"><b>\(jobs.counts[displayStatus] ?? 0)</b> \(displayStatus.words)</li>
       """
     }
     // The explicit role is for screen readers that ignore a list without bullets.
@@ -115,7 +115,7 @@ struct StatusPage {
 
   // MARK: Jobs
 
-  private static let jobColumns: [FoldingTable.Column] = [
+  private static let jobColumns: [ResponsiveTable.Column] = [
     .init("Status"), .init("Type"), .init("Job", .identifier), .init("Name", .name),
     .init("App", .identifier), .init("Created (UTC)"), .init("Work", .free),
     .init("Result", .number),
@@ -136,12 +136,12 @@ struct StatusPage {
     }
     let note: HTML =
       all > jobs.newest.count ? " <small>the newest \(jobs.newest.count) of \(all)</small>" : ""
-    let table = FoldingTable(
+    let table = ResponsiveTable(
       label: "jobs-heading", columns: Self.jobColumns, rows: jobs.newest.map(row))
     return section("jobs", "Jobs\(note)", table.html)
   }
 
-  private func row(_ job: JobOverview) -> FoldingTable.Row {
+  private func row(_ job: JobOverview) -> ResponsiveTable.Row {
     let profile: HTML = job.profile == self.profile ? "" : " <small>\(job.profile.rawValue)</small>"
     // `dir` isolates the name, so that right-to-left text in it does not change the text around it.
     let name = job.name.map { name -> HTML in
@@ -150,7 +150,7 @@ struct StatusPage {
     return .init(
       id: "job-\(job.id)",
       cells: [
-        "<span class=\"pill \(job.standing.rawValue)\">\(job.standing.words)</span>",
+        "<span class=\"pill \(job.displayStatus.rawValue)\">\(job.displayStatus.words)</span>",
         "\(job.type.rawValue)\(profile)", "\(String(job.id))", name ?? Self.nothing,
         "\(job.app.short)", "\(job.createdAt)", work(on: job),
         job.resultBytes.map { "\(Self.bytes($0))" } ?? Self.nothing,
@@ -158,7 +158,7 @@ struct StatusPage {
   }
 
   private func work(on job: JobOverview) -> HTML {
-    switch job.standing {
+    switch job.displayStatus {
     case .created:
       return "<small>waiting for its upload, \(Self.time(job.uploadSecondsLeft)) left</small>"
     case .inProgress:
@@ -176,7 +176,7 @@ struct StatusPage {
 
   // MARK: Requests
 
-  private static let requestColumns: [FoldingTable.Column] = [
+  private static let requestColumns: [ResponsiveTable.Column] = [
     .init("Endpoint"), .init("Served", .number), .init("By status", .free),
     .init("On average", .number), .init("Received", .number), .init("Sent", .number),
   ]
@@ -184,11 +184,11 @@ struct StatusPage {
   private var requestsSection: HTML {
     let rows = Endpoint.allCases.compactMap(row)
     guard !rows.isEmpty else { return "" }
-    let table = FoldingTable(label: "requests-heading", columns: Self.requestColumns, rows: rows)
+    let table = ResponsiveTable(label: "requests-heading", columns: Self.requestColumns, rows: rows)
     return section("requests", "Requests <small>since the start</small>", table.html)
   }
 
-  private func row(_ endpoint: Endpoint) -> FoldingTable.Row? {
+  private func row(_ endpoint: Endpoint) -> ResponsiveTable.Row? {
     let served = metrics.requests.filter { $0.key.endpoint == endpoint }
       .sorted { $0.key.status < $1.key.status }
     let count = served.reduce(0) { $0 + $1.value }
@@ -212,24 +212,24 @@ struct StatusPage {
 
   // MARK: Faults
 
-  private static let faultColumns: [FoldingTable.Column] = [
+  private static let faultColumns: [ResponsiveTable.Column] = [
     .init("Fault", .free), .init("What", .free), .init("Calls", .number), .init("Served", .number),
   ]
 
   private var faultsSection: HTML {
     guard let faults else { return "" }
-    let rows = faults.counts.enumerated().map { index, count -> FoldingTable.Row in
+    let rows = faults.counts.enumerated().map { index, count -> ResponsiveTable.Row in
       .init(
         id: "fault-\(index)",
         cells: [
           "\(count.fault.name)", "\(count.fault.description)", "\(count.calls)", "\(count.served)",
         ])
     }
-    let table = FoldingTable(label: "faults-heading", columns: Self.faultColumns, rows: rows)
+    let table = ResponsiveTable(label: "faults-heading", columns: Self.faultColumns, rows: rows)
     let newest = faults.served.suffix(Self.faultsMax).reversed().map { served -> HTML in
       let job: HTML = served.jobID.map { ", job <span class=\"id\">\(String($0))</span>" } ?? ""
       return """
-        <li>\(served.fault) <small>at call \(served.call) of \(served.place.rawValue)\(job)</small></li>
+        <li>\(served.fault) <small>at call \(served.call) of \(served.point.rawValue)\(job)</small></li>
 
         """
     }
@@ -259,6 +259,6 @@ struct StatusPage {
   }
 }
 
-extension JobOverview.Standing {
+extension JobOverview.DisplayStatus {
   fileprivate var words: String { rawValue.replacing("_", with: " ") }
 }

@@ -1,33 +1,33 @@
 internal import Foundation
 public import SystemPackage
 
-/// A server program that others wrote, such as nginx.
-public enum ForeignServer {
-  /// Why it does not serve.
+/// An external server program, such as nginx.
+public enum ExternalServer {
+  /// Why the program did not start.
   public struct Failed: Error, CustomStringConvertible {
     public let description: String
   }
 
-  /// Becomes the program, which is killed by a line on stdin. So it is when stdin ends: it does not outlive tests that are
-  /// killed themselves.
+  /// Executes the program, and kills it on a line on stdin or at the end of stdin. So it does not survive if the tests
+  /// themselves are killed.
   private static let launcher = """
     exec 3<&0
     { read -r <&3; kill -KILL $$; } &
     exec 3<&- "$@" </dev/null
     """
 
-  /// Runs a program for the length of `body`, as the current user, from when it takes connections.
+  /// Runs a program as the current user, and runs `body` when the program accepts connections.
   ///
   /// - Parameters:
-  ///   - command: the program's path and its arguments. It has to stay in the foreground.
-  ///   - scratch: a directory for what it writes to stdout and stderr.
-  /// - Throws: what `body` throws; `Failed` with what it wrote, if it ends before it takes connections.
+  ///   - command: the program's path and its arguments. The program must stay in the foreground.
+  ///   - scratch: a directory for its stdout and stderr.
+  /// - Throws: errors of `body`; `Failed` with the program's output, if it ends before it accepts connections.
   public static func running<R: Sendable>(
-    _ command: [String], environment: [String: String] = [:], at place: LoopbackPlace,
+    _ command: [String], environment: [String: String] = [:], at address: LoopbackAddress,
     scratch: FilePath, isolation: isolated (any Actor)? = #isolation,
     _ body: () async throws -> R
   ) async throws -> R {
-    let output = scratch.appending("output-\(place)").string
+    let output = scratch.appending("output-\(address)").string
     guard FileManager.default.isExecutableFile(atPath: command[0]),
       FileManager.default.createFile(atPath: output, contents: nil),
       let file = FileHandle(forWritingAtPath: output)
@@ -52,7 +52,7 @@ public enum ForeignServer {
       for await _ in ended {}
     }
     do {
-      while !place.answers {
+      while !address.answers {
         try Task.checkCancellation()
         guard process.isRunning else {
           let said = try? String(contentsOfFile: output, encoding: .utf8)

@@ -1,21 +1,21 @@
 internal import Foundation
 
-/// An address and a port of this machine for a server that cannot be told to take a free port. Nobody else has it: it is
-/// one of the 16 million loopback addresses, and its port is below those that the kernel gives out.
-public struct LoopbackPlace: Sendable, Hashable, CustomStringConvertible {
+/// A random loopback address and port, for a server that cannot choose a free port itself. Conflicts are unlikely: there
+/// are 16 million loopback addresses, and the port is below the kernel's range of ephemeral ports.
+public struct LoopbackAddress: Sendable, Hashable, CustomStringConvertible {
   public let host: String
   public let port: Int
 
   /// Such as `127.83.1.2:20123`.
   public var description: String { "\(host):\(port)" }
 
-  public static func random() -> LoopbackPlace {
+  public static func random() -> LoopbackAddress {
     let parts = (1...3).map { _ in String(Int.random(in: 1...254)) }
-    return LoopbackPlace(
+    return LoopbackAddress(
       host: "127." + parts.joined(separator: "."), port: .random(in: 20_000..<30_000))
   }
 
-  /// Whether somebody listens there.
+  /// Whether a server listens there.
   var answers: Bool {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     guard descriptor >= 0 else { return false }

@@ -5,17 +5,17 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// What there is to see on the page can be seen, read and hit, on a phone as well as at a desk.
-@Suite(.endedIfItHangs) struct StatusPageSightTests {
-  /// A phone of old, a phone, a tablet, a desk.
+/// The layout of the status page: everything is visible, readable and large enough to tap, on phones and desktops.
+@Suite(.endedIfItHangs) struct StatusPageLayoutTests {
+  /// An old phone, a phone, a tablet, a desktop.
   private static let widths = [320, 390, 768, 1280]
 
-  /// What is wrong with the page as it is laid out.
+  /// The problems in the page's layout.
   private static func complaints(_ tab: Browser.Tab) async throws -> [String] {
     try await tab.value(String(contentsOfFile: Tool.script("measure_page.js"), encoding: .utf8))
   }
 
-  /// Opens the page in every size and scheme, and asks what is wrong with it.
+  /// Opens the page in every size and colour scheme, and checks its layout.
   private static func look(
     at service: LocalService, _ browser: Browser, _ what: String,
     _ location: SourceLocation = #_sourceLocation
@@ -35,7 +35,7 @@ import Testing
     }
   }
 
-  /// Jobs in every state, with names that do what names can do.
+  /// Jobs in every state, with difficult names.
   private static let jobs = #"""
     INSERT INTO compliance.jobs (id, app_id, type, name, status, error, created_at, upload_expires_at,
       download_expires_at, uploaded_at, finished_at, submission_file, result_file, result_bytes, profile, resumable)
@@ -69,7 +69,7 @@ import Testing
 
     """
 
-  /// Runs a service with much to see on its page. No job of it goes on.
+  /// Runs a service with many jobs, requests and faults. The gate holds all jobs.
   private static func serving(_ body: (LocalService) async throws -> Void) async throws {
     let plan = try FaultPlan(yaml: plan, file: "plan.yaml")
     try await LocalService.run({ $0.faults = plan }) { service in
@@ -85,7 +85,7 @@ import Testing
     }
   }
 
-  @Test func nothingIsOutOfSight() async throws {
+  @Test func theLayoutHasNoMistakes() async throws {
     try await Browser.run { browser in
       try await Self.serving { service in
         try await Self.look(at: service, browser, "80 jobs")
@@ -118,8 +118,8 @@ import Testing
     ),
   ]
 
-  /// What measures the page finds each of the mistakes that it is there for.
-  @Test func theMeasureFindsMistakes() async throws {
+  /// The layout check finds each kind of mistake.
+  @Test func theLayoutCheckFindsMistakes() async throws {
     try await Browser.run { browser in
       let tab = try await browser.tab()
       try await tab.show(width: 390, isDark: false)
@@ -138,8 +138,8 @@ import Testing
     }
   }
 
-  /// A table stays one to those who hear it, though on a phone it is laid out as cards.
-  @Test func whoHearsThePageFindsItsParts() async throws {
+  /// For screen readers, the tables stay tables, also when a phone shows cards.
+  @Test func screenReadersFindTheParts() async throws {
     try await Self.serving { service in
       try await Browser.run { browser in
         let tab = try await browser.tab()
@@ -160,7 +160,7 @@ import Testing
 
           init(from decoder: any Decoder) throws {
             let members = try decoder.container(keyedBy: CodingKeys.self)
-            // Of some parts it is a number.
+            // Some values are numbers.
             value = (try? members.decode(String.self, forKey: .value)) ?? ""
           }
 
@@ -188,14 +188,14 @@ import Testing
       names("columnheader").prefix(8) == [
         "Status", "Type", "Job", "Name", "App", "Created (UTC)", "Work", "Result",
       ])
-    // Below the heads: 50 jobs, at least 3 endpoints, 2 faults.
+    // Without the header rows: 50 jobs, at least 3 endpoints, 2 faults.
     let cells = names("cell").count
     #expect(cells >= 50 * 8 + 3 * 6 + 2 * 4)
     #expect(names("row").count >= 3 + 50 + 3 + 2)
     #expect(
       names("progressbar").count
         == (try await tab.value("document.querySelectorAll('progress').length")))
-    // Each cell of a card says which column it is of.
+    // Each cell of a card shows its column's title.
     let titles: [String] = try await tab.value(
       """
       [...document.querySelectorAll('#jobs tbody tr:first-child td')].map(cell =>
@@ -205,14 +205,14 @@ import Testing
     #expect(Set(titles).count == (isFolded ? 8 : 1))
   }
 
-  /// Whoever goes through the page by keyboard sees where they are, in both colours.
-  @Test func theFocusIsSeen() async throws {
+  /// The keyboard focus is visible.
+  @Test func theFocusIsVisible() async throws {
     try await LocalService.run { service in
       try await Browser.run { browser in
         let tab = try await browser.tab()
         try await tab.open(service.baseURL + "/")
         let links: Int = try await tab.value("document.querySelectorAll('a').length")
-        // The one without scripts is no link here.
+        // The link in <noscript> does not count.
         #expect(links == 4)
         for _ in 1...links {
           for type in ["keyDown", "keyUp"] {
@@ -228,7 +228,7 @@ import Testing
     }
   }
 
-  /// That it looks well is for people to see; that it is drawn at all, in both colours, is seen here.
+  /// Checks only that the browser draws the page differently in the two colour schemes.
   @Test func aBrowserDrawsItInLightAndDark() async throws {
     try await LocalService.run { service in
       _ = try await service.create()
@@ -246,8 +246,8 @@ import Testing
     }
   }
 
-  /// Without scripts it is what it was when it was loaded, and says so.
-  @Test func withoutScriptsItIsAPage() async throws {
+  /// Without scripts, the page shows the state of when it was loaded, and says so.
+  @Test func thePageWorksWithoutScripts() async throws {
     try await Self.serving { service in
       try await Browser.run { browser in
         let tab = try await browser.tab()
@@ -255,7 +255,7 @@ import Testing
         for width in [390, 1280] {
           try await tab.show(width: width, isDark: false)
           try await tab.ask("Page.navigate", ["url": service.baseURL + "/"])
-          // Nothing that waits runs in this page.
+          // Without scripts, the page cannot wait by itself.
           while try await !tab.value("document.readyState === 'complete'", as: Bool.self) {}
           #expect(try await tab.value("document.querySelectorAll('#jobs tbody tr').length") == 50)
           let words: String = try await tab.value("document.querySelector('header').innerText")
@@ -268,7 +268,7 @@ import Testing
 }
 
 extension LocalService {
-  /// Takes the database away from under the server for the length of `body`.
+  /// Makes the database unavailable to the server while `body` runs.
   func withoutDatabase(_ body: () async throws -> Void) async throws {
     let name = database.name
     try await withTestDatabase { other in

@@ -5,8 +5,8 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// A platform on which each thing that can befall a post or an account has befallen one.
-enum PublicWorld {
+/// Test data: for each event of a post or an account, one that has it.
+enum PublicClientData {
   static let script = """
     INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at) VALUES
       (1, 'ann', '2015-01-01', 'active', NULL), (2, 'bob', '2015-01-01', 'protected', '2020-01-01'),
@@ -21,10 +21,10 @@ enum PublicWorld {
            (10, 4, '2016-01-01', NULL, NULL, NULL, NULL);
     """
 
-  /// Post 10 is not asked about, and nobody knows 99.
+  /// Post 10 is not submitted, and 99 does not exist.
   static let submission = "1\n2\n3\n4\n5\n6\n7\n8\n9\n99\n"
 
-  /// (id, what a result has to say of it) in the words of a profile.
+  /// A query for (id, expected action and reason) in a profile.
   static func verdicts(_ type: String, _ profile: WireProfile) -> String {
     let isLegacy = profile == .gcs
     return type == "users"
@@ -42,7 +42,7 @@ enum PublicWorld {
 }
 
 extension LocalService {
-  /// Holds what a client has brought down against the platform.
+  /// Compares a downloaded result with the platform's state.
   func expectVerdicts(
     _ result: String, _ type: String, _ profile: WireProfile,
     _ location: SourceLocation = #_sourceLocation
@@ -51,7 +51,7 @@ extension LocalService {
       try await $0.query(
         """
         SELECT id || ' ' || words
-               FROM (\(trusted: PublicWorld.verdicts(type, profile))) AS verdict (id, words)
+               FROM (\(trusted: PublicClientData.verdicts(type, profile))) AS verdict (id, words)
         WHERE words IS NOT NULL
         """
       ).rows(as: String.self)
@@ -73,8 +73,8 @@ extension LocalService {
   }
 }
 
-/// What a script has written of a client's calls.
-struct Said {
+/// The JSON that a client script prints about its calls.
+struct ClientOutput {
   let object: [String: Any]
 
   init(_ output: String) throws {
@@ -89,7 +89,7 @@ struct Said {
     return jobs[0].mapValues { "\($0)" }
   }
 
-  /// A job was created, was seen in both ways, and came to be complete.
+  /// Checks that a job was created, shown, listed and completed.
   func expectOneJob(type: String, name: String) throws {
     let created = try job("created")
     #expect(created["type"] == type && created["status"] == "created" && created["name"] == name)
@@ -101,7 +101,7 @@ struct Said {
   }
 }
 
-/// Twarc's command line, in a folder of its own.
+/// twarc's command line, in its own directory.
 struct Twarc {
   let service: LocalService
   private let directory: String
@@ -111,9 +111,9 @@ struct Twarc {
     _ profile: WireProfile, _ body: (Twarc) async throws -> Void
   ) async throws {
     try await PublicHosts.run(profile) { hosts in
-      try await hosts.service.execute(PublicWorld.script)
+      try await hosts.service.execute(PublicClientData.script)
       try await withTemporaryDirectory { directory in
-        try PublicWorld.submission.write(
+        try PublicClientData.submission.write(
           toFile: directory.appending("ids.txt").string, atomically: true, encoding: .utf8)
         let token = ["BEARER_TOKEN": LocalService.token]
         try await body(
@@ -139,7 +139,7 @@ struct Twarc {
     return try JSONSerialization.jsonObject(with: Data(output.utf8))
   }
 
-  /// Has it create a job and upload to it.
+  /// Lets twarc create a job and upload to it.
   /// - Returns: the job's ID.
   func created(_ type: String) async throws -> String {
     _ = try await run("create", type, "ids.txt", "--job-name", "by twarc", "--no-wait")

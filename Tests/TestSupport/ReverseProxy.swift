@@ -1,15 +1,15 @@
 internal import Foundation
 public import SystemPackage
 
-/// Debian's nginx before other servers, as operators put it: with TLS or without, and without keeping what it passes on.
-public struct WebFront: Sendable {
-  /// What leads where.
+/// Debian's nginx as a reverse proxy, like an operator's: with or without TLS, without buffering.
+public struct ReverseProxy: Sendable {
+  /// A host name and its target.
   public struct Site: Sendable {
     let name: String
     let target: String
 
     /// - Parameters:
-    ///   - name: the host by which clients name it.
+    ///   - name: the host name that clients use.
     ///   - target: such as `http://127.0.0.1:8080`.
     public init(_ name: String, to target: String) {
       self.name = name
@@ -17,27 +17,28 @@ public struct WebFront: Sendable {
     }
   }
 
-  /// Runs nginx for the length of `body`, once it takes connections.
+  /// Runs nginx, and runs `body` when nginx accepts connections.
   ///
   /// - Parameters:
-  ///   - certificate: of all sites; without one nothing is encrypted.
-  ///   - directory: where it keeps its files.
+  ///   - certificate: the certificate of all sites; nil means no TLS.
+  ///   - directory: the directory for its files.
   public static func serving<R: Sendable>(
-    _ sites: [Site], at place: LoopbackPlace, certificate: CertificateAuthority.Certificate? = nil,
+    _ sites: [Site], at address: LoopbackAddress,
+    certificate: CertificateAuthority.Certificate? = nil,
     in directory: FilePath, isolation: isolated (any Actor)? = #isolation,
     _ body: () async throws -> R
   ) async throws -> R {
-    let file = directory.appending("nginx-\(place).conf").string
-    try configuration(sites, place, certificate, directory)
+    let file = directory.appending("nginx-\(address).conf").string
+    try configuration(sites, address, certificate, directory)
       .write(toFile: file, atomically: true, encoding: .utf8)
-    return try await ForeignServer.running(
-      ["/usr/sbin/nginx", "-e", "stderr", "-p", directory.string, "-c", file], at: place,
+    return try await ExternalServer.running(
+      ["/usr/sbin/nginx", "-e", "stderr", "-p", directory.string, "-c", file], at: address,
       scratch: directory, body)
   }
 
-  /// One process, which is of the current user: a master would hand the work to another user if it were root.
+  /// A single process of the current user. As root, a master process would start workers as another user.
   private static func configuration(
-    _ sites: [Site], _ place: LoopbackPlace, _ certificate: CertificateAuthority.Certificate?,
+    _ sites: [Site], _ address: LoopbackAddress, _ certificate: CertificateAuthority.Certificate?,
     _ directory: FilePath
   ) -> String {
     let temporaryPaths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -48,14 +49,14 @@ public struct WebFront: Sendable {
     let servers = sites.map { site in
       """
       server {
-        listen \(place)\(encryption == nil ? "" : " ssl");
+        listen \(address)\(encryption == nil ? "" : " ssl");
         server_name \(site.name);
         location / { proxy_pass \(site.target); }
       }
       """
     }
     return """
-      daemon off; master_process off; pid \(directory.appending("nginx-\(place).pid")); error_log stderr;
+      daemon off; master_process off; pid \(directory.appending("nginx-\(address).pid")); error_log stderr;
       events {}
       http {
       access_log off; server_tokens off; \(encryption ?? "")

@@ -4,7 +4,7 @@ import Synchronization
 
 /// Opens a connection with libpq, which may take as long as `connect_timeout`. The waiting task can be cancelled
 /// earlier.
-final class Opening: Sendable {
+final class ConnectionOpener: Sendable {
   /// libpq's pointer. Only one owner has it, so it can be sent between tasks.
   struct Handle: Sendable {
     fileprivate let address: UInt
@@ -23,21 +23,21 @@ final class Opening: Sendable {
   static func handle(
     _ keywords: [String], _ values: [String], on queue: DispatchQueue
   ) async throws -> Handle {
-    let opening = Opening()
+    let opener = ConnectionOpener()
     return try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
-        guard opening.begin(continuation) else { return }
+        guard opener.begin(continuation) else { return }
         queue.async {
           let pointer = withCStrings(keywords) { keywords in
             withCStrings(values) { values in PQconnectdbParams(keywords, values, 1) }
           }
           let handle = Handle(address: UInt(bitPattern: pointer))
-          guard let waiting = opening.end() else { return PQfinish(pointer) }
+          guard let waiting = opener.end() else { return PQfinish(pointer) }
           waiting.resume(returning: handle)
         }
       }
     } onCancel: {
-      opening.end()?.resume(throwing: CancellationError())
+      opener.end()?.resume(throwing: CancellationError())
     }
   }
 

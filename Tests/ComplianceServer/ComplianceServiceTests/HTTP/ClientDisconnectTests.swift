@@ -4,15 +4,15 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// Clients that go away in the middle of a request: each request has its end, and none is the server's fault.
-@Suite(.endedIfItHangs) struct ClientGoneTests {
+/// Clients that disconnect in the middle of a request. Each request ends, and none counts as a server error.
+@Suite(.endedIfItHangs) struct ClientDisconnectTests {
   private struct Line: Decodable {
     let method: String
     let status: Int
   }
 
-  /// Runs a service, and holds its access log against its counts.
-  /// - Returns: the statuses of the requests that were no GET.
+  /// Runs a service, and compares its access log with its metrics.
+  /// - Returns: the statuses of the requests except GETs.
   private static func statuses(
     _ profile: WireProfile, _ body: (LocalService) async throws -> Void
   ) async throws -> [Int] {
@@ -22,7 +22,7 @@ import Testing
       $0.accessLog = log.add
     }) { service in
       try await body(service)
-      // The one that asks.
+      // 1 is the request for the metrics itself.
       while try await service.gauge("compliance_requests_under_way") != 1 {}
       let page = try await service.get("/metrics").text
       let lines = try log.all.map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)) }
@@ -45,7 +45,7 @@ import Testing
   }
 
   @Test(arguments: [true, false])
-  func aRequestIsOverThoughNobodyTakesItsAnswer(_ isReset: Bool) async throws {
+  func aRequestEndsWhenTheClientDisconnects(_ isReset: Bool) async throws {
     let statuses = try await Self.statuses(.native) { service in
       service.gate.hold { $0 == .createReceived(type: "tweets") }
       let connection = try RawConnection(to: service.baseURL)
@@ -58,7 +58,7 @@ import Testing
       try await service.gate.reached { $0 == .createReceived(type: "tweets") }
       if isReset {
         connection.reset()
-        // Until the server knows.
+        // Wait until the server has noticed.
         while try await service.gauge("compliance_connections") > 1 {}
       } else {
         connection.close()
@@ -78,14 +78,14 @@ import Testing
   }
 
   @Test(arguments: ["create", "upload", "object", "part"], [true, false])
-  func aBodyThatBreaksOffIsTheClientsFault(_ body: String, _ isReset: Bool) async throws {
+  func anIncompleteBodyIsAClientError(_ body: String, _ isReset: Bool) async throws {
     let body = try #require(Body(rawValue: body))
     let statuses = try await Self.statuses(body.profile) { service in
       var url = service.baseURL + LocalService.jobsPath
       var method = "POST"
       var headers = service.uploadHeaders(body.profile == .native ? .native : .gcs)
       if body != .create {
-        let way: UploadWay = body == .upload ? .native : body == .object ? .gcs : .gcsInParts
+        let way: UploadMethod = body == .upload ? .native : body == .object ? .gcs : .gcsInParts
         url = try await service.target(of: service.post(way.create()).job(), way)
         method = "PUT"
         if way == .gcsInParts { headers.add(name: "content-range", value: "bytes 0-999/1000") }
@@ -97,19 +97,19 @@ import Testing
         \(method) \(connection.target) HTTP/1.1\r\nHost: \(connection.authority)\r\n\(fields)\
         Content-Length: 1000\r\n\r\n{"type":
         """)
-      // Until the server works on it.
+      // Wait until the server processes the request.
       while try await service.gauge("compliance_requests_under_way") < 2 {}
       if isReset { connection.reset() } else { connection.close() }
     }
     let status = try #require(statuses.last)
-    // What came of a part is kept, which the client is told by 308.
+    // The received bytes of a part are kept, and the answer is 308.
     #expect((400..<500).contains(status) || body == .part && status == 308, "\(statuses)")
     #expect(statuses.dropLast().allSatisfy { $0 < 300 }, "\(statuses)")
   }
 }
 
 extension LocalService {
-  /// A number of the metrics page without labels.
+  /// The value of a metric without labels.
   fileprivate func gauge(_ name: String) async throws -> Int {
     let page = try await get("/metrics").text
     let line = try #require(page.split(separator: "\n").first { $0.hasPrefix("\(name) ") })

@@ -3,11 +3,10 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Uploads that no honest client sends: each is answered as the documentation says or refused by a 4xx, and
-/// the server goes on as if nothing had been.
-@Suite(.endedIfItHangs) struct HostileUploadTests {
+/// Malformed and hostile uploads. Each gets the documented result or a 4xx, and the server continues normally.
+@Suite(.endedIfItHangs) struct MalformedUploadTests {
   private static func run(
-    _ way: UploadWay, _ body: (LocalService.Site, LocalService) async throws -> Void
+    _ way: UploadMethod, _ body: (LocalService.Site, LocalService) async throws -> Void
   ) async throws {
     try await LocalService.withSite { site in
       var site = site
@@ -22,7 +21,7 @@ import Testing
     }
   }
 
-  // MARK: What a file may hold
+  // MARK: Contents of a file
 
   private static let files: [(what: String, bytes: [UInt8])] = [
     ("an empty file", []),
@@ -69,19 +68,19 @@ import Testing
 
   private static func line(of byte: UInt8) -> [UInt8] { Array(repeating: byte, count: 10_000_000) }
 
-  @Test(arguments: UploadWay.allCases)
-  func everyFileIsAnsweredAsTheDocumentationSays(way: UploadWay) async throws {
+  @Test(arguments: UploadMethod.allCases)
+  func everyFileGetsTheDocumentedResult(way: UploadMethod) async throws {
     try await Self.run(way) { _, service in
       for (what, bytes) in Self.files { try await service.expectAnswers(to: bytes, way, what) }
     }
   }
 
-  @Test(arguments: UploadWay.allCases)
-  func aFileOfWhichHalfTheBytesAreFlippedIsAnsweredToo(way: UploadWay) async throws {
+  @Test(arguments: UploadMethod.allCases)
+  func aFileWithFlippedBytesGetsTheDocumentedResult(way: UploadMethod) async throws {
     let seed = SeededGenerator.seedOfTest()
     var dice = SeededGenerator(seed: seed)
     try await Self.run(way) { _, service in
-      // The largest does not fit in one block of what reads it.
+      // The largest is larger than one block of the reader.
       for count in [1, 10, 100, 300, 1000, 1000, 3000, 3000, 10_000, 150_000] {
         try await service.expectAnswers(
           to: Self.flipped(ids: count, &dice), way, "seed \(seed), \(count) IDs")
@@ -96,8 +95,8 @@ import Testing
     }
   }
 
-  @Test(arguments: UploadWay.allCases)
-  func aFileCutAtAnyByteIsAnsweredForWhatItHas(way: UploadWay) async throws {
+  @Test(arguments: UploadMethod.allCases)
+  func aTruncatedFileGetsTheDocumentedResult(way: UploadMethod) async throws {
     let text = Array(
       "1\n22\n999999999\n9223372036854775807\n3\n\(way == .native ? "x\n" : "")44\n".utf8)
     try await Self.run(way) { _, service in
@@ -107,11 +106,11 @@ import Testing
     }
   }
 
-  // MARK: Bodies that are not what they say
+  // MARK: Bodies with wrong lengths
 
-  /// The client half closes or drops the connection at every byte before the announced end.
-  @Test(arguments: UploadWay.allCases, [true, false])
-  func aBodyThatEndsBeforeItsLengthIsRefused(way: UploadWay, waitsForAnswer: Bool) async throws {
+  /// The client half-closes or closes the connection after each possible number of bytes before the announced end.
+  @Test(arguments: UploadMethod.allCases, [true, false])
+  func aBodyShorterThanItsLengthIsRefused(way: UploadMethod, waitsForAnswer: Bool) async throws {
     let text = Array("1\n22\n333\n4444\n55555\n".utf8)
     try await Self.run(way) { site, service in
       let job = try await service.post(way.create()).job()
@@ -134,20 +133,20 @@ import Testing
       }
       #expect(try await service.job(job.id).status == "created")
       if way == .gcsInParts {
-        // The server may not have noticed the last one's end yet.
+        // The server may not have noticed the end of the last connection yet.
         while try await service.query(target) == "503" {}
         #expect(try await service.query(target) == "308")
       } else {
         while try !site.spooledFiles.isEmpty { _ = try await service.get("/healthz") }
       }
-      // Nothing is lost: the whole body is taken.
+      // The job still accepts a whole body.
       #expect(try await service.put(text, to: target, service.uploadHeaders(way)).status == 200)
       #expect(try await service.processed(job.id).status == "complete")
     }
   }
 
-  @Test(arguments: UploadWay.allCases)
-  func aBodyWhoseLengthMakesNoSenseIsRefused(way: UploadWay) async throws {
+  @Test(arguments: UploadMethod.allCases)
+  func aBodyWithAWrongLengthIsRefused(way: UploadMethod) async throws {
     try await Self.run(way) { _, service in
       let job = try await service.post(way.create()).job()
       let target = try await service.target(of: job, way)
@@ -176,7 +175,7 @@ import Testing
     }
   }
 
-  private static func head(_ connection: RawConnection, _ way: UploadWay) -> String {
+  private static func head(_ connection: RawConnection, _ way: UploadMethod) -> String {
     """
     PUT \(connection.target) HTTP/1.1\r\nHost: \(connection.authority)\r\n\
     Content-Type: text/plain\r\n\
@@ -184,11 +183,11 @@ import Testing
     """
   }
 
-  // MARK: What it costs
+  // MARK: Memory
 
-  /// The real program, so that nothing but the server is in its memory.
-  @Test(arguments: UploadWay.allCases)
-  func memoryStaysFlat(way: UploadWay) async throws {
+  /// Uses the real program as a process, so that only the server's memory is measured.
+  @Test(arguments: UploadMethod.allCases)
+  func memoryUseIsBounded(way: UploadMethod) async throws {
     let seed = SeededGenerator.seedOfTest()
     var dice = SeededGenerator(seed: seed)
     let files = [
@@ -206,7 +205,7 @@ import Testing
           _ = try await service.processed(job.id)
         }
       }
-      // What it takes once, for buffers and connections, it keeps.
+      // The first rounds allocate buffers and connections, which are kept.
       for _ in 0..<2 { try await round() }
       let before = try process.memoryBytes()
       for _ in 0..<4 { try await round() }
