@@ -1,5 +1,5 @@
 # Thin targets over the commands, for people, cron and CI. `make` lists them.
-# Make turns every failure into its own exit code 2; who branches on lethe's exit codes calls .build/release/lethe itself.
+# Make exits with 2 for every failure. To use lethe's exit codes, call .build/release/lethe directly.
 SWIFT_STRICT := --explicit-target-dependency-import-check error
 SCRIPTS := scripts/setup scripts/embed-migrations scripts/lint-ledger scripts/postgres scripts/test scripts/demo scripts/bench $(wildcard scripts/bench.d/*) \
 	scripts/install scripts/package scripts/try-package $(addprefix scripts/package.d/,copyright postinst prerm postrm) .ci/run
@@ -14,14 +14,14 @@ setup: ## install what is missing and build everything, tests included
 	scripts/setup --tests
 	swift build --build-tests $(SWIFT_STRICT)
 
-# All tests are started at once otherwise, and the time limits of those that wait for their turn are running.
+# Without this, all tests start at once, and their time limits run while they wait for a database.
 .PHONY: test
 test: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
 test: ## run the tests against a throw-away PostgreSQL
 	scripts/setup --tests
 	scripts/test $(SWIFT_STRICT)
 
-# What rests on catalogs, settings, plans and the shapes of tables. The server is PyPI's, in .build-python/.
+# The tests that depend on catalogs, settings, plans and table structures. The server comes from PyPI, in .build-python/.
 ON_POSTGRESQL_18 := PostgreSQLTests|WarehouseTests|MigrationTests|PipelineTests
 ifdef SHORT
 ON_POSTGRESQL_18 := SessionSettingsTests|CatalogCheckTests|ConstraintCheckTests|TableTreeCheckTests|RowTypeTests|MigratorTests
@@ -38,16 +38,16 @@ test-18: ## run the tests of the pipeline again, against PostgreSQL 18 (SHORT=1:
 
 .PHONY: demo
 demo: export IDS := $(IDS)
-demo: ## try it: a local platform and warehouse, one run, a check of every row (IDS=FILE: with these post IDs)
+demo: ## run the demo: a local platform and warehouse, one run, a check of every row (IDS=FILE: with these post IDs)
 	@scripts/demo
 
 .PHONY: bench
-bench: ## measure, side by side with a peer
+bench: ## run the benchmarks, each beside a reference
 	scripts/setup --tests
 	scripts/bench
 
 .PHONY: docs
-docs: ## write the parts of docs/ that are made from the programs: commands, options, the tutorial's outputs
+docs: ## generate the parts of docs/ that come from the programs: commands, options, the tutorial's outputs
 	scripts/setup --tests
 	LETHE_UPDATE_DOCS=1 scripts/test $(SWIFT_STRICT) --filter 'CommandReferenceTests|TutorialTests'
 
@@ -59,24 +59,24 @@ lint: ## check the formatting of Swift and the scripts, and that the ledger alon
 	scripts/lint-ledger
 	python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' $(PYTHON)
 
-# The one way in which releases are built: the demo, the bench and the package ask for it here. Other flags would build
-# all of it again. Swift's own libraries are linked in, so that the programs run where no Swift is.
+# The demo, the bench and the package all use this target, because other flags would rebuild everything. Swift's
+# libraries are linked statically, so that the programs run without Swift.
 .PHONY: release lethe compliance-server
-release: lethe compliance-server ## build both programs, as the targets below and the package have them
+release: lethe compliance-server ## build both programs for the targets below and the package
 lethe compliance-server:
 	swift build -c release --static-swift-stdlib --product $@ >&2
 
 PREFIX ?= /usr/local
 .PHONY: install uninstall package
-install: ## install what make release has built (PREFIX=/usr/local DESTDIR=)
+install: ## install the release build (PREFIX=/usr/local DESTDIR=)
 	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install
-uninstall: ## remove what make install has installed, but no definitions and no state
+uninstall: ## remove the installed files, but no definitions and no state
 	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install --remove
-package: release ## make a Debian package, which needs no Swift where it is installed
+package: release ## build a Debian package, which needs no Swift
 	scripts/package
 
 .PHONY: migrate
-migrate: lethe ## bring the ledger of $DATABASE_URL up to date
+migrate: lethe ## migrate the ledger in $DATABASE_URL
 	.build/release/lethe migrate up
 
 .PHONY: nightly
@@ -84,9 +84,9 @@ nightly: lethe ## run pipelines/nightly.yaml
 	.build/release/lethe run pipelines/nightly.yaml
 
 .PHONY: status
-status: lethe ## where the runs stand
+status: lethe ## show the state of the runs
 	.build/release/lethe status
 
 .PHONY: clean
-clean: ## remove what the demo left
+clean: ## remove the demo's files
 	scripts/demo clean

@@ -1,4 +1,4 @@
-# What the sections of the bench share. Sourced by each; expects a PostgreSQL that PG* variables name.
+# Shared functions of the benchmarks. Each benchmark sources this file. The PG* variables must name a PostgreSQL server.
 # shellcheck shell=bash
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -45,7 +45,7 @@ platform() { # DATABASE
     "$server" migrate up --database "dbname=$1" >/dev/null
 }
 
-fill() { # DATABASE IDS: a warehouse of posts of 600 bytes, of which 3 % were deleted and 1 % lost their location
+fill() { # DATABASE IDS: a warehouse with posts of 600 bytes; on the platform, 3 % are deleted and 1 % have lost their location
     platform "$1"
     "$lethe" migrate up --database "dbname=$1" >/dev/null
     "$lethe" migrate up --database "dbname=$1" --demo --migrations-dir migrations/warehouse >/dev/null

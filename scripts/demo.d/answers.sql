@@ -1,4 +1,4 @@
--- What the platform says of the stored IDs, as a table for people.
+-- The platform's answers for the stored IDs, as a table for the report.
 SELECT '', 'users', 'posts';
 SELECT reason, coalesce(users, 0), coalesce(posts, 0)
 FROM

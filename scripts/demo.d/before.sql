@@ -1,4 +1,4 @@
--- What there is before the run, as a table for people.
+-- The state before the run, as a table for the report.
 SELECT '', 'users', 'posts', 'of these located', 'media', 'reposts';
 SELECT
     'in the warehouse',

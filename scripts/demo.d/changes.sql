@@ -1,4 +1,4 @@
--- What lethe says that it did, as a table for people.
+-- The changes that lethe reports, as a table for the report.
 \ir said.sql
 SELECT '', 'deleted', 'protected', 'location removed';
 SELECT name, deleted, protected, scrubbed FROM said;

@@ -1,5 +1,5 @@
--- What was found against what is expected, whole row against whole row and both ways: for each table a line with the rows
--- expected and found, and how many are missing, too many, or different.
+-- Compares the found rows with the expected rows, whole rows in both directions: for each table, a line with the numbers of
+-- expected, found, missing, surplus and different rows.
 \set ON_ERROR_STOP on
 SET work_mem = '256MB';
 

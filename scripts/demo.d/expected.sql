@@ -1,6 +1,5 @@
--- What the warehouse has to look like after the run: a copy of it from before, changed as the platform's state demands.
--- Derived from the platform alone, by plain statements; nothing of Lethe's is asked.
--- Takes what the platform knows in the tables truth.accounts and truth.posts.
+-- Computes the expected warehouse after the run: a copy of the old state, changed by the platform's state with plain
+-- statements, without Lethe. The platform's state is in the tables truth.accounts and truth.posts.
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET work_mem = '256MB';
@@ -11,7 +10,7 @@ CREATE UNLOGGED TABLE expected.posts AS TABLE warehouse.posts;
 CREATE UNLOGGED TABLE expected.post_media AS TABLE warehouse.post_media;
 CREATE UNLOGGED TABLE expected.reposts AS TABLE warehouse.reposts;
 
--- The heaviest thing that can be said of each stored post, and of each stored user. Who is absent here is clean.
+-- The reason with the highest precedence for each stored post and user. IDs without a row are clean.
 CREATE UNLOGGED TABLE expected.post_answers AS
 SELECT post_id, reason
 FROM
@@ -30,7 +29,7 @@ SELECT user_id, state AS reason
 FROM warehouse.users JOIN truth.accounts ON account_id = user_id
 WHERE state <> 'active';
 
--- Gone: posts by their own answer or by their author's, whether the author's answer is about this post or not.
+-- Deleted posts: because of their own answer or because of their author's.
 CREATE UNLOGGED TABLE expected.gone_users AS
 SELECT user_id FROM expected.user_answers WHERE reason IN ('deleted', 'suspended', 'deactivated');
 
@@ -45,7 +44,7 @@ DELETE FROM expected.post_media AS media USING expected.gone_posts AS gone WHERE
 DELETE FROM expected.posts AS post USING expected.gone_posts AS gone WHERE gone.post_id = post.post_id;
 DELETE FROM expected.users AS account USING expected.gone_users AS gone WHERE gone.user_id = account.user_id;
 
--- Hidden: likewise.
+-- Hidden posts and users, in the same way.
 UPDATE expected.posts AS post SET visibility = 'protected'
 FROM expected.post_answers AS answer WHERE answer.post_id = post.post_id AND reason = 'protected';
 UPDATE expected.posts SET visibility = 'protected'
@@ -53,12 +52,12 @@ FROM expected.user_answers WHERE user_id = author_id AND reason = 'protected';
 UPDATE expected.users AS account SET visibility = 'protected'
 FROM expected.user_answers AS answer WHERE answer.user_id = account.user_id AND reason = 'protected';
 
--- Without its location.
+-- Posts that lose their location.
 UPDATE expected.posts AS post SET latitude = NULL, longitude = NULL, place_id = NULL
 FROM expected.post_answers AS answer WHERE answer.post_id = post.post_id AND reason = 'geo removed';
 
--- What remains of whatever had an ID and is gone, with all that can rightly be given as the reason: who was gone already
--- when a post's own answer came is remembered by the author's.
+-- The tombstones of deleted rows, with all valid reasons: if a post was deleted because of its author first, its tombstone
+-- has the author's reason.
 CREATE UNLOGGED TABLE expected.tombstone_reasons AS
 SELECT 'tweets' AS type, post_id AS id, reason FROM expected.post_answers JOIN expected.gone_posts USING (post_id)
 WHERE reason IN ('deleted', 'suspended', 'deactivated')
@@ -76,7 +75,7 @@ SELECT 'tweets', repost_id, reason FROM warehouse.reposts JOIN expected.tombston
 CREATE UNLOGGED TABLE expected.tombstone AS
 SELECT DISTINCT type, id, true AS reason_is_true FROM expected.tombstone_reasons;
 
--- What is to be fetched again.
+-- The posts to fetch again.
 CREATE UNLOGGED TABLE expected.rehydration AS
 SELECT 'tweets' AS type, post_id AS id FROM expected.post_answers WHERE reason = 'edited';
 
@@ -86,8 +85,8 @@ CREATE UNIQUE INDEX ON expected.post_media (post_id, media_key);
 CREATE UNIQUE INDEX ON expected.reposts (repost_id);
 ANALYZE expected.users, expected.posts, expected.post_media, expected.reposts;
 
--- How many rows of each table that changes. A post that is deleted and whose author is protected may be protected first,
--- if the author's answer is the first to come.
+-- The number of changed rows of each table. A deleted post with a protected author may be protected first, if the author's
+-- answer is applied first.
 CREATE TABLE expected.changes AS
 SELECT
     'warehouse.users' AS name,

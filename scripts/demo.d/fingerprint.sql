@@ -1,5 +1,5 @@
--- Which version of which row is where, in each table of the warehouse: any insert, update or delete changes it, even an
--- update that writes the same values again.
+-- A fingerprint of all row versions in each table of the warehouse. Every insert, update or delete changes it, even an update
+-- with the same values.
 SELECT 'users', count(*), sum(hashtextextended(ctid::text || xmin, 0)) FROM warehouse.users
 UNION ALL
 SELECT 'posts', count(*), sum(hashtextextended(ctid::text || xmin, 0)) FROM warehouse.posts

@@ -1,4 +1,4 @@
--- Where what lethe says that it did is not what it had to do: a line for each such table, none if all is well.
+-- The tables for which lethe reports other changes than expected; no line if all are right.
 \ir said.sql
 SELECT said.*, 'and not', due.*
 FROM said JOIN expected.changes AS due USING (name)

@@ -1,7 +1,7 @@
--- What the platform knows of the world, and what its people have changed since their posts were stored.
+-- Fills the platform: the accounts and posts that it knows, and their changes since they were stored in the warehouse.
 \set ON_ERROR_STOP on
 
--- Everything happens within half a year after the last post, and nothing in the future.
+-- All changes are within half a year after the last post, and not in the future.
 SELECT greatest(interval '0', least(interval '180 days', date_trunc('day', now()) - :'last_post'::timestamptz)) AS meanwhile \gset
 
 -- One account of fifty changed: of 250, two are protected and one each suspended, deactivated and deleted.
@@ -18,8 +18,8 @@ FROM (
 ) AS changing
 ORDER BY account_id;
 
--- Of the posts, one of 120 is deleted and one of 500 edited; every sixth that had a location lost it, and of those, every
--- tenth was edited too. Of posts without one, a few are reported as well: the warehouse need not have had it.
+-- One of 120 posts is deleted and one of 500 is edited. One of six posts with a location has lost it; one of ten of those was
+-- edited, too. A few posts without a location in the warehouse are reported, too.
 INSERT INTO platform.posts (post_id, author_id, created_at, deleted_at, edited_at, geo_removed_at)
 SELECT
     post_id, author_id, created_at,

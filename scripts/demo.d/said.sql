@@ -1,5 +1,5 @@
--- What lethe says that it did, in the temporary table said: rows changed in each table, by all datasets together. Takes the
--- JSON that the run ended with in the variable run.
+-- Writes the changes that lethe reports into the temporary table said: changed rows of each table, for all datasets
+-- together. The variable run has the final JSON of the run.
 \set ON_ERROR_STOP on
 
 CREATE TEMP TABLE said AS

@@ -1,4 +1,4 @@
--- How long each stage took, as a table for people. Takes the JSON that the run ended with in the variable run.
+-- The time of each stage, as a table for the report. The variable run has the final JSON of the run.
 SELECT 'dataset', 'IDs', 'events', 'jobs', 'export', 'submit', 'await', 'collect', 'apply';
 SELECT
     key, value ->> 'ids', value ->> 'events', value ->> 'jobs',

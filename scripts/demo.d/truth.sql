@@ -1,5 +1,5 @@
--- Run in the platform's database, this writes a script for another one: with the platform's state as the tables
--- truth.accounts and truth.posts.
+-- Run this in the platform's database. It writes a script that creates the platform's state as the tables truth.accounts and
+-- truth.posts in another database.
 \set ON_ERROR_STOP on
 \qecho '\\set ON_ERROR_STOP on'
 \qecho 'CREATE SCHEMA truth;'

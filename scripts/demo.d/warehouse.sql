@@ -1,4 +1,4 @@
--- What the warehouse stored of the world, before anybody changed their mind.
+-- Fills the warehouse: the stored accounts and posts, in their state before the platform's changes.
 \set ON_ERROR_STOP on
 
 CREATE FUNCTION pg_temp.text_of(post_id bigint) RETURNS text IMMUTABLE LANGUAGE sql
@@ -32,7 +32,7 @@ SELECT
         || ' ' || pg_temp.pick(account_id, 'last name', '{Abara,Berg,Costa,Diaz,Eriksen,Fischer,Garcia,Haddad,Ito,Jansen,Kim,Lopez,Mbeki,Novak,Okafor,Petrov,Rossi,Sato,Tanaka,Weber}'),
     CASE WHEN pg_temp.chance(account_id, 'tells') < 0.3 THEN
         pg_temp.pick(account_id, 'place', '{Accra,Bergen,Córdoba,Dakar,Essen,Fukuoka,Galway,Hanoi,Izmir,Jaipur,Kraków,Lima,Malmö,Nairobi,Oslo,Porto}') END,
-    -- A few were hidden by hand, for other reasons: nobody may unhide them.
+    -- A few were hidden by hand. Lethe must not show them again.
     CASE WHEN pg_temp.chance(account_id, 'hidden') < 0.001 THEN 'protected' ELSE 'public' END,
     created_at,
     :'last_post'::timestamptz,
@@ -61,7 +61,7 @@ SELECT
             ELSE '{}' END
 FROM
     posts,
-    -- Two of three who tell where they are tell it exactly; the others only name the place.
+    -- Two of three posts with a location have exact coordinates; the others only have a place.
     LATERAL (SELECT located AND pg_temp.chance(post_id, 'exact') < 0.67 AS exact) AS told,
     LATERAL (SELECT
         CASE WHEN located THEN to_hex(pg_temp.hash(pg_temp.hash(post_id, 'place') % 500, 'name of the place')) END AS place_id,
@@ -70,7 +70,7 @@ FROM
 WHERE stored
 ORDER BY post_id;
 
--- About every seventh post has media, up to four.
+-- About one of seven posts has media, up to four.
 INSERT INTO warehouse.post_media (post_id, media_key, url)
 SELECT post_id, media_key, 'https://media.example/' || media_key || '.jpg'
 FROM
@@ -81,14 +81,14 @@ FROM
 WHERE stored
 ORDER BY post_id, item;
 
--- A copy for every twentieth post, most of them of few posts; the original is not always stored.
+-- One repost for each twenty posts, mostly of a few popular posts.
 INSERT INTO warehouse.reposts (repost_id, reposted_post_id, author_id, text, created_at)
 SELECT repost_id, r.post_id, a.account_id, 'RT @' || r.username || ': ' || pg_temp.text_of(r.post_id), pg_temp.moment_of(repost_id)
 FROM (SELECT count(*) AS total FROM accounts) AS world
 CROSS JOIN (
     SELECT
         post_id, username,
-        -- No two have the same number, so no two get the same ID.
+        -- Unique numbers give unique IDs.
         pg_temp.id_at(created_at + pg_temp.chance(post_id + copy, 'later') * interval '3 days', row_number() OVER (ORDER BY post_id, copy)) AS repost_id
     FROM
         posts,

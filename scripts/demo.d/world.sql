@@ -1,40 +1,40 @@
--- The invented world: its accounts and posts, who of them is stored in the warehouse and whom the platform knows.
--- Warehouse and platform are filled by a session each, and both begin with this file: every choice is a hash of an ID,
--- so both sessions invent the same world, and so does the next demo.
+-- Generates the demo's data: accounts and posts, and for each whether the warehouse stores it and whether the platform knows
+-- it. Warehouse and platform are filled by two sessions, and both run this file first. Every choice is a hash of an ID, so
+-- both sessions, and later demos, generate the same data.
 --
--- Takes the variables users and posts; with the variable given, the posts' IDs come from standard input, one a line.
+-- Uses the variables users and posts. With the variable given, the post IDs come from standard input, one on each line.
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 SET synchronous_commit = off;
 SET work_mem = '256MB';
 
--- A number from 0 to 2^62, different for each id and question.
+-- A number from 0 to 2^62: a hash of the id and the question.
 CREATE FUNCTION pg_temp.hash(id bigint, question text) RETURNS bigint IMMUTABLE LANGUAGE sql
     RETURN hashint8extended(id, hashtext(question)) & 4611686018427387903;
 
--- A number from 0 to 1, likewise.
+-- A number from 0 to 1, in the same way.
 CREATE FUNCTION pg_temp.chance(id bigint, question text) RETURNS double precision IMMUTABLE LANGUAGE sql
     RETURN (hashint8extended(id, hashtext(question)) & 4294967295) / 4294967296.0::double precision;
 
--- One of the choices, likewise.
+-- One of the choices, in the same way.
 CREATE FUNCTION pg_temp.pick(id bigint, question text, choices text[]) RETURNS text IMMUTABLE LANGUAGE sql
     RETURN choices[1 + (hashint8extended(id, hashtext(question)) & 4294967295) % cardinality(choices)];
 
--- An ID carries the millisecond of its creation, counted from 2010-11-04, above 22 bits of machine and sequence.
+-- An ID contains the millisecond of its creation, counted from 2010-11-04, above 22 bits for machine and sequence.
 CREATE FUNCTION pg_temp.id_at(moment timestamptz, low bigint) RETURNS bigint IMMUTABLE LANGUAGE sql
     RETURN ((extract(epoch FROM moment) * 1000)::bigint - 1288834974657) << 22 | (low & 4194303);
 
 CREATE FUNCTION pg_temp.moment_of(id bigint) RETURNS timestamptz IMMUTABLE LANGUAGE sql
     RETURN to_timestamp(((id >> 22) + 1288834974657) / 1000.0::double precision);
 
--- Which posts there are.
+-- The post IDs.
 CREATE TEMP TABLE ids (post_id bigint PRIMARY KEY, stored boolean NOT NULL DEFAULT true, known boolean NOT NULL DEFAULT true);
 \if :{?given}
 \copy ids (post_id) FROM pstdin
 \else
--- Four years in as many even slots as there are posts. One of eleven never came into the warehouse; one of two hundred
--- is in the warehouse and nowhere on the platform any more.
+-- Four years, with one equal slot for each post. One of eleven posts is not in the warehouse; one of two hundred is in the
+-- warehouse but no longer on the platform.
 INSERT INTO ids
 SELECT
     pg_temp.id_at(
@@ -48,8 +48,8 @@ ANALYZE ids;
 
 SELECT pg_temp.moment_of(min(post_id)) AS first_post, pg_temp.moment_of(max(post_id)) AS last_post FROM ids \gset
 
--- Every account is older than the first post. In a world of recent posts, half of the accounts are from the time of the
--- long IDs; all others have the short ones of the years up to 2010. One of eleven is not in the warehouse.
+-- Every account is older than the first post. If the posts are recent, half of the accounts have long IDs; all others have the
+-- short IDs of the years up to 2010. One of eleven is not in the warehouse.
 CREATE TEMP TABLE accounts AS
 SELECT
     rank, account_id,
@@ -73,7 +73,7 @@ FROM
 CREATE UNIQUE INDEX ON accounts (rank);
 ANALYZE accounts;
 
--- Few write much and many write little: an account's share falls with its rank, as 1 / (30 + rank).
+-- A few accounts write most of the posts: an account's share is proportional to 1 / (30 + rank).
 CREATE TEMP TABLE posts AS
 SELECT
     ids.post_id, a.account_id AS author_id, a.username, pg_temp.moment_of(ids.post_id) AS created_at,

@@ -1,7 +1,7 @@
 """The nightly run as a DAG of Airflow 3.
 
-The worker has lethe installed. The Airflow connection lethe_warehouse is the database, and the variable lethe_token the
-API's token. Neither gets into a command line or a log.
+It needs lethe on the worker, the Airflow connection lethe_warehouse for the database, and the variable lethe_token for the
+API's token. Neither secret appears in a command line or a log.
 """
 
 import logging
@@ -14,14 +14,14 @@ from airflow.sdk import BaseHook, Variable, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 PIPELINE = "/etc/lethe/nightly.yaml"
-# The next try goes on with what this one began. 6: another process works on the pipeline. 75: temporary.
+# The next try continues the run. 6: another process is working on the pipeline. 75: temporary.
 TRY_AGAIN = {6, 75}
 
 log = logging.getLogger("airflow.task")
 
 
 def ended(arguments, environment):
-    """Runs lethe, has its lines in the task's log, and returns its exit code."""
+    """Runs lethe, copies its output to the task's log, and returns its exit code."""
     with subprocess.Popen(
         ["lethe", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -29,7 +29,7 @@ def ended(arguments, environment):
             for line in process.stdout:
                 log.info("%s", line.rstrip())
         except BaseException:
-            # The task is ended: lethe ends its transaction, and the next try resumes the run.
+            # The task was stopped: lethe finishes its transaction, and the next try resumes the run.
             process.terminate()
             raise
     return process.returncode
@@ -51,9 +51,9 @@ def lethe_nightly():
         }
         code = ended(["run", PIPELINE], environment)
         if code in TRY_AGAIN or code < 0:
-            raise RuntimeError(f"lethe run ended with exit code {code}, and is tried again")
+            raise RuntimeError(f"lethe run ended with exit code {code}; the task is retried")
         if code != 0:
-            raise AirflowFailException(f"lethe run ended with exit code {code}: its last lines say what to do")
+            raise AirflowFailException(f"lethe run ended with exit code {code}: see its last lines for the remedy")
 
     run()
 
