@@ -140,7 +140,9 @@ import Testing
         #expect(addresses.allSatisfy { $0.count == 8 && $0.hasSuffix("7F") }, "\(addresses)")
       }
     }
+    // The help is wrapped at any space.
     let help = try await Program.run("compliance-server", ["serve", "--help"]).stdout
+      .split(whereSeparator: \.isWhitespace).joined(separator: " ")
     #expect(
       help.contains("(default: 127.0.0.1:8080)") && help.contains("(default: 127.0.0.2:8081)"))
   }

@@ -275,7 +275,7 @@ extension LocalService {
       try await other.withConnection {
         try await $0.runScript("ALTER DATABASE \(trusted: name) WITH ALLOW_CONNECTIONS false")
         _ = try await $0.query(
-          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = \(trusted: name)")
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = \(name)")
       }
       let result: Result<Void, any Error>
       do {

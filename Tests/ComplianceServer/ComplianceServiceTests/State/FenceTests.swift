@@ -132,10 +132,10 @@ import Testing
       try await site.database.withConnection {
         try await $0.runScript(
           """
-          CREATE ROLE \(role) LOGIN;
-          GRANT USAGE ON SCHEMA compliance, platform TO \(role);
-          GRANT ALL ON ALL TABLES IN SCHEMA compliance, platform TO \(role);
-          GRANT ALL ON ALL SEQUENCES IN SCHEMA compliance TO \(role);
+          CREATE ROLE \(identifier: role) LOGIN;
+          GRANT USAGE ON SCHEMA compliance, platform TO \(identifier: role);
+          GRANT ALL ON ALL TABLES IN SCHEMA compliance, platform TO \(identifier: role);
+          GRANT ALL ON ALL SEQUENCES IN SCHEMA compliance TO \(identifier: role);
           """)
       }
       let url = site.database.url.replacing(/\/\/[^@]*@/, with: "//\(role)@")
@@ -165,7 +165,7 @@ import Testing
         await lingering.close()
       }
       try await site.database.withConnection {
-        try await $0.runScript("DROP OWNED BY \(role); DROP ROLE \(role)")
+        try await $0.runScript("DROP OWNED BY \(identifier: role); DROP ROLE \(identifier: role)")
       }
     }
   }
