@@ -5,7 +5,7 @@ import Runtime
 import TestSupport
 import Testing
 
-@Suite struct RoadTests {
+@Suite struct WholePipelineTests {
   @Test func aRunLeavesTheWarehouseAsThePlatformSays() async throws {
     try await PipelineFixture.with { night in
       try await night.invent()
