@@ -42,6 +42,7 @@ final class AssembledServer: Sendable {
     let pool = ConnectionPool(
       connectionsMax: Self.connectionsMax, limit: configuration.databaseTimeout,
       connect: ownership.workingSession)
+    await ownership.use(pool)
     let spool: Spool
     do {
       spool = try Spool(
@@ -204,7 +205,7 @@ final class AssembledServer: Sendable {
     stoppingOn signals: [UnixSignal], endingWith watchers: [any Service] = []
   ) -> ServiceGroup {
     let state: [any Service] = [
-      DatabaseShutdown(database: database), OwnershipWatch(ownership: ownership, pool: pool),
+      DatabaseShutdown(database: database), OwnershipWatch(ownership: ownership),
     ]
     // The group stops its services one after another, in reverse order.
     var group = ServiceGroupConfiguration(

@@ -21,11 +21,18 @@ actor Ownership {
   /// A new number each time this server becomes the owner. Between two terms, another server may have been the owner.
   private(set) var term: Int32
   private var isUnavailable = false
+  /// The pool of this server's working sessions.
+  private var pool: ConnectionPool?
+  /// The check that runs now, and the number of those that have ended.
+  private var check: Task<Void, any Error>?
+  private var checks = 0
 
   /// How long the locks of a killed server may remain.
   private static let ownerTimeout = Duration.seconds(5)
   /// How long the other sessions of a killed server may take to end by themselves.
   private static let sessionsTimeout = Duration.seconds(1)
+  /// How long a request waits for this server to be the owner again.
+  private static let regainTimeout = Duration.seconds(1)
   private static let pause = Duration.milliseconds(100)
 
   /// Without keepalives, PostgreSQL would keep the locks of a crashed machine for two hours. TCP only.
@@ -138,14 +145,38 @@ actor Ownership {
 
   // MARK: During a term
 
-  /// Opens a session that may change the database while this server is the owner.
+  /// - Parameter pool: its connections are made by `workingSession`.
+  func use(_ pool: ConnectionPool) { self.pool = pool }
+
+  /// Opens a session that may change the database while this server is the owner. If the owner's session was lost, it
+  /// waits a moment for a new one: a request that comes right after an outage is answered.
   func workingSession() async throws -> Connection {
+    if let session = try await joinedSession() { return session }
+    try await regain()
+    guard let session = try await joinedSession() else { throw Self.lost }
+    return session
+  }
+
+  /// Has the ownership checked now, and waits for the end of the check, but not long.
+  private func regain() async throws {
+    let before = checks
+    // A failure is reported by the periodic check.
+    Task { try? await keep() }
+    let deadline = ContinuousClock.now + Self.regainTimeout
+    while checks == before, ContinuousClock.now < deadline {
+      try await Task.sleep(for: Self.pause)
+    }
+  }
+
+  /// - Returns: nil if this server is not the owner.
+  private func joinedSession() async throws -> Connection? {
     let session = try await database.connect(as: "compliance-server")
     do {
       // Normally these statements take milliseconds. The timeout keeps a hanging one from blocking requests for ever.
       try await session.execute("SET statement_timeout = '30s'")
-      guard try await OwnershipLocks.join(session, term: term) else { throw Self.lost }
-      return session
+      if try await OwnershipLocks.join(session, term: term) { return session }
+      await session.close()
+      return nil
     } catch {
       await session.close()
       throw error
@@ -165,7 +196,21 @@ actor Ownership {
 
   /// Checks that this server is still the owner. If the connection was lost, it becomes the owner again.
   /// - Throws: `StartError` if another server has become the owner; this server then stops.
-  func keep(_ pool: ConnectionPool) async throws {
+  func keep() async throws {
+    let check = self.check ?? Task { try await self.checkOwner() }
+    self.check = check
+    defer {
+      if self.check == check { (self.check, checks) = (nil, checks + 1) }
+    }
+    // When the server stops, a check of a database that does not answer has to end, too.
+    try await withTaskCancellationHandler {
+      try await check.value
+    } onCancel: {
+      check.cancel()
+    }
+  }
+
+  private func checkOwner() async throws {
     do {
       return try await ping()
     } catch {
@@ -175,7 +220,7 @@ actor Ownership {
     }
     await connection.close()
     // The pool's connections belong to the term that has ended.
-    await pool.renew()
+    await pool?.renew()
     do {
       (connection, term) = try await Self.beginTerm(
         database, after: term, timeouts.takeover, logger)
@@ -195,7 +240,6 @@ actor Ownership {
 /// Checks the ownership periodically.
 struct OwnershipWatch: Service {
   let ownership: Ownership
-  let pool: ConnectionPool
 
   private static let pause = Duration.seconds(2)
 
@@ -208,7 +252,7 @@ struct OwnershipWatch: Service {
         } catch {
           return
         }
-        try await ownership.keep(pool)
+        try await ownership.keep()
       }
     }
   }
