@@ -11,9 +11,9 @@ public struct Action: Sendable {
   public var word: String { kind.word }
   /// Whether it takes something away from a row.
   public var isRedacting: Bool { kind.isRedacting }
-  /// Whether nothing of the content is left of the row: such rows leave tombstones.
+  /// Whether it removes all content of the row. Such rows leave tombstones.
   public var isRemoving: Bool { kind.isRemoving }
-  /// The action as a definition has it.
+  /// The text of a definition for it.
   public var written: String { kind.written }
   /// The columns that it names, in order.
   public var columns: [String] { kind.columns }
@@ -52,7 +52,7 @@ package struct ActionVocabulary: Sendable {
   /// The words of the actions that take something away.
   package var redactingWords: [String] { kinds.filter { $0.isRedacting }.map { $0.word } }
 
-  /// The words that are written with more: `{protect: …}`.
+  /// The words that a definition writes as a mapping: `{protect: …}`.
   fileprivate var keys: [String] { kinds.filter { $0.isMapping }.map { $0.word } }
 
   /// `write delete, ignore or {protect: …}`.
@@ -66,7 +66,7 @@ package struct ActionVocabulary: Sendable {
 
 extension Action {
   /// The answer to a reason: an action's word alone, or a mapping with that word as its only key.
-  /// - Returns: nil if it is none, which is noted.
+  /// - Returns: nil if it is not valid. The mistake is then in the list.
   init?(_ node: Node, in map: YAMLMap, reason: String) {
     let path = map.name(reason)
     guard node.mapping != nil else {
@@ -87,7 +87,7 @@ extension Action {
       action.noteWrongType(path, node, "one action")
       return nil
     }
-    // An unknown one is noted by now.
+    // An unknown word is in the list of mistakes already.
     guard let kind = vocabulary.kind(word)?.read(action) else { return nil }
     self.init(kind)
   }

@@ -15,7 +15,7 @@ public struct ColumnValue: Sendable, Hashable, Codable {
 
 extension ColumnValue {
   /// `column: value` of a definition; `null` is NULL.
-  /// - Returns: nil if it is no single value, which is noted.
+  /// - Returns: nil if it is not a single value. The mistake is then in the list.
   init?(_ node: Node, of column: String, in map: YAMLMap) {
     if YAMLMap.isNull(node) {
       self.init(column: column, value: nil)
@@ -29,7 +29,7 @@ extension ColumnValue {
   }
 
   /// The columns and values of a required key.
-  /// - Returns: nil if one of them cannot be read, or there is none, which is noted.
+  /// - Returns: nil if there is none, or if one of them is not valid. The mistake is then in the list.
   static func all(_ map: YAMLMap, _ key: String) -> [ColumnValue]? {
     guard let node = map.requiredNode(key),
       let columns = YAMLMap(node, path: map.name(key), keys: .names, map.mistakes)
@@ -41,7 +41,7 @@ extension ColumnValue {
     return values.contains(nil) ? nil : values.compactMap { $0 }
   }
 
-  /// As a definition has it.
+  /// The text of a definition for it.
   var written: String {
     guard let value else { return "\(column): null" }
     return "\(column): \(value.isEmpty || value == "null" ? "'\(value)'" : value)"

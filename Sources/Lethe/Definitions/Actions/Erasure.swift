@@ -2,11 +2,11 @@ internal import DefinitionFiles
 internal import SQLText
 internal import Yams
 
-/// What is taken out of a row that stays.
+/// The values that are removed from a row that is kept.
 public struct Erasure: Sendable, Hashable, Codable {
-  /// Columns and what they are set to.
+  /// Columns and their new values.
   public let set: [ColumnValue]
-  /// Columns of JSON, and what is cut out of the value.
+  /// JSON columns, and the paths to remove from their values.
   public let cut: [JSONCut]
 
   public init(set: [ColumnValue], cut: [JSONCut] = []) {
@@ -14,7 +14,7 @@ public struct Erasure: Sendable, Hashable, Codable {
     self.cut = cut
   }
 
-  /// Also reads the columns alone, as runs kept them that began before there was more to say.
+  /// Also reads a list of columns alone: the form in the frozen definitions of older runs.
   public init(from decoder: any Decoder) throws {
     if let columns = try? decoder.singleValueContainer().decode([String].self) {
       self.init(set: columns.map { ColumnValue(column: $0, value: nil) })
@@ -27,7 +27,7 @@ public struct Erasure: Sendable, Hashable, Codable {
   }
 }
 
-/// Paths to be removed from a column of JSON, each a list of keys from the outside in.
+/// The paths to remove from a JSON column. Each is a list of keys, the outermost first.
 public struct JSONCut: Sendable, Hashable, Codable {
   public let column: String
   public let paths: [[String]]
@@ -47,7 +47,7 @@ extension Erasure {
       cut: cut.map { JSONCut(column: name($0.column), paths: $0.paths) })
   }
 
-  /// As a definition has it.
+  /// The text of a definition for it.
   var written: String {
     if cut.isEmpty, self.set.allSatisfy({ $0.value == nil }) {
       return "[\(set.map(\.column).joined(separator: ", "))]"

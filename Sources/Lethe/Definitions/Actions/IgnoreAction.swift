@@ -1,4 +1,4 @@
-/// Does nothing, and says so: a definition has to answer each reason.
+/// Does nothing. A definition must give an action for each reason, so it says this explicitly.
 package struct IgnoreAction: RowAction {
   package static let word = "ignore"
   package static let form = word

@@ -63,8 +63,8 @@ package struct ProtectAction: RowAction {
   package func needsChange(_ row: some RowSQL) -> SQL? { .any(set.map { row.differs($0) }) }
 }
 
-/// Undoes a protection of a version that kept no holds: the row goes from what was set to what the definition says.
-/// It is made from a `ProtectAction`; no definition writes it.
+/// Restores rows that a version of Lethe without holds protected: it sets the values that the definition gives for
+/// `restore`. A `ProtectAction` makes it; no definition names it.
 package struct FormerRestore: RowChange {
   package static let word = "restore"
 
@@ -77,7 +77,7 @@ package struct FormerRestore: RowChange {
   package var columnsSet: [String] { to.map(\.column) }
   package func assignments(_ row: some RowSQL) -> [SQL] { to.map { row.assignment($0) } }
 
-  /// A row that is not as Lethe left it was changed by somebody else, and is theirs.
+  /// Only rows with the values that Lethe set. Other rows were changed by another writer since.
   package func needsChange(_ row: some RowSQL) -> SQL? {
     from.map { row.isAsSet($0) }.joined(separator: " AND ")
   }

@@ -28,7 +28,7 @@ package struct RehydrateAction: RowAction {
     RehydrateAction(mark: mark.renamingColumns(name))
   }
 
-  /// Runs that began when a rehydration marked no row have no `mark`.
+  /// The frozen definitions of older runs have no `mark`: a rehydration marked no row then.
   package init(frozen container: KeyedDecodingContainer<FrozenKey>) throws {
     mark = try container.decodeIfPresent([ColumnValue].self, forKey: "mark") ?? []
   }

@@ -1,16 +1,16 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// What becomes of a row that `protect` has hidden, once no ID holds it any more.
+/// What happens to a row that `protect` has hidden, when no ID holds it any more.
 public enum Restore: Sendable, Hashable {
-  /// It stays hidden, and nothing is kept of what it was.
+  /// It stays hidden. Its former values are not kept.
   case none
-  /// It gets back what it had. `fallback` serves where that is not known: the row was hidden by a version
-  /// that kept no former values.
+  /// It gets its former values back. `fallback` is used where they are not known: a version that kept no
+  /// former values hid the row.
   case former(fallback: [ColumnValue], ifWritten: IfWritten)
 
-  /// What to do about a row that somebody else has written since the export, with the columns still as
-  /// they were set.
+  /// What to do with a row that another writer has changed since the export, while the columns still have
+  /// the values that Lethe set.
   public enum IfWritten: String, Sendable, Hashable, Codable {
     /// It waits for the next answer. Needs a table whose row versions can be trusted.
     case wait
@@ -19,7 +19,7 @@ public enum Restore: Sendable, Hashable {
 
   public var keepsHolds: Bool { self != .none }
 
-  /// Whether a row is opened that somebody else has written since the export.
+  /// Whether a row is restored although another writer has changed it since the export.
   package var ignoresWriters: Bool {
     if case .former(_, .ignore) = self { true } else { false }
   }
@@ -30,7 +30,7 @@ extension Restore: Codable {
     case fallback, ifWritten
   }
 
-  /// Also reads the values alone, as runs kept them that began before there were holds.
+  /// Also reads a list of values alone: the form in the frozen definitions of runs before there were holds.
   public init(from decoder: any Decoder) throws {
     if let values = try? decoder.singleValueContainer().decode([ColumnValue].self) {
       self = values.isEmpty ? .none : .former(fallback: values, ifWritten: .wait)
@@ -64,7 +64,7 @@ extension Restore {
     return .former(fallback: fallback.renamingColumns(name), ifWritten: ifWritten)
   }
 
-  /// As a definition has it.
+  /// The text of a definition for it.
   var written: String {
     guard case .former(let fallback, let ifWritten) = self else { return "none" }
     let option = ifWritten == .ignore ? ["if_written: ignore"] : []
@@ -73,18 +73,17 @@ extension Restore {
   }
 }
 
-/// The `restore:` of a protection: a word, or columns with values and what to do about a row that
-/// somebody else has written.
+/// The `restore:` of a protection as written: a word, or columns with values and the option `if_written`.
 struct WrittenRestore {
   static let words = ["none", "former"]
-  /// In the mapping it is an option, and no column.
+  /// In the mapping, this key is an option and not a column.
   static let option = "if_written"
 
   let word: Located<String>?
   let values: [Located<ColumnValue>]
   let ifWritten: Located<String>?
 
-  /// - Returns: nil if it is none, which is noted.
+  /// - Returns: nil if it is not valid. The mistake is then in the list.
   init?(_ node: Node, in protect: YAMLMap) {
     let path = protect.name("restore")
     let expected = "none, former or {column: value, …}"
@@ -113,7 +112,7 @@ struct WrittenRestore {
 }
 
 extension WrittenRestore {
-  /// What a protection of these columns goes back to. What is wrong is noted.
+  /// The restore of a protection of these columns. Mistakes go to the list.
   func resolved(of set: [ColumnValue], _ mistakes: Mistakes) -> Restore {
     if let word {
       switch word.value {

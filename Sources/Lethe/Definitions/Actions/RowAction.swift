@@ -5,10 +5,10 @@ package import SQLText
 /// the rows that an event matches.
 ///
 /// Each action is one type in one file. A new one is such a file, its entry in `ActionVocabulary.standard`, and its
-/// word in the ledger's enum type `lethe.action`. Its statement, its holds, limits, records, plans and checks are made
-/// from what the type says here.
+/// word in the ledger's enum type `lethe.action`. Statements, holds, limits, records, plans and checks are
+/// made from this protocol alone.
 package protocol RowAction: RowChange {
-  /// Its key in the frozen definitions of runs. It never changes: old runs have it.
+  /// Its key in the frozen definitions of runs. It must never change: older runs contain it.
   static var frozenKey: String { get }
   /// How a definition writes it, for messages: `delete`, or `{scrub_geo: …}`.
   static var form: String { get }
@@ -16,24 +16,24 @@ package protocol RowAction: RowChange {
   /// The action that its word alone stands for.
   /// - Returns: nil if the word needs more; `fault` is what to say then.
   static func alone() -> Self?
-  /// What is missing where the word stands alone, and what to write.
+  /// The error for the word alone: what is missing, and what to write.
   static var fault: (message: String, remedy: String)? { get }
   /// Whether a definition may write it as `{word: …}`.
   static var isMapping: Bool { get }
   /// Reads `{word: …}`, which has this key only.
-  /// - Returns: nil if it cannot be read, which is noted.
+  /// - Returns: nil if it is not valid. The mistake is then in the list.
   static func read(_ map: YAMLMap) -> Self?
-  /// As a definition has it.
+  /// The text of a definition for it.
   var written: String { get }
   /// The columns that it names, in order.
   var columns: [String] { get }
   /// The same action on columns of other names.
   func renamingColumns(_ name: (String) -> String) -> Self
-  /// Reads what `freeze` has written, and what earlier versions wrote.
+  /// Reads what `freeze` writes, and what earlier versions wrote.
   init(frozen container: KeyedDecodingContainer<FrozenKey>) throws
   func freeze(into container: inout KeyedEncodingContainer<FrozenKey>) throws
 
-  /// What undoes it for rows of a version of Lethe that kept no holds; nil if nothing does.
+  /// What restores rows that a version without holds has changed; nil if nothing does.
   var formerRestore: FormerRestore? { get }
   /// What it needs of a table, for `lethe check`.
   var requirements: [ActionRequirement] { get }
@@ -46,13 +46,13 @@ package protocol RowChange: Sendable, Hashable {
 
   /// Whether it takes something away from a row, and so counts towards the limits.
   static var isRedacting: Bool { get }
-  /// Whether nothing of the content is left of a row: such rows leave tombstones.
+  /// Whether it removes all content of a row. Such rows leave tombstones.
   static var isRemoving: Bool { get }
   /// Whether the event's ID is queued to be fetched again.
   var queuesIDs: Bool { get }
-  /// Whether the same edit of a post is acted on once only: the row may have been fetched again since.
+  /// Whether it handles each edit of a post only once: the row may have been fetched again since.
   var isOncePerEdit: Bool { get }
-  /// What it takes out of rows that stay, and so out of the former values that their holds keep.
+  /// The values that it removes from rows that are kept. They are removed from the holds of these rows, too.
   var erasure: Erasure? { get }
   /// How it hides rows; nil if it hides none.
   var hiding: Hiding? { get }
@@ -65,7 +65,7 @@ package protocol RowChange: Sendable, Hashable {
   var columnsSet: [String] { get }
   /// `column = value` for each of them.
   func assignments(_ row: some RowSQL) -> [SQL]
-  /// The condition that a row is not as the action leaves it; nil takes every row that matches.
+  /// The condition that a row still needs the change; nil if each matching row does.
   func needsChange(_ row: some RowSQL) -> SQL?
 }
 
@@ -80,15 +80,15 @@ package enum ActionRequirement: Sendable, Hashable {
   case delete
   /// To set these columns.
   case update([String])
-  /// The column is there and takes the value.
+  /// The column exists and accepts the value.
   case value(ColumnValue)
-  /// The column is there and holds JSON.
+  /// The column exists and holds JSON.
   case json(String)
-  /// The rows can be found and opened again.
+  /// The rows have a key by which they can be found and restored.
   case holds(setting: [ColumnValue], fallback: [ColumnValue], Restore.IfWritten)
 }
 
-/// The columns that hide a row, and whether it is opened again.
+/// The columns that hide a row, and how it is restored.
 package struct Hiding: Sendable, Hashable {
   package let set: [ColumnValue]
   package let restore: Restore
@@ -101,7 +101,8 @@ package protocol RowSQL {
   func assignment(_ value: ColumnValue) -> SQL
   /// `column = …`, without the paths.
   func assignment(_ cut: JSONCut) -> SQL
-  /// The condition that the column has the value. One that takes a time anew has it once it has any.
+  /// The condition that the column has the value. A value that is evaluated for each row, such as now(), counts as set
+  /// when the column is not NULL.
   func isAsSet(_ value: ColumnValue) -> SQL
   /// The opposite.
   func differs(_ value: ColumnValue) -> SQL
