@@ -3,7 +3,7 @@
 SWIFT_STRICT := --explicit-target-dependency-import-check error
 SCRIPTS := scripts/setup scripts/embed-migrations scripts/lint-ledger scripts/postgres scripts/test scripts/demo scripts/bench $(wildcard scripts/bench.d/*) \
 	scripts/install scripts/package scripts/try-package $(addprefix scripts/package.d/,copyright postinst prerm postrm) .ci/run
-PYTHON := scripts/package.d/manual scripts/package.d/examples/airflow/lethe_nightly.py
+PYTHON := scripts/lint-dependencies scripts/package.d/manual scripts/package.d/examples/airflow/lethe_nightly.py
 
 .PHONY: help
 help: ## list the targets
@@ -52,11 +52,12 @@ docs: ## generate the parts of docs/ that come from the programs: commands, opti
 	LETHE_UPDATE_DOCS=1 scripts/test $(SWIFT_STRICT) --filter 'CommandReferenceTests|TutorialTests'
 
 .PHONY: lint
-lint: ## check the formatting of Swift and the scripts, and that the ledger alone writes to its tables
+lint: ## check formats, that only the ledger writes to its tables, and declared dependencies
 	swift format lint --strict -r Sources Tests Package.swift
 	for script in $(SCRIPTS); do bash -n "$$script" || exit 1; done
 	if command -v shellcheck >/dev/null; then shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR $(SCRIPTS); fi
 	scripts/lint-ledger
+	swift package dump-package | scripts/lint-dependencies
 	python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' $(PYTHON)
 
 # The demo, the bench and the package all use this target, because other flags would rebuild everything. Swift's

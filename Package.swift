@@ -98,7 +98,7 @@ let package = Package(
     module(
       "Warehouse", in: "Lethe/Warehouse", ["Failures", "PostgreSQL", "Vocabulary", "Definitions"]),
     module(
-      "ChunkFiles", in: "Lethe/ChunkFiles", ["Checksums", "Failures", "Vocabulary", systemPackage]),
+      "ChunkFiles", in: "Lethe/ChunkFiles", ["Checksums", "Failures", systemPackage]),
     module("Results", in: "Lethe/Results", ["Vocabulary"]),
     module(
       "ComplianceAPI", in: "Lethe/Client",
@@ -141,7 +141,7 @@ let package = Package(
       "Runtime", in: "Lethe/Runtime",
       [
         "Failures", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Ledger",
-        "Warehouse", "ChunkFiles", "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage",
+        "Warehouse", "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage",
         "CollectStage", "ApplyStage", logging, systemPackage,
       ]),
     module(
@@ -149,7 +149,7 @@ let package = Package(
       [
         "CMalloc", "Failures", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions",
         "Migrations",
-        "EmbeddedMigrations", "Evidence", "Ledger", "Warehouse", "ChunkFiles", "ComplianceAPI",
+        "EmbeddedMigrations", "Evidence", "Ledger", "Warehouse", "ComplianceAPI",
         "ApplyStage", "Runtime", "ProductVersion",
         argumentParser, logging, systemPackage, unixSignals,
       ]),
@@ -205,7 +205,7 @@ let package = Package(
     pureTests(
       "DefinitionTests", in: "Lethe",
       [
-        "DefinitionFiles", "Definitions", "SQLText", "TestFiles", "Vocabulary",
+        "DefinitionFiles", "Definitions", "TestFiles", "Vocabulary",
         systemPackage,
       ]),
     tests(
@@ -215,7 +215,7 @@ let package = Package(
         "LetheCommands", "lethe", "compliance-server", systemPackage,
       ]),
     tests("WarehouseTests", in: "Lethe", ["Definitions", "PostgreSQL", "Vocabulary", "Warehouse"]),
-    tests("ChecksumsTests", in: "Shared", ["Checksums"]),
+    pureTests("ChecksumsTests", in: "Shared", ["Checksums"]),
     tests(
       "PlatformSeedTests", in: "ComplianceServer",
       ["PlatformSeed", "PostgreSQL"]),
@@ -224,7 +224,7 @@ let package = Package(
       [
         "Failures", "PostgreSQL", "Vocabulary", "Definitions", "Evidence", "Ledger",
         "Warehouse", "ChunkFiles",
-        "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage", "CollectStage", "ApplyStage",
+        "ComplianceAPI", "ExportStage", "CollectStage", "ApplyStage",
         "Runtime", "ComplianceService", "FaultPlans", "CZlib", "lethe", logging, systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
