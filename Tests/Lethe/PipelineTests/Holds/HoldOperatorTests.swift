@@ -111,6 +111,7 @@ import Testing
       try await nights.night([10: "protected"])
       try await nights.execute("UPDATE shop.posts SET visibility = 'public' WHERE post_id = 10")
       try await nights.execute("UPDATE shop.posts SET visibility = 'protected' WHERE post_id = 10")
+      try await nights.waitForOtherDatabases()
       try await nights.night()
       #expect(try await nights.visibility(10) == "internal")
     }
