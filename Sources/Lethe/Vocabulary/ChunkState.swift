@@ -1,18 +1,19 @@
-/// How far a chunk has come. Each stage moves it by one.
+/// The state of a chunk. Each stage moves it to the next one.
 public enum ChunkState: String, Sendable, Hashable, CaseIterable {
   /// Its file is written and recorded. Next: submit creates a job.
   case exported
-  /// Its job exists; its bytes are not known to have arrived. Next: submit uploads; back to
-  /// `exported` if the job dies.
+  /// Its job exists, and its upload is not confirmed. Next: submit uploads. Back to `exported` if the job
+  /// fails.
   case created
-  /// The API has its bytes. Next: await sees the job complete; back to `exported` if the job dies.
+  /// The API has its bytes. Next: await sees that the job is complete. Back to `exported` if the job
+  /// fails.
   case uploaded
-  /// Its job is complete. Next: collect downloads; back to `exported` if the result is gone.
+  /// Its job is complete. Next: collect downloads. Back to `exported` if the result is gone.
   case complete
-  /// Its events are in the ledger, proven whole. Next: apply.
+  /// Its events are in the ledger, and the result was verified to be complete. Next: apply.
   case collected
-  /// Every event is applied. The end.
+  /// Every event is applied. Final.
   case applied
-  /// Given up, with the reason recorded. The end.
+  /// Set aside or given up; the reason is recorded. Final, unless it is retried.
   case failed
 }

@@ -1,5 +1,5 @@
-/// The API's word for where a job stands. The field is an untyped string there, so a word that is not
-/// known is kept and taken for "not finished".
+/// The status of a job, as the API gives it. The API defines the field as a string, so an unknown value is kept and
+/// treated as "not finished".
 public enum JobStatus: Sendable, Hashable, CustomStringConvertible {
   case created
   case inProgress
@@ -31,7 +31,7 @@ public enum JobStatus: Sendable, Hashable, CustomStringConvertible {
     }
   }
 
-  /// The job holds the one slot that its type has.
+  /// Whether the job occupies the only slot of its type.
   public var isActive: Bool {
     switch self {
     case .created, .inProgress, .unrecognized: true

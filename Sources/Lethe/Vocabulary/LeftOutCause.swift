@@ -1,12 +1,12 @@
-/// Why a row of a dataset is not exported: the API cannot be asked about what its ID column holds.
+/// Why a row of a dataset is not exported: its ID column has no ID that the API accepts.
 public enum LeftOutCause: String, Sendable, Hashable, Codable, CaseIterable {
   /// It is NULL.
   case missing
-  /// Blanks or line breaks stand around the digits.
+  /// There are spaces or line breaks around the digits.
   case blanks
-  /// Zeros stand in front of the digits.
+  /// There are zeros before the digits.
   case leadingZeros = "leading_zeros"
-  /// It is a whole number and none from 1 to 2^63 - 1.
+  /// It is a whole number outside of 1 to 2^63 - 1.
   case outOfRange = "out_of_range"
   /// It is a number with a fraction.
   case fraction
@@ -21,7 +21,7 @@ public enum LeftOutCause: String, Sendable, Hashable, Codable, CaseIterable {
     }
   }
 
-  /// For people, after a number of rows.
+  /// The text for people, to follow a number of rows.
   public var words: String {
     switch self {
     case .missing: "without an ID"
@@ -37,7 +37,7 @@ public enum LeftOutCause: String, Sendable, Hashable, Codable, CaseIterable {
 /// How many rows of a dataset were not exported, by cause.
 public struct LeftOutRows: Sendable, Equatable {
   public let byCause: [LeftOutCause: Int]
-  /// All rows of the dataset, those left out among them; counted only where some are.
+  /// All rows of the dataset, including those left out. Counted only if rows are left out.
   public let rowsOfDataset: Int
 
   public init(byCause: [LeftOutCause: Int], rowsOfDataset: Int) {
@@ -59,8 +59,8 @@ public struct LeftOutRows: Sendable, Equatable {
       .joined(separator: ", ")
   }
 
-  /// Why they keep the dataset from being exported; nil if they do not.
-  /// - Parameter percentMax: the definition's `max_skipped_percent`; nil lets all but everything pass.
+  /// Why the dataset is not exported because of them; nil if it is.
+  /// - Parameter percentMax: the definition's `max_skipped_percent`; with nil, only a dataset without any usable ID is stopped.
   public func reasonToStop(percentMax: Double?) -> String? {
     if isEverything {
       return "all \(rows) rows are left out: \(words)"

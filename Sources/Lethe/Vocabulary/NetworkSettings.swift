@@ -1,16 +1,16 @@
-/// How this machine reaches the API and the hosts of bytes.
+/// How this machine connects to the API and to the storage hosts.
 public struct NetworkSettings: Sendable {
-  /// A file or a folder of certificates, in PEM, that are trusted beside the system's.
+  /// A file or folder of PEM certificates that are trusted in addition to the system's.
   public struct CertificateSource: Sendable, Equatable {
     public let path: String
-    /// What names it: `api.ca_file`, `SSL_CERT_FILE` or `SSL_CERT_DIR`.
+    /// The setting that names it: `api.ca_file`, `SSL_CERT_FILE` or `SSL_CERT_DIR`.
     public let origin: String
 
     public init(path: String, origin: String) {
       (self.path, self.origin) = (path, origin)
     }
 
-    /// Those that the environment names; `SSL_CERT_DIR` may name several folders.
+    /// The sources that the environment names. `SSL_CERT_DIR` may name several folders.
     public static func named(by environment: [String: String]) -> [CertificateSource] {
       let file = environment["SSL_CERT_FILE"].map { [$0] } ?? []
       let folders = (environment["SSL_CERT_DIR"] ?? "").split(separator: ":").map(String.init)
@@ -21,15 +21,15 @@ public struct NetworkSettings: Sendable {
 
   public var proxies: ProxySettings
   public var certificates: [CertificateSource]
-  /// Until a connection stands.
+  /// The longest time to open a connection.
   public var connectSeconds: Double
-  /// In which not one byte comes or goes.
+  /// The longest time without a byte sent or received.
   public var stallSeconds: Double
-  /// Of a call that carries no bytes of a job, as a whole.
+  /// The longest time of a call without a job's bytes.
   public var answerSeconds: Double
-  /// Of an upload or a download, as a whole.
+  /// The longest time of an upload or a download.
   public var transferSeconds: Double
-  /// Of one part of an upload in parts; a multiple of 256 KiB, as Google Cloud Storage wants it.
+  /// The size of one part of an upload in parts, in bytes: a multiple of 256 KiB, as Google Cloud Storage requires.
   public var partBytes = 64 << 18
 
   public init(

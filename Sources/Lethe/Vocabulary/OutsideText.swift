@@ -1,18 +1,18 @@
-/// Text that somebody else has written: an API's error, a host's page, a server's message. It may quote
-/// whatever was sent to it, and whatever it has by itself.
+/// Text from outside: an API's error, a host's page, a server's message. It may quote parts of the request, and
+/// secrets of its own.
 extension String {
-  /// What is kept of such a text unless said otherwise, in characters.
+  /// The default length of the kept text, in characters.
   public static let outsideLengthMax = 500
-  /// What is looked at of it. Nobody reads more, and a host may send megabytes.
+  /// The longest part that is examined, in characters. A host may send megabytes.
   private static let lookedAtMax = 2_000
-  /// Of one word without a blank, which is a URL at most.
+  /// The longest word without a space, in characters: long enough for a URL.
   private static let wordMax = 300
 
-  /// The text as it may be logged and stored: without URLs' queries, fragments and user names, tokens,
-  /// passwords, keys and signatures in the forms in which they are usually written, and without characters that
-  /// steer a terminal; on one line, and of a bounded length.
+  /// The text in a form that may be logged and stored: on one line, with a bounded length, and without control
+  /// characters. Queries, fragments and user names of URLs are removed, and tokens, passwords, keys and signatures in
+  /// their usual forms.
   ///
-  /// - Parameter secrets: taken out wherever they are, whatever they look like.
+  /// - Parameter secrets: texts to remove wherever they occur.
   public func withoutSecrets(
     _ secrets: [String] = [], lengthMax: Int = String.outsideLengthMax
   ) -> String {
@@ -29,16 +29,16 @@ extension String {
     return text.count > lengthMax ? text.prefix(lengthMax - 1) + "…" : text
   }
 
-  /// Such as most words that are quoted are: nothing is to be looked for in it.
+  /// Whether a word is short and in lower case. It cannot hold a secret then.
   private var isPlainWord: Bool {
     utf8.count <= 32 && utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == 0x5F }
   }
 
-  /// One line without control characters, and without those that show nothing, which could hide a word from
-  /// what is looked for below.
+  /// One line without control characters and invisible characters. Invisible characters could hide a secret from the
+  /// patterns below.
   private static func plain(_ text: String) -> String {
     var start = text.prefix(lookedAtMax)
-    // A secret that is cut through would not be recognized.
+    // Cut at a space: a part of a secret would not be recognized.
     if start.endIndex < text.endIndex {
       while let last = start.last, !last.isWhitespace { start.removeLast() }
     }
@@ -67,7 +67,7 @@ extension String {
     }.joined()
   }
 
-  /// Whoever has a signed URL's query can do what it is for.
+  /// The query of a signed URL is a credential.
   private static func withoutURLSecrets(_ text: String) -> String {
     text
       .replacing(simple(#/:\/\/[^\s"'<>]*@/#)) { _ in "://…@" }
@@ -77,8 +77,8 @@ extension String {
       .replacing(simple(#/%3F[^\s"'<>]*%3D[^\s"'<>]*/#)) { _ in "?…" }
   }
 
-  /// `Bearer …`, `token=…`, `"access_token": "…"`, `x-api-key: …`. What these words end is not looked at: a
-  /// name such as `X-Amz-Signature` ends with one of them.
+  /// `Bearer …`, `token=…`, `"access_token": "…"`, `x-api-key: …`. The start of the name is not checked:
+  /// names such as `X-Amz-Signature` end with one of these words.
   private static func withoutNamedSecrets(_ text: String) -> String {
     text
       .replacing(
@@ -103,7 +103,7 @@ extension String {
       ) { "\($0.output.1)…" }
   }
 
-  /// What is known for a secret by its own form.
+  /// Secrets that can be recognized by their form.
   private static func withoutBareSecrets(_ text: String) -> String {
     text
       .replacing(simple(#/-----BEGIN [A-Z ]+-----.*/#)) { _ in "…" }
@@ -116,7 +116,7 @@ extension String {
       .replacing(simple(#/[A-Za-z0-9+_=~%\-]{65,}/#)) { _ in "…" }
   }
 
-  /// Without regard to case, and without what Unicode knows of words: it takes time, and secrets are plain.
+  /// Ignores case. It does not use Unicode's rules for words: they are slow, and secrets are ASCII.
   private static func simple<Output>(_ regex: Regex<Output>) -> Regex<Output> {
     regex.ignoresCase().wordBoundaryKind(.simple).matchingSemantics(.unicodeScalar)
   }
