@@ -40,7 +40,7 @@ import Testing
 
   @Test func namesAreQuotedAndTrustedTextIsNot() {
     let sql: SQL = "\(identifier: "a \"b\"") \(trusted: "c \"d\" $1") \(literal: -3)"
-    #expect(sql.description == "\"a \"\"b\"\"\" c \"d\" $1 -3")
+    #expect(sql.description == "\"a \"\"b\"\"\" c \"d\" $1 (-3)")
   }
 
   @Test func partsAreJoined() {
