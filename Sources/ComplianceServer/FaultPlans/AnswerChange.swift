@@ -17,14 +17,14 @@ public struct AnswerChange: Sendable, Equatable {
   public init() {}
 
   public enum Body: Sendable, Equatable {
-    /// A problem in JSON.
+    /// A JSON problem document (RFC 7807).
     case json
     case html
     case empty
     case text(TimedText)
   }
 
-  /// A header, with the upper and lower case of its name as written.
+  /// A header. Its name is sent in the case in which it is written.
   public struct Header: Sendable, Equatable {
     public let name: String
     /// An empty list removes the header.
@@ -46,7 +46,7 @@ public struct AnswerChange: Sendable, Equatable {
 
   public enum Framing: String, Sendable, CaseIterable {
     case chunked
-    /// The body ends with the connection; the answer has no length.
+    /// The body ends when the connection is closed. There is no Content-Length.
     case close
   }
 
@@ -59,15 +59,15 @@ public struct AnswerChange: Sendable, Equatable {
 
 /// A change to the job in an answer, or to each job of a list.
 public struct JobChange: Sendable, Equatable {
-  /// New values of members.
+  /// Members of the JSON object to set.
   public var members: [String: JSONValue] = [:]
   /// Members to remove.
   public var without: [String] = []
-  /// The number of characters to keep of a text.
+  /// Members to shorten, and the number of characters to keep.
   public var shorten: [String: Int] = [:]
-  /// Texts of digits to turn into numbers.
+  /// Members with digits that become numbers.
   public var numbers: [String] = []
-  /// Entries to add at the beginning and at the end of a list.
+  /// Entries to add to a list, both at its beginning and at its end.
   public var entries: [JSONValue] = []
 
   public init() {}

@@ -110,8 +110,8 @@ struct Dice: RandomNumberGenerator {
   mutating func happens(_ share: Double) -> Bool { self.share() < share }
 }
 
-/// Generates IDs in the order of time, for a growing platform: three times as many per day at the end as at the
-/// beginning.
+/// Generates IDs in ascending order of time. To imitate a growing platform, there are three times as many IDs per day
+/// at the end as at the beginning.
 struct Timeline {
   private let begin: Instant
   private let end: Instant
@@ -127,7 +127,7 @@ struct Timeline {
 
   /// The next snowflake, larger than the previous one.
   mutating func next(_ dice: inout Dice) -> Int64 {
-    // Only basic arithmetic, which every machine rounds in the same way. The first ID is at the beginning.
+    // Use only basic arithmetic, because every machine rounds it in the same way. The first ID is at the beginning.
     let fraction = made == 0 ? 0 : (Double(made) + dice.share()) / Double(count)
     let instant = begin.advanced(by: fraction * (3 - fraction) / 2, to: end)
     made += 1

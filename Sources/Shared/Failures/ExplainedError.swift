@@ -19,18 +19,19 @@ extension ExplainedError {
   public var description: String { "\(what)\n  remedy: \(remedy)" }
 }
 
-/// What must happen before a retry can succeed. It determines the program's exit code.
+/// The category of an error. It determines the program's exit code.
 public enum Disposition: Sendable, Hashable, CaseIterable {
   /// The command line, the definition or the environment is wrong. Nothing has run.
   case usage
-  /// The warehouse or the API refuses one thing; the rest can continue.
+  /// The warehouse or the API refuses one request or change; the others can continue.
   case refused
-  /// Another process holds what is needed, such as a lock.
+  /// Another process holds a resource that this one needs, such as a lock.
   case held
   /// A temporary problem: try again later.
   case temporary
   /// Credentials, privileges or API credits are missing.
   case credentials
+  /// Any other error.
   case failed
 
   /// The exit code of a program that ends with this error.

@@ -22,7 +22,8 @@ public struct Migration: Sendable, Equatable {
   }
 }
 
-/// A migration could not be read, applied or rolled back. The database keeps none of its changes.
+/// A migration could not be read, applied or rolled back. The database keeps none of its changes, unless the block has
+/// `transaction:false`.
 public struct MigrationError: ExplainedError, Sendable {
   public let file: String
   public let line: Int?

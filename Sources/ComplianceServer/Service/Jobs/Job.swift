@@ -9,9 +9,9 @@ enum JobType: String, Sendable, CaseIterable, ColumnDecodable {
 
 /// `created → in_progress → complete`. The first two can also become `failed`, and `created` can become `expired`.
 enum JobStatus: String, Sendable, CaseIterable, ColumnDecodable {
-  /// Waits for its upload. It takes the App's slot for its type.
+  /// The job waits for its upload. It occupies the App's slot for its type.
   case created
-  /// Its upload is stored, and the job waits for processing or is being processed. It takes the slot, too.
+  /// Its upload is stored, and the job waits for processing or is being processed. It also occupies the slot.
   case inProgress = "in_progress"
   case complete
   case failed

@@ -12,7 +12,7 @@ enum Verdict: Int32, Sendable {
   case geoRemoved = 30
 }
 
-/// An ID, its verdict, and since when it applies. Times are microseconds since 2000-01-01.
+/// An ID, its verdict, and the time since when the verdict applies. Times are microseconds since 2000-01-01.
 struct PlatformEvent {
   let id: Int64
   let createdAt: Int64
@@ -23,8 +23,8 @@ struct PlatformEvent {
 /// Derives the compliance events from the platform's state, as a stream. No other code does this.
 ///
 /// The database sends only the rows that have an event, sorted by ID, in COPY's binary format. The rest of the
-/// work is done in this process: it is several times faster than a join on the IDs in SQL with the result lines
-/// formatted by the server.
+/// work is done in this process: this is several times faster than joining the IDs and formatting the result
+/// lines in PostgreSQL.
 struct PlatformEvents {
   let type: JobType
   /// Whether edits are events.

@@ -9,8 +9,8 @@ struct ResultLines {
   private var waiting: [PlatformEvent] = []
   private static let waitingMax = 8192
 
-  /// A gcs result is a composite of shards with an empty line between two shards. Here the empty lines follow the
-  /// first line and then every thousandth line.
+  /// A real gcs result consists of shards with an empty line between them. Here an empty line follows the first line,
+  /// and then every 999 lines.
   private var shardLines = 0
   private static let shardLinesMax = 1000
 

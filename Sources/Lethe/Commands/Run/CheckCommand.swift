@@ -122,7 +122,8 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
   private struct Result: Encodable {
     let findings: [Line]
     let rehearsed: Bool
-    /// The first of the errors. If the definition cannot be read, the database was not checked.
+    /// The first error, or the last finding if the check failed without an error; nil after success. If the
+    /// definition cannot be read, this is its error, and the database was not checked.
     let error: Failure?
   }
 
