@@ -7,20 +7,20 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// The ledger moves chunks along the transitions of its table, and refuses all others.
+/// The ledger moves a chunk only along the transitions of its table. It refuses all others.
 @Suite struct ChunkTransitionTests {
-  /// Something that the ledger records of a chunk, and the transitions that it may make.
+  /// One thing that the ledger records about a chunk, and the transitions that it may make.
   struct Record: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let makes: [ChunkTransition]
-    /// From where it is recorded without a move of the chunk.
+    /// The states in which it is recorded and the chunk does not move.
     var stays: [ChunkState] = []
     /// Whether the chunk's job has ended with a result.
     let hasResult: Bool
     let run: @Sendable (Desk) async throws -> Void
   }
 
-  /// A chunk in a run of its own, with one job.
+  /// A chunk with one job, alone in its run.
   struct Desk: Sendable {
     let connection: Connection
     let ledger: ChunkLedger
@@ -105,7 +105,7 @@ import Vocabulary
   ]
 
   @Test(arguments: records)
-  func whatTheTableDoesNotHaveIsRefused(record: Record) async throws {
+  func aTransitionThatIsNotInTheTableIsRefused(record: Record) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
         for state in ChunkState.allCases {
@@ -139,14 +139,14 @@ import Vocabulary
     ).onlyRow(as: String.self)
   }
 
-  /// A chunk in the state, whose job fits what is to be recorded.
+  /// A chunk in the given state. Its job fits the thing to record.
   private static func desk(
     in state: ChunkState, hasResult: Bool, _ connection: Connection
   ) async throws -> Desk {
     let lease = Lease()
     let wasThere = ChunkState.allCases.prefix { $0 != state } + [state]
     let times = ["created_at", "uploaded_at", "completed_at", "collected_at", "applied_at"]
-    // A chunk that failed with a result had come as far as `collected`.
+    // A chunk that failed with a result had reached `collected`.
     let reached = state == .failed ? (hasResult ? 4 : 0) : wasThere.count - 1
     let isCollected = reached >= 4
     let columns: [SQL] = times.prefix(reached).map { ", \(identifier: $0)" }
@@ -193,8 +193,8 @@ import Vocabulary
       chunk: try await ledger.chunk(chunkID), jobID: jobID)
   }
 
-  /// Each transition of the table is made by something above, and none by more than the table says.
-  @Test func theTableHasWhatIsRecordedAndNothingElse() {
+  /// Each transition of the table is made by a record above, and the records make no other transition.
+  @Test func theTableHasExactlyTheRecordedTransitions() {
     for transition in ChunkTransition.all {
       #expect(Self.records.contains { $0.makes.contains(transition) }, "\(transition)")
     }

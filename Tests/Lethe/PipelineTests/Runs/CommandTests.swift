@@ -52,7 +52,7 @@ import Testing
     }
   }
 
-  @Test func aSecondProcessIsToldThatTheFirstHoldsTheLock() async throws {
+  @Test func aSecondProcessReportsThatTheFirstHoldsTheLock() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       night.gate.hold { if case .processing = $0 { true } else { false } }
@@ -68,8 +68,8 @@ import Testing
     }
   }
 
-  /// A package has one version, and whoever reports a mistake reads it from either.
-  @Test func bothProgramsHaveOneVersion() async throws {
+  /// A package has one version. An operator who reports a bug can read it from either program.
+  @Test func bothProgramsHaveTheSameVersion() async throws {
     let ending = try await Program.run("lethe", ["--version"])
     #expect(ending.code == 0)
     #expect(ending.stdout.wholeMatch(of: /[0-9]+\.[0-9]+\.[0-9]+\n/) != nil)
@@ -78,7 +78,7 @@ import Testing
     #expect(server.stdout == ending.stdout)
   }
 
-  @Test func theExitCodesTellWhatCameOfIt() async throws {
+  @Test func theExitCodeShowsTheOutcome() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let file = try night.definitionFile()
@@ -114,7 +114,7 @@ import Testing
   }
 
   @Test(arguments: [("complete", 4), ("failed", 5)] as [(String, Int32)])
-  func whatTheAPIGotWrongIsTold(status: String, code: Int32) async throws {
+  func anErrorOfTheAPIIsReported(status: String, code: Int32) async throws {
     let line = #"{"id":"1","action":"delete","reason":"withheld"}"# + "\n"
     let script = ScriptedAPI.Script(result: { _ in line }, status: status, error: "no space")
     try await PipelineFixture.with { night in
@@ -133,7 +133,7 @@ import Testing
     }
   }
 
-  @Test func aRunThatTurnsOutWrongCanBeGivenUp() async throws {
+  @Test func aRefusedRunCanBeGivenUp() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       try await night.execute(
@@ -141,9 +141,10 @@ import Testing
       let file = try night.definitionFile()
       let refused = try await lethe(night, "run", file)
       #expect(refused.code == 5)
-      // The constraint was wrong after all.
+      // The constraint turns out to be wrong.
       try await night.execute("ALTER TABLE warehouse.posts DROP CONSTRAINT open")
-      // Somebody stops the process that goes on; the frozen run could be finished, this one begins anew.
+      // The operator stops the process that resumes it. The frozen run could be finished, but this run starts
+      // again.
       try await night.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
       let anew = try await lethe(night, "run", file, "--give-up", "--output", "json")
       #expect(anew.code == 0, "\(anew.stderr)")
@@ -160,7 +161,7 @@ import Testing
     }
   }
 
-  @Test func aRunThatNoProcessWorksOnIsUnfinished() async throws {
+  @Test func aRunWithoutAProcessIsUnfinished() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let file = try night.definitionFile()
@@ -181,7 +182,7 @@ import Testing
     }
   }
 
-  @Test func aStageThatHasWorkItCannotDoYetIsNotIdle() async throws {
+  @Test func aStageThatMustWaitForItsWorkIsNotIdle() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 1500)
       let file = try night.definitionFile()
@@ -194,7 +195,7 @@ import Testing
     }
   }
 
-  @Test func aWrongTokenIsExitCode77AndAServerThatIsAwayIs75() async throws {
+  @Test func aWrongTokenIsExitCode77AndAnUnreachableServerIs75() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let file = try night.definitionFile()
@@ -210,14 +211,14 @@ import Testing
     }
   }
 
-  /// What a later try cannot mend is not called temporary, whatever a name in it reads like.
+  /// An error that a retry cannot fix is not reported as temporary, even if a name in it suggests that.
   @Test(arguments: [
     ("sslmode=nonsense", 2), ("service=nothing", 2), ("ssl_min_protocol_version=TLSv9", 2),
     ("options='-c statement_timeout=soon'", 2), ("options='-c no_such_parameter=1'", 2),
     ("dbname=certificate_of_nobody", 1), ("host=/nonexistent/certificate", 75),
     ("host=certificates.invalid", 75),
   ])
-  func aConnectionThatFailsEndsByItsCause(option: String, code: Int32) async throws {
+  func theExitCodeOfAFailedConnectionDependsOnTheCause(option: String, code: Int32) async throws {
     try await PipelineFixture.with { night in
       let server = try #require(ProcessInfo.processInfo.environment["PGHOST"])
       let own = option.contains("host=") ? "" : "host=\(server) "
@@ -228,7 +229,7 @@ import Testing
     }
   }
 
-  @Test func aDatabaseWithoutALedgerIsToldHowToGetOne() async throws {
+  @Test func aDatabaseWithoutALedgerIsReportedWithARemedy() async throws {
     try await PipelineFixture.with { night in
       try await night.execute("DROP SCHEMA lethe CASCADE; TRUNCATE schema_migrations")
       let file = try night.definitionFile()

@@ -7,7 +7,7 @@ import SQLText
 import TestSupport
 import Testing
 
-/// What is said at the end of a run, to people and to machines, and what can be done then.
+/// The output at the end of a run, for people and for programs, and the commands that are possible then.
 @Suite struct EndOfRunTests {
   private func error(_ ending: Program.Ending) throws -> [String: Any] {
     try #require(ending.json["error"] as? [String: Any], "\(ending.stdout) \(ending.stderr)")
@@ -50,19 +50,19 @@ import Testing
       #expect(missing.code == 1)
       #expect(missing.json["status"] as? String == "failed")
       #expect((try error(missing)["message"] as? String)?.contains("chunk 99") == true)
-      // Without the option stdout stays empty.
+      // Without the option, stdout stays empty.
       let table = try await world.lethe("retry", file, "99")
       #expect(table.stdout.isEmpty)
       #expect(table.stderr.contains("chunk 99"))
     }
   }
 
-  /// What the server says without a hint has a remedy for people, too, and the same as for machines.
+  /// A server error without a hint has a remedy in the text output too. The JSON has the same remedy.
   @Test(arguments: [
     "ALTER TABLE lethe.run RENAME COLUMN started_at TO moved",
     "ALTER TABLE lethe.run ADD CHECK (pipeline = 'another') NOT VALID",
   ])
-  func anErrorOfTheServerHasItsRemedyInBothOutputs(change: String) async throws {
+  func aServerErrorHasARemedyInBothOutputs(change: String) async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(SQL(trusted: change))
       let file = try world.file()
@@ -76,7 +76,7 @@ import Testing
     }
   }
 
-  @Test func aPipelineThatAnotherProcessHoldsIsAnObjectToo() async throws {
+  @Test func aPipelineThatAnotherProcessHoldsIsReportedAsAnObject() async throws {
     try await RefusalFixture.with { world in
       try await world.night.database.withConnection { other in
         #expect(try await RunLedger(connection: other).lock(pipeline: "night"))
@@ -87,10 +87,10 @@ import Testing
     }
   }
 
-  // MARK: What concerns one job
+  // MARK: Errors of one job
 
   @Test(arguments: [400, 409, 413])
-  func anAnswerAboutOneJobThatNobodyExpectsSetsItsChunkAside(status: Int) async throws {
+  func anUnexpectedResponseForOneJobSetsItsChunkAside(status: Int) async throws {
     try await RefusalFixture.with(configure: {
       $0.problem = { $0.contains("-c2-") ? status : nil }
     }) { world in
@@ -105,7 +105,7 @@ import Testing
       #expect(try await world.usersLeft() == "1008 protected")
       let alive: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
       #expect(try await world.night.value(alive, as: Int.self) == 0)
-      // It has no result to apply; the next night asks anew, and then it is history.
+      // It has no result to apply. The next night asks again, and then the chunk is superseded.
       let retried = try await world.lethe("retry", file, "2", "--output", "json")
       #expect(retried.code == 1)
       #expect((try error(retried)["remedy"] as? String)?.contains("anew") == true)
@@ -117,8 +117,8 @@ import Testing
     }
   }
 
-  /// The API answers for the job, and not with its result: a later try may have it.
-  @Test func aResultThatCannotBeHadNowLeavesItsChunkForTheNextTryAndNothingElse() async throws {
+  /// The API responds to the request for the job, but without the result. A later try may get the result.
+  @Test func aResultThatIsNotAvailableDelaysOnlyItsChunk() async throws {
     let isMended = Flag()
     try await RefusalFixture.with(configure: {
       $0.downloadProblem = { !isMended.isSet && $0.contains("-c2-") ? 503 : nil }
@@ -140,7 +140,7 @@ import Testing
     }
   }
 
-  @Test func aDatasetThatCannotBeExportedKeepsNoOtherFromIt() async throws {
+  @Test func aDatasetThatCannotBeExportedDoesNotStopTheOthers() async throws {
     try await RefusalFixture.with { world in
       func file(_ condition: String) throws -> String {
         try world.night.definitionFile {
@@ -164,9 +164,9 @@ import Testing
     }
   }
 
-  // MARK: Stopped
+  // MARK: Stopped runs
 
-  @Test func aStoppedRunNamesTheCommandWithThePipelinesFileAndTheNumberLasts() async throws {
+  @Test func aStoppedRunNamesTheCommandAndItsNumberStaysValid() async throws {
     try await RefusalFixture.with { world in
       let file = try world.night.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 100)($0)
@@ -180,7 +180,7 @@ import Testing
       let status = try await world.lethe("status")
       #expect(status.stdout.contains(command), "\(status.stdout)")
       #expect(status.stdout.contains("max_redacted_percent"))
-      // Posts that came since are asked about in the next night; the first one's number still counts.
+      // The next night asks about the posts that were added since. The first night's number still counts.
       let night = try await world.lethe("run", file, "--output", "json")
       #expect(night.code == 3)
       #expect(try error(night)["code"] as? String == "limit_stopped")
@@ -191,7 +191,7 @@ import Testing
       #expect(approved.code != 1 && approved.code != 2, "\(approved.stderr)")
       let isApplied: SQL = "SELECT state = 'applied' FROM lethe.chunk WHERE chunk_id = 1"
       #expect(try await world.night.value(isApplied, as: Bool.self))
-      // The newer answers are those of the second night's chunk, which asks for a word of its own.
+      // The newer responses belong to the second night's chunk, which needs its own approval.
       let second = try await world.night.value(
         "SELECT chunk_id FROM lethe.chunk WHERE stopped_reason IS NOT NULL", as: Int64.self)
       let anew = try await world.lethe("apply", file, "--approve", "1", "--output", "json")
@@ -250,7 +250,7 @@ import Testing
     }
   }
 
-  @Test func whoApprovesIsTheUserOfTheSystemUnlessSaid() async throws {
+  @Test func theApproverIsTheSystemUserByDefault() async throws {
     try await RefusalFixture.with { world in
       let file = try world.night.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 100)($0)
@@ -265,9 +265,9 @@ import Testing
     }
   }
 
-  // MARK: Several at once
+  // MARK: Several reasons in one run
 
-  @Test func aLimitComesBeforeWhatIsSetAsideAndThatBeforeTheQuarantine() async throws {
+  @Test func theExitCodePrefersALimitThenSetAsideThenQuarantine() async throws {
     let result: @Sendable ([Int64]) -> String = {
       RefusalFixture.answers($0) + ($0.contains(5) ? "garbage\n" : "")
     }
@@ -279,7 +279,7 @@ import Testing
         """)
       let file = try world.file()
       #expect(try await world.lethe("run", file).code == 5)
-      // Of the second night's chunks of posts none has 15 % of its IDs left to do, but a chunk of users has.
+      // In the second night, no chunk of posts has 15 % of its IDs left to apply, but a chunk of users has.
       try await world.night.execute(
         """
         INSERT INTO warehouse.users (user_id, username, created_at)
@@ -292,7 +292,7 @@ import Testing
       let three = try await world.lethe("run", file)
       #expect(three.code == 3, "\(three.stdout)")
       #expect(three.stdout.contains("refused") && three.stdout.contains("quarantine"))
-      // Given up, mended and retried; the quarantine alone is left, each night.
+      // The chunk is given up, fixed and retried. After that, each night has only the quarantine left.
       try await world.night.execute(
         "DELETE FROM public.bookmarks; DELETE FROM warehouse.users WHERE user_id > 2000")
       #expect(try await world.lethe("run", file, "--give-up").code == 4)
@@ -311,9 +311,9 @@ import Testing
 
   // MARK: Retry
 
-  /// What newer answers have overtaken is not done any more.
+  /// A retry does not apply a response that newer responses superseded.
   @Test(arguments: ["batch: 20", "atomic: chunk"])
-  func aRetryDoesNothingThatANewerAnswerHasOvertaken(batch: String) async throws {
+  func aRetrySkipsAResponseThatIsSuperseded(batch: String) async throws {
     let nights = Flag()
     let result: @Sendable ([Int64]) -> String = {
       nights.isSet ? "" : RefusalFixture.answers($0)
@@ -326,7 +326,7 @@ import Testing
         """)
       let pipeline = try world.pipeline(batch: batch)
       #expect(try await world.run(pipeline).last?.status == .failed)
-      // Its author has put it back.
+      // The author restored the post.
       nights.set()
       #expect(try await world.run(pipeline).map(\.status) == [.done])
       try await world.night.execute("DELETE FROM public.bookmarks")
@@ -340,7 +340,7 @@ import Testing
     }
   }
 
-  @Test func aRetryAsksTheLimitsAnewAndKeepsToTheDefinitionOfItsRun() async throws {
+  @Test func aRetryChecksTheLimitsAgainAndUsesTheDefinitionOfItsRun() async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(
         """
@@ -366,8 +366,8 @@ import Testing
     }
   }
 
-  /// Killed between taking a chunk on again and applying it.
-  @Test func aRetryThatIsCutOffIsFinishedByTheNextRun() async throws {
+  /// The process is killed after the chunk is reopened and before it is applied.
+  @Test func anInterruptedRetryIsFinishedByTheNextRun() async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(
         """

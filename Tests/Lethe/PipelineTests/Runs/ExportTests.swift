@@ -11,14 +11,15 @@ import Vocabulary
 import Warehouse
 
 @Suite struct ExportTests {
-  /// Of each kind of ID, and whatever `where` says. The table has the name of what it is looked up with.
+  /// Tested for each type of ID. The `where` condition has no effect. The table has the same name as the
+  /// table of the lookup.
   @Test(
     arguments: [
       ("bigint", nil, "(1), (3), (NULL)"), ("numeric", nil, "(1), (3.0), (4.5)"),
       ("text", nil, "('1'), ('3'), ('x'), (' 4')"),
       ("text", IDNormalization.digits, "(' 1'), ('003'), ('x'), ('4 4')"),
     ] as [(String, IDNormalization?, String)])
-  func whatIsStoredIsToldByID(
+  func theStoredIDsAreFoundByTheirValue(
     type: String, normalization: IDNormalization?, rows: String
   ) async throws {
     try await withTestDatabase { database in
@@ -43,7 +44,7 @@ import Warehouse
     }
   }
 
-  /// The IDs of a table of one column, as the chunk files hold them, chunk by chunk.
+  /// The IDs of a table with one column, as they are in the chunk files, chunk by chunk.
   private func export(
     column type: String, rows: String, condition: String? = nil, idsMax: Int = 4,
     before: @Sendable (Connection, Run, Lease) async throws -> Void = { _, _, _ in }
@@ -78,7 +79,7 @@ import Warehouse
             catalog: try await Catalog(of: definition, on: recording),
             workDirectory: FilePath(run.workDirectory), logger: PipelineFixture.logger)
           try await stage.export(dataset) { _ in }
-          // Again: it is done, and stays as it is.
+          // A second export: the export is complete and stays the same.
           try await stage.export(dataset) { _ in }
           let chunks = try await ChunkLedger(connection: recording, lease: lease)
             .chunks(of: run.id, in: [.exported])
@@ -97,13 +98,13 @@ import Warehouse
   }
 
   @Test(arguments: ["bigint", "integer", "numeric", "text", "character varying(30)"])
-  func idsOfEveryKindComeInNumericOrderEachOnce(type: String) async throws {
+  func idsOfEveryTypeAreExportedOnceInNumericOrder(type: String) async throws {
     let chunks = try await export(
       column: type, rows: "VALUES (100), (9), (20), (20), (3), (100), (NULL), (0), (-5), (1000)")
     #expect(chunks == [[3, 9, 20, 100], [1000]])
   }
 
-  @Test func whatIsNoIDIsLeftOutOfANumericOrTextColumn() async throws {
+  @Test func aValueThatIsNoIDIsLeftOutOfANumericOrTextColumn() async throws {
     let numeric = try await export(
       column: "numeric", rows: "VALUES (1.5), (2), (9223372036854775807), (9223372036854775808)")
     #expect(numeric == [[2, 9_223_372_036_854_775_807]])
@@ -113,7 +114,7 @@ import Warehouse
     #expect(text == [[9_223_372_036_854_775_807]])
   }
 
-  @Test func theOperatorsConditionChoosesTheRows() async throws {
+  @Test func theConditionOfTheDefinitionSelectsTheRows() async throws {
     let chunks = try await export(
       column: "bigint", rows: "VALUES (1, 'a'), (2, 'b'), (3, 'a')",
       condition: "kind = 'a' OR kind = 'c' -- and a comment")
@@ -124,11 +125,11 @@ import Warehouse
     #expect(try await export(column: "bigint", rows: "SELECT 1 WHERE false") == [])
   }
 
-  @Test func anInterruptedExportGoesOnAfterItsLastRecordedChunk() async throws {
+  @Test func anInterruptedExportResumesAfterItsLastRecordedChunk() async throws {
     let chunks = try await export(
       column: "bigint", rows: "SELECT i FROM generate_series(1, 10) AS i"
     ) { connection, run, lease in
-      // An earlier process recorded the first two IDs, and has left half a file behind.
+      // An earlier process recorded the first two IDs and left an incomplete file.
       try FileManager.default.createDirectory(
         atPath: run.workDirectory, withIntermediateDirectories: true)
       let path = run.workDirectory + "/posts-000001.ids"

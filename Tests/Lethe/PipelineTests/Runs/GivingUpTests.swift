@@ -7,16 +7,16 @@ import Runtime
 import TestSupport
 import Testing
 
-/// What becomes of a run that is given up: its jobs, its record, its folder.
+/// The effects of giving up a run: its jobs, its record, its folder.
 @Suite struct GivingUpTests {
   static let places: [Place] = [
     .jobIsIntended, .creationIsNotAnswered, .jobIsCreatedButNotRecorded, .uploadIsNotRecorded,
     .uploadIsNotAnswered, .jobIsProcessed,
   ]
 
-  /// Also one that was created and never answered for is found, by its name.
+  /// A job that was created but whose response never arrived is found too, by its name.
   @Test(arguments: places)
-  func noJobOfItHoldsTheSlot(place: Place) async throws {
+  func aRunThatIsGivenUpFreesItsJobSlot(place: Place) async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       try await night.end(at: place, by: SIGKILL)
@@ -43,7 +43,7 @@ import Testing
     }
   }
 
-  @Test func withoutTheAPIItIsGivenUpAllTheSameAndTheJobsAreNamed() async throws {
+  @Test func aRunCanBeGivenUpWithoutTheAPIAndItsJobsAreNamed() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let pipeline = try night.pipeline()
@@ -51,7 +51,7 @@ import Testing
         _ = try await runtime.export()
         _ = try await runtime.submit()
       }
-      // One is known by its ID, of the other nobody knows whether it was made.
+      // One job is known by its ID. For the other, Lethe does not know whether the API created it.
       try await night.execute(
         """
         UPDATE lethe.chunk SET state = 'exported', created_at = NULL, uploaded_at = NULL WHERE type = 'users';
@@ -74,8 +74,8 @@ import Testing
     }
   }
 
-  /// What is applied stays as it is, to the last byte of its record.
-  @Test func itNeverTouchesWhatIsApplied() async throws {
+  /// Applied work stays the same, to the last byte of its record.
+  @Test func givingUpDoesNotChangeAppliedWork() async throws {
     try await RefusalFixture.with { world in
       let file = try world.night.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
@@ -98,12 +98,12 @@ import Testing
     }
   }
 
-  // MARK: In the middle of a large event
+  // MARK: Given up during a large event
 
   private static let posts = 1000
 
-  /// Two users with a thousand posts whose accounts are gone, and a trigger that has the process wait for
-  /// another try in the middle of one of them.
+  /// Two users with a thousand posts whose accounts are gone. A trigger makes the process wait for another try
+  /// in the middle of one of them.
   private func withHalfAppliedEvent(
     _ body: @escaping @Sendable (PipelineFixture, @Sendable (String) -> String) async throws -> Void
   ) async throws {
@@ -138,7 +138,7 @@ import Testing
   }
 
   @Test(arguments: [false, true])
-  func whatWasDoneOfALargeEventIsOnRecord(isReadable: Bool) async throws {
+  func theFinishedPartOfALargeEventIsRecorded(isReadable: Bool) async throws {
     try await withHalfAppliedEvent { night, usersOnly in
       let left = try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
       #expect(left > 0 && left < Self.posts)
@@ -158,7 +158,7 @@ import Testing
         FROM lethe.event WHERE id = 1 AND cause_id IS NULL
         """, as: String.self)
       #expect(record == "1 deleted delete \(Self.posts - left) \(Self.posts)")
-      // Each post that is gone has a tombstone; the user, whose row is there still, has none.
+      // Each deleted post has a tombstone. The user's row still exists, so the user has no tombstone.
       let tombstones = try await night.value(
         """
         SELECT count(*) FROM lethe.tombstone AS t
@@ -182,8 +182,8 @@ import Testing
     }
   }
 
-  /// The chunk can be taken on again: the rest gets a record of its own, and nothing is counted twice.
-  @Test func theRestOfAGivenUpEventIsCountedByItself() async throws {
+  /// The chunk can be retried. The rest gets its own record, and nothing is counted twice.
+  @Test func theRestOfAGivenUpEventIsCountedSeparately() async throws {
     try await withHalfAppliedEvent { night, usersOnly in
       let pipeline = try night.pipeline(usersOnly)
       _ = try await night.withRuntime(pipeline) { try await $0.giveUp() }

@@ -3,10 +3,10 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// What is halted keeps nothing else from going on, and what others say of it is told without their secrets.
+/// Stopped work does not stop other work. Text from outside is reported without its secrets.
 @Suite struct HaltedWorkTests {
-  /// A script with a stage a line goes on, night after night, beside chunks that wait for somebody's word.
-  @Test func aStoppedChunkHaltsNoStageOfTheNextNight() async throws {
+  /// A script with one stage per line continues, night after night, while other chunks wait for an approval.
+  @Test func aStoppedChunkStopsNoStageOfTheNextNight() async throws {
     try await RefusalFixture.with { world in
       let file = try world.night.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
@@ -26,7 +26,7 @@ import Testing
         }
         let collect = try await world.lethe("collect", file)
         #expect(collect.code == 0, "\(collect.stdout)")
-        // The last stage tells.
+        // The last stage reports it.
         let apply = try await world.lethe("apply", file)
         #expect(try await world.usersLeft() == "1008 protected")
         let status = try await world.lethe("status")
@@ -69,7 +69,7 @@ import Testing
   }
 
   @Test(arguments: quotes)
-  func whatAJobSaysOfItsEndHasNoSecret(text: String) async throws {
+  func theEndMessageOfAJobIsReportedWithoutSecrets(text: String) async throws {
     try await RefusalFixture.with(configure: {
       $0.status = "failed"
       $0.error = text
@@ -88,7 +88,7 @@ import Testing
   }
 
   @Test(arguments: quotes, [400, 403, 413])
-  func whatAnErrorQuotesHasNoSecret(text: String, status: Int) async throws {
+  func anErrorQuotesTextWithoutSecrets(text: String, status: Int) async throws {
     let title = (try? JSONEncoder().encode(["title": "refused", "detail": text])) ?? Data()
     for body in [text, String(decoding: title, as: UTF8.self)] {
       try await RefusalFixture.with(configure: {

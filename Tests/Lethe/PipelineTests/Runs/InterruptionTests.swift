@@ -4,9 +4,9 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// A place in a run at which the process is ended, each in the middle of something that matters.
+/// A place in a run where the process is ended. Each is in the middle of an important step.
 enum Place: String, CaseIterable, CustomTestStringConvertible {
-  // Held in the ledger, inside the transaction that would record the fact.
+  // The process is held in the ledger, inside the transaction that would record the step.
   case secondChunkIsBeingRecorded
   case jobIsIntended
   case jobIsCreatedButNotRecorded
@@ -17,7 +17,7 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
   case secondBatchIsNotCommitted
   case chunkIsNotClosed
   case runIsNotClosed
-  // Held in the service.
+  // The process is held in the service.
   case creationIsNotAnswered
   case uploadIsNotAnswered
   case jobIsProcessed
@@ -25,7 +25,7 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
 
   var testDescription: String { rawValue }
 
-  /// The trigger that holds the process there; nil for the service's places.
+  /// The trigger that holds the process at this place. Nil for places in the service.
   var trigger: String? {
     switch self {
     case .secondChunkIsBeingRecorded:
@@ -66,12 +66,12 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
 }
 
 @Suite struct InterruptionTests {
-  /// SIGTERM has to end the process by itself, with the code that says "run again"; SIGKILL gives it
-  /// no chance to do anything.
+  /// After SIGTERM the process must end itself, with the exit code that means "run again". After SIGKILL it
+  /// cannot do anything.
   static let signals: [Int32] = [SIGTERM, SIGKILL]
 
   @Test(arguments: Place.allCases, signals)
-  func aRunThatWasEndedAnywhereEndsAsIfItHadNot(place: Place, signal: Int32) async throws {
+  func aRunThatWasEndedAnywhereHasTheSameResult(place: Place, signal: Int32) async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 1500, users: 40)
       try await night.end(at: place, by: signal)
@@ -79,9 +79,9 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
     }
   }
 
-  /// The second night of bad luck hits the resumed run.
+  /// The second signal ends the resumed run.
   @Test(arguments: zip(Place.allCases, Place.allCases.dropFirst(3) + Place.allCases.prefix(3)))
-  func aRunThatWasKilledTwiceEndsAsIfItHadNotBeen(first: Place, second: Place) async throws {
+  func aRunThatWasKilledTwiceHasTheSameResult(first: Place, second: Place) async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 1500, users: 40)
       try await night.end(at: first, by: SIGKILL)
@@ -94,8 +94,8 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
 extension PipelineFixture {
   private static let heldLock = 4711
 
-  /// Starts `lethe run`, ends it by the signal once it is at the place, and clears the place away.
-  /// If the run never comes to the place any more, it ends by itself, which is as good.
+  /// Starts `lethe run`, ends it by the signal when it is at the place, and removes the place.
+  /// If the run does not reach the place any more, it ends by itself. That is equally valid.
   func end(at place: Place, by signal: Int32) async throws {
     try await database.withConnection { connection in
       if let trigger = place.trigger { try await hold(trigger, connection) }
@@ -145,7 +145,7 @@ extension PipelineFixture {
     ).onlyRow(as: Bool.self)
   }
 
-  /// The trigger's table is locked for this: it waits until a killed process's session is gone.
+  /// This locks the trigger's table, so it waits until the session of a killed process is gone.
   private func letGo(_ connection: Connection) async throws {
     try await connection.runScript(
       "SELECT pg_advisory_unlock(\(literal: Self.heldLock)); DROP SCHEMA hold CASCADE;")
@@ -175,7 +175,7 @@ extension PipelineFixture {
     #expect(ending.code == 0, "\(ending.stderr)")
     #expect(try await rowsThatDiffer() == 0)
     #expect(try await ledgerFaults() == [])
-    // No job was made twice, and none was left behind.
+    // No job was created twice, and no job is left.
     let (jobs, chunks) = try await database.withConnection {
       try await $0.query(
         "SELECT (SELECT count(*) FROM compliance.jobs), (SELECT count(*) FROM lethe.chunk)"

@@ -5,9 +5,9 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// docs/reference/output.schema.json, held against what the commands print.
+/// Compares docs/reference/output.schema.json with the output of the commands.
 @Suite struct OutputSchemaTests {
-  /// What commands printed, each with the definition of the schema that it has to fit.
+  /// The output of commands, each with the definition in the schema that it must match.
   private final class Outputs: Sendable {
     private let cases = Mutex<[String]>([])
 
@@ -25,10 +25,10 @@ import Testing
     var lines: String { cases.withLock { $0.joined(separator: "\n") + "\n" } }
   }
 
-  @Test func whatTheCommandsPrintFitsTheSchema() async throws {
+  @Test func theOutputOfTheCommandsMatchesTheSchema() async throws {
     let outputs = Outputs()
     try await aNightAndItsEvidence(outputs)
-    try await runsThatWaitForSomebody(outputs)
+    try await runsThatWaitForTheOperator(outputs)
     try await quarantinedLines(outputs)
     let complaints = try Self.complaints(about: outputs)
     #expect(complaints.isEmpty, "\(complaints)")
@@ -101,7 +101,7 @@ import Testing
     }
   }
 
-  private func runsThatWaitForSomebody(_ outputs: Outputs) async throws {
+  private func runsThatWaitForTheOperator(_ outputs: Outputs) async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 1500)
       let file = try night.definitionFile {
@@ -132,7 +132,7 @@ import Testing
       try await night.execute("ALTER TABLE warehouse.posts RENAME place_id TO place")
       try await night.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
       try await lethe(night, "check", outputs, code: 2, "check", wider, "--no-rehearsal")
-      // The newest migration brought functions alone. The one before brought a column, which would be lost.
+      // The newest migration added only functions. The one before added a column, which would be lost.
       try await lethe(night, "migrate_down", outputs, "migrate", "down")
       try await lethe(night, "migrate_down", outputs, code: 2, "migrate", "down")
     }

@@ -4,17 +4,17 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Runs whose own copy of the definition is of no use any more, and what goes on all the same.
+/// Runs whose own copy of the definition is not usable any more, and the work that still continues.
 @Suite struct RunDefinitionMismatchTests {
-  /// Something that is done to the tables of an open run, and to the file.
+  /// A change to the tables of an open run and to the file.
   struct Kind: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let sql: SQL
-    /// What the file says before and afterwards.
+    /// The text in the file before and after.
     let edits: [(String, String)]
-    /// What is said of the difference.
+    /// The message about the difference.
     let says: [String]
-    /// Another text of the file that the run begins with.
+    /// A replacement in the file that the run begins with.
     var first: (String, String)?
 
     func before(_ text: String) -> String {
@@ -73,7 +73,7 @@ import Testing
   }
 
   @Test(arguments: kinds)
-  func itIsNamedWithTheDifferenceAndTodaysFileCanBeAdopted(kind: Kind) async throws {
+  func aMismatchIsReportedAndTodaysFileCanBeAdopted(kind: Kind) async throws {
     try await RefusalFixture.with { world in
       #expect(try await world.lethe("export", try file(world, kind.before)).code == 0)
       try await world.night.execute(kind.sql)
@@ -87,7 +87,7 @@ import Testing
         }
         #expect(remedy.contains("lethe run \(file) --adopt-definition"))
         #expect(remedy.contains("lethe run \(file) --give-up"))
-        // The night's own work is done.
+        // The new night's work is done.
         #expect(ending.json["run_id"] as? Int == night)
         #expect(ending.json["status"] as? String == "done")
         #expect(try await world.postsNotDone() == [])
@@ -113,8 +113,8 @@ import Testing
     }
   }
 
-  /// The file of today does not fit: earlier runs are gone on with, and all that is wrong is said.
-  @Test func whatWasDoneIsToldAlsoWhereNoNewRunCanBegin() async throws {
+  /// Today's file does not match the tables. Earlier runs are continued, and all problems are reported.
+  @Test func finishedWorkIsReportedEvenIfNoNewRunCanBegin() async throws {
     try await RefusalFixture.with { world in
       #expect(try await world.lethe("export", try file(world)).code == 0)
       let broken = try file(world) {
@@ -131,14 +131,14 @@ import Testing
       for text in ["no column spot", "no column account"] {
         #expect(ending.stderr.contains(text), "\(ending.stderr)")
       }
-      // Also what was given up.
+      // The output also has the work that was given up.
       #expect(try await world.lethe("export", try file(world)).code == 0)
       let brokenAgain = try file(world) { $0.replacing("id: user_id", with: "id: account") }
       let givenUp = try await world.lethe("run", brokenAgain, "--give-up", "--output", "json")
       #expect(givenUp.code == 2, "\(givenUp.stderr)")
       #expect((givenUp.json["given_up"] as? [[String: Any]])?.count == 1, "\(givenUp.stdout)")
       #expect(givenUp.json["status"] as? String == "failed")
-      // Without an open run nothing is done, and the object is that of a failure.
+      // Without an open run nothing is done, and the output is the object of a failure.
       let again = try await world.lethe("run", brokenAgain, "--output", "json")
       #expect(again.code == 2 && again.json["status"] as? String == "failed")
       let plan = try await world.lethe(
@@ -154,8 +154,8 @@ import Testing
     }
   }
 
-  /// Today's file says the same of it, and to take that on would change nothing.
-  @Test func whatOnlyTheDatabaseIsToBlameForIsMendedThere() async throws {
+  /// Today's file has the same text about it, so adopting the file would change nothing.
+  @Test func aProblemOnlyInTheDatabaseIsFixedInTheDatabase() async throws {
     try await RefusalFixture.with { world in
       let file = try file(world)
       #expect(try await world.lethe("export", file).code == 0)
@@ -170,7 +170,7 @@ import Testing
   }
 
   @Test(arguments: kinds)
-  func itCanBeGivenUp(kind: Kind) async throws {
+  func aRunWithAMismatchCanBeGivenUp(kind: Kind) async throws {
     try await RefusalFixture.with { world in
       #expect(try await world.lethe("export", try file(world, kind.before)).code == 0)
       try await world.night.execute(kind.sql)
@@ -185,7 +185,7 @@ import Testing
 
   // MARK: What cannot be adopted
 
-  /// What is edited in the file, and where it is refused.
+  /// A change in the file, and the place that refuses it.
   static let refused: [(sql: SQL, old: String, new: String, path: String)] = [
     (
       "ALTER TABLE warehouse.post_media RENAME TO media", "table: warehouse.post_media",
@@ -209,7 +209,7 @@ import Testing
     ),
   ]
 
-  /// Some chunks are applied, others stopped.
+  /// Some chunks are applied, others are stopped.
   private func withStoppedRun(
     _ body: @escaping @Sendable (RefusalFixture, @Sendable (String) -> String) async throws -> Void
   ) async throws {
@@ -231,7 +231,7 @@ import Testing
     """
 
   @Test(arguments: refused)
-  func whatIsMoreThanThatIsRefusedByNameAndChangesNothing(
+  func aChangeThatCannotBeAdoptedIsNamedAndRefused(
     edit: (sql: SQL, old: String, new: String, path: String)
   ) async throws {
     try await withStoppedRun { world, tight in
@@ -279,14 +279,14 @@ import Testing
           .rows(as: Int64.self)
       }
       for id in ids { _ = try await world.lethe("apply", file, "--approve", "\(id)") }
-      // By today's file the location stays.
+      // Under today's file the location stays.
       #expect(try await world.postsNotDone() == [12])
       #expect(try await world.night.ledgerFaults() == [])
       #expect(try await world.lethe("audit", "verify").code == 0)
     }
   }
 
-  @Test func anAdoptionThatWasTamperedWithIsFound() async throws {
+  @Test func tamperingWithAnAdoptionIsFound() async throws {
     try await withStoppedRun { world, tight in
       let file = try world.night.definitionFile {
         tight($0).replacing("max_redacted_percent: 24.5", with: "max_redacted_percent: 25")
@@ -334,9 +334,9 @@ import Testing
     "'{}'", "'[]'", "'[1]'", "'\"x\"'", "'17'", "'null'",
   ]
 
-  /// Half of the runs are exported, of the others something is collected.
+  /// Half of the runs are exported. The others are partly collected.
   @Test(arguments: zip(broken, broken.indices.map { $0.isMultiple(of: 2) }))
-  func aCopyThatCannotBeReadStopsNothingElse(definition: String, isCollected: Bool) async throws {
+  func anUnreadableCopyStopsNothingElse(definition: String, isCollected: Bool) async throws {
     try await RefusalFixture.with { world in
       let file = try file(world)
       for stage in ["export", "submit", "await", "collect"] where isCollected || stage == "export" {
@@ -367,7 +367,7 @@ import Testing
     }
   }
 
-  @Test func whoseRowsNobodyExportsIsNotDecidedByACopyThatCannotBeRead() async throws {
+  @Test func anUnreadableCopyRefusesTheReleaseOfUnaskedRows() async throws {
     try await RefusalFixture.with { world in
       let file = try file(world)
       #expect(try await world.lethe("run", file).code == 0)

@@ -4,7 +4,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// The definition's own timeouts, and what becomes of a statement that takes longer.
+/// The timeouts of the definition, and the handling of a statement that takes longer.
 @Suite struct TimeoutTests {
   private static func lethe(
     _ night: PipelineFixture, _ command: String, _ file: String
@@ -29,10 +29,10 @@ import Testing
     }
   }
 
-  /// What a stage cannot do in time is set aside with the name of the setting; nothing is called temporary,
-  /// and the night after it goes once the cause is mended.
+  /// Work that a stage cannot finish in time is set aside with the name of the setting. It is not reported as
+  /// temporary. It succeeds in the next night, after the cause is fixed.
   @Test(arguments: ["warehouse.posts", "lethe.collected"])
-  func whatTakesTooLongIsSetAside(table: String) async throws {
+  func workThatTakesTooLongIsSetAside(table: String) async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 300)
       try await Self.slow(night, table)
@@ -42,7 +42,7 @@ import Testing
       let error = try #require(ending.json["error"] as? [String: String])
       #expect(error["message"]?.contains("timeouts.statement_seconds") == true, "\(error)")
       #expect(error["remedy"]?.contains("raise timeouts.statement_seconds") == true, "\(error)")
-      // No event is to blame, and none is looked for.
+      // No event is the cause, and Lethe does not search for one.
       #expect(try await night.value("SELECT count(*) FROM lethe.refusal", as: Int.self) == 0)
       #expect(
         try await night.value(
@@ -71,8 +71,8 @@ import Testing
     }
   }
 
-  /// Today's file counts, and not the one that the run began with.
-  @Test func aRunGoesOnWithTheTimeoutsOfToday() async throws {
+  /// The run uses the timeouts of today's file, not of the file that it began with.
+  @Test func aRunContinuesWithTheTimeoutsOfTodaysFile() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 300)
       let before = try night.definitionFile { CollectTests.postsOnly($0) }
@@ -87,8 +87,8 @@ import Testing
     }
   }
 
-  /// A row that somebody holds is waited for as long as the definition says, and tried again.
-  @Test func aLockIsWaitedForAsLongAsItSays() async throws {
+  /// Lethe waits for a row that another session locks for the time in the definition, and tries again.
+  @Test func theWaitForALockHasTheTimeInTheDefinition() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 300)
       let file = try Self.postsOnly(night, "{lock_seconds: 0.05}")
@@ -100,7 +100,7 @@ import Testing
           try await transaction.execute("SELECT FROM warehouse.posts FOR UPDATE")
           let began = ContinuousClock.now
           let ending = try await Self.lethe(night, "apply", file)
-          // Eight waits of 5 s are the default.
+          // The default is eight waits of 5 s.
           #expect(ContinuousClock.now - began < .seconds(35))
           #expect(ending.code == 75, "\(ending.stderr)")
         }
@@ -109,7 +109,7 @@ import Testing
     }
   }
 
-  /// A role's own setting changes nothing, and the definition's counts beside it.
+  /// The setting of a role has no effect. The session has the timeout of the definition.
   @Test(arguments: [("", "0"), ("{statement_seconds: 7.5}", "7500ms")])
   func aSessionHasTheDefinitionsTimeout(written: String, expected: String) async throws {
     try await PipelineFixture.with { night in

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 @Suite struct WholePipelineTests {
-  @Test func aRunLeavesTheWarehouseAsThePlatformSays() async throws {
+  @Test func aRunMakesTheWarehouseMatchThePlatform() async throws {
     try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline()
@@ -23,7 +23,7 @@ import Testing
       #expect(posts.jobs == 3)
       #expect(posts.quarantined == 0)
       #expect(Set(posts.seconds.keys) == ["export", "submit", "await", "collect", "apply"])
-      // Counted by the rows that are gone, not by what Lethe says of itself.
+      // The count uses the rows that are gone, not the numbers that Lethe reports.
       let gone = try await night.value(
         """
         SELECT count(*) FROM before.posts AS b
@@ -35,7 +35,7 @@ import Testing
     }
   }
 
-  @Test func aSecondRunFindsNothingToDoToAnyRow() async throws {
+  @Test func aSecondRunChangesNoRow() async throws {
     try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline()
@@ -58,7 +58,7 @@ import Testing
     }
   }
 
-  @Test func tombstonesAndRehydrationsAreExactlyThoseOfTheAnswers() async throws {
+  @Test func tombstonesAndRehydrationsMatchTheResponses() async throws {
     try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline()
@@ -93,7 +93,7 @@ import Testing
     }
   }
 
-  @Test func anIDThatComesBackCleanIsRestored() async throws {
+  @Test func anIDThatIsCleanAgainIsRestored() async throws {
     try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline()
@@ -101,7 +101,7 @@ import Testing
       let hidden = try await night.value(
         "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'", as: Int.self)
       #expect(hidden > 0)
-      // All but one account open up; one post was hidden by somebody else and stays so.
+      // All accounts but one become public. Another writer hid one post, so it stays hidden.
       try await night.execute(
         """
         UPDATE platform.accounts SET state = 'active' WHERE state = 'protected' AND account_id <> 1;
@@ -123,7 +123,7 @@ import Testing
     }
   }
 
-  /// A row that two accounts protect is shown again when both are open, whichever opens first.
+  /// A row that two accounts protect is shown again when both are public. The order does not matter.
   @Test(arguments: [5, 6])
   func aRowStaysHiddenWhileAnotherProtectedIDReachesIt(opensFirst: Int) async throws {
     try await PipelineFixture.with { night in
@@ -167,7 +167,7 @@ import Testing
     }
   }
 
-  @Test func anEmptyWarehouseIsDoneAtOnce() async throws {
+  @Test func aRunOfAnEmptyWarehouseEndsImmediately() async throws {
     try await PipelineFixture.with { night in
       let pipeline = try night.pipeline()
       let reports = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -177,7 +177,7 @@ import Testing
     }
   }
 
-  @Test func aChunkInOneTransactionEndsTheSame() async throws {
+  @Test func aChunkInOneTransactionHasTheSameResult() async throws {
     try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline { $0.replacing("batch: 20", with: "atomic: chunk") }
@@ -195,7 +195,7 @@ import Testing
     }
   }
 
-  @Test func theStagesAsCommandsEndWhereARunDoes() async throws {
+  @Test func theStagesAsCommandsHaveTheResultOfARun() async throws {
     try await PipelineFixture.with { night in
       try await night.invent()
       let pipeline = try night.pipeline()
@@ -205,7 +205,7 @@ import Testing
         var submitted = 0
         while case let report = try await runtime.submit(), report.chunks > 0 {
           submitted += report.chunks
-          // The slots are taken: a second call submits nothing.
+          // All slots are in use, so a second call submits nothing.
           #expect(try await runtime.submit().chunks == 0)
           #expect(try await runtime.awaitJobs().chunks == report.chunks)
         }
@@ -216,7 +216,7 @@ import Testing
         }
         #expect(try files() == 4)
         #expect(try await runtime.collect().chunks == 4)
-        // Apply goes by the ledger alone.
+        // Apply uses only the ledger.
         #expect(try files() == 0)
         let applied = try await runtime.apply()
         #expect(applied.chunks == 4)

@@ -3,13 +3,13 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Where chunk files go, by the environment alone.
+/// The folder of the chunk files, chosen only by the environment.
 @Suite struct WorkDirectoryTests {
   struct Case: Sendable, CustomTestStringConvertible {
-    /// `@` is a folder of the test's own.
+    /// `@` stands for the test's own folder.
     let variables: [String: String]
     let option: String?
-    /// Nil is the home of the password file.
+    /// Nil means the home directory in the password file.
     let expected: String?
 
     var testDescription: String { "\(variables) \(option ?? "")" }
@@ -35,7 +35,7 @@ import Testing
   ]
 
   @Test(arguments: cases)
-  func itIsWhereTheEnvironmentSays(one: Case) async throws {
+  func theWorkDirectoryIsChosenByTheEnvironment(one: Case) async throws {
     try await PipelineFixture.with { night in
       func here(_ text: String) -> String { text.replacing("@", with: night.directory) }
       var environment = night.environment

@@ -3,12 +3,12 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Runs that go on in another work directory than they began in.
+/// Runs that continue in a different work directory from the one they began in.
 @Suite struct WorkFolderTests {
   enum Files: String, CaseIterable, Sendable {
     case areThere
     case areLost
-    /// Somebody has brought them to the new place.
+    /// The operator moved them to the new work directory.
     case areBrought
   }
 
@@ -23,7 +23,7 @@ import Testing
   }
 
   @Test(arguments: Files.allCases, ["export", "submit", "await"])
-  func aRunGoesOnWhereverItIsTold(files: Files, cutOffAfter last: String) async throws {
+  func aRunContinuesInTheGivenWorkDirectory(files: Files, cutOffAfter last: String) async throws {
     try await RefusalFixture.with { world in
       let file = try world.file(ids: 40)
       let (old, new) = (world.night.directory + "/old", world.night.directory + "/new")
@@ -36,7 +36,7 @@ import Testing
       case .areLost: try FileManager.default.removeItem(atPath: old)
       case .areBrought: try FileManager.default.moveItem(atPath: old, toPath: new)
       }
-      // Nothing can be made at the old place any more.
+      // Nothing can be created in the old work directory any more.
       if files != .areThere { try Data().write(to: URL(filePath: old)) }
       let ending = try await Program.run(
         "lethe", ["run", file, "--resume-only", "--work-dir", new],
@@ -44,7 +44,7 @@ import Testing
       #expect(ending.code == 0, "\(ending.stderr)")
       #expect(try await world.postsNotDone() == [])
       #expect(try await world.night.ledgerFaults() == [])
-      // A job is made anew only where a file was lost that it had been made of.
+      // A job is created again only if the file that it was created from is lost.
       let attempts = try await world.night.value("SELECT max(attempt) FROM lethe.job", as: Int.self)
       #expect(attempts == (files == .areLost && last != "export" ? 2 : 1))
       let kept = try await world.night.value(
@@ -57,7 +57,7 @@ import Testing
     }
   }
 
-  @Test func aFolderThatCannotBeMadeIsToldWithTheWayOn() async throws {
+  @Test func aFolderThatCannotBeCreatedIsReportedWithARemedy() async throws {
     try await RefusalFixture.with { world in
       let file = try world.file(ids: 40)
       let old = world.night.directory + "/old"
@@ -72,7 +72,7 @@ import Testing
         #expect((error["message"] as? String)?.contains(old) == true, "\(error)")
         #expect((error["remedy"] as? String)?.contains("--work-dir") == true, "\(error)")
       }
-      // The environment counts like the option.
+      // The environment variable has the same effect as the option.
       let elsewhere = world.night.directory + "/elsewhere"
       let ending = try await lethe(world, ["run", file, "--resume-only"], workDirectory: elsewhere)
       #expect(ending.code == 0, "\(ending.stderr)")
@@ -80,7 +80,7 @@ import Testing
     }
   }
 
-  @Test func aRunThatNobodyTellsOtherwiseStaysWhereItBegan() async throws {
+  @Test func aRunStaysInItsWorkDirectoryByDefault() async throws {
     try await RefusalFixture.with { world in
       let file = try world.file(ids: 40)
       let old = world.night.directory + "/old"
