@@ -6,9 +6,9 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Old months go whole, and what is left is still proven.
+/// A prune deletes old months as a whole, and the records that remain are still proven.
 @Suite struct AuditPruneTests {
-  /// A run, and beside it an applied chunk of thirty months ago with five event records, IDs 1 to 5.
+  /// A run, and an applied chunk from thirty months ago with five event records, IDs 1 to 5.
   private func withOldMonths(
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
@@ -55,7 +55,7 @@ import Testing
     try await night.database.withConnection { try await AuditLedger(connection: $0).verify() }
   }
 
-  @Test func wholeOldMonthsGoAndTheChainTells() async throws {
+  @Test func aPruneDeletesWholeMonthsAndTheChainRecordsIt() async throws {
     try await withOldMonths { night in
       let partitions = try await night.value(
         "SELECT count(*) FROM pg_inherits WHERE inhparent = 'lethe.event'::regclass", as: Int.self)
@@ -87,13 +87,13 @@ import Testing
       let shown = try await lethe(night, "show", "3", "--type", "tweets", "--output", "json")
       let answers = (shown.json["checks"] as? [[String: Any]])?.map { $0["answer"] as? String }
       #expect(answers == ["pruned"], "\(shown.stdout)")
-      // Where the batch had no event, its chunk's result still says so.
+      // If the batch had no event, the result of its chunk still shows that.
       let clean = try await lethe(night, "show", "8", "--type", "tweets")
       #expect(clean.stdout.contains("clean, or not asked about"), "\(clean.stdout)")
     }
   }
 
-  @Test func whatWasPrunedIsStillHeldAgainstTheChain() async throws {
+  @Test func prunedRecordsAreStillCheckedAgainstTheChain() async throws {
     try await withOldMonths { night in
       _ = try await lethe(night, "prune", "--older-than", "25months")
       try await night.execute(
@@ -109,7 +109,7 @@ import Testing
     }
   }
 
-  @Test func theCurrentMonthStaysWhateverIsAsked() async throws {
+  @Test func aPruneNeverDeletesTheCurrentMonth() async throws {
     try await withOldMonths { night in
       let events = try await night.value(
         "SELECT count(*) FROM lethe.event WHERE applied_at > now() - interval '1 day'", as: Int.self
@@ -143,7 +143,7 @@ import Testing
     }
   }
 
-  @Test func whoDoesNotOwnTheLedgerIsToldWhoDoes() async throws {
+  @Test func aPruneByAnotherRoleNamesTheOwnerOfTheLedger() async throws {
     try await withOldMonths { night in
       let role = Identifier("pruner_\(night.database.name)").quoted
       try await night.execute(

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// What the ledger tells of one ID, and what it gives away whole.
+/// The ledger's history of one ID, and the export of all records.
 @Suite struct AuditTests {
   private func lethe(_ night: PipelineFixture, _ arguments: String...) async throws
     -> Program.Ending
@@ -23,7 +23,7 @@ import Vocabulary
 
   // MARK: Show
 
-  @Test func aPostThatWentWithItsAuthorNamesTheAuthorsEvent() async throws {
+  @Test func aPostThatWasDeletedWithItsAuthorNamesTheAuthorsEvent() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       try await night.execute(
@@ -60,7 +60,7 @@ import Vocabulary
       let checks = try #require(json["checks"] as? [[String: Any]])
       #expect(checks.map { $0["answer"] as? String } == ["clean or not asked about"])
       #expect((json["tombstones"] as? [Any])?.count == 1)
-      // The author's own story, which its number as a post is no part of.
+      // The author's own history. A post with the same number is not part of it.
       let authors = try await lethe(
         night, "show", "\(author)", "--type", "users", "--output", "json"
       ).json
@@ -71,7 +71,7 @@ import Vocabulary
     }
   }
 
-  @Test func anEventThatIsAppliedMeanwhileIsEitherWaitingOrRecorded() async throws {
+  @Test func anEventThatIsAppliedDuringTheReadIsWaitingOrRecorded() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       try await night.withRuntime(night.pipeline()) { runtime in
@@ -82,7 +82,7 @@ import Vocabulary
       let id = try await night.value(
         "SELECT min(id) FROM lethe.collected WHERE reason = 'deleted'", as: Int64.self)
       try await night.database.withConnection { applier in
-        // As apply's last transaction does, seen by who asks in the middle of it.
+        // Does the same as the last transaction of apply, while another session reads.
         try await applier.runScript("BEGIN; LOCK TABLE lethe.collected IN ACCESS EXCLUSIVE MODE")
         let asking = Task { try await trail(of: id, night) }
         try await night.database.withConnection { watcher in
@@ -109,7 +109,7 @@ import Vocabulary
     }
   }
 
-  @Test func anIDThatWasProtectedAndShownAgainHasBothAnswers() async throws {
+  @Test func anIDThatWasProtectedAndRestoredHasBothResponses() async throws {
     let lines = Answers([CollectTests.event(1, "delete", "protected"), ""])
     try await PipelineFixture.with { night in
       try await night.execute(
@@ -152,8 +152,8 @@ import Vocabulary
     }
   }
 
-  /// As in the night when a limit stops the old answer, and a newer one comes meanwhile.
-  @Test func anAnswerThatANewerOneReplacedSaysSoBeforeAndAfterItsTurn() async throws {
+  /// A limit stops the old response for a night, and a newer response arrives in the meantime.
+  @Test func aSupersededResponseIsMarkedBeforeAndAfterItIsProcessed() async throws {
     let lines = Answers(["", (3...10).map { CollectTests.event($0) }.joined(), ""])
     try await PipelineFixture.with { night in
       try await night.execute(
@@ -184,7 +184,7 @@ import Vocabulary
     }
   }
 
-  @Test func whatAGivenUpResultSaidIsToldAsNotApplied() async throws {
+  @Test func aResultThatWasGivenUpIsReportedAsNotApplied() async throws {
     let answers = Answers([
       (3...10).map { CollectTests.event($0) }.joined()
         + CollectTests.event(2, "delete", "withheld"), "",
@@ -215,7 +215,7 @@ import Vocabulary
         #expect(try await lethe(night, "show", "2").stdout.contains("not told: the result has"))
         _ = try await night.withRuntime(pipeline) { try await $0.run() }
       }
-      // The newer result finds them clean.
+      // In the newer result they are clean.
       for id in [1, 5] as [Int64] {
         let after = try await trail(of: id, night)
         #expect(after.waiting.isEmpty && after.events.isEmpty)
@@ -226,7 +226,7 @@ import Vocabulary
     }
   }
 
-  @Test func aQuarantinedLineIsToldAndAnIDThatNobodyKnowsToo() async throws {
+  @Test func aQuarantinedLineAndAnUnknownIDAreReported() async throws {
     let script = ScriptedAPI.Script(result: { _ in
       CollectTests.event(3, "delete", "with\\u001bheld")
     })
@@ -248,7 +248,7 @@ import Vocabulary
 
   // MARK: Export
 
-  @Test func bothFormatsParseBackToEveryRecordOfTheTime() async throws {
+  @Test func bothFormatsContainEveryRecordOfTheTimeRange() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline()
@@ -296,14 +296,14 @@ import Vocabulary
       #expect(parsed.allSatisfy { ($0["applied_at"] as? String)?.hasSuffix("Z") == true })
       #expect(parsed.allSatisfy { ($0["result_sha256"] as? String)?.count == 64 })
 
-      // The end is not in it.
+      // The range does not include its end.
       let before = try await lethe(night, "export", "--from", "2000-01-01", "--to", start)
       #expect(before.stderr.contains(" 0 event records exported"), "\(before.stderr)")
       #expect(Self.records(ofCSV: before.stdout).isEmpty)
     }
   }
 
-  @Test func anExportThatIsCutOffLeavesTheFileThatWasThere() async throws {
+  @Test func anInterruptedExportKeepsTheExistingFile() async throws {
     try await PipelineFixture.with { night in
       try FileManager.default.createDirectory(
         atPath: night.directory, withIntermediateDirectories: true)
@@ -343,7 +343,7 @@ import Vocabulary
     }
   }
 
-  /// Reads RFC 4180, strictly: each row ends with CR LF, a quote is doubled, the first row names the
+  /// Reads RFC 4180 strictly: each row ends with CR LF, a quote is doubled, the first row names the
   /// columns. An empty field is left out.
   private static func records(ofCSV text: String) -> [[String: String]] {
     var rows: [[String]] = []
@@ -376,7 +376,7 @@ import Vocabulary
     }
   }
 
-  /// The records as the test's SQL writes them.
+  /// The records in the form that the test's SQL writes.
   private static func digest(_ records: [(String) -> String?]) -> String {
     records.map { record in
       let changed = record("changed").flatMap {

@@ -6,12 +6,12 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Whoever changes what was done, or what was said, is found.
+/// Verification finds changes to the records of actions and of responses.
 @Suite struct AuditVerifyTests {
   struct Tampering: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let sql: SQL
-    /// Where it is seen: table and the beginning of the key.
+    /// The place where verification finds it: the table and the start of the key.
     let seen: [String]
 
     init(_ what: String, _ sql: SQL, seen: String...) {
@@ -160,7 +160,7 @@ import Testing
     }
   }
 
-  @Test func theProgramSaysWhatIsWrongAndKeepsTheHeadForLater() async throws {
+  @Test func theProgramReportsTheFaultAndKeepsTheHead() async throws {
     try await withRun { night in
       func lethe(_ arguments: String...) async throws -> Program.Ending {
         try await Program.run(
@@ -188,8 +188,8 @@ import Testing
     }
   }
 
-  /// Only a hash that was kept elsewhere shows that all traces of the newest job are gone, or that the
-  /// whole chain was written anew.
+  /// Only a hash that is kept elsewhere shows that all traces of the newest job are gone, or that the
+  /// whole chain was written again.
   @Test(arguments: [
     """
     DELETE FROM lethe.event WHERE chunk_id = (SELECT chunk_id FROM lethe.seal ORDER BY number DESC LIMIT 1);
@@ -204,7 +204,7 @@ import Testing
     FROM old WHERE number > 1 ORDER BY number
     """,
   ])
-  func aHeadThatWasKeptShowsWhatTheLedgerCannot(tampering: String) async throws {
+  func aKeptHeadShowsFaultsThatTheLedgerCannotShow(tampering: String) async throws {
     try await withRun { night in
       let head = try #require(try await verify(night).head)
       try await night.execute(SQL(trusted: tampering))
@@ -216,8 +216,8 @@ import Testing
     }
   }
 
-  /// As after quarantined lines were applied: the older record still vouches for what was there first.
-  @Test func aChunkThatWasSealedTwiceIsHeldAgainstBothRecords() async throws {
+  /// The state after quarantined lines were applied. The older record still proves the first content.
+  @Test func aChunkThatWasSealedTwiceIsCheckedAgainstBothRecords() async throws {
     try await withRun { night in
       try await night.execute(
         """

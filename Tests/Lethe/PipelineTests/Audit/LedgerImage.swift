@@ -1,7 +1,7 @@
 import PostgreSQL
 import TestSupport
 
-/// All rows of the ledger and of the posts, to be compared with a later image.
+/// All rows of the ledger and of the posts, for a comparison with a later image.
 struct LedgerImage: Sendable {
   private let rows: [String: [String]]
 
@@ -24,7 +24,7 @@ struct LedgerImage: Sendable {
     }
   }
 
-  /// The tables that are not as they were, with the rows of either.
+  /// The tables that changed, with their rows before and after.
   func differences(from earlier: LedgerImage) -> [String] {
     Set(rows.keys).union(earlier.rows.keys).sorted().compactMap { table in
       let (now, then) = (rows[table] ?? [], earlier.rows[table] ?? [])

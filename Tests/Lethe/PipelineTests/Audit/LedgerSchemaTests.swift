@@ -4,7 +4,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Ledgers that are not this program's, and what the program knows of its own.
+/// Ledgers that do not match this program, and the program's description of its own ledger.
 @Suite struct LedgerSchemaTests {
   enum State: Sendable, CustomTestStringConvertible {
     case none
@@ -24,7 +24,7 @@ import Testing
         "DROP TABLE lethe.version",
       ].map(State.damaged)
 
-    /// Whether another state of its kind is tried with every command.
+    /// Whether a different state of the same kind is tested with every command.
     var isOneOfMany: Bool {
       switch self {
       case .none, .newer, .rolledBack(1), .damaged("DROP TABLE lethe.hold CASCADE"): false
@@ -66,7 +66,7 @@ import Testing
   }
 
   @Test(arguments: State.all)
-  func everyCommandRefusesTheLedgerAndSaysWhatToDo(state: State) async throws {
+  func everyCommandRefusesTheLedgerWithARemedy(state: State) async throws {
     try await withTestDatabase(.ledger, .warehouse) { database in
       let file = FileManager.default.temporaryDirectory
         .appending(path: "\(database.name).yaml").path
@@ -104,8 +104,8 @@ import Testing
     }
   }
 
-  /// What a migration brings has to be named in `LedgerSchema`, with what roles need of it.
-  @Test func theProgramKnowsAllThatTheMigrationsMake() async throws {
+  /// `LedgerSchema` must name everything that a migration adds, with the privileges that roles need on it.
+  @Test func theProgramKnowsEverythingThatTheMigrationsCreate() async throws {
     let names = try FileManager.default.contentsOfDirectory(
       atPath: repositoryRootPath + "/migrations")
     let files = names.filter { $0.hasSuffix(".sql") }.sorted()

@@ -3,10 +3,10 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// A ledger whose schema was loaded from a dump, as dbmate does it: what migrations had put into its tables is
-/// not there.
+/// A ledger whose schema was loaded from a dump, as dbmate does it. The rows that migrations inserted are
+/// missing.
 @Suite struct LoadedLedgerTests {
-  /// What a dump of the schema leaves out: all rows. The tables have no others yet.
+  /// Deletes all rows, because a dump of the schema has no rows. The other tables are still empty.
   private static let loadsTheSchemaOnly: SQL = "DELETE FROM lethe.seal"
 
   private static func verify(_ nights: NightlyFixture) async throws -> Program.Ending {
@@ -14,7 +14,7 @@ import Testing
   }
 
   @Test(arguments: [true, false])
-  func aFreshLedgerIsWholeAndStaysSo(isLoaded: Bool) async throws {
+  func aNewLedgerIsWholeAndStaysWhole(isLoaded: Bool) async throws {
     try await NightlyFixture.with(Shop(), "INSERT INTO posts (post_id) VALUES (1), (2), (3)") {
       nights in
       if isLoaded { try await nights.execute(Self.loadsTheSchemaOnly) }
@@ -28,8 +28,8 @@ import Testing
     }
   }
 
-  /// A chain that somebody has taken away does not begin anew unseen.
-  @Test func aChainThatIsGoneIsMissed() async throws {
+  /// If the chain was deleted and then starts again, verification reports it.
+  @Test func aDeletedChainIsFound() async throws {
     try await NightlyFixture.with(Shop(), "INSERT INTO posts (post_id) VALUES (1), (2), (3)") {
       nights in
       try await nights.night([1: "deleted"], checks: false)
@@ -42,8 +42,8 @@ import Testing
     }
   }
 
-  /// The same from a real dump, on a real server.
-  @Test func aDumpOfTheSchemaMakesALedger() async throws {
+  /// The same test with a real dump on a real server.
+  @Test func aDumpOfTheSchemaIsAValidLedger() async throws {
     try await withTestDatabase(.ledger) { first in
       try await SecondServer.with { server in
         let url = try await server.restore(first.url, "--schema-only")

@@ -7,15 +7,15 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Answers that change nothing, night after night: the first has a record, the others leave traces, and whoever
-/// reads answers reads both.
+/// Responses that change nothing, night after night. The first has a record, the others leave traces. All code
+/// that reads responses reads both.
 @Suite struct TraceTests {
   struct Kind: Sendable, CustomTestStringConvertible {
     let testDescription: String
     var shop = Shop(restore: "former")
     var posts: [Int64: String] = [:]
     var users: [Int64: String] = [:]
-    /// What joins them on the fifth night.
+    /// The responses that are added in the fifth night.
     var joins: [Int64: String] = [:]
   }
 
@@ -80,7 +80,7 @@ import Vocabulary
 
   static let records: SQL = "SELECT count(*) FROM lethe.event WHERE cause_id IS NULL"
 
-  /// The answers that a run's traces are of.
+  /// The responses that the traces of a run stand for.
   private static func traced(_ run: Int) -> String {
     """
     SELECT t.type, t.id, t.reason FROM \(PipelineFixture.tracedEvents) AS t JOIN lethe.chunk USING (chunk_id)
@@ -106,7 +106,7 @@ import Vocabulary
     return counts
   }
 
-  /// What each night adds, whatever it finds. A night's traces are as many as the night's before.
+  /// The tables that get rows every night, with any result. Each night leaves the same number of traces.
   private static let growing: Set<String> = [
     "run", "export", "chunk", "job", "batch", "seal", "trace",
   ]
@@ -139,7 +139,7 @@ import Vocabulary
         }
         before = now
       }
-      // Those that join have records, beside the others.
+      // The added responses have records, in addition to the existing ones.
       try await night(kind.posts.merging(kind.joins) { $1 })
       #expect(try await nights.rows(Self.records) == ["(\(all + kind.joins.count))"])
       #expect(
@@ -171,8 +171,8 @@ import Vocabulary
     }
   }
 
-  /// Whatever differs from the newest record gets one of its own.
-  @Test func anAnswerThatDiffersHasARecord() async throws {
+  /// A response that differs from the newest record gets its own record.
+  @Test func aResponseThatDiffersHasARecord() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       func line(_ reason: String, redacted: String) -> String {
         let action = reason == "geo_scrubbed" ? "scrub_geo" : "delete"
@@ -187,7 +187,7 @@ import Vocabulary
         (line("protected", redacted: one), 3), (line("protected", redacted: "null"), 4),
         (line("protected", redacted: "null"), 4), (line("geo_scrubbed", redacted: "null"), 5),
         (line("geo_scrubbed", redacted: "null"), 5), (line("protected", redacted: one), 6),
-        // Clean again, and then the same as before: it changes a row.
+        // The ID is clean again, and then the response is the same as before. It changes a row.
         ("\n", 7), ("\n", 7), (line("protected", redacted: one), 8),
         (line("protected", redacted: one), 8),
       ]
@@ -196,11 +196,11 @@ import Vocabulary
         try await nights.night(checks: false)
         #expect(try await nights.rows(Self.records) == ["(\(step.records))"], "night \(number)")
       }
-      // Somebody opens the row.
+      // Another writer makes the row public.
       try await nights.execute("UPDATE shop.posts SET visibility = 'public' WHERE post_id = 1000")
       try await nights.night(checks: false)
       #expect(try await nights.rows(Self.records) == ["(9)"])
-      // Another pipeline's first answer.
+      // The first response of another pipeline.
       try nights.edit("name: shop", to: "name: other")
       for _ in 1...2 { try await nights.night(checks: false) }
       #expect(try await nights.rows(Self.records) == ["(10)"])
@@ -208,13 +208,12 @@ import Vocabulary
     }
   }
 
-  // MARK: Who reads answers
+  // MARK: Code that reads responses
 
   private static let protected = CollectTests.event(1000, "delete", "protected")
   private static let withheld = CollectTests.event(1000, "delete", "withheld")
 
-  /// Reads a kept line of the newest chunk of a run as if it said that the post is deleted, and as if no newer
-  /// answer had closed it.
+  /// Retries a kept line of a run, as if it reported the post as deleted and no newer response had closed it.
   private static func retry(
     _ nights: NightlyFixture, ofRun run: Int
   ) async throws -> PipelineRuntime.RetryReport {
@@ -228,9 +227,9 @@ import Vocabulary
     return try await nights.withRuntime { try await $0.retryQuarantined() }
   }
 
-  /// The newest answer left a trace, and still nothing older is acted on.
+  /// The newest response left only a trace. Even so, no older response is applied.
   @Test(arguments: ["protected", "geo_scrubbed", "suspended"])
-  func aTraceSupersedesOlderAnswers(reason: String) async throws {
+  func aTraceSupersedesOlderResponses(reason: String) async throws {
     let shop = Shop(restore: "former", postActions: ["suspended": "ignore"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       let action = reason == "geo_scrubbed" ? "scrub_geo" : "delete"
@@ -247,7 +246,7 @@ import Vocabulary
     }
   }
 
-  @Test func aLineAboutAnIDThatHasATraceStays() async throws {
+  @Test func aQuarantinedLineForAnIDWithATraceStays() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.protected)
@@ -266,8 +265,8 @@ import Vocabulary
     }
   }
 
-  /// The event that was refused is overtaken by an answer of which there is a trace.
-  @Test func aTraceEndsARefusal() async throws {
+  /// A response that left a trace supersedes the refused event.
+  @Test func aTraceSupersedesARefusal() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.execute(
         """
@@ -282,7 +281,7 @@ import Vocabulary
         _ = try await nights.withRuntime { try await $0.run() }
       }
       #expect(try await nights.rows(Self.records) == ["(1)"])
-      // As if nobody had looked before the trace was written.
+      // The state as if refusals had not been checked before the trace was written.
       try await nights.execute(
         "UPDATE lethe.refusal SET resolved_at = NULL, resolution = NULL, superseded_by = NULL")
       try await Connection.withConnection(ConnectionString(nights.url)) {
@@ -292,7 +291,7 @@ import Vocabulary
     }
   }
 
-  @Test func theNewestAnswerOfAReleaseMayBeATrace() async throws {
+  @Test func aReleaseUsesATraceAsTheNewestResponse() async throws {
     let shop = Shop(restore: "former", postActions: ["suspended": "ignore"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       let suspended = CollectTests.event(1000, "delete", "suspended")
@@ -316,7 +315,7 @@ import Vocabulary
 
   // MARK: Edits
 
-  /// By the times of the answers of each night, whether the ID is queued anew after it was fetched.
+  /// The times in the response of each night, and whether the ID is queued again after it was fetched.
   private static let edits: [(what: String, times: [(String, String)], queued: [Bool])] = [
     ("no times", Array(repeating: ("null", "null"), count: 3), [true, false, false]),
     (
@@ -356,16 +355,16 @@ import Vocabulary
         #expect(
           try await nights.rows("SELECT id FROM lethe.rehydration") == (isQueued ? ["(1000)"] : []),
           "\(edit.what)")
-        // It is fetched.
+        // The ID is fetched.
         try await nights.execute(
           "DELETE FROM lethe.rehydration; UPDATE shop.posts SET searchable = true")
       }
     }
   }
 
-  /// The record of an edit is pruned, and the edit is still known; and it gets a record again.
+  /// The record of an edit is pruned. The edit is still known, and it gets a record again.
   @Test(arguments: [false, true])
-  func anEditOutlivesItsRecord(isEditedAgain: Bool) async throws {
+  func anEditIsKnownAfterItsRecordIsPruned(isEditedAgain: Bool) async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.edit((Self.time(1), Self.time(2))) + Self.protectedToo)
@@ -400,7 +399,7 @@ import Vocabulary
 
   // MARK: Evidence
 
-  /// What somebody does to the second night's traces of IDs 1000 and 2000, and where it is seen.
+  /// A change to the second night's traces of IDs 1000 and 2000, and the place where verification finds it.
   private static let tamperings: [(sql: SQL, seen: String)] = [
     (
       "UPDATE lethe.trace SET distances = '\\x000003e9'", "lethe.event and lethe.trace chunk_id = 3"
@@ -451,7 +450,7 @@ import Vocabulary
     }
   }
 
-  /// Traces go with their month.
+  /// Traces are deleted together with their month.
   @Test func aPruneDropsTracesWithTheirMonth() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...3 {
@@ -472,7 +471,7 @@ import Vocabulary
       #expect(
         try await nights.rows("SELECT run_id FROM lethe.trace JOIN lethe.chunk USING (chunk_id)")
           == ["(3)"])
-      // One that comes back is found.
+      // A deleted trace that was inserted again is found.
       try await nights.execute(
         """
         INSERT INTO lethe.trace
