@@ -2,7 +2,7 @@ import PostgreSQL
 import SystemPackage
 import TestSupport
 
-/// One warehouse of a dozen posts, in a range of IDs of its own, through a few nights.
+/// One warehouse of a dozen posts, in its own range of IDs, over a few nights.
 struct ModelCase {
   let base: Int64
   let connection: Connection
@@ -14,11 +14,11 @@ struct ModelCase {
   private var uncollected: [Int] = []
   private var unapplied: [Int] = []
   private var setAside: Set<Int> = []
-  /// Whether an event may take several transactions: what is done of it before it is refused stays, and
-  /// the model knows an event as a whole only.
+  /// Whether an event may take several transactions. The changes from before a refusal stay, but the model
+  /// handles an event only as a whole.
   private let hasParts: Bool
 
-  /// What `ModelTests` does to the reference warehouse before the first case.
+  /// The SQL that `ModelTests` runs on the reference warehouse before the first case.
   static let tables = """
     ALTER TABLE warehouse.posts DROP CONSTRAINT posts_visibility_check,
       ALTER visibility DROP NOT NULL, ADD searchable boolean NOT NULL DEFAULT true,
@@ -59,7 +59,7 @@ struct ModelCase {
       on: connection, copying: copying, directory: directory)
   }
 
-  /// - Returns: what is not as the model has it.
+  /// - Returns: the differences from the model.
   mutating func run() async throws -> [String] {
     for _ in 0..<20 { try await writer.write(&model, &dice) }
     for night in 0..<Int.random(in: 2...5, using: &dice) {
@@ -94,7 +94,7 @@ struct ModelCase {
     }
   }
 
-  /// Collects and applies a share of what waits, in any order, with writers in between.
+  /// Collects and applies a share of the waiting chunks, in any order, with other writers in between.
   private mutating func work(share: Double) async throws {
     if ModelKind.late.isUsed && dice.happens(0.5) { uncollected.shuffle(using: &dice) }
     for index in uncollected where dice.happens(share) {
@@ -115,7 +115,7 @@ struct ModelCase {
 
   // MARK: Refusals
 
-  /// Makes some rows stubborn, or mends all of them.
+  /// Makes some rows stubborn, so that writes to them fail, or makes all of them normal again.
   private mutating func setStubborn(_ some: Bool) async throws {
     try await connection.execute("DELETE FROM warehouse.stubborn")
     model.stubborn = []
@@ -135,7 +135,7 @@ struct ModelCase {
     }
   }
 
-  /// Ends a run of which something waits, before its time.
+  /// Gives up a run that still has waiting chunks.
   private mutating func giveUp() async throws {
     guard let chosen = (unapplied + uncollected).randomElement(using: &dice) else { return }
     try await driver.giveUp(runOf: chosen)

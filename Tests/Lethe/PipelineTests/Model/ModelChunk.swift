@@ -1,4 +1,4 @@
-/// A chunk of the model, its job's answer, and how far it has come.
+/// A chunk of the model, the response of its job, and its progress.
 struct ModelChunk: Sendable {
   struct Answer: Hashable, Sendable {
     var reason: String
@@ -8,11 +8,11 @@ struct ModelChunk: Sendable {
   /// A line of the result.
   enum Line: Sendable {
     case event(Int64, Answer)
-    /// A reason that nobody knows, about an ID.
+    /// An unknown reason for an ID.
     case unknown(Int64)
-    /// The API's word that what it was given is no ID.
+    /// The API's report that a value in its input is no ID.
     case invalid(String)
-    /// JSON, but nothing that could be attributed to an ID.
+    /// JSON that cannot be attributed to an ID.
     case unattributable
     /// No JSON.
     case garbage
@@ -36,29 +36,29 @@ struct ModelChunk: Sendable {
   let type: String
   let ids: Set<Int64>
   let range: ClosedRange<Int64>
-  /// The clock's time of the export.
+  /// The time of the export on the model's clock.
   let exportedAt: Int
-  /// When the API made the job; the order of the answers.
+  /// The time when the API created the job. It gives the order of the responses.
   let askedAt: Int
   let plan: ModelPlan
   let lines: [Line]
-  /// What is collected of it: events, and IDs that came back clean and hold rows.
+  /// The collected entries: events, and clean IDs that hold rows.
   var waiting: [Int64: Waiting] = [:]
-  /// IDs that were holders, and that the result has told to be clean.
+  /// IDs that were holders and are clean in the result.
   var cleanIDs: Set<Int64> = []
   var isCollected = false
-  /// By its run's end before its time; what waits is never applied.
+  /// True if its run was given up. The waiting entries are never applied.
   var isGivenUp = false
 
-  // MARK: What the result says
+  // MARK: The meaning of the result
 
-  /// Whether the body is a result at all: nothing, or something about an ID that was asked about.
+  /// Whether the body is a result: it is empty, or it has a line for an ID of the chunk.
   var isResult: Bool {
     lines.allSatisfy { if case .blank = $0 { true } else { false } }
       || lines.contains { $0.id.map(ids.contains) ?? false }
   }
 
-  /// What may be acted on: an ID about which two lines say two things is none of it.
+  /// The events that may be applied. An ID whose lines have different reasons is not among them.
   var events: [Int64: Answer] {
     var events: [Int64: Answer] = [:]
     for case .event(let id, let answer) in lines where ids.contains(id) && !isContradicted(id) {
@@ -73,13 +73,13 @@ struct ModelChunk: Sendable {
     return reasons.count > 1
   }
 
-  /// Whether the result says by silence that the ID is clean.
+  /// Whether the ID is clean because the result has no line for it.
   func speaksBySilence(of id: Int64) -> Bool {
     ids.contains(id) && tellsBySilence && !lines.contains { $0.id == id }
   }
 
-  /// Whether the result says anything about the ID. Of an applied chunk its range is known, and not whether
-  /// an ID of the range was among its IDs.
+  /// Whether the result has a meaning for the ID. For an applied chunk the range is known, but not whether an
+  /// ID in the range was among its IDs.
   func speaks(of id: Int64) -> Bool {
     if events[id] != nil { return true }
     return ids.contains(id) ? speaksBySilence(of: id) : tellsBySilence

@@ -1,12 +1,12 @@
 import Foundation
 import TestSupport
 
-/// What makes a case difficult; each kind can be left out, to see what the others come to.
+/// The difficulties of a case. Each kind can be left out, to test the others alone.
 enum ModelKind: String, CaseIterable {
   case protections, holds, former, kept, columns, unreadable, partly, refusals, edits, giving_up,
     late
 
-  /// All kinds but those that `LETHE_MODEL_WITHOUT` names, with commas between them.
+  /// All kinds except those in `LETHE_MODEL_WITHOUT`, which is a list separated by commas.
   static let used: Set<ModelKind> = {
     let without = ProcessInfo.processInfo.environment["LETHE_MODEL_WITHOUT"] ?? ""
     return Set(allCases).subtracting(
@@ -46,7 +46,7 @@ extension ModelPlan {
       datasets: [posts, users, reposts].shuffled(using: &dice), isAtomic: isAtomic)
   }
 
-  /// Adds what becomes of those who are gone for a while.
+  /// Adds the actions for users who are gone for a while.
   private static func actions(
     _ actions: [String: Action], text: String, _ dice: inout SeededGenerator
   ) -> [String: Action] {
@@ -78,7 +78,7 @@ extension ModelPlan {
         "tweet_edited": .rehydrate(["stale": "true"]),
       ], text: "text", &dice)
     if dice.happens(0.3) { actions["suspended"] = .delete }
-    // No deletion is held by a row that hangs on the post.
+    // No row that references the post blocks its deletion.
     let deletions = actions.filter { $0.value == .delete }
     var reached: [String: Action] = ["deleted": dice.happens(0.5) ? .delete : .ignore]
     reached["protected"] =
@@ -131,8 +131,8 @@ extension ModelPlan {
       ])
   }
 
-  /// What an operator changes of a definition between two nights.
-  /// - Parameter isQuiet: whether no chunk is on its way, so that datasets may change their names.
+  /// A change that an operator makes to a definition between two nights.
+  /// - Parameter isQuiet: whether no chunk is in progress, so that datasets may change their names.
   mutating func edit(isQuiet: Bool, _ dice: inout SeededGenerator) {
     switch Int.random(in: 0..<4, using: &dice) {
     case 0:
@@ -150,7 +150,7 @@ extension ModelPlan {
         datasets[index].name = "\(datasets[index].table)_\(Int.random(in: 0..<3, using: &dice))"
       }
     case 3:
-      // The posts of a user who is protected are no target any more.
+      // The posts of a protected user are not a target any more.
       for index in datasets.indices where datasets[index].type == "users" {
         datasets[index].targets.removeAll { $0.table == dice.one(of: ["posts", "reposts"]) }
       }
@@ -169,7 +169,7 @@ extension ModelChunk.Line {
     "users": ["deleted", "suspended", "deactivated", "protected"],
   ]
 
-  /// The lines of an answer to a chunk, as the API gives it or as it never should.
+  /// The lines of a response to a chunk, both valid lines and lines that the API should never send.
   static func random(
     _ type: String, _ ids: Set<Int64>, foreign: Int64, _ dice: inout SeededGenerator
   ) -> [Self] {
@@ -180,7 +180,7 @@ extension ModelChunk.Line {
       ])
     }
     func event(_ id: Int64) -> Self {
-      // Protections are what nights have in common, so they come more often.
+      // Several nights can affect the same protection, so protections are more frequent.
       var reason = dice.happens(0.4) ? "protected" : dice.one(of: reasons[type] ?? [])
       if !ModelKind.protections.isUsed && reason == "protected" { reason = "deactivated" }
       return .event(

@@ -13,11 +13,11 @@ import Warehouse
 
 @testable import CollectStage
 
-/// Does to a real warehouse, by Lethe's own stages, what `WarehouseModel` does in memory. The API is
-/// left out: a job's row is moved on by hand, and its answer written into a file. All that the test knows of
-/// the stages and of the ledger's tables is here.
+/// Does the same in a real warehouse, with Lethe's own stages, as `WarehouseModel` does in memory. It does not
+/// use the API: it updates a job's row directly and writes the job's response to a file. All the test's
+/// knowledge of the stages and of the ledger's tables is here.
 struct ModelDriver {
-  /// What a night's chunks were made by.
+  /// The objects that created a night's chunks.
   private struct PipelineFixture {
     let run: Run
     let definition: Definition
@@ -25,16 +25,16 @@ struct ModelDriver {
   }
 
   let connection: Connection
-  /// For exports, whose records go over the other connection meanwhile.
+  /// The connection for exports. Their records use the other connection at the same time.
   let copying: Connection
   let directory: FilePath
   let name: String
-  /// The keys of a dataset that say how it is cut up.
+  /// The keys of a dataset that set the sizes of its chunks and batches.
   let pieces: String
   private let lease = Lease()
   private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
   private var nights: [PipelineFixture] = []
-  /// In the order of the model's: the chunk's ID, and its night.
+  /// The chunk's ID and its night, in the order of the model's chunks.
   private var chunks: [(id: Int64, night: Int)] = []
 
   init(
@@ -45,7 +45,7 @@ struct ModelDriver {
     (self.connection, self.copying, self.directory) = (connection, copying, directory)
   }
 
-  // MARK: A night's beginning
+  // MARK: The start of a night
 
   struct Exported {
     let type: String
@@ -54,7 +54,7 @@ struct ModelDriver {
   }
 
   /// Exports all datasets into chunks of a new run.
-  /// - Returns: the chunks, in the order of the model's.
+  /// - Returns: the chunks, in the order of the model's chunks.
   mutating func export(_ plan: ModelPlan) async throws -> [Exported] {
     try await connection.waitForOtherDatabases()
     let yaml = plan.yaml(name: name, pieces: pieces)
@@ -86,7 +86,7 @@ struct ModelDriver {
 
   private var ledger: ChunkLedger { ChunkLedger(connection: connection, lease: lease) }
 
-  /// Moves a chunk's job on until it is complete.
+  /// Moves a chunk's job through its states until it is complete.
   func ask(_ index: Int, askedAt: Int) async throws {
     let id = chunks[index].id
     let attempt = try await ledger.jobIntended(for: ledger.chunk(id))
@@ -99,7 +99,7 @@ struct ModelDriver {
 
   // MARK: Collect and apply
 
-  /// Collects a body. One that is no result is refused, with nothing kept of it.
+  /// Collects a body. A body that is no result is refused, and nothing of it is kept.
   func collect(_ index: Int, _ body: ModelChunk) async throws {
     do {
       try await collect(index, lines: body.lines)
@@ -126,7 +126,7 @@ struct ModelDriver {
     }
   }
 
-  /// Applies a chunk; what is refused of it is set aside: events by their IDs, or the chunk as a whole.
+  /// Applies a chunk. Refused work is set aside: single events by their IDs, or the whole chunk.
   func apply(_ index: Int) async throws {
     let night = nights[chunks[index].night]
     let chunk = try await ledger.chunk(chunks[index].id)
@@ -142,7 +142,7 @@ struct ModelDriver {
     }
   }
 
-  /// Takes what was set aside of a chunk on again, if newer answers have left anything of it.
+  /// Retries the work of a chunk that was set aside, unless newer responses superseded all of it.
   func retry(_ index: Int) async throws {
     let chunk = try await ledger.chunk(chunks[index].id)
     let runs = RunLedger(connection: connection)
@@ -153,7 +153,7 @@ struct ModelDriver {
         try await apply(index)
       }
     } catch let error as LedgerError where error.code == .refused {
-      // Nothing of it is left.
+      // No work is left.
     }
   }
 
@@ -165,13 +165,13 @@ struct ModelDriver {
     return ExportStage.stored(in: dataset, catalog: night.catalog)
   }
 
-  /// Ends the run of a chunk before its time.
+  /// Gives up the run of a chunk.
   func giveUp(runOf index: Int) async throws {
     try await RunLedger(connection: connection)
       .runGivenUp(nights[chunks[index].night].run.id, lease: lease)
   }
 
-  /// Whether two chunks are of one run.
+  /// Whether two chunks belong to the same run.
   func areOfOneRun(_ left: Int, _ right: Int) -> Bool {
     chunks[left].night == chunks[right].night
   }
@@ -199,9 +199,9 @@ struct ModelDriver {
     }
   }
 
-  // MARK: What the ledger holds
+  // MARK: The content of the ledger
 
-  /// Each query gives, for each thing, an ID by which it belongs to a case, and a text.
+  /// Each query returns a text for each entry, and an ID that shows which case the entry belongs to.
   static let tombstones = "SELECT id, concat_ws(' ', type, id, reason) FROM lethe.tombstone"
 
   static let rehydrations = "SELECT id, id::text FROM lethe.rehydration"
@@ -214,14 +214,14 @@ struct ModelDriver {
           UNION ALL SELECT id, action, type, reason, NULL, NULL FROM \(PipelineTests.PipelineFixture.tracedEvents) AS t) AS e
     """
 
-  /// A hold's columns: the row, the column, the former value, and what it was set to.
+  /// The columns of a hold: the row, the column, the former value, and the new value.
   static let holds = """
     SELECT k.value::bigint, concat_ws(' ', table_name, k.value, f.key, \(plain("f.value")),
                                       \(plain("set_to ->> f.key")))
     FROM lethe.hold, jsonb_each_text(row_key) AS k, jsonb_each_text(former) AS f
     """
 
-  /// A hold's holders, and the columns that each of them has set and that are still held.
+  /// The holders of a hold, and the columns that each holder has set and that are still held.
   static let holders = """
     SELECT k.value::bigint, concat_ws(' ', table_name, k.value, o.type, o.id, c.name)
     FROM lethe.hold AS h JOIN lethe.holder AS o USING (hold_id), unnest(o.columns) AS c (name),
@@ -229,7 +229,7 @@ struct ModelDriver {
     WHERE h.set_to ? c.name
     """
 
-  /// A kept value as the model writes it: of JSON the keys.
+  /// A kept value in the form of the model. For JSON these are the keys.
   private static func plain(_ value: String) -> String {
     """
     CASE WHEN f.key = 'raw' AND \(value) IS NOT NULL

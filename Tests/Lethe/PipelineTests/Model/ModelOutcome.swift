@@ -1,12 +1,12 @@
 import PostgreSQL
 
-/// Holds what a case has left in the warehouse and in the ledger against the model.
+/// Compares the warehouse and the ledger after a case with the model.
 struct ModelOutcome {
   let connection: Connection
   /// The case's first ID.
   let base: Int64
 
-  /// - Returns: what is not as the model has it.
+  /// - Returns: the differences from the model.
   func differences(_ model: WarehouseModel) async throws -> [String] {
     var differences: [String] = []
     for (table, id, columns) in Self.tables {
@@ -26,12 +26,12 @@ struct ModelOutcome {
     differences += try await compare(
       "record", ModelDriver.records, model.records.map(\.description),
       leavingOut: { text in
-        // A clean answer that a newer one has overtaken says nothing to anybody.
+        // A clean response that was superseded has no effect.
         Self.isAbout(model.refused, word: 2, of: text)
           || text.contains(" clean ") && text.hasSuffix(" superseded")
       })
     guard ModelKind.holds.isUsed else { return differences }
-    // The hold of a row that somebody else has deleted may be left, or not.
+    // If another writer deleted a row, its hold may still exist or not.
     let isGone: (String) -> Bool = { text in
       let words = text.split(separator: " ")
       let table = words[0] == "warehouse.post_media" ? "media" : words[0].dropFirst(10)
@@ -54,7 +54,7 @@ struct ModelOutcome {
     return differences
   }
 
-  /// Whether a text is about an ID of the set, or about what an event of such an ID has changed.
+  /// Whether a text is about an ID of the set, or about a change made by an event of such an ID.
   private static func isAbout(
     _ ids: Set<WarehouseModel.ID>, word: Int, of text: String
   ) -> Bool {

@@ -1,19 +1,19 @@
-/// What a definition asks for, in the words of the model: the driver writes the YAML from it, and the model
-/// does what it says.
+/// The content of a definition in the terms of the model. The driver writes the YAML from it, and the model
+/// follows it.
 struct ModelPlan: Sendable {
-  /// A column's value as a text; `null` for NULL, and for JSON its keys, sorted, with commas between them.
+  /// A column's value as text. NULL is `null`. JSON is its sorted keys, separated by commas.
   typealias Value = String
   static let null = "-"
 
   enum Restore: Sendable, Equatable {
     case none, former
-    /// Serves rows whose former value is not known: no row of the model is such a row.
+    /// For rows whose former value is not known. The model has no such row.
     case values
   }
 
   enum Erasure: Sendable, Equatable {
     case to(Value)
-    /// A key that is cut out of JSON.
+    /// A key that is removed from JSON.
     case cut(String)
   }
 
@@ -28,7 +28,7 @@ struct ModelPlan: Sendable {
   struct Target: Sendable {
     let table: String
     let match: String
-    /// The column of the rows' own IDs; all of them are posts.
+    /// The column with the rows' own IDs. All of these rows are posts.
     let id: String?
     var actions: [String: Action]
     var targets: [Target] = []
@@ -51,7 +51,7 @@ struct ModelPlan: Sendable {
     datasets.first { $0.type == type && $0.ids.contains(id) }
   }
 
-  /// Each protection of the plan is changed.
+  /// Changes each protection of the plan.
   mutating func changeProtections(
     _ change: (_ dataset: String, [String: Value], Restore) -> ([String: Value], Restore)
   ) {

@@ -4,16 +4,18 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Random warehouses and definitions, random answers over several nights, some of them unreadable, collected
-/// or applied late, refused or given up, and writers in between; each outcome held against a model in memory.
+/// Random warehouses and definitions, with random responses over several nights and other writers in between.
+/// Some responses are unreadable, collected or applied late, refused, or given up. Each outcome is compared
+/// with a model in memory.
 ///
-/// A failure names its seed. `LETHE_MODEL_SEED` and `LETHE_MODEL_CASES=1` make the same case again;
-/// `LETHE_MODEL_CASES` says how many cases each of the four databases gets: thousands by hand, and by default
-/// as many as do not hold the other tests up, the same each time. `LETHE_MODEL_SEED=random` looks for others.
+/// A failure names its seed. `LETHE_MODEL_SEED` and `LETHE_MODEL_CASES=1` repeat the same case.
+/// `LETHE_MODEL_CASES` sets the number of cases for each of the four databases. Use thousands in a manual run.
+/// The default is small enough not to delay the other tests, and the cases are the same each time.
+/// `LETHE_MODEL_SEED=random` tests other cases.
 @Suite struct ModelTests {
   private static let cases = number("LETHE_MODEL_CASES").map { Int($0) } ?? 100
 
-  /// More than a part has cases, so that no two parts have the same.
+  /// Larger than the number of cases in a part, so that no two parts have the same case.
   private static let seedsPerPart = max(cases, 250)
 
   private static let seed =
@@ -24,7 +26,7 @@ import Testing
     ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) }
   }
 
-  /// A database for cases, made by `makes` with its number and its seed.
+  /// A database for cases. `makes` creates a case from its number and its seed.
   private static func withPlatform(
     _ body: (_ makes: (_ number: Int, _ seed: UInt64) -> ModelCase) async throws -> Void
   ) async throws {
@@ -44,12 +46,12 @@ import Testing
     }
   }
 
-  /// Seeds of cases that were wrong once.
+  /// Seeds of cases that failed in the past.
   @Test(arguments: [
-    // A clean answer, taken on again, gave way to a newer job that had not asked about its ID.
+    // A clean response that was retried was superseded by a newer job that had not asked about its ID.
     9_029_991_265_528_668_016 as UInt64
   ])
-  func whatWasWrongOnceIsTheModels(seed: UInt64) async throws {
+  func everyCaseThatFailedBeforeMatchesTheModel(seed: UInt64) async throws {
     try await Self.withPlatform { makes in
       var modelCase = makes(1, seed)
       let differences = try await modelCase.run()
@@ -58,7 +60,7 @@ import Testing
   }
 
   @Test(arguments: 0..<4)
-  func everyOutcomeIsTheModels(part: Int) async throws {
+  func everyOutcomeMatchesTheModel(part: Int) async throws {
     try await Self.withPlatform { makes in
       for number in 1...Self.cases {
         let seed = Self.seed &+ UInt64(part * Self.seedsPerPart + number - 1)

@@ -1,7 +1,7 @@
 import PostgreSQL
 import TestSupport
 
-/// Somebody else beside Lethe, who writes to the warehouse and to the model.
+/// A writer other than Lethe. It writes to the warehouse and to the model.
 struct ModelWriter {
   let connection: Connection
   /// The case's first ID.
@@ -33,8 +33,8 @@ struct ModelWriter {
 
   // MARK: New rows
 
-  /// What a new row's visibility is; nil if there must be none. A row that was deleted while it was hidden
-  /// comes back open, and so it is told from the hidden one.
+  /// The visibility of a new row, or nil if there must be no new row. A row that was deleted while it was hidden
+  /// comes back as public, so that it differs from the hidden row.
   private func visibility(
     of key: WarehouseModel.RowKey, _ model: WarehouseModel, _ dice: inout SeededGenerator
   ) -> String? {
@@ -118,7 +118,7 @@ struct ModelWriter {
 
   // MARK: Changes
 
-  /// A row that is there and that may be written, and the name of its ID.
+  /// An existing row that may be written, and the name of its ID column.
   private func row(
     _ model: WarehouseModel, _ dice: inout SeededGenerator
   ) -> (table: String, id: String, key: Int64)? {
@@ -131,8 +131,8 @@ struct ModelWriter {
     return (table, id, number)
   }
 
-  /// The held column of a hidden row is opened; a row that is not held may be hidden, too. Of a row of which
-  /// several columns are held, nobody changes one alone.
+  /// Makes a hidden row public in its held column. A row that is not held may also become hidden. If a row has
+  /// several held columns, the writer does not change one of them alone.
   private func changeVisibility(
     _ model: inout WarehouseModel, _ dice: inout SeededGenerator
   ) async throws {

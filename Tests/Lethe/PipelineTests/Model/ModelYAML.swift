@@ -1,6 +1,6 @@
-/// A plan of the model as a definition.
+/// Writes a plan of the model as a definition.
 extension ModelPlan {
-  /// - Parameter pieces: the keys that say how a dataset is cut up.
+  /// - Parameter pieces: the keys that set the sizes of a dataset's chunks and batches.
   func yaml(name: String, pieces: String) -> String {
     """
     name: \(name)
@@ -54,7 +54,7 @@ extension ModelPlan {
         switch restore {
         case .none: "none"
         case .former: "former"
-        // Other values than any row ever had: they must never be seen.
+        // No row ever had these values, so they must never appear.
         case .values: yaml(set.mapValues { _ in "never" })
         }
       return "{protect: {set: \(yaml(set)), restore: \(word)}}"

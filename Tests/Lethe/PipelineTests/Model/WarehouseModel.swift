@@ -1,11 +1,12 @@
-/// The warehouse and what is remembered of it, in memory, an event at a time: what a definition has to come
-/// to, written down from what the words mean and not from any SQL. No batches, no transactions, no plans.
+/// A model in memory of the warehouse and of the stored history, one event at a time. It gives the expected
+/// result of a definition. It follows the documented meaning of the actions and not any SQL. It has no
+/// batches, no transactions and no plans.
 struct WarehouseModel {
   typealias Value = ModelPlan.Value
 
   struct Row: Hashable {
     var columns: [String: Value]
-    /// When somebody other than Lethe wrote the row last; nil if Lethe did.
+    /// The time of the last write by another writer. Nil if Lethe wrote the row last.
     var writtenAt: Int?
   }
 
@@ -23,7 +24,7 @@ struct WarehouseModel {
     }
   }
 
-  /// One row that Lethe has hidden: what its columns were, what they were set to, and for whom.
+  /// One row that Lethe has hidden: the former values of its columns, the new values, and the holders.
   struct Hold: Hashable {
     var former: [String: Value] = [:]
     var setTo: [String: Value] = [:]
@@ -58,7 +59,7 @@ struct WarehouseModel {
     var redactedAt: Int?
   }
 
-  /// By table and key.
+  /// The rows by table and key.
   var rows: [String: [String: Row]] = ["users": [:], "posts": [:], "media": [:], "reposts": [:]]
   var chunks: [ModelChunk] = []
   var clock = 0
@@ -67,11 +68,11 @@ struct WarehouseModel {
   var rehydrations: Set<Int64> = []
   private(set) var records: [Record] = []
   private var editsSeen: Set<Seen> = []
-  /// IDs of posts and reposts whose rows nobody may write now.
+  /// IDs of posts and reposts whose rows cannot be written now.
   var stubborn: Set<String> = []
-  /// Whether the event at work has met a stubborn row.
+  /// Whether the current event had to write a stubborn row.
   private var isRefused = false
-  /// IDs of which an event was refused at some time: what is recorded of them is not compared.
+  /// IDs that had a refused event at some time. Their records are not compared.
   private(set) var refused: Set<ID> = []
 
   // MARK: Collect
@@ -102,10 +103,10 @@ struct WarehouseModel {
     chunks[index].isCollected = true
   }
 
-  /// Whether a newer job, whose result was collected before, has the word on an ID of this chunk. Whether it had
-  /// asked about an ID that it is silent about shows no more. What is hidden or deleted by mistake then, because
-  /// it had, is of an ID without a row; what would stay as it is by mistake, because it had not, is asked about
-  /// again if the ID has one.
+  /// Whether a newer job, whose result was collected before, supersedes this chunk's response for an ID. If the
+  /// newer result has no line for the ID, it is no longer known whether that job had asked about it. If it had,
+  /// the ID may be hidden or deleted by mistake, but only an ID without a row. If it had not, the ID may stay
+  /// unchanged by mistake, but an ID with a row is asked about again.
   private func isOvertaken(
     _ id: Int64, _ answer: ModelChunk.Answer, of chunk: ModelChunk, by other: ModelChunk
   ) -> Bool {
@@ -120,8 +121,8 @@ struct WarehouseModel {
 
   // MARK: Apply
 
-  /// Applies what waits of a chunk. An event that meets a stubborn row is set aside alone, and all others
-  /// are applied; where the chunk is one transaction, it is set aside as a whole.
+  /// Applies the waiting entries of a chunk. An event that must write a stubborn row is set aside alone, and all
+  /// others are applied. If the chunk is one transaction, the whole chunk is set aside.
   mutating func apply(_ index: Int) {
     let before = self
     let chunk = chunks[index]
@@ -180,7 +181,7 @@ struct WarehouseModel {
     }
   }
 
-  /// Works on the rows that an ID reaches: first on those behind them.
+  /// Processes the rows that an ID reaches. The rows that these rows reach come first.
   private mutating func reach(
     _ targets: [ModelPlan.Target], from value: String, _ cause: ID, _ reason: String
   ) {
@@ -235,9 +236,9 @@ struct WarehouseModel {
     for (column, value) in set {
       let now = row.columns[column]
       if let held = hold.setTo[column], held == now {
-        // What another protection has hidden counts as done, whatever this one would have set.
+        // A column that another protection has hidden counts as done. The value of this protection is not used.
       } else if now == value {
-        // Somebody else has hidden it, and it is theirs.
+        // Another writer has hidden the row, so Lethe does not hold it.
         continue
       } else {
         changes[column] = value
@@ -251,7 +252,7 @@ struct WarehouseModel {
     return write(key, changes)
   }
 
-  /// - Parameter id: an ID whose newest answer says that it is open.
+  /// - Parameter id: an ID that is public in its newest response.
   private mutating func release(_ id: ID, _ reason: String, _ chunk: ModelChunk) {
     for (key, hold) in holds {
       guard let mine = hold.holders[id] else { continue }
@@ -260,7 +261,7 @@ struct WarehouseModel {
         continue
       }
       if hold.setTo.contains(where: { row.columns[$0.key] != $0.value }) {
-        // Somebody else has changed what was hidden: the row is theirs.
+        // Another writer has changed a hidden column, so Lethe no longer holds the row.
         holds[key] = nil
         continue
       }
@@ -279,7 +280,7 @@ struct WarehouseModel {
     }
   }
 
-  /// What leaves the row leaves its hold.
+  /// Erases values in the row and in its hold.
   private mutating func erase(_ key: RowKey, _ erasures: [String: ModelPlan.Erasure]) -> Bool {
     guard let row = rows[key.table]?[key.key] else { return false }
     var changes: [String: Value] = [:]
@@ -313,7 +314,7 @@ struct WarehouseModel {
   // MARK: Rows
 
   /// Lethe writes a row, or deletes it if `changes` is nil.
-  /// - Returns: whether that changed anything.
+  /// - Returns: whether the write changed the row.
   @discardableResult
   private mutating func write(_ key: RowKey, _ changes: [String: Value]?) -> Bool {
     guard var row = rows[key.table]?[key.key] else { return false }
@@ -329,7 +330,7 @@ struct WarehouseModel {
     return true
   }
 
-  /// Somebody else writes a row.
+  /// Another writer writes a row.
   mutating func put(_ table: String, _ key: String, _ changes: [String: Value]) {
     var row = rows[table]?[key] ?? Row(columns: [:], writtenAt: nil)
     row.columns.merge(changes) { $1 }
