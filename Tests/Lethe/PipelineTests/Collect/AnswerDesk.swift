@@ -13,8 +13,8 @@ import Warehouse
 
 @testable import CollectStage
 
-/// Has jobs asked and their results collected in an order that a test chooses, without the API. Each job
-/// is the only one of a run of its own, over the posts of a key range.
+/// Submits jobs and collects their results in the order that a test chooses, without the API. Each job is the
+/// only job of its run and covers the posts of a key range.
 struct AnswerDesk {
   let connection: Connection
   let copying: Connection
@@ -42,8 +42,8 @@ struct AnswerDesk {
 
   private var ledger: ChunkLedger { ChunkLedger(connection: connection, lease: lease) }
 
-  /// Exports the posts of a key range and moves their job on until it is complete.
-  /// - Parameter name: of the pipeline and of its dataset.
+  /// Exports the posts of a key range and moves their job through its states until it is complete.
+  /// - Parameter name: the name of the pipeline and of its dataset.
   func ask(_ name: String, _ ids: ClosedRange<Int64>, askedAt: Int) async throws -> Job {
     let yaml = """
       name: \(name)
@@ -110,7 +110,7 @@ struct AnswerDesk {
     try await RunLedger(connection: connection).runGivenUp(job.run.id, lease: lease)
   }
 
-  /// The IDs whose events are still to be acted on, if the chunk is applied or taken on again.
+  /// The IDs whose events are still to be applied if the chunk is applied or retried.
   func standing(_ job: Job) async throws -> Set<Int64> {
     Set(
       try await connection.query(
@@ -118,7 +118,7 @@ struct AnswerDesk {
       ).rows(as: Int64.self))
   }
 
-  /// What taking a failed chunk on again would begin with.
+  /// The number of events that a retry of a failed chunk would start with.
   func overtake(_ job: Job) async throws -> Int {
     let (ledger, chunk) = (ledger, job.chunk)
     let stored = try await stored(of: job)

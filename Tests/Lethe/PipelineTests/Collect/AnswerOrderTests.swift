@@ -3,10 +3,10 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Which of several answers about an ID counts, whatever order they are collected in and whatever
-/// becomes of their runs. Held against a model that knows nothing of how it is done.
+/// Which of several responses for an ID counts, for every order of collection and every outcome of their
+/// runs. The results are compared with a model that is independent of the implementation.
 @Suite struct AnswerOrderTests {
-  /// What a result says, as a test invents it.
+  /// The content of a result that a test makes up.
   struct ClientOutput {
     var events: [Int64: String] = [:]
     var withheld: Set<Int64> = []
@@ -21,7 +21,7 @@ import Testing
       return lines.joined()
     }
 
-    /// Whether there is a line that is about the chunk at all: without one it is no result.
+    /// Whether a line is about the chunk. Without such a line the body is no result.
     var isResult: Bool { !hasRubbish || !events.isEmpty || !withheld.isEmpty }
 
     func isSilent(about id: Int64) -> Bool {
@@ -47,9 +47,9 @@ import Testing
     return said
   }
 
-  /// - Parameter pipelines: the names to choose from; all have the same rows.
+  /// - Parameter pipelines: the names to choose from. All of them have the same rows.
   @Test(arguments: [["one"], ["one", "two"]], 0..<3)
-  func theNewestAnswerCountsInEveryOrder(pipelines: [String], part: Int) async throws {
+  func theNewestResponseCountsInEveryOrder(pipelines: [String], part: Int) async throws {
     let seed = SeededGenerator.seedOfTest()
     var dice = SeededGenerator(seed: seed)
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
@@ -65,7 +65,7 @@ import Testing
         var names: [String] = []
         var jobs: [AnswerDesk.Job] = []
         var said: [ClientOutput] = []
-        // Two of them may have been made in one instant of the API's clock.
+        // Two of the jobs may have the same time on the API's clock.
         var askedAt = number * 10
         for _ in 0..<3 {
           names.append(pipelines.randomElement(using: &dice) ?? "")
@@ -95,8 +95,8 @@ import Testing
     }
   }
 
-  /// An event stands until a newer result has another word on its ID, or is silent about it. The same
-  /// word for another pipeline's tables takes nothing from it.
+  /// An event is valid until a newer result has a different reason for its ID, or no line for it. The same
+  /// reason for another pipeline's tables does not supersede the event.
   private static func standing(_ place: Int, _ names: [String], _ said: [ClientOutput]) -> Set<
     Int64
   > {
@@ -126,14 +126,14 @@ import Testing
     ).onlyRow(as: Int.self)
   }
 
-  @Test func whatAGivenUpResultSaidIsKeptUntilAllOfItIsOvertaken() async throws {
+  @Test func eventsOfAGivenUpRunAreKeptUntilAllAreSuperseded() async throws {
     try await AnswerDesk.with { desk in
       try await Self.posts(desk)
       let old = try await desk.ask("one", 1...8, askedAt: 1)
       try await desk.collect(old, CollectTests.event(2) + CollectTests.event(3))
       try await desk.giveUp(old)
       #expect(try await desk.standing(old) == [2, 3])
-      // It says nothing of 2.
+      // The second result cannot decide about 2, because its reason is unknown.
       let second = try await desk.ask("one", 1...8, askedAt: 2)
       try await desk.collect(second, CollectTests.event(2, "delete", "withheld"))
       #expect(try await desk.standing(old) == [2])
@@ -144,8 +144,8 @@ import Testing
     }
   }
 
-  /// The same word of another pipeline takes nothing from an event, also when a third one has overtaken it.
-  @Test func whatANewerResultSaidIsNotTakenForSilence() async throws {
+  /// The same reason from another pipeline does not supersede an event, even after a third result superseded it.
+  @Test func theSameReasonInANewerResultIsNotSilence() async throws {
     try await AnswerDesk.with { desk in
       try await Self.posts(desk)
       let old = try await desk.ask("one", 1...8, askedAt: 1)
@@ -161,8 +161,8 @@ import Testing
     }
   }
 
-  /// The newest result's run was given up; a result from before it must not delete what it found clean.
-  @Test func anOlderAnswerDoesNotComeBackWhenTheNewerRunIsGivenUp() async throws {
+  /// The run of the newest result was given up. An older result must not delete the rows that were clean in it.
+  @Test func anOlderResponseStaysSupersededWhenTheNewerRunIsGivenUp() async throws {
     try await AnswerDesk.with { desk in
       try await Self.posts(desk)
       let old = try await desk.ask("one", 1...8, askedAt: 1)
@@ -172,14 +172,14 @@ import Testing
         CollectTests.event(1, "delete", "protected") + CollectTests.event(4, "delete", "withheld"))
       try await desk.giveUp(new)
       try await desk.collect(old, (1...4).map { CollectTests.event($0) }.joined())
-      // 1 is protected, 2 and 3 are clean, of 4 nobody knows more than the old result.
+      // 1 is protected, 2 and 3 are clean. For 4 there is only the old result.
       #expect(try await desk.standing(old) == [4])
     }
   }
 
-  /// A key range says nothing of IDs that the newer chunk had not asked about: the other dataset's rows are
-  /// its own.
-  @Test func aNewerResultSpeaksOnlyOfIDsThatWereAskedAbout() async throws {
+  /// A newer result has no effect on IDs in its key range that its chunk had not asked about. The rows of the
+  /// two datasets can differ.
+  @Test func aNewerResultAffectsOnlyTheIDsOfItsChunk() async throws {
     for isLate in [false, true] {
       try await AnswerDesk.with { desk in
         try await Self.posts(desk)
@@ -192,16 +192,16 @@ import Testing
         for (job, body) in isLate ? answers.reversed() : answers {
           try await desk.collect(job, body)
         }
-        // Late, nobody can tell any more what the other rows were.
+        // If the old result is late, Lethe no longer knows which rows the newer chunk had.
         #expect(try await desk.standing(old) == (isLate ? Set(2...7) : [2, 4, 5, 7]))
       }
     }
   }
 
-  /// Late, nobody can tell whether a newer job of the same rows had asked about an ID that it is silent about. It is
-  /// asked about again if it has a row. If it has none, what other tables have of it would stay as it is for good.
+  /// If a response is late, Lethe no longer knows whether a newer job of the same rows had asked about an ID without
+  /// a line. If the ID has a row, it is asked about again. If not, its data in other tables would never change.
   @Test(arguments: ["deleted", "protected", "geo_scrubbed"])
-  func silenceAboutAnIDWithoutARowTakesNoLateAnswersPlace(reason: String) async throws {
+  func silenceAboutAnIDWithoutARowSupersedesNoLateResponse(reason: String) async throws {
     try await AnswerDesk.with { desk in
       try await Self.posts(desk)
       let old = try await desk.ask("one", 1...8, askedAt: 1)
@@ -214,7 +214,7 @@ import Testing
       #expect(try await desk.standing(old) == [5])
       try await desk.giveUp(old)
       #expect(try await desk.overtake(old) == 1)
-      // Stored again, it is asked about again.
+      // The row exists again, so the ID is asked about again.
       try await desk.connection.runScript(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (5, 1, 'text', now())
@@ -223,8 +223,8 @@ import Testing
     }
   }
 
-  /// An ordinary large result costs no look at what silence says for each of its IDs.
-  @Test func anOrdinaryResultIsNotLookedAtIDByID() async throws {
+  /// For an ordinary large result, Lethe does not look up the meaning of silence for each ID.
+  @Test func anOrdinaryResultNeedsNoLookupForEachID() async throws {
     try await AnswerDesk.with { desk in
       try await desk.connection.runScript(
         """
@@ -246,7 +246,7 @@ import Testing
     }
   }
 
-  @Test func aFailedChunkGoesOnWhereItStoodAlsoWithAnEventOfWhichAPartIsApplied() async throws {
+  @Test func aFailedChunkResumesWithAPartlyAppliedEvent() async throws {
     try await AnswerDesk.with { desk in
       try await Self.posts(desk)
       let waiting = try await desk.ask("one", 1...8, askedAt: 1)
@@ -263,9 +263,9 @@ import Testing
       try await desk.giveUp(failed)
       let newest = try await desk.ask("one", 1...8, askedAt: 3)
       try await desk.collect(newest, CollectTests.event(5, "delete", "withheld"))
-      // Of the one that waits, a part of 3 is applied, and its record has to be made.
+      // In the waiting chunk a part of 3 is applied, and its record is still missing.
       #expect(try await desk.standing(waiting) == [2, 3, 5])
-      // 2 is applied in both.
+      // In both chunks 2 is applied.
       #expect(try await desk.standing(failed) == [2, 5])
       #expect(try await desk.overtake(failed) == 1)
     }

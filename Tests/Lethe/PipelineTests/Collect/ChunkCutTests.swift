@@ -4,7 +4,7 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Nights on which the host takes uploads that are smaller than the chunks.
+/// Nights when the host accepts only uploads that are smaller than the chunks.
 @Suite(.endedIfItHangs) struct ChunkCutTests {
   private static func with(
     _ profile: WireProfile, uploadBytesMax: Int, posts: Int,
@@ -34,7 +34,7 @@ import Testing
     }
   }
 
-  /// What an export of 1,000 posts has to be, however it is cut.
+  /// The required result of an export of 1,000 posts, for every way to cut it.
   private static func expectEachIDOnce(_ night: PipelineFixture) async throws {
     func value(_ sql: SQL) async throws -> Int { try await night.value(sql, as: Int.self) }
     #expect(try await value("SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts'") == 1000)
@@ -51,7 +51,7 @@ import Testing
       try await value("SELECT chunks FROM lethe.export WHERE dataset = 'posts'") == chunks)
   }
 
-  @Test func aChunkThatIsTooLargeIsCutUntilItFits() async throws {
+  @Test func aChunkThatIsTooLargeIsSplitUntilItFits() async throws {
     try await Self.run(uploadBytesMax: 1000, posts: 1000) { night, report in
       #expect(report.status == .done, "\(report.failures)")
       #expect(try await night.rowsThatDiffer() == 0)
@@ -59,7 +59,7 @@ import Testing
       try await Self.expectEachIDOnce(night)
       let largest = try await night.value("SELECT max(bytes) FROM lethe.chunk", as: Int.self)
       #expect(largest <= 1000)
-      // No slot is left taken.
+      // No slot is still in use.
       let active = try await night.value(
         "SELECT count(*) FROM compliance.jobs WHERE status IN ('created', 'in_progress')",
         as: Int.self)
@@ -67,8 +67,8 @@ import Testing
     }
   }
 
-  /// The slot is taken until the URL expires, for the profile knows no cancelling.
-  @Test func aStorageHostsLimitCutsTheChunk() async throws {
+  /// The slot is in use until the URL expires, because jobs of this profile cannot be cancelled.
+  @Test func theLimitOfAStorageHostSplitsTheChunk() async throws {
     try await Self.with(.gcs, uploadBytesMax: 1000, posts: 1000) { night, runtime in
       _ = try await runtime.export()
       let before = try await night.value(
@@ -89,7 +89,7 @@ import Testing
       """, as: Int.self)
   }
 
-  /// Chunks of 5,600 bytes for a host that takes 3,000: the first one shows it.
+  /// Chunks of 5,600 bytes for a host that accepts 3,000. The refusal of the first chunk shows the limit.
   @Test func oneRefusalIsEnoughForARun() async throws {
     try await Self.run(uploadBytesMax: 3000, posts: 3500) { night, report in
       #expect(report.status == .done, "\(report.failures)")
@@ -101,8 +101,8 @@ import Testing
     }
   }
 
-  /// Each command of the stages is a process of its own.
-  @Test func aRefusalIsKnownAfterARestart() async throws {
+  /// Each stage command is a separate process.
+  @Test func aSizeRefusalIsKnownAfterARestart() async throws {
     try await PipelineFixture.with({ $0.uploadBytesMax = 3000 }) { night in
       try await night.invent(posts: 3500)
       let pipeline = try night.pipeline()
@@ -116,15 +116,15 @@ import Testing
       #expect(report.status == .done, "\(report.failures)")
       #expect(try await Self.refusedJobs(night) == 1)
       #expect(try await night.rowsThatDiffer() == 0)
-      // The host may take more by now: a new run tries.
+      // The host may accept more now, so a new run tries again.
       let next = try #require(try await night.withRuntime(pipeline) { try await $0.run() }.last)
       #expect(next.status == .done, "\(next.failures)")
       #expect(try await Self.refusedJobs(night, in: 2) == 1)
     }
   }
 
-  /// What the host has taken as large as that was refused for something else.
-  @Test func aRefusalThatContradictsTheHostTeachesNothing() async throws {
+  /// The host has accepted other uploads of the same size, so this refusal has a different reason.
+  @Test func aRefusalOfASizeThatTheHostAcceptedSetsNoLimit() async throws {
     try await RefusalFixture.with(configure: {
       $0.intercept = { call in
         call.kind == .upload && call.number == 4 ? .init(status: 413, json: "{}") : nil
@@ -138,12 +138,12 @@ import Testing
       #expect(try await world.postsNotDone() == [])
       let cut = try await world.night.value(
         "SELECT count(*) FROM lethe.chunk WHERE cuts > 0", as: Int.self)
-      // The two parts of the one that was refused.
+      // These are the two parts of the refused chunk.
       #expect(cut == 2)
     }
   }
 
-  @Test func aHostThatTakesNothingHasTheChunkSetAside() async throws {
+  @Test func aChunkIsSetAsideIfTheHostAcceptsNothing() async throws {
     try await Self.run(uploadBytesMax: 1, posts: 12) { night, report in
       #expect(!report.failures.isEmpty)
       let least = try await night.value(
@@ -156,8 +156,8 @@ import Testing
     }
   }
 
-  /// What is too large for the API for good costs a bounded number of jobs.
-  @Test func cuttingEnds() async throws {
+  /// A chunk that stays too large for the API uses a limited number of jobs.
+  @Test func aChunkIsSplitALimitedNumberOfTimes() async throws {
     try await Self.run(uploadBytesMax: 1, posts: 200) { night, _ in
       let most = try await night.value("SELECT max(cuts) FROM lethe.chunk", as: Int.self)
       #expect(most == 7)
@@ -166,13 +166,13 @@ import Testing
         SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.dataset = 'posts'
         """,
         as: Int.self)
-      // Seven cuts down to the smallest part, and one more job for each part beside it.
+      // There are seven cuts down to the smallest part, and one more job for each other part.
       #expect(jobs <= 16)
     }
   }
 
-  /// Once it is known that nothing is small enough, another chunk costs one job.
-  @Test func cuttingThatCannotHelpIsLeftAlone() async throws {
+  /// When it is known that no size is small enough, each other chunk uses one job.
+  @Test func aChunkIsNotSplitIfNoSizeIsSmallEnough() async throws {
     try await Self.run(uploadBytesMax: 1, posts: 2100) { night, _ in
       let jobs = try await night.value(
         "SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.dataset = 'posts'",

@@ -12,7 +12,7 @@ import Testing
       + "\n"
   }
 
-  /// Ten posts, 1 to 10, and a pipeline of them alone.
+  /// Ten posts, 1 to 10, and a pipeline with only these posts.
   static func collecting(
     _ script: ScriptedAPI.Script,
     _ body: @escaping @Sendable (PipelineFixture, RunReport) async throws -> Void
@@ -46,7 +46,7 @@ import Testing
     (#"{"id":"3","action":"delete","reason":"a\u0000é"}"#, "unknown reason a??"),
     ("{\"id\":\"" + String(repeating: "3", count: 70_000) + "\"}", "over 65536 bytes"),
   ])
-  func aLineThatNobodyMayActOnIsKeptAndTheRestIsApplied(line: String, why: String) async throws {
+  func aLineThatCannotBeAppliedIsKeptAndTheRestIsApplied(line: String, why: String) async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in "\n" + Self.event(5) + line + "\n\n" + Self.event(6) }
     try await Self.collecting(script) { night, report in
@@ -89,7 +89,7 @@ import Testing
     }
   }
 
-  @Test func aGeoReasonKeepsThePostWhateverTheActionSays() async throws {
+  @Test func aGeoReasonKeepsThePostForEveryAction() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in
       Self.event(1, "delete", "scrub_geo") + Self.event(2, "delete", "geo_scrubbed")
@@ -104,7 +104,7 @@ import Testing
   }
 
   @Test(arguments: [true, false])
-  func aResultThatWasCutIsNotBelieved(inTransit: Bool) async throws {
+  func aTruncatedResultIsRefused(inTransit: Bool) async throws {
     var script = ScriptedAPI.Script()
     if inTransit {
       script.result = { $0.map { Self.event($0) }.joined() }
@@ -139,7 +139,7 @@ import Testing
   }
 
   @Test(arguments: ["failed", "expired"])
-  func aJobThatComesToNothingIsTriedAgainABoundedNumberOfTimes(status: String) async throws {
+  func aFailedJobIsRetriedALimitedNumberOfTimes(status: String) async throws {
     let api = ScriptedAPI(.init(status: status, error: "the spool is full"))
     try await PipelineFixture.with { night in
       try await night.execute(
@@ -159,7 +159,7 @@ import Testing
         #expect(failure.contains("the spool is full") == (status == "failed"))
         #expect(Set(api.jobNames).count == 3)
       }
-      // The run is over: the next one begins afresh and is not held up by it.
+      // The run has ended. The next run starts again, and the old run does not delay it.
       let unfinished = try await night.value(
         "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL", as: Int.self)
       #expect(unfinished == 0)
@@ -170,11 +170,11 @@ import Testing
     ("crc32c=yKvbmg==", false), ("crc32c=AAAAAA==", false), ("md5=1B2M2Y8AsgTpgAmY7PhCfg==", false),
     ("crc32c=AAAAAA==,md5=1B2M2Y8AsgTpgAmY7PhCfg==", true), ("sha1=unknown", true),
   ])
-  func aResultThatDoesNotAgreeWithItsChecksumIsNotBelieved(
+  func aResultWithAWrongChecksumIsRefused(
     hash: String, isEmpty: Bool
   ) async throws {
     var script = ScriptedAPI.Script()
-    // The hashes that are right are those of nothing.
+    // The correct hashes are the hashes of empty input.
     script.result = { _ in isEmpty ? "" : Self.event(5) }
     script.hash = hash
     try await Self.collecting(script) { night, report in
@@ -185,8 +185,8 @@ import Testing
     }
   }
 
-  /// A chunk whose answer was stopped and approved much later must not undo what was learnt since.
-  @Test func aLateAnswerUndoesNothingOfANewerOne() async throws {
+  /// A chunk that was stopped and approved much later must not undo the effects of newer responses.
+  @Test func aLateResponseDoesNotUndoANewerOne() async throws {
     let lines = Answers([
       CollectTests.event(1, "delete", "protected"),
       (3...10).map { CollectTests.event($0) }.joined(),  // 1 is clean; over the limit
@@ -206,7 +206,7 @@ import Testing
         let stopped = try #require(
           try await night.withRuntime(pipeline) { try await $0.run() }.last)
         #expect(stopped.status == .stopped)
-        // The next night resumes the stopped run in vain, and makes its own.
+        // The next night tries to resume the stopped run without success, and starts its own run.
         let newer = try await night.withRuntime(pipeline) { try await $0.run() }
         #expect(newer.map(\.status) == [.stopped, .done])
         let chunk = try #require(stopped.stopped.first?.chunkID)
@@ -221,7 +221,7 @@ import Testing
         ).onlyRow(as: String.self, Int.self)
       }
       #expect(visibility == "protected")
-      // The newer answer was silent about the others: they are clean again.
+      // The newer response has no line for the others, so they are clean again.
       #expect(rows == 10)
       let superseded = try await night.value(
         "SELECT count(*) FROM lethe.event WHERE superseded_by IS NOT NULL AND action = 'ignore'",
@@ -233,7 +233,7 @@ import Testing
     }
   }
 
-  @Test func noRestoreIsConcludedWhileALineOfTheResultCannotBeAttributed() async throws {
+  @Test func noRowIsRestoredIfALineOfTheResultCannotBeAttributed() async throws {
     let lines = Answers([
       CollectTests.event(1, "delete", "protected"),
       CollectTests.event(2, "delete", "protected") + "garbage\n", "",

@@ -8,22 +8,22 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// When each ID was last checked, after nights with chunks of other sizes over a dataset whose ends move, with
-/// lines that nobody may act on and answers that are applied late; held against every range that there ever
-/// was.
+/// The time when each ID was last checked. The nights have different chunk sizes, and the dataset grows and
+/// shrinks at its ends. Some lines cannot be applied, and some responses are applied late. The result is compared
+/// with all ranges that ever existed.
 @Suite struct CoverageTests {
-  /// What was asked of a job, and which of it the result does not answer for.
+  /// The IDs of a job, and the IDs that its result does not cover.
   private struct Asked: Sendable {
     var ids: [Int64] = []
     var withheld: Set<Int64> = []
     var hasRubbish = false
 
-    /// The key ranges that it answers for.
+    /// The key ranges that the result covers.
     var ranges: [ClosedRange<Int64>] {
       if hasRubbish { return [] }
       return ids.split { withheld.contains($0) }.compactMap { part in
         guard let first = part.first, let last = part.last else { return nil }
-        // It reaches to the IDs that have no answer, or to the chunk's end.
+        // The range extends to the nearest IDs without a response, or to the end of the chunk.
         let before = ids.last { $0 < first }.map { $0 + 1 } ?? first
         let after = ids.first { $0 > last }.map { $0 - 1 } ?? last
         return before...after
@@ -31,11 +31,11 @@ import Vocabulary
     }
   }
 
-  /// What the scripted API is to answer, and what it was asked.
+  /// The responses of the scripted API, and the requests that it received.
   private final class Desk: Sendable {
     struct State: Sendable {
       var dice: SeededGenerator
-      /// How many answers in a hundred nobody may act on.
+      /// The percentage of responses that cannot be applied.
       var withheldPercent = 0
       var stopsChunks = false
       var asked: [Int: Asked] = [:]
@@ -69,7 +69,7 @@ import Vocabulary
     }
   }
 
-  /// Every range that an applied chunk has answered for, with the microsecond of its answer.
+  /// Every range that an applied chunk covers, with the time of its response in microseconds.
   private static func everyRange(
     _ night: PipelineFixture, _ desk: Desk
   ) async throws -> [(range: ClosedRange<Int64>, at: Int64)] {
@@ -105,13 +105,13 @@ import Vocabulary
     }
     #expect(found.map(\.1) == owners.map { $0.map { ranges[$0].at } }, comment)
     #expect(found.allSatisfy { $0.0 <= 1 }, comment)
-    // No more rows than there are stretches of IDs with one answer.
+    // There is one row for each stretch of IDs with the same response, and no more.
     let stretches = owners.indices.count {
       owners[$0] != nil && ($0 == 0 || owners[$0] != owners[$0 - 1])
     }
     let rows = try await night.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
     #expect(rows == stretches, comment)
-    // What the audit says is the same.
+    // The audit reports the same.
     for id in stride(from: 1, through: last, by: 17) {
       let trail = try await night.database.withConnection {
         try await AuditLedger(connection: $0).trail(of: id, type: .tweets)
@@ -139,7 +139,7 @@ import Vocabulary
   }
 
   @Test(arguments: 0..<2)
-  func eachIDHasTheTimeOfItsNewestAnswer(part: Int) async throws {
+  func eachIDHasTheTimeOfItsNewestResponse(part: Int) async throws {
     let seed = SeededGenerator.seedOfTest() &+ UInt64(part)
     var dice = SeededGenerator(seed: seed)
     var plan: [(chunkIDs: Int, percent: Int, stops: Bool, gone: ClosedRange<Int64>)] = []
@@ -159,7 +159,7 @@ import Vocabulary
       try await api.serving { url in
         var stopped: [Int64] = []
         for (number, plan) in nights.enumerated() {
-          // The dataset grows at both ends, and some of it goes.
+          // The dataset grows at both ends, and some rows are deleted.
           let grown = Int64(10 * number)
           try await Self.insert((100 - grown)...(120 + grown), night)
           try await night.execute(
@@ -171,10 +171,10 @@ import Vocabulary
           let pipeline = try Self.pipeline(night, url, chunkIDs: plan.chunkIDs)
           let reports = try await night.withRuntime(pipeline) { try await $0.run() }
           stopped += (reports.last?.stopped ?? []).map(\.chunkID)
-          // An answer of an earlier night comes to its turn.
+          // A response from an earlier night is applied now.
           if number % 3 == 2 {
             for chunk in stopped {
-              // Newer answers may have overtaken all of it: then it is applied by now.
+              // If newer responses superseded all of its events, the chunk is already applied.
               do {
                 _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
               } catch let error as LedgerError where error.message.contains("is applied already") {}
@@ -188,16 +188,16 @@ import Vocabulary
     }
   }
 
-  /// However many nights: between two chunks of a night there can be a stretch without IDs that has the
-  /// answer of an earlier one.
-  @Test func itIsNoMoreThanOneNightsChunks() async throws {
+  /// The limit holds for any number of nights. Between two chunks of a night there can be a stretch without IDs
+  /// that has the response of an earlier night.
+  @Test func theCoverageIsLimitedByOneNightsChunks() async throws {
     try await PipelineFixture.with { night in
       let desk = Desk(seed: 1)
       let api = ScriptedAPI(.init(download: { .init(body: Array(desk.answer($0).utf8)) }))
       try await api.serving { url in
         for number in 0..<12 {
           let grown = Int64(3 * number)
-          // Every third number, so that there is room between chunks.
+          // Only every third number has a post, so there are gaps between chunks.
           try await Self.insert(stride(from: 100 - grown, through: 130 + grown, by: 3), night)
           let pipeline = try Self.pipeline(night, url, chunkIDs: [4, 9, 5, 30][number % 4])
           let reports = try await night.withRuntime(pipeline) { try await $0.run() }

@@ -4,12 +4,12 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Bodies that are no result: nothing is concluded from one, and the API is asked again.
+/// Bodies that are no result. Lethe takes no conclusion from them and asks the API again.
 @Suite struct NoResultTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let answer: ScriptedAPI.Answer
-    /// What the failure has to say.
+    /// The texts that the failure must contain.
     let says: [String]
 
     init(
@@ -104,7 +104,7 @@ import Testing
   ]
 
   @Test(arguments: bodies + envelopes)
-  func whatIsNoResultIsAskedForAgainAndThenTheChunkFails(row: Case) async throws {
+  func aBodyThatIsNoResultIsRequestedAgainThenTheChunkFails(row: Case) async throws {
     let ending = try await SilenceFixture.run(row.answer)
     var untouched = SilenceFixture.Outcome()
     untouched.left = SilenceFixture.posts.subtracting(SilenceFixture.deletedBefore)
@@ -123,7 +123,7 @@ import Testing
 
   /// The next download, or the next job, may bring the result.
   @Test(arguments: [1, 2, 3, 6, 8])
-  func aResultThatComesAfterAllIsTaken(wrongDownloads: Int) async throws {
+  func aResultAfterWrongDownloadsIsCollected(wrongDownloads: Int) async throws {
     var script = ScriptedAPI.Script()
     script.download = { download in
       download.number <= wrongDownloads

@@ -13,13 +13,13 @@ import Vocabulary
 @Suite(.endedIfItHangs) struct PartUploadTests {
   private static let unit = 256 * 1024
 
-  /// What the storage host was asked.
+  /// The requests that the storage host received.
   private final class Log: Sendable {
     private let lines = Mutex<[String]>([])
 
     func add(_ line: String) { lines.withLock { $0.append(line) } }
 
-    /// The statuses of the calls of a method, in their order.
+    /// The statuses of the calls of a method, in the order of the calls.
     func statuses(of method: String) -> [Int] {
       lines.withLock { $0 }.compactMap { line in
         guard
@@ -37,7 +37,7 @@ import Vocabulary
     let client: ComplianceClient
     let log: Log
 
-    /// Uploads so many bytes to a new job.
+    /// Uploads the given number of bytes to a new job.
     func upload(_ bytes: Int, _ name: String = "parts") async throws -> APIJob {
       let text = String(repeating: "1234567\n", count: bytes / 8)
       let file = night.directory + "/\(name).ids"
@@ -96,7 +96,7 @@ import Vocabulary
     ["{at: upload, call: [1, 2, 3, 5], cut: during}"],
     ["{at: upload, every: 3, answer: {status: 500, body: html}}"],
   ])
-  func aBreakIsGoneOnFromWhereTheHostStands(faults: [String]) async throws {
+  func anInterruptedUploadResumesAtTheHostsPosition(faults: [String]) async throws {
     try await Self.run(faults) { world in
       _ = try await world.upload(4 * Self.unit)
       #expect(
@@ -104,15 +104,15 @@ import Vocabulary
     }
   }
 
-  @Test func whatIsStoredIsNotSentAgain() async throws {
+  @Test func aStoredPartIsNotSentAgain() async throws {
     try await Self.run(["{at: upload, call: 3, lose_response: true}"]) { world in
       _ = try await world.upload(4 * Self.unit)
-      // The third part is stored, and its answer lost; the fourth is what is asked for then.
+      // The third part is stored and its response is lost. Then the host asks for the fourth part.
       #expect(world.log.statuses(of: "PUT") == [308, 308, 0, 308, 200])
     }
   }
 
-  @Test func aLostSessionIsBegunAnew() async throws {
+  @Test func aLostUploadSessionIsStartedAgain() async throws {
     try await Self.run { world in
       try await world.night.database.withConnection {
         try await $0.runScript(
@@ -136,7 +136,7 @@ import Vocabulary
     }
   }
 
-  @Test func theProfileIsFoundOutAndGoneBackFrom() async throws {
+  @Test func theAutomaticProfileChangesToResumableUploads() async throws {
     try await Self.run(profile: .auto) { world in
       func isForParts(_ job: APIJob) -> Bool {
         job.uploadURL?.exposed.contains("x-goog-resumable") == true
@@ -148,7 +148,7 @@ import Vocabulary
   }
 
   @Test(arguments: [UploadProfile.auto, .native, .gcs])
-  func theAPIsOwnHostTakesNoParts(profile: UploadProfile) async throws {
+  func theAPIsOwnHostAcceptsNoParts(profile: UploadProfile) async throws {
     try await Self.run(profile: profile, service: .native) { world in
       guard profile == .gcs else {
         let url = try #require(try await world.upload(8).uploadURL)

@@ -6,7 +6,7 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Lines that come again, that are answered, that are refused, and that go.
+/// Quarantined lines that appear again, are answered, are refused, or are pruned.
 @Suite struct QuarantineAgainTests {
   /// Nights over ten posts, 1 to 10, each with the next result.
   private static func nights(
@@ -40,7 +40,7 @@ import Testing
       + "\n"
   }
 
-  /// Each line, in order: the job that it belongs to, how often it was seen, and what became of it.
+  /// Each line, in order: the job that it belongs to, how often it was seen, and its status.
   private static func lines(_ night: PipelineFixture) async throws -> [String] {
     try await night.database.withConnection {
       try await $0.query(
@@ -94,15 +94,15 @@ import Testing
     }
   }
 
-  @Test func otherWordsOrAnotherIDIsAnotherLine() async throws {
+  @Test func aDifferentTextOrIDIsADifferentLine() async throws {
     let night =
       Self.withheld(3) + Self.withheld(4) + Self.withheld(3, "hidden") + "x\n" + "y\n"
-      // Twice in one result is one sighting.
+      // A line that is twice in one result counts as seen once.
       + Self.withheld(3, at: 2) + "x\n"
     try await Self.nights([night, night, Self.withheld(4) + "x\n"]) { night, next in
       #expect(try await next().quarantineOpen == 5)
       #expect(try await next().quarantineOpen == 5)
-      // Bytes that are no JSON may be about any ID: nothing is answered.
+      // Bytes that are no JSON may be about any ID, so no line is answered.
       #expect(try await next().quarantineOpen == 5)
       let lines = try await Self.lines(night)
       #expect(
@@ -113,7 +113,7 @@ import Testing
     }
   }
 
-  @Test func whatSomebodyDismissedOpensAnewWhenItComesAgain() async throws {
+  @Test func aDismissedLineIsOpenWhenItAppearsAgain() async throws {
     try await Self.nights([Self.withheld(3), Self.withheld(3)]) { night, next in
       _ = try await next()
       let dismissed = try await QuarantineTests.lethe(night, "dismiss", "1", "--note", "asked")
@@ -129,7 +129,7 @@ import Testing
     let name: String
     var before: SQL = ""
     let result: String
-    /// What the line about 3 of the first night is.
+    /// The status of the first night's line about 3.
     let line: String
 
     var testDescription: String { name }
@@ -160,7 +160,7 @@ import Testing
   ]
 
   @Test(arguments: seconds)
-  func aTrustedAnswerAboutTheIDClosesTheLine(second: Second) async throws {
+  func aTrustedResponseAboutTheIDClosesTheLine(second: Second) async throws {
     try await Self.nights([Self.withheld(3) + CollectTests.event(9), second.result]) {
       night, next in
       _ = try await next()
@@ -173,7 +173,7 @@ import Testing
     }
   }
 
-  @Test func anAnswerClosesALineOfWhatWasNotAskedAboutThen() async throws {
+  @Test func aResponseClosesALineAboutAnIDThatWasNotInTheChunk() async throws {
     try await Self.nights([CollectTests.event(77) + CollectTests.event(9), CollectTests.event(5)]) {
       night, next in
       #expect(try await next().quarantineOpen == 1)
@@ -251,7 +251,7 @@ import Testing
   ]
 
   @Test(arguments: causes)
-  func whatIsRefusedLeavesLineRunAndChunkAsTheyWere(cause: Cause) async throws {
+  func aRefusedRetryDoesNotChangeLineRunOrChunk(cause: Cause) async throws {
     try await Self.nights([CollectTests.event(5)]) { night, next in
       _ = try await next()
       let line = CollectTests.event(3, "delete", cause.reason)
@@ -265,7 +265,7 @@ import Testing
       #expect(!"\(report)".contains("not text"))
       #expect(refused.isLimit == (cause.name == "a limit"))
       #expect(try await LedgerImage(night).differences(from: before) == [])
-      // Nothing is left that a run would go on with.
+      // No work is left that a run would continue.
       let file = try night.definitionFile { CollectTests.postsOnly($0) }
       let retried = try await QuarantineTests.lethe(night, "retry", file, "--output", "json")
       #expect(retried.code == (refused.isLimit ? 3 : 4), "\(retried.stderr)")
@@ -279,7 +279,7 @@ import Testing
     }
   }
 
-  @Test func aLockThatIsNotToBeHadChangesNothingAndIsTemporary() async throws {
+  @Test func anUnavailableLockChangesNothingAndIsTemporary() async throws {
     try await Self.nights([CollectTests.event(5)]) { night, next in
       _ = try await next()
       try await QuarantineTests.keep(
@@ -294,7 +294,7 @@ import Testing
       let before = try await LedgerImage(night)
       await #expect(throws: PostgreSQLError.self) { try await QuarantineTests.retry(night) }
       #expect(try await LedgerImage(night).differences(from: before) == [])
-      // Nor does another process that works on the pipeline.
+      // If another process works on the pipeline, nothing changes either.
       let file = try night.definitionFile { CollectTests.postsOnly($0) }
       try await night.database.withConnection { other in
         let isLocked = try await RunLedger(connection: other).lock(pipeline: "night")
@@ -306,7 +306,7 @@ import Testing
     }
   }
 
-  @Test func oneRefusedLineKeepsNoOtherFromBeingApplied() async throws {
+  @Test func aRefusedLineDoesNotStopTheOthers() async throws {
     try await Self.nights([CollectTests.event(5)]) { night, next in
       _ = try await next()
       for id in [2, 3, 4] as [Int64] {
@@ -329,7 +329,7 @@ import Testing
 
   // MARK: Pruned
 
-  @Test func resolvedLinesGoWhenTheyAreOldAndTheChainTells() async throws {
+  @Test func oldResolvedLinesArePrunedAndTheChainRecordsIt() async throws {
     try await Self.nights([Self.withheld(3) + Self.withheld(4) + Self.withheld(6) + "x\n"]) {
       night, next in
       _ = try await next()

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 @Suite struct QuarantineTests {
-  /// A line of the first chunk's quarantine, as an older version may have left it.
+  /// Adds a line to the first chunk's quarantine, in the form of an older version.
   static func keep(
     _ night: PipelineFixture, _ line: Int, _ raw: String, id: Int64?, inChunk: Bool?,
     chunk: String = "min"
@@ -111,7 +111,7 @@ import Testing
 
   // MARK: retry
 
-  @Test func aLineThatIsAnEventNowIsAppliedAndWhatIsNoneStaysWithWhy() async throws {
+  @Test func aRetryAppliesValidLinesAndKeepsTheOthersWithAReason() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in CollectTests.event(5) }
     try await CollectTests.collecting(script) { night, _ in
@@ -150,19 +150,19 @@ import Testing
       let tombstones = try await night.value(
         "SELECT string_agg(id::text, ' ' ORDER BY id) FROM lethe.tombstone", as: String.self)
       #expect(tombstones == "3 5 7")
-      // Once more changes nothing.
+      // A second retry changes nothing.
       let again = try await Self.retry(night)
       #expect(again.events == 0 && again.open == 7 && again.runs.isEmpty)
     }
   }
 
-  @Test func ofTwoLinesThatContradictEachOtherTheOneThatIsNotDismissedCounts() async throws {
+  @Test func ofTwoContradictingLinesTheOneNotDismissedCounts() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in
       CollectTests.event(2, "delete", "protected") + CollectTests.event(2)
     }
     try await CollectTests.collecting(script) { night, _ in
-      // Naming one does not make the other unsaid.
+      // A retry of one line does not ignore the other line.
       #expect(try await Self.retry(night, [2]).events == 0)
       let dismissed = try await Self.lethe(night, "dismiss", "1", "--note", "asked the author")
       #expect(dismissed.code == 0, "\(dismissed.stderr)")
@@ -172,10 +172,10 @@ import Testing
     }
   }
 
-  @Test func aNewerAnswerOutdatesALineAndTheCoverageStaysItsOwn() async throws {
+  @Test func aNewerResponseSupersedesALineAndKeepsItsCoverage() async throws {
     try await CollectTests.collecting(.init()) { night, _ in
       try await ScriptedAPI(.init()).serving { url in
-        // Its job has an ID of its own at the API.
+        // The job of the first run gets a different ID at the API.
         try await night.execute("UPDATE lethe.job SET api_id = '1'")
         let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
         _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -194,7 +194,7 @@ import Testing
     }
   }
 
-  @Test func aProtectionEndsWithALineThatItWouldHaveOutweighed() async throws {
+  @Test func aProtectionEndsWithARetriedGeoLine() async throws {
     let answers = Answers([
       CollectTests.event(1, "delete", "protected"),
       "garbage\n" + CollectTests.event(9, "scrub_geo", "geo_scrubbed"),
@@ -221,7 +221,7 @@ import Testing
     }
   }
 
-  @Test func theLimitsAreAskedAgainAlsoOfAChunkThatWasApproved() async throws {
+  @Test func theLimitsAreCheckedAgainForAnApprovedChunk() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in CollectTests.event(5) }
     try await CollectTests.collecting(script) { night, _ in
@@ -251,19 +251,19 @@ import Testing
     }
   }
 
-  @Test func linesOfARunThatCannotTakeThemStay() async throws {
+  @Test func linesThatTheirRunCannotApplyStay() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in "garbage\n" + CollectTests.event(9, "scrub_geo", "geo_scrubbed") }
     try await CollectTests.collecting(script) { night, _ in
       try await Self.keep(
         night, 2, CollectTests.event(3, "delete", "bounced"), id: 3, inChunk: true)
-      // The definition of its run knows nothing of the reason.
+      // The definition of its run does not have the reason.
       try await night.execute(
         "UPDATE lethe.run SET definition = definition #- '{datasets,0,actions,bounced}'")
       #expect(try await Self.retry(night).events == 0)
       #expect(
         try await Self.whys(night).last == "2 the definition of its run has no action for bounced")
-      // Given up, and not applied yet.
+      // One run is given up. One is not applied yet.
       for change in [
         "UPDATE lethe.run SET status = 'failed', failure = 'given up', is_given_up = true",
         """
@@ -279,7 +279,7 @@ import Testing
     }
   }
 
-  @Test func anIDWhoseLineBecomesAnEventIsCheckedFromThenOn() async throws {
+  @Test func anIDIsCoveredAfterItsLineBecomesAnEvent() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in
       CollectTests.event(3, "delete", "withheld") + CollectTests.event(7, "delete", "withheld")
@@ -290,7 +290,7 @@ import Testing
         FROM lethe.coverage
         """
       #expect(try await night.value(checked, as: String.self) == "1-2:2 4-6:3 8-10:3")
-      // As if a newer version knew the word.
+      // The state as if a newer version knew the reason.
       let line = CollectTests.event(3, "delete", "suspended")
       try await night.execute(
         "UPDATE lethe.quarantine SET raw = convert_to('\(trusted: line)', 'UTF8') WHERE id = 3")
@@ -307,7 +307,7 @@ import Testing
 
   // MARK: The process
 
-  @Test func theExitCodeIs4AsLongAsALineIsOpen() async throws {
+  @Test func theExitCodeIs4WhileALineIsOpen() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in "garbage\n" + #"{"id":"x","error":"invalid_id"}"# + "\n" }
     try await CollectTests.collecting(script) { night, _ in

@@ -6,26 +6,26 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Three nights over 20 posts. On the first, 18 to 20 are protected. On the second, 1 to 7 are said to be
-/// deleted and 18 to 20 again to be protected; a limit stops it. On the third comes the answer that a test
-/// is about. After it the second night's chunk is approved.
+/// Three nights over 20 posts. In the first night, 18 to 20 are protected. In the second night, 1 to 7 are
+/// reported as deleted and 18 to 20 again as protected, and a limit stops the run. In the third night the API
+/// sends the response that a test is about. After it, the second night's chunk is approved.
 struct SilenceFixture: Sendable {
   static let posts: Set<Int64> = Set(1...20)
   static let deletedBefore: Set<Int64> = Set(1...7)
   static let protectedBefore: Set<Int64> = [18, 19, 20]
 
-  /// What came of the third night, read from the tables by SQL of its own.
+  /// The result of the third night, which separate SQL reads from the tables.
   struct Outcome: Sendable, Equatable {
-    /// The events that are on record for it.
+    /// The events that are recorded for it.
     var events: Set<Int64> = []
-    /// The second night's events that it replaced.
-    var fallen: Set<Int64> = []
-    /// The IDs that the coverage says were checked on the third night.
+    /// The second night's events that it superseded.
+    var supersededIDs: Set<Int64> = []
+    /// The IDs that were checked in the third night, according to the coverage.
     var checked: Set<Int64> = []
     /// The protections that it ended.
     var released: Set<Int64> = []
-    /// The IDs of which the audit says that they were told clean.
-    var toldClean: Set<Int64> = []
+    /// The IDs that the audit reports as clean.
+    var reportedClean: Set<Int64> = []
     /// The posts that are left after the second night's chunk was approved.
     var left: Set<Int64> = []
     var quarantined = 0
@@ -34,7 +34,7 @@ struct SilenceFixture: Sendable {
   struct Ending: Sendable {
     let outcome: Outcome
     let report: RunReport
-    /// Of the third night.
+    /// The downloads of the third night.
     let downloads: Int
     let jobs: Int
     let silence: String?
@@ -96,7 +96,7 @@ extension PipelineFixture {
     var outcome = SilenceFixture.Outcome()
     outcome.events = try await ids(
       "SELECT id FROM lethe.event WHERE chunk_id > 2 AND reason <> 'clean' AND cause_id IS NULL")
-    outcome.fallen = try await ids(
+    outcome.supersededIDs = try await ids(
       "SELECT id FROM lethe.collected WHERE chunk_id = 2 AND superseded_by IS NOT NULL")
     outcome.checked = try await ids(
       """
@@ -111,12 +111,12 @@ extension PipelineFixture {
       }
       let check = try #require(trail.checks.last)
       let isClean = trail.events.contains { $0.chunkID == check.chunkID && $0.reason == "clean" }
-      if check.answer == .noEvent || isClean { outcome.toldClean.insert(id) }
+      if check.answer == .noEvent || isClean { outcome.reportedClean.insert(id) }
     }
     outcome.quarantined = try await value("SELECT count(*) FROM lethe.quarantine", as: Int.self)
     let silence = try await value(
       "SELECT max(silence::text) FROM lethe.job WHERE chunk_id > 2", as: String?.self)
-    // Ranges say how many IDs they hold, and every ID was checked on some night.
+    // Each range has its number of IDs, and every ID was checked in some night.
     let (counted, unchecked) = try await database.withConnection {
       try await $0.query(
         """

@@ -3,48 +3,48 @@ import Runtime
 import TestSupport
 import Testing
 
-/// What a result may be taken to say by not naming an ID.
+/// The conclusions that are allowed if a result does not name an ID.
 @Suite struct SilenceTests {
-  /// A result, and what may be concluded from it.
+  /// A result, and the conclusions that are allowed from it.
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let body: [UInt8]
     var contentType: String?
-    /// By ID, the reasons that count.
+    /// The valid reasons by ID.
     var events: [Int64: String] = [:]
-    /// Nil: silence says nothing of any ID. Else the IDs of which it says nothing.
-    var untold: Set<Int64>? = []
+    /// The IDs for which silence has no meaning. Nil means all IDs.
+    var unclear: Set<Int64>? = []
     var quarantined = 0
 
     init(
       _ what: String, _ body: String, end: [UInt8] = [], type: String? = nil,
-      events: [Int64: String] = [:], untold: Set<Int64>? = [], quarantined: Int = 0
+      events: [Int64: String] = [:], unclear: Set<Int64>? = [], quarantined: Int = 0
     ) {
       testDescription = what
       self.body = Array(body.utf8) + end
       contentType = type
       self.events = events
-      self.untold = untold
+      self.unclear = unclear
       self.quarantined = quarantined
     }
 
     var expected: SilenceFixture.Outcome {
       let named = Set(events.keys)
-      let silent = untold.map { SilenceFixture.posts.subtracting(named).subtracting($0) } ?? []
+      let silent = unclear.map { SilenceFixture.posts.subtracting(named).subtracting($0) } ?? []
       let older = SilenceFixture.deletedBefore.union(SilenceFixture.protectedBefore)
       let releasing = Set(events.filter { $0.value == "geo_scrubbed" }.keys)
-        .subtracting(untold ?? [])
+        .subtracting(unclear ?? [])
       let released = SilenceFixture.protectedBefore.intersection(silent.union(releasing))
-      let fallen = older.intersection(named.union(silent))
+      let supersededIDs = older.intersection(named.union(silent))
       let deleted = named.filter { events[$0] == "deleted" }
       var outcome = SilenceFixture.Outcome()
       outcome.events = named
-      outcome.fallen = fallen
-      outcome.checked = untold == nil ? [] : silent.union(named)
+      outcome.supersededIDs = supersededIDs
+      outcome.checked = unclear == nil ? [] : silent.union(named)
       outcome.released = released
-      outcome.toldClean = silent
+      outcome.reportedClean = silent
       outcome.left = SilenceFixture.posts.subtracting(deleted)
-        .subtracting(SilenceFixture.deletedBefore.subtracting(fallen))
+        .subtracting(SilenceFixture.deletedBefore.subtracting(supersededIDs))
       outcome.quarantined = quarantined
       return outcome
     }
@@ -85,38 +85,38 @@ import Testing
   ]
 
   private static let partlyBelieved: [Case] = [
-    Case("5 withheld", good + withheld(5), events: goodEvents, untold: [5], quarantined: 1),
-    Case("only 5, withheld", withheld(5), untold: [5], quarantined: 1),
+    Case("5 withheld", good + withheld(5), events: goodEvents, unclear: [5], quarantined: 1),
+    Case("only 5, withheld", withheld(5), unclear: [5], quarantined: 1),
     Case(
       "the first and the last one withheld", withheld(1) + withheld(20) + withheld(19),
-      untold: [1, 19, 20], quarantined: 3),
+      unclear: [1, 19, 20], quarantined: 3),
     Case(
       "neighbours withheld, one twice", (3...5).map { withheld($0) }.joined() + withheld(4),
-      untold: [3, 4, 5], quarantined: 3),
+      unclear: [3, 4, 5], quarantined: 3),
     Case(
-      "every one withheld", (1...20).map { withheld($0) }.joined(), untold: Set(1...20),
+      "every one withheld", (1...20).map { withheld($0) }.joined(), unclear: Set(1...20),
       quarantined: 20),
     Case(
-      "an unknown action", line("5", #""action":"withhold","reason":"deleted""#), untold: [5],
+      "an unknown action", line("5", #""action":"withhold","reason":"deleted""#), unclear: [5],
       quarantined: 1),
-    Case("no reason", line("5", #""action":"delete""#), untold: [5], quarantined: 1),
+    Case("no reason", line("5", #""action":"delete""#), unclear: [5], quarantined: 1),
     Case(
       "5 with two reasons",
       good + CollectTests.event(5)
         + CollectTests.event(5, "delete", "protected"),
-      events: goodEvents, untold: [5], quarantined: 2),
+      events: goodEvents, unclear: [5], quarantined: 2),
     Case(
       "5 deleted, and withheld", CollectTests.event(5) + withheld(5), events: [5: "deleted"],
-      untold: [5], quarantined: 1),
+      unclear: [5], quarantined: 1),
     Case(
       "19 without location, and withheld", geo(19) + withheld(19),
-      events: [19: "geo_scrubbed"], untold: [19], quarantined: 1),
+      events: [19: "geo_scrubbed"], unclear: [19], quarantined: 1),
     Case(
-      "the API could not read 5", good + invalid("5"), events: goodEvents, untold: [5],
+      "the API could not read 5", good + invalid("5"), events: goodEvents, unclear: [5],
       quarantined: 1),
-    Case("the API could not read 5, and says no more", invalid("5"), untold: [5], quarantined: 1),
+    Case("the API could not read 5, and says no more", invalid("5"), unclear: [5], quarantined: 1),
     Case(
-      "another complaint about 5", line("5", #""error":"internal""#), untold: [5],
+      "another complaint about 5", line("5", #""error":"internal""#), unclear: [5],
       quarantined: 1),
   ]
 
@@ -145,26 +145,26 @@ import Testing
   ]
 
   private static let complaintsOnly = Case(
-    "nothing but complaints about lines of nobody's", invalid("x") + invalid("y"), untold: nil,
+    "nothing but complaints about lines of nobody's", invalid("x") + invalid("y"), unclear: nil,
     quarantined: 2)
 
   private static var unspeaking: [Case] {
     noSilence.map { unread in
       var unread = unread
       unread.events = goodEvents
-      unread.untold = nil
+      unread.unclear = nil
       if unread.quarantined == 0 { unread.quarantined = 1 }
       return unread
     } + [complaintsOnly]
   }
 
   @Test(arguments: believed + partlyBelieved + unspeaking)
-  func aResultIsTakenToSayNoMoreThanItTells(row: Case) async throws {
+  func onlyValidConclusionsAreTakenFromAResult(row: Case) async throws {
     let ending = try await SilenceFixture.run(
       .init(contentType: row.contentType, body: row.body))
     #expect(ending.outcome == row.expected)
     #expect(ending.report.status == .done)
-    #expect(ending.silence == (row.untold == nil ? "none" : "spoken"))
+    #expect(ending.silence == (row.unclear == nil ? "none" : "spoken"))
     #expect(ending.downloads == 1)
     #expect(ending.jobs == 1)
   }

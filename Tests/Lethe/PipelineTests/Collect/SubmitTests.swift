@@ -18,7 +18,7 @@ import Vocabulary
       logger: PipelineFixture.logger, body)
   }
 
-  @Test func aJobIsNamedForItsRunAndChunkAndGetsTheChunksBytes() async throws {
+  @Test func aJobIsNamedAfterItsRunAndChunkAndGetsTheChunksBytes() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let pipeline = try night.pipeline()
@@ -44,7 +44,7 @@ import Vocabulary
     }
   }
 
-  @Test func anotherProgramsJobInTheSlotIsWaitedFor() async throws {
+  @Test func submitWaitsForTheJobOfAnotherProgram() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let pipeline = try night.pipeline()
@@ -54,7 +54,7 @@ import Vocabulary
       try await night.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
         let first = try await runtime.submit()
-        // The users' slot is free, the posts' is not.
+        // The users' slot is free. The posts' slot is in use.
         #expect(first.chunks == 1)
         #expect(first.waiting == 1)
       }
@@ -80,7 +80,7 @@ import Vocabulary
         try FileManager.default.removeItem(atPath: night.workDirectory + "/" + files[0])
         try "1\n2\n3\n".write(
           toFile: night.workDirectory + "/" + files[1], atomically: true, encoding: .utf8)
-        // Rows that came since are part of the key range now.
+        // Rows that were added since are now part of the key range.
         try await night.execute(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -98,7 +98,7 @@ import Vocabulary
     try await PipelineFixture.with { night in
       try await night.invent(posts: 50)
       let pipeline = try night.pipeline()
-      // The job is made and its answer recorded; the upload does not come to pass in time.
+      // The job is created and the response is recorded. The upload does not happen in time.
       try await night.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
         night.gate.hold { if case .uploadReceived = $0 { true } else { false } }
@@ -148,7 +148,7 @@ import Vocabulary
     }
   }
 
-  @Test func bytesGoToAllowedHostsOnly() async throws {
+  @Test func bytesAreSentOnlyToAllowedHosts() async throws {
     try await PipelineFixture.with {
       $0.publicURL = "http://localhost:1"
     } _: { night in
