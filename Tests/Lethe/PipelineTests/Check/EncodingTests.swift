@@ -100,7 +100,7 @@ import Testing
   }
 
   @Test(arguments: kinds)
-  func aNightIsTheSame(kind: Kind) async throws {
+  func aNightHasTheSameResultWithUnusualSettings(kind: Kind) async throws {
     let script = ScriptedAPI.Script(result: { ids in
       guard ids.contains(1) else { return CollectTests.event(4, "scrub_geo", "geo_scrubbed") }
       return CollectTests.event(1) + CollectTests.event(2)

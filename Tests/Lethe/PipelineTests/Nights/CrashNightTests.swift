@@ -3,9 +3,9 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// The warehouse's server crashes in the middle of a night.
+/// The warehouse's server crashes during a night.
 @Suite(.endedIfItHangs) struct CrashNightTests {
-  @Test func aCrashOfTheWarehouseIsForALaterTryToMend() async throws {
+  @Test func theNextRunFinishesAfterACrashOfTheWarehouse() async throws {
     try await PipelineFixture.with { platform in
       try await withOwnServer { server in
         let night = PipelineFixture(

@@ -5,24 +5,24 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Nights against a service that misbehaves by plan, one fault each, with the program itself in both profiles. The
-/// platform's own word, asked by plain SQL, says what the warehouse has to be.
+/// Nights against a service with planned faults, one fault each, with the real program in both profiles. Plain SQL
+/// on the platform's data gives the required content of the warehouse.
 @Suite struct FaultPlanNightTests {
   struct Fault: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// Of the plan, each without its name.
+    /// The rules of the plan, each without its name.
     let rules: [String]
     var profiles: [WireProfile] = [.native, .gcs]
-    /// Of the first night. The nights after it have to be right, whatever it was.
+    /// The exit code of the first night. The later nights must be correct for any code.
     var code: Int32 = 0
-    /// Jobs that the first night takes, where that is certain.
+    /// The number of jobs in the first night, if it is certain.
     var jobs: Int?
     var says: [String] = []
-    /// Of the definition's `api` in the first night.
+    /// The lines of the definition's `api` in the first night.
     var api: [String] = ["job_attempts: 2"]
-    /// Whether the fault lasts: then nothing is harmed, and no night is right.
+    /// Whether the fault is permanent. In that case no night is complete, but no row is damaged.
     var lasts = false
-    /// Whether the job that was left keeps its slot, as nobody but its time can end it.
+    /// Whether the remaining job keeps its slot, because it ends only when it expires.
     var leavesSlot = false
   }
 
@@ -79,7 +79,7 @@ import Testing
   }
 
   @Test(arguments: calls + bytes + jobs + times, [WireProfile.native, .gcs])
-  func theMorningIsRight(fault: Fault, profile: WireProfile) async throws {
+  func theWarehouseIsCorrectAfterTheFault(fault: Fault, profile: WireProfile) async throws {
     guard fault.profiles.contains(profile) else { return }
     try await Self.night(fault, profile)
   }

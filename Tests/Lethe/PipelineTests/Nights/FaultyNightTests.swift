@@ -6,15 +6,15 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Whole runs against a service that misbehaves by plan: in the morning the warehouse is right, and every
-/// fault did happen.
+/// Whole runs against a service with planned faults. After the runs the warehouse is correct, and every fault
+/// did happen.
 @Suite struct FaultyNightTests {
   private static func plan(_ faults: String...) throws -> FaultPlan {
     try FaultPlan(
       yaml: "seed: 11\nfaults:\n" + faults.map { "  - \($0)\n" }.joined(), file: "plan.yaml")
   }
 
-  /// - Parameter isLegacy: whether jobs of the gcs profile are among the night's.
+  /// - Parameter isLegacy: whether some of the night's jobs have the gcs profile.
   /// - Returns: the names of the faults that were served.
   private static func runNight(
     _ plan: FaultPlan, runs: Int = 1, isLegacy: Bool = false,
@@ -33,7 +33,7 @@ import Testing
         do {
           _ = try await night.withRuntime(pipeline) { try await $0.run() }
         } catch  where run < runs {
-          // The next run takes it up.
+          // The next run resumes the work.
         }
       }
       #expect(try await night.rowsThatDiffer() == 0)
@@ -42,9 +42,9 @@ import Testing
     }
   }
 
-  @Test func aBadConnectionChangesNothing() async throws {
+  @Test func aBadConnectionDoesNotChangeTheResult() async throws {
     let served = try await Self.runNight(
-      // Of several that are due at a call, the first one answers: those that have to happen come first.
+      // If several faults apply to a call, the first one responds. So the required faults come first.
       Self.plan(
         "{name: cut before, at: download, call: 1, cut: before}",
         "{name: lost create, at: create, call: [1, 4], lose_response: true}",
@@ -59,7 +59,7 @@ import Testing
       served.isSuperset(of: ["errors", "lost create", "cut before", "cut after"]), "\(served)")
   }
 
-  @Test func jobsThatFailOrExpireAreDoneAgain() async throws {
+  @Test func failedAndExpiredJobsAreReplaced() async throws {
     let served = try await Self.runNight(
       Self.plan(
         "{name: fail, fail: out of luck, call: 1}", "{name: expire, expire: true, call: 2}",
@@ -67,20 +67,20 @@ import Testing
     #expect(served == ["fail", "expire", "slow"])
   }
 
-  @Test func linesThatShouldNotBeThereDoNoHarm() async throws {
+  @Test func unexpectedLinesDamageNoRow() async throws {
     let served = try await Self.runNight(
       Self.plan(
         "{name: twice, duplicate_lines: 3}", "{name: blank, blank_lines: 3}"))
     #expect(served == ["twice", "blank"])
   }
 
-  @Test func theProfileMaySwitchInTheMiddleOfARun() async throws {
+  @Test func theProfileMayChangeDuringARun() async throws {
     let served = try await Self.runNight(
       Self.plan("{name: switch, profile: gcs, every: 2}"), isLegacy: true)
     #expect(served == ["switch"])
   }
 
-  @Test func aRunOverTheLegacyProfileEndsAsOneOverTheNativeOne() async throws {
+  @Test func aRunWithTheLegacyProfileHasTheNativeResult() async throws {
     let served = try await Self.runNight(
       Self.plan("{name: cut, at: download, call: 1, cut: during}"), isLegacy: true
     ) { $0.profile = .gcs }

@@ -10,12 +10,12 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// A pipeline through several nights, whose answers the test writes, and what every night has to leave
-/// whatever the answers were.
+/// A pipeline over several nights. The test writes the responses. The fixture checks the conditions that every
+/// night must meet for any responses.
 ///
-/// The schema `shop` is the warehouse. Its copy in the schema `before` is the warehouse as it would be if
-/// nobody was protected: what the operator does, `change`, is done to both. So a row that nobody hides has
-/// to be the copy's row, and a row that somebody hides has to be the copy's row but for the columns that
+/// The schema `shop` is the warehouse. Its copy in the schema `before` is the warehouse without any
+/// protection. The operator's changes, `change`, are made in both. So a row that no ID hides must be equal to
+/// the row in the copy. A row that an ID hides must be equal to the row in the copy except for the columns that
 /// hide it.
 final class NightlyFixture: Sendable {
   struct ID: Hashable, Sendable {
@@ -26,11 +26,11 @@ final class NightlyFixture: Sendable {
   struct State: Sendable {
     var definition: String
     var answers: [ID: String] = [:]
-    /// By type: a body that comes instead of the answers.
+    /// By type: a body that replaces the responses.
     var bodies: [String: String] = [:]
-    /// Who was protected by the newest answer that says so or takes it back.
+    /// The IDs that are protected by the newest response that sets or ends a protection.
     var hiding: Set<ID> = []
-    /// Posts that the operator has opened while they were hidden.
+    /// Posts that the operator made public while they were hidden.
     var opened: Set<Int64> = []
   }
 
@@ -50,7 +50,7 @@ final class NightlyFixture: Sendable {
     (self.stageWise, self.state) = (stageWise, state)
   }
 
-  /// Runs `body` over a shop.
+  /// Runs `body` with a shop.
   static func with(
     _ shop: Shop, _ rows: String, _ body: @escaping @Sendable (NightlyFixture) async throws -> Void
   ) async throws {
@@ -59,7 +59,7 @@ final class NightlyFixture: Sendable {
       stageWise: shop.way != .run, body)
   }
 
-  /// Runs `body` over any tables; the statements that make them run in the schemas `shop` and `before`.
+  /// Runs `body` with any tables. The statements that create them run in the schemas `shop` and `before`.
   static func with(
     definition: String, tables: String, stageWise: Bool = false,
     _ body: @escaping @Sendable (NightlyFixture) async throws -> Void
@@ -82,14 +82,14 @@ final class NightlyFixture: Sendable {
     }
   }
 
-  /// The same nights over another server, to which the database was brought.
+  /// The same nights on another server, to which the database was moved.
   func moved(to url: String) -> NightlyFixture {
     NightlyFixture(url: url, api: api, directory: directory, stageWise: stageWise, state: state)
   }
 
   private static func answer(_ state: inout State, _ type: String, _ ids: [Int64]) -> String {
     if let body = state.bodies[type] {
-      // Nothing but white space says that all are clean.
+      // A body of only white space means that all IDs are clean.
       if body.allSatisfy(\.isWhitespace) {
         for id in ids { state.hiding.remove(ID(type: type, id: id)) }
       }
@@ -119,8 +119,8 @@ final class NightlyFixture: Sendable {
   }
 
   /// Edits the definition between two nights.
-  /// - Parameter dataset: looks for the text in this dataset alone.
-  /// - Throws: `Misplaced` unless the text is there exactly once.
+  /// - Parameter dataset: searches for the text only in this dataset.
+  /// - Throws: `Misplaced` unless the text occurs exactly once.
   func edit(_ old: String, to new: String, of dataset: String? = nil) throws {
     try state.state.withLock { state in
       let whole = state.definition
@@ -142,14 +142,14 @@ final class NightlyFixture: Sendable {
 
   var definition: String { state.state.withLock { $0.definition } }
 
-  /// Runs statements as they are.
-  /// - Parameter schema: where names without one are looked for.
+  /// Runs statements without changes.
+  /// - Parameter schema: the schema for names without a schema.
   func execute(_ sql: SQL, in schema: String? = nil) async throws {
     try await Connection.withConnection(ConnectionString(url)) { connection in
       if let schema {
         try await connection.execute("SET search_path = \(identifier: schema), public")
       }
-      // A script of several statements takes no values.
+      // A script of several statements cannot have parameter values.
       if sql.statement.parameters.isEmpty {
         try await connection.runScript(sql)
       } else {
@@ -158,8 +158,8 @@ final class NightlyFixture: Sendable {
     }
   }
 
-  /// What the operator does to the warehouse, with names that have no schema.
-  /// - Parameter opened: posts that are hidden, and that this opens.
+  /// Makes an operator's change to the warehouse, with names that have no schema.
+  /// - Parameter opened: hidden posts that this change makes public.
   func change(_ sql: SQL, opens opened: Set<Int64> = []) async throws {
     try await execute(sql, in: "shop")
     try await declare(sql)
@@ -167,14 +167,15 @@ final class NightlyFixture: Sendable {
     try await waitForOtherDatabases()
   }
 
-  /// A transaction of another test that began before a change keeps the change from counting as older than the export.
+  /// Waits for transactions of other tests. If one began before a change, the change does not count as older than
+  /// the export.
   func waitForOtherDatabases() async throws {
     try await Connection.withConnection(ConnectionString(url)) {
       try await $0.waitForOtherDatabases()
     }
   }
 
-  /// Says what Lethe has to have done to the rows: it is done to the copy alone.
+  /// Declares the change that Lethe must have made to the rows. It is made only in the copy.
   func declare(_ sql: SQL) async throws {
     try await execute(sql, in: "before")
   }
@@ -182,10 +183,10 @@ final class NightlyFixture: Sendable {
   // MARK: A night
 
   /// - Parameters:
-  ///   - posts: by ID, the reasons of the answers of type tweets; an ID that is not named comes back clean.
-  ///   - users: the same of type users.
-  ///   - between: happens when all results are collected and none is applied.
-  ///   - stillHidden: posts that nobody hides any more and that have to wait.
+  ///   - posts: the reasons of the responses of type tweets, by ID. An ID that is not named is clean.
+  ///   - users: the same for type users.
+  ///   - between: runs when all results are collected and none is applied.
+  ///   - stillHidden: posts that no ID hides any more and that must wait before they are restored.
   /// - Returns: the report of the night's run.
   @discardableResult
   func night(
@@ -214,17 +215,17 @@ final class NightlyFixture: Sendable {
     return report
   }
 
-  /// Sets what the API answers from now on.
+  /// Sets the API's responses from now on.
   func answer(_ answers: [ID: String]) {
     state.state.withLock { $0.answers = answers }
   }
 
-  /// The body that comes for a type's jobs, whatever they ask; nil for the answers.
+  /// Sets the body for all jobs of a type. Nil means the normal responses.
   func answer(_ type: String, body: String?) {
     state.state.withLock { $0.bodies[type] = body }
   }
 
-  /// All stages but apply.
+  /// Runs all stages except apply.
   func collect(_ runtime: PipelineRuntime) async throws {
     _ = try await runtime.export()
     while try await runtime.submit().chunks > 0 { _ = try await runtime.awaitJobs() }
@@ -255,7 +256,7 @@ final class NightlyFixture: Sendable {
     try await PipelineRuntime.findings(of: try pipeline())
   }
 
-  /// Runs the program; the word PIPELINE becomes a file with the definition.
+  /// Runs the program. The argument PIPELINE is replaced by a file with the definition.
   func lethe(_ arguments: String...) async throws -> Program.Ending {
     try await lethe(arguments)
   }
@@ -269,9 +270,9 @@ final class NightlyFixture: Sendable {
       "lethe", arguments.map { $0 == "PIPELINE" ? file : $0 }, environment: environment)
   }
 
-  // MARK: What has to be
+  // MARK: Expected state
 
-  /// The rows that a query gives, each as a text, sorted.
+  /// The rows of a query, each as text, sorted.
   func rows(_ sql: SQL) async throws -> [String] {
     let rows = try await Connection.withConnection(ConnectionString(url)) {
       try await $0.query("SELECT q::text FROM (\(sql)) AS q").rows(as: String.self)
@@ -279,7 +280,7 @@ final class NightlyFixture: Sendable {
     return rows.sorted()
   }
 
-  /// A post's visibility; nil for NULL, and for a post that is not there.
+  /// A post's visibility. Nil for NULL, and for a post that does not exist.
   func visibility(_ post: Int64) async throws -> String? {
     try await Connection.withConnection(ConnectionString(url)) {
       try await $0.query(
@@ -288,7 +289,7 @@ final class NightlyFixture: Sendable {
     }
   }
 
-  /// Holds the shop's posts and users against their copy.
+  /// Compares the shop's posts and users with their copy.
   func expectRows(
     stillHidden: Set<Int64> = [], at location: SourceLocation = #_sourceLocation
   ) async throws {
@@ -297,16 +298,16 @@ final class NightlyFixture: Sendable {
       hiding.contains(ID(type: "tweets", id: post.id))
         || hiding.contains(ID(type: "users", id: post.author)) || stillHidden.contains(post.id)
     }
-    // An answer `protected` hides again what the operator had opened.
-    func isHiddenAnew(_ post: ShopRow) -> Bool {
+    // A response `protected` hides a row again that the operator had made public.
+    func isHiddenAgain(_ post: ShopRow) -> Bool {
       answers[ID(type: "tweets", id: post.id)] == "protected"
         || answers[ID(type: "users", id: post.author)] == "protected"
     }
     let posts = "post_id, author_id"
     let now = try await shopRows("shop.posts", posts)
-    let hiddenAnew = now.filter { isHiddenAnew($0) }.map(\.id)
+    let hiddenAgain = now.filter { isHiddenAgain($0) }.map(\.id)
     let opened = state.state.withLock { state in
-      state.opened.subtract(hiddenAnew)
+      state.opened.subtract(hiddenAgain)
       return state.opened
     }
     var differences = ShopRow.differences(
@@ -320,7 +321,7 @@ final class NightlyFixture: Sendable {
   }
 
   private func shopRows(_ table: String, _ ids: String) async throws -> [ShopRow] {
-    // The columns by which rows are hidden are compared by themselves.
+    // The columns that hide rows are compared separately.
     try await Connection.withConnection(ConnectionString(url)) {
       try await $0.query(
         """
@@ -338,12 +339,12 @@ final class NightlyFixture: Sendable {
   }
 }
 
-/// A row of the shop's posts or users.
+/// One row of the shop's posts or users.
 private struct ShopRow {
   let id: Int64
   let author: Int64
   let visibility: String?
-  /// The columns that hide nothing.
+  /// The columns that do not hide the row.
   let others: String
   let all: String
 

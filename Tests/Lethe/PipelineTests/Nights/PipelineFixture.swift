@@ -9,8 +9,8 @@ import SQLText
 import SystemPackage
 import TestSupport
 
-/// A warehouse, a platform and a live service over it, in one database, so that a test can hold the
-/// one against the other with plain SQL.
+/// A warehouse, a platform and a live service for it, in one database, so that a test can compare them with
+/// plain SQL.
 struct PipelineFixture: Sendable {
   let database: TestDatabase
   let service: String
@@ -34,7 +34,7 @@ struct PipelineFixture: Sendable {
         spool: FilePath(directory + "/spool"),
         logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
       configuration.gate = { await gate.pass($0) }
-      // The tests poll far more often than the API allows.
+      // The tests poll much more often than the API allows.
       configuration.rateLimit = nil
       configure(&configuration)
       return try await ComplianceServer.withRunning(configuration) { address in
@@ -56,8 +56,8 @@ struct PipelineFixture: Sendable {
     ]
   }
 
-  /// The reference warehouse's pipeline, in chunks and batches that are small enough for a test to
-  /// see several of each.
+  /// The pipeline of the reference warehouse. Its chunks and batches are small, so that a test has several of
+  /// each.
   static let definition = """
     name: night
     warehouse: ${DATABASE_URL}
@@ -122,7 +122,7 @@ struct PipelineFixture: Sendable {
                 actions: {deleted: delete, suspended: delete, deactivated: delete}
     """
 
-  /// - Parameter change: edits the definition's text.
+  /// - Parameter change: changes the text of the definition.
   func pipeline(
     api: String? = nil, _ change: (String) -> String = { $0 }
   ) throws -> Pipeline {
@@ -133,7 +133,7 @@ struct PipelineFixture: Sendable {
 
   static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
-  /// Works on the pipeline in this process, with retries that do not make a test wait.
+  /// Runs the pipeline in this process, with retries that do not make a test wait.
   func withRuntime<R: Sendable>(
     _ pipeline: Pipeline, _ body: @Sendable (PipelineRuntime) async throws -> R
   ) async throws -> R {
@@ -156,7 +156,7 @@ struct PipelineFixture: Sendable {
 
   func execute(_ sql: SQL) async throws {
     try await database.withConnection { connection in
-      // A script of several statements takes no values.
+      // A script of several statements cannot have parameter values.
       if sql.statement.parameters.isEmpty {
         try await connection.runScript(sql)
       } else {

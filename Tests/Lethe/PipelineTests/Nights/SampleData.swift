@@ -1,17 +1,17 @@
 import PostgreSQL
 import TestSupport
 
-/// A small invented world: posts and users, of which some changed in every documented way; and what
-/// the warehouse has to look like afterwards, derived from the platform by SQL of its own.
+/// Small sample data: posts and users, some of them changed in every documented way. Separate SQL derives the
+/// required content of the warehouse from the platform.
 extension PipelineFixture {
   /// Fills warehouse and platform, and keeps a copy of the warehouse in the schema `before`.
   ///
   /// - Parameters:
-  ///   - posts: how many; their authors are among `users` accounts, some of them not stored.
-  ///   - editedPostsLoseLocations: whether some posts were both edited and lost their location. The two
-  ///     profiles answer differently for such a post: the native one that it was edited, the legacy one,
-  ///     which knows no edits, that it lost its location. A night over the legacy profile has a world without
-  ///     them, in which edited posts and posts without their location abound and both profiles mean the same.
+  ///   - posts: the number of posts. Their authors are among `users` accounts, and some authors are not stored.
+  ///   - editedPostsLoseLocations: whether some posts were edited and also lost their location. The two profiles
+  ///     respond differently for such a post. The native profile reports the edit. The legacy profile does not
+  ///     know edits and reports the lost location. A night with the legacy profile uses data without such posts.
+  ///     It still has many edited posts and many posts without their location, and both profiles mean the same.
   func invent(
     posts: Int = 2000, users: Int = 60, editedPostsLoseLocations: Bool = true
   ) async throws {
@@ -67,13 +67,13 @@ extension PipelineFixture {
       """)
   }
 
-  /// How many rows, of all tables, are not as the platform says that they have to be.
+  /// The number of rows, in all tables, that do not match the platform.
   func rowsThatDiffer() async throws -> Int {
     try await value(SQL(trusted: Self.differences), as: Int.self)
   }
 
-  /// How many rows, of all tables, somebody has harmed: rows of what is clean that are not as they were, and rows of
-  /// anything that have lost more than the platform asks for. What is not done yet is no harm.
+  /// The number of damaged rows in all tables. These are rows of clean IDs that changed, and rows of any ID that
+  /// lost more than the platform requires. Unfinished work does not count as damage.
   func rowsHarmed() async throws -> Int {
     try await value(SQL(trusted: Self.harm), as: Int.self)
   }
@@ -90,7 +90,7 @@ extension PipelineFixture {
                 UNION ALL (TABLE warehouse.reposts EXCEPT ALL TABLE reposts)) AS d)
       """
 
-  /// Each column of a row is as it was, or as it has to be.
+  /// Each column of a row has its old value or its required value.
   private static let harm =
     wanted + """
       SELECT (SELECT count(*) FROM posts AS p JOIN before.posts AS b USING (post_id)
@@ -108,7 +108,7 @@ extension PipelineFixture {
            + (SELECT count(*) FROM (TABLE reposts EXCEPT ALL TABLE warehouse.reposts) AS d)
       """
 
-  /// The tables as they have to be.
+  /// The tables with their required content.
   private static let wanted = """
     WITH gone_user AS (
       SELECT account_id FROM platform.accounts JOIN before.users ON user_id = account_id
@@ -151,8 +151,8 @@ extension PipelineFixture {
 
     """
 
-  /// The events of which the ledger has traces, taken apart byte by byte: (chunk_id, batch, type, reason,
-  /// action, id, created_at, redacted_at), the times of edits only.
+  /// The events that the ledger has as traces, decoded byte by byte: (chunk_id, batch, type, reason,
+  /// action, id, created_at, redacted_at). The times are only those of edits.
   static let tracedEvents = """
     (SELECT t.chunk_id, t.batch, t.type, t.reason, t.action, t.created_at[n + 1] AS created_at,
             t.redacted_at[n + 1] AS redacted_at,
@@ -162,8 +162,8 @@ extension PipelineFixture {
           generate_series(0, t.events - 1) AS n)
     """
 
-  /// What the ledger must hold after any number of interruptions: each chunk's events recorded once,
-  /// nothing left over, totals that add up.
+  /// The violations of the ledger's rules, which must hold after any number of interruptions: each chunk's events
+  /// are recorded once, nothing is left over, and the totals are correct.
   func ledgerFaults() async throws -> [String] {
     try await database.withConnection { connection in
       try await connection.query(

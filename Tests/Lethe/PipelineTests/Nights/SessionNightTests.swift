@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Nights over a database whose settings are not the usual ones.
+/// Nights on a database with unusual settings.
 @Suite struct SessionNightTests {
   private static let settings = [
     ["bytea_output = 'escape'"], ["standard_conforming_strings = off", "backslash_quote = on"],
@@ -15,7 +15,7 @@ import Testing
   ]
 
   @Test(arguments: settings)
-  func aNightIsTheSame(settings: [String]) async throws {
+  func aNightHasTheSameResultWithUnusualSettings(settings: [String]) async throws {
     let shop = Shop(
       restore: "former", userActions: ["deleted": "delete"],
       more: """

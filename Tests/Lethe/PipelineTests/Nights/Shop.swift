@@ -1,33 +1,33 @@
-/// A small warehouse and its definition, for nights in which rows are hidden and shown again: posts that
-/// are reached by their own ID, by their author's, and reposts that the original's ID reaches.
+/// A small warehouse and its definition, for nights that hide rows and show them again. It has posts that are
+/// reached by their own ID and by their author's ID, and reposts that are reached by the original's ID.
 struct Shop: Sendable {
-  /// How a night's datasets follow each other.
+  /// The order of a night's datasets.
   enum Way: String, CaseIterable, Sendable {
-    /// As `lethe run` has it.
+    /// The order of `lethe run`.
     case run
-    /// Stage after stage, and one dataset is applied after the other.
+    /// One stage after the other. The datasets are applied one after the other.
     case postsFirst, usersFirst
   }
 
   var way = Way.run
   var set = "{visibility: protected}"
   var restore = "{visibility: public}"
-  /// What the user's ID sets on the posts; the same as `set` if it is nil.
+  /// The values that the user's ID sets on the posts. If it is nil, they are the same as `set`.
   var reachedSet: String?
   /// Keys and values that are added to `limits`.
   var limits = ""
-  /// Further keys of the posts' dataset, and of the users'.
+  /// More keys of the posts' dataset and of the users' dataset.
   var postKeys: [String] = []
   var userKeys: [String] = []
-  /// By reason, instead of the usual action.
+  /// Actions by reason, which replace the usual actions.
   var postActions: [String: String] = [:]
   var userActions: [String: String] = [:]
-  /// What a user's answer does to the user's posts.
+  /// The effect of a user's response on the user's posts.
   var reachedActions: [String: String] = [:]
-  /// More tables and rows; the statements run in the schema `shop` and in its copy.
+  /// More tables and rows. The statements run in the schema `shop` and in its copy.
   var more = ""
 
-  /// The restores that keep holds: what each of them does to rows that are held is the same.
+  /// The restores that keep holds. All of them have the same effect on held rows.
   static let restores = ["{visibility: public}", "former"]
 
   var protect: String { "{protect: {set: \(set), restore: \(restore)}}" }

@@ -5,12 +5,12 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Nights over each set of words that X documents: the warehouse is right, and each word was read.
+/// Nights with each vocabulary that X documents. The warehouse is correct, and each word was read.
 @Suite(.endedIfItHangs) struct VocabularyNightTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let profile: WireProfile
     let vocabulary: ResultVocabulary
-    /// What the results say, of posts and users together.
+    /// The words in the results, for posts and users together.
     let words: Set<String>
 
     var testDescription: String { "\(profile.rawValue), \(vocabulary.rawValue)" }
@@ -42,7 +42,7 @@ import Testing
       $0.vocabulary = night.vocabulary
     }) { night in
       try await night.invent(posts: 600, editedPostsLoseLocations: false)
-      // Posts that bounced are gone like those that were deleted.
+      // Bounced posts are gone in the same way as deleted posts.
       try await night.execute(
         "UPDATE platform.posts SET bounced_at = now() WHERE post_id % 23000 = 0")
       let pipeline = try night.pipeline {
@@ -56,7 +56,7 @@ import Testing
       #expect(try await night.ledgerFaults() == [])
       let queued = try await night.value("SELECT count(*) FROM lethe.rehydration", as: Int.self)
       #expect(knowsEdits == (queued > 0))
-      // The comparison knows one way of being gone.
+      // The comparison knows only deleted posts.
       try await night.execute(
         "UPDATE platform.posts SET deleted_at = bounced_at WHERE bounced_at IS NOT NULL")
       #expect(try await night.rowsThatDiffer() == 0)
