@@ -119,7 +119,7 @@ struct AnswerDesk {
   }
 
   /// The number of events that a retry of a failed chunk would start with.
-  func overtake(_ job: Job) async throws -> Int {
+  func eventsToRetry(_ job: Job) async throws -> Int {
     let (ledger, chunk) = (ledger, job.chunk)
     let stored = try await stored(of: job)
     let id = try await ledger.collectedJob(of: chunk).id

@@ -73,13 +73,13 @@ import Testing
       #"{"id":"5","x":"\#(String(repeating: "x", count: 70_000))"}"# + "\n",
       says: "no line of it"),
     Case(
-      "somebody else's events", CollectTests.event(77) + CollectTests.event(78),
+      "events about other IDs", CollectTests.event(77) + CollectTests.event(78),
       says: "none of its IDs are in the chunk"),
     Case(
-      "somebody else's complaints", #"{"id":"77","error":"invalid_id"}"# + "\n",
+      "complaints about other IDs", #"{"id":"77","error":"invalid_id"}"# + "\n",
       says: "none of its IDs are in the chunk"),
     Case(
-      "somebody else's events and rubbish", "x\n" + CollectTests.event(77) + "\n",
+      "events about other IDs, and bytes that are no JSON", "x\n" + CollectTests.event(77) + "\n",
       says: "none of its IDs are in the chunk"),
   ]
 

@@ -138,13 +138,13 @@ import Testing
   private static let seconds = [
     Second(name: "an event", result: CollectTests.event(3), line: "3 job 1 1x answered"),
     Second(name: "silence", result: CollectTests.event(5), line: "3 job 1 1x answered"),
-    Second(name: "nothing at all", result: "\n\n", line: "3 job 1 1x answered"),
+    Second(name: "only blank lines", result: "\n\n", line: "3 job 1 1x answered"),
     Second(
-      name: "an event beside bytes that nobody can read",
+      name: "an event and unreadable bytes",
       result: CollectTests.event(3) + "garbage\n",
       line: "3 job 1 1x answered"),
     Second(
-      name: "silence that says nothing", result: CollectTests.event(5) + "garbage\n",
+      name: "silence without a meaning", result: CollectTests.event(5) + "garbage\n",
       line: "3 job 1 1x open"),
     Second(
       name: "other words", result: withheld(3, "hidden"), line: "3 job 1 1x open"),
@@ -155,7 +155,7 @@ import Testing
       name: "an event beside other words", result: CollectTests.event(3) + withheld(3, "hidden"),
       line: "3 job 1 1x open"),
     Second(
-      name: "not asked about any more", before: "DELETE FROM warehouse.posts WHERE post_id = 3",
+      name: "no longer asked about", before: "DELETE FROM warehouse.posts WHERE post_id = 3",
       result: CollectTests.event(5), line: "3 job 1 1x open"),
   ]
 

@@ -138,14 +138,14 @@ import Testing
       good + line("9223372036854775808", #""action":"delete","reason":"deleted""#)),
     Case("a negative ID", good + line("-5", #""action":"delete","reason":"deleted""#)),
     Case("a complaint without a line", good + #"{"error":"internal"}"# + "\n"),
-    Case("the API could not read a line of nobody's", good + invalid("not_a_valid_id")),
+    Case("the API reports an invalid ID outside the chunk", good + invalid("not_a_valid_id")),
     Case("the API could not read an ID that was not asked about", good + invalid("77")),
     Case("the API could not read a line that only looks like 5", good + invalid("05")),
     Case("the API could not read a line with a CR", good + invalid(#"5\r"#)),
   ]
 
   private static let complaintsOnly = Case(
-    "nothing but complaints about lines of nobody's", invalid("x") + invalid("y"), unclear: nil,
+    "only complaints about IDs outside the chunk", invalid("x") + invalid("y"), unclear: nil,
     quarantined: 2)
 
   private static var unspeaking: [Case] {

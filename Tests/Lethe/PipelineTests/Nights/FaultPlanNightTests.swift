@@ -225,7 +225,7 @@ import Testing
       testDescription: "results that only claim to be packed",
       rules: ["at: download, call: [1, 2], rewrite: {headers: {Content-Encoding: gzip}}"], jobs: 2),
     Fault(
-      testDescription: "results in a coding that nobody knows",
+      testDescription: "results in an unknown content coding",
       rules: ["at: download, times: 12, rewrite: {headers: {Content-Encoding: br}}"], code: 5,
       jobs: 4, says: ["the content coding br"]),
     Fault(
@@ -304,7 +304,7 @@ import Testing
       rules: ["slow: 600min, call: 1"], profiles: [.native],
       says: ["was in_progress for over"], api: ["job_attempts: 50", "job_hours_max: 0.0005"]),
     Fault(
-      testDescription: "a job that stays in progress where nobody can end it",
+      testDescription: "a job that stays in progress and cannot be ended",
       rules: ["slow: 600min, call: 1"], profiles: [.gcs], code: 5,
       says: ["was in_progress for over", "is taken by job"],
       api: ["job_attempts: 2", "job_hours_max: 0.0003", "slot_hours_max: 0.0001"], leavesSlot: true),

@@ -146,10 +146,10 @@ import Testing
       // The operator stops the process that resumes it. The frozen run could be finished, but this run starts
       // again.
       try await night.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
-      let anew = try await lethe(night, "run", file, "--give-up", "--output", "json")
-      #expect(anew.code == 0, "\(anew.stderr)")
-      #expect(anew.json["run_id"] as? Int == 2)
-      #expect((anew.json["finished_earlier"] as? [Any])?.isEmpty == true)
+      let second = try await lethe(night, "run", file, "--give-up", "--output", "json")
+      #expect(second.code == 0, "\(second.stderr)")
+      #expect(second.json["run_id"] as? Int == 2)
+      #expect((second.json["finished_earlier"] as? [Any])?.isEmpty == true)
       #expect(try await night.rowsThatDiffer() == 0)
       let left = try await night.value(
         """

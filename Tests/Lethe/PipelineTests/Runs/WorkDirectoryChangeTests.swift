@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Runs that continue in a different work directory from the one they began in.
-@Suite struct WorkFolderTests {
+@Suite struct WorkDirectoryChangeTests {
   enum Files: String, CaseIterable, Sendable {
     case areThere
     case areLost

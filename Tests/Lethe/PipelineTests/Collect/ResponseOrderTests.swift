@@ -5,7 +5,7 @@ import Testing
 
 /// Which of several responses for an ID counts, for every order of collection and every outcome of their
 /// runs. The results are compared with a model that is independent of the implementation.
-@Suite struct AnswerOrderTests {
+@Suite struct ResponseOrderTests {
   /// The content of a result that a test makes up.
   struct ClientOutput {
     var events: [Int64: String] = [:]
@@ -86,7 +86,7 @@ import Testing
           let expected = Self.standing(place, names, said)
           let stands = try await desk.standing(jobs[place])
           #expect(stands == expected, "seed \(seed), case \(number), steps\(steps), job \(place)")
-          let left = try await desk.overtake(jobs[place])
+          let left = try await desk.eventsToRetry(jobs[place])
           #expect(
             left == expected.count,
             "seed \(seed), case \(number), steps\(steps), job \(place): \(expected.sorted())")
@@ -157,7 +157,7 @@ import Testing
       try await desk.collect(newest, CollectTests.event(2))
       #expect(try await desk.standing(given) == [])
       #expect(try await desk.standing(old) == [2])
-      #expect(try await desk.overtake(old) == 1)
+      #expect(try await desk.eventsToRetry(old) == 1)
     }
   }
 
@@ -213,13 +213,13 @@ import Testing
       try await desk.collect(old, body)
       #expect(try await desk.standing(old) == [5])
       try await desk.giveUp(old)
-      #expect(try await desk.overtake(old) == 1)
+      #expect(try await desk.eventsToRetry(old) == 1)
       // The row exists again, so the ID is asked about again.
       try await desk.connection.runScript(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (5, 1, 'text', now())
         """)
-      #expect(try await desk.overtake(old) == 0)
+      #expect(try await desk.eventsToRetry(old) == 0)
     }
   }
 
@@ -267,7 +267,7 @@ import Testing
       #expect(try await desk.standing(waiting) == [2, 3, 5])
       // In both chunks 2 is applied.
       #expect(try await desk.standing(failed) == [2, 5])
-      #expect(try await desk.overtake(failed) == 1)
+      #expect(try await desk.eventsToRetry(failed) == 1)
     }
   }
 }
