@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Rows whose versions say nothing: of foreign tables, and after a move to another server.
+/// Rows whose row version proves nothing: rows of foreign tables, and rows after a move to another server.
 @Suite struct HoldClusterTests {
   static let rows = """
     INSERT INTO users VALUES (1, 'one');
@@ -18,8 +18,8 @@ import Warehouse
     UPDATE posts SET text = 'by a writer', visibility = 'protected' WHERE post_id <= 12
     """
 
-  /// An ordinary table and an ordinary move: the writer's rows wait, the others are opened.
-  @Test func whatAWriterHidMeanwhileStaysHidden() async throws {
+  /// An ordinary table on one server: the rows that a writer changed wait, and the others are restored.
+  @Test func aRowThatAWriterHidAfterTheExportStaysHidden() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([:], [1: "protected"])
       try await nights.night(checks: false) {
@@ -35,7 +35,7 @@ import Warehouse
 
   // MARK: Foreign partitions
 
-  /// Half of the posts are in a partition on another server, which is this one.
+  /// Half of the posts are in a foreign partition. Its server is this server.
   private static func foreign(_ nights: NightlyFixture) async throws {
     let host = try #require(ProcessInfo.processInfo.environment["PGHOST"])
     try await nights.execute(
@@ -45,7 +45,7 @@ import Warehouse
         post_id bigint PRIMARY KEY, author_id bigint, text text, visibility text, searchable boolean,
         latitude float8, raw jsonb, likes integer)
       """)
-    // The other server sees what is committed.
+    // The foreign connection sees only committed rows.
     try await nights.execute(
       """
       CREATE EXTENSION postgres_fdw;
@@ -68,7 +68,7 @@ import Warehouse
   }
 
   @Test(arguments: ["{visibility: public}", "former"])
-  func aTableWithForeignPartitionsIsRefusedUnlessNothingHangsOnRowVersions(
+  func aTableWithForeignPartitionsIsRefusedIfARestoreNeedsRowVersions(
     restore: String
   ) async throws {
     let shop = Shop(restore: restore)
@@ -81,7 +81,7 @@ import Warehouse
     }
   }
 
-  @Test func aTableWithForeignPartitionsMayBeHiddenForGood() async throws {
+  @Test func aTableWithForeignPartitionsIsAcceptedWithoutARestore() async throws {
     try await NightlyFixture.with(Shop(restore: "none"), Self.rows) { nights in
       try await Self.foreign(nights)
       #expect(try await nights.findings().filter { $0.severity == .error } == [])
@@ -92,14 +92,14 @@ import Warehouse
     }
   }
 
-  /// By the operator's word: held columns that are as they were set are enough.
+  /// The operator allows it: a row is restored if its held columns still have the values that Lethe set.
   @Test(arguments: [
     "{visibility: public, if_written: ignore}", "{if_written: ignore}",
   ])
-  func aTableWithForeignPartitionsIsOpenedByItsValuesAlone(restore: String) async throws {
+  func aTableWithForeignPartitionsIsRestoredByItsValues(restore: String) async throws {
     try await NightlyFixture.with(Shop(restore: restore), Self.rows) { nights in
       try await Self.foreign(nights)
-      // The key has to be found over all partitions.
+      // A key must be found in all partitions.
       let errors = try await nights.findings().filter { $0.severity == .error }
       #expect(errors.allSatisfy { $0.message.contains("key") })
       guard errors == [] else { return }
@@ -114,8 +114,8 @@ import Warehouse
     }
   }
 
-  /// The same word over an ordinary table: what was written after the export is opened, too.
-  @Test func aRowThatWasWrittenAfterTheExportIsOpenedIfThatIsToBeIgnored() async throws {
+  /// The same setting for an ordinary table: a row that was written after the export is restored too.
+  @Test func aRowThatWasWrittenAfterTheExportIsRestoredIfRowVersionsAreIgnored() async throws {
     let shop = Shop(restore: "{visibility: public, if_written: ignore}")
     try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([5: "protected"], [1: "protected"])
@@ -127,7 +127,7 @@ import Warehouse
 
   // MARK: Another cluster
 
-  /// Both commands say so before anything is done.
+  /// Both commands fail before they change anything.
   @Test func aStandbyIsRefused() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([5: "protected"])
@@ -140,16 +140,16 @@ import Warehouse
           #expect(ending.stderr.contains("is a standby"), "\(ending.stderr)")
           #expect(ending.stderr.contains("target_session_attrs"), "\(ending.stderr)")
         }
-        // What only reads goes on.
+        // Commands that only read still work.
         #expect(try await moved.lethe("status", "--database", moved.url).code == 0)
       }
     }
   }
 
-  /// A ledger and a warehouse that are brought to another server between collect and apply: the
-  /// numbers of its transactions are others, and no row can be told from one that was written meanwhile.
+  /// The ledger and the warehouse are moved to another server between collect and apply. The new server
+  /// has other transaction numbers, so Lethe cannot know which rows were written after the export.
   @Test(arguments: [0, 5_000_000])
-  func afterAMoveToAnotherServerAllRestoresWaitForTheNextNight(
+  func afterAMoveToAnotherServerAllRestoresWaitForTheNextRun(
     transactionsAhead: Int
   ) async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
@@ -165,7 +165,7 @@ import Warehouse
           try await moved.rows("SELECT DISTINCT visibility FROM shop.posts") == ["(protected)"])
         #expect(
           try await moved.rows("SELECT DISTINCT visibility FROM shop.users") == ["(protected)"])
-        // The next night's export is of this server.
+        // The next run exports from this server.
         try await moved.night(checks: false)
         #expect(
           try await moved.rows("SELECT visibility, count(*) FROM shop.posts GROUP BY visibility")
@@ -174,8 +174,8 @@ import Warehouse
     }
   }
 
-  /// What was hidden on the one server is opened on the other, with all that a row's version tells there.
-  @Test func holdsOfAnotherServerAreReleasedLikeAnyOther() async throws {
+  /// A row that was hidden on one server is restored on the other. The row version is checked there as usual.
+  @Test func holdsFromAnotherServerAreReleasedAsUsual() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([7: "protected"], [1: "protected"])
       try await SecondServer.with { server in
@@ -193,8 +193,8 @@ import Warehouse
     }
   }
 
-  /// Deletions need no row version.
-  @Test func afterAMoveDeletionsAreAppliedAllTheSame() async throws {
+  /// A deletion needs no row version.
+  @Test func deletionsAreAppliedAfterAMoveToAnotherServer() async throws {
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
       nights.answer([.init(type: "tweets", id: 5): "deleted"])
       try await nights.withRuntime { try await nights.collect($0) }

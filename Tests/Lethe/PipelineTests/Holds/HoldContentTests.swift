@@ -2,7 +2,7 @@ import PostgreSQL
 import Runtime
 import Testing
 
-/// What leaves a row leaves its hold; and what keeps a row keeps its holders.
+/// A value that is removed from a row is removed from its hold. A reason that keeps a row keeps its holders.
 @Suite struct HoldContentTests {
   static let rows = """
     INSERT INTO users VALUES (1, 'one');
@@ -12,11 +12,11 @@ import Testing
 
   static let post: SQL = "SELECT visibility, text, latitude, raw FROM shop.posts"
 
-  /// Reasons of a post that keeps its row and say nothing of being open again.
+  /// Reasons that keep a post's row and do not mean that the post is public again.
   @Test(
     arguments: ["deleted", "bounced", "suspended", "deactivated"],
     ["ignore", "{redact: {text: ''}}"])
-  func aPostThatIsKeptIsHiddenOnUntilItsAnswerIsClean(reason: String, action: String) async throws {
+  func aKeptPostStaysHiddenUntilItsAnswerIsClean(reason: String, action: String) async throws {
     try await NightlyFixture.with(Shop(postActions: [reason: action]), Self.rows) { nights in
       try await nights.night([9: "protected"])
       if action != "ignore" { try await nights.declare("UPDATE posts SET text = ''") }
@@ -29,14 +29,14 @@ import Testing
     }
   }
 
-  /// What an answer does to the user's own row, and to the user's posts.
+  /// The effect of an answer on the user's own row and on the user's posts.
   static let keeping: [(own: String, reached: String)] = [
     ("ignore", "ignore"), ("ignore", "{redact: {text: ''}}"), ("{redact: {name: ''}}", "ignore"),
     ("{redact: {name: ''}}", "{redact: {text: ''}}"), ("delete", "ignore"),
   ]
 
   @Test(arguments: ["deleted", "suspended", "deactivated"], keeping)
-  func aUserThatIsKeptHidesOnUntilTheAnswerIsClean(
+  func aKeptUserHidesThePostsUntilTheAnswerIsClean(
     reason: String, action: (own: String, reached: String)
   ) async throws {
     let shop = Shop(
@@ -55,7 +55,7 @@ import Testing
         #expect(try await nights.visibility(9) == "protected")
       }
       if action.own == "delete" {
-        // The user's row is gone, and so nobody asks; the posts stay hidden until it is there again.
+        // The user's row is gone, so Lethe does not ask about the user. The posts stay hidden until the row is back.
         try await nights.night()
         #expect(try await nights.visibility(9) == "protected")
         try await nights.change("INSERT INTO users VALUES (1, 'again')")
@@ -65,9 +65,9 @@ import Testing
     }
   }
 
-  /// `protected` outweighs these, so the answer says that the ID is open.
+  /// `protected` has priority over these reasons, so such an answer means that the ID is not protected.
   @Test(arguments: ["geo_scrubbed", "tweet_edited"], Shop.Way.allCases)
-  func anAnswerThatProtectedWouldHaveOutweighedReleases(
+  func anAnswerOfLowerPriorityThanProtectedReleases(
     reason: String, way: Shop.Way
   ) async throws {
     try await NightlyFixture.with(Shop(way: way), Self.rows) { nights in
@@ -80,15 +80,15 @@ import Testing
     }
   }
 
-  // MARK: What was taken out never comes back
+  // MARK: Removed values are never restored
 
   struct Taken: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// What protects the post; its own ID's, and its author's.
+    /// The holders that protect the post: its own ID and its author.
     let set: String
     let reason: String
     let action: String
-    /// The post once nobody hides it, by the columns of `HoldContentTests.post`.
+    /// The post when it has no holder left, in the columns of `HoldContentTests.post`.
     let left: String
   }
 
@@ -137,9 +137,11 @@ import Testing
     ),
   ]
 
-  /// The post's own ID hides it, its author's does, or both of them do.
+  /// The post is hidden by its own ID, by its author, or by both.
   @Test(arguments: taken, [[true, false], [false, true], [true, true]])
-  func whatIsTakenOutOfTheRowIsTakenOutOfTheHold(taken: Taken, by holders: [Bool]) async throws {
+  func aValueThatIsRemovedFromTheRowIsRemovedFromTheHold(taken: Taken, by holders: [Bool])
+    async throws
+  {
     // The users have no such columns.
     var shop = Shop(
       set: taken.set, restore: "former", postActions: [taken.reason: taken.action],
@@ -157,8 +159,8 @@ import Testing
     }
   }
 
-  /// The other way round: taken out first, hidden then.
-  @Test func whatWasTakenOutBeforeIsNotPartOfTheHold() async throws {
+  /// The other order: the value is removed first, and the row is hidden afterwards.
+  @Test func aValueThatWasRemovedBeforeIsNotPartOfTheHold() async throws {
     let shop = Shop(
       set: "{visibility: protected, text: hidden}", restore: "former",
       postActions: ["deleted": "{redact: {text: ''}}"],
@@ -172,20 +174,20 @@ import Testing
     }
   }
 
-  /// Lethe's own writes after the export are nobody else's: a scrub between a row's export and its release.
+  /// Lethe scrubs a row between its export and its release. Its own write does not count as another writer's.
   @Test(arguments: Shop.Way.allCases)
-  func lethesOwnWritesNeverKeepARowHidden(way: Shop.Way) async throws {
+  func lethesOwnWritesDoNotPreventARestore(way: Shop.Way) async throws {
     let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "protected"], [1: "protected"])
       try await nights.declare("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
-      // The post's dataset scrubs the row, the users' dataset opens it, in either order.
+      // The posts' dataset scrubs the row, and the users' dataset restores it, in either order.
       try await nights.night([9: "geo_scrubbed"])
       #expect(try await nights.visibility(9) == "internal")
     }
   }
 
-  /// No former value of a row that is emptied stays in the ledger.
+  /// The ledger keeps no former value of a row that was emptied.
   @Test func theLedgerKeepsNoTextOfARowThatWasEmptied() async throws {
     var shop = Shop(
       set: "{visibility: protected, text: ''}", restore: "former",

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// What a hold says does not depend on the definition of the day.
+/// A hold does not depend on the current definition.
 @Suite struct HoldDefinitionTests {
   static let rows = """
     INSERT INTO users VALUES (1, 'one'), (2, 'two');
@@ -68,9 +68,9 @@ import Warehouse
       new: "    chunk: {ids: 1}\n    batch: 1\n    actions:"),
   ]
 
-  /// The rows are hidden under one definition and released under the next, by the own ID, the author, both.
+  /// Rows are hidden under one definition and released under the next: by their own ID, the author, or both.
   @Test(arguments: edits, [[true, false], [false, true], [true, true]])
-  func anEditBetweenTwoNightsLeavesNoRowHiddenAndNoneWrong(
+  func rowsAreRestoredCorrectlyAfterAnEditBetweenTwoRuns(
     edit: Edit, by holders: [Bool]
   ) async throws {
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
@@ -83,8 +83,8 @@ import Warehouse
     }
   }
 
-  /// What is no longer exported is no longer asked about: its rows stay, and are counted.
-  @Test func whatANarrowerWhereLeavesOutIsCountedUntilItIsAskedAboutAgain() async throws {
+  /// Lethe does not ask about IDs that it no longer exports. Their held rows stay hidden and are counted.
+  @Test func heldRowsOutsideANarrowerWhereAreCountedUntilTheyAreExportedAgain() async throws {
     let shop = Shop(postKeys: ["where: post_id > 0"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "protected", 11: "protected"])
@@ -103,9 +103,9 @@ import Warehouse
     }
   }
 
-  /// One pipeline asks about posts, the other about users; the holds are the warehouse's.
+  /// One pipeline asks about posts, the other about users. Both share the holds of the warehouse.
   @Test(arguments: [["posts", "users"], ["users", "posts"]])
-  func pipelinesOfTwoNamesDoNotOpenEachOthersRows(order: [String]) async throws {
+  func aPipelineDoesNotRestoreRowsThatAnotherPipelineHolds(order: [String]) async throws {
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
       let whole = nights.definition
       let texts = try ["posts", "users"].reduce(into: [String: String]()) { texts, name in
@@ -130,8 +130,8 @@ import Warehouse
     }
   }
 
-  /// Both pipelines ask about the same posts: the newest answer counts, whoever got it.
-  @Test func theNewestAnswerAboutAnIDCountsWhicheverPipelineGotIt() async throws {
+  /// Both pipelines ask about the same posts. The newest answer counts, and it does not matter which pipeline got it.
+  @Test func theNewestAnswerAboutAnIDCountsAcrossPipelines() async throws {
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
       try await nights.night([9: "protected"])
       try nights.edit("name: shop", to: "name: store")
@@ -145,12 +145,12 @@ import Warehouse
     }
   }
 
-  /// A dataset that asks about a part of the same IDs under another name.
-  @Test func theNewestAnswerCountsWhicheverDatasetAskedForIt() async throws {
+  /// A dataset with another name asks about a part of the same IDs.
+  @Test func theNewestAnswerAboutAnIDCountsAcrossDatasets() async throws {
     try await NightlyFixture.with(Shop(way: .postsFirst), Self.rows) { nights in
       try await nights.night([9: "protected", 11: "protected"])
       let whole = nights.definition
-      // The posts' dataset gives way to another one that asks about the same table by the same IDs.
+      // Another dataset replaces the posts' dataset. It asks about the same table by the same IDs.
       let posts = try Self.part("posts", whole)
       try nights.edit(
         posts,
@@ -168,7 +168,7 @@ import Warehouse
     return dataset == "posts" ? texts[0] + "\n" : "  users:" + texts[1]
   }
 
-  /// The same with one dataset, as a pipeline of its name.
+  /// The same definition with one dataset only, as a pipeline with the dataset's name.
   static func alone(_ dataset: String, _ definition: String) throws -> String {
     let datasets = try #require(definition.range(of: "datasets:\n")).upperBound
     return String(definition[..<datasets]).replacing("name: shop", with: "name: \(dataset)")

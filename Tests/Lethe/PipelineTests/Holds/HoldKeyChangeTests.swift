@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Tables that change between the night that hides a row and the one that opens it.
+/// Tables that change between the run that hides a row and the run that restores it.
 @Suite struct HoldKeyChangeTests {
   static let rows = """
     ALTER TABLE posts DROP CONSTRAINT posts_pkey, ADD UNIQUE (post_id), ALTER post_id SET NOT NULL,
@@ -23,16 +23,16 @@ import Warehouse
     """,
   ]
 
-  /// Who holds a row, and what was kept of it, does not depend on the key by which it is named.
+  /// A row's holders and kept values do not depend on the key that names the row.
   @Test(arguments: otherKeys)
-  func anotherKeyLosesNoHold(key: String) async throws {
+  func aChangedPrimaryKeyKeepsEveryHold(key: String) async throws {
     let shop = Shop(
       set: "{visibility: protected}", restore: "former",
       reachedSet: "{visibility: protected, latitude: null}")
     try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "protected"], [2: "protected"], checks: false)
       try await nights.change(SQL(trusted: key))
-      // A further holder; and what is scrubbed leaves the hold.
+      // A further holder is added, and a scrubbed value is removed from the hold.
       try await nights.night([10: "geo_scrubbed"], [1: "protected", 2: "protected"], checks: false)
       try await nights.night([:], [1: "protected"], checks: false)
       #expect(try await nights.visibility(9) == "protected", "the author holds it")
@@ -48,8 +48,8 @@ import Warehouse
     }
   }
 
-  /// A held column that is dropped keeps the others from nothing.
-  @Test func aDroppedColumnIsLeftOut() async throws {
+  /// A held column is dropped. The other held columns are still restored.
+  @Test func aDroppedColumnIsNotRestored() async throws {
     let shop = Shop(
       set: "{visibility: protected}", restore: "former",
       reachedSet: "{visibility: protected, latitude: null}",
@@ -64,8 +64,8 @@ import Warehouse
     }
   }
 
-  /// A row that goes with another one takes its hold along, and what was kept of it.
-  @Test func aRowThatCascadesTakesItsHoldAlong() async throws {
+  /// A row is deleted by a cascade. Its hold and its kept values are deleted too.
+  @Test func aCascadedDeletionDeletesTheHold() async throws {
     let rows =
       Self.rows + """
         ; ALTER TABLE posts ADD FOREIGN KEY (author_id) REFERENCES users ON DELETE CASCADE
@@ -82,8 +82,8 @@ import Warehouse
     }
   }
 
-  /// The table has another name for a while: the hold waits.
-  @Test func aTableThatIsNotThereKeepsItsHolds() async throws {
+  /// The table has another name for some time. The hold waits.
+  @Test func aMissingTableKeepsItsHolds() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([:], [2: "protected"], checks: false)
       let definition = nights.definition

@@ -4,9 +4,9 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// How many rows one night may open before somebody is asked.
+/// How many rows one run may restore before the operator has to approve.
 @Suite struct HoldLimitTests {
-  /// Posts 1 to `count`, of authors of their own; one more that is never hidden.
+  /// Posts 1 to `count`, each with its own author, and one more post that is never hidden.
   static func posts(_ count: Int) -> String {
     """
     INSERT INTO posts (post_id, author_id, visibility)
@@ -21,9 +21,9 @@ import Warehouse
 
   static let hidden: SQL = "SELECT count(*) FROM shop.posts WHERE visibility = 'protected'"
 
-  /// A result without a byte, of the length that it announces.
+  /// An empty result whose length is the announced length, zero.
   @Test(arguments: Shop.Way.allCases)
-  func anEmptyResultThatWouldOpenEverythingStopsAndAsks(way: Shop.Way) async throws {
+  func anEmptyResultThatWouldRestoreEveryRowStopsTheRun(way: Shop.Way) async throws {
     try await NightlyFixture.with(Shop(way: way), Self.posts(100)) { nights in
       try await nights.night(Self.protected(1...100))
       nights.answer("tweets", body: "")
@@ -33,7 +33,7 @@ import Warehouse
       #expect(report.stopped.count == 1)
       #expect(stopped.dataset == "posts")
       #expect(stopped.reason.contains("max_restored_percent"), "\(stopped.reason)")
-      // Asked again it stays stopped; a word lets it go on.
+      // A retry without an approval stays stopped. With an approval the run continues.
       let again = try await nights.withRuntime { try await $0.run(resumeOnly: true) }
       #expect(again.first?.status == .stopped)
       #expect(try await nights.rows(Self.hidden) == ["(100)"])
@@ -73,7 +73,7 @@ import Warehouse
   ]
 
   @Test(arguments: shares)
-  func aShareOfWhatIsHeldMayBeReleasedUnasked(share: Share) async throws {
+  func aShareOfTheHeldIDsMayBeReleasedWithoutApproval(share: Share) async throws {
     try await NightlyFixture.with(
       Shop(limits: share.limits), Self.posts(Int(share.held))
     ) { nights in
@@ -89,10 +89,10 @@ import Warehouse
     }
   }
 
-  /// One ID opens many rows: the rows are bounded, whatever the IDs' share is.
+  /// One ID restores many rows. The number of rows is limited, independent of the share of IDs.
   @Test(arguments: [(99, true), (101, true), (102, false)])
-  func theRowsOfARunAreBounded(rows: Int, stops: Bool) async throws {
-    // A hundred and one rows of posts and one of users.
+  func theRowsThatARunMayRestoreAreLimited(rows: Int, stops: Bool) async throws {
+    // 101 rows of posts and one row of users.
     try await NightlyFixture.with(
       Shop(limits: ", max_restored_rows: \(rows)"),
       """
@@ -111,8 +111,8 @@ import Warehouse
     }
   }
 
-  /// The rows of a run are counted over its chunks: the later one stops.
-  @Test func theRowsOfAllChunksOfARunAreCounted() async throws {
+  /// The rows of a run are counted over all its chunks, so the later chunk stops.
+  @Test func theRestoredRowsAreCountedOverAllChunksOfARun() async throws {
     let shop = Shop(
       way: .postsFirst, limits: ", max_restored_percent: 100, max_restored_rows: 25",
       postKeys: ["chunk: {ids: 10}"])
@@ -124,12 +124,12 @@ import Warehouse
     }
   }
 
-  /// The share is of the chunk's own range: what is held elsewhere does not make it smaller.
-  @Test func theShareIsOfTheIDsThatHoldRowsInTheChunksRange() async throws {
+  /// The share refers to the chunk's own range. Held rows outside the range do not make it smaller.
+  @Test func theShareRefersToTheHoldersInTheChunksRange() async throws {
     let shop = Shop(way: .postsFirst, postKeys: ["chunk: {ids: 50}"])
     try await NightlyFixture.with(shop, Self.posts(149)) { nights in
       try await nights.night(Self.protected(1...149))
-      // 25 of the first chunk's 50 IDs, and none of the others.
+      // The result names 25 of the first chunk's 50 IDs, and no other IDs.
       let report = try await nights.night(
         Self.protected(26...149), status: .stopped, checks: false)
       #expect(report.stopped.count == 1)
@@ -137,8 +137,8 @@ import Warehouse
     }
   }
 
-  /// IDs whose answers are clean every night release nothing.
-  @Test func whatHoldsNothingIsNotCounted() async throws {
+  /// IDs whose answers are clean in every run release nothing.
+  @Test func idsThatHoldNoRowAreNotCounted() async throws {
     try await NightlyFixture.with(Shop(), Self.posts(200)) { nights in
       try await nights.night(Self.protected(1...5))
       try await nights.night(Self.protected(2...5))
@@ -146,7 +146,7 @@ import Warehouse
     }
   }
 
-  @Test func aRunThatStoppedIsNamedByItsExitCodeAndItsPlan() async throws {
+  @Test func aStoppedRunIsShownByItsExitCodeAndItsPlan() async throws {
     try await NightlyFixture.with(Shop(), Self.posts(50)) { nights in
       try await nights.night(Self.protected(1...50))
       nights.answer([:])

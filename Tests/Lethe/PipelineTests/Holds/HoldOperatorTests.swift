@@ -2,7 +2,7 @@ import PostgreSQL
 import Runtime
 import Testing
 
-/// Rows that somebody else writes while Lethe hides them.
+/// Rows that another writer changes while Lethe hides them.
 @Suite struct HoldOperatorTests {
   static let rows = """
     INSERT INTO users VALUES (1, 'one');
@@ -16,7 +16,7 @@ import Testing
     try await NightlyFixture.with(shop, rows, body)
   }
 
-  /// A counter that goes up every minute is no reason to keep a row hidden, wherever it was written before
+  /// A counter that increases every minute does not keep a row hidden, if it was written before
   /// the export.
   @Test(arguments: Shop.Way.allCases, Shop.restores)
   func aColumnThatIsNotHeldMayChangeBeforeTheExport(way: Shop.Way, restore: String) async throws {
@@ -30,7 +30,7 @@ import Testing
     }
   }
 
-  /// Whoever writes a row after the export may know what the answer does not.
+  /// A writer that changes a row after the export may have newer information than the answer.
   @Test(arguments: Shop.restores)
   func aRowThatIsWrittenAfterTheExportWaitsForTheNextCleanAnswer(restore: String) async throws {
     let shop = Shop(restore: restore, userActions: ["deactivated": "ignore"])
@@ -40,7 +40,7 @@ import Testing
         try await nights.change("UPDATE posts SET likes = 5 WHERE post_id IN (9, 10)")
       }
       #expect(try await nights.visibility(8) == "public")
-      // These answers are not clean, so they are no reason to open the rows either.
+      // These answers are not clean, so they do not restore the rows either.
       try await nights.night([10: "protected"], [1: "deactivated"], stillHidden: [9])
       try await nights.night()
       #expect(try await nights.visibility(9) == "internal")
@@ -48,8 +48,8 @@ import Testing
     }
   }
 
-  /// The writer sets what Lethe had set, after the export: who knows why.
-  @Test func aWriterWhoHidesTheRowAnewAfterTheExportKeepsItHiddenThatNight() async throws {
+  /// After the export, the writer sets the value that Lethe had set. The reason is unknown.
+  @Test func aWriterThatHidesTheRowAgainAfterTheExportKeepsItHiddenInThatRun() async throws {
     try await Self.with(Shop()) { nights in
       try await nights.night([10: "protected"])
       try await nights.night(stillHidden: [10], checks: false) {
@@ -61,7 +61,9 @@ import Testing
   }
 
   @Test(arguments: Shop.Way.allCases, ["public", "internal", "friends", nil])
-  func aRowWhoseHeldColumnSomebodyChangedIsTheirs(way: Shop.Way, theirs: String?) async throws {
+  func aRowWhoseHeldColumnAnotherWriterChangedIsNotRestored(way: Shop.Way, theirs: String?)
+    async throws
+  {
     try await Self.with(Shop(way: way)) { nights in
       try await nights.night([10: "protected"], [1: "protected"])
       try await nights.change(
@@ -70,7 +72,7 @@ import Testing
       #expect(try await nights.visibility(9) == theirs)
       #expect(try await nights.visibility(10) == theirs)
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
-      // The hold is closed for good: hidden by the operator now, the row stays so.
+      // The hold is closed permanently. If the operator hides the row now, it stays hidden.
       try await nights.change("UPDATE posts SET visibility = 'protected' WHERE post_id IN (9, 10)")
       try await nights.night()
       #expect(try await nights.visibility(9) == "protected")
@@ -78,8 +80,8 @@ import Testing
     }
   }
 
-  /// Changed between export and apply, not before: the values tell it all the same.
-  @Test func aRowWhoseHeldColumnChangesAfterTheExportIsTheirs() async throws {
+  /// The column is changed between export and apply, not before. The values show this too.
+  @Test func aRowWhoseHeldColumnChangesAfterTheExportIsNotRestored() async throws {
     try await Self.with(Shop()) { nights in
       try await nights.night([10: "protected"], [1: "protected"])
       try await nights.night {
@@ -91,7 +93,7 @@ import Testing
   }
 
   @Test(arguments: Shop.Way.allCases)
-  func aRowThatSomebodyOpenedIsHiddenAnewAndGoesBackToWhatItWasThen(way: Shop.Way) async throws {
+  func aRowThatAnotherWriterOpenedIsHiddenAgainAndGetsThatWritersValue(way: Shop.Way) async throws {
     try await Self.with(Shop(way: way, restore: "former")) { nights in
       try await nights.night([10: "protected"], [1: "protected"])
       try await nights.change(
@@ -105,8 +107,8 @@ import Testing
     }
   }
 
-  /// Opened and hidden again before anybody looked: the held column is as it was set.
-  @Test func aHeldColumnThatIsChangedBackBeforeTheExportIsAsLetheSetIt() async throws {
+  /// The row is shown and hidden again before the next run reads it. The held column has the value that Lethe set.
+  @Test func aHeldColumnThatWasChangedAndChangedBackIsRestored() async throws {
     try await Self.with(Shop(restore: "former")) { nights in
       try await nights.night([10: "protected"])
       try await nights.execute("UPDATE shop.posts SET visibility = 'public' WHERE post_id = 10")
@@ -118,7 +120,7 @@ import Testing
   }
 
   @Test(arguments: Shop.Way.allCases)
-  func aRowThatTheOperatorDeletesAndMakesAgainIsTheirs(way: Shop.Way) async throws {
+  func aRowThatTheOperatorDeletesAndInsertsAgainKeepsItsNewValues(way: Shop.Way) async throws {
     try await Self.with(Shop(way: way)) { nights in
       try await nights.night([10: "protected"], [1: "protected"])
       try await nights.change(
@@ -136,7 +138,7 @@ import Testing
     }
   }
 
-  @Test func aRowThatTheOperatorDeletesLeavesNoHoldBehindOnceItsHolderIsReleased() async throws {
+  @Test func theHoldOfARowThatTheOperatorDeletedEndsWithItsLastHolder() async throws {
     try await Self.with(Shop()) { nights in
       try await nights.night([10: "protected"], [1: "protected"])
       try await nights.change("DELETE FROM posts WHERE post_id = 9")
@@ -145,9 +147,9 @@ import Testing
     }
   }
 
-  /// The operator's own trigger writes the row on every update, Lethe's among them.
+  /// The operator's trigger writes the row on every update, also on Lethe's updates.
   @Test(arguments: Shop.Way.allCases)
-  func whatATriggerAddsToLethesUpdateIsNotSomebodyElses(way: Shop.Way) async throws {
+  func aTriggersWriteDuringLethesUpdateIsNotAnotherWriters(way: Shop.Way) async throws {
     try await NightlyFixture.with(
       Shop(way: way), Self.rows
     ) { nights in
@@ -165,8 +167,8 @@ import Testing
     }
   }
 
-  /// Nobody who writes rows of other IDs keeps a row hidden.
-  @Test func writersOfOtherRowsChangeNothing() async throws {
+  /// A writer that changes rows of other IDs does not keep a row hidden.
+  @Test func writersOfOtherRowsDoNotPreventARestore() async throws {
     try await Self.with(Shop()) { nights in
       try await nights.night([10: "protected"], [1: "protected"])
       try await nights.night {

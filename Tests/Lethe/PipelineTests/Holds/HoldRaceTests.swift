@@ -3,17 +3,17 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Two processes at one row: one opens it, the other hides it. It must end as if one had come after the
-/// other, and in either order the answer that hides it is the one that counts.
+/// Two processes change one row: one restores it, the other hides it. The result must be the same as if they
+/// ran one after the other. In either order, the answer that hides the row counts.
 @Suite struct HoldRaceTests {
   static let rows = """
     INSERT INTO users VALUES (1, 'one'), (2, 'two');
     INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'internal'), (10, 2, 'public')
     """
 
-  /// Where the first of the two is kept until the other one waits for it, or is through.
+  /// The point where the first process is stopped until the other process waits for it or has finished.
   enum Gate: String, CaseIterable, Sendable {
-    /// The one that opens the row has its holds and is about to write the row.
+    /// The restoring process has locked the holds and is about to write the row.
     case opening = """
       CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
       BEGIN
@@ -22,7 +22,7 @@ import Testing
       END $$;
       CREATE TRIGGER gate BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION public.gate()
       """
-    /// The one that hides it has become a holder and is about to commit.
+    /// The hiding process has inserted its holder and is about to commit.
     case hiding = """
       CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
       BEGIN
@@ -34,7 +34,7 @@ import Testing
   }
 
   @Test(arguments: Gate.allCases)
-  func whoeverComesFirstTheRowEndsHidden(gate: Gate) async throws {
+  func theRowEndsHiddenInEitherOrder(gate: Gate) async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       let whole = nights.definition
       let posts = try HoldDefinitionTests.alone("posts", whole)
@@ -65,7 +65,7 @@ import Testing
         WHERE h.table_name = 'shop.posts'
         """)
       #expect(holders == ["(users,1)"])
-      // The next answer opens it, to what it was at first.
+      // The next answer restores the row to its first value.
       nights.answer([:])
       try nights.edit(second, to: users)
       try await nights.night(checks: false)
@@ -73,7 +73,7 @@ import Testing
     }
   }
 
-  /// Until so many sessions wait for a lock of another.
+  /// Waits until `count` sessions wait for a lock of another session.
   static func waitForLocks(_ count: Int, _ nights: NightlyFixture) async throws {
     try await Connection.withConnection(ConnectionString(nights.url)) { watcher in
       while try await watcher.query(

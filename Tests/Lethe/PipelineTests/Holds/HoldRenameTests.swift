@@ -5,18 +5,18 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Columns and tables that get another name, in the database and in the file, between the night that hides a row
-/// and the one that opens it.
+/// Columns and tables are renamed, in the database and in the definition file, between the run that hides a row
+/// and the run that restores it.
 @Suite struct HoldRenameTests {
   struct Renaming: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let sql: SQL
     /// In the definition.
     var edits: [(String, String)] = []
-    /// Where visibility is to be found afterwards.
+    /// The column and table that have the visibility afterwards.
     var table = "shop.posts"
     var column = "visibility"
-    /// Of post 10, when its author is back.
+    /// The visibility of post 10 when its author is back.
     var opened = "(friends)"
     /// How its hold ended.
     var outcome = "(restored)"
@@ -130,9 +130,9 @@ import Warehouse
       definition, to: renaming.edits.reduce(definition) { $0.replacing($1.0, with: $1.1) })
   }
 
-  /// - Parameter isCleanNight: whether a night comes between that says nothing of the author.
+  /// - Parameter isCleanNight: whether there is a run in between whose answer does not name the author.
   @Test(arguments: renamings, [false, true])
-  func theRowIsOpenedAllTheSame(renaming: Renaming, isCleanNight: Bool) async throws {
+  func aRowIsRestoredAfterARename(renaming: Renaming, isCleanNight: Bool) async throws {
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.night([:], [2: "protected"], checks: false)
       try await Self.rename(renaming, nights)
@@ -156,8 +156,8 @@ import Warehouse
     }
   }
 
-  /// Chunks of several datasets are applied at once, and each looks at the names before its rows.
-  @Test func namesAreFollowedOnceWhoeverLooksMeanwhile() async throws {
+  /// Chunks of several datasets are applied at the same time. Each chunk checks the names before its rows.
+  @Test func aRenameIsFollowedOnceByConcurrentChunks() async throws {
     let renaming = try #require(Self.renamings.first { $0.opened == "(friends3.5)" })
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.night([:], [2: "protected"], checks: false)
@@ -167,7 +167,7 @@ import Warehouse
         try await keeper.runScript("BEGIN; LOCK TABLE lethe.held_column IN EXCLUSIVE MODE")
         async let one: Void = Self.followNames(pipeline)
         async let other: Void = Self.followNames(pipeline)
-        // Both have seen the former names by then.
+        // Both have read the former names by then.
         try await HoldRaceTests.waitForLocks(2, nights)
         try await keeper.runScript("COMMIT")
         _ = try await (one, other)
@@ -187,9 +187,9 @@ import Warehouse
     }
   }
 
-  /// Nothing was noted of its columns, such as by an earlier version; the hold waits, and the check says so.
+  /// The ledger has no column numbers for the hold, for example from an earlier version. The hold waits, and the check reports it.
   @Test(arguments: renamings.prefix(2))
-  func whatCannotBeFollowedWaits(renaming: Renaming) async throws {
+  func aHoldWhoseRenameCannotBeFollowedWaits(renaming: Renaming) async throws {
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.night([:], [2: "protected"], checks: false)
       try await nights.execute("DELETE FROM lethe.held_column")

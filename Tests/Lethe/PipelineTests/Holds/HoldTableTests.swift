@@ -3,18 +3,18 @@ import Runtime
 import Testing
 import Warehouse
 
-/// A table as it is in the wild, whose rows of post 2 are hidden and shown again.
+/// A table as real databases have it. Its rows of post 2 are hidden and then restored.
 struct HeldTable: Sendable, CustomTestStringConvertible {
   let testDescription: String
   /// The tables, in a schema that the search path names.
   let tables: String
   var keys = "table: shop.posts\nid: id"
   var set = "{visibility: protected}"
-  /// Tells, of a row that post 2 reaches, whether it is hidden.
+  /// The condition that a row of post 2 is hidden.
   var hidden = "visibility = 'protected'"
-  /// The rows that post 2 reaches.
+  /// The rows that belong to post 2.
   var reached = "id::text = '2'"
-  /// The batches: by default each row is one of its own.
+  /// The batches. By default each row is its own batch.
   var batch = "batch: 1"
 
   func definition(restore: String = "former") -> String {
@@ -266,9 +266,9 @@ extension HeldTable {
 
 @Suite struct HoldTableTests {
   @Test(arguments: HeldTable.byKey + HeldTable.byFormerValue)
-  func everyRowIsFoundAgainAndHasWhatItHad(table: HeldTable) async throws {
+  func everyRowIsFoundAgainAndGetsItsFormerValues(table: HeldTable) async throws {
     try await NightlyFixture.with(definition: table.definition(), tables: table.tables) { nights in
-      // Whatever the table is called.
+      // The table's name differs from case to case.
       let name = table.testDescription.contains("quoting") ? #""Po""sts; --""# : "posts"
       let rows: SQL = "SELECT t.*::text FROM shop.\(trusted: name) AS t"
       let before = try await nights.rows(rows)
@@ -279,7 +279,7 @@ extension HeldTable {
           SELECT count(*) FROM shop.\(trusted: name)
           WHERE \(trusted: table.reached) AND (\(trusted: table.hidden)) IS NOT TRUE
           """) == ["(0)"])
-      // What nothing reaches is as it was.
+      // A row that no event belongs to is unchanged.
       let others: SQL = "\(trusted: name) AS t WHERE NOT (\(trusted: table.reached))"
       #expect(
         try await nights.rows("SELECT t.*::text FROM shop.\(others)")
@@ -291,9 +291,9 @@ extension HeldTable {
     }
   }
 
-  /// A leaf and its parent, both named: a row is one row.
+  /// The definition names a partition and its parent. A row has one hold only.
   @Test(arguments: [["posts", "posts_new"], ["posts_new", "posts"]])
-  func aRowThatIsReachedByItsPartitionAndByTheParentHasOneHold(tables: [String]) async throws {
+  func aRowOfAPartitionAndItsParentHasOneHold(tables: [String]) async throws {
     let first = HeldTable(testDescription: "", tables: "", keys: "table: shop.\(tables[0])\nid: id")
     let second = """
           targets: [{table: shop.\(tables[1]), match: id, actions: {protected: {protect:
@@ -322,8 +322,8 @@ extension HeldTable {
     }
   }
 
-  /// Each partition has a key, and the table has none: two rows of it may have the same.
-  @Test func aTableWithAKeyOnEachPartitionAloneIsRefused() async throws {
+  /// Each partition has a key, but the table has none. Two rows of the table may have the same key.
+  @Test func aTableWhoseKeysAreOnlyOnThePartitionsIsRefused() async throws {
     let table = HeldTable(
       testDescription: "",
       tables: """
@@ -374,7 +374,7 @@ extension HeldTable {
   ]
 
   @Test(arguments: refused, ["former", "{visibility: public}"])
-  func aTableWhoseRowsCannotBeFoundAgainIsRefusedByName(
+  func aTableWhoseRowsCannotBeFoundAgainIsRefused(
     refused: Refused, restore: String
   ) async throws {
     let table = HeldTable(testDescription: "", tables: refused.tables, set: refused.set)

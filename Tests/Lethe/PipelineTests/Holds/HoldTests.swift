@@ -4,8 +4,8 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Which rows are hidden after which nights. What every night has to leave is checked by `NightlyFixture`; a test
-/// says beside it what it is about.
+/// Which rows are hidden after which runs. `NightlyFixture` checks what must hold after every run. Each test
+/// also checks its own case.
 @Suite struct HoldTests {
   static let authorOfAHundred = """
     INSERT INTO users VALUES (1, 'one');
@@ -38,7 +38,7 @@ import Warehouse
   }
 
   @Test(arguments: Shop.Way.allCases, Shop.restores)
-  func anAuthorsPostsGoBackToWhatEachOfThemWas(way: Shop.Way, restore: String) async throws {
+  func eachPostOfAnAuthorGetsItsFormerValue(way: Shop.Way, restore: String) async throws {
     try await NightlyFixture.with(Shop(way: way, restore: restore), Self.authorOfAHundred) {
       nights in
       try await nights.night([:], [1: "protected"])
@@ -66,16 +66,16 @@ import Warehouse
     }
   }
 
-  /// The post's own answer is clean on the night on which its author is deactivated.
+  /// The post's own answer is clean in the run in which its author is deactivated.
   @Test(arguments: Shop.Way.allCases)
-  func aPostsOwnCleanAnswerDoesNotOpenItWhileItsAuthorHoldsIt(way: Shop.Way) async throws {
+  func aPostsCleanAnswerDoesNotRestoreItWhileItsAuthorHoldsIt(way: Shop.Way) async throws {
     let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
     try await NightlyFixture.with(shop, Self.userSeven) { nights in
       try await nights.night([71: "protected"], [7: "protected"])
       try await nights.declare("UPDATE users SET name = '' WHERE user_id = 7")
       try await nights.night([:], [7: "deactivated"])
       #expect(try await nights.visibility(71) == "protected")
-      // The author still says nothing of being open.
+      // The author's answer still does not release the post.
       try await nights.night([:], [7: "deactivated"])
       #expect(try await nights.visibility(71) == "protected")
       try await nights.night()
@@ -84,7 +84,7 @@ import Warehouse
   }
 
   @Test(arguments: ["public", "internal"], Shop.restores)
-  func anEditOfSetBetweenTwoNightsChangesNothingAboutWhatIsHeld(
+  func anEditOfSetBetweenTwoRunsDoesNotChangeHeldRows(
     visibility: String, restore: String
   ) async throws {
     try await NightlyFixture.with(
@@ -95,7 +95,7 @@ import Warehouse
     ) { nights in
       try await nights.night([9: "protected"])
       try nights.edit("set: {visibility: protected}", to: "set: {visibility: hidden}", of: "posts")
-      // What is held already counts as done, and what is not is hidden by today's definition.
+      // A row that is already held counts as done. Other rows are hidden by the current definition.
       try await nights.night([9: "protected", 10: "protected"])
       #expect(try await nights.visibility(9) == "protected")
       #expect(try await nights.visibility(10) == "hidden")
@@ -106,7 +106,7 @@ import Warehouse
   }
 
   @Test(arguments: Shop.restores)
-  func aDatasetsNewNameChangesNothingAboutWhatIsHeld(restore: String) async throws {
+  func aRenamedDatasetDoesNotChangeHeldRows(restore: String) async throws {
     try await NightlyFixture.with(
       Shop(restore: restore),
       """
@@ -123,8 +123,8 @@ import Warehouse
     }
   }
 
-  /// The operator deletes the user's row; nobody asks about the user any more.
-  @Test func heldRowsWhoseHolderIsNeverAskedAboutAgainAreCounted() async throws {
+  /// The operator deletes the user's row. Lethe no longer asks about the user.
+  @Test func heldRowsWhoseHolderIsNoLongerExportedAreCounted() async throws {
     try await NightlyFixture.with(
       Shop(),
       """
@@ -147,7 +147,7 @@ import Warehouse
       #expect(status.code == 0)
       #expect(status.stdout.contains("hold"), "\(status.stdout)")
 
-      // The user comes back, is asked about again, and is open.
+      // The user's row is back. Lethe asks about the user again, and the answer is clean.
       try await nights.change("INSERT INTO users VALUES (3, 'again')")
       try await nights.night()
       #expect(try await nights.findings().filter { $0.message.contains("hold") } == [])
@@ -158,7 +158,7 @@ import Warehouse
   }
 
   @Test(arguments: Shop.Way.allCases, Shop.restores)
-  func aPostThatIsEmptiedWhileItIsHiddenStaysHidden(way: Shop.Way, restore: String) async throws {
+  func aPostThatIsScrubbedWhileItIsHiddenStaysHidden(way: Shop.Way, restore: String) async throws {
     let shop = Shop(way: way, restore: restore, postActions: ["deleted": "{redact: {text: ''}}"])
     try await NightlyFixture.with(
       shop,
@@ -174,7 +174,7 @@ import Warehouse
     }
   }
 
-  @Test func withoutARestoreRowsStayHiddenAndNothingIsKept() async throws {
+  @Test func withoutARestoreRowsStayHiddenAndNoValueIsKept() async throws {
     try await NightlyFixture.with(Shop(restore: "none"), Self.userSeven) { nights in
       try await nights.night([71: "protected"], [7: "protected"])
       try await nights.night(checks: false)
@@ -184,8 +184,8 @@ import Warehouse
     }
   }
 
-  /// The same answers again are no reason to write a row, a hold or a holder.
-  @Test func anAnswerThatIsRepeatedWritesNothing() async throws {
+  /// The same answers again cause no write to a row, a hold or a holder.
+  @Test func aRepeatedAnswerWritesNothing() async throws {
     try await NightlyFixture.with(Shop(), Self.userSeven) { nights in
       try await nights.night([71: "protected"], [7: "protected"])
       let versions: SQL = """
@@ -201,8 +201,8 @@ import Warehouse
     }
   }
 
-  /// A row that goes takes its hold along: what comes back under its key is another row.
-  @Test func aRowThatIsDeletedTakesItsHoldAlong() async throws {
+  /// When a row is deleted, its hold is deleted too. A later row with the same key is another row.
+  @Test func aDeletedRowsHoldIsDeleted() async throws {
     try await NightlyFixture.with(
       Shop(), "INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'public')"
     ) { nights in
@@ -217,8 +217,8 @@ import Warehouse
     }
   }
 
-  /// A user's deletion takes the holds of the user's posts along, whoever holds them.
-  @Test func aUsersDeletionTakesTheHoldsOfThePostsAlong() async throws {
+  /// When a user is deleted, the holds of the user's posts are deleted too, whatever their holders are.
+  @Test func aUsersDeletionDeletesTheHoldsOfThePosts() async throws {
     try await NightlyFixture.with(Shop(), Self.userSeven) { nights in
       try await nights.night([71: "protected"], [7: "protected"])
       try await nights.declare("DELETE FROM posts; DELETE FROM users")

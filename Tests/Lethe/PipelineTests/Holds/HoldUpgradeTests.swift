@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Rows that a version without holds has hidden: it kept the IDs alone, in `lethe.protection`.
+/// Rows that a version without holds has hidden. That version kept only the IDs, in `lethe.protection`.
 @Suite struct HoldUpgradeTests {
   static let rows = """
     INSERT INTO users VALUES (1, 'one'), (2, 'two');
@@ -12,7 +12,7 @@ import Warehouse
       (8, 1, 'public'), (9, 1, 'internal'), (10, 2, 'public'), (11, 3, 'internal')
     """
 
-  /// Makes of the holds what the earlier version would have left.
+  /// Replaces the holds by the records that the earlier version would have left.
   private static func forget(_ nights: NightlyFixture) async throws {
     try await nights.execute(
       """
@@ -26,8 +26,8 @@ import Warehouse
 
   private static let protections: SQL = "SELECT count(*) FROM lethe.protection"
 
-  /// The values of `restore` serve, for nobody knows better.
-  @Test func itsRowsGetTheValuesOfRestore() async throws {
+  /// Lethe uses the values of `restore`, because no former value is known.
+  @Test func rowsOfAnEarlierVersionGetTheValuesOfRestore() async throws {
     try await NightlyFixture.with(Shop(restore: "{visibility: friends}"), Self.rows) { nights in
       try await nights.night([11: "protected"], [1: "protected"])
       try await Self.forget(nights)
@@ -44,8 +44,8 @@ import Warehouse
     }
   }
 
-  /// Without values nobody can open them: they stay, and are counted.
-  @Test func withFormerAloneTheyStayHiddenAndAreCounted() async throws {
+  /// Without values Lethe cannot restore them. They stay hidden and are counted.
+  @Test func rowsOfAnEarlierVersionStayHiddenWithFormerAloneAndAreCounted() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([11: "protected"])
       try await Self.forget(nights)
@@ -56,11 +56,12 @@ import Warehouse
     }
   }
 
-  /// Repeated, reasons that release nothing, and then the release.
+  /// First repeated reasons that release nothing, then the release.
   @Test(arguments: [
     ["protected"], ["deactivated"], ["suspended"], ["deleted"], ["protected", "deactivated"],
   ])
-  func aReasonThatReleasesNothingLeavesThemHidden(reasons: [String]) async throws {
+  func aReasonThatReleasesNothingLeavesRowsOfAnEarlierVersionHidden(reasons: [String]) async throws
+  {
     let kept = "{redact: {name: ''}}"
     let shop = Shop(
       userActions: ["deactivated": kept, "suspended": kept, "deleted": kept],
@@ -77,13 +78,15 @@ import Warehouse
     }
   }
 
-  /// A hold of today and a protection of then on one row: it is opened when both are gone.
+  /// One row has a hold and a protection of the earlier version. It is restored when both are released.
   @Test(arguments: [true, false])
-  func whatBothHideIsOpenedByTheLast(holdGoesFirst: Bool) async throws {
+  func aRowWithAHoldAndAnEarlierProtectionIsRestoredByTheLastRelease(holdGoesFirst: Bool)
+    async throws
+  {
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
       try await nights.night([:], [1: "protected"])
       try await Self.forget(nights)
-      // Opened by somebody, and hidden again by its own answer.
+      // Another writer shows the row, and its own answer hides it again.
       try await nights.execute("UPDATE shop.posts SET visibility = 'internal' WHERE post_id = 9")
       try await nights.night([9: "protected"], [:], checks: false)
       #expect(try await nights.visibility(9) == "protected")
@@ -106,10 +109,10 @@ import Warehouse
     }
   }
 
-  /// A row that a protection of then hides, and whose author is protected now: nothing is written to it, and
-  /// yet the author has to be released before it is shown.
+  /// A protection of the earlier version hides the row, and its author is protected now. Lethe writes nothing to the
+  /// row, but the author must be released before the row is shown.
   @Test(arguments: Shop.Way.allCases)
-  func whoeverIsProtectedLaterHoldsTheirRowsToo(way: Shop.Way) async throws {
+  func aLaterProtectedAuthorHoldsRowsOfAnEarlierVersionToo(way: Shop.Way) async throws {
     try await NightlyFixture.with(Shop(way: way), Self.rows) { nights in
       try await nights.night([8: "protected"], checks: false)
       try await Self.forget(nights)
@@ -123,8 +126,8 @@ import Warehouse
     }
   }
 
-  /// The limits of restores count them by their IDs.
-  @Test func theyAreBoundedByTheLimits() async throws {
+  /// The limits of restores count these rows by their IDs.
+  @Test func theLimitsCountRowsOfAnEarlierVersion() async throws {
     try await NightlyFixture.with(Shop(), HoldLimitTests.posts(30)) { nights in
       try await nights.night(HoldLimitTests.protected(1...30))
       try await Self.forget(nights)
@@ -134,7 +137,7 @@ import Warehouse
     }
   }
 
-  @Test func aProgramWithoutHoldsIsRefusedByName() async throws {
+  @Test func aProgramVersionWithoutHoldsIsRefused() async throws {
     try await withTestDatabase(.ledger) { database -> Void in
       try await database.withConnection { connection -> Void in
         await #expect {

@@ -3,10 +3,10 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Rows that several IDs hold: they are opened when the last of them is released, whatever order datasets,
-/// chunks and nights come in.
+/// Rows that several IDs hold. A row is restored when its last holder is released, in any order of datasets,
+/// chunks and runs.
 @Suite struct HolderTests {
-  /// The reposts as a dataset of their own, beside the posts that reach them.
+  /// The reposts are their own dataset. The posts' dataset changes them too.
   static let threeDatasets = """
     name: shop
     warehouse: ${DATABASE_URL}
@@ -83,10 +83,10 @@ import Testing
     try await nights.rows("SELECT visibility FROM shop.reposts WHERE repost_id = 900")
   }
 
-  /// The repost's own ID, the original's and the author's; each of them is released first, second, last.
+  /// The holders are the repost's own ID, the original's ID and the author's ID. Each is released first, second or last.
   @Test(
     arguments: orders, [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
-  func theLastOfThreeHoldersOpensTheRow(order: [String], releases: [Int]) async throws {
+  func theLastOfThreeHoldersRestoresTheRow(order: [String], releases: [Int]) async throws {
     try await Self.withThree(order) { nights in
       var holders = Set(0..<3)
       func answers() -> ([Int64: String], [Int64: String]) {
@@ -108,7 +108,7 @@ import Testing
   }
 
   @Test(arguments: orders)
-  func holdersThatAreAddedOnLaterNightsKeepTheFormerValue(order: [String]) async throws {
+  func aHolderThatIsAddedInALaterRunKeepsTheFormerValue(order: [String]) async throws {
     try await Self.withThree(order) { nights in
       try await nights.night([900: "protected"])
       try await nights.night([900: "protected", 9: "protected"])
@@ -120,9 +120,9 @@ import Testing
     }
   }
 
-  /// On one night the one ID is released and the other takes hold.
+  /// In one run, one ID is released and the other becomes a holder.
   @Test(arguments: orders)
-  func aRowThatChangesHandsInOneNightStaysHidden(order: [String]) async throws {
+  func aRowWhoseHolderIsReplacedInOneRunStaysHidden(order: [String]) async throws {
     try await Self.withThree(order) { nights in
       try await nights.night([900: "protected"])
       for _ in 0..<2 {
@@ -139,7 +139,7 @@ import Testing
   }
 
   @Test(arguments: orders, ["deactivated", "suspended"])
-  func aHolderWhoseRowsStayIsNotReleasedByWhatProtectedDoesNotOutweigh(
+  func aHolderIsNotReleasedByAReasonOfHigherPriorityThanProtected(
     order: [String], reason: String
   ) async throws {
     try await Self.withThree(order) { nights in
@@ -149,12 +149,12 @@ import Testing
       try await nights.night([:], [1: reason])
       #expect(try await Self.repost(nights) == ["(protected)"])
       try await nights.night([900: reason])
-      // The repost's own ID was clean the night before, and the author is now.
+      // The repost's own ID was clean in the run before, and the author is clean now.
       #expect(try await Self.repost(nights) == ["(internal)"])
     }
   }
 
-  /// The number of a post and of a user is the same.
+  /// A post and a user have the same number.
   @Test(arguments: Shop.Way.allCases)
   func aUsersAnswerDoesNotReleaseThePostOfTheSameNumber(way: Shop.Way) async throws {
     try await NightlyFixture.with(
@@ -174,9 +174,9 @@ import Testing
     }
   }
 
-  /// The author's answer hides two columns, the post's own one of them.
+  /// The author's answer hides two columns. The post's own answer hides one of them.
   @Test(arguments: Shop.Way.allCases, [true, false])
-  func aColumnGoesBackWhenNoIDThatSetItIsLeft(way: Shop.Way, authorFirst: Bool) async throws {
+  func aColumnIsRestoredWhenItsLastHolderIsReleased(way: Shop.Way, authorFirst: Bool) async throws {
     let shop = Shop(
       way: way, restore: "former", reachedSet: "{visibility: protected, searchable: false}")
     try await NightlyFixture.with(
@@ -200,9 +200,9 @@ import Testing
     }
   }
 
-  /// One column was hidden by the operator before, the other by Lethe.
+  /// The operator hid one column before, and Lethe hid the other.
   @Test(arguments: Shop.restores)
-  func aRowThatIsHalfAsSetWantsGetsBackTheOtherHalf(restore: String) async throws {
+  func onlyTheColumnsThatLetheChangedAreRestored(restore: String) async throws {
     let set = "{visibility: protected, searchable: false}"
     let shop = Shop(
       set: set, restore: restore == "former" ? restore : "{visibility: public, searchable: true}")
@@ -225,9 +225,9 @@ import Testing
     }
   }
 
-  /// Every chunk has a few IDs and every batch one, so that holders of a row are far from each other.
+  /// Every chunk has a few IDs, and every batch has one. So the holders of a row are in different chunks and batches.
   @Test(arguments: 0..<6)
-  func anyNightsLeaveTheRowsOfAllHoldersHidden(part: Int) async throws {
+  func rowsOfAllHoldersAreHiddenAfterRandomRuns(part: Int) async throws {
     let seed = SeededGenerator.seedOfTest()
     let ways = Shop.Way.allCases
     let shop = Shop(

@@ -10,7 +10,7 @@ import Testing
       (8, 1, 'secret words', 'public'), (9, 1, 'secret words', 'internal'), (10, 2, 'x', 'friends')
     """
 
-  @Test func listShowsRowsAndHoldersAndNoContent() async throws {
+  @Test func holdsListShowsRowsAndHoldersAndNoContent() async throws {
     let shop = Shop(
       set: "{visibility: protected, text: ''}", restore: "former",
       reachedSet: "{visibility: protected}")
@@ -40,14 +40,14 @@ import Testing
     }
   }
 
-  @Test func releaseOpensRowsOnSomebodysWordAndSealsIt() async throws {
+  @Test func holdsReleaseRestoresRowsAndSealsTheRelease() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([9: "protected"], [1: "protected"])
       func release(_ arguments: String...) async throws -> Program.Ending {
         try await nights.lethe(
           ["holds", "release", "PIPELINE", "--output", "json", "--type"] + arguments)
       }
-      // The newest answer says that the author is protected.
+      // By the newest answer, the author is protected.
       let refused = try await release("users", "1", "--note", "court order")
       #expect(refused.code == 1)
       #expect("\(refused.json)".contains("protected"))
@@ -70,7 +70,7 @@ import Testing
     }
   }
 
-  @Test func forgettingLeavesTheRowsHiddenForGood() async throws {
+  @Test func aForgottenHoldLeavesItsRowsHidden() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([9: "protected"])
       let forgotten = try await nights.lethe(
@@ -83,7 +83,7 @@ import Testing
     }
   }
 
-  @Test func noMoreRowsAreOpenedThanTheLimitAllows() async throws {
+  @Test func holdsReleaseRestoresNoMoreRowsThanTheLimitAllows() async throws {
     try await NightlyFixture.with(
       Shop(restore: "former", limits: ", max_restored_rows: 1"), Self.rows
     ) {
@@ -99,8 +99,8 @@ import Testing
     }
   }
 
-  /// The user's row is gone, so nobody asks about it any more.
-  @Test func whatNobodyAsksAboutIsCountedAndCanBeReleased() async throws {
+  /// The user's row is gone, so Lethe no longer asks about the user.
+  @Test func holdsOfIDsThatAreNoLongerExportedAreCountedAndCanBeReleased() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.night([:], [1: "protected", 2: "protected"])
       try await nights.change("DELETE FROM users WHERE user_id = 1")

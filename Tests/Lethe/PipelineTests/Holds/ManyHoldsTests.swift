@@ -1,17 +1,17 @@
 import PostgreSQL
 import Testing
 
-/// What a night reads of the ledger's holds grows as the holds do, and not with the batches as well. The
-/// server has no statistics of the tables that grow.
+/// The number of holds that a run reads from the ledger grows with the holds, but not also with the batches. The
+/// server has no statistics of the growing tables.
 @Suite struct ManyHoldsTests {
   private static let rows = 4_000
-  /// A pass over all of them for each batch would be 80 times the rows.
+  /// One scan of all holds for each batch would read 80 times the rows.
   private static let batch = 50
   private static let timesMax = 30
 
   /// - Parameter authors: how many users' answers hide the posts; nil for the posts' own answers.
   @Test(arguments: [nil, 1, 1_000] as [Int?])
-  func aNightReadsEachHoldAFewTimes(authors: Int?) async throws {
+  func aRunReadsEachHoldAFewTimes(authors: Int?) async throws {
     let shop = Shop(
       way: .postsFirst, restore: "former", limits: ", max_restored_percent: 100",
       postKeys: ["batch: \(Self.batch)"],
@@ -41,8 +41,8 @@ import Testing
     }
   }
 
-  /// A pass over a table of this size costs the server next to nothing: so that it plans as it would for one
-  /// of millions of rows, each row costs more. What it knows of the tables stays what it is.
+  /// The planner's cost for a scan of such a small table is almost zero. Here each row costs more, so that the server
+  /// plans as for a table of millions of rows. The statistics of the tables do not change.
   private static func planForMany(_ nights: NightlyFixture) async throws {
     try await nights.execute(
       """
@@ -55,8 +55,8 @@ import Testing
       """)
   }
 
-  /// Rows that have a hold, and rows beside them that have none, go.
-  @Test func aNightOfDeletionsReadsEachHoldAFewTimes() async throws {
+  /// Rows with a hold and rows without a hold are deleted.
+  @Test func aRunOfDeletionsReadsEachHoldAFewTimes() async throws {
     let shop = Shop(
       way: .postsFirst, restore: "former", limits: ", max_restored_percent: 100",
       postKeys: ["batch: \(Self.batch)"], postActions: ["deleted": "delete"])
@@ -79,9 +79,9 @@ import Testing
     }
   }
 
-  /// While the first holds belong to a transaction under way, their table has pages and no rows. Whoever
-  /// collects beside it does not have PostgreSQL note that: a plan for no rows took a minute a chunk.
-  @Test func nobodyCountsHoldsThatAreNotCommitted() async throws {
+  /// While the first holds belong to an open transaction, their table has pages and no visible rows. A concurrent
+  /// collect must not let PostgreSQL record that: with a plan for no rows, each chunk took a minute.
+  @Test func holdsThatAreNotCommittedAreNotAnalyzed() async throws {
     try await NightlyFixture.with(
       Shop(restore: "former"),
       "INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 9) AS p"
@@ -107,7 +107,7 @@ import Testing
     }
   }
 
-  /// How many rows of holds and holders all statements so far have looked at, or looked for.
+  /// The number of rows of holds and holders that all statements so far have read or looked up.
   private static func rowsRead(_ nights: NightlyFixture) async throws -> Int {
     try await Connection.withConnection(ConnectionString(nights.url)) {
       try await $0.query(
