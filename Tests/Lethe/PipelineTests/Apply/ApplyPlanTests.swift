@@ -9,10 +9,10 @@ import Warehouse
 
 @testable import ApplyStage
 
-/// How PostgreSQL goes about the statements that apply runs, with the values that it binds.
+/// How PostgreSQL plans the statements that apply runs, with the values that apply binds.
 @Suite struct ApplyPlanTests {
-  /// Takes the table's events as far as collected, and explains the statements of a batch over them.
-  /// - Returns: the plans, a statement each: the change, its verification, its count.
+  /// Collects the table's events, and explains the statements of a batch over them.
+  /// - Returns: one plan for each statement: the change, its verification, its count.
   private static func plans(of table: UnusualTable, events: Int) async throws -> [String] {
     try await PipelineFixture.with(table) { night in
       try await night.execute("ANALYZE")
@@ -65,8 +65,8 @@ import Warehouse
   }
 
   @Test(arguments: ["timestamptz", "timestamp", "date"])
-  func onlyThePartitionsOfTheBatchsMonthsAreLookedInto(type: String) async throws {
-    // The 15th of each month of 2023, which is far from the months' ends.
+  func aBatchReadsOnlyThePartitionsOfItsMonths(type: String) async throws {
+    // The 15th of each month of 2023, far from the ends of the months.
     let seconds = (0..<12).map { 1_673_740_800 + Int64($0) * 2_629_800 }
     let partitions = (1...12).map { month in
       """

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 @Suite struct ApplyTests {
-  /// Runs the stages up to collect, then lets `body` apply.
+  /// Runs the stages up to collect. Then `body` applies.
   private func collected(
     _ night: PipelineFixture, _ pipeline: Pipeline,
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> Void
@@ -34,7 +34,7 @@ import Testing
       "rows for deactivated; reasons.deactivated.max_redacted_rows is 3"
     ),
   ])
-  func aChunkOverTheLimitsStopsBeforeARowIsTouchedAndGoesOnWhenApproved(
+  func aChunkOverTheLimitsStopsBeforeAnyChangeAndContinuesWhenApproved(
     limit: String, tighter: String, reason: String
   ) async throws {
     try await PipelineFixture.with { night in
@@ -52,7 +52,7 @@ import Testing
              + (SELECT count(*) FROM (TABLE before.users EXCEPT TABLE warehouse.users) AS u)
         """, as: Int.self)
       #expect(touched == 0)
-      // Asking again changes nothing, a word for each chunk does.
+      // A retry without an approval changes nothing. An approval of each chunk lets the run continue.
       let again = try await night.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }
       #expect(again.first?.status == .stopped)
       for chunk in report.stopped {
@@ -63,7 +63,7 @@ import Testing
     }
   }
 
-  @Test func aChunkInWhichEveryIDIsDeletedStopsUnlessToldOtherwise() async throws {
+  @Test func aChunkInWhichEveryIDIsDeletedStopsUnlessTheLimitAllowsIt() async throws {
     var script = ScriptedAPI.Script()
     script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
     try await PipelineFixture.with { night in
@@ -95,7 +95,7 @@ import Testing
     }
   }
 
-  @Test func whatAForeignKeyHoldsThatNoTargetCoversIsNamedAndSetAside() async throws {
+  @Test func aRowThatAForeignKeyOfAnUndeclaredTableHoldsIsReportedAndSetAside() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline { definition in
@@ -127,7 +127,7 @@ import Testing
     }
   }
 
-  @Test func aLockThatAWriterHoldsIsWaitedForAndNothingIsAppliedTwice() async throws {
+  @Test func applyWaitsForAWritersLockAndAppliesNothingTwice() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline()
@@ -153,13 +153,13 @@ import Testing
     }
   }
 
-  @Test func aDeadlockIsLostAndTheBatchTriedAgain() async throws {
+  @Test func aBatchIsRetriedAfterADeadlock() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline { $0.replacing("batch: 20", with: "batch: 100") }
       try await collected(night, pipeline) { runtime in
         try await night.database.withConnection { writer in
-          // Apply takes media before posts; this writer takes a post, and then a media of the same batch.
+          // Apply locks media before posts. This writer locks a post first, and then a media row of the same batch.
           try await writer.runScript(
             """
             BEGIN; SET LOCAL deadlock_timeout = '1min';
@@ -187,17 +187,17 @@ import Testing
     }
   }
 
-  /// Who else has to do with the table of collected events.
+  /// What else can affect the table of collected events.
   enum Company: CaseIterable {
     case nobody, aReader, anotherChunk
-    /// The user may use the table, and not empty it.
+    /// The user may use the table but not truncate it.
     case anOwner
 
     var leavesTheTableToTheChunk: Bool { [.nobody, .anotherChunk].contains(self) }
   }
 
   @Test(arguments: Company.allCases)
-  func collectedEventsAreLetGoOfAsAWholeUnlessTheTableIsOthersToo(company: Company) async throws {
+  func collectedEventsAreTruncatedUnlessTheTableIsShared(company: Company) async throws {
     let posts = company == .anotherChunk ? 40_000 : 20_000
     var script = ScriptedAPI.Script()
     script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
@@ -207,7 +207,7 @@ import Testing
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         SELECT p, 1, 'text', now() FROM generate_series(1, \(literal: posts)) AS p
         """)
-      // Roles belong to the whole server, so the test has its own.
+      // Roles belong to the whole server, so the test has its own role.
       let role = night.database.name + "_role"
       if company == .anOwner {
         try await night.execute(
@@ -266,8 +266,8 @@ import Testing
     }
   }
 
-  /// What a dump can hold that waited for a lock while the table was emptied.
-  @Test func aChunkWhoseEventsAreGoneIsNotTakenForApplied() async throws {
+  /// A dump can contain this state if it waited for a lock while the table was truncated.
+  @Test func aChunkWhoseEventsAreMissingDoesNotCountAsApplied() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline()
@@ -292,13 +292,13 @@ import Testing
     }
   }
 
-  @Test func rowsThatNoEventReachesAreNotLocked() async throws {
+  @Test func rowsWithoutAnEventAreNotLocked() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline()
       try await collected(night, pipeline) { runtime in
         try await night.database.withConnection { writer in
-          // Every post that is as it was afterwards, in a transaction that outlasts the apply.
+          // Locks every post that apply does not change, in a transaction that ends after the apply.
           try await writer.runScript(
             """
             BEGIN;
@@ -315,12 +315,12 @@ import Testing
     }
   }
 
-  @Test func rowsThatCameAfterTheExportAreNotTouched() async throws {
+  @Test func rowsThatWereInsertedAfterTheExportAreNotChanged() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let pipeline = try night.pipeline()
       try await collected(night, pipeline) { runtime in
-        // A post of an ID that no chunk held, of an author without an event.
+        // A post whose ID is in no chunk, and whose author has no event.
         try await night.execute(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -333,7 +333,7 @@ import Testing
     }
   }
 
-  @Test func idsInTextAndNumericColumnsAreReached() async throws {
+  @Test func idsInTextAndNumericColumnsAreMatched() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       try await night.execute(

@@ -5,13 +5,13 @@ import Runtime
 import TestSupport
 import Testing
 
-/// One event that reaches more rows than a transaction may hold.
+/// One event that changes more rows than one transaction may change.
 @Suite struct LargeEventTests {
   private static let posts = 1000
   private static let rowsMax = 50
 
-  /// A user with a thousand posts and as many media, whose account is gone; and who notes, for each
-  /// row that goes, the transaction that took it.
+  /// A user with 1,000 posts and 1,000 media, whose account is deleted. For each deleted row, a
+  /// trigger records the transaction that deleted it.
   private static func withPlatform(
     state: String = "deleted",
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
@@ -56,7 +56,7 @@ import Testing
       """, as: Int.self)
   }
 
-  @Test func itIsAppliedInManyTransactionsAndCountsWithTheLast() async throws {
+  @Test func aLargeEventIsAppliedInManyTransactionsAndCountsWithTheLast() async throws {
     try await Self.withPlatform { night in
       let pipeline = try night.pipeline(Self.usersOnly)
       let reports = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -69,7 +69,7 @@ import Testing
       let left = try await night.value(
         "SELECT string_agg(DISTINCT author_id::text, ' ') FROM warehouse.posts", as: String.self)
       #expect(left == "3")
-      // The event has one record, with all that it has done; every post has one of its own.
+      // The event has one record with all its changes. Every post has its own record.
       let changed = try await night.value(
         """
         SELECT changed->>'delete warehouse.posts' FROM lethe.event WHERE id = 1 AND cause_id IS NULL
@@ -84,7 +84,7 @@ import Testing
     }
   }
 
-  /// A trigger that lets no `operation` on a post through.
+  /// A trigger that refuses each `operation` on a post.
   private static func stopping(at post: Int, _ operation: String) -> String {
     """
     CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
@@ -94,7 +94,7 @@ import Testing
     """
   }
 
-  @Test func whatWasDoneBeforeItWasCutOffIsKeptAndCounted() async throws {
+  @Test func changesBeforeAnInterruptionAreKeptAndCounted() async throws {
     try await Self.withPlatform { night in
       try await night.execute(SQL(trusted: Self.stopping(at: 777, "DELETE")))
       let pipeline = try night.pipeline(Self.usersOnly)
@@ -103,7 +103,7 @@ import Testing
       let isOther = try await night.value(
         "SELECT string_agg(id::text, ' ') FROM lethe.event WHERE cause_id IS NULL", as: String.self)
       #expect(isOther == "2")
-      // What was done of it stays, and is counted with the refusal.
+      // The changes that were done are kept, and are counted with the refusal.
       let media = try await night.value(
         """
         SELECT (SELECT count(*) FROM public.taken AS t WHERE table_name = 'post_media')
@@ -122,7 +122,7 @@ import Testing
     }
   }
 
-  @Test func aProtectionAndItsRestoreAreBoundedToo() async throws {
+  @Test func aProtectionAndItsRestoreAreLimitedToo() async throws {
     try await Self.withPlatform(state: "protected") { night in
       let pipeline = try night.pipeline(Self.usersOnly)
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
@@ -138,7 +138,7 @@ import Testing
     }
   }
 
-  @Test func repliesOfAUserToHimselfGoBeforeWhatTheyReplyTo() async throws {
+  @Test func repliesOfAUserToOwnPostsAreDeletedBeforeThosePosts() async throws {
     try await Self.withPlatform { night in
       try await night.execute(
         """
@@ -155,8 +155,8 @@ import Testing
     }
   }
 
-  /// Without a foreign key nobody but Lethe minds that media outlive their posts.
-  @Test func whatComesWhileParentsGoIsNotLeftBehind() async throws {
+  /// Without a foreign key, only Lethe prevents that media remain after their posts are deleted.
+  @Test func rowsThatAreInsertedWhileParentsAreDeletedAreDeletedToo() async throws {
     try await Self.withPlatform { night in
       try await night.execute(
         """
@@ -186,7 +186,7 @@ import Testing
     }
   }
 
-  @Test func whatAPartHasProtectedCanBeRestoredWhateverBecomesOfTheRest() async throws {
+  @Test func aPartlyAppliedProtectionCanBeRestored() async throws {
     try await Self.withPlatform(state: "protected") { night in
       try await night.execute(SQL(trusted: Self.stopping(at: 777, "UPDATE")))
       let pipeline = try night.pipeline(Self.usersOnly)

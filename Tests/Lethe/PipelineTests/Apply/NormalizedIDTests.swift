@@ -5,8 +5,8 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// IDs that are kept as text with blanks around them and zeros in front, and a definition that says so: what is
-/// exported, changed, looked at again, held and guarded are the rows of an ID in whatever form.
+/// IDs that are stored as text with blanks around them and leading zeros, and a definition that declares it. The rows
+/// of an ID are exported, changed, verified, held and guarded in every form of the ID.
 @Suite struct NormalizedIDTests {
   private static let types = ["text", "character varying", "text COLLATE loose", "label"]
   private static let batches = [
@@ -92,7 +92,7 @@ import Warehouse
   }
 
   @Test(arguments: types, batches)
-  func everyFormOfAnIDIsItsRow(type: String, batch: String) async throws {
+  func rowsOfEveryFormOfAnIDAreChanged(type: String, batch: String) async throws {
     let isLoose = type.contains("loose")
     guard try await ServerFeature.icu.isThere(ifNeeded: isLoose) else { return }
     for restore in Self.restores {
@@ -122,7 +122,7 @@ import Warehouse
         let gone = (11...30).filter { $0 == 11 || $0 == 14 || $0 % 4 == 0 }
         #expect(dead == (["(users,1)"] + gone.map { "(tweets,\($0))" }).sorted())
 
-        // The same again finds nothing to do.
+        // The same answer again changes nothing.
         let again = try await nights.night(
           [12: "protected", 13: "geo_scrubbed", 14: "suspended", 15: "protected"],
           [3: "protected"], checks: false)
@@ -141,7 +141,7 @@ import Warehouse
   }
 
   @Test(arguments: types)
-  func theGuardKeepsEveryFormOut(type: String) async throws {
+  func theGuardRejectsEveryFormOfAnID(type: String) async throws {
     let isLoose = type.contains("loose")
     guard try await ServerFeature.icu.isThere(ifNeeded: isLoose) else { return }
     try await NightlyFixture.with(
@@ -161,7 +161,7 @@ import Warehouse
     }
   }
 
-  @Test func checkWantsAnIndexOverTheIDAsItIsRead() async throws {
+  @Test func checkRequiresAnIndexOverTheNormalizedID() async throws {
     try await NightlyFixture.with(
       definition: Self.definition(batch: "batch: 10", restore: "former"),
       tables: Self.tables("text")
@@ -177,8 +177,8 @@ import Warehouse
     }
   }
 
-  /// A key with blanks in it is not what `match` sees without them: the rows are told of.
-  @Test func rowsOfTargetsThatNoEventReachesAreNamed() async throws {
+  /// A key with blanks differs from the value without blanks that `match` reads. The rows are reported.
+  @Test func rowsOfTargetsThatNoEventCanMatchAreReported() async throws {
     let definition = Self.definition(batch: "batch: 10", restore: "former")
       .replacing("match: {column: post, normalize: digits}", with: "match: post")
     try await NightlyFixture.with(definition: definition, tables: Self.tables("text")) { nights in
@@ -193,7 +193,7 @@ import Warehouse
     }
   }
 
-  @Test func whatMakesUpForItIsPrinted() async throws {
+  @Test func theStatementsThatNormalizeIDsArePrinted() async throws {
     let definition = Self.definition(batch: "batch: 10", restore: "former")
       .replacing("id: {column: item, normalize: digits}\n    batch", with: "id: item\n    batch")
     try await NightlyFixture.with(definition: definition, tables: Self.tables("text")) { nights in
@@ -205,7 +205,7 @@ import Warehouse
       try await nights.execute("INSERT INTO shop.posts (item) VALUES ('000')")
       let cleaning = try #require(finding.remedy.firstRange(of: "UPDATE "))
       try await nights.execute(SQL(trusted: String(finding.remedy[cleaning.lowerBound...])))
-      // Zeros alone are no ID, and stay what they are.
+      // A value of zeros only is no ID and does not change.
       #expect(
         try await nights.rows("SELECT item FROM shop.posts WHERE item !~ '[1-9]'") == ["(000)"])
       try await nights.execute("DELETE FROM shop.posts WHERE item = '000'")
@@ -213,9 +213,9 @@ import Warehouse
     }
   }
 
-  /// An index over the column as it is finds no ID as it is read.
+  /// An index over the raw column cannot be used to find a normalized ID.
   @Test(arguments: ["", "CREATE INDEX ON shop.items (item)"])
-  func theIndexIsOverTheIDAsItIsRead(other: String) async throws {
+  func theIndexMustBeOverTheNormalizedID(other: String) async throws {
     let definition = LeftOutTests.definition()
       .replacing("id: item", with: "id: {column: item, normalize: digits}")
     try await NightlyFixture.with(

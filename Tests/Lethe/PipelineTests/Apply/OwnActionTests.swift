@@ -10,8 +10,8 @@ import Warehouse
 
 @testable import DefinitionFiles
 
-/// A further action, as somebody would add one: it replaces each character of a text by an asterisk. This type and a
-/// label of `lethe.action` are all that it takes.
+/// An example of an additional action. It replaces each character of a text by an asterisk. It needs only this type
+/// and a label of `lethe.action`.
 private struct MaskAction: RowAction {
   static let word = "mask"
   static let isRedacting = true
@@ -74,7 +74,7 @@ private struct MaskAction: RowAction {
     return try await ActionVocabulary.$current.withValue(vocabulary) { try await body() }
   }
 
-  @Test func aNewActionIsOneTypeAndOneLabel() async throws {
+  @Test func aNewActionNeedsOneTypeAndOneLabel() async throws {
     try await Self.withMask {
       try await PipelineFixture.with(Self.table) { night in
         try await night.execute("ALTER TYPE lethe.action ADD VALUE 'mask'")
@@ -85,7 +85,7 @@ private struct MaskAction: RowAction {
           _ = try await runtime.collect()
           return try await runtime.plan()
         }
-        // The frozen definition of the run has it, the limits count it, and the plan shows it.
+        // The run's frozen definition contains the action, the limits count it, and the plan shows it.
         #expect(
           report.chunks.flatMap(\.rows).map { "\($0.action) \($0.table) \($0.reason) \($0.rows)" }
             == ["mask shop.posts deleted 1", "delete shop.posts bounced 1"])
@@ -112,7 +112,7 @@ private struct MaskAction: RowAction {
     }
   }
 
-  @Test func whatItNeedsIsChecked() async throws {
+  @Test func theColumnsOfANewActionAreChecked() async throws {
     try await Self.withMask {
       try await PipelineFixture.with(Self.table) { night in
         let wrong = Self.table.definition.replacing("[body]", with: "[boddy]")
@@ -125,7 +125,7 @@ private struct MaskAction: RowAction {
     }
   }
 
-  @Test func withoutItTheWordIsUnknown() throws {
+  @Test func anActionThatIsNotRegisteredIsUnknown() throws {
     #expect {
       try Pipeline.parse(
         yaml: Self.table.definition, file: "f.yaml",

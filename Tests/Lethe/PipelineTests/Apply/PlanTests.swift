@@ -7,7 +7,7 @@ import Testing
   @Test func aPlanShowsWhatApplyDoesAndChangesNothing() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
-      // Whole chunks, so that no row is reached by two batches.
+      // Batches are whole chunks, so that no row is in two batches.
       let pipeline = try night.pipeline {
         $0.replacing("batch: 20", with: "atomic: chunk").replacing(
           "batch: 3", with: "atomic: chunk")
@@ -27,7 +27,7 @@ import Testing
         let state = try await night.value(Self.fingerprint, as: String.self)
         let plan = try await runtime.plan()
         #expect(try await night.value(Self.fingerprint, as: String.self) == state)
-        // Both datasets reach the same posts, so each chunk is held against what it does alone.
+        // Both datasets change the same posts, so each chunk's plan is compared with its own apply.
         let first = try #require(plan.chunks.first)
         #expect(first.dataset == "posts")
         #expect(first.stops == nil)
@@ -47,7 +47,7 @@ import Testing
     }
   }
 
-  /// Every row of the warehouse and of the ledger, by place and version.
+  /// Every row of the warehouse and of the ledger, with its place and version.
   private static let fingerprint: SQL = """
     SELECT md5(string_agg(row, ' ' ORDER BY row)) FROM (
       SELECT 'p' || ctid || xmin || p::text FROM warehouse.posts AS p
@@ -62,7 +62,7 @@ import Testing
       UNION ALL SELECT 'b' || ctid || xmin || b::text FROM lethe.batch AS b) AS rows (row)
     """
 
-  @Test func aPlanSaysWhatALimitWouldStop() async throws {
+  @Test func aPlanReportsAChunkThatALimitWouldStop() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let file = try night.definitionFile {

@@ -5,9 +5,9 @@ import SQLText
 import TestSupport
 import Testing
 
-/// `lethe plan --sql`: the statements are apply's own, and PostgreSQL takes each of them.
+/// `lethe plan --sql`: the statements are those of apply, and PostgreSQL accepts each of them.
 @Suite struct PlannedStatementTests {
-  @Test func eachStatementIsTakenByPostgreSQL() async throws {
+  @Test func postgreSQLAcceptsEachPlannedStatement() async throws {
     try await PipelineFixture.with { night in
       let report = try await night.withRuntime(try night.pipeline()) { try await $0.statements() }
       #expect(
@@ -23,7 +23,7 @@ import Testing
             "delete warehouse.reposts", "delete warehouse.posts", "protect warehouse.posts",
             "delete warehouse.users", "protect warehouse.users",
           ])
-      // What the chunk's statements rest on is there once a batch has been applied in the session.
+      // The temporary tables of the chunk's statements exist after a batch has been applied in the session.
       try await night.database.withConnection { connection in
         try await connection.runScript(Self.temporaryTables)
         for (index, statement) in report.statements.enumerated() {
@@ -34,7 +34,7 @@ import Testing
     }
   }
 
-  /// As apply makes them.
+  /// The statements as apply builds them.
   private static let temporaryTables: SQL = """
     CREATE TEMP TABLE lethe_touched (
         action lethe.action NOT NULL, table_name text NOT NULL, id bigint, reason lethe.reason NOT NULL,
@@ -44,7 +44,7 @@ import Testing
         asked_at timestamptz NOT NULL);
     """
 
-  @Test func theProgramPrintsThemForPeople() async throws {
+  @Test func planPrintsTheStatementsAsText() async throws {
     try await PipelineFixture.with { night in
       let file = try night.definitionFile()
       let printed = try await Program.run(

@@ -5,15 +5,15 @@ import Runtime
 import TestSupport
 import Testing
 
-/// A hundred posts and ten users, of which every fourth is gone, every eighth protected instead, and the
-/// twelfth post has lost its location; in ten chunks of posts, and one of users.
+/// 100 posts and 10 users. Every fourth is deleted, but every eighth is protected instead, and the
+/// twelfth post has lost its location. There are ten chunks of posts and one chunk of users.
 struct RefusalFixture: Sendable {
   let night: PipelineFixture
   let url: String
 
   static let posts = 100
 
-  /// What the API says of an ID; nil if it is clean.
+  /// The API's answer about an ID; nil if it is clean.
   static func answer(_ id: Int64) -> String? {
     if id == 12 { return CollectTests.event(id, "scrub_geo", "geo_scrubbed") }
     if id % 8 == 0 { return CollectTests.event(id, "delete", "protected") }
@@ -46,8 +46,8 @@ struct RefusalFixture: Sendable {
   // MARK: The pipeline
 
   /// - Parameters:
-  ///   - batch: what is said of the posts' transactions.
-  ///   - ids: of a chunk.
+  ///   - batch: the batch setting of the posts' dataset.
+  ///   - ids: the number of IDs in a chunk.
   static func definition(_ batch: String, ids: Int) -> (String) -> String {
     {
       $0.replacing("batch: 20", with: batch).replacing("{ids: 700}", with: "{ids: \(ids)}")
@@ -82,9 +82,9 @@ struct RefusalFixture: Sendable {
       environment: night.environment.merging(["COMPLIANCE_API_URL": url]) { $1 })
   }
 
-  // MARK: What came of it
+  // MARK: Results
 
-  /// The posts that are not as the API's answers want them: gone, hidden, without a location.
+  /// The posts that do not match the API's answers: not deleted, not hidden, or with a location.
   func postsNotDone() async throws -> [Int64] {
     try await night.database.withConnection {
       try await $0.query(
@@ -99,7 +99,7 @@ struct RefusalFixture: Sendable {
     }
   }
 
-  /// Clean posts that are not as they were.
+  /// Clean posts that were changed.
   func postsHarmed() async throws -> Int {
     try await night.value(
       """
@@ -117,7 +117,7 @@ struct RefusalFixture: Sendable {
       """, as: String.self)
   }
 
-  /// Everything that the ledger has, as text.
+  /// All content of the ledger, as text.
   func ledgerText() async throws -> String {
     try await night.value(
       """

@@ -7,9 +7,9 @@ import Runtime
 import TestSupport
 import Testing
 
-/// What the warehouse refuses is set aside, and everything else goes on.
+/// An event that the warehouse refuses is set aside, and everything else is applied.
 @Suite struct RefusalTests {
-  /// A table that nobody has declared, with a foreign key that holds a post.
+  /// A table that the definition does not declare, with a foreign key that holds a post.
   private static func holding(_ posts: Int64...) -> String {
     """
     CREATE TABLE public.bookmarks (post_id bigint CONSTRAINT bookmarked REFERENCES warehouse.posts);
@@ -17,7 +17,7 @@ import Testing
     """
   }
 
-  @Test func oneHeldPostIsSetAsideByItsIDEachNightAndEverythingElseIsApplied() async throws {
+  @Test func oneHeldPostIsSetAsideInEachRunAndEverythingElseIsApplied() async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(SQL(trusted: Self.holding(4)))
       let file = try world.file()
@@ -35,7 +35,7 @@ import Testing
         #expect(try await world.usersLeft() == "1008 protected")
         #expect(try await world.postsHarmed() == 0)
       }
-      // Each night's answer takes the place of the one before.
+      // Each run's answer replaces the answer before.
       let open: SQL = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL"
       #expect(try await world.night.value(open, as: Int.self) == 1)
       let status = try await world.lethe("status")
@@ -58,8 +58,8 @@ import Testing
     }
   }
 
-  /// A trigger may refuse thousands: one line of the log for the cause, with a few of their IDs.
-  @Test func refusalsOfOneCauseAreOneLine() async throws {
+  /// A trigger may refuse thousands of events. The log has one line for the cause, with a few of their IDs.
+  @Test func refusalsOfOneCauseAreOneLogLine() async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(
         """
@@ -80,9 +80,9 @@ import Testing
     }
   }
 
-  /// The post's own row is gone, and a newer job that has not asked about it is silent. What other tables have of it is
-  /// still refused, and can still be taken on.
-  @Test func silenceOfAJobThatHasNotAskedEndsNoRefusal() async throws {
+  /// The post's own row is gone, and a newer job did not ask about it. Its rows in other tables are
+  /// still refused, and can still be retried.
+  @Test func aJobThatDidNotAskAboutAnIDEndsNoRefusal() async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(
         """
@@ -106,7 +106,7 @@ import Testing
     }
   }
 
-  @Test func whatARetryHasNotTakenOnIsCounted() async throws {
+  @Test func refusalsThatARetryDidNotIncludeAreCounted() async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(SQL(trusted: Self.holding(4, 20, 28)))
       let file = try world.file()
@@ -125,7 +125,7 @@ import Testing
     }
   }
 
-  @Test func aChunkThatGoesAsAWholeIsSetAsideAsAWhole() async throws {
+  @Test func aChunkThatIsAppliedAsAWholeIsSetAsideAsAWhole() async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(SQL(trusted: Self.holding(4)))
       let file = try world.file(batch: "atomic: chunk")
@@ -154,7 +154,7 @@ import Testing
     }
   }
 
-  /// Something in the warehouse that refuses one event, and how it is mended.
+  /// A cause in the warehouse that refuses one event, and how it is fixed.
   struct Kind: Sendable, CustomTestStringConvertible {
     let name: String
     let id: Int64
@@ -237,7 +237,7 @@ import Testing
   ]
 
   @Test(arguments: kinds, ["batch: 1", "batch: 3", "batch: 20"])
-  func whateverRefusesOneEventHasItAloneSetAside(kind: Kind, batch: String) async throws {
+  func onlyTheRefusedEventIsSetAsideForEachCause(kind: Kind, batch: String) async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(kind.makes)
       let pipeline = try world.pipeline(batch: batch, ids: 30)
@@ -250,7 +250,7 @@ import Testing
       #expect(try await world.postsNotDone() == [kind.id])
       #expect(try await world.postsHarmed() == 0)
       #expect(try await world.usersLeft() == "1008 protected")
-      // No row's content is repeated anywhere.
+      // The content of rows does not appear in any output.
       #expect(!"\(report)".contains("text of"))
       #expect(try await !world.ledgerText().contains("text of"))
       #expect(try await world.night.ledgerFaults() == [])
@@ -274,7 +274,7 @@ import Testing
       { ids in ids.filter { $0 <= 1000 }.map { CollectTests.event($0) }.joined() }, posts: posts
     ) {
       world in
-      // Of 200 posts in the first of two chunks, 150 are refused.
+      // In the first of two chunks, 150 of 200 posts are refused.
       try await world.night.execute(
         areHeld
           ? """
@@ -293,7 +293,7 @@ import Testing
       #expect(report.setAside.first?.reason.contains("more than 100") == true)
       #expect(report.setAside.first?.isRetryable == true)
       let left: SQL = "SELECT count(*) FROM warehouse.posts"
-      // The second chunk is applied, and of the first what came before.
+      // The second chunk is applied. Of the first chunk, the batches before the refusals are applied.
       #expect(try await world.night.value(left, as: Int.self) == (areHeld ? 200 : 150))
       #expect(try await AuditLedgerOf(world).isWhole())
       try await world.night.execute(
@@ -313,8 +313,8 @@ import Testing
     }
   }
 
-  /// A reply that is refused holds the post that it replies to, and nothing else.
-  @Test func aRowThatARefusedOneHoldsIsSetAsideWithIt() async throws {
+  /// A refused reply holds the post that it replies to, and nothing else.
+  @Test func aRowThatARefusedRowHoldsIsSetAsideToo() async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(
         """
@@ -337,7 +337,7 @@ import Testing
     }
   }
 
-  /// Whichever events are refused, and however many go in a transaction: all others are applied once.
+  /// For any set of refused events and any batch size, all other events are applied once.
   @Test(arguments: 1...6)
   func anySetOfRefusedEventsLeavesAllOthersApplied(seed: UInt64) async throws {
     try await RefusalFixture.with { world in
@@ -378,7 +378,7 @@ import Testing
   }
 }
 
-/// The chain of evidence of a world.
+/// The chain of evidence of a fixture.
 struct AuditLedgerOf {
   let world: RefusalFixture
 

@@ -3,7 +3,7 @@ import Runtime
 import TestSupport
 import Testing
 
-/// `now()` and `current_date` as values: evaluated once for a row, not anew each night.
+/// `now()` and `current_date` as values: they are evaluated once for a row, not again in each run.
 @Suite struct SetExpressionTests {
   static let rows = """
     ALTER TABLE posts ADD hidden_at timestamptz, ADD deleted_on date, ADD at timestamp;
@@ -16,7 +16,7 @@ import Testing
   private static let versions: SQL =
     "SELECT post_id, xmin, hidden_at, deleted_on, at FROM shop.posts"
 
-  /// An ORM's soft delete, two nights without news.
+  /// An ORM's soft delete, then two runs with the same answer.
   @Test(arguments: ["now()", "NOW()", " current_date "])
   func aSoftDeleteKeepsItsFirstTime(word: String) async throws {
     let shop = Shop(postActions: [
@@ -36,8 +36,8 @@ import Testing
     }
   }
 
-  /// Set anew only with another column of the action.
-  @Test func anotherColumnThatChangesTakesTheTimeAlong() async throws {
+  /// The time is set again only when another column of the action changes.
+  @Test func theTimeIsSetAgainWhenAnotherColumnChanges() async throws {
     let shop = Shop(postActions: ["deleted": "{redact: {text: '', at: now()}}"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.night([9: "deleted"], checks: false)
@@ -52,7 +52,7 @@ import Testing
     }
   }
 
-  /// A hold keeps the time that was set, and gives back what was there before.
+  /// A hold keeps the time that was set, and a restore writes the former value.
   @Test(arguments: ["NULL", "'2020-01-02 03:04:05Z'"])
   func aHiddenRowGetsItsFormerTimeBack(former: String) async throws {
     let shop = Shop(set: "{visibility: protected, hidden_at: now()}", restore: "former")

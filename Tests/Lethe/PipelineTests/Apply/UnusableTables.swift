@@ -1,10 +1,10 @@
 import Testing
 
-/// A table that Lethe cannot work on, or not with this definition: what it says, and that it keeps its
-/// hands off.
+/// A table that Lethe cannot change, or not with this definition. It has the error message, and Lethe
+/// must change nothing.
 struct UnusableTable: Sendable, CustomTestStringConvertible {
   let table: UnusualTable
-  /// Parts of the error, remedy included.
+  /// Parts of the error message, including the remedy.
   let says: [String]
 
   var testDescription: String { table.name }
@@ -98,7 +98,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
     ),
   ]
 
-  // MARK: Found out by apply
+  // MARK: Detected by apply
 
   static let undone: [UnusableTable] = [
     UnusableTable(

@@ -1,4 +1,4 @@
-// Ugly tables that are so by what is in their rows, or by what happens when a row changes.
+// Unusual tables: because of the content of their rows, or because of what happens when a row changes.
 
 // MARK: Columns
 

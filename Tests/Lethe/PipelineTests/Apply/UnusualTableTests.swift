@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 extension PipelineFixture {
-  /// Runs `body` with a database that has the table, and an API that answers what its events say.
+  /// Runs `body` with a database that has the table, and an API that answers with the table's events.
   static func with<R: Sendable>(
     _ table: UnusualTable, _ body: @escaping @Sendable (PipelineFixture) async throws -> R
   ) async throws -> R {
@@ -31,10 +31,10 @@ extension PipelineFixture {
   }
 }
 
-/// Whole runs over tables as they are in the wild, against written answers.
+/// Whole runs over tables as real databases have them, with prepared answers.
 @Suite struct UnusualTableTests {
   @Test(arguments: UnusualTable.all)
-  func whatRemainsIsAsTheEventsHaveItAndTheSameAnswerChangesNothingMore(
+  func theRowsMatchTheEventsAndARepeatedAnswerChangesNothing(
     table: UnusualTable
   ) async throws {
     let hasXML = table.tables.contains("xml")
@@ -56,16 +56,16 @@ extension PipelineFixture {
   }
 
   @Test(arguments: UnusableTable.refused)
-  func whatCannotBeWorkedOnIsRefusedBeforeARunBegins(unusable: UnusableTable) async throws {
+  func anUnusableTableIsRefusedBeforeARunBegins(unusable: UnusableTable) async throws {
     try await PipelineFixture.with(unusable.table) { night in
       try await Self.expectError(of: unusable, night)
       #expect(try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
     }
   }
 
-  /// The chunk goes as a whole or not at all: it is set aside, and the run ends and says so.
+  /// The chunk is applied as a whole or not. It is set aside, and the run ends and reports it.
   @Test(arguments: UnusableTable.undone)
-  func whatTheTableDoesNotLetGoSetsTheChunkAsideAndNothingIsKept(
+  func aRowThatCannotBeDeletedSetsTheWholeChunkAside(
     unusable: UnusableTable
   ) async throws {
     try await PipelineFixture.with(unusable.table) { night in
@@ -90,9 +90,9 @@ extension PipelineFixture {
     }
   }
 
-  /// In batches, the events that the table does not take are set aside by their IDs, and their rows stay.
+  /// In batches, the events that the table refuses are set aside by their IDs, and their rows do not change.
   @Test(arguments: UnusableTable.undone)
-  func whatTheTableDoesNotLetGoIsSetAsideByID(unusable: UnusableTable) async throws {
+  func aRowThatCannotBeDeletedIsSetAsideByItsID(unusable: UnusableTable) async throws {
     try await PipelineFixture.with(unusable.table) { night in
       let pipeline = try night.pipeline { _ in unusable.table.definition }
       let report = try #require(try await night.withRuntime(pipeline) { try await $0.run() }.last)
@@ -127,7 +127,7 @@ extension PipelineFixture {
   }
 }
 
-/// Row-level security, as a role that owns nothing.
+/// Row-level security, with a role that owns no table.
 @Suite struct RowSecurityTests {
   private static let table = UnusualTable(
     "rows that policies may hide",
@@ -138,7 +138,7 @@ extension PipelineFixture {
       """,
     events: [(2, "deleted")], remaining: ["one"])
 
-  /// What the README says that Lethe's user needs.
+  /// The privileges that Lethe's user needs, as listed in the README.
   private static let grants = """
     GRANT USAGE ON SCHEMA shop, lethe TO reader;
     GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA shop TO reader;
@@ -163,9 +163,9 @@ extension PipelineFixture {
       """, true
     ),
   ])
-  func aPolicyHasToLeaveEveryRowOpenToTheRole(policies: String, isOpen: Bool) async throws {
+  func policiesMustAllowTheRoleToUseEveryRow(policies: String, isOpen: Bool) async throws {
     try await PipelineFixture.with(Self.table) { night in
-      // Roles belong to the whole server, so each test has its own.
+      // Roles belong to the whole server, so each test has its own role.
       let role = "\(night.database.name)_role"
       try await night.execute("CREATE ROLE \(trusted: role)")
       do {

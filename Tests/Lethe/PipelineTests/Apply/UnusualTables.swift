@@ -1,18 +1,18 @@
 import Testing
 
-/// A table as it is in the wild, what the API says of its IDs, and what has to remain of it.
+/// A table as real databases have it, the API's answers about its IDs, and the rows that must remain.
 struct UnusualTable: Sendable, CustomTestStringConvertible {
   let name: String
-  /// Makes and fills the tables, in the schema `shop` unless the name is what is ugly.
+  /// Creates and fills the tables. They are in the schema `shop`, unless the case is about the name.
   let tables: String
   /// The dataset's keys, without type and actions.
   let dataset: String
-  /// By reason; what is not named is ignored.
+  /// The actions by reason. Other reasons are ignored.
   let actions: [String: String]
   let events: [(id: Int64, reason: String)]
-  /// The query that shows the rows, each as a text.
+  /// The query that returns the rows, each as a text.
   let rows: String
-  /// What it has to give after the run, in any order.
+  /// The expected rows of the query after the run, in any order.
   let remaining: [String]
 
   var testDescription: String { name }
@@ -53,7 +53,7 @@ struct UnusualTable: Sendable, CustomTestStringConvertible {
       """
   }
 
-  /// What the API answers to a chunk.
+  /// The API's answer to a chunk.
   @Sendable func result(of ids: [Int64]) -> String {
     let words = ["geo_scrubbed": "scrub_geo", "tweet_edited": "rehydrate"]
     return events.filter { ids.contains($0.id) }.map {
@@ -61,7 +61,7 @@ struct UnusualTable: Sendable, CustomTestStringConvertible {
     }.joined()
   }
 
-  /// The ID of a post of a time, in seconds since 1970.
+  /// The ID of a post that was created at a time, in seconds since 1970.
   static func postID(of second: Int64) -> Int64 { (second * 1000 - 1_288_834_974_657) << 22 }
 }
 
@@ -256,7 +256,7 @@ extension UnusualTable {
         CREATE TABLE shop.unseen PARTITION OF shop.posts FOR VALUES IN ('protected');
         INSERT INTO shop.posts VALUES (1, 'public', 'one'), (2, 'public', 'two'), (3, 'protected', 'three')
         """,
-      // A key of such a table has the column in it, so that its rows could not be found again.
+      // A key of such a table includes the column, so the rows could not be found again.
       actions: ["protected": "{protect: {set: {visibility: protected}, restore: none}}"],
       events: [(2, "protected"), (3, "protected")],
       rows: "SELECT tableoid::regclass || ' ' || body FROM shop.posts",

@@ -2,14 +2,14 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Every command tells all that is wrong with a definition, and does nothing.
+/// Every command reports all mistakes of a definition, and does nothing.
 @Suite struct BrokenDefinitionTests {
   private static let commands: [[String]] = [
     ["run"], ["export"], ["submit"], ["await"], ["collect"], ["apply"], ["plan"],
     ["jobs", "list"], ["guard", "repair", "--dry-run"], ["retry", "--id", "1"],
   ]
 
-  /// Three mistakes on lines 1, 2 and 4, and in no database: none is asked.
+  /// Three mistakes, on lines 1, 2 and 4. The commands must connect to no database.
   private static func broken(_ night: PipelineFixture) throws -> String {
     try night.definitionFile {
       $0.replacing("name: night\n", with: "name: Night\n")
@@ -23,7 +23,7 @@ import Testing
   }
 
   @Test(arguments: commands)
-  func eachCommandTellsAll(command: [String]) async throws {
+  func eachCommandReportsAllMistakes(command: [String]) async throws {
     try await PipelineFixture.with { night in
       let file = try Self.broken(night)
       let words =
@@ -42,7 +42,7 @@ import Testing
     }
   }
 
-  @Test func checkHasThemAsFindings() async throws {
+  @Test func checkReportsMistakesAsFindings() async throws {
     try await PipelineFixture.with { night in
       let file = try Self.broken(night)
       let ending = try await Program.run(
@@ -67,8 +67,8 @@ import Testing
     }
   }
 
-  /// The database is asked only once the definition can be read.
-  @Test func checkGoesOnToTheDatabase() async throws {
+  /// The database is checked only when the definition can be read.
+  @Test func checkContinuesWithTheDatabase() async throws {
     try await PipelineFixture.with { night in
       let file = try night.definitionFile {
         $0.replacing("table: warehouse.users", with: "table: warehouse.user")

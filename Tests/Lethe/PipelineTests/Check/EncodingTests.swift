@@ -3,13 +3,13 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Databases of other encodings than UTF8, with texts from outside that they cannot hold.
+/// Databases with encodings other than UTF8, and texts from outside that they cannot store.
 @Suite struct EncodingTests {
   struct Kind: Sendable, CustomTestStringConvertible {
     let encoding: String
-    /// A name that it can hold, beyond ASCII where it has more.
+    /// A name that the encoding can store, with characters beyond ASCII if it has any.
     let name: String
-    /// What becomes of `note`.
+    /// The stored form of `note`.
     let kept: String
     var testDescription: String { encoding }
   }
@@ -83,7 +83,7 @@ import Testing
     try await Program.run("lethe", arguments, environment: night.environment)
   }
 
-  /// A word of the API's that the database cannot hold.
+  /// A value from the API that the database cannot store.
   @Test(arguments: ["UTF8", "LATIN1"])
   func anUnknownStatusIsKept(encoding: String) async throws {
     let kind = try #require(Self.kinds.first { $0.encoding == encoding })
@@ -100,7 +100,7 @@ import Testing
   }
 
   @Test(arguments: kinds)
-  func aNightHasTheSameResultWithUnusualSettings(kind: Kind) async throws {
+  func aRunHasTheSameResultInEachEncoding(kind: Kind) async throws {
     let script = ScriptedAPI.Script(result: { ids in
       guard ids.contains(1) else { return CollectTests.event(4, "scrub_geo", "geo_scrubbed") }
       return CollectTests.event(1) + CollectTests.event(2)
@@ -163,7 +163,7 @@ import Testing
   }
 
   @Test(arguments: kinds)
-  func whatTheAPISaysOfAFailedJobIsKept(kind: Kind) async throws {
+  func theAPIsErrorForAFailedJobIsKept(kind: Kind) async throws {
     let script = ScriptedAPI.Script(status: "failed", error: Self.note)
     try await Self.withNight(kind, script) { night in
       let file = try night.definitionFile { _ in Self.definition(kind.name) }
@@ -176,7 +176,7 @@ import Testing
     }
   }
 
-  /// A place of the definition, and what is written there.
+  /// A place in the definition, and the text that is written there.
   @Test(arguments: [
     ("title <> 'not Beiträge'", "title <> '\u{0416}'", "where"),
     ("set: {title: 'Beiträge x'}", "set: {title: '\u{6728}'}", "actions.protected"),
@@ -184,7 +184,9 @@ import Testing
     ("id: 'Beiträge_id'", "id: '\u{0416}_id'", "id"),
     (#"table: '"shop"."Beiträge"'"#, #"table: '"shop"."木"'"#, "table"),
   ])
-  func whatTheDefinitionCannotSayIsNamed(old: String, new: String, part: String) async throws {
+  func aDefinitionTextThatTheDatabaseCannotStoreIsReported(old: String, new: String, part: String)
+    async throws
+  {
     let kind = Self.kinds[2]
     try await Self.withNight(kind, .init()) { night in
       let file = try night.definitionFile { _ in

@@ -6,7 +6,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// What `lethe check` finds out about the API and the work directory.
+/// The findings of `lethe check` about the API and the work directory.
 @Suite struct EnvironmentCheckTests {
   private static let token = "secret-that-nobody-may-see"
 
@@ -42,7 +42,7 @@ import Testing
     Answer(status: 500, code: 75, says: "could not be tried"),
     Answer(status: 503, code: 75, says: "could not be tried"),
   ])
-  func theListingTellsWhetherTheTokenIsTaken(answer: Answer) async throws {
+  func checkUsesTheJobListToTestTheToken(answer: Answer) async throws {
     try await PipelineFixture.with { night in
       let router = Router()
       router.get("/2/compliance/jobs") { _, _ in
@@ -59,7 +59,7 @@ import Testing
     }
   }
 
-  /// Where it is to come from has to be said, and no more.
+  /// Only the token's source must be configured.
   @Test func withoutTheAPINoTokenIsRead() async throws {
     try await PipelineFixture.with { night in
       let byFile = try night.definitionFile {
@@ -79,7 +79,7 @@ import Testing
     }
   }
 
-  @Test func withoutTheAPIAllElseIsChecked() async throws {
+  @Test func withoutTheAPIEverythingElseIsChecked() async throws {
     try await PipelineFixture.with { night in
       let nobody = "http://127.0.0.1:1"
       let ending = try await Self.check(night, nobody, ["--output", "json"])
@@ -95,8 +95,8 @@ import Testing
     }
   }
 
-  /// The service's own token check, and all findings beside it.
-  @Test func aWrongTokenAloneIsAMatterOfCredentials() async throws {
+  /// The API rejects the token. The check reports this together with all other findings.
+  @Test func aWrongTokenAsTheOnlyErrorHasTheExitCodeOfCredentials() async throws {
     try await PipelineFixture.with { night in
       #expect(try await Self.check(night, night.service).code == 77)
       try await night.execute("DROP TABLE warehouse.reposts")
@@ -105,7 +105,7 @@ import Testing
   }
 
   @Test(arguments: ["file", "file/below", "/proc/none/here", "/dev/null/x"])
-  func aWorkDirectoryThatCannotBeWrittenIsNamed(path: String) async throws {
+  func aWorkDirectoryThatCannotBeWrittenIsReported(path: String) async throws {
     try await PipelineFixture.with { night in
       _ = try night.definitionFile()
       #expect(FileManager.default.createFile(atPath: night.directory + "/file", contents: nil))
@@ -117,7 +117,7 @@ import Testing
     }
   }
 
-  @Test func nothingIsLeftInTheWorkDirectory() async throws {
+  @Test func checkLeavesNoFileInTheWorkDirectory() async throws {
     try await PipelineFixture.with { night in
       let place = night.directory + "/a/b/c"
       #expect(

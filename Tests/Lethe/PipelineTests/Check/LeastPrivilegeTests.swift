@@ -6,9 +6,9 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// A role that has what `lethe check --grants` prints, and nothing else.
+/// A role that has only the privileges that `lethe check --grants` prints.
 @Suite struct LeastPrivilegeTests {
-  /// What everybody may do in the database beforehand.
+  /// The privileges of PUBLIC in the database before the grants.
   enum Everybody: String, CaseIterable, Sendable {
     case asInstalled
     case nothing
@@ -21,7 +21,7 @@ import Warehouse
   ) async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 400, users: 40)
-      // Roles belong to the whole server, so each test has its own, and the name wants quotes.
+      // Roles belong to the whole server, so each test has its own role. The name needs quotes.
       let role = night.database.name + " Röle"
       let quoted = Identifier(role).quoted
       if everybody == .nothing {
@@ -51,7 +51,7 @@ import Warehouse
     }
   }
 
-  /// The definition, with sessions that work as the role.
+  /// The definition, with sessions that use the role.
   private static func asRole(_ role: String) -> @Sendable (String) -> String {
     let name = role.replacing(" ", with: "\\ ")
       .addingPercentEncoding(withAllowedCharacters: .alphanumerics)!
@@ -59,7 +59,7 @@ import Warehouse
   }
 
   @Test(arguments: Everybody.allCases)
-  func whatIsPrintedIsEnoughForWholeNights(everybody: Everybody) async throws {
+  func thePrintedGrantsAreEnoughForWholeRuns(everybody: Everybody) async throws {
     try await Self.withRole(everybody) { night, role, _ in
       let file = try night.definitionFile(Self.asRole(role))
       func lethe(_ arguments: String...) async throws -> Program.Ending {
@@ -74,7 +74,7 @@ import Warehouse
       #expect(try await night.value("SELECT count(*) > 0 FROM lethe.tombstone", as: Bool.self))
       #expect(try await night.value("SELECT count(*) > 0 FROM lethe.hold", as: Bool.self))
 
-      // All accounts are open again, so that the next night restores what was hidden.
+      // All accounts are public again, so the next run restores the hidden rows.
       try await night.execute(
         "UPDATE platform.accounts SET state = 'active' WHERE state = 'protected'")
       let plan = try await lethe("plan", file)
@@ -88,12 +88,12 @@ import Warehouse
     }
   }
 
-  /// Commands that need no pipeline, as a role that may do nothing, and as one that may only look.
+  /// Commands that need no pipeline, with a role that has no privileges and with a role that may only read.
   @Test(arguments: [
     ["status"], ["quarantine", "list"], ["quarantine", "prune", "--older-than", "1d"],
     ["audit", "show", "1"], ["holds", "list"], ["migrate", "status"], ["migrate", "up"],
   ])
-  func aMissingPrivilegeHasItsRemedy(command: [String]) async throws {
+  func aMissingPrivilegeIsReportedWithItsRemedy(command: [String]) async throws {
     try await PipelineFixture.with { night in
       let role = night.database.name + "_nobody"
       try await night.execute(
@@ -121,10 +121,10 @@ import Warehouse
     }
   }
 
-  /// Rows have the same name in a hold whichever way UPDATE is granted: by a second one, a row would be opened
-  /// that somebody still hides.
+  /// A hold names a row in the same way however UPDATE is granted. With a second name, Lethe would restore a row
+  /// that another holder still hides.
   @Test(arguments: ["UPDATE", "UPDATE (visibility)"])
-  func aHoldsNameDoesNotRestOnTheGrants(update: String) async throws {
+  func aHoldsRowNameDoesNotDependOnTheGrants(update: String) async throws {
     try await PipelineFixture.with { night in
       let role = Identifier(night.database.name + "_plain").quoted
       try await night.execute(
@@ -161,7 +161,7 @@ import Warehouse
     }
   }
 
-  /// `GRANT a, b (c, d) ON o` as its single privileges: `a ON o`, `b (c) ON o`, `b (d) ON o`.
+  /// Splits `GRANT a, b (c, d) ON o` into single privileges: `a ON o`, `b (c) ON o`, `b (d) ON o`.
   private static func single(_ grant: String) -> [String] {
     let halves = grant.dropFirst("GRANT ".count).split(separator: " ON ", maxSplits: 1)
     return halves[0].split(separator: #/, (?![^(]*\))/#).flatMap { words -> [String] in
@@ -172,7 +172,7 @@ import Warehouse
     }
   }
 
-  @Test func checkNamesEachThatIsMissing() async throws {
+  @Test func checkReportsEachMissingPrivilege() async throws {
     try await Self.withRole(.nothing) { night, role, grants in
       let pipeline = try night.pipeline(Self.asRole(role))
       let quoted = Identifier(role).quoted
@@ -180,7 +180,7 @@ import Warehouse
         try await PipelineRuntime.findings(of: pipeline).filter { $0.severity == .error } == [])
       let privileges = grants.flatMap(Self.single)
       #expect(privileges.count > 80)
-      // Whoever is in already is not asked for it.
+      // A session that is already connected does not need this privilege.
       for privilege in privileges where !privilege.hasPrefix("CONNECT") {
         try await night.execute("REVOKE \(trusted: privilege) FROM \(trusted: quoted)")
         let errors = try await PipelineRuntime.findings(of: pipeline)
@@ -193,7 +193,7 @@ import Warehouse
     }
   }
 
-  /// Before anything is exported, and no matter how late in the night it would be needed.
+  /// The run is refused before any export, also if it would need the privilege only at the end.
   @Test(arguments: [
     "TEMPORARY ON DATABASE", "USAGE ON SCHEMA lethe", "INSERT ON lethe.seal",
     "DELETE ON lethe.hold", "SELECT ON lethe.approval", "UPDATE ON lethe.refusal",
@@ -201,7 +201,7 @@ import Warehouse
     "DELETE ON warehouse.post_media", "UPDATE (place_id) ON warehouse.posts",
     "SELECT ON warehouse.reposts",
   ])
-  func aRunIsRefusedBeforeItBegins(privilege: String) async throws {
+  func aRunWithoutAPrivilegeIsRefusedBeforeItBegins(privilege: String) async throws {
     try await Self.withRole(.nothing) { night, role, _ in
       let object =
         privilege.hasSuffix("DATABASE") ? " \(Identifier(night.database.name).quoted)" : ""
@@ -221,7 +221,7 @@ import Warehouse
     }
   }
 
-  @Test func asJSONItIsAListAndTheDefaultRoleIsTheConnectedOne() async throws {
+  @Test func grantsAreAListInJSONAndTheDefaultRoleIsTheConnectedOne() async throws {
     try await PipelineFixture.with { night in
       let file = try night.definitionFile()
       func lethe(_ arguments: String...) async throws -> Program.Ending {

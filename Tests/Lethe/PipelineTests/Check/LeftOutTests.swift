@@ -4,9 +4,9 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Rows whose ID nobody can be asked about: they are counted and said, wherever a run is spoken of.
+/// Rows whose ID cannot be sent to the API. They are counted and reported wherever a run is reported.
 @Suite struct LeftOutTests {
-  /// A column that holds IDs, and values with what becomes of each: nil if it is asked about.
+  /// A column that contains IDs, and values with the result for each: nil if Lethe asks about it.
   struct Column: Sendable, CustomTestStringConvertible {
     var type: String
     var before = ""
@@ -173,7 +173,7 @@ import Testing
     }
   }
 
-  @Test func nothingIsSaidWhereNothingIsLeftOut() async throws {
+  @Test func noReportIfNoRowIsLeftOut() async throws {
     let column = Column(type: "text", values: [("'15'", nil), ("'16'", nil)])
     try await NightlyFixture.with(definition: Self.definition(), tables: Self.tables(column)) {
       nights in
@@ -184,7 +184,7 @@ import Testing
     }
   }
 
-  /// Whom the operator's own condition leaves out, he has left out.
+  /// Rows that the operator's condition excludes do not count as left out.
   @Test func rowsOutsideTheConditionAreNotLeftOut() async throws {
     let column = Column(
       type: "text", values: [("'15'", nil), ("' 16'", "blanks"), ("'x'", "not_a_number")])
@@ -199,7 +199,7 @@ import Testing
   // MARK: The limit
 
   struct Limit: Sendable, CustomTestStringConvertible {
-    /// Of rows that can be asked about, and of those that cannot.
+    /// The number of rows that Lethe can ask about, and the number that it cannot.
     var good: Int
     var bad: Int
     var limits: String
@@ -251,7 +251,7 @@ import Testing
       let jobs = try await nights.rows(
         "SELECT count(*) FROM lethe.job JOIN lethe.chunk USING (chunk_id) WHERE type = 'tweets'")
       #expect(jobs == ["(\(limit.stops || limit.good == 0 ? 0 : 1))"])
-      // Whatever becomes of the one dataset, the other is done.
+      // The other dataset is done, independent of the first one.
       #expect(try await nights.rows("SELECT FROM shop.people").count == 0)
       let left = try await nights.rows("SELECT FROM shop.items").count
       #expect(left == limit.good + limit.bad - (limit.stops || limit.good == 0 ? 0 : 1))

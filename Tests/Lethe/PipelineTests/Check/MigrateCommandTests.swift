@@ -15,7 +15,7 @@ import Testing
       program, ["migrate"] + arguments, environment: ["DATABASE_URL": database.url])
   }
 
-  /// Everything that somebody has made in the database.
+  /// Every object in the database that does not belong to PostgreSQL.
   private static func tables(_ database: TestDatabase) async throws -> [String] {
     try await database.withConnection {
       try await $0.query(
@@ -29,14 +29,14 @@ import Testing
 
   // MARK: Down
 
-  /// The first migrations are only reached once the newer ones are gone, so those that hold nothing go first.
-  @Test func aLedgerWithEvidenceGoesOnlyWhenTold() async throws {
+  /// The first migrations are reverted only after the newer ones, so the migrations without data are reverted first.
+  @Test func aLedgerWithEvidenceIsDroppedOnlyWhenAllowed() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       let file = try night.definitionFile()
       #expect(
         try await Program.run("lethe", ["run", file], environment: night.environment).code == 0)
-      // What is hidden keeps its migration from going at all, and is not what this is about.
+      // Held rows prevent the revert of their migration. This test is not about them.
       try await night.execute(
         """
         DELETE FROM lethe.holder; DELETE FROM lethe.hold; DELETE FROM lethe.seal WHERE kind = 'approval'
@@ -81,7 +81,7 @@ import Testing
       }
       #expect(removed == ["lethe_guard on warehouse.posts"])
       #expect(try await Self.tables(night.database).allSatisfy { !$0.hasPrefix("lethe.") })
-      // Those of the warehouse and of the platform are left in it.
+      // The tables of the warehouse and of the platform remain.
       #expect(try await night.value("SELECT count(*) FROM schema_migrations", as: Int.self) > 0)
     }
   }
@@ -97,7 +97,7 @@ import Testing
     return counts
   }
 
-  @Test func theServicesTablesGoOnlyWhenTold() async throws {
+  @Test func theServicesTablesAreDroppedOnlyWhenAllowed() async throws {
     try await withTestDatabase(.platform) { database in
       try await database.withConnection {
         try await $0.runScript(
@@ -121,7 +121,7 @@ import Testing
     }
   }
 
-  // MARK: Whose they are
+  // MARK: The program of a migration
 
   @Test(
     arguments: [
@@ -129,7 +129,7 @@ import Testing
       ("compliance-server", ledger, "Lethe's ledger"),
       ("compliance-server", warehouse, "the demo's warehouse"),
     ], ["up", "down", "status"])
-  func aProgramRefusesMigrationsThatAreNotForIt(
+  func aProgramRefusesMigrationsOfAnotherProgram(
     given: (program: String, directory: String, name: String), command: String
   ) async throws {
     try await withTestDatabase { database in
@@ -142,7 +142,7 @@ import Testing
     }
   }
 
-  @Test func theDemosWarehouseIsMadeWhenTold() async throws {
+  @Test func theDemosWarehouseIsCreatedWithTheDemoOption() async throws {
     try await withTestDatabase { database in
       let ending = try await Self.migrate(
         "lethe", database, "up", "--demo", "--migrations-dir", Self.warehouse)

@@ -5,9 +5,9 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// What `lethe check` says of runs that are not finished.
+/// The findings of `lethe check` about runs that are not finished.
 @Suite struct OpenRunTests {
-  /// An edit of the file after a run has begun, and what the run differs in by then.
+  /// An edit of the file after a run has begun, and the differences to the run's definition.
   struct Edit: Sendable, CustomTestStringConvertible {
     let old: String
     let new: String
@@ -69,7 +69,7 @@ import Warehouse
     try await nights.findings().filter { $0.path == "name" }.map { "\($0.message); \($0.remedy)" }
   }
 
-  @Test func aRunOfTheSameDefinitionIsNamed() async throws {
+  @Test func anOpenRunOfTheSameDefinitionIsReported() async throws {
     try await Self.withOpenRun { nights in
       let said = try await Self.names(nights)
       #expect(said.count == 1)
@@ -82,8 +82,8 @@ import Warehouse
     }
   }
 
-  /// A run goes on with it by nobody's word but its operator's.
-  @Test func theWordThatAStoppedRunWaitsForIsNamed() async throws {
+  /// The run continues only when its operator approves it.
+  @Test func theApprovalThatAStoppedRunWaitsForIsReported() async throws {
     try await Self.withOpenRun { nights in
       try await nights.execute(
         """
@@ -103,7 +103,7 @@ import Warehouse
   }
 
   @Test(arguments: edits)
-  func whatTheFileSaysOtherwiseIsNamed(edit: Edit) async throws {
+  func differencesBetweenTheFileAndTheRunAreReported(edit: Edit) async throws {
     try await Self.withOpenRun { nights in
       try nights.edit(edit.old, to: edit.new)
       let said = try await Self.names(nights)
@@ -114,7 +114,7 @@ import Warehouse
     }
   }
 
-  @Test func aDefinitionThatCannotBeReadIsNoObstacle() async throws {
+  @Test func checkReportsOpenRunsWhoseDefinitionCannotBeRead() async throws {
     try await Self.withOpenRun { nights in
       try await nights.execute("UPDATE lethe.run SET definition = '{\"of\": \"another time\"}'")
       let said = try await Self.names(nights)
@@ -124,7 +124,7 @@ import Warehouse
   }
 
   @Test(arguments: [false, true])
-  func aPipelineThatSeemsRenamedIsNamed(fileMoved: Bool) async throws {
+  func aPipelineThatWasProbablyRenamedIsReported(fileMoved: Bool) async throws {
     try await Self.withOpenRun { nights in
       if fileMoved {
         try await nights.execute("UPDATE lethe.run SET definition_file = '/elsewhere/old.yaml'")
@@ -141,7 +141,7 @@ import Warehouse
     }
   }
 
-  @Test func anotherPipelineIsNoneOfOurs() async throws {
+  @Test func runsOfAnotherPipelineAreNotReported() async throws {
     try await Self.withOpenRun { nights in
       try await nights.execute(
         """

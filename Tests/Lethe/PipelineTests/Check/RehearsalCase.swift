@@ -1,17 +1,17 @@
 import Testing
 import Warehouse
 
-/// What is done to the tables of the rehearsal's world, and what the check says of it.
+/// A change to the tables of the rehearsal tests, and the findings that the check reports.
 struct RehearsalCase: Sendable, CustomTestStringConvertible {
   let name: String
   let damage: String
-  /// Parts of the message of each finding besides the notes.
+  /// Parts of the message of each finding that is not a note.
   var says: [[String]] = []
   var severity = Finding.Severity.error
   /// Parts of the message of each note.
   var notes: [[String]] = []
   var remedy = ""
-  /// Whether the program connects as a role that has no more than it needs on the tables.
+  /// Whether the program connects as a role that has only the necessary privileges on the tables.
   var isPlainRole = false
 
   var testDescription: String { name }
@@ -30,12 +30,12 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
     INSERT INTO shop.media VALUES (11, 1, 'secret url'), (12, 2, 'secret url'), (13, 2, 'secret url');
     """
 
-  /// The table's parts have no key in common that hiding leaves alone.
+  /// The table's parts have no common key that hiding does not change.
   private var restore: String {
     damage.contains("PARTITION BY") || damage.contains("INHERITS") ? "none" : "former"
   }
 
-  /// Of the definition.
+  /// Replacements in the definition.
   var edits: [(String, String)] = []
 
   var definition: String {
@@ -341,7 +341,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       ]),
   ]
 
-  /// Of a part without rows.
+  /// The notes for parts without rows.
   private static func emptyNotes(_ parts: String...) -> [[String]] {
     [
       ["delete shop.posts"] + parts, ["protect shop.posts"] + parts,

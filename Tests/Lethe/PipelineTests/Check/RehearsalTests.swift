@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// `lethe check` tries each change on a row of each part of its table, and leaves everything as it was.
+/// `lethe check` tries each change on a row of each part of its table, and changes nothing.
 @Suite struct RehearsalTests {
   /// Runs `body` with a database and the URL to check it with.
   private func withPlatform(
@@ -52,7 +52,7 @@ import Warehouse
     }
   }
 
-  /// Everything that a rehearsal must not change, but for the sequences of tables that triggers write to.
+  /// Everything that a rehearsal must not change, except the sequences of tables that triggers write to.
   private func everything(_ database: TestDatabase) async throws -> [String] {
     try await database.withConnection { connection in
       let tables = try await connection.query(
@@ -86,7 +86,7 @@ import Warehouse
       let before = try await everything(database)
       let findings = try await findings(url, of: each.definition)
       #expect(try await everything(database) == before)
-      // That a trigger may copy rows is told beside what it refuses.
+      // The check reports that a trigger may copy rows, in addition to its refusal.
       let told = findings.filter { $0.severity == each.severity || $0.severity == .error }
       let notes = findings.filter { $0.severity == .note && $0 != .notRehearsed }
       #expect(told.count == each.says.count, "\(findings)")
@@ -110,26 +110,26 @@ import Warehouse
   }
 
   @Test(arguments: RehearsalCase.refused)
-  func whatARunWouldBeRefusedIsNamed(refused: RehearsalCase) async throws {
+  func aChangeThatARunCouldNotMakeIsReported(refused: RehearsalCase) async throws {
     try await hold(refused)
   }
 
   @Test(arguments: RehearsalCase.copied)
-  func whatKeepsCopiesIsNamedOnce(copied: RehearsalCase) async throws {
+  func aTriggerThatKeepsCopiesIsReportedOnce(copied: RehearsalCase) async throws {
     try await hold(copied)
   }
 
   @Test(arguments: RehearsalCase.noted)
-  func whatWasNotTriedIsSaid(noted: RehearsalCase) async throws {
+  func aChangeThatWasNotTriedIsReported(noted: RehearsalCase) async throws {
     try await hold(noted)
   }
 
   @Test(arguments: RehearsalCase.eventTriggers)
-  func eventTriggersThatStopLetheAreNamed(eventTrigger: RehearsalCase) async throws {
+  func eventTriggersThatStopLetheAreReported(eventTrigger: RehearsalCase) async throws {
     try await hold(eventTrigger)
   }
 
-  @Test func lockedRowsAreNotWaitedFor() async throws {
+  @Test func theRehearsalDoesNotWaitForLockedRows() async throws {
     try await withPlatform("DELETE FROM shop.posts WHERE post_id = 4") { database, url in
       try await database.withConnection { other in
         try await other.withTransaction { transaction in
@@ -149,8 +149,8 @@ import Warehouse
     }
   }
 
-  /// The second row is free, and serves as well.
-  @Test func aLockedRowIsPassedBy() async throws {
+  /// The second row is not locked, so the rehearsal uses it.
+  @Test func theRehearsalSkipsALockedRow() async throws {
     try await withPlatform("") { database, url in
       try await database.withConnection { other in
         try await other.withTransaction { transaction in
@@ -162,7 +162,7 @@ import Warehouse
   }
 
   @Test(arguments: RehearsalCase.refused.prefix(3))
-  func itCanBeLeftOut(refused: RehearsalCase) async throws {
+  func theRehearsalCanBeSkipped(refused: RehearsalCase) async throws {
     try await withPlatform(refused.damage) { _, url in
       let announced = Announced()
       let findings = try await findings(url, rehearses: false, announced: announced)
@@ -171,7 +171,7 @@ import Warehouse
     }
   }
 
-  @Test func triggersAreNamedBeforehand() async throws {
+  @Test func triggersAreReportedBeforeTheRehearsal() async throws {
     let damage = RehearsalCase.copied[0].damage
     try await withPlatform(damage) { _, url in
       let announced = Announced()
@@ -181,9 +181,9 @@ import Warehouse
     }
   }
 
-  /// A run changes no row before it finds the event trigger.
+  /// A run finds the event trigger before it changes a row.
   @Test(arguments: RehearsalCase.eventTriggers)
-  func aRunRefusesToBegin(eventTrigger: RehearsalCase) async throws {
+  func aRunWithSuchAnEventTriggerIsRefused(eventTrigger: RehearsalCase) async throws {
     try await PipelineFixture.with { night in
       try await night.execute("CREATE SCHEMA shop; \(trusted: eventTrigger.damage)")
       let pipeline = try night.pipeline()
@@ -194,11 +194,11 @@ import Warehouse
     }
   }
 
-  /// The program's own words, and its exit code.
-  @Test func theProgramSaysWhatItHasNotLookedAt() async throws {
+  /// The program's output and its exit code.
+  @Test func theProgramReportsWhatItDidNotCheck() async throws {
     try await PipelineFixture.with { night in
       let file = try night.definitionFile()
-      // What this machine's own environment names is said, too: here it is to name nothing.
+      // The check also reports values from this machine's environment, so the test clears them.
       let environment = night.environment.merging(
         ["SSL_CERT_FILE": "", "SSL_CERT_DIR": "", "http_proxy": "", "HTTP_PROXY": ""]
       ) { $1 }.merging(["all_proxy": "", "ALL_PROXY": ""]) { $1 }
@@ -241,7 +241,7 @@ import Warehouse
   }
 }
 
-/// What was said beforehand.
+/// The lines that were reported before the rehearsal.
 private final class Announced: Sendable {
   private let lines = Mutex<[String]>([])
   func add(_ line: String) { lines.withLock { $0.append(line) } }

@@ -20,7 +20,7 @@ import Warehouse
   }
 
   /// The other schema has tables of the same names and rows.
-  @Test func aRunKeepsTheTablesThatItBeganWith() async throws {
+  @Test func aRunKeepsTheTablesThatItStartedWith() async throws {
     try await NightlyFixture.with(
       Shop(restore: "former"),
       "INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 9) AS p"
@@ -39,8 +39,8 @@ import Warehouse
     }
   }
 
-  /// A role that is called as the ledger's schema has it first in its path.
-  @Test func aTableOfTheLedgerIsNotTakenForOne() async throws {
+  /// A role with the name of the ledger's schema has that schema first in its search path.
+  @Test func aTableOfTheLedgerIsNotUsedAsAWarehouseTable() async throws {
     try await NightlyFixture.with(
       Shop(),
       "INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 9) AS p"
@@ -54,9 +54,9 @@ import Warehouse
     }
   }
 
-  /// The foreign key is on the whole, and the definition names a partition: what is held is known before a
-  /// row is touched, and all the rest is applied.
-  @Test func aPartitionsRowsAreHeldByForeignKeysOfTheWhole() async throws {
+  /// The foreign key is on the whole table, and the definition names a partition. Lethe knows the held rows before it
+  /// changes a row, and applies everything else.
+  @Test func foreignKeysOfTheWholeTableHoldAPartitionsRows() async throws {
     try await NightlyFixture.with(
       Shop(
         more: """
@@ -82,8 +82,8 @@ import Warehouse
     }
   }
 
-  /// Such a collation takes no patterns, and compares more than bytes.
-  @Test func idsOfANondeterministicCollationAreIDs() async throws {
+  /// Such a collation does not support patterns, and does not compare bytes only.
+  @Test func idsInAColumnWithANondeterministicCollationAreFound() async throws {
     guard try await ServerFeature.icu.isThere() else { return }
     let definition = """
       name: shop
@@ -121,8 +121,8 @@ import Warehouse
     }
   }
 
-  /// Functions, operators, types and tables that PostgreSQL's own are called like, in a schema that is found
-  /// before them, or that fit Lethe's values better.
+  /// Functions, operators, types and tables with the names of PostgreSQL's own, in a schema that comes first in
+  /// the search path, or with types that fit Lethe's values better.
   private static let shadows: SQL = """
     CREATE SCHEMA odd;
     CREATE FUNCTION odd.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '1999-01-01' $$;
@@ -142,7 +142,7 @@ import Warehouse
     """
 
   @Test(arguments: ["odd, shop, pg_catalog", "odd, shop, public", "odd, pg_catalog, shop"])
-  func whatIsCalledLikePostgreSQLsOwnIsNotTakenForIt(path: String) async throws {
+  func objectsWithTheNamesOfPostgreSQLsOwnAreNotUsed(path: String) async throws {
     try await NightlyFixture.with(
       Shop(restore: "former", userActions: ["deleted": "delete"]),
       """
