@@ -6,7 +6,7 @@ import Testing
 import Vocabulary
 import Warehouse
 
-/// What `lethe guard list` tells by the catalog.
+/// What `lethe guard list` reports from the catalog.
 @Suite struct GuardCatalogTests {
   struct Change: Sendable, CustomTestStringConvertible {
     let sql: SQL
@@ -83,7 +83,7 @@ import Warehouse
   ]
 
   @Test(arguments: changes)
-  func theCatalogTellsWhatThereIsAgainstAGuard(change: Change) async throws {
+  func guardListReportsCatalogChangesThatBreakAGuard(change: Change) async throws {
     try await GuardedShop.with(
       """
       CREATE TABLE posts (post_id bigint, day int) PARTITION BY LIST (day);
@@ -102,7 +102,7 @@ import Warehouse
     }
   }
 
-  @Test func tablesThatComeToInheritAreNamedUntilTheyAreGuarded() async throws {
+  @Test func newInheritingTablesAreReportedUntilTheyAreGuarded() async throws {
     try await GuardedShop.with("CREATE TABLE posts (post_id bigint)") { shop in
       try await shop.install()
       try await shop.connection.runScript("CREATE TABLE more () INHERITS (posts)")
@@ -120,7 +120,7 @@ import Warehouse
     }
   }
 
-  @Test func anOwnerWhoMayNotReadTombstonesAnyMoreIsNamed() async throws {
+  @Test func anOwnerWhoCanNoLongerReadTombstonesIsReported() async throws {
     try await GuardedShop.with("CREATE TABLE posts (post_id bigint)") { shop in
       try await shop.install()
       let role = Identifier("keeper_\(shop.database.name)").quoted
@@ -144,7 +144,7 @@ import Warehouse
     }
   }
 
-  @Test func aTriggerThatWasAcknowledgedIsQuietAsLongAsItDoesTheSame() async throws {
+  @Test func anAcknowledgedTriggerIsNotReportedUntilItChanges() async throws {
     let function: SQL = "CREATE OR REPLACE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS "
     try await GuardedShop.with(
       """
@@ -161,7 +161,7 @@ import Warehouse
       } throws: { "\($0)".contains("no trigger no_note") && "\($0)".contains("a_note, z_note") }
       try await shop.install(acknowledging: ["a_note", "z_note"])
       #expect(try await shop.guards.all().map(\.state) == [.active])
-      // Kept when it is installed again.
+      // The acknowledgement is kept when the guard is installed again.
       try await shop.install(.raise)
       #expect(try await shop.guards.all().map(\.state) == [.active])
       try await shop.connection.runScript(function + "'BEGIN NEW.post_id := 7; RETURN NEW; END'")

@@ -7,14 +7,14 @@ import Testing
 import Vocabulary
 import Warehouse
 
-/// What a guard is proven on, and that the proof is one.
+/// Which ways into a table the proof of a guard tries, and that the proof finds faults.
 @Suite struct GuardProofTests {
   struct Shape: Sendable, CustomTestStringConvertible {
     let name: String
     let tables: String
-    /// How many rows can be tried: leaves, the tables above each, and the ways into them.
+    /// The number of rows that the proof tries: leaves, the tables above each leaf, and the ways into them.
     let tries: Int
-    /// A row of the ID $ that the table takes, unless the ID has a tombstone.
+    /// A row of the ID $ that the table accepts, unless the ID has a tombstone.
     let row: String?
     var id = "7"
 
@@ -123,7 +123,7 @@ import Warehouse
   ]
 
   @Test(arguments: shapes, [IngestGuard.OnReturn.skip, .raise])
-  func everyWayIntoEveryPartIsTriedAndNothingStays(
+  func everyWayIntoEveryPartIsTriedAndNothingIsLeftBehind(
     shape: Shape, onReturn: IngestGuard.OnReturn
   ) async throws {
     let needsICU = shape.tables.contains("provider = icu")
@@ -137,7 +137,7 @@ import Warehouse
       #expect(try await shop.prove() == proof)
       #expect(try await shop.remains() == before)
       #expect(try await shop.guards.all().map(\.state) == [.active])
-      // By hand, with a tombstone that was there before.
+      // The same by hand, with an existing tombstone.
       guard let row = shape.row else { return }
       let insert: SQL = "INSERT INTO posts \(trusted: row.replacing("$", with: shape.id))"
       switch onReturn {
@@ -156,12 +156,12 @@ import Warehouse
     }
   }
 
-  // MARK: What comes through
+  // MARK: Rows that pass the guard
 
   struct Leak: Sendable, CustomTestStringConvertible {
     let name: String
     let tables: String
-    /// What is to blame.
+    /// The cause in the report.
     let blames: String
     let place: String
 
@@ -208,10 +208,10 @@ import Warehouse
   ]
 
   @Test(arguments: leaks, [true, false])
-  func aGuardThatDoesNotGuardIsTakenBackAndWhatWasThereComesBack(
+  func aGuardThatDoesNotWorkIsRemovedAndTheFormerGuardIsRestored(
     leak: Leak, isFirst: Bool
   ) async throws {
-    // Without the trigger or the rule there may be a guard already.
+    // Without the trigger or the rule, a guard may already exist.
     let parts = leak.tables.components(separatedBy: "CREATE FUNCTION other()")
     let (before, after) =
       parts.count == 2
@@ -239,7 +239,7 @@ import Warehouse
     ("DISABLE TRIGGER lethe_guard", "posts_2"), ("ENABLE REPLICA TRIGGER lethe_guard", "posts_1"),
     ("DISABLE TRIGGER USER", "posts_1"),
   ])
-  func whatIsDoneToOnePartitionAfterwardsIsFound(change: String, partition: String) async throws {
+  func aLaterChangeToOnePartitionIsFound(change: String, partition: String) async throws {
     try await GuardedShop.with(
       """
       CREATE TABLE posts (post_id bigint PRIMARY KEY) PARTITION BY RANGE (post_id);
@@ -256,7 +256,7 @@ import Warehouse
     }
   }
 
-  @Test func aTableThatIsLockedIsNotProvenAndWaitedForOnce() async throws {
+  @Test func aLockedTableIsNotProvenAndTheLockIsWaitedForOnce() async throws {
     try await GuardedShop.with("CREATE TABLE posts (post_id bigint PRIMARY KEY)") { shop in
       try await shop.install()
       try await shop.database.withConnection { other in
@@ -296,7 +296,7 @@ import Warehouse
       """, 0, "into shop.posts by INSERT: the function"
     ),
   ])
-  func whatCannotBeTriedIsSaid(
+  func waysThatCannotBeTriedAreReported(
     _ name: String, tables: String, keptOut: Int, says: String
   ) async throws {
     try await GuardedShop.with(SQL(trusted: tables)) { shop in
@@ -330,7 +330,7 @@ import Warehouse
 
   // MARK: The process
 
-  @Test func theListProvesAndItsExitCodeTells() async throws {
+  @Test func guardListProvesEachGuardAndItsExitCodeShowsTheResult() async throws {
     try await GuardedShop.with("CREATE TABLE posts (post_id bigint PRIMARY KEY)") { shop in
       @Sendable func lethe(_ arguments: String...) async throws -> Program.Ending {
         try await Program.run(

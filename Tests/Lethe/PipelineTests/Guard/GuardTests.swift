@@ -59,7 +59,7 @@ import Warehouse
     ).onlyRow(as: String?.self)
   }
 
-  @Test func aSkippedRowIsLeftOutOfEveryStatementThatWouldBringItBack() async throws {
+  @Test func everyStatementThatWouldInsertADeletedRowSkipsIt() async throws {
     try await Self.with { _, connection in
       try await Self.install(connection)
       #expect(try await connection.execute(SQL(trusted: Self.insert("6, 7, 8"))) == 2)
@@ -74,8 +74,7 @@ import Warehouse
     }
   }
 
-  @Test func aRowThatIsThereIsNeitherInsertedNorUpdatedByAnUpsertButElseCanBeChanged() async throws
-  {
+  @Test func anUpsertSkipsAnExistingRowButOtherUpdatesChangeIt() async throws {
     try await Self.with(SQL(trusted: Self.insert("7"))) { _, connection in
       try await Self.install(connection)
       let upsert = Self.insert("6, 7", "ON CONFLICT (post_id) DO UPDATE SET text = 'upserted'")
@@ -91,7 +90,7 @@ import Warehouse
     }
   }
 
-  @Test func anUpdateOfOtherColumnsDoesNotCallTheGuard() async throws {
+  @Test func theGuardIsNotCalledForAnUpdateOfOtherColumns() async throws {
     try await Self.with(SQL(trusted: Self.insert("6"))) { _, connection in
       try await Self.install(connection)
       let plan = try await connection.query(
@@ -105,7 +104,7 @@ import Warehouse
     }
   }
 
-  @Test func aRefusedRowNamesTableIDReasonAndTime() async throws {
+  @Test func theErrorOfARefusedRowHasTableIDReasonAndTime() async throws {
     try await Self.with { _, connection in
       try await Self.install(connection, onReturn: .raise)
       await #expect {
@@ -129,7 +128,7 @@ import Warehouse
     ("text", "'7', '07', 'seven', '99999999999999999999'", "99999999999999999999 seven"),
     ("varchar(30)", "'7', ' 7', '70', NULL", "70"),
   ])
-  func idsOfEveryKindAreLookedUpAndWhatIsNoIDPasses(
+  func idsOfEveryTypeAreCheckedAndOtherValuesPass(
     type: String, values: String, left: String
   ) async throws {
     try await Self.with("CREATE TABLE kept (id \(trusted: type))") { _, connection in
@@ -140,7 +139,7 @@ import Warehouse
     }
   }
 
-  @Test func namesThatNeedQuotesMeanThemselves() async throws {
+  @Test func namesThatNeedQuotesAreQuoted() async throws {
     let table = TableName(schema: "My \"own\" $$", name: "Posts; it's \\ all")
     let column = "post's \\ \"ID\" $guard$"
     let sql = Identifier(column).quoted
@@ -161,7 +160,7 @@ import Warehouse
     }
   }
 
-  @Test func whoInsertsNeedsNoRightsOnTheLedgerAndCannotUseTheFunction() async throws {
+  @Test func anInsertingRoleNeedsNoLedgerPrivilegesAndCannotCallTheFunction() async throws {
     try await Self.with { database, connection in
       try await Self.install(connection)
       let role = Identifier("ingest_\(database.name)").quoted
@@ -176,7 +175,7 @@ import Warehouse
       await #expect(throws: PostgreSQLError.self) {
         try await connection.query("SELECT FROM lethe.tombstone")
       }
-      // Nor can a name along the path stand in for what the function calls.
+      // An object with the same name in the search path cannot replace what the function calls.
       try await connection.runScript("RESET ROLE")
       let settings = try await connection.query(
         """
@@ -190,7 +189,7 @@ import Warehouse
     }
   }
 
-  @Test func aPartitionedTableIsGuardedInEveryPartitionThatItHasOrGets() async throws {
+  @Test func aPartitionedTableIsGuardedInEveryExistingAndNewPartition() async throws {
     let partitioned = TableName(schema: "warehouse", name: "p")
     let first = TableName(schema: "warehouse", name: "p1")
     try await Self.with(
@@ -200,7 +199,7 @@ import Warehouse
       """
     ) { _, connection in
       let guards = IngestGuards(connection: connection, lockTimeoutSeconds: 3)
-      // A guard of the partition's own gives way to that of the table.
+      // The table's guard replaces the partition's own guard.
       try await Self.install(connection, first, id: "id", onReturn: .raise)
       try await Self.install(connection, partitioned, id: "id")
       try await connection.runScript(
@@ -231,7 +230,7 @@ import Warehouse
       .onlyRow(as: Int.self)
   }
 
-  @Test func aGuardIsReplacedListedAndRemovedAndLeavesNothing() async throws {
+  @Test func aGuardCanBeReplacedListedAndRemovedCompletely() async throws {
     try await Self.with("CREATE TABLE gone (id bigint)") { _, connection in
       let guards = IngestGuards(connection: connection, lockTimeoutSeconds: 3)
       try await Self.install(connection, TableName(schema: nil, name: "gone"), id: "id")
@@ -260,7 +259,7 @@ import Warehouse
     }
   }
 
-  @Test func aTableThatIsInUseIsGivenUpInTimeAndWritersGoOn() async throws {
+  @Test func installingOnATableInUseTimesOutAndWritersContinue() async throws {
     try await Self.with { database, connection in
       try await database.withConnection { writer in
         try await writer.runScript("BEGIN; \(trusted: Self.insert("1"))")
@@ -287,7 +286,7 @@ import Warehouse
     ("plain", "no", "has no column no"), ("plain", "at", "which IDs are not kept in"),
     ("taken", "id", "a trigger lethe_guard that is not Lethe's"),
   ])
-  func whatCannotBeGuardedIsRefusedWithAReason(
+  func aTableThatCannotBeGuardedIsRefusedWithAReason(
     table: String, id: String, reason: String
   ) async throws {
     try await Self.with(
@@ -314,7 +313,7 @@ import Warehouse
     }
   }
 
-  @Test func aUserWithoutTheRightsIsToldWhichOnes() async throws {
+  @Test func theErrorNamesTheMissingPrivileges() async throws {
     try await Self.with { database, connection in
       let role = Identifier("guest_\(database.name)").quoted
       try await connection.runScript(
@@ -334,7 +333,7 @@ import Warehouse
     }
   }
 
-  @Test func aNightGoesOnOverGuardedTablesAndWhatItDeletedStaysOut() async throws {
+  @Test func aRunWorksOnGuardedTablesAndItsDeletedRowsStayOut() async throws {
     try await PipelineFixture.with { night in
       try await night.invent(posts: 500)
       for (table, id, type, onReturn) in [
@@ -353,7 +352,7 @@ import Warehouse
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
       #expect(try await night.rowsThatDiffer() == 0)
       #expect(try await night.ledgerFaults() == [])
-      // The ingest delivers everything once more.
+      // The ingest delivers all rows again.
       try await night.execute(
         """
         INSERT INTO warehouse.users SELECT * FROM before.users ON CONFLICT DO NOTHING;
@@ -367,7 +366,7 @@ import Warehouse
     }
   }
 
-  @Test func theCommandsSayWhatTheyDid() async throws {
+  @Test func theGuardCommandsReportWhatTheyDid() async throws {
     try await Self.with { database, connection in
       func lethe(_ arguments: String...) async throws -> Program.Ending {
         try await Program.run(
@@ -395,7 +394,7 @@ import Warehouse
   }
 }
 
-/// Tables on which a guard's trigger would not see every row that comes.
+/// Tables on which a guard's trigger is not called for every new row.
 @Suite struct BlindGuardTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let name: String

@@ -5,8 +5,8 @@ import TestSupport
 import Vocabulary
 import Warehouse
 
-/// A database with a schema `shop`, whose table `posts` is guarded, and tombstones of the posts 7 and
-/// 1007007007007007007.
+/// A database with a schema `shop`, whose table `posts` is guarded. The posts 7 and
+/// 1007007007007007007 have tombstones.
 struct GuardedShop: Sendable {
   let database: TestDatabase
   let connection: Connection
@@ -55,7 +55,7 @@ struct GuardedShop: Sendable {
     try await connection.query(sql).onlyRow(as: Value.self)
   }
 
-  /// All that could have been left behind: rows, tombstones, functions and triggers.
+  /// Everything that the proof could leave behind: rows, tombstones, functions and triggers.
   func remains() async throws -> String {
     try await value(
       """

@@ -6,10 +6,10 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Tombstones that were made of IDs of something else are found and taken back, and no others.
+/// Tombstones that were created from IDs of other objects are found and removed. No other tombstone is removed.
 @Suite struct TombstoneRepairTests {
-  /// A night of an earlier version: user 1 is gone, with the lists 7 and 8 and the post 5, and each of
-  /// these IDs was taken for a post's. Post 8 is gone, too; the tombstone of it is the list's.
+  /// A run of an earlier version: user 1 is deleted, with the lists 7 and 8 and the post 5. Each of
+  /// these IDs was recorded as a post's ID. Post 8 is deleted too. Its tombstone is the one of the list.
   private static func withFormerNight(
     frozenTypes: Bool = false,
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
@@ -45,7 +45,7 @@ import Testing
 
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// Of the lists, in the definition of today; nil where the target has no id any more.
+    /// The type of the lists in the current definition; nil if the target no longer has an id.
     let type: String?
     var frozenTypes = false
     var before: SQL = "SELECT"
@@ -113,7 +113,7 @@ import Testing
   }
 
   @Test(arguments: cases)
-  func onlyWhatIsProvenWrongIsTakenBack(fault: Case) async throws {
+  func onlyTombstonesThatAreProvenWrongAreRemoved(fault: Case) async throws {
     try await Self.withFormerNight(frozenTypes: fault.frozenTypes) { night in
       try await night.execute(fault.before)
       let definition = try night.pipeline { _ in Self.today(fault.type) }.definition
@@ -137,7 +137,7 @@ import Testing
     }
   }
 
-  @Test func checkNamesTheCommandAndTheChainTellsWhatItDid() async throws {
+  @Test func checkNamesTheRepairCommandAndTheChainRecordsTheRepair() async throws {
     try await Self.withFormerNight { night in
       let file = try night.definitionFile { _ in Self.today("none") }
       func lethe(_ arguments: String...) async throws -> Program.Ending {

@@ -5,7 +5,7 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Rows of further tables leave records and tombstones of what their IDs are, and of nothing else.
+/// Rows of additional tables get records and tombstones of their own ID type only.
 @Suite struct TypedTargetTests {
   static let tables: SQL = """
     CREATE SCHEMA shop;
@@ -22,8 +22,8 @@ import Testing
     """
 
   /// - Parameters:
-  ///   - listType: of the lists that go with their owner.
-  ///   - pinned: a target of the posts' dataset: users by their pinned post.
+  ///   - listType: the type of the lists, which are deleted with their owner.
+  ///   - pinned: a target of the posts' dataset, which finds users by their pinned post.
   static func yaml(listType: String, pinned: String = "users") -> String {
     """
     name: typed
@@ -61,7 +61,7 @@ import Testing
     """
   }
 
-  /// Runs `body` with the tables and an API that says of each ID of `deleted` that it is.
+  /// Runs `body` with the tables and an API that reports each ID of `deleted` as deleted.
   static func withNight<R: Sendable>(
     deleted: [String: [Int64]], _ body: @escaping @Sendable (PipelineFixture) async throws -> R
   ) async throws -> R {
@@ -88,7 +88,7 @@ import Testing
     }
   }
 
-  /// User 1 is gone, and with it the lists 7 and 8 and the post 5. Post 60 is gone, and with it the user 2
+  /// User 1 is deleted, and with it the lists 7 and 8 and the post 5. Post 60 is deleted, and with it user 2,
   /// who had pinned it.
   @Test(arguments: [
     (
@@ -104,7 +104,7 @@ import Testing
       ["tweets/5 of 1", "users/2 of 60", "users/7 of 1", "users/8 of 1"]
     ),
   ])
-  func rowsLeaveTombstonesOfTheirType(
+  func deletedRowsLeaveTombstonesOfTheirType(
     listType: String, pinned: String, tombstones: [String], records: [String]
   ) async throws {
     try await Self.withNight(deleted: ["users": [1], "posts": [60]]) { night in
@@ -121,7 +121,7 @@ import Testing
           SELECT type || '/' || id || ' of ' || cause_id FROM lethe.event
           WHERE cause_id IS NOT NULL ORDER BY 1
           """) == records)
-      // The way through the lists leads on to their members whatever their IDs are.
+      // The members of the lists are deleted too, for every type of list ID.
       #expect(
         try await Self.texts(night, "SELECT list_id::text FROM shop.members") == ["9"])
       #expect(try await Self.texts(night, "SELECT list_id::text FROM shop.lists") == ["9"])
@@ -129,8 +129,8 @@ import Testing
     }
   }
 
-  /// The guard then keeps a healthy post.
-  @Test func thePostWithTheIDOfAListIsNotKeptOut() async throws {
+  /// The guard then accepts a post that was not deleted.
+  @Test func theGuardAcceptsAPostWithTheIDOfADeletedList() async throws {
     try await Self.withNight(deleted: ["users": [1]]) { night in
       let pipeline = try night.pipeline { _ in Self.yaml(listType: "none") }
       _ = try await night.withRuntime(pipeline) { try await $0.run() }
