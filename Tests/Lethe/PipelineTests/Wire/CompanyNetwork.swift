@@ -3,8 +3,8 @@ import Foundation
 import SystemPackage
 import TestSupport
 
-/// A service as programs in a company's network have it before them: its names are known to the proxy alone, and what shows
-/// for it is nginx, with a certificate of the company's own authority.
+/// A service as programs in a company's network reach it. Only the proxy can resolve its names. In front of it is
+/// nginx, with a certificate of the company's own authority.
 struct CompanyNetwork: Sendable {
   let night: PipelineFixture
   let authority: CertificateAuthority
@@ -12,7 +12,7 @@ struct CompanyNetwork: Sendable {
   /// Such as `https://api.company.test:20123`.
   let api: String
   let apiHost: String
-  /// A folder that has the authority's certificate among other files.
+  /// A folder that contains the authority's certificate and other files.
   let trusted: FilePath
   private let hosts: FilePath
 
@@ -20,15 +20,15 @@ struct CompanyNetwork: Sendable {
   static let storageHost = "storage.company.test"
 
   /// - Parameters:
-  ///   - isEncrypted: whether nginx speaks TLS.
-  ///   - certifiedNames: what its certificate is for.
+  ///   - isEncrypted: whether nginx uses TLS.
+  ///   - certifiedNames: the names in its certificate.
   static func with<R: Sendable>(
     _ profile: WireProfile = .native, isEncrypted: Bool = true,
     certifiedNames: [String] = [apiName, storageHost],
     _ body: (CompanyNetwork) async throws -> R
   ) async throws -> R {
     let (front, storage) = (LoopbackAddress.random(), LoopbackAddress.random())
-    // Unencrypted, only this machine itself is taken for the API; its name leads to nginx here.
+    // Without encryption, Lethe accepts only this machine as the API. Here this machine's name leads to nginx.
     let apiHost = isEncrypted ? apiName : "localhost"
     @Sendable func url(_ host: String) -> String {
       "\(isEncrypted ? "https" : "http")://\(host):\(front.port)"
@@ -70,21 +70,21 @@ struct CompanyNetwork: Sendable {
     }
   }
 
-  /// The environment in which a program resolves the names of a file as `/etc/hosts`.
+  /// The environment in which a program resolves names from a file in the format of `/etc/hosts`.
   static func names(in hosts: FilePath) -> [String: String] {
     ["LD_PRELOAD": "libnss_wrapper.so", "NSS_WRAPPER_HOSTS": hosts.string]
   }
 
-  /// The environment of a program that needs no proxy to know the service's names.
+  /// The environment of a program that can resolve the service's names without a proxy.
   var names: [String: String] { Self.names(in: hosts) }
 
-  /// What a machine may have set.
+  /// Variables that a machine may have set.
   static let variables =
     ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"]
     .flatMap { [$0, $0.lowercased()] } + ["SSL_CERT_FILE", "SSL_CERT_DIR"]
 
-  /// Runs `lethe` with these variables, and none of the machine's.
-  /// - Parameter lines: of the definition's `api:`.
+  /// Runs `lethe` with these variables, and with no network variables of the machine.
+  /// - Parameter lines: lines for the definition's `api:`.
   func lethe(
     _ arguments: String..., environment: [String: String], lines: [String] = []
   ) async throws -> Program.Ending {

@@ -5,11 +5,11 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Nights behind a company's proxy and certificates, by the program itself.
+/// Runs of the program behind a company's proxy and certificates.
 @Suite(.endedIfItHangs) struct CompanyNetworkTests {
   // MARK: The network itself
 
-  @Test func curlComesThroughTheProxyToTheService() async throws {
+  @Test func curlReachesTheServiceThroughTheProxy() async throws {
     try await CompanyNetwork.with { network in
       func status(_ proxy: String, _ authority: FilePath?) async throws -> String {
         let trust = authority.map { ["--cacert", $0.string] } ?? []
@@ -29,7 +29,7 @@ import Testing
     }
   }
 
-  /// - Returns: what it wrote to stdout, however it ended.
+  /// - Returns: its stdout, for any exit code.
   private static func curl(_ arguments: [String]) async throws -> String {
     let curl = Process()
     curl.executableURL = URL(filePath: "/usr/bin/curl")
@@ -41,9 +41,9 @@ import Testing
     return String(decoding: stdout.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
   }
 
-  // MARK: Nights
+  // MARK: Runs
 
-  /// How a machine is told of the proxy and of the authority.
+  /// How a machine configures the proxy and the authority.
   struct Way: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let profile: WireProfile
@@ -84,7 +84,7 @@ import Testing
   ]
 
   @Test(arguments: ways)
-  func aNightIsRightWhateverLiesBetween(_ way: Way) async throws {
+  func aRunIsCorrectForEachNetworkConfiguration(_ way: Way) async throws {
     try await CompanyNetwork.with(way.profile, isEncrypted: way.isEncrypted) { network in
       try await network.night.invent(posts: 300, users: 30, editedPostsLoseLocations: false)
       let ending = try await network.lethe(
@@ -102,7 +102,7 @@ import Testing
     }
   }
 
-  @Test func theProxyIsPassedByWhereTheEnvironmentSaysSo() async throws {
+  @Test func theProxyIsNotUsedForHostsThatTheEnvironmentExcludes() async throws {
     try await CompanyNetwork.with(.gcs) { network in
       try await network.night.invent(posts: 300, users: 30, editedPostsLoseLocations: false)
       let own = [
@@ -117,11 +117,11 @@ import Testing
     }
   }
 
-  // MARK: What is in the way
+  // MARK: Obstacles
 
-  /// The proxy's refusal is not taken for the API's, which would be about the token.
+  /// Lethe does not report the proxy's refusal as a refusal by the API, which would be about the token.
   @Test(arguments: ["wrong", nil])
-  func aProxyThatRefusesIsNamed(password: String?) async throws {
+  func aProxyThatRefusesIsReported(password: String?) async throws {
     try await CompanyNetwork.with { network in
       try await network.night.invent(posts: 50, users: 10)
       let url = password.map { network.proxy.url(password: $0) } ?? network.proxy.bareURL
@@ -143,7 +143,7 @@ import Testing
   }
 
   @Test(arguments: [true, false])
-  func anAuthorityThatIsNotTrustedIsNamed(isProxied: Bool) async throws {
+  func anUntrustedAuthorityIsReported(isProxied: Bool) async throws {
     try await CompanyNetwork.with { network in
       try await network.night.invent(posts: 50, users: 10)
       let ending = try await network.lethe(
@@ -179,7 +179,7 @@ import Testing
     }
   }
 
-  /// The API has no job, and the warehouse is as it was.
+  /// The API has no job, and the warehouse is unchanged.
   private func expectNothingDone(
     _ network: CompanyNetwork, _ location: SourceLocation = #_sourceLocation
   ) async throws {

@@ -6,9 +6,9 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// What keeps a connection from coming about: what lasts is named with its remedy, and what may pass is tried again.
+/// Causes that prevent a connection. A lasting cause is reported with its remedy, and a temporary cause is retried.
 @Suite(.endedIfItHangs) struct ConnectionTests {
-  /// Asks an API for its jobs, two times at most.
+  /// Requests the job list of an API, with at most two attempts.
   private static func ask(
     _ url: String, proxy: String? = nil, trusting authority: FilePath? = nil, tries: Int = 2
   ) async throws {
@@ -35,7 +35,7 @@ import Vocabulary
       for word in words {
         #expect(error.description.contains(word), "\(word): \(error)", sourceLocation: location)
       }
-      // Places in somebody's source are of no use to anybody.
+      // Source locations in a message do not help the operator.
       #expect(!error.description.contains(".cc:"), "\(error)", sourceLocation: location)
     } catch {
       Issue.record("\(error)", sourceLocation: location)
@@ -72,7 +72,7 @@ import Vocabulary
   ]
 
   @Test(arguments: alerts)
-  func anAlertIsNamed(alert: Alert) async throws {
+  func aTLSAlertIsReported(alert: Alert) async throws {
     try await RawPeer.serving({ _ in
       [.receive(5), .send([0x15, 3, 1, 0, 2, 2, alert.number])]
     }) { port in
@@ -82,9 +82,9 @@ import Vocabulary
     }
   }
 
-  /// OpenSSL's own word for a client that has shown none, in both versions.
+  /// OpenSSL's alert for a client without a certificate, in both TLS versions.
   @Test(arguments: ["-tls1_2", "-tls1_3"])
-  func aHostThatWantsACertificateOfItsClientsIsNamed(version: String) async throws {
+  func aHostThatRequiresAClientCertificateIsReported(version: String) async throws {
     try await withTemporaryDirectory { directory in
       let authority = try CertificateAuthority(in: directory)
       let place = LoopbackAddress.random()
@@ -104,7 +104,7 @@ import Vocabulary
     }
   }
 
-  @Test func aHostThatSpeaksNoTLSIsNamed() async throws {
+  @Test func aHostWithoutTLSIsReported() async throws {
     try await RawPeer.serving({ _ in
       [.receive(5), .sendText("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")]
     }) { port in
@@ -126,7 +126,7 @@ import Vocabulary
   private static let greeting = RawPeer.Step.receive(3)
 
   private static func reply(_ number: UInt8) -> [RawPeer.Step] {
-    // The request names a host of 15 letters.
+    // The request contains a host name of 15 letters.
     [
       greeting, .send([5, 0]), .receive(5 + 15 + 2), .send([5, number, 0, 1, 0, 0, 0, 0, 0, 0]),
     ]
@@ -167,7 +167,7 @@ import Vocabulary
   ]
 
   @Test(arguments: dialogues)
-  func aSOCKSProxyThatRefusesIsNamed(dialogue: Dialogue) async throws {
+  func aSOCKSProxyThatRefusesIsReported(dialogue: Dialogue) async throws {
     try await RawPeer.serving({ _ in dialogue.steps }) { port in
       await Self.expectRefusal(dialogue.kind, dialogue.words + ["socks5://127.0.0.1:\(port)"]) {
         try await Self.ask("https://api.example.com", proxy: "socks5://127.0.0.1:\(port)")
@@ -175,8 +175,8 @@ import Vocabulary
     }
   }
 
-  /// The issuer shows through a SOCKS proxy, too.
-  @Test func anAuthorityThatIsNotTrustedIsNamedBehindSOCKS() async throws {
+  /// The issuer is also visible through a SOCKS proxy.
+  @Test func anUntrustedAuthorityIsReportedBehindSOCKS() async throws {
     try await withTemporaryDirectory { directory in
       let authority = try CertificateAuthority(in: directory)
       let certificate = try authority.certificate(for: ["api.example.com"])
@@ -190,7 +190,7 @@ import Vocabulary
           await Self.expectRefusal(.untrusted, [CertificateAuthority.name, "api.ca_file"]) {
             try await Self.ask("https://api.example.com", proxy: "socks5://127.0.0.1:\(port)")
           }
-          // 502, which nginx gives for who is behind it.
+          // 502, nginx's answer when its upstream cannot be reached.
           await Self.expectRefusal(.temporary, ["HTTP 502"]) {
             try await Self.ask(
               "https://api.example.com", proxy: "socks5://127.0.0.1:\(port)",
@@ -201,8 +201,8 @@ import Vocabulary
     }
   }
 
-  /// Its port takes TLS alone.
-  @Test func aProxyThatSpeaksTLSIsNamed() async throws {
+  /// The proxy's port accepts only TLS.
+  @Test func aProxyWithTLSIsReported() async throws {
     try await withTemporaryDirectory { directory in
       let authority = try CertificateAuthority(in: directory)
       let certificate = try authority.certificate(for: ["proxy.company.test"])
@@ -220,10 +220,10 @@ import Vocabulary
     }
   }
 
-  @Test func aSOCKSProxyThatIsNamedAsHTTPIsNamed() async throws {
-    // It ends what does not begin with its version.
+  @Test func aSOCKSProxyThatIsConfiguredAsHTTPIsReported() async throws {
+    // The proxy closes a connection that does not begin with its version.
     try await RawPeer.serving({ connection in
-      // The client's, one that asks again, one of TLS, one of SOCKS.
+      // The connections: the client's, its retry, one with TLS, one with SOCKS.
       connection == 4 ? [Self.greeting, .send([5, 0xFF])] : [.receive(1), .close]
     }) { port in
       await Self.expectRefusal(.proxyMistaken, ["it speaks SOCKS", "write its address"]) {
@@ -233,7 +233,7 @@ import Vocabulary
   }
 
   @Test(arguments: [502, 503, 403])
-  func whatAProxyAnswersIsTold(status: Int) async throws {
+  func aProxysStatusIsReported(status: Int) async throws {
     try await RawPeer.serving({ _ in
       [
         .receiveThrough("\r\n\r\n"),
@@ -248,9 +248,9 @@ import Vocabulary
     }
   }
 
-  // MARK: By the program
+  // MARK: The program
 
-  @Test func theProgramEndsAccordingly() async throws {
+  @Test func theProgramsExitCodeMatchesTheCause() async throws {
     @Sendable func ending(_ url: String, _ proxy: String?) async throws -> Program.Ending {
       try await withTemporaryDirectory { directory in
         let file = directory.appending("night.yaml").string

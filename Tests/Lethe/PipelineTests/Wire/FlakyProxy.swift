@@ -7,8 +7,8 @@ import NIOCore
 import NIOHTTP1
 import Synchronization
 
-/// Stands between the client and a service and spoils every third call: in turn before it is passed
-/// on, and after it had its effect.
+/// A proxy between the client and a service. Every third call fails: alternately before the call is
+/// forwarded and after it had its effect.
 final class FlakyProxy: Sendable {
   private let target: Mutex<String>
   private let calls = Atomic(0)
@@ -24,7 +24,7 @@ final class FlakyProxy: Sendable {
     target.withLock { $0 = url }
   }
 
-  /// Serves for the length of `body`, which is given the base URL.
+  /// Serves until `body` returns. `body` gets the base URL.
   func serving<R: Sendable>(
     _ body: @escaping @Sendable (String) async throws -> R
   ) async throws -> R {

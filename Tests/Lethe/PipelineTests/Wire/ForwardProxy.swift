@@ -2,8 +2,8 @@ import Foundation
 import SystemPackage
 import TestSupport
 
-/// Debian's tinyproxy, as the one way out of a company's network: it wants credentials, resolves the names that nobody else
-/// knows, and keeps a log.
+/// Debian's tinyproxy, as the only way out of a company's network. It requires credentials, resolves names that only it
+/// can resolve, and writes a log.
 struct ForwardProxy: Sendable {
   static let user = "a-program"
   static let password = "what-the-proxy-wants-to-know"
@@ -15,17 +15,17 @@ struct ForwardProxy: Sendable {
 
   func url(password: String) -> String { "http://\(Self.user):\(password)@\(place)" }
 
-  /// Without credentials.
+  /// The URL without credentials.
   var bareURL: String { "http://\(place)" }
 
-  /// The hosts that it has led somebody to.
+  /// The hosts that it has connected clients to.
   var hostsReached: Set<String> {
     get throws {
       Set(try text.matches(of: /Established connection to host "([^"]+)"/).map { String($0.1) })
     }
   }
 
-  /// What it was asked for, such as `CONNECT api.example:443`, granted or not.
+  /// The requests that it received, such as `CONNECT api.example:443`, accepted or not.
   var requests: [String] {
     get throws {
       try text.matches(of: /Request \(file descriptor \d+\): (\S+ \S+)/).map { String($0.1) }
@@ -37,8 +37,8 @@ struct ForwardProxy: Sendable {
   }
 
   /// - Parameters:
-  ///   - hosts: a file as `/etc/hosts`.
-  ///   - directory: where it keeps its files.
+  ///   - hosts: a file in the format of `/etc/hosts`.
+  ///   - directory: the folder for its files.
   static func serving<R: Sendable>(
     hosts: FilePath, in directory: FilePath, _ body: (ForwardProxy) async throws -> R
   ) async throws -> R {

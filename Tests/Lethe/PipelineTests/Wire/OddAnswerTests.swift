@@ -4,9 +4,9 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// Answers about one job that the ledger cannot take as they are: each concerns its chunk alone.
+/// Answers about one job that the ledger cannot store. Each affects only its own chunk.
 @Suite struct OddAnswerTests {
-  /// Chunks 1 to 10 are of ten posts each; the third one has the IDs 21 to 30, of which 24 and 28 are gone or hidden.
+  /// Chunks 1 to 10 have ten posts each. The third has the IDs 21 to 30. Of these, 24 and 28 are deleted or hidden.
   private static let ofThirdChunk = "-c3-"
 
   private static func expectOnlyTheThirdChunkSetAside(
@@ -34,7 +34,7 @@ import Testing
       "SELECT count(*) FROM lethe.job WHERE chunk_id = \(chunk)", as: Int.self)
   }
 
-  @Test func anIDThatWasGivenBeforeSetsItsChunkAside() async throws {
+  @Test func aRepeatedJobIDSetsItsChunkAside() async throws {
     try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
     }) { world in
@@ -43,14 +43,14 @@ import Testing
       try await Self.expectOnlyTheThirdChunkSetAside(
         world, ending, says: ["job 1000, an ID that it has given before (to lethe-"])
       #expect(try await Self.jobs(of: 3, world) == 3)
-      // The next night asks anew.
+      // The next run asks again.
       let next = try await world.lethe("run", file)
       #expect(next.code == 0, "\(next.stderr)")
       #expect(try await world.postsNotDone() == [])
     }
   }
 
-  @Test func anIDThatWasGivenBeforeOnceCostsOneAttempt() async throws {
+  @Test func aJobIDThatIsRepeatedOnceCostsOneAttempt() async throws {
     try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.hasSuffix("-c3-a1") ? "1000" : nil }
     }) { world in
@@ -62,8 +62,8 @@ import Testing
     }
   }
 
-  /// Somebody on the way answers with what he has kept; the API has made the job, and lists it.
-  @Test func theJobOfSuchAnAnswerIsFoundInTheListing() async throws {
+  /// A cache on the way sends an old answer. The API has created the job, and lists it.
+  @Test func theJobBehindACachedAnswerIsFoundInTheListing() async throws {
     try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
       $0.listing = { $0 }
@@ -76,19 +76,19 @@ import Testing
     }
   }
 
-  /// The answer to a creation is about a job that has its bytes already, or is of another kind.
+  /// The answer to a creation describes a job that already has its bytes, or has another type.
   @Test(arguments: [
     (#""status": "in_progress""#, "nobody has sent it anything"),
     (#""status": "complete""#, "nobody has sent it anything"),
     (#""type": "users", "status": "created""#, "was asked for"),
   ])
-  func aJobThatCannotBeTheChunksCostsOneAttempt(fields: String, says: String) async throws {
+  func aJobThatCannotBelongToTheChunkCostsOneAttempt(fields: String, says: String) async throws {
     try await RefusalFixture.with(configure: {
       $0.created = {
         $0 == 1 ? .init(status: 200, json: "{\"data\": {\"id\": \"999\", \(fields)}}") : nil
       }
       $0.intercept = { call in
-        // Whoever believes it gets a result that says nothing of any ID.
+        // A program that accepts this answer gets a result without any ID.
         call.kind == .get && call.name == nil
           ? .init(status: 200, json: "{\"data\": {\"id\": \"999\", \"status\": \"complete\"}}")
           : nil
@@ -108,7 +108,7 @@ import Testing
   ]
 
   @Test(arguments: unusableIDs)
-  func anIDThatIsNoneSetsItsChunkAside(id: String) async throws {
+  func anInvalidJobIDSetsItsChunkAside(id: String) async throws {
     try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.contains(Self.ofThirdChunk) ? id : nil }
     }) { world in
@@ -118,9 +118,9 @@ import Testing
     }
   }
 
-  /// The answer is lost, and the listing has the job's name beside an ID that cannot be used, or that another job has.
+  /// The answer is lost. The listing has the job's name with an ID that is invalid or belongs to another job.
   @Test(arguments: unusableIDs + ["1000"])
-  func aListingWithSuchAnIDIsNoJob(id: String) async throws {
+  func aListedJobWithAnUnusableIDIsNotUsed(id: String) async throws {
     try await RefusalFixture.with(configure: {
       $0.created = { $0 == 3 ? .init(status: 500, json: "{}") : nil }
       $0.listing = { entries in
@@ -141,8 +141,8 @@ import Testing
     }
   }
 
-  /// Whatever the ledger refuses of an answer about a job, known or not.
-  @Test func whatTheLedgerDoesNotTakeSetsItsChunkAside() async throws {
+  /// Any value in an answer about a job that the ledger refuses, for a known or an unknown cause.
+  @Test func anAnswerThatTheLedgerRefusesSetsItsChunkAside() async throws {
     try await RefusalFixture.with { world in
       try await world.night.execute(
         """
@@ -154,12 +154,12 @@ import Testing
     }
   }
 
-  /// Night 1 has all posts clean, by jobs that the API says it made at a time that cannot be; night 2 has what is true.
+  /// In run 1 all posts are clean. Its jobs have an impossible time of creation. Run 2 has the correct answers.
   @Test(arguments: [
     "9999-12-31T23:59:59.999Z", "2999-01-01T00:00:00+00:00", "0000-01-01T00:00:00Z",
     "1970-01-01T00:00:00.000Z", "yesterday",
   ])
-  func anImpossibleTimeOfCreationOrdersNoAnswers(time: String) async throws {
+  func anImpossibleTimeOfCreationDoesNotOrderAnswers(time: String) async throws {
     let night = Mutex(1)
     try await RefusalFixture.with(
       { ids in night.withLock { $0 } == 1 ? "" : RefusalFixture.answers(ids) },

@@ -1,27 +1,27 @@
 import NIOCore
 import NIOPosix
 
-/// A server that does with the bytes of a connection what a test writes: for answers that no server library gives.
+/// A server that handles the bytes of a connection as a test defines, for answers that no server library sends.
 enum RawPeer {
   enum Step: Sendable {
-    /// Goes on once so many bytes more have come.
+    /// Continues when this many more bytes have arrived.
     case receive(Int)
-    /// Goes on once these have come.
+    /// Continues when these bytes have arrived.
     case receiveThrough(String)
     case send([UInt8])
     case sendText(String)
-    /// Ends the connection at once; after the last step, the other side is waited for.
+    /// Closes the connection immediately. After the last step, the server waits for the other side instead.
     case close
-    /// Ends the connection with a reset, as a process that is killed does.
+    /// Closes the connection with a reset, as if the process was killed.
     case reset
-    /// Hands what comes from here on to another server, and its answers back.
+    /// Forwards all later bytes to another server, and its answers back.
     case relay(host: String, port: Int)
   }
 
   private typealias Pipe = NIOAsyncChannel<ByteBuffer, ByteBuffer>
 
-  /// Serves for the length of `body`, which is given the port on 127.0.0.1.
-  /// - Parameter steps: of the connection of this number, the first being 1.
+  /// Serves until `body` returns. `body` gets the port on 127.0.0.1.
+  /// - Parameter steps: the steps for the connection with this number. The first is 1.
   static func serving<R: Sendable>(
     _ steps: @escaping @Sendable (_ connection: Int) -> [Step],
     _ body: @escaping @Sendable (Int) async throws -> R
@@ -87,7 +87,7 @@ enum RawPeer {
         }
       }
       outbound.finish()
-      // What was sent is to be read before the connection is gone.
+      // The client must be able to read what was sent before the connection closes.
       while try await blocks.next() != nil {}
     }
   }

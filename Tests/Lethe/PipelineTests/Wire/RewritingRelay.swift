@@ -1,13 +1,13 @@
 import NIOCore
 import NIOPosix
 
-/// Stands between a client and a server, and rewrites what the server sends: for headers that a server library writes
+/// A relay between a client and a server that rewrites what the server sends, for headers that a server library writes
 /// itself.
 enum RewritingRelay {
   private typealias Pipe = NIOAsyncChannel<ByteBuffer, ByteBuffer>
 
-  /// Serves for the length of `body`, which is given the base URL.
-  /// - Parameter rewrite: is given each block of bytes that the server sends.
+  /// Serves until `body` returns. `body` gets the base URL.
+  /// - Parameter rewrite: gets each block of bytes that the server sends.
   static func serving<R: Sendable>(
     before url: String, rewriting rewrite: @escaping @Sendable (String) -> String,
     _ body: @escaping @Sendable (String) async throws -> R

@@ -5,52 +5,52 @@ import Logging
 import NIOCore
 import Synchronization
 
-/// The API's endpoints with answers that a test writes: for results that the local service never
-/// gives, because it is right.
+/// The API's endpoints with answers that a test defines, for results that the local service never
+/// gives, because it works correctly.
 final class ScriptedAPI: Sendable {
-  /// What a test decides about a job.
+  /// The settings of a test for a job.
   struct Script: Sendable {
-    /// The result's bytes, from the IDs that were uploaded.
+    /// The result, from the IDs that were uploaded.
     var result: @Sendable ([Int64]) -> String = { _ in "" }
-    /// The same where it depends on the job's type, too.
+    /// The same, if the result also depends on the job's type.
     var resultByType: (@Sendable (String, [Int64]) -> String)?
-    /// What follows these bytes, for what no text can hold.
+    /// Bytes that follow the result, for bytes that are not valid text.
     var resultEnd: [UInt8] = []
-    /// What the job's status becomes when its bytes are there.
+    /// The job's status after its bytes were uploaded.
     var status = "complete"
     var error: String?
-    /// The HTTP status that a look at a job of this name gets; the job itself if nil.
+    /// The HTTP status for a request of the job with this name. If nil, the answer is the job itself.
     var problem: @Sendable (_ name: String) -> Int? = { _ in nil }
     /// The same for the download of its result.
     var downloadProblem: @Sendable (_ name: String) -> Int? = { _ in nil }
-    /// What comes with either of them.
+    /// The headers of both answers.
     var problemBody = ""
-    /// Cuts the body this many bytes short of the Content-Length.
+    /// Sends this many bytes less than the Content-Length.
     var bytesCut = 0
-    /// What `x-goog-hash` says of the body.
+    /// The value of `x-goog-hash` for the body.
     var hash: String?
-    /// How any call is answered before it has an effect; nil lets it go on.
+    /// The answer to any call before it has an effect. If nil, the call continues.
     var intercept: (@Sendable (Call) -> Answer?)?
-    /// How a creation is answered after it has had its effect; nil tells of the job.
+    /// The answer to a creation after it had its effect. If nil, the answer is the job.
     var created: (@Sendable (_ number: Int) -> Answer?)?
-    /// The ID that the answer to a creation tells of, by the job's name; the job's own if nil.
+    /// The ID in the answer to a creation, by the job's name. If nil, it is the job's own ID.
     var answeredID: @Sendable (_ name: String) -> String? = { _ in nil }
-    /// The entries of a listing, from those of the jobs that there are; nil has none.
+    /// The entries of a listing, from the entries of the existing jobs. If nil, the listing is empty.
     var listing: (@Sendable (_ entries: [String]) -> [String])?
-    /// Where the bytes are uploaded to, if not to this API.
+    /// The place for the upload, if it is not this API.
     var uploadURL: (@Sendable (_ job: String) -> String)?
-    /// Further fields of a job's description.
+    /// Additional fields of a job's description.
     var fields: @Sendable (_ status: String) -> [String: String] = { _ in [:] }
-    /// How a download is answered, if not by `result` with status 200.
+    /// The answer to a download, if it is not `result` with status 200.
     var download: (@Sendable (Download) -> Answer?)?
   }
 
-  /// A download as a script sees it.
+  /// A download as a script receives it.
   struct Download: Sendable {
-    /// The job, the first being 1, and the IDs that were uploaded to it.
+    /// The number of the job, where the first is 1, and the IDs that were uploaded to it.
     let job: Int
     let ids: [Int64]
-    /// Of all downloads of this API, the first being 1.
+    /// The number among all downloads of this API. The first is 1.
     let number: Int
   }
 
@@ -61,13 +61,13 @@ final class ScriptedAPI: Sendable {
     var body: [UInt8] = []
   }
 
-  /// A call as a script sees it.
+  /// A call as a script receives it.
   struct Call: Sendable {
     enum Kind: Sendable { case create, list, get, cancel, upload, download }
     let kind: Kind
-    /// Of all calls of its kind, the first being 1.
+    /// The number among all calls of its kind. The first is 1.
     let number: Int
-    /// Of the job; nil for one that is about none.
+    /// The job's name or ID; nil for a call that is not about a job.
     let name: String?
   }
 
@@ -123,7 +123,7 @@ final class ScriptedAPI: Sendable {
   var jobNames: [String] { jobs.withLock { $0.map(\.name) } }
   var downloads: Int { downloadCount.withLock { $0 } }
 
-  /// Serves for the length of `body`, which is given the base URL.
+  /// Serves until `body` returns. `body` gets the base URL.
   func serving<R: Sendable>(
     _ body: @escaping @Sendable (String) async throws -> R
   ) async throws -> R {
@@ -249,7 +249,7 @@ private struct Interception: RouterMiddleware {
     next: (Request, BasicRequestContext) async throws -> Response
   ) async throws -> Response {
     if let answer = api.intercepted(request.method.rawValue, request.uri.path) {
-      // Else the connection could not be used again.
+      // Otherwise the connection could not be used again.
       _ = try await request.body.collect(upTo: 1 << 24)
       return answer.response
     }
@@ -283,7 +283,7 @@ extension ScriptedAPI.Answer {
   }
 }
 
-/// Answers to be given one after another.
+/// Answers that are given one after another.
 final class Answers: Sendable {
   private let rest: Mutex<[String]>
 
@@ -296,7 +296,7 @@ final class Answers: Sendable {
   }
 }
 
-/// Serves a router on a free port for the length of `body`, which is given the base URL.
+/// Serves a router on a free port until `body` returns. `body` gets the base URL.
 func servingLoopback<R: Sendable>(
   _ router: Router<BasicRequestContext>, _ body: @escaping @Sendable (String) async throws -> R
 ) async throws -> R {

@@ -2,7 +2,7 @@ import Foundation
 import PostgreSQL
 import TestSupport
 
-/// Another PostgreSQL server for one test, to which a database can be brought.
+/// Another PostgreSQL server for one test. A database can be moved to it.
 struct SecondServer: Sendable {
   private let directory: String
   private let socket: String
@@ -51,7 +51,7 @@ struct SecondServer: Sendable {
     return self.url("moved")
   }
 
-  /// Moves the server's transaction numbers on.
+  /// Increases the server's transaction numbers.
   func goAhead(transactions: Int) async throws {
     guard transactions > 0 else { return }
     _ = try await Self.shell(
@@ -68,7 +68,7 @@ struct SecondServer: Sendable {
       """)
   }
 
-  /// Makes a standby of the server: it can be read and takes no changes.
+  /// Makes the server a standby: it can be read, but it accepts no changes.
   func becomeStandby() async throws {
     _ = try await Self.shell(
       """
@@ -87,11 +87,11 @@ struct SecondServer: Sendable {
     }
   }
 
-  /// - Returns: what the script writes to stdout.
+  /// - Returns: the script's stdout.
   private static func shell(_ script: String) async throws -> String {
     let process = Process()
     process.executableURL = URL(filePath: "/bin/bash")
-    // A server that inherits the descriptor by which Foundation waits for the script would be waited for.
+    // Foundation waits for the script by a descriptor. If the server inherited it, Foundation would wait for the server too.
     let alone = "for f in /proc/$$/fd/*; do [ ${f##*/} -le 2 ] || eval \"exec ${f##*/}>&-\"; done\n"
     process.arguments = ["-c", alone + script]
     // Files, not pipes: the server that a script starts would keep a pipe open.
@@ -110,7 +110,7 @@ struct SecondServer: Sendable {
     return try text(of: stdout)
   }
 
-  /// Without a name: it is gone with its last descriptor.
+  /// The file has no name. It is deleted with its last descriptor.
   private static func scratchFile() throws -> FileHandle {
     let url = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
     guard FileManager.default.createFile(atPath: url.path, contents: nil) else {

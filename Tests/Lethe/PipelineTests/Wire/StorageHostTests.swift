@@ -9,24 +9,24 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Uploads in parts to storage hosts that are not what they should be: each ends, and nothing is believed.
+/// Uploads in parts to storage hosts that behave incorrectly. Each upload ends, and no wrong answer is accepted.
 @Suite(.endedIfItHangs) struct StorageHostTests {
   private static let unit = 256 * 1024
   private static let bytes = 4 * unit
 
-  /// A part, or a question where the upload stands.
+  /// A part, or a request for the state of the upload.
   private struct Put: Sendable {
-    /// Of all that came, the first being 1.
+    /// The number among all requests. The first is 1.
     let number: Int
-    /// Nil for a question.
+    /// Nil for a request of the state.
     let range: Range<Int>?
   }
 
   private enum Answer: Sendable {
-    /// 308: so many bytes are stored.
+    /// 308: this many bytes are stored.
     case stored(Int)
     case status(Int)
-    /// 200, and the length that the host says it has stored.
+    /// 200, and the length that the host reports as stored.
     case done(Int)
   }
 
@@ -67,7 +67,7 @@ import Vocabulary
     }
   }
 
-  /// - Returns: what the upload threw, and how many sessions and parts it took.
+  /// - Returns: the error that the upload threw, and its number of sessions and parts.
   private static func upload(
     partBytes: Int = unit, _ answer: @escaping @Sendable (Put) -> Answer
   ) async throws -> (error: APIError?, sessions: Int, puts: Int) {
@@ -104,7 +104,7 @@ import Vocabulary
     }
   }
 
-  @Test func aHostThatTakesEachPartIsBelieved() async throws {
+  @Test func anUploadToACorrectHostSucceeds() async throws {
     let (error, sessions, puts) = try await Self.upload { put in
       put.range.map { $0.upperBound == Self.bytes ? .done(Self.bytes) : .stored($0.upperBound) }
         ?? .status(400)
@@ -112,8 +112,8 @@ import Vocabulary
     #expect(error == nil && sessions == 1 && puts == 4)
   }
 
-  /// It takes the first part, breaks off at the second, and has nothing then, again and again.
-  @Test func aHostThatLosesWhatItHadIsGivenUp() async throws {
+  /// The host accepts the first part, fails at the second, and then has nothing. This repeats.
+  @Test func anUploadToAHostThatLosesBytesFails() async throws {
     let (error, sessions, puts) = try await Self.upload { put in
       guard let range = put.range else { return .stored(0) }
       return range.lowerBound == 0 ? .stored(range.upperBound) : .status(503)
@@ -122,28 +122,28 @@ import Vocabulary
     #expect(sessions == 3 && puts == 9)
   }
 
-  @Test func aHostThatHasMoreThanItWasSentIsNotBelieved() async throws {
+  @Test func anUploadFailsIfTheHostReportsMoreBytesThanWereSent() async throws {
     let (error, _, puts) = try await Self.upload { put in
       put.range?.lowerBound == 0 ? .stored(Self.bytes - 8) : .done(Self.bytes)
     }
     #expect(error?.kind == .unproven && puts == 1)
   }
 
-  @Test func aHostThatHasAllAndDoesNotEndTheUploadIsNotBelieved() async throws {
+  @Test func anUploadFailsIfTheHostHasAllBytesAndDoesNotFinish() async throws {
     let (error, _, puts) = try await Self.upload { put in
       .stored(put.range?.upperBound ?? Self.bytes)
     }
     #expect(error?.kind == .unproven && puts < 12)
   }
 
-  @Test func aByteOfEachPartIsNoProgress() async throws {
+  @Test func oneStoredByteOfEachPartIsNotEnoughProgress() async throws {
     let (error, sessions, puts) = try await Self.upload { put in
       .stored((put.range?.lowerBound ?? 0) + 1)
     }
     #expect(error != nil && sessions <= 3 && puts < 30)
   }
 
-  @Test func partsThatAreTooLargeForSomebodyOnTheWayAreMadeSmaller() async throws {
+  @Test func partsThatAreTooLargeForAProxyAreMadeSmaller() async throws {
     let (error, sessions, _) = try await Self.upload(partBytes: 4 * Self.unit) { put in
       guard let range = put.range else { return .stored(0) }
       if range.count > Self.unit { return .status(413) }
@@ -152,7 +152,7 @@ import Vocabulary
     #expect(error == nil && sessions == 1)
   }
 
-  @Test func whatIsTooLargeInAnyPartIsTooLarge() async throws {
+  @Test func anUploadFailsIfEverySizeOfPartIsTooLarge() async throws {
     let (error, _, puts) = try await Self.upload(partBytes: 4 * Self.unit) { put in
       put.range == nil ? .stored(0) : .status(413)
     }

@@ -7,7 +7,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// Nights on which the API, a storage host or this machine's clock is odd.
+/// Runs in which the API, a storage host or this machine's clock behaves unusually.
 @Suite struct WireTests {
   private static func night(
     _ configure: @escaping (inout ScriptedAPI.Script) -> Void,
@@ -26,12 +26,12 @@ import Testing
       as: Int.self)
   }
 
-  /// What becomes of the posts' one chunk.
+  /// The result for the only chunk of posts.
   struct Kind: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let answer: @Sendable (ScriptedAPI.Call) -> ScriptedAPI.Answer?
     var code: Int32 = 0
-    /// Jobs that the posts take.
+    /// The number of jobs for the posts.
     var jobs = 1
     var says: [String] = []
   }
@@ -104,7 +104,7 @@ import Testing
   ]
 
   @Test(arguments: kinds)
-  func anOddAnswerConcernsItsJobOrIsNamed(kind: Kind) async throws {
+  func anUnusualAnswerAffectsOnlyItsJobOrIsReported(kind: Kind) async throws {
     try await Self.night({ $0.intercept = kind.answer }) { world, _ in
       let posts = try world.night.definitionFile {
         CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
@@ -122,8 +122,8 @@ import Testing
     }
   }
 
-  /// What lasts is bounded: the chunk is set aside, and the other dataset is done.
-  @Test func whatLastsSetsItsChunkAside() async throws {
+  /// A lasting fault has a limited number of attempts. The chunk is set aside, and the other dataset is done.
+  @Test func aLastingFaultSetsItsChunkAside() async throws {
     try await Self.night({
       $0.intercept = { call in
         call.kind == .download && call.name?.contains("-c1-") == true ? Self.expired : nil
@@ -137,11 +137,11 @@ import Testing
     }
   }
 
-  /// The API has made the job and its answer is lost; the listing has entries of any shape.
+  /// The API has created the job, and its answer is lost. The listing also has unusual entries.
   @Test(arguments: [
     #"{"id":"7","error":{"code":3}}"#, #"{"id":7,"status":["odd"]}"#, "{}", "3", "null", #""text""#,
   ])
-  func aJobIsFoundAmongOddEntries(odd: String) async throws {
+  func aJobIsFoundAmongUnusualEntries(odd: String) async throws {
     try await Self.night({
       $0.created = { $0 == 1 ? .init(status: 500, json: "{}") : nil }
       $0.listing = { [odd] + $0 + [odd] }
@@ -157,8 +157,8 @@ import Testing
     }
   }
 
-  /// The server's clock is 16 minutes behind ours: its URLs seem to have expired before they are made.
-  @Test func expiryGoesByTheServersClock() async throws {
+  /// The server's clock is 16 minutes behind ours. By our clock, its URLs have expired before they are created.
+  @Test func expiryIsMeasuredByTheServersClock() async throws {
     @Sendable func text(_ date: Date, _ format: String) -> String {
       let formatter = DateFormatter()
       formatter.locale = Locale(identifier: "en_US_POSIX")
@@ -200,7 +200,7 @@ import Testing
   }
 
   @Test(arguments: ["deflate", "br"])
-  func aCodingThatNobodyAskedForIsUnpackedOrNamed(coding: String) async throws {
+  func anUnrequestedContentCodingIsDecodedOrReported(coding: String) async throws {
     try await Self.night({
       $0.download = { download in
         .init(
@@ -218,7 +218,7 @@ import Testing
     }
   }
 
-  @Test func aTransferCodingIsReadHoweverItIsWritten() async throws {
+  @Test func aTransferCodingIsReadInEverySpelling() async throws {
     try await Self.night({
       $0.download = { download in
         .init(
@@ -239,10 +239,10 @@ import Testing
     }
   }
 
-  /// A storage host that stores something else than was sent, or does not say what.
+  /// A storage host that stores other bytes than were sent, or does not report what it stored.
   struct Storage: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// Of the first upload; the others are stored and told as they are.
+    /// The behaviour for the first upload. Later uploads are stored and reported correctly.
     let headers: [String: String]
     var isBelieved = false
   }
@@ -257,7 +257,7 @@ import Testing
   ]
 
   @Test(arguments: storages)
-  func anUploadIsProvenOrMadeAnew(storage: Storage) async throws {
+  func anUploadIsVerifiedOrRepeated(storage: Storage) async throws {
     let api = Mutex<ScriptedAPI?>(nil)
     let count = Mutex(0)
     let router = Router()
@@ -270,7 +270,7 @@ import Testing
         return count
       }
       let isFirst = number == 1
-      // Half of the bytes are stored, and the result is of these.
+      // Half of the bytes are stored, and the result is for these IDs.
       api.withLock { $0 }?.uploaded(isFirst ? Array(ids.prefix(ids.count / 2)) : ids, to: id)
       return ScriptedAPI.Answer(
         headers: isFirst
@@ -306,8 +306,8 @@ import Testing
     }
   }
 
-  /// Another program's job has the slot for longer than the definition waits.
-  @Test func aSlotThatStaysTakenSetsItsChunksAside() async throws {
+  /// Another program's job uses the slot for longer than the definition waits.
+  @Test func aSlotThatStaysInUseSetsItsChunksAside() async throws {
     try await Self.night({
       $0.intercept = { call in
         call.kind == .create ? .init(status: 409, json: #"{"title":"Conflict"}"#) : nil
