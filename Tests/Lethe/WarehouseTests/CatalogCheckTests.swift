@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// A definition held against a live database.
+/// A definition is checked against a live database.
 @Suite struct CatalogCheckTests {
   /// A definition over two tables; each test damages the tables, the roles or the text.
   static let yaml = """
@@ -205,12 +205,12 @@ import Warehouse
   @Test(arguments: [
     "CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE SET NULL)",
     "ALTER TABLE shop.media ADD FOREIGN KEY (post_id) REFERENCES shop.posts ON DELETE CASCADE",
-    // The referring table is a part of the declared one.
+    // The referring table is a partition of the declared table.
     """
     CREATE TABLE shop.videos (FOREIGN KEY (post_id) REFERENCES shop.posts) INHERITS (shop.media)
     """,
   ])
-  func aForeignKeyThatHoldsNothingIsNotMentioned(key: String) async throws {
+  func aForeignKeyThatHoldsNoRowIsNotReported(key: String) async throws {
     try await withTestDatabase { database in
       let found = try await Self.findings(
         Self.yaml, on: database, before: Self.tables + SQL(trusted: key))
@@ -219,7 +219,7 @@ import Warehouse
   }
 
   @Test(arguments: cases)
-  func whatDoesNotFitIsFoundOnItsLine(fault: Case) async throws {
+  func aMismatchIsReportedOnItsLine(fault: Case) async throws {
     let yaml = fault.part.isEmpty ? Self.yaml : Self.yaml.replacing(fault.part, with: fault.other)
     try #require(fault.part.isEmpty || yaml != Self.yaml)
     try await withTestDatabase { database in
@@ -231,7 +231,7 @@ import Warehouse
       #expect(match?.line == fault.line, "\(found)")
       #expect(match?.severity == fault.severity)
       #expect(match?.remedy.isEmpty == false)
-      // What is damaged in one place is not reported of others, the dropped schema apart.
+      // Damage in one place is not reported for other places, except for the dropped schema.
       if !fault.damage.contains("CASCADE") { #expect(found.count == 1, "\(found)") }
     }
   }
@@ -275,11 +275,11 @@ import Warehouse
         [], []
       ),
     ] as [(String, [Int], [String])])
-  func aMissingPrivilegeIsFoundWhereItIsNeeded(
+  func aMissingPrivilegeIsReportedWhereItIsNeeded(
     grants: String, lines: [Int], missing: [String]
   ) async throws {
     try await withTestDatabase { database in
-      // Roles belong to the whole server, so each test has its own.
+      // Roles belong to the whole server, so each test has its own role.
       let role = database.name + "_role"
       let quoted = Identifier(role).quoted
       func withoutRole(_ session: Connection) async throws {
@@ -330,7 +330,7 @@ import Warehouse
 
   // MARK: Names
 
-  @Test func namesMeanExactlyWhatIsWritten() async throws {
+  @Test func namesAreMatchedExactlyAsWritten() async throws {
     let yaml = Self.yaml.replacing(
       "table: shop.posts", with: "table: '\"The \"\"Shop\"\"\".\"Posts.2\"'")
     try await withTestDatabase { database in
@@ -349,7 +349,7 @@ import Warehouse
     }
   }
 
-  @Test func aTableWithoutItsSchemaIsFoundAlongTheSearchPath() async throws {
+  @Test func aTableWithoutASchemaIsFoundInTheSearchPath() async throws {
     let yaml = Self.yaml.replacing("table: shop.posts", with: "table: posts")
     try await withTestDatabase { database in
       let hidden = try await Self.findings(yaml, on: database, before: Self.tables)
@@ -363,7 +363,7 @@ import Warehouse
   @Test(arguments: [
     "bigint", "integer", "numeric", "numeric(20, 0)", "text", "varchar", "varchar(19)",
   ])
-  func idsMayBeKeptInTheseTypes(type: String) async throws {
+  func idsMayHaveTheseTypes(type: String) async throws {
     try await withTestDatabase { database in
       let found = try await Self.findings(
         Self.yaml, on: database,

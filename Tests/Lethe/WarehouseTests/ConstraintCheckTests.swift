@@ -4,16 +4,16 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Constraints and publications as PostgreSQL 13 to 18 know them. Each server tries what it knows.
+/// Constraints and publications of PostgreSQL 13 to 18. Each server tries those that it supports.
 @Suite struct ConstraintCheckTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let name: String
     let damage: String
-    /// Parts of the message of the one finding; none where nothing is wrong.
+    /// Parts of the message of the only finding; empty if nothing is wrong.
     var says: [String] = []
     var findings = 1
     var severity = Finding.Severity.error
-    /// The first release that knows it.
+    /// The first release that supports it.
     var since = 13
 
     var testDescription: String { name }
@@ -144,8 +144,8 @@ import Warehouse
         """),
   ]
 
-  /// A constraint's function is called, and changes nothing.
-  @Test func whatAConstraintCallsChangesNothing() async throws {
+  /// The check calls a constraint's function, and this changes nothing.
+  @Test func aConstraintsFunctionChangesNothingDuringTheCheck() async throws {
     let pipeline = try Samples.parse(CatalogCheckTests.yaml)
     try await withTestDatabase { database in
       try await database.withConnection { connection in
@@ -211,8 +211,8 @@ import Warehouse
   ]
 
   @Test(arguments: keys + publications + partitions)
-  func itIsSeenAsTheServerSeesIt(each: Case) async throws {
-    // What rows are distributed by is part of their keys, and hiding may not change those.
+  func theCheckAgreesWithTheServer(each: Case) async throws {
+    // The distribution column is part of the rows' keys, and hiding must not change keys.
     let yaml = CatalogCheckTests.yaml.replacing(
       "restore: {visibility: shown}",
       with: each.damage.contains("BY LIST (visibility)")

@@ -5,7 +5,7 @@ import Testing
 import Vocabulary
 import Warehouse
 
-/// What tells the rows of a table apart, and whether their versions can be trusted.
+/// The key that identifies the rows of a table, and whether their row versions can be trusted.
 @Suite struct HoldKeyTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
@@ -206,7 +206,7 @@ import Warehouse
   }
 
   @Test(arguments: keys + wholes + versions)
-  func theKeyIsFound(fault: Case) async throws {
+  func theKeyOfATableIsFound(fault: Case) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         try await connection.runScript(SQL(trusted: fault.tables))
@@ -215,7 +215,7 @@ import Warehouse
         #expect("\(table.holdTable)" == fault.holdTable)
         #expect(table.hasTrustedVersions == fault.isTrusted)
         #expect("\(table.resolvedName)" == fault.table)
-        // Its name along the search path means the same table.
+        // Its name without the schema means the same table.
         try await connection.runScript("SET search_path = shop, public")
         let name = String(fault.table.dropFirst("shop.".count))
         let short = try #require(try await Self.look(fault, on: connection, name: name))
@@ -227,7 +227,7 @@ import Warehouse
     }
   }
 
-  /// Rows are opened through the table that they are named by.
+  /// Rows are restored through the table by which they are named.
   @Test(
     arguments: [
       ("SELECT, UPDATE ON shop.posts, shop.leaf", "", "shop.posts"),
@@ -243,7 +243,7 @@ import Warehouse
         "CREATE RULE kept AS ON UPDATE TO shop.posts DO INSTEAD NOTHING", "shop.leaf"
       ),
     ] as [(String, String, String)])
-  func aWholeThatCannotBeChangedNamesNoRows(
+  func aParentTableThatCannotBeUpdatedNamesNoRows(
     grants: String, damage: String, holdTable: String
   ) async throws {
     let fault = Case("", Self.partitioned, table: "shop.leaf", key: [])
@@ -267,12 +267,12 @@ import Warehouse
     }
   }
 
-  // MARK: What check says
+  // MARK: Findings of check
 
   struct Refusal: Sendable, CustomTestStringConvertible {
     let tables: String
     let restore: String
-    /// Nil where it is taken.
+    /// Nil if it is accepted.
     let message: String?
     let remedy: String
 
@@ -358,7 +358,8 @@ import Warehouse
   ]
 
   @Test(arguments: refusals)
-  func whereARowCannotBeFoundAgainOnlyNoRestoreIsTaken(refusal: Refusal) async throws {
+  func aTableWhoseRowsCannotBeFoundAgainIsAcceptedOnlyWithoutARestore(refusal: Refusal) async throws
+  {
     let yaml = CatalogCheckTests.yaml.replacing(
       "restore: {visibility: shown}", with: "restore: \(refusal.restore)"
     ).replacing("where: \"ingested_at < now()\"", with: "tombstones: true")

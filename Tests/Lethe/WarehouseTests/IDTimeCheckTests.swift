@@ -4,9 +4,9 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// What `id_time` promises, held against the rows.
+/// The promise of `id_time`, compared with the rows.
 @Suite struct IDTimeCheckTests {
-  /// Rows of a table that is partitioned by `ingested_at`, and what is said of them. The ID's time is
+  /// Rows of a table that is partitioned by `ingested_at`, and the finding about them. The ID's time is
   /// 2023-11-14 22:13:20 in UTC.
   @Test(
     arguments: [
@@ -28,7 +28,7 @@ import Warehouse
         "is 2023-11-14 00:00:00+00, and it is older than IDs with"
       ),
     ] as [(String, Int64, String, String?)])
-  func timesThatAreNotThoseInTheIDsAreFound(
+  func timesThatDifferFromTheIDsAreReported(
     type: String, id: Int64, time: String, message: String?
   ) async throws {
     let yaml = CatalogCheckTests.yaml.replacing(
@@ -59,8 +59,8 @@ import Warehouse
     }
   }
 
-  /// A sample of a foreign partition would be all of it: this one cannot be read at all.
-  /// Also as a role that may read the table alone.
+  /// A sample of a foreign partition would read all of it. This partition cannot be read.
+  /// Also with a role that may read only the table.
   @Test(
     arguments: [nil, "is 2026-01-01 00:00:00+00, and the time in it is 2023-"], [false, true])
   func foreignPartitionsAreNotSampled(message: String?, isPlainRole: Bool) async throws {
@@ -105,7 +105,7 @@ import Warehouse
     }
   }
 
-  @Test func anIDTimeThatNoPartOfTheTableIsPartitionedByIsAWarning() async throws {
+  @Test func anIDTimeThatIsNoPartitionColumnIsAWarning() async throws {
     let yaml = CatalogCheckTests.yaml.replacing(
       "id: post_id\n", with: "id: post_id\n    id_time: ingested_at\n")
     try await withTestDatabase { database in

@@ -4,13 +4,13 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// What the check sees beside the tables that a definition names: their partitions, the tables that they
-/// are partitions of, those that refer to them, and what copies their rows.
+/// What the check examines besides the tables that a definition names: their partitions, their parent
+/// tables, the tables that refer to them, and whatever copies their rows.
 @Suite struct TableTreeCheckTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let name: String
     let damage: String
-    /// Parts of the message of the one finding; none where nothing is wrong.
+    /// Parts of the message of the only finding; empty if nothing is wrong.
     let says: [String]
     var severity = Finding.Severity.error
     var remedy = ""
@@ -155,7 +155,7 @@ import Warehouse
   ]
 
   @Test(arguments: cases)
-  func whatIsAroundTheTablesIsSeen(damage: Case) async throws {
+  func relatedTablesAreChecked(damage: Case) async throws {
     let pipeline = try Samples.parse(CatalogCheckTests.yaml)
     try await withTestDatabase { database in
       try await database.withConnection { connection in

@@ -5,7 +5,7 @@ import Testing
 import Vocabulary
 import Warehouse
 
-/// Values that are evaluated, and values that only seem to be constants.
+/// Values that are evaluated, and values that only look like constants.
 @Suite struct ValueExpressionTests {
   enum ClientOutput: Sendable {
     case nothing
@@ -111,14 +111,14 @@ import Warehouse
   private static let all = allowed + moving + calls
 
   @Test(arguments: Set(all.map(\.type)).sorted())
-  func aValueIsTakenOrRefusedByTheTypeOfItsColumn(type: String) async throws {
+  func aValueIsAcceptedOrRefusedByTheTypeOfItsColumn(type: String) async throws {
     let cases = Self.all.filter { $0.type == type }
     try await Self.check(cases, way: Self.ways[0], line: 15, type: type)
   }
 
-  /// Wherever a column is set, the same is taken.
+  /// The same values are accepted wherever a column is set.
   @Test(arguments: zip(ways, [15, 15, 16, 11, 17]))
-  func aValueIsTakenOrRefusedOnItsLine(way: (String, String), line: Int) async throws {
+  func aValueIsAcceptedOrRefusedOnItsLine(way: (String, String), line: Int) async throws {
     let values = ["now()", "'2020-01-01'", "today", "NOW", "CURRENT_TIMESTAMP", "now() + 1"]
     let cases = Self.all.filter { $0.type == "timestamptz" && values.contains($0.value) }
     try #require(cases.count == 5)
@@ -156,10 +156,10 @@ import Warehouse
     }
   }
 
-  /// What is taken for a time's own word has to be all that PostgreSQL evaluates: each other special word
-  /// of its documentation gives the same in two transactions, or is refused.
+  /// Lethe must know all special time words that PostgreSQL evaluates. Each other special word
+  /// in its documentation gives the same value in two transactions, or is refused.
   @Test(arguments: ["epoch", "infinity", "-infinity", "2020-01-01 allballs"])
-  func aWordThatIsTakenIsAConstant(word: String) async throws {
+  func anAcceptedTimeWordIsAConstant(word: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let sql: SQL =
