@@ -2,13 +2,13 @@ import DefinitionFiles
 import Definitions
 import Testing
 
-/// All that is wrong with a definition is told in one go, and what only follows from it is not.
+/// All mistakes of a definition are reported together. Consequences of a mistake are not reported.
 @Suite struct AllMistakesTests {
-  /// A mistake that can be made in the good definition whatever else is wrong there.
+  /// A mistake that can be made in the good definition together with any other mistake.
   struct Slip: Sendable, CustomTestStringConvertible {
     let part: String
     let other: String
-    /// In the good definition; no slip takes or adds a line.
+    /// The line in the good definition. No slip removes or adds a line.
     let line: Int
     let message: String
 
@@ -59,7 +59,7 @@ import Testing
     try #require(throws: DefinitionError.self) { try Samples.parse(yaml) }.all
   }
 
-  @Test func allAreTold() throws {
+  @Test func allMistakesAreReportedTogether() throws {
     let found = try Self.mistakes(Self.definition(with: Self.slips))
     for slip in Self.slips {
       #expect(
@@ -81,14 +81,14 @@ import Testing
     #expect(!"\(error)".contains("hunter2"))
   }
 
-  /// What one slip brings about besides its own mistake is not told.
+  /// The consequences of a slip are not reported.
   @Test(arguments: slips.filter { $0.part != $0.other && !$0.other.contains("NOR_THIS") })
-  func oneMistakeIsOneMessage(slip: Slip) throws {
+  func oneMistakeHasOneMessage(slip: Slip) throws {
     #expect(try Self.mistakes(Self.definition(with: [slip])).count == 1)
   }
 
-  /// Any subset of the slips is told whole: none hides another.
-  @Test func anyFewOfThemAreTold() throws {
+  /// Every subset of the slips is reported completely: no slip hides another.
+  @Test func everySubsetOfMistakesIsReported() throws {
     let seed = UInt64.random(in: 0 ... .max)
     var dice = Dice(state: seed)
     let slips = Self.slips.filter { $0.part != $0.other && !$0.other.contains("NOR_THIS") }
@@ -111,9 +111,9 @@ import Testing
     }
   }
 
-  // MARK: Keys that are missing or stand twice
+  // MARK: Missing and repeated keys
 
-  @Test func everyMissingKeyIsNamed() throws {
+  @Test func everyMissingKeyIsReported() throws {
     let found = try Self.mistakes(
       """
       limits: {}
@@ -138,7 +138,7 @@ import Testing
       ])
   }
 
-  @Test func everyReasonWithoutAnActionIsNamed() throws {
+  @Test func everyReasonWithoutAnActionIsReported() throws {
     let yaml = try Samples.good(
       replacing: "      suspended: delete\n      deactivated: ignore\n", with: "")
     #expect(
@@ -148,8 +148,8 @@ import Testing
       ])
   }
 
-  /// The parser stops at the first of them; all are found all the same, with whatever else is wrong.
-  @Test func everyKeyThatStandsTwiceIsNamed() throws {
+  /// The parser stops at the first repeated key. All are found nevertheless, together with all other mistakes.
+  @Test func everyRepeatedKeyIsReported() throws {
     let found = try Self.mistakes(
       Samples.good
         .replacing("name: nightly\n", with: "name: nightly\n'name': x\nname: y\n")

@@ -42,7 +42,7 @@ import Vocabulary
         chunk: {<<: *chunk, ids: 20}
     """
 
-  @Test func theyMeanWhatYAMLSays() throws {
+  @Test func anchorsAndMergesAreReadAsYAMLDefines() throws {
     let pipeline = try Samples.parse(Self.yaml)
     let datasets = pipeline.definition.datasets
     #expect(datasets.map(\.name) == ["posts", "users"])
@@ -70,8 +70,8 @@ import Vocabulary
     #expect(datasets[1].chunkIDsMax == 20)
   }
 
-  /// A finding of the database leads to the line that the key is written on.
-  @Test func linesAreThoseThatTheKeysAreWrittenOn() throws {
+  /// A finding of the database has the line on which the key is written.
+  @Test func findingsHaveTheLinesOnWhichTheKeysAreWritten() throws {
     let pipeline = try Samples.parse(Self.yaml)
     let expected = [
       "datasets.posts.id": 10, "datasets.posts.table": 17, "datasets.posts.actions.deleted": 2,
@@ -84,7 +84,7 @@ import Vocabulary
     for (path, line) in expected { #expect(pipeline.line(of: path) == line, "\(path)") }
   }
 
-  /// A mistake, and the line that it has to be mended on.
+  /// A mistake, and the line on which it must be fixed.
   @Test(arguments: [
     ("suspended: delete", "suspended: erase", 3, "unknown action erase"),
     ("deactivated: delete", "deactivatd: delete", 4, "unknown reason deactivatd"),
@@ -99,7 +99,7 @@ import Vocabulary
     ("<<: *defaults", "<<: *defaults\n    <<: *chunk", 16, "the key << appears twice"),
     ("*defaults]", "*nothing]", 30, "not YAML: found undefined alias"),
   ])
-  func aMistakeIsNamedByTheLineThatItIsWrittenOn(
+  func aMistakeIsReportedOnTheLineOnWhichItIsWritten(
     part: String, other: String, line: Int, message: String
   ) throws {
     try #require(Self.yaml.contains(part))
@@ -108,7 +108,7 @@ import Vocabulary
     #expect(found.contains { $0.line == line && $0.message.contains(message) }, "\(found)")
   }
 
-  /// Where the file chooses the keys, one that begins with x- is as good as any.
+  /// Where the file chooses the keys, a key may also begin with x-.
   @Test func namesMayBeginWithX() throws {
     let yaml = Self.yaml.replacing(
       "&hidden {visibility: protected}", with: "&hidden {x-hidden: true}")
@@ -120,7 +120,7 @@ import Vocabulary
           restore: .former(fallback: [], ifWritten: .wait)))
   }
 
-  /// Each line makes ten of the one before it.
+  /// Each line repeats the line before it ten times.
   @Test func aFileOfAliasesOfAliasesIsRefused() throws {
     var yaml = "x-0: &a0 [1]\n"
     for level in 1...12 {

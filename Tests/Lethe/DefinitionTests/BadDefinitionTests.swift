@@ -2,7 +2,7 @@ import DefinitionFiles
 import Definitions
 import Testing
 
-/// Each fault is found before anything runs, and named with file, line and remedy.
+/// Each fault is found before a run begins, and reported with file, line and remedy.
 @Suite struct BadDefinitionTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let part: String
@@ -13,7 +13,7 @@ import Testing
 
     var testDescription: String { message }
 
-    /// What is replaced in the good definition, and what comes of it.
+    /// The text that is replaced in the good definition, and the expected result.
     init(
       _ part: String, _ other: String, line: Int?, _ message: String, remedy: String = ""
     ) {
@@ -306,7 +306,7 @@ import Testing
   ]
 
   @Test(arguments: shapes + meanings + access + syntax)
-  func aFaultIsNamedByFileAndLineWithItsRemedy(fault: Case) throws {
+  func aFaultIsReportedWithFileLineAndRemedy(fault: Case) throws {
     let yaml = try Samples.good(replacing: fault.part, with: fault.other)
     do {
       _ = try Samples.parse(yaml)
@@ -363,7 +363,7 @@ import Testing
   ]
 
   @Test(arguments: postCases)
-  func aLocationThatWasRemovedIsNoDeletion(fault: Case) throws {
+  func aReasonForARemovedLocationMustNotDelete(fault: Case) throws {
     try #require(Self.posts.ranges(of: fault.part).count == 1)
     do {
       _ = try Samples.parse(Self.posts.replacing(fault.part, with: fault.other))
@@ -388,7 +388,7 @@ import Testing
     ),
     ("name: x\nwarehouse: y\napi: token\ndatasets: {}\n", 3, "api is not a mapping"),
   ])
-  func aFileThatIsNoDefinitionIsRefused(yaml: String, line: Int, message: String) {
+  func aFileWithoutADefinitionIsRefused(yaml: String, line: Int, message: String) {
     do {
       _ = try Samples.parse(yaml)
       Issue.record("it was taken")

@@ -7,7 +7,7 @@ import Testing
 import Vocabulary
 
 @Suite struct GoodDefinitionTests {
-  @Test func aDefinitionIsResolvedAsItIsWritten() throws {
+  @Test func aDefinitionIsReadAsWritten() throws {
     let pipeline = try Samples.parse(Samples.good)
     let media = Target(
       table: TableName(schema: "warehouse", name: "post_media"), match: "post_id", id: nil,
@@ -63,8 +63,8 @@ import Vocabulary
           deleted: delete
     """#
 
-  @Test func whatIsLeftOutHasItsDefault() throws {
-    // An empty connection string is for the PG* variables; it has to be said, though.
+  @Test func anOmittedKeyHasItsDefault() throws {
+    // An empty connection string stands for the PG* variables, but it must be written.
     let yaml = Self.least.replacing("warehouse: \"\"", with: "warehouse: ${EMPTY}")
     let pipeline = try Samples.parse(yaml)
     #expect(pipeline.api.baseURL == "https://api.x.com")
@@ -75,7 +75,7 @@ import Vocabulary
     #expect(
       pipeline.definition.limits
         == RedactionLimits(maxRedactedPercent: 20, maxRedactedRows: 1_000_000))
-    // In the order of the file, not of the alphabet.
+    // In the order of the file, not in alphabetical order.
     #expect(pipeline.definition.datasets.map(\.name) == ["zebras", "antelopes"])
     let first = pipeline.definition.datasets[0]
     #expect(first.chunkIDsMax == 6_000_000 && first.chunkBytesMax == 120_000_000)
@@ -109,13 +109,13 @@ import Vocabulary
     ("a$$b", "a$b"), ("$${TABLE}", "${TABLE}"), ("a$b", "a$b"), ("a$", "a$"), ("$$$$", "$$"),
     ("${NOT_SET:-a:-b}", "a:-b"), ("$$${TABLE}", "$warehouse.posts"),
   ])
-  func variablesAreFilledIn(text: String, value: String) throws {
+  func variablesAreReplacedByTheirValues(text: String, value: String) throws {
     let yaml = try Samples.good(replacing: "id: user_id", with: "id: '\(text)'")
     #expect(try Samples.parse(yaml).definition.datasets[0].id.column == value)
   }
 
-  /// What a variable holds is a value and never YAML.
-  @Test func aValueMayHoldWhateverItLikes() throws {
+  /// The content of a variable is a value, never YAML.
+  @Test func aVariablesValueMayContainAnyText() throws {
     let value = "a: {b}\n- 'c' \"d\" # ${TABLE} $$"
     let yaml = try Samples.good(replacing: "id: user_id", with: "id: ${ODD}")
     let pipeline = try Pipeline.parse(
@@ -140,14 +140,14 @@ import Vocabulary
     #expect(api.allowedHosts == ["storage.googleapis.com", host])
   }
 
-  @Test func thePollingNeverSlowsDownBelowItsBegin() throws {
+  @Test func theLongestPollIntervalIsNotShorterThanTheFirst() throws {
     let yaml = try Samples.good(
       replacing: "https://api.x.com", with: "https://api.x.com\n  poll_seconds: 90")
     let api = try Samples.parse(yaml).api
     #expect(api.pollSeconds == 90 && api.pollSecondsMax == 90)
   }
 
-  @Test func whereThereIsNoTokenToSendTheEnvironmentsNetworkIsNotLookedAt() throws {
+  @Test func networkSettingsAreNotReadIfNoTokenIsSent() throws {
     var environment = Samples.environment
     environment["HTTPS_PROXY"] = "ftp://nowhere"
     environment["SSL_CERT_FILE"] = "/nowhere"
@@ -162,7 +162,7 @@ import Vocabulary
     #expect(error?.all.count == 2)
   }
 
-  @Test func aFileOfCertificatesBeginsAtTheDefinitionsFolder() throws {
+  @Test func theCertificateFilesPathIsRelativeToTheDefinitionsFolder() throws {
     try withTemporaryDirectory { directory in
       let file = directory.appending("ca.pem").string
       try Data("-----BEGIN CERTIFICATE-----".utf8).write(to: URL(fileURLWithPath: file))
@@ -196,7 +196,7 @@ import Vocabulary
     }
   }
 
-  // MARK: The project's own
+  // MARK: The project's own definitions
 
   @Test(arguments: ["demo", "nightly"])
   func theProjectsOwnDefinitionsLoad(name: String) throws {
@@ -219,7 +219,7 @@ import Vocabulary
     }
   }
 
-  @Test func aFileThatCannotBeReadIsNamed() throws {
+  @Test func aFileThatCannotBeReadIsReported() throws {
     func error(_ file: String) -> DefinitionError? {
       do {
         _ = try Pipeline.load(file: file, environment: [:])
@@ -240,7 +240,7 @@ import Vocabulary
   // MARK: Secrets and the frozen copy
 
   @Test(arguments: ["demo", "nightly"])
-  func theFrozenCopyIsTheSameAndHoldsNoSecret(name: String) throws {
+  func theFrozenCopyIsEqualAndContainsNoSecret(name: String) throws {
     let pipeline = try Pipeline.load(
       file: "\(repositoryRootPath)/pipelines/\(name).yaml", environment: Samples.environment)
     let data = try JSONEncoder().encode(pipeline.definition)
@@ -248,7 +248,7 @@ import Vocabulary
     #expect(!String(decoding: data, as: UTF8.self).contains("hunter2"))
   }
 
-  @Test func aPipelineNeverDescribesItsSecrets() throws {
+  @Test func aPipelinesDescriptionContainsNoSecret() throws {
     let pipeline = try Samples.parse(Samples.good)
     var dumped = ""
     dump(pipeline, to: &dumped)
@@ -268,7 +268,7 @@ import Vocabulary
       ("datasets.users.targets[0]", 21), ("datasets.users.targets[0].match", 22),
       ("datasets.users.targets[0].targets[0].table", 28),
       ("datasets.users.targets[0].targets[0].match", 29),
-      // Where there is no such key, the nearest around it.
+      // Without such a key, the line of the nearest key around it.
       ("datasets.users.where", 10), ("datasets.users.targets[0].actions.suspended", 25),
       ("datasets.users.targets[7].table", 20), ("nothing.at.all", nil),
     ] as [(String, Int?)])
@@ -296,8 +296,8 @@ import Vocabulary
           Erasure(set: [ColumnValue(column: "latitude", value: nil)])))
   }
 
-  /// A run goes on with the definition that it began with, also across an upgrade.
-  @Test func aDefinitionThatAnEarlierVersionKeptIsRead() throws {
+  /// A run continues with the definition that it began with, also after an upgrade.
+  @Test func aFrozenDefinitionOfAnEarlierVersionIsRead() throws {
     let json = """
       {"name": "n", "limits": {"maxRedactedPercent": 20, "maxRedactedRows": 5}, "datasets": [
         {"name": "posts", "type": "tweets", "table": {"schema": "s", "name": "t"}, "id": "i",
@@ -330,14 +330,14 @@ import Vocabulary
       ("posts", nil, "posts"), ("a.b", "a", "b"), ("A.bÉ", "A", "bÉ"), ("\"a.b\".c", "a.b", "c"),
       ("a.\"b c\"", "a", "b c"), ("\"\"\"\"", nil, "\""), ("\"a\".\"b\"", "a", "b"),
     ] as [(String, String?, String)])
-  func aNameIsReadAsItIsWritten(text: String, schema: String?, name: String) {
+  func aTableNameIsReadAsWritten(text: String, schema: String?, name: String) {
     #expect(TableName(text) == TableName(schema: schema, name: name))
   }
 
   @Test(arguments: [
     "", ".", "a.", ".a", "a..b", "a.b.c", "a b", "a\"b", "\"a", "\"a\"b", "\"\"", "\"a\".", "a;\tb",
   ])
-  func whatIsNoNameIsRefused(text: String) {
+  func anInvalidTableNameIsRefused(text: String) {
     #expect(TableName(text) == nil)
   }
 }

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 import Vocabulary
 
-/// What a definition says of restores and their limits.
+/// The settings of a definition for restores and their limits.
 @Suite struct RestoreDefinitionTests {
   private static let written = "{set: {visibility: protected}, restore: {visibility: public}}"
 
@@ -44,7 +44,7 @@ import Vocabulary
         "{set: {a: 1, visibility: null}, restore: {visibility: null}}",
         .former(fallback: [ColumnValue(column: "visibility", value: nil)], ifWritten: .wait)
       ),
-      // A column may be called as the words are.
+      // A column may have the name of a keyword.
       (
         "{set: {none: 1, former: 2}, restore: {former: 3, none: none}}",
         .former(
@@ -53,19 +53,19 @@ import Vocabulary
           ], ifWritten: .wait)
       ),
     ] as [(String, Restore)])
-  func aRestoreIsReadAsItIsWritten(text: String, restore: Restore) throws {
+  func aRestoreIsReadAsWritten(text: String, restore: Restore) throws {
     #expect(try Self.restore(text) == restore)
     #expect(restore.keepsHolds == (restore != .none))
   }
 
-  /// A run goes on with what it began with.
+  /// A run continues with the restore that it began with.
   @Test(
     arguments: [
       Restore.none, .former(fallback: [], ifWritten: .wait),
       .former(fallback: [], ifWritten: .ignore), .former(fallback: shown, ifWritten: .wait),
       .former(fallback: shown, ifWritten: .ignore),
     ])
-  func aRestoreIsKeptAsItIs(restore: Restore) throws {
+  func aFrozenRestoreIsUnchanged(restore: Restore) throws {
     let data = try JSONEncoder().encode([restore])
     #expect(try JSONDecoder().decode([Restore].self, from: data) == [restore])
   }
@@ -108,7 +108,7 @@ import Vocabulary
   ]
 
   @Test(arguments: faults)
-  func aRestoreThatSaysNothingIsRefusedOnItsLine(fault: Fault) throws {
+  func anInvalidRestoreIsRefusedOnItsLine(fault: Fault) throws {
     let yaml = try Samples.good(
       replacing: "restore: {visibility: public}", with: "\n        restore: \(fault.restore)")
     do {
@@ -156,7 +156,7 @@ import Vocabulary
       "limits.reasons.protected.max_restored_percent", "below limits:"
     ),
   ])
-  func aLimitThatIsNoneIsRefusedOnItsLine(text: String, message: String, remedy: String) throws {
+  func anInvalidLimitIsRefusedOnItsLine(text: String, message: String, remedy: String) throws {
     let yaml = try Samples.good(replacing: "limits:\n", with: "limits:\n  \(text)\n")
     do {
       _ = try Samples.parse(yaml)

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 import Vocabulary
 
-/// What the `id` of a target is.
+/// The type of the `id` of a target.
 @Suite struct RowTypeTests {
   private static func yaml(_ target: String, posts: String = "tweets") -> String {
     let reasons =
@@ -48,7 +48,7 @@ import Vocabulary
       ("list_id", "tweets", RowType.tweets), ("list_id", "users", .users),
       ("list_id", "none", .none), ("'${NOT_SET:-list_id}'", "'${NOT_SET:-users}'", .users),
     ] as [(String, String, RowType)])
-  func aTypeIsReadAsItIsWritten(id: String, word: String, type: RowType) throws {
+  func anIDTypeIsReadAsWritten(id: String, word: String, type: RowType) throws {
     let definition = try Samples.parse(
       Self.yaml(Self.target("id: \(id)", "type: \(word)"))
     ).definition
@@ -61,7 +61,7 @@ import Vocabulary
     #expect(try JSONDecoder().decode(Definition.self, from: data) == definition)
   }
 
-  /// Only the same table and the same column tell.
+  /// Only a dataset with the same table and the same column decides.
   @Test(
     arguments: [
       ("shop.posts", "post_id", "tweets", RowType.tweets),
@@ -97,13 +97,13 @@ import Vocabulary
     ("id: list_id;type: [users]", 16, "type is not a text", "write a text"),
     ("id: list_id;typ: users", 16, "unknown key datasets.users.targets[0].typ", "mean type?"),
   ])
-  func aTypeThatSaysNothingIsRefusedOnItsLine(
+  func anInvalidIDTypeIsRefusedOnItsLine(
     lines: String, line: Int, message: String, remedy: String
   ) throws {
     var yaml = Self.yaml(
       lines.split(separator: ";").map { "        \($0)" }.joined(separator: "\n"))
     if !lines.contains("id:") {
-      // Without an id there are no further targets; their lines are kept.
+      // Without an id there are no further targets. Their lines do not change.
       yaml = yaml.replacing("targets:\n          - {table: shop.members", with: "#\n#")
     }
     do {
@@ -133,15 +133,15 @@ import Vocabulary
     }
   }
 
-  // MARK: What runs keep
+  // MARK: Frozen definitions
 
-  /// Before targets said what their id is, all were taken for posts.
+  /// Before targets had an ID type, every ID was read as a post's ID.
   @Test(
     arguments: [
       ("tweets", "t", "i", RowType.tweets), ("users", "t", "i", .none),
       ("tweets", "t", "j", .none), ("tweets", "u", "i", .none),
     ] as [(String, String, String, RowType)])
-  func aTargetOfAnEarlierVersionIsAPostsOnlyWhereADatasetOfPostsSaysSo(
+  func aTargetOfAnEarlierVersionHasPostIDsOnlyIfADatasetOfPostsConfirmsIt(
     type: String, table: String, id: String, expected: RowType
   ) throws {
     let json = """

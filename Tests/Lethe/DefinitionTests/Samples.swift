@@ -1,14 +1,14 @@
 import Definitions
 import Testing
 
-/// A definition that is right, in pieces that a test can replace.
+/// A correct definition, in parts that a test can replace.
 enum Samples {
   static let environment = [
     "DATABASE_URL": "postgresql://lethe:hunter2-database@db/warehouse",
     "X_BEARER_TOKEN": "hunter2-token", "EMPTY": "", "TABLE": "warehouse.posts",
   ]
 
-  /// Line 1 is `name:`; tests count on the lines below.
+  /// Line 1 is `name:`. Tests depend on the numbers of the lines below.
   static let good = """
     name: nightly
     warehouse: ${DATABASE_URL}
@@ -42,7 +42,7 @@ enum Samples {
                 actions: {deleted: delete}
     """
 
-  /// The same with one part replaced; a part that is not there, or twice, is the test's own fault.
+  /// The same with one part replaced. If the part is missing or occurs twice, the test is wrong.
   static func good(
     replacing part: String, with other: String, sourceLocation: SourceLocation = #_sourceLocation
   ) throws -> String {

@@ -7,7 +7,7 @@ import Testing
 import Vocabulary
 
 @Suite struct TokenFileTests {
-  /// What stands in the file of a definition that is in the folder `etc` of `directory`.
+  /// Loads a definition from the folder `etc` of `directory`. `written` is the path of its token file.
   private static func load(
     _ written: String, in directory: FilePath, environment: [String: String] = [:]
   ) throws -> Pipeline {
@@ -29,7 +29,7 @@ import Vocabulary
   }
 
   @Test(arguments: ["token", "./token", "secrets/token", "../etc/token", "\"${FOLDER:-.}/token\""])
-  func aPathBeginsAtTheDefinitionsFolder(written: String) throws {
+  func aTokenPathIsRelativeToTheDefinitionsFolder(written: String) throws {
     try withTemporaryDirectory { directory in
       let name = written.contains("secrets") ? "secrets/token" : "token"
       try Self.write(Data("\u{20}hunter2-relative\r\n".utf8), name, in: directory)
@@ -38,7 +38,7 @@ import Vocabulary
     }
   }
 
-  @Test func anAbsolutePathStaysAsItIs() throws {
+  @Test func anAbsoluteTokenPathIsUnchanged() throws {
     try withTemporaryDirectory { directory in
       try Self.write(Data("hunter2-absolute".utf8), "token", in: directory)
       let pipeline = try Self.load(directory.appending("etc/token").string, in: directory)
@@ -55,7 +55,7 @@ import Vocabulary
 
   struct Content: Sendable, CustomTestStringConvertible {
     let bytes: [UInt8]
-    /// What is said about it.
+    /// The expected message.
     let what: String
 
     var testDescription: String { "\(bytes.count) bytes: \(what)" }
@@ -83,7 +83,7 @@ import Vocabulary
   ]
 
   @Test(arguments: noTokens)
-  func whatIsNoTokenIsNamedAndNeverShown(content: Content) throws {
+  func anInvalidTokenIsReportedAndNeverShown(content: Content) throws {
     try withTemporaryDirectory { directory in
       try Self.write(Data(content.bytes), "secrets/token", in: directory)
       let error = try #require(throws: DefinitionError.self) {
@@ -100,7 +100,7 @@ import Vocabulary
     ("secrets", "it is a directory"), ("nowhere/token", "there is no such file"),
     ("~/token", "~ is not filled in"), ("~", "~ is not filled in"),
   ])
-  func aPathThatNamesNoFileIsNamed(written: String, what: String) throws {
+  func aTokenPathWithoutAFileIsReported(written: String, what: String) throws {
     try withTemporaryDirectory { directory in
       let error = try #require(throws: DefinitionError.self) {
         try Self.load("\"\(written)\"", in: directory)
@@ -109,7 +109,7 @@ import Vocabulary
     }
   }
 
-  /// Somebody has put the secret itself where the path should be.
+  /// The operator has written the secret itself in place of the path.
   @Test(
     arguments: [
       ("AAAAAAAAAAAAAAAAAAAAAhunter2hunter2hunter2", [:]),
