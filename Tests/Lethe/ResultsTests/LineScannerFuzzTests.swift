@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Holds the scanner against Foundation's parser on mutated lines.
+/// Compares the scanner with Foundation's parser on mutated lines.
 @Suite struct LineScannerFuzzTests {
   private static let samples = [
     #"{"id":"1265324480517361664","action":"delete","created_at":"2019-10-29T17:02:47.000Z","redacted_at":"2020-07-29T17:02:47.000Z","reason":"deleted"}"#,
@@ -47,7 +47,7 @@ import Vocabulary
   private enum Verdict: Equatable {
     case wellFormed
     case malformed
-    /// The scanner refuses before it has seen the rest: nothing follows for the line's form.
+    /// The scanner refuses the line before it has read the rest, so it gives no verdict about the line's form.
     case undecided
   }
 
@@ -63,9 +63,9 @@ import Vocabulary
     }
   }
 
-  /// Foundation's verdict, or nil where it is known to follow other rules than RFC 8259's:
+  /// Foundation's verdict, or nil where Foundation is known to differ from RFC 8259:
   /// - it refuses a lone surrogate escape, which is well-formed JSON (the scanner replaces it);
-  /// - it takes a comma before the end of an array or object within, which RFC 8259 does not know;
+  /// - it accepts a comma before the end of an inner array or object, which RFC 8259 does not allow;
   /// - it refuses numbers beyond a Double's range, which the scanner only skips;
   /// - it reads UTF-16 and UTF-32 and skips a byte order mark; a result is UTF-8 without one;
   /// - it nests to 512 levels, the scanner to 16, far beyond what these mutations reach.
@@ -83,7 +83,7 @@ import Vocabulary
   }
 
   @Test(arguments: [11, 12, 13, 14] as [UInt64])
-  func whatIsWellFormedIsWhatFoundationReadsAsAnObject(seed: UInt64) throws {
+  func theScannerAcceptsTheLinesThatFoundationReadsAsAnObject(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     var counts = (wellFormed: 0, malformed: 0)
     for round in 0..<50_000 {
@@ -95,14 +95,14 @@ import Vocabulary
         verdict == expected,
         "seed \(seed), round \(round): \(String(decoding: line, as: UTF8.self).debugDescription)")
     }
-    // Both kinds have to be there in numbers, or the comparison says nothing.
+    // There must be many lines of both kinds. Otherwise the comparison proves nothing.
     #expect(counts.wellFormed > 5_000)
     #expect(counts.malformed > 15_000)
   }
 
-  /// An event that comes out of a mutated line says what Foundation reads in that line.
+  /// An event from a mutated line has the values that Foundation reads in that line.
   @Test(arguments: [21, 22] as [UInt64])
-  func anEventSaysWhatFoundationReads(seed: UInt64) throws {
+  func anEventHasTheValuesThatFoundationReads(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     var events = 0
     for round in 0..<30_000 {

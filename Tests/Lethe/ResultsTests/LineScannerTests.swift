@@ -6,7 +6,7 @@ import Vocabulary
   private static let created = Timestamp("2021-08-11T19:42:55.000Z")
   private static let redacted = Timestamp("2022-01-02T03:04:05+00:00")
 
-  /// The table of the guide and of its older editions.
+  /// The table of the guide, with its older editions.
   @Test(arguments: [
     (JobType.tweets, "delete", "deleted", Reason.deleted),
     (.tweets, "delete", "protected", .protected),
@@ -39,7 +39,7 @@ import Vocabulary
     (.tweets, "scrub_geo", "tweet_edited"), (.tweets, "protect", "protected"),
     (.tweets, "DELETE", "deleted"), (.tweets, "", "deleted"),
   ])
-  func aPairThatIsNotDocumentedIsNotGuessedAt(type: JobType, action: String, word: String) {
+  func anUndocumentedPairIsRefused(type: JobType, action: String, word: String) {
     let line = #"{"id":"5","action":"\#(action)","reason":"\#(word)"}"#
     #expect(
       scan(line, type) == .refused("unknown action \(action) for reason \(word)", id: 5))
@@ -78,7 +78,7 @@ import Vocabulary
     #expect(scan(line) == Self.plain)
   }
 
-  @Test func deletedAtIsAnAliasAndRedactedAtComesFirst() {
+  @Test func deletedAtIsAnAliasAndRedactedAtHasPriority() {
     func redactedAt(_ fields: String) -> Timestamp?? {
       guard
         case .event(let event) = scan(
@@ -98,7 +98,7 @@ import Vocabulary
   }
 
   @Test(arguments: ["", " ", "\r", "\t \r"])
-  func anEmptyLineIsNothing(line: String) {
+  func anEmptyLineIsBlank(line: String) {
     #expect(scan(line) == .blank)
   }
 
@@ -135,11 +135,11 @@ import Vocabulary
     ("<html>", "not a JSON object", nil),
     ("\u{FEFF}{}", "not a JSON object", nil),
   ])
-  func whatCannotBeActedOnIsRefusedWithTheReasonWhy(line: String, why: String, id: Int64?) {
+  func anUnusableLineIsRefusedWithTheReason(line: String, why: String, id: Int64?) {
     #expect(scan(line) == .refused(why, id: id))
   }
 
-  /// The API quotes the line that it complains of. Only a line as a chunk's file has it names an ID.
+  /// The API quotes the line that caused its error. The quote names an ID only if it has the form of a line in a chunk's file.
   @Test(
     arguments: [
       (#"{"id":"not_a_valid_id","error":"invalid_id"}"#, "invalid_id", nil),
@@ -154,11 +154,11 @@ import Vocabulary
       (#"{"id":"","error":"invalid_id"}"#, "invalid_id", nil),
       (#"{"id":"9223372036854775808","error":"invalid_id"}"#, "invalid_id", nil),
     ] as [(String, String, Int64?)])
-  func aComplaintOfTheAPINamesAnIDOnlyAsAChunkWritesIt(line: String, word: String, id: Int64?) {
+  func anErrorOfTheAPINamesAnIDOnlyInTheFormOfAChunksLine(line: String, word: String, id: Int64?) {
     #expect(scan(line) == .error("the API says \(word)", id: id))
   }
 
-  @Test func aComplaintAboutNoLineIsRefusedLikeALineWithoutID() {
+  @Test func anErrorWithoutALineIsRefusedLikeALineWithoutID() {
     for line in [#"{"error":"internal"}"#, #"{"error":"internal","id":null}"#] {
       #expect(scan(line) == .refused("the API says internal", id: nil))
     }
@@ -183,7 +183,7 @@ import Vocabulary
     arguments: [
       [0xFF], [0xC0, 0xAF], [0xE2, 0x82], [0xED, 0xA0, 0x80], [0xF4, 0x90, 0x80, 0x80], [0x80],
     ] as [[UInt8]])
-  func whatIsNotUTF8IsRefusedWhereverItStands(bytes: [UInt8]) {
+  func invalidUTF8IsRefusedAtEveryPlace(bytes: [UInt8]) {
     for padding in 0..<9 {
       let line =
         Array(#"{"id":"5","action":"delete","reason":"deleted","x":""#.utf8)
@@ -198,7 +198,7 @@ import Vocabulary
     ("9223372036854775808", nil), ("9999999999999999999", nil), ("18446744073709551621", nil),
     ("0", nil), ("00000000000000000005", nil),
   ])
-  func idsReachTo63BitsAndNeverPassThroughAFloat(digits: String, id: Int64?) {
+  func idsHaveUpTo63BitsAndAreNotReadAsFloats(digits: String, id: Int64?) {
     let rest = #""action":"delete","reason":"deleted"}"#
     let expected =
       id.map {
@@ -215,20 +215,20 @@ import Vocabulary
   @Test(arguments: [
     "-5", "+5", "5 ", " 5", "5.0", "5e3", "0x5", "５", "", "five", "5\\n", "\\u002b5",
   ])
-  func aTextThatIsNoIDIsNoID(text: String) {
+  func anInvalidTextIsNoID(text: String) {
     #expect(
       scan(#"{"id":"\#(text)","action":"delete","reason":"deleted"}"#)
         == .refused("the id is not a 64-bit number", id: nil))
   }
 
   @Test(arguments: ["-5", "5.0", "5e3", "5E0", "0.5"])
-  func aNumberThatIsNoIDIsRefused(number: String) {
+  func aNumberThatIsNotAnIDIsRefused(number: String) {
     #expect(
       scan(#"{"id":\#(number),"action":"delete","reason":"deleted"}"#)
         == .refused("id is not a string", id: nil))
   }
 
-  @Test func nestingIsFollowedToALimitAndNotRecursedIntoBeyond() {
+  @Test func nestingIsReadOnlyToALimit() {
     func line(_ depth: Int) -> String {
       #"{"x":"# + String(repeating: "[", count: depth) + String(repeating: "]", count: depth)
         + #","id":"5","action":"delete","reason":"deleted"}"#

@@ -1,7 +1,7 @@
 import Results
 import Vocabulary
 
-/// What the scanner says of a line of text.
+/// The scanner's result for a line of text.
 func scan(_ line: String, _ type: JobType = .tweets) -> ScannedLine {
   scan(Array(line.utf8), type)
 }
@@ -10,7 +10,7 @@ func scan(_ line: [UInt8], _ type: JobType = .tweets) -> ScannedLine {
   line.withUnsafeBytes { LineScanner(type: type).scan($0) }
 }
 
-/// Why the scanner refuses a line; nil where it does not.
+/// The reason why the scanner refuses a line; nil if it accepts the line.
 func refusal(_ line: String, _ type: JobType = .tweets) -> String? {
   switch scan(line, type) {
   case .refused(let why, _), .error(let why, _): why

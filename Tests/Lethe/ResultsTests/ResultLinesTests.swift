@@ -39,7 +39,7 @@ import Testing
     return lines
   }
 
-  /// The plain definition of what a file's lines are.
+  /// A simple implementation that splits a file into lines.
   private static func split(_ bytes: [UInt8]) -> [Line] {
     var parts = bytes.split(separator: 0x0A, omittingEmptySubsequences: false).map(Array.init)
     let isLastTerminated = parts.last?.isEmpty ?? true
@@ -59,7 +59,7 @@ import Testing
     "é\n😀",
     "\u{2028}\n\u{85}\u{0}\n",
   ])
-  func linesAreWhatLiesBetweenLineFeeds(text: String) throws {
+  func linesAreSeparatedByLineFeeds(text: String) throws {
     try Self.write(Self.bytes(text)) { path in
       for blockBytes in [1, 2, 3, 128 * 1024] {
         let lines = try Self.read(path, blockBytes: blockBytes)
@@ -76,7 +76,7 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 3, 4, 5, 6, 7, 8] as [UInt64])
-  func anyBlockSizeGivesTheLinesOfAPlainSplit(seed: UInt64) throws {
+  func everyBlockSizeGivesTheLinesOfASimpleSplit(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     for _ in 0..<12 {
       var content: [UInt8] = []
@@ -103,7 +103,7 @@ import Testing
   }
 
   @Test(arguments: [-1, 0, 1, 2, 65_536, 200_000], [100, 4096, 65_536, 65_537, 1 << 20])
-  func aLineIsTooLongBeyondItsLimitAndNotAtIt(extra: Int, blockBytes: Int) throws {
+  func aLineIsTooLongOnlyAboveTheLimit(extra: Int, blockBytes: Int) throws {
     let long = [UInt8](repeating: UInt8(ascii: "x"), count: ResultLines.lineBytesMax + extra)
     for end in ["", "\n", "\nnext", "\n\nnext\n"] {
       let content = Self.bytes("first\n") + long + Self.bytes(end)
@@ -114,7 +114,7 @@ import Testing
     }
   }
 
-  @Test func whatTheBodyThrowsComesOut() throws {
+  @Test func anErrorOfTheBodyIsThrown() throws {
     struct Stop: Error {}
     try Self.write(Self.bytes("a\nb\n")) { path in
       var file = try ResultLines(path: path)
@@ -130,7 +130,7 @@ import Testing
     #expect(throws: CocoaError.self) { _ = try Self.read("/nowhere/result", blockBytes: 1) }
   }
 
-  // MARK: Whether a file is whole
+  // MARK: Complete files
 
   @Test(arguments: [
     """
@@ -140,7 +140,7 @@ import Testing
     """,
     "{\"id\":\"1\",\"action\":\"delete\",\"reason\":\"deleted\"}\r\n\r\n{\"id\":\"2\",\"n\":12.5e3}\r\n",
   ])
-  func aCutIsSeenWhereverItIsUnlessALineEndsThere(text: String) throws {
+  func aCutInsideALineIsDetected(text: String) throws {
     let whole = Self.bytes(text)
     var unseen = 0
     for length in 0...whole.count {
@@ -163,14 +163,14 @@ import Testing
     ("not json", false), ("{\"id\":\"1\"", false), ("{}\n{\"id\":\"1\"", false), ("{}\n{}{", false),
     ("[]", false),
   ])
-  func onlyALineFeedOrAWholeObjectEndsAResult(text: String, isWhole: Bool) throws {
+  func onlyALineFeedOrACompleteObjectEndsAResult(text: String, isWhole: Bool) throws {
     try Self.write(Self.bytes(text)) { path throws in
       #expect(try ResultLines.endsWhole(path: path) == isWhole)
     }
   }
 
   @Test(arguments: [0, 1, 65_500, 65_536, 200_000])
-  func onlyTheLastLineCountsHoweverLongTheFileIs(filler: Int) throws {
+  func onlyTheLastLineCountsInFilesOfEveryLength(filler: Int) throws {
     let start = [UInt8](repeating: UInt8(ascii: "{"), count: filler) + [0x0A]
     for (tail, isWhole) in [("{\"id\":\"1\"}", true), ("{\"id\":\"1\"", false), ("", true)] {
       try Self.write(start + Self.bytes(tail)) { path throws in
@@ -179,8 +179,8 @@ import Testing
     }
   }
 
-  /// A last line beyond the limit cannot be believed to be whole.
-  @Test func aLastLineTooLongToBeReadIsNotWhole() throws {
+  /// A last line above the limit does not count as complete.
+  @Test func aLastLineAboveTheLimitIsNotComplete() throws {
     let long = Self.bytes("{\"x\":\"") + [UInt8](repeating: 0x61, count: 70_000) + Self.bytes("\"}")
     try Self.write(long) { path throws in
       #expect(try !ResultLines.endsWhole(path: path))
