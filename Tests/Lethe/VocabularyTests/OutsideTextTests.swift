@@ -2,13 +2,13 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Text from outside has no secret in it by the time it is logged or stored.
+/// Text from outside contains no secret when it is logged or stored.
 @Suite struct OutsideTextTests {
   private static let signature = "Zm9vYmFyMTIzNDU2Nzg5MGFiY2RlZg"
   private static let jwt =
     "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 
-  /// A form in which a service may quote a secret, the secret, and what has to be left to be read.
+  /// A form in which a service may quote a secret, the secret, and the text that must remain readable.
   struct Form: Sendable, CustomTestStringConvertible {
     let text: String
     let secrets: [String]
@@ -65,16 +65,16 @@ import Vocabulary
   ]
 
   @Test(arguments: forms)
-  func noSecretIsLeftInIt(form: Form) {
+  func noSecretRemainsInOutsideText(form: Form) {
     let text = form.text.withoutSecrets(["a-token-of-this-App", "a/token+of=this"])
     for secret in form.secrets { #expect(!text.contains(secret), "\(text)") }
     #expect(text.contains(form.left), "\(text)")
     #expect(!text.isEmpty)
-    // Once more takes nothing away.
+    // A second pass changes nothing.
     #expect(text.withoutSecrets() == text)
   }
 
-  @Test func aSecretIsKnownInItsOtherForms() {
+  @Test func aSecretIsFoundInItsOtherForms() {
     for quoted in ["a/token+of=this", "a%2Ftoken%2Bof%3Dthis"] {
       #expect(!"got \(quoted) here".withoutSecrets(["a/token+of=this"]).contains("token"))
     }
@@ -89,17 +89,17 @@ import Vocabulary
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "what? nobody knows", "a = b, c: d", "", "one",
   ])
-  func whatHasNoneStaysAsItIs(text: String) {
+  func aTextWithoutASecretIsUnchanged(text: String) {
     #expect(text.withoutSecrets(["a-token-of-this-App"]) == text)
   }
 
-  @Test func controlCharactersSteerNothing() {
+  @Test func controlCharactersAreReplaced() {
     let text = "a\u{1B}[31mred\u{7}\r\nb\u{0}c\u{85}d\u{2028}e\u{202E}f\tg"
     #expect(text.withoutSecrets() == "a?[31mred? b?c d ef g")
   }
 
   @Test(arguments: [1, 2, 3, 4, 5] as [UInt64])
-  func itIsBoundedAndNoSecretIsCutThrough(seed: UInt64) {
+  func outsideTextIsShortenedAndNoSecretIsSplit(seed: UInt64) {
     var random = SeededGenerator(seed: seed)
     for _ in 0..<40 {
       let filler = String(repeating: "word ", count: Int.random(in: 0...900, using: &random))

@@ -34,7 +34,8 @@ import Vocabulary
         ["HTTPS_PROXY": "http://p", "NO_PROXY": "i.x.com,pi.x.com,x.co"], "http://p:80 HTTPS_PROXY"
       ),
     ] as [([String: String], String?)])
-  func theVariablesCountAsElsewhere(environment: [String: String], expected: String?) throws {
+  func proxyVariablesWorkAsInOtherPrograms(environment: [String: String], expected: String?) throws
+  {
     #expect(try Self.proxy(to: ("https", "api.x.com", 443), environment) == expected)
   }
 
@@ -46,13 +47,13 @@ import Vocabulary
     ("::1", "[::1]", true), ("::1", "[::1]:443", true), ("::1", "[::1]:444", false),
     ("127.0.0.1", "127.0.0.0/99", false), ("127.0.0.1", "0.0.0.0/0", true),
   ])
-  func addressesAndNetworksAreExcepted(host: String, exception: String, isExcepted: Bool) throws {
+  func addressesAndNetworksCanBeExcepted(host: String, exception: String, isExcepted: Bool) throws {
     let found = try Self.proxy(
       to: ("https", host, 443), ["HTTPS_PROXY": "http://p", "NO_PROXY": exception])
     #expect((found == nil) == isExcepted)
   }
 
-  @Test func whatIsChosenCountsForMoreThanTheVariables() throws {
+  @Test func aConfiguredProxyHasPriorityOverTheVariables() throws {
     let environment = ["HTTPS_PROXY": "http://p", "HTTP_PROXY": "http://q", "NO_PROXY": "inside"]
     func found(_ chosen: String?, _ scheme: String, _ host: String) throws -> String? {
       try Self.proxy(to: (scheme, host, 1), chosen: chosen, environment)
@@ -64,9 +65,9 @@ import Vocabulary
     #expect(try found(nil, "http", "x") == "http://q:80 HTTP_PROXY")
   }
 
-  /// The token would leave this machine unencrypted, for a loopback address of the proxy's.
+  /// Otherwise the token would leave this machine unencrypted, for a loopback address of the proxy's machine.
   @Test(arguments: ["127.0.0.1", "127.9.9.9", "localhost", "LOCALHOST", "::1"])
-  func thisMachineIsReachedOverHTTPByNoOtherMachine(host: String) throws {
+  func noProxyIsUsedForThisMachineOverHTTP(host: String) throws {
     for proxy in ["http://proxy.example:3128", "http://10.0.0.1", "socks5://proxy.example"] {
       let environment = ["HTTP_PROXY": proxy]
       #expect(try Self.proxy(to: ("http", host, 8080), environment) == nil)
@@ -77,7 +78,7 @@ import Vocabulary
     #expect(try Self.proxy(to: ("https", host, 8080), ["ALL_PROXY": "p"]) != nil)
   }
 
-  @Test func whatIsNotUsedIsNotLookedAt() throws {
+  @Test func anUnusedVariableIsNotChecked() throws {
     let odd = ["HTTP_PROXY": "https://p", "HTTPS_PROXY": "http://p"]
     let settings = try ProxySettings(chosen: nil, environment: odd, isEncrypted: true)
     #expect(settings.proxy(scheme: "https", host: "x", port: 443) != nil)
@@ -91,7 +92,7 @@ import Vocabulary
     "http://u:hunter2@p/path",
     "http://p:0", "http://p:70000", "http://p:x", "http://u:hunter2@p?x",
   ])
-  func whatIsNoProxysAddressIsRefusedWithoutWhatItHolds(url: String) throws {
+  func anInvalidProxyIsRefusedAndItsContentIsNotShown(url: String) throws {
     let refusal = #expect(throws: ProxyRefusal.self) {
       try ProxySettings(chosen: nil, environment: ["HTTPS_PROXY": url])
     }
@@ -99,7 +100,7 @@ import Vocabulary
     #expect("\(String(describing: refusal))".contains("hunter2") == false)
   }
 
-  @Test func aProxyNeverShowsItsCredentials() throws {
+  @Test func aProxysDescriptionContainsNoCredentials() throws {
     let proxy = try Proxy("http://u:s%40cret@p.example", origin: "api.proxy")
     #expect((proxy.user, proxy.exposedPassword) == ("u", "s@cret"))
     for text in ["\(proxy)", String(reflecting: proxy), String(describing: proxy)] {

@@ -4,7 +4,7 @@ import Testing
 import Vocabulary
 
 @Suite struct TimestampTests {
-  /// The value as PostgreSQL counts it: microseconds since 2000-01-01 00:00 UTC.
+  /// The value in PostgreSQL's unit: microseconds since 2000-01-01 00:00 UTC.
   @Test(arguments: [
     ("2000-01-01T00:00:00Z", 0),
     ("2000-01-01T00:00:00.000001Z", 1),
@@ -23,7 +23,7 @@ import Vocabulary
     ("2000-02-29T00:00:00Z", 59 * 86_400_000_000),
     ("1970-01-01T00:00:00Z", -946_684_800_000_000),
   ])
-  func readsEveryFormThatTheAPIHasBeenSeenToWrite(text: String, microseconds: Int64) {
+  func everyFormThatTheAPIHasWrittenIsRead(text: String, microseconds: Int64) {
     #expect(Timestamp(text)?.microsecondsSince2000 == microseconds)
     let bytes = Array(text.utf8)
     #expect(bytes.withUnsafeBytes { Timestamp($0) }?.microsecondsSince2000 == microseconds)
@@ -40,17 +40,17 @@ import Vocabulary
     "2021-08-11T19:42:55 Z", "2021/08/11T19:42:55Z", "-2021-08-11T19:42:55Z",
     "２０２１-08-11T19:42:55Z", "2021-08-11T19:42:55\u{0}Z",
   ])
-  func refusesWhatIsNoTime(text: String) {
+  func anInvalidTimeIsRefused(text: String) {
     #expect(Timestamp(text) == nil)
     let bytes = Array(text.utf8)
     #expect(bytes.withUnsafeBytes { Timestamp($0) } == nil)
   }
 
   @Test(arguments: [1, 2, 3, 4] as [UInt64])
-  func readsWhatFoundationReadsOnRandomDates(seed: UInt64) throws {
+  func randomDatesAreReadAsByFoundation(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     for _ in 0..<2_500 {
-      // Includes days that do not exist, which both have to refuse.
+      // This includes days that do not exist. Both parsers must refuse them.
       let year = Int.random(in: 1583...2999, using: &random)
       let month = Int.random(in: 1...12, using: &random)
       let day = Int.random(in: 1...31, using: &random)
@@ -84,7 +84,7 @@ import Vocabulary
     return (offset.hasPrefix("-") ? -60 : 60) * (parts[0] * 60 + parts[1])
   }
 
-  @Test func everyDayOfFourCenturiesFollowsTheOneBefore() throws {
+  @Test func everyDayOfFourCenturiesFollowsThePreviousDay() throws {
     var previous = try #require(Timestamp("1799-12-31T12:00:00Z"))
     var days = 0
     for year in 1800..<2200 {

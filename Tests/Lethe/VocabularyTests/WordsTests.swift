@@ -16,7 +16,7 @@ import Vocabulary
     ]
   }
 
-  @Test func aTokenNeverDescribesItself() {
+  @Test func aTokensDescriptionDoesNotContainTheToken() {
     for text in Self.everyDescription(of: BearerToken("hunter2")) {
       #expect(!text.contains("hunter2"))
       #expect(!text.isEmpty)
@@ -24,7 +24,7 @@ import Vocabulary
     #expect(BearerToken("hunter2").exposed == "hunter2")
   }
 
-  @Test func aSignedURLDescribesItselfWithoutItsQuery() {
+  @Test func aSignedURLsDescriptionHasNoQuery() {
     let url = SignedURL("https://storage.googleapis.com/bucket/1?X-Goog-Signature=hunter2&b=?c")
     for text in Self.everyDescription(of: url) { #expect(!text.contains("hunter2")) }
     #expect(url.description == "https://storage.googleapis.com/bucket/1?…")
@@ -32,11 +32,11 @@ import Vocabulary
     #expect(SignedURL("https://api.x.com/plain").description == "https://api.x.com/plain")
   }
 
-  @Test func whoeverHoldsThemDoesNotDescribeThemEither() {
+  @Test func aValueThatContainsSecretsDoesNotDescribeThem() {
     for text in Self.everyDescription(of: Holder()) { #expect(!text.contains("hunter2")) }
   }
 
-  @Test func secretsAreComparedByWhatTheyHide() {
+  @Test func secretsAreComparedByTheirValues() {
     #expect(BearerToken("a") == BearerToken("a"))
     #expect(BearerToken("a") != BearerToken("b"))
     #expect(SignedURL("https://a/?1") != SignedURL("https://a/?2"))
@@ -49,13 +49,13 @@ import Vocabulary
     ("deactivated", .deactivated), ("protected", .protected), ("geo_scrubbed", .geoScrubbed),
     ("scrub_geo", .geoScrubbed), ("tweet_edited", .tweetEdited),
   ])
-  func everyDocumentedWordIsKnown(word: String, reason: Reason) {
+  func everyDocumentedReasonIsKnown(word: String, reason: Reason) {
     #expect(Reason(word: word) == reason)
     #expect(Reason(word: word[...]) == reason)
   }
 
   @Test(arguments: ["", "Deleted", "deleted ", "clean", "withheld", "geoScrubbed", "scrub-geo"])
-  func noOtherWordIs(word: String) {
+  func noOtherReasonIsKnown(word: String) {
     #expect(Reason(word: word) == nil)
   }
 
@@ -74,7 +74,7 @@ import Vocabulary
     ("paused", .unrecognized("paused"), true), ("Complete", .unrecognized("Complete"), true),
     ("", .unrecognized(""), true),
   ])
-  func aWordIsKeptAndAnUnknownOneIsNotTakenForTheEnd(
+  func aStatusIsKeptAndAnUnknownStatusIsNotFinal(
     word: String, status: JobStatus, isActive: Bool
   ) {
     #expect(JobStatus(word) == status)
@@ -82,7 +82,7 @@ import Vocabulary
     #expect(JobStatus(word).isActive == isActive)
   }
 
-  @Test func onlyTheKnownWordsEqualTheCases() {
+  @Test func onlyKnownStatusesEqualTheCases() {
     #expect(JobStatus.unrecognized("complete") != .complete)
   }
 }
