@@ -6,7 +6,7 @@ import Testing
 
 @testable import ComplianceAPI
 
-/// What the headers of an answer say, however odd.
+/// The effect of an answer's headers, also of unusual ones.
 @Suite struct AnswerHeaderTests {
   private final class ClientOutput: LogHandler, Sendable {
     private let lines = Mutex<[String]>([])
@@ -26,14 +26,14 @@ import Testing
     func log(event: LogEvent) { lines.withLock { $0.append("\(event.message)") } }
   }
 
-  /// Seconds from now, as the header has them, and how long is waited at most.
+  /// Seconds from now, as written in the header, and the shortest and longest wait.
   @Test(
     arguments: [
       ("inf", 60, 60), ("-inf", 60, 60), ("nan", 60, 60), ("1e300", 890, 900), ("-1e300", 0, 1),
       ("tomorrow", 60, 60), ("", 60, 60), ("+4000", 890, 900), ("+100", 90, 100), ("-100", 0, 1),
       ("ms+100", 90, 100), ("99999999999999999999", 890, 900), ("0", 0, 1),
     ] as [(String, Double, Double)])
-  func aResetIsWaitedForWithinItsWindow(text: String, least: Double, most: Double) async {
+  func theClientWaitsForAResetWithinItsWindow(text: String, least: Double, most: Double) async {
     let said = ClientOutput()
     let budgets = RateBudgets(logger: Logger(label: "test") { _ in said })
     let now = Date(timeIntervalSince1970: 1_790_000_000)
@@ -55,7 +55,7 @@ import Testing
     if most == 900 { #expect(said.count == 1) }
   }
 
-  /// A success shows that a request was left, though it does not say how many.
+  /// A success shows that the limit was not used up, but it does not show how many requests are left.
   @Test(arguments: [(200, 0.0), (204, 0), (429, 890), (503, 890), (404, 890)])
   func aSuccessWithoutTheHeadersEndsTheLimit(status: Int, least: Double) async {
     let budgets = RateBudgets(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
@@ -78,7 +78,7 @@ import Testing
       ("7", 429, 7), ("7", 503, 7), ("Wed, 25 Nov 2026 00:00:09 GMT", 503, 9), ("1e300", 429, 900),
       ("nan", 503, 0), ("-5", 503, 0), ("soon", 503, 0), ("7", 500, 0),
     ] as [(String, Int, Double)])
-  func retryAfterIsHeeded(text: String, status: Int, seconds: Double) async throws {
+  func retryAfterIsUsed(text: String, status: Int, seconds: Double) async throws {
     let budgets = RateBudgets(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     let now = try #require(HTTPDate.date("Wed, 25 Nov 2026 00:00:00 GMT"))
     await budgets.note(["Retry-After": text], status: status, of: .get, serverNow: now)
@@ -87,7 +87,7 @@ import Testing
   }
 
   @Test(arguments: [-960.0, 960, -90, 90, -30, 30, 0])
-  func expiryIsJudgedByTheServersClock(skew: Double) async {
+  func uploadURLExpiryIsMeasuredByTheServersClock(skew: Double) async {
     let said = ClientOutput()
     let clock = ServerClock(logger: Logger(label: "test") { _ in said })
     let formatter = DateFormatter()

@@ -15,7 +15,7 @@ import Testing
     #expect(ContentCoding(HTTPHeaders(values.map { ("Content-Encoding", $0) })) == coding)
   }
 
-  /// zlib's own format, as `deflate` has it.
+  /// zlib's format, which `deflate` uses.
   private static func packed(_ bytes: [UInt8]) -> [UInt8] {
     var size = compressBound(uLong(bytes.count))
     var packed = [UInt8](repeating: 0, count: Int(size))
@@ -36,20 +36,20 @@ import Testing
   }
 
   @Test(arguments: [1, 7, 1 << 16])
-  func whatWasPackedComesOutInAnyBlocks(blockBytes: Int) throws {
+  func packedBytesAreDecodedInBlocksOfEverySize(blockBytes: Int) throws {
     let bytes = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* $0 >> 7) }
     let packed = Self.packed(bytes)
     let (all, isComplete) = try Self.unpacked(packed, blockBytes: blockBytes)
     #expect(all == bytes && isComplete)
     let (part, isWhole) = try Self.unpacked(Array(packed.dropLast(3)), blockBytes: blockBytes)
     #expect(!isWhole && part.count <= bytes.count)
-    // One after the other, as gzip allows.
+    // Two streams, one after the other, as gzip allows.
     let (twice, isWholeTwice) = try Self.unpacked(packed + packed, blockBytes: blockBytes)
     #expect(twice == bytes + bytes && isWholeTwice)
     let (filled, isFilled) = try Self.unpacked(packed + [0, 0, 0, 0], blockBytes: blockBytes)
     #expect(filled == bytes && isFilled)
     if blockBytes > 1 {
-      // Without zlib's head of 2 bytes and its sum of 4.
+      // Without zlib's header of 2 bytes and its checksum of 4 bytes.
       let raw = Array(packed.dropFirst(2).dropLast(4))
       let (plain, isPlain) = try Self.unpacked(raw, blockBytes: blockBytes, mayBeRaw: true)
       #expect(plain == bytes && isPlain)

@@ -3,7 +3,7 @@ import Testing
 
 @testable import ComplianceAPI
 
-/// Jobs in the shapes that an API comes up with.
+/// Jobs in the forms that an API may send.
 @Suite struct JobAnswerTests {
   @Test(
     arguments: [
@@ -16,7 +16,7 @@ import Testing
       (#"{"name":"n"}"#, nil), (#"{"id":1.5,"name":"n"}"#, nil), (#"{"id":null}"#, nil), ("3", nil),
       ("null", nil), (#""17""#, nil),
     ] as [(String, String?)])
-  func anOddEntryHidesNoOther(entry: String, id: String?) throws {
+  func anUnusualEntryDoesNotHideOtherEntries(entry: String, id: String?) throws {
     let listing = #"{"data":[{"id":"1","name":"first"},\#(entry),{"id":"2","name":"last"}]}"#
     let answer = try JSONDecoder().decode(JobsAnswer.self, from: Data(listing.utf8))
     let jobs = (answer.data ?? []).compactMap(\.value)
@@ -32,11 +32,11 @@ import Testing
       (#"{"data":{"id":"1"},"errors":[{"title":"t"}]}"#, false), (#"{"errors":[]}"#, false),
       (#"{"errors":["text"]}"#, false), (#"{"errors":"text"}"#, false), ("{}", false),
     ] as [(String, Bool)])
-  func anErrorListIsAnErrorWhereThereIsNothingElse(body: String, isError: Bool) {
+  func anErrorListIsAnErrorOnlyWithoutOtherContent(body: String, isError: Bool) {
     #expect(Problem(body: Array(body.utf8), secrets: []).isErrorList == isError)
   }
 
-  @Test func numbersAreReadAlsoAsText() {
+  @Test func numbersMayBeWrittenAsText() {
     let problem = Problem(
       body: Array(#"{"errors":[{"status":"404","code":"88"}]}"#.utf8), secrets: [])
     #expect(problem.status == 404 && problem.cause == .rateLimited)

@@ -3,21 +3,21 @@ import Vocabulary
 
 @testable import ComplianceAPI
 
-/// What `api.profile: auto` makes of the API's answers.
+/// What `api.profile: auto` learns from the API's answers.
 @Suite struct ProfileTests {
-  @Test func oneRefusalCountsForGoodWhoeverElseWasUnderWay() async {
+  @Test func oneRefusalDecidesForAllConcurrentRequests() async {
     let profile = ProfileInUse(.auto)
     #expect(await !profile.asksForParts)
     await profile.seen(isStorageHost: true)
     #expect(await profile.asksForParts)
-    // Two creates were under way: each is to be asked for again.
+    // Two creations were in progress. Each must be requested again.
     #expect(await profile.refused())
     #expect(await profile.refused())
     await profile.seen(isStorageHost: true)
     #expect(await !profile.asksForParts)
   }
 
-  @Test func whatTheDefinitionSaysIsNotFoundOut() async {
+  @Test func aConfiguredProfileIsNotDetected() async {
     let (native, gcs) = (ProfileInUse(.native), ProfileInUse(.gcs))
     await native.seen(isStorageHost: true)
     #expect(await !native.asksForParts)

@@ -4,7 +4,7 @@ import Testing
 
 @testable import ComplianceAPI
 
-/// docs/reference/api-outcomes.md, held against the program.
+/// docs/reference/api-outcomes.md, compared with the program.
 @Suite struct StatusTableTests {
   private static let words: [String: APIError.Kind] = [
     "again": .temporary, "rate limit": .rateLimited, "cap reached": .capped,
@@ -19,7 +19,7 @@ import Testing
     "session": .session, "part": .part, "download": .download,
   ]
 
-  /// The cells of the rows of a table, whose heading begins with a word.
+  /// The cells of the rows of the table whose heading begins with `heading`.
   private static func table(_ heading: String) throws -> [[String]] {
     let text = try String(
       contentsOfFile: "\(repositoryRootPath)/docs/reference/api-outcomes.md", encoding: .utf8)
@@ -31,7 +31,7 @@ import Testing
     return [rows[0]] + rows.dropFirst(2)
   }
 
-  @Test func everyStatusMeansWhatThePageSays() throws {
+  @Test func everyStatusHasTheOutcomeOnThePage() throws {
     let rows = try Self.table("status")
     #expect(rows.count > 15)
     for row in rows.dropFirst() {
@@ -55,7 +55,7 @@ import Testing
     }
   }
 
-  @Test func everyProblemMeansWhatThePageSays() throws {
+  @Test func everyProblemHasTheOutcomeOnThePage() throws {
     let rows = try Self.table("word")
     #expect(rows[0].count == 4)
     for row in rows.dropFirst() {
@@ -87,8 +87,8 @@ import Testing
     }
   }
 
-  /// Each word of the two tables is explained.
-  @Test func everyWordHasItsConsequence() throws {
+  /// Each outcome in the two tables is explained.
+  @Test func everyOutcomeIsExplained() throws {
     let text = try String(
       contentsOfFile: "\(repositoryRootPath)/docs/reference/api-outcomes.md", encoding: .utf8)
     let consequences = text.split(separator: "## What becomes of it").last ?? ""
