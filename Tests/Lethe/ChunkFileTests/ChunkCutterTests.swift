@@ -18,7 +18,7 @@ import Testing
     Set(try FileManager.default.contentsOfDirectory(atPath: directory.string))
   }
 
-  /// Cuts with the rows handed over in the given pieces.
+  /// Cuts chunks from rows that arrive in the given pieces.
   private static func cut(
     _ pieces: [[UInt8]], in directory: FilePath, ids: Int = .max, bytes: Int = .max,
     firstNumber: Int = 1
@@ -34,7 +34,7 @@ import Testing
     return chunks
   }
 
-  /// What a chunk records of itself has to be what lies in its file.
+  /// The record of a chunk must match the content of its file.
   private static func expectTrue(_ chunk: ChunkFile, holds ids: [Int64]) throws {
     let content = try bytes(of: chunk)
     #expect(content == rows(ids))
@@ -50,7 +50,7 @@ import Testing
       (1, [[1], [2], [3], [4], [5]]), (2, [[1, 2], [3, 4], [5]]), (5, [[1, 2, 3, 4, 5]]),
       (6, [[1, 2, 3, 4, 5]]),
     ] as [(Int, [[Int64]])])
-  func aChunkHoldsAsManyIDsAsItMayAndNoMore(limit: Int, expected: [[Int64]]) throws {
+  func aChunkHasAsManyIDsAsTheLimitAllows(limit: Int, expected: [[Int64]]) throws {
     try withTemporaryDirectory { directory in
       let chunks = try Self.cut([Self.rows([1, 2, 3, 4, 5])], in: directory, ids: limit)
       #expect(chunks.map(\.number) == Array(1...expected.count))
@@ -58,13 +58,13 @@ import Testing
     }
   }
 
-  /// 8 and 9 take two bytes a row, 10 and on three.
+  /// The rows 8 and 9 have two bytes each. The rows from 10 on have three bytes each.
   @Test(
     arguments: [
       (4, [[8, 9], [10], [11]]), (6, [[8, 9], [10, 11]]), (7, [[8, 9, 10], [11]]),
       (9, [[8, 9, 10], [11]]), (10, [[8, 9, 10, 11]]), (1, [[8], [9], [10], [11]]),
     ] as [(Int, [[Int64]])])
-  func aChunkHoldsAsManyBytesAsItMayAndAlwaysOneID(limit: Int, expected: [[Int64]]) throws {
+  func aChunkHasAsManyBytesAsTheLimitAllowsAndAlwaysOneID(limit: Int, expected: [[Int64]]) throws {
     try withTemporaryDirectory { directory in
       let chunks = try Self.cut([Self.rows([8, 9, 10, 11])], in: directory, bytes: limit)
       try #require(chunks.count == expected.count)
@@ -72,7 +72,7 @@ import Testing
     }
   }
 
-  @Test func anIDThatComesTwiceIsWrittenOnceAlsoAcrossBlocksAndChunks() throws {
+  @Test func aRepeatedIDIsWrittenOnceAlsoAcrossBlocksAndChunks() throws {
     try withTemporaryDirectory { directory in
       let pieces = [[1, 1, 2], [2], [2, 3, 3], [3, 4]].map { Self.rows($0) }
       let chunks = try Self.cut(pieces, in: directory, ids: 2)
@@ -83,7 +83,7 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 3, 4] as [UInt64])
-  func howTheRowsComeDoesNotMatter(seed: UInt64) throws {
+  func theSizesOfTheInputBlocksDoNotMatter(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     var ids: [Int64] = []
     var last: Int64 = 0
@@ -114,7 +114,7 @@ import Testing
       #expect(content == Self.rows(unique), "seed \(seed)")
       for (chunk, next) in zip(cut, cut.dropFirst()) {
         #expect(chunk.ids <= limits.ids && chunk.bytes <= limits.bytes)
-        // One more row would have been too many.
+        // One more row would have exceeded the limit.
         let nextRow = "\(next.firstID)\n".utf8.count
         #expect(chunk.ids == limits.ids || chunk.bytes + nextRow > limits.bytes)
         #expect(chunk.lastID < next.firstID)
@@ -122,8 +122,8 @@ import Testing
     }
   }
 
-  /// Larger than what is gathered before a write.
-  @Test func aLargeChunkIsWrittenWhole() throws {
+  /// The chunk is larger than the buffer for writes.
+  @Test func aLargeChunkIsWrittenCompletely() throws {
     try withTemporaryDirectory { directory in
       let ids = (0..<200_000).map { 1_000_000_000_000_000_000 + Int64($0) * 3 }
       let chunks = try Self.cut([Self.rows(ids)], in: directory)
@@ -142,7 +142,7 @@ import Testing
     ("18446744073709551617\n", "not an ID: 18446744073709551617"),
     ("99999999999999999999\n", "not an ID: 99999999999999999999"),
   ])
-  func rowsThatAreNoAscendingIDsAreRefused(rows: String, message: String) throws {
+  func rowsThatAreNotAscendingIDsAreRefused(rows: String, message: String) throws {
     try withTemporaryDirectory { directory in
       var cutter = try ChunkCutter(
         directory: directory, prefix: "posts", limits: ChunkLimits(ids: 9, bytes: 99))
@@ -160,14 +160,14 @@ import Testing
     }
   }
 
-  @Test func theLargestIDIsTaken() throws {
+  @Test func theLargestIDIsAccepted() throws {
     try withTemporaryDirectory { directory in
       let chunks = try Self.cut([Self.rows([1, .max])], in: directory)
       try Self.expectTrue(#require(chunks.first), holds: [1, .max])
     }
   }
 
-  @Test func aDescentIsSeenAcrossBlocksAndChunks() throws {
+  @Test func aDescendingIDIsDetectedAcrossBlocksAndChunks() throws {
     try withTemporaryDirectory { directory in
       var cutter = try ChunkCutter(
         directory: directory, prefix: "posts", limits: ChunkLimits(ids: 1, bytes: 99))
@@ -183,7 +183,7 @@ import Testing
     }
   }
 
-  @Test func numbersGoOnFromTheFirstAndNameTheFiles() throws {
+  @Test func chunkNumbersContinueFromTheFirstAndNameTheFiles() throws {
     try withTemporaryDirectory { directory in
       let inner = directory.appending("made/if/missing")
       let chunks = try Self.cut([Self.rows([1, 2, 3])], in: inner, ids: 1, firstNumber: 999_999)
@@ -195,7 +195,7 @@ import Testing
     }
   }
 
-  @Test func nothingInMakesNoFile() throws {
+  @Test func noRowsCreateNoFile() throws {
     try withTemporaryDirectory { directory in
       let chunks = try Self.cut([[]], in: directory)
       #expect(chunks.isEmpty)
@@ -204,7 +204,7 @@ import Testing
     }
   }
 
-  @Test func aFileHasItsNameOnlyOnceItIsComplete() throws {
+  @Test func aFileGetsItsNameOnlyWhenItIsComplete() throws {
     try withTemporaryDirectory { directory in
       var cutter = try ChunkCutter(
         directory: directory, prefix: "posts", limits: ChunkLimits(ids: 2, bytes: 99))
@@ -222,7 +222,7 @@ import Testing
     }
   }
 
-  @Test func whatACrashLeftIsOverwritten() throws {
+  @Test func aFileThatACrashLeftIsOverwritten() throws {
     try withTemporaryDirectory { directory in
       for name in ["posts-000001.ids", "posts-000001.ids.partial"] {
         try Data("garbage of an earlier attempt\n".utf8)
@@ -234,7 +234,7 @@ import Testing
     }
   }
 
-  @Test func aChunkThatCannotGetItsNameLeavesNothingBehind() throws {
+  @Test func aChunkThatCannotGetItsNameLeavesNoFile() throws {
     try withTemporaryDirectory { directory in
       let taken = directory.appending("posts-000001.ids")
       try FileManager.default.createDirectory(

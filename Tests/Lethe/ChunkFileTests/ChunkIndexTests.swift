@@ -21,9 +21,9 @@ import Testing
     try Data(bytes).write(to: URL(fileURLWithPath: chunk.path.string))
   }
 
-  /// Every place around the blocks that the index is made of, and around the ends.
+  /// Every position at the borders of the index's blocks, and at both ends.
   @Test(arguments: [1, 2, 255, 256, 257, 511, 512, 513, 1000])
-  func everyIDOfTheChunkIsInItAndNoneBetweenThem(count: Int) throws {
+  func theIndexContainsTheIDsOfTheChunkAndNoOthers(count: Int) throws {
     let ids = (1...count).map { Int64($0) * 10 }
     try Self.withChunk(of: ids) { chunk in
       let index = try ChunkIndex(verifying: chunk)
@@ -39,9 +39,9 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 3, 4] as [UInt64])
-  func itAnswersAsASetDoesInAnyOrder(seed: UInt64) throws {
+  func theIndexAnswersLikeASetInAnyOrder(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
-    // Dense around some places, sparse elsewhere, with one to nineteen digits.
+    // The IDs are dense around some places and sparse elsewhere, with one to nineteen digits.
     var set: Set<Int64> = [1, .max]
     while set.count < 5_000 {
       let digits = Int.random(in: 0...18, using: &random)
@@ -63,7 +63,7 @@ import Testing
     }
   }
 
-  /// Each still looks like a chunk's file; only the recorded checksum and count tell.
+  /// Each still looks like a chunk's file. Only the recorded checksum and count show the difference.
   @Test(arguments: [
     ("another digit", "10\n21\n30\n"), ("a row less", "10\n20\n"),
     ("a row more", "10\n20\n30\n40\n"),
@@ -71,7 +71,7 @@ import Testing
     ("CRLF", "10\r\n20\r\n30\r\n"), ("another order", "20\n10\n30\n"),
     ("a blank line", "10\n20\n\n30\n"),
   ])
-  func aFileThatIsNotAsRecordedIsLost(what: String, content: String) throws {
+  func aFileThatDiffersFromItsRecordIsLost(what: String, content: String) throws {
     try Self.withChunk(of: [10, 20, 30]) { chunk in
       _ = try ChunkIndex(verifying: chunk)
       try Self.write(Array(content.utf8), to: chunk)
@@ -80,7 +80,7 @@ import Testing
   }
 
   @Test(arguments: [1, 2] as [UInt64])
-  func anyFlippedBitIsSeen(seed: UInt64) throws {
+  func everyFlippedBitIsDetected(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     try Self.withChunk(of: (1...2_000).map { Int64($0) * 7 }) { chunk in
       let bytes = try ChunkCutterTests.bytes(of: chunk)
@@ -96,14 +96,14 @@ import Testing
     }
   }
 
-  @Test func aFileThatIsGoneIsLost() throws {
+  @Test func aMissingChunkFileIsLost() throws {
     try Self.withChunk(of: [10]) { chunk in
       try FileManager.default.removeItem(atPath: chunk.path.string)
       Self.expectLost(chunk, "cannot open the chunk's file: ")
     }
   }
 
-  @Test func aCountOtherThanRecordedIsLost() throws {
+  @Test func aChunkWithAnotherCountThanRecordedIsLost() throws {
     try Self.withChunk(of: [10, 20]) { chunk in
       let wrong = ChunkFile(
         path: chunk.path, number: 1, firstID: 10, lastID: 20, ids: 3, bytes: chunk.bytes,
@@ -126,8 +126,8 @@ import Testing
     }
   }
 
-  /// An open file stays readable: a sweep that removes it does not disturb whoever holds the index.
-  @Test func itAnswersAfterTheFileWasRemoved() throws {
+  /// An open file stays readable. If a cleanup removes it, the index still works.
+  @Test func theIndexAnswersAfterTheFileWasRemoved() throws {
     try Self.withChunk(of: (1...1_000).map { Int64($0) }) { chunk in
       let index = try ChunkIndex(verifying: chunk)
       try FileManager.default.removeItem(atPath: chunk.path.string)

@@ -87,7 +87,7 @@ import Testing
   }
 
   @Test(arguments: [-960.0, 960, -90, 90, -30, 30, 0])
-  func uploadURLExpiryIsMeasuredByTheServersClock(skew: Double) async {
+  func aServerClockThatDiffersByMoreThanAMinuteIsUsed(skew: Double) async {
     let said = ClientOutput()
     let clock = ServerClock(logger: Logger(label: "test") { _ in said })
     let formatter = DateFormatter()
