@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A command as the program's own help has it.
+/// A command as the program's help shows it.
 struct CommandHelp: Decodable, Sendable {
   let commandName: String
   let abstract: String?
@@ -52,7 +52,7 @@ struct CommandHelp: Decodable, Sendable {
   var commands: [CommandHelp] { (subcommands ?? []).filter { $0.commandName != "help" } }
   var leaves: [CommandHelp] { commands.isEmpty ? [self] : commands.flatMap(\.leaves) }
 
-  /// Of a program that was built beside the tests.
+  /// The help of a program that was built with the tests.
   static func of(_ program: String) async throws -> CommandHelp {
     struct Dump: Decodable {
       let command: CommandHelp
@@ -61,9 +61,9 @@ struct CommandHelp: Decodable, Sendable {
     return try JSONDecoder().decode(Dump.self, from: Data(ending.stdout.utf8)).command
   }
 
-  // MARK: As a page has it
+  // MARK: The form of a page
 
-  /// All commands of a program in Markdown. What many of them take stands once, before them.
+  /// All commands of a program in Markdown. Arguments of many commands are listed once, before the commands.
   func reference() -> String {
     var counts: [Argument: Int] = [:]
     for argument in leaves.flatMap(\.ownArguments) { counts[argument, default: 0] += 1 }
@@ -108,9 +108,9 @@ struct CommandHelp: Decodable, Sendable {
       + arguments.map { "| `\($0.written)` | \($0.meaning) |" }).joined(separator: "\n")
   }
 
-  // MARK: Holding a command line against it
+  // MARK: Checking a command line
 
-  /// What is wrong with the words after the program's name; nil if nothing is.
+  /// The mistake in the words after the program's name; nil if there is none.
   func fault(in words: [String]) -> String? {
     var command = self
     var path = commandName
@@ -138,7 +138,7 @@ struct CommandHelp: Decodable, Sendable {
   }
 }
 
-/// What the documentation says of commands and options, held against the programs.
+/// The commands and options in the documentation, compared with the programs.
 @Suite struct CommandReferenceTests {
   @Test(arguments: [
     ("lethe", "docs/reference/commands.md"), ("compliance-server", "docs/reference/service.md"),
@@ -149,9 +149,9 @@ struct CommandHelp: Decodable, Sendable {
     try Page(path).expectPart("commands", is: help.reference())
   }
 
-  /// In blocks of code and in the text.
+  /// The commands in blocks of code and in the text.
   @Test(arguments: try Page.all().filter { $0.path != "CHANGELOG.md" })
-  func eachCommandThatAPageNamesIsThere(page: Page) async throws {
+  func eachCommandThatAPageNamesExists(page: Page) async throws {
     let programs = [
       "lethe": try await CommandHelp.of("lethe"),
       "compliance-server": try await CommandHelp.of("compliance-server"),
@@ -170,13 +170,13 @@ struct CommandHelp: Decodable, Sendable {
     }
   }
 
-  /// Each call of one of the programs in a line of shell: at its beginning, or after an operator.
+  /// Each call of one of the programs in a line of shell: at the beginning of the line, or after an operator.
   private static func commands(in line: String) -> [(program: String, words: [String])] {
     var words = line.replacing(/'[^']*'|"[^"]*"/, with: "…").split(separator: " ").map(String.init)
     if ["$", ">", "#"].contains(words.first) { words.removeFirst() }
     var commands: [(String, [String])] = []
     for part in words.split(whereSeparator: { ["|", "||", "&&", ";", "$("].contains($0) }) {
-      // Variables of the environment may stand before it.
+      // Environment variables may come before it.
       let command = part.drop { $0.wholeMatch(of: /[A-Z_]+=.*/) != nil }
       guard let program = command.first, ["lethe", "compliance-server"].contains(program) else {
         continue

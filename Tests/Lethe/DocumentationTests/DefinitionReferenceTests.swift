@@ -7,8 +7,8 @@ import Vocabulary
 
 @testable import Definitions
 
-/// The keys of definitions and of plans of faults, held against their parsers: which keys there are is found
-/// out by asking for one that nobody knows.
+/// The keys of definitions and of plans of faults, compared with their parsers. The test finds the existing keys
+/// by writing an unknown key.
 @Suite struct DefinitionReferenceTests {
   private static let page = "docs/reference/definition.md"
 
@@ -41,7 +41,7 @@ import Vocabulary
     }
   }
 
-  /// A heading names the mapping whose keys follow.
+  /// The heading names the mapping that contains the keys below it.
   private static func path(of heading: String) -> String? {
     ["The top level", "The plan"].contains(heading) ? "" : quoted(heading).first
   }
@@ -60,7 +60,7 @@ import Vocabulary
         actions: {deleted: delete, suspended: ignore, deactivated: ignore, protected: {protect: {set: {a: b}}}}
     """
 
-  @Test func theDefaultsAreThose() throws {
+  @Test func thePageHasTheDefaultsOfTheProgram() throws {
     let pipeline = try Pipeline.parse(yaml: Self.small, file: "x.yaml", environment: [:])
     let (api, limits) = (pipeline.api, pipeline.definition.limits)
     let dataset = try #require(pipeline.definition.datasets.first)
@@ -102,7 +102,7 @@ import Vocabulary
 
   // MARK: Examples
 
-  /// Whole definitions and plans of faults; and parts of a definition, put where they belong.
+  /// Whole definitions and plans of faults, and parts of a definition, which the test inserts in their place.
   @Test(arguments: try Page.all())
   func eachExampleCanBeRead(page: Page) throws {
     for block in page.codeBlocks where block.language == "yaml" {
@@ -133,7 +133,7 @@ import Vocabulary
     "deleted", "bounced", "suspended", "deactivated", "protected", "geo_scrubbed", "tweet_edited",
   ]
 
-  /// The whole that an example is a part of: a definition, a dataset or its actions.
+  /// The whole definition that contains the example. The example is a definition, a dataset or its actions.
   private static func whole(_ example: String) -> String? {
     let keys = Set(example.matches(of: /(?m)^([a-z_-]+):/).map { String($0.1) })
     let topKeys: Set = ["name", "warehouse", "api", "limits", "timeouts", "datasets"]
@@ -165,7 +165,7 @@ import Vocabulary
   }
 }
 
-/// The keys that a parser knows, by the mapping that they stand in.
+/// The keys that a parser knows, by the mapping that contains them.
 private struct KeysOfAParser {
   private enum Step {
     case key(String)
@@ -185,15 +185,15 @@ private struct KeysOfAParser {
     self.parse = parse
   }
 
-  /// What may hold a mapping with fixed keys: itself, or a list, or a key that the file chooses.
+  /// The places that may contain a mapping with fixed keys: directly, in a list, or under a key that the file chooses.
   private static let shapes: [[Step]] = [[], [.item], [.key("deleted")]]
 
-  /// Notes the keys of the mapping at a place, and of all that are in it.
+  /// Records the keys of the mapping at a place, and of all mappings in it.
   private mutating func explore(_ steps: [Step]) {
     for shape in Self.shapes {
       guard let keys = keys(at: steps + shape) else { continue }
       let path = Self.text(steps + shape)
-      // A target's targets are like itself, and its actions like those of its dataset.
+      // A target's targets have the same keys as the target. Its actions have the same keys as its dataset's actions.
       let inner = path.replacing(".targets[].targets[]", with: ".targets[]")
         .replacing(".targets[].actions", with: ".actions")
       if inner != path, known[inner]?.sorted() == keys.sorted() { return }
@@ -203,7 +203,7 @@ private struct KeysOfAParser {
     }
   }
 
-  /// The keys that the parser says it knows there; nil if it looks for none.
+  /// The keys that the parser reports as known there; nil if it expects none.
   private func keys(at steps: [Step]) -> [String]? {
     var yaml = "{no-such-key: 1}"
     for step in steps.reversed() {

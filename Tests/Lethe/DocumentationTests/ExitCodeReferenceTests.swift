@@ -3,15 +3,15 @@ import Testing
 
 @testable import LetheCommands
 
-/// docs/reference/exit-codes.md, held against the program.
+/// docs/reference/exit-codes.md, compared with the program.
 @Suite struct ExitCodeReferenceTests {
-  @Test func thePageHasEachCodeWithItsWord() throws {
+  @Test func thePageHasEachExitCodeWithItsName() throws {
     let rows = try Page("docs/reference/exit-codes.md").section("The codes").rows
     let documented = rows.map { "\($0[0]) \(quoted($0[1]).first ?? "")" }
     #expect(documented == ExitStatus.allCases.map { "\($0.rawValue) \($0.word)" })
   }
 
-  @Test func helpNamesTheSameCodes() async throws {
+  @Test func theHelpNamesTheSameExitCodes() async throws {
     let help = try await Program.run("lethe", ["--help"]).stdout.split(whereSeparator: \.isNewline)
       .joined(separator: " ")
     for status in ExitStatus.allCases {

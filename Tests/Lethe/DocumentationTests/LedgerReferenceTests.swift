@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// docs/reference/ledger.md, held against a migrated database.
+/// docs/reference/ledger.md, compared with a migrated database.
 @Suite struct LedgerReferenceTests {
   private static let path = "docs/reference/ledger.md"
 
@@ -63,7 +63,7 @@ import Vocabulary
     }
   }
 
-  /// The diagram's arrows are the transitions of the ledger: no more, no fewer.
+  /// The diagram's arrows are exactly the transitions of the ledger.
   @Test func theDiagramHasEachTransitionOfAChunk() throws {
     let diagram = try #require(
       try Page(Self.path).codeBlocks.first { $0.language == "mermaid" }?.text)
@@ -77,7 +77,7 @@ import Vocabulary
     #expect(Set(states) == Set(ChunkState.allCases.map(\.rawValue)))
   }
 
-  @Test func thePageSaysWhatEachTransitionSetsAndWhoMakesIt() throws {
+  @Test func thePageShowsTheColumnsAndTheCallerOfEachTransition() throws {
     let rows = try Page(Self.path).section("The states of a chunk").rows
     let known = ChunkTransition.all.map { move in
       func list(_ words: [String]) -> String { words.map { "`\($0)`" }.joined(separator: ", ") }
@@ -90,7 +90,7 @@ import Vocabulary
     #expect(rows == known)
   }
 
-  /// What the page on metrics asks the ledger works on it.
+  /// The queries on the metrics page work on the ledger.
   @Test func theQueriesForMetricsCanBeRun() async throws {
     let queries = try Page("docs/reference/metrics.md").codeBlocks.filter { $0.language == "sql" }
     #expect(queries.count == 5)

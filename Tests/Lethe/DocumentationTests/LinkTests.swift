@@ -2,10 +2,10 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Each link within the repository leads to a file, and to a heading of it.
+/// Each link within the repository leads to an existing file, and to an existing heading in it.
 @Suite struct LinkTests {
   @Test(arguments: try Page.all())
-  func linksLeadSomewhere(page: Page) throws {
+  func eachLinkLeadsToAnExistingPlace(page: Page) throws {
     let folder = URL(filePath: "/\(page.path)").deletingLastPathComponent().path
     for link in Self.links(of: page) where !link.contains("://") && !link.hasPrefix("mailto:") {
       let parts = link.split(separator: "#", maxSplits: 1, omittingEmptySubsequences: false)
@@ -21,8 +21,8 @@ import Testing
     }
   }
 
-  /// Every page is reached from the README.
-  @Test func noPageIsOutOfSight() throws {
+  /// Every page can be reached from the README by links.
+  @Test func everyPageCanBeReachedFromTheReadme() throws {
     var seen: Set<String> = []
     var waiting = ["README.md"]
     while let path = waiting.popLast() {
@@ -48,7 +48,7 @@ import Testing
     page.prose.joined(separator: "\n").matches(of: /\]\(([^()\s]+)\)/).map { String($0.1) }
   }
 
-  /// As GitHub and GitLab make them from headings.
+  /// The anchors that GitHub and GitLab create from headings.
   private static func anchors(of page: Page) -> Set<String> {
     var counts: [String: Int] = [:]
     var anchors: Set<String> = []

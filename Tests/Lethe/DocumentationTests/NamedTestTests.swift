@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The tests that the page on reliability names are there.
+/// The tests that the page on reliability names exist.
 @Suite struct NamedTestTests {
   @Test func eachNamedTestExists() throws {
     let names = try Page("docs/reliability.md").prose.flatMap { quoted($0) }

@@ -4,7 +4,7 @@ import Testing
 
 /// A page of the documentation, or the README.
 struct Page: Sendable, CustomTestStringConvertible {
-  /// From the repository's root: `docs/tutorial.md`.
+  /// The path from the repository's root, such as `docs/tutorial.md`.
   let path: String
   let text: String
 
@@ -15,7 +15,7 @@ struct Page: Sendable, CustomTestStringConvertible {
     text = try String(contentsOfFile: "\(repositoryRootPath)/\(path)", encoding: .utf8)
   }
 
-  /// The README, the changelog, and all that is in `docs`.
+  /// The README, the changelog, and all pages in `docs`.
   static func all() throws -> [Page] {
     let docs = FileManager.default.enumerator(atPath: "\(repositoryRootPath)/docs")?
       .compactMap { $0 as? String }.filter { $0.hasSuffix(".md") }.sorted()
@@ -27,14 +27,14 @@ struct Page: Sendable, CustomTestStringConvertible {
   // MARK: Blocks of code
 
   struct CodeBlock: Sendable {
-    /// What stands behind the fence: `yaml shop.yaml`.
+    /// The text after the fence, such as `yaml shop.yaml`.
     let info: String
     let text: String
-    /// Where its text begins, from 1.
+    /// The line on which its text begins, counted from 1.
     let line: Int
 
     var language: Substring { info.split(separator: " ").first ?? "" }
-    /// The file that the page has the reader write it to.
+    /// The file to which the reader has to write it.
     var fileName: Substring? { info.split(separator: " ").dropFirst().first }
   }
 
@@ -73,7 +73,7 @@ struct Page: Sendable, CustomTestStringConvertible {
     let heading: String
     let lines: [Substring]
 
-    /// The rows of its tables, cell by cell, without headings.
+    /// The cells of its tables' rows, without headings.
     var rows: [[String]] {
       var rows: [[String]] = []
       for (index, line) in lines.enumerated() where line.hasPrefix("|") {
@@ -92,7 +92,7 @@ struct Page: Sendable, CustomTestStringConvertible {
     }
   }
 
-  /// Each heading with what follows it, to the next heading of whatever level.
+  /// Each heading with the text after it, up to the next heading of any level.
   var sections: [Section] {
     var sections: [(heading: String, lines: [Substring])] = [("", [])]
     for line in prose {
@@ -109,10 +109,10 @@ struct Page: Sendable, CustomTestStringConvertible {
     try #require(sections.first { $0.heading == heading }, "\(path) has no heading \(heading)")
   }
 
-  // MARK: Parts that are made from the program
+  // MARK: Parts that are generated from the program
 
-  /// Holds a part of the page against what the program makes of it; with `LETHE_UPDATE_DOCS` it is written
-  /// anew instead.
+  /// Compares a part of the page with the text that the program generates. With `LETHE_UPDATE_DOCS` it writes the
+  /// part again instead.
   func expectPart(_ name: String, is made: String) throws {
     let (begin, end) = ("<!-- \(name): made from the program -->\n", "<!-- end of \(name) -->\n")
     let start = try #require(text.firstRange(of: begin), "\(path) has no line \(begin)").upperBound
@@ -136,7 +136,7 @@ struct Page: Sendable, CustomTestStringConvertible {
   }
 }
 
-/// What stands in backquotes in a text.
+/// The parts of a text that are in backquotes.
 func quoted(_ text: some StringProtocol) -> [String] {
   text.split(separator: "`", omittingEmptySubsequences: false).enumerated()
     .filter { $0.offset % 2 == 1 }.map { String($0.element) }

@@ -3,8 +3,8 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The tutorial and the pages that continue it, done as they say: each command is run, each file is written,
-/// and what is printed is what the page shows, but for times, jobs and hashes.
+/// The tutorial and the pages that continue it. The test runs each command and writes each file.
+/// The output must be the output on the page, except for times, jobs and hashes.
 @Suite struct TutorialTests {
   private static let pages = [
     "limits-and-approvals", "holds", "quarantine", "audit", "guard", "least-privilege",
@@ -76,10 +76,10 @@ private struct Walk {
   struct Command {
     let text: String
     let output: String
-    /// That the page has the reader write first.
+    /// The files that the reader has to write first.
     let files: [(name: String, text: String)]
     let page: String
-    /// From 1.
+    /// The number of the line, counted from 1.
     let line: Int
 
     var place: String { "\(page):\(line)" }
@@ -88,7 +88,7 @@ private struct Walk {
   let parts: [Part]
   var commands: [Command] { parts.flatMap(\.commands) }
 
-  /// `$ ` begins a command, `> ` goes on with it, and all else is its output.
+  /// `$ ` begins a command, `> ` continues it, and all other lines are its output.
   private static func commands(
     of block: Page.CodeBlock, _ page: Page, after files: [(name: String, text: String)]
   ) -> [Command] {
@@ -111,9 +111,9 @@ private struct Walk {
     }
   }
 
-  // MARK: Doing it
+  // MARK: Running the pages
 
-  /// Runs all of it in one shell, on databases and a port of its own, and cleans up.
+  /// Runs all commands in one shell, with its own databases and port, and cleans up.
   func outputs() async throws -> [String] {
     let suffix = "_\(ProcessInfo.processInfo.processIdentifier)"
     let names = ["tutorial_shop", "tutorial_platform", "tutorial_nightly"]
@@ -128,7 +128,7 @@ private struct Walk {
     }
     return try await withTemporaryDirectory { directory in
       let mark = "\u{1}"
-      // The service in the background goes with the shell, however that ends.
+      // The service in the background ends with the shell, for any exit of the shell.
       var script = """
         trap 'jobs -p | xargs --no-run-if-empty kill; wait' EXIT
         exec >walk.out 2>&1
@@ -180,8 +180,8 @@ private struct Walk {
 
   // MARK: Comparing
 
-  /// Times, the API's jobs, hashes, how wide they make a column, and what depends on which dataset's job is
-  /// processed first, or whose chunk is applied first.
+  /// Removes times, the API's jobs, hashes, the column widths that depend on them, and everything that depends on which
+  /// dataset's job is processed first, or whose chunk is applied first.
   static func withoutChance(_ output: String) -> String {
     output.replacing(/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z/, with: "TIME")
       .replacing(/\b[0-9a-f]{64}\b/, with: "HASH").replacing(/\b2[0-9]{18}\b/, with: "JOB")
@@ -196,7 +196,7 @@ private struct Walk {
 }
 
 extension Walk.Part {
-  /// The page with these outputs in place of those that it shows.
+  /// The page with these outputs instead of its own.
   fileprivate func text(with outputs: [String]) -> String {
     let old = page.lines
     var lines: [String] = []
