@@ -33,7 +33,7 @@ extension PipelineRuntime {
       }
       let needed =
         try await LedgerSchema.privileges(on: connection)
-        + catalog.privileges(of: pipeline.definition)
+        + (try catalog.privileges(of: pipeline.definition))
       let names = try await connection.roleAndDatabase()
       return try await Privileges(needed).missing(for: Privileges.everybody, on: connection)
         .grants(to: role ?? names.role, database: names.database)

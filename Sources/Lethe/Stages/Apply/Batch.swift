@@ -46,7 +46,8 @@ struct Batch {
     let hasEnded = try await endProtections(range)
     let released = try await release.run(range)
     var hasTouched = released.rowsOpened > 0
-    if hasEnded, try await restore(range) { hasTouched = true }
+    let restores = hasEnded ? plan.restores.filter { $0.isDue(in: range) } : []
+    if hasEnded, try await restore(restores, range) { hasTouched = true }
     let changes = (plan.children + plan.own).filter { $0.isDue(in: range) }
     let last = changes.last.flatMap { $0.target.isOwn && !$0.target.fansOut ? $0 : nil }
     for change in last == nil ? changes[...] : changes.dropLast() {
@@ -61,7 +62,7 @@ struct Batch {
     try await checkConstraints()
     for change in changes where change.target.isDirect { try await verify(change, range) }
     // Rows of further targets may have written records of their own.
-    let isDigestOfAll = !released.hasRecords && changes.allSatisfy { !$0.recordsRows }
+    let isDigestOfAll = !released.hasRecords && (restores + changes).allSatisfy { !$0.recordsRows }
     try await ledger.batchApplied(
       of: chunk, number: context.origin.number, after: range.after, through: range.through,
       digest: isDigestOfAll ? digest : nil, on: transaction)
@@ -94,9 +95,8 @@ struct Batch {
   }
 
   /// - Returns: whether it has changed rows.
-  private func restore(_ range: EventRange) async throws -> Bool {
+  private func restore(_ restores: [Change], _ range: EventRange) async throws -> Bool {
     var hasTouched = false
-    let restores = plan.restores.filter { $0.isDue(in: range) }
     for change in restores {
       if try await apply(change, range) { hasTouched = true }
       try await verify(change, range)

@@ -20,11 +20,26 @@ package struct ApplyPlan: Sendable {
   /// All changes, in order.
   package var changes: [Change] { restores + children + own }
 
-  /// - Throws: `PlanError` if a table or a column is missing.
+  /// - Throws: `PlanError` if a table or a column of the definition is missing.
   package init(_ dataset: Dataset, of definition: Definition, catalog: Catalog) throws {
+    try self.init(
+      dataset, pipeline: definition.name,
+      protections: ProtectionPath.all(of: definition, catalog: catalog), catalog: catalog)
+  }
+
+  /// The plan without protections of other datasets, for checks: a mistake in one dataset must not hide the findings of
+  /// another one.
+  /// - Throws: `PlanError` if a table or a column of the dataset is missing.
+  package init(checking dataset: Dataset, catalog: Catalog) throws {
+    try self.init(dataset, pipeline: "", protections: [], catalog: catalog)
+  }
+
+  private init(
+    _ dataset: Dataset, pipeline: String, protections: [ProtectionPath], catalog: Catalog
+  ) throws {
     self.dataset = dataset
-    pipeline = definition.name
-    protections = try ProtectionPath.all(of: definition, catalog: catalog)
+    self.pipeline = pipeline
+    self.protections = protections
     var (restores, changes): ([Change], [Change]) = ([], [])
     for target in try TargetPath.all(of: dataset, catalog: catalog) {
       for (action, reasons) in Self.grouped(target.actions) {

@@ -39,9 +39,12 @@ extension Change {
   /// Whether it deletes, for each of its reasons, every row that refers to the rows of a later delete: it finds rows by
   /// the key's column, from the same ID or from the later change's table.
   fileprivate func follows(_ key: WarehouseTable.ForeignKey, before later: Change) -> Bool {
-    guard takes(from: key), key.columns == [target.match.name],
-      let referred = key.referencedColumns.first
-    else { return false }
+    // In a key of several columns, the other columns only narrow the rows. A period is not compared for equality.
+    let compared = key.isOfPeriods ? key.columns.dropLast() : key.columns[...]
+    guard takes(from: key), let index = compared.firstIndex(of: target.match.name) else {
+      return false
+    }
+    let referred = key.referencedColumns[index]
     let steps = target.steps.map(\.names)
     let laterSteps = later.target.steps.map(\.names)
     // A foreign key compares stored values, but one side alone may have been normalized.

@@ -36,7 +36,7 @@ extension Catalog {
     var checker = Checker(catalog: self)
     for dataset in definition.datasets {
       checker.check(dataset)
-      checker.checkReferences(try? ApplyPlan(dataset, of: definition, catalog: self))
+      checker.checkReferences(try? ApplyPlan(checking: dataset, catalog: self))
     }
     var findings = checker.findings
     for dataset in definition.datasets {

@@ -12,7 +12,7 @@ extension Catalog {
   ) async throws -> [Finding] {
     var checker = Checker(catalog: self)
     for dataset in definition.datasets {
-      checker.checkReferenceIndexes(try? ApplyPlan(dataset, of: definition, catalog: self))
+      checker.checkReferenceIndexes(try? ApplyPlan(checking: dataset, catalog: self))
     }
     var findings = checker.findings
     for name in definition.changedTables {

@@ -49,7 +49,7 @@ extension Checker {
       error(
         path,
         """
-        rows of \(key.table) may hold what is deleted from \(table) \(constraint),
+        rows of \(key.table) may hold what is deleted from \(table) \(constraint), \
         and SELECT on it is not granted
         """,
         "\(grant("SELECT", on: key.table.quoted)), and USAGE on its schema"

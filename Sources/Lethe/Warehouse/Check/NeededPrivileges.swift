@@ -5,10 +5,14 @@ public import PostgreSQL
 extension Catalog {
   /// The privileges on the tables, granted or not: USAGE on their schemas; SELECT on whole tables, because rows are
   /// identified by system columns, which a grant on columns does not include; UPDATE on the columns that actions
-  /// set; DELETE.
-  public func privileges(of definition: Definition) -> [Privilege] {
+  /// set; DELETE; and USAGE and SELECT for tables whose foreign keys can block a delete.
+  /// - Throws: `PlanError` if a table or a column is missing: the list would be incomplete.
+  public func privileges(of definition: Definition) throws -> [Privilege] {
     var checker = Checker(catalog: self)
-    for dataset in definition.datasets { checker.check(dataset) }
+    for dataset in definition.datasets {
+      checker.check(dataset)
+      checker.checkReferences(try ApplyPlan(checking: dataset, catalog: self))
+    }
     return checker.privileges
   }
 }

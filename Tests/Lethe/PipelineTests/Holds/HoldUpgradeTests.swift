@@ -153,4 +153,32 @@ import Warehouse
       }
     }
   }
+
+  /// Rows with IDs of their own leave records, which the digest of their batch has to include.
+  @Test func restoredPostsOfAUserAreInTheSealedEvidence() async throws {
+    try await PipelineFixture.with { night in
+      try await night.invent(posts: 300, users: 24)
+      let pipeline = try night.pipeline()
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      // What an earlier version would have left.
+      try await night.execute(
+        """
+        INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at, asked_at)
+        SELECT DISTINCT ON (r.pipeline, r.dataset, r.id)
+               r.pipeline, r.dataset, r.id, j.chunk_id, h.held_at, r.asked_at
+        FROM lethe.holder AS r JOIN lethe.hold AS h USING (hold_id) JOIN lethe.job AS j USING (job_id);
+        DELETE FROM lethe.hold;
+        UPDATE platform.accounts SET state = 'active' WHERE state = 'protected';
+        """)
+      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(
+        try await night.value(
+          "SELECT count(*) > 0 FROM lethe.event WHERE action = 'restore' AND cause_id IS NOT NULL",
+          as: Bool.self))
+      let verified = try await Program.run(
+        "lethe", ["audit", "verify", "--database", night.database.url],
+        environment: night.environment)
+      #expect(verified.code == 0, "\(verified.stdout)\(verified.stderr)")
+    }
+  }
 }
