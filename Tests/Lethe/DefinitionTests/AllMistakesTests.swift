@@ -1,5 +1,6 @@
 import DefinitionFiles
 import Definitions
+import TestFiles
 import Testing
 
 /// All mistakes of a definition are reported together. Consequences of a mistake are not reported.
@@ -89,8 +90,8 @@ import Testing
 
   /// Every subset of the slips is reported completely: no slip hides another.
   @Test func everySubsetOfMistakesIsReported() throws {
-    let seed = UInt64.random(in: 0 ... .max)
-    var dice = Dice(state: seed)
+    let seed = SeededGenerator.seedOfTest()
+    var dice = SeededGenerator(seed: seed)
     let slips = Self.slips.filter { $0.part != $0.other && !$0.other.contains("NOR_THIS") }
     for _ in 1...200 {
       let chosen = slips.filter { _ in Bool.random(using: &dice) }
@@ -99,15 +100,6 @@ import Testing
       #expect(
         found.count == chosen.count && zip(found, chosen).allSatisfy { $0.line == $1.line },
         "seed \(seed): \(chosen.map(\.message)) and \(found)")
-    }
-  }
-
-  private struct Dice: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-      return state ^ (state >> 29)
     }
   }
 
