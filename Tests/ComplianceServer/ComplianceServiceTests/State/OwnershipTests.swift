@@ -216,7 +216,7 @@ import Testing
         // It may get no answer.
         async let answer = try? service.put(
           text, to: job.upload_url, service.uploadHeaders(.native))
-        for _ in 0..<Int.random(in: 0...40, using: &dice) { _ = try await service.job(job.id) }
+        for _ in 0..<Int.random(in: 0...20, using: &dice) { _ = try await service.job(job.id) }
         #expect(await process.end(by: SIGKILL) == SIGKILL)
         _ = await answer
         process = try await next
