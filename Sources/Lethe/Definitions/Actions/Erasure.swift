@@ -1,5 +1,5 @@
-internal import DefinitionFiles
-internal import SQLText
+package import DefinitionFiles
+package import SQLText
 internal import Yams
 
 /// The values that are removed from a row that is kept.
@@ -69,6 +69,43 @@ extension Erasure {
   func needsChange(_ row: some RowSQL) -> SQL {
     .any(set.map { row.differs($0) } + cut.map { row.has($0) })
   }
+}
+
+/// An action that removes values from rows that are kept.
+package protocol ErasingAction: RowAction {
+  var content: Erasure { get }
+  init(_ content: Erasure)
+}
+
+extension ErasingAction {
+  package static var fault: (message: String, remedy: String)? {
+    ("\(word) names no columns", "write {\(word): [column, …]}")
+  }
+
+  package static func read(_ map: YAMLMap) -> Self? { Erasure(map, word).map { Self($0) } }
+
+  package var written: String { "{\(Self.word): \(content.written)}" }
+  package var columns: [String] { content.columns }
+
+  package func renamingColumns(_ name: (String) -> String) -> Self {
+    Self(content.renamingColumns(name))
+  }
+
+  package init(frozen container: KeyedDecodingContainer<FrozenKey>) throws {
+    self.init(try container.decode(Erasure.self, forKey: "_0"))
+  }
+
+  package func freeze(into container: inout KeyedEncodingContainer<FrozenKey>) throws {
+    try container.encode(content, forKey: "_0")
+  }
+
+  package static var isRedacting: Bool { true }
+  package var erasure: Erasure? { content }
+  package var requirements: [ActionRequirement] { content.requirements }
+  package var operation: RowOperation? { .update }
+  package var columnsSet: [String] { content.columns }
+  package func assignments(_ row: some RowSQL) -> [SQL] { content.assignments(row) }
+  package func needsChange(_ row: some RowSQL) -> SQL? { content.needsChange(row) }
 }
 
 // MARK: The definition
