@@ -11,10 +11,11 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
       collected chunks, it shows the rows by table, action and reason. To count them, it applies each \
       batch and rolls it back. A row that two batches reach is counted twice.
 
-      With --sql: the statements that apply runs for each dataset, with $1, $2, … for the values.
+      With --sql: the statements with which apply counts, changes, checks and records rows, for each \
+      dataset, with $1, $2, … for the values. Statements for the holds of rows are not included.
       """)
 
-  @Flag(help: "Print the statements that apply runs, and run none of them.")
+  @Flag(help: "Print statements of apply, and run none of them.")
   var sql = false
 
   @OptionGroup var pipeline: PipelineArgument
@@ -41,7 +42,7 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
 }
 
 extension StatementReport {
-  /// The statements as a script, which psql's \\bind accepts.
+  /// The statements for people, each with a comment line that names it.
   fileprivate var text: String {
     statements.map {
       let change = $0.change.map { " · \($0)" } ?? ""

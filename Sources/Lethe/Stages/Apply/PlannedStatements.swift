@@ -35,7 +35,10 @@ public struct PlannedStatement: Sendable, Equatable {
     case record
   }
 
-  /// The statements that apply may run for a dataset. A batch leaves out those that none of its events need.
+  /// The statements with which apply counts, changes, verifies and records rows of a dataset. Not included: the
+  /// statements that erase or release holds, the limited form for large events, and the chunk's position.
+  ///
+  /// A batch leaves out those that none of its events need.
   /// If an event has one row in the dataset's own table, the statement of the records also makes the last
   /// change of that table.
   ///
