@@ -29,7 +29,7 @@ final class LineWriter: Sendable {
   }
 
   /// Returns when all lines so far are written.
-  func drain() {
+  func flush() {
     queue.sync {}
   }
 }

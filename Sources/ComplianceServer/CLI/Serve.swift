@@ -129,7 +129,7 @@ struct Serve: AsyncParsableCommand {
     // With the signal ignored, reaching the file size limit fails one job instead of killing the server.
     signal(SIGXFSZ, SIG_IGN)
     let accessLog = writesAccessLog ? LineWriter(.standardOutput) : nil
-    defer { accessLog?.drain() }
+    defer { accessLog?.flush() }
     try await ComplianceServer.run(serverConfiguration(accessLog))
   }
 

@@ -23,7 +23,7 @@ public struct Fault: Sendable {
   public let name: String
   public let kind: Kind
   public let points: Set<Point>
-  public let occasion: Occasion
+  public let frequency: Frequency
   /// The largest number of times; nil means no limit.
   public let timesMax: Int?
 
@@ -42,7 +42,7 @@ public struct Fault: Sendable {
   }
 
   /// The calls at which a fault happens. Calls are counted from 1, over all points of a fault.
-  public enum Occasion: Sendable, Equatable {
+  public enum Frequency: Sendable, Equatable {
     /// A random fraction of the calls, from 0 to 1, determined by the seed.
     case rate(Double)
     case calls([Int])
@@ -100,24 +100,24 @@ extension FaultPlan {
   /// Whether a fault is due at this call.
   /// - Parameter call: counted from 1.
   public func isDue(_ index: Int, call: Int) -> Bool {
-    switch faults[index].occasion {
+    switch faults[index].frequency {
     case .rate(let rate):
-      var dice = dice(index, call)
-      return Double.random(in: 0..<1, using: &dice) < rate
+      var random = generator(index, call)
+      return Double.random(in: 0..<1, using: &random) < rate
     case .calls(let calls): return calls.contains(call)
     case .every(let divisor): return call.isMultiple(of: divisor)
     }
   }
 
   /// Random numbers that depend only on the seed, the fault and the call. Concurrent calls do not change them.
-  public func dice(_ index: Int, _ call: Int) -> Dice {
-    var dice = Dice(state: seed)
-    dice = Dice(state: dice.next() ^ UInt64(truncatingIfNeeded: index))
-    return Dice(state: dice.next() ^ UInt64(truncatingIfNeeded: call))
+  public func generator(_ index: Int, _ call: Int) -> SplitMix64 {
+    var random = SplitMix64(state: seed)
+    random = SplitMix64(state: random.next() ^ UInt64(truncatingIfNeeded: index))
+    return SplitMix64(state: random.next() ^ UInt64(truncatingIfNeeded: call))
   }
 
   /// SplitMix64.
-  public struct Dice: RandomNumberGenerator, Sendable {
+  public struct SplitMix64: RandomNumberGenerator, Sendable {
     private var state: UInt64
 
     init(state: UInt64) {
@@ -140,11 +140,11 @@ extension Fault: CustomStringConvertible {
     let points = Point.allCases.filter(self.points.contains).map(\.rawValue)
       .joined(separator: ", ")
     let times = timesMax.map { "; at most \($0) times" } ?? ""
-    return "\(kind) at \(points); \(occasion)\(times)"
+    return "\(kind) at \(points); \(frequency)\(times)"
   }
 }
 
-extension Fault.Occasion: CustomStringConvertible {
+extension Fault.Frequency: CustomStringConvertible {
   public var description: String {
     switch self {
     case .rate(let rate): "\(rate * 100) % of the calls"

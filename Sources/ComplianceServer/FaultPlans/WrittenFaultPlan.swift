@@ -72,7 +72,7 @@ private struct WrittenFault {
       note("times is \(times.value)", "write 1 or more", times.line)
     }
     let name = map.string("name")
-    let occasion = occasion()
+    let frequency = frequency()
     let present = Self.kinds.filter { map.node($0) != nil }
     guard present.count == 1, let key = present.first else {
       if !present.isEmpty || !Self.kinds.contains(where: map.has) {
@@ -86,9 +86,9 @@ private struct WrittenFault {
     }
     let kind = kind(key)
     let points = points(key)
-    guard let occasion, let kind, let points else { return nil }
+    guard let frequency, let kind, let points else { return nil }
     return Fault(
-      name: name?.value ?? "\(number) \(key)", kind: kind, points: points, occasion: occasion,
+      name: name?.value ?? "\(number) \(key)", kind: kind, points: points, frequency: frequency,
       timesMax: times?.value)
   }
 
@@ -195,7 +195,7 @@ private struct WrittenFault {
   private static let points = Fault.Point.allCases.filter { $0 != .processing }.map(\.rawValue)
     .joined(separator: ", ")
 
-  private func occasion() -> Fault.Occasion? {
+  private func frequency() -> Fault.Frequency? {
     let present = ["rate", "call", "every"].filter { map.node($0) != nil }
     guard present.count <= 1 else {
       return wrong(
@@ -214,7 +214,7 @@ private struct WrittenFault {
     }
   }
 
-  private func calls() -> Fault.Occasion? {
+  private func calls() -> Fault.Frequency? {
     guard let node = map.node("call") else { return nil }
     let texts =
       node.sequence == nil

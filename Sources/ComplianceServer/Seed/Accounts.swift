@@ -17,7 +17,7 @@ struct Accounts {
   private let plan: SeedPlan
   private let until: Instant
   private var timeline: Timeline
-  private var dice: Dice
+  private var random: SplitMix64
 
   init(_ plan: SeedPlan) {
     self.plan = plan
@@ -25,7 +25,7 @@ struct Accounts {
     timeline = Timeline(
       from: Instant(epochSeconds: SeedPlan.firstAccountEpochSeconds), to: until,
       count: plan.accounts)
-    dice = Dice(seed: plan.seed)
+    random = SplitMix64(seed: plan.seed)
     ids.reserveCapacity(plan.accounts)
     endedMilliseconds.reserveCapacity(plan.accounts)
   }
@@ -33,9 +33,9 @@ struct Accounts {
   mutating func next() -> Account? {
     guard ids.count < plan.accounts else { return nil }
     let number = ids.count
-    let id = timeline.next(&dice)
-    let draw = dice.share()
-    let when = Instant(snowflake: id).advanced(by: dice.share(), to: until)
+    let id = timeline.next(&random)
+    let draw = random.share()
+    let when = Instant(snowflake: id).advanced(by: random.share(), to: until)
     // The first account stays active, so that each post can have an author.
     var (state, changed) = number == 0 ? (.active, false) : fate(draw)
     if when <= Instant(snowflake: id) { (state, changed) = (.active, false) }
@@ -60,13 +60,13 @@ struct Accounts {
 
   /// Chooses how active each account is. Call it after the last account.
   mutating func rankByActivity() {
-    byActivity = (0..<UInt32(ids.count)).shuffled(using: &dice)
+    byActivity = (0..<UInt32(ids.count)).shuffled(using: &random)
   }
 
   /// Chooses the author of a post at that time. A few accounts write most of the posts.
-  func author(at instant: Instant, _ dice: inout Dice) -> Int64 {
+  func author(at instant: Instant, _ random: inout SplitMix64) -> Int64 {
     for _ in 0..<32 {
-      let share = dice.share()
+      let share = random.share()
       let account = Int(byActivity[Int(share * share * share * Double(byActivity.count))])
       if writes(account, at: instant) { return ids[account] }
     }

@@ -89,7 +89,7 @@ struct Instant: Comparable {
 }
 
 /// SplitMix64: the same seed gives the same numbers on every machine.
-struct Dice: RandomNumberGenerator {
+struct SplitMix64: RandomNumberGenerator {
   private var state: UInt64
 
   init(seed: UInt64) {
@@ -126,12 +126,12 @@ struct Timeline {
   }
 
   /// The next snowflake, larger than the previous one.
-  mutating func next(_ dice: inout Dice) -> Int64 {
+  mutating func next(_ random: inout SplitMix64) -> Int64 {
     // Use only basic arithmetic, because every machine rounds it in the same way. The first ID is at the beginning.
-    let fraction = made == 0 ? 0 : (Double(made) + dice.share()) / Double(count)
+    let fraction = made == 0 ? 0 : (Double(made) + random.share()) / Double(count)
     let instant = begin.advanced(by: fraction * (3 - fraction) / 2, to: end)
     made += 1
-    last = max(last + 1, instant.milliseconds << 22 | Int64(dice.next() >> 42))
+    last = max(last + 1, instant.milliseconds << 22 | Int64(random.next() >> 42))
     return last
   }
 }

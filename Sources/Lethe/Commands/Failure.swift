@@ -21,11 +21,11 @@ extension Failure {
   init(of error: any ExplainedError) {
     let status = ExitStatus(error.disposition)
     guard let error = error as? PostgreSQLError else {
-      self.init(code: status.word, message: error.what, remedy: error.remedy)
+      self.init(code: status.word, message: error.summary, remedy: error.remedy)
       return
     }
     self.init(
-      code: status.word, message: error.what.withoutSecrets(),
+      code: status.word, message: error.summary.withoutSecrets(),
       remedy: error.hintWithoutValues?.withoutSecrets() ?? error.remedyForPrivilege ?? error.remedy)
   }
 

@@ -54,7 +54,7 @@ extension ChainVerifier {
         writtenAt: record.sealedAt)
       return
     }
-    if !record.isCurrent { try await goBack(to: sealed, &now) }
+    if !record.isCurrent { try await leaveOutLaterEvents(to: sealed, &now) }
     for (name, value) in sealed.sorted(by: { $0.key < $1.key }) {
       guard let valueNow = now[name], valueNow != value else { continue }
       let (table, key) = Self.row(of: name, sealed)
@@ -66,7 +66,7 @@ extension ChainVerifier {
 
   /// If lines of the chunk's quarantine were applied after the record was made, or are being applied: leaves
   /// out what they added. What was there before must still be there.
-  private func goBack(
+  private func leaveOutLaterEvents(
     to sealed: [String: SealedValue], _ now: inout [String: SealedValue]
   ) async throws {
     now["events"] = nil

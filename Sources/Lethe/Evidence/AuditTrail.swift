@@ -12,7 +12,7 @@ public struct AuditTrail: Sendable {
   public internal(set) var withdrawals: [Withdrawal] = []
   public internal(set) var rehydrations: [Remainder] = []
   public internal(set) var protections: [Protection] = []
-  public internal(set) var holds: [HoldStory] = []
+  public internal(set) var holds: [HoldHistory] = []
   public internal(set) var releases: [SealedReleaseRecord] = []
   public internal(set) var quarantined: [QuarantinedLine] = []
   public internal(set) var refusals: [Refusal] = []
@@ -90,7 +90,7 @@ public struct AuditTrail: Sendable {
     case notApplied = "not applied"
     /// The result had no event for the ID, or one that was not applied. Newer answers have superseded all
     /// events of the chunk.
-    case overtaken
+    case superseded
     /// An event that the warehouse refused.
     case refused
     /// The event records of that time were pruned, together with the answer if there was one.

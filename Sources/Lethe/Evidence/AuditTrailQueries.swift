@@ -116,7 +116,7 @@ struct TrailQueries {
     """
     CASE WHEN c.state = \(state: .failed) AND c.events > 0
               AND NOT EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = c.chunk_id)
-         THEN \(literal: AuditTrail.Answer.overtaken.rawValue)
+         THEN \(literal: AuditTrail.Answer.superseded.rawValue)
          WHEN EXISTS (SELECT FROM lethe.speaks_by_silence(j.job_id, \(id)))
          THEN \(literal: AuditTrail.Answer.noEvent.rawValue)
          ELSE \(literal: AuditTrail.Answer.notTold.rawValue) END

@@ -72,7 +72,7 @@ struct PipelineRun: Sendable {
   /// Ends the run if it has no work left, and makes its report.
   func settle() async throws -> RunReport {
     let ledger = RunLedger(connection: runtime.lockConnection)
-    try await ledger.endOvertakenRefusals(pipeline: run.definition.name)
+    try await ledger.endSupersededRefusals(pipeline: run.definition.name)
     var report = try await runtime.report(run)
     let isSettled = try await ledger.isSettled(run, datasets: run.definition.datasets.count)
     if isSettled {

@@ -31,7 +31,7 @@ public struct NoNewRun: ExplainedError, Sendable {
     (self.why, self.reports, self.postponed) = (why, reports, postponed)
   }
 
-  public var message: String { why.what + (postponed.map { "; and \($0)" } ?? "") }
+  public var message: String { why.summary + (postponed.map { "; and \($0)" } ?? "") }
   public var remedy: String { why.remedy }
   public var disposition: Disposition { why.disposition }
   public var description: String { "\(why)" + (postponed.map { "\n\($0)" } ?? "") }
@@ -132,15 +132,15 @@ public struct PipelineRuntime: Sendable {
       }
     }
     if !resumeOnly {
-      let begun: PipelineRun
+      let run: PipelineRun
       do {
-        begun = try await PipelineRun.begin(pipeline.definition, self)
+        run = try await PipelineRun.begin(pipeline.definition, self)
       } catch let error as DefinitionError where !reports.isEmpty {
         let postponed = await postponement.summary
         throw NoNewRun(why: error, reports: reports, postponed: postponed)
       }
-      try await begun.execute()
-      reports.append(try await begun.settle())
+      try await run.execute()
+      reports.append(try await run.settle())
     }
     try await postponement.rethrow()
     return reports

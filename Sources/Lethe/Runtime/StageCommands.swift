@@ -67,7 +67,7 @@ extension PipelineRuntime {
       case .cut:
         busy.remove(chunk.type)
         return false
-      case .died, .failed, .fileLost: return false
+      case .attemptFailed, .failed, .fileLost: return false
       }
     }
   }

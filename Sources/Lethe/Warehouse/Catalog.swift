@@ -137,7 +137,7 @@ public struct Catalog: Sendable {
         ).rows(as: String.self)),
       references: try await references(to: id, on: session),
       holdTable: identity.table, holdKey: identity.key.compactMap { columnsByName[$0] },
-      distrust: identity.distrust, hasChildren: try await hasChildren(id, on: session))
+      versionProblem: identity.versionProblem, hasChildren: try await hasChildren(id, on: session))
   }
 
   /// Whether the type of the column `a` is a time, or a domain, array, range or row type that contains one.

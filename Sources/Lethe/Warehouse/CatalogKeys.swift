@@ -8,11 +8,11 @@ struct RowIdentity: Sendable {
   /// In the key's order; empty without a key.
   let key: [String]
   /// Why the versions of the rows cannot be used; nil if they can.
-  let distrust: VersionDistrust?
+  let versionProblem: VersionProblem?
 }
 
 /// Why the version of a row (`xmin`) does not show which transaction wrote it.
-enum VersionDistrust: Sendable, Equatable {
+enum VersionProblem: Sendable, Equatable {
   /// A part of the table is on another server.
   case foreignPart(TableName)
   /// Its rows are on other servers.
@@ -30,12 +30,13 @@ extension Catalog {
       let key = try await key(of: root.id, on: session)
       if !key.isEmpty {
         return RowIdentity(
-          table: root.name, key: key, distrust: try await distrust(of: root.id, on: session))
+          table: root.name, key: key,
+          versionProblem: try await versionProblem(of: root.id, on: session))
       }
     }
     return RowIdentity(
       table: name, key: try await key(of: table, on: session),
-      distrust: try await distrust(of: table, on: session))
+      versionProblem: try await versionProblem(of: table, on: session))
   }
 
   /// The topmost partitioned table of a partition through which rows can be read and changed.
@@ -91,9 +92,9 @@ extension Catalog {
   // MARK: Row versions
 
   /// The first part of a table, in the order of names, whose row versions cannot be used.
-  private static func distrust(
+  private static func versionProblem(
     of table: Int64, on session: some Session
-  ) async throws -> VersionDistrust? {
+  ) async throws -> VersionProblem? {
     func parts(_ last: SQL) -> SQL {
       """
       \(treeCTE(of: table))

@@ -43,7 +43,7 @@ public enum ValueExpression: Sendable, Equatable, CaseIterable {
 }
 
 /// Words that mean, or seem to mean, the time at which they are read.
-enum MovingTime {
+enum VolatileTime {
   /// PostgreSQL reads a time that contains one of these words as the current time, even `now + 1` or
   /// `(today)`.
   private static let words: Set<String> = ["now", "today", "tomorrow", "yesterday"]
@@ -87,7 +87,7 @@ extension Checker {
     guard let text = value.value, ValueExpression(text, column: column) == nil else { return true }
     let name = "\(table.name).\(column.name)"
     guard column.holdsTimes else {
-      if column.isText, MovingTime.isCall(text) {
+      if column.isText, VolatileTime.isCall(text) {
         warn(
           path, "\(name) is \(column.type) and gets the text \(text), not a time",
           "name a column of type timestamptz, timestamp or date, or set another text")
@@ -95,11 +95,11 @@ extension Checker {
       return true
     }
     let reason: String
-    if let word = MovingTime.word(in: text) {
+    if let word = VolatileTime.word(in: text) {
       reason = "\(word) is another time each time it is read"
-    } else if MovingTime.isCall(text) {
+    } else if VolatileTime.isCall(text) {
       reason = "it is not evaluated"
-    } else if column.isTime, MovingTime.hasAllballs(text) {
+    } else if column.isTime, VolatileTime.hasAllballs(text) {
       reason = "allballs is a word for 00:00 UTC"
     } else {
       return true

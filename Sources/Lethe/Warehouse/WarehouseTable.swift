@@ -35,12 +35,12 @@ public struct WarehouseTable: Sendable {
   public let holdTable: TableName
   /// The columns that identify the rows of `holdTable`; empty without a key.
   public let holdKey: [Column]
-  let distrust: VersionDistrust?
+  let versionProblem: VersionProblem?
   /// Whether other tables inherit from it. Partitions do not count.
   let hasChildren: Bool
 
   /// Whether the version of a row (`xmin`) shows which transaction wrote it.
-  public var hasTrustedVersions: Bool { distrust == nil }
+  public var hasTrustedVersions: Bool { versionProblem == nil }
 
   public var sql: SQL { resolvedName.sql }
   /// The quoted name, for messages and remedies.

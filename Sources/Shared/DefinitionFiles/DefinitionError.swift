@@ -32,7 +32,7 @@ public struct DefinitionError: ExplainedError, Sendable, Equatable {
   public var context: ErrorContext { ErrorContext(file: file, line: line) }
   public var disposition: Disposition { .usage }
 
-  public var what: String {
+  public var summary: String {
     let more = others.isEmpty ? "" : " (the first of \(others.count + 1) mistakes)"
     return "\(ownWords)\(more)"
   }

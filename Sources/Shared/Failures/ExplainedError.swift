@@ -8,15 +8,15 @@ public protocol ExplainedError: Error, CustomStringConvertible {
   var context: ErrorContext { get }
   var disposition: Disposition { get }
   /// What is wrong and where, in one line.
-  var what: String { get }
+  var summary: String { get }
 }
 
 extension ExplainedError {
   public var context: ErrorContext { ErrorContext() }
 
-  public var what: String { context.label.map { "\($0): \(message)" } ?? message }
+  public var summary: String { context.label.map { "\($0): \(message)" } ?? message }
 
-  public var description: String { "\(what)\n  remedy: \(remedy)" }
+  public var description: String { "\(summary)\n  remedy: \(remedy)" }
 }
 
 /// The category of an error. It determines the program's exit code.

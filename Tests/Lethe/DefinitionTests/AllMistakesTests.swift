@@ -91,10 +91,10 @@ import Testing
   /// Every subset of the slips is reported completely: no slip hides another.
   @Test func everySubsetOfMistakesIsReported() throws {
     let seed = SeededGenerator.seedOfTest()
-    var dice = SeededGenerator(seed: seed)
+    var random = SeededGenerator(seed: seed)
     let slips = Self.slips.filter { $0.part != $0.other && !$0.other.contains("NOR_THIS") }
     for _ in 1...200 {
-      let chosen = slips.filter { _ in Bool.random(using: &dice) }
+      let chosen = slips.filter { _ in Bool.random(using: &random) }
       guard !chosen.isEmpty else { continue }
       let found = try Self.mistakes(Self.definition(with: chosen))
       #expect(

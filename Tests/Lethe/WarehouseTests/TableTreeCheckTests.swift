@@ -165,7 +165,7 @@ import Warehouse
         let findings =
           try await catalog.check(pipeline.definition, on: connection)
           + catalog.constraintFindings(of: pipeline.definition, on: connection)
-          + catalog.neighbourFindings(of: pipeline.definition, on: connection)
+          + catalog.nearbyObjectFindings(of: pipeline.definition, on: connection)
         #expect(findings.count == (damage.says.isEmpty ? 0 : 1), "\(findings)")
         guard let finding = findings.first else { return }
         #expect(finding.severity == damage.severity)

@@ -10,12 +10,12 @@ import Testing
   private static let version = "20261126085000"
 
   /// Thirty chunks with random ranges in two datasets, each with a coverage range unless one begins at the same ID.
-  private static func ledger(_ dice: inout SeededGenerator) -> String {
+  private static func ledger(_ random: inout SeededGenerator) -> String {
     var ranges: [String] = []
     for number in 1...30 {
-      let first = Int.random(in: 1...150, using: &dice)
-      let last = first + Int.random(in: 0...60, using: &dice)
-      let minutes = Int.random(in: 0...20, using: &dice)
+      let first = Int.random(in: 1...150, using: &random)
+      let last = first + Int.random(in: 0...60, using: &random)
+      let minutes = Int.random(in: 0...20, using: &random)
       ranges.append("(\(number), '\(["d", "e"][number % 2])', \(first), \(last), \(minutes))")
     }
     return """
@@ -56,8 +56,8 @@ import Testing
   @Test(arguments: 0..<4)
   func overlappingRangesAreMerged(part: Int) async throws {
     let seed = SeededGenerator.seedOfTest() &+ UInt64(part)
-    var dice = SeededGenerator(seed: seed)
-    let ledger = Self.ledger(&dice)
+    var random = SeededGenerator(seed: seed)
+    let ledger = Self.ledger(&random)
     let (earlier, all) = try Self.files()
     try await withTestDatabase { database in
       try await database.withConnection { connection in

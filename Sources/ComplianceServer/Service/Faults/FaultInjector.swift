@@ -181,8 +181,8 @@ final class FaultInjector: Sendable {
       }
     case .corrupt(let count) where response.status.kind == .successful && bytes > 0:
       guard serve(due, jobID, exchange) else { break }
-      var dice = plan.dice(due.index, due.call)
-      let offsets = Set((0..<count).map { _ in Int.random(in: 0..<bytes, using: &dice) })
+      var random = plan.generator(due.index, due.call)
+      let offsets = Set((0..<count).map { _ in Int.random(in: 0..<bytes, using: &random) })
       return response.replacingBody(length: bytes) { body, writer in
         try await body.write(CorruptingWriter(writer: writer, offsets: offsets.sorted()))
         try await writer.finish(nil)

@@ -30,19 +30,19 @@ struct ByteEndpoints: Sendable {
     let bytesExpected = request.headers[.contentLength].flatMap { Int($0) }
     guard bytesExpected ?? 0 <= uploadBytesMax else { throw Problem.tooLarge(uploadBytesMax) }
 
-    let begun = try await spool.withNewName(of: id, .submission) { name in
+    let submitted = try await spool.withNewName(of: id, .submission) { name in
       _ = try await spool.storeUpload(
         request.body, as: name, bytesExpected: bytesExpected, bytesMax: uploadBytesMax,
         exchange: call.exchange)
       await gate?(.uploadReceived(jobID: String(id)))
-      if let begun = try await store.beginProcessing(id, submission: name) { return begun }
+      if let started = try await store.beginProcessing(id, submission: name) { return started }
       // The job expired, was cancelled or got another upload while this upload arrived.
       await spool.remove(name)
       throw Self.alreadyUploaded(try await store.job(id, of: call.app) ?? job)
     }
     processor.wake()
     await gate?(.uploadCommitted(jobID: String(id)))
-    return .json(JobAnswer(data: JobBody(job: begun, fields: fields, urls: urls)))
+    return .json(JobAnswer(data: JobBody(job: submitted, fields: fields, urls: urls)))
   }
 
   func download(_ call: Call, _ id: Int64) async throws -> Response {

@@ -81,9 +81,9 @@ struct AuditTimeline {
         not told: the result has no event about the ID, and a line of it that nobody may act on is about \
         the ID, or may be
         """)
-    case .overtaken:
+    case .superseded:
       lines.append(
-        "newer answers have overtaken all that the result said, and none of it was applied")
+        "newer answers have superseded all that the result said, and none of it was applied")
     case .pruned: lines.append("the event records of that time were pruned: the answer is gone")
     case .failed: lines.append("no answer came before the chunk failed")
     case .unanswered: lines.append("no answer yet: the chunk is \(check.state)")
@@ -163,7 +163,7 @@ struct AuditTimeline {
     switch (refusal.resolution, refusal.resolvedAt) {
     case ("superseded"?, let at?):
       let newer = refusal.supersededBy.map { " of \(name($0))" } ?? ""
-      lines.append("overtaken by the newer answer\(newer), \(seconds(at))")
+      lines.append("superseded by the newer answer\(newer), \(seconds(at))")
     case (_, let at?): lines.append("taken on again \(seconds(at))")
     case (_, nil): lines.append("set aside, and not acted on")
     }
@@ -208,7 +208,7 @@ struct AuditTimeline {
       ])
   }
 
-  private func entry(_ story: HoldStory) -> Entry {
+  private func entry(_ story: HoldHistory) -> Entry {
     let row = "\(story.table) \(printable(story.key))"
     switch story.what {
     case .held(let columns, let type, let id, let job):

@@ -61,7 +61,7 @@ struct AuditTrailResult: Encodable {
     let result_sha256: String?
     let seal: Int64?
     let seal_sha256: String?
-    /// `event`, `waiting`, `not applied`, `refused`, `clean or not asked about`, `not told`, `overtaken`,
+    /// `event`, `waiting`, `not applied`, `refused`, `clean or not asked about`, `not told`, `superseded`,
     /// `pruned`, `failed` or `none yet`.
     let answer: String
 
@@ -205,7 +205,7 @@ struct AuditTrailResult: Encodable {
     let type, id: String?
     let job_id: Int64?
 
-    init(_ story: HoldStory) {
+    init(_ story: HoldHistory) {
       at = story.at
       table = story.table
       key = story.key

@@ -113,7 +113,7 @@ struct GuardCommand: AsyncParsableCommand {
           let column = if let id { id } else { try await guards.defaultID(of: table) }
           let guarding = IngestGuard(table: table, id: column, type: type, onReturn: onReturn)
           let proof = try await guards.install(
-            guarding, acknowledging: names, tombstone: ThrowAwayTombstone.make)
+            guarding, acknowledging: names, tombstone: ProbeTombstone.make)
           return (try await guards.guarding(table) ?? .init(guarding: guarding, faults: []), proof)
         }
         try output.write(GuardLine(installed, proof)) {
@@ -170,7 +170,7 @@ struct GuardCommand: AsyncParsableCommand {
           for each in try await guards.all() {
             let proof =
               prove
-              ? try await guards.prove(each.guarding, tombstone: ThrowAwayTombstone.make) : nil
+              ? try await guards.prove(each.guarding, tombstone: ProbeTombstone.make) : nil
             lines.append((each, proof))
           }
           return lines

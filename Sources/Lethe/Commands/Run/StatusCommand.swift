@@ -35,7 +35,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
           refused: try await ledger.refused(pipeline: name),
           openLines: try await QuarantineLedger(connection: $0).openLines(pipeline: name),
           holds: try await HoldLedger(connection: $0).counts(),
-          unasked: try await UnaskedHolds(current: [], on: $0).countsIfKnown(),
+          unasked: try await OrphanedHolds(current: [], on: $0).countsIfKnown(),
           unfit: try await RunDefinitionMismatch.all(of: name, on: $0), isOfOnePipeline: name != nil
         )
       }
@@ -123,7 +123,7 @@ private struct PipelineStatus {
   let refused: [RunLedger.RefusedEvent]
   let openLines: Int
   let holds: HoldLedger.Counts
-  let unasked: UnaskedHolds.Counts?
+  let unasked: OrphanedHolds.Counts?
   let unfit: [RunDefinitionMismatch]
   /// Whether the status is of one pipeline. Holds are counted for all: one row may have holders of several pipelines.
   let isOfOnePipeline: Bool

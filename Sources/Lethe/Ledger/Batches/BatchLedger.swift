@@ -66,7 +66,7 @@ package struct BatchLedger: Sendable {
       WITH ended AS (
         DELETE FROM lethe.protection AS p USING lethe.collected AS s, lethe.job AS j
         WHERE p.pipeline = \(origin.pipeline) AND p.dataset = \(origin.dataset) AND p.id = s.id
-          AND \(range.standing) AND s.restores
+          AND \(range.current) AND s.restores
           AND j.job_id = \(origin.jobID) AND p.asked_at < j.asked_at
         RETURNING p.id, p.chunk_id, p.protected_at, p.asked_at
       )
@@ -190,8 +190,8 @@ package struct BatchLedger: Sendable {
       INSERT INTO lethe.rehydration (type, id, reason, job_id, queued_at)
       SELECT \(origin.typeSQL), s.id, s.reason, \(origin.jobID)::bigint, now()
       FROM lethe.collected AS s
-      WHERE \(range.standing) AND s.reason = ANY (\(answers.queueing)::lethe.reason[])
-        AND \(EditHistory(origin, hasPrunedRecords: answers.hasPrunedRecords).isNews(label: nil))
+      WHERE \(range.current) AND s.reason = ANY (\(answers.queueing)::lethe.reason[])
+        AND \(EditHistory(origin, hasPrunedRecords: answers.hasPrunedRecords).isNewEdit(label: nil))
       ON CONFLICT (type, id) DO NOTHING
       """)
   }

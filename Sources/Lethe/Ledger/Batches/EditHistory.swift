@@ -16,7 +16,7 @@ package struct EditHistory: Sendable {
   /// same edit. All edits without any time count as one. Records of this batch do not count.
   ///
   /// - Parameter label: of the change that was made for the edit; nil if the ID was queued.
-  package func isNews(label: String?) -> SQL {
+  package func isNewEdit(label: String?) -> SQL {
     let wasMade = label.map { " OR e.changed ? \($0)" as SQL } ?? ""
     return """
       NOT EXISTS (

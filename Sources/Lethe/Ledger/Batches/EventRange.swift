@@ -46,5 +46,5 @@ package struct EventRange: Sendable {
   }
 
   /// The condition that an event `s` is in the range and is acted on: no newer answer about its ID has come.
-  package var standing: SQL { "\(all) AND s.superseded_by IS NULL" }
+  package var current: SQL { "\(all) AND s.superseded_by IS NULL" }
 }

@@ -13,7 +13,7 @@ extension ChunkLedger {
     public let reason: String
     public let events: Int
     /// Events to be acted on: no newer answer about their IDs has come.
-    public let standing: Int
+    public let current: Int
     /// Events that end a protection.
     public let restoring: Int
     /// Events that are partly applied.
@@ -26,13 +26,13 @@ extension ChunkLedger {
   public func eventCounts(of chunk: Chunk) async throws -> [EventCounts] {
     let counts = try await connection.query(
       """
-      SELECT reason::text, count(*) AS events, count(*) - count(superseded_by) AS standing,
+      SELECT reason::text, count(*) AS events, count(*) - count(superseded_by) AS current,
              count(*) FILTER (WHERE restores) AS restoring, count(changed) AS partly_applied
       FROM lethe.collected WHERE chunk_id = \(chunk.id) GROUP BY reason
       """
     ).rows.map { row in
       try EventCounts(
-        reason: row["reason"], events: row["events"], standing: row["standing"],
+        reason: row["reason"], events: row["events"], current: row["current"],
         restoring: row["restoring"], partlyApplied: row["partly_applied"])
     }
     if counts.isEmpty {

@@ -41,7 +41,7 @@ extension ChunkLedger {
   }
 
   /// How many events of a collected chunk wait, and how many of them newer answers have superseded.
-  public func waitingEvents(of chunk: Chunk) async throws -> (events: Int, overtaken: Int) {
+  public func waitingEvents(of chunk: Chunk) async throws -> (events: Int, superseded: Int) {
     try await connection.query(
       "SELECT count(*), count(superseded_by) FROM lethe.collected WHERE chunk_id = \(chunk.id)"
     ).onlyRow(as: Int.self, Int.self)

@@ -116,7 +116,7 @@ public struct ChunkLedger: Sendable {
   /// After the last attempt it fails.
   ///
   /// - Returns: whether there is another attempt.
-  public func jobDied(
+  public func jobFailed(
     _ attempt: Attempt, of chunk: Chunk, why: String, attemptsMax: Int
   ) async throws -> Bool {
     try await connection.withTransaction { transaction in
@@ -129,7 +129,7 @@ public struct ChunkLedger: Sendable {
         try await ChunkQueries.guarded(
           transaction, chunk.label,
           // The chunk is still `exported` if the job was never made.
-          ChunkTransition.jobDied.update(of: chunk, orIn: [.exported], heldBy: lease))
+          ChunkTransition.jobFailed.update(of: chunk, orIn: [.exported], heldBy: lease))
       } else {
         try await fail(
           chunk, why: "\(attempt.number - before) jobs came to nothing, the last one: \(why)",

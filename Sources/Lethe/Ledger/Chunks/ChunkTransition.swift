@@ -23,7 +23,7 @@ public struct ChunkTransition: Sendable, Equatable {
   /// With the last batch.
   public static let applied = ChunkTransition(from: [.collected], to: .applied, by: [.apply])
   /// The job ended without a result. The chunk has another attempt.
-  public static let jobDied = ChunkTransition(
+  public static let jobFailed = ChunkTransition(
     from: [.created, .uploaded, .complete], to: .exported, by: [.submit, .await, .collect])
   /// The host refused the bytes as too many.
   public static let cut = ChunkTransition(from: [.created], to: .exported, by: [.submit])
@@ -31,15 +31,15 @@ public struct ChunkTransition: Sendable, Equatable {
   public static let failed = ChunkTransition(
     from: [.exported, .created, .uploaded, .complete, .collected], to: .failed,
     by: Actor.allCases)
-  public static let takenOnAgain = ChunkTransition(
+  public static let retried = ChunkTransition(
     from: [.applied, .failed], to: .collected, by: [.operator])
   /// Lines of its quarantine became events.
   public static let quarantineRead = ChunkTransition(
     from: [.applied], to: .collected, by: [.operator])
 
   public static let all = [
-    jobCreated, fileUploaded, jobCompleted, resultCollected, applied, jobDied, cut, failed,
-    takenOnAgain, quarantineRead,
+    jobCreated, fileUploaded, jobCompleted, resultCollected, applied, jobFailed, cut, failed,
+    retried, quarantineRead,
   ]
 
   /// Whether the chunk goes back to an earlier state.

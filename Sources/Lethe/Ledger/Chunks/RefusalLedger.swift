@@ -153,7 +153,7 @@ extension ChunkLedger {
   /// even if the chunk was approved before.
   ///
   /// - Parameter ids: these refused events only; with nil, all that is left of the chunk.
-  public func takenOnAgain(
+  public func retried(
     _ chunk: Chunk, ids: Set<Int64>?, stored: StoredIDs
   ) async throws {
     let jobID = try await collectedJob(of: chunk).id
@@ -193,7 +193,7 @@ extension ChunkLedger {
   private func reopen(_ chunk: Chunk, on transaction: Transaction) async throws {
     try await ChunkQueries.guarded(
       transaction, chunk.label,
-      ChunkTransition.takenOnAgain.update(
+      ChunkTransition.retried.update(
         of: chunk, heldBy: nil,
         setting: """
           failure = NULL, remedy = NULL, is_retryable = NULL, applied_through = first_id - 1,

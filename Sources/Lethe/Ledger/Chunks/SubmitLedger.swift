@@ -102,7 +102,7 @@ extension ChunkLedger {
   }
 
   /// Whether a chunk is too large for its upload host, and whether it can be cut.
-  public struct Cutting: Sendable {
+  public struct CutHistory: Sendable {
     /// How often the chunk, or the chunk from which it was cut, has been cut.
     public let cuts: Int
     /// The smallest size that the host of the run's newest job has refused in this run; nil if it has since
@@ -127,7 +127,7 @@ extension ChunkLedger {
     }
   }
 
-  public func cutting(of chunk: Chunk) async throws -> Cutting {
+  public func cutHistory(of chunk: Chunk) async throws -> CutHistory {
     let (cuts, refusedBytes) = try await connection.query(
       """
       WITH job AS (
@@ -144,7 +144,7 @@ extension ChunkLedger {
       FROM lethe.chunk AS c WHERE c.chunk_id = \(chunk.id)
       """
     ).onlyRow(as: Int.self, Int?.self)
-    return Cutting(cuts: cuts, refusedBytes: refusedBytes)
+    return CutHistory(cuts: cuts, refusedBytes: refusedBytes)
   }
 
   /// Records that the host refused the bytes of the chunk's job as too many.

@@ -120,7 +120,7 @@ extension ChunkLedger {
 
   /// Deletes the events of a failed chunk if newer answers have superseded all of them. The chunk keeps all
   /// its events as long as one stands, so that it can be taken on again. It also keeps them as long as an
-  /// older job's result is still to come or has standing events: without them, this chunk would seem to have
+  /// older job's result is still to come or has current events: without them, this chunk would seem to have
   /// been silent about their IDs.
   private func dropIfNothingStands(of other: Int64, _ transaction: Transaction) async throws {
     try await transaction.execute(

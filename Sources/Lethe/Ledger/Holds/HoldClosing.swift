@@ -13,7 +13,7 @@ package struct HoldClosing: Sendable {
   }
 
   /// Decides which columns of each hold are restored: those that no other ID holds.
-  package func judge() async throws {
+  package func findRestorableColumns() async throws {
     try await transaction.execute(
       """
       INSERT INTO lethe_due (hold_id, table_name, key, id, reason, held, columns)
@@ -33,7 +33,7 @@ package struct HoldClosing: Sendable {
         FROM (SELECT DISTINCT ON (hold_id) hold_id, id, reason FROM lethe_ending
               ORDER BY hold_id, id) AS e
         JOIN lethe.hold AS h USING (hold_id)
-      ) AS judged
+      ) AS restorable
       """)
   }
 

@@ -112,11 +112,11 @@ package struct HoldNames: Sendable {
   }
 
   /// A table that was renamed, or whose columns were renamed or dropped.
-  package struct Move: Sendable {
+  package struct RenamedTable: Sendable {
     package let table: String
     package let tableNow: String
     /// The new names of columns, by their former names.
-    package var renamed: [String: String] = [:]
+    package var columns: [String: String] = [:]
     package var dropped: [String] = []
 
     package init(table: String, tableNow: String) {
@@ -131,50 +131,50 @@ package struct HoldNames: Sendable {
   }
 
   /// Changes the names in a table's holds to today's names.
-  package func follow(_ move: Move, on transaction: Transaction) async throws {
-    let names = move.renamed.map { "\(literal: $0), \(literal: $1)" as SQL }
+  package func follow(_ rename: RenamedTable, on transaction: Transaction) async throws {
+    let names = rename.columns.map { "\(literal: $0), \(literal: $1)" as SQL }
     let map: SQL = "pg_catalog.jsonb_build_object(\(names.joined(separator: ", ")))"
     // The object without dropped columns, under today's names.
     func object(_ column: SQL) -> SQL {
       """
       (SELECT coalesce(pg_catalog.jsonb_object_agg(coalesce(\(map) ->> e.key, e.key), e.value), '{}')
-       FROM pg_catalog.jsonb_each(\(column) - \(move.dropped)::text[]) AS e)
+       FROM pg_catalog.jsonb_each(\(column) - \(rename.dropped)::text[]) AS e)
       """
     }
     func array(_ column: SQL) -> SQL {
       """
       ARRAY (SELECT coalesce(\(map) ->> e.name, e.name) FROM pg_catalog.unnest(\(column)) AS e (name)
-             WHERE NOT e.name = ANY (\(move.dropped)::text[])
+             WHERE NOT e.name = ANY (\(rename.dropped)::text[])
              ORDER BY coalesce(\(map) ->> e.name, e.name) COLLATE "C")
       """
     }
     _ = try await transaction.run(
       """
       UPDATE lethe.holder AS r SET columns = \(array("r.columns"))
-      FROM lethe.hold AS h WHERE h.hold_id = r.hold_id AND h.table_name = \(move.table)
+      FROM lethe.hold AS h WHERE h.hold_id = r.hold_id AND h.table_name = \(rename.table)
       """)
     // Dropped columns stay in the row key, because nothing else identifies the row.
     _ = try await transaction.run(
       """
       UPDATE lethe.hold AS h
-      SET table_name = \(move.tableNow), former = \(object("h.former")), set_to = \(object("h.set_to")),
+      SET table_name = \(rename.tableNow), former = \(object("h.former")), set_to = \(object("h.set_to")),
           row_key = (SELECT pg_catalog.jsonb_object_agg(coalesce(\(map) ->> e.key, e.key), e.value)
                      FROM pg_catalog.jsonb_each(h.row_key) AS e)
-      WHERE h.table_name = \(move.table)
+      WHERE h.table_name = \(rename.table)
       """)
     _ = try await transaction.run(
       """
       WITH emptied AS (
-        DELETE FROM lethe.hold WHERE table_name = \(move.tableNow) AND set_to = '{}' RETURNING *
+        DELETE FROM lethe.hold WHERE table_name = \(rename.tableNow) AND set_to = '{}' RETURNING *
       )
       INSERT INTO lethe.closed_hold (hold_id, table_name, row_key, row_type, row_id, held_at, outcome)
       SELECT hold_id, table_name, row_key, row_type, row_id, held_at, 'dropped' FROM emptied
       """)
     _ = try await transaction.run(
       """
-      WITH former AS (DELETE FROM lethe.held_key WHERE table_name = \(move.table) RETURNING key_columns)
+      WITH former AS (DELETE FROM lethe.held_key WHERE table_name = \(rename.table) RETURNING key_columns)
       INSERT INTO lethe.held_key (table_name, key_columns)
-      SELECT DISTINCT \(move.tableNow), ARRAY (SELECT coalesce(\(map) ->> e.name, e.name)
+      SELECT DISTINCT \(rename.tableNow), ARRAY (SELECT coalesce(\(map) ->> e.name, e.name)
                                  FROM pg_catalog.unnest(f.key_columns) AS e (name)
                                  ORDER BY coalesce(\(map) ->> e.name, e.name) COLLATE "C")
       FROM former AS f
@@ -182,11 +182,11 @@ package struct HoldNames: Sendable {
       """)
     _ = try await transaction.run(
       """
-      WITH former AS (DELETE FROM lethe.held_column WHERE table_name = \(move.table) RETURNING *)
+      WITH former AS (DELETE FROM lethe.held_column WHERE table_name = \(rename.table) RETURNING *)
       INSERT INTO lethe.held_column (table_name, column_name, relation, attribute, cluster)
-      SELECT \(move.tableNow), coalesce(\(map) ->> f.column_name, f.column_name), f.relation,
+      SELECT \(rename.tableNow), coalesce(\(map) ->> f.column_name, f.column_name), f.relation,
              f.attribute, f.cluster
-      FROM former AS f WHERE NOT f.column_name = ANY (\(move.dropped)::text[])
+      FROM former AS f WHERE NOT f.column_name = ANY (\(rename.dropped)::text[])
       ON CONFLICT DO NOTHING
       """)
   }

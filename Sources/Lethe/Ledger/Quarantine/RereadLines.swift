@@ -61,7 +61,7 @@ public struct RereadLines: Sendable {
   }
 
   /// Decides which lines stay in the quarantine although they can be read as events, and notes why.
-  public func judge() async throws {
+  public func markUnusable() async throws {
     try await transaction.execute(
       """
       UPDATE lethe_reread AS r

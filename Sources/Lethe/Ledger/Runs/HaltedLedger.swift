@@ -142,7 +142,7 @@ extension RunLedger {
 
   /// Ends the refusals of a pipeline if a newer job has answered for their IDs with an event. Answers by
   /// silence have ended refusals already, when the result was collected.
-  public func endOvertakenRefusals(pipeline: String) async throws {
+  public func endSupersededRefusals(pipeline: String) async throws {
     try await connection.execute(
       """
       UPDATE lethe.refusal AS f

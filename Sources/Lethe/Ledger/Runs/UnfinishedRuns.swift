@@ -10,7 +10,7 @@ extension RunLedger {
     /// To the second, in UTC.
     public let startedAt: String
     /// `running, 3 chunks: 2 applied, 1 collected`.
-    public let standing: String
+    public let progress: String
     /// As it was named when the run was last worked on.
     public let definitionFile: String?
     /// Nil if this version of Lethe cannot read it.
@@ -27,7 +27,7 @@ extension RunLedger {
              r.status || ', ' || coalesce(
                (SELECT sum(s.chunks) || ' chunks: ' || pg_catalog.string_agg(s.chunks || ' ' || s.state, ', ' ORDER BY s.state)
                 FROM (SELECT c.state, count(*) AS chunks FROM lethe.chunk AS c
-                      WHERE c.run_id = r.run_id GROUP BY c.state) AS s), 'no chunk yet') AS standing,
+                      WHERE c.run_id = r.run_id GROUP BY c.state) AS s), 'no chunk yet') AS progress,
              r.definition_file, r.definition::text
       FROM lethe.run AS r
       WHERE r.finished_at IS NULL AND r.pipeline IS DISTINCT FROM \(pipeline)
@@ -36,7 +36,7 @@ extension RunLedger {
     ).rows.map { row in
       try UnfinishedRun(
         runID: row["run_id"], pipeline: row["pipeline"], startedAt: row["started_at"],
-        standing: row["standing"], definitionFile: row["definition_file"],
+        progress: row["progress"], definitionFile: row["definition_file"],
         definition: try? JSONDecoder().decode(
           Definition.self, from: Data(row.decode(String.self, "definition").utf8)))
     }

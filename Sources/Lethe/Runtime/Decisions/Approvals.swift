@@ -15,11 +15,11 @@ extension PipelineRuntime {
       chunkID: chunkID, runID: run.id, by: by, note: note)
     {
       let chunk = try await ledger.chunk(chunkID)
-      let (events, overtaken) = try await ledger.waitingEvents(of: chunk)
+      let (events, superseded) = try await ledger.waitingEvents(of: chunk)
       logger.notice(
         """
-        \(chunk.label) of run \(run.id) is approved by \(by); newer answers have overtaken \
-        \(overtaken) of its \(events) events, which change nothing
+        \(chunk.label) of run \(run.id) is approved by \(by); newer answers have superseded \
+        \(superseded) of its \(events) events, which change nothing
         """)
       return
     }
@@ -36,7 +36,7 @@ extension PipelineRuntime {
       case _ where !isOfPipeline:
         ("is of the pipeline \(chunk.pipeline) and not of \(name)", "name its definition")
       case .applied:
-        ("is applied already, but for what newer answers have overtaken", "")
+        ("is applied already, but for what newer answers have superseded", "")
       case .failed: ("is set aside", "lethe retry \(file) \(chunkID)")
       case .exported, .created, .uploaded, .complete, .collected:
         ("is \(chunk.state) and not stopped", "lethe run \(file) --resume-only goes on with it")

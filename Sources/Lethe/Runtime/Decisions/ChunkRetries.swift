@@ -19,7 +19,7 @@ extension PipelineRuntime {
   public func retry(chunkID: Int64?, ids: Set<Int64> = []) async throws -> StageReport {
     let ledger = RunLedger(connection: lockConnection)
     let name = pipeline.definition.name
-    try await ledger.endOvertakenRefusals(pipeline: name)
+    try await ledger.endSupersededRefusals(pipeline: name)
     let all = try await ledger.retryable(chunkID: chunkID, ids: ids, pipeline: name)
     var runs: [Int64: (definition: Definition, catalog: Catalog)] = [:]
     for runID in Set(all.map(\.runID)) {
@@ -33,7 +33,7 @@ extension PipelineRuntime {
       guard let run = runs[each.runID],
         let dataset = run.definition.dataset(named: chunk.dataset)
       else { throw chunk.isOfNoDataset }
-      try await chunks.takenOnAgain(
+      try await chunks.retried(
         chunk, ids: each.ids, stored: ExportStage.stored(in: dataset, catalog: run.catalog))
       logger.notice(
         "\(chunk.label) is taken on again\(each.ids.map { ": \($0.count) refused events" } ?? "")")

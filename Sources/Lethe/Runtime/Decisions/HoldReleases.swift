@@ -47,7 +47,7 @@ extension PipelineRuntime {
       try await requireLedger(on: connection, pipeline)
       let ids =
         if let ids = release.ids { ids } else {
-          try await UnaskedHolds(current: [pipeline.definition], on: connection)
+          try await OrphanedHolds(current: [pipeline.definition], on: connection)
             .ids(of: release.type, after: 0, limit: HoldRelease.idsMax)
         }
       if !release.isForced {

@@ -68,7 +68,7 @@ extension PipelineRuntime {
     let name = pipeline.definition.name
     let quarantine = QuarantineLedger(connection: lockConnection)
     var report = RetryReport(events: 0, superseded: 0, open: 0, refused: [], runs: [])
-    var mayPass: (any Error)?
+    var temporary: (any Error)?
     for chunk in try await quarantine.chunks(withOpenLines: ids, pipeline: name) {
       if let obstacle = chunk.obstacle {
         logger.warning("the lines of chunk \(chunk.chunkID) stay: \(obstacle)")
@@ -79,10 +79,10 @@ extension PipelineRuntime {
       } catch let error as PostgreSQLError where error.isRetryableTransaction {
         logger.warning(
           "the lines of chunk \(chunk.chunkID) wait for another try: \(error.messageWithoutValues)")
-        mayPass = mayPass ?? error
+        temporary = temporary ?? error
       }
     }
-    if let mayPass { throw mayPass }
+    if let temporary { throw temporary }
     report.open = try await quarantine.openLines(pipeline: name)
     return report
   }

@@ -71,13 +71,13 @@ extension PipelineRuntime {
           the version of Lethe that began it
           """)
     }
-    return (run, try await catalog(of: run, begun: open.startedAt))
+    return (run, try await catalog(of: run, startedAt: open.startedAt))
   }
 
   /// The catalog of a run's own copy of the definition.
   /// - Parameter startedAt: nil for a run that has ended.
   /// - Throws: `RunDefinitionMismatch` if the copy does not fit.
-  func catalog(of run: Run, begun startedAt: String? = nil) async throws -> Catalog {
+  func catalog(of run: Run, startedAt: String? = nil) async throws -> Catalog {
     let catalog = try await Catalog(of: run.definition, on: lockConnection)
     var errors: [Finding] = []
     for finding in try await catalog.check(run.definition, on: lockConnection) {
@@ -105,7 +105,7 @@ extension PipelineRuntime {
     return RunDefinitionMismatch(
       runID: run.id,
       message: """
-        run \(run.id) of \(run.definition.name)\(startedAt.map { ", begun \($0)," } ?? "") goes by its own copy of \
+        run \(run.id) of \(run.definition.name)\(startedAt.map { ", started \($0)," } ?? "") goes by its own copy of \
         the definition, from when it began, and that does not fit the database any more: \
         \(mistakes.firstFew)
         """,

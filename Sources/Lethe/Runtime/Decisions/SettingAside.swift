@@ -39,7 +39,7 @@ enum Consequence {
     case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .tooLarge, .unproven,
       .incompleteResult, .noResult:
       self = .setsChunkAside(
-        why: error.what, remedy: error.remedy,
+        why: error.summary, remedy: error.remedy,
         isRetryable: error.kind != .tooLarge)
     }
   }

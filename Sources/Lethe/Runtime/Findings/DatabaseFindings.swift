@@ -46,7 +46,7 @@ extension PipelineRuntime {
         ).run(announce: announce)
       }
       return try await known + rehearsal.findings
-        + catalog.neighbourFindings(
+        + catalog.nearbyObjectFindings(
           of: pipeline.definition, besides: rehearsal.copying, on: connection)
         + catalog.leftOutFindings(of: pipeline.definition, on: connection)
         + holdFindings(pipeline, on: connection)
@@ -59,9 +59,9 @@ extension PipelineRuntime {
     _ pipeline: Pipeline, on connection: Connection
   ) async throws -> [Finding] {
     var findings: [Finding] = []
-    let unasked: UnaskedHolds.Counts
+    let unasked: OrphanedHolds.Counts
     do {
-      unasked = try await UnaskedHolds(current: [pipeline.definition], on: connection).counts()
+      unasked = try await OrphanedHolds(current: [pipeline.definition], on: connection).counts()
     } catch let error as LedgerError where error.code == .unreadable {
       unasked = .init()
       findings.append(

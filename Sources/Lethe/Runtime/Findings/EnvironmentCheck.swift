@@ -85,7 +85,7 @@ public struct EnvironmentCheck: Sendable {
   }
 
   private static func finding(of error: APIError) -> (APIOutcome, [Finding]) {
-    let what = error.what
+    let summary = error.summary
     func finding(
       _ severity: Finding.Severity, _ path: String, _ message: String, _ remedy: String
     ) -> [Finding] {
@@ -93,39 +93,41 @@ public struct EnvironmentCheck: Sendable {
     }
     switch error.kind {
     case .creditsDepleted:
-      return (.refused, finding(.error, "api", "the API refuses all calls: \(what)", error.remedy))
+      return (
+        .refused, finding(.error, "api", "the API refuses all calls: \(summary)", error.remedy)
+      )
     case .proxyRefused:
       return (
         .refused,
-        finding(.error, "api.proxy", "the API cannot be reached: \(what)", error.remedy)
+        finding(.error, "api.proxy", "the API cannot be reached: \(summary)", error.remedy)
       )
     case .certificateWanted:
       return (
         .refused,
-        finding(.error, "api.base_url", "the API cannot be reached: \(what)", error.remedy)
+        finding(.error, "api.base_url", "the API cannot be reached: \(summary)", error.remedy)
       )
     case .proxyMistaken:
       return (
         .faulty,
-        finding(.error, "api.proxy", "the API cannot be reached: \(what)", error.remedy)
+        finding(.error, "api.proxy", "the API cannot be reached: \(summary)", error.remedy)
       )
     case .untrusted:
       return (
         .faulty,
         finding(
-          .error, "api.base_url", "the API cannot be reached: \(what)",
+          .error, "api.base_url", "the API cannot be reached: \(summary)",
           "\(error.remedy); --offline leaves the API out")
       )
     case .credentials, .urlRefused:
       return (
         .refused,
-        finding(.error, "api.bearer_token", "the API refuses the token: \(what)", error.remedy)
+        finding(.error, "api.bearer_token", "the API refuses the token: \(summary)", error.remedy)
       )
     case .temporary, .rateLimited, .conflict, .capped:
       return (
         .untried,
         finding(
-          .warning, "api.base_url", "the API and the token could not be tried: \(what)",
+          .warning, "api.base_url", "the API and the token could not be tried: \(summary)",
           "try again later; --offline leaves the API out")
       )
     case .invalidRequest, .jobRefused, .notFound, .misdirected, .tooLarge, .unproven,
@@ -133,7 +135,7 @@ public struct EnvironmentCheck: Sendable {
       return (
         .faulty,
         finding(
-          .error, "api.base_url", "the API does not list its jobs: \(what)",
+          .error, "api.base_url", "the API does not list its jobs: \(summary)",
           "check api.base_url; --offline leaves the API out")
       )
     }

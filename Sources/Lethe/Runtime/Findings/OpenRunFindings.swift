@@ -30,7 +30,7 @@ extension PipelineRuntime {
     _ connection: Connection
   ) async throws -> Finding {
     let ledger = RunLedger(connection: connection)
-    let stands = "run \(run.runID) is open since \(run.startedAt): \(run.standing)"
+    let stands = "run \(run.runID) is open since \(run.startedAt): \(run.progress)"
     let command = "lethe run \(shellWord(pipeline.file))"
     func finding(_ message: String, _ remedy: String) -> Finding {
       Finding(
@@ -93,7 +93,7 @@ extension PipelineRuntime {
       severity: .warning, path: "name",
       message: """
         there is no run of \(today.name) yet, and run \(run.runID) of the pipeline \(run.pipeline), which has \
-        the same \(what), is open since \(run.startedAt): \(run.standing). It seems that the pipeline was \
+        the same \(what), is open since \(run.startedAt): \(run.progress). It seems that the pipeline was \
         renamed
         """,
       remedy: """

@@ -12,7 +12,7 @@ public struct ApplyError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String
   /// Whether another try may succeed, because a concurrent writer may be the cause.
-  let mayPass: Bool
+  let isTemporary: Bool
   /// Whether a statement exceeded the session's own timeouts. Then no event is the cause, and a search for
   /// one would take as long again and again.
   let isTimeout: Bool
@@ -25,12 +25,13 @@ public struct ApplyError: ExplainedError, Sendable {
 
   /// - Parameter chunk: the chunk of the change; nil for an operator's change.
   init(
-    _ chunk: Chunk?, message: String, remedy: String, mayPass: Bool = false, isTimeout: Bool = false
+    _ chunk: Chunk?, message: String, remedy: String, isTemporary: Bool = false,
+    isTimeout: Bool = false
   ) {
     context = chunk?.errorContext ?? ErrorContext()
     self.message = message
     self.remedy = remedy
-    self.mayPass = mayPass
+    self.isTemporary = isTemporary
     self.isTimeout = isTimeout
   }
 
@@ -41,7 +42,7 @@ public struct ApplyError: ExplainedError, Sendable {
     if error.state == .foreignKeyViolation, let constraint = error.constraint {
       self.init(
         chunk, message: "\(what) (constraint \(constraint))",
-        remedy: Self.remedy(declaring: error.table ?? "the referencing table"), mayPass: true)
+        remedy: Self.remedy(declaring: error.table ?? "the referencing table"), isTemporary: true)
     } else {
       self.init(
         chunk, message: what, remedy: Self.remedy(for: error), isTimeout: error.isOwnTimeout)

@@ -23,7 +23,7 @@ public struct ApplyStage: Sendable {
   static let triesMaxBesideWriter = 3
 
   /// How often the tables of a large event are searched for rows that were added meanwhile.
-  private static let drainRoundsMax = 5
+  private static let roundsMax = 5
 
   public enum Outcome: Sendable, Equatable {
     case applied
@@ -97,7 +97,7 @@ public struct ApplyStage: Sendable {
     var batch = range
     do {
       if work.isOversize {
-        try await drain(range, &work)
+        try await applyInParts(range, &work)
         batch.mayBePartlyApplied = true
       }
       let events = batch
@@ -164,7 +164,7 @@ public struct ApplyStage: Sendable {
       return why
     }
     // If newer answers have superseded every event, no approval is needed.
-    guard work.counts.contains(where: { $0.standing > 0 }) else { return nil }
+    guard work.counts.contains(where: { $0.current > 0 }) else { return nil }
     return try await ledger.stopBeforeAdoption(of: work.chunk)
   }
 
@@ -230,7 +230,7 @@ public struct ApplyStage: Sendable {
   /// fits into the transaction that records the event. Other writers may add rows meanwhile, so it repeats
   /// until it finds none, up to a limit. If a trigger undoes the change each time, the last transaction
   /// reports it.
-  private func drain(_ range: EventRange, _ work: inout Work) async throws {
+  private func applyInParts(_ range: EventRange, _ work: inout Work) async throws {
     guard let rowsMax = work.plan.dataset.batch?.rows else { return }
     var hold: Int64? = range.mayRestore ? 0 : nil
     while let last = hold {
@@ -238,7 +238,7 @@ public struct ApplyStage: Sendable {
         try await $0.releasePart(of: range, after: last, holdsMax: rowsMax)
       }.lastHold
     }
-    for _ in 1...Self.drainRoundsMax {
+    for _ in 1...Self.roundsMax {
       var hasFound = false
       for change in work.plan.changes
       where change.target.fansOut && change.isDue(in: range) {
@@ -301,9 +301,9 @@ public struct ApplyStage: Sendable {
         logger.notice(
           "\(chunk.label): \(error.messageWithoutValues); the batch was rolled back and is tried again"
         )
-      } catch let error as ApplyError where error.mayPass {
+      } catch let error as ApplyError where error.isTemporary {
         guard tries < triesMaxBesideWriter else { throw error }
-        logger.notice("\(error.what); the batch was rolled back and is tried again")
+        logger.notice("\(error.summary); the batch was rolled back and is tried again")
       }
       try await Task.sleep(for: .milliseconds(Int.random(in: 50...150) * (1 << min(tries, 5))))
     }

@@ -37,7 +37,7 @@ struct Batch {
 
   /// Changes the rows that the events of `range` match, proves that they are changed, and records it.
   func apply(_ range: EventRange) async throws {
-    var batch = try await begun()
+    var batch = try await prepared()
     try await batch.changeRows(range)
   }
 
@@ -133,7 +133,7 @@ struct Batch {
   /// - Parameter range: contains only this event.
   /// - Returns: how many rows were changed.
   func applyPart(of range: EventRange, change: Change, rowsMax: Int) async throws -> Int {
-    try await begun().changePart(of: range, change, rowsMax: rowsMax)
+    try await prepared().changePart(of: range, change, rowsMax: rowsMax)
   }
 
   private func changePart(
@@ -151,7 +151,7 @@ struct Batch {
   func releasePart(
     of range: EventRange, after hold: Int64, holdsMax: Int
   ) async throws -> Release.Outcome {
-    try await begun().releaseHolds(of: range, after: hold, holdsMax: holdsMax)
+    try await prepared().releaseHolds(of: range, after: hold, holdsMax: holdsMax)
   }
 
   private func releaseHolds(
@@ -195,7 +195,7 @@ struct Batch {
   ///
   /// If a batch cannot lock a row within the lock timeout, it releases the locks that it has, and is tried
   /// again.
-  private func begun() async throws -> Batch {
+  private func prepared() async throws -> Batch {
     _ = try await transaction.query(
       """
       SELECT set_config('lock_timeout', \(transaction.timeouts.lockTimeout), true),
@@ -269,7 +269,7 @@ struct Batch {
       remedy: """
         look for a trigger, a rule or a policy of \(change.target.table.name) that undoes or skips the \
         change; nothing of this batch was kept
-        """, mayPass: true)
+        """, isTemporary: true)
   }
 }
 

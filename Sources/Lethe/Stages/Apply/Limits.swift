@@ -70,7 +70,7 @@ struct LimitCheck {
   /// How many IDs are said to be gone, whether or not their rows still exist.
   private func eventsThatRemove(_ changes: [Change]) -> Int {
     let reasons = changes.filter(\.kind.isRemoving).flatMap(\.reasons)
-    return counts.reduce(0) { $0 + (reasons.contains($1.reason) ? $1.standing : 0) }
+    return counts.reduce(0) { $0 + (reasons.contains($1.reason) ? $1.current : 0) }
   }
 
   private static func wholeChunk(_ chunk: Chunk) -> String {
@@ -137,9 +137,9 @@ struct LimitCheck {
       let changes = redacting.filter { $0.reasons.contains(counted.reason) }
       guard !changes.isEmpty else { return }
       extents[counted.reason] = Extent(
-        ids: counted.standing, rows: counted.standing * changes.count,
+        ids: counted.current, rows: counted.current * changes.count,
         removedIDs: changes.contains { $0.kind.isRemoving && $0.target.isOwn }
-          ? counted.standing : 0)
+          ? counted.current : 0)
     }
   }
 

@@ -29,7 +29,7 @@ public struct AwaitStage: Sendable {
   public enum Outcome: Sendable, Equatable {
     case complete
     /// The job ended without a result. The chunk has another attempt.
-    case died
+    case attemptFailed
     /// The chunk failed. The ledger has the reason.
     case failed
   }
@@ -58,11 +58,11 @@ public struct AwaitStage: Sendable {
       do {
         job = try await client.job(id: apiID)
       } catch let error as APIError where error.kind == .notFound {
-        return try await died(
+        return try await failed(
           attempt, of: chunk, why: "the API does not know job \(apiID) any more")
       } catch let error as APIError where error.kind == .jobRefused {
         _ = try await cancelled(apiID)
-        return try await died(
+        return try await failed(
           attempt, of: chunk, why: "the API does not tell of job \(apiID): \(error.message)")
       }
       if job.status != seen {
@@ -78,7 +78,7 @@ public struct AwaitStage: Sendable {
         return .complete
       case .failed, .expired:
         let reason = job.error.map { ": \($0)" } ?? ""
-        return try await died(attempt, of: chunk, why: "job \(apiID) is \(job.status)\(reason)")
+        return try await failed(attempt, of: chunk, why: "job \(apiID) is \(job.status)\(reason)")
       case .created, .inProgress, .unrecognized:
         guard try await isOverdue(attempt) else { break }
         // A job that cannot be cancelled has ended, and the next status shows that. If it does not, the two calls
@@ -87,7 +87,7 @@ public struct AwaitStage: Sendable {
           couldNotBeCancelled = true
           break
         }
-        return try await died(
+        return try await failed(
           attempt, of: chunk,
           why: "job \(apiID) was \(job.status) for over \(settings.jobHoursMax) hours")
       }
@@ -113,12 +113,12 @@ public struct AwaitStage: Sendable {
     return seconds > settings.jobHoursMax * 3600
   }
 
-  private func died(_ attempt: Attempt, of chunk: Chunk, why: String) async throws -> Outcome {
-    let hasAnother = try await ledger.jobDied(
+  private func failed(_ attempt: Attempt, of chunk: Chunk, why: String) async throws -> Outcome {
+    let hasAnother = try await ledger.jobFailed(
       attempt, of: chunk, why: why, attemptsMax: settings.jobAttemptsMax)
     logger.warning(
       "\(chunk.label): attempt \(attempt.number) came to nothing: \(why)",
       metadata: ["stage": "await", "chunk": "\(chunk.id)"])
-    return hasAnother ? .died : .failed
+    return hasAnother ? .attemptFailed : .failed
   }
 }

@@ -28,7 +28,7 @@ public struct CollectStage: Sendable {
   public enum Outcome: Sendable, Equatable {
     case collected(events: Int, quarantined: Int)
     /// The result is no longer available; the chunk has another attempt.
-    case died
+    case attemptFailed
     /// The chunk is given up; the ledger has the reason.
     case failed
   }
@@ -58,7 +58,7 @@ public struct CollectStage: Sendable {
       // Without the chunk's IDs, it is not known whether an event is about one of them.
       index = try ChunkIndex(verifying: chunk.file)
     } catch let error as ChunkFileError {
-      return try await died(attempt, of: chunk, why: error.description)
+      return try await failed(attempt, of: chunk, why: error.description)
     }
     let (events, quarantined): (Int, Int)
     do {
@@ -66,9 +66,9 @@ public struct CollectStage: Sendable {
     } catch let error as APIError
       where [.notFound, .jobRefused, .urlRefused, .incompleteResult, .noResult].contains(error.kind)
     {
-      return try await died(attempt, of: chunk, why: error.message)
+      return try await failed(attempt, of: chunk, why: error.message)
     } catch let error as ResultRefused {
-      return try await died(attempt, of: chunk, why: error.message)
+      return try await failed(attempt, of: chunk, why: error.message)
     }
     try await ledger.refreshStatistics()
     logger.info(
@@ -153,12 +153,12 @@ public struct CollectStage: Sendable {
     return url
   }
 
-  private func died(_ attempt: Attempt, of chunk: Chunk, why: String) async throws -> Outcome {
-    let hasAnother = try await ledger.jobDied(
+  private func failed(_ attempt: Attempt, of chunk: Chunk, why: String) async throws -> Outcome {
+    let hasAnother = try await ledger.jobFailed(
       attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax)
     logger.warning(
       "\(chunk.label): attempt \(attempt.number) came to nothing: \(why)",
       metadata: ["stage": "collect", "chunk": "\(chunk.id)"])
-    return hasAnother ? .died : .failed
+    return hasAnother ? .attemptFailed : .failed
   }
 }

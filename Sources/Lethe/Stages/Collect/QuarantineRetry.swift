@@ -39,7 +39,7 @@ public struct QuarantineRetry: Sendable {
     let outcome = try await connection.withTransaction { transaction in
       let lines = try await RereadLines(of: chunk, jobID: jobID, on: transaction)
       try await reread(chunk, selected, refused, reasons, into: lines, transaction)
-      try await lines.judge()
+      try await lines.markUnusable()
       let events = try await lines.collect()
       guard events > 0 else { return Outcome(events: 0, superseded: 0) }
       let superseded = try await ledger.chunkReopened(

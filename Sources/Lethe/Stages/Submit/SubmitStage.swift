@@ -31,7 +31,7 @@ public struct SubmitStage: Sendable {
     /// The job with this ID and name holds the type's slot. Nothing was changed.
     case slotTaken(by: String)
     /// The job ended without a result. The chunk has another attempt.
-    case died
+    case attemptFailed
     /// The host refused the chunk as too large. It was cut into two chunks.
     case cut
     /// The chunk's file is lost. It has to be written again first.
@@ -63,7 +63,7 @@ public struct SubmitStage: Sendable {
       do {
         job = try await client.job(id: apiID)
       } catch let error as APIError where error.kind == .notFound {
-        return try await died(known, of: chunk, why: "the API does not know the job any more")
+        return try await failed(known, of: chunk, why: "the API does not know the job any more")
       } catch let error as APIError where error.kind == .jobRefused {
         return try await cancel(apiID, known, of: chunk, why: error.message)
       }
@@ -78,7 +78,7 @@ public struct SubmitStage: Sendable {
       case .job(let created, let itsAttempt): (job, attempt) = (created, itsAttempt)
       case .slotTaken(let holder): return .slotTaken(by: holder)
       case .none(let attempt, let why):
-        let outcome = try await died(attempt, of: chunk, why: why)
+        let outcome = try await failed(attempt, of: chunk, why: why)
         // The caller creates the next job at once. Without this pause, a faulty API would be called in a tight loop.
         try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: attempt.number)))
         return outcome
@@ -245,7 +245,7 @@ public struct SubmitStage: Sendable {
       try await ledger.uploadRecorded(attempt, of: chunk)
       return .uploaded
     case .failed, .expired:
-      return try await died(
+      return try await failed(
         attempt, of: chunk, why: "the job is \(job.status)\(job.error.map { ": \($0)" } ?? "")")
     case .unrecognized(let status):
       return try await cancel(
@@ -301,7 +301,7 @@ public struct SubmitStage: Sendable {
     case .created where error.kind == .temporary || error.kind == .rateLimited: throw error
     case .created, .unrecognized:
       return try await cancel(job.id, attempt, of: chunk, why: error.message)
-    case .failed, .expired: return try await died(attempt, of: chunk, why: error.message)
+    case .failed, .expired: return try await failed(attempt, of: chunk, why: error.message)
     }
   }
 
@@ -313,16 +313,16 @@ public struct SubmitStage: Sendable {
   ) async throws -> Outcome {
     try await free(job.id, chunk)
     try await ledger.sizeRefused(attempt, of: chunk)
-    let cutting = try await ledger.cutting(of: chunk)
-    guard cutting.mayHelp(chunk) else {
+    let cutHistory = try await ledger.cutHistory(of: chunk)
+    guard cutHistory.mayHelp(chunk) else {
       try await ledger.chunkFailed(
-        chunk, why: error.what, isRetryable: false)
+        chunk, why: error.summary, isRetryable: false)
       return .failed
     }
     do {
-      try await cut(chunk, after: attempt, cutting, why: error.message)
+      try await cut(chunk, after: attempt, cutHistory, why: error.message)
     } catch let error as ChunkFileError where error.code == .lost {
-      return try await died(attempt, of: chunk, why: error.message)
+      return try await failed(attempt, of: chunk, why: error.message)
     }
     logger.warning(
       """
@@ -335,10 +335,11 @@ public struct SubmitStage: Sendable {
   /// Cuts a chunk without a job if the host has refused one that was not larger in this run. Each refusal uses a job, and
   /// where the API cannot cancel jobs, the slot is taken until the URL expires. The next run tries the whole size again.
   private func cutBefore(_ chunk: Chunk) async throws -> Outcome? {
-    let cutting = try await ledger.cutting(of: chunk)
-    guard let refused = cutting.refusedBytes, cutting.isTooLarge(chunk), cutting.mayHelp(chunk)
+    let cutHistory = try await ledger.cutHistory(of: chunk)
+    guard let refused = cutHistory.refusedBytes, cutHistory.isTooLarge(chunk),
+      cutHistory.mayHelp(chunk)
     else { return nil }
-    try await cut(chunk, after: nil, cutting, why: "")
+    try await cut(chunk, after: nil, cutHistory, why: "")
     logger.notice(
       "\(chunk.label): \(chunk.bytes) bytes, of which the host has refused \(refused); cut in two first",
       metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
@@ -346,10 +347,10 @@ public struct SubmitStage: Sendable {
   }
 
   private func cut(
-    _ chunk: Chunk, after attempt: Attempt?, _ cutting: ChunkLedger.Cutting, why: String
+    _ chunk: Chunk, after attempt: Attempt?, _ cutHistory: ChunkLedger.CutHistory, why: String
   ) async throws {
     let parts = try chunk.file.halves(
-      named: "\(chunk.dataset)-part-\(chunk.id)-\(cutting.cuts + 1)")
+      named: "\(chunk.dataset)-part-\(chunk.id)-\(cutHistory.cuts + 1)")
     try await ledger.chunkCut(
       chunk, after: attempt, why: "\(why); the chunk was cut in two", into: parts)
     unlink(chunk.path)
@@ -362,7 +363,7 @@ public struct SubmitStage: Sendable {
     _ apiID: String, _ attempt: Attempt, of chunk: Chunk, why: String
   ) async throws -> Outcome {
     try await free(apiID, chunk)
-    return try await died(attempt, of: chunk, why: why)
+    return try await failed(attempt, of: chunk, why: why)
   }
 
   private func free(_ apiID: String, _ chunk: Chunk) async throws {
@@ -375,15 +376,15 @@ public struct SubmitStage: Sendable {
     }
   }
 
-  private func died(
+  private func failed(
     _ attempt: Attempt, of chunk: Chunk, why: String
   ) async throws -> Outcome {
-    let hasAnother = try await ledger.jobDied(
+    let hasAnother = try await ledger.jobFailed(
       attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax)
     logger.warning(
       "\(chunk.label): attempt \(attempt.number) came to nothing: \(why)",
       metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
-    return hasAnother ? .died : .failed
+    return hasAnother ? .attemptFailed : .failed
   }
 }
 

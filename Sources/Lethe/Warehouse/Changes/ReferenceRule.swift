@@ -13,9 +13,11 @@ extension ApplyPlan {
 
   /// The changes, up to and including a delete, that delete rows which refer by a foreign key to its rows. Rows of the
   /// same table may be deleted by the same statement.
-  package func takers(of key: WarehouseTable.ForeignKey, at index: Int) -> [Change] {
+  package func deletes(referringBy key: WarehouseTable.ForeignKey, at index: Int) -> [Change] {
     let isOwn = key.refers(from: changes[index].target.table.name)
-    return (isOwn ? changes[...index] : changes[..<index]).filter { $0.takes(from: key) }
+    return (isOwn ? changes[...index] : changes[..<index]).filter {
+      $0.deletesRows(referringBy: key)
+    }
   }
 
   /// The foreign keys for which a later event may delete the referring row, while an earlier event deletes the row that
@@ -25,14 +27,15 @@ extension ApplyPlan {
     return table.references.filter { key in
       guard key.isRestricting else { return false }
       if key.refers(from: table.name) { return true }
-      return changes[..<index].contains { $0.takes(from: key) } && !isCovered(key, at: index)
+      return changes[..<index].contains { $0.deletesRows(referringBy: key) }
+        && !isCovered(key, at: index)
     }
   }
 }
 
 extension Change {
   /// Whether it deletes rows of the foreign key's table.
-  fileprivate func takes(from key: WarehouseTable.ForeignKey) -> Bool {
+  fileprivate func deletesRows(referringBy key: WarehouseTable.ForeignKey) -> Bool {
     isDelete && key.refers(from: target.table.name)
   }
 
@@ -41,7 +44,8 @@ extension Change {
   fileprivate func follows(_ key: WarehouseTable.ForeignKey, before later: Change) -> Bool {
     // In a key of several columns, the other columns only narrow the rows. A period is not compared for equality.
     let compared = key.isOfPeriods ? key.columns.dropLast() : key.columns[...]
-    guard takes(from: key), let index = compared.firstIndex(of: target.match.name) else {
+    guard deletesRows(referringBy: key), let index = compared.firstIndex(of: target.match.name)
+    else {
       return false
     }
     let referred = key.referencedColumns[index]

@@ -18,16 +18,17 @@ extension Checker {
         "protect sets \(table.name).\(column.name), which is part of the key (\(key)) that its rows are found by again",
         "set other columns, or write restore: none: the rows then stay hidden")
     }
-    if ifWritten == .wait, let distrust = table.distrust {
+    if ifWritten == .wait, let versionProblem = table.versionProblem {
       error(
-        path, "\(distrust.reason): whether somebody else has written a hidden row cannot be told",
+        path,
+        "\(versionProblem.reason): whether somebody else has written a hidden row cannot be told",
         "write restore: none, or {if_written: ignore} within restore to open such rows all the same"
       )
     }
   }
 
   private mutating func checkMissingKey(of table: WarehouseTable, path: String) {
-    if case .foreignPart(let part) = table.distrust {
+    if case .foreignPart(let part) = table.versionProblem {
       error(
         path,
         "nothing tells the rows of \(table.name) apart that protect hides: \(part) is a foreign table, so they can have no key in common",
@@ -44,7 +45,7 @@ extension Checker {
   }
 }
 
-extension VersionDistrust {
+extension VersionProblem {
   var reason: String {
     switch self {
     case .foreignPart(let part): "\(part) is a foreign table"

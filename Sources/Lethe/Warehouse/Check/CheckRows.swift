@@ -54,7 +54,7 @@ extension Catalog {
     var seen: Set<String> = []
     for statement in statements {
       // Only the other server knows which statements a foreign table accepts.
-      if case .foreignPart = statement.table.distrust { continue }
+      if case .foreignPart = statement.table.versionProblem { continue }
       guard let sql = statement.sql, seen.insert(sql.description).inserted else { continue }
       do {
         _ = try await session.query("EXPLAIN \(sql)")

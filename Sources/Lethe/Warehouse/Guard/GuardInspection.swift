@@ -29,7 +29,7 @@ struct GuardInspection<S: Session> {
   }
 
   func faults() async throws -> [Fault] {
-    try await tableFaults() + functionFaults() + bypasses() + neighbours()
+    try await tableFaults() + functionFaults() + bypasses() + otherTriggerFaults()
   }
 
   private var again: String { "lethe guard install \(guarding.table) --id \(guarding.id)" }
@@ -194,7 +194,7 @@ struct GuardInspection<S: Session> {
   // MARK: Other triggers
 
   /// Another trigger that sees new rows and may change or redirect them.
-  struct Neighbour {
+  struct OtherTrigger {
     let name: String
     let function: String
     let table: String
@@ -203,7 +203,7 @@ struct GuardInspection<S: Session> {
   }
 
   /// PostgreSQL's own trigger functions are left out: they do not change IDs.
-  func neighbouringTriggers() async throws -> [Neighbour] {
+  func otherTriggers() async throws -> [OtherTrigger] {
     try await session.query(
       """
       \(tree)
@@ -218,12 +218,12 @@ struct GuardInspection<S: Session> {
       GROUP BY t.tgname ORDER BY t.tgname
       """
     ).rows(as: String.self, String.self, String.self, String.self)
-      .map { Neighbour(name: $0.0, function: $0.1, table: $0.2, digest: $0.3) }
+      .map { OtherTrigger(name: $0.0, function: $0.1, table: $0.2, digest: $0.3) }
   }
 
-  private func neighbours() async throws -> [Fault] {
+  private func otherTriggerFaults() async throws -> [Fault] {
     let known = said.acknowledged ?? [:]
-    return try await neighbouringTriggers().compactMap { trigger in
+    return try await otherTriggers().compactMap { trigger in
       guard known[trigger.name] != trigger.digest else { return nil }
       let fires =
         trigger.name.utf8.lexicographicallyPrecedes(GuardFunction.trigger.name.utf8)

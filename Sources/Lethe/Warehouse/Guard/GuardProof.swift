@@ -3,7 +3,7 @@ public import PostgreSQL
 public import Vocabulary
 
 /// Makes a tombstone in a transaction that is rolled back later. Returns false if the ID has one already.
-public typealias ThrowAwayTombstone =
+public typealias ProbeTombstone =
   @Sendable (_ type: JobType, _ id: Int64, _ transaction: Transaction) async throws -> Bool
 
 /// The result of trying to insert rows with the ID of a tombstone past a guard.
@@ -35,7 +35,7 @@ extension IngestGuards {
   ///
   /// - Throws: `PostgreSQLError` if the connection fails.
   public func prove(
-    _ guarding: IngestGuard, tombstone: @escaping ThrowAwayTombstone
+    _ guarding: IngestGuard, tombstone: @escaping ProbeTombstone
   ) async throws -> GuardProof {
     do {
       return try await connection.withTransaction { transaction -> GuardProof in
@@ -59,7 +59,7 @@ extension IngestGuards {
 struct GuardTrial {
   let transaction: Transaction
   let guarding: IngestGuard
-  let tombstone: ThrowAwayTombstone
+  let tombstone: ProbeTombstone
   var proof = GuardProof()
   /// The names of the tree's tables, as in the server's messages.
   private var tree: Set<String> = []
@@ -67,7 +67,7 @@ struct GuardTrial {
   /// The number of rows that this transaction has inserted, by table.
   private var inserted: [String: Int] = [:]
 
-  init(transaction: Transaction, guarding: IngestGuard, tombstone: @escaping ThrowAwayTombstone) {
+  init(transaction: Transaction, guarding: IngestGuard, tombstone: @escaping ProbeTombstone) {
     self.transaction = transaction
     self.guarding = guarding
     self.tombstone = tombstone

@@ -37,19 +37,19 @@ extension IngestGuards {
     ).onlyRow(as: Int64.self, String.self)
     let said = GuardFunction.Description(
       id: function.guarding.id, column: function.column.type, type: "", onReturn: "")
-    let neighbours = try await GuardInspection(
+    let others = try await GuardInspection(
       session: transaction, guarding: function.guarding, said: said, tableOID: oid
-    ).neighbouringTriggers()
-    let acknowledged = neighbours.filter { neighbour in
-      if let names { return names.contains(neighbour.name) }
-      return former?.said?.acknowledged?[neighbour.name] == neighbour.digest
+    ).otherTriggers()
+    let acknowledged = others.filter { trigger in
+      if let names { return names.contains(trigger.name) }
+      return former?.said?.acknowledged?[trigger.name] == trigger.digest
     }
-    if let unknown = names?.first(where: { name in !neighbours.contains { $0.name == name } }) {
+    if let unknown = names?.first(where: { name in !others.contains { $0.name == name } }) {
       throw GuardError(
         "\(table.name) and its partitions have no trigger \(unknown) that fires before each new row",
-        remedy: neighbours.isEmpty
+        remedy: others.isEmpty
           ? "there is none to acknowledge"
-          : "there are: \(neighbours.map(\.name).joined(separator: ", "))")
+          : "there are: \(others.map(\.name).joined(separator: ", "))")
     }
     try await transaction.runScript(
       function.comment(

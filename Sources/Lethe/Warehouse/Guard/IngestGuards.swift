@@ -37,7 +37,7 @@ public struct IngestGuards: Sendable {
   /// - Throws: `GuardError` if a row got past the guard. Then the former guard is restored.
   public func install(
     _ guarding: IngestGuard, acknowledging names: [String]? = nil,
-    tombstone: @escaping ThrowAwayTombstone
+    tombstone: @escaping ProbeTombstone
   ) async throws -> GuardProof {
     let (table, function) = try await guardable(guarding)
     let former = try await changing(table) { transaction in

@@ -123,7 +123,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
       ? .failed : .temporary
   }
 
-  public var what: String { messageWithoutValues }
+  public var summary: String { messageWithoutValues }
 
   public var remedy: String {
     if let hint = hintWithoutValues { return hint }

@@ -175,7 +175,7 @@ import Testing
       #"{at: download, call: 3, rewrite: {headers: {Content-Length: "5"}}}"#,
       "{at: create, rewrite: {framing: close}}", profile: profile
     ) { service in
-      try await service.execute(Submission.world)
+      try await service.execute(Submission.platformState)
       let ids = (1...50).map { "\($0)\n" }.joined()
       let job = try await service.uploaded("users", ids)
       let open = try await Self.raw(service, "GET", job.download_url, isLast: false)
@@ -257,7 +257,7 @@ import Testing
   @Test(arguments: UploadMethod.allCases)
   func halfOfAnUploadIsStored(way: UploadMethod) async throws {
     try await Self.run("{store: 0.5, times: 1}", profile: way.profile) { service in
-      try await service.execute(Submission.world)
+      try await service.execute(Submission.platformState)
       let job = try await service.post(way.create()).job()
       var url = job.upload_url
       if way == .gcsInParts {

@@ -26,7 +26,7 @@ import Testing
   ])
   func resultsMatchTheState(_ strategy: Strategy) async throws {
     let seed = SeededGenerator.seedOfTest()
-    var dice = SeededGenerator(seed: seed)
+    var random = SeededGenerator(seed: seed)
     try await LocalService.run {
       $0.profile = strategy.profile
       $0.vocabulary = strategy.vocabulary
@@ -36,10 +36,10 @@ import Testing
     } _: { service in
       for round in 0..<12 {
         // Small IDs, or IDs from the full 63-bit range.
-        let step = Bool.random(using: &dice) ? 1 : 70_000_000_000_000_003
-        try await service.execute(Self.world(step, &dice))
+        let step = Bool.random(using: &random) ? 1 : 70_000_000_000_000_003
+        try await service.execute(Self.platformState(step, &random))
         for type in ["tweets", "users"] {
-          let text = Self.submission(strategy.profile, step, &dice)
+          let text = Self.submission(strategy.profile, step, &random)
           let result = try await service.resultLines(type, text)
           let expected = try await Self.expected(type, strategy, text, service)
           #expect(
@@ -64,13 +64,13 @@ import Testing
   ])
   func largeResultsMatchTheState(_ strategy: Strategy) async throws {
     let seed = SeededGenerator.seedOfTest()
-    var dice = SeededGenerator(seed: seed)
+    var random = SeededGenerator(seed: seed)
     try await LocalService.run {
       $0.profile = strategy.profile
       $0.lookUpsMax = strategy.lookUpsMax
       $0.idsInMemoryMax = strategy.idsInMemoryMax
     } _: { service in
-      try await service.execute(Self.largeWorld(&dice))
+      try await service.execute(Self.largePlatform(&random))
       for type in ["tweets", "users"] {
         let stored = try await service.database.withConnection {
           try await $0.query(
@@ -79,9 +79,9 @@ import Testing
           ).rows(as: Int64.self)
         }
         // Half of the stored IDs, some of them twice, and as many unknown IDs.
-        var ids = stored.filter { _ in Bool.random(using: &dice) }
-        ids += ids.prefix(1000) + ids.map { _ in Int64.random(in: 0...Int64.max, using: &dice) }
-        if Bool.random(using: &dice) { ids.sort() } else { ids.shuffle(using: &dice) }
+        var ids = stored.filter { _ in Bool.random(using: &random) }
+        ids += ids.prefix(1000) + ids.map { _ in Int64.random(in: 0...Int64.max, using: &random) }
+        if Bool.random(using: &random) { ids.sort() } else { ids.shuffle(using: &random) }
         let text = ids.map { "\($0)\n" }.joined()
         let result = try await service.resultLines(type, text)
         let expected = try await Self.expected(type, strategy, text, service)
@@ -135,22 +135,22 @@ import Testing
   // MARK: Random data
 
   /// - Parameter step: the distance between two IDs.
-  private static func world(_ step: Int, _ dice: inout SeededGenerator) -> String {
+  private static func platformState(_ step: Int, _ random: inout SeededGenerator) -> String {
     let states = ["active", "active", "protected", "suspended", "deactivated", "deleted"]
     var accounts: [String] = []
     for id in 1...12 {
-      let state = states.randomElement(using: &dice) ?? ""
+      let state = states.randomElement(using: &random) ?? ""
       // Some active accounts have changed their state before.
-      let changed = state == "active" && Bool.random(using: &dice) ? "NULL" : time(&dice)
-      accounts.append("(\(id * step), 'u\(id)', \(time(&dice)), '\(state)', \(changed))")
+      let changed = state == "active" && Bool.random(using: &random) ? "NULL" : time(&random)
+      accounts.append("(\(id * step), 'u\(id)', \(time(&random)), '\(state)', \(changed))")
     }
     var posts: [String] = []
-    for id in Set((0..<60).map { _ in Int.random(in: 1...120, using: &dice) }) {
+    for id in Set((0..<60).map { _ in Int.random(in: 1...120, using: &random) }) {
       let happened = (0..<4).map { _ in
-        Int.random(in: 0..<4, using: &dice) == 0 ? time(&dice) : "NULL"
+        Int.random(in: 0..<4, using: &random) == 0 ? time(&random) : "NULL"
       }
       posts.append(
-        "(\(id * step), \(Int.random(in: 1...12, using: &dice) * step), \(time(&dice)), "
+        "(\(id * step), \(Int.random(in: 1...12, using: &random) * step), \(time(&random)), "
           + happened.joined(separator: ", ") + ")")
     }
     return """
@@ -164,8 +164,8 @@ import Testing
   }
 
   /// 8,000 accounts and 60,000 posts.
-  private static func largeWorld(_ dice: inout SeededGenerator) -> String {
-    let seed = Double.random(in: -1...1, using: &dice)
+  private static func largePlatform(_ random: inout SeededGenerator) -> String {
+    let seed = Double.random(in: -1...1, using: &random)
     let id = "floor(random() * 9e18)::bigint + 1"
     let time = "to_timestamp(1.3e9 + floor(random() * 4e11) / 1000)"
     func maybe(_ part: Double) -> String { "CASE WHEN random() < \(part) THEN \(time) END" }
@@ -186,30 +186,31 @@ import Testing
   }
 
   /// From 1971 to 2070, with milliseconds.
-  private static func time(_ dice: inout SeededGenerator) -> String {
-    "to_timestamp(\(Int.random(in: 31_536_000_000...3_155_760_000_000, using: &dice)) / 1000.0)"
+  private static func time(_ random: inout SeededGenerator) -> String {
+    "to_timestamp(\(Int.random(in: 31_536_000_000...3_155_760_000_000, using: &random)) / 1000.0)"
   }
 
   private static func submission(
-    _ profile: WireProfile, _ step: Int, _ dice: inout SeededGenerator
+    _ profile: WireProfile, _ step: Int, _ random: inout SeededGenerator
   ) -> String {
-    var ids = (0..<Int.random(in: 0...90, using: &dice)).map { _ in
-      String(Int.random(in: 1...130, using: &dice) * step)
+    var ids = (0..<Int.random(in: 0...90, using: &random)).map { _ in
+      String(Int.random(in: 1...130, using: &random) * step)
     }
-    if Bool.random(using: &dice) { ids.sort { Int($0)! < Int($1)! } }
+    if Bool.random(using: &random) { ids.sort { Int($0)! < Int($1)! } }
     if profile == .native {
       let junk = [
         "", "x", "12x", "-5", "007", #"a"b\c"#, "9223372036854775807", "9223372036854775808",
         "99999999999999999999", " 3", "é",
       ]
-      for _ in 0..<Int.random(in: 0...4, using: &dice) {
+      for _ in 0..<Int.random(in: 0...4, using: &random) {
         ids.insert(
-          junk.randomElement(using: &dice) ?? "", at: Int.random(in: 0...ids.count, using: &dice))
+          junk.randomElement(using: &random) ?? "",
+          at: Int.random(in: 0...ids.count, using: &random))
       }
     }
     // A single line feed would be an empty line, which fails a gcs job.
     let mayEnd = profile == .native || !ids.isEmpty
-    return ids.joined(separator: "\n") + (mayEnd && Bool.random(using: &dice) ? "\n" : "")
+    return ids.joined(separator: "\n") + (mayEnd && Bool.random(using: &random) ? "\n" : "")
   }
 
   // MARK: The independent computation

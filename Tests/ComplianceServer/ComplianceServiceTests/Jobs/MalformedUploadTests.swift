@@ -15,7 +15,7 @@ import Testing
         $0.rateLimit = nil
       }
       try await site.serving { service in
-        try await service.execute(Submission.world)
+        try await service.execute(Submission.platformState)
         try await body(site, service)
       }
     }
@@ -78,20 +78,20 @@ import Testing
   @Test(arguments: UploadMethod.allCases)
   func aFileWithFlippedBytesGetsTheDocumentedResult(way: UploadMethod) async throws {
     let seed = SeededGenerator.seedOfTest()
-    var dice = SeededGenerator(seed: seed)
+    var random = SeededGenerator(seed: seed)
     try await Self.run(way) { _, service in
       // The largest is larger than one block of the reader.
       for count in [1, 10, 100, 300, 1000, 1000, 3000, 3000, 10_000, 150_000] {
         try await service.expectAnswers(
-          to: Self.flipped(ids: count, &dice), way, "seed \(seed), \(count) IDs")
+          to: Self.flipped(ids: count, &random), way, "seed \(seed), \(count) IDs")
       }
     }
   }
 
-  private static func flipped(ids count: Int, _ dice: inout SeededGenerator) -> [UInt8] {
-    let text = (0..<count).map { _ in "\(Int64.random(in: 0...Int64.max, using: &dice) >> 40)\n" }
+  private static func flipped(ids count: Int, _ random: inout SeededGenerator) -> [UInt8] {
+    let text = (0..<count).map { _ in "\(Int64.random(in: 0...Int64.max, using: &random) >> 40)\n" }
     return text.joined().utf8.map { byte in
-      Bool.random(using: &dice) ? byte ^ UInt8.random(in: 1...255, using: &dice) : byte
+      Bool.random(using: &random) ? byte ^ UInt8.random(in: 1...255, using: &random) : byte
     }
   }
 
@@ -189,15 +189,15 @@ import Testing
   @Test(arguments: UploadMethod.allCases)
   func memoryUseIsBounded(way: UploadMethod) async throws {
     let seed = SeededGenerator.seedOfTest()
-    var dice = SeededGenerator(seed: seed)
+    var random = SeededGenerator(seed: seed)
     let files = [
-      Self.line(of: UInt8(ascii: "7")), Self.flipped(ids: 10_000, &dice),
+      Self.line(of: UInt8(ascii: "7")), Self.flipped(ids: 10_000, &random),
       Array("1\r\n-2\n\n".utf8),
     ]
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site, way.profile)
       let service = try LocalService(site: site, process)
-      try await service.execute(Submission.world)
+      try await service.execute(Submission.platformState)
       func round() async throws {
         for bytes in files {
           let (answer, job) = try await service.submit(bytes, way)

@@ -19,7 +19,7 @@ import Testing
 
   /// Accounts 1 to 5 are active, deleted, suspended, deactivated and protected. Each has a post with ten times its
   /// ID. Four more posts of the active account each have one event of their own.
-  private static let world = """
+  private static let platformState = """
     INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
     SELECT n, 'u' || n, '2015-01-01', state::platform.account_state, '2020-01-01'
     FROM unnest(ARRAY['active', 'deleted', 'suspended', 'deactivated', 'protected'])
@@ -56,7 +56,7 @@ import Testing
       $0.profile = column.profile
       $0.vocabulary = column.vocabulary
     }) { service in
-      try await service.execute(Self.world)
+      try await service.execute(Self.platformState)
       for type in ["tweets", "users"] {
         var told: [String: String] = [:]
         let asked = (1...99).map { "\($0)\n" }.joined()

@@ -186,9 +186,9 @@ import Testing
         request.body = .bytes(ByteBuffer(string: text))
         return try await service.send(request)
       }
-      let begun = try await send(
+      let response = try await send(
         .POST, job.upload_url, ["content-type": "text/plain", "x-goog-resumable": "start"], "")
-      let session = try #require(begun.headers.first(name: "location"), "\(begun.text)")
+      let session = try #require(response.headers.first(name: "location"), "\(response.text)")
       #expect(try await send(.PUT, session, [:], "1\n").status == 200)
       try await service.gate.reached { $0 == .processed(jobID: job.id) }
       var download = HTTPClientRequest(

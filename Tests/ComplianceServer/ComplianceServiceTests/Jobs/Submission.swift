@@ -20,10 +20,10 @@ enum UploadMethod: String, CaseIterable, CustomTestStringConvertible {
 
 /// Parses a submission by the documentation and computes the expected result, independently of the product.
 struct Submission {
-  /// In the data of `world`, accounts with IDs below this are deleted.
+  /// In the data of `platformState`, accounts with IDs below this are deleted.
   static let goneBelow: Int64 = 1000
 
-  static let world = """
+  static let platformState = """
     INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
     SELECT id, 'a' || id, '2015-01-01', 'deleted', '2020-01-01'
     FROM generate_series(0, \(goneBelow - 1)) AS id
@@ -78,8 +78,9 @@ extension LocalService {
   /// The URL for the upload; for an upload in parts, the URL of a new session.
   func target(of job: WireJob, _ way: UploadMethod) async throws -> String {
     guard way == .gcsInParts else { return job.upload_url }
-    let begun = try await begin(job)
-    return try #require(begun.headers.first(name: "location"), "\(begun.status) \(begun.text)")
+    let response = try await begin(job)
+    return try #require(
+      response.headers.first(name: "location"), "\(response.status) \(response.text)")
   }
 
   /// Creates a job and uploads a submission.

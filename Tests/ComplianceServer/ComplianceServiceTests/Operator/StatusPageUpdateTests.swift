@@ -93,22 +93,22 @@ import Testing
           """
           (() => {
             let state = \(seed % 4_294_967_296);
-            const dice = sides => {
+            const random = sides => {
               state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
               return Math.floor(state / 4294967296 * sides);
             };
             const grow = (depth, ids) => {
-              const element = document.createElement(['p', 'b', 'i'][dice(3)]);
-              if (dice(2)) element.setAttribute(['class', 'title'][dice(2)], dice(3));
+              const element = document.createElement(['p', 'b', 'i'][generator(3)]);
+              if (generator(2)) element.setAttribute(['class', 'title'][generator(2)], generator(3));
               const mine = [...Array(9).keys()].map(number => `${ids}-${number}`)
-                .filter(() => dice(2));
-              for (let count = dice(6); count > 0; count--) {
-                if (depth > 0 && dice(2)) {
+                .filter(() => generator(2));
+              for (let count = generator(6); count > 0; count--) {
+                if (depth > 0 && generator(2)) {
                   const child = grow(depth - 1, `${ids}-x${count}`);
-                  if (dice(2) && mine.length) child.id = mine.shift();
+                  if (generator(2) && mine.length) child.id = mine.shift();
                   element.append(child);
                 } else if (element.lastChild?.nodeType !== Node.TEXT_NODE) {
-                  element.append(`text ${dice(4)}`);
+                  element.append(`text ${generator(4)}`);
                 }
               }
               return element;
@@ -117,8 +117,8 @@ import Testing
             for (let round = 0; round < 500; round++) {
               const old = document.createElement('div'), fresh = document.createElement('div');
               for (const page of [old, fresh]) {
-                const rows = [...Array(8).keys()].filter(() => dice(2));
-                if (dice(4) === 0) rows.reverse();
+                const rows = [...Array(8).keys()].filter(() => generator(2));
+                if (generator(4) === 0) rows.reverse();
                 for (const row of rows) {
                   const child = document.createElement('p');
                   child.id = `row-${row}`;

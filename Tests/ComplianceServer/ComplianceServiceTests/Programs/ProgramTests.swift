@@ -74,7 +74,7 @@ import Testing
   }
 
   @Test func theSameSeedGivesTheSameData() async throws {
-    func world(_ arguments: [String]) async throws -> String {
+    func platformState(_ arguments: [String]) async throws -> String {
       try await withTestDatabase(.platform) { database in
         let seed = ["seed", "--database", database.url, "--accounts", "50", "--posts", "2000"]
         let seeded = try await Program.run("compliance-server", seed + arguments)
@@ -93,9 +93,9 @@ import Testing
         }
       }
     }
-    let first = try await world(["--seed", "3"])
-    #expect(try await world(["--seed", "3"]) == first)
-    #expect(try await world(["--seed", "4"]) != first)
+    let first = try await platformState(["--seed", "3"])
+    #expect(try await platformState(["--seed", "3"]) == first)
+    #expect(try await platformState(["--seed", "4"]) != first)
   }
 
   @Test func anAddressInUseIsReported() async throws {

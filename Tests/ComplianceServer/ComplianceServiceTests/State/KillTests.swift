@@ -11,20 +11,20 @@ import Testing
   @Test(arguments: UploadMethod.allCases)
   func aKillAtAnyTimeLosesNothing(way: UploadMethod) async throws {
     let seed = SeededGenerator.seedOfTest()
-    var dice = SeededGenerator(seed: seed)
-    let text = Array((0..<40_000).map { "\($0)\n" }.shuffled(using: &dice).joined().utf8)
+    var random = SeededGenerator(seed: seed)
+    let text = Array((0..<40_000).map { "\($0)\n" }.shuffled(using: &random).joined().utf8)
     try await LocalService.withSite { site in
       var process = try await ServerProcess.serving(site, way.profile)
-      try await LocalService(site: site, process).execute(Submission.world)
+      try await LocalService(site: site, process).execute(Submission.platformState)
       for round in 0..<Self.rounds {
         var service = try LocalService(site: site, process)
         let job = try await service.post(way.create()).job()
         let target = try await service.target(of: job, way)
         // Half of the uploads are complete; then a random number of requests follows.
         let count =
-          Bool.random(using: &dice) ? text.count : Int.random(in: 0..<text.count, using: &dice)
+          Bool.random(using: &random) ? text.count : Int.random(in: 0..<text.count, using: &random)
         try Self.send(text, upTo: count, to: target, way)
-        for _ in 0..<Int.random(in: 0...3, using: &dice) { _ = try await service.job(job.id) }
+        for _ in 0..<Int.random(in: 0...3, using: &random) { _ = try await service.job(job.id) }
         #expect(await process.end(by: SIGKILL) == SIGKILL)
 
         process = try await ServerProcess.serving(site, way.profile)

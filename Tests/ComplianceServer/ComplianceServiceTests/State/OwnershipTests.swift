@@ -202,12 +202,12 @@ import Testing
   /// second server continues, whenever the kill happens.
   @Test func theNextServerStartsWhileTheFirstIsKilled() async throws {
     let seed = SeededGenerator.seedOfTest()
-    var dice = SeededGenerator(seed: seed)
+    var random = SeededGenerator(seed: seed)
     let text = Array((0..<20_000).map { "\($0)\n" }.joined().utf8)
     let right = Submission(text).answers
     try await LocalService.withSite { site in
       var process = try await ServerProcess.serving(site)
-      try await LocalService(site: site, process).execute(Submission.world)
+      try await LocalService(site: site, process).execute(Submission.platformState)
       var done: [String] = []
       for round in 1...4 {
         let service = try LocalService(site: site, process)
@@ -216,7 +216,7 @@ import Testing
         // It may get no answer.
         async let answer = try? service.put(
           text, to: job.upload_url, service.uploadHeaders(.native))
-        for _ in 0..<Int.random(in: 0...20, using: &dice) { _ = try await service.job(job.id) }
+        for _ in 0..<Int.random(in: 0...20, using: &random) { _ = try await service.job(job.id) }
         #expect(await process.end(by: SIGKILL) == SIGKILL)
         _ = await answer
         process = try await next

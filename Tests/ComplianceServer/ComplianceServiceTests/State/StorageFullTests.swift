@@ -12,7 +12,7 @@ import Testing
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site, way.profile, fileKibibytesMax: 64)
       let service = try LocalService(site: site, process)
-      try await service.execute(Submission.world)
+      try await service.execute(Submission.platformState)
       try await body(site, service)
       #expect(await process.end(by: SIGTERM) == 0)
     }
@@ -67,7 +67,7 @@ import Testing
   @Test func aFullDatabaseDiskFailsOnlyTheJob() async throws {
     try await LocalService.run { service in
       try await service.execute(
-        Submission.world + """
+        Submission.platformState + """
           ;
           ALTER TABLE platform.accounts RENAME TO kept;
           CREATE FUNCTION platform.fail() RETURNS boolean LANGUAGE plpgsql AS $$

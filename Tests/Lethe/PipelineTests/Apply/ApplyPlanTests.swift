@@ -14,15 +14,15 @@ import Warehouse
   /// Collects the table's events, and explains the statements of a batch over them.
   /// - Returns: one plan for each statement: the change, its verification, its count.
   private static func plans(of table: UnusualTable, events: Int) async throws -> [String] {
-    try await PipelineFixture.with(table) { night in
-      try await night.execute("ANALYZE")
-      let pipeline = try night.pipeline { _ in table.definition }
-      try await night.withRuntime(pipeline) { runtime in
+    try await PipelineFixture.with(table) { fixture in
+      try await fixture.execute("ANALYZE")
+      let pipeline = try fixture.pipeline { _ in table.definition }
+      try await fixture.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
         while try await runtime.submit().chunks > 0 { _ = try await runtime.awaitJobs() }
         _ = try await runtime.collect()
       }
-      return try await night.database.withConnection {
+      return try await fixture.database.withConnection {
         try await explain(pipeline.definition, events: events, on: $0)
       }
     }

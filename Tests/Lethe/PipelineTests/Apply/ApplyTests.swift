@@ -9,10 +9,10 @@ import Testing
 @Suite struct ApplyTests {
   /// Runs the stages up to collect. Then `body` applies.
   private func collected(
-    _ night: PipelineFixture, _ pipeline: Pipeline,
+    _ fixture: PipelineFixture, _ pipeline: Pipeline,
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> Void
   ) async throws {
-    try await night.withRuntime(pipeline) { runtime in
+    try await fixture.withRuntime(pipeline) { runtime in
       _ = try await runtime.export()
       while try await runtime.submit().chunks > 0 { _ = try await runtime.awaitJobs() }
       _ = try await runtime.collect()
@@ -37,37 +37,37 @@ import Testing
   func aChunkOverTheLimitsStopsBeforeAnyChangeAndContinuesWhenApproved(
     limit: String, tighter: String, reason: String
   ) async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let pipeline = try night.pipeline { $0.replacing(limit, with: tighter) }
-      let stopped = try await night.withRuntime(pipeline) { try await $0.run() }
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let pipeline = try fixture.pipeline { $0.replacing(limit, with: tighter) }
+      let stopped = try await fixture.withRuntime(pipeline) { try await $0.run() }
       let report = try #require(stopped.first)
       #expect(report.status == .stopped)
       #expect(report.rowsChanged == 0)
       #expect(report.stopped.count == 2)
       #expect(report.stopped.allSatisfy { $0.reason.contains(reason) })
-      let touched = try await night.value(
+      let touched = try await fixture.value(
         """
         SELECT (SELECT count(*) FROM (TABLE before.posts EXCEPT TABLE warehouse.posts) AS p)
              + (SELECT count(*) FROM (TABLE before.users EXCEPT TABLE warehouse.users) AS u)
         """, as: Int.self)
       #expect(touched == 0)
       // A retry without an approval changes nothing. An approval of each chunk lets the run continue.
-      let again = try await night.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }
+      let again = try await fixture.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }
       #expect(again.first?.status == .stopped)
       for chunk in report.stopped {
-        _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: chunk.chunkID) }
+        _ = try await fixture.withRuntime(pipeline) { try await $0.apply(approving: chunk.chunkID) }
       }
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test func aChunkInWhichEveryIDIsDeletedStopsUnlessTheLimitAllowsIt() async throws {
     var script = ScriptedAPI.Script()
     script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p
@@ -75,30 +75,30 @@ import Testing
       try await ScriptedAPI(script).serving { url in
         let generous = "max_redacted_percent: 100, max_redacted_rows: 100000"
         func pipeline(_ limits: String) throws -> Pipeline {
-          try night.pipeline(api: url) {
+          try fixture.pipeline(api: url) {
             CollectTests.postsOnly($0)
               .replacing("max_redacted_percent: 60, max_redacted_rows: 100000", with: limits)
           }
         }
-        let stopped = try await night.withRuntime(pipeline(generous)) { try await $0.run() }
+        let stopped = try await fixture.withRuntime(pipeline(generous)) { try await $0.run() }
         #expect(stopped.last?.status == .stopped)
         #expect(stopped.last?.stopped.first?.reason.contains("every one of its 10 IDs") == true)
-        #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 10)
+        #expect(try await fixture.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 10)
         let told = try pipeline("\(generous), allow_whole_chunks: true")
-        let reports = try await night.withRuntime(told) { runtime in
+        let reports = try await fixture.withRuntime(told) { runtime in
           _ = try await runtime.giveUp()
           return try await runtime.run()
         }
         #expect(reports.last?.status == .done)
-        #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
+        #expect(try await fixture.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
       }
     }
   }
 
   @Test func aRowThatAForeignKeyOfAnUndeclaredTableHoldsIsReportedAndSetAside() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let pipeline = try night.pipeline { definition in
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let pipeline = try fixture.pipeline { definition in
         definition.replacing(
           """
                 - table: warehouse.post_media
@@ -107,14 +107,14 @@ import Testing
 
           """, with: "")
       }
-      let held = try await night.value(
+      let held = try await fixture.value(
         """
         SELECT string_agg(DISTINCT post_id::text, ' ' ORDER BY post_id::text)
         FROM warehouse.post_media JOIN platform.posts AS p USING (post_id)
         JOIN platform.accounts AS a ON a.account_id = p.author_id
         WHERE p.deleted_at IS NOT NULL OR a.state IN ('deleted', 'suspended', 'deactivated')
         """, as: String.self)
-      try await collected(night, pipeline) { runtime in
+      try await collected(fixture, pipeline) { runtime in
         let run = try #require(try await runtime.apply().runs.last)
         #expect(run.status == .failed)
         let posts = run.refused.filter { $0.dataset == "posts" }
@@ -128,15 +128,15 @@ import Testing
   }
 
   @Test func applyWaitsForAWritersLockAndAppliesNothingTwice() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let pipeline = try night.pipeline()
-      try await collected(night, pipeline) { runtime in
-        try await night.database.withConnection { writer in
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let pipeline = try fixture.pipeline()
+      try await collected(fixture, pipeline) { runtime in
+        try await fixture.database.withConnection { writer in
           try await writer.runScript(
             "BEGIN; UPDATE warehouse.posts SET text = text WHERE post_id = 17000")
           let applying = Task { try await runtime.apply() }
-          try await night.database.withConnection { watcher in
+          try await fixture.database.withConnection { watcher in
             while try await watcher.query(
               """
               SELECT count(*) FROM pg_stat_activity
@@ -148,17 +148,17 @@ import Testing
           #expect(try await applying.value.waiting == 0)
         }
       }
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test func aBatchIsRetriedAfterADeadlock() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let pipeline = try night.pipeline { $0.replacing("batch: 20", with: "batch: 100") }
-      try await collected(night, pipeline) { runtime in
-        try await night.database.withConnection { writer in
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let pipeline = try fixture.pipeline { $0.replacing("batch: 20", with: "batch: 100") }
+      try await collected(fixture, pipeline) { runtime in
+        try await fixture.database.withConnection { writer in
           // Apply locks media before posts. This writer locks a post first, and then a media row of the same batch.
           try await writer.runScript(
             """
@@ -166,7 +166,7 @@ import Testing
             UPDATE warehouse.posts SET text = text WHERE post_id = 17000
             """)
           let applying = Task { try await runtime.apply() }
-          try await night.database.withConnection { watcher in
+          try await fixture.database.withConnection { watcher in
             while try await watcher.query(
               """
               SELECT count(*) FROM pg_stat_activity
@@ -179,11 +179,11 @@ import Testing
           #expect(try await applying.value.waiting == 0)
         }
       }
-      let deadlocks = try await night.value(
+      let deadlocks = try await fixture.value(
         "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()", as: Int.self)
       #expect(deadlocks > 0)
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
@@ -201,16 +201,16 @@ import Testing
     let posts = company == .anotherChunk ? 40_000 : 20_000
     var script = ScriptedAPI.Script()
     script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         SELECT p, 1, 'text', now() FROM generate_series(1, \(literal: posts)) AS p
         """)
       // Roles belong to the whole server, so the test has its own role.
-      let role = night.database.name + "_role"
+      let role = fixture.database.name + "_role"
       if company == .anOwner {
-        try await night.execute(
+        try await fixture.execute(
           """
           CREATE ROLE \(trusted: role);
           GRANT USAGE ON SCHEMA lethe, warehouse TO \(trusted: role);
@@ -220,7 +220,7 @@ import Testing
       }
       do {
         try await ScriptedAPI(script).serving { url in
-          let pipeline = try night.pipeline(api: url) {
+          let pipeline = try fixture.pipeline(api: url) {
             CollectTests.postsOnly($0)
               .replacing(
                 "max_redacted_percent: 60",
@@ -233,10 +233,10 @@ import Testing
                 with: "${DATABASE_URL}"
                   + (company == .anOwner ? "?options=-c%20role%3D\(role)" : ""))
           }
-          try await collected(night, pipeline) { runtime in
+          try await collected(fixture, pipeline) { runtime in
             let file: SQL = "SELECT pg_relation_filenode('lethe.collected')::bigint"
-            let before = try await night.value(file, as: Int.self)
-            try await night.database.withConnection { reader in
+            let before = try await fixture.value(file, as: Int.self)
+            try await fixture.database.withConnection { reader in
               try await reader.runScript("BEGIN")
               if company == .aReader {
                 try await reader.execute("SELECT FROM lethe.collected LIMIT 1")
@@ -244,35 +244,35 @@ import Testing
               #expect(try await runtime.apply().chunks == posts / 20_000)
               try await reader.runScript("COMMIT")
             }
-            let isEmptied = try await night.value(file, as: Int.self) != before
+            let isEmptied = try await fixture.value(file, as: Int.self) != before
             #expect(isEmptied == company.leavesTheTableToTheChunk)
           }
         }
       } catch {
         if company == .anOwner {
-          try? await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
+          try? await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         }
         throw error
       }
       if company == .anOwner {
-        try await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
+        try await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
       }
       let left: SQL = """
         SELECT (SELECT count(*) FROM lethe.collected) + (SELECT count(*) FROM warehouse.posts)
         """
-      #expect(try await night.value(left, as: Int.self) == 0)
-      #expect(try await night.value("SELECT count(*) FROM lethe.event", as: Int.self) == posts)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.value(left, as: Int.self) == 0)
+      #expect(try await fixture.value("SELECT count(*) FROM lethe.event", as: Int.self) == posts)
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   /// A dump can contain this state if it waited for a lock while the table was truncated.
   @Test func aChunkWhoseEventsAreMissingDoesNotCountAsApplied() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let pipeline = try night.pipeline()
-      try await collected(night, pipeline) { runtime in
-        try await night.execute("TRUNCATE lethe.collected")
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let pipeline = try fixture.pipeline()
+      try await collected(fixture, pipeline) { runtime in
+        try await fixture.execute("TRUNCATE lethe.collected")
         let run = try #require(try await runtime.apply().runs.last)
         #expect(run.status == .failed)
         #expect(run.setAside.count == 2)
@@ -283,21 +283,21 @@ import Testing
           })
       }
       #expect(
-        try await night.value(
+        try await fixture.value(
           "SELECT count(*) FROM lethe.chunk WHERE state = 'applied' AND events > 0", as: Int.self)
           == 0)
-      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(reports.map(\.status) == [.done])
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }
 
   @Test func rowsWithoutAnEventAreNotLocked() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let pipeline = try night.pipeline()
-      try await collected(night, pipeline) { runtime in
-        try await night.database.withConnection { writer in
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let pipeline = try fixture.pipeline()
+      try await collected(fixture, pipeline) { runtime in
+        try await fixture.database.withConnection { writer in
           // Locks every post that apply does not change, in a transaction that ends after the apply.
           try await writer.runScript(
             """
@@ -311,48 +311,48 @@ import Testing
           try await writer.runScript("COMMIT")
         }
       }
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }
 
   @Test func rowsThatWereInsertedAfterTheExportAreNotChanged() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let pipeline = try night.pipeline()
-      try await collected(night, pipeline) { runtime in
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let pipeline = try fixture.pipeline()
+      try await collected(fixture, pipeline) { runtime in
         // A post whose ID is in no chunk, and whose author has no event.
-        try await night.execute(
+        try await fixture.execute(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
           VALUES (17001, 1000, 'new', now())
           """)
-        try await night.keepCopy()
+        try await fixture.keepCopy()
         _ = try await runtime.apply()
       }
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }
 
   @Test func idsInTextAndNumericColumnsAreMatched() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      try await fixture.execute(
         """
         ALTER TABLE warehouse.post_media DROP CONSTRAINT post_media_post_id_fkey;
         ALTER TABLE warehouse.posts ALTER post_id TYPE text;
         ALTER TABLE warehouse.post_media ALTER post_id TYPE numeric;
         ALTER TABLE warehouse.reposts ALTER repost_id TYPE varchar(30);
         """)
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      try await night.execute(
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      try await fixture.execute(
         """
         ALTER TABLE warehouse.posts ALTER post_id TYPE bigint USING post_id::bigint;
         ALTER TABLE warehouse.post_media ALTER post_id TYPE bigint;
         ALTER TABLE warehouse.reposts ALTER repost_id TYPE bigint USING repost_id::bigint;
         """)
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 }

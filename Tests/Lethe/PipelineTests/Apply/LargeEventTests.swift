@@ -16,8 +16,8 @@ import Testing
     state: String = "deleted",
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
         VALUES (1, 'u1', now(), '\(trusted: state)', now()), (2, 'u2', now(), '\(trusted: state)', now()),
@@ -37,7 +37,7 @@ import Testing
         CREATE TRIGGER note AFTER DELETE ON warehouse.post_media
           FOR EACH ROW EXECUTE FUNCTION public.note();
         """)
-      try await body(night)
+      try await body(fixture)
     }
   }
 
@@ -48,8 +48,8 @@ import Testing
       .replacing("batch: 3", with: "batch: 3\n    batch_rows: \(rowsMax)")
   }
 
-  private static func rowsOfLargestTransaction(_ night: PipelineFixture) async throws -> Int {
-    try await night.value(
+  private static func rowsOfLargestTransaction(_ fixture: PipelineFixture) async throws -> Int {
+    try await fixture.value(
       """
       SELECT max(rows) FROM (SELECT count(*) AS rows FROM public.taken
                              GROUP BY xid, table_name) AS t
@@ -57,30 +57,30 @@ import Testing
   }
 
   @Test func aLargeEventIsAppliedInManyTransactionsAndCountsWithTheLast() async throws {
-    try await Self.withPlatform { night in
-      let pipeline = try night.pipeline(Self.usersOnly)
-      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+    try await Self.withPlatform { fixture in
+      let pipeline = try fixture.pipeline(Self.usersOnly)
+      let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(reports.last?.status == .done)
-      #expect(try await Self.rowsOfLargestTransaction(night) <= Self.rowsMax)
+      #expect(try await Self.rowsOfLargestTransaction(fixture) <= Self.rowsMax)
       #expect(
         reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["delete": Self.posts + 5])
       #expect(
         reports.last?.datasets["users"]?.rows["warehouse.post_media"] == ["delete": Self.posts + 5])
-      let left = try await night.value(
+      let left = try await fixture.value(
         "SELECT string_agg(DISTINCT author_id::text, ' ') FROM warehouse.posts", as: String.self)
       #expect(left == "3")
       // The event has one record with all its changes. Every post has its own record.
-      let changed = try await night.value(
+      let changed = try await fixture.value(
         """
         SELECT changed->>'delete warehouse.posts' FROM lethe.event WHERE id = 1 AND cause_id IS NULL
         """,
         as: Int.self)
       #expect(changed == Self.posts)
-      let records = try await night.value(
+      let records = try await fixture.value(
         "SELECT count(DISTINCT id) FROM lethe.event WHERE cause_id = 1 AND type = 'tweets'",
         as: Int.self)
       #expect(records == Self.posts)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
@@ -95,70 +95,70 @@ import Testing
   }
 
   @Test func changesBeforeAnInterruptionAreKeptAndCounted() async throws {
-    try await Self.withPlatform { night in
-      try await night.execute(SQL(trusted: Self.stopping(at: 777, "DELETE")))
-      let pipeline = try night.pipeline(Self.usersOnly)
-      let refused = try await night.withRuntime(pipeline) { try await $0.run() }
+    try await Self.withPlatform { fixture in
+      try await fixture.execute(SQL(trusted: Self.stopping(at: 777, "DELETE")))
+      let pipeline = try fixture.pipeline(Self.usersOnly)
+      let refused = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(refused.last?.refused.map(\.id) == ["1"])
-      let isOther = try await night.value(
+      let isOther = try await fixture.value(
         "SELECT string_agg(id::text, ' ') FROM lethe.event WHERE cause_id IS NULL", as: String.self)
       #expect(isOther == "2")
       // The changes that were done are kept, and are counted with the refusal.
-      let media = try await night.value(
+      let media = try await fixture.value(
         """
         SELECT (SELECT count(*) FROM public.taken AS t WHERE table_name = 'post_media')
              - (event -> 'changed' ->> 'delete warehouse.post_media')::bigint
         FROM lethe.refusal
         """, as: Int.self)
       #expect(media == 5)
-      try await night.execute("DROP TRIGGER stop ON warehouse.posts")
-      let reports = try await night.withRuntime(pipeline) {
+      try await fixture.execute("DROP TRIGGER stop ON warehouse.posts")
+      let reports = try await fixture.withRuntime(pipeline) {
         try await $0.retry(chunkID: nil, ids: [1]).runs
       }
       #expect(reports.last?.status == .done)
       #expect(
         reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["delete": Self.posts + 5])
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test func aProtectionAndItsRestoreAreLimitedToo() async throws {
-    try await Self.withPlatform(state: "protected") { night in
-      let pipeline = try night.pipeline(Self.usersOnly)
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+    try await Self.withPlatform(state: "protected") { fixture in
+      let pipeline = try fixture.pipeline(Self.usersOnly)
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       let hidden: SQL = "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'"
-      #expect(try await night.value(hidden, as: Int.self) == Self.posts + 5)
-      try await night.execute("UPDATE platform.accounts SET state = 'active'")
-      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      #expect(try await fixture.value(hidden, as: Int.self) == Self.posts + 5)
+      try await fixture.execute("UPDATE platform.accounts SET state = 'active'")
+      let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(
         reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["restore": Self.posts + 5])
-      #expect(try await night.value(hidden, as: Int.self) == 0)
-      #expect(try await Self.rowsOfLargestTransaction(night) <= Self.rowsMax)
-      #expect(try await night.value("SELECT count(*) FROM lethe.holder", as: Int.self) == 0)
+      #expect(try await fixture.value(hidden, as: Int.self) == 0)
+      #expect(try await Self.rowsOfLargestTransaction(fixture) <= Self.rowsMax)
+      #expect(try await fixture.value("SELECT count(*) FROM lethe.holder", as: Int.self) == 0)
     }
   }
 
   @Test func repliesOfAUserToOwnPostsAreDeletedBeforeThosePosts() async throws {
-    try await Self.withPlatform { night in
-      try await night.execute(
+    try await Self.withPlatform { fixture in
+      try await fixture.execute(
         """
         ALTER TABLE warehouse.posts ADD reply_to bigint REFERENCES warehouse.posts;
         CREATE INDEX ON warehouse.posts (reply_to);
         UPDATE warehouse.posts SET reply_to = post_id - 1 WHERE author_id = 1 AND post_id > 101;
         TRUNCATE public.taken;
         """)
-      let pipeline = try night.pipeline(Self.usersOnly)
-      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      let pipeline = try fixture.pipeline(Self.usersOnly)
+      let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(
         reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["delete": Self.posts + 5])
-      #expect(try await Self.rowsOfLargestTransaction(night) <= Self.rowsMax)
+      #expect(try await Self.rowsOfLargestTransaction(fixture) <= Self.rowsMax)
     }
   }
 
   /// Without a foreign key, only Lethe prevents that media remain after their posts are deleted.
   @Test func rowsThatAreInsertedWhileParentsAreDeletedAreDeletedToo() async throws {
-    try await Self.withPlatform { night in
-      try await night.execute(
+    try await Self.withPlatform { fixture in
+      try await fixture.execute(
         """
         ALTER TABLE warehouse.post_media DROP CONSTRAINT post_media_post_id_fkey;
         -- With each post that goes, media of another one come, once.
@@ -175,9 +175,9 @@ import Testing
         CREATE TRIGGER add_media AFTER DELETE ON warehouse.posts
           FOR EACH ROW EXECUTE FUNCTION public.add_media();
         """)
-      let pipeline = try night.pipeline(Self.usersOnly)
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      let orphans = try await night.value(
+      let pipeline = try fixture.pipeline(Self.usersOnly)
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      let orphans = try await fixture.value(
         """
         SELECT count(*) FROM warehouse.post_media AS m
         WHERE NOT EXISTS (SELECT FROM warehouse.posts AS p WHERE p.post_id = m.post_id)
@@ -187,20 +187,20 @@ import Testing
   }
 
   @Test func aPartlyAppliedProtectionCanBeRestored() async throws {
-    try await Self.withPlatform(state: "protected") { night in
-      try await night.execute(SQL(trusted: Self.stopping(at: 777, "UPDATE")))
-      let pipeline = try night.pipeline(Self.usersOnly)
-      let refused = try await night.withRuntime(pipeline) { try await $0.run() }
+    try await Self.withPlatform(state: "protected") { fixture in
+      try await fixture.execute(SQL(trusted: Self.stopping(at: 777, "UPDATE")))
+      let pipeline = try fixture.pipeline(Self.usersOnly)
+      let refused = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(refused.last?.refused.map(\.id) == ["1"])
       let hidden: SQL = "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'"
-      #expect(try await night.value(hidden, as: Int.self) > 0)
-      try await night.execute(
+      #expect(try await fixture.value(hidden, as: Int.self) > 0)
+      try await fixture.execute(
         "DROP TRIGGER stop ON warehouse.posts; UPDATE platform.accounts SET state = 'active'")
-      _ = try await night.withRuntime(pipeline) { runtime in
+      _ = try await fixture.withRuntime(pipeline) { runtime in
         _ = try await runtime.giveUp()
         return try await runtime.run()
       }
-      #expect(try await night.value(hidden, as: Int.self) == 0)
+      #expect(try await fixture.value(hidden, as: Int.self) == 0)
     }
   }
 }

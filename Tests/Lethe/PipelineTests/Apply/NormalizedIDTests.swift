@@ -99,7 +99,7 @@ import Warehouse
       try await NightlyFixture.with(
         definition: Self.definition(batch: batch, restore: restore), tables: Self.tables(type)
       ) { nights in
-        let first = try await nights.night(
+        let first = try await nights.run(
           [11: "deleted", 12: "protected", 13: "geo_scrubbed", 14: "suspended", 15: "protected"],
           [1: "deleted", 3: "protected"], checks: false)
         #expect(first.datasets["posts"]?.ids == 20 && first.datasets["users"]?.ids == 4)
@@ -123,11 +123,11 @@ import Warehouse
         #expect(dead == (["(users,1)"] + gone.map { "(tweets,\($0))" }).sorted())
 
         // The same answer again changes nothing.
-        let again = try await nights.night(
+        let again = try await nights.run(
           [12: "protected", 13: "geo_scrubbed", 14: "suspended", 15: "protected"],
           [3: "protected"], checks: false)
         #expect(again.rowsChanged == 0)
-        try await nights.night([15: "protected"], [:], checks: false)
+        try await nights.run([15: "protected"], [:], checks: false)
         try await nights.declare(
           """
           UPDATE posts AS p SET visibility = h.visibility FROM hidden AS h
@@ -147,7 +147,7 @@ import Warehouse
     try await NightlyFixture.with(
       definition: Self.definition(batch: "batch: 10", restore: "former"), tables: Self.tables(type)
     ) { nights in
-      try await nights.night([11: "deleted"], checks: false)
+      try await nights.run([11: "deleted"], checks: false)
       let installed = try await nights.lethe(
         "guard", "install", "shop.posts", "--id", "item", "--database", nights.url)
       #expect(installed.code == 0, "\(installed)")

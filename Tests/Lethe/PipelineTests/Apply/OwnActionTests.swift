@@ -76,10 +76,10 @@ private struct MaskAction: RowAction {
 
   @Test func aNewActionNeedsOneTypeAndOneLabel() async throws {
     try await Self.withMask {
-      try await PipelineFixture.with(Self.table) { night in
-        try await night.execute("ALTER TYPE lethe.action ADD VALUE 'mask'")
-        let pipeline = try night.pipeline { _ in Self.table.definition }
-        let report = try await night.withRuntime(pipeline) { runtime in
+      try await PipelineFixture.with(Self.table) { fixture in
+        try await fixture.execute("ALTER TYPE lethe.action ADD VALUE 'mask'")
+        let pipeline = try fixture.pipeline { _ in Self.table.definition }
+        let report = try await fixture.withRuntime(pipeline) { runtime in
           _ = try await runtime.export()
           while try await runtime.submit().chunks > 0 { _ = try await runtime.awaitJobs() }
           _ = try await runtime.collect()
@@ -90,15 +90,15 @@ private struct MaskAction: RowAction {
           report.chunks.flatMap(\.rows).map { "\($0.action) \($0.table) \($0.reason) \($0.rows)" }
             == ["mask shop.posts deleted 1", "delete shop.posts bounced 1"])
         for _ in 1...2 {
-          _ = try await night.withRuntime(pipeline) { try await $0.run() }
+          _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
           #expect(
-            try await night.database.withConnection {
+            try await fixture.database.withConnection {
               try await $0.query("SELECT coalesce(body, 'NULL') FROM shop.posts ORDER BY id")
                 .rows(as: String.self)
             } == ["one", "******", "NULL"])
         }
         #expect(
-          try await night.database.withConnection {
+          try await fixture.database.withConnection {
             try await $0.query(
               """
               SELECT id::text || ' ' || action || ' ' || coalesce(changed::text, '')
@@ -114,10 +114,10 @@ private struct MaskAction: RowAction {
 
   @Test func theColumnsOfANewActionAreChecked() async throws {
     try await Self.withMask {
-      try await PipelineFixture.with(Self.table) { night in
+      try await PipelineFixture.with(Self.table) { fixture in
         let wrong = Self.table.definition.replacing("[body]", with: "[boddy]")
-        let pipeline = try night.pipeline { _ in wrong }
-        let findings = try await night.database.withConnection {
+        let pipeline = try fixture.pipeline { _ in wrong }
+        let findings = try await fixture.database.withConnection {
           try await Catalog(of: pipeline.definition, on: $0).check(pipeline.definition, on: $0)
         }
         #expect(findings.contains { $0.message.contains("has no column boddy") }, "\(findings)")

@@ -5,34 +5,34 @@ import Testing
 
 @Suite struct PlanTests {
   @Test func aPlanShowsWhatApplyDoesAndChangesNothing() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
       // Batches are whole chunks, so that no row is in two batches.
-      let pipeline = try night.pipeline {
+      let pipeline = try fixture.pipeline {
         $0.replacing("batch: 20", with: "atomic: chunk").replacing(
           "batch: 3", with: "atomic: chunk")
       }
-      try await night.withRuntime(pipeline) { runtime in
+      try await fixture.withRuntime(pipeline) { runtime in
         let before = try await runtime.plan()
         #expect(before.datasets.map(\.dataset) == ["posts", "users"])
         #expect(before.datasets.map(\.ids) == [500, 45])
         #expect(before.datasets.map(\.chunks) == [1, 1])
         #expect(before.chunks == [])
         _ = try await runtime.export()
-        let bytes = try await night.value(
+        let bytes = try await fixture.value(
           "SELECT sum(bytes)::bigint FROM lethe.chunk", as: Int.self)
         #expect(before.datasets.reduce(0) { $0 + $1.bytes } == bytes)
         while try await runtime.submit().chunks > 0 { _ = try await runtime.awaitJobs() }
         _ = try await runtime.collect()
-        let state = try await night.value(Self.fingerprint, as: String.self)
+        let state = try await fixture.value(Self.fingerprint, as: String.self)
         let plan = try await runtime.plan()
-        #expect(try await night.value(Self.fingerprint, as: String.self) == state)
+        #expect(try await fixture.value(Self.fingerprint, as: String.self) == state)
         // Both datasets change the same posts, so each chunk's plan is compared with its own apply.
         let first = try #require(plan.chunks.first)
         #expect(first.dataset == "posts")
         #expect(first.stops == nil)
         _ = try await runtime.apply()
-        let done = try await night.database.withConnection {
+        let done = try await fixture.database.withConnection {
           try await $0.query(
             """
             SELECT table_name || ' ' || action || ' ' || reason || ' ' || rows
@@ -63,20 +63,20 @@ import Testing
     """
 
   @Test func aPlanReportsAChunkThatALimitWouldStop() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let file = try night.definitionFile {
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let file = try fixture.definitionFile {
         $0.replacing("max_redacted_percent: 60", with: "max_redacted_percent: 2")
       }
-      let run = try await Program.run("lethe", ["run", file], environment: night.environment)
+      let run = try await Program.run("lethe", ["run", file], environment: fixture.environment)
       #expect(run.code == 3)
-      let plan = try await Program.run("lethe", ["plan", file], environment: night.environment)
+      let plan = try await Program.run("lethe", ["plan", file], environment: fixture.environment)
       #expect(plan.code == 0, "\(plan.stderr)")
       #expect(plan.stdout.contains("warehouse.posts"), "\(plan.stderr)")
       #expect(plan.stdout.contains("max_redacted_percent is 2"))
       #expect(plan.stdout.contains("--approve"))
       let json = try await Program.run(
-        "lethe", ["plan", file, "--output", "json"], environment: night.environment)
+        "lethe", ["plan", file, "--output", "json"], environment: fixture.environment)
       #expect((json.json["chunks"] as? [[String: Any]])?.count == 2)
       #expect((json.json["datasets"] as? [[String: Any]])?.count == 2)
     }

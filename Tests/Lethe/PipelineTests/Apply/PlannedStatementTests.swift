@@ -8,8 +8,10 @@ import Testing
 /// `lethe plan --sql`: the statements are those of apply, and PostgreSQL accepts each of them.
 @Suite struct PlannedStatementTests {
   @Test func postgreSQLAcceptsEachPlannedStatement() async throws {
-    try await PipelineFixture.with { night in
-      let report = try await night.withRuntime(try night.pipeline()) { try await $0.statements() }
+    try await PipelineFixture.with { fixture in
+      let report = try await fixture.withRuntime(try fixture.pipeline()) {
+        try await $0.statements()
+      }
       #expect(
         Set(report.statements.map { "\($0.dataset) \($0.phase)" })
           == [
@@ -24,7 +26,7 @@ import Testing
             "delete warehouse.users", "protect warehouse.users",
           ])
       // The temporary tables of the chunk's statements exist after a batch has been applied in the session.
-      try await night.database.withConnection { connection in
+      try await fixture.database.withConnection { connection in
         try await connection.runScript(Self.temporaryTables)
         for (index, statement) in report.statements.enumerated() {
           try await connection.execute(
@@ -45,10 +47,10 @@ import Testing
     """
 
   @Test func planPrintsTheStatementsAsText() async throws {
-    try await PipelineFixture.with { night in
-      let file = try night.definitionFile()
+    try await PipelineFixture.with { fixture in
+      let file = try fixture.definitionFile()
       let printed = try await Program.run(
-        "lethe", ["plan", file, "--sql"], environment: night.environment)
+        "lethe", ["plan", file, "--sql"], environment: fixture.environment)
       #expect(printed.code == 0, "\(printed)")
       let heads = printed.stdout.split(separator: "\n").filter { $0.hasPrefix("-- ") }
       #expect(heads.first == "-- posts · restores · count · restore warehouse.posts")
@@ -56,7 +58,7 @@ import Testing
         heads.contains("-- users · own_table · verify · protect warehouse.users for protected"))
       #expect(!printed.stdout.contains("'protected'::text"))
       #expect(
-        try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
+        try await fixture.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
     }
   }
 }

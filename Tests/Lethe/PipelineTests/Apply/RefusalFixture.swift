@@ -8,7 +8,7 @@ import Testing
 /// 100 posts and 10 users. Every fourth is deleted, but every eighth is protected instead, and the
 /// twelfth post has lost its location. There are ten chunks of posts and one chunk of users.
 struct RefusalFixture: Sendable {
-  let night: PipelineFixture
+  let base: PipelineFixture
   let url: String
 
   static let posts = 100
@@ -31,15 +31,15 @@ struct RefusalFixture: Sendable {
     script.result = result
     configure(&script)
     let api = ScriptedAPI(script)
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { base in
+      try await base.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
         SELECT p, 1, 'text of ' || p, 1, now() FROM generate_series(1, \(literal: posts)) AS p;
         INSERT INTO warehouse.users (user_id, username, created_at)
         SELECT 1000 + u, 'user' || u, now() FROM generate_series(1, 10) AS u;
         """)
-      try await api.serving { url in try await body(RefusalFixture(night: night, url: url)) }
+      try await api.serving { url in try await body(RefusalFixture(base: base, url: url)) }
     }
   }
 
@@ -56,21 +56,21 @@ struct RefusalFixture: Sendable {
   }
 
   func pipeline(batch: String = "batch: 20", ids: Int = 10) throws -> Pipeline {
-    try night.pipeline(api: url, Self.definition(batch, ids: ids))
+    try base.pipeline(api: url, Self.definition(batch, ids: ids))
   }
 
   func file(batch: String = "batch: 20", ids: Int = 10) throws -> String {
-    try night.definitionFile(Self.definition(batch, ids: ids))
+    try base.definitionFile(Self.definition(batch, ids: ids))
   }
 
   func run(_ pipeline: Pipeline) async throws -> [RunReport] {
-    try await night.withRuntime(pipeline) { try await $0.run() }
+    try await base.withRuntime(pipeline) { try await $0.run() }
   }
 
   func retry(
     _ pipeline: Pipeline, _ chunkID: Int64? = nil, ids: Set<Int64> = []
   ) async throws -> RunReport? {
-    try await night.withRuntime(pipeline) {
+    try await base.withRuntime(pipeline) {
       try await $0.retry(chunkID: chunkID, ids: ids).runs.last
     }
   }
@@ -79,14 +79,14 @@ struct RefusalFixture: Sendable {
   func lethe(_ arguments: String...) async throws -> Program.Ending {
     try await Program.run(
       "lethe", arguments,
-      environment: night.environment.merging(["COMPLIANCE_API_URL": url]) { $1 })
+      environment: base.environment.merging(["COMPLIANCE_API_URL": url]) { $1 })
   }
 
   // MARK: Results
 
   /// The posts that do not match the API's answers: not deleted, not hidden, or with a location.
   func postsNotDone() async throws -> [Int64] {
-    try await night.database.withConnection {
+    try await base.database.withConnection {
       try await $0.query(
         """
         SELECT post_id FROM warehouse.posts
@@ -101,7 +101,7 @@ struct RefusalFixture: Sendable {
 
   /// Clean posts that were changed.
   func postsHarmed() async throws -> Int {
-    try await night.value(
+    try await base.value(
       """
       SELECT count(*) FROM generate_series(1, \(literal: Self.posts)) AS id
       LEFT JOIN warehouse.posts ON post_id = id
@@ -110,7 +110,7 @@ struct RefusalFixture: Sendable {
   }
 
   func usersLeft() async throws -> String {
-    try await night.value(
+    try await base.value(
       """
       SELECT string_agg(user_id || ' ' || visibility, ', ' ORDER BY user_id) FROM warehouse.users
       WHERE user_id % 4 = 0
@@ -119,7 +119,7 @@ struct RefusalFixture: Sendable {
 
   /// All content of the ledger, as text.
   func ledgerText() async throws -> String {
-    try await night.value(
+    try await base.value(
       """
       SELECT string_agg(t, ' ') FROM (
         SELECT r::text FROM lethe.run AS r UNION ALL SELECT c::text FROM lethe.chunk AS c

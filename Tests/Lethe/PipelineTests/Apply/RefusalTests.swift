@@ -18,56 +18,56 @@ import Testing
   }
 
   @Test func oneHeldPostIsSetAsideInEachRunAndEverythingElseIsApplied() async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(SQL(trusted: Self.holding(4)))
-      let file = try world.file()
-      for night in 1...3 {
-        let ending = try await world.lethe("run", file, "--output", "json")
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(SQL(trusted: Self.holding(4)))
+      let file = try fixture.file()
+      for run in 1...3 {
+        let ending = try await fixture.lethe("run", file, "--output", "json")
         #expect(ending.code == 5, "\(ending.stderr)")
-        #expect(ending.json["run_id"] as? Int == night)
+        #expect(ending.json["run_id"] as? Int == run)
         let refused = try #require(ending.json["refused"] as? [[String: Any]])
         #expect(refused.compactMap { $0["id"] as? String } == ["4"])
         #expect((refused.first?["why"] as? String)?.contains("bookmarked") == true)
         #expect((refused.first?["command"] as? String) == "lethe retry \(file) --id 4")
         let error = try #require(ending.json["error"] as? [String: Any])
         #expect(error["code"] as? String == "set_aside")
-        #expect(try await world.postsNotDone() == [4])
-        #expect(try await world.usersLeft() == "1008 protected")
-        #expect(try await world.postsHarmed() == 0)
+        #expect(try await fixture.postsNotDone() == [4])
+        #expect(try await fixture.usersLeft() == "1008 protected")
+        #expect(try await fixture.postsHarmed() == 0)
       }
       // Each run's answer replaces the answer before.
       let open: SQL = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL"
-      #expect(try await world.night.value(open, as: Int.self) == 1)
-      let status = try await world.lethe("status")
+      #expect(try await fixture.base.value(open, as: Int.self) == 1)
+      let status = try await fixture.lethe("status")
       #expect(status.stdout.contains("lethe retry \(file) --id 4"), "\(status.stdout)")
       #expect(status.stdout.contains("bookmarked"))
       #expect(!status.stdout.contains("as they should be"))
 
-      let refusedAgain = try await world.lethe("retry", file, "--id", "4", "--output", "json")
+      let refusedAgain = try await fixture.lethe("retry", file, "--id", "4", "--output", "json")
       #expect(refusedAgain.code == 5, "\(refusedAgain.stderr)")
-      #expect(try await world.night.value(open, as: Int.self) == 1)
-      try await world.night.execute("DELETE FROM public.bookmarks")
-      let retried = try await world.lethe("retry", file, "--id", "4", "--output", "json")
+      #expect(try await fixture.base.value(open, as: Int.self) == 1)
+      try await fixture.base.execute("DELETE FROM public.bookmarks")
+      let retried = try await fixture.lethe("retry", file, "--id", "4", "--output", "json")
       #expect(retried.code == 0, "\(retried.stderr)")
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.night.ledgerFaults() == [])
-      #expect(try await world.lethe("audit", "verify").code == 0)
-      let story = try await world.lethe("audit", "show", "4")
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.base.ledgerFaults() == [])
+      #expect(try await fixture.lethe("audit", "verify").code == 0)
+      let story = try await fixture.lethe("audit", "show", "4")
       #expect(story.stdout.contains("refused") && story.stdout.contains("bookmarked"))
-      #expect(try await world.lethe("retry", file, "--id", "4").code == 1)
+      #expect(try await fixture.lethe("retry", file, "--id", "4").code == 1)
     }
   }
 
   /// A trigger may refuse thousands of events. The log has one line for the cause, with a few of their IDs.
   @Test func refusalsOfOneCauseAreOneLogLine() async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(
         """
         CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
           $$ BEGIN RAISE 'none of them'; END $$;
         \(Self.beforeDelete)
         """)
-      let ending = try await world.lethe("run", try world.file(batch: "batch: 100", ids: 100))
+      let ending = try await fixture.lethe("run", try fixture.file(batch: "batch: 100", ids: 100))
       #expect(ending.code == 5, "\(ending.stderr)")
       let lines = ending.stderr.split(separator: "\n").filter {
         $0.contains("refused and set aside")
@@ -75,7 +75,7 @@ import Testing
       #expect(lines.count == 1, "\(ending.stderr)")
       let line = String(lines.first ?? "")
       #expect(line.contains(/IDs (\d+, ){4}\d+ and 7 more, in lethe status are/), "\(line)")
-      let status = try await world.lethe("status", "--output", "json")
+      let status = try await fixture.lethe("status", "--output", "json")
       #expect((status.json["refused"] as? [Any])?.count == 12)
     }
   }
@@ -83,8 +83,8 @@ import Testing
   /// The post's own row is gone, and a newer job did not ask about it. Its rows in other tables are
   /// still refused, and can still be retried.
   @Test func aJobThatDidNotAskAboutAnIDEndsNoRefusal() async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(
         """
         ALTER TABLE warehouse.post_media DROP CONSTRAINT post_media_post_id_fkey;
         INSERT INTO warehouse.post_media VALUES (4, 'key', 'url');
@@ -92,65 +92,65 @@ import Testing
           REFERENCES warehouse.post_media);
         INSERT INTO public.albums VALUES (4, 'key')
         """)
-      let file = try world.file(ids: 1000)
-      #expect(try await world.lethe("run", file).code == 5)
-      try await world.night.execute("DELETE FROM warehouse.posts WHERE post_id = 4")
-      #expect(try await world.lethe("run", file).code == 0)
+      let file = try fixture.file(ids: 1000)
+      #expect(try await fixture.lethe("run", file).code == 5)
+      try await fixture.base.execute("DELETE FROM warehouse.posts WHERE post_id = 4")
+      #expect(try await fixture.lethe("run", file).code == 0)
       let open: SQL = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL AND id = 4"
-      #expect(try await world.night.value(open, as: Int.self) == 1)
-      try await world.night.execute("DELETE FROM public.albums")
-      let retried = try await world.lethe("retry", file, "--id", "4")
+      #expect(try await fixture.base.value(open, as: Int.self) == 1)
+      try await fixture.base.execute("DELETE FROM public.albums")
+      let retried = try await fixture.lethe("retry", file, "--id", "4")
       #expect(retried.code == 0, "\(retried.stderr)")
       let left: SQL = "SELECT count(*) FROM warehouse.post_media WHERE post_id = 4"
-      #expect(try await world.night.value(left, as: Int.self) == 0)
+      #expect(try await fixture.base.value(left, as: Int.self) == 0)
     }
   }
 
   @Test func refusalsThatARetryDidNotIncludeAreCounted() async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(SQL(trusted: Self.holding(4, 20, 28)))
-      let file = try world.file()
-      #expect(try await world.lethe("run", file).code == 5)
-      try await world.night.execute("DELETE FROM public.bookmarks WHERE post_id = 4")
-      let ending = try await world.lethe("retry", file, "--id", "4", "--output", "json")
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(SQL(trusted: Self.holding(4, 20, 28)))
+      let file = try fixture.file()
+      #expect(try await fixture.lethe("run", file).code == 5)
+      try await fixture.base.execute("DELETE FROM public.bookmarks WHERE post_id = 4")
+      let ending = try await fixture.lethe("retry", file, "--id", "4", "--output", "json")
       #expect(ending.code == 0, "\(ending.stderr)")
       let run = try #require((ending.json["runs"] as? [[String: Any]])?.last)
       #expect(run["others_left"] as? Int == 2, "\(ending.stdout)")
-      try await world.night.execute("DELETE FROM public.bookmarks WHERE post_id = 20")
-      let text = try await world.lethe("retry", file, "--id", "20").stdout
+      try await fixture.base.execute("DELETE FROM public.bookmarks WHERE post_id = 20")
+      let text = try await fixture.lethe("retry", file, "--id", "20").stdout
       #expect(text.contains("1 chunks or events still wait"), "\(text)")
-      try await world.night.execute("DELETE FROM public.bookmarks")
+      try await fixture.base.execute("DELETE FROM public.bookmarks")
       #expect(
-        try await !world.lethe("retry", file, "--id", "28").stdout.contains("still wait"))
+        try await !fixture.lethe("retry", file, "--id", "28").stdout.contains("still wait"))
     }
   }
 
   @Test func aChunkThatIsAppliedAsAWholeIsSetAsideAsAWhole() async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(SQL(trusted: Self.holding(4)))
-      let file = try world.file(batch: "atomic: chunk")
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(SQL(trusted: Self.holding(4)))
+      let file = try fixture.file(batch: "atomic: chunk")
       for _ in 1...2 {
-        let ending = try await world.lethe("run", file, "--output", "json")
+        let ending = try await fixture.lethe("run", file, "--output", "json")
         #expect(ending.code == 5, "\(ending.stderr)")
         let setAside = try #require(ending.json["set_aside"] as? [[String: Any]])
         #expect(setAside.count == 1)
         #expect((setAside[0]["reason"] as? String)?.contains("bookmarked") == true)
         #expect(setAside[0]["is_retryable"] as? Bool == true)
         #expect((setAside[0]["remedy"] as? String)?.contains("public.bookmarks") == true)
-        #expect(try await world.postsNotDone() == [4, 8])
-        #expect(try await world.usersLeft() == "1008 protected")
+        #expect(try await fixture.postsNotDone() == [4, 8])
+        #expect(try await fixture.usersLeft() == "1008 protected")
       }
-      let status = try await world.lethe("status", "--output", "json")
+      let status = try await fixture.lethe("status", "--output", "json")
       let named = try #require(status.json["set_aside"] as? [[String: Any]])
       #expect(named.count == 1, "\(named)")
       let chunk = try #require(named.first?["chunk_id"] as? Int)
       #expect(named.first?["command"] as? String == "lethe retry \(file) \(chunk)")
-      #expect(try await world.lethe("retry", file, "\(chunk)").code == 5)
-      try await world.night.execute("DELETE FROM public.bookmarks")
-      let retried = try await world.lethe("retry", file, "\(chunk)")
+      #expect(try await fixture.lethe("retry", file, "\(chunk)").code == 5)
+      try await fixture.base.execute("DELETE FROM public.bookmarks")
+      let retried = try await fixture.lethe("retry", file, "\(chunk)")
       #expect(retried.code == 0, "\(retried.stderr)")
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.lethe("audit", "verify").code == 0)
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.lethe("audit", "verify").code == 0)
     }
   }
 
@@ -238,32 +238,32 @@ import Testing
 
   @Test(arguments: kinds, ["batch: 1", "batch: 3", "batch: 20"])
   func onlyTheRefusedEventIsSetAsideForEachCause(kind: Kind, batch: String) async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(kind.makes)
-      let pipeline = try world.pipeline(batch: batch, ids: 30)
-      let report = try #require(try await world.run(pipeline).last)
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(kind.makes)
+      let pipeline = try fixture.pipeline(batch: batch, ids: 30)
+      let report = try #require(try await fixture.run(pipeline).last)
       #expect(report.status == .failed)
       #expect(report.setAside == [])
       #expect(report.refused.map(\.id) == ["\(kind.id)"])
       #expect(report.refused.first?.why.contains(kind.says) == true, "\(report.refused)")
       #expect(report.refused.first?.remedy.isEmpty == false)
-      #expect(try await world.postsNotDone() == [kind.id])
-      #expect(try await world.postsHarmed() == 0)
-      #expect(try await world.usersLeft() == "1008 protected")
+      #expect(try await fixture.postsNotDone() == [kind.id])
+      #expect(try await fixture.postsHarmed() == 0)
+      #expect(try await fixture.usersLeft() == "1008 protected")
       // The content of rows does not appear in any output.
       #expect(!"\(report)".contains("text of"))
-      #expect(try await !world.ledgerText().contains("text of"))
-      #expect(try await world.night.ledgerFaults() == [])
-      let again = try await world.retry(pipeline, ids: [kind.id])
+      #expect(try await !fixture.ledgerText().contains("text of"))
+      #expect(try await fixture.base.ledgerFaults() == [])
+      let again = try await fixture.retry(pipeline, ids: [kind.id])
       #expect(again?.refused.map(\.id) == ["\(kind.id)"])
-      #expect(try await world.night.ledgerFaults() == [])
-      try await world.night.execute(kind.mends)
+      #expect(try await fixture.base.ledgerFaults() == [])
+      try await fixture.base.execute(kind.mends)
       let chunk = try #require(report.refused.first?.chunkID)
-      let mended = try await world.retry(pipeline, chunk)
+      let mended = try await fixture.retry(pipeline, chunk)
       #expect(mended?.status == .done)
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.postsHarmed() == 0)
-      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.postsHarmed() == 0)
+      #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
 
@@ -273,9 +273,9 @@ import Testing
     try await RefusalFixture.with(
       { ids in ids.filter { $0 <= 1000 }.map { CollectTests.event($0) }.joined() }, posts: posts
     ) {
-      world in
+      fixture in
       // In the first of two chunks, 150 of 200 posts are refused.
-      try await world.night.execute(
+      try await fixture.base.execute(
         areHeld
           ? """
           CREATE TABLE public.bookmarks AS SELECT post_id FROM warehouse.posts WHERE post_id <= 150;
@@ -286,28 +286,28 @@ import Testing
             $$ BEGIN IF OLD.post_id > 50 AND OLD.post_id <= 200 THEN RAISE 'no'; END IF; RETURN OLD; END $$;
           \(Self.beforeDelete)
           """)
-      let pipeline = try night(world)
-      let report = try #require(try await world.run(pipeline).last)
+      let pipeline = try definitionWithHeldPost(fixture)
+      let report = try #require(try await fixture.run(pipeline).last)
       #expect(report.status == .failed)
       #expect(report.setAside.count == 1)
       #expect(report.setAside.first?.reason.contains("more than 100") == true)
       #expect(report.setAside.first?.isRetryable == true)
       let left: SQL = "SELECT count(*) FROM warehouse.posts"
       // The second chunk is applied. Of the first chunk, the batches before the refusals are applied.
-      #expect(try await world.night.value(left, as: Int.self) == (areHeld ? 200 : 150))
-      #expect(try await AuditLedgerOf(world).isWhole())
-      try await world.night.execute(
+      #expect(try await fixture.base.value(left, as: Int.self) == (areHeld ? 200 : 150))
+      #expect(try await AuditLedgerOf(fixture).isWhole())
+      try await fixture.base.execute(
         areHeld ? "DROP TABLE public.bookmarks" : "DROP TRIGGER stop ON warehouse.posts")
       let chunk = try #require(report.setAside.first?.chunkID)
-      #expect(try await world.retry(pipeline, chunk)?.status == .done)
-      #expect(try await world.night.value(left, as: Int.self) == 0)
-      #expect(try await world.night.ledgerFaults() == [])
-      #expect(try await AuditLedgerOf(world).isWhole())
+      #expect(try await fixture.retry(pipeline, chunk)?.status == .done)
+      #expect(try await fixture.base.value(left, as: Int.self) == 0)
+      #expect(try await fixture.base.ledgerFaults() == [])
+      #expect(try await AuditLedgerOf(fixture).isWhole())
     }
   }
 
-  private func night(_ world: RefusalFixture) throws -> Pipeline {
-    try world.night.pipeline(api: world.url) {
+  private func definitionWithHeldPost(_ fixture: RefusalFixture) throws -> Pipeline {
+    try fixture.base.pipeline(api: fixture.url) {
       RefusalFixture.definition("batch: 20", ids: 200)($0)
         .replacing("max_redacted_rows", with: "allow_whole_chunks: true, max_redacted_rows")
     }
@@ -315,8 +315,8 @@ import Testing
 
   /// A refused reply holds the post that it replies to, and nothing else.
   @Test func aRowThatARefusedRowHoldsIsSetAsideToo() async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(
         """
         ALTER TABLE warehouse.posts ADD reply_to bigint REFERENCES warehouse.posts;
         CREATE INDEX ON warehouse.posts (reply_to);
@@ -324,29 +324,29 @@ import Testing
         UPDATE warehouse.posts SET reply_to = 28 WHERE post_id = 44;
         UPDATE warehouse.posts SET reply_to = 52 WHERE post_id = 36;
         """ + Self.trigger(20, "RAISE 'no'") + Self.beforeDelete)
-      let pipeline = try world.pipeline(batch: "batch: 2", ids: 100)
-      let report = try #require(try await world.run(pipeline).last)
+      let pipeline = try fixture.pipeline(batch: "batch: 2", ids: 100)
+      let report = try #require(try await fixture.run(pipeline).last)
       #expect(report.refused.map(\.id).sorted() == ["20", "4"])
-      #expect(try await world.postsNotDone() == [4, 20])
-      #expect(try await world.night.ledgerFaults() == [])
-      try await world.night.execute(Self.noTrigger)
+      #expect(try await fixture.postsNotDone() == [4, 20])
+      #expect(try await fixture.base.ledgerFaults() == [])
+      try await fixture.base.execute(Self.noTrigger)
       let chunk = try #require(report.refused.first?.chunkID)
-      #expect(try await world.retry(pipeline, chunk)?.status == .done)
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await fixture.retry(pipeline, chunk)?.status == .done)
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
 
   /// For any set of refused events and any batch size, all other events are applied once.
   @Test(arguments: 1...6)
   func anySetOfRefusedEventsLeavesAllOthersApplied(seed: UInt64) async throws {
-    try await RefusalFixture.with { world in
+    try await RefusalFixture.with { fixture in
       var random = SeededGenerator(seed: seed)
       let gone = (1...100).filter { $0 % 4 == 0 && $0 % 8 != 0 && $0 != 12 }
       let refused = gone.filter { _ in Int.random(in: 0..<3, using: &random) == 0 }.map(Int64.init)
       let batch = Int.random(in: 1...100, using: &random)
       let ids = Int.random(in: 5...100, using: &random)
-      try await world.night.execute(
+      try await fixture.base.execute(
         """
         CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
           $$ BEGIN
@@ -360,32 +360,32 @@ import Testing
           FOR EACH ROW EXECUTE FUNCTION public.note();
         \(Self.beforeDelete)
         """)
-      let pipeline = try world.pipeline(batch: "batch: \(batch)", ids: ids)
-      let report = try #require(try await world.run(pipeline).last)
+      let pipeline = try fixture.pipeline(batch: "batch: \(batch)", ids: ids)
+      let report = try #require(try await fixture.run(pipeline).last)
       #expect(report.refused.map(\.id) == refused.map(String.init), "batch \(batch), ids \(ids)")
-      #expect(try await world.postsNotDone() == refused)
-      #expect(try await world.postsHarmed() == 0)
-      #expect(try await world.night.ledgerFaults() == [])
-      try await world.night.execute(Self.noTrigger)
+      #expect(try await fixture.postsNotDone() == refused)
+      #expect(try await fixture.postsHarmed() == 0)
+      #expect(try await fixture.base.ledgerFaults() == [])
+      try await fixture.base.execute(Self.noTrigger)
       for chunk in Set(report.refused.map(\.chunkID)) {
-        _ = try await world.retry(pipeline, chunk)
+        _ = try await fixture.retry(pipeline, chunk)
       }
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.base.ledgerFaults() == [])
       let twice: SQL = "SELECT count(*) - count(DISTINCT post_id) FROM public.taken"
-      #expect(try await world.night.value(twice, as: Int.self) == 0)
+      #expect(try await fixture.base.value(twice, as: Int.self) == 0)
     }
   }
 }
 
 /// The chain of evidence of a fixture.
 struct AuditLedgerOf {
-  let world: RefusalFixture
+  let fixture: RefusalFixture
 
-  init(_ world: RefusalFixture) { self.world = world }
+  init(_ fixture: RefusalFixture) { self.fixture = fixture }
 
   func isWhole() async throws -> Bool {
-    try await world.night.database.withConnection {
+    try await fixture.base.database.withConnection {
       try await AuditLedger(connection: $0).verify().isWhole
     }
   }

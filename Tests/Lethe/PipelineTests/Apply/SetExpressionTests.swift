@@ -23,14 +23,14 @@ import Testing
       "deleted": "{redact: {hidden_at: '\(word)', deleted_on: current_date}}"
     ])
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([9: "deleted"], checks: false)
+      try await nights.run([9: "deleted"], checks: false)
       let first = try await nights.rows(Self.versions)
       #expect(
         try await nights.rows(
           "SELECT hidden_at IS NULL, deleted_on IS NULL FROM shop.posts WHERE post_id = 9") == [
             "(f,f)"
           ])
-      let again = try await nights.night([9: "deleted"], checks: false)
+      let again = try await nights.run([9: "deleted"], checks: false)
       #expect(try await nights.rows(Self.versions) == first)
       #expect(again.rowsChanged == 0)
     }
@@ -40,13 +40,13 @@ import Testing
   @Test func theTimeIsSetAgainWhenAnotherColumnChanges() async throws {
     let shop = Shop(postActions: ["deleted": "{redact: {text: '', at: now()}}"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([9: "deleted"], checks: false)
+      try await nights.run([9: "deleted"], checks: false)
       let first = try await nights.rows("SELECT at FROM shop.posts WHERE post_id = 9")
       try await nights.execute("UPDATE shop.posts SET text = 'back again' WHERE post_id = 9")
-      try await nights.night([9: "deleted"], checks: false)
+      try await nights.run([9: "deleted"], checks: false)
       #expect(try await nights.rows("SELECT at FROM shop.posts WHERE post_id = 9") != first)
       try await nights.execute("UPDATE shop.posts SET at = NULL WHERE post_id = 9")
-      try await nights.night([9: "deleted"], checks: false)
+      try await nights.run([9: "deleted"], checks: false)
       #expect(
         try await nights.rows("SELECT at IS NULL FROM shop.posts WHERE post_id = 9") == ["(f)"])
     }
@@ -62,16 +62,16 @@ import Testing
     try await NightlyFixture.with(shop, rows) { nights in
       let before = try await nights.rows(
         "SELECT hidden_at, visibility FROM shop.posts WHERE post_id = 9")
-      try await nights.night([9: "protected"], checks: false)
+      try await nights.run([9: "protected"], checks: false)
       let hidden = try await nights.rows(Self.versions)
       #expect(
         try await nights.rows(
           "SELECT hidden_at > now() - interval '1 hour' FROM shop.posts WHERE post_id = 9") == [
             "(t)"
           ])
-      try await nights.night([9: "protected"], checks: false)
+      try await nights.run([9: "protected"], checks: false)
       #expect(try await nights.rows(Self.versions) == hidden, "a repeated answer writes nothing")
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(
         try await nights.rows("SELECT hidden_at, visibility FROM shop.posts WHERE post_id = 9")
           == before)

@@ -11,13 +11,13 @@ extension PipelineFixture {
   ) async throws -> R {
     try await withTestDatabase(.ledger) { database in
       try await ScriptedAPI(.init(result: table.result)).serving { url in
-        let night = PipelineFixture(
+        let fixture = PipelineFixture(
           database: database, service: url, gate: TestGate(),
           directory: FileManager.default.temporaryDirectory
             .appending(path: "ugly-\(database.name)").path)
-        defer { try? FileManager.default.removeItem(atPath: night.directory) }
-        try await night.execute("CREATE SCHEMA shop; \(trusted: table.tables)")
-        return try await body(night)
+        defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
+        try await fixture.execute("CREATE SCHEMA shop; \(trusted: table.tables)")
+        return try await body(fixture)
       }
     }
   }
@@ -39,27 +39,27 @@ extension PipelineFixture {
   ) async throws {
     let hasXML = table.tables.contains("xml")
     guard try await ServerFeature.xml.isThere(ifNeeded: hasXML) else { return }
-    try await PipelineFixture.with(table) { night in
-      let pipeline = try night.pipeline { _ in table.definition }
-      let report = try await night.withRuntime(pipeline) { try await $0.run() }.last
+    try await PipelineFixture.with(table) { fixture in
+      let pipeline = try fixture.pipeline { _ in table.definition }
+      let report = try await fixture.withRuntime(pipeline) { try await $0.run() }.last
       #expect(report?.status == .done)
       #expect(report?.quarantined == 0)
-      #expect(try await night.rows(of: table) == table.remaining.sorted())
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.rows(of: table) == table.remaining.sorted())
+      #expect(try await fixture.ledgerFaults() == [])
 
-      let again = try await night.withRuntime(pipeline) { try await $0.run() }.last
+      let again = try await fixture.withRuntime(pipeline) { try await $0.run() }.last
       #expect(again?.status == .done)
       #expect(again?.rowsChanged == 0)
-      #expect(try await night.rows(of: table) == table.remaining.sorted())
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.rows(of: table) == table.remaining.sorted())
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test(arguments: UnusableTable.refused)
   func anUnusableTableIsRefusedBeforeARunBegins(unusable: UnusableTable) async throws {
-    try await PipelineFixture.with(unusable.table) { night in
-      try await Self.expectError(of: unusable, night)
-      #expect(try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
+    try await PipelineFixture.with(unusable.table) { fixture in
+      try await Self.expectError(of: unusable, fixture)
+      #expect(try await fixture.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
     }
   }
 
@@ -68,20 +68,20 @@ extension PipelineFixture {
   func aRowThatCannotBeDeletedSetsTheWholeChunkAside(
     unusable: UnusableTable
   ) async throws {
-    try await PipelineFixture.with(unusable.table) { night in
-      let pipeline = try night.pipeline { _ in
+    try await PipelineFixture.with(unusable.table) { fixture in
+      let pipeline = try fixture.pipeline { _ in
         unusable.table.definition.split(separator: "\n")
           .filter { !$0.trimmingCharacters(in: .whitespaces).hasPrefix("batch") }
           .map { $0.hasSuffix("type: tweets") ? "\($0)\n    atomic: chunk" : "\($0)" }
           .joined(separator: "\n")
       }
-      let report = try #require(try await night.withRuntime(pipeline) { try await $0.run() }.last)
+      let report = try #require(try await fixture.withRuntime(pipeline) { try await $0.run() }.last)
       #expect(report.status == .failed)
       let chunk = try #require(report.setAside.first)
       let text = "\(chunk)"
       for part in unusable.says { #expect(text.contains(part), "\(text)") }
-      #expect(try await night.rows(of: unusable.table) == unusable.table.remaining.sorted())
-      let kept = try await night.value(
+      #expect(try await fixture.rows(of: unusable.table) == unusable.table.remaining.sorted())
+      let kept = try await fixture.value(
         """
         SELECT (SELECT count(*) FROM lethe.batch) + (SELECT count(*) FROM lethe.event)
              + (SELECT count(*) FROM lethe.tombstone) + (SELECT count(*) FROM lethe.change)
@@ -93,37 +93,38 @@ extension PipelineFixture {
   /// In batches, the events that the table refuses are set aside by their IDs, and their rows do not change.
   @Test(arguments: UnusableTable.undone)
   func aRowThatCannotBeDeletedIsSetAsideByItsID(unusable: UnusableTable) async throws {
-    try await PipelineFixture.with(unusable.table) { night in
-      let pipeline = try night.pipeline { _ in unusable.table.definition }
-      let report = try #require(try await night.withRuntime(pipeline) { try await $0.run() }.last)
+    try await PipelineFixture.with(unusable.table) { fixture in
+      let pipeline = try fixture.pipeline { _ in unusable.table.definition }
+      let report = try #require(try await fixture.withRuntime(pipeline) { try await $0.run() }.last)
       #expect(!report.refused.isEmpty)
       let refused = Set(report.refused.map(\.id))
-      let events = try await night.value(
+      let events = try await fixture.value(
         "SELECT coalesce(string_agg(id::text, ' '), '') FROM lethe.event WHERE cause_id IS NULL",
         as: String.self)
       #expect(refused.isDisjoint(with: Set(events.split(separator: " ").map(String.init))))
       #expect(
         refused.count + events.split(separator: " ").count == unusable.table.events.count,
         "\(report.refused)")
-      let tombstones = try await night.value(
+      let tombstones = try await fixture.value(
         "SELECT coalesce(string_agg(id::text, ' '), '') FROM lethe.tombstone", as: String.self)
       #expect(refused.isDisjoint(with: Set(tombstones.split(separator: " ").map(String.init))))
-      #expect(try await night.ledgerFaults().filter { !$0.hasPrefix("run ") } == [])
+      #expect(try await fixture.ledgerFaults().filter { !$0.hasPrefix("run ") } == [])
     }
   }
 
-  private static func expectError(of unusable: UnusableTable, _ night: PipelineFixture) async throws
+  private static func expectError(of unusable: UnusableTable, _ fixture: PipelineFixture)
+    async throws
   {
-    let pipeline = try night.pipeline { _ in unusable.table.definition }
+    let pipeline = try fixture.pipeline { _ in unusable.table.definition }
     do {
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       Issue.record("the run went through")
     } catch {
       let text = "\(error)"
       for part in unusable.says { #expect(text.contains(part), "\(text)") }
       #expect(text.contains("remedy: "))
     }
-    #expect(try await night.rows(of: unusable.table) == unusable.table.remaining.sorted())
+    #expect(try await fixture.rows(of: unusable.table) == unusable.table.remaining.sorted())
   }
 }
 
@@ -164,29 +165,29 @@ extension PipelineFixture {
     ),
   ])
   func policiesMustAllowTheRoleToUseEveryRow(policies: String, isOpen: Bool) async throws {
-    try await PipelineFixture.with(Self.table) { night in
+    try await PipelineFixture.with(Self.table) { fixture in
       // Roles belong to the whole server, so each test has its own role.
-      let role = "\(night.database.name)_role"
-      try await night.execute("CREATE ROLE \(trusted: role)")
+      let role = "\(fixture.database.name)_role"
+      try await fixture.execute("CREATE ROLE \(trusted: role)")
       do {
-        try await night.execute(
+        try await fixture.execute(
           SQL(trusted: (Self.grants + policies).replacing("reader", with: role)))
-        try await Self.run(night, as: role, isOpen: isOpen)
+        try await Self.run(fixture, as: role, isOpen: isOpen)
       } catch {
-        try? await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
+        try? await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         throw error
       }
-      try await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
+      try await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
     }
   }
 
-  private static func run(_ night: PipelineFixture, as role: String, isOpen: Bool) async throws {
-    let pipeline = try night.pipeline { _ in
+  private static func run(_ fixture: PipelineFixture, as role: String, isOpen: Bool) async throws {
+    let pipeline = try fixture.pipeline { _ in
       table.definition.replacing(
         "${DATABASE_URL}", with: "${DATABASE_URL}?options=-crole%3D\(role)")
     }
     do {
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(isOpen)
     } catch {
       #expect(!isOpen)
@@ -194,7 +195,7 @@ extension PipelineFixture {
       #expect(text.contains("row-level security may hide rows of shop.posts"), "\(text)")
       #expect(text.contains("BYPASSRLS, or a policy of its own with USING (true)"))
     }
-    #expect(try await night.rows(of: table) == (isOpen ? ["one"] : ["one", "two"]))
-    if isOpen { #expect(try await night.ledgerFaults() == []) }
+    #expect(try await fixture.rows(of: table) == (isOpen ? ["one"] : ["one", "two"]))
+    if isOpen { #expect(try await fixture.ledgerFaults() == []) }
   }
 }

@@ -12,11 +12,11 @@ import Testing
   private func withOldMonths(
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 200)
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 200)
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      try await fixture.execute(
         """
         CREATE TABLE before.old AS SELECT now() - interval '30 months' AS at;
         SELECT lethe.ensure_event_partitions(at) FROM before.old;
@@ -41,62 +41,63 @@ import Testing
         SELECT lethe.seal('job', job_id, chunk_id, lethe.job_content(job_id))
         FROM lethe.job WHERE name = 'old'
         """)
-      try await body(night)
+      try await body(fixture)
     }
   }
 
-  private func lethe(_ night: PipelineFixture, _ arguments: String...) async throws
+  private func lethe(_ fixture: PipelineFixture, _ arguments: String...) async throws
     -> Program.Ending
   {
-    try await Program.run("lethe", ["audit"] + arguments, environment: night.environment)
+    try await Program.run("lethe", ["audit"] + arguments, environment: fixture.environment)
   }
 
-  private func verify(_ night: PipelineFixture) async throws -> AuditVerification {
-    try await night.database.withConnection { try await AuditLedger(connection: $0).verify() }
+  private func verify(_ fixture: PipelineFixture) async throws -> AuditVerification {
+    try await fixture.database.withConnection { try await AuditLedger(connection: $0).verify() }
   }
 
   @Test func aPruneDeletesWholeMonthsAndTheChainRecordsIt() async throws {
-    try await withOldMonths { night in
-      let partitions = try await night.value(
+    try await withOldMonths { fixture in
+      let partitions = try await fixture.value(
         "SELECT count(*) FROM pg_inherits WHERE inhparent = 'lethe.event'::regclass", as: Int.self)
-      #expect(try await verify(night).faults.map(\.problem) == [])
-      let none = try await lethe(night, "prune", "--older-than", "40months")
+      #expect(try await verify(fixture).faults.map(\.problem) == [])
+      let none = try await lethe(fixture, "prune", "--older-than", "40months")
       #expect(none.stdout.contains("nothing to drop"), "\(none.stdout)\(none.stderr)")
       let dry = try await lethe(
-        night, "prune", "--older-than", "25months", "--dry-run", "--output", "json")
+        fixture, "prune", "--older-than", "25months", "--dry-run", "--output", "json")
       #expect(dry.json["events"] as? Int == 5, "\(dry.stderr)")
       #expect((dry.json["partitions"] as? [Any])?.count == 2)
       #expect(dry.json["seal"] == nil)
       #expect(
-        try await night.value("SELECT count(*) FROM lethe.seal WHERE kind = 'prune'", as: Int.self)
+        try await fixture.value(
+          "SELECT count(*) FROM lethe.seal WHERE kind = 'prune'", as: Int.self)
           == 0)
 
-      let pruned = try await lethe(night, "prune", "--older-than", "700days", "--output", "json")
+      let pruned = try await lethe(fixture, "prune", "--older-than", "700days", "--output", "json")
       #expect(pruned.code == 0, "\(pruned.stderr)")
       #expect(pruned.json["events"] as? Int == 5)
       #expect(pruned.json["through"] as? String == dry.json["through"] as? String)
       #expect(
-        try await night.value(
+        try await fixture.value(
           "SELECT count(*) FROM pg_inherits WHERE inhparent = 'lethe.event'::regclass", as: Int.self
         )
           == partitions - 2)
-      let after = try await verify(night)
+      let after = try await verify(fixture)
       #expect(after.faults.map(\.problem) == [])
       #expect(after.batchesPruned == 1)
       #expect(after.head?.number == Int64(pruned.json["seal"] as? Int ?? 0))
-      let shown = try await lethe(night, "show", "3", "--type", "tweets", "--output", "json")
+      let shown = try await lethe(fixture, "show", "3", "--type", "tweets", "--output", "json")
       let answers = (shown.json["checks"] as? [[String: Any]])?.map { $0["answer"] as? String }
       #expect(answers == ["pruned"], "\(shown.stdout)")
       // If the batch had no event, the result of its chunk still shows that.
-      let clean = try await lethe(night, "show", "8", "--type", "tweets")
+      let clean = try await lethe(fixture, "show", "8", "--type", "tweets")
       #expect(clean.stdout.contains("clean, or not asked about"), "\(clean.stdout)")
     }
   }
 
   @Test func prunedRecordsAreStillCheckedAgainstTheChain() async throws {
-    try await withOldMonths { night in
-      _ = try await lethe(night, "prune", "--older-than", "25months")
-      try await night.execute(
+    try await withOldMonths { fixture in
+      _ = try await lethe(fixture, "prune", "--older-than", "25months")
+      try await fixture.execute(
         """
         UPDATE lethe.batch SET records = 4 WHERE applied_at = (SELECT at FROM before.old);
         SELECT lethe.ensure_event_partitions(at) FROM before.old;
@@ -104,56 +105,57 @@ import Testing
         SELECT 9, 'tweets', 'deleted', 'delete', chunk_id, job_id, at, 1
         FROM lethe.job, before.old WHERE name = 'old'
         """)
-      let tables = try await verify(night).faults.map(\.table)
+      let tables = try await verify(fixture).faults.map(\.table)
       #expect(Set(tables) == ["lethe.batch", "lethe.event"])
     }
   }
 
   @Test func aPruneNeverDeletesTheCurrentMonth() async throws {
-    try await withOldMonths { night in
-      let events = try await night.value(
+    try await withOldMonths { fixture in
+      let events = try await fixture.value(
         "SELECT count(*) FROM lethe.event WHERE applied_at > now() - interval '1 day'", as: Int.self
       )
-      _ = try await lethe(night, "prune", "--older-than", "2999-01-01")
-      let left = try await night.value("SELECT count(*) FROM lethe.event", as: Int.self)
+      _ = try await lethe(fixture, "prune", "--older-than", "2999-01-01")
+      let left = try await fixture.value("SELECT count(*) FROM lethe.event", as: Int.self)
       #expect(left == events && events > 0)
       #expect(
-        try await night.value(
+        try await fixture.value(
           "SELECT count(*) FROM lethe.event WHERE applied_at >= date_trunc('month', now())",
           as: Int.self) == left)
       for age in ["25", "months", "0days", "-1days", "25 years", "2026-13-01"] {
-        #expect(try await lethe(night, "prune", "--older-than=\(age)").code == 2, "\(age)")
+        #expect(try await lethe(fixture, "prune", "--older-than=\(age)").code == 2, "\(age)")
       }
     }
   }
 
   @Test func aChunkThatIsStillBeingAppliedKeepsItsMonth() async throws {
-    try await withOldMonths { night in
-      try await night.execute(
+    try await withOldMonths { fixture in
+      try await fixture.execute(
         """
         UPDATE lethe.chunk SET state = 'collected', applied_at = NULL, applied_through = 5
         WHERE number = 99
         """)
-      let refused = try await lethe(night, "prune", "--older-than", "25months")
+      let refused = try await lethe(fixture, "prune", "--older-than", "25months")
       #expect(refused.code == 1)
       #expect(refused.stderr.contains("is not applied to its end"), "\(refused.stderr)")
       #expect(refused.stderr.contains("--give-up"))
       #expect(
-        try await night.value("SELECT count(*) FROM lethe.event WHERE id <= 5", as: Int.self) >= 5)
+        try await fixture.value("SELECT count(*) FROM lethe.event WHERE id <= 5", as: Int.self) >= 5
+      )
     }
   }
 
   @Test func aPruneByAnotherRoleNamesTheOwnerOfTheLedger() async throws {
-    try await withOldMonths { night in
-      let role = Identifier("pruner_\(night.database.name)").quoted
-      try await night.execute(
+    try await withOldMonths { fixture in
+      let role = Identifier("pruner_\(fixture.database.name)").quoted
+      try await fixture.execute(
         """
         CREATE ROLE \(trusted: role);
         GRANT USAGE ON SCHEMA lethe TO \(trusted: role);
         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA lethe TO \(trusted: role)
         """)
       await #expect {
-        try await night.database.withConnection { connection in
+        try await fixture.database.withConnection { connection in
           try await connection.runScript("SET ROLE \(trusted: role)")
           return try await AuditLedger(connection: connection).prune(olderThan: .months(25))
         }
@@ -162,7 +164,7 @@ import Testing
         return error.code == .refused && error.message.contains("belongs to")
           && error.remedy.contains("the user who migrates")
       }
-      try await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
+      try await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
     }
   }
 }

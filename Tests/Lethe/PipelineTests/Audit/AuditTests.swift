@@ -9,14 +9,14 @@ import Vocabulary
 
 /// The ledger's history of one ID, and the export of all records.
 @Suite struct AuditTests {
-  private func lethe(_ night: PipelineFixture, _ arguments: String...) async throws
+  private func lethe(_ fixture: PipelineFixture, _ arguments: String...) async throws
     -> Program.Ending
   {
-    try await Program.run("lethe", ["audit"] + arguments, environment: night.environment)
+    try await Program.run("lethe", ["audit"] + arguments, environment: fixture.environment)
   }
 
-  private func trail(of id: Int64, _ night: PipelineFixture) async throws -> AuditTrail {
-    try await night.database.withConnection {
+  private func trail(of id: Int64, _ fixture: PipelineFixture) async throws -> AuditTrail {
+    try await fixture.database.withConnection {
       try await AuditLedger(connection: $0).trail(of: id, type: nil)
     }
   }
@@ -24,13 +24,13 @@ import Vocabulary
   // MARK: Show
 
   @Test func aPostThatWasDeletedWithItsAuthorNamesTheAuthorsEvent() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      try await fixture.execute(
         "UPDATE platform.accounts SET state = 'suspended' WHERE account_id = 11")
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      let (id, author) = try await night.database.withConnection {
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      let (id, author) = try await fixture.database.withConnection {
         try await $0.query(
           """
           SELECT post_id, author_id FROM before.posts AS p
@@ -42,7 +42,7 @@ import Vocabulary
           """
         ).onlyRow(as: Int64.self, Int64.self)
       }
-      let shown = try await lethe(night, "show", "\(id)")
+      let shown = try await lethe(fixture, "show", "\(id)")
       #expect(shown.code == 0, "\(shown.stderr)")
       #expect(
         shown.stdout.contains("tweets row reached by the event of users ID \(author)"),
@@ -51,7 +51,7 @@ import Vocabulary
       #expect(shown.stdout.contains("tombstone  tweets:"))
       #expect(shown.stdout.contains("no event about the ID: clean, or not asked about"))
 
-      let json = try await lethe(night, "show", "\(id)", "--output", "json").json
+      let json = try await lethe(fixture, "show", "\(id)", "--output", "json").json
       #expect(json["id"] as? String == "\(id)")
       let events = try #require(json["events"] as? [[String: Any]])
       #expect(events.compactMap { $0["cause_id"] as? String } == ["\(author)"])
@@ -62,30 +62,30 @@ import Vocabulary
       #expect((json["tombstones"] as? [Any])?.count == 1)
       // The author's own history. A post with the same number is not part of it.
       let authors = try await lethe(
-        night, "show", "\(author)", "--type", "users", "--output", "json"
+        fixture, "show", "\(author)", "--type", "users", "--output", "json"
       ).json
       #expect((authors["events"] as? [[String: Any]])?.first?["cause_id"] == nil)
-      let asPost = try await lethe(night, "show", "\(author)", "--type", "tweets")
+      let asPost = try await lethe(fixture, "show", "\(author)", "--type", "tweets")
       #expect(asPost.stdout.contains("nothing is known of ID \(author)"), "\(asPost.stdout)")
       #expect(asPost.code == 0)
     }
   }
 
   @Test func anEventThatIsAppliedDuringTheReadIsWaitingOrRecorded() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      try await night.withRuntime(night.pipeline()) { runtime in
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      try await fixture.withRuntime(fixture.pipeline()) { runtime in
         _ = try await runtime.export()
         while try await runtime.submit().chunks > 0 { _ = try await runtime.awaitJobs() }
         _ = try await runtime.collect()
       }
-      let id = try await night.value(
+      let id = try await fixture.value(
         "SELECT min(id) FROM lethe.collected WHERE reason = 'deleted'", as: Int64.self)
-      try await night.database.withConnection { applier in
+      try await fixture.database.withConnection { applier in
         // Does the same as the last transaction of apply, while another session reads.
         try await applier.runScript("BEGIN; LOCK TABLE lethe.collected IN ACCESS EXCLUSIVE MODE")
-        let asking = Task { try await trail(of: id, night) }
-        try await night.database.withConnection { watcher in
+        let asking = Task { try await trail(of: id, fixture) }
+        try await fixture.database.withConnection { watcher in
           while try await watcher.query(
             """
             SELECT count(*) FROM pg_stat_activity
@@ -111,17 +111,17 @@ import Vocabulary
 
   @Test func anIDThatWasProtectedAndRestoredHasBothResponses() async throws {
     let lines = Answers([CollectTests.event(1, "delete", "protected"), ""])
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         VALUES (1, 1, 'text', now()), (2, 1, 'text', now())
         """
       )
       try await ScriptedAPI(.init(result: { _ in lines.next() })).serving { url in
-        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
-        _ = try await night.withRuntime(pipeline) { try await $0.run() }
-        let hidden = try await trail(of: 1, night)
+        let pipeline = try fixture.pipeline(api: url) { CollectTests.postsOnly($0) }
+        _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+        let hidden = try await trail(of: 1, fixture)
         let held = try #require(hidden.holds.first)
         #expect(hidden.holds.count == 1)
         #expect(held.table == "warehouse.posts")
@@ -132,9 +132,9 @@ import Vocabulary
           Issue.record("the row is not held")
         }
         #expect(hidden.events.map(\.action) == ["protect"])
-        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       }
-      let shown = try await trail(of: 1, night)
+      let shown = try await trail(of: 1, fixture)
       #expect(shown.protections.isEmpty)
       if case .closed(let outcome, _, _, _)? = shown.holds.first?.what {
         #expect(outcome == "restored")
@@ -146,34 +146,34 @@ import Vocabulary
       #expect(shown.events.last?.changed == ["restore warehouse.posts": 1])
       #expect(shown.checks.map(\.answer) == [.event, .event])
       #expect(shown.checks.allSatisfy { $0.seal != nil && $0.resultSHA256?.count == 64 })
-      let text = try await lethe(night, "show", "1").stdout
+      let text = try await lethe(fixture, "show", "1").stdout
       #expect(text.contains("clean again"), "\(text)")
-      #expect(try await trail(of: 2, night).checks.map(\.answer) == [.noEvent, .noEvent])
+      #expect(try await trail(of: 2, fixture).checks.map(\.answer) == [.noEvent, .noEvent])
     }
   }
 
   /// A limit stops the old response for a night, and a newer response arrives in the meantime.
   @Test func aSupersededResponseIsMarkedBeforeAndAfterItIsProcessed() async throws {
     let lines = Answers(["", (3...10).map { CollectTests.event($0) }.joined(), ""])
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) SELECT p, 1, 'text', now()
         FROM generate_series(1, 10) AS p
         """
       )
       try await ScriptedAPI(.init(result: { _ in lines.next() })).serving { url in
-        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
-        _ = try await night.withRuntime(pipeline) { try await $0.run() }
-        let stopped = try await night.withRuntime(pipeline) { try await $0.run() }
-        #expect(try await trail(of: 5, night).waiting.map(\.reason) == ["deleted"])
-        _ = try await night.withRuntime(pipeline) { try await $0.run() }
-        let waiting = try #require(try await trail(of: 5, night).waiting.first)
-        let text = try await lethe(night, "show", "5").stdout
+        let pipeline = try fixture.pipeline(api: url) { CollectTests.postsOnly($0) }
+        _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+        let stopped = try await fixture.withRuntime(pipeline) { try await $0.run() }
+        #expect(try await trail(of: 5, fixture).waiting.map(\.reason) == ["deleted"])
+        _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+        let waiting = try #require(try await trail(of: 5, fixture).waiting.first)
+        let text = try await lethe(fixture, "show", "5").stdout
         #expect(text.contains("won't be acted on: superseded by the newer answer of"), "\(text)")
         let chunk = try #require(stopped.last?.stopped.first?.chunkID)
-        _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
-        let after = try await trail(of: 5, night)
+        _ = try await fixture.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
+        let after = try await trail(of: 5, fixture)
         #expect(after.waiting.isEmpty)
         #expect(after.events.map(\.action) == ["ignore"])
         #expect(after.events.first?.supersededBy?.id == waiting.supersededBy?.id)
@@ -189,40 +189,41 @@ import Vocabulary
       (3...10).map { CollectTests.event($0) }.joined()
         + CollectTests.event(2, "delete", "withheld"), "",
     ])
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) SELECT p, 1, 'text', now()
         FROM generate_series(1, 10) AS p
         """
       )
       try await ScriptedAPI(.init(result: { _ in answers.next() })).serving { url in
-        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
-        let stopped = try await night.withRuntime(pipeline) { try await $0.run() }
+        let pipeline = try fixture.pipeline(api: url) { CollectTests.postsOnly($0) }
+        let stopped = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(stopped.map(\.status) == [.stopped])
-        #expect(try await trail(of: 2, night).checks.map(\.answer) == [.notTold])
-        _ = try await night.withRuntime(pipeline) { try await $0.giveUp() }
-        let given = try await trail(of: 5, night)
+        #expect(try await trail(of: 2, fixture).checks.map(\.answer) == [.notTold])
+        _ = try await fixture.withRuntime(pipeline) { try await $0.giveUp() }
+        let given = try await trail(of: 5, fixture)
         #expect(given.checks.map(\.answer) == [.notApplied])
         #expect(given.waiting.map(\.reason) == ["deleted"])
-        let text = try await lethe(night, "show", "5").stdout
+        let text = try await lethe(fixture, "show", "5").stdout
         #expect(text.contains("not applied: the chunk has failed"), "\(text)")
-        let json = try await lethe(night, "show", "5", "--output", "json").json
+        let json = try await lethe(fixture, "show", "5", "--output", "json").json
         let waiting = try #require(json["waiting"] as? [[String: Any]])
         #expect(waiting.map { $0["state"] as? String } == ["failed"])
-        #expect(try await trail(of: 1, night).checks.map(\.answer) == [.noEvent])
-        #expect(try await trail(of: 2, night).checks.map(\.answer) == [.notTold])
-        #expect(try await lethe(night, "show", "2").stdout.contains("not told: the result has"))
-        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        #expect(try await trail(of: 1, fixture).checks.map(\.answer) == [.noEvent])
+        #expect(try await trail(of: 2, fixture).checks.map(\.answer) == [.notTold])
+        #expect(try await lethe(fixture, "show", "2").stdout.contains("not told: the result has"))
+        _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       }
       // In the newer result they are clean.
       for id in [1, 5] as [Int64] {
-        let after = try await trail(of: id, night)
+        let after = try await trail(of: id, fixture)
         #expect(after.waiting.isEmpty && after.events.isEmpty)
-        #expect(after.checks.map(\.answer) == [.overtaken, .noEvent])
+        #expect(after.checks.map(\.answer) == [.superseded, .noEvent])
       }
-      #expect(try await lethe(night, "show", "5").stdout.contains("newer answers have overtaken"))
-      #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 10)
+      #expect(
+        try await lethe(fixture, "show", "5").stdout.contains("newer answers have superseded"))
+      #expect(try await fixture.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 10)
     }
   }
 
@@ -230,30 +231,30 @@ import Vocabulary
     let script = ScriptedAPI.Script(result: { _ in
       CollectTests.event(3, "delete", "with\\u001bheld")
     })
-    try await CollectTests.collecting(script) { night, _ in
-      let quarantined = try #require(try await trail(of: 3, night).quarantined.first)
+    try await CollectTests.collecting(script) { fixture, _ in
+      let quarantined = try #require(try await trail(of: 3, fixture).quarantined.first)
       #expect(quarantined.line == 1)
       #expect(quarantined.raw.contains("withheld") || quarantined.raw.contains("u001b"))
-      let text = try await lethe(night, "show", "3").stdout
+      let text = try await lethe(fixture, "show", "3").stdout
       #expect(text.contains("unknown reason with"), "\(text)")
       #expect(text.contains("not acted on, and not resolved"))
       #expect(!text.contains("\u{1b}"))
-      let nobody = try await lethe(night, "show", "4000", "--output", "json")
+      let nobody = try await lethe(fixture, "show", "4000", "--output", "json")
       #expect(nobody.code == 0)
       #expect(nobody.json["is_known"] as? Bool == false)
-      #expect(try await lethe(night, "show", "0").code == 2)
-      #expect(try await lethe(night, "show", "12x").code == 2)
+      #expect(try await lethe(fixture, "show", "0").code == 2)
+      #expect(try await lethe(fixture, "show", "12x").code == 2)
     }
   }
 
   // MARK: Export
 
   @Test func bothFormatsContainEveryRecordOfTheTimeRange() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      let (all, start, digest) = try await night.database.withConnection {
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      let (all, start, digest) = try await fixture.database.withConnection {
         try await $0.query(
           """
           SELECT count(*), to_char(min(applied_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
@@ -264,15 +265,15 @@ import Vocabulary
       }
       let range = ["--from", start, "--to", "2999-01-01"]
 
-      let csv = try await lethe(night, "export", range[0], range[1], range[2], range[3])
+      let csv = try await lethe(fixture, "export", range[0], range[1], range[2], range[3])
       #expect(csv.code == 0, "\(csv.stderr)")
       #expect(csv.stderr.contains("\(all) event records exported"), "\(csv.stderr)")
       let rows = Self.records(ofCSV: csv.stdout)
       #expect(rows.count == all)
 
-      let path = night.directory + "/events.ndjson"
+      let path = fixture.directory + "/events.ndjson"
       let written = try await lethe(
-        night, "export", range[0], range[1], range[2], range[3], "--format", "ndjson", "--file",
+        fixture, "export", range[0], range[1], range[2], range[3], "--format", "ndjson", "--file",
         path, "--output", "json")
       #expect(written.json["events"] as? Int == all, "\(written.stderr)")
       let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
@@ -297,25 +298,25 @@ import Vocabulary
       #expect(parsed.allSatisfy { ($0["result_sha256"] as? String)?.count == 64 })
 
       // The range does not include its end.
-      let before = try await lethe(night, "export", "--from", "2000-01-01", "--to", start)
+      let before = try await lethe(fixture, "export", "--from", "2000-01-01", "--to", start)
       #expect(before.stderr.contains(" 0 event records exported"), "\(before.stderr)")
       #expect(Self.records(ofCSV: before.stdout).isEmpty)
     }
   }
 
   @Test func anInterruptedExportKeepsTheExistingFile() async throws {
-    try await PipelineFixture.with { night in
+    try await PipelineFixture.with { fixture in
       try FileManager.default.createDirectory(
-        atPath: night.directory, withIntermediateDirectories: true)
-      let path = night.directory + "/events.csv"
+        atPath: fixture.directory, withIntermediateDirectories: true)
+      let path = fixture.directory + "/events.csv"
       try "what was there".write(toFile: path, atomically: true, encoding: .utf8)
-      try await night.database.withConnection { holder in
+      try await fixture.database.withConnection { holder in
         try await holder.runScript("BEGIN; LOCK TABLE lethe.event IN ACCESS EXCLUSIVE MODE")
         let program = try Program(
           "lethe",
           ["audit", "export", "--from", "2000-01-01", "--to", "2999-01-01", "--file", path],
-          environment: night.environment)
-        try await night.database.withConnection { watcher in
+          environment: fixture.environment)
+        try await fixture.database.withConnection { watcher in
           while try await watcher.query(
             """
             SELECT count(*) FROM pg_stat_activity
@@ -330,16 +331,16 @@ import Vocabulary
       #expect(try String(contentsOfFile: path, encoding: .utf8) == "what was there")
       #expect(!FileManager.default.fileExists(atPath: path + ".partial"))
       let nowhere = try await lethe(
-        night, "export", "--from", "2000-01-01", "--to", "2999-01-01", "--file",
-        night.directory + "/none/events.csv")
+        fixture, "export", "--from", "2000-01-01", "--to", "2999-01-01", "--file",
+        fixture.directory + "/none/events.csv")
       #expect(nowhere.code == 1)
       #expect(nowhere.stderr.contains("remedy:"))
       #expect(
-        try await lethe(night, "export", "--from", "2999-01-01", "--to", "2000-01-01").code == 2)
+        try await lethe(fixture, "export", "--from", "2999-01-01", "--to", "2000-01-01").code == 2)
       #expect(
-        try await lethe(night, "export", "--from", "yesterday", "--to", "2000-01-01").code == 2)
-      try await night.execute("DROP SCHEMA lethe CASCADE")
-      #expect(try await lethe(night, "show", "1").stderr.contains("lethe migrate up"))
+        try await lethe(fixture, "export", "--from", "yesterday", "--to", "2000-01-01").code == 2)
+      try await fixture.execute("DROP SCHEMA lethe CASCADE")
+      #expect(try await lethe(fixture, "show", "1").stderr.contains("lethe migrate up"))
     }
   }
 

@@ -129,28 +129,28 @@ import Testing
   private func withRun(
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 200)
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      try await body(night)
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 200)
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      try await body(fixture)
     }
   }
 
   private func verify(
-    _ night: PipelineFixture, expecting expected: String? = nil
+    _ fixture: PipelineFixture, expecting expected: String? = nil
   ) async throws -> AuditVerification {
-    try await night.database.withConnection {
+    try await fixture.database.withConnection {
       try await AuditLedger(connection: $0).verify(expecting: expected)
     }
   }
 
   @Test(arguments: tamperings)
   func tamperingIsFound(tampering: Tampering) async throws {
-    try await withRun { night in
-      #expect(try await verify(night).faults.map(\.problem) == [])
-      try await night.execute(tampering.sql)
-      let found = try await verify(night)
+    try await withRun { fixture in
+      #expect(try await verify(fixture).faults.map(\.problem) == [])
+      try await fixture.execute(tampering.sql)
+      let found = try await verify(fixture)
       #expect(!found.isWhole)
       let places = found.faults.map { "\($0.table) \($0.key)" }
       for place in tampering.seen {
@@ -161,15 +161,15 @@ import Testing
   }
 
   @Test func theProgramReportsTheFaultAndKeepsTheHead() async throws {
-    try await withRun { night in
+    try await withRun { fixture in
       func lethe(_ arguments: String...) async throws -> Program.Ending {
         try await Program.run(
-          "lethe", ["audit", "verify"] + arguments, environment: night.environment)
+          "lethe", ["audit", "verify"] + arguments, environment: fixture.environment)
       }
       let whole = try await lethe("--output", "json")
       #expect(whole.code == 0, "\(whole.stdout)\(whole.stderr)")
       let head = try #require((whole.json["head"] as? [String: Any])?["sha256"] as? String)
-      let events = try await night.value("SELECT count(*) FROM lethe.event", as: Int.self)
+      let events = try await fixture.value("SELECT count(*) FROM lethe.event", as: Int.self)
       #expect(whole.json["events_proven"] as? Int == events)
       #expect(whole.json["records"] as? Int == 3)
       let text = try await lethe("--expect", head.uppercased())
@@ -178,7 +178,7 @@ import Testing
       #expect(text.stdout.contains("SHA-256 \(head)"))
       #expect(try await lethe("--expect", "abc").code == 2)
 
-      try await night.execute(
+      try await fixture.execute(
         "UPDATE lethe.job SET result_sha256 = sha256('another') WHERE job_id = 1")
       let tampered = try await lethe()
       #expect(tampered.code == 1)
@@ -205,11 +205,11 @@ import Testing
     """,
   ])
   func aKeptHeadShowsFaultsThatTheLedgerCannotShow(tampering: String) async throws {
-    try await withRun { night in
-      let head = try #require(try await verify(night).head)
-      try await night.execute(SQL(trusted: tampering))
-      #expect(try await verify(night).faults.map(\.problem) == [])
-      let found = try await verify(night, expecting: head.sha256)
+    try await withRun { fixture in
+      let head = try #require(try await verify(fixture).head)
+      try await fixture.execute(SQL(trusted: tampering))
+      #expect(try await verify(fixture).faults.map(\.problem) == [])
+      let found = try await verify(fixture, expecting: head.sha256)
       #expect(found.faults.count == 1)
       #expect(found.faults.first?.table == "lethe.seal")
       #expect(found.faults.first?.problem.contains("the chain's end was cut off") == true)
@@ -218,8 +218,8 @@ import Testing
 
   /// The state after quarantined lines were applied. The older record still proves the first content.
   @Test func aChunkThatWasSealedTwiceIsCheckedAgainstBothRecords() async throws {
-    try await withRun { night in
-      try await night.execute(
+    try await withRun { fixture in
+      try await fixture.execute(
         """
         INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, batch)
         SELECT 7, type, reason, action, chunk_id, job_id, now(), 1000
@@ -234,8 +234,8 @@ import Testing
         SELECT lethe.seal('job', job_id, chunk_id, lethe.job_content(job_id))
         FROM lethe.job WHERE chunk_id = 1
         """)
-      #expect(try await verify(night).faults.map(\.problem) == [])
-      try await night.execute(
+      #expect(try await verify(fixture).faults.map(\.problem) == [])
+      try await fixture.execute(
         """
         UPDATE lethe.event SET reason = 'bounced' WHERE chunk_id = 1 AND batch = 1;
         UPDATE lethe.batch AS b SET sha256 = (
@@ -244,7 +244,7 @@ import Testing
         SELECT lethe.seal('job', job_id, chunk_id, lethe.job_content(job_id))
         FROM lethe.job WHERE chunk_id = 1
         """)
-      let found = try await verify(night)
+      let found = try await verify(fixture)
       #expect(found.faults.map(\.key) == ["chunk_id = 1", "chunk_id = 1"])
       #expect(found.faults.allSatisfy { $0.problem.hasPrefix("batches_sha256 is") })
     }

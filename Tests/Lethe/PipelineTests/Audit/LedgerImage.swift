@@ -5,8 +5,8 @@ import TestSupport
 struct LedgerImage: Sendable {
   private let rows: [String: [String]]
 
-  init(_ night: PipelineFixture) async throws {
-    rows = try await night.database.withConnection { connection in
+  init(_ fixture: PipelineFixture) async throws {
+    rows = try await fixture.database.withConnection { connection in
       let tables = try await connection.query(
         """
         SELECT n.nspname || '.' || quote_ident(c.relname)

@@ -20,7 +20,7 @@ import Testing
       if isLoaded { try await nights.execute(Self.loadsTheSchemaOnly) }
       let fresh = try await Self.verify(nights)
       #expect(fresh.code == 0 && fresh.stdout.contains("whole"), "\(fresh)")
-      try await nights.night([1: "deleted"], checks: false)
+      try await nights.run([1: "deleted"], checks: false)
       let later = try await Self.verify(nights)
       #expect(later.code == 0, "\(later)")
       let kinds = try await nights.rows("SELECT number, kind FROM lethe.seal")
@@ -32,11 +32,11 @@ import Testing
   @Test func aDeletedChainIsFound() async throws {
     try await NightlyFixture.with(Shop(), "INSERT INTO posts (post_id) VALUES (1), (2), (3)") {
       nights in
-      try await nights.night([1: "deleted"], checks: false)
+      try await nights.run([1: "deleted"], checks: false)
       try await nights.execute("DELETE FROM lethe.seal")
       let gone = try await Self.verify(nights)
       #expect(gone.code == 1 && gone.stdout.contains("the chain is empty"), "\(gone)")
-      try await nights.night([2: "deleted"], checks: false)
+      try await nights.run([2: "deleted"], checks: false)
       let again = try await Self.verify(nights)
       #expect(again.code == 1 && again.stdout.contains("chunk 1 is applied"), "\(again)")
     }

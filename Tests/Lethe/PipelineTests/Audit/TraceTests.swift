@@ -114,17 +114,17 @@ import Vocabulary
   @Test(arguments: kinds)
   func aNightThatChangesNothingLeavesTraces(kind: Kind) async throws {
     try await NightlyFixture.with(kind.shop, Self.rows) { nights in
-      func night(_ posts: [Int64: String]) async throws {
-        try await nights.night(posts, kind.users, checks: false)
+      func run(_ posts: [Int64: String]) async throws {
+        try await nights.run(posts, kind.users, checks: false)
         try await nights.execute("DELETE FROM lethe.rehydration")
       }
       let all = kind.posts.count + kind.users.count
-      try await night(kind.posts)
+      try await run(kind.posts)
       #expect(try await nights.rows(Self.records) == ["(\(all))"])
       let first = try await Self.counts(nights)
       var before = first
       for number in 2...4 {
-        try await night(kind.posts)
+        try await run(kind.posts)
         #expect(
           try await nights.rows(SQL(trusted: Self.traced(number)))
             == Self.rows(kind.posts, kind.users))
@@ -140,7 +140,7 @@ import Vocabulary
         before = now
       }
       // The added responses have records, in addition to the existing ones.
-      try await night(kind.posts.merging(kind.joins) { $1 })
+      try await run(kind.posts.merging(kind.joins) { $1 })
       #expect(try await nights.rows(Self.records) == ["(\(all + kind.joins.count))"])
       #expect(
         try await nights.rows(SQL(trusted: Self.traced(5))) == Self.rows(kind.posts, kind.users))
@@ -193,16 +193,16 @@ import Vocabulary
       ]
       for (number, step) in steps.enumerated() {
         nights.answer("tweets", body: step.line)
-        try await nights.night(checks: false)
+        try await nights.run(checks: false)
         #expect(try await nights.rows(Self.records) == ["(\(step.records))"], "night \(number)")
       }
       // Another writer makes the row public.
       try await nights.execute("UPDATE shop.posts SET visibility = 'public' WHERE post_id = 1000")
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.rows(Self.records) == ["(9)"])
       // The first response of another pipeline.
       try nights.edit("name: shop", to: "name: other")
-      for _ in 1...2 { try await nights.night(checks: false) }
+      for _ in 1...2 { try await nights.run(checks: false) }
       #expect(try await nights.rows(Self.records) == ["(10)"])
       #expect(try await nights.lethe("audit", "verify").code == 0)
     }
@@ -233,10 +233,10 @@ import Vocabulary
     let shop = Shop(restore: "former", postActions: ["suspended": "ignore"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       let action = reason == "geo_scrubbed" ? "scrub_geo" : "delete"
-      let standing = CollectTests.event(1000, action, reason)
-      for body in [standing, Self.withheld, standing] {
+      let confirmed = CollectTests.event(1000, action, reason)
+      for body in [confirmed, Self.withheld, confirmed] {
         nights.answer("tweets", body: body)
-        try await nights.night(checks: false)
+        try await nights.run(checks: false)
       }
       #expect(try await nights.rows(Self.records) == ["(1)"])
       let report = try await Self.retry(nights, ofRun: 2)
@@ -250,7 +250,7 @@ import Vocabulary
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.protected)
-        try await nights.night(checks: false)
+        try await nights.run(checks: false)
       }
       try await nights.execute(
         """
@@ -285,7 +285,7 @@ import Vocabulary
       try await nights.execute(
         "UPDATE lethe.refusal SET resolved_at = NULL, resolution = NULL, superseded_by = NULL")
       try await Connection.withConnection(ConnectionString(nights.url)) {
-        try await RunLedger(connection: $0).endOvertakenRefusals(pipeline: "shop")
+        try await RunLedger(connection: $0).endSupersededRefusals(pipeline: "shop")
       }
       #expect(try await nights.rows("SELECT resolution FROM lethe.refusal") == ["(superseded)"])
     }
@@ -303,7 +303,7 @@ import Vocabulary
           try nights.edit("name: \(other)\n", to: "name: \(name)\n")
         }
         nights.answer("tweets", body: body)
-        try await nights.night(checks: false)
+        try await nights.run(checks: false)
       }
       #expect(try await nights.rows(Self.records) == ["(2)"])
       let still = try await Connection.withConnection(ConnectionString(nights.url)) {
@@ -351,7 +351,7 @@ import Vocabulary
     try await NightlyFixture.with(shop, Self.rows) { nights in
       for (times, isQueued) in zip(edit.times, edit.queued) {
         nights.answer("tweets", body: Self.edit(times))
-        try await nights.night(checks: false)
+        try await nights.run(checks: false)
         #expect(
           try await nights.rows("SELECT id FROM lethe.rehydration") == (isQueued ? ["(1000)"] : []),
           "\(edit.what)")
@@ -368,7 +368,7 @@ import Vocabulary
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.edit((Self.time(1), Self.time(2))) + Self.protectedToo)
-        try await nights.night(checks: false)
+        try await nights.run(checks: false)
       }
       #expect(try await nights.rows(Self.records) == ["(2)"])
       try await nights.execute(
@@ -385,7 +385,7 @@ import Vocabulary
       let edit = Self.edit((Self.time(1), Self.time(isEditedAgain ? 3 : 2)))
       nights.answer("tweets", body: edit + Self.protectedToo)
       for number in 1...2 {
-        try await nights.night(checks: false)
+        try await nights.run(checks: false)
         #expect(
           try await nights.rows("SELECT id FROM lethe.rehydration")
             == (isEditedAgain && number == 1 ? ["(1000)"] : []))
@@ -438,7 +438,7 @@ import Vocabulary
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.protected + Self.protectedToo)
-        try await nights.night(checks: false)
+        try await nights.run(checks: false)
       }
       #expect(try await nights.rows("SELECT events FROM lethe.trace") == ["(2)"])
       try await nights.execute(sql)
@@ -455,7 +455,7 @@ import Vocabulary
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...3 {
         nights.answer("tweets", body: Self.protected + Self.protectedToo)
-        try await nights.night(checks: false)
+        try await nights.run(checks: false)
       }
       let old = "chunk_id IN (SELECT chunk_id FROM lethe.chunk WHERE run_id < 3)"
       try await nights.execute(

@@ -10,43 +10,43 @@ import Testing
   ]
 
   /// Three mistakes, on lines 1, 2 and 4. The commands must connect to no database.
-  private static func broken(_ night: PipelineFixture) throws -> String {
-    try night.definitionFile {
+  private static func broken(_ fixture: PipelineFixture) throws -> String {
+    try fixture.definitionFile {
       $0.replacing("name: night\n", with: "name: Night\n")
         .replacing("${DATABASE_URL}", with: "${NOWHERE_SET}")
         .replacing("base_url:", with: "base_ulr:")
     }
   }
 
-  private static func place(_ night: PipelineFixture, _ line: Int) -> String {
-    "\(night.directory)/night.yaml:\(line): "
+  private static func place(_ fixture: PipelineFixture, _ line: Int) -> String {
+    "\(fixture.directory)/night.yaml:\(line): "
   }
 
   @Test(arguments: commands)
   func eachCommandReportsAllMistakes(command: [String]) async throws {
-    try await PipelineFixture.with { night in
-      let file = try Self.broken(night)
+    try await PipelineFixture.with { fixture in
+      let file = try Self.broken(fixture)
       let words =
         command.prefix { !$0.hasPrefix("--") } + [file] + command.drop { !$0.hasPrefix("--") }
       let ending = try await Program.run(
-        "lethe", Array(words) + ["--output", "json"], environment: night.environment)
+        "lethe", Array(words) + ["--output", "json"], environment: fixture.environment)
       #expect(ending.code == 2, "\(ending.stderr)")
       for line in [1, 2, 4] {
-        #expect(ending.stderr.contains(Self.place(night, line)), "\(ending.stderr)")
+        #expect(ending.stderr.contains(Self.place(fixture, line)), "\(ending.stderr)")
       }
       let error = try #require(ending.json["error"] as? [String: String])
       #expect(error["code"] == "usage")
-      #expect(error["message"]?.hasPrefix(Self.place(night, 1)) == true, "\(error)")
+      #expect(error["message"]?.hasPrefix(Self.place(fixture, 1)) == true, "\(error)")
       #expect(error["message"]?.contains("the first of 3 mistakes") == true, "\(error)")
       #expect(error["remedy"]?.contains("a-z") == true, "\(error)")
     }
   }
 
   @Test func checkReportsMistakesAsFindings() async throws {
-    try await PipelineFixture.with { night in
-      let file = try Self.broken(night)
+    try await PipelineFixture.with { fixture in
+      let file = try Self.broken(fixture)
       let ending = try await Program.run(
-        "lethe", ["check", file, "--output", "json"], environment: night.environment)
+        "lethe", ["check", file, "--output", "json"], environment: fixture.environment)
       #expect(ending.code == 2)
       let findings = try #require(ending.json["findings"] as? [[String: Any]])
       #expect(findings.map { $0["line"] as? Int } == [1, 2, 4])
@@ -60,7 +60,7 @@ import Testing
       #expect(findings.allSatisfy { ($0["remedy"] as? String)?.isEmpty == false })
       #expect((ending.json["error"] as? [String: String])?["code"] == "usage")
 
-      let table = try await Program.run("lethe", ["check", file], environment: night.environment)
+      let table = try await Program.run("lethe", ["check", file], environment: fixture.environment)
       #expect(table.code == 2)
       let lines = table.stdout.split(separator: "\n")
       #expect(lines.count { $0.contains(": error: ") } == 3, "\(table.stdout)")
@@ -69,12 +69,12 @@ import Testing
 
   /// The database is checked only when the definition can be read.
   @Test func checkContinuesWithTheDatabase() async throws {
-    try await PipelineFixture.with { night in
-      let file = try night.definitionFile {
+    try await PipelineFixture.with { fixture in
+      let file = try fixture.definitionFile {
         $0.replacing("table: warehouse.users", with: "table: warehouse.user")
       }
       let ending = try await Program.run(
-        "lethe", ["check", file, "--output", "json"], environment: night.environment)
+        "lethe", ["check", file, "--output", "json"], environment: fixture.environment)
       #expect(ending.code == 2)
       let findings = try #require(ending.json["findings"] as? [[String: Any]])
       #expect(findings.contains { ($0["message"] as? String)?.contains("warehouse.user") == true })

@@ -57,12 +57,12 @@ import Testing
   ) async throws {
     try await withTestDatabase(encoding: kind.encoding, .ledger) { database in
       try await ScriptedAPI(script).serving { url in
-        let night = PipelineFixture(
+        let fixture = PipelineFixture(
           database: database, service: url, gate: TestGate(),
           directory: FileManager.default.temporaryDirectory
             .appending(path: "encoding-\(database.name)").path)
-        defer { try? FileManager.default.removeItem(atPath: night.directory) }
-        try await night.execute(
+        defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
+        try await fixture.execute(
           """
           CREATE SCHEMA shop;
           CREATE TABLE shop."\(trusted: kind.name)" ("\(trusted: kind.name)_id" text PRIMARY KEY,
@@ -72,30 +72,30 @@ import Testing
           FROM generate_series(1, 10) AS p;
           INSERT INTO shop."\(trusted: kind.name)" VALUES ('11', 'not \(trusted: kind.name)', NULL);
           """)
-        try await body(night)
+        try await body(fixture)
       }
     }
   }
 
-  private static func lethe(_ night: PipelineFixture, _ arguments: String...) async throws
+  private static func lethe(_ fixture: PipelineFixture, _ arguments: String...) async throws
     -> Program.Ending
   {
-    try await Program.run("lethe", arguments, environment: night.environment)
+    try await Program.run("lethe", arguments, environment: fixture.environment)
   }
 
   /// A value from the API that the database cannot store.
   @Test(arguments: ["UTF8", "LATIN1"])
   func anUnknownStatusIsKept(encoding: String) async throws {
     let kind = try #require(Self.kinds.first { $0.encoding == encoding })
-    try await Self.withNight(kind, .init(status: Self.note)) { night in
-      let file = try night.definitionFile { _ in
+    try await Self.withNight(kind, .init(status: Self.note)) { fixture in
+      let file = try fixture.definitionFile { _ in
         Self.definition(kind.name).replacing(
           "job_attempts: 1", with: "job_attempts: 1, job_hours_max: 0.0001")
       }
-      let ending = try await Self.lethe(night, "run", file)
+      let ending = try await Self.lethe(fixture, "run", file)
       #expect(ending.code == 5, "\(ending.stderr)")
       #expect(
-        try await night.value("SELECT status FROM lethe.job", as: String.self) == kind.kept)
+        try await fixture.value("SELECT status FROM lethe.job", as: String.self) == kind.kept)
     }
   }
 
@@ -109,14 +109,14 @@ import Testing
         + #"{"id":"5","action":"\#(Self.note)","reason":"\#(Self.note)","created_at":null,"redacted_at":null}"#
         + "\n\(Self.note)\n"
     })
-    try await Self.withNight(kind, script) { night in
-      let file = try night.definitionFile { _ in Self.definition(kind.name) }
-      let check = try await Self.lethe(night, "check", file)
+    try await Self.withNight(kind, script) { fixture in
+      let file = try fixture.definitionFile { _ in Self.definition(kind.name) }
+      let check = try await Self.lethe(fixture, "check", file)
       #expect(check.code == 0, "\(check.stdout)\(check.stderr)")
-      let stopped = try await Self.lethe(night, "run", file)
+      let stopped = try await Self.lethe(fixture, "run", file)
       #expect(stopped.code == 3, "\(stopped.stdout)\(stopped.stderr)")
       let approved = try await Self.lethe(
-        night, "apply", file, "--approve", "1", "--by", Self.note, "--note", Self.note)
+        fixture, "apply", file, "--approve", "1", "--by", Self.note, "--note", Self.note)
       #expect(approved.code == 4, "\(approved.stdout)\(approved.stderr)")
       let table = "shop.\"\(kind.name)\""
       let rows: SQL =
@@ -124,8 +124,8 @@ import Testing
         SELECT string_agg("\(trusted: kind.name)_id", ' ' ORDER BY length(title), title)
         FROM \(trusted: table)
         """
-      #expect(try await night.value(rows, as: String.self).split(separator: " ").count == 9)
-      let changed = try await night.value(
+      #expect(try await fixture.value(rows, as: String.self).split(separator: " ").count == 9)
+      let changed = try await fixture.value(
         """
         SELECT string_agg(title || raw::text, '|' ORDER BY title) FROM \(trusted: table)
         WHERE "\(trusted: kind.name)_id" IN ('3', '4')
@@ -135,29 +135,29 @@ import Testing
           == #"\#(kind.name) 4{"geo": {"rest": 2}}|\#(kind.name) x{"geo": {"rest": 2, "\#(kind.name)": 1}}"#
       )
       #expect(
-        try await night.value(
+        try await fixture.value(
           "SELECT approved_by || note FROM lethe.approval", as: String.self)
           == kind.kept + kind.kept)
 
-      let listed = try await Self.lethe(night, "quarantine", "list")
+      let listed = try await Self.lethe(fixture, "quarantine", "list")
       #expect(listed.code == 0, "\(listed.stderr)")
       let dismissed = try await Self.lethe(
-        night, "quarantine", "dismiss", "--all", "--note", Self.note)
+        fixture, "quarantine", "dismiss", "--all", "--note", Self.note)
       #expect(dismissed.code == 0, "\(dismissed.stderr)")
       #expect(
-        try await night.value("SELECT max(note) FROM lethe.quarantine", as: String.self)
+        try await fixture.value("SELECT max(note) FROM lethe.quarantine", as: String.self)
           == kind.kept)
       let release = try await Self.lethe(
-        night, "holds", "release", file, "3", "--type", "tweets", "--force", "--note", Self.note)
+        fixture, "holds", "release", file, "3", "--type", "tweets", "--force", "--note", Self.note)
       #expect(release.code == 0, "\(release.stderr)")
       let sealed: SQL = "SELECT content::jsonb ->> 'note' FROM lethe.seal WHERE kind = 'release'"
-      #expect(try await night.value(sealed, as: String.self) == kind.kept)
-      let again = try await Self.lethe(night, "run", file)
+      #expect(try await fixture.value(sealed, as: String.self) == kind.kept)
+      let again = try await Self.lethe(fixture, "run", file)
       #expect(again.code == 0, "\(again.stdout)\(again.stderr)")
       for id in ["1", "3", "5"] {
-        #expect(try await Self.lethe(night, "audit", "show", id).code == 0)
+        #expect(try await Self.lethe(fixture, "audit", "show", id).code == 0)
       }
-      let verified = try await Self.lethe(night, "audit", "verify")
+      let verified = try await Self.lethe(fixture, "audit", "verify")
       #expect(verified.code == 0, "\(verified.stdout)\(verified.stderr)")
     }
   }
@@ -165,13 +165,13 @@ import Testing
   @Test(arguments: kinds)
   func theAPIsErrorForAFailedJobIsKept(kind: Kind) async throws {
     let script = ScriptedAPI.Script(status: "failed", error: Self.note)
-    try await Self.withNight(kind, script) { night in
-      let file = try night.definitionFile { _ in Self.definition(kind.name) }
-      let run = try await Self.lethe(night, "run", file)
+    try await Self.withNight(kind, script) { fixture in
+      let file = try fixture.definitionFile { _ in Self.definition(kind.name) }
+      let run = try await Self.lethe(fixture, "run", file)
       #expect(run.code == 5, "\(run.stdout)\(run.stderr)")
-      let failure = try await night.value("SELECT failure FROM lethe.chunk", as: String.self)
+      let failure = try await fixture.value("SELECT failure FROM lethe.chunk", as: String.self)
       #expect(failure.contains(kind.kept), "\(failure)")
-      let status = try await Self.lethe(night, "status")
+      let status = try await Self.lethe(fixture, "status")
       #expect(status.stdout.contains(kind.kept), "\(status.stdout)\(status.stderr)")
     }
   }
@@ -188,18 +188,18 @@ import Testing
     async throws
   {
     let kind = Self.kinds[2]
-    try await Self.withNight(kind, .init()) { night in
-      let file = try night.definitionFile { _ in
+    try await Self.withNight(kind, .init()) { fixture in
+      let file = try fixture.definitionFile { _ in
         Self.definition(kind.name).replacing(old, with: new)
       }
       for command in [["check", file, "--output", "json"], ["run", file], ["plan", file]] {
-        let ending = try await Program.run("lethe", command, environment: night.environment)
+        let ending = try await Program.run("lethe", command, environment: fixture.environment)
         let said = ending.stdout + ending.stderr
         #expect(ending.code == 2, "\(said)")
         #expect(said.contains("the database's encoding LATIN1 has no characters"), "\(said)")
         if command[0] == "check" { #expect(said.contains("datasets.posts.\(part)"), "\(said)") }
       }
-      #expect(try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
+      #expect(try await fixture.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
     }
   }
 }

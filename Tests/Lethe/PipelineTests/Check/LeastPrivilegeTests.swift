@@ -19,35 +19,35 @@ import Warehouse
     _ everybody: Everybody = .asInstalled,
     _ body: @Sendable (PipelineFixture, _ role: String, _ grants: [String]) async throws -> Void
   ) async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 400, users: 40)
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 400, users: 40)
       // Roles belong to the whole server, so each test has its own role. The name needs quotes.
-      let role = night.database.name + " Röle"
+      let role = fixture.database.name + " Röle"
       let quoted = Identifier(role).quoted
       if everybody == .nothing {
-        try await night.execute(
+        try await fixture.execute(
           """
-          REVOKE ALL ON DATABASE \(identifier: night.database.name) FROM PUBLIC;
+          REVOKE ALL ON DATABASE \(identifier: fixture.database.name) FROM PUBLIC;
           REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA lethe FROM PUBLIC;
           REVOKE USAGE ON TYPE lethe.job_type, lethe.reason, lethe.action, lethe.run_status,
             lethe.chunk_state, lethe.silence FROM PUBLIC;
           """)
       }
-      try await night.execute("CREATE ROLE \(trusted: quoted)")
+      try await fixture.execute("CREATE ROLE \(trusted: quoted)")
       do {
         let printed = try await Program.run(
-          "lethe", ["check", try night.definitionFile(), "--grants", "--role", role],
-          environment: night.environment)
+          "lethe", ["check", try fixture.definitionFile(), "--grants", "--role", role],
+          environment: fixture.environment)
         #expect(printed.code == 0, "\(printed.stderr)")
         let grants = printed.stdout.split(separator: "\n").map(String.init)
         #expect(grants.allSatisfy { $0.hasPrefix("GRANT ") && $0.hasSuffix(" TO \(quoted);") })
-        try await night.execute(SQL(trusted: printed.stdout))
-        try await body(night, role, grants.map { String($0.dropLast(" TO \(quoted);".count)) })
+        try await fixture.execute(SQL(trusted: printed.stdout))
+        try await body(fixture, role, grants.map { String($0.dropLast(" TO \(quoted);".count)) })
       } catch {
-        try? await night.execute("DROP OWNED BY \(trusted: quoted); DROP ROLE \(trusted: quoted)")
+        try? await fixture.execute("DROP OWNED BY \(trusted: quoted); DROP ROLE \(trusted: quoted)")
         throw error
       }
-      try await night.execute("DROP OWNED BY \(trusted: quoted); DROP ROLE \(trusted: quoted)")
+      try await fixture.execute("DROP OWNED BY \(trusted: quoted); DROP ROLE \(trusted: quoted)")
     }
   }
 
@@ -60,44 +60,44 @@ import Warehouse
 
   @Test(arguments: Everybody.allCases)
   func thePrintedGrantsAreEnoughForWholeRuns(everybody: Everybody) async throws {
-    try await Self.withRole(everybody) { night, role, _ in
-      let file = try night.definitionFile(Self.asRole(role))
+    try await Self.withRole(everybody) { fixture, role, _ in
+      let file = try fixture.definitionFile(Self.asRole(role))
       func lethe(_ arguments: String...) async throws -> Program.Ending {
-        try await Program.run("lethe", arguments, environment: night.environment)
+        try await Program.run("lethe", arguments, environment: fixture.environment)
       }
       let check = try await lethe("check", file)
       #expect(check.code == 0, "\(check.stdout)\(check.stderr)")
       let run = try await lethe("run", file)
       #expect(run.code == 0, "\(run.stderr)")
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
-      #expect(try await night.value("SELECT count(*) > 0 FROM lethe.tombstone", as: Bool.self))
-      #expect(try await night.value("SELECT count(*) > 0 FROM lethe.hold", as: Bool.self))
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
+      #expect(try await fixture.value("SELECT count(*) > 0 FROM lethe.tombstone", as: Bool.self))
+      #expect(try await fixture.value("SELECT count(*) > 0 FROM lethe.hold", as: Bool.self))
 
       // All accounts are public again, so the next run restores the hidden rows.
-      try await night.execute(
+      try await fixture.execute(
         "UPDATE platform.accounts SET state = 'active' WHERE state = 'protected'")
       let plan = try await lethe("plan", file)
       #expect(plan.code == 0, "\(plan.stderr)")
       let restoring = try await lethe("run", file)
       #expect(restoring.code == 0, "\(restoring.stderr)")
-      #expect(try await night.value("SELECT count(*) FROM lethe.hold", as: Int.self) == 0)
+      #expect(try await fixture.value("SELECT count(*) FROM lethe.hold", as: Int.self) == 0)
       #expect(
-        try await night.value(
+        try await fixture.value(
           "SELECT count(*) FROM warehouse.posts WHERE visibility <> 'public'", as: Int.self) == 0)
     }
   }
 
   /// Rows of an undeclared table can block a delete, so apply has to read them.
   @Test func aTableThatRefersToDeletedRowsIsInTheGrants() async throws {
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         CREATE SCHEMA likes; CREATE TABLE likes.liked (post_id bigint REFERENCES warehouse.posts)
         """)
       let printed = try await Program.run(
-        "lethe", ["check", try night.definitionFile(), "--grants", "--role", "nightly"],
-        environment: night.environment)
+        "lethe", ["check", try fixture.definitionFile(), "--grants", "--role", "nightly"],
+        environment: fixture.environment)
       #expect(printed.code == 0, "\(printed)")
       #expect(printed.stdout.contains(#"GRANT USAGE ON SCHEMA "likes" TO "nightly""#), "\(printed)")
       #expect(printed.stdout.contains(#"SELECT ON "likes"."liked" TO "nightly""#), "\(printed)")
@@ -110,21 +110,21 @@ import Warehouse
     ["audit", "show", "1"], ["holds", "list"], ["migrate", "status"], ["migrate", "up"],
   ])
   func aMissingPrivilegeIsReportedWithItsRemedy(command: [String]) async throws {
-    try await PipelineFixture.with { night in
-      let role = night.database.name + "_nobody"
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      let role = fixture.database.name + "_nobody"
+      try await fixture.execute(
         """
         CREATE ROLE \(trusted: role); GRANT USAGE ON SCHEMA lethe TO \(trusted: role);
         GRANT SELECT ON lethe.version TO \(trusted: role)
         """)
       defer {
         Task {
-          try? await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
+          try? await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         }
       }
       let ending = try await Program.run(
         "lethe", command + ["--output", "json"],
-        environment: night.environment.merging(["PGOPTIONS": "-c role=\(role)"]) { $1 })
+        environment: fixture.environment.merging(["PGOPTIONS": "-c role=\(role)"]) { $1 })
       let isMigration = command[0] == "migrate"
       guard ending.code != 0 || !isMigration else { return }
       #expect([1, 2].contains(ending.code), "\(ending.stdout)\(ending.stderr)")
@@ -141,9 +141,9 @@ import Warehouse
   /// that another holder still hides.
   @Test(arguments: ["UPDATE", "UPDATE (visibility)"])
   func aHoldsRowNameDoesNotDependOnTheGrants(update: String) async throws {
-    try await PipelineFixture.with { night in
-      let role = Identifier(night.database.name + "_plain").quoted
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      let role = Identifier(fixture.database.name + "_plain").quoted
+      try await fixture.execute(
         """
         CREATE TABLE public.posts (post_id bigint, at date, visibility text, PRIMARY KEY (post_id, at))
           PARTITION BY RANGE (at);
@@ -165,14 +165,14 @@ import Warehouse
                       scrub_geo: ignore, tweet_edited: ignore}
         """
       let pipeline = try Pipeline.parse(
-        yaml: yaml, file: "p.yaml", environment: ["DATABASE_URL": night.database.url])
-      let names = try await night.database.withConnection { connection in
+        yaml: yaml, file: "p.yaml", environment: ["DATABASE_URL": fixture.database.url])
+      let names = try await fixture.database.withConnection { connection in
         try await connection.execute("SET ROLE \(trusted: role)")
         let catalog = try await Catalog(of: pipeline.definition, on: connection)
         try await connection.execute("RESET ROLE")
         return catalog.holdTables
       }
-      try await night.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
+      try await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
       #expect(names == [TableName(schema: "public", name: "posts")])
     }
   }
@@ -189,8 +189,8 @@ import Warehouse
   }
 
   @Test func checkReportsEachMissingPrivilege() async throws {
-    try await Self.withRole(.nothing) { night, role, grants in
-      let pipeline = try night.pipeline(Self.asRole(role))
+    try await Self.withRole(.nothing) { fixture, role, grants in
+      let pipeline = try fixture.pipeline(Self.asRole(role))
       let quoted = Identifier(role).quoted
       #expect(
         try await PipelineRuntime.findings(of: pipeline).filter { $0.severity == .error } == [])
@@ -198,13 +198,13 @@ import Warehouse
       #expect(privileges.count > 80)
       // A session that is already connected does not need this privilege.
       for privilege in privileges where !privilege.hasPrefix("CONNECT") {
-        try await night.execute("REVOKE \(trusted: privilege) FROM \(trusted: quoted)")
+        try await fixture.execute("REVOKE \(trusted: privilege) FROM \(trusted: quoted)")
         let errors = try await PipelineRuntime.findings(of: pipeline)
           .filter { $0.severity == .error }
         #expect(
           errors.contains { $0.remedy == "GRANT \(privilege) TO \(quoted)" },
           "\(privilege): \(errors)")
-        try await night.execute("GRANT \(trusted: privilege) TO \(trusted: quoted)")
+        try await fixture.execute("GRANT \(trusted: privilege) TO \(trusted: quoted)")
       }
     }
   }
@@ -218,32 +218,32 @@ import Warehouse
     "SELECT ON warehouse.reposts",
   ])
   func aRunWithoutAPrivilegeIsRefusedBeforeItBegins(privilege: String) async throws {
-    try await Self.withRole(.nothing) { night, role, _ in
+    try await Self.withRole(.nothing) { fixture, role, _ in
       let object =
-        privilege.hasSuffix("DATABASE") ? " \(Identifier(night.database.name).quoted)" : ""
-      try await night.execute(
+        privilege.hasSuffix("DATABASE") ? " \(Identifier(fixture.database.name).quoted)" : ""
+      try await fixture.execute(
         "REVOKE \(trusted: privilege)\(trusted: object) FROM \(identifier: role)")
-      let file = try night.definitionFile(Self.asRole(role))
+      let file = try fixture.definitionFile(Self.asRole(role))
       for command in ["run", "export", "plan", "check"] {
         let ending = try await Program.run(
-          "lethe", [command, file], environment: night.environment)
+          "lethe", [command, file], environment: fixture.environment)
         #expect(ending.code == 2, "\(command): \(ending.stderr)")
         let said = ending.stdout + ending.stderr
         #expect(said.contains("is not granted"), "\(said)")
         #expect(said.contains("GRANT \(privilege.prefix { $0 != " " })"), "\(said)")
       }
-      #expect(try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
-      #expect(try await night.value("SELECT count(*) FROM compliance.jobs", as: Int.self) == 0)
+      #expect(try await fixture.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
+      #expect(try await fixture.value("SELECT count(*) FROM compliance.jobs", as: Int.self) == 0)
     }
   }
 
   @Test func grantsAreAListInJSONAndTheDefaultRoleIsTheConnectedOne() async throws {
-    try await PipelineFixture.with { night in
-      let file = try night.definitionFile()
+    try await PipelineFixture.with { fixture in
+      let file = try fixture.definitionFile()
       func lethe(_ arguments: String...) async throws -> Program.Ending {
-        try await Program.run("lethe", arguments, environment: night.environment)
+        try await Program.run("lethe", arguments, environment: fixture.environment)
       }
-      let user = try await night.value("SELECT current_user::text", as: String.self)
+      let user = try await fixture.value("SELECT current_user::text", as: String.self)
       let json = try await lethe("check", file, "--grants", "--output", "json")
       let grants = try #require(json.json["grants"] as? [String])
       #expect(grants.contains { $0.contains(#""warehouse"."posts""#) })

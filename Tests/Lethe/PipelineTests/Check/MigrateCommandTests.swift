@@ -31,34 +31,34 @@ import Testing
 
   /// The first migrations are reverted only after the newer ones, so the migrations without data are reverted first.
   @Test func aLedgerWithEvidenceIsDroppedOnlyWhenAllowed() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let file = try night.definitionFile()
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let file = try fixture.definitionFile()
       #expect(
-        try await Program.run("lethe", ["run", file], environment: night.environment).code == 0)
+        try await Program.run("lethe", ["run", file], environment: fixture.environment).code == 0)
       // Held rows prevent the revert of their migration. This test is not about them.
-      try await night.execute(
+      try await fixture.execute(
         """
         DELETE FROM lethe.holder; DELETE FROM lethe.hold; DELETE FROM lethe.seal WHERE kind = 'approval'
         """)
       let guarded = try await Program.run(
         "lethe", ["guard", "install", "warehouse.posts", "--type", "tweets"],
-        environment: night.environment)
+        environment: fixture.environment)
       #expect(guarded.code == 0, "\(guarded.stderr)")
       var asked: [String: Int] = [:]
       var removed: [String] = []
-      let versions = try await night.value("SELECT count(*) FROM schema_migrations", as: Int.self)
+      let versions = try await fixture.value("SELECT count(*) FROM schema_migrations", as: Int.self)
       for _ in 1...(2 * versions) {
-        let expected = try await Self.counts(night)
+        let expected = try await Self.counts(fixture)
         let first = try await Self.migrate(
-          "lethe", night.database, "down", "--migrations-dir", Self.ledger, "--output", "json")
+          "lethe", fixture.database, "down", "--migrations-dir", Self.ledger, "--output", "json")
         if first.code == 0 {
           if (first.json["rolled_back"] as? [String])?.isEmpty == true { break }
           continue
         }
         #expect(first.code == 2, "\(first.stderr)")
         #expect((first.json["error"] as? [String: String])?["remedy"]?.contains("--yes") == true)
-        #expect(try await Self.counts(night) == expected)
+        #expect(try await Self.counts(fixture) == expected)
         for table in try #require(first.json["would_destroy"] as? [[String: Any]]) {
           let name = try #require(table["table"] as? String)
           let rows = try #require(table["rows"] as? Int)
@@ -73,26 +73,26 @@ import Testing
           #expect(first.stderr.contains("warehouse.posts: trigger lethe_guard"))
         }
         let told = try await Self.migrate(
-          "lethe", night.database, "down", "--migrations-dir", Self.ledger, "--yes")
+          "lethe", fixture.database, "down", "--migrations-dir", Self.ledger, "--yes")
         #expect(told.code == 0, "\(told.stderr)")
       }
       for table in ["lethe.event", "lethe.tombstone", "lethe.seal", "lethe.batch", "lethe.run"] {
         #expect(asked[table] ?? 0 > 0, "\(table) was not named")
       }
       #expect(removed == ["lethe_guard on warehouse.posts"])
-      #expect(try await Self.tables(night.database).allSatisfy { !$0.hasPrefix("lethe.") })
+      #expect(try await Self.tables(fixture.database).allSatisfy { !$0.hasPrefix("lethe.") })
       // The tables of the warehouse and of the platform remain.
-      #expect(try await night.value("SELECT count(*) FROM schema_migrations", as: Int.self) > 0)
+      #expect(try await fixture.value("SELECT count(*) FROM schema_migrations", as: Int.self) > 0)
     }
   }
 
-  private static func counts(_ night: PipelineFixture) async throws -> [String: Int] {
-    let names = try await tables(night.database).filter {
+  private static func counts(_ fixture: PipelineFixture) async throws -> [String: Int] {
+    let names = try await tables(fixture.database).filter {
       ["lethe.event", "lethe.tombstone", "lethe.seal", "lethe.run", "lethe.chunk"].contains($0)
     }
     var counts: [String: Int] = [:]
     for name in names {
-      counts[name] = try await night.value("SELECT count(*) FROM \(trusted: name)", as: Int.self)
+      counts[name] = try await fixture.value("SELECT count(*) FROM \(trusted: name)", as: Int.self)
     }
     return counts
   }

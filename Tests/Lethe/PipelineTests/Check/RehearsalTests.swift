@@ -184,22 +184,22 @@ import Warehouse
   /// A run finds the event trigger before it changes a row.
   @Test(arguments: RehearsalCase.eventTriggers)
   func aRunWithSuchAnEventTriggerIsRefused(eventTrigger: RehearsalCase) async throws {
-    try await PipelineFixture.with { night in
-      try await night.execute("CREATE SCHEMA shop; \(trusted: eventTrigger.damage)")
-      let pipeline = try night.pipeline()
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute("CREATE SCHEMA shop; \(trusted: eventTrigger.damage)")
+      let pipeline = try fixture.pipeline()
       await #expect(throws: (any Error).self) {
-        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       }
-      #expect(try await night.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
+      #expect(try await fixture.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
     }
   }
 
   /// The program's output and its exit code.
   @Test func theProgramReportsWhatItDidNotCheck() async throws {
-    try await PipelineFixture.with { night in
-      let file = try night.definitionFile()
+    try await PipelineFixture.with { fixture in
+      let file = try fixture.definitionFile()
       // The check also reports values from this machine's environment, so the test clears them.
-      let environment = night.environment.merging(
+      let environment = fixture.environment.merging(
         ["SSL_CERT_FILE": "", "SSL_CERT_DIR": "", "http_proxy": "", "HTTP_PROXY": ""]
       ) { $1 }.merging(["all_proxy": "", "ALL_PROXY": ""]) { $1 }
       func check(_ arguments: String...) async throws -> Program.Ending {
@@ -211,21 +211,21 @@ import Warehouse
       #expect(empty.stdout.contains("note: delete warehouse.posts was not rehearsed"))
       let without = try await check("--no-rehearsal")
       #expect(without.stdout.hasSuffix("its changes were not rehearsed\n"), "\(without.stdout)")
-      try await night.invent(posts: 500)
-      try await night.execute(
+      try await fixture.invent(posts: 500)
+      try await fixture.execute(
         """
         CREATE TABLE public.past (id bigint);
         CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
           'BEGIN INSERT INTO public.past VALUES (OLD.post_id); RETURN OLD; END';
         CREATE TRIGGER keep AFTER DELETE ON warehouse.posts FOR EACH ROW EXECUTE FUNCTION keep()
         """)
-      try await night.execute("ALTER TABLE warehouse.reposts RENAME TO elsewhere")
+      try await fixture.execute("ALTER TABLE warehouse.reposts RENAME TO elsewhere")
       let wrong = try await check("--output", "json")
       #expect(wrong.code == 2 && wrong.json["rehearsed"] as? Bool == false, "\(wrong.stdout)")
       let error = try #require(wrong.json["error"] as? [String: Any])
       #expect(error["code"] as? String == "usage")
       #expect((error["message"] as? String)?.contains("warehouse.reposts") == true)
-      try await night.execute("ALTER TABLE warehouse.elsewhere RENAME TO reposts")
+      try await fixture.execute("ALTER TABLE warehouse.elsewhere RENAME TO reposts")
       let full = try await check("--output", "json")
       #expect(full.code == 0, "\(full.stdout)")
       #expect(full.stderr.contains("keep of warehouse.posts"))
@@ -236,7 +236,7 @@ import Warehouse
           $0["severity"] as? String == "warning"
             && ($0["message"] as? String)?.contains("public.past keeps copies") == true
         }, "\(findings)")
-      #expect(try await night.value("SELECT count(*) FROM public.past", as: Int.self) == 0)
+      #expect(try await fixture.value("SELECT count(*) FROM public.past", as: Int.self) == 0)
     }
   }
 }

@@ -73,7 +73,7 @@ import Warehouse
     ) { nights in
       let warnings = try await nights.findings().map(\.message)
       #expect(warnings.contains { $0.contains("rows of shop.media may hold what is deleted") })
-      let report = try await nights.night(
+      let report = try await nights.run(
         [3: "deleted", 4: "deleted", 5: "deleted"], status: .failed, checks: false)
       #expect(report.refused.map(\.id) == ["4"])
       #expect(report.refused.allSatisfy { $0.why.contains("media") && !$0.remedy.isEmpty })
@@ -113,8 +113,8 @@ import Warehouse
         INSERT INTO posts SELECT p::text FROM generate_series(1, 9) AS p UNION ALL VALUES ('x'), (' 4');
         """
     ) { nights in
-      try await nights.night([3: "deleted", 4: "protected", 5: "protected"], checks: false)
-      try await nights.night([5: "protected"], checks: false)
+      try await nights.run([3: "deleted", 4: "protected", 5: "protected"], checks: false)
+      try await nights.run([5: "protected"], checks: false)
       #expect(
         try await nights.rows("SELECT post_id, visibility FROM shop.posts WHERE post_id < '6'")
           == ["(\" 4\",)", "(1,)", "(2,)", "(4,)", "(5,protected)"])
@@ -154,7 +154,7 @@ import Warehouse
       try await Self.findIn(path, nights)
       let check = try await nights.lethe("check", "PIPELINE")
       #expect(check.code == 0, "\(check)")
-      let first = try await nights.night(
+      let first = try await nights.run(
         [3: "deleted", 4: "protected", 5: "geo_scrubbed"], checks: false)
       #expect(first.rowsLeftOut == 0)
       try await Connection.withConnection(ConnectionString(nights.url)) {
@@ -164,7 +164,7 @@ import Warehouse
           DELETE FROM posts WHERE post_id = 3; UPDATE posts SET latitude = NULL WHERE post_id = 5
           """)
       }
-      try await nights.night([5: "geo_scrubbed"], checks: false)
+      try await nights.run([5: "geo_scrubbed"], checks: false)
       try await Connection.withConnection(ConnectionString(nights.url)) {
         try await $0.runScript("SET search_path = pg_catalog")
         for (one, other) in [("shop", "before"), ("before", "shop")] {

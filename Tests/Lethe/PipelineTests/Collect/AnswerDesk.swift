@@ -111,7 +111,7 @@ struct AnswerDesk {
   }
 
   /// The IDs whose events are still to be applied if the chunk is applied or retried.
-  func standing(_ job: Job) async throws -> Set<Int64> {
+  func current(_ job: Job) async throws -> Set<Int64> {
     Set(
       try await connection.query(
         "SELECT id FROM lethe.collected WHERE chunk_id = \(job.chunk.id) AND superseded_by IS NULL"

@@ -14,14 +14,14 @@ import Testing
       $0.profile = profile
       $0.uploadBytesMax = uploadBytesMax
       $0.storageUploadBytesMax = uploadBytesMax
-    }) { night in
-      try await night.invent(posts: posts, editedPostsLoseLocations: profile == .native)
-      let pipeline = try night.pipeline {
+    }) { base in
+      try await base.invent(posts: posts, editedPostsLoseLocations: profile == .native)
+      let pipeline = try base.pipeline {
         $0.replacing(
           "  poll_seconds: 0.02",
           with: "  allowed_hosts: [127.0.0.2]\n  profile: \(profile)\n  poll_seconds: 0.02")
       }
-      try await night.withRuntime(pipeline) { try await body(night, $0) }
+      try await base.withRuntime(pipeline) { try await body(base, $0) }
     }
   }
 
@@ -29,14 +29,14 @@ import Testing
     uploadBytesMax: Int, posts: Int,
     _ body: @escaping @Sendable (PipelineFixture, RunReport) async throws -> Void
   ) async throws {
-    try await Self.with(.native, uploadBytesMax: uploadBytesMax, posts: posts) { night, runtime in
-      try await body(night, try #require(try await runtime.run().last))
+    try await Self.with(.native, uploadBytesMax: uploadBytesMax, posts: posts) { base, runtime in
+      try await body(base, try #require(try await runtime.run().last))
     }
   }
 
   /// The required result of an export of 1,000 posts, for every way to cut it.
-  private static func expectEachIDOnce(_ night: PipelineFixture) async throws {
-    func value(_ sql: SQL) async throws -> Int { try await night.value(sql, as: Int.self) }
+  private static func expectEachIDOnce(_ base: PipelineFixture) async throws {
+    func value(_ sql: SQL) async throws -> Int { try await base.value(sql, as: Int.self) }
     #expect(try await value("SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts'") == 1000)
     #expect(
       try await value(
@@ -52,15 +52,15 @@ import Testing
   }
 
   @Test func aChunkThatIsTooLargeIsSplitUntilItFits() async throws {
-    try await Self.run(uploadBytesMax: 1000, posts: 1000) { night, report in
+    try await Self.run(uploadBytesMax: 1000, posts: 1000) { base, report in
       #expect(report.status == .done, "\(report.failures)")
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
-      try await Self.expectEachIDOnce(night)
-      let largest = try await night.value("SELECT max(bytes) FROM lethe.chunk", as: Int.self)
+      #expect(try await base.rowsThatDiffer() == 0)
+      #expect(try await base.ledgerFaults() == [])
+      try await Self.expectEachIDOnce(base)
+      let largest = try await base.value("SELECT max(bytes) FROM lethe.chunk", as: Int.self)
       #expect(largest <= 1000)
       // No slot is still in use.
-      let active = try await night.value(
+      let active = try await base.value(
         "SELECT count(*) FROM compliance.jobs WHERE status IN ('created', 'in_progress')",
         as: Int.self)
       #expect(active == 0)
@@ -69,20 +69,20 @@ import Testing
 
   /// The slot is in use until the URL expires, because jobs of this profile cannot be cancelled.
   @Test func theLimitOfAStorageHostSplitsTheChunk() async throws {
-    try await Self.with(.gcs, uploadBytesMax: 1000, posts: 1000) { night, runtime in
+    try await Self.with(.gcs, uploadBytesMax: 1000, posts: 1000) { base, runtime in
       _ = try await runtime.export()
-      let before = try await night.value(
+      let before = try await base.value(
         "SELECT count(*) FROM lethe.chunk WHERE dataset = 'posts'", as: Int.self)
       _ = try await runtime.submit()
-      try await Self.expectEachIDOnce(night)
-      let after = try await night.value(
+      try await Self.expectEachIDOnce(base)
+      let after = try await base.value(
         "SELECT count(*) FROM lethe.chunk WHERE dataset = 'posts'", as: Int.self)
       #expect(after == before + 1)
     }
   }
 
-  private static func refusedJobs(_ night: PipelineFixture, in run: Int = 1) async throws -> Int {
-    try await night.value(
+  private static func refusedJobs(_ base: PipelineFixture, in run: Int = 1) async throws -> Int {
+    try await base.value(
       """
       SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
       WHERE c.run_id = \(run) AND j.failure LIKE '%cut in two'
@@ -91,35 +91,35 @@ import Testing
 
   /// Chunks of 5,600 bytes for a host that accepts 3,000. The refusal of the first chunk shows the limit.
   @Test func oneRefusalIsEnoughForARun() async throws {
-    try await Self.run(uploadBytesMax: 3000, posts: 3500) { night, report in
+    try await Self.run(uploadBytesMax: 3000, posts: 3500) { base, report in
       #expect(report.status == .done, "\(report.failures)")
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
-      #expect(try await Self.refusedJobs(night) == 1)
-      let largest = try await night.value("SELECT max(bytes) FROM lethe.chunk", as: Int.self)
+      #expect(try await base.rowsThatDiffer() == 0)
+      #expect(try await base.ledgerFaults() == [])
+      #expect(try await Self.refusedJobs(base) == 1)
+      let largest = try await base.value("SELECT max(bytes) FROM lethe.chunk", as: Int.self)
       #expect(largest <= 3000 && largest > 2000)
     }
   }
 
   /// Each stage command is a separate process.
   @Test func aSizeRefusalIsKnownAfterARestart() async throws {
-    try await PipelineFixture.with({ $0.uploadBytesMax = 3000 }) { night in
-      try await night.invent(posts: 3500)
-      let pipeline = try night.pipeline()
-      try await night.withRuntime(pipeline) { runtime in
+    try await PipelineFixture.with({ $0.uploadBytesMax = 3000 }) { base in
+      try await base.invent(posts: 3500)
+      let pipeline = try base.pipeline()
+      try await base.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
         _ = try await runtime.submit()
       }
-      #expect(try await Self.refusedJobs(night) == 1)
+      #expect(try await Self.refusedJobs(base) == 1)
       let report = try #require(
-        try await night.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }.last)
+        try await base.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }.last)
       #expect(report.status == .done, "\(report.failures)")
-      #expect(try await Self.refusedJobs(night) == 1)
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await Self.refusedJobs(base) == 1)
+      #expect(try await base.rowsThatDiffer() == 0)
       // The host may accept more now, so a new run tries again.
-      let next = try #require(try await night.withRuntime(pipeline) { try await $0.run() }.last)
+      let next = try #require(try await base.withRuntime(pipeline) { try await $0.run() }.last)
       #expect(next.status == .done, "\(next.failures)")
-      #expect(try await Self.refusedJobs(night, in: 2) == 1)
+      #expect(try await Self.refusedJobs(base, in: 2) == 1)
     }
   }
 
@@ -129,14 +129,14 @@ import Testing
       $0.intercept = { call in
         call.kind == .upload && call.number == 4 ? .init(status: 413, json: "{}") : nil
       }
-    }) { world in
-      let file = try world.night.definitionFile {
+    }) { fixture in
+      let file = try fixture.base.definitionFile {
         CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 10)($0))
       }
-      let ending = try await world.lethe("run", file)
+      let ending = try await fixture.lethe("run", file)
       #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(try await world.postsNotDone() == [])
-      let cut = try await world.night.value(
+      #expect(try await fixture.postsNotDone() == [])
+      let cut = try await fixture.base.value(
         "SELECT count(*) FROM lethe.chunk WHERE cuts > 0", as: Int.self)
       // These are the two parts of the refused chunk.
       #expect(cut == 2)
@@ -144,12 +144,12 @@ import Testing
   }
 
   @Test func aChunkIsSetAsideIfTheHostAcceptsNothing() async throws {
-    try await Self.run(uploadBytesMax: 1, posts: 12) { night, report in
+    try await Self.run(uploadBytesMax: 1, posts: 12) { base, report in
       #expect(!report.failures.isEmpty)
-      let least = try await night.value(
+      let least = try await base.value(
         "SELECT min(ids) FROM lethe.chunk WHERE state = 'failed'", as: Int.self)
       #expect(least == 1)
-      let ids = try await night.value(
+      let ids = try await base.value(
         "SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts' AND state = 'failed'",
         as: Int.self)
       #expect(ids == 12)
@@ -158,10 +158,10 @@ import Testing
 
   /// A chunk that stays too large for the API uses a limited number of jobs.
   @Test func aChunkIsSplitALimitedNumberOfTimes() async throws {
-    try await Self.run(uploadBytesMax: 1, posts: 200) { night, _ in
-      let most = try await night.value("SELECT max(cuts) FROM lethe.chunk", as: Int.self)
+    try await Self.run(uploadBytesMax: 1, posts: 200) { base, _ in
+      let most = try await base.value("SELECT max(cuts) FROM lethe.chunk", as: Int.self)
       #expect(most == 7)
-      let jobs = try await night.value(
+      let jobs = try await base.value(
         """
         SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.dataset = 'posts'
         """,
@@ -173,12 +173,12 @@ import Testing
 
   /// When it is known that no size is small enough, each other chunk uses one job.
   @Test func aChunkIsNotSplitIfNoSizeIsSmallEnough() async throws {
-    try await Self.run(uploadBytesMax: 1, posts: 2100) { night, _ in
-      let jobs = try await night.value(
+    try await Self.run(uploadBytesMax: 1, posts: 2100) { base, _ in
+      let jobs = try await base.value(
         "SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.dataset = 'posts'",
         as: Int.self)
       #expect(jobs <= 18)
-      let ids = try await night.value(
+      let ids = try await base.value(
         "SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts' AND state = 'failed'",
         as: Int.self)
       #expect(ids == 2100)

@@ -17,16 +17,16 @@ import Testing
     _ script: ScriptedAPI.Script,
     _ body: @escaping @Sendable (PipelineFixture, RunReport) async throws -> Void
   ) async throws {
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
         SELECT p, 1, 'text', 1, now() FROM generate_series(1, 10) AS p
         """)
       try await ScriptedAPI(script).serving { url in
-        let pipeline = try night.pipeline(api: url) { postsOnly($0) }
-        let reports = try await night.withRuntime(pipeline) { try await $0.run() }
-        try await body(night, try #require(reports.last))
+        let pipeline = try fixture.pipeline(api: url) { postsOnly($0) }
+        let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
+        try await body(fixture, try #require(reports.last))
       }
     }
   }
@@ -49,18 +49,18 @@ import Testing
   func aLineThatCannotBeAppliedIsKeptAndTheRestIsApplied(line: String, why: String) async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in "\n" + Self.event(5) + line + "\n\n" + Self.event(6) }
-    try await Self.collecting(script) { night, report in
+    try await Self.collecting(script) { fixture, report in
       #expect(report.status == .done)
       #expect(report.quarantined == 1)
       #expect(report.datasets["posts"]?.events == 2)
-      let kept = try await night.database.withConnection {
+      let kept = try await fixture.database.withConnection {
         try await $0.query("SELECT line, raw, why FROM lethe.quarantine")
           .onlyRow(as: Int.self, [UInt8].self, String.self)
       }
       #expect(kept.0 == 3)
       #expect(kept.1 == Array(line.utf8.prefix(65536)))
       #expect(kept.2.contains(why), "\(kept.2)")
-      let left = try await night.value(
+      let left = try await fixture.value(
         "SELECT string_agg(post_id::text, ' ' ORDER BY post_id) FROM warehouse.posts",
         as: String.self)
       #expect(left == "1 2 3 4 7 8 9 10")
@@ -72,10 +72,10 @@ import Testing
     script.result = { _ in
       Self.event(2) + Self.event(4, "delete", "protected") + Self.event(2) + Self.event(4)
     }
-    try await Self.collecting(script) { night, report in
+    try await Self.collecting(script) { fixture, report in
       #expect(report.datasets["posts"]?.events == 1)
       #expect(report.quarantined == 2)
-      let lines = try await night.database.withConnection {
+      let lines = try await fixture.database.withConnection {
         try await $0.query(
           "SELECT line, convert_from(raw, 'UTF8') FROM lethe.quarantine ORDER BY 1"
         )
@@ -83,7 +83,7 @@ import Testing
       }
       #expect(lines.map(\.0) == [2, 4])
       #expect(lines.map { $0.1 + "\n" } == [Self.event(4, "delete", "protected"), Self.event(4)])
-      let post = try await night.value(
+      let post = try await fixture.value(
         "SELECT visibility FROM warehouse.posts WHERE post_id = 4", as: String.self)
       #expect(post == "public")
     }
@@ -95,9 +95,9 @@ import Testing
       Self.event(1, "delete", "scrub_geo") + Self.event(2, "delete", "geo_scrubbed")
         + Self.event(3, "scrub_geo", "geo_scrubbed")
     }
-    try await Self.collecting(script) { night, report in
+    try await Self.collecting(script) { fixture, report in
       #expect(report.datasets["posts"]?.rows == ["warehouse.posts": ["scrub_geo": 3]])
-      let scrubbed = try await night.value(
+      let scrubbed = try await fixture.value(
         "SELECT count(*) FROM warehouse.posts WHERE latitude IS NULL", as: Int.self)
       #expect(scrubbed == 3)
     }
@@ -112,16 +112,16 @@ import Testing
     } else {
       script.result = { ids in String(ids.map { Self.event($0) }.joined().dropLast(30)) }
     }
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p
         """)
       try await ScriptedAPI(script).serving { url in
-        let pipeline = try night.pipeline(api: url) { Self.postsOnly($0) }
+        let pipeline = try fixture.pipeline(api: url) { Self.postsOnly($0) }
         do {
-          let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+          let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
           #expect(!inTransit)
           #expect(reports.last?.status == .failed)
           #expect(reports.last?.failures.first?.contains("middle of a line") == true)
@@ -129,9 +129,9 @@ import Testing
           #expect(inTransit, "\(error)")
         }
       }
-      let rows = try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
+      let rows = try await fixture.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
       #expect(rows == 10)
-      let events = try await night.value(
+      let events = try await fixture.value(
         "SELECT (SELECT count(*) FROM lethe.collected) + (SELECT count(*) FROM lethe.event)",
         as: Int.self)
       #expect(events == 0)
@@ -141,16 +141,16 @@ import Testing
   @Test(arguments: ["failed", "expired"])
   func aFailedJobIsRetriedALimitedNumberOfTimes(status: String) async throws {
     let api = ScriptedAPI(.init(status: status, error: "the spool is full"))
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         VALUES (1, 1, 'text', now())
         """)
       try await api.serving { url in
-        let pipeline = try night.pipeline(api: url) { Self.postsOnly($0) }
+        let pipeline = try fixture.pipeline(api: url) { Self.postsOnly($0) }
         let report = try #require(
-          try await night.withRuntime(pipeline) { try await $0.run() }.last)
+          try await fixture.withRuntime(pipeline) { try await $0.run() }.last)
         #expect(report.status == .failed)
         #expect(report.datasets["posts"]?.jobs == 3)
         let failure = try #require(report.failures.first)
@@ -160,7 +160,7 @@ import Testing
         #expect(Set(api.jobNames).count == 3)
       }
       // The run has ended. The next run starts again, and the old run does not delay it.
-      let unfinished = try await night.value(
+      let unfinished = try await fixture.value(
         "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL", as: Int.self)
       #expect(unfinished == 0)
     }
@@ -177,10 +177,10 @@ import Testing
     // The correct hashes are the hashes of empty input.
     script.result = { _ in isEmpty ? "" : Self.event(5) }
     script.hash = hash
-    try await Self.collecting(script) { night, report in
+    try await Self.collecting(script) { fixture, report in
       #expect(report.status == (isEmpty ? .done : .failed))
       #expect(isEmpty || report.failures.first?.contains("not the one that was announced") == true)
-      let rows = try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
+      let rows = try await fixture.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
       #expect(rows == 10)
     }
   }
@@ -194,25 +194,25 @@ import Testing
     ])
     var script = ScriptedAPI.Script()
     script.result = { _ in lines.next() }
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         SELECT p, 1, 'text', now() FROM generate_series(1, 10) AS p
         """)
       try await ScriptedAPI(script).serving { url in
-        let pipeline = try night.pipeline(api: url) { Self.postsOnly($0) }
-        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        let pipeline = try fixture.pipeline(api: url) { Self.postsOnly($0) }
+        _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
         let stopped = try #require(
-          try await night.withRuntime(pipeline) { try await $0.run() }.last)
+          try await fixture.withRuntime(pipeline) { try await $0.run() }.last)
         #expect(stopped.status == .stopped)
         // The next night tries to resume the stopped run without success, and starts its own run.
-        let newer = try await night.withRuntime(pipeline) { try await $0.run() }
+        let newer = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(newer.map(\.status) == [.stopped, .done])
         let chunk = try #require(stopped.stopped.first?.chunkID)
-        _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
+        _ = try await fixture.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
       }
-      let (visibility, rows) = try await night.database.withConnection {
+      let (visibility, rows) = try await fixture.database.withConnection {
         try await $0.query(
           """
           SELECT min(visibility), (SELECT count(*) FROM warehouse.posts) FROM warehouse.posts
@@ -223,11 +223,11 @@ import Testing
       #expect(visibility == "protected")
       // The newer response has no line for the others, so they are clean again.
       #expect(rows == 10)
-      let superseded = try await night.value(
+      let superseded = try await fixture.value(
         "SELECT count(*) FROM lethe.event WHERE superseded_by IS NOT NULL AND action = 'ignore'",
         as: Int.self)
       #expect(superseded == 9)
-      let holders = try await night.value(
+      let holders = try await fixture.value(
         "SELECT array_agg(id)::text FROM lethe.holder WHERE type = 'tweets'", as: String.self)
       #expect(holders == "{1}")
     }
@@ -240,19 +240,19 @@ import Testing
     ])
     var script = ScriptedAPI.Script()
     script.result = { _ in lines.next() }
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         VALUES (1, 1, 'text', now()), (2, 1, 'text', now())
         """)
       try await ScriptedAPI(script).serving { url in
-        let pipeline = try night.pipeline(api: url) { Self.postsOnly($0) }
+        let pipeline = try fixture.pipeline(api: url) { Self.postsOnly($0) }
         var seen: [String] = []
         for _ in 1...3 {
-          _ = try await night.withRuntime(pipeline) { try await $0.run() }
+          _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
           seen.append(
-            try await night.value(
+            try await fixture.value(
               "SELECT visibility FROM warehouse.posts WHERE post_id = 1", as: String.self))
         }
         #expect(seen == ["protected", "protected", "public"])

@@ -34,7 +34,7 @@ import Vocabulary
   /// The responses of the scripted API, and the requests that it received.
   private final class Desk: Sendable {
     struct State: Sendable {
-      var dice: SeededGenerator
+      var random: SeededGenerator
       /// The percentage of responses that cannot be applied.
       var withheldPercent = 0
       var stopsChunks = false
@@ -44,18 +44,18 @@ import Vocabulary
     let state: Mutex<State>
 
     init(seed: UInt64) {
-      state = Mutex(State(dice: SeededGenerator(seed: seed)))
+      state = Mutex(State(random: SeededGenerator(seed: seed)))
     }
 
     func answer(_ download: ScriptedAPI.Download) -> String {
       state.withLock { state in
         var asked = Asked(ids: download.ids.sorted())
         for id in asked.ids
-        where Int.random(in: 0..<100, using: &state.dice) < state.withheldPercent {
+        where Int.random(in: 0..<100, using: &state.random) < state.withheldPercent {
           asked.withheld.insert(id)
         }
         asked.hasRubbish =
-          state.withheldPercent > 0 && Int.random(in: 0..<5, using: &state.dice) == 0
+          state.withheldPercent > 0 && Int.random(in: 0..<5, using: &state.random) == 0
         if asked.hasRubbish && asked.withheld.isEmpty { asked.withheld.insert(asked.ids[0]) }
         state.asked[download.job] = asked
         var lines = asked.withheld.sorted().map { CollectTests.event($0, "delete", "withheld") }
@@ -71,9 +71,9 @@ import Vocabulary
 
   /// Every range that an applied chunk covers, with the time of its response in microseconds.
   private static func everyRange(
-    _ night: PipelineFixture, _ desk: Desk
+    _ fixture: PipelineFixture, _ desk: Desk
   ) async throws -> [(range: ClosedRange<Int64>, at: Int64)] {
-    let jobs = try await night.database.withConnection {
+    let jobs = try await fixture.database.withConnection {
       try await $0.query(
         """
         SELECT j.api_id::int - 999, (extract(epoch FROM c.completed_at) * 1000000)::bigint
@@ -88,13 +88,13 @@ import Vocabulary
   }
 
   private static func expectCoverage(
-    _ night: PipelineFixture, _ desk: Desk, through last: Int64, _ comment: Comment
+    _ fixture: PipelineFixture, _ desk: Desk, through last: Int64, _ comment: Comment
   ) async throws {
-    let ranges = try await everyRange(night, desk)
+    let ranges = try await everyRange(fixture, desk)
     let owners = (1...last).map { id in
       ranges.indices.filter { ranges[$0].range.contains(id) }.max { ranges[$0].at < ranges[$1].at }
     }
-    let found = try await night.database.withConnection {
+    let found = try await fixture.database.withConnection {
       try await $0.query(
         """
         SELECT count(v.first_id), max((extract(epoch FROM v.checked_at) * 1000000)::bigint)
@@ -109,27 +109,27 @@ import Vocabulary
     let stretches = owners.indices.count {
       owners[$0] != nil && ($0 == 0 || owners[$0] != owners[$0 - 1])
     }
-    let rows = try await night.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
+    let rows = try await fixture.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
     #expect(rows == stretches, comment)
     // The audit reports the same.
     for id in stride(from: 1, through: last, by: 17) {
-      let trail = try await night.database.withConnection {
+      let trail = try await fixture.database.withConnection {
         try await AuditLedger(connection: $0).trail(of: id, type: .tweets)
       }
       #expect(trail.lastChecks.count == (owners[Int(id) - 1] == nil ? 0 : 1), comment)
     }
   }
 
-  private static func pipeline(_ night: PipelineFixture, _ url: String, chunkIDs: Int) throws
+  private static func pipeline(_ fixture: PipelineFixture, _ url: String, chunkIDs: Int) throws
     -> Pipeline
   {
-    try night.pipeline(api: url) {
+    try fixture.pipeline(api: url) {
       CollectTests.postsOnly($0).replacing("chunk: {ids: 700}", with: "chunk: {ids: \(chunkIDs)}")
     }
   }
 
-  private static func insert(_ ids: some Sequence<Int64>, _ night: PipelineFixture) async throws {
-    try await night.execute(
+  private static func insert(_ ids: some Sequence<Int64>, _ fixture: PipelineFixture) async throws {
+    try await fixture.execute(
       """
       INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
       SELECT p, 1, 'text', now()
@@ -141,18 +141,18 @@ import Vocabulary
   @Test(arguments: 0..<2)
   func eachIDHasTheTimeOfItsNewestResponse(part: Int) async throws {
     let seed = SeededGenerator.seedOfTest() &+ UInt64(part)
-    var dice = SeededGenerator(seed: seed)
+    var random = SeededGenerator(seed: seed)
     var plan: [(chunkIDs: Int, percent: Int, stops: Bool, gone: ClosedRange<Int64>)] = []
     for _ in 0..<9 {
-      let first = Int64.random(in: 1...220, using: &dice)
+      let first = Int64.random(in: 1...220, using: &random)
       plan.append(
         (
-          Int.random(in: 5...60, using: &dice), Bool.random(using: &dice) ? 0 : 4,
-          Int.random(in: 0..<4, using: &dice) == 0, first...(first + 12)
+          Int.random(in: 5...60, using: &random), Bool.random(using: &random) ? 0 : 4,
+          Int.random(in: 0..<4, using: &random) == 0, first...(first + 12)
         ))
     }
     let nights = plan
-    try await PipelineFixture.with { night in
+    try await PipelineFixture.with { fixture in
       let desk = Desk(seed: seed)
       let api = ScriptedAPI(
         .init(download: { .init(body: Array(desk.answer($0).utf8)) }))
@@ -161,28 +161,28 @@ import Vocabulary
         for (number, plan) in nights.enumerated() {
           // The dataset grows at both ends, and some rows are deleted.
           let grown = Int64(10 * number)
-          try await Self.insert((100 - grown)...(120 + grown), night)
-          try await night.execute(
+          try await Self.insert((100 - grown)...(120 + grown), fixture)
+          try await fixture.execute(
             """
             DELETE FROM warehouse.posts
             WHERE post_id BETWEEN \(literal: plan.gone.lowerBound) AND \(literal: plan.gone.upperBound)
             """)
           desk.state.withLock { ($0.withheldPercent, $0.stopsChunks) = (plan.percent, plan.stops) }
-          let pipeline = try Self.pipeline(night, url, chunkIDs: plan.chunkIDs)
-          let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+          let pipeline = try Self.pipeline(fixture, url, chunkIDs: plan.chunkIDs)
+          let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
           stopped += (reports.last?.stopped ?? []).map(\.chunkID)
           // A response from an earlier night is applied now.
           if number % 3 == 2 {
             for chunk in stopped {
               // If newer responses superseded all of its events, the chunk is already applied.
               do {
-                _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
+                _ = try await fixture.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
               } catch let error as LedgerError where error.message.contains("is applied already") {}
             }
             stopped = []
           }
           try await Self.expectCoverage(
-            night, desk, through: 240, "LETHE_SEED=\(seed), night \(number)")
+            fixture, desk, through: 240, "LETHE_SEED=\(seed), night \(number)")
         }
       }
     }
@@ -191,20 +191,20 @@ import Vocabulary
   /// The limit holds for any number of nights. Between two chunks of a night there can be a stretch without IDs
   /// that has the response of an earlier night.
   @Test func theCoverageIsLimitedByOneNightsChunks() async throws {
-    try await PipelineFixture.with { night in
+    try await PipelineFixture.with { fixture in
       let desk = Desk(seed: 1)
       let api = ScriptedAPI(.init(download: { .init(body: Array(desk.answer($0).utf8)) }))
       try await api.serving { url in
         for number in 0..<12 {
           let grown = Int64(3 * number)
           // Only every third number has a post, so there are gaps between chunks.
-          try await Self.insert(stride(from: 100 - grown, through: 130 + grown, by: 3), night)
-          let pipeline = try Self.pipeline(night, url, chunkIDs: [4, 9, 5, 30][number % 4])
-          let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+          try await Self.insert(stride(from: 100 - grown, through: 130 + grown, by: 3), fixture)
+          let pipeline = try Self.pipeline(fixture, url, chunkIDs: [4, 9, 5, 30][number % 4])
+          let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
           let chunks = try #require(reports.last?.datasets["posts"]?.chunks)
-          let rows = try await night.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
+          let rows = try await fixture.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
           #expect(rows <= 2 * chunks - 1, "night \(number)")
-          try await Self.expectCoverage(night, desk, through: 200, "night \(number)")
+          try await Self.expectCoverage(fixture, desk, through: 200, "night \(number)")
         }
       }
     }

@@ -130,14 +130,14 @@ import Testing
         ? .init(contentType: "text/plain", body: Array(Self.page.utf8))
         : .init(body: Array(CollectTests.event(5).utf8))
     }
-    try await CollectTests.collecting(script) { night, report in
+    try await CollectTests.collecting(script) { fixture, report in
       #expect(report.status == .done)
       #expect(report.quarantined == 0)
       #expect(report.datasets["posts"]?.jobs == wrongDownloads / 3 + 1)
       #expect(report.datasets["posts"]?.events == 1)
-      #expect(try await night.ledgerFaults() == [])
-      #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 9)
-      let checked = try await night.value(
+      #expect(try await fixture.ledgerFaults() == [])
+      #expect(try await fixture.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 9)
+      let checked = try await fixture.value(
         "SELECT sum(ids)::bigint FROM lethe.coverage", as: Int.self)
       #expect(checked == 10)
     }

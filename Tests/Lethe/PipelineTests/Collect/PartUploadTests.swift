@@ -32,15 +32,15 @@ import Vocabulary
     }
   }
 
-  private struct World {
-    let night: PipelineFixture
+  private struct Fixture {
+    let base: PipelineFixture
     let client: ComplianceClient
     let log: Log
 
     /// Uploads the given number of bytes to a new job.
     func upload(_ bytes: Int, _ name: String = "parts") async throws -> APIJob {
       let text = String(repeating: "1234567\n", count: bytes / 8)
-      let file = night.directory + "/\(name).ids"
+      let file = base.directory + "/\(name).ids"
       try text.write(toFile: file, atomically: true, encoding: .utf8)
       let job = try await client.createJob(type: .tweets, name: name)
       try await client.upload(
@@ -52,7 +52,7 @@ import Vocabulary
 
   private static func run(
     _ faults: [String] = [], profile: UploadProfile = .gcs, service: WireProfile = .gcs,
-    _ body: @escaping @Sendable (World) async throws -> Void
+    _ body: @escaping @Sendable (Fixture) async throws -> Void
   ) async throws {
     let log = Log()
     let plan = try FaultPlan(
@@ -63,28 +63,28 @@ import Vocabulary
       $0.profile = service
       $0.faults = plan
       $0.accessLog = { log.add($0) }
-    }) { night in
+    }) { base in
       try FileManager.default.createDirectory(
-        atPath: night.directory, withIntermediateDirectories: true)
+        atPath: base.directory, withIntermediateDirectories: true)
       var network = NetworkSettings()
       network.partBytes = unit
       try await ComplianceClient.withClient(
-        baseURL: night.service, token: BearerToken(PipelineFixture.token),
+        baseURL: base.service, token: BearerToken(PipelineFixture.token),
         allowedHosts: ["127.0.0.2"],
         profile: profile, network: network,
         retry: .init(attemptsMax: 8, delaySecondsFirst: 0.01, delaySecondsMax: 0.05),
         logger: PipelineFixture.logger
-      ) { try await body(World(night: night, client: $0, log: log)) }
+      ) { try await body(Fixture(base: base, client: $0, log: log)) }
     }
   }
 
   @Test(arguments: [8, unit, unit + 8, 4 * unit])
   func partsMakeAnUpload(bytes: Int) async throws {
-    try await Self.run { world in
-      _ = try await world.upload(bytes)
+    try await Self.run { fixture in
+      _ = try await fixture.upload(bytes)
       let parts = (bytes + Self.unit - 1) / Self.unit
       #expect(
-        world.log.statuses(of: "PUT") == Array(repeating: 308, count: parts - 1) + [200])
+        fixture.log.statuses(of: "PUT") == Array(repeating: 308, count: parts - 1) + [200])
     }
   }
 
@@ -97,24 +97,24 @@ import Vocabulary
     ["{at: upload, every: 3, answer: {status: 500, body: html}}"],
   ])
   func anInterruptedUploadResumesAtTheHostsPosition(faults: [String]) async throws {
-    try await Self.run(faults) { world in
-      _ = try await world.upload(4 * Self.unit)
+    try await Self.run(faults) { fixture in
+      _ = try await fixture.upload(4 * Self.unit)
       #expect(
-        try await world.night.value("SELECT count(*) FROM compliance.jobs", as: Int.self) == 1)
+        try await fixture.base.value("SELECT count(*) FROM compliance.jobs", as: Int.self) == 1)
     }
   }
 
   @Test func aStoredPartIsNotSentAgain() async throws {
-    try await Self.run(["{at: upload, call: 3, lose_response: true}"]) { world in
-      _ = try await world.upload(4 * Self.unit)
+    try await Self.run(["{at: upload, call: 3, lose_response: true}"]) { fixture in
+      _ = try await fixture.upload(4 * Self.unit)
       // The third part is stored and its response is lost. Then the host asks for the fourth part.
-      #expect(world.log.statuses(of: "PUT") == [308, 308, 0, 308, 200])
+      #expect(fixture.log.statuses(of: "PUT") == [308, 308, 0, 308, 200])
     }
   }
 
   @Test func aLostUploadSessionIsStartedAgain() async throws {
-    try await Self.run { world in
-      try await world.night.database.withConnection {
+    try await Self.run { fixture in
+      try await fixture.base.database.withConnection {
         try await $0.runScript(
           """
           CREATE TABLE public.lost ();
@@ -130,32 +130,32 @@ import Vocabulary
           FOR EACH ROW EXECUTE FUNCTION public.lose()
           """)
       }
-      _ = try await world.upload(4 * Self.unit)
-      #expect(world.log.statuses(of: "POST") == [201, 201])
-      #expect(world.log.statuses(of: "PUT") == [308, 308, 404, 308, 308, 308, 200])
+      _ = try await fixture.upload(4 * Self.unit)
+      #expect(fixture.log.statuses(of: "POST") == [201, 201])
+      #expect(fixture.log.statuses(of: "PUT") == [308, 308, 404, 308, 308, 308, 200])
     }
   }
 
   @Test func theAutomaticProfileChangesToResumableUploads() async throws {
-    try await Self.run(profile: .auto) { world in
+    try await Self.run(profile: .auto) { fixture in
       func isForParts(_ job: APIJob) -> Bool {
         job.uploadURL?.exposed.contains("x-goog-resumable") == true
       }
-      #expect(!isForParts(try await world.upload(8, "first")))
-      try await world.night.gate.reached { if case .processed = $0 { true } else { false } }
-      #expect(isForParts(try await world.upload(2 * Self.unit, "second")))
+      #expect(!isForParts(try await fixture.upload(8, "first")))
+      try await fixture.base.gate.reached { if case .processed = $0 { true } else { false } }
+      #expect(isForParts(try await fixture.upload(2 * Self.unit, "second")))
     }
   }
 
   @Test(arguments: [UploadProfile.auto, .native, .gcs])
   func theAPIsOwnHostAcceptsNoParts(profile: UploadProfile) async throws {
-    try await Self.run(profile: profile, service: .native) { world in
+    try await Self.run(profile: profile, service: .native) { fixture in
       guard profile == .gcs else {
-        let url = try #require(try await world.upload(8).uploadURL)
-        #expect(url.exposed.hasPrefix(world.night.service))
+        let url = try #require(try await fixture.upload(8).uploadURL)
+        #expect(url.exposed.hasPrefix(fixture.base.service))
         return
       }
-      let error = await #expect(throws: APIError.self) { try await world.upload(8) }
+      let error = await #expect(throws: APIError.self) { try await fixture.upload(8) }
       #expect(error?.kind == .invalidRequest)
     }
   }

@@ -19,16 +19,16 @@ import Testing
     let answers = Answers(results)
     var script = ScriptedAPI.Script()
     script.result = { _ in answers.next() }
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
         SELECT p, 1, 'text', 1, now() FROM generate_series(1, 10) AS p
         """)
       try await ScriptedAPI(script).serving { url in
-        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
-        try await body(night) {
-          try #require(try await night.withRuntime(pipeline) { try await $0.run() }.last)
+        let pipeline = try fixture.pipeline(api: url) { CollectTests.postsOnly($0) }
+        try await body(fixture) {
+          try #require(try await fixture.withRuntime(pipeline) { try await $0.run() }.last)
         }
       }
     }
@@ -41,8 +41,8 @@ import Testing
   }
 
   /// Each line, in order: the job that it belongs to, how often it was seen, and its status.
-  private static func lines(_ night: PipelineFixture) async throws -> [String] {
-    try await night.database.withConnection {
+  private static func lines(_ fixture: PipelineFixture) async throws -> [String] {
+    try await fixture.database.withConnection {
       try await $0.query(
         """
         SELECT concat_ws(' ', coalesce(q.id::text, '-'), 'job ' || q.job_id, seen || 'x',
@@ -65,16 +65,16 @@ import Testing
   ])
   func theSameLineOnFiveNightsIsOneOpenLine(about id: String, results: [String]) async throws {
     try await Self.nights(results.map { $0 + CollectTests.event(9, "scrub_geo", "geo_scrubbed") }) {
-      night, next in
+      fixture, next in
       for _ in 1...5 {
         let report = try await next()
         #expect(report.quarantineOpen == 1)
         #expect(report.quarantined == 1)
       }
-      let lines = try await Self.lines(night)
+      let lines = try await Self.lines(fixture)
       #expect(lines.count == 1)
       #expect(lines.first?.hasSuffix(" job 5 5x open") == true, "\(lines)")
-      let (isRaw, isLater) = try await night.database.withConnection {
+      let (isRaw, isLater) = try await fixture.database.withConnection {
         try await $0.query(
           """
           SELECT raw = \(Array(results[4].dropLast().utf8)), last_seen_at > quarantined_at
@@ -83,28 +83,28 @@ import Testing
         ).onlyRow(as: Bool.self, Bool.self)
       }
       #expect(isRaw && isLater)
-      let listed = try await QuarantineTests.lethe(night, "list", "--output", "json")
+      let listed = try await QuarantineTests.lethe(fixture, "list", "--output", "json")
       #expect(listed.json["open"] as? Int == 1)
       let line = try #require((listed.json["lines"] as? [[String: Any]])?.first)
       #expect(line["seen"] as? Int == 5)
       #expect(line["last_seen_at"] as? String != nil)
-      let table = try await QuarantineTests.lethe(night, "list").stdout
+      let table = try await QuarantineTests.lethe(fixture, "list").stdout
       #expect(table.contains("last seen"))
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test func aDifferentTextOrIDIsADifferentLine() async throws {
-    let night =
+    let fixture =
       Self.withheld(3) + Self.withheld(4) + Self.withheld(3, "hidden") + "x\n" + "y\n"
       // A line that is twice in one result counts as seen once.
       + Self.withheld(3, at: 2) + "x\n"
-    try await Self.nights([night, night, Self.withheld(4) + "x\n"]) { night, next in
+    try await Self.nights([fixture, fixture, Self.withheld(4) + "x\n"]) { fixture, next in
       #expect(try await next().quarantineOpen == 5)
       #expect(try await next().quarantineOpen == 5)
       // Bytes that are no JSON may be about any ID, so no line is answered.
       #expect(try await next().quarantineOpen == 5)
-      let lines = try await Self.lines(night)
+      let lines = try await Self.lines(fixture)
       #expect(
         lines == [
           "3 job 2 2x open", "4 job 3 3x open", "3 job 2 2x open", "- job 3 3x open",
@@ -114,12 +114,12 @@ import Testing
   }
 
   @Test func aDismissedLineIsOpenWhenItAppearsAgain() async throws {
-    try await Self.nights([Self.withheld(3), Self.withheld(3)]) { night, next in
+    try await Self.nights([Self.withheld(3), Self.withheld(3)]) { fixture, next in
       _ = try await next()
-      let dismissed = try await QuarantineTests.lethe(night, "dismiss", "1", "--note", "asked")
+      let dismissed = try await QuarantineTests.lethe(fixture, "dismiss", "1", "--note", "asked")
       #expect(dismissed.code == 0)
       #expect(try await next().quarantineOpen == 1)
-      #expect(try await Self.lines(night) == ["3 job 1 1x dismissed", "3 job 2 1x open"])
+      #expect(try await Self.lines(fixture) == ["3 job 1 1x dismissed", "3 job 2 1x open"])
     }
   }
 
@@ -162,29 +162,29 @@ import Testing
   @Test(arguments: seconds)
   func aTrustedResponseAboutTheIDClosesTheLine(second: Second) async throws {
     try await Self.nights([Self.withheld(3) + CollectTests.event(9), second.result]) {
-      night, next in
+      fixture, next in
       _ = try await next()
-      if !second.before.isEmpty { try await night.execute(second.before) }
+      if !second.before.isEmpty { try await fixture.execute(second.before) }
       let report = try await next()
-      let lines = try await Self.lines(night)
+      let lines = try await Self.lines(fixture)
       #expect(lines.first == second.line)
       #expect(report.quarantineOpen == lines.filter { $0.hasSuffix("open") }.count)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test func aResponseClosesALineAboutAnIDThatWasNotInTheChunk() async throws {
     try await Self.nights([CollectTests.event(77) + CollectTests.event(9), CollectTests.event(5)]) {
-      night, next in
+      fixture, next in
       #expect(try await next().quarantineOpen == 1)
-      try await night.execute(
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (77, 1, 'x', now())
         """
       )
       #expect(try await next().quarantineOpen == 0)
-      #expect(try await Self.lines(night) == ["77 job 1 1x answered"])
-      let note = try await night.value("SELECT note FROM lethe.quarantine", as: String.self)
+      #expect(try await Self.lines(fixture) == ["77 job 1 1x answered"])
+      let note = try await fixture.value("SELECT note FROM lethe.quarantine", as: String.self)
       #expect(note == "job 1001 has answered about the ID")
     }
   }
@@ -252,78 +252,78 @@ import Testing
 
   @Test(arguments: causes)
   func aRefusedRetryDoesNotChangeLineRunOrChunk(cause: Cause) async throws {
-    try await Self.nights([CollectTests.event(5)]) { night, next in
+    try await Self.nights([CollectTests.event(5)]) { fixture, next in
       _ = try await next()
       let line = CollectTests.event(3, "delete", cause.reason)
-      try await QuarantineTests.keep(night, 2, line, id: 3, inChunk: true)
-      try await night.execute(cause.sql)
-      let before = try await LedgerImage(night)
-      let report = try await QuarantineTests.retry(night)
+      try await QuarantineTests.keep(fixture, 2, line, id: 3, inChunk: true)
+      try await fixture.execute(cause.sql)
+      let before = try await LedgerImage(fixture)
+      let report = try await QuarantineTests.retry(fixture)
       #expect(report.events == 0 && report.open == 1 && report.runs.isEmpty)
       let refused = try #require(report.refused.first)
       #expect("\(refused.why) \(refused.remedy)".contains(cause.says), "\(refused)")
       #expect(!"\(report)".contains("not text"))
       #expect(refused.isLimit == (cause.name == "a limit"))
-      #expect(try await LedgerImage(night).differences(from: before) == [])
+      #expect(try await LedgerImage(fixture).differences(from: before) == [])
       // No work is left that a run would continue.
-      let file = try night.definitionFile { CollectTests.postsOnly($0) }
-      let retried = try await QuarantineTests.lethe(night, "retry", file, "--output", "json")
+      let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
+      let retried = try await QuarantineTests.lethe(fixture, "retry", file, "--output", "json")
       #expect(retried.code == (refused.isLimit ? 3 : 4), "\(retried.stderr)")
-      #expect(try await LedgerImage(night).differences(from: before) == [])
+      #expect(try await LedgerImage(fixture).differences(from: before) == [])
 
-      try await night.execute(SQL(trusted: cause.mending))
-      let mended = try await QuarantineTests.retry(night)
+      try await fixture.execute(SQL(trusted: cause.mending))
+      let mended = try await QuarantineTests.retry(fixture)
       #expect(mended.events == 1 && mended.open == 0 && mended.refused.isEmpty)
       #expect(mended.runs.map(\.status) == [.done])
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test func anUnavailableLockChangesNothingAndIsTemporary() async throws {
-    try await Self.nights([CollectTests.event(5)]) { night, next in
+    try await Self.nights([CollectTests.event(5)]) { fixture, next in
       _ = try await next()
       try await QuarantineTests.keep(
-        night, 2, CollectTests.event(3, "delete", "protected"), id: 3, inChunk: true)
-      try await night.execute(
+        fixture, 2, CollectTests.event(3, "delete", "protected"), id: 3, inChunk: true)
+      try await fixture.execute(
         """
         CREATE FUNCTION warehouse.wait() RETURNS trigger LANGUAGE plpgsql AS
           $$BEGIN RAISE 'locked' USING ERRCODE = '55P03'; END$$;
         CREATE TRIGGER wait BEFORE UPDATE ON warehouse.posts FOR EACH ROW
           EXECUTE FUNCTION warehouse.wait()
         """)
-      let before = try await LedgerImage(night)
-      await #expect(throws: PostgreSQLError.self) { try await QuarantineTests.retry(night) }
-      #expect(try await LedgerImage(night).differences(from: before) == [])
+      let before = try await LedgerImage(fixture)
+      await #expect(throws: PostgreSQLError.self) { try await QuarantineTests.retry(fixture) }
+      #expect(try await LedgerImage(fixture).differences(from: before) == [])
       // If another process works on the pipeline, nothing changes either.
-      let file = try night.definitionFile { CollectTests.postsOnly($0) }
-      try await night.database.withConnection { other in
+      let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
+      try await fixture.database.withConnection { other in
         let isLocked = try await RunLedger(connection: other).lock(pipeline: "night")
         #expect(isLocked)
-        let ending = try await QuarantineTests.lethe(night, "retry", file)
+        let ending = try await QuarantineTests.lethe(fixture, "retry", file)
         #expect(ending.code == 6)
       }
-      #expect(try await LedgerImage(night).differences(from: before) == [])
+      #expect(try await LedgerImage(fixture).differences(from: before) == [])
     }
   }
 
   @Test func aRefusedLineDoesNotStopTheOthers() async throws {
-    try await Self.nights([CollectTests.event(5)]) { night, next in
+    try await Self.nights([CollectTests.event(5)]) { fixture, next in
       _ = try await next()
       for id in [2, 3, 4] as [Int64] {
         try await QuarantineTests.keep(
-          night, Int(id), CollectTests.event(id), id: id, inChunk: true)
+          fixture, Int(id), CollectTests.event(id), id: id, inChunk: true)
       }
-      try await night.execute(
+      try await fixture.execute(
         """
         CREATE TABLE warehouse.kept (post bigint REFERENCES warehouse.posts);
         INSERT INTO warehouse.kept VALUES (3)
         """)
-      let report = try await QuarantineTests.retry(night)
+      let report = try await QuarantineTests.retry(fixture)
       #expect(report.events == 2 && report.open == 1)
       #expect(report.refused.map(\.id) == ["3"])
       #expect(report.runs.map(\.status) == [.done])
-      #expect(try await QuarantineTests.posts(night) == "1 3 6 7 8 9 10")
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await QuarantineTests.posts(fixture) == "1 3 6 7 8 9 10")
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
@@ -331,9 +331,9 @@ import Testing
 
   @Test func oldResolvedLinesArePrunedAndTheChainRecordsIt() async throws {
     try await Self.nights([Self.withheld(3) + Self.withheld(4) + Self.withheld(6) + "x\n"]) {
-      night, next in
+      fixture, next in
       _ = try await next()
-      try await night.execute(
+      try await fixture.execute(
         """
         UPDATE lethe.quarantine SET quarantined_at = now() - interval '1 year';
         UPDATE lethe.quarantine SET resolved_at = now() - interval '91 days', resolution = 'dismissed',
@@ -346,28 +346,28 @@ import Testing
       for isDry in [true, false] {
         let pruned = try await Program.run(
           "lethe", ["quarantine"] + prune + (isDry ? ["--dry-run"] : []),
-          environment: night.environment)
+          environment: fixture.environment)
         #expect(pruned.code == 0, "\(pruned.stderr)")
         #expect(pruned.json["lines"] as? Int == 1)
         #expect(pruned.json["bytes"] as? Int == bytes)
         #expect((pruned.json["seal"] as? Int == nil) == isDry)
-        #expect(try await Self.lines(night).count == (isDry ? 4 : 3))
+        #expect(try await Self.lines(fixture).count == (isDry ? 4 : 3))
       }
-      let said = try await night.value(
+      let said = try await fixture.value(
         """
         SELECT (content::jsonb ->> 'quarantine_lines') || ' ' ||
                ((content::jsonb ->> 'resolved_before')::timestamptz < now() - interval '89 days')
         FROM lethe.seal WHERE kind = 'prune'
         """, as: String.self)
       #expect(said == "1 true")
-      let verified = try await night.database.withConnection {
+      let verified = try await fixture.database.withConnection {
         try await AuditLedger(connection: $0).verify()
       }
       #expect(verified.faults.map(\.problem) == [])
-      let none = try await QuarantineTests.lethe(night, "prune", "--older-than", "3months")
+      let none = try await QuarantineTests.lethe(fixture, "prune", "--older-than", "3months")
       #expect(none.code == 0 && none.stdout.contains("nothing to drop"))
-      #expect(try await QuarantineTests.lethe(night, "prune", "--older-than", "soon").code == 2)
-      #expect(try await Self.lines(night).filter { $0.hasSuffix("open") }.count == 2)
+      #expect(try await QuarantineTests.lethe(fixture, "prune", "--older-than", "soon").code == 2)
+      #expect(try await Self.lines(fixture).filter { $0.hasSuffix("open") }.count == 2)
     }
   }
 }

@@ -7,10 +7,10 @@ import Testing
 @Suite struct QuarantineTests {
   /// Adds a line to the first chunk's quarantine, in the form of an older version.
   static func keep(
-    _ night: PipelineFixture, _ line: Int, _ raw: String, id: Int64?, inChunk: Bool?,
+    _ fixture: PipelineFixture, _ line: Int, _ raw: String, id: Int64?, inChunk: Bool?,
     chunk: String = "min"
   ) async throws {
-    try await night.database.withConnection {
+    try await fixture.database.withConnection {
       _ = try await $0.execute(
         """
         INSERT INTO lethe.quarantine (chunk_id, job_id, line, raw, why, id, in_chunk)
@@ -22,8 +22,8 @@ import Testing
     }
   }
 
-  private static func whys(_ night: PipelineFixture) async throws -> [String] {
-    try await night.database.withConnection {
+  private static func whys(_ fixture: PipelineFixture) async throws -> [String] {
+    try await fixture.database.withConnection {
       try await $0.query(
         """
         SELECT line || ' ' || why FROM lethe.quarantine WHERE resolved_at IS NULL ORDER BY line
@@ -32,23 +32,24 @@ import Testing
     }
   }
 
-  static func posts(_ night: PipelineFixture) async throws -> String {
-    try await night.value(
+  static func posts(_ fixture: PipelineFixture) async throws -> String {
+    try await fixture.value(
       "SELECT string_agg(post_id::text, ' ' ORDER BY post_id) FROM warehouse.posts",
       as: String.self)
   }
 
   static func retry(
-    _ night: PipelineFixture, _ ids: Set<Int64>? = nil,
+    _ fixture: PipelineFixture, _ ids: Set<Int64>? = nil,
     _ change: @escaping (String) -> String = { $0 }
   ) async throws -> PipelineRuntime.RetryReport {
-    let pipeline = try night.pipeline { change(CollectTests.postsOnly($0)) }
-    return try await night.withRuntime(pipeline) { try await $0.retryQuarantined(ids) }
+    let pipeline = try fixture.pipeline { change(CollectTests.postsOnly($0)) }
+    return try await fixture.withRuntime(pipeline) { try await $0.retryQuarantined(ids) }
   }
 
-  static func lethe(_ night: PipelineFixture, _ arguments: String...) async throws -> Program.Ending
+  static func lethe(_ fixture: PipelineFixture, _ arguments: String...) async throws
+    -> Program.Ending
   {
-    try await Program.run("lethe", ["quarantine"] + arguments, environment: night.environment)
+    try await Program.run("lethe", ["quarantine"] + arguments, environment: fixture.environment)
   }
 
   // MARK: list
@@ -72,9 +73,9 @@ import Testing
     var script = ScriptedAPI.Script()
     script.result = { _ in kinds.map { $0.raw + "\n" }.joined() }
     script.resultEnd = [0x7B, 0xFF, 0x7D, 0x0A]
-    try await CollectTests.collecting(script) { night, report in
+    try await CollectTests.collecting(script) { fixture, report in
       #expect(report.quarantined == kinds.count + 1)
-      let ending = try await Self.lethe(night, "list", "--raw", "--output", "json")
+      let ending = try await Self.lethe(fixture, "list", "--raw", "--output", "json")
       #expect(ending.code == 0, "\(ending.stderr)")
       #expect(ending.json["open"] as? Int == kinds.count + 1)
       let lines = try #require(ending.json["lines"] as? [[String: Any]])
@@ -94,18 +95,19 @@ import Testing
       #expect(lines[12]["raw"] == nil)
       #expect(lines[12]["raw_base64"] as? String == "e/99")
 
-      let table = try await Self.lethe(night, "list").stdout
+      let table = try await Self.lethe(fixture, "list").stdout
       #expect(!table.contains("\u{1B}"))
       #expect(!table.contains("\u{202E}"))
       #expect(table.split(separator: "\n").allSatisfy { $0.count < 250 })
       #expect(table.split(separator: "\n").count == kinds.count + 2)
-      let short = try await Self.lethe(night, "list", "--output", "json")
+      let short = try await Self.lethe(fixture, "list", "--output", "json")
       let cut = try #require((short.json["lines"] as? [[String: Any]])?[8])
       #expect((cut["raw"] as? String)?.count == 512)
       #expect(cut["raw_bytes"] as? Int == 65536)
-      let page = try await Self.lethe(night, "list", "--limit", "2", "--after", "3")
+      let page = try await Self.lethe(fixture, "list", "--limit", "2", "--after", "3")
       #expect(page.stdout.contains("the next ones: --after 5"))
-      #expect(try await Self.lethe(night, "list", "--pipeline", "x").stdout == "no line is open\n")
+      #expect(
+        try await Self.lethe(fixture, "list", "--pipeline", "x").stdout == "no line is open\n")
     }
   }
 
@@ -114,44 +116,44 @@ import Testing
   @Test func aRetryAppliesValidLinesAndKeepsTheOthersWithAReason() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in CollectTests.event(5) }
-    try await CollectTests.collecting(script) { night, _ in
+    try await CollectTests.collecting(script) { fixture, _ in
       for (line, id, reason, inChunk) in [
         (11, 3, "deleted", true), (12, 4, "deleted", nil), (13, 5, "deleted", true),
         (14, 77, "deleted", false), (15, 6, "deleted", true), (16, 6, "protected", true),
         (17, 7, "deleted", true), (18, 7, "deleted", true),
       ] as [(Int, Int64, String, Bool?)] {
         try await Self.keep(
-          night, line, CollectTests.event(id, "delete", reason), id: inChunk == nil ? nil : id,
+          fixture, line, CollectTests.event(id, "delete", reason), id: inChunk == nil ? nil : id,
           inChunk: inChunk)
       }
-      try await Self.keep(night, 19, "garbage", id: nil, inChunk: nil)
+      try await Self.keep(fixture, 19, "garbage", id: nil, inChunk: nil)
 
-      let report = try await Self.retry(night)
+      let report = try await Self.retry(fixture)
       #expect(report.events == 2)
       #expect(report.superseded == 0)
       #expect(report.open == 7)
       #expect(report.runs.map(\.status) == [.done])
-      #expect(try await Self.posts(night) == "1 2 4 6 8 9 10")
+      #expect(try await Self.posts(fixture) == "1 2 4 6 8 9 10")
       #expect(
-        try await Self.whys(night) == [
+        try await Self.whys(fixture) == [
           "12 nobody can tell any more whether the chunk had asked about the ID",
           "13 the ID has an event of this chunk already",
           "14 the ID is not in the chunk",
           "15 the ID comes with different reasons", "16 the ID comes with different reasons",
           "18 the ID has an event of this chunk already", "19 unknown to an older version",
         ])
-      #expect(try await night.ledgerFaults() == [])
-      let seals = try await night.value(
+      #expect(try await fixture.ledgerFaults() == [])
+      let seals = try await fixture.value(
         """
         SELECT string_agg((content::jsonb ->> 'events') || '/' || (content::jsonb ->> 'records'), ' ' ORDER BY number)
         FROM lethe.seal WHERE chunk_id = 1
         """, as: String.self)
       #expect(seals == "1/1 3/3")
-      let tombstones = try await night.value(
+      let tombstones = try await fixture.value(
         "SELECT string_agg(id::text, ' ' ORDER BY id) FROM lethe.tombstone", as: String.self)
       #expect(tombstones == "3 5 7")
       // A second retry changes nothing.
-      let again = try await Self.retry(night)
+      let again = try await Self.retry(fixture)
       #expect(again.events == 0 && again.open == 7 && again.runs.isEmpty)
     }
   }
@@ -161,36 +163,36 @@ import Testing
     script.result = { _ in
       CollectTests.event(2, "delete", "protected") + CollectTests.event(2)
     }
-    try await CollectTests.collecting(script) { night, _ in
+    try await CollectTests.collecting(script) { fixture, _ in
       // A retry of one line does not ignore the other line.
-      #expect(try await Self.retry(night, [2]).events == 0)
-      let dismissed = try await Self.lethe(night, "dismiss", "1", "--note", "asked the author")
+      #expect(try await Self.retry(fixture, [2]).events == 0)
+      let dismissed = try await Self.lethe(fixture, "dismiss", "1", "--note", "asked the author")
       #expect(dismissed.code == 0, "\(dismissed.stderr)")
-      let report = try await Self.retry(night, [2])
+      let report = try await Self.retry(fixture, [2])
       #expect(report.events == 1 && report.open == 0)
-      #expect(try await Self.posts(night) == "1 3 4 5 6 7 8 9 10")
+      #expect(try await Self.posts(fixture) == "1 3 4 5 6 7 8 9 10")
     }
   }
 
   @Test func aNewerResponseSupersedesALineAndKeepsItsCoverage() async throws {
-    try await CollectTests.collecting(.init()) { night, _ in
+    try await CollectTests.collecting(.init()) { fixture, _ in
       try await ScriptedAPI(.init()).serving { url in
         // The job of the first run gets a different ID at the API.
-        try await night.execute("UPDATE lethe.job SET api_id = '1'")
-        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
-        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        try await fixture.execute("UPDATE lethe.job SET api_id = '1'")
+        let pipeline = try fixture.pipeline(api: url) { CollectTests.postsOnly($0) }
+        _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       }
-      try await Self.keep(night, 1, CollectTests.event(3), id: 3, inChunk: true)
-      let report = try await Self.retry(night)
+      try await Self.keep(fixture, 1, CollectTests.event(3), id: 3, inChunk: true)
+      let report = try await Self.retry(fixture)
       #expect(report.events == 1 && report.superseded == 1 && report.open == 0)
-      #expect(try await Self.posts(night) == "1 2 3 4 5 6 7 8 9 10")
-      let (action, by) = try await night.database.withConnection {
+      #expect(try await Self.posts(fixture) == "1 2 3 4 5 6 7 8 9 10")
+      let (action, by) = try await fixture.database.withConnection {
         try await $0.query("SELECT action::text, superseded_by FROM lethe.event")
           .onlyRow(as: String.self, Int64.self)
       }
       #expect(action == "ignore" && by == 2)
-      #expect(try await night.value("SELECT chunk_id FROM lethe.coverage", as: Int64.self) == 2)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.value("SELECT chunk_id FROM lethe.coverage", as: Int64.self) == 2)
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
@@ -201,20 +203,20 @@ import Testing
     ])
     var script = ScriptedAPI.Script()
     script.result = { _ in answers.next() }
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
         SELECT p, 1, 'text', 1, now() FROM generate_series(1, 10) AS p
         """)
       try await ScriptedAPI(script).serving { url in
-        let pipeline = try night.pipeline(api: url) { CollectTests.postsOnly($0) }
-        for _ in 1...2 { _ = try await night.withRuntime(pipeline) { try await $0.run() } }
+        let pipeline = try fixture.pipeline(api: url) { CollectTests.postsOnly($0) }
+        for _ in 1...2 { _ = try await fixture.withRuntime(pipeline) { try await $0.run() } }
       }
       let line = CollectTests.event(1, "scrub_geo", "geo_scrubbed")
-      try await Self.keep(night, 2, line, id: 1, inChunk: true, chunk: "max")
-      #expect(try await Self.retry(night).events == 1)
-      let isRestored = try await night.value(
+      try await Self.keep(fixture, 2, line, id: 1, inChunk: true, chunk: "max")
+      #expect(try await Self.retry(fixture).events == 1)
+      let isRestored = try await fixture.value(
         "SELECT visibility = 'public' AND latitude IS NULL FROM warehouse.posts WHERE post_id = 1",
         as: Bool.self)
       #expect(isRestored)
@@ -224,45 +226,46 @@ import Testing
   @Test func theLimitsAreCheckedAgainForAnApprovedChunk() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in CollectTests.event(5) }
-    try await CollectTests.collecting(script) { night, _ in
-      try await night.execute(
+    try await CollectTests.collecting(script) { fixture, _ in
+      try await fixture.execute(
         """
         UPDATE lethe.chunk SET approved_at = now();
         UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '20')
         """)
       for id in [1, 2, 3] as [Int64] {
-        try await Self.keep(night, Int(id) + 1, CollectTests.event(id), id: id, inChunk: true)
+        try await Self.keep(fixture, Int(id) + 1, CollectTests.event(id), id: id, inChunk: true)
       }
-      let file = try night.definitionFile { CollectTests.postsOnly($0) }
-      let before = try await LedgerImage(night)
-      let refused = try await Self.lethe(night, "retry", file)
+      let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
+      let before = try await LedgerImage(fixture)
+      let refused = try await Self.lethe(fixture, "retry", file)
       #expect(refused.code == 3, "\(refused.stderr)")
       #expect(refused.stdout.contains("--approve --note TEXT"), "\(refused.stdout)")
-      #expect(try await LedgerImage(night).differences(from: before) == [])
-      #expect(try await Self.lethe(night, "retry", file, "--note", "why").code == 2)
+      #expect(try await LedgerImage(fixture).differences(from: before) == [])
+      #expect(try await Self.lethe(fixture, "retry", file, "--note", "why").code == 2)
       let approved = try await Self.lethe(
-        night, "retry", file, "--approve", "--by", "ann", "--note", "looked")
+        fixture, "retry", file, "--approve", "--by", "ann", "--note", "looked")
       #expect(approved.code == 0, "\(approved.stderr)")
-      #expect(try await Self.posts(night) == "4 6 7 8 9 10")
-      let approval = try await night.value(
+      #expect(try await Self.posts(fixture) == "4 6 7 8 9 10")
+      let approval = try await fixture.value(
         "SELECT approved_by || ' ' || note FROM lethe.approval", as: String.self)
       #expect(approval == "ann looked")
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test func linesThatTheirRunCannotApplyStay() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in "garbage\n" + CollectTests.event(9, "scrub_geo", "geo_scrubbed") }
-    try await CollectTests.collecting(script) { night, _ in
+    try await CollectTests.collecting(script) { fixture, _ in
       try await Self.keep(
-        night, 2, CollectTests.event(3, "delete", "bounced"), id: 3, inChunk: true)
+        fixture, 2, CollectTests.event(3, "delete", "bounced"), id: 3, inChunk: true)
       // The definition of its run does not have the reason.
-      try await night.execute(
+      try await fixture.execute(
         "UPDATE lethe.run SET definition = definition #- '{datasets,0,actions,bounced}'")
-      #expect(try await Self.retry(night).events == 0)
+      #expect(try await Self.retry(fixture).events == 0)
       #expect(
-        try await Self.whys(night).last == "2 the definition of its run has no action for bounced")
+        try await Self.whys(fixture).last == "2 the definition of its run has no action for bounced"
+      )
       // One run is given up. One is not applied yet.
       for change in [
         "UPDATE lethe.run SET status = 'failed', failure = 'given up', is_given_up = true",
@@ -271,11 +274,11 @@ import Testing
         UPDATE lethe.chunk SET state = 'collected', applied_at = NULL
         """,
       ] {
-        try await night.execute(SQL(trusted: change))
-        let report = try await Self.retry(night)
+        try await fixture.execute(SQL(trusted: change))
+        let report = try await Self.retry(fixture)
         #expect(report.events == 0 && report.open == 2)
       }
-      #expect(try await Self.posts(night) == "1 2 3 4 5 6 7 8 9 10")
+      #expect(try await Self.posts(fixture) == "1 2 3 4 5 6 7 8 9 10")
     }
   }
 
@@ -284,19 +287,19 @@ import Testing
     script.result = { _ in
       CollectTests.event(3, "delete", "withheld") + CollectTests.event(7, "delete", "withheld")
     }
-    try await CollectTests.collecting(script) { night, _ in
+    try await CollectTests.collecting(script) { fixture, _ in
       let checked: SQL = """
         SELECT coalesce(string_agg(concat_ws('-', first_id, last_id) || ':' || ids, ' ' ORDER BY first_id), '')
         FROM lethe.coverage
         """
-      #expect(try await night.value(checked, as: String.self) == "1-2:2 4-6:3 8-10:3")
+      #expect(try await fixture.value(checked, as: String.self) == "1-2:2 4-6:3 8-10:3")
       // The state as if a newer version knew the reason.
       let line = CollectTests.event(3, "delete", "suspended")
-      try await night.execute(
+      try await fixture.execute(
         "UPDATE lethe.quarantine SET raw = convert_to('\(trusted: line)', 'UTF8') WHERE id = 3")
-      #expect(try await Self.retry(night).events == 1)
-      #expect(try await night.value(checked, as: String.self) == "1-6:6 8-10:3")
-      let silence = try await night.value(
+      #expect(try await Self.retry(fixture).events == 1)
+      #expect(try await fixture.value(checked, as: String.self) == "1-6:6 8-10:3")
+      let silence = try await fixture.value(
         """
         SELECT string_agg(concat_ws(' ', silence, id, ids_below), ', ' ORDER BY id)
         FROM lethe.job JOIN lethe.unspoken USING (job_id)
@@ -310,31 +313,32 @@ import Testing
   @Test func theExitCodeIs4WhileALineIsOpen() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in "garbage\n" + #"{"id":"x","error":"invalid_id"}"# + "\n" }
-    try await CollectTests.collecting(script) { night, _ in
-      try await Self.keep(night, 3, CollectTests.event(3), id: 3, inChunk: true)
-      let file = try night.definitionFile { CollectTests.postsOnly($0) }
-      let retried = try await Self.lethe(night, "retry", file, "--output", "json")
+    try await CollectTests.collecting(script) { fixture, _ in
+      try await Self.keep(fixture, 3, CollectTests.event(3), id: 3, inChunk: true)
+      let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
+      let retried = try await Self.lethe(fixture, "retry", file, "--output", "json")
       #expect(retried.code == 4, "\(retried.stderr)")
       #expect(retried.json["events"] as? Int == 1)
       #expect(retried.json["open"] as? Int == 2)
-      #expect(try await Self.posts(night) == "1 2 4 5 6 7 8 9 10")
+      #expect(try await Self.posts(fixture) == "1 2 4 5 6 7 8 9 10")
 
-      #expect(try await Self.lethe(night, "dismiss", "1").code == 2)
-      #expect(try await Self.lethe(night, "dismiss", "--note", "why").code == 2)
-      #expect(try await Self.lethe(night, "dismiss", "1", "--all", "--note", "why").code == 2)
-      let unknown = try await Self.lethe(night, "dismiss", "1", "3", "99", "--note", "why")
+      #expect(try await Self.lethe(fixture, "dismiss", "1").code == 2)
+      #expect(try await Self.lethe(fixture, "dismiss", "--note", "why").code == 2)
+      #expect(try await Self.lethe(fixture, "dismiss", "1", "--all", "--note", "why").code == 2)
+      let unknown = try await Self.lethe(fixture, "dismiss", "1", "3", "99", "--note", "why")
       #expect(unknown.code == 1)
       #expect(unknown.stderr.contains("has the number 3, 99; nothing was changed"))
-      #expect(try await Self.lethe(night, "retry", file, "99").code == 1)
+      #expect(try await Self.lethe(fixture, "retry", file, "99").code == 1)
 
-      #expect(try await Self.lethe(night, "dismiss", "1", "--note", "no JSON").code == 0)
-      #expect(try await Self.lethe(night, "retry", file).code == 4)
+      #expect(try await Self.lethe(fixture, "dismiss", "1", "--note", "no JSON").code == 0)
+      #expect(try await Self.lethe(fixture, "retry", file).code == 4)
       let rest = try await Self.lethe(
-        night, "dismiss", "--all", "--pipeline", "night", "--note", "not ours", "--output", "json")
+        fixture, "dismiss", "--all", "--pipeline", "night", "--note", "not ours", "--output", "json"
+      )
       #expect(rest.json["dismissed"] as? Int == 1)
-      #expect(try await Self.lethe(night, "retry", file).code == 0)
-      #expect(try await Self.lethe(night, "list").stdout == "no line is open\n")
-      let all = try await Self.lethe(night, "list", "--all", "--output", "json")
+      #expect(try await Self.lethe(fixture, "retry", file).code == 0)
+      #expect(try await Self.lethe(fixture, "list").stdout == "no line is open\n")
+      let all = try await Self.lethe(fixture, "list", "--all", "--output", "json")
       let lines = try #require(all.json["lines"] as? [[String: Any]])
       #expect(lines.map { $0["resolution"] as? String } == ["dismissed", "dismissed", "retried"])
       #expect(lines.map { $0["note"] as? String } == ["no JSON", "not ours", nil])

@@ -32,13 +32,13 @@ import Testing
   private static let reasons = ["deleted", "protected", "geo_scrubbed", "suspended"]
 
   private static func invent(
-    _ ids: ClosedRange<Int64>, _ dice: inout SeededGenerator
+    _ ids: ClosedRange<Int64>, _ random: inout SeededGenerator
   ) -> ClientOutput {
     var said = ClientOutput()
-    said.hasRubbish = Int.random(in: 0..<4, using: &dice) == 0
+    said.hasRubbish = Int.random(in: 0..<4, using: &random) == 0
     for id in ids {
-      switch Int.random(in: 0..<6, using: &dice) {
-      case 0...2: said.events[id] = reasons.randomElement(using: &dice)
+      switch Int.random(in: 0..<6, using: &random) {
+      case 0...2: said.events[id] = reasons.randomElement(using: &random)
       case 3: said.withheld.insert(id)
       default: break
       }
@@ -51,7 +51,7 @@ import Testing
   @Test(arguments: [["one"], ["one", "two"]], 0..<3)
   func theNewestResponseCountsInEveryOrder(pipelines: [String], part: Int) async throws {
     let seed = SeededGenerator.seedOfTest()
-    var dice = SeededGenerator(seed: seed)
+    var random = SeededGenerator(seed: seed)
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
     try await AnswerDesk.with { desk in
       for number in 0..<18 {
@@ -68,23 +68,23 @@ import Testing
         // Two of the jobs may have the same time on the API's clock.
         var askedAt = number * 10
         for _ in 0..<3 {
-          names.append(pipelines.randomElement(using: &dice) ?? "")
-          askedAt += Int.random(in: 0...1, using: &dice)
+          names.append(pipelines.randomElement(using: &random) ?? "")
+          askedAt += Int.random(in: 0...1, using: &random)
           jobs.append(try await desk.ask(names[jobs.count], ids, askedAt: askedAt))
-          said.append(Self.invent(ids, &dice))
+          said.append(Self.invent(ids, &random))
         }
         var steps = ""
         for place in orders[(number + part) % 6] {
           try await desk.collect(jobs[place], said[place].body)
           steps += " \(place)"
-          if Int.random(in: 0..<3, using: &dice) == 0 {
+          if Int.random(in: 0..<3, using: &random) == 0 {
             try await desk.giveUp(jobs[place])
             steps += "-"
           }
         }
         for place in 0..<3 {
-          let expected = Self.standing(place, names, said)
-          let stands = try await desk.standing(jobs[place])
+          let expected = Self.current(place, names, said)
+          let stands = try await desk.current(jobs[place])
           #expect(stands == expected, "seed \(seed), case \(number), steps\(steps), job \(place)")
           let left = try await desk.eventsToRetry(jobs[place])
           #expect(
@@ -97,7 +97,7 @@ import Testing
 
   /// An event is valid until a newer result has a different reason for its ID, or no line for it. The same
   /// reason for another pipeline's tables does not supersede the event.
-  private static func standing(_ place: Int, _ names: [String], _ said: [ClientOutput]) -> Set<
+  private static func current(_ place: Int, _ names: [String], _ said: [ClientOutput]) -> Set<
     Int64
   > {
     Set(
@@ -132,11 +132,11 @@ import Testing
       let old = try await desk.ask("one", 1...8, askedAt: 1)
       try await desk.collect(old, CollectTests.event(2) + CollectTests.event(3))
       try await desk.giveUp(old)
-      #expect(try await desk.standing(old) == [2, 3])
+      #expect(try await desk.current(old) == [2, 3])
       // The second result cannot decide about 2, because its reason is unknown.
       let second = try await desk.ask("one", 1...8, askedAt: 2)
       try await desk.collect(second, CollectTests.event(2, "delete", "withheld"))
-      #expect(try await desk.standing(old) == [2])
+      #expect(try await desk.current(old) == [2])
       #expect(try await Self.rows(desk, old) == 2)
       let third = try await desk.ask("one", 1...8, askedAt: 3)
       try await desk.collect(third, "")
@@ -155,8 +155,8 @@ import Testing
       try await desk.collect(given, CollectTests.event(2))
       try await desk.giveUp(given)
       try await desk.collect(newest, CollectTests.event(2))
-      #expect(try await desk.standing(given) == [])
-      #expect(try await desk.standing(old) == [2])
+      #expect(try await desk.current(given) == [])
+      #expect(try await desk.current(old) == [2])
       #expect(try await desk.eventsToRetry(old) == 1)
     }
   }
@@ -173,7 +173,7 @@ import Testing
       try await desk.giveUp(new)
       try await desk.collect(old, (1...4).map { CollectTests.event($0) }.joined())
       // 1 is protected, 2 and 3 are clean. For 4 there is only the old result.
-      #expect(try await desk.standing(old) == [4])
+      #expect(try await desk.current(old) == [4])
     }
   }
 
@@ -193,7 +193,7 @@ import Testing
           try await desk.collect(job, body)
         }
         // If the old result is late, Lethe no longer knows which rows the newer chunk had.
-        #expect(try await desk.standing(old) == (isLate ? Set(2...7) : [2, 4, 5, 7]))
+        #expect(try await desk.current(old) == (isLate ? Set(2...7) : [2, 4, 5, 7]))
       }
     }
   }
@@ -211,7 +211,7 @@ import Testing
       let action = reason == "geo_scrubbed" ? "scrub_geo" : "delete"
       let body = (4...6).map { CollectTests.event($0, action, reason) }.joined()
       try await desk.collect(old, body)
-      #expect(try await desk.standing(old) == [5])
+      #expect(try await desk.current(old) == [5])
       try await desk.giveUp(old)
       #expect(try await desk.eventsToRetry(old) == 1)
       // The row exists again, so the ID is asked about again.
@@ -242,7 +242,7 @@ import Testing
         """
       ).onlyRow(as: Int.self)
       #expect(looks < 200)
-      #expect(try await desk.standing(job).count == 50_000)
+      #expect(try await desk.current(job).count == 50_000)
     }
   }
 
@@ -264,9 +264,9 @@ import Testing
       let newest = try await desk.ask("one", 1...8, askedAt: 3)
       try await desk.collect(newest, CollectTests.event(5, "delete", "withheld"))
       // In the waiting chunk a part of 3 is applied, and its record is still missing.
-      #expect(try await desk.standing(waiting) == [2, 3, 5])
+      #expect(try await desk.current(waiting) == [2, 3, 5])
       // In both chunks 2 is applied.
-      #expect(try await desk.standing(failed) == [2, 5])
+      #expect(try await desk.current(failed) == [2, 5])
       #expect(try await desk.eventsToRetry(failed) == 1)
     }
   }

@@ -53,29 +53,29 @@ struct SilenceFixture: Sendable {
       }
     }
     let api = ScriptedAPI(script)
-    return try await PipelineFixture.with { night in
-      try await night.execute(
+    return try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
         SELECT p, 1, 'text', 1, now() FROM generate_series(1, 20) AS p
         """)
       return try await api.serving { url in
-        let pipeline = try night.pipeline(api: url) {
+        let pipeline = try fixture.pipeline(api: url) {
           CollectTests.postsOnly($0).replacing("percent: 60", with: "percent: 30")
         }
-        let first = try await night.withRuntime(pipeline) { try await $0.run() }
+        let first = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(first.map(\.status) == [.done])
-        let second = try await night.withRuntime(pipeline) { try await $0.run() }
+        let second = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(second.map(\.status) == [.stopped])
         let chunk = try #require(second.last?.stopped.first?.chunkID)
         let before = api.downloads
-        let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+        let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(reports.count == 2)
-        let ending = try await night.ending(
+        let ending = try await fixture.ending(
           try #require(reports.last), downloads: api.downloads - before,
           jobs: api.jobNames.count - 2)
-        _ = try await night.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
-        return try await night.after(ending)
+        _ = try await fixture.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
+        return try await fixture.after(ending)
       }
     }
   }

@@ -11,22 +11,22 @@ import Vocabulary
 
 @Suite struct SubmitTests {
   private func client<R: Sendable>(
-    of night: PipelineFixture, _ body: @escaping @Sendable (ComplianceClient) async throws -> R
+    of fixture: PipelineFixture, _ body: @escaping @Sendable (ComplianceClient) async throws -> R
   ) async throws -> R {
     try await ComplianceClient.withClient(
-      baseURL: night.service, token: BearerToken(PipelineFixture.token), allowedHosts: [],
+      baseURL: fixture.service, token: BearerToken(PipelineFixture.token), allowedHosts: [],
       logger: PipelineFixture.logger, body)
   }
 
   @Test func aJobIsNamedAfterItsRunAndChunkAndGetsTheChunksBytes() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 50)
-      let pipeline = try night.pipeline()
-      try await night.withRuntime(pipeline) { runtime in
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 50)
+      let pipeline = try fixture.pipeline()
+      try await fixture.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
         _ = try await runtime.submit()
       }
-      let (name, key, chunk, attempt) = try await night.database.withConnection {
+      let (name, key, chunk, attempt) = try await fixture.database.withConnection {
         try await $0.query(
           """
           SELECT a.name, r.key, c.chunk_id, j.attempt
@@ -37,78 +37,78 @@ import Vocabulary
         ).onlyRow(as: String.self, String.self, Int.self, Int.self)
       }
       #expect(name == "lethe-\(key)-c\(chunk)-a\(attempt)")
-      try await night.withRuntime(pipeline) { runtime in
+      try await fixture.withRuntime(pipeline) { runtime in
         _ = try await runtime.run(resumeOnly: true)
       }
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }
 
   @Test func submitWaitsForTheJobOfAnotherProgram() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 50)
-      let pipeline = try night.pipeline()
-      let foreign = try await client(of: night) {
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 50)
+      let pipeline = try fixture.pipeline()
+      let foreign = try await client(of: fixture) {
         try await $0.createJob(type: .tweets, name: "somebody-else")
       }
-      try await night.withRuntime(pipeline) { runtime in
+      try await fixture.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
         let first = try await runtime.submit()
         // The users' slot is free. The posts' slot is in use.
         #expect(first.chunks == 1)
         #expect(first.waiting == 1)
       }
-      try await client(of: night) { _ = try await $0.cancelJob(id: foreign.id) }
-      try await night.withRuntime(pipeline) { runtime in
+      try await client(of: fixture) { _ = try await $0.cancelJob(id: foreign.id) }
+      try await fixture.withRuntime(pipeline) { runtime in
         #expect(try await runtime.submit().chunks == 1)
         _ = try await runtime.run(resumeOnly: true)
       }
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test func aLostChunkFileIsWrittenAgainFromTheWarehouse() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 1500)
-      let pipeline = try night.pipeline()
-      try await night.withRuntime(pipeline) { runtime in
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 1500)
+      let pipeline = try fixture.pipeline()
+      try await fixture.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
-        let files = try FileManager.default.subpathsOfDirectory(atPath: night.workDirectory)
+        let files = try FileManager.default.subpathsOfDirectory(atPath: fixture.workDirectory)
           .filter { $0.hasSuffix(".ids") }.sorted()
         #expect(files.count == 4)
-        try FileManager.default.removeItem(atPath: night.workDirectory + "/" + files[0])
+        try FileManager.default.removeItem(atPath: fixture.workDirectory + "/" + files[0])
         try "1\n2\n3\n".write(
-          toFile: night.workDirectory + "/" + files[1], atomically: true, encoding: .utf8)
+          toFile: fixture.workDirectory + "/" + files[1], atomically: true, encoding: .utf8)
         // Rows that were added since are now part of the key range.
-        try await night.execute(
+        try await fixture.execute(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
           VALUES (2500, 6, 'late', now());
           """)
-        try await night.keepCopy()
+        try await fixture.keepCopy()
         _ = try await runtime.run(resumeOnly: true)
       }
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test func aJobWhoseUploadURLHasExpiredIsReplaced() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 50)
-      let pipeline = try night.pipeline()
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 50)
+      let pipeline = try fixture.pipeline()
       // The job is created and the response is recorded. The upload does not happen in time.
-      try await night.withRuntime(pipeline) { runtime in
+      try await fixture.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
-        night.gate.hold { if case .uploadReceived = $0 { true } else { false } }
+        fixture.gate.hold { if case .uploadReceived = $0 { true } else { false } }
         let submitting = Task { try await runtime.submit() }
-        try await night.gate.reached { if case .uploadReceived = $0 { true } else { false } }
+        try await fixture.gate.reached { if case .uploadReceived = $0 { true } else { false } }
         submitting.cancel()
-        night.gate.release()
+        fixture.gate.release()
         _ = await submitting.result
       }
-      try await night.execute(
+      try await fixture.execute(
         """
         UPDATE compliance.jobs
         SET status = 'created', uploaded_at = NULL, finished_at = NULL, result_file = NULL,
@@ -116,10 +116,10 @@ import Vocabulary
             created_at = created_at - interval '1 hour',
             upload_expires_at = upload_expires_at - interval '1 hour'
         """)
-      let reports = try await night.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }
+      let reports = try await fixture.withRuntime(pipeline) { try await $0.run(resumeOnly: true) }
       #expect(reports.map(\.status) == [.done])
-      #expect(try await night.rowsThatDiffer() == 0)
-      let attempts = try await night.value("SELECT max(attempt) FROM lethe.job", as: Int.self)
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      let attempts = try await fixture.value("SELECT max(attempt) FROM lethe.job", as: Int.self)
       #expect(attempts == 2)
     }
   }
@@ -129,16 +129,16 @@ import Vocabulary
     try await proxy.serving { proxyURL in
       try await PipelineFixture.with {
         $0.publicURL = proxyURL
-      } _: { night in
-        proxy.forward(to: night.service)
-        try await night.invent()
-        let pipeline = try night.pipeline(api: proxyURL)
-        let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      } _: { fixture in
+        proxy.forward(to: fixture.service)
+        try await fixture.invent()
+        let pipeline = try fixture.pipeline(api: proxyURL)
+        let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(reports.map(\.status) == [.done])
         #expect(proxy.spoiledCalls > 10)
-        #expect(try await night.rowsThatDiffer() == 0)
-        #expect(try await night.ledgerFaults() == [])
-        let (jobs, chunks) = try await night.database.withConnection {
+        #expect(try await fixture.rowsThatDiffer() == 0)
+        #expect(try await fixture.ledgerFaults() == [])
+        let (jobs, chunks) = try await fixture.database.withConnection {
           try await $0.query(
             "SELECT (SELECT count(*) FROM compliance.jobs), (SELECT count(*) FROM lethe.chunk)"
           ).onlyRow(as: Int.self, Int.self)
@@ -151,13 +151,14 @@ import Vocabulary
   @Test func bytesAreSentOnlyToAllowedHosts() async throws {
     try await PipelineFixture.with {
       $0.publicURL = "http://localhost:1"
-    } _: { night in
-      try await night.invent(posts: 50)
-      let pipeline = try night.pipeline()
+    } _: { fixture in
+      try await fixture.invent(posts: 50)
+      let pipeline = try fixture.pipeline()
       await #expect {
-        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       } throws: { ($0 as? APIError)?.kind == .hostNotAllowed }
-      #expect(!night.gate.history.contains { if case .uploadReceived = $0 { true } else { false } })
+      #expect(
+        !fixture.gate.history.contains { if case .uploadReceived = $0 { true } else { false } })
     }
   }
 }

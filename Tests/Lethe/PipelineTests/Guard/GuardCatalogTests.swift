@@ -115,7 +115,7 @@ import Warehouse
       _ = try await shop.guards.install(
         IngestGuard(
           table: TableName(schema: "shop", name: "more"), id: "post_id", type: .tweets,
-          onReturn: .skip), tombstone: ThrowAwayTombstone.make)
+          onReturn: .skip), tombstone: ProbeTombstone.make)
       #expect(try await shop.guards.all().map(\.state) == [.active, .active])
     }
   }

@@ -38,7 +38,7 @@ import Warehouse
     try await IngestGuards(connection: connection, lockTimeoutSeconds: 3)
       .install(
         IngestGuard(table: table, id: id, type: type, onReturn: onReturn),
-        tombstone: ThrowAwayTombstone.make)
+        tombstone: ProbeTombstone.make)
   }
 
   private static func insert(_ ids: String, _ rest: String = "") -> String {
@@ -267,7 +267,7 @@ import Warehouse
         await #expect {
           _ = try await guards.install(
             IngestGuard(table: Self.posts, id: "post_id", type: .tweets, onReturn: .skip),
-            tombstone: ThrowAwayTombstone.make)
+            tombstone: ProbeTombstone.make)
         } throws: { error in
           let error = try #require(error as? GuardError, "\(error)")
           #expect(error.message.contains("warehouse.posts could not be locked within 0.05 s"))
@@ -334,8 +334,8 @@ import Warehouse
   }
 
   @Test func aRunWorksOnGuardedTablesAndItsDeletedRowsStayOut() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
       for (table, id, type, onReturn) in [
         ("posts", "post_id", "tweets", "skip"), ("post_media", "post_id", "tweets", "skip"),
         ("reposts", "reposted_post_id", "tweets", "raise"), ("users", "user_id", "users", "skip"),
@@ -345,24 +345,24 @@ import Warehouse
           [
             "guard", "install", "warehouse.\(table)", "--id", id, "--type", type, "--on-return",
             onReturn,
-          ], environment: night.environment)
+          ], environment: fixture.environment)
         #expect(ending.code == 0, "\(ending.stderr)")
       }
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
       // The ingest delivers all rows again.
-      try await night.execute(
+      try await fixture.execute(
         """
         INSERT INTO warehouse.users SELECT * FROM before.users ON CONFLICT DO NOTHING;
         INSERT INTO warehouse.posts SELECT * FROM before.posts ON CONFLICT DO NOTHING;
         INSERT INTO warehouse.post_media SELECT * FROM before.post_media ON CONFLICT DO NOTHING
         """)
       await #expect(throws: PostgreSQLError.self) {
-        try await night.execute("INSERT INTO warehouse.reposts SELECT * FROM before.reposts")
+        try await fixture.execute("INSERT INTO warehouse.reposts SELECT * FROM before.reposts")
       }
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }
 
@@ -429,7 +429,7 @@ import Warehouse
             .install(
               IngestGuard(
                 table: TableName(schema: "shop", name: "posts"), id: "post_id", type: .tweets,
-                onReturn: .skip), tombstone: ThrowAwayTombstone.make)
+                onReturn: .skip), tombstone: ProbeTombstone.make)
         }
         #expect("\(error!)".contains(table.says))
       }

@@ -42,11 +42,11 @@ struct GuardedShop: Sendable {
     _ onReturn: IngestGuard.OnReturn = .skip, acknowledging names: [String]? = nil
   ) async throws -> GuardProof {
     try await guards.install(
-      guarding(onReturn), acknowledging: names, tombstone: ThrowAwayTombstone.make)
+      guarding(onReturn), acknowledging: names, tombstone: ProbeTombstone.make)
   }
 
   func prove() async throws -> GuardProof {
-    try await guards.prove(guarding(), tombstone: ThrowAwayTombstone.make)
+    try await guards.prove(guarding(), tombstone: ProbeTombstone.make)
   }
 
   func value<Value: ColumnDecodable & Sendable>(_ sql: SQL, as type: Value.Type) async throws

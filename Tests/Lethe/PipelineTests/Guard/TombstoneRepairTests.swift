@@ -14,30 +14,30 @@ import Testing
     frozenTypes: Bool = false,
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
-    try await TypedTargetTests.withNight(deleted: ["users": [1], "posts": [8]]) { night in
-      let pipeline = try night.pipeline { _ in
+    try await TypedTargetTests.withNight(deleted: ["users": [1], "posts": [8]]) { fixture in
+      let pipeline = try fixture.pipeline { _ in
         TypedTargetTests.yaml(listType: "tweets", pinned: "none")
       }
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      #expect(try await tombstones(night) == ["tweets/5", "tweets/7", "tweets/8", "users/1"])
-      try await night.execute(
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      #expect(try await tombstones(fixture) == ["tweets/5", "tweets/7", "tweets/8", "users/1"])
+      try await fixture.execute(
         """
         UPDATE lethe.tombstone AS t SET job_id = e.job_id, deleted_at = e.applied_at
         FROM lethe.event AS e WHERE t.type = 'tweets' AND t.id = 8 AND e.id = 8 AND e.cause_id = 1
         """)
       if !frozenTypes {
-        try await night.execute(
+        try await fixture.execute(
           """
           UPDATE lethe.run SET definition = definition #- '{datasets,0,targets,0,type}'
             #- '{datasets,0,targets,1,type}' #- '{datasets,1,targets,0,type}'
           """)
       }
-      try await body(night)
+      try await body(fixture)
     }
   }
 
-  private static func tombstones(_ night: PipelineFixture) async throws -> [String] {
-    try await night.database.withConnection {
+  private static func tombstones(_ fixture: PipelineFixture) async throws -> [String] {
+    try await fixture.database.withConnection {
       try await $0.query("SELECT type || '/' || id FROM lethe.tombstone ORDER BY 1")
         .rows(as: String.self)
     }
@@ -114,11 +114,11 @@ import Testing
 
   @Test(arguments: cases)
   func onlyTombstonesThatAreProvenWrongAreRemoved(fault: Case) async throws {
-    try await Self.withFormerNight(frozenTypes: fault.frozenTypes) { night in
-      try await night.execute(fault.before)
-      let definition = try night.pipeline { _ in Self.today(fault.type) }.definition
+    try await Self.withFormerNight(frozenTypes: fault.frozenTypes) { fixture in
+      try await fixture.execute(fault.before)
+      let definition = try fixture.pipeline { _ in Self.today(fault.type) }.definition
       #expect((definition.datasets[0].targets[0].id == nil) == (fault.type == nil))
-      try await night.database.withConnection { connection in
+      try await fixture.database.withConnection { connection in
         let repair = TombstoneRepair(connection: connection)
         let found = try await repair.findings(definition)
         #expect(found.wrong == fault.wrong)
@@ -127,21 +127,21 @@ import Testing
         let dry = try await repair.repair(definition, by: "ann", note: nil, isDryRun: true)
         #expect(dry == found)
         #expect(
-          try await Self.tombstones(night) == ["tweets/5", "tweets/7", "tweets/8", "users/1"])
+          try await Self.tombstones(fixture) == ["tweets/5", "tweets/7", "tweets/8", "users/1"])
         let done = try await repair.repair(definition, by: "ann", note: nil, isDryRun: false)
         #expect(done.wrong == fault.wrong)
         #expect((done.sealNumber == nil) == fault.wrong.isEmpty)
         let left = fault.wrong.isEmpty ? ["tweets/5", "tweets/7"] : ["tweets/5"]
-        #expect(try await Self.tombstones(night) == left + ["tweets/8", "users/1"])
+        #expect(try await Self.tombstones(fixture) == left + ["tweets/8", "users/1"])
       }
     }
   }
 
   @Test func checkNamesTheRepairCommandAndTheChainRecordsTheRepair() async throws {
-    try await Self.withFormerNight { night in
-      let file = try night.definitionFile { _ in Self.today("none") }
+    try await Self.withFormerNight { fixture in
+      let file = try fixture.definitionFile { _ in Self.today("none") }
       func lethe(_ arguments: String...) async throws -> Program.Ending {
-        try await Program.run("lethe", arguments, environment: night.environment)
+        try await Program.run("lethe", arguments, environment: fixture.environment)
       }
       let check = try await lethe("check", file)
       #expect(check.code == 0, "\(check.stderr)")
@@ -154,7 +154,7 @@ import Testing
       #expect(dry.code == 0, "\(dry.stderr)")
       #expect(dry.json["tombstones"] as? Int == 1)
       #expect(dry.json["seal"] == nil)
-      #expect(try await Self.tombstones(night).contains("tweets/7"))
+      #expect(try await Self.tombstones(fixture).contains("tweets/7"))
 
       let repair = try await lethe(
         "guard", "repair", file, "--by", "ann", "--note", "7 is a list", "--output", "json")
@@ -162,7 +162,7 @@ import Testing
       #expect(repair.json["wrong"] as? [String: Int] == ["shop.lists": 1])
       #expect(repair.json["justified"] as? [String: Int] == ["shop.lists": 1])
       let seal = try #require(repair.json["seal"] as? Int)
-      #expect(try await Self.tombstones(night) == ["tweets/5", "tweets/8", "users/1"])
+      #expect(try await Self.tombstones(fixture) == ["tweets/5", "tweets/8", "users/1"])
 
       let show = try await lethe("audit", "show", "7")
       for text in [
@@ -186,12 +186,12 @@ import Testing
         INSERT INTO lethe.withdrawn_tombstone VALUES (1, 'tweets', 9, 'deleted', 1, now(), 'shop.lists')
         """,
       ] {
-        try await night.execute(
+        try await fixture.execute(
           "CREATE TABLE kept AS TABLE lethe.withdrawn_tombstone; \(trusted: damage)")
         let found = try await lethe("audit", "verify")
         #expect(found.code == 1)
         #expect(found.stdout.contains("lethe.withdrawn_tombstone"), "\(found.stdout)")
-        try await night.execute(
+        try await fixture.execute(
           """
           TRUNCATE lethe.withdrawn_tombstone;
           INSERT INTO lethe.withdrawn_tombstone TABLE kept; DROP TABLE kept

@@ -71,19 +71,19 @@ import Testing
         ids.filter { all.contains($0) }.map { CollectTests.event($0) }.joined()
       }
       return try await ScriptedAPI(script).serving { url in
-        let night = PipelineFixture(
+        let fixture = PipelineFixture(
           database: database, service: url, gate: TestGate(),
           directory: FileManager.default.temporaryDirectory
             .appending(path: "typed-\(database.name)").path)
-        defer { try? FileManager.default.removeItem(atPath: night.directory) }
-        try await night.execute(tables)
-        return try await body(night)
+        defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
+        try await fixture.execute(tables)
+        return try await body(fixture)
       }
     }
   }
 
-  private static func texts(_ night: PipelineFixture, _ sql: SQL) async throws -> [String] {
-    try await night.database.withConnection {
+  private static func texts(_ fixture: PipelineFixture, _ sql: SQL) async throws -> [String] {
+    try await fixture.database.withConnection {
       try await $0.query(sql).rows(as: String.self)
     }
   }
@@ -107,41 +107,41 @@ import Testing
   func deletedRowsLeaveTombstonesOfTheirType(
     listType: String, pinned: String, tombstones: [String], records: [String]
   ) async throws {
-    try await Self.withNight(deleted: ["users": [1], "posts": [60]]) { night in
-      let pipeline = try night.pipeline { _ in Self.yaml(listType: listType, pinned: pinned) }
-      let report = try await night.withRuntime(pipeline) { try await $0.run() }.last
+    try await Self.withNight(deleted: ["users": [1], "posts": [60]]) { fixture in
+      let pipeline = try fixture.pipeline { _ in Self.yaml(listType: listType, pinned: pinned) }
+      let report = try await fixture.withRuntime(pipeline) { try await $0.run() }.last
       #expect(report?.status == .done)
       #expect(
         try await Self.texts(
-          night, "SELECT type || '/' || id FROM lethe.tombstone ORDER BY 1") == tombstones)
+          fixture, "SELECT type || '/' || id FROM lethe.tombstone ORDER BY 1") == tombstones)
       #expect(
         try await Self.texts(
-          night,
+          fixture,
           """
           SELECT type || '/' || id || ' of ' || cause_id FROM lethe.event
           WHERE cause_id IS NOT NULL ORDER BY 1
           """) == records)
       // The members of the lists are deleted too, for every type of list ID.
       #expect(
-        try await Self.texts(night, "SELECT list_id::text FROM shop.members") == ["9"])
-      #expect(try await Self.texts(night, "SELECT list_id::text FROM shop.lists") == ["9"])
-      #expect(try await night.ledgerFaults() == [])
+        try await Self.texts(fixture, "SELECT list_id::text FROM shop.members") == ["9"])
+      #expect(try await Self.texts(fixture, "SELECT list_id::text FROM shop.lists") == ["9"])
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   /// The guard then accepts a post that was not deleted.
   @Test func theGuardAcceptsAPostWithTheIDOfADeletedList() async throws {
-    try await Self.withNight(deleted: ["users": [1]]) { night in
-      let pipeline = try night.pipeline { _ in Self.yaml(listType: "none") }
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+    try await Self.withNight(deleted: ["users": [1]]) { fixture in
+      let pipeline = try fixture.pipeline { _ in Self.yaml(listType: "none") }
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       let installed = try await Program.run(
         "lethe", ["guard", "install", "shop.posts", "--id", "post_id"],
-        environment: night.environment)
+        environment: fixture.environment)
       #expect(installed.code == 0, "\(installed.stderr)")
-      try await night.execute(
+      try await fixture.execute(
         "DELETE FROM shop.posts; INSERT INTO shop.posts VALUES (5, 1), (7, 2), (8, 2)")
       #expect(
-        try await Self.texts(night, "SELECT post_id::text FROM shop.posts ORDER BY 1")
+        try await Self.texts(fixture, "SELECT post_id::text FROM shop.posts ORDER BY 1")
           == ["7", "8"])
     }
   }

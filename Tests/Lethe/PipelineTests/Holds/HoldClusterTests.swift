@@ -21,8 +21,8 @@ import Warehouse
   /// An ordinary table on one server: the rows that a writer changed wait, and the others are restored.
   @Test func aRowThatAWriterHidAfterTheExportStaysHidden() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
-      try await nights.night([:], [1: "protected"])
-      try await nights.night(checks: false) {
+      try await nights.run([:], [1: "protected"])
+      try await nights.run(checks: false) {
         try await nights.execute(
           "SET search_path = shop; \(trusted: Self.written)")
       }
@@ -85,8 +85,8 @@ import Warehouse
     try await NightlyFixture.with(Shop(restore: "none"), Self.rows) { nights in
       try await Self.foreign(nights)
       #expect(try await nights.findings().filter { $0.severity == .error } == [])
-      try await nights.night([:], [1: "protected"], checks: false)
-      try await nights.night(checks: false)
+      try await nights.run([:], [1: "protected"], checks: false)
+      try await nights.run(checks: false)
       #expect(
         try await nights.rows("SELECT DISTINCT visibility FROM shop.posts") == ["(protected)"])
     }
@@ -103,8 +103,8 @@ import Warehouse
       let errors = try await nights.findings().filter { $0.severity == .error }
       #expect(errors.allSatisfy { $0.message.contains("key") })
       guard errors == [] else { return }
-      try await nights.night([:], [1: "protected"], checks: false)
-      try await nights.night(checks: false) {
+      try await nights.run([:], [1: "protected"], checks: false)
+      try await nights.run(checks: false) {
         try await nights.execute(
           "UPDATE shop.posts SET visibility = 'friends' WHERE post_id IN (3, 13)")
       }
@@ -118,8 +118,8 @@ import Warehouse
   @Test func aRowThatWasWrittenAfterTheExportIsRestoredIfRowVersionsAreIgnored() async throws {
     let shop = Shop(restore: "{visibility: public, if_written: ignore}")
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([5: "protected"], [1: "protected"])
-      try await nights.night {
+      try await nights.run([5: "protected"], [1: "protected"])
+      try await nights.run {
         try await nights.change("UPDATE posts SET likes = 3; UPDATE users SET likes = 1")
       }
     }
@@ -130,7 +130,7 @@ import Warehouse
   /// Both commands fail before they change anything.
   @Test func aStandbyIsRefused() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
-      try await nights.night([5: "protected"])
+      try await nights.run([5: "protected"])
       try await SecondServer.with { server in
         let moved = nights.moved(to: try await server.restore(nights.url))
         try await server.becomeStandby()
@@ -153,7 +153,7 @@ import Warehouse
     transactionsAhead: Int
   ) async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
-      try await nights.night([:], [1: "protected"])
+      try await nights.run([:], [1: "protected"])
       nights.answer([:])
       try await nights.withRuntime { try await nights.collect($0) }
       try await nights.execute("SET search_path = shop; \(trusted: Self.written)")
@@ -166,7 +166,7 @@ import Warehouse
         #expect(
           try await moved.rows("SELECT DISTINCT visibility FROM shop.users") == ["(protected)"])
         // The next run exports from this server.
-        try await moved.night(checks: false)
+        try await moved.run(checks: false)
         #expect(
           try await moved.rows("SELECT visibility, count(*) FROM shop.posts GROUP BY visibility")
             == ["(internal,10)", "(public,10)"])
@@ -177,16 +177,16 @@ import Warehouse
   /// A row that was hidden on one server is restored on the other. The row version is checked there as usual.
   @Test func holdsFromAnotherServerAreReleasedAsUsual() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
-      try await nights.night([7: "protected"], [1: "protected"])
+      try await nights.run([7: "protected"], [1: "protected"])
       try await SecondServer.with { server in
         let moved = nights.moved(to: try await server.restore(nights.url))
         try await moved.change("UPDATE posts SET visibility = 'friends' WHERE post_id = 3")
-        try await moved.night([7: "protected"], stillHidden: [8]) {
+        try await moved.run([7: "protected"], stillHidden: [8]) {
           try await moved.change("UPDATE posts SET likes = 1 WHERE post_id = 8")
         }
         #expect(try await moved.visibility(3) == "friends")
         #expect(try await moved.visibility(8) == "protected")
-        try await moved.night()
+        try await moved.run()
         #expect(try await moved.visibility(7) == "public")
         #expect(try await moved.visibility(8) == "internal")
       }

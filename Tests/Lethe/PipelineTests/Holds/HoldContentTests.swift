@@ -18,13 +18,13 @@ import Testing
     ["ignore", "{redact: {text: ''}}"])
   func aKeptPostStaysHiddenUntilItsAnswerIsClean(reason: String, action: String) async throws {
     try await NightlyFixture.with(Shop(postActions: [reason: action]), Self.rows) { nights in
-      try await nights.night([9: "protected"])
+      try await nights.run([9: "protected"])
       if action != "ignore" { try await nights.declare("UPDATE posts SET text = ''") }
       for _ in 0..<2 {
-        try await nights.night([9: reason])
+        try await nights.run([9: reason])
         #expect(try await nights.visibility(9) == "protected")
       }
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(9) == "internal")
     }
   }
@@ -43,7 +43,7 @@ import Testing
       userActions: [reason: action.own],
       reachedActions: ["deleted": "ignore"].merging([reason: action.reached]) { $1 })
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([:], [1: "protected"])
+      try await nights.run([:], [1: "protected"])
       switch action.own {
       case "ignore": break
       case "delete": try await nights.declare("DELETE FROM users")
@@ -51,16 +51,16 @@ import Testing
       }
       if action.reached != "ignore" { try await nights.declare("UPDATE posts SET text = ''") }
       for _ in 0..<2 {
-        try await nights.night([:], [1: reason])
+        try await nights.run([:], [1: reason])
         #expect(try await nights.visibility(9) == "protected")
       }
       if action.own == "delete" {
         // The user's row is gone, so Lethe does not ask about the user. The posts stay hidden until the row is back.
-        try await nights.night()
+        try await nights.run()
         #expect(try await nights.visibility(9) == "protected")
         try await nights.change("INSERT INTO users VALUES (1, 'again')")
       }
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(9) == "internal")
     }
   }
@@ -71,11 +71,11 @@ import Testing
     reason: String, way: Shop.Way
   ) async throws {
     try await NightlyFixture.with(Shop(way: way), Self.rows) { nights in
-      try await nights.night([9: "protected"])
+      try await nights.run([9: "protected"])
       if reason == "geo_scrubbed" {
         try await nights.declare("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
       }
-      try await nights.night([9: reason])
+      try await nights.run([9: reason])
       #expect(try await nights.visibility(9) == "internal")
     }
   }
@@ -150,10 +150,10 @@ import Testing
     try await NightlyFixture.with(shop, Self.rows) { nights in
       let own: [Int64: String] = holders[0] ? [9: "protected"] : [:]
       let author: [Int64: String] = holders[1] ? [1: "protected"] : [:]
-      try await nights.night(own, author, checks: false)
-      try await nights.night([9: taken.reason], author, checks: false)
-      try await nights.night([:], author, checks: false)
-      try await nights.night(checks: false)
+      try await nights.run(own, author, checks: false)
+      try await nights.run([9: taken.reason], author, checks: false)
+      try await nights.run([:], author, checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.rows(Self.post) == [taken.left])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
     }
@@ -166,9 +166,9 @@ import Testing
       postActions: ["deleted": "{redact: {text: ''}}"],
       userActions: ["protected": "{protect: {set: {visibility: protected}, restore: former}}"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([9: "deleted"], checks: false)
-      try await nights.night([9: "protected"], checks: false)
-      try await nights.night(checks: false)
+      try await nights.run([9: "deleted"], checks: false)
+      try await nights.run([9: "protected"], checks: false)
+      try await nights.run(checks: false)
       #expect(
         try await nights.rows("SELECT visibility, text FROM shop.posts") == [#"(internal,"")"#])
     }
@@ -179,10 +179,10 @@ import Testing
   func lethesOwnWritesDoNotPreventARestore(way: Shop.Way) async throws {
     let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([9: "protected"], [1: "protected"])
+      try await nights.run([9: "protected"], [1: "protected"])
       try await nights.declare("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
       // The posts' dataset scrubs the row, and the users' dataset restores it, in either order.
-      try await nights.night([9: "geo_scrubbed"])
+      try await nights.run([9: "geo_scrubbed"])
       #expect(try await nights.visibility(9) == "internal")
     }
   }
@@ -195,10 +195,10 @@ import Testing
       userActions: ["protected": "{protect: {set: {visibility: protected}, restore: former}}"])
     shop.reachedSet = "{visibility: protected, text: '', raw: '{}'}"
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([9: "protected"], [1: "protected"], checks: false)
+      try await nights.run([9: "protected"], [1: "protected"], checks: false)
       let kept: SQL = "SELECT count(*) FROM lethe.hold AS h WHERE h::text ~ 'words|\\men\\M'"
       #expect(try await nights.rows(kept) == ["(1)"])
-      try await nights.night([9: "deleted"], [1: "protected"], checks: false)
+      try await nights.run([9: "deleted"], [1: "protected"], checks: false)
       #expect(try await nights.rows(kept) == ["(0)"])
     }
   }

@@ -74,11 +74,11 @@ import Warehouse
     edit: Edit, by holders: [Bool]
   ) async throws {
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
-      try await nights.night(
+      try await nights.run(
         holders[0] ? [9: "protected", 11: "protected"] : [:],
         holders[1] ? [1: "protected"] : [:])
       try nights.edit(edit.old, to: edit.new, of: edit.dataset)
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
     }
   }
@@ -87,9 +87,9 @@ import Warehouse
   @Test func heldRowsOutsideANarrowerWhereAreCountedUntilTheyAreExportedAgain() async throws {
     let shop = Shop(postKeys: ["where: post_id > 0"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([9: "protected", 11: "protected"])
+      try await nights.run([9: "protected", 11: "protected"])
       try nights.edit("where: post_id > 0", to: "where: post_id > 9")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(9) == "protected")
       #expect(try await nights.visibility(11) == "friends")
       let findings = try await nights.findings().filter { $0.message.contains("hold") }
@@ -97,7 +97,7 @@ import Warehouse
       let status = try await nights.lethe("status")
       #expect(status.stdout.contains("hold"), "\(status.stdout)")
       try nights.edit("where: post_id > 9", to: "where: post_id > 0")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(9) == "internal")
       #expect(try await nights.findings().filter { $0.message.contains("hold") } == [])
     }
@@ -112,20 +112,20 @@ import Warehouse
         texts[name] = try Self.alone(name, whole)
       }
       var last = whole
-      func night(_ name: String, _ posts: [Int64: String], _ users: [Int64: String]) async throws {
+      func run(_ name: String, _ posts: [Int64: String], _ users: [Int64: String]) async throws {
         let text = try #require(texts[name])
         try nights.edit(last, to: text)
         last = text
-        try await nights.night(posts, users)
+        try await nights.run(posts, users)
       }
-      for name in order { try await night(name, [9: "protected"], [1: "protected"]) }
-      try await night("posts", [:], [1: "protected"])
+      for name in order { try await run(name, [9: "protected"], [1: "protected"]) }
+      try await run("posts", [:], [1: "protected"])
       #expect(try await nights.visibility(9) == "protected")
-      try await night("posts", [9: "protected"], [:])
-      try await night("users", [9: "protected"], [:])
+      try await run("posts", [9: "protected"], [:])
+      try await run("users", [9: "protected"], [:])
       #expect(try await nights.visibility(9) == "protected")
       #expect(try await nights.visibility(8) == "public")
-      try await night("posts", [:], [:])
+      try await run("posts", [:], [:])
       #expect(try await nights.visibility(9) == "internal")
     }
   }
@@ -133,14 +133,14 @@ import Warehouse
   /// Both pipelines ask about the same posts. The newest answer counts, and it does not matter which pipeline got it.
   @Test func theNewestAnswerAboutAnIDCountsAcrossPipelines() async throws {
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
-      try await nights.night([9: "protected"])
+      try await nights.run([9: "protected"])
       try nights.edit("name: shop", to: "name: store")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(9) == "internal")
-      try await nights.night([9: "protected"])
+      try await nights.run([9: "protected"])
       try nights.edit("name: store", to: "name: shop")
-      try await nights.night([9: "protected"])
-      try await nights.night()
+      try await nights.run([9: "protected"])
+      try await nights.run()
       #expect(try await nights.visibility(9) == "internal")
     }
   }
@@ -148,7 +148,7 @@ import Warehouse
   /// A dataset with another name asks about a part of the same IDs.
   @Test func theNewestAnswerAboutAnIDCountsAcrossDatasets() async throws {
     try await NightlyFixture.with(Shop(way: .postsFirst), Self.rows) { nights in
-      try await nights.night([9: "protected", 11: "protected"])
+      try await nights.run([9: "protected", 11: "protected"])
       let whole = nights.definition
       // Another dataset replaces the posts' dataset. It asks about the same table by the same IDs.
       let posts = try Self.part("posts", whole)
@@ -156,7 +156,7 @@ import Warehouse
         posts,
         to: posts.replacing("  posts:\n", with: "  recent:\n")
           .replacing("    actions:", with: "    where: post_id > 9\n    actions:"))
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(11) == "friends")
       #expect(try await nights.visibility(9) == "protected")
     }

@@ -30,16 +30,16 @@ import Warehouse
       set: "{visibility: protected}", restore: "former",
       reachedSet: "{visibility: protected, latitude: null}")
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([9: "protected"], [2: "protected"], checks: false)
+      try await nights.run([9: "protected"], [2: "protected"], checks: false)
       try await nights.change(SQL(trusted: key))
       // A further holder is added, and a scrubbed value is removed from the hold.
-      try await nights.night([10: "geo_scrubbed"], [1: "protected", 2: "protected"], checks: false)
-      try await nights.night([:], [1: "protected"], checks: false)
+      try await nights.run([10: "geo_scrubbed"], [1: "protected", 2: "protected"], checks: false)
+      try await nights.run([:], [1: "protected"], checks: false)
       #expect(try await nights.visibility(9) == "protected", "the author holds it")
       #expect(
         try await nights.rows("SELECT visibility, latitude FROM shop.posts WHERE post_id = 10")
           == ["(friends,)"], "what was scrubbed does not come back")
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(
         try await nights.rows(
           "SELECT post_id, visibility, latitude FROM shop.posts WHERE post_id < 10")
@@ -55,11 +55,11 @@ import Warehouse
       reachedSet: "{visibility: protected, latitude: null}",
       postActions: ["geo_scrubbed": "ignore"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([:], [2: "protected"], checks: false)
+      try await nights.run([:], [2: "protected"], checks: false)
       try nights.edit(
         "set: {visibility: protected, latitude: null}", to: "set: {visibility: protected}")
       try await nights.change("ALTER TABLE posts DROP latitude")
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.visibility(10) == "friends")
     }
   }
@@ -74,8 +74,8 @@ import Warehouse
       restore: "former", postActions: ["deleted": "ignore"], userActions: ["deleted": "delete"],
       reachedActions: ["deleted": "ignore"])
     try await NightlyFixture.with(shop, rows) { nights in
-      try await nights.night([9: "protected"], [1: "protected"], checks: false)
-      try await nights.night([9: "deactivated"], [1: "deleted"], checks: false)
+      try await nights.run([9: "protected"], [1: "protected"], checks: false)
+      try await nights.run([9: "deactivated"], [1: "deleted"], checks: false)
       #expect(
         try await nights.rows("SELECT count(*) FROM shop.posts WHERE author_id = 1") == ["(0)"])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
@@ -85,18 +85,18 @@ import Warehouse
   /// The table has another name for some time. The hold waits.
   @Test func aMissingTableKeepsItsHolds() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
-      try await nights.night([:], [2: "protected"], checks: false)
+      try await nights.run([:], [2: "protected"], checks: false)
       let definition = nights.definition
       let users = try HoldDefinitionTests.alone("users", definition)
       let bare = try #require(users.range(of: "    targets:")).lowerBound
       try nights.edit(definition, to: String(users[..<bare]))
       try await nights.execute("ALTER TABLE shop.posts RENAME TO old_posts")
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.rows("SELECT table_name FROM lethe.hold") == ["(shop.posts)"])
       let findings = try await nights.findings().filter { $0.message.contains("cannot be found") }
       #expect(findings.map { $0.message.contains("shop.posts") } == [true])
       try await nights.execute("ALTER TABLE shop.old_posts RENAME TO posts")
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.visibility(10) == "friends")
     }
   }

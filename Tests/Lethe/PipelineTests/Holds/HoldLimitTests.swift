@@ -25,9 +25,9 @@ import Warehouse
   @Test(arguments: Shop.Way.allCases)
   func anEmptyResultThatWouldRestoreEveryRowStopsTheRun(way: Shop.Way) async throws {
     try await NightlyFixture.with(Shop(way: way), Self.posts(100)) { nights in
-      try await nights.night(Self.protected(1...100))
+      try await nights.run(Self.protected(1...100))
       nights.answer("tweets", body: "")
-      let report = try await nights.night(status: .stopped, checks: false)
+      let report = try await nights.run(status: .stopped, checks: false)
       #expect(try await nights.rows(Self.hidden) == ["(100)"])
       let stopped = try #require(report.stopped.first)
       #expect(report.stopped.count == 1)
@@ -77,10 +77,10 @@ import Warehouse
     try await NightlyFixture.with(
       Shop(limits: share.limits), Self.posts(Int(share.held))
     ) { nights in
-      try await nights.night(Self.protected(1...share.held))
+      try await nights.run(Self.protected(1...share.held))
       let left =
         share.released < share.held ? Self.protected(share.released + 1...share.held) : [:]
-      try await nights.night(left, status: share.stops ? .stopped : .done, checks: false)
+      try await nights.run(left, status: share.stops ? .stopped : .done, checks: false)
       if share.stops {
         #expect(try await nights.rows(Self.hidden) == ["(\(share.held))"])
       } else {
@@ -100,8 +100,8 @@ import Warehouse
       INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 101) AS p
       """
     ) { nights in
-      try await nights.night([:], [1: "protected"])
-      let report = try await nights.night(status: stops ? .stopped : .done, checks: false)
+      try await nights.run([:], [1: "protected"])
+      let report = try await nights.run(status: stops ? .stopped : .done, checks: false)
       guard stops else { return try await nights.expectRows() }
       #expect(try await nights.rows(Self.hidden) == ["(101)"])
       let stopped = try #require(report.stopped.first)
@@ -117,8 +117,8 @@ import Warehouse
       way: .postsFirst, limits: ", max_restored_percent: 100, max_restored_rows: 25",
       postKeys: ["chunk: {ids: 10}"])
     try await NightlyFixture.with(shop, Self.posts(39)) { nights in
-      try await nights.night(Self.protected(1...39))
-      let report = try await nights.night(status: .stopped, checks: false)
+      try await nights.run(Self.protected(1...39))
+      let report = try await nights.run(status: .stopped, checks: false)
       #expect(report.stopped.count == 2)
       #expect(try await nights.rows(Self.hidden) == ["(19)"])
     }
@@ -128,9 +128,9 @@ import Warehouse
   @Test func theShareRefersToTheHoldersInTheChunksRange() async throws {
     let shop = Shop(way: .postsFirst, postKeys: ["chunk: {ids: 50}"])
     try await NightlyFixture.with(shop, Self.posts(149)) { nights in
-      try await nights.night(Self.protected(1...149))
+      try await nights.run(Self.protected(1...149))
       // The result names 25 of the first chunk's 50 IDs, and no other IDs.
-      let report = try await nights.night(
+      let report = try await nights.run(
         Self.protected(26...149), status: .stopped, checks: false)
       #expect(report.stopped.count == 1)
       #expect(try await nights.rows(Self.hidden) == ["(149)"])
@@ -140,15 +140,15 @@ import Warehouse
   /// IDs whose answers are clean in every run release nothing.
   @Test func idsThatHoldNoRowAreNotCounted() async throws {
     try await NightlyFixture.with(Shop(), Self.posts(200)) { nights in
-      try await nights.night(Self.protected(1...5))
-      try await nights.night(Self.protected(2...5))
-      try await nights.night()
+      try await nights.run(Self.protected(1...5))
+      try await nights.run(Self.protected(2...5))
+      try await nights.run()
     }
   }
 
   @Test func aStoppedRunIsShownByItsExitCodeAndItsPlan() async throws {
     try await NightlyFixture.with(Shop(), Self.posts(50)) { nights in
-      try await nights.night(Self.protected(1...50))
+      try await nights.run(Self.protected(1...50))
       nights.answer([:])
       try await nights.withRuntime { try await nights.collect($0) }
       let plan = try await nights.lethe("plan", "PIPELINE", "--output", "json")

@@ -21,11 +21,11 @@ import Testing
   @Test(arguments: Shop.Way.allCases, Shop.restores)
   func aColumnThatIsNotHeldMayChangeBeforeTheExport(way: Shop.Way, restore: String) async throws {
     try await Self.with(Shop(way: way, restore: restore)) { nights in
-      try await nights.night([10: "protected"], [1: "protected"])
+      try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change("UPDATE posts SET likes = likes + 1; UPDATE users SET likes = 3")
-      try await nights.night([10: "protected"], [1: "protected"])
+      try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change("UPDATE posts SET likes = likes + 1, text = 'mended'")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(10) == "internal")
     }
   }
@@ -35,14 +35,14 @@ import Testing
   func aRowThatIsWrittenAfterTheExportWaitsForTheNextCleanAnswer(restore: String) async throws {
     let shop = Shop(restore: restore, userActions: ["deactivated": "ignore"])
     try await Self.with(shop) { nights in
-      try await nights.night([10: "protected"], [1: "protected"])
-      try await nights.night(stillHidden: [9, 10]) {
+      try await nights.run([10: "protected"], [1: "protected"])
+      try await nights.run(stillHidden: [9, 10]) {
         try await nights.change("UPDATE posts SET likes = 5 WHERE post_id IN (9, 10)")
       }
       #expect(try await nights.visibility(8) == "public")
       // These answers are not clean, so they do not restore the rows either.
-      try await nights.night([10: "protected"], [1: "deactivated"], stillHidden: [9])
-      try await nights.night()
+      try await nights.run([10: "protected"], [1: "deactivated"], stillHidden: [9])
+      try await nights.run()
       #expect(try await nights.visibility(9) == "internal")
       #expect(try await nights.visibility(10) == "internal")
     }
@@ -51,8 +51,8 @@ import Testing
   /// After the export, the writer sets the value that Lethe had set. The reason is unknown.
   @Test func aWriterThatHidesTheRowAgainAfterTheExportKeepsItHiddenInThatRun() async throws {
     try await Self.with(Shop()) { nights in
-      try await nights.night([10: "protected"])
-      try await nights.night(stillHidden: [10], checks: false) {
+      try await nights.run([10: "protected"])
+      try await nights.run(stillHidden: [10], checks: false) {
         try await nights.change(
           "UPDATE posts SET text = 'other words', visibility = 'protected' WHERE post_id = 10")
       }
@@ -65,16 +65,16 @@ import Testing
     async throws
   {
     try await Self.with(Shop(way: way)) { nights in
-      try await nights.night([10: "protected"], [1: "protected"])
+      try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change(
         "UPDATE posts SET visibility = \(theirs) WHERE post_id IN (9, 10)", opens: [9, 10])
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(9) == theirs)
       #expect(try await nights.visibility(10) == theirs)
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
       // The hold is closed permanently. If the operator hides the row now, it stays hidden.
       try await nights.change("UPDATE posts SET visibility = 'protected' WHERE post_id IN (9, 10)")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(9) == "protected")
       #expect(try await nights.visibility(10) == "protected")
     }
@@ -83,8 +83,8 @@ import Testing
   /// The column is changed between export and apply, not before. The values show this too.
   @Test func aRowWhoseHeldColumnChangesAfterTheExportIsNotRestored() async throws {
     try await Self.with(Shop()) { nights in
-      try await nights.night([10: "protected"], [1: "protected"])
-      try await nights.night {
+      try await nights.run([10: "protected"], [1: "protected"])
+      try await nights.run {
         try await nights.change(
           "UPDATE posts SET visibility = 'friends' WHERE post_id IN (9, 10)", opens: [9, 10])
       }
@@ -95,13 +95,13 @@ import Testing
   @Test(arguments: Shop.Way.allCases)
   func aRowThatAnotherWriterOpenedIsHiddenAgainAndGetsThatWritersValue(way: Shop.Way) async throws {
     try await Self.with(Shop(way: way, restore: "former")) { nights in
-      try await nights.night([10: "protected"], [1: "protected"])
+      try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change(
         "UPDATE posts SET visibility = 'friends' WHERE post_id IN (9, 10)", opens: [9, 10])
-      try await nights.night([10: "protected"], [1: "protected"])
+      try await nights.run([10: "protected"], [1: "protected"])
       #expect(try await nights.visibility(9) == "protected")
       #expect(try await nights.visibility(10) == "protected")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(9) == "friends")
       #expect(try await nights.visibility(10) == "friends")
     }
@@ -110,11 +110,11 @@ import Testing
   /// The row is shown and hidden again before the next run reads it. The held column has the value that Lethe set.
   @Test func aHeldColumnThatWasChangedAndChangedBackIsRestored() async throws {
     try await Self.with(Shop(restore: "former")) { nights in
-      try await nights.night([10: "protected"])
+      try await nights.run([10: "protected"])
       try await nights.execute("UPDATE shop.posts SET visibility = 'public' WHERE post_id = 10")
       try await nights.execute("UPDATE shop.posts SET visibility = 'protected' WHERE post_id = 10")
       try await nights.waitForOtherDatabases()
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(10) == "internal")
     }
   }
@@ -122,17 +122,17 @@ import Testing
   @Test(arguments: Shop.Way.allCases)
   func aRowThatTheOperatorDeletesAndInsertsAgainKeepsItsNewValues(way: Shop.Way) async throws {
     try await Self.with(Shop(way: way)) { nights in
-      try await nights.night([10: "protected"], [1: "protected"])
+      try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change(
         """
         DELETE FROM posts WHERE post_id IN (9, 10);
         INSERT INTO posts (post_id, author_id, text, visibility) VALUES
           (9, 1, 'again', 'friends'), (10, 2, 'again', 'friends')
         """, opens: [9, 10])
-      try await nights.night([10: "protected"])
+      try await nights.run([10: "protected"])
       #expect(try await nights.visibility(9) == "friends")
       #expect(try await nights.visibility(10) == "protected")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(10) == "friends")
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
     }
@@ -140,9 +140,9 @@ import Testing
 
   @Test func theHoldOfARowThatTheOperatorDeletedEndsWithItsLastHolder() async throws {
     try await Self.with(Shop()) { nights in
-      try await nights.night([10: "protected"], [1: "protected"])
+      try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change("DELETE FROM posts WHERE post_id = 9")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
     }
   }
@@ -159,8 +159,8 @@ import Testing
           'BEGIN NEW.raw := jsonb_build_object(''n'', coalesce((OLD.raw->>''n'')::integer, 0) + 1); RETURN NEW; END';
         CREATE TRIGGER count BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.count()
         """)
-      try await nights.night([10: "protected"], [1: "protected"], checks: false)
-      try await nights.night(checks: false)
+      try await nights.run([10: "protected"], [1: "protected"], checks: false)
+      try await nights.run(checks: false)
       #expect(
         try await nights.rows("SELECT post_id, visibility FROM shop.posts")
           == ["(10,internal)", "(8,public)", "(9,internal)"])
@@ -170,8 +170,8 @@ import Testing
   /// A writer that changes rows of other IDs does not keep a row hidden.
   @Test func writersOfOtherRowsDoNotPreventARestore() async throws {
     try await Self.with(Shop()) { nights in
-      try await nights.night([10: "protected"], [1: "protected"])
-      try await nights.night {
+      try await nights.run([10: "protected"], [1: "protected"])
+      try await nights.run {
         try await nights.change(
           """
           INSERT INTO posts (post_id, author_id) SELECT p, 5 FROM generate_series(100, 200) AS p;

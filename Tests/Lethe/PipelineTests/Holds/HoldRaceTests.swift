@@ -40,7 +40,7 @@ import Testing
       let posts = try HoldDefinitionTests.alone("posts", whole)
       let users = try HoldDefinitionTests.alone("users", whole)
       try nights.edit(whole, to: posts)
-      try await nights.night([9: "protected"])
+      try await nights.run([9: "protected"])
       nights.answer([.init(type: "users", id: 1): "protected"])
       try await nights.withRuntime { try await nights.collect($0) }
       try nights.edit(posts, to: users)
@@ -68,7 +68,7 @@ import Testing
       // The next answer restores the row to its first value.
       nights.answer([:])
       try nights.edit(second, to: users)
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.visibility(9) == "internal")
     }
   }

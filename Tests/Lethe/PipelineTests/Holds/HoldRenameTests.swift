@@ -134,12 +134,12 @@ import Warehouse
   @Test(arguments: renamings, [false, true])
   func aRowIsRestoredAfterARename(renaming: Renaming, isCleanNight: Bool) async throws {
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
-      try await nights.night([:], [2: "protected"], checks: false)
+      try await nights.run([:], [2: "protected"], checks: false)
       try await Self.rename(renaming, nights)
       let findings = try await nights.findings()
       #expect(!findings.contains { $0.message.contains("cannot be found") }, "\(findings)")
-      if isCleanNight { try await nights.night([:], [2: "protected"], checks: false) }
-      try await nights.night(checks: false)
+      if isCleanNight { try await nights.run([:], [2: "protected"], checks: false) }
+      try await nights.run(checks: false)
       let id = renaming.sql.description.contains("tweet_id") ? "tweet_id" : "post_id"
       #expect(
         try await nights.rows(
@@ -160,7 +160,7 @@ import Warehouse
   @Test func aRenameIsFollowedOnceByConcurrentChunks() async throws {
     let renaming = try #require(Self.renamings.first { $0.opened == "(friends3.5)" })
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
-      try await nights.night([:], [2: "protected"], checks: false)
+      try await nights.run([:], [2: "protected"], checks: false)
       try await Self.rename(renaming, nights)
       let pipeline = try nights.pipeline()
       try await Connection.withConnection(pipeline.warehouse) { keeper in
@@ -172,7 +172,7 @@ import Warehouse
         try await keeper.runScript("COMMIT")
         _ = try await (one, other)
       }
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(
         try await nights.rows(
           "SELECT \(trusted: renaming.column) FROM shop.posts WHERE post_id = 10")
@@ -191,11 +191,11 @@ import Warehouse
   @Test(arguments: renamings.prefix(2))
   func aHoldWhoseRenameCannotBeFollowedWaits(renaming: Renaming) async throws {
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
-      try await nights.night([:], [2: "protected"], checks: false)
+      try await nights.run([:], [2: "protected"], checks: false)
       try await nights.execute("DELETE FROM lethe.held_column")
       try await Self.rename(renaming, nights)
       for _ in 1...2 {
-        try await nights.night(checks: false)
+        try await nights.run(checks: false)
         #expect(
           try await nights.rows(
             "SELECT \(trusted: renaming.column) FROM shop.posts WHERE post_id = 10") == [
@@ -211,7 +211,7 @@ import Warehouse
       }
       try await nights.execute(
         "ALTER TABLE shop.posts RENAME \(trusted: renaming.column) TO visibility")
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.visibility(10) == "friends")
     }
   }

@@ -272,7 +272,7 @@ extension HeldTable {
       let name = table.testDescription.contains("quoting") ? #""Po""sts; --""# : "posts"
       let rows: SQL = "SELECT t.*::text FROM shop.\(trusted: name) AS t"
       let before = try await nights.rows(rows)
-      try await nights.night([2: "protected"], checks: false)
+      try await nights.run([2: "protected"], checks: false)
       #expect(
         try await nights.rows(
           """
@@ -284,8 +284,8 @@ extension HeldTable {
       #expect(
         try await nights.rows("SELECT t.*::text FROM shop.\(others)")
           == nights.rows("SELECT t.*::text FROM before.\(others)"))
-      try await nights.night([2: "protected"], checks: false)
-      try await nights.night(checks: false)
+      try await nights.run([2: "protected"], checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.rows(rows) == before)
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
     }
@@ -310,12 +310,12 @@ extension HeldTable {
         INSERT INTO posts VALUES (2, '2026-01-02', 'internal', true), (3, '2026-01-02', 'internal', true)
         """
     ) { nights in
-      try await nights.night([2: "protected"], checks: false)
+      try await nights.run([2: "protected"], checks: false)
       #expect(
         try await nights.rows("SELECT * FROM shop.posts")
           == ["(2,2026-01-02,protected,f)", "(3,2026-01-02,internal,t)"])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(1)"])
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(
         try await nights.rows("SELECT * FROM shop.posts")
           == ["(2,2026-01-02,internal,t)", "(3,2026-01-02,internal,t)"])

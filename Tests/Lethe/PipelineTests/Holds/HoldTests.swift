@@ -30,8 +30,8 @@ import Warehouse
       INSERT INTO posts (post_id, author_id, visibility) VALUES (5, 1, 'protected'), (6, 1, 'public')
       """
     ) { nights in
-      try await nights.night([5: "protected", 6: "protected"])
-      try await nights.night()
+      try await nights.run([5: "protected", 6: "protected"])
+      try await nights.run()
       #expect(try await nights.visibility(5) == "protected")
       #expect(try await nights.visibility(6) == "public")
     }
@@ -41,8 +41,8 @@ import Warehouse
   func eachPostOfAnAuthorGetsItsFormerValue(way: Shop.Way, restore: String) async throws {
     try await NightlyFixture.with(Shop(way: way, restore: restore), Self.authorOfAHundred) {
       nights in
-      try await nights.night([:], [1: "protected"])
-      try await nights.night()
+      try await nights.run([:], [1: "protected"])
+      try await nights.run()
       #expect(
         try await nights.rows(
           "SELECT visibility, count(*) FROM shop.posts GROUP BY visibility"
@@ -56,13 +56,13 @@ import Warehouse
   ) async throws {
     let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
     try await NightlyFixture.with(shop, Self.userSeven) { nights in
-      try await nights.night([:], [7: "protected"])
+      try await nights.run([:], [7: "protected"])
       try await nights.declare("UPDATE users SET name = '' WHERE user_id = 7")
-      try await nights.night([:], [7: "deactivated"])
+      try await nights.run([:], [7: "deactivated"])
       for post in Int64(70)...79 {
         #expect(try await nights.visibility(post) == "protected", "post \(post)")
       }
-      try await nights.night()
+      try await nights.run()
     }
   }
 
@@ -71,14 +71,14 @@ import Warehouse
   func aPostsCleanAnswerDoesNotRestoreItWhileItsAuthorHoldsIt(way: Shop.Way) async throws {
     let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
     try await NightlyFixture.with(shop, Self.userSeven) { nights in
-      try await nights.night([71: "protected"], [7: "protected"])
+      try await nights.run([71: "protected"], [7: "protected"])
       try await nights.declare("UPDATE users SET name = '' WHERE user_id = 7")
-      try await nights.night([:], [7: "deactivated"])
+      try await nights.run([:], [7: "deactivated"])
       #expect(try await nights.visibility(71) == "protected")
       // The author's answer still does not release the post.
-      try await nights.night([:], [7: "deactivated"])
+      try await nights.run([:], [7: "deactivated"])
       #expect(try await nights.visibility(71) == "protected")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(71) == "public")
     }
   }
@@ -93,15 +93,15 @@ import Warehouse
       INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, '\(visibility)'), (10, 1, 'public')
       """
     ) { nights in
-      try await nights.night([9: "protected"])
+      try await nights.run([9: "protected"])
       try nights.edit("set: {visibility: protected}", to: "set: {visibility: hidden}", of: "posts")
       // A row that is already held counts as done. Other rows are hidden by the current definition.
-      try await nights.night([9: "protected", 10: "protected"])
+      try await nights.run([9: "protected", 10: "protected"])
       #expect(try await nights.visibility(9) == "protected")
       #expect(try await nights.visibility(10) == "hidden")
-      try await nights.night([10: "protected"])
+      try await nights.run([10: "protected"])
       #expect(try await nights.visibility(9) == visibility)
-      try await nights.night()
+      try await nights.run()
     }
   }
 
@@ -114,10 +114,10 @@ import Warehouse
       INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 2, 'internal'), (10, 1, 'public')
       """
     ) { nights in
-      try await nights.night([9: "protected"], [1: "protected"])
+      try await nights.run([9: "protected"], [1: "protected"])
       try nights.edit("  posts:\n    type: tweets", to: "  statuses:\n    type: tweets")
       try nights.edit("  users:\n    type: users", to: "  accounts:\n    type: users")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(9) == "internal")
       #expect(try await nights.visibility(10) == "public")
     }
@@ -132,10 +132,10 @@ import Warehouse
       INSERT INTO posts (post_id, author_id) SELECT p, 3 FROM generate_series(31, 37) AS p
       """
     ) { nights in
-      try await nights.night([:], [3: "protected"])
+      try await nights.run([:], [3: "protected"])
       #expect(try await nights.findings().filter { $0.message.contains("hold") } == [])
       try await nights.change("DELETE FROM users WHERE user_id = 3")
-      try await nights.night()
+      try await nights.run()
       for post in Int64(31)...37 {
         #expect(try await nights.visibility(post) == "protected", "post \(post)")
       }
@@ -149,7 +149,7 @@ import Warehouse
 
       // The user's row is back. Lethe asks about the user again, and the answer is clean.
       try await nights.change("INSERT INTO users VALUES (3, 'again')")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.findings().filter { $0.message.contains("hold") } == [])
       for post in Int64(31)...37 {
         #expect(try await nights.visibility(post) == "public", "post \(post)")
@@ -164,11 +164,11 @@ import Warehouse
       shop,
       "INSERT INTO posts (post_id, author_id, text, visibility) VALUES (4, 1, 'words', 'internal')"
     ) { nights in
-      try await nights.night([4: "protected"])
+      try await nights.run([4: "protected"])
       try await nights.declare("UPDATE posts SET text = '' WHERE post_id = 4")
-      try await nights.night([4: "deleted"])
+      try await nights.run([4: "deleted"])
       #expect(try await nights.visibility(4) == "protected")
-      try await nights.night()
+      try await nights.run()
       #expect(
         try await nights.rows("SELECT text, visibility FROM shop.posts") == [#"("",internal)"#])
     }
@@ -176,8 +176,8 @@ import Warehouse
 
   @Test func withoutARestoreRowsStayHiddenAndNoValueIsKept() async throws {
     try await NightlyFixture.with(Shop(restore: "none"), Self.userSeven) { nights in
-      try await nights.night([71: "protected"], [7: "protected"])
-      try await nights.night(checks: false)
+      try await nights.run([71: "protected"], [7: "protected"])
+      try await nights.run(checks: false)
       #expect(
         try await nights.rows("SELECT DISTINCT visibility FROM shop.posts") == ["(protected)"])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
@@ -187,7 +187,7 @@ import Warehouse
   /// The same answers again cause no write to a row, a hold or a holder.
   @Test func aRepeatedAnswerWritesNothing() async throws {
     try await NightlyFixture.with(Shop(), Self.userSeven) { nights in
-      try await nights.night([71: "protected"], [7: "protected"])
+      try await nights.run([71: "protected"], [7: "protected"])
       let versions: SQL = """
         SELECT 'post', xmin::text, ctid::text FROM shop.posts UNION ALL
         SELECT 'user', xmin::text, ctid::text FROM shop.users UNION ALL
@@ -195,7 +195,7 @@ import Warehouse
         SELECT 'holder', xmin::text, ctid::text FROM lethe.holder
         """
       let before = try await nights.rows(versions)
-      let report = try await nights.night([71: "protected"], [7: "protected"])
+      let report = try await nights.run([71: "protected"], [7: "protected"])
       #expect(report.rowsChanged == 0)
       #expect(try await nights.rows(versions) == before)
     }
@@ -206,13 +206,13 @@ import Warehouse
     try await NightlyFixture.with(
       Shop(), "INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'public')"
     ) { nights in
-      try await nights.night([9: "protected"])
+      try await nights.run([9: "protected"])
       try await nights.declare("DELETE FROM posts WHERE post_id = 9")
-      try await nights.night([9: "deleted"])
+      try await nights.run([9: "deleted"])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
       try await nights.change(
         "INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'protected')")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(9) == "protected")
     }
   }
@@ -220,14 +220,14 @@ import Warehouse
   /// When a user is deleted, the holds of the user's posts are deleted too, whatever their holders are.
   @Test func aUsersDeletionDeletesTheHoldsOfThePosts() async throws {
     try await NightlyFixture.with(Shop(), Self.userSeven) { nights in
-      try await nights.night([71: "protected"], [7: "protected"])
+      try await nights.run([71: "protected"], [7: "protected"])
       try await nights.declare("DELETE FROM posts; DELETE FROM users")
-      try await nights.night([71: "protected"], [7: "deleted"])
+      try await nights.run([71: "protected"], [7: "deleted"])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.holder") == ["(0)"])
       try await nights.change(
         "INSERT INTO posts (post_id, author_id, visibility) VALUES (71, 7, 'protected')")
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.visibility(71) == "protected")
     }
   }

@@ -29,13 +29,13 @@ import Warehouse
   /// Lethe uses the values of `restore`, because no former value is known.
   @Test func rowsOfAnEarlierVersionGetTheValuesOfRestore() async throws {
     try await NightlyFixture.with(Shop(restore: "{visibility: friends}"), Self.rows) { nights in
-      try await nights.night([11: "protected"], [1: "protected"])
+      try await nights.run([11: "protected"], [1: "protected"])
       try await Self.forget(nights)
       let findings = try await nights.findings().filter { $0.message.contains("without holds") }
       #expect(findings.count == 1)
       #expect(findings.first?.message.contains("2 IDs") == true, "\(findings)")
       #expect(try await nights.lethe("status").stdout.contains("2 IDs were protected"))
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(
         try await nights.rows("SELECT post_id, visibility FROM shop.posts") == [
           "(10,public)", "(11,friends)", "(8,friends)", "(9,friends)",
@@ -47,9 +47,9 @@ import Warehouse
   /// Without values Lethe cannot restore them. They stay hidden and are counted.
   @Test func rowsOfAnEarlierVersionStayHiddenWithFormerAloneAndAreCounted() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
-      try await nights.night([11: "protected"])
+      try await nights.run([11: "protected"])
       try await Self.forget(nights)
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.visibility(11) == "protected")
       #expect(try await nights.rows(Self.protections) == ["(1)"])
       #expect(try await nights.findings().contains { $0.message.contains("without holds") })
@@ -67,13 +67,13 @@ import Warehouse
       userActions: ["deactivated": kept, "suspended": kept, "deleted": kept],
       reachedActions: ["deactivated": "ignore", "suspended": "ignore", "deleted": "ignore"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
-      try await nights.night([:], [1: "protected"])
+      try await nights.run([:], [1: "protected"])
       try await Self.forget(nights)
       for reason in reasons {
-        try await nights.night([:], [1: reason], checks: false)
+        try await nights.run([:], [1: reason], checks: false)
         #expect(try await nights.visibility(8) == "protected", "\(reason)")
       }
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.visibility(8) == "public")
     }
   }
@@ -84,26 +84,26 @@ import Warehouse
     async throws
   {
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
-      try await nights.night([:], [1: "protected"])
+      try await nights.run([:], [1: "protected"])
       try await Self.forget(nights)
       // Another writer shows the row, and its own answer hides it again.
       try await nights.execute("UPDATE shop.posts SET visibility = 'internal' WHERE post_id = 9")
-      try await nights.night([9: "protected"], [:], checks: false)
+      try await nights.run([9: "protected"], [:], checks: false)
       #expect(try await nights.visibility(9) == "protected")
     }
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
-      try await nights.night([:], [1: "protected"])
+      try await nights.run([:], [1: "protected"])
       try await Self.forget(nights)
       try await nights.execute("UPDATE shop.posts SET visibility = 'internal' WHERE post_id = 9")
-      try await nights.night([9: "protected"], [1: "protected"], checks: false)
+      try await nights.run([9: "protected"], [1: "protected"], checks: false)
       #expect(
         try await nights.rows("SELECT former FROM lethe.hold WHERE row_key ->> 'post_id' = '9'")
           == [#"("{""visibility"": ""internal""}")"#])
       let (first, second): ([Int64: String], [Int64: String]) =
         holdGoesFirst ? ([:], [1: "protected"]) : ([9: "protected"], [:])
-      try await nights.night(first, second, checks: false)
+      try await nights.run(first, second, checks: false)
       #expect(try await nights.visibility(9) == "protected")
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.visibility(9) == "internal")
       #expect(try await nights.visibility(8) == "public")
     }
@@ -114,12 +114,12 @@ import Warehouse
   @Test(arguments: Shop.Way.allCases)
   func aLaterProtectedAuthorHoldsRowsOfAnEarlierVersionToo(way: Shop.Way) async throws {
     try await NightlyFixture.with(Shop(way: way), Self.rows) { nights in
-      try await nights.night([8: "protected"], checks: false)
+      try await nights.run([8: "protected"], checks: false)
       try await Self.forget(nights)
-      try await nights.night([8: "protected"], [1: "protected"], checks: false)
-      try await nights.night([:], [1: "protected"], checks: false)
+      try await nights.run([8: "protected"], [1: "protected"], checks: false)
+      try await nights.run([:], [1: "protected"], checks: false)
       #expect(try await nights.visibility(8) == "protected", "its author holds it")
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.visibility(8) == "public")
       #expect(try await nights.visibility(9) == "internal")
       #expect(try await nights.rows(Self.protections) == ["(0)"])
@@ -129,9 +129,9 @@ import Warehouse
   /// The limits of restores count these rows by their IDs.
   @Test func theLimitsCountRowsOfAnEarlierVersion() async throws {
     try await NightlyFixture.with(Shop(), HoldLimitTests.posts(30)) { nights in
-      try await nights.night(HoldLimitTests.protected(1...30))
+      try await nights.run(HoldLimitTests.protected(1...30))
       try await Self.forget(nights)
-      let report = try await nights.night(status: .stopped, checks: false)
+      let report = try await nights.run(status: .stopped, checks: false)
       #expect(report.stopped.first?.reason.contains("max_restored_percent") == true)
       #expect(try await nights.rows(HoldLimitTests.hidden) == ["(30)"])
     }
@@ -156,12 +156,12 @@ import Warehouse
 
   /// Rows with IDs of their own leave records, which the digest of their batch has to include.
   @Test func restoredPostsOfAUserAreInTheSealedEvidence() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 300, users: 24)
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 300, users: 24)
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       // What an earlier version would have left.
-      try await night.execute(
+      try await fixture.execute(
         """
         INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at, asked_at)
         SELECT DISTINCT ON (r.pipeline, r.dataset, r.id)
@@ -170,14 +170,14 @@ import Warehouse
         DELETE FROM lethe.hold;
         UPDATE platform.accounts SET state = 'active' WHERE state = 'protected';
         """)
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(
-        try await night.value(
+        try await fixture.value(
           "SELECT count(*) > 0 FROM lethe.event WHERE action = 'restore' AND cause_id IS NOT NULL",
           as: Bool.self))
       let verified = try await Program.run(
-        "lethe", ["audit", "verify", "--database", night.database.url],
-        environment: night.environment)
+        "lethe", ["audit", "verify", "--database", fixture.database.url],
+        environment: fixture.environment)
       #expect(verified.code == 0, "\(verified.stdout)\(verified.stderr)")
     }
   }

@@ -95,11 +95,11 @@ import Testing
         if holders.contains(1) { posts[9] = "protected" }
         return (posts, holders.contains(2) ? [1: "protected"] : [:])
       }
-      try await nights.night(answers().0, answers().1)
+      try await nights.run(answers().0, answers().1)
       #expect(try await Self.repost(nights) == ["(protected)"])
       for released in releases {
         holders.remove(released)
-        try await nights.night(answers().0, answers().1)
+        try await nights.run(answers().0, answers().1)
         let expected = holders.isEmpty ? "(internal)" : "(protected)"
         #expect(try await Self.repost(nights) == [expected], "held by \(holders.sorted())")
       }
@@ -110,12 +110,12 @@ import Testing
   @Test(arguments: orders)
   func aHolderThatIsAddedInALaterRunKeepsTheFormerValue(order: [String]) async throws {
     try await Self.withThree(order) { nights in
-      try await nights.night([900: "protected"])
-      try await nights.night([900: "protected", 9: "protected"])
-      try await nights.night([9: "protected"], [1: "protected"])
-      try await nights.night([:], [1: "protected"])
+      try await nights.run([900: "protected"])
+      try await nights.run([900: "protected", 9: "protected"])
+      try await nights.run([9: "protected"], [1: "protected"])
+      try await nights.run([:], [1: "protected"])
       #expect(try await Self.repost(nights) == ["(protected)"])
-      try await nights.night()
+      try await nights.run()
       #expect(try await Self.repost(nights) == ["(internal)"])
     }
   }
@@ -124,16 +124,16 @@ import Testing
   @Test(arguments: orders)
   func aRowWhoseHolderIsReplacedInOneRunStaysHidden(order: [String]) async throws {
     try await Self.withThree(order) { nights in
-      try await nights.night([900: "protected"])
+      try await nights.run([900: "protected"])
       for _ in 0..<2 {
-        try await nights.night([9: "protected"])
+        try await nights.run([9: "protected"])
         #expect(try await Self.repost(nights) == ["(protected)"])
-        try await nights.night([:], [1: "protected"])
+        try await nights.run([:], [1: "protected"])
         #expect(try await Self.repost(nights) == ["(protected)"])
-        try await nights.night([900: "protected"])
+        try await nights.run([900: "protected"])
         #expect(try await Self.repost(nights) == ["(protected)"])
       }
-      try await nights.night()
+      try await nights.run()
       #expect(try await Self.repost(nights) == ["(internal)"])
     }
   }
@@ -143,12 +143,12 @@ import Testing
     order: [String], reason: String
   ) async throws {
     try await Self.withThree(order) { nights in
-      try await nights.night([900: "protected", 9: "protected"], [1: "protected"])
-      try await nights.night([900: reason], [1: reason])
+      try await nights.run([900: "protected", 9: "protected"], [1: "protected"])
+      try await nights.run([900: reason], [1: reason])
       #expect(try await Self.repost(nights) == ["(protected)"])
-      try await nights.night([:], [1: reason])
+      try await nights.run([:], [1: reason])
       #expect(try await Self.repost(nights) == ["(protected)"])
-      try await nights.night([900: reason])
+      try await nights.run([900: reason])
       // The repost's own ID was clean in the run before, and the author is clean now.
       #expect(try await Self.repost(nights) == ["(internal)"])
     }
@@ -164,11 +164,11 @@ import Testing
       INSERT INTO posts (post_id, author_id, visibility) VALUES (7, 8, 'internal'), (8, 7, 'public')
       """
     ) { nights in
-      try await nights.night([7: "protected"], [7: "protected"])
-      try await nights.night([7: "protected"])
+      try await nights.run([7: "protected"], [7: "protected"])
+      try await nights.run([7: "protected"])
       #expect(try await nights.visibility(7) == "protected")
       #expect(try await nights.visibility(8) == "public")
-      try await nights.night([:], [7: "protected"])
+      try await nights.run([:], [7: "protected"])
       #expect(try await nights.visibility(7) == "internal")
       #expect(try await nights.visibility(8) == "protected")
     }
@@ -187,15 +187,15 @@ import Testing
       """
     ) { nights in
       let post: SQL = "SELECT visibility, searchable FROM shop.posts"
-      try await nights.night([9: "protected"], authorFirst ? [1: "protected"] : [:])
-      try await nights.night([9: "protected"], [1: "protected"])
+      try await nights.run([9: "protected"], authorFirst ? [1: "protected"] : [:])
+      try await nights.run([9: "protected"], [1: "protected"])
       #expect(try await nights.rows(post) == ["(protected,f)"])
-      try await nights.night([9: "protected"])
+      try await nights.run([9: "protected"])
       #expect(try await nights.rows(post) == ["(protected,t)"])
-      try await nights.night([9: "protected"], [1: "protected"])
-      try await nights.night([:], [1: "protected"])
+      try await nights.run([9: "protected"], [1: "protected"])
+      try await nights.run([:], [1: "protected"])
       #expect(try await nights.rows(post) == ["(protected,f)"])
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.rows(post) == ["(internal,t)"])
     }
   }
@@ -214,11 +214,11 @@ import Testing
       ALTER TABLE users ADD searchable boolean NOT NULL DEFAULT true
       """
     ) { nights in
-      try await nights.night([8: "protected", 9: "protected", 10: "protected"])
+      try await nights.run([8: "protected", 9: "protected", 10: "protected"])
       #expect(
         try await nights.rows("SELECT DISTINCT visibility, searchable FROM shop.posts")
           == ["(protected,f)"])
-      try await nights.night()
+      try await nights.run()
       #expect(
         try await nights.rows("SELECT post_id, visibility, searchable FROM shop.posts")
           == ["(10,protected,f)", "(8,internal,f)", "(9,protected,t)"])
@@ -250,25 +250,25 @@ import Testing
       UPDATE users SET name = ''
       """
     ) { nights in
-      var dice = SeededGenerator(seed: seed)
+      var random = SeededGenerator(seed: seed)
       let reasons = ["protected", "protected", "deactivated", "suspended"]
-      for night in 1...8 {
+      for run in 1...8 {
         var posts: [Int64: String] = [:]
         var users: [Int64: String] = [:]
-        for post in Int64(1)...20 where Int.random(in: 0..<3, using: &dice) == 0 {
-          posts[post] = (reasons + ["geo_scrubbed", "deleted"]).randomElement(using: &dice)
+        for post in Int64(1)...20 where Int.random(in: 0..<3, using: &random) == 0 {
+          posts[post] = (reasons + ["geo_scrubbed", "deleted"]).randomElement(using: &random)
         }
-        for user in Int64(1)...4 where Bool.random(using: &dice) {
-          users[user] = reasons.randomElement(using: &dice)
+        for user in Int64(1)...4 where Bool.random(using: &random) {
+          users[user] = reasons.randomElement(using: &random)
         }
-        try await nights.night(posts, users, checks: false)
+        try await nights.run(posts, users, checks: false)
         try await nights.expectRows()
-        if night % 2 == 0 {
-          let liked = Int64.random(in: 1...20, using: &dice)
+        if run % 2 == 0 {
+          let liked = Int64.random(in: 1...20, using: &random)
           try await nights.change("UPDATE posts SET likes = likes + 1 WHERE post_id = \(liked)")
         }
       }
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"], "seed \(seed)")
     }
   }

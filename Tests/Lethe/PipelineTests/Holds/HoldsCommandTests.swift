@@ -16,7 +16,7 @@ import Testing
       reachedSet: "{visibility: protected}")
     let rows = "ALTER TABLE users ADD text text; \(Self.rows)"
     try await NightlyFixture.with(shop, rows) { nights in
-      try await nights.night([9: "protected"], [1: "protected"], checks: false)
+      try await nights.run([9: "protected"], [1: "protected"], checks: false)
       let listed = try await nights.lethe(
         "holds", "list", "--database", nights.url, "--output", "json")
       #expect(listed.code == 0)
@@ -42,7 +42,7 @@ import Testing
 
   @Test func holdsReleaseRestoresRowsAndSealsTheRelease() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
-      try await nights.night([9: "protected"], [1: "protected"])
+      try await nights.run([9: "protected"], [1: "protected"])
       func release(_ arguments: String...) async throws -> Program.Ending {
         try await nights.lethe(
           ["holds", "release", "PIPELINE", "--output", "json", "--type"] + arguments)
@@ -72,12 +72,12 @@ import Testing
 
   @Test func aForgottenHoldLeavesItsRowsHidden() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
-      try await nights.night([9: "protected"])
+      try await nights.run([9: "protected"])
       let forgotten = try await nights.lethe(
         "holds", "release", "PIPELINE", "--type", "tweets", "9", "--keep-hidden", "--force",
         "--note", "ours now", "--output", "json")
       #expect(forgotten.json["forgotten"] as? Int == 1, "\(forgotten.stderr)")
-      try await nights.night(checks: false)
+      try await nights.run(checks: false)
       #expect(try await nights.visibility(9) == "protected")
       #expect(try await nights.rows("SELECT outcome FROM lethe.closed_hold") == ["(forgotten)"])
     }
@@ -88,7 +88,7 @@ import Testing
       Shop(restore: "former", limits: ", max_restored_rows: 1"), Self.rows
     ) {
       nights in
-      try await nights.night([:], [1: "protected"])
+      try await nights.run([:], [1: "protected"])
       let over = try await nights.lethe(
         "holds", "release", "PIPELINE", "--type", "users", "1", "--force", "--note", "n",
         "--output", "json")
@@ -102,9 +102,9 @@ import Testing
   /// The user's row is gone, so Lethe no longer asks about the user.
   @Test func holdsOfIDsThatAreNoLongerExportedAreCountedAndCanBeReleased() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
-      try await nights.night([:], [1: "protected", 2: "protected"])
+      try await nights.run([:], [1: "protected", 2: "protected"])
       try await nights.change("DELETE FROM users WHERE user_id = 1")
-      try await nights.night([:], [2: "protected"], checks: false)
+      try await nights.run([:], [2: "protected"], checks: false)
       let status = try await nights.lethe(
         "status", "--database", nights.url, "--output", "json")
       let holds = try #require(status.json["holds"] as? [String: Any])

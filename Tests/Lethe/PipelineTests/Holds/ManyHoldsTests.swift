@@ -31,8 +31,8 @@ import Testing
         authors == nil
         ? [(all, [:]), (all, [:]), ([:], [:])] : [([:], all), ([:], all), ([:], [:])]
       var read = try await Self.rowsRead(nights)
-      for (number, night) in answers.enumerated() {
-        try await nights.night(night.posts, night.users)
+      for (number, answer) in answers.enumerated() {
+        try await nights.run(answer.posts, answer.users)
         let now = try await Self.rowsRead(nights)
         #expect(now - read <= Self.timesMax * Self.rows, "night \(number)")
         read = now
@@ -69,9 +69,9 @@ import Testing
     ) { nights in
       try await Self.planForMany(nights)
       let half = Int64(Self.rows)
-      try await nights.night(Dictionary(uniqueKeysWithValues: (1...half).map { ($0, "protected") }))
+      try await nights.run(Dictionary(uniqueKeysWithValues: (1...half).map { ($0, "protected") }))
       let before = try await Self.rowsRead(nights)
-      try await nights.night(
+      try await nights.run(
         Dictionary(uniqueKeysWithValues: (1...2 * half).map { ($0, "deleted") }), checks: false)
       #expect(try await Self.rowsRead(nights) - before <= Self.timesMax * Self.rows)
       #expect(try await nights.rows("SELECT FROM shop.posts") == [])

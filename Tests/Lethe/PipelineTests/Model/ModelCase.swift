@@ -2,7 +2,7 @@ import PostgreSQL
 import SystemPackage
 import TestSupport
 
-/// One warehouse of a dozen posts, in its own range of IDs, over a few nights.
+/// One warehouse of a dozen posts, in its own range of IDs, over a few runs.
 struct ModelCase {
   let base: Int64
   let connection: Connection
@@ -10,7 +10,7 @@ struct ModelCase {
   private var driver: ModelDriver
   private var model = WarehouseModel()
   private var plan: ModelPlan
-  private var dice: SeededGenerator
+  private var random: SeededGenerator
   private var uncollected: [Int] = []
   private var unapplied: [Int] = []
   private var setAside: Set<Int> = []
@@ -44,13 +44,13 @@ struct ModelCase {
   init(
     number: Int, seed: UInt64, connection: Connection, copying: Connection, directory: FilePath
   ) {
-    dice = SeededGenerator(seed: seed)
+    random = SeededGenerator(seed: seed)
     base = Int64(number) * 1000
     self.connection = connection
     writer = ModelWriter(connection: connection, base: base)
-    plan = .random(base: base, isAtomic: dice.happens(0.2), &dice)
-    let chunk = Int.random(in: 2...20, using: &dice)
-    let batch = dice.one(of: ["1", "2\n    batch_rows: 1", "3\n    batch_rows: 2", "100"])
+    plan = .random(base: base, isAtomic: random.happens(0.2), &random)
+    let chunk = Int.random(in: 2...20, using: &random)
+    let batch = random.one(of: ["1", "2\n    batch_rows: 1", "3\n    batch_rows: 2", "100"])
     hasParts = !plan.isAtomic && batch.contains("batch_rows")
     driver = ModelDriver(
       name: "m\(number)",
@@ -61,17 +61,17 @@ struct ModelCase {
 
   /// - Returns: the differences from the model.
   mutating func run() async throws -> [String] {
-    for _ in 0..<20 { try await writer.write(&model, &dice) }
-    for night in 0..<Int.random(in: 2...5, using: &dice) {
-      if night > 0, dice.happens(0.4, .edits) {
-        plan.edit(isQuiet: uncollected.isEmpty && unapplied.isEmpty && setAside.isEmpty, &dice)
+    for _ in 0..<20 { try await writer.write(&model, &random) }
+    for run in 0..<Int.random(in: 2...5, using: &random) {
+      if run > 0, random.happens(0.4, .edits) {
+        plan.edit(isQuiet: uncollected.isEmpty && unapplied.isEmpty && setAside.isEmpty, &random)
       }
       try await export()
-      for _ in 0..<Int.random(in: 0...4, using: &dice) { try await writer.write(&model, &dice) }
-      try await setStubborn(dice.happens(0.3, .refusals) && !hasParts)
-      try await work(share: ModelKind.late.isUsed && dice.happens(0.6) ? 0.75 : 1)
-      if dice.happens(0.1, .giving_up) { try await giveUp() }
-      if dice.happens(0.5) { try await retry() }
+      for _ in 0..<Int.random(in: 0...4, using: &random) { try await writer.write(&model, &random) }
+      try await setStubborn(random.happens(0.3, .refusals) && !hasParts)
+      try await work(share: ModelKind.late.isUsed && random.happens(0.6) ? 0.75 : 1)
+      if random.happens(0.1, .giving_up) { try await giveUp() }
+      if random.happens(0.5) { try await retry() }
     }
     try await setStubborn(false)
     try await work(share: 1)
@@ -86,7 +86,7 @@ struct ModelCase {
         ModelChunk(
           type: exported.type, ids: exported.ids, range: exported.range,
           exportedAt: model.clock, askedAt: model.chunks.count + 1, plan: plan,
-          lines: .random(exported.type, exported.ids, foreign: base + 998, &dice)))
+          lines: .random(exported.type, exported.ids, foreign: base + 998, &random)))
     }
     for index in first..<model.chunks.count {
       try await driver.ask(index, askedAt: model.chunks[index].askedAt)
@@ -96,16 +96,16 @@ struct ModelCase {
 
   /// Collects and applies a share of the waiting chunks, in any order, with other writers in between.
   private mutating func work(share: Double) async throws {
-    if ModelKind.late.isUsed && dice.happens(0.5) { uncollected.shuffle(using: &dice) }
-    for index in uncollected where dice.happens(share) {
+    if ModelKind.late.isUsed && random.happens(0.5) { uncollected.shuffle(using: &random) }
+    for index in uncollected where random.happens(share) {
       try await driver.collect(index, model.chunks[index])
       model.collect(index)
       uncollected.removeAll { $0 == index }
       if model.chunks[index].isCollected { unapplied.append(index) }
     }
-    if ModelKind.late.isUsed && dice.happens(0.5) { unapplied.shuffle(using: &dice) }
-    for index in unapplied where dice.happens(share) {
-      if dice.happens(0.5) { try await writer.write(&model, &dice) }
+    if ModelKind.late.isUsed && random.happens(0.5) { unapplied.shuffle(using: &random) }
+    for index in unapplied where random.happens(share) {
+      if random.happens(0.5) { try await writer.write(&model, &random) }
       try await driver.apply(index)
       model.apply(index)
       unapplied.removeAll { $0 == index }
@@ -121,7 +121,7 @@ struct ModelCase {
     model.stubborn = []
     guard some else { return }
     for id in Array(base + 100...base + 111) + Array(base + 500...base + 507)
-    where dice.happens(0.2) {
+    where random.happens(0.2) {
       try await connection.execute("INSERT INTO warehouse.stubborn VALUES (\(literal: id))")
       model.stubborn.insert("\(id)")
     }
@@ -137,7 +137,7 @@ struct ModelCase {
 
   /// Gives up a run that still has waiting chunks.
   private mutating func giveUp() async throws {
-    guard let chosen = (unapplied + uncollected).randomElement(using: &dice) else { return }
+    guard let chosen = (unapplied + uncollected).randomElement(using: &random) else { return }
     try await driver.giveUp(runOf: chosen)
     for index in model.chunks.indices where driver.areOfOneRun(chosen, index) {
       model.chunks[index].isGivenUp = true
@@ -150,8 +150,8 @@ struct ModelCase {
 
 extension [ModelChunk.Line] {
   static func random(
-    _ type: String, _ ids: Set<Int64>, foreign: Int64, _ dice: inout SeededGenerator
+    _ type: String, _ ids: Set<Int64>, foreign: Int64, _ random: inout SeededGenerator
   ) -> Self {
-    ModelChunk.Line.random(type, ids, foreign: foreign, &dice)
+    ModelChunk.Line.random(type, ids, foreign: foreign, &random)
   }
 }

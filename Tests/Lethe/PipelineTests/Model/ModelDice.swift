@@ -30,10 +30,10 @@ extension SeededGenerator {
 
 extension ModelPlan {
   /// - Parameter base: the case's first ID.
-  static func random(base: Int64, isAtomic: Bool, _ dice: inout SeededGenerator) -> ModelPlan {
-    let restore: Restore = ModelKind.former.isUsed && dice.happens(0.5) ? .former : .values
-    let posts = posts(base, restore, &dice)
-    let users = users(base, restore, &dice)
+  static func random(base: Int64, isAtomic: Bool, _ random: inout SeededGenerator) -> ModelPlan {
+    let restore: Restore = ModelKind.former.isUsed && random.happens(0.5) ? .former : .values
+    let posts = posts(base, restore, &random)
+    let users = users(base, restore, &random)
     let reposts = Dataset(
       name: "reposts", type: "tweets", table: "reposts", id: "repost_id",
       ids: base + 500...base + 999,
@@ -41,25 +41,25 @@ extension ModelPlan {
         [
           "deleted": .delete, "protected": .protect(["visibility": "protected"], restore),
           "tweet_edited": .ignore, "geo_scrubbed": .ignore, "bounced": .ignore,
-        ], text: "text", &dice))
+        ], text: "text", &random))
     return ModelPlan(
-      datasets: [posts, users, reposts].shuffled(using: &dice), isAtomic: isAtomic)
+      datasets: [posts, users, reposts].shuffled(using: &random), isAtomic: isAtomic)
   }
 
   /// Adds the actions for users who are gone for a while.
   private static func actions(
-    _ actions: [String: Action], text: String, _ dice: inout SeededGenerator
+    _ actions: [String: Action], text: String, _ random: inout SeededGenerator
   ) -> [String: Action] {
     var all = actions
     for reason in ["suspended", "deactivated"] where all[reason] == nil {
       all[reason] =
-        dice.happens(0.5, .kept) ? .redact([text: .to(text == "text" ? "" : null)]) : .ignore
+        random.happens(0.5, .kept) ? .redact([text: .to(text == "text" ? "" : null)]) : .ignore
     }
     return all
   }
 
   private static func posts(
-    _ base: Int64, _ restore: Restore, _ dice: inout SeededGenerator
+    _ base: Int64, _ restore: Restore, _ random: inout SeededGenerator
   ) -> Dataset {
     var sets: [[String: Value]] = [["visibility": "protected"], ["visibility": "hidden"]]
     if ModelKind.columns.isUsed {
@@ -70,20 +70,20 @@ extension ModelPlan {
     }
     var actions = actions(
       [
-        "protected": .protect(dice.one(of: sets), restore),
-        "deleted": dice.happens(0.7) ? .delete : .redact(["text": .to("")]),
-        "bounced": dice.happens(0.5) ? .redact(["text": .to("gone")]) : .ignore,
+        "protected": .protect(random.one(of: sets), restore),
+        "deleted": random.happens(0.7) ? .delete : .redact(["text": .to("")]),
+        "bounced": random.happens(0.5) ? .redact(["text": .to("gone")]) : .ignore,
         "geo_scrubbed": .scrub(["latitude": .to(null), "place_id": .to("gone"), "raw": .cut("geo")]
         ),
         "tweet_edited": .rehydrate(["stale": "true"]),
-      ], text: "text", &dice)
-    if dice.happens(0.3) { actions["suspended"] = .delete }
+      ], text: "text", &random)
+    if random.happens(0.3) { actions["suspended"] = .delete }
     // No row that references the post blocks its deletion.
     let deletions = actions.filter { $0.value == .delete }
-    var reached: [String: Action] = ["deleted": dice.happens(0.5) ? .delete : .ignore]
+    var reached: [String: Action] = ["deleted": random.happens(0.5) ? .delete : .ignore]
     reached["protected"] =
-      dice.happens(0.8) ? .protect(["visibility": "protected"], restore) : .ignore
-    reached["suspended"] = dice.happens(0.5) ? .redact(["text": .to("")]) : .ignore
+      random.happens(0.8) ? .protect(["visibility": "protected"], restore) : .ignore
+    reached["suspended"] = random.happens(0.5) ? .redact(["text": .to("")]) : .ignore
     return Dataset(
       name: "posts", type: "tweets", table: "posts", id: "post_id", ids: base...base + 499,
       actions: actions,
@@ -94,7 +94,7 @@ extension ModelPlan {
   }
 
   private static func users(
-    _ base: Int64, _ restore: Restore, _ dice: inout SeededGenerator
+    _ base: Int64, _ restore: Restore, _ random: inout SeededGenerator
   ) -> Dataset {
     var sets: [[String: Value]] = [["visibility": "protected"], ["visibility": "protected"]]
     if ModelKind.columns.isUsed {
@@ -105,10 +105,10 @@ extension ModelPlan {
     }
     let actions = actions(
       [
-        "deleted": dice.happens(0.7) ? .delete : .ignore,
+        "deleted": random.happens(0.7) ? .delete : .ignore,
         "protected": .protect(["visibility": "protected"], restore),
-      ], text: "display_name", &dice)
-    let deletesPosts = dice.happens(0.7)
+      ], text: "display_name", &random)
+    let deletesPosts = random.happens(0.7)
     return Dataset(
       name: "users", type: "users", table: "users", id: "user_id", ids: base...base + 499,
       actions: actions,
@@ -117,8 +117,8 @@ extension ModelPlan {
           table: "posts", match: "author_id", id: "post_id",
           actions: [
             "deleted": deletesPosts ? .delete : .ignore,
-            "suspended": dice.happens(0.5) ? .redact(["text": .to("")]) : .ignore,
-            "protected": .protect(dice.one(of: sets), restore),
+            "suspended": random.happens(0.5) ? .redact(["text": .to("")]) : .ignore,
+            "protected": .protect(random.one(of: sets), restore),
           ],
           targets: [
             Target(
@@ -131,28 +131,28 @@ extension ModelPlan {
       ])
   }
 
-  /// A change that an operator makes to a definition between two nights.
+  /// A change that an operator makes to a definition between two runs.
   /// - Parameter isQuiet: whether no chunk is in progress, so that datasets may change their names.
-  mutating func edit(isQuiet: Bool, _ dice: inout SeededGenerator) {
-    switch Int.random(in: 0..<4, using: &dice) {
+  mutating func edit(isQuiet: Bool, _ random: inout SeededGenerator) {
+    switch Int.random(in: 0..<4, using: &random) {
     case 0:
-      let value = dice.one(of: ["protected", "hidden"])
+      let value = random.one(of: ["protected", "hidden"])
       changeProtections { table, set, restore in
         var set = set
         if table == "posts", set["visibility"] != nil { set["visibility"] = value }
         return (set, restore)
       }
     case 1 where ModelKind.former.isUsed:
-      let restore = dice.one(of: [Restore.former, .values])
+      let restore = random.one(of: [Restore.former, .values])
       changeProtections { _, set, _ in (set, restore) }
     case 2 where isQuiet:
-      for index in datasets.indices where dice.happens(0.5) {
-        datasets[index].name = "\(datasets[index].table)_\(Int.random(in: 0..<3, using: &dice))"
+      for index in datasets.indices where random.happens(0.5) {
+        datasets[index].name = "\(datasets[index].table)_\(Int.random(in: 0..<3, using: &random))"
       }
     case 3:
       // The posts of a protected user are not a target any more.
       for index in datasets.indices where datasets[index].type == "users" {
-        datasets[index].targets.removeAll { $0.table == dice.one(of: ["posts", "reposts"]) }
+        datasets[index].targets.removeAll { $0.table == random.one(of: ["posts", "reposts"]) }
       }
     default: break
     }
@@ -171,42 +171,43 @@ extension ModelChunk.Line {
 
   /// The lines of a response to a chunk, both valid lines and lines that the API should never send.
   static func random(
-    _ type: String, _ ids: Set<Int64>, foreign: Int64, _ dice: inout SeededGenerator
+    _ type: String, _ ids: Set<Int64>, foreign: Int64, _ random: inout SeededGenerator
   ) -> [Self] {
-    if dice.happens(0.05, .unreadable) {
-      return dice.one(of: [
+    if random.happens(0.05, .unreadable) {
+      return random.one(of: [
         [.garbage], [.garbage, .blank, .garbage], [.unattributable], [.invalid("not_a_valid_id")],
         [.event(foreign, .init(reason: "deleted"))], [.unknown(foreign), .garbage],
       ])
     }
     func event(_ id: Int64) -> Self {
-      // Several nights can affect the same protection, so protections are more frequent.
-      var reason = dice.happens(0.4) ? "protected" : dice.one(of: reasons[type] ?? [])
+      // Several runs can affect the same protection, so protections are more frequent.
+      var reason = random.happens(0.4) ? "protected" : random.one(of: reasons[type] ?? [])
       if !ModelKind.protections.isUsed && reason == "protected" { reason = "deactivated" }
       return .event(
         id,
         .init(
-          reason: reason, redactedAt: dice.happens(0.5) ? Int.random(in: 0..<3, using: &dice) : nil)
+          reason: reason,
+          redactedAt: random.happens(0.5) ? Int.random(in: 0..<3, using: &random) : nil)
       )
     }
-    var lines: [Self] = dice.happens(0.1) ? [.blank] : []
+    var lines: [Self] = random.happens(0.1) ? [.blank] : []
     for id in ids.sorted() {
-      if dice.happens(0.06, .partly) {
-        lines.append(dice.happens(0.5) ? .unknown(id) : .invalid("\(id)"))
-      } else if dice.happens(0.5) {
+      if random.happens(0.06, .partly) {
+        lines.append(random.happens(0.5) ? .unknown(id) : .invalid("\(id)"))
+      } else if random.happens(0.5) {
         let line = event(id)
         lines.append(line)
-        if dice.happens(0.05) { lines.append(line) }
-        if dice.happens(0.05, .partly) { lines.append(event(id)) }
+        if random.happens(0.05) { lines.append(line) }
+        if random.happens(0.05, .partly) { lines.append(event(id)) }
       }
     }
-    if dice.happens(0.1, .partly) {
+    if random.happens(0.1, .partly) {
       lines.append(
-        dice.one(of: [
+        random.one(of: [
           .unattributable, .garbage, .invalid("not_a_valid_id"), .unknown(foreign),
           .event(foreign, .init(reason: "deleted")),
         ]))
     }
-    return lines.shuffled(using: &dice)
+    return lines.shuffled(using: &random)
   }
 }

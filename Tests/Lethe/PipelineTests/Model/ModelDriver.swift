@@ -33,9 +33,9 @@ struct ModelDriver {
   let pieces: String
   private let lease = Lease()
   private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-  private var nights: [PipelineFixture] = []
+  private var runs: [PipelineFixture] = []
   /// The chunk's ID and its night, in the order of the model's chunks.
-  private var chunks: [(id: Int64, night: Int)] = []
+  private var chunks: [(id: Int64, run: Int)] = []
 
   init(
     name: String, pieces: String, on connection: Connection, copying: Connection,
@@ -64,7 +64,7 @@ struct ModelDriver {
       .begin(definition, in: directory.string, lease: lease)
     try FileManager.default.createDirectory(
       atPath: run.workDirectory, withIntermediateDirectories: true)
-    nights.append(PipelineFixture(run: run, definition: definition, catalog: catalog))
+    runs.append(PipelineFixture(run: run, definition: definition, catalog: catalog))
     var exported: [Exported] = []
     for dataset in definition.datasets {
       let stage = ExportStage(
@@ -74,7 +74,7 @@ struct ModelDriver {
       try await stage.export(dataset) { _ in }
     }
     for chunk in try await ledger.chunks(of: run.id, in: [.exported]) {
-      chunks.append((chunk.id, nights.count - 1))
+      chunks.append((chunk.id, runs.count - 1))
       let text = try String(contentsOfFile: chunk.path, encoding: .utf8)
       exported.append(
         Exported(
@@ -128,13 +128,13 @@ struct ModelDriver {
 
   /// Applies a chunk. Refused work is set aside: single events by their IDs, or the whole chunk.
   func apply(_ index: Int) async throws {
-    let night = nights[chunks[index].night]
+    let run = runs[chunks[index].run]
     let chunk = try await ledger.chunk(chunks[index].id)
-    guard let dataset = night.definition.dataset(named: chunk.dataset) else { return }
+    guard let dataset = run.definition.dataset(named: chunk.dataset) else { return }
     do {
       _ = try await ApplyStage(
-        connection: connection, ledger: ledger, catalog: night.catalog,
-        definition: night.definition, logger: logger
+        connection: connection, ledger: ledger, catalog: run.catalog,
+        definition: run.definition, logger: logger
       ).apply(chunk, dataset: dataset)
     } catch let error as ApplyError {
       try await ledger.chunkSetAside(
@@ -147,9 +147,9 @@ struct ModelDriver {
     let chunk = try await ledger.chunk(chunks[index].id)
     let runs = RunLedger(connection: connection)
     do {
-      try await runs.endOvertakenRefusals(pipeline: chunk.pipeline)
+      try await runs.endSupersededRefusals(pipeline: chunk.pipeline)
       for each in try await runs.retryable(chunkID: chunk.id, ids: [], pipeline: chunk.pipeline) {
-        try await ledger.takenOnAgain(chunk, ids: each.ids, stored: stored(of: chunk, index))
+        try await ledger.retried(chunk, ids: each.ids, stored: stored(of: chunk, index))
         try await apply(index)
       }
     } catch let error as LedgerError where error.code == .refused {
@@ -158,22 +158,22 @@ struct ModelDriver {
   }
 
   private func stored(of chunk: Chunk, _ index: Int) -> StoredIDs {
-    let night = nights[chunks[index].night]
-    guard let dataset = night.definition.dataset(named: chunk.dataset) else {
+    let run = runs[chunks[index].run]
+    guard let dataset = run.definition.dataset(named: chunk.dataset) else {
       return { _, _ in [] }
     }
-    return ExportStage.stored(in: dataset, catalog: night.catalog)
+    return ExportStage.stored(in: dataset, catalog: run.catalog)
   }
 
   /// Gives up the run of a chunk.
   func giveUp(runOf index: Int) async throws {
     try await RunLedger(connection: connection)
-      .runGivenUp(nights[chunks[index].night].run.id, lease: lease)
+      .runGivenUp(runs[chunks[index].run].run.id, lease: lease)
   }
 
   /// Whether two chunks belong to the same run.
   func areOfOneRun(_ left: Int, _ right: Int) -> Bool {
-    chunks[left].night == chunks[right].night
+    chunks[left].run == chunks[right].run
   }
 
   private static func text(_ line: ModelChunk.Line) -> String {

@@ -4,7 +4,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Random warehouses and definitions, with random responses over several nights and other writers in between.
+/// Random warehouses and definitions, with random responses over several runs and other writers in between.
 /// Some responses are unreadable, collected or applied late, refused, or given up. Each outcome is compared
 /// with a model in memory.
 ///

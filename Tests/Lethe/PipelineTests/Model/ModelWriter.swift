@@ -9,24 +9,24 @@ struct ModelWriter {
 
   private static let open = ["public", "internal", "friends", ModelPlan.null]
 
-  private func id(_ range: ClosedRange<Int64>, _ dice: inout SeededGenerator) -> Int64 {
-    base + Int64.random(in: range, using: &dice)
+  private func id(_ range: ClosedRange<Int64>, _ random: inout SeededGenerator) -> Int64 {
+    base + Int64.random(in: range, using: &random)
   }
 
-  func write(_ model: inout WarehouseModel, _ dice: inout SeededGenerator) async throws {
+  func write(_ model: inout WarehouseModel, _ random: inout SeededGenerator) async throws {
     model.clock += 1
-    switch Int.random(in: 0..<12, using: &dice) {
-    case 0...3: try await insertPost(&model, &dice)
-    case 4: try await insertUser(&model, &dice)
-    case 5: try await insertMedium(&model, &dice)
-    case 6...7: try await insertRepost(&model, &dice)
-    case 8...9: try await changeVisibility(&model, &dice)
-    case 10: try await changeAnotherColumn(&model, &dice)
+    switch Int.random(in: 0..<12, using: &random) {
+    case 0...3: try await insertPost(&model, &random)
+    case 4: try await insertUser(&model, &random)
+    case 5: try await insertMedium(&model, &random)
+    case 6...7: try await insertRepost(&model, &random)
+    case 8...9: try await changeVisibility(&model, &random)
+    case 10: try await changeAnotherColumn(&model, &random)
     default:
-      if dice.happens(0.5) {
-        try await delete(&model, &dice)
+      if random.happens(0.5) {
+        try await delete(&model, &random)
       } else {
-        try await rehydrate(&model, &dice)
+        try await rehydrate(&model, &random)
       }
     }
   }
@@ -36,19 +36,19 @@ struct ModelWriter {
   /// The visibility of a new row, or nil if there must be no new row. A row that was deleted while it was hidden
   /// comes back as public, so that it differs from the hidden row.
   private func visibility(
-    of key: WarehouseModel.RowKey, _ model: WarehouseModel, _ dice: inout SeededGenerator
+    of key: WarehouseModel.RowKey, _ model: WarehouseModel, _ random: inout SeededGenerator
   ) -> String? {
     guard model.rows[key.table]?[key.key] == nil else { return nil }
-    guard let hold = model.holds[key] else { return dice.one(of: Self.open + ["protected"]) }
-    return hold.setTo.count == 1 ? dice.one(of: Self.open) : nil
+    guard let hold = model.holds[key] else { return random.one(of: Self.open + ["protected"]) }
+    return hold.setTo.count == 1 ? random.one(of: Self.open) : nil
   }
 
   private func insertPost(
-    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+    _ model: inout WarehouseModel, _ random: inout SeededGenerator
   ) async throws {
-    let (post, author) = (id(100...111, &dice), id(1...5, &dice))
+    let (post, author) = (id(100...111, &random), id(1...5, &random))
     guard
-      let visibility = visibility(of: .init(table: "posts", key: "\(post)"), model, &dice)
+      let visibility = visibility(of: .init(table: "posts", key: "\(post)"), model, &random)
     else { return }
     try await connection.execute(
       """
@@ -67,11 +67,11 @@ struct ModelWriter {
   }
 
   private func insertUser(
-    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+    _ model: inout WarehouseModel, _ random: inout SeededGenerator
   ) async throws {
-    let user = id(1...5, &dice)
+    let user = id(1...5, &random)
     guard
-      let visibility = visibility(of: .init(table: "users", key: "\(user)"), model, &dice)
+      let visibility = visibility(of: .init(table: "users", key: "\(user)"), model, &random)
     else { return }
     try await connection.execute(
       """
@@ -84,9 +84,9 @@ struct ModelWriter {
   }
 
   private func insertMedium(
-    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+    _ model: inout WarehouseModel, _ random: inout SeededGenerator
   ) async throws {
-    let post = id(100...111, &dice)
+    let post = id(100...111, &random)
     guard model.rows["posts"]?["\(post)"] != nil else { return }
     let key = "\(model.clock)"
     try await connection.execute(
@@ -95,13 +95,13 @@ struct ModelWriter {
   }
 
   private func insertRepost(
-    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+    _ model: inout WarehouseModel, _ random: inout SeededGenerator
   ) async throws {
-    let repost = id(500...507, &dice)
+    let repost = id(500...507, &random)
     guard
-      let visibility = visibility(of: .init(table: "reposts", key: "\(repost)"), model, &dice)
+      let visibility = visibility(of: .init(table: "reposts", key: "\(repost)"), model, &random)
     else { return }
-    let (post, author) = (id(100...111, &dice), id(1...5, &dice))
+    let (post, author) = (id(100...111, &random), id(1...5, &random))
     try await connection.execute(
       """
       INSERT INTO warehouse.reposts VALUES (\(literal: repost), \(literal: post), \(literal: author),
@@ -120,12 +120,12 @@ struct ModelWriter {
 
   /// An existing row that may be written, and the name of its ID column.
   private func row(
-    _ model: WarehouseModel, _ dice: inout SeededGenerator
+    _ model: WarehouseModel, _ random: inout SeededGenerator
   ) -> (table: String, id: String, key: Int64)? {
-    let (table, id) = dice.one(of: [
+    let (table, id) = random.one(of: [
       ("posts", "post_id"), ("posts", "post_id"), ("users", "user_id"), ("reposts", "repost_id"),
     ])
-    guard let key = (model.rows[table] ?? [:]).keys.sorted().randomElement(using: &dice),
+    guard let key = (model.rows[table] ?? [:]).keys.sorted().randomElement(using: &random),
       !model.stubborn.contains(key), let number = Int64(key)
     else { return nil }
     return (table, id, number)
@@ -134,12 +134,12 @@ struct ModelWriter {
   /// Makes a hidden row public in its held column. A row that is not held may also become hidden. If a row has
   /// several held columns, the writer does not change one of them alone.
   private func changeVisibility(
-    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+    _ model: inout WarehouseModel, _ random: inout SeededGenerator
   ) async throws {
-    guard let (table, id, key) = row(model, &dice) else { return }
+    guard let (table, id, key) = row(model, &random) else { return }
     let hold = model.holds[.init(table: table, key: "\(key)")]
     if let hold, Array(hold.setTo.keys) != ["visibility"] { return }
-    let visibility = dice.one(of: hold == nil ? Self.open + ["protected"] : Self.open)
+    let visibility = random.one(of: hold == nil ? Self.open + ["protected"] : Self.open)
     try await connection.execute(
       """
       UPDATE warehouse.\(trusted: table) SET visibility = nullif(\(visibility), '-')
@@ -150,9 +150,9 @@ struct ModelWriter {
   }
 
   private func changeAnotherColumn(
-    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+    _ model: inout WarehouseModel, _ random: inout SeededGenerator
   ) async throws {
-    guard let (table, id, key) = row(model, &dice) else { return }
+    guard let (table, id, key) = row(model, &random) else { return }
     try await connection.execute(
       """
       UPDATE warehouse.\(trusted: table) SET likes = likes + 1 WHERE \(trusted: id) = \(literal: key)
@@ -162,9 +162,9 @@ struct ModelWriter {
   }
 
   private func delete(
-    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+    _ model: inout WarehouseModel, _ random: inout SeededGenerator
   ) async throws {
-    guard let (table, id, key) = row(model, &dice) else { return }
+    guard let (table, id, key) = row(model, &random) else { return }
     let hold = model.holds[.init(table: table, key: "\(key)")]
     let hasMedia = model.rows["media"]?.values.contains { $0.columns["post_id"] == "\(key)" }
     guard hold?.setTo.count ?? 1 == 1, table != "posts" || hasMedia != true else { return }
@@ -174,9 +174,9 @@ struct ModelWriter {
   }
 
   private func rehydrate(
-    _ model: inout WarehouseModel, _ dice: inout SeededGenerator
+    _ model: inout WarehouseModel, _ random: inout SeededGenerator
   ) async throws {
-    guard let post = model.rehydrations.sorted().randomElement(using: &dice),
+    guard let post = model.rehydrations.sorted().randomElement(using: &random),
       !model.stubborn.contains("\(post)")
     else { return }
     try await connection.execute("DELETE FROM lethe.rehydration WHERE id = \(literal: post)")

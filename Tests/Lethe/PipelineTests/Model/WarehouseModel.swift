@@ -95,7 +95,7 @@ struct WarehouseModel {
         }
       } else {
         for (id, waiting) in chunks[index].waiting
-        where isOvertaken(id, waiting.answer, of: chunk, by: chunks[other]) {
+        where isSuperseded(id, waiting.answer, of: chunk, by: chunks[other]) {
           chunks[index].waiting[id]?.isSuperseded = true
         }
       }
@@ -107,7 +107,7 @@ struct WarehouseModel {
   /// newer result has no line for the ID, it is no longer known whether that job had asked about it. If it had,
   /// the ID may be hidden or deleted by mistake, but only an ID without a row. If it had not, the ID may stay
   /// unchanged by mistake, but an ID with a row is asked about again.
-  private func isOvertaken(
+  private func isSuperseded(
     _ id: Int64, _ answer: ModelChunk.Answer, of chunk: ModelChunk, by other: ModelChunk
   ) -> Bool {
     guard other.range.contains(id), other.speaks(of: id) else { return false }

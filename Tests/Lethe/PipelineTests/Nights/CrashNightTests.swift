@@ -8,10 +8,10 @@ import Testing
   @Test func theNextRunFinishesAfterACrashOfTheWarehouse() async throws {
     try await PipelineFixture.with { platform in
       try await withOwnServer { server in
-        let night = PipelineFixture(
+        let fixture = PipelineFixture(
           database: try await server.database(.ledger, .warehouse), service: platform.service,
           gate: platform.gate, directory: platform.directory)
-        try await night.execute(
+        try await fixture.execute(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
           SELECT p, 1, 'text', now() FROM generate_series(1, 50) AS p
@@ -20,8 +20,8 @@ import Testing
           if case .processing = $0 { true } else { false }
         }
         platform.gate.hold(isProcessing)
-        let arguments = ["run", try night.definitionFile()]
-        let program = try Program("lethe", arguments, environment: night.environment)
+        let arguments = ["run", try fixture.definitionFile()]
+        let program = try Program("lethe", arguments, environment: fixture.environment)
         try await platform.gate.reached(isProcessing)
         // The program waits for the job, and its connections are idle.
         try await server.crash()
@@ -29,9 +29,9 @@ import Testing
         platform.gate.release()
         let ending = await program.ended()
         #expect(ending.code == 75, "\(ending.code): \(ending.stderr)")
-        let next = try await Program.run("lethe", arguments, environment: night.environment)
+        let next = try await Program.run("lethe", arguments, environment: fixture.environment)
         #expect(next.code == 0, "\(next.code): \(next.stderr)")
-        let left = try await night.value(
+        let left = try await fixture.value(
           "SELECT count(*) FROM lethe.chunk WHERE state <> 'applied'", as: Int.self)
         #expect(left == 0)
       }

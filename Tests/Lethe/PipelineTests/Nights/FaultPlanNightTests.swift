@@ -30,58 +30,59 @@ import Testing
     fault.rules.enumerated().map { "  - {name: f\($0), \($1)}\n" }.joined()
   }
 
-  private static func definition(_ night: PipelineFixture, _ api: [String]) throws -> String {
+  private static func definition(_ fixture: PipelineFixture, _ api: [String]) throws -> String {
     let lines = (["allowed_hosts: [127.0.0.2]"] + api).map { "  \($0)\n" }.joined()
-    return try night.definitionFile {
+    return try fixture.definitionFile {
       $0.replacing("  poll_seconds: 0.02\n", with: "\(lines)  poll_seconds: 0.02\n")
     }
   }
 
-  private static func night(_ fault: Fault, _ profile: WireProfile) async throws {
+  private static func runPipeline(_ fault: Fault, _ profile: WireProfile) async throws {
     let plan = try FaultPlan(yaml: "seed: 3\nfaults:\n\(rules(fault))", file: "plan.yaml")
     try await PipelineFixture.with({
       $0.faults = plan
       $0.profile = profile
       $0.sweepInterval = .milliseconds(50)
-    }) { night in
-      try await night.invent(posts: 200, users: 24, editedPostsLoseLocations: profile == .native)
-      let file = try definition(night, fault.api)
-      let first = try await Program.run("lethe", ["run", file], environment: night.environment)
+    }) { fixture in
+      try await fixture.invent(posts: 200, users: 24, editedPostsLoseLocations: profile == .native)
+      let file = try definition(fixture, fault.api)
+      let first = try await Program.run("lethe", ["run", file], environment: fixture.environment)
       #expect(first.code == fault.code, "\(first.stderr)")
       for words in fault.says {
         #expect(first.stderr.contains(words), "\(words): \(first.stderr)")
       }
       #expect(!first.stderr.contains("secret-token"))
-      #expect(try await night.rowsHarmed() == 0, "\(first.stderr)")
+      #expect(try await fixture.rowsHarmed() == 0, "\(first.stderr)")
       if let jobs = fault.jobs {
-        let count = try await night.value("SELECT count(*) FROM lethe.job", as: Int.self)
+        let count = try await fixture.value("SELECT count(*) FROM lethe.job", as: Int.self)
         #expect(count == jobs, "\(first.stderr)")
       }
-      let served = try await night.faultsServed()
+      let served = try await fixture.faultsServed()
       #expect(served.count == fault.rules.count, "\(served) \(first.stderr)")
       if fault.lasts { return }
       if first.code != 0 {
         if fault.leavesSlot {
-          try await night.execute(
+          try await fixture.execute(
             """
             UPDATE compliance.jobs SET status = 'expired', finished_at = now()
             WHERE status IN ('created', 'in_progress')
             """)
         }
-        _ = try definition(night, ["job_attempts: 2"])
-        let second = try await Program.run("lethe", ["run", file], environment: night.environment)
+        _ = try definition(fixture, ["job_attempts: 2"])
+        let second = try await Program.run(
+          "lethe", ["run", file], environment: fixture.environment)
         #expect(second.code == 0, "\(second.stderr)")
       } else {
-        #expect(try await night.ledgerFaults() == [], "\(first.stderr)")
+        #expect(try await fixture.ledgerFaults() == [], "\(first.stderr)")
       }
-      #expect(try await night.rowsThatDiffer() == 0, "\(first.stderr)")
+      #expect(try await fixture.rowsThatDiffer() == 0, "\(first.stderr)")
     }
   }
 
   @Test(arguments: calls + bytes + jobs + times, [WireProfile.native, .gcs])
   func theWarehouseIsCorrectAfterTheFault(fault: Fault, profile: WireProfile) async throws {
     guard fault.profiles.contains(profile) else { return }
-    try await Self.night(fault, profile)
+    try await Self.runPipeline(fault, profile)
   }
 
   // MARK: The calls of the API

@@ -16,34 +16,34 @@ import Testing
 
   /// - Parameter isLegacy: whether some of the night's jobs have the gcs profile.
   /// - Returns: the names of the faults that were served.
-  private static func runNight(
+  private static func runPipeline(
     _ plan: FaultPlan, runs: Int = 1, isLegacy: Bool = false,
     _ configure: @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in }
   ) async throws -> Set<String> {
     try await PipelineFixture.with({
       $0.faults = plan
       configure(&$0)
-    }) { night in
-      try await night.invent(editedPostsLoseLocations: !isLegacy)
-      let pipeline = try night.pipeline {
+    }) { fixture in
+      try await fixture.invent(editedPostsLoseLocations: !isLegacy)
+      let pipeline = try fixture.pipeline {
         $0.replacing(
           "  poll_seconds: 0.02", with: "  allowed_hosts: [127.0.0.2]\n  poll_seconds: 0.02")
       }
       for run in 1...runs {
         do {
-          _ = try await night.withRuntime(pipeline) { try await $0.run() }
+          _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
         } catch  where run < runs {
           // The next run resumes the work.
         }
       }
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
-      return try await night.faultsServed()
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
+      return try await fixture.faultsServed()
     }
   }
 
   @Test func aBadConnectionDoesNotChangeTheResult() async throws {
-    let served = try await Self.runNight(
+    let served = try await Self.runPipeline(
       // If several faults apply to a call, the first one responds. So the required faults come first.
       Self.plan(
         "{name: cut before, at: download, call: 1, cut: before}",
@@ -60,7 +60,7 @@ import Testing
   }
 
   @Test func failedAndExpiredJobsAreReplaced() async throws {
-    let served = try await Self.runNight(
+    let served = try await Self.runPipeline(
       Self.plan(
         "{name: fail, fail: out of luck, call: 1}", "{name: expire, expire: true, call: 2}",
         "{name: slow, slow: 100ms, every: 2}"), runs: 2)
@@ -68,20 +68,20 @@ import Testing
   }
 
   @Test func unexpectedLinesDamageNoRow() async throws {
-    let served = try await Self.runNight(
+    let served = try await Self.runPipeline(
       Self.plan(
         "{name: twice, duplicate_lines: 3}", "{name: blank, blank_lines: 3}"))
     #expect(served == ["twice", "blank"])
   }
 
   @Test func theProfileMayChangeDuringARun() async throws {
-    let served = try await Self.runNight(
+    let served = try await Self.runPipeline(
       Self.plan("{name: switch, profile: gcs, every: 2}"), isLegacy: true)
     #expect(served == ["switch"])
   }
 
   @Test func aRunWithTheLegacyProfileHasTheNativeResult() async throws {
-    let served = try await Self.runNight(
+    let served = try await Self.runPipeline(
       Self.plan("{name: cut, at: download, call: 1, cut: during}"), isLegacy: true
     ) { $0.profile = .gcs }
     #expect(served == ["cut"])

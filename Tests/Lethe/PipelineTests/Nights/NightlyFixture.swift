@@ -189,7 +189,7 @@ final class NightlyFixture: Sendable {
   ///   - stillHidden: posts that no ID hides any more and that must wait before they are restored.
   /// - Returns: the report of the night's run.
   @discardableResult
-  func night(
+  func run(
     _ posts: [Int64: String] = [:], _ users: [Int64: String] = [:],
     stillHidden: Set<Int64> = [], status: RunReport.Status = .done, checks: Bool = true,
     between: (@Sendable () async throws -> Void)? = nil,

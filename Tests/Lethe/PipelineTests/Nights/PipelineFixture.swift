@@ -38,9 +38,9 @@ struct PipelineFixture: Sendable {
       configuration.rateLimit = nil
       configure(&configuration)
       return try await ComplianceServer.withRunning(configuration) { address in
-        let night = PipelineFixture(
+        let fixture = PipelineFixture(
           database: database, service: address.url, gate: gate, directory: directory)
-        return try await body(night)
+        return try await body(fixture)
       }
     }
   }

@@ -39,16 +39,16 @@ import Testing
           }.joined(separator: "\n  "))
         END $$
         """)
-      try await nights.night(
+      try await nights.run(
         [1: "protected", 2: "geo_scrubbed", 3: "protected"], [2: "protected"], checks: false)
       try await nights.declare(
         "UPDATE posts SET latitude = NULL, raw = raw - 'geo' WHERE post_id = 2")
       try await nights.expectRows()
-      try await nights.night([4: "deleted", 3: "protected"], checks: false)
+      try await nights.run([4: "deleted", 3: "protected"], checks: false)
       try await nights.declare("DELETE FROM posts WHERE post_id = 4")
       try await nights.expectRows()
       #expect(try await nights.rows("SELECT FROM shop.liked").count == 11)
-      try await nights.night()
+      try await nights.run()
       #expect(try await nights.rows("SELECT FROM lethe.hold") == [])
       let verified = try await nights.lethe("audit", "verify", "--database", nights.url)
       #expect(verified.code == 0, "\(verified)")

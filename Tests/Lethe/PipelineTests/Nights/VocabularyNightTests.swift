@@ -34,32 +34,32 @@ import Testing
       profile: .gcs, vocabulary: .guide,
       words: common.union(["rehydrate/tweet_edited", "scrub_geo/geo_scrubbed"])),
   ])
-  func everyWordIsRead(_ night: Case) async throws {
-    let knowsEdits = night.words.contains("rehydrate/tweet_edited")
-    let words = night.words
+  func everyWordIsRead(_ fixture: Case) async throws {
+    let knowsEdits = fixture.words.contains("rehydrate/tweet_edited")
+    let words = fixture.words
     try await PipelineFixture.with({
-      $0.profile = night.profile
-      $0.vocabulary = night.vocabulary
-    }) { night in
-      try await night.invent(posts: 600, editedPostsLoseLocations: false)
+      $0.profile = fixture.profile
+      $0.vocabulary = fixture.vocabulary
+    }) { fixture in
+      try await fixture.invent(posts: 600, editedPostsLoseLocations: false)
       // Bounced posts are gone in the same way as deleted posts.
-      try await night.execute(
+      try await fixture.execute(
         "UPDATE platform.posts SET bounced_at = now() WHERE post_id % 23000 = 0")
-      let pipeline = try night.pipeline {
+      let pipeline = try fixture.pipeline {
         $0.replacing(
           "  poll_seconds: 0.02", with: "  allowed_hosts: [127.0.0.2]\n  poll_seconds: 0.02")
       }
-      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(reports.map(\.status) == [.done])
-      #expect(try night.wordsServed() == words)
-      #expect(try await night.value("SELECT count(*) FROM lethe.quarantine", as: Int.self) == 0)
-      #expect(try await night.ledgerFaults() == [])
-      let queued = try await night.value("SELECT count(*) FROM lethe.rehydration", as: Int.self)
+      #expect(try fixture.wordsServed() == words)
+      #expect(try await fixture.value("SELECT count(*) FROM lethe.quarantine", as: Int.self) == 0)
+      #expect(try await fixture.ledgerFaults() == [])
+      let queued = try await fixture.value("SELECT count(*) FROM lethe.rehydration", as: Int.self)
       #expect(knowsEdits == (queued > 0))
       // The comparison knows only deleted posts.
-      try await night.execute(
+      try await fixture.execute(
         "UPDATE platform.posts SET deleted_at = bounced_at WHERE bounced_at IS NOT NULL")
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }
 }

@@ -66,13 +66,14 @@ import Vocabulary
           desk.chunk, after: 0, jobID: desk.jobID, on: transaction)
       }
     },
-    Record(testDescription: "jobDied", makes: [.jobDied], stays: [.exported], hasResult: false) {
+    Record(testDescription: "jobFailed", makes: [.jobFailed], stays: [.exported], hasResult: false)
+    {
       desk in
-      _ = try await desk.ledger.jobDied(
+      _ = try await desk.ledger.jobFailed(
         desk.attempt(), of: desk.chunk, why: "test", attemptsMax: 2)
     },
-    Record(testDescription: "the last jobDied", makes: [.failed], hasResult: false) { desk in
-      _ = try await desk.ledger.jobDied(
+    Record(testDescription: "the last jobFailed", makes: [.failed], hasResult: false) { desk in
+      _ = try await desk.ledger.jobFailed(
         desk.attempt(), of: desk.chunk, why: "test", attemptsMax: 1)
     },
     Record(testDescription: "chunkCut", makes: [.cut], stays: [.exported], hasResult: false) {
@@ -93,8 +94,8 @@ import Vocabulary
       try await RunLedger(connection: desk.connection)
         .runGivenUp(desk.chunk.runID, lease: desk.lease)
     },
-    Record(testDescription: "takenOnAgain", makes: [.takenOnAgain], hasResult: true) { desk in
-      try await desk.ledger.takenOnAgain(desk.chunk, ids: nil) { ids, _ in ids }
+    Record(testDescription: "retried", makes: [.retried], hasResult: true) { desk in
+      try await desk.ledger.retried(desk.chunk, ids: nil) { ids, _ in ids }
     },
     Record(testDescription: "chunkReopened", makes: [.quarantineRead], hasResult: true) { desk in
       _ = try await desk.connection.withTransaction { transaction in

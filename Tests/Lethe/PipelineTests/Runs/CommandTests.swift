@@ -6,16 +6,16 @@ import TestSupport
 import Testing
 
 @Suite struct CommandTests {
-  private func lethe(_ night: PipelineFixture, _ arguments: String...) async throws
+  private func lethe(_ fixture: PipelineFixture, _ arguments: String...) async throws
     -> Program.Ending
   {
-    try await Program.run("lethe", arguments, environment: night.environment)
+    try await Program.run("lethe", arguments, environment: fixture.environment)
   }
 
   @Test func theLastLineOfStdoutIsOneJSONObject() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let ending = try await lethe(night, "run", try night.definitionFile(), "--output", "json")
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let ending = try await lethe(fixture, "run", try fixture.definitionFile(), "--output", "json")
       #expect(ending.code == 0, "\(ending.stderr)")
       #expect(ending.json["run_id"] as? Int == 1)
       #expect(ending.json["status"] as? String == "done")
@@ -24,23 +24,24 @@ import Testing
         #expect(datasets["posts"]?[key] != nil, "\(key)")
       }
       #expect((datasets["posts"]?["seconds"] as? [String: Double])?.count == 5)
-      let again = try await lethe(night, "run", try night.definitionFile())
+      let again = try await lethe(fixture, "run", try fixture.definitionFile())
       #expect(again.stdout.contains("no row had to be changed"))
     }
   }
 
   @Test func noSecretIsWrittenAnywhere() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
       let ending = try await lethe(
-        night, "run", try night.definitionFile(), "--log-level", "debug", "--log-format", "json")
+        fixture, "run", try fixture.definitionFile(), "--log-level", "debug", "--log-format", "json"
+      )
       #expect(ending.code == 0)
       for text in [ending.stdout, ending.stderr] {
         #expect(!text.contains(PipelineFixture.token))
         #expect(!text.contains("token="))
-        #expect(!text.contains(night.database.url))
+        #expect(!text.contains(fixture.database.url))
       }
-      let ledger = try await night.value(
+      let ledger = try await fixture.value(
         """
         SELECT string_agg(t::text, ' ') FROM (
           SELECT r::text FROM lethe.run AS r UNION ALL SELECT c::text FROM lethe.chunk AS c
@@ -48,23 +49,23 @@ import Testing
         """, as: String.self)
       #expect(!ledger.contains(PipelineFixture.token))
       #expect(!ledger.contains("http"))
-      #expect(!ledger.contains(night.database.url))
+      #expect(!ledger.contains(fixture.database.url))
     }
   }
 
   @Test func aSecondProcessReportsThatTheFirstHoldsTheLock() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      night.gate.hold { if case .processing = $0 { true } else { false } }
-      let file = try night.definitionFile()
-      let first = try Program("lethe", ["run", file], environment: night.environment)
-      try await night.gate.reached { if case .processing = $0 { true } else { false } }
-      let second = try await lethe(night, "run", file)
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      fixture.gate.hold { if case .processing = $0 { true } else { false } }
+      let file = try fixture.definitionFile()
+      let first = try Program("lethe", ["run", file], environment: fixture.environment)
+      try await fixture.gate.reached { if case .processing = $0 { true } else { false } }
+      let second = try await lethe(fixture, "run", file)
       #expect(second.code == 6)
       #expect(second.stderr.contains("another process is working on the pipeline night"))
-      night.gate.release()
+      fixture.gate.release()
       #expect(await first.ended().code == 0)
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }
 
@@ -79,16 +80,16 @@ import Testing
   }
 
   @Test func theExitCodeShowsTheOutcome() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let file = try night.definitionFile()
-      #expect(try await lethe(night, "apply", file, "--skip-if-idle").code == 99)
-      #expect(try await lethe(night, "run", file, "--no-such-flag").code == 2)
-      #expect(try await lethe(night, "run", "no-such-file.yaml").code == 2)
-      #expect(try await lethe(night, "--help").code == 0)
-      #expect(try await lethe(night, "check", file).code == 0)
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let file = try fixture.definitionFile()
+      #expect(try await lethe(fixture, "apply", file, "--skip-if-idle").code == 99)
+      #expect(try await lethe(fixture, "run", file, "--no-such-flag").code == 2)
+      #expect(try await lethe(fixture, "run", "no-such-file.yaml").code == 2)
+      #expect(try await lethe(fixture, "--help").code == 0)
+      #expect(try await lethe(fixture, "check", file).code == 0)
 
-      let misspelt = try night.definitionFile {
+      let misspelt = try fixture.definitionFile {
         $0.replacing("warehouse.users", with: "warehouse.user")
       }
       let line =
@@ -97,17 +98,17 @@ import Testing
             $0.hasSuffix("table: warehouse.users")
           }
         ) + 1
-      let refused = try await lethe(night, "run", misspelt)
+      let refused = try await lethe(fixture, "run", misspelt)
       #expect(refused.code == 2)
       #expect(
         refused.stderr.contains("night.yaml:\(line): there is no table warehouse.user"),
         "\(refused.stderr)")
       #expect(refused.stderr.contains("remedy:"))
 
-      let tight = try night.definitionFile {
+      let tight = try fixture.definitionFile {
         $0.replacing("max_redacted_percent: 60", with: "max_redacted_percent: 1")
       }
-      let stopped = try await lethe(night, "run", tight)
+      let stopped = try await lethe(fixture, "run", tight)
       #expect(stopped.code == 3)
       #expect(stopped.stdout.contains("--approve"))
     }
@@ -117,15 +118,15 @@ import Testing
   func anErrorOfTheAPIIsReported(status: String, code: Int32) async throws {
     let line = #"{"id":"1","action":"delete","reason":"withheld"}"# + "\n"
     let script = ScriptedAPI.Script(result: { _ in line }, status: status, error: "no space")
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (1, 1, 'text', now())
         """
       )
-      let file = try night.definitionFile { CollectTests.postsOnly($0) }
+      let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
       try await ScriptedAPI(script).serving { url in
-        let environment = night.environment.merging(["COMPLIANCE_API_URL": url]) { $1 }
+        let environment = fixture.environment.merging(["COMPLIANCE_API_URL": url]) { $1 }
         let ending = try await Program.run("lethe", ["run", file], environment: environment)
         #expect(ending.code == code, "\(ending.stderr)")
         #expect(ending.stdout.contains(code == 4 ? "1 lines were not acted on" : "no space"))
@@ -134,24 +135,24 @@ import Testing
   }
 
   @Test func aRefusedRunCanBeGivenUp() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      try await fixture.execute(
         "ALTER TABLE warehouse.posts ADD CONSTRAINT open CHECK (visibility <> 'protected')")
-      let file = try night.definitionFile()
-      let refused = try await lethe(night, "run", file)
+      let file = try fixture.definitionFile()
+      let refused = try await lethe(fixture, "run", file)
       #expect(refused.code == 5)
       // The constraint turns out to be wrong.
-      try await night.execute("ALTER TABLE warehouse.posts DROP CONSTRAINT open")
+      try await fixture.execute("ALTER TABLE warehouse.posts DROP CONSTRAINT open")
       // The operator stops the process that resumes it. The frozen run could be finished, but this run starts
       // again.
-      try await night.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
-      let second = try await lethe(night, "run", file, "--give-up", "--output", "json")
+      try await fixture.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
+      let second = try await lethe(fixture, "run", file, "--give-up", "--output", "json")
       #expect(second.code == 0, "\(second.stderr)")
       #expect(second.json["run_id"] as? Int == 2)
       #expect((second.json["finished_earlier"] as? [Any])?.isEmpty == true)
-      #expect(try await night.rowsThatDiffer() == 0)
-      let left = try await night.value(
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      let left = try await fixture.value(
         """
         SELECT (SELECT count(*) FROM lethe.run WHERE finished_at IS NULL)
              + (SELECT count(*) FROM lethe.collected)
@@ -162,19 +163,19 @@ import Testing
   }
 
   @Test func aRunWithoutAProcessIsUnfinished() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 50)
-      let file = try night.definitionFile()
-      #expect(try await lethe(night, "export", file).code == 0)
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 50)
+      let file = try fixture.definitionFile()
+      #expect(try await lethe(fixture, "export", file).code == 0)
       func state() async throws -> (text: String, isInProgress: Bool?) {
-        let runs = try await lethe(night, "status", "--output", "json").json["runs"]
+        let runs = try await lethe(fixture, "status", "--output", "json").json["runs"]
         let run = try #require((runs as? [[String: Any]])?.first)
         #expect(run["status"] as? String == "running")
-        return (try await lethe(night, "status").stdout, run["in_progress"] as? Bool)
+        return (try await lethe(fixture, "status").stdout, run["in_progress"] as? Bool)
       }
       let left = try await state()
       #expect(left.isInProgress == false && left.text.contains("no process works on"), "\(left)")
-      try await night.database.withConnection {
+      try await fixture.database.withConnection {
         #expect(try await RunLedger(connection: $0).lock(pipeline: "night"))
         let busy = try await state()
         #expect(busy.isInProgress == true && !busy.text.contains("unfinished"), "\(busy)")
@@ -183,27 +184,27 @@ import Testing
   }
 
   @Test func aStageThatMustWaitForItsWorkIsNotIdle() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 1500)
-      let file = try night.definitionFile()
-      _ = try await lethe(night, "export", file)
-      #expect(try await lethe(night, "submit", file, "--skip-if-idle").code == 0)
-      #expect(try await lethe(night, "submit", file, "--skip-if-idle").code == 0)
-      #expect(try await lethe(night, "run", file, "--resume-only", "--skip-if-idle").code == 0)
-      #expect(try await lethe(night, "submit", file, "--skip-if-idle").code == 99)
-      #expect(try await night.rowsThatDiffer() == 0)
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 1500)
+      let file = try fixture.definitionFile()
+      _ = try await lethe(fixture, "export", file)
+      #expect(try await lethe(fixture, "submit", file, "--skip-if-idle").code == 0)
+      #expect(try await lethe(fixture, "submit", file, "--skip-if-idle").code == 0)
+      #expect(try await lethe(fixture, "run", file, "--resume-only", "--skip-if-idle").code == 0)
+      #expect(try await lethe(fixture, "submit", file, "--skip-if-idle").code == 99)
+      #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }
 
   @Test func aWrongTokenIsExitCode77AndAnUnreachableServerIs75() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let file = try night.definitionFile()
-      var environment = night.environment
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let file = try fixture.definitionFile()
+      var environment = fixture.environment
       environment["X_BEARER_TOKEN"] = "wrong"
       let refused = try await Program.run("lethe", ["run", file], environment: environment)
       #expect(refused.code == 77, "\(refused.stderr)")
-      environment = night.environment
+      environment = fixture.environment
       environment["DATABASE_URL"] = "host=/nonexistent dbname=x password=hunter2"
       let away = try await Program.run("lethe", ["run", file], environment: environment)
       #expect(away.code == 75, "\(away.stderr)")
@@ -219,55 +220,55 @@ import Testing
     ("host=certificates.invalid", 75),
   ])
   func theExitCodeOfAFailedConnectionDependsOnTheCause(option: String, code: Int32) async throws {
-    try await PipelineFixture.with { night in
+    try await PipelineFixture.with { fixture in
       let server = try #require(ProcessInfo.processInfo.environment["PGHOST"])
       let own = option.contains("host=") ? "" : "host=\(server) "
       let ending = try await Program.run(
-        "lethe", ["status", "--database", "\(own)\(option)"], environment: night.environment)
+        "lethe", ["status", "--database", "\(own)\(option)"], environment: fixture.environment)
       #expect(ending.code == code, "\(ending.stderr)")
       #expect(ending.stderr.contains("check the connection string"), "\(ending.stderr)")
     }
   }
 
   @Test func aDatabaseWithoutALedgerIsReportedWithARemedy() async throws {
-    try await PipelineFixture.with { night in
-      try await night.execute("DROP SCHEMA lethe CASCADE; TRUNCATE schema_migrations")
-      let file = try night.definitionFile()
-      let run = try await lethe(night, "run", file)
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute("DROP SCHEMA lethe CASCADE; TRUNCATE schema_migrations")
+      let file = try fixture.definitionFile()
+      let run = try await lethe(fixture, "run", file)
       #expect(run.code == 2)
       #expect(run.stderr.contains("lethe migrate up"))
-      #expect(try await lethe(night, "status").stderr.contains("lethe migrate up"))
+      #expect(try await lethe(fixture, "status").stderr.contains("lethe migrate up"))
       let migrations = repositoryRootPath + "/migrations"
-      let up = try await lethe(night, "migrate", "up", "--migrations-dir", migrations)
+      let up = try await lethe(fixture, "migrate", "up", "--migrations-dir", migrations)
       #expect(up.code == 0)
       #expect(up.stdout.contains("applied 20261123090000 ledger"))
       let status = try await lethe(
-        night, "migrate", "status", "--migrations-dir", migrations, "--output", "json")
+        fixture, "migrate", "status", "--migrations-dir", migrations, "--output", "json")
       let versions = try FileManager.default.contentsOfDirectory(atPath: migrations)
         .filter { $0.hasSuffix(".sql") }.map { String($0.prefix(14)) }.sorted()
       #expect(versions.starts(with: ["20261123090000", "20261124200000"]))
       #expect(status.json["applied"] as? [String] == versions)
-      #expect(try await lethe(night, "run", file).code == 0)
-      let runs = try await lethe(night, "status", "--output", "json")
+      #expect(try await lethe(fixture, "run", file).code == 0)
+      let runs = try await lethe(fixture, "status", "--output", "json")
       #expect((runs.json["runs"] as? [[String: Any]])?.first?["status"] as? String == "done")
     }
   }
 
   @Test func jobsAreListedShownAndCancelled() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      let file = try night.definitionFile()
-      _ = try await lethe(night, "export", file)
-      _ = try await lethe(night, "submit", file)
-      let list = try await lethe(night, "jobs", "list", file, "--output", "json")
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 500)
+      let file = try fixture.definitionFile()
+      _ = try await lethe(fixture, "export", file)
+      _ = try await lethe(fixture, "submit", file)
+      let list = try await lethe(fixture, "jobs", "list", file, "--output", "json")
       let jobs = try #require(list.json["jobs"] as? [[String: Any]])
       #expect(jobs.count == 2)
       let id = try #require(jobs.first?["id"] as? String)
-      #expect(try await lethe(night, "jobs", "show", file, id).stdout.contains("lethe-"))
-      #expect(try await lethe(night, "jobs", "show", file, "12x").code == 2)
-      #expect(try await lethe(night, "jobs", "show", file, "1").code == 1)
-      #expect(try await lethe(night, "run", file, "--resume-only").code == 0)
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await lethe(fixture, "jobs", "show", file, id).stdout.contains("lethe-"))
+      #expect(try await lethe(fixture, "jobs", "show", file, "12x").code == 2)
+      #expect(try await lethe(fixture, "jobs", "show", file, "1").code == 1)
+      #expect(try await lethe(fixture, "run", file, "--resume-only").code == 0)
+      #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }
 }

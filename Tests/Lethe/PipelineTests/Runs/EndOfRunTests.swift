@@ -16,10 +16,10 @@ import Testing
   // MARK: One object at every exit
 
   @Test func everyExitPrintsOneObjectWithTheErrorAndTheRemedy() async throws {
-    try await RefusalFixture.with { world in
-      let file = try world.file()
-      var environment = world.night.environment
-      environment["COMPLIANCE_API_URL"] = world.night.service
+    try await RefusalFixture.with { fixture in
+      let file = try fixture.file()
+      var environment = fixture.base.environment
+      environment["COMPLIANCE_API_URL"] = fixture.base.service
       environment["X_BEARER_TOKEN"] = "wrong"
       let token = try await Program.run(
         "lethe", ["run", file, "--output", "json"], environment: environment)
@@ -40,18 +40,18 @@ import Testing
         ["retry", file, "--output=json"], ["run", "no-such-file.yaml", "--output", "json"],
       ] {
         let usage = try await Program.run(
-          "lethe", arguments, environment: world.night.environment)
+          "lethe", arguments, environment: fixture.base.environment)
         #expect(usage.code == 2, "\(arguments)")
         #expect(try error(usage)["code"] as? String == "usage", "\(arguments)")
         #expect((try error(usage)["message"] as? String)?.isEmpty == false)
         #expect(usage.stdout.split(separator: "\n").count == 1)
       }
-      let missing = try await world.lethe("retry", file, "99", "--output", "json")
+      let missing = try await fixture.lethe("retry", file, "99", "--output", "json")
       #expect(missing.code == 1)
       #expect(missing.json["status"] as? String == "failed")
       #expect((try error(missing)["message"] as? String)?.contains("chunk 99") == true)
       // Without the option, stdout stays empty.
-      let table = try await world.lethe("retry", file, "99")
+      let table = try await fixture.lethe("retry", file, "99")
       #expect(table.stdout.isEmpty)
       #expect(table.stderr.contains("chunk 99"))
     }
@@ -63,12 +63,12 @@ import Testing
     "ALTER TABLE lethe.run ADD CHECK (pipeline = 'another') NOT VALID",
   ])
   func aServerErrorHasARemedyInBothOutputs(change: String) async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(SQL(trusted: change))
-      let file = try world.file()
-      let json = try await world.lethe("run", file, "--output", "json")
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(SQL(trusted: change))
+      let file = try fixture.file()
+      let json = try await fixture.lethe("run", file, "--output", "json")
       let remedy = try #require(try error(json)["remedy"] as? String)
-      let table = try await world.lethe("run", file)
+      let table = try await fixture.lethe("run", file)
       #expect(json.code == 1 && table.code == 1, "\(table.stderr)")
       #expect(!remedy.isEmpty)
       let lines = ["hint", "remedy"].map { "\n  \($0): \(remedy)" }
@@ -77,10 +77,10 @@ import Testing
   }
 
   @Test func aPipelineThatAnotherProcessHoldsIsReportedAsAnObject() async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.database.withConnection { other in
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.database.withConnection { other in
         #expect(try await RunLedger(connection: other).lock(pipeline: "night"))
-        let locked = try await world.lethe("run", try world.file(), "--output", "json")
+        let locked = try await fixture.lethe("run", try fixture.file(), "--output", "json")
         #expect(locked.code == 6)
         #expect(try error(locked)["code"] as? String == "locked")
       }
@@ -93,26 +93,26 @@ import Testing
   func anUnexpectedResponseForOneJobSetsItsChunkAside(status: Int) async throws {
     try await RefusalFixture.with(configure: {
       $0.problem = { $0.contains("-c2-") ? status : nil }
-    }) { world in
-      let file = try world.file()
-      let ending = try await world.lethe("run", file, "--output", "json")
+    }) { fixture in
+      let file = try fixture.file()
+      let ending = try await fixture.lethe("run", file, "--output", "json")
       #expect(ending.code == 5, "\(ending.stderr)")
       let setAside = try #require(ending.json["set_aside"] as? [[String: Any]])
       #expect(setAside.compactMap { $0["chunk_id"] as? Int } == [2])
       #expect((setAside[0]["reason"] as? String)?.contains("\(status)") == true)
       #expect(setAside[0]["command"] == nil)
-      #expect(try await world.postsNotDone() == [12, 16, 20])
-      #expect(try await world.usersLeft() == "1008 protected")
+      #expect(try await fixture.postsNotDone() == [12, 16, 20])
+      #expect(try await fixture.usersLeft() == "1008 protected")
       let alive: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
-      #expect(try await world.night.value(alive, as: Int.self) == 0)
+      #expect(try await fixture.base.value(alive, as: Int.self) == 0)
       // It has no result to apply. The next night asks again, and then the chunk is superseded.
-      let retried = try await world.lethe("retry", file, "2", "--output", "json")
+      let retried = try await fixture.lethe("retry", file, "2", "--output", "json")
       #expect(retried.code == 1)
       #expect((try error(retried)["remedy"] as? String)?.contains("anew") == true)
-      let again = try await world.lethe("run", file, "--output", "json")
+      let again = try await fixture.lethe("run", file, "--output", "json")
       #expect(again.code == 0, "\(again.stderr)")
-      #expect(try await world.postsNotDone() == [])
-      let after = try await world.lethe("status", "--output", "json")
+      #expect(try await fixture.postsNotDone() == [])
+      let after = try await fixture.lethe("status", "--output", "json")
       #expect((after.json["set_aside"] as? [Any])?.isEmpty == true)
     }
   }
@@ -122,104 +122,104 @@ import Testing
     let isMended = Flag()
     try await RefusalFixture.with(configure: {
       $0.downloadProblem = { !isMended.isSet && $0.contains("-c2-") ? 503 : nil }
-    }) { world in
-      let pipeline = try world.pipeline()
-      await #expect(throws: APIError.self) { try await world.run(pipeline) }
-      #expect(try await world.postsNotDone() == [12, 16, 20])
-      #expect(try await world.usersLeft() == "1008 protected")
-      let waiting = try await world.night.value(
+    }) { fixture in
+      let pipeline = try fixture.pipeline()
+      await #expect(throws: APIError.self) { try await fixture.run(pipeline) }
+      #expect(try await fixture.postsNotDone() == [12, 16, 20])
+      #expect(try await fixture.usersLeft() == "1008 protected")
+      let waiting = try await fixture.base.value(
         """
         SELECT string_agg(chunk_id || ' ' || state, ', ') FROM lethe.chunk WHERE state <> 'applied'
         """,
         as: String.self)
       #expect(waiting == "2 complete")
       isMended.set()
-      #expect(try await world.run(pipeline).map(\.status) == [.done, .done])
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await fixture.run(pipeline).map(\.status) == [.done, .done])
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
 
   @Test func aDatasetThatCannotBeExportedDoesNotStopTheOthers() async throws {
-    try await RefusalFixture.with { world in
+    try await RefusalFixture.with { fixture in
       func file(_ condition: String) throws -> String {
-        try world.night.definitionFile {
+        try fixture.base.definitionFile {
           RefusalFixture.definition("batch: 20", ids: 10)($0)
             .replacing("chunk: {ids: 10}", with: "where: \"\(condition)\"\n    chunk: {ids: 10}")
         }
       }
       for _ in 1...2 {
-        let ending = try await world.lethe(
+        let ending = try await fixture.lethe(
           "run", try file("1 / (post_id - 50) < 2"), "--output", "json")
         #expect(ending.code == 5, "\(ending.stderr)")
         #expect(ending.json["status"] as? String == "failed")
         #expect((ending.json["failures"] as? [String])?.first?.contains("22012") == true)
         #expect((try error(ending)["message"] as? String)?.contains("posts") == true)
-        #expect(try await world.usersLeft() == "1008 protected")
+        #expect(try await fixture.usersLeft() == "1008 protected")
       }
       let open: SQL = "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL"
-      #expect(try await world.night.value(open, as: Int.self) == 0)
-      #expect(try await world.lethe("run", try file("post_id > 0")).code == 0)
-      #expect(try await world.postsNotDone() == [])
+      #expect(try await fixture.base.value(open, as: Int.self) == 0)
+      #expect(try await fixture.lethe("run", try file("post_id > 0")).code == 0)
+      #expect(try await fixture.postsNotDone() == [])
     }
   }
 
   // MARK: Stopped runs
 
   @Test func aStoppedRunNamesTheCommandAndItsNumberStaysValid() async throws {
-    try await RefusalFixture.with { world in
-      let file = try world.night.definitionFile {
+    try await RefusalFixture.with { fixture in
+      let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 100)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
       let command = "lethe apply \(file) --approve 1"
-      let stopped = try await world.lethe("run", file)
+      let stopped = try await fixture.lethe("run", file)
       #expect(stopped.code == 3, "\(stopped.stderr)")
       #expect(stopped.stdout.contains(command), "\(stopped.stdout)")
       #expect(!stopped.stdout.contains("as they should be"))
-      let status = try await world.lethe("status")
+      let status = try await fixture.lethe("status")
       #expect(status.stdout.contains(command), "\(status.stdout)")
       #expect(status.stdout.contains("max_redacted_percent"))
       // The next night asks about the posts that were added since. The first night's number still counts.
-      let night = try await world.lethe("run", file, "--output", "json")
-      #expect(night.code == 3)
-      #expect(try error(night)["code"] as? String == "limit_stopped")
-      #expect((try error(night)["remedy"] as? String)?.contains(command) == true)
-      let approved = try await world.lethe(
+      let base = try await fixture.lethe("run", file, "--output", "json")
+      #expect(base.code == 3)
+      #expect(try error(base)["code"] as? String == "limit_stopped")
+      #expect((try error(base)["remedy"] as? String)?.contains(command) == true)
+      let approved = try await fixture.lethe(
         "apply", file, "--approve", "1", "--by", "Ann", "--note", "a storm of deletions",
         "--output", "json")
       #expect(approved.code != 1 && approved.code != 2, "\(approved.stderr)")
       let isApplied: SQL = "SELECT state = 'applied' FROM lethe.chunk WHERE chunk_id = 1"
-      #expect(try await world.night.value(isApplied, as: Bool.self))
+      #expect(try await fixture.base.value(isApplied, as: Bool.self))
       // The newer responses belong to the second night's chunk, which needs its own approval.
-      let second = try await world.night.value(
+      let second = try await fixture.base.value(
         "SELECT chunk_id FROM lethe.chunk WHERE stopped_reason IS NOT NULL", as: Int64.self)
-      let anew = try await world.lethe("apply", file, "--approve", "1", "--output", "json")
+      let anew = try await fixture.lethe("apply", file, "--approve", "1", "--output", "json")
       #expect(anew.code == 1)
       #expect((try error(anew)["remedy"] as? String)?.contains("--approve \(second)") == true)
-      _ = try await world.lethe("apply", file, "--approve", "\(second)")
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.night.ledgerFaults() == [])
+      _ = try await fixture.lethe("apply", file, "--approve", "\(second)")
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
 
   @Test func anApprovalIsKeptSealedAndShown() async throws {
-    try await RefusalFixture.with { world in
-      let file = try world.night.definitionFile {
+    try await RefusalFixture.with { fixture in
+      let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 100)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
-      #expect(try await world.lethe("run", file).code == 3)
-      let ending = try await world.lethe(
+      #expect(try await fixture.lethe("run", file).code == 3)
+      let ending = try await fixture.lethe(
         "apply", file, "--approve", "1", "--by", "Ann", "--note", "a storm of deletions")
       #expect(ending.code == 0, "\(ending.stderr)")
-      let story = try await world.lethe("audit", "show", "4", "--type", "tweets")
+      let story = try await fixture.lethe("audit", "show", "4", "--type", "tweets")
       #expect(story.stdout.contains("by Ann: a storm of deletions"), "\(story.stdout)")
-      let json = try await world.lethe("audit", "show", "4", "--output", "json")
+      let json = try await fixture.lethe("audit", "show", "4", "--output", "json")
       let approvals = try #require(json.json["approvals"] as? [[String: Any]])
       #expect(approvals.first?["approved_by"] as? String == "Ann")
       #expect(approvals.first?["seal"] as? Int != nil)
-      #expect(try await world.lethe("audit", "verify").code == 0)
+      #expect(try await fixture.lethe("audit", "verify").code == 0)
       for (forgery, undo) in [
         (
           "UPDATE lethe.approval SET approved_by = 'Bob'",
@@ -240,26 +240,26 @@ import Testing
           "DELETE FROM lethe.approval WHERE approved_by = 'Eve'"
         ),
       ] {
-        try await world.night.execute(SQL(trusted: forgery))
-        let found = try await world.lethe("audit", "verify")
+        try await fixture.base.execute(SQL(trusted: forgery))
+        let found = try await fixture.lethe("audit", "verify")
         #expect(found.code == 1, "\(forgery)")
         #expect(found.stdout.contains("lethe.approval"), "\(forgery)")
-        try await world.night.execute(SQL(trusted: undo))
-        #expect(try await world.lethe("audit", "verify").code == 0, "\(undo)")
+        try await fixture.base.execute(SQL(trusted: undo))
+        #expect(try await fixture.lethe("audit", "verify").code == 0, "\(undo)")
       }
     }
   }
 
   @Test func theApproverIsTheSystemUserByDefault() async throws {
-    try await RefusalFixture.with { world in
-      let file = try world.night.definitionFile {
+    try await RefusalFixture.with { fixture in
+      let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 100)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
-      #expect(try await world.lethe("run", file).code == 3)
-      #expect(try await world.lethe("apply", file, "--approve", "1", "--by", " ").code == 2)
-      #expect(try await world.lethe("apply", file, "--approve", "1").code == 0)
-      let by = try await world.night.value(
+      #expect(try await fixture.lethe("run", file).code == 3)
+      #expect(try await fixture.lethe("apply", file, "--approve", "1", "--by", " ").code == 2)
+      #expect(try await fixture.lethe("apply", file, "--approve", "1").code == 0)
+      let by = try await fixture.base.value(
         "SELECT approved_by FROM lethe.approval", as: String.self)
       #expect(by == NSUserName())
     }
@@ -271,39 +271,39 @@ import Testing
     let result: @Sendable ([Int64]) -> String = {
       RefusalFixture.answers($0) + ($0.contains(5) ? "garbage\n" : "")
     }
-    try await RefusalFixture.with(result) { world in
-      try await world.night.execute(
+    try await RefusalFixture.with(result) { fixture in
+      try await fixture.base.execute(
         """
         CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
         INSERT INTO public.bookmarks VALUES (4)
         """)
-      let file = try world.file()
-      #expect(try await world.lethe("run", file).code == 5)
+      let file = try fixture.file()
+      #expect(try await fixture.lethe("run", file).code == 5)
       // In the second night, no chunk of posts has 15 % of its IDs left to apply, but a chunk of users has.
-      try await world.night.execute(
+      try await fixture.base.execute(
         """
         INSERT INTO warehouse.users (user_id, username, created_at)
         SELECT 2000 + 4 * u, 'user', now() FROM generate_series(1, 40) AS u
         """)
-      _ = try world.night.definitionFile {
+      _ = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 15")
       }
-      let three = try await world.lethe("run", file)
+      let three = try await fixture.lethe("run", file)
       #expect(three.code == 3, "\(three.stdout)")
       #expect(three.stdout.contains("refused") && three.stdout.contains("quarantine"))
       // The chunk is given up, fixed and retried. After that, each night has only the quarantine left.
-      try await world.night.execute(
+      try await fixture.base.execute(
         "DELETE FROM public.bookmarks; DELETE FROM warehouse.users WHERE user_id > 2000")
-      #expect(try await world.lethe("run", file, "--give-up").code == 4)
-      try await world.night.execute("DELETE FROM warehouse.posts WHERE post_id BETWEEN 1 AND 10")
-      let clean = try await world.lethe("run", file)
+      #expect(try await fixture.lethe("run", file, "--give-up").code == 4)
+      try await fixture.base.execute("DELETE FROM warehouse.posts WHERE post_id BETWEEN 1 AND 10")
+      let clean = try await fixture.lethe("run", file)
       #expect(clean.code == 4, "\(clean.stdout)")
       #expect(clean.stdout.contains("of earlier runs"))
       #expect(!clean.stdout.contains("as they should be"))
       #expect(
-        try await world.lethe("quarantine", "dismiss", "--all", "--note", "seen").code == 0)
-      let done = try await world.lethe("run", file)
+        try await fixture.lethe("quarantine", "dismiss", "--all", "--note", "seen").code == 0)
+      let done = try await fixture.lethe("run", file)
       #expect(done.code == 0, "\(done.stdout)")
       #expect(done.stdout.contains("all are as they should be"))
     }
@@ -318,75 +318,75 @@ import Testing
     let result: @Sendable ([Int64]) -> String = {
       nights.isSet ? "" : RefusalFixture.answers($0)
     }
-    try await RefusalFixture.with(result) { world in
-      try await world.night.execute(
+    try await RefusalFixture.with(result) { fixture in
+      try await fixture.base.execute(
         """
         CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
         INSERT INTO public.bookmarks VALUES (4)
         """)
-      let pipeline = try world.pipeline(batch: batch)
-      #expect(try await world.run(pipeline).last?.status == .failed)
+      let pipeline = try fixture.pipeline(batch: batch)
+      #expect(try await fixture.run(pipeline).last?.status == .failed)
       // The author restored the post.
       nights.set()
-      #expect(try await world.run(pipeline).map(\.status) == [.done])
-      try await world.night.execute("DELETE FROM public.bookmarks")
-      await #expect(throws: LedgerError.self) { try await world.retry(pipeline, ids: [4]) }
-      _ = try? await world.retry(pipeline, 1)
+      #expect(try await fixture.run(pipeline).map(\.status) == [.done])
+      try await fixture.base.execute("DELETE FROM public.bookmarks")
+      await #expect(throws: LedgerError.self) { try await fixture.retry(pipeline, ids: [4]) }
+      _ = try? await fixture.retry(pipeline, 1)
       let there: SQL = "SELECT count(*) FROM warehouse.posts WHERE post_id = 4"
-      #expect(try await world.night.value(there, as: Int.self) == 1)
-      #expect(try await AuditLedgerOf(world).isWhole())
-      let file = try world.file(batch: batch)
-      #expect(try await world.lethe("status").stdout.contains(file) == false)
+      #expect(try await fixture.base.value(there, as: Int.self) == 1)
+      #expect(try await AuditLedgerOf(fixture).isWhole())
+      let file = try fixture.file(batch: batch)
+      #expect(try await fixture.lethe("status").stdout.contains(file) == false)
     }
   }
 
   @Test func aRetryChecksTheLimitsAgainAndUsesTheDefinitionOfItsRun() async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(
         """
         CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
         INSERT INTO public.bookmarks VALUES (4)
         """)
-      let pipeline = try world.pipeline(batch: "atomic: chunk")
-      let chunk = try #require(try await world.run(pipeline).last?.setAside.first?.chunkID)
-      try await world.night.execute(
+      let pipeline = try fixture.pipeline(batch: "atomic: chunk")
+      let chunk = try #require(try await fixture.run(pipeline).last?.setAside.first?.chunkID)
+      try await fixture.base.execute(
         """
         DELETE FROM public.bookmarks;
         UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '5')
         """)
-      let stopped = try #require(try await world.retry(pipeline, chunk))
+      let stopped = try #require(try await fixture.retry(pipeline, chunk))
       #expect(stopped.stopped.map(\.chunkID) == [chunk])
-      #expect(try await world.postsNotDone() == [4, 8])
-      let approved = try await world.night.withRuntime(pipeline) {
+      #expect(try await fixture.postsNotDone() == [4, 8])
+      let approved = try await fixture.base.withRuntime(pipeline) {
         try await $0.apply(approving: chunk)
       }
       #expect(approved.runs.last?.status == .done)
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
 
   /// The process is killed after the chunk is reopened and before it is applied.
   @Test func anInterruptedRetryIsFinishedByTheNextRun() async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(
         """
         CREATE TABLE public.bookmarks (post_id bigint REFERENCES warehouse.posts);
         INSERT INTO public.bookmarks VALUES (4)
         """)
-      let pipeline = try world.pipeline()
-      #expect(try await world.run(pipeline).last?.refused.count == 1)
-      try await world.night.execute("DELETE FROM public.bookmarks")
-      try await world.night.database.withConnection {
+      let pipeline = try fixture.pipeline()
+      #expect(try await fixture.run(pipeline).last?.refused.count == 1)
+      try await fixture.base.execute("DELETE FROM public.bookmarks")
+      try await fixture.base.database.withConnection {
         let ledger = ChunkLedger(connection: $0, lease: Lease())
-        try await ledger.takenOnAgain(ledger.chunk(1), ids: [4]) { ids, _ in ids }
+        try await ledger.retried(ledger.chunk(1), ids: [4]) { ids, _ in ids }
       }
-      let reports = try await world.night.withRuntime(pipeline) {
+      let reports = try await fixture.base.withRuntime(pipeline) {
         try await $0.run(resumeOnly: true)
       }
       #expect(reports.map(\.status) == [.done])
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.night.ledgerFaults() == [])
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
 }

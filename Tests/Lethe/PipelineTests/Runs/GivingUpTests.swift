@@ -17,49 +17,49 @@ import Testing
   /// A job that was created but whose response never arrived is found too, by its name.
   @Test(arguments: places)
   func aRunThatIsGivenUpFreesItsJobSlot(place: Place) async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 500)
-      try await night.end(at: place, by: SIGKILL)
-      let file = try night.definitionFile()
+    try await PipelineFixture.with { base in
+      try await base.invent(posts: 500)
+      try await base.end(at: place, by: SIGKILL)
+      let file = try base.definitionFile()
       let ending = try await Program.run(
-        "lethe", ["run", file, "--give-up", "--output", "json"], environment: night.environment)
+        "lethe", ["run", file, "--give-up", "--output", "json"], environment: base.environment)
       #expect(ending.code == 0, "\(ending.stderr)")
       let givenUp = try #require((ending.json["given_up"] as? [[String: Any]])?.first)
       #expect((givenUp["left"] as? [Any])?.isEmpty == true)
       if place == .creationIsNotAnswered {
         #expect((givenUp["cancelled"] as? [Any])?.isEmpty == false)
       }
-      let active = try await night.value(
+      let active = try await base.value(
         """
         SELECT count(*) FROM compliance.jobs AS a JOIN lethe.run AS r ON a.name LIKE 'lethe-' || r.key || '-%'
         WHERE r.run_id = 1 AND a.status IN ('created', 'in_progress')
         """, as: Int.self)
       #expect(active == 0)
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await base.rowsThatDiffer() == 0)
       let alive: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
-      #expect(try await night.value(alive, as: Int.self) == 0)
-      let remaining = try FileManager.default.subpathsOfDirectory(atPath: night.workDirectory)
+      #expect(try await base.value(alive, as: Int.self) == 0)
+      let remaining = try FileManager.default.subpathsOfDirectory(atPath: base.workDirectory)
       #expect(remaining.isEmpty, "\(remaining)")
     }
   }
 
   @Test func aRunCanBeGivenUpWithoutTheAPIAndItsJobsAreNamed() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 50)
-      let pipeline = try night.pipeline()
-      try await night.withRuntime(pipeline) { runtime in
+    try await PipelineFixture.with { base in
+      try await base.invent(posts: 50)
+      let pipeline = try base.pipeline()
+      try await base.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
         _ = try await runtime.submit()
       }
       // One job is known by its ID. For the other, Lethe does not know whether the API created it.
-      try await night.execute(
+      try await base.execute(
         """
         UPDATE lethe.chunk SET state = 'exported', created_at = NULL, uploaded_at = NULL WHERE type = 'users';
         UPDATE lethe.job AS j SET api_id = NULL, created_at = NULL, asked_at = NULL
         FROM lethe.chunk AS c WHERE c.chunk_id = j.chunk_id AND c.type = 'users'
         """)
-      let away = try night.pipeline(api: "http://127.0.0.1:9")
-      let givenUp = try await night.withRuntime(away) { try await $0.giveUp() }
+      let away = try base.pipeline(api: "http://127.0.0.1:9")
+      let givenUp = try await base.withRuntime(away) { try await $0.giveUp() }
       let left = try #require(givenUp.first).left
       #expect(left.count == 2)
       let known = try #require(left.first { $0.job != nil })
@@ -67,8 +67,8 @@ import Testing
       let unknown = try #require(left.first { $0.job == nil })
       #expect(unknown.name.hasPrefix("lethe-") && unknown.command.contains("lethe jobs list"))
       let open: SQL = "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL"
-      #expect(try await night.value(open, as: Int.self) == 0)
-      let told = try await night.value(
+      #expect(try await base.value(open, as: Int.self) == 0)
+      let told = try await base.value(
         "SELECT count(*) FROM lethe.job WHERE failure LIKE '%was not cancelled%'", as: Int.self)
       #expect(told == 2)
     }
@@ -76,12 +76,12 @@ import Testing
 
   /// Applied work stays the same, to the last byte of its record.
   @Test func givingUpDoesNotChangeAppliedWork() async throws {
-    try await RefusalFixture.with { world in
-      let file = try world.night.definitionFile {
+    try await RefusalFixture.with { fixture in
+      let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
-      #expect(try await world.lethe("run", file).code == 3)
+      #expect(try await fixture.lethe("run", file).code == 3)
       let applied: SQL = """
         SELECT md5(string_agg(t, ' ' ORDER BY t)) FROM (
           SELECT e::text FROM lethe.event AS e UNION ALL SELECT b::text FROM lethe.batch AS b
@@ -90,11 +90,11 @@ import Testing
           UNION ALL SELECT c::text FROM lethe.chunk AS c WHERE state = 'applied'
           UNION ALL SELECT p::text FROM warehouse.posts AS p) AS all_of_it (t)
         """
-      let before = try await world.night.value(applied, as: String.self)
-      _ = try await world.night.withRuntime(
-        try world.night.pipeline(api: world.url)
+      let before = try await fixture.base.value(applied, as: String.self)
+      _ = try await fixture.base.withRuntime(
+        try fixture.base.pipeline(api: fixture.url)
       ) { try await $0.giveUp() }
-      #expect(try await world.night.value(applied, as: String.self) == before)
+      #expect(try await fixture.base.value(applied, as: String.self) == before)
     }
   }
 
@@ -107,8 +107,8 @@ import Testing
   private func withHalfAppliedEvent(
     _ body: @escaping @Sendable (PipelineFixture, @Sendable (String) -> String) async throws -> Void
   ) async throws {
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { base in
+      try await base.execute(
         """
         INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
         SELECT a, 'u', now(), (CASE WHEN a < 3 THEN 'deleted' ELSE 'active' END)::platform.account_state, now()
@@ -129,29 +129,29 @@ import Testing
         return (parts[0] + "  users:\n    type" + users[1])
           .replacing("batch: 3", with: "batch: 3\n    batch_rows: 50")
       }
-      let pipeline = try night.pipeline(usersOnly)
+      let pipeline = try base.pipeline(usersOnly)
       await #expect(throws: PostgreSQLError.self) {
-        try await night.withRuntime(pipeline) { try await $0.run() }
+        try await base.withRuntime(pipeline) { try await $0.run() }
       }
-      try await body(night, usersOnly)
+      try await body(base, usersOnly)
     }
   }
 
   @Test(arguments: [false, true])
   func theFinishedPartOfALargeEventIsRecorded(isReadable: Bool) async throws {
-    try await withHalfAppliedEvent { night, usersOnly in
-      let left = try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
+    try await withHalfAppliedEvent { base, usersOnly in
+      let left = try await base.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
       #expect(left > 0 && left < Self.posts)
       if !isReadable {
-        try await night.execute(
+        try await base.execute(
           """
           UPDATE lethe.run SET definition = jsonb_set(definition, '{datasets,0,type}', '"lists"')
           """
         )
       }
-      let pipeline = try night.pipeline(usersOnly)
-      _ = try await night.withRuntime(pipeline) { try await $0.giveUp() }
-      let record = try await night.value(
+      let pipeline = try base.pipeline(usersOnly)
+      _ = try await base.withRuntime(pipeline) { try await $0.giveUp() }
+      let record = try await base.value(
         """
         SELECT concat_ws(' ', count(*), max(reason::text), max(action::text),
                          max(changed ->> 'delete warehouse.posts'), max(changed ->> 'delete warehouse.post_media'))
@@ -159,38 +159,38 @@ import Testing
         """, as: String.self)
       #expect(record == "1 deleted delete \(Self.posts - left) \(Self.posts)")
       // Each deleted post has a tombstone. The user's row still exists, so the user has no tombstone.
-      let tombstones = try await night.value(
+      let tombstones = try await base.value(
         """
         SELECT count(*) FROM lethe.tombstone AS t
         WHERE type = 'tweets' AND NOT EXISTS (SELECT FROM warehouse.posts AS p WHERE p.post_id = t.id)
         """, as: Int.self)
       #expect(tombstones == Self.posts - left)
       let users: SQL = "SELECT count(*) FROM lethe.tombstone WHERE type = 'users' AND id = 1"
-      #expect(try await night.value(users, as: Int.self) == 0)
-      try await expectWhole(night, unsealed: 0)
+      #expect(try await base.value(users, as: Int.self) == 0)
+      try await expectWhole(base, unsealed: 0)
       let story = try await Program.run(
-        "lethe", ["audit", "show", "1", "--type", "users"], environment: night.environment)
+        "lethe", ["audit", "show", "1", "--type", "users"], environment: base.environment)
       #expect(
         story.stdout.contains("delete warehouse.posts: \(Self.posts - left) rows"),
         "\(story.stdout)")
 
-      try await night.execute("DROP TRIGGER stop ON warehouse.posts")
-      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      try await base.execute("DROP TRIGGER stop ON warehouse.posts")
+      let reports = try await base.withRuntime(pipeline) { try await $0.run() }
       #expect(reports.map(\.status) == [.done])
-      #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
-      try await expectWhole(night, unsealed: 0)
+      #expect(try await base.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
+      try await expectWhole(base, unsealed: 0)
     }
   }
 
   /// The chunk can be retried. The rest gets its own record, and nothing is counted twice.
   @Test func theRestOfAGivenUpEventIsCountedSeparately() async throws {
-    try await withHalfAppliedEvent { night, usersOnly in
-      let pipeline = try night.pipeline(usersOnly)
-      _ = try await night.withRuntime(pipeline) { try await $0.giveUp() }
-      try await night.execute("DROP TRIGGER stop ON warehouse.posts")
-      let chunk = try await night.value("SELECT max(chunk_id) FROM lethe.chunk", as: Int64.self)
-      _ = try await night.withRuntime(pipeline) { try await $0.retry(chunkID: chunk) }
-      let counted = try await night.value(
+    try await withHalfAppliedEvent { base, usersOnly in
+      let pipeline = try base.pipeline(usersOnly)
+      _ = try await base.withRuntime(pipeline) { try await $0.giveUp() }
+      try await base.execute("DROP TRIGGER stop ON warehouse.posts")
+      let chunk = try await base.value("SELECT max(chunk_id) FROM lethe.chunk", as: Int64.self)
+      _ = try await base.withRuntime(pipeline) { try await $0.retry(chunkID: chunk) }
+      let counted = try await base.value(
         """
         SELECT concat_ws(' ', sum((changed ->> 'delete warehouse.posts')::bigint),
                          sum((changed ->> 'delete warehouse.post_media')::bigint),
@@ -198,13 +198,13 @@ import Testing
         FROM lethe.event WHERE id = 1 AND cause_id IS NULL
         """, as: String.self)
       #expect(counted == "\(Self.posts) \(Self.posts) \(Self.posts)")
-      #expect(try await night.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
-      try await expectWhole(night, unsealed: 0)
+      #expect(try await base.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
+      try await expectWhole(base, unsealed: 0)
     }
   }
 
-  private func expectWhole(_ night: PipelineFixture, unsealed: Int) async throws {
-    let found = try await night.database.withConnection {
+  private func expectWhole(_ base: PipelineFixture, unsealed: Int) async throws {
+    let found = try await base.database.withConnection {
       try await AuditLedger(connection: $0).verify()
     }
     #expect(found.isWhole, "\(found.faults.map(\.problem))")

@@ -7,35 +7,35 @@ import Testing
 @Suite struct HaltedWorkTests {
   /// A script with one stage per line continues, night after night, while other chunks wait for an approval.
   @Test func aStoppedChunkStopsNoStageOfTheNextNight() async throws {
-    try await RefusalFixture.with { world in
-      let file = try world.night.definitionFile {
+    try await RefusalFixture.with { fixture in
+      let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
-      for night in 1...3 {
-        let export = try await world.lethe("export", file, "--output", "json")
+      for run in 1...3 {
+        let export = try await fixture.lethe("export", file, "--output", "json")
         #expect(export.code == 0, "\(export.stderr)")
-        let runs = try await world.night.value("SELECT max(run_id) FROM lethe.run", as: Int.self)
-        #expect(runs == night)
+        let runs = try await fixture.base.value("SELECT max(run_id) FROM lethe.run", as: Int.self)
+        #expect(runs == run)
         while true {
-          let submit = try await world.lethe("submit", file, "--skip-if-idle")
+          let submit = try await fixture.lethe("submit", file, "--skip-if-idle")
           guard submit.code != 99 else { break }
           #expect(submit.code == 0, "\(submit.stdout) \(submit.stderr)")
-          #expect(try await world.lethe("await", file).code == 0)
+          #expect(try await fixture.lethe("await", file).code == 0)
           if submit.code != 0 { return }
         }
-        let collect = try await world.lethe("collect", file)
+        let collect = try await fixture.lethe("collect", file)
         #expect(collect.code == 0, "\(collect.stdout)")
         // The last stage reports it.
-        let apply = try await world.lethe("apply", file)
-        #expect(try await world.usersLeft() == "1008 protected")
-        let status = try await world.lethe("status")
-        let stopped = try await world.night.database.withConnection {
+        let apply = try await fixture.lethe("apply", file)
+        #expect(try await fixture.usersLeft() == "1008 protected")
+        let status = try await fixture.lethe("status")
+        let stopped = try await fixture.base.database.withConnection {
           try await $0.query(
             "SELECT chunk_id FROM lethe.chunk WHERE stopped_reason IS NOT NULL"
           ).rows(as: Int64.self)
         }
-        #expect(night > 1 || stopped.count == 5)
+        #expect(run > 1 || stopped.count == 5)
         #expect(apply.code == (stopped.isEmpty ? 0 : 3), "\(apply.stdout)")
         for chunk in stopped {
           #expect(status.stdout.contains("lethe apply \(file) --approve \(chunk)"))
@@ -73,15 +73,15 @@ import Testing
     try await RefusalFixture.with(configure: {
       $0.status = "failed"
       $0.error = text
-    }) { world in
+    }) { fixture in
       for format in ["text", "json"] {
-        let ending = try await world.lethe(
-          "run", try world.file(ids: 100), "--log-format", format, "--output", "json")
+        let ending = try await fixture.lethe(
+          "run", try fixture.file(ids: 100), "--log-format", format, "--output", "json")
         #expect(ending.code == 5, "\(ending.stderr)")
-        let shown = try await world.lethe("jobs", "show", try world.file(ids: 100), "1000")
-        let status = try await world.lethe("status")
+        let shown = try await fixture.lethe("jobs", "show", try fixture.file(ids: 100), "1000")
+        let status = try await fixture.lethe("status")
         expectNoSecret([
-          ending.stdout, ending.stderr, shown.stdout, status.stdout, try await world.ledgerText(),
+          ending.stdout, ending.stderr, shown.stdout, status.stdout, try await fixture.ledgerText(),
         ])
       }
     }
@@ -94,12 +94,12 @@ import Testing
       try await RefusalFixture.with(configure: {
         $0.problem = { $0.contains("-c1-") ? status : nil }
         $0.problemBody = body
-      }) { world in
-        let ending = try await world.lethe(
-          "run", try world.file(ids: 100), "--log-level", "debug", "--output", "json")
+      }) { fixture in
+        let ending = try await fixture.lethe(
+          "run", try fixture.file(ids: 100), "--log-level", "debug", "--output", "json")
         #expect(ending.code != 0)
-        let after = try await world.lethe("status", "--output", "json")
-        expectNoSecret([ending.stdout, ending.stderr, after.stdout, try await world.ledgerText()])
+        let after = try await fixture.lethe("status", "--output", "json")
+        expectNoSecret([ending.stdout, ending.stderr, after.stdout, try await fixture.ledgerText()])
       }
     }
   }

@@ -72,21 +72,21 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
 
   @Test(arguments: Place.allCases, signals)
   func aRunThatWasEndedAnywhereHasTheSameResult(place: Place, signal: Int32) async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 1500, users: 40)
-      try await night.end(at: place, by: signal)
-      try await night.finishAndVerify()
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 1500, users: 40)
+      try await fixture.end(at: place, by: signal)
+      try await fixture.finishAndVerify()
     }
   }
 
   /// The second signal ends the resumed run.
   @Test(arguments: zip(Place.allCases, Place.allCases.dropFirst(3) + Place.allCases.prefix(3)))
   func aRunThatWasKilledTwiceHasTheSameResult(first: Place, second: Place) async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 1500, users: 40)
-      try await night.end(at: first, by: SIGKILL)
-      try await night.end(at: second, by: SIGKILL)
-      try await night.finishAndVerify()
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 1500, users: 40)
+      try await fixture.end(at: first, by: SIGKILL)
+      try await fixture.end(at: second, by: SIGKILL)
+      try await fixture.finishAndVerify()
     }
   }
 }

@@ -36,105 +36,105 @@ import Testing
 
   /// Runs a command with `--output json` and keeps what it prints.
   private func lethe(
-    _ night: PipelineFixture, _ definition: String, _ outputs: Outputs, code: Int32 = 0,
+    _ fixture: PipelineFixture, _ definition: String, _ outputs: Outputs, code: Int32 = 0,
     _ arguments: String..., environment: [String: String] = [:]
   ) async throws {
     let ending = try await Program.run(
       "lethe", arguments + ["--output", "json"],
-      environment: night.environment.merging(environment) { $1 })
+      environment: fixture.environment.merging(environment) { $1 })
     #expect(ending.code == code, "\(arguments): \(ending.stderr)")
     try outputs.add(definition, arguments, ending)
   }
 
   private func aNightAndItsEvidence(_ outputs: Outputs) async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 1500)
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 1500)
+      try await fixture.execute(
         """
         ALTER TABLE warehouse.users ALTER user_id TYPE text;
         INSERT INTO warehouse.users (user_id, username, created_at) VALUES ('007', 'seven', now());
         """)
-      let file = try night.definitionFile()
-      try await lethe(night, "migrate_up", outputs, "migrate", "up")
-      try await lethe(night, "migrate_status", outputs, "migrate", "status")
-      try await lethe(night, "migrate_down", outputs, "migrate", "down")
-      try await lethe(night, "migrate_up", outputs, "migrate", "up")
-      try await lethe(night, "check", outputs, "check", file, "--offline")
-      try await lethe(night, "check", outputs, code: 2, "check", "no-such-file.yaml")
-      try await lethe(night, "grants", outputs, "check", file, "--grants", "--role", "nightly")
-      try await lethe(night, "plan", outputs, "plan", file)
-      try await lethe(night, "plan_sql", outputs, "plan", file, "--sql")
-      try await lethe(night, "run", outputs, "run", file)
-      try await lethe(night, "run", outputs, "run", file, "--resume-only")
-      try await lethe(night, "status", outputs, "status")
-      try await lethe(night, "jobs", outputs, "jobs", "list", file)
-      try await lethe(night, "failure", outputs, code: 1, "jobs", "show", file, "1")
-      try await lethe(night, "failure", outputs, code: 2, "status", "--no-such-option")
+      let file = try fixture.definitionFile()
+      try await lethe(fixture, "migrate_up", outputs, "migrate", "up")
+      try await lethe(fixture, "migrate_status", outputs, "migrate", "status")
+      try await lethe(fixture, "migrate_down", outputs, "migrate", "down")
+      try await lethe(fixture, "migrate_up", outputs, "migrate", "up")
+      try await lethe(fixture, "check", outputs, "check", file, "--offline")
+      try await lethe(fixture, "check", outputs, code: 2, "check", "no-such-file.yaml")
+      try await lethe(fixture, "grants", outputs, "check", file, "--grants", "--role", "nightly")
+      try await lethe(fixture, "plan", outputs, "plan", file)
+      try await lethe(fixture, "plan_sql", outputs, "plan", file, "--sql")
+      try await lethe(fixture, "run", outputs, "run", file)
+      try await lethe(fixture, "run", outputs, "run", file, "--resume-only")
+      try await lethe(fixture, "status", outputs, "status")
+      try await lethe(fixture, "jobs", outputs, "jobs", "list", file)
+      try await lethe(fixture, "failure", outputs, code: 1, "jobs", "show", file, "1")
+      try await lethe(fixture, "failure", outputs, code: 2, "status", "--no-such-option")
       let token = ["X_BEARER_TOKEN": "wrong"]
-      try await lethe(night, "failure", outputs, code: 77, "run", file, environment: token)
+      try await lethe(fixture, "failure", outputs, code: 77, "run", file, environment: token)
 
-      try await lethe(night, "holds_list", outputs, "holds", "list")
+      try await lethe(fixture, "holds_list", outputs, "holds", "list")
       try await lethe(
-        night, "holds_release", outputs, "holds", "release", file, "--type", "users", "12",
+        fixture, "holds_release", outputs, "holds", "release", file, "--type", "users", "12",
         "--dry-run")
       for id in ["1", "4", "12", "17000", "13000", "19000", "21000"] {
-        try await lethe(night, "audit_show", outputs, "audit", "show", id)
+        try await lethe(fixture, "audit_show", outputs, "audit", "show", id)
       }
-      let export = "\(night.directory)/events.csv"
+      let export = "\(fixture.directory)/events.csv"
       try await lethe(
-        night, "audit_export", outputs, "audit", "export", "--from", "2026-01-01", "--to",
+        fixture, "audit_export", outputs, "audit", "export", "--from", "2026-01-01", "--to",
         "2999-01-01", "--file", export)
-      try await lethe(night, "audit_verify", outputs, "audit", "verify")
+      try await lethe(fixture, "audit_verify", outputs, "audit", "verify")
       try await lethe(
-        night, "audit_prune", outputs, "audit", "prune", "--older-than", "1month", "--dry-run")
+        fixture, "audit_prune", outputs, "audit", "prune", "--older-than", "1month", "--dry-run")
 
       try await lethe(
-        night, "guard_install", outputs, "guard", "install", "warehouse.posts", "--id", "post_id")
-      try await lethe(night, "guard_list", outputs, "guard", "list", "--prove")
-      try await night.execute("ALTER TABLE warehouse.posts DISABLE TRIGGER lethe_guard")
-      try await lethe(night, "guard_list", outputs, code: 1, "guard", "list")
-      try await lethe(night, "guard_remove", outputs, "guard", "remove", "warehouse.posts")
-      try await lethe(night, "guard_repair", outputs, "guard", "repair", file, "--dry-run")
+        fixture, "guard_install", outputs, "guard", "install", "warehouse.posts", "--id", "post_id")
+      try await lethe(fixture, "guard_list", outputs, "guard", "list", "--prove")
+      try await fixture.execute("ALTER TABLE warehouse.posts DISABLE TRIGGER lethe_guard")
+      try await lethe(fixture, "guard_list", outputs, code: 1, "guard", "list")
+      try await lethe(fixture, "guard_remove", outputs, "guard", "remove", "warehouse.posts")
+      try await lethe(fixture, "guard_repair", outputs, "guard", "repair", file, "--dry-run")
 
-      try await night.execute("DELETE FROM lethe.event; UPDATE lethe.seal SET content = '{}'")
-      try await lethe(night, "audit_verify", outputs, code: 1, "audit", "verify")
+      try await fixture.execute("DELETE FROM lethe.event; UPDATE lethe.seal SET content = '{}'")
+      try await lethe(fixture, "audit_verify", outputs, code: 1, "audit", "verify")
     }
   }
 
   private func runsThatWaitForTheOperator(_ outputs: Outputs) async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent(posts: 1500)
-      let file = try night.definitionFile {
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent(posts: 1500)
+      let file = try fixture.definitionFile {
         $0.replacing("max_redacted_percent: 60", with: "max_redacted_percent: 1")
       }
       for stage in ["export", "submit", "await", "collect"] {
-        try await lethe(night, "stage", outputs, stage, file)
+        try await lethe(fixture, "stage", outputs, stage, file)
       }
-      try await lethe(night, "plan", outputs, "plan", file)
-      try await lethe(night, "stage", outputs, code: 3, "apply", file)
-      try await lethe(night, "run", outputs, code: 3, "run", file)
-      try await lethe(night, "status", outputs, "status")
+      try await lethe(fixture, "plan", outputs, "plan", file)
+      try await lethe(fixture, "stage", outputs, code: 3, "apply", file)
+      try await lethe(fixture, "run", outputs, code: 3, "run", file)
+      try await lethe(fixture, "status", outputs, "status")
       try await lethe(
-        night, "stage", outputs, code: 3, "apply", file, "--approve", "1", "--note", "all right")
-      let wider = try night.definitionFile()
+        fixture, "stage", outputs, code: 3, "apply", file, "--approve", "1", "--note", "all right")
+      let wider = try fixture.definitionFile()
       try await lethe(
-        night, "run", outputs, code: 3, "run", wider, "--adopt-definition", "--resume-only")
-      try await lethe(night, "audit_show", outputs, "audit", "show", "17000")
-      try await night.execute(
+        fixture, "run", outputs, code: 3, "run", wider, "--adopt-definition", "--resume-only")
+      try await lethe(fixture, "audit_show", outputs, "audit", "show", "17000")
+      try await fixture.execute(
         "ALTER TABLE warehouse.posts ADD CONSTRAINT shown CHECK (visibility <> 'protected') NOT VALID"
       )
-      try await lethe(night, "run", outputs, code: 5, "run", wider, "--give-up")
-      try await lethe(night, "status", outputs, "status")
-      let refused = try await night.value(
+      try await lethe(fixture, "run", outputs, code: 5, "run", wider, "--give-up")
+      try await lethe(fixture, "status", outputs, "status")
+      let refused = try await fixture.value(
         "SELECT min(id)::text FROM lethe.refusal WHERE resolved_at IS NULL", as: String.self)
-      try await lethe(night, "audit_show", outputs, "audit", "show", refused)
-      try await lethe(night, "stage", outputs, code: 5, "retry", wider, "--id", refused)
-      try await night.execute("ALTER TABLE warehouse.posts RENAME place_id TO place")
-      try await night.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
-      try await lethe(night, "check", outputs, code: 2, "check", wider, "--no-rehearsal")
+      try await lethe(fixture, "audit_show", outputs, "audit", "show", refused)
+      try await lethe(fixture, "stage", outputs, code: 5, "retry", wider, "--id", refused)
+      try await fixture.execute("ALTER TABLE warehouse.posts RENAME place_id TO place")
+      try await fixture.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
+      try await lethe(fixture, "check", outputs, code: 2, "check", wider, "--no-rehearsal")
       // The newest migration added only functions. The one before added a column, which would be lost.
-      try await lethe(night, "migrate_down", outputs, "migrate", "down")
-      try await lethe(night, "migrate_down", outputs, code: 2, "migrate", "down")
+      try await lethe(fixture, "migrate_down", outputs, "migrate", "down")
+      try await lethe(fixture, "migrate_down", outputs, code: 2, "migrate", "down")
     }
   }
 
@@ -145,25 +145,25 @@ import Testing
       not JSON
 
       """
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         SELECT n, 1, 'text', now() FROM generate_series(1, 9) AS n
         """)
-      let file = try night.definitionFile { CollectTests.postsOnly($0) }
+      let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
       try await ScriptedAPI(ScriptedAPI.Script(result: { _ in lines })).serving { url in
         try await lethe(
-          night, "run", outputs, code: 4, "run", file, environment: ["COMPLIANCE_API_URL": url])
+          fixture, "run", outputs, code: 4, "run", file, environment: ["COMPLIANCE_API_URL": url])
       }
-      try await lethe(night, "quarantine_list", outputs, "quarantine", "list", "--raw")
-      try await lethe(night, "quarantine_retry", outputs, code: 4, "quarantine", "retry", file)
-      try await lethe(night, "audit_show", outputs, "audit", "show", "1")
+      try await lethe(fixture, "quarantine_list", outputs, "quarantine", "list", "--raw")
+      try await lethe(fixture, "quarantine_retry", outputs, code: 4, "quarantine", "retry", file)
+      try await lethe(fixture, "audit_show", outputs, "audit", "show", "1")
       try await lethe(
-        night, "quarantine_dismiss", outputs, "quarantine", "dismiss", "--all", "--note", "seen")
-      try await lethe(night, "quarantine_list", outputs, "quarantine", "list", "--all")
+        fixture, "quarantine_dismiss", outputs, "quarantine", "dismiss", "--all", "--note", "seen")
+      try await lethe(fixture, "quarantine_list", outputs, "quarantine", "list", "--all")
       try await lethe(
-        night, "quarantine_prune", outputs, "quarantine", "prune", "--older-than", "1d")
+        fixture, "quarantine_prune", outputs, "quarantine", "prune", "--older-than", "1d")
     }
   }
 

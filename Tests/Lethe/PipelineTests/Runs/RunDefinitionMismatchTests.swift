@@ -61,9 +61,9 @@ import Testing
   ]
 
   private func file(
-    _ world: RefusalFixture, _ change: (String) -> String = { $0 }
+    _ fixture: RefusalFixture, _ change: (String) -> String = { $0 }
   ) throws -> String {
-    try world.night.definitionFile { change(RefusalFixture.definition("batch: 20", ids: 30)($0)) }
+    try fixture.base.definitionFile { change(RefusalFixture.definition("batch: 20", ids: 30)($0)) }
   }
 
   private func error(_ ending: Program.Ending) throws -> (message: String, remedy: String) {
@@ -74,12 +74,12 @@ import Testing
 
   @Test(arguments: kinds)
   func aMismatchIsReportedAndTodaysFileCanBeAdopted(kind: Kind) async throws {
-    try await RefusalFixture.with { world in
-      #expect(try await world.lethe("export", try file(world, kind.before)).code == 0)
-      try await world.night.execute(kind.sql)
-      let file = try file(world, kind.after)
-      for night in 2...3 {
-        let ending = try await world.lethe("run", file, "--output", "json")
+    try await RefusalFixture.with { fixture in
+      #expect(try await fixture.lethe("export", try file(fixture, kind.before)).code == 0)
+      try await fixture.base.execute(kind.sql)
+      let file = try file(fixture, kind.after)
+      for run in 2...3 {
+        let ending = try await fixture.lethe("run", file, "--output", "json")
         #expect(ending.code == 1, "\(ending.stderr)")
         let (message, remedy) = try error(ending)
         for words in ["run 1 of night", "its own copy"] + kind.says {
@@ -88,62 +88,62 @@ import Testing
         #expect(remedy.contains("lethe run \(file) --adopt-definition"))
         #expect(remedy.contains("lethe run \(file) --give-up"))
         // The new night's work is done.
-        #expect(ending.json["run_id"] as? Int == night)
+        #expect(ending.json["run_id"] as? Int == run)
         #expect(ending.json["status"] as? String == "done")
-        #expect(try await world.postsNotDone() == [])
+        #expect(try await fixture.postsNotDone() == [])
       }
-      let status = try await world.lethe("status")
+      let status = try await fixture.lethe("status")
       #expect(status.code == 0 && status.stdout.contains("run 1 of night cannot go on"))
       #expect(status.stdout.contains("lethe run \(file) --give-up"), "\(status.stdout)")
-      let plan = try await world.lethe("plan", file)
+      let plan = try await fixture.lethe("plan", file)
       #expect(plan.code == 0 && plan.stdout.contains("run 1 of night"), "\(plan.stdout)")
-      #expect(try await world.lethe("run", file, "--resume-only").code == 1)
+      #expect(try await fixture.lethe("run", file, "--resume-only").code == 1)
 
-      let adopted = try await world.lethe(
+      let adopted = try await fixture.lethe(
         "run", file, "--adopt-definition", "--by", "Ann", "--note", "columns have other names",
         "--resume-only", "--output", "json")
       #expect(adopted.code == 0, "\(adopted.stdout) \(adopted.stderr)")
       let adoption = try #require((adopted.json["adopted"] as? [[String: Any]])?.first)
       #expect(adoption["run_id"] as? Int == 1 && adoption["seal"] as? Int != nil)
-      #expect(try await !world.lethe("status").stdout.contains("cannot go on"))
-      #expect(try await world.night.ledgerFaults() == [])
-      #expect(try await world.lethe("audit", "verify").code == 0)
-      let story = try await world.lethe("audit", "show", "4")
+      #expect(try await !fixture.lethe("status").stdout.contains("cannot go on"))
+      #expect(try await fixture.base.ledgerFaults() == [])
+      #expect(try await fixture.lethe("audit", "verify").code == 0)
+      let story = try await fixture.lethe("audit", "show", "4")
       #expect(story.stdout.contains("by Ann: columns have other names"), "\(story.stdout)")
     }
   }
 
   /// Today's file does not match the tables. Earlier runs are continued, and all problems are reported.
   @Test func finishedWorkIsReportedEvenIfNoNewRunCanBegin() async throws {
-    try await RefusalFixture.with { world in
-      #expect(try await world.lethe("export", try file(world)).code == 0)
-      let broken = try file(world) {
+    try await RefusalFixture.with { fixture in
+      #expect(try await fixture.lethe("export", try file(fixture)).code == 0)
+      let broken = try file(fixture) {
         $0.replacing("longitude, place_id]", with: "longitude, spot]")
           .replacing("id: user_id", with: "id: account")
       }
-      let ending = try await world.lethe("run", broken, "--output", "json")
+      let ending = try await fixture.lethe("run", broken, "--output", "json")
       #expect(ending.code == 2, "\(ending.stderr)")
       #expect(ending.json["run_id"] as? Int == 1)
       #expect(ending.json["status"] as? String == "done")
-      #expect(try await world.postsNotDone() == [])
+      #expect(try await fixture.postsNotDone() == [])
       let (message, _) = try error(ending)
       #expect(message.contains("the first of 2 mistakes"), "\(message)")
       for text in ["no column spot", "no column account"] {
         #expect(ending.stderr.contains(text), "\(ending.stderr)")
       }
       // The output also has the work that was given up.
-      #expect(try await world.lethe("export", try file(world)).code == 0)
-      let brokenAgain = try file(world) { $0.replacing("id: user_id", with: "id: account") }
-      let givenUp = try await world.lethe("run", brokenAgain, "--give-up", "--output", "json")
+      #expect(try await fixture.lethe("export", try file(fixture)).code == 0)
+      let brokenAgain = try file(fixture) { $0.replacing("id: user_id", with: "id: account") }
+      let givenUp = try await fixture.lethe("run", brokenAgain, "--give-up", "--output", "json")
       #expect(givenUp.code == 2, "\(givenUp.stderr)")
       #expect((givenUp.json["given_up"] as? [[String: Any]])?.count == 1, "\(givenUp.stdout)")
       #expect(givenUp.json["status"] as? String == "failed")
       // Without an open run nothing is done, and the output is the object of a failure.
-      let again = try await world.lethe("run", brokenAgain, "--output", "json")
+      let again = try await fixture.lethe("run", brokenAgain, "--output", "json")
       #expect(again.code == 2 && again.json["status"] as? String == "failed")
-      let plan = try await world.lethe(
+      let plan = try await fixture.lethe(
         "plan",
-        try file(world) {
+        try file(fixture) {
           $0.replacing("longitude, place_id]", with: "longitude, spot]")
             .replacing("id: user_id", with: "id: account")
         })
@@ -156,11 +156,11 @@ import Testing
 
   /// Today's file has the same text about it, so adopting the file would change nothing.
   @Test func aProblemOnlyInTheDatabaseIsFixedInTheDatabase() async throws {
-    try await RefusalFixture.with { world in
-      let file = try file(world)
-      #expect(try await world.lethe("export", file).code == 0)
-      try await world.night.execute(Self.noPlace)
-      let ending = try await world.lethe("apply", file, "--output", "json")
+    try await RefusalFixture.with { fixture in
+      let file = try file(fixture)
+      #expect(try await fixture.lethe("export", file).code == 0)
+      try await fixture.base.execute(Self.noPlace)
+      let ending = try await fixture.lethe("apply", file, "--output", "json")
       #expect(ending.code == 1, "\(ending.stderr)")
       let (message, remedy) = try error(ending)
       #expect(message.contains("has no column place_id"), "\(message)")
@@ -171,15 +171,15 @@ import Testing
 
   @Test(arguments: kinds)
   func aRunWithAMismatchCanBeGivenUp(kind: Kind) async throws {
-    try await RefusalFixture.with { world in
-      #expect(try await world.lethe("export", try file(world, kind.before)).code == 0)
-      try await world.night.execute(kind.sql)
-      let file = try file(world, kind.after)
-      let ending = try await world.lethe("run", file, "--give-up", "--output", "json")
+    try await RefusalFixture.with { fixture in
+      #expect(try await fixture.lethe("export", try file(fixture, kind.before)).code == 0)
+      try await fixture.base.execute(kind.sql)
+      let file = try file(fixture, kind.after)
+      let ending = try await fixture.lethe("run", file, "--give-up", "--output", "json")
       #expect(ending.code == 0, "\(ending.stderr)")
       #expect((ending.json["given_up"] as? [[String: Any]])?.first?["run_id"] as? Int == 1)
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.lethe("run", file).code == 0)
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.lethe("run", file).code == 0)
     }
   }
 
@@ -213,18 +213,18 @@ import Testing
   private func withStoppedRun(
     _ body: @escaping @Sendable (RefusalFixture, @Sendable (String) -> String) async throws -> Void
   ) async throws {
-    try await RefusalFixture.with { world in
+    try await RefusalFixture.with { fixture in
       let tight: @Sendable (String) -> String = {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
           .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
       }
-      let file = try world.night.definitionFile(tight)
-      #expect(try await world.lethe("run", file).code == 3)
-      try await body(world, tight)
+      let file = try fixture.base.definitionFile(tight)
+      #expect(try await fixture.lethe("run", file).code == 3)
+      try await body(fixture, tight)
     }
   }
 
-  private static let standing: SQL = """
+  private static let runAndChunks: SQL = """
     SELECT md5((SELECT string_agg(definition::text, '') FROM lethe.run)
       || (SELECT string_agg(state || coalesce(stopped_reason, '-'), ' ' ORDER BY chunk_id) FROM lethe.chunk)
       || (SELECT count(*) FROM lethe.seal) || (SELECT count(*) FROM lethe.adoption))
@@ -234,10 +234,10 @@ import Testing
   func aChangeThatCannotBeAdoptedIsNamedAndRefused(
     edit: (sql: SQL, old: String, new: String, path: String)
   ) async throws {
-    try await withStoppedRun { world, tight in
-      try await world.night.execute(edit.sql)
-      let before = try await world.night.value(Self.standing, as: String.self)
-      let file = try world.night.definitionFile {
+    try await withStoppedRun { fixture, tight in
+      try await fixture.base.execute(edit.sql)
+      let before = try await fixture.base.value(Self.runAndChunks, as: String.self)
+      let file = try fixture.base.definitionFile {
         let text = tight($0)
         #expect(text.contains(edit.old))
         return text.replacing(edit.old, with: edit.new, maxReplacements: 1)
@@ -246,53 +246,53 @@ import Testing
             with: edit.sql.description.hasSuffix("TO media")
               ? "table: warehouse.media" : "table: warehouse.post_media")
       }
-      let ending = try await world.lethe("run", file, "--adopt-definition", "--output", "json")
+      let ending = try await fixture.lethe("run", file, "--adopt-definition", "--output", "json")
       #expect(ending.code == 1, "\(ending.stderr)")
       let (message, remedy) = try error(ending)
       #expect(message.contains("run 1") && message.contains(edit.path), "\(message)")
       #expect(remedy.contains("--give-up"))
-      #expect(try await world.night.value(Self.standing, as: String.self) == before)
+      #expect(try await fixture.base.value(Self.runAndChunks, as: String.self) == before)
     }
   }
 
   @Test func aStoppedChunkStaysStoppedUnderNewLimitsUntilItIsApproved() async throws {
-    try await withStoppedRun { world, tight in
-      let file = try world.night.definitionFile {
+    try await withStoppedRun { fixture, tight in
+      let file = try fixture.base.definitionFile {
         tight($0).replacing("max_redacted_percent: 24.5", with: "max_redacted_percent: 100")
           .replacing("{scrub_geo: [latitude, longitude, place_id]}", with: "ignore")
           .replacing("{ids: 10}", with: "{ids: 20}").replacing("batch: 20", with: "batch: 7")
       }
       let stopped: SQL = "SELECT count(*) FROM lethe.chunk WHERE stopped_reason IS NOT NULL"
-      let before = try await world.night.value(stopped, as: Int.self)
+      let before = try await fixture.base.value(stopped, as: Int.self)
       #expect(before > 1)
       for arguments in [["--adopt-definition"], []] {
         let ending = try await Program.run(
           "lethe", ["run", file, "--resume-only"] + arguments,
-          environment: world.night.environment.merging(["COMPLIANCE_API_URL": world.url]) { $1 })
+          environment: fixture.base.environment.merging(["COMPLIANCE_API_URL": fixture.url]) { $1 })
         #expect(ending.code == 3, "\(ending.stderr)")
-        #expect(try await world.night.value(stopped, as: Int.self) == before)
+        #expect(try await fixture.base.value(stopped, as: Int.self) == before)
       }
-      let plan = try await world.lethe("plan", file)
+      let plan = try await fixture.lethe("plan", file)
       #expect(plan.stdout.contains("--approve"))
-      let ids = try await world.night.database.withConnection {
+      let ids = try await fixture.base.database.withConnection {
         try await $0.query("SELECT chunk_id FROM lethe.chunk WHERE stopped_reason IS NOT NULL")
           .rows(as: Int64.self)
       }
-      for id in ids { _ = try await world.lethe("apply", file, "--approve", "\(id)") }
+      for id in ids { _ = try await fixture.lethe("apply", file, "--approve", "\(id)") }
       // Under today's file the location stays.
-      #expect(try await world.postsNotDone() == [12])
-      #expect(try await world.night.ledgerFaults() == [])
-      #expect(try await world.lethe("audit", "verify").code == 0)
+      #expect(try await fixture.postsNotDone() == [12])
+      #expect(try await fixture.base.ledgerFaults() == [])
+      #expect(try await fixture.lethe("audit", "verify").code == 0)
     }
   }
 
   @Test func tamperingWithAnAdoptionIsFound() async throws {
-    try await withStoppedRun { world, tight in
-      let file = try world.night.definitionFile {
+    try await withStoppedRun { fixture, tight in
+      let file = try fixture.base.definitionFile {
         tight($0).replacing("max_redacted_percent: 24.5", with: "max_redacted_percent: 25")
       }
-      #expect(try await world.lethe("run", file, "--adopt-definition", "--resume-only").code == 3)
-      #expect(try await world.lethe("audit", "verify").code == 0)
+      #expect(try await fixture.lethe("run", file, "--adopt-definition", "--resume-only").code == 3)
+      #expect(try await fixture.lethe("audit", "verify").code == 0)
       for (forgery, undo) in [
         (
           "UPDATE lethe.adoption SET adopted_by = adopted_by || 'x'",
@@ -311,10 +311,10 @@ import Testing
           "INSERT INTO lethe.adoption OVERRIDING SYSTEM VALUE TABLE kept"
         ),
       ] {
-        try await world.night.execute(SQL(trusted: forgery))
-        #expect(try await world.lethe("audit", "verify").code == 1, "\(forgery)")
-        try await world.night.execute(SQL(trusted: undo))
-        #expect(try await world.lethe("audit", "verify").code == 0, "\(undo)")
+        try await fixture.base.execute(SQL(trusted: forgery))
+        #expect(try await fixture.lethe("audit", "verify").code == 1, "\(forgery)")
+        try await fixture.base.execute(SQL(trusted: undo))
+        #expect(try await fixture.lethe("audit", "verify").code == 0, "\(undo)")
       }
     }
   }
@@ -337,55 +337,55 @@ import Testing
   /// Half of the runs are exported. The others are partly collected.
   @Test(arguments: zip(broken, broken.indices.map { $0.isMultiple(of: 2) }))
   func anUnreadableCopyStopsNothingElse(definition: String, isCollected: Bool) async throws {
-    try await RefusalFixture.with { world in
-      let file = try file(world)
+    try await RefusalFixture.with { fixture in
+      let file = try file(fixture)
       for stage in ["export", "submit", "await", "collect"] where isCollected || stage == "export" {
-        #expect(try await world.lethe(stage, file).code == 0)
+        #expect(try await fixture.lethe(stage, file).code == 0)
       }
-      try await world.night.execute("UPDATE lethe.run SET definition = \(trusted: definition)")
+      try await fixture.base.execute("UPDATE lethe.run SET definition = \(trusted: definition)")
       for arguments in [
         ["status"], ["holds", "list"], ["quarantine", "list"], ["check", file], ["plan", file],
       ] {
         let ending = try await Program.run(
           "lethe", arguments,
-          environment: world.night.environment.merging(["COMPLIANCE_API_URL": world.url]) { $1 })
+          environment: fixture.base.environment.merging(["COMPLIANCE_API_URL": fixture.url]) { $1 })
         #expect(ending.code == 0, "\(arguments): \(ending.stdout) \(ending.stderr)")
       }
-      let adoption = try await world.lethe("run", file, "--adopt-definition", "--output", "json")
+      let adoption = try await fixture.lethe("run", file, "--adopt-definition", "--output", "json")
       #expect(adoption.code == 1)
       #expect(try error(adoption).message.contains("nothing was changed"))
-      let ending = try await world.lethe("run", file, "--output", "json")
+      let ending = try await fixture.lethe("run", file, "--output", "json")
       #expect(ending.code == 1, "\(ending.stderr)")
       let (message, remedy) = try error(ending)
       #expect(message.contains("run 1 of night") && message.contains("cannot read"), "\(message)")
       #expect(remedy.contains("lethe run \(file) --give-up"))
-      #expect(try await world.postsNotDone() == [])
-      let givenUp = try await world.lethe("run", file, "--give-up")
+      #expect(try await fixture.postsNotDone() == [])
+      let givenUp = try await fixture.lethe("run", file, "--give-up")
       #expect(givenUp.code == 0, "\(givenUp.stderr)")
-      #expect(try await world.lethe("run", file).code == 0)
-      #expect(try await world.lethe("audit", "verify").code == 0)
+      #expect(try await fixture.lethe("run", file).code == 0)
+      #expect(try await fixture.lethe("audit", "verify").code == 0)
     }
   }
 
   @Test func anUnreadableCopyRefusesTheReleaseOfUnaskedRows() async throws {
-    try await RefusalFixture.with { world in
-      let file = try file(world)
-      #expect(try await world.lethe("run", file).code == 0)
-      try await world.night.execute("UPDATE lethe.run SET definition = definition - 'limits'")
-      let other = try world.night.definitionFile {
+    try await RefusalFixture.with { fixture in
+      let file = try file(fixture)
+      #expect(try await fixture.lethe("run", file).code == 0)
+      try await fixture.base.execute("UPDATE lethe.run SET definition = definition - 'limits'")
+      let other = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 30)($0).replacing(
           "name: night", with: "name: day"
         )
         .replacing(
           "id: post_id\n    chunk", with: "id: post_id\n    where: post_id < 0\n    chunk")
       }
-      let release = try await world.lethe(
+      let release = try await fixture.lethe(
         "holds", "release", other, "--type", "tweets", "--unasked", "--force", "--note", "x")
       #expect(release.code == 1, "\(release.stdout)")
       #expect(release.stderr.contains("run 1"))
-      let check = try await world.lethe("check", other)
+      let check = try await fixture.lethe("check", other)
       #expect(check.code == 0 && check.stdout.contains("run 1"), "\(check.stdout)")
-      #expect(try await world.lethe("status").code == 0)
+      #expect(try await fixture.lethe("status").code == 0)
     }
   }
 }

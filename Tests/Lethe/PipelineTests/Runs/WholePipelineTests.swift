@@ -7,13 +7,13 @@ import Testing
 
 @Suite struct WholePipelineTests {
   @Test func aRunMakesTheWarehouseMatchThePlatform() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent()
-      let pipeline = try night.pipeline()
-      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent()
+      let pipeline = try fixture.pipeline()
+      let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
 
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
       let report = try #require(reports.first)
       #expect(reports.count == 1)
       #expect(report.status == .done)
@@ -24,7 +24,7 @@ import Testing
       #expect(posts.quarantined == 0)
       #expect(Set(posts.seconds.keys) == ["export", "submit", "await", "collect", "apply"])
       // The count uses the rows that are gone, not the numbers that Lethe reports.
-      let gone = try await night.value(
+      let gone = try await fixture.value(
         """
         SELECT count(*) FROM before.posts AS b
         WHERE NOT EXISTS (SELECT FROM warehouse.posts AS p WHERE p.post_id = b.post_id)
@@ -36,11 +36,11 @@ import Testing
   }
 
   @Test func aSecondRunChangesNoRow() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent()
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent()
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      try await fixture.execute(
         """
         CREATE SCHEMA touched;
         CREATE FUNCTION touched.refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -50,20 +50,20 @@ import Testing
         CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON warehouse.users
           FOR EACH ROW EXECUTE FUNCTION touched.refuse();
         """)
-      let second = try await night.withRuntime(pipeline) { try await $0.run() }
+      let second = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(second.map(\.status) == [.done])
       #expect(second.first?.rowsChanged == 0)
       #expect(try #require(second.first?.datasets["posts"]).events > 0)
-      #expect(try await night.rowsThatDiffer() == 0)
+      #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }
 
   @Test func tombstonesAndRehydrationsMatchTheResponses() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent()
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      let wrong = try await night.value(
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent()
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      let wrong = try await fixture.value(
         """
         WITH gone AS (
           SELECT 'tweets' AS type, post_id AS id FROM before.posts EXCEPT
@@ -78,7 +78,7 @@ import Testing
              + (SELECT count(*) FROM (TABLE kept EXCEPT TABLE gone) AS extra)
         """, as: Int.self)
       #expect(wrong == 0)
-      let edited = try await night.value(
+      let edited = try await fixture.value(
         """
         SELECT count(*) FROM (
           (SELECT p.post_id FROM platform.posts AS p
@@ -94,29 +94,29 @@ import Testing
   }
 
   @Test func anIDThatIsCleanAgainIsRestored() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent()
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      let hidden = try await night.value(
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent()
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      let hidden = try await fixture.value(
         "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'", as: Int.self)
       #expect(hidden > 0)
       // All accounts but one become public. Another writer hid one post, so it stays hidden.
-      try await night.execute(
+      try await fixture.execute(
         """
         UPDATE platform.accounts SET state = 'active' WHERE state = 'protected' AND account_id <> 1;
         UPDATE warehouse.posts SET visibility = 'protected'
         WHERE post_id = (SELECT min(post_id) FROM warehouse.posts WHERE visibility = 'public');
         """)
-      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+      let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(reports.first?.datasets["users"]?.rows["warehouse.users"]?["restore"] ?? 0 > 0)
-      let wrong = try await night.value(
+      let wrong = try await fixture.value(
         """
         SELECT count(*) FROM warehouse.users
         WHERE (visibility = 'protected') <> (user_id = 1)
         """, as: Int.self)
       #expect(wrong == 0)
-      let stillHidden = try await night.value(
+      let stillHidden = try await fixture.value(
         "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected' AND author_id <> 1",
         as: Int.self)
       #expect(stillHidden == 1)
@@ -126,8 +126,8 @@ import Testing
   /// A row that two accounts protect is shown again when both are public. The order does not matter.
   @Test(arguments: [5, 6])
   func aRowStaysHiddenWhileAnotherProtectedIDReachesIt(opensFirst: Int) async throws {
-    try await PipelineFixture.with { night in
-      try await night.execute(
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
         """
         INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
         SELECT a, 'user', now(), 'protected', now() FROM generate_series(5, 6) AS a;
@@ -137,7 +137,7 @@ import Testing
         INSERT INTO warehouse.posts (post_id, author_id, quoted_author_id, text, created_at)
         VALUES (100, 5, 6, 'a quote', now());
         """)
-      let pipeline = try night.pipeline { definition in
+      let pipeline = try fixture.pipeline { definition in
         definition.replacing(
           """
               targets:
@@ -157,34 +157,34 @@ import Testing
       }
       var seen: [String] = []
       for account in [0, opensFirst, 11 - opensFirst] {
-        try await night.execute(
+        try await fixture.execute(
           "UPDATE platform.accounts SET state = 'active' WHERE account_id = \(account)")
-        _ = try await night.withRuntime(pipeline) { try await $0.run() }
+        _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
         seen.append(
-          try await night.value("SELECT visibility FROM warehouse.posts", as: String.self))
+          try await fixture.value("SELECT visibility FROM warehouse.posts", as: String.self))
       }
       #expect(seen == ["protected", "protected", "public"])
     }
   }
 
   @Test func aRunOfAnEmptyWarehouseEndsImmediately() async throws {
-    try await PipelineFixture.with { night in
-      let pipeline = try night.pipeline()
-      let reports = try await night.withRuntime(pipeline) { try await $0.run() }
+    try await PipelineFixture.with { fixture in
+      let pipeline = try fixture.pipeline()
+      let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(reports.map(\.status) == [.done])
       #expect(reports.first?.datasets["posts"]?.ids == 0)
-      #expect(night.gate.history.isEmpty)
+      #expect(fixture.gate.history.isEmpty)
     }
   }
 
   @Test func aChunkInOneTransactionHasTheSameResult() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent()
-      let pipeline = try night.pipeline { $0.replacing("batch: 20", with: "atomic: chunk") }
-      _ = try await night.withRuntime(pipeline) { try await $0.run() }
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
-      let transactions = try await night.value(
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent()
+      let pipeline = try fixture.pipeline { $0.replacing("batch: 20", with: "atomic: chunk") }
+      _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
+      let transactions = try await fixture.value(
         """
         SELECT max(n) FROM (
           SELECT count(DISTINCT applied_at) AS n FROM lethe.event
@@ -196,10 +196,10 @@ import Testing
   }
 
   @Test func theStagesAsCommandsHaveTheResultOfARun() async throws {
-    try await PipelineFixture.with { night in
-      try await night.invent()
-      let pipeline = try night.pipeline()
-      _ = try await night.withRuntime(pipeline) { runtime in
+    try await PipelineFixture.with { fixture in
+      try await fixture.invent()
+      let pipeline = try fixture.pipeline()
+      _ = try await fixture.withRuntime(pipeline) { runtime in
         #expect(try await runtime.export().chunks == 4)
         #expect(try await runtime.export().chunks == 0)
         var submitted = 0
@@ -211,7 +211,7 @@ import Testing
         }
         #expect(submitted == 4)
         func files() throws -> Int {
-          try FileManager.default.subpathsOfDirectory(atPath: night.workDirectory)
+          try FileManager.default.subpathsOfDirectory(atPath: fixture.workDirectory)
             .filter { $0.hasSuffix(".ids") }.count
         }
         #expect(try files() == 4)
@@ -222,8 +222,8 @@ import Testing
         #expect(applied.chunks == 4)
         #expect(applied.runs.map(\.status) == [.done])
       }
-      #expect(try await night.rowsThatDiffer() == 0)
-      #expect(try await night.ledgerFaults() == [])
+      #expect(try await fixture.rowsThatDiffer() == 0)
+      #expect(try await fixture.ledgerFaults() == [])
     }
   }
 }

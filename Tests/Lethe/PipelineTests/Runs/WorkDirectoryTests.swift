@@ -36,18 +36,18 @@ import Testing
 
   @Test(arguments: cases)
   func theWorkDirectoryIsChosenByTheEnvironment(one: Case) async throws {
-    try await PipelineFixture.with { night in
-      func here(_ text: String) -> String { text.replacing("@", with: night.directory) }
-      var environment = night.environment
+    try await PipelineFixture.with { fixture in
+      func here(_ text: String) -> String { text.replacing("@", with: fixture.directory) }
+      var environment = fixture.environment
       environment["LETHE_WORK_DIR"] = nil
       environment.merge(one.variables.mapValues(here)) { $1 }
       let unset = ["LETHE_WORK_DIR", "XDG_STATE_HOME", "HOME"].filter { one.variables[$0] == nil }
-      let file = try night.definitionFile()
+      let file = try fixture.definitionFile()
       let option = one.option.map { ["--work-dir", here($0)] } ?? []
       let ending = try await Program.run(
         "lethe", ["export", file] + option, environment: environment, without: unset)
       #expect(ending.code == 0, "\(ending.stderr)")
-      let used = try await night.value("SELECT work_directory FROM lethe.run", as: String.self)
+      let used = try await fixture.value("SELECT work_directory FROM lethe.run", as: String.self)
       let home = try #require(getpwuid(geteuid())?.pointee.pw_dir.map { String(cString: $0) })
       let expected = one.expected.map(here) ?? home + "/.local/state/lethe"
       #expect(used.hasPrefix(expected + "/"), "\(used)")

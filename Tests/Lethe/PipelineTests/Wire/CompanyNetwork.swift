@@ -6,7 +6,7 @@ import TestSupport
 /// A service as programs in a company's network reach it. Only the proxy can resolve its names. In front of it is
 /// nginx, with a certificate of the company's own authority.
 struct CompanyNetwork: Sendable {
-  let night: PipelineFixture
+  let fixture: PipelineFixture
   let authority: CertificateAuthority
   let proxy: ForwardProxy
   /// Such as `https://api.company.test:20123`.
@@ -38,7 +38,7 @@ struct CompanyNetwork: Sendable {
       $0.publicURL = url(apiHost)
       $0.storagePublicURL = url(storageHost)
       ($0.storageHost, $0.storagePort) = (storage.host, storage.port)
-    }) { night in
+    }) { fixture in
       try await withTemporaryDirectory { directory in
         let authority = try CertificateAuthority(in: directory)
         try FileManager.default.createDirectory(
@@ -52,7 +52,7 @@ struct CompanyNetwork: Sendable {
         try "\(front.host) \(apiHost) \(storageHost)\n"
           .write(toFile: hosts.string, atomically: true, encoding: .utf8)
         let sites = [
-          ReverseProxy.Site(apiHost, to: night.service),
+          ReverseProxy.Site(apiHost, to: fixture.service),
           ReverseProxy.Site(storageHost, to: "http://\(storage)"),
         ]
         return try await ReverseProxy.serving(
@@ -61,7 +61,7 @@ struct CompanyNetwork: Sendable {
           try await ForwardProxy.serving(hosts: hosts, in: directory) { proxy in
             try await body(
               CompanyNetwork(
-                night: night, authority: authority, proxy: proxy, api: url(apiHost),
+                fixture: fixture, authority: authority, proxy: proxy, api: url(apiHost),
                 apiHost: apiHost,
                 trusted: directory.appending("trusted"), hosts: hosts))
           }
@@ -89,12 +89,12 @@ struct CompanyNetwork: Sendable {
     _ arguments: String..., environment: [String: String], lines: [String] = []
   ) async throws -> Program.Ending {
     let more = lines + ["allowed_hosts: [\(Self.storageHost)]"]
-    let file = try night.definitionFile {
+    let file = try fixture.definitionFile {
       $0.replacing("  poll_seconds:", with: more.map { "  \($0)\n" }.joined() + "  poll_seconds:")
     }
     return try await Program.run(
       "lethe", arguments + [file],
-      environment: night.environment.merging(["COMPLIANCE_API_URL": api]) { $1 }
+      environment: fixture.environment.merging(["COMPLIANCE_API_URL": api]) { $1 }
         .merging(environment) { $1 },
       without: Self.variables.filter { environment[$0] == nil })
   }

@@ -86,12 +86,12 @@ import Testing
   @Test(arguments: ways)
   func aRunIsCorrectForEachNetworkConfiguration(_ way: Way) async throws {
     try await CompanyNetwork.with(way.profile, isEncrypted: way.isEncrypted) { network in
-      try await network.night.invent(posts: 300, users: 30, editedPostsLoseLocations: false)
+      try await network.fixture.invent(posts: 300, users: 30, editedPostsLoseLocations: false)
       let ending = try await network.lethe(
         "run", environment: way.environment(network), lines: way.lines(network))
       #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(try await network.night.rowsThatDiffer() == 0)
-      #expect(try await network.night.ledgerFaults() == [])
+      #expect(try await network.fixture.rowsThatDiffer() == 0)
+      #expect(try await network.fixture.ledgerFaults() == [])
       var hosts: Set<String> = []
       if way.isProxied {
         hosts.insert(network.apiHost)
@@ -104,7 +104,7 @@ import Testing
 
   @Test func theProxyIsNotUsedForHostsThatTheEnvironmentExcludes() async throws {
     try await CompanyNetwork.with(.gcs) { network in
-      try await network.night.invent(posts: 300, users: 30, editedPostsLoseLocations: false)
+      try await network.fixture.invent(posts: 300, users: 30, editedPostsLoseLocations: false)
       let own = [
         "HTTPS_PROXY": network.proxy.url, "NO_PROXY": network.apiHost,
         "SSL_CERT_FILE": network.authority.file.string,
@@ -112,7 +112,7 @@ import Testing
       let ending = try await network.lethe(
         "run", environment: network.names.merging(own) { $1 })
       #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(try await network.night.rowsThatDiffer() == 0)
+      #expect(try await network.fixture.rowsThatDiffer() == 0)
       #expect(try network.proxy.hostsReached == [CompanyNetwork.storageHost])
     }
   }
@@ -123,7 +123,7 @@ import Testing
   @Test(arguments: ["wrong", nil])
   func aProxyThatRefusesIsReported(password: String?) async throws {
     try await CompanyNetwork.with { network in
-      try await network.night.invent(posts: 50, users: 10)
+      try await network.fixture.invent(posts: 50, users: 10)
       let url = password.map { network.proxy.url(password: $0) } ?? network.proxy.bareURL
       for command in ["check", "run"] {
         let ending = try await network.lethe(
@@ -145,7 +145,7 @@ import Testing
   @Test(arguments: [true, false])
   func anUntrustedAuthorityIsReported(isProxied: Bool) async throws {
     try await CompanyNetwork.with { network in
-      try await network.night.invent(posts: 50, users: 10)
+      try await network.fixture.invent(posts: 50, users: 10)
       let ending = try await network.lethe(
         "run", environment: isProxied ? ["HTTPS_PROXY": network.proxy.url] : network.names)
       #expect(ending.code == 1, "\(ending.stderr)")
@@ -158,7 +158,7 @@ import Testing
 
   @Test func aCertificateForAnotherHostIsRefused() async throws {
     try await CompanyNetwork.with(certifiedNames: ["other.company.test"]) { network in
-      try await network.night.invent(posts: 50, users: 10)
+      try await network.fixture.invent(posts: 50, users: 10)
       let ending = try await network.lethe(
         "run",
         environment: [
@@ -183,7 +183,7 @@ import Testing
   private func expectNothingDone(
     _ network: CompanyNetwork, _ location: SourceLocation = #_sourceLocation
   ) async throws {
-    let done = try await network.night.value(
+    let done = try await network.fixture.value(
       """
       SELECT (SELECT count(*) FROM compliance.jobs)
            + (SELECT count(*) FROM (TABLE before.posts EXCEPT ALL TABLE warehouse.posts) AS changed)

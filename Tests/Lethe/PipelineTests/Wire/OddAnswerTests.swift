@@ -10,7 +10,7 @@ import Testing
   private static let ofThirdChunk = "-c3-"
 
   private static func expectOnlyTheThirdChunkSetAside(
-    _ world: RefusalFixture, _ ending: Program.Ending, says words: [String],
+    _ fixture: RefusalFixture, _ ending: Program.Ending, says words: [String],
     _ location: SourceLocation = #_sourceLocation
   ) async throws {
     #expect(ending.code == 5, "\(ending.stderr)", sourceLocation: location)
@@ -20,45 +20,45 @@ import Testing
     for word in ["INSERT", "UPDATE", "job_api_id"] {
       #expect(!ending.stderr.contains(word), "\(ending.stderr)", sourceLocation: location)
     }
-    #expect(try await world.postsNotDone() == [24, 28], sourceLocation: location)
-    #expect(try await world.postsHarmed() == 0, sourceLocation: location)
-    #expect(try await world.usersLeft() == "1008 protected", sourceLocation: location)
-    let failed = try await world.night.value(
+    #expect(try await fixture.postsNotDone() == [24, 28], sourceLocation: location)
+    #expect(try await fixture.postsHarmed() == 0, sourceLocation: location)
+    #expect(try await fixture.usersLeft() == "1008 protected", sourceLocation: location)
+    let failed = try await fixture.base.value(
       "SELECT string_agg(chunk_id::text, ' ') FROM lethe.chunk WHERE state = 'failed'",
       as: String?.self)
     #expect(failed == "3", sourceLocation: location)
   }
 
-  private static func jobs(of chunk: Int, _ world: RefusalFixture) async throws -> Int {
-    try await world.night.value(
+  private static func jobs(of chunk: Int, _ fixture: RefusalFixture) async throws -> Int {
+    try await fixture.base.value(
       "SELECT count(*) FROM lethe.job WHERE chunk_id = \(chunk)", as: Int.self)
   }
 
   @Test func aRepeatedJobIDSetsItsChunkAside() async throws {
     try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
-    }) { world in
-      let file = try world.file()
-      let ending = try await world.lethe("run", file)
+    }) { fixture in
+      let file = try fixture.file()
+      let ending = try await fixture.lethe("run", file)
       try await Self.expectOnlyTheThirdChunkSetAside(
-        world, ending, says: ["job 1000, an ID that it has given before (to lethe-"])
-      #expect(try await Self.jobs(of: 3, world) == 3)
+        fixture, ending, says: ["job 1000, an ID that it has given before (to lethe-"])
+      #expect(try await Self.jobs(of: 3, fixture) == 3)
       // The next run asks again.
-      let next = try await world.lethe("run", file)
+      let next = try await fixture.lethe("run", file)
       #expect(next.code == 0, "\(next.stderr)")
-      #expect(try await world.postsNotDone() == [])
+      #expect(try await fixture.postsNotDone() == [])
     }
   }
 
   @Test func aJobIDThatIsRepeatedOnceCostsOneAttempt() async throws {
     try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.hasSuffix("-c3-a1") ? "1000" : nil }
-    }) { world in
-      let ending = try await world.lethe("run", try world.file())
+    }) { fixture in
+      let ending = try await fixture.lethe("run", try fixture.file())
       #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(try await Self.jobs(of: 3, world) == 2)
-      #expect(try await world.night.ledgerFaults() == [])
-      #expect(try await world.postsNotDone() == [])
+      #expect(try await Self.jobs(of: 3, fixture) == 2)
+      #expect(try await fixture.base.ledgerFaults() == [])
+      #expect(try await fixture.postsNotDone() == [])
     }
   }
 
@@ -67,12 +67,12 @@ import Testing
     try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
       $0.listing = { $0 }
-    }) { world in
-      let ending = try await world.lethe("run", try world.file())
+    }) { fixture in
+      let ending = try await fixture.lethe("run", try fixture.file())
       #expect(ending.code == 0, "\(ending.stderr)")
       #expect(ending.stderr.contains("adopted"), "\(ending.stderr)")
-      #expect(try await Self.jobs(of: 3, world) == 1)
-      #expect(try await world.postsNotDone() == [])
+      #expect(try await Self.jobs(of: 3, fixture) == 1)
+      #expect(try await fixture.postsNotDone() == [])
     }
   }
 
@@ -93,12 +93,12 @@ import Testing
           ? .init(status: 200, json: "{\"data\": {\"id\": \"999\", \"status\": \"complete\"}}")
           : nil
       }
-    }) { world in
-      let ending = try await world.lethe("run", try world.file())
+    }) { fixture in
+      let ending = try await fixture.lethe("run", try fixture.file())
       #expect(ending.code == 0, "\(ending.stderr)")
       #expect(ending.stderr.contains(says), "\(ending.stderr)")
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.usersLeft() == "1008 protected")
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.usersLeft() == "1008 protected")
     }
   }
 
@@ -111,10 +111,10 @@ import Testing
   func anInvalidJobIDSetsItsChunkAside(id: String) async throws {
     try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.contains(Self.ofThirdChunk) ? id : nil }
-    }) { world in
-      let ending = try await world.lethe("run", try world.file())
-      try await Self.expectOnlyTheThirdChunkSetAside(world, ending, says: ["no usable ID"])
-      #expect(try await Self.jobs(of: 3, world) == 3)
+    }) { fixture in
+      let ending = try await fixture.lethe("run", try fixture.file())
+      try await Self.expectOnlyTheThirdChunkSetAside(fixture, ending, says: ["no usable ID"])
+      #expect(try await Self.jobs(of: 3, fixture) == 3)
     }
   }
 
@@ -133,24 +133,24 @@ import Testing
           return String(decoding: odd, as: UTF8.self)
         }
       }
-    }) { world in
-      let ending = try await world.lethe("run", try world.file())
+    }) { fixture in
+      let ending = try await fixture.lethe("run", try fixture.file())
       #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.usersLeft() == "1008 protected")
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.usersLeft() == "1008 protected")
     }
   }
 
   /// Any value in an answer about a job that the ledger refuses, for a known or an unknown cause.
   @Test func anAnswerThatTheLedgerRefusesSetsItsChunkAside() async throws {
-    try await RefusalFixture.with { world in
-      try await world.night.execute(
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(
         """
         ALTER TABLE lethe.job
           ADD CONSTRAINT odd CHECK (name NOT LIKE '%\(trusted: Self.ofThirdChunk)%' OR api_id IS NULL)
         """)
-      let ending = try await world.lethe("run", try world.file())
-      try await Self.expectOnlyTheThirdChunkSetAside(world, ending, says: ["odd", "23514"])
+      let ending = try await fixture.lethe("run", try fixture.file())
+      try await Self.expectOnlyTheThirdChunkSetAside(fixture, ending, says: ["odd", "23514"])
     }
   }
 
@@ -160,24 +160,24 @@ import Testing
     "1970-01-01T00:00:00.000Z", "yesterday",
   ])
   func anImpossibleTimeOfCreationDoesNotOrderAnswers(time: String) async throws {
-    let night = Mutex(1)
+    let base = Mutex(1)
     try await RefusalFixture.with(
-      { ids in night.withLock { $0 } == 1 ? "" : RefusalFixture.answers(ids) },
+      { ids in base.withLock { $0 } == 1 ? "" : RefusalFixture.answers(ids) },
       configure: {
-        $0.fields = { _ in night.withLock { $0 } == 1 ? ["created_at": time] : [:] }
+        $0.fields = { _ in base.withLock { $0 } == 1 ? ["created_at": time] : [:] }
       }
-    ) { world in
-      let file = try world.file()
-      let first = try await world.lethe("run", file)
+    ) { fixture in
+      let file = try fixture.file()
+      let first = try await fixture.lethe("run", file)
       #expect(first.code == 0, "\(first.stderr)")
       #expect(
         first.stderr.contains("which cannot be") == (time != "yesterday"), "\(first.stderr)")
-      night.withLock { $0 = 2 }
-      let second = try await world.lethe("run", file)
+      base.withLock { $0 = 2 }
+      let second = try await fixture.lethe("run", file)
       #expect(second.code == 0, "\(second.stderr)")
-      #expect(try await world.postsNotDone() == [])
-      #expect(try await world.usersLeft() == "1008 protected")
-      #expect(try await world.lethe("audit", "show", "4").code == 0)
+      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.usersLeft() == "1008 protected")
+      #expect(try await fixture.lethe("audit", "show", "4").code == 0)
     }
   }
 }

@@ -9,17 +9,17 @@ import Testing
 
 /// Runs in which the API, a storage host or this machine's clock behaves unusually.
 @Suite struct WireTests {
-  private static func night(
+  private static func withFixture(
     _ configure: @escaping (inout ScriptedAPI.Script) -> Void,
     _ body: @escaping @Sendable (RefusalFixture, _ file: String) async throws -> Void
   ) async throws {
-    try await RefusalFixture.with(configure: configure) { world in
-      try await body(world, try world.file(ids: 1000))
+    try await RefusalFixture.with(configure: configure) { fixture in
+      try await body(fixture, try fixture.file(ids: 1000))
     }
   }
 
-  private static func jobs(_ world: RefusalFixture) async throws -> Int {
-    try await world.night.value(
+  private static func jobs(_ fixture: RefusalFixture) async throws -> Int {
+    try await fixture.base.value(
       """
       SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.type = 'tweets'
       """,
@@ -105,35 +105,35 @@ import Testing
 
   @Test(arguments: kinds)
   func anUnusualAnswerAffectsOnlyItsJobOrIsReported(kind: Kind) async throws {
-    try await Self.night({ $0.intercept = kind.answer }) { world, _ in
-      let posts = try world.night.definitionFile {
+    try await Self.withFixture({ $0.intercept = kind.answer }) { fixture, _ in
+      let posts = try fixture.base.definitionFile {
         CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
       }
-      let ending = try await world.lethe("run", posts)
+      let ending = try await fixture.lethe("run", posts)
       #expect(ending.code == kind.code, "\(ending.stderr)")
-      #expect(try await Self.jobs(world) == kind.jobs, "\(ending.stderr)")
+      #expect(try await Self.jobs(fixture) == kind.jobs, "\(ending.stderr)")
       for words in kind.says {
         #expect(ending.stderr.contains(words), "\(words): \(ending.stderr)")
       }
       #expect(!ending.stderr.contains("secret-token"))
       guard kind.code == 0 else { return }
-      #expect(try await world.night.ledgerFaults() == [])
-      #expect(try await world.postsNotDone() == [])
+      #expect(try await fixture.base.ledgerFaults() == [])
+      #expect(try await fixture.postsNotDone() == [])
     }
   }
 
   /// A lasting fault has a limited number of attempts. The chunk is set aside, and the other dataset is done.
   @Test func aLastingFaultSetsItsChunkAside() async throws {
-    try await Self.night({
+    try await Self.withFixture({
       $0.intercept = { call in
         call.kind == .download && call.name?.contains("-c1-") == true ? Self.expired : nil
       }
-    }) { world, file in
-      let ending = try await world.lethe("run", file)
+    }) { fixture, file in
+      let ending = try await fixture.lethe("run", file)
       #expect(ending.code == 5, "\(ending.stderr)")
-      #expect(try await Self.jobs(world) == 3)
+      #expect(try await Self.jobs(fixture) == 3)
       #expect(ending.stderr.contains("HTTP 400"), "\(ending.stderr)")
-      #expect(try await world.usersLeft() == "1008 protected")
+      #expect(try await fixture.usersLeft() == "1008 protected")
     }
   }
 
@@ -142,18 +142,18 @@ import Testing
     #"{"id":"7","error":{"code":3}}"#, #"{"id":7,"status":["odd"]}"#, "{}", "3", "null", #""text""#,
   ])
   func aJobIsFoundAmongUnusualEntries(odd: String) async throws {
-    try await Self.night({
+    try await Self.withFixture({
       $0.created = { $0 == 1 ? .init(status: 500, json: "{}") : nil }
       $0.listing = { [odd] + $0 + [odd] }
-    }) { world, _ in
-      let posts = try world.night.definitionFile {
+    }) { fixture, _ in
+      let posts = try fixture.base.definitionFile {
         CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
       }
-      let ending = try await world.lethe("run", posts)
+      let ending = try await fixture.lethe("run", posts)
       #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(try await Self.jobs(world) == 1)
+      #expect(try await Self.jobs(fixture) == 1)
       #expect(ending.stderr.contains("adopted"), "\(ending.stderr)")
-      #expect(try await world.postsNotDone() == [])
+      #expect(try await fixture.postsNotDone() == [])
     }
   }
 
@@ -166,22 +166,22 @@ import Testing
       formatter.dateFormat = format
       return formatter.string(from: date)
     }
-    try await Self.night({
+    try await Self.withFixture({
       $0.fields = { _ in
         ["upload_expires_at": text(Date().addingTimeInterval(-60), "yyyy-MM-dd'T'HH:mm:ss'.000Z'")]
       }
-    }) { world, file in
+    }) { fixture, file in
       try await RewritingRelay.serving(
-        before: world.url,
+        before: fixture.url,
         rewriting: { answer in
           let date = text(Date().addingTimeInterval(-960), "EEE, dd MMM yyyy HH:mm:ss 'GMT'")
           return answer.replacing(/(?i)\r\ndate: [^\r]*\r\n/, with: "\r\nDate: \(date)\r\n")
         }
       ) { url in
-        let ending = try await RefusalFixture(night: world.night, url: url).lethe("run", file)
+        let ending = try await RefusalFixture(base: fixture.base, url: url).lethe("run", file)
         #expect(ending.code == 0, "\(ending.stderr)")
-        #expect(try await Self.jobs(world) == 1)
-        #expect(try await world.postsNotDone() == [])
+        #expect(try await Self.jobs(fixture) == 1)
+        #expect(try await fixture.postsNotDone() == [])
         let said = ending.stderr.split(separator: "\n").filter { $0.contains("clock is") }
         #expect(said.count == 1, "\(ending.stderr)")
         #expect(said.first?.contains("ahead of the API's") == true, "\(said)")
@@ -201,40 +201,40 @@ import Testing
 
   @Test(arguments: ["deflate", "br"])
   func anUnrequestedContentCodingIsDecodedOrReported(coding: String) async throws {
-    try await Self.night({
+    try await Self.withFixture({
       $0.download = { download in
         .init(
           headers: ["Content-Encoding": coding],
           body: Self.packed(RefusalFixture.answers(download.ids)))
       }
-    }) { world, file in
-      let ending = try await world.lethe("run", file)
+    }) { fixture, file in
+      let ending = try await fixture.lethe("run", file)
       #expect(ending.code == (coding == "br" ? 5 : 0), "\(ending.stderr)")
       if coding == "br" {
         #expect(ending.stderr.contains("the content coding br"), "\(ending.stderr)")
       } else {
-        #expect(try await world.postsNotDone() == [])
+        #expect(try await fixture.postsNotDone() == [])
       }
     }
   }
 
   @Test func aTransferCodingIsReadInEverySpelling() async throws {
-    try await Self.night({
+    try await Self.withFixture({
       $0.download = { download in
         .init(
           headers: ["Transfer-Encoding": "chunked"],
           body: Array(RefusalFixture.answers(download.ids).utf8))
       }
-    }) { world, file in
+    }) { fixture, file in
       try await RewritingRelay.serving(
-        before: world.url,
+        before: fixture.url,
         rewriting: {
           $0.replacing(/(?i)transfer-encoding: chunked/, with: "Transfer-Encoding: Chunked")
         }
       ) { url in
-        let ending = try await RefusalFixture(night: world.night, url: url).lethe("run", file)
+        let ending = try await RefusalFixture(base: fixture.base, url: url).lethe("run", file)
         #expect(ending.code == 0, "\(ending.stderr)")
-        #expect(try await world.postsNotDone() == [])
+        #expect(try await fixture.postsNotDone() == [])
       }
     }
   }
@@ -283,24 +283,24 @@ import Testing
       script.uploadURL = { "\(host)/o/\($0)?signature=s" }
       let scripted = ScriptedAPI(script)
       api.withLock { $0 = scripted }
-      try await PipelineFixture.with { night in
-        try await night.execute(
+      try await PipelineFixture.with { base in
+        try await base.execute(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, latitude, created_at)
           SELECT p, 1, 'text of ' || p, 1, now() FROM generate_series(1, 100) AS p
           """)
         try await scripted.serving { url in
-          let world = RefusalFixture(night: night, url: url)
-          let posts = try night.definitionFile {
+          let fixture = RefusalFixture(base: base, url: url)
+          let posts = try base.definitionFile {
             CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
               .replacing("bearer_token:", with: "allowed_hosts: [127.0.0.1]\n  bearer_token:")
           }
-          let ending = try await world.lethe("run", posts)
+          let ending = try await fixture.lethe("run", posts)
           #expect(ending.code == 0, "\(ending.stderr)")
-          #expect(try await Self.jobs(world) == 2, "\(ending.stderr)")
+          #expect(try await Self.jobs(fixture) == 2, "\(ending.stderr)")
           #expect(ending.stderr.contains("the storage host"), "\(ending.stderr)")
-          #expect(try await world.postsNotDone() == [])
-          #expect(try await world.postsHarmed() == 0)
+          #expect(try await fixture.postsNotDone() == [])
+          #expect(try await fixture.postsHarmed() == 0)
         }
       }
     }
@@ -308,17 +308,17 @@ import Testing
 
   /// Another program's job uses the slot for longer than the definition waits.
   @Test func aSlotThatStaysInUseSetsItsChunksAside() async throws {
-    try await Self.night({
+    try await Self.withFixture({
       $0.intercept = { call in
         call.kind == .create ? .init(status: 409, json: #"{"title":"Conflict"}"#) : nil
       }
       $0.listing = { _ in [#"{"id":"7","name":"somebody-else","status":"in_progress"}"#] }
-    }) { world, _ in
-      let file = try world.night.definitionFile {
+    }) { fixture, _ in
+      let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 1000)($0)
           .replacing("bearer_token:", with: "slot_hours_max: 0.0001\n  bearer_token:")
       }
-      let ending = try await world.lethe("run", file)
+      let ending = try await fixture.lethe("run", file)
       #expect(ending.code == 5, "\(ending.stderr)")
       #expect(ending.stderr.contains("is taken by job 7 (somebody-else)"), "\(ending.stderr)")
       #expect(ending.stderr.contains("lethe jobs cancel"), "\(ending.stderr)")

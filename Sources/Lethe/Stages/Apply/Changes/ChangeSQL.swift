@@ -143,7 +143,7 @@ extension Change {
     let (from, conditions) = target.join
     let isOld = context.versions.isOlderThanExport("t", of: target.table)
     let all =
-      [range.standing, "s.id IN (SELECT id FROM lethe_restored)"] + conditions
+      [range.current, "s.id IN (SELECT id FROM lethe_restored)"] + conditions
       + needsChange(context) + ["NOT \(isOld)"]
     return """
       SELECT s.id FROM \(from), \(target.table.sql) AS t WHERE \(all.joined(separator: " AND "))
@@ -211,7 +211,7 @@ extension Change {
 
   private func filter(_ range: EventRange, _ context: BatchContext) -> SQL {
     var all = matchingRows(range, context) + needsChange(context)
-    if kind.isOncePerEdit { all.append(context.edits.isNews(label: label)) }
+    if kind.isOncePerEdit { all.append(context.edits.isNewEdit(label: label)) }
     if isRestore {
       all.append(context.versions.isOlderThanExport("t", of: target.table))
       if let key = holdKey { all.append(key.isNotHeld) }
@@ -222,7 +222,7 @@ extension Change {
 
   /// The conditions that join the events that need the change to the rows that they match.
   func matchingRows(_ range: EventRange, _ context: BatchContext) -> [SQL] {
-    var all = [range.standing]
+    var all = [range.current]
     if isRestore {
       all.append(
         context.moment == .ahead ? "s.restores" : "s.id IN (SELECT id FROM lethe_restored)")

@@ -21,7 +21,7 @@ struct ReferenceCheck {
         let isOwn = key.refers(from: table.name)
         guard isOwn || !plan.isCovered(key, at: index) else { continue }
         let ids = try await heldEvents(
-          key, of: change, besides: plan.takers(of: key, at: index), atMost: eventsMax)
+          key, of: change, besides: plan.deletes(referringBy: key, at: index), atMost: eventsMax)
         guard ids.isEmpty else {
           return ids.map {
             .init(
@@ -39,11 +39,11 @@ struct ReferenceCheck {
   }
 
   private func heldEvents(
-    _ key: WarehouseTable.ForeignKey, of change: Change, besides takers: [Change],
+    _ key: WarehouseTable.ForeignKey, of change: Change, besides deletes: [Change],
     atMost eventsMax: Int
   ) async throws -> [Int64] {
     let range = EventRange(all: chunk)
-    let taken = takers.map { $0.locations(of: range, in: context) }
+    let taken = deletes.map { $0.locations(of: range, in: context) }
     let stays: SQL =
       taken.isEmpty
       ? ""
@@ -92,7 +92,9 @@ struct CrossReferences {
     _ chunk: Chunk
   ) async throws -> Int64? {
     let rest = EventRange(chunkID: range.chunkID, after: range.through, through: chunk.lastID)
-    let later = plan.takers(of: key, at: index).map { $0.locations(of: rest, in: context) }
+    let later = plan.deletes(referringBy: key, at: index).map {
+      $0.locations(of: rest, in: context)
+    }
     let held = change.matches(of: range, in: context, andAlso: key.equality)
     return try await connection.run(
       """

@@ -35,7 +35,7 @@ struct Release {
       transaction: transaction, catalog: catalog, type: context.origin.type,
       versions: context.versions,
       protections: protections, chunk: chunk)
-    try await holds.judge()
+    try await holds.findRestorableColumns()
     try await holds.open()
     outcome.rowsOpened = try await records.countOpened()
     if outcome.rowsOpened > 0 { outcome.hasRecords = try await records.recordOpened() > 0 }
@@ -58,7 +58,7 @@ struct Release {
             AND r.hold_id > \(hold)
             AND r.asked_at < \(context.origin.askedAt)::timestamptz
           \(page)) AS r
-        WHERE \(range.standing) AND s.restores
+        WHERE \(range.current) AND s.restores
           AND NOT s.reason = ANY (\(context.protecting)::lethe.reason[])
         \(page)
       ), locked AS MATERIALIZED (

@@ -24,16 +24,18 @@ struct HeldColumns {
 
   /// Updates the holds, and what belongs to them, to the present names.
   func follow() async throws {
-    guard !(try await moves()).isEmpty else { return }
+    guard !(try await renamedTables()).isEmpty else { return }
     try await connection.withTransaction { transaction in
       // Another chunk may follow the same names at this moment. If columns have swapped names, following them
       // twice would be wrong.
       try await names.lock(on: transaction)
-      for move in try await moves(on: transaction) { try await names.follow(move, on: transaction) }
+      for rename in try await renamedTables(on: transaction) {
+        try await names.follow(rename, on: transaction)
+      }
     }
   }
 
-  typealias Move = HoldNames.Move
+  typealias RenamedTable = HoldNames.RenamedTable
 
   /// A name in the holds, and the present name of the same object.
   private struct HeldName {
@@ -54,11 +56,11 @@ struct HeldColumns {
     }
   }
 
-  func moves() async throws -> [Move] {
-    try await moves(on: connection)
+  func renamedTables() async throws -> [RenamedTable] {
+    try await renamedTables(on: connection)
   }
 
-  private func moves(on session: some Session) async throws -> [Move] {
+  private func renamedTables(on session: some Session) async throws -> [RenamedTable] {
     let rows = try await session.query(
       """
       SELECT h.table_name, h.column_name, n.nspname, c.relname, a.attname, a.attisdropped,
@@ -71,7 +73,7 @@ struct HeldColumns {
       ORDER BY 1, 2
       """
     ).rows.map { try HeldName($0) }
-    var moves: [String: Move] = [:]
+    var renamedTables: [String: RenamedTable] = [:]
     for row in rows {
       let (table, column, now) = (row.table, row.column, row.tableNow)
       let (columnNow, isDropped) = (row.columnNow, row.isDropped)
@@ -80,30 +82,31 @@ struct HeldColumns {
       if isMoved {
         guard row.isSameCluster, try await isMovedHere(table, now, session) else { continue }
       }
-      var move = moves[table] ?? Move(table: table, tableNow: now.written)
+      var rename = renamedTables[table] ?? RenamedTable(table: table, tableNow: now.written)
       if isDropped || columnNow != column,
         try await catalog.table(resolved: now, on: session)?.columns[column] == nil
       {
-        if isDropped { move.dropped.append(column) } else { move.renamed[column] = columnNow }
+        if isDropped { rename.dropped.append(column) } else { rename.columns[column] = columnNow }
       }
-      moves[table] = move
+      renamedTables[table] = rename
     }
     // If a new name was another held column's former name, that other column has a new name, too. The number
     // of rounds is the longest possible chain of such names.
     for row in rows.flatMap({ _ in rows }) {
       let (table, column) = (row.table, row.column)
       let (columnNow, isDropped) = (row.columnNow, row.isDropped)
-      guard moves[table]?.renamed.values.contains(column) == true, columnNow != column,
-        moves[table]?.renamed[column] == nil, moves[table]?.dropped.contains(column) == false
+      guard renamedTables[table]?.columns.values.contains(column) == true, columnNow != column,
+        renamedTables[table]?.columns[column] == nil,
+        renamedTables[table]?.dropped.contains(column) == false
       else { continue }
       if isDropped {
-        moves[table]?.dropped.append(column)
+        renamedTables[table]?.dropped.append(column)
       } else {
-        moves[table]?.renamed[column] = columnNow
+        renamedTables[table]?.columns[column] = columnNow
       }
     }
-    return moves.values.filter {
-      $0.table != $0.tableNow || !$0.renamed.isEmpty || !$0.dropped.isEmpty
+    return renamedTables.values.filter {
+      $0.table != $0.tableNow || !$0.columns.isEmpty || !$0.dropped.isEmpty
     }.sorted { $0.table < $1.table }
   }
 

@@ -26,7 +26,7 @@ struct HoldEnding {
   private var ledger: HoldClosing { HoldClosing(transaction: transaction, type: type) }
 
   /// Decides which columns of each hold are restored: those that no other ID holds.
-  func judge() async throws { try await ledger.judge() }
+  func findRestorableColumns() async throws { try await ledger.findRestorableColumns() }
 
   /// Opens the rows that are due.
   func open() async throws {
@@ -74,7 +74,7 @@ struct HoldEnding {
       t.\(identifier: $0)::text IS NOT DISTINCT FROM h.set_to ->> \(literal: $0)
       """ as SQL
     }.joined(separator: " AND ")
-    if !columns.isEmpty { try await giveBack(columns, of: group, table, isRow, isAsSet) }
+    if !columns.isEmpty { try await restore(columns, of: group, table, isRow, isAsSet) }
     let rest = Self.isInGroup(group)
     // The rest had another row version, or has another holder, or was written at this very moment.
     try await run(
@@ -89,7 +89,7 @@ struct HoldEnding {
       """, table)
   }
 
-  private func giveBack(
+  private func restore(
     _ columns: [String], of group: Group, _ table: WarehouseTable, _ isRow: SQL,
     _ isAsSet: SQL
   ) async throws {

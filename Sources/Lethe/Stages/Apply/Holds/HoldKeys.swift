@@ -68,11 +68,12 @@ public struct HoldKeys: Sendable {
   /// a column that was set is missing, or row-level security may hide rows. Does not include tables that are
   /// only renamed: the next run follows the new name.
   public func tablesOutOfReach() async throws -> [String] {
-    let moves = try await HeldColumns(connection: connection, catalog: catalog).moves()
+    let renamedTables = try await HeldColumns(connection: connection, catalog: catalog)
+      .renamedTables()
     var tables: [String] = []
     for known in try await names.known() where !tables.contains(known.table) {
-      if let move = moves.first(where: { $0.table == known.table }),
-        known.columns.allSatisfy({ !move.dropped.contains($0) })
+      if let rename = renamedTables.first(where: { $0.table == known.table }),
+        known.columns.allSatisfy({ !rename.dropped.contains($0) })
       {
         continue
       }

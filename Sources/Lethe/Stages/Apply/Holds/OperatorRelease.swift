@@ -87,7 +87,7 @@ public struct OperatorRelease: Sendable {
       transaction: transaction, catalog: catalog, type: order.type, versions: nil,
       protections: try ProtectionPath.all(of: definition, catalog: catalog), chunk: nil)
     try await lock(order, transaction)
-    try await holds.judge()
+    try await holds.findRestorableColumns()
     if order.keepsHidden {
       try await transaction.execute(
         "UPDATE lethe_due SET outcome = CASE WHEN columns = '{}' THEN 'held' ELSE 'forgotten' END")

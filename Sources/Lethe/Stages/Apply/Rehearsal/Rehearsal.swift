@@ -142,7 +142,7 @@ public struct Rehearsal: Sendable {
     try await transaction.runScript(ScratchTables.ofBatches)
     _ = try await transaction.query("SELECT lethe.ensure_event_partitions(now())")
     let (dataset, change) = (rehearsed.plan.dataset, rehearsed.change)
-    let events = try await MadeUpEvents(
+    let events = try await SyntheticEvents(
       dataset: dataset.name, of: definition.name, type: dataset.type, on: transaction)
     let (now, mayLock, isCounted) = try await transaction.query(
       """

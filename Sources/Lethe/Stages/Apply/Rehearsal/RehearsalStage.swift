@@ -8,7 +8,7 @@ import Warehouse
 struct RehearsalStage {
   let transaction: Transaction
   let catalog: Catalog
-  let events: MadeUpEvents
+  let events: SyntheticEvents
   let context: BatchContext
   let rehearsed: Rehearsal.Rehearsed
   /// Whether rows may be locked before they are changed: SELECT … FOR UPDATE requires the privilege UPDATE.
@@ -245,7 +245,7 @@ struct RehearsalStage {
       protections: [],
       chunk: nil)
     do {
-      try await holds.judge()
+      try await holds.findRestorableColumns()
       try await holds.open()
       try await transaction.execute("SET CONSTRAINTS ALL IMMEDIATE")
       let closed = try await transaction.query(

@@ -2,7 +2,7 @@ public import PostgreSQL
 public import Vocabulary
 
 /// A tombstone that tests an ingest guard. Only its own transaction sees it, and that is rolled back.
-public enum ThrowAwayTombstone {
+public enum ProbeTombstone {
   /// - Returns: false if the ID already has a tombstone; then none was made.
   @Sendable
   public static func make(

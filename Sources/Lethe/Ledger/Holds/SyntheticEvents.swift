@@ -3,7 +3,7 @@ public import Vocabulary
 
 /// A chunk and events that no API has sent, for a transaction that is rolled back. They are stored like those
 /// of a real chunk, so apply's own statements find them.
-public struct MadeUpEvents: Sendable {
+public struct SyntheticEvents: Sendable {
   public let chunkID: Int64
   private let transaction: Transaction
 

@@ -5,7 +5,7 @@ public import Vocabulary
 import Warehouse
 
 /// Holds of IDs that no dataset exports any more. No answer will release them, only an operator can.
-public struct UnaskedHolds: Sendable {
+public struct OrphanedHolds: Sendable {
   private let connection: Connection
   private let current: [Definition]
 
@@ -38,7 +38,7 @@ public struct UnaskedHolds: Sendable {
       let (ids, rows) = try await connection.query(
         """
         SELECT count(DISTINCT r.id), count(DISTINCT r.hold_id) FROM lethe.holder AS r
-        WHERE r.type = \(type.rawValue)::lethe.job_type AND \(try await isUnasked(type))
+        WHERE r.type = \(type.rawValue)::lethe.job_type AND \(try await isOrphaned(type))
         """
       ).onlyRow(as: Int.self, Int.self)
       counts.ids += ids
@@ -63,14 +63,14 @@ public struct UnaskedHolds: Sendable {
     try await connection.query(
       """
       SELECT DISTINCT r.id FROM lethe.holder AS r
-      WHERE r.type = \(type.rawValue)::lethe.job_type AND r.id > \(after) AND \(try await isUnasked(type))
+      WHERE r.type = \(type.rawValue)::lethe.job_type AND r.id > \(after) AND \(try await isOrphaned(type))
       ORDER BY r.id LIMIT \(limit)
       """
     ).rows(as: Int64.self)
   }
 
   /// The condition that no dataset of a type exports the ID `r.id`.
-  private func isUnasked(_ type: JobType) async throws -> SQL {
+  private func isOrphaned(_ type: JobType) async throws -> SQL {
     var conditions: [SQL] = ["true"]
     for definition in try await definitions() {
       let catalog = try await Catalog(of: definition, on: connection)

@@ -3,7 +3,7 @@ import PostgreSQL
 public import Vocabulary
 
 /// What holds say about an ID: the rows that its answers hold or held, and the row that has the ID.
-public struct HoldStory: Sendable {
+public struct HoldHistory: Sendable {
   /// ISO 8601 in UTC.
   public let at: String
   public let table: String
@@ -35,7 +35,7 @@ struct HoldStoryQueries {
   /// Or NULL.
   let type: SQL
 
-  func stories() async throws -> [HoldStory] {
+  func stories() async throws -> [HoldHistory] {
     let open = try await session.run(
       """
       SELECT \(AuditLedger.utc("h.held_at")) AS at, h.table_name, h.row_key::text,
@@ -47,7 +47,7 @@ struct HoldStoryQueries {
       ORDER BY h.hold_id, r.type, r.id LIMIT \(Self.rowsMax)
       """
     ).rows.map { row in
-      try HoldStory(
+      try HoldHistory(
         at: row["at"], table: row["table_name"], key: row["row_key"],
         what: .held(
           columns: row.decode(String.self, "columns").split(separator: "\n").map(String.init),
@@ -63,7 +63,7 @@ struct HoldStoryQueries {
       ORDER BY h.closed_at, h.hold_id LIMIT \(Self.rowsMax)
       """
     ).rows.map { row in
-      try HoldStory(
+      try HoldHistory(
         at: row["at"], table: row["table_name"], key: row["row_key"],
         what: .closed(outcome: row["outcome"], type: row["type"], id: row["id"], job: row["job_id"])
       )

@@ -7,7 +7,7 @@ extension Catalog {
   /// Warns of foreign keys without an index, of materialized views over the tables that actions change, and
   /// of their triggers that seem to write rows elsewhere. Only `lethe check` needs it.
   /// - Parameter known: triggers whose copies are already known.
-  public func neighbourFindings(
+  public func nearbyObjectFindings(
     of definition: Definition, besides known: Set<FiringTrigger> = [], on session: some Session
   ) async throws -> [Finding] {
     var checker = Checker(catalog: self)
