@@ -28,7 +28,7 @@ ON_POSTGRESQL_18 := SessionSettingsTests|CatalogCheckTests|ConstraintCheckTests|
 ON_POSTGRESQL_18 := $(ON_POSTGRESQL_18)|RehearsalTests|GuardProofTests|SearchPathTests|UnusualTableTests|LedgerSchemaTests
 ON_POSTGRESQL_18 := $(ON_POSTGRESQL_18)|ApplyTests|HoldTableTests|HoldRenameTests|CoverageTests|TraceTests|AuditVerifyTests
 endif
-NOT_ON_POSTGRESQL_18 := ModelTests|WholePipelineTests|InterruptionTests|FaultyNightTests|RefusalTests|ManyHoldsTests
+NOT_ON_POSTGRESQL_18 := ModelTests|WholePipelineTests|InterruptionTests|FaultyRunTests|RefusalTests|ManyHoldsTests
 .PHONY: test-18
 test-18: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
 test-18: ## run the tests of the pipeline again, against PostgreSQL 18 (SHORT=1: some of them)

@@ -8,7 +8,7 @@ import Testing
 
 /// Whole runs against a service with planned faults. After the runs the warehouse is correct, and every fault
 /// did happen.
-@Suite struct FaultyNightTests {
+@Suite struct FaultyRunTests {
   private static func plan(_ faults: String...) throws -> FaultPlan {
     try FaultPlan(
       yaml: "seed: 11\nfaults:\n" + faults.map { "  - \($0)\n" }.joined(), file: "plan.yaml")

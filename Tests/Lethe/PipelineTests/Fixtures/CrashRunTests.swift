@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The warehouse's server crashes during a night.
-@Suite(.endedIfItHangs) struct CrashNightTests {
+@Suite(.endedIfItHangs) struct CrashRunTests {
   @Test func theNextRunFinishesAfterACrashOfTheWarehouse() async throws {
     try await PipelineFixture.with { platform in
       try await withOwnServer { server in

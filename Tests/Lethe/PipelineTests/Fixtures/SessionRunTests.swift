@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Nights on a database with unusual settings.
-@Suite struct SessionNightTests {
+@Suite struct SessionRunTests {
   private static let settings = [
     ["bytea_output = 'escape'"], ["standard_conforming_strings = off", "backslash_quote = on"],
     ["array_nulls = off"], ["transform_null_equals = on"], ["quote_all_identifiers = on"],

@@ -7,7 +7,7 @@ import Testing
 
 /// Nights against a service with planned faults, one fault each, with the real program in both profiles. Plain SQL
 /// on the platform's data gives the required content of the warehouse.
-@Suite struct FaultPlanNightTests {
+@Suite struct FaultPlanRunTests {
   struct Fault: Sendable, CustomTestStringConvertible {
     let testDescription: String
     /// The rules of the plan, each without its name.

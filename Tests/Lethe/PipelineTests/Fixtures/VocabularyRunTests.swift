@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Nights with each vocabulary that X documents. The warehouse is correct, and each word was read.
-@Suite(.endedIfItHangs) struct VocabularyNightTests {
+@Suite(.endedIfItHangs) struct VocabularyRunTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let profile: WireProfile
     let vocabulary: ResultVocabulary
