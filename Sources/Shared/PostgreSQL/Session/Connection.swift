@@ -14,10 +14,21 @@ public actor Connection {
   let executor: SerialQueueExecutor
   let canceller: StatementCanceller
   private let socket: ConnectionSocket
-  /// Nil after `close`; libpq treats nil as a broken connection.
+  private let connectionString: ConnectionString
+  private let applicationName: String
+  private let renewedAfter: Duration?
+  private let onOpen: (@Sendable (Connection) async throws -> Void)?
+  /// Nil after `close`, and after a failed renewal; libpq treats nil as a broken connection.
   var handle: OpaquePointer?
+  private var isClosed = false
+  private var isRenewing = false
+  private var waitingForRenewal: [CheckedContinuation<Void, Never>] = []
+  /// Whether the statements of the current task prepare a new session.
+  @TaskLocal private static var isPreparing = false
+  /// When the last statement ended.
+  private var lastUse = ContinuousClock.now
   /// The timeouts of its statements, which never change.
-  public nonisolated let timeouts: SessionTimeouts
+  public nonisolated var timeouts: SessionTimeouts { connectionString.timeouts }
   /// When the last statement began.
   var began: ContinuousClock.Instant?
   var lastOccupant = 0
@@ -39,17 +50,53 @@ public actor Connection {
   /// Connects. The session has the settings of `SessionSettings`, which override those of the role, the database and
   /// the server, and uses UTF-8.
   ///
-  /// - Parameter applicationName: the name in `pg_stat_activity`, unless the connection string or the environment has
-  ///   another one.
+  /// - Parameters:
+  ///   - applicationName: the name in `pg_stat_activity`, unless the connection string or the environment has another
+  ///     one.
+  ///   - renewedAfter: how long the connection may be idle. After a longer time, or if the session is lost, the next
+  ///     statement outside a transaction uses a new session, which has none of the temporary tables, locks and settings
+  ///     of the former one. Nil: the connection has one session.
+  ///   - onOpen: runs in each new session, before any other statement.
   /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason; `CancellationError` as soon as the
-  ///   task is cancelled.
+  ///   task is cancelled; what `onOpen` throws.
   public static func connect(
-    _ connectionString: ConnectionString, applicationName: String = "lethe"
+    _ connectionString: ConnectionString, applicationName: String = "lethe",
+    renewedAfter: Duration? = nil, onOpen: (@Sendable (Connection) async throws -> Void)? = nil
   ) async throws -> Connection {
     try Task.checkCancellation()
     try connectionString.requireWellFormed()
     let executor = SerialQueueExecutor(label: "postgresql.connection")
-    // Later keywords take precedence, so the keywords before dbname are defaults for the connection string.
+    let handle = try await openSession(connectionString, applicationName, on: executor)
+    let socket: ConnectionSocket
+    do {
+      socket = try ConnectionSocket(copying: PQsocket(handle.pointer))
+    } catch {
+      PQfinish(handle.pointer)
+      throw error
+    }
+    let connection = Connection(
+      handle, executor: executor, socket: socket, connectionString: connectionString,
+      applicationName: applicationName, renewedAfter: renewedAfter, onOpen: onOpen)
+    do {
+      // No other code uses the connection yet, so it can be severed safely.
+      try await withTaskCancellationHandler {
+        try await connection.prepareSession()
+      } onCancel: {
+        connection.sever()
+      }
+    } catch {
+      await connection.close()
+      try Task.checkCancellation()
+      throw error
+    }
+    return connection
+  }
+
+  /// Later keywords take precedence, so the keywords before dbname are defaults for the connection string.
+  private static func openSession(
+    _ connectionString: ConnectionString, _ applicationName: String,
+    on executor: SerialQueueExecutor
+  ) async throws -> ConnectionOpener.Handle {
     let keywords =
       ["connect_timeout"] + Self.keepaliveSettings.map(\.keyword)
       + ["fallback_application_name", "dbname", "client_encoding"]
@@ -68,28 +115,55 @@ public actor Connection {
         code: .connectionFailed, message: "cannot connect to PostgreSQL: \(reason)",
         hint: Self.hint(forFailing: reason))
     }
-    let socket: ConnectionSocket
+    // By default, libpq would write the server's notices to stderr, regardless of the log settings.
+    PQsetNoticeProcessor(handle, { _, _ in }, nil)
+    return opened
+  }
+
+  private func prepareSession() async throws {
+    try await SessionSettings.apply(on: self)
+    try await onOpen?(self)
+  }
+
+  // MARK: New sessions
+
+  /// How many sessions the connection has had. A session's temporary tables end with it.
+  public private(set) var sessions = 1
+
+  /// Replaces the session by a new one if it was idle for too long or is lost. A firewall may have dropped an idle
+  /// connection without telling either side.
+  ///
+  /// - Throws: as `connect`. The connection then has no session, and the next call tries again.
+  func renewIfNeeded() async throws {
+    guard let renewedAfter, !Self.isPreparing else { return }
+    while isRenewing {
+      await withCheckedContinuation { waitingForRenewal.append($0) }
+    }
+    guard occupant == nil, !isEnclosed, !isClosed, !isSevered else { return }
+    guard PQstatus(handle) != CONNECTION_OK || ContinuousClock.now - lastUse > renewedAfter else {
+      return
+    }
+    try Task.checkCancellation()
+    isRenewing = true
+    defer {
+      isRenewing = false
+      for waiting in waitingForRenewal { waiting.resume() }
+      waitingForRenewal = []
+    }
+    PQfinish(handle)
+    handle = nil
     do {
-      socket = try ConnectionSocket(copying: PQsocket(handle))
+      let opened = try await Self.openSession(connectionString, applicationName, on: executor)
+      handle = opened.pointer
+      try socket.replace(copying: PQsocket(handle))
+      canceller.replace(connection: opened.pointer!)
+      sessions += 1
+      try await Self.$isPreparing.withValue(true) { try await prepareSession() }
     } catch {
       PQfinish(handle)
+      handle = nil
       throw error
     }
-    let connection = Connection(
-      opened, executor: executor, socket: socket, timeouts: connectionString.timeouts)
-    do {
-      // No other code uses the connection yet, so it can be severed safely.
-      try await withTaskCancellationHandler {
-        try await SessionSettings.apply(on: connection)
-      } onCancel: {
-        connection.sever()
-      }
-    } catch {
-      await connection.close()
-      try Task.checkCancellation()
-      throw error
-    }
-    return connection
   }
 
   /// A hint from the text of libpq's message, because libpq gives no SQLSTATE for a failed connection.
@@ -123,21 +197,24 @@ public actor Connection {
 
   private init(
     _ opened: ConnectionOpener.Handle, executor: SerialQueueExecutor, socket: ConnectionSocket,
-    timeouts: SessionTimeouts
+    connectionString: ConnectionString, applicationName: String, renewedAfter: Duration?,
+    onOpen: (@Sendable (Connection) async throws -> Void)?
   ) {
     handle = opened.pointer
-    self.timeouts = timeouts
+    self.connectionString = connectionString
+    self.applicationName = applicationName
+    self.renewedAfter = renewedAfter
+    self.onOpen = onOpen
     self.executor = executor
     self.socket = socket
     canceller = StatementCanceller(connection: opened.pointer!, socket: socket)
-    // By default, libpq would write the server's notices to stderr, regardless of the log settings.
-    PQsetNoticeProcessor(handle, { _, _ in }, nil)
   }
 
   isolated deinit { PQfinish(handle) }
 
   /// Ends the session; later statements throw. Otherwise the session ends when the object is released.
   public func close() {
+    isClosed = true
     PQfinish(handle)
     handle = nil
   }
@@ -158,6 +235,7 @@ public actor Connection {
   ///
   /// - Throws: `PostgreSQLError`; `CancellationError` if the task was cancelled.
   public func run(_ sql: SQL) async throws -> QueryResult {
+    try await renewIfNeeded()
     try requireFree()
     return try await run(sql, as: nil)
   }
@@ -168,6 +246,7 @@ public actor Connection {
   /// - Throws: `PostgreSQLError` whose `position` counts from the beginning of the script, and whose
   ///   `statementsCompleted` tells which statement failed.
   public func runScript(_ sql: SQL) async throws {
+    try await renewIfNeeded()
     try requireFree()
     try await runScript(sql, as: nil)
   }
@@ -223,6 +302,7 @@ public actor Connection {
   }
 
   private func beginEnclosing() async throws {
+    try await renewIfNeeded()
     try requireFree()
     guard !isEnclosed else {
       throw PostgreSQLError(code: .busy, message: "an enclosing transaction is open")
@@ -248,6 +328,7 @@ public actor Connection {
   }
 
   private func begin(_ level: Isolation, readOnly: Bool) async throws -> Transaction {
+    try await renewIfNeeded()
     let token = try occupy()
     do {
       _ = try await run(
@@ -302,7 +383,9 @@ public actor Connection {
 
   private func requireOpen() throws {
     guard handle != nil else {
-      throw PostgreSQLError(code: .connectionLost, message: "the connection is closed")
+      throw PostgreSQLError(
+        code: .connectionLost,
+        message: isClosed ? "the connection is closed" : "the connection is lost")
     }
   }
 
@@ -347,7 +430,10 @@ public actor Connection {
     try Task.checkCancellation()
     let statement = canceller.begin()
     return try await withTaskCancellationHandler {
-      defer { canceller.end() }
+      defer {
+        canceller.end()
+        lastUse = .now
+      }
       do {
         return try operation()
       } catch let error as PostgreSQLError where error.state == .queryCanceled {

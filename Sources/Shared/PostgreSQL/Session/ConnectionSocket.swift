@@ -9,28 +9,50 @@ internal import Synchronization
 /// A connection's socket, with a duplicate of libpq's descriptor. libpq can close its own descriptor at any time, and
 /// the number could then belong to another file.
 final class ConnectionSocket: Sendable {
-  private let descriptor: Int32
-  private let isDown = Atomic(false)
+  private struct State {
+    var descriptor: Int32
+    var isDown = false
+  }
+
+  private let state: Mutex<State>
 
   /// - Throws: `PostgreSQLError` if the process has reached its limit of open files.
   init(copying descriptor: Int32) throws {
+    state = Mutex(State(descriptor: try Self.copy(descriptor)))
+  }
+
+  deinit { state.withLock { _ = close($0.descriptor) } }
+
+  /// Follows the connection to a new session. If `shutDown` was called, the new socket is shut down, too.
+  /// - Throws: `PostgreSQLError` if the process has reached its limit of open files.
+  func replace(copying descriptor: Int32) throws {
+    let copy = try Self.copy(descriptor)
+    state.withLock { state in
+      close(state.descriptor)
+      state.descriptor = copy
+      if state.isDown { shutdown(copy, Int32(SHUT_RDWR)) }
+    }
+  }
+
+  private static func copy(_ descriptor: Int32) throws -> Int32 {
     // With CLOEXEC, child processes do not keep it open.
-    self.descriptor = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
-    guard self.descriptor >= 0 else {
+    let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
+    guard copy >= 0 else {
       throw PostgreSQLError(
         code: .connectionFailed, message: "the process has reached its limit of open files",
         hint: "raise the limit of open files")
     }
+    return copy
   }
 
-  deinit { close(descriptor) }
-
   /// Whether `shutDown` was called.
-  var wasShutDown: Bool { isDown.load(ordering: .relaxed) }
+  var wasShutDown: Bool { state.withLock { $0.isDown } }
 
   /// Shuts the socket down: a call that waits for it returns at once.
   func shutDown() {
-    isDown.store(true, ordering: .relaxed)
-    shutdown(descriptor, Int32(SHUT_RDWR))
+    state.withLock { state in
+      state.isDown = true
+      shutdown(state.descriptor, Int32(SHUT_RDWR))
+    }
   }
 }

@@ -99,12 +99,14 @@ public struct Transaction: Session {
 
 extension Connection: Session {
   public func beginCopyOut(_ sql: SQL) async throws -> CopyOut {
+    try await renewIfNeeded()
     try requireFree()
     return CopyOut(
       connection: self, copy: try await beginCopy(sql, .out, as: nil), transaction: nil)
   }
 
   public func beginCopyIn(_ sql: SQL) async throws -> CopyIn {
+    try await renewIfNeeded()
     try requireFree()
     return CopyIn(
       connection: self, copy: try await beginCopy(sql, .in, as: nil), transaction: nil)

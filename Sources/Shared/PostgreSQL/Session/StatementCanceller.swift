@@ -11,25 +11,37 @@ final class StatementCanceller: Sendable {
   private struct State {
     var statement = 0
     var isRunning = false
+    var session: Session
+  }
+
+  /// What a cancel request needs to know about a session.
+  private final class Session: Sendable {
+    // Safe to share: libpq documents PQcancel as safe to call from any thread, it only reads the
+    // PGcancel, and nothing else uses the pointer until deinit.
+    nonisolated(unsafe) let handle: OpaquePointer?
+
+    init(_ connection: OpaquePointer) { handle = PQgetCancel(connection) }
+
+    deinit { PQfreeCancel(handle) }
   }
 
   private static let repeatInterval = DispatchTimeInterval.milliseconds(100)
   private static let pollInterval = DispatchTimeInterval.milliseconds(50)
 
-  // Safe to share: libpq documents PQcancel as safe to call from any thread, it only reads the
-  // PGcancel, and nothing else uses the pointer until deinit.
-  private nonisolated(unsafe) let handle: OpaquePointer?
   private let socket: ConnectionSocket
-  private let state = Mutex(State())
+  private let state: Mutex<State>
   /// The requests in progress.
   private let requests = DispatchGroup()
 
   init(connection: OpaquePointer, socket: ConnectionSocket) {
-    handle = PQgetCancel(connection)
+    state = Mutex(State(session: Session(connection)))
     self.socket = socket
   }
 
-  deinit { PQfreeCancel(handle) }
+  /// Follows the connection to a new session. No statement may be running.
+  func replace(connection: OpaquePointer) {
+    state.withLock { $0.session = Session(connection) }
+  }
 
   /// Marks the beginning of a statement.
   /// - Returns: the statement's number.
@@ -66,15 +78,15 @@ final class StatementCanceller: Sendable {
 
   /// PQcancel blocks, so it runs on another thread.
   private func request(_ statement: Int, then completion: @escaping @Sendable () -> Void) {
-    let isRunning = state.withLock { state in
-      guard state.isRunning, state.statement == statement else { return false }
+    let session: Session? = state.withLock { state in
+      guard state.isRunning, state.statement == statement else { return nil }
       requests.enter()
-      return true
+      return state.session
     }
-    guard isRunning else { return }
+    guard let session else { return }
     DispatchQueue.global().async {
       var message = [CChar](repeating: 0, count: 256)
-      _ = PQcancel(self.handle, &message, Int32(message.count))
+      _ = PQcancel(session.handle, &message, Int32(message.count))
       self.requests.leave()
       completion()
     }

@@ -79,6 +79,21 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     }
   }
 
+  /// Whether the session is lost or could not begin, because the server is stopping, starting or out of reach, or because
+  /// somebody has terminated the session. A new session may succeed.
+  public var isLossOfSession: Bool {
+    switch code {
+    case .connectionLost: true
+    case .connectionFailed: disposition == .temporary
+    case .server(let state):
+      state.conditionClass == "08" && state != .protocolViolation
+        || ["57P01", "57P02", "57P03", "57P05"].contains(state.rawValue)
+    case .malformedConnectionString, .unusableSession, .busy, .decoding, .notCommitted,
+      .unexpectedRowCount, .misuse:
+      false
+    }
+  }
+
   /// Whether the request itself is right, but the server is not available, is starting or stopping, or lacks resources.
   public var isTemporary: Bool {
     switch code {
