@@ -22,6 +22,7 @@ public struct ComplianceClient: Sendable {
   let budgets: RateBudgets
   let clock: ServerClock
   let profile: ProfileInUse
+  let permit: (any CallPermit)?
 
   /// The largest JSON answer. Most have a few kilobytes; a list of jobs of several years has more.
   static let answerBytesMax = 16 << 20
@@ -31,18 +32,19 @@ public struct ComplianceClient: Sendable {
   /// - Parameters:
   ///   - baseURL: without a slash at its end.
   ///   - allowedHosts: the hosts that uploads may go to and downloads may come from.
+  ///   - permit: is asked directly before each call that changes something at the API; nil permits all calls.
   /// - Throws: what `body` throws; `APIError` `.untrusted` if the configured certificates cannot be read.
   public static func withClient<R: Sendable>(
     baseURL: String, token: BearerToken, allowedHosts: [String],
     profile: UploadProfile = .auto, network: NetworkSettings = NetworkSettings(),
-    retry: RetryPolicy = RetryPolicy(), logger: Logger,
+    permit: (any CallPermit)? = nil, retry: RetryPolicy = RetryPolicy(), logger: Logger,
     _ body: @Sendable (ComplianceClient) async throws -> R
   ) async throws -> R {
     let transport = try Transport(network)
     let client = ComplianceClient(
       transport: transport, baseURL: baseURL, token: token, allowedHosts: allowedHosts,
       retry: retry, logger: logger, budgets: RateBudgets(logger: logger),
-      clock: ServerClock(logger: logger), profile: ProfileInUse(profile))
+      clock: ServerClock(logger: logger), profile: ProfileInUse(profile), permit: permit)
     do {
       let value = try await body(client)
       try await transport.shutdown()
@@ -252,6 +254,7 @@ public struct ComplianceClient: Sendable {
     var (refusals, rateLimitSeconds) = (0, 0.0)
     while true {
       try await wait(await budgets.secondsToWait(for: endpoint), for: "the rate limit", operation)
+      if endpoint.hasEffect { try await permit?.requireCallsAllowed() }
       let error: APIError
       do {
         return try await call()
@@ -295,4 +298,10 @@ public struct ComplianceClient: Sendable {
       "\(operation): waiting \(String(format: "%.1f", seconds)) s for \(what)")
     try await Task.sleep(for: .seconds(seconds))
   }
+}
+
+/// Decides whether this process may change something at the API.
+public protocol CallPermit: Sendable {
+  /// Returns if the call may be sent now.
+  func requireCallsAllowed() async throws
 }

@@ -122,6 +122,14 @@ enum Endpoint: Hashable, CaseIterable {
     }
   }
 
+  /// Whether the call changes something at the API.
+  var hasEffect: Bool {
+    switch self {
+    case .create, .cancel, .upload, .session, .part: true
+    case .list, .get, .download: false
+    }
+  }
+
   var carriesBytes: Bool {
     switch self {
     case .upload, .session, .part, .download: true

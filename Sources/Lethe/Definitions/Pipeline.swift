@@ -9,6 +9,8 @@ public struct Pipeline: Sendable {
   public let definition: Definition
   public let warehouse: ConnectionString
   public let api: APISettings
+  /// How long the lease of a process lasts after a renewal. After that, another process may take over from it.
+  public let leaseSeconds: Int
   /// The line of each key of the file, by its path.
   let lines: [String: Int]
 

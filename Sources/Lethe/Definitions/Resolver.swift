@@ -17,6 +17,10 @@ struct Resolver {
   private static let chunkBytesLimits = (native: 120_000_000, gcs: 1_000_000_000)
   private static let chunkDefaults = (ids: 6_000_000, bytes: 120_000_000)
   private static let batchDefaults = BatchLimits(events: 10_000, rows: 20_000)
+  private static let leaseSecondsDefault = 120
+  /// A shorter lease could end while the database is busy. A longer one would block the pipeline for long after a
+  /// machine is lost.
+  private static let leaseSecondsLimits = 15...3600
   /// PostgreSQL stores a timeout as milliseconds in 32 bits; this is below that limit.
   private static let timeoutSecondsMax = 2_000_000.0
 
@@ -27,11 +31,27 @@ struct Resolver {
     let timeouts = timeouts()
     let api = written.api.flatMap(api)
     let limits = limits()
+    let leaseSeconds = leaseSeconds()
     let datasets = written.datasets.compactMap(dataset)
     guard mistakes.areNone, let name, let warehouse, let api else { return nil }
     return Pipeline(
       file: file, definition: Definition(name: name, limits: limits, datasets: datasets),
-      warehouse: ConnectionString(warehouse, timeouts: timeouts), api: api, lines: written.lines)
+      warehouse: ConnectionString(warehouse, timeouts: timeouts), api: api,
+      leaseSeconds: leaseSeconds, lines: written.lines)
+  }
+
+  private func leaseSeconds() -> Int {
+    guard let written = written.timeouts?.leaseSeconds else { return Self.leaseSecondsDefault }
+    if !Self.leaseSecondsLimits.contains(written.value) {
+      mistakes.note(
+        written.line,
+        """
+        timeouts.lease_seconds is not within \(Self.leaseSecondsLimits.lowerBound) and \
+        \(Self.leaseSecondsLimits.upperBound)
+        """,
+        "write a whole number of seconds; the default is \(Self.leaseSecondsDefault)")
+    }
+    return written.value
   }
 
   private func timeouts() -> SessionTimeouts {

@@ -105,13 +105,15 @@ struct WrittenAPI {
 }
 
 struct WrittenTimeouts {
-  static let keys = ["statement_seconds", "lock_seconds"]
+  static let keys = ["statement_seconds", "lock_seconds", "lease_seconds"]
   let statementSeconds: Located<Double>?
   let lockSeconds: Located<Double>?
+  let leaseSeconds: Located<Int>?
 
   init(_ map: YAMLMap) {
     statementSeconds = map.double("statement_seconds")
     lockSeconds = map.double("lock_seconds")
+    leaseSeconds = map.integer("lease_seconds")
   }
 }
 

@@ -16,7 +16,7 @@ extension PipelineRun {
     on states: [ChunkState], of type: JobType? = nil, fedBy upstream: [ChunkState],
     _ step: (Chunk, ChunkLedger, Connection) async throws -> Bool
   ) async throws {
-    let connection = try await Connection.connect(pipeline.warehouse)
+    let connection = try await runtime.connect()
     let ledger = ChunkLedger(connection: connection, lease: lease)
     var leftAlone: Set<Int64> = []
     while true {
@@ -71,11 +71,16 @@ extension PipelineRun {
   func withConnections(
     _ body: (Connection, Connection) async throws -> Void
   ) async throws {
-    try await Connection.withConnection(pipeline.warehouse) { first in
-      try await Connection.withConnection(pipeline.warehouse) { second in
-        try await body(first, second)
-      }
+    let (first, second) = (try await runtime.connect(), try await runtime.connect())
+    do {
+      try await body(first, second)
+    } catch {
+      await first.close()
+      await second.close()
+      throw error
     }
+    await first.close()
+    await second.close()
   }
 }
 

@@ -13,9 +13,19 @@ import Warehouse
 /// Another process works on the same pipeline. Nothing was done.
 public struct PipelineLocked: ExplainedError, Sendable {
   public let pipeline: String
+  /// Nil for a process of a version without leases.
+  let holder: LeaseHolder?
 
-  public var message: String { "another process is working on the pipeline \(pipeline)" }
-  public var remedy: String { "let it finish; lethe status shows its progress" }
+  public var message: String {
+    holder.map { "\($0.description) is working on the pipeline \(pipeline)" }
+      ?? "another process, of an earlier version of Lethe, is working on the pipeline \(pipeline)"
+  }
+  public var remedy: String {
+    """
+    let it finish; lethe status shows its progress\(holder.map {
+      "; if its machine is lost, its lease ends at \($0.expiresAt) unless it is renewed" } ?? "")
+    """
+  }
   public var disposition: Disposition { .held }
 }
 
@@ -37,7 +47,7 @@ public struct NoNewRun: ExplainedError, Sendable {
   public var description: String { "\(why)" + (postponed.map { "\n\($0)" } ?? "") }
 }
 
-/// Runs `lethe run` and the stage commands on a pipeline, under the pipeline's lock.
+/// Runs `lethe run` and the stage commands on a pipeline, under the pipeline's lease.
 public struct PipelineRuntime: Sendable {
   let pipeline: Pipeline
   let workDirectory: String
@@ -46,11 +56,16 @@ public struct PipelineRuntime: Sendable {
   let lockConnection: Connection
   let client: ComplianceClient
   let logger: Logger
-  let lease = Lease()
+  let keeper: LeaseKeeper
   let clock = StageClock()
   let postponement = Postponement()
 
-  /// Checks the definition against the database, takes the pipeline's lock and runs `body`.
+  var lease: Lease { keeper.ledger.lease }
+
+  /// How long a connection may be idle. Jobs take minutes, and firewalls drop idle connections.
+  private static let idleMax = Duration.seconds(5)
+
+  /// Checks the definition against the database, takes the pipeline's lease and runs `body`.
   ///
   /// - Parameters:
   ///   - workDirectory: the folder of chunk files, with one folder for each run.
@@ -60,30 +75,66 @@ public struct PipelineRuntime: Sendable {
   public static func with<R: Sendable>(
     _ pipeline: Pipeline, workDirectory: String, movingRuns: Bool = true,
     retry: RetryPolicy = RetryPolicy(), logger: Logger,
-    _ body: @Sendable (PipelineRuntime) async throws -> R
+    _ body: @escaping @Sendable (PipelineRuntime) async throws -> R
   ) async throws -> R {
+    let name = pipeline.definition.name
+    let workers = WorkerLedger(lease: Lease(), seconds: pipeline.leaseSeconds)
     try await Connection.withConnection(pipeline.warehouse) { connection in
       try await requireLedger(on: connection, pipeline)
-      let name = pipeline.definition.name
-      guard try await RunLedger(connection: connection).lock(pipeline: name)
-      else { throw PipelineLocked(pipeline: name) }
-      let result: Result<R, any Error>
-      do {
-        result = .success(
-          try await pipeline.api.withClient(retry: retry, logger: logger) { client in
-            try await body(
-              PipelineRuntime(
-                pipeline: pipeline, workDirectory: workDirectory, movesRuns: movingRuns,
-                lockConnection: connection, client: client, logger: logger))
-          })
-      } catch {
-        result = .failure(error)
-      }
-      // The server may notice late that a session has ended, and a process that starts right after this one would
-      // find the lock held. The separate task is needed because a cancelled task sends no statements.
-      await Task { try? await RunLedger(connection: connection).unlock(pipeline: name) }.value
-      return try result.get()
+      try await lease(name, to: workers, on: connection, logger)
     }
+    let keeper = LeaseKeeper(workers, on: pipeline.warehouse, logger: logger)
+    let result: Result<R, any Error>
+    do {
+      let value = try await keeper.keep {
+        let connection = try await keeper.connect(renewedAfter: idleMax) {
+          // Programs of earlier versions have no leases: for them, the lock shows that the pipeline is taken.
+          guard try await RunLedger(connection: $0).lock(pipeline: name)
+          else { throw PipelineLocked(pipeline: name, holder: nil) }
+        }
+        return try await pipeline.api.withClient(permit: keeper, retry: retry, logger: logger) {
+          try await body(
+            PipelineRuntime(
+              pipeline: pipeline, workDirectory: workDirectory, movesRuns: movingRuns,
+              lockConnection: connection, client: $0, logger: logger, keeper: keeper))
+        }
+      }
+      result = .success(value)
+    } catch {
+      result = .failure(error)
+    }
+    // A process that starts right after this one must find the pipeline free. The separate task is needed because a
+    // cancelled task sends no statements.
+    await Task {
+      try? await Connection.withConnection(pipeline.warehouse) { try await workers.end(on: $0) }
+    }.value
+    return try result.get()
+  }
+
+  /// Takes the pipeline's lease for this process.
+  /// - Throws: `PipelineLocked` with its holder.
+  private static func lease(
+    _ pipeline: String, to workers: WorkerLedger, on connection: Connection, _ logger: Logger
+  ) async throws {
+    try await workers.begin(OwnProcess.command, OwnProcess.identity, on: connection)
+    do {
+      let claim = try await workers.claim(
+        WorkerLedger.resource(ofPipeline: pipeline), on: connection, hasEnded: OwnProcess.hasEnded)
+      switch claim {
+      case .mine: break
+      case .takenOver(let former):
+        logger.notice("the lease of \(former.description) has ended; continuing its work")
+      case .held(let holder): throw PipelineLocked(pipeline: pipeline, holder: holder)
+      }
+    } catch {
+      try? await workers.end(on: connection)
+      throw error
+    }
+  }
+
+  /// A connection of this process for the stages. Its sessions end when another process takes over.
+  func connect() async throws -> Connection {
+    try await keeper.connect(renewedAfter: Self.idleMax) { _ in }
   }
 
   static func requireLedger(

@@ -122,7 +122,7 @@ extension PipelineRuntime {
     var report = StageReport(stage: stage.rawValue, chunks: 0, waiting: 0, runs: [])
     let ledger = RunLedger(connection: lockConnection)
     let unfinished = try await ledger.unfinished(pipeline: pipeline.definition.name)
-    let connection = try await Connection.connect(pipeline.warehouse)
+    let connection = try await connect()
     let chunkLedger = ChunkLedger(connection: connection, lease: lease)
     for open in unfinished {
       let chunks = try await chunkLedger.chunks(of: open.id, in: states)

@@ -64,6 +64,7 @@ public enum LedgerSchema {
     Version(version: "20261127003900", objects: ["run.is_given_up"]),
     Version(
       version: "20261127005500", objects: ["event_head()", "event_row()", "changed_bytes()"]),
+    Version(version: "20261127041500", objects: ["worker", "worker_session", "lease"]),
   ]
 
   /// From this migration on, each one records its version in `lethe.version`; this one made the table. A
@@ -100,5 +101,8 @@ public enum LedgerSchema {
     ("trace", ["SELECT", "INSERT"]),
     ("traced_event", ["SELECT"]),
     ("version", ["SELECT"]),
+    ("worker", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("worker_session", ["SELECT", "INSERT", "DELETE"]),
+    ("lease", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
   ]
 }

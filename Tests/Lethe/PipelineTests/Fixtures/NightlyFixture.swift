@@ -233,7 +233,7 @@ final class NightlyFixture: Sendable {
   }
 
   func withRuntime<R: Sendable>(
-    _ body: @Sendable (PipelineRuntime) async throws -> R
+    _ body: @escaping @Sendable (PipelineRuntime) async throws -> R
   ) async throws -> R {
     try await PipelineRuntime.with(
       try pipeline(), workDirectory: directory + "/work",

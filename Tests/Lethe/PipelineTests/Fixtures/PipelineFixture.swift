@@ -135,7 +135,7 @@ struct PipelineFixture: Sendable {
 
   /// Runs the pipeline in this process, with retries that do not make a test wait.
   func withRuntime<R: Sendable>(
-    _ pipeline: Pipeline, _ body: @Sendable (PipelineRuntime) async throws -> R
+    _ pipeline: Pipeline, _ body: @escaping @Sendable (PipelineRuntime) async throws -> R
   ) async throws -> R {
     try await PipelineRuntime.with(
       pipeline, workDirectory: workDirectory,

@@ -1,0 +1,36 @@
+/// The identity of an operating system process. It is never the same for two processes, although process IDs are used
+/// again.
+public struct ProcessIdentity: Sendable, Equatable {
+  public let host: String
+  public let processID: Int32
+  /// Changes with each boot of the machine.
+  public let bootID: String
+  /// The namespace of process IDs. Containers on one machine have different ones.
+  public let pidNamespace: String
+  /// When the process started, in clock ticks since the boot.
+  public let start: Int64
+
+  public init(host: String, processID: Int32, bootID: String, pidNamespace: String, start: Int64) {
+    self.host = host
+    self.processID = processID
+    self.bootID = bootID
+    self.pidNamespace = pidNamespace
+    self.start = start
+  }
+}
+
+/// The worker that has a lease, for messages.
+public struct LeaseHolder: Sendable, Equatable {
+  /// Such as `lethe run`.
+  public let command: String
+  public let process: ProcessIdentity
+  /// Since when it has the lease. ISO 8601 in UTC, to the second.
+  public let since: String
+  /// When the lease ends unless the worker renews it. ISO 8601 in UTC, to the second.
+  public let expiresAt: String
+
+  /// Such as `lethe run (process 812 on db-jobs-1, since 2026-11-27T02:00:00Z)`.
+  public var description: String {
+    "\(command) (process \(process.processID) on \(process.host), since \(since))"
+  }
+}
