@@ -11,7 +11,7 @@ struct DatabaseOption: ParsableArguments {
     help: ArgumentHelp(
       "The database, as a libpq connection string. (default: $DATABASE_URL)",
       discussion: """
-        If both are missing, libpq uses its PG* variables. Keep a password in ~/.pgpass or \
+        Without this option and DATABASE_URL, libpq uses its PG* variables. Keep a password in ~/.pgpass or \
         DATABASE_URL: arguments are visible in the process list.
         """,
       valueName: "url"))
@@ -31,7 +31,8 @@ struct MigrationsOption: ParsableArguments {
       valueName: "dir"), completion: .directory)
   var directory: String?
 
-  /// - Throws: a `ValidationError` if they are not the service's migrations.
+  /// Reads the service's migrations.
+  /// - Throws: a `ValidationError` if the directory has migrations for another program.
   func set() throws -> MigrationSet {
     let set =
       if let directory {

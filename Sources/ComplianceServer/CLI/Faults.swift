@@ -21,31 +21,31 @@ struct Faults: ParsableCommand {
       (each n-th call). Calls are counted from the server's start, over all values of at. Default: every \
       call. times: the largest number of times.
       What, one of:
-        latency: 250ms             the answer is delayed
-        answer: {…}                the request is not processed; the answer is this:
+        latency: 250ms             the response is delayed
+        answer: {…}                the request is not processed; the response is this:
           status: 503                from 200 to 599
           body: json|html|empty, or text: the body itself
           headers: {Location: x, Via: [a, b], Date: }   exactly as written; no value removes the header. \
       {epoch+60}, {epoch_ms}, {date-960} and {timestamp} in a text become times; the number is in seconds from now
           header_case: upper|lower   for all header names
-              coding: gzip|deflate|raw_deflate   compresses the body
-              framing: chunked|close     the body is chunked, or has no length and ends with the connection
-              reset: 60s                 the rate limit reset of a 429
-            rewrite: {…}               the request is processed, and its answer is changed: with the keys above, and
-              members: {status: odd, error: {code: 3}}   sets members of each job, to any JSON
-              without: [name], shorten: {name: 8}, numbers: [id]   removes, cuts, or turns members into numbers
-              entries: [{id: 7}, null, text]   adds entries at the beginning and the end of a list
-            cut: before|during|after   the connection closes before the request is processed, in the middle of the \
-          answer, or after the answer without notice
-            lose_response: true        the request is processed, and no answer is sent
-            store: 0.5                 only this fraction of an upload is stored, and the upload succeeds
-            truncate: 0.5              only this fraction of a result is sent, and the download succeeds
-            corrupt: 3                 this number of bytes of a result is changed
-            profile: native|gcs        the wire profile of the job
-            expire: true               the job expires as soon as it is created
-            slow: 5s                   the processing of a job is delayed
-            fail: TEXT                 the job fails with this error
-            duplicate_lines, unknown_lines, malformed_lines, blank_lines: this number of lines is added to a result
+          coding: gzip|deflate|raw_deflate   compresses the body
+          framing: chunked|close     the body is chunked, or has no length and ends with the connection
+          reset: 60s                 when the rate limit of a 429 is reset
+        rewrite: {…}               the request is processed, and its response is changed: with the keys above, and
+          members: {status: odd, error: {code: 3}}   sets members of each job, to any JSON
+          without: [name], shorten: {name: 8}, numbers: [id]   removes, cuts, or turns members into numbers
+          entries: [{id: 7}, null, text]   adds entries at the beginning and the end of a list
+        cut: before|during|after   the connection closes before the request is processed, in the middle of the \
+      response, or after the response without notice
+        lose_response: true        the request is processed, and no response is sent
+        store: 0.5                 only this fraction of an upload is stored, and the upload succeeds
+        truncate: 0.5              only this fraction of a result is sent, and the download succeeds
+        corrupt: 3                 this number of bytes of a result is changed
+        profile: native|gcs        the wire profile of the job
+        expire: true               the job expires as soon as it is created
+        slow: 5s                   the processing of a job is delayed
+        fail: TEXT                 the job fails with this error
+        duplicate_lines, unknown_lines, malformed_lines, blank_lines: this number of lines is added to a result
 
       GET /admin/faults lists every fault that was served.
       """)
@@ -60,7 +60,7 @@ struct Faults: ParsableCommand {
   }
 }
 
-/// - Throws: a `ValidationError` that names file, line and remedy.
+/// - Throws: a `ValidationError` with the file, the line and the remedy.
 func readFaultPlan(_ path: String) throws -> FaultPlan {
   do {
     return try FaultPlan(path: path)

@@ -2,7 +2,7 @@ import Dispatch
 import Foundation
 import Synchronization
 
-/// Writes lines to a file from its own queue, so that a slow reader of the log does not delay requests.
+/// Writes lines to a file. The writes run on a separate queue, so a slow reader of the log does not delay requests.
 final class LineWriter: Sendable {
   private let file: FileHandle
   private let queue = DispatchQueue(label: "access log")
@@ -16,19 +16,19 @@ final class LineWriter: Sendable {
   }
 
   func write(_ line: String) {
-    let isTaken = waiting.withLock { waiting in
+    let isAccepted = waiting.withLock { waiting in
       guard waiting < Self.waitingMax else { return false }
       waiting += 1
       return true
     }
-    guard isTaken else { return }
+    guard isAccepted else { return }
     queue.async { [self] in
       try? file.write(contentsOf: Data((line + "\n").utf8))
       waiting.withLock { $0 -= 1 }
     }
   }
 
-  /// Returns when all lines so far are written.
+  /// Waits until all lines so far are written.
   func flush() {
     queue.sync {}
   }

@@ -20,7 +20,7 @@ struct Main {
       guard ComplianceServerCommand.exitCode(for: error) == .validationFailure else {
         ComplianceServerCommand.exit(withError: error)
       }
-      // Exit code 2 for wrong usage, not ArgumentParser's default.
+      // ArgumentParser's default exit code for wrong usage is 64. All programs of this project use 2.
       let message = ComplianceServerCommand.fullMessage(for: error)
       FileHandle.standardError.write(Data((message + "\n").utf8))
       exit(2)
@@ -47,7 +47,7 @@ struct ComplianceServerCommand: AsyncParsableCommand {
         /metrics          metrics, for Prometheus
         /admin/faults     the injected faults
         /healthz          the state of the database and the spool; 503 if degraded; public
-        /livez            200 while the process answers; public
+        /livez            200 while the process responds; public
         /readyz           200 if the server can serve requests now, otherwise 503; public
         /2/openapi.json   the OpenAPI description; public
       """,

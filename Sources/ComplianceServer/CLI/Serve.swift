@@ -126,7 +126,7 @@ struct Serve: AsyncParsableCommand {
   }
 
   func run() async throws {
-    // With the signal ignored, reaching the file size limit fails one job instead of killing the server.
+    // Without this, SIGXFSZ kills the server when a file reaches the size limit. With it, only one job fails.
     signal(SIGXFSZ, SIG_IGN)
     let accessLog = writesAccessLog ? LineWriter(.standardOutput) : nil
     defer { accessLog?.flush() }

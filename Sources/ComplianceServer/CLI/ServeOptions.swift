@@ -9,7 +9,7 @@ struct WireOptions: ParsableArguments {
       "native or gcs: how new jobs transfer their files.",
       discussion: """
         native: on this host, with the App's bearer token. gcs: on a storage host, where the signed URL \
-        is the only credential. X used the second one until August 2026.
+        is the only credential. X used gcs until August 2026.
         """))
   var profile = WireProfile.native
 
@@ -34,8 +34,8 @@ struct WireOptions: ParsableArguments {
     help: ArgumentHelp(
       "The base of the gcs profile's upload and download URLs. (default: the storage address)",
       discussion: """
-        Signatures cover it: a proxy must forward the Host header unchanged. If the URL has a path, the \
-        proxy must remove the path.
+        The signatures cover the host, so a proxy must forward the Host header unchanged. If the URL has a \
+        path, the proxy must remove the path.
         """,
       valueName: "url"))
   var storagePublicURL: String?
@@ -44,7 +44,8 @@ struct WireOptions: ParsableArguments {
 extension WireProfile: ExpressibleByArgument {}
 extension ResultVocabulary: ExpressibleByArgument {}
 
-/// - Throws: a `ValidationError` if clients could not use the URLs in the server's answers.
+/// Checks that clients can use the URLs in the server's responses.
+/// - Throws: a `ValidationError` if they cannot.
 func requireReachable(_ address: ListenAddress, _ publicURL: String?, option: String) throws {
   guard !address.isEveryAddress || publicURL != nil else {
     throw ValidationError(
@@ -97,6 +98,6 @@ struct ListenAddress: ExpressibleByArgument {
 
   var defaultValueDescription: String { "\(host):\(port)" }
 
-  /// Whether it means all addresses. A server can listen there, but a client cannot connect to this address.
+  /// Whether the host stands for all addresses. A server can listen on it, but a client cannot connect to it.
   var isEveryAddress: Bool { ["0.0.0.0", "::", "*"].contains(host) }
 }

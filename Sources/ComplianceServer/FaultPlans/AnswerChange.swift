@@ -1,11 +1,11 @@
 public import Foundation
 
-/// A change to an answer. Properties that are nil or empty change nothing.
+/// A change to a response. Properties that are nil or empty change nothing.
 public struct AnswerChange: Sendable, Equatable {
   /// From 200 to 599.
   public var status: Int?
   public var body: Body?
-  /// Each replaces all headers of the same name (case-insensitive).
+  /// The headers to set. Each replaces all headers of the same name (case-insensitive).
   public var headers: [Header] = []
   public var headerCase: LetterCase?
   /// The content coding of the body. To send a wrong Content-Encoding, set it in `headers`.
@@ -40,7 +40,7 @@ public struct AnswerChange: Sendable, Equatable {
     case gzip
     /// zlib's format, as the RFC requires.
     case deflate
-    /// Raw deflate data, although Content-Encoding says deflate.
+    /// Raw deflate data. `Content-Encoding` is `deflate`, although that means zlib's format.
     case rawDeflate = "raw_deflate"
   }
 
@@ -53,11 +53,11 @@ public struct AnswerChange: Sendable, Equatable {
   /// Whether the change affects the body.
   public var changesBody: Bool { body != nil || coding != nil || !jobs.isEmpty }
 
-  /// Whether answers with this status have no body.
+  /// Whether responses with this status have no body.
   public static func isBodiless(_ status: Int) -> Bool { status == 204 || status == 304 }
 }
 
-/// A change to the job in an answer, or to each job of a list.
+/// A change to the job in a response, or to each job of a list.
 public struct JobChange: Sendable, Equatable {
   /// Members of the JSON object to set.
   public var members: [String: JSONValue] = [:]
@@ -74,7 +74,7 @@ public struct JobChange: Sendable, Equatable {
 
   public var isEmpty: Bool { self == JobChange() }
 
-  /// Changes the jobs of an answer. An empty list, which has no `data`, gets only the entries.
+  /// Changes the jobs of a response. An empty list has no `data`, so it gets only the entries.
   public func applied(to answer: JSONValue, isListing: Bool, at date: Date) -> JSONValue {
     guard case .object(var whole) = answer else { return answer }
     let added = entries.map { $0.filled(at: date) }
@@ -104,8 +104,14 @@ public struct JobChange: Sendable, Equatable {
   }
 }
 
-/// A text with placeholders for times. `{epoch+60}` is 60 seconds from now, in seconds since 1970; `{epoch_ms}` is in
-/// milliseconds; `{date-960}` is in HTTP's format; `{timestamp}` is in the API's JSON format.
+/// A text with placeholders for times.
+///
+/// - `{epoch}`: seconds since 1970
+/// - `{epoch_ms}`: milliseconds since 1970
+/// - `{date}`: HTTP's format
+/// - `{timestamp}`: the API's JSON format
+///
+/// A number before the brace adds seconds: `{epoch+60}` is 60 seconds from now, `{date-960}` is 960 seconds ago.
 public struct TimedText: Sendable, Equatable, ExpressibleByStringLiteral {
   public let text: String
 

@@ -1,4 +1,5 @@
-/// The faults that a service injects, and when. The same plan and the same calls give the same faults.
+/// The faults that a service injects, and the calls at which it injects them. The same plan and the same calls give
+/// the same faults.
 public struct FaultPlan: Sendable {
   /// The path as the operator wrote it.
   public let file: String
@@ -24,7 +25,7 @@ public struct Fault: Sendable {
   public let kind: Kind
   public let points: Set<Point>
   public let frequency: Frequency
-  /// The largest number of times; nil means no limit.
+  /// How often the fault may happen; nil means no limit.
   public let timesMax: Int?
 
   /// An endpoint, or the processing of a job, at which a fault can happen.
@@ -46,20 +47,20 @@ public struct Fault: Sendable {
     /// A random fraction of the calls, from 0 to 1, determined by the seed.
     case rate(Double)
     case calls([Int])
-    /// Each call whose number is a multiple of this.
+    /// Each call with a number that is a multiple of this.
     case every(Int)
   }
 
   public enum Kind: Sendable, Equatable {
-    /// The answer is delayed.
+    /// The response is delayed.
     case latency(Duration)
-    /// The request is not processed; the answer is this.
+    /// The request is not processed; the response is this.
     /// - Parameter reset: the time until the reset, for the rate limit headers.
     case answer(AnswerChange, reset: Duration?)
-    /// The request is processed, and its answer is changed.
+    /// The request is processed, and its response is changed.
     case rewrite(AnswerChange)
     case cut(CutTime)
-    /// The request is processed, and the connection closes without an answer.
+    /// The request is processed, and the connection closes without a response.
     case loseResponse
     /// Only this fraction of an upload is stored, and the upload succeeds.
     case store(Double)
@@ -89,15 +90,15 @@ public struct Fault: Sendable {
   public enum CutTime: String, Sendable, CaseIterable {
     /// Before the request is processed.
     case before
-    /// After half of the answer is sent.
+    /// After half of the response is sent.
     case during
-    /// After the answer, without a `Connection: close`.
+    /// After the response, without a `Connection: close`.
     case after
   }
 }
 
 extension FaultPlan {
-  /// Whether a fault is due at this call.
+  /// Whether the fault with this index happens at this call.
   /// - Parameter call: counted from 1.
   public func isDue(_ index: Int, call: Int) -> Bool {
     switch faults[index].frequency {
@@ -116,7 +117,7 @@ extension FaultPlan {
     return SplitMix64(state: random.next() ^ UInt64(truncatingIfNeeded: call))
   }
 
-  /// SplitMix64.
+  /// The SplitMix64 random number generator.
   public struct SplitMix64: RandomNumberGenerator, Sendable {
     private var state: UInt64
 
@@ -158,10 +159,10 @@ extension Fault.Frequency: CustomStringConvertible {
 extension Fault.Kind: CustomStringConvertible {
   public var description: String {
     switch self {
-    case .latency(let time): "delay the answer by \(time)"
+    case .latency(let time): "delay the response by \(time)"
     case .answer(let answer, _): "answer \(answer)"
-    case .rewrite(let change): "rewrite the answer: \(change)"
-    case .cut(let time): "cut \(time.rawValue) the answer"
+    case .rewrite(let change): "rewrite the response: \(change)"
+    case .cut(let time): "cut \(time.rawValue) the response"
     case .loseResponse: "lose the response"
     case .store(let part): "store \(part * 100) % of the upload"
     case .truncate(let part): "send \(part * 100) % of the result"
@@ -169,11 +170,11 @@ extension Fault.Kind: CustomStringConvertible {
     case .slow(let time): "delay the processing by \(time)"
     case .fail(let error): "fail with \"\(error)\""
     case .expire: "expire at once"
-    case .duplicateLines(let count): "\(count) lines twice"
-    case .unknownLines(let count): "\(count) unknown lines"
-    case .malformedLines(let count): "\(count) malformed lines"
-    case .blankLines(let count): "\(count) blank lines"
-    case .profile(let name): "create it in the \(name) profile"
+    case .duplicateLines(let count): "repeat \(count) lines"
+    case .unknownLines(let count): "add \(count) unknown lines"
+    case .malformedLines(let count): "add \(count) malformed lines"
+    case .blankLines(let count): "add \(count) blank lines"
+    case .profile(let name): "create the job in the \(name) profile"
     }
   }
 }

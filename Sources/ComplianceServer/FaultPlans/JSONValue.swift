@@ -1,17 +1,17 @@
 internal import Foundation
 
-/// Any JSON value, for answers that break the schema.
+/// Any JSON value, for responses that break the schema.
 public enum JSONValue: Sendable, Equatable {
   case null
   case flag(Bool)
-  /// An integer of 64 bits; it keeps all its digits.
+  /// An integer of 64 bits. As a `Double` it would lose digits.
   case integer(Int64)
   case number(Double)
   case text(String)
   case array([JSONValue])
   case object([String: JSONValue])
 
-  /// Replaces the time placeholders in its texts.
+  /// Replaces the time placeholders in all texts of this value.
   func filled(at date: Date) -> JSONValue {
     switch self {
     case .null, .flag, .integer, .number: self

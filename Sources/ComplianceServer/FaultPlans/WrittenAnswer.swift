@@ -1,7 +1,7 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// An answer as written in the file. A mistake is noted, and the value is nil or left out.
+/// A response as written in the file. A mistake is noted, and the value is nil or left out.
 struct WrittenAnswer {
   /// The keys of `answer` and `rewrite`, and the additional keys of `rewrite`.
   static let keys = ["status", "body", "text", "headers", "header_case", "coding", "framing"]
@@ -23,7 +23,8 @@ struct WrittenAnswer {
     change.body = body(of: change.status) ?? defaultBody
     if let status = change.status, AnswerChange.isBodiless(status) {
       if map.node("text") != nil || map.node("body") != nil || map.node("coding") != nil {
-        note("a \(status) has no body", "leave body, text and coding out", map.line)
+        note(
+          "a response with status \(status) has no body", "remove body, text and coding", map.line)
       }
       change.body = .empty
     }
@@ -89,13 +90,14 @@ struct WrittenAnswer {
     let text = TimedText(value.value)
     if let unknown = text.unknownTime {
       note(
-        "\(unknown) in \(name) is not a known time",
+        "\(unknown) in \(name) is not a known time placeholder",
         "write {epoch}, {epoch_ms}, {date} or {timestamp}, each with seconds such as +60 before the brace",
         value.line)
       return nil
     }
     guard value.value.unicodeScalars.allSatisfy({ $0.value >= 0x20 || $0 == "\t" }) else {
-      note("\(name) has more than one line", "write it on one line", value.line)
+      note(
+        "\(name) has control characters or more than one line", "write it on one line", value.line)
       return nil
     }
     return text
@@ -131,7 +133,7 @@ struct WrittenAnswer {
 }
 
 extension JSONValue {
-  /// Follows YAML's rules: a quoted scalar is a text.
+  /// Converts a YAML node. By YAML's rules, a quoted scalar is always a text.
   fileprivate init(_ node: Node) {
     if let sequence = node.sequence {
       self = .array(sequence.map { JSONValue($0) })

@@ -3,6 +3,7 @@ internal import Foundation
 internal import Yams
 
 extension FaultPlan {
+  /// Reads a fault plan from a file.
   /// - Throws: `DefinitionError` with all mistakes, each with file, line and remedy.
   public init(path: String) throws {
     guard let data = FileManager.default.contents(atPath: path) else {
@@ -16,6 +17,7 @@ extension FaultPlan {
     try self.init(yaml: yaml, file: path)
   }
 
+  /// Reads a fault plan from YAML.
   /// - Throws: `DefinitionError` with all mistakes, each with file, line and remedy.
   public init(yaml: String, file: String) throws {
     let mistakes = Mistakes(file: file)
@@ -41,7 +43,7 @@ extension FaultPlan {
       ).map { WrittenFault($0, number: index + 1) }
       guard let written, let fault = written.fault() else { continue }
       if faults.contains(where: { $0.name == fault.name }) {
-        written.note("the name \(fault.name) is used twice", "give each fault another name")
+        written.note("the name \(fault.name) is used twice", "give each fault a different name")
       }
       faults.append(fault)
     }
@@ -133,7 +135,7 @@ private struct WrittenFault {
     let change = WrittenAnswer(map: answer).change(defaultBody: .json)
     guard answer.requiredNode("status") != nil, let change else { return nil }
     if reset != nil, change.status != 429 {
-      note("answer.reset applies only to status 429", "leave it out", answer.line)
+      note("answer.reset applies only to status 429", "remove reset", answer.line)
     }
     return .answer(change, reset: reset)
   }
@@ -159,7 +161,7 @@ private struct WrittenFault {
     return name.value
   }
 
-  // MARK: Places and occasions
+  // MARK: Endpoints and frequency
 
   private func points(_ key: String) -> Set<Fault.Point>? {
     let implied: Fault.Point? =
@@ -187,7 +189,7 @@ private struct WrittenFault {
     }
     guard !points.contains(nil) else { return nil }
     if let implied, points != [implied] {
-      return wrong("\(key) is always at \(implied.rawValue)", "leave at: out", words.line)
+      return wrong("\(key) is always at \(implied.rawValue)", "remove at:", words.line)
     }
     return Set(points.compactMap { $0 })
   }
@@ -259,7 +261,7 @@ private struct WrittenFault {
   private static let countMax = 1_000_000
   private static let secondsMax: Int64 = 86_400
 
-  /// `250ms`, `2s` or `5min`, up to a day.
+  /// A time such as `250ms`, `2s` or `5min`, up to a day.
   private func duration(_ map: YAMLMap, _ key: String) -> Duration? {
     guard let text = map.requiredString(key) else { return nil }
     let digits = text.value.prefix { $0.isASCII && $0.isNumber }

@@ -1,4 +1,5 @@
-/// Generates the accounts, in the order of their IDs. It keeps 20 bytes for each account, for the posts' authors.
+/// Generates the accounts, in the order of their IDs. It keeps 20 bytes for each account, to choose the authors of the
+/// posts later.
 struct Accounts {
   struct Account {
     let id: Int64
@@ -7,9 +8,9 @@ struct Accounts {
     let stateChangedAt: Instant?
   }
 
-  /// Ascending.
+  /// The IDs of the accounts, in ascending order.
   private var ids: [Int64] = []
-  /// When each account stopped posting; `Int64.max` if it did not.
+  /// When each account stopped posting; `Int64.max` for an account that still posts.
   private var endedMilliseconds: [Int64] = []
   /// The accounts by the number of their posts, the most active first.
   private var byActivity: [UInt32] = []
@@ -36,7 +37,7 @@ struct Accounts {
     let id = timeline.next(&random)
     let draw = random.share()
     let when = Instant(snowflake: id).advanced(by: random.share(), to: until)
-    // The first account stays active, so that each post can have an author.
+    // The first account stays active. Without it, a post could have no author.
     var (state, changed) = number == 0 ? (.active, false) : fate(draw)
     if when <= Instant(snowflake: id) { (state, changed) = (.active, false) }
     ids.append(id)

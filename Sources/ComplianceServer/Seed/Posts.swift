@@ -26,7 +26,7 @@ struct Posts {
     left = plan.posts
     timeline = Timeline(
       from: Instant(epochSeconds: SeedPlan.firstPostEpochSeconds), to: until, count: plan.posts)
-    // Another sequence than the accounts'.
+    // The accounts use another sequence of random numbers.
     random = SplitMix64(seed: ~plan.seed)
   }
 

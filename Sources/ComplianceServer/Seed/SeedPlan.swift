@@ -1,6 +1,6 @@
 /// The parameters of the generated data. The same plan gives the same rows, bit for bit.
 public struct SeedPlan: Sendable {
-  /// At least 1.
+  /// The number of accounts, at least 1.
   public var accounts: Int
   public var posts: Int
   public var seed: UInt64
@@ -29,13 +29,13 @@ public struct SeedPlan: Sendable {
   }
 }
 
-/// The fraction of the accounts in each state, from 0 to 1. The rest is active.
+/// The fraction of the accounts in each state, from 0 to 1. The other accounts are active.
 public struct AccountShares: Sendable {
   public var protected = 0.03
   public var suspended = 0.015
   public var deactivated = 0.01
   public var deleted = 0.02
-  /// Active again after protection or suspension.
+  /// Accounts that are active again after protection or suspension.
   public var returned = 0.005
 
   public init() {}
@@ -88,7 +88,7 @@ struct Instant: Comparable {
   }
 }
 
-/// SplitMix64: the same seed gives the same numbers on every machine.
+/// The SplitMix64 random number generator. The same seed gives the same numbers on every machine.
 struct SplitMix64: RandomNumberGenerator {
   private var state: UInt64
 
@@ -104,14 +104,14 @@ struct SplitMix64: RandomNumberGenerator {
     return value ^ (value >> 31)
   }
 
-  /// Uniform in 0..<1.
+  /// A number from 0 to below 1, uniformly distributed.
   mutating func share() -> Double { Double(next() >> 11) * 0x1p-53 }
 
   mutating func happens(_ share: Double) -> Bool { self.share() < share }
 }
 
-/// Generates IDs in ascending order of time. To imitate a growing platform, there are three times as many IDs per day
-/// at the end as at the beginning.
+/// Generates IDs in ascending order of time. The last day has three times as many IDs as the first, like the days of a
+/// growing platform.
 struct Timeline {
   private let begin: Instant
   private let end: Instant

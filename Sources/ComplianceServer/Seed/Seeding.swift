@@ -3,12 +3,12 @@ public import PostgreSQL
 
 /// Fills the platform's tables with generated data.
 ///
-/// It runs in one transaction: before the commit, nothing changes.
+/// Runs in one transaction, so other sessions see no change before the commit.
 public struct Seeding: Sendable {
   private let connection: Connection
   private let plan: SeedPlan
 
-  /// Called about a hundred times, with the number of posts written so far.
+  /// Called about a hundred times, with the number of posts that are written so far.
   public var progressed: @Sendable (_ posts: Int) -> Void = { _ in }
 
   /// The number of generated rows of each kind.
@@ -27,14 +27,15 @@ public struct Seeding: Sendable {
     self.plan = plan
   }
 
+  /// Generates the rows.
   /// - Parameter isReplacing: whether existing rows are removed.
-  /// - Throws: `PlatformNotEmpty` or `PostgreSQLError`; then nothing is changed.
+  /// - Throws: `PlatformNotEmpty` or `PostgreSQLError`. In both cases nothing is changed.
   public func run(isReplacing: Bool) async throws -> Report {
     let report = try await connection.withTransaction { transaction in
       try await transaction.execute("SET LOCAL lock_timeout = '10s'")
       try await transaction.execute("SET LOCAL maintenance_work_mem = '256MB'")
       if !isReplacing { try await requireEmpty(transaction) }
-      // After TRUNCATE in the same transaction, COPY FREEZE can be used.
+      // COPY FREEZE requires a TRUNCATE in the same transaction.
       try await transaction.execute("TRUNCATE platform.posts, platform.accounts")
       let constraints = try await DroppedIndexes.drop(of: "platform.posts", transaction)
       var report = Report()
@@ -138,13 +139,14 @@ public struct PlatformNotEmpty: ExplainedError {
   public var disposition: Disposition { .failed }
 }
 
-/// Drops a table's keys and indexes and creates them again later. This is much faster than updating them for each row.
+/// A table's keys and indexes, dropped during COPY. Creating them again afterwards is much faster than updating them
+/// for each row.
 private struct DroppedIndexes {
   let statements: [String]
 
   /// Drops the keys and indexes of a table.
   static func drop(of table: String, _ transaction: Transaction) async throws -> DroppedIndexes {
-    // Foreign keys come last: they need the primary key of the other table.
+    // Foreign keys come last in the result: a foreign key needs the primary key of the table that it refers to.
     let found = try await transaction.query(
       """
       SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
@@ -159,9 +161,9 @@ private struct DroppedIndexes {
       """
     ).rows(as: String.self, String.self, Bool.self)
     var statements: [String] = []
-    for (drop, make, _) in found {
+    for (drop, create, _) in found {
       try await transaction.execute(SQL(trusted: drop))
-      statements.append(make)
+      statements.append(create)
     }
     return DroppedIndexes(statements: statements)
   }

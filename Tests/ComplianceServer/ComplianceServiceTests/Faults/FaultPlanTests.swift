@@ -29,13 +29,13 @@ import Testing
       plan.faults.map { "\($0.name): \($0)" } == [
         "1 answer: answer 500 (html) at create, get; 25.0 % of the calls",
         "2 lose_response: lose the response at create; call 2",
-        "3 cut: cut during the answer at download; each call whose number is a multiple of 3; at most 5 times",
+        "3 cut: cut during the response at download; each call whose number is a multiple of 3; at most 5 times",
         "unlucky jobs: fail with \"out of luck\" at processing; call 1, 4",
-        "5 latency: delay the answer by 0.25 seconds at list; every call",
+        "5 latency: delay the response by 0.25 seconds at list; every call",
         "6 answer: answer 429 (json) at list; every call",
         "7 answer: answer 307 (text), headers Location, Via at upload; every call",
-        "8 rewrite: rewrite the answer: 206, names in upper case, gzip, close at download; every call",
-        "9 rewrite: rewrite the answer: headers Date, jobs at list; every call",
+        "8 rewrite: rewrite the response: 206, names in upper case, gzip, close at download; every call",
+        "9 rewrite: rewrite the response: headers Date, jobs at list; every call",
         "10 store: store 50.0 % of the upload at upload; every call",
         "11 answer: answer 204 (empty) at get; every call",
       ])
