@@ -13,7 +13,7 @@ final class AssembledServer: Sendable {
   private let database: Database
   private let pool: ConnectionPool
   private let ownership: Ownership
-  /// Yields once, when the server listens.
+  /// Yields the API's address once, when the server listens.
   let addresses: AsyncThrowingStream<ComplianceServer.Address, any Error>
   let listening: AsyncThrowingStream<ComplianceServer.Address, any Error>.Continuation
 
@@ -80,7 +80,7 @@ final class AssembledServer: Sendable {
       } else {
         try await store.hasStorageJobs()
       }
-    // With a public URL, other machines reach the server through a proxy, which may send any host name.
+    // A server with a public URL is behind a proxy. Other machines reach it, and the proxy may send any host name.
     let isLocal =
       configuration.publicURL == nil
       && ComplianceServer.Address(host: configuration.host, port: 0).isLoopback
@@ -200,7 +200,7 @@ final class AssembledServer: Sendable {
       logger: quiet(logger))
   }
 
-  /// - Parameter watchers: services that are told to stop before all others.
+  /// - Parameter watchers: services that stop before all others.
   func group(
     stoppingOn signals: [UnixSignal], endingWith watchers: [any Service] = []
   ) -> ServiceGroup {
@@ -215,19 +215,20 @@ final class AssembledServer: Sendable {
     return ServiceGroup(configuration: group)
   }
 
-  /// Call it after the last request.
+  /// Closes the database connections. Call this after the last request.
   func close() async {
     await pool.close()
     await ownership.close()
   }
 
-  /// The addresses, for messages.
+  /// The addresses of the server, for messages.
   private var hosts: String {
     let api = "\(configuration.host), port \(configuration.port)"
     guard applications.count > 1 else { return api }
     return "\(api), or \(configuration.storageHost), port \(configuration.storagePort)"
   }
 
+  /// Runs the services until they stop.
   /// - Throws: `StartError` if the server cannot listen on an address.
   func run(_ group: ServiceGroup) async throws {
     do {
@@ -261,7 +262,7 @@ private final class BaseURL: Sendable {
       url = Mutex(try publicURL.map { try PublicURL($0).text } ?? "")
     } catch {
       throw StartError(
-        message: "the public URL \(error)", remedy: "name the URL that clients use")
+        message: "the public URL \(error)", remedy: "set it to the URL that clients use")
     }
     isFixed = publicURL != nil
   }

@@ -8,10 +8,10 @@ internal import UnixSignals
 
 /// The local service: the Batch Compliance endpoints on a database with the platform's state.
 ///
-/// Jobs are in the database and their files in the spool directory. A crash at any time loses nothing that the
+/// The jobs are in the database. Their files are in the spool directory. A crash at any time loses nothing that the
 /// server has confirmed to a client.
 public enum ComplianceServer {
-  /// Runs until SIGTERM or SIGINT, then finishes the current requests.
+  /// Runs a server until SIGTERM or SIGINT, then finishes the current requests.
   /// - Throws: `StartError`, or errors of PostgreSQL or the network, if it cannot start.
   public static func run(_ configuration: Configuration) async throws {
     let server = try await AssembledServer(configuration)
@@ -29,8 +29,8 @@ public enum ComplianceServer {
 
   /// Runs the server in this process while `body` runs.
   ///
-  /// If `body` returns, the server finishes the current requests and stops. If `body` throws, the server stops at
-  /// once and drops them.
+  /// If `body` returns, the server finishes the current requests and stops. If `body` throws, the server drops the
+  /// current requests and stops at once.
   public static func withRunning<R: Sendable>(
     _ configuration: Configuration, isolation: isolated (any Actor)? = #isolation,
     _ body: (Address) async throws -> R
@@ -66,8 +66,8 @@ public enum ComplianceServer {
   }
 }
 
-/// Ends the process if the shutdown hangs: a thread that waits for a hanging disk cannot be interrupted. Like a kill,
-/// this loses nothing that the server has confirmed.
+/// Ends the process if the shutdown hangs. Nothing else can interrupt a thread that waits for a hanging disk. The end
+/// of the process loses nothing that the server has confirmed.
 private struct ForcedExit: Service {
   let timeout: Duration
   let logger: Logger
@@ -77,11 +77,11 @@ private struct ForcedExit: Service {
 
   func run() async throws {
     try? await gracefulShutdown()
-    // Not awaited: normally the process ends first.
+    // Do not wait for this task: normally the process ends before it.
     Task { [timeout, logger] in
       try await Task.sleep(for: timeout + Self.grace)
       logger.error(
-        "the shutdown hangs, for example because of a disk that does not answer: the process exits now"
+        "the shutdown hangs, for example because a disk does not respond: the process exits now"
       )
       exit(1)
     }

@@ -8,7 +8,7 @@ public import SystemPackage
 extension ComplianceServer {
   public typealias Gate = @Sendable (ServicePoint) async -> Void
 
-  /// At most `requestsMax` requests in `windowSeconds`.
+  /// A limit of `requestsMax` requests in `windowSeconds`.
   public struct RateLimit: Sendable {
     public let requestsMax: Int
     public let windowSeconds: Int
@@ -24,73 +24,75 @@ extension ComplianceServer {
     public var database: ConnectionString
     /// Each token belongs to an App. An App cannot see the jobs of other Apps.
     public var tokens: [AppToken]
-    /// The directory of submissions and results. It is created if missing, and belongs to one database. Nil uses a
-    /// directory below `stateDirectory` that is named after the database.
+    /// The directory of submissions and results. It is created if missing, and belongs to one database. Nil means a
+    /// directory in `stateDirectory` that is named after the database.
     public var spool: FilePath?
     /// An absolute path.
     public var stateDirectory = FilePath("/var/lib/compliance-server")
 
     public var host = "127.0.0.1"
-    /// 0 uses any free port.
+    /// The port; 0 means any free port.
     public var port = 0
-    /// The base of upload and download URLs, if clients reach the server under another address than the one that it
-    /// listens on; see `PublicURL`.
+    /// The base of upload and download URLs, if clients do not use the address on which the server listens. See
+    /// `PublicURL`.
     public var publicURL: String?
     /// The wire profile of new jobs.
     public var profile = WireProfile.native
     /// The vocabulary of results.
     public var vocabulary = ResultVocabulary.overview
-    /// The storage host of the gcs profile. It differs from the API's host.
+    /// The storage host of the gcs profile. It must differ from the API's host.
     public var storageHost = "127.0.0.2"
-    /// 0 uses any free port.
+    /// The port of the storage host; 0 means any free port.
     public var storagePort = 0
     /// Like `publicURL`, for the storage host.
     public var storagePublicURL: String?
-    /// If given, the server does not start unless all of these are applied.
+    /// The migrations that must be applied; otherwise the server does not start. Nil means no check.
     public var migrations: MigrationSet?
 
-    /// Both begin when the job is created.
+    /// How long after its creation a job accepts its upload.
     public var uploadLifetime: Duration = .seconds(15 * 60)
+    /// How long after a job's creation its result can be downloaded.
     public var downloadLifetime: Duration = .seconds(7 * 24 * 60 * 60)
     /// How long a resumable upload can continue after its start.
     public var sessionLifetime: Duration = .seconds(7 * 24 * 60 * 60)
+    /// The largest size of an upload in the native profile.
     public var uploadBytesMax = 128_000_000
-    /// The same limit for the gcs profile.
+    /// The largest size of an upload in the gcs profile.
     public var storageUploadBytesMax = 1_000_000_000
-    /// For each endpoint and App; nil means no limit.
+    /// The limit for each endpoint and App; nil means no limit.
     public var rateLimit: RateLimit? = RateLimit(requestsMax: 150)
-    /// The token for the operator's pages. Without a token, only a server that listens on a loopback address and has
-    /// no public URL serves them, and only to requests that name a loopback host.
+    /// The token for the operator's pages. Without a token, the pages are available only if the server listens on a
+    /// loopback address and has no public URL, and only to requests that name a loopback host.
     public var adminToken: AppToken?
     public var connections = ConnectionLimits()
     /// How often unused jobs are expired and unneeded files are removed.
     public var sweepInterval: Duration = .seconds(5)
     /// How many jobs are processed at the same time.
     public var processingMax = 2
-    /// Up to this many IDs of a submission are looked up one by one. For more IDs, reading all events of their range
-    /// is faster.
+    /// If a submission has at most this many IDs, they are looked up one by one. For more IDs, it is faster to read all
+    /// events of their range.
     public var lookUpsMax = 50_000
     /// How many IDs of a submission may be in memory, 8 bytes each. More IDs are sorted in files.
     public var idsInMemoryMax = 4_000_000
-    /// How long the health pages wait for the database and the spool. It is less than a second, because health checks
-    /// often give up after a second.
+    /// How long the health pages wait for the database and the spool. Many health checks give up after a second, so
+    /// this is less.
     public var healthTimeout: Duration = .milliseconds(700)
-    /// How long the database may take to answer before its session is severed. A database that still answers cancels
-    /// the statements after 30 seconds.
+    /// How long the database may take to respond before its session is severed. This is longer than the statement
+    /// timeout of 30 seconds: a database that still works cancels the statement first.
     public var databaseTimeout: Duration = .seconds(35)
     /// How long a new server waits for sessions of an earlier server that its role may not terminate.
     public var takeoverTimeout: Duration = .seconds(20)
-    /// How long current requests may take after the server is told to stop.
+    /// How long current requests may take after the server gets the signal to stop.
     public var shutdownTimeout: Duration = .seconds(5)
 
     /// The faults to inject.
     public var faults: FaultPlan?
 
     public var logger: Logger
-    /// Called with a line of JSON for each request, without the query and the tokens.
+    /// Called for each request with a line of JSON. The line does not contain the query or the tokens.
     public var accessLog: (@Sendable (String) -> Void)?
-    /// Awaited at each point; nil in production. It must return when its task is cancelled; otherwise the server
-    /// cannot stop.
+    /// Called at each `ServicePoint`; nil in production. The service waits until the call returns. The call must return
+    /// when its task is cancelled. Otherwise the server cannot stop.
     public var gate: Gate?
 
     public init(
@@ -109,13 +111,13 @@ extension ComplianceServer {
     public let host: String
     public let port: Int
 
-    /// Whether only this machine can reach it.
+    /// Whether only this machine can reach the address.
     var isLoopback: Bool { ComplianceService.isLoopback(host: host) }
 
     /// Such as `http://127.0.0.1:8080`, without a slash at the end.
     public var url: String {
       let name = host.contains(":") ? "[\(host)]" : host.lowercased()
-      // Clients leave port 80 out of `Host`, and the signature covers `Host`.
+      // Clients do not send port 80 in `Host`, and the signature covers `Host`.
       return port == 80 ? "http://\(name)" : "http://\(name):\(port)"
     }
   }

@@ -1,17 +1,17 @@
-/// A point at which a test can pause the service, in order to interrupt it exactly there.
+/// A point at which a test can pause the service, to interrupt it exactly there.
 public enum ServicePoint: Sendable, Hashable {
-  /// A valid request to create a job of this type has arrived; nothing is done yet.
+  /// A valid request to create a job of this type has arrived. Nothing is done yet.
   case createReceived(type: String)
-  /// The job is in the database; the answer is not sent yet.
+  /// The job is in the database. The response is not sent yet.
   case createCommitted(jobID: String)
-  /// The upload is on disk; the job is still `created`.
+  /// The upload is on disk. The job is still `created`.
   case uploadReceived(jobID: String)
-  /// The job is `in_progress`; the answer is not sent yet.
+  /// The job is `in_progress`. The response is not sent yet.
   case uploadCommitted(jobID: String)
   /// The job is about to be processed, for the first time or after a restart.
   case processing(jobID: String)
   /// The processing of the job has ended, with or without success.
   case processed(jobID: String)
-  /// A download is permitted; nothing is sent yet.
+  /// A download is permitted. Nothing is sent yet.
   case downloadRequested(jobID: String)
 }

@@ -5,14 +5,14 @@ internal import Hummingbird
 internal import NIOCore
 
 extension AnswerChange {
-  /// The change of the head only.
+  /// The part of the change that applies to the head.
   func head(at date: Date) -> HeadChange {
     HeadChange(
       headers: headers.map { .init(name: $0.name, values: $0.values.map { $0.filled(at: date) }) },
       letterCase: headerCase, framing: framing)
   }
 
-  /// Changes the status and the body. To change a body, it holds the whole body in memory.
+  /// Changes the status and the body. A body that is changed is held in memory as a whole.
   func applied(to response: Response, of point: Fault.Point, at date: Date) async throws
     -> Response
   {
@@ -38,9 +38,9 @@ extension AnswerChange {
     }
     guard coding != nil || !jobs.isEmpty else { return response }
     var bytes = try await response.body.collected()
-    let answer = try? JSONDecoder().decode(JSONValue.self, from: Data(bytes.readableBytesView))
-    if !jobs.isEmpty, let answer {
-      let changed = jobs.applied(to: answer, isListing: point == .list, at: date)
+    let value = try? JSONDecoder().decode(JSONValue.self, from: Data(bytes.readableBytesView))
+    if !jobs.isEmpty, let value {
+      let changed = jobs.applied(to: value, isListing: point == .list, at: date)
       let encoder = JSONEncoder()
       encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
       bytes = try ByteBuffer(bytes: encoder.encode(changed))
@@ -53,7 +53,7 @@ extension AnswerChange {
     return response
   }
 
-  /// The title of a problem with this status. Statuses from a fault plan have no reason phrase.
+  /// The title of a problem with this status. A status from a fault plan may be one that the service does not use.
   private static func title(of status: HTTPResponse.Status) -> String {
     Problem.Kind.allCases.first { $0.status == status }?.title ?? "Status \(status.code)"
   }
@@ -62,7 +62,7 @@ extension AnswerChange {
 private struct InjectedProblem: Encodable {
   let type = "about:blank"
   let title: String
-  let detail = "A fault plan sends this answer."
+  let detail = "A fault plan sends this response."
   let status: Int
 }
 

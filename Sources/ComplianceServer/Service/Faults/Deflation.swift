@@ -6,7 +6,7 @@ enum Deflation {
   struct Failed: Error {}
 
   static func packed(_ bytes: [UInt8], as coding: AnswerChange.Coding) throws -> [UInt8] {
-    // zlib's encoding of the format: adding 16 selects gzip, a negative value selects raw deflate.
+    // This number also selects zlib's output format: 16 more for gzip, a negative value for raw deflate.
     let windowBits: Int32 =
       switch coding {
       case .gzip: 15 + 16

@@ -10,7 +10,7 @@ internal import SystemPackage
 final class FaultInjector: Sendable {
   /// A fault that happened.
   struct Served: Sendable {
-    /// Counted from 1 over all faults.
+    /// The number of this event, counted from 1 over all faults.
     let number: Int
     let at: Date
     let fault: String
@@ -28,7 +28,7 @@ final class FaultInjector: Sendable {
 
   struct Record: Sendable {
     let counts: [Count]
-    /// The latest ones, oldest first.
+    /// The latest events, oldest first.
     let served: [Served]
   }
 
@@ -86,7 +86,7 @@ final class FaultInjector: Sendable {
   }
 
   /// Records that a fault happens now.
-  /// - Returns: false if the fault has reached its `timesMax`.
+  /// - Returns: whether it may happen: false if the fault has reached its `timesMax`.
   private func serve(_ due: DueFault, _ jobID: Int64?, _ exchange: Exchange? = nil) -> Bool {
     let isServed = state.withLock { state in
       guard state.counts[due.index] < due.fault.timesMax ?? .max else { return false }
@@ -104,7 +104,7 @@ final class FaultInjector: Sendable {
 
   // MARK: Requests
 
-  /// Answers a request, with the faults that are due for it.
+  /// Handles a request, with the faults that are due for it.
   /// - Throws: errors of `handle`, and `ConnectionCut`.
   func answer(
     _ point: Fault.Point, _ exchange: Exchange, _ handle: () async throws -> Response
@@ -132,7 +132,7 @@ final class FaultInjector: Sendable {
       response = try await handle()
     } catch {
       if let loss, serve(loss, exchange.facts.jobID, exchange) { throw exchange.cut() }
-      // An error answer is written by the middleware. Here only its head can be changed.
+      // The middleware writes the response for an error. Here only the head of the response can be changed.
       for due in due where !(error is ConnectionCut) {
         guard case .rewrite(let change) = due.fault.kind else { continue }
         if serve(due, exchange.facts.jobID, exchange) {
@@ -237,11 +237,11 @@ final class FaultInjector: Sendable {
   }
 }
 
-/// A fault closed the connection, so no answer can be sent.
+/// A fault closed the connection, so no response can be sent.
 struct ConnectionCut: Error {}
 
 extension Response {
-  /// The same answer, but `write` sends the body.
+  /// The same response, but `write` sends the body.
   fileprivate func replacingBody(
     length: Int?,
     _ write:
@@ -300,7 +300,7 @@ private struct CorruptingWriter: ResponseBodyWriter {
 }
 
 extension FaultInjector? {
-  /// Answers a request, with the faults that are due for it.
+  /// Handles a request, with the faults that are due for it.
   func answer(
     _ endpoint: Endpoint, _ exchange: Exchange, _ handle: () async throws -> Response
   ) async throws -> Response {

@@ -19,11 +19,11 @@ struct FaultReport: Encodable {
     let job: String?
   }
 
-  /// Absent without a plan.
+  /// The path of the fault plan. The key is absent if the server has no plan.
   private let plan: String?
   private let seed: UInt64?
   private let faults: [Count]
-  /// At most the latest 10,000, oldest first.
+  /// The latest events, at most 10,000, oldest first.
   private let served: [Served]
 
   init(_ injector: FaultInjector?) {

@@ -2,7 +2,7 @@ internal import FaultPlans
 internal import Foundation
 internal import NIOCore
 
-/// A change to the head of one answer. It overrides what other layers wrote.
+/// A change to the head of one response. It overrides the headers that other layers wrote.
 struct HeadChange: Sendable {
   struct Header: Sendable {
     let name: String
@@ -14,7 +14,7 @@ struct HeadChange: Sendable {
   var letterCase: AnswerChange.LetterCase?
   var framing: AnswerChange.Framing?
 
-  /// Later changes take precedence.
+  /// Adds another change, which takes precedence.
   mutating func add(_ other: HeadChange) {
     headers += other.headers
     letterCase = other.letterCase ?? letterCase
@@ -42,13 +42,13 @@ struct HeadChange: Sendable {
   }
 }
 
-/// Changes response heads after they are encoded. At this point, other layers cannot overwrite the change: they write
-/// `Date` and the framing headers earlier.
+/// Changes response heads after they are encoded. Other layers write `Date` and the framing headers earlier, so they
+/// cannot overwrite the change.
 final class ResponseHeadRewriter: ChannelOutboundHandler {
   typealias OutboundIn = IOData
   typealias OutboundOut = IOData
 
-  /// The change for the next block of bytes, which is a head.
+  /// The change for the next block of bytes. That block is a head.
   private var next: HeadChange?
 
   /// Changes the head that is written next.

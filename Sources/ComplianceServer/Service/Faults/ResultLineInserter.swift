@@ -23,7 +23,7 @@ struct ResultLineInserter {
     }
   }
 
-  /// Keeps every line. The added lines follow the first lines, one after each.
+  /// Writes a copy with all lines. One added line follows each of the first lines.
   /// - Returns: the copy's length in bytes.
   /// - Throws: `Errno`.
   func write(to path: FilePath) throws -> Int64 {

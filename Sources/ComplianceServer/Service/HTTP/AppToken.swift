@@ -1,6 +1,6 @@
 internal import Checksums
 
-/// The bearer token of an App. Memory and database hold only its SHA-256.
+/// The bearer token of an App. Only its SHA-256 is kept, in memory and in the database.
 public struct AppToken: Sendable, ExpressibleByStringLiteral {
   let fingerprint: [UInt8]
 
@@ -19,6 +19,6 @@ public struct AppToken: Sendable, ExpressibleByStringLiteral {
 struct AppID: Sendable, Hashable {
   let hex: String
 
-  /// Enough to tell Apps apart in logs and pages.
+  /// The first characters, to distinguish Apps in logs and pages.
   var short: String { String(hex.prefix(8)) }
 }

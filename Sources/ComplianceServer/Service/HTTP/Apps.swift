@@ -10,10 +10,10 @@ struct Apps: Sendable {
     self.tokens = tokens
   }
 
-  /// The App whose bearer token the request carries.
+  /// Returns the App with the request's bearer token.
   ///
-  /// Compares all fingerprints, each in constant time. The time that this takes tells a caller nothing about
-  /// the tokens.
+  /// Compares all fingerprints, each in constant time. So a caller cannot learn about the tokens from the time that
+  /// the comparison takes.
   /// - Throws: a 401 problem.
   func authenticate(_ request: Request) throws -> AppID {
     let presented = SHA256.hash(try Self.bearerToken(of: request))

@@ -5,21 +5,21 @@ internal import Logging
 internal import NIOCore
 internal import NIOHTTP1
 
-/// Stands between the request parser and the request handlers. Refuses malformed requests, closes the
-/// connections of clients that are too slow, and closes a connection so that the client can still read the answer.
+/// A handler between the request parser and the request handlers. It refuses malformed requests and closes the
+/// connections of clients that are too slow. It closes a connection in a way that lets the client read the response.
 final class ConnectionLimiter: ChannelDuplexHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = HTTPServerRequestPart
   typealias OutboundIn = HTTPServerResponsePart
   typealias OutboundOut = HTTPServerResponsePart
 
-  /// The handler is about to read the body. A client that sent `Expect: 100-continue` waits for this.
+  /// An event: the handler starts to read the body. A client that sent `Expect: 100-continue` waits for this.
   struct BodyRequested: Sendable {}
 
-  /// The connection closes after the current answer.
+  /// An event: the connection closes after the current response.
   struct CloseAfterAnswer: Sendable {}
 
-  /// Changes the head of the next answer.
+  /// An event: the head of the next response gets this change.
   struct HeadChangeRequested: Sendable {
     let change: HeadChange
   }
@@ -30,25 +30,25 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     case slowReader = "slow_reader"
     case headTooLarge = "head_too_large"
     case malformed
-    /// HTTP/1.1 requires exactly one `Host`. Given two, a proxy and a server may each use a different one.
+    /// HTTP/1.1 requires exactly one `Host`. If there are two, a proxy and a server may use different ones.
     case host
   }
 
-  /// What all connections share.
+  /// The values that all connections share.
   struct Shared: Sendable {
     let limits: ComplianceServer.ConnectionLimits
     let metrics: Metrics
-    /// Builds the answer to a malformed request. Such a request reaches no handler.
+    /// Builds the response to a malformed request. Such a request reaches no handler.
     let answer: @Sendable (Problem) -> PlainAnswer
   }
 
   private enum CloseState {
     case open
-    /// Closes after the current answer.
-    case afterAnswer
-    /// Sends the current answers, then an answer that refuses the request.
+    /// The connection closes after the current response.
+    case afterResponse
+    /// The current responses are sent, then a response that refuses the request.
     case refusal(Refusal)
-    /// The last answer is written. Further input is read and dropped.
+    /// The last response is written. Further input is read and dropped.
     case lingering
   }
 
@@ -57,10 +57,10 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   private var headChange: HeadChange?
   private var pace: ConnectionPace
   private var closeState = CloseState.open
-  /// Further input does not reach the handlers.
+  /// Whether further input is kept from the handlers.
   private var ignoresInput = false
   private var check: Scheduled<Void>?
-  /// The client waits for `100 Continue` before it sends the body.
+  /// Whether the client waits for `100 Continue` before it sends the body.
   private var awaitsContinue = false
 
   init(_ shared: Shared, _ headRewriter: ResponseHeadRewriter) {
@@ -83,7 +83,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   func channelInactive(context: ChannelHandlerContext) {
     check?.cancel()
     shared.metrics.connectionEnded()
-    // Without this error, the handler would take a part of the body for the whole.
+    // Without this error, the handler would accept a part of the body as the whole body.
     if pace.isReceiving { abortBody(.brokenOff, context) }
     context.fireChannelInactive()
   }
@@ -125,7 +125,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
       guard !ignoresInput else { return }
       guard Self.hasValidHost(head) else { return refuse(.host, context) }
       pace.headReceived()
-      if !head.isKeepAlive { closeState = .afterAnswer }
+      if !head.isKeepAlive { closeState = .afterResponse }
       awaitsContinue = head.headers.first(name: "expect")?.lowercased() == "100-continue"
     case .body(let bytes):
       awaitsContinue = false
@@ -136,7 +136,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     case .end:
       guard !ignoresInput else { return }
       pace.requestReceived(at: .now())
-      if case .afterAnswer = closeState { ignoresInput = true }
+      if case .afterResponse = closeState { ignoresInput = true }
       return context.fireChannelRead(data)
     }
     if !ignoresInput { context.fireChannelRead(data) }
@@ -180,7 +180,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     case is HTTPParserError where !pace.isReceiving: refuse(.malformed, context)
     case ByteToMessageDecoderError.dataReceivedInErrorState(_, let bytes):
       pace.bodyReceived(bytes.readableBytes)
-    // The client broke the body off: wrong framing, or a closed connection.
+    // The body ended too early: its framing is wrong, or the client closed the connection.
     case _ where pace.isReceiving: abortBody(.brokenOff, context)
     default: context.fireErrorCaught(error)
     }
@@ -190,8 +190,8 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     guard !ignoresInput else { return }
     ignoresInput = true
     guard pace.unanswered > 0 else { return linger(context) }
-    // The handler that reads the body writes the answer, with all usual headers.
-    closeState = .afterAnswer
+    // The handler that reads the body writes the response, with all usual headers.
+    closeState = .afterResponse
     context.fireErrorCaught(problem)
   }
 
@@ -216,7 +216,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     linger(context)
   }
 
-  // MARK: Answers
+  // MARK: Responses
 
   func write(
     context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?
@@ -227,8 +227,8 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     }
     switch unwrapOutboundIn(data) {
     case .head(var head):
-      // The client may or may not still send the body, so the beginning of the next request is unknown.
-      if awaitsContinue, case .open = closeState { closeState = .afterAnswer }
+      // The client may still send the body or not. So the beginning of the next request is unknown.
+      if awaitsContinue, case .open = closeState { closeState = .afterResponse }
       if let change = headChange {
         headChange = nil
         switch change.framing {
@@ -236,13 +236,13 @@ final class ConnectionLimiter: ChannelDuplexHandler {
           // The encoder chunks a body without a length, except in HTTP/1.0.
           head.version = .http1_0
           head.headers.remove(name: "content-length")
-          if case .open = closeState { closeState = .afterAnswer }
+          if case .open = closeState { closeState = .afterResponse }
         case .chunked: head.headers.remove(name: "content-length")
         case nil: break
         }
         headRewriter.change(change)
       }
-      if case .afterAnswer = closeState {
+      if case .afterResponse = closeState {
         head.headers.replaceOrAdd(name: "connection", value: "close")
       }
       context.write(wrapOutboundOut(.head(head)), promise: promise)
@@ -255,7 +255,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
       guard pace.unanswered == 0 else { return }
       switch closeState {
       case .open, .lingering: break
-      case .afterAnswer:
+      case .afterResponse:
         context.flush()
         linger(context)
       case .refusal(let refusal): writeRefusal(refusal, context)
@@ -268,7 +268,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   ) {
     switch event {
     case is CloseAfterAnswer:
-      if case .open = closeState { closeState = .afterAnswer }
+      if case .open = closeState { closeState = .afterResponse }
       promise?.succeed()
     case let event as HeadChangeRequested:
       headChange = headChange ?? HeadChange()
@@ -285,8 +285,8 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     }
   }
 
-  /// Closes the output side, then waits for the client to close the connection. If the server closed the
-  /// connection while input is unread, the client could lose the answer.
+  /// Closes the output side, then waits until the client closes the connection. If the server closes a connection with
+  /// unread input, the client can lose the response.
   private func linger(_ context: ChannelHandlerContext) {
     if case .lingering = closeState { return }
     ignoresInput = true
@@ -336,7 +336,7 @@ struct LimitedHTTPChannel: ServerChildChannel {
       let parser = try pipeline.handler(type: ByteToMessageHandler<HTTPRequestDecoder>.self)
       let headRewriter = ResponseHeadRewriter()
       try pipeline.addHandler(ConnectionLimiter(shared, headRewriter), position: .after(parser))
-      // First in the pipeline: it sees the bytes that the response encoder wrote.
+      // In the first position, the rewriter gets the bytes that the response encoder has written.
       try pipeline.addHandler(headRewriter, position: .first)
       return value
     }

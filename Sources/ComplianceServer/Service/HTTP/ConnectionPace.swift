@@ -1,6 +1,6 @@
 internal import NIOCore
 
-/// Decides whether a client is fast enough. It is a value: the caller tells it each event and its time.
+/// Decides whether a client is fast enough. The caller reports each event and its time.
 ///
 /// Only the time in which the server waits for the client counts.
 struct ConnectionPace {
@@ -12,20 +12,20 @@ struct ConnectionPace {
     case idle
     case slowBody
     case slowReader
-    /// The answer is sent, and the rest of the request is too large or takes too long.
+    /// The response is sent, and the rest of the request is too large or takes too long.
     case restTooLong
   }
 
   private let limits: ComplianceServer.ConnectionLimits
-  /// Requests whose heads have arrived and whose answers have not ended.
+  /// The number of requests that have arrived, at least in part, and have no complete response yet.
   private(set) var unanswered = 0
-  /// A request's head has arrived, and its end has not.
+  /// Whether the head of a request has arrived, but not its end.
   private(set) var isReceiving = false
   private var hasServed = false
   /// When the connection became idle, or when the server began to wait for the rest of a request.
   private var quietSince: NIODeadline
   private var restBytes = 0
-  /// The server only waits for the client to close.
+  /// Whether the server only waits until the client closes the connection.
   private var isOver = false
 
   private var readRequestedAt: NIODeadline?
@@ -34,8 +34,8 @@ struct ConnectionPace {
 
   private var sendBlockedSince: NIODeadline?
   private var sentBytes = 0
-  /// How many bytes the client had received at the last check that it passed.
-  private var sentBytesThen = 0
+  /// The number of bytes that the client had received at the last check that found it fast enough.
+  private var receivedAtLastCheck = 0
 
   init(_ limits: ComplianceServer.ConnectionLimits, connected now: NIODeadline) {
     self.limits = limits
@@ -87,7 +87,7 @@ struct ConnectionPace {
     }
   }
 
-  /// The server has closed its side.
+  /// Records that the server has closed its side.
   mutating func ended(at now: NIODeadline) {
     isOver = true
     quietSince = now
@@ -96,12 +96,13 @@ struct ConnectionPace {
 
   // MARK: Verdict
 
-  /// Further input belongs to a request that is answered already.
+  /// Whether further input belongs to a request that already has its response.
   private var isRest: Bool { isOver || unanswered == 0 && isReceiving }
 
-  /// - Parameter bufferedBytes: how many of the bytes sent are still in the server's memory.
+  /// Returns whether the connection may continue.
+  /// - Parameter bufferedBytes: how many of the written bytes are still in the server's memory.
   mutating func verdict(at now: NIODeadline, bufferedBytes: Int) -> Verdict {
-    if isTakingSlowly(at: now, bufferedBytes) { return .slowReader }
+    if isReadingSlowly(at: now, bufferedBytes) { return .slowReader }
     if isRest {
       return restBytes > limits.restBytesMax || now - quietSince >= TimeAmount(limits.restTime)
         ? .restTooLong : .goOn
@@ -126,21 +127,21 @@ struct ConnectionPace {
     return false
   }
 
-  private mutating func isTakingSlowly(at now: NIODeadline, _ bufferedBytes: Int) -> Bool {
+  private mutating func isReadingSlowly(at now: NIODeadline, _ bufferedBytes: Int) -> Bool {
     guard bufferedBytes > 0 else {
       sendBlockedSince = nil
       return false
     }
-    let taken = sentBytes - bufferedBytes
+    let received = sentBytes - bufferedBytes
     guard let since = sendBlockedSince else {
       sendBlockedSince = now
-      sentBytesThen = taken
+      receivedAtLastCheck = received
       return false
     }
     guard now - since >= TimeAmount(limits.paceTime) else { return false }
-    if taken - sentBytesThen < limits.paceBytesMin { return true }
+    if received - receivedAtLastCheck < limits.paceBytesMin { return true }
     sendBlockedSince = now
-    sentBytesThen = taken
+    receivedAtLastCheck = received
     return false
   }
 }

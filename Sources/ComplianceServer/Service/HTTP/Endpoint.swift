@@ -1,4 +1,4 @@
-/// The name of an endpoint, as rate limits, fault plans, metrics and the access log use it.
+/// The name of an endpoint in rate limits, fault plans, metrics and the access log.
 enum Endpoint: String, Sendable, CaseIterable {
   case create
   case list
@@ -15,6 +15,6 @@ enum Endpoint: String, Sendable, CaseIterable {
   case metrics
   case status
   case faults
-  /// No endpoint of this server.
+  /// A path that is no endpoint of this server.
   case unknown
 }

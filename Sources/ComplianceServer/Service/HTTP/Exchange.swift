@@ -3,7 +3,7 @@ internal import Hummingbird
 internal import NIOCore
 internal import Synchronization
 
-/// One request and its answer. Handlers note facts here; the middleware uses them for headers, the access log
+/// One request and its response. Handlers note facts here. The middleware uses the facts for headers, the access log
 /// and metrics.
 final class Exchange: Sendable {
   struct Facts: Sendable {
@@ -13,7 +13,7 @@ final class Exchange: Sendable {
     var rateLimit: RateLimits.Quota?
     /// The profile that a fault plan gives the job, instead of the service's default.
     var profile: WireProfile?
-    /// The fraction of the upload that a fault plan stores; nil means all.
+    /// The fraction of the upload that is stored because of a fault plan; nil means all.
     var storedPart: Double?
     /// The names of the faults that were served.
     var faults: [String] = []
@@ -38,25 +38,26 @@ final class Exchange: Sendable {
     return ConnectionCut()
   }
 
-  /// Closes the connection after the current answer. The answer's head, already sent, did not announce this.
+  /// Closes the connection after the current response. The head of the response is already sent, without
+  /// `Connection: close`.
   func closeAfterAnswer() {
     channel.triggerUserOutboundEvent(ConnectionLimiter.CloseAfterAnswer(), promise: nil)
   }
 
-  /// Changes the head of the next answer.
+  /// Changes the head of the next response.
   func changeHead(_ change: HeadChange) async {
-    // Fails if the connection is closed: then no head will be sent.
+    // This fails if the connection is closed. Then no head will be sent, so the error does not matter.
     try? await channel.triggerUserOutboundEvent(
       ConnectionLimiter.HeadChangeRequested(change: change)
     ).get()
   }
 
-  /// How many of an upload's bytes are stored.
+  /// Returns how many of an upload's bytes are stored: fewer than `bytes` only because of a fault plan.
   func stored(_ bytes: Int64) -> Int64 {
     facts.storedPart.map { Int64(Double(bytes) * $0) } ?? bytes
   }
 
-  /// Makes the answer's headers say that no request is left until `time` has passed.
+  /// Sets the rate limit headers of the response: no request is left until `time` has passed.
   func exhaustRateLimit(for time: Duration) {
     note { facts in
       facts.rateLimit = RateLimits.Quota(
@@ -65,7 +66,7 @@ final class Exchange: Sendable {
     }
   }
 
-  /// Sends `100 Continue` if the client waits for it before it sends the body.
+  /// Sends `100 Continue` if the client sends the body only after that.
   func requestBody() {
     channel.triggerUserOutboundEvent(ConnectionLimiter.BodyRequested(), promise: nil)
   }
@@ -85,8 +86,7 @@ struct Call: Sendable {
 }
 
 extension Request {
-  /// Whether a body follows, even an empty one. Without either header there is no body, and a client that meant
-  /// to send one has lost it (RFC 9112, section 6.3).
+  /// Whether a body follows, even an empty one. A request without both headers has no body (RFC 9112, section 6.3).
   var announcesBody: Bool {
     headers[.contentLength] != nil || headers[.transferEncoding] != nil
   }

@@ -1,6 +1,6 @@
-/// Whether a host (a name or an address, without a port) is reachable from this machine only.
+/// Whether a host (a name or an address, without a port) is reachable only from this machine.
 ///
-/// The whole text must be the address: `127.0.0.1.example.org` is a public name.
+/// The whole text must be the address, because `127.0.0.1.example.org` is a public name.
 func isLoopback(host: some StringProtocol) -> Bool {
   let host = host.lowercased()
   if ["localhost", "::1", "[::1]"].contains(host) { return true }
@@ -9,7 +9,8 @@ func isLoopback(host: some StringProtocol) -> Bool {
     && parts.allSatisfy { (1...3).contains($0.utf8.count) && UInt8($0) != nil }
 }
 
-/// The same for the authority of a request, such as `127.0.0.1:8080`. An empty text is not loopback.
+/// Whether the host in the authority of a request, such as `127.0.0.1:8080`, is a loopback host. An empty text is not
+/// loopback.
 func isLoopback(authority: some StringProtocol) -> Bool {
   guard let match = String(authority).wholeMatch(of: /(\[[^\]]*\]|[^:]*)(?::[0-9]*)?/) else {
     return false

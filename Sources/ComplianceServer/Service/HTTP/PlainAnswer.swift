@@ -3,7 +3,7 @@ internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
 
-/// An answer whose whole body is in memory.
+/// A response with its whole body in memory.
 struct PlainAnswer: Sendable {
   let status: HTTPResponse.Status
   var headers: HTTPFields

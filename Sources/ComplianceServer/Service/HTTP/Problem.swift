@@ -1,7 +1,7 @@
 internal import HTTPTypes
 internal import Hummingbird
 
-/// An error answer: RFC 7807, in the form that the X API uses.
+/// An error response: RFC 7807, in the form that the X API uses.
 struct Problem: Error {
   enum Kind: String, CaseIterable {
     case invalidRequest = "invalid-request"
@@ -91,7 +91,7 @@ extension Problem.Kind {
     }
   }
 
-  /// Clients tell problems apart by this value.
+  /// The type of the problem. Clients distinguish problems by this value.
   var type: String { "https://api.x.com/2/problems/\(rawValue)" }
 
   var title: String {
@@ -115,7 +115,7 @@ extension Problem.Kind {
 }
 
 extension Problem {
-  /// The members of the published schema for each kind, and no others.
+  /// The JSON of a problem. It has only members that the published schema defines for the kind.
   private struct Body: Encodable {
     let type: String
     let title: String
@@ -125,7 +125,7 @@ extension Problem {
     let value: String?
     let resource_type: String?
     let resource_id: String?
-    /// The X API repeats each wrong parameter in a list of its own.
+    /// The X API also reports each wrong parameter in this list.
     let errors: [Mistake]?
   }
 

@@ -3,7 +3,7 @@ internal import Hummingbird
 internal import Logging
 internal import PostgreSQL
 
-/// Turns every error that a handler throws into a problem. Without it, the answer would be an empty 500.
+/// Converts every error that a handler throws to a problem. Without this, the response would be an empty 500.
 struct ProblemMiddleware: RouterMiddleware {
   typealias Context = ServiceContext
 
@@ -21,7 +21,7 @@ struct ProblemMiddleware: RouterMiddleware {
     } catch {
       response = problem(for: error, of: request).response
     }
-    // An answer to HEAD has no body: a client would read the body as the beginning of the next answer.
+    // A response to HEAD has no body. A client would read the body as the beginning of the next response.
     return request.method == .head ? response.createHeadResponse() : response
   }
 
@@ -36,7 +36,7 @@ struct ProblemMiddleware: RouterMiddleware {
           kind: .methodNotAllowed, detail: "\(request.method) is not allowed here.",
           allowedMethods: allowed)
       }
-      return Problem(kind: .notFound, detail: "There is nothing at \(request.uri.path).")
+      return Problem(kind: .notFound, detail: "The path \(request.uri.path) does not exist.")
     case let error as PostgreSQLError where error.isTemporary:
       logger.warning("the database is not available", metadata: ["error": "\(error)"])
       return Problem(

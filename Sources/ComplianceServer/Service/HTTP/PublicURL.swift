@@ -1,25 +1,25 @@
-/// The base of upload and download URLs when clients reach the server under another address than the one it
-/// listens on. It has the form in which clients send it back, because the URL signatures cover it.
+/// The base of upload and download URLs, if clients do not use the address on which the server listens.
 ///
-/// Scheme and host become lower case; the scheme's default port and slashes at the end are removed. A path is
-/// a prefix that a proxy removes before it forwards a request.
+/// URL signatures cover the host. So the URL is normalized as clients normalize it: the scheme and the host become
+/// lower case, and the scheme's default port is removed. Slashes at the end are removed, too. A path is a prefix that a
+/// proxy removes before it forwards a request.
 public struct PublicURL: Sendable, Hashable {
-  /// Why a text is not such a URL.
+  /// The reason why a text is not such a URL.
   public struct Malformed: Error, Sendable, CustomStringConvertible {
     public let description: String
   }
 
-  /// Without a slash at its end.
+  /// The URL, without a slash at its end.
   public let text: String
 
   /// - Throws: `Malformed`.
   public init(_ text: String) throws(Malformed) {
     guard let end = text.firstRange(of: "://"), !text[..<end.lowerBound].isEmpty else {
-      throw Malformed(description: "has to be an http:// or https:// URL")
+      throw Malformed(description: "must be an http:// or https:// URL")
     }
     let scheme = text[..<end.lowerBound].lowercased()
     guard let ownPort = ["http": "80", "https": "443"][scheme] else {
-      throw Malformed(description: "has to be an http:// or https:// URL")
+      throw Malformed(description: "must be an http:// or https:// URL")
     }
     let rest = text[end.upperBound...]
     let authority = rest.prefix { $0 != "/" }
@@ -41,12 +41,12 @@ public struct PublicURL: Sendable, Hashable {
         of: /(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z](?:[0-9A-Za-z._\-]*[0-9A-Za-z])?)(?::([0-9]{1,5}))?/)
     else {
       throw Malformed(
-        description: "has to have a host, with a port or without, and no user, query or fragment: "
-          + "a name of other letters is written as xn--…")
+        description: "must have a host, optionally a port, and no user, query or fragment; "
+          + "write a host name with other letters as xn--…")
     }
     guard let written = match.2 else { return (match.1.lowercased(), nil) }
     guard let port = UInt16(written), port > 0 else {
-      throw Malformed(description: "has the port \(written), and ports are from 1 to 65535")
+      throw Malformed(description: "has the port \(written), but a port must be from 1 to 65535")
     }
     return (match.1.lowercased(), "\(port)")
   }
@@ -61,7 +61,7 @@ public struct PublicURL: Sendable, Hashable {
     else {
       throw Malformed(
         description:
-          "has to have a plain path, of letters, digits and -._~, or none, and no query or fragment"
+          "must have a path of letters, digits and -._~ or no path, and no query or fragment"
       )
     }
     return path

@@ -1,11 +1,12 @@
 internal import Foundation
 internal import Hummingbird
 
-/// The query parameters of a request. Each may appear once; unknown ones are refused.
+/// The query parameters of a request. Each may appear once. Unknown parameters are refused.
 struct QueryParameters {
   private let values: [String: String]
 
-  /// - Throws: a 400 problem naming the parameter.
+  /// Parses the query of a request.
+  /// - Throws: a 400 problem that names the parameter.
   init(_ request: Request, allowed: Set<String>) throws {
     var values: [String: String] = [:]
     for pair in (request.uri.query ?? "").split(separator: "&") {

@@ -1,11 +1,12 @@
 internal import Foundation
 internal import Synchronization
 
-/// Limits how often an App may call an endpoint: a number of requests in a window that starts with the first.
+/// Limits how often an App may call an endpoint: a number of requests in a window of time. The first request starts
+/// the window.
 ///
 /// The counts are in memory. A restart of the server resets them.
 final class RateLimits: Sendable {
-  /// The headers of every answer: `x-rate-limit-limit`, `-remaining` and `-reset`.
+  /// The values of the headers `x-rate-limit-limit`, `x-rate-limit-remaining` and `x-rate-limit-reset`.
   struct Quota: Sendable, Equatable {
     let limit: Int
     let remaining: Int
@@ -21,17 +22,17 @@ final class RateLimits: Sendable {
   }
 
   private struct Window {
-    /// By the monotonic clock.
+    /// When the window ends, by the monotonic clock.
     let endsAt: Duration
     var resetEpochSeconds: Int
     var requests = 0
   }
 
-  /// One instant, read from two clocks.
+  /// The current time of two clocks.
   struct ClockReading: Sendable {
-    /// Since 1970, by the wall clock, for the headers. It can be set back.
+    /// The time since 1970 by the wall clock, for the headers. The wall clock can be set back.
     var sinceEpoch: Duration
-    /// By the monotonic clock, which decides when a window ends.
+    /// The time by the monotonic clock, which decides when a window ends.
     var running: Duration
   }
 
@@ -55,7 +56,7 @@ final class RateLimits: Sendable {
       let key = Key(app: app, endpoint: endpoint)
       var window = windows[key] ?? newWindow(now)
       if window.endsAt <= now.running { window = newWindow(now) }
-      // The wall clock was set, so the end of the window has another wall-clock time now.
+      // If the wall clock was set in the meantime, the window ends at another wall-clock time.
       let reset = (now.sinceEpoch + (window.endsAt - now.running)).roundedUpSeconds
       if abs(reset - window.resetEpochSeconds) > 1 { window.resetEpochSeconds = reset }
       let isExceeded = window.requests >= rule.requestsMax
@@ -91,7 +92,7 @@ extension Duration {
   }
 }
 
-/// The wall clock, which the headers use.
+/// Returns the seconds since 1970 by the wall clock, which the headers use.
 @Sendable func epochSeconds() -> Int {
   Int(Date.now.timeIntervalSince1970)
 }

@@ -6,7 +6,7 @@ struct Route: Sendable {
   typealias Handler = @Sendable (Request, ServiceContext) async throws -> Response
 
   let method: HTTPRequest.Method
-  /// In the router's syntax: `{id}` matches any component.
+  /// The path in the router's syntax: `{id}` matches any component.
   let path: String
   let handler: Handler
 
@@ -25,7 +25,7 @@ extension Router<ServiceContext> {
   }
 }
 
-/// The methods of each path. They tell 405 (a known path, but not this method) from 404 (an unknown path).
+/// The methods of each path, to distinguish 405 (a known path, but not this method) from 404 (an unknown path).
 struct PathMethods: Sendable {
   private let rows: [(components: [Substring], method: HTTPRequest.Method)]
 
@@ -33,7 +33,7 @@ struct PathMethods: Sendable {
     rows = routes.map { ($0.path.split(separator: "/"), $0.method) }
   }
 
-  /// Empty if there is no such path.
+  /// Returns the methods that a path allows; none for an unknown path.
   func allowed(at path: String) -> [HTTPRequest.Method] {
     let components = path.split(separator: "/")
     return rows.filter { row in

@@ -69,7 +69,8 @@ struct Routes: Sendable {
     }
   }
 
-  /// - Throws: a 401 problem without a valid token, 429 if the App called too often.
+  /// Authenticates a request and counts it for the rate limit.
+  /// - Throws: a 401 problem without a valid token; 429 if the App has reached the rate limit.
   private func admit(
     _ request: Request, to endpoint: Endpoint, _ exchange: Exchange
   ) throws -> Call {
@@ -82,6 +83,7 @@ struct Routes: Sendable {
     return Call(request: request, app: app, exchange: exchange)
   }
 
+  /// Parses the job ID in the path.
   /// - Throws: a 400 problem if the ID is not 1 to 19 digits; 404 if no job can have that ID.
   private static func jobID(_ parameters: Parameters) throws -> Int64 {
     let text = parameters.get("id") ?? ""

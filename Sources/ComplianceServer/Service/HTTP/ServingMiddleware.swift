@@ -4,14 +4,14 @@ internal import Hummingbird
 internal import NIOCore
 internal import Synchronization
 
-/// The outermost middleware. It adds the headers that all answers have, and counts and logs each answer after
-/// it is written.
+/// The outermost middleware. It adds the headers that all responses have. It counts and logs each response after the
+/// response is written.
 struct ServingMiddleware: RouterMiddleware {
   typealias Context = ServiceContext
 
   let metrics: Metrics
   let accessLog: AccessLog?
-  /// Headers of every answer.
+  /// The headers of every response.
   let headers: HTTPFields
 
   func handle(
@@ -50,10 +50,10 @@ struct ServingMiddleware: RouterMiddleware {
   }
 }
 
-/// Reports the end of a request exactly once, also if the answer cannot be sent.
+/// Reports the end of a request exactly once, even if the response cannot be sent.
 private final class Ending: Sendable {
-  /// The client disconnected before its answer could be sent.
-  private static let clientIsGone = 499
+  /// The status of a request if the client disconnected before the response could be sent.
+  private static let clientDisconnected = 499
 
   private let report: @Sendable (_ status: Int) -> Void
   private let isOver = Atomic(false)
@@ -66,8 +66,8 @@ private final class Ending: Sendable {
     if isOver.exchange(true, ordering: .relaxed) == false { report(status) }
   }
 
-  /// If the head could not be sent, the body is never written, and only `deinit` sees the end.
-  deinit { happened(status: Self.clientIsGone) }
+  /// If the head could not be sent, the body is never written. Then only `deinit` can report the end.
+  deinit { happened(status: Self.clientDisconnected) }
 }
 
 extension HTTPField.Name {
@@ -90,11 +90,11 @@ private struct CountingWriter: ResponseBodyWriter {
   }
 }
 
-/// A line of JSON for each request.
+/// The access log: a line of JSON for each request.
 struct AccessLog: Sendable {
   let writeLine: @Sendable (String) -> Void
 
-  /// `path` excludes the query, because the query can contain a URL's token.
+  /// A line of the log. `path` excludes the query, because the query can contain a URL's token.
   private struct Line: Encodable {
     let time: String
     let remote: String?
