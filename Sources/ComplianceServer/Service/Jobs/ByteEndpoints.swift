@@ -19,7 +19,7 @@ struct ByteEndpoints: Sendable {
     let job = try await authorize(.upload, query, call.app, id)
     guard job.status == .created else { throw Self.alreadyUploaded(job) }
     try Self.requirePlainBytes(request.headers)
-    // A part must not count as the whole (RFC 9110, section 14.5).
+    // Without this check, a part would be stored as the whole upload (RFC 9110, section 14.5).
     if let range = request.headers[.contentRange] {
       throw Problem.invalid(
         "Content-Range", range, "Send the upload in one piece, without Content-Range.")
@@ -54,13 +54,14 @@ struct ByteEndpoints: Sendable {
     ).response(to: call.request)
   }
 
-  /// - Throws: 400 without a token, 404 for a job of another App, 403 for a token that does not permit this
+  /// Returns the job if the query's token permits the operation.
+  /// - Throws: 400 without a token; 404 for a job of another App; 403 for a token that does not permit this
   ///   operation on this job now.
   private func authorize(
     _ operation: SignedURLs.Operation, _ query: QueryParameters, _ app: AppID, _ id: Int64
   ) async throws -> Job {
     let token = try query.required("token")
-    // Other profiles use other hosts for uploads and downloads.
+    // Jobs of the gcs profile use the storage host for uploads and downloads.
     guard let job = try await store.job(id, of: app), job.profile == .native else {
       throw Problem.unknownJob("\(id)")
     }

@@ -12,6 +12,7 @@ struct CreateRequest {
   static let bytesMax = 64 * 1024
   static let nameCharactersMax = 64
 
+  /// Reads the body of a request.
   /// - Throws: a 400 problem that names the wrong member; 413 for a body over `bytesMax`.
   init(_ call: Call, profile: WireProfile) async throws {
     let bytes: ByteBuffer
@@ -30,7 +31,7 @@ struct CreateRequest {
   }
 
   private init(_ members: [String: any Sendable], _ profile: WireProfile) throws {
-    // Sorted, so that the same request always gets the same message.
+    // The members are sorted: without an order, the same request could get different messages.
     for member in members.keys.sorted() {
       switch member {
       case "type", "name", "resumable": continue
@@ -53,12 +54,13 @@ struct CreateRequest {
     // `false` is accepted: some clients always send it.
     guard !isResumable || profile == .gcs else {
       throw Problem.invalid(
-        "resumable", "true", "$.resumable: resumable uploads are not supported, leave it out")
+        "resumable", "true", "$.resumable: resumable uploads are not supported, leave resumable out"
+      )
     }
   }
 
   private static func isResumable(_ value: any Sendable) throws -> Bool {
-    // Foundation converts the numbers 0 and 1 to Bool; their JSON text shows that they are numbers.
+    // Foundation also converts the numbers 0 and 1 to Bool. The JSON text shows that they are numbers.
     guard ["true", "false"].contains(text(value)), let flag = value as? Bool else {
       throw Problem.invalid("resumable", text(value), "$.resumable: is not a boolean")
     }
@@ -80,7 +82,7 @@ struct CreateRequest {
     return name
   }
 
-  /// A member's value for an error message: a string as it is, any other value as JSON.
+  /// Returns a member's value for an error message: a string unchanged, any other value as JSON.
   private static func text(_ value: any Sendable) -> String {
     if let text = value as? String { return text }
     let json = try? JSONSerialization.data(

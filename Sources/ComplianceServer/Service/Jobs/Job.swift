@@ -7,11 +7,12 @@ enum JobType: String, Sendable, CaseIterable, ColumnDecodable {
   static func decode(columnText text: String?) -> JobType? { text.flatMap(JobType.init) }
 }
 
-/// `created → in_progress → complete`. The first two can also become `failed`, and `created` can become `expired`.
+/// The status of a job: `created → in_progress → complete`. `created` and `in_progress` can also become `failed`.
+/// `created` can also become `expired`.
 enum JobStatus: String, Sendable, CaseIterable, ColumnDecodable {
   /// The job waits for its upload. It occupies the App's slot for its type.
   case created
-  /// Its upload is stored, and the job waits for processing or is being processed. It also occupies the slot.
+  /// The upload is stored, and the job waits for processing or is being processed. The job also occupies the slot.
   case inProgress = "in_progress"
   case complete
   case failed
@@ -20,16 +21,16 @@ enum JobStatus: String, Sendable, CaseIterable, ColumnDecodable {
 
   static func decode(columnText text: String?) -> JobStatus? { text.flatMap(JobStatus.init) }
 
-  /// The statuses by which a list can be filtered. `expired` is not one of them.
+  /// The statuses by which a client can filter the list of jobs. The API does not allow `expired`.
   static let filters: [JobStatus] = [.created, .inProgress, .failed, .complete]
 }
 
 /// How a job's files are transferred, and the format of its result lines.
 public enum WireProfile: String, Sendable, CaseIterable, ColumnDecodable {
-  /// On the API's host, with the App's bearer token.
+  /// Transfers use the API's host and the App's bearer token.
   case native
-  /// On a separate storage host, where the signed URL is the only credential. The API used Google Cloud Storage
-  /// like this until August 2026.
+  /// Transfers use a separate storage host, and the signed URL is the only credential. The API used Google Cloud
+  /// Storage in this way until August 2026.
   case gcs
 
   public static func decode(columnText text: String?) -> WireProfile? {
@@ -45,13 +46,14 @@ struct Job: Sendable {
   let name: String?
   let error: String?
   let profile: WireProfile
-  /// Whether its upload may be resumable; only in the gcs profile.
+  /// Whether the job's upload may be resumable; only in the gcs profile.
   let isResumable: Bool
   let createdAt: String
   let uploadExpiresAt: String
   let downloadExpiresAt: String
-  /// By the database's clock, when the row was read.
+  /// Whether the job still accepts its upload, by the database's clock when the row was read.
   let uploadIsOpen: Bool
+  /// Whether the result can still be downloaded, by the same clock.
   let downloadIsOpen: Bool
   let submissionFile: String?
   let resultFile: String?

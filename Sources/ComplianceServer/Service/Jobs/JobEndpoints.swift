@@ -1,6 +1,6 @@
 internal import Hummingbird
 
-/// The JSON endpoints.
+/// The endpoints that create, list, show and cancel jobs. Their responses are JSON.
 struct JobEndpoints: Sendable {
   let store: JobStore
   let urls: JobURLs
@@ -54,7 +54,7 @@ struct JobEndpoints: Sendable {
         throw Problem.unknownJob("\(id)")
       }
       throw Problem.conflict(
-        "The job is \(job.status.rawValue). Only one that is created or in_progress can be "
+        "The job is \(job.status.rawValue). Only a job that is created or in_progress can be "
           + "cancelled.")
     }
     processor.stop(id)

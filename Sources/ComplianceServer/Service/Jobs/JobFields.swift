@@ -13,7 +13,7 @@ enum JobField: String, CodingKey, CaseIterable {
 
   static let parameter = "compliance_job.fields"
 
-  /// The fields that the query selects; all fields by default.
+  /// Returns the fields that the query selects; all fields by default.
   /// - Throws: a 400 problem for an unknown or repeated field or an empty list.
   static func selected(by query: QueryParameters) throws -> [JobField] {
     guard let list = query[parameter] else { return allCases }
@@ -70,12 +70,12 @@ struct JobBody: Encodable {
   }
 }
 
-/// The answer of every endpoint for one job.
+/// The response of every endpoint for one job.
 struct JobAnswer: Encodable {
   let data: JobBody
 }
 
-/// The answer of the list endpoint. An empty list has no `data`.
+/// The response of the list endpoint. An empty list has no `data`.
 struct JobListAnswer: Encodable {
   struct Meta: Encodable {
     let result_count: Int

@@ -5,8 +5,8 @@ internal import Synchronization
 
 /// Processes the jobs that are in progress: oldest upload first, a few at a time.
 ///
-/// It always reads the list of jobs from the database, so a crash loses nothing. After a crash, an unfinished
-/// job is processed again from the beginning.
+/// The list of jobs is always read from the database, so a crash loses nothing. After a crash, an unfinished job is
+/// processed again from the beginning.
 final class JobProcessor: Service {
   private let store: JobStore
   private let spool: Spool
@@ -23,7 +23,7 @@ final class JobProcessor: Service {
   private let running = Mutex<[Int64: RunningJob]>([:])
 
   private struct RunningJob {
-    /// Call `finish` on it to stop the processing.
+    /// The signal to stop the processing: call `finish`.
     let stop: AsyncStream<Never>.Continuation
     /// From 0 to 1.
     var progress = 0.0
@@ -47,7 +47,7 @@ final class JobProcessor: Service {
     wakeUp.yield()
   }
 
-  /// Looks for jobs in the background. An unnecessary call costs one query.
+  /// Starts a search for jobs in the background. An unnecessary call costs one query.
   func wake() {
     wakeUp.yield()
   }
@@ -60,7 +60,7 @@ final class JobProcessor: Service {
   /// The progress of each job that is being processed, from 0 to 1.
   var progress: [Int64: Double] { running.withLock { $0.mapValues(\.progress) } }
 
-  /// Returns when the server is told to stop. Unfinished jobs stay in progress until the next start.
+  /// Processes jobs until the server stops. Unfinished jobs stay in progress until the next start.
   func run() async throws {
     await cancelWhenGracefulShutdown {
       await withDiscardingTaskGroup { group in
@@ -84,7 +84,8 @@ final class JobProcessor: Service {
     }
   }
 
-  /// - Returns: nil if the job is already being processed, or if `jobsMax` jobs are.
+  /// Adds a job to the running jobs.
+  /// - Returns: the signal to stop; nil if the job is already being processed, or if `jobsMax` jobs are running.
   private func begin(_ jobID: Int64) -> AsyncStream<Never>? {
     running.withLock { running in
       guard running.count < jobsMax, running[jobID] == nil else { return nil }
@@ -106,11 +107,12 @@ final class JobProcessor: Service {
     }
     running.withLock { _ = $0.removeValue(forKey: job.id) }
     await gate?(.processed(jobID: String(job.id)))
-    // A job that waits for the database is tried again at the next sweep.
+    // A job that waits for the database is processed again after the next sweep.
     if isOver { wake() }
   }
 
-  /// - Returns: false if the job has to be processed again.
+  /// Processes a job.
+  /// - Returns: false if the job must be processed again.
   private func process(_ job: Job) async -> Bool {
     await gate?(.processing(jobID: String(job.id)))
     let began = ContinuousClock.now
@@ -128,7 +130,7 @@ final class JobProcessor: Service {
         let hash =
           job.profile == .gcs ? try ObjectHash(of: spool.path(name), isComposite: true) : nil
         if try await store.complete(job.id, result: name, bytes: bytes, hash: hash) == nil {
-          await spool.remove(name)  // cancelled meanwhile
+          await spool.remove(name)  // The job was cancelled in the meantime.
         }
       }
       if let submission = job.submissionFile { await spool.remove(submission) }
@@ -138,7 +140,8 @@ final class JobProcessor: Service {
       logger.info("stopped processing job \(job.id)")
     } catch let error as PostgreSQLError where error.isRetryable {
       logger.warning(
-        "job \(job.id) is processed again later", metadata: ["error": "\(error)"])
+        "cannot process job \(job.id) now, retrying at the next sweep",
+        metadata: ["error": "\(error)"])
       return false
     } catch {
       return await fail(job, error)
@@ -146,7 +149,8 @@ final class JobProcessor: Service {
     return true
   }
 
-  /// - Returns: false if the job could not be marked as failed and has to be processed again.
+  /// Marks a job as failed.
+  /// - Returns: false if that was not possible and the job must be processed again.
   private func fail(_ job: Job, _ error: any Error) async -> Bool {
     let reason =
       switch error {
@@ -162,7 +166,7 @@ final class JobProcessor: Service {
       default: "The result could not be written. Create a new job."
       }
     do {
-      // nil means that the job was cancelled meanwhile.
+      // Nil means that the job was cancelled in the meantime.
       guard try await store.fail(job.id, error: reason) != nil else { return true }
       logger.error("processing job \(job.id) failed", metadata: ["error": "\(error)"])
       if let submission = job.submissionFile { await spool.remove(submission) }
@@ -180,7 +184,7 @@ private struct InjectedFailure: Error {
 }
 
 extension PostgreSQLError {
-  /// A retry on another connection may succeed: the server is not available, or has too many connections.
+  /// Whether a retry on another connection may succeed: the server is not available, or has too many connections.
   fileprivate var isRetryable: Bool {
     isTemporary && (state?.conditionClass != "53" || state == .tooManyConnections)
   }

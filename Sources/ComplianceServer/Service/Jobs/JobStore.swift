@@ -1,7 +1,7 @@
 internal import PostgreSQL
 
-/// The jobs in the database. Each change is one statement with a condition on the status. A crash leaves the
-/// whole change or nothing, and two requests cannot both make it.
+/// The jobs in the database. Each change is one statement with a condition on the status. So a crash leaves the whole
+/// change or nothing, and only one of two concurrent requests can make the change.
 struct JobStore: Sendable {
   struct Lifetimes: Sendable {
     let upload: Duration
@@ -14,7 +14,7 @@ struct JobStore: Sendable {
   /// The `error` of a cancelled job. The API has no status for cancelled jobs.
   static let cancelledError = "The job was cancelled."
 
-  /// The columns of a `Job`, by the names that `jobs(_:)` reads.
+  /// The columns of a `Job`, with the names that `jobs(_:)` reads.
   private static let columns: SQL = """
     id, type, status, name, error, profile, resumable,
     \(SQL.utc("created_at", .milliseconds)) AS created,
@@ -27,6 +27,7 @@ struct JobStore: Sendable {
 
   // MARK: Requests of an App
 
+  /// Creates a job.
   /// - Returns: nil if the App has an active job of this type.
   func create(
     _ type: JobType, name: String?, profile: WireProfile, isResumable: Bool, for app: AppID
@@ -48,7 +49,7 @@ struct JobStore: Sendable {
     ).first
   }
 
-  /// Newest first.
+  /// The App's jobs of this type and status, newest first.
   func list(_ type: JobType, _ status: JobStatus?, of app: AppID) async throws -> [Job] {
     try await expireUnused()
     return try await jobs(
@@ -61,7 +62,8 @@ struct JobStore: Sendable {
       """)
   }
 
-  /// - Returns: nil for an unknown job and for one of another App.
+  /// Reads a job.
+  /// - Returns: nil for an unknown job and for a job of another App.
   func job(_ id: Int64, of app: AppID) async throws -> Job? {
     try await expireUnused()
     return try await jobs(
@@ -69,7 +71,7 @@ struct JobStore: Sendable {
     ).first
   }
 
-  /// The job of a storage URL, without an App: the URL is the only credential.
+  /// Reads the job of a storage URL. There is no App, because the URL is the only credential.
   func storedJob(_ id: Int64) async throws -> Job? {
     try await expireUnused()
     return try await jobs([id]).first { $0.profile == .gcs }
@@ -88,7 +90,7 @@ struct JobStore: Sendable {
     return try result.onlyRow(as: Bool.self)
   }
 
-  /// Ends the time for the upload now.
+  /// Ends the time for a job's upload now.
   func endUploadTime(_ id: Int64) async throws {
     _ = try await pool.withConnection {
       try await $0.run(
@@ -99,6 +101,7 @@ struct JobStore: Sendable {
     }
   }
 
+  /// Cancels a job.
   /// - Returns: nil if the App has no active job with this ID.
   func cancel(_ id: Int64, of app: AppID) async throws -> Job? {
     try await expireUnused()
@@ -112,8 +115,8 @@ struct JobStore: Sendable {
     ).first
   }
 
-  /// Makes a stored file the job's submission.
-  /// - Returns: nil if the job is not `created` any more.
+  /// Records a stored file as the job's submission.
+  /// - Returns: nil if the job is no longer `created`.
   func beginProcessing(
     _ id: Int64, submission file: String, hash: ObjectHash? = nil
   ) async throws -> Job? {
@@ -140,7 +143,8 @@ struct JobStore: Sendable {
       """)
   }
 
-  /// - Returns: nil if the job was cancelled meanwhile.
+  /// Completes a job with its result.
+  /// - Returns: nil if the job was cancelled in the meantime.
   func complete(
     _ id: Int64, result file: String, bytes: Int64, hash: ObjectHash?
   ) async throws -> Job? {
@@ -155,7 +159,8 @@ struct JobStore: Sendable {
     ).first
   }
 
-  /// - Returns: nil if the job was cancelled meanwhile.
+  /// Marks a job as failed.
+  /// - Returns: nil if the job was cancelled in the meantime.
   func fail(_ id: Int64, error: String) async throws -> Job? {
     try await jobs(
       """
@@ -167,7 +172,7 @@ struct JobStore: Sendable {
     ).first
   }
 
-  /// How many jobs there are, of all Apps.
+  /// The number of jobs of a type and status, over all Apps.
   struct Count: Sendable {
     let type: JobType
     let status: JobStatus
@@ -188,11 +193,11 @@ struct JobStore: Sendable {
       "SELECT \(Self.columns) FROM compliance.jobs WHERE id = ANY(\(ids)::bigint[])")
   }
 
-  /// Expires the jobs whose upload did not arrive in time, and so frees their slots.
+  /// Expires the jobs that did not get their upload in time. This frees their slots.
   ///
-  /// A resumable upload that began in time may continue while its session is valid, unless it is abandoned: no part
-  /// arrived for as long as the whole upload was allowed to take. Every endpoint calls this first, so that no client
-  /// sees a job whose time is over as `created`.
+  /// A resumable upload that began in time may continue while its session is valid. A session without a new part for
+  /// the time that a whole upload may take counts as abandoned. Every endpoint calls this first. Otherwise a client
+  /// could see an expired job as `created`.
   func expireUnused() async throws {
     _ = try await pool.withConnection {
       try await $0.execute(
@@ -222,7 +227,7 @@ struct JobStore: Sendable {
 }
 
 extension Duration {
-  /// Whole microseconds, the resolution of PostgreSQL's clock.
+  /// The duration in whole microseconds, the resolution of PostgreSQL's clock.
   fileprivate var microseconds: Int64 {
     components.seconds * 1_000_000 + components.attoseconds / 1_000_000_000_000
   }

@@ -1,6 +1,7 @@
 internal import PostgreSQL
 
-/// Why the platform requires action on an ID. A post may have several reasons; the lowest raw value takes precedence.
+/// The reason why the platform requires an action on an ID. A post may have several reasons. The lowest raw value takes
+/// precedence.
 enum Verdict: Int32, Sendable {
   case deleted = 1
   case bounced = 2
@@ -12,7 +13,7 @@ enum Verdict: Int32, Sendable {
   case geoRemoved = 30
 }
 
-/// An ID, its verdict, and the time since when the verdict applies. Times are microseconds since 2000-01-01.
+/// An ID, its verdict, and the time at which the verdict began to apply. Times are microseconds since 2000-01-01.
 struct PlatformEvent {
   let id: Int64
   let createdAt: Int64
@@ -20,25 +21,24 @@ struct PlatformEvent {
   let since: Int64
 }
 
-/// Derives the compliance events from the platform's state, as a stream. No other code does this.
+/// The query that derives compliance events from the platform's state. No other code does this.
 ///
-/// The database sends only the rows that have an event, sorted by ID, in COPY's binary format. The rest of the
-/// work is done in this process: this is several times faster than joining the IDs and formatting the result
-/// lines in PostgreSQL.
+/// The database sends only the rows that have an event, sorted by ID, in COPY's binary format. This process joins the
+/// IDs and formats the result lines, because PostgreSQL would need several times as long.
 struct PlatformEvents {
   let type: JobType
   /// Whether edits are events.
   let knowsEdits: Bool
 
-  /// The IDs whose events are read.
+  /// The IDs to read events for.
   enum IDSelection {
-    /// A list that is short enough to look up each ID.
+    /// A list of IDs that is short enough to look up each one.
     case ids([Int64])
     /// All IDs of a range.
     case range(ClosedRange<Int64>)
   }
 
-  /// `COPY` of (id, created_at, verdict, since), sorted by ID. An ID with several verdicts has several
+  /// A `COPY` statement for (id, created_at, verdict, since), sorted by ID. An ID with several verdicts has several
   /// consecutive rows.
   func copySQL(_ selection: IDSelection) -> SQL {
     switch type {
@@ -70,7 +70,7 @@ struct PlatformEvents {
     }
   }
 
-  /// A post's own verdict (not its author's), and since when.
+  /// Two columns: a post's own verdict (not its author's), and the time at which it began to apply.
   private var ownVerdictSQL: SQL {
     if knowsEdits {
       """
@@ -107,11 +107,11 @@ struct PlatformEvents {
   }
 }
 
-/// Reads the rows of `PlatformEvents.copySQL` out of COPY's blocks.
+/// Reads the rows of `PlatformEvents.copySQL` from COPY's blocks.
 struct PlatformEventRows {
   private var isFirst = true
 
-  /// Four columns of fixed width: the number of columns, then for each column its length and value.
+  /// The size of a row with four columns of fixed width: the number of columns, then the length and the value of each.
   private static let rowBytes = 2 + (4 + 8) + (4 + 8) + (4 + 4) + (4 + 8)
   private static let headerBytes = 19
 

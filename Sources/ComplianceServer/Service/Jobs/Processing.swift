@@ -3,8 +3,8 @@ internal import PostgreSQL
 internal import SystemPackage
 internal import _NIOFileSystem
 
-/// Writes the result of one submission: merges its sorted IDs with the platform's events in the same order.
-/// It holds only a few blocks of each in memory.
+/// Writes the result of one submission: merges its sorted IDs with the platform's events in the same order. Only a few
+/// blocks of IDs and of events are in memory at a time.
 struct Processing: Sendable {
   let database: Database
   let spool: Spool
@@ -34,37 +34,37 @@ struct Processing: Sendable {
         progressed(Double(read) / Double(2 * max(bytes, 1)))
       }
       defer { for run in ids.runs { unlink(run.string) } }
-      try await answer(ids, of: job, &result) { progressed(0.5 + $0 / 2) }
+      try await writeLines(for: ids, of: job, &result) { progressed(0.5 + $0 / 2) }
     }
   }
 
-  /// Reads the submission. A line that is not an ID gets its result line at once.
+  /// Reads the submission. The result line for an invalid line is written at once.
   private func ids(
     of job: Job, _ path: FilePath, runsNamed name: String,
     _ result: inout BufferedWriter<WriteFileHandle>, read: (Int) -> Void
   ) async throws -> SubmittedIDs {
-    var answers: [UInt8] = []
+    var lines: [UInt8] = []
     var writer = result
     defer { result = writer }
     let ids = try await SubmittedIDs(
       of: path, runIDsMax: idsInMemoryMax, runPath: { spool.path("\(name).\($0).part") },
       invalid: { line, number in
         guard job.profile == .native else { throw SubmissionMalformed(line: number) }
-        ResultLines.append(invalid: line, to: &answers)
+        ResultLines.append(invalid: line, to: &lines)
       },
       read: { bytes in
         read(bytes)
         try Task.checkCancellation()
-        guard answers.count >= Self.writeBytes else { return }
-        try await writer.write(contentsOf: answers)
-        answers.removeAll(keepingCapacity: true)
+        guard lines.count >= Self.writeBytes else { return }
+        try await writer.write(contentsOf: lines)
+        lines.removeAll(keepingCapacity: true)
       })
-    try await writer.write(contentsOf: answers)
+    try await writer.write(contentsOf: lines)
     return ids
   }
 
-  private func answer(
-    _ ids: SubmittedIDs, of job: Job, _ result: inout BufferedWriter<WriteFileHandle>,
+  private func writeLines(
+    for ids: SubmittedIDs, of job: Job, _ result: inout BufferedWriter<WriteFileHandle>,
     progressed: (Double) -> Void
   ) async throws {
     guard let range = ids.range else { return }
@@ -102,9 +102,9 @@ private struct Merge {
   private var lines: ResultLines
   private var rows = PlatformEventRows()
   private var bytes: [UInt8] = []
-  /// The event with the highest precedence so far for the latest ID. More events of this ID may follow.
+  /// The event of the latest ID that has the highest precedence so far. More events of this ID may follow.
   private var newest: PlatformEvent?
-  /// No submitted ID is left.
+  /// Whether all submitted IDs are processed.
   private(set) var isComplete = false
 
   init(stream: IDStream, lines: ResultLines) {
@@ -120,21 +120,21 @@ private struct Merge {
       if let newest, newest.id == event.id {
         if event.verdict.rawValue < newest.verdict.rawValue { self.newest = event }
       } else {
-        try answerNewest()
+        try writeNewest()
         newest = event
       }
     }
     self.rows = rows
   }
 
-  /// Call after the last event.
+  /// Writes the remaining lines. Call this after the last event.
   mutating func finish() throws {
-    try answerNewest()
+    try writeNewest()
     lines.finish(to: &bytes)
   }
 
-  /// Writes the result line of the latest ID. All its events have been read.
-  private mutating func answerNewest() throws {
+  /// Writes the result line of the latest ID. Call this after all events of that ID.
+  private mutating func writeNewest() throws {
     guard let event = newest, !isComplete else { return }
     newest = nil
     switch try stream.skip(to: event.id) {

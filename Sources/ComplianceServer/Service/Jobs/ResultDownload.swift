@@ -5,12 +5,12 @@ internal import NIOCore
 internal import SystemPackage
 internal import _NIOFileSystem
 
-/// The answer to a GET or HEAD of a stored result: the whole file, a range, or 304 if the client has it already.
-/// Source: RFC 9110, sections 13 and 14.
+/// The response to a GET or HEAD of a stored result: the whole file, a range, or 304 if the client already has the
+/// file. Source: RFC 9110, sections 13 and 14.
 struct ResultDownload {
   let path: FilePath
   let bytes: Int64
-  /// In quotes. It is a strong tag, because a result never changes.
+  /// The entity tag, in quotes. It is a strong tag, because a result never changes.
   let entityTag: String
   var headers: HTTPFields
 
@@ -40,7 +40,8 @@ struct ResultDownload {
     case unsatisfiable
   }
 
-  /// An invalid range and a list of several ranges are ignored, as the RFC allows.
+  /// Returns the range that the request asks for. An invalid range and a list of several ranges are ignored, as the RFC
+  /// allows.
   private func range(of request: Request) -> RequestedRange {
     guard let text = request.headers[.range], text.hasPrefix("bytes="),
       request.headers[.ifRange] ?? entityTag == entityTag

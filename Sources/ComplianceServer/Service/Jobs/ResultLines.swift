@@ -4,13 +4,13 @@ struct ResultLines {
   let profile: WireProfile
   let vocabulary: ResultVocabulary
 
-  /// Shuffles the lines of a gcs result: an event waits here until a later event replaces it. The order depends only
-  /// on the IDs, so it is the same in every run.
+  /// The events that are held back to shuffle the lines of a gcs result. An event stays here until a later event
+  /// replaces it. The order of the lines depends only on the IDs, so it is the same in every run.
   private var waiting: [PlatformEvent] = []
   private static let waitingMax = 8192
 
-  /// A real gcs result consists of shards with an empty line between them. Here an empty line follows the first line,
-  /// and then every 999 lines.
+  /// The number of lines in the current shard. A real gcs result consists of shards with an empty line between them.
+  /// Here an empty line follows the first line, and then every 999 lines.
   private var shardLines = 0
   private static let shardLinesMax = 1000
 
@@ -28,7 +28,7 @@ struct ResultLines {
     waiting[index] = event
   }
 
-  /// Writes the events that still wait. Call it after the last event.
+  /// Writes the events that still wait. Call this after the last event.
   mutating func finish(to bytes: inout [UInt8]) {
     waiting.sort { $0.shuffleKey < $1.shuffleKey }
     for event in waiting { write(event, to: &bytes) }
@@ -63,8 +63,8 @@ struct ResultLines {
     bytes.append(contentsOf: "\"}\n".utf8)
   }
 
-  /// `{"id":"<line>","error":"invalid_id"}`: the result line for a line that is not an ID. Invalid UTF-8 becomes
-  /// U+FFFD.
+  /// Appends the result line for a line that is not an ID: `{"id":"<line>","error":"invalid_id"}`. Invalid UTF-8
+  /// becomes U+FFFD.
   static func append(invalid line: UnsafeRawBufferPointer, to bytes: inout [UInt8]) {
     bytes.append(contentsOf: #"{"id":""#.utf8)
     for byte in String(decoding: line, as: UTF8.self).utf8 {
@@ -83,7 +83,7 @@ struct ResultLines {
 }
 
 extension PlatformEvent {
-  /// A hash of the ID that is unrelated to its order: SplitMix64.
+  /// A hash of the ID that is unrelated to the order of the IDs: SplitMix64.
   fileprivate var shuffleKey: UInt64 {
     var bits = UInt64(bitPattern: id) &+ 0x9E37_79B9_7F4A_7C15
     bits = (bits ^ (bits >> 30)) &* 0xBF58_476D_1CE4_E5B9
@@ -93,7 +93,7 @@ extension PlatformEvent {
 }
 
 extension Verdict {
-  /// Whether a gcs line has a time. The recorded lines for suspensions had none.
+  /// Whether a gcs line has a time. The lines that were recorded for suspensions had none.
   fileprivate var hasLegacyTime: Bool {
     switch self {
     case .bounced, .geoRemoved, .authorSuspended: false
@@ -138,6 +138,7 @@ extension [UInt8] {
     }
   }
 
+  /// Appends a time.
   /// - Parameter time: microseconds since 2000-01-01.
   fileprivate mutating func append(time: Int64, _ format: TimeFormat) {
     let perDay: Int64 = 86_400_000_000
@@ -164,7 +165,7 @@ extension [UInt8] {
     }
   }
 
-  /// Howard Hinnant's civil_from_days, counted from 2000-01-01.
+  /// Converts days since 2000-01-01 to a date, with Howard Hinnant's algorithm civil_from_days.
   private static func civil(daysSince2000 days: Int) -> (year: Int, month: Int, day: Int) {
     let shifted = days + 730_425
     let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097

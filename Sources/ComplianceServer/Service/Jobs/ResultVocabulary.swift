@@ -1,14 +1,14 @@
-/// The actions and reasons of result lines. X documents two sets and does not say which one it uses.
+/// The actions and reasons of result lines. X documents two sets, and does not document which set it uses.
 ///
-/// docs/reference/result-words.md has both as a table.
+/// docs/reference/result-words.md has a table with both sets.
 public enum ResultVocabulary: String, Sendable, CaseIterable {
-  /// The set of the API's overview page. Where that page has no word, as for edits and for the action of a line, the
-  /// guide's word.
+  /// The set of the API's overview page. The page has no reason for edits and no actions, so the guide's words are used
+  /// for these.
   case overview
   /// The set of the integration guide of September 2026.
   case guide
 
-  /// Whether results include edits. The API had no edits yet when it used Google Cloud Storage.
+  /// Whether results include edits. Results had no edits yet when the API used Google Cloud Storage.
   func knowsEdits(_ profile: WireProfile) -> Bool {
     switch self {
     case .overview: profile == .native
@@ -16,14 +16,14 @@ public enum ResultVocabulary: String, Sendable, CaseIterable {
     }
   }
 
-  /// The JSON of a line's action and reason, between the ID and the time.
+  /// Returns the JSON of a line's action and reason, between the ID and the time.
   func words(_ verdict: Verdict, _ profile: WireProfile) -> StaticString {
     switch (verdict, self) {
     case (.bounced, .overview): #"","action":"delete","reason":"bounced"#
     case (.deleted, _), (.bounced, .guide), (.authorDeleted, _):
       #"","action":"delete","reason":"deleted"#
     case (.authorSuspended, _): #"","action":"delete","reason":"suspended"#
-    // The overview documents this reason for users only. It has no other for their posts.
+    // The overview documents this reason for users only. It has no other reason for their posts.
     case (.authorDeactivated, _): #"","action":"delete","reason":"deactivated"#
     case (.authorProtected, _): #"","action":"delete","reason":"protected"#
     case (.edited, _): #"","action":"rehydrate","reason":"tweet_edited"#
@@ -31,7 +31,7 @@ public enum ResultVocabulary: String, Sendable, CaseIterable {
     case (.geoRemoved, .overview):
       switch profile {
       case .native: #"","action":"scrub_geo","reason":"scrub_geo"#
-      // Misleading, but as recorded: the action is delete although only the location is to be removed.
+      // Recorded results contain this misleading action: delete, although only the location must be removed.
       case .gcs: #"","action":"delete","reason":"scrub_geo"#
       }
     }

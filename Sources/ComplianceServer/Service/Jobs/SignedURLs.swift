@@ -2,8 +2,8 @@ internal import Checksums
 
 /// The upload and download URLs of a job, and the tokens that make them valid.
 ///
-/// A token is an HMAC of the job, the operation and the time of expiry. It is valid for nothing else, and it cannot
-/// be used after that time. The key is stored; the tokens are not.
+/// A token is an HMAC of the job, the operation and the time of expiry. It is valid only for that job and operation,
+/// until that time. The key is stored. The tokens are not stored.
 struct SignedURLs: Sendable {
   enum Operation: String {
     case upload
@@ -13,7 +13,8 @@ struct SignedURLs: Sendable {
   private let key: HMACSHA256
   private let baseURL: @Sendable () -> String
 
-  /// - Parameter baseURL: called for each URL, because an ephemeral port is known only after the server listens.
+  /// - Parameter baseURL: called for each URL, because a port that the system chooses is known only after the server
+  ///   listens.
   init(key: [UInt8], baseURL: @escaping @Sendable () -> String) {
     self.key = HMACSHA256(key: key)
     self.baseURL = baseURL
@@ -24,7 +25,8 @@ struct SignedURLs: Sendable {
     return "\(baseURL())/2/compliance/jobs/\(job.id)/\(operation.rawValue)?token=\(token)"
   }
 
-  /// - Throws: a 403 problem if the token is for another job or operation, forged or expired.
+  /// Checks a token.
+  /// - Throws: a 403 problem if the token is forged, has expired, or is for another job or operation.
   func require(_ token: String, for operation: Operation, of job: Job) throws {
     let expected = Array(key.code(for: Self.message(operation, job)).hexString.utf8)
     guard constantTimeEqual(Array(token.utf8), expected) else {

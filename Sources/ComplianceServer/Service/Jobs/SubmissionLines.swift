@@ -1,13 +1,13 @@
 /// Splits an upload into lines and separates the IDs from invalid lines.
 ///
 /// An ID is 1 to 19 digits that fit in a signed 64-bit integer, without a sign, a space or a CR. Only the beginning
-/// of an invalid line is kept, so that a very long line cannot fill the memory.
+/// of an invalid line is kept. Otherwise a very long line could fill the memory.
 struct SubmissionLines {
   static let invalidLineBytesMax = 4096
 
   /// The number of complete lines so far.
   private(set) var lines = 0
-  /// The beginning of a line whose end has not been read.
+  /// The beginning of a line that does not end in the bytes so far.
   private var rest: [UInt8] = []
 
   /// Calls `id` or `invalid` for each line that ends in `bytes`.

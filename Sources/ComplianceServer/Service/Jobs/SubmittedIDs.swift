@@ -2,11 +2,12 @@ internal import SystemPackage
 
 /// The IDs of one submission in ascending order. Memory use is bounded for any number and order of IDs.
 ///
-/// Lethe's exports are already sorted; such a submission is read a second time. An unsorted submission is sorted in
-/// runs that fit in memory, and the runs are merged (an external merge sort).
+/// A large submission that is already sorted, such as Lethe's exports, is read a second time. A large unsorted
+/// submission is sorted in runs that fit in memory, and the runs are merged (an external merge sort).
 struct SubmittedIDs {
-  /// The number of lines, and the number of lines that are IDs.
+  /// The number of lines.
   private(set) var lines = 0
+  /// The number of lines that are IDs.
   private(set) var count = 0
   /// From the smallest to the largest ID; nil if there is none.
   private(set) var range: ClosedRange<Int64>?
@@ -25,7 +26,7 @@ struct SubmittedIDs {
   /// Reads a submission.
   ///
   /// - Parameters:
-  ///   - runIDsMax: how many IDs may be in memory at a time; 8 bytes each.
+  ///   - runIDsMax: how many IDs may be in memory at a time. Each ID uses 8 bytes.
   ///   - runPath: returns the path for the sorted run with this number.
   ///   - invalid: called with each invalid line and its line number, in order.
   ///   - read: called after each block, with its length in bytes.
@@ -77,12 +78,13 @@ struct SubmittedIDs {
     }
   }
 
-  /// All IDs, if there are at most `max`.
+  /// Returns all IDs if there are at most `max`, and if they are in memory; otherwise nil.
   func all(upTo max: Int) -> [Int64]? {
     guard count <= max, case .array(let ids) = form else { return nil }
     return ids
   }
 
+  /// Returns a stream of the IDs from the beginning.
   /// - Throws: `Errno`.
   func stream() throws -> IDStream {
     switch form {
@@ -92,7 +94,7 @@ struct SubmittedIDs {
     }
   }
 
-  /// The temporary files, which the caller deletes.
+  /// The temporary files. The caller must delete them.
   var runs: [FilePath] {
     if case .runs(let paths) = form { paths } else { [] }
   }
@@ -255,7 +257,8 @@ struct BlockReader {
     buffer = Buffer(bytes: blockBytes)
   }
 
-  /// The next block, valid until the next call; nil at the end. Only the last block may be shorter than the buffer.
+  /// Returns the next block; nil at the end. A block is valid until the next call. Only the last block may be shorter
+  /// than the buffer.
   mutating func next() throws -> UnsafeRawBufferPointer? {
     guard isOpen else { return nil }
     var filled = 0

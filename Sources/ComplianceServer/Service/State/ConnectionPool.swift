@@ -2,8 +2,8 @@ internal import PostgreSQL
 
 /// A pool of a few connections that requests share.
 ///
-/// It connects when a request needs a connection and none is idle. So the server recovers by itself when a database
-/// that was down is back.
+/// The pool opens a connection when a request needs one and none is idle. So the server recovers by itself when the
+/// database is available again.
 actor ConnectionPool {
   /// A connection in use.
   private struct Lease: Sendable {
@@ -31,10 +31,10 @@ actor ConnectionPool {
     freeSlots = connectionsMax
   }
 
-  /// Runs `body` with a connection. `body` must leave no transaction open.
+  /// Runs `body` with a connection. `body` must end every transaction that it begins.
   ///
-  /// - Parameter limit: how long waiting for the connection and running `body` may take together. After this time, the
-  ///   wait ends with an error, or the connection is severed.
+  /// - Parameter limit: the time limit for both the wait for a connection and `body`. After this time, the wait ends
+  ///   with an error, or the connection is severed.
   nonisolated func withConnection<R: Sendable>(
     within limit: Duration? = nil, _ body: @Sendable (Connection) async throws -> R
   ) async throws -> R {
@@ -59,7 +59,7 @@ actor ConnectionPool {
     for connection in connections { await connection.close() }
   }
 
-  /// Closes every connection: idle ones now, the others when they are released.
+  /// Closes every connection: idle connections now, other connections when they are released.
   func renew() async {
     generation += 1
     await close()
@@ -69,22 +69,22 @@ actor ConnectionPool {
 
   private nonisolated func lease(by deadline: ContinuousClock.Instant) async throws -> Lease {
     if let lease = await leaseIdle() { return lease }
-    let taking = Task { try await self.leaseNew() }
+    let leasing = Task { try await self.leaseNew() }
     let watch = Task {
       try await Task.sleep(until: deadline, clock: .continuous)
-      taking.cancel()
+      leasing.cancel()
     }
     defer { watch.cancel() }
     return try await withTaskCancellationHandler {
       do {
-        return try await taking.value
+        return try await leasing.value
       } catch is CancellationError {
         try Task.checkCancellation()
         throw PostgreSQLError(
           code: .connectionFailed, message: "no connection to PostgreSQL became free in time")
       }
     } onCancel: {
-      taking.cancel()
+      leasing.cancel()
     }
   }
 
@@ -94,7 +94,8 @@ actor ConnectionPool {
     return Lease(connection: connection, generation: generation)
   }
 
-  /// An idle connection may be severed: its time limit can expire at the moment of its release.
+  /// Returns an idle connection that can be used. A severed connection can be idle: its time limit expired at the
+  /// moment of its release.
   private func popIdle() -> Connection? {
     while let connection = idle.popLast() {
       if !connection.isSevered { return connection }
@@ -106,7 +107,7 @@ actor ConnectionPool {
     if freeSlots > 0 {
       freeSlots -= 1
     } else {
-      // `releaseSlot` passes the slot on to this caller, so `freeSlots` does not change.
+      // `releaseSlot` gives the slot to this caller, so `freeSlots` does not change.
       try await waitForSlot()
     }
     if let connection = popIdle() { return Lease(connection: connection, generation: generation) }
@@ -146,7 +147,7 @@ actor ConnectionPool {
     releaseSlot()
   }
 
-  /// Closes the idle connections, too: most likely they are broken for the same reason.
+  /// Closes a broken connection and the idle connections, which are probably broken for the same reason.
   private func discard(_ connection: Connection) async {
     releaseSlot()
     await close()

@@ -2,10 +2,10 @@ internal import PostgreSQL
 internal import ServiceLifecycle
 internal import Synchronization
 
-/// The service's database, and all of the service's sessions. At shutdown, the server severs the sessions that hang.
+/// The service's database and all sessions of the service. At shutdown, the server severs the sessions that hang.
 final class Database: Sendable {
   private struct Sessions {
-    /// All sessions that still exist.
+    /// The sessions that still exist.
     var all: [Weak] = []
     var isShutDown = false
   }
@@ -21,6 +21,7 @@ final class Database: Sendable {
     self.connectionString = connectionString
   }
 
+  /// Opens a session.
   /// - Parameter name: the application name that `pg_stat_activity` shows.
   /// - Throws: `PostgreSQLError`; `CancellationError` as soon as the task is cancelled.
   func connect(as name: String) async throws -> Connection {
@@ -34,7 +35,7 @@ final class Database: Sendable {
     return connection
   }
 
-  /// Runs `body` with a connection of its own.
+  /// Runs `body` with a new connection.
   func withConnection<R: Sendable>(
     as name: String, isolation: isolated (any Actor)? = #isolation,
     _ body: (Connection) async throws -> R
@@ -75,19 +76,20 @@ extension Connection {
   }
 }
 
-/// Severs the database sessions when a shutdown takes too long. Otherwise a database that does not answer could
+/// Severs the database sessions when a shutdown takes too long. Otherwise a database that does not respond could
 /// block the shutdown for ever.
 struct DatabaseShutdown: Service {
   let database: Database
 
-  /// How long cancelled statements may take to end. A statement that ends in this time has no later effect.
+  /// How long cancelled statements may take to end before their sessions are severed. PostgreSQL could still complete
+  /// the statement of a severed session later.
   private static let gracePeriod = Duration.seconds(1)
 
   func run() async throws {
     do {
       try await gracefulShutdown()
     } catch {
-      // Do not wait for this task: usually the process has ended before.
+      // Do not wait for this task: normally the process ends before it.
       Task { [database] in
         try await Task.sleep(for: Self.gracePeriod)
         database.sever()

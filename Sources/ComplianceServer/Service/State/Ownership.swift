@@ -5,11 +5,11 @@ internal import ServiceLifecycle
 /// Ensures that only one server works on a database. Two servers would process, expire and delete each other's jobs.
 /// See `OwnershipLocks`.
 actor Ownership {
-  /// How long to wait.
+  /// Limits on waiting.
   struct Timeouts: Sendable {
-    /// For the database's answer.
+    /// How long to wait for a response of the database.
     let database: Duration
-    /// For the sessions of an earlier server that this role may not terminate.
+    /// How long to wait for the sessions of an earlier server that this role may not terminate.
     let takeover: Duration
   }
 
@@ -18,13 +18,15 @@ actor Ownership {
   private let logger: Logger
   /// The session that holds the locks.
   private(set) var connection: Connection
-  /// A new number each time this server becomes the owner. Between two terms, another server may have been the owner.
+  /// The number of the current term. Each time this server becomes the owner, it gets a new number. Between two terms,
+  /// another server may have been the owner.
   private(set) var term: Int32
   private var isUnavailable = false
   /// The pool of this server's working sessions.
   private var pool: ConnectionPool?
-  /// The check that runs now, and the number of those that have ended.
+  /// The check that runs now.
   private var check: Task<Void, any Error>?
+  /// The number of checks that have ended.
   private var checks = 0
 
   /// How long the locks of a killed server may remain.
@@ -35,7 +37,8 @@ actor Ownership {
   private static let regainTimeout = Duration.seconds(1)
   private static let pause = Duration.milliseconds(100)
 
-  /// Without keepalives, PostgreSQL would keep the locks of a crashed machine for two hours. TCP only.
+  /// Settings for TCP connections. Without these keepalives, PostgreSQL would keep the locks of a crashed machine for
+  /// two hours.
   private static let keepaliveSettings: SQL = """
     SET tcp_keepalives_idle = '30s'; SET tcp_keepalives_interval = '10s'; SET tcp_keepalives_count = 3
     """
@@ -43,9 +46,10 @@ actor Ownership {
   /// The error for a session that must not be used.
   private static let lost = PostgreSQLError(
     code: .connectionFailed,
-    message: "this server does not own the database, or did not for some time")
+    message: "this server is not the owner of the database, or it was not the owner for some time")
 
-  /// - Throws: `StartError` if another server owns the database, or sessions of an earlier server are still active;
+  /// Becomes the owner of a database.
+  /// - Throws: `StartError` if another server owns the database or sessions of an earlier server are still active;
   ///   `PostgreSQLError`.
   init(of database: Database, timeouts: Timeouts, logger: Logger) async throws {
     (self.database, self.timeouts, self.logger) = (database, timeouts, logger)
@@ -56,7 +60,7 @@ actor Ownership {
     }
   }
 
-  // MARK: Begin of a term
+  // MARK: Beginning of a term
 
   /// Sessions of an earlier server still exist.
   private struct RemainingSessions: Error, CustomStringConvertible {
@@ -75,6 +79,7 @@ actor Ownership {
     }
   }
 
+  /// Begins a term: becomes the owner, and waits until no session of an earlier server is left.
   /// - Parameter previous: this server's previous term.
   private static func beginTerm(
     _ database: Database, after previous: Int32?, _ takeoverTimeout: Duration, _ logger: Logger
@@ -113,11 +118,11 @@ actor Ownership {
   private static func ownedByOther(by holder: OwnershipLocks.Holder) -> StartError {
     StartError(
       message: "another compliance-server uses this database (\(holder.description))",
-      remedy: "stop it, or start this one with another database")
+      remedy: "stop that server, or start this server with another database")
   }
 
-  /// Returns when no session of an earlier server can change the database. Terminates the sessions that do not end by
-  /// themselves: their server is no longer the owner.
+  /// Waits until no session of an earlier server can change the database. Terminates the sessions that do not end by
+  /// themselves, because their server is no longer the owner.
   private static func waitForOthers(
     _ connection: Connection, _ takeoverTimeout: Duration, _ logger: Logger
   ) async throws {
@@ -145,11 +150,12 @@ actor Ownership {
 
   // MARK: During a term
 
-  /// - Parameter pool: its connections are made by `workingSession`.
+  /// Sets the pool of working sessions.
+  /// - Parameter pool: a pool that opens its connections with `workingSession`.
   func use(_ pool: ConnectionPool) { self.pool = pool }
 
-  /// Opens a session that may change the database while this server is the owner. If the owner's session was lost, it
-  /// waits a moment for a new one: a request that comes right after an outage is answered.
+  /// Opens a session that may change the database while this server is the owner. If the owner's session was lost, this
+  /// waits a moment for a new one. So a request right after an outage does not fail.
   func workingSession() async throws -> Connection {
     if let session = try await joinedSession() { return session }
     try await regain()
@@ -157,10 +163,10 @@ actor Ownership {
     return session
   }
 
-  /// Has the ownership checked now, and waits for the end of the check, but not long.
+  /// Starts a check of the ownership and waits for its end, at most `regainTimeout`.
   private func regain() async throws {
     let before = checks
-    // A failure is reported by the periodic check.
+    // The periodic check reports a failure.
     Task { try? await keep() }
     let deadline = ContinuousClock.now + Self.regainTimeout
     while checks == before, ContinuousClock.now < deadline {
@@ -168,11 +174,13 @@ actor Ownership {
     }
   }
 
+  /// Opens a session that holds the fence.
   /// - Returns: nil if this server is not the owner.
   private func joinedSession() async throws -> Connection? {
     let session = try await database.connect(as: "compliance-server")
     do {
-      // Normally these statements take milliseconds. The timeout keeps a hanging one from blocking requests for ever.
+      // Normally the statements of requests take milliseconds. Without the timeout, a statement that hangs could block
+      // requests for ever.
       try await session.execute("SET statement_timeout = '30s'")
       if try await OwnershipLocks.join(session, term: term) { return session }
       await session.close()
@@ -183,8 +191,8 @@ actor Ownership {
     }
   }
 
-  /// Returns if this server has been the owner since it read `term`.
-  /// - Throws: `PostgreSQLError`.
+  /// Checks that this server has been the owner without a break since it read `term`.
+  /// - Throws: `PostgreSQLError` if it has not.
   func confirm(_ term: Int32) async throws {
     try await ping()
     guard term == self.term else { throw Self.lost }
@@ -194,15 +202,15 @@ actor Ownership {
     _ = try await connection.withLimit(timeouts.database) { try await $0.query("SELECT 1") }
   }
 
-  /// Checks that this server is still the owner. If the connection was lost, it becomes the owner again.
-  /// - Throws: `StartError` if another server has become the owner; this server then stops.
+  /// Checks that this server is still the owner. If the connection was lost, the server becomes the owner again.
+  /// - Throws: `StartError` if another server has become the owner. Then this server must stop.
   func keep() async throws {
     let check = self.check ?? Task { try await self.checkOwner() }
     self.check = check
     defer {
       if self.check == check { (self.check, checks) = (nil, checks + 1) }
     }
-    // When the server stops, a check of a database that does not answer has to end, too.
+    // When the server stops, a check must end even if the database does not respond.
     try await withTaskCancellationHandler {
       try await check.value
     } onCancel: {

@@ -3,18 +3,18 @@ internal import PostgreSQL
 /// The advisory locks that let only one server work on a database. PostgreSQL releases them when their sessions end,
 /// so a killed server leaves nothing to clean up.
 ///
-/// - `owner`: the server whose session holds this lock is the owner.
+/// - `owner`: the server with the session that holds this lock is the owner.
 /// - `term`: a random number that the owner's session also locks. The server's other sessions recognize the owner's
-///   session by it.
-/// - `fence`: each session that changes the database holds this lock shared, and then checks that the `term` is still
-///   locked. A new owner waits until it can lock the fence exclusively. Then no session of an earlier server is left,
-///   and later sessions of that server do not find their term.
+///   session by this lock.
+/// - `fence`: each session that changes the database locks the fence in shared mode, and then checks that the `term` is
+///   still locked. A new owner waits until it can lock the fence in exclusive mode. Then no session of an earlier
+///   server is left. A later session of that server fails the check, because its term is no longer locked.
 enum OwnershipLocks {
   private static let group: SQL = "pg_catalog.hashtext('compliance.server')"
   private static let owner: Int32 = 0
   private static let fence: Int32 = 1
 
-  /// A condition on `pg_locks`: locks of the group that are held in this database.
+  /// A condition on `pg_locks` that selects the held locks of the group in this database.
   private static let held: SQL = """
     locktype = 'advisory' AND granted AND objsubid = 2
       AND classid = (\(group)::bigint & 4294967295)::oid
@@ -27,7 +27,7 @@ enum OwnershipLocks {
       .onlyRow(as: Bool.self)
   }
 
-  /// Locks an unused term.
+  /// Locks an unused term and returns it.
   static func newTerm(_ session: Connection) async throws -> Int32 {
     while true {
       let term = Int32.random(in: (fence + 1)...Int32.max)
@@ -48,14 +48,14 @@ enum OwnershipLocks {
     ).onlyRow(as: Bool.self)
   }
 
-  /// Locks the fence shared.
-  /// - Returns: false if the server of this term is not the owner: the session must not be used.
+  /// Locks the fence in shared mode.
+  /// - Returns: false if the server of this term is not the owner. Then the session must not be used.
   static func join(_ session: Connection, term: Int32) async throws -> Bool {
     let shares = try await session.query(
       "SELECT pg_catalog.pg_try_advisory_lock_shared(\(group), \(literal: fence))"
     ).onlyRow(as: Bool.self)
     guard shares else { return false }
-    // Read all locks in one statement, because PostgreSQL does not release them at the same instant.
+    // All locks are read in one statement, because PostgreSQL does not release them at the same instant.
     return try await session.query(
       """
       SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE \(held) AND objid IN (\(literal: owner), \(literal: term))
@@ -73,7 +73,7 @@ enum OwnershipLocks {
     let description: String
   }
 
-  /// The owner's session, and whether it holds this term.
+  /// Returns the owner's session, and whether it holds this term.
   static func ownerHolder(
     _ session: Connection, term: Int32?
   ) async throws -> (holder: Holder, hasTerm: Bool)? {
@@ -92,7 +92,7 @@ enum OwnershipLocks {
   }
 
   private static func holders(_ session: Connection, of lock: Int32) async throws -> [Holder] {
-    // For other roles' sessions, PostgreSQL may show only the role.
+    // PostgreSQL may show only the role for sessions of other roles.
     try await session.query(
       """
       SELECT l.pid::bigint, 'PostgreSQL''s process ' || l.pid

@@ -11,7 +11,8 @@ struct Schema {
   ]
   private static let remedy = "run `compliance-server migrate up` on the same database"
 
-  /// - Throws: `StartError` if a table or one of the given migrations is missing.
+  /// Checks that all tables exist and all given migrations are applied.
+  /// - Throws: `StartError` if a table or a migration is missing.
   func requireMigrated(to migrations: MigrationSet?) async throws {
     let missing = try await session.query(
       """
@@ -20,7 +21,8 @@ struct Schema {
     ).rows(as: String.self)
     guard missing.isEmpty else {
       throw StartError(
-        message: "the database has no \(missing.joined(separator: ", "))", remedy: Self.remedy)
+        message: "tables are missing in the database: \(missing.joined(separator: ", "))",
+        remedy: Self.remedy)
     }
     guard let migrations else { return }
     let pending = try await Migrator(connection: session, set: migrations).status()
@@ -31,7 +33,7 @@ struct Schema {
     }
   }
 
-  /// The key that signs URLs. It is generated once for each database, so that URLs stay valid after a restart.
+  /// Returns the key that signs URLs. The key is generated once for each database, so URLs stay valid after a restart.
   func signingKey() async throws -> [UInt8] {
     var random = SystemRandomNumberGenerator()
     let candidate = (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &random) }

@@ -7,8 +7,8 @@ internal import _NIOFileSystem
 
 /// The files of jobs: submissions and results.
 ///
-/// Every file name begins with the job's ID. A file is valid only if the database names it. Any other file was left
-/// by an interrupted upload or a crash.
+/// Every file name begins with the job's ID. A file is valid only if the database contains its name. Any other file
+/// remained after an interrupted upload or a crash.
 final class Spool: Sendable {
   enum Kind: String, CaseIterable {
     case submission = "ids"
@@ -16,7 +16,7 @@ final class Spool: Sendable {
   }
 
   let directory: FilePath
-  /// Files that are being written, or are complete but not yet named in the database.
+  /// The names of files that are being written, or that are complete but not yet recorded in the database.
   private let openNames = Mutex<Set<String>>([])
 
   /// - Throws: `StartError` if the directory cannot be created or written.
@@ -32,7 +32,7 @@ final class Spool: Sendable {
     else {
       throw StartError(
         message: "cannot write to the spool directory \(directory)",
-        remedy: "name a directory that can be created or written, with --spool")
+        remedy: "set --spool to a directory that the server can create or write to")
     }
   }
 
@@ -41,11 +41,11 @@ final class Spool: Sendable {
   /// Stores an upload. All of it is on disk when this returns.
   ///
   /// - Parameters:
-  ///   - bytesExpected: the Content-Length, if there was one.
-  ///   - exchange: counts the received bytes. Its fault plan may let fewer bytes be stored.
+  ///   - bytesExpected: the Content-Length, if the request has one.
+  ///   - exchange: counts the received bytes. A fault plan may limit how many of them are stored.
   /// - Returns: the number of stored bytes.
-  /// - Throws: a 413 problem as soon as more than `bytesMax` bytes arrive; a 400 problem if the upload breaks off. In
-  ///   both cases the file is removed.
+  /// - Throws: a 413 problem as soon as more than `bytesMax` bytes arrive; a 400 problem if the upload ends too early.
+  ///   In both cases the file is removed.
   func storeUpload<Body: AsyncSequence>(
     _ bytes: Body, as name: String, bytesExpected: Int?, bytesMax: Int,
     exchange: Exchange
@@ -99,7 +99,7 @@ final class Spool: Sendable {
     try await synchronizeDirectory()
   }
 
-  /// Writes a result under a temporary name, then renames it. It is on disk when this returns.
+  /// Writes a result under a temporary name, then renames the file. The result is on disk when this returns.
   /// - Returns: the result's length in bytes.
   func writeResult(
     _ name: String, _ body: (inout BufferedWriter<WriteFileHandle>) async throws -> Void
@@ -126,7 +126,8 @@ final class Spool: Sendable {
   }
 
   /// Replaces a complete file.
-  /// - Parameter body: reads the first path, writes the second one to disk, and returns its length in bytes.
+  /// - Parameter body: reads the file at the first path, writes a file at the second path to disk, and returns the
+  ///   length of the new file in bytes.
   func rewrite(
     _ name: String, _ body: (FilePath, FilePath) throws -> Int64
   ) async throws -> Int64 {
@@ -152,10 +153,10 @@ final class Spool: Sendable {
   ///
   /// - Parameters:
   ///   - stored: the file's recorded length. Bytes after it are overwritten.
-  ///   - skipped: how many bytes at the beginning of the part are stored already.
+  ///   - skipped: how many bytes at the beginning of the part are already stored.
   ///   - bytesMax: the largest length of the part, including the skipped bytes.
   /// - Returns: the file's new length, and whether the whole part arrived.
-  /// - Throws: a 413 problem if the part has more than `bytesMax` bytes. The recorded length stays as it was.
+  /// - Throws: a 413 problem if the part has more than `bytesMax` bytes. The recorded length does not change.
   func storePart<Body: AsyncSequence>(
     _ bytes: Body, to name: String, after stored: Int64, skipping skipped: Int, bytesMax: Int,
     exchange: Exchange
@@ -193,7 +194,7 @@ final class Spool: Sendable {
     return outcome
   }
 
-  /// Cuts a file to this length.
+  /// Truncates a file to this length.
   func truncate(_ name: String, to bytes: Int64) async throws {
     try await FileSystem.shared.withFileHandle(
       forWritingAt: path(name), options: Self.ownFile
@@ -203,6 +204,7 @@ final class Spool: Sendable {
     }
   }
 
+  /// Returns the download of a job's result.
   /// - Throws: a 404 problem if the job has no result; a 500 problem if the file is missing.
   func download(
     of job: Job, entityTag: String, headers: HTTPFields
@@ -218,13 +220,13 @@ final class Spool: Sendable {
     return ResultDownload(path: path(name), bytes: bytes, entityTag: entityTag, headers: headers)
   }
 
-  /// With less free space than this, the spool is full.
+  /// The spool counts as full if less than this is free.
   private static let freeBytesMin: UInt64 = 1024 * 1024
 
-  /// Whether the directory can be written.
+  /// Checks whether the directory can be written.
   func condition() async -> Health.Status {
     let (statuses, status) = AsyncStream.makeStream(of: Health.Status.self)
-    // On a network disk these calls may never return. After cancellation, this function does not wait for them.
+    // On a network disk, these system calls may never return. If the task is cancelled, it does not wait for them.
     DispatchQueue.global().async { [directory] in
       status.yield(Self.condition(of: directory))
       status.finish()
@@ -249,24 +251,25 @@ final class Spool: Sendable {
 
   // MARK: Names
 
-  /// The files that no request is writing. If the database does not name one of them now, it never will.
+  /// Returns the files that no request is writing. The database will never refer to a file of this list if it does not
+  /// refer to the file now.
   func closedNames() throws -> [String] {
-    // The order matters. A file that is listed but no longer open is either named in the database already or never
-    // will be.
+    // The order matters: list the directory first, then read the open names. A file that is closed after it was listed
+    // is already recorded in the database, or it never will be.
     let names = try FileManager.default.contentsOfDirectory(atPath: directory.string)
     let open = openNames.withLock { $0 }
     return names.filter { name in !open.contains { name.hasPrefix($0) } }
   }
 
-  /// The job of a file; nil if the spool did not create the file.
+  /// Returns the job of a file; nil if the spool did not create the file.
   static func jobID(of name: String) -> Int64? {
     let endings = Kind.allCases.map { "." + $0.rawValue } + [".part"]
     guard endings.contains(where: name.hasSuffix) else { return nil }
     return name.split(separator: "-").first.flatMap { Int64($0) }
   }
 
-  /// Calls `body` with an unused file name. The sweeper does not remove the file until `body` returns, so `body` must
-  /// store the name in the database.
+  /// Calls `body` with an unused file name. `body` must record the name in the database, because the sweeper may remove
+  /// the file after `body` has returned.
   func withNewName<R>(
     of jobID: Int64, _ kind: Kind, _ body: (_ name: String) async throws -> R
   ) async throws -> R {
@@ -277,7 +280,7 @@ final class Spool: Sendable {
     return try await body(name)
   }
 
-  /// A new file's name is durable only after its directory is synchronized.
+  /// Synchronizes the directory. Before that, the name of a new file may be lost in a crash of the machine.
   private func synchronizeDirectory() async throws {
     try await FileSystem.shared.withDirectoryHandle(atPath: directory) {
       try await $0.synchronize()

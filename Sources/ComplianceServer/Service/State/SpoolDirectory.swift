@@ -3,10 +3,10 @@ internal import PostgreSQL
 internal import SystemPackage
 
 extension Ownership {
-  /// The spool directory of this database.
+  /// Returns the spool directory of this database, and marks it as such.
   ///
   /// - Parameters:
-  ///   - directory: from `--spool`; nil uses a directory below `state` that is named after this database.
+  ///   - directory: from `--spool`; nil means a directory in `state` that is named after this database.
   ///   - state: the directory for the state of servers.
   /// - Throws: `StartError` if the directory belongs to another database, or if the job files are in another one.
   func spoolDirectory(_ directory: FilePath?, in state: FilePath) async throws -> FilePath {
@@ -23,16 +23,16 @@ extension Ownership {
       throw StartError(
         message: "the spool directory \(path) belongs to another database",
         remedy:
-          "name another directory with --spool; or remove this one, if that database no longer exists"
+          "set --spool to another directory, or remove this directory if that database no longer exists"
       )
     }
-    if found == nil, try await hasBytes(), known != nil || directory == nil {
+    if found == nil, try await hasNeededFiles(), known != nil || directory == nil {
       let other = known.map { "; they were in \($0.1)" } ?? ", and their directory is not recorded"
       throw StartError(
         message: "the files of this database's jobs are not in \(path)\(other)",
         remedy: known == nil
-          ? "name their directory with --spool"
-          : "name that directory with --spool, or restore it")
+          ? "set --spool to the directory with the files"
+          : "set --spool to that directory, or restore it")
     }
     _ = try Spool(directory: path)
     if found == nil {
@@ -40,7 +40,7 @@ extension Ownership {
       else {
         throw StartError(
           message: "cannot write to the spool directory \(path)",
-          remedy: "name a directory that can be created or written, with --spool")
+          remedy: "set --spool to a directory that the server can create or write to")
       }
     }
     try await connection.execute(
@@ -52,7 +52,7 @@ extension Ownership {
   }
 
   /// Whether a job has files that are still needed.
-  private func hasBytes() async throws -> Bool {
+  private func hasNeededFiles() async throws -> Bool {
     try await connection.query(
       """
       SELECT EXISTS (SELECT FROM compliance.jobs

@@ -2,7 +2,7 @@ internal import SystemPackage
 internal import _NIOFileSystem
 
 extension Error {
-  /// The disk is full, or a quota or file size limit is reached.
+  /// Whether the disk is full, or a quota or file size limit is reached.
   var isStorageFull: Bool {
     let errno: Errno? =
       switch self {

@@ -1,8 +1,8 @@
 internal import Logging
 internal import ServiceLifecycle
 
-/// Periodic work: expires unused jobs, removes files that are no longer needed, and wakes the processor for jobs
-/// that it could not process before.
+/// The periodic work of the service: expires unused jobs, removes files that are no longer needed, and wakes the
+/// processor for jobs that it could not process before.
 struct Sweeper: Service {
   let ownership: Ownership
   let store: JobStore
@@ -12,7 +12,7 @@ struct Sweeper: Service {
   let interval: Duration
   let logger: Logger
 
-  /// Sweeps at the start, because an earlier server may have left files, and then at every interval.
+  /// Sweeps once at the start, because files of an earlier server may remain, and then after each interval.
   func run() async throws {
     await cancelWhenGracefulShutdown {
       repeat {
@@ -21,7 +21,9 @@ struct Sweeper: Service {
         } catch is CancellationError {
           return
         } catch {
-          logger.warning("cannot sweep", metadata: ["error": "\(error)"])
+          logger.warning(
+            "cannot sweep: unused jobs and files remain until the next sweep",
+            metadata: ["error": "\(error)"])
         }
         try? await Task.sleep(for: interval)
       } while !Task.isCancelled
@@ -35,10 +37,11 @@ struct Sweeper: Service {
     processor.wake()
   }
 
-  /// A file whose job is unknown to this database may belong to another database's server: it stays.
+  /// Removes the files of jobs that no longer need them. A file of a job that is not in this database stays, because it
+  /// may belong to the server of another database.
   ///
-  /// This server would take the open files of another server for unused ones. So it removes a file only if it has been
-  /// the owner of the database since before it listed the files.
+  /// If another server becomes the owner, its open files look unused to this server. So this server removes a file only
+  /// if it has been the owner of the database since before it listed the files.
   private func removeUnusedFiles() async throws {
     let term = await ownership.term
     let names = try spool.closedNames()

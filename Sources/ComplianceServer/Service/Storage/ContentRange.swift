@@ -1,10 +1,11 @@
-/// The `Content-Range` of a resumable upload's PUT.
+/// The `Content-Range` of a PUT in a resumable upload.
 enum ContentRange: Equatable {
   /// `bytes 0-524287/1048576`. The total may be unknown (`*`), and so may the end (`0-*`).
   case part(first: Int, last: Int?, total: Int?)
   /// `bytes */1048576` or `bytes */*`: asks how many bytes are stored.
   case query(total: Int?)
 
+  /// Parses the value of the header.
   /// - Returns: nil if the text has none of these forms.
   init?(_ text: String) {
     guard text.hasPrefix("bytes ") else { return nil }

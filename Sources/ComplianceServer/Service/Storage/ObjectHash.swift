@@ -39,16 +39,17 @@ struct ObjectHash: Equatable {
 
   var text: String { parts.joined(separator: ",") }
 
-  /// One header field each.
+  /// The values of the `x-goog-hash` header fields.
   var parts: [String] { ["crc32c=\(crc32c)"] + (md5.map { ["md5=\($0)"] } ?? []) }
 
-  /// In quotes. Google uses the MD5 in hexadecimal, and another value for a composite.
+  /// The entity tag, in quotes. Google uses the MD5 in hexadecimal, and another value for a composite.
   var entityTag: String {
     guard let md5 else { return "\"\(crc32c)\"" }
     return "\"\((Data(base64Encoded: md5).map(Array.init) ?? []).hexString)\""
   }
 
-  /// Whether the hashes that a client sent with its upload are right. A hash that it did not send counts as right.
+  /// Whether the hashes that a client sent with its upload are correct. A hash that the client did not send counts as
+  /// correct.
   func agrees(withClaim claim: String) -> Bool {
     claim.split(separator: ",").allSatisfy { part in
       let part = part.drop { $0 == " " }

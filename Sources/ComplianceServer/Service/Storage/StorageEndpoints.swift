@@ -21,7 +21,7 @@ struct StorageEndpoints: Sendable {
 
   func upload(_ request: Request, _ id: Int64, _ exchange: Exchange) async throws -> Response {
     try urls.require(request, as: .put)
-    // A part must not count as the whole (RFC 9110, section 14.5).
+    // Without this check, a part would be stored as the whole upload (RFC 9110, section 14.5).
     guard request.headers[.contentRange] == nil else {
       throw StorageProblem(.invalidArgument, "Send parts to the URL of an upload session.")
     }
@@ -47,12 +47,13 @@ struct StorageEndpoints: Sendable {
         return Self.stored(hash, bytes: bytes)
       }
       await spool.remove(name)
-      return try await answerToRepeated(id, hash, bytes: bytes)
+      return try await responseToRepeated(id, hash, bytes: bytes)
     }
   }
 
-  /// The client may repeat an upload because the first answer was lost. The same bytes get the same answer.
-  private func answerToRepeated(
+  /// Returns the response to a repeated upload. The client may repeat an upload because the first response was lost.
+  /// The same bytes get the same response.
+  private func responseToRepeated(
     _ id: Int64, _ hash: ObjectHash, bytes: Int64
   ) async throws -> Response {
     let job = try await store.storedJob(id)
@@ -121,7 +122,7 @@ struct StorageEndpoints: Sendable {
       range = .part(first: 0, last: nil, total: nil)
     }
     if case .part = range, !request.announcesBody { throw Self.withoutBody }
-    // A query does not lock the session, so it does not block an upload of a part.
+    // A query does not lock the session, so it does not block the upload of a part.
     if case .query(let total) = range {
       guard !sessions.isReceiving(session) else { throw Self.anotherPart }
       let upload = try await openSession(session, of: id, alsoComplete: true)
@@ -142,7 +143,7 @@ struct StorageEndpoints: Sendable {
       let upload = try await openSession(session, of: id, alsoComplete: false)
       try await sessions.cancelled(session)
       await spool.remove(upload.file)
-      // Google Cloud Storage answers a successful cancel with 499.
+      // Google Cloud Storage returns 499 for a successful cancel.
       return Response(status: .init(code: 499, reasonPhrase: "Client Closed Request"))
     }
   }
@@ -178,7 +179,7 @@ struct StorageEndpoints: Sendable {
       if isLast {
         return try await complete(upload, session, bytes: exchange.stored(received))
       }
-      // Of a part that is not the last, only whole units are kept.
+      // If the part is not the last one, only its whole units are kept.
       let kept = max(stored, received - received % Int64(Self.partUnitBytes))
       try await sessions.stored(kept, in: session)
       return Self.incomplete(kept)
@@ -190,14 +191,14 @@ struct StorageEndpoints: Sendable {
   ) async throws -> Response {
     try await spool.truncate(upload.file, to: bytes)
     let hash = try ObjectHash(of: spool.path(upload.file))
-    // Before the job's update: after a crash at any point, the session's length is right.
+    // The session is updated before the job. So the session's length is correct after a crash at any point.
     try await sessions.stored(bytes, in: session)
     guard
       try await store.beginProcessing(upload.jobID, submission: upload.file, hash: hash) != nil
     else {
       throw StorageProblem(.accessDenied, "The job no longer waits for its submission.")
     }
-    // After a crash here, the job has its submission, and `openSession` completes the session.
+    // If the server crashes here, the job has its submission, and `openSession` completes the session later.
     try await sessions.completed(session)
     processor.wake()
     return Self.stored(hash, bytes: bytes)
@@ -216,6 +217,7 @@ struct StorageEndpoints: Sendable {
       headers: stored > 0 ? [.range: "bytes=0-\(stored - 1)"] : [:])
   }
 
+  /// Returns a session that can still be used.
   /// - Throws: 404 for an unknown session; 410 for a session that has ended.
   private func openSession(
     _ session: String, of id: Int64, alsoComplete: Bool

@@ -3,9 +3,9 @@ internal import Hummingbird
 internal import NIOCore
 internal import PostgreSQL
 
-/// An error answer of the storage host, in XML like Google Cloud Storage's.
+/// An error response of the storage host, in the XML format of Google Cloud Storage.
 ///
-/// Source: its documentation, "HTTP status and error codes for XML".
+/// Source: Google Cloud Storage's documentation, "HTTP status and error codes for XML".
 struct StorageProblem: Error {
   enum Code: String {
     case accessDenied = "AccessDenied"
@@ -71,7 +71,7 @@ struct StorageProblem: Error {
   }
 }
 
-/// Turns every error on the storage host into an XML answer.
+/// Converts every error on the storage host to an XML response.
 struct StorageProblemMiddleware: RouterMiddleware {
   typealias Context = ServiceContext
 
@@ -90,7 +90,7 @@ struct StorageProblemMiddleware: RouterMiddleware {
     } catch {
       response = problem(for: error, of: request).response
     }
-    // An answer to HEAD has no body, as on the API's host.
+    // A response to HEAD has no body, as on the API's host.
     return request.method == .head ? response.createHeadResponse() : response
   }
 

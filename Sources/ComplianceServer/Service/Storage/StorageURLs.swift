@@ -3,8 +3,8 @@ internal import Foundation
 internal import HTTPTypes
 internal import Hummingbird
 
-/// The URLs of the gcs profile, with Google's V4 signatures over method, path, query and headers. The URL is the
-/// only credential.
+/// The URLs of the gcs profile. Google's V4 signature covers the method, the path, the query and the headers. The URL
+/// is the only credential.
 ///
 /// Source: Google Cloud Storage's documentation, "V4 signing process" and "Canonical requests".
 struct StorageURLs: Sendable {
@@ -25,7 +25,8 @@ struct StorageURLs: Sendable {
   private static let region = "auto"
   static let bucket = "compliance"
 
-  /// - Parameter baseURL: called for each URL, because an ephemeral port is known only after the server listens.
+  /// - Parameter baseURL: called for each URL, because a port that the system chooses is known only after the server
+  ///   listens.
   init(key: [UInt8], baseURL: @escaping @Sendable () -> String) {
     secret = Array("GOOG4\(key.hexString)".utf8)
     self.baseURL = baseURL
@@ -41,7 +42,7 @@ struct StorageURLs: Sendable {
   func url(to operation: SignedURLs.Operation, of job: Job) -> String {
     let base = baseURL()
     let path = Self.path(operation, of: job.id)
-    // Without the public URL's path, which a proxy removes.
+    // The signature does not cover the public URL's path, because a proxy removes that path.
     var headers = ["host": String(PublicURL.authority(of: base))]
     if operation == .upload {
       headers["content-type"] = "text/plain"
@@ -96,8 +97,8 @@ struct StorageURLs: Sendable {
     else {
       throw StorageProblem(
         .signatureDoesNotMatch,
-        "The signature does not match this request. The method, path, query and the headers \(signed) "
-          + "must be those that were signed.")
+        "The signature does not match this request. The method, the path, the query and the headers \(signed) "
+          + "must be the same as in the signed URL.")
     }
     guard let began = Self.time(date), Date.now < began.addingTimeInterval(Double(lifetime)) else {
       throw StorageProblem(.expiredToken, "The signed URL has expired.")
@@ -131,7 +132,7 @@ struct StorageURLs: Sendable {
     parameters.map { "\(escaped($0.0))=\(escaped($0.1))" }.sorted().joined(separator: "&")
   }
 
-  /// Percent-encodes all but RFC 3986's unreserved characters.
+  /// Percent-encodes all characters except RFC 3986's unreserved characters.
   private static func escaped(_ text: String) -> String {
     var result = ""
     for byte in text.utf8 {
@@ -147,7 +148,7 @@ struct StorageURLs: Sendable {
   }
 
   private static func value(of name: Substring, in request: Request) -> String? {
-    // HTTPTypes keeps the host apart from the other headers.
+    // HTTPTypes does not keep the host among the other headers.
     if name == "host" { return request.head.authority }
     return HTTPField.Name(String(name)).flatMap { request.headers[$0] }?
       .trimmingCharacters(in: .whitespaces)
@@ -155,7 +156,7 @@ struct StorageURLs: Sendable {
 
   // MARK: Times
 
-  /// `20210811T194255Z` from `2021-08-11T19:42:55.000Z`.
+  /// Converts `2021-08-11T19:42:55.000Z` to `20210811T194255Z`.
   private static func basicDate(_ text: String) -> String {
     text.prefix(19).filter { $0 != "-" && $0 != ":" } + "Z"
   }
@@ -176,7 +177,7 @@ struct StorageURLs: Sendable {
     return try? Date(iso + "Z", strategy: .iso8601)
   }
 
-  /// - Parameters: times such as `2021-08-11T19:42:55.000Z`.
+  /// Returns the seconds between two times such as `2021-08-11T19:42:55.000Z`.
   private static func seconds(from first: String, to second: String) -> Int {
     let style = Date.ISO8601FormatStyle(includingFractionalSeconds: true)
     guard let first = try? style.parse(first), let second = try? style.parse(second) else {

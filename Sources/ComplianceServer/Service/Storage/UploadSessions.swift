@@ -34,15 +34,16 @@ final class UploadSessions: Sendable {
 
   func isReceiving(_ id: String) -> Bool { receiving.withLock { $0.contains(id) } }
 
-  /// - Returns: nil if the session is receiving another part.
+  /// Runs `body` while the session receives no other part.
+  /// - Returns: nil if the session is already receiving a part.
   func withExclusiveUse<R>(of id: String, _ body: () async throws -> R) async throws -> R? {
     guard receiving.withLock({ $0.insert(id).inserted }) else { return nil }
     defer { receiving.withLock { _ = $0.remove(id) } }
     return try await body()
   }
 
-  /// Marks the sessions that are receiving a part as used. Otherwise a part that takes long could let its session
-  /// count as abandoned.
+  /// Marks the sessions that are receiving a part as used. Otherwise a session could count as abandoned while it
+  /// receives a part that takes long.
   func keepInUse() async throws {
     let ids = receiving.withLock { $0 }.map { SHA256.hash($0).hexString }
     guard !ids.isEmpty else { return }
@@ -55,6 +56,7 @@ final class UploadSessions: Sendable {
     }
   }
 
+  /// Begins a session.
   /// - Returns: the session's ID.
   func begin(_ jobID: Int64, file: String) async throws -> String {
     var generator = SystemRandomNumberGenerator()
@@ -70,6 +72,7 @@ final class UploadSessions: Sendable {
     return id
   }
 
+  /// Reads a session.
   /// - Returns: nil for an unknown ID, or if the job no longer exists.
   func session(_ id: String, of jobID: Int64) async throws -> UploadSession? {
     try await pool.withConnection {
@@ -99,7 +102,7 @@ final class UploadSessions: Sendable {
     try await change(id, "cancelled_at = clock_timestamp()")
   }
 
-  /// The files of sessions that may still continue.
+  /// Returns the files of sessions that may still continue.
   func openFiles() async throws -> Set<String> {
     Set(
       try await pool.withConnection {
