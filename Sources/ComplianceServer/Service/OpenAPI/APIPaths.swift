@@ -41,7 +41,7 @@ extension ServiceDescription {
     #"""
     {
       "operationId": "createJob", "tags": ["jobs"], "security": [{"app": []}],
-      "summary": "Creates a job, which waits for its upload.",
+      "summary": "Creates a job. The job waits for its upload.",
       "parameters": [{"$ref": "#/components/parameters/fields"}],
       "requestBody": {
         "required": true,
@@ -126,7 +126,7 @@ extension ServiceDescription {
     let successes = [
       #""200": {"description": "The result, one JSON object on each line.", \#(headers(isAuthenticated: true, always)), \#(bytes)}"#,
       #""206": {"description": "A range of the result.", \#(headers(isAuthenticated: true, always + [part])), \#(bytes)}"#,
-      #""304": {"description": "The client has the current version already.", \#(headers(isAuthenticated: true, always))}"#,
+      #""304": {"description": "The client already has the current version.", \#(headers(isAuthenticated: true, always))}"#,
       #""416": {"description": "The result has no such range.", \#(headers(isAuthenticated: true, always + [part]))}"#,
     ]
     return #"""
@@ -150,7 +150,7 @@ extension ServiceDescription {
       """#
   }
 
-  // MARK: Answers
+  // MARK: Responses
 
   private func job(links: String = "") -> String { success("JobAnswer", "The job.", links) }
 

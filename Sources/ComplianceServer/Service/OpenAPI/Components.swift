@@ -46,7 +46,7 @@ extension ServiceDescription {
     """#
   }
 
-  // MARK: Answers
+  // MARK: Responses
 
   private static let headers = #"""
     "api-version": {"required": true, "schema": {"type": "string"}},
@@ -156,7 +156,7 @@ extension ServiceDescription {
     },
     "Problem": {
       "type": "object", "required": ["type", "title", "detail", "status"], "additionalProperties": false,
-      "description": "What was refused, and why (RFC 7807).",
+      "description": "The reason why the request was refused (RFC 7807).",
       "properties": {
         "type": {"type": "string"}, "title": {"type": "string"}, "detail": {"type": "string"},
         "status": {"type": "integer"},
@@ -199,7 +199,7 @@ extension ServiceDescription {
 }
 
 extension Problem.Kind {
-  /// Whether only an authenticated App can get this answer.
+  /// Whether only an authenticated App can get this response.
   fileprivate var isAuthenticated: Bool {
     switch self {
     case .notAuthorizedForResource, .resourceNotFound, .conflict, .payloadTooLarge,

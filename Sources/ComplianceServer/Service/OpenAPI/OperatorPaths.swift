@@ -56,8 +56,8 @@ extension OperatorPages.Page {
     case .status: "Shows jobs and requests, for a browser."
     case .health:
       "Returns the state of the database and the spool. The status is 200 if both are ok."
-    case .live: "Answers 200 while the process runs."
-    case .ready: "Answers 200 if the server can serve requests now."
+    case .live: "Returns 200 while the process runs."
+    case .ready: "Returns 200 if the server can serve requests now."
     case .metrics: "Returns metrics in Prometheus' text format."
     case .faults: "Returns the faults of the fault plan, and which of them were served."
     }

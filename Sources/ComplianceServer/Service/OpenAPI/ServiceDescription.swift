@@ -5,8 +5,8 @@ internal import NIOCore
 
 /// The OpenAPI 3.1 description of this server, for tools that test it, mock it or generate clients.
 ///
-/// It depends on the configuration. For example, a server without a rate limit does not promise the rate limit
-/// headers. It does not describe injected faults.
+/// The description depends on the configuration. For example, it contains no rate limit headers for a server without a
+/// rate limit. It does not contain injected faults.
 struct ServiceDescription: Sendable {
   /// The settings that the description depends on.
   struct Options: Sendable {
@@ -16,7 +16,7 @@ struct ServiceDescription: Sendable {
     let storageUploadBytesMax: Int
     /// Whether the operator's pages require the admin token.
     let operatorsNeedToken: Bool
-    /// Called for each answer, because an ephemeral port is known only after the server listens.
+    /// Called for each response, because a port that the system chooses is known only after the server listens.
     let baseURL: @Sendable () -> String
     /// Nil if the server has no storage host.
     let storageURL: (@Sendable () -> String)?
@@ -62,6 +62,7 @@ struct ServiceDescription: Sendable {
     .invalidRequest, .requestTimeout, .headerFieldsTooLarge, .internalError, .serviceUnavailable,
   ]
 
+  /// Returns the `responses` member of an operation.
   /// - Parameter refusals: further problems, in addition to `commonProblems`.
   func responses(_ successes: [String], _ refusals: [Problem.Kind]) -> String {
     // A status with a special body is already in `successes`.
@@ -74,8 +75,8 @@ struct ServiceDescription: Sendable {
     return "{\((successes + references).joined(separator: ", "))}"
   }
 
-  /// The `headers` member: `api-version`, and the rate limit headers for an authenticated App.
-  /// - Parameter isAuthenticated: only an authenticated App can get this answer.
+  /// Returns the `headers` member: `api-version`, and the rate limit headers for an authenticated App.
+  /// - Parameter isAuthenticated: whether only an authenticated App can get this response.
   func headers(isAuthenticated: Bool, _ others: [String] = []) -> String {
     var names = [Self.header("api-version")]
     if options.hasRateLimit, isAuthenticated { names += Self.rateHeaders.map(Self.header) }
@@ -84,14 +85,14 @@ struct ServiceDescription: Sendable {
 
   static let rateHeaders = ["x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset"]
 
-  /// A reference to a component, such as `schemas/Job`.
+  /// Returns a member that refers to a component, such as `schemas/Job`.
   static func member(_ name: String, _ component: String) -> String {
     ##""\##(name)": {"$ref": "#/components/\##(component)"}"##
   }
 
   static func header(_ name: String) -> String { member(name, "headers/\(name)") }
 
-  /// A string in JSON.
+  /// Returns the text as a JSON string.
   static func quoted(_ text: String) -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = .withoutEscapingSlashes

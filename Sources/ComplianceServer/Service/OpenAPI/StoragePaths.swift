@@ -20,7 +20,7 @@ extension ServiceDescription {
     ]
   }
 
-  /// The URL is the credential. A request with a changed URL is refused.
+  /// The parameters of a signed URL. The URL is the credential, so a request with a changed URL is refused.
   private static let signed = #"""
     {"$ref": "#/components/parameters/id"},
     {"name": "X-Goog-Algorithm", "in": "query", "schema": {"type": "string"}},
@@ -43,7 +43,7 @@ extension ServiceDescription {
     {
       "operationId": "uploadObject", "tags": ["bytes"], "security": [],
       "summary": "Uploads a job's IDs, in one piece or the next part.",
-      "description": "In one piece: with the signed Content-Type, text/plain. In parts: to an upload session, with Content-Range; the length of each part except the last is a multiple of 256 KiB; an empty request with bytes */TOTAL asks how many bytes are stored. At most \#(options.storageUploadBytesMax) bytes.",
+      "description": "In one piece: with the signed Content-Type, text/plain. In parts: to an upload session, with Content-Range. The length of each part except the last is a multiple of 256 KiB. An empty request with bytes */TOTAL asks how many bytes are stored. At most \#(options.storageUploadBytesMax) bytes.",
       "parameters": [
         \#(Self.session),
         {
@@ -58,7 +58,7 @@ extension ServiceDescription {
       "responses": {
         "200": {"description": "The whole upload is stored.", \#(Self.objectHeaders)},
         "308": {
-          "description": "The upload is incomplete. Continue with the byte after Range; without Range, with the first byte.",
+          "description": "The upload is incomplete. Continue with the byte after Range. Without Range, start with the first byte.",
           "headers": {"range": {"schema": {"type": "string"}}}
         },
         \#(Self.refusals([400, 403, 404, 408, 410, 411]))
@@ -77,7 +77,7 @@ extension ServiceDescription {
       ],
       "responses": {
         "201": {
-          "description": "Started. Send the parts to the URL in Location.",
+          "description": "The upload is started. Send the parts to the URL in Location.",
           "headers": {"location": {"required": true, "schema": {"type": "string"}}}
         },
         \#(Self.refusals([400, 403, 404]))
@@ -93,7 +93,7 @@ extension ServiceDescription {
       "summary": "Cancels a resumable upload.",
       "parameters": [\#(Self.session)],
       "responses": {
-        "499": {"description": "Cancelled. Google Cloud Storage uses this status."},
+        "499": {"description": "The upload is cancelled. Google Cloud Storage uses this status."},
         \#(Self.refusals([400, 403, 404, 410]))
       }
     }
@@ -112,7 +112,7 @@ extension ServiceDescription {
         "responses": {
           "200": {"description": "The result, one JSON object on each line.", \#(Self.objectHeaders), \#(bytes)},
           "206": {"description": "A range of the result.", \#(Self.objectHeaders), \#(bytes)},
-          "304": {"description": "The client has the current version already."},
+          "304": {"description": "The client already has the current version."},
           "416": {"description": "The result has no such range."},
           \#(Self.refusals([400, 403, 404]))
         }
@@ -123,12 +123,12 @@ extension ServiceDescription {
   private static let objectHeaders = #"""
     "headers": {
       "etag": {"required": true, "schema": {"type": "string"}},
-      "x-goog-hash": {"required": true, "description": "crc32c, and md5 unless the object is a composite, in one header field each.", "schema": {"type": "string"}},
+      "x-goog-hash": {"required": true, "description": "Two header fields: crc32c and md5. A composite object has no md5.", "schema": {"type": "string"}},
       "x-goog-stored-content-length": {"required": true, "schema": {"type": "string"}}
     }
     """#
 
-  /// The given statuses, and those that every request can get.
+  /// Returns the responses for the given statuses, and for the statuses that every request can get.
   private static func refusals(_ statuses: [Int]) -> String {
     (statuses + [405, 431, 500, 503]).map { member("\($0)", "responses/storage-refusal") }
       .joined(separator: ", ")

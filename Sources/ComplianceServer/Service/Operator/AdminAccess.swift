@@ -6,8 +6,8 @@ internal import Hummingbird
 /// Decides who may see the operator's pages. With an admin token, every request needs the token. Without a token,
 /// only requests from this machine to a loopback host are allowed.
 ///
-/// The host name is checked because of DNS rebinding: a foreign web page can let its own name resolve to 127.0.0.1,
-/// and so make a local browser read these pages. But it cannot change the `Host` that the browser sends.
+/// The host name is checked because of DNS rebinding. A foreign web page can change its DNS name to 127.0.0.1 and then
+/// read these pages through a local browser. But it cannot change the `Host` that the browser sends.
 struct AdminAccess: Sendable {
   private let fingerprint: [UInt8]?
   /// Whether only this machine can reach the server, without a proxy.
@@ -27,7 +27,7 @@ struct AdminAccess: Sendable {
           kind: .notFound,
           detail:
             "Without an admin token, this page is available only at http://127.0.0.1 on the server's "
-            + "machine. Start the server with an admin token to see it from elsewhere.")
+            + "machine. Start the server with an admin token to open the page from other machines.")
       }
       return
     }
@@ -40,7 +40,7 @@ struct AdminAccess: Sendable {
     }
   }
 
-  /// A request with one of these came through a proxy, so it may come from another machine.
+  /// Headers that proxies add. A request with one of them may come from another machine.
   private static let proxyHeaders: Set = [
     "forwarded", "via", "x-real-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip",
   ]

@@ -7,11 +7,11 @@ internal import Synchronization
 struct Health: Sendable, Encodable {
   enum Status: String, Sendable, Encodable {
     case ok
-    /// Not reachable, or not writable.
+    /// It is not reachable, or not writable.
     case away
     /// The spool's disk is full.
     case full
-    /// No answer in time.
+    /// It did not respond in time.
     case slow
   }
 
@@ -40,13 +40,14 @@ struct Health: Sendable, Encodable {
   }
 }
 
-/// Checks the database and the spool. It answers in time even if they do not.
+/// Checks the database and the spool. A check ends in time even if the database or the spool hangs.
 struct HealthChecks: Service {
   private let database: SharedCheck
   private let spool: SharedCheck
   private let timeout: Duration
 
-  /// A check that takes longer ends, and its connection is severed. The next check uses another connection.
+  /// The time limit for the check of the database. After this time the connection is severed, and the next check uses
+  /// another connection.
   private static let databaseLimit = Duration.seconds(3)
 
   init(pool: ConnectionPool, spool: Spool, timeout: Duration) {
@@ -55,7 +56,7 @@ struct HealthChecks: Service {
     database = SharedCheck {
       let began = ContinuousClock.now
       do {
-        // Uses the pool of the endpoints, because a failure of the pool is a failure of the service.
+        // The check uses the pool of the endpoints, because a failure of the pool is a failure of the service.
         _ = try await pool.withConnection(within: limit) { try await $0.query("SELECT 1") }
         return .ok
       } catch {
@@ -81,12 +82,12 @@ struct HealthChecks: Service {
   }
 }
 
-/// One check. Concurrent callers share one run of it.
+/// One check. Concurrent callers share one run of the check.
 private final class SharedCheck: Sendable {
   private let check: @Sendable () async -> Health.Status
   private let waiting = Mutex(Waiting())
-  private let asked: AsyncStream<Void>
-  private let ask: AsyncStream<Void>.Continuation
+  private let requests: AsyncStream<Void>
+  private let request: AsyncStream<Void>.Continuation
 
   private struct Waiting {
     var last = 0
@@ -95,11 +96,11 @@ private final class SharedCheck: Sendable {
 
   init(_ check: @escaping @Sendable () async -> Health.Status) {
     self.check = check
-    (asked, ask) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    (requests, request) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
   }
 
   func run() async {
-    for await _ in asked {
+    for await _ in requests {
       // A caller that arrives during this run waits for the next run.
       let numbers = waiting.withLock { Set($0.continuations.keys) }
       guard !numbers.isEmpty else { continue }
@@ -113,7 +114,8 @@ private final class SharedCheck: Sendable {
     }
   }
 
-  /// - Returns: nil if the check takes longer than `timeout`.
+  /// Waits for the next run of the check.
+  /// - Returns: nil if that takes longer than `timeout`.
   func status(within timeout: Duration) async -> Health.Status? {
     let (statuses, status) = AsyncStream.makeStream(of: Health.Status.self)
     let number = waiting.withLock { waiting in
@@ -122,7 +124,7 @@ private final class SharedCheck: Sendable {
       return waiting.last
     }
     defer { waiting.withLock { _ = $0.continuations.removeValue(forKey: number) } }
-    ask.yield()
+    request.yield()
     return await withTaskGroup(of: Health.Status?.self) { group in
       group.addTask {
         for await status in statuses { return status }

@@ -10,14 +10,14 @@ final class Metrics: Sendable {
   struct Snapshot: Sendable {
     var requests: [Served: Int] = [:]
     var secondsSums: [Endpoint: Double] = [:]
-    /// How many requests took no longer than each of `Metrics.secondsBounds`, cumulatively.
+    /// For each of `Metrics.secondsBounds`, the number of requests that took at most that long.
     var secondsBuckets: [Endpoint: [Int]] = [:]
     var bytesReceived: [Endpoint: Int] = [:]
     var bytesSent: [Endpoint: Int] = [:]
     var faults: [String: Int] = [:]
     var requestsInFlight = 0
     var connections = 0
-    /// Connections that the server refused, by reason.
+    /// The number of connections that the server refused, by reason.
     var refused: [String: Int] = [:]
     var jobsProcessed = 0
     var processingSeconds = 0.0
@@ -45,7 +45,8 @@ final class Metrics: Sendable {
     counts.withLock { $0.refused[refusal.rawValue, default: 0] += 1 }
   }
 
-  /// - Parameter status: 0 if a fault suppressed the answer; 499 if the client disconnected before the answer.
+  /// Counts a request.
+  /// - Parameter status: 0 if a fault suppressed the response; 499 if the client disconnected before the response.
   func requestEnded(_ facts: Exchange.Facts, status: Int, seconds: Double) {
     counts.withLock { counts in
       counts.requestsInFlight -= 1
@@ -71,20 +72,20 @@ final class Metrics: Sendable {
     }
   }
 
-  /// Prometheus' text format, version 0.0.4.
+  /// Returns the metrics in Prometheus' text format, version 0.0.4.
   func text(jobs: [JobStore.Count]) -> String {
     let counts = snapshot
     var page = PrometheusText()
     page.family(
       "compliance_requests_total", "counter",
-      "Requests by endpoint and status; 0: no answer sent; 499: the client disconnected")
+      "Requests by endpoint and status; 0: no response sent; 499: the client disconnected")
     for (served, count) in counts.requests.sorted(by: { $0.key.order < $1.key.order }) {
       page.sample(
         ["endpoint": served.endpoint.rawValue, "status": "\(served.status)"], Double(count))
     }
     page.family(
       "compliance_request_seconds", "histogram",
-      "Time from a request's head to the end of the answer")
+      "Time from a request's head to the end of the response")
     for endpoint in Endpoint.allCases {
       guard let buckets = counts.secondsBuckets[endpoint] else { continue }
       let total = counts.requests.reduce(0) { $0 + ($1.key.endpoint == endpoint ? $1.value : 0) }
@@ -96,7 +97,7 @@ final class Metrics: Sendable {
     page.samples(of: counts.bytesReceived)
     page.family("compliance_sent_bytes_total", "counter", "Bytes of response bodies by endpoint")
     page.samples(of: counts.bytesSent)
-    page.family("compliance_requests_under_way", "gauge", "Requests that are being answered")
+    page.family("compliance_requests_under_way", "gauge", "Requests that are being processed")
     page.sample([:], Double(counts.requestsInFlight))
     page.family("compliance_connections", "gauge", "Connections that are open")
     page.sample([:], Double(counts.connections))
@@ -114,7 +115,7 @@ final class Metrics: Sendable {
     for job in jobs {
       page.sample(["type": job.type.rawValue, "status": job.status.rawValue], Double(job.count))
     }
-    page.family("compliance_jobs_processed_total", "counter", "Jobs whose processing ended")
+    page.family("compliance_jobs_processed_total", "counter", "Jobs that were processed")
     page.sample([:], Double(counts.jobsProcessed))
     page.family("compliance_processing_seconds_total", "counter", "Time spent processing jobs")
     page.sample([:], counts.processingSeconds)

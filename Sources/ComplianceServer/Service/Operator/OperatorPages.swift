@@ -7,14 +7,14 @@ internal import PostgreSQL
 /// The pages for operators of the service.
 struct OperatorPages: Sendable {
   enum Page: CaseIterable {
-    /// Jobs and requests, for a browser.
+    /// The status page: jobs and requests, for a browser.
     case status
     /// The state of the database and the spool.
     case health
-    /// Whether the process answers. For orchestrators that restart a process that is not live. It does not depend on
-    /// the database, because a restart does not repair the database.
+    /// Whether the process responds, for orchestrators that restart a process if it does not. The page does not depend
+    /// on the database, because a restart does not repair the database.
     case live
-    /// Whether requests can be served now. For load balancers, and for scripts that wait for the start.
+    /// Whether requests can be served now, for load balancers and for scripts that wait for the start.
     case ready
     /// Metrics in Prometheus' text format.
     case metrics
@@ -43,7 +43,7 @@ struct OperatorPages: Sendable {
       }
     }
 
-    /// Whether the page shows data of all Apps, and so requires access for operators.
+    /// Whether the page requires operator access, because it shows data of all Apps.
     var isForOperators: Bool {
       switch self {
       case .health, .live, .ready: false
@@ -84,8 +84,8 @@ struct OperatorPages: Sendable {
     }
   }
 
-  /// If the database is not available, a browser gets the page without jobs, and the page then updates itself. Other
-  /// clients get the problem.
+  /// Builds the status page. If the database is not available, a browser gets the page without jobs, and the page
+  /// updates itself later. Other clients get the problem.
   private func statusPage(for request: Request) async throws -> StatusPage {
     let jobs: StatusPage.Jobs?
     do {

@@ -162,7 +162,7 @@ import Testing
         try await tab.until("\(Self.notice) !== ''")
         let notice: String = try await tab.value(Self.notice)
         #expect(
-          notice.hasPrefix("The server does not answer. This page shows the state of 20"),
+          notice.hasPrefix("The server does not respond. This page shows the state of 20"),
           "\(notice)")
         #expect(try await tab.value("document.getElementById('job-\(first.id)') !== null"))
         try await site.serving { service in

@@ -11,7 +11,7 @@ struct JobOverview: Sendable {
   let profile: WireProfile
   /// Such as `2021-08-11 19:42:55`, in UTC.
   let createdAt: String
-  /// The time from its upload to its end or to now; nil before the upload.
+  /// The time since the job's upload, or from the upload to the job's end; nil before the upload.
   let workSeconds: Double?
   /// The time that is left for the upload.
   let uploadSecondsLeft: Double
@@ -39,7 +39,8 @@ struct JobOverview: Sendable {
 }
 
 extension JobStore {
-  /// The newest jobs of all Apps, newest first. The order by ID is the order of creation, because IDs are snowflakes.
+  /// Returns the newest jobs of all Apps, newest first. The order by ID is the order of creation, because IDs are
+  /// snowflakes.
   func newest(_ countMax: Int) async throws -> [JobOverview] {
     try await expireUnused()
     return try await pool.withConnection {
@@ -66,7 +67,7 @@ extension JobStore {
     }
   }
 
-  /// The number of jobs of all Apps, by status.
+  /// Returns the number of jobs of all Apps, by status.
   func countsByDisplayStatus() async throws -> [JobOverview.DisplayStatus: Int64] {
     let rows = try await pool.withConnection {
       try await $0.query(

@@ -1,6 +1,6 @@
-/// A table whose rows become cards on a narrow screen.
+/// An HTML table. On a narrow screen, each row becomes a card.
 ///
-/// Each cell has its column's title, for the card. The ARIA roles are explicit, because browsers drop the implicit
+/// Each cell has the title of its column, for the card. The ARIA roles are explicit, because browsers drop the implicit
 /// roles of a table when CSS changes its layout.
 struct ResponsiveTable {
   struct Column {
@@ -9,15 +9,15 @@ struct ResponsiveTable {
 
     /// The style of the cells: the name of a CSS class.
     enum Style: String {
-      /// In one line.
+      /// Text on one line.
       case plain
-      /// In one line, with digits of equal width.
+      /// A number on one line, with digits of equal width.
       case number = "n"
-      /// In one line, in a monospaced font.
+      /// Text on one line, in a monospaced font.
       case identifier = "id"
-      /// May wrap.
+      /// Text that may wrap.
       case free
-      /// A text from clients. It gets the remaining width.
+      /// Text from clients. The column gets the remaining width.
       case name
     }
 
@@ -27,9 +27,10 @@ struct ResponsiveTable {
   }
 
   struct Row {
-    /// The element's ID. It is unique on the page and stable, so that an update finds the row.
+    /// The element's ID. It is unique on the page, and an update keeps it. Without it, an update could not find the
+    /// row.
     let id: String
-    /// One for each column.
+    /// The cells, one for each column.
     let cells: [HTML]
   }
 

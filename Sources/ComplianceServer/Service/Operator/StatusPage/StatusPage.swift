@@ -7,7 +7,7 @@ internal import NIOCore
 
 /// The status page for a browser: jobs, requests and faults.
 ///
-/// It is one document without external resources. Its script updates it in place.
+/// The page is one document without external resources. Its script updates the page in place.
 struct StatusPage {
   struct Jobs {
     /// Newest first.
@@ -24,17 +24,19 @@ struct StatusPage {
   let metrics: Metrics.Snapshot
   let faults: FaultInjector.Record?
 
-  /// The largest number of jobs and of faults in the lists.
+  /// The largest number of jobs in the list.
   static let jobsMax = 50
+  /// The largest number of faults in the list.
   static let faultsMax = 20
 
-  // Even if markup were injected into the page, the browser would not run it or send data to other hosts.
+  /// The Content-Security-Policy. If an attacker injects markup into the page, the browser runs no script of it and
+  /// sends no data to other hosts.
   private static let policy = """
     default-src 'none'; script-src \(source(script)); style-src \(source(style)); connect-src 'self'; \
     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'
     """
 
-  /// The CSP source that allows an inline element with this text.
+  /// Returns the CSP source that allows an inline element with this text.
   private static func source(_ text: HTML) -> String {
     "'sha256-\(Data(SHA256.hash(text.text)).base64EncodedString())'"
   }
@@ -102,7 +104,7 @@ struct StatusPage {
       <li class="\(displayStatus.rawValue)"><b>\(jobs.counts[displayStatus] ?? 0)</b> \(displayStatus.words)</li>
       """
     }
-    // The explicit role is for screen readers that ignore a list without bullets.
+    // Some screen readers ignore a list without bullets, unless it has an explicit role.
     return "<ul class=\"tiles\" role=\"list\" aria-label=\"Jobs by status\">\(tiles)</ul>"
   }
 
@@ -143,7 +145,7 @@ struct StatusPage {
 
   private func row(_ job: JobOverview) -> ResponsiveTable.Row {
     let profile: HTML = job.profile == self.profile ? "" : " <small>\(job.profile.rawValue)</small>"
-    // `dir` isolates the name, so that right-to-left text in it does not change the text around it.
+    // `dir` isolates the name. Without it, right-to-left text in the name could change the order of the text around it.
     let name = job.name.map { name -> HTML in
       "<span class=\"cut\" dir=\"auto\" title=\"\(name)\">\(name)</span>"
     }
@@ -240,7 +242,7 @@ struct StatusPage {
 
   // MARK: Quantities
 
-  /// Such as `3 ms`, `2.5 s`, `4 min` or `6 h`.
+  /// Formats a time, such as `3 ms`, `2.5 s`, `4 min` or `6 h`.
   private static func time(_ seconds: Double) -> String {
     switch max(0, seconds) {
     case let seconds where seconds < 1: "\(Int((seconds * 1000).rounded(.up))) ms"

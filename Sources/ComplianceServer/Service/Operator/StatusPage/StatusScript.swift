@@ -1,13 +1,14 @@
 extension StatusPage {
-  /// Updates the page in place. Unchanged elements stay, so that focus, selection and scroll position are kept.
+  /// The script that updates the page in place. It does not replace unchanged elements, so focus, selection and scroll
+  /// position are kept.
   static let script: HTML = """
 
     "use strict";
-    const every = 3000, patience = 10000;
+    const interval = 3000, timeout = 10000;
     const notice = document.getElementById("notice");
-    let timer = 0, asking = false;
+    let timer = 0, isUpdating = false;
 
-    // Elements with an ID are matched by the ID, the others by their position.
+    // Elements with an ID are matched by the ID, other elements by their position.
     function patch(old, fresh) {
       if (old.nodeType === Node.TEXT_NODE) {
         if (old.data !== fresh.data) old.data = fresh.data;
@@ -53,7 +54,7 @@ extension StatusPage {
       const { anchorNode, anchorOffset, focusNode, focusOffset } = selection;
       for (const id of ["about", "main"])
         patch(document.getElementById(id), page.getElementById(id));
-      // Changing a text moves a selection in it to the beginning. Restore the selection.
+      // A change of a text moves a selection in the text to the beginning. Restore the selection.
       if (!anchorNode?.isConnected || !focusNode?.isConnected) return;
       if (selection.anchorOffset === anchorOffset && selection.focusOffset === focusOffset) return;
       const within = (node, offset) =>
@@ -62,8 +63,8 @@ extension StatusPage {
         anchorNode, within(anchorNode, anchorOffset), focusNode, within(focusNode, focusOffset));
     }
 
-    // Do not write the same text again: a screen reader would read it again.
-    function tell(what) {
+    // Does not write the same text again, because a screen reader would read it again.
+    function showNotice(what) {
       const time = document.querySelector("#about time").textContent;
       const words = `${what} This page shows the state of ${time}. It will update when it can.`;
       if (notice.textContent !== words) notice.textContent = words;
@@ -71,26 +72,28 @@ extension StatusPage {
 
     async function update() {
       clearTimeout(timer);
-      if (document.hidden || asking) return;
-      asking = true;
+      if (document.hidden || isUpdating) return;
+      isUpdating = true;
       try {
-        // Without the user name and password that the page's URL may contain: fetch refuses such URLs.
-        const answer = await fetch(location.origin + location.pathname, {
+        // The page's URL may contain a user name and a password. They are left out, because fetch refuses such URLs.
+        const response = await fetch(location.origin + location.pathname, {
           cache: "no-store", headers: { accept: "text/html" },
-          signal: AbortSignal.timeout(patience),
+          signal: AbortSignal.timeout(timeout),
         });
-        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        if (answer.ok && page.getElementById("main")) show(page);
-        else tell(page.getElementById("notice")?.textContent || `The server answers ${answer.status}.`);
+        const page = new DOMParser().parseFromString(await response.text(), "text/html");
+        if (response.ok && page.getElementById("main")) show(page);
+        else
+          showNotice(
+            page.getElementById("notice")?.textContent || `The server returned the status ${response.status}.`);
       } catch {
-        tell("The server does not answer.");
+        showNotice("The server does not respond.");
       }
-      asking = false;
+      isUpdating = false;
       plan();
     }
 
     function plan() {
-      if (!document.hidden) timer = setTimeout(update, every);
+      if (!document.hidden) timer = setTimeout(update, interval);
     }
 
     // A hidden page is not updated. When it becomes visible again, it is updated at once.

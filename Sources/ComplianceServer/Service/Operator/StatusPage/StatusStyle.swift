@@ -55,7 +55,7 @@ extension StatusPage {
     footer a { display: inline-block; padding: .7rem .6rem; min-width: 2.75rem; text-align: center; }
     noscript a { display: inline-block; padding: .7rem 0; }
 
-    /* Too narrow for a table: each row is a card. */
+    /* The screen is too narrow for a table, so each row becomes a card. */
     @media (max-width: 72rem) {
       table, tbody, td { display: block; }
       thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
