@@ -4,7 +4,7 @@ public import SystemPackage
 
 /// Cuts a stream of ascending IDs into chunk files.
 ///
-/// A chunk file is complete or absent: it is written under a temporary name, synced, then renamed.
+/// A chunk file is written under a temporary name, synced, and then renamed. So a file with its final name is complete.
 public struct ChunkCutter: ~Copyable {
   private let directory: FilePath
   private let prefix: String
@@ -26,7 +26,7 @@ public struct ChunkCutter: ~Copyable {
     } catch {
       throw ChunkFileError(
         code: .notWritten, path: directory,
-        message: "cannot make the folder: \(error.localizedDescription)")
+        message: "cannot create the directory: \(error.localizedDescription)")
     }
     self.directory = directory
     self.prefix = prefix
@@ -34,11 +34,11 @@ public struct ChunkCutter: ~Copyable {
     nextNumber = firstNumber
   }
 
-  /// Appends complete rows, each the digits of an ID and LF. A repeated ID is dropped.
+  /// Appends complete rows. Each row is the digits of an ID and LF. A repeated ID is dropped.
   ///
-  /// - Returns: the chunks that these rows completed; their files are synced.
-  /// - Throws: `ChunkFileError` for rows that do not ascend or are not IDs; the system's error when
-  ///   the disk is full.
+  /// - Returns: the chunks that these rows completed. Their files are synced.
+  /// - Throws: `ChunkFileError` `.input` if rows are not IDs in ascending order; `.notWritten` if a file cannot be
+  ///   written.
   public mutating func append(rows: [UInt8]) throws -> [ChunkFile] {
     var finished: [ChunkFile] = []
     var index = 0
@@ -61,10 +61,11 @@ public struct ChunkCutter: ~Copyable {
       if value == previousID { continue }
       guard value > previousID else {
         throw ChunkFileError(
-          code: .input, path: directory, message: "\(value) comes after \(previousID)")
+          code: .input, path: directory,
+          message: "the IDs do not ascend: \(value) comes after \(previousID)")
       }
       previousID = value
-      if let full = try makeRoom(for: digits + 1) { finished.append(full) }
+      if let full = try completeIfFull(before: digits + 1) { finished.append(full) }
       if open == nil { try begin(with: value) }
       try open?.append(value, rows[start..<index])
     }
@@ -85,7 +86,8 @@ public struct ChunkCutter: ~Copyable {
     open = nil
   }
 
-  private mutating func makeRoom(for bytes: Int) throws -> ChunkFile? {
+  /// Completes the open chunk if a row of this length exceeds its limits.
+  private mutating func completeIfFull(before bytes: Int) throws -> ChunkFile? {
     guard let chunk = open, chunk.ids >= limits.ids || chunk.bytes + bytes > limits.bytes else {
       return nil
     }
@@ -101,7 +103,7 @@ public struct ChunkCutter: ~Copyable {
   }
 }
 
-/// The chunk whose file is being written.
+/// A chunk with a file that is being written.
 private final class OpenChunk {
   private static let bufferBytes = 1 << 20
 
@@ -150,7 +152,7 @@ private final class OpenChunk {
         try directory.closeAfter { try Self.sync(directory) }
       }
     } catch {
-      remove()  // the cutter does not refer to this chunk any more
+      remove()  // The caller drops this chunk, so nothing else removes its file.
       throw error
     }
     return ChunkFile(
@@ -163,7 +165,7 @@ private final class OpenChunk {
     unlink(partialPath.string)
   }
 
-  /// Closes only once: after that, the descriptor's number may belong to another file.
+  /// Closes the file, but only once. After that, the descriptor's number may belong to another file.
   private func close() throws {
     guard !isClosed else { return }
     isClosed = true
@@ -184,7 +186,8 @@ private final class OpenChunk {
     do {
       return try body()
     } catch {
-      throw ChunkFileError(code: .notWritten, path: path, message: "cannot write it: \(error)")
+      throw ChunkFileError(
+        code: .notWritten, path: path, message: "cannot write the file: \(error)")
     }
   }
 }

@@ -1,10 +1,10 @@
 public import Failures
 public import SystemPackage
 
-/// A chunk's file: its IDs in ascending order, one per line, each line ends with LF, no ID twice.
+/// A chunk's file. It contains the chunk's IDs in ascending order, each once, one per line. Each line ends with LF.
 public struct ChunkFile: Sendable, Equatable {
   public let path: FilePath
-  /// The chunk's number in its dataset and run; the first is 1.
+  /// The chunk's number in its dataset and run. The first chunk has the number 1.
   public let number: Int
   public let firstID: Int64
   public let lastID: Int64
@@ -27,10 +27,10 @@ public struct ChunkFile: Sendable, Equatable {
 }
 
 extension ChunkFile {
-  /// Writes two files in the same folder, each with half of the IDs, in the same order.
+  /// Writes two files in the same directory, each with half of the IDs, in the same order.
   ///
-  /// - Parameter prefix: the beginning of their names; existing files are replaced.
-  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded one.
+  /// - Parameter prefix: the beginning of the new files' names. Existing files are replaced.
+  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded checksum.
   public func halves(named prefix: String) throws -> (ChunkFile, ChunkFile) {
     precondition(ids > 1)
     var cutter = try ChunkCutter(
@@ -55,7 +55,7 @@ extension ChunkFile {
       if let last = try cutter.finish() { files.append(last) }
       guard files.count == 2 else {
         throw ChunkFileError(
-          code: .lost, path: path, message: "the chunk's file is not as it was exported")
+          code: .lost, path: path, message: "the chunk's file differs from the exported file")
       }
       return (files[0], files[1])
     } catch {
@@ -79,11 +79,11 @@ public struct ChunkLimits: Sendable, Equatable {
 /// A chunk's file differs from what the ledger recorded, or it cannot be written.
 public struct ChunkFileError: ExplainedError, Sendable {
   public enum Code: Sendable, Equatable {
-    /// The file is missing or has other content: the key range has to be exported again.
+    /// The file is missing or has other content. The key range must be exported again.
     case lost
     /// The rows are not ascending IDs.
     case input
-    /// The file cannot be written: no space, no permission.
+    /// The file cannot be written, for example because of missing space or permission.
     case notWritten
   }
 
@@ -93,10 +93,10 @@ public struct ChunkFileError: ExplainedError, Sendable {
 
   public var remedy: String {
     switch code {
-    case .lost: "run again: the file is written anew from the warehouse"
+    case .lost: "run again: the run exports the IDs of this chunk again"
     case .input: "check the type and the collation of the dataset's id column"
     case .notWritten:
-      "check the free space and permissions of the work directory, or name another one: --work-dir DIR"
+      "check the free space and the permissions of the work directory, or set another one with --work-dir"
     }
   }
 

@@ -1,10 +1,10 @@
 import Checksums
 import SystemPackage
 
-/// Answers whether a chunk contains an ID, from the chunk's file and with little memory.
+/// Finds out whether a chunk contains an ID, with the chunk's file and little memory.
 ///
-/// It keeps every 256th ID with its offset: 0.4 MB for the largest chunk. A look-up reads the few
-/// kilobytes between two of them. Look-ups in ascending order use the block that is read already.
+/// The index keeps every 256th ID with its offset: 0.4 MB for the largest chunk. A look-up reads the few kilobytes
+/// between two of these IDs. Look-ups in ascending order use the block that was read last.
 public final class ChunkIndex {
   private static let idsPerBlock = 256
 
@@ -16,7 +16,7 @@ public final class ChunkIndex {
   private var cachedIDs: [Int64] = []
 
   /// Reads the file once, to compare it with the recorded checksum and to build the index.
-  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded one.
+  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded checksum.
   public init(verifying chunk: ChunkFile) throws {
     path = chunk.path
     do {
@@ -51,7 +51,7 @@ public final class ChunkIndex {
     offsets.append(offset)
     guard hash.finalize() == chunk.sha256, ids == chunk.ids else {
       throw ChunkFileError(
-        code: .lost, path: chunk.path, message: "the chunk's file is not as it was exported")
+        code: .lost, path: chunk.path, message: "the chunk's file differs from the exported file")
     }
   }
 
@@ -63,13 +63,13 @@ public final class ChunkIndex {
     return position < cachedIDs.count && cachedIDs[position] == id
   }
 
-  /// The number of the chunk's IDs that are smaller.
+  /// Returns how many of the chunk's IDs are smaller than `id`.
   public func idsBelow(_ id: Int64) throws -> Int {
     guard let block = blockIndex(for: id) else { return 0 }
     return try block * Self.idsPerBlock + position(of: id, in: block)
   }
 
-  /// The number of a block's IDs that are smaller. The block is cached afterwards.
+  /// Returns how many of the block's IDs are smaller than `id`. Keeps the block for the next call.
   private func position(of id: Int64, in block: Int) throws -> Int {
     if block != cachedBlock {
       cachedIDs = try readBlock(block)

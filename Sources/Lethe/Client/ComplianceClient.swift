@@ -5,12 +5,12 @@ import NIOCore
 import NIOHTTP1
 public import Vocabulary
 
-/// A client of X's Batch Compliance endpoints. It sends exactly what the API describes, and accepts answers that differ
-/// from the description where their meaning is clear.
+/// A client of X's Batch Compliance endpoints. Its requests follow the API's description exactly. It accepts responses
+/// that differ from the description if their meaning is clear.
 ///
 /// Source: the X docs' Batch Compliance guide and the OpenAPI description of the API, version 2.168.
 ///
-/// Calls are repeated with backoff, except the creation of a job: it throws `.temporary` instead.
+/// Failed calls are repeated with backoff. Only `createJob` is not repeated. It throws `.temporary` instead.
 /// The token is sent only to the API's own scheme, host and port, and no redirect is followed.
 public struct ComplianceClient: Sendable {
   let transport: Transport
@@ -24,7 +24,7 @@ public struct ComplianceClient: Sendable {
   let profile: ProfileInUse
   let permit: (any CallPermit)?
 
-  /// The largest JSON answer. Most have a few kilobytes; a list of jobs of several years has more.
+  /// The largest JSON response. Most responses have a few kilobytes. A list of jobs of several years has more.
   static let answerBytesMax = 16 << 20
 
   /// Runs `body` with a client, and closes the client's connections afterwards.
@@ -57,8 +57,9 @@ public struct ComplianceClient: Sendable {
 
   // MARK: JSON endpoints
 
-  /// Creates a job. The call is not repeated when its answer is lost, because the job may exist. After `.temporary` and
-  /// after `.jobRefused` (the answer names no usable job), the caller has to look for the job's name in the list of jobs.
+  /// Creates a job. The call is not repeated if its response is lost, because the job may exist. After `.temporary` and
+  /// after `.jobRefused` (the response contains no usable job), the caller must look for the job's name in the list of
+  /// jobs.
   /// - Parameter name: up to 64 characters.
   public func createJob(type: JobType, name: String) async throws -> APIJob {
     let operation = "create job \(name)"
@@ -73,7 +74,8 @@ public struct ComplianceClient: Sendable {
       job = try self.job(answer, operation)
     } catch let error as APIError where error.status == 400 && asksForParts {
       guard await profile.refused() else { throw error }
-      logger.notice("\(operation): the API takes no uploads in parts any more; again without")
+      logger.notice(
+        "\(operation): the API no longer supports uploads in parts, creating the job without them")
       return try await createJob(type: type, name: name)
     }
     if let url = job.uploadURL, let origin = Origin(url.exposed) {
@@ -81,7 +83,8 @@ public struct ComplianceClient: Sendable {
     }
     guard job.hasUsableID else {
       throw APIError(
-        kind: .jobRefused, operation: operation, message: "the answer's job has no usable ID")
+        kind: .jobRefused, operation: operation, message: "the job in the response has no usable ID"
+      )
     }
     return job
   }
@@ -89,11 +92,11 @@ public struct ComplianceClient: Sendable {
   private struct CreateBody: Encodable {
     let type: String
     let name: String
-    /// Nil leaves the key out: X's own upload host does not know it.
+    /// Whether the upload may be resumable. Nil leaves the key out, because X's own upload host does not support it.
     let resumable: Bool?
   }
 
-  /// The jobs of a type, newest first.
+  /// Returns the jobs of a type, newest first.
   public func jobs(type: JobType) async throws -> [APIJob] {
     let operation = "list jobs of type \(type.rawValue)"
     let answer: JobsAnswer = try await json(
@@ -101,17 +104,18 @@ public struct ComplianceClient: Sendable {
       operation: operation, isRepeatable: true)
     if answer.data == nil, (answer.meta?.result_count ?? 0) != 0 {
       throw APIError(
-        kind: .temporary, operation: operation, message: "the listing counts jobs but has none")
+        kind: .temporary, operation: operation,
+        message: "the list of jobs is empty, but its result_count is not 0")
     }
     let entries = answer.data ?? []
-    let known = entries.compactMap { $0.value?.job(hiding: [token.exposed]) }
+    let usable = entries.compactMap { $0.value?.job(hiding: [token.exposed]) }
       .filter(\.hasUsableID)
-    if known.count < entries.count {
+    if usable.count < entries.count {
       logger.warning(
-        "\(operation): \(entries.count - known.count) of \(entries.count) entries cannot be read, and are left out"
+        "\(operation): ignoring \(entries.count - usable.count) unreadable entries of \(entries.count)"
       )
     }
-    return known
+    return usable
   }
 
   public func job(id: String) async throws -> APIJob {
@@ -122,13 +126,13 @@ public struct ComplianceClient: Sendable {
     let job = try job(answer, operation, without: .jobRefused)
     guard job.id == id else {
       throw APIError(
-        kind: .jobRefused, operation: operation, message: "the answer is about another job")
+        kind: .jobRefused, operation: operation, message: "the response is about another job")
     }
     return job
   }
 
-  /// Cancels a job that has not finished. Its status becomes `failed`, and its slot is free.
-  /// - Returns: the job after the call; nil if the answer does not contain it.
+  /// Cancels a job that has not finished. The job's status becomes `failed`, and its slot becomes free.
+  /// - Returns: the job after the call; nil if the response does not contain it.
   @discardableResult
   public func cancelJob(id: String) async throws -> APIJob? {
     let operation = "cancel job \(id)"
@@ -138,17 +142,17 @@ public struct ComplianceClient: Sendable {
     return answer.data?.job(hiding: [token.exposed])
   }
 
-  /// The time by the API's clock, from the `Date` of its answers. URLs and jobs expire by that clock.
+  /// The time by the API's clock, from the `Date` of its responses. URLs and jobs expire by that clock.
   public var now: Date { get async { await clock.now } }
 
-  /// The difference between the API's clock and this machine's; nil until an answer has a `Date`.
+  /// The difference between the API's clock and this machine's clock; nil until a response has a `Date`.
   public var clockSkew: ClockSkew? { get async { await clock.skew } }
 
   private func job(
     _ answer: JobAnswer, _ operation: String, without kind: APIError.Kind = .temporary
   ) throws -> APIJob {
     guard let data = answer.data else {
-      throw APIError(kind: kind, operation: operation, message: "the answer has no data")
+      throw APIError(kind: kind, operation: operation, message: "the response has no data")
     }
     return data.job(hiding: [token.exposed])
   }
@@ -182,16 +186,16 @@ public struct ComplianceClient: Sendable {
       if problem.isErrorList {
         throw failure(problem, problem.status, endpoint: endpoint, operation: operation)
       }
-      // The job is cancelled; the caller does not need the answer's body.
+      // The job is cancelled. The caller does not need the response's body.
       if endpoint == .cancel, let answer = JobAnswer(data: nil) as? Answer { return answer }
       throw APIError(
         kind: .temporary, status: Int(response.status.code), operation: operation,
-        message: "the answer cannot be read")
+        message: "the response cannot be read")
     }
   }
 
-  /// The delay before the caller repeats a call that the client does not repeat itself.
-  /// - Parameter failures: the number of failed calls; 1 after the first.
+  /// Returns the delay before the caller repeats a call that the client itself does not repeat.
+  /// - Parameter failures: the number of failed calls; 1 after the first failure.
   public func retryDelaySeconds(after failures: Int) -> Double {
     retry.delaySeconds(after: failures)
   }
@@ -203,8 +207,8 @@ public struct ComplianceClient: Sendable {
     return buffer.readBytes(length: buffer.readableBytes) ?? []
   }
 
-  /// Reads the server's time and rate limits from an answer's headers.
-  /// - Parameter isOwnOrigin: whether the API sent the answer. A storage host can have another clock.
+  /// Records the server's time and rate limits from a response's headers.
+  /// - Parameter isOwnOrigin: whether the API sent the response. A storage host can have another clock.
   func note(
     _ response: HTTPClientResponse, of endpoint: Endpoint, isOwnOrigin: Bool = true
   ) async {
@@ -213,7 +217,7 @@ public struct ComplianceClient: Sendable {
       response.headers, status: Int(response.status.code), of: endpoint, serverNow: clock.now)
   }
 
-  /// The error for an answer whose status is not a success.
+  /// Returns the error for a response with a status that is not a success.
   func failure(
     _ response: HTTPClientResponse, body: [UInt8], endpoint: Endpoint, operation: String
   ) -> APIError {
@@ -228,7 +232,8 @@ public struct ComplianceClient: Sendable {
     return error
   }
 
-  /// - Parameter status: nil if the error names none.
+  /// Returns the error for a problem.
+  /// - Parameter status: nil if the problem has no status.
   func failure(
     _ problem: Problem, _ status: Int?, endpoint: Endpoint, operation: String
   ) -> APIError {
@@ -237,15 +242,18 @@ public struct ComplianceClient: Sendable {
       operation: operation, message: problem.message)
   }
 
-  /// Scheme, host and path of a redirect's target. The query is left out: it may hold a signature.
+  /// Returns the scheme, the host and the path of a redirect's target. The query is left out, because it may contain a
+  /// signature.
   private func target(of response: HTTPClientResponse) -> String {
-    guard let location = response.headers.first(name: "location") else { return "nowhere" }
+    guard let location = response.headers.first(name: "location") else {
+      return "an unknown target"
+    }
     let shown = location.prefix { $0 != "?" && $0 != "#" }
     return String(shown).withoutSecrets([token.exposed], lengthMax: 200)
   }
 
-  /// Repeats a call until it succeeds, fails permanently or reaches the number of attempts. An answer that
-  /// the rate limit is reached is not counted as an attempt: the API has not run the call.
+  /// Repeats a call until it succeeds, fails permanently or reaches the number of attempts. A call that the rate limit
+  /// refuses is not counted as an attempt, because the API has not processed it.
   func repeated<R: Sendable>(
     _ endpoint: Endpoint, operation: String, isRepeatable: Bool,
     _ call: () async throws -> R
@@ -264,11 +272,11 @@ public struct ComplianceClient: Sendable {
         try Task.checkCancellation()
         error = APIError(
           kind: .temporary, operation: operation,
-          message: "no answer (\("\(transportError)".withoutSecrets([token.exposed])))")
+          message: "no response (\("\(transportError)".withoutSecrets([token.exposed])))")
       }
       switch error.kind {
       case .rateLimited:
-        // The delay grows each time, because an answer may always say that the call can be repeated at once.
+        // The delay grows each time. Otherwise the calls would not slow down if each response allows a retry at once.
         refusals += 1
         let seconds = max(
           await budgets.secondsToWaitAfterRefusal(of: endpoint),

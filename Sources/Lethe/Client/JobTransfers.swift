@@ -8,24 +8,25 @@ public import SystemPackage
 public import Vocabulary
 import _NIOFileSystem
 
-/// Uploads the IDs of jobs and downloads their results. Both stream, so memory use does not grow with the file.
+/// Uploads of the IDs of jobs, and downloads of their results. Both are streams, so memory use does not grow with the
+/// file.
 extension ComplianceClient {
   /// The result of a download.
   public struct Download: Sendable {
     public let bytes: Int
     public let sha256: [UInt8]
-    /// Status, content type and size of the answer, for messages.
+    /// The status, the content type and the size of the response, for messages.
     public let summary: String
   }
 
-  /// Uploads a file. The API's own host gets the whole file in one request; a broken upload starts again from the
-  /// first byte. A storage host gets the file in parts if its URL is signed for a resumable upload.
+  /// Uploads a file. The API's own host gets the whole file in one request. If that upload fails, it starts again from
+  /// the first byte. A storage host gets the file in parts if its URL is signed for a resumable upload.
   ///
-  /// A storage host must confirm what it has stored. The API's own host confirms nothing: only the results show
-  /// what it has stored.
+  /// A storage host must confirm the length or the checksum of the stored bytes. The API's own host confirms nothing.
+  /// Only the results show which IDs it has stored.
   ///
-  /// - Throws: `APIError` `.urlRefused` when the URL has expired; `.unproven` when the host has stored something else
-  ///   or does not confirm what it has stored. In both cases the job is lost.
+  /// - Throws: `APIError` `.urlRefused` if the URL has expired; `.unproven` if the host has stored other bytes or does
+  ///   not confirm the stored bytes. In both cases the job is lost.
   public func upload(file: FilePath, bytes: Int, to url: SignedURL, job: String) async throws {
     let operation = "upload to job \(job)"
     let isOwnOrigin = try checkedOrigin(of: url, operation)
@@ -39,7 +40,7 @@ extension ComplianceClient {
           try await uploadWhole(handle, bytes: bytes, to: url, isOwnOrigin, operation)
         }
       if isOwnOrigin { return }
-      if let why = try await reasonNotToBelieve(response.headers, handle, bytes: bytes) {
+      if let why = try await missingConfirmation(response.headers, handle, bytes: bytes) {
         throw APIError(
           kind: .unproven, status: Int(response.status.code), operation: operation, message: why)
       }
@@ -61,7 +62,8 @@ extension ComplianceClient {
     }
   }
 
-  /// - Throws: `APIError` for an answer whose status is not a success.
+  /// Sends a request and returns the response.
+  /// - Throws: `APIError` for a response with a status that is not a success.
   func answer(
     to request: HTTPClientRequest, of endpoint: Endpoint, seconds: Double, _ operation: String,
     isOwnOrigin: Bool = false
@@ -75,9 +77,10 @@ extension ComplianceClient {
     return response
   }
 
-  /// Compares the length and the checksum that a storage host confirms with the file. The host has to send at
-  /// least one of them.
-  private func reasonNotToBelieve(
+  /// Compares the file with the length and the checksum that a storage host confirms. The host must send at least one
+  /// of them.
+  /// - Returns: why the upload is not confirmed; nil if it is.
+  private func missingConfirmation(
     _ headers: HTTPHeaders, _ file: ReadFileHandle, bytes: Int
   ) async throws -> String? {
     let stored = headers.first(name: "x-goog-stored-content-length")
@@ -86,31 +89,32 @@ extension ComplianceClient {
     }
     var hash = AnnouncedHash(headers["x-goog-hash"], needsMD5: false)
     guard hash.isAnnounced else {
-      return stored == nil ? "the storage host does not say what it has stored" : nil
+      return stored == nil
+        ? "the storage host confirms neither the length nor the checksum of the stored bytes" : nil
     }
     for try await block in FileBlocks(file: file, from: 0, through: bytes) {
       block.withUnsafeReadableBytes { hash.update($0) }
     }
     return hash.mismatch.map { _ in
-      "what the storage host has stored has another checksum than what was sent"
+      "the checksum of the stored bytes differs from the checksum of the sent bytes"
     }
   }
 
-  /// Downloads a result to `path`, completely or not at all. The result is written to a temporary file; its
-  /// length and the server's checksums are checked; then the file is synced and renamed.
+  /// Downloads a result to `path`, completely or not at all. The result is written to a temporary file. Its length and
+  /// the server's checksums are checked. Then the file is synced and renamed.
   ///
-  /// - Parameter bytesMax: the limit for the decompressed result; no real result is larger.
-  /// - Throws: `APIError` `.incompleteResult` if the body differs from its length or checksum; `.noResult` if the
-  ///   answer's status or type shows that it is not a result. A second download can succeed.
+  /// - Parameter bytesMax: the limit for the decompressed result. No real result is larger.
+  /// - Throws: `APIError` `.incompleteResult` if the body does not match its checksum or its coding; `.noResult` if the
+  ///   response is not a result, or if it cannot be checked. A second download can succeed.
   public func download(
     from url: SignedURL, to path: FilePath, bytesMax: Int, job: String
   ) async throws -> Download {
     let operation = "download of job \(job)"
     let isOwnOrigin = try checkedOrigin(of: url, operation)
     return try await repeated(.download, operation: operation, isRepeatable: true) {
-      // The checksums are of the stored bytes, so no compression is asked for.
+      // The checksums are of the stored bytes, so the request does not accept compression.
       var response = try await result(of: url, isOwnOrigin, accepting: "identity")
-      // A storage host decompresses a stored gzip file for "identity", and the checksum no longer matches.
+      // For "identity", a storage host decompresses a stored gzip file, and then the checksum does not match.
       if response.headers.first(name: "x-goog-stored-content-encoding")?.lowercased() == "gzip",
         ContentCoding(response.headers) == .identity
       {
@@ -135,7 +139,7 @@ extension ComplianceClient {
     return response
   }
 
-  /// The error for an answer that is not the job's result. It may be one of the API's own errors.
+  /// Returns the error for a response that is not the job's result. The response may be one of the API's own errors.
   private func noResult(
     _ response: HTTPClientResponse, _ type: MediaType, _ operation: String
   ) async throws -> APIError {
@@ -148,7 +152,7 @@ extension ComplianceClient {
       }
       return APIError(
         kind: .noResult, status: status, operation: operation,
-        message: "what came is no result: \(type.summary(status: status, bytes: bytes))")
+        message: "the response is not a result: \(type.summary(status: status, bytes: bytes))")
     }
     return failure(
       response, body: try await self.body(of: response), endpoint: .download, operation: operation)
@@ -172,21 +176,21 @@ extension ComplianceClient {
     let isChunked = response.headers[canonicalForm: "transfer-encoding"]
       .contains { $0.lowercased() == "chunked" }
     var announcedHash = AnnouncedHash(response.headers["x-goog-hash"])
-    // A proxy may have compressed the file on its way. The checksum is then of the decompressed bytes.
+    // If a proxy has compressed the file on its way, the checksum is of the decompressed bytes.
     var unpackedHash = AnnouncedHash(response.headers["x-goog-hash"])
-    // A body without a length can be cut off anywhere without an error. An ID that is missing from a
-    // result counts as clean, so a cut-off result would hide deletions.
+    // A body without a length can be cut off anywhere without an error. An ID that is missing from a result counts as
+    // clean, so a result that is cut off would hide deletions.
     guard announced != nil || isChunked || announcedHash.isAnnounced else {
       throw APIError(
         kind: .noResult, operation: operation,
-        message: "the answer tells neither its length nor a checksum, and may have been cut off")
+        message: "the response has neither a length nor a checksum, so it may be cut off")
     }
     let coding = ContentCoding(response.headers)
     guard coding != .unknown else {
       throw APIError(
         kind: .noResult, operation: operation,
         message:
-          "the answer has the content coding \(ContentCoding.name(response.headers)), which nobody asked for"
+          "the response has the content coding \(ContentCoding.name(response.headers)), which is not supported"
       )
     }
     let partial = FilePath(path.string + ".partial")
@@ -196,7 +200,7 @@ extension ComplianceClient {
     }
     defer { try? file.close() }
     var hash = SHA256()
-    // Received, and after decompression.
+    // The number of received bytes, and their number after decompression.
     var (bytes, plainBytes) = (0, 0)
     let inflation =
       coding == .identity ? nil : try Inflation(mayBeRaw: coding == .deflate)
@@ -207,7 +211,7 @@ extension ComplianceClient {
       guard plainBytes <= bytesMax else {
         throw APIError(
           kind: .noResult, operation: operation,
-          message: "what came has over \(bytesMax) bytes, more than any result of the job")
+          message: "the response has over \(bytesMax) bytes, more than any result of the job")
       }
       try local(operation) { _ = try file.writeAll(block) }
     }
@@ -221,20 +225,21 @@ extension ComplianceClient {
         } catch is Inflation.Damaged {
           throw APIError(
             kind: .incompleteResult, operation: operation,
-            message: "what came cannot be unpacked as \(ContentCoding.name(response.headers))")
+            message:
+              "the response cannot be decompressed as \(ContentCoding.name(response.headers))")
         }
       }
     }
     if let announced, announced != bytes {
       throw APIError(
         kind: .temporary, operation: operation,
-        message: "\(bytes) of \(announced) bytes came")
+        message: "only \(bytes) of \(announced) bytes arrived")
     }
     if let inflation, !inflation.isComplete {
       throw APIError(
         kind: .incompleteResult, operation: operation,
         message:
-          "what came ends in the middle of its \(ContentCoding.name(response.headers)) coding")
+          "the \(ContentCoding.name(response.headers)) data of the response is not complete")
     }
     if let mismatch = announcedHash.mismatch, coding == .identity || unpackedHash.mismatch != nil {
       throw APIError(kind: .incompleteResult, operation: operation, message: mismatch)
@@ -257,7 +262,8 @@ extension ComplianceClient {
     }
   }
 
-  /// - Returns: whether the URL has the API's own origin. Only then the request carries the token.
+  /// Checks that bytes may be sent to this URL or received from it.
+  /// - Returns: whether the URL has the API's own origin. Only requests to that origin contain the token.
   func checkedOrigin(of url: SignedURL, _ operation: String) throws -> Bool {
     guard let origin = Origin(url.exposed), let own = Origin(baseURL) else {
       throw APIError(
@@ -269,7 +275,8 @@ extension ComplianceClient {
       throw APIError(
         kind: .hostNotAllowed, operation: operation,
         message: """
-          the API sends the bytes to \(origin.host.withoutSecrets([token.exposed])), which is not an allowed host
+          the URL of the upload or download names the host \(origin.host.withoutSecrets([token.exposed])), \
+          which is not an allowed host
           """)
     }
     // On an unencrypted connection, others can read the signed URL and the IDs.
@@ -277,14 +284,15 @@ extension ComplianceClient {
       throw APIError(
         kind: .hostNotAllowed, operation: operation,
         message: """
-          the API sends the bytes to \(origin.host.withoutSecrets([token.exposed])) over unencrypted http
+          the URL of the upload or download, on the host \(origin.host.withoutSecrets([token.exposed])), \
+          uses unencrypted http
           """)
     }
     return false
   }
 
-  /// The API's own host requires the token (native). For another host the signed URL is the credential,
-  /// and it must not see the token (gcs).
+  /// Returns a request for this URL. The API's own host requires the token (native). For another host (gcs), the signed
+  /// URL is the credential, and the host must not get the token.
   func request(
     _ method: HTTPMethod, _ url: SignedURL, isOwnOrigin: Bool
   ) -> HTTPClientRequest {
@@ -297,15 +305,15 @@ extension ComplianceClient {
   }
 }
 
-/// The blocks of a file, each read on demand. The file system's own stream reads many blocks ahead,
-/// which uses memory and is not faster.
+/// The blocks of a file. Each block is read on demand. The file system's own stream reads many blocks ahead, which uses
+/// more memory and is not faster.
 struct FileBlocks: AsyncSequence, Sendable {
   private static let blockBytes = 1 << 20
 
   let file: ReadFileHandle
-  /// Offset of the first byte.
+  /// The offset of the first byte.
   let from: Int
-  /// Offset after the last byte.
+  /// The offset after the last byte.
   let through: Int
 
   struct AsyncIterator: AsyncIteratorProtocol {

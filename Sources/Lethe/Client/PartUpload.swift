@@ -6,13 +6,15 @@ import NIOHTTP1
 import Vocabulary
 import _NIOFileSystem
 
-/// A resumable upload to a storage host. After a break it continues at the byte that the host names.
+/// A resumable upload to a storage host. After an interruption it continues after the bytes that the host has stored.
 ///
-/// Source: Google Cloud Storage's resumable uploads (XML API): a POST begins a session, whose URL is in `Location`; parts
-/// are whole multiples of 256 KiB but for the last; 308 with `Range: bytes=0-N` means that N + 1 bytes are stored, and
-/// without `Range` that none are.
+/// Source: Google Cloud Storage's resumable uploads (XML API).
+///
+/// - A POST begins a session. `Location` contains the session's URL.
+/// - The size of each part except the last is a multiple of 256 KiB.
+/// - 308 with `Range: bytes=0-N` means that N + 1 bytes are stored. 308 without `Range` means that no bytes are stored.
 struct PartUpload {
-  /// A host can lose a session and the bytes that it has stored. After this number of sessions the upload fails.
+  /// A host can lose a session and the stored bytes. After this number of sessions the upload fails.
   private static let sessionsMax = 3
 
   let client: ComplianceClient
@@ -21,9 +23,9 @@ struct PartUpload {
   let url: SignedURL
   let operation: String
 
-  /// 256 KiB. The size of each part but the last is a multiple of it, and a host stores at least this much of a part.
+  /// 256 KiB. The size of each part except the last is a multiple of this. A host stores at least this much of a part.
   private static let unitBytes = 1 << 18
-  /// How often a host may answer that it has all bytes without completing the upload.
+  /// How often a host may respond that it has all bytes without completing the upload.
   private static let endingsMax = 5
 
   private enum SessionState {
@@ -31,7 +33,8 @@ struct PartUpload {
     case complete(HTTPClientResponse)
   }
 
-  /// - Returns: the answer that tells what the host has stored.
+  /// Uploads the file.
+  /// - Returns: the response that confirms the stored bytes.
   func run() async throws -> HTTPClientResponse {
     for tries in 1... {
       let session = try await begin()
@@ -40,10 +43,10 @@ struct PartUpload {
       } catch let error as APIError
         where error.isLostSession && tries < Self.sessionsMax
       {
-        client.logger.notice("\(operation): the upload session is lost; begun anew")
+        client.logger.notice("\(operation): the upload session is lost, starting a new session")
       }
     }
-    preconditionFailure("the loop above only ends by returning or throwing")
+    preconditionFailure("the loop above ends only by returning or throwing")
   }
 
   private func begin() async throws -> SignedURL {
@@ -57,7 +60,7 @@ struct PartUpload {
       guard let location = response.headers.first(name: "location") else {
         throw APIError(
           kind: .urlRefused, status: Int(response.status.code), operation: operation,
-          message: "the storage host names no session")
+          message: "the storage host did not return the URL of an upload session")
       }
       let session = SignedURL(location)
       _ = try client.checkedOrigin(of: session, operation)
@@ -67,7 +70,8 @@ struct PartUpload {
 
   private func send(to session: SignedURL) async throws -> HTTPClientResponse {
     let end = ContinuousClock.now + .seconds(min(client.transport.settings.transferSeconds, 1e8))
-    // How many bytes the host has stored, how many were sent, and whether the host has confirmed the first number.
+    // How many bytes the host has stored, how many bytes were sent, and whether the host has confirmed the first
+    // number.
     var (offset, sent, isKnown) = (0, 0, true)
     var partBytes = client.transport.settings.partBytes
     var endings = 0
@@ -75,7 +79,8 @@ struct PartUpload {
       guard ContinuousClock.now < end else {
         throw APIError(
           kind: .temporary, operation: operation,
-          message: "the upload was not over after \(client.transport.settings.transferSeconds) s")
+          message: "the upload did not finish within \(client.transport.settings.transferSeconds) s"
+        )
       }
       let from = offset
       do {
@@ -84,8 +89,8 @@ struct PartUpload {
         ) {
           () -> SessionState in
           if !isKnown || offset == bytes {
-            switch try await ask(session) {
-            case .stored(let stored): offset = try believed(stored, from: from, sent: sent)
+            switch try await queryState(session) {
+            case .stored(let stored): offset = try confirmedOffset(stored, from: from, sent: sent)
             case .complete(let response): return SessionState.complete(response)
             }
             isKnown = true
@@ -98,7 +103,7 @@ struct PartUpload {
         }
         switch sessionState {
         case .complete(let response): return response
-        case .stored(let stored): offset = try believed(stored, from: from, sent: sent)
+        case .stored(let stored): offset = try confirmedOffset(stored, from: from, sent: sent)
         }
         isKnown = true
         guard offset == bytes else { continue }
@@ -106,31 +111,34 @@ struct PartUpload {
         guard endings < Self.endingsMax else {
           throw APIError(
             kind: .unproven, status: 308, operation: operation,
-            message: "the storage host has all of the \(bytes) bytes and does not end the upload")
+            message: "the storage host has all \(bytes) bytes, but does not complete the upload")
         }
         try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: endings)))
       } catch let error as APIError where error.kind == .tooLarge && partBytes > Self.unitBytes {
-        // A proxy between may refuse a part of this size.
+        // A proxy may refuse a part of this size. Try smaller parts.
         partBytes = max(Self.unitBytes, partBytes / 2 / Self.unitBytes * Self.unitBytes)
         isKnown = false
       }
     }
   }
 
+  /// Checks the number of stored bytes that the host reports, and returns it.
   /// - Parameters:
   ///   - from: the number of bytes that were stored before.
   ///   - sent: the number of bytes that were sent in this session.
-  private func believed(_ stored: Int, from: Int, sent: Int) throws -> Int {
+  private func confirmedOffset(_ stored: Int, from: Int, sent: Int) throws -> Int {
     guard stored <= sent else {
       throw APIError(
         kind: .unproven, status: 308, operation: operation,
-        message: "the storage host says that it has \(stored) bytes, and was sent \(sent)")
+        message: "the storage host reports \(stored) stored bytes, but only \(sent) bytes were sent"
+      )
     }
-    // What it has lost it may lose again, and for ever: a new session, of which there are few.
+    // A host that loses bytes may lose them again and again. This error starts a new session, and the number of
+    // sessions is limited.
     guard stored >= from else {
       throw APIError(
         kind: .urlRefused, status: 410, operation: operation,
-        message: "the storage host had \(from) bytes and has \(stored)")
+        message: "the storage host has lost bytes: it had \(from) and now has \(stored)")
     }
     return stored
   }
@@ -146,16 +154,17 @@ struct PartUpload {
     let response = try await client.answer(
       to: request, of: .part, seconds: client.transport.settings.transferSeconds, operation)
     let sessionState = try self.sessionState(response)
-    // A host that stores less than one unit of a part would keep the upload running without an end.
+    // Without this check, the upload to a host that stores less than one unit of each part would never end.
     if case .stored(let stored) = sessionState, stored < min(end, offset + Self.unitBytes) {
       throw APIError(
         kind: .temporary, status: Int(response.status.code), operation: operation,
-        message: "the storage host stands at byte \(stored) after bytes \(offset) to \(end)")
+        message:
+          "the storage host has only \(stored) bytes after bytes \(offset) to \(end) were sent")
     }
     return sessionState
   }
 
-  private func ask(_ session: SignedURL) async throws -> SessionState {
+  private func queryState(_ session: SignedURL) async throws -> SessionState {
     var request = client.request(.PUT, session, isOwnOrigin: false)
     request.headers.add(name: "Content-Range", value: "bytes */\(bytes)")
     request.headers.add(name: "Content-Length", value: "0")
@@ -172,7 +181,7 @@ struct PartUpload {
     else {
       throw APIError(
         kind: .unproven, status: 308, operation: operation,
-        message: "the storage host does not say how much it has stored of the \(bytes) bytes")
+        message: "the storage host does not report how many of the \(bytes) bytes it has stored")
     }
     return .stored(last + 1)
   }
@@ -183,8 +192,8 @@ extension APIError {
 }
 
 extension SignedURL {
-  /// Whether the URL was signed for starting a session, and not for the upload itself; nil if the URL does not
-  /// show it.
+  /// Whether the URL is signed for the start of a session, and not for the upload itself; nil if the URL does not show
+  /// this.
   var isForSession: Bool? {
     let query = URLComponents(string: exposed)?.queryItems ?? []
     guard

@@ -6,8 +6,9 @@ import NIOPosix
 import NIOSSL
 import Vocabulary
 
-/// Finds out why a connection failed, for an error message: what the proxy answers, and who issued the host's
-/// certificate. It sends only the proxy's connect request and the start of a TLS handshake, which it then ends.
+/// Finds out why a connection failed, for an error message: the proxy's response, and the issuer of the host's
+/// certificate. It sends only a connect request to the proxy and the start of a TLS handshake. It does not complete the
+/// handshake.
 struct PeerInspection: Sendable {
   private let origin: Origin
   private let proxy: Proxy?
@@ -17,14 +18,14 @@ struct PeerInspection: Sendable {
     (self.origin, self.proxy, self.settings) = (origin, proxy, settings)
   }
 
-  /// Why a proxy does not connect to the host.
+  /// The reason why a proxy does not connect to the host.
   enum ProxyFault: Sendable {
     case refused(ProxyDialogue.Answer)
-    /// The proxy does not use plain HTTP, but this protocol.
+    /// The proxy uses this protocol instead of plain HTTP.
     case speaks(String)
   }
 
-  /// Nil if the proxy connects, or does not answer.
+  /// Returns why the proxy does not connect; nil if it connects or does not respond.
   func proxyFault() async -> ProxyFault? {
     switch await observe() {
     case .refused(let answer): return .refused(answer)
@@ -39,27 +40,27 @@ struct PeerInspection: Sendable {
     }
   }
 
-  /// The parts of a certificate that a message names.
+  /// The parts of a certificate that a message contains.
   struct Certificate: Sendable {
     let issuer: String?
     let validFrom: Date
     let validUntil: Date
 
-    /// Why the certificate is not valid at this time; nil if it is.
+    /// Returns why the certificate is not valid at this time; nil if it is valid.
     func notOfNow(_ now: Date) -> String? {
       if now > validUntil {
         return
-          "it was good until \(HTTPDate.text(validUntil)), and it is \(HTTPDate.text(now)) here"
+          "it expired on \(HTTPDate.text(validUntil)), and this machine's clock shows \(HTTPDate.text(now))"
       }
       if now < validFrom {
         return
-          "it is good from \(HTTPDate.text(validFrom)) on, and it is \(HTTPDate.text(now)) here"
+          "it is valid from \(HTTPDate.text(validFrom)), and this machine's clock shows \(HTTPDate.text(now))"
       }
       return nil
     }
   }
 
-  /// The certificate of the host, or of a proxy that intercepts TLS.
+  /// Returns the certificate of the host, or of a proxy that intercepts TLS.
   func certificate() async -> Certificate? {
     guard case .shown(let certificate)? = await observe() else { return nil }
     func date(_ time: time_t) -> Date { Date(timeIntervalSince1970: Double(time)) }
@@ -69,14 +70,15 @@ struct PeerInspection: Sendable {
   }
 
   private enum Observation: Sendable {
-    /// By the proxy.
+    /// The proxy refused to connect.
     case refused(ProxyDialogue.Answer)
     /// The proxy connects to a host that shows no certificate.
     case connected
     case shown(NIOSSLCertificate)
   }
 
-  /// - Parameter kind: the protocol to try with the proxy; nil for the configured one.
+  /// Connects and returns what the proxy or the host does; nil after a failure or the time limit.
+  /// - Parameter kind: the protocol to try with the proxy; nil means the configured protocol.
   private func observe(speaking kind: Proxy.Kind? = nil) async -> Observation? {
     let loop = MultiThreadedEventLoopGroup.singleton.any()
     let promise = loop.makePromise(of: Observation?.self)
@@ -139,7 +141,7 @@ struct PeerInspection: Sendable {
     try channel.pipeline.syncOperations.addHandler(handler)
   }
 
-  /// The issuer's name: `O = Example, CN = Example Root CA`.
+  /// Returns the issuer's name, such as `O = Example, CN = Example Root CA`.
   private static func issuer(of certificate: NIOSSLCertificate) -> String? {
     guard let der = try? certificate.toDERBytes() else { return nil }
     return der.withUnsafeBufferPointer { bytes in

@@ -1,11 +1,12 @@
 import Vocabulary
 
-/// Decides whether jobs are created for uploads in parts: by the definition or, with `auto`, by the API's answers.
+/// Decides whether jobs are created for uploads in parts. The definition decides this, or with `auto` the API's
+/// responses.
 actor ProfileInUse {
   private let profile: UploadProfile
   /// Whether the last upload URL had another host than the API.
   private var isStorageHostSeen = false
-  /// Whether the API has refused to create such a job. It is not asked again.
+  /// Whether the API has refused to create a job for an upload in parts. Then no further request asks for it.
   private var isRefused = false
 
   init(_ profile: UploadProfile) {

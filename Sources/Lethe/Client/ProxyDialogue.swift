@@ -2,13 +2,13 @@ import Foundation
 import NIOCore
 import Vocabulary
 
-/// Asks a proxy to connect to a host, and reads its answer.
+/// Asks a proxy to connect to a host, and reads the proxy's response.
 struct ProxyDialogue: Sendable {
   enum Answer: Sendable, Equatable {
     case connected
     /// The status of a CONNECT that failed.
     case status(Int)
-    /// A SOCKS proxy's reply code for a failed connection: RFC 1928, section 6.
+    /// The reply code of a SOCKS proxy for a failed connection: RFC 1928, section 6.
     case reply(Int)
     /// A SOCKS proxy requires credentials.
     case wantsCredentials
@@ -22,10 +22,10 @@ struct ProxyDialogue: Sendable {
 
   private static let answerBytesMax = 16_384
 
-  /// The first bytes that are sent.
+  /// The first bytes that are sent to the proxy.
   var greeting: [UInt8] {
     switch kind {
-    // Version 5; one method: without credentials.
+    // Version 5, one authentication method, and the method: no credentials.
     case .socks: return [5, 1, 0]
     case .http:
       let host = origin.host.contains(":") ? "[\(origin.host)]" : origin.host
@@ -42,11 +42,11 @@ struct ProxyDialogue: Sendable {
     case wait
     case send([UInt8])
     case answered(Answer)
-    /// The answer cannot be read.
+    /// The response cannot be read.
     case giveUp
   }
 
-  /// The next step after the proxy has sent these bytes.
+  /// Returns the next step after the proxy has sent these bytes.
   /// - Parameter sent: the number of messages that were sent; 1 after the greeting.
   func step(after bytes: [UInt8], sent: Int) -> Step {
     kind == .http ? afterHTTP(bytes) : afterSOCKS(bytes, sent: sent)
@@ -75,7 +75,7 @@ struct ProxyDialogue: Sendable {
       return .send(
         [5, 1, 0, 3, UInt8(name.count)] + name + [UInt8(port >> 8), UInt8(port & 0xFF)])
     }
-    // The reply: version, reply, 0, kind of address, address, port.
+    // The fields of a reply: version, reply code, 0, type of address, address, port.
     let reply = Array(bytes.dropFirst(2))
     guard reply.count >= 2 else { return .wait }
     guard reply[0] == 5 else { return .answered(.otherProtocol) }
@@ -93,25 +93,25 @@ struct ProxyDialogue: Sendable {
 }
 
 extension ProxyDialogue.Answer {
-  /// The meaning of a SOCKS proxy's reply code, for messages.
+  /// Returns the meaning of a SOCKS proxy's reply code, for messages.
   static func words(ofReply reply: Int) -> String {
     let words =
       switch reply {
       case 1: "it failed"
       case 2: "its rules forbid it"
-      case 3: "the network is out of reach"
-      case 4: "the host is out of reach"
+      case 3: "the network is unreachable"
+      case 4: "the host is unreachable"
       case 5: "the connection was refused"
-      case 6: "it took too many hops"
-      case 7: "it does not take CONNECT"
-      case 8: "it takes no names of hosts"
-      default: "it does not say why"
+      case 6: "the connection needs too many hops"
+      case 7: "it does not support CONNECT"
+      case 8: "it does not support host names"
+      default: "it gave no reason"
       }
     return "\(words) (SOCKS reply \(reply))"
   }
 }
 
-/// Runs a proxy dialogue on a channel. Later bytes go to the next handler.
+/// Runs a proxy dialogue on a channel. Bytes after the dialogue go to the next handler.
 final class ProxyDialogueHandler: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = ByteBuffer
   typealias OutboundOut = ByteBuffer
@@ -122,7 +122,7 @@ final class ProxyDialogueHandler: ChannelInboundHandler, RemovableChannelHandler
   private var sent = 0
   private var isOver = false
 
-  /// - Parameter ended: called with the answer, or with nil if it cannot be read.
+  /// - Parameter ended: called with the proxy's response, or with nil if the response cannot be read.
   init(
     _ dialogue: ProxyDialogue,
     ended: @escaping (ProxyDialogue.Answer?, ChannelHandlerContext) -> Void

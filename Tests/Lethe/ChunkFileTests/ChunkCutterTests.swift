@@ -133,7 +133,8 @@ import Testing
   }
 
   @Test(arguments: [
-    ("2\n1\n", "1 comes after 2"), ("10\n9\n", "9 comes after 10"), ("0\n", "not an ID: 0"),
+    ("2\n1\n", "the IDs do not ascend: 1 comes after 2"),
+    ("10\n9\n", "the IDs do not ascend: 9 comes after 10"), ("0\n", "not an ID: 0"),
     ("-1\n", "not an ID: -1"), ("+1\n", "not an ID: +1"), ("\n", "not an ID: "),
     ("1\n\n2\n", "not an ID: "), ("1\r\n", "not an ID: 1\r"), (" 1\n", "not an ID:  1"),
     ("1 \n", "not an ID: 1 "), ("one\n", "not an ID: one"), ("1.0\n", "not an ID: 1.0"),
@@ -177,7 +178,7 @@ import Testing
         _ = try cutter.append(rows: Self.rows([5]))
         Issue.record("a descent was taken")
       } catch let error as ChunkFileError {
-        #expect(error.message == "5 comes after 6")
+        #expect(error.message == "the IDs do not ascend: 5 comes after 6")
       }
       cutter.abandon()
     }

@@ -75,7 +75,7 @@ import Testing
     try Self.withChunk(of: [10, 20, 30]) { chunk in
       _ = try ChunkIndex(verifying: chunk)
       try Self.write(Array(content.utf8), to: chunk)
-      Self.expectLost(chunk, "the chunk's file is not as it was exported")
+      Self.expectLost(chunk, "the chunk's file differs from the exported file")
     }
   }
 
@@ -89,7 +89,7 @@ import Testing
         let place = Int.random(in: 0..<bytes.count, using: &random)
         changed[place] ^= 1 << UInt8.random(in: 0..<8, using: &random)
         try Self.write(changed, to: chunk)
-        Self.expectLost(chunk, "the chunk's file is not as it was exported")
+        Self.expectLost(chunk, "the chunk's file differs from the exported file")
       }
       try Self.write(bytes, to: chunk)
       _ = try ChunkIndex(verifying: chunk)
@@ -108,7 +108,7 @@ import Testing
       let wrong = ChunkFile(
         path: chunk.path, number: 1, firstID: 10, lastID: 20, ids: 3, bytes: chunk.bytes,
         sha256: chunk.sha256)
-      Self.expectLost(wrong, "the chunk's file is not as it was exported")
+      Self.expectLost(wrong, "the chunk's file differs from the exported file")
     }
   }
 

@@ -253,7 +253,7 @@ import Testing
       rules: [
         "store: 0.5, times: 1",
         "at: upload, call: 1, rewrite: {headers: {x-goog-stored-content-length: , \(noHash)}}",
-      ], profiles: [.gcs], jobs: 3, says: ["does not say what it has stored"]),
+      ], profiles: [.gcs], jobs: 3, says: ["confirms neither the length nor the checksum"]),
     Fault(
       testDescription: "half of an upload is stored and its checksum is told",
       rules: [

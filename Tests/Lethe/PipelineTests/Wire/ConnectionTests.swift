@@ -144,10 +144,10 @@ import Vocabulary
       words: ["its rules forbid it", "NO_PROXY"]),
     Dialogue(
       testDescription: "no CONNECT", steps: reply(7), kind: .proxyMistaken,
-      words: ["does not take CONNECT", "socks5://"]),
+      words: ["does not support CONNECT", "socks5://"]),
     Dialogue(
       testDescription: "no names", steps: reply(8), kind: .proxyMistaken,
-      words: ["takes no names of hosts"]),
+      words: ["does not support host names"]),
     Dialogue(
       testDescription: "SOCKS 4", steps: [greeting, .send([0, 0x5B])], kind: .proxyMistaken,
       words: ["does not speak SOCKS 5", "http:// or socks5://"]),
@@ -159,7 +159,7 @@ import Vocabulary
       words: ["it failed (SOCKS reply 1)", "run again"]),
     Dialogue(
       testDescription: "no network", steps: reply(3), kind: .temporary,
-      words: ["network is out of reach"]),
+      words: ["network is unreachable"]),
     Dialogue(
       testDescription: "refused", steps: reply(5), kind: .temporary,
       words: ["connection was refused"]),
