@@ -2,7 +2,7 @@ import Foundation
 import Logging
 import NIOHTTP1
 
-/// The API's rate limits by endpoint, from its answers. Each endpoint takes 150 requests in 15 minutes.
+/// The API's rate limits by endpoint, read from its responses. Each endpoint accepts 150 requests in 15 minutes.
 actor RateBudgets {
   private struct Budget {
     let remaining: Int
@@ -11,21 +11,22 @@ actor RateBudgets {
 
   /// The window in which the API counts requests. No limit lasts longer.
   static let windowSeconds = 900.0
-  /// The wait after an answer that names no time.
-  private static let unsaidSeconds = 60.0
+  /// The wait after a response that contains no time.
+  private static let defaultSeconds = 60.0
 
   private var budgets: [Endpoint: Budget] = [:]
-  /// The time of the last answer's `Retry-After`.
+  /// The time in the last response's `Retry-After`.
   private var retryAt: [Endpoint: ContinuousClock.Instant] = [:]
   private let logger: Logger
-  private var hasSaidOddness = false
+  private var hasWarned = false
 
   init(logger: Logger) {
     self.logger = logger
   }
 
-  /// Reads `x-rate-limit-remaining` and `-reset` (seconds since 1970, by the server's clock) and `Retry-After` of an
-  /// answer. A value that cannot be read, or that is after the window, counts as one window at most.
+  /// Reads a response's `x-rate-limit-remaining`, `x-rate-limit-reset` (seconds since 1970, by the server's clock) and
+  /// `Retry-After`. A time after the end of the window is treated as the end of the window.
+  /// If `x-rate-limit-reset` cannot be read, the wait is `defaultSeconds`.
   func note(_ headers: HTTPHeaders, status: Int, of endpoint: Endpoint, serverNow: Date) {
     let now = ContinuousClock.now
     retryAt[endpoint] = nil
@@ -39,37 +40,37 @@ actor RateBudgets {
         Int($0.trimmingCharacters(in: .whitespaces))
       }), let text = headers.first(name: "x-rate-limit-reset")
     else {
-      // A success shows that the endpoint takes requests, even if an earlier answer named a limit.
+      // A success shows that the endpoint accepts requests, even if an earlier response contained a limit.
       if (200..<300).contains(status) { budgets[endpoint] = nil }
       return
     }
     guard var reset = Double(text.trimmingCharacters(in: .whitespaces)), reset.isFinite else {
-      say("x-rate-limit-reset", text)
-      budgets[endpoint] = Budget(remaining: remaining, resetAt: now + .seconds(Self.unsaidSeconds))
+      warnOnce("x-rate-limit-reset", text)
+      budgets[endpoint] = Budget(remaining: remaining, resetAt: now + .seconds(Self.defaultSeconds))
       return
     }
-    // The value is in milliseconds: as seconds it would be after the year 5000.
+    // Such a value must be in milliseconds: as seconds, it would be after the year 5000.
     if (1e11..<1e14).contains(reset) { reset /= 1000 }
     let seconds = bounded(reset - serverNow.timeIntervalSince1970, "x-rate-limit-reset", text)
     budgets[endpoint] = Budget(remaining: remaining, resetAt: now + .seconds(seconds))
   }
 
-  /// The wait before the endpoint may be called; 0 if it has requests left.
+  /// The wait before the endpoint may be called. 0 if it has requests left.
   func secondsToWait(for endpoint: Endpoint) -> Double {
-    // Retry-After counts more than the rate limit's headers.
+    // Retry-After has priority over the rate limit's headers.
     if let retryAt = retryAt[endpoint] { return max(0, Self.secondsUntil(retryAt)) }
     guard let budget = budgets[endpoint], budget.remaining <= 0 else { return 0 }
     return max(0, Self.secondsUntil(budget.resetAt))
   }
 
-  /// The wait after an answer with status 429. Such an answer may have none of the headers.
+  /// The wait after a response with status 429. Such a response may have none of the headers.
   func secondsToWaitAfterRefusal(of endpoint: Endpoint) -> Double {
     if let retryAt = retryAt[endpoint] { return max(1, Self.secondsUntil(retryAt)) }
-    guard let budget = budgets[endpoint] else { return Self.unsaidSeconds }
+    guard let budget = budgets[endpoint] else { return Self.defaultSeconds }
     return max(1, Self.secondsUntil(budget.resetAt))
   }
 
-  /// The wait that the last answer's `Retry-After` asks for; 0 without one.
+  /// The wait that the last response's `Retry-After` requires. 0 without this header.
   func secondsOfRetryAfter(_ endpoint: Endpoint) -> Double {
     retryAt[endpoint].map { max(0, Self.secondsUntil($0)) } ?? 0
   }
@@ -85,14 +86,14 @@ actor RateBudgets {
   }
 
   private func bounded(_ seconds: Double, _ header: String, _ text: String) -> Double {
-    if seconds > Self.windowSeconds + 60 { say(header, text) }
+    if seconds > Self.windowSeconds + 60 { warnOnce(header, text) }
     return min(max(seconds, 0), Self.windowSeconds)
   }
 
-  /// Logs only once, because each answer may have the same value.
-  private func say(_ header: String, _ text: String) {
-    guard !hasSaidOddness else { return }
-    hasSaidOddness = true
+  /// Logs only one warning, because each response may have the same value.
+  private func warnOnce(_ header: String, _ text: String) {
+    guard !hasWarned else { return }
+    hasWarned = true
     let shown = String(text.prefix(40).filter { $0.isASCII && !$0.isNewline })
     logger.warning(
       """

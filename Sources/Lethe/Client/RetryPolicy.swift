@@ -1,4 +1,4 @@
-/// How often a failed call is repeated, and how long the delays are.
+/// How often a failed call is retried, and how long the delays are.
 public struct RetryPolicy: Sendable {
   public let attemptsMax: Int
   public let delaySecondsFirst: Double
@@ -16,7 +16,7 @@ public struct RetryPolicy: Sendable {
     self.rateLimitSecondsMax = rateLimitSecondsMax
   }
 
-  /// Exponential, with jitter on the upper half, so that many clients do not repeat their calls at the same time.
+  /// Returns an exponential delay. Its upper half is random, so that many clients do not retry at the same time.
   /// - Parameter attempt: the number of failed attempts; 1 after the first.
   public func delaySeconds(after attempt: Int) -> Double {
     var delay = delaySecondsFirst

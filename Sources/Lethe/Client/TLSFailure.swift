@@ -1,21 +1,21 @@
 import NIOSSL
 
-/// The cause of a TLS error. BoringSSL reports its reasons by name only, so the cause is found by these names.
+/// The cause of a TLS error. BoringSSL reports its reasons only as names, so the cause is derived from these names.
 enum TLSFailure: Equatable {
   /// The host's certificate is not trusted, or is for another host.
   case certificate(String)
-  /// The host requires a client certificate, or refused the one that it got.
+  /// The host requires a client certificate, or refused the certificate that it received.
   case clientCertificate(String)
   /// The host does not serve the requested name.
   case unknownName(String)
   /// The other side does not use TLS.
   case noTLS(String)
-  /// Both sides have no TLS version or no cipher in common.
+  /// The two sides have no TLS version or no cipher in common.
   case nothingInCommon(String)
   /// A temporary error: a server that is just starting, or a connection that was cut.
   case passing(String)
 
-  /// Nil for an error that is not about TLS, such as a body that ends early.
+  /// Returns nil for an error that is not about TLS, such as a body that ends early.
   init?(_ error: any Error) {
     if let error = error as? NIOSSLExtraError {
       let isOfName = error == .failedToValidateHostname || error == .serverHostnameImpossibleToMatch
@@ -45,7 +45,7 @@ enum TLSFailure: Equatable {
     } else if let words = first(Self.nothingInCommonNames) {
       self = .nothingInCommon(words)
     } else if let words = first(["ALERT_HANDSHAKE_FAILURE"]) {
-      // Before TLS 1.3, a host that requires a client certificate sends this alert. The more exact
+      // Before TLS 1.3, a host that requires a client certificate sends this alert. The more specific
       // reasons are tested above.
       self = .clientCertificate(words)
     } else if let name = names.first {

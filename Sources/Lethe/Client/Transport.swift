@@ -59,7 +59,7 @@ struct Transport: Sendable {
     settings.proxies.proxy(scheme: origin.scheme, host: origin.host, port: origin.port)
   }
 
-  /// - Parameter seconds: the limit for the whole call, with the answer's body.
+  /// - Parameter seconds: the limit for the whole call, including the response's body.
   /// - Throws: `APIError` if a proxy or a certificate prevents the connection; else what the client throws.
   func execute(_ request: HTTPClientRequest, seconds: Double) async throws -> HTTPClientResponse {
     var request = request
@@ -71,7 +71,7 @@ struct Transport: Sendable {
     do {
       var response = try await client.execute(
         request, deadline: .now() + .seconds(seconds), logger: nil)
-      // The client's own deadline covers the answer's head only.
+      // The client's own deadline covers only the response's head.
       response.body = .stream(BoundedBody(body: response.body, end: end, seconds: seconds))
       return response
     } catch {
@@ -81,11 +81,11 @@ struct Transport: Sendable {
       guard let proxy else { throw error }
       throw APIError(
         kind: .temporary, operation: "connect to \(origin)",
-        message: "no answer through the proxy \(proxy) (\(proxy.origin)): \(error)")
+        message: "no response through the proxy \(proxy) (\(proxy.origin)): \(error)")
     }
   }
 
-  /// Why a connection cannot be made; nil if it is not known.
+  /// Returns the reason why a connection cannot be made. Nil if the reason is unknown.
   private func obstacle(
     _ error: any Error, _ origin: Origin, _ proxy: Proxy?
   ) async -> APIError? {
@@ -97,14 +97,14 @@ struct Transport: Sendable {
     case (.http, .invalidProxyResponse), (.http, .remoteConnectionClosed), (.socks, _):
       switch await PeerInspection(origin, proxy, settings).proxyFault() {
       case .refused(let answer): return obstacle(answer, of: proxy, to: origin)
-      case .speaks(let other): return obstacle(speaking: other, proxy, to: origin)
+      case .speaks(let other): return obstacle(protocol: other, proxy, to: origin)
       case nil: return nil
       }
     case (.http, _): return nil
     }
   }
 
-  /// The error for a proxy that does not connect to the host.
+  /// The error for a proxy that does not connect to the host. Nil if it connects.
   private func obstacle(
     _ answer: ProxyDialogue.Answer, of proxy: Proxy, to origin: Origin
   ) -> APIError? {
@@ -120,17 +120,19 @@ struct Transport: Sendable {
     case .connected: return nil
     case .wantsCredentials where proxy.kind == .socks:
       return refused(
-        .proxyRefused, "wants credentials, which are not supported for SOCKS",
-        "use its HTTP port, or have it let this machine in without credentials")
+        .proxyRefused, "requires credentials, which Lethe does not support for SOCKS",
+        "use its HTTP port, or allow this machine to use the proxy without credentials")
     case .wantsCredentials:
       return refused(
-        .proxyRefused, proxy.user == nil ? "wants credentials" : "refuses its credentials")
+        .proxyRefused,
+        proxy.user == nil ? "requires credentials" : "refuses the configured credentials")
     case .status(407): return obstacle(.wantsCredentials, of: proxy, to: origin)
     case .status(let status):
-      // A 5xx of a gateway can be temporary.
+      // A status 5xx of a gateway can be temporary.
       let isLasting = (400..<500).contains(status) && ![408, 429].contains(status)
       return refused(
-        isLasting ? .proxyRefused : .temporary, "does not lead there: it answers \(status)")
+        isLasting ? .proxyRefused : .temporary,
+        "does not connect to the host: its status is \(status)")
     case .reply(let reply):
       let kind: APIError.Kind =
         switch reply {
@@ -139,18 +141,18 @@ struct Transport: Sendable {
         default: .temporary
         }
       return refused(
-        kind, "does not lead there: \(ProxyDialogue.Answer.words(ofReply: reply))")
-    case .otherProtocol: return refused(.proxyMistaken, "does not speak SOCKS 5")
+        kind, "does not connect to the host: \(ProxyDialogue.Answer.words(ofReply: reply))")
+    case .otherProtocol: return refused(.proxyMistaken, "does not use SOCKS 5")
     }
   }
 
-  private func obstacle(speaking other: String, _ proxy: Proxy, to origin: Origin) -> APIError {
+  private func obstacle(protocol other: String, _ proxy: Proxy, to origin: Origin) -> APIError {
     APIError(
       kind: .proxyMistaken, operation: "connect to \(origin)",
-      message: "the proxy \(proxy) (\(proxy.origin)) takes no plain HTTP: it speaks \(other)",
+      message: "the proxy \(proxy) (\(proxy.origin)) does not accept plain HTTP: it uses \(other)",
       remedy: other == "SOCKS"
         ? "write its address with socks5://"
-        : "name its port for plain HTTP; what goes through it is encrypted all the same")
+        : "write its port for plain HTTP; the traffic through the proxy is still encrypted")
   }
 
   private func obstacle(_ failure: TLSFailure, _ origin: Origin, _ proxy: Proxy?) async -> APIError
@@ -166,30 +168,31 @@ struct Transport: Sendable {
       let certificate = await PeerInspection(origin, proxy, settings).certificate()
       let message = """
         the certificate of \(origin.host) is not trusted: \(words); \
-        its issuer is \(certificate?.issuer.map { "\"\($0)\"" } ?? "not to be seen")
+        its issuer is \(certificate?.issuer.map { "\"\($0)\"" } ?? "unknown")
         """
       guard let time = certificate?.notOfNow(Date()) else { return refused(.untrusted, message) }
       return refused(
         .untrusted, "\(message); \(time)",
-        "have this machine's clock set by NTP; if it is right, the certificate is for the host's owner to renew"
+        "set this machine's clock by NTP; if the clock is right, ask the host's owner to renew the certificate"
       )
     case .clientCertificate(let words):
       return refused(
         .certificateWanted,
-        "\(origin.host) wants a certificate of its clients, and refuses: \(words)")
+        "\(origin.host) requires a client certificate, and refuses the connection: \(words)")
     case .unknownName(let words):
       return refused(
-        .untrusted, "no TLS comes about: \(origin.host) answers \"\(words)\"",
-        "see whether the address is right, and whether its name leads to the right host here")
+        .untrusted, "the TLS handshake failed: \(origin.host) reports \"\(words)\"",
+        "check the address, and that its name resolves to the right host on this machine")
     case .noTLS(let words):
       return refused(
-        .untrusted, "what answers does not speak TLS: \(words)",
-        "see whether the address has the right scheme and port, and whether a portal is in the way")
+        .untrusted, "the server does not use TLS: \(words)",
+        "check the scheme and port of the address, and that no captive portal intercepts the connection"
+      )
     case .nothingInCommon(let words):
       return refused(
-        .untrusted, "no TLS comes about: \(words)",
-        "have the host, or whoever speaks for it on the way, take TLS 1.2 or newer")
-    case .passing(let words): return refused(.temporary, "no answer (TLS: \(words))")
+        .untrusted, "the TLS handshake failed: \(words)",
+        "enable TLS 1.2 or newer on the host, or on the proxy that ends TLS for it")
+    case .passing(let words): return refused(.temporary, "no response (TLS: \(words))")
     }
   }
 }
@@ -212,7 +215,7 @@ extension TimeAmount {
   }
 }
 
-/// A body with a deadline. Without it, a server that sends a byte now and then would keep a connection open without end.
+/// A body with a deadline. Without it, a server that sends single bytes slowly would keep a connection open forever.
 private struct BoundedBody: AsyncSequence, Sendable {
   let body: HTTPClientResponse.Body
   let end: ContinuousClock.Instant
@@ -226,8 +229,8 @@ private struct BoundedBody: AsyncSequence, Sendable {
       let block = try await iterator.next()
       guard block == nil || ContinuousClock.now < bounds.end else {
         throw APIError(
-          kind: .temporary, operation: "read an answer",
-          message: "it was not over after \(bounds.seconds) s")
+          kind: .temporary, operation: "read a response",
+          message: "it was not complete after \(bounds.seconds) s")
       }
       return block
     }

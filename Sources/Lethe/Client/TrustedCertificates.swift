@@ -4,7 +4,7 @@ import Vocabulary
 
 /// The certificates that are trusted in addition to the system's.
 enum TrustedCertificates {
-  /// - Throws: `APIError` `.untrusted`, which names the setting and the file or folder.
+  /// - Throws: `APIError` of kind `.untrusted`, which names the setting and the file or folder.
   static func read(
     _ sources: [NetworkSettings.CertificateSource]
   ) throws(APIError) -> [NIOSSLCertificate] {
@@ -28,18 +28,19 @@ enum TrustedCertificates {
     do {
       found = try NIOSSLCertificate.fromPEMFile(source.path)
     } catch {
-      throw refusal(source, "it may not be read, or one of its certificates cannot be")
+      throw refusal(
+        source, "it is not readable for this user, or one of its certificates is not valid")
     }
-    guard !found.isEmpty else { throw refusal(source, "it holds no certificate in PEM") }
+    guard !found.isEmpty else { throw refusal(source, "it contains no certificate in PEM format") }
     return found
   }
 
-  /// Other files in such a folder are ignored, as OpenSSL does.
+  /// Reads all certificates in a folder. Other files are ignored, as in OpenSSL.
   private static func folder(
     _ source: NetworkSettings.CertificateSource
   ) throws(APIError) -> [NIOSSLCertificate] {
     guard let names = try? FileManager.default.contentsOfDirectory(atPath: source.path) else {
-      throw refusal(source, "it may not be read")
+      throw refusal(source, "it is not readable for this user")
     }
     return names.sorted().flatMap { name in
       (try? NIOSSLCertificate.fromPEMFile("\(source.path)/\(name)")) ?? []
@@ -52,6 +53,6 @@ enum TrustedCertificates {
     APIError(
       kind: .untrusted, operation: "read the certificates of \(source.origin)",
       message: "\(source.path): \(why)",
-      remedy: "mend what \(source.origin) says, or leave it out")
+      remedy: "correct \(source.origin), or remove it")
   }
 }

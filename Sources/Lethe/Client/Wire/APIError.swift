@@ -1,21 +1,21 @@
 public import Failures
 
-/// A failed call of the API: an error answer, an unusable answer, or none.
+/// A failed call of the API: an error response, an unusable response, or no response.
 ///
-/// Its text is safe to log: it never holds the token or a signed query.
+/// Its text is safe to log: it never contains the token or a signed query.
 public struct APIError: ExplainedError, Sendable {
-  /// The kind of error, by which callers decide. `StatusTable` makes it from the status and the problem's type, never
-  /// from the text.
+  /// The kind of error. Callers decide by this kind. `StatusTable` derives it from the status and the problem's type,
+  /// never from the text.
   public enum Kind: Sendable, Equatable, CaseIterable {
-    /// The request is wrong; a repeat would fail, too.
+    /// The request is wrong. A retry would fail, too.
     case invalidRequest
-    /// The token or the App's rights are refused. A person has to correct them.
+    /// The API refuses the token or the App's rights. A person must correct them.
     case credentials
     /// The App has no credits left.
     case creditsDepleted
     /// A daily or monthly cap is reached. It lasts longer than a rate limit's 15 minutes.
     case capped
-    /// The API's address answers with a redirect.
+    /// The API's address responds with a redirect.
     case misdirected
     /// A proxy refuses the credentials or the connection to the host.
     case proxyRefused
@@ -28,7 +28,7 @@ public struct APIError: ExplainedError, Sendable {
     case untrusted
     /// The upload or download URL has expired or is for something else. A new job has a new URL.
     case urlRefused
-    /// The API does not know the job.
+    /// The API has no such job.
     case notFound
     /// A permanent error of one job. A new job may succeed.
     case jobRefused
@@ -38,15 +38,15 @@ public struct APIError: ExplainedError, Sendable {
     case tooLarge
     /// A rate limit that lasts longer than the longest wait.
     case rateLimited
-    /// The storage host has stored something else, or does not confirm what it has stored.
+    /// The storage host has stored other bytes, or does not confirm what it has stored.
     case unproven
-    /// 5xx, no answer, or an unreadable one, after all attempts. It is not known whether the call took effect.
+    /// Status 5xx, no response, or an unreadable response, after all attempts. The call may have had an effect.
     case temporary
-    /// The URL's host is not allowed by the definition, or the URL has http where the API has https. Nothing was sent.
+    /// The definition does not allow the URL's host, or the URL uses http although the API uses https. Nothing is sent.
     case hostNotAllowed
     /// The received result differs from its announced length or checksum.
     case incompleteResult
-    /// The answer to a download is not a result: its status is not 200, or it is an HTML or XML page.
+    /// The response to a download is not a result: its status is not 200, or it is an HTML or XML page.
     case noResult
     /// A local file could not be written or read.
     case localFile
@@ -60,7 +60,7 @@ public struct APIError: ExplainedError, Sendable {
   private let words: String
   private let ownRemedy: String?
 
-  /// - Parameter remedy: nil for the kind's own remedy.
+  /// - Parameter remedy: nil for the remedy of the kind.
   public init(
     kind: Kind, status: Int? = nil, operation: String, message: String, remedy: String? = nil
   ) {
@@ -93,34 +93,34 @@ public struct APIError: ExplainedError, Sendable {
     case .invalidRequest: "report it with this message: the API may have changed"
     case .credentials:
       "check the Bearer token, and that its App is enrolled for Batch Compliance"
-    case .creditsDepleted: "buy credits for the App, or raise its limit of spending; then run again"
-    case .capped: "wait for the cap's next period, or have it raised; then run again"
+    case .creditsDepleted: "buy credits for the App, or raise its spending limit; then run again"
+    case .capped: "wait for the cap's next period, or raise the cap; then run again"
     case .misdirected:
-      "see whether api.base_url is right, and whether a proxy or a portal is in the way"
+      "check api.base_url, and that no proxy or captive portal intercepts the connection"
     case .proxyRefused:
-      "check the proxy's address and credentials (api.proxy, HTTPS_PROXY), or except the host: NO_PROXY"
+      "check the proxy's address and credentials (api.proxy, HTTPS_PROXY), or add the host to NO_PROXY"
     case .proxyMistaken:
-      "name the proxy's address and kind as they are, http:// or socks5:// (api.proxy, HTTPS_PROXY)"
+      "correct the proxy's address and kind, http:// or socks5:// (api.proxy, HTTPS_PROXY)"
     case .certificateWanted:
       """
-      Lethe shows none: name a host that takes the Bearer token alone (api.base_url), or a proxy of yours that shows the \
-      certificate for it
+      Lethe sends no client certificate: name a host that accepts the Bearer token alone (api.base_url), or your own \
+      proxy that sends the certificate
       """
     case .untrusted:
       """
-      if the issuer is your company's, name the file of its certificate by api.ca_file or SSL_CERT_FILE; if not, somebody \
-      may be reading along
+      if the issuer is your company, name the file of its certificate in api.ca_file or SSL_CERT_FILE; if not, \
+      somebody may intercept the connection
       """
     case .urlRefused, .notFound, .jobRefused, .incompleteResult, .noResult, .unproven:
       "run again: the chunk gets a new job"
     case .conflict:
-      "wait for the other job of this type, or end it: lethe jobs list, lethe jobs cancel"
+      "wait for the other job of this type, or cancel it: lethe jobs list, lethe jobs cancel"
     case .tooLarge:
-      "make the dataset's chunk.bytes smaller; see whether a proxy on the way limits uploads"
-    case .rateLimited: "run again later; fewer programs should share the App's rate limit"
-    case .temporary: "run again: nothing is lost, and the run goes on where it stood"
+      "reduce the dataset's chunk.bytes; check whether a proxy limits the size of uploads"
+    case .rateLimited: "run again later; let fewer programs share the App's rate limit"
+    case .temporary: "run again: nothing is lost, and the run continues where it stopped"
     case .hostNotAllowed:
-      "if the host is right, add it to api.allowed_hosts; over http, bytes go only where the API is http, too"
+      "if the host is right, add it to api.allowed_hosts; http is allowed only if api.base_url uses http, too"
     case .localFile:
       "check the free space and permissions of the work directory, or name another one: --work-dir DIR"
     }

@@ -1,7 +1,7 @@
 import Foundation
 public import Vocabulary
 
-/// A job as the API describes it. The API marks no field as required; Lethe requires only the ID.
+/// A job as the API describes it. The API marks no field as required. Lethe requires only the ID.
 public struct APIJob: Sendable {
   public let id: String
   public let name: String?
@@ -12,10 +12,10 @@ public struct APIJob: Sendable {
   public let uploadExpiresAt: Timestamp?
   public let downloadURL: SignedURL?
   public let downloadExpiresAt: Timestamp?
-  /// The API's text on a failed job, without secrets.
+  /// The API's error text for a failed job, without secrets.
   public let error: String?
 
-  /// The host of the job's upload URL; nil without a URL.
+  /// The host of the job's upload URL. Nil without a URL.
   public var uploadHost: String? {
     uploadURL.flatMap { Origin($0.exposed) }?.host.withoutSecrets()
   }
@@ -26,7 +26,8 @@ public struct APIJob: Sendable {
   }
 }
 
-/// The JSON of `data`. A field of an unexpected type is ignored, so that the job is still found. The ID may be a number.
+/// The JSON of `data`. A field of an unexpected type is ignored, so that the job can still be read. The ID may be a
+/// number.
 struct JobJSON: Decodable {
   var id: String
   var name: String?
@@ -48,7 +49,7 @@ struct JobJSON: Decodable {
   init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
     func text(_ key: CodingKeys) -> String? { try? container.decode(String.self, forKey: key) }
-    // A 64-bit integer keeps all digits; a double would not.
+    // A 64-bit integer keeps all digits. A double would lose some.
     id = try text(.id) ?? "\(container.decode(UInt64.self, forKey: .id))"
     (name, status, type) = (text(.name), text(.status), text(.type))
     (created_at, upload_url) = (text(.created_at), text(.upload_url))
@@ -61,7 +62,7 @@ struct JobJSON: Decodable {
     var message: String?
     var detail: String?
     var title: String?
-    var text: String { message ?? detail ?? title ?? "an error without a text" }
+    var text: String { message ?? detail ?? title ?? "an error without text" }
   }
 
   /// - Parameter secrets: removed from the API's texts.
@@ -83,7 +84,7 @@ struct JobAnswer: Decodable {
   var data: JobJSON?
 }
 
-/// When there is no job, `data` is absent.
+/// A list of jobs. If there is no job, `data` is absent.
 struct JobsAnswer: Decodable {
   struct Meta: Decodable {
     var result_count: Int?

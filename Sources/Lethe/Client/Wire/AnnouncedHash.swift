@@ -4,7 +4,7 @@ import Foundation
 /// Compares the checksums that a server announces (`x-goog-hash: crc32c=…,md5=…` in base64) with the
 /// bytes of the body as they arrive. Only announced checksums are computed.
 ///
-/// Source: Google Cloud Storage's XML API, which results came from until August 2026.
+/// Source: Google Cloud Storage's XML API. X served results from it until August 2026.
 struct AnnouncedHash {
   private let crc32c: String?
   private let md5: String?
@@ -12,8 +12,8 @@ struct AnnouncedHash {
   private var md5OfBytes: MD5?
 
   /// - Parameters:
-  ///   - values: of the header, which may appear once with commas or several times.
-  ///   - needsMD5: if false, MD5 is not computed where a CRC-32C is announced.
+  ///   - values: the header's values. The header may appear once with commas, or several times.
+  ///   - needsMD5: if false, MD5 is not computed if a CRC-32C is announced.
   init(_ values: [String], needsMD5: Bool = true) {
     var announced: [Substring: String] = [:]
     for part in values.flatMap({ $0.split(separator: ",") }) {
@@ -33,13 +33,13 @@ struct AnnouncedHash {
     md5OfBytes?.update(bytes)
   }
 
-  /// The checksum that differs; nil if all announced ones are equal.
+  /// A description of the checksum that differs. Nil if all announced checksums are equal.
   var mismatch: String? {
     if let crcOfBytes, Data(crcOfBytes.bytes).base64EncodedString() != crc32c {
-      return "the CRC-32C of what came is not the one that was announced"
+      return "the CRC-32C of the received bytes differs from the announced one"
     }
     if let md5OfBytes, Data(md5OfBytes.finalize()).base64EncodedString() != md5 {
-      return "the MD5 of what came is not the one that was announced"
+      return "the MD5 of the received bytes differs from the announced one"
     }
     return nil
   }

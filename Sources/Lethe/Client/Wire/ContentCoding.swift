@@ -1,12 +1,12 @@
 import CZlib
 import NIOHTTP1
 
-/// The content coding of a body. A body can be compressed without a request for it: by a proxy, or because the storage
-/// host has stored it compressed.
+/// The content coding of a body. A body can be compressed although Lethe did not request it: a proxy has compressed it,
+/// or the storage host has stored it compressed.
 enum ContentCoding: Equatable {
   case identity
   case gzip
-  /// The zlib format or raw deflate: servers use this name for both.
+  /// The zlib format or raw deflate. Servers use this name for both.
   case deflate
   case unknown
 
@@ -21,7 +21,8 @@ enum ContentCoding: Equatable {
     }
   }
 
-  /// The name for messages: only lowercase words, so that a message holds nothing else from a header.
+  /// The name for messages. It has only lowercase letters and hyphens, so that a message contains nothing else from
+  /// a header.
   static func name(_ headers: HTTPHeaders) -> String {
     let names = headers[canonicalForm: "content-encoding"].map { name in
       let word = name.lowercased()

@@ -2,10 +2,10 @@ import NIOHTTP1
 
 /// The `Content-Type` of a body. Some types show that a body is not a result.
 ///
-/// X describes results as `application/octet-stream` and has sent them as text. So only types that no
-/// result can have are recognised: HTML, XML, and multipart bodies.
+/// X describes results as `application/octet-stream` and has sent them as text. So only types that no result can have
+/// are checked: HTML, XML, and multipart bodies.
 struct MediaType {
-  /// In lowercase, without parameters.
+  /// The header's values in lowercase, without parameters.
   private let names: [String]
   private static let lengthMax = 100
 
@@ -22,7 +22,7 @@ struct MediaType {
     }
   }
 
-  /// A description of an answer for messages, without its content.
+  /// A description of a response for messages, without its content.
   func summary(status: Int, bytes: Int) -> String {
     "HTTP \(status), \(label), \(bytes) bytes"
   }

@@ -1,7 +1,7 @@
 import Foundation
 import Vocabulary
 
-/// Scheme, host and port of a URL. The bearer token is sent to one origin only.
+/// The scheme, host and port of a URL. The bearer token is sent to one origin only.
 struct Origin: Equatable, CustomStringConvertible {
   let scheme: String
   let host: String
@@ -22,12 +22,12 @@ struct Origin: Equatable, CustomStringConvertible {
     (scheme, host, port) = ("https", proxy.host, proxy.port)
   }
 
-  /// The host as a URL has it.
+  /// The host as it is written in a URL.
   private var written: String { host.contains(":") ? "[\(host)]" : host }
 
   var description: String { "\(scheme)://\(written):\(port)" }
 
-  /// - Parameter hosts: `host`, any port, or `host:port`.
+  /// - Parameter hosts: each `host`, which allows any port, or `host:port`.
   func isAllowed(by hosts: [String]) -> Bool {
     hosts.contains { [host, written, "\(written):\(port)"].contains($0.lowercased()) }
   }

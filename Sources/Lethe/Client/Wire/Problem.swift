@@ -5,13 +5,13 @@ import Vocabulary
 /// `{"code", "message"}`, the XML of a storage host, HTML, or nothing.
 struct Problem {
   let status: Int?
-  /// The cause by the problem's type, which counts more than the status.
+  /// The cause by the problem's type. It has priority over the status.
   let cause: ProblemCause?
   let message: String
   /// Whether the body has an `errors` list and no `data`. Such a body is an error even with status 200.
   let isErrorList: Bool
 
-  /// Any field may be of any shape.
+  /// The fields of an error body. Any field may have any shape.
   private struct Shape: Decodable {
     var status: Int?
     var title: String?
@@ -69,17 +69,18 @@ struct Problem {
 
   private static let readBytesMax = 16_000
 
-  /// The code in an error of Google Cloud Storage's XML API: `<Error><Code>EntityTooLarge</Code>…`.
+  /// Returns the code in an error of Google Cloud Storage's XML API: `<Error><Code>EntityTooLarge</Code>…`.
   private static func code(_ body: [UInt8]) -> String? {
     String(decoding: body.prefix(readBytesMax), as: UTF8.self)
       .firstMatch(of: /<Code>\s*([^<]{1,100}?)\s*<\/Code>/).map { String($0.1) }
   }
 
-  /// Secrets are removed before the text is cut: a part of a secret would not be recognised.
+  /// Returns the start of the body's text. Secrets are removed before the text is cut, because a part of a secret would
+  /// not be recognised.
   private static func excerpt(_ body: [UInt8], _ secrets: [String]) -> String {
     let words = String(decoding: body.prefix(readBytesMax), as: UTF8.self)
       .withoutSecrets(secrets, lengthMax: 200)
-    return words.isEmpty ? "an empty answer" : "not a problem report: \(words)"
+    return words.isEmpty ? "an empty response" : "not a problem report: \(words)"
   }
 }
 

@@ -4,11 +4,11 @@ import NIOHTTP1
 
 /// The time by the API's clock. URLs and jobs expire by that clock, and this machine's clock may be wrong.
 actor ServerClock {
-  /// From the last answer; nil until an answer has a `Date`.
+  /// The difference of the clocks by the last response. Nil until a response has a `Date`.
   private(set) var skew: ClockSkew?
-  /// How far the API's clock is ahead of this machine's, from the last answer; 0 until an answer has a `Date`.
+  /// How far the API's clock is ahead of this machine's clock, by the last response. 0 if the difference does no harm.
   private var aheadSeconds = 0.0
-  private var hasSaidSkew = false
+  private var hasWarned = false
   private let logger: Logger
 
   init(logger: Logger) {
@@ -17,7 +17,7 @@ actor ServerClock {
 
   var now: Date { Date().addingTimeInterval(aheadSeconds) }
 
-  /// Reads the `Date` of an answer. It has whole seconds and is slightly in the past.
+  /// Reads the `Date` of a response. It has whole seconds and is slightly in the past.
   func note(_ headers: HTTPHeaders) {
     guard let date = headers.first(name: "date").flatMap(HTTPDate.date) else { return }
     let ours = Date()
@@ -28,13 +28,13 @@ actor ServerClock {
       return
     }
     aheadSeconds = skew.aheadSeconds
-    guard !hasSaidSkew else { return }
-    hasSaidSkew = true
-    logger.warning("\(skew)\n  remedy: have this machine's clock set by NTP")
+    guard !hasWarned else { return }
+    hasWarned = true
+    logger.warning("\(skew)\n  remedy: set this machine's clock by NTP")
   }
 }
 
-/// The API's clock and this machine's at the same moment.
+/// The time of the API's clock and of this machine's clock at the same moment.
 public struct ClockSkew: Sendable, CustomStringConvertible {
   let ours: Date
   let theirs: Date
@@ -42,15 +42,15 @@ public struct ClockSkew: Sendable, CustomStringConvertible {
   /// A smaller difference does no harm: signed URLs are valid for 15 minutes.
   private static let secondsMax = 60.0
 
-  /// How far the API's clock is ahead of this machine's.
+  /// How far the API's clock is ahead of this machine's clock.
   var aheadSeconds: Double { theirs.timeIntervalSince(ours) }
 
   public var isWorthSaying: Bool { abs(aheadSeconds) > Self.secondsMax }
 
   public var description: String {
     """
-    this machine's clock is \(Int(abs(aheadSeconds).rounded())) s \(aheadSeconds < 0 ? "ahead of" : "behind") the API's: it \
-    is \(HTTPDate.text(ours)) here and \(HTTPDate.text(theirs)) there; what expires is judged by the API's
+    this machine's clock is \(Int(abs(aheadSeconds).rounded())) s \
+    \(aheadSeconds < 0 ? "ahead of" : "behind") the API's: it is \(HTTPDate.text(ours)) here and \(HTTPDate.text(theirs)) there; URLs and jobs expire by the API's clock
     """
   }
 }

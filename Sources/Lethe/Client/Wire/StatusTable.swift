@@ -1,27 +1,27 @@
-/// What an answer's status and its problem type mean for a call.
+/// The meaning of a response's status and problem type for a call.
 ///
-/// docs/reference/api-outcomes.md shows it as a table, with the effects on the chunk and the run. Sources: the X docs'
-/// pages on errors and problems, and Google Cloud Storage's XML API for the storage host.
+/// docs/reference/api-outcomes.md shows it as a table, with the effects on the chunk and the run. Sources: X's
+/// documentation of errors and problems, and Google Cloud Storage's XML API for the storage host.
 enum StatusTable {
   /// Whether the status means success for this call.
   static func isSuccess(_ status: Int, of call: Endpoint) -> Bool {
     switch call {
     case .create, .list, .get, .session: status == 200 || status == 201
-    // 308 names the number of bytes that are stored.
+    // A response with 308 contains the number of stored bytes.
     case .part: status == 200 || status == 201 || status == 308
     case .cancel, .upload: (200..<300).contains(status)
     case .download: status == 200
     }
   }
 
-  /// The kind of error of an answer whose status is not a success.
+  /// The kind of error for a response without success.
   static func kind(_ status: Int?, _ cause: ProblemCause?, for call: Endpoint) -> APIError.Kind {
     if let kind = kind(cause, for: call) { return kind }
     guard let status else { return call.isAboutAJob ? .jobRefused : .invalidRequest }
     return call.carriesBytes ? ofBytes(status, call) : ofJSON(status, call)
   }
 
-  /// The problem type counts more than the status. A storage host uses other types.
+  /// The kind of error by the problem type, which has priority over the status. A storage host uses other types.
   private static func kind(_ cause: ProblemCause?, for call: Endpoint) -> APIError.Kind? {
     switch cause {
     case .creditsDepleted: .creditsDepleted
@@ -55,10 +55,10 @@ enum StatusTable {
     }
   }
 
-  /// Any other status of such a host concerns only the job whose URL was used.
+  /// The kind of error of an upload or download. A status that is not in the list concerns only the URL's job.
   private static func ofBytes(_ status: Int, _ call: Endpoint) -> APIError.Kind {
     switch status {
-    // In an upload in parts, an unexpected success tells nothing: the host is asked again.
+    // In an upload in parts, an unexpected success proves nothing: the host is asked again.
     case 200..<300: call == .download ? .noResult : .temporary
     case 402: .creditsDepleted
     case 407: .credentials
@@ -80,7 +80,7 @@ enum ProblemCause: Sendable, Equatable {
   case temporary
   case tooLarge
 
-  /// - Parameter type: a word, or a URL whose last path component counts.
+  /// - Parameter type: a word, or a URL. Only the last path component of a URL counts.
   init?(type: String) {
     switch type.split(separator: "/").last.map({ $0.lowercased() }) {
     case "resource-not-found", "resource-unavailable": self = .notFound
@@ -98,7 +98,7 @@ enum ProblemCause: Sendable, Equatable {
     }
   }
 
-  /// - Parameter code: of the old API.
+  /// - Parameter code: an error number of the old API.
   init?(code: Int) {
     switch code {
     case 32, 89, 99, 215: self = .credentials

@@ -179,7 +179,7 @@ import Testing
     script.hash = hash
     try await Self.collecting(script) { fixture, report in
       #expect(report.status == (isEmpty ? .done : .failed))
-      #expect(isEmpty || report.failures.first?.contains("not the one that was announced") == true)
+      #expect(isEmpty || report.failures.first?.contains("differs from the announced one") == true)
       let rows = try await fixture.value("SELECT count(*) FROM warehouse.posts", as: Int.self)
       #expect(rows == 10)
     }

@@ -51,7 +51,7 @@ import Vocabulary
     var testDescription: String { "alert \(number)" }
   }
 
-  private static let clients = ["wants a certificate of its clients", "Lethe shows none"]
+  private static let clients = ["requires a client certificate", "Lethe sends no client certificate"]
 
   /// RFC 8446, section 6.
   static let alerts = [
@@ -108,7 +108,7 @@ import Vocabulary
     try await RawPeer.serving({ _ in
       [.receive(5), .sendText("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")]
     }) { port in
-      await Self.expectRefusal(.untrusted, ["does not speak TLS", "scheme and port"]) {
+      await Self.expectRefusal(.untrusted, ["does not use TLS", "scheme and port"]) {
         try await Self.ask("https://127.0.0.1:\(port)")
       }
     }
@@ -135,10 +135,10 @@ import Vocabulary
   static let dialogues = [
     Dialogue(
       testDescription: "no method", steps: [greeting, .send([5, 0xFF])], kind: .proxyRefused,
-      words: ["wants credentials", "use its HTTP port"]),
+      words: ["requires credentials", "use its HTTP port"]),
     Dialogue(
       testDescription: "user and password", steps: [greeting, .send([5, 2])], kind: .proxyRefused,
-      words: ["wants credentials", "use its HTTP port"]),
+      words: ["requires credentials", "use its HTTP port"]),
     Dialogue(
       testDescription: "rules", steps: reply(2), kind: .proxyRefused,
       words: ["its rules forbid it", "NO_PROXY"]),
@@ -150,10 +150,10 @@ import Vocabulary
       words: ["does not support host names"]),
     Dialogue(
       testDescription: "SOCKS 4", steps: [greeting, .send([0, 0x5B])], kind: .proxyMistaken,
-      words: ["does not speak SOCKS 5", "http:// or socks5://"]),
+      words: ["does not use SOCKS 5", "http:// or socks5://"]),
     Dialogue(
       testDescription: "HTTP", steps: [greeting, .sendText("HTTP/1.1 400 Bad Request\r\n\r\n")],
-      kind: .proxyMistaken, words: ["does not speak SOCKS 5"]),
+      kind: .proxyMistaken, words: ["does not use SOCKS 5"]),
     Dialogue(
       testDescription: "a failure", steps: reply(1), kind: .temporary,
       words: ["it failed (SOCKS reply 1)", "run again"]),
@@ -213,7 +213,7 @@ import Vocabulary
           "-key", certificate.key.string, "-www", "-quiet",
         ], at: place, scratch: directory
       ) {
-        await Self.expectRefusal(.proxyMistaken, ["it speaks TLS", "port for plain HTTP"]) {
+        await Self.expectRefusal(.proxyMistaken, ["it uses TLS", "port for plain HTTP"]) {
           try await Self.ask("https://api.example.com", proxy: "http://\(place)")
         }
       }
@@ -226,7 +226,7 @@ import Vocabulary
       // The connections: the client's, its retry, one with TLS, one with SOCKS.
       connection == 4 ? [Self.greeting, .send([5, 0xFF])] : [.receive(1), .close]
     }) { port in
-      await Self.expectRefusal(.proxyMistaken, ["it speaks SOCKS", "write its address"]) {
+      await Self.expectRefusal(.proxyMistaken, ["it uses SOCKS", "write its address"]) {
         try await Self.ask("https://api.example.com", proxy: "http://127.0.0.1:\(port)")
       }
     }
@@ -241,7 +241,7 @@ import Vocabulary
       ]
     }) { port in
       await Self.expectRefusal(
-        status == 403 ? .proxyRefused : .temporary, ["it answers \(status)"]
+        status == 403 ? .proxyRefused : .temporary, ["its status is \(status)"]
       ) {
         try await Self.ask("https://api.example.com", proxy: "http://127.0.0.1:\(port)")
       }
@@ -276,7 +276,7 @@ import Vocabulary
     try await RawPeer.serving({ _ in [Self.greeting, .send([0, 0x5B])] }) { port in
       let mistaken = try await ending("https://api.example.com", "socks5://127.0.0.1:\(port)")
       #expect(mistaken.code == 1, "\(mistaken.stderr)")
-      #expect(mistaken.stderr.contains("does not speak SOCKS 5"), "\(mistaken.stderr)")
+      #expect(mistaken.stderr.contains("does not use SOCKS 5"), "\(mistaken.stderr)")
     }
   }
 }
