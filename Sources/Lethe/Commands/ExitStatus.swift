@@ -29,7 +29,7 @@ enum ExitStatus: Int32, Error, CaseIterable {
   }
 
   /// The exit code for the reports of runs.
-  /// - Parameter openLines: of the pipeline's quarantine.
+  /// - Parameter openLines: the number of open lines in the pipeline's quarantine.
   init(of reports: [RunReport], openLines: Int = 0) {
     if reports.contains(where: { $0.unfit != nil }) {
       self = .failed
@@ -61,7 +61,7 @@ enum ExitStatus: Int32, Error, CaseIterable {
   }
 }
 
-/// A command cannot be run as it was given.
+/// The error of a command that cannot do what it was called for.
 struct CommandError: ExplainedError {
   let message: String
   let remedy: String
@@ -71,6 +71,6 @@ struct CommandError: ExplainedError {
 /// An error of the system or of a library that no other code has explained.
 struct UnexpectedError: ExplainedError {
   let message: String
-  var remedy: String { "the log on stderr has more of it; if it comes again, report it" }
+  var remedy: String { "see the log on stderr for details; if the error occurs again, report it" }
   var disposition: Disposition { .failed }
 }

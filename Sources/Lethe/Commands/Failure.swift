@@ -29,7 +29,7 @@ extension Failure {
       remedy: error.hintWithoutValues?.withoutSecrets() ?? error.remedyForPrivilege ?? error.remedy)
   }
 
-  /// The work that is left after runs; nil if none is.
+  /// The work that is left after runs. Nil if no work is left.
   init?(of reports: [RunReport], openLines: Int, _ status: ExitStatus) {
     switch status {
     case .failed:
@@ -63,26 +63,28 @@ extension Failure {
       } else if let failure = reports.flatMap(\.failures).first {
         self.init(
           code: status.word, message: failure,
-          remedy: "fix the cause; the next lethe run exports the dataset anew")
+          remedy: "fix the cause; the next lethe run exports the dataset again")
       } else {
         return nil
       }
     case .quarantined:
       self.init(
-        code: status.word, message: "\(openLines) lines of the quarantine wait for somebody's word",
-        remedy: "lethe quarantine list shows them, retry and dismiss resolve them")
+        code: status.word, message: "\(openLines) lines of the quarantine wait for a decision",
+        remedy:
+          "run lethe quarantine list to see them; resolve them with lethe quarantine retry or dismiss"
+      )
     case .done, .usage, .locked, .temporary, .credentials, .idle: return nil
     }
   }
 }
 
 extension PostgreSQLError {
-  /// Nil if the cause is not a missing privilege.
+  /// The remedy for a missing privilege. Nil for other causes.
   var remedyForPrivilege: String? {
     guard state?.rawValue == "42501" else { return nil }
     return """
-      lethe check PIPELINE --grants prints what a run's role needs; migrations, guards, and what drops or corrects \
-      evidence (prune, repair) are for the ledger's owner
+      run lethe check PIPELINE --grants to see what a run's role needs; only the ledger's owner can run migrations, \
+      change guards, and drop or correct evidence (prune, repair)
       """
   }
 
@@ -91,7 +93,7 @@ extension PostgreSQLError {
     let text = description.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       line.prefix { $0 == " " } + String(line).withoutSecrets()
     }.joined(separator: "\n")
-    // The server's hint is the remedy. Without one, the general remedy is shown.
+    // The server's hint is the remedy. Without a hint, the general remedy is shown.
     let ownRemedy = remedyForPrivilege ?? (hintWithoutValues == nil ? remedy : nil)
     return ownRemedy.map { "\(text)\n  remedy: \($0)" } ?? text
   }
@@ -100,9 +102,9 @@ extension PostgreSQLError {
 extension RunReport.SetAsideChunk {
   var advice: String {
     guard let command else {
-      return remedy.contains("asks about its IDs anew")
-        ? remedy : "\(remedy); the next lethe run asks about its IDs anew"
+      return remedy.contains("asks about its IDs")
+        ? remedy : "\(remedy); the next lethe run asks about its IDs again"
     }
-    return "\(remedy); then \(command), or the next lethe run asks anew"
+    return "\(remedy); then \(command), or the next lethe run asks again"
   }
 }

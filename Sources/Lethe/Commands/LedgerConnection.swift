@@ -1,7 +1,7 @@
 import Ledger
 import PostgreSQL
 
-/// Connects for the length of `body` to a database that has this program's ledger.
+/// Runs `body` with a connection to a database that has this program's ledger.
 /// - Throws: `LedgerSchemaError` if the ledger is missing, older, newer or damaged.
 func withLedger<R: Sendable>(
   _ connectionString: ConnectionString, _ body: (Connection) async throws -> R

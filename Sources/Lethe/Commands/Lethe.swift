@@ -18,8 +18,8 @@ public struct Lethe: AsyncParsableCommand {
 
       EXIT CODES: 0 done, 1 failed, 2 usage or definition, 3 a limit stopped it, 4 quarantine not \
       empty, 5 a chunk or an event was set aside, 6 another run holds the lock, 75 temporary: run \
-      again, 77 credentials refused, 99 nothing to do (only with --skip-if-idle). Where several \
-      apply: 2 before 1 before 3 before 5 before 4.
+      again, 77 credentials refused, 99 nothing to do (only with --skip-if-idle). If several \
+      apply, the first of these is used: 2, 1, 3, 5, 4.
       """,
     version: Product.version,
     subcommands: [
@@ -49,17 +49,17 @@ public struct Lethe: AsyncParsableCommand {
     }
   }
 
-  /// A run allocates and frees thousands of blocks of some hundred kilobytes. glibc would keep them in an arena
-  /// for each thread, and memory would grow during a run. These settings make glibc return such blocks.
+  /// Makes glibc return freed blocks to the system. A run allocates and frees thousands of blocks of some hundred
+  /// kilobytes. Without these settings, glibc would keep them in an arena for each thread, and memory would grow.
   private static func keepMemoryFlat() {
     mallopt(M_MMAP_THRESHOLD, 128 * 1024)
     mallopt(M_ARENA_MAX, 2)
   }
 
   private static func report(_ error: any Error, _ options: OutputOptions?) -> Int32 {
-    // A command that throws its exit status has written its result already.
+    // A command that throws its exit status has already written its result.
     if let status = error as? ExitStatus { return status.rawValue }
-    if let error = explained(error) { return tell(error, options) }
+    if let error = explained(error) { return reportExplained(error, options) }
     switch exitCode(for: error) {
     case .success:  // help and version are results
       writeLine(fullMessage(for: error), to: STDOUT_FILENO)
@@ -69,10 +69,10 @@ public struct Lethe: AsyncParsableCommand {
       writeFailure(
         Failure(
           code: ExitStatus.usage.word, message: message(for: error),
-          remedy: "lethe --help, or --help of the command, tells what it takes"), options)
+          remedy: "run lethe --help, or the command with --help"), options)
       return ExitStatus.usage.rawValue
     default:
-      return tell(UnexpectedError(message: "\(error)"), options)
+      return reportExplained(UnexpectedError(message: "\(error)"), options)
     }
   }
 
@@ -80,15 +80,17 @@ public struct Lethe: AsyncParsableCommand {
     error is CancellationError ? Interrupted(signal: nil) : error as? any ExplainedError
   }
 
-  private static func tell(_ error: any ExplainedError, _ options: OutputOptions?) -> Int32 {
+  private static func reportExplained(_ error: any ExplainedError, _ options: OutputOptions?)
+    -> Int32
+  {
     let text = (error as? PostgreSQLError)?.plainDescription ?? "\(error)"
     (options?.logger ?? StderrLogHandler.logger(.text, .info)).critical("\(text)")
     writeFailure(Failure(of: error), options)
     return ExitStatus(error.disposition).rawValue
   }
 
-  /// With `--output json`, every exit prints an object. A command line that cannot be parsed has no options, so
-  /// its arguments are searched for the option.
+  /// Prints the failure as an object if the output is JSON. A command line that cannot be parsed has no options, so its
+  /// arguments are searched for `--output json`.
   private static func writeFailure(_ failure: Failure, _ options: OutputOptions?) {
     let words = CommandLine.arguments
     let isJSON =

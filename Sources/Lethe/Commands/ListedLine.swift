@@ -15,7 +15,7 @@ struct ListedLine: Encodable {
   let chunk_id: Int64
   let job: String?
   let line: Int
-  /// As text, because many JSON readers turn numbers into floating-point ones and would lose digits.
+  /// A text, because many JSON readers convert numbers to floating point and would lose digits.
   let id: String?
   let in_chunk: Bool?
   let why: String
@@ -53,8 +53,9 @@ struct ListedLine: Encodable {
   }
 }
 
-/// - Parameter isCut: whether the bytes may end within a character. Then an incomplete one is left out.
-/// - Returns: nil if it is not UTF-8.
+/// The bytes as text.
+/// - Parameter isCut: whether the bytes may end within a character. Then an incomplete last character is left out.
+/// - Returns: nil if the bytes are not UTF-8.
 private func text(_ bytes: [UInt8], isCut: Bool) -> String? {
   if let text = String(validating: bytes, as: UTF8.self) { return text }
   guard isCut else { return nil }

@@ -29,10 +29,10 @@ struct MigrateCommand: AsyncParsableCommand {
 
     func set() throws -> MigrationSet {
       let set = try anySet()
-      let service = "compliance-server migrate up applies them, to a database of its own"
+      let service = "run compliance-server migrate up, on a separate database"
       let warehouse = """
-        leave them out: your warehouse has its own tables, and the ledger is migrations/*.sql; --demo is for \
-        the demo's database
+        leave them out: your warehouse has its own tables, and the ledger's migrations are migrations/*.sql; --demo is \
+        only for the demo's database
         """
       try set.refuse(
         demo ? [.service: service] : [.service: service, .demo: warehouse], in: "lethe")
@@ -44,7 +44,8 @@ struct MigrateCommand: AsyncParsableCommand {
       if let chosen { return try MigrationSet(directory: FilePath(chosen)) }
       guard !demo else {
         throw ValidationError(
-          "the program does not bring the demo's migrations: --migrations-dir migrations/warehouse")
+          "the program does not contain the demo's migrations: add --migrations-dir migrations/warehouse"
+        )
       }
       return try MigrationSet("the program's migrations", files: LedgerMigrations.files)
     }
@@ -79,7 +80,7 @@ struct MigrateCommand: AsyncParsableCommand {
 
   struct Down: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Roll the newest applied migration back.",
+      abstract: "Roll back the newest applied migration.",
       discussion:
         "If data would be lost, it is listed by table, and the command continues only with --yes."
     )
@@ -108,7 +109,7 @@ struct MigrateCommand: AsyncParsableCommand {
       }
     }
 
-    /// The data that would be lost. Nothing was done.
+    /// The data that the rollback would destroy. Nothing was changed.
     private struct Refusal: Encodable {
       struct Table: Encodable {
         let table: String
@@ -137,10 +138,10 @@ struct MigrateCommand: AsyncParsableCommand {
         error = Failure(
           code: ExitStatus.usage.word,
           message: """
-            rolling back \(migration.version) \(migration.name) would destroy, for good, what cannot be had \
-            again: \(losses.lines.joined(separator: "; "))
+            rolling back \(migration.version) \(migration.name) would permanently destroy data that cannot \
+            be restored: \(losses.lines.joined(separator: "; "))
             """,
-          remedy: "back the schema up (pg_dump --schema=lethe), then add --yes if it is to go")
+          remedy: "back the schema up (pg_dump --schema=lethe), then add --yes to destroy the data")
       }
 
       private enum CodingKeys: CodingKey {

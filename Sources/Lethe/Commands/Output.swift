@@ -34,7 +34,7 @@ struct OutputOptions: ParsableArguments {
     }
   }
 
-  /// Reports the end of a command that has no result.
+  /// Reports that a command ended without a result.
   func tell(_ status: ExitStatus, _ message: String, remedy: String) {
     logger.critical("\(message)\n  remedy: \(remedy)")
     guard output == .json else { return }

@@ -42,8 +42,8 @@ struct WorkDirectoryOption: ParsableArguments {
     }
   }
 
-  /// An empty variable counts as unset. Relative paths in the environment are ignored, as the XDG Base
-  /// Directory specification says.
+  /// The folder without the option. An empty variable counts as unset. Relative paths in the environment are ignored,
+  /// as the XDG Base Directory specification requires.
   private static func defaultPath(_ environment: [String: String]) throws -> String {
     func folder(_ name: String) -> String? {
       environment[name].flatMap { $0.hasPrefix("/") ? $0 : nil }
@@ -53,7 +53,7 @@ struct WorkDirectoryOption: ParsableArguments {
     guard let home = folder("HOME") ?? homeOfPasswordFile else {
       throw CommandError(
         message: "there is no folder for chunk files: this process's user has no home",
-        remedy: "name one with --work-dir, or in LETHE_WORK_DIR")
+        remedy: "name a folder with --work-dir, or in LETHE_WORK_DIR")
     }
     return home + "/.local/state/lethe"
   }

@@ -45,7 +45,7 @@ struct StderrLogHandler: LogHandler {
   }
 }
 
-/// Writes a complete line without stdio's buffers, which several threads cannot share safely.
+/// Writes a complete line without stdio's buffers. Several threads cannot share these buffers safely.
 func writeLine(_ line: String, to descriptor: Int32) {
   let bytes = Array(line.utf8) + [0x0A]
   var written = 0

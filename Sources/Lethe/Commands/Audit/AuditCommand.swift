@@ -5,7 +5,7 @@ import Ledger
 import PostgreSQL
 import Vocabulary
 
-/// `lethe audit show|export|prune|verify`: evidence.
+/// `lethe audit show|export|prune|verify`: the evidence.
 struct AuditCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "audit",

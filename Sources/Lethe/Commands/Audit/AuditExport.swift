@@ -12,7 +12,7 @@ struct AuditExport: AsyncParsableCommand, OutputCommand {
     abstract: "Write the event records of a time range as CSV or NDJSON, to stdout or a file.",
     discussion: """
       One record for each applied event, and for each row that another ID's event reached (cause_id), \
-      in the order in which they are stored. Their number is printed on stderr.
+      in the order in which they are stored. The number of records is printed on stderr.
       """)
 
   @OptionGroup var database: DatabaseOption
@@ -20,11 +20,11 @@ struct AuditExport: AsyncParsableCommand, OutputCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Applied at this time or later: a date (UTC), or a time such as 2026-11-01T00:00:00Z.",
+      "Only events applied at this time or later: a date (UTC), or a time such as 2026-11-01T00:00:00Z.",
       valueName: "date"))
   var from: TimestampArgument
 
-  @Option(help: ArgumentHelp("Applied before this time.", valueName: "date"))
+  @Option(help: ArgumentHelp("Only events applied before this time.", valueName: "date"))
   var to: TimestampArgument
 
   @Option(help: "csv (RFC 4180, with a header) or ndjson.")
@@ -48,9 +48,9 @@ struct AuditExport: AsyncParsableCommand, OutputCommand {
   var file: String?
 
   mutating func validate() throws {
-    guard from.time < to.time else { throw ValidationError("--from has to be before --to") }
+    guard from.time < to.time else { throw ValidationError("--from must be before --to") }
     guard file != nil || output.output == .table else {
-      throw ValidationError("--output json needs --file: stdout is the export itself")
+      throw ValidationError("--output json needs --file, because the export is written to stdout")
     }
   }
 

@@ -8,9 +8,9 @@ struct AuditPrune: AsyncParsableCommand, OutputCommand {
     commandName: "prune",
     abstract: "Drop the event records of complete months that are older than an age.",
     discussion: """
-      The current month is never dropped. Tombstones stay, and so do the records of the jobs in the chain of \
-      evidence. A record of the prune is added to the chain. Run lethe audit verify before: dropped records \
-      cannot be verified later. The user has to own the ledger.
+      The current month is never dropped. Tombstones are kept, and so are the records of the jobs in the chain of \
+      evidence. A record of the prune is added to the chain. Run lethe audit verify first: dropped records \
+      cannot be verified later. The database user must own the ledger.
       """)
 
   @OptionGroup var database: DatabaseOption
@@ -43,7 +43,7 @@ struct AuditPrune: AsyncParsableCommand, OutputCommand {
         grouped(partition.events))
     }
     let total = "\(grouped(pruning.events)) event records"
-    let seal = pruning.sealNumber.map { "; record \($0) of the chain tells" } ?? ""
+    let seal = pruning.sealNumber.map { "; recorded as record \($0) of the chain" } ?? ""
     return table.text + (isDryRun ? "\nwould drop \(total)" : "\ndropped \(total)\(seal)")
   }
 
@@ -75,7 +75,8 @@ extension AuditPrune {
   struct Age: ExpressibleByArgument {
     let age: RecordAge
 
-    /// Keeps the date within PostgreSQL's calendar: 50,000 months are about 4,200 years.
+    /// The largest number of days or months. It keeps the date within PostgreSQL's calendar: 50,000 months are about
+    /// 4,200 years.
     private static let countMax = 50_000
 
     init?(argument: String) {

@@ -7,7 +7,7 @@ import Vocabulary
 struct AuditShow: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "show",
-    abstract: "Show everything that the ledger holds about one ID, in order of time.",
+    abstract: "Show everything that the ledger contains about one ID, in order of time.",
     discussion: """
       The jobs that asked about the ID, their answers, the changes in each table, changes by another \
       ID's event, and what remains: tombstone, protection, rehydration, quarantined lines. All times \
@@ -20,7 +20,7 @@ struct AuditShow: AsyncParsableCommand, OutputCommand {
   @OptionGroup var database: DatabaseOption
   @OptionGroup var output: OutputOptions
 
-  @Option(help: "Only as an ID of this type: tweets or users.")
+  @Option(help: "Show only the records of the ID of this type: tweets or users.")
   var type: IDType?
 
   enum IDType: String, CaseIterable, ExpressibleByArgument {

@@ -19,7 +19,7 @@ struct AuditTimeline {
   var text: String {
     guard !trail.isEmpty else {
       return """
-        nothing is known of ID \(trail.id): no chunk's key range holds it, and no event, tombstone, \
+        the ledger has no record of ID \(trail.id): no chunk's key range contains it, and no event, tombstone, \
         protection, rehydration or quarantined line is about it
         """
     }
@@ -35,7 +35,7 @@ struct AuditTimeline {
     return (["ID \(trail.id), in order of time (UTC)", ""] + lines).joined(separator: "\n")
   }
 
-  /// For records with the same time, this order is from cause to effect.
+  /// The entries of all records. For records with the same time, this order is from cause to effect.
   private var entries: [Entry] {
     trail.checks.map(entry) + trail.lastChecks.map(entry) + trail.quarantined.map(entry)
       + trail.waiting.map(entry) + trail.approvals.map(entry) + trail.adoptions.map(entry)
@@ -73,19 +73,19 @@ struct AuditTimeline {
     case .event, .waiting, .notApplied, .refused: break
     case .noEvent:
       lines.append(
-        "no event about the ID: clean, or not asked about (the ledger keeps the range, not each ID)"
+        "no event about the ID: clean, or not asked about (the ledger stores the range, not each ID)"
       )
     case .notTold:
       lines.append(
         """
-        not told: the result has no event about the ID, and a line of it that nobody may act on is about \
-        the ID, or may be
+        not told: the result has no event about the ID, and it has a line that must not be applied and that is or may \
+        be, about the ID
         """)
     case .superseded:
       lines.append(
-        "newer answers have superseded all that the result said, and none of it was applied")
-    case .pruned: lines.append("the event records of that time were pruned: the answer is gone")
-    case .failed: lines.append("no answer came before the chunk failed")
+        "newer answers have superseded the whole result, and none of it was applied")
+    case .pruned: lines.append("unknown: the event records of that time were pruned")
+    case .failed: lines.append("the chunk failed before it had an answer")
     case .unanswered: lines.append("no answer yet: the chunk is \(check.state)")
     }
     return Entry(at: check.askedAt ?? check.exportedAt, what: "asked", lines: lines)
@@ -98,7 +98,7 @@ struct AuditTimeline {
   }
 
   private func entry(_ event: AuditTrail.Event) -> Entry {
-    let said = times(event.createdAt, event.redactedAt)
+    let times = times(event.createdAt, event.redactedAt)
     let what = event.causeID == nil ? "answered" : "reached"
     var lines: [String]
     if let cause = event.causeID {
@@ -112,11 +112,11 @@ struct AuditTimeline {
       lines = ["\(event.type): clean again, \(name(event.job)), chunk \(event.chunkID)"]
     } else {
       lines = [
-        "\(event.type): \(event.reason)\(said), \(name(event.job)), chunk \(event.chunkID)"
+        "\(event.type): \(event.reason)\(times), \(name(event.job)), chunk \(event.chunkID)"
       ]
     }
     if let newer = event.supersededBy {
-      lines.append("not acted on: superseded by the newer answer of \(name(newer))")
+      lines.append("not applied: superseded by the newer answer of \(name(newer))")
     }
     lines.append(
       event.changed.isEmpty ? "\(event.action): no row was changed" : counted(event.changed))
@@ -133,22 +133,22 @@ struct AuditTimeline {
       """
     ]
     if let newer = event.supersededBy {
-      lines.append("won't be acted on: superseded by the newer answer of \(name(newer))")
+      lines.append("will not be applied: superseded by the newer answer of \(name(newer))")
     }
     return Entry(
       at: event.collectedAt, what: isSetAside ? "set aside" : "waiting", lines: lines)
   }
 
   private func entry(_ withdrawal: AuditTrail.Withdrawal) -> Entry {
-    let word = [withdrawal.by.map { "by \(printable($0))" }, withdrawal.note.map(printable)]
+    let decision = [withdrawal.by.map { "by \(printable($0))" }, withdrawal.note.map(printable)]
       .compactMap { $0 }.joined(separator: ": ")
     return Entry(
-      at: withdrawal.at, what: "taken back",
+      at: withdrawal.at, what: "withdrawn",
       lines: [
         """
         \(withdrawal.type): the tombstone of \(seconds(withdrawal.deletedAt)), \(withdrawal.reason), \
-        \(name(withdrawal.job)): it was made of a row of \(withdrawal.table), whose ID is of another type
-        """, "\(word.isEmpty ? "" : "\(word); ")sealed by record \(withdrawal.sealNumber)",
+        \(name(withdrawal.job)): it was created for a row of \(withdrawal.table), which has IDs of another type
+        """, "\(decision.isEmpty ? "" : "\(decision); ")sealed by record \(withdrawal.sealNumber)",
       ])
   }
 
@@ -164,8 +164,8 @@ struct AuditTimeline {
     case ("superseded"?, let at?):
       let newer = refusal.supersededBy.map { " of \(name($0))" } ?? ""
       lines.append("superseded by the newer answer\(newer), \(seconds(at))")
-    case (_, let at?): lines.append("taken on again \(seconds(at))")
-    case (_, nil): lines.append("set aside, and not acted on")
+    case (_, let at?): lines.append("retried \(seconds(at))")
+    case (_, nil): lines.append("set aside, and not applied")
     }
     return Entry(at: refusal.at, what: "refused", lines: lines)
   }
@@ -185,13 +185,13 @@ struct AuditTimeline {
   private func entry(_ adoption: AuditTrail.Adoption) -> Entry {
     var lines = [
       """
-      run \(adoption.runID) took a newer definition on, by \(printable(adoption.by))\
+      run \(adoption.runID) adopted a newer definition, by \(printable(adoption.by))\
       \(adoption.note.map { ": \(printable($0))" } ?? "")
       """
     ]
     lines += adoption.changes.sorted { $0.key < $1.key }.map { path, texts in
-      let words = texts.map { $0.map(printable) ?? "nothing" }
-      return "\(printable(path)): \(words.joined(separator: " became "))"
+      let values = texts.map { $0.map(printable) ?? "nothing" }
+      return "\(printable(path)): \(values.joined(separator: " became "))"
     }
     if let number = adoption.sealNumber { lines.append("sealed by record \(number)") }
     return Entry(at: adoption.at, what: "adopted", lines: lines)
@@ -208,22 +208,22 @@ struct AuditTimeline {
       ])
   }
 
-  private func entry(_ story: HoldHistory) -> Entry {
-    let row = "\(story.table) \(printable(story.key))"
-    switch story.what {
+  private func entry(_ history: HoldHistory) -> Entry {
+    let row = "\(history.table) \(printable(history.key))"
+    switch history.what {
     case .held(let columns, let type, let id, let job):
       return Entry(
-        at: story.at, what: "hidden",
+        at: history.at, what: "hidden",
         lines: [
           "\(row): \(columns.map(printable).joined(separator: ", ")) held by \(type) ID \(id), job \(job)",
-          "it is opened once no ID holds it",
+          "it is restored when no ID holds it any more",
         ])
     case .closed(let outcome, let type, let id, let job):
       let cause =
         type.flatMap { type in id.map { "the answer about \(type) ID \($0)" } } ?? "an operator"
-      let source = job.map { "\(cause), job \($0)" } ?? "an operator's word"
+      let source = job.map { "\(cause), job \($0)" } ?? "an operator's decision"
       return Entry(
-        at: story.at, what: "hold ended",
+        at: history.at, what: "hold ended",
         lines: ["\(row): \(Self.meaning(of: outcome)), by \(source)"])
     }
   }
@@ -232,12 +232,12 @@ struct AuditTimeline {
     switch outcome {
     case "restored": "the row has its former values again"
     case "deleted": "the row was deleted"
-    case "gone": "the row was not there any more"
+    case "gone": "the row did not exist any more"
     case "dropped": "its columns were dropped from the table"
-    case "changed": "somebody else had changed the row, which stays as it is"
-    case "erased": "what was held of it was taken out of the row"
+    case "changed": "somebody else had changed the row, so Lethe did not change it"
+    case "erased": "all values that the hold kept were removed"
     case "kept": "the row stays hidden: an action without restore has hidden it, too"
-    default: "the row stays hidden, and the hold is forgotten"
+    default: "the row stays hidden, and the hold was deleted"
     }
   }
 
@@ -246,7 +246,7 @@ struct AuditTimeline {
       at: release.at, what: "released",
       lines: [
         """
-        \(release.type): holds \(release.keepsHidden ? "forgotten" : "released") by \
+        \(release.type): holds \(release.keepsHidden ? "deleted" : "released") by \
         \(printable(release.by)): \(printable(release.note)) (record \(release.number))
         """
       ])
@@ -260,7 +260,7 @@ struct AuditTimeline {
       let note = line.note.map { ": \(printable($0))" } ?? ""
       lines.append("\(resolution) \(line.resolvedAt.map(seconds) ?? "")\(note)")
     } else {
-      lines.append("not acted on, and not resolved")
+      lines.append("not applied, and not resolved")
     }
     return Entry(at: line.at, what: "quarantine", lines: lines)
   }
@@ -283,7 +283,7 @@ struct AuditTimeline {
     return times.isEmpty ? "" : " (\(times.joined(separator: ", ")))"
   }
 
-  /// Removes control characters, because text from outside must not control the terminal.
+  /// Replaces control characters by spaces, because text from outside must not control the terminal.
   private func printable(_ text: String) -> String {
     String(
       String.UnicodeScalarView(

@@ -2,7 +2,7 @@ import Evidence
 import Ledger
 import Vocabulary
 
-/// All records of an ID as JSON. IDs are strings, because many JSON readers cannot hold integers of 63
+/// All records of an ID as JSON. IDs are strings, because many JSON readers cannot represent integers of 63
 /// bits. A key without a known value is left out.
 struct AuditTrailResult: Encodable {
   let id: String
@@ -132,7 +132,7 @@ struct AuditTrailResult: Encodable {
 
   struct Waiting: Encodable {
     let chunk_id: Int64
-    /// `failed` if it was set aside with its chunk, or given up with it.
+    /// `failed` if the event was set aside or given up with its chunk.
     let state: String
     let type, reason: String
     let created_at, redacted_at: String?
@@ -198,18 +198,18 @@ struct AuditTrailResult: Encodable {
     }
   }
 
-  /// A hold of a row by the ID: an open one (`outcome` is `held`), or one that has ended.
+  /// A hold of a row by the ID. `outcome` is `held` if the hold is open. Else it is the reason why the hold ended.
   struct Hold: Encodable {
     let at, table, key, outcome: String
     let columns: [String]?
     let type, id: String?
     let job_id: Int64?
 
-    init(_ story: HoldHistory) {
-      at = story.at
-      table = story.table
-      key = story.key
-      switch story.what {
+    init(_ history: HoldHistory) {
+      at = history.at
+      table = history.table
+      key = history.key
+      switch history.what {
       case .held(let columns, let type, let id, let job):
         outcome = "held"
         self.columns = columns
@@ -291,7 +291,7 @@ struct AuditTrailResult: Encodable {
 
   struct Adoption: Encodable {
     let run_id: Int64
-    /// By path in the definition: the run's former text and the new one; null if there is none.
+    /// By path in the definition: the former text and the new text. Null if the definition has no such text.
     let changes: [String: [String?]]
     let adopted_by: String
     let note: String?

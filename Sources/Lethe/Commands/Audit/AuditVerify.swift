@@ -2,15 +2,15 @@ import ArgumentParser
 import Evidence
 import Ledger
 
-/// `lethe audit verify`: whether records of the ledger were changed or removed.
+/// `lethe audit verify`: checks whether records of the ledger were changed or removed.
 struct AuditVerify: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "verify",
     abstract: "Verify the chain of evidence, and list records that were changed or removed.",
     discussion: """
-      Prints the head of the chain. Keep its hash out of reach of everybody who can write to the ledger, \
-      and pass it to the next call with --expect: then a chain whose end was removed is found, too. Exit \
-      code 0 if the chain is complete, 1 if not.
+      Prints the head of the chain. Keep its hash where nobody who can write to the ledger can change it, and pass it \
+      to the next call with --expect. Then verify also finds that records at the end of the chain were removed. The \
+      exit code is 0 if the chain is complete, and 1 if not.
       """)
 
   @OptionGroup var database: DatabaseOption
@@ -24,7 +24,7 @@ struct AuditVerify: AsyncParsableCommand, OutputCommand {
   mutating func validate() throws {
     guard let expect else { return }
     guard expect.utf8.count == 64, expect.allSatisfy(\.isHexDigit) else {
-      throw ValidationError("--expect takes 64 hexadecimal digits, as verify prints them")
+      throw ValidationError("--expect must have 64 hexadecimal digits, as verify prints them")
     }
   }
 
@@ -54,28 +54,28 @@ struct AuditVerify: AsyncParsableCommand, OutputCommand {
       """
       checked: \(grouped(verification.records)) records of the chain; \
       \(grouped(verification.eventsProven)) event records in \(grouped(verification.batchesProven)) \
-      batches are as they were written
+      batches are unchanged
       """)
     if verification.batchesPruned > 0 {
       lines.append(
-        "by the chain alone: \(grouped(verification.batchesPruned)) batches whose records were pruned"
+        "checked only by the chain: \(grouped(verification.batchesPruned)) batches whose event records were pruned"
       )
     }
     if verification.batchesUnsealed > 0 {
       lines.append(
         """
-        not sealed: \(grouped(verification.batchesUnsealed)) batches of chunks that are not applied to \
-        their end, or were given up
+        not sealed: \(grouped(verification.batchesUnsealed)) batches of chunks that are not \
+        completely applied, or were given up
         """)
     }
     if verification.eventsBeforeChain > 0 {
       lines.append(
-        "not proven: \(grouped(verification.eventsBeforeChain)) event records from before the chain"
+        "not proven: \(grouped(verification.eventsBeforeChain)) event records that are older than the chain"
       )
     }
     if let head = verification.head {
       lines.append("head: record \(head.number), \(seconds(head.sealedAt)), SHA-256 \(head.sha256)")
-      lines.append("  keep it elsewhere, and pass it to the next verify by --expect")
+      lines.append("  keep it elsewhere, and pass it to the next verify with --expect")
     }
     return lines.joined(separator: "\n")
   }

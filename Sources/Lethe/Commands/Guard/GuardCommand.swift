@@ -20,13 +20,13 @@ struct GuardCommand: AsyncParsableCommand {
 
     @Option(
       help: ArgumentHelp(
-        "How long to wait for the table's lock. Other writers of the table wait meanwhile.",
+        "How long to wait for the table's lock. Other writers of the table wait during this time.",
         valueName: "seconds"))
     var lockTimeout = 3.0
 
     func validate() throws {
       guard (0.001...3600).contains(lockTimeout) else {
-        throw ValidationError("--lock-timeout has to be between 0.001 and 3600 seconds")
+        throw ValidationError("--lock-timeout must be between 0.001 and 3600 seconds")
       }
     }
 
@@ -47,7 +47,7 @@ struct GuardCommand: AsyncParsableCommand {
     func name() throws -> TableName {
       guard let name = TableName(table) else {
         throw ValidationError(
-          "\(table) is no name of a table; put a part with blanks or dots in double quotes")
+          "\(table) is not a table's name; put parts with spaces or dots in double quotes")
       }
       return name
     }
@@ -77,7 +77,7 @@ struct GuardCommand: AsyncParsableCommand {
 
     @Option(
       help: ArgumentHelp(
-        "Names of other BEFORE triggers that change no IDs and redirect no rows, separated by commas.",
+        "The names of other BEFORE triggers that change no IDs and redirect no rows, separated by commas.",
         discussion: "Default: the triggers that were acknowledged before and have not changed.",
         valueName: "names"))
     var acknowledgeTriggers: String?
@@ -140,7 +140,8 @@ struct GuardCommand: AsyncParsableCommand {
       try await untilSignalled {
         guard try await options.withGuards({ try await $0.remove(from: table) }) else {
           throw CommandError(
-            message: "\(table) has no guard", remedy: "lethe guard list names the tables that do")
+            message: "\(table) has no guard",
+            remedy: "run lethe guard list to see the guarded tables")
         }
         try output.write(["removed": "\(table)"]) { "\(table) is no longer guarded" }
       }
@@ -203,8 +204,8 @@ struct GuardCommand: AsyncParsableCommand {
         let names = failing.map { "\($0.0.guarding.table)" }.joined(separator: ", ")
         let remedy = failing.lazy.compactMap { $0.0.faults.first?.remedy }.first
         return Failure(
-          code: status.word, message: "guards that do not guard, or that are not proven: \(names)",
-          remedy: remedy ?? "see came_through and not_tried of each; install the guard anew")
+          code: status.word, message: "guards that do not work, or that are not proven: \(names)",
+          remedy: remedy ?? "see came_through and not_tried of each guard; install the guard again")
       default:
         return Failure(
           code: status.word, message: "a guard could not be tried: its table was locked",
@@ -212,7 +213,8 @@ struct GuardCommand: AsyncParsableCommand {
       }
     }
 
-    /// A guard of state `unsure` counts as working unless a proof fails: what makes it unsure may be harmless.
+    /// Whether the guard works. A guard in the state `unsure` counts as working unless a proof fails, because the cause of
+    /// the state may be harmless.
     private static func guards(_ installed: InstalledGuard, _ proof: GuardProof?) -> Bool {
       let isSound: Bool =
         switch installed.state {
@@ -270,7 +272,7 @@ private struct GuardLine: Encodable {
     not_tried = proof?.notTried
   }
 
-  /// How many of one kind are listed. The others are counted.
+  /// The largest number of faults of one kind that are listed. The others are only counted.
   private static let shownMax = 10
 
   /// The faults as text.

@@ -4,18 +4,18 @@ import Foundation
 import Ledger
 import PostgreSQL
 
-/// `lethe guard repair PIPELINE`: removes tombstones that were made from IDs that are not posts' or users'.
+/// `lethe guard repair PIPELINE`: removes tombstones that were created from IDs of neither posts nor users.
 struct GuardRepair: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "repair",
     abstract:
-      "Remove tombstones that earlier versions made from IDs that are not posts' or users'.",
+      "Remove tombstones that earlier versions created from IDs of neither posts nor users.",
     discussion: """
-      Earlier versions treated the id of every target as a post's. From the ID of a list, for example, they \
-      made the tombstone of the post with the same number, and a guard kept that post out. A tombstone is \
+      Earlier versions treated the id of every target as the ID of a post. From the ID of a list, for example, they \
+      created the tombstone of the post with the same number, and a guard kept that post out. A tombstone is \
       removed only if it is proven wrong: its event record names a target to which the definition now gives \
-      another type, and no other record shows that the ID was deleted. The records stay, and a new record is \
-      added to the chain of evidence.
+      another type, and no other record shows that the ID was deleted. The event records are kept, and a new record \
+      is added to the chain of evidence.
       """)
 
   @OptionGroup var pipeline: PipelineArgument
@@ -56,27 +56,29 @@ struct GuardRepair: AsyncParsableCommand, OutputCommand {
 
   private static func text(_ found: TombstoneRepair.Findings, isDryRun: Bool) -> String {
     var lines = found.wrong.sorted { $0.key < $1.key }.map { table, count in
-      "\(grouped(count)) of rows of \(table) \(isDryRun ? "would be" : "were") taken back"
+      "\(grouped(count)) tombstones of rows of \(table) \(isDryRun ? "would be" : "were") removed"
     }
     if lines.isEmpty { lines = ["no tombstone is proven wrong"] }
     lines += found.undecided.sorted { $0.key < $1.key }.map { table, count in
       """
-      \(grouped(count)) of rows of \(table) stay: the definition does not say what their IDs are; name \
+      \(grouped(count)) tombstones of rows of \(table) stay: the definition does not give the type of their IDs; add \
       the target with its id and type
       """
     }
     lines += found.justified.sorted { $0.key < $1.key }.map { table, count in
-      "\(grouped(count)) of rows of \(table) stay: another record says that the ID was deleted"
+      "\(grouped(count)) tombstones of rows of \(table) stay: another record shows that the ID was deleted"
     }
     if found.unprovable > 0 {
       lines.append(
-        "\(grouped(found.unprovable)) of the same jobs stay: their event records were pruned")
+        "\(grouped(found.unprovable)) tombstones of the same jobs stay: their event records were pruned"
+      )
     }
     if found.unreadableRuns > 0 {
       lines.append(
-        "the definitions of \(grouped(found.unreadableRuns)) runs cannot be read: theirs stay")
+        "the definitions of \(grouped(found.unreadableRuns)) runs cannot be read: their tombstones stay"
+      )
     }
-    if let number = found.sealNumber { lines.append("record \(number) of the chain tells") }
+    if let number = found.sealNumber { lines.append("recorded as record \(number) of the chain") }
     return lines.joined(separator: "\n")
   }
 

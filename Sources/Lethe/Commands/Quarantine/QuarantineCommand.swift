@@ -32,19 +32,19 @@ struct QuarantineCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Only lines after this one.", valueName: "id"))
     var after: Int64 = 0
 
-    /// How much of a line is shown without `--raw`.
-    private static let beginBytes = 512
+    /// The number of a line's bytes that are shown without `--raw`.
+    private static let prefixBytes = 512
     private static let lineBytesMax = 64 * 1024
 
     mutating func validate() throws {
       guard (1...10_000).contains(limit) else {
-        throw ValidationError("--limit has to be between 1 and 10000")
+        throw ValidationError("--limit must be between 1 and 10000")
       }
     }
 
     mutating func run() async throws {
       let (options, name, all, limit, after) = (output, pipeline, all, limit, after)
-      let bytes = raw ? Self.lineBytesMax : Self.beginBytes
+      let bytes = raw ? Self.lineBytesMax : Self.prefixBytes
       let scalars = raw ? Self.lineBytesMax : 80
       try await withQuarantine(database) { quarantine in
         let lines = try await quarantine.lines(
@@ -73,10 +73,10 @@ struct QuarantineCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Read open lines again and apply those that are events now.",
       discussion: """
-        Use it with a new version that knows actions or reasons that an older one did not. A line that \
-        still cannot be applied stays open, with the cause. If the warehouse refuses a line's event, the \
-        line, its chunk and its run stay as they were. Exits with 3 if a limit refused lines (check them, \
-        then use --approve), and with 4 as long as a line of the pipeline is open.
+        Use it after an upgrade to a version that supports more actions or reasons. A line that still \
+        cannot be applied stays open, with the cause. If the warehouse refuses a line's event, the line, \
+        its chunk and its run are not changed. Exits with 3 if a limit refused lines (check them, then use \
+        --approve), and with 4 if a line of the pipeline is still open.
         """)
 
     @OptionGroup var pipeline: PipelineArgument
@@ -93,7 +93,7 @@ struct QuarantineCommand: AsyncParsableCommand {
 
     mutating func validate() throws {
       guard approve || (by == nil && note == nil) else {
-        throw ValidationError("--by and --note go with --approve")
+        throw ValidationError("--by and --note need --approve")
       }
     }
 
@@ -119,7 +119,7 @@ struct QuarantineCommand: AsyncParsableCommand {
 
   struct Dismiss: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Close lines without applying them.")
+      abstract: "Resolve lines without applying them.")
 
     @Argument(help: "The lines, by their IDs in the list.")
     var ids: [Int64] = []
@@ -134,11 +134,11 @@ struct QuarantineCommand: AsyncParsableCommand {
 
     mutating func validate() throws {
       guard ids.isEmpty == all else {
-        throw ValidationError("name the lines by their IDs, or all of them by --all")
+        throw ValidationError("name the lines by their IDs, or use --all")
       }
-      guard pipeline == nil || all else { throw ValidationError("--pipeline goes with --all") }
+      guard pipeline == nil || all else { throw ValidationError("--pipeline needs --all") }
       guard note.contains(where: { !$0.isWhitespace }) else {
-        throw ValidationError("--note has to say why")
+        throw ValidationError("--note must contain the reason")
       }
     }
 
@@ -178,7 +178,8 @@ extension PipelineRuntime.RetryReport {
     var parts = ["\(grouped(events)) lines are events now, \(grouped(open)) are open"]
     if superseded > 0 {
       parts.append(
-        "\(grouped(superseded)) of them changed nothing: newer answers about their IDs came since")
+        "\(grouped(superseded)) of them changed nothing, because newer answers about their IDs exist"
+      )
     }
     parts += refused.map { line in
       let what = line.id.map { "the line about \($0) is" } ?? "its lines are"

@@ -12,8 +12,8 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     commandName: "check",
     abstract: "Check a definition against the live database and the API; change nothing.",
     discussion: """
-      Exits with 2 if a run, or some of its changes, would be refused; with 77 if only the API's token is refused; and with \
-      75 if the only problem is that the API does not answer.
+      Exits with 2 if a run, or some of its changes, would be refused; with 77 if only the API's token is refused; \
+      and with 75 if the only problem is that the API does not respond.
       """)
 
   @OptionGroup var pipeline: PipelineArgument
@@ -39,9 +39,9 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
   var role: String?
 
   mutating func validate() throws {
-    guard role == nil || grants else { throw ValidationError("--role goes with --grants") }
+    guard role == nil || grants else { throw ValidationError("--role needs --grants") }
     guard role.map({ !$0.isEmpty }) ?? true else {
-      throw ValidationError("--role has to be a name")
+      throw ValidationError("--role must not be empty")
     }
   }
 
@@ -67,13 +67,13 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     }
     let (directory, offline, rehearses) = try (workDirectory.path, offline, rehearsal)
     try await untilSignalled {
-      let around = EnvironmentCheck(pipeline, logger: options.logger)
+      let environment = EnvironmentCheck(pipeline, logger: options.logger)
       let api: (outcome: EnvironmentCheck.APIOutcome, findings: [Finding]) =
-        if offline { (.answered, []) } else { try await around.api() }
+        if offline { (.answered, []) } else { try await environment.api() }
       let findings =
         try await PipelineRuntime.findings(of: pipeline, rehearses: rehearses) {
           options.logger.notice("\($0)")
-        } + around.workDirectory(directory)
+        } + environment.workDirectory(directory)
       let lines = (findings + api.findings).map {
         Line(finding: $0, file: pipeline.file, line: pipeline.line(of: $0.path))
       }
@@ -109,21 +109,21 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     return Failure(code: status.word, message: first.message + more, remedy: first.remedy)
   }
 
-  /// The first line of the result; nil if there are errors.
+  /// The first line of the result. Nil if there are errors.
   private static func verdict(
     _ file: String, _ findings: [Finding], _ rehearses: Bool
   ) -> String? {
     guard findings.allSatisfy({ $0.severity == .note }) else { return nil }
     let fits = "\(file): the definition fits the database"
     if !rehearses { return "\(fits); its changes were not rehearsed" }
-    return findings.isEmpty ? fits : "\(fits), apart from what was not looked at:"
+    return findings.isEmpty ? fits : "\(fits), apart from what was not checked:"
   }
 
   private struct Result: Encodable {
     let findings: [Line]
     let rehearsed: Bool
-    /// The first error, or the last finding if the check failed without an error; nil after success. If the
-    /// definition cannot be read, this is its error, and the database was not checked.
+    /// The first error, or the last finding if the check failed without an error. Nil after success. If the definition
+    /// cannot be read, this is the definition's error, and the database was not checked.
     let error: Failure?
   }
 
@@ -131,7 +131,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     let file: String
     let line: Int?
     let severity: String
-    /// The key's path; left out if the definition cannot be read.
+    /// The key's path. Left out if the definition cannot be read.
     let path: String?
     let message: String
     let remedy: String

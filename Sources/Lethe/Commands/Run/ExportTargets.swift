@@ -7,7 +7,7 @@ enum StandardOutput {
   private static let bytesPerWrite = 4096
   private static let waitMilliseconds: Int32 = 100
 
-  /// Returns when all bytes are written.
+  /// Writes all bytes, and returns when they are written.
   /// - Throws: `CancellationError`, even while the reader does not read; `CommandError` if stdout is closed.
   static func write(_ bytes: [UInt8]) async throws {
     var written = 0
@@ -25,8 +25,8 @@ enum StandardOutput {
       if count < 0, errno != EINTR, errno != EAGAIN {
         throw CommandError(
           message:
-            "stdout cannot be written to: \(Errno(rawValue: errno)); the export is incomplete",
-          remedy: "export again; with --file it is written whole or not at all")
+            "cannot write to stdout: \(Errno(rawValue: errno)); the export is incomplete",
+          remedy: "export again; with --file, the export is written completely or not at all")
       }
       written += max(count, 0)
     }
@@ -89,7 +89,7 @@ struct WholeFile {
       return try body()
     } catch let error as Errno {
       throw CommandError(
-        message: "\(path): cannot write it: \(error)",
+        message: "cannot write \(path): \(error)",
         remedy: "check the folder, its permissions and its free space")
     }
   }

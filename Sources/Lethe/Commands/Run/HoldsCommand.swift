@@ -10,16 +10,16 @@ import Vocabulary
 /// `lethe holds list|release`: the rows that Lethe hides.
 struct HoldsCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "holds", abstract: "Show the rows that Lethe hides, and why; release them.",
+    commandName: "holds", abstract: "Show or release the rows that Lethe hides.",
     discussion: """
-      A hold is the record of one row that Lethe has hidden: its former values, and the IDs whose \
+      A hold is the record of one row that Lethe has hidden. It contains the row's former values, and the IDs whose \
       answers hide it. When newer answers have released all of these IDs, the row gets its former values back.
       """,
     subcommands: [List.self, Release.self])
 
   struct List: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
-      abstract: "List holds in the order in which they were made.",
+      abstract: "List holds in the order in which they were created.",
       discussion: "Former values are not shown: they may be content.")
 
     @OptionGroup var database: DatabaseOption
@@ -31,13 +31,13 @@ struct HoldsCommand: AsyncParsableCommand {
     @Option(help: "Only rows that this ID holds, and the row with this ID.")
     var id: Int64?
 
-    @Option(help: "What the IDs are: tweets or users.")
+    @Option(help: "The type of the IDs: tweets or users.")
     var type: HolderType?
 
     @Option(help: "Only rows that this pipeline has hidden.")
     var pipeline: String?
 
-    @Option(help: "How many to show.")
+    @Option(help: "How many holds to show.")
     var limit = 100
 
     @Option(help: ArgumentHelp("Only holds after this one.", valueName: "hold"))
@@ -45,7 +45,7 @@ struct HoldsCommand: AsyncParsableCommand {
 
     mutating func validate() throws {
       guard (1...10_000).contains(limit) else {
-        throw ValidationError("--limit has to be between 1 and 10000")
+        throw ValidationError("--limit must be between 1 and 10000")
       }
     }
 
@@ -71,21 +71,21 @@ struct HoldsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "End the holds of IDs; rows that no other ID holds get their former values back.",
       discussion: """
-        For IDs that no answer will release any more: lethe check and lethe status count them. A \
-        row that was changed by others after Lethe hid it stays as it is. Who released it and why is recorded \
-        and sealed.
+        Use it for IDs that no answer will release any more. lethe check and lethe status count them. A row \
+        that another program changed after Lethe hid it is not changed. The name of the operator and the reason \
+        are recorded and sealed.
         """)
 
     @OptionGroup var pipeline: PipelineArgument
     @Argument(help: "The IDs that hold the rows.")
     var ids: [Int64] = []
-    @Option(help: "What the IDs are: tweets or users.")
+    @Option(help: "The type of the IDs: tweets or users.")
     var type: HolderType
     @Flag(help: "All IDs of the type that no dataset exports any more.")
     var unasked = false
     @Flag(help: "Only delete the holds: the rows stay hidden permanently.")
     var keepHidden = false
-    @Flag(help: "Also IDs whose newest answer says that they are protected.")
+    @Flag(help: "Also release IDs that the newest answer protects.")
     var force = false
     @Flag(help: "Show what would be done; change nothing.")
     var dryRun = false
@@ -94,7 +94,7 @@ struct HoldsCommand: AsyncParsableCommand {
 
     mutating func validate() throws {
       guard ids.isEmpty == unasked else {
-        throw ValidationError("name the IDs, or all that no dataset exports by --unasked")
+        throw ValidationError("name the IDs, or use --unasked for all IDs that no dataset exports")
       }
       guard ids.allSatisfy({ $0 > 0 }) else {
         throw ValidationError("an ID is a positive whole number")
@@ -121,7 +121,7 @@ struct HoldsCommand: AsyncParsableCommand {
   }
 }
 
-/// Who makes a decision, and why.
+/// The person who makes a decision, and the reason.
 struct DecisionOptions: ParsableArguments {
   @Option(help: "Who decides. Default: the user of the operating system.")
   var by: String?
@@ -133,7 +133,7 @@ struct DecisionOptions: ParsableArguments {
 
   func requiredNote() throws -> String {
     guard let note, note.contains(where: { !$0.isWhitespace }) else {
-      throw ValidationError("--note has to say why")
+      throw ValidationError("--note must contain the reason")
     }
     return note
   }
@@ -157,8 +157,8 @@ private func text(
   if counts.protections > 0 {
     lines.append(
       """
-      \(grouped(counts.protections)) IDs were protected by a version without holds: their rows are \
-      found at the next answer
+      \(grouped(counts.protections)) IDs were protected by a version without holds: Lethe \
+      finds their rows at the next answer
       """)
   }
   guard !holds.isEmpty else { return lines.joined(separator: "\n") }
@@ -222,17 +222,19 @@ private struct HoldListing: Encodable {
 
 extension HoldRelease.Outcome {
   func summary(isDryRun: Bool) -> String {
-    var parts = ["\(grouped(opened)) rows \(isDryRun ? "would be" : "are") opened"]
-    if forgotten > 0 { parts.append("\(grouped(forgotten)) rows stay hidden for good") }
-    if held > 0 { parts.append("\(grouped(held)) rows are held by other IDs, too") }
+    var parts = ["\(grouped(opened)) rows \(isDryRun ? "would be" : "are") restored"]
+    if forgotten > 0 { parts.append("\(grouped(forgotten)) rows stay hidden permanently") }
+    if held > 0 { parts.append("\(grouped(held)) rows are still held by other IDs") }
     if changed > 0 {
-      parts.append("\(grouped(changed)) rows were changed by another program and stay as they are")
+      parts.append(
+        "\(grouped(changed)) rows were changed by another program, and Lethe does not change them")
     }
-    if gone > 0 { parts.append("\(grouped(gone)) rows are not there any more") }
+    if gone > 0 { parts.append("\(grouped(gone)) rows do not exist any more") }
     if waits > 0 {
-      parts.append("\(grouped(waits)) rows are hidden by IDs of a version without holds, too")
+      parts.append(
+        "\(grouped(waits)) rows are also hidden by IDs that a version without holds protected")
     }
-    if protections > 0 { parts.append("\(grouped(protections)) protections are forgotten") }
+    if protections > 0 { parts.append("\(grouped(protections)) protections are deleted") }
     return parts.joined(separator: "\n")
   }
 }

@@ -7,15 +7,15 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "plan", abstract: "Show what a run would do; change nothing.",
     discussion: """
-      For the stored IDs, it shows their number and the chunks, jobs and bytes of their export. For \
-      collected chunks, it shows the rows by table, action and reason. To count them, it applies each \
+      For the stored IDs, the plan shows their number and the chunks, jobs and bytes of their export. For \
+      collected chunks, it shows the rows by table, action and reason. To count the rows, plan applies each \
       batch and rolls it back. A row that two batches reach is counted twice.
 
-      With --sql: the statements with which apply counts, changes, checks and records rows, for each \
+      With --sql, the plan shows the statements with which apply counts, changes, checks and records rows, for each \
       dataset, with $1, $2, … for the values. Statements for the holds of rows are not included.
       """)
 
-  @Flag(help: "Print statements of apply, and run none of them.")
+  @Flag(help: "Print the statements of apply, and run none of them.")
   var sql = false
 
   @OptionGroup var pipeline: PipelineArgument
@@ -68,12 +68,12 @@ extension PlanReport {
       ["a run would check", totals.text]
       + datasets.compactMap { dataset in
         dataset.stops.map {
-          "the dataset \(dataset.dataset) would not be exported: \($0)\n  remedy: lethe check tells what to do"
+          "the dataset \(dataset.dataset) would not be exported: \($0)\n  remedy: run lethe check"
         }
       }
       + unfit.map { "\($0.message)\n  remedy: \($0.remedy)" }
     guard !chunks.isEmpty else {
-      return (parts + ["no chunk is collected and waits to be applied"]).joined(separator: "\n\n")
+      return (parts + ["no collected chunk waits to be applied"]).joined(separator: "\n\n")
     }
     var rows = Table("chunk", "dataset", "table", "action", "reason", "rows")
     for chunk in chunks {
@@ -88,8 +88,8 @@ extension PlanReport {
       chunk.restores.map {
         """
         chunk \(chunk.chunkID) would release \(grouped($0.releasedIDs)) of the \(grouped($0.holdingIDs)) IDs of \
-        its key range that hold rows, and open \(grouped($0.rows)) rows\
-        \($0.rowsBefore > 0 ? " (the run has opened \(grouped($0.rowsBefore)))" : "")
+        its key range that hold rows, and restore \(grouped($0.rows)) rows\
+        \($0.rowsBefore > 0 ? " (the run has already restored \(grouped($0.rowsBefore)))" : "")
         """
       }
     }

@@ -1,23 +1,23 @@
 import ArgumentParser
 import Runtime
 
-/// `lethe retry PIPELINE CHUNK`: applies again what was set aside.
+/// `lethe retry PIPELINE CHUNK`: applies a chunk or events that were set aside.
 struct RetryCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "retry",
-    abstract: "Apply a chunk that was set aside, or refused events, again.",
+    abstract: "Apply again a chunk that was set aside, or events that were refused.",
     discussion: """
-      Use it after the cause is removed: a foreign key, a trigger, a missing right. The rest of the chunk is \
-      applied with the definition of its run. Events that a newer answer has replaced are dropped first, and \
-      the limits are checked again. What is refused again is set aside again.
+      Use it after the cause is removed: a foreign key, a trigger, a missing privilege. The rest of the chunk is \
+      applied with the definition of its run. Events that a newer answer has superseded are dropped first, and \
+      the limits are checked again. Events that are refused again are set aside again.
 
       A chunk that failed before it had a result has nothing to apply: the next run asks about its IDs \
-      again. The exit code is that of a run, for the retried part only.
+      again. The exit codes are those of lethe run, for the retried part only.
       """)
 
   @OptionGroup var pipeline: PipelineArgument
 
-  @Argument(help: "The chunk, by its number in the report or in lethe status.")
+  @Argument(help: "The chunk's number in the report or in lethe status.")
   var chunk: Int64?
 
   @Option(
@@ -30,7 +30,7 @@ struct RetryCommand: AsyncParsableCommand, OutputCommand {
 
   mutating func validate() throws {
     guard chunk != nil || !ids.isEmpty else {
-      throw ValidationError("name a chunk, or IDs by --id")
+      throw ValidationError("name a chunk, or IDs with --id")
     }
   }
 

@@ -8,7 +8,7 @@ import Vocabulary
 /// `lethe run PIPELINE`: all stages.
 struct RunCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
-    commandName: "run", abstract: "Run all stages; first finish what earlier runs left unfinished.")
+    commandName: "run", abstract: "Run all stages; first finish earlier runs that are unfinished.")
 
   @OptionGroup var pipeline: PipelineArgument
   @OptionGroup var workDirectory: WorkDirectoryOption
@@ -23,10 +23,10 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
 
   @Flag(
     help: ArgumentHelp(
-      "Finish earlier runs with the definition of today's file.",
+      "Finish earlier runs with the definition in the current file.",
       discussion: """
-        Allowed changes are names of columns, limits, sizes, and actions of reasons of which nothing is applied \
-        yet. Any other change is refused by name, and nothing is changed. The adoption is kept and sealed.
+        Allowed changes are names of columns, limits, sizes, and actions of reasons whose events are not applied \
+        yet. If there is any other change, Lethe names it and changes nothing. The adoption is recorded and sealed.
         """))
   var adoptDefinition = false
 
@@ -41,13 +41,13 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
 
   mutating func validate() throws {
     guard !(giveUp && resumeOnly) else {
-      throw ValidationError("--give-up and --resume-only exclude each other")
+      throw ValidationError("--give-up and --resume-only cannot be used together")
     }
     guard !(giveUp && adoptDefinition) else {
-      throw ValidationError("--give-up and --adopt-definition exclude each other")
+      throw ValidationError("--give-up and --adopt-definition cannot be used together")
     }
     guard adoptDefinition || (by == nil && note == nil) else {
-      throw ValidationError("--by and --note go with --adopt-definition")
+      throw ValidationError("--by and --note need --adopt-definition")
     }
     guard by.map({ $0.contains { !$0.isWhitespace } }) ?? true else {
       throw ValidationError("--by must not be empty")
@@ -76,7 +76,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
         }
         return (preparation, reports, try await runtime.openQuarantine(), refused)
       }
-      // This error comes first: until it is corrected, no new run can start.
+      // This error has priority: until it is corrected, no new run can start.
       if let refused { options.logger.critical("\(refused)") }
       let status = refused == nil ? ExitStatus(of: reports, openLines: openLines) : .usage
       let error =
@@ -84,7 +84,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
         ?? Failure(of: reports, openLines: openLines, status)
       try options.write(RunResult(preparation, reports, error: error)) {
         reports.isEmpty
-          ? "no run was left unfinished"
+          ? "no run is unfinished"
           : reports.map(\.table).joined(separator: "\n\n")
       }
       guard status == .done else { throw status }
@@ -93,7 +93,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
   }
 }
 
-/// What was done with open runs before the stages started.
+/// The decisions about open runs that were carried out before the stages started.
 private struct RunPreparation: Sendable {
   let givenUp: [PipelineRuntime.GivenUp]?
   let adopted: [PipelineRuntime.Adopted]?
@@ -101,12 +101,12 @@ private struct RunPreparation: Sendable {
   var hasDone: Bool { givenUp?.isEmpty == false || adopted?.isEmpty == false }
 }
 
-/// The newest run's report, with the reports of earlier runs that were finished in a key of their own.
+/// The newest run's report. The reports of earlier runs that were finished are in `finished_earlier`.
 private struct RunResult: Encodable {
   let preparation: RunPreparation
   let newest: RunReport?
   let finishedEarlier: [RunReport]
-  /// The work of any of the runs that waits for an operator.
+  /// The error for work of any of the runs that waits for an operator.
   let error: Failure?
 
   init(_ preparation: RunPreparation, _ reports: [RunReport], error: Failure?) {
@@ -175,14 +175,14 @@ extension RunReport {
     parts += leftOut
     parts += setAside.map(\.notice)
     parts += failures.filter { !setAside.map(\.reason).contains($0) }.map {
-      "failed: \($0)\n  remedy: fix the cause; the next lethe run exports the dataset anew"
+      "failed: \($0)\n  remedy: fix the cause; the next lethe run exports the dataset again"
     }
     parts += refused.paragraphs
     if let othersLeft {
       parts.append(
         """
-        of the rest of the run, \(grouped(othersLeft)) chunks or events still wait for a decision
-          remedy: lethe status lists them, each with its command
+        \(grouped(othersLeft)) other chunks or events of the run still wait for a decision
+          remedy: run lethe status to see them, each with its command
         """)
     }
     if quarantineOpen > 0 { parts.append(quarantine) }
@@ -190,13 +190,13 @@ extension RunReport {
   }
 
   private var noChange: String {
-    if isCompletelyDone { return "no row had to be changed: all are as they should be" }
+    if isCompletelyDone { return "no row had to be changed: all are as intended" }
     if status == .done, rowsLeftOut > 0, stopped.isEmpty, quarantineOpen == 0 {
-      return "no row that was asked about had to be changed; others were left out: see below"
+      return "no row of the checked IDs had to be changed; other rows were left out: see below"
     }
     return status == .running
-      ? "no row was changed so far"
-      : "no row was changed, and not all is done: see below"
+      ? "no row has been changed yet"
+      : "no row was changed, and the run is not complete: see below"
   }
 
   /// The rows that the API was not asked about.
@@ -211,19 +211,19 @@ extension RunReport {
         dataset.leftOut[cause.rawValue].map { "\(grouped($0)) \(cause.words)" }
       }
       return """
-        \(name): \(grouped(dataset.rowsLeftOut)) rows were left out, and nobody asked about them: \
+        \(name): \(grouped(dataset.rowsLeftOut)) rows were left out, and X was not asked about them: \
         \(causes.joined(separator: ", "))
-          remedy: lethe check tells what to do
+          remedy: run lethe check
         """
     }
   }
 
   private var quarantine: String {
     let earlier = quarantineOpen - quarantined
-    let ofEarlier = earlier > 0 ? ", \(grouped(earlier)) of them of earlier runs" : ""
+    let ofEarlier = earlier > 0 ? ", \(grouped(earlier)) of them from earlier runs" : ""
     return """
-      quarantine: \(grouped(quarantineOpen)) lines were not acted on\(ofEarlier)
-        remedy: lethe quarantine list shows them, retry and dismiss resolve them
+      quarantine: \(grouped(quarantineOpen)) lines were not applied\(ofEarlier)
+        remedy: run lethe quarantine list to see them; resolve them with lethe quarantine retry or dismiss
       """
   }
 }

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Runtime
 
-/// The shared parts of the five stage commands.
+/// The parts that the five stage commands share.
 protocol StageCommand: AsyncParsableCommand, OutputCommand {
   var pipeline: PipelineArgument { get }
   var workDirectory: WorkDirectoryOption { get }
@@ -14,7 +14,8 @@ struct StageOptions: ParsableArguments {
 }
 
 extension StageCommand {
-  /// - Parameter isLast: whether this stage reports the open lines of the quarantine, of all runs.
+  /// Runs one stage and writes its report.
+  /// - Parameter isLast: whether this stage also reports the open lines of the quarantine, of all runs.
   func runStage(
     isLast: Bool = false,
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> PipelineRuntime.StageReport
@@ -39,7 +40,7 @@ extension StageCommand {
   }
 }
 
-/// The result of a stage, and the work that waits for an operator.
+/// The result of a stage. `error` describes the work that waits for an operator.
 struct StageResult: Encodable {
   let report: PipelineRuntime.StageReport
   let error: Failure?
@@ -69,7 +70,7 @@ struct ExportCommand: StageCommand {
   static let configuration = CommandConfiguration(
     commandName: "export", abstract: "Export the stored IDs into chunks.",
     discussion: """
-      Continues the unfinished run if it has work left. Else it starts a run.
+      Continues the unfinished run if it has work left. Otherwise, it starts a run.
       """)
 
   @OptionGroup var pipeline: PipelineArgument
@@ -84,8 +85,8 @@ struct SubmitCommand: StageCommand {
   static let configuration = CommandConfiguration(
     commandName: "submit", abstract: "Submit the next chunk of each type as a job.",
     discussion: """
-      The API takes one job of a type at a time: with several chunks, call submit and await in \
-      turn until submit --skip-if-idle exits with 99.
+      The API accepts one job of a type at a time. With several chunks, call submit and await alternately until \
+      submit --skip-if-idle exits with 99.
       """)
 
   @OptionGroup var pipeline: PipelineArgument
@@ -140,7 +141,7 @@ struct ApplyCommand: StageCommand {
 
   mutating func validate() throws {
     guard approve != nil || (by == nil && note == nil) else {
-      throw ValidationError("--by and --note go with --approve")
+      throw ValidationError("--by and --note need --approve")
     }
     guard by.map({ $0.contains { !$0.isWhitespace } }) ?? true else {
       throw ValidationError("--by must not be empty")

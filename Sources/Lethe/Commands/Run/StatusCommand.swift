@@ -20,7 +20,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
   var runs = 10
 
   mutating func validate() throws {
-    guard runs > 0 else { throw ValidationError("--runs has to be at least 1") }
+    guard runs > 0 else { throw ValidationError("--runs must be at least 1") }
   }
 
   mutating func run() async throws {
@@ -65,7 +65,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
 
   private struct Holds: Encodable {
     let rows, ids: Int
-    /// Holds of IDs that no dataset exports any more; left out if they cannot be counted.
+    /// Holds of IDs that no dataset exports any more. Left out if they cannot be counted.
     let unasked_rows, unasked_ids: Int?
     /// IDs that were protected by an older version, which had no holds.
     let protected_ids: Int
@@ -83,8 +83,8 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let run_id: Int64
     let pipeline: String
     let status: String
-    /// Whether a process works on the pipeline now. A running run without a process was interrupted, or waits for the
-    /// next stage command.
+    /// Whether a process works on the pipeline now. A run with the status `running` and without a process was interrupted,
+    /// or waits for the next stage command.
     let in_progress: Bool
     let started_at: String
     let finished_at: String?
@@ -92,7 +92,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let chunks: String
     /// Numbers of rows by dataset and cause.
     let left_out: [String: [String: Int]]
-    /// By dataset: why a limit has stopped its export.
+    /// The reasons why a limit has stopped the export, by dataset.
     let stopped_datasets: [String: String]
 
     init(_ run: RunLedger.RunStatus) {
@@ -125,7 +125,8 @@ private struct PipelineStatus {
   let holds: HoldLedger.Counts
   let unasked: OrphanedHolds.Counts?
   let unfit: [RunDefinitionMismatch]
-  /// Whether the status is of one pipeline. Holds are counted for all: one row may have holders of several pipelines.
+  /// Whether the status is of one pipeline. Holds are counted for all pipelines, because one row may have holders of
+  /// several pipelines.
   let isOfOnePipeline: Bool
 
   var stopped: [RunReport.StoppedChunk] {
@@ -164,8 +165,8 @@ private struct PipelineStatus {
     if runs.contains(where: { $0.isLeft && !unfitIDs.contains($0.runID) }) {
       parts.append(
         """
-        unfinished: no process works on such a run
-          remedy: the next lethe run of its pipeline goes on with it, and so do the stage commands
+        unfinished: no process works on this run
+          remedy: run lethe run, or the stage commands, to continue it
         """)
     }
     if let text = holdText { parts.append(text) }
@@ -186,14 +187,14 @@ private struct PipelineStatus {
       run.leftOut.map { dataset, rows in
         if let why = run.stoppedDatasets[dataset] {
           return """
-            \(dataset) of \(run.pipeline) was not exported, and nobody asked about any of its rows: \(why)
-              remedy: lethe check tells what to do; or raise max_skipped_percent, if some are left to be asked about
+            \(dataset) of \(run.pipeline) was not exported, and X was not asked about any of its rows: \(why)
+              remedy: run lethe check; or raise max_skipped_percent, if some rows can be exported
             """
         }
         return """
-          \(dataset) of \(run.pipeline): \(grouped(rows.rows)) rows were left out, and nobody asked about them: \
+          \(dataset) of \(run.pipeline): \(grouped(rows.rows)) rows were left out, and X was not asked about them: \
           \(rows.words)
-            remedy: lethe check tells what to do
+            remedy: run lethe check
           """
       }
     }
@@ -213,15 +214,15 @@ private struct PipelineStatus {
       lines.append(
         """
         \(grouped(unasked.rows)) rows have holds of \(grouped(unasked.ids)) IDs that no dataset exports any \
-        more: no answer will open them
-          remedy: lethe holds list shows them; lethe holds release PIPELINE --type tweets|users --unasked --force \
-        --note TEXT gives them back what they had
+        more: no answer will restore them
+          remedy: run lethe holds list to see them; restore them with lethe holds release PIPELINE --type \
+        tweets|users --unasked --force --note TEXT
         """)
     }
     if holds.protections > 0 {
       lines.append(
         """
-        \(grouped(holds.protections)) IDs were protected by a version without holds: their rows are found at \
+        \(grouped(holds.protections)) IDs were protected by a version without holds: Lethe finds their rows at \
         the next answer that releases them
         """)
     }

@@ -41,7 +41,7 @@ import Testing
       let status = try await fixture.lethe("status")
       #expect(status.stdout.contains("lethe retry \(file) --id 4"), "\(status.stdout)")
       #expect(status.stdout.contains("bookmarked"))
-      #expect(!status.stdout.contains("as they should be"))
+      #expect(!status.stdout.contains("as intended"))
 
       let refusedAgain = try await fixture.lethe("retry", file, "--id", "4", "--output", "json")
       #expect(refusedAgain.code == 5, "\(refusedAgain.stderr)")

@@ -66,7 +66,8 @@ import Vocabulary
       ).json
       #expect((authors["events"] as? [[String: Any]])?.first?["cause_id"] == nil)
       let asPost = try await lethe(fixture, "show", "\(author)", "--type", "tweets")
-      #expect(asPost.stdout.contains("nothing is known of ID \(author)"), "\(asPost.stdout)")
+      #expect(
+        asPost.stdout.contains("the ledger has no record of ID \(author)"), "\(asPost.stdout)")
       #expect(asPost.code == 0)
     }
   }
@@ -170,7 +171,7 @@ import Vocabulary
         _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
         let waiting = try #require(try await trail(of: 5, fixture).waiting.first)
         let text = try await lethe(fixture, "show", "5").stdout
-        #expect(text.contains("won't be acted on: superseded by the newer answer of"), "\(text)")
+        #expect(text.contains("will not be applied: superseded by the newer answer of"), "\(text)")
         let chunk = try #require(stopped.last?.stopped.first?.chunkID)
         _ = try await fixture.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
         let after = try await trail(of: 5, fixture)
@@ -237,7 +238,7 @@ import Vocabulary
       #expect(quarantined.raw.contains("withheld") || quarantined.raw.contains("u001b"))
       let text = try await lethe(fixture, "show", "3").stdout
       #expect(text.contains("unknown reason with"), "\(text)")
-      #expect(text.contains("not acted on, and not resolved"))
+      #expect(text.contains("not applied, and not resolved"))
       #expect(!text.contains("\u{1b}"))
       let nobody = try await lethe(fixture, "show", "4000", "--output", "json")
       #expect(nobody.code == 0)

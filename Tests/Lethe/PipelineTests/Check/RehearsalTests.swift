@@ -207,7 +207,7 @@ import Warehouse
       }
       let empty = try await check()
       #expect(empty.code == 0, "\(empty.stderr)")
-      #expect(empty.stdout.contains("fits the database, apart from what was not looked at:"))
+      #expect(empty.stdout.contains("fits the database, apart from what was not checked:"))
       #expect(empty.stdout.contains("note: delete warehouse.posts was not rehearsed"))
       let without = try await check("--no-rehearsal")
       #expect(without.stdout.hasSuffix("its changes were not rehearsed\n"), "\(without.stdout)")

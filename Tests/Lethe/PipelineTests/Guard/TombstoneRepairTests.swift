@@ -166,7 +166,7 @@ import Testing
 
       let show = try await lethe("audit", "show", "7")
       for text in [
-        "reached", "taken back", "made of a row of shop.lists", "by ann: 7 is a list",
+        "reached", "withdrawn", "created for a row of shop.lists", "by ann: 7 is a list",
         "sealed by record \(seal)",
       ] {
         #expect(show.stdout.contains(text), "\(show.stdout)")

@@ -129,7 +129,7 @@ import Testing
         let environment = fixture.environment.merging(["COMPLIANCE_API_URL": url]) { $1 }
         let ending = try await Program.run("lethe", ["run", file], environment: environment)
         #expect(ending.code == code, "\(ending.stderr)")
-        #expect(ending.stdout.contains(code == 4 ? "1 lines were not acted on" : "no space"))
+        #expect(ending.stdout.contains(code == 4 ? "1 lines were not applied" : "no space"))
       }
     }
   }

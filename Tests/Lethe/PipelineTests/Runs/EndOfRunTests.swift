@@ -176,7 +176,7 @@ import Testing
       let stopped = try await fixture.lethe("run", file)
       #expect(stopped.code == 3, "\(stopped.stderr)")
       #expect(stopped.stdout.contains(command), "\(stopped.stdout)")
-      #expect(!stopped.stdout.contains("as they should be"))
+      #expect(!stopped.stdout.contains("as intended"))
       let status = try await fixture.lethe("status")
       #expect(status.stdout.contains(command), "\(status.stdout)")
       #expect(status.stdout.contains("max_redacted_percent"))
@@ -300,12 +300,12 @@ import Testing
       let clean = try await fixture.lethe("run", file)
       #expect(clean.code == 4, "\(clean.stdout)")
       #expect(clean.stdout.contains("of earlier runs"))
-      #expect(!clean.stdout.contains("as they should be"))
+      #expect(!clean.stdout.contains("as intended"))
       #expect(
         try await fixture.lethe("quarantine", "dismiss", "--all", "--note", "seen").code == 0)
       let done = try await fixture.lethe("run", file)
       #expect(done.code == 0, "\(done.stdout)")
-      #expect(done.stdout.contains("all are as they should be"))
+      #expect(done.stdout.contains("all are as intended"))
     }
   }
 
