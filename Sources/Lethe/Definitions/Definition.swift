@@ -1,11 +1,11 @@
 public import Vocabulary
 
 /// A resolved pipeline: names are checked and defaults filled in. A run keeps a copy of its definition and
-/// resumes with that copy, even if the file changes. It holds no secret.
+/// resumes with that copy, even if the file changes. A definition contains no secret.
 public struct Definition: Sendable, Equatable, Codable {
   public let name: String
   public let limits: RedactionLimits
-  /// In the order of the file, which is also the order of the work.
+  /// The datasets in the order of the file. A run processes them in this order.
   public let datasets: [Dataset]
 
   public init(name: String, limits: RedactionLimits, datasets: [Dataset]) {
@@ -14,7 +14,7 @@ public struct Definition: Sendable, Equatable, Codable {
     self.datasets = datasets
   }
 
-  /// Also reads copies of older runs, in which targets do not name the type of their `id`.
+  /// Reads a definition. In copies of older runs, targets do not name the type of their `id`.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     let datasets = try members.decode([Dataset].self, forKey: .datasets)
@@ -31,20 +31,21 @@ public struct Definition: Sendable, Equatable, Codable {
 
 /// How much a chunk or a run may redact before it stops for an approval.
 public struct RedactionLimits: Sendable, Equatable, Codable {
-  /// Percent of a chunk's IDs, 0 to 100.
+  /// The largest percentage of a chunk's IDs, 0 to 100.
   public let maxRedactedPercent: Double
-  /// Rows of a run, in all tables together.
+  /// The largest number of a run's rows, in all tables together.
   public let maxRedactedRows: Int
   /// Limits for single reasons.
   public let reasons: [Reason: ReasonLimits]
   /// Whether a chunk in which every ID is deleted may be applied without an approval. The other limits still count.
   public let allowsWholeChunks: Bool
-  /// Percent of the IDs in a chunk's key range that hold rows, 0 to 100: one result may release at most these.
+  /// The largest percentage of IDs that one result may release, 0 to 100. It refers to the IDs in the chunk's key range
+  /// that hold rows.
   public let maxRestoredPercent: Double
-  /// Rows that a run may restore, in all tables together.
+  /// The largest number of rows that a run may restore, in all tables together.
   public let maxRestoredRows: Int
-  /// Percent of a dataset's rows that may be left out because their ID cannot be sent to the API, 0 to 100. With nil,
-  /// the export stops only if all rows would be left out.
+  /// The largest percentage of a dataset's rows that may be left out because their ID cannot be sent to the API, 0 to
+  /// 100. If it is nil, the export stops only if all rows would be left out.
   public let maxSkippedPercent: Double?
 
   public static let maxRestoredPercentDefault = 20.0
@@ -66,8 +67,7 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
     self.maxSkippedPercent = maxSkippedPercent
   }
 
-  /// Also reads copies of older runs, without limits for single reasons, restores or rows that are
-  /// left out.
+  /// Reads limits. Copies of older runs have no limits for single reasons, for restores, or for rows that are left out.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     self.init(
@@ -102,18 +102,18 @@ public struct Dataset: Sendable, Equatable, Codable {
   public let table: TableName
   /// The column with the IDs: bigint, numeric or text.
   public let id: IDSource
-  /// The operator's own SQL condition on the rows to export.
+  /// The operator's SQL condition on the rows to export.
   public let condition: String?
   public let chunkIDsMax: Int
   public let chunkBytesMax: Int
-  /// What each documented reason does to the rows of `table`.
+  /// The action on the rows of `table`, for each documented reason.
   public let actions: [Reason: Action]
-  /// Further tables that an event reaches. They are changed before `table`.
+  /// The other tables that an event reaches. They are changed before `table`.
   public let targets: [Target]
   public let tombstones: Bool
-  /// A column of `table` that holds the time in a post's ID. The table is partitioned by it.
+  /// A column of `table` that contains the time in a post's ID. The table is partitioned by this column.
   public let idTimeColumn: String?
-  /// The limits of one transaction; nil applies the whole chunk in one.
+  /// The limits of one transaction. Nil applies the whole chunk in one transaction.
   public let batch: BatchLimits?
 
   public init(
@@ -139,7 +139,7 @@ public struct Dataset: Sendable, Equatable, Codable {
     case batchEvents
   }
 
-  /// Also reads copies of older runs, in which only the number of events limits a batch.
+  /// Reads a dataset. In copies of older runs, only the number of events limits a batch.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     let former = try decoder.container(keyedBy: FormerKeys.self)
@@ -161,10 +161,10 @@ public struct Dataset: Sendable, Equatable, Codable {
   }
 }
 
-/// How much one transaction may apply.
+/// The limits of one transaction.
 public struct BatchLimits: Sendable, Equatable, Codable {
   public let events: Int
-  /// Rows in all tables together. An event that reaches more rows takes several transactions.
+  /// The number of rows in all tables together. An event that reaches more rows is applied in several transactions.
   public let rows: Int
 
   public init(events: Int, rows: Int) {
@@ -176,13 +176,13 @@ public struct BatchLimits: Sendable, Equatable, Codable {
 /// A table that an event reaches through a matching column.
 public struct Target: Sendable, Equatable, Codable {
   public let table: TableName
-  /// The column that holds the event's ID, or the `id` of the target around this one.
+  /// The column that contains the event's ID, or the `id` of the enclosing target.
   public let match: IDSource
   /// The table's own ID column, which nested targets match.
   public let id: IDSource?
-  /// The type of the IDs in `id`; nil without `id`.
+  /// The type of the IDs in `id`. Nil without `id`.
   public let type: RowType?
-  /// A column that holds the time in the post's ID in `match`. The table is partitioned by it.
+  /// A column that contains the time in the post's ID in `match`. The table is partitioned by this column.
   public let idTimeColumn: String?
   public let actions: [Reason: Action]
   public let targets: [Target]

@@ -1,25 +1,25 @@
 import Foundation
 public import Vocabulary
 
-/// One setting of a definition, as the file writes it.
+/// One setting of a definition, as it is written in the file.
 public struct DefinitionEntry: Sendable, Equatable {
-  /// The path of its key, as messages name it: `datasets.posts.actions.deleted`.
+  /// The path of the entry's key in messages: `datasets.posts.actions.deleted`.
   public let path: String
   public let text: String
   public let part: Part
-  /// The dataset that the entry belongs to; nil outside of datasets.
+  /// The dataset that contains the entry. Nil outside of datasets.
   public let dataset: String?
 
-  /// The kind of an entry, by which the rules of an adoption decide.
+  /// The kind of an entry. The rules for an adoption depend on it.
   public enum Part: Sendable, Equatable {
     case limit
-    /// The largest size of a chunk, which counts when chunks are cut.
+    /// The largest size of a chunk. It takes effect when the export cuts chunks.
     case chunkSize
     /// The size of one transaction.
     case batchSize
     /// The name of a column of this table.
     case column(of: TableName)
-    /// The operator's SQL on rows of this table.
+    /// The operator's SQL condition on rows of this table.
     case condition(of: TableName)
     case action(Action, Reason, of: TableName)
     case other
@@ -48,7 +48,7 @@ extension Definition {
     return entries.entries
   }
 
-  /// The entry with this path, or else of the nearest enclosing path.
+  /// The entry with this path, or else the entry of the nearest enclosing path.
   public func entry(at path: String) -> DefinitionEntry? {
     let entries = Dictionary(
       entries.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
@@ -60,8 +60,8 @@ extension Definition {
     }
   }
 
-  /// The entries that differ from another definition, in order. For a dataset or target that only one definition
-  /// has, the entries within it are not listed.
+  /// The entries that differ from another definition, in order. If only one definition has a dataset or target, the
+  /// entries within this dataset or target are not listed.
   public func differences(to now: Definition) -> [DefinitionDifference] {
     let (entries, entriesNow) = (self.entries, now.entries)
     func byPath(_ entries: [DefinitionEntry]) -> [String: DefinitionEntry] {
@@ -134,7 +134,7 @@ private struct EntryList {
     }
   }
 
-  /// Adds all members of a value by its JSON. A member that a later version adds is included without a change here.
+  /// Adds all members of a value by its JSON. So members that a later version adds need no change here.
   private mutating func add(
     _ value: JSONValue, at path: String, _ keys: [String] = [], besides left: Set<String> = [],
     _ part: ([String]) -> DefinitionEntry.Part
@@ -166,7 +166,7 @@ private struct EntryList {
     return TableName(schema: text("schema"), name: text("name") ?? "").written
   }
 
-  /// The file's key for a key of the stored JSON.
+  /// The key in the file for a key of the stored JSON.
   private static func word(_ key: String) -> String {
     switch key {
     case "condition": return "where"
@@ -180,7 +180,7 @@ private struct EntryList {
   }
 }
 
-/// Any JSON.
+/// Any JSON value.
 private enum JSONValue: Decodable {
   case object([String: JSONValue])
   case array([JSONValue])
@@ -189,7 +189,7 @@ private enum JSONValue: Decodable {
   case flag(Bool)
   case null
 
-  /// Null if the value encodes to no JSON.
+  /// Creates the value's JSON. Null if the value cannot be encoded.
   init(encoding value: some Encodable) {
     let data = try? JSONEncoder().encode(value)
     self = data.flatMap { try? JSONDecoder().decode(JSONValue.self, from: $0) } ?? .null

@@ -1,7 +1,7 @@
 /// A column with IDs, and how its values are normalized.
 public struct IDSource: Sendable, Hashable {
   public let column: String
-  /// Nil takes values as they are: text with anything but the digits of an ID is not an ID.
+  /// How values are normalized. Nil does not change values: a text that does not only contain an ID's digits is not an ID.
   public let normalization: IDNormalization?
 
   public init(column: String, normalization: IDNormalization? = nil) {
@@ -10,9 +10,9 @@ public struct IDSource: Sendable, Hashable {
   }
 }
 
-/// What is removed from a text before it is read as an ID.
+/// The characters that are removed from a text before it is read as an ID.
 public enum IDNormalization: String, Sendable, Hashable, Codable, CaseIterable {
-  /// Leading and trailing blanks and line breaks, and leading zeros.
+  /// Removes leading and trailing spaces and line breaks, and leading zeros.
   case digits
 }
 
@@ -27,7 +27,7 @@ extension IDSource: Codable {
     case column, normalize
   }
 
-  /// Also reads the column name alone: the form without normalization, and the form in copies of older runs.
+  /// Reads an ID source. Without normalization, and in copies of older runs, it is only the column's name.
   public init(from decoder: any Decoder) throws {
     if let column = try? decoder.singleValueContainer().decode(String.self) {
       self.init(column: column)

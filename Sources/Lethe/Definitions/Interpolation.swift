@@ -1,6 +1,6 @@
-/// Fills `${VAR}` and `${VAR:-default}` from the environment; `$$` is a dollar sign.
+/// Replaces `${VAR}` and `${VAR:-default}` with values from the environment, and `$$` with a dollar sign.
 ///
-/// It works on values after the YAML is read, so a variable's value may hold any characters.
+/// The replacement happens after the YAML is read, so a variable's value may contain any characters.
 struct Interpolation {
   let environment: [String: String]
 
@@ -9,7 +9,8 @@ struct Interpolation {
     let remedy: String
   }
 
-  /// - Returns: the text with its variables filled in, and all faults.
+  /// Replaces the variables in a text.
+  /// - Returns: the new text, and all faults.
   func fill(_ text: String) -> (text: String, faults: [Fault]) {
     var result = ""
     var faults: [Fault] = []
@@ -23,7 +24,8 @@ struct Interpolation {
       } else if rest.first == "{" {
         guard let end = rest.firstIndex(of: "}") else {
           faults.append(
-            Fault(message: "a ${ without its }", remedy: "close it, or write $$ for a dollar"))
+            Fault(message: "a ${ without its }", remedy: "add the }, or write $$ for a dollar sign")
+          )
           break
         }
         do throws(Refusal) {
@@ -47,8 +49,9 @@ struct Interpolation {
     }
   }
 
-  /// - Parameter expression: `VAR` or `VAR:-default`. With a default, an empty variable counts as
-  ///   unset, as in the shell.
+  /// The value of an expression.
+  /// - Parameter expression: `VAR` or `VAR:-default`. With a default, an empty variable counts as unset, as in
+  ///   the shell.
   private func value(of expression: Substring) throws(Refusal) -> String {
     let name: Substring
     var fallback: Substring?

@@ -14,7 +14,7 @@ public struct Pipeline: Sendable {
   /// The line of each key of the file, by its path.
   let lines: [String: Int]
 
-  /// The line of a key such as `datasets.posts.table`, or else of the nearest enclosing key.
+  /// The line of a key such as `datasets.posts.table`, or else the line of the nearest enclosing key.
   public func line(of path: String) -> Int? {
     var path = path[...]
     while true {
@@ -27,8 +27,8 @@ public struct Pipeline: Sendable {
   }
 
   /// Reads and checks a definition, with variables from `environment`.
-  /// - Parameter readingToken: false for commands that do not call the API. The definition still has to name the
-  ///   token's source, but the token may be missing.
+  /// - Parameter readingToken: false for commands that do not call the API. The definition must still name the token's
+  ///   source, but the token may be missing.
   /// - Throws: `DefinitionError` with all mistakes, each with file, line and remedy.
   public static func load(
     file: String, environment: [String: String], readingToken: Bool = true
@@ -46,7 +46,7 @@ public struct Pipeline: Sendable {
       yaml: yaml, file: file, environment: environment, readingToken: readingToken)
   }
 
-  /// The same, from text.
+  /// Reads and checks a definition from its text, as `load` does.
   public static func parse(
     yaml: String, file: String, environment: [String: String], readingToken: Bool = true
   ) throws -> Pipeline {
@@ -58,26 +58,26 @@ public struct Pipeline: Sendable {
       ).pipeline()
     }
     try mistakes.rethrow()
-    guard let pipeline else { preconditionFailure("what cannot be read has a mistake") }
+    guard let pipeline else { preconditionFailure("a definition without mistakes has a pipeline") }
     return pipeline
   }
 }
 
 /// The settings of the API.
 public struct APISettings: Sendable {
-  /// Without a slash at its end. The token is sent only to this scheme, host and port.
+  /// The URL without a slash at its end. The token is sent only to this scheme, host and port.
   public let baseURL: String
   public let token: BearerToken
-  /// Hosts, or host:port, that uploads may go to and downloads may come from. The API's own host is always one of them.
+  /// The hosts, or host:port, that are allowed for uploads and downloads. The API's own host is always one of them.
   public let allowedHosts: [String]
-  /// The first delay between two requests for a job's status; it grows up to the maximum.
+  /// The first delay between two requests for a job's status. The delay grows up to the maximum.
   public let pollSeconds: Double
   public let pollSecondsMax: Double
-  /// How many jobs a chunk gets before it fails.
+  /// The number of jobs that are created for a chunk before it fails.
   public let jobAttemptsMax: Int
   /// How long a job may be in progress before it is cancelled and a new one is created.
   public let jobHoursMax: Double
-  /// How long another job may hold a type's slot before the chunks that wait for it are set aside.
+  /// How long another job may occupy a type's slot before the chunks that wait for the slot are set aside.
   public let slotHoursMax: Double
   /// How the files of jobs are uploaded.
   public let profile: UploadProfile

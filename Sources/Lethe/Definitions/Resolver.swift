@@ -3,8 +3,8 @@ import Foundation
 import SQLText
 import Vocabulary
 
-/// Turns a written pipeline into one that can run: it fills in variables and defaults, and checks
-/// the values. It continues after a mistake, so that all mistakes are reported at once.
+/// Converts a written pipeline to one that can run: fills in variables and defaults, and checks the values. It continues
+/// after a mistake, so that all mistakes are reported at once.
 struct Resolver {
   let file: String
   let written: WrittenPipeline
@@ -13,7 +13,8 @@ struct Resolver {
   /// If false, the pipeline gets an empty token.
   let readsToken: Bool
 
-  /// The largest upload. The API's own host takes 128 MB, where a MB may be 10^6 or 2^20 bytes; a storage host 1 GB.
+  /// The largest upload. The API's own host accepts 128 MB, where a MB may be 10^6 or 2^20 bytes. A storage host accepts
+  /// 1 GB.
   private static let chunkBytesLimits = (native: 120_000_000, gcs: 1_000_000_000)
   private static let chunkDefaults = (ids: 6_000_000, bytes: 120_000_000)
   private static let batchDefaults = BatchLimits(events: 10_000, rows: 20_000)
@@ -21,9 +22,10 @@ struct Resolver {
   /// A shorter lease could end while the database is busy. A longer one would block the pipeline for long after a
   /// machine is lost.
   private static let leaseSecondsLimits = 15...3600
-  /// PostgreSQL stores a timeout as milliseconds in 32 bits; this is below that limit.
+  /// The largest timeout. PostgreSQL stores timeouts as milliseconds in 32 bits.
   private static let timeoutSecondsMax = 2_000_000.0
 
+  /// The pipeline that can run.
   /// - Returns: nil if there are mistakes. They are recorded.
   func pipeline() -> Pipeline? {
     let name = written.name.flatMap { plainName($0, "the pipeline's name") }
@@ -71,7 +73,7 @@ struct Resolver {
       return seconds
     }
     mistakes.note(
-      value.line, "\(key) is not within 0.001 and \(Int(Self.timeoutSecondsMax))",
+      value.line, "\(key) is not between 0.001 and \(Int(Self.timeoutSecondsMax))",
       "write a number of seconds")
     return seconds
   }
@@ -92,7 +94,7 @@ struct Resolver {
       if reasons[reason] != nil {
         mistakes.note(
           word.line, "limits.reasons has \(reason.rawValue) twice",
-          "keep one: scrub_geo and geo_scrubbed are the same reason")
+          "keep one of them: scrub_geo and geo_scrubbed are the same reason")
       }
       reasons[reason] = resolved
     }
@@ -118,7 +120,7 @@ struct Resolver {
   private func percent(_ value: Located<Double>?, _ key: String) -> Double? {
     guard let value else { return nil }
     guard (0...100).contains(value.value) else {
-      return fault(value.line, "\(key) is not within 0 and 100", "write a percentage")
+      return fault(value.line, "\(key) is not between 0 and 100", "write a percentage")
     }
     return value.value
   }
@@ -159,10 +161,10 @@ struct Resolver {
     let isForParts = written.api?.profile?.value == UploadProfile.gcs.rawValue
     if bytes > (isForParts ? limits.gcs : limits.native) {
       mistakes.note(
-        line, "chunk.bytes is over what the API takes in one upload",
-        "keep it at or under \(limits.native), or \(limits.gcs) with api.profile: gcs")
+        line, "chunk.bytes is larger than the API's limit for one upload",
+        "write at most \(limits.native), or at most \(limits.gcs) with api.profile: gcs")
     } else if bytes < 20 {
-      mistakes.note(line, "chunk.bytes cannot hold one ID", "write at least 20")
+      mistakes.note(line, "chunk.bytes is too small for one ID", "write at least 20")
     }
     return bytes
   }
@@ -183,7 +185,7 @@ struct Resolver {
     }
     if let batch = dataset.batch ?? dataset.batchRows {
       mistakes.note(
-        batch.line, "batch and atomic exclude each other", "keep batch: or atomic: chunk")
+        batch.line, "batch and atomic cannot be used together", "keep batch: or atomic: chunk")
     }
     return nil
   }
@@ -191,15 +193,15 @@ struct Resolver {
   private func idTime(_ column: Located<String>, type: JobType?) -> String? {
     guard type != .users else {
       return fault(
-        column.line, "id_time is about the time in a post's ID, and these IDs are users'",
+        column.line, "id_time is for the time in a post's ID, but these are users' IDs",
         "leave it out")
     }
     return filled(column)
   }
 
   /// - Parameters:
-  ///   - type: of the dataset's IDs; nil if it is not known.
-  ///   - isReachedByEvents: whether `match` holds the event's own ID.
+  ///   - type: the type of the dataset's IDs. Nil if it is unknown.
+  ///   - isReachedByEvents: whether `match` contains the event's own ID.
   private func target(
     _ target: WrittenTarget, type: JobType?, isReachedByEvents: Bool = true
   ) -> Target? {
@@ -228,7 +230,7 @@ struct Resolver {
     }
     if !target.targets.isEmpty, !target.hasID {
       mistakes.note(
-        target.table?.line ?? target.line, "a target with targets of its own has no id",
+        target.table?.line ?? target.line, "a target that has targets has no id",
         "add id: the column of \(target.table?.value ?? "its table") that they match")
     }
   }
@@ -238,13 +240,13 @@ struct Resolver {
     case target
   }
 
-  /// - Parameter type: nil if it is not known. Then only reasons that no type has are mistakes.
+  /// - Parameter type: nil if it is unknown. Then a reason is a mistake only if no type has it.
   private func actions(
     _ written: WrittenActions, type: JobType?, list: ActionList
   ) -> [Reason: Action] {
     let documented = type.map(Reason.documented) ?? Reason.allCases
     var actions: [Reason: Action] = [:]
-    var answered: Set<Reason> = []
+    var named: Set<Reason> = []
     var unknown: [String] = []
     for (word, action) in written.entries {
       guard let reason = Reason(word: word.value), documented.contains(reason) else {
@@ -252,17 +254,17 @@ struct Resolver {
         noteUnknownReason(word, in: written.path, type: type, documented)
         continue
       }
-      if !answered.insert(reason).inserted {
+      if !named.insert(reason).inserted {
         mistakes.note(
-          word.line, "\(written.path) answers \(reason.rawValue) twice",
-          "keep one: scrub_geo and geo_scrubbed are the same reason")
+          word.line, "\(written.path) has the reason \(reason.rawValue) twice",
+          "keep one of them: scrub_geo and geo_scrubbed are the same reason")
       }
       actions[reason] = action.flatMap {
         checked($0, for: word, in: written.path, list: list)
       }
     }
     if list == .dataset, type != nil {
-      noteMissing(documented.filter { !answered.contains($0) }, of: written, besides: unknown)
+      noteMissing(documented.filter { !named.contains($0) }, of: written, besides: unknown)
     }
     return actions
   }
@@ -275,10 +277,11 @@ struct Resolver {
     mistakes.note(
       word.line, "unknown reason \(word.value) in \(path)",
       (meant.map { "did you mean \($0)? " } ?? "")
-        + (type.map { "a job of type \($0.rawValue) answers \(words)" }
+        + (type.map { "a job of type \($0.rawValue) has the reasons \(words)" }
           ?? "the reasons are \(words)"))
   }
 
+  /// Records reasons without an action.
   /// - Parameter unknown: unknown words in the list. Each may be a misspelled missing reason.
   private func noteMissing(
     _ missing: [Reason], of written: WrittenActions, besides unknown: [String]
@@ -287,8 +290,8 @@ struct Resolver {
     for reason in missing
     where !unknown.contains(where: { YAMLMap.nearest(to: $0, among: [reason.rawValue]) != nil }) {
       mistakes.note(
-        written.line, "\(written.path) has no answer to the reason \(reason.rawValue)",
-        "add \(reason.rawValue): with an action; ignore says that nothing is to be done")
+        written.line, "\(written.path) has no action for the reason \(reason.rawValue)",
+        "add \(reason.rawValue): with an action; write ignore to do nothing")
     }
   }
 
@@ -304,7 +307,7 @@ struct Resolver {
     if list == .target, action.kind.queuesIDs, action.kind.operation == nil {
       return fault(
         reason.line, "\(path).\(reason.value): a target cannot be rehydrated, only the ID itself",
-        "put rehydrate among the dataset's own actions, or write {rehydrate: {set: {column: value}}}"
+        "move rehydrate to the dataset's own actions, or write {rehydrate: {set: {column: value}}}"
       )
     }
     return action
@@ -320,7 +323,7 @@ struct Resolver {
       })
     else {
       return fault(
-        name.line, "\(what) is not plain: \(text)",
+        name.line, "\(what) is not valid: \(text)",
         "use up to 32 of a-z, 0-9, - and _: it becomes part of file names")
     }
     return text
@@ -331,7 +334,7 @@ struct Resolver {
     return TableName(text)
       ?? fault(
         name.line, "not a table's name: \(name.value)",
-        "write schema.table, a part in double quotes if it is unusual")
+        "write schema.table; put parts with spaces or dots in double quotes")
   }
 
   func atLeastOne(_ value: Located<Int>?, _ key: String, default: Int) -> Int {
@@ -345,7 +348,7 @@ struct Resolver {
   func positive(_ value: Located<Double>?, _ key: String, default: Double) -> Double {
     guard let value else { return `default` }
     if !(value.value > 0 && value.value.isFinite) {
-      mistakes.note(value.line, "\(key) is not above 0", "write a positive number")
+      mistakes.note(value.line, "\(key) is not greater than 0", "write a positive number")
     }
     return value.value
   }

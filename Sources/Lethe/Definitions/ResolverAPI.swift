@@ -50,7 +50,7 @@ extension Resolver {
         written.transferSeconds, "api.transfer_seconds", default: defaults.transferSeconds))
   }
 
-  /// Without a token no request is sent, so a wrong proxy in the environment or the file is not reported.
+  /// The proxies. Without a token no request is sent, so a wrong proxy in the environment or the file is not reported.
   private func proxies(_ written: WrittenAPI, isEncrypted: Bool) -> ProxySettings {
     guard readsToken else { return ProxySettings() }
     let chosen = written.proxy.flatMap(filled)
@@ -69,16 +69,16 @@ extension Resolver {
     guard readsToken else { return [] }
     let named = NetworkSettings.CertificateSource.named(by: interpolation.environment)
     guard let written = written.caFile, let path = filled(written) else { return named }
-    let whole = Self.path(path, from: file)
-    guard let text = try? String(contentsOfFile: whole, encoding: .isoLatin1),
+    let absolute = Self.path(path, from: file)
+    guard let text = try? String(contentsOfFile: absolute, encoding: .isoLatin1),
       text.contains("-----BEGIN CERTIFICATE-----")
     else {
       mistakes.note(
-        written.line, "api.ca_file: \(whole) is not a file of certificates in PEM that may be read",
-        "name the file of your company's CA; the path begins at the definition's folder")
+        written.line, "api.ca_file: \(absolute) is not a readable PEM file of certificates",
+        "name the file of your company's CA; a relative path starts at the definition's folder")
       return named
     }
-    return named + [.init(path: whole, origin: "api.ca_file")]
+    return named + [.init(path: absolute, origin: "api.ca_file")]
   }
 
   /// A relative path is relative to the definition's folder. Foundation's URL is not used, because it would expand ~.
@@ -97,13 +97,13 @@ extension Resolver {
       parts.fragment == nil, parts.user == nil, parts.password == nil
     else {
       return fault(
-        line, "api.base_url is not a URL of a host alone",
+        line, "api.base_url is not a URL with only a host",
         "write it like https://api.x.com, without a path")
     }
     guard parts.scheme == "https" || LoopbackHost.contains(host) else {
       return fault(
         line, "api.base_url would send the token unencrypted to \(host)",
-        "use https; http is for this machine's own addresses")
+        "use https; http is allowed only for this machine's own addresses")
     }
     return (url, parts.port.map { "\(host):\($0)" } ?? host)
   }
@@ -116,7 +116,7 @@ extension Resolver {
       guard let text = filled(token) else { return nil }
       guard !text.isEmpty, text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
         return fault(
-          token.line, "the token from api.bearer_token is empty or has spaces or line breaks in it",
+          token.line, "the token from api.bearer_token is empty, or contains spaces or line breaks",
           "put the App's Bearer token there, and nothing else")
       }
       return BearerToken(text)

@@ -1,7 +1,7 @@
 internal import DefinitionFiles
 import Vocabulary
 
-/// Finds out what the `id` of a target's rows identifies.
+/// Determines what the `id` of a target's rows identifies.
 extension Resolver {
   private static let words = ["tweets", "users", "none"]
 
@@ -10,8 +10,8 @@ extension Resolver {
     guard target.hasID else {
       if let type = target.type {
         mistakes.note(
-          type.line, "type says what the id of a target is, and this target has none",
-          "add id: with the column, or leave type: out")
+          type.line, "type is the type of a target's id, but this target has no id",
+          "add id: with the column, or remove type:")
       }
       return nil
     }
@@ -26,8 +26,8 @@ extension Resolver {
       guard !target.hasType, known.areAll else { return nil }
       return fault(
         id.line,
-        "the target \(target.table?.value ?? "") does not say what its \(id.column.value) is",
-        "add type: tweets or type: users if it is the ID of one, else type: none: only posts and users get tombstones"
+        "the target \(target.table?.value ?? "") has no type for its \(id.column.value)",
+        "add type: tweets for the ID of a post, type: users for the ID of a user, or else type: none"
       )
     }
     guard let filledWord = filled(word) else { return nil }
@@ -41,16 +41,16 @@ extension Resolver {
       return fault(
         word.line,
         """
-        \(target.table?.value ?? "").\(id.column.value) is of type \(type.rawValue) here, and the dataset \
-        \(other.name) says \(other.type?.rawValue ?? "otherwise")
+        \(target.table?.value ?? "").\(id.column.value) is of type \(type.rawValue) here, but of type \
+        \(other.type?.rawValue ?? "none") in the dataset \(other.name)
         """,
-        "mend the one that is wrong")
+        "correct the type that is wrong")
     }
     return type
   }
 
   /// The types of the datasets with this table and column.
-  /// - Returns: also whether every dataset could be read.
+  /// - Returns: the types, and whether every dataset could be read.
   private func datasetTypes(
     of table: TableName, _ column: String
   ) -> (types: [(name: String, type: RowType?)], areAll: Bool) {
@@ -71,8 +71,8 @@ extension Resolver {
 }
 
 extension Dataset {
-  /// The same dataset with each target's type filled in. In copies of older runs, targets have no type:
-  /// it is `tweets` if a dataset of posts has the same table and column, else `none`.
+  /// Returns the dataset with each target's type filled in. In copies of older runs, targets have no type. Then the type
+  /// is `tweets` if a dataset of posts has the same table and column, else `none`.
   func typed(among datasets: [Dataset]) -> Dataset {
     Dataset(
       name: name, type: type, table: table, id: id, condition: condition,

@@ -8,8 +8,8 @@ public struct TableName: Sendable, Hashable, Codable, CustomStringConvertible {
     self.name = name
   }
 
-  /// Reads `schema.table` or `table`. A part in double quotes may hold any characters, with quotes doubled.
-  /// Case is kept.
+  /// Reads `schema.table` or `table`. A part in double quotes may contain any characters, with quotes doubled.
+  /// Upper and lower case are kept.
   public init?(_ text: String) {
     var parts: [String] = []
     var rest = text[...]

@@ -2,10 +2,10 @@ import Foundation
 
 /// The file that a definition's `bearer_token_file` names.
 ///
-/// Messages name the file's path and never its content. A path that looks like a token is not named either:
-/// the definition may contain the token itself by mistake.
+/// Messages contain the file's path, but never its content. They do not contain a path that looks like a token,
+/// because the definition may contain the token itself by mistake.
 struct TokenFile {
-  /// Far larger than any token.
+  /// The largest size of the file. It is far larger than any token.
   private static let bytesMax = 16_384
 
   struct Refusal: Error {
@@ -13,20 +13,21 @@ struct TokenFile {
     let remedy: String
   }
 
-  /// The name in messages.
+  /// The file's name in messages.
   private let name: String
   private let path: String
 
   /// - Parameters:
-  ///   - written: the text of the definition before variables are filled in, because they may hold secrets.
-  ///   - path: with variables filled in; a relative path is relative to the definition's folder.
+  ///   - written: the path before variables are filled in. Messages contain this text, because variables may contain
+  ///     secrets.
+  ///   - path: the path with variables filled in. A relative path starts at the definition's folder.
   init(written: String, path: String, definition: String) {
     self.path = Resolver.path(path, from: definition)
     let shown = written.contains("$") ? written : self.path
-    name = Self.mayHoldASecret(path) ? "that api.bearer_token_file names" : shown
+    name = Self.mayContainASecret(path) ? "that api.bearer_token_file names" : shown
   }
 
-  private static func mayHoldASecret(_ path: String) -> Bool {
+  private static func mayContainASecret(_ path: String) -> Bool {
     path.contains(where: \.isNewline)
       || path.split(separator: "/").contains { part in
         part.utf8.count >= 30 && part.contains(where: \.isNumber)
@@ -35,29 +36,31 @@ struct TokenFile {
       }
   }
 
-  /// - Returns: the text of the file, without leading and trailing blanks and line breaks.
+  /// Returns the text of the file, without leading and trailing white space.
   func token() throws(Refusal) -> String {
     guard !path.split(separator: "/").contains("~") else {
-      throw refusal("~ is not filled in", "write the folder, or ${HOME}")
+      throw refusal("~ is not expanded", "write the folder's path, or ${HOME}")
     }
     var isDirectory: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
-      throw refusal("there is no such file", "check the path: it begins at the definition's folder")
+      throw refusal(
+        "there is no such file", "check the path: a relative path starts at the definition's folder"
+      )
     }
     guard !isDirectory.boolValue else {
-      throw refusal("it is a directory", "name the file in it that holds the token")
+      throw refusal("it is a directory", "name the file in it that contains the token")
     }
     guard let file = FileHandle(forReadingAtPath: path) else {
-      throw refusal("it may not be read", "give this process's user the right to read it")
+      throw refusal("it is not readable for this process's user", "give this user read permission")
     }
     defer { try? file.close() }
     guard let bytes = Self.contents(of: file) else {
-      throw refusal("it cannot be read", "check the file system that it is on")
+      throw refusal("it cannot be read", "check its file system")
     }
     return try token(in: bytes)
   }
 
-  /// Reads in a loop, because a pipe returns its data in pieces.
+  /// Reads the file in a loop, because a pipe returns its data in pieces.
   private static func contents(of file: FileHandle) -> Data? {
     var bytes = Data()
     while bytes.count <= bytesMax {
@@ -82,14 +85,14 @@ struct TokenFile {
     let token = text.trimmingCharacters(in: .whitespacesAndNewlines)
     guard !token.isEmpty else { throw refusal("it is empty", alone) }
     guard !token.contains("-----BEGIN ") else {
-      throw refusal("it holds a key or a certificate, which is not a Bearer token", alone)
+      throw refusal("it contains a key or a certificate, which is not a Bearer token", alone)
     }
     guard !token.contains(where: \.isNewline) else { throw refusal("it has several lines", alone) }
     guard !token.contains(where: \.isWhitespace) else {
-      throw refusal("there are blanks in it", "\(alone), such as the word Bearer")
+      throw refusal("it contains spaces", "\(alone), such as the word Bearer")
     }
     guard token.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
-      throw refusal("there are characters in it that no token has", alone)
+      throw refusal("it contains characters that no token has", alone)
     }
     return token
   }

@@ -1,7 +1,7 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// `id: post_id`, or `id: {column: post_id, normalize: digits}`. `match` has the same form.
+/// An `id` or `match` as the file contains it: `id: post_id`, or `id: {column: post_id, normalize: digits}`.
 struct WrittenIDSource {
   let column: Located<String>
   let normalize: Located<String>?
@@ -45,6 +45,6 @@ extension Resolver {
     return IDNormalization(rawValue: text)
       ?? fault(
         word.line, "unknown normalize: \(text)",
-        "write normalize: digits, which takes blanks off and zeros in front, or leave it out")
+        "write normalize: digits, which removes outer spaces and leading zeros, or leave it out")
   }
 }

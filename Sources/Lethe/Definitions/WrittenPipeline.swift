@@ -1,8 +1,8 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// A pipeline as its file writes it. Keys and YAML types are checked, values are not yet. Mistakes are recorded,
-/// and the value is nil.
+/// A pipeline as its file contains it. Keys and YAML types are checked. Values are not checked yet. If a part has a
+/// mistake, the mistake is recorded and the part is nil.
 struct WrittenPipeline {
   let name: Located<String>?
   let warehouse: Located<String>?
@@ -64,7 +64,7 @@ struct WrittenAPI {
   ]
   let line: Int
   let baseURL: Located<String>?
-  /// Whether the file has a key for the token, even with a mistake.
+  /// Whether the file has a key for the token, even if its value has a mistake.
   let hasToken: Bool
   let bearerToken: Located<String>?
   let bearerTokenFile: Located<String>?
@@ -143,7 +143,8 @@ struct WrittenLimits {
     }
   }
 
-  /// Restores have no reason: an ID is released when its protection ends. So a reason cannot limit them.
+  /// Records a mistake if a reason has limits for restores. A restore has no reason: an ID is released when its protection
+  /// ends.
   private static func noteRestores(_ node: Node, _ path: String, _ map: YAMLMap) -> Bool {
     let entries = (node.mapping ?? [:]).filter { restoreKeys.contains($0.key.string ?? "") }
     for (key, _) in entries {
@@ -213,7 +214,7 @@ struct WrittenTarget {
   let line: Int
   let table: Located<String>?
   let match: WrittenIDSource?
-  /// Whether the file has the key `id`, even with a mistake.
+  /// Whether the file has the key `id`, even if its value has a mistake.
   let hasID: Bool
   let id: WrittenIDSource?
   let hasType: Bool

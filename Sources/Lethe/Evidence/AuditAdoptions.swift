@@ -2,13 +2,13 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// Checks which definitions runs adopted, and who decided it.
+/// Checks the records of adopted definitions, and reads them.
 extension ChainVerifier {
-  /// Checks that the adoption, with who decided it, is as it was sealed.
+  /// Checks that the adoption, with the name of the operator, is unchanged since it was sealed.
   mutating func verifyAdoption(_ record: Record) async throws {
     guard case .number(let number)? = Self.values(record.content)?["adoption_id"] else {
       result.found(
-        "lethe.seal", record.key, "its content is not that of an adoption",
+        "lethe.seal", record.key, "its content is not the content of an adoption",
         writtenAt: record.sealedAt)
       return
     }
@@ -19,13 +19,12 @@ extension ChainVerifier {
     result.found(
       "lethe.adoption", "adoption_id = \(id)",
       now == nil
-        ? "the adoption is missing: record \(record.number) is about it"
-        : "it is not what record \(record.number) sealed",
+        ? "the adoption of record \(record.number) is missing"
+        : "it differs from what record \(record.number) sealed",
       writtenAt: record.sealedAt)
   }
 
-  /// Checks that each adoption has its record, and that each run still has the definition that it adopted
-  /// last.
+  /// Checks that each adoption has a record in the chain, and that each run still has the definition that it adopted last.
   mutating func requireSealOfEachAdoption() async throws {
     let unsealed = try await session.query(
       """
@@ -37,7 +36,7 @@ extension ChainVerifier {
     ).rows(as: Int64.self, String.self)
     for (id, adoptedAt) in unsealed {
       result.found(
-        "lethe.adoption", "adoption_id = \(id)", "no record of the chain is about the adoption",
+        "lethe.adoption", "adoption_id = \(id)", "the chain has no record of the adoption",
         writtenAt: adoptedAt)
     }
     let changed = try await session.query(
@@ -53,7 +52,7 @@ extension ChainVerifier {
     for (id, number, adoptedAt) in changed {
       result.found(
         "lethe.run", "run_id = \(id)",
-        "its definition is not the one that it adopted\(number.map { ": record \($0) has the adopted one" } ?? "")",
+        "its definition differs from the one that it adopted\(number.map { ", which is in record \($0)" } ?? "")",
         writtenAt: adoptedAt)
     }
   }

@@ -2,13 +2,13 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// Checks who approved chunks that a limit had stopped, and reads what the warehouse refused.
+/// Checks the records of approvals of chunks that a limit had stopped.
 extension ChainVerifier {
-  /// Checks that the approval, with who approved and why, is as it was sealed.
+  /// Checks that the approval, with the operator's name and reason, is unchanged since it was sealed.
   mutating func verifyApproval(_ record: Record) async throws {
     guard case .number(let number)? = Self.values(record.content)?["approval_id"] else {
       result.found(
-        "lethe.seal", record.key, "its content is not that of an approval",
+        "lethe.seal", record.key, "its content is not the content of an approval",
         writtenAt: record.sealedAt)
       return
     }
@@ -19,8 +19,8 @@ extension ChainVerifier {
     result.found(
       "lethe.approval", "approval_id = \(id)",
       now == nil
-        ? "the approval is missing: record \(record.number) is about it"
-        : "it is not what record \(record.number) sealed",
+        ? "the approval of record \(record.number) is missing"
+        : "it differs from what record \(record.number) sealed",
       writtenAt: record.sealedAt)
   }
 
@@ -35,7 +35,7 @@ extension ChainVerifier {
     ).rows(as: Int64.self, String.self)
     for (id, approvedAt) in unsealed {
       result.found(
-        "lethe.approval", "approval_id = \(id)", "no record of the chain is about the approval",
+        "lethe.approval", "approval_id = \(id)", "the chain has no record of the approval",
         writtenAt: approvedAt)
     }
   }

@@ -4,14 +4,14 @@ import Ledger
 import PostgreSQL
 import Vocabulary
 
-/// Reads the chain from its first record to its last. Checks the numbers, the links and the hashes, and
-/// whether the ledger still says what a job's record says.
+/// Reads the chain from its first record to its last. It checks the numbers, the links and the hashes, and compares the
+/// records with the ledger.
 struct ChainVerifier {
   let session: Transaction
   var result = AuditVerification()
   /// Chunks up to and including this one may have been applied before the chain began.
   private(set) var chunkIDMax: Int64 = 0
-  /// Event records from before this time were pruned.
+  /// The time before which event records were pruned. Nil if none were.
   private(set) var prunedThrough: String?
   private var before: (number: Int64, sha256: [UInt8]) = (0, [])
 
@@ -22,14 +22,14 @@ struct ChainVerifier {
   }
 
   mutating func walk() async throws {
-    // The hash before the first record is the hash of nothing.
+    // The first record links to the hash of the empty text.
     before.sha256 = try await session.query("SELECT sha256('')").onlyRow(as: [UInt8].self)
     while case let page = try await records(after: before.number), !page.isEmpty {
       for record in page { try await verify(record) }
     }
     if result.records == 0, try await hasEvidence() {
       result.found(
-        "lethe.seal", "number = 1", "the chain is empty: even its first record is missing",
+        "lethe.seal", "number = 1", "the chain is empty: its first record is missing",
         writtenAt: nil)
     }
     try await requireSealOfEachAppliedChunk()
@@ -38,8 +38,8 @@ struct ChainVerifier {
     try await requireSealOfEachAdoption()
   }
 
-  /// Whether something was done that must have a record. If the ledger's schema was loaded from a dump, the
-  /// chain begins with the first run.
+  /// Whether the ledger contains rows that must have a record in the chain. If the ledger's schema was loaded from a
+  /// dump, the chain begins with the first run.
   private func hasEvidence() async throws -> Bool {
     try await session.query(
       """
@@ -51,13 +51,13 @@ struct ChainVerifier {
   }
 
   mutating func require(_ expected: String) async throws {
-    let isThere = try await session.query(
+    let exists = try await session.query(
       "SELECT EXISTS (SELECT FROM lethe.seal WHERE sha256 = decode(\(expected), 'hex'))"
     ).onlyRow(as: Bool.self)
-    guard !isThere else { return }
+    guard !exists else { return }
     result.found(
       "lethe.seal", "encode(sha256, 'hex') = '\(expected)'",
-      "no record has the expected hash: the chain's end was cut off, or records were rewritten",
+      "no record has the expected hash: the chain's last records were deleted, or records were rewritten",
       writtenAt: nil)
   }
 
@@ -74,9 +74,9 @@ struct ChainVerifier {
     let sealedAt: String
     /// Whether the hash matches the link and the content.
     let isHashRight: Bool
-    /// What the record would say if it were made now; nil if the job is missing.
+    /// The content that the record would have if it were created now. Nil if the job is missing.
     let contentNow: String?
-    /// Whether the record has the chunk of its job.
+    /// Whether the record's chunk is the chunk of its job.
     let isFiledRight: Bool
     /// Whether the chunk is applied and has no later record.
     let isCurrent: Bool
@@ -85,7 +85,7 @@ struct ChainVerifier {
   }
 
   private func records(after number: Int64) async throws -> [Record] {
-    // Computes the hash with PostgreSQL's own functions. The owner of the ledger could replace
+    // Computes the hash with PostgreSQL's own functions, because the owner of the ledger could replace
     // lethe.seal_hash.
     try await session.query(
       """
@@ -146,8 +146,8 @@ struct ChainVerifier {
       result.found(
         "lethe.seal", "number IN (\(before.number), \(record.number))",
         record.number == 1
-          ? "the first record is not the first one of a chain"
-          : "record \(record.number) does not match the present hash of record \(before.number)",
+          ? "it is not the first record of a chain"
+          : "record \(record.number) does not match the current hash of record \(before.number)",
         writtenAt: record.sealedAt)
     }
   }
@@ -169,7 +169,8 @@ struct ChainVerifier {
       Timestamp(through) != nil
     else {
       result.found(
-        "lethe.seal", record.key, "it does not say what was pruned", writtenAt: record.sealedAt)
+        "lethe.seal", record.key, "its content is not the content of a prune",
+        writtenAt: record.sealedAt)
       return
     }
     // If the record was changed after it was sealed, it does not explain missing events.
@@ -188,7 +189,8 @@ struct ChainVerifier {
     ).rows(as: Int64.self, String.self)
     for (id, appliedAt) in chunks {
       result.found(
-        "lethe.seal", "chunk_id = \(id)", "chunk \(id) is applied, and no record is about it",
+        "lethe.seal", "chunk_id = \(id)",
+        "chunk \(id) is applied, but the chain has no record of it",
         writtenAt: appliedAt)
     }
   }

@@ -16,7 +16,7 @@ enum SealedValue: Decodable, Equatable, CustomStringConvertible {
     } else if let number = try? container.decode(Decimal.self) {
       self = .number(number)
     } else {
-      self = .null  // a list, such as a prune's partitions: nothing is held against it
+      self = .null  // a list, such as a prune's partitions, which is not compared
     }
   }
 
@@ -29,9 +29,9 @@ enum SealedValue: Decodable, Equatable, CustomStringConvertible {
   }
 }
 
-/// Compares a job's record with what the ledger says now.
+/// Compares a job's record with the current content of the ledger.
 extension ChainVerifier {
-  /// Nil if it is not a JSON object.
+  /// The values of a record's content. Nil if the content is not a JSON object.
   static func values(_ content: String) -> [String: SealedValue]? {
     try? JSONDecoder().decode([String: SealedValue].self, from: Data(content.utf8))
   }
@@ -39,18 +39,20 @@ extension ChainVerifier {
   mutating func verifyJob(_ record: Record) async throws {
     if !record.isFiledRight {
       result.found(
-        "lethe.seal", record.key, "its chunk_id is not that of its job", writtenAt: record.sealedAt)
+        "lethe.seal", record.key, "its chunk_id is not the chunk_id of its job",
+        writtenAt: record.sealedAt)
     }
     guard record.contentNow != record.content || !record.isCurrent else { return }
     guard let sealed = Self.values(record.content) else {
       result.found(
-        "lethe.seal", record.key, "its content is not that of a job", writtenAt: record.sealedAt)
+        "lethe.seal", record.key, "its content is not the content of a job",
+        writtenAt: record.sealedAt)
       return
     }
     guard let text = record.contentNow, var now = Self.values(text) else {
       result.found(
         "lethe.job", "job_id = \(sealed["job_id"] ?? .null)",
-        "the job, its chunk or its run is missing: record \(record.number) is about it",
+        "the job of record \(record.number), its chunk or its run is missing",
         writtenAt: record.sealedAt)
       return
     }
@@ -59,13 +61,13 @@ extension ChainVerifier {
       guard let valueNow = now[name], valueNow != value else { continue }
       let (table, key) = Self.row(of: name, sealed)
       result.found(
-        table, key, "\(name) is \(valueNow), and record \(record.number) sealed \(value)",
+        table, key, "\(name) is \(valueNow), but record \(record.number) sealed \(value)",
         writtenAt: record.sealedAt)
     }
   }
 
-  /// If lines of the chunk's quarantine were applied after the record was made, or are being applied: leaves
-  /// out what they added. What was there before must still be there.
+  /// Leaves out the values that lines of the chunk's quarantine have changed since the record was created. Such lines
+  /// were applied later, or are being applied now. The batches that the record contains must still exist.
   private func leaveOutLaterEvents(
     to sealed: [String: SealedValue], _ now: inout [String: SealedValue]
   ) async throws {
@@ -87,7 +89,7 @@ extension ChainVerifier {
     now["batches_sha256"] = .text(row.2)
   }
 
-  /// The table and row from which a value of the content comes.
+  /// The table and the row that contain a value of the content.
   private static func row(
     of name: String, _ sealed: [String: SealedValue]
   ) -> (table: String, key: String) {

@@ -1,7 +1,6 @@
 import PostgreSQL
 
-/// Compares the event records and traces with the hashes in their batches. The chain proves the batches
-/// themselves.
+/// Compares the event records and traces with the hashes in their batches. The chain proves the batches.
 struct EventVerifier {
   let session: Transaction
   let chunkIDMax: Int64
@@ -32,7 +31,7 @@ struct EventVerifier {
     let records: Int
     let appliedAt: String
     let isSealed: Bool
-    /// The number of event records now; nil if they were pruned.
+    /// The current number of event records. Nil if they were pruned.
     let recordsNow: Int?
     let isHashRight: Bool?
     let hasTraces: Bool
@@ -80,8 +79,8 @@ struct EventVerifier {
       batch.hasTraces ? "lethe.event and lethe.trace" : "lethe.event",
       "chunk_id = \(batch.chunkID) AND batch = \(batch.number)",
       records == batch.records
-        ? "its \(records) records are not those that were written"
-        : "it has \(records) records, and \(batch.records) were written",
+        ? "its \(records) records differ from those that were written"
+        : "it has \(records) records, but \(batch.records) were written",
       writtenAt: batch.appliedAt)
   }
 
@@ -106,7 +105,7 @@ struct EventVerifier {
         AND batch \(batch.map { "= \($0)" } ?? "IS NULL")
         """,
         """
-        \(try row.decode(Int.self, "records")) records, such as that of ID \
+        \(try row.decode(Int.self, "records")) records, such as the record of ID \
         \(try row.decode(Int64.self, "id")), belong to no batch of lethe.batch
         """,
         writtenAt: try row["applied_at"])
@@ -134,15 +133,15 @@ struct EventVerifier {
       result.found(
         "lethe.trace", "chunk_id = \(chunkID) AND batch = \(batch)",
         """
-        traces of \(try row.decode(Int.self, "events")) events, such as that of ID \
+        traces of \(try row.decode(Int.self, "events")) events, such as the event of ID \
         \(try row.decode(Int64.self, "id")), belong to no batch of lethe.batch
         """,
         writtenAt: try row["applied_at"])
     }
   }
 
-  /// Without this check, nobody would detect a record that is added to a pruned period, where no hash covers
-  /// it.
+  /// Checks that no record is in the pruned period. No hash covers that period, so without this check, added records
+  /// would not be detected.
   private mutating func requireNothingPruned(
     in table: SQL, events: SQL, id: SQL
   ) async throws {
@@ -153,7 +152,7 @@ struct EventVerifier {
     guard let id else { return }
     result.found(
       table.description, "applied_at < '\(prunedThrough)'",
-      "\(count) records, such as that of ID \(id), are older than what was pruned",
+      "\(count) records, such as the record of ID \(id), are in the period that was pruned",
       writtenAt: prunedThrough)
   }
 }

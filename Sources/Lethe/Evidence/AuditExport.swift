@@ -11,14 +11,14 @@ public enum AuditExportFormat: String, Sendable, CaseIterable {
 }
 
 extension AuditLedger {
-  /// Streams the event records of a period, in the order in which they are stored. After them come the events
-  /// with traces, with what is known about their jobs. The server waits while `write` works, so memory use
-  /// stays constant.
+  /// Streams the event records of a period with the data of their jobs, in the order in which they are stored. After the
+  /// records, it streams the events that have only traces. The server waits while `write` works, so memory use stays
+  /// constant.
   ///
   /// - Parameters:
-  ///   - from: applied at this time or later.
-  ///   - to: applied before this time.
-  ///   - write: gets complete rows. If this function throws, do not trust what it got.
+  ///   - from: only events applied at this time or later.
+  ///   - to: only events applied before this time.
+  ///   - write: gets complete rows. If this function throws, the export is incomplete.
   /// - Returns: the number of records.
   public func exportEvents(
     from: Timestamp, to: Timestamp, as format: AuditExportFormat,
@@ -56,8 +56,8 @@ extension AuditLedger {
     switch format {
     case .csv: return "COPY (\(records)) TO STDOUT (FORMAT csv, HEADER)"
     case .ndjson:
-      // The text format would double each backslash. JSON text contains no control characters, so with these
-      // two as quote and delimiter nothing is quoted.
+      // The text format would double each backslash. JSON text contains no control characters, so with these two control
+      // characters as quote and delimiter, nothing is quoted.
       return """
         COPY (SELECT row_to_json(record) FROM (\(records)) AS record) TO STDOUT
         (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
@@ -66,17 +66,18 @@ extension AuditLedger {
   }
 }
 
-/// Ends rows as the format requires, and counts them. PostgreSQL ends a CSV row with a line feed; RFC 4180
-/// requires a carriage return before it.
+/// Ends rows as the format requires, and counts them. PostgreSQL ends a CSV row with a line feed. RFC 4180 requires a
+/// carriage return before the line feed.
 private struct ExportedRows {
   private let format: AuditExportFormat
   private(set) var count: Int
 
   init(_ format: AuditExportFormat) {
     self.format = format
-    count = format == .csv ? -1 : 0  // the header is no record
+    count = format == .csv ? -1 : 0  // the header is not a record
   }
 
+  /// The rows of a block with the line ends of the format.
   /// - Parameter block: complete rows, so that each block begins outside of quotes.
   mutating func finished(_ block: [UInt8]) -> [UInt8] {
     let (lineFeed, quote) = (UInt8(ascii: "\n"), UInt8(ascii: "\""))

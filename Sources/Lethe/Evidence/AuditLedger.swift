@@ -1,8 +1,7 @@
 public import PostgreSQL
 
-/// Reads the ledger as evidence: what it knows about one ID (`trail`), the event records of a period
-/// (`exportEvents`), and whether it still says what was written (`verify`). `prune` is the only way in which
-/// records are deleted from it.
+/// Reads the ledger as evidence. `trail` returns everything about one ID, `exportEvents` the event records of a period.
+/// `verify` checks whether the ledger was changed. Event records are deleted only by `prune`.
 public struct AuditLedger: Sendable {
   let connection: Connection
 

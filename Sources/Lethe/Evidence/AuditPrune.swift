@@ -3,38 +3,38 @@ public import Ledger
 import PostgreSQL
 import Vocabulary
 
-/// What a prune deleted, or would delete.
+/// The partitions that a prune deleted, or would delete.
 public struct AuditPruning: Sendable {
   /// A month's event records.
   public struct Partition: Sendable {
     public let name: String
     public let from: String
-    /// The end of the month: all its records are older.
+    /// The end of the month. All records of the month are older.
     public let to: String
-    /// Its event records, and the events of its traces.
+    /// The number of the month's event records and traced events.
     public let events: Int
   }
 
   public let partitions: [Partition]
-  /// The number of the chain's record about it; nil if nothing was deleted.
+  /// The number of the prune's record in the chain. Nil if nothing was deleted.
   public let sealNumber: Int64?
 
-  /// No event record from before this time remains; nil if nothing is old enough.
+  /// The time before which no event record remains. Nil if no partition is old enough.
   public var through: String? { partitions.map(\.to).max() }
   public var events: Int { partitions.reduce(0) { $0 + $1.events } }
 }
 
 extension AuditLedger {
   /// Drops the months in which all event records are older than `age`, but never the current month. The same
-  /// transaction seals a record of it.
+  /// transaction seals a record of the prune.
   ///
-  /// - Parameter isDryRun: changes nothing and reports what would be dropped.
+  /// - Parameter isDryRun: whether to change nothing and only report what would be dropped.
   /// - Throws: `LedgerError` (`.refused`) if the partitions have another owner, or contain records of a chunk
-  ///   that is still being applied; `PostgreSQLError` (temporary) if the partitions are in use.
+  ///   that is still being applied. `PostgreSQLError` (temporary) if the partitions are in use.
   public func prune(olderThan age: RecordAge, isDryRun: Bool = false) async throws -> AuditPruning {
     try await connection.withTransaction { transaction in
-      // To drop a partition, PostgreSQL locks the whole table for a moment. While it waits for that lock, all
-      // readers wait behind it, so it must not wait for long.
+      // To drop a partition, PostgreSQL locks the whole table for a moment. While this transaction waits for the lock, all
+      // new readers of the table wait, too. So the lock timeout is short.
       try await transaction.execute("SET LOCAL lock_timeout = 5000")
       let old = try await Self.partitions(olderThan: age, transaction)
       guard let end = old.map(\.to).max() else {
@@ -88,7 +88,8 @@ extension AuditLedger {
     ).rows(as: String.self, String.self, String.self).map { (name: $0.0, from: $0.1, to: $0.2) }
   }
 
-  /// A chunk is proven as a whole, after it is applied. So its records must stay until then.
+  /// Checks that all chunks with records in the period are completely applied. A chunk is proven as a whole after it is
+  /// applied, so its records must stay until then.
   private static func requireApplied(
     before end: String, _ transaction: Transaction
   ) async throws {
@@ -105,9 +106,9 @@ extension AuditLedger {
       code: .refused,
       message: """
         nothing was dropped: \(open.map { "chunk \($0.0)" }.joined(separator: ", ")) of the pipeline \
-        \(first.1) was begun before \(end) and is not applied to its end
+        \(first.1) was started before \(end) and is not completely applied
         """,
-      remedy: "let lethe run finish it, or end it with lethe run --give-up; then prune")
+      remedy: "run lethe run to finish it, or lethe run --give-up to end it; then prune again")
   }
 
   private static func requireOwner(_ transaction: Transaction) async throws {
@@ -120,9 +121,10 @@ extension AuditLedger {
     guard isOwner else {
       throw LedgerError(
         code: .refused,
-        message: "nothing was dropped: lethe.event belongs to \(owner), and this is \(user)",
+        message:
+          "nothing was dropped: lethe.event belongs to \(owner), but the current user is \(user)",
         remedy:
-          "run lethe audit prune with the connection string of the user who migrates, \(owner)")
+          "run lethe audit prune as the user who runs the migrations, \(owner)")
     }
   }
 

@@ -8,7 +8,7 @@ extension ChainVerifier {
       case .text(let hash) = values["sha256"]
     else {
       result.found(
-        "lethe.seal", record.key, "it does not say which tombstones were taken back",
+        "lethe.seal", record.key, "its content is not the content of a repair",
         writtenAt: record.sealedAt)
       return
     }
@@ -19,8 +19,8 @@ extension ChainVerifier {
     result.found(
       "lethe.withdrawn_tombstone", "seal = \(record.number)",
       Decimal(countNow) == count
-        ? "its \(countNow) rows are not those that were taken back"
-        : "it has \(countNow) rows, and \(count) were taken back",
+        ? "its \(countNow) rows differ from those that were withdrawn"
+        : "it has \(countNow) rows, but \(count) were withdrawn",
       writtenAt: record.sealedAt)
   }
 
@@ -34,7 +34,8 @@ extension ChainVerifier {
     ).rows(as: Int64.self)
     for number in numbers {
       result.found(
-        "lethe.withdrawn_tombstone", "seal = \(number)", "no record is about its tombstones",
+        "lethe.withdrawn_tombstone", "seal = \(number)",
+        "the chain has no record of its tombstones",
         writtenAt: nil)
     }
   }

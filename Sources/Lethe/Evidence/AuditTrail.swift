@@ -1,7 +1,7 @@
 import Ledger
 public import Vocabulary
 
-/// Everything that the ledger knows about one ID. Times are ISO 8601 in UTC; each list is in order of time.
+/// Everything that the ledger contains about one ID. Times are ISO 8601 in UTC. Each list is in order of time.
 public struct AuditTrail: Sendable {
   public let id: Int64
   public internal(set) var checks: [Check] = []
@@ -33,11 +33,11 @@ public struct AuditTrail: Sendable {
   /// One of the ledger's jobs.
   public struct Job: Sendable {
     public let id: Int64
-    /// The API's ID; nil if the API never gave one, or the row is missing.
+    /// The API's ID. Nil if the API never returned an ID, or if the job's row is missing.
     public let apiID: String?
   }
 
-  /// A chunk whose key range contains the ID. The ledger keeps the ranges, not each ID that was in them.
+  /// A chunk whose key range contains the ID. The ledger stores the key ranges, not each ID in them.
   public struct Check: Sendable {
     public let chunkID: Int64
     public let runID: Int64
@@ -47,13 +47,13 @@ public struct AuditTrail: Sendable {
     public let firstID: Int64
     public let lastID: Int64
     public let state: ChunkState
-    /// Why it failed, or why a limit stopped it.
+    /// The reason why the chunk failed, or why a limit stopped it.
     public let halt: String?
     public let exportedAt: String
     public let completedAt: String?
     public let collectedAt: String?
     public let appliedAt: String?
-    /// The job whose result was collected, or else the newest attempt.
+    /// The job whose result was collected, or else the job of the newest attempt.
     public let job: Job?
     public let askedAt: String?
     public let resultSHA256: String?
@@ -61,12 +61,12 @@ public struct AuditTrail: Sendable {
     public internal(set) var answer = Answer.unanswered
   }
 
-  /// When a dataset last had an answer for the ID: an event, or silence that covers the ID.
+  /// The last answer that a dataset had for the ID: an event, or silence that covers the ID.
   public struct LastCheck: Sendable {
     public let pipeline: String
     public let dataset: String
     public let type: JobType
-    /// When the job was complete.
+    /// The time when the job was complete.
     public let at: String
     public let chunkID: Int64
   }
@@ -77,30 +77,30 @@ public struct AuditTrail: Sendable {
     public let sha256: String
   }
 
-  /// What a chunk's result said about the ID.
+  /// The answer of a chunk's result about the ID.
   public enum Answer: String, Sendable {
     case event
     /// Clean, or the chunk did not ask about the ID.
     case noEvent = "clean or not asked about"
-    /// No event, but a line that must not be acted on is about the ID, or may be.
+    /// No event. But a line that must not be applied is about the ID, or may be about it.
     case notTold = "not told"
     /// An event that is not applied yet.
     case waiting
     /// An event that was not applied: its chunk was set aside or given up.
     case notApplied = "not applied"
-    /// The result had no event for the ID, or one that was not applied. Newer answers have superseded all
-    /// events of the chunk.
+    /// The result had no event for the ID, or an event that was not applied. Newer answers have superseded all events of
+    /// the chunk.
     case superseded
     /// An event that the warehouse refused.
     case refused
-    /// The event records of that time were pruned, together with the answer if there was one.
+    /// The event records of that time were pruned. If there was an answer, it was pruned with them.
     case pruned
-    /// The chunk was set aside or given up before an answer came.
+    /// The chunk was set aside or given up before it had an answer.
     case failed
     case unanswered = "none yet"
   }
 
-  /// An event record: about the ID itself, or about a row with this ID that another ID's event reached.
+  /// An event record. It is about the ID itself, or about a row with this ID that another ID's event reached.
   public struct Event: Sendable {
     public let type: JobType
     public let reason: String
@@ -114,7 +114,7 @@ public struct AuditTrail: Sendable {
     public let appliedAt: String
     /// The number of rows changed, by action and table.
     public let changed: [String: Int]
-    /// The ID whose event reached this one, and the type of that ID.
+    /// The ID whose event reached the row, and the type of that ID.
     public let causeID: Int64?
     public let causeType: JobType?
     /// The job whose newer answer about the ID superseded this event.
@@ -143,13 +143,13 @@ public struct AuditTrail: Sendable {
     public let at: String
   }
 
-  /// A tombstone that was withdrawn, because it was made from a row whose ID is of another type.
+  /// A tombstone that was withdrawn, because it was created from a row whose ID is of another type.
   public struct Withdrawal: Sendable {
     public let type: JobType
     public let reason: String
     public let job: Job
     public let deletedAt: String
-    /// The table from which the row came.
+    /// The table of the row.
     public let table: String
     /// The number of the chain's record about the withdrawal. The properties below come from that record.
     public let sealNumber: Int64
@@ -163,7 +163,7 @@ public struct AuditTrail: Sendable {
     public let dataset: String
     public let chunkID: Int64
     public let protectedAt: String
-    /// When the job of the protecting answer was made.
+    /// The time when the API created the job with the protecting answer.
     public let askedAt: String
   }
 
@@ -177,8 +177,8 @@ public struct AuditTrail: Sendable {
     public let why: String
     public let remedy: String
     public let at: String
-    /// The number of rows changed before the refusal, by action and table: an event of many rows takes
-    /// several transactions.
+    /// The number of rows changed before the refusal, by action and table. An event of many rows is applied in several
+    /// transactions.
     public let changed: [String: Int]
     public let resolvedAt: String?
     public let resolution: String?
@@ -192,19 +192,19 @@ public struct AuditTrail: Sendable {
     public let by: String
     public let note: String?
     public let at: String
-    /// The number of the chain's record about it.
+    /// The number of its record in the chain.
     public let sealNumber: Int64?
   }
 
   /// An operator's decision that an open run may adopt a newer definition.
   public struct Adoption: Sendable {
     public let runID: Int64
-    /// By place in the definition: the value before, and the value since.
+    /// The former value and the new value, by path in the definition.
     public let changes: [String: [String?]]
     public let by: String
     public let note: String?
     public let at: String
-    /// The number of the chain's record about it.
+    /// The number of its record in the chain.
     public let sealNumber: Int64?
   }
 

@@ -4,11 +4,11 @@ import PostgreSQL
 public import Vocabulary
 
 extension AuditLedger {
-  /// Everything that the ledger knows about an ID at one moment.
-  /// - Parameter type: the ID as this type only; one number may be a post's ID and a user's ID.
+  /// Returns everything that the ledger contains about an ID at one moment.
+  /// - Parameter type: only records of the ID with this type. The same number may be a post's ID and a user's ID.
   public func trail(of id: Int64, type: JobType?) async throws -> AuditTrail {
     try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
-      // Before the snapshot is taken: a table that is truncated later would be empty in the snapshot, too.
+      // The lock is taken before the snapshot: if the table were truncated later, it would be empty in the snapshot, too.
       try await $0.execute("LOCK TABLE lethe.collected IN ACCESS SHARE MODE")
       return try await TrailQueries(
         session: $0, id: "\(id)", type: "\(type?.rawValue)"
@@ -20,7 +20,7 @@ extension AuditLedger {
 struct TrailQueries {
   let session: Transaction
   let id: SQL
-  /// Or NULL.
+  /// The type's label, or NULL.
   let type: SQL
 
   func trail(of id: Int64) async throws -> AuditTrail {
@@ -36,8 +36,8 @@ struct TrailQueries {
     trail.withdrawals = try await withdrawals()
     trail.rehydrations = try await remainders("lethe.rehydration", "queued_at")
     trail.protections = try await protections()
-    let holds = HoldStoryQueries(session: session, id: self.id, type: type)
-    trail.holds = try await holds.stories()
+    let holds = HoldHistoryQueries(session: session, id: self.id, type: type)
+    trail.holds = try await holds.histories()
     trail.releases = try await holds.releases()
     trail.quarantined = try await quarantined()
     return trail
@@ -98,8 +98,8 @@ struct TrailQueries {
     }
   }
 
-  /// Whether an event record about the ID would be pruned by now: the batch that contained the ID is older
-  /// than what was pruned. For a chunk from before batches existed, the end of the chunk counts.
+  /// SQL: whether an event record about the ID would be pruned by now. That is so if the batch that contained the ID is in
+  /// the pruned period. A chunk from before batches existed has no batch, so the time of its end is used.
   private var isPruned: SQL {
     """
     coalesce(c.events > 0 AND coalesce(
@@ -110,8 +110,8 @@ struct TrailQueries {
     """
   }
 
-  /// What a result without an event about the ID says of it. If a failed chunk had events and has none now,
-  /// newer answers have superseded them.
+  /// SQL: the answer of a result without an event about the ID. If a failed chunk had events and has none now, newer
+  /// answers have superseded them.
   private var said: SQL {
     """
     CASE WHEN c.state = \(state: .failed) AND c.events > 0
@@ -200,7 +200,7 @@ struct TrailQueries {
     }
   }
 
-  /// The traces that contain the ID, and its position in each.
+  /// SQL: the traces that contain the ID, with its position in each.
   private var traces: SQL {
     """
     SELECT t.*, p.place, c.dataset, r.pipeline
@@ -211,7 +211,7 @@ struct TrailQueries {
     """
   }
 
-  /// The times of the event in a trace `t`: its own, or those of the record that it repeats.
+  /// SQL: the times of the event in a trace `t`. They are in the trace, or in the record that the event repeats.
   private var timesOfTrace: SQL {
     """
     SELECT t.created_at[t.place] AS created_at, t.redacted_at[t.place] AS redacted_at
@@ -232,8 +232,8 @@ struct TrailQueries {
     return try JSONDecoder().decode([String: Int].self, from: Data(json.utf8))
   }
 
-  /// A chunk that is being applied keeps its events until the last one is applied. A failed chunk keeps them
-  /// until newer answers have superseded them.
+  /// The collected events about the ID that are not applied. A chunk that is being applied keeps its events until the last
+  /// event is applied. A failed chunk keeps its events until newer answers have superseded them.
   private func waiting() async throws -> [AuditTrail.Waiting] {
     try await session.run(
       """

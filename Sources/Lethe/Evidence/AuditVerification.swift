@@ -1,11 +1,11 @@
 import PostgreSQL
 
-/// Whether the ledger still says what was written.
+/// The result of a verification: whether the ledger was changed.
 public struct AuditVerification: Sendable {
-  /// Something that is not as it was sealed.
+  /// A row or record that was changed or removed since it was sealed.
   public struct Fault: Sendable {
     public let table: String
-    /// The rows, as a condition in SQL.
+    /// An SQL condition for the rows.
     public let key: String
     public let problem: String
     public let remedy: String
@@ -18,7 +18,7 @@ public struct AuditVerification: Sendable {
     public let sealedAt: String
   }
 
-  /// Further faults are counted but not kept.
+  /// The largest number of faults that are kept. Further faults are only counted.
   static let faultsMax = 1_000
 
   /// The first faults, in the order in which they were found.
@@ -27,15 +27,15 @@ public struct AuditVerification: Sendable {
   /// The number of records in the chain.
   public internal(set) var records = 0
   public internal(set) var head: Head?
-  /// Batches whose event records and traces are as they were written.
+  /// The number of batches whose event records and traces are unchanged.
   public internal(set) var batchesProven = 0
   /// The number of events in these batches.
   public internal(set) var eventsProven = 0
-  /// Batches whose event records were pruned: only the chain proves them.
+  /// The number of batches whose event records were pruned. Only the chain proves them.
   public internal(set) var batchesPruned = 0
-  /// Batches of chunks without a record in the chain: not completely applied, or given up.
+  /// The number of batches of chunks without a record in the chain. Such chunks are not completely applied, or given up.
   public internal(set) var batchesUnsealed = 0
-  /// Event records from before the chain began. Nothing proves them.
+  /// The number of event records from before the chain began. Nothing proves them.
   public internal(set) var eventsBeforeChain = 0
 
   public var isWhole: Bool { faultCount == 0 }
@@ -45,27 +45,29 @@ public struct AuditVerification: Sendable {
     if faults.count < Self.faultsMax { faults.append(fault) }
   }
 
-  /// - Parameter writtenAt: when the row was written. An older backup does not have the row.
+  /// Adds a fault.
+  /// - Parameter writtenAt: the time when the row was written. Older backups do not contain the row.
   mutating func found(_ table: String, _ key: String, _ problem: String, writtenAt: String?) {
     let since =
-      writtenAt.map { ", the oldest one made after \($0)," } ?? ", the oldest that has them,"
+      writtenAt.map { ", the oldest backup made after \($0)," }
+      ?? ", the oldest backup that contains them,"
     found(
       Fault(
         table: table, key: key, problem: problem,
         remedy: """
-          restore the ledger from a backup of before it was changed\(since) into a database of its \
-          own, and compare \(table) where \(key)
+          restore a backup from before the change\(since) into a separate database, \
+          and compare \(table) where \(key)
           """))
   }
 }
 
 extension AuditLedger {
-  /// Checks the chain of evidence, compares what it sealed with the ledger of now, and the event records with
-  /// the hashes of their batches. Changes nothing. Memory use does not grow with the ledger.
+  /// Checks the chain of evidence. Compares the sealed records with the current ledger, and the event records with the
+  /// hashes of their batches. Changes nothing. Memory use does not grow with the ledger.
   ///
   /// - Parameter expected: the hash of a record that must be in the chain, 64 hexadecimal digits from an
-  ///   earlier call's `head`. Without it, nobody can detect that the last records were deleted from the chain
-  ///   together with everything that they prove.
+  ///   earlier call's `head`. Without it, a deletion is not detected if the chain's last records are deleted together
+  ///   with everything that they prove.
   public func verify(expecting expected: String? = nil) async throws -> AuditVerification {
     try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
       var chain = ChainVerifier(session: $0)

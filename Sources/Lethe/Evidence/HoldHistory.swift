@@ -2,19 +2,21 @@ import Ledger
 import PostgreSQL
 public import Vocabulary
 
-/// What holds say about an ID: the rows that its answers hold or held, and the row that has the ID.
+/// An entry of the history of holds for an ID. It is about a row that the ID's answers hold or held, or about the row
+/// that has the ID.
 public struct HoldHistory: Sendable {
-  /// ISO 8601 in UTC.
+  /// The time as ISO 8601 in UTC.
   public let at: String
   public let table: String
-  /// As JSON.
+  /// The row's key as JSON.
   public let key: String
   public let what: What
 
   public enum What: Sendable {
-    /// The row is hidden; which ID hides it.
+    /// The row is hidden. `id` hides it.
     case held(columns: [String], type: JobType, id: Int64, job: Int64)
-    /// The row is not held any more; why, and which ID's answer ended it.
+    /// The row is not held any more. `outcome` is the reason, and the answer about `id` ended the hold. It is nil if an
+    /// operator ended the hold.
     case closed(outcome: String, type: JobType?, id: Int64?, job: Int64?)
   }
 }
@@ -29,13 +31,13 @@ public struct SealedReleaseRecord: Sendable {
   public let keepsHidden: Bool
 }
 
-struct HoldStoryQueries {
+struct HoldHistoryQueries {
   let session: Transaction
   let id: SQL
-  /// Or NULL.
+  /// The type's label, or NULL.
   let type: SQL
 
-  func stories() async throws -> [HoldHistory] {
+  func histories() async throws -> [HoldHistory] {
     let open = try await session.run(
       """
       SELECT \(AuditLedger.utc("h.held_at")) AS at, h.table_name, h.row_key::text,
@@ -71,10 +73,10 @@ struct HoldStoryQueries {
     return open + closed
   }
 
-  /// The limit, because a user may hold any number of posts.
+  /// The largest number of entries of each kind. A user may hold any number of posts.
   private static let rowsMax = 1000
 
-  /// A record counts only if its content is what was sealed.
+  /// The operators' releases of the ID. Records with changed content are left out.
   func releases() async throws -> [SealedReleaseRecord] {
     try await session.run(
       """

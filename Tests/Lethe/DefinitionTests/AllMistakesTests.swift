@@ -21,7 +21,7 @@ import Testing
   }
 
   static let slips: [Slip] = [
-    Slip("name: nightly", "name: Nightly Run", 1, "the pipeline's name is not plain"),
+    Slip("name: nightly", "name: Nightly Run", 1, "the pipeline's name is not valid"),
     Slip(
       "warehouse: ${DATABASE_URL}", "warehouse: ${NOT_SET}${NOR_THIS}", 2,
       "the environment variable NOT_SET is not set"),
@@ -38,7 +38,7 @@ import Testing
     Slip("ids: 1000", "ids: 0", 14, "chunk.ids is not at least 1"),
     Slip("bytes: 20000", "bytes: many", 14, "datasets.users.chunk.bytes is not a whole number"),
     Slip("suspended: delete", "suspended: erase", 17, "unknown action erase"),
-    Slip("deactivated: ignore", "deactivated:", 18, "actions.deactivated is mapped to nothing"),
+    Slip("deactivated: ignore", "deactivated:", 18, "actions.deactivated has no action"),
     Slip("restore: {visibility: public}", "restore: {hidden: no}", 19, "restore names the column"),
     Slip("match: author_id", "match: [author_id]", 22, "targets[0].match is not a text"),
     Slip("type: tweets", "type: posts", 24, "unknown type posts of the target"),
@@ -135,8 +135,8 @@ import Testing
       replacing: "      suspended: delete\n      deactivated: ignore\n", with: "")
     #expect(
       try Self.mistakes(yaml).map(\.message) == [
-        "datasets.users.actions has no answer to the reason suspended",
-        "datasets.users.actions has no answer to the reason deactivated",
+        "datasets.users.actions has no action for the reason suspended",
+        "datasets.users.actions has no action for the reason deactivated",
       ])
   }
 

@@ -79,10 +79,10 @@ import Testing
       "api.allowed_hosts is not a list"),
     Case(
       "deactivated: ignore", "deactivated:", line: 18,
-      "datasets.users.actions.deactivated is mapped to nothing", remedy: "ignore"),
+      "datasets.users.actions.deactivated has no action", remedy: "ignore"),
     Case(
       "deactivated: ignore", "deactivated: ~", line: 18,
-      "datasets.users.actions.deactivated is mapped to nothing"),
+      "datasets.users.actions.deactivated has no action"),
     Case(
       "deactivated: ignore", "deactivated: {}", line: 18,
       "datasets.users.actions.deactivated is not one action"),
@@ -108,7 +108,7 @@ import Testing
       "deactivated: ignore", "deactivated: erase", line: 18, "unknown action erase",
       remedy: "write delete"),
     Case(
-      "deactivated: ignore", "deactivated: protect", line: 18, "protect does not say how",
+      "deactivated: ignore", "deactivated: protect", line: 18, "protect names no columns",
       remedy: "{protect: {set:"),
     Case(
       "deactivated: ignore", "deactivated: scrub_geo", line: 18, "scrub_geo names no columns",
@@ -123,14 +123,14 @@ import Testing
       "deactivated: ignore", "deactivate: ignore", line: 18, "unknown reason deactivate",
       remedy: "did you mean deactivated?"),
     Case(
-      "      deactivated: ignore\n", "", line: 16, "has no answer to the reason deactivated",
+      "      deactivated: ignore\n", "", line: 16, "has no action for the reason deactivated",
       remedy: "add deactivated:"),
     Case(
       "restore: {visibility: public}", "restore: {hidden: no}", line: 19,
-      "restore names the column hidden, which set does not"),
+      "restore names the column hidden, but set does not name it"),
     Case(
       "        id: post_id\n        type: tweets\n", "", line: 21,
-      "a target with targets of its own has no id", remedy: "the column of warehouse.posts"),
+      "a target that has targets has no id", remedy: "the column of warehouse.posts"),
     Case(
       "match: post_id\n            actions: {deleted: delete}",
       "match: post_id\n            actions: {deleted: rehydrate}", line: 30,
@@ -141,25 +141,25 @@ import Testing
       "unknown reason tweet_edited"),
     Case(
       "id: user_id", "id: user_id\n    batch: 5\n    atomic: chunk", line: 14,
-      "batch and atomic exclude each other", remedy: "keep batch: or atomic: chunk"),
+      "batch and atomic cannot be used together", remedy: "keep batch: or atomic: chunk"),
     Case(
       "id: user_id", "id: user_id\n    atomic: run", line: 14, "unknown atomic: run",
       remedy: "write atomic: chunk"),
     Case("id: user_id", "id: user_id\n    batch: 0", line: 14, "batch is not at least 1"),
     Case("ids: 1000,", "ids: 0,", line: 14, "chunk.ids is not at least 1"),
     Case(
-      "bytes: 20000", "bytes: 128000001", line: 14, "chunk.bytes is over what the API takes",
+      "bytes: 20000", "bytes: 128000001", line: 14, "chunk.bytes is larger than the API's limit",
       remedy: "120000000"),
-    Case("bytes: 20000", "bytes: 19", line: 14, "chunk.bytes cannot hold one ID"),
+    Case("bytes: 20000", "bytes: 19", line: 14, "chunk.bytes is too small for one ID"),
     Case(
       "max_redacted_percent: 20", "max_redacted_percent: 100.5", line: 7,
-      "limits.max_redacted_percent is not within 0 and 100"),
+      "limits.max_redacted_percent is not between 0 and 100"),
     Case(
       "max_redacted_percent: 20", "max_redacted_percent: -1", line: 7,
-      "limits.max_redacted_percent is not within 0 and 100"),
+      "limits.max_redacted_percent is not between 0 and 100"),
     Case(
       "max_redacted_percent: 20", "max_redacted_percent: nan", line: 7,
-      "limits.max_redacted_percent is not within 0 and 100"),
+      "limits.max_redacted_percent is not between 0 and 100"),
     Case(
       "max_redacted_rows: 1000", "max_redacted_rows: -1", line: 8,
       "limits.max_redacted_rows is negative"),
@@ -171,13 +171,13 @@ import Testing
     Case("table: warehouse.users", "table: warehouse.", line: 12, "not a table's name: warehouse."),
     Case("table: warehouse.users", "table: '\"users'", line: 12, "not a table's name: \"users"),
     Case(
-      "name: nightly", "name: Nightly Run", line: 1, "the pipeline's name is not plain: Nightly Run"
+      "name: nightly", "name: Nightly Run", line: 1, "the pipeline's name is not valid: Nightly Run"
     ),
-    Case("name: nightly", "name: -x", line: 1, "the pipeline's name is not plain: -x"),
+    Case("name: nightly", "name: -x", line: 1, "the pipeline's name is not valid: -x"),
     Case(
       "name: nightly", "name: abcdefghijklmnopqrstuvwxyz0123456", line: 1,
-      "the pipeline's name is not plain"),
-    Case("  users:\n", "  ../users:\n", line: 10, "the dataset's name is not plain: ../users"),
+      "the pipeline's name is not valid"),
+    Case("  users:\n", "  ../users:\n", line: 10, "the dataset's name is not valid: ../users"),
   ]
 
   private static let access: [Case] = [
@@ -225,34 +225,34 @@ import Testing
       "https://api.x.com", "http://127.0.0.1.evil.com", line: 4, "would send the token unencrypted"),
     Case(
       "https://api.x.com", "https://api.x.com/2", line: 4,
-      "api.base_url is not a URL of a host alone"),
+      "api.base_url is not a URL with only a host"),
     Case(
       "https://api.x.com", "https://api.x.com?a=b", line: 4,
-      "api.base_url is not a URL of a host alone"),
+      "api.base_url is not a URL with only a host"),
     Case(
       "https://api.x.com", "'https://api.x.com#a'", line: 4,
-      "api.base_url is not a URL of a host alone"),
+      "api.base_url is not a URL with only a host"),
     Case(
       "https://api.x.com", "https://me:hunter2@api.x.com", line: 4,
-      "api.base_url is not a URL of a host alone"),
-    Case("https://api.x.com", "api.x.com", line: 4, "api.base_url is not a URL of a host alone"),
+      "api.base_url is not a URL with only a host"),
+    Case("https://api.x.com", "api.x.com", line: 4, "api.base_url is not a URL with only a host"),
     Case(
-      "https://api.x.com", "ftp://api.x.com", line: 4, "api.base_url is not a URL of a host alone"),
+      "https://api.x.com", "ftp://api.x.com", line: 4, "api.base_url is not a URL with only a host"),
     Case(
       "https://api.x.com", "https://api.x.com\n  poll_seconds: 0", line: 5,
-      "api.poll_seconds is not above 0"),
+      "api.poll_seconds is not greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  connect_seconds: 0", line: 5,
-      "api.connect_seconds is not above 0"),
+      "api.connect_seconds is not greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  stall_seconds: 0", line: 5,
-      "api.stall_seconds is not above 0"),
+      "api.stall_seconds is not greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  answer_seconds: 0", line: 5,
-      "api.answer_seconds is not above 0"),
+      "api.answer_seconds is not greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  transfer_seconds: 0", line: 5,
-      "api.transfer_seconds is not above 0"),
+      "api.transfer_seconds is not greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  profile: gsc", line: 5,
       "unknown api.profile gsc"),
@@ -267,28 +267,28 @@ import Testing
       "api.ca_file: "),
     Case(
       "https://api.x.com", "https://api.x.com\n  poll_seconds_max: inf", line: 5,
-      "api.poll_seconds_max is not above 0"),
+      "api.poll_seconds_max is not greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  job_attempts: 0", line: 5,
       "api.job_attempts is not at least 1"),
     Case(
       "https://api.x.com", "https://api.x.com\n  job_hours_max: -1", line: 5,
-      "api.job_hours_max is not above 0"),
+      "api.job_hours_max is not greater than 0"),
     Case(
       "limits:\n", "timeouts: {statement_seconds: 0}\nlimits:\n", line: 6,
-      "timeouts.statement_seconds is not above 0"),
+      "timeouts.statement_seconds is not greater than 0"),
     Case(
       "limits:\n", "timeouts: {statement_seconds: nan}\nlimits:\n", line: 6,
-      "timeouts.statement_seconds is not above 0"),
+      "timeouts.statement_seconds is not greater than 0"),
     Case(
       "limits:\n", "timeouts: {statement_seconds: 30s}\nlimits:\n", line: 6,
       "timeouts.statement_seconds is not a number"),
     Case(
       "limits:\n", "timeouts: {lock_seconds: 0.0001}\nlimits:\n", line: 6,
-      "timeouts.lock_seconds is not within 0.001 and 2000000"),
+      "timeouts.lock_seconds is not between 0.001 and 2000000"),
     Case(
       "limits:\n", "timeouts: {statement_seconds: 1e9}\nlimits:\n", line: 6,
-      "timeouts.statement_seconds is not within 0.001 and 2000000"),
+      "timeouts.statement_seconds is not between 0.001 and 2000000"),
     Case(
       "limits:\n", "timeouts: {lock_second: 1}\nlimits:\n", line: 6,
       "unknown key timeouts.lock_second", remedy: "did you mean lock_seconds?"),
@@ -356,7 +356,7 @@ import Testing
       "would delete a post that only lost its location"),
     Case(
       "tweet_edited: rehydrate", "tweet_edited: rehydrate\n      scrub_geo: ignore", line: 17,
-      "answers geo_scrubbed twice", remedy: "the same reason"),
+      "has the reason geo_scrubbed twice", remedy: "the same reason"),
     Case(
       "      geo_scrubbed: {scrub_geo: [latitude]}\n", "", line: 10,
       "no answer to the reason geo_scrubbed"),

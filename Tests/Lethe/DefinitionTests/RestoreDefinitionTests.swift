@@ -97,7 +97,8 @@ import Vocabulary
     Fault(
       "{visibility: [public]}", "protect.restore.visibility is not a single value",
       remedy: "write a single value"),
-    Fault("{hidden: no}", "restore names the column hidden, which set does not", remedy: "set"),
+    Fault(
+      "{hidden: no}", "restore names the column hidden, but set does not name it", remedy: "set"),
     Fault(
       "{visibility: public, if_writen: ignore}", "restore names the column if_writen",
       remedy: "did you mean if_written?"),
@@ -137,8 +138,10 @@ import Vocabulary
   }
 
   @Test(arguments: [
-    ("max_restored_percent: 101", "limits.max_restored_percent is not within 0 and 100", "percent"),
-    ("max_restored_percent: -1", "limits.max_restored_percent is not within 0 and 100", "percent"),
+    (
+      "max_restored_percent: 101", "limits.max_restored_percent is not between 0 and 100", "percent"
+    ),
+    ("max_restored_percent: -1", "limits.max_restored_percent is not between 0 and 100", "percent"),
     ("max_restored_percent: few", "limits.max_restored_percent is not a number", "write"),
     ("max_restored_rows: -1", "limits.max_restored_rows is negative", "rows"),
     ("max_restored_rows: 1.5", "limits.max_restored_rows is not a whole number", "write"),

@@ -85,13 +85,13 @@ import Vocabulary
       Issue.record("it was taken")
     } catch let error as DefinitionError {
       #expect(error.line == 15, "\(error)")
-      #expect(error.message == "the target \(table) does not say what its \(id) is")
+      #expect(error.message == "the target \(table) has no type for its \(id)")
       #expect(error.remedy.contains("type: none"))
     }
   }
 
   @Test(arguments: [
-    ("type: tweets", 15, "type says what the id of a target is, and this target has none", "id:"),
+    ("type: tweets", 15, "type is the type of a target's id, but this target has no id", "id:"),
     ("id: list_id;type: tweet", 16, "unknown type tweet of the target", "did you mean tweets?"),
     ("id: list_id;type: lists", 16, "unknown type lists of the target", "tweets, users or none"),
     ("id: list_id;type: [users]", 16, "type is not a text", "write a text"),
@@ -129,7 +129,8 @@ import Vocabulary
       #expect(error.line == 16)
       #expect(
         error.message
-          == "shop.posts.post_id is of type \(type) here, and the dataset posts says \(posts)")
+          == "shop.posts.post_id is of type \(type) here, but of type \(posts) in the dataset posts"
+      )
     }
   }
 

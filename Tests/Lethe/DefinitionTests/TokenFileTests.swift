@@ -71,11 +71,11 @@ import Vocabulary
     Content("hunter2\nhunter2-too\n", "it has several lines"),
     Content("hunter2\rhunter2", "it has several lines"),
     Content("\n\nBearer\nhunter2", "it has several lines"),
-    Content(key, "it holds a key or a certificate"),
-    Content("-----BEGIN RSA PRIVATE KEY----- hunter2", "it holds a key or a certificate"),
-    Content("Bearer hunter2", "there are blanks in it"),
-    Content("hunter2\u{A0}hunter2", "there are blanks in it"),
-    Content("hunter2-schlüssel", "there are characters in it that no token has"),
+    Content(key, "it contains a key or a certificate"),
+    Content("-----BEGIN RSA PRIVATE KEY----- hunter2", "it contains a key or a certificate"),
+    Content("Bearer hunter2", "it contains spaces"),
+    Content("hunter2\u{A0}hunter2", "it contains spaces"),
+    Content("hunter2-schlüssel", "it contains characters that no token has"),
     Content("hunter2", after: [0xFF, 0xFE, 0x68, 0], "it is not a text"),
     Content("hunter2\u{0}hunter2", "it is not a text"),
     Content("hunter2", after: [0x7F, 0x45, 0x4C, 0x46, 2, 1, 1, 0], "it is not a text"),
@@ -98,7 +98,7 @@ import Vocabulary
 
   @Test(arguments: [
     ("secrets", "it is a directory"), ("nowhere/token", "there is no such file"),
-    ("~/token", "~ is not filled in"), ("~", "~ is not filled in"),
+    ("~/token", "~ is not expanded"), ("~", "~ is not expanded"),
   ])
   func aTokenPathWithoutAFileIsReported(written: String, what: String) throws {
     try withTemporaryDirectory { directory in

@@ -1,21 +1,21 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// What to do with the rows that an event matches.
+/// The action on the rows that an event matches.
 public struct Action: Sendable {
   package let kind: any RowAction
 
   package init(_ kind: any RowAction) { self.kind = kind }
 
-  /// The word for it in definitions, the ledger and reports.
+  /// The action's name in definitions, the ledger and reports.
   public var word: String { kind.word }
-  /// Whether it takes something away from a row.
+  /// Whether the action removes data from a row.
   public var isRedacting: Bool { kind.isRedacting }
-  /// Whether it removes all content of the row. Such rows leave tombstones.
+  /// Whether the action removes all content of the row. Such rows leave tombstones.
   public var isRemoving: Bool { kind.isRemoving }
-  /// The text of a definition for it.
+  /// The text of the action in a definition.
   public var written: String { kind.written }
-  /// The columns that it names, in order.
+  /// The columns that the action names, in order.
   public var columns: [String] { kind.columns }
 
   /// The same action on columns of other names.
@@ -38,24 +38,24 @@ package struct ActionVocabulary: Sendable {
 
   package init(_ kinds: [any RowAction.Type]) { self.kinds = kinds }
 
-  /// In the order in which messages list them.
+  /// Lethe's own actions, in the order in which messages list them.
   package static let standard = ActionVocabulary([
     DeleteAction.self, RehydrateAction.self, IgnoreAction.self, ProtectAction.self,
     ScrubGeoAction.self, RedactAction.self,
   ])
 
-  /// A test may add actions of its own.
+  /// The actions of the current task. A test may add its own actions.
   @TaskLocal package static var current = standard
 
   package func kind(_ word: String) -> (any RowAction.Type)? { kinds.first { $0.word == word } }
 
-  /// The words of the actions that take something away.
+  /// The words of the actions that remove data.
   package var redactingWords: [String] { kinds.filter { $0.isRedacting }.map { $0.word } }
 
   /// The words that a definition writes as a mapping: `{protect: …}`.
   fileprivate var keys: [String] { kinds.filter { $0.isMapping }.map { $0.word } }
 
-  /// `write delete, ignore or {protect: …}`.
+  /// The remedy for an unknown action: `write delete, ignore or {protect: …}`.
   fileprivate var advice: String {
     let forms = kinds.map { $0.form }
     return "write \(forms.dropLast().joined(separator: ", ")) or \(forms.last ?? "")"
@@ -65,15 +65,15 @@ package struct ActionVocabulary: Sendable {
 // MARK: The definition
 
 extension Action {
-  /// The answer to a reason: an action's word alone, or a mapping with that word as its only key.
-  /// - Returns: nil if it is not valid. The mistake is then in the list.
+  /// Reads the action for a reason: an action's word alone, or a mapping with that word as its only key.
+  /// - Returns: nil if the action is not valid. The mistake is then in the list.
   init?(_ node: Node, in map: YAMLMap, reason: String) {
     let path = map.name(reason)
     guard node.mapping != nil else {
       guard node.scalar != nil, !YAMLMap.isNull(node) else {
         map.note(
-          node.mark?.line ?? map.line, "\(path) is mapped to nothing",
-          "give it an action, such as delete; ignore says that nothing is to be done")
+          node.mark?.line ?? map.line, "\(path) has no action",
+          "give it an action, such as delete; write ignore to do nothing")
         return nil
       }
       guard let word = map.string(node, name: path) else { return nil }
@@ -87,7 +87,7 @@ extension Action {
       action.noteWrongType(path, node, "one action")
       return nil
     }
-    // An unknown word is in the list of mistakes already.
+    // An unknown word is already in the list of mistakes.
     guard let kind = vocabulary.kind(word)?.read(action) else { return nil }
     self.init(kind)
   }

@@ -1,7 +1,7 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// A column and the text of the value to give it; nil is NULL. PostgreSQL reads the text as the
+/// A column, and the text of the value that it is set to. Nil is NULL. PostgreSQL converts the text to the
 /// column's type.
 public struct ColumnValue: Sendable, Hashable, Codable {
   public let column: String
@@ -14,8 +14,8 @@ public struct ColumnValue: Sendable, Hashable, Codable {
 }
 
 extension ColumnValue {
-  /// `column: value` of a definition; `null` is NULL.
-  /// - Returns: nil if it is not a single value. The mistake is then in the list.
+  /// Reads `column: value` of a definition. `null` is NULL.
+  /// - Returns: nil if the node is not a single value. The mistake is then in the list.
   init?(_ node: Node, of column: String, in map: YAMLMap) {
     if YAMLMap.isNull(node) {
       self.init(column: column, value: nil)
@@ -28,8 +28,8 @@ extension ColumnValue {
     self.init(column: column, value: scalar.string)
   }
 
-  /// The columns and values of a required key.
-  /// - Returns: nil if there is none, or if one of them is not valid. The mistake is then in the list.
+  /// Reads the columns and values of a required key.
+  /// - Returns: nil if the key is missing, or if one of the values is not valid. The mistake is then in the list.
   static func all(_ map: YAMLMap, _ key: String) -> [ColumnValue]? {
     guard let node = map.requiredNode(key),
       let columns = YAMLMap(node, path: map.name(key), keys: .names, map.mistakes)
@@ -41,7 +41,7 @@ extension ColumnValue {
     return values.contains(nil) ? nil : values.compactMap { $0 }
   }
 
-  /// The text of a definition for it.
+  /// The text in a definition.
   var written: String {
     guard let value else { return "\(column): null" }
     return "\(column): \(value.isEmpty || value == "null" ? "'\(value)'" : value)"

@@ -1,4 +1,4 @@
-/// Deletes the row.
+/// The action that deletes the row.
 package struct DeleteAction: RowAction {
   package static let word = "delete"
   package static let form = word

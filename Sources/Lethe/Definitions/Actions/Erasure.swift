@@ -2,7 +2,7 @@ package import DefinitionFiles
 package import SQLText
 internal import Yams
 
-/// The values that are removed from a row that is kept.
+/// The values to remove from a row that is kept.
 public struct Erasure: Sendable, Hashable, Codable {
   /// Columns and their new values.
   public let set: [ColumnValue]
@@ -14,7 +14,7 @@ public struct Erasure: Sendable, Hashable, Codable {
     self.cut = cut
   }
 
-  /// Also reads a list of columns alone: the form in the frozen definitions of older runs.
+  /// Reads an erasure. In the frozen definitions of older runs, it is only a list of columns.
   public init(from decoder: any Decoder) throws {
     if let columns = try? decoder.singleValueContainer().decode([String].self) {
       self.init(set: columns.map { ColumnValue(column: $0, value: nil) })
@@ -27,7 +27,7 @@ public struct Erasure: Sendable, Hashable, Codable {
   }
 }
 
-/// The paths to remove from a JSON column. Each is a list of keys, the outermost first.
+/// The paths to remove from a JSON column. Each path is a list of keys, with the outermost key first.
 public struct JSONCut: Sendable, Hashable, Codable {
   public let column: String
   public let paths: [[String]]
@@ -47,7 +47,7 @@ extension Erasure {
       cut: cut.map { JSONCut(column: name($0.column), paths: $0.paths) })
   }
 
-  /// The text of a definition for it.
+  /// The text in a definition.
   var written: String {
     if cut.isEmpty, self.set.allSatisfy({ $0.value == nil }) {
       return "[\(set.map(\.column).joined(separator: ", "))]"
@@ -111,8 +111,8 @@ extension ErasingAction {
 // MARK: The definition
 
 extension Erasure {
-  /// A list of columns that become NULL, or a mapping: a column and null, a value, or the paths to cut
-  /// out of its JSON.
+  /// Reads a list of columns that become NULL, or a mapping. In the mapping, a column has null, a value, or the paths to
+  /// remove from its JSON.
   init?(_ action: YAMLMap, _ word: String) {
     guard let node = action.requiredNode(word) else { return nil }
     let path = action.name(word)
@@ -120,7 +120,7 @@ extension Erasure {
     guard node.mapping != nil else {
       guard let names = action.strings(node, name: path) else { return nil }
       self.init(set: names.value.map { ColumnValue(column: $0, value: nil) })
-      noteDoubles(line, action.mistakes)
+      noteDuplicates(line, action.mistakes)
       return
     }
     guard let columns = YAMLMap(node, path: path, keys: .names, action.mistakes) else { return nil }
@@ -139,10 +139,10 @@ extension Erasure {
     }
     guard !set.contains(nil), !cut.contains(nil) else { return nil }
     self.init(set: set.compactMap { $0 }, cut: cut.compactMap { $0 })
-    noteDoubles(line, action.mistakes)
+    noteDuplicates(line, action.mistakes)
   }
 
-  private func noteDoubles(_ line: Int, _ mistakes: Mistakes) {
+  private func noteDuplicates(_ line: Int, _ mistakes: Mistakes) {
     for twice in Set(columns).sorted() where columns.count(where: { $0 == twice }) > 1 {
       mistakes.note(line, "the column \(twice) is named twice", "name each column once")
     }
@@ -156,7 +156,7 @@ extension Erasure {
     return read.contains(nil) ? nil : JSONCut(column: column, paths: read.compactMap { $0 })
   }
 
-  /// `place`, `geo.coordinates`, or `[a key, another.key]` where a key has a dot in it.
+  /// Reads a path: `place`, `geo.coordinates`, or `[a key, another.key]` if a key contains a dot.
   private static func path(_ node: Node, of column: String, in map: YAMLMap) -> [String]? {
     let name = map.name(column)
     if node.sequence != nil { return map.strings(node, name: name)?.value }

@@ -1,4 +1,4 @@
-/// Does nothing. A definition must give an action for each reason, so it says this explicitly.
+/// The action that does nothing. A definition must have an action for each reason, so it names this one explicitly.
 package struct IgnoreAction: RowAction {
   package static let word = "ignore"
   package static let form = word

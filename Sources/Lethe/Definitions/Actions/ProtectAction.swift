@@ -1,12 +1,12 @@
 package import DefinitionFiles
 package import SQLText
 
-/// Hides the row by setting columns. A hold keeps their former values, and the row gets them back once no ID holds it
-/// any more.
+/// The action that hides the row by setting columns. A hold keeps the columns' former values. The row gets these values
+/// back when no ID holds it any more.
 package struct ProtectAction: RowAction {
   package static let word = "protect"
   package static let fault: (message: String, remedy: String)? = (
-    "protect does not say how", "write {protect: {set: {column: value}}}"
+    "protect names no columns", "write {protect: {set: {column: value}}}"
   )
 
   private let set: [ColumnValue]
@@ -63,8 +63,8 @@ package struct ProtectAction: RowAction {
   package func needsChange(_ row: some RowSQL) -> SQL? { .any(set.map { row.differs($0) }) }
 }
 
-/// Restores rows that a version of Lethe without holds protected: it sets the values that the definition gives for
-/// `restore`. A `ProtectAction` makes it; no definition names it.
+/// The change that restores rows that a version of Lethe without holds has protected. It sets the values in the
+/// definition's `restore`. A `ProtectAction` creates it. No definition names it.
 package struct FormerRestore: RowChange {
   package static let word = "restore"
 
@@ -77,7 +77,7 @@ package struct FormerRestore: RowChange {
   package var columnsSet: [String] { to.map(\.column) }
   package func assignments(_ row: some RowSQL) -> [SQL] { to.map { row.assignment($0) } }
 
-  /// Only rows with the values that Lethe set. Other rows were changed by another writer since.
+  /// The condition that a row has the values that Lethe set. Another writer has changed the other rows since.
   package func needsChange(_ row: some RowSQL) -> SQL? {
     from.map { row.isAsSet($0) }.joined(separator: " AND ")
   }

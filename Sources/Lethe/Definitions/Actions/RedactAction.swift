@@ -1,4 +1,4 @@
-/// Takes the content out of the row, which stays as its own tombstone.
+/// The action that removes the content from the row. The row stays as its own tombstone.
 package struct RedactAction: ErasingAction {
   package static let word = "redact"
   package static let isRemoving = true

@@ -1,12 +1,12 @@
 package import DefinitionFiles
 package import SQLText
 
-/// Queues the ID to be fetched again, and marks its row as stale by setting columns.
+/// The action that queues the ID to be fetched again, and can mark its row as stale by setting columns.
 package struct RehydrateAction: RowAction {
   package static let word = "rehydrate"
   package static let form = word
 
-  /// Empty if the row is not marked.
+  /// The values that mark the row. Empty if the row is not marked.
   package let mark: [ColumnValue]
 
   package init(mark: [ColumnValue] = []) { self.mark = mark }
@@ -28,7 +28,7 @@ package struct RehydrateAction: RowAction {
     RehydrateAction(mark: mark.renamingColumns(name))
   }
 
-  /// The frozen definitions of older runs have no `mark`: a rehydration marked no row then.
+  /// Reads a frozen action. In older runs, it has no `mark`, because a rehydration marked no row.
   package init(frozen container: KeyedDecodingContainer<FrozenKey>) throws {
     mark = try container.decodeIfPresent([ColumnValue].self, forKey: "mark") ?? []
   }

@@ -3,17 +3,18 @@ internal import Yams
 
 /// What happens to a row that `protect` has hidden, when no ID holds it any more.
 public enum Restore: Sendable, Hashable {
-  /// It stays hidden. Its former values are not kept.
+  /// The row stays hidden. Its former values are not kept.
   case none
-  /// It gets its former values back. `fallback` is used where they are not known: a version that kept no
+  /// The row gets its former values back. `fallback` is used if these values are unknown, because a version that kept no
   /// former values hid the row.
   case former(fallback: [ColumnValue], ifWritten: IfWritten)
 
-  /// What to do with a row that another writer has changed since the export, while the columns still have
-  /// the values that Lethe set.
+  /// What happens to a row that another writer has changed since the export, while the held columns still have the values
+  /// that Lethe set.
   public enum IfWritten: String, Sendable, Hashable, Codable {
-    /// It waits for the next answer. Needs a table whose row versions can be trusted.
+    /// The restore waits for the next answer. The table must have row versions that can be trusted.
     case wait
+    /// The row is restored.
     case ignore
   }
 
@@ -30,7 +31,7 @@ extension Restore: Codable {
     case fallback, ifWritten
   }
 
-  /// Also reads a list of values alone: the form in the frozen definitions of runs before there were holds.
+  /// Reads a restore. In the frozen definitions of runs before there were holds, it is only a list of values.
   public init(from decoder: any Decoder) throws {
     if let values = try? decoder.singleValueContainer().decode([ColumnValue].self) {
       self = values.isEmpty ? .none : .former(fallback: values, ifWritten: .wait)
@@ -54,7 +55,7 @@ extension Restore: Codable {
 }
 
 extension Restore {
-  /// The values that the definition names; empty if it names none.
+  /// The values that the definition names. Empty if it names none.
   var fallback: [ColumnValue] {
     if case .former(let fallback, _) = self { fallback } else { [] }
   }
@@ -64,7 +65,7 @@ extension Restore {
     return .former(fallback: fallback.renamingColumns(name), ifWritten: ifWritten)
   }
 
-  /// The text of a definition for it.
+  /// The text in a definition.
   var written: String {
     guard case .former(let fallback, let ifWritten) = self else { return "none" }
     let option = ifWritten == .ignore ? ["if_written: ignore"] : []
@@ -73,7 +74,7 @@ extension Restore {
   }
 }
 
-/// The `restore:` of a protection as written: a word, or columns with values and the option `if_written`.
+/// The `restore:` of a protection as the file contains it: a word, or columns with values and the option `if_written`.
 struct WrittenRestore {
   static let words = ["none", "former"]
   /// In the mapping, this key is an option and not a column.
@@ -83,7 +84,7 @@ struct WrittenRestore {
   let values: [Located<ColumnValue>]
   let ifWritten: Located<String>?
 
-  /// - Returns: nil if it is not valid. The mistake is then in the list.
+  /// - Returns: nil if the node is not valid. The mistake is then in the list.
   init?(_ node: Node, in protect: YAMLMap) {
     let path = protect.name("restore")
     let expected = "none, former or {column: value, …}"
@@ -112,7 +113,7 @@ struct WrittenRestore {
 }
 
 extension WrittenRestore {
-  /// The restore of a protection of these columns. Mistakes go to the list.
+  /// The restore of a protection that sets these columns. Mistakes are added to the list.
   func resolved(of set: [ColumnValue], _ mistakes: Mistakes) -> Restore {
     if let word {
       switch word.value {
@@ -129,10 +130,10 @@ extension WrittenRestore {
     for value in values where !set.contains(where: { $0.column == value.value.column }) {
       let isOption = YAMLMap.nearest(to: value.value.column, among: [WrittenRestore.option]) != nil
       mistakes.note(
-        value.line, "restore names the column \(value.value.column), which set does not",
+        value.line, "restore names the column \(value.value.column), but set does not name it",
         isOption
-          ? "did you mean \(WrittenRestore.option)? restore what is set, nothing else"
-          : "restore what is set, nothing else")
+          ? "did you mean \(WrittenRestore.option)? restore may name only columns in set"
+          : "name only columns that are in set")
     }
     return .former(
       fallback: values.map(\.value),
@@ -146,7 +147,7 @@ extension WrittenRestore {
     mistakes.note(
       word.line, "unknown if_written: \(word.value)",
       (meant.map { "did you mean \($0)? " } ?? "")
-        + "write wait, or ignore to open rows that somebody else has written since")
+        + "write wait, or ignore to restore rows that somebody else has written since")
     return .wait
   }
 }

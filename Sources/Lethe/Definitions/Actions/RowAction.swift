@@ -1,31 +1,31 @@
 package import DefinitionFiles
 package import SQLText
 
-/// One kind of action: what it is called, how a definition writes it, what it needs of a table, and what it does to
-/// the rows that an event matches.
+/// One kind of action: its name, its form in definitions, its requirements for a table, and its effect on the rows that
+/// an event matches.
 ///
-/// Each action is one type in one file. A new one is such a file, its entry in `ActionVocabulary.standard`, and its
-/// word in the ledger's enum type `lethe.action`. Statements, holds, limits, records, plans and checks are
-/// made from this protocol alone.
+/// Each action is one type in one file. To add an action, add such a file, an entry in `ActionVocabulary.standard`, and
+/// the action's word in the ledger's enum type `lethe.action`. Statements, holds, limits, records, plans and checks
+/// use only this protocol.
 package protocol RowAction: RowChange {
-  /// Its key in the frozen definitions of runs. It must never change: older runs contain it.
+  /// The action's key in the frozen definitions of runs. It must never change, because older runs contain it.
   static var frozenKey: String { get }
-  /// How a definition writes it, for messages: `delete`, or `{scrub_geo: …}`.
+  /// The action's form in a definition, for messages: `delete`, or `{scrub_geo: …}`.
   static var form: String { get }
 
-  /// The action that its word alone stands for.
-  /// - Returns: nil if the word needs more; `fault` is what to say then.
+  /// The action for its word alone.
+  /// - Returns: nil if the word needs more. `fault` is then the error.
   static func alone() -> Self?
-  /// The error for the word alone: what is missing, and what to write.
+  /// The error for the word alone: its message says what is missing, and its remedy says what to write.
   static var fault: (message: String, remedy: String)? { get }
-  /// Whether a definition may write it as `{word: …}`.
+  /// Whether the action can be written as `{word: …}`.
   static var isMapping: Bool { get }
-  /// Reads `{word: …}`, which has this key only.
-  /// - Returns: nil if it is not valid. The mistake is then in the list.
+  /// Reads `{word: …}`. The mapping has only this key.
+  /// - Returns: nil if the mapping is not valid. The mistake is then in the list.
   static func read(_ map: YAMLMap) -> Self?
-  /// The text of a definition for it.
+  /// The text of the action in a definition.
   var written: String { get }
-  /// The columns that it names, in order.
+  /// The columns that the action names, in order.
   var columns: [String] { get }
   /// The same action on columns of other names.
   func renamingColumns(_ name: (String) -> String) -> Self
@@ -33,39 +33,39 @@ package protocol RowAction: RowChange {
   init(frozen container: KeyedDecodingContainer<FrozenKey>) throws
   func freeze(into container: inout KeyedEncodingContainer<FrozenKey>) throws
 
-  /// What restores rows that a version without holds has changed; nil if nothing does.
+  /// The change that restores rows that a version without holds has changed. Nil if there is none.
   var formerRestore: FormerRestore? { get }
-  /// What it needs of a table, for `lethe check`.
+  /// The requirements for a table, for `lethe check`.
   var requirements: [ActionRequirement] { get }
 }
 
-/// A change of rows: what it is called, what it means for limits and holds, and its statement.
+/// A change of rows: its name, its meaning for limits and holds, and its statement.
 package protocol RowChange: Sendable, Hashable {
-  /// Its name in definitions, in `lethe.action` and in reports: `scrub_geo`.
+  /// The change's name in definitions, in `lethe.action` and in reports: `scrub_geo`.
   static var word: String { get }
 
-  /// Whether it takes something away from a row, and so counts towards the limits.
+  /// Whether the change removes data from a row, and so counts towards the limits.
   static var isRedacting: Bool { get }
-  /// Whether it removes all content of a row. Such rows leave tombstones.
+  /// Whether the change removes all content of a row. Such rows leave tombstones.
   static var isRemoving: Bool { get }
   /// Whether the event's ID is queued to be fetched again.
   var queuesIDs: Bool { get }
-  /// Whether it handles each edit of a post only once: the row may have been fetched again since.
+  /// Whether the change is made only once for each edit of a post. The row may have been fetched again since.
   var isOncePerEdit: Bool { get }
-  /// The values that it removes from rows that are kept. They are removed from the holds of these rows, too.
+  /// The values that the change removes from rows that are kept. They are also removed from the holds of these rows.
   var erasure: Erasure? { get }
-  /// How it hides rows; nil if it hides none.
+  /// How the change hides rows. Nil if it hides none.
   var hiding: Hiding? { get }
 
   // MARK: Its statement
 
-  /// How it changes rows; nil leaves them alone.
+  /// How rows are changed. Nil if rows are not changed.
   var operation: RowOperation? { get }
-  /// The columns that it sets.
+  /// The columns that the change sets.
   var columnsSet: [String] { get }
-  /// `column = value` for each of them.
+  /// `column = value` for each of these columns.
   func assignments(_ row: some RowSQL) -> [SQL]
-  /// The condition that a row still needs the change; nil if each matching row does.
+  /// The condition that a row still needs the change. Nil if each matching row needs it.
   func needsChange(_ row: some RowSQL) -> SQL?
 }
 
@@ -75,16 +75,17 @@ package enum RowOperation: Sendable, Hashable {
   case update
 }
 
-/// What an action needs of the table that it changes.
+/// A requirement of an action for the table that it changes.
 package enum ActionRequirement: Sendable, Hashable {
+  /// Rows can be deleted.
   case delete
-  /// To set these columns.
+  /// These columns can be set.
   case update([String])
   /// The column exists and accepts the value.
   case value(ColumnValue)
-  /// The column exists and holds JSON.
+  /// The column exists and contains JSON.
   case json(String)
-  /// The rows have a key by which they can be found and restored.
+  /// The rows have a key, so that they can be found and restored.
   case holds(setting: [ColumnValue], fallback: [ColumnValue], Restore.IfWritten)
 }
 
@@ -94,19 +95,19 @@ package struct Hiding: Sendable, Hashable {
   package let restore: Restore
 }
 
-/// SQL about one row of a table, which knows the types of its columns.
+/// SQL about one row of a table. It depends on the types of the table's columns.
 package protocol RowSQL {
   func column(_ name: String) -> SQL
   /// `column = value`.
   func assignment(_ value: ColumnValue) -> SQL
-  /// `column = …`, without the paths.
+  /// `column = …`, where the new value is the JSON without the paths.
   func assignment(_ cut: JSONCut) -> SQL
-  /// The condition that the column has the value. A value that is evaluated for each row, such as now(), counts as set
-  /// when the column is not NULL.
+  /// The condition that the column has the value. If the value is evaluated for each row, such as now(), the condition is
+  /// that the column is not NULL.
   func isAsSet(_ value: ColumnValue) -> SQL
-  /// The opposite.
+  /// The opposite of `isAsSet`.
   func differs(_ value: ColumnValue) -> SQL
-  /// The condition that the column's JSON has something at one of the paths.
+  /// The condition that the column's JSON has a value at one of the paths.
   func has(_ cut: JSONCut) -> SQL
 }
 
@@ -121,7 +122,7 @@ package struct FrozenKey: CodingKey, ExpressibleByStringLiteral {
   package init?(intValue: Int) { nil }
 }
 
-/// What most actions have.
+/// The properties that most actions have.
 extension RowAction {
   package static var form: String { "{\(word): …}" }
   package static var frozenKey: String { word }
@@ -143,7 +144,7 @@ extension RowChange {
   package var isRemoving: Bool { Self.isRemoving }
 }
 
-/// What most changes have.
+/// The properties that most changes have.
 extension RowChange {
   package static var isRedacting: Bool { false }
   package static var isRemoving: Bool { false }

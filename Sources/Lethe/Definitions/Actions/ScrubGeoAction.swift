@@ -1,4 +1,4 @@
-/// Takes the location out of the row, and keeps the rest.
+/// The action that removes the location from the row, and keeps the rest.
 package struct ScrubGeoAction: ErasingAction {
   package static let word = "scrub_geo"
   package static let frozenKey = "scrubGeo"

@@ -137,7 +137,7 @@ import Testing
         """)
       let refused = try await lethe(fixture, "prune", "--older-than", "25months")
       #expect(refused.code == 1)
-      #expect(refused.stderr.contains("is not applied to its end"), "\(refused.stderr)")
+      #expect(refused.stderr.contains("is not completely applied"), "\(refused.stderr)")
       #expect(refused.stderr.contains("--give-up"))
       #expect(
         try await fixture.value("SELECT count(*) FROM lethe.event WHERE id <= 5", as: Int.self) >= 5
@@ -162,7 +162,7 @@ import Testing
       } throws: { error in
         let error = try #require(error as? LedgerError, "\(error)")
         return error.code == .refused && error.message.contains("belongs to")
-          && error.remedy.contains("the user who migrates")
+          && error.remedy.contains("the user who runs the migrations")
       }
       try await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
     }

@@ -481,7 +481,7 @@ import Vocabulary
       let found = try await Connection.withConnection(ConnectionString(nights.url)) {
         try await AuditLedger(connection: $0).verify()
       }
-      #expect(found.faults.contains { $0.problem.contains("older than what was pruned") })
+      #expect(found.faults.contains { $0.problem.contains("in the period that was pruned") })
     }
   }
 }

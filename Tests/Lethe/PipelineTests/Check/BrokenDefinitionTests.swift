@@ -54,7 +54,7 @@ import Testing
       #expect(findings.allSatisfy { $0["file"] as? String == file })
       #expect(
         findings.map { $0["message"] as? String } == [
-          "the pipeline's name is not plain: Night",
+          "the pipeline's name is not valid: Night",
           "the environment variable NOWHERE_SET is not set", "unknown key api.base_ulr",
         ])
       #expect(findings.allSatisfy { ($0["remedy"] as? String)?.isEmpty == false })
