@@ -1,7 +1,7 @@
 /// A column with IDs, and how its values are normalized.
 public struct IDSource: Sendable, Hashable {
   public let column: String
-  /// How values are normalized. Nil does not change values: a text that does not only contain an ID's digits is not an ID.
+  /// How values are normalized. Nil does not change values: a text that contains more than an ID's digits is not an ID.
   public let normalization: IDNormalization?
 
   public init(column: String, normalization: IDNormalization? = nil) {

@@ -3,8 +3,8 @@ import Foundation
 import SQLText
 import Vocabulary
 
-/// Converts a written pipeline to one that can run: fills in variables and defaults, and checks the values. It continues
-/// after a mistake, so that all mistakes are reported at once.
+/// Converts a written pipeline to one that can run: fills in variables and defaults, and checks the values. It
+/// continues after a mistake, so that all mistakes are reported at once.
 struct Resolver {
   let file: String
   let written: WrittenPipeline
@@ -13,8 +13,8 @@ struct Resolver {
   /// If false, the pipeline gets an empty token.
   let readsToken: Bool
 
-  /// The largest upload. The API's own host accepts 128 MB, where a MB may be 10^6 or 2^20 bytes. A storage host accepts
-  /// 1 GB.
+  /// The largest upload. The API's own host accepts 128 MB, where a MB may be 10^6 or 2^20 bytes. A storage host
+  /// accepts 1 GB.
   private static let chunkBytesLimits = (native: 120_000_000, gcs: 1_000_000_000)
   private static let chunkDefaults = (ids: 6_000_000, bytes: 120_000_000)
   private static let batchDefaults = BatchLimits(events: 10_000, rows: 20_000)

@@ -71,8 +71,8 @@ extension Resolver {
 }
 
 extension Dataset {
-  /// Returns the dataset with each target's type filled in. In copies of older runs, targets have no type. Then the type
-  /// is `tweets` if a dataset of posts has the same table and column, else `none`.
+  /// Returns the dataset with each target's type filled in. In copies of older runs, targets have no type. Then the
+  /// type is `tweets` if a dataset of posts has the same table and column, else `none`.
   func typed(among datasets: [Dataset]) -> Dataset {
     Dataset(
       name: name, type: type, table: table, id: id, condition: condition,

@@ -143,8 +143,8 @@ struct WrittenLimits {
     }
   }
 
-  /// Records a mistake if a reason has limits for restores. A restore has no reason: an ID is released when its protection
-  /// ends.
+  /// Records a mistake if a reason has limits for restores. A restore has no reason: an ID is released when its
+  /// protection ends.
   private static func noteRestores(_ node: Node, _ path: String, _ map: YAMLMap) -> Bool {
     let entries = (node.mapping ?? [:]).filter { restoreKeys.contains($0.key.string ?? "") }
     for (key, _) in entries {

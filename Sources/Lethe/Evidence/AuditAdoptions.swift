@@ -24,7 +24,8 @@ extension ChainVerifier {
       writtenAt: record.sealedAt)
   }
 
-  /// Checks that each adoption has a record in the chain, and that each run still has the definition that it adopted last.
+  /// Checks that each adoption has a record in the chain, and that each run still has the definition that it adopted
+  /// last.
   mutating func requireSealOfEachAdoption() async throws {
     let unsealed = try await session.query(
       """

@@ -11,8 +11,8 @@ public enum AuditExportFormat: String, Sendable, CaseIterable {
 }
 
 extension AuditLedger {
-  /// Streams the event records of a period with the data of their jobs, in the order in which they are stored. After the
-  /// records, it streams the events that have only traces. The server waits while `write` works, so memory use stays
+  /// Streams the event records of a period with the data of their jobs, in the order in which they are stored. After
+  /// the records, it streams the events that have only traces. The server waits while `write` works, so memory use stays
   /// constant.
   ///
   /// - Parameters:
@@ -56,8 +56,8 @@ extension AuditLedger {
     switch format {
     case .csv: return "COPY (\(records)) TO STDOUT (FORMAT csv, HEADER)"
     case .ndjson:
-      // The text format would double each backslash. JSON text contains no control characters, so with these two control
-      // characters as quote and delimiter, nothing is quoted.
+      // The text format would double each backslash. JSON text contains no control characters, so with these two
+      // control characters as quote and delimiter, nothing is quoted.
       return """
         COPY (SELECT row_to_json(record) FROM (\(records)) AS record) TO STDOUT
         (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')

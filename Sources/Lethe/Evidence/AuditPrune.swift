@@ -33,8 +33,8 @@ extension AuditLedger {
   ///   that is still being applied. `PostgreSQLError` (temporary) if the partitions are in use.
   public func prune(olderThan age: RecordAge, isDryRun: Bool = false) async throws -> AuditPruning {
     try await connection.withTransaction { transaction in
-      // To drop a partition, PostgreSQL locks the whole table for a moment. While this transaction waits for the lock, all
-      // new readers of the table wait, too. So the lock timeout is short.
+      // To drop a partition, PostgreSQL locks the whole table for a moment. While this transaction waits for the lock,
+      // all new readers of the table wait, too. So the lock timeout is short.
       try await transaction.execute("SET LOCAL lock_timeout = 5000")
       let old = try await Self.partitions(olderThan: age, transaction)
       guard let end = old.map(\.to).max() else {

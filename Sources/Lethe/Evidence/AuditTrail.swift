@@ -88,8 +88,8 @@ public struct AuditTrail: Sendable {
     case waiting
     /// An event that was not applied: its chunk was set aside or given up.
     case notApplied = "not applied"
-    /// The result had no event for the ID, or an event that was not applied. Newer answers have superseded all events of
-    /// the chunk.
+    /// The result had no event for the ID, or an event that was not applied. Newer answers have superseded all events
+    /// of the chunk.
     case superseded
     /// An event that the warehouse refused.
     case refused

@@ -8,7 +8,7 @@ extension AuditLedger {
   /// - Parameter type: only records of the ID with this type. The same number may be a post's ID and a user's ID.
   public func trail(of id: Int64, type: JobType?) async throws -> AuditTrail {
     try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
-      // The lock is taken before the snapshot: if the table were truncated later, it would be empty in the snapshot, too.
+      // The lock is taken before the snapshot. If the table were truncated later, it would be empty in the snapshot.
       try await $0.execute("LOCK TABLE lethe.collected IN ACCESS SHARE MODE")
       return try await TrailQueries(
         session: $0, id: "\(id)", type: "\(type?.rawValue)"
@@ -98,8 +98,8 @@ struct TrailQueries {
     }
   }
 
-  /// SQL: whether an event record about the ID would be pruned by now. That is so if the batch that contained the ID is in
-  /// the pruned period. A chunk from before batches existed has no batch, so the time of its end is used.
+  /// SQL: whether an event record about the ID would be pruned by now. That is so if the batch that contained the ID is
+  /// in the pruned period. A chunk from before batches existed has no batch, so the time of its end is used.
   private var isPruned: SQL {
     """
     coalesce(c.events > 0 AND coalesce(
@@ -232,8 +232,8 @@ struct TrailQueries {
     return try JSONDecoder().decode([String: Int].self, from: Data(json.utf8))
   }
 
-  /// The collected events about the ID that are not applied. A chunk that is being applied keeps its events until the last
-  /// event is applied. A failed chunk keeps its events until newer answers have superseded them.
+  /// The collected events about the ID that are not applied. A chunk that is being applied keeps its events until the
+  /// last event is applied. A failed chunk keeps its events until newer answers have superseded them.
   private func waiting() async throws -> [AuditTrail.Waiting] {
     try await session.run(
       """

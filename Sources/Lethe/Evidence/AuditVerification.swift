@@ -33,7 +33,8 @@ public struct AuditVerification: Sendable {
   public internal(set) var eventsProven = 0
   /// The number of batches whose event records were pruned. Only the chain proves them.
   public internal(set) var batchesPruned = 0
-  /// The number of batches of chunks without a record in the chain. Such chunks are not completely applied, or given up.
+  /// The number of batches of chunks without a record in the chain. Such chunks are not completely applied, or were
+  /// given up.
   public internal(set) var batchesUnsealed = 0
   /// The number of event records from before the chain began. Nothing proves them.
   public internal(set) var eventsBeforeChain = 0

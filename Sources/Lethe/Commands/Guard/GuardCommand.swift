@@ -213,8 +213,8 @@ struct GuardCommand: AsyncParsableCommand {
       }
     }
 
-    /// Whether the guard works. A guard in the state `unsure` counts as working unless a proof fails, because the cause of
-    /// the state may be harmless.
+    /// Whether the guard works. A guard in the state `unsure` counts as working unless a proof fails, because the cause
+    /// of the state may be harmless.
     private static func guards(_ installed: InstalledGuard, _ proof: GuardProof?) -> Bool {
       let isSound: Bool =
         switch installed.state {

@@ -83,8 +83,8 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let run_id: Int64
     let pipeline: String
     let status: String
-    /// Whether a process works on the pipeline now. A run with the status `running` and without a process was interrupted,
-    /// or waits for the next stage command.
+    /// Whether a process works on the pipeline now. A run with the status `running` but without a process was
+    /// interrupted, or waits for the next stage command.
     let in_progress: Bool
     let started_at: String
     let finished_at: String?

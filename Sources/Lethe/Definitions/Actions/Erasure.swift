@@ -111,8 +111,8 @@ extension ErasingAction {
 // MARK: The definition
 
 extension Erasure {
-  /// Reads a list of columns that become NULL, or a mapping. In the mapping, a column has null, a value, or the paths to
-  /// remove from its JSON.
+  /// Reads a list of columns that become NULL, or a mapping. In the mapping, a column has null, a value, or the paths
+  /// to remove from its JSON.
   init?(_ action: YAMLMap, _ word: String) {
     guard let node = action.requiredNode(word) else { return nil }
     let path = action.name(word)

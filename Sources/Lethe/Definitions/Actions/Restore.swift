@@ -5,11 +5,11 @@ internal import Yams
 public enum Restore: Sendable, Hashable {
   /// The row stays hidden. Its former values are not kept.
   case none
-  /// The row gets its former values back. `fallback` is used if these values are unknown, because a version that kept no
-  /// former values hid the row.
+  /// The row gets its former values back. `fallback` is used if these values are unknown, because a version that kept
+  /// no former values hid the row.
   case former(fallback: [ColumnValue], ifWritten: IfWritten)
 
-  /// What happens to a row that another writer has changed since the export, while the held columns still have the values
+  /// What happens to a row that another writer has changed since the export, if the held columns still have the values
   /// that Lethe set.
   public enum IfWritten: String, Sendable, Hashable, Codable {
     /// The restore waits for the next answer. The table must have row versions that can be trusted.

@@ -102,8 +102,8 @@ package protocol RowSQL {
   func assignment(_ value: ColumnValue) -> SQL
   /// `column = …`, where the new value is the JSON without the paths.
   func assignment(_ cut: JSONCut) -> SQL
-  /// The condition that the column has the value. If the value is evaluated for each row, such as now(), the condition is
-  /// that the column is not NULL.
+  /// The condition that the column has the value. If the value is evaluated for each row, such as now(), the condition
+  /// is that the column is not NULL.
   func isAsSet(_ value: ColumnValue) -> SQL
   /// The opposite of `isAsSet`.
   func differs(_ value: ColumnValue) -> SQL

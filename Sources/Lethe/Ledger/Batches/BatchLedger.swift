@@ -1,13 +1,13 @@
 package import PostgreSQL
 package import SQLText
 
-/// What a batch writes to the ledger, in the same transaction as the changed rows.
+/// Writes a batch's records to the ledger, in the same transaction as the changed rows.
 package struct BatchLedger: Sendable {
   let transaction: Transaction
   let origin: BatchOrigin
   let answers: Answers
 
-  /// What the dataset does for each reason.
+  /// The dataset's action for each reason, and its consequences.
   package struct Answers: Sendable {
     /// The label of `lethe.action` for each label of `lethe.reason`.
     let actions: [String: String]
@@ -15,7 +15,7 @@ package struct BatchLedger: Sendable {
     let removing: [String]
     /// The reasons whose IDs are queued to be fetched again.
     let queueing: [String]
-    /// Whether event records were ever pruned. If so, an edit may be known from a trace alone.
+    /// Whether event records were ever pruned. If so, the ledger may have only a trace of an edit.
     let hasPrunedRecords: Bool
 
     package init(
@@ -28,15 +28,15 @@ package struct BatchLedger: Sendable {
     }
   }
 
-  /// A change that is made by the same statement as the event records.
+  /// A change that the statement for the event records also makes.
   package struct LastChange: Sendable {
     /// The label of `lethe.action`.
     let action: String
     let table: String
-    /// Common table expressions. `changed` returns event_id and reason, and the given columns of the events.
+    /// SQL: common table expressions. `changed` returns event_id and reason, and the given columns of the events.
     let changed: @Sendable (_ columns: [SQL]) -> SQL
 
-    /// The record's name for the change.
+    /// The change's name in event records.
     var label: String { "\(action) \(table)" }
 
     package init(
@@ -56,8 +56,8 @@ package struct BatchLedger: Sendable {
 
   // MARK: Protections without holds
 
-  /// Ends the protections that the batch's answers end. Comes before the rows are changed. A protection stays
-  /// if it rests on a newer answer than the chunk's.
+  /// Ends the protections that the batch's answers end. Call it before the rows are changed. A protection stays if its
+  /// answer is newer than the chunk's answer.
   /// - Returns: whether any protection was ended.
   package func endProtections(_ range: EventRange) async throws -> Bool {
     guard range.mayRestore else { return false }
@@ -76,8 +76,8 @@ package struct BatchLedger: Sendable {
     ).rowsAffected > 0
   }
 
-  /// Puts protections back that this transaction has ended.
-  /// - Parameter ids: a query of their IDs; nil for all.
+  /// Restores protections that this transaction has ended.
+  /// - Parameter ids: a query of their IDs. Nil for all of them.
   package func keepProtections(of ids: SQL? = nil) async throws {
     _ = try await transaction.run(
       """
@@ -88,9 +88,9 @@ package struct BatchLedger: Sendable {
       """)
   }
 
-  // MARK: Rows that are opened
+  // MARK: Rows that are restored
 
-  /// Counts the rows that releases have opened, for the batch's totals.
+  /// Counts the rows that releases have restored, for the batch's totals.
   package func countOpened() async throws -> Int {
     try await transaction.execute(
       """
@@ -103,8 +103,8 @@ package struct BatchLedger: Sendable {
     ).onlyRow(as: Int.self)
   }
 
-  /// Writes records for opened rows that are posts or users themselves, unless it is the event's own row.
-  /// - Returns: how many records were written.
+  /// Writes records for restored rows that are posts or users themselves, except for the event's own row.
+  /// - Returns: the number of records.
   package func recordOpened() async throws -> Int {
     try await transaction.execute(
       """
@@ -120,8 +120,9 @@ package struct BatchLedger: Sendable {
 
   // MARK: Records
 
+  /// Writes the records of a range's events.
   /// - Parameters:
-  ///   - last: a change that is made by the same statement as the event records.
+  ///   - last: a change that the same statement makes.
   ///   - hasTouched: whether there are rows in `lethe_touched`.
   /// - Returns: the digest of the records of the range's own events.
   package func record(
@@ -137,7 +138,7 @@ package struct BatchLedger: Sendable {
     return digest
   }
 
-  /// What `record` runs for the events.
+  /// The statement that `record` runs for the events.
   package static func recordStatement(
     _ range: EventRange, of origin: BatchOrigin, _ answers: Answers, making last: LastChange?,
     hasTouched: Bool
@@ -146,7 +147,7 @@ package struct BatchLedger: Sendable {
       .statement(range, making: last, hasTouched: hasTouched)
   }
 
-  /// Keeps the counts of a partly applied event with the event. They go into its record later.
+  /// Stores the counts of a partly applied event with the event. Later they become part of its record.
   package func recordPart(of id: Int64) async throws {
     try await transaction.executeOne(
       """

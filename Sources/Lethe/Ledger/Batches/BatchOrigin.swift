@@ -1,8 +1,8 @@
 package import SQLText
 package import Vocabulary
 
-/// The dataset and job whose answers a batch applies. The batch's records, holds and tombstones refer to
-/// them.
+/// The dataset and job whose answers a batch applies. The batch's records, holds and tombstones refer to this dataset
+/// and job.
 package struct BatchOrigin: Sendable {
   package let pipeline: String
   package let dataset: String
@@ -10,11 +10,11 @@ package struct BatchOrigin: Sendable {
   package let type: JobType
   package let chunkID: Int64
   package let jobID: Int64
-  /// When the API made the job, as PostgreSQL writes it.
+  /// The time when the API created the job, in PostgreSQL's format.
   package let askedAt: String
   /// The batch's number in `lethe.batch`.
   package var number: Int
-  /// The database cluster of the transaction IDs that the holds keep; nil if it is not known.
+  /// The database cluster of the transaction IDs in the holds. Nil if it is unknown.
   package let cluster: Int64?
 
   package init(

@@ -1,9 +1,9 @@
 package import SQLText
 
-/// The edits of posts that a dataset has acted on before.
+/// The edits of posts that a dataset has already applied.
 package struct EditHistory: Sendable {
   let origin: BatchOrigin
-  /// Whether event records were ever pruned. If so, an edit may be known from a trace alone.
+  /// Whether event records were ever pruned. If so, the ledger may have only a trace of an edit.
   let hasPrunedRecords: Bool
 
   package init(_ origin: BatchOrigin, hasPrunedRecords: Bool) {
@@ -11,11 +11,11 @@ package struct EditHistory: Sendable {
     self.hasPrunedRecords = hasPrunedRecords
   }
 
-  /// The condition that the dataset has not acted on the edit before. The ID may have been fetched again
-  /// meanwhile, so a dataset acts on an edit only once. Edits with the same times from the platform are the
-  /// same edit. All edits without any time count as one. Records of this batch do not count.
+  /// The condition that the dataset has not applied the edit before. The ID may have been fetched again since, so a
+  /// dataset applies an edit only once. Edits with the same times from the platform are the same edit. All edits without
+  /// any time are treated as one edit. Records of this batch are ignored.
   ///
-  /// - Parameter label: of the change that was made for the edit; nil if the ID was queued.
+  /// - Parameter label: the label of the change that was made for the edit. Nil if the ID was queued.
   package func isNewEdit(label: String?) -> SQL {
     let wasMade = label.map { " OR e.changed ? \($0)" as SQL } ?? ""
     return """
@@ -34,8 +34,8 @@ package struct EditHistory: Sendable {
       """
   }
 
-  /// The condition that the times of an earlier answer are those of the event `s`: the time of the edit or,
-  /// where the platform does not tell it, the time of the post.
+  /// The condition that an earlier answer has the same time as the event `s`. It compares the time of the edit or, if the
+  /// platform does not return that time, the time of the post.
   private func isSameEdit(_ createdAt: SQL, _ redactedAt: SQL) -> SQL {
     """
     \(redactedAt) IS NOT DISTINCT FROM s.redacted_at
@@ -43,8 +43,8 @@ package struct EditHistory: Sendable {
     """
   }
 
-  /// The condition that the last result with an answer for the ID of the event `s` has no trace of the same
-  /// edit. The record that the trace repeats may be pruned.
+  /// The condition that the last result with an answer for the ID of the event `s` has left no trace of the same edit.
+  /// The record that the trace repeats may be pruned.
   private var isNotTraced: SQL {
     """
     NOT EXISTS (

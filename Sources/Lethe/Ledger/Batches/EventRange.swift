@@ -1,11 +1,11 @@
 package import SQLText
 
-/// A slice of a chunk's events: those with IDs above `after`, up to and including `through`.
+/// A part of a chunk's events: the events with IDs above `after`, up to and including `through`.
 package struct EventRange: Sendable {
   package let chunkID: Int64
   package var after: Int64
   package var through: Int64
-  /// The labels of `lethe.reason` among the events, and maybe others; nil if they are not known.
+  /// The labels of `lethe.reason` among the events, and maybe other labels. Nil if they are unknown.
   package var reasons: Set<String>?
   /// Whether an event of the range may end a protection.
   package var mayRestore: Bool
@@ -45,6 +45,6 @@ package struct EventRange: Sendable {
     "s.chunk_id = \(chunkID) AND s.id > \(after) AND s.id <= \(through)"
   }
 
-  /// The condition that an event `s` is in the range and is acted on: no newer answer about its ID has come.
+  /// The condition that an event `s` is in the range and no newer answer has superseded it.
   package var current: SQL { "\(all) AND s.superseded_by IS NULL" }
 }

@@ -1,15 +1,16 @@
 internal import SQLText
 
-/// Writes a batch's event records, traces and tombstones in one statement: a data-modifying CTE costs less
-/// than a separate statement.
+/// Writes a batch's event records, traces and tombstones in one statement. A data-modifying CTE is cheaper than a
+/// separate statement.
 struct EventRecords {
   let origin: BatchOrigin
   let answers: BatchLedger.Answers
 
+  /// The statement for a range's events.
   /// - Parameters:
-  ///   - last: a change that the statement makes, too. Its rows then need no counting by event.
+  ///   - last: a change that the statement also makes. Its rows then need not be counted by event.
   ///   - hasTouched: whether there are rows in `lethe_touched`.
-  /// - Returns: a query of one row with `events`, their number, and `sha256`, the digest of their records and
+  /// - Returns: a query of one row with `events`, the number of events, and `sha256`, the digest of their records and
   ///   traces.
   func statement(
     _ range: EventRange, making last: BatchLedger.LastChange?, hasTouched: Bool
@@ -47,8 +48,8 @@ struct EventRecords {
       """
   }
 
-  /// The rows that `last` has changed, by reason.
-  /// - Parameter isAll: whether no other change has changed rows. If so, these are the batch's totals.
+  /// Counts the rows that `last` has changed, by reason.
+  /// - Parameter isAll: whether only `last` has changed rows. If so, these counts are the batch's totals.
   private func totalsCTEs(
     of last: BatchLedger.LastChange, isAll: Bool
   ) -> [SQL] {
@@ -77,9 +78,9 @@ struct EventRecords {
     return ctes
   }
 
-  /// The event says that the ID is gone, so it leaves a tombstone even if the row was gone before. ON
-  /// CONFLICT makes a batch a tenth slower than a join that leaves out existing tombstones. But it does not
-  /// depend on the plan: where the planner chose badly, the join took ten times as long as all the rest.
+  /// Writes the tombstones. The event means that the ID is deleted, so it leaves a tombstone even if the row was missing.
+  /// ON CONFLICT makes a batch 10 % slower than a join that leaves out existing tombstones. But ON CONFLICT does not
+  /// depend on the plan. With a bad plan, the join took ten times as long as the rest of the statement.
   private func tombstoneCTE(_ range: EventRange) -> [SQL] {
     guard range.mayHold(answers.removing) else { return [] }
     return [
@@ -114,16 +115,16 @@ struct EventRecords {
       """
   }
 
-  /// What the records and traces are made from. `source`, in the order of its IDs, has id, reason,
-  /// created_at, redacted_at, superseded_by, and is_repeated, which is true for events that get a trace.
+  /// The source of the records and traces. The CTE `source` is in the order of the IDs. It has id, reason, created_at,
+  /// redacted_at, superseded_by, and is_repeated, which is true for events that get a trace.
   private struct RecordSource {
     let cte: SQL
-    /// SQL of the record's `changed`, for a row `s`.
+    /// SQL: the record's `changed`, for a row `s`.
     let changed: SQL
-    /// `lethe.changed_bytes` of it.
+    /// SQL: `lethe.changed_bytes` of `changed`.
     let changedBytes: SQL
 
-    /// - Parameter select: selects the columns above, and changed.
+    /// - Parameter select: a query of the columns above, and changed.
     init(_ select: SQL) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
       changed = "s.changed"
@@ -131,9 +132,9 @@ struct EventRecords {
     }
 
     /// - Parameters:
-    ///   - select: selects the columns above, and is_changed.
-    ///   - label: of the change that each of these events has made, to one row. In queries of their own, its
-    ///     values are computed once and not for each event.
+    ///   - select: a query of the columns above, and is_changed.
+    ///   - label: the label of the change that each of these events has made to one row. The values for the label are in
+    ///     subqueries, so that they are computed only once and not for each event.
     init(_ select: SQL, changedBy label: SQL) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
       let value: SQL = "pg_catalog.jsonb_build_object(\(label)::text, 1)"
@@ -144,9 +145,9 @@ struct EventRecords {
     }
   }
 
-  /// The events for which `changed` has changed one row, and the other events. Mostly there are no others,
-  /// and counting them is cheaper than a join. The join is a full one, because PostgreSQL never runs a full
-  /// join as a nested loop, however few rows it expects.
+  /// The events for which `changed` has changed one row, and the other events. Usually there are no other events, and
+  /// counting them is cheaper than a join. The join is a full join, because PostgreSQL never runs a full join as a nested
+  /// loop, even if it expects few rows.
   private func uncountedSource(
     _ range: EventRange, making last: BatchLedger.LastChange
   ) -> RecordSource {
@@ -167,8 +168,8 @@ struct EventRecords {
       """, changedBy: "\(last.label)")
   }
 
-  /// The same as `lethe.event_bytes` of a record, but faster: what all events of a reason share is computed
-  /// once.
+  /// The bytes that `lethe.event_bytes` would return for a record. This is faster, because the bytes that all events of a
+  /// reason share are computed only once.
   private func recordBytes(
     _ range: EventRange, of source: RecordSource
   ) -> SQL {
@@ -207,8 +208,8 @@ struct EventRecords {
       """
   }
 
-  /// Events that may have changed any number of rows. The counts are in `lethe_touched`, by event. Those of
-  /// parts applied earlier are kept with the event. Those of `last` come from the same statement.
+  /// Events that may have changed any number of rows. The counts are in `lethe_touched`, by event. The counts of parts
+  /// applied earlier are stored with the event. The counts of `last` come from the same statement.
   private func countedSource(
     _ range: EventRange, making last: BatchLedger.LastChange?
   ) -> RecordSource {

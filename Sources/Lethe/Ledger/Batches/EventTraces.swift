@@ -1,12 +1,12 @@
 internal import SQLText
 
-/// Traces: what a batch keeps of events that repeat their ID's newest record and have changed nothing.
+/// Writes traces for the events that repeat their ID's newest record and have changed nothing.
 extension EventRecords {
-  /// The condition that an event `s`, which has changed no row, says the same as the newest record of its ID.
-  /// When answers repeat, the first one has a record, and the others have traces.
+  /// The condition that an event `s`, which has changed no row, is the same as the newest record of its ID. If answers
+  /// repeat, the first answer has a record, and the others have traces.
   ///
-  /// Records are looked up by ID alone. PostgreSQL might run a join with their chunks in the other direction:
-  /// all records of all chunks, for each event. With `IS TRUE`, the set of chunks is built once.
+  /// Records are looked up only by ID. PostgreSQL might run a join with their chunks in the other direction, and read all
+  /// records of all chunks for each event. With `IS TRUE`, the set of chunks is built only once.
   func isRepeated(_ range: EventRange) -> SQL {
     let action = forAnswer(range) { _, action, _ in action }
     return """
@@ -25,11 +25,11 @@ extension EventRecords {
       """
   }
 
-  /// `traces`, of the repeated events of `source`: one trace for each reason. Has reason and bytes, which go
-  /// into the batch's hash.
+  /// The CTE `traces`: one trace for each reason, of the repeated events of `source`. It returns reason and bytes. The
+  /// bytes become part of the batch's hash.
   func tracesCTE(_ range: EventRange) -> SQL {
     let action = forAnswer(range) { _, action, _ in action }
-    // The bytes that the largest distance needs: half of its hexadecimal digits.
+    // The number of bytes of the largest distance: half of its hexadecimal digits.
     let width: SQL = "(length(to_hex(s.last_id - s.first_id)) + 1) / 2"
     func times(_ column: SQL) -> SQL {
       "CASE WHEN s.action = 'rehydrate' THEN pg_catalog.array_agg(s.\(column) ORDER BY s.id) END"

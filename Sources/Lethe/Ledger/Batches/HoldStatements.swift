@@ -1,10 +1,10 @@
 package import SQLText
 
-/// What apply's statements do to the holds of one table's rows, as common table expressions beside the one that
-/// changes the rows.
+/// The parts of apply's statements for the holds of one table's rows. They are common table expressions in the statement
+/// that changes the rows.
 package struct HoldStatements: Sendable {
   let origin: BatchOrigin
-  /// `lethe.hold.table_name`.
+  /// The value of `lethe.hold.table_name`.
   let table: String
   /// The columns of `lethe.hold.row_key`, in the order of `lethe.held_key`.
   let keyNames: [String]
@@ -17,12 +17,12 @@ package struct HoldStatements: Sendable {
 
   // MARK: Rows that are hidden
 
-  /// `holds`: a hold for each row of `changed`, or more columns for a hold that exists. Returns hold_id,
+  /// The CTE `holds`: adds a hold for each row of `changed`, or adds columns to an existing hold. It returns hold_id and
   /// row_key.
   /// - Parameters:
-  ///   - ignoresWriters: whether a row is opened even if another writer has changed it since the export.
-  ///   - type: SQL of the type of the row's own ID.
-  ///   - id: SQL of that ID.
+  ///   - ignoresWriters: whether a row is restored even if another writer has changed it since the export.
+  ///   - type: SQL: the type of the row's own ID.
+  ///   - id: SQL: the row's own ID.
   package func holds(ignoresWriters: Bool, type: SQL, id: SQL) -> SQL {
     """
     holds AS (
@@ -40,7 +40,7 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// `holders`: adds each event's ID as a holder of its row.
+  /// The CTE `holders`: adds each event's ID as a holder of its row.
   /// - Parameter held: a query of (hold_id, event_id, name), with a row for each column that the ID holds.
   package func holders(of held: SQL) -> SQL {
     """
@@ -60,7 +60,7 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// `named`: the key that identifies each row of `source`.
+  /// The CTE `named`: records the key columns that identify the rows of `source`.
   package func named(for source: SQL) -> SQL {
     """
     named AS (
@@ -72,8 +72,8 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// For rows that stay hidden permanently: removes their columns from the holds of `reached`, and closes a
-  /// hold with no column left. This includes rows that somebody has opened and that are hidden again now.
+  /// CTEs for rows that stay hidden permanently. They remove the columns from the holds of `reached`, and end a hold that
+  /// has no column left. This includes rows that somebody else has shown again and that are hidden again now.
   package func kept(_ columns: [String]) -> [SQL] {
     let columns: SQL = "\(columns)::text[]"
     let ending: SQL = "h.hold_id IN (SELECT hold_id FROM reached WHERE unheld IS NOT NULL OR wants)"
@@ -95,10 +95,10 @@ package struct HoldStatements: Sendable {
     ]
   }
 
-  /// The statement that makes a hold for each row of the query `hidden`: rows that IDs of an earlier version
-  /// hide without holds.
+  /// The statement that creates a hold for each row of the query `hidden`. These are rows that an earlier version has
+  /// hidden without holds.
   /// - Parameters:
-  ///   - hidden: selects event_id, row_key, former and set_to, and row_id where rows have one.
+  ///   - hidden: a query of event_id, row_key, former and set_to, and of row_id if rows have an ID.
   ///   - columns: the columns that the IDs hold.
   package func holdFormer(
     _ hidden: SQL, columns: [String], ignoresWriters: Bool, type: SQL, id: SQL
@@ -126,7 +126,7 @@ package struct HoldStatements: Sendable {
 
   // MARK: Rows that are deleted or emptied
 
-  /// Closes the hold of a deleted row. Goes after `changed`, which returns row_key and event_id.
+  /// CTEs that end the hold of a deleted row. They must follow `changed`, which returns row_key and event_id.
   package func deleted() -> SQL {
     """
     , going AS MATERIALIZED (
@@ -139,9 +139,8 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// The statement that changes the kept values of a query's holds, and closes the holds that have no column
-  /// left.
-  /// - Parameter reached: selects hold_id, event_id, former and set_to.
+  /// The statement that changes the values in the holds of a query, and ends the holds that have no column left.
+  /// - Parameter reached: a query of hold_id, event_id, former and set_to.
   package func erase(_ reached: SQL) -> SQL {
     """
     WITH reached AS MATERIALIZED (
@@ -155,7 +154,7 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// `closed`: a record of each hold that has ended.
+  /// The CTE `closed`: adds a record of each hold that has ended.
   private func closed(_ holds: SQL, as outcome: String, event: SQL) -> SQL {
     """
     closed AS (
@@ -169,10 +168,10 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// The hold of a row, for a lateral join or EXISTS: none, or one.
+  /// A query of the hold of a row, for a lateral join or EXISTS. It returns at most one row.
   ///
-  /// OFFSET makes PostgreSQL look it up in the index for each row. As a join it could become a scan of all
-  /// holds for each batch, because the server has no statistics yet about the many holds that one night adds.
+  /// OFFSET makes PostgreSQL look up the hold in the index for each row. A join could become a scan of all holds for each
+  /// batch, because the server has no statistics yet about the many holds that one run adds.
   /// - Parameter rowKey: the row's `lethe.hold.row_key`.
   package static func hold(of rowKey: SQL, in table: String) -> SQL {
     """

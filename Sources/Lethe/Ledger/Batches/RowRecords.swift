@@ -1,8 +1,7 @@
 package import SQLText
 package import Vocabulary
 
-/// The records of rows that are posts or users themselves, and that are changed because of another ID's
-/// event.
+/// Writes the records of rows that are posts or users themselves and were changed because of another ID's event.
 package struct RowRecords: Sendable {
   private let origin: BatchOrigin
   private let type: JobType
@@ -12,7 +11,7 @@ package struct RowRecords: Sendable {
   /// - Parameters:
   ///   - type: the type of the rows' IDs.
   ///   - action: the label of `lethe.action`.
-  ///   - label: what the record calls the change.
+  ///   - label: the change's name in the record.
   package init(_ origin: BatchOrigin, of type: JobType, action: String, label: String) {
     self.origin = origin
     self.type = type
@@ -20,7 +19,7 @@ package struct RowRecords: Sendable {
     self.label = label
   }
 
-  /// Common table expressions that go after `changed`, which returns event_id, reason and row_id.
+  /// Common table expressions that must follow `changed`, which returns event_id, reason and row_id.
   package func records(leavingTombstones: Bool) -> SQL {
     let rowType: SQL = "\(type.rawValue)::lethe.job_type"
     let job: SQL = "\(origin.jobID)"

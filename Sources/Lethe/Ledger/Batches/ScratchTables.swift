@@ -1,9 +1,9 @@
 package import SQLText
 
-/// Temporary tables of a session that applies batches. Each is empty when a transaction begins.
+/// The temporary tables of a session that applies batches. Each table is empty when a transaction begins.
 package enum ScratchTables {
-  /// - `lethe_touched`: the changed rows, counted by action, table and event; without the event where its
-  ///   record already has its count.
+  /// - `lethe_touched`: the number of changed rows by action, table and event. The event is NULL if its record already
+  ///   has the count.
   /// - `lethe_restored`: the protections without holds that the batch ends.
   package static let ofBatches: SQL = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_touched (
@@ -18,7 +18,7 @@ package enum ScratchTables {
     """
 
   /// - `lethe_ending`: the holders that are released.
-  /// - `lethe_due`: what happens to each of their holds.
+  /// - `lethe_due`: the outcome for each of their holds.
   package static let ofReleases: SQL = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_ending (
         hold_id bigint NOT NULL, id bigint NOT NULL, reason lethe.reason NOT NULL, PRIMARY KEY (hold_id, id)
