@@ -12,8 +12,8 @@ public enum AuditExportFormat: String, Sendable, CaseIterable {
 
 extension AuditLedger {
   /// Streams the event records of a period with the data of their jobs, in the order in which they are stored. After
-  /// the records, it streams the events that have only traces. The server waits while `write` works, so memory use stays
-  /// constant.
+  /// the records, it streams the events that have only traces. The server waits while `write` works, so memory use
+  /// stays constant.
   ///
   /// - Parameters:
   ///   - from: only events applied at this time or later.

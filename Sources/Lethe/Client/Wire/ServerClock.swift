@@ -50,7 +50,8 @@ public struct ClockSkew: Sendable, CustomStringConvertible {
   public var description: String {
     """
     this machine's clock is \(Int(abs(aheadSeconds).rounded())) s \
-    \(aheadSeconds < 0 ? "ahead of" : "behind") the API's: it is \(HTTPDate.text(ours)) here and \(HTTPDate.text(theirs)) there; URLs and jobs expire by the API's clock
+    \(aheadSeconds < 0 ? "ahead of" : "behind") the API's: it is \(HTTPDate.text(ours)) here and \
+    \(HTTPDate.text(theirs)) there; URLs and jobs expire by the API's clock
     """
   }
 }

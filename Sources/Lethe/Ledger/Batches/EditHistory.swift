@@ -12,8 +12,8 @@ package struct EditHistory: Sendable {
   }
 
   /// The condition that the dataset has not applied the edit before. The ID may have been fetched again since, so a
-  /// dataset applies an edit only once. Edits with the same times from the platform are the same edit. All edits without
-  /// any time are treated as one edit. Records of this batch are ignored.
+  /// dataset applies an edit only once. Edits with the same times from the platform are the same edit. All edits
+  /// without any time are treated as one edit. Records of this batch are ignored.
   ///
   /// - Parameter label: the label of the change that was made for the edit. Nil if the ID was queued.
   package func isNewEdit(label: String?) -> SQL {
@@ -34,8 +34,8 @@ package struct EditHistory: Sendable {
       """
   }
 
-  /// The condition that an earlier answer has the same time as the event `s`. It compares the time of the edit or, if the
-  /// platform does not return that time, the time of the post.
+  /// The condition that an earlier answer has the same time as the event `s`. It compares the time of the edit or, if
+  /// the platform does not return that time, the time of the post.
   private func isSameEdit(_ createdAt: SQL, _ redactedAt: SQL) -> SQL {
     """
     \(redactedAt) IS NOT DISTINCT FROM s.redacted_at

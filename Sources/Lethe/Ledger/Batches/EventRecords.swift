@@ -78,9 +78,9 @@ struct EventRecords {
     return ctes
   }
 
-  /// Writes the tombstones. The event means that the ID is deleted, so it leaves a tombstone even if the row was missing.
-  /// ON CONFLICT makes a batch 10 % slower than a join that leaves out existing tombstones. But ON CONFLICT does not
-  /// depend on the plan. With a bad plan, the join took ten times as long as the rest of the statement.
+  /// Writes the tombstones. The event means that the ID is deleted, so it leaves a tombstone even if the row was
+  /// missing. ON CONFLICT makes a batch 10 % slower than a join that leaves out existing tombstones. But ON CONFLICT
+  /// does not depend on the plan. With a bad plan, the join took ten times as long as the rest of the statement.
   private func tombstoneCTE(_ range: EventRange) -> [SQL] {
     guard range.mayHold(answers.removing) else { return [] }
     return [
@@ -133,8 +133,8 @@ struct EventRecords {
 
     /// - Parameters:
     ///   - select: a query of the columns above, and is_changed.
-    ///   - label: the label of the change that each of these events has made to one row. The values for the label are in
-    ///     subqueries, so that they are computed only once and not for each event.
+    ///   - label: the label of the change that each of these events has made to one row. The values for the label are
+    ///     in subqueries, so that they are computed only once and not for each event.
     init(_ select: SQL, changedBy label: SQL) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
       let value: SQL = "pg_catalog.jsonb_build_object(\(label)::text, 1)"
@@ -146,8 +146,8 @@ struct EventRecords {
   }
 
   /// The events for which `changed` has changed one row, and the other events. Usually there are no other events, and
-  /// counting them is cheaper than a join. The join is a full join, because PostgreSQL never runs a full join as a nested
-  /// loop, even if it expects few rows.
+  /// counting them is cheaper than a join. The join is a full join, because PostgreSQL never runs a full join as a
+  /// nested loop, even if it expects few rows.
   private func uncountedSource(
     _ range: EventRange, making last: BatchLedger.LastChange
   ) -> RecordSource {
@@ -168,8 +168,8 @@ struct EventRecords {
       """, changedBy: "\(last.label)")
   }
 
-  /// The bytes that `lethe.event_bytes` would return for a record. This is faster, because the bytes that all events of a
-  /// reason share are computed only once.
+  /// The bytes that `lethe.event_bytes` would return for a record. This is faster, because the bytes that all events of
+  /// a reason share are computed only once.
   private func recordBytes(
     _ range: EventRange, of source: RecordSource
   ) -> SQL {

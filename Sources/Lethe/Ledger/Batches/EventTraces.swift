@@ -5,8 +5,8 @@ extension EventRecords {
   /// The condition that an event `s`, which has changed no row, is the same as the newest record of its ID. If answers
   /// repeat, the first answer has a record, and the others have traces.
   ///
-  /// Records are looked up only by ID. PostgreSQL might run a join with their chunks in the other direction, and read all
-  /// records of all chunks for each event. With `IS TRUE`, the set of chunks is built only once.
+  /// Records are looked up only by ID. PostgreSQL might run a join with their chunks in the other direction, and read
+  /// all records of all chunks for each event. With `IS TRUE`, the set of chunks is built only once.
   func isRepeated(_ range: EventRange) -> SQL {
     let action = forAnswer(range) { _, action, _ in action }
     return """

@@ -1,7 +1,7 @@
 package import SQLText
 
-/// The parts of apply's statements for the holds of one table's rows. They are common table expressions in the statement
-/// that changes the rows.
+/// The parts of apply's statements for the holds of one table's rows. They are common table expressions in the
+/// statement that changes the rows.
 package struct HoldStatements: Sendable {
   let origin: BatchOrigin
   /// The value of `lethe.hold.table_name`.
@@ -17,8 +17,8 @@ package struct HoldStatements: Sendable {
 
   // MARK: Rows that are hidden
 
-  /// The CTE `holds`: adds a hold for each row of `changed`, or adds columns to an existing hold. It returns hold_id and
-  /// row_key.
+  /// The CTE `holds`: adds a hold for each row of `changed`, or adds columns to an existing hold. It returns hold_id
+  /// and row_key.
   /// - Parameters:
   ///   - ignoresWriters: whether a row is restored even if another writer has changed it since the export.
   ///   - type: SQL: the type of the row's own ID.
@@ -72,8 +72,8 @@ package struct HoldStatements: Sendable {
     """
   }
 
-  /// CTEs for rows that stay hidden permanently. They remove the columns from the holds of `reached`, and end a hold that
-  /// has no column left. This includes rows that somebody else has shown again and that are hidden again now.
+  /// CTEs for rows that stay hidden permanently. They remove the columns from the holds of `reached`, and end a hold
+  /// that has no column left. This includes rows that somebody else has shown again and that are hidden again now.
   package func kept(_ columns: [String]) -> [SQL] {
     let columns: SQL = "\(columns)::text[]"
     let ending: SQL = "h.hold_id IN (SELECT hold_id FROM reached WHERE unheld IS NOT NULL OR wants)"
@@ -170,8 +170,8 @@ package struct HoldStatements: Sendable {
 
   /// A query of the hold of a row, for a lateral join or EXISTS. It returns at most one row.
   ///
-  /// OFFSET makes PostgreSQL look up the hold in the index for each row. A join could become a scan of all holds for each
-  /// batch, because the server has no statistics yet about the many holds that one run adds.
+  /// OFFSET makes PostgreSQL look up the hold in the index for each row. A join could become a scan of all holds for
+  /// each batch, because the server has no statistics yet about the many holds that one run adds.
   /// - Parameter rowKey: the row's `lethe.hold.row_key`.
   package static func hold(of rowKey: SQL, in table: String) -> SQL {
     """

@@ -2,11 +2,13 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// An operator's approval of a chunk that a limit has stopped. It is kept with the chunk, and sealed.
+/// Records an operator's approval of a chunk that a limit has stopped. The approval is stored with the chunk and
+/// sealed.
 extension ChunkLedger {
+  /// Approves a chunk.
   /// - Parameters:
-  ///   - by: who approves.
-  ///   - note: why.
+  ///   - by: the operator's name.
+  ///   - note: the reason.
   /// - Returns: false if the chunk is not stopped.
   public func approve(
     chunkID: Int64, runID: Int64, by: String, note: String?
@@ -40,7 +42,7 @@ extension ChunkLedger {
     }
   }
 
-  /// How many events of a collected chunk wait, and how many of them newer answers have superseded.
+  /// The number of a collected chunk's events that wait, and the number of them that newer answers have superseded.
   public func waitingEvents(of chunk: Chunk) async throws -> (events: Int, superseded: Int) {
     try await connection.query(
       "SELECT count(*), count(superseded_by) FROM lethe.collected WHERE chunk_id = \(chunk.id)"

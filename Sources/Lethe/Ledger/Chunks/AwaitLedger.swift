@@ -1,7 +1,7 @@
 import PostgreSQL
 import Vocabulary
 
-/// What await records. From `uploaded` to `complete`.
+/// The records of await, for the step from `uploaded` to `complete`.
 extension ChunkLedger {
   /// Records that the job is complete at the API.
   public func jobCompleted(_ attempt: Attempt, of chunk: Chunk) async throws {
@@ -15,7 +15,7 @@ extension ChunkLedger {
     }
   }
 
-  /// The time since the upload was recorded; nil if it was not recorded.
+  /// The time since the upload was recorded. Nil if it was not recorded.
   public func secondsSinceUpload(_ attempt: Attempt) async throws -> Double? {
     try await connection.query(
       """

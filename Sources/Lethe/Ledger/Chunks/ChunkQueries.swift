@@ -1,7 +1,7 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// Reads chunks and makes guarded changes to them, for the ledger views of all stages.
+/// Reads chunks and makes guarded changes to them, for the ledger types of all stages.
 struct ChunkQueries {
   static let columns: SQL = """
     c.chunk_id, c.run_id, r.key, r.pipeline, c.dataset, c.type::text, c.number, c.first_id,
@@ -20,7 +20,8 @@ struct ChunkQueries {
     }
   }
 
-  /// Runs an update that must change one row, and throws `leaseLost` if it does not.
+  /// Runs an update that must change exactly one row.
+  /// - Throws: `LedgerError` (`.leaseLost`) if it changes no row.
   static func guarded(
     _ session: some Session, _ what: String, _ sql: SQL
   ) async throws {
@@ -42,7 +43,7 @@ extension ChunkState: ColumnDecodable {
   }
 }
 
-/// What the stages record about chunks and their jobs. Each stage has its own part in an extension.
+/// The records of the stages about chunks and their jobs. Each stage has an extension.
 public struct ChunkLedger: Sendable {
   let connection: Connection
   let lease: Lease
@@ -62,12 +63,12 @@ public struct ChunkLedger: Sendable {
     guard let chunk = try ChunkQueries.chunks(from: result).first else {
       throw LedgerError(
         code: .missing, message: "there is no chunk \(id) in the ledger",
-        remedy: "lethe status lists the chunks")
+        remedy: "run lethe status to see the chunks")
     }
     return chunk
   }
 
-  /// The chunks of a run that are in one of `states`, in the order of datasets and keys.
+  /// The chunks of a run that are in one of `states`, ordered by dataset and key range.
   public func chunks(of runID: Int64, in states: [ChunkState]) async throws -> [Chunk] {
     try ChunkQueries.chunks(
       from: await connection.query(
@@ -79,7 +80,7 @@ public struct ChunkLedger: Sendable {
         """))
   }
 
-  /// The current attempt at the chunk, if there is one.
+  /// The current attempt at the chunk. Nil if there is none.
   public func liveAttempt(at chunk: Chunk) async throws -> Attempt? {
     try await connection.query(
       """
@@ -89,7 +90,7 @@ public struct ChunkLedger: Sendable {
       .map { Attempt(jobID: $0.0, number: $0.1, name: $0.2, apiID: $0.3) }
   }
 
-  /// Records the status that the API last gave for a job. For information only.
+  /// Records the last status of a job at the API. It is only information.
   public func statusSeen(_ status: JobStatus, of attempt: Attempt) async throws {
     try await connection.execute(
       """
@@ -103,7 +104,7 @@ public struct ChunkLedger: Sendable {
     try await transaction.executeOne(Self.ending("j.job_id = \(attempt.jobID)", why: why))
   }
 
-  /// SQL: nothing more comes of live attempts, and they have no result.
+  /// SQL: an update that ends live attempts without a result.
   /// - Parameter which: a condition on `lethe.job AS j`.
   static func ending(_ which: SQL, why: String) -> SQL {
     """
@@ -128,18 +129,18 @@ public struct ChunkLedger: Sendable {
       if hasAnother {
         try await ChunkQueries.guarded(
           transaction, chunk.label,
-          // The chunk is still `exported` if the job was never made.
+          // The chunk is still `exported` if the job was never created.
           ChunkTransition.jobFailed.update(of: chunk, orIn: [.exported], heldBy: lease))
       } else {
         try await fail(
-          chunk, why: "\(attempt.number - before) jobs came to nothing, the last one: \(why)",
+          chunk, why: "\(attempt.number - before) jobs failed, the last one: \(why)",
           isRetryable: true, on: transaction)
       }
       return hasAnother
     }
   }
 
-  /// Gives the chunk up.
+  /// Ends the chunk as failed.
   /// - Parameter isRetryable: whether a new chunk of the same IDs may succeed.
   public func chunkFailed(_ chunk: Chunk, why: String, isRetryable: Bool) async throws {
     try await fail(chunk, why: why, isRetryable: isRetryable, on: connection)

@@ -1,13 +1,13 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// A change of a chunk from one state to another. The list is complete: the guarded updates, the diagram in
-/// docs/reference/ledger.md and the tests use it.
+/// A change of a chunk from one state to another. The list of transitions is complete. The guarded updates, the diagram
+/// in docs/reference/ledger.md and the tests use it.
 public struct ChunkTransition: Sendable, Equatable {
-  /// Which stage may make it.
+  /// The stage, or the operator, that may make the transition.
   public enum Actor: String, Sendable, CaseIterable {
     case submit, await, collect, apply
-    /// An operator's decision: a retry, or to give a run up.
+    /// An operator decides to retry work, or to give up a run.
     case `operator`
   }
 
@@ -20,20 +20,21 @@ public struct ChunkTransition: Sendable, Equatable {
   public static let jobCompleted = ChunkTransition(from: [.uploaded], to: .complete, by: [.await])
   public static let resultCollected = ChunkTransition(
     from: [.complete], to: .collected, by: [.collect])
-  /// With the last batch.
+  /// The chunk's last batch is applied.
   public static let applied = ChunkTransition(from: [.collected], to: .applied, by: [.apply])
   /// The job ended without a result. The chunk has another attempt.
   public static let jobFailed = ChunkTransition(
     from: [.created, .uploaded, .complete], to: .exported, by: [.submit, .await, .collect])
-  /// The host refused the bytes as too many.
+  /// The host refused the chunk as too large, and the chunk is cut in two.
   public static let cut = ChunkTransition(from: [.created], to: .exported, by: [.submit])
   /// The chunk is set aside, or its run is given up.
   public static let failed = ChunkTransition(
     from: [.exported, .created, .uploaded, .complete, .collected], to: .failed,
     by: Actor.allCases)
+  /// The chunk, or some of its refused events, are retried.
   public static let retried = ChunkTransition(
     from: [.applied, .failed], to: .collected, by: [.operator])
-  /// Lines of its quarantine became events.
+  /// Lines of the chunk's quarantine became events.
   public static let quarantineRead = ChunkTransition(
     from: [.applied], to: .collected, by: [.operator])
 
@@ -45,10 +46,10 @@ public struct ChunkTransition: Sendable, Equatable {
   /// Whether the chunk goes back to an earlier state.
   public var isBack: Bool { from.allSatisfy { $0.place > to.place } }
 
-  /// The column of the time that it sets; nil if the chunk goes back.
+  /// The column of the time that the transition sets. Nil if the chunk goes back.
   public var timeSet: String? { isBack ? nil : to.timeColumn }
 
-  /// The columns of the times that it clears: those of the states after the new one.
+  /// The columns of the times that the transition clears: the times of the states after the new state.
   public var timesCleared: [String] {
     guard isBack, let last = from.map(\.place).max() else { return [] }
     return ChunkState.allCases[(to.place + 1)...last].map(\.timeColumn)
@@ -62,13 +63,13 @@ public struct ChunkTransition: Sendable, Equatable {
     return all.joined(separator: ", ")
   }
 
-  /// SQL: makes the transition if the chunk is in one of the `from` states.
+  /// SQL: an update that makes the transition if the chunk is in one of the `from` states.
   ///
   /// - Parameters:
-  ///   - staying: further states in which the chunk may be.
-  ///   - lease: of the process that must have the chunk; nil for a chunk that no process works on.
-  ///   - also: further assignments.
-  ///   - condition: another condition that must be true.
+  ///   - staying: other states in which the chunk may be.
+  ///   - lease: the lease that the chunk must have. Nil for a chunk that no process works on.
+  ///   - also: more assignments.
+  ///   - condition: one more condition that must be true.
   func update(
     of chunk: Chunk, orIn staying: [ChunkState] = [], heldBy lease: Lease?, setting also: SQL = "",
     where condition: SQL? = nil
@@ -86,7 +87,7 @@ public struct ChunkTransition: Sendable, Equatable {
 }
 
 extension ChunkState {
-  /// The column with the time when a chunk entered the state. CHECK constraints tie state and time together.
+  /// The column with the time when a chunk entered the state. CHECK constraints keep state and time consistent.
   public var timeColumn: String {
     switch self {
     case .exported: "exported_at"
@@ -99,18 +100,18 @@ extension ChunkState {
     }
   }
 
-  /// The position in the order of the enum type.
+  /// The state's position in the order of the enum type.
   fileprivate var place: Int { Self.allCases.firstIndex(of: self) ?? 0 }
 
-  /// The states in which a chunk may have events that wait, or that waited when it failed.
+  /// The states in which a chunk may have events that wait, or events that waited when the chunk failed.
   public static let withEvents: [ChunkState] = [.collected, .failed]
 
-  /// The states in which nothing is left to do for a chunk.
+  /// The states in which no stage has work left for a chunk.
   static let ended: [ChunkState] = [.applied, .failed]
 }
 
 extension SQL.StringInterpolation {
-  /// The label of a chunk's state, as a literal: PostgreSQL uses a partial index only for literals.
+  /// The label of a chunk's state, as a literal. PostgreSQL uses a partial index only for literals.
   public mutating func appendInterpolation(state: ChunkState) {
     appendInterpolation(literal: state.rawValue)
   }

@@ -1,13 +1,14 @@
 public import PostgreSQL
 import Vocabulary
 
-/// What collect records, in the same transaction as the events. From `complete` to `collected`.
+/// The records of collect, for the step from `complete` to `collected`. They are written in the same transaction as the
+/// events.
 extension ChunkLedger {
-  /// What is known about a result that was proven complete.
+  /// The facts about a result that was proven complete.
   public struct ResultFacts: Sendable {
     public let bytes: Int
     public let lines: Int
-    /// Of these lines, those that must not be acted on.
+    /// The number of lines that must not be applied.
     public let kept: Int
     public let sha256: [UInt8]
 
@@ -19,8 +20,8 @@ extension ChunkLedger {
     }
   }
 
-  /// Stores the `ScannedLines` that are events as events that wait to be applied, one for each ID. Call it
-  /// after the silence of the result is decided.
+  /// Stores the events among the `ScannedLines` as events that wait to be applied, one for each ID. Call it after the
+  /// silence of the result is decided.
   public func scannedEventsCollected(
     of attempt: Attempt, _ chunk: Chunk, on transaction: Transaction
   ) async throws {
@@ -30,17 +31,17 @@ extension ChunkLedger {
       INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
       SELECT DISTINCT ON (s.id) \(chunk.id)::bigint, s.id, reason, s.created_at, redacted_at,
              reason = ANY (\(Reason.outweighedByProtected)::lethe.reason[]) AND \(older.hide("s.id"))
-               -- Another line about the ID may have said that it is protected.
+               -- Another line about the ID may mean that the ID is protected.
                AND NOT EXISTS (SELECT FROM lethe.unspoken AS u WHERE u.job_id = \(attempt.jobID)
                  AND u.id = s.id)
       FROM lethe_scanned AS s WHERE why IS NULL ORDER BY s.id, line
       """)
   }
 
-  /// Stores a clean answer for each ID that Lethe had protected and that is in this chunk, if the result has
-  /// no event for it and its silence covers it.
+  /// Stores a clean answer for each ID of the chunk that Lethe had protected. The result must have no event for the ID,
+  /// and its silence must cover the ID.
   ///
-  /// - Parameter containing: which of these IDs were in the chunk.
+  /// - Parameter containing: returns the given IDs that were in the chunk.
   public func cleanIDsCollected(
     of attempt: Attempt, _ chunk: Chunk, containing: ([Int64]) throws -> [Int64],
     on transaction: Transaction
@@ -63,7 +64,8 @@ extension ChunkLedger {
     }
   }
 
-  /// - Returns: how many events and quarantined lines the chunk has.
+  /// Records that the result is collected.
+  /// - Returns: the number of the chunk's events and of its quarantined lines.
   public func resultCollected(
     _ attempt: Attempt, of chunk: Chunk, _ facts: ResultFacts, on transaction: Transaction
   ) async throws -> (events: Int, quarantined: Int) {
@@ -89,14 +91,14 @@ extension ChunkLedger {
     return (row.0, row.1)
   }
 
-  /// Refreshes the statistics of the events that wait: the plans of apply's statements depend on them.
+  /// Refreshes the statistics of the events that wait. The plans of apply's statements depend on these statistics.
   public func refreshStatistics() async throws {
     try await connection.execute("ANALYZE lethe.collected")
   }
 
-  /// Refreshes the statistics of the holds, if there are many more holds than at the last refresh. Call it
-  /// after holds were committed. While all holds belong to an open transaction, PostgreSQL would record that
-  /// the table has pages but no rows, and would plan with that.
+  /// Refreshes the statistics of the holds if there are many more holds than at the last refresh. Call it after holds
+  /// were committed. While all holds belong to an open transaction, PostgreSQL would record that the table has pages
+  /// but no rows, and would use these statistics for its plans.
   public func refreshHoldStatistics() async throws {
     let haveGrown = try await connection.query(
       """

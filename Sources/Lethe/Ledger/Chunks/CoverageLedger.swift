@@ -1,10 +1,10 @@
 import PostgreSQL
 
-/// When each ID of a dataset was last checked, by key ranges that do not overlap.
+/// The coverage: the time when each ID of a dataset was last checked, by key ranges that do not overlap.
 extension ChunkLedger {
-  /// Records that a chunk's result has answered for key ranges, except for the IDs that its silence does not
-  /// cover. The ranges replace older ranges where they overlap, and newer ranges stay. An ID without an
-  /// answer keeps the time of its last one.
+  /// Records that the chunk's key range was checked, except for IDs without an event that the result's silence does not
+  /// cover. Where ranges overlap, they replace older ranges but not newer ranges. An ID without an answer keeps the
+  /// time of its last answer.
   func rangesChecked(of chunk: Chunk, jobID: Int64, on transaction: Transaction) async throws {
     // Another chunk may be changing the same ranges.
     try await transaction.execute(

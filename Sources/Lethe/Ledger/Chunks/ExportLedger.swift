@@ -3,7 +3,7 @@ public import PostgreSQL
 import SystemPackage
 public import Vocabulary
 
-/// What export records: chunks, and its progress.
+/// The records of export: chunks, and the progress of each dataset.
 public struct ExportLedger: Sendable {
   let connection: Connection
   let run: Run
@@ -16,7 +16,7 @@ public struct ExportLedger: Sendable {
   }
 
   public struct Progress: Sendable {
-    /// Every ID up to and including this one is in a recorded chunk.
+    /// The ID up to which all IDs, including this one, are in recorded chunks.
     public let exportedThrough: Int64
     public let chunks: Int
     public let isFinished: Bool
@@ -47,7 +47,7 @@ public struct ExportLedger: Sendable {
 
   /// Records a chunk whose file is complete on disk, and moves the export's position over it.
   ///
-  /// - Parameter snapshot: which transactions the export saw, as `pg_current_snapshot()` writes it.
+  /// - Parameter snapshot: the export's snapshot, in the format of `pg_current_snapshot()`.
   /// - Returns: the chunk's ID.
   public func chunkExported(
     _ file: ChunkFile, dataset: String, type: JobType, snapshot: String
@@ -79,8 +79,9 @@ public struct ExportLedger: Sendable {
     }
   }
 
-  /// Records how many rows of a dataset are not exported.
-  /// - Parameter why: the limit that stops the whole dataset, if one does; never the content of a row.
+  /// Records the number of a dataset's rows that are not exported.
+  /// - Parameter why: the limit that stops the whole dataset. Nil if no limit stops it. It must not contain the content
+  ///   of a row.
   public func leftOutCounted(
     _ rows: LeftOutRows, of dataset: String, stopping why: String?
   ) async throws {
@@ -102,8 +103,8 @@ public struct ExportLedger: Sendable {
       """)
   }
 
-  /// Records that the rest of the dataset cannot be exported. The chunks recorded before go on.
-  /// - Parameter why: names tables and columns; never the content of a row.
+  /// Records that the rest of the dataset cannot be exported. The chunks that are already recorded continue.
+  /// - Parameter why: the reason, with names of tables and columns. It must not contain the content of a row.
   public func exportRefused(_ dataset: String, why: String) async throws {
     try await ChunkQueries.guarded(
       connection, "run \(run.id)",

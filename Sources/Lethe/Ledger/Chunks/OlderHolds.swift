@@ -1,19 +1,19 @@
 import PostgreSQL
 import Vocabulary
 
-/// The IDs whose rows are hidden because of an answer older than a job's: those that hold rows, and those
-/// that earlier versions protected for the dataset without holds. The job does not decide about rows of a
-/// newer answer.
+/// The IDs whose rows are hidden because of an answer that is older than a job. These are the IDs that hold rows, and
+/// the IDs that earlier versions protected for the dataset without holds. The job does not decide about rows that a
+/// newer answer has hidden.
 ///
-/// The statements look IDs up in the indexes. A join would be planned from statistics, and those are missing
-/// for the tens of thousands of holders that a ledger may get in one night.
+/// The statements look up IDs in the indexes. A join would be planned with statistics. But there are no statistics yet
+/// for the tens of thousands of holders that a ledger may get in one run.
 struct OlderHolds {
   let chunk: Chunk
   let jobID: Int64
 
   private var isOlder: SQL { "asked_at < (SELECT asked_at FROM lethe.job WHERE job_id = \(jobID))" }
 
-  /// The condition that the ID `id` is one of them.
+  /// The condition that the ID `id` is one of these IDs.
   func hide(_ id: SQL) -> SQL {
     """
     (EXISTS (SELECT FROM lethe.holder AS h

@@ -1,6 +1,6 @@
 public import PostgreSQL
 
-/// SQL about applied events: what their traces say, and which records were pruned.
+/// SQL about applied events: their traces, and the time of the last prune.
 public enum PastEvents {
   /// SQL: the condition that a trace contains an ID.
   public static func holds(_ id: SQL, trace: SQL) -> SQL {
@@ -10,15 +10,15 @@ public enum PastEvents {
     """
   }
 
-  /// SQL: an ID's position in a trace, from 1; null if the trace does not contain it.
+  /// SQL: an ID's position in a trace, from 1. Null if the trace does not contain the ID.
   public static func place(of id: SQL, in trace: SQL) -> SQL {
     """
     lethe.place_in_trace(\(id), \(trace).first_id, \(trace).last_id, \(trace).events, \(trace).distances)
     """
   }
 
-  /// SQL: the time before which event records were pruned, from the chain's records; null if never. A record
-  /// counts only if its content is what was sealed.
+  /// SQL: the time before which event records were pruned, from the chain's records. Null if nothing was pruned.
+  /// Records with changed content are ignored.
   public static let prunedThrough: SQL = """
     (SELECT max(substring(content FROM '"through": "([0-9-]{10}T[0-9:.]+Z)"')) FROM lethe.seal
      WHERE kind = 'prune' AND sha256 = sha256(previous || convert_to(content, 'UTF8')))

@@ -1,13 +1,13 @@
 public import PostgreSQL
 import Vocabulary
 
-/// What apply records about events that the warehouse refuses and about chunks that are set aside. Both can
-/// be taken on again.
+/// The records of apply about events that the warehouse refuses, and about chunks that are set aside. Both can be
+/// retried.
 extension ChunkLedger {
   /// An event that the warehouse refuses.
   public struct Refusal: Sendable, Equatable {
     public let id: Int64
-    /// Names tables, constraints and keys, but never the content of a row.
+    /// The reason, with names of tables, constraints and keys, but never with the content of a row.
     public let why: String
     public let remedy: String
 
@@ -18,11 +18,11 @@ extension ChunkLedger {
     }
   }
 
-  /// With more refused events, the chunk is set aside.
+  /// The largest number of refused events of a chunk. With more, the chunk is set aside.
   public static let refusalsMax = 100
 
-  /// Moves events from those that wait to the refusals, with the reason. An event that a newer answer has
-  /// superseded meanwhile stays, because it changes nothing any more.
+  /// Moves events from the collected events to the refusals. An event that a newer answer has superseded since is not
+  /// moved, because it changes nothing any more.
   public func eventsRefused(
     _ refusals: [Refusal], of chunk: Chunk, on transaction: Transaction
   ) async throws {
@@ -50,7 +50,7 @@ extension ChunkLedger {
       """)
   }
 
-  /// For a transaction that is rolled back: removes events from those that wait.
+  /// Removes events from the collected events. Only for a transaction that is rolled back.
   public func leaveOut(
     _ ids: [Int64], of chunk: Chunk, on transaction: Transaction
   ) async throws {
@@ -59,7 +59,7 @@ extension ChunkLedger {
       "DELETE FROM lethe.collected WHERE chunk_id = \(chunk.id) AND id = ANY (\(ids)::bigint[])")
   }
 
-  /// How many events of the chunk are refused and not resolved.
+  /// The number of the chunk's events that are refused and not resolved.
   public func openRefusals(of chunk: Chunk) async throws -> Int {
     try await connection.query(
       "SELECT count(*) FROM lethe.refusal WHERE chunk_id = \(chunk.id) AND resolved_at IS NULL"
@@ -78,10 +78,10 @@ extension ChunkLedger {
     ).onlyRow(as: Bool.self)
   }
 
-  /// Sets aside a chunk that cannot go on. The rest of its run can. What was applied of the chunk stays and
-  /// is sealed, and its events are kept.
+  /// Sets aside a chunk that cannot continue. The rest of its run continues. The applied batches of the chunk stay and
+  /// are sealed. The chunk's other events are kept.
   ///
-  /// - Parameter isRetryable: whether another try may succeed.
+  /// - Parameter isRetryable: whether a retry may succeed.
   public func chunkSetAside(
     _ chunk: Chunk, why: String, remedy: String, isRetryable: Bool
   ) async throws {
@@ -105,10 +105,10 @@ extension ChunkLedger {
     }
   }
 
-  /// Ends refusals of the dataset's older jobs about IDs for which the result being collected answers by
-  /// silence.
+  /// Resolves refusals of the dataset's older jobs as superseded, if the result that is being collected answers for
+  /// their IDs by silence.
   ///
-  /// - Parameter containing: which of these IDs were in the chunk. Silence says nothing about any other ID.
+  /// - Parameter containing: returns the given IDs that were in the chunk. Silence is no answer for other IDs.
   public func refusalsAnsweredBySilence(
     of attempt: Attempt, _ chunk: Chunk, containing: ([Int64]) throws -> [Int64],
     on transaction: Transaction
@@ -146,19 +146,19 @@ extension ChunkLedger {
     }
   }
 
-  // MARK: Taking on again
+  // MARK: Retries
 
-  /// Makes a chunk that was set aside, or refused events of an applied chunk, wait to be applied again.
-  /// Events that newer answers have superseded are recorded and change nothing. The limits are checked again,
-  /// even if the chunk was approved before.
+  /// Prepares a retry of a chunk that was set aside, or of refused events of an applied chunk: the events wait to be
+  /// applied again. Events that newer answers have superseded are recorded and change nothing. The limits are checked
+  /// again, even if the chunk was approved before.
   ///
-  /// - Parameter ids: these refused events only; with nil, all that is left of the chunk.
+  /// - Parameter ids: only refused events of these IDs. With nil, all events that are left of the chunk.
   public func retried(
     _ chunk: Chunk, ids: Set<Int64>?, stored: StoredIDs
   ) async throws {
     let jobID = try await collectedJob(of: chunk).id
     try await connection.withTransaction { transaction in
-      // In the same order as when a result is collected, to avoid deadlocks.
+      // The locks are taken in the same order as when a result is collected, to avoid deadlocks.
       try await lockAnswers(of: chunk, on: transaction)
       try await ChunkQueries.guarded(
         transaction, chunk.label,
@@ -167,7 +167,7 @@ extension ChunkLedger {
           AND state = \(state: chunk.state)
         FOR NO KEY UPDATE
         """)
-      // The events' records are in lethe.event.
+      // These events already have records in lethe.event.
       try await transaction.execute(
         """
         DELETE FROM lethe.collected AS s USING lethe.chunk AS c
@@ -199,7 +199,7 @@ extension ChunkLedger {
           failure = NULL, remedy = NULL, is_retryable = NULL, applied_through = first_id - 1,
           approved_at = NULL, stopped_reason = NULL, lease = \(lease.token)
           """))
-    // The run stays given up: only what was taken on again is done in it.
+    // The run stays given up: only the retried work continues.
     try await transaction.executeOne(
       """
       UPDATE lethe.run \(RunLedger.knowsHolds)

@@ -1,8 +1,8 @@
 public import PostgreSQL
 import Vocabulary
 
-/// What reading the quarantine again records. From `applied` to `applied`; a chunk with new events goes back
-/// to `collected`, and its run is unfinished until they are applied.
+/// The records of a retry of quarantined lines. A chunk without new events stays `applied`. A chunk with new events
+/// goes back to `collected`, and its run is unfinished until these events are applied.
 extension ChunkLedger {
   public struct KeptLine: Sendable {
     public let quarantineID: Int64
@@ -11,7 +11,7 @@ extension ChunkLedger {
 
   private static let linesPerStatement: Int64 = 200
 
-  /// Some open lines of a chunk, in order. No other process can resolve them before the transaction ends.
+  /// The next open lines of a chunk, in order. No other process can resolve them before the transaction ends.
   public func keptLines(
     of chunk: Chunk, after: Int64, on transaction: Transaction
   ) async throws -> [KeptLine] {
@@ -35,12 +35,12 @@ extension ChunkLedger {
       .map { Refusal(id: $0.0, why: $0.1, remedy: $0.2) }
   }
 
-  /// Reopens an applied chunk after events were put into `lethe.collected`: decides which of them newer
-  /// answers supersede; the others wait to be applied. The limits are checked again, even if the chunk was
+  /// Moves an applied chunk back to `collected` after events were added to `lethe.collected`. Marks the events that
+  /// newer answers supersede. The other events wait to be applied. The limits are checked again, even if the chunk was
   /// approved before.
   ///
-  /// - Parameter stored: finds the IDs of which the chunk's dataset has rows.
-  /// - Returns: how many events are superseded.
+  /// - Parameter stored: finds the IDs that have rows in the chunk's dataset.
+  /// - Returns: the number of superseded events.
   public func chunkReopened(
     _ chunk: Chunk, jobID: Int64, events: Int, stored: StoredIDs, on transaction: Transaction
   ) async throws -> Int {

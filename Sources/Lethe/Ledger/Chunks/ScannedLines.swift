@@ -1,12 +1,12 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// The lines of a result that is being collected, in a separate table until the transaction ends. The
-/// statements of `ChunkLedger` that collect a result read it.
+/// The lines of a result that is being collected, in a temporary table until the transaction ends. The statements of
+/// `ChunkLedger` that collect a result read this table.
 public struct ScannedLines: Sendable {
   private let transaction: Transaction
 
-  /// Makes the table, empty.
+  /// Creates the empty table.
   public init(on transaction: Transaction) async throws {
     self.transaction = transaction
     try await transaction.runScript(
@@ -18,7 +18,7 @@ public struct ScannedLines: Sendable {
       """)
   }
 
-  /// Starts a COPY that takes `Rows`.
+  /// Starts a COPY that accepts `Rows`.
   public func beginCopy() async throws -> CopyIn {
     try await transaction.beginCopyIn(
       """
@@ -27,7 +27,7 @@ public struct ScannedLines: Sendable {
       """)
   }
 
-  /// Lines in the form that the COPY takes.
+  /// Lines in the format of the COPY.
   public struct Rows {
     private var rows = BinaryRows()
 
@@ -37,7 +37,7 @@ public struct ScannedLines: Sendable {
     public mutating func take() -> [UInt8] { rows.take() }
     public mutating func takeLast() -> [UInt8] { rows.takeLast() }
 
-    /// A line that is an event of the chunk.
+    /// Appends a line that is an event of the chunk.
     public mutating func append(
       line: Int, eventOf id: Int64, reason: Reason, createdAt: Timestamp?, redactedAt: Timestamp?
     ) {
@@ -50,11 +50,11 @@ public struct ScannedLines: Sendable {
       for _ in 0..<3 { rows.appendNull() }
     }
 
-    /// A line that must not be acted on.
+    /// Appends a line that must not be applied.
     /// - Parameters:
-    ///   - id: the line's ID, if it has a readable one.
-    ///   - isInChunk: whether the ID is in the chunk; nil if there is no ID.
-    ///   - why: ASCII without control characters.
+    ///   - id: the line's ID. Nil if it has no readable ID.
+    ///   - isInChunk: whether the ID is in the chunk. Nil if there is no ID.
+    ///   - why: the reason, as ASCII text without control characters.
     public mutating func append(
       line: Int, raw: some Collection<UInt8>, id: Int64?, isInChunk: Bool?, why: String
     ) {
@@ -67,7 +67,7 @@ public struct ScannedLines: Sendable {
       if let isInChunk { rows.append(bool: isInChunk) } else { rows.appendNull() }
     }
 
-    /// The bytes of a line that was an event and contradicts another line.
+    /// Appends the bytes of an event line that contradicts another line.
     public mutating func append(line: Int, raw: some Collection<UInt8>) {
       rows.beginRow(columns: 2)
       rows.append(Int64(line))
@@ -75,7 +75,7 @@ public struct ScannedLines: Sendable {
     }
   }
 
-  /// The event lines of IDs that come with more than one reason.
+  /// The numbers of the event lines whose IDs appear with more than one reason.
   public func contradictions(limit: Int) async throws -> Set<Int> {
     Set(
       try await transaction.query(
@@ -88,7 +88,7 @@ public struct ScannedLines: Sendable {
       ).rows(as: Int.self))
   }
 
-  /// Marks contradictory lines: they are no events, and must not be acted on.
+  /// Marks contradictory lines. They are not events, and must not be applied.
   /// - Parameter body: writes each line with `Rows.append(line:raw:)`.
   public func contradictionsFound(
     isolation: isolated (any Actor)? = #isolation, _ body: (CopyIn) async throws -> Void

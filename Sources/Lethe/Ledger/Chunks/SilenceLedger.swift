@@ -1,14 +1,14 @@
 public import PostgreSQL
 
-/// For which IDs of the chunk a result answers by silence: all IDs that it does not name; none; or all except
-/// those with a line that must not be acted on. This is decided once and kept with the job. All later
-/// statements use `lethe.speaks_by_silence`.
+/// The decision for which IDs of the chunk the silence of a result is an answer: for no ID, for all IDs that the result
+/// does not name, or for these IDs except those with a line that must not be applied. The decision is made once and
+/// stored with the job. All later statements use `lethe.speaks_by_silence`.
 extension ChunkLedger {
-  /// Call it after each of the `ScannedLines` has its `why`.
+  /// Records the decision. Call it after all lines of the `ScannedLines` that must not be applied have their `why`.
   ///
   /// - Parameters:
-  ///   - isSpoken: whether the result's silence means that IDs are clean. Never changed afterwards.
-  ///   - idsBelow: how many IDs of the chunk are smaller than each of these.
+  ///   - isSpoken: whether the result's silence means that IDs are clean. It is never changed afterwards.
+  ///   - idsBelow: returns, for each given ID, the number of the chunk's IDs that are smaller.
   public func silenceDecided(
     isSpoken: Bool, of attempt: Attempt, idsBelow: ([Int64]) throws -> [Int64],
     on transaction: Transaction
@@ -26,8 +26,8 @@ extension ChunkLedger {
     if exceptions > 0 { try await placeExceptions(of: attempt, idsBelow, transaction) }
   }
 
-  /// Records the positions of the exceptions in the chunk now, because its file is gone when the coverage is
-  /// written.
+  /// Records the positions of the exceptions in the chunk. This happens now, because the chunk's file no longer exists
+  /// when the coverage is written.
   private func placeExceptions(
     of attempt: Attempt, _ idsBelow: ([Int64]) throws -> [Int64], _ transaction: Transaction
   ) async throws {

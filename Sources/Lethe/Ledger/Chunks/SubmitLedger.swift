@@ -3,7 +3,7 @@ import PostgreSQL
 import SystemPackage
 public import Vocabulary
 
-/// What submit records. From `exported` to `uploaded`.
+/// The records of submit, for the steps from `exported` to `uploaded`.
 extension ChunkLedger {
   /// Records the intent to create a job, before the API is called. If the connection breaks during the
   /// creation, the job can then be found by its name.
@@ -29,13 +29,14 @@ extension ChunkLedger {
     }
   }
 
-  /// Records that the API has the job: the API has answered, or a listing has shown the job's name.
+  /// Records that the job exists at the API: the API has confirmed the creation, or a list of jobs contains the job's
+  /// name.
   ///
   /// - Parameters:
-  ///   - at: the API's own time of the creation, which orders the answers of jobs; nil if the API did not
-  ///     give it.
+  ///   - at: the time of the creation by the API's clock. It orders the answers of jobs. Nil if the API did not return
+  ///     it.
   ///   - uploadHost: the host for the job's upload.
-  /// - Throws: `KnownJobID` if the API gave the same ID before. Nothing is recorded then.
+  /// - Throws: `KnownJobID` if another job already has the same API ID. Then nothing is recorded.
   public func jobCreated(
     _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?, uploadHost: String? = nil
   ) async throws -> Attempt {
@@ -103,17 +104,16 @@ extension ChunkLedger {
 
   /// Whether a chunk is too large for its upload host, and whether it can be cut.
   public struct CutHistory: Sendable {
-    /// How often the chunk, or the chunk from which it was cut, has been cut.
+    /// The number of times that the chunk, or the chunk from which it was cut, was cut.
     public let cuts: Int
-    /// The smallest size that the host of the run's newest job has refused in this run; nil if it has since
-    /// accepted as much, or has refused nothing.
+    /// The smallest size that the host of the run's newest job has refused in this run, and that is larger than all
+    /// sizes that it has accepted in this run. Nil if there is no such size.
     public let refusedBytes: Int?
 
-    /// Seven cuts make a chunk of 120 MB smaller than 1 MB.
+    /// The largest number of cuts. Seven cuts make a chunk of 120 MB smaller than 1 MB.
     private static let cutsMax = 7
 
-    /// Whether the chunk is as large as what was refused, or nearly as large: a few bytes less will hardly
-    /// help.
+    /// Whether the chunk is as large as the refused size, or nearly as large. A few bytes less will hardly help.
     public func isTooLarge(_ chunk: Chunk) -> Bool {
       guard let refusedBytes else { return false }
       return chunk.bytes >= refusedBytes - refusedBytes / 16
@@ -147,7 +147,7 @@ extension ChunkLedger {
     return CutHistory(cuts: cuts, refusedBytes: refusedBytes)
   }
 
-  /// Records that the host refused the bytes of the chunk's job as too many.
+  /// Records that the host refused the chunk's file as too large.
   public func sizeRefused(_ attempt: Attempt, of chunk: Chunk) async throws {
     try await connection.execute(
       """
@@ -155,11 +155,11 @@ extension ChunkLedger {
       """)
   }
 
-  /// Cuts a chunk with too many bytes for its host into two chunks. Each has all its attempts.
+  /// Cuts a chunk that is too large for its host into two chunks. Each of them again has all attempts.
   ///
   /// - Parameters:
-  ///   - attempt: whose job the host refused; nil for a chunk without a job.
-  ///   - parts: contain all its IDs, in order. The second part becomes a new chunk.
+  ///   - attempt: the attempt that the host refused. Nil for a chunk without a job.
+  ///   - parts: two files with all IDs of the chunk, in order. The second file becomes a new chunk.
   public func chunkCut(
     _ chunk: Chunk, after attempt: Attempt?, why: String, into parts: (ChunkFile, ChunkFile)
   ) async throws {

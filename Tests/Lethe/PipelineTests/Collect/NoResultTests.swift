@@ -114,7 +114,7 @@ import Testing
     #expect(ending.jobs == 3)
     #expect(ending.downloads == 9)
     let failure = try #require(ending.report.failures.first)
-    #expect(failure.contains("3 jobs came to nothing"))
+    #expect(failure.contains("3 jobs failed"))
     for word in row.says { #expect(failure.contains(word), "\(failure)") }
     for content in ["login", "deleted", "data", "req-1"] where !row.says.contains(content) {
       #expect(!failure.contains(content), "\(failure)")
