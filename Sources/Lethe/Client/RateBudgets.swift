@@ -9,7 +9,7 @@ actor RateBudgets {
     let resetAt: ContinuousClock.Instant
   }
 
-  /// The window in which the API counts requests. No limit lasts longer.
+  /// The window in which the API counts requests. No rate limit lasts longer.
   static let windowSeconds = 900.0
   /// The wait after a response that contains no time.
   private static let defaultSeconds = 60.0

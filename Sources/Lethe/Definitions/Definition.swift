@@ -37,7 +37,7 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
   public let maxRedactedRows: Int
   /// Limits for single reasons.
   public let reasons: [Reason: ReasonLimits]
-  /// Whether a chunk in which every ID is deleted may be applied without an approval. The other limits still count.
+  /// Whether a chunk in which every ID is deleted may be applied without an approval. The other limits still apply.
   public let allowsWholeChunks: Bool
   /// The largest percentage of IDs that one result may release, 0 to 100. It refers to the IDs in the chunk's key range
   /// that hold rows.
@@ -84,7 +84,7 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
   }
 }
 
-/// How much may be redacted for one reason. Nil means that only the general limits count.
+/// How much may be redacted for one reason. Nil means that only the general limits apply.
 public struct ReasonLimits: Sendable, Equatable, Codable {
   public let maxRedactedPercent: Double?
   public let maxRedactedRows: Int?

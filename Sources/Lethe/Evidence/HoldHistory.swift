@@ -15,8 +15,8 @@ public struct HoldHistory: Sendable {
   public enum What: Sendable {
     /// The row is hidden. `id` hides it.
     case held(columns: [String], type: JobType, id: Int64, job: Int64)
-    /// The row is not held any more. `outcome` is the reason, and the answer about `id` ended the hold. It is nil if an
-    /// operator ended the hold.
+    /// The row is not held any more. `outcome` is the reason, and the answer about `id` ended the hold. `id` is nil
+    /// if an operator ended the hold.
     case closed(outcome: String, type: JobType?, id: Int64?, job: Int64?)
   }
 }

@@ -207,13 +207,13 @@ import Testing
       "cannot read the token's file /nowhere/token"),
     Case(
       "${X_BEARER_TOKEN}", "${EMPTY}", line: 5,
-      "the token from api.bearer_token is empty or has spaces"),
+      "the token from api.bearer_token is empty, or contains spaces"),
     Case(
       "${X_BEARER_TOKEN}", "'a b'", line: 5,
-      "the token from api.bearer_token is empty or has spaces"),
+      "the token from api.bearer_token is empty, or contains spaces"),
     Case(
       "${X_BEARER_TOKEN}", "schlüssel", line: 5,
-      "the token from api.bearer_token is empty or has spaces"),
+      "the token from api.bearer_token is empty, or contains spaces"),
     Case(
       "https://api.x.com", "http://api.x.com", line: 4,
       "api.base_url would send the token unencrypted to api.x.com", remedy: "https"),
@@ -359,7 +359,7 @@ import Testing
       "has the reason geo_scrubbed twice", remedy: "the same reason"),
     Case(
       "      geo_scrubbed: {scrub_geo: [latitude]}\n", "", line: 10,
-      "no answer to the reason geo_scrubbed"),
+      "no action for the reason geo_scrubbed"),
   ]
 
   @Test(arguments: postCases)

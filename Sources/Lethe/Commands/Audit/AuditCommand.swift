@@ -10,7 +10,7 @@ struct AuditCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "audit",
     abstract:
-      "Show, export, prune and verify the evidence: what was done, when, and by whose decision.",
+      "Show, export, prune and verify the evidence: what was done, when, and who decided it.",
     subcommands: [AuditShow.self, AuditExport.self, AuditPrune.self, AuditVerify.self])
 
   /// Runs `body` with the ledger of a database.

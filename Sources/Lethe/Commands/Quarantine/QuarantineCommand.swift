@@ -20,7 +20,7 @@ struct QuarantineCommand: AsyncParsableCommand {
     @Option(help: "Only the lines of this pipeline.")
     var pipeline: String?
 
-    @Flag(help: "Also lines that were retried, dismissed or answered later.")
+    @Flag(help: "Also show lines that were retried, dismissed or answered later.")
     var all = false
 
     @Flag(help: "Show each line completely, not only its beginning.")
@@ -29,7 +29,7 @@ struct QuarantineCommand: AsyncParsableCommand {
     @Option(help: "How many lines to show.")
     var limit = 100
 
-    @Option(help: ArgumentHelp("Only lines after this one.", valueName: "id"))
+    @Option(help: ArgumentHelp("Only lines with a larger ID.", valueName: "id"))
     var after: Int64 = 0
 
     /// The number of a line's bytes that are shown without `--raw`.
@@ -123,7 +123,7 @@ struct QuarantineCommand: AsyncParsableCommand {
 
     @Argument(help: "The lines, by their IDs in the list.")
     var ids: [Int64] = []
-    @Flag(help: "Every open line.")
+    @Flag(help: "Dismiss all open lines.")
     var all = false
     @Option(help: "With --all: only the lines of this pipeline.")
     var pipeline: String?

@@ -40,7 +40,7 @@ struct HoldsCommand: AsyncParsableCommand {
     @Option(help: "How many holds to show.")
     var limit = 100
 
-    @Option(help: ArgumentHelp("Only holds after this one.", valueName: "hold"))
+    @Option(help: ArgumentHelp("Only holds with a larger number.", valueName: "hold"))
     var after: Int64 = 0
 
     mutating func validate() throws {

@@ -45,7 +45,7 @@ public struct ExportLedger: Sendable {
       exportedThrough: row.0, chunks: row.1, isFinished: row.2, isCounted: row.3)
   }
 
-  /// Records a chunk whose file is complete on disk, and moves the export's position over it.
+  /// Records a chunk whose file is complete on disk, and moves the export's position to the end of the chunk.
   ///
   /// - Parameter snapshot: the export's snapshot, in the format of `pg_current_snapshot()`.
   /// - Returns: the chunk's ID.

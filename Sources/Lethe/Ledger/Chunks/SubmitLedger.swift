@@ -166,7 +166,7 @@ extension ChunkLedger {
     let (first, rest) = parts
     try await connection.withTransaction { transaction in
       if let attempt { try await end(attempt, why: why, on: transaction) }
-      // The export counts its chunks in the same row, so it cannot give the number below to another chunk.
+      // The export counts its chunks in the same row, so it cannot assign the number below to another chunk.
       try await transaction.executeOne(
         """
         UPDATE lethe.export SET chunks = chunks + 1 WHERE run_id = \(chunk.runID)

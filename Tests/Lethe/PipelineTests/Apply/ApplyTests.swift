@@ -278,8 +278,8 @@ import Testing
         #expect(run.setAside.count == 2)
         #expect(
           run.setAside.allSatisfy {
-            $0.reason.contains("not in the ledger any more") && $0.command == nil
-              && $0.remedy.contains("anew")
+            $0.reason.contains("missing in the ledger") && $0.command == nil
+              && $0.remedy.contains("again")
           })
       }
       #expect(

@@ -156,7 +156,8 @@ import Testing
       for place in tampering.seen {
         #expect(places.contains { $0.hasPrefix(place) }, "\(place) is not among \(places)")
       }
-      #expect(found.faults.allSatisfy { $0.remedy.contains("restore the ledger from a backup") })
+      #expect(
+        found.faults.allSatisfy { $0.remedy.contains("restore a backup from before the change") })
     }
   }
 
@@ -183,7 +184,7 @@ import Testing
       let tampered = try await lethe()
       #expect(tampered.code == 1)
       #expect(tampered.stdout.contains("lethe.job where job_id = 1: result_sha256 is"))
-      #expect(tampered.stdout.contains("remedy: restore the ledger from a backup"))
+      #expect(tampered.stdout.contains("remedy: restore a backup from before the change"))
       #expect(tampered.stdout.contains("the ledger is NOT whole"))
     }
   }

@@ -133,7 +133,7 @@ import Warehouse
       #expect(remedy.contains("--grants"), "\(remedy)")
       #expect(ending.stderr.contains("remedy: "), "\(ending.stderr)")
       #expect(
-        !command.contains("prune") || remedy.contains("prune, repair) are for the ledger's owner"))
+        !command.contains("prune") || remedy.contains("only the ledger's owner can"))
     }
   }
 
