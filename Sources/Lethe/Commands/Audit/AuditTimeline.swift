@@ -78,8 +78,8 @@ struct AuditTimeline {
     case .notTold:
       lines.append(
         """
-        not told: the result has no event about the ID, and it has a line that must not be applied and that is or may \
-        be, about the ID
+        not told: the result has no event about the ID, but a line that must not be applied is about the ID, or may be \
+        about it
         """)
     case .superseded:
       lines.append(

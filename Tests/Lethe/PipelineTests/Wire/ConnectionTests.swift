@@ -51,7 +51,9 @@ import Vocabulary
     var testDescription: String { "alert \(number)" }
   }
 
-  private static let clients = ["requires a client certificate", "Lethe sends no client certificate"]
+  private static let clients = [
+    "requires a client certificate", "Lethe sends no client certificate",
+  ]
 
   /// RFC 8446, section 6.
   static let alerts = [
