@@ -118,7 +118,7 @@ import Testing
       #expect(run["others_left"] as? Int == 2, "\(ending.stdout)")
       try await fixture.base.execute("DELETE FROM public.bookmarks WHERE post_id = 20")
       let text = try await fixture.lethe("retry", file, "--id", "20").stdout
-      #expect(text.contains("1 chunks or events still wait"), "\(text)")
+      #expect(text.contains("1 other chunks or events of the run still wait"), "\(text)")
       try await fixture.base.execute("DELETE FROM public.bookmarks")
       #expect(
         try await !fixture.lethe("retry", file, "--id", "28").stdout.contains("still wait"))
