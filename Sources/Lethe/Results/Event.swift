@@ -18,11 +18,11 @@ public struct Event: Sendable, Equatable {
 /// The content of one line of a result.
 public enum ScannedLine: Sendable, Equatable {
   case event(Event)
-  /// An empty line. The API joins results from shards, with empty lines between.
+  /// An empty line. The API joins results from shards, with empty lines between them.
   case blank
-  /// A line for the quarantine, with the cause, and with the ID if it can be read.
+  /// A line for the quarantine, with the cause and, if it can be read, the ID.
   case refused(String, id: Int64?)
-  /// The API's error about a line of the upload, which it quotes as `id`. It has the API's text, and the ID if
-  /// the quoted line is an ID in the form of a chunk's file.
+  /// The API's error about a line of the upload. It contains the API's text. The API quotes the line as `id`.
+  /// The ID is nil unless the quoted line is an ID in the form of a chunk's file.
   case error(String, id: Int64?)
 }

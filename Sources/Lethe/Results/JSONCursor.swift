@@ -1,8 +1,10 @@
-/// A parser of one line's bytes. Every `read…` returns nil on success, else the cause of the failure.
+/// A parser of one line's bytes. `readObject` and `readValue` return nil on success, otherwise the cause of
+/// the failure.
 struct JSONCursor {
   private let bytes: UnsafeRawBufferPointer
   private var index = 0
-  /// The deepest nesting, more than any result has. Deeper values are refused, because recursion could overflow the stack.
+  /// The deepest nesting that is accepted, more than any result has. Deeper values are refused, because
+  /// recursion could overflow the stack.
   private static let depthMax = 16
 
   init(_ bytes: UnsafeRawBufferPointer) {
@@ -11,7 +13,7 @@ struct JSONCursor {
 
   var isAtEnd: Bool { index >= bytes.count }
 
-  /// ASCII is checked eight bytes at a time, for speed.
+  /// Whether the line is valid UTF-8. ASCII is checked eight bytes at a time, for speed.
   var isValidUTF8: Bool {
     var offset = 0
     while offset + 8 <= bytes.count {
@@ -61,7 +63,7 @@ struct JSONCursor {
     guard let key = Self.key(name) else {
       return skipValue(depth: 0) ? nil : "malformed JSON: a value is not well formed"
     }
-    guard fields.claim(key) else { return "the key \(name.text) stands twice" }
+    guard fields.claim(key) else { return "the key \(name.text) appears twice" }
     if let text = readString() {
       fields.set(key, text)
       return nil
@@ -79,7 +81,7 @@ struct JSONCursor {
   }
 
   private static func key(_ name: JSONText) -> Fields.Key? {
-    if name.hasEscapes {  // rare, and the same key all the same
+    if name.hasEscapes {  // Rare, but a valid form of the same key.
       var text = name.text
       return text.withUTF8 {
         key(JSONText(bytes: UnsafeRawBufferPointer($0), hasEscapes: false))
@@ -186,7 +188,7 @@ struct JSONCursor {
     return true
   }
 
-  /// RFC 8259: minus, an integer without leading zeros, a fraction, an exponent.
+  /// Skips a number of RFC 8259: a minus sign, an integer without leading zeros, a fraction, an exponent.
   private mutating func skipNumber() -> Bool {
     _ = take(UInt8(ascii: "-"))
     if take(UInt8(ascii: "0")) {

@@ -2,8 +2,8 @@ public import Vocabulary
 
 /// Reads one line of a result: a flat JSON object with keys in any order.
 ///
-/// It is written by hand for strictness and speed: JSONDecoder reads 40 MB/s, and COPY writes some
-/// hundreds. A line that is not one well-formed object in UTF-8 is refused.
+/// It is written by hand for strictness and speed. JSONDecoder reads 40 MB/s, but COPY writes hundreds of
+/// MB/s. A line that is not exactly one well-formed object in UTF-8 is refused.
 public struct LineScanner: Sendable {
   private let type: JobType
 
@@ -11,7 +11,7 @@ public struct LineScanner: Sendable {
     self.type = type
   }
 
-  /// - Parameter line: without its newline. A carriage return at its end counts as white space.
+  /// - Parameter line: the line without its newline. A carriage return at its end counts as white space.
   public func scan(_ line: UnsafeRawBufferPointer) -> ScannedLine {
     var cursor = JSONCursor(line)
     cursor.skipWhitespace()
@@ -66,7 +66,8 @@ public struct LineScanner: Sendable {
         redactedAt: (fields.redactedAt ?? fields.deletedAt)?.timestamp))
   }
 
-  /// The pairs of action and reason in the X docs. `delete` with a geo reason is from their older version.
+  /// Whether the X docs list this pair of action and reason. `delete` with a geo reason is from an older
+  /// version of the docs.
   private static func allows(action: String, _ reason: Reason) -> Bool {
     switch reason {
     case .deleted, .bounced, .suspended, .deactivated, .protected: action == "delete"
@@ -76,7 +77,7 @@ public struct LineScanner: Sendable {
   }
 }
 
-/// The values of the known keys. `null` counts as absent.
+/// The values of the known keys. A `null` counts as absent.
 struct Fields {
   var id: JSONText?
   var action: JSONText?

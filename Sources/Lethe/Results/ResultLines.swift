@@ -2,22 +2,23 @@ import Foundation
 
 /// Reads a result file line by line. Memory use does not grow with the length of a line.
 public struct ResultLines: ~Copyable {
-  /// Longer than any event. Of a longer line, only the beginning is quarantined.
+  /// The longest line that is read completely. It is longer than any event. If a line is longer, only its
+  /// beginning is quarantined.
   public static let lineBytesMax = 64 * 1024
 
   private let file: FileHandle
   private let blockBytes: Int
   private var pending: [UInt8] = []
   private var lineNumber = 0
-  /// The beginning of a line that is too long, until its end is found.
+  /// The beginning of a line that is too long. Kept until the line's end is found.
   private var longLine: [UInt8]?
   private var isAtEnd = false
 
   /// A line of the result.
   public struct Line {
-    /// The first line is 1.
+    /// The line's number, from 1.
     public let number: Int
-    /// Without the newline, and at most `lineBytesMax` bytes.
+    /// The line without its newline, at most `lineBytesMax` bytes.
     public let bytes: UnsafeRawBufferPointer
     public let isTooLong: Bool
     /// False for a last line without a newline.
@@ -33,8 +34,8 @@ public struct ResultLines: ~Copyable {
     self.blockBytes = blockBytes
   }
 
-  /// Whether a result ends with a complete line: with a newline, or with a complete JSON object.
-  /// A result that was cut off must be refused: an ID that is missing from it would count as clean.
+  /// Whether a result ends with a complete line: with a newline, or with a complete JSON object. A truncated
+  /// result must be refused, because an ID that is missing from it would count as clean.
   public static func endsWhole(path: String) throws -> Bool {
     guard let file = FileHandle(forReadingAtPath: path) else {
       throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: path])

@@ -1,5 +1,4 @@
-/// Tells the stages of a run that the ledger may have new work for them. The signal itself carries no
-/// work.
+/// Wakes the stages of a run when the ledger may have new work for them. The signal itself carries no work.
 actor ChangeSignal {
   /// The state of the signal before a stage reads the ledger.
   struct View {
@@ -35,7 +34,7 @@ actor ChangeSignal {
     let waiter = lastWaiter
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        // The task was cancelled before the waiter was stored, so the handler below did not find it.
+        // If the task was cancelled before the waiter is stored, the handler below does not find the waiter.
         if Task.isCancelled { continuation.resume() } else { waiters[waiter] = continuation }
       }
     } onCancel: {

@@ -8,8 +8,8 @@ import Vocabulary
 
 /// The loop that the stages of a run share.
 extension PipelineRun {
-  /// A stage's loop: works on the run's chunks that are in one of `states`, in order, until none is left
-  /// and the earlier stages cannot deliver more.
+  /// Runs a stage's loop: processes the run's chunks that are in one of `states`, in order. It ends when none is
+  /// left and the earlier stages cannot deliver more.
   ///
   /// - Parameter step: moves a chunk to its next state. If it returns false, the loop skips the chunk from then on.
   func work(
@@ -18,15 +18,15 @@ extension PipelineRun {
   ) async throws {
     let connection = try await runtime.connect()
     let ledger = ChunkLedger(connection: connection, lease: lease)
-    var leftAlone: Set<Int64> = []
+    var skipped: Set<Int64> = []
     while true {
-      // Taken before the ledger is read, so that any later change ends the wait below.
+      // The view is taken before the ledger is read, so that any later change ends the wait below.
       let view = await changes.view
-      let left = leftAlone.union(await runtime.postponement.chunkIDs)
+      let left = skipped.union(await runtime.postponement.chunkIDs)
       let chunks = try await ledger.chunks(of: run.id, in: states + upstream)
         .filter { (type == nil || $0.type == type) && !left.contains($0.id) }
       if let chunk = chunks.first(where: { states.contains($0.state) }) {
-        if try await !step(chunk, ledger, connection) { leftAlone.insert(chunk.id) }
+        if try await !step(chunk, ledger, connection) { skipped.insert(chunk.id) }
         await changes.notify()
       } else if chunks.isEmpty, view.isExportDone {
         break
@@ -49,13 +49,13 @@ extension PipelineRun {
       case .file(let file): try await ledger.fileReplaced(of: chunk, by: file)
       case .empty:
         try await ledger.chunkFailed(
-          chunk, why: "its file was lost, and the warehouse has no rows of its key range any more",
+          chunk, why: "its file was lost, and the warehouse has no rows in its key range any more",
           isRetryable: true)
       case .tooLarge:
         try await ledger.chunkFailed(
           chunk,
           why:
-            "its file was lost, and its key range has outgrown one chunk; a new run cuts it anew",
+            "its file was lost, and its key range is now too large for one chunk; a new run splits it",
           isRetryable: true)
       }
     }
@@ -89,6 +89,6 @@ extension Chunk {
     LedgerError(
       code: .unreadable,
       message: "\(label): its dataset is not in the definition of run \(runID)",
-      remedy: "the ledger was changed by hand: restore it")
+      remedy: "restore the ledger from a backup: it was changed by hand")
   }
 }

@@ -18,8 +18,7 @@ import Warehouse
 ///     warehouse ─▶ export ─▶ submit ─▶ await ─▶ collect ─▶ apply ─▶ warehouse
 ///
 /// The stages work at the same time: while the API processes one chunk, the next is exported and the last is
-/// applied. Each stage finds its input in the ledger, so the same code starts a run and resumes an interrupted
-/// one.
+/// applied. Each stage finds its input in the ledger. So the same code starts a run and resumes an interrupted run.
 struct PipelineRun: Sendable {
   let runtime: PipelineRuntime
   let run: Run
@@ -39,7 +38,7 @@ struct PipelineRun: Sendable {
     let resolved = try await runtime.checkedCatalog(definition).resolved(definition)
     let run = try await RunLedger(connection: runtime.lockConnection).begin(
       resolved, in: runtime.workDirectory, lease: runtime.lease, file: runtime.pipeline.file)
-    runtime.logger.info("run \(run.id) of \(definition.name) begins")
+    runtime.logger.info("run \(run.id) of \(definition.name) starts")
     let catalog = try await Catalog(of: resolved, on: runtime.lockConnection)
     return Self(runtime: runtime, run: run, catalog: catalog)
   }
@@ -54,7 +53,7 @@ struct PipelineRun: Sendable {
   }
 
   /// Runs all stages. Returns when every chunk is applied, stopped, set aside or left for a later run.
-  /// - Parameter exporting: if false, only chunks that are already exported are processed.
+  /// - Parameter exporting: if false, processes only chunks that are already exported.
   func execute(exporting: Bool = true) async throws {
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { if exporting { try await export() } else { await changes.exportDone() } }
@@ -69,17 +68,17 @@ struct PipelineRun: Sendable {
     }
   }
 
-  /// Ends the run if it has no work left, and makes its report.
+  /// Ends the run if it has no work left, and returns its report.
   func settle() async throws -> RunReport {
     let ledger = RunLedger(connection: runtime.lockConnection)
     try await ledger.endSupersededRefusals(pipeline: run.definition.name)
     var report = try await runtime.report(run)
     let isSettled = try await ledger.isSettled(run, datasets: run.definition.datasets.count)
     if isSettled {
-      // The folder is removed before the run ends: a process that dies in between would leave a folder that no
-      // later run removes.
+      // The folder is removed before the run ends. If the process is killed between the two steps, the other order
+      // would leave a folder that no later run removes.
       try? FileManager.default.removeItem(atPath: run.workDirectory)
-      // Reads the catalog again, because a table may have lost its key during the run.
+      // The catalog is read again, because a table may have lost its key during the run.
       try await HoldKeys(
         connection: runtime.lockConnection,
         catalog: Catalog(of: run.definition, on: runtime.lockConnection)
@@ -99,7 +98,7 @@ struct PipelineRun: Sendable {
 
   // MARK: The stages, left to right
 
-  /// Exports the datasets one after another. If one cannot be exported, the others still are.
+  /// Exports the datasets one after another. If a dataset cannot be exported, the others still are.
   func export() async throws {
     try await withConnections { copying, recording in
       let ledger = ExportLedger(connection: recording, run: run, lease: lease)
@@ -228,7 +227,7 @@ struct PipelineRun: Sendable {
     return outcome
   }
 
-  /// Finds out what applying a collected chunk would do. Nothing is changed.
+  /// Returns what applying a collected chunk would do. Changes nothing.
   func plan(
     _ chunk: Chunk, _ ledger: ChunkLedger, _ connection: Connection
   ) async throws -> ChunkPlan {

@@ -10,7 +10,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Another process works on the same pipeline. Nothing was done.
+/// The error that another process works on the same pipeline. Nothing was done.
 public struct PipelineLocked: ExplainedError, Sendable {
   public let pipeline: String
   /// Nil for a process of a version without leases.
@@ -29,12 +29,13 @@ public struct PipelineLocked: ExplainedError, Sendable {
   public var disposition: Disposition { .held }
 }
 
-/// Earlier runs were resumed, but today's definition does not fit the database, so no new run was started.
+/// The error that no new run was started, because the current definition does not fit the database. Earlier runs
+/// were resumed.
 public struct NoNewRun: ExplainedError, Sendable {
   public let why: DefinitionError
   /// The reports of the earlier runs.
   public let reports: [RunReport]
-  /// What is left of them for a later run, and why.
+  /// What the earlier runs left for a later run, and why.
   public let postponed: String?
 
   public init(why: DefinitionError, reports: [RunReport], postponed: String?) {
@@ -69,9 +70,9 @@ public struct PipelineRuntime: Sendable {
   ///
   /// - Parameters:
   ///   - workDirectory: the folder of chunk files, with one folder for each run.
-  ///   - movingRuns: whether the files of resumed runs are moved there, because the operator has named the folder.
+  ///   - movingRuns: whether the files of resumed runs are moved to this folder, because the operator has named it.
   ///   - retry: how calls of the API are repeated.
-  /// - Throws: `DefinitionError` before any stage runs; `PipelineLocked`.
+  /// - Throws: `DefinitionError` before any stage runs, or `PipelineLocked`.
   public static func with<R: Sendable>(
     _ pipeline: Pipeline, workDirectory: String, movingRuns: Bool = true,
     retry: RetryPolicy = RetryPolicy(), logger: Logger,
@@ -155,20 +156,20 @@ public struct PipelineRuntime: Sendable {
     guard !isStandby else {
       throw DefinitionError(
         file: pipeline.file, line: pipeline.line(of: "warehouse"),
-        message: "the server is a standby, and takes no changes",
-        remedy: "name the primary; of several hosts, target_session_attrs=read-write finds it")
+        message: "the server is a standby and accepts no changes",
+        remedy: "connect to the primary; with several hosts, add target_session_attrs=read-write")
     }
   }
 
   // MARK: lethe run
 
-  /// Finishes earlier runs, then makes a new run. An earlier run that cannot continue does not stop the other
-  /// earlier runs or the new one.
+  /// Finishes earlier runs, then starts a new run. An earlier run that cannot continue does not stop the other
+  /// earlier runs or the new run.
   ///
-  /// - Parameter resumeOnly: if true, no new run is made.
+  /// - Parameter resumeOnly: if true, no new run is started.
   /// - Returns: a report for each run, the newest last.
-  /// - Throws: errors that concern all runs; `NoNewRun`; and, after all other work is done, the error that left a
-  ///   chunk for a later run.
+  /// - Throws: errors that concern all runs, or `NoNewRun`. An error that left a chunk for a later run is thrown
+  ///   after all other work is done.
   public func run(resumeOnly: Bool = false) async throws -> [RunReport] {
     let ledger = RunLedger(connection: lockConnection)
     var reports: [RunReport] = []
@@ -230,7 +231,7 @@ public struct PipelineRuntime: Sendable {
 }
 
 extension DefinitionError {
-  /// One error with all findings; nil without any.
+  /// One error with all findings. Nil if there is no finding.
   fileprivate init?(_ findings: [Finding], in pipeline: Pipeline) {
     self.init(
       findings.map {

@@ -19,7 +19,7 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var dataset: String
     public var ids: Int
     public var chunks: Int
-    /// One job for each chunk; more if jobs fail.
+    /// One job for each chunk. Jobs that fail add more.
     public var jobs: Int
     public var bytes: Int
     /// Rows that would not be exported, by cause.
@@ -38,11 +38,11 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var runID: Int64
     public var dataset: String
     public var rows: [Rows]
-    /// What it would restore; nil if it releases no IDs.
+    /// What the chunk would restore. Nil if it releases no IDs.
     public var restores: Restores?
-    /// Why a limit has stopped it or would stop it.
+    /// Why a limit has stopped the chunk or would stop it.
     public var stops: String?
-    /// What the warehouse would refuse, and why. These are not counted in the rows.
+    /// The events that the warehouse would refuse, and why. Their rows are not counted.
     public var refusals: [String] = []
 
     enum CodingKeys: String, CodingKey {
@@ -52,7 +52,7 @@ public struct PlanReport: Sendable, Codable, Equatable {
     }
   }
 
-  /// The numbers that the limits of restores are compared with.
+  /// The numbers that are compared with the limits for restores.
   public struct Restores: Sendable, Codable, Equatable {
     /// IDs of the chunk's key range that hold rows, and how many of them its answers release.
     public var holdingIDs: Int
@@ -78,7 +78,7 @@ public struct PlanReport: Sendable, Codable, Equatable {
 }
 
 extension PipelineRuntime {
-  /// Finds out what a run would do. It runs apply's own code and rolls every change back.
+  /// Returns what a run would do. It runs apply's own code and rolls back every change.
   public func plan() async throws -> PlanReport {
     var report = PlanReport(datasets: [], chunks: [])
     let catalog = try await checkedCatalog(pipeline.definition)

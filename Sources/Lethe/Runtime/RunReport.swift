@@ -11,7 +11,7 @@ public struct RunReport: Sendable, Codable, Equatable {
     case stopped
     /// A chunk or an event was set aside; see `setAside` and `refused`.
     case failed
-    /// It cannot continue with its own copy of the definition; see `unfit`.
+    /// The run cannot continue with its copy of the definition; see `unfit`.
     case unfit
   }
 
@@ -23,7 +23,7 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var failures: [String]
   /// The chunks that wait for an approval, and why.
   public var stopped: [StoppedChunk]
-  /// The datasets whose export a limit has stopped, and why.
+  /// The datasets that a limit has excluded from the export, and why.
   public var stoppedDatasets: [StoppedDataset]
   /// The chunks that could not be applied. All others were processed.
   public var setAside: [SetAsideChunk]
@@ -31,7 +31,8 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var refused: [RefusedEvent]
   /// Open lines in the pipeline's quarantine, of this run and of earlier ones.
   public var quarantineOpen: Int
-  /// In a report on some chunks or events only: how many others of the run are set aside, refused or stopped.
+  /// How many other chunks and events of the run are set aside, refused or stopped. Only in a report on some of
+  /// them.
   public var othersLeft: Int?
   /// Why the run cannot continue.
   public var unfit: RunDefinitionMismatch?
@@ -49,7 +50,7 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var chunkID: Int64
     public var dataset: String
     public var reason: String
-    /// The command that approves it.
+    /// The command that approves the chunk.
     public var command: String
 
     enum CodingKeys: String, CodingKey {
@@ -74,7 +75,7 @@ public struct RunReport: Sendable, Codable, Equatable {
       dataset = export.dataset
       reason = export.why
       remedy = """
-        lethe check \(shellWord(file)) tells what to do; or raise max_skipped_percent, if some are left to be asked about
+        run lethe check \(shellWord(file)) to see what to do; or raise max_skipped_percent, if some rows have usable IDs
         """
     }
   }
@@ -86,7 +87,7 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var remedy: String
     /// Whether a retry, or a new chunk with the same IDs, may succeed.
     public var isRetryable: Bool
-    /// The command that retries it; nil if its events are gone and the next run asks again.
+    /// The command that retries the chunk. Nil if its events are gone and the next run asks again.
     public var command: String?
 
     enum CodingKeys: String, CodingKey {
@@ -99,7 +100,7 @@ public struct RunReport: Sendable, Codable, Equatable {
       chunkID = chunk.chunkID
       dataset = chunk.dataset
       reason = chunk.reason
-      remedy = chunk.remedy ?? "the next lethe run asks about its IDs anew"
+      remedy = chunk.remedy ?? "the next lethe run asks about its IDs again"
       isRetryable = chunk.isRetryable
       command = chunk.canBeTakenOn ? "lethe retry \(shellWord(file)) \(chunk.chunkID)" : nil
     }
@@ -108,7 +109,7 @@ public struct RunReport: Sendable, Codable, Equatable {
   public struct RefusedEvent: Sendable, Codable, Equatable {
     public var chunkID: Int64
     public var dataset: String
-    /// As text, because many JSON readers turn numbers into floating-point ones and would lose digits.
+    /// The ID as text. Many JSON readers turn numbers into floating-point numbers and would lose digits.
     public var id: String
     public var reason: String
     public var why: String

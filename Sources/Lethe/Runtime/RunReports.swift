@@ -4,7 +4,7 @@ import Ledger
 import Logging
 import Vocabulary
 
-/// Makes the reports of runs from the ledger.
+/// Creates the reports of runs from the ledger.
 extension PipelineRuntime {
   func report(_ unfit: RunDefinitionMismatch) async throws -> RunReport {
     logger.error("\(unfit)")

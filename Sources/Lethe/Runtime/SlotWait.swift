@@ -9,30 +9,30 @@ actor SlotWait {
   private let settings: APISettings
   private let logger: Logger
   private var since: ContinuousClock.Instant?
-  private var saidAt: ContinuousClock.Instant?
+  private var loggedAt: ContinuousClock.Instant?
   private var delaySeconds: Double
 
-  private static let saidEvery = Duration.seconds(900)
+  private static let logInterval = Duration.seconds(900)
 
   init(type: JobType, settings: APISettings, logger: Logger) {
     (self.type, self.settings, self.logger) = (type, settings, logger)
     delaySeconds = settings.pollSeconds
   }
 
-  /// Records that the run has got the slot.
+  /// Records that the run has the slot.
   func isFree() {
-    (since, saidAt, delaySeconds) = (nil, nil, settings.pollSeconds)
+    (since, loggedAt, delaySeconds) = (nil, nil, settings.pollSeconds)
   }
 
   /// Waits with a growing delay, and logs every 15 minutes.
-  /// - Returns: false if the slot was taken for too long. All later chunks then get false, too.
+  /// - Returns: false if the slot was taken for too long. The wait for each later chunk then returns false, too.
   func wait(for chunk: Chunk, _ holder: String) async throws -> Bool {
     let now = ContinuousClock.now
     let begin = since ?? now
     since = begin
     guard (now - begin) / .seconds(3600) < settings.slotHoursMax else { return false }
-    if saidAt.map({ now - $0 >= Self.saidEvery }) ?? true {
-      saidAt = now
+    if loggedAt.map({ now - $0 >= Self.logInterval }) ?? true {
+      loggedAt = now
       let minutes = Int((now - begin) / .seconds(60))
       logger.notice(
         """
@@ -50,6 +50,6 @@ actor SlotWait {
   }
 
   nonisolated var remedy: String {
-    "wait for that job, or end it (lethe jobs list, lethe jobs cancel); the next lethe run asks anew"
+    "wait for that job, or end it (lethe jobs list, lethe jobs cancel); the next lethe run asks again"
   }
 }

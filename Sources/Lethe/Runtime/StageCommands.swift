@@ -14,7 +14,7 @@ extension PipelineRuntime {
   /// The result of a stage command.
   public struct StageReport: Sendable, Codable, Equatable {
     public var stage: String
-    /// The number of chunks that it moved to the next state.
+    /// The number of chunks that the stage moved to the next state.
     public var chunks: Int
     /// The number of chunks that still wait for this stage.
     public var waiting: Int
@@ -22,8 +22,8 @@ extension PipelineRuntime {
     public var runs: [RunReport]
   }
 
-  /// Exports every dataset into the unfinished run, or else into a new one. A run that only waits for an operator,
-  /// or that cannot continue, is not used.
+  /// Exports every dataset into the unfinished run. If there is none, starts a new run. A run that only waits for
+  /// an operator, or that cannot continue, is not used.
   public func export() async throws -> StageReport {
     let ledger = RunLedger(connection: lockConnection)
     var resumed: PipelineRun?
@@ -50,10 +50,10 @@ extension PipelineRuntime {
       runs: [try await taken.settle().besides(halted)])
   }
 
-  /// Submits the next waiting chunk of each type whose slot is free.
+  /// Submits the next waiting chunk of each type that has a free slot.
   public func submit() async throws -> StageReport {
     var busy: Set<JobType> = []
-    return try await takeOn(.submit, [.exported, .created]) { run, chunk, ledger, _ in
+    return try await runStage(.submit, [.exported, .created]) { run, chunk, ledger, _ in
       // The job of an uploaded chunk holds its type's slot until it is complete.
       let uploaded = try await ledger.chunks(of: run.run.id, in: [.uploaded])
       busy.formUnion(uploaded.map(\.type))
@@ -74,14 +74,14 @@ extension PipelineRuntime {
 
   /// Waits until every submitted job is complete or has failed.
   public func awaitJobs() async throws -> StageReport {
-    try await takeOn(.await, [.uploaded]) { run, chunk, ledger, _ in
+    try await runStage(.await, [.uploaded]) { run, chunk, ledger, _ in
       try await run.awaitCompletion(of: chunk, ledger) == .complete
     }
   }
 
   /// Collects the result of every complete job.
   public func collect() async throws -> StageReport {
-    try await takeOn(.collect, [.complete]) { run, chunk, ledger, connection in
+    try await runStage(.collect, [.complete]) { run, chunk, ledger, connection in
       if case .collected? = try await run.collect(chunk, ledger, connection) {
         true
       } else {
@@ -92,30 +92,30 @@ extension PipelineRuntime {
 
   /// Applies every collected chunk.
   /// - Parameters:
-  ///   - chunkID: a chunk that a limit has stopped, to be approved.
-  ///   - by: who approves it; nil for the user who started this process.
-  ///   - note: why it is approved.
+  ///   - chunkID: a chunk that a limit has stopped, and that is approved.
+  ///   - by: who approves the chunk. Nil for the user who started this process.
+  ///   - note: why the chunk is approved.
   public func apply(
     approving chunkID: Int64? = nil, by: String? = nil, note: String? = nil
   ) async throws -> StageReport {
     if let chunkID { try await approve(chunkID, by: by ?? NSUserName(), note: note) }
-    return try await takeOn(.apply, [.collected]) { run, chunk, ledger, connection in
+    return try await runStage(.apply, [.collected]) { run, chunk, ledger, connection in
       try await run.apply(chunk, ledger, connection) == .applied
     }
   }
 
   /// Applies only these chunks.
   func apply(only chunkIDs: Set<Int64>) async throws -> StageReport {
-    try await takeOn(.apply, [.collected], only: chunkIDs) { run, chunk, ledger, connection in
+    try await runStage(.apply, [.collected], only: chunkIDs) { run, chunk, ledger, connection in
       try await run.apply(chunk, ledger, connection) == .applied
     }
   }
 
-  /// Runs a stage once for each chunk of all unfinished runs that is in one of `states`. The last stage reports all
-  /// that waits for an operator. An earlier stage reports only what it has caused itself, so that a script continues
-  /// with the other chunks.
-  /// - Parameter chunkIDs: only these chunks; runs without one of them are skipped.
-  private func takeOn(
+  /// Runs a stage once for each chunk of all unfinished runs that is in one of `states`. The last stage reports
+  /// everything that waits for an operator. An earlier stage reports only what it has caused itself, so that a
+  /// script continues with the other chunks.
+  /// - Parameter chunkIDs: only these chunks. Runs that have none of them are skipped.
+  private func runStage(
     _ stage: Stage, _ states: [ChunkState], only chunkIDs: Set<Int64>? = nil,
     _ step: (PipelineRun, Chunk, ChunkLedger, Connection) async throws -> Bool
   ) async throws -> StageReport {

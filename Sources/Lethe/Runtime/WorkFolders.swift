@@ -11,14 +11,14 @@ extension PipelineRuntime {
     RunLedger.folder(of: pipeline, key, in: workDirectory)
   }
 
-  /// A resumed run with its folder in this process's work directory. Files in the old folder are moved. Files that
-  /// are in neither folder are lost, and are written again from the warehouse.
+  /// Moves the folder of a resumed run to this process's work directory. Files that are in neither folder are lost,
+  /// and are written again from the warehouse.
   func resettled(_ run: Run) async throws -> Run {
     let folder = self.folder(of: run.definition.name, run.key)
     guard movesRuns, folder != run.workDirectory else { return run }
     let chunks = try await ChunkLedger(connection: lockConnection, lease: lease)
       .chunks(of: run.id, in: [.exported, .created, .uploaded, .complete])
-    let lost = chunks.count { !bring($0.path, into: folder) }
+    let lost = chunks.count { !move($0.path, into: folder) }
     try await RunLedger(connection: lockConnection).runMoved(run, to: folder, lease: lease)
     logger.notice(
       """
@@ -30,7 +30,7 @@ extension PipelineRuntime {
   }
 
   /// - Returns: whether the file is now in the folder.
-  private func bring(_ path: String, into folder: String) -> Bool {
+  private func move(_ path: String, into folder: String) -> Bool {
     let target = "\(folder)/\(path.split(separator: "/").last ?? "")"
     if FileManager.default.fileExists(atPath: target) { return true }
     guard FileManager.default.fileExists(atPath: path) else { return false }

@@ -5,8 +5,7 @@ public enum ChunkState: String, Sendable, Hashable, CaseIterable {
   /// Its job exists, and its upload is not confirmed. Next: submit uploads. Back to `exported` if the job
   /// fails.
   case created
-  /// The API has its bytes. Next: await sees that the job is complete. Back to `exported` if the job
-  /// fails.
+  /// The API has its bytes. Next: await finds that the job is complete. Back to `exported` if the job fails.
   case uploaded
   /// Its job is complete. Next: collect downloads. Back to `exported` if the result is gone.
   case complete
@@ -14,6 +13,6 @@ public enum ChunkState: String, Sendable, Hashable, CaseIterable {
   case collected
   /// Every event is applied. Final.
   case applied
-  /// Set aside or given up; the reason is recorded. Final, unless it is retried.
+  /// Set aside or given up. The reason is recorded. Final, unless the chunk is retried.
   case failed
 }

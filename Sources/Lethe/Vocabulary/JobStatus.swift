@@ -1,5 +1,5 @@
-/// The status of a job, as the API gives it. The API defines the field as a string, so an unknown value is kept and
-/// treated as "not finished".
+/// The status of a job, as the API reports it. The API defines the field as a string, so an unknown value is
+/// kept and treated as "not finished".
 public enum JobStatus: Sendable, Hashable, CustomStringConvertible {
   case created
   case inProgress

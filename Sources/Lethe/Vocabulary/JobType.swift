@@ -1,4 +1,4 @@
-/// What kind of IDs a dataset, a chunk or a job holds. Posts and users are never mixed.
+/// The kind of IDs in a dataset, a chunk or a job. Posts and users are never mixed.
 ///
 /// Source: X API v2, "Create Compliance Job", `type`.
 public enum JobType: String, Sendable, Hashable, Codable, CaseIterable {

@@ -13,7 +13,7 @@ public enum LeftOutCause: String, Sendable, Hashable, Codable, CaseIterable {
   /// It is anything else.
   case notANumber = "not_a_number"
 
-  /// Whether `normalize: digits` reads an ID there.
+  /// Whether `normalize: digits` can read an ID in such a row.
   public var isMendedByDigits: Bool {
     switch self {
     case .blanks, .leadingZeros: true
@@ -48,19 +48,21 @@ public struct LeftOutRows: Sendable, Equatable {
   public var rows: Int { byCause.values.reduce(0, +) }
   public var isEverything: Bool { rows > 0 && rows >= rowsOfDataset }
 
-  /// 0 to 100.
+  /// The percentage of rows that are left out, 0 to 100.
   public var percent: Double {
     rowsOfDataset > 0 ? 100 * Double(rows) / Double(rowsOfDataset) : 0
   }
 
-  /// `2 without an ID, 7 with zeros in front of the ID`; empty if none is left out.
+  /// The text for messages, such as `2 without an ID, 7 with zeros in front of the ID`. Empty if no row is
+  /// left out.
   public var words: String {
     LeftOutCause.allCases.compactMap { cause in byCause[cause].map { "\($0) \(cause.words)" } }
       .joined(separator: ", ")
   }
 
-  /// Why the dataset is not exported because of them; nil if it is.
-  /// - Parameter percentMax: the definition's `max_skipped_percent`; with nil, only a dataset without any usable ID is stopped.
+  /// Why the dataset is not exported because of these rows. Nil if it is exported.
+  /// - Parameter percentMax: the definition's `max_skipped_percent`. If it is nil, only a dataset without any
+  ///   usable ID is stopped.
   public func reasonToStop(percentMax: Double?) -> String? {
     if isEverything {
       return "all \(rows) rows are left out: \(words)"

@@ -25,7 +25,7 @@ public struct NetworkSettings: Sendable {
   public var connectSeconds: Double
   /// The longest time without a byte sent or received.
   public var stallSeconds: Double
-  /// The longest time of a call without a job's bytes.
+  /// The longest time of a call that does not transfer a job's bytes.
   public var answerSeconds: Double
   /// The longest time of an upload or a download.
   public var transferSeconds: Double

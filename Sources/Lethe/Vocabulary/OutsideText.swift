@@ -1,5 +1,5 @@
-/// Text from outside: an API's error, a host's page, a server's message. It may quote parts of the request, and
-/// secrets of its own.
+/// Text from outside: an API's error, a host's page, a server's message. It may quote parts of the request,
+/// and may contain secrets of its own.
 extension String {
   /// The default length of the kept text, in characters.
   public static let outsideLengthMax = 500
@@ -8,9 +8,9 @@ extension String {
   /// The longest word without a space, in characters: long enough for a URL.
   private static let wordMax = 300
 
-  /// The text in a form that may be logged and stored: on one line, with a bounded length, and without control
-  /// characters. Queries, fragments and user names of URLs are removed, and tokens, passwords, keys and signatures in
-  /// their usual forms.
+  /// The text in a form that may be logged and stored: on one line, with a bounded length, and without
+  /// control characters. Queries, fragments and user names of URLs are removed. Tokens, passwords, keys and
+  /// signatures in their usual forms are also removed.
   ///
   /// - Parameter secrets: texts to remove wherever they occur.
   public func withoutSecrets(
@@ -29,7 +29,7 @@ extension String {
     return text.count > lengthMax ? text.prefix(lengthMax - 1) + "…" : text
   }
 
-  /// Whether a word is short and in lower case. It cannot hold a secret then.
+  /// Whether a word is short and in lower case. Then it cannot contain a secret.
   private var isPlainWord: Bool {
     utf8.count <= 32 && utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == 0x5F }
   }
@@ -38,7 +38,7 @@ extension String {
   /// patterns below.
   private static func plain(_ text: String) -> String {
     var start = text.prefix(lookedAtMax)
-    // Cut at a space: a part of a secret would not be recognized.
+    // The text is cut at a space, because a part of a secret would not be recognized.
     if start.endIndex < text.endIndex {
       while let last = start.last, !last.isWhitespace { start.removeLast() }
     }
@@ -67,7 +67,8 @@ extension String {
     }.joined()
   }
 
-  /// The query of a signed URL is a credential.
+  /// Removes user names, passwords, queries and fragments from URLs. The query of a signed URL is a
+  /// credential.
   private static func withoutURLSecrets(_ text: String) -> String {
     text
       .replacing(simple(#/:\/\/[^\s"'<>]*@/#)) { _ in "://…@" }
@@ -77,8 +78,8 @@ extension String {
       .replacing(simple(#/%3F[^\s"'<>]*%3D[^\s"'<>]*/#)) { _ in "?…" }
   }
 
-  /// `Bearer …`, `token=…`, `"access_token": "…"`, `x-api-key: …`. The start of the name is not checked:
-  /// names such as `X-Amz-Signature` end with one of these words.
+  /// Removes secrets that follow a name: `Bearer …`, `token=…`, `"access_token": "…"`, `x-api-key: …`. The
+  /// start of the name is not checked, because names such as `X-Amz-Signature` end with one of these words.
   private static func withoutNamedSecrets(_ text: String) -> String {
     text
       .replacing(
@@ -103,7 +104,7 @@ extension String {
       ) { "\($0.output.1)…" }
   }
 
-  /// Secrets that can be recognized by their form.
+  /// Removes secrets that can be recognized by their form.
   private static func withoutBareSecrets(_ text: String) -> String {
     text
       .replacing(simple(#/-----BEGIN [A-Z ]+-----.*/#)) { _ in "…" }
@@ -116,7 +117,8 @@ extension String {
       .replacing(simple(#/[A-Za-z0-9+_=~%\-]{65,}/#)) { _ in "…" }
   }
 
-  /// Ignores case. It does not use Unicode's rules for words: they are slow, and secrets are ASCII.
+  /// The regex with case ignored and without Unicode's rules for words. These rules are slow, and secrets are
+  /// ASCII.
   private static func simple<Output>(_ regex: Regex<Output>) -> Regex<Output> {
     regex.ignoresCase().wordBoundaryKind(.simple).matchingSemantics(.unicodeScalar)
   }

@@ -1,6 +1,6 @@
 import Foundation
 
-/// A forward proxy. It describes itself without its credentials.
+/// A forward proxy. Its description does not contain the credentials.
 public struct Proxy: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
   CustomReflectable
 {
@@ -32,7 +32,7 @@ public struct Proxy: Sendable, Hashable, CustomStringConvertible, CustomDebugStr
       throw ProxyRefusal(
         message: "\(origin) is not the address of a proxy",
         remedy: """
-          write it like http://proxy.example:3128, with USER:PASSWORD@ before the host if it wants them
+          write it like http://proxy.example:3128, with USER:PASSWORD@ before the host if the proxy requires them
           """)
     }
     switch scheme {
@@ -40,9 +40,9 @@ public struct Proxy: Sendable, Hashable, CustomStringConvertible, CustomDebugStr
     case "socks5", "socks5h": kind = .socks
     default:
       throw ProxyRefusal(
-        message: "\(origin) names a proxy of another kind than http and socks5",
+        message: "\(origin) names a proxy that is neither http nor socks5",
         remedy: """
-          name one that takes CONNECT over plain HTTP, or SOCKS 5; what goes through it is encrypted all the same
+          name a proxy that accepts CONNECT over plain HTTP, or SOCKS 5; the connections through it are still encrypted
           """)
     }
     user = parts.user
@@ -50,7 +50,7 @@ public struct Proxy: Sendable, Hashable, CustomStringConvertible, CustomDebugStr
     guard kind == .http || user == nil else {
       throw ProxyRefusal(
         message: "\(origin) has credentials for a SOCKS proxy, which are not supported",
-        remedy: "use its HTTP port, or let this machine in without credentials")
+        remedy: "use the proxy's HTTP port, or allow this machine without credentials")
     }
     // A URL writes an IPv6 address in brackets.
     self.host = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
@@ -71,7 +71,7 @@ public struct ProxyRefusal: Error, Sendable {
   public let remedy: String
 }
 
-/// Which proxy is used for which host.
+/// The proxies, and the hosts for which they are used.
 ///
 /// The variables are those of curl and others: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, each in
 /// lower case first.
@@ -88,8 +88,9 @@ public struct ProxySettings: Sendable {
   /// - Parameters:
   ///   - chosen: the definition's setting: a URL, or `none`. It replaces the variables except `NO_PROXY`. An empty
   ///     text counts as not set.
-  ///   - isEncrypted: whether the API is https; then all other hosts are https, too.
-  /// - Throws: if an address that would be used is not a proxy's. Other addresses are not checked.
+  ///   - isEncrypted: whether the API uses https. Then all other hosts use https, too.
+  /// - Throws: `ProxyRefusal` if an address that would be used is not a proxy's. Other addresses are not
+  ///   checked.
   public init(
     chosen: String?, environment: [String: String], isEncrypted: Bool = false
   ) throws(ProxyRefusal) {
@@ -114,7 +115,7 @@ public struct ProxySettings: Sendable {
     return try Proxy(found.value, origin: found.name)
   }
 
-  /// An empty variable counts as not set.
+  /// The value of an environment variable. An empty variable counts as not set.
   private static func value(
     of name: String, _ environment: [String: String]
   ) -> (name: String, value: String)? {
@@ -165,8 +166,8 @@ public struct ProxySettings: Sendable {
     }
   }
 
-  /// Reads a list with commas or blanks between: names, `.names` and `*.names`, addresses, and networks such as
-  /// `10.0.0.0/8`. Names and addresses may have a port. `*` means every host.
+  /// Reads a list with commas or blanks between its entries: names, `.names` and `*.names`, addresses, and
+  /// networks such as `10.0.0.0/8`. Names and addresses may have a port. `*` means every host.
   private static func exceptions(_ text: String) -> [Exception] {
     text.split { $0 == "," || $0.isWhitespace }.compactMap { entry in
       exception(entry.lowercased())

@@ -261,7 +261,7 @@ import Testing
       "api.proxy is not the address of a proxy"),
     Case(
       "https://api.x.com", "https://api.x.com\n  proxy: https://me:hunter2@proxy", line: 5,
-      "api.proxy names a proxy of another kind"),
+      "api.proxy names a proxy that is neither http nor socks5"),
     Case(
       "https://api.x.com", "https://api.x.com\n  ca_file: there/is/none.pem", line: 5,
       "api.ca_file: "),

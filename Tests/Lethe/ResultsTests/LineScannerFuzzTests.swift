@@ -57,7 +57,7 @@ import Vocabulary
     case .blank: return .malformed  // not an object
     case .error: return .wellFormed
     case .refused(let why, _):
-      if why.hasSuffix(" stands twice") || why.hasSuffix(" is not a string") { return .undecided }
+      if why.hasSuffix(" appears twice") || why.hasSuffix(" is not a string") { return .undecided }
       let faults = ["not UTF-8", "not a JSON object", "something follows the JSON object"]
       return why.hasPrefix("malformed JSON") || faults.contains(why) ? .malformed : .wellFormed
     }

@@ -115,12 +115,12 @@ import Vocabulary
     (#"{"id":["5"],"action":"delete","reason":"deleted"}"#, "id is not a string", nil),
     (#"{"id":true,"action":"delete","reason":"deleted"}"#, "id is not a string", nil),
     (#"{"id":5,"action":{"delete":1},"reason":"deleted"}"#, "action is not a string", nil),
-    (#"{"id":"5","id":"6","action":"delete","reason":"deleted"}"#, "the key id stands twice", nil),
+    (#"{"id":"5","id":"6","action":"delete","reason":"deleted"}"#, "the key id appears twice", nil),
     (
-      #"{"id":"5","\u0069d":"6","action":"delete","reason":"deleted"}"#, "the key id stands twice",
+      #"{"id":"5","\u0069d":"6","action":"delete","reason":"deleted"}"#, "the key id appears twice",
       nil
     ),
-    (#"{"id":"5","reason":null,"reason":"deleted"}"#, "the key reason stands twice", nil),
+    (#"{"id":"5","reason":null,"reason":"deleted"}"#, "the key reason appears twice", nil),
     (
       #"{"id":"5","action":"delete","reason":"deleted"}{}"#, "something follows the JSON object",
       nil

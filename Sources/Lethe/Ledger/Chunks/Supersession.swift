@@ -1,22 +1,22 @@
 public import PostgreSQL
 import Vocabulary
 
-/// Finds the IDs of which a chunk's dataset has rows, in the transaction's view, including rows that are no
-/// longer exported.
+/// Returns those of the given IDs for which a chunk's dataset has rows. Rows that are no longer exported
+/// count, too. The rows are read in the given transaction.
 public typealias StoredIDs =
   @Sendable (_ ids: [Int64], _ transaction: Transaction) async throws -> [Int64]
 
-/// Decides which of two answers about an ID counts: the one from the job that the API made later, no matter
-/// when each is collected or applied.
+/// Decides which of two answers about an ID counts: the answer of the job that the API created later. It does
+/// not matter when the answers are collected or applied.
 extension ChunkLedger {
   static let idsPerStatement: Int64 = 10_000
 
-  /// Marks superseded events: those of older jobs that are not applied yet, by this result; and those of this
-  /// result, by newer answers.
+  /// Marks superseded events. This result supersedes events of older jobs that are not applied yet. Newer
+  /// answers supersede events of this result.
   ///
   /// - Parameters:
-  ///   - containing: which of these IDs were in the chunk.
-  ///   - stored: finds the IDs of which its dataset has rows.
+  ///   - containing: returns those of the given IDs that were in the chunk.
+  ///   - stored: returns those of the given IDs for which the chunk's dataset has rows.
   public func markSuperseded(
     by attempt: Attempt, of chunk: Chunk, containing: ([Int64]) throws -> [Int64],
     stored: StoredIDs, on transaction: Transaction
@@ -26,13 +26,14 @@ extension ChunkLedger {
     try await markByNewer(than: attempt.jobID, chunk, stored, transaction)
   }
 
-  /// Marks the events of a chunk that newer answers have superseded, in whatever state the chunks of those
-  /// answers are. For a chunk whose result was collected earlier and that is about to be applied.
+  /// Marks the events of a chunk that newer answers have superseded. The newer answers count in every state
+  /// of their chunks. This is called before a chunk is applied, because newer answers may have come since its
+  /// result was collected.
   ///
   /// - Parameters:
   ///   - jobID: the job whose result has the chunk's events.
-  ///   - stored: finds the IDs of which its dataset has rows.
-  /// - Returns: how many events of the chunk stand and are not applied.
+  ///   - stored: returns those of the given IDs for which the chunk's dataset has rows.
+  /// - Returns: the number of the chunk's events that are not superseded and not applied.
   @discardableResult
   public func markSuperseded(
     jobID: Int64, of chunk: Chunk, stored: StoredIDs, on transaction: Transaction
@@ -55,12 +56,12 @@ extension ChunkLedger {
       "SELECT pg_advisory_xact_lock(hashtext('lethe.answers'), hashtext(\(chunk.type.rawValue)))")
   }
 
-  /// Marks events of other chunks that are not applied: events that wait, and events of chunks that were set
-  /// aside or given up, because those answers count, too. This result supersedes an event if it has a
-  /// different event about the ID, or answers for the ID by silence.
+  /// Marks events of other chunks that are not applied. Chunks that were set aside or given up are included,
+  /// because their answers count, too. This result supersedes an event if the result has a different event
+  /// about the ID, or answers for the ID by silence.
   ///
-  /// The same answer from another dataset stands, because it is about other tables. A partly applied event
-  /// stands, too, unless its chunk has failed and so will not complete it.
+  /// The same answer from another dataset stays valid, because it is about other tables. A partly applied
+  /// event stays valid, too, unless its chunk has failed: a failed chunk does not complete the event.
   private func markOlder(
     than attempt: Attempt, _ chunk: Chunk, _ containing: ([Int64]) throws -> [Int64],
     _ transaction: Transaction
@@ -92,7 +93,7 @@ extension ChunkLedger {
         try await mark(
           try containing(ids), of: other, supersededBy: attempt, of: chunk, transaction)
       }
-      try await dropIfNothingStands(of: other, transaction)
+      try await deleteSupersededEvents(of: other, transaction)
     }
   }
 
@@ -118,11 +119,11 @@ extension ChunkLedger {
       """)
   }
 
-  /// Deletes the events of a failed chunk if newer answers have superseded all of them. The chunk keeps all
-  /// its events as long as one stands, so that it can be taken on again. It also keeps them as long as an
-  /// older job's result is still to come or has current events: without them, this chunk would seem to have
-  /// been silent about their IDs.
-  private func dropIfNothingStands(of other: Int64, _ transaction: Transaction) async throws {
+  /// Deletes the events of a failed chunk if newer answers have superseded all of them. As long as one event
+  /// is not superseded, the chunk keeps all its events, so that it can be retried. The chunk also keeps its
+  /// events as long as an older job has current events or can still get a result. Without the events, this
+  /// chunk would seem to have been silent about their IDs.
+  private func deleteSupersededEvents(of other: Int64, _ transaction: Transaction) async throws {
     try await transaction.execute(
       """
       DELETE FROM lethe.collected AS s USING lethe.chunk AS o
@@ -147,9 +148,9 @@ extension ChunkLedger {
       """)
   }
 
-  /// Marks events of this result if a newer job has answered for their IDs with an event or by silence, in
-  /// whatever state that job's chunk is. A job of the same rows asked about each ID of its key range. For
-  /// other jobs, the ledger knows only the IDs with an event.
+  /// Marks events of this result if a newer job has answered for their IDs with an event or by silence. The
+  /// state of the newer job's chunk does not matter. A job for the same rows asked about each ID of its key
+  /// range. For other jobs, the ledger records only the IDs with an event.
   private func markByNewer(
     than jobID: Int64, _ chunk: Chunk, _ stored: StoredIDs, _ transaction: Transaction
   ) async throws {
@@ -164,10 +165,10 @@ extension ChunkLedger {
       JOIN lethe.run AS nr ON nr.run_id = n.run_id
       WHERE j.job_id = \(jobID) AND (nj.asked_at, nj.job_id) > (j.asked_at, j.job_id)
       """
-    let isThere = try await transaction.query(
+    let hasNewer = try await transaction.query(
       "SELECT EXISTS (\(newer))"
     ).onlyRow(as: Bool.self)
-    guard isThere else { return }
+    guard hasNewer else { return }
     try await gatherTraces(of: newer, chunk, transaction)
     let answers: SQL = """
       newer AS n
@@ -217,7 +218,7 @@ extension ChunkLedger {
       """)
   }
 
-  /// Fills `lethe_stored` with the IDs that a newer job is silent about and of which the chunk's dataset
+  /// Fills `lethe_stored` with the IDs about which a newer job is silent and for which the chunk's dataset
   /// still has rows.
   private func gatherStored(
     _ silent: SQL, _ chunk: Chunk, _ stored: StoredIDs,
@@ -249,12 +250,13 @@ extension ChunkLedger {
   }
 
   /// Whether the newer job `n` has answered for the event `o`, by the rules for events of older jobs. The
-  /// ledger no longer knows about which IDs the job asked, so its silence counts less:
+  /// ledger no longer records which IDs the job asked about, so the job's silence counts less:
   ///
-  /// - It does not supersede a clean answer. If the job asked about the ID, it says the same. If it did not,
-  ///   the clean answer is the only one that releases the ID.
-  /// - It supersedes another answer only if the ID still has a row, within `where` or not. If the ID has no
-  ///   row, no later job asks about it, and its data in other tables would never be changed.
+  /// - Silence does not supersede a clean answer. If the job asked about the ID, silence means clean, too. If
+  ///   the job did not ask, the clean answer is the only answer that releases the ID.
+  /// - Silence supersedes any other answer only if the ID still has a row, inside or outside `where`. If the
+  ///   ID has no row, no later job asks about the ID, and the ID's data in other tables would never be
+  ///   changed.
   private static let isAnswered: SQL = """
     CASE WHEN \(newerEvent())
     THEN n.is_same_dataset OR NOT \(newerEvent(andAlso: "e.reason = o.reason"))
@@ -265,15 +267,15 @@ extension ChunkLedger {
     (n.is_of_same_rows AND o.reason <> 'clean' AND EXISTS (SELECT FROM lethe.speaks_by_silence(n.job_id, o.id)))
     """
 
-  /// Whether the newer job has an event about the ID of `o`: it waits, was refused, or is applied with a
-  /// record or a trace.
+  /// Whether the newer job has an event about the ID of `o`. The event may be waiting, refused, or applied
+  /// with a record or a trace.
   private static func newerEvent(andAlso condition: SQL = "true") -> SQL {
-    let isThat: SQL = "e.chunk_id = n.chunk_id AND e.id = o.id AND \(condition)"
+    let isMatch: SQL = "e.chunk_id = n.chunk_id AND e.id = o.id AND \(condition)"
     return """
-      (EXISTS (SELECT FROM lethe.collected AS e WHERE \(isThat))
-       OR EXISTS (SELECT FROM lethe.refusal AS e WHERE \(isThat))
-       OR EXISTS (SELECT FROM lethe.event AS e WHERE \(isThat) AND e.cause_id IS NULL)
-       OR EXISTS (SELECT FROM lethe_traced AS e WHERE \(isThat)))
+      (EXISTS (SELECT FROM lethe.collected AS e WHERE \(isMatch))
+       OR EXISTS (SELECT FROM lethe.refusal AS e WHERE \(isMatch))
+       OR EXISTS (SELECT FROM lethe.event AS e WHERE \(isMatch) AND e.cause_id IS NULL)
+       OR EXISTS (SELECT FROM lethe_traced AS e WHERE \(isMatch)))
       """
   }
 }

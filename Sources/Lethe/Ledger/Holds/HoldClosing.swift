@@ -1,7 +1,7 @@
 package import PostgreSQL
 package import Vocabulary
 
-/// Closes the holds in `lethe_ending`, whose holders are being released.
+/// Ends the holds in `lethe_ending`. Their holders are being released.
 package struct HoldClosing: Sendable {
   private let transaction: Transaction
   /// The type of the IDs that are released.
@@ -37,8 +37,8 @@ package struct HoldClosing: Sendable {
       """)
   }
 
-  /// Ends a hold with its last column, or when nothing is left that Lethe may open. A holder that waits for
-  /// the next answer stays a holder.
+  /// Ends a hold when its last column is restored, or when no value is left that Lethe may restore. A holder
+  /// that waits for the next answer stays a holder.
   package func end(jobID: Int64?) async throws {
     let type = self.type.rawValue
     try await transaction.execute(

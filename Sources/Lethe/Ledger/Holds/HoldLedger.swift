@@ -14,8 +14,8 @@ extension ChunkLedger {
     """
   }
 
-  /// How many holds the answers end for the IDs above `after`, up to and including `through`. Stops counting
-  /// at `holdsMax`.
+  /// The number of holds that the answers end for the IDs above `after`, up to and including `through`. Stops
+  /// counting at `holdsMax`.
   public func holds(
     releasedBy after: Int64, through: Int64, of chunk: Chunk, besides reasons: [String],
     atMost holdsMax: Int, on session: some Session
@@ -29,7 +29,7 @@ extension ChunkLedger {
     ).onlyRow(as: Int.self)
   }
 
-  /// How many IDs a chunk would release, and how many rows it would open.
+  /// How many IDs a chunk would release, and how many rows it would restore.
   public struct RestoreExtent: Sendable, Equatable {
     /// IDs of the chunk's key range that hold rows.
     public let holdingIDs: Int
@@ -37,7 +37,7 @@ extension ChunkLedger {
     public let releasedIDs: Int
     /// The rows that would have no holder left.
     public let rows: Int
-    /// The rows that the run has opened before. Chunks that an operator has approved do not count.
+    /// The rows that the run has already restored. Chunks that an operator has approved do not count.
     public let rowsBefore: Int
 
     public init(holdingIDs: Int, releasedIDs: Int, rows: Int, rowsBefore: Int) {
@@ -48,13 +48,13 @@ extension ChunkLedger {
     }
   }
 
-  /// - Parameter reasons: the reasons for which the dataset protects. Events with these reasons release
-  ///   nothing.
+  /// - Parameter reasons: the reasons for which the dataset protects rows. Events with these reasons release
+  ///   no ID.
   /// - Returns: nil if the chunk releases no ID.
   public func restoreExtent(
     of chunk: Chunk, besides reasons: [String]
   ) async throws -> RestoreExtent? {
-    // IDs that an earlier version protected without holds count, too. Their rows are not known.
+    // IDs that an earlier version protected without holds count, too. Their rows are unknown.
     let chunkID: SQL = "\(chunk.id)"
     let range: SQL = "BETWEEN \(chunk.firstID) AND \(chunk.lastID)"
     let protected: SQL = """
@@ -142,7 +142,7 @@ public struct HoldLedger: Sendable {
     }
   }
 
-  /// The holds that follow the number `after`, in the order in which they were made.
+  /// The holds after the hold with the number `after`, in the order of their creation.
   public func holds(_ filter: Filter, after: Int64, limit: Int) async throws -> [Hold] {
     let rows = try await connection.query(
       """
@@ -196,8 +196,8 @@ public struct HoldLedger: Sendable {
     text.split(separator: "\n").map(String.init)
   }
 
-  /// How many rows are held, and by how many IDs. Also how many IDs an earlier version protected without
-  /// holds; their rows are not known.
+  /// How many rows are held, and how many IDs hold them. Also how many IDs an earlier version protected
+  /// without holds. The rows of these IDs are unknown.
   public struct Counts: Sendable, Equatable {
     public let holds: Int
     public let holders: Int
@@ -215,7 +215,7 @@ public struct HoldLedger: Sendable {
     return Counts(holds: row.0, holders: row.1, protections: row.2)
   }
 
-  /// The IDs among these whose newest answer is `protected`.
+  /// Those of the given IDs that have `protected` as their newest answer.
   public func stillProtected(type: JobType, ids: [Int64]) async throws -> [Int64] {
     try await connection.query(
       """
@@ -244,7 +244,7 @@ public struct HoldLedger: Sendable {
   }
 
   /// Removes the protections that an earlier version made without holds. Their rows stay hidden.
-  /// - Returns: how many IDs had one.
+  /// - Returns: how many of the IDs had such a protection.
   public func forgetProtections(
     type: JobType, ids: [Int64], on transaction: Transaction
   ) async throws -> Int {
@@ -256,7 +256,7 @@ public struct HoldLedger: Sendable {
       """)
   }
 
-  /// What the chain's record says about an operator's release.
+  /// The content of the chain's record about an operator's release.
   public struct SealedRelease: Sendable, Encodable {
     let type: String
     let ids: [Int64]

@@ -12,7 +12,7 @@ package struct HoldNames: Sendable {
 
   // MARK: Keys
 
-  /// A key that identifies the rows of a table, now or at an earlier time.
+  /// A key that identifies the rows of a table, at present or in the past.
   package struct Key: Sendable {
     package let table: String
     package let columns: [String]
@@ -31,7 +31,7 @@ package struct HoldNames: Sendable {
     }
   }
 
-  /// Changes the row keys of holds to another key of the table. A hold stays as it is if its row is missing,
+  /// Changes the row keys of holds to another key of the table. A hold keeps its key if its row is missing,
   /// or if more than one row matches.
   /// - Parameters:
   ///   - rows: the table of the rows `t`.
@@ -125,7 +125,7 @@ package struct HoldNames: Sendable {
     }
   }
 
-  /// Keeps other transactions from following the same renames until this one ends.
+  /// Prevents other transactions from following the same renames until this transaction ends.
   package func lock(on transaction: Transaction) async throws {
     try await transaction.execute("LOCK TABLE lethe.held_column IN SHARE ROW EXCLUSIVE MODE")
   }

@@ -3,8 +3,8 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// The targets in the ledger's runs that left records and tombstones of one type, although today's definition
-/// says that their rows are of another type.
+/// The targets in the ledger's runs for which records and tombstones of one type were written, although the
+/// current definition gives their rows another type.
 struct MistypedTargets {
   /// A kind of event record: the run and dataset that wrote it, and the change that it names.
   struct Suspect: Hashable {
@@ -15,7 +15,7 @@ struct MistypedTargets {
     let table: String
     /// The type of the rows, according to the records.
     let type: String
-    /// False if no definition of today says of which type the rows are.
+    /// False if no current definition gives the rows a type.
     let isWrong: Bool
   }
 
@@ -23,7 +23,7 @@ struct MistypedTargets {
   /// Runs whose definition this version cannot read.
   private(set) var unreadableRuns = 0
 
-  /// The types that today's definition gives to a table's column.
+  /// The types that the current definition gives to a table's column.
   private let types: [Place: Set<RowType>]
   private let pipeline: String
 
@@ -33,7 +33,7 @@ struct MistypedTargets {
   }
 
   private struct FrozenDefinition: Decodable {
-    /// The datasets as they were written: a target may have no type.
+    /// The datasets without defaults filled in: a target may have no type.
     let datasets: [Dataset]
   }
 
@@ -89,8 +89,8 @@ struct MistypedTargets {
           verdicts[key, default: []].append(verdict)
         }
       }
-      // Records of two targets with the same table look the same: if one target may be right, neither is
-      // suspect.
+      // Records of two targets with the same table look the same. If one of the targets may be right, the
+      // records are not suspect.
       for (key, verdicts) in verdicts where !verdicts.contains(.right) {
         suspects.insert(
           Suspect(

@@ -1,9 +1,10 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// A tombstone that tests an ingest guard. Only its own transaction sees it, and that is rolled back.
+/// A tombstone that tests an ingest guard. Only its own transaction sees the tombstone, and that transaction
+/// is rolled back.
 public enum ProbeTombstone {
-  /// - Returns: false if the ID already has a tombstone; then none was made.
+  /// - Returns: false if the ID already has a tombstone. Then no tombstone is created.
   @Sendable
   public static func make(
     _ type: JobType, _ id: Int64, on transaction: Transaction

@@ -1,13 +1,14 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// A chunk and events that no API has sent, for a transaction that is rolled back. They are stored like those
-/// of a real chunk, so apply's own statements find them.
+/// A chunk and events that did not come from the API, for a transaction that is rolled back. They are stored
+/// like those of a real chunk, so that apply's own statements find them.
 public struct SyntheticEvents: Sendable {
   public let chunkID: Int64
   private let transaction: Transaction
 
-  /// The chunk's numbers are negative, so that no sequence of the ledger advances. Each session has its own.
+  /// The chunk's and the run's numbers are negative, so that no sequence of the ledger advances. They differ
+  /// between sessions.
   public init(
     dataset: String, of pipeline: String, type: JobType, on transaction: Transaction
   ) async throws {

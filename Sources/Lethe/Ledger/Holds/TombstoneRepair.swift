@@ -2,11 +2,11 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// Finds and withdraws tombstones of the wrong type: they were made from rows whose IDs are of another type.
+/// Finds and withdraws tombstones of the wrong type. They were created from rows with IDs of another type.
 ///
-/// A tombstone is proven wrong if an event record of the same job, ID and time says that it was made from a
-/// row of such a table, and no other record says that the ID was deleted. The event records stay, because
-/// they say what was done.
+/// A tombstone is proven wrong if an event record of the same job, ID and time shows that it was created from
+/// a row of such a table, and no other record shows that the ID was deleted. The event records stay, because
+/// they are evidence of what was done.
 public struct TombstoneRepair: Sendable {
   let connection: Connection
 
@@ -14,17 +14,17 @@ public struct TombstoneRepair: Sendable {
     self.connection = connection
   }
 
-  /// The tombstones that were found, counted by the table of the rows that they were made from.
+  /// The tombstones that were found, counted by the table of the rows from which they were created.
   public struct Findings: Sendable, Equatable {
-    /// Proven wrong.
+    /// Tombstones that are proven wrong.
     public internal(set) var wrong: [String: Int] = [:]
-    /// Today's definition does not say which type the rows have.
+    /// Tombstones that cannot be judged, because the current definition does not give their rows a type.
     public internal(set) var undecided: [String: Int] = [:]
-    /// Another record says that the ID was deleted, so these tombstones stay.
+    /// Tombstones that stay, because another record shows that the ID was deleted.
     public internal(set) var justified: [String: Int] = [:]
     /// Runs whose definition cannot be read. Their tombstones are not examined.
     public internal(set) var unreadableRuns = 0
-    /// Tombstones of the same jobs that may be wrong, too. It cannot be proven, because their records were
+    /// Tombstones of the same jobs that may be wrong, too. This cannot be proven, because their records were
     /// pruned.
     public internal(set) var unprovable = 0
     /// The number of the chain's record about the withdrawal; nil if nothing was withdrawn.
@@ -71,8 +71,8 @@ public struct TombstoneRepair: Sendable {
 
   // MARK: Wrong tombstones
 
-  /// `found`: two CTEs over `suspect` with the tombstones that were made from suspect rows, each with a
-  /// verdict.
+  /// `found`: two CTEs over `suspect` that return the tombstones that were created from suspect rows, each
+  /// with a verdict.
   private static let found: SQL = """
     made AS MATERIALIZED (
       SELECT e.type, e.id, e.job_id, e.applied_at, min(s.table_name) AS table_name
@@ -92,7 +92,7 @@ public struct TombstoneRepair: Sendable {
     )
     """
 
-  /// The verdict on a tombstone, from all records that say that its ID was deleted.
+  /// The verdict on a tombstone, from all records that show that its ID was deleted.
   private static func verdict(_ tombstone: SQL) -> SQL {
     """
     (SELECT CASE WHEN bool_or(d.is_wrong IS NULL) THEN 'justified'
@@ -137,7 +137,7 @@ public struct TombstoneRepair: Sendable {
     return findings
   }
 
-  /// Tombstones of jobs that made wrong ones, where no record of the tombstone's ID is left.
+  /// The number of tombstones of the same jobs that may be wrong, but have no record of their ID any more.
   private static func unprovable(
     _ targets: MistypedTargets, on session: some Session
   ) async throws -> Int {
@@ -164,8 +164,8 @@ public struct TombstoneRepair: Sendable {
   private static func withdraw(
     _ targets: MistypedTargets, on transaction: Transaction
   ) async throws -> [String: Int] {
-    // A concurrent batch would find the tombstone and write none of its own. So it has to wait for this lock,
-    // and the verdict is checked again for all that was committed before.
+    // A concurrent batch would find the tombstone and write none of its own. So the batch has to wait for
+    // this lock, and the verdict is checked again for everything that was committed before the lock.
     try await transaction.execute(
       "SET LOCAL lock_timeout = \(literal: transaction.timeouts.lockTimeout)")
     try await transaction.execute("LOCK TABLE lethe.tombstone IN SHARE ROW EXCLUSIVE MODE")

@@ -26,7 +26,7 @@ public struct QuarantineLedger: Sendable {
     public let raw: [UInt8]
     public let rawBytes: Int
     public let quarantinedAt: String
-    /// The number of results that had the line, and when the last one came.
+    /// The number of results that contained the line, and when the last of them was collected.
     public let seen: Int
     public let lastSeenAt: String
     public let resolvedAt: String?
@@ -34,7 +34,7 @@ public struct QuarantineLedger: Sendable {
     public let note: String?
   }
 
-  /// The lines in the order in which they came.
+  /// The lines in the order in which they were quarantined.
   ///
   /// - Parameters:
   ///   - pipeline: lines of this pipeline only.
@@ -68,7 +68,7 @@ public struct QuarantineLedger: Sendable {
     }
   }
 
-  /// How many lines wait for an operator.
+  /// The number of lines that wait for an operator.
   public func openLines(pipeline: String?) async throws -> Int {
     try await connection.query(
       """
@@ -80,12 +80,11 @@ public struct QuarantineLedger: Sendable {
     ).onlyRow(as: Int.self)
   }
 
-  /// Records that an operator dismissed these lines: nothing is to be done about them. Dismisses all of them,
-  /// or none.
+  /// Records that an operator dismissed these lines: no action is needed. Dismisses all of them, or none.
   /// - Throws: `LedgerError` with the lines that are not open.
   public func dismiss(_ ids: Set<Int64>, note: String) async throws {
     try await connection.withTransaction { transaction in
-      // Locked first, so that no other process resolves a line in between.
+      // The lines are locked first, so that no other process resolves a line in between.
       try await transaction.execute(
         """
         SELECT FROM lethe.quarantine WHERE quarantine_id = ANY (\(ids.sorted())::bigint[])
@@ -117,7 +116,7 @@ public struct QuarantineLedger: Sendable {
 
   // MARK: Reading again
 
-  /// A chunk with open lines, and the reason if they cannot be read again now.
+  /// A chunk with open lines. If the lines cannot be read again now, `obstacle` gives the reason.
   public struct ChunkWithLines: Sendable {
     public let chunkID: Int64
     public let runID: Int64
@@ -136,9 +135,9 @@ public struct QuarantineLedger: Sendable {
       """
       SELECT c.chunk_id, c.run_id,
              CASE WHEN r.status = 'failed' AND r.is_given_up
-                  THEN 'run ' || r.run_id || ' was given up, and later runs have asked anew: dismiss them'
+                  THEN 'run ' || r.run_id || ' was given up, and later runs have asked about the IDs again: dismiss the lines'
                   WHEN c.state <> \(state: .applied)
-                  THEN 'it is not applied yet: finish it with lethe run PIPELINE --resume-only' END
+                  THEN 'the chunk is not applied yet: finish it with lethe run PIPELINE --resume-only' END
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
       WHERE r.pipeline = \(pipeline)
         AND EXISTS (SELECT FROM lethe.quarantine AS q
@@ -172,6 +171,6 @@ public struct QuarantineLedger: Sendable {
         no open line of the quarantine\(pipeline.map { " of \($0)" } ?? "") has the number \
         \(missing.joined(separator: ", ")); nothing was changed
         """,
-      remedy: "lethe quarantine list shows the open lines")
+      remedy: "run lethe quarantine list to see the open lines")
   }
 }

@@ -7,7 +7,7 @@ extension QuarantineLedger {
     public let lines: Int
     /// The size of the lines themselves.
     public let bytes: Int
-    /// The number of the chain's record about it; nil if nothing was deleted.
+    /// The number of the chain's record about the deletion. Nil if no line was deleted.
     public let sealNumber: Int64?
   }
 

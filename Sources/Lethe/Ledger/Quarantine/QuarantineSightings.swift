@@ -1,11 +1,12 @@
 public import PostgreSQL
 import Vocabulary
 
-/// A line that comes again every night stays one open line. A trusted answer about its ID closes it.
+/// A line that appears again in every run stays one open line. A trusted answer about its ID resolves the
+/// line.
 extension ChunkLedger {
-  /// Keeps the lines of `lethe_scanned` that must not be acted on. If a line is open already (same dataset,
-  /// ID and reason, or else the same bytes), it counts as seen once more. It then belongs to the newest job
-  /// that has it.
+  /// Keeps the lines of `lethe_scanned` that must not be acted on. A line may be open already: a line with
+  /// the same dataset, ID and reason, or else with the same bytes. Then the open line counts as seen once
+  /// more. It then belongs to the newest job with this line.
   ///
   /// - Returns: how many lines of the result must not be acted on.
   public func keepScannedLines(
@@ -50,10 +51,10 @@ extension ChunkLedger {
     return lines
   }
 
-  /// Closes older open lines about IDs for which this result has an answer: an event, or silence that counts.
-  /// An ID with a line that must not be acted on has no answer.
+  /// Resolves older open lines about IDs for which this result has an answer: an event, or silence that
+  /// counts. An ID with a line that must not be acted on has no answer.
   ///
-  /// - Parameter containing: which of these IDs were in the chunk.
+  /// - Parameter containing: returns those of the given IDs that were in the chunk.
   public func linesAnswered(
     by attempt: Attempt, of chunk: Chunk, containing: ([Int64]) throws -> [Int64],
     on transaction: Transaction

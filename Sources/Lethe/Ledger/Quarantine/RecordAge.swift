@@ -1,7 +1,7 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// The age from which records are pruned.
+/// The age from which on records are pruned.
 public enum RecordAge: Sendable, Hashable {
   case months(Int)
   case days(Int)

@@ -1,15 +1,15 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// The quarantined lines of a chunk that can be read as events today. They are in a separate table until the
+/// The quarantined lines of a chunk that can now be read as events. They are in a separate table until the
 /// transaction ends.
 public struct RereadLines: Sendable {
   private let chunk: Chunk
   private let jobID: Int64
   private let transaction: Transaction
 
-  /// Makes the table, empty.
-  /// - Parameter jobID: the job whose result the chunk's events come from.
+  /// Creates the empty table.
+  /// - Parameter jobID: the job whose result contains the chunk's events.
   public init(of chunk: Chunk, jobID: Int64, on transaction: Transaction) async throws {
     self.chunk = chunk
     self.jobID = jobID
@@ -32,7 +32,7 @@ public struct RereadLines: Sendable {
 
     /// - Parameters:
     ///   - isSelected: whether the line may be resolved.
-    ///   - isAnswered: whether the definition of the chunk's run answers to the reason.
+    ///   - isAnswered: whether the definition of the chunk's run has an action for the reason.
     public mutating func append(
       _ quarantineID: Int64, isSelected: Bool, id: Int64, reason: Reason, createdAt: Timestamp?,
       redactedAt: Timestamp?, isAnswered: Bool
@@ -60,7 +60,7 @@ public struct RereadLines: Sendable {
     ) { try await $0.write(bytes) }
   }
 
-  /// Decides which lines stay in the quarantine although they can be read as events, and notes why.
+  /// Decides which lines stay in the quarantine although they can be read as events, and records why.
   public func markUnusable() async throws {
     try await transaction.execute(
       """
@@ -68,7 +68,7 @@ public struct RereadLines: Sendable {
       SET why = CASE
           WHEN q.in_chunk = false THEN 'the ID is not in the chunk'
           WHEN q.in_chunk IS NULL OR q.id IS DISTINCT FROM r.id
-          THEN 'nobody can tell any more whether the chunk had asked about the ID'
+          THEN 'the ledger no longer records whether the chunk asked about the ID'
           WHEN NOT r.is_answered THEN 'the definition of its run has no action for ' || r.reason
           END
       FROM lethe.quarantine AS q WHERE q.quarantine_id = r.quarantine_id
@@ -81,7 +81,7 @@ public struct RereadLines: Sendable {
       """)
     try await transaction.execute(
       """
-      UPDATE lethe_reread AS r SET why = 'the ID has an event of this chunk already'
+      UPDATE lethe_reread AS r SET why = 'the chunk already has an event about the ID'
       WHERE why IS NULL AND is_selected
         AND (EXISTS (SELECT FROM lethe.event AS e
                      WHERE e.chunk_id = \(chunk.id) AND e.id = r.id AND e.cause_id IS NULL)
@@ -101,7 +101,7 @@ public struct RereadLines: Sendable {
       """)
   }
 
-  /// Resolves the lines that do not stay. Their events wait to be applied.
+  /// Resolves the lines that do not stay in the quarantine. Their events wait to be applied.
   /// - Returns: how many lines became events.
   public func collect() async throws -> Int {
     let older = OlderHolds(chunk: chunk, jobID: jobID)

@@ -3,9 +3,10 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// An operator's decision that an open run may adopt a newer definition. It is kept with the run, and sealed.
+/// An operator's decision that an open run adopts a newer definition. The decision is stored with the run,
+/// and sealed.
 extension RunLedger {
-  /// A reason for which something of a dataset has been applied in a run.
+  /// A reason for which events of a dataset have been applied in a run.
   public struct AppliedReason: Sendable, Hashable {
     public let dataset: String
     /// The label of `lethe.reason`.
@@ -111,7 +112,7 @@ extension RunLedger {
 
 extension ChunkLedger {
   /// The limit that stopped the chunk before its run adopted other limits. The chunk waits for an operator,
-  /// whatever the new limits allow.
+  /// even if the new limits allow it.
   public func stopBeforeAdoption(of chunk: Chunk) async throws -> String? {
     try await connection.query(
       """

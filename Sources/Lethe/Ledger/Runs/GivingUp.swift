@@ -8,11 +8,12 @@ extension RunLedger {
     public let jobID: Int64
     public let name: String
     public let type: JobType
-    /// Nil if it is not known whether the API has made the job.
+    /// Nil if it is unknown whether the API has created the job.
     public let apiID: String?
   }
 
-  /// The run's jobs that may not have ended, and those that may have been created.
+  /// The run's jobs that may not have ended. They include jobs for which it is unknown whether the API
+  /// created them.
   public func liveJobs(of runID: Int64) async throws -> [LiveJob] {
     try await connection.query(
       """
@@ -25,15 +26,15 @@ extension RunLedger {
   }
 
   /// Records that no process waits for the job any more.
-  /// - Parameter what: what happened to it at the API.
+  /// - Parameter what: what happened to the job at the API.
   public func jobGivenUp(_ job: LiveJob, _ what: String) async throws {
     try await connection.execute(
       ChunkLedger.ending("j.job_id = \(job.jobID)", why: "\(Self.givenUpFailure); \(what)"))
   }
 
-  /// Records that an operator gave the run up. What is not applied fails, and the next run asks about its IDs
-  /// again. The results of the run stay known until newer results answer for the same IDs. Otherwise an older
-  /// answer could be applied again.
+  /// Records that an operator gave the run up. Everything that is not applied fails, and the next run asks
+  /// about its IDs again. The ledger keeps the results of the run until newer results answer for the same
+  /// IDs. Otherwise an older answer could be applied again.
   public func runGivenUp(_ runID: Int64, lease: Lease) async throws {
     let why = Self.givenUpFailure
     try await connection.withTransaction { transaction in
@@ -49,7 +50,7 @@ extension RunLedger {
             stopped_reason = NULL
         WHERE run_id = \(runID) AND state IN (\(states: ChunkTransition.failed.from))
         """)
-      // What was applied of a chunk stays, so its record is sealed like any other.
+      // The applied part of a chunk stays, so its record is sealed like any other.
       try await transaction.execute(
         """
         SELECT lethe.seal('job', j.job_id, c.chunk_id, lethe.job_content(j.job_id))
@@ -71,10 +72,10 @@ extension RunLedger {
 
   // MARK: Partly applied events
 
-  /// An event that reaches many rows is applied in several transactions and recorded with the last one. If
-  /// the last one is never reached, the record is made here, with what was done, in a batch that does not
-  /// move the chunk's position. The rest of the event waits without these counts. If its chunk is taken on
-  /// again, it gets a record for the rest.
+  /// Writes the records of partly applied events. An event that reaches many rows is applied in several
+  /// transactions, and the last of them records the event. The run ends before that transaction, so the
+  /// record is written here. It contains what was done, and its batch does not move the chunk's position. The
+  /// rest of the event waits without these counts. If its chunk is retried, the rest gets a record, too.
   private func recordPartlyApplied(_ runID: Int64, _ transaction: Transaction) async throws {
     let parts = Self.parts(of: runID)
     let hasParts = try await transaction.query(
@@ -98,8 +99,8 @@ extension RunLedger {
       FROM (SELECT DISTINCT chunk_id, number, applied_through FROM (\(parts)) AS part) AS n,
            lethe.event_digest(n.chunk_id, n.number) AS d
       """)
-    // Rows with an ID of their own have left tombstones already. The event's own ID gets one if rows of it
-    // were deleted.
+    // Rows with an ID of their own already have tombstones. The event's own ID gets a tombstone if rows of
+    // that ID were deleted.
     try await transaction.execute(
       """
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
@@ -136,7 +137,8 @@ extension RunLedger {
     """
   }
 
-  /// The dataset's action for the reason. If the definition does not say it, the action that was done.
+  /// The dataset's action for the reason. If the definition does not contain it, this is the action that was
+  /// done.
   private static let actionOfPart: SQL = """
     CASE reason WHEN 'clean' THEN 'restore'::lethe.action ELSE coalesce(
       (SELECT label FROM pg_catalog.unnest(enum_range(NULL::lethe.action)) AS label

@@ -15,10 +15,10 @@ extension RunLedger {
     public let remedy: String?
     /// True if it is set aside, false if a limit has stopped it.
     public let isSetAside: Bool
-    /// For a chunk that is set aside: whether another try may succeed, with this chunk or with a new one of
-    /// the same IDs.
+    /// For a chunk that is set aside: whether a retry may succeed, with this chunk or with a new chunk of the
+    /// same IDs.
     public let isRetryable: Bool
-    /// Whether its events are still in the ledger, so that `lethe retry` can take it on again.
+    /// Whether its events are still in the ledger, so that `lethe retry` can apply them.
     public let canBeTakenOn: Bool
   }
 
@@ -63,7 +63,7 @@ extension RunLedger {
   /// - Parameter pipeline: chunks of this pipeline only.
   public func halted(pipeline: String?) async throws -> [HaltedChunk] {
     try await halted(
-      where: "\(Self.isOf(pipeline)) AND (c.state <> \(state: .failed) OR NOT \(Self.isAskedAnew))")
+      where: "\(Self.isOf(pipeline)) AND (c.state <> \(state: .failed) OR NOT \(Self.isRepeated))")
   }
 
   private static func isOf(_ pipeline: String?) -> SQL {
@@ -73,7 +73,7 @@ extension RunLedger {
 
   /// Whether a newer run has exported the dataset, and has a result for every chunk in this chunk's key
   /// range.
-  private static let isAskedAnew: SQL = """
+  private static let isRepeated: SQL = """
     EXISTS (
       SELECT FROM lethe.run AS nr JOIN lethe.export AS ne USING (run_id)
       WHERE nr.pipeline = r.pipeline AND nr.run_id > r.run_id AND ne.dataset = c.dataset
@@ -169,21 +169,22 @@ extension RunLedger {
       """)
   }
 
-  // MARK: Taking on again
+  // MARK: Retries
 
-  /// A chunk to take on again, and which of its refused events; nil for all that is left of the chunk.
+  /// A chunk to retry, and the IDs of its refused events to retry. If `ids` is nil, the rest of the chunk is
+  /// retried.
   public struct RetryableChunk: Sendable, Equatable {
     public let chunkID: Int64
     public let runID: Int64
     public let ids: Set<Int64>?
   }
 
-  /// Finds the chunks and events of a pipeline that can be taken on again.
+  /// Finds the chunks and events of a pipeline that can be retried.
   ///
   /// - Parameters:
   ///   - chunkID: this chunk only.
   ///   - ids: the refused events of these IDs only.
-  /// - Throws: `LedgerError` with what cannot be taken on, and why.
+  /// - Throws: `LedgerError` with the chunk or the IDs that cannot be retried, and why.
   public func retryable(
     chunkID: Int64?, ids: Set<Int64>, pipeline: String
   ) async throws -> [RetryableChunk] {
@@ -197,7 +198,7 @@ extension RunLedger {
         message: """
           no open refusal of \(pipeline)\(chunkID.map { ", chunk \($0)," } ?? "") is about the ID \
           \(missing.map(String.init).joined(separator: ", ")); nothing was changed
-          """, remedy: "lethe status lists the refused IDs")
+          """, remedy: "run lethe status to see the refused IDs")
     }
     for id in Set(refused.map(\.chunkID)) { try await requireApplied(id) }
     return Dictionary(grouping: refused, by: \.chunkID).sorted { $0.key < $1.key }.map {
@@ -214,8 +215,8 @@ extension RunLedger {
       code: .refused,
       message: "chunk \(chunkID) is not completely applied yet; nothing was changed",
       remedy: state == .failed
-        ? "take the chunk on again: lethe retry PIPELINE \(chunkID)"
-        : "finish it: lethe run PIPELINE --resume-only")
+        ? "retry the chunk: lethe retry PIPELINE \(chunkID)"
+        : "finish the chunk: lethe run PIPELINE --resume-only")
   }
 
   private func retryable(_ chunkID: Int64, pipeline: String) async throws -> RetryableChunk {
@@ -234,14 +235,14 @@ extension RunLedger {
         remedy: "lethe status lists the chunks that are set aside")
     }
     let can = RetryableChunk(chunkID: chunkID, runID: runID, ids: nil)
-    let asksAnew = "the next lethe run asks about its IDs anew"
+    let asksAgain = "do nothing: the next lethe run asks about its IDs again"
     switch state {
     case .applied where hasRefusals: return can
     case .failed where !isCollected:
       throw LedgerError(
         code: .refused,
         message: "chunk \(chunkID) failed before it had a result: there is nothing to apply",
-        remedy: asksAnew)
+        remedy: asksAgain)
     case .failed:
       guard
         try await halted(where: "c.chunk_id = \(chunkID)").first?.canBeTakenOn == true
@@ -249,8 +250,8 @@ extension RunLedger {
         throw LedgerError(
           code: .refused,
           message:
-            "the events of chunk \(chunkID) are gone: a newer answer has taken their place, or they were lost",
-          remedy: asksAnew)
+            "chunk \(chunkID) has no events any more: newer answers have superseded them, or they were lost",
+          remedy: asksAgain)
       }
       return can
     case .exported, .created, .uploaded, .complete, .collected, .applied:

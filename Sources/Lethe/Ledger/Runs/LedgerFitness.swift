@@ -1,7 +1,8 @@
 public import Failures
 public import PostgreSQL
 
-/// The ledger is missing, or it is not of the version that this program works with. Nothing was done.
+/// The error that the ledger is missing, or does not have the version that this program works with. Nothing
+/// was done.
 public struct LedgerSchemaError: ExplainedError, Sendable, Equatable {
   public let message: String
   public let remedy: String
@@ -20,13 +21,13 @@ extension LedgerSchema {
     let found = Set(try await objects(on: session))
     guard !found.isEmpty else {
       return LedgerSchemaError(
-        message: "the database has no ledger", remedy: "lethe migrate up --database …")
+        message: "the database has no ledger", remedy: "run lethe migrate up --database …")
     }
     let unknown = try await unknownVersions(on: session)
     guard unknown.isEmpty else {
       return LedgerSchemaError(
         message: """
-          the ledger is newer than this program, which does not know its migrations \
+          the ledger is newer than this program: the program does not have its migrations \
           \(unknown.joined(separator: ", "))
           """, remedy: "install the version of Lethe that migrated the ledger, or a newer one")
     }
@@ -37,11 +38,11 @@ extension LedgerSchema {
     guard parts.isEmpty else {
       return LedgerSchemaError(
         message: """
-          the ledger is not whole: the schema lethe lacks \
+          the ledger is not complete: the schema lethe lacks \
           \(parts.flatMap(\.lacks).joined(separator: ", "))
           """,
         remedy: """
-          restore the schema lethe from a backup; or, only if nothing in it is needed any more: DROP SCHEMA \
+          restore the schema lethe from a backup; or, only if nothing in it is needed any more, run DROP SCHEMA \
           lethe CASCADE, delete its versions from schema_migrations, and run lethe migrate up
           """)
     }
@@ -53,7 +54,7 @@ extension LedgerSchema {
           \(pending.joined(separator: ", "))
           """,
         remedy: """
-          lethe migrate up --database …; if that finds nothing to apply, restore the schema lethe from a \
+          run lethe migrate up --database …; if it finds no migration to apply, restore the schema lethe from a \
           backup: its tables were dropped by hand
           """)
     }
@@ -84,8 +85,7 @@ extension LedgerSchema {
   }
 
   private static func unknownVersions(on session: some Session) async throws -> [String] {
-    // Without the privilege, the versions cannot be read. Another check reports that the privilege is
-    // missing.
+    // Without the privilege, the versions cannot be read. Another check reports the missing privilege.
     let mayRead = try await session.query(
       """
       SELECT EXISTS (
@@ -109,7 +109,7 @@ extension LedgerSchema {
     let functions = try await session.query(
       """
       SELECT p.proname::text,
-             -- Not as search_path would have them: for another role it may be another one.
+             -- Qualified names, because another role may have another search_path.
              (SELECT coalesce(pg_catalog.string_agg(format('%I.%I', s.nspname, t.typname), ', ' ORDER BY a.place), '')
               FROM pg_catalog.unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (oid, place)
               JOIN pg_catalog.pg_type AS t ON t.oid = a.oid

@@ -1,5 +1,5 @@
-/// What this version of Lethe needs in the schema `lethe`, and which privileges its roles need there. It is
-/// compiled in, because the folder of the migrations may be missing where the program runs.
+/// The objects that this version of Lethe needs in the schema `lethe`, and the privileges that its roles need
+/// there. They are compiled in, because the folder of the migrations may be missing where the program runs.
 ///
 /// For each new migration, add a line here. A test compares the lines with the migrated schema.
 public enum LedgerSchema {
@@ -67,8 +67,8 @@ public enum LedgerSchema {
     Version(version: "20261127041500", objects: ["worker", "worker_session", "lease"]),
   ]
 
-  /// From this migration on, each one records its version in `lethe.version`; this one made the table. A
-  /// program that finds an unknown version there knows that the ledger is newer.
+  /// The migration that created `lethe.version`. This migration and all later ones record their version
+  /// there. A program that finds an unknown version there detects that the ledger is newer.
   public static let recordedSince = "20261126092000"
 
   /// The tables, and what the role for runs does with their rows.
@@ -80,7 +80,7 @@ public enum LedgerSchema {
     ("collected", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("event", ["SELECT", "INSERT"]),
     ("batch", ["SELECT", "INSERT"]),
-    // It is locked before a record is added at its end, and INSERT alone does not allow such a lock.
+    // The table is locked before a record is added, and INSERT alone does not allow such a lock.
     ("seal", ["SELECT", "INSERT", "UPDATE"]),
     ("change", ["SELECT", "INSERT", "UPDATE"]),
     ("coverage", ["SELECT", "INSERT", "UPDATE", "DELETE"]),

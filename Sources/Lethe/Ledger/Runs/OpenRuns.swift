@@ -25,18 +25,18 @@ public struct OpenRun: Sendable {
         code: .unreadable,
         message: """
           run \(id) of \(pipeline), started \(startedAt), has a copy of its definition that this version cannot \
-          read: \(Self.words(of: error))
+          read: \(Self.description(of: error))
           """,
         remedy: """
-          lethe run PIPELINE --give-up ends it as it is, and the next run asks about its IDs anew; or finish it \
-          with the version of Lethe that started it
+          run lethe run PIPELINE --give-up to end the run, and the next run asks about its IDs again; or finish \
+          the run with the version of Lethe that started it
           """)
     }
   }
 
-  /// The place in the definition, and what is wrong there. Quotes names and words of the definition, but no
-  /// row.
-  private static func words(of error: any Error) -> String {
+  /// The place in the definition, and what is wrong there. The text quotes names and values of the
+  /// definition, but no row.
+  private static func description(of error: any Error) -> String {
     func place(_ path: [any CodingKey]) -> String {
       let text = path.reduce(into: "") { text, key in
         if let index = key.intValue { text += "[\(index)]" } else { text += ".\(key.stringValue)" }
@@ -73,8 +73,8 @@ extension RunLedger {
   }
 
   /// The newest definitions of the pipelines that have run recently.
-  /// - Throws: `LedgerError` `.unreadable` if one of them cannot be read: then it is not known what it
-  ///   exports.
+  /// - Throws: `LedgerError` `.unreadable` if one of the definitions cannot be read. Then it is unknown what
+  ///   that pipeline exports.
   public func newestDefinitions(besides pipelines: [String]) async throws -> [Definition] {
     try await openRuns(
       where: """
@@ -102,8 +102,9 @@ extension RunLedger {
     }
   }
 
-  /// Whether the run can continue without an export: every dataset is exported and all unfinished chunks wait
-  /// for an operator, or the run was given up and a chunk of it was taken on again.
+  /// Whether the run can continue without an export. This is so if every dataset is exported and all
+  /// unfinished chunks wait for an operator. It is also so if the run was given up and one of its chunks was
+  /// retried.
   public func waitsForWordAlone(_ run: OpenRun) async throws -> Bool {
     try await connection.query(
       """

@@ -45,7 +45,7 @@ public struct Chunk: Sendable, Equatable {
   public let sha256: [UInt8]
   public let path: String
   public let state: ChunkState
-  /// Set from `collected` on: every event up to and including this ID is applied.
+  /// The last applied position: every event up to and including this ID is applied. Set from `collected` on.
   public let appliedThrough: Int64?
   public let isApproved: Bool
 
@@ -70,25 +70,25 @@ public struct Attempt: Sendable, Equatable {
   public let number: Int
   /// The job's name at the API.
   public let name: String
-  /// The API's ID; nil while it is not known whether the API has the job.
+  /// The API's ID. Nil while it is unknown whether the API has the job.
   public let apiID: String?
 }
 
-/// The API has answered with the ID of a job that already had it.
+/// The error that the API returned an ID that another job already has.
 public struct KnownJobID: Error, Sendable {
   public let apiID: String
-  /// The name of the job that has it.
+  /// The name of the other job.
   public let formerName: String?
 }
 
-/// The ledger refused a change: another process has the run, or the chunk is not in the state from which the
-/// change starts. Nothing was changed.
+/// The error that the ledger refused a change. Another process works on the run, or the chunk is not in the
+/// state that the change requires. Nothing was changed.
 public struct LedgerError: ExplainedError, Sendable {
   public enum Code: Sendable, Equatable {
     case leaseLost
     case missing
     case unreadable
-    /// The change is not allowed in the present state.
+    /// The change is not allowed in the current state.
     case refused
   }
 

@@ -11,7 +11,7 @@ extension RunLedger {
     public let jobs: Int
     public let events: Int
     public let quarantined: Int
-    /// Rows that are not exported, by cause; nil if they were not counted.
+    /// Rows that are not exported, by cause. Nil if they were not counted.
     public let leftOut: LeftOutRows?
   }
 
@@ -41,7 +41,7 @@ extension RunLedger {
     }
   }
 
-  /// - Parameter causes: JSON, as the ledger keeps it.
+  /// - Parameter causes: JSON, as the ledger stores it.
   static func leftOut(_ causes: String?, of rows: Int) -> LeftOutRows? {
     guard let causes,
       let counts = try? JSONDecoder().decode([String: Int].self, from: Data(causes.utf8))
@@ -96,7 +96,7 @@ extension RunLedger {
     public let chunks: String
     /// Rows of the run's datasets that were not exported, by dataset.
     public let leftOut: [(dataset: String, rows: LeftOutRows)]
-    /// The datasets whose export a limit stopped completely, and why.
+    /// The datasets that a limit excluded from the export, and why.
     public let stoppedDatasets: [String: String]
   }
 

@@ -5,11 +5,12 @@ import Vocabulary
 
 /// Starts, finds, takes over and ends runs.
 public struct RunLedger: Sendable {
-  /// The failure text, for people, of a run that an operator has given up. The program reads `is_given_up`.
+  /// The failure text of a run that an operator has given up. It is for people. The program reads
+  /// `is_given_up`.
   static let givenUpFailure = "given up by the operator"
-  /// The ledger requires this comment in statements that take over a run, because older programs must not:
-  /// one from before holds would open rows that others hold, and one from before traces would apply answers
-  /// that newer ones have superseded.
+  /// The comment that the ledger requires in statements that take over a run. Older programs do not send it,
+  /// and so cannot take over the run. A program without holds would restore rows that other IDs hold. A
+  /// program without traces would apply answers that newer answers have superseded.
   static let knowsHolds: SQL = "/* keeps holds and traces */"
 
   let connection: Connection
@@ -18,17 +19,17 @@ public struct RunLedger: Sendable {
     self.connection = connection
   }
 
-  /// Takes the pipeline's lock, which lasts as long as the connection. Only one process at a time works on a
+  /// Takes the pipeline's lock, which lasts as long as the connection. Then only this process works on the
   /// pipeline.
-  /// - Returns: false if another process holds it.
+  /// - Returns: false if another process holds the lock.
   public func lock(pipeline: String) async throws -> Bool {
     try await connection.query(
       "SELECT pg_try_advisory_lock(hashtext('lethe.pipeline'), hashtext(\(pipeline)))"
     ).onlyRow(as: Bool.self)
   }
 
-  /// Releases the lock. The server also releases it when the connection ends, but maybe later than the next
-  /// command in a script starts.
+  /// Releases the lock. The server also releases it when the connection ends, but perhaps only after the next
+  /// command in a script has started.
   public func unlock(pipeline: String) async throws {
     try await connection.execute(
       "SELECT pg_advisory_unlock(hashtext('lethe.pipeline'), hashtext(\(pipeline)))")
@@ -60,7 +61,7 @@ public struct RunLedger: Sendable {
     "\(parent)/\(pipeline)-\(key)"
   }
 
-  /// Makes this process the one that works on the run.
+  /// Makes this process the owner of the run.
   /// - Parameter file: the definition's file, as it was named this time.
   public func takeOver(_ runID: Int64, lease: Lease, file: String? = nil) async throws {
     try await connection.withTransaction { transaction in
@@ -95,20 +96,19 @@ public struct RunLedger: Sendable {
     ).onlyRow(as: Bool.self)
   }
 
-  /// Whether an operator had given the run up. If one of its chunks was taken on again, only that chunk is
-  /// worked on.
+  /// Whether an operator has given the run up. If one of its chunks is retried, only that chunk is processed.
   public func isGivenUp(_ runID: Int64) async throws -> Bool {
     try await connection.query("SELECT is_given_up FROM lethe.run WHERE run_id = \(runID)")
       .onlyRow(as: Bool.self)
   }
 
-  /// Records that a limit has stopped a chunk of the run. It waits for an operator.
+  /// Records that a limit has stopped a chunk of the run. The run waits for an operator.
   public func runStopped(_ run: Run, lease: Lease) async throws {
     try await setStatus(of: run, lease: lease, "status = 'stopped'")
   }
 
   /// Records that nothing of the run is left to do.
-  /// - Parameter failure: what failed permanently, if something did.
+  /// - Parameter failure: what failed permanently. Nil if nothing did.
   public func runFinished(_ run: Run, lease: Lease, failure: String?) async throws {
     if let failure {
       try await setStatus(

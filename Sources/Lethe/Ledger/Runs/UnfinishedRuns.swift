@@ -2,7 +2,7 @@ public import Definitions
 import Foundation
 import PostgreSQL
 
-/// Runs that have not ended, of any pipeline.
+/// The runs of all pipelines that have not ended.
 extension RunLedger {
   public struct UnfinishedRun: Sendable {
     public let runID: Int64
@@ -17,7 +17,7 @@ extension RunLedger {
     public let definition: Definition?
   }
 
-  /// Returns the oldest run first.
+  /// Returns the unfinished runs, the oldest first.
   /// - Parameter pipeline: leaves out the runs of this pipeline.
   public func unfinishedRuns(besides pipeline: String?) async throws -> [UnfinishedRun] {
     try await connection.query(

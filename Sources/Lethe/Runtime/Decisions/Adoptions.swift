@@ -6,14 +6,15 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// `lethe run --adopt-definition`: open runs continue with today's file, if the changes are allowed.
+/// `lethe run --adopt-definition`: open runs continue with the current file, if the changes are allowed.
 extension PipelineRuntime {
-  /// An open run that has adopted today's definition.
+  /// An open run that has adopted the current definition.
   public struct Adopted: Sendable, Codable, Equatable {
     public let runID: Int64
-    /// By path in the definition: the run's former text and the new one; nil if there is none.
+    /// The changes, by path in the definition: the run's former text and the new text. A text is nil if the path
+    /// does not exist there.
     public let changes: [String: [String?]]
-    /// The number of its record in the chain of evidence.
+    /// The number of the adoption's record in the chain of evidence.
     public let seal: Int64
 
     enum CodingKeys: String, CodingKey {
@@ -22,15 +23,15 @@ extension PipelineRuntime {
     }
   }
 
-  /// Replaces the definition of every open run by today's file. Allowed changes are names of columns, limits,
-  /// sizes, and actions of reasons of which nothing is applied yet. A chunk that a limit has stopped stays
+  /// Replaces the definition of every open run by the current file. Allowed changes are names of columns, limits,
+  /// sizes, and the actions of reasons for which no event is applied yet. A chunk that a limit has stopped stays
   /// stopped until it is approved.
   ///
   /// - Parameters:
-  ///   - by: who decides; nil for the user who started this process.
+  ///   - by: who decides. Nil for the user who started this process.
   ///   - note: why.
-  /// - Throws: `DefinitionError` if today's file does not fit the database; `LedgerError` `.refused`, which names the
-  ///   run and each change that is not allowed. Then no run is changed.
+  /// - Throws: `DefinitionError` if the current file does not fit the database. `LedgerError` `.refused` if a
+  ///   change is not allowed: it names the run and each such change. Then no run is changed.
   public func adoptDefinition(by: String? = nil, note: String? = nil) async throws -> [Adopted] {
     let ledger = RunLedger(connection: lockConnection)
     let catalog = try await checkedCatalog(pipeline.definition)
@@ -54,7 +55,7 @@ extension PipelineRuntime {
     return zip(adoptions, seals).map { adoption, seal in
       logger.notice(
         """
-        run \(adoption.run.id) goes on by \(pipeline.file) as it is today: \
+        run \(adoption.run.id) continues with the current \(pipeline.file): \
         \(adoption.changes.map(\.description).joined(separator: "; "))
         """)
       return Adopted(
@@ -72,8 +73,8 @@ extension PipelineRuntime {
       throw LedgerError(
         code: .refused,
         message:
-          "\(error.message); it cannot be compared with today's file, and nothing was changed",
-        remedy: "lethe run \(shellWord(pipeline.file)) --give-up ends it as it is")
+          "\(error.message); it cannot be compared with the current file, and nothing was changed",
+        remedy: "run lethe run \(shellWord(pipeline.file)) --give-up to end the run")
     }
   }
 
@@ -81,19 +82,19 @@ extension PipelineRuntime {
     LedgerError(
       code: .refused,
       message: """
-        run \(run.id) cannot go on by \(pipeline.file) as it is today, and nothing was changed: \
+        run \(run.id) cannot continue with the current \(pipeline.file), and nothing was changed: \
         \(refused.joined(separator: "; "))
         """,
       remedy: """
-        take these back in the file until the run is done; or lethe run \(shellWord(pipeline.file)) --give-up ends \
-        it as it is
+        undo these changes in the file until the run is done; or run lethe run \(shellWord(pipeline.file)) --give-up \
+        to end the run
         """)
   }
 }
 
 /// The changes of the definition that an open run may adopt: those that keep its earlier work correct.
 struct AdoptionRules {
-  /// The catalog of today's definition.
+  /// The catalog of the current definition.
   let catalog: Catalog
   let applied: Set<RunLedger.AppliedReason>
 
@@ -107,7 +108,7 @@ struct AdoptionRules {
       return obstacle(toCondition: before.text, becoming: now.text, of: table)
     case (.action(_, let reason, let table)?, let before, let now):
       return obstacle(to: reason, of: table, before, now)
-    default: return "the run began with it"
+    default: return "an open run cannot change this"
     }
   }
 
@@ -116,7 +117,7 @@ struct AdoptionRules {
   ) -> String? {
     guard let columns = catalog.table(table)?.columns else { return "there is no table \(table)" }
     return columns[column] == nil
-      ? nil : "\(table) still has the column \(column): \(name) is another one"
+      ? nil : "\(table) still has the column \(column): \(name) is another column"
   }
 
   /// Conditions are equal if they differ only in names of columns.
@@ -132,7 +133,7 @@ struct AdoptionRules {
         guard let name = token.name, let nameNow = tokenNow.name else { return false }
         return columns[name] == nil && columns[nameNow] != nil
       }
-    return isRenamed ? nil : "it would mean other rows"
+    return isRenamed ? nil : "the condition would select other rows"
   }
 
   private func obstacle(
@@ -147,7 +148,7 @@ struct AdoptionRules {
     guard let dataset = (now ?? before)?.dataset,
       applied.contains(.init(dataset: dataset, reason: reason.rawValue))
     else { return nil }
-    return "events of the reason \(reason.rawValue) are applied already"
+    return "events with the reason \(reason.rawValue) are already applied"
   }
 
   private func isRenamed(_ action: Action, _ now: Action, of table: TableName) -> Bool {

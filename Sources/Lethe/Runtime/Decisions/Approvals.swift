@@ -5,7 +5,7 @@ import Vocabulary
 
 /// `lethe apply --approve`: approves a chunk that a limit has stopped.
 extension PipelineRuntime {
-  /// Records the approval with the chunk. The next apply continues the chunk, no matter which run has stopped it.
+  /// Records the approval with the chunk. The next apply continues the chunk, whichever run stopped it.
   /// - Throws: `LedgerError` with the chunk's state if the chunk is not stopped.
   func approve(_ chunkID: Int64, by: String, note: String?) async throws {
     let ledger = ChunkLedger(connection: lockConnection, lease: lease)
@@ -19,7 +19,7 @@ extension PipelineRuntime {
       logger.notice(
         """
         \(chunk.label) of run \(run.id) is approved by \(by); newer answers have superseded \
-        \(superseded) of its \(events) events, which change nothing
+        \(superseded) of its \(events) events; these change nothing
         """)
       return
     }
@@ -34,12 +34,15 @@ extension PipelineRuntime {
     let (what, remedy): (String, String) =
       switch chunk.state {
       case _ where !isOfPipeline:
-        ("is of the pipeline \(chunk.pipeline) and not of \(name)", "name its definition")
+        (
+          "belongs to the pipeline \(chunk.pipeline) and not to \(name)",
+          "name the definition of \(chunk.pipeline)"
+        )
       case .applied:
-        ("is applied already, but for what newer answers have superseded", "")
+        ("is already applied, except the events that newer answers have superseded", "")
       case .failed: ("is set aside", "lethe retry \(file) \(chunkID)")
       case .exported, .created, .uploaded, .complete, .collected:
-        ("is \(chunk.state) and not stopped", "lethe run \(file) --resume-only goes on with it")
+        ("is \(chunk.state) and not stopped", "run lethe run \(file) --resume-only to continue it")
       }
     let successors = try await RunLedger(connection: lockConnection).halted(pipeline: name)
       .filter { !$0.isSetAside && $0.dataset == chunk.dataset && $0.chunkID > chunkID }
@@ -47,7 +50,7 @@ extension PipelineRuntime {
     return LedgerError(
       code: .missing, message: "chunk \(chunkID) of this pipeline \(what): nothing was approved",
       remedy: isOfPipeline && !next.isEmpty
-        ? "a newer chunk of its dataset is stopped: \(next.joined(separator: ", "))"
-        : remedy.isEmpty ? "lethe status names the chunks that are stopped" : remedy)
+        ? "approve the newer chunk of its dataset that is stopped: \(next.joined(separator: ", "))"
+        : remedy.isEmpty ? "run lethe status to see the stopped chunks" : remedy)
   }
 }

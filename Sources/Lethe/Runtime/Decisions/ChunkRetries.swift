@@ -7,13 +7,13 @@ import Warehouse
 
 /// `lethe retry`: chunks and events that were set aside → warehouse.
 extension PipelineRuntime {
-  /// Applies a chunk that was set aside, or refused events, again, with the definition of their run. Events that
-  /// newer answers have replaced are dropped first, and the limits are checked again. What is refused again is set
-  /// aside again. If the retry is interrupted, `lethe run` and `lethe apply` continue it.
+  /// Retries a chunk that was set aside, or refused events, with the definition of their run. Superseded events are
+  /// dropped first, and the limits are checked again. Events that are refused again are set aside again. If the
+  /// retry is interrupted, `lethe run` and `lethe apply` continue it.
   ///
   /// - Parameters:
-  ///   - chunkID: this chunk; with `ids`, only refused events of this chunk.
-  ///   - ids: the refused events of these IDs.
+  ///   - chunkID: the chunk to retry. With `ids`, only refused events of this chunk are retried.
+  ///   - ids: the IDs of the refused events to retry.
   /// - Returns: a report on the retried part of the runs only.
   /// - Throws: `LedgerError` if a part cannot be retried. Then nothing is changed.
   public func retry(chunkID: Int64?, ids: Set<Int64> = []) async throws -> StageReport {
@@ -36,7 +36,7 @@ extension PipelineRuntime {
       try await chunks.retried(
         chunk, ids: each.ids, stored: ExportStage.stored(in: dataset, catalog: run.catalog))
       logger.notice(
-        "\(chunk.label) is taken on again\(each.ids.map { ": \($0.count) refused events" } ?? "")")
+        "\(chunk.label) is retried\(each.ids.map { ": \($0.count) refused events" } ?? "")")
     }
     let report = try await apply(only: Set(all.map(\.chunkID)))
     return Self.about(all, report)

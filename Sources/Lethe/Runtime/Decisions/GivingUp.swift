@@ -23,7 +23,7 @@ extension PipelineRuntime {
 
     public struct JobLeft: Sendable, Codable, Equatable {
       public let name: String
-      /// Nil if it is not known whether the API has created the job.
+      /// Nil if it is unknown whether the API has created the job.
       public let job: String?
       public let why: String
       public let command: String
@@ -31,8 +31,8 @@ extension PipelineRuntime {
   }
 
   /// Ends all unfinished runs of the pipeline, even if their definitions do not fit. Their applied changes and the
-  /// records of them stay. Their jobs are cancelled; a job whose creation had no answer is found by its name. If
-  /// the API does not answer, the runs are given up, too, and the remaining jobs are named.
+  /// records of these changes stay. Their jobs are cancelled. A job without a response to its creation is found by
+  /// its name. If the API does not respond, the runs are given up, too, and the remaining jobs are reported.
   public func giveUp() async throws -> [GivenUp] {
     let ledger = RunLedger(connection: lockConnection)
     var outcomes: [GivenUp] = []
@@ -53,20 +53,20 @@ extension PipelineRuntime {
     return outcomes
   }
 
-  /// - Parameter away: why the API does not answer, if that is known: to try it again for each job would take
-  ///   minutes.
-  /// - Returns: the end of the job, for the ledger.
+  /// - Parameter outage: the error, if the API did not respond to an earlier call. Then the API is not called
+  ///   again, because one call for each job would take minutes.
+  /// - Returns: how the job ended, for the ledger.
   private func end(
-    _ job: RunLedger.LiveJob, _ outcome: inout GivenUp, _ away: inout String?
+    _ job: RunLedger.LiveJob, _ outcome: inout GivenUp, _ outage: inout String?
   ) async throws -> String {
     var apiID = job.apiID
     do {
-      if let away { return left(job, apiID, away, &outcome) }
+      if let outage { return left(job, apiID, outage, &outcome) }
       if apiID == nil {
         apiID = try await client.jobs(type: job.type)
           .first { $0.name == job.name && $0.status.isActive }?.id
       }
-      guard let apiID else { return "the API has no live job of its name" }
+      guard let apiID else { return "the API has no live job with its name" }
       try await client.cancelJob(id: apiID)
       outcome.cancelled.append(apiID)
       logger.notice("job \(apiID) (\(job.name)) is cancelled")
@@ -81,7 +81,7 @@ extension PipelineRuntime {
         .certificateWanted, .untrusted, .urlRefused, .tooLarge, .rateLimited, .temporary, .unproven,
         .hostNotAllowed, .incompleteResult, .noResult,
         .localFile:
-        away = error.message
+        outage = error.message
       }
       return left(job, apiID, error.message, &outcome)
     }
@@ -93,12 +93,12 @@ extension PipelineRuntime {
     let file = shellWord(pipeline.file)
     let command =
       apiID.map { "lethe jobs cancel \(file) \($0)" }
-      ?? "lethe jobs list \(file) shows it by its name, if there is one; lethe jobs cancel ends it"
+      ?? "run lethe jobs list \(file) to look for its name; if it is listed, run lethe jobs cancel"
     outcome.left.append(.init(name: job.name, job: apiID, why: why, command: command))
     let what = apiID.map { "job \($0) (\(job.name))" } ?? "a job named \(job.name)"
     logger.warning(
       """
-      \(what) may hold the API's slot for \(job.type.rawValue) until it ends by itself: it was not cancelled: \(why)
+      \(what) was not cancelled and may hold the API's slot for \(job.type.rawValue) until the job ends: \(why)
         remedy: \(command)
       """)
     return "\(what) was not cancelled: \(why)"

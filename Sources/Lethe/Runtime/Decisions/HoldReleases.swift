@@ -5,7 +5,7 @@ import PostgreSQL
 public import Vocabulary
 import Warehouse
 
-/// `lethe holds release`: the request of an operator.
+/// The request of an operator: `lethe holds release`.
 public struct HoldRelease: Sendable {
   public typealias Outcome = OperatorRelease.Outcome
 
@@ -39,7 +39,8 @@ public struct HoldRelease: Sendable {
 extension PipelineRuntime {
   /// Ends the holds of IDs by an operator's decision: all of them, or none.
   ///
-  /// - Throws: `LedgerError` `.refused` if the newest answer for an ID says that it is protected, unless forced.
+  /// - Throws: `LedgerError` `.refused` if the newest answer about an ID is `protected`, unless the release is
+  ///   forced.
   public static func release(
     _ release: HoldRelease, of pipeline: Pipeline
   ) async throws -> OperatorRelease.Report {
@@ -80,6 +81,6 @@ extension PipelineRuntime {
         the newest answer about \(protected.count) of these IDs is protected: \(named)\
         \(protected.count > HoldRelease.namedIDsMax ? ", …" : ""); nothing was changed
         """,
-      remedy: "leave them out; or --force, if they are to be shown all the same")
+      remedy: "leave these IDs out; or use --force to show their rows anyway")
   }
 }

@@ -4,8 +4,8 @@ import PostgreSQL
 import Warehouse
 
 extension PipelineRuntime {
-  /// Tombstones that earlier runs made from IDs of another type. A guard would keep out the posts or users
-  /// with the same number.
+  /// Findings on tombstones that earlier runs created from IDs of another type. An ingest guard would keep out the
+  /// posts or users with the same number.
   static func mistypedTombstones(
     of pipeline: Pipeline, on connection: Connection
   ) async throws -> [Finding] {
@@ -14,22 +14,22 @@ extension PipelineRuntime {
       Finding(
         severity: .warning, path: path(of: table, in: pipeline.definition),
         message: """
-          \(count) tombstone\(count == 1 ? " was" : "s were") made of rows of \(table), whose IDs are \
-          another kind's: a guard keeps out what has the same ID
+          \(count) tombstone\(count == 1 ? " was" : "s were") created from rows of \(table), which have IDs \
+          of another type: an ingest guard keeps out rows with the same IDs
           """,
-        remedy: "lethe guard repair \(pipeline.file) takes them back; with --dry-run it only counts"
+        remedy: "run lethe guard repair \(pipeline.file) to withdraw them; --dry-run counts them"
       )
     }
     let undecided = found.undecided.sorted { $0.key < $1.key }.map { table, count in
       Finding(
         severity: .warning, path: path(of: table, in: pipeline.definition),
         message: """
-          \(count) tombstone\(count == 1 ? " was" : "s were") made of rows of \(table), and the \
-          definition no longer says whether its IDs are those of posts
+          \(count) tombstone\(count == 1 ? " was" : "s were") created from rows of \(table), and the \
+          definition no longer gives these rows a type
           """,
         remedy: """
-          name the target with its id and type, then run lethe guard repair \(pipeline.file) if it is \
-          type: none
+          add the target with its id and type; then, if it is type: none, run lethe guard repair \
+          \(pipeline.file)
           """)
     }
     return wrong + undecided

@@ -14,7 +14,7 @@ extension PipelineRuntime {
   public struct RetryReport: Sendable, Codable, Equatable {
     /// Lines that are now events and are applied.
     public var events: Int
-    /// Those of the events that changed nothing, because a newer answer supersedes them.
+    /// The number of these events that changed nothing, because a newer answer supersedes them.
     public var superseded: Int
     /// Open lines of the pipeline's quarantine.
     public var open: Int
@@ -27,7 +27,7 @@ extension PipelineRuntime {
   /// Why a line cannot be applied. The line, its chunk and its run are unchanged.
   public struct RefusedLine: Sendable, Codable, Equatable {
     public let chunkID: Int64
-    /// The ID in the line; nil for all lines of the chunk.
+    /// The ID in the line. Nil for all lines of the chunk.
     public let id: String?
     public let why: String
     public let remedy: String
@@ -40,7 +40,7 @@ extension PipelineRuntime {
     }
   }
 
-  /// An approval to apply lines even beyond the limits.
+  /// An approval to apply lines even if they exceed the limits.
   public struct LimitApproval: Sendable {
     public let by: String
     public let note: String?
@@ -51,17 +51,17 @@ extension PipelineRuntime {
     }
   }
 
-  /// How often the lines of a chunk are retried without the refused ones.
+  /// How often the lines of a chunk are retried. Each round leaves out the refused lines of the rounds before.
   private static let roundsMax = 3
 
-  /// Reads open lines again, and applies those that are now events, with the definition of their run. The lines of
-  /// each chunk are applied in one transaction. If it is refused, lines, chunk and run are unchanged.
+  /// Reads open lines again. Applies those that are now events, with the definition of their run. The lines of each
+  /// chunk are applied in one transaction. If it is refused, lines, chunk and run are unchanged.
   ///
   /// - Parameters:
-  ///   - ids: only these lines; empty for all.
-  ///   - approval: without it, lines beyond a limit are refused.
-  /// - Throws: `LedgerError` if one of them is not an open line of the pipeline; after all other work is done, a
-  ///   temporary error, such as a lock timeout.
+  ///   - ids: only these lines. Nil for all.
+  ///   - approval: an approval to exceed the limits. Without it, lines that exceed a limit are refused.
+  /// - Throws: `LedgerError` if a line is not an open line of the pipeline. A temporary error, such as a lock
+  ///   timeout, is thrown after all other work is done.
   public func retryQuarantined(
     _ ids: Set<Int64>? = nil, approval: LimitApproval? = nil
   ) async throws -> RetryReport {
@@ -78,7 +78,7 @@ extension PipelineRuntime {
         try await retry(chunk, ids, approval, &report)
       } catch let error as PostgreSQLError where error.isRetryableTransaction {
         logger.warning(
-          "the lines of chunk \(chunk.chunkID) wait for another try: \(error.messageWithoutValues)")
+          "the lines of chunk \(chunk.chunkID) wait for a retry: \(error.messageWithoutValues)")
         temporary = temporary ?? error
       }
     }
@@ -143,7 +143,7 @@ extension PipelineRuntime {
     }
   }
 
-  /// Nil for an error that is temporary or concerns all chunks.
+  /// The refused lines of a chunk. Nil for an error that is temporary or concerns all chunks.
   private static func refusal(
     _ error: any Error, _ chunkID: Int64, _ file: String
   ) -> RefusedLine? {
@@ -158,7 +158,7 @@ extension PipelineRuntime {
     case let error as LedgerError where error.code == .unreadable:
       return refused(error.message, "\(error.remedy); or dismiss them")
     case let error as PostgreSQLError where error.isRefusal:
-      return refused(error.messageWithoutValues, "PostgreSQL's log has the details")
+      return refused(error.messageWithoutValues, "see PostgreSQL's log for details")
     default: return nil
     }
   }
@@ -176,14 +176,15 @@ extension PipelineRuntime {
     let chunk = try await ledger.chunk(kept.chunkID)
     guard let dataset = run.definition.dataset(named: chunk.dataset) else {
       throw ChunkRefused(
-        why: "its dataset is not in the definition of run \(run.id)", remedy: "dismiss them")
+        why: "its dataset is not in the definition of run \(run.id)", remedy: "dismiss the lines")
     }
     let outcome = try await QuarantineRetry(connection: lockConnection, ledger: ledger)
       .retry(
         chunk, selected: ids, besides: refused, reasons: Set(dataset.actions.keys),
         stored: ExportStage.stored(in: dataset, catalog: catalog))
     guard outcome.events > 0 else { return (outcome, nil) }
-    // If the transaction is rolled back, so is what the stage sets aside; its log lines would be wrong.
+    // The stage does not log. If the transaction is rolled back, the events that the stage set aside are rolled
+    // back, too, and log lines about them would be wrong.
     let stage = ApplyStage(
       connection: lockConnection, ledger: ledger, catalog: catalog, definition: run.definition,
       isEnclosed: true, logger: Logger(label: "lethe") { _ in SwiftLogNoOpLogHandler() })
@@ -196,7 +197,7 @@ extension PipelineRuntime {
     let refusals = try await ledger.refusalsOfThisTransaction(of: chunk)
     guard refusals.isEmpty else { throw EventsRefused(refusals: refusals) }
     logger.info(
-      "\(chunk.label): \(outcome.events) kept lines are events now, and applied",
+      "\(chunk.label): \(outcome.events) quarantined lines are now events and are applied",
       metadata: ["stage": "collect", "chunk": "\(chunk.id)"])
     return (outcome, try await PipelineRun(runtime: self, run: run, catalog: catalog).settle())
   }
@@ -206,8 +207,8 @@ extension PipelineRuntime {
     return ChunkRefused(
       why: why,
       remedy: """
-        look at what the lines say (lethe quarantine list --raw); then lethe quarantine retry \
-        \(shellWord(pipeline.file))\(lines) --approve --note TEXT, or dismiss them
+        read the lines with lethe quarantine list --raw; then run lethe quarantine retry \
+        \(shellWord(pipeline.file))\(lines) --approve --note TEXT, or dismiss the lines
         """, isLimit: true)
   }
 }

@@ -7,8 +7,8 @@ public import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// A run cannot continue with its own copy of the definition: the copy does not fit the database any more, or this
-/// version cannot read it. The run is not changed. All other runs continue.
+/// The error that a run cannot continue with its copy of the definition: the copy does not fit the database any
+/// more, or this version cannot read it. The run is not changed. All other runs continue.
 public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatable {
   public let runID: Int64
   public let message: String
@@ -22,7 +22,7 @@ public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatabl
   public var disposition: Disposition { .failed }
 
   /// The unfinished runs that cannot continue.
-  /// - Parameter pipeline: only runs of this pipeline; nil for all.
+  /// - Parameter pipeline: only runs of this pipeline. Nil for all.
   /// - Throws: `PostgreSQLError`.
   public static func all(of pipeline: String?, on connection: Connection) async throws
     -> [RunDefinitionMismatch]
@@ -43,12 +43,11 @@ public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatabl
         RunDefinitionMismatch(
           runID: run.runID,
           message: """
-            run \(run.runID) of \(run.pipeline) cannot go on: its own copy of the definition, from when it began, \
-            \(why)
+            run \(run.runID) of \(run.pipeline) cannot continue: its copy of the definition \(why)
             """,
           remedy: """
-            lethe check \(file) compares today's file with the database; lethe run \(file) --give-up ends it as it is, \
-            and the next run asks about its IDs anew
+            run lethe check \(file) to compare the current file with the database; or run lethe run \(file) --give-up \
+            to end the run, and the next run asks about its IDs again
             """))
     }
     return unfit
@@ -67,8 +66,8 @@ extension PipelineRuntime {
       throw RunDefinitionMismatch(
         runID: open.id, message: error.message,
         remedy: """
-          lethe run \(file) --give-up ends it as it is, and the next run asks about its IDs anew; or finish it with \
-          the version of Lethe that began it
+          run lethe run \(file) --give-up to end the run, and the next run asks about its IDs again; or finish the run \
+          with the version of Lethe that started it
           """)
     }
     return (run, try await catalog(of: run, startedAt: open.startedAt))
@@ -97,7 +96,7 @@ extension PipelineRuntime {
       "\(finding.message) (\(finding.path); \(today(at: finding.path, besides: run.definition)))"
     }
     let file = shellWord(pipeline.file)
-    // If today's file has the same entries, the cause is in the database: to adopt the file would not help.
+    // If the current file has the same entries, the cause is in the database, and adopting the file does not help.
     let isOfDatabase = errors.allSatisfy { finding in
       run.definition.entry(at: finding.path) == pipeline.definition.entry(at: finding.path)
     }
@@ -105,33 +104,34 @@ extension PipelineRuntime {
     return RunDefinitionMismatch(
       runID: run.id,
       message: """
-        run \(run.id) of \(run.definition.name)\(startedAt.map { ", started \($0)," } ?? "") goes by its own copy of \
-        the definition, from when it began, and that does not fit the database any more: \
+        run \(run.id) of \(run.definition.name)\(startedAt.map { ", started \($0)," } ?? "") uses its copy of the \
+        definition, and this copy does not fit the database any more: \
         \(mistakes.firstFew)
         """,
       remedy: startedAt == nil
-        ? "make the database fit again; or leave it: the next lethe run asks about its IDs anew"
+        ? "change the database to fit again; or do nothing: the next lethe run asks about its IDs again"
         : remedyThere.map {
           """
-          \($0), and the run goes on; or lethe run \(file) --give-up ends it as it is, and the next run asks \
-          about its IDs anew
+          \($0), and the run continues; or run lethe run \(file) --give-up to end the run, and the next run \
+          asks about its IDs again
           """
         }
           ?? """
-          if columns were renamed, or limits or actions changed, lethe run \(file) --adopt-definition has it go on by \
-          today's file; lethe run \(file) --give-up ends it as it is, and the next run asks about its IDs anew
+          if columns were renamed, or limits or actions changed, run lethe run \(file) --adopt-definition to continue \
+          with the current file; or run lethe run \(file) --give-up to end the run, and the next run asks about its \
+          IDs again
           """)
   }
 
-  /// The text of today's file at a path of a run's definition, for messages.
+  /// The text of the current file at a path of a run's definition, for messages.
   private func today(at path: String, besides definition: Definition) -> String {
     let (before, now) = (definition.entry(at: path), pipeline.definition.entry(at: path))
     let line = pipeline.line(of: path).map { ":\($0)" } ?? ""
     guard let now, now.path == before?.path else {
-      return "today's file, \(pipeline.file)\(line), has no such key"
+      return "the current file, \(pipeline.file)\(line), has no such key"
     }
     return now.text == before?.text
-      ? "today's file, \(pipeline.file)\(line), says the same: \(now.text)"
-      : "the copy says \(before?.text ?? "nothing"), today's file, \(pipeline.file)\(line), \(now.text)"
+      ? "the current file, \(pipeline.file)\(line), has the same value: \(now.text)"
+      : "the copy has \(before?.text ?? "nothing"), the current file, \(pipeline.file)\(line), has \(now.text)"
   }
 }

@@ -6,7 +6,7 @@ import Logging
 import PostgreSQL
 import Vocabulary
 
-/// The consequence of an error that a stage throws while it works on a chunk.
+/// The consequence of an error that a stage throws while it processes a chunk.
 enum Consequence {
   /// The error concerns all chunks: the run ends for now.
   case endsAll
@@ -34,7 +34,7 @@ enum Consequence {
       self = .endsAll
     // Another program's job holds the slot, so no chunk can be submitted.
     case .conflict where stage == .submit: self = .endsAll
-    // In collect, the API has answered about the job, so only the download of this result fails.
+    // In collect, the API has responded about the job, so only the download of this result fails.
     case .temporary: self = stage == .collect ? .postponesChunk : .endsAll
     case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .tooLarge, .unproven,
       .incompleteResult, .noResult:
@@ -55,20 +55,20 @@ enum Consequence {
   private init(of error: PostgreSQLError, in stage: Stage) {
     switch stage {
     case .export: self = .endsAll
-    // These stages write only to the ledger. The values come from the API's answers about the chunk, so a value
+    // These stages write only to the ledger. The values come from the API's responses about the chunk, so a value
     // that the ledger refuses concerns only this chunk.
     case .submit, .await:
       if let state = error.state, ["22", "23"].contains(state.conditionClass) {
         self = .setsChunkAside(
           why: "\(stage.rawValue): \(error.messageWithoutValues.withoutSecrets())",
-          remedy: "report it with this message: the API has answered what the ledger cannot hold",
+          remedy: "report this message: the ledger cannot store the API's response",
           isRetryable: true)
       } else {
         self = .endsAll
       }
     case .collect, .apply:
-      // A statement that exceeds a setting's time or memory concerns only this chunk. If it exceeds the definition's
-      // own timeout, a later run would fail, too.
+      // A statement that exceeds the time or memory of a server setting concerns only this chunk. If it exceeds the
+      // definition's own timeout, a later run would fail, too.
       if error.isRetryableTransaction || (error.state == .queryCanceled && !error.isOwnTimeout)
         || error.state == .configurationLimitExceeded
       {
@@ -76,7 +76,7 @@ enum Consequence {
       } else if error.isRefusal {
         self = .setsChunkAside(
           why: "\(stage.rawValue): \(error.messageWithoutValues.withoutSecrets())",
-          remedy: error.hintWithoutValues ?? "PostgreSQL's log has the details", isRetryable: true)
+          remedy: error.hintWithoutValues ?? "see PostgreSQL's log for details", isRetryable: true)
       } else {
         self = .endsAll
       }
@@ -84,7 +84,7 @@ enum Consequence {
   }
 }
 
-/// The chunks that are left for a later run, and the first error that has caused it.
+/// The chunks that are left for a later run, and the first error that caused it.
 actor Postponement {
   private(set) var chunkIDs: Set<Int64> = []
   private var error: (any Error)?
@@ -94,9 +94,9 @@ actor Postponement {
     if self.error == nil { self.error = error }
   }
 
-  /// Nil if no chunk is left.
+  /// A text for messages. Nil if no chunk is left for a later run.
   var summary: String? {
-    error.map { "\(chunkIDs.count) chunks of earlier runs wait for a later try: \($0)" }
+    error.map { "\(chunkIDs.count) chunks of earlier runs wait for a retry: \($0)" }
   }
 
   func rethrow() throws {
@@ -121,7 +121,7 @@ extension PipelineRun {
       case .endsAll: throw error
       case .postponesChunk:
         logger.warning(
-          "\(chunk.label) waits for another try: \(error)",
+          "\(chunk.label) waits for a retry: \(error)",
           metadata: ["stage": "\(stage.rawValue)", "chunk": "\(chunk.id)"])
         await runtime.postponement.note(error, of: chunk)
         return postponed
@@ -136,7 +136,7 @@ extension PipelineRun {
     _ chunk: Chunk, _ ledger: ChunkLedger, in stage: Stage, _ why: String, _ remedy: String,
     _ isRetryable: Bool
   ) async throws {
-    // The job is not needed any more. Without this, it would hold the API's slot.
+    // The job is not needed any more. If it is not cancelled, it keeps the API's slot.
     if let job = try await ledger.liveAttempt(at: chunk)?.apiID {
       do {
         try await client.cancelJob(id: job)

@@ -10,7 +10,7 @@ extension PipelineRuntime {
   /// Checks the definition against the live database.
   /// - Parameters:
   ///   - rehearses: whether changes are also tried on rows and rolled back.
-  ///   - announce: called before that with the triggers that will fire.
+  ///   - announce: called before the changes are tried, with the triggers that will fire.
   /// - Returns: errors, warnings, and notes on parts that were not checked.
   public static func findings(
     of pipeline: Pipeline, rehearses: Bool = true, announce: @Sendable (String) -> Void = { _ in }
@@ -68,7 +68,7 @@ extension PipelineRuntime {
         Finding(
           severity: .warning, path: "datasets",
           message: """
-            whose rows no dataset exports any more is not known: \(error.message)
+            it is unknown which IDs with holds are no longer exported: \(error.message)
             """, remedy: error.remedy))
     }
     if unasked.ids > 0 {
@@ -77,11 +77,11 @@ extension PipelineRuntime {
           severity: .warning, path: "datasets",
           message: """
             \(unasked.rows) rows have holds of \(unasked.ids) IDs that no dataset exports any more: no answer \
-            will open them
+            will release them
             """,
           remedy: """
-            lethe holds list shows them; lethe holds release \(pipeline.file) --type tweets|users --unasked \
-            --force --note TEXT gives them back what they had
+            run lethe holds list to see them; run lethe holds release \(pipeline.file) --type tweets|users --unasked \
+            --force --note TEXT to restore their former values
             """))
     }
     let catalog = try await Catalog(of: pipeline.definition, on: connection)
@@ -90,12 +90,12 @@ extension PipelineRuntime {
         Finding(
           severity: .warning, path: "datasets",
           message: """
-            rows of \(table) have holds, and they cannot be found: there is no such table, it has lost a column \
-            of its key or one that was set, or row-level security may hide its rows
+            rows of \(table) have holds but cannot be found: the table does not exist, or it has lost a key column \
+            or a column that was set, or row-level security may hide the rows
             """,
           remedy: """
-            give the table its name, its columns or its rows back, and the next answers open them; or lethe holds \
-            list --table \(table), and lethe holds release --keep-hidden to forget them
+            restore the table's name, its columns or its rows, and the next answers can restore the values; or run lethe \
+            holds list --table \(table), and lethe holds release --keep-hidden to forget the holds
             """))
     }
     let protections = try await HoldLedger(connection: connection).counts().protections
@@ -104,11 +104,11 @@ extension PipelineRuntime {
         Finding(
           severity: .warning, path: "datasets",
           message: """
-            \(protections) IDs were protected by a version without holds: which rows they hide is not known
+            \(protections) IDs were protected by a version without holds: it is unknown which rows they hide
             """,
           remedy: """
-            leave them: the next answer that releases such an ID finds its rows by set, and opens them to the \
-            values of restore
+            do nothing: the next answer that releases such an ID finds its rows by the values of set, and changes \
+            them to the values of restore
             """))
     }
     return findings

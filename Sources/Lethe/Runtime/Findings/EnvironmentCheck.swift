@@ -11,9 +11,9 @@ public struct EnvironmentCheck: Sendable {
   /// The result of a test request to the API.
   public enum APIOutcome: Sendable, Equatable {
     case answered
-    /// The token or the App's rights are refused.
+    /// The API refuses the token or the App's permissions.
     case refused
-    /// No answer, or one that asks for a later request.
+    /// No response, or a response that asks for a later request.
     case untried
     /// A permanent error.
     case faulty
@@ -28,7 +28,8 @@ public struct EnvironmentCheck: Sendable {
 
   // MARK: The API
 
-  /// Requests the list of jobs, which changes nothing. It makes two attempts, and none after a rate limit.
+  /// Requests the list of jobs, which changes nothing. It makes at most two attempts, and no second one after a
+  /// rate limit.
   public func api() async throws -> (outcome: APIOutcome, findings: [Finding]) {
     let api = pipeline.api
     let retry = RetryPolicy(
@@ -41,15 +42,15 @@ public struct EnvironmentCheck: Sendable {
         }
         return await client.clockSkew
       }
-      return (.answered, ways() + [Self.finding(of: skew)].compactMap(\.self))
+      return (.answered, networkNotes() + [Self.finding(of: skew)].compactMap(\.self))
     } catch let error as APIError {
       let (outcome, findings) = Self.finding(of: error)
-      return (outcome, findings + ways())
+      return (outcome, findings + networkNotes())
     }
   }
 
   /// Notes on proxies and certificates that are used to reach the API.
-  private func ways() -> [Finding] {
+  private func networkNotes() -> [Finding] {
     let network = pipeline.api.network
     var findings: [Finding] = []
     if let parts = URLComponents(string: pipeline.api.baseURL), let scheme = parts.scheme,
@@ -62,7 +63,7 @@ public struct EnvironmentCheck: Sendable {
         Finding(
           severity: .note, path: "api.proxy",
           message: "the API is reached through the proxy \(proxy) (\(proxy.origin))",
-          remedy: "nothing, if this is intended; else api.proxy: none, or NO_PROXY"))
+          remedy: "do nothing if this is intended; otherwise set api.proxy: none, or NO_PROXY"))
     }
     if !network.certificates.isEmpty {
       let names = network.certificates.map { "\($0.path) (\($0.origin))" }
@@ -70,9 +71,9 @@ public struct EnvironmentCheck: Sendable {
         Finding(
           severity: .note, path: "api.ca_file",
           message: """
-            beside the system's, the certificates of \(names.joined(separator: ", ")) are trusted
+            the certificates of \(names.joined(separator: ", ")) are trusted in addition to the system's
             """,
-          remedy: "nothing, if this is intended"))
+          remedy: "do nothing if this is intended; otherwise remove the setting"))
     }
     return findings
   }
@@ -116,7 +117,7 @@ public struct EnvironmentCheck: Sendable {
         .faulty,
         finding(
           .error, "api.base_url", "the API cannot be reached: \(summary)",
-          "\(error.remedy); --offline leaves the API out")
+          "\(error.remedy); or use --offline to skip the API")
       )
     case .credentials, .urlRefused:
       return (
@@ -128,7 +129,7 @@ public struct EnvironmentCheck: Sendable {
         .untried,
         finding(
           .warning, "api.base_url", "the API and the token could not be tried: \(summary)",
-          "try again later; --offline leaves the API out")
+          "try again later; or use --offline to skip the API")
       )
     case .invalidRequest, .jobRefused, .notFound, .misdirected, .tooLarge, .unproven,
       .hostNotAllowed, .incompleteResult, .noResult, .localFile:
@@ -136,7 +137,7 @@ public struct EnvironmentCheck: Sendable {
         .faulty,
         finding(
           .error, "api.base_url", "the API does not list its jobs: \(summary)",
-          "check api.base_url; --offline leaves the API out")
+          "check api.base_url; or use --offline to skip the API")
       )
     }
   }
@@ -153,7 +154,7 @@ public struct EnvironmentCheck: Sendable {
           severity: .error, path: "name",
           message: "chunk files cannot be written into the work directory \(path): \(why)",
           remedy: """
-            correct its permissions, free disk space, or name another one: --work-dir, or LETHE_WORK_DIR
+            correct its permissions, free disk space, or name another folder with --work-dir or LETHE_WORK_DIR
             """)
       ]
     }
@@ -189,10 +190,10 @@ public struct EnvironmentCheck: Sendable {
       Finding(
         severity: .warning, path: "name",
         message: """
-          the work directory \(path) has room for \(free) bytes, and one full chunk of each of \
-          \(datasets.count) datasets takes \(needed)
+          the work directory \(path) has \(free) bytes free, but one full chunk of each of \
+          \(datasets.count) datasets needs \(needed) bytes
           """,
-        remedy: "make room, name another one by --work-dir, or make chunk.bytes smaller")
+        remedy: "free disk space, name another folder with --work-dir, or reduce chunk.bytes")
     ]
   }
 

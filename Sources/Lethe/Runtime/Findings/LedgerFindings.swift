@@ -6,7 +6,8 @@ import Warehouse
 
 /// Checks of the ledger, the role and the database before anything runs.
 extension PipelineRuntime {
-  /// - Returns: an error if the ledger is not of this program's version; else one for each missing privilege.
+  /// - Returns: one error if the ledger is not of this program's version. Otherwise an error for each missing
+  ///   privilege.
   static func ledgerFindings(on connection: Connection) async throws -> [Finding] {
     if let fault = try await LedgerSchema.fault(on: connection) {
       return [
@@ -20,7 +21,7 @@ extension PipelineRuntime {
   }
 
   /// The GRANTs that a role needs to run the pipeline, without those that PUBLIC has.
-  /// - Parameter role: nil for the role of the connection. The role may be missing.
+  /// - Parameter role: nil for the role of the connection. The role does not have to exist.
   /// - Throws: `DefinitionError` if the ledger or a table of the definition is missing.
   public static func grants(for role: String?, of pipeline: Pipeline) async throws -> [String] {
     try await Connection.withConnection(pipeline.warehouse) { connection in
@@ -29,7 +30,7 @@ extension PipelineRuntime {
       for name in pipeline.definition.tablesNamed where catalog.table(name) == nil {
         throw LedgerError(
           code: .missing, message: "there is no table \(name)",
-          remedy: "create it, or mend its name: lethe check tells where")
+          remedy: "create it, or correct its name; lethe check shows the line")
       }
       let needed =
         try await LedgerSchema.privileges(on: connection)
@@ -40,7 +41,7 @@ extension PipelineRuntime {
     }
   }
 
-  /// Names and texts of the definition with characters that the database's encoding does not have.
+  /// Findings on names and texts of the definition with characters that the database's encoding does not have.
   static func encodingFindings(
     of definition: Definition, on connection: Connection
   ) async throws -> [Finding] {
@@ -56,10 +57,10 @@ extension PipelineRuntime {
           Finding(
             severity: .error, path: path,
             message: """
-              the database's encoding \(encoding) has no characters for what is written here: \
+              the database's encoding \(encoding) does not have all characters of this text: \
               \(text.asciiEscaped)
               """,
-            remedy: "write it with other characters, or keep the warehouse in a database of UTF8"))
+            remedy: "use other characters, or a database with the encoding UTF8"))
       }
     }
     return findings

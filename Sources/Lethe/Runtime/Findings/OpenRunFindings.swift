@@ -5,7 +5,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Findings on unfinished runs and today's definition.
+/// Findings on unfinished runs and the current definition.
 extension PipelineRuntime {
   static func openRunFindings(
     of pipeline: Pipeline, _ catalog: Catalog, on connection: Connection
@@ -30,53 +30,53 @@ extension PipelineRuntime {
     _ connection: Connection
   ) async throws -> Finding {
     let ledger = RunLedger(connection: connection)
-    let stands = "run \(run.runID) is open since \(run.startedAt): \(run.progress)"
+    let progress = "run \(run.runID) has been open since \(run.startedAt): \(run.progress)"
     let command = "lethe run \(shellWord(pipeline.file))"
     func finding(_ message: String, _ remedy: String) -> Finding {
       Finding(
-        severity: .warning, path: "name", message: "\(stands); \(message)", remedy: remedy)
+        severity: .warning, path: "name", message: "\(progress); \(message)", remedy: remedy)
     }
-    let givingUp = "\(command) --give-up ends it, and its IDs are checked anew"
+    let givingUp = "run \(command) --give-up to end it, and the next run asks about its IDs again"
     let stopped = try await ledger.halted(pipeline: pipeline.definition.name)
       .filter { $0.runID == run.runID && !$0.isSetAside }.map {
         "lethe apply \(shellWord(pipeline.file)) --approve \($0.chunkID)"
       }
-    let going =
+    let continuing =
       stopped.isEmpty
-      ? "\(command) goes on with it first"
-      : "a limit has stopped it: \(stopped.firstFew), if what it would do is right; or \(givingUp)"
+      ? "run \(command): it finishes this run first"
+      : "a limit has stopped it: run \(stopped.firstFew), if its changes are right; or \(givingUp)"
     guard let frozen = run.definition else {
       return finding(
         "its definition cannot be read by this version",
-        "finish it with the version of Lethe that began it; or \(givingUp)")
+        "finish it with the version of Lethe that started it; or \(givingUp)")
     }
     let changes = frozen.differences(to: today)
     guard !changes.isEmpty else {
       return finding(
-        "its definition is the one of the file", going)
+        "its definition is the same as the file", continuing)
     }
-    let differs = "which the file says otherwise: " + changes.map(\.description).firstFew
+    let differences = changes.map(\.description).firstFew
     let rules = AdoptionRules(
       catalog: catalog,
       applied: try await ledger.appliedReasons(of: run.runID))
     let adopting =
       changes.allSatisfy { rules.obstacle(to: $0) == nil }
-      ? "\(command) --adopt-definition has it go on by the file; or " : ""
+      ? "run \(command) --adopt-definition to continue it with the file; or " : ""
     let mistakes = try await frozen.mistakes(on: connection)
     guard mistakes.isEmpty else {
       return finding(
         """
-        it cannot go on by the definition that it began with, \(differs). That does not fit the database \
-        any more: \(mistakes.firstFew)
+        it cannot continue, because its copy of the definition does not fit the database any more: \
+        \(mistakes.firstFew). The copy differs from the file: \(differences)
         """, adopting + givingUp)
     }
     return finding(
-      "it goes on by the definition that it began with, \(differs)",
-      "leave it, and \(command) finishes it as it began; or \(adopting)\(givingUp)")
+      "it continues with its copy of the definition, which differs from the file: \(differences)",
+      "run \(command) to finish it with its copy; or \(adopting)\(givingUp)")
   }
 
-  /// A warning about an unfinished run of another name that may be this pipeline's: no command resumes it under the
-  /// new name.
+  /// A warning about an unfinished run of another pipeline name that may be this pipeline's run. No command resumes
+  /// it under the new name.
   private static func renaming(
     of run: RunLedger.UnfinishedRun, _ today: Definition, _ pipeline: Pipeline
   ) -> Finding? {
@@ -92,19 +92,19 @@ extension PipelineRuntime {
     return Finding(
       severity: .warning, path: "name",
       message: """
-        there is no run of \(today.name) yet, and run \(run.runID) of the pipeline \(run.pipeline), which has \
-        the same \(what), is open since \(run.startedAt): \(run.progress). It seems that the pipeline was \
+        there is no run of \(today.name) yet, but run \(run.runID) of the pipeline \(run.pipeline) has the \
+        same \(what) and has been open since \(run.startedAt): \(run.progress). It seems that the pipeline was \
         renamed
         """,
       remedy: """
-        give the pipeline its name \(run.pipeline) back, have lethe run finish the run or end it by --give-up, \
-        and rename it then; a pipeline of another name never goes on with it
+        restore the pipeline's name \(run.pipeline), finish the run with lethe run or end it with --give-up, \
+        and then rename the pipeline; a pipeline with another name never continues the run
         """)
   }
 }
 
 extension [String] {
-  /// The first mistakes in one line.
+  /// The first texts in one line, and how many more there are.
   var firstFew: String {
     let max = 5
     return prefix(max).joined(separator: "; ") + (count > max ? "; and \(count - max) more" : "")
@@ -112,7 +112,7 @@ extension [String] {
 }
 
 extension Definition {
-  /// The mistakes by which a run cannot continue with this definition.
+  /// The mistakes that prevent a run from continuing with this definition.
   func mistakes(on connection: Connection) async throws -> [String] {
     try await Catalog(of: self, on: connection).check(self, on: connection)
       .filter { $0.severity == .error }.map(\.message)

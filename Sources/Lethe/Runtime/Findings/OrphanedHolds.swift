@@ -4,7 +4,7 @@ public import PostgreSQL
 public import Vocabulary
 import Warehouse
 
-/// Holds of IDs that no dataset exports any more. No answer will release them, only an operator can.
+/// The holds of IDs that no dataset exports any more. No answer releases them. Only an operator can.
 public struct OrphanedHolds: Sendable {
   private let connection: Connection
   private let current: [Definition]
@@ -17,15 +17,15 @@ public struct OrphanedHolds: Sendable {
     public init() {}
   }
 
-  /// - Parameter current: today's definitions. For other pipelines of the ledger, the definitions of their newest
-  ///   runs count.
+  /// - Parameter current: the current definitions. Of other pipelines in the ledger, the newest run's definition
+  ///   counts.
   public init(current: [Definition], on connection: Connection) {
     self.connection = connection
     self.current = current
   }
 
-  /// - Throws: `LedgerError` `.unreadable` if another pipeline's definition cannot be read, because its exported IDs
-  ///   are then not known.
+  /// - Throws: `LedgerError` `.unreadable` if another pipeline's definition cannot be read. Then it is unknown
+  ///   which IDs that pipeline exports.
   private func definitions() async throws -> [Definition] {
     let others = try await RunLedger(connection: connection)
       .newestDefinitions(besides: current.map(\.name))
@@ -47,7 +47,7 @@ public struct OrphanedHolds: Sendable {
     return counts
   }
 
-  /// Nil if a definition cannot be read, or if one of its tables cannot be queried.
+  /// The counts. Nil if a definition cannot be read, or if one of its tables cannot be queried.
   public func countsIfKnown() async throws -> Counts? {
     do {
       return try await counts()

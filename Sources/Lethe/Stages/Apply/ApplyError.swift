@@ -4,17 +4,17 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// The warehouse refuses a change. Nothing of the batch was kept.
+/// The error that the warehouse refused a change. Nothing of the batch was kept.
 ///
 /// The text names tables, keys and constraints. It never contains the content of a row: parts of the server's
 /// message that quote values are left out.
 public struct ApplyError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String
-  /// Whether another try may succeed, because a concurrent writer may be the cause.
+  /// Whether a retry may succeed, because a concurrent writer may be the cause.
   let isTemporary: Bool
-  /// Whether a statement exceeded the session's own timeouts. Then no event is the cause, and a search for
-  /// one would take as long again and again.
+  /// Whether a statement exceeded the session's own timeouts. Then no single event is the cause, and a search
+  /// for one would exceed the timeout again and again.
   let isTimeout: Bool
   /// Whether the cause may be an earlier change of the same transaction: rows of a history that have `now()`
   /// in their key.
@@ -35,8 +35,8 @@ public struct ApplyError: ExplainedError, Sendable {
     self.isTimeout = isTimeout
   }
 
-  /// What the server says about a statement, and what to do about it.
-  /// - Parameter change: what the statement does, with a colon and a space at its end; or empty.
+  /// The server's message about a statement, with a remedy.
+  /// - Parameter change: what the statement does, with a colon and a space at its end. May be empty.
   init(_ error: PostgreSQLError, _ chunk: Chunk?, _ change: String) {
     let what = "\(change)\(error.messageWithoutValues.withoutSecrets())"
     if error.state == .foreignKeyViolation, let constraint = error.constraint {
@@ -50,7 +50,7 @@ public struct ApplyError: ExplainedError, Sendable {
     }
   }
 
-  /// The same for any error of a batch; nil if the warehouse did not refuse anything.
+  /// An `ApplyError` from any error of a batch. Nil if the warehouse did not refuse anything.
   init?(refusing chunk: Chunk, _ error: any Error) {
     switch error {
     case let error as ApplyError: self = error
@@ -64,12 +64,12 @@ public struct ApplyError: ExplainedError, Sendable {
   private static func remedy(for error: PostgreSQLError) -> String {
     switch error.state?.conditionClass {
     case _ where error.isOwnTimeout:
-      "\(error.hint ?? "raise it"); a run with a smaller batch: and batch_rows: needs less, too"
+      "\(error.hint ?? "raise it"); or start a run with a smaller batch: and batch_rows:"
     case "42" where error.state == .insufficientPrivilege:
-      "grant Lethe's user the privilege; lethe check names what is missing"
-    case "42": "lethe check shows what does not fit the definition any more"
+      "grant the privilege to Lethe's role; lethe check lists what is missing"
+    case "42": "run lethe check to see what does not fit the definition any more"
     case "22":
-      "PostgreSQL's log has the value: correct it (changed actions count from the next run on)"
+      "correct the value, which is in PostgreSQL's log (changed actions count from the next run on)"
     default:
       "change the table so that it accepts the change (changed actions count from the next run on)"
     }
@@ -81,13 +81,13 @@ public struct ApplyError: ExplainedError, Sendable {
     let what =
       isOwn
       ? """
-      have the constraint empty its columns (ON DELETE SET NULL); or declare \(table) as a target of \
-      the dataset once more, matching them, if what refers to a deleted row is to be deleted with it
+      change the constraint to ON DELETE SET NULL; or, to delete the referring rows, too, declare \(table) once \
+      more as a target of the dataset, matched by the constraint's columns
       """
       : """
       declare \(table) as a target of the dataset, before the table that it refers to, with the same \
       reasons mapped to delete
       """
-    return "\(what): the next run uses that; or delete the rows that refer to it"
+    return "\(what), and the next run uses the change; or delete the rows that refer to it"
   }
 }

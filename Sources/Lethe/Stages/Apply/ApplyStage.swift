@@ -17,22 +17,23 @@ public struct ApplyStage: Sendable {
   private let isEnclosed: Bool
   let logger: Logger
 
-  /// How often a batch is tried that lost a deadlock, or waited too long for a row lock.
+  /// The number of tries for a batch that lost a deadlock, or waited too long for a row lock.
   private static let triesMax = 8
-  /// The same for a row that is still referenced, or exists again: a concurrent writer may be the cause.
+  /// The number of tries if a row is still referenced, or exists again. A concurrent writer may be the cause.
   static let triesMaxBesideWriter = 3
 
-  /// How often the tables of a large event are searched for rows that were added meanwhile.
+  /// How often the tables of a large event are searched for rows that other writers have added in the
+  /// meantime.
   private static let roundsMax = 5
 
   public enum Outcome: Sendable, Equatable {
     case applied
-    /// A limit stopped it before any row was changed; why.
+    /// A limit stopped the chunk before any row was changed, with the reason.
     case stopped(String)
   }
 
-  /// - Parameter isEnclosed: whether the connection is in an enclosing transaction. That one decides whether
-  ///   the changes are committed.
+  /// - Parameter isEnclosed: whether the connection is in an enclosing transaction. The enclosing transaction
+  ///   decides whether the changes are committed.
   public init(
     connection: Connection, ledger: ChunkLedger, catalog: Catalog, definition: Definition,
     isEnclosed: Bool = false, logger: Logger
@@ -45,13 +46,13 @@ public struct ApplyStage: Sendable {
     self.logger = logger
   }
 
-  /// Takes a chunk from `collected` to `applied`. Sets aside the events that the warehouse refuses, by their
-  /// IDs, and applies all others.
+  /// Applies a chunk: takes it from `collected` to `applied`. Sets aside the events that the warehouse
+  /// refuses, by their IDs, and applies all others.
   ///
-  /// - Throws: `ApplyError` if the chunk cannot be applied: its dataset is applied in one transaction and an
-  ///   event is refused, too many events are refused, or its tables have changed; `PostgreSQLError` if the
+  /// - Throws: `ApplyError` if the chunk cannot be applied. Its dataset is applied in one transaction and an
+  ///   event is refused, or too many events are refused, or its tables have changed. `PostgreSQLError` if the
   ///   server cannot be reached, or a lock is not free after all tries. The changes of earlier batches stay,
-  ///   and the chunk continues after them.
+  ///   and the next try continues after them.
   public func apply(_ chunk: Chunk, dataset: Dataset) async throws -> Outcome {
     do {
       return try await applied(chunk, dataset)
@@ -91,8 +92,8 @@ public struct ApplyStage: Sendable {
     return .applied
   }
 
-  /// - Returns: whether the chunk's position is now at the end of the range. It does not move if all events
-  ///   of the range were refused.
+  /// - Returns: whether the chunk's position is now at the end of the range. The position does not move if
+  ///   all events of the range were refused.
   private func apply(_ range: EventRange, _ work: inout Work) async throws -> Bool {
     var batch = range
     do {
@@ -120,13 +121,14 @@ public struct ApplyStage: Sendable {
     let plan: ApplyPlan
     var context: BatchContext
     let counts: [ChunkLedger.EventCounts]
-    /// Fewer than the definition allows after events that reach many rows; then it grows again.
+    /// The size of the next batch, in events. It is smaller than the definition allows after events that
+    /// reach many rows, and then grows again.
     var eventsMax: Int?
     /// Whether the next range is one event that reaches more rows than a transaction may change.
     var isOversize = false
 
-    /// The counts of a chunk, if almost every batch contains all kinds of its events: reading each batch's
-    /// events is then of no use. Nil if some kind is rare, so that some batches do not need its statements.
+    /// The counts of a chunk, if almost every batch contains all kinds of its events. Then reading the events
+    /// of each batch has no use. Nil if some kind is rare, so that some batches do not need its statements.
     var countsOfAnyBatch: [ChunkLedger.EventCounts]? {
       let events = counts.reduce(0) { $0 + $1.events }
       let batches = Double(events) / Double(eventsMax ?? max(events, 1))
@@ -163,13 +165,13 @@ public struct ApplyStage: Sendable {
     ).reasonToStop(work.chunk, work.plan) {
       return why
     }
-    // If newer answers have superseded every event, no approval is needed.
+    // No approval is needed if newer answers have superseded every event.
     guard work.counts.contains(where: { $0.current > 0 }) else { return nil }
     return try await ledger.stopBeforeAdoption(of: work.chunk)
   }
 
-  /// The events for the next transaction: as many as the limits for events and rows allow, and those that
-  /// must be in the same transaction. Nil when none is left.
+  /// The events for the next transaction. Contains as many events as the limits for events and rows allow,
+  /// and the events that must be in the same transaction. Nil when no event is left.
   func nextRange(after: Int64, _ work: inout Work) async throws -> EventRange? {
     guard let range = try await boundedRange(after: after, &work) else { return nil }
     if work.isOversize { return range }
@@ -208,7 +210,7 @@ public struct ApplyStage: Sendable {
     return range()
   }
 
-  /// Stops counting at one above `rowsMax`.
+  /// The number of rows that the events of a range reach. Stops counting at one above `rowsMax`.
   private func rows(
     reachedBy range: EventRange, _ work: Work, atMost rowsMax: Int
   ) async throws -> Int {
@@ -227,9 +229,9 @@ public struct ApplyStage: Sendable {
   }
 
   /// Changes the rows of one event in several transactions, table by table in their order, until the rest
-  /// fits into the transaction that records the event. Other writers may add rows meanwhile, so it repeats
-  /// until it finds none, up to a limit. If a trigger undoes the change each time, the last transaction
-  /// reports it.
+  /// fits into the transaction that records the event. Other writers may add rows in the meantime, so the
+  /// search repeats until it finds none, up to a limit. If a trigger undoes the change each time, the last
+  /// transaction reports this.
   private func applyInParts(_ range: EventRange, _ work: inout Work) async throws {
     guard let rowsMax = work.plan.dataset.batch?.rows else { return }
     var hold: Int64? = range.mayRestore ? 0 : nil
@@ -267,7 +269,8 @@ public struct ApplyStage: Sendable {
 
   // MARK: Transactions
 
-  /// - Parameter isRecorded: whether, for this value, the ledger has a record of the batch.
+  /// - Parameter isRecorded: whether the ledger has a record of the batch, given the value that `body`
+  ///   returned.
   func transaction<R: Sendable>(
     _ work: inout Work, isRecorded: (R) -> Bool = { _ in true }, _ body: (Batch) async throws -> R
   ) async throws -> R {
@@ -288,7 +291,8 @@ public struct ApplyStage: Sendable {
       catalog: catalog, context: work.context)
   }
 
-  /// - Parameter triesMaxBesideWriter: the limit for failures that a concurrent writer may have caused.
+  /// - Parameter triesMaxBesideWriter: the number of tries for failures that a concurrent writer may have
+  ///   caused.
   func retrying<R: Sendable>(
     _ chunk: Chunk, triesMaxBesideWriter: Int = Self.triesMaxBesideWriter,
     _ body: () async throws -> R

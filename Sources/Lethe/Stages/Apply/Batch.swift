@@ -5,14 +5,14 @@ import SQLText
 import Vocabulary
 import Warehouse
 
-/// One transaction of a chunk, which is done completely or not at all. Its phases, in order:
+/// One transaction of a chunk. It is done completely or not at all. Its phases, in order:
 ///
-/// 1. Releases: holds whose last holder is released. Before that, protections without holds that the answers
-/// end are deleted, because they would prevent releases.
+/// 1. Releases: ends the holds that have no holder left. Before that, the protections without holds that the
+/// answers end are deleted, because they would prevent releases.
 /// 2. Restores of rows that were protected without holds. They check who wrote a row last, so no other change
 /// may come before them.
 /// 3. Changes of further targets, children before parents.
-/// 4. Changes of the dataset's own table. If possible, the statement of phase 5 makes the last one.
+/// 4. Changes of the dataset's own table. If possible, the statement of phase 5 also does the last change.
 /// 5. Records: events, traces, tombstones, totals.
 /// 6. Verification: no row may remain in a state that its event forbids.
 struct Batch {
@@ -35,7 +35,8 @@ struct Batch {
       protections: plan.protections)
   }
 
-  /// Changes the rows that the events of `range` match, proves that they are changed, and records it.
+  /// Changes the rows that the events of `range` match, verifies that they are changed, and records the
+  /// batch.
   func apply(_ range: EventRange) async throws {
     var batch = try await prepared()
     try await batch.changeRows(range)
@@ -54,14 +55,15 @@ struct Batch {
       if try await apply(change, range) { hasTouched = true }
       if change.keepsHolds, let key = change.holdKey { context.heldTables?.insert(key.table) }
       try await eraseFromHolds(change, range)
-      // Now, because without the rows on the path, the rows behind them cannot be found.
+      // The check is done now, because the rows on the path may be deleted next. Without them, the rows
+      // behind them cannot be found.
       if !change.target.isDirect { try await verify(change, range) }
     }
     let digest = try await record(range, making: last, hasTouched: hasTouched)
     if let last { try await eraseFromHolds(last, range) }
     try await checkConstraints()
     for change in changes where change.target.isDirect { try await verify(change, range) }
-    // Rows of further targets may have written records of their own.
+    // If rows of further targets have written records of their own, this digest does not cover them.
     let isDigestOfAll = !released.hasRecords && (restores + changes).allSatisfy { !$0.recordsRows }
     try await ledger.batchApplied(
       of: chunk, number: context.origin.number, after: range.after, through: range.through,
@@ -94,21 +96,22 @@ struct Batch {
     return try await records.endProtections(range)
   }
 
-  /// - Returns: whether it has changed rows.
+  /// - Returns: whether the restores have changed rows.
   private func restore(_ restores: [Change], _ range: EventRange) async throws -> Bool {
     var hasTouched = false
     for change in restores {
       if try await apply(change, range) { hasTouched = true }
       try await verify(change, range)
     }
-    // A protection stays if some of its rows could not be restored; the next answer can then end it. This
+    // A protection stays if some of its rows could not be restored. The next answer can then end it. This
     // must be decided now, because rows that later changes write look like rows that Lethe wrote before.
     let ids = plan.restores.map { $0.postponed(range, in: context) }
     try await records.keepProtections(of: ids.joined(separator: "\nUNION ALL\n"))
     return hasTouched
   }
 
-  /// Comes before anything of the batch is changed or released.
+  /// Writes holds for rows that former protections hide. Called before the batch changes or releases
+  /// anything.
   private mutating func holdWhatFormerIDsHide(_ range: EventRange) async throws {
     let protecting = (plan.children + plan.own).filter { $0.keepsHolds && $0.isDue(in: range) }
     guard !protecting.isEmpty,
@@ -129,8 +132,8 @@ struct Batch {
   // MARK: Parts of one event
 
   /// Changes at most `rowsMax` of the rows that one event reaches in one table. The chunk's position does not
-  /// move: the event is applied with its last row.
-  /// - Parameter range: contains only this event.
+  /// move, because the event is only applied with its last row.
+  /// - Parameter range: a range that contains only this event.
   /// - Returns: how many rows were changed.
   func applyPart(of range: EventRange, change: Change, rowsMax: Int) async throws -> Int {
     try await prepared().changePart(of: range, change, rowsMax: rowsMax)
@@ -176,7 +179,7 @@ struct Batch {
     return rows
   }
 
-  /// The rows changed so far, by action, table and reason, as a plan shows them.
+  /// The number of rows changed so far, by action, table and reason, as a plan shows them.
   func touched() async throws -> [TouchedRows: Int] {
     let rows = try await transaction.query(
       """
@@ -190,11 +193,10 @@ struct Batch {
       })
   }
 
-  /// Turns JIT compilation off: for a batch's statement it takes longer than running it (150 ms of 190 ms,
-  /// for 10,000 rows of a large table, each time).
+  /// Prepares the transaction. Turns JIT compilation off, because it takes longer than the statement itself:
+  /// 150 ms of 190 ms for each batch of 10,000 rows of a large table.
   ///
-  /// If a batch cannot lock a row within the lock timeout, it releases the locks that it has, and is tried
-  /// again.
+  /// If a batch cannot lock a row within the lock timeout, it releases its locks and is tried again.
   private func prepared() async throws -> Batch {
     _ = try await transaction.query(
       """
@@ -202,7 +204,7 @@ struct Batch {
       set_config('jit', 'off', true)
       """
     )
-    // From here on, no newer answer can supersede an event: all statements see the same events.
+    // After this lock, no newer answer can supersede an event, so all statements see the same events.
     try await ledger.lockChunk(chunk, on: transaction)
     var batch = self
     batch.context.heldTables = try await heldTables()
@@ -221,12 +223,13 @@ struct Batch {
       ).rows(as: String.self))
   }
 
-  /// - Returns: whether it has changed rows.
+  /// - Returns: whether the change has changed rows.
   private func apply(_ change: Change, _ range: EventRange) async throws -> Bool {
     try await run(change.statement(for: range, in: context), of: change) > 0
   }
 
-  /// A row may have been hidden since the batch began, so the holds are searched again.
+  /// Removes erased values from the holds. A row may have been hidden since the batch began, so the holds are
+  /// searched again.
   private func eraseFromHolds(_ change: Change, _ range: EventRange) async throws {
     guard change.kind.erasure != nil else { return }
     var context = context
@@ -246,7 +249,7 @@ struct Batch {
     }
   }
 
-  /// Checks deferred constraints now. At the end of the transaction, the error could not say which change
+  /// Checks deferred constraints now. At the end of the transaction, the error would not show which change
   /// caused it.
   private func checkConstraints() async throws {
     do {
@@ -256,7 +259,7 @@ struct Batch {
     }
   }
 
-  /// No row may remain in a state that its event forbids.
+  /// Verifies that no row remains in a state that its event forbids.
   private func verify(_ change: Change, _ range: EventRange) async throws {
     let query = change.unchangedRows(of: range, in: context, rowsMax: Self.namedRowsMax)
     let rows = try await transaction.run(query).rows(as: String.self)
@@ -264,7 +267,7 @@ struct Batch {
     throw ApplyError(
       chunk,
       message: """
-        \(change.label): rows remain as they were: \(rows.joined(separator: "; "))
+        \(change.label): rows are unchanged: \(rows.joined(separator: "; "))
         """,
       remedy: """
         look for a trigger, a rule or a policy of \(change.target.table.name) that undoes or skips the \

@@ -5,7 +5,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Checks whether a chunk may redact as much as it would (the blast radius), before any row is changed.
+/// Checks, before any row is changed, whether the chunk's changes exceed the limits (the blast radius).
 struct LimitCheck {
   let connection: Connection
   let ledger: ChunkLedger
@@ -17,13 +17,13 @@ struct LimitCheck {
   private struct Extent {
     var ids = 0
     var rows = 0
-    /// The number of IDs of which nothing would remain.
+    /// The number of IDs that would have no row left.
     var removedIDs = 0
   }
 
-  /// Rows that are already in the wanted state do not count: what was redacted on an earlier night comes back
-  /// in every result.
-  /// - Returns: why the chunk has to stop; nil if it may continue.
+  /// Returns why a limit stops the chunk. Rows that are already in the wanted state do not count, because
+  /// every result repeats what earlier runs have redacted.
+  /// - Returns: why the chunk has to stop. Nil if it may continue.
   func reasonToStop(_ chunk: Chunk, _ plan: ApplyPlan) async throws -> String? {
     if let extent = try await ledger.restoreExtent(
       of: chunk, besides: context.protecting), let why = reasonToStop(extent)
@@ -45,10 +45,10 @@ struct LimitCheck {
     return reasonToStop(chunk, extents, before: before)
   }
 
-  /// With fewer IDs, a share of them says nothing.
+  /// The smallest number of released IDs for which the percentage counts. With fewer IDs, it has no meaning.
   private static let releasedIDsMin = 20
 
-  /// An answer that would open much of what is hidden is probably a fault of the API.
+  /// A result that would restore many of the hidden rows is probably a fault of the API.
   private func reasonToStop(_ extent: ChunkLedger.RestoreExtent) -> String? {
     let percent = 100 * Double(extent.releasedIDs) / Double(max(extent.holdingIDs, 1))
     if extent.releasedIDs >= Self.releasedIDsMin, percent > limits.maxRestoredPercent {
@@ -60,14 +60,14 @@ struct LimitCheck {
     }
     if extent.rows > 0, extent.rowsBefore + extent.rows > limits.maxRestoredRows {
       return """
-        with it the run would open \(extent.rowsBefore + extent.rows) rows; \
+        with it the run would restore \(extent.rowsBefore + extent.rows) rows; \
         max_restored_rows is \(limits.maxRestoredRows)
         """
     }
     return nil
   }
 
-  /// How many IDs are said to be gone, whether or not their rows still exist.
+  /// The number of IDs with an answer that removes them, whether or not their rows still exist.
   private func eventsThatRemove(_ changes: [Change]) -> Int {
     let reasons = changes.filter(\.kind.isRemoving).flatMap(\.reasons)
     return counts.reduce(0) { $0 + (reasons.contains($1.reason) ? $1.current : 0) }
@@ -128,8 +128,9 @@ struct LimitCheck {
     return nil
   }
 
-  /// The most that the events could change, if each still had everything to do. It is known without reading
-  /// the warehouse if an event reaches at most one row of a table. Nil if an event may reach many rows.
+  /// The largest possible extents, as if every event still had to change its rows. They are known without
+  /// reading the warehouse if an event reaches at most one row of a table. Nil if an event may reach many
+  /// rows.
   private func largestExtents(_ changes: [Change]) -> [String: Extent]? {
     let redacting = changes.filter(\.kind.isRedacting)
     guard redacting.allSatisfy({ !$0.target.fansOut }) else { return nil }

@@ -6,13 +6,13 @@ import Warehouse
 
 /// What applying a chunk would do.
 public struct ChunkPlan: Sendable, Equatable {
-  /// Why a limit would stop it; nil if none would.
+  /// Why a limit would stop the chunk. Nil if no limit would.
   public let stopReason: String?
-  /// In the order of the changes.
+  /// The rows that the chunk would change, in the order of the changes.
   public let rows: [PlannedRows]
-  /// How much it would open, for the limits of restores; nil if it releases no ID.
+  /// The extent of the restores, for their limits. Nil if the chunk releases no ID.
   public let restores: ChunkLedger.RestoreExtent?
-  /// What the warehouse would refuse, and why. The rows of these events are not counted.
+  /// The events that the warehouse would refuse, and why. The rows of these events are not counted.
   public let refusals: [String]
 }
 
@@ -25,11 +25,11 @@ public struct PlannedRows: Sendable, Equatable {
 }
 
 extension ApplyStage {
-  /// Runs apply's own transactions, batch by batch, and rolls each back. No lock outlasts its batch. So a row
-  /// that events of two batches reach is counted twice.
+  /// Runs apply's own transactions, batch by batch, and rolls each back. Each batch releases its locks before
+  /// the next. If events of two batches reach the same row, the row is counted twice.
   ///
   /// An event that reaches more rows than a transaction may change is only counted.
-  /// - Throws: the same errors as `apply`; nothing is changed.
+  /// - Throws: the same errors as `apply`. Nothing is changed.
   public func plan(_ chunk: Chunk, dataset: Dataset) async throws -> ChunkPlan {
     var work = try await work(on: chunk, dataset)
     let restores = try await ledger.restoreExtent(of: chunk, besides: work.context.protecting)
@@ -51,7 +51,7 @@ extension ApplyStage {
         guard let refusal = ApplyError(refusing: chunk, error) else { throw error }
         refusals.append(
           """
-          one of the events of IDs \(range.after + 1) to \(range.through), whose rows are not counted: \
+          one of the events of IDs \(range.after + 1) to \(range.through) (their rows are not counted): \
           \(refusal.message)
           """)
       }
@@ -70,7 +70,7 @@ extension ApplyStage {
     ).refused(atMost: ChunkLedger.refusalsMax)
   }
 
-  /// Rolls back a transaction after its effect was examined.
+  /// An error that rolls back a transaction after its effect was examined.
   private struct RolledBack: Error {
     let touched: [TouchedRows: Int]
   }
@@ -111,7 +111,7 @@ extension ApplyStage {
 }
 
 extension ApplyStage.Work {
-  /// In the order of the changes. What changes holds alone comes first.
+  /// The rows in the order of the changes. Changes of holds alone come first.
   func inOrder(_ rows: [TouchedRows: Int]) -> [TouchedRows] {
     func place(_ touched: TouchedRows) -> Int {
       plan.changes.firstIndex {

@@ -9,11 +9,11 @@ public struct PlannedStatement: Sendable, Equatable {
   public let dataset: String
   public let phase: Phase
   public let purpose: Purpose
-  /// The change, such as `delete warehouse.posts`; nil for statements that are for the whole batch.
+  /// The change, such as `delete warehouse.posts`. Nil for statements for the whole batch.
   public let change: String?
-  /// The reasons for which it runs; empty for restores and records.
+  /// The reasons for which the statement runs. Empty for restores and records.
   public let reasons: [String]
-  /// With `$1`, `$2`, … for the values.
+  /// The SQL, with `$1`, `$2`, … for the values.
   public let sql: String
 
   /// The phases, in the order in which a batch runs them.
@@ -35,12 +35,12 @@ public struct PlannedStatement: Sendable, Equatable {
     case record
   }
 
-  /// The statements with which apply counts, changes, verifies and records rows of a dataset. Not included: the
-  /// statements that erase or release holds, the limited form for large events, and the chunk's position.
+  /// The statements with which apply counts, changes, verifies and records rows of a dataset. The statements
+  /// that erase or release holds, the limited form for large events, and the update of the chunk's position
+  /// are not included.
   ///
-  /// A batch leaves out those that none of its events need.
-  /// If an event has one row in the dataset's own table, the statement of the records also makes the last
-  /// change of that table.
+  /// A batch leaves out the statements that none of its events need. If an event has one row in the dataset's
+  /// own table, the statement of the records also does the last change of that table.
   ///
   /// - Throws: `PlanError` if a table or a column is missing.
   public static func all(

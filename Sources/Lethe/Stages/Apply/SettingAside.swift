@@ -8,15 +8,15 @@ import Warehouse
 /// applied.
 extension ApplyStage {
   /// How often one range is searched for refused events. A second search is needed only if another session
-  /// changes the rows meanwhile.
+  /// changes the rows in the meantime.
   private static let searchesMax = 3
 
   // MARK: Before the first batch
 
-  /// Sets aside events that delete rows to which other rows refer. Rows of these events may in turn refer to
-  /// rows of other events, so it repeats until it finds none.
+  /// Sets aside events that delete rows to which other rows refer. Rows of these events may refer to rows of
+  /// other events, so the search repeats until it finds none.
   ///
-  /// - Throws: `ApplyError` if there are too many, or if the chunk is applied in one transaction.
+  /// - Throws: `ApplyError` if there are too many such events, or if the chunk is applied in one transaction.
   func setAsideWhatIsReferredTo(_ work: Work) async throws {
     let check = ReferenceCheck(
       connection: connection, chunk: work.chunk, context: work.context, plan: work.plan)
@@ -47,14 +47,14 @@ extension ApplyStage {
       work.chunk,
       message: """
         more than \(ChunkLedger.refusalsMax) of its events are refused, such as \
-        that of ID \(last.id): \(last.why)
+        the event of ID \(last.id): \(last.why)
         """, remedy: last.remedy)
   }
 
   // MARK: In a batch
 
-  /// After a range of events was refused: finds the events that cause it, sets them aside and applies the
-  /// others, in one transaction.
+  /// Called after a range of events was refused. Finds the events that cause the refusal, sets them aside and
+  /// applies the others, in one transaction.
   ///
   /// - Returns: whether the chunk's position is now at the end of the range.
   func applyOthers(
@@ -89,7 +89,7 @@ extension ApplyStage {
     }
   }
 
-  /// One line for each cause, because one trigger may refuse thousands of events.
+  /// Logs one line for each cause, because one trigger may refuse thousands of events.
   private func report(_ refused: [ChunkLedger.Refusal], _ work: Work) {
     let namedMax = 5
     for (_, alike) in Dictionary(grouping: refused, by: { [$0.why, $0.remedy] }) {
@@ -108,14 +108,14 @@ extension ApplyStage {
 
   // MARK: Finding the cause
 
-  /// Rolls back a transaction that only tests whether something can be done.
+  /// An error that rolls back a transaction that was only a test.
   private struct RolledBack: Error {}
 
-  /// Tries smaller and smaller parts of a range, the last part first, each in a transaction that is rolled
-  /// back. The last part comes first because a row can only be deleted after the rows of later events that
-  /// refer to it.
+  /// Finds the refused events of a range. Tries smaller and smaller parts of the range, the last part first,
+  /// each in a transaction that is rolled back. The last part comes first because a row can only be deleted
+  /// after the rows of later events that refer to it.
   ///
-  /// - Throws: `ApplyError` if there are too many.
+  /// - Throws: `ApplyError` if there are too many refused events.
   private func refusedEvents(
     in range: EventRange, after refusal: ApplyError, _ work: Work
   ) async throws -> [ChunkLedger.Refusal] {
@@ -153,10 +153,10 @@ extension ApplyStage {
     return refused
   }
 
-  /// Why the events of a range cannot be applied; nil if they can.
+  /// Why the events of a range cannot be applied. Nil if they can.
   /// - Parameters:
-  ///   - refused: events that are left out.
-  ///   - isOne: whether it is one event, which is tried as often as a batch.
+  ///   - refused: the events that are left out.
+  ///   - isOne: whether the range has only one event. One event is tried as often as a batch.
   private func refusal(
     of range: EventRange, without refused: [Int64], isOne: Bool, _ work: Work
   ) async throws -> ApplyError? {

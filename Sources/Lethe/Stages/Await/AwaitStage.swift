@@ -3,7 +3,7 @@ public import Ledger
 public import Logging
 import Vocabulary
 
-/// Job → complete job: requests a job's status, as often as the API's docs allow, until the job is complete.
+/// Job → complete job: requests a job's status until the job is complete, as often as the API's docs allow.
 public struct AwaitStage: Sendable {
   private let ledger: ChunkLedger
   private let client: ComplianceClient
@@ -48,7 +48,7 @@ public struct AwaitStage: Sendable {
     guard let attempt = try await ledger.liveAttempt(at: chunk), let apiID = attempt.apiID else {
       throw LedgerError(
         code: .missing, message: "\(chunk.label) is uploaded but has no job",
-        remedy: "somebody has changed the ledger by hand: restore it")
+        remedy: "restore the ledger from a backup: it was changed by hand")
     }
     var seen: JobStatus?
     var delay = settings.pollSeconds
@@ -59,11 +59,11 @@ public struct AwaitStage: Sendable {
         job = try await client.job(id: apiID)
       } catch let error as APIError where error.kind == .notFound {
         return try await failed(
-          attempt, of: chunk, why: "the API does not know job \(apiID) any more")
+          attempt, of: chunk, why: "the API does not have job \(apiID) any more")
       } catch let error as APIError where error.kind == .jobRefused {
         _ = try await cancelled(apiID)
         return try await failed(
-          attempt, of: chunk, why: "the API does not tell of job \(apiID): \(error.message)")
+          attempt, of: chunk, why: "the API does not report on job \(apiID): \(error.message)")
       }
       if job.status != seen {
         seen = job.status
@@ -81,8 +81,8 @@ public struct AwaitStage: Sendable {
         return try await failed(attempt, of: chunk, why: "job \(apiID) is \(job.status)\(reason)")
       case .created, .inProgress, .unrecognized:
         guard try await isOverdue(attempt) else { break }
-        // A job that cannot be cancelled has ended, and the next status shows that. If it does not, the two calls
-        // contradict each other, and the attempt ends here; otherwise this loop would never end.
+        // A job that cannot be cancelled has ended, and the next status shows this. If it does not, the two
+        // calls contradict each other, and the attempt ends here. Otherwise this loop would never end.
         guard try await cancelled(apiID) || couldNotBeCancelled else {
           couldNotBeCancelled = true
           break
@@ -104,7 +104,8 @@ public struct AwaitStage: Sendable {
     } catch let error as APIError where error.kind == .conflict {
       return false
     } catch let error as APIError where [.notFound, .jobRefused].contains(error.kind) {
-      return true  // the legacy profile cannot cancel jobs; the slot becomes free when the job ends
+      // The legacy profile cannot cancel jobs. The slot becomes free when the job ends.
+      return true
     }
   }
 
@@ -117,7 +118,7 @@ public struct AwaitStage: Sendable {
     let hasAnother = try await ledger.jobFailed(
       attempt, of: chunk, why: why, attemptsMax: settings.jobAttemptsMax)
     logger.warning(
-      "\(chunk.label): attempt \(attempt.number) came to nothing: \(why)",
+      "\(chunk.label): attempt \(attempt.number) failed: \(why)",
       metadata: ["stage": "await", "chunk": "\(chunk.id)"])
     return hasAnother ? .attemptFailed : .failed
   }

@@ -19,9 +19,10 @@ public struct CollectStage: Sendable {
   private let jobAttemptsMax: Int
   private let logger: Logger
 
-  /// How often a job's result is downloaded before a new job is made.
+  /// How often a job's result is downloaded before a new job is created.
   private static let downloadsMax = 3
-  /// Far more than a line needs, so that a compressed result cannot fill the disk.
+  /// The largest size of a result for each ID of the chunk. It is far more than a line needs, and prevents a
+  /// compressed result from filling the disk.
   private static let bytesOfIDMax = 1024
   private static let bytesBesideMax = 1 << 20
 
@@ -29,11 +30,11 @@ public struct CollectStage: Sendable {
     case collected(events: Int, quarantined: Int)
     /// The result is no longer available; the chunk has another attempt.
     case attemptFailed
-    /// The chunk is given up; the ledger has the reason.
+    /// The chunk failed. The ledger has the reason.
     case failed
   }
 
-  /// - Parameter stored: finds the IDs of which the chunks' dataset has rows.
+  /// - Parameter stored: returns those of the given IDs for which the chunks' dataset has rows.
   public init(
     connection: Connection, ledger: ChunkLedger, client: ComplianceClient,
     stored: @escaping StoredIDs, jobAttemptsMax: Int, logger: Logger
@@ -51,11 +52,11 @@ public struct CollectStage: Sendable {
     guard let attempt = try await ledger.liveAttempt(at: chunk), let apiID = attempt.apiID else {
       throw LedgerError(
         code: .missing, message: "\(chunk.label) is complete but has no job",
-        remedy: "the ledger was changed by hand: restore it from a backup")
+        remedy: "restore the ledger from a backup: it was changed by hand")
     }
     let index: ChunkIndex
     do {
-      // Without the chunk's IDs, it is not known whether an event is about one of them.
+      // Without the chunk's IDs, it is unknown whether an event is about one of them.
       index = try ChunkIndex(verifying: chunk.file)
     } catch let error as ChunkFileError {
       return try await failed(attempt, of: chunk, why: error.description)
@@ -77,8 +78,8 @@ public struct CollectStage: Sendable {
     return .collected(events: events, quarantined: quarantined)
   }
 
-  /// Downloads the result and loads it into the ledger. Tries again, up to a limit, if the download is not a
-  /// result.
+  /// Downloads the result and loads it into the ledger. Downloads it again, up to a limit, if the download is
+  /// not a result.
   /// - Returns: how many events and quarantined lines it has.
   /// - Throws: `APIError` `.incompleteResult` or `.noResult` if all tries failed.
   private func result(
@@ -91,7 +92,7 @@ public struct CollectStage: Sendable {
       do {
         return try await download(from: url, to: path, apiID, chunk, attempt, index)
       } catch let error as APIError where error.kind == .urlRefused && tries < Self.downloadsMax {
-        logger.warning("job \(apiID): \(error.message); asking for another URL")
+        logger.warning("job \(apiID): \(error.message); requesting another URL")
         url = try await downloadURL(of: apiID)
       } catch let error as APIError
         where [.incompleteResult, .noResult].contains(error.kind) && tries < Self.downloadsMax
@@ -142,13 +143,13 @@ public struct CollectStage: Sendable {
     }
   }
 
-  /// Asks for a new signed URL each time, because it is never stored.
+  /// Requests a new signed URL each time, because it is never stored.
   private func downloadURL(of apiID: String) async throws -> SignedURL {
     let job = try await client.job(id: apiID)
     guard job.status == .complete, let url = job.downloadURL else {
       throw APIError(
         kind: .notFound, operation: "download of job \(apiID)",
-        message: "job \(apiID) is \(job.status) now and has no result to download")
+        message: "job \(apiID) is now \(job.status) and has no result to download")
     }
     return url
   }
@@ -157,7 +158,7 @@ public struct CollectStage: Sendable {
     let hasAnother = try await ledger.jobFailed(
       attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax)
     logger.warning(
-      "\(chunk.label): attempt \(attempt.number) came to nothing: \(why)",
+      "\(chunk.label): attempt \(attempt.number) failed: \(why)",
       metadata: ["stage": "collect", "chunk": "\(chunk.id)"])
     return hasAnother ? .attemptFailed : .failed
   }

@@ -4,8 +4,8 @@ public import PostgreSQL
 import Results
 public import Vocabulary
 
-/// Quarantine → events: reads quarantined lines of an applied chunk again, because a newer version may know
-/// what an older one did not. The result itself and the chunk's file are deleted by now.
+/// Quarantine → events: reads quarantined lines of an applied chunk again, because a newer version may
+/// support what an older version did not. The result itself and the chunk's file are already deleted.
 public struct QuarantineRetry: Sendable {
   private let connection: Connection
   private let ledger: ChunkLedger
@@ -13,7 +13,7 @@ public struct QuarantineRetry: Sendable {
   public struct Outcome: Sendable, Equatable {
     /// Lines that became events and wait to be applied.
     public let events: Int
-    /// Those of the events that a newer answer supersedes. They change nothing.
+    /// The number of these events that a newer answer supersedes. They change nothing.
     public let superseded: Int
   }
 
@@ -22,15 +22,15 @@ public struct QuarantineRetry: Sendable {
     self.ledger = ledger
   }
 
-  /// Reads the lines. If at least one is an event now, takes the chunk back to `collected`; otherwise only
-  /// notes why not. Does all of it, or nothing.
+  /// Reads the lines. If at least one is now an event, moves the chunk back to `collected`. Otherwise only
+  /// records why not. All of this is done, or nothing.
   ///
   /// - Parameters:
-  ///   - selected: the lines that may be resolved; all if nil. The others are read, too, because they may
+  ///   - selected: the lines that may be resolved. Nil for all. The others are read, too, because they may
   ///     contradict one of these.
-  ///   - refused: IDs whose lines stay as they are.
+  ///   - refused: the IDs of lines that stay unchanged.
   ///   - reasons: the reasons for which the definition of the chunk's run has an action.
-  ///   - stored: finds the IDs of which the chunk's dataset has rows.
+  ///   - stored: returns those of the given IDs for which the chunk's dataset has rows.
   public func retry(
     _ chunk: Chunk, selected: Set<Int64>?, besides refused: Set<Int64> = [],
     reasons: Set<Reason>, stored: StoredIDs
@@ -50,7 +50,7 @@ public struct QuarantineRetry: Sendable {
     return outcome
   }
 
-  /// Lines that still are no events keep the reason that they have.
+  /// Adds the lines that are now events. The other lines keep their reason.
   private func reread(
     _ chunk: Chunk, _ selected: Set<Int64>?, _ refused: Set<Int64>, _ reasons: Set<Reason>,
     into reread: RereadLines, _ transaction: Transaction

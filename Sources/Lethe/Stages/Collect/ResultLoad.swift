@@ -15,11 +15,12 @@ struct ResultLoad {
   let attempt: Attempt
   let stored: StoredIDs
 
-  /// With more contradictions than this, nothing of the result is trusted.
+  /// The largest number of contradicting lines. With more, nothing of the result is trusted.
   private static let contradictionsMax = 100_000
 
   /// - Returns: the number of lines in the file, and how many of them must not be acted on.
-  /// - Throws: `NoResult` if it is no result of the chunk; `ResultRefused`.
+  /// - Throws: `NoResult` if the file is no result of the chunk. `ResultRefused` if the result cannot be
+  ///   trusted.
   func run(path: FilePath, index: ChunkIndex) async throws -> (lines: Int, kept: Int) {
     let scanned = try await ScannedLines(on: transaction)
     let tally = try await copy(path, index, into: scanned)
@@ -53,10 +54,10 @@ struct ResultLoad {
     var tally = ResultTally()
     let copy = try await scanned.beginCopy()
     do {
-      var goesOn = true
-      while goesOn {
+      var hasMore = true
+      while hasMore {
         try Task.checkCancellation()
-        goesOn = try lines.forEachLineOfNextBlock { line in
+        hasMore = try lines.forEachLineOfNextBlock { line in
           tally.lines = line.number
           try append(line, scanner, index, to: &rows, &tally)
         }
@@ -99,8 +100,8 @@ struct ResultLoad {
 
   // MARK: Contradictions
 
-  /// For an ID with two different reasons, it is not known which one counts. So all its lines go to the
-  /// quarantine. The same reason twice is one event.
+  /// Quarantines all lines of an ID with two different reasons, because it is unknown which reason counts.
+  /// The same reason twice is one event.
   private func quarantineContradictions(
     _ path: FilePath, in scanned: ScannedLines
   ) async throws {
@@ -113,9 +114,9 @@ struct ResultLoad {
     var lines = try ResultLines(path: path.string)
     var rows = ScannedLines.Rows()
     try await scanned.contradictionsFound { copy in
-      var goesOn = true
-      while goesOn {
-        goesOn = try lines.forEachLineOfNextBlock { line in
+      var hasMore = true
+      while hasMore {
+        hasMore = try lines.forEachLineOfNextBlock { line in
           guard lineNumbers.contains(line.number) else { return }
           rows.append(line: line.number, raw: line.bytes)
         }
@@ -125,15 +126,15 @@ struct ResultLoad {
     }
   }
 
-  /// ASCII without control characters: a reason may quote any bytes of a line, and a text column does not
-  /// accept all of them. The line itself is kept unchanged.
+  /// The text in ASCII without control characters. A text may quote any bytes of a line, and a text column
+  /// does not accept all of them. The line itself is kept unchanged.
   private static func printable(_ why: String) -> String {
     why.unicodeScalars.map { $0.isASCII && $0.value >= 0x20 && $0.value != 0x7F ? "\($0)" : "?" }
       .joined()
   }
 }
 
-/// A result that is complete but cannot be trusted. The job is given up.
+/// The error that a result is complete but cannot be trusted. The job is given up.
 struct ResultRefused: Error {
   let message: String
 }

@@ -1,12 +1,12 @@
 import Results
 
-/// Counts what the lines of a result are about while they are read: whether it is a result of the chunk, and
-/// whether its silence counts.
+/// Counts the lines of a result while they are read. The counts decide whether it is a result of the chunk,
+/// and whether its silence counts.
 struct ResultTally {
   /// The number of the last line.
   var lines = 0
   private var written = 0
-  /// Lines that are an object with an `id`.
+  /// Lines that are an object with an `id`, readable or not.
   private var withID = 0
   private var withReadableID = 0
   private var ofChunk = 0
@@ -23,17 +23,18 @@ struct ResultTally {
     case .blank: break
     case .event: withID += 1
     case .refused(_, let id):
-      // A line about an ID outside the chunk says nothing about the chunk's IDs.
+      // A line about an ID outside the chunk does not concern the chunk's IDs.
       if id == nil { unattributed += 1 } else { withID += 1 }
     case .error:
       withID += 1
       // The API reports a bad line of the upload. If the chunk does not have that line, another line was
-      // changed on the way, and it is not known which.
+      // changed on the way, and it is unknown which one.
       if isInChunk != true { unattributed += 1 }
     }
   }
 
-  /// Why this is not a result of the chunk; nil if it is. Blank lines alone are a result: all IDs are clean.
+  /// Why this is not a result of the chunk. Nil if it is. If all lines are blank, it is a result: all IDs are
+  /// clean.
   var reasonForNoResult: String? {
     if written == 0 { return nil }
     if withID == 0 { return "no line of it is an object with an id" }
@@ -41,11 +42,11 @@ struct ResultTally {
     return nil
   }
 
-  /// Whether an ID without a line is clean. Does not apply to IDs with a quarantined line.
+  /// Whether an ID without a line is clean. This does not apply to IDs with a quarantined line.
   var speaksBySilence: Bool { unattributed == 0 }
 }
 
-/// The download is not a result of the chunk. Nothing of it is kept.
+/// The error that the download is not a result of the chunk. Nothing of it is kept.
 struct NoResult: Error {
   let why: String
 }

@@ -4,7 +4,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// The COPY that streams a dataset's IDs, ascending, one per row.
+/// The COPY that streams a dataset's IDs in ascending order, one ID per row.
 struct ExportQuery {
   private let table: WarehouseTable
   private let id: IDExpression
@@ -17,15 +17,15 @@ struct ExportQuery {
     else {
       throw DefinitionError(
         file: dataset.name, line: nil,
-        message: "\(dataset.table).\(dataset.id.column) is not there to be exported",
-        remedy: "lethe check tells what does not fit")
+        message: "\(dataset.table).\(dataset.id.column) cannot be exported: it does not exist",
+        remedy: "run lethe check to see what does not fit")
     }
     self.table = table
     self.id = id
     condition = dataset.condition
   }
 
-  /// Selects the number of IDs, and of the bytes of their chunks.
+  /// Selects the number of IDs, and the number of bytes of their chunks.
   var totalsSQL: SQL {
     let ids: SQL = "(\(selection(after: 0, through: .max))) AS export (id)"
     let distinct: SQL = table.isUnique(id) ? ids : "(SELECT DISTINCT id FROM \(ids)) AS export"
@@ -47,8 +47,8 @@ struct ExportQuery {
   }
 
   /// - Parameters:
-  ///   - after: the lower limit, without this ID.
-  ///   - through: the upper limit, with this ID. IDs have at most 63 bits.
+  ///   - after: the lower limit. This ID is not included.
+  ///   - through: the upper limit. This ID is included. IDs have at most 63 bits.
   func sql(after: Int64, through: Int64 = .max) -> SQL {
     let key: SQL = id.kind == .text ? "key" : id.column.sql
     return "COPY (\(selection(after: after, through: through)) ORDER BY \(key)) TO STDOUT"
@@ -56,7 +56,7 @@ struct ExportQuery {
 
   /// The dataset's `where` as a further condition.
   private var rows: SQL {
-    // The operator's SQL may end with a comment; the line break ends it.
+    // The operator's SQL may end with a comment. The line break ends the comment.
     condition.map { " AND (\(trusted: $0)\n)" } ?? ""
   }
 
@@ -78,8 +78,8 @@ struct ExportQuery {
         WHERE \(range(column)) AND \(column) = trunc(\(column))\(rows)
         """
     case .text:
-      // Text sorts by characters, so the values are sorted as numbers here. CASE prevents a cast of
-      // text that is not a number, which would fail.
+      // Text sorts by characters, so the values are sorted as numbers here. CASE prevents a cast of text that
+      // is not a number. Such a cast would fail.
       return """
         SELECT key FROM (
           SELECT CASE WHEN \(IDKind.isNumber(id.sql())) THEN (\(id.sql()))::numeric END AS key

@@ -7,18 +7,19 @@ public import SystemPackage
 public import Vocabulary
 public import Warehouse
 
-/// Warehouse → chunks: streams a dataset's IDs in key order and cuts them into files. Each file is
-/// recorded in the ledger after it is synced.
+/// Warehouse → chunks: streams a dataset's IDs in key order and splits them into files. Each file is recorded
+/// in the ledger after it is synced.
 ///
 /// One COPY is one snapshot. An interrupted export continues after its last recorded chunk, with a
 /// new snapshot for the rest.
 public struct ExportStage: Sendable {
-  /// The connection of the COPY. The ledger writes over another one at the same time.
+  /// The connection of the COPY. The ledger writes over another connection at the same time.
   private let connection: Connection
   private let ledger: ExportLedger
   private let catalog: Catalog
   private let workDirectory: FilePath
-  /// Percent of a dataset's rows that may be left out, 0 to 100. With nil, the export stops only if all would be.
+  /// The percentage of a dataset's rows that may be left out, 0 to 100. If it is nil, the export stops only
+  /// if all rows would be left out.
   private let skippedPercentMax: Double?
   private let logger: Logger
 
@@ -44,7 +45,7 @@ public struct ExportStage: Sendable {
     guard !progress.isFinished else { return }
     if progress.chunks > 0 {
       logger.info(
-        "\(dataset.name): export goes on after ID \(progress.exportedThrough), \(progress.chunks) chunks are there"
+        "\(dataset.name): export continues after ID \(progress.exportedThrough), after \(progress.chunks) chunks"
       )
     }
     let query = try ExportQuery(dataset, catalog: catalog)
@@ -53,7 +54,8 @@ public struct ExportStage: Sendable {
       directory: workDirectory, prefix: dataset.name,
       limits: ChunkLimits(ids: dataset.chunkIDsMax, bytes: dataset.chunkBytesMax),
       firstNumber: progress.chunks + 1)
-    // Taken before the COPY's own snapshot, so that changes between the two count as newer than the export.
+    // This snapshot is taken before the COPY's own snapshot, so that changes between the two count as newer
+    // than the export.
     let snapshot = try await connection.query("SELECT pg_current_snapshot()::text")
       .onlyRow(as: String.self)
     do {
@@ -64,7 +66,7 @@ public struct ExportStage: Sendable {
           }
         }
       }
-      // The COPY is complete only here. A last chunk that is recorded before could be cut off.
+      // The COPY is complete only here. If the last chunk were recorded before, it could be truncated.
       if let chunk = try cutter.finish() {
         await chunkExported(try await record(chunk, of: dataset, snapshot))
       }
@@ -86,9 +88,9 @@ public struct ExportStage: Sendable {
     } else if leftOut.rows > 0 {
       logger.warning(
         """
-        \(dataset.name): \(leftOut.rows) of \(leftOut.rowsOfDataset) rows are left out, and nobody asks about them: \
+        \(dataset.name): \(leftOut.rows) of \(leftOut.rowsOfDataset) rows are left out, and the API is not asked about them: \
         \(leftOut.words)
-          remedy: lethe check tells what to do
+          remedy: run lethe check to see what to do
         """)
     }
     return why != nil
@@ -98,7 +100,8 @@ public struct ExportStage: Sendable {
   public struct Plan: Sendable, Equatable {
     public let ids: Int
     public let bytes: Int
-    /// An estimate. The export may make one more, because the exact cuts are not known before.
+    /// The estimated number of chunks. The export may create one more, because the exact limits are not known
+    /// before.
     public let chunks: Int
     public let leftOut: LeftOutRows
   }
@@ -117,7 +120,8 @@ public struct ExportStage: Sendable {
       leftOut: try await query.leftOut(on: session))
   }
 
-  /// Finds the IDs that have rows in the dataset's table. The dataset's `where` does not count here.
+  /// Returns a function that finds the IDs that have rows in the dataset's table. The dataset's `where` does
+  /// not count here.
   public static func stored(in dataset: Dataset, catalog: Catalog) -> StoredIDs {
     { ids, transaction in
       try await transaction.query(
@@ -128,9 +132,9 @@ public struct ExportStage: Sendable {
 
   public enum Rewrite: Sendable {
     case file(ChunkFile)
-    /// The key range has no rows now.
+    /// The key range now has no rows.
     case empty
-    /// The key range has now more rows than a chunk may have.
+    /// The key range now has more rows than a chunk may have.
     case tooLarge
   }
 

@@ -10,17 +10,17 @@ import Vocabulary
 /// Chunk → job: creates a job for a chunk and uploads the chunk's file.
 ///
 /// The intent is recorded in the ledger before the API is called, and the job's name contains the chunk. So
-/// a job whose creation was interrupted is found in the list of jobs and adopted.
+/// an interrupted creation is resolved: the job is found in the list of jobs and adopted.
 public struct SubmitStage: Sendable {
   private let ledger: ChunkLedger
   private let client: ComplianceClient
   private let jobAttemptsMax: Int
   private let logger: Logger
 
-  /// How often a creation whose answer was lost is repeated before the chunk is left for a later run.
+  /// How often a creation without a response is repeated before the chunk is left for a later run.
   private static let creationTriesMax = 6
-  /// The same if the slot is taken, but no live job is in the list. After that, the stage waits for the slot as for
-  /// any other job's.
+  /// How often a creation is repeated if the slot is taken, but no live job is in the list. After that, the
+  /// stage waits for the slot as it waits for any other job.
   private static let hiddenHolderTriesMax = 2
   /// The largest difference that is accepted between two of the API's times for the same moment.
   private static let clockSecondsMax = 300.0
@@ -63,11 +63,11 @@ public struct SubmitStage: Sendable {
       do {
         job = try await client.job(id: apiID)
       } catch let error as APIError where error.kind == .notFound {
-        return try await failed(known, of: chunk, why: "the API does not know the job any more")
+        return try await failed(known, of: chunk, why: "the API does not have the job any more")
       } catch let error as APIError where error.kind == .jobRefused {
         return try await cancel(apiID, known, of: chunk, why: error.message)
       }
-      logger.notice("\(chunk.label): job \(apiID) is \(job.status); going on with it")
+      logger.notice("\(chunk.label): job \(apiID) is \(job.status); continuing with it")
     } else {
       if try await ledger.liveAttempt(at: chunk) == nil,
         let outcome = try await cutBefore(chunk)
@@ -79,7 +79,8 @@ public struct SubmitStage: Sendable {
       case .slotTaken(let holder): return .slotTaken(by: holder)
       case .none(let attempt, let why):
         let outcome = try await failed(attempt, of: chunk, why: why)
-        // The caller creates the next job at once. Without this pause, a faulty API would be called in a tight loop.
+        // The caller creates the next job immediately. Without this pause, a faulty API would be called in a
+        // tight loop.
         try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: attempt.number)))
         return outcome
       }
@@ -87,7 +88,7 @@ public struct SubmitStage: Sendable {
     return try await upload(chunk, attempt, job)
   }
 
-  /// The file can be written again only before a job has the old one.
+  /// Handles a lost file. The file can be written again only if no job exists that could have the old file.
   private func fileLost(_ chunk: Chunk, _ error: ChunkFileError) async throws -> Outcome {
     guard let attempt = try await ledger.liveAttempt(at: chunk), let apiID = attempt.apiID else {
       return .fileLost(error.message)
@@ -125,16 +126,16 @@ public struct SubmitStage: Sendable {
         }
         return .job(job, try await recorded(job, attempt, chunk))
       } catch let error as KnownJobID {
-        return try await withoutUsableAnswer(attempt, chunk, why: error.why)
+        return try await withoutUsableResponse(attempt, chunk, why: error.why)
       } catch let error as APIError where error.kind == .jobRefused {
-        return try await withoutUsableAnswer(attempt, chunk, why: error.message)
+        return try await withoutUsableResponse(attempt, chunk, why: error.message)
       } catch let error as APIError where error.kind == .temporary {
-        // Without an answer, it is not known whether the job was created.
+        // Without a response, it is unknown whether the job was created.
         if let job = try await find(attempt, of: chunk) {
           return try await adopt(job, attempt, chunk)
         }
         guard tries < Self.creationTriesMax else { throw error }
-        logger.notice("\(chunk.label): \(error.operation) had no answer and no effect; again")
+        logger.notice("\(chunk.label): \(error.operation) got no response; retrying")
         try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: tries)))
       } catch let error as APIError where error.kind == .conflict {
         let jobs = try await client.jobs(type: chunk.type)
@@ -155,8 +156,8 @@ public struct SubmitStage: Sendable {
     preconditionFailure("the loop above only ends by returning or throwing")
   }
 
-  /// Handles an answer without a usable job. The list of jobs may contain the created job.
-  private func withoutUsableAnswer(
+  /// Handles a response without a usable job. The list of jobs may contain the created job.
+  private func withoutUsableResponse(
     _ attempt: Attempt, _ chunk: Chunk, why: String
   ) async throws -> Creation {
     logger.warning("\(chunk.label): \(why)")
@@ -164,17 +165,18 @@ public struct SubmitStage: Sendable {
     return try await adopt(job, attempt, chunk)
   }
 
-  /// Lethe uploads only after the ledger has the job's ID. A job that already has an upload is about other IDs, and
-  /// a result without this chunk's IDs would mean that they are clean.
-  /// - Returns: why the job is not the chunk's; nil if it may be.
+  /// Checks that a job can be the chunk's. Lethe uploads only after the ledger has the job's ID. A job that
+  /// already has an upload is about other IDs. In its result, this chunk's IDs would be missing, and would
+  /// count as clean.
+  /// - Returns: why the job is not the chunk's. Nil if it may be.
   private static func whyNotOurs(_ job: APIJob, _ chunk: Chunk) -> String? {
     if let type = job.type, type != chunk.type {
       return
-        "job \(job.id) is of the type \(type.rawValue), and \(chunk.type.rawValue) was asked for"
+        "job \(job.id) has the type \(type.rawValue), but \(chunk.type.rawValue) was requested"
     }
     return switch job.status {
     case .inProgress, .complete:
-      "job \(job.id) is \(job.status), and nobody has sent it anything for this chunk"
+      "job \(job.id) is \(job.status), but nothing was uploaded to it for this chunk"
     case .created, .failed, .expired, .unrecognized: nil
     }
   }
@@ -192,13 +194,13 @@ public struct SubmitStage: Sendable {
     _ job: APIJob, _ attempt: Attempt, _ chunk: Chunk
   ) async throws -> Attempt {
     try await ledger.jobCreated(
-      attempt, of: chunk, apiID: job.id, at: try await believedTime(of: job, attempt, chunk),
+      attempt, of: chunk, apiID: job.id, at: try await plausibleTime(of: job, attempt, chunk),
       uploadHost: job.uploadHost)
   }
 
-  /// The job's creation time by the API, if it is plausible. The answers of jobs are ordered by this time, so a time
-  /// in the future would replace all later answers.
-  private func believedTime(
+  /// The job's creation time from the API, if it is plausible. The answers of jobs are ordered by this time.
+  /// With a time in the future, a job's answers would supersede all later answers.
+  private func plausibleTime(
     of job: APIJob, _ attempt: Attempt, _ chunk: Chunk
   ) async throws -> Timestamp? {
     guard let time = job.createdAt else { return nil }
@@ -209,8 +211,8 @@ public struct SubmitStage: Sendable {
     }
     logger.warning(
       """
-      \(chunk.label): the API's time of the creation of job \(job.id) is \(Int(abs(ageSeconds))) s \
-      \(ageSeconds < 0 ? "in the future" : "ago"), which cannot be; it counts as made now
+      \(chunk.label): the API's creation time of job \(job.id) is \(Int(abs(ageSeconds))) s \
+      \(ageSeconds < 0 ? "in the future" : "ago"), which is impossible; the current time is used
       """)
     return nil
   }
@@ -228,7 +230,7 @@ public struct SubmitStage: Sendable {
       return .none(attempt, error.why)
     }
     logger.notice(
-      "\(chunk.label): job \(job.id) had been created before; adopted",
+      "\(chunk.label): job \(job.id) was created before and is adopted",
       metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
     return .job(job, itsAttempt)
   }
@@ -272,7 +274,8 @@ public struct SubmitStage: Sendable {
     return .uploaded
   }
 
-  /// The answer to an upload can be lost. The job's status shows whether the upload arrived.
+  /// Handles a failed upload. The response to an upload can be lost. The job's status shows whether the
+  /// upload arrived.
   private func uploadFailed(
     _ error: APIError, _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob
   ) async throws -> Outcome {
@@ -307,7 +310,7 @@ public struct SubmitStage: Sendable {
 
   // MARK: Too large
 
-  /// Replaces a chunk that the host has refused by two halves.
+  /// Replaces a chunk that the host has refused as too large by its two halves.
   private func cut(
     _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob, _ error: APIError
   ) async throws -> Outcome {
@@ -326,14 +329,15 @@ public struct SubmitStage: Sendable {
     }
     logger.warning(
       """
-      \(chunk.label): \(chunk.bytes) bytes are too many for the host, so that it is cut in two
-        remedy: make the dataset's chunk.bytes smaller
+      \(chunk.label): \(chunk.bytes) bytes are too many for the host, so the chunk is cut in two
+        remedy: reduce the dataset's chunk.bytes
       """, metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
     return .cut
   }
 
-  /// Cuts a chunk without a job if the host has refused one that was not larger in this run. Each refusal uses a job, and
-  /// where the API cannot cancel jobs, the slot is taken until the URL expires. The next run tries the whole size again.
+  /// Cuts a chunk before it has a job, if the host has refused a chunk in this run that was not larger. Each
+  /// refusal uses a job. If the API cannot cancel jobs, the slot is taken until the URL expires. The next run
+  /// tries the whole size again.
   private func cutBefore(_ chunk: Chunk) async throws -> Outcome? {
     let cutHistory = try await ledger.cutHistory(of: chunk)
     guard let refused = cutHistory.refusedBytes, cutHistory.isTooLarge(chunk),
@@ -341,7 +345,7 @@ public struct SubmitStage: Sendable {
     else { return nil }
     try await cut(chunk, after: nil, cutHistory, why: "")
     logger.notice(
-      "\(chunk.label): \(chunk.bytes) bytes, of which the host has refused \(refused); cut in two first",
+      "\(chunk.label): cut in two before the upload: it has \(chunk.bytes) bytes, and the host has refused \(refused)",
       metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
     return .cut
   }
@@ -372,7 +376,7 @@ public struct SubmitStage: Sendable {
     } catch let error as APIError
       where [.notFound, .conflict, .jobRefused].contains(error.kind)
     {
-      logger.notice("\(chunk.label): job \(apiID) needs no cancelling: \(error.message)")
+      logger.notice("\(chunk.label): job \(apiID) does not have to be cancelled: \(error.message)")
     }
   }
 
@@ -382,7 +386,7 @@ public struct SubmitStage: Sendable {
     let hasAnother = try await ledger.jobFailed(
       attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax)
     logger.warning(
-      "\(chunk.label): attempt \(attempt.number) came to nothing: \(why)",
+      "\(chunk.label): attempt \(attempt.number) failed: \(why)",
       metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
     return hasAnother ? .attemptFailed : .failed
   }
@@ -391,7 +395,7 @@ public struct SubmitStage: Sendable {
 extension KnownJobID {
   fileprivate var why: String {
     """
-    the API answers with job \(apiID), an ID that it has given before\(formerName.map { " (to \($0))" } ?? ""): \
+    the API responds with job \(apiID), an ID that it has used before\(formerName.map { " (for \($0))" } ?? ""): \
     the job counts as not created
     """
   }

@@ -209,11 +209,11 @@ import Testing
       says: "the function stop raised an error (SQLSTATE P0001)"),
     Kind(
       name: "a trigger that undoes", id: 4,
-      makes: trigger(4, "RETURN NULL") + beforeDelete, mends: noTrigger, says: "rows remain"),
+      makes: trigger(4, "RETURN NULL") + beforeDelete, mends: noTrigger, says: "rows are unchanged"),
     Kind(
       name: "a trigger that undoes an update", id: 8,
       makes: trigger(8, "NEW.visibility := OLD.visibility", "RETURN NEW") + beforeUpdate,
-      mends: noTrigger, says: "rows remain"),
+      mends: noTrigger, says: "rows are unchanged"),
     Kind(
       name: "a value that does not fit", id: 8,
       makes: trigger(8, "PERFORM OLD.text::integer", "RETURN NEW") + beforeUpdate,

@@ -108,7 +108,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
           'BEGIN RETURN CASE WHEN OLD.id <> 2 THEN OLD END; END';
         CREATE TRIGGER kept BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """,
-      says: ["delete shop.posts: rows remain as they were: id 2", "look for a trigger"]),
+      says: ["delete shop.posts: rows are unchanged: id 2", "look for a trigger"]),
     UnusableTable(
       "a trigger that makes an update of a deletion",
       tables: posts + """
@@ -116,7 +116,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
           'BEGIN UPDATE shop.posts SET visibility = ''deleted'' WHERE id = OLD.id; RETURN NULL; END';
         CREATE TRIGGER kept BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """,
-      says: ["rows remain as they were: id 1; id 2"]),
+      says: ["rows are unchanged: id 1; id 2"]),
     UnusableTable(
       "a trigger that sets the old value again",
       tables: posts + """
@@ -126,7 +126,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         """,
       actions: ["protected": "{protect: {set: {visibility: hidden}}}"], events: [(2, "protected")],
       rows: "SELECT body FROM shop.posts WHERE visibility = 'shown'",
-      says: ["protect shop.posts: rows remain as they were: id 2"]),
+      says: ["protect shop.posts: rows are unchanged: id 2"]),
     UnusableTable(
       "a foreign key that no target covers",
       tables: posts + """

@@ -37,7 +37,7 @@ import Testing
       case .none: ["has no ledger", "lethe migrate up"]
       case .rolledBack: ["older than this program", "lethe migrate up"]
       case .damaged("DROP TABLE lethe.version"): ["older than this program", "lethe migrate up"]
-      case .damaged: ["is not whole", "lethe migrate up"]
+      case .damaged: ["is not complete", "lethe migrate up"]
       case .newer: ["newer than this program", "29991231235959", "install the version of Lethe"]
       }
     }

@@ -261,7 +261,7 @@ import Vocabulary
       #expect(try await Self.retry(nights, ofRun: 2).events == 0)
       #expect(
         try await nights.rows("SELECT why FROM lethe.quarantine")
-          == [#"("the ID has an event of this chunk already")"#])
+          == [#"("the chunk already has an event about the ID")"#])
     }
   }
 

@@ -74,8 +74,8 @@ import Warehouse
       let said = try await Self.names(nights)
       #expect(said.count == 1)
       for text in [
-        "run 1 is open since 20", "running, 1 chunks: 1 exported",
-        "its definition is the one of the file", "lethe run shop.yaml",
+        "run 1 has been open since 20", "running, 1 chunks: 1 exported",
+        "its definition is the same as the file", "lethe run shop.yaml",
       ] { #expect(said.first?.contains(text) == true, "\(said)") }
       _ = try await nights.withRuntime { try await $0.run(resumeOnly: true) }
       #expect(try await Self.names(nights) == [])
@@ -98,7 +98,7 @@ import Warehouse
       let said = try await Self.names(nights)
       let number = chunk.first?.filter(\.isNumber) ?? ""
       #expect(said.first?.contains("lethe apply shop.yaml --approve \(number)") == true, "\(said)")
-      #expect(said.first?.contains("goes on with it first") == false)
+      #expect(said.first?.contains("it finishes this run first") == false)
     }
   }
 
@@ -108,7 +108,7 @@ import Warehouse
       try nights.edit(edit.old, to: edit.new)
       let said = try await Self.names(nights)
       #expect(said.count == 1)
-      for text in ["goes on by the definition that it began with", edit.part, "--give-up"] {
+      for text in ["it continues with its copy of the definition", edit.part, "--give-up"] {
         #expect(said.first?.contains(text) == true, "\(said)")
       }
     }

@@ -126,7 +126,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         CREATE TRIGGER once BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.once()
         """,
       says: [
-        ["protect shop.posts", "could not be opened again", "shop.once", "once of shop.posts"]
+        ["protect shop.posts", "could not be restored", "shop.once", "once of shop.posts"]
       ]),
     RehearsalCase(
       name: "a trigger that passes by whoever shows a hidden row",
@@ -134,7 +134,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         \(function("once", "IF OLD.visibility = 'hidden' THEN RETURN NULL; END IF", returns: "NEW"))
         CREATE TRIGGER once BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.once()
         """,
-      says: [["protect shop.posts", "could not be opened again", "once of shop.posts"]]),
+      says: [["protect shop.posts", "could not be restored", "once of shop.posts"]]),
     RehearsalCase(
       name: "a history that has the time in its key",
       damage: """
@@ -155,7 +155,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         CREATE TRIGGER again AFTER UPDATE ON shop.posts FOR EACH ROW
           WHEN (OLD.visibility IS DISTINCT FROM NEW.visibility) EXECUTE FUNCTION shop.again()
         """,
-      says: [["protect shop.posts", "could not be opened again", "again of shop.posts"]]),
+      says: [["protect shop.posts", "could not be restored", "again of shop.posts"]]),
     RehearsalCase(
       name: "a trigger that gives a hidden row another key",
       damage: """
@@ -165,7 +165,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           returns: "NEW"))
         CREATE TRIGGER moved BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.moved()
         """,
-      says: [["protect shop.posts", "could not be opened again", "moved of shop.posts"]]),
+      says: [["protect shop.posts", "could not be restored", "moved of shop.posts"]]),
     RehearsalCase(
       name: "a trigger that shows a hidden row otherwise",
       damage: """
@@ -175,15 +175,15 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         CREATE TRIGGER other BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.other()
         """,
       says: [
-        ["protect shop.posts", "could not be opened again", "did not take its former values"]
+        ["protect shop.posts", "could not be restored", "did not get its former values"]
       ],
-      remedy: "let pass"),
+      remedy: "allow Lethe's changes"),
     RehearsalCase(
       name: "a CHECK over several columns",
       damage: """
         ALTER TABLE shop.posts ADD CONSTRAINT placed CHECK (visibility <> 'hidden' OR latitude IS NULL) NOT VALID
         """,
-      says: [["protect shop.posts", "placed", "of another row it was not"]], severity: .warning,
+      says: [["protect shop.posts", "placed", "on another row it succeeded"]], severity: .warning,
       remedy: "values that the constraint allows"),
     RehearsalCase(
       name: "a deferred constraint trigger",
@@ -193,7 +193,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           FOR EACH ROW EXECUTE FUNCTION shop.last()
         """,
       says: [["delete shop.posts", "shop.last raised an error", "last of shop.posts"]],
-      remedy: "let pass"),
+      remedy: "allow Lethe's changes"),
     RehearsalCase(
       name: "a trigger of the statement",
       damage: """
@@ -205,14 +205,14 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       damage: """
         \(function("keep", "NULL", returns: "NULL"))
         CREATE TRIGGER keep BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
-        """, says: [["delete shop.posts", "remains as it was", "keep of shop.posts"]]),
+        """, says: [["delete shop.posts", "the row is unchanged", "keep of shop.posts"]]),
     RehearsalCase(
       name: "a trigger that undoes what is set",
       damage: """
         \(function("undo", "NEW.visibility := OLD.visibility", returns: "NEW"))
         CREATE TRIGGER undo BEFORE UPDATE OF visibility ON shop.posts
           FOR EACH ROW EXECUTE FUNCTION shop.undo()
-        """, says: [["protect shop.posts", "remains as it was", "undo of shop.posts"]]),
+        """, says: [["protect shop.posts", "the row is unchanged", "undo of shop.posts"]]),
     RehearsalCase(
       name: "a unique index over what is set",
       damage: """
@@ -302,7 +302,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       name: "one row of several that a trigger refuses",
       damage: never("OLD.post_id = 3") + """
         CREATE TRIGGER never BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.never()
-        """, says: [["delete shop.posts", "never of shop.posts", "of another row it was not"]],
+        """, says: [["delete shop.posts", "never of shop.posts", "on another row it succeeded"]],
       severity: .warning, remedy: "set aside"),
     RehearsalCase(
       name: "a row that where leaves out",
@@ -324,14 +324,14 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         ALTER TABLE shop.posts ADD PRIMARY KEY (post_id, ingested_at);
         """) + function("undo", "NEW.visibility := OLD.visibility", returns: "NEW") + """
           CREATE TRIGGER undo BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.undo()
-          """, says: [["protect shop.posts", "remains as it was", "undo of shop.posts"]]),
+          """, says: [["protect shop.posts", "the row is unchanged", "undo of shop.posts"]]),
     RehearsalCase(
       name: "a target that a trigger fills again",
       damage: """
         CREATE TABLE shop.past (id bigint, post_id bigint); CREATE INDEX ON shop.past (post_id);
         \(function("keep", "INSERT INTO shop.past VALUES (1, OLD.post_id)"))
         CREATE TRIGGER keep BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
-        """, says: [["a trigger writes rows into shop.past", "each would be refused"]],
+        """, says: [["a trigger writes rows into shop.past", "each event would be refused"]],
       notes: [["delete shop.past was not rehearsed"]], remedy: "a dataset of its own",
       edits: [
         (
@@ -432,7 +432,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       damage: "CREATE TABLE shop.counter AS SELECT 4 AS n;"
         + function("count", "UPDATE shop.counter SET n = n - 1") + """
           CREATE TRIGGER count AFTER DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.count()
-          """, notes: [["delete shop.posts has triggers change rows of shop.counter"]]),
+          """, notes: [["delete shop.posts fires triggers that change rows of shop.counter"]]),
     RehearsalCase(
       name: "a trigger that is off",
       damage: past + function("keep", "INSERT INTO shop.past VALUES (OLD.post_id, OLD.text)") + """
@@ -492,7 +492,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         INSERT INTO shop.likes VALUES (3), (4)
         """,
       notes: [
-        ["delete shop.posts was not rehearsed", "rows of shop.likes, which may not be read"],
+        ["delete shop.posts was not rehearsed", "rows of shop.likes, which Lethe may not read"],
         ["shop.likes", "was not rehearsed", "likes_post_id_fkey"],
       ], isPlainRole: true),
     RehearsalCase(

@@ -177,7 +177,7 @@ import Vocabulary
               // If newer responses superseded all of its events, the chunk is already applied.
               do {
                 _ = try await fixture.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
-              } catch let error as LedgerError where error.message.contains("is applied already") {}
+              } catch let error as LedgerError where error.message.contains("is already applied") {}
             }
             stopped = []
           }

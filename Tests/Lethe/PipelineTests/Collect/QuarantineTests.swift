@@ -136,11 +136,11 @@ import Testing
       #expect(try await Self.posts(fixture) == "1 2 4 6 8 9 10")
       #expect(
         try await Self.whys(fixture) == [
-          "12 nobody can tell any more whether the chunk had asked about the ID",
-          "13 the ID has an event of this chunk already",
+          "12 the ledger no longer records whether the chunk asked about the ID",
+          "13 the chunk already has an event about the ID",
           "14 the ID is not in the chunk",
           "15 the ID comes with different reasons", "16 the ID comes with different reasons",
-          "18 the ID has an event of this chunk already", "19 unknown to an older version",
+          "18 the chunk already has an event about the ID", "19 unknown to an older version",
         ])
       #expect(try await fixture.ledgerFaults() == [])
       let seals = try await fixture.value(

@@ -141,7 +141,7 @@ import Testing
     Fault(
       testDescription: "a look that says that a job is gone",
       rules: ["at: get, call: 1, answer: {status: 200, \(gone)}"], jobs: 3,
-      says: ["does not know"]),
+      says: ["does not have"]),
     Fault(
       testDescription: "a look that says nothing",
       rules: [#"at: get, call: 1, answer: {status: 200, text: "{}"}"#], jobs: 3),

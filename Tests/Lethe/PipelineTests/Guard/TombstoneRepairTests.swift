@@ -147,8 +147,9 @@ import Testing
       #expect(check.code == 0, "\(check.stderr)")
       #expect(
         check.stdout.contains(
-          "night.yaml:14: warning: 1 tombstone was made of rows of shop.lists"), "\(check.stdout)")
-      #expect(check.stdout.contains("remedy: lethe guard repair \(file)"), "\(check.stdout)")
+          "night.yaml:14: warning: 1 tombstone was created from rows of shop.lists"),
+        "\(check.stdout)")
+      #expect(check.stdout.contains("remedy: run lethe guard repair \(file)"), "\(check.stdout)")
 
       let dry = try await lethe("guard", "repair", file, "--dry-run", "--output", "json")
       #expect(dry.code == 0, "\(dry.stderr)")

@@ -108,7 +108,7 @@ import Testing
       // It has no result to apply. The next night asks again, and then the chunk is superseded.
       let retried = try await fixture.lethe("retry", file, "2", "--output", "json")
       #expect(retried.code == 1)
-      #expect((try error(retried)["remedy"] as? String)?.contains("anew") == true)
+      #expect((try error(retried)["remedy"] as? String)?.contains("again") == true)
       let again = try await fixture.lethe("run", file, "--output", "json")
       #expect(again.code == 0, "\(again.stderr)")
       #expect(try await fixture.postsNotDone() == [])

@@ -82,7 +82,7 @@ import Testing
         let ending = try await fixture.lethe("run", file, "--output", "json")
         #expect(ending.code == 1, "\(ending.stderr)")
         let (message, remedy) = try error(ending)
-        for words in ["run 1 of night", "its own copy"] + kind.says {
+        for words in ["run 1 of night", "its copy of the definition"] + kind.says {
           #expect(message.contains(words), "\(words): \(message)")
         }
         #expect(remedy.contains("lethe run \(file) --adopt-definition"))
@@ -93,7 +93,7 @@ import Testing
         #expect(try await fixture.postsNotDone() == [])
       }
       let status = try await fixture.lethe("status")
-      #expect(status.code == 0 && status.stdout.contains("run 1 of night cannot go on"))
+      #expect(status.code == 0 && status.stdout.contains("run 1 of night cannot continue"))
       #expect(status.stdout.contains("lethe run \(file) --give-up"), "\(status.stdout)")
       let plan = try await fixture.lethe("plan", file)
       #expect(plan.code == 0 && plan.stdout.contains("run 1 of night"), "\(plan.stdout)")
@@ -105,7 +105,7 @@ import Testing
       #expect(adopted.code == 0, "\(adopted.stdout) \(adopted.stderr)")
       let adoption = try #require((adopted.json["adopted"] as? [[String: Any]])?.first)
       #expect(adoption["run_id"] as? Int == 1 && adoption["seal"] as? Int != nil)
-      #expect(try await !fixture.lethe("status").stdout.contains("cannot go on"))
+      #expect(try await !fixture.lethe("status").stdout.contains("cannot continue"))
       #expect(try await fixture.base.ledgerFaults() == [])
       #expect(try await fixture.lethe("audit", "verify").code == 0)
       let story = try await fixture.lethe("audit", "show", "4")

@@ -41,7 +41,7 @@ import Testing
       let file = try fixture.file()
       let ending = try await fixture.lethe("run", file)
       try await Self.expectOnlyTheThirdChunkSetAside(
-        fixture, ending, says: ["job 1000, an ID that it has given before (to lethe-"])
+        fixture, ending, says: ["job 1000, an ID that it has used before (for lethe-"])
       #expect(try await Self.jobs(of: 3, fixture) == 3)
       // The next run asks again.
       let next = try await fixture.lethe("run", file)
@@ -78,9 +78,9 @@ import Testing
 
   /// The answer to a creation describes a job that already has its bytes, or has another type.
   @Test(arguments: [
-    (#""status": "in_progress""#, "nobody has sent it anything"),
-    (#""status": "complete""#, "nobody has sent it anything"),
-    (#""type": "users", "status": "created""#, "was asked for"),
+    (#""status": "in_progress""#, "nothing was uploaded to it"),
+    (#""status": "complete""#, "nothing was uploaded to it"),
+    (#""type": "users", "status": "created""#, "was requested"),
   ])
   func aJobThatCannotBelongToTheChunkCostsOneAttempt(fields: String, says: String) async throws {
     try await RefusalFixture.with(configure: {
@@ -171,7 +171,7 @@ import Testing
       let first = try await fixture.lethe("run", file)
       #expect(first.code == 0, "\(first.stderr)")
       #expect(
-        first.stderr.contains("which cannot be") == (time != "yesterday"), "\(first.stderr)")
+        first.stderr.contains("which is impossible") == (time != "yesterday"), "\(first.stderr)")
       base.withLock { $0 = 2 }
       let second = try await fixture.lethe("run", file)
       #expect(second.code == 0, "\(second.stderr)")

@@ -60,7 +60,7 @@ import Testing
         .init(status: 302, headers: ["Location": "https://login.example/?token=secret-token"]))),
     Kind(
       testDescription: "a job that 200 with errors calls gone", answer: is1(.get, gone), jobs: 2,
-      says: ["does not know"]),
+      says: ["does not have"]),
     Kind(
       testDescription: "an unknown status about a job",
       answer: is1(.get, .init(status: 418, json: "{}")), jobs: 2, says: ["HTTP 418"]),

@@ -4,22 +4,22 @@ import SQLText
 import Vocabulary
 import Warehouse
 
-/// What all statements of one transaction use.
+/// The values that all statements of one transaction use.
 struct BatchContext {
   var origin: BatchOrigin
   /// Whether deleted rows leave a tombstone.
   let tombstones: Bool
   let versions: RowVersions
-  /// The reasons for which the dataset protects rows. An answer with one of them hides rows and releases
-  /// nothing.
+  /// The reasons for which the dataset protects rows. An answer with one of them hides rows and releases no
+  /// ID.
   let protecting: [String]
-  /// Whether event records were ever pruned. If so, an edit may be known from a trace alone.
+  /// Whether event records were ever pruned. If so, only a trace may record an edit.
   let hasPrunedRecords: Bool
   /// When the statements run.
   var moment = Moment.inBatch
-  /// The tables that have held rows, by their names in `lethe.hold`; nil if they are not known.
+  /// The tables that have held rows, by their names in `lethe.hold`. Nil if they are unknown.
   var heldTables: Set<String>?
-  /// The one row that a rehearsal may change; nil for all rows that the events match.
+  /// The one row that a rehearsal may change. Nil for all rows that the events match.
   var onlyRow: RowPlace?
 
   enum Moment {
@@ -44,19 +44,19 @@ struct BatchContext {
     self.hasPrunedRecords = hasPrunedRecords
   }
 
-  /// Edits that were acted on before.
+  /// The edits for which the action was already done.
   var edits: EditHistory { EditHistory(origin, hasPrunedRecords: hasPrunedRecords) }
 
   func mayBeHeld(_ key: HoldKey) -> Bool { heldTables?.contains(key.table) ?? true }
 }
 
-/// The SQL of a change. Rows that are already in the wanted state are not changed, so an event that was
-/// applied before changes nothing.
+/// The SQL of a change. Rows that are already in the wanted state are not changed, so an event that is
+/// applied again changes nothing.
 extension Change {
-  /// Changes the rows that the events of `range` match, counts them by event in `lethe_touched`, and leaves a record
-  /// for each row that has an ID of its own, and a tombstone where nothing is left.
+  /// Changes the rows that the events of `range` match, and counts them by event in `lethe_touched`. Writes
+  /// an event record for each row that has an ID of its own. If the row is deleted, also writes a tombstone.
   ///
-  /// - Parameter rowsMax: stops after this number of rows; another call continues.
+  /// - Parameter rowsMax: the number of rows after which the statement stops. Another call continues.
   func statement(
     for range: EventRange, in context: BatchContext, rowsMax: Int? = nil
   ) -> SQL {
@@ -69,8 +69,8 @@ extension Change {
     """
   }
 
-  /// `changed`, which changes the rows: (event_id, reason), and row_id if they have IDs of their own; and the
-  /// changes of their holds.
+  /// The CTE `changed`, which changes the rows and returns (event_id, reason), and row_id if the rows have
+  /// IDs of their own. Also the CTEs that change the holds of these rows.
   /// - Parameter returning: further columns of the events.
   func changedCTEs(
     _ range: EventRange, _ context: BatchContext, rowsMax: Int? = nil,
@@ -93,7 +93,8 @@ extension Change {
       """
   }
 
-  /// The rows that the change would touch at most, as a query of (id, reason). Runs before the transaction.
+  /// The largest set of rows that the change would touch, as a query of (id, reason). Runs before the
+  /// transaction.
   func matches(
     of range: EventRange, in context: BatchContext, andAlso condition: SQL = "true"
   ) -> SQL {
@@ -120,10 +121,11 @@ extension Change {
     return "SELECT count(*) FROM (\(matches(of: range, in: context))\(limit)) AS matching"
   }
 
-  /// Verifies the change: finds rows that it should have changed but did not; a few of them, with their keys.
+  /// Verifies the change: finds rows that the change should have changed but did not. Returns a few of them,
+  /// with their keys.
   func unchangedRows(of range: EventRange, in context: BatchContext, rowsMax: Int) -> SQL {
     var context = context
-    // Holds may have been made since they were looked up.
+    // Holds may have been created since they were looked up.
     context.heldTables = nil
     let key = target.table.primaryKey.isEmpty ? [target.match.name] : target.table.primaryKey
     let names = key.map { "\(literal: $0 + " ") || t.\(identifier: $0)::text" as SQL }
@@ -158,7 +160,7 @@ extension Change {
     return "\(target.join.from), \(target.table.sql) AS t\(holds)"
   }
 
-  /// The beginning of `changed`.
+  /// The beginning of the CTE `changed`.
   private func body(from source: SQL, where condition: SQL) -> SQL {
     if isDelete {
       return """
@@ -174,9 +176,9 @@ extension Change {
       """
   }
 
-  /// The same for some of the rows. If another transaction changes a row meanwhile, its place changes, and
-  /// the row is left for the next call. A row that others depend on is also left, because they could not be
-  /// found without it.
+  /// The beginning of `changed`, limited to some of the rows. If another transaction changes a row in the
+  /// meantime, the row's place changes, and the row is left for the next call. A row that other rows depend
+  /// on is also left, because the other rows could not be found without it.
   private func limitedBody(_ range: EventRange, _ context: BatchContext, rowsMax: Int) -> SQL {
     """
     s AS MATERIALIZED (
@@ -188,8 +190,8 @@ extension Change {
     """
   }
 
-  /// For a row to be deleted: the conditions that no row depends on it that is deleted with it, through a
-  /// further target or a foreign key of the table to itself.
+  /// The conditions, for a row to be deleted, that no dependent row is deleted with it. A row can depend on
+  /// it through a further target, or through a foreign key of the table to itself.
   private var hasNoDependents: [SQL] {
     guard isDelete else { return [] }
     let ofTargets = dependents.map { dependent in
@@ -220,7 +222,7 @@ extension Change {
     return all.joined(separator: "\n  AND ")
   }
 
-  /// The conditions that join the events that need the change to the rows that they match.
+  /// The conditions that join the events that need the change with the rows that they match.
   func matchingRows(_ range: EventRange, _ context: BatchContext) -> [SQL] {
     var all = [range.current]
     if isRestore {
@@ -241,7 +243,7 @@ extension Change {
     return all
   }
 
-  /// The conditions that a row still has something to change.
+  /// The conditions that the change still has something to do in a row.
   private func needsChange(_ context: BatchContext) -> [SQL] {
     if let protection = protection(in: context) { return [needsChange(protection)] }
     return kind.needsChange(row).map { [$0] } ?? []

@@ -3,11 +3,11 @@ import Ledger
 import SQLText
 import Warehouse
 
-/// Rows that IDs hide through protections without holds, and that another ID hides now. They get a hold now.
-/// It restores the values of `restore`, because no others are known.
+/// Writes holds for rows that IDs hide through protections without holds, if another ID hides them now. The
+/// hold restores the values of `restore`, because no other values are known.
 extension Change {
   /// - Parameter protections: the paths on which IDs protected without holds may hide rows.
-  /// - Returns: nil for other changes, and if the definition has no values to restore.
+  /// - Returns: nil if the change is not a protection, or if the definition has no values to restore.
   func formerHolds(
     of range: EventRange, in context: BatchContext, protections: [ProtectionPath]
   ) -> SQL? {

@@ -13,7 +13,7 @@ enum IDTime {
     let slack = PostIDTime.slackSeconds
     let through = max(range.through, PostIDTime.firstIDWithTime)
     let latest: SQL = "\(text(PostIDTime.seconds(in: through) + 1 + slack))"
-    // Inclusive, because as a date the end stands for its whole day.
+    // The limit is inclusive: in a date column, the limit means its whole day.
     let upper: SQL = "t.\(column.sql) <= \(latest)::\(column.typeSQL)"
     guard range.after >= PostIDTime.firstIDWithTime else { return upper }
     let earliest: SQL = "\(text(PostIDTime.seconds(in: range.after) - slack))"

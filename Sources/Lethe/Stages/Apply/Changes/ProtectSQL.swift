@@ -4,17 +4,17 @@ import SQLText
 import Vocabulary
 import Warehouse
 
-/// What a `protect` sets, in a table whose rows can have holds.
+/// The values that a `protect` sets, in a table that can have held rows.
 struct Protection {
   let set: [ColumnValue]
   let restore: Restore
   let key: HoldKey
-  /// Whether the table may have rows that are held already.
+  /// Whether the table may already have held rows.
   let mayMeetHolds: Bool
 }
 
-/// The SQL of protections. One statement hides a row and writes its hold, with the former values of only the
-/// columns that it changes:
+/// The SQL of protections. One statement hides a row and writes its hold, which contains the former values of
+/// only the columns that the statement changes:
 ///
 ///     reached   the rows of the events with something to do (only where rows may be held already)
 ///     old       those of them that change, locked, with their old values
@@ -22,10 +22,11 @@ struct Protection {
 ///     holds     a hold for each row, or more columns for an existing hold
 ///     holders   each event's ID, as a holder of the row
 ///
-/// A column that a hold has set counts as done, with whatever value. So a repeated answer finds nothing to do
-/// and writes nothing.
+/// A column that a hold has set counts as done, whatever its value is. So a repeated answer finds nothing to
+/// do and writes nothing.
 extension Change {
-  /// Nil for other changes, and if no hold is possible or needed.
+  /// The protection of this change. Nil if the change is not a protection, or if no hold is possible or
+  /// needed.
   func protection(in context: BatchContext) -> Protection? {
     guard let hiding = kind.hiding, let key = holdKey else { return nil }
     let mayMeetHolds = context.mayBeHeld(key)
@@ -53,8 +54,8 @@ extension Change {
       """
   }
 
-  /// The condition that a column of a row has to change. A column that gets a new time is changed if it has
-  /// none, and whenever another column of the action changes.
+  /// The condition that a column of a row has to change. A column that gets the current time changes if it is
+  /// NULL, and whenever another column of the action changes.
   private func wants(
     _ value: ColumnValue, _ protection: Protection
   ) -> SQL {
@@ -84,7 +85,7 @@ extension Change {
       """
     let columns = protection.set.map { value -> SQL in
       let name: SQL = "\(literal: value.column)"
-      // An ID that holds the row under an earlier definition keeps its columns.
+      // An ID that holds the row because of an earlier definition keeps its columns.
       let isMine: SQL = protection.restore.keepsHolds ? " AND \(name) = ANY (r.columns)" : ""
       return """
         CASE WHEN \(isHeld(value.column))
@@ -164,7 +165,8 @@ extension Change {
     """
   }
 
-  /// Locks the rows first, so that the kept values are those from the moment when the row was hidden.
+  /// The CTE `old`. It locks the rows first, so that the stored values are the values at the moment when the
+  /// row is hidden.
   private func oldCTE(
     _ protection: Protection, _ range: EventRange, _ context: BatchContext, rowsMax: Int?,
     _ columns: [SQL]
@@ -214,7 +216,7 @@ extension Change {
         ? "\(column) = \(new)"
         : "\(column) = CASE WHEN o.w\(literal: index) THEN \(new) ELSE t.\(column) END"
     }
-    // A column to which a trigger gave another value is not held. The verification reports it.
+    // If a trigger gave a column another value, the column is not held. The verification reports this.
     func object(_ text: (Int, ColumnValue) -> SQL) -> SQL {
       protection.set.enumerated().map { index, value in
         """
@@ -254,8 +256,8 @@ extension Change {
     let changed = protection.set.enumerated().map { index, value in
       "CASE WHEN o.w\(literal: index) THEN ARRAY[\(literal: value.column)] END" as SQL
     }
-    // A full join, because it is always a hash or merge join. Without statistics, the server may expect few
-    // rows in a batch, and would compare each row with each.
+    // A full join is always a hash or merge join. Without statistics, the server may expect few rows in a
+    // batch, and would compare every row with every other row.
     var parts: [SQL] = [
       """
       SELECT g.hold_id, o.event_id, pg_catalog.unnest(\(changed.joined(separator: " || "))) AS name
@@ -275,9 +277,9 @@ extension Change {
 
   // MARK: What other changes do to holds
 
-  /// Removes from the holds what the change removes from their rows, so that nobody gets it back. A hold left
-  /// without a column ends. Nil if the change removes nothing from rows that stay, or if none of them is
-  /// held.
+  /// Removes from the holds the values that the change removes from their rows, so that they are never
+  /// restored. A hold without a column left ends. Nil if the change removes nothing from rows that stay, or
+  /// if none of these rows is held.
   func holdErasure(
     of range: EventRange, in context: BatchContext
   ) -> SQL? {
@@ -302,7 +304,7 @@ extension Change {
       """)
   }
 
-  /// A column's kept JSON without the paths, as an object to merge in.
+  /// The stored JSON of a column without the paths, as an object to merge in.
   private func cut(_ cut: JSONCut, in values: SQL) -> SQL {
     let name: SQL = "\(literal: cut.column)"
     let json: SQL = "(\(values) ->> \(name))"

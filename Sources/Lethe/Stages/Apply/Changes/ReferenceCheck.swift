@@ -11,8 +11,8 @@ struct ReferenceCheck {
   let context: BatchContext
   let plan: ApplyPlan
 
-  /// The events that delete rows to which others refer, at most `eventsMax`. Reports the first foreign key
-  /// that prevents some of the deletions. Empty if none does.
+  /// The events that delete rows to which other rows refer, at most `eventsMax`. Reports only the first
+  /// foreign key that prevents deletions. Empty if there is none.
   func refused(atMost eventsMax: Int) async throws -> [ChunkLedger.Refusal] {
     for (index, change) in plan.changes.enumerated() where change.isDelete {
       let table = change.target.table
@@ -20,14 +20,14 @@ struct ReferenceCheck {
         // Rows of the same table may be deleted in the same statement.
         let isOwn = key.refers(from: table.name)
         guard isOwn || !plan.isCovered(key, at: index) else { continue }
-        let ids = try await heldEvents(
+        let ids = try await blockedEvents(
           key, of: change, besides: plan.deletes(referringBy: key, at: index), atMost: eventsMax)
         guard ids.isEmpty else {
           return ids.map {
             .init(
               id: $0,
               why: """
-                \(change.label): rows of \(key.table) refer to what it deletes \
+                \(change.label): rows of \(key.table) refer to the rows that it deletes \
                 (constraint \(key.constraint))
                 """,
               remedy: ApplyError.remedy(declaring: "\(key.table)", isOwn: isOwn))
@@ -38,7 +38,7 @@ struct ReferenceCheck {
     return []
   }
 
-  private func heldEvents(
+  private func blockedEvents(
     _ key: WarehouseTable.ForeignKey, of change: Change, besides deletes: [Change],
     atMost eventsMax: Int
   ) async throws -> [Int64] {
@@ -61,7 +61,8 @@ struct ReferenceCheck {
   }
 }
 
-/// Rows that refer to rows which another event of the chunk deletes. Both must be deleted in one transaction.
+/// Finds rows that refer to rows that another event of the chunk deletes. Both must be deleted in one
+/// transaction.
 struct CrossReferences {
   let connection: Connection
   let context: BatchContext
@@ -75,7 +76,7 @@ struct CrossReferences {
       isClosed = true
       for (index, change) in plan.changes.enumerated() where change.isDelete {
         for key in plan.crossing(at: index) {
-          guard let later = try await lastHolder(key, of: change, index, range, chunk) else {
+          guard let later = try await lastReferrer(key, of: change, index, range, chunk) else {
             continue
           }
           range = EventRange(chunkID: range.chunkID, after: range.after, through: later)
@@ -86,8 +87,8 @@ struct CrossReferences {
     return range
   }
 
-  /// The last event after the range that deletes a row which refers to a row in the range.
-  private func lastHolder(
+  /// The last event after the range that deletes a row that refers to a row in the range.
+  private func lastReferrer(
     _ key: WarehouseTable.ForeignKey, of change: Change, _ index: Int, _ range: EventRange,
     _ chunk: Chunk
   ) async throws -> Int64? {

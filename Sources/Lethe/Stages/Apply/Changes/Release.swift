@@ -15,14 +15,14 @@ struct Release {
   let protections: [ProtectionPath]
 
   struct Outcome {
-    /// The last hold that was processed; nil if there was none.
+    /// The last hold that was processed. Nil if there was none.
     var lastHold: Int64?
     var rowsOpened = 0
     var hasRecords = false
   }
 
   /// - Parameters:
-  ///   - after: starts after this hold.
+  ///   - after: the hold after which to start.
   ///   - holdsMax: the most holds to process.
   func run(
     _ range: EventRange, after hold: Int64 = 0, holdsMax: Int? = nil

@@ -1,22 +1,22 @@
 import PostgreSQL
 import Warehouse
 
-/// Tells from a row's version whether another writer has changed the row since the export, if the version can
+/// Decides by a row's version whether another writer has changed the row since the export, if the version can
 /// be trusted.
 struct RowVersions {
-  /// Which transactions the export of the chunk saw, as `pg_current_snapshot()` writes it; nil if it was not
-  /// recorded.
+  /// The transactions that the export of the chunk saw, in the format of `pg_current_snapshot()`. Nil if they
+  /// were not recorded.
   let exportedSnapshot: String?
-  /// The cluster of the export, and the present cluster; nil if it is not known.
+  /// The cluster of the export, and the current cluster. Nil if they are unknown.
   let exportedCluster: Int64?
   let cluster: Int64?
 
-  /// Transaction IDs of another cluster say nothing.
+  /// Transaction IDs of different clusters cannot be compared.
   private var isComparable: Bool { cluster != nil && cluster == exportedCluster }
 
-  /// The condition that a row's version is from before the export, or Lethe's own. All transactions below the
-  /// snapshot's xmin had ended by then. For a number above it, a subtransaction's number does not tell
-  /// whether it had ended.
+  /// The condition that a row's version is from before the export, or is Lethe's own. All transactions below
+  /// the snapshot's xmin had ended by then. For a higher number, this is unknown, because it may be the
+  /// number of a subtransaction.
   func isOlderThanExport(
     _ alias: SQL, of table: WarehouseTable
   ) -> SQL {

@@ -5,8 +5,8 @@ import Warehouse
 
 /// Follows renames of the columns and tables that have holds.
 ///
-/// A name that still exists is taken as it is, because many migrations put another column or table in the
-/// place of the former one. Only for a missing name is the object looked up by PostgreSQL's own numbers.
+/// A name that still exists is used unchanged, because many migrations put another column or table in the
+/// place of the former one. Only a missing name is looked up by PostgreSQL's own numbers.
 struct HeldColumns {
   let connection: Connection
   let catalog: Catalog
@@ -22,12 +22,12 @@ struct HeldColumns {
     }
   }
 
-  /// Updates the holds, and what belongs to them, to the present names.
+  /// Updates the holds, their holders and their keys to the current names.
   func follow() async throws {
     guard !(try await renamedTables()).isEmpty else { return }
     try await connection.withTransaction { transaction in
-      // Another chunk may follow the same names at this moment. If columns have swapped names, following them
-      // twice would be wrong.
+      // Another chunk may follow the same names at this moment. If columns have swapped names, it would be
+      // wrong to follow the names twice.
       try await names.lock(on: transaction)
       for rename in try await renamedTables(on: transaction) {
         try await names.follow(rename, on: transaction)
@@ -37,7 +37,7 @@ struct HeldColumns {
 
   typealias RenamedTable = HoldNames.RenamedTable
 
-  /// A name in the holds, and the present name of the same object.
+  /// A name in the holds, and the current name of the same object.
   private struct HeldName {
     let table: String
     let column: String

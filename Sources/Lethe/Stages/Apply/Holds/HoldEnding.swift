@@ -5,18 +5,17 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Opens the rows of holds whose last holder is released, each with its own former values, and ends the
-/// holds.
+/// Restores the rows of holds that have no holder left, each to its own former values, and ends the holds.
 ///
 /// The caller must have locked the holds and put them into `lethe_ending`. All later statements then see the
-/// same holds and holders: a transaction that hides one of the rows has either committed before, or has to
+/// same holds and holders. A transaction that hides one of the rows has either committed before, or has to
 /// wait.
 struct HoldEnding {
   let transaction: Transaction
   let catalog: Catalog
   /// The type of the IDs that are released.
   let type: JobType
-  /// Tells which rows another writer has changed; with nil, all rows are opened.
+  /// Decides which rows another writer has changed. If it is nil, all rows are restored.
   let versions: RowVersions?
   /// The paths on which IDs protected without holds may hide a row.
   let protections: [ProtectionPath]
@@ -28,12 +27,12 @@ struct HoldEnding {
   /// Decides which columns of each hold are restored: those that no other ID holds.
   func findRestorableColumns() async throws { try await ledger.findRestorableColumns() }
 
-  /// Opens the rows that are due.
+  /// Restores the rows of the holds in `lethe_due`.
   func open() async throws {
     for group in try await groups() { try await open(group) }
   }
 
-  /// Holds whose rows one statement opens.
+  /// Holds with rows that one statement restores.
   private struct Group {
     let table: String
     let key: [String]
@@ -56,15 +55,15 @@ struct HoldEnding {
     }
   }
 
-  // MARK: Opening
+  // MARK: Restoring
 
   private func open(_ group: Group) async throws {
     guard let name = TableName(group.table),
       let table = try await catalog.table(resolved: name, on: transaction),
       (group.key + group.held).allSatisfy({ table.columns[$0] != nil }), !table.mayHideRows
     else {
-      // It is unknown whether the row exists, or what became of a column whose number was not recorded. The
-      // table may have been renamed; lethe check counts such holds.
+      // It is unknown whether the row exists, or what happened to a column without a recorded number. The
+      // table may have been renamed. `lethe check` counts such holds.
       return try await setOutcome("waits", of: group)
     }
     let (held, columns) = (group.held, group.columns)
@@ -76,7 +75,7 @@ struct HoldEnding {
     }.joined(separator: " AND ")
     if !columns.isEmpty { try await restore(columns, of: group, table, isRow, isAsSet) }
     let rest = Self.isInGroup(group)
-    // The rest had another row version, or has another holder, or was written at this very moment.
+    // The other rows have a newer version, or have another holder, or are being written at this moment.
     try await run(
       """
       UPDATE lethe_due AS d
@@ -119,7 +118,8 @@ struct HoldEnding {
     try await requireExact(group, table)
   }
 
-  /// A trigger may change the restored values. Then the row is not what it was.
+  /// Throws an error if a trigger has changed the restored values. Then the row does not have its former
+  /// values.
   private func requireExact(_ group: Group, _ table: WarehouseTable) async throws {
     let id = try await transaction.query(
       "SELECT id FROM lethe_due WHERE outcome = 'other' LIMIT 1"
@@ -128,7 +128,7 @@ struct HoldEnding {
     throw ApplyError(
       chunk,
       message: """
-        restore \(table.resolvedName): a row that ID \(id) holds did not take its former values
+        restore \(table.resolvedName): a row that ID \(id) holds did not get its former values
         """,
       remedy: """
         look for a trigger of \(table.resolvedName) that changes \(group.columns.joined(separator: ", ")); \
@@ -165,7 +165,7 @@ struct HoldEnding {
     """
   }
 
-  /// Rows that an ID protected without holds still hides stay as they are.
+  /// The condition that leaves out rows that an ID protected without holds still hides.
   private func unguarded(
     _ table: TableName
   ) async throws -> SQL {
@@ -186,6 +186,6 @@ struct HoldEnding {
     try JSONDecoder().decode([String].self, from: Data(json.utf8))
   }
 
-  /// Ends the holds, once their rows are opened.
+  /// Ends the holds after their rows are restored.
   func end(jobID: Int64?) async throws { try await ledger.end(jobID: jobID) }
 }

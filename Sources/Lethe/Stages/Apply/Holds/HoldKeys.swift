@@ -4,7 +4,7 @@ import Ledger
 public import PostgreSQL
 public import Warehouse
 
-/// Keeps the row keys in `lethe.hold` up to date when a table gets another key, becomes a partition, or loses
+/// Keeps the row keys in `lethe.hold` up to date if a table gets another key, becomes a partition, or loses
 /// rows that Lethe did not delete.
 public struct HoldKeys: Sendable {
   private let connection: Connection
@@ -19,8 +19,8 @@ public struct HoldKeys: Sendable {
 
   // MARK: Changed keys
 
-  /// Changes the row keys in the holds of the changed tables to the tables' present keys. A hold whose row
-  /// can no longer be identified stays as it is, and waits.
+  /// Changes the row keys in the holds to the current keys of the tables. If a hold's row can no longer be
+  /// identified, the hold keeps its key and waits.
   func bringUpToDate(_ plan: ApplyPlan) async throws {
     let columns = HeldColumns(connection: connection, catalog: catalog)
     try await columns.follow()
@@ -59,14 +59,14 @@ public struct HoldKeys: Sendable {
 
   // MARK: Missing tables
 
-  /// Updates the holds to the present names of their columns and tables.
+  /// Updates the holds to the current names of their columns and tables.
   public func followNames() async throws {
     try await HeldColumns(connection: connection, catalog: catalog).follow()
   }
 
-  /// Tables that have holds, but whose rows cannot be found: the table does not exist, a column of the key or
-  /// a column that was set is missing, or row-level security may hide rows. Does not include tables that are
-  /// only renamed: the next run follows the new name.
+  /// The tables that have holds with rows that cannot be found. The table does not exist, a column of the key
+  /// or a column that was set is missing, or row-level security may hide rows. A table that was only renamed
+  /// is not included, because the next run follows the new name.
   public func tablesOutOfReach() async throws -> [String] {
     let renamedTables = try await HeldColumns(connection: connection, catalog: catalog)
       .renamedTables()

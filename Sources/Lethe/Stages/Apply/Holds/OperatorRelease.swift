@@ -10,11 +10,11 @@ public struct OperatorRelease: Sendable {
   private let catalog: Catalog
   private let definition: Definition
 
-  /// The IDs to release, and who ordered it.
+  /// The IDs to release, and who ordered the release.
   public struct Order: Sendable {
     public let type: JobType
     public let ids: [Int64]
-    /// Whether the rows stay hidden, permanently.
+    /// Whether the rows stay hidden permanently.
     public let keepsHidden: Bool
     public let by: String
     public let note: String
@@ -28,11 +28,11 @@ public struct OperatorRelease: Sendable {
     }
   }
 
-  /// How many holds ended in which way.
+  /// The number of holds for each outcome.
   public struct Outcome: Sendable, Equatable, Codable {
     /// Rows that got their former values back.
     public var opened = 0
-    /// Rows that other IDs hold, too.
+    /// Rows that other IDs also hold.
     public var held = 0
     /// Rows that another writer has changed since. They stay as they are.
     public var changed = 0
@@ -56,7 +56,7 @@ public struct OperatorRelease: Sendable {
 
   public enum Report: Sendable {
     case done(Outcome)
-    /// More rows would be opened than `max_restored_rows` allows. Nothing was changed.
+    /// More rows would be restored than `max_restored_rows` allows. Nothing was changed.
     case stopped(reason: String, remedy: String)
   }
 
@@ -99,7 +99,7 @@ public struct OperatorRelease: Sendable {
       throw RolledBack(
         report: .stopped(
           reason: """
-            it would open \(outcome.opened) rows; max_restored_rows is \(definition.limits.maxRestoredRows)
+            it would restore \(outcome.opened) rows; max_restored_rows is \(definition.limits.maxRestoredRows)
             """,
           remedy:
             "release fewer IDs at a time, or raise limits.max_restored_rows; nothing was changed"))

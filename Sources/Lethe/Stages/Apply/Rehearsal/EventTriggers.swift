@@ -2,8 +2,8 @@ import Ledger
 public import PostgreSQL
 public import Warehouse
 
-/// Event triggers that fire during a run: each batch creates temporary tables, and the first batch of a month
-/// creates new partitions of the ledger.
+/// The event triggers that fire during a run. Each batch creates temporary tables, and the first batch of a
+/// month creates new partitions of the ledger.
 public struct EventTriggers: Sendable {
   private let connection: Connection
 
@@ -16,7 +16,7 @@ public struct EventTriggers: Sendable {
   private struct Known {
     let name: String
     let function: String
-    /// The tags for which it fires; empty means all.
+    /// The tags for which the trigger fires. Empty means all.
     let tags: [String]
 
     func fires(on others: [String]) -> [String] {
@@ -31,10 +31,11 @@ public struct EventTriggers: Sendable {
   }
 
   /// Executes the commands of a run, in a transaction that is rolled back.
-  /// - Returns: an error for the first command that is refused; or a note for each event trigger that fires.
+  /// - Returns: an error for the first command that is refused. Otherwise a note for each event trigger that
+  ///   fires.
   /// - Parameters:
-  ///   - tries: whether the commands are executed and rolled back; otherwise there are only notes.
-  ///   - announce: gets the event triggers that will fire, before they do.
+  ///   - tries: whether the commands are executed and rolled back. If false, there are only notes.
+  ///   - announce: called with the event triggers that will fire, before they fire.
   public func findings(
     tries: Bool = true, announce: (String) -> Void = { _ in }
   ) async throws -> [Finding] {
@@ -43,7 +44,7 @@ public struct EventTriggers: Sendable {
     if tries, !firing.isEmpty {
       announce(
         """
-        the check fires event triggers, whose effects outside of the database stay: \
+        the check fires event triggers; their effects outside of the database are not rolled back: \
         \(firing.joined(separator: ", "))
         """)
       if let refused = try await refusedCommand(among: known) { return [refused] }
@@ -54,7 +55,7 @@ public struct EventTriggers: Sendable {
   private func refusedCommand(among known: [Known]) async throws -> Finding? {
     for (tag, script) in [
       ("CREATE TABLE", ScratchTables.ofBatches),
-      // A month that has no partition yet.
+      // A month without a partition.
       (
         "CREATE TABLE or ALTER TABLE",
         "SELECT lethe.ensure_event_partitions(now() + interval '100 years')"
@@ -74,9 +75,9 @@ public struct EventTriggers: Sendable {
       return Finding(
         severity: .note, path: "warehouse",
         message: """
-          the event trigger \(trigger.name) fires on \(tags.joined(separator: ", ")) of Lethe's, for its \
-          temporary tables, the ledger's partitions and guards
-          """, remedy: "check that you want what it does and what it stores")
+          the event trigger \(trigger.name) fires on Lethe's \(tags.joined(separator: ", ")), for its temporary \
+          tables, the ledger's partitions and guards
+          """, remedy: "check that its actions and the data that it stores are intended")
     }
   }
 
@@ -120,9 +121,9 @@ public struct EventTriggers: Sendable {
     let culprit = suspects.isEmpty ? "" : " (event trigger \(names))"
     return Finding(
       severity: .error, path: "warehouse",
-      message: "\(tag) of Lethe's is refused: \(error.messageWithoutValues)\(culprit)",
+      message: "Lethe's \(tag) is refused: \(error.messageWithoutValues)\(culprit)",
       remedy: """
-        have it let pass what Lethe's role does to its temporary tables and in the schema lethe
+        change the event trigger to allow what Lethe's role does to its temporary tables and in the schema lethe
         """)
   }
 }

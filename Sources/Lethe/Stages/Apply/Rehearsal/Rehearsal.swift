@@ -4,12 +4,13 @@ public import PostgreSQL
 import Vocabulary
 public import Warehouse
 
-/// Tests each change of a definition on one row of each part of its table with apply's own statement, opens a
-/// protected row again, and rolls everything back. So it finds what a trigger, a constraint or a privilege
-/// forbids before a run does.
+/// Tests each change of a definition on one row of each part of its table with apply's own statement. It also
+/// restores a protected row, and rolls back everything. So it finds what a trigger, a constraint or a
+/// privilege forbids before a run does.
 ///
 /// Rows are changed one by one. Rows to which rows of other tables refer are left out, and no lock wait is
-/// longer than a second. Effects of triggers outside of the database stay, and sequences advance.
+/// longer than a second. Effects of triggers outside of the database are not rolled back, and sequences
+/// advance.
 public struct Rehearsal: Sendable {
   let connection: Connection
   let catalog: Catalog
@@ -17,9 +18,9 @@ public struct Rehearsal: Sendable {
 
   /// The result of a rehearsal.
   public struct Outcome: Sendable {
-    /// What is refused, what is copied, and what was not rehearsed.
+    /// The findings on refused changes, copied rows, and changes that were not rehearsed.
     public var findings: [Finding] = []
-    /// The triggers that have copied rows, or probably have.
+    /// The triggers that have copied rows, or have probably copied rows.
     public internal(set) var copying: Set<FiringTrigger> = []
 
     public init() {}
@@ -33,12 +34,12 @@ public struct Rehearsal: Sendable {
     var path: String { "\(change.target.path).\(change.target.isOwn ? "table" : "actions")" }
   }
 
-  /// Rolls back a transaction after its effect was examined.
+  /// An error that rolls back a transaction after its effect was examined.
   private struct RolledBack: Error {
     let tally: RehearsalTally
   }
 
-  /// The limit for parts of a table that are tried: for each one, the planner reads all of them.
+  /// The largest number of parts of a table that are tried. For each part, the planner reads all parts.
   private static let partsMax = 12
 
   private static let lockTimeoutSeconds = 1
@@ -50,7 +51,7 @@ public struct Rehearsal: Sendable {
     self.definition = definition
   }
 
-  /// - Parameter announce: gets the triggers that will fire, before anything is tried.
+  /// - Parameter announce: called with the triggers that will fire, before anything is tried.
   /// - Throws: `PostgreSQLError` if the server cannot be reached.
   public func run(announce: (String) -> Void) async throws -> Outcome {
     var rehearsed: [Rehearsed] = []
@@ -67,7 +68,7 @@ public struct Rehearsal: Sendable {
     if !firing.isEmpty {
       announce(
         """
-        the rehearsal fires triggers, whose effects outside of the database stay: \
+        the rehearsal fires triggers; their effects outside of the database are not rolled back: \
         \(firing.joined(separator: ", "))
         """)
     }
@@ -84,7 +85,8 @@ public struct Rehearsal: Sendable {
 
   private func rehearse(_ rehearsed: Rehearsed) async throws -> RehearsalTally {
     let parts = try await catalog.parts(of: rehearsed.change.target.table, on: connection)
-    // Evenly from the first to the last: the newest months may be unusual, and so may the oldest.
+    // The tried parts are spread evenly from the first to the last, because the newest and the oldest months
+    // may be unusual.
     let places = min(parts.count, Self.partsMax)
     let tried = Set((0..<places).map { $0 * (parts.count - 1) / max(places - 1, 1) })
     var tally = RehearsalTally(
@@ -99,7 +101,7 @@ public struct Rehearsal: Sendable {
     return tally
   }
 
-  /// In a transaction of its own, so that no lock is held for long.
+  /// Rehearses a change on one part, in a transaction of its own, so that no lock is held for long.
   private func rehearse(
     _ rehearsed: Rehearsed, on part: TablePart, _ tally: RehearsalTally
   ) async throws -> RehearsalTally {
@@ -118,7 +120,7 @@ public struct Rehearsal: Sendable {
     }
   }
 
-  /// The tables from which the events of a change delete rows before it, and their parts.
+  /// The tables, and their parts, from which the events of a change delete rows before the change.
   private func deletedBefore(_ rehearsed: Rehearsed) async throws -> Set<String> {
     var names: Set<String> = []
     for change in rehearsed.plan.children where change.isDelete {
@@ -164,9 +166,9 @@ public struct Rehearsal: Sendable {
 }
 
 extension Finding {
-  /// For other errors: says that there was no rehearsal.
+  /// The note that there was no rehearsal, because there are other errors.
   public static let notRehearsed = Finding(
     severity: .note, path: "datasets",
-    message: "no change was rehearsed: what else is wrong comes first",
-    remedy: "mend the errors, and check again")
+    message: "no change was rehearsed, because there are other errors",
+    remedy: "fix the errors, and check again")
 }

@@ -11,7 +11,7 @@ struct RehearsalStage {
   let events: SyntheticEvents
   let context: BatchContext
   let rehearsed: Rehearsal.Rehearsed
-  /// Whether rows may be locked before they are changed: SELECT … FOR UPDATE requires the privilege UPDATE.
+  /// Whether rows can be locked before they are changed. SELECT … FOR UPDATE requires the privilege UPDATE.
   let mayLock: Bool
   /// Whether the server counts the writes to a table.
   let isCounted: Bool
@@ -19,11 +19,12 @@ struct RehearsalStage {
   private var change: Change { rehearsed.change }
   private var table: WarehouseTable { change.target.table }
 
-  /// Limits for a part: rows that are searched for one that the change would change, and rows that are tried.
+  /// The limits for each part: how many rows are searched for a row that the change would change, and how
+  /// many are found.
   private static let rowsLookedAtMax = 10_000
   private static let candidatesMax = 20
 
-  /// How many rows are tried until one can be changed.
+  /// The largest number of rows that are tried until one can be changed.
   private static let triesMax = 5
   /// The limit for counting the rows of one ID before and after.
   private static let remainsMax = 1_000
@@ -33,11 +34,12 @@ struct RehearsalStage {
       tally.skipped(part, "on another server")
       return
     }
-    // A cascade must not be tried, and rows that would cascade cannot be told from others.
+    // A cascade must not be tried. Without the privilege to read the table, rows that would cascade cannot be
+    // recognized.
     if change.isDelete,
       let key = table.references.first(where: { !$0.isReadable && !$0.isRestricting })
     {
-      tally.skipped(part, "rows of \(key.table), which may not be read, could go along")
+      tally.skipped(part, "it could cascade to rows of \(key.table), which Lethe may not read")
       return
     }
     var candidates: [Candidate] = []
@@ -53,11 +55,11 @@ struct RehearsalStage {
     try await rehearse(candidates, of: part, &tally)
   }
 
-  /// The result of opening a row again.
+  /// The result of restoring a row.
   enum Opening {
-    /// Also if the change did not hide the row.
+    /// The row was restored, or the change did not hide it.
     case done
-    /// - Parameter isOfHaste: whether the cause may be that one transaction both hid and opened the row.
+    /// - Parameter isOfHaste: whether the cause may be that one transaction both hid and restored the row.
     case refused(message: String, remedy: String, isOfHaste: Bool = false)
     case untried(String)
   }
@@ -70,8 +72,8 @@ struct RehearsalStage {
     case refused(PostgreSQLError)
   }
 
-  /// Tries one row after the other until one is changed: a run can go on with its other rows if a single row
-  /// is refused.
+  /// Tries one row after the other until one is changed. If a single row is refused, a run can continue with
+  /// its other rows.
   private func rehearse(
     _ candidates: [Candidate], of part: TablePart, _ tally: inout RehearsalTally
   ) async throws {
@@ -107,7 +109,7 @@ struct RehearsalStage {
     }
   }
 
-  /// In a savepoint, so that a refusal does not affect the next trial.
+  /// Tries the change on one row, in a savepoint, so that a refusal does not affect the next trial.
   private func trial(_ candidate: Candidate) async throws -> Trial {
     do {
       return try await inSavepoint { () -> Trial in
@@ -140,8 +142,8 @@ struct RehearsalStage {
     let place: BatchContext.RowPlace
   }
 
-  /// Rows that the change would probably change, with the IDs that reach them.
-  /// - Parameter differing: only rows that differ from what the change makes.
+  /// The rows that the change would probably change, with the IDs that reach them.
+  /// - Parameter differing: whether to return only rows that differ from the values that the change sets.
   private func candidates(
     of part: TablePart, differing: Bool = true
   ) async throws -> [Candidate] {
@@ -227,8 +229,8 @@ struct RehearsalStage {
       opening: try await opening(candidate, range, left: left, after: newestHold))
   }
 
-  /// Opens the rows that the change has hidden, as for an answer that releases their ID, and checks them.
-  /// - Parameter left: how many rows of the ID were still to be hidden before.
+  /// Restores the rows that the change has hidden, as for an answer that releases their ID, and checks them.
+  /// - Parameter left: how many rows of the ID were not hidden before the change.
   private func opening(
     _ candidate: Candidate, _ range: EventRange, left: Int, after newestHold: Int64
   ) async throws -> Opening {
@@ -258,7 +260,7 @@ struct RehearsalStage {
       let leftNow = try await remaining(range)
       if closed == nil, leftNow >= left { return .done }
       return .refused(
-        message: "it is still as the change made it, or its key cannot be found any more",
+        message: "it still has the values that the change set, or its key cannot be found any more",
         remedy: "change the trigger, rule or policy that undoes or skips the change")
     } catch let error as ApplyError {
       return error.isTimeout
@@ -267,7 +269,7 @@ struct RehearsalStage {
           message: error.message,
           remedy: rehearsed.triggers.isEmpty
             ? error.remedy.replacing("; nothing of this batch was kept", with: "")
-            : "have the trigger let pass what Lethe does",
+            : "change the trigger to allow Lethe's changes",
           isOfHaste: !rehearsed.triggers.isEmpty && error.isOfTransaction)
     } catch let error as PostgreSQLError where error.state != nil {
       switch error.state {
@@ -293,8 +295,8 @@ struct RehearsalStage {
     let updated: Int64
   }
 
-  /// How many rows this transaction has written so far, by table. Lethe's own writes and those of the change
-  /// are counted separately, because a row that moves to another partition is inserted there.
+  /// The number of rows that this transaction has written so far, by table. The ledger and the changed table
+  /// are left out. Inserts and updates are counted separately.
   private func written() async throws -> [String: Written] {
     let rows = try await transaction.query(
       """

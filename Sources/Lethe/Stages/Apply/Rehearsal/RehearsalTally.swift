@@ -14,7 +14,7 @@ struct RehearsalTally {
   /// The tables from which the events have deleted rows before.
   private let targets: Set<String>
 
-  /// The limit for parts that a note names.
+  /// The largest number of parts that a note names.
   private static let namedPartsMax = 5
 
   init(_ rehearsed: Rehearsal.Rehearsed, parts: Int, targets: Set<String>) {
@@ -38,24 +38,24 @@ struct RehearsalTally {
     skipped.append(("\(part.name)", why))
   }
 
-  /// The row was not changed, and there was no error.
+  /// Adds an error: the row was not changed, although no error was raised.
   mutating func kept(_ part: TablePart) {
     add(
-      "\(label) was rehearsed on a row of \(part.name), and the row remains as it was\(mention(of: rehearsed.triggers))",
+      "\(label) was rehearsed on a row of \(part.name), and the row is unchanged\(mention(of: rehearsed.triggers))",
       "change the trigger, rule or policy that undoes or skips the change")
   }
 
-  /// The row was hidden, and an answer that releases it should open it again.
+  /// Adds the result of restoring the row after it was hidden.
   mutating func opened(_ opening: RehearsalStage.Opening, on part: TablePart) {
     switch opening {
     case .done: break
-    case .untried(let why): skipped(part, "opening a hidden row: \(why)")
+    case .untried(let why): skipped(part, "restoring a hidden row: \(why)")
     case .refused(let message, let remedy, let isOfHaste):
       add(
         """
-        \(label) was rehearsed on a row of \(part.name), which then could not be opened again: \(message)\
+        \(label) was rehearsed on a row of \(part.name), but the row could not be restored: \(message)\
         \(mention(of: rehearsed.triggers))\(isOfHaste ? "; both were tried in one transaction, which a run never does" : "")
-        """, isOfHaste ? "nothing, if that is the only cause; otherwise \(remedy)" : remedy,
+        """, isOfHaste ? "do nothing if that is the only cause; otherwise \(remedy)" : remedy,
         isOfHaste ? .warning : .error)
     }
   }
@@ -73,7 +73,7 @@ struct RehearsalTally {
       }
       add(
         "\(label) cannot be rehearsed: \(error.messageWithoutValues)",
-        "lethe check --no-rehearsal leaves it out; a run would be refused, too")
+        "fix the cause, because a run would be refused, too; lethe check --no-rehearsal skips this")
       return
     }
     if let why = passing(error) {
@@ -88,17 +88,17 @@ struct RehearsalTally {
     add(
       """
       \(label) was rehearsed on a row of \(part.name), and refused: \(error.messageWithoutValues)\
-      \(constraint ?? "")\(mention(of: culprits))\(isOneOfMany ? "; of another row it was not" : "")
+      \(constraint ?? "")\(mention(of: culprits))\(isOneOfMany ? "; on another row it succeeded" : "")
       """,
       isOneOfMany
-        ? "nothing: what is refused is set aside by the run; or \(remedy(for: error, isOfTrigger: !culprits.isEmpty))"
+        ? "do nothing: refused events are set aside; or \(remedy(for: error, isOfTrigger: !culprits.isEmpty))"
         : remedy(for: error, isOfTrigger: !culprits.isEmpty), severity)
   }
 
-  /// The note for an error that says nothing about the change, or that the tables' foreign keys already
-  /// explain.
+  /// The note for an error that does not concern the change, or that the tables' foreign keys already
+  /// explain. Nil for other errors.
   private func passing(_ error: PostgreSQLError) -> String? {
-    // A trigger raised it, with whatever SQLSTATE.
+    // An error that a trigger raised can have any SQLSTATE.
     guard !error.isRaised else { return nil }
     return switch error.state {
     case .lockNotAvailable?, .deadlockDetected?, .serializationFailure?: "rows locked by others"
@@ -131,15 +131,15 @@ struct RehearsalTally {
     switch error.state {
     case .insufficientPrivilege?:
       isOfTrigger
-        ? "GRANT it to the role that Lethe connects as, or have the trigger's function run as its owner (SECURITY DEFINER)"
-        : "GRANT it to the role that Lethe connects as"
+        ? "GRANT the privilege to Lethe's role, or declare the trigger's function as SECURITY DEFINER"
+        : "GRANT the privilege to Lethe's role"
     case .checkViolation? where error.constraint == nil && !isOfTrigger:
-      "create a partition that takes what the action sets, or write another value"
+      "create a partition for the value that the action sets, or set another value"
     case let state? where state.conditionClass == "23" && !isOfTrigger:
-      "write values that the constraint allows, or change the constraint"
+      "set values that the constraint allows, or change the constraint"
     default:
       isOfTrigger
-        ? "have the trigger let pass what Lethe does"
+        ? "change the trigger to allow Lethe's changes"
         : "change the table so that it accepts the change"
     }
   }
@@ -153,7 +153,7 @@ struct RehearsalTally {
 
   // MARK: Findings
 
-  /// The triggers that probably copy rows; all that fire if they cannot be told apart.
+  /// The triggers that probably copy rows. If they cannot be recognized, all triggers that fire.
   var copying: Set<FiringTrigger> {
     guard isCopying else { return [] }
     let seeming = rehearsed.triggers.filter(\.seemsToCopy)
@@ -172,11 +172,11 @@ struct RehearsalTally {
         Finding(
           severity: .error, path: "\(rehearsed.change.target.path).table",
           message: """
-            a trigger writes rows into \(again.joined(separator: ", ")) when \(label) is done, and the same events \
-            have deleted them there before: each would be refused
+            when \(label) runs, a trigger writes rows into \(again.joined(separator: ", ")), but the same events \
+            delete the rows there first: each event would be refused
             """,
           remedy: """
-            have the trigger leave out what Lethe deletes, or make that table a dataset of its own, not a target
+            change the trigger to leave out what Lethe deletes, or define that table as a dataset of its own, not a target
             """))
     } else if isCopying {
       let triggers = copying.map(\.label).sorted().joined(separator: ", ")
@@ -184,31 +184,31 @@ struct RehearsalTally {
         Finding(
           severity: .warning, path: "\(rehearsed.change.target.path).table",
           message: """
-            \(copies.sorted().joined(separator: ", ")) keeps copies of what Lethe deletes: a rehearsal of \
+            \(copies.sorted().joined(separator: ", ")) gets copies of what Lethe deletes: a rehearsal of \
             \(label) has written rows there\(triggers.isEmpty ? "" : " (trigger \(triggers))")
             """,
           remedy: """
-            have the trigger leave out what Lethe deletes; or, if the table that it writes to has the IDs, make \
-            that a dataset of its own
+            change the trigger to leave out what Lethe deletes; or, if the table with the copies has the IDs, define \
+            it as a dataset of its own
             """))
     }
     return findings + otherFindings + skippedFindings + cascadeFindings
   }
 
-  /// What may be a copy.
+  /// Notes on rows that may be copies.
   private var otherFindings: [Finding] {
     var notes: [Finding] = []
     let others = changes.subtracting(copies).sorted()
     if !others.isEmpty, rehearsed.change.kind.isRemoving || rehearsed.change.kind.erasure != nil {
       notes.append(
         note(
-          "\(label) has triggers change rows of \(others.joined(separator: ", "))",
-          "check that nothing that Lethe deletes is copied into them"))
+          "\(label) fires triggers that change rows of \(others.joined(separator: ", "))",
+          "check that they contain no copies of what Lethe deletes"))
     }
     if isUncounted, !rehearsed.triggers.isEmpty {
       notes.append(
         note(
-          "whether triggers of \(label) copy rows is not known: track_counts is off",
+          "it is unknown whether triggers of \(label) copy rows: track_counts is off",
           "set track_counts = on in the server, and check again"))
     }
     return notes
@@ -222,7 +222,7 @@ struct RehearsalTally {
       let place = parts > 1 ? " on \(names.count) of \(parts) parts of the table" : ""
       return note(
         "\(label) was not rehearsed\(place): \(why)\(parts > 1 ? " (\(named)\(more))" : "")",
-        "check again when there is a row; a run reports a refusal, too")
+        "check again when there is a suitable row; a run also reports refusals")
     }
   }
 
@@ -231,9 +231,9 @@ struct RehearsalTally {
     return table.references.filter { !$0.isRestricting }.map { key in
       note(
         """
-        what happens to rows of \(key.table) that refer to a row of \(table.name) which is deleted was \
-        not rehearsed (constraint \(key.constraint))
-        """, "check that table's own triggers and constraints")
+        the effect on rows of \(key.table) that refer to a deleted row of \(table.name) was not rehearsed \
+        (constraint \(key.constraint))
+        """, "check the triggers and constraints of \(key.table)")
     }
   }
 
