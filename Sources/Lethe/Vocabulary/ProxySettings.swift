@@ -22,7 +22,7 @@ public struct Proxy: Sendable, Hashable, CustomStringConvertible, CustomDebugStr
   /// - Parameters:
   ///   - url: `[http://][USER:PASSWORD@]HOST[:PORT]`, or `socks5://HOST[:PORT]`.
   ///   - origin: the setting's name, for messages.
-  /// - Throws: `ProxyRefusal`, whose text does not contain the URL.
+  /// - Throws: `ProxyRefusal`. Its text does not contain the URL.
   public init(_ url: String, origin: String) throws(ProxyRefusal) {
     let whole = url.contains("://") ? url : "http://\(url)"
     guard let parts = URLComponents(string: whole), let scheme = parts.scheme?.lowercased(),

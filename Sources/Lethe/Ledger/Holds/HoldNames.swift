@@ -130,11 +130,11 @@ package struct HoldNames: Sendable {
     try await transaction.execute("LOCK TABLE lethe.held_column IN SHARE ROW EXCLUSIVE MODE")
   }
 
-  /// Changes the names in a table's holds to today's names.
+  /// Changes the names in a table's holds to the current names.
   package func follow(_ rename: RenamedTable, on transaction: Transaction) async throws {
     let names = rename.columns.map { "\(literal: $0), \(literal: $1)" as SQL }
     let map: SQL = "pg_catalog.jsonb_build_object(\(names.joined(separator: ", ")))"
-    // The object without dropped columns, under today's names.
+    // The object without dropped columns, with the current names.
     func object(_ column: SQL) -> SQL {
       """
       (SELECT coalesce(pg_catalog.jsonb_object_agg(coalesce(\(map) ->> e.key, e.key), e.value), '{}')

@@ -110,7 +110,7 @@ public struct RereadLines: Sendable {
       INSERT INTO lethe.collected (chunk_id, id, reason, created_at, redacted_at, restores)
       SELECT \(chunk.id), r.id, r.reason, r.created_at, r.redacted_at,
              r.reason = ANY (\(Reason.outweighedByProtected)::lethe.reason[]) AND \(older.hide("r.id"))
-               -- Another line about the ID may say that it is protected.
+               -- Another line about the ID may have the reason protected.
                AND NOT EXISTS (SELECT FROM lethe.quarantine AS q
                                WHERE q.chunk_id = \(chunk.id) AND q.id = r.id AND q.resolved_at IS NULL
                                  AND q.quarantine_id <> r.quarantine_id)

@@ -63,7 +63,7 @@ extension RunLedger {
   /// - Parameter pipeline: chunks of this pipeline only.
   public func halted(pipeline: String?) async throws -> [HaltedChunk] {
     try await halted(
-      where: "\(Self.isOf(pipeline)) AND (c.state <> \(state: .failed) OR NOT \(Self.isRepeated))")
+      where: "\(Self.isOf(pipeline)) AND (c.state <> \(state: .failed) OR NOT \(Self.isObsolete))")
   }
 
   private static func isOf(_ pipeline: String?) -> SQL {
@@ -73,7 +73,7 @@ extension RunLedger {
 
   /// Whether a newer run has exported the dataset, and has a result for every chunk in this chunk's key
   /// range.
-  private static let isRepeated: SQL = """
+  private static let isObsolete: SQL = """
     EXISTS (
       SELECT FROM lethe.run AS nr JOIN lethe.export AS ne USING (run_id)
       WHERE nr.pipeline = r.pipeline AND nr.run_id > r.run_id AND ne.dataset = c.dataset

@@ -27,7 +27,7 @@ extension LedgerSchema {
     guard unknown.isEmpty else {
       return LedgerSchemaError(
         message: """
-          the ledger is newer than this program: the program does not have its migrations \
+          the ledger is newer than this program: it has the unknown migrations \
           \(unknown.joined(separator: ", "))
           """, remedy: "install the version of Lethe that migrated the ledger, or a newer one")
     }

@@ -102,9 +102,8 @@ extension RunLedger {
     }
   }
 
-  /// Whether the run can continue without an export. This is so if every dataset is exported and all
-  /// unfinished chunks wait for an operator. It is also so if the run was given up and one of its chunks was
-  /// retried.
+  /// Whether the run can continue without an export. This is so in two cases. Every dataset is exported and
+  /// all unfinished chunks wait for an operator. Or the run was given up and one of its chunks was retried.
   public func waitsForWordAlone(_ run: OpenRun) async throws -> Bool {
     try await connection.query(
       """

@@ -30,11 +30,11 @@ public struct OperatorRelease: Sendable {
 
   /// The number of holds for each outcome.
   public struct Outcome: Sendable, Equatable, Codable {
-    /// Rows that got their former values back.
+    /// Rows that have their former values again.
     public var opened = 0
     /// Rows that other IDs also hold.
     public var held = 0
-    /// Rows that another writer has changed since. They stay as they are.
+    /// Rows that another writer has changed in the meantime. They stay unchanged.
     public var changed = 0
     /// Rows that no longer exist.
     public var gone = 0
