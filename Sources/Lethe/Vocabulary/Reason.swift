@@ -1,7 +1,7 @@
 /// Why an ID needs action.
 ///
-/// Source: X's Batch Compliance integration guide. `scrub_geo` and `geo_scrubbed` are one reason. It
-/// always concerns the location only, even where an old result has the action `delete` with it.
+/// Source: X's Batch Compliance integration guide. `scrub_geo` and `geo_scrubbed` are two words for one reason. This
+/// reason concerns only the location, even if an old result pairs it with the action `delete`.
 public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
   case deleted
   case bounced
@@ -11,7 +11,7 @@ public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
   case geoScrubbed = "geo_scrubbed"
   case tweetEdited = "tweet_edited"
 
-  /// Reads a reason from the API or a definition; nil if it is not known.
+  /// Reads a reason from the API or a definition; nil if the reason is unknown.
   public init?(word: some StringProtocol) {
     if word == "scrub_geo" {
       self = .geoScrubbed
@@ -20,9 +20,9 @@ public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
     }
   }
 
-  /// Whether this reason shows that an ID is not protected. A result has one event for each ID, with the
-  /// strongest action. `protected` has the action `delete`, which is stronger than `rehydrate` and
-  /// `scrub_geo`; so an ID with one of these is not protected.
+  /// Whether an event with this reason shows that its ID is not protected. A result has only one event for each ID:
+  /// the event with the strongest action. `protected` has the action `delete`, which is stronger than `rehydrate` and
+  /// `scrub_geo`. So an ID whose event has one of these two actions is not protected.
   public var isOutweighedByProtected: Bool {
     switch self {
     case .geoScrubbed, .tweetEdited: true
@@ -34,7 +34,7 @@ public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
   public static let outweighedByProtected = allCases.filter(\.isOutweighedByProtected)
     .map(\.rawValue)
 
-  /// The reasons that results of this job type can contain. A definition needs an action for each.
+  /// The reasons that results of this job type can contain. A definition needs an action for each of them.
   public static func documented(for type: JobType) -> [Reason] {
     switch type {
     case .tweets: allCases

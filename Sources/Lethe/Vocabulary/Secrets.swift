@@ -1,4 +1,4 @@
-/// The App's bearer token. Its description hides it; `exposed` is for the Authorization header only.
+/// The App's bearer token. The description does not contain the token. Use `exposed` only for the Authorization header.
 public struct BearerToken: Sendable, Hashable, CustomStringConvertible,
   CustomDebugStringConvertible,
   CustomReflectable
@@ -14,8 +14,8 @@ public struct BearerToken: Sendable, Hashable, CustomStringConvertible,
   public var customMirror: Mirror { Mirror(self, children: [:]) }
 }
 
-/// A URL whose query is a credential: with it, anyone can upload or download. Its description has no
-/// query, and it is never stored.
+/// A URL with a credential in its query: anyone who has the URL can upload or download. The description does not
+/// contain the query. The URL is never stored.
 public struct SignedURL: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
   CustomReflectable
 {

@@ -16,14 +16,14 @@ public struct Timestamp: Sendable, Hashable, Comparable {
   }
 
   /// Reads RFC 3339 in the forms that the API has used: `2021-08-11T19:42:55.000Z`,
-  /// `2019-03-02T03:37:59+00:00`, `…-08:00`, with or without a fraction or the offset's colon.
+  /// `2019-03-02T03:37:59+00:00`, `…-08:00`, with or without a fraction, and with or without the offset's colon.
   public init?(_ text: some StringProtocol) {
     var text = String(text)
     guard let value = text.withUTF8({ Timestamp(UnsafeRawBufferPointer($0)) }) else { return nil }
     self = value
   }
 
-  /// The same, from bytes.
+  /// Reads the same forms from bytes.
   public init?(_ bytes: UnsafeRawBufferPointer) {
     var reader = DigitReader(bytes: bytes)
     guard let year = reader.number(digits: 4), reader.take("-"),
@@ -51,7 +51,7 @@ public struct Timestamp: Sendable, Hashable, Comparable {
     }
   }
 
-  /// Howard Hinnant's days_from_civil, counted from 2000-01-01.
+  /// The days since 2000-01-01, by Howard Hinnant's algorithm days_from_civil.
   private static func daysSince2000(year: Int, month: Int, day: Int) -> Int {
     let year = month <= 2 ? year - 1 : year
     let era = (year >= 0 ? year : year - 399) / 400
@@ -89,7 +89,8 @@ private struct DigitReader {
     return value
   }
 
-  /// `.5` is 500,000; digits past the sixth are dropped; no fraction is 0.
+  /// Reads an optional fraction: `.5` is 500,000. Digits after the sixth are dropped. Returns 0 without a
+  /// fraction.
   mutating func fractionMicroseconds() -> Int? {
     guard take(".") else { return 0 }
     var value = 0

@@ -2,7 +2,7 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// The operator's tables that a definition names, as the database describes them at one time.
+/// The operator's tables that a definition names, as PostgreSQL's catalog described them at the time of reading.
 public struct Catalog: Sendable {
   private let tables: [TableName: WarehouseTable]
   /// The role of the session.
@@ -22,10 +22,10 @@ public struct Catalog: Sendable {
     tables[name]
   }
 
-  /// The tables by which holds identify the definition's rows.
+  /// The tables that holds use to identify the definition's rows.
   public var holdTables: Set<TableName> { Set(tables.values.map(\.holdTable)) }
 
-  /// A table by its name with its schema, even if the definition does not name it; nil if it does not exist.
+  /// The table with this name and schema, even if the definition does not name it. Nil if the table does not exist.
   public func table(
     resolved name: TableName, on session: some Session
   ) async throws -> WarehouseTable? {
@@ -53,7 +53,7 @@ public struct Catalog: Sendable {
         WHERE c.relname = \(name.name)
           AND n.nspname = coalesce(\(name.schema), (
             SELECT s.name FROM pg_catalog.unnest(current_schemas(false)) WITH ORDINALITY AS s (name, place)
-            -- A role may be called as the ledger's schema is, and has that first in its path then.
+            -- If a role has the name of the ledger's schema, "$user" puts this schema first in the role's path.
             WHERE s.name NOT IN ('lethe', 'lethe_migrations')
               AND EXISTS (SELECT FROM pg_class AS o
                           WHERE o.relname = \(name.name)
@@ -80,7 +80,7 @@ public struct Catalog: Sendable {
              EXISTS (SELECT FROM pg_index AS i
                      WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indisunique
                        AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL)
-               -- An index of a table does not see into the tables that inherit from it.
+               -- An index does not cover the tables that inherit from its table.
                AND NOT EXISTS (SELECT FROM pg_inherits JOIN pg_class AS c ON c.oid = inhparent
                                WHERE inhparent = a.attrelid AND c.relkind = 'r') AS is_unique,
              \(holdsTimes) AS holds_times,
@@ -140,7 +140,7 @@ public struct Catalog: Sendable {
       versionProblem: identity.versionProblem, hasChildren: try await hasChildren(id, on: session))
   }
 
-  /// Whether the type of the column `a` is a time, or a domain, array, range or row type that contains one.
+  /// Whether the type of the column `a` is a time, or a domain, array, range or row type that contains a time.
   private static let holdsTimes: SQL = """
     (WITH RECURSIVE inside AS (
        SELECT a.atttypid AS oid
@@ -162,7 +162,7 @@ public struct Catalog: Sendable {
                      'timestamptz'::regtype)))
     """
 
-  /// Whether other tables inherit from it. Partitions do not count.
+  /// Whether other tables inherit from the table. Partitions do not count.
   private static func hasChildren(_ table: Int64, on session: some Session) async throws -> Bool {
     try await session.query(
       """
@@ -172,7 +172,7 @@ public struct Catalog: Sendable {
     ).onlyRow(as: Bool.self)
   }
 
-  /// A table, its partitions and the tables that inherit from it.
+  /// The CTE `tree`: a table, its partitions and the tables that inherit from it.
   static func treeCTE(of table: Int64) -> SQL {
     """
     WITH RECURSIVE tree AS (
@@ -195,7 +195,8 @@ public struct Catalog: Sendable {
     return Set(words.compactMap(WarehouseTable.Privilege.init))
   }
 
-  /// The statements from which row-level security may hide rows: all without a policy whose condition is true.
+  /// The statements from which row-level security may hide rows. A statement certainly sees all rows only if a
+  /// permissive policy and all restrictive policies have the condition `true`.
   private static func hidden(
     _ table: Int64, on session: some Session
   ) async throws -> Set<WarehouseTable.Privilege> {
@@ -238,11 +239,11 @@ public struct Catalog: Sendable {
         SELECT oid FROM tree UNION SELECT relid FROM pg_partition_ancestors(\(table)::bigint::oid::regclass)
       )
       SELECT k.conname, s.nspname, c.relname, \(referring) AS columns, \(referred) AS referred_columns,
-             -- To empty a column that is NOT NULL is refused.
+             -- SET NULL fails for a column that is NOT NULL, so such a key blocks deletes.
              CASE WHEN k.confdeltype = 'n' AND EXISTS (
                SELECT FROM pg_attribute AS a
                WHERE a.attrelid = k.conrelid AND a.attnotnull AND a.attnum = ANY (k.conkey)
-                 -- PostgreSQL 15 and later can name the columns to empty.
+                 -- In PostgreSQL 15 and later, SET NULL can name some of the columns.
                  AND (coalesce(jsonb_typeof(pg_catalog.to_jsonb(k) -> 'confdelsetcols'), 'null') <> 'array'
                       OR pg_catalog.to_jsonb(k) -> 'confdelsetcols' @> pg_catalog.to_jsonb(a.attnum::integer)))
              THEN 'a' ELSE k.confdeltype::text END AS on_delete,
@@ -251,7 +252,7 @@ public struct Catalog: Sendable {
              EXISTS (SELECT FROM pg_index AS i
                      WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
                        AND i.indkey[0] = ANY (k.conkey)) AS is_indexed,
-             -- PostgreSQL 18 has keys over periods, the last column, and keys that are only declared.
+             -- In PostgreSQL 18, the last column of a key can be a period, and a key can be NOT ENFORCED.
              coalesce(pg_catalog.to_jsonb(k) ->> 'conperiod' = 'true', false) AS is_of_periods
       FROM whole JOIN pg_constraint AS k ON k.confrelid = whole.oid
       JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS s ON s.oid = c.relnamespace
@@ -277,7 +278,7 @@ public struct Catalog: Sendable {
     return references
   }
 
-  /// The tables of which a table is a partition, or from which it inherits.
+  /// The tables that a table is a partition of or inherits from, directly or through other tables.
   private static func wholes(
     of table: Int64, on session: some Session
   ) async throws -> [TableName] {
@@ -295,7 +296,7 @@ public struct Catalog: Sendable {
 }
 
 extension Definition {
-  /// Every named table, in the definition's order.
+  /// All tables that the definition names, in its order.
   var tableNames: [TableName] {
     func names(_ targets: [Target]) -> [TableName] {
       targets.flatMap { [$0.table] + names($0.targets) }

@@ -5,7 +5,7 @@ import PostgreSQL
 struct RowIdentity: Sendable {
   /// The table that identifies rows: the same for a partition and for its partitioned table.
   let table: TableName
-  /// In the key's order; empty without a key.
+  /// The key's columns in order. Empty if the table has no key.
   let key: [String]
   /// Why the versions of the rows cannot be used; nil if they can.
   let versionProblem: VersionProblem?
@@ -15,7 +15,7 @@ struct RowIdentity: Sendable {
 enum VersionProblem: Sendable, Equatable {
   /// A part of the table is on another server.
   case foreignPart(TableName)
-  /// Its rows are on other servers.
+  /// The table's rows are on other servers.
   case distributed(TableName)
   /// The table uses another access method than heap.
   case otherStorage(TableName, String)
@@ -39,7 +39,7 @@ extension Catalog {
       versionProblem: try await versionProblem(of: table, on: session))
   }
 
-  /// The topmost partitioned table of a partition through which rows can be read and changed.
+  /// The topmost partitioned table of a partition. Nil if the role cannot read and change rows through it.
   private static func usableRoot(
     of table: Int64, on session: some Session
   ) async throws -> (id: Int64, name: TableName)? {
@@ -48,7 +48,7 @@ extension Catalog {
       SELECT c.oid::bigint, n.nspname, c.relname
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE c.oid = pg_partition_root(\(table)::bigint::oid::regclass) AND c.oid <> \(table)::bigint::oid
-        -- Of some columns is enough: whichever way it is granted, rows have the same name.
+        -- UPDATE on some columns is enough: a row's identity must not depend on how UPDATE is granted.
         AND has_table_privilege(c.oid, 'SELECT') AND has_any_column_privilege(c.oid, 'UPDATE')
         AND has_schema_privilege(n.oid, 'USAGE') AND NOT row_security_active(c.oid)
         AND NOT EXISTS (SELECT FROM pg_rewrite
@@ -58,8 +58,8 @@ extension Catalog {
       .map { (id: $0.0, name: TableName(schema: $0.1, name: $0.2)) }
   }
 
-  /// The primary key, else the replica identity, else the smallest unique index. An index does not cover the
-  /// tables that inherit from its table, so a table with such children has no key.
+  /// The primary key, else the replica identity, else the unique index with the fewest columns. An index does not cover
+  /// the tables that inherit from its table, so a table with such children has no key.
   private static func key(of table: Int64, on session: some Session) async throws -> [String] {
     try await session.query(
       """
@@ -91,7 +91,8 @@ extension Catalog {
 
   // MARK: Row versions
 
-  /// The first part of a table, in the order of names, whose row versions cannot be used.
+  /// Why the row versions of a table cannot be used, for the first part with a problem in the order of names. Nil if
+  /// they can be used.
   private static func versionProblem(
     of table: Int64, on session: some Session
   ) async throws -> VersionProblem? {

@@ -1,8 +1,8 @@
 public import Definitions
 public import PostgreSQL
 
-/// The SQL expression of an ID: a column, with the definition's normalization. All statements that look for the rows
-/// of an ID, or for the IDs of rows, use it, so that all of them find the same IDs.
+/// The SQL expression of an ID: a column, with the definition's normalization. Every statement that looks for the rows
+/// of an ID, or for the IDs of rows, uses this expression. So all of them find the same IDs.
 public struct IDExpression: Sendable {
   public let column: WarehouseTable.Column
   public let kind: IDKind
@@ -11,7 +11,7 @@ public struct IDExpression: Sendable {
   public var name: String { column.name }
   public var isNormalized: Bool { normalization != nil }
 
-  /// - Parameter source: of the definition. A normalized column is text.
+  /// - Parameter source: the column and its normalization in the definition. Only text can be normalized.
   public init(_ column: WarehouseTable.Column, _ source: IDSource) {
     self.init(column, source.normalization)
   }
@@ -33,7 +33,7 @@ public struct IDExpression: Sendable {
     return normalization.map { $0.sql(value) } ?? value
   }
 
-  /// The condition that it equals another expression's ID.
+  /// The condition that this ID equals the ID of another expression.
   public func equals(_ other: SQL, of otherKind: IDKind, alias: SQL? = nil) -> SQL {
     "\(sql(of: alias)) = \(kind.cast(other, from: otherKind))"
   }

@@ -10,13 +10,13 @@ extension WarehouseTable {
   public func leftOut(
     of id: IDExpression, where condition: String?, on session: some Session
   ) async throws -> LeftOutRows {
-    // The operator's SQL may end with a comment; the line break ends it.
-    let taken: SQL = condition.map { "(\(trusted: $0)\n)" } ?? "true"
+    // The operator's SQL may end with a comment; the line break ends that comment.
+    let isIncluded: SQL = condition.map { "(\(trusted: $0)\n)" } ?? "true"
     let suspects: SQL = id.suspects.map { "(\($0)) AND " } ?? ""
     let counts = try await session.query(
       """
       SELECT cause, pg_catalog.count(*) FROM (
-        SELECT \(id.leftOutCause) AS cause FROM \(sql) WHERE \(suspects)\(taken)) AS looked_at
+        SELECT \(id.leftOutCause) AS cause FROM \(sql) WHERE \(suspects)\(isIncluded)) AS looked_at
       GROUP BY cause
       """
     ).rows(as: String?.self, Int.self)
@@ -29,7 +29,7 @@ extension WarehouseTable {
       if id.suspects == nil {
         counts.reduce(0) { $0 + $1.1 }
       } else {
-        try await session.query("SELECT pg_catalog.count(*) FROM \(sql) WHERE \(taken)")
+        try await session.query("SELECT pg_catalog.count(*) FROM \(sql) WHERE \(isIncluded)")
           .onlyRow(as: Int.self)
       }
     return LeftOutRows(byCause: byCause, rowsOfDataset: rows)

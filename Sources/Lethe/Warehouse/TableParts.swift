@@ -21,7 +21,7 @@ public struct FiringTrigger: Sendable, Hashable {
   public let table: String
   /// The function's name with its schema.
   public let function: String
-  /// Whether the source of its function contains an INSERT.
+  /// Whether the source of its function seems to write rows.
   public let seemsToCopy: Bool
 
   public var label: String { "\(name) of \(table)" }

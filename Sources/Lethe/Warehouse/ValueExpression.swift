@@ -47,7 +47,7 @@ enum VolatileTime {
   /// PostgreSQL reads a time that contains one of these words as the current time, even `now + 1` or
   /// `(today)`.
   private static let words: Set<String> = ["now", "today", "tomorrow", "yesterday"]
-  /// Keywords that SQL evaluates, and that the input of a type does not. Other function names count only with
+  /// Keywords that SQL evaluates, but a type's input function does not. Other function names count only with
   /// parentheses: without them, they are ordinary words.
   private static let keywords: Set<String> = [
     "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "sysdate",
@@ -96,7 +96,7 @@ extension Checker {
     }
     let reason: String
     if let word = VolatileTime.word(in: text) {
-      reason = "\(word) is another time each time it is read"
+      reason = "\(word) means a different time each time it is read"
     } else if VolatileTime.isCall(text) {
       reason = "it is not evaluated"
     } else if column.isTime, VolatileTime.hasAllballs(text) {
@@ -108,7 +108,7 @@ extension Checker {
       path, "\(name) is \(column.type) and cannot be set to \(text): \(reason)",
       column.isTime
         ? "write now() or current_date alone, which are evaluated once for a row, or a time such as '2020-01-01'"
-        : "write a constant; only columns of type timestamptz, timestamp and date take now() and current_date"
+        : "write a constant; only columns of type timestamptz, timestamp and date accept now() and current_date"
     )
     return false
   }

@@ -24,19 +24,19 @@ public struct WarehouseTable: Sendable {
   let indexedColumns: Set<String>
   /// The columns with a unique index of their own.
   let uniqueColumns: Set<String>
-  /// In the key's order; empty without a primary key.
+  /// The primary key's columns in order. Empty if the table has no primary key.
   public let primaryKey: [String]
   /// The partition key columns of the table and its parts, without expressions.
   let partitionColumns: Set<String>
-  /// The foreign keys that refer to it, or to a part of it.
+  /// The foreign keys that refer to the table or to a part of it.
   public let references: [ForeignKey]
-  /// The table by which holds identify its rows. A row that is reached through a partition and through the
-  /// partitioned table has the same identity.
+  /// The table that holds use to identify the rows. So a row has the same identity through a partition and through the
+  /// partitioned table.
   public let holdTable: TableName
   /// The columns that identify the rows of `holdTable`; empty without a key.
   public let holdKey: [Column]
   let versionProblem: VersionProblem?
-  /// Whether other tables inherit from it. Partitions do not count.
+  /// Whether other tables inherit from the table. Partitions do not count.
   let hasChildren: Bool
 
   /// Whether the version of a row (`xmin`) shows which transaction wrote it.
@@ -68,7 +68,7 @@ public struct WarehouseTable: Sendable {
     /// The type, for a cast.
     public var typeSQL: SQL { SQL(trusted: type) }
 
-    /// Whether it holds a point in time, so that `now()` and `current_date` can be assigned.
+    /// Whether the column contains a point in time, so that `now()` and `current_date` can be assigned.
     public var isTime: Bool {
       ["timestamp with time zone", "timestamp without time zone", "date"].contains(baseType)
     }
@@ -87,7 +87,7 @@ public struct WarehouseTable: Sendable {
       ].contains(baseType)
     }
 
-    /// How it stores IDs; nil if it cannot.
+    /// How the column stores IDs. Nil if it cannot store IDs.
     public var idKind: IDKind? { IDKind(columnType: baseType) }
   }
 
@@ -108,7 +108,7 @@ public struct WarehouseTable: Sendable {
     public let constraint: String
     /// The referring table.
     public let table: TableName
-    /// The tables of which it is a part: its rows are also rows of these tables.
+    /// The tables that the referring table is a part of. Its rows are also rows of these tables.
     let wholes: [TableName]
     public let columns: [String]
     /// The referenced columns, in the same order.
@@ -125,8 +125,8 @@ public struct WarehouseTable: Sendable {
     /// Whether the last column is a PERIOD, which refers to all rows that it overlaps.
     public let isOfPeriods: Bool
 
-    /// Whether a change of the declared table can change referring rows. The catalog always has the schema; a
-    /// definition may leave it out.
+    /// Whether rows of the declared table can be referring rows. The catalog always has the schema. A definition may
+    /// leave it out.
     public func refers(from declared: TableName) -> Bool {
       ([table] + wholes).contains {
         $0.name == declared.name && (declared.schema == nil || $0.schema == declared.schema)
@@ -156,8 +156,8 @@ public enum IDKind: Sendable, Equatable {
     }
   }
 
-  /// An expression of another kind, converted so that this column's index is used. Values that are not IDs
-  /// become NULL, which equals nothing, instead of an error.
+  /// Converts an expression of another kind, so that PostgreSQL can use this column's index. A value that is not an ID
+  /// becomes NULL, which equals nothing. It does not raise an error.
   public func cast(_ expression: SQL, from other: IDKind) -> SQL {
     switch (self, other) {
     case (.integer, .integer), (.numeric, .numeric), (.text, .text): expression

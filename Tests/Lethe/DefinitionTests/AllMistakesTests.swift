@@ -31,7 +31,7 @@ import Testing
     Slip("https://api.x.com", "http://api.x.com", 4, "api.base_url would send the token"),
     Slip("bearer_token: ${X_BEARER_TOKEN}", "bearer_tokn: x", 5, "unknown key api.bearer_tokn"),
     Slip("limits:", "limit:", 6, "unknown key limit"),
-    Slip("type: users\n", "type: [users]\n", 11, "datasets.users.type is not a text"),
+    Slip("type: users\n", "type: [users]\n", 11, "datasets.users.type is not a string"),
     Slip(
       "table: warehouse.users", "tabel: warehouse.users", 12, "unknown key datasets.users.tabel"),
     Slip("id: user_id", "id: ${NO_ID}", 13, "the environment variable NO_ID is not set"),
@@ -40,7 +40,7 @@ import Testing
     Slip("suspended: delete", "suspended: erase", 17, "unknown action erase"),
     Slip("deactivated: ignore", "deactivated:", 18, "actions.deactivated has no action"),
     Slip("restore: {visibility: public}", "restore: {hidden: no}", 19, "restore names the column"),
-    Slip("match: author_id", "match: [author_id]", 22, "targets[0].match is not a text"),
+    Slip("match: author_id", "match: [author_id]", 22, "targets[0].match is not a string"),
     Slip("type: tweets", "type: posts", 24, "unknown type posts of the target"),
     Slip(
       "          deleted: delete\n", "          delted: delete\n", 26,

@@ -128,6 +128,6 @@ import Vocabulary
       yaml += "x-\(level): &a\(level) [\(aliases)]\n"
     }
     let error = try #require(throws: DefinitionError.self) { try Samples.parse(yaml + Self.yaml) }
-    #expect(error.message.contains("aliases make more than"))
+    #expect(error.message.contains("aliases expand to more than"))
   }
 }

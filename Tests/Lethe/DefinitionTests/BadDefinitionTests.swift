@@ -63,8 +63,8 @@ import Testing
       "limits.max_redacted_percent is not a number"),
     Case(
       "table: warehouse.users", "table: [warehouse, users]", line: 12,
-      "datasets.users.table is not a text"),
-    Case("id: user_id", "id:", line: 13, "datasets.users.id is not a text"),
+      "datasets.users.table is not a string"),
+    Case("id: user_id", "id:", line: 13, "datasets.users.id is not a string"),
     Case(
       "id: user_id", "id: user_id\n    tombstones: yes", line: 14,
       "datasets.users.tombstones is not true or false"),

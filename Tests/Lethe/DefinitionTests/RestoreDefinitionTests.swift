@@ -91,7 +91,7 @@ import Vocabulary
     Fault("true", "unknown restore: true", remedy: "write none, former or {column: value"),
     Fault("", "protect.restore is not none, former", remedy: "write none, former or {column"),
     Fault("~", "protect.restore is not none, former", remedy: "write none, former or {column"),
-    Fault("''", "protect.restore is not a text", remedy: "write a text"),
+    Fault("''", "protect.restore is not a string", remedy: "write a string"),
     Fault("[visibility]", "protect.restore is not none, former", remedy: "{column: value"),
     Fault("{}", "protect.restore is not none, former", remedy: "{column: value"),
     Fault(
@@ -104,8 +104,8 @@ import Vocabulary
       remedy: "did you mean if_written?"),
     Fault("{if_written: ignored}", "unknown if_written: ignored", remedy: "did you mean ignore?"),
     Fault("{if_written: open}", "unknown if_written: open", remedy: "write wait, or ignore"),
-    Fault("{if_written: }", "protect.restore.if_written is not a text", remedy: "write"),
-    Fault("{if_written: [wait]}", "protect.restore.if_written is not a text", remedy: "write"),
+    Fault("{if_written: }", "protect.restore.if_written is not a string", remedy: "write"),
+    Fault("{if_written: [wait]}", "protect.restore.if_written is not a string", remedy: "write"),
   ]
 
   @Test(arguments: faults)

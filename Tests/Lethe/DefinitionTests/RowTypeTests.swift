@@ -94,7 +94,7 @@ import Vocabulary
     ("type: tweets", 15, "type is the type of a target's id, but this target has no id", "id:"),
     ("id: list_id;type: tweet", 16, "unknown type tweet of the target", "did you mean tweets?"),
     ("id: list_id;type: lists", 16, "unknown type lists of the target", "tweets, users or none"),
-    ("id: list_id;type: [users]", 16, "type is not a text", "write a text"),
+    ("id: list_id;type: [users]", 16, "type is not a string", "write a string"),
     ("id: list_id;typ: users", 16, "unknown key datasets.users.targets[0].typ", "mean type?"),
   ])
   func anInvalidIDTypeIsRefusedOnItsLine(

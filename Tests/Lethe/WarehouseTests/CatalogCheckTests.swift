@@ -111,7 +111,7 @@ import Warehouse
       "shop.posts has no column post_id"),
     Case(
       "ALTER TABLE shop.posts ALTER post_id TYPE uuid USING gen_random_uuid()", line: 8,
-      "shop.posts.post_id is uuid, which IDs are not kept in"),
+      "shop.posts.post_id is uuid, which cannot store IDs"),
     Case(
       "ALTER TABLE shop.posts ALTER post_id TYPE float8", line: 8,
       "shop.posts.post_id is double precision"),
@@ -130,7 +130,7 @@ import Warehouse
     ),
     Case(
       "ALTER TABLE shop.posts ALTER latitude SET NOT NULL", line: 16,
-      "shop.posts.latitude is NOT NULL and cannot be emptied"),
+      "shop.posts.latitude is NOT NULL and cannot be set to NULL"),
     Case(
       "ALTER TABLE shop.posts DROP latitude, ADD latitude float8 GENERATED ALWAYS AS (post_id / 2.0) STORED",
       line: 16, "shop.posts.latitude is generated and cannot be set"),
@@ -156,21 +156,21 @@ import Warehouse
       "SELECT", part: "ingested_at < now()", other: "post_id = $1", line: 9,
       "PostgreSQL refuses the condition: bind message supplies 0 parameters"),
     Case(
-      "DROP INDEX shop.media_post_id", line: 20, "no index of shop.media begins with post_id",
+      "DROP INDEX shop.media_post_id", line: 20, "no index of shop.media starts with post_id",
       .warning),
     Case(
       "DROP INDEX shop.media_post_id; CREATE INDEX ON shop.media (media_id, post_id)", line: 20,
-      "no index of shop.media begins with post_id", .warning),
+      "no index of shop.media starts with post_id", .warning),
     Case(
       "ALTER TABLE shop.posts SET (fillfactor = 10); INSERT INTO shop.posts SELECT generate_series(1, 40000); ANALYZE shop.posts",
       line: 7,
       "only 0 % of shop.posts is marked all-visible", .warning),
     Case(
       "ALTER TABLE shop.posts DROP CONSTRAINT posts_pkey, ADD number int PRIMARY KEY", line: 8,
-      "no index of shop.posts begins with post_id", .warning),
+      "no index of shop.posts starts with post_id", .warning),
     Case(
       "CREATE DOMAIN shop.key AS uuid; ALTER TABLE shop.posts ALTER post_id TYPE shop.key USING gen_random_uuid()",
-      line: 8, "shop.posts.post_id is shop.key, which IDs are not kept in"),
+      line: 8, "shop.posts.post_id is shop.key, which cannot store IDs"),
     Case(
       "CREATE RULE kept AS ON DELETE TO shop.posts DO INSTEAD NOTHING", line: 11,
       "a rule of shop.posts rewrites DELETE"),
@@ -181,25 +181,25 @@ import Warehouse
     ),
     Case(
       "ALTER TABLE shop.posts ALTER visibility TYPE varchar(5)", line: 15,
-      "shop.posts.visibility is character varying(5) and does not keep the value hidden whole"),
+      "shop.posts.visibility is character varying(5) and does not store the value hidden unchanged"),
     Case(
       "CREATE DOMAIN shop.degrees AS float8 NOT NULL; ALTER TABLE shop.posts ALTER latitude TYPE shop.degrees",
       line: 16, "shop.posts.latitude is shop.degrees and refuses NULL"),
     Case(
       "CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE CASCADE)", line: 7,
-      "rows of shop.likes go with the rows of shop.posts that are deleted (constraint likes_post_id_fkey)",
+      "deletes the rows of shop.likes that refer to deleted rows of shop.posts (constraint likes_post_id_fkey)",
       .warning),
     Case(
       "CREATE TABLE shop.likes (media_id bigint REFERENCES shop.media)", line: 19,
-      "rows of shop.likes may hold what is deleted from shop.media (constraint likes_media_id_fkey)",
+      "rows of shop.likes may refer to rows that are deleted from shop.media (constraint likes_media_id_fkey)",
       .warning),
     Case(
       "ALTER TABLE shop.posts ADD reply_to bigint REFERENCES shop.posts", line: 7,
-      "rows of shop.posts may hold what is deleted from shop.posts", .warning),
+      "rows of shop.posts may refer to rows that are deleted from shop.posts", .warning),
     Case(
       "ALTER TABLE shop.media ADD FOREIGN KEY (post_id) REFERENCES shop.posts",
       part: "bounced: ignore", other: "bounced: delete", line: 7,
-      "rows of shop.media may hold what is deleted from shop.posts", .warning),
+      "rows of shop.media may refer to rows that are deleted from shop.posts", .warning),
   ]
 
   @Test(arguments: [

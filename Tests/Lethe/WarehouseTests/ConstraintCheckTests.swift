@@ -19,7 +19,9 @@ import Warehouse
     var testDescription: String { name }
   }
 
-  private static let holds = ["rows of shop.likes may hold what is deleted from shop.posts"]
+  private static let holds = [
+    "rows of shop.likes may refer to rows that are deleted from shop.posts"
+  ]
   private static let partitioned = """
     DROP TABLE shop.media;
     CREATE TABLE shop.media (media_id bigint, post_id bigint, PRIMARY KEY (media_id))
@@ -79,7 +81,7 @@ import Warehouse
         \(partitioned)
         CREATE TABLE shop.frames (media_id bigint REFERENCES shop.media_2);
         CREATE INDEX ON shop.frames (media_id)
-        """, says: ["rows of shop.frames may hold what is deleted from shop.media"],
+        """, says: ["rows of shop.frames may refer to rows that are deleted from shop.media"],
       severity: .warning),
     Case(
       name: "a foreign key that is only declared",
@@ -161,7 +163,7 @@ import Warehouse
         let catalog = try await Catalog(of: pipeline.definition, on: connection)
         let found = try await catalog.constraintFindings(of: pipeline.definition, on: connection)
         #expect(!found.isEmpty && found.allSatisfy { $0.severity == .note }, "\(found)")
-        #expect(found.allSatisfy { $0.message.contains("changes something") }, "\(found)")
+        #expect(found.allSatisfy { $0.message.contains("changes data") }, "\(found)")
         let (rows, isCalled) = try await connection.query(
           "SELECT (SELECT count(*) FROM shop.seen), is_called FROM shop.count"
         ).onlyRow(as: Int.self, Bool.self)
@@ -188,7 +190,10 @@ import Warehouse
           PARTITION BY LIST (visibility);
         CREATE TABLE shop.posts PARTITION OF shop.whole FOR VALUES IN ('shown');
         ALTER TABLE shop.posts ADD PRIMARY KEY (post_id)
-        """, says: ["shop.posts is a partition, and does not take rows with what the action sets"]),
+        """,
+      says: [
+        "shop.posts is a partition, and does not accept rows with the values that the action sets"
+      ]),
     Case(
       name: "a partition for each value",
       damage: """

@@ -306,20 +306,20 @@ import Warehouse
 
   private static let refusals: [Refusal] = [
     Refusal(
-      noKey + indexed, "former", "nothing tells the rows of shop.posts apart",
+      noKey + indexed, "former", "shop.posts has no key",
       remedy: "unique index"),
     Refusal(
-      noKey + indexed, "{visibility: shown}", "nothing tells the rows of shop.posts apart",
+      noKey + indexed, "{visibility: shown}", "shop.posts has no key",
       remedy: "restore: none"),
     Refusal(
-      noKey + indexed, "{if_written: ignore}", "nothing tells the rows of shop.posts apart",
+      noKey + indexed, "{if_written: ignore}", "shop.posts has no key",
       remedy: "restore: none"),
     Refusal(noKey + indexed, "none", nil),
     Refusal(
       noKey
         + "ALTER TABLE shop.posts ALTER post_id DROP NOT NULL; CREATE UNIQUE INDEX ON shop.posts (post_id);",
       "former",
-      "nothing tells the rows of shop.posts apart", remedy: "NOT NULL"),
+      "shop.posts has no key", remedy: "NOT NULL"),
     Refusal(
       noKey + """
         ALTER TABLE shop.posts ALTER post_id SET NOT NULL;
@@ -335,11 +335,11 @@ import Warehouse
     Refusal(noKey + "ALTER TABLE shop.posts ADD \(keyed);", "none", nil),
     Refusal(
       "CREATE TABLE shop.old () INHERITS (shop.posts);", "former",
-      "nothing tells the rows of shop.posts apart", remedy: "inherit"),
+      "shop.posts has no key", remedy: "inherit"),
     Refusal("CREATE TABLE shop.old () INHERITS (shop.posts);", "none", nil),
     Refusal(
       parts + part, "former",
-      "nothing tells the rows of shop.posts apart that protect hides: shop.far is a foreign table",
+      "shop.posts has no key that identifies the rows that protect hides: shop.far is a foreign table",
       remedy: "restore: none"),
     Refusal(parts + part, "none", nil),
     Refusal(parts + "ALTER TABLE shop.posts ADD PRIMARY KEY (post_id);", "former", nil),

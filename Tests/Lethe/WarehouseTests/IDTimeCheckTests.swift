@@ -14,18 +14,26 @@ import Warehouse
       ("timestamptz", 1_724_551_110_456_246_272, "'2023-11-16 00:00'", nil),
       (
         "timestamptz", 1_724_551_110_456_246_272, "'2023-11-16 00:30'",
-        "is 2023-11-16 00:30:00+00, and the time in it is 2023-11-14 22:13:20"
+        "is 2023-11-16 00:30:00+00, and the time in the ID is 2023-11-14 22:13:20"
       ),
-      ("timestamptz", 1_724_551_110_456_246_272, "NULL", "is NULL, and the time in it is 2023-"),
-      ("timestamptz", 1_724_551_110_456_246_272, "'-infinity'", "is -infinity, and the time in it"),
+      (
+        "timestamptz", 1_724_551_110_456_246_272, "NULL", "is NULL, and the time in the ID is 2023-"
+      ),
+      (
+        "timestamptz", 1_724_551_110_456_246_272, "'-infinity'",
+        "is -infinity, and the time in the ID"
+      ),
       ("timestamp", 1_724_551_110_456_246_272, "'2023-11-13 22:13:20'", nil),
       ("timestamp", 1_724_551_110_456_246_272, "'2023-11-13 20:00'", "is 2023-11-13 20:00:00, and"),
       ("date", 1_724_551_110_456_246_272, "'2023-11-16'", nil),
-      ("date", 1_724_551_110_456_246_272, "'2023-11-17'", "is 2023-11-17, and the time in it is"),
+      (
+        "date", 1_724_551_110_456_246_272, "'2023-11-17'",
+        "is 2023-11-17, and the time in the ID is"
+      ),
       ("timestamptz", 20, "'2006-03-21'", nil),
       (
         "timestamptz", 20, "'2023-11-14'",
-        "is 2023-11-14 00:00:00+00, and it is older than IDs with"
+        "is 2023-11-14 00:00:00+00, and the ID is older than IDs with"
       ),
     ] as [(String, Int64, String, String?)])
   func timesThatDifferFromTheIDsAreReported(
@@ -55,14 +63,14 @@ import Warehouse
       #expect(found.map(\.line) == (message == nil ? [] : [9]), "\(found)")
       let text = "shop.posts.ingested_at of ID \(id) \(message ?? "")"
       #expect(found.allSatisfy { $0.message.hasPrefix(text) }, "\(found)")
-      #expect(found.allSatisfy { $0.remedy.hasPrefix("leave id_time out") })
+      #expect(found.allSatisfy { $0.remedy.hasPrefix("remove id_time") })
     }
   }
 
   /// A sample of a foreign partition would read all of it. This partition cannot be read.
   /// Also with a role that may read only the table.
   @Test(
-    arguments: [nil, "is 2026-01-01 00:00:00+00, and the time in it is 2023-"], [false, true])
+    arguments: [nil, "is 2026-01-01 00:00:00+00, and the time in the ID is 2023-"], [false, true])
   func foreignPartitionsAreNotSampled(message: String?, isPlainRole: Bool) async throws {
     let yaml = CatalogCheckTests.yaml.replacing(
       "id: post_id\n", with: "id: post_id\n    id_time: ingested_at\n")
@@ -113,7 +121,7 @@ import Warehouse
         yaml, on: database, before: CatalogCheckTests.tables)
       #expect(
         found.map(\.message)
-          == ["shop.posts is not partitioned by ingested_at: id_time prunes nothing there"])
+          == ["shop.posts is not partitioned by ingested_at: id_time has no effect"])
       #expect(found.map(\.severity) == [.warning])
     }
   }

@@ -102,17 +102,19 @@ import Warehouse
         CREATE TABLE shop.media PARTITION OF shop.whole FOR VALUES FROM (0) TO (100);
         CREATE TABLE shop.frames (media_id bigint REFERENCES shop.whole);
         CREATE INDEX ON shop.frames (media_id)
-        """, says: ["rows of shop.frames may hold what is deleted from shop.media"],
+        """, says: ["rows of shop.frames may refer to rows that are deleted from shop.media"],
       severity: .warning),
     Case(
       name: "a CHECK forbids the value",
       damage: "ALTER TABLE shop.posts ADD CONSTRAINT known CHECK (visibility IN ('shown', 'gone'))",
-      says: ["the constraint known of shop.posts forbids what the action sets", "visibility"]),
+      says: [
+        "the constraint known of shop.posts forbids the values that the action sets", "visibility",
+      ]),
     Case(
       name: "a CHECK that is not validated forbids the value",
       damage: """
         ALTER TABLE shop.posts ADD CONSTRAINT known CHECK (length(visibility) < 6) NOT VALID
-        """, says: ["the constraint known of shop.posts forbids what the action sets"]),
+        """, says: ["the constraint known of shop.posts forbids the values that the action sets"]),
     Case(
       name: "a CHECK allows the value",
       damage: "ALTER TABLE shop.posts ADD CHECK (visibility IN ('shown', 'hidden'))", says: []),
@@ -126,13 +128,14 @@ import Warehouse
     Case(
       name: "a materialized view",
       damage: "CREATE MATERIALIZED VIEW shop.top AS SELECT * FROM shop.media",
-      says: ["materialized views have rows of shop.media", "shop.top"], severity: .warning),
+      says: ["materialized views contain rows of shop.media", "shop.top"], severity: .warning),
     Case(
       name: "a materialized view over a view over a partition",
       damage: """
         \(partitioned) CREATE VIEW shop.some AS SELECT * FROM shop.media_1;
         CREATE MATERIALIZED VIEW shop.top AS SELECT count(*) FROM shop.some
-        """, says: ["materialized views have rows of shop.media", "shop.top"], severity: .warning),
+        """, says: ["materialized views contain rows of shop.media", "shop.top"], severity: .warning
+    ),
     Case(
       name: "a view", damage: "CREATE VIEW shop.some AS SELECT * FROM shop.media", says: []),
     Case(

@@ -56,15 +56,15 @@ import Warehouse
         ("'(now())'", "now"), ("now() + 1", "now"), ("'now() - interval ''1 day'''", "now"),
         ("'today 10:00'", "today"), ("'10:00 tomorrow'", "tomorrow"), ("'today10:00'", "today"),
         ("'!yesterday;'", "yesterday"), ("pg_catalog.now()", "now"), ("'now(),'", "now"),
-      ].map { Case(type, $0.0, .error(": \($0.1) is another time each time it is read")) }
+      ].map { Case(type, $0.0, .error(": \($0.1) means a different time each time it is read")) }
     } + [
-      Case("time", "now", .error(": now is another time")),
-      Case("timetz", "now()", .error(": now is another time")),
-      Case("timestamptz[]", "'{now,2020-01-01}'", .error(": now is another time")),
-      Case("shop.moment[]", "'{today}'", .error(": today is another time")),
-      Case("tstzrange", "'[now,)'", .error(": now is another time")),
-      Case("datemultirange", "'{[today,)}'", .error(": today is another time")),
-      Case("shop.pair", "'(1,tomorrow)'", .error(": tomorrow is another time")),
+      Case("time", "now", .error(": now means a different time")),
+      Case("timetz", "now()", .error(": now means a different time")),
+      Case("timestamptz[]", "'{now,2020-01-01}'", .error(": now means a different time")),
+      Case("shop.moment[]", "'{today}'", .error(": today means a different time")),
+      Case("tstzrange", "'[now,)'", .error(": now means a different time")),
+      Case("datemultirange", "'{[today,)}'", .error(": today means a different time")),
+      Case("shop.pair", "'(1,tomorrow)'", .error(": tomorrow means a different time")),
     ]
 
   private static let calls: [Case] =

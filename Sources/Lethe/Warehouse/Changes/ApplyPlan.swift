@@ -1,20 +1,22 @@
 package import Definitions
 import Vocabulary
 
-/// All changes that the events of a dataset can make, in their order. `lethe check` examines it, limits count by it,
-/// `lethe plan` shows it and apply runs it.
+/// All changes that the events of a dataset can cause, in order. `lethe check` examines the plan, limits are counted
+/// with it, `lethe plan` shows it, and apply runs it.
 ///
-/// It depends only on the definition and the catalog, and is made once for each chunk.
+/// The plan depends only on the definition and the catalog. It is created once for each chunk.
 package struct ApplyPlan: Sendable {
   package let pipeline: String
   package let dataset: Dataset
-  /// Restores check which transaction wrote a row last, so they run before any other change of the row.
+  /// The restores, which run first. A restore checks which transaction wrote a row last, so it must run before any
+  /// other change of the row.
   package let restores: [Change]
-  /// Changes of further targets: children before parents, as declared.
+  /// The changes of the declared targets in their order. Nested targets come before the target that contains them.
   package let children: [Change]
-  /// Changes of the dataset's own table.
+  /// The changes of the dataset's own table.
   package let own: [Change]
-  /// The paths on which IDs recorded by Lethe versions without holds may keep rows hidden, for all datasets.
+  /// The paths from protected IDs to rows, for all datasets. IDs that Lethe versions without holds recorded may still
+  /// keep rows hidden on these paths.
   package let protections: [ProtectionPath]
 
   /// All changes, in order.
@@ -28,7 +30,7 @@ package struct ApplyPlan: Sendable {
   }
 
   /// The plan without protections of other datasets, for checks: a mistake in one dataset must not hide the findings of
-  /// another one.
+  /// another dataset.
   /// - Throws: `PlanError` if a table or a column of the dataset is missing.
   package init(checking dataset: Dataset, catalog: Catalog) throws {
     try self.init(dataset, pipeline: "", protections: [], catalog: catalog)

@@ -1,19 +1,18 @@
 package import Definitions
 internal import SQLText
 
-/// What is done to the rows of one table for some reasons: one statement in each batch.
+/// A change of the rows of one table for some reasons. It is one statement in each batch.
 package struct Change: Sendable {
   package let target: TargetPath
   package let kind: any RowChange
-  /// The labels of `lethe.reason` that it applies to; none for a restore, which uses `lethe_restored`.
+  /// The labels of `lethe.reason` that the change applies to. Empty for a restore, which uses `lethe_restored` instead.
   package let reasons: [String]
   /// For a restore: the paths on which rows of this table are protected. A row that another protected ID still
-  /// matches stays as it is.
+  /// matches stays unchanged.
   package var protections: [ProtectionPath] = []
-  /// How its rows are named in `lethe.hold`; nil for a table without a key, whose rows have no holds.
+  /// How `lethe.hold` names the rows. Nil for a table without a key: its rows have no holds.
   package var holdKey: HoldKey? { HoldKey(target.table) }
-  /// For a delete: the further targets whose rows are found through the deleted rows, and are deleted for the
-  /// same reasons.
+  /// For a delete: the targets with rows that are found through the deleted rows and are deleted for the same reasons.
   package var dependents: [Dependent] = []
 
   package struct Dependent: Sendable {

@@ -3,7 +3,7 @@ package import SQLText
 
 /// How the rows of a table are named in `lethe.hold`.
 package struct HoldKey: Sendable {
-  /// `lethe.hold.table_name`. Rows of a partition are named after the whole table.
+  /// `lethe.hold.table_name`. Rows of a partition have the name of the partitioned table.
   package let table: String
   package let columns: [WarehouseTable.Column]
 
@@ -19,7 +19,7 @@ package struct HoldKey: Sendable {
     columns.map(\.name).sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
   }
 
-  /// `lethe.hold.row_key` of a row.
+  /// The value of `lethe.hold.row_key` for a row.
   package func json(of alias: SQL) -> SQL {
     let pairs = columns.map { "\(literal: $0.name), \(alias).\($0.sql)::text" as SQL }
     return "pg_catalog.jsonb_build_object(\(pairs.joined(separator: ", ")))"

@@ -1,9 +1,9 @@
 public import Failures
 
-/// The database has no such table or column as the definition names.
+/// An error: the database lacks a table or a column that the definition names.
 public struct PlanError: ExplainedError, Sendable {
   public let message: String
-  public let remedy = "lethe check tells what does not fit"
+  public let remedy = "run lethe check: it reports what does not match the database"
 
   public var disposition: Disposition { .refused }
 }

@@ -1,7 +1,7 @@
 package import Definitions
 package import SQLText
 
-/// A path on which the IDs of a dataset protect rows of a table.
+/// A path from the IDs of a dataset to the rows of a table that they protect.
 package struct ProtectionPath: Sendable {
   package let pipeline: String
   package let dataset: String
@@ -22,8 +22,9 @@ package struct ProtectionPath: Sendable {
     }
   }
 
-  /// The condition that no ID recorded by a Lethe version without holds protects a row. It goes from the row back to
-  /// the protecting ID. A batch first deletes the protections that it ends, so it finds only those of other IDs.
+  /// The condition that no ID protects a row, among the IDs that Lethe versions without holds recorded. The condition
+  /// follows the path from the row back to the ID. A batch deletes the protections that it ends before it evaluates the
+  /// condition, so the condition finds only the protections of other IDs.
   package func isFree(_ alias: SQL) -> SQL {
     var from: SQL = "lethe.protection AS q"
     var conditions: [SQL] = []

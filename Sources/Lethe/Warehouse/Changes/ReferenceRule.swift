@@ -1,8 +1,8 @@
 import Definitions
 package import SQLText
 
-/// Which foreign keys can block the deletes of a plan. `lethe check`, the check before a chunk's first batch, and the
-/// bounds of batches all use this rule.
+/// Finds the foreign keys that can block the deletes of a plan. `lethe check`, the check before a chunk's first batch,
+/// and the bounds of batches all use this rule.
 extension ApplyPlan {
   /// Whether the changes before a delete remove every row that refers, by a foreign key, to the deleted rows.
   package func isCovered(_ key: WarehouseTable.ForeignKey, at index: Int) -> Bool {
@@ -11,8 +11,9 @@ extension ApplyPlan {
     return Set(later.reasons).isSubset(of: reasons)
   }
 
-  /// The changes, up to and including a delete, that delete rows which refer by a foreign key to its rows. Rows of the
-  /// same table may be deleted by the same statement.
+  /// The deletes of rows that refer to the rows of the delete at `index` by a foreign key. They come before that
+  /// delete. If the key refers to its own table, the delete itself is also one of them: one statement may delete both
+  /// rows.
   package func deletes(referringBy key: WarehouseTable.ForeignKey, at index: Int) -> [Change] {
     let isOwn = key.refers(from: changes[index].target.table.name)
     return (isOwn ? changes[...index] : changes[..<index]).filter {
@@ -20,8 +21,8 @@ extension ApplyPlan {
     }
   }
 
-  /// The foreign keys for which a later event may delete the referring row, while an earlier event deletes the row that
-  /// it refers to.
+  /// The foreign keys that can connect the deletes of two events: an earlier event deletes the referenced row, and a
+  /// later event may delete the referring row.
   package func crossing(at index: Int) -> [WarehouseTable.ForeignKey] {
     let table = changes[index].target.table
     return table.references.filter { key in
@@ -34,15 +35,16 @@ extension ApplyPlan {
 }
 
 extension Change {
-  /// Whether it deletes rows of the foreign key's table.
+  /// Whether this change deletes rows of the foreign key's table.
   fileprivate func deletesRows(referringBy key: WarehouseTable.ForeignKey) -> Bool {
     isDelete && key.refers(from: target.table.name)
   }
 
-  /// Whether it deletes, for each of its reasons, every row that refers to the rows of a later delete: it finds rows by
-  /// the key's column, from the same ID or from the later change's table.
+  /// Whether this change deletes, for its reasons, every row that refers to the rows of a later delete. It does so if
+  /// it finds its rows by a column of the key, from the same ID or from the later delete's table.
   fileprivate func follows(_ key: WarehouseTable.ForeignKey, before later: Change) -> Bool {
-    // In a key of several columns, the other columns only narrow the rows. A period is not compared for equality.
+    // In a key of several columns, the other columns only reduce the matching rows. A period is left out, because it is
+    // not compared for equality.
     let compared = key.isOfPeriods ? key.columns.dropLast() : key.columns[...]
     guard deletesRows(referringBy: key), let index = compared.firstIndex(of: target.match.name)
     else {
@@ -51,7 +53,7 @@ extension Change {
     let referred = key.referencedColumns[index]
     let steps = target.steps.map(\.names)
     let laterSteps = later.target.steps.map(\.names)
-    // A foreign key compares stored values, but one side alone may have been normalized.
+    // A foreign key compares stored values. If only one of the two IDs is normalized, other rows can match.
     if steps == laterSteps, later.target.match.name == referred {
       return target.match.isNormalized == later.target.match.isNormalized
     }

@@ -44,13 +44,13 @@ package struct TableRow: RowSQL {
     return "\(value.value)::\(type)"
   }
 
-  /// The condition that JSON has a value at one of the paths.
+  /// The condition that the JSON value has a value at one of the paths.
   package func has(_ paths: [[String]], in json: SQL) -> SQL {
     .any(paths.map { "\(json)::jsonb #> \($0)::text[] IS NOT NULL" })
   }
 
-  /// Removes those paths that exist in the value. PostgreSQL raises an error for a path into a scalar, or for a key
-  /// in an array. The empty path removes nothing.
+  /// Removes the paths that exist in the value. PostgreSQL raises an error for a path into a scalar, or for a key in an
+  /// array. So the empty path, which removes nothing, replaces each path that does not exist.
   package func cut(_ cut: JSONCut, of json: SQL) -> SQL {
     let type = table.columns[cut.column]?.typeSQL ?? "jsonb"
     let paths = cut.paths.map { path -> SQL in

@@ -10,7 +10,8 @@ package struct TargetPath: Sendable {
     package let type: JobType
   }
 
-  /// A table in between: `match` holds the ID of the table before, `id` is the ID that the next table matches.
+  /// A table between the event and the target. `match` contains the ID of the previous table. `id` is the ID that the
+  /// next table's `match` contains.
   package struct Step: Sendable {
     package let table: WarehouseTable
     package let match: IDExpression
@@ -19,19 +20,19 @@ package struct TargetPath: Sendable {
 
   package let table: WarehouseTable
   package let match: IDExpression
-  /// The tables in between, starting with the one next to the event.
+  /// The tables between the event and the target, in this order.
   package let steps: [Step]
-  /// The IDs of the table's own rows; nil if they are not IDs of posts or users, or if they are the event's ID.
+  /// The IDs of the table's own rows. Nil if the rows have no IDs of posts or users, or if their ID is the event's ID.
   package let rowID: RowID?
-  /// The column with the time that is part of the post ID in `match`.
+  /// The column with the time that the post ID in `match` also contains.
   package let idTime: WarehouseTable.Column?
   package let actions: [Reason: Action]
-  /// Whether it is the dataset's own table.
+  /// Whether the table is the dataset's own table.
   package let isOwn: Bool
   /// The key in the definition: `datasets.posts.targets[0]`.
   package let path: String
 
-  /// Whether `match` holds the event's ID.
+  /// Whether `match` contains the event's ID.
   package var isDirect: Bool { steps.isEmpty }
 
   /// Whether an event can reach more than one row.
@@ -39,8 +40,8 @@ package struct TargetPath: Sendable {
     !table.isUnique(match) || steps.contains { !$0.table.isUnique($0.match) }
   }
 
-  /// The tables of a dataset in the order of their changes: children before parents, as declared, the dataset's own
-  /// table last.
+  /// The tables of a dataset in the order of their changes: the declared targets, each after its nested targets, and
+  /// then the dataset's own table.
   package static func all(of dataset: Dataset, catalog: Catalog) throws -> [TargetPath] {
     var paths: [TargetPath] = []
     let path = "datasets.\(dataset.name)"

@@ -66,7 +66,7 @@ extension Catalog {
         severity: .error, path: "datasets.\(dataset.name).where",
         message: "PostgreSQL refuses the condition: \(error.message)",
         remedy: error.state == .insufficientPrivilege
-          ? "GRANT SELECT on what it reads, and USAGE on its schema, to \(Identifier(role).quoted)"
+          ? "GRANT SELECT on the tables that it reads, and USAGE on their schemas, to \(Identifier(role).quoted)"
           : "correct the SQL; it is one condition on the rows of \(dataset.table)")
     }
   }
@@ -123,7 +123,7 @@ struct Checker {
 
   private mutating func usableTable(_ name: TableName, path: String) -> WarehouseTable? {
     guard let table = catalog.table(name) else {
-      error("\(path).table", "there is no table \(name)", "create it, or mend its name")
+      error("\(path).table", "there is no table \(name)", "create it, or correct its name")
       return nil
     }
     guard table.kind.holdsRows else {
@@ -161,15 +161,15 @@ struct Checker {
     guard let column = column(source.column, of: table, path: path) else { return nil }
     guard let kind = column.idKind else {
       error(
-        path, "\(table.name).\(column.name) is \(column.type), which IDs are not kept in",
+        path, "\(table.name).\(column.name) is \(column.type), which cannot store IDs",
         "use a column of type bigint, numeric or text")
       return nil
     }
     if let normalization = source.normalization, kind != .text {
       error(
         path,
-        "\(table.name).\(column.name) is \(column.type), and normalize: \(normalization.rawValue) is for text",
-        "leave normalize out")
+        "\(table.name).\(column.name) is \(column.type), but normalize: \(normalization.rawValue) is only for text",
+        "remove normalize")
       return nil
     }
     return IDExpression(column, source)
@@ -184,7 +184,7 @@ struct Checker {
     }
     guard !table.indexedColumns.contains(id.name) else { return }
     warn(
-      path, "no index of \(table.name) begins with \(id.name): each batch reads all of it",
+      path, "no index of \(table.name) starts with \(id.name): each batch reads the whole table",
       SQL("CREATE INDEX ON \(table.sql) (\(id.sql()))").description)
   }
 
@@ -217,8 +217,9 @@ struct Checker {
       checkAssignment(ColumnValue(column: name, value: ""), of: table, path: path)
     } else if !column.isJSON {
       error(
-        path, "\(table.name).\(name) is \(column.type), and paths are cut out of jsonb or json",
-        "name a column of JSON, or write a single value to set")
+        path,
+        "\(table.name).\(name) is \(column.type), but paths can be removed only from jsonb or json",
+        "name a column of type jsonb or json, or set the whole column to one value")
     }
   }
 
@@ -228,14 +229,14 @@ struct Checker {
     guard let name, let column = column(name, of: table, path: path) else { return }
     guard column.isTime else {
       error(
-        path, "\(table.name).\(name) is \(column.type), which times are not kept in",
+        path, "\(table.name).\(name) is \(column.type), but id_time must be a date or a timestamp",
         "name a column of type timestamptz, timestamp or date")
       return
     }
     if !table.partitionColumns.contains(name) {
       warn(
-        path, "\(table.name) is not partitioned by \(name): id_time prunes nothing there",
-        "leave it out")
+        path, "\(table.name) is not partitioned by \(name): id_time has no effect",
+        "remove id_time")
     }
     if table.isReadable, let id = table.id(id), id.column.idKind != nil {
       idTimes.append(CheckedIDTime(path: path, table: table, id: id, time: column))
@@ -253,8 +254,9 @@ struct Checker {
         "name the columns that it is generated from")
     } else if value.value == nil, !column.isNullable {
       error(
-        path, "\(table.name).\(name) is NOT NULL and cannot be emptied",
-        "give it a value, such as {\(name): ''}, drop the constraint, or leave the column out")
+        path, "\(table.name).\(name) is NOT NULL and cannot be set to NULL",
+        "set a value, such as {\(name): ''}, drop the NOT NULL constraint, or do not set the column"
+      )
     } else if checkIsConstant(value, in: column, of: table, path: path) {
       if let schema = column.typeSchema {
         let needed = Privilege("USAGE", on: .schema(schema))
@@ -274,7 +276,8 @@ struct Checker {
     if table.rewritten.contains(privilege) {
       error(
         path, "a rule of \(table.name) rewrites \(privilege.rawValue)",
-        "drop the rule, or make a trigger of it: what a rule does with a change cannot be proven")
+        "drop the rule, or replace it with a trigger: Lethe cannot prove what a rule does with a change"
+      )
     }
     let known = columns.compactMap { table.columns[$0] }
     let lacking: [String]
@@ -298,7 +301,7 @@ struct Checker {
       grant("\(privilege.rawValue)\(part)", on: table.quoted))
   }
 
-  /// Restores identify a partition's rows by the partitioned table, so the role needs privileges on it.
+  /// Restores identify a partition's rows by the partitioned table, so the role needs privileges on that table.
   private mutating func needHoldTable(of table: WarehouseTable, setting values: [ColumnValue]) {
     let name = table.holdTable
     guard name != table.resolvedName, name.schema != nil else { return }
@@ -317,14 +320,15 @@ struct Checker {
     "GRANT \(words) ON \(object) TO \(Identifier(catalog.role).quoted)"
   }
 
-  /// Rows that a policy hides would be neither exported nor changed, without any error.
+  /// Reports row-level security that may hide rows. Hidden rows would be neither exported nor changed, without any
+  /// error.
   private mutating func checkRowSecurity(
     _ privilege: WarehouseTable.Privilege, on table: WarehouseTable, path: String
   ) {
     guard table.rowsHiddenFrom.contains(privilege) else { return }
     error(
       path, "row-level security may hide rows of \(table.name) from \(privilege.rawValue)",
-      "give the user that Lethe connects as BYPASSRLS, or a policy of its own with USING (true)")
+      "give Lethe's role BYPASSRLS, or create a policy for this role with USING (true)")
   }
 
   mutating func warn(_ path: String, _ message: String, _ remedy: String) {
@@ -350,9 +354,9 @@ extension WarehouseTable.Kind {
   var reason: String {
     switch self {
     case .view:
-      "a view: what its rules or triggers do with a change cannot be proven"
-    case .materializedView: "a materialized view, whose rows cannot be changed"
-    case .foreignTable: "a foreign table, whose changes do not commit with the ledger"
+      "a view: Lethe cannot prove what its rules or triggers do with a change"
+    case .materializedView: "a materialized view: its rows cannot be changed"
+    case .foreignTable: "a foreign table: its changes do not commit together with the ledger"
     case .table, .partitioned, .other: "not a table"
     }
   }

@@ -2,9 +2,9 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// CHECK constraints that the values of an action violate on every row.
+/// Finds CHECK constraints that the values of an action violate on every row.
 extension Catalog {
-  /// Only `lethe check` reports these. A run applies what the table accepts, and sets the rest aside.
+  /// Only `lethe check` reports these constraints. A run applies what the table accepts, and sets the rest aside.
   public func constraintFindings(
     of definition: Definition, on connection: Connection
   ) async throws -> [Finding] {
@@ -24,9 +24,10 @@ extension Catalog {
             Finding(
               severity: .note, path: value.path,
               message: """
-                whether the constraint \(constraint.name) of \(constraint.table) takes what the action sets is not \
-                known: its function changes something, and was not called
-                """, remedy: "check that it does; the rehearsal shows it where there is a row"))
+                it is unknown whether the constraint \(constraint.name) of \(constraint.table) allows the values that \
+                the action sets: a function of the constraint changes data, so the constraint was not evaluated
+                """,
+              remedy: "check that it allows them; the rehearsal tests this if the table has a row"))
         }
         guard isBroken == true else { continue }
         // A row with such a value moves to another partition, so this partition's constraint does not count.
@@ -40,7 +41,7 @@ extension Catalog {
           Finding(
             severity: .error, path: value.path,
             message: """
-              the constraint \(constraint.name) of \(constraint.table) forbids what the action sets: \
+              the constraint \(constraint.name) of \(constraint.table) forbids the values that the action sets: \
               \(constraint.condition)
               """, remedy: "write values that it allows, or change the constraint"))
       }
@@ -48,7 +49,7 @@ extension Catalog {
     return findings
   }
 
-  /// The values that are set together: a restore sets the columns of its action to other values.
+  /// Groups the values that are set together. A restore sets the same columns as its action, but to other values.
   private static func rows(of values: [CheckedValue]) -> [[CheckedValue]] {
     var rows: [[CheckedValue]] = []
     for value in values {
@@ -64,7 +65,7 @@ extension Catalog {
     return rows
   }
 
-  /// Constraints of a table and its partitions that use only columns of an action.
+  /// The constraints of a table and its partitions that use only columns that the action sets.
   private func constraints(
     over values: [CheckedValue], of table: WarehouseTable, on session: some Session
   ) async throws -> [(name: String, table: String, condition: String, partition: String?)] {
@@ -79,7 +80,7 @@ extension Catalog {
       FROM tree JOIN pg_constraint AS k ON k.conrelid = tree.oid
       JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE k.contype = 'c' AND k.conkey <> '{}'
-        -- PostgreSQL 18 has constraints that are only declared.
+        -- In PostgreSQL 18, a constraint can be NOT ENFORCED.
         AND pg_catalog.to_jsonb(k) ->> 'conenforced' IS DISTINCT FROM 'false'
         AND NOT EXISTS (
           SELECT FROM pg_catalog.unnest(k.conkey) AS key (attnum)

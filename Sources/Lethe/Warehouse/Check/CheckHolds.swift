@@ -15,14 +15,14 @@ extension Checker {
       let key = table.holdKey.map(\.name).joined(separator: ", ")
       error(
         path,
-        "protect sets \(table.name).\(column.name), which is part of the key (\(key)) that its rows are found by again",
-        "set other columns, or write restore: none: the rows then stay hidden")
+        "protect sets \(table.name).\(column.name), which is part of the key (\(key)): a restore could not find the rows",
+        "set other columns, or write restore: none; then the rows stay hidden")
     }
     if ifWritten == .wait, let versionProblem = table.versionProblem {
       error(
         path,
-        "\(versionProblem.reason): whether somebody else has written a hidden row cannot be told",
-        "write restore: none, or {if_written: ignore} within restore to open such rows all the same"
+        "\(versionProblem.reason): Lethe cannot detect whether somebody else has written a hidden row",
+        "write restore: none, or write {if_written: ignore} in restore to restore such rows anyway"
       )
     }
   }
@@ -31,15 +31,15 @@ extension Checker {
     if case .foreignPart(let part) = table.versionProblem {
       error(
         path,
-        "nothing tells the rows of \(table.name) apart that protect hides: \(part) is a foreign table, so they can have no key in common",
-        "write restore: none: the rows then stay hidden; or keep the foreign table out of \(table.name)"
+        "\(table.name) has no key that identifies the rows that protect hides: \(part) is a foreign table, and no key can cover it",
+        "write restore: none; then the rows stay hidden. Or remove the foreign table from \(table.name)"
       )
     } else {
       error(
-        path, "nothing tells the rows of \(table.name) apart that protect hides: it has no key",
+        path, "\(table.name) has no key that identifies the rows that protect hides",
         table.hasChildren
-          ? "write restore: none: the rows then stay hidden; a key of \(table.name) does not see into the tables that inherit from it"
-          : "add a primary key or a unique index over columns that are NOT NULL, or write restore: none: the rows then stay hidden"
+          ? "write restore: none; then the rows stay hidden. A key of \(table.name) does not cover the tables that inherit from it"
+          : "add a primary key or a unique index over columns that are NOT NULL, or write restore: none; then the rows stay hidden"
       )
     }
   }

@@ -10,8 +10,8 @@ struct CheckedID {
 }
 
 extension Catalog {
-  /// Rows that no answer will reach: rows of datasets that cannot be exported, and rows of targets whose `match` has
-  /// an ID in another form. It reads whole columns of text, so only `lethe check` does it.
+  /// Finds rows that no answer can reach: rows of datasets that cannot be exported, and rows of targets with an ID in
+  /// another form in `match`. This reads whole text columns, so only `lethe check` does it.
   public func leftOutFindings(
     of definition: Definition, on session: some Session
   ) async throws -> [Finding] {
@@ -27,7 +27,7 @@ extension Catalog {
             severity: reason == nil ? .warning : .error, path: "\(path).id",
             message: "\(dataset.name): "
               + (reason
-                ?? "\(leftOut.rows) of \(leftOut.rowsOfDataset) rows are left out, and nobody asks about them: \(leftOut.words)"),
+                ?? "\(leftOut.rows) of \(leftOut.rowsOfDataset) rows are left out, so the API is not asked about them: \(leftOut.words)"),
             remedy: table.remedy(for: leftOut, of: id, key: "id")))
       }
       findings += try await targetFindings(dataset.targets, path: path, on: session)
@@ -51,7 +51,7 @@ extension Catalog {
             Finding(
               severity: .warning, path: "\(path).match",
               message:
-                "\(padded.rows) rows of \(target.table) are reached by no event: \(padded.words) in \(match.name)",
+                "no event reaches \(padded.rows) rows of \(target.table): \(padded.words) in \(match.name)",
               remedy: table.remedy(for: padded, of: match, key: "match")))
         }
       }
@@ -70,8 +70,8 @@ extension Catalog {
         Finding(
           severity: .warning, path: checked.path,
           message: """
-            no index of \(checked.table.name) is over \(checked.id.name) as it is normalized: each batch reads all \
-            of the table
+            no index of \(checked.table.name) has the normalized form of \(checked.id.name): each batch reads the \
+            whole table
             """,
           remedy: SQL("CREATE INDEX ON \(checked.table.sql) ((\(checked.id.sql())))").description))
     }
@@ -102,7 +102,7 @@ extension WarehouseTable {
   func remedy(for leftOut: LeftOutRows, of id: IDExpression, key: String) -> String {
     guard leftOut.byCause.keys.contains(where: \.isMendedByDigits), !id.isNormalized else {
       return """
-        nobody can ask about these rows: correct their \(id.name), or delete them; or leave them out by where:
+        correct the \(id.name) of these rows, delete the rows, or exclude them with where:
         """
     }
     let digits = IDNormalization.digits.sql(id.column.sql)
@@ -111,7 +111,7 @@ extension WarehouseTable {
       AND \(digits) <> ''
       """
     return """
-      \(key): {column: \(id.name), normalize: digits} reads them as they are; or clean them up: \
+      write \(key): {column: \(id.name), normalize: digits}, which reads them unchanged; or correct them: \
       \(update.description)
       """
   }

@@ -2,11 +2,11 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// Objects around the tables that keep copies of deleted rows, or make deletions slow.
+/// Finds objects that keep copies of deleted rows, and missing indexes that make deletes slow.
 extension Catalog {
-  /// Warns of foreign keys without an index, of materialized views over the tables that actions change, and
-  /// of their triggers that seem to write rows elsewhere. Only `lethe check` needs it.
-  /// - Parameter known: triggers whose copies are already known.
+  /// Warns of foreign keys without an index, of materialized views over the tables that actions change, and of triggers
+  /// on these tables that seem to write rows elsewhere. Only `lethe check` uses it.
+  /// - Parameter known: triggers that are already known to copy rows.
   public func nearbyObjectFindings(
     of definition: Definition, besides known: Set<FiringTrigger> = [], on session: some Session
   ) async throws -> [Finding] {
@@ -24,8 +24,8 @@ extension Catalog {
           Finding(
             severity: .warning, path: path,
             message: """
-              materialized views have rows of \(name), and keep what is deleted from it until they are \
-              refreshed: \(views.joined(separator: ", "))
+              materialized views contain rows of \(name), and keep deleted rows until they are refreshed: \
+              \(views.joined(separator: ", "))
               """, remedy: "REFRESH MATERIALIZED VIEW after each run"))
       }
       for trigger in try await copyingTriggers(of: table, on: session)
@@ -35,11 +35,11 @@ extension Catalog {
             severity: .warning, path: path,
             message: """
               the trigger \(trigger.name) of \(trigger.table) writes rows elsewhere (function \
-              \(trigger.function)): what it copies of deleted rows stays
+              \(trigger.function)): its copies of deleted rows are kept
               """,
             remedy: """
-              have it leave out what Lethe deletes; or, if the table that it writes to has the IDs, make that a \
-              dataset of its own
+              change the trigger so that it does not copy what Lethe deletes; or, if the table that it writes to has \
+              the IDs, declare that table as a dataset
               """))
       }
     }
@@ -73,7 +73,7 @@ extension Catalog {
   private func copyingTriggers(
     of table: WarehouseTable, on session: some Session
   ) async throws -> [(name: String, table: String, function: String)] {
-    // The effect of a function cannot be known; only an INSERT in its source can be found.
+    // The effect of a function is unknown. Only statements such as INSERT in its source can be found.
     try await session.query(
       """
       SELECT t.tgname, n.nspname, c.relname, l.nspname || '.' || p.proname

@@ -1,8 +1,8 @@
 import PostgreSQL
 
-/// Missing partitions for the values that an action gives to partition key columns.
+/// Finds missing partitions for the values that an action sets in partition key columns.
 extension Catalog {
-  /// Finds only cases in which no partition fits any row, which the catalog shows without reading rows.
+  /// Reports only values that no partition accepts in any row. The catalog shows such cases, so no rows are read.
   func partitionFindings(
     of values: [CheckedValue], on connection: Connection
   ) async throws -> [Finding] {
@@ -17,8 +17,8 @@ extension Catalog {
         Finding(
           severity: .error, path: value.path,
           message: """
-            \(table.name) is a partition, and does not take rows with what the action sets: \(own)
-            """, remedy: "name the table that it is a partition of, or write another value"))
+            \(table.name) is a partition, and does not accept rows with the values that the action sets: \(own)
+            """, remedy: "name its partitioned table, or set another value"))
     }
     guard values.contains(where: { table.partitionColumns.contains($0.column.name) }) else {
       return findings
@@ -30,14 +30,16 @@ extension Catalog {
       WHERE i.inhparent = \(table.quoted)::regclass AND c.relkind = 'p'
       """
     ).rows(as: String?.self)
-    let taken = bounds.map { "(\(trusted: $0 ?? "true")) IS TRUE" as SQL }.joined(separator: " OR ")
-    if !bounds.isEmpty, try await isBroken(taken, by: values, on: connection) == true {
+    let isAccepted = bounds.map { "(\(trusted: $0 ?? "true")) IS TRUE" as SQL }.joined(
+      separator: " OR ")
+    if !bounds.isEmpty, try await isBroken(isAccepted, by: values, on: connection) == true {
       let names = values.map(\.column.name).joined(separator: ", ")
       findings.append(
         Finding(
           severity: .error, path: value.path,
-          message: "no partition of \(table.name) takes rows with what the action sets: \(names)",
-          remedy: "create a partition that takes them, or write another value"))
+          message:
+            "no partition of \(table.name) accepts rows with the values that the action sets: \(names)",
+          remedy: "create a partition that accepts them, or set another value"))
     }
     return findings
   }

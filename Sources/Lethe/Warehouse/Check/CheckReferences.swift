@@ -2,7 +2,7 @@ import Definitions
 import PostgreSQL
 import Vocabulary
 
-/// Checks foreign keys that refer to rows which a dataset deletes, and their effects on the referring rows.
+/// Checks the foreign keys that refer to rows that a dataset deletes, and their effects on the referring rows.
 extension Checker {
   /// - Parameter plan: nil if a table or a column is missing. That is reported elsewhere.
   mutating func checkReferences(_ plan: ApplyPlan?) {
@@ -21,7 +21,7 @@ extension Checker {
       for key in table.references where !key.isIndexed {
         warn(
           "\(change.target.path).table",
-          "no index finds the rows of \(key.table) that refer to \(table.name) (constraint \(key.constraint)): PostgreSQL reads all of it for each row that is deleted",
+          "no index finds the rows of \(key.table) that refer to \(table.name) (constraint \(key.constraint)): PostgreSQL reads all of \(key.table) for each deleted row",
           """
           CREATE INDEX ON \(key.table.quoted) (\(key.columns.map { Identifier($0).quoted }.joined(separator: ", ")))
           """
@@ -43,23 +43,23 @@ extension Checker {
     if key.isCascading {
       warn(
         path,
-        "rows of \(key.table) go with the rows of \(table) that are deleted \(constraint): no limit and no record counts them",
+        "PostgreSQL also deletes the rows of \(key.table) that refer to deleted rows of \(table) \(constraint): no limit and no record counts them",
         "declare \(key.table) as a target before it, with the same reasons mapped to delete")
     } else if key.isRestricting, !key.isReadable {
       error(
         path,
         """
-        rows of \(key.table) may hold what is deleted from \(table) \(constraint), \
-        and SELECT on it is not granted
+        rows of \(key.table) may refer to rows that are deleted from \(table) \(constraint), \
+        and SELECT on \(key.table) is not granted
         """,
         "\(grant("SELECT", on: key.table.quoted)), and USAGE on its schema"
       )
     } else if key.isRestricting {
       warn(
         path,
-        "rows of \(key.table) may hold what is deleted from \(table) \(constraint): such a chunk fails before it is applied",
+        "rows of \(key.table) may refer to rows that are deleted from \(table) \(constraint): then the chunk fails before it is applied",
         isOwn
-          ? "ON DELETE SET NULL empties the reference instead; or declare \(key.table) as a target that matches it, to delete what refers"
+          ? "declare the foreign key ON DELETE SET NULL; or declare \(key.table) as a target that matches the referring column, to delete the referring rows"
           : "declare \(key.table) as a target before it, with the same reasons mapped to delete")
     }
   }

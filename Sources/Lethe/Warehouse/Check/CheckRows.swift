@@ -10,7 +10,7 @@ struct CheckedValue {
   let value: String?
 }
 
-/// A column that the definition names as `id_time`: it should hold the time in a post's ID.
+/// A column that the definition names as `id_time`. It should contain the time that the post's ID contains.
 struct CheckedIDTime {
   let path: String
   let table: WarehouseTable
@@ -26,8 +26,8 @@ struct CheckedStatement {
   /// The columns that an update sets.
   let columns: [String]
 
-  /// A statement on the whole table, so that it is planned for each partition. Nil if a column cannot be set,
-  /// which is reported elsewhere.
+  /// A statement on the whole table, so that it is planned for each partition. Nil if a column cannot be set:
+  /// another check reports this.
   var sql: SQL? {
     switch privilege {
     case .select: return nil
@@ -43,17 +43,17 @@ struct CheckedStatement {
   }
 }
 
-/// Checks that need statements on the database.
+/// Checks that run statements on the database.
 extension Catalog {
-  /// Statements that PostgreSQL refuses before it runs them, such as a deletion from a published table
-  /// without replica identity, or from one with such a partition.
+  /// Finds statements that PostgreSQL refuses before it runs them, such as a DELETE on a published table without
+  /// replica identity, or on a table with such a partition.
   func statementFindings(
     _ statements: [CheckedStatement], on session: some Session
   ) async throws -> [Finding] {
     var findings: [Finding] = []
     var seen: Set<String> = []
     for statement in statements {
-      // Only the other server knows which statements a foreign table accepts.
+      // Only the other server can determine which statements a foreign table accepts.
       if case .foreignPart = statement.table.versionProblem { continue }
       guard let sql = statement.sql, seen.insert(sql.description).inserted else { continue }
       do {
@@ -70,14 +70,15 @@ extension Catalog {
               PostgreSQL refuses \(statement.privilege.rawValue) on \(statement.table.name): \
               \(error.messageWithoutValues)
               """,
-            remedy: error.hintWithoutValues ?? "make the table, and each of its partitions, take it"
+            remedy: error.hintWithoutValues
+              ?? "change the table and its partitions so that they accept it"
           ))
       }
     }
     return findings
   }
 
-  /// Values that their columns' types refuse or change.
+  /// Finds values that the types of their columns refuse or change.
   func valueFindings(
     _ values: [CheckedValue], on session: some Session
   ) async throws -> [Finding] {
@@ -103,7 +104,7 @@ extension Catalog {
         findings.append(
           Finding(
             severity: .error, path: checked.path,
-            message: "\(name) is \(column.declaredType) and does not keep \(value) whole",
+            message: "\(name) is \(column.declaredType) and does not store \(value) unchanged",
             remedy: "write a value that fits"))
       } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
         continue  // another check reports it
@@ -118,10 +119,10 @@ extension Catalog {
     return findings
   }
 
-  /// The number of sampled pages of a table.
+  /// The number of pages to sample from a table.
   private static let samplePagesMax = 500
 
-  /// Rows whose `id_time` differs from the time in their ID. Apply would search them in the wrong
+  /// Finds rows with an `id_time` that differs from the time in their ID. Apply would look for them in the wrong
   /// partitions and leave them unchanged, without any error.
   func idTimeFindings(
     _ columns: [CheckedIDTime], on session: some Session
@@ -130,12 +131,13 @@ extension Catalog {
     for checked in columns {
       guard let row = try await misplacedRow(checked, on: session) else { continue }
       let name = "\(checked.table.name).\(checked.time.name)"
-      let time = row.idTime.map { "the time in it is \($0)" } ?? "it is older than IDs with a time"
+      let time =
+        row.idTime.map { "the time in the ID is \($0)" } ?? "the ID is older than IDs with a time"
       findings.append(
         Finding(
           severity: .error, path: checked.path,
           message: "\(name) of ID \(row.id) is \(row.time ?? "NULL"), and \(time)",
-          remedy: "leave id_time out: apply then looks into every partition"))
+          remedy: "remove id_time; then apply searches every partition"))
     }
     return findings
   }

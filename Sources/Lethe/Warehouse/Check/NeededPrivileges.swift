@@ -3,9 +3,12 @@ public import PostgreSQL
 
 /// The privileges that the role of a definition needs.
 extension Catalog {
-  /// The privileges on the tables, granted or not: USAGE on their schemas; SELECT on whole tables, because rows are
-  /// identified by system columns, which a grant on columns does not include; UPDATE on the columns that actions
-  /// set; DELETE; and USAGE and SELECT for tables whose foreign keys can block a delete.
+  /// The privileges on the tables, granted or not:
+  /// - USAGE on their schemas
+  /// - SELECT on whole tables: rows are identified by system columns, which a grant on columns does not include
+  /// - UPDATE on the columns that actions set
+  /// - DELETE
+  /// - USAGE and SELECT for tables with foreign keys that can block a delete
   /// - Throws: `PlanError` if a table or a column is missing: the list would be incomplete.
   public func privileges(of definition: Definition) throws -> [Privilege] {
     var checker = Checker(catalog: self)

@@ -2,7 +2,7 @@ import PostgreSQL
 
 /// The text of a partition's bound, such as `FOR VALUES FROM ('2026-01-01', 1) TO (MAXVALUE, 5)`.
 enum PartitionBound {
-  /// The lists in parentheses, with the text of each value. A nil entry stands for MINVALUE, MAXVALUE or NULL.
+  /// The lists in parentheses, with the text of each value. A nil entry means MINVALUE, MAXVALUE or NULL.
   static func tuples(_ bound: String) -> [[String?]] {
     var tuples: [[String?]] = []
     var rest = bound[...]
@@ -45,7 +45,7 @@ enum PartitionBound {
   }
 }
 
-/// Candidate values of a column: one of them probably belongs to a partition.
+/// Candidate values of a column. One of them probably fits the partition.
 struct Candidates {
   let column: GuardedLeafTable.Column
   let bounds: [String]
@@ -62,7 +62,7 @@ struct Candidates {
     }
   }
 
-  /// A query with one column.
+  /// A query that returns the candidates in one column.
   var sql: SQL {
     ((column.isID ? [] : ["SELECT (SELECT \(identifier: column.name) FROM \(table) LIMIT 1)"])
       + near + general).joined(separator: " UNION ALL\n")
@@ -74,7 +74,7 @@ struct Candidates {
     bounds.map { "(\(literal: $0)::\(type))" as SQL }.joined(separator: ", ")
   }
 
-  /// The values in a bound, and their neighbours.
+  /// The values in the bounds, and values near them.
   private var near: [SQL] {
     guard !bounds.isEmpty else { return [] }
     let from: SQL = "FROM (VALUES \(values)) AS b (v)"

@@ -7,8 +7,8 @@ import Vocabulary
 /// key and no dynamic SQL.
 struct GuardFunction {
   static let trigger = Identifier("lethe_guard")
-  /// A regular expression for the functions' names. They are random: a table's name or OID may later belong to
-  /// another table.
+  /// A regular expression for the functions' names. The names are random, because a table's name or OID may later
+  /// belong to another table.
   static let namePattern = "^guard_[0-9a-f]{12}$"
 
   let guarding: IngestGuard
@@ -57,7 +57,7 @@ struct GuardFunction {
     """
     CREATE FUNCTION \(sql) RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
-    -- A session that planned when there were few tombstones must not go on reading all of them.
+    -- A session keeps its plan. A plan from a time with few tombstones would read the whole table.
     SET enable_seqscan = off
     AS \(literal: body.description);
     REVOKE ALL ON FUNCTION \(sql) FROM PUBLIC
@@ -66,7 +66,7 @@ struct GuardFunction {
 
   /// Sets the comment of the function.
   /// - Parameters:
-  ///   - digest: of the function when it was created.
+  ///   - digest: the function's digest at its creation.
   ///   - acknowledged: the digests of other triggers that the operator has acknowledged, by name.
   func comment(digest: String, acknowledged: [String: String]) -> SQL {
     let encoder = JSONEncoder()
@@ -95,7 +95,7 @@ struct GuardFunction {
       DECLARE
           stone record;
       BEGIN
-          -- A row that is there already does not come back by naming its ID again.
+          -- An update that keeps the ID does not bring a row back.
           IF TG_OP = 'UPDATE' THEN
               IF \(new) IS NOT DISTINCT FROM OLD.\(column.sql) THEN RETURN NEW; END IF;
           END IF;
@@ -108,7 +108,7 @@ struct GuardFunction {
       """
   }
 
-  /// The ID as a number. Blanks and leading zeros of a text are always ignored, even if the definition does not
+  /// The ID as a number. Blanks and leading zeros in a text are always ignored, even if the definition does not
   /// normalize IDs: a deleted row must not come back in another form.
   private func number(_ new: SQL) -> SQL {
     IDKind.integer.cast(kind == .text ? IDNormalization.digits.sql(new) : new, from: kind)
@@ -125,7 +125,7 @@ struct GuardFunction {
                                \(new), TG_TABLE_SCHEMA, TG_TABLE_NAME),
               DETAIL = format('Its tombstone: %s, since %s.', stone.reason,
                               \(SQL.utc("stone.deleted_at"))),
-              HINT = 'Leave the row out, or have the guard do so: lethe guard install … --on-return skip',
+              HINT = 'Leave the row out, or let the guard skip such rows: lethe guard install … --on-return skip',
               SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
               COLUMN = \(literal: column.name), CONSTRAINT = TG_NAME;
       """

@@ -1,7 +1,7 @@
 import Definitions
 import PostgreSQL
 
-/// Finds the faults of a guard in the catalog: everything that lets rows bypass it, or makes its function fail.
+/// Finds the faults of a guard in the catalog: everything that lets rows bypass the guard or makes its function fail.
 struct GuardInspection<S: Session> {
   typealias Fault = InstalledGuard.Fault
 
@@ -60,13 +60,13 @@ struct GuardInspection<S: Session> {
   private func fault(
     of name: String, isTable: Bool, isFar: Bool, isChild: Bool, _ enabled: String?
   ) -> Fault? {
-    let part = isTable ? name : isChild ? "table \(name), which inherits" : "partition \(name)"
+    let part = isTable ? name : isChild ? "the inheriting table \(name)" : "partition \(name)"
     let enabling = "ALTER TABLE \(name) ENABLE TRIGGER \(GuardFunction.trigger.name)"
     switch enabled {
     case nil where isChild:
       return Fault(
-        state: .incomplete, message: "\(part), has no guard",
-        remedy: "guard it, too: lethe guard install \(name) --id \(guarding.id)")
+        state: .incomplete, message: "\(part) has no guard",
+        remedy: "install a guard there, too: lethe guard install \(name) --id \(guarding.id)")
     case nil:
       return Fault(state: .incomplete, message: "\(part) has no guard", remedy: again)
     case "D":
@@ -109,27 +109,28 @@ struct GuardInspection<S: Session> {
       faults.append(
         Fault(
           state: .outdated,
-          message: "the column \(said.id) (\(said.column)) was changed: \(name) (\(type))",
-          remedy: "install it anew: lethe guard install \(guarding.table) --id \(name)"))
+          message: "the column \(said.id) (\(said.column)) was changed to \(name) (\(type))",
+          remedy: "install the guard again: lethe guard install \(guarding.table) --id \(name)"))
     }
     if try row["is_generated"] {
       faults.append(
         Fault(
           state: .broken,
-          message: "the column \(name) is generated, and is empty in a BEFORE trigger",
-          remedy: "guard a column that is written"))
+          message: "the column \(name) is generated, so it is still empty in a BEFORE trigger",
+          remedy: "guard a column that is not generated"))
     }
     if let digest = said.function, digest != (try row["digest"]) {
       faults.append(
         Fault(
-          state: .broken, message: "its function is not the one that was installed",
-          remedy: "install it anew: \(again)"))
+          state: .broken, message: "its function was changed after the installation",
+          remedy: "install the guard again: \(again)"))
     }
     if !(try row["may_read"]) {
       faults.append(
         Fault(
           state: .broken,
-          message: "its owner \(owner) may not read lethe.tombstone, so that every INSERT fails",
+          message:
+            "the function's owner \(owner) may not read lethe.tombstone, so every INSERT fails",
           remedy: """
             GRANT USAGE ON SCHEMA lethe TO \(Identifier(owner).quoted); GRANT SELECT ON lethe.tombstone TO \
             \(Identifier(owner).quoted)
@@ -149,8 +150,8 @@ struct GuardInspection<S: Session> {
       """
     ).rows(as: String.self, String.self).map { table, rule in
       Fault(
-        state: .unsure, message: "the rule \(rule) of \(table) has INSERT do something else",
-        remedy: "find out where its rows go, and guard that table")
+        state: .unsure, message: "the rule \(rule) of \(table) changes what INSERT does",
+        remedy: "find out where the rule inserts the rows, and guard that table")
     }
     let subscribed = try await session.query(
       """
@@ -162,7 +163,8 @@ struct GuardInspection<S: Session> {
       """
     ).rows(as: String.self).map { table in
       Fault(
-        state: .incomplete, message: "the rows that \(table) gets by subscription bypass it",
+        state: .incomplete,
+        message: "the rows that \(table) receives through a subscription bypass the guard",
         remedy: "ALTER TABLE \(table) ENABLE ALWAYS TRIGGER \(GuardFunction.trigger.name)")
     }
     let replicas = try await session.query(
@@ -177,11 +179,11 @@ struct GuardInspection<S: Session> {
                       AND t.tgname = \(GuardFunction.trigger.name) AND t.tgenabled <> 'A')
       ORDER BY 1
       """
-    ).rows(as: String.self).map { whose in
+    ).rows(as: String.self).map { scope in
       Fault(
         state: .unsure,
         message: """
-          session_replication_role is replica for \(whose): rows of such sessions bypass the guard
+          session_replication_role is replica for \(scope): rows of such sessions bypass the guard
           """,
         remedy: """
           ALTER TABLE \(guarding.table.quoted) ENABLE ALWAYS TRIGGER \(GuardFunction.trigger.name), or \
@@ -227,7 +229,7 @@ struct GuardInspection<S: Session> {
       guard known[trigger.name] != trigger.digest else { return nil }
       let fires =
         trigger.name.utf8.lexicographicallyPrecedes(GuardFunction.trigger.name.utf8)
-        ? "before it, and may send rows elsewhere" : "after it, and may change the ID"
+        ? "before the guard, and may send rows elsewhere" : "after the guard, and may change the ID"
       let names = (known.keys.filter { $0 != trigger.name } + [trigger.name]).sorted()
       return Fault(
         state: .unsure,
@@ -236,7 +238,7 @@ struct GuardInspection<S: Session> {
           \(known[trigger.name] == nil ? "" : "was changed, ")fires \(fires)
           """,
         remedy: """
-          see that it does not, then: \(again) --acknowledge-triggers \(names.joined(separator: ","))
+          check that it does not, then run: \(again) --acknowledge-triggers \(names.joined(separator: ","))
           """)
     }
   }

@@ -2,11 +2,11 @@ import Definitions
 public import PostgreSQL
 public import Vocabulary
 
-/// Makes a tombstone in a transaction that is rolled back later. Returns false if the ID has one already.
+/// Creates a tombstone in a transaction that is rolled back later. Returns false if the ID already has a tombstone.
 public typealias ProbeTombstone =
   @Sendable (_ type: JobType, _ id: Int64, _ transaction: Transaction) async throws -> Bool
 
-/// The result of trying to insert rows with the ID of a tombstone past a guard.
+/// The result of attempts to insert rows with the ID of a tombstone into a guarded table.
 public struct GuardProof: Sendable, Equatable {
   /// How rows got past the guard: `into shop.p1 through shop.posts by COPY`.
   public internal(set) var cameThrough: [String] = []
@@ -88,7 +88,7 @@ struct GuardTrial {
     let isCounting = try await transaction.query("SELECT current_setting('track_counts')::boolean")
       .onlyRow(as: Bool.self)
     guard isCounting else {
-      proof.notTried.append("track_counts is off, so the proof could not see whether a row came in")
+      proof.notTried.append("track_counts is off, so the proof could not detect inserted rows")
       return
     }
     inserted = try await insertedRows()
@@ -213,12 +213,13 @@ struct GuardTrial {
     ).onlyRow(as: Bool.self)
   }
 
-  /// Constraints are checked after BEFORE triggers. So a row that violates one has passed the guard.
+  /// Records an error. Constraints are checked after BEFORE triggers, so a row that violates a constraint has passed
+  /// the guard.
   private mutating func record(_ error: PostgreSQLError, _ what: String) {
     let isConstraint =
       error.state?.conditionClass == "23" && !error.isRaised && !error.isWithinFunction
       && error.table.map(tree.contains) == true
-      // A partitioned table reports this class also if no partition fits the row; then no constraint is named.
+      // A partitioned table also reports this class if no partition fits the row. Then the error names no constraint.
       && (error.constraint != nil || error.column != nil
         || error.table.map(partitioned.contains) == false)
     switch error.state?.rawValue {

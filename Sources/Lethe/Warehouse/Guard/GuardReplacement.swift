@@ -48,8 +48,8 @@ extension IngestGuards {
       throw GuardError(
         "\(table.name) and its partitions have no trigger \(unknown) that fires before each new row",
         remedy: others.isEmpty
-          ? "there is none to acknowledge"
-          : "there are: \(others.map(\.name).joined(separator: ", "))")
+          ? "leave --acknowledge-triggers out: no other trigger fires there"
+          : "use these names: \(others.map(\.name).joined(separator: ", "))")
     }
     try await transaction.runScript(
       function.comment(
@@ -57,7 +57,7 @@ extension IngestGuards {
         acknowledged: Dictionary(uniqueKeysWithValues: acknowledged.map { ($0.name, $0.digest) })))
   }
 
-  private static func puttingBack(_ former: Former?, _ table: WarehouseTable) -> SQL {
+  private static func restoring(_ former: Former?, _ table: WarehouseTable) -> SQL {
     let trigger: SQL = "\(identifier: GuardFunction.trigger)"
     guard let former else { return "DROP TRIGGER \(trigger) ON \(table.sql)" }
     let create = former.trigger.replacing(
@@ -81,24 +81,24 @@ extension IngestGuards {
     let faults = try await all().first { $0.guarding.table == table.resolvedName }?.faults ?? []
     let came = proof.cameThrough.prefix(3).joined(separator: "; ")
     let why = faults.map(\.message).joined(separator: "; ")
-    var left = former == nil ? "it was taken back" : "the guard that was there is there again"
+    var outcome = former == nil ? "the guard was removed" : "the former guard was restored"
     do {
       try await changing(table) { transaction in
         try await lock(table, "ACCESS EXCLUSIVE", on: transaction)
-        try await transaction.runScript(Self.puttingBack(former, table))
+        try await transaction.runScript(Self.restoring(former, table))
         try await dropUnusedFunctions(on: transaction)
       }
     } catch let error as GuardError {
-      left = "it could not be removed, and does not keep rows out (\(error.message))"
+      outcome = "the new guard could not be removed, and does not keep rows out (\(error.message))"
     }
     return GuardError(
       """
-      a guard on \(table.name) does not guard: a row with the ID of a tombstone came \(came); \
-      \(why.isEmpty ? "nothing in the catalog shows why" : why). \(left)
+      a guard on \(table.name) does not keep rows out: a row with the ID of a tombstone came \(came); \
+      \(why.isEmpty ? "nothing in the catalog shows why" : why). \(outcome)
       """,
       remedy: """
-        have what is named leave new rows and their IDs alone, or guard the tables that the rows go to; then \
-        install it again
+        change the named objects so that they keep new rows and their IDs unchanged, or guard the tables that receive \
+        the rows; then install the guard again
         """)
   }
 }

@@ -21,10 +21,10 @@ struct GuardedLeafTable {
     let bound: String
   }
 
-  /// From the guarded table down to the leaf.
+  /// The tables from the guarded table down to the leaf.
   let path: [Level]
   let keys: [Key]
-  /// The leaf's partition constraint, with the names of its columns; nil without one.
+  /// The leaf's partition constraint, with the names of its columns; nil if it has none.
   let condition: String?
 
   var label: String { path.last?.label ?? "" }
@@ -144,7 +144,7 @@ struct GuardedLeafTable {
       """
     ).firstRow(as: String.self, Int64.self)
     guard let (json, number) = found else {
-      throw NoRow(why: "no row could be thought of that belongs there")
+      throw NoRow(why: "no row that fits its partition constraint could be generated")
     }
     let texts = try JSONDecoder().decode([String?].self, from: Data(json.utf8))
     return Row(id: number, values: Array(zip(columns.map(\.name), texts)))

@@ -46,7 +46,7 @@ public struct InstalledGuard: Sendable, Equatable {
     case broken
   }
 
-  /// A cause by which the guard may let rows pass.
+  /// A fault that may let rows pass the guard.
   public struct Fault: Sendable, Equatable {
     public let state: State
     public let message: String
@@ -57,7 +57,7 @@ public struct InstalledGuard: Sendable, Equatable {
   /// The faults that the catalog shows.
   public let faults: [Fault]
 
-  /// The worst of its faults.
+  /// The state of the worst fault.
   public var state: State {
     let states = Set(faults.map(\.state))
     return State.allCases.last { states.contains($0) } ?? .active
@@ -69,7 +69,8 @@ public struct InstalledGuard: Sendable, Equatable {
   }
 }
 
-/// A guard cannot be installed or removed. The former guard is unchanged, unless the message says otherwise.
+/// An error while a guard is read, installed or removed. A former guard is unchanged unless the message reports a
+/// change.
 public struct GuardError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String

@@ -32,7 +32,7 @@ public struct IngestGuards: Sendable {
   /// - Parameters:
   ///   - acknowledging: names of other triggers that the operator acknowledges; nil for those of the existing
   ///     guard.
-  ///   - tombstone: makes a temporary tombstone.
+  ///   - tombstone: creates a temporary tombstone.
   /// - Returns: the proof: no row got past the guard, but some methods may not have been tried.
   /// - Throws: `GuardError` if a row got past the guard. Then the former guard is restored.
   public func install(
@@ -68,18 +68,20 @@ public struct IngestGuards: Sendable {
     }
     guard let kind = column.idKind else {
       throw GuardError(
-        "\(table.name).\(column.name) is \(column.type), which IDs are not kept in",
+        "\(table.name).\(column.name) is \(column.type), which cannot store IDs",
         remedy: "name a column of type bigint, integer, numeric, text or varchar")
     }
     guard !column.isGenerated else {
       throw GuardError(
-        "\(table.name).\(column.name) is generated, and is empty when a guard's trigger looks at a new row",
-        remedy: "guard a column that is written, or make it one")
+        "\(table.name).\(column.name) is generated, so it is still empty when a guard's trigger reads a new row",
+        remedy: "guard a column that is not generated")
     }
     guard !table.hasChildren else {
       throw GuardError(
         "other tables inherit from \(table.name), and rows that are inserted into them bypass its guard",
-        remedy: "guard each of those that nothing inherits from, or make partitions of them")
+        remedy:
+          "guard the inheriting tables one by one, or make them partitions"
+      )
     }
     return (table, GuardFunction(guarding, column: column, kind: kind))
   }
@@ -96,9 +98,11 @@ public struct IngestGuards: Sendable {
     guard let far else { return }
     throw GuardError(
       "\(far), a partition of \(table.name), is a foreign table: writes on its server bypass a guard",
-      remedy: "guard the partitions of this server one by one, and that one on its own server")
+      remedy:
+        "guard each partition of this server separately, and the foreign table on its own server")
   }
 
+  /// Removes the guard of a table.
   /// - Returns: false if the table has no guard.
   public func remove(from name: TableName) async throws -> Bool {
     let table = try await table(name)
@@ -130,9 +134,9 @@ public struct IngestGuards: Sendable {
     for row in rows {
       let table = TableName(schema: row.1, name: row.2)
       let (said, guarding) = try Self.read(row.3, of: table)
-      let judgement = GuardInspection(
+      let inspection = GuardInspection(
         session: connection, guarding: guarding, said: said, tableOID: row.0)
-      guards.append(InstalledGuard(guarding: guarding, faults: try await judgement.faults()))
+      guards.append(InstalledGuard(guarding: guarding, faults: try await inspection.faults()))
     }
     return guards
   }
@@ -154,8 +158,8 @@ public struct IngestGuards: Sendable {
       let onReturn = IngestGuard.OnReturn(rawValue: said.onReturn)
     else {
       throw GuardError(
-        "the guard of \(table) does not say what it does: its function's comment was changed",
-        remedy: "install it anew")
+        "the guard of \(table) cannot be read: the comment of its function was changed",
+        remedy: "install the guard again")
     }
     return (said, IngestGuard(table: table, id: said.id, type: type, onReturn: onReturn))
   }
@@ -166,7 +170,7 @@ public struct IngestGuards: Sendable {
     guard let table = try await Catalog.lookUp(name, on: connection) else {
       throw GuardError(
         "there is no table \(name)",
-        remedy: "mend its name, which means exactly what is written, and give its schema")
+        remedy: "correct its name (upper and lower case matter), and add its schema")
     }
     guard table.kind.holdsRows else {
       throw GuardError(
@@ -198,12 +202,12 @@ public struct IngestGuards: Sendable {
     if let other = rows.first(where: { !$0.2 }) {
       throw GuardError(
         "\(other.1) has a trigger \(GuardFunction.trigger.name) that is not Lethe's",
-        remedy: "rename that one")
+        remedy: "rename that trigger")
     }
     let own = rows.first(where: \.0)
     if let above = own?.3 {
       throw GuardError(
-        "\(table.name) is a partition, and its guard is that of \(above)",
+        "\(table.name) is a partition, and its guard belongs to \(above)",
         remedy: "name \(above) instead")
     }
     return own != nil
@@ -213,7 +217,7 @@ public struct IngestGuards: Sendable {
     _ table: WarehouseTable, _ mode: SQL, on transaction: Transaction
   ) async throws {
     let milliseconds = Int(lockTimeoutSeconds * 1000)
-    // The statement timeout is needed for tables with many partitions: each one's lock can be waited for.
+    // lock_timeout applies to each partition separately. The statement timeout limits the time for all of them.
     try await transaction.runScript(
       """
       SET LOCAL lock_timeout = \(literal: milliseconds);
@@ -237,14 +241,14 @@ public struct IngestGuards: Sendable {
         transaction is using it
         """,
         remedy: """
-          run again; if that does not help, end the longest transaction on it (pg_stat_activity), or \
+          run again; if that does not help, end the longest transaction on the table (pg_stat_activity), or \
           let writers wait longer: --lock-timeout SECONDS
           """, disposition: .temporary)
     } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
       throw GuardError(
         error.message,
         remedy: """
-          run it as a user who owns \(table.name) and may create functions in the schema lethe and \
+          run the command as a user who owns \(table.name) and may create functions in the schema lethe and \
           read lethe.tombstone
           """)
     }

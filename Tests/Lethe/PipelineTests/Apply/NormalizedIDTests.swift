@@ -183,7 +183,7 @@ import Warehouse
       .replacing("match: {column: post, normalize: digits}", with: "match: post")
     try await NightlyFixture.with(definition: definition, tables: Self.tables("text")) { nights in
       let findings = try await nights.findings().filter {
-        $0.message.contains("reached by no event")
+        $0.message.contains("no event reaches")
       }
       #expect(
         findings.map(\.path) == [
@@ -239,7 +239,8 @@ import Warehouse
       definition: definition, tables: "CREATE TABLE items (item \(type) PRIMARY KEY)"
     ) { nights in
       let check = try await nights.lethe("check", "PIPELINE")
-      #expect(check.code == 2 && check.stdout.contains("normalize: digits is for text"), "\(check)")
+      #expect(
+        check.code == 2 && check.stdout.contains("normalize: digits is only for text"), "\(check)")
     }
   }
 }

@@ -43,7 +43,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
           FOR EACH ROW EXECUTE FUNCTION shop.delete_row()
         """,
       says: [
-        "shop.posts is a view", "cannot be proven", "name the table that holds the rows",
+        "shop.posts is a view", "cannot prove", "name the table that holds the rows",
       ]),
     UnusableTable(
       "a materialized view",
@@ -52,7 +52,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         INSERT INTO shop.rows VALUES (1, 'one'), (2, 'two'), (3, 'three');
         CREATE MATERIALIZED VIEW shop.posts AS TABLE shop.rows
         """,
-      says: ["a materialized view, whose rows cannot be changed", "name the table"]),
+      says: ["a materialized view: its rows cannot be changed", "name the table"]),
     UnusableTable(
       "a foreign table",
       tables: """
@@ -62,7 +62,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         CREATE FOREIGN TABLE shop.posts (id bigint, body text) SERVER elsewhere
         """,
       rows: "SELECT body FROM shop.rows", remaining: [],
-      says: ["a foreign table, whose changes do not commit with the ledger"]),
+      says: ["a foreign table: its changes do not commit together with the ledger"]),
     UnusableTable(
       "a rule that turns deletions into something else",
       tables: posts
@@ -71,7 +71,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
     UnusableTable(
       "IDs of a type that holds none",
       tables: posts + "ALTER TABLE shop.posts ALTER id TYPE char(19)",
-      says: ["shop.posts.id is bpchar, which IDs are not kept in", "bigint, numeric or text"]),
+      says: ["shop.posts.id is bpchar, which cannot store IDs", "bigint, numeric or text"]),
     UnusableTable(
       "a value that the column refuses",
       tables: posts + """
@@ -93,7 +93,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         """,
       dataset: "table: shop.posts\nid: id\nid_time: created_at",
       says: [
-        "is 2023-11-17 05:46:42+00", "the time in it is 2023-11-14 22:13:22", "leave id_time out",
+        "is 2023-11-17 05:46:42+00", "the time in the ID is 2023-11-14 22:13:22", "remove id_time",
       ]
     ),
   ]

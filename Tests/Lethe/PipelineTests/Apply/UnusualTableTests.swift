@@ -193,7 +193,7 @@ extension PipelineFixture {
       #expect(!isOpen)
       let text = "\(error)"
       #expect(text.contains("row-level security may hide rows of shop.posts"), "\(text)")
-      #expect(text.contains("BYPASSRLS, or a policy of its own with USING (true)"))
+      #expect(text.contains("BYPASSRLS, or create a policy for this role with USING (true)"))
     }
     #expect(try await fixture.rows(of: table) == (isOpen ? ["one"] : ["one", "two"]))
     if isOpen { #expect(try await fixture.ledgerFaults() == []) }

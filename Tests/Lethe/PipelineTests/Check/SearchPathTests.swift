@@ -72,7 +72,8 @@ import Warehouse
       """
     ) { nights in
       let warnings = try await nights.findings().map(\.message)
-      #expect(warnings.contains { $0.contains("rows of shop.media may hold what is deleted") })
+      #expect(
+        warnings.contains { $0.contains("rows of shop.media may refer to rows that are deleted") })
       let report = try await nights.run(
         [3: "deleted", 4: "deleted", 5: "deleted"], status: .failed, checks: false)
       #expect(report.refused.map(\.id) == ["4"])

@@ -39,31 +39,32 @@ import Warehouse
       says: "partition shop.posts_1: the trigger fires for replicated rows only"),
     Change(
       sql: "ALTER TABLE posts RENAME post_id TO id", state: .outdated,
-      says: "the column post_id (bigint) was changed: id (bigint)"),
+      says: "the column post_id (bigint) was changed to id (bigint)"),
     Change(
       sql: """
         DO $$BEGIN EXECUTE (SELECT replace(pg_get_functiondef(oid), 'IF NOT FOUND', 'IF true')
                             FROM pg_proc WHERE proname LIKE 'guard\\_%'); END$$
-        """, state: .broken, says: "its function is not the one that was installed"),
+        """, state: .broken, says: "its function was changed after the installation"),
     Change(
       sql: """
         DO $$BEGIN EXECUTE format('ALTER FUNCTION lethe.%I() SECURITY INVOKER',
                             (SELECT proname FROM pg_proc WHERE proname LIKE 'guard\\_%')); END$$
-        """, state: .broken, says: "its function is not the one that was installed"),
+        """, state: .broken, says: "its function was changed after the installation"),
     Change(
       sql: """
         CREATE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
         CREATE TRIGGER a_note BEFORE INSERT OR UPDATE ON posts FOR EACH ROW EXECUTE FUNCTION noting()
         """, state: .unsure,
       says:
-        "the trigger a_note of shop.posts (shop.noting) fires before it, and may send rows elsewhere"
+        "the trigger a_note of shop.posts (shop.noting) fires before the guard, and may send rows elsewhere"
     ),
     Change(
       sql: """
         CREATE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
         CREATE TRIGGER z_note BEFORE INSERT ON posts_2 FOR EACH ROW EXECUTE FUNCTION noting()
         """, state: .unsure,
-      says: "the trigger z_note of shop.posts_2 (shop.noting) fires after it, and may change the ID"
+      says:
+        "the trigger z_note of shop.posts_2 (shop.noting) fires after the guard, and may change the ID"
     ),
     Change(
       sql: """
@@ -108,7 +109,7 @@ import Warehouse
       try await shop.connection.runScript("CREATE TABLE more () INHERITS (posts)")
       let all = try await shop.guards.all()
       #expect(all.map(\.state) == [.incomplete])
-      #expect(all.first?.faults.map(\.message) == ["table shop.more, which inherits, has no guard"])
+      #expect(all.first?.faults.map(\.message) == ["the inheriting table shop.more has no guard"])
       let proof = try await shop.prove()
       #expect(
         proof.cameThrough.allSatisfy { $0.contains("shop.more") } && !proof.cameThrough.isEmpty)

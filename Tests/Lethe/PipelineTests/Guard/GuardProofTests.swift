@@ -226,11 +226,11 @@ import Warehouse
       let remains = try await shop.remains()
       let error = await #expect(throws: GuardError.self) { try await shop.install() }
       let text = "\(try #require(error))"
-      #expect(text.contains("does not guard"))
+      #expect(text.contains("does not keep rows out"))
       #expect(text.contains(leak.blames), "\(text)")
       #expect(text.contains(leak.place), "\(text)")
       #expect(
-        text.contains(isFirst ? "it was taken back" : "the guard that was there is there again"))
+        text.contains(isFirst ? "the guard was removed" : "the former guard was restored"))
       #expect(try await shop.remains() == remains)
     }
   }
@@ -284,7 +284,7 @@ import Warehouse
       """
       CREATE TABLE posts (post_id bigint, at timestamp) PARTITION BY LIST (date_part('year', at));
       CREATE TABLE posts_1 PARTITION OF posts FOR VALUES IN (1755)
-      """, 0, "shop.posts_1: no row could be thought of"
+      """, 0, "shop.posts_1: no row that fits its partition constraint"
     ),
     (
       "a trigger that fails",

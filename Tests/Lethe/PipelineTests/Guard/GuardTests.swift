@@ -215,7 +215,7 @@ import Warehouse
         await #expect {
           try await change()
         } throws: { error in
-          "\(error)".contains("its guard is that of warehouse.p\n")
+          "\(error)".contains("its guard belongs to warehouse.p\n")
             && "\(error)".contains("name warehouse.p instead")
         }
       }
@@ -283,7 +283,7 @@ import Warehouse
   @Test(arguments: [
     ("a_view", "id", "a view"), ("a_copy", "id", "a materialized view"),
     ("elsewhere", "id", "a foreign table"), ("nowhere", "id", "there is no table nowhere"),
-    ("plain", "no", "has no column no"), ("plain", "at", "which IDs are not kept in"),
+    ("plain", "no", "has no column no"), ("plain", "at", "which cannot store IDs"),
     ("taken", "id", "a trigger lethe_guard that is not Lethe's"),
   ])
   func aTableThatCannotBeGuardedIsRefusedWithAReason(
