@@ -4,7 +4,7 @@ public struct CRC32C: Sendable {
 
   public init() {}
 
-  /// Table `n` has the effect of a byte on the checksum when `n` more bytes follow it.
+  /// Table `n` contains, for each byte, its effect on the checksum if `n` more bytes follow.
   private static let tables: [UInt32] = {
     var tables = [UInt32](repeating: 0, count: 8 * 256)
     for byte in 0..<256 {

@@ -3,7 +3,7 @@ internal import CLibCrypto
 /// Owns libcrypto's digest state.
 ///
 /// libcrypto's calls fail only if the algorithm is missing or memory runs out. The program cannot continue without
-/// the digest, so both stop it.
+/// the digest, so both errors stop it.
 final class DigestContext: Sendable {
   // Safe to share: a hash updates a context only while it is the only owner, and copying only reads.
   private nonisolated(unsafe) let pointer: OpaquePointer

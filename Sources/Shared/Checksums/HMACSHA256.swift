@@ -1,6 +1,6 @@
 internal import CLibCrypto
 
-/// HMAC with SHA-256 (RFC 2104): proves that the creator of the code knew the key.
+/// HMAC with SHA-256 (RFC 2104): proves that the creator of the code had the key.
 public struct HMACSHA256: Sendable {
   private let key: [UInt8]
 

@@ -34,19 +34,19 @@ public struct DefinitionError: ExplainedError, Sendable, Equatable {
 
   public var summary: String {
     let more = others.isEmpty ? "" : " (the first of \(others.count + 1) mistakes)"
-    return "\(ownWords)\(more)"
+    return "\(ownSummary)\(more)"
   }
 
-  private var ownWords: String { "\(file)\(line.map { ":\($0)" } ?? ""): \(message)" }
+  private var ownSummary: String { "\(file)\(line.map { ":\($0)" } ?? ""): \(message)" }
 
   public var description: String {
-    all.map { "\($0.ownWords)\n  remedy: \($0.remedy)" }.joined(separator: "\n")
+    all.map { "\($0.ownSummary)\n  remedy: \($0.remedy)" }.joined(separator: "\n")
   }
 }
 
 /// Collects all mistakes of a file while it is read to its end.
 ///
-/// Reading continues after a mistake. Code that notes a mistake must prevent follow-up complaints about the same
+/// Reading continues after a mistake. Code that notes a mistake must prevent further errors about the same
 /// mistake.
 package final class Mistakes {
   package let file: String
@@ -58,7 +58,7 @@ package final class Mistakes {
 
   package var areNone: Bool { found.isEmpty }
 
-  /// The same mistake is kept once: several readers may read one value.
+  /// Notes a mistake. A repeated mistake is noted only once, because several readers may read one value.
   package func note(_ line: Int?, _ message: String, _ remedy: String) {
     let mistake = DefinitionError(file: file, line: line, message: message, remedy: remedy)
     if !found.contains(mistake) { found.append(mistake) }

@@ -11,7 +11,7 @@ package struct YAMLMap {
     case names
   }
 
-  /// The path of keys to it, such as `datasets.posts`; empty at the top.
+  /// The path of keys to this mapping, such as `datasets.posts`. Empty at the top.
   package let path: String
   package let line: Int
   package let mistakes: Mistakes
@@ -19,7 +19,7 @@ package struct YAMLMap {
   /// Unknown keys. One of them may be a misspelling of a missing key.
   private let unknown: [String]
 
-  /// Ignores keys that begin with `x-`, which can hold anchors, except with `.names`.
+  /// Ignores keys that start with `x-`, because they can contain anchors. With `.names`, no key is ignored.
   package init?(_ node: Node, path: String, keys: Keys, _ mistakes: Mistakes) {
     self.path = path
     self.mistakes = mistakes
@@ -116,7 +116,7 @@ package struct YAMLMap {
 
   package func string(_ node: Node, name: String) -> Located<String>? {
     guard let scalar = node.scalar, !Self.isNull(node), !scalar.string.isEmpty else {
-      return wrongType(name, node, "a text")
+      return wrongType(name, node, "a string")
     }
     return Located(value: scalar.string, line: node.mark?.line ?? line)
   }
@@ -138,7 +138,7 @@ package struct YAMLMap {
     mistakes.note(line, message, remedy)
   }
 
-  /// An empty value, `~` or `null`, not in quotes.
+  /// Whether a value is empty, `~` or `null`, without quotes.
   package static func isNull(_ node: Node) -> Bool {
     guard let scalar = node.scalar, scalar.style == .plain || scalar.style == .any else {
       return false
@@ -165,7 +165,7 @@ package struct YAMLMap {
     return nearest(to: key, among: keys).map { "did you mean \($0)? \(all)" } ?? all
   }
 
-  /// The known word of which `word` is probably a misspelling.
+  /// The known word that `word` probably misspells.
   package static func nearest(to word: String, among words: [String]) -> String? {
     guard let nearest = words.min(by: { distance($0, word) < distance($1, word) }),
       distance(nearest, word) <= max(2, word.count / 3),

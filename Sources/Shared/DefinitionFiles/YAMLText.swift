@@ -33,7 +33,7 @@ package struct YAMLText {
         line, "not YAML: \(problem)", "check indentation, colons and quotes around this line")
     } catch {
       mistakes.note(
-        nil, "aliases make more than \(nodesMax) values of it", "write fewer aliases of aliases")
+        nil, "the aliases expand to more than \(nodesMax) values", "use fewer aliases of aliases")
     }
     return nil
   }
@@ -123,7 +123,7 @@ package struct YAMLText {
     guard !parts.isEmpty, parts.allSatisfy({ $0.mapping != nil }) else {
       mistakes.note(
         key.mark?.line, "<< merges a value that is not a mapping",
-        "write <<: *anchor, or <<: [*anchor, *other], where each anchor is at a mapping")
+        "write <<: *anchor, or <<: [*anchor, *other], where each anchor marks a mapping")
       return []
     }
     return try parts.flatMap { part in
@@ -151,7 +151,7 @@ package struct YAMLText {
 }
 
 extension [Unicode.Scalar] {
-  /// The index of a position in libyaml's counting, from 1.
+  /// The index of a position. libyaml counts lines and columns from 1.
   fileprivate func index(ofLine line: Int, column: Int) -> Int? {
     var (index, current) = (startIndex, 1)
     while current < line, index < endIndex {

@@ -73,7 +73,7 @@ public struct ErrorContext: Sendable, Hashable {
     self.operation = operation
   }
 
-  /// Such as `nightly.yaml:7` or `chunk 12 (posts #3)`; nil if nothing is known.
+  /// The place for messages, such as `nightly.yaml:7` or `chunk 12 (posts #3)`; nil if nothing is known.
   public var label: String? {
     var parts: [String] = []
     if let file { parts.append(line.map { "\(file):\($0)" } ?? file) }

@@ -17,13 +17,13 @@ public struct Migration: Sendable, Equatable {
     public let sql: String
     /// The line of the file at which `sql` begins; the first is 1.
     public let firstLine: Int
-    /// False if the marker says `transaction:false`.
+    /// False if the marker has the option `transaction:false`.
     public let inTransaction: Bool
   }
 }
 
-/// A migration could not be read, applied or rolled back. The database keeps none of its changes, unless the block has
-/// `transaction:false`.
+/// An error while a migration is read, applied or rolled back. The database keeps none of its changes, unless the block
+/// has `transaction:false`.
 public struct MigrationError: ExplainedError, Sendable {
   public let file: String
   public let line: Int?

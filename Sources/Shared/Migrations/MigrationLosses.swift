@@ -5,7 +5,7 @@ public struct MigrationLosses: Sendable, Equatable {
   public struct Table: Sendable, Equatable {
     /// The name with its schema.
     public let name: String
-    /// The columns that would be dropped; empty if the whole table would be.
+    /// The columns that would be dropped. Empty if the whole table would be dropped.
     public let columns: [String]
     /// The number of rows that would be lost, or that have a value in these columns.
     public let rows: Int
@@ -90,10 +90,11 @@ struct LossDetector {
   }
 
   /// For tables with rows that a migration inserts: the condition for all other rows. A table that has only the
-  /// migration's rows is no loss.
+  /// migration's rows is not a loss.
   private static let rowsOfUsers: [String: SQL] = ["lethe.seal": "kind <> 'begin'"]
 
-  /// Tables whose rows are no loss: migrations manage the first; the second holds only the path of a server's spool.
+  /// Tables with rows that are not a loss. Migrations manage `lethe.version`. `compliance.spool` contains only the path
+  /// of a server's spool.
   private static let ignoredTables: Set<String> = ["lethe.version", "compliance.spool"]
 
   private func lostTables(

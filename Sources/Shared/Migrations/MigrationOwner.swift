@@ -27,7 +27,7 @@ public enum MigrationOwner: String, Sendable, CaseIterable {
   }
 }
 
-/// The migrations belong to another program. Nothing was changed.
+/// An error: the migrations belong to another program. Nothing was changed.
 public struct ForeignMigrations: ExplainedError, Sendable {
   public let message: String
   public let remedy: String

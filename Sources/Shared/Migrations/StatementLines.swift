@@ -1,8 +1,8 @@
 /// The lines at which the statements of a script begin, to name the line of a failure.
 ///
-/// For some errors the server gives no position, only the number of statements that succeeded. This scanner handles
-/// quotes, dollar quotes, comments and parentheses, but not `BEGIN ATOMIC`. It is used only for messages, never to
-/// split a script for execution.
+/// For some errors, the server reports no position. Then only the number of statements that succeeded is known. This
+/// scanner handles quotes, dollar quotes, comments and parentheses, but not `BEGIN ATOMIC`. It is used only for
+/// messages, never to split a script for execution.
 struct StatementLines {
   /// The line, counted from 0, of the first word of each statement.
   private(set) var lines: [Int] = []
@@ -23,7 +23,7 @@ struct StatementLines {
       guard start <= bytes.count else { return nil }
       return (start..<bytes.count).first { bytes[$0...].starts(with: text) }
     }
-    /// Comments nest.
+    /// The end of a comment, which may contain other comments.
     func endOfComment() -> Int {
       var depth = 0
       var position = index

@@ -5,8 +5,8 @@
 ///
 /// An interpolation binds a value, or splices another `SQL`. Names, literals and trusted text need a label: see
 /// `SQL.StringInterpolation`. Placeholders are numbered when the statement is sent, so a part can be used anywhere. A
-/// part that is spliced twice has one placeholder for each of its values: put a large value, or one that needs a cast,
-/// into a separate `SQL` constant.
+/// part that is spliced twice has one placeholder for each of its values. So put a large value, or a value that needs a
+/// cast, into a separate `SQL` constant.
 public struct SQL: Sendable {
   enum Element: Sendable {
     case text(String)
@@ -66,7 +66,7 @@ public struct SQL: Sendable {
 }
 
 extension SQL {
-  /// The condition that one of the given ones is met.
+  /// The condition that at least one of the given conditions is met.
   public static func any(_ conditions: [SQL]) -> SQL {
     "(\(conditions.joined(separator: " OR ")))"
   }
@@ -86,7 +86,7 @@ extension Sequence<SQL> {
   }
 }
 
-/// Prints the statement with its placeholders, without the values: they may be secret or personal data.
+/// Prints the statement with its placeholders, without the values, because they may be secret or personal data.
 extension SQL: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
   public var description: String { statement.text }
   public var debugDescription: String { description }
@@ -95,6 +95,6 @@ extension SQL: CustomStringConvertible, CustomDebugStringConvertible, CustomRefl
 
 extension DefaultStringInterpolation {
   /// Prevents a mistake: in a String, SQL would lose its bound values.
-  @available(*, deprecated, message: "splice it into SQL, or ask for its description")
+  @available(*, deprecated, message: "splice it into SQL, or use its description")
   public mutating func appendInterpolation(_ sql: SQL) {}
 }

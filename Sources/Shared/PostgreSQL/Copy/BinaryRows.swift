@@ -25,7 +25,7 @@ public struct BinaryRows: Sendable {
     appendBigEndian(Int16(columns))
   }
 
-  /// `bigint`; also `timestamptz`, as microseconds since 2000-01-01 UTC.
+  /// Appends a `bigint`, or a `timestamptz` as microseconds since 2000-01-01 UTC.
   public mutating func append(_ value: Int64) {
     appendBigEndian(Int32(8))
     appendBigEndian(value)
@@ -35,7 +35,7 @@ public struct BinaryRows: Sendable {
     if let value { append(value) } else { appendNull() }
   }
 
-  /// `integer`.
+  /// Appends an `integer`.
   public mutating func append(int32 value: Int32) {
     appendBigEndian(Int32(4))
     appendBigEndian(value)
@@ -46,7 +46,7 @@ public struct BinaryRows: Sendable {
     bytes.append(value ? 1 : 0)
   }
 
-  /// `text`, `bytea`, or an enum by its label.
+  /// Appends a `text`, a `bytea`, or an enum by its label.
   public mutating func append(bytes value: some Collection<UInt8>) {
     appendBigEndian(Int32(value.count))
     bytes.append(contentsOf: value)
@@ -66,7 +66,7 @@ public struct BinaryRows: Sendable {
     return bytes
   }
 
-  /// Like `take`, with the trailer that ends the COPY.
+  /// Returns the bytes since the last call, and the trailer that ends the COPY.
   public mutating func takeLast() -> [UInt8] {
     appendBigEndian(Int16(-1))
     return take()

@@ -41,7 +41,7 @@ public actor Connection {
   }
 
   /// Settings that detect a server that disappeared without closing the connection. Without them, a call may wait for
-  /// 15 minutes or for ever. TCP only.
+  /// 15 minutes or forever. TCP only.
   private static let keepaliveSettings: [(keyword: String, value: String)] = [
     ("keepalives_idle", "30"), ("keepalives_interval", "10"), ("keepalives_count", "3"),
     ("tcp_user_timeout", "60000"),
@@ -212,7 +212,7 @@ public actor Connection {
 
   isolated deinit { PQfinish(handle) }
 
-  /// Ends the session; later statements throw. Otherwise the session ends when the object is released.
+  /// Ends the session. Later statements throw. Without this call, the session ends when the object is released.
   public func close() {
     isClosed = true
     PQfinish(handle)
@@ -243,8 +243,8 @@ public actor Connection {
   /// Runs statements separated by semicolons, without bound values. The server runs them in one transaction, unless
   /// the script itself controls transactions.
   ///
-  /// - Throws: `PostgreSQLError` whose `position` counts from the beginning of the script, and whose
-  ///   `statementsCompleted` tells which statement failed.
+  /// - Throws: `PostgreSQLError`. Its `position` counts from the beginning of the script. Its `statementsCompleted`
+  ///   shows which statement failed.
   public func runScript(_ sql: SQL) async throws {
     try await renewIfNeeded()
     try requireFree()
@@ -259,7 +259,7 @@ public actor Connection {
     case serializable = "SERIALIZABLE"
   }
 
-  /// Runs `body` in a transaction: committed when it returns, rolled back when it throws.
+  /// Runs `body` in a transaction, which is committed when `body` returns and rolled back when `body` throws.
   ///
   /// Meanwhile, only the handle that `body` gets can use the connection.
   /// - Throws: errors of `body`; `PostgreSQLError` `.notCommitted` if the server rolled back.

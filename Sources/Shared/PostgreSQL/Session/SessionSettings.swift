@@ -1,8 +1,8 @@
 /// The session parameters that Lethe's statements depend on. A role, a database or a server may set other values;
 /// Lethe's sessions override them.
 ///
-/// The operator's search_path is kept, because triggers and conditions depend on it. But `pg_catalog` always comes first
-/// in it, which is PostgreSQL's default, so that its functions, types and tables take precedence.
+/// The operator's search_path is kept, because triggers and conditions depend on it. But `pg_catalog` always comes
+/// first in it, which is PostgreSQL's default, so that its functions, types and tables take precedence.
 enum SessionSettings {
   /// Values are stored and compared as text, so a value must always have the same text.
   private static let texts = [
@@ -18,8 +18,8 @@ enum SessionSettings {
     ("check_function_bodies", "on"),
   ]
 
-  /// What a transaction sees and may do. Only in READ COMMITTED does a statement that waited for another transaction
-  /// see that transaction's changes.
+  /// What a transaction sees and may do. In READ COMMITTED, a statement that waited for another transaction sees that
+  /// transaction's changes. In the stricter levels, it does not.
   private static let transactions = [
     ("default_transaction_isolation", "read committed"), ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"), ("row_security", "on"), ("exit_on_error", "off"),
@@ -43,7 +43,7 @@ enum SessionSettings {
       AND p.path[1] OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
     """
 
-  /// Must be `origin`, so that constraints are checked and triggers fire. Only a superuser may change it.
+  /// This setting must be `origin`, so that constraints are checked and triggers fire. Only a superuser may change it.
   private static let replicationRole = "session_replication_role"
 
   /// - Throws: `PostgreSQLError` `.unusableSession` if a setting that Lethe requires cannot be changed.
@@ -53,7 +53,7 @@ enum SessionSettings {
     let values = all.map { "(\(literal: $0.0), \(literal: $0.1))" as SQL }.joined(separator: ", ")
     // This must be first: a deferrable transaction could wait for other transactions.
     try await connection.execute("SET default_transaction_deferrable = off")
-    // Set only parameters that this server version knows.
+    // Set only parameters that this server version has.
     try await connection.execute(
       """
       SELECT pg_catalog.set_config(s.name, s.value, false)
@@ -71,8 +71,8 @@ enum SessionSettings {
       throw PostgreSQLError(
         code: .unusableSession,
         message: """
-          \(replicationRole) is \(role): constraints are not checked and triggers do not fire; and the role may \
-          not change it
+          \(replicationRole) is \(role): constraints are not checked, triggers do not fire, and the role may not \
+          change the setting
           """,
         hint: "ALTER ROLE … RESET \(replicationRole), or ALTER DATABASE … RESET \(replicationRole)")
     }

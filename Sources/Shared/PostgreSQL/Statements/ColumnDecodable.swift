@@ -35,7 +35,7 @@ extension Optional: ColumnDecodable where Wrapped: ColumnDecodable {
   }
 }
 
-/// `bytea` in its hex form.
+/// Decodes `bytea` in its hex form.
 extension Array: ColumnDecodable where Element == UInt8 {
   public static func decode(columnText text: String?) -> [UInt8]? {
     guard let text, text.hasPrefix("\\x") else { return nil }

@@ -2,12 +2,12 @@ public import Failures
 
 /// An error of PostgreSQL or of the connection to it.
 ///
-/// Its description has the server's message, detail, hint and the statement's text. It never has a bound value, a
-/// connection string or a row's values, because they may be secret or personal data. (`message`, `detail` and `hint`
-/// come from the server and may quote a row's values.)
+/// Its description contains the server's message, detail, hint and the statement's text. It never contains a bound
+/// value, a connection string or a row's values, because they may be secret or personal data. The properties `message`,
+/// `detail` and `hint` come from the server and may quote a row's values.
 public struct PostgreSQLError: ExplainedError, Sendable {
   public enum Code: Hashable, Sendable {
-    /// No connection could be made.
+    /// No connection could be established.
     case connectionFailed
     /// The connection string is malformed; no connection was tried.
     case malformedConnectionString
@@ -21,9 +21,9 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     case busy
     /// A value of the result does not have the requested type.
     case decoding
-    /// The server answered COMMIT with ROLLBACK.
+    /// The server rolled the transaction back at COMMIT.
     case notCommitted
-    /// A statement affected another number of rows than required.
+    /// A statement affected a different number of rows than required.
     case unexpectedRowCount
     /// Wrong use of this library: for example a COPY without a handle, or a zero byte in a text.
     case misuse
@@ -39,7 +39,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   public var column: String?
   /// The procedural-language function with the error, if the context names one.
   public var function: String?
-  /// Whether a function raised the error itself. Then the message is the function's, for any SQLSTATE.
+  /// Whether a function raised the error itself. Then the function wrote the message, whatever the SQLSTATE is.
   public var isRaised = false
   /// Whether a privilege is missing. The message names only the object, so it is safe to show.
   public var isOfPrivilege = false
@@ -49,7 +49,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   public var isOfScript = false
   /// Whether the connection's own timeout ended the statement.
   public var isOwnTimeout = false
-  /// The position of the error in `statement`, in characters from 1.
+  /// The position of the error in `statement`, counted in characters from 1.
   public var position: Int?
   /// The statement's text, without its values.
   public var statement: String?
@@ -120,19 +120,19 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   private var dispositionOfFailedConnection: Disposition {
     // Quoted parts are names, which could contain these words.
     let plain = message.replacing(/"[^"]*"/, with: "")
-    func says(_ words: [String]) -> Bool { words.contains(where: plain.contains) }
-    if says(["authentication failed", "no password supplied", "no pg_hba.conf entry"]) {
+    func hasAny(_ words: [String]) -> Bool { words.contains(where: plain.contains) }
+    if hasAny(["authentication failed", "no password supplied", "no pg_hba.conf entry"]) {
       return .credentials
     }
     // Malformed or incompatible settings.
-    if says([
+    if hasAny([
       "invalid ", "unrecognized ", "server does not support", "SSL was required", "SSL error",
       "certificate", "private key", "definition of service", "service file",
     ]) {
       return .usage
     }
     // A missing role or database, or a missing privilege: a retry does not help.
-    return says([
+    return hasAny([
       "does not exist", "permission denied", "is not permitted", "not currently accepting",
     ])
       ? .failed : .temporary
@@ -153,14 +153,14 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   /// Whether the server refused the statement, and a retry would not help.
   public var isRefusal: Bool { state != nil && !isTemporary }
 
-  /// Whether a function of the ledger raised the error. Their messages never quote a row.
+  /// Whether a function of the ledger raised the error. The messages of these functions never quote a row.
   private var isOurs: Bool {
     isRaised && (function?.hasPrefix("lethe.") == true || state?.rawValue == "23L01")
   }
 
-  /// Classes whose messages, if they come from PostgreSQL itself, never quote a row.
+  /// Classes of errors with messages that never quote a row, if PostgreSQL itself wrote the message.
   private static let plainClasses: Set<Substring> = ["23", "40", "44", "53", "55", "57"]
-  /// Classes whose messages may quote a value.
+  /// Classes of errors with messages that may quote a value.
   private static let quotingClasses: Set<Substring> = ["22", "38", "39", "P0"]
 
   /// Whether the message may quote a row.
@@ -182,7 +182,8 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   /// The server's hint, unless it may quote a row.
   public var hintWithoutValues: String? { mayQuoteRowsInDetail ? nil : hint }
 
-  /// The server's message. If it may quote a row, a message with the names of the column, table or function replaces it.
+  /// The server's message. If it may quote a row, a message with the names of the column, table or function replaces
+  /// it.
   public var messageWithoutValues: String {
     guard let state else { return message }
     let what: String

@@ -1,8 +1,8 @@
 internal import CLibPQ
 internal import SQLText
 
-/// The fields of an error report, by the letters of PostgreSQL's protocol. libpq defines them as character macros, which
-/// Swift does not import.
+/// The fields of an error report, by the letters of PostgreSQL's protocol. libpq defines them as character macros,
+/// which Swift does not import.
 enum DiagnosticField: Int32 {
   case severity = 0x56  // V
   case sqlState = 0x43  // C
@@ -145,7 +145,7 @@ extension Connection {
     }
   }
 
-  /// An error of libpq itself, which has no SQLSTATE. libpq may not know yet that the connection is broken: after a
+  /// An error of libpq itself, which has no SQLSTATE. libpq may not have noticed that the connection is broken: after a
   /// server crash it cannot send, but can still read the server's last message. So the connection must not be used
   /// again.
   func brokenConnection(statement: String?) -> PostgreSQLError {
