@@ -41,7 +41,7 @@ import Testing
       ])
   }
 
-  /// A wrong fault, the line in the message, and a part of the message.
+  /// A fault with a mistake, the line in the message, and a part of the message.
   @Test(arguments: [
     ("{at: create}", 3, "the fault has no kind"),
     ("{at: create, expire: true, lose_response: true}", 3, "lose_response and expire"),
@@ -89,7 +89,7 @@ import Testing
     ("{corrupt: 1, colour: red}", 3, "colour"),
     ("{name: x, corrupt: 1}\n  - {name: x, corrupt: 1}", 4, "is used twice"),
   ])
-  func aWrongPlanIsRefused(fault: String, line: Int, words: String) throws {
+  func aPlanWithAMistakeIsRefused(fault: String, line: Int, words: String) throws {
     let error = try #require(throws: DefinitionError.self) { try Self.plan(fault) }
     #expect("\(error)".hasPrefix("plan.yaml:\(line): "), "\(error)")
     #expect("\(error)".contains(words), "\(error)")
@@ -123,14 +123,14 @@ import Testing
     #expect(throws: DefinitionError.self) { try FaultPlan(yaml: yaml, file: "plan.yaml") }
   }
 
-  @Test func theSeedDeterminesTheCalls() throws {
-    func hits(_ seed: Int) throws -> [Int] {
+  @Test func theSeedDeterminesTheFaultyCalls() throws {
+    func faultyCalls(_ seed: Int) throws -> [Int] {
       let plan = try Self.plan("{at: get, rate: 0.3, latency: 1s}", seed: seed)
       return (1...2000).filter { plan.isDue(0, call: $0) }
     }
-    #expect(try hits(1) == hits(1))
-    #expect(try hits(1) != hits(2))
-    #expect(try (500...700).contains(hits(1).count))
+    #expect(try faultyCalls(1) == faultyCalls(1))
+    #expect(try faultyCalls(1) != faultyCalls(2))
+    #expect(try (500...700).contains(faultyCalls(1).count))
   }
 
   /// Two faults with the same rate use independent random numbers.

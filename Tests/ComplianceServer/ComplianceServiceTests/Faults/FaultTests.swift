@@ -72,7 +72,7 @@ import Testing
     }
   }
 
-  @Test func anAnswerIsDelayed() async throws {
+  @Test func aResponseIsDelayed() async throws {
     try await Self.run(["{at: list, call: 2, latency: 300ms}"]) { service in
       _ = try await Self.jobs(service)
       let began = ContinuousClock.now
@@ -91,7 +91,7 @@ import Testing
     }
   }
 
-  @Test func aConnectionIsCutInTheMiddleOfTheAnswer() async throws {
+  @Test func aConnectionIsClosedInTheMiddleOfTheResponse() async throws {
     try await Self.run(["{at: get, call: 1, cut: during}"]) { service in
       let job = try await service.create()
       let connection = try RawConnection(to: service.baseURL)
@@ -109,7 +109,7 @@ import Testing
     }
   }
 
-  @Test func aConnectionIsCutAfterTheAnswer() async throws {
+  @Test func aConnectionIsClosedAfterTheResponse() async throws {
     try await Self.run(["{at: get, call: 1, cut: after}"]) { service in
       let job = try await service.create()
       let connection = try RawConnection(to: service.baseURL)
@@ -223,7 +223,7 @@ import Testing
   }
 
   @Test(arguments: [WireProfile.native, .gcs])
-  func theProfileSwitchesBetweenTwoJobs(from profile: WireProfile) async throws {
+  func aFaultChangesTheProfileOfOneJob(from profile: WireProfile) async throws {
     let other: WireProfile = profile == .native ? .gcs : .native
     try await Self.run(["{profile: \(other.rawValue), call: 2}"], { $0.profile = profile }) {
       service in
@@ -237,9 +237,9 @@ import Testing
     }
   }
 
-  // MARK: Occasions and records
+  // MARK: Affected calls and records
 
-  @Test func theSamePlanHitsTheSameCalls() async throws {
+  @Test func theSamePlanAffectsTheSameCalls() async throws {
     func statuses() async throws -> [Int] {
       var statuses: [Int] = []
       try await Self.run(
@@ -287,7 +287,7 @@ import Testing
   }
 
   /// A fault that closes connections must not close another request's connection.
-  @Test func aLargeDownloadArrivesWholeOnAConnectionThatIsToBeClosed() async throws {
+  @Test func aFaultThatClosesConnectionsDoesNotCutADownload() async throws {
     try await Self.run(["{at: get, cut: after}"]) { service in
       try await Self.addDeletedAccounts(100_000, service)
       let job = try await service.create("users")

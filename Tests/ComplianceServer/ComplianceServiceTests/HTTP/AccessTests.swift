@@ -7,7 +7,7 @@ import Testing
 
 @Suite(.endedIfItHangs) struct AccessTests {
   @Test(arguments: [nil, "", "third-app", "first-apq", "first-app2", "FIRST-APP"])
-  func refusesUnknownTokens(_ token: String?) async throws {
+  func unknownTokensAreRefused(_ token: String?) async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       let id = job.id
@@ -46,7 +46,7 @@ import Testing
     }
   }
 
-  @Test func tokensOpenOneOperationOfOneJob() async throws {
+  @Test func aURLTokenIsValidForOneOperationOfOneJob() async throws {
     try await LocalService.run { service in
       let tweets = try await service.create("tweets")
       let users = try await service.create("users")
@@ -75,7 +75,7 @@ import Testing
     }
   }
 
-  @Test func tokensAreForOneInstantOfExpiry() async throws {
+  @Test func aURLTokenIsInvalidAfterTheExpiryTimeChanges() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       try await service.execute(
@@ -87,7 +87,7 @@ import Testing
     }
   }
 
-  @Test func downloadsExpire() async throws {
+  @Test func aDownloadURLExpires() async throws {
     try await LocalService.run {
       $0.downloadLifetime = .zero
     } _: { service in
@@ -103,14 +103,14 @@ import Testing
     ("/2/compliance/jobs/1/upload", 405), ("/2/compliance/jobs/1/nothing", 404),
     ("/2/compliance/job", 404), ("/nothing", 404), ("/2/compliance/jobs?type=%ff", 400),
   ])
-  func answersOddPathsWithProblems(_ path: String, _ status: Int) async throws {
+  func anInvalidPathGetsAProblemResponse(_ path: String, _ status: Int) async throws {
     try await LocalService.run { service in
       let problem = try await service.get(path).problem()
       #expect(problem.status == status)
     }
   }
 
-  @Test func saysWhichMethodsAreAllowed() async throws {
+  @Test func aRefusedMethodGetsTheAllowedMethods() async throws {
     try await LocalService.run { service in
       let answer = try await service.send(.PATCH, "/2/compliance/jobs/1")
       #expect(try answer.problem().status == 405)
@@ -118,7 +118,7 @@ import Testing
     }
   }
 
-  @Test func answersHEADWithoutABody() async throws {
+  @Test func aRefusedHEADRequestGetsNoBody() async throws {
     try await LocalService.run { service in
       let answer = try await service.send(.HEAD, "/2/compliance/jobs?type=tweets")
       #expect(answer.status == 405)
@@ -129,7 +129,7 @@ import Testing
 
   /// By default, only this machine can reach the server.
   @Test(arguments: WireProfile.allCases)
-  func listensOnlyOnLoopbackAddressesByDefault(profile: WireProfile) async throws {
+  func theServerListensOnlyOnLoopbackAddressesByDefault(profile: WireProfile) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
       let job = try await service.create()
       for url in [service.baseURL, job.upload_url] {
@@ -159,7 +159,7 @@ import Testing
     }
   }
 
-  @Test func urlsBeginWithThePublicURL() async throws {
+  @Test func urlsStartWithThePublicURL() async throws {
     try await LocalService.run {
       $0.publicURL = "https://compliance.example"
     } _: { service in
@@ -168,7 +168,7 @@ import Testing
     }
   }
 
-  @Test func keepsNoTokenInTheDatabase() async throws {
+  @Test func noTokenIsStoredInTheDatabase() async throws {
     try await LocalService.run { service in
       _ = try await service.create()
       let apps = try await service.database.withConnection {

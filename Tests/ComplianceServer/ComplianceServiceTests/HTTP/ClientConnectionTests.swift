@@ -12,7 +12,7 @@ import Testing
     try await LocalService.run({ configure(&$0.connections) }, body)
   }
 
-  /// The problem in an answer on a raw connection.
+  /// The problem in a response on a raw connection.
   private static func problem(_ answer: String) throws -> WireProblem {
     let body = try #require(answer.split(separator: "\r\n\r\n").last)
     return try JSONDecoder().decode(WireProblem.self, from: Data(body.utf8))
@@ -20,11 +20,11 @@ import Testing
 
   private static let host = "Host: x\r\nAuthorization: Bearer \(LocalService.token)\r\n"
 
-  // MARK: Heads
+  // MARK: Headers
 
   /// The number of headers, and the bytes of each.
   @Test(arguments: [(1, 40_000), (200, 5)])
-  func aLargeHeadIsRefused(fields: Int, bytes: Int) async throws {
+  func aRequestWithLargeHeadersIsRefused(fields: Int, bytes: Int) async throws {
     try await Self.run { service in
       let field = "X-Long: \(String(repeating: "x", count: bytes))\r\n"
       let headers = String(repeating: field, count: fields)
@@ -57,7 +57,7 @@ import Testing
     }
   }
 
-  @Test func aSlowHeadIsRefused() async throws {
+  @Test func aRequestWithSlowHeadersIsRefused() async throws {
     try await Self.run({ $0.headTime = .milliseconds(100) }) { service in
       let connection = try RawConnection(to: service.baseURL)
       try connection.send("GET /healthz HTTP/1.1\r\nHost:")
@@ -110,7 +110,7 @@ import Testing
     }
   }
 
-  @Test func aRefusalDoesNotReadForEver() async throws {
+  @Test func aRefusedUploadIsNotReadWithoutLimit() async throws {
     try await Self.run({ $0.restBytesMax = 1_000_000 }) { service in
       let job = try await service.create()
       let connection = try RawConnection(to: job.upload_url)
@@ -121,7 +121,7 @@ import Testing
     }
   }
 
-  @Test func expectContinueIsAnswered() async throws {
+  @Test func aRequestWithExpectContinueGetsTheInterimResponse() async throws {
     try await Self.run { service in
       let job = try await service.create()
       let connection = try RawConnection(to: job.upload_url)
@@ -150,13 +150,13 @@ import Testing
       let job = try await service.uploaded("users", (1...100_000).map { "\($0)\n" }.joined())
       let connection = try RawConnection(to: job.download_url)
       try connection.send("GET \(connection.target) HTTP/1.1\r\n\(Self.host)\r\n")
-      // The test does not read the answer.
+      // The test does not read the response.
       while try await !service.get("/metrics").text.contains("reason=\"slow_reader\"} 1") {}
     }
   }
 
   /// The storage host has the same limits, with its own error format.
-  @Test func theStorageHostHasTheLimitsToo() async throws {
+  @Test func theStorageHostHasTheSameLimits() async throws {
     try await LocalService.run({
       $0.profile = .gcs
       $0.connections.paceTime = .milliseconds(100)

@@ -58,7 +58,7 @@ import Testing
       try await service.gate.reached { $0 == .createReceived(type: "tweets") }
       if isReset {
         connection.reset()
-        // Wait until the server has noticed.
+        // Wait until the server has noticed the reset.
         while try await service.gauge("compliance_connections") > 1 {}
       } else {
         connection.close()
@@ -102,7 +102,7 @@ import Testing
       if isReset { connection.reset() } else { connection.close() }
     }
     let status = try #require(statuses.last)
-    // The received bytes of a part are kept, and the answer is 308.
+    // The received bytes of a part are kept, and the response is 308.
     #expect((400..<500).contains(status) || body == .part && status == 308, "\(statuses)")
     #expect(statuses.dropLast().allSatisfy { $0 < 300 }, "\(statuses)")
   }

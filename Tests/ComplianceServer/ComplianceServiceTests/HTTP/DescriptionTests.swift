@@ -5,7 +5,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// `GET /2/openapi.json` is a valid description of this server. SchemathesisTests compare the answers with it.
+/// `GET /2/openapi.json` is a valid description of this server. SchemathesisTests compares the responses with it.
 @Suite(.endedIfItHangs) struct DescriptionTests {
   private typealias Object = [String: Any]
 
@@ -54,7 +54,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func describedOperationsAreServedAndNoOthers(profile: WireProfile) async throws {
+  func theServerServesExactlyTheDescribedOperations(profile: WireProfile) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
       let document = try await Self.document(service)
       let servers = document["servers"] as? [[String: String]]
@@ -76,7 +76,7 @@ import Testing
     }
   }
 
-  @Test func itFollowsTheConfiguration() async throws {
+  @Test func theDescriptionMatchesTheConfiguration() async throws {
     try await LocalService.run {
       $0.rateLimit = nil
       $0.adminToken = "admin"

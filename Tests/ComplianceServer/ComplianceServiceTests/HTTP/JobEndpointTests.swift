@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 @Suite(.endedIfItHangs) struct JobEndpointTests {
-  @Test func createsAJobAsTheAPIShowsIt() async throws {
+  @Test func aCreatedJobHasTheFormOfTheAPI() async throws {
     try await LocalService.run { service in
       let answer = try await service.post(#"{"type":"tweets","name":"nightly é"}"#)
       let job = try answer.job()
@@ -28,7 +28,7 @@ import Testing
     }
   }
 
-  @Test func countsLifetimesFromCreation() async throws {
+  @Test func lifetimesStartAtTheCreation() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       let created = try seconds(job.created_at)
@@ -42,7 +42,7 @@ import Testing
       .timeIntervalSince1970.rounded()
   }
 
-  @Test func showsANameOnlyIfOneWasGiven() async throws {
+  @Test func aJobHasANameOnlyIfTheRequestHadOne() async throws {
     try await LocalService.run { service in
       let unnamed = try #require(
         try await service.post(#"{"type":"users"}"#).object["data"] as? [String: Any])
@@ -69,7 +69,7 @@ import Testing
     (#"{"type":"tweets","resumable":[false]}"#, "resumable"),
     (#"{"type":"tweets","priority":"high"}"#, "priority"),
   ])
-  func refusesToCreate(_ json: String, naming parameter: String) async throws {
+  func anInvalidCreateRequestIsRefused(_ json: String, naming parameter: String) async throws {
     try await LocalService.run { service in
       let answer = try await service.post(json)
       let problem = try answer.problem()
@@ -83,7 +83,7 @@ import Testing
     }
   }
 
-  @Test(arguments: WireProfile.allCases) func acceptsResumableFalse(
+  @Test(arguments: WireProfile.allCases) func resumableFalseIsAccepted(
     _ profile: WireProfile
   ) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
@@ -98,14 +98,14 @@ import Testing
     "", "[", "[]", "null", #""tweets""#, #"{"type":"tweets""#, "type=tweets",
     #"{"type":"tweets","name":"\ud800"}"#, String(repeating: "[", count: 5000),
   ])
-  func refusesBodiesThatAreNoJSONObject(_ body: String) async throws {
+  func aBodyThatIsNotAJSONObjectIsRefused(_ body: String) async throws {
     try await LocalService.run { service in
       let problem = try await service.post(body).problem()
       #expect(problem.status == 400)
     }
   }
 
-  @Test func refusesABodyOfUnreasonableSize() async throws {
+  @Test func aBodyThatIsTooLargeIsRefused() async throws {
     try await LocalService.run { service in
       let name = String(repeating: "x", count: 1_000_000)
       let problem = try await service.post(#"{"type":"tweets","name":"\#(name)"}"#).problem()
@@ -113,7 +113,7 @@ import Testing
     }
   }
 
-  @Test func listsNewestFirstAndByStatus() async throws {
+  @Test func jobsAreListedNewestFirstAndByStatus() async throws {
     try await LocalService.run { service in
       let path = "/2/compliance/jobs?type=tweets"
       let empty = try await service.get(path)
@@ -150,7 +150,7 @@ import Testing
     ("?type=tweets&compliance_job.fields=id,error", "compliance_job.fields"),
     ("?type=tweets&compliance_job.fields=id,id", "compliance_job.fields"),
   ])
-  func refusesToList(_ query: String, naming parameter: String) async throws {
+  func anInvalidListRequestIsRefused(_ query: String, naming parameter: String) async throws {
     try await LocalService.run { service in
       let problem = try await service.get("/2/compliance/jobs" + query).problem()
       #expect(problem.status == 400)
@@ -159,7 +159,7 @@ import Testing
     }
   }
 
-  @Test func showsTheFieldsThatAreAskedFor() async throws {
+  @Test func onlyTheRequestedFieldsAreReturned() async throws {
     try await LocalService.run { service in
       let query = "?compliance_job.fields=id,status"
       func members(_ answer: Answer) throws -> [String] {
@@ -186,7 +186,7 @@ import Testing
     }
   }
 
-  @Test func failedJobsAlwaysHaveAnError() async throws {
+  @Test func aFailedJobAlwaysHasAnError() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       let cancelled = try await service.send(
@@ -196,7 +196,7 @@ import Testing
     }
   }
 
-  @Test func holdsOneActiveJobPerTypeAndApp() async throws {
+  @Test func anAppHasAtMostOneActiveJobOfAType() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       let answer = try await service.post(#"{"type":"tweets"}"#)
@@ -214,7 +214,7 @@ import Testing
     }
   }
 
-  @Test func createsOnlyOneJobForManyRequestsAtOnce() async throws {
+  @Test func simultaneousRequestsCreateOnlyOneJob() async throws {
     try await LocalService.run { service in
       // The client sends this many at the same time.
       let requests = 8
@@ -232,7 +232,7 @@ import Testing
     }
   }
 
-  @Test func cancelsOnlyActiveJobs() async throws {
+  @Test func onlyAnActiveJobCanBeCancelled() async throws {
     try await LocalService.run { service in
       let job = try await service.finish(service.create(), uploading: "1\n")
       let problem = try await service.send(.DELETE, "/2/compliance/jobs/\(job.id)").problem()
@@ -241,7 +241,7 @@ import Testing
     }
   }
 
-  @Test func expiresAnUnusedJobAndFreesItsSlot() async throws {
+  @Test func anUnusedJobExpiresAndFreesItsSlot() async throws {
     try await LocalService.run {
       $0.uploadLifetime = .zero
     } _: { service in

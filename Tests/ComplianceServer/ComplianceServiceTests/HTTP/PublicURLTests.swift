@@ -12,7 +12,7 @@ import Testing
     ("https://[2001:DB8::1]:443/Blobs/v1/", "https://[2001:db8::1]/Blobs/v1"),
     ("https://storage.example:8443/~a/b_c.d-e", "https://storage.example:8443/~a/b_c.d-e"),
   ])
-  func isWrittenAsClientsSendIt(_ written: String, _ text: String) throws {
+  func aPublicURLGetsTheFormThatClientsSend(_ written: String, _ text: String) throws {
     #expect(try PublicURL(written).text == text)
   }
 
@@ -23,7 +23,7 @@ import Testing
     "https://x y", "https://x\ny", "https://bücher.example", "https://x/%41", "https://x/a//b",
     "https://x/../a", "https://x/./a", "https://-x", "https://[::1", "https://x/ü",
   ])
-  func isRefused(_ text: String) {
+  func aMalformedPublicURLIsRefused(_ text: String) {
     let error = #expect(throws: PublicURL.Malformed.self) { _ = try PublicURL(text) }
     #expect(error.map { !$0.description.contains("secret") } == true)
   }

@@ -6,7 +6,7 @@ import Testing
 @testable import ComplianceService
 
 @Suite(.endedIfItHangs) struct RateLimitTests {
-  @Test func theLimitIsPerAppAndEndpoint() async throws {
+  @Test func theLimitAppliesToEachAppAndEndpoint() async throws {
     try await LocalService.run {
       $0.rateLimit = .init(requestsMax: 3)
     } _: { service in
@@ -31,7 +31,7 @@ import Testing
       #expect(try await service.get(path, token: LocalService.otherToken).status == 200)
       let job = try await service.create()
       #expect(try await service.job(job.id) == job)
-      // Refusals count as well.
+      // Refused requests count, too.
       for _ in 1...2 { #expect(try await service.post("{}").status == 400) }
       #expect(try await service.post("{}").status == 429)
       // An unauthenticated request has no rate limit headers.
@@ -42,7 +42,7 @@ import Testing
     }
   }
 
-  @Test func theDefaultLimitIsTheOneOfX() async throws {
+  @Test func theDefaultLimitIsTheLimitOfX() async throws {
     try await LocalService.run { service in
       let path = "\(LocalService.jobsPath)?type=users"
       for _ in 1...150 {
@@ -53,7 +53,7 @@ import Testing
     }
   }
 
-  @Test func theWindowEndsAfterItsTime() {
+  @Test func aWindowEndsAfterItsDuration() {
     let clock = Clock()
     func quota() -> RateLimits.Quota { clock.limits.count(.list, of: clock.app) }
     #expect(quota().resetEpochSeconds == 1900)
@@ -63,11 +63,11 @@ import Testing
     clock.advance(99)
     #expect(quota().isExceeded)
     clock.advance(1)
-    let anew = quota()
-    #expect(!anew.isExceeded && anew.remaining == 1 && anew.resetEpochSeconds == 2800)
+    let next = quota()
+    #expect(!next.isExceeded && next.remaining == 1 && next.resetEpochSeconds == 2800)
   }
 
-  /// - Parameter seconds: by how much the wall clock is set in the middle of a window.
+  /// - Parameter seconds: the change of the wall clock in the middle of a window.
   @Test(arguments: [-86_400, -901, -60, 60, 901, 86_400])
   func aClockChangeDoesNotChangeTheWindow(_ seconds: Int) {
     let clock = Clock()
@@ -75,10 +75,10 @@ import Testing
     _ = (quota(), quota())
     clock.advance(400)
     clock.set(seconds)
-    let quotaThen = quota()
-    #expect(quotaThen.isExceeded)
+    let afterChange = quota()
+    #expect(afterChange.isExceeded)
     // The same instant on the changed wall clock.
-    #expect(quotaThen.resetEpochSeconds == 1900 + seconds)
+    #expect(afterChange.resetEpochSeconds == 1900 + seconds)
     clock.advance(499)
     #expect(quota().isExceeded)
     clock.advance(1)

@@ -4,14 +4,15 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// schemathesis generates valid and invalid requests from a description, and checks every answer against it.
+/// schemathesis generates valid and invalid requests from a description, and checks every response against the
+/// description.
 ///
-/// The hook scripts exclude some findings and give the reasons: a range beyond a result's end, and that a cancelled
-/// job still exists (`schemathesis_hooks.py`); dependencies between a signature's parameters, and Google's status for
-/// a cancel (`schemathesis_storage_hooks.py`); differences between X's published description and X's behaviour
-/// (`schemathesis_x_hooks.py`).
+/// The hook scripts exclude some findings and explain why:
+/// - `schemathesis_hooks.py`: a range beyond a result's end, and the fact that a cancelled job still exists
+/// - `schemathesis_storage_hooks.py`: dependencies between a signature's parameters, and Google's status for a cancel
+/// - `schemathesis_x_hooks.py`: differences between X's published description and X's behaviour
 ///
-/// The tests are serialized, because each uses a processor for some seconds.
+/// The tests are serialized, because each test uses a processor for some seconds.
 @Suite(.serialized, .endedIfItHangs) struct SchemathesisTests {
   /// A small number. The coverage phase does not depend on it.
   private static let examplesMax = 10
@@ -21,7 +22,7 @@ import Testing
   ) async throws {
     try await LocalService.run({
       $0.profile = profile
-      // High enough for all requests; with a limit, every answer must have its headers.
+      // High enough for all requests; with a limit, every response must have the limit's headers.
       $0.rateLimit = .init(requestsMax: 1_000_000)
       // The same token, so that one header is enough for the App's endpoints and the operator's pages.
       $0.adminToken = AppToken(LocalService.token)
@@ -35,7 +36,7 @@ import Testing
     }
   }
 
-  /// - Throws: schemathesis's output, if it found something.
+  /// - Throws: schemathesis's output, if schemathesis reports a failure.
   private static func check(
     _ description: String, _ service: LocalService, hooks: String, at url: String,
     _ arguments: [String]
@@ -74,7 +75,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func answersMatchTheDescription(profile: WireProfile) async throws {
+  func responsesMatchTheDescription(profile: WireProfile) async throws {
     try await Self.run(profile) { service in
       try await Self.check(
         service.baseURL + "/2/openapi.json", service, hooks: "schemathesis_hooks",
@@ -106,8 +107,8 @@ import Testing
   /// The path of X's published description, from the environment. It is not part of this repository.
   private static let publishedDescription = ProcessInfo.processInfo.environment["LETHE_OPENAPI"]
 
-  @Test(.enabled(if: publishedDescription != nil, "LETHE_OPENAPI names no description"))
-  func answersMatchTheDescriptionOfX() async throws {
+  @Test(.enabled(if: publishedDescription != nil, "LETHE_OPENAPI is not set"))
+  func responsesMatchTheDescriptionOfX() async throws {
     try await Self.run(.native) { service in
       try await Self.check(
         try #require(Self.publishedDescription), service, hooks: "schemathesis_x_hooks",

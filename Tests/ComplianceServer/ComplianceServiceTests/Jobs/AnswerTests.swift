@@ -4,7 +4,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Random data and submissions. Each result is compared with SQL that computes it in another way.
+/// Tests with random data and submissions. Each result is compared with SQL that computes the result in another way.
 @Suite(.endedIfItHangs) struct AnswerTests {
   struct Strategy: Sendable, CustomTestStringConvertible {
     let profile: WireProfile
@@ -55,7 +55,7 @@ import Testing
     }
   }
 
-  /// IDs from the full 63-bit range, more than fit into one block of any stream.
+  /// IDs from the full 63-bit range. There are more of them than fit into one block of any stream.
   @Test(arguments: [
     Strategy(profile: .native, lookUpsMax: 50_000, idsInMemoryMax: 100_000),
     Strategy(profile: .native, lookUpsMax: 0, idsInMemoryMax: 100_000),
@@ -140,7 +140,7 @@ import Testing
     var accounts: [String] = []
     for id in 1...12 {
       let state = states.randomElement(using: &random) ?? ""
-      // Some active accounts have changed their state before.
+      // Some active accounts had another state before.
       let changed = state == "active" && Bool.random(using: &random) ? "NULL" : time(&random)
       accounts.append("(\(id * step), 'u\(id)', \(time(&random)), '\(state)', \(changed))")
     }
@@ -185,7 +185,7 @@ import Testing
       """
   }
 
-  /// From 1971 to 2070, with milliseconds.
+  /// A random time from 1971 to 2070, with milliseconds.
   private static func time(_ random: inout SeededGenerator) -> String {
     "to_timestamp(\(Int.random(in: 31_536_000_000...3_155_760_000_000, using: &random)) / 1000.0)"
   }

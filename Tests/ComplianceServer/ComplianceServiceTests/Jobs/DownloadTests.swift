@@ -38,7 +38,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func aHeadHasTheHeadersOfAGetAndNoBody(profile: WireProfile) async throws {
+  func aHEADResponseHasTheHeadersOfAGETAndNoBody(profile: WireProfile) async throws {
     try await Self.run(profile) { fetch, whole in
       #expect(whole.status == 200 && whole.body.count > 1000)
       let head = try await fetch(.HEAD)
@@ -52,7 +52,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func aRangeIsThatPartOfTheWhole(profile: WireProfile) async throws {
+  func aRangeRequestGetsThatPartOfTheResult(profile: WireProfile) async throws {
     try await Self.run(profile) { fetch, whole in
       let count = whole.body.count
       for (range, part) in [
@@ -73,7 +73,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func aRangeBeyondTheEndCannotBeSatisfied(profile: WireProfile) async throws {
+  func aRangeBeyondTheEndIsRefused(profile: WireProfile) async throws {
     try await Self.run(profile) { fetch, whole in
       for range in ["bytes=\(whole.body.count)-", "bytes=999999-1000000", "bytes=-0"] {
         let answer = try await fetch(.GET, ["range": range])
@@ -84,7 +84,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func otherRangesAreIgnored(profile: WireProfile) async throws {
+  func malformedAndMultipleRangesAreIgnored(profile: WireProfile) async throws {
     try await Self.run(profile) { fetch, whole in
       for range in [
         "bytes=5-2", "bytes=a-b", "bytes=-", "bytes=1", "bytes=0-1,5-6", "lines=0-1", "bytes=+1-2",

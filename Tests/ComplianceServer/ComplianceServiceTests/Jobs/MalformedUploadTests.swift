@@ -25,7 +25,7 @@ import Testing
 
   private static let files: [(what: String, bytes: [UInt8])] = [
     ("an empty file", []),
-    ("nothing but line feeds", Array("\n\n\n".utf8)),
+    ("only line feeds", Array("\n\n\n".utf8)),
     ("no final newline", Array("1\n2\n3".utf8)),
     ("CRLF", Array("1\r\n2\r\n3\r\n".utf8)),
     ("CR alone", Array("1\r2\r3\n4\n".utf8)),
@@ -45,7 +45,7 @@ import Testing
 
         """.utf8)
     ),
-    ("numbers that are no IDs", Array("+1\n 1\n1 \n0x1\n1e3\n1.0\n1,2\n１\n٣\n7\n".utf8)),
+    ("numbers that are not IDs", Array("+1\n 1\n1 \n0x1\n1e3\n1.0\n1,2\n１\n٣\n7\n".utf8)),
     ("leading zeros", Array("0001\n0000000000000000002\n00000000000000000003\n".utf8)),
     ("a byte order mark", Array("\u{feff}1\n2\n".utf8)),
     ("UTF-16", Array("1\n2\n".utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] })),
@@ -58,7 +58,7 @@ import Testing
       ]
     ),
     ("a line of 10 MB of digits", line(of: UInt8(ascii: "7")) + Array("\n9\n".utf8)),
-    ("a line of 10 MB that nothing ends", Array("9\n".utf8) + line(of: 0xff)),
+    ("a line of 10 MB without a line feed", Array("9\n".utf8) + line(of: 0xff)),
     (
       "lines of 10 MB one after another",
       (0..<4).flatMap { line(of: UInt8(ascii: "a") + $0) + [10] } + Array("9\n".utf8)
@@ -80,7 +80,7 @@ import Testing
     let seed = SeededGenerator.seedOfTest()
     var random = SeededGenerator(seed: seed)
     try await Self.run(way) { _, service in
-      // The largest is larger than one block of the reader.
+      // The largest file is larger than one block of the reader.
       for count in [1, 10, 100, 300, 1000, 1000, 3000, 3000, 10_000, 150_000] {
         try await service.expectAnswers(
           to: Self.flipped(ids: count, &random), way, "seed \(seed), \(count) IDs")
@@ -108,7 +108,7 @@ import Testing
 
   // MARK: Bodies with wrong lengths
 
-  /// The client half-closes or closes the connection after each possible number of bytes before the announced end.
+  /// The client sends too few bytes, in each possible number, and then half-closes or closes the connection.
   @Test(arguments: UploadMethod.allCases, [true, false])
   func aBodyShorterThanItsLengthIsRefused(way: UploadMethod, waitsForAnswer: Bool) async throws {
     let text = Array("1\n22\n333\n4444\n55555\n".utf8)
@@ -129,7 +129,7 @@ import Testing
         #expect(
           answer.hasPrefix(way == .gcsInParts ? "HTTP/1.1 308 " : "HTTP/1.1 400 "),
           "\(count) bytes: \(answer)")
-        #expect(!answer.contains("range:"), "nothing is kept of \(count) bytes")
+        #expect(!answer.contains("range:"), "\(count) bytes must not be kept")
       }
       #expect(try await service.job(job.id).status == "created")
       if way == .gcsInParts {

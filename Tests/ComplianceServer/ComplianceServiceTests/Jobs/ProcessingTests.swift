@@ -17,7 +17,7 @@ import Testing
       (9223372036854775807, 'max', '2015-05-01 00:00:00Z', 'deleted', '2020-05-01 00:00:00Z');
     """
 
-  @Test func answersForUsers() async throws {
+  @Test func aUsersJobReportsTheStatesOfAccounts() async throws {
     try await LocalService.run { service in
       try await service.execute(Self.accounts)
       let lines = try await service.lines("users", "5\n4\n3\n2\n1\n6\n9223372036854775807\n")
@@ -32,7 +32,7 @@ import Testing
     }
   }
 
-  @Test func answersForPostsWithTheVerdictOfHighestPrecedence() async throws {
+  @Test func aTweetsJobReportsTheReasonOfHighestPrecedence() async throws {
     try await LocalService.run { service in
       try await service.execute(
         Self.accounts + """
@@ -70,7 +70,7 @@ import Testing
       + #""created_at":"\#(created)T00:00:00.000Z","redacted_at":"\#(redacted)"}"#
   }
 
-  @Test func answersOnceForARepeatedID() async throws {
+  @Test func aRepeatedIDHasOneResultLine() async throws {
     try await LocalService.run { service in
       try await service.execute(Self.accounts)
       let lines = try await service.lines("users", "2\n02\n2\n3\n2")
@@ -78,7 +78,7 @@ import Testing
     }
   }
 
-  @Test func reportsEveryInvalidLine() async throws {
+  @Test func everyInvalidLineIsReported() async throws {
     try await LocalService.run { service in
       try await service.execute(Self.accounts)
       let lines = try await service.lines(
@@ -174,7 +174,7 @@ import Testing
     }
   }
 
-  @Test func survivesTheLossOfItsConnections() async throws {
+  @Test func aJobCompletesAfterTheDatabaseConnectionsAreLost() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       service.gate.hold { $0 == .processing(jobID: job.id) }

@@ -58,19 +58,19 @@ import Testing
     }) { service in
       try await service.execute(Self.platformState)
       for type in ["tweets", "users"] {
-        var told: [String: String] = [:]
-        let asked = (1...99).map { "\($0)\n" }.joined()
-        for line in try await service.resultLines(type, asked) where !line.isEmpty {
+        var reported: [String: String] = [:]
+        let submission = (1...99).map { "\($0)\n" }.joined()
+        for line in try await service.resultLines(type, submission) where !line.isEmpty {
           let members = try JSONDecoder().decode([String: String].self, from: Data(line.utf8))
           let id = try #require(members["id"])
-          #expect(told[id] == nil, "\(line)")
-          told[id] = "\(members["action"] ?? "")/\(members["reason"] ?? "")"
+          #expect(reported[id] == nil, "\(line)")
+          reported[id] = "\(members["action"] ?? "")/\(members["reason"] ?? "")"
         }
         for row in rows.dropFirst() where row[0] == type {
           let id = try #require(Self.ids[row[1]], "\(row[1])")
-          #expect(told.removeValue(forKey: id) ?? "—" == row[index], "\(type): \(row[1])")
+          #expect(reported.removeValue(forKey: id) ?? "—" == row[index], "\(type): \(row[1])")
         }
-        #expect(told.isEmpty, "\(type): \(told)")
+        #expect(reported.isEmpty, "\(type): \(reported)")
       }
     }
   }

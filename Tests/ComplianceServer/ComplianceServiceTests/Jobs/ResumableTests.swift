@@ -54,7 +54,7 @@ import Testing
       #expect(last.headers[canonicalForm: "x-goog-hash"].count == 2)
       #expect(
         last.headers.first(name: "x-goog-stored-content-length") == "\(text.count)")
-      // A repeated query gets the same answer, because the first one may have been lost.
+      // A repeated query gets the same response, because the first response may have been lost.
       #expect(try await service.query(session) == "200")
       try await service.gate.reached { $0 == .processed(jobID: job.id) }
       #expect(try await service.job(job.id).status == "complete")
@@ -62,7 +62,7 @@ import Testing
     }
   }
 
-  @Test func onlyWholeUnitsAreKeptOfAPartThatIsNotTheLast() async throws {
+  @Test func onlyWholeUnitsOfAnEarlierPartAreKept() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
       let text = Self.text(3 * Self.unit)
@@ -123,7 +123,7 @@ import Testing
     }
   }
 
-  @Test func aSessionCanBeLost() async throws {
+  @Test func anEndedOrUnknownSessionIsRefused() async throws {
     try await Self.run { service in
       let (job, session) = try await Self.begin(service)
       let unknown = session.replacing(/upload_id=.*/, with: "upload_id=0123")
@@ -146,7 +146,7 @@ import Testing
     try await Self.run { service in
       let (job, session) = try await Self.begin(service)
       let text = Self.text(2 * Self.unit)
-      // The upload's time is over, but its session is in use.
+      // The time for the upload has ended, but its session is in use.
       try await service.execute(
         """
         UPDATE compliance.jobs SET created_at = created_at - interval '1 hour',
@@ -188,7 +188,7 @@ import Testing
     }
   }
 
-  @Test func aSessionAcceptsNoToken() async throws {
+  @Test func aRequestWithATokenToASessionIsRefused() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
       let answer = try await service.put(
@@ -250,14 +250,16 @@ import Testing
     }
   }
 
-  /// The same requests to the public emulator of Google Cloud Storage.
-  ///
-  /// The differences and their reasons: With nothing stored, the emulator sends `Range: bytes=0-0`. By Google's
-  /// description there is no `Range` then, so that a client can tell 0 bytes from 1. The emulator has no signed URLs
-  /// for sessions, so its session is started with the JSON API. It keeps parts of any length and answers a query of a
-  /// completed session with 404; the test leaves these steps out. It returns the stored object's hashes and length in
-  /// JSON; Google's XML API and this service return them in headers. The test compares them.
-  @Test func answersMatchTheEmulatorOfGoogleCloudStorage() async throws {
+  /// Sends the same requests to this service and to the public emulator of Google Cloud Storage, and compares the
+  /// responses. They differ in these points:
+  /// - If nothing is stored, the emulator sends `Range: bytes=0-0`. By Google's description, there is no `Range` then,
+  ///   so that a client can distinguish 0 bytes from 1.
+  /// - The emulator has no signed URLs for sessions, so its session is started with the JSON API.
+  /// - The emulator keeps parts of any length, and responds with 404 to a query of a completed session. The test leaves
+  ///   these steps out.
+  /// - The emulator returns the stored object's hashes and length in JSON. Google's XML API and this service return
+  ///   them in headers.
+  @Test func responsesMatchTheEmulatorOfGoogleCloudStorage() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
       let ours = try await Self.exchange(service, session)

@@ -71,7 +71,7 @@ import Testing
   }
 
   @Test(arguments: ["application/octet-stream", "text/plain; charset=utf-8", "TEXT/PLAIN", nil])
-  func theContentTypeMustBeTheSignedOne(_ type: String?) async throws {
+  func theContentTypeMustMatchTheSignature(_ type: String?) async throws {
     try await Self.run { service in
       let job = try await service.create()
       let upload = try await service.put("1\n", to: job.upload_url, contentType: type, token: nil)
@@ -80,7 +80,7 @@ import Testing
     }
   }
 
-  @Test func aSignatureIsValidForNothingElse() async throws {
+  @Test func aSignedURLIsRefusedAfterAnyChange() async throws {
     try await Self.run { service in
       let job = try await service.create()
       let users = try await service.create("users")
@@ -121,7 +121,7 @@ import Testing
     }
   }
 
-  @Test func aURLExpires() async throws {
+  @Test func anUploadURLExpires() async throws {
     try await Self.run({ $0.uploadLifetime = .zero }) { service in
       let job = try await service.create()
       let upload = try await service.put("1\n", to: job.upload_url, token: nil)
@@ -130,7 +130,7 @@ import Testing
   }
 
   /// Python's standard library computes the signature again, by Google's description.
-  @Test func theSignatureIsGooglesV4() async throws {
+  @Test func theSignatureFollowsGooglesV4Description() async throws {
     try await Self.run { service in
       let job = try await service.create()
       let key = try await service.database.withConnection {
@@ -163,7 +163,7 @@ import Testing
     }
   }
 
-  /// In the form that clients send, with requests as a proxy forwards them.
+  /// URLs have the form that clients send. The test sends the requests as a proxy forwards them.
   @Test func aPublicURLIsNormalized() async throws {
     // A random address, so that no other process listens there.
     let octets = (0..<3).map { _ in "\(Int.random(in: 3...250))" }
@@ -233,7 +233,7 @@ import Testing
     }
   }
 
-  @Test func theAPIHostHasNoTransfersOfThisProfileAndNoCancel() async throws {
+  @Test func theAPIHostRefusesUploadsAndCancels() async throws {
     try await Self.run { service in
       let job = try await service.create()
       let path = "\(LocalService.jobsPath)/\(job.id)"

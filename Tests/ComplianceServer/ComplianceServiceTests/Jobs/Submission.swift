@@ -18,7 +18,7 @@ enum UploadMethod: String, CaseIterable, CustomTestStringConvertible {
   }
 }
 
-/// Parses a submission by the documentation and computes the expected result, independently of the product.
+/// Parses a submission by the documentation, and computes the expected result independently of the product.
 struct Submission {
   /// In the data of `platformState`, accounts with IDs below this are deleted.
   static let goneBelow: Int64 = 1000
@@ -55,7 +55,8 @@ struct Submission {
     for line in lines {
       switch line {
       case .id(let id): if id < Self.goneBelow { gone.insert(id) }
-      case .invalid(let bytes): invalid.append("no ID: " + String(decoding: bytes, as: UTF8.self))
+      case .invalid(let bytes):
+        invalid.append("not an ID: " + String(decoding: bytes, as: UTF8.self))
       }
     }
     return invalid + gone.sorted().map { "\($0)" }
@@ -126,7 +127,7 @@ extension LocalService {
         return id
       }
       #expect(members == ["id": id, "error": "invalid_id"])
-      return "no ID: " + id
+      return "not an ID: " + id
     }
     return way == .native ? answers : answers.sorted { (Int($0) ?? 0) < (Int($1) ?? 0) }
   }

@@ -23,7 +23,7 @@ import Testing
   }
 
   @Test(arguments: 1...40)
-  func doesNotDependOnWhereBlocksEnd(blockBytes: Int) {
+  func linesDoNotDependOnBlockBoundaries(blockBytes: Int) {
     let text = Array("1\n9223372036854775807\n\n9223372036854775808\nabc\r\n0\n-1\n12".utf8)
     #expect(
       lines(text, blockBytes: blockBytes) == [
@@ -33,13 +33,14 @@ import Testing
   }
 
   @Test(arguments: [1, 1000, 100_000])
-  func keepsOnlyTheBeginningOfALongLine(blockBytes: Int) {
+  func onlyTheBeginningOfALongLineIsKept(blockBytes: Int) {
     let text = [UInt8](repeating: UInt8(ascii: "7"), count: 50_000) + Array("\n5\n".utf8)
-    let begin = [UInt8](repeating: UInt8(ascii: "7"), count: SubmissionLines.invalidLineBytesMax)
-    #expect(lines(text, blockBytes: blockBytes) == [.invalid(begin), .id(5)])
+    let beginning = [UInt8](
+      repeating: UInt8(ascii: "7"), count: SubmissionLines.invalidLineBytesMax)
+    #expect(lines(text, blockBytes: blockBytes) == [.invalid(beginning), .id(5)])
   }
 
-  @Test func escapesJSON() {
+  @Test func anInvalidLineIsEscapedAsJSON() {
     func answer(_ bytes: [UInt8]) -> String {
       var answer: [UInt8] = []
       bytes.withUnsafeBytes { ResultLines.append(invalid: $0, to: &answer) }

@@ -10,7 +10,7 @@ import Testing
   @Test(arguments: [
     nil, "text/plain", "text/plain; charset=utf-8", "application/octet-stream", "Text/Plain",
   ])
-  func takes(contentType: String?) async throws {
+  func textAndBinaryContentTypesAreAccepted(contentType: String?) async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       let answer = try await service.put("1\n", to: job.upload_url, contentType: contentType)
@@ -20,7 +20,7 @@ import Testing
     }
   }
 
-  @Test func refusesOtherContent() async throws {
+  @Test func anotherContentTypeIsRefused() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       let problem = try await service.put(
@@ -32,7 +32,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func aPartIsNotAcceptedAsTheWhole(profile: WireProfile) async throws {
+  func aPartIsNotAcceptedAsTheWholeUpload(profile: WireProfile) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
       let job = try await service.create()
       var request = HTTPClientRequest(url: job.upload_url)
@@ -52,7 +52,7 @@ import Testing
     }
   }
 
-  /// A request without Content-Length and Transfer-Encoding has lost its body. A request with Content-Length: 0 has an
+  /// A request without Content-Length and Transfer-Encoding has no body. A request with `Content-Length: 0` has an
   /// empty body.
   @Test(arguments: UploadMethod.allCases) func anUploadNeedsABody(_ way: UploadMethod) async throws
   {
@@ -79,7 +79,7 @@ import Testing
     }
   }
 
-  @Test func takesOneUpload() async throws {
+  @Test func aSecondUploadIsRefused() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       service.gate.hold { $0 == .processing(jobID: job.id) }
@@ -91,7 +91,7 @@ import Testing
     }
   }
 
-  @Test func takesOneOfTwoUploadsAtOnce() async throws {
+  @Test func onlyOneOfTwoSimultaneousUploadsIsAccepted() async throws {
     try await LocalService.withSite { site in
       try await site.serving { service in
         let job = try await service.create()
@@ -110,13 +110,13 @@ import Testing
         let result = try await service.get(done.download_url).text
         #expect(
           ["a", "b"].map { #"{"id":"\#($0)","error":"invalid_id"}"# + "\n" }.contains(result))
-        // One result; both submissions are gone.
+        // Only the result is left. Both submissions were deleted.
         #expect(try site.spooledFiles.count == 1)
       }
     }
   }
 
-  @Test func refusesAnUploadWithATooLargeLength() async throws {
+  @Test func anUploadWithATooLargeContentLengthIsRefused() async throws {
     try await LocalService.withSite { site in
       var site = site
       site.configure = { $0.uploadBytesMax = 10 }
@@ -131,7 +131,7 @@ import Testing
     }
   }
 
-  @Test func refusesAnUploadThatGrowsTooLarge() async throws {
+  @Test func aChunkedUploadThatIsTooLargeIsRefused() async throws {
     try await LocalService.withSite { site in
       var site = site
       site.configure = { $0.uploadBytesMax = 10 }
@@ -144,8 +144,8 @@ import Testing
         let refused = try await service.send(.PUT, job.upload_url, body: chunked(3))
         #expect(try refused.problem().status == 413)
         #expect(try site.spooledFiles.isEmpty)
-        let taken = try await service.send(.PUT, job.upload_url, body: chunked(2))
-        #expect(try taken.job().status == "in_progress")
+        let accepted = try await service.send(.PUT, job.upload_url, body: chunked(2))
+        #expect(try accepted.job().status == "in_progress")
       }
     }
   }

@@ -5,8 +5,8 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// Answers that a fault plan writes or changes, as the bytes that a client receives.
-@Suite(.endedIfItHangs) struct AnswerFaultTests {
+/// Responses that a fault plan writes or changes, as the bytes that a client receives.
+@Suite(.endedIfItHangs) struct ResponseFaultTests {
   private static func run(
     _ faults: String..., profile: WireProfile = .native,
     _ body: (LocalService) async throws -> Void
@@ -39,7 +39,7 @@ import Testing
     }
   }
 
-  /// - Parameter isLast: sends `Connection: close`; otherwise the service must close the connection.
+  /// - Parameter isLast: whether to send `Connection: close`. If it is false, the service must close the connection.
   private static func raw(
     _ service: LocalService, _ method: String, _ url: String, body: String? = nil,
     isLast: Bool = true
@@ -54,9 +54,9 @@ import Testing
     return Raw(await connection.readToEnd())
   }
 
-  /// Any status, headers and body at any call. The request itself is not processed.
+  /// A plan can answer any call with any status, headers and body. The request itself is not processed.
   @Test(arguments: [WireProfile.native, .gcs])
-  func aPlanCanAnswerAnyCall(profile: WireProfile) async throws {
+  func aPlanCanSendAnyResponseToAnyCall(profile: WireProfile) async throws {
     let statuses = [200, 201, 204, 206, 301, 304, 307, 308, 400, 418, 451, 507, 599]
     let places = "[create, list, get, cancel, upload, download, session]"
     let rules = statuses.enumerated().map { index, status in
@@ -95,7 +95,7 @@ import Testing
     }
   }
 
-  @Test func theHeadOfAnAnswerIsRewritten() async throws {
+  @Test func theHeadersOfAResponseAreRewritten() async throws {
     try await Self.run(
       """
       {at: get, call: 1, rewrite: {headers: {Date: "{date-960}", x-rate-limit-reset: "{epoch_ms+7200}", \
@@ -144,9 +144,9 @@ import Testing
     return Double(timegm(&time))
   }
 
-  /// The middleware writes the service's own refusals. Their heads are changed, too.
+  /// The middleware writes the service's own error responses. Their headers are changed, too.
   @Test(arguments: [WireProfile.native, .gcs])
-  func theHeadOfAnErrorIsRewrittenToo(profile: WireProfile) async throws {
+  func theHeadersOfAnErrorResponseAreRewritten(profile: WireProfile) async throws {
     try await Self.run(
       "{at: [get, upload], rewrite: {status: 200, headers: {X-Odd: yes}, framing: close}}",
       profile: profile
@@ -168,7 +168,7 @@ import Testing
   // MARK: Bodies
 
   @Test(arguments: [WireProfile.native, .gcs])
-  func aBodyEndsAsThePlanSays(profile: WireProfile) async throws {
+  func aBodyHasTheFramingOfThePlan(profile: WireProfile) async throws {
     try await Self.run(
       "{at: download, call: 1, rewrite: {framing: close}}",
       "{at: download, call: 2, rewrite: {framing: chunked, headers: {Transfer-Encoding: Chunked}}}",
@@ -186,9 +186,9 @@ import Testing
       #expect(chunked.values("Transfer-Encoding") == ["Chunked"], "\(chunked.headers)")
       let length = open.body.utf8.count
       #expect(chunked.body == "\(String(length, radix: 16))\r\n\(open.body)\r\n0\r\n\r\n")
-      let lie = try await Self.raw(service, "GET", job.download_url)
-      #expect(lie.values("Content-Length") == ["5"])
-      #expect(lie.body == open.body)
+      let wrong = try await Self.raw(service, "GET", job.download_url)
+      #expect(wrong.values("Content-Length") == ["5"])
+      #expect(wrong.body == open.body)
       let whole = try await Self.raw(service, "GET", job.download_url)
       #expect(whole.body == open.body)
       #expect(open.body.split(separator: "\n").count == 50)
@@ -217,7 +217,7 @@ import Testing
     }
   }
 
-  @Test func jobsInAnswersAreChanged() async throws {
+  @Test func jobsInResponsesAreChanged() async throws {
     try await Self.run(
       """
       {at: list, call: [1, 2], rewrite: {members: {status: odd, error: {code: 3, words: [yes, "yes", 1.5]}}, \
@@ -267,8 +267,8 @@ import Testing
       let answer = try await service.put(
         text, to: url, token: way == .native ? LocalService.token : nil)
       #expect(answer.status == 200, "\(answer.text)")
-      let told = answer.headers.first(name: "x-goog-stored-content-length")
-      #expect(told == (way == .native ? nil : "6"))
+      let storedLength = answer.headers.first(name: "x-goog-stored-content-length")
+      #expect(storedLength == (way == .native ? nil : "6"))
       try await service.gate.reached { $0 == .processed(jobID: job.id) }
       let result = try await service.send(
         .GET, job.download_url, token: way == .native ? LocalService.token : nil)
