@@ -1,6 +1,6 @@
 internal import CLibCrypto
 
-/// Incremental MD5 (RFC 1321). It does not protect against attackers; clients of Google Cloud Storage use it to detect
+/// Incremental MD5 (RFC 1321). It does not protect against attackers. Clients of Google Cloud Storage use it to detect
 /// transfer errors.
 public struct MD5: Sendable {
   public static let digestBytes = 16

@@ -18,7 +18,7 @@ public struct MigrationLosses: Sendable, Equatable {
 
   /// The tables with rows, by name.
   public let tables: [Table]
-  /// Triggers on remaining tables whose function is in another schema than the table. They were added later, such as
+  /// Triggers on remaining tables, with a function in another schema than the table. They were added later, such as
   /// an ingest guard.
   public let triggers: [Trigger]
   /// Whether the losses are unknown, because the block runs without a transaction.

@@ -63,7 +63,7 @@ extension SQL: ExpressibleByStringInterpolation {
       elements.append(.text(number < 0 ? "(\(number))" : "\(number)"))
     }
 
-    /// Adds trusted SQL, such as the operator's, unchanged.
+    /// Adds trusted SQL, such as the operator's condition, unchanged.
     public mutating func appendInterpolation(trusted text: String) {
       elements.append(.text(text))
     }

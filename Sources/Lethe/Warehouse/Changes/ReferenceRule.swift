@@ -12,8 +12,8 @@ extension ApplyPlan {
   }
 
   /// The deletes of rows that refer to the rows of the delete at `index` by a foreign key. They come before that
-  /// delete. If the key refers to its own table, the delete itself is also one of them: one statement may delete both
-  /// rows.
+  /// delete. If the key refers to its own table, the delete itself is included, because one statement may delete
+  /// both rows.
   package func deletes(referringBy key: WarehouseTable.ForeignKey, at index: Int) -> [Change] {
     let isOwn = key.refers(from: changes[index].target.table.name)
     return (isOwn ? changes[...index] : changes[..<index]).filter {

@@ -116,8 +116,8 @@ package struct TargetPath: Sendable {
     return (from, conditions)
   }
 
-  /// The reverse of `join`, from a row `t` to the ID of the event that matches it: further `FROM` items,
-  /// conditions, and the ID.
+  /// The reverse of `join`: further `FROM` items and conditions that lead from a row `t` to the ID of the event that
+  /// matches the row, and that ID.
   package var back: (from: SQL, conditions: [SQL], id: SQL) {
     var from: SQL = ""
     var conditions: [SQL] = []

@@ -2,7 +2,7 @@ import Definitions
 import PostgreSQL
 import Vocabulary
 
-/// A value that an action gives to a column.
+/// A value that an action sets in a column.
 struct CheckedValue {
   let path: String
   let table: WarehouseTable

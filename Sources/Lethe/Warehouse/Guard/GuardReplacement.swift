@@ -1,7 +1,7 @@
 import Definitions
 import PostgreSQL
 
-/// Replaces an installed guard, and restores it if the new one fails its proof.
+/// Replaces an installed guard, and restores the former guard if the new guard fails its proof.
 extension IngestGuards {
   /// The guard that a table had before.
   struct Former: Sendable {
@@ -73,7 +73,7 @@ extension IngestGuards {
     return "\(trusted: create); ALTER TABLE \(table.sql) \(change) TRIGGER \(trigger)"
   }
 
-  /// Restores the former guard after the new one has failed its proof.
+  /// Restores the former guard after the new guard has failed its proof.
   /// - Returns: the error with the cause.
   func takenBack(
     _ table: WarehouseTable, _ former: Former?, _ proof: GuardProof

@@ -85,8 +85,8 @@ public struct CopyIn: Sendable {
   let copy: Int
   let transaction: Int?
 
-  /// Sends bytes in the COPY's format. They may be split anywhere; 8 to 64 KiB at a time is fastest. Returns when the
-  /// socket has accepted them.
+  /// Sends bytes in the COPY's format. The bytes may be split anywhere. Blocks of 8 to 64 KiB are fastest. Returns
+  /// when the socket has accepted the bytes.
   public func write(_ bytes: [UInt8]) async throws {
     try await connection.putCopyData(copy, bytes)
   }

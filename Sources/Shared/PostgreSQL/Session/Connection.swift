@@ -166,7 +166,7 @@ public actor Connection {
     }
   }
 
-  /// A hint from the text of libpq's message, because libpq gives no SQLSTATE for a failed connection.
+  /// A hint from the text of libpq's message, because libpq reports no SQLSTATE for a failed connection.
   private static func hint(forFailing reason: String) -> String {
     if reason.contains("permission denied for database") {
       return "GRANT CONNECT ON DATABASE to the role"
@@ -352,8 +352,8 @@ public actor Connection {
       return
     }
     let result = try execute("COMMIT", [])
-    // Release the connection here only after a successful COMMIT. After an error `rollBack` releases it; if it were
-    // released twice, `rollBack` could roll back another task's transaction.
+    // Release the connection here only after a successful COMMIT. After an error, `rollBack` releases it. If it
+    // were released twice, `rollBack` could roll back another task's transaction.
     guard result.commandTag == "COMMIT" else {
       throw PostgreSQLError(
         code: .notCommitted, message: "the server rolled the transaction back at COMMIT")

@@ -1,5 +1,5 @@
-/// The session parameters that Lethe's statements depend on. A role, a database or a server may set other values;
-/// Lethe's sessions override them.
+/// The session parameters that Lethe's statements depend on. A role, a database or a server may set other values.
+/// Lethe's sessions override these values.
 ///
 /// The operator's search_path is kept, because triggers and conditions depend on it. But `pg_catalog` always comes
 /// first in it, which is PostgreSQL's default, so that its functions, types and tables take precedence.

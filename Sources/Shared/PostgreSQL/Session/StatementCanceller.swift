@@ -2,7 +2,7 @@ internal import CLibPQ
 import Dispatch
 import Synchronization
 
-/// Cancels the statement that a connection is running, never a later one.
+/// Cancels the statement that a connection is running, never a later statement.
 ///
 /// A cancel request uses a separate connection. If it arrives after its statement has ended, it would cancel the next
 /// statement. So `end` waits until all requests that have begun are done. If the server does not answer, `end` waits

@@ -116,7 +116,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     }
   }
 
-  /// libpq gives no SQLSTATE for a refused connection, so this uses the text of the message.
+  /// libpq reports no SQLSTATE for a refused connection, so this uses the text of the message.
   private var dispositionOfFailedConnection: Disposition {
     // Quoted parts are names, which could contain these words.
     let plain = message.replacing(/"[^"]*"/, with: "")

@@ -20,7 +20,7 @@ public final class QueryResult: Sendable {
   }
 
   private static let ambiguous = -1
-  /// With more columns, code that reads by position is hard to understand; such results must be read by name.
+  /// With more columns, code that reads by position is hard to understand. So such results must be read by name.
   private static let columnsByPositionMax = 4
 
   deinit { PQclear(result) }

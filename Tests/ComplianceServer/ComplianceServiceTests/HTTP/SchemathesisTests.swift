@@ -22,7 +22,7 @@ import Testing
   ) async throws {
     try await LocalService.run({
       $0.profile = profile
-      // High enough for all requests; with a limit, every response must have the limit's headers.
+      // High enough for all requests. With a limit, every response must have the limit's headers.
       $0.rateLimit = .init(requestsMax: 1_000_000)
       // The same token, so that one header is enough for the App's endpoints and the operator's pages.
       $0.adminToken = AppToken(LocalService.token)
