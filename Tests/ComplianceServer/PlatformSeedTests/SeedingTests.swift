@@ -28,7 +28,7 @@ import Testing
     ).onlyRow(as: String.self)
   }
 
-  /// The keys and indexes of the posts.
+  /// Returns the constraints and indexes of the posts.
   private static func shape(_ connection: Connection) async throws -> [String] {
     try await connection.query(
       """
@@ -60,7 +60,7 @@ import Testing
           connection, "FROM platform.posts WHERE \(trusted: column) IS NOT NULL")
         #expect(found == number, "\(column)")
       }
-      // 4 % of 20,000, plus or minus six standard deviations.
+      // The expected number is 4 % of 20,000. The range allows about six standard deviations.
       #expect((630...970).contains(report.deleted), "\(report.deleted)")
     }
   }
@@ -78,7 +78,7 @@ import Testing
     }
   }
 
-  @Test func everyIDIsASnowflakeOfItsTime() async throws {
+  @Test func everyIDContainsItsCreationTime() async throws {
     try await Self.seeding { connection in
       _ = try await Seeding(connection, Self.plan).run(isReplacing: false)
       for (table, id) in [("accounts", "account_id"), ("posts", "post_id")] {
@@ -140,7 +140,7 @@ import Testing
               GROUP BY account_id) author
         """
       ).onlyRow(as: Int.self, Int.self)
-      // The most active tenth writes more than 40 %; the median is below the mean of 40.
+      // The most active tenth writes more than 40 % of the posts. The median is below the mean of 40 posts.
       #expect(top > 8_000, "\(top)")
       #expect(median < 40, "\(median)")
     }

@@ -10,7 +10,7 @@ final class Browser: Sendable {
     let description: String
   }
 
-  /// A tab. Each call waits for its answer; nothing waits for a fixed time.
+  /// A browser tab. Each call waits for the browser's response. No call waits for a fixed time.
   struct Tab: Sendable {
     let browser: Browser
     fileprivate let target: String
@@ -49,7 +49,7 @@ final class Browser: Sendable {
       try await until("document.readyState === 'complete'")
     }
 
-    /// The value of an expression in the page; for a promise, its result.
+    /// Returns the value of an expression in the page. For a promise, returns its result.
     func value<T: Decodable & Sendable>(
       _ expression: String, as type: T.Type = T.self
     ) async throws -> T {
@@ -62,7 +62,7 @@ final class Browser: Sendable {
           description: "\(expression): \(details.exception?.description ?? details.text)")
       }
       guard let value = evaluated.result.value else {
-        throw Failed(description: "\(expression) is nothing")
+        throw Failed(description: "\(expression) has no value")
       }
       return value
     }
@@ -141,7 +141,7 @@ final class Browser: Sendable {
       defer { browser.end() }
       return try await withTaskCancellationHandler {
         let value = try await body(browser)
-        // Its child processes write to its directory until it ends them.
+        // The browser's child processes write to the directory until the browser ends them.
         _ = try await browser.reply("Browser.close", [:], nil)
         browser.process.waitUntilExit()
         return value
@@ -152,7 +152,7 @@ final class Browser: Sendable {
     }
   }
 
-  /// Opens a new tab, which hides the others.
+  /// Opens a new tab. The new tab hides the other tabs.
   func tab() async throws -> Tab { try await Tab(self) }
 
   private init(profile: String) throws {
@@ -199,9 +199,9 @@ final class Browser: Sendable {
 
   private func take(_ message: Data) {
     struct Head: Decodable {
-      struct Complaint: Decodable { let message: String }
+      struct Failure: Decodable { let message: String }
       let id: Int?
-      let error: Complaint?
+      let error: Failure?
     }
     guard let head = try? JSONDecoder().decode(Head.self, from: message), let id = head.id,
       let waiting = state.withLock({ $0.waiting.removeValue(forKey: id) })

@@ -26,7 +26,7 @@ import Testing
   // MARK: Access
 
   @Test(arguments: pages)
-  func theyRequireTheAdminToken(_ page: String) async throws {
+  func theOperatorsPagesRequireTheAdminToken(_ page: String) async throws {
     try await LocalService.run({ $0.adminToken = "secret:admin" }) { service in
       for right in ["Bearer secret:admin", Self.basic("secret:admin")] {
         #expect(try await Self.fetch(service, page, authorization: right).status == 200)
@@ -42,7 +42,7 @@ import Testing
         #expect(
           answer.headers.first(name: "www-authenticate") == "Basic realm=\"compliance-server\"")
       }
-      // The admin is no App.
+      // The admin token is not the token of an App.
       #expect(
         try await service.get("\(LocalService.jobsPath)?type=tweets", token: "secret:admin").status
           == 401)
@@ -50,7 +50,7 @@ import Testing
   }
 
   @Test(arguments: pages)
-  func withoutAnAdminTokenTheyAreLocal(_ page: String) async throws {
+  func withoutAnAdminTokenTheOperatorsPagesAreServedOnlyLocally(_ page: String) async throws {
     try await LocalService.run { service in
       let seen = try await Self.fetch(service, page, authorization: nil)
       #expect(seen.status == 200)
@@ -76,7 +76,7 @@ import Testing
     ("", false),
   ]
 
-  /// The status of the answer to a request with these header lines.
+  /// Returns the status of the response to a request with these header lines.
   private static func status(
     _ service: LocalService, _ path: String, _ fields: [String], version: String = "1.1"
   ) async throws -> Int? {
@@ -87,7 +87,7 @@ import Testing
     return answer.split(separator: " ").dropFirst().first.flatMap { Int($0) }
   }
 
-  @Test func withoutAnAdminTokenTheyRequireALoopbackHost() async throws {
+  @Test func withoutAnAdminTokenTheOperatorsPagesRequireALoopbackHost() async throws {
     try await LocalService.run { service in
       for name in Self.names {
         let host = "Host: \(name.host)"
@@ -108,7 +108,7 @@ import Testing
         #expect(
           try await Self.status(service, "/", ["Host: localhost", header]) == 404, "\(header)")
       }
-      // If the target is a whole URL, its host must equal the Host header.
+      // If the request target is a complete URL, its host must equal the Host header.
       for (target, status) in [
         ("http://evil.example/", 400), ("http://LOCALHOST/", 200),
         ("http://localhost/healthz", 200),
@@ -116,7 +116,7 @@ import Testing
         #expect(try await Self.status(service, target, ["Host: localhost"]) == status, "\(target)")
       }
     }
-    // A public URL means a proxy.
+    // If a public URL is set, a proxy is in front of the service.
     try await LocalService.run({ $0.publicURL = "http://127.0.0.1:1" }) { service in
       let hidden = try await Self.status(service, "/", ["Host: 127.0.0.1"])
       let open = try await Self.status(service, "/readyz", ["Host: 127.0.0.1"])
@@ -158,13 +158,13 @@ import Testing
 
   // MARK: Health
 
-  private static let well = #"{"database":"ok","spool":"ok","status":"ok"}"#
+  private static let healthy = #"{"database":"ok","spool":"ok","status":"ok"}"#
 
-  @Test func readinessIsWhetherItCanServe() async throws {
+  @Test func theServiceIsReadyWhenItCanServe() async throws {
     try await LocalService.run { service in
       for page in ["/healthz", "/readyz"] {
-        let well = try await service.get(page, token: nil)
-        #expect(well.status == 200 && well.text == Self.well)
+        let response = try await service.get(page, token: nil)
+        #expect(response.status == 200 && response.text == Self.healthy)
       }
       // Make the database unavailable.
       let name = service.database.name
@@ -175,10 +175,10 @@ import Testing
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = \(name)"
           )
         }
-        let ill = try await service.get("/readyz", token: nil)
-        #expect(try ill.problem().status == 503)
-        #expect(ill.text.contains("the database is away"))
-        #expect(ill.headers.first(name: "retry-after") == "1")
+        let unavailable = try await service.get("/readyz", token: nil)
+        #expect(try unavailable.problem().status == 503)
+        #expect(unavailable.text.contains("the database is away"))
+        #expect(unavailable.headers.first(name: "retry-after") == "1")
         let health = try await service.get("/healthz", token: nil)
         #expect(health.status == 503)
         // A restart would not help.
@@ -190,18 +190,18 @@ import Testing
       }
       // The pool may still have an old connection.
       while try await service.get("/readyz", token: nil).status != 200 {}
-      #expect(try await service.get("/healthz", token: nil).text == Self.well)
+      #expect(try await service.get("/healthz", token: nil).text == Self.healthy)
     }
   }
 
-  @Test func theSpoolIsPartOfItsHealth() async throws {
+  @Test func theHealthPageReportsTheSpool() async throws {
     try await LocalService.withSite { site in
       try await site.serving { service in
         let away = site.spool + "-away"
         try FileManager.default.moveItem(atPath: site.spool, toPath: away)
-        let ill = try await service.get("/readyz", token: nil)
-        #expect(try ill.problem().status == 503)
-        #expect(ill.text.contains("the spool is away"))
+        let unavailable = try await service.get("/readyz", token: nil)
+        #expect(try unavailable.problem().status == 503)
+        #expect(unavailable.text.contains("the spool is away"))
         let health = try await service.get("/healthz", token: nil)
         #expect(health.status == 503)
         #expect(health.text == #"{"database":"ok","spool":"away","status":"degraded"}"#)
@@ -211,8 +211,8 @@ import Testing
     }
   }
 
-  /// All connections to the database wait for a lock, but the health page answers.
-  @Test func healthAnswersWhileTheDatabaseHangs() async throws {
+  /// All connections to the database wait for a lock, but the health page responds.
+  @Test func theHealthPageRespondsWhileTheDatabaseHangs() async throws {
     try await LocalService.run({ $0.healthTimeout = .milliseconds(700) }) { service in
       try await service.database.withConnection { holder in
         try await holder.withTransaction { transaction in
@@ -235,7 +235,7 @@ import Testing
   }
 
   @Test(arguments: pages + ["/healthz", "/readyz", "/livez", "/2/openapi.json"])
-  func headAnswersWithoutABody(_ page: String) async throws {
+  func aResponseToHEADHasNoBody(_ page: String) async throws {
     try await LocalService.run { service in
       let head = try await service.send(.HEAD, page, token: nil)
       let get = try await service.get(page, token: nil)
@@ -246,7 +246,7 @@ import Testing
 
   // MARK: Metrics
 
-  @Test func metricsCountWhatWasServed() async throws {
+  @Test func theMetricsCountTheServedRequests() async throws {
     try await LocalService.run { service in
       let job = try await service.uploaded("tweets", "1\n2\n")
       _ = try await service.get(job.download_url)
@@ -266,7 +266,7 @@ import Testing
         (#"compliance_sent_bytes_total{endpoint="download"}"#, 0),
         (#"compliance_jobs{type="tweets",status="complete"}"#, 1),
         ("compliance_jobs_processed_total", 1),
-        // The request for the metrics itself.
+        // This is the request for the metrics.
         ("compliance_requests_under_way", 1),
       ] {
         #expect(samples[sample] == value, "\(sample)")
@@ -294,7 +294,7 @@ import Testing
       }
       let pattern = /((\w+?)(_bucket|_sum|_count)?(?:\{\w+="[^"\n]*"(?:,\w+="[^"\n]*")*\})?) (\S+)/
       let sample = try #require(line.wholeMatch(of: pattern), "\(line)")
-      #expect(line.hasPrefix(family), "\(line) is below \(family)")
+      #expect(line.hasPrefix(family), "\(line) is listed under \(family)")
       let value = try #require(Double(sample.4), "\(line)")
       if sample.3 == "_bucket" {
         #expect(value >= bucket, "\(line)")
@@ -333,7 +333,7 @@ import Testing
         .GET, job.download_url, token: profile == .native ? LocalService.token : nil)
       _ = try await service.get("/metrics", token: "the-admin")
       _ = try await service.get("/2/compliance/jobs?type=tweets", token: "not-a-token")
-      // Each line is written before the next request on the same connection is answered, or soon after.
+      // Each line is written before the next response on the same connection, or soon after it.
       while log.all.count < 6 { _ = try await service.get("/healthz", token: nil) }
 
       let lines = try log.all.map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)) }

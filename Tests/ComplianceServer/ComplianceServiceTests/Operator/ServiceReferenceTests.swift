@@ -5,7 +5,7 @@ import Testing
 
 /// Compares the pages and metrics in docs/reference with a live service.
 @Suite(.endedIfItHangs) struct ServiceReferenceTests {
-  /// The first cells of a table's rows.
+  /// Returns the first cell of each row of a table.
   private static func names(_ file: String, _ heading: String) throws -> [String] {
     let page = try String(
       contentsOfFile: "\(repositoryRootPath)/docs/reference/\(file)", encoding: .utf8)
@@ -15,7 +15,7 @@ import Testing
       .map { String($0.dropFirst(3).prefix { $0 != "`" }) }
   }
 
-  @Test func eachPageIsServed() async throws {
+  @Test func eachPageOnTheReferencePageIsServed() async throws {
     let paths = try Self.names("service.md", "Pages")
     #expect(paths.count == 7)
     try await LocalService.run { service in
@@ -26,7 +26,7 @@ import Testing
     }
   }
 
-  @Test func thePageHasEachMetric() async throws {
+  @Test func theReferencePageHasEachMetric() async throws {
     try await LocalService.run { service in
       let metrics = try await service.get("/metrics").text
       let served = metrics.matches(of: /(?m)^# TYPE (\S+)/).map { String($0.1) }

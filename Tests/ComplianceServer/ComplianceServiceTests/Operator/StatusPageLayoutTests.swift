@@ -7,17 +7,17 @@ import Testing
 
 /// The layout of the status page: everything is visible, readable and large enough to tap, on phones and desktops.
 @Suite(.endedIfItHangs) struct StatusPageLayoutTests {
-  /// An old phone, a phone, a tablet, a desktop.
+  /// The widths of an old phone, a phone, a tablet and a desktop, in pixels.
   private static let widths = [320, 390, 768, 1280]
 
-  /// The problems in the page's layout.
-  private static func complaints(_ tab: Browser.Tab) async throws -> [String] {
+  /// Returns the problems in the page's layout.
+  private static func problems(_ tab: Browser.Tab) async throws -> [String] {
     try await tab.value(String(contentsOfFile: Tool.script("measure_page.js"), encoding: .utf8))
   }
 
   /// Opens the page in every size and colour scheme, and checks its layout.
-  private static func look(
-    at service: LocalService, _ browser: Browser, _ what: String,
+  private static func checkLayout(
+    of service: LocalService, _ browser: Browser, _ what: String,
     _ location: SourceLocation = #_sourceLocation
   ) async throws {
     let tab = try await browser.tab()
@@ -25,7 +25,7 @@ import Testing
       for isDark in [false, true] {
         try await tab.show(width: width, isDark: isDark)
         try await tab.open(service.baseURL + "/")
-        let found = try await complaints(tab)
+        let found = try await problems(tab)
         #expect(
           found.isEmpty, "\(what), \(width) px, dark \(isDark): \(found.prefix(9))",
           sourceLocation: location)
@@ -88,12 +88,12 @@ import Testing
   @Test func theLayoutHasNoMistakes() async throws {
     try await Browser.run { browser in
       try await Self.serving { service in
-        try await Self.look(at: service, browser, "80 jobs")
+        try await Self.checkLayout(of: service, browser, "80 jobs")
       }
       try await LocalService.run { service in
-        try await Self.look(at: service, browser, "no jobs")
+        try await Self.checkLayout(of: service, browser, "no jobs")
         try await service.withoutDatabase {
-          try await Self.look(at: service, browser, "no database")
+          try await Self.checkLayout(of: service, browser, "no database")
         }
       }
     }
@@ -128,18 +128,18 @@ import Testing
       func found(_ body: String) async throws -> [String] {
         try await tab.open(
           (begin + body).addingPercentEncoding(withAllowedCharacters: allowed) ?? "")
-        return try await Self.complaints(tab)
+        return try await Self.problems(tab)
       }
       #expect(try await found("<p>text").isEmpty)
-      for (mistake, complaint) in Self.mistakes {
-        let complaints = try await found(mistake)
-        #expect(complaints.contains { $0.contains(complaint) }, "\(mistake): \(complaints)")
+      for (mistake, problem) in Self.mistakes {
+        let problems = try await found(mistake)
+        #expect(problems.contains { $0.contains(problem) }, "\(mistake): \(problems)")
       }
     }
   }
 
-  /// For screen readers, the tables stay tables, also when a phone shows cards.
-  @Test func screenReadersFindTheParts() async throws {
+  /// Screen readers find tables, also on a phone, which shows the rows as cards.
+  @Test func screenReadersFindThePartsOfThePage() async throws {
     try await Self.serving { service in
       try await Browser.run { browser in
         let tab = try await browser.tab()
@@ -229,7 +229,7 @@ import Testing
   }
 
   /// Checks only that the browser draws the page differently in the two colour schemes.
-  @Test func aBrowserDrawsItInLightAndDark() async throws {
+  @Test func aBrowserDrawsThePageInLightAndDark() async throws {
     try await LocalService.run { service in
       _ = try await service.create()
       try await Browser.run { browser in
@@ -246,7 +246,7 @@ import Testing
     }
   }
 
-  /// Without scripts, the page shows the state of when it was loaded, and says so.
+  /// Without scripts, the page does not update itself. It shows a notice about that.
   @Test func thePageWorksWithoutScripts() async throws {
     try await Self.serving { service in
       try await Browser.run { browser in
@@ -255,12 +255,12 @@ import Testing
         for width in [390, 1280] {
           try await tab.show(width: width, isDark: false)
           try await tab.ask("Page.navigate", ["url": service.baseURL + "/"])
-          // Without scripts, the page cannot wait by itself.
+          // `until` needs scripts in the page, so the test polls.
           while try await !tab.value("document.readyState === 'complete'", as: Bool.self) {}
           #expect(try await tab.value("document.querySelectorAll('#jobs tbody tr').length") == 50)
           let words: String = try await tab.value("document.querySelector('header').innerText")
           #expect(words.contains("Without JavaScript this page does not update itself"))
-          #expect(try await Self.complaints(tab).isEmpty)
+          #expect(try await Self.problems(tab).isEmpty)
         }
       }
     }

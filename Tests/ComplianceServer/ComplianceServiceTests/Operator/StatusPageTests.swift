@@ -7,7 +7,7 @@ import Testing
 
 /// The status page at `/`, in a browser.
 @Suite(.endedIfItHangs) struct StatusPageTests {
-  /// The text of each table row in the browser.
+  /// Returns the text of each table row in the browser.
   private static func rows(_ tab: Browser.Tab) async throws -> [String] {
     try await tab.value(
       """
@@ -18,7 +18,7 @@ import Testing
 
   // MARK: Contents
 
-  @Test func aBrowserShowsJobsAndWhatWasServed() async throws {
+  @Test func aBrowserShowsJobsAndCountsOfRequests() async throws {
     try await LocalService.run { service in
       let complete = try await service.uploaded("users", "1\n")
       let failed = try await service.create("users")
@@ -50,7 +50,7 @@ import Testing
         #expect(try row(complete.id).hasPrefix("complete users \(complete.id)"))
         #expect(try row(failed.id).hasPrefix("failed users \(failed.id)"))
         #expect(try row(failed.id).contains("Line 7 is no ID."))
-        // In the API, its status is failed.
+        // In the API, a cancelled job has the status failed.
         #expect(answer.status == "failed")
         #expect(try row(cancelled.id).hasPrefix("cancelled users \(cancelled.id)"))
         #expect(try row(cancelled.id).contains("The job was cancelled."))
@@ -67,7 +67,7 @@ import Testing
             == [
               "1 created", "1 in progress", "1 complete", "1 failed", "1 cancelled", "0 expired",
             ])
-        // Newest first.
+        // The newest job comes first.
         let order = [working, waiting, cancelled, failed, complete]
           .map { job in rows.firstIndex { $0.contains(job.id) } }
         #expect(order == [0, 1, 2, 3, 4])
@@ -76,7 +76,7 @@ import Testing
     }
   }
 
-  @Test func itShowsThePlanOfFaults() async throws {
+  @Test func thePageShowsTheFaultPlan() async throws {
     let plan = try FaultPlan(
       yaml: "faults:\n  - {name: <flood>, at: list, every: 2, answer: {status: 429}}\n",
       file: "plan.yaml")
@@ -96,7 +96,7 @@ import Testing
 
   // MARK: Security
 
-  /// Names stay text, also after an update. The content security policy blocks injected scripts and requests.
+  /// Names are shown as text, also after an update. The content security policy blocks injected scripts and requests.
   @Test func namesAreEscapedAndScriptsAreBlocked() async throws {
     try await LocalService.run { service in
       func create(_ type: String, _ name: String) async throws {
@@ -146,8 +146,8 @@ import Testing
     }
   }
 
-  /// The page loads nothing but itself.
-  @Test func itIsSelfContained() async throws {
+  /// The page loads nothing except its own updates.
+  @Test func thePageIsSelfContained() async throws {
     try await LocalService.run { service in
       let page = try await service.get("/")
       #expect(page.headers.first(name: "content-type") == "text/html; charset=utf-8")
@@ -172,8 +172,8 @@ import Testing
     }
   }
 
-  /// The page updates itself also if its URL contains a user name and password. `fetch` refuses such URLs.
-  @Test func itUpdatesItselfWithAPasswordInTheURL() async throws {
+  /// The page also updates itself if its URL contains a user name and a password. `fetch` refuses such URLs.
+  @Test func thePageUpdatesItselfWithAPasswordInTheURL() async throws {
     try await LocalService.run({ $0.adminToken = "secret" }) { service in
       try await Browser.run { browser in
         let tab = try await browser.tab()

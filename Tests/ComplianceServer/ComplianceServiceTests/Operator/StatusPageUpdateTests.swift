@@ -5,7 +5,7 @@ import Testing
 
 /// The page updates itself in place while it is visible, also when the server or the database fails.
 @Suite(.endedIfItHangs) struct StatusPageUpdateTests {
-  /// Adds finished jobs; a lower number is older.
+  /// Adds finished jobs. A job with a lower number is older.
   private static func addJobs(_ numbers: ClosedRange<Int>, to service: LocalService) async throws {
     try await service.execute(
       """
@@ -31,7 +31,7 @@ import Testing
         let tab = try await browser.tab()
         try await tab.show(width: width, isDark: false)
         try await tab.open(service.baseURL + "/")
-        // Properties of the window show later that the page was not reloaded.
+        // These properties of the window later show that the page was not reloaded.
         let isSet: Bool = try await tab.value(
           """
           (() => {
@@ -82,7 +82,8 @@ import Testing
     }
   }
 
-  /// Random pages: the update turns one page into the other, and elements with the same ID stay the same objects.
+  /// Tests updates of random pages. An update turns one page into the other. Elements with the same ID stay the same
+  /// objects.
   @Test func anUpdateTurnsOnePageIntoTheOther() async throws {
     let seed = SeededGenerator.seedOfTest()
     try await LocalService.run { service in
@@ -98,17 +99,17 @@ import Testing
               return Math.floor(state / 4294967296 * sides);
             };
             const grow = (depth, ids) => {
-              const element = document.createElement(['p', 'b', 'i'][generator(3)]);
-              if (generator(2)) element.setAttribute(['class', 'title'][generator(2)], generator(3));
+              const element = document.createElement(['p', 'b', 'i'][random(3)]);
+              if (random(2)) element.setAttribute(['class', 'title'][random(2)], random(3));
               const mine = [...Array(9).keys()].map(number => `${ids}-${number}`)
-                .filter(() => generator(2));
-              for (let count = generator(6); count > 0; count--) {
-                if (depth > 0 && generator(2)) {
+                .filter(() => random(2));
+              for (let count = random(6); count > 0; count--) {
+                if (depth > 0 && random(2)) {
                   const child = grow(depth - 1, `${ids}-x${count}`);
-                  if (generator(2) && mine.length) child.id = mine.shift();
+                  if (random(2) && mine.length) child.id = mine.shift();
                   element.append(child);
                 } else if (element.lastChild?.nodeType !== Node.TEXT_NODE) {
-                  element.append(`text ${generator(4)}`);
+                  element.append(`text ${random(4)}`);
                 }
               }
               return element;
@@ -117,8 +118,8 @@ import Testing
             for (let round = 0; round < 500; round++) {
               const old = document.createElement('div'), fresh = document.createElement('div');
               for (const page of [old, fresh]) {
-                const rows = [...Array(8).keys()].filter(() => generator(2));
-                if (generator(4) === 0) rows.reverse();
+                const rows = [...Array(8).keys()].filter(() => random(2));
+                if (random(4) === 0) rows.reverse();
                 for (const row of rows) {
                   const child = document.createElement('p');
                   child.id = `row-${row}`;
@@ -141,11 +142,12 @@ import Testing
     }
   }
 
-  /// While the server is down, the page says how old it is and keeps its content. Later it updates itself again.
-  @Test func itSurvivesARestartOfTheServer() async throws {
+  /// While the server is down, the page keeps its content and shows how old it is. After the restart, the page updates
+  /// itself again.
+  @Test func thePageSurvivesARestartOfTheServer() async throws {
     try await LocalService.withSite { site in
       var site = site
-      // The server must come back at the same address. A random loopback host keeps other tests from using it.
+      // The server must restart at the same address. Other tests do not use the address, because its host is random.
       let host = "127.\((1...3).map { _ in "\(Int.random(in: 1...254))" }.joined(separator: "."))"
       site.configure = {
         $0.host = host
@@ -174,7 +176,7 @@ import Testing
     }
   }
 
-  @Test func itSurvivesAnOutageOfTheDatabase() async throws {
+  @Test func thePageSurvivesAnOutageOfTheDatabase() async throws {
     try await LocalService.run { service in
       let first = try await service.create()
       try await Browser.run { browser in
@@ -187,7 +189,7 @@ import Testing
           #expect(try await late.value(Self.notice) == "The database is not available.")
           #expect(try await late.value("document.querySelectorAll('#jobs tr').length") == 0)
           #expect(try await late.value("document.querySelectorAll('#requests tr').length > 0"))
-          // Programs get the problem.
+          // A program gets the problem as the response.
           #expect(try await service.get("/").problem().status == 503)
           try await tab.bringToFront()
           try await tab.until(
@@ -205,7 +207,7 @@ import Testing
     }
   }
 
-  /// The page sends requests while it is visible, none while it is hidden, and one at once when it is visible again.
+  /// The page sends requests only while it is visible. When it becomes visible again, it sends a request at once.
   @Test func aHiddenPageSendsNoRequests() async throws {
     try await LocalService.run { service in
       try await Browser.run { browser in

@@ -43,7 +43,7 @@ struct LocalService {
       }
     }
 
-    /// Runs a server until `body` returns, and interrupts it then.
+    /// Runs a server until `body` returns, and then interrupts the server.
     func interrupting(_ body: (LocalService) async throws -> Void) async throws {
       struct Interruption: Error {}
       do {
@@ -54,7 +54,7 @@ struct LocalService {
       } catch is Interruption {}
     }
 
-    /// Without the spool's own ID file.
+    /// The names of the files in the spool directory, without the spool's own ID file.
     var spooledFiles: [String] {
       get throws {
         try FileManager.default.contentsOfDirectory(atPath: spool).sorted()
@@ -83,7 +83,7 @@ struct LocalService {
   }
 }
 
-/// The answer to a request.
+/// The response to a request.
 struct Answer {
   let status: Int
   let headers: HTTPHeaders
@@ -91,7 +91,7 @@ struct Answer {
 
   var text: String { String(decoding: body, as: UTF8.self) }
 
-  /// The body as a JSON object; empty if it is not one.
+  /// The body as a JSON object. Empty if the body is not a JSON object.
   var object: [String: Any] {
     (try? JSONSerialization.jsonObject(with: Data(body))) as? [String: Any] ?? [:]
   }
@@ -100,13 +100,13 @@ struct Answer {
     try JSONDecoder().decode(type, from: Data(body))
   }
 
-  /// The job in a successful answer.
+  /// Returns the job in a successful response.
   func job(_ location: SourceLocation = #_sourceLocation) throws -> WireJob {
     try #require(status == 200, "\(status) \(text)", sourceLocation: location)
     return try decoded(WireJob.Answer.self).data
   }
 
-  /// The problem in an error answer. Checks the members that every problem has.
+  /// Returns the problem in an error response. Checks the members that every problem has.
   func problem(_ location: SourceLocation = #_sourceLocation) throws -> WireProblem {
     #expect(
       headers.first(name: "content-type") == "application/problem+json", sourceLocation: location)
@@ -207,14 +207,14 @@ extension LocalService {
     try await get("\(Self.jobsPath)/\(id)", token: token).job()
   }
 
-  /// Uploads, waits until the job has been processed, and returns it.
+  /// Uploads the text, waits until the job has been processed, and returns the job.
   func finish(_ job: WireJob, uploading text: String) async throws -> WireJob {
     _ = try await put(text, to: job.upload_url).job()
     try await gate.reached { $0 == .processed(jobID: job.id) }
     return try await self.job(job.id)
   }
 
-  /// The result lines for a submission of this type.
+  /// Returns the result lines for a submission of this type, without empty lines.
   func lines(_ type: String, _ text: String) async throws -> [String] {
     let job = try await finish(create(type), uploading: text)
     #expect(job.status == "complete")
@@ -224,7 +224,7 @@ extension LocalService {
     return result.text.split(separator: "\n").map(String.init)
   }
 
-  /// Creates a job, uploads to it, and returns it after it has been processed.
+  /// Creates a job, uploads the text, and returns the job after it has been processed.
   func uploaded(_ type: String, _ text: String) async throws -> WireJob {
     let job = try await create(type)
     let answer = try await put(text, to: job.upload_url, token: token(for: job.upload_url))
@@ -233,7 +233,7 @@ extension LocalService {
     return try await self.job(job.id)
   }
 
-  /// The result's lines, including empty ones.
+  /// Returns the result lines for a submission of this type, including empty lines.
   func resultLines(_ type: String, _ text: String) async throws -> [String] {
     let job = try await uploaded(type, text)
     try #require(job.status == "complete", "\(job)")
@@ -244,7 +244,7 @@ extension LocalService {
     return lines.dropLast().map(String.init)
   }
 
-  /// Nil for the storage host, which accepts no token.
+  /// Returns the token for a URL. Nil for the storage host, which accepts no token.
   private func token(for url: String) -> String? { url.hasPrefix(baseURL) ? Self.token : nil }
 
   func execute(_ sql: String) async throws {
@@ -261,7 +261,7 @@ final class LineCollector: Sendable {
   @Sendable func add(_ line: String) { lines.withLock { $0.append(line) } }
 }
 
-/// A logger that collects messages from a level on.
+/// Returns a logger that collects the messages of a level and of all higher levels.
 func collectingLogger(_ lines: LineCollector, _ level: Logger.Level = .warning) -> Logger {
   Logger(label: "test") { _ in CollectingHandler(lines: lines, logLevel: level) }
 }

@@ -5,6 +5,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
+/// The program as users start it: its commands, its options and its end.
 @Suite(.endedIfItHangs) struct ProgramTests {
   private func serve(
     _ site: LocalService.Site, _ arguments: [String] = []
@@ -12,7 +13,7 @@ import Testing
     try await .serving(site, .native, arguments)
   }
 
-  @Test func servesUntilItIsToldToStop() async throws {
+  @Test func theServerServesUntilItReceivesSIGTERM() async throws {
     try await LocalService.withSite { site in
       let process = try await serve(site)
       let service = try LocalService(site: site, process)
@@ -23,7 +24,7 @@ import Testing
     }
   }
 
-  @Test func aKillLosesNothingThatWasConfirmed() async throws {
+  @Test func aKilledServerLosesNothingThatItHasConfirmed() async throws {
     try await LocalService.withSite { site in
       var process = try await serve(site)
       let created = try await LocalService(site: site, process).create()
@@ -133,7 +134,7 @@ import Testing
     (["serve", "--token", "x", "--storage-public-url", "https://x@x.example"], "no user"),
     (["serve", "--token", "x", "--tokens", "x"], "--tokens"),
   ])
-  func refusesWrongUsage(_ arguments: [String], naming word: String) async throws {
+  func wrongUsageIsRefused(_ arguments: [String], naming word: String) async throws {
     let process = try await ServerProcess(
       arguments, environment: ["COMPLIANCE_SERVER_TOKEN": ""])
     #expect(process.log.contains(word))
@@ -170,7 +171,7 @@ import Testing
     }
   }
 
-  @Test func writesTheAccessLogToItsEnd() async throws {
+  @Test func theWholeAccessLogIsWrittenBeforeTheServerEnds() async throws {
     try await LocalService.withSite { site in
       try await withTemporaryDirectory { directory in
         let path = directory.appending("log").string

@@ -5,7 +5,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Test data: for each event of a post or an account, one that has it.
+/// Test data. It contains a post or an account for each event.
 enum PublicClientData {
   static let script = """
     INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at) VALUES
@@ -24,7 +24,7 @@ enum PublicClientData {
   /// Post 10 is not submitted, and 99 does not exist.
   static let submission = "1\n2\n3\n4\n5\n6\n7\n8\n9\n99\n"
 
-  /// A query for (id, expected action and reason) in a profile.
+  /// Returns SQL that selects the IDs with the expected action and reason in a profile.
   static func verdicts(_ type: String, _ profile: WireProfile) -> String {
     let isLegacy = profile == .gcs
     return type == "users"
@@ -64,7 +64,7 @@ extension LocalService {
     #expect(try await states().first == "\(type) complete", sourceLocation: location)
   }
 
-  /// Type and status of each job.
+  /// Returns the type and status of each job.
   func states() async throws -> [String] {
     try await database.withConnection {
       try await $0.query("SELECT type || ' ' || status FROM compliance.jobs ORDER BY id")

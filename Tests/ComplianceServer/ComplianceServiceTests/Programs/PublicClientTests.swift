@@ -4,7 +4,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Tests with public clients.
+/// Public clients of the API work with the service.
 @Suite(.endedIfItHangs) struct PublicClientTests {
   // MARK: tweepy
 
@@ -15,13 +15,13 @@ import Testing
       let output = try await Tool.python(
         [Tool.script("tweepy_client.py"), LocalService.token, profile.rawValue, type]
           + [PublicClientData.submission], environment: hosts.environment)
-      let said = try ClientOutput(output)
-      let empty = try #require(said.object["empty"] as? [String: Any])
+      let printed = try ClientOutput(output)
+      let empty = try #require(printed.object["empty"] as? [String: Any])
       #expect(empty["data"] is NSNull)
       #expect((empty["meta"] as? [String: Int]) == ["result_count": 0])
-      try said.expectOneJob(type: type, name: "by tweepy")
+      try printed.expectOneJob(type: type, name: "by tweepy")
       try await hosts.service.expectVerdicts(
-        try #require(said.object["result"] as? String), type, profile)
+        try #require(printed.object["result"] as? String), type, profile)
 
       var refusals = [
         ("conflict", "HTTPException", 409), ("unknown", "NotFound", 404),
@@ -30,12 +30,12 @@ import Testing
       if profile == .native {
         refusals.append(("resumable", "BadRequest", 400))
       } else {
-        #expect(try said.job("resumable")["resumable"] == "1")
+        #expect(try printed.job("resumable")["resumable"] == "1")
       }
       for (step, error, status) in refusals {
-        let refusal = try #require(said.object[step] as? [Any], "\(step): \(said)")
+        let refusal = try #require(printed.object[step] as? [Any], "\(step): \(printed)")
         #expect(refusal[0] as? String == error && refusal[1] as? Int == status, "\(refusal)")
-        // The client found a message where it looks for one.
+        // The client found an error message in the member from which it reads the message.
         #expect((refusal.last as? String)?.isEmpty == false, "\(refusal)")
       }
     }
@@ -43,7 +43,7 @@ import Testing
 
   // MARK: xdk
 
-  /// X's own client. Its URL can be configured.
+  /// xdk is X's own client. Its base URL can be configured.
   @Test(arguments: [(WireProfile.native, "tweets"), (.native, "users"), (.gcs, "tweets")])
   func xdkCompletesAJob(_ profile: WireProfile, _ type: String) async throws {
     try await LocalService.run({
@@ -54,21 +54,22 @@ import Testing
       let output = try await Tool.python(
         [Tool.script("xdk_client.py"), service.baseURL, LocalService.token, profile.rawValue, type]
           + [PublicClientData.submission])
-      let said = try ClientOutput(output)
+      let printed = try ClientOutput(output)
       #expect(
-        (said.object["empty"] as? [Any])?.isEmpty == true && said.object["count"] as? Int == 0)
-      try said.expectOneJob(type: type, name: "by xdk")
+        (printed.object["empty"] as? [Any])?.isEmpty == true
+          && printed.object["count"] as? Int == 0)
+      try printed.expectOneJob(type: type, name: "by xdk")
       try await service.expectVerdicts(
-        try #require(said.object["result"] as? String), type, profile)
+        try #require(printed.object["result"] as? String), type, profile)
       for (step, status) in [
         ("conflict", 409), ("unknown", 404), ("filter", 400), ("stranger", 401),
-      ] { #expect(said.object[step] as? Int == status, "\(step): \(said)") }
+      ] { #expect(printed.object[step] as? Int == status, "\(step): \(printed)") }
     }
   }
 
   // MARK: twarc
 
-  /// Uses twarc's command line with `--no-wait`, because it polls for the first time only after a minute.
+  /// Uses twarc's command line with `--no-wait`, because twarc polls for the first time only after a minute.
   @Test(arguments: ["tweets", "users"])
   func twarcCompletesAJobOfTheGCSProfile(type: String) async throws {
     try await Twarc.with(.gcs) { twarc in
@@ -79,7 +80,7 @@ import Testing
       #expect(data["status"] as? String == "complete" && data["name"] as? String == "by twarc")
       let listed = try await twarc.json("list", type, "--status", "complete") as? [[String: Any]]
       #expect(listed?.map { $0["id"] as? String } == [job])
-      // With --verbose, it reads all times and whether the upload was resumable.
+      // With --verbose, twarc reads all times and whether the upload was resumable.
       _ = try await twarc.run("list", type, "--verbose")
 
       _ = try await twarc.run("download", job, "result.ndjson", "--no-wait")
@@ -87,14 +88,15 @@ import Testing
     }
   }
 
-  /// twarc sends no token for uploads and downloads, and ignores their statuses. So these fail in the native profile, and
-  /// it stores the error answer as the result. The rest works.
+  /// twarc sends no token for uploads and downloads, and ignores the statuses of the responses. So uploads and
+  /// downloads fail in the native profile, and twarc stores the error response as the result. twarc's other commands
+  /// work.
   @Test func twarcCreatesAndListsJobsOfTheNativeProfile() async throws {
     try await Twarc.with(.native) { twarc in
       let job = try await twarc.created("tweets")
       #expect(try await twarc.service.states() == ["tweets created"])
 
-      // The test uploads in its place.
+      // The test uploads instead of twarc.
       let url = try await twarc.service.job(job).upload_url
       let path = try #require(url.split(separator: "https://api.x.com").first)
       _ = try await twarc.service.put(PublicClientData.submission, to: String(path)).job()
@@ -110,7 +112,7 @@ import Testing
 
   // MARK: curl
 
-  /// The curl commands in the service's reference page, by the comment at the beginning of each part.
+  /// Returns the curl commands in the service's reference page. The key of each part is the comment at its beginning.
   private static func quickStart() throws -> [Substring: String] {
     let page = try String(
       contentsOfFile: repositoryRootPath + "/docs/reference/service.md", encoding: .utf8)

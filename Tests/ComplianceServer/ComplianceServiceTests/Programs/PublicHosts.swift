@@ -3,8 +3,8 @@ import Foundation
 import SystemPackage
 import TestSupport
 
-/// A service behind the host names of X and Google, for clients whose host names cannot be configured. A proxy of the
-/// test connects them to nginx, and they trust the test's certificate authority.
+/// A service at the host names of X and Google, for clients that have no setting for the host name. The test's proxy
+/// connects these clients to nginx. The clients trust the test's certificate authority.
 struct PublicHosts {
   let service: LocalService
   /// The environment for programs that use Python's requests.
@@ -22,7 +22,7 @@ struct PublicHosts {
       $0.publicURL = "https://\(api[0])"
       $0.storagePublicURL = "https://\(storage)"
       ($0.storageHost, $0.storagePort) = (storageAddress.host, storageAddress.port)
-      // Clients poll without a pause.
+      // Clients poll without a pause, so a rate limit would refuse requests.
       $0.rateLimit = nil
     }) { service in
       try await withTemporaryDirectory { directory in
@@ -39,7 +39,7 @@ struct PublicHosts {
             ["connect_proxy.py", front.host, "\(front.port)"] + hosts
           ) { port in
             let proxy = "http://127.0.0.1:\(port)"
-            // Both spellings: the lower-case variable takes precedence, and the machine may have one.
+            // Both spellings are set. The lower-case variable has precedence, and it may already be set on the machine.
             return try await body(
               PublicHosts(
                 service: service,

@@ -6,9 +6,9 @@ import Testing
 /// The real program, as a separate process that can be killed.
 final class ServerProcess {
   private let process: Process
-  /// Such as `http://127.0.0.1:40123`; nil if the program ended without listening.
+  /// The server's URL, such as `http://127.0.0.1:40123`. Nil if the program ended without listening.
   let baseURL: String?
-  /// The text on stderr until then.
+  /// The text on stderr until the program listened or ended.
   let log: String
 
   static let executable: URL = {
@@ -19,9 +19,9 @@ final class ServerProcess {
 
   /// Starts the program, and returns when it listens or has ended.
   ///
-  /// - Parameter fileKibibytesMax: the file size limit. For the program this is like a full disk, and it needs no root.
-  /// - Parameter launcher: a command that executes the program; the program's command line is appended to it.
-  /// - Parameter stdout: the target of its stdout.
+  /// - Parameter fileKibibytesMax: the file size limit. It has the effect of a full disk, and needs no root.
+  /// - Parameter launcher: a command that executes the program. The program's command line is appended to the command.
+  /// - Parameter stdout: the file to which the program's stdout is written.
   init(
     _ arguments: [String], environment: [String: String] = [:], fileKibibytesMax: Int? = nil,
     launcher: [String] = [], stdout: FileHandle = .nullDevice
@@ -59,7 +59,7 @@ final class ServerProcess {
     }
   }
 
-  /// The program's current and largest memory use.
+  /// Returns the program's current and largest memory use.
   func memoryBytes() throws -> (now: Int, peak: Int) {
     let status = try String(
       contentsOfFile: "/proc/\(process.processIdentifier)/status", encoding: .utf8)
@@ -74,7 +74,6 @@ final class ServerProcess {
 
   var identifier: Int32 { process.processIdentifier }
 
-  /// Sends the signal.
   func send(signal: Int32) { kill(process.processIdentifier, signal) }
 
   /// Sends the signal and returns the exit code, or the number of the signal that ended the program.
@@ -94,7 +93,7 @@ final class ServerProcess {
 }
 
 extension ServerProcess {
-  /// Starts the program on a site, on free ports.
+  /// Starts the program with a site's database and spool directory, on free ports.
   static func serving(
     _ site: LocalService.Site, _ profile: WireProfile = .native, _ arguments: [String] = [],
     fileKibibytesMax: Int? = nil, launcher: [String] = [], stdout: FileHandle = .nullDevice
@@ -113,7 +112,7 @@ extension ServerProcess {
 }
 
 extension LocalService {
-  /// The service in a process. Its gate is never used.
+  /// Creates the service that a process runs. Its gate is never used.
   init(site: Site, _ process: ServerProcess) throws {
     self.init(
       database: site.database, spool: site.spool,

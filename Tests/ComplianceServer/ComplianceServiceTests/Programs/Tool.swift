@@ -8,16 +8,16 @@ enum Tool {
     let description: String
   }
 
-  /// - Returns: the path of a program that `make setup` installs into `.build-python`.
+  /// Returns the path of a program that `make setup` installs into `.build-python`.
   static func path(_ name: String) throws -> String {
     let path = "\(repositoryRootPath)/.build-python/bin/\(name)"
     guard FileManager.default.isExecutableFile(atPath: path) else {
-      throw Failed(description: "\(path) is missing: make setup installs it")
+      throw Failed(description: "\(path) is missing: run make setup")
     }
     return path
   }
 
-  /// The path of a script in Tests/tools.
+  /// Returns the path of a script in Tests/tools.
   static func script(_ name: String) -> String { "\(repositoryRootPath)/Tests/tools/\(name)" }
 
   static func python(
@@ -43,13 +43,13 @@ enum Tool {
     try process.run()
     defer { try? stdin.fileHandleForWriting.close() }
     let line = await firstLine(stdout)
-    return try await body(try #require(Int(line), "\(command[0]) says: \(line)"))
+    return try await body(try #require(Int(line), "\(command[0]) printed: \(line)"))
   }
 
-  /// Runs a program to its end, or kills it if the task is cancelled.
-  /// - Parameter directory: the working directory; by default that of the tests.
-  /// - Returns: its stdout.
-  /// - Throws: `Failed` with its whole output, if its exit code is not 0.
+  /// Runs a program until it ends, or kills it if the task is cancelled.
+  /// - Parameter directory: the working directory. By default, it is the working directory of the tests.
+  /// - Returns: the program's stdout.
+  /// - Throws: `Failed` with the program's whole output, if the exit code is not 0.
   static func run(
     _ path: String, _ arguments: [String], environment: [String: String] = [:],
     directory: String? = nil
@@ -65,9 +65,9 @@ enum Tool {
     process.standardError = stderr
     try process.run()
     let identifier = process.processIdentifier
-    let (output, complaint) = await withTaskCancellationHandler {
-      async let errors = read(stderr)
-      return (await read(stdout), await errors)
+    let (output, errors) = await withTaskCancellationHandler {
+      async let errorText = read(stderr)
+      return (await read(stdout), await errorText)
     } onCancel: {
       // A program that hangs must not block the tests.
       kill(identifier, SIGKILL)
@@ -76,12 +76,12 @@ enum Tool {
     guard process.terminationStatus == 0 else {
       throw Failed(
         description:
-          "\(path) \(arguments) ended with \(process.terminationStatus):\n\(output)\n\(complaint)")
+          "\(path) \(arguments) ended with \(process.terminationStatus):\n\(output)\n\(errors)")
     }
     return output
   }
 
-  /// - Returns: the text until the first line feed or the end.
+  /// Returns the text until the first line feed or the end.
   static func firstLine(_ pipe: Pipe) async -> String {
     await withCheckedContinuation { done in
       DispatchQueue.global().async {

@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The database server crashes while the service runs, as after a kill or when memory runs out.
+/// The database server crashes while the service runs, for example because memory runs out.
 @Suite(.endedIfItHangs) struct DatabaseCrashTests {
   @Test func aDatabaseCrashGives503UntilItRecovers() async throws {
     let spool = FileManager.default.temporaryDirectory

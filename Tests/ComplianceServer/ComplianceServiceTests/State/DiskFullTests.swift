@@ -5,14 +5,15 @@ import Testing
 
 /// The real program on a disk that is really full: one job fails, and the service continues.
 @Suite(.endedIfItHangs) struct DiskFullTests {
-  /// As root, without a user namespace: in one, root could not use files of other users, such as PostgreSQL's socket.
-  private static let unshared = geteuid() == 0 ? "-m" : "-rm"
+  /// The namespace options of unshare. Root gets no user namespace. In a user namespace, root could not use the files
+  /// of other users, such as PostgreSQL's socket.
+  private static let namespaceOptions = geteuid() == 0 ? "-m" : "-rm"
 
   /// Whether this machine permits private mounts.
   private static let canMount: Bool = {
     let process = Process()
     process.executableURL = URL(filePath: "/usr/bin/unshare")
-    process.arguments = [unshared, "/bin/mount", "-t", "tmpfs", "none", "/mnt"]
+    process.arguments = [namespaceOptions, "/bin/mount", "-t", "tmpfs", "none", "/mnt"]
     process.standardError = FileHandle.nullDevice
     guard (try? process.run()) != nil else { return false }
     process.waitUntilExit()
@@ -21,7 +22,7 @@ import Testing
 
   /// Starts the program with a private spool directory of 96 KiB.
   private static let launcher = [
-    "/usr/bin/unshare", unshared, "/bin/bash", "-c",
+    "/usr/bin/unshare", namespaceOptions, "/bin/bash", "-c",
     #"mount -t tmpfs -o size=96k none "$SPOOL" && exec "$0" "$@""#,
   ]
 
@@ -81,7 +82,7 @@ import Testing
       users = geteuid() == 0 ? nil : try opened("user")
     }
 
-    /// Starts a program in the same namespaces, so that it sees the same spool directory.
+    /// A command that starts a program in the same namespaces. The program then uses the same spool directory.
     var launcher: [String] {
       func path(_ file: FileHandle) -> String { "/proc/\(getpid())/fd/\(file.fileDescriptor)" }
       let user = users.map { ["--user=\(path($0))", "--preserve-credentials"] } ?? []
@@ -89,9 +90,10 @@ import Testing
     }
   }
 
-  /// With a full disk, a second server is refused, too. The successor of a killed server continues with its jobs.
+  /// A second server is also refused if the disk is full. After the first server is killed, the second server continues
+  /// its jobs.
   @Test(.enabled(if: canMount, "mounting a file system is not allowed here"))
-  func theNextServerContinues() async throws {
+  func theNextServerContinuesTheJobsOfAKilledServer() async throws {
     try await LocalService.withSite { site in
       try FileManager.default.createDirectory(
         atPath: site.spool, withIntermediateDirectories: true)
@@ -114,7 +116,7 @@ import Testing
       #expect(try await service.get(service.job(complete.id).download_url).text == result)
 
       async let next = ServerProcess.serving(site, launcher: launcher)
-      // The upload breaks off when the server is killed, and leaves a partial file.
+      // The upload fails when the server is killed, and leaves a partial file.
       async let upload = try? service.put(tooMuch, to: waiting.upload_url)
       _ = try await service.job(waiting.id)
       #expect(await first.end(by: SIGKILL) == SIGKILL)

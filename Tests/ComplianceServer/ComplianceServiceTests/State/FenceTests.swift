@@ -10,7 +10,7 @@ import Testing
   private static let jobs = "\(LocalService.jobsPath)?type=tweets"
   private static let fence: SQL = "hashtext('compliance.server'), 1"
 
-  /// The old server does not know yet that it has lost the ownership, and its sessions still exist.
+  /// The old server has not noticed yet that it has lost the ownership. Its sessions still exist.
   @Test func aServerWithoutOwnershipAnswersWith503() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
@@ -74,7 +74,7 @@ import Testing
     }
   }
 
-  /// Runs `body` while another session has an uncommitted job of type tweets, and `then` after its rollback.
+  /// Runs `body` while another session has an uncommitted job of type tweets. Runs `then` after the session's rollback.
   private static func withUncommittedJob<R>(
     _ holder: Connection, _ body: () async throws -> R, then: (R) async throws -> Void
   ) async throws {
@@ -104,7 +104,8 @@ import Testing
 
   // MARK: Remaining sessions
 
-  /// Makes the session look like one of an earlier server.
+  /// Takes a lock in the session, so the session looks like a session of an earlier server. Returns the session's
+  /// process ID.
   private static func linger(_ connection: Connection) async throws -> Int {
     try await connection.query(
       "SELECT pg_backend_pid() FROM pg_advisory_lock_shared(\(fence)) AS l"
@@ -124,7 +125,7 @@ import Testing
     }
   }
 
-  /// Sessions of a role that the server's role may not terminate.
+  /// The server's role may not terminate these sessions, because they belong to another role.
   @Test(arguments: [false, true])
   func sessionsThatMayNotBeTerminatedAreNamed(_ isEnding: Bool) async throws {
     try await LocalService.withSite { site in
@@ -183,7 +184,7 @@ import Testing
     return process.flatMap { Int32(exactly: $0) }
   }
 
-  /// The owner's session is terminated, and no other server takes over: the server continues with its jobs.
+  /// The owner's session is terminated, and no other server takes over. The server continues with its jobs.
   @Test func aServerThatLosesOnlyItsSessionContinues() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
@@ -201,7 +202,7 @@ import Testing
     }
   }
 
-  /// PostgreSQL's process of the owner's session is stopped. The server must not take its own old session for another
+  /// The PostgreSQL process of the owner's session is stopped. The server must not treat its own old session as another
   /// server.
   @Test func aServerWaitsForItsOwnHangingSession() async throws {
     try await LocalService.withSite { site in

@@ -5,7 +5,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// A database that accepts statements but does not answer, as when its disk or its machine hangs.
+/// A database that accepts statements but does not respond, for example because its disk or its machine hangs.
 @Suite(.endedIfItHangs) struct HangingDatabaseTests {
   private static let jobs = "\(LocalService.jobsPath)?type=tweets"
 
@@ -27,21 +27,21 @@ import Testing
     return try await body()
   }
 
-  /// A health check that hangs ends after its limit, and the next one uses another session.
+  /// A health check that hangs ends after its time limit. The next health check uses another session.
   @Test func healthRecoversWithAnotherSession() async throws {
     try await LocalService.run({ $0.healthTimeout = .milliseconds(200) }) { service in
       #expect(try await service.get("/readyz").status == 200)
       try await Self.withSessionsStopped(service) {
-        let ill = try await service.get("/readyz")
-        #expect(try ill.problem().status == 503)
-        #expect(ill.text.contains("the database is slow"), "\(ill.text)")
+        let unavailable = try await service.get("/readyz")
+        #expect(try unavailable.problem().status == 503)
+        #expect(unavailable.text.contains("the database is slow"), "\(unavailable.text)")
         while try await service.get("/readyz").status != 200 {}
       }
     }
   }
 
-  /// A request does not wait for ever.
-  @Test func aHangingRequestEndsAndTheNextOneIsServed() async throws {
+  /// A request does not wait forever.
+  @Test func aHangingRequestEndsAndTheNextRequestIsServed() async throws {
     try await LocalService.run({ $0.databaseTimeout = .seconds(1) }) { service in
       #expect(try await service.get(Self.jobs).status == 200)
       try await Self.withSessionsStopped(service) {
@@ -53,7 +53,7 @@ import Testing
     }
   }
 
-  /// The server is told to stop while requests, the processing of a job and health checks wait for the database.
+  /// The server receives SIGTERM while requests, the processing of a job and health checks wait for the database.
   @Test func theServerStopsWhileTheDatabaseHangs() async throws {
     try await withOwnServer { server in
       let database = try await server.database(.platform)

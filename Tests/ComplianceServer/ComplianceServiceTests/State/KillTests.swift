@@ -20,7 +20,7 @@ import Testing
         var service = try LocalService(site: site, process)
         let job = try await service.post(way.create()).job()
         let target = try await service.target(of: job, way)
-        // Half of the uploads are complete; then a random number of requests follows.
+        // About half of the uploads are complete. A random number of requests follows each upload.
         let count =
           Bool.random(using: &random) ? text.count : Int.random(in: 0..<text.count, using: &random)
         try Self.send(text, upTo: count, to: target, way)
@@ -29,7 +29,7 @@ import Testing
 
         process = try await ServerProcess.serving(site, way.profile)
         service = try LocalService(site: site, process)
-        let done = try await Self.goOn(service, job.id, target, text, way)
+        let done = try await Self.resume(service, job.id, target, text, way)
         let comment: Comment = "seed \(seed), round \(round), \(count) bytes"
         try #require(done.status == "complete", comment)
         let isRight = try await service.answers(of: done, way) == Submission(text).answers
@@ -43,7 +43,7 @@ import Testing
     }
   }
 
-  /// Sends the beginning of an upload, and does not wait for the answer.
+  /// Sends the beginning of an upload, and does not wait for the response.
   private static func send(
     _ text: [UInt8], upTo count: Int, to target: String, _ way: UploadMethod
   ) throws {
@@ -61,8 +61,8 @@ import Testing
     try connection.send(Array(text[..<count]))
   }
 
-  /// What a client does after a restart: it reads the job, and sends the missing bytes.
-  private static func goOn(
+  /// Continues the job as a client does after a restart: reads the job, and sends the missing bytes.
+  private static func resume(
     _ service: LocalService, _ id: String, _ target: String, _ text: [UInt8], _ way: UploadMethod
   ) async throws -> WireJob {
     let job = try await service.job(id)
@@ -74,7 +74,7 @@ import Testing
     }
     // After the restart, the storage host listens on another port.
     let session = String(job.upload_url.prefix { $0 != "?" } + target.drop { $0 != "?" })
-    // With the length, the query also completes an upload whose last part was stored before the kill.
+    // The query contains the length, so it also completes the upload if all parts were stored before the kill.
     let stored = try await service.query(session, total: "\(text.count)")
     guard stored.hasPrefix("308") else { return try await service.processed(id) }
     let begin =

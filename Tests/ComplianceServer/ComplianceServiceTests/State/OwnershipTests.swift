@@ -16,7 +16,8 @@ import Testing
     }
   }
 
-  /// The second server does not change the first one's jobs, with any address and spool directory.
+  /// The second server does not change the first server's jobs. The second server's address and spool directory do not
+  /// matter.
   @Test(arguments: [[], ["--spool", "elsewhere"], ["--listen", "taken"]])
   func aSecondServerIsRefusedAndChangesNothing(arguments: [String]) async throws {
     try await LocalService.withSite { site in
@@ -45,8 +46,8 @@ import Testing
     }
   }
 
-  /// The session of a killed server does not block the next one.
-  @Test func aKilledServerDoesNotBlockTheNextOne() async throws {
+  /// The session of a killed server does not block the next server.
+  @Test func aKilledServerDoesNotBlockTheNextServer() async throws {
     try await LocalService.withSite { site in
       for _ in 1...2 {
         let process = try await ServerProcess.serving(site)
@@ -74,7 +75,7 @@ import Testing
       }
       do {
         try await elsewhere.serving { _ in }
-        Issue.record("it was taken")
+        Issue.record("the spool was accepted")
       } catch let error as StartError {
         #expect(error.message.contains("they were in \(site.spool)"), "\(error)")
       }
@@ -83,7 +84,7 @@ import Testing
         let status = try await service.get(job.download_url.pathAndQuery).status
         #expect(status == 200)
       }
-      // After this, no file can be downloaded any more.
+      // After this update, no file can be downloaded any more.
       _ = try await site.database.withConnection {
         try await $0.execute(
           """
@@ -103,7 +104,7 @@ import Testing
         let wrong = LocalService.Site(database: other, spool: site.spool)
         do {
           try await wrong.serving { _ in }
-          Issue.record("it was taken")
+          Issue.record("the spool was accepted")
         } catch let error as StartError {
           #expect(error.message.contains("belongs to another database"), "\(error)")
         }
@@ -143,15 +144,15 @@ import Testing
       let process = try await ServerProcess.serving(site)
       #expect(process.baseURL != nil)
       try await site.database.withConnection { connection in
-        // Its session is terminated, and the other session takes the lock first.
+        // The server's session is terminated, and the other session gets the lock before the server.
         try await Self.takeOver(connection)
         #expect(await process.exitCode() != 0)
       }
     }
   }
 
-  /// A server that has lost the ownership without noticing does not remove its successor's files, although it does not
-  /// know that they are being written.
+  /// A server may not notice at once that it has lost the ownership. It does not remove the files that its successor is
+  /// writing.
   @Test func aServerWithoutOwnershipRemovesNothing() async throws {
     try await LocalService.withSite { site in
       let lines = LineCollector()
@@ -198,8 +199,8 @@ import Testing
     _ = try await connection.query("SELECT pg_advisory_lock(hashtext('compliance.server'), 0)")
   }
 
-  /// The first server is killed during an upload or its processing while the second one waits to become the owner. The
-  /// second server continues, whenever the kill happens.
+  /// The first server is killed during an upload or its processing, while the second server waits to become the owner.
+  /// The second server continues, whenever the kill happens.
   @Test func theNextServerStartsWhileTheFirstIsKilled() async throws {
     let seed = SeededGenerator.seedOfTest()
     var random = SeededGenerator(seed: seed)
@@ -213,7 +214,7 @@ import Testing
         let service = try LocalService(site: site, process)
         let job = try await service.post(UploadMethod.native.create()).job()
         async let next = ServerProcess.serving(site)
-        // It may get no answer.
+        // The upload may get no response.
         async let answer = try? service.put(
           text, to: job.upload_url, service.uploadHeaders(.native))
         for _ in 0..<Int.random(in: 0...20, using: &random) { _ = try await service.job(job.id) }

@@ -16,7 +16,7 @@ import Testing
     }
   }
 
-  @Test func aJobThatWasCreatedButNotAnsweredIsFoundByListing() async throws {
+  @Test func aJobIsFoundByListingIfTheResponseToItsCreationIsLost() async throws {
     try await LocalService.withSite { site in
       try await site.interrupting { service in
         service.gate.hold { point in
@@ -114,7 +114,7 @@ import Testing
       for name in leftovers + foreign {
         #expect(FileManager.default.createFile(atPath: "\(site.spool)/\(name)", contents: nil))
       }
-      // The first sweep wakes the processor, so it has ended when a whole job has been processed.
+      // The first sweep wakes the processor, so the sweep has ended when a whole job has been processed.
       try await site.serving { service in
         _ = try await service.finish(service.create(), uploading: "a\n")
         while try site.spooledFiles.count != foreign.count + 2 {
@@ -130,6 +130,6 @@ import Testing
 }
 
 extension String {
-  /// The part after scheme, host and port.
+  /// The part of a URL after the scheme, host and port.
   var pathAndQuery: String { "/" + (split(separator: "/", maxSplits: 2).last ?? "") }
 }

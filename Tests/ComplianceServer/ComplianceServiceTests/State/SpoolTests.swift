@@ -99,7 +99,8 @@ import Testing
     }
   }
 
-  /// The job's upload URL with a path in place of its ID, its operation, its token or its session.
+  /// Returns variants of the job's upload URL. Each variant contains a path instead of the ID, the operation, the token
+  /// or the session.
   private static func misnamed(
     _ service: LocalService, _ job: WireJob, _ way: UploadMethod, _ path: String
   ) async throws -> [String] {

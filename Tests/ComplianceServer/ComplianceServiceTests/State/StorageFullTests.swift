@@ -30,15 +30,15 @@ import Testing
       #expect(refused.status == 503, "\(refused.text)")
       #expect(refused.text.contains("no space left to store the"), "\(refused.text)")
       #expect(try await service.job(job.id).status == "created")
-      // A session keeps the bytes that it has confirmed; here, none.
+      // A session keeps the bytes that it has confirmed. This session has confirmed none.
       if way == .gcsInParts {
         #expect(try await service.query(target) == "308")
       } else {
         #expect(try site.spooledFiles.isEmpty)
       }
 
-      let taken = try await service.put(Self.small, to: target, service.uploadHeaders(way))
-      #expect(taken.status == 200, "\(taken.text)")
+      let accepted = try await service.put(Self.small, to: target, service.uploadHeaders(way))
+      #expect(accepted.status == 200, "\(accepted.text)")
       let done = try await service.processed(job.id)
       #expect(try await service.answers(of: done, way) == ["1", "2"])
       #expect(try site.spooledFiles.count == 1)
@@ -48,7 +48,7 @@ import Testing
   @Test(arguments: UploadMethod.allCases)
   func aResultOnAFullDiskFailsOnlyItsJob(way: UploadMethod) async throws {
     try await Self.run(way) { site, service in
-      // 4 KB of IDs; their events are some 100 KB.
+      // The IDs are 4 KB. Their events are about 100 KB.
       let ids = Array((0..<1000).map { "\($0)\n" }.joined().utf8)
       let (answer, job) = try await service.submit(ids, way)
       #expect(answer.status == 200, "\(answer.text)")
@@ -84,7 +84,7 @@ import Testing
   }
 
   /// The database's disk is full, too, so the job cannot be marked as failed.
-  @Test func aJobThatCannotBeMarkedWaitsForTheNextSweep() async throws {
+  @Test func aJobThatCannotBeMarkedAsFailedWaitsForTheNextSweep() async throws {
     try await LocalService.withSite { site in
       var site = site
       site.configure = { $0.sweepInterval = .seconds(3600) }
