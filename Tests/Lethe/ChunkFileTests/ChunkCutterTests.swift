@@ -34,8 +34,8 @@ import Testing
     return chunks
   }
 
-  /// The record of a chunk must match the content of its file.
-  private static func expectTrue(_ chunk: ChunkFile, holds ids: [Int64]) throws {
+  /// Expects that the content of a chunk's file consists of the IDs, and that the chunk's record matches the content.
+  private static func expectMatch(_ chunk: ChunkFile, ids: [Int64]) throws {
     let content = try bytes(of: chunk)
     #expect(content == rows(ids))
     #expect(chunk.sha256 == SHA256.hash(content))
@@ -54,7 +54,7 @@ import Testing
     try withTemporaryDirectory { directory in
       let chunks = try Self.cut([Self.rows([1, 2, 3, 4, 5])], in: directory, ids: limit)
       #expect(chunks.map(\.number) == Array(1...expected.count))
-      for (chunk, ids) in zip(chunks, expected) { try Self.expectTrue(chunk, holds: ids) }
+      for (chunk, ids) in zip(chunks, expected) { try Self.expectMatch(chunk, ids: ids) }
     }
   }
 
@@ -64,11 +64,11 @@ import Testing
       (4, [[8, 9], [10], [11]]), (6, [[8, 9], [10, 11]]), (7, [[8, 9, 10], [11]]),
       (9, [[8, 9, 10], [11]]), (10, [[8, 9, 10, 11]]), (1, [[8], [9], [10], [11]]),
     ] as [(Int, [[Int64]])])
-  func aChunkHasAsManyBytesAsTheLimitAllowsAndAlwaysOneID(limit: Int, expected: [[Int64]]) throws {
+  func aChunkHasAsManyBytesAsTheLimitAllowsAndAtLeastOneID(limit: Int, expected: [[Int64]]) throws {
     try withTemporaryDirectory { directory in
       let chunks = try Self.cut([Self.rows([8, 9, 10, 11])], in: directory, bytes: limit)
       try #require(chunks.count == expected.count)
-      for (chunk, ids) in zip(chunks, expected) { try Self.expectTrue(chunk, holds: ids) }
+      for (chunk, ids) in zip(chunks, expected) { try Self.expectMatch(chunk, ids: ids) }
     }
   }
 
@@ -77,8 +77,8 @@ import Testing
       let pieces = [[1, 1, 2], [2], [2, 3, 3], [3, 4]].map { Self.rows($0) }
       let chunks = try Self.cut(pieces, in: directory, ids: 2)
       try #require(chunks.count == 2)
-      try Self.expectTrue(chunks[0], holds: [1, 2])
-      try Self.expectTrue(chunks[1], holds: [3, 4])
+      try Self.expectMatch(chunks[0], ids: [1, 2])
+      try Self.expectMatch(chunks[1], ids: [3, 4])
     }
   }
 
@@ -128,7 +128,7 @@ import Testing
       let ids = (0..<200_000).map { 1_000_000_000_000_000_000 + Int64($0) * 3 }
       let chunks = try Self.cut([Self.rows(ids)], in: directory)
       try #require(chunks.count == 1)
-      try Self.expectTrue(chunks[0], holds: ids)
+      try Self.expectMatch(chunks[0], ids: ids)
     }
   }
 
@@ -149,7 +149,7 @@ import Testing
         directory: directory, prefix: "posts", limits: ChunkLimits(ids: 9, bytes: 99))
       do {
         _ = try cutter.append(rows: Array(rows.utf8))
-        Issue.record("\(rows.debugDescription) was taken")
+        Issue.record("\(rows.debugDescription) was accepted")
       } catch let error as ChunkFileError {
         #expect(error.code == .input)
         #expect(error.message == message)
@@ -164,7 +164,7 @@ import Testing
   @Test func theLargestIDIsAccepted() throws {
     try withTemporaryDirectory { directory in
       let chunks = try Self.cut([Self.rows([1, .max])], in: directory)
-      try Self.expectTrue(#require(chunks.first), holds: [1, .max])
+      try Self.expectMatch(#require(chunks.first), ids: [1, .max])
     }
   }
 
@@ -176,7 +176,7 @@ import Testing
       #expect(first.count == 1)
       do {
         _ = try cutter.append(rows: Self.rows([5]))
-        Issue.record("a descent was taken")
+        Issue.record("a descending ID was accepted")
       } catch let error as ChunkFileError {
         #expect(error.message == "the IDs do not ascend: 5 comes after 6")
       }
@@ -230,7 +230,7 @@ import Testing
           .write(to: URL(fileURLWithPath: directory.appending(name).string))
       }
       let chunks = try Self.cut([Self.rows([7])], in: directory)
-      try Self.expectTrue(#require(chunks.first), holds: [7])
+      try Self.expectMatch(#require(chunks.first), ids: [7])
       #expect(try Self.names(in: directory) == ["posts-000001.ids"])
     }
   }

@@ -21,7 +21,7 @@ import Testing
     try Data(bytes).write(to: URL(fileURLWithPath: chunk.path.string))
   }
 
-  /// Every position at the borders of the index's blocks, and at both ends.
+  /// Tests every position at the borders of the index's blocks, and at both ends.
   @Test(arguments: [1, 2, 255, 256, 257, 511, 512, 513, 1000])
   func theIndexContainsTheIDsOfTheChunkAndNoOthers(count: Int) throws {
     let ids = (1...count).map { Int64($0) * 10 }
@@ -39,7 +39,7 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 3, 4] as [UInt64])
-  func theIndexAnswersLikeASetInAnyOrder(seed: UInt64) throws {
+  func theIndexContainsTheSameIDsAsASetInAnyOrder(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     // The IDs are dense around some places and sparse elsewhere, with one to nineteen digits.
     var set: Set<Int64> = [1, .max]
@@ -63,7 +63,7 @@ import Testing
     }
   }
 
-  /// Each still looks like a chunk's file. Only the recorded checksum and count show the difference.
+  /// Each content still looks like a chunk's file. Only the recorded checksum and count show the difference.
   @Test(arguments: [
     ("another digit", "10\n21\n30\n"), ("a row less", "10\n20\n"),
     ("a row more", "10\n20\n30\n40\n"),
@@ -115,7 +115,7 @@ import Testing
   private static func expectLost(_ chunk: ChunkFile, _ message: String) {
     do {
       _ = try ChunkIndex(verifying: chunk)
-      Issue.record("the file was believed")
+      Issue.record("the file was accepted")
     } catch let error as ChunkFileError {
       #expect(error.code == .lost)
       #expect(error.message.hasPrefix(message))
@@ -127,7 +127,7 @@ import Testing
   }
 
   /// An open file stays readable. If a cleanup removes it, the index still works.
-  @Test func theIndexAnswersAfterTheFileWasRemoved() throws {
+  @Test func theIndexWorksAfterTheFileWasRemoved() throws {
     try Self.withChunk(of: (1...1_000).map { Int64($0) }) { chunk in
       let index = try ChunkIndex(verifying: chunk)
       try FileManager.default.removeItem(atPath: chunk.path.string)

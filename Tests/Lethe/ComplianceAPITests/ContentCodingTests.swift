@@ -11,11 +11,11 @@ import Testing
       (["GZIP"], .gzip), (["x-gzip"], .gzip), (["deflate"], .deflate), (["br"], .unknown),
       (["zstd"], .unknown), (["gzip, br"], .unknown), (["gzip", "gzip"], .unknown),
     ] as [([String], ContentCoding)])
-  func aCodingIsKnownByItsName(values: [String], coding: ContentCoding) {
+  func aCodingIsRecognizedByItsName(values: [String], coding: ContentCoding) {
     #expect(ContentCoding(HTTPHeaders(values.map { ("Content-Encoding", $0) })) == coding)
   }
 
-  /// zlib's format, which `deflate` uses.
+  /// Compresses the bytes in zlib's format, which `deflate` uses.
   private static func packed(_ bytes: [UInt8]) -> [UInt8] {
     var size = compressBound(uLong(bytes.count))
     var packed = [UInt8](repeating: 0, count: Int(size))
@@ -43,13 +43,13 @@ import Testing
     #expect(all == bytes && isComplete)
     let (part, isWhole) = try Self.unpacked(Array(packed.dropLast(3)), blockBytes: blockBytes)
     #expect(!isWhole && part.count <= bytes.count)
-    // Two streams, one after the other, as gzip allows.
+    // These are two streams, one after the other, as gzip allows.
     let (twice, isWholeTwice) = try Self.unpacked(packed + packed, blockBytes: blockBytes)
     #expect(twice == bytes + bytes && isWholeTwice)
     let (filled, isFilled) = try Self.unpacked(packed + [0, 0, 0, 0], blockBytes: blockBytes)
     #expect(filled == bytes && isFilled)
     if blockBytes > 1 {
-      // Without zlib's header of 2 bytes and its checksum of 4 bytes.
+      // The raw format has neither zlib's header of 2 bytes nor its checksum of 4 bytes.
       let raw = Array(packed.dropFirst(2).dropLast(4))
       let (plain, isPlain) = try Self.unpacked(raw, blockBytes: blockBytes, mayBeRaw: true)
       #expect(plain == bytes && isPlain)

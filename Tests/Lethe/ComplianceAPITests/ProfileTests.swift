@@ -3,7 +3,7 @@ import Vocabulary
 
 @testable import ComplianceAPI
 
-/// What `api.profile: auto` learns from the API's answers.
+/// How `api.profile: auto` detects the profile from the API's responses.
 @Suite struct ProfileTests {
   @Test func oneRefusalDecidesForAllConcurrentRequests() async {
     let profile = ProfileInUse(.auto)

@@ -4,7 +4,7 @@ import Testing
 
 @testable import ComplianceAPI
 
-/// docs/reference/api-outcomes.md, compared with the program.
+/// Compares docs/reference/api-outcomes.md with the program.
 @Suite struct StatusTableTests {
   private static let words: [String: APIError.Kind] = [
     "again": .temporary, "rate limit": .rateLimited, "cap reached": .capped,
@@ -19,7 +19,7 @@ import Testing
     "session": .session, "part": .part, "download": .download,
   ]
 
-  /// The cells of the rows of the table whose heading begins with `heading`.
+  /// Returns the cells of each row of a table. The table's first row begins with `heading`.
   private static func table(_ heading: String) throws -> [[String]] {
     let text = try String(
       contentsOfFile: "\(repositoryRootPath)/docs/reference/api-outcomes.md", encoding: .utf8)

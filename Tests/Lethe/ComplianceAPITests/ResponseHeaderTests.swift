@@ -6,9 +6,9 @@ import Testing
 
 @testable import ComplianceAPI
 
-/// The effect of an answer's headers, also of unusual ones.
-@Suite struct AnswerHeaderTests {
-  private final class ClientOutput: LogHandler, Sendable {
+/// The effects of a response's headers, including unusual headers.
+@Suite struct ResponseHeaderTests {
+  private final class LogCounter: LogHandler, Sendable {
     private let lines = Mutex<[String]>([])
     var count: Int { lines.withLock { $0.count } }
     var logLevel: Logger.Level {
@@ -26,7 +26,7 @@ import Testing
     func log(event: LogEvent) { lines.withLock { $0.append("\(event.message)") } }
   }
 
-  /// Seconds from now, as written in the header, and the shortest and longest wait.
+  /// Each argument is a header's text, in seconds from now, with the shortest and the longest wait in seconds.
   @Test(
     arguments: [
       ("inf", 60, 60), ("-inf", 60, 60), ("nan", 60, 60), ("1e300", 890, 900), ("-1e300", 0, 1),
@@ -34,8 +34,8 @@ import Testing
       ("ms+100", 90, 100), ("99999999999999999999", 890, 900), ("0", 0, 1),
     ] as [(String, Double, Double)])
   func theClientWaitsForAResetWithinItsWindow(text: String, least: Double, most: Double) async {
-    let said = ClientOutput()
-    let budgets = RateBudgets(logger: Logger(label: "test") { _ in said })
+    let log = LogCounter()
+    let budgets = RateBudgets(logger: Logger(label: "test") { _ in log })
     let now = Date(timeIntervalSince1970: 1_790_000_000)
     var value = text
     if let seconds = Double(text.replacing("ms", with: "")), text.contains("+") || text == "-100" {
@@ -51,8 +51,8 @@ import Testing
     #expect(wait >= min(least, 1) && wait >= least - 5 && wait <= most, "\(value): \(wait)")
     #expect(await budgets.secondsToWait(for: .create) <= most)
     #expect(await budgets.secondsToWait(for: .get) == 0)
-    #expect(said.count <= 1)
-    if most == 900 { #expect(said.count == 1) }
+    #expect(log.count <= 1)
+    if most == 900 { #expect(log.count == 1) }
   }
 
   /// A success shows that the limit was not used up, but it does not show how many requests are left.
@@ -88,8 +88,8 @@ import Testing
 
   @Test(arguments: [-960.0, 960, -90, 90, -30, 30, 0])
   func aServerClockThatDiffersByMoreThanAMinuteIsUsed(skew: Double) async {
-    let said = ClientOutput()
-    let clock = ServerClock(logger: Logger(label: "test") { _ in said })
+    let log = LogCounter()
+    let clock = ServerClock(logger: Logger(label: "test") { _ in log })
     let formatter = DateFormatter()
     formatter.locale = Locale(identifier: "en_US_POSIX")
     formatter.timeZone = TimeZone(secondsFromGMT: 0)
@@ -99,7 +99,7 @@ import Testing
     }
     let ahead = await clock.now.timeIntervalSinceNow
     #expect(abs(ahead - (abs(skew) > 60 ? skew : 0)) < 3, "\(ahead)")
-    #expect(said.count == (abs(skew) > 60 ? 1 : 0))
+    #expect(log.count == (abs(skew) > 60 ? 1 : 0))
     await clock.note(["Date": "yesterday"])
     #expect(abs(await clock.now.timeIntervalSinceNow - ahead) < 3)
   }
