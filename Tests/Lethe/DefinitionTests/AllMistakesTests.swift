@@ -72,7 +72,7 @@ import Testing
     #expect(found.allSatisfy { $0.file == "p.yaml" && !$0.remedy.isEmpty && $0.others.isEmpty })
   }
 
-  @Test func theErrorPrintsEachOfThem() throws {
+  @Test func theErrorPrintsEachMistake() throws {
     let error = try #require(throws: DefinitionError.self) {
       try Samples.parse(Self.definition(with: Self.slips))
     }
@@ -140,7 +140,7 @@ import Testing
       ])
   }
 
-  /// The parser stops at the first repeated key. All are found nevertheless, together with all other mistakes.
+  /// The parser stops at the first repeated key. Nevertheless, all repeated keys and all other mistakes are reported.
   @Test func everyRepeatedKeyIsReported() throws {
     let found = try Self.mistakes(
       Samples.good

@@ -3,7 +3,7 @@ import Definitions
 import Testing
 import Vocabulary
 
-/// Anchors, aliases, merges and the keys that begin with `x-`, where anchors live.
+/// Anchors, aliases, merges, and the keys that begin with `x-`. Such keys may contain anchors.
 @Suite struct AnchorTests {
   private static let yaml = """
     x-removals: &removals
@@ -70,7 +70,7 @@ import Vocabulary
     #expect(datasets[1].chunkIDsMax == 20)
   }
 
-  /// A finding of the database has the line on which the key is written.
+  /// A finding about the database has the line on which the key is written.
   @Test func findingsHaveTheLinesOnWhichTheKeysAreWritten() throws {
     let pipeline = try Samples.parse(Self.yaml)
     let expected = [
@@ -84,7 +84,7 @@ import Vocabulary
     for (path, line) in expected { #expect(pipeline.line(of: path) == line, "\(path)") }
   }
 
-  /// A mistake, and the line on which it must be fixed.
+  /// Each argument is a mistake, and the line on which it must be fixed.
   @Test(arguments: [
     ("suspended: delete", "suspended: erase", 3, "unknown action erase"),
     ("deactivated: delete", "deactivatd: delete", 4, "unknown reason deactivatd"),
@@ -108,8 +108,8 @@ import Vocabulary
     #expect(found.contains { $0.line == line && $0.message.contains(message) }, "\(found)")
   }
 
-  /// Where the file chooses the keys, a key may also begin with x-.
-  @Test func namesMayBeginWithX() throws {
+  /// If the keys of a mapping are names, such as names of columns, a key may also begin with `x-`.
+  @Test func namesOfColumnsMayBeginWithX() throws {
     let yaml = Self.yaml.replacing(
       "&hidden {visibility: protected}", with: "&hidden {x-hidden: true}")
     let action = try Samples.parse(yaml).definition.datasets[1].actions[.protected]

@@ -2,7 +2,7 @@ import DefinitionFiles
 import Definitions
 import Testing
 
-/// Each fault is found before a run begins, and reported with file, line and remedy.
+/// Each mistake in a definition is found before a run begins, and is reported with file, line and remedy.
 @Suite struct BadDefinitionTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let part: String
@@ -13,7 +13,8 @@ import Testing
 
     var testDescription: String { message }
 
-    /// The text that is replaced in the good definition, and the expected result.
+    /// Creates a case. `part` is the text in the good definition that `other` replaces. The other values describe the
+    /// expected error.
     init(
       _ part: String, _ other: String, line: Int?, _ message: String, remedy: String = ""
     ) {
@@ -310,7 +311,7 @@ import Testing
     let yaml = try Samples.good(replacing: fault.part, with: fault.other)
     do {
       _ = try Samples.parse(yaml)
-      Issue.record("it was taken")
+      Issue.record("the definition was accepted")
     } catch let error as DefinitionError {
       #expect(error.file == "p.yaml")
       if let line = fault.line {
@@ -367,7 +368,7 @@ import Testing
     try #require(Self.posts.ranges(of: fault.part).count == 1)
     do {
       _ = try Samples.parse(Self.posts.replacing(fault.part, with: fault.other))
-      Issue.record("it was taken")
+      Issue.record("the definition was accepted")
     } catch let error as DefinitionError {
       #expect(error.line == fault.line, "\(error)")
       #expect(error.message.contains(fault.message), "\(error)")
@@ -391,7 +392,7 @@ import Testing
   func aFileWithoutADefinitionIsRefused(yaml: String, line: Int, message: String) {
     do {
       _ = try Samples.parse(yaml)
-      Issue.record("it was taken")
+      Issue.record("the definition was accepted")
     } catch let error as DefinitionError {
       #expect(error.message == message)
       #expect(error.line == line)

@@ -64,7 +64,7 @@ import Vocabulary
     """#
 
   @Test func anOmittedKeyHasItsDefault() throws {
-    // An empty connection string stands for the PG* variables, but it must be written.
+    // If the connection string is empty, libpq uses the PG* variables. The key is required nevertheless.
     let yaml = Self.least.replacing("warehouse: \"\"", with: "warehouse: ${EMPTY}")
     let pipeline = try Samples.parse(yaml)
     #expect(pipeline.api.baseURL == "https://api.x.com")
@@ -75,7 +75,7 @@ import Vocabulary
     #expect(
       pipeline.definition.limits
         == RedactionLimits(maxRedactedPercent: 20, maxRedactedRows: 1_000_000))
-    // In the order of the file, not in alphabetical order.
+    // The datasets are in the order of the file, not in alphabetical order.
     #expect(pipeline.definition.datasets.map(\.name) == ["zebras", "antelopes"])
     let first = pipeline.definition.datasets[0]
     #expect(first.chunkIDsMax == 6_000_000 && first.chunkBytesMax == 120_000_000)
@@ -268,11 +268,11 @@ import Vocabulary
       ("datasets.users.targets[0]", 21), ("datasets.users.targets[0].match", 22),
       ("datasets.users.targets[0].targets[0].table", 28),
       ("datasets.users.targets[0].targets[0].match", 29),
-      // Without such a key, the line of the nearest key around it.
+      // If a key is missing, its line is the line of the nearest key that contains it.
       ("datasets.users.where", 10), ("datasets.users.targets[0].actions.suspended", 25),
       ("datasets.users.targets[7].table", 20), ("nothing.at.all", nil),
     ] as [(String, Int?)])
-  func everyKeyHasItsLine(path: String, line: Int?) throws {
+  func everyKeyIsReportedWithItsLine(path: String, line: Int?) throws {
     #expect(try Samples.parse(Samples.good).line(of: path) == line)
   }
 

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 import Vocabulary
 
-/// The settings of a definition for restores and their limits.
+/// The settings for restores and their limits in a definition.
 @Suite struct RestoreDefinitionTests {
   private static let written = "{set: {visibility: protected}, restore: {visibility: public}}"
 
@@ -58,7 +58,7 @@ import Vocabulary
     #expect(restore.keepsHolds == (restore != .none))
   }
 
-  /// A run continues with the restore that it began with.
+  /// A run keeps the setting for restores with which it began.
   @Test(
     arguments: [
       Restore.none, .former(fallback: [], ifWritten: .wait),
@@ -109,12 +109,12 @@ import Vocabulary
   ]
 
   @Test(arguments: faults)
-  func anInvalidRestoreIsRefusedOnItsLine(fault: Fault) throws {
+  func anInvalidRestoreIsRefusedWithItsLine(fault: Fault) throws {
     let yaml = try Samples.good(
       replacing: "restore: {visibility: public}", with: "\n        restore: \(fault.restore)")
     do {
       _ = try Samples.parse(yaml)
-      Issue.record("it was taken")
+      Issue.record("the definition was accepted")
     } catch let error as DefinitionError {
       #expect(error.line == 20, "\(error)")
       #expect(error.message.contains(fault.message), "\(error)")
@@ -159,11 +159,11 @@ import Vocabulary
       "limits.reasons.protected.max_restored_percent", "below limits:"
     ),
   ])
-  func anInvalidLimitIsRefusedOnItsLine(text: String, message: String, remedy: String) throws {
+  func anInvalidLimitIsRefusedWithItsLine(text: String, message: String, remedy: String) throws {
     let yaml = try Samples.good(replacing: "limits:\n", with: "limits:\n  \(text)\n")
     do {
       _ = try Samples.parse(yaml)
-      Issue.record("it was taken")
+      Issue.record("the definition was accepted")
     } catch let error as DefinitionError {
       #expect(error.line == 7, "\(error)")
       #expect(error.message.contains(message), "\(error)")

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 import Vocabulary
 
-/// The type of the `id` of a target.
+/// The type of a target's `id`.
 @Suite struct RowTypeTests {
   private static func yaml(_ target: String, posts: String = "tweets") -> String {
     let reasons =
@@ -61,7 +61,8 @@ import Vocabulary
     #expect(try JSONDecoder().decode(Definition.self, from: data) == definition)
   }
 
-  /// Only a dataset with the same table and the same column decides.
+  /// A target without a type gets the type of the dataset with the same table and the same ID column. Without such a
+  /// dataset, the definition is refused.
   @Test(
     arguments: [
       ("shop.posts", "post_id", "tweets", RowType.tweets),
@@ -70,7 +71,7 @@ import Vocabulary
       ("shop.posts", "list_id", "tweets", nil), ("posts", "post_id", "tweets", nil),
       ("shop.Posts", "post_id", "tweets", nil), ("shop.users", "post_id", "tweets", nil),
     ] as [(String, String, String, RowType?)])
-  func aTypeIsTakenFromTheDatasetOfTheSameTableAndColumn(
+  func aTargetGetsTheTypeOfTheDatasetWithTheSameTableAndColumn(
     table: String, id: String, posts: String, type: RowType?
   ) throws {
     let yaml = Self.yaml(Self.target("id: \(id)"), posts: posts)
@@ -82,7 +83,7 @@ import Vocabulary
     }
     do {
       _ = try Samples.parse(yaml)
-      Issue.record("it was taken")
+      Issue.record("the definition was accepted")
     } catch let error as DefinitionError {
       #expect(error.line == 15, "\(error)")
       #expect(error.message == "the target \(table) has no type for its \(id)")
@@ -97,18 +98,18 @@ import Vocabulary
     ("id: list_id;type: [users]", 16, "type is not a string", "write a string"),
     ("id: list_id;typ: users", 16, "unknown key datasets.users.targets[0].typ", "mean type?"),
   ])
-  func anInvalidIDTypeIsRefusedOnItsLine(
+  func anInvalidIDTypeIsRefusedWithItsLine(
     lines: String, line: Int, message: String, remedy: String
   ) throws {
     var yaml = Self.yaml(
       lines.split(separator: ";").map { "        \($0)" }.joined(separator: "\n"))
     if !lines.contains("id:") {
-      // Without an id there are no further targets. Their lines do not change.
+      // A target without an id cannot have targets of its own. Comments replace them and keep the number of lines.
       yaml = yaml.replacing("targets:\n          - {table: shop.members", with: "#\n#")
     }
     do {
       _ = try Samples.parse(yaml)
-      Issue.record("it was taken")
+      Issue.record("the definition was accepted")
     } catch let error as DefinitionError {
       #expect(error.line == line, "\(error)")
       #expect(error.message.contains(message), "\(error)")
@@ -118,14 +119,14 @@ import Vocabulary
 
   @Test(
     arguments: [("users", "tweets", false), ("tweets", "users", false), ("none", "tweets", true)])
-  func aTypeDoesNotContradictADataset(type: String, posts: String, isTaken: Bool) throws {
+  func aTypeDoesNotContradictADataset(type: String, posts: String, isAccepted: Bool) throws {
     let yaml = Self.yaml(Self.target("id: post_id", "type: \(type)"), posts: posts)
       .replacing("table: shop.lists", with: "table: shop.posts")
     do {
       _ = try Samples.parse(yaml)
-      #expect(isTaken)
+      #expect(isAccepted)
     } catch let error as DefinitionError {
-      #expect(!isTaken)
+      #expect(!isAccepted)
       #expect(error.line == 16)
       #expect(
         error.message

@@ -1,14 +1,14 @@
 import Definitions
 import Testing
 
-/// A correct definition, in parts that a test can replace.
+/// A correct definition. A test can replace parts of it.
 enum Samples {
   static let environment = [
     "DATABASE_URL": "postgresql://lethe:hunter2-database@db/warehouse",
     "X_BEARER_TOKEN": "hunter2-token", "EMPTY": "", "TABLE": "warehouse.posts",
   ]
 
-  /// Line 1 is `name:`. Tests depend on the numbers of the lines below.
+  /// The definition. Line 1 is `name:`. Tests depend on the line numbers.
   static let good = """
     name: nightly
     warehouse: ${DATABASE_URL}
@@ -42,12 +42,12 @@ enum Samples {
                 actions: {deleted: delete}
     """
 
-  /// The same with one part replaced. If the part is missing or occurs twice, the test is wrong.
+  /// Returns the definition with one part replaced. Fails if the part is missing or occurs more than once.
   static func good(
     replacing part: String, with other: String, sourceLocation: SourceLocation = #_sourceLocation
   ) throws -> String {
     let pieces = good.ranges(of: part).count
-    try #require(pieces == 1, "\(part) is there \(pieces) times", sourceLocation: sourceLocation)
+    try #require(pieces == 1, "\(part) occurs \(pieces) times", sourceLocation: sourceLocation)
     return good.replacing(part, with: other)
   }
 

@@ -7,7 +7,7 @@ import Testing
 import Vocabulary
 
 @Suite struct TokenFileTests {
-  /// Loads a definition from the folder `etc` of `directory`. `written` is the path of its token file.
+  /// Loads a definition from the folder `etc` of `directory`. `written` is the token file's path in the definition.
   private static func load(
     _ written: String, in directory: FilePath, environment: [String: String] = [:]
   ) throws -> Pipeline {
@@ -109,14 +109,14 @@ import Vocabulary
     }
   }
 
-  /// The operator has written the secret itself in place of the path.
+  /// The operator has written the secret instead of the path.
   @Test(
     arguments: [
       ("AAAAAAAAAAAAAAAAAAAAAhunter2hunter2hunter2", [:]),
       ("${TOKEN}", ["TOKEN": "AAAAhunter2"]), ("secrets/${TOKEN}", ["TOKEN": "hunter2"]),
       ("\"-----BEGIN PRIVATE KEY-----\\nhunter2\"", [:]),
     ] as [(String, [String: String])])
-  func aTokenInPlaceOfItsPathIsNotShown(written: String, environment: [String: String]) throws {
+  func aTokenInsteadOfItsPathIsNotShown(written: String, environment: [String: String]) throws {
     try withTemporaryDirectory { directory in
       let error = try #require(throws: DefinitionError.self) {
         try Self.load(written, in: directory, environment: environment)

@@ -31,7 +31,7 @@ struct CommandHelp: Decodable, Sendable {
 
     var isPositional: Bool { kind == "positional" }
 
-    /// `--work-dir <dir>`, `--dry-run`, `<pipeline>`.
+    /// The argument as the reference writes it, such as `--work-dir <dir>`, `--dry-run` or `<pipeline>`.
     var written: String {
       let value = "<\(valueName ?? "")>"
       if isPositional { return isRepeating ? "\(value)…" : value }
@@ -52,7 +52,7 @@ struct CommandHelp: Decodable, Sendable {
   var commands: [CommandHelp] { (subcommands ?? []).filter { $0.commandName != "help" } }
   var leaves: [CommandHelp] { commands.isEmpty ? [self] : commands.flatMap(\.leaves) }
 
-  /// The help of a program that was built with the tests.
+  /// Returns the help of a program that was built with the tests.
   static func of(_ program: String) async throws -> CommandHelp {
     struct Dump: Decodable {
       let command: CommandHelp
@@ -63,7 +63,8 @@ struct CommandHelp: Decodable, Sendable {
 
   // MARK: The form of a page
 
-  /// All commands of a program in Markdown. Arguments of many commands are listed once, before the commands.
+  /// Returns the reference of all commands of a program, in Markdown. Options of four or more commands are listed once,
+  /// before the commands.
   func reference() -> String {
     var counts: [Argument: Int] = [:]
     for argument in leaves.flatMap(\.ownArguments) { counts[argument, default: 0] += 1 }
@@ -110,7 +111,7 @@ struct CommandHelp: Decodable, Sendable {
 
   // MARK: Checking a command line
 
-  /// The mistake in the words after the program's name; nil if there is none.
+  /// Returns the mistake in the words after the program's name. Nil if there is no mistake.
   func fault(in words: [String]) -> String? {
     var command = self
     var path = commandName
@@ -138,7 +139,7 @@ struct CommandHelp: Decodable, Sendable {
   }
 }
 
-/// The commands and options in the documentation, compared with the programs.
+/// Compares the commands and options in the documentation with the programs.
 @Suite struct CommandReferenceTests {
   @Test(arguments: [
     ("lethe", "docs/reference/commands.md"), ("compliance-server", "docs/reference/service.md"),
@@ -149,7 +150,7 @@ struct CommandHelp: Decodable, Sendable {
     try Page(path).expectPart("commands", is: help.reference())
   }
 
-  /// The commands in blocks of code and in the text.
+  /// Checks the commands in code blocks and in the text.
   @Test(arguments: try Page.all().filter { $0.path != "CHANGELOG.md" })
   func eachCommandThatAPageNamesExists(page: Page) async throws {
     let programs = [
@@ -170,13 +171,14 @@ struct CommandHelp: Decodable, Sendable {
     }
   }
 
-  /// Each call of one of the programs in a line of shell: at the beginning of the line, or after an operator.
+  /// Returns the calls of the programs in a line of shell code. A call is at the beginning of the line, or after an
+  /// operator.
   private static func commands(in line: String) -> [(program: String, words: [String])] {
     var words = line.replacing(/'[^']*'|"[^"]*"/, with: "…").split(separator: " ").map(String.init)
     if ["$", ">", "#"].contains(words.first) { words.removeFirst() }
     var commands: [(String, [String])] = []
     for part in words.split(whereSeparator: { ["|", "||", "&&", ";", "$("].contains($0) }) {
-      // Environment variables may come before it.
+      // Environment variables may come before the program's name.
       let command = part.drop { $0.wholeMatch(of: /[A-Z_]+=.*/) != nil }
       guard let program = command.first, ["lethe", "compliance-server"].contains(program) else {
         continue

@@ -7,8 +7,8 @@ import Vocabulary
 
 @testable import Definitions
 
-/// The keys of definitions and of plans of faults, compared with their parsers. The test finds the existing keys
-/// by writing an unknown key.
+/// Compares the documented keys of definitions and fault plans with the parsers. The error for an unknown key lists the
+/// known keys.
 @Suite struct DefinitionReferenceTests {
   private static let page = "docs/reference/definition.md"
 
@@ -20,7 +20,7 @@ import Vocabulary
     try Self.expect(try Page(Self.page), has: known)
   }
 
-  @Test func thePageHasEachKeyOfAPlanOfFaultsAndNoOther() throws {
+  @Test func thePageHasEachKeyOfAFaultPlanAndNoOther() throws {
     let known = KeysOfAParser.all { _ = try FaultPlan(yaml: $0, file: "x.yaml") }
     #expect(known.count == 4)
     try Self.expect(try Page("docs/reference/service.md"), has: known)
@@ -41,7 +41,7 @@ import Vocabulary
     }
   }
 
-  /// The heading names the mapping that contains the keys below it.
+  /// Returns the path of the mapping that a heading names. The mapping contains the keys in the heading's section.
   private static func path(of heading: String) -> String? {
     ["The top level", "The plan"].contains(heading) ? "" : quoted(heading).first
   }
@@ -102,7 +102,8 @@ import Vocabulary
 
   // MARK: Examples
 
-  /// Whole definitions and plans of faults, and parts of a definition, which the test inserts in their place.
+  /// Each example is a fault plan, a definition, or a part of a definition. The test adds the missing parts of a
+  /// definition.
   @Test(arguments: try Page.all())
   func eachExampleCanBeRead(page: Page) throws {
     for block in page.codeBlocks where block.language == "yaml" {
@@ -111,7 +112,7 @@ import Vocabulary
           _ = try FaultPlan(yaml: block.text, file: page.path)
         } else {
           let yaml = try #require(
-            Self.whole(block.text), "\(page.path):\(block.line) belongs nowhere in a definition")
+            Self.whole(block.text), "\(page.path):\(block.line) is not a part of a definition")
           _ = try Pipeline.parse(
             yaml: yaml, file: page.path,
             environment: [
@@ -133,7 +134,7 @@ import Vocabulary
     "deleted", "bounced", "suspended", "deactivated", "protected", "geo_scrubbed", "tweet_edited",
   ]
 
-  /// The whole definition that contains the example. The example is a definition, a dataset or its actions.
+  /// Returns a whole definition that contains the example. The example is a definition, a dataset or its actions.
   private static func whole(_ example: String) -> String? {
     let keys = Set(example.matches(of: /(?m)^([a-z_-]+):/).map { String($0.1) })
     let topKeys: Set = ["name", "warehouse", "api", "limits", "timeouts", "datasets"]
@@ -165,7 +166,7 @@ import Vocabulary
   }
 }
 
-/// The keys that a parser knows, by the mapping that contains them.
+/// The keys that a parser accepts, by the mapping that contains them.
 private struct KeysOfAParser {
   private enum Step {
     case key(String)
@@ -185,7 +186,8 @@ private struct KeysOfAParser {
     self.parse = parse
   }
 
-  /// The places that may contain a mapping with fixed keys: directly, in a list, or under a key that the file chooses.
+  /// The places that may contain a mapping with fixed keys: directly, in a list, or below a key that is a name or a
+  /// reason.
   private static let shapes: [[Step]] = [[], [.item], [.key("deleted")]]
 
   /// Records the keys of the mapping at a place, and of all mappings in it.
@@ -203,7 +205,7 @@ private struct KeysOfAParser {
     }
   }
 
-  /// The keys that the parser reports as known there; nil if it expects none.
+  /// Returns the keys that the parser reports as known at a place. Nil if the parser expects no keys there.
   private func keys(at steps: [Step]) -> [String]? {
     var yaml = "{no-such-key: 1}"
     for step in steps.reversed() {

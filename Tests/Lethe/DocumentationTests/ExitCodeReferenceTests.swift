@@ -3,7 +3,7 @@ import Testing
 
 @testable import LetheCommands
 
-/// docs/reference/exit-codes.md, compared with the program.
+/// Compares docs/reference/exit-codes.md with the program.
 @Suite struct ExitCodeReferenceTests {
   @Test func thePageHasEachExitCodeWithItsName() throws {
     let rows = try Page("docs/reference/exit-codes.md").section("The codes").rows

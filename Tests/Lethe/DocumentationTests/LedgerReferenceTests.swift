@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// docs/reference/ledger.md, compared with a migrated database.
+/// Compares docs/reference/ledger.md with a migrated database.
 @Suite struct LedgerReferenceTests {
   private static let path = "docs/reference/ledger.md"
 
@@ -91,7 +91,7 @@ import Vocabulary
   }
 
   /// The queries on the metrics page work on the ledger.
-  @Test func theQueriesForMetricsCanBeRun() async throws {
+  @Test func theQueriesForMetricsWork() async throws {
     let queries = try Page("docs/reference/metrics.md").codeBlocks.filter { $0.language == "sql" }
     #expect(queries.count == 5)
     try await withTestDatabase(.ledger) { database in

@@ -5,14 +5,14 @@ import Testing
 /// Each link within the repository leads to an existing file, and to an existing heading in it.
 @Suite struct LinkTests {
   @Test(arguments: try Page.all())
-  func eachLinkLeadsToAnExistingPlace(page: Page) throws {
+  func eachLinkHasAnExistingTarget(page: Page) throws {
     let folder = URL(filePath: "/\(page.path)").deletingLastPathComponent().path
     for link in Self.links(of: page) where !link.contains("://") && !link.hasPrefix("mailto:") {
       let parts = link.split(separator: "#", maxSplits: 1, omittingEmptySubsequences: false)
       let path = parts[0].isEmpty ? "/\(page.path)" : "\(folder)/\(parts[0])"
       let target = String(URL(filePath: path).standardizedFileURL.path.dropFirst())
       guard FileManager.default.fileExists(atPath: "\(repositoryRootPath)/\(target)") else {
-        Issue.record("\(page.path) links to \(link), which is not there")
+        Issue.record("\(page.path) links to \(link), which does not exist")
         continue
       }
       guard parts.count == 2 else { continue }

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The tests that the page on reliability names exist.
+/// Each test that docs/reliability.md names exists.
 @Suite struct NamedTestTests {
   @Test func eachNamedTestExists() throws {
     let names = try Page("docs/reliability.md").prose.flatMap { quoted($0) }
@@ -19,7 +19,7 @@ import Testing
     }
   }
 
-  /// The tests of each suite, by the files that declare or extend it.
+  /// Returns the tests of each suite. They are the functions in the files that declare or extend the suite.
   private static func suites() throws -> [String: Set<String>] {
     let root = "\(repositoryRootPath)/Tests"
     var suites: [String: Set<String>] = [:]

@@ -30,11 +30,11 @@ struct Page: Sendable, CustomTestStringConvertible {
     /// The text after the fence, such as `yaml shop.yaml`.
     let info: String
     let text: String
-    /// The line on which its text begins, counted from 1.
+    /// The number of the line on which the text begins, counted from 1.
     let line: Int
 
     var language: Substring { info.split(separator: " ").first ?? "" }
-    /// The file to which the reader has to write it.
+    /// The file to which the reader must write the text.
     var fileName: Substring? { info.split(separator: " ").dropFirst().first }
   }
 
@@ -73,7 +73,7 @@ struct Page: Sendable, CustomTestStringConvertible {
     let heading: String
     let lines: [Substring]
 
-    /// The cells of its tables' rows, without headings.
+    /// The cells of each row of the section's tables, without the heading rows.
     var rows: [[String]] {
       var rows: [[String]] = []
       for (index, line) in lines.enumerated() where line.hasPrefix("|") {
@@ -111,18 +111,18 @@ struct Page: Sendable, CustomTestStringConvertible {
 
   // MARK: Parts that are generated from the program
 
-  /// Compares a part of the page with the text that the program generates. With `LETHE_UPDATE_DOCS` it writes the
-  /// part again instead.
-  func expectPart(_ name: String, is made: String) throws {
+  /// Compares a part of the page with the text that the program generates. If `LETHE_UPDATE_DOCS` is set, replaces the
+  /// part by the text instead.
+  func expectPart(_ name: String, is generated: String) throws {
     let (begin, end) = ("<!-- \(name): made from the program -->\n", "<!-- end of \(name) -->\n")
     let start = try #require(text.firstRange(of: begin), "\(path) has no line \(begin)").upperBound
     let stop = try #require(text.firstRange(of: end), "\(path) has no line \(end)").lowerBound
-    let whole = "\n\(made)\n"
+    let whole = "\n\(generated)\n"
     if Self.isUpdating {
       try write(text[..<start] + whole + text[stop...])
     } else {
       #expect(
-        text[start..<stop] == whole, "\(path) is not what the program says: make docs mends it")
+        text[start..<stop] == whole, "\(path) differs from the text of the program: run make docs")
     }
   }
 
@@ -136,7 +136,7 @@ struct Page: Sendable, CustomTestStringConvertible {
   }
 }
 
-/// The parts of a text that are in backquotes.
+/// Returns the parts of a text that are in backquotes.
 func quoted(_ text: some StringProtocol) -> [String] {
   text.split(separator: "`", omittingEmptySubsequences: false).enumerated()
     .filter { $0.offset % 2 == 1 }.map { String($0.element) }

@@ -3,14 +3,14 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The tutorial and the pages that continue it. The test runs each command and writes each file.
-/// The output must be the output on the page, except for times, jobs and hashes.
+/// The tutorial and the pages that continue it. The test runs each command and writes each file. The output must equal
+/// the output on the page, except for times, jobs and hashes.
 @Suite struct TutorialTests {
   private static let pages = [
     "limits-and-approvals", "holds", "quarantine", "audit", "guard", "least-privilege",
   ]
 
-  @Test func thePagesShowWhatTheCommandsPrint() async throws {
+  @Test func thePagesShowTheOutputOfEachCommand() async throws {
     let tutorial = try Walk.Part(Page("docs/tutorial.md"))
     let parts = try Self.pages.map { try Walk.Part(Page("docs/how-to/\($0).md")) }
     let walk = Walk(parts: [tutorial.beforeTheEnd] + parts + [tutorial.theEnd])
@@ -30,13 +30,13 @@ import Testing
     }
     for (command, output) in zip(walk.commands, outputs) {
       #expect(
-        Walk.withoutChance(output) == Walk.withoutChance(command.output),
-        "\(command.place): \(command.text): make docs shows what it prints now")
+        Walk.withoutVaryingParts(output) == Walk.withoutVaryingParts(command.output),
+        "\(command.place): \(command.text): the output differs from the page: run make docs")
     }
   }
 }
 
-/// Pages, one after another, in one shell.
+/// A series of pages. Their commands run in one shell, one page after another.
 private struct Walk {
   /// The files and the commands of a page, or of a part of it.
   struct Part {
@@ -57,7 +57,7 @@ private struct Walk {
       try #require(commands.count > 2)
     }
 
-    /// The last block cleans up.
+    /// The last block of commands, which cleans up.
     private var blockOfTheEnd: Page.CodeBlock? { page.codeBlocks.last { $0.language == "console" } }
 
     var beforeTheEnd: Part {
@@ -76,10 +76,10 @@ private struct Walk {
   struct Command {
     let text: String
     let output: String
-    /// The files that the reader has to write first.
+    /// The files that the reader must write before the command.
     let files: [(name: String, text: String)]
     let page: String
-    /// The number of the line, counted from 1.
+    /// The number of the command's line, counted from 1.
     let line: Int
 
     var place: String { "\(page):\(line)" }
@@ -88,7 +88,7 @@ private struct Walk {
   let parts: [Part]
   var commands: [Command] { parts.flatMap(\.commands) }
 
-  /// `$ ` begins a command, `> ` continues it, and all other lines are its output.
+  /// Returns the commands of a block. `$ ` begins a command, `> ` continues it, and all other lines are its output.
   private static func commands(
     of block: Page.CodeBlock, _ page: Page, after files: [(name: String, text: String)]
   ) -> [Command] {
@@ -113,7 +113,8 @@ private struct Walk {
 
   // MARK: Running the pages
 
-  /// Runs all commands in one shell, with its own databases and port, and cleans up.
+  /// Runs all commands in one shell and returns their outputs. Uses separate databases and a separate address, and
+  /// drops the databases afterwards.
   func outputs() async throws -> [String] {
     let suffix = "_\(ProcessInfo.processInfo.processIdentifier)"
     let names = ["tutorial_shop", "tutorial_platform", "tutorial_nightly"]
@@ -128,7 +129,7 @@ private struct Walk {
     }
     return try await withTemporaryDirectory { directory in
       let mark = "\u{1}"
-      // The service in the background ends with the shell, for any exit of the shell.
+      // The trap ends the service in the background, for any exit of the shell.
       var script = """
         trap 'jobs -p | xargs --no-run-if-empty kill; wait' EXIT
         exec >walk.out 2>&1
@@ -180,9 +181,10 @@ private struct Walk {
 
   // MARK: Comparing
 
-  /// Removes times, the API's jobs, hashes, the column widths that depend on them, and everything that depends on which
-  /// dataset's job is processed first, or whose chunk is applied first.
-  static func withoutChance(_ output: String) -> String {
+  /// Returns the output without the parts that differ between runs. These are times, the API's jobs, hashes, and the
+  /// column widths that depend on them. Other parts depend on the order in which the datasets' jobs are processed and
+  /// their chunks are applied.
+  static func withoutVaryingParts(_ output: String) -> String {
     output.replacing(/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z/, with: "TIME")
       .replacing(/\b[0-9a-f]{64}\b/, with: "HASH").replacing(/\b2[0-9]{18}\b/, with: "JOB")
       .replacing(/\b(export|submit|await|collect|apply) [0-9.]+/) { "\($0.output.1) SECONDS" }
@@ -196,7 +198,7 @@ private struct Walk {
 }
 
 extension Walk.Part {
-  /// The page with these outputs instead of its own.
+  /// Returns the page's text with these outputs instead of its own outputs.
   fileprivate func text(with outputs: [String]) -> String {
     let old = page.lines
     var lines: [String] = []
