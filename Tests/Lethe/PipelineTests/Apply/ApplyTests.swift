@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 @Suite struct ApplyTests {
-  /// Runs the stages up to collect. Then `body` applies.
+  /// Runs the stages up to collect. Then `body` runs apply.
   private func collected(
     _ fixture: PipelineFixture, _ pipeline: Pipeline,
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> Void
@@ -84,8 +84,8 @@ import Testing
         #expect(stopped.last?.status == .stopped)
         #expect(stopped.last?.stopped.first?.reason.contains("every one of its 10 IDs") == true)
         #expect(try await fixture.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 10)
-        let told = try pipeline("\(generous), allow_whole_chunks: true")
-        let reports = try await fixture.withRuntime(told) { runtime in
+        let permitting = try pipeline("\(generous), allow_whole_chunks: true")
+        let reports = try await fixture.withRuntime(permitting) { runtime in
           _ = try await runtime.giveUp()
           return try await runtime.run()
         }
@@ -95,7 +95,7 @@ import Testing
     }
   }
 
-  @Test func aRowThatAForeignKeyOfAnUndeclaredTableHoldsIsReportedAndSetAside() async throws {
+  @Test func aRowReferencedByAnUndeclaredTableIsReportedAndSetAside() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 500)
       let pipeline = try fixture.pipeline { definition in
@@ -187,18 +187,18 @@ import Testing
     }
   }
 
-  /// What else can affect the table of collected events.
-  enum Company: CaseIterable {
-    case nobody, aReader, anotherChunk
-    /// The user may use the table but not truncate it.
-    case anOwner
+  /// The cases that decide whether the table of collected events is truncated.
+  enum TableUse: CaseIterable {
+    case onlyTheChunk, aReader, anotherChunk
+    /// Apply uses a role that may write to the table but not truncate it.
+    case aRoleWithoutTruncate
 
-    var leavesTheTableToTheChunk: Bool { [.nobody, .anotherChunk].contains(self) }
+    var allowsTruncate: Bool { [.onlyTheChunk, .anotherChunk].contains(self) }
   }
 
-  @Test(arguments: Company.allCases)
-  func collectedEventsAreTruncatedUnlessTheTableIsShared(company: Company) async throws {
-    let posts = company == .anotherChunk ? 40_000 : 20_000
+  @Test(arguments: TableUse.allCases)
+  func collectedEventsAreTruncatedUnlessTheTableIsShared(tableUse: TableUse) async throws {
+    let posts = tableUse == .anotherChunk ? 40_000 : 20_000
     var script = ScriptedAPI.Script()
     script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
     try await PipelineFixture.with { fixture in
@@ -209,7 +209,7 @@ import Testing
         """)
       // Roles belong to the whole server, so the test has its own role.
       let role = fixture.database.name + "_role"
-      if company == .anOwner {
+      if tableUse == .aRoleWithoutTruncate {
         try await fixture.execute(
           """
           CREATE ROLE \(trusted: role);
@@ -231,30 +231,30 @@ import Testing
               .replacing(
                 "${DATABASE_URL}",
                 with: "${DATABASE_URL}"
-                  + (company == .anOwner ? "?options=-c%20role%3D\(role)" : ""))
+                  + (tableUse == .aRoleWithoutTruncate ? "?options=-c%20role%3D\(role)" : ""))
           }
           try await collected(fixture, pipeline) { runtime in
             let file: SQL = "SELECT pg_relation_filenode('lethe.collected')::bigint"
             let before = try await fixture.value(file, as: Int.self)
             try await fixture.database.withConnection { reader in
               try await reader.runScript("BEGIN")
-              if company == .aReader {
+              if tableUse == .aReader {
                 try await reader.execute("SELECT FROM lethe.collected LIMIT 1")
               }
               #expect(try await runtime.apply().chunks == posts / 20_000)
               try await reader.runScript("COMMIT")
             }
-            let isEmptied = try await fixture.value(file, as: Int.self) != before
-            #expect(isEmptied == company.leavesTheTableToTheChunk)
+            let isTruncated = try await fixture.value(file, as: Int.self) != before
+            #expect(isTruncated == tableUse.allowsTruncate)
           }
         }
       } catch {
-        if company == .anOwner {
+        if tableUse == .aRoleWithoutTruncate {
           try? await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         }
         throw error
       }
-      if company == .anOwner {
+      if tableUse == .aRoleWithoutTruncate {
         try await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
       }
       let left: SQL = """
@@ -267,7 +267,7 @@ import Testing
   }
 
   /// A dump can contain this state if it waited for a lock while the table was truncated.
-  @Test func aChunkWhoseEventsAreMissingDoesNotCountAsApplied() async throws {
+  @Test func aChunkWithMissingEventsIsNotMarkedAsApplied() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 500)
       let pipeline = try fixture.pipeline()
@@ -320,7 +320,7 @@ import Testing
       try await fixture.invent(posts: 500)
       let pipeline = try fixture.pipeline()
       try await collected(fixture, pipeline) { runtime in
-        // A post whose ID is in no chunk, and whose author has no event.
+        // The post's ID is in no chunk, and its author has no event.
         try await fixture.execute(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, created_at)

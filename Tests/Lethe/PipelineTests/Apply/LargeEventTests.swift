@@ -10,8 +10,8 @@ import Testing
   private static let posts = 1000
   private static let rowsMax = 50
 
-  /// A user with 1,000 posts and 1,000 media, whose account is deleted. For each deleted row, a
-  /// trigger records the transaction that deleted it.
+  /// Runs `body` with a user with 1,000 posts and 1,000 media. The user's account has the given state. For each changed
+  /// row, a trigger records the transaction that changed the row.
   private static func withPlatform(
     state: String = "deleted",
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
@@ -56,7 +56,7 @@ import Testing
       """, as: Int.self)
   }
 
-  @Test func aLargeEventIsAppliedInManyTransactionsAndCountsWithTheLast() async throws {
+  @Test func aLargeEventIsAppliedInManyTransactionsAndHasOneRecord() async throws {
     try await Self.withPlatform { fixture in
       let pipeline = try fixture.pipeline(Self.usersOnly)
       let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
@@ -84,7 +84,7 @@ import Testing
     }
   }
 
-  /// A trigger that refuses each `operation` on a post.
+  /// Returns a trigger that refuses each `operation` on a post.
   private static func stopping(at post: Int, _ operation: String) -> String {
     """
     CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
@@ -103,7 +103,7 @@ import Testing
       let isOther = try await fixture.value(
         "SELECT string_agg(id::text, ' ') FROM lethe.event WHERE cause_id IS NULL", as: String.self)
       #expect(isOther == "2")
-      // The changes that were done are kept, and are counted with the refusal.
+      // The changes before the interruption are kept. The refusal contains their number.
       let media = try await fixture.value(
         """
         SELECT (SELECT count(*) FROM public.taken AS t WHERE table_name = 'post_media')
@@ -122,7 +122,7 @@ import Testing
     }
   }
 
-  @Test func aProtectionAndItsRestoreAreLimitedToo() async throws {
+  @Test func aLargeProtectionAndItsRestoreUseManyTransactions() async throws {
     try await Self.withPlatform(state: "protected") { fixture in
       let pipeline = try fixture.pipeline(Self.usersOnly)
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
@@ -138,7 +138,7 @@ import Testing
     }
   }
 
-  @Test func repliesOfAUserToOwnPostsAreDeletedBeforeThosePosts() async throws {
+  @Test func aUsersRepliesToOwnPostsAreDeletedBeforeThesePosts() async throws {
     try await Self.withPlatform { fixture in
       try await fixture.execute(
         """
@@ -161,7 +161,7 @@ import Testing
       try await fixture.execute(
         """
         ALTER TABLE warehouse.post_media DROP CONSTRAINT post_media_post_id_fkey;
-        -- With each post that goes, media of another one come, once.
+        -- When a post is deleted, a media row is inserted for another post. Each of these posts gets one such row.
         CREATE TABLE public.late AS SELECT post_id FROM warehouse.posts
           WHERE author_id = 1 AND post_id BETWEEN 500 AND 560;
         CREATE FUNCTION public.add_media() RETURNS trigger LANGUAGE plpgsql AS

@@ -5,8 +5,8 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// IDs that are stored as text with blanks around them and leading zeros, and a definition that declares it. The rows
-/// of an ID are exported, changed, verified, held and guarded in every form of the ID.
+/// IDs that are stored as text with blanks and leading zeros. The definition normalizes them. Rows with any form of an
+/// ID are exported, changed, verified, held and guarded.
 @Suite struct NormalizedIDTests {
   private static let types = ["text", "character varying", "text COLLATE loose", "label"]
   private static let batches = [
@@ -49,7 +49,7 @@ import Warehouse
       """
   }
 
-  /// Each ID in four forms.
+  /// Returns a script that creates the tables. They contain each ID in four forms.
   private static func tables(_ type: String) -> String {
     """
     DO $$ BEGIN
@@ -118,11 +118,11 @@ import Warehouse
           UPDATE posts SET visibility = 'protected' WHERE key IN (SELECT key FROM hidden)
           """)
         try await Self.expectSame(nights)
-        let dead = try await nights.rows("SELECT type, id FROM lethe.tombstone")
+        let tombstones = try await nights.rows("SELECT type, id FROM lethe.tombstone")
         let gone = (11...30).filter { $0 == 11 || $0 == 14 || $0 % 4 == 0 }
-        #expect(dead == (["(users,1)"] + gone.map { "(tweets,\($0))" }).sorted())
+        #expect(tombstones == (["(users,1)"] + gone.map { "(tweets,\($0))" }).sorted())
 
-        // The same answer again changes nothing.
+        // A repeated answer changes nothing.
         let again = try await nights.run(
           [12: "protected", 13: "geo_scrubbed", 14: "suspended", 15: "protected"],
           [3: "protected"], checks: false)
@@ -156,8 +156,8 @@ import Warehouse
         INSERT INTO shop.posts (item) SELECT form FROM shop.forms(11) AS form;
         INSERT INTO shop.posts (item) VALUES ('110'), ('1 1'), (NULL), ('011x')
         """)
-      let came = try await nights.rows("SELECT item FROM shop.posts WHERE author IS NULL")
-      #expect(came == ["()", "(011x)", "(\"1 1\")", "(110)"].sorted())
+      let inserted = try await nights.rows("SELECT item FROM shop.posts WHERE author IS NULL")
+      #expect(inserted == ["()", "(011x)", "(\"1 1\")", "(110)"].sorted())
     }
   }
 
@@ -177,7 +177,7 @@ import Warehouse
     }
   }
 
-  /// A key with blanks differs from the value without blanks that `match` reads. The rows are reported.
+  /// If `match` does not normalize, no event matches a key with blanks. Check reports such rows.
   @Test func rowsOfTargetsThatNoEventCanMatchAreReported() async throws {
     let definition = Self.definition(batch: "batch: 10", restore: "former")
       .replacing("match: {column: post, normalize: digits}", with: "match: post")
@@ -205,7 +205,7 @@ import Warehouse
       try await nights.execute("INSERT INTO shop.posts (item) VALUES ('000')")
       let cleaning = try #require(finding.remedy.firstRange(of: "UPDATE "))
       try await nights.execute(SQL(trusted: String(finding.remedy[cleaning.lowerBound...])))
-      // A value of zeros only is no ID and does not change.
+      // A value of only zeros is not an ID, and is not changed.
       #expect(
         try await nights.rows("SELECT item FROM shop.posts WHERE item !~ '[1-9]'") == ["(000)"])
       try await nights.execute("DELETE FROM shop.posts WHERE item = '000'")
@@ -232,7 +232,7 @@ import Warehouse
   }
 
   @Test(arguments: ["bigint", "numeric"])
-  func numbersAreNotNormalized(type: String) async throws {
+  func normalizingANumericColumnIsRefused(type: String) async throws {
     let definition = LeftOutTests.definition()
       .replacing("id: item", with: "id: {column: item, normalize: digits}")
     try await NightlyFixture.with(

@@ -10,8 +10,8 @@ import Warehouse
 
 @testable import DefinitionFiles
 
-/// An example of an additional action. It replaces each character of a text by an asterisk. It needs only this type
-/// and a label of `lethe.action`.
+/// An example of an additional action. It replaces each character of a text with an asterisk. A new action needs only
+/// such a type, and a label of the enum `lethe.action`.
 private struct MaskAction: RowAction {
   static let word = "mask"
   static let isRedacting = true

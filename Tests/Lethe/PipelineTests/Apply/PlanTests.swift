@@ -7,7 +7,7 @@ import Testing
   @Test func aPlanShowsWhatApplyDoesAndChangesNothing() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 500)
-      // Batches are whole chunks, so that no row is in two batches.
+      // Each batch is a whole chunk, so no row is in two batches.
       let pipeline = try fixture.pipeline {
         $0.replacing("batch: 20", with: "atomic: chunk").replacing(
           "batch: 3", with: "atomic: chunk")
@@ -27,7 +27,7 @@ import Testing
         let state = try await fixture.value(Self.fingerprint, as: String.self)
         let plan = try await runtime.plan()
         #expect(try await fixture.value(Self.fingerprint, as: String.self) == state)
-        // Both datasets change the same posts, so each chunk's plan is compared with its own apply.
+        // Both datasets change the same posts. So only the first chunk's plan must match what apply does.
         let first = try #require(plan.chunks.first)
         #expect(first.dataset == "posts")
         #expect(first.stops == nil)
@@ -47,7 +47,7 @@ import Testing
     }
   }
 
-  /// Every row of the warehouse and of the ledger, with its place and version.
+  /// A hash of the rows of the warehouse and of the ledger, with each row's location and version.
   private static let fingerprint: SQL = """
     SELECT md5(string_agg(row, ' ' ORDER BY row)) FROM (
       SELECT 'p' || ctid || xmin || p::text FROM warehouse.posts AS p

@@ -5,7 +5,7 @@ import SQLText
 import TestSupport
 import Testing
 
-/// `lethe plan --sql`: the statements are those of apply, and PostgreSQL accepts each of them.
+/// `lethe plan --sql` prints the statements of apply. PostgreSQL accepts each of them.
 @Suite struct PlannedStatementTests {
   @Test func postgreSQLAcceptsEachPlannedStatement() async throws {
     try await PipelineFixture.with { fixture in
@@ -25,7 +25,7 @@ import Testing
             "delete warehouse.reposts", "delete warehouse.posts", "protect warehouse.posts",
             "delete warehouse.users", "protect warehouse.users",
           ])
-      // The temporary tables of the chunk's statements exist after a batch has been applied in the session.
+      // The statements need the temporary tables that apply creates in its session.
       try await fixture.database.withConnection { connection in
         try await connection.runScript(Self.temporaryTables)
         for (index, statement) in report.statements.enumerated() {
@@ -36,7 +36,7 @@ import Testing
     }
   }
 
-  /// The statements as apply builds them.
+  /// Creates the temporary tables of apply.
   private static let temporaryTables: SQL = """
     CREATE TEMP TABLE lethe_touched (
         action lethe.action NOT NULL, table_name text NOT NULL, id bigint, reason lethe.reason NOT NULL,

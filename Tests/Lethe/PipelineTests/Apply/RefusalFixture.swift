@@ -5,15 +5,15 @@ import Runtime
 import TestSupport
 import Testing
 
-/// 100 posts and 10 users. Every fourth is deleted, but every eighth is protected instead, and the
-/// twelfth post has lost its location. There are ten chunks of posts and one chunk of users.
+/// A warehouse with 100 posts and 10 users. Every fourth ID is deleted, but every eighth ID is protected instead. Post
+/// 12 has lost its location. There are ten chunks of posts and one chunk of users.
 struct RefusalFixture: Sendable {
   let base: PipelineFixture
   let url: String
 
   static let posts = 100
 
-  /// The API's answer about an ID; nil if it is clean.
+  /// Returns the API's answer about an ID. Nil if the ID is clean.
   static func answer(_ id: Int64) -> String? {
     if id == 12 { return CollectTests.event(id, "scrub_geo", "geo_scrubbed") }
     if id % 8 == 0 { return CollectTests.event(id, "delete", "protected") }
@@ -46,7 +46,7 @@ struct RefusalFixture: Sendable {
   // MARK: The pipeline
 
   /// - Parameters:
-  ///   - batch: the batch setting of the posts' dataset.
+  ///   - batch: the batch setting of the dataset of posts.
   ///   - ids: the number of IDs in a chunk.
   static func definition(_ batch: String, ids: Int) -> (String) -> String {
     {
@@ -75,7 +75,7 @@ struct RefusalFixture: Sendable {
     }
   }
 
-  /// The program itself.
+  /// Runs the program.
   func lethe(_ arguments: String...) async throws -> Program.Ending {
     try await Program.run(
       "lethe", arguments,
@@ -84,7 +84,7 @@ struct RefusalFixture: Sendable {
 
   // MARK: Results
 
-  /// The posts that do not match the API's answers: not deleted, not hidden, or with a location.
+  /// Returns the posts that do not match the API's answers. They are not deleted, not hidden, or still have a location.
   func postsNotDone() async throws -> [Int64] {
     try await base.database.withConnection {
       try await $0.query(
@@ -99,7 +99,7 @@ struct RefusalFixture: Sendable {
     }
   }
 
-  /// Clean posts that were changed.
+  /// Returns the number of clean posts that were changed.
   func postsHarmed() async throws -> Int {
     try await base.value(
       """
@@ -117,7 +117,7 @@ struct RefusalFixture: Sendable {
       """, as: String.self)
   }
 
-  /// All content of the ledger, as text.
+  /// Returns the content of the ledger as text: runs, chunks, jobs, refusals, seals and events.
   func ledgerText() async throws -> String {
     try await base.value(
       """

@@ -9,17 +9,17 @@ import Testing
 
 /// An event that the warehouse refuses is set aside, and everything else is applied.
 @Suite struct RefusalTests {
-  /// A table that the definition does not declare, with a foreign key that holds a post.
-  private static func holding(_ posts: Int64...) -> String {
+  /// Returns a script that creates a table with a foreign key to the posts. The definition does not declare the table.
+  private static func bookmarking(_ posts: Int64...) -> String {
     """
     CREATE TABLE public.bookmarks (post_id bigint CONSTRAINT bookmarked REFERENCES warehouse.posts);
     INSERT INTO public.bookmarks SELECT unnest('{\(posts.map(String.init).joined(separator: ","))}'::bigint[]);
     """
   }
 
-  @Test func oneHeldPostIsSetAsideInEachRunAndEverythingElseIsApplied() async throws {
+  @Test func aRefusedPostIsSetAsideInEachRunAndEverythingElseIsApplied() async throws {
     try await RefusalFixture.with { fixture in
-      try await fixture.base.execute(SQL(trusted: Self.holding(4)))
+      try await fixture.base.execute(SQL(trusted: Self.bookmarking(4)))
       let file = try fixture.file()
       for run in 1...3 {
         let ending = try await fixture.lethe("run", file, "--output", "json")
@@ -35,7 +35,7 @@ import Testing
         #expect(try await fixture.usersLeft() == "1008 protected")
         #expect(try await fixture.postsHarmed() == 0)
       }
-      // Each run's answer replaces the answer before.
+      // Each run's refusal replaces the refusal of the run before it.
       let open: SQL = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL"
       #expect(try await fixture.base.value(open, as: Int.self) == 1)
       let status = try await fixture.lethe("status")
@@ -52,14 +52,14 @@ import Testing
       #expect(try await fixture.postsNotDone() == [])
       #expect(try await fixture.base.ledgerFaults() == [])
       #expect(try await fixture.lethe("audit", "verify").code == 0)
-      let story = try await fixture.lethe("audit", "show", "4")
-      #expect(story.stdout.contains("refused") && story.stdout.contains("bookmarked"))
+      let history = try await fixture.lethe("audit", "show", "4")
+      #expect(history.stdout.contains("refused") && history.stdout.contains("bookmarked"))
       #expect(try await fixture.lethe("retry", file, "--id", "4").code == 1)
     }
   }
 
-  /// A trigger may refuse thousands of events. The log has one line for the cause, with a few of their IDs.
-  @Test func refusalsOfOneCauseAreOneLogLine() async throws {
+  /// A trigger may refuse thousands of events. The log has one line for the cause, with a few of the events' IDs.
+  @Test func refusalsWithTheSameCauseAreOneLogLine() async throws {
     try await RefusalFixture.with { fixture in
       try await fixture.base.execute(
         """
@@ -80,8 +80,8 @@ import Testing
     }
   }
 
-  /// The post's own row is gone, and a newer job did not ask about it. Its rows in other tables are
-  /// still refused, and can still be retried.
+  /// The post's own row is deleted, so the newer job does not ask about the post. The deletion of its rows in other
+  /// tables is still refused, and can still be retried.
   @Test func aJobThatDidNotAskAboutAnIDEndsNoRefusal() async throws {
     try await RefusalFixture.with { fixture in
       try await fixture.base.execute(
@@ -108,7 +108,7 @@ import Testing
 
   @Test func refusalsThatARetryDidNotIncludeAreCounted() async throws {
     try await RefusalFixture.with { fixture in
-      try await fixture.base.execute(SQL(trusted: Self.holding(4, 20, 28)))
+      try await fixture.base.execute(SQL(trusted: Self.bookmarking(4, 20, 28)))
       let file = try fixture.file()
       #expect(try await fixture.lethe("run", file).code == 5)
       try await fixture.base.execute("DELETE FROM public.bookmarks WHERE post_id = 4")
@@ -127,7 +127,7 @@ import Testing
 
   @Test func aChunkThatIsAppliedAsAWholeIsSetAsideAsAWhole() async throws {
     try await RefusalFixture.with { fixture in
-      try await fixture.base.execute(SQL(trusted: Self.holding(4)))
+      try await fixture.base.execute(SQL(trusted: Self.bookmarking(4)))
       let file = try fixture.file(batch: "atomic: chunk")
       for _ in 1...2 {
         let ending = try await fixture.lethe("run", file, "--output", "json")
@@ -154,13 +154,13 @@ import Testing
     }
   }
 
-  /// A cause in the warehouse that refuses one event, and how it is fixed.
+  /// A cause in the warehouse for which one event is refused, and its fix.
   struct Kind: Sendable, CustomTestStringConvertible {
     let name: String
     let id: Int64
-    let makes: SQL
-    let mends: SQL
-    let says: String
+    let cause: SQL
+    let fix: SQL
+    let message: String
     var testDescription: String { name }
   }
 
@@ -181,71 +181,71 @@ import Testing
 
   static let kinds = [
     Kind(
-      name: "a foreign key", id: 4, makes: SQL(trusted: holding(4)),
-      mends: "DROP TABLE public.bookmarks",
-      says: "bookmarked"),
+      name: "a foreign key", id: 4, cause: SQL(trusted: bookmarking(4)),
+      fix: "DROP TABLE public.bookmarks",
+      message: "bookmarked"),
     Kind(
       name: "a CHECK", id: 8,
-      makes: """
+      cause: """
         ALTER TABLE warehouse.posts
           ADD CONSTRAINT shown CHECK (post_id <> 8 OR visibility <> 'protected')
-        """, mends: "ALTER TABLE warehouse.posts DROP CONSTRAINT shown", says: "shown"),
+        """, fix: "ALTER TABLE warehouse.posts DROP CONSTRAINT shown", message: "shown"),
     Kind(
-      name: "a CHECK that wants a value", id: 12,
-      makes: "ALTER TABLE warehouse.posts ADD CONSTRAINT located CHECK (latitude IS NOT NULL)",
-      mends: "ALTER TABLE warehouse.posts DROP CONSTRAINT located", says: "located"),
+      name: "a CHECK that requires a value", id: 12,
+      cause: "ALTER TABLE warehouse.posts ADD CONSTRAINT located CHECK (latitude IS NOT NULL)",
+      fix: "ALTER TABLE warehouse.posts DROP CONSTRAINT located", message: "located"),
     Kind(
       name: "an exclusion constraint", id: 8,
-      makes: """
+      cause: """
         UPDATE warehouse.posts SET visibility = 'protected' WHERE post_id = 4;
         ALTER TABLE warehouse.posts
           ADD CONSTRAINT alone EXCLUDE (visibility WITH =) WHERE (post_id IN (8, 1001));
         INSERT INTO warehouse.posts (post_id, author_id, text, visibility, created_at)
           VALUES (1001, 1, 'text', 'protected', now())
-        """, mends: "ALTER TABLE warehouse.posts DROP CONSTRAINT alone", says: "alone"),
+        """, fix: "ALTER TABLE warehouse.posts DROP CONSTRAINT alone", message: "alone"),
     Kind(
       name: "a trigger that raises", id: 4,
-      makes: trigger(4, "RAISE 'legal hold'") + beforeDelete, mends: noTrigger,
-      says: "the function stop raised an error (SQLSTATE P0001)"),
+      cause: trigger(4, "RAISE 'legal hold'") + beforeDelete, fix: noTrigger,
+      message: "the function stop raised an error (SQLSTATE P0001)"),
     Kind(
-      name: "a trigger that undoes", id: 4,
-      makes: trigger(4, "RETURN NULL") + beforeDelete, mends: noTrigger, says: "rows are unchanged"),
+      name: "a trigger that skips a deletion", id: 4,
+      cause: trigger(4, "RETURN NULL") + beforeDelete, fix: noTrigger, message: "rows are unchanged"),
     Kind(
-      name: "a trigger that undoes an update", id: 8,
-      makes: trigger(8, "NEW.visibility := OLD.visibility", "RETURN NEW") + beforeUpdate,
-      mends: noTrigger, says: "rows are unchanged"),
+      name: "a trigger that keeps the old value", id: 8,
+      cause: trigger(8, "NEW.visibility := OLD.visibility", "RETURN NEW") + beforeUpdate,
+      fix: noTrigger, message: "rows are unchanged"),
     Kind(
       name: "a value that does not fit", id: 8,
-      makes: trigger(8, "PERFORM OLD.text::integer", "RETURN NEW") + beforeUpdate,
-      mends: noTrigger, says: "22P02"),
+      cause: trigger(8, "PERFORM OLD.text::integer", "RETURN NEW") + beforeUpdate,
+      fix: noTrigger, message: "22P02"),
     Kind(
       name: "a deferred trigger", id: 4,
-      makes: trigger(4, "RAISE 'not this one'", "RETURN NULL") + """
+      cause: trigger(4, "RAISE 'not this one'", "RETURN NULL") + """
         CREATE CONSTRAINT TRIGGER stop AFTER DELETE ON warehouse.posts DEFERRABLE INITIALLY DEFERRED
           FOR EACH ROW EXECUTE FUNCTION public.stop();
-        """, mends: noTrigger,
-      says: "the function stop raised an error (SQLSTATE P0001)"),
+        """, fix: noTrigger,
+      message: "the function stop raised an error (SQLSTATE P0001)"),
     Kind(
-      name: "a right that is missing", id: 4,
-      makes: trigger(
+      name: "a missing privilege", id: 4,
+      cause: trigger(
         4, "SET LOCAL ROLE pg_read_all_stats; DELETE FROM warehouse.users", "RETURN OLD")
-        + beforeDelete, mends: noTrigger, says: "42501"),
+        + beforeDelete, fix: noTrigger, message: "42501"),
     Kind(
-      name: "a table that a trigger misses", id: 4,
-      makes: trigger(4, "DELETE FROM public.nowhere") + beforeDelete, mends: noTrigger,
-      says: "the function stop raised an error (SQLSTATE 42P01)"),
+      name: "a trigger that uses a missing table", id: 4,
+      cause: trigger(4, "DELETE FROM public.nowhere") + beforeDelete, fix: noTrigger,
+      message: "the function stop raised an error (SQLSTATE 42P01)"),
   ]
 
   @Test(arguments: kinds, ["batch: 1", "batch: 3", "batch: 20"])
   func onlyTheRefusedEventIsSetAsideForEachCause(kind: Kind, batch: String) async throws {
     try await RefusalFixture.with { fixture in
-      try await fixture.base.execute(kind.makes)
+      try await fixture.base.execute(kind.cause)
       let pipeline = try fixture.pipeline(batch: batch, ids: 30)
       let report = try #require(try await fixture.run(pipeline).last)
       #expect(report.status == .failed)
       #expect(report.setAside == [])
       #expect(report.refused.map(\.id) == ["\(kind.id)"])
-      #expect(report.refused.first?.why.contains(kind.says) == true, "\(report.refused)")
+      #expect(report.refused.first?.why.contains(kind.message) == true, "\(report.refused)")
       #expect(report.refused.first?.remedy.isEmpty == false)
       #expect(try await fixture.postsNotDone() == [kind.id])
       #expect(try await fixture.postsHarmed() == 0)
@@ -257,10 +257,10 @@ import Testing
       let again = try await fixture.retry(pipeline, ids: [kind.id])
       #expect(again?.refused.map(\.id) == ["\(kind.id)"])
       #expect(try await fixture.base.ledgerFaults() == [])
-      try await fixture.base.execute(kind.mends)
+      try await fixture.base.execute(kind.fix)
       let chunk = try #require(report.refused.first?.chunkID)
-      let mended = try await fixture.retry(pipeline, chunk)
-      #expect(mended?.status == .done)
+      let fixed = try await fixture.retry(pipeline, chunk)
+      #expect(fixed?.status == .done)
       #expect(try await fixture.postsNotDone() == [])
       #expect(try await fixture.postsHarmed() == 0)
       #expect(try await fixture.base.ledgerFaults() == [])
@@ -268,7 +268,7 @@ import Testing
   }
 
   @Test(arguments: [true, false])
-  func tooManyRefusedEventsSetTheirChunkAside(areHeld: Bool) async throws {
+  func tooManyRefusedEventsSetTheirChunkAside(isForeignKey: Bool) async throws {
     let posts = 400
     try await RefusalFixture.with(
       { ids in ids.filter { $0 <= 1000 }.map { CollectTests.event($0) }.joined() }, posts: posts
@@ -276,7 +276,7 @@ import Testing
       fixture in
       // In the first of two chunks, 150 of 200 posts are refused.
       try await fixture.base.execute(
-        areHeld
+        isForeignKey
           ? """
           CREATE TABLE public.bookmarks AS SELECT post_id FROM warehouse.posts WHERE post_id <= 150;
           ALTER TABLE public.bookmarks ADD FOREIGN KEY (post_id) REFERENCES warehouse.posts
@@ -286,18 +286,18 @@ import Testing
             $$ BEGIN IF OLD.post_id > 50 AND OLD.post_id <= 200 THEN RAISE 'no'; END IF; RETURN OLD; END $$;
           \(Self.beforeDelete)
           """)
-      let pipeline = try definitionWithHeldPost(fixture)
+      let pipeline = try pipelineWithLargeChunks(fixture)
       let report = try #require(try await fixture.run(pipeline).last)
       #expect(report.status == .failed)
       #expect(report.setAside.count == 1)
       #expect(report.setAside.first?.reason.contains("more than 100") == true)
       #expect(report.setAside.first?.isRetryable == true)
       let left: SQL = "SELECT count(*) FROM warehouse.posts"
-      // The second chunk is applied. Of the first chunk, the batches before the refusals are applied.
-      #expect(try await fixture.base.value(left, as: Int.self) == (areHeld ? 200 : 150))
+      // The second chunk is applied. In the first chunk, only the batches before the refusals are applied.
+      #expect(try await fixture.base.value(left, as: Int.self) == (isForeignKey ? 200 : 150))
       #expect(try await AuditLedgerOf(fixture).isWhole())
       try await fixture.base.execute(
-        areHeld ? "DROP TABLE public.bookmarks" : "DROP TRIGGER stop ON warehouse.posts")
+        isForeignKey ? "DROP TABLE public.bookmarks" : "DROP TRIGGER stop ON warehouse.posts")
       let chunk = try #require(report.setAside.first?.chunkID)
       #expect(try await fixture.retry(pipeline, chunk)?.status == .done)
       #expect(try await fixture.base.value(left, as: Int.self) == 0)
@@ -306,15 +306,15 @@ import Testing
     }
   }
 
-  private func definitionWithHeldPost(_ fixture: RefusalFixture) throws -> Pipeline {
+  private func pipelineWithLargeChunks(_ fixture: RefusalFixture) throws -> Pipeline {
     try fixture.base.pipeline(api: fixture.url) {
       RefusalFixture.definition("batch: 20", ids: 200)($0)
         .replacing("max_redacted_rows", with: "allow_whole_chunks: true, max_redacted_rows")
     }
   }
 
-  /// A refused reply holds the post that it replies to, and nothing else.
-  @Test func aRowThatARefusedRowHoldsIsSetAsideToo() async throws {
+  /// A refused reply still refers to a post, so the deletion of that post is refused, too. No other post is affected.
+  @Test func aRowReferencedByARefusedRowIsSetAsideToo() async throws {
     try await RefusalFixture.with { fixture in
       try await fixture.base.execute(
         """
@@ -337,9 +337,9 @@ import Testing
     }
   }
 
-  /// For any set of refused events and any batch size, all other events are applied once.
+  /// All other events are applied once, for any set of refused events and any batch size.
   @Test(arguments: 1...6)
-  func anySetOfRefusedEventsLeavesAllOthersApplied(seed: UInt64) async throws {
+  func allOtherEventsAreAppliedForAnySetOfRefusedEvents(seed: UInt64) async throws {
     try await RefusalFixture.with { fixture in
       var random = SeededGenerator(seed: seed)
       let gone = (1...100).filter { $0 % 4 == 0 && $0 % 8 != 0 && $0 != 12 }

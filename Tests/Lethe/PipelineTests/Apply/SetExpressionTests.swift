@@ -3,7 +3,7 @@ import Runtime
 import TestSupport
 import Testing
 
-/// `now()` and `current_date` as values: they are evaluated once for a row, not again in each run.
+/// The values `now()` and `current_date`. They are evaluated once for a row, and not again in each run.
 @Suite struct SetExpressionTests {
   static let rows = """
     ALTER TABLE posts ADD hidden_at timestamptz, ADD deleted_on date, ADD at timestamp;
@@ -16,7 +16,7 @@ import Testing
   private static let versions: SQL =
     "SELECT post_id, xmin, hidden_at, deleted_on, at FROM shop.posts"
 
-  /// An ORM's soft delete, then two runs with the same answer.
+  /// A soft delete, as ORMs use it, in two runs with the same answer.
   @Test(arguments: ["now()", "NOW()", " current_date "])
   func aSoftDeleteKeepsItsFirstTime(word: String) async throws {
     let shop = Shop(postActions: [
@@ -70,7 +70,7 @@ import Testing
             "(t)"
           ])
       try await nights.run([9: "protected"], checks: false)
-      #expect(try await nights.rows(Self.versions) == hidden, "a repeated answer writes nothing")
+      #expect(try await nights.rows(Self.versions) == hidden, "a repeated answer changed a row")
       try await nights.run(checks: false)
       #expect(
         try await nights.rows("SELECT hidden_at, visibility FROM shop.posts WHERE post_id = 9")

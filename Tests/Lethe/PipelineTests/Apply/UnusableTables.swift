@@ -1,11 +1,10 @@
 import Testing
 
-/// A table that Lethe cannot change, or not with this definition. It has the error message, and Lethe
-/// must change nothing.
+/// A table that Lethe cannot change with this definition, and the expected error. Lethe must change nothing.
 struct UnusableTable: Sendable, CustomTestStringConvertible {
   let table: UnusualTable
   /// Parts of the error message, including the remedy.
-  let says: [String]
+  let messages: [String]
 
   var testDescription: String { table.name }
 
@@ -14,12 +13,12 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
     actions: [String: String] = ["deleted": "delete"],
     events: [(id: Int64, reason: String)] = [(1, "deleted"), (2, "deleted")],
     rows: String = "SELECT body FROM shop.posts", remaining: [String] = ["one", "two", "three"],
-    says: [String]
+    messages: [String]
   ) {
     table = UnusualTable(
       name, tables: tables, dataset: dataset, actions: actions, events: events, rows: rows,
       remaining: remaining)
-    self.says = says
+    self.messages = messages
   }
 
   private static let posts = """
@@ -42,7 +41,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         CREATE TRIGGER deleting INSTEAD OF DELETE ON shop.posts
           FOR EACH ROW EXECUTE FUNCTION shop.delete_row()
         """,
-      says: [
+      messages: [
         "shop.posts is a view", "cannot prove", "name the table that holds the rows",
       ]),
     UnusableTable(
@@ -52,7 +51,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         INSERT INTO shop.rows VALUES (1, 'one'), (2, 'two'), (3, 'three');
         CREATE MATERIALIZED VIEW shop.posts AS TABLE shop.rows
         """,
-      says: ["a materialized view: its rows cannot be changed", "name the table"]),
+      messages: ["a materialized view: its rows cannot be changed", "name the table"]),
     UnusableTable(
       "a foreign table",
       tables: """
@@ -62,16 +61,16 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         CREATE FOREIGN TABLE shop.posts (id bigint, body text) SERVER elsewhere
         """,
       rows: "SELECT body FROM shop.rows", remaining: [],
-      says: ["a foreign table: its changes do not commit together with the ledger"]),
+      messages: ["a foreign table: its changes do not commit together with the ledger"]),
     UnusableTable(
-      "a rule that turns deletions into something else",
+      "a rule that replaces deletions with updates",
       tables: posts
         + "CREATE RULE kept AS ON DELETE TO shop.posts DO INSTEAD UPDATE shop.posts SET body = '' WHERE id = OLD.id",
-      says: ["a rule of shop.posts rewrites DELETE", "drop the rule"]),
+      messages: ["a rule of shop.posts rewrites DELETE", "drop the rule"]),
     UnusableTable(
-      "IDs of a type that holds none",
+      "an ID column of type char(n)",
       tables: posts + "ALTER TABLE shop.posts ALTER id TYPE char(19)",
-      says: ["shop.posts.id is bpchar, which cannot store IDs", "bigint, numeric or text"]),
+      messages: ["shop.posts.id is bpchar, which cannot store IDs", "bigint, numeric or text"]),
     UnusableTable(
       "a value that the column refuses",
       tables: posts + """
@@ -79,9 +78,9 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         ALTER TABLE shop.posts ALTER visibility DROP DEFAULT, ALTER visibility TYPE shop.mood USING 'shown'
         """,
       actions: ["protected": "{protect: {set: {visibility: hidden}}}"],
-      says: ["shop.posts.visibility is shop.mood and refuses the value hidden"]),
+      messages: ["shop.posts.visibility is shop.mood and refuses the value hidden"]),
     UnusableTable(
-      "times that are not those in the IDs",
+      "times that differ from the times in the IDs",
       tables: """
         CREATE TABLE shop.posts (id bigint, body text, created_at timestamptz)
         PARTITION BY RANGE (created_at);
@@ -92,7 +91,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
           (\(UnusualTable.postID(of: 1_700_000_002)), 'three', to_timestamp(1700200002))
         """,
       dataset: "table: shop.posts\nid: id\nid_time: created_at",
-      says: [
+      messages: [
         "is 2023-11-17 05:46:42+00", "the time in the ID is 2023-11-14 22:13:22", "remove id_time",
       ]
     ),
@@ -108,15 +107,15 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
           'BEGIN RETURN CASE WHEN OLD.id <> 2 THEN OLD END; END';
         CREATE TRIGGER kept BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """,
-      says: ["delete shop.posts: rows are unchanged: id 2", "look for a trigger"]),
+      messages: ["delete shop.posts: rows are unchanged: id 2", "look for a trigger"]),
     UnusableTable(
-      "a trigger that makes an update of a deletion",
+      "a trigger that replaces a deletion with an update",
       tables: posts + """
         CREATE FUNCTION shop.keep() RETURNS trigger LANGUAGE plpgsql AS
           'BEGIN UPDATE shop.posts SET visibility = ''deleted'' WHERE id = OLD.id; RETURN NULL; END';
         CREATE TRIGGER kept BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """,
-      says: ["rows are unchanged: id 1; id 2"]),
+      messages: ["rows are unchanged: id 1; id 2"]),
     UnusableTable(
       "a trigger that sets the old value again",
       tables: posts + """
@@ -126,7 +125,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         """,
       actions: ["protected": "{protect: {set: {visibility: hidden}}}"], events: [(2, "protected")],
       rows: "SELECT body FROM shop.posts WHERE visibility = 'shown'",
-      says: ["protect shop.posts: rows are unchanged: id 2"]),
+      messages: ["protect shop.posts: rows are unchanged: id 2"]),
     UnusableTable(
       "a foreign key that no target covers",
       tables: posts + """
@@ -134,7 +133,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         INSERT INTO shop.media VALUES (2)
         """,
       dataset: "table: shop.posts\nid: id\nbatch: 1",
-      says: [
+      messages: [
         "constraint media_of_post", "rows of shop.media refer", "declare shop.media as a target",
       ]),
     UnusableTable(
@@ -145,7 +144,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         INSERT INTO shop.media VALUES (2)
         """,
       dataset: "table: shop.posts\nid: id\nbatch: 1",
-      says: ["constraint media_of_post", "declare shop.media as a target"]),
+      messages: ["constraint media_of_post", "declare shop.media as a target"]),
     UnusableTable(
       "a foreign key on a partition that no target covers",
       tables: """
@@ -156,9 +155,9 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         INSERT INTO shop.media VALUES (2)
         """,
       dataset: "table: shop.posts\nid: id\nbatch: 1",
-      says: ["constraint media_of_post", "declare shop.media as a target"]),
+      messages: ["constraint media_of_post", "declare shop.media as a target"]),
     UnusableTable(
-      "a target that reaches other rows than those which the foreign key holds",
+      "a target that does not match the rows of a foreign key",
       tables: posts + """
         CREATE TABLE shop.media (owner bigint, post bigint CONSTRAINT media_of_post REFERENCES shop.posts);
         CREATE INDEX ON shop.media (owner);
@@ -170,15 +169,15 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         batch: 1
         targets: [{table: shop.media, match: owner, actions: {deleted: delete}}]
         """,
-      says: ["constraint media_of_post", "event of ID 2"]),
+      messages: ["constraint media_of_post", "event of ID 2"]),
     UnusableTable(
-      "a reply that stays, and holds what it replies to",
+      "a reply that remains and refers to a deleted post",
       tables: posts + """
         ALTER TABLE shop.posts ADD reply_to bigint CONSTRAINT reply REFERENCES shop.posts;
         UPDATE shop.posts SET reply_to = 2 WHERE id = 3
         """,
       dataset: "table: shop.posts\nid: id\nbatch: 1",
-      says: [
+      messages: [
         "constraint reply", "event of ID 2", "ON DELETE SET NULL", "declare shop.posts as a target",
       ]),
   ]

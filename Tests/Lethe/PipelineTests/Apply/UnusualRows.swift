@@ -1,4 +1,4 @@
-// Unusual tables: because of the content of their rows, or because of what happens when a row changes.
+// Tables that are unusual because of the content of their rows, or because of their triggers and foreign keys.
 
 // MARK: Columns
 
@@ -20,7 +20,7 @@ extension UnusualTable {
       rows: "SELECT p::text FROM shop.posts AS p",
       remaining: ["(1,51.5,-0.1,\"51.5 -0.1\")", "(2,,,)", "(3,,,)"]),
     UnusualTable(
-      "types without an equality: point, box, json, xml",
+      "types without a usable equality operator: point, box, json, xml",
       tables: """
         CREATE TABLE shop.posts (
           id bigint PRIMARY KEY, at point, around box, raw json, old xml, circle circle);
@@ -61,7 +61,7 @@ extension UnusualTable {
         #"(2,hidden,"gone    ",n,f,0.00,"2023-11-02 00:00:00")"#,
       ]),
     UnusualTable(
-      "a location within json, which stays as it was written elsewhere",
+      "a location in a json column with other content",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, raw json);
         INSERT INTO shop.posts VALUES
@@ -94,7 +94,7 @@ extension UnusualTable {
         "10 []", "11 {}",
       ]),
     UnusualTable(
-      "content that must not be NULL, emptied in place and marked as stale",
+      "NOT NULL columns that are emptied, and a row that is marked as stale",
       tables: """
         CREATE TABLE shop.posts (
           id bigint PRIMARY KEY, body text NOT NULL, raw jsonb NOT NULL, is_stale boolean NOT NULL);
@@ -132,7 +132,7 @@ extension UnusualTable {
       rows: "SELECT p::text FROM shop.posts AS p",
       remaining: ["(1,shown,0)", "(2,hidden,1)", "(3,hidden,0)"]),
     UnusualTable(
-      "triggers that archive what is deleted, row by row and by statement",
+      "triggers that archive deleted rows, for each row and for each statement",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);
         CREATE TABLE shop.archive (id bigint, why text);
@@ -150,7 +150,7 @@ extension UnusualTable {
       rows: "SELECT body FROM shop.posts UNION ALL SELECT id || ' ' || why FROM shop.archive",
       remaining: ["one", "2 row", "3 row", "2 statement", "3 statement"]),
     UnusualTable(
-      "replies that a foreign key of the table on itself holds, one event a batch",
+      "a foreign key from the table to itself, with one event per batch",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, reply_to bigint REFERENCES shop.posts, body text);
         CREATE INDEX ON shop.posts (reply_to);
@@ -161,7 +161,7 @@ extension UnusualTable {
       dataset: "table: shop.posts\nid: id\nbatch: 1",
       events: [2, 3, 4, 6, 7].map { ($0, "deleted") }, remaining: ["one", "five"]),
     UnusualTable(
-      "replies that go with what they reply to, as a target of their own",
+      "replies that are deleted with the post to which they reply",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, reply_to bigint REFERENCES shop.posts, body text);
         CREATE INDEX ON shop.posts (reply_to);
@@ -174,7 +174,7 @@ extension UnusualTable {
         """,
       remaining: ["one"]),
     UnusualTable(
-      "rows of other tables that go, or lose their reference, with the row",
+      "foreign keys with ON DELETE CASCADE and ON DELETE SET NULL",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);
         CREATE TABLE shop.media (post bigint REFERENCES shop.posts ON DELETE CASCADE, body text);
@@ -189,7 +189,7 @@ extension UnusualTable {
         """,
       remaining: ["one", "picture one", "1 quote one", "0 quote two"]),
     UnusualTable(
-      "foreign keys that are checked at the end of the transaction, on a composite key",
+      "a deferred foreign key to a composite key",
       tables: """
         CREATE TABLE shop.posts (id bigint, part integer, body text, PRIMARY KEY (id, part));
         CREATE TABLE shop.media (
@@ -207,7 +207,7 @@ extension UnusualTable {
       rows: "SELECT body FROM shop.posts UNION ALL SELECT body FROM shop.media",
       remaining: ["one", "picture one"]),
     UnusualTable(
-      "rows that go for other reasons than what they refer to",
+      "a target without an action for one of the dataset's reasons",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);
         CREATE TABLE shop.media (post bigint REFERENCES shop.posts, body text);

@@ -22,7 +22,7 @@ extension PipelineFixture {
     }
   }
 
-  /// The table's rows, sorted.
+  /// Returns the table's rows, sorted.
   func rows(of table: UnusualTable) async throws -> [String] {
     let rows = try await database.withConnection {
       try await $0.query(SQL(trusted: table.rows)).rows(as: String.self)
@@ -31,7 +31,7 @@ extension PipelineFixture {
   }
 }
 
-/// Whole runs over tables as real databases have them, with prepared answers.
+/// Whole runs over unusual tables, with prepared answers of the API.
 @Suite struct UnusualTableTests {
   @Test(arguments: UnusualTable.all)
   func theRowsMatchTheEventsAndARepeatedAnswerChangesNothing(
@@ -63,7 +63,7 @@ extension PipelineFixture {
     }
   }
 
-  /// The chunk is applied as a whole or not. It is set aside, and the run ends and reports it.
+  /// The chunk is applied as a whole or not at all. Here it is set aside, and the run's report contains it.
   @Test(arguments: UnusableTable.undone)
   func aRowThatCannotBeDeletedSetsTheWholeChunkAside(
     unusable: UnusableTable
@@ -79,7 +79,7 @@ extension PipelineFixture {
       #expect(report.status == .failed)
       let chunk = try #require(report.setAside.first)
       let text = "\(chunk)"
-      for part in unusable.says { #expect(text.contains(part), "\(text)") }
+      for part in unusable.messages { #expect(text.contains(part), "\(text)") }
       #expect(try await fixture.rows(of: unusable.table) == unusable.table.remaining.sorted())
       let kept = try await fixture.value(
         """
@@ -90,7 +90,8 @@ extension PipelineFixture {
     }
   }
 
-  /// In batches, the events that the table refuses are set aside by their IDs, and their rows do not change.
+  /// If a chunk is applied in batches, only the events that the table refuses are set aside, by their IDs. The rows of
+  /// these events do not change.
   @Test(arguments: UnusableTable.undone)
   func aRowThatCannotBeDeletedIsSetAsideByItsID(unusable: UnusableTable) async throws {
     try await PipelineFixture.with(unusable.table) { fixture in
@@ -118,10 +119,10 @@ extension PipelineFixture {
     let pipeline = try fixture.pipeline { _ in unusable.table.definition }
     do {
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
-      Issue.record("the run went through")
+      Issue.record("the run was not refused")
     } catch {
       let text = "\(error)"
-      for part in unusable.says { #expect(text.contains(part), "\(text)") }
+      for part in unusable.messages { #expect(text.contains(part), "\(text)") }
       #expect(text.contains("remedy: "))
     }
     #expect(try await fixture.rows(of: unusable.table) == unusable.table.remaining.sorted())
@@ -139,7 +140,7 @@ extension PipelineFixture {
       """,
     events: [(2, "deleted")], remaining: ["one"])
 
-  /// The privileges that Lethe's user needs, as listed in the README.
+  /// The privileges that the role needs.
   private static let grants = """
     GRANT USAGE ON SCHEMA shop, lethe TO reader;
     GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA shop TO reader;
@@ -164,7 +165,7 @@ extension PipelineFixture {
       """, true
     ),
   ])
-  func policiesMustAllowTheRoleToUseEveryRow(policies: String, isOpen: Bool) async throws {
+  func policiesMustAllowTheRoleToUseEveryRow(policies: String, isAllowed: Bool) async throws {
     try await PipelineFixture.with(Self.table) { fixture in
       // Roles belong to the whole server, so each test has its own role.
       let role = "\(fixture.database.name)_role"
@@ -172,7 +173,7 @@ extension PipelineFixture {
       do {
         try await fixture.execute(
           SQL(trusted: (Self.grants + policies).replacing("reader", with: role)))
-        try await Self.run(fixture, as: role, isOpen: isOpen)
+        try await Self.run(fixture, as: role, isAllowed: isAllowed)
       } catch {
         try? await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         throw error
@@ -181,21 +182,23 @@ extension PipelineFixture {
     }
   }
 
-  private static func run(_ fixture: PipelineFixture, as role: String, isOpen: Bool) async throws {
+  private static func run(
+    _ fixture: PipelineFixture, as role: String, isAllowed: Bool
+  ) async throws {
     let pipeline = try fixture.pipeline { _ in
       table.definition.replacing(
         "${DATABASE_URL}", with: "${DATABASE_URL}?options=-crole%3D\(role)")
     }
     do {
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
-      #expect(isOpen)
+      #expect(isAllowed)
     } catch {
-      #expect(!isOpen)
+      #expect(!isAllowed)
       let text = "\(error)"
       #expect(text.contains("row-level security may hide rows of shop.posts"), "\(text)")
       #expect(text.contains("BYPASSRLS, or create a policy for this role with USING (true)"))
     }
-    #expect(try await fixture.rows(of: table) == (isOpen ? ["one"] : ["one", "two"]))
-    if isOpen { #expect(try await fixture.ledgerFaults() == []) }
+    #expect(try await fixture.rows(of: table) == (isAllowed ? ["one"] : ["one", "two"]))
+    if isAllowed { #expect(try await fixture.ledgerFaults() == []) }
   }
 }

@@ -1,9 +1,9 @@
 import Testing
 
-/// A table as real databases have it, the API's answers about its IDs, and the rows that must remain.
+/// An unusual table, the API's answers about its IDs, and the rows that must remain.
 struct UnusualTable: Sendable, CustomTestStringConvertible {
   let name: String
-  /// Creates and fills the tables. They are in the schema `shop`, unless the case is about the name.
+  /// The script that creates and fills the tables. They are in the schema `shop`, unless the case tests unusual names.
   let tables: String
   /// The dataset's keys, without type and actions.
   let dataset: String
@@ -53,7 +53,7 @@ struct UnusualTable: Sendable, CustomTestStringConvertible {
       """
   }
 
-  /// The API's answer to a chunk.
+  /// Returns the API's result for a chunk.
   @Sendable func result(of ids: [Int64]) -> String {
     let words = ["geo_scrubbed": "scrub_geo", "tweet_edited": "rehydrate"]
     return events.filter { ids.contains($0.id) }.map {
@@ -61,7 +61,7 @@ struct UnusualTable: Sendable, CustomTestStringConvertible {
     }.joined()
   }
 
-  /// The ID of a post that was created at a time, in seconds since 1970.
+  /// Returns the ID of a post that was created at a time, in seconds since 1970.
   static func postID(of second: Int64) -> Int64 { (second * 1000 - 1_288_834_974_657) << 22 }
 }
 
@@ -70,7 +70,7 @@ struct UnusualTable: Sendable, CustomTestStringConvertible {
 extension UnusualTable {
   static let ids: [UnusualTable] = [
     UnusualTable(
-      "text IDs with junk among them",
+      "text IDs, and texts that are not IDs",
       tables: """
         CREATE TABLE shop.posts (id text, body text);
         CREATE INDEX ON shop.posts (id);
@@ -93,7 +93,7 @@ extension UnusualTable {
         """,
       events: [(2, "deleted"), (10, "deleted")], remaining: ["one"]),
     UnusualTable(
-      "numeric IDs that are no whole numbers, or no numbers",
+      "numeric values that are not whole numbers, or not numbers",
       tables: """
         CREATE TABLE shop.posts (id numeric, body text);
         INSERT INTO shop.posts VALUES
@@ -103,7 +103,7 @@ extension UnusualTable {
       events: [(2, "deleted"), (.max, "deleted")],
       remaining: ["one", "two and a half", "none", "endless", "huge", "minus two", "zero", "null"]),
     UnusualTable(
-      "a domain over a domain over bigint, and one over text in a target",
+      "a domain over a domain over bigint, and a domain over text in a target",
       tables: """
         CREATE DOMAIN shop.snowflake AS bigint CHECK (value > 0);
         CREATE DOMAIN shop.post_id AS shop.snowflake NOT NULL;
@@ -122,7 +122,7 @@ extension UnusualTable {
       rows: "SELECT body FROM shop.posts UNION ALL SELECT body FROM shop.media",
       remaining: ["one", "picture one"]),
     UnusualTable(
-      "several versions of a post under a composite primary key",
+      "several versions of a post, with a composite primary key",
       tables: """
         CREATE TABLE shop.posts (id bigint, version integer, body text, PRIMARY KEY (version, id));
         INSERT INTO shop.posts VALUES
@@ -131,7 +131,7 @@ extension UnusualTable {
       dataset: "table: shop.posts\nid: id\nbatch: 1\nbatch_rows: 1",
       events: [(2, "deleted"), (3, "deleted")], remaining: ["one"]),
     UnusualTable(
-      "no primary key, and rows that are there twice",
+      "no primary key, and duplicate rows",
       tables: """
         CREATE TABLE shop.posts (id bigint, body text);
         INSERT INTO shop.posts VALUES (1, 'one'), (1, 'one'), (2, 'two'), (2, 'two'), (NULL, 'null')
@@ -171,7 +171,7 @@ extension UnusualTable {
         #"(4,yes,'',"{""a place"": {""b"": 2}}")"#, "(11,1)",
       ]),
     UnusualTable(
-      "a where with a comment at its end, and dollars in it",
+      "a where with dollar signs, and with a comment at its end",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);
         INSERT INTO shop.posts VALUES (1, 'one'), (2, 'two'), (3, 'a draft')
@@ -197,7 +197,7 @@ extension UnusualTable {
 
   static let partitions: [UnusualTable] = [
     UnusualTable(
-      "partitioned by month, times in another zone, and IDs from before they held a time",
+      "partitioned by month, with times in other time zones, and with old IDs that contain no time",
       tables: """
         CREATE TABLE shop.posts (id bigint, created_at timestamp, body text, PRIMARY KEY (id, created_at))
         \(partitioned)
@@ -215,7 +215,7 @@ extension UnusualTable {
       ],
       remaining: ["in December", "another"]),
     UnusualTable(
-      "partitioned by the day in Tokyo",
+      "partitioned by date, in the time zone of Tokyo",
       tables: """
         CREATE TABLE shop.posts (id bigint, created_at date, body text) \(partitioned)
         INSERT INTO shop.posts VALUES
@@ -225,7 +225,7 @@ extension UnusualTable {
       dataset: "table: shop.posts\nid: id\nid_time: created_at",
       events: [(postID(of: 1_701_360_000), "deleted")], remaining: ["nine in the evening"]),
     UnusualTable(
-      "partitioned by language, and within it by month",
+      "partitioned by language, and then by month",
       tables: """
         CREATE TABLE shop.posts (id bigint, language text, created_at timestamptz, body text)
         PARTITION BY LIST (language);
@@ -249,7 +249,7 @@ extension UnusualTable {
       ],
       remaining: ["another"]),
     UnusualTable(
-      "partitioned by what is set: protecting moves the row",
+      "partitioned by the column that protect sets, so the row moves",
       tables: """
         CREATE TABLE shop.posts (id bigint, visibility text, body text) PARTITION BY LIST (visibility);
         CREATE TABLE shop.seen PARTITION OF shop.posts FOR VALUES IN ('public');
@@ -273,7 +273,7 @@ extension UnusualTable {
       dataset: "table: shop.posts\nid: id\nbatch: 3",
       events: [2, 3, 4, 5, 6, 7, 8].map { ($0, "deleted") }, remaining: ["post 1", "post 9"]),
     UnusualTable(
-      "tables that inherit from one another, the same ID in both, with a foreign key of their own",
+      "a table that inherits from another table, with the same ID in both tables",
       tables: """
         CREATE TABLE shop.posts (id bigint PRIMARY KEY, body text);
         CREATE TABLE shop.long_posts (PRIMARY KEY (id), rest text) INHERITS (shop.posts);

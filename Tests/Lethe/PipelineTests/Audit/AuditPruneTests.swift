@@ -6,9 +6,10 @@ import Runtime
 import TestSupport
 import Testing
 
-/// A prune deletes old months as a whole, and the records that remain are still proven.
+/// A prune deletes whole months. The remaining records are still proven.
 @Suite struct AuditPruneTests {
-  /// A run, and an applied chunk from thirty months ago with five event records, IDs 1 to 5.
+  /// Runs `body` after a run, with another chunk that was applied thirty months ago. This chunk has five event records,
+  /// with the IDs 1 to 5.
   private func withOldMonths(
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
@@ -88,7 +89,7 @@ import Testing
       let shown = try await lethe(fixture, "show", "3", "--type", "tweets", "--output", "json")
       let answers = (shown.json["checks"] as? [[String: Any]])?.map { $0["answer"] as? String }
       #expect(answers == ["pruned"], "\(shown.stdout)")
-      // If the batch had no event, the result of its chunk still shows that.
+      // No pruned batch covers ID 8, so the chunk's result still shows that ID 8 had no event.
       let clean = try await lethe(fixture, "show", "8", "--type", "tweets")
       #expect(clean.stdout.contains("clean, or not asked about"), "\(clean.stdout)")
     }
@@ -128,7 +129,7 @@ import Testing
     }
   }
 
-  @Test func aChunkThatIsStillBeingAppliedKeepsItsMonth() async throws {
+  @Test func aPruneKeepsTheMonthOfAChunkThatIsStillBeingApplied() async throws {
     try await withOldMonths { fixture in
       try await fixture.execute(
         """

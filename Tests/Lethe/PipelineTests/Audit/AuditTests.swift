@@ -34,7 +34,7 @@ import Vocabulary
         try await $0.query(
           """
           SELECT post_id, author_id FROM before.posts AS p
-          -- The platform does not know it: only its author's event reaches it.
+          -- The platform has no such post, so only the event of its author matches its row.
           WHERE post_id % 10000 = 1 AND EXISTS (
             SELECT FROM lethe.event AS e WHERE e.id = p.post_id AND e.cause_id = p.author_id
                           AND e.action = 'delete')
@@ -60,7 +60,7 @@ import Vocabulary
       let checks = try #require(json["checks"] as? [[String: Any]])
       #expect(checks.map { $0["answer"] as? String } == ["clean or not asked about"])
       #expect((json["tombstones"] as? [Any])?.count == 1)
-      // The author's own history. A post with the same number is not part of it.
+      // The history of the author does not contain a post with the same ID.
       let authors = try await lethe(
         fixture, "show", "\(author)", "--type", "users", "--output", "json"
       ).json
@@ -83,7 +83,7 @@ import Vocabulary
       let id = try await fixture.value(
         "SELECT min(id) FROM lethe.collected WHERE reason = 'deleted'", as: Int64.self)
       try await fixture.database.withConnection { applier in
-        // Does the same as the last transaction of apply, while another session reads.
+        // This does the same as the last transaction of apply, while another session reads.
         try await applier.runScript("BEGIN; LOCK TABLE lethe.collected IN ACCESS EXCLUSIVE MODE")
         let asking = Task { try await trail(of: id, fixture) }
         try await fixture.database.withConnection { watcher in
@@ -104,8 +104,8 @@ import Vocabulary
           TRUNCATE lethe.collected;
           COMMIT
           """)
-        let told = try await asking.value
-        #expect(told.events.count + told.waiting.count == 1)
+        let history = try await asking.value
+        #expect(history.events.count + history.waiting.count == 1)
       }
     }
   }
@@ -140,7 +140,7 @@ import Vocabulary
       if case .closed(let outcome, _, _, _)? = shown.holds.first?.what {
         #expect(outcome == "restored")
       } else {
-        Issue.record("the hold is not closed")
+        Issue.record("the hold has not ended")
       }
       #expect(shown.events.map(\.action) == ["protect", "restore"])
       #expect(shown.events.map(\.reason) == ["protected", "clean"])
@@ -153,7 +153,7 @@ import Vocabulary
     }
   }
 
-  /// A limit stops the old response for a night, and a newer response arrives in the meantime.
+  /// A limit stops the chunk with the old response. A newer response arrives before the chunk is approved.
   @Test func aSupersededResponseIsMarkedBeforeAndAfterItIsProcessed() async throws {
     let lines = Answers(["", (3...10).map { CollectTests.event($0) }.joined(), ""])
     try await PipelineFixture.with { fixture in
@@ -216,7 +216,7 @@ import Vocabulary
         #expect(try await lethe(fixture, "show", "2").stdout.contains("not told: the result has"))
         _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       }
-      // In the newer result they are clean.
+      // In the newer result, both IDs are clean.
       for id in [1, 5] as [Int64] {
         let after = try await trail(of: id, fixture)
         #expect(after.waiting.isEmpty && after.events.isEmpty)
@@ -345,8 +345,8 @@ import Vocabulary
     }
   }
 
-  /// Reads RFC 4180 strictly: each row ends with CR LF, a quote is doubled, the first row names the
-  /// columns. An empty field is left out.
+  /// Returns the records of a CSV text. Reads RFC 4180 strictly: each row ends with CR LF, a quote is doubled, and the
+  /// first row contains the names of the columns. Leaves out empty fields.
   private static func records(ofCSV text: String) -> [[String: String]] {
     var rows: [[String]] = []
     var row: [String] = []
@@ -378,7 +378,7 @@ import Vocabulary
     }
   }
 
-  /// The records in the form that the test's SQL writes.
+  /// Returns the records in the same form as the test's SQL query.
   private static func digest(_ records: [(String) -> String?]) -> String {
     records.map { record in
       let changed = record("changed").flatMap {

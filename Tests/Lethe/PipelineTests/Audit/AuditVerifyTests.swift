@@ -11,7 +11,7 @@ import Testing
   struct Tampering: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let sql: SQL
-    /// The place where verification finds it: the table and the start of the key.
+    /// The places at which verification finds the change. Each place is a table and the beginning of a key.
     let seen: [String]
 
     init(_ what: String, _ sql: SQL, seen: String...) {
@@ -21,7 +21,7 @@ import Testing
     }
   }
 
-  /// An event record of the first chunk's first batch.
+  /// A condition that selects one event record of the first chunk's first batch.
   private static let one = """
     (e.id, e.chunk_id, e.batch) = (
       SELECT id, chunk_id, batch FROM lethe.event
@@ -33,23 +33,23 @@ import Testing
       "an event's reason", "UPDATE lethe.event AS e SET reason = 'bounced' WHERE \(trusted: one)",
       seen: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
-      "what an event changed",
+      "an event's number of changed rows",
       """
       UPDATE lethe.event AS e SET changed = '{"delete warehouse.posts": 9}' WHERE \(trusted: one)
       """,
       seen: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
-      "an event is gone", "DELETE FROM lethe.event AS e WHERE \(trusted: one)",
+      "a deleted event", "DELETE FROM lethe.event AS e WHERE \(trusted: one)",
       seen: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
-      "an event more",
+      "an added event",
       """
       INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, batch)
       SELECT id + 1, type, reason, action, chunk_id, job_id, applied_at, batch
       FROM lethe.event AS e WHERE \(trusted: one)
       """, seen: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
-      "an event more, of no batch",
+      "an added event without a batch",
       """
       INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at)
       SELECT id + 1, type, reason, action, chunk_id, job_id, applied_at
@@ -66,19 +66,19 @@ import Testing
       "a job's ID", "UPDATE lethe.job SET api_id = '1' WHERE job_id = 1",
       seen: "lethe.job job_id = 1"),
     Tampering(
-      "when a job was asked",
+      "the time of a job",
       "UPDATE lethe.job SET asked_at = asked_at - interval '1 microsecond' WHERE job_id = 1",
       seen: "lethe.job job_id = 1"),
     Tampering(
-      "how much was asked about", "UPDATE lethe.chunk SET ids = ids - 1 WHERE chunk_id = 1",
+      "a chunk's number of IDs", "UPDATE lethe.chunk SET ids = ids - 1 WHERE chunk_id = 1",
       seen: "lethe.chunk chunk_id = 1"),
     Tampering(
-      "a job is gone", "DELETE FROM lethe.job WHERE job_id = 1", seen: "lethe.job job_id = 1"),
+      "a deleted job", "DELETE FROM lethe.job WHERE job_id = 1", seen: "lethe.job job_id = 1"),
     Tampering(
-      "a batch is gone", "DELETE FROM lethe.batch WHERE chunk_id = 1 AND number = 1",
+      "a deleted batch", "DELETE FROM lethe.batch WHERE chunk_id = 1 AND number = 1",
       seen: "lethe.batch chunk_id = 1", "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
-      "an event, with the hash of its batch",
+      "an event, and the hash of its batch",
       """
       UPDATE lethe.event AS e SET reason = 'bounced' WHERE \(trusted: one);
       UPDATE lethe.batch AS b SET (records, sha256) = (
@@ -91,41 +91,41 @@ import Testing
       """,
       seen: "lethe.seal number = 2", "lethe.chunk chunk_id = "),
     Tampering(
-      "a record's content, with its hash",
+      "a record's content, and the record's hash",
       """
       UPDATE lethe.seal SET content = replace(content, '"events": ', '"events": 1') WHERE number = 2;
       UPDATE lethe.seal SET sha256 = lethe.seal_hash(previous, content) WHERE number = 2
       """, seen: "lethe.seal number IN (2, 3)", "lethe.chunk chunk_id = "),
     Tampering(
-      "a record that is no JSON, with its hash",
+      "a record that is not JSON, and its hash",
       """
       UPDATE lethe.seal SET content = 'nothing' WHERE number = 2;
       UPDATE lethe.seal SET sha256 = lethe.seal_hash(previous, content) WHERE number = 2
       """, seen: "lethe.seal number = 2", "lethe.seal number IN (2, 3)"),
     Tampering(
-      "where the chain begins",
+      "the first record's content, and its hash",
       """
       UPDATE lethe.seal SET content = '{"chunk_id_max": 1000}' WHERE number = 1;
       UPDATE lethe.seal SET sha256 = lethe.seal_hash(previous, content) WHERE number = 1
       """, seen: "lethe.seal number IN (1, 2)"),
     Tampering(
-      "a record in the middle is gone", "DELETE FROM lethe.seal WHERE number = 2",
+      "a deleted record in the middle of the chain", "DELETE FROM lethe.seal WHERE number = 2",
       seen: "lethe.seal number = 2", "lethe.seal chunk_id = "),
     Tampering(
-      "the first records are gone", "DELETE FROM lethe.seal WHERE number < 3",
+      "deleted records at the beginning of the chain", "DELETE FROM lethe.seal WHERE number < 3",
       seen: "lethe.seal number BETWEEN 1 AND 2"),
     Tampering(
-      "the last record is gone",
+      "a deleted record at the end of the chain",
       "DELETE FROM lethe.seal WHERE number = (SELECT max(number) FROM lethe.seal)",
       seen: "lethe.seal chunk_id = "),
-    Tampering("the chain is gone", "DELETE FROM lethe.seal", seen: "lethe.seal number = 1"),
+    Tampering("a deleted chain", "DELETE FROM lethe.seal", seen: "lethe.seal number = 1"),
     Tampering(
-      "a record under another chunk",
+      "a record with another chunk's ID",
       "UPDATE lethe.seal SET chunk_id = 1 WHERE chunk_id = 2",
       seen: "lethe.seal number = ", "lethe.seal chunk_id = 2"),
   ]
 
-  /// A run of 200 posts and 60 users: two chunks, each of several batches.
+  /// Runs `body` after a run over 200 posts and 60 users. The run has two chunks, each with several batches.
   private func withRun(
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
@@ -161,7 +161,7 @@ import Testing
     }
   }
 
-  @Test func theProgramReportsTheFaultAndKeepsTheHead() async throws {
+  @Test func verifyPrintsTheHeadAndReportsTheFault() async throws {
     try await withRun { fixture in
       func lethe(_ arguments: String...) async throws -> Program.Ending {
         try await Program.run(
@@ -189,8 +189,8 @@ import Testing
     }
   }
 
-  /// Only a hash that is kept elsewhere shows that all traces of the newest job are gone, or that the
-  /// whole chain was written again.
+  /// Only a hash that is stored outside of the ledger shows that all records of the newest job were deleted, or that
+  /// the whole chain was replaced.
   @Test(arguments: [
     """
     DELETE FROM lethe.event WHERE chunk_id = (SELECT chunk_id FROM lethe.seal ORDER BY number DESC LIMIT 1);
@@ -205,7 +205,7 @@ import Testing
     FROM old WHERE number > 1 ORDER BY number
     """,
   ])
-  func aKeptHeadShowsFaultsThatTheLedgerCannotShow(tampering: String) async throws {
+  func aStoredHeadShowsFaultsThatTheLedgerCannotShow(tampering: String) async throws {
     try await withRun { fixture in
       let head = try #require(try await verify(fixture).head)
       try await fixture.execute(SQL(trusted: tampering))
@@ -217,7 +217,7 @@ import Testing
     }
   }
 
-  /// The state after quarantined lines were applied. The older record still proves the first content.
+  /// The chunk is in the state after an apply of quarantined lines. The older record still proves the first content.
   @Test func aChunkThatWasSealedTwiceIsCheckedAgainstBothRecords() async throws {
     try await withRun { fixture in
       try await fixture.execute(

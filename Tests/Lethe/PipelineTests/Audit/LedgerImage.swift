@@ -24,7 +24,7 @@ struct LedgerImage: Sendable {
     }
   }
 
-  /// The tables that changed, with their rows before and after.
+  /// Returns the tables that changed, with their rows before and after the change.
   func differences(from earlier: LedgerImage) -> [String] {
     Set(rows.keys).union(earlier.rows.keys).sorted().compactMap { table in
       let (now, then) = (rows[table] ?? [], earlier.rows[table] ?? [])

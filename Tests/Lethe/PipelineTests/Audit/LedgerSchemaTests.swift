@@ -24,7 +24,8 @@ import Testing
         "DROP TABLE lethe.version",
       ].map(State.damaged)
 
-    /// Whether a different state of the same kind is tested with every command.
+    /// Whether only some commands are tested with the state. Another state of the same kind is tested with every
+    /// command.
     var isOneOfMany: Bool {
       switch self {
       case .none, .newer, .rolledBack(1), .damaged("DROP TABLE lethe.hold CASCADE"): false
@@ -32,7 +33,7 @@ import Testing
       }
     }
 
-    var says: [String] {
+    var messages: [String] {
       switch self {
       case .none: ["has no ledger", "lethe migrate up"]
       case .rolledBack: ["older than this program", "lethe migrate up"]
@@ -91,7 +92,7 @@ import Testing
       for command in state.isOneOfMany ? Self.someCommands : Self.commands {
         let ending = try await Self.lethe(command, database, file)
         #expect(ending.code == 2, "\(command): \(ending.code) \(ending.stderr)")
-        for text in state.says {
+        for text in state.messages {
           #expect(
             (ending.stdout + ending.stderr).contains(text),
             "\(command): \(ending.stdout)\(ending.stderr)")
@@ -105,7 +106,7 @@ import Testing
   }
 
   /// `LedgerSchema` must name everything that a migration adds, with the privileges that roles need on it.
-  @Test func theProgramKnowsEverythingThatTheMigrationsCreate() async throws {
+  @Test func ledgerSchemaNamesEverythingThatTheMigrationsCreate() async throws {
     let names = try FileManager.default.contentsOfDirectory(
       atPath: repositoryRootPath + "/migrations")
     let files = names.filter { $0.hasSuffix(".sql") }.sorted()
@@ -118,7 +119,7 @@ import Testing
     }
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
-        let made = try await connection.query(
+        let created = try await connection.query(
           """
           SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
           WHERE n.nspname = 'lethe' AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
@@ -128,10 +129,10 @@ import Testing
           """
         ).rows(as: String.self)
         let known = LedgerSchema.versions.flatMap(\.objects)
-        #expect(Set(made).subtracting(known) == [])
-        #expect(Set(known.filter { !$0.contains(".") }).subtracting(made) == [])
+        #expect(Set(created).subtracting(known) == [])
+        #expect(Set(known.filter { !$0.contains(".") }).subtracting(created) == [])
         let granted = try await LedgerSchema.privileges(on: connection).map { "\($0.object)" }
-        for table in made where !table.hasSuffix("()") && !table.hasPrefix("TYPE ") {
+        for table in created where !table.hasSuffix("()") && !table.hasPrefix("TYPE ") {
           #expect(granted.contains { $0.contains("\"\(table)\"") }, "\(table)")
         }
       }

@@ -3,11 +3,11 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// A ledger whose schema was loaded from a dump, as dbmate does it. The rows that migrations inserted are
+/// A ledger that was loaded from a dump of the schema, as dbmate does it. The rows that the migrations inserted are
 /// missing.
 @Suite struct LoadedLedgerTests {
-  /// Deletes all rows, because a dump of the schema has no rows. The other tables are still empty.
-  private static let loadsTheSchemaOnly: SQL = "DELETE FROM lethe.seal"
+  /// Deletes all rows, because a dump of the schema contains no rows. All other tables are still empty.
+  private static let deleteMigratedRows: SQL = "DELETE FROM lethe.seal"
 
   private static func verify(_ nights: NightlyFixture) async throws -> Program.Ending {
     try await nights.lethe("audit", "verify", "--database", nights.url)
@@ -17,7 +17,7 @@ import Testing
   func aNewLedgerIsWholeAndStaysWhole(isLoaded: Bool) async throws {
     try await NightlyFixture.with(Shop(), "INSERT INTO posts (post_id) VALUES (1), (2), (3)") {
       nights in
-      if isLoaded { try await nights.execute(Self.loadsTheSchemaOnly) }
+      if isLoaded { try await nights.execute(Self.deleteMigratedRows) }
       let fresh = try await Self.verify(nights)
       #expect(fresh.code == 0 && fresh.stdout.contains("whole"), "\(fresh)")
       try await nights.run([1: "deleted"], checks: false)

@@ -7,15 +7,15 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Responses that change nothing, night after night. The first has a record, the others leave traces. All code
-/// that reads responses reads both.
+/// Responses that are repeated in each run and change nothing. The first response gets a record. The later responses
+/// leave traces. All code that reads responses reads records and traces.
 @Suite struct TraceTests {
   struct Kind: Sendable, CustomTestStringConvertible {
     let testDescription: String
     var shop = Shop(restore: "former")
     var posts: [Int64: String] = [:]
     var users: [Int64: String] = [:]
-    /// The responses that are added in the fifth night.
+    /// The responses that are added in the fifth run.
     var joins: [Int64: String] = [:]
   }
 
@@ -31,13 +31,13 @@ import Vocabulary
       testDescription: "protected", posts: [1000: "protected", 2000: "protected"],
       joins: [3000: "protected"]),
     Kind(
-      testDescription: "protected for good", shop: Shop(restore: "none"),
+      testDescription: "protected without a restore", shop: Shop(restore: "none"),
       posts: [1000: "protected", 40_000: "protected"], joins: [2000: "protected"]),
     Kind(
-      testDescription: "protected already", posts: [9000: "protected"],
+      testDescription: "already protected", posts: [9000: "protected"],
       joins: [8000: "protected"]),
     Kind(
-      testDescription: "an author protected", users: [1: "protected"], joins: [4000: "protected"]),
+      testDescription: "a protected author", users: [1: "protected"], joins: [4000: "protected"]),
     Kind(
       testDescription: "a post and its author", posts: [3000: "protected"],
       users: [1: "protected"], joins: [6000: "protected"]),
@@ -67,7 +67,7 @@ import Vocabulary
           return (Int64(number) * 1000, reasons[number % 5])
         }), joins: [31_000: "protected", 32_000: "deleted"]),
     Kind(
-      testDescription: "of all kinds, at once",
+      testDescription: "of all kinds, in one batch",
       shop: Shop(
         postKeys: ["atomic: chunk"],
         postActions: ["deleted": "{redact: {text: ''}}", "suspended": "ignore"]),
@@ -80,7 +80,7 @@ import Vocabulary
 
   static let records: SQL = "SELECT count(*) FROM lethe.event WHERE cause_id IS NULL"
 
-  /// The responses that the traces of a run stand for.
+  /// Returns a query for the responses that the traces of a run represent.
   private static func traced(_ run: Int) -> String {
     """
     SELECT t.type, t.id, t.reason FROM \(PipelineFixture.tracedEvents) AS t JOIN lethe.chunk USING (chunk_id)
@@ -106,13 +106,13 @@ import Vocabulary
     return counts
   }
 
-  /// The tables that get rows every night, with any result. Each night leaves the same number of traces.
+  /// The tables that get rows in every run, with any result. Each run leaves the same number of traces.
   private static let growing: Set<String> = [
     "run", "export", "chunk", "job", "batch", "seal", "trace",
   ]
 
   @Test(arguments: kinds)
-  func aNightThatChangesNothingLeavesTraces(kind: Kind) async throws {
+  func aRunThatChangesNothingLeavesTraces(kind: Kind) async throws {
     try await NightlyFixture.with(kind.shop, Self.rows) { nights in
       func run(_ posts: [Int64: String]) async throws {
         try await nights.run(posts, kind.users, checks: false)
@@ -131,7 +131,7 @@ import Vocabulary
         let now = try await Self.counts(nights)
         for (table, count) in now {
           let isGrowing = Self.growing.contains(table)
-          #expect(isGrowing || count == first[table], "\(table), night \(number)")
+          #expect(isGrowing || count == first[table], "\(table), run \(number)")
           guard number > 2, isGrowing else { continue }
           #expect(
             count - (before[table] ?? 0) == (now[table] ?? 0) / number || table == "trace"
@@ -139,7 +139,7 @@ import Vocabulary
         }
         before = now
       }
-      // The added responses have records, in addition to the existing ones.
+      // The added responses get records, in addition to the existing records.
       try await run(kind.posts.merging(kind.joins) { $1 })
       #expect(try await nights.rows(Self.records) == ["(\(all + kind.joins.count))"])
       #expect(
@@ -172,7 +172,7 @@ import Vocabulary
   }
 
   /// A response that differs from the newest record gets its own record.
-  @Test func aResponseThatDiffersHasARecord() async throws {
+  @Test func aResponseThatDiffersFromTheNewestRecordGetsItsOwnRecord() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       func line(_ reason: String, redacted: String) -> String {
         let action = reason == "geo_scrubbed" ? "scrub_geo" : "delete"
@@ -187,20 +187,20 @@ import Vocabulary
         (line("protected", redacted: one), 3), (line("protected", redacted: "null"), 4),
         (line("protected", redacted: "null"), 4), (line("geo_scrubbed", redacted: "null"), 5),
         (line("geo_scrubbed", redacted: "null"), 5), (line("protected", redacted: one), 6),
-        // The ID is clean again, and then the response is the same as before. It changes a row.
+        // The ID is clean again. Then the earlier response is repeated. It changes a row, so it gets a record.
         ("\n", 7), ("\n", 7), (line("protected", redacted: one), 8),
         (line("protected", redacted: one), 8),
       ]
       for (number, step) in steps.enumerated() {
         nights.answer("tweets", body: step.line)
         try await nights.run(checks: false)
-        #expect(try await nights.rows(Self.records) == ["(\(step.records))"], "night \(number)")
+        #expect(try await nights.rows(Self.records) == ["(\(step.records))"], "run \(number)")
       }
       // Another writer makes the row public.
       try await nights.execute("UPDATE shop.posts SET visibility = 'public' WHERE post_id = 1000")
       try await nights.run(checks: false)
       #expect(try await nights.rows(Self.records) == ["(9)"])
-      // The first response of another pipeline.
+      // The first response of another pipeline gets its own record.
       try nights.edit("name: shop", to: "name: other")
       for _ in 1...2 { try await nights.run(checks: false) }
       #expect(try await nights.rows(Self.records) == ["(10)"])
@@ -213,7 +213,7 @@ import Vocabulary
   private static let protected = CollectTests.event(1000, "delete", "protected")
   private static let withheld = CollectTests.event(1000, "delete", "withheld")
 
-  /// Retries a kept line of a run, as if it reported the post as deleted and no newer response had closed it.
+  /// Retries a quarantined line of a run. The line then reports the post as deleted, and counts as not resolved.
   private static func retry(
     _ nights: NightlyFixture, ofRun run: Int
   ) async throws -> PipelineRuntime.RetryReport {
@@ -281,7 +281,7 @@ import Vocabulary
         _ = try await nights.withRuntime { try await $0.run() }
       }
       #expect(try await nights.rows(Self.records) == ["(1)"])
-      // The state as if refusals had not been checked before the trace was written.
+      // Undo the resolution that the last run recorded.
       try await nights.execute(
         "UPDATE lethe.refusal SET resolved_at = NULL, resolution = NULL, superseded_by = NULL")
       try await Connection.withConnection(ConnectionString(nights.url)) {
@@ -315,15 +315,15 @@ import Vocabulary
 
   // MARK: Edits
 
-  /// The times in the response of each night, and whether the ID is queued again after it was fetched.
+  /// The times in the response of each run, and whether the ID is queued again after it was fetched.
   private static let edits: [(what: String, times: [(String, String)], queued: [Bool])] = [
     ("no times", Array(repeating: ("null", "null"), count: 3), [true, false, false]),
     (
-      "the time of the post alone", Array(repeating: (time(1), "null"), count: 3),
+      "only the time of the post", Array(repeating: (time(1), "null"), count: 3),
       [true, false, false]
     ),
     (
-      "an edit again",
+      "a second edit",
       [(time(1), time(2)), (time(1), time(2)), (time(1), time(3)), (time(1), time(3))],
       [true, false, true, false]
     ),
@@ -332,7 +332,7 @@ import Vocabulary
       [true, true, false]
     ),
     (
-      "a time at last", [("null", "null"), ("null", time(2)), ("null", time(2))],
+      "a time in a later response", [("null", "null"), ("null", time(2)), ("null", time(2))],
       [true, true, false]
     ),
   ]
@@ -355,16 +355,16 @@ import Vocabulary
         #expect(
           try await nights.rows("SELECT id FROM lethe.rehydration") == (isQueued ? ["(1000)"] : []),
           "\(edit.what)")
-        // The ID is fetched.
+        // This is the state after the ID was fetched.
         try await nights.execute(
           "DELETE FROM lethe.rehydration; UPDATE shop.posts SET searchable = true")
       }
     }
   }
 
-  /// The record of an edit is pruned. The edit is still known, and it gets a record again.
+  /// The record of an edit is pruned. The edit is not queued again, but it gets a record again.
   @Test(arguments: [false, true])
-  func anEditIsKnownAfterItsRecordIsPruned(isEditedAgain: Bool) async throws {
+  func anEditIsNotQueuedAgainAfterItsRecordIsPruned(isEditedAgain: Bool) async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.edit((Self.time(1), Self.time(2))) + Self.protectedToo)
@@ -399,7 +399,7 @@ import Vocabulary
 
   // MARK: Evidence
 
-  /// A change to the second night's traces of IDs 1000 and 2000, and the place where verification finds it.
+  /// A change to the second run's traces of IDs 1000 and 2000, and the place at which verification finds the change.
   private static let tamperings: [(sql: SQL, seen: String)] = [
     (
       "UPDATE lethe.trace SET distances = '\\x000003e9'", "lethe.event and lethe.trace chunk_id = 3"

@@ -2,14 +2,14 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Every command reports all mistakes of a definition, and does nothing.
+/// Every command reports all mistakes of a definition, and does nothing else.
 @Suite struct BrokenDefinitionTests {
   private static let commands: [[String]] = [
     ["run"], ["export"], ["submit"], ["await"], ["collect"], ["apply"], ["plan"],
     ["jobs", "list"], ["guard", "repair", "--dry-run"], ["retry", "--id", "1"],
   ]
 
-  /// Three mistakes, on lines 1, 2 and 4. The commands must connect to no database.
+  /// Writes a definition with mistakes on lines 1, 2 and 4. The commands must not connect to a database.
   private static func broken(_ fixture: PipelineFixture) throws -> String {
     try fixture.definitionFile {
       $0.replacing("name: night\n", with: "name: Night\n")
@@ -68,7 +68,7 @@ import Testing
   }
 
   /// The database is checked only when the definition can be read.
-  @Test func checkContinuesWithTheDatabase() async throws {
+  @Test func checkAlsoChecksTheDatabaseIfTheDefinitionIsValid() async throws {
     try await PipelineFixture.with { fixture in
       let file = try fixture.definitionFile {
         $0.replacing("table: warehouse.users", with: "table: warehouse.user")

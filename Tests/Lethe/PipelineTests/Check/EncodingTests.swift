@@ -3,11 +3,11 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Databases with encodings other than UTF8, and texts from outside that they cannot store.
+/// Databases with encodings other than UTF8, and texts from the API and from operators that they cannot store.
 @Suite struct EncodingTests {
   struct Kind: Sendable, CustomTestStringConvertible {
     let encoding: String
-    /// A name that the encoding can store, with characters beyond ASCII if it has any.
+    /// A name with characters outside of ASCII that the encoding can store.
     let name: String
     /// The stored form of `note`.
     let kept: String
@@ -51,7 +51,7 @@ import Testing
     """
   }
 
-  private static func withNight(
+  private static func withDatabase(
     _ kind: Kind, _ script: ScriptedAPI.Script,
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
@@ -83,11 +83,11 @@ import Testing
     try await Program.run("lethe", arguments, environment: fixture.environment)
   }
 
-  /// A value from the API that the database cannot store.
+  /// A database with the encoding LATIN1 cannot store this status from the API.
   @Test(arguments: ["UTF8", "LATIN1"])
   func anUnknownStatusIsKept(encoding: String) async throws {
     let kind = try #require(Self.kinds.first { $0.encoding == encoding })
-    try await Self.withNight(kind, .init(status: Self.note)) { fixture in
+    try await Self.withDatabase(kind, .init(status: Self.note)) { fixture in
       let file = try fixture.definitionFile { _ in
         Self.definition(kind.name).replacing(
           "job_attempts: 1", with: "job_attempts: 1, job_hours_max: 0.0001")
@@ -109,7 +109,7 @@ import Testing
         + #"{"id":"5","action":"\#(Self.note)","reason":"\#(Self.note)","created_at":null,"redacted_at":null}"#
         + "\n\(Self.note)\n"
     })
-    try await Self.withNight(kind, script) { fixture in
+    try await Self.withDatabase(kind, script) { fixture in
       let file = try fixture.definitionFile { _ in Self.definition(kind.name) }
       let check = try await Self.lethe(fixture, "check", file)
       #expect(check.code == 0, "\(check.stdout)\(check.stderr)")
@@ -165,7 +165,7 @@ import Testing
   @Test(arguments: kinds)
   func theAPIsErrorForAFailedJobIsKept(kind: Kind) async throws {
     let script = ScriptedAPI.Script(status: "failed", error: Self.note)
-    try await Self.withNight(kind, script) { fixture in
+    try await Self.withDatabase(kind, script) { fixture in
       let file = try fixture.definitionFile { _ in Self.definition(kind.name) }
       let run = try await Self.lethe(fixture, "run", file)
       #expect(run.code == 5, "\(run.stdout)\(run.stderr)")
@@ -176,7 +176,7 @@ import Testing
     }
   }
 
-  /// A place in the definition, and the text that is written there.
+  /// Each argument is a text in the definition, the text that replaces it, and the part that check reports.
   @Test(arguments: [
     ("title <> 'not Beiträge'", "title <> '\u{0416}'", "where"),
     ("set: {title: 'Beiträge x'}", "set: {title: '\u{6728}'}", "actions.protected"),
@@ -188,16 +188,16 @@ import Testing
     async throws
   {
     let kind = Self.kinds[2]
-    try await Self.withNight(kind, .init()) { fixture in
+    try await Self.withDatabase(kind, .init()) { fixture in
       let file = try fixture.definitionFile { _ in
         Self.definition(kind.name).replacing(old, with: new)
       }
       for command in [["check", file, "--output", "json"], ["run", file], ["plan", file]] {
         let ending = try await Program.run("lethe", command, environment: fixture.environment)
-        let said = ending.stdout + ending.stderr
+        let output = ending.stdout + ending.stderr
         #expect(ending.code == 2, "\(said)")
-        #expect(said.contains("encoding LATIN1 does not have all characters"), "\(said)")
-        if command[0] == "check" { #expect(said.contains("datasets.posts.\(part)"), "\(said)") }
+        #expect(output.contains("encoding LATIN1 does not have all characters"), "\(said)")
+        if command[0] == "check" { #expect(output.contains("datasets.posts.\(part)"), "\(said)") }
       }
       #expect(try await fixture.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
     }

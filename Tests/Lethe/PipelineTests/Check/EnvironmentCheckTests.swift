@@ -25,41 +25,41 @@ import Testing
     return ending
   }
 
-  struct Answer: Sendable, CustomTestStringConvertible {
+  struct APIResponse: Sendable, CustomTestStringConvertible {
     let status: Int
     let code: Int32
-    let says: String
+    let finding: String
     var testDescription: String { "HTTP \(status)" }
   }
 
   @Test(arguments: [
-    Answer(status: 200, code: 0, says: "fits the database"),
-    Answer(status: 401, code: 77, says: "refuses the token"),
-    Answer(status: 403, code: 77, says: "refuses the token"),
-    Answer(status: 400, code: 2, says: "does not list its jobs"),
-    Answer(status: 404, code: 2, says: "does not list its jobs"),
-    Answer(status: 429, code: 75, says: "could not be tried"),
-    Answer(status: 500, code: 75, says: "could not be tried"),
-    Answer(status: 503, code: 75, says: "could not be tried"),
+    APIResponse(status: 200, code: 0, finding: "fits the database"),
+    APIResponse(status: 401, code: 77, finding: "refuses the token"),
+    APIResponse(status: 403, code: 77, finding: "refuses the token"),
+    APIResponse(status: 400, code: 2, finding: "does not list its jobs"),
+    APIResponse(status: 404, code: 2, finding: "does not list its jobs"),
+    APIResponse(status: 429, code: 75, finding: "could not be tried"),
+    APIResponse(status: 500, code: 75, finding: "could not be tried"),
+    APIResponse(status: 503, code: 75, finding: "could not be tried"),
   ])
-  func checkUsesTheJobListToTestTheToken(answer: Answer) async throws {
+  func checkUsesTheJobListToTestTheToken(response: APIResponse) async throws {
     try await PipelineFixture.with { fixture in
       let router = Router()
       router.get("/2/compliance/jobs") { _, _ in
         Response(
-          status: .init(code: answer.status),
+          status: .init(code: response.status),
           body: .init(byteBuffer: ByteBuffer(string: #"{"meta":{"result_count":0}}"#)))
       }
       try await servingLoopback(router) { url in
         let ending = try await Self.check(fixture, url)
-        #expect(ending.code == answer.code, "\(ending.stdout)\(ending.stderr)")
-        #expect(ending.stdout.contains(answer.says), "\(ending.stdout)")
+        #expect(ending.code == response.code, "\(ending.stdout)\(ending.stderr)")
+        #expect(ending.stdout.contains(response.finding), "\(ending.stdout)")
         #expect(try await Self.check(fixture, url, ["--offline"]).code == 0)
       }
     }
   }
 
-  /// Only the token's source must be configured.
+  /// Check does not read the token if it does not call the API. Only the token's source must be configured.
   @Test func withoutTheAPINoTokenIsRead() async throws {
     try await PipelineFixture.with { fixture in
       let byFile = try fixture.definitionFile {
@@ -81,14 +81,14 @@ import Testing
 
   @Test func withoutTheAPIEverythingElseIsChecked() async throws {
     try await PipelineFixture.with { fixture in
-      let nobody = "http://127.0.0.1:1"
-      let ending = try await Self.check(fixture, nobody, ["--output", "json"])
+      let unreachable = "http://127.0.0.1:1"
+      let ending = try await Self.check(fixture, unreachable, ["--output", "json"])
       #expect(ending.code == 75, "\(ending.stdout)\(ending.stderr)")
       let findings = try #require(ending.json["findings"] as? [[String: Any]])
       #expect(findings.count { $0["severity"] as? String != "note" } == 1, "\(findings)")
-      #expect(try await Self.check(fixture, nobody, ["--offline"]).code == 0)
+      #expect(try await Self.check(fixture, unreachable, ["--offline"]).code == 0)
       try await fixture.execute("DROP TABLE warehouse.reposts")
-      let wrong = try await Self.check(fixture, nobody)
+      let wrong = try await Self.check(fixture, unreachable)
       #expect(wrong.code == 2)
       #expect(wrong.stdout.contains("there is no table warehouse.reposts"), "\(wrong.stdout)")
       #expect(wrong.stdout.contains("could not be tried"), "\(wrong.stdout)")

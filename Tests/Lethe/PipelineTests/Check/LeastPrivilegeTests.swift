@@ -14,7 +14,7 @@ import Warehouse
     case nothing
   }
 
-  /// A database in which a role has exactly the privileges that the program prints for it.
+  /// Runs `body` with a database in which a role has exactly the privileges that the program prints for it.
   private static func withRole(
     _ everybody: Everybody = .asInstalled,
     _ body: @Sendable (PipelineFixture, _ role: String, _ grants: [String]) async throws -> Void
@@ -51,7 +51,7 @@ import Warehouse
     }
   }
 
-  /// The definition, with sessions that use the role.
+  /// Returns a function that edits a definition. The sessions of the edited definition use the role.
   private static func asRole(_ role: String) -> @Sendable (String) -> String {
     let name = role.replacing(" ", with: "\\ ")
       .addingPercentEncoding(withAllowedCharacters: .alphanumerics)!
@@ -104,7 +104,7 @@ import Warehouse
     }
   }
 
-  /// Commands that need no pipeline, with a role that has no privileges and with a role that may only read.
+  /// Commands that need no pipeline run with a role that may only read the ledger's version.
   @Test(arguments: [
     ["status"], ["quarantine", "list"], ["quarantine", "prune", "--older-than", "1d"],
     ["audit", "show", "1"], ["holds", "list"], ["migrate", "status"], ["migrate", "up"],
@@ -137,10 +137,10 @@ import Warehouse
     }
   }
 
-  /// A hold names a row in the same way however UPDATE is granted. With a second name, Lethe would restore a row
-  /// that another holder still hides.
+  /// A hold contains the same table name if UPDATE is granted on the table and if it is granted on columns. With a
+  /// second name for the same row, Lethe would restore a row that another holder still hides.
   @Test(arguments: ["UPDATE", "UPDATE (visibility)"])
-  func aHoldsRowNameDoesNotDependOnTheGrants(update: String) async throws {
+  func theTableNameInAHoldDoesNotDependOnTheGrants(update: String) async throws {
     try await PipelineFixture.with { fixture in
       let role = Identifier(fixture.database.name + "_plain").quoted
       try await fixture.execute(
@@ -228,16 +228,16 @@ import Warehouse
         let ending = try await Program.run(
           "lethe", [command, file], environment: fixture.environment)
         #expect(ending.code == 2, "\(command): \(ending.stderr)")
-        let said = ending.stdout + ending.stderr
-        #expect(said.contains("is not granted"), "\(said)")
-        #expect(said.contains("GRANT \(privilege.prefix { $0 != " " })"), "\(said)")
+        let printed = ending.stdout + ending.stderr
+        #expect(printed.contains("is not granted"), "\(printed)")
+        #expect(printed.contains("GRANT \(privilege.prefix { $0 != " " })"), "\(printed)")
       }
       #expect(try await fixture.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
       #expect(try await fixture.value("SELECT count(*) FROM compliance.jobs", as: Int.self) == 0)
     }
   }
 
-  @Test func grantsAreAListInJSONAndTheDefaultRoleIsTheConnectedOne() async throws {
+  @Test func grantsAreAListInJSONAndTheDefaultRoleIsTheConnectedRole() async throws {
     try await PipelineFixture.with { fixture in
       let file = try fixture.definitionFile()
       func lethe(_ arguments: String...) async throws -> Program.Ending {
