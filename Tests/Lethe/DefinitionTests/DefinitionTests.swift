@@ -296,7 +296,7 @@ import Vocabulary
           Erasure(set: [ColumnValue(column: "latitude", value: nil)])))
   }
 
-  /// A run continues with the definition that it began with, also after an upgrade.
+  /// A run keeps the definition with which it began, also after an upgrade.
   @Test func aFrozenDefinitionOfAnEarlierVersionIsRead() throws {
     let json = """
       {"name": "n", "limits": {"maxRedactedPercent": 20, "maxRedactedRows": 5}, "datasets": [

@@ -5,7 +5,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The program as users start it: its commands, its options and its end.
+/// The program as a separate process: its commands, its options and its shutdown.
 @Suite(.endedIfItHangs) struct ProgramTests {
   private func serve(
     _ site: LocalService.Site, _ arguments: [String] = []

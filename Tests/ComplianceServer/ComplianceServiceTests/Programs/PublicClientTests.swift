@@ -35,7 +35,7 @@ import Testing
       for (step, error, status) in refusals {
         let refusal = try #require(printed.object[step] as? [Any], "\(step): \(printed)")
         #expect(refusal[0] as? String == error && refusal[1] as? Int == status, "\(refusal)")
-        // The client found an error message in the member from which it reads the message.
+        // The client must find the error message in the response.
         #expect((refusal.last as? String)?.isEmpty == false, "\(refusal)")
       }
     }

@@ -74,7 +74,7 @@ import Testing
     }
     // After the restart, the storage host listens on another port.
     let session = String(job.upload_url.prefix { $0 != "?" } + target.drop { $0 != "?" })
-    // The query contains the length, so it also completes the upload if all parts were stored before the kill.
+    // The query contains the length. So it also completes the upload if all parts were stored before the kill.
     let stored = try await service.query(session, total: "\(text.count)")
     guard stored.hasPrefix("308") else { return try await service.processed(id) }
     let begin =

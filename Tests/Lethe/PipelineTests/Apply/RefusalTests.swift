@@ -154,7 +154,7 @@ import Testing
     }
   }
 
-  /// A cause in the warehouse for which one event is refused, and its fix.
+  /// A reason why the warehouse refuses one event: the script that creates the cause, and the script that removes it.
   struct Kind: Sendable, CustomTestStringConvertible {
     let name: String
     let id: Int64

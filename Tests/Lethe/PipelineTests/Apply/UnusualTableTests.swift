@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 extension PipelineFixture {
-  /// Runs `body` with a database that has the table, and an API that answers with the table's events.
+  /// Runs `body` with a database that has the table, and an API that returns the table's events.
   static func with<R: Sendable>(
     _ table: UnusualTable, _ body: @escaping @Sendable (PipelineFixture) async throws -> R
   ) async throws -> R {

@@ -137,7 +137,7 @@ import Warehouse
     }
   }
 
-  /// A hold contains the same table name if UPDATE is granted on the table and if it is granted on columns. With a
+  /// The table name in a hold is the same, whether UPDATE is granted on the table or on columns. With a
   /// second name for the same row, Lethe would restore a row that another holder still hides.
   @Test(arguments: ["UPDATE", "UPDATE (visibility)"])
   func theTableNameInAHoldDoesNotDependOnTheGrants(update: String) async throws {
