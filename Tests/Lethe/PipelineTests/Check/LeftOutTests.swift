@@ -6,7 +6,8 @@ import Testing
 
 /// Rows whose ID cannot be sent to the API. They are counted and reported wherever a run is reported.
 @Suite struct LeftOutTests {
-  /// A column that contains IDs, and values with the result for each: nil if Lethe asks about it.
+  /// A column that contains IDs, and its values. A value's cause says why its row is left out. The cause is nil if
+  /// Lethe asks about the ID.
   struct Column: Sendable, CustomTestStringConvertible {
     var type: String
     var before = ""
@@ -173,7 +174,7 @@ import Testing
     }
   }
 
-  @Test func noReportIfNoRowIsLeftOut() async throws {
+  @Test func nothingIsReportedIfNoRowIsLeftOut() async throws {
     let column = Column(type: "text", values: [("'15'", nil), ("'16'", nil)])
     try await NightlyFixture.with(definition: Self.definition(), tables: Self.tables(column)) {
       nights in
@@ -251,7 +252,7 @@ import Testing
       let jobs = try await nights.rows(
         "SELECT count(*) FROM lethe.job JOIN lethe.chunk USING (chunk_id) WHERE type = 'tweets'")
       #expect(jobs == ["(\(limit.stops || limit.good == 0 ? 0 : 1))"])
-      // The other dataset is done, independent of the first one.
+      // The limit of one dataset does not stop the other dataset.
       #expect(try await nights.rows("SELECT FROM shop.people").count == 0)
       let left = try await nights.rows("SELECT FROM shop.items").count
       #expect(left == limit.good + limit.bad - (limit.stops || limit.good == 0 ? 0 : 1))

@@ -15,7 +15,7 @@ import Testing
       program, ["migrate"] + arguments, environment: ["DATABASE_URL": database.url])
   }
 
-  /// Every object in the database that does not belong to PostgreSQL.
+  /// The names of all tables that do not belong to PostgreSQL itself.
   private static func tables(_ database: TestDatabase) async throws -> [String] {
     try await database.withConnection {
       try await $0.query(
@@ -29,7 +29,7 @@ import Testing
 
   // MARK: Down
 
-  /// The first migrations are reverted only after the newer ones, so the migrations without data are reverted first.
+  /// Each `down` reverts the newest migration. A migration without data is reverted without `--yes`.
   @Test func aLedgerWithEvidenceIsDroppedOnlyWhenAllowed() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 500)
@@ -45,7 +45,7 @@ import Testing
         "lethe", ["guard", "install", "warehouse.posts", "--type", "tweets"],
         environment: fixture.environment)
       #expect(guarded.code == 0, "\(guarded.stderr)")
-      var asked: [String: Int] = [:]
+      var destroyed: [String: Int] = [:]
       var removed: [String] = []
       let versions = try await fixture.value("SELECT count(*) FROM schema_migrations", as: Int.self)
       for _ in 1...(2 * versions) {
@@ -63,7 +63,7 @@ import Testing
           let name = try #require(table["table"] as? String)
           let rows = try #require(table["rows"] as? Int)
           #expect(first.stderr.contains("\(name): \(rows) rows"), "\(first.stderr)")
-          if (table["columns"] as? [String])?.isEmpty == true { asked[name] = rows }
+          if (table["columns"] as? [String])?.isEmpty == true { destroyed[name] = rows }
           if (table["columns"] as? [String])?.isEmpty == true, let known = expected[name] {
             #expect(rows == known, "\(name)")
           }
@@ -72,12 +72,12 @@ import Testing
           removed.append("\(trigger["trigger"] ?? "") on \(trigger["table"] ?? "")")
           #expect(first.stderr.contains("warehouse.posts: trigger lethe_guard"))
         }
-        let told = try await Self.migrate(
+        let allowed = try await Self.migrate(
           "lethe", fixture.database, "down", "--migrations-dir", Self.ledger, "--yes")
-        #expect(told.code == 0, "\(told.stderr)")
+        #expect(allowed.code == 0, "\(allowed.stderr)")
       }
       for table in ["lethe.event", "lethe.tombstone", "lethe.seal", "lethe.batch", "lethe.run"] {
-        #expect(asked[table] ?? 0 > 0, "\(table) was not named")
+        #expect(destroyed[table] ?? 0 > 0, "\(table) was not named")
       }
       #expect(removed == ["lethe_guard on warehouse.posts"])
       #expect(try await Self.tables(fixture.database).allSatisfy { !$0.hasPrefix("lethe.") })
@@ -111,9 +111,9 @@ import Testing
         if first.code == 0 { continue }
         #expect(first.code == 2)
         refused.append(first.stderr)
-        let told = try await Self.migrate(
+        let allowed = try await Self.migrate(
           "compliance-server", database, "down", "--migrations-dir", Self.platform, "--yes")
-        #expect(told.code == 0, "\(told.stderr)")
+        #expect(allowed.code == 0, "\(allowed.stderr)")
       }
       #expect(refused.count == 1)
       #expect(refused.first?.contains("platform.accounts: 1 rows") == true, "\(refused)")

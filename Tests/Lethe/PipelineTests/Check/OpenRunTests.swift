@@ -7,7 +7,7 @@ import Warehouse
 
 /// The findings of `lethe check` about runs that are not finished.
 @Suite struct OpenRunTests {
-  /// An edit of the file after a run has begun, and the differences to the run's definition.
+  /// An edit of the definition file after a run has started, and the difference that the check reports.
   struct Edit: Sendable, CustomTestStringConvertible {
     let old: String
     let new: String
@@ -65,25 +65,25 @@ import Warehouse
     }
   }
 
-  private static func names(_ nights: NightlyFixture) async throws -> [String] {
+  private static func openRunFindings(_ nights: NightlyFixture) async throws -> [String] {
     try await nights.findings().filter { $0.path == "name" }.map { "\($0.message); \($0.remedy)" }
   }
 
   @Test func anOpenRunOfTheSameDefinitionIsReported() async throws {
     try await Self.withOpenRun { nights in
-      let said = try await Self.names(nights)
-      #expect(said.count == 1)
+      let findings = try await Self.openRunFindings(nights)
+      #expect(findings.count == 1)
       for text in [
         "run 1 has been open since 20", "running, 1 chunks: 1 exported",
         "its definition is the same as the file", "lethe run shop.yaml",
-      ] { #expect(said.first?.contains(text) == true, "\(said)") }
+      ] { #expect(findings.first?.contains(text) == true, "\(said)") }
       _ = try await nights.withRuntime { try await $0.run(resumeOnly: true) }
-      #expect(try await Self.names(nights) == [])
+      #expect(try await Self.openRunFindings(nights) == [])
     }
   }
 
-  /// The run continues only when its operator approves it.
-  @Test func theApprovalThatAStoppedRunWaitsForIsReported() async throws {
+  /// The run continues only after an operator approves it.
+  @Test func theCommandThatApprovesAStoppedRunIsReported() async throws {
     try await Self.withOpenRun { nights in
       try await nights.execute(
         """
@@ -95,10 +95,12 @@ import Warehouse
         """)
       let chunk = try await nights.rows(
         "SELECT chunk_id FROM lethe.chunk WHERE dataset = 'posts'")
-      let said = try await Self.names(nights)
+      let findings = try await Self.openRunFindings(nights)
       let number = chunk.first?.filter(\.isNumber) ?? ""
-      #expect(said.first?.contains("lethe apply shop.yaml --approve \(number)") == true, "\(said)")
-      #expect(said.first?.contains("it finishes this run first") == false)
+      #expect(
+        findings.first?.contains("lethe apply shop.yaml --approve \(number)") == true, "\(said)"
+      )
+      #expect(findings.first?.contains("it finishes this run first") == false)
     }
   }
 
@@ -106,20 +108,20 @@ import Warehouse
   func differencesBetweenTheFileAndTheRunAreReported(edit: Edit) async throws {
     try await Self.withOpenRun { nights in
       try nights.edit(edit.old, to: edit.new)
-      let said = try await Self.names(nights)
-      #expect(said.count == 1)
+      let findings = try await Self.openRunFindings(nights)
+      #expect(findings.count == 1)
       for text in ["it continues with its copy of the definition", edit.part, "--give-up"] {
-        #expect(said.first?.contains(text) == true, "\(said)")
+        #expect(findings.first?.contains(text) == true, "\(said)")
       }
     }
   }
 
-  @Test func checkReportsOpenRunsWhoseDefinitionCannotBeRead() async throws {
+  @Test func anOpenRunWithAnUnreadableDefinitionIsReported() async throws {
     try await Self.withOpenRun { nights in
       try await nights.execute("UPDATE lethe.run SET definition = '{\"of\": \"another time\"}'")
-      let said = try await Self.names(nights)
-      #expect(said.count == 1)
-      #expect(said.first?.contains("cannot be read by this version") == true, "\(said)")
+      let findings = try await Self.openRunFindings(nights)
+      #expect(findings.count == 1)
+      #expect(findings.first?.contains("cannot be read by this version") == true, "\(findings)")
     }
   }
 
@@ -132,12 +134,12 @@ import Warehouse
         try await nights.execute("UPDATE lethe.run SET definition = definition #- '{datasets,1}'")
       }
       try nights.edit("name: shop", to: "name: store")
-      let said = try await Self.names(nights)
-      #expect(said.count == 1)
+      let findings = try await Self.openRunFindings(nights)
+      #expect(findings.count == 1)
       for text in [
         "no run of store yet", "run 1 of the pipeline shop", "seems that the pipeline was renamed",
         fileMoved ? "the same datasets and tables" : "the same file", "--give-up",
-      ] { #expect(said.first?.contains(text) == true, "\(said)") }
+      ] { #expect(findings.first?.contains(text) == true, "\(findings)") }
     }
   }
 
@@ -149,7 +151,7 @@ import Warehouse
           definition = jsonb_set(definition, '{datasets,0,table,name}', '"others"')
         """)
       try nights.edit("name: shop", to: "name: store")
-      #expect(try await Self.names(nights) == [])
+      #expect(try await Self.openRunFindings(nights) == [])
     }
   }
 }

@@ -16,7 +16,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
 
   var testDescription: String { name }
 
-  /// Post 3 has no media, post 4 no location.
+  /// Posts 3 and 4 have no media. Post 4 has no location.
   static let tables = """
     CREATE SCHEMA shop;
     CREATE TABLE shop.posts (
@@ -30,7 +30,8 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
     INSERT INTO shop.media VALUES (11, 1, 'secret url'), (12, 2, 'secret url'), (13, 2, 'secret url');
     """
 
-  /// The table's parts have no common key that hiding does not change.
+  /// How hidden rows are restored. Former values need a key that all parts of the table share and that hiding does not
+  /// change. The partitioned and inherited tables of these tests have no such key.
   private var restore: String {
     damage.contains("PARTITION BY") || damage.contains("INHERITS") ? "none" : "former"
   }
@@ -97,7 +98,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
 
   static let refused: [RehearsalCase] = [
     RehearsalCase(
-      name: "an audit trigger whose table the role may not write",
+      name: "a trigger that writes to a table without the INSERT privilege",
       damage: """
         CREATE TABLE shop.audit (id bigint);
         \(function("note", "INSERT INTO shop.audit VALUES (OLD.post_id)"))
@@ -106,7 +107,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       says: [["delete shop.posts", "permission denied for table audit", "note of shop.posts"]],
       remedy: "SECURITY DEFINER", isPlainRole: true),
     RehearsalCase(
-      name: "a trigger whose function calls what the role may not",
+      name: "a trigger that calls a function without the EXECUTE privilege",
       damage: """
         CREATE FUNCTION shop.inner() RETURNS void LANGUAGE sql AS 'SELECT';
         REVOKE EXECUTE ON FUNCTION shop.inner() FROM PUBLIC;
@@ -120,7 +121,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         ]
       ], isPlainRole: true),
     RehearsalCase(
-      name: "a trigger that lets no hidden row be shown",
+      name: "a trigger that raises an error when a hidden row is restored",
       damage: """
         \(function("once", "IF OLD.visibility = 'hidden' THEN RAISE 'never'; END IF", returns: "NEW"))
         CREATE TRIGGER once BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.once()
@@ -129,14 +130,14 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         ["protect shop.posts", "could not be restored", "shop.once", "once of shop.posts"]
       ]),
     RehearsalCase(
-      name: "a trigger that passes by whoever shows a hidden row",
+      name: "a trigger that skips the restore of a hidden row",
       damage: """
         \(function("once", "IF OLD.visibility = 'hidden' THEN RETURN NULL; END IF", returns: "NEW"))
         CREATE TRIGGER once BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.once()
         """,
       says: [["protect shop.posts", "could not be restored", "once of shop.posts"]]),
     RehearsalCase(
-      name: "a history that has the time in its key",
+      name: "a history table with the time in its key",
       damage: """
         CREATE TABLE shop.history (id bigint, at timestamptz DEFAULT now(), PRIMARY KEY (id, at));
         \(function("kept", "INSERT INTO shop.history VALUES (OLD.post_id)"))
@@ -147,7 +148,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         ["kept of shop.posts", "writes rows elsewhere"],
       ], severity: .warning),
     RehearsalCase(
-      name: "a trigger that hides a shown row again",
+      name: "a trigger that hides a restored row again",
       damage: """
         \(function(
           "again",
@@ -167,7 +168,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         """,
       says: [["protect shop.posts", "could not be restored", "moved of shop.posts"]]),
     RehearsalCase(
-      name: "a trigger that shows a hidden row otherwise",
+      name: "a trigger that restores another value",
       damage: """
         \(function(
           "other", "IF OLD.visibility = 'hidden' THEN NEW.visibility := 'limited'; END IF",
@@ -179,7 +180,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       ],
       remedy: "allow Lethe's changes"),
     RehearsalCase(
-      name: "a CHECK over several columns",
+      name: "a CHECK constraint on several columns",
       damage: """
         ALTER TABLE shop.posts ADD CONSTRAINT placed CHECK (visibility <> 'hidden' OR latitude IS NULL) NOT VALID
         """,
@@ -195,7 +196,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       says: [["delete shop.posts", "shop.last raised an error", "last of shop.posts"]],
       remedy: "allow Lethe's changes"),
     RehearsalCase(
-      name: "a trigger of the statement",
+      name: "a statement-level trigger",
       damage: """
         \(function("never", "RAISE EXCEPTION 'no deletions'", returns: "NULL"))
         CREATE TRIGGER never BEFORE DELETE ON shop.media EXECUTE FUNCTION shop.never()
@@ -207,27 +208,27 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         CREATE TRIGGER keep BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """, says: [["delete shop.posts", "the row is unchanged", "keep of shop.posts"]]),
     RehearsalCase(
-      name: "a trigger that undoes what is set",
+      name: "a trigger that undoes the update",
       damage: """
         \(function("undo", "NEW.visibility := OLD.visibility", returns: "NEW"))
         CREATE TRIGGER undo BEFORE UPDATE OF visibility ON shop.posts
           FOR EACH ROW EXECUTE FUNCTION shop.undo()
         """, says: [["protect shop.posts", "the row is unchanged", "undo of shop.posts"]]),
     RehearsalCase(
-      name: "a unique index over what is set",
+      name: "a unique index on the updated column",
       damage: """
         CREATE UNIQUE INDEX one_hidden ON shop.posts (visibility) WHERE visibility = 'hidden';
         INSERT INTO shop.posts (post_id, visibility, text) VALUES (9, 'hidden', 'secret')
         """, says: [["protect shop.posts", "one_hidden"]]),
     RehearsalCase(
-      name: "a domain's constraint that the role's function decides",
+      name: "a CHECK constraint that calls a function",
       damage: """
         CREATE FUNCTION shop.is_known(word text) RETURNS boolean LANGUAGE plpgsql AS
           $$ BEGIN RETURN word <> 'hidden' OR current_setting('shop.x', true) = 'y'; END $$;
         ALTER TABLE shop.posts ADD CONSTRAINT known CHECK (shop.is_known(visibility) IS TRUE AND text <> 'x')
         """, says: [["protect shop.posts", "known"]]),
     RehearsalCase(
-      name: "one partition's trigger",
+      name: "a trigger on one partition",
       damage: partitioned(
         by: "RANGE (post_id)",
         """
@@ -238,7 +239,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           CREATE TRIGGER never BEFORE DELETE ON shop.posts_2 FOR EACH ROW EXECUTE FUNCTION shop.never()
           """, says: [["delete shop.posts", "a row of shop.posts_2", "never of shop.posts_2"]]),
     RehearsalCase(
-      name: "a partition's partition's constraint",
+      name: "a CHECK constraint on a subpartition",
       damage: partitioned(
         by: "RANGE (post_id)",
         """
@@ -249,7 +250,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         """), says: [["protect shop.posts", "a row of shop.posts_11", "placed"]], severity: .warning
     ),
     RehearsalCase(
-      name: "a child that inherits",
+      name: "a CHECK constraint on an inheritance child",
       damage: """
         ALTER TABLE shop.media DROP CONSTRAINT media_post_id_fkey;
         CREATE TABLE shop.more (CONSTRAINT placed CHECK (visibility <> 'hidden' OR latitude > 90))
@@ -259,25 +260,25 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         ALTER TABLE shop.posts ALTER visibility DROP DEFAULT
         """, says: [["protect shop.posts", "a row of shop.more", "placed"]]),
     RehearsalCase(
-      name: "no partition for what is set, by list",
+      name: "no list partition for the new value",
       damage: partitioned(
         by: "LIST (visibility)",
         "CREATE TABLE shop.shown PARTITION OF shop.posts FOR VALUES IN ('shown', 'gone');"),
       says: [["no partition of shop.posts takes", "visibility"]], remedy: "create a partition"),
     RehearsalCase(
-      name: "no partition for what is set, by range",
+      name: "no range partition for the new value",
       damage: partitioned(
         by: "RANGE (visibility)",
         "CREATE TABLE shop.shown PARTITION OF shop.posts FOR VALUES FROM ('n') TO ('t');"),
       says: [["no partition of shop.posts takes", "visibility"]]),
     RehearsalCase(
-      name: "no partition for what is set, by an expression",
+      name: "no partition for the new value of a key expression",
       damage: partitioned(
         by: "LIST (upper(visibility))",
         "CREATE TABLE shop.shown PARTITION OF shop.posts FOR VALUES IN ('SHOWN');"),
       says: [["protect shop.posts", "no partition of relation"]], remedy: "create a partition"),
     RehearsalCase(
-      name: "no partition below for what is set",
+      name: "no subpartition for the new value",
       damage: partitioned(
         by: "RANGE (post_id)",
         """
@@ -299,24 +300,24 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           """, says: [["protect shop.posts", "a row of shop.shown"]],
       notes: emptyNotes("1 of 2 parts", "shop.hidden")),
     RehearsalCase(
-      name: "one row of several that a trigger refuses",
+      name: "a trigger that refuses one of several rows",
       damage: never("OLD.post_id = 3") + """
         CREATE TRIGGER never BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.never()
         """, says: [["delete shop.posts", "never of shop.posts", "on another row it succeeded"]],
       severity: .warning, remedy: "set aside"),
     RehearsalCase(
-      name: "a row that where leaves out",
+      name: "a row that the where condition excludes",
       damage: never("OLD.post_id = 3") + """
         CREATE TRIGGER never BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.never()
         """, edits: [("    id: post_id\n", "    id: post_id\n    where: post_id <> 3 -- held\n")]),
     RehearsalCase(
-      name: "a document that cannot be read",
+      name: "a JSON document that cannot be read",
       damage: #"""
         ALTER TABLE shop.posts ALTER raw DROP DEFAULT, ALTER raw TYPE json USING raw::text::json;
         UPDATE shop.posts SET raw = '{"geo": "\u0000"}' WHERE post_id = 1
         """#),
     RehearsalCase(
-      name: "a trigger that undoes what is set on a row of many with its ID",
+      name: "a trigger that undoes the update of a row with a composite key",
       damage: partitioned(
         by: "RANGE (ingested_at)",
         """
@@ -326,7 +327,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           CREATE TRIGGER undo BEFORE UPDATE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.undo()
           """, says: [["protect shop.posts", "the row is unchanged", "undo of shop.posts"]]),
     RehearsalCase(
-      name: "a target that a trigger fills again",
+      name: "a trigger that inserts rows into a target",
       damage: """
         CREATE TABLE shop.past (id bigint, post_id bigint); CREATE INDEX ON shop.past (post_id);
         \(function("keep", "INSERT INTO shop.past VALUES (1, OLD.post_id)"))
@@ -341,7 +342,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       ]),
   ]
 
-  /// The notes for parts without rows.
+  /// The notes about parts of a table that have no rows.
   private static func emptyNotes(_ parts: String...) -> [[String]] {
     [
       ["delete shop.posts"] + parts, ["protect shop.posts"] + parts,
@@ -356,12 +357,12 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
 
   static let copied: [RehearsalCase] = [
     RehearsalCase(
-      name: "an INSERT that can be seen",
+      name: "an INSERT in the text of the function",
       damage: past + function("keep", "INSERT INTO shop.past VALUES (OLD.post_id, OLD.text)") + """
         CREATE TRIGGER keep AFTER DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """, says: [["shop.past keeps copies", "keep of shop.posts"]]),
     RehearsalCase(
-      name: "an INSERT that cannot be seen",
+      name: "an INSERT in dynamic SQL",
       damage: past
         + function(
           "keep",
@@ -370,7 +371,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           CREATE TRIGGER keep BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
           """, says: [["shop.past keeps copies", "keep of shop.posts"]]),
     RehearsalCase(
-      name: "by a function that the trigger calls, of a view",
+      name: "an INSERT into a view, by a function that the trigger calls",
       damage: past + """
         CREATE VIEW shop.window AS SELECT * FROM shop.past;
         CREATE FUNCTION shop.put(id bigint, url text) RETURNS void LANGUAGE sql AS
@@ -379,7 +380,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         CREATE TRIGGER keep BEFORE DELETE ON shop.media FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """, says: [["shop.past keeps copies", "keep of shop.media"]]),
     RehearsalCase(
-      name: "by a trigger of the statement, with a transition table",
+      name: "a statement-level trigger with a transition table",
       damage: past + """
         CREATE FUNCTION shop.keep() RETURNS trigger LANGUAGE plpgsql AS $$
           BEGIN EXECUTE 'INS' || 'ERT INTO shop.past SELECT media_id, url FROM gone'; RETURN NULL; END $$;
@@ -387,7 +388,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           FOR EACH STATEMENT EXECUTE FUNCTION shop.keep()
         """, says: [["shop.past keeps copies", "keep of shop.media"]]),
     RehearsalCase(
-      name: "of what an update takes out, into partitions",
+      name: "copies of former values in a partitioned table",
       damage: """
         CREATE TABLE shop.past (id bigint, text text) PARTITION BY RANGE (id);
         CREATE TABLE shop.past_1 PARTITION OF shop.past FOR VALUES FROM (0) TO (100);
@@ -396,7 +397,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         CREATE TRIGGER keep AFTER UPDATE OF text ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """, says: [["shop.past_1 keeps copies", "redact shop.posts", "keep of shop.posts"]]),
     RehearsalCase(
-      name: "by a trigger of the table that it is a partition of",
+      name: "a trigger on the parent of a partition",
       damage: past + """
         ALTER TABLE shop.media DROP CONSTRAINT media_post_id_fkey;
         CREATE TABLE shop.whole (LIKE shop.posts) PARTITION BY RANGE (post_id);
@@ -405,7 +406,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         CREATE TRIGGER keep AFTER DELETE ON shop.whole FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """, says: [["shop.past keeps copies", "keep of shop.posts"]]),
     RehearsalCase(
-      name: "by a trigger of the statement on a partition, which never fires",
+      name: "a statement-level trigger on a partition, which never fires",
       damage: past
         + partitioned(
           by: "RANGE (post_id)",
@@ -414,12 +415,12 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           CREATE TRIGGER keep AFTER DELETE ON shop.posts_1 EXECUTE FUNCTION shop.keep()
           """),
     RehearsalCase(
-      name: "only on an insert",
+      name: "a trigger that fires only on INSERT",
       damage: past + function("keep", "INSERT INTO shop.past VALUES (1)", returns: "NEW") + """
         CREATE TRIGGER keep AFTER INSERT ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """),
     RehearsalCase(
-      name: "of a hidden row, which stays",
+      name: "copies of a row that is only hidden",
       damage: past
         + function(
           "keep", "EXECUTE 'INS' || 'ERT INTO shop.past VALUES ($1)' USING OLD.post_id",
@@ -434,7 +435,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           CREATE TRIGGER count AFTER DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.count()
           """, notes: [["delete shop.posts fires triggers that change rows of shop.counter"]]),
     RehearsalCase(
-      name: "a trigger that is off",
+      name: "a disabled trigger",
       damage: past + function("keep", "INSERT INTO shop.past VALUES (OLD.post_id, OLD.text)") + """
         CREATE TRIGGER keep AFTER DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep();
         ALTER TABLE shop.posts DISABLE TRIGGER keep
@@ -449,7 +450,9 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
 
   static let noted: [RehearsalCase] = [
     RehearsalCase(name: "nothing is wrong", damage: ""),
-    RehearsalCase(name: "nothing is wrong for a role", damage: "", isPlainRole: true),
+    RehearsalCase(
+      name: "nothing is wrong for a role with only the necessary privileges", damage: "",
+      isPlainRole: true),
     RehearsalCase(
       name: "no rows", damage: "TRUNCATE shop.media, shop.posts",
       notes: emptyNotes("no row") + [["delete shop.media was not rehearsed"]]),
@@ -478,14 +481,14 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       name: "each post has media", damage: "DELETE FROM shop.posts WHERE post_id IN (3, 4)",
       notes: [["delete shop.posts was not rehearsed", "no row that nothing refers to"]]),
     RehearsalCase(
-      name: "rows go along",
+      name: "a foreign key with ON DELETE SET NULL",
       damage: """
         CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE SET NULL);
         CREATE INDEX ON shop.likes (post_id);
         INSERT INTO shop.likes VALUES (3)
         """, notes: [["shop.likes", "was not rehearsed", "likes_post_id_fkey"]]),
     RehearsalCase(
-      name: "rows that cannot be read could go along",
+      name: "a foreign key with ON DELETE CASCADE from an unreadable table",
       damage: """
         CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE CASCADE);
         CREATE INDEX ON shop.likes (post_id);
@@ -496,17 +499,17 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         ["shop.likes", "was not rehearsed", "likes_post_id_fkey"],
       ], isPlainRole: true),
     RehearsalCase(
-      name: "everything is hidden", damage: "UPDATE shop.posts SET visibility = 'hidden'",
+      name: "all rows are already hidden", damage: "UPDATE shop.posts SET visibility = 'hidden'",
       notes: [["protect shop.posts was not rehearsed", "no row to change"]]),
     RehearsalCase(
-      name: "an event trigger that keeps a list",
+      name: "an event trigger that allows the command",
       damage: """
         CREATE FUNCTION shop.list() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN NULL; END';
         CREATE EVENT TRIGGER list ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'DROP VIEW')
           EXECUTE FUNCTION shop.list()
         """, notes: [["the event trigger list fires on CREATE TABLE of Lethe's"]]),
     RehearsalCase(
-      name: "an event trigger that is off",
+      name: "a disabled event trigger",
       damage: """
         CREATE FUNCTION shop.never() RETURNS event_trigger LANGUAGE plpgsql AS
           $$ BEGIN RAISE EXCEPTION 'no'; END $$;
@@ -514,7 +517,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         ALTER EVENT TRIGGER never DISABLE
         """),
     RehearsalCase(
-      name: "an event trigger of other commands",
+      name: "an event trigger on other commands",
       damage: """
         CREATE FUNCTION shop.never() RETURNS event_trigger LANGUAGE plpgsql AS
           $$ BEGIN RAISE EXCEPTION 'no'; END $$;

@@ -6,7 +6,7 @@ import Warehouse
 
 /// A definition that names tables without their schema.
 @Suite struct SearchPathTests {
-  private static func findIn(_ path: String, _ nights: NightlyFixture) async throws {
+  private static func setSearchPath(_ path: String, _ nights: NightlyFixture) async throws {
     try await nights.execute(
       """
       DO $$ BEGIN
@@ -19,19 +19,19 @@ import Warehouse
     try nights.edit("table: shop.posts\n    id: post_id", to: "table: posts\n    id: post_id")
   }
 
-  /// The other schema has tables of the same names and rows.
+  /// The schema `before` has tables with the same names and the same rows.
   @Test func aRunKeepsTheTablesThatItStartedWith() async throws {
     try await NightlyFixture.with(
       Shop(restore: "former"),
       "INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 9) AS p"
     ) { nights in
       try Self.unqualified(nights)
-      try await Self.findIn("shop", nights)
+      try await Self.setSearchPath("shop", nights)
       nights.answer([
         .init(type: "tweets", id: 3): "deleted", .init(type: "tweets", id: 4): "protected",
       ])
       try await nights.withRuntime { try await nights.collect($0) }
-      try await Self.findIn("before", nights)
+      try await Self.setSearchPath("before", nights)
       _ = try await nights.withRuntime { try await $0.apply() }
       #expect(try await nights.rows("SELECT post_id FROM before.posts").count == 9)
       try await nights.declare("DELETE FROM posts WHERE post_id = 3")
@@ -47,16 +47,16 @@ import Warehouse
     ) { nights in
       try Self.unqualified(nights)
       try await nights.execute("CREATE TABLE lethe.posts (post_id bigint PRIMARY KEY)")
-      try await Self.findIn("lethe, shop", nights)
+      try await Self.setSearchPath("lethe, shop", nights)
       nights.answer([.init(type: "tweets", id: 3): "deleted"])
       _ = try await nights.withRuntime { try await $0.run() }
       #expect(try await nights.rows("SELECT post_id FROM shop.posts").count == 8)
     }
   }
 
-  /// The foreign key is on the whole table, and the definition names a partition. Lethe knows the held rows before it
-  /// changes a row, and applies everything else.
-  @Test func foreignKeysOfTheWholeTableHoldAPartitionsRows() async throws {
+  /// The foreign key refers to the partitioned table, and the definition names a partition. Lethe finds the rows that
+  /// the foreign key protects before it changes a row. Lethe applies everything else.
+  @Test func foreignKeysToAPartitionedTableProtectItsPartitionsRows() async throws {
     try await NightlyFixture.with(
       Shop(
         more: """
@@ -83,7 +83,7 @@ import Warehouse
     }
   }
 
-  /// Such a collation does not support patterns, and does not compare bytes only.
+  /// A nondeterministic collation does not support pattern matching. Two texts with different bytes can be equal in it.
   @Test func idsInAColumnWithANondeterministicCollationAreFound() async throws {
     guard try await ServerFeature.icu.isThere() else { return }
     let definition = """
@@ -122,8 +122,8 @@ import Warehouse
     }
   }
 
-  /// Functions, operators, types and tables with the names of PostgreSQL's own, in a schema that comes first in
-  /// the search path, or with types that fit Lethe's values better.
+  /// Functions, operators, types and tables with the same names as PostgreSQL's own. Their schema comes first in the
+  /// search path, or their types match Lethe's values better.
   private static let shadows: SQL = """
     CREATE SCHEMA odd;
     CREATE FUNCTION odd.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '1999-01-01' $$;
@@ -143,7 +143,7 @@ import Warehouse
     """
 
   @Test(arguments: ["odd, shop, pg_catalog", "odd, shop, public", "odd, pg_catalog, shop"])
-  func objectsWithTheNamesOfPostgreSQLsOwnAreNotUsed(path: String) async throws {
+  func objectsThatShadowPostgreSQLsOwnAreNotUsed(path: String) async throws {
     try await NightlyFixture.with(
       Shop(restore: "former", userActions: ["deleted": "delete"]),
       """
@@ -152,7 +152,7 @@ import Warehouse
     ) { nights in
       try await nights.execute(Self.shadows)
       try Self.unqualified(nights)
-      try await Self.findIn(path, nights)
+      try await Self.setSearchPath(path, nights)
       let check = try await nights.lethe("check", "PIPELINE")
       #expect(check.code == 0, "\(check)")
       let first = try await nights.run(
