@@ -42,7 +42,7 @@ struct AnswerDesk {
 
   private var ledger: ChunkLedger { ChunkLedger(connection: connection, lease: lease) }
 
-  /// Exports the posts of a key range and moves their job through its states until it is complete.
+  /// Exports the posts of a key range and moves their job through its states until the job is complete.
   /// - Parameter name: the name of the pipeline and of its dataset.
   func ask(_ name: String, _ ids: ClosedRange<Int64>, askedAt: Int) async throws -> Job {
     let yaml = """
@@ -64,7 +64,7 @@ struct AnswerDesk {
             geo_scrubbed: {scrub_geo: [latitude, longitude, place_id]}
             tweet_edited: rehydrate
       """
-    let definition = try Pipeline.parse(yaml: yaml, file: "desk.yaml", environment: [:]).definition
+    let definition = try Pipeline.parse(yaml: yaml, file: "test.yaml", environment: [:]).definition
     let run = try await RunLedger(connection: connection)
       .begin(definition, in: directory.string, lease: lease)
     try FileManager.default.createDirectory(
@@ -79,11 +79,11 @@ struct AnswerDesk {
       "SELECT chunk_id FROM lethe.chunk WHERE run_id = \(run.id)"
     ).onlyRow(as: Int64.self)
     let attempt = try await ledger.jobIntended(for: ledger.chunk(id))
-    let made = try await ledger.jobCreated(
+    let created = try await ledger.jobCreated(
       attempt, of: ledger.chunk(id), apiID: "\(id)",
       at: Timestamp(microsecondsSince2000: Int64(askedAt) * 1_000_000))
-    try await ledger.uploadRecorded(made, of: ledger.chunk(id))
-    try await ledger.jobCompleted(made, of: ledger.chunk(id))
+    try await ledger.uploadRecorded(created, of: ledger.chunk(id))
+    try await ledger.jobCompleted(created, of: ledger.chunk(id))
     return Job(run: run, chunk: try await ledger.chunk(id))
   }
 
@@ -110,7 +110,7 @@ struct AnswerDesk {
     try await RunLedger(connection: connection).runGivenUp(job.run.id, lease: lease)
   }
 
-  /// The IDs whose events are still to be applied if the chunk is applied or retried.
+  /// The IDs of the chunk's events that are not superseded. Apply or a retry still has to apply them.
   func current(_ job: Job) async throws -> Set<Int64> {
     Set(
       try await connection.query(

@@ -4,7 +4,7 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Nights when the host accepts only uploads that are smaller than the chunks.
+/// Runs against a host that accepts only uploads that are smaller than the chunks.
 @Suite(.endedIfItHangs) struct ChunkCutTests {
   private static func with(
     _ profile: WireProfile, uploadBytesMax: Int, posts: Int,
@@ -34,7 +34,7 @@ import Testing
     }
   }
 
-  /// The required result of an export of 1,000 posts, for every way to cut it.
+  /// Expects that the chunks contain each of 1,000 posts exactly once, for every way to split them.
   private static func expectEachIDOnce(_ base: PipelineFixture) async throws {
     func value(_ sql: SQL) async throws -> Int { try await base.value(sql, as: Int.self) }
     #expect(try await value("SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts'") == 1000)
@@ -102,7 +102,7 @@ import Testing
   }
 
   /// Each stage command is a separate process.
-  @Test func aSizeRefusalIsKnownAfterARestart() async throws {
+  @Test func aRestartDoesNotRepeatAnUploadThatIsTooLarge() async throws {
     try await PipelineFixture.with({ $0.uploadBytesMax = 3000 }) { base in
       try await base.invent(posts: 3500)
       let pipeline = try base.pipeline()
@@ -166,12 +166,12 @@ import Testing
         SELECT count(*) FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id) WHERE c.dataset = 'posts'
         """,
         as: Int.self)
-      // There are seven cuts down to the smallest part, and one more job for each other part.
+      // Seven splits lead to the smallest part. Each other part uses one more job.
       #expect(jobs <= 16)
     }
   }
 
-  /// When it is known that no size is small enough, each other chunk uses one job.
+  /// After the first chunk has shown that no size is small enough, each other chunk uses one job.
   @Test func aChunkIsNotSplitIfNoSizeIsSmallEnough() async throws {
     try await Self.run(uploadBytesMax: 1, posts: 2100) { base, _ in
       let jobs = try await base.value(

@@ -12,7 +12,7 @@ import Testing
       + "\n"
   }
 
-  /// Ten posts, 1 to 10, and a pipeline with only these posts.
+  /// Creates the posts 1 to 10, and runs a pipeline with only these posts. Passes the run's report to `body`.
   static func collecting(
     _ script: ScriptedAPI.Script,
     _ body: @escaping @Sendable (PipelineFixture, RunReport) async throws -> Void
@@ -67,7 +67,7 @@ import Testing
     }
   }
 
-  @Test func anIDWithTwoReasonsIsQuarantinedAndOneTwiceWithTheSameIsOneEvent() async throws {
+  @Test func anIDWithTwoReasonsIsQuarantinedAndARepeatedLineIsOneEvent() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in
       Self.event(2) + Self.event(4, "delete", "protected") + Self.event(2) + Self.event(4)
@@ -89,7 +89,7 @@ import Testing
     }
   }
 
-  @Test func aGeoReasonKeepsThePostForEveryAction() async throws {
+  @Test func aGeoReasonNeverDeletesThePost() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in
       Self.event(1, "delete", "scrub_geo") + Self.event(2, "delete", "geo_scrubbed")
@@ -159,7 +159,7 @@ import Testing
         #expect(failure.contains("the spool is full") == (status == "failed"))
         #expect(Set(api.jobNames).count == 3)
       }
-      // The run has ended. The next run starts again, and the old run does not delay it.
+      // The failed run is finished, so it does not delay the next run.
       let unfinished = try await fixture.value(
         "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL", as: Int.self)
       #expect(unfinished == 0)
@@ -189,7 +189,8 @@ import Testing
   @Test func aLateResponseDoesNotUndoANewerOne() async throws {
     let lines = Answers([
       CollectTests.event(1, "delete", "protected"),
-      (3...10).map { CollectTests.event($0) }.joined(),  // 1 is clean; over the limit
+      // Post 1 is clean. The deletions exceed the limit.
+      (3...10).map { CollectTests.event($0) }.joined(),
       CollectTests.event(1, "delete", "protected"),
     ])
     var script = ScriptedAPI.Script()
@@ -206,7 +207,7 @@ import Testing
         let stopped = try #require(
           try await fixture.withRuntime(pipeline) { try await $0.run() }.last)
         #expect(stopped.status == .stopped)
-        // The next night tries to resume the stopped run without success, and starts its own run.
+        // The next run cannot resume the stopped run, and starts its own work.
         let newer = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(newer.map(\.status) == [.stopped, .done])
         let chunk = try #require(stopped.stopped.first?.chunkID)
@@ -221,7 +222,7 @@ import Testing
         ).onlyRow(as: String.self, Int.self)
       }
       #expect(visibility == "protected")
-      // The newer response has no line for the others, so they are clean again.
+      // The newer response has no line for the other posts, so they are clean again.
       #expect(rows == 10)
       let superseded = try await fixture.value(
         "SELECT count(*) FROM lethe.event WHERE superseded_by IS NOT NULL AND action = 'ignore'",

@@ -8,19 +8,19 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// The time when each ID was last checked. The nights have different chunk sizes, and the dataset grows and
-/// shrinks at its ends. Some lines cannot be applied, and some responses are applied late. The result is compared
-/// with all ranges that ever existed.
+/// The time when each ID was last checked. The runs have different chunk sizes, and the dataset grows and shrinks.
+/// Some lines cannot be applied, and some responses are applied late. The tests compare the coverage with the ranges
+/// of all applied chunks.
 @Suite struct CoverageTests {
   /// The IDs of a job, and the IDs that its result does not cover.
   private struct Asked: Sendable {
     var ids: [Int64] = []
     var withheld: Set<Int64> = []
-    var hasRubbish = false
+    var hasUnreadableLine = false
 
     /// The key ranges that the result covers.
     var ranges: [ClosedRange<Int64>] {
-      if hasRubbish { return [] }
+      if hasUnreadableLine { return [] }
       return ids.split { withheld.contains($0) }.compactMap { part in
         guard let first = part.first, let last = part.last else { return nil }
         // The range extends to the nearest IDs without a response, or to the end of the chunk.
@@ -31,8 +31,8 @@ import Vocabulary
     }
   }
 
-  /// The responses of the scripted API, and the requests that it received.
-  private final class Desk: Sendable {
+  /// Creates the responses of the scripted API, and records the IDs of each job.
+  private final class Responses: Sendable {
     struct State: Sendable {
       var random: SeededGenerator
       /// The percentage of responses that cannot be applied.
@@ -54,12 +54,12 @@ import Vocabulary
         where Int.random(in: 0..<100, using: &state.random) < state.withheldPercent {
           asked.withheld.insert(id)
         }
-        asked.hasRubbish =
+        asked.hasUnreadableLine =
           state.withheldPercent > 0 && Int.random(in: 0..<5, using: &state.random) == 0
-        if asked.hasRubbish && asked.withheld.isEmpty { asked.withheld.insert(asked.ids[0]) }
+        if asked.hasUnreadableLine && asked.withheld.isEmpty { asked.withheld.insert(asked.ids[0]) }
         state.asked[download.job] = asked
         var lines = asked.withheld.sorted().map { CollectTests.event($0, "delete", "withheld") }
-        if asked.hasRubbish { lines.append("rubbish\n") }
+        if asked.hasUnreadableLine { lines.append("rubbish\n") }
         if state.stopsChunks {
           lines += asked.ids.filter { !asked.withheld.contains($0) }
             .map { CollectTests.event($0, "delete", "protected") }
@@ -71,7 +71,7 @@ import Vocabulary
 
   /// Every range that an applied chunk covers, with the time of its response in microseconds.
   private static func everyRange(
-    _ fixture: PipelineFixture, _ desk: Desk
+    _ fixture: PipelineFixture, _ responses: Responses
   ) async throws -> [(range: ClosedRange<Int64>, at: Int64)] {
     let jobs = try await fixture.database.withConnection {
       try await $0.query(
@@ -81,16 +81,16 @@ import Vocabulary
         """
       ).rows(as: Int.self, Int64.self)
     }
-    let asked = desk.state.withLock { $0.asked }
+    let asked = responses.state.withLock { $0.asked }
     return jobs.flatMap { number, at in
       (asked[number]?.ranges ?? []).map { (range: $0, at: at) }
     }
   }
 
   private static func expectCoverage(
-    _ fixture: PipelineFixture, _ desk: Desk, through last: Int64, _ comment: Comment
+    _ fixture: PipelineFixture, _ responses: Responses, through last: Int64, _ comment: Comment
   ) async throws {
-    let ranges = try await everyRange(fixture, desk)
+    let ranges = try await everyRange(fixture, responses)
     let owners = (1...last).map { id in
       ranges.indices.filter { ranges[$0].range.contains(id) }.max { ranges[$0].at < ranges[$1].at }
     }
@@ -105,13 +105,13 @@ import Vocabulary
     }
     #expect(found.map(\.1) == owners.map { $0.map { ranges[$0].at } }, comment)
     #expect(found.allSatisfy { $0.0 <= 1 }, comment)
-    // There is one row for each stretch of IDs with the same response, and no more.
+    // There is exactly one row for each stretch of IDs with the same response.
     let stretches = owners.indices.count {
       owners[$0] != nil && ($0 == 0 || owners[$0] != owners[$0 - 1])
     }
     let rows = try await fixture.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
     #expect(rows == stretches, comment)
-    // The audit reports the same.
+    // The audit reports the same coverage.
     for id in stride(from: 1, through: last, by: 17) {
       let trail = try await fixture.database.withConnection {
         try await AuditLedger(connection: $0).trail(of: id, type: .tweets)
@@ -151,14 +151,14 @@ import Vocabulary
           Int.random(in: 0..<4, using: &random) == 0, first...(first + 12)
         ))
     }
-    let nights = plan
+    let runs = plan
     try await PipelineFixture.with { fixture in
-      let desk = Desk(seed: seed)
+      let responses = Responses(seed: seed)
       let api = ScriptedAPI(
-        .init(download: { .init(body: Array(desk.answer($0).utf8)) }))
+        .init(download: { .init(body: Array(responses.answer($0).utf8)) }))
       try await api.serving { url in
         var stopped: [Int64] = []
-        for (number, plan) in nights.enumerated() {
+        for (number, plan) in runs.enumerated() {
           // The dataset grows at both ends, and some rows are deleted.
           let grown = Int64(10 * number)
           try await Self.insert((100 - grown)...(120 + grown), fixture)
@@ -167,11 +167,13 @@ import Vocabulary
             DELETE FROM warehouse.posts
             WHERE post_id BETWEEN \(literal: plan.gone.lowerBound) AND \(literal: plan.gone.upperBound)
             """)
-          desk.state.withLock { ($0.withheldPercent, $0.stopsChunks) = (plan.percent, plan.stops) }
+          responses.state.withLock {
+            ($0.withheldPercent, $0.stopsChunks) = (plan.percent, plan.stops)
+          }
           let pipeline = try Self.pipeline(fixture, url, chunkIDs: plan.chunkIDs)
           let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
           stopped += (reports.last?.stopped ?? []).map(\.chunkID)
-          // A response from an earlier night is applied now.
+          // A response from an earlier run is applied now.
           if number % 3 == 2 {
             for chunk in stopped {
               // If newer responses superseded all of its events, the chunk is already applied.
@@ -182,18 +184,18 @@ import Vocabulary
             stopped = []
           }
           try await Self.expectCoverage(
-            fixture, desk, through: 240, "LETHE_SEED=\(seed), night \(number)")
+            fixture, responses, through: 240, "LETHE_SEED=\(seed), run \(number)")
         }
       }
     }
   }
 
-  /// The limit holds for any number of nights. Between two chunks of a night there can be a stretch without IDs
-  /// that has the response of an earlier night.
-  @Test func theCoverageIsLimitedByOneNightsChunks() async throws {
+  /// The number of rows does not grow with the number of runs. Between two chunks of a run there can be a stretch
+  /// without IDs that has the response of an earlier run.
+  @Test func theCoverageRowsAreLimitedByTheChunksOfOneRun() async throws {
     try await PipelineFixture.with { fixture in
-      let desk = Desk(seed: 1)
-      let api = ScriptedAPI(.init(download: { .init(body: Array(desk.answer($0).utf8)) }))
+      let responses = Responses(seed: 1)
+      let api = ScriptedAPI(.init(download: { .init(body: Array(responses.answer($0).utf8)) }))
       try await api.serving { url in
         for number in 0..<12 {
           let grown = Int64(3 * number)
@@ -203,8 +205,8 @@ import Vocabulary
           let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
           let chunks = try #require(reports.last?.datasets["posts"]?.chunks)
           let rows = try await fixture.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
-          #expect(rows <= 2 * chunks - 1, "night \(number)")
-          try await Self.expectCoverage(fixture, desk, through: 200, "night \(number)")
+          #expect(rows <= 2 * chunks - 1, "run \(number)")
+          try await Self.expectCoverage(fixture, responses, through: 200, "run \(number)")
         }
       }
     }

@@ -9,7 +9,7 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Uploads in parts, against the service's storage host.
+/// Uploads in parts to the service's storage host.
 @Suite(.endedIfItHangs) struct PartUploadTests {
   private static let unit = 256 * 1024
 
@@ -79,7 +79,7 @@ import Vocabulary
   }
 
   @Test(arguments: [8, unit, unit + 8, 4 * unit])
-  func partsMakeAnUpload(bytes: Int) async throws {
+  func aFileIsUploadedInParts(bytes: Int) async throws {
     try await Self.run { fixture in
       _ = try await fixture.upload(bytes)
       let parts = (bytes + Self.unit - 1) / Self.unit
@@ -138,12 +138,12 @@ import Vocabulary
 
   @Test func theAutomaticProfileChangesToResumableUploads() async throws {
     try await Self.run(profile: .auto) { fixture in
-      func isForParts(_ job: APIJob) -> Bool {
+      func isResumable(_ job: APIJob) -> Bool {
         job.uploadURL?.exposed.contains("x-goog-resumable") == true
       }
-      #expect(!isForParts(try await fixture.upload(8, "first")))
+      #expect(!isResumable(try await fixture.upload(8, "first")))
       try await fixture.base.gate.reached { if case .processed = $0 { true } else { false } }
-      #expect(isForParts(try await fixture.upload(2 * Self.unit, "second")))
+      #expect(isResumable(try await fixture.upload(2 * Self.unit, "second")))
     }
   }
 

@@ -8,8 +8,8 @@ import Testing
 
 /// Quarantined lines that appear again, are answered, are refused, or are pruned.
 @Suite struct QuarantineAgainTests {
-  /// Nights over ten posts, 1 to 10, each with the next result.
-  private static func nights(
+  /// Creates the posts 1 to 10. Each call of `next` is one run, and the run gets the next of the results.
+  private static func withRuns(
     _ results: [String],
     _ body:
       @escaping @Sendable (PipelineFixture, _ next: @Sendable () async throws -> RunReport)
@@ -40,7 +40,7 @@ import Testing
       + "\n"
   }
 
-  /// Each line, in order: the job that it belongs to, how often it was seen, and its status.
+  /// Each line, in order: its ID, its job, how often it was seen, and its status.
   private static func lines(_ fixture: PipelineFixture) async throws -> [String] {
     try await fixture.database.withConnection {
       try await $0.query(
@@ -63,8 +63,9 @@ import Testing
     ("77", (1...5).map { CollectTests.event(77).replacing("2021-08-1", with: "2021-08-0\($0)") }),
     ("3", Array(repeating: #"{"id":"3","action":"delete""# + "\n", count: 5)),
   ])
-  func theSameLineOnFiveNightsIsOneOpenLine(about id: String, results: [String]) async throws {
-    try await Self.nights(results.map { $0 + CollectTests.event(9, "scrub_geo", "geo_scrubbed") }) {
+  func theSameLineInFiveRunsIsOneOpenLine(about id: String, results: [String]) async throws {
+    try await Self.withRuns(results.map { $0 + CollectTests.event(9, "scrub_geo", "geo_scrubbed") })
+    {
       fixture, next in
       for _ in 1...5 {
         let report = try await next()
@@ -95,14 +96,14 @@ import Testing
   }
 
   @Test func aDifferentTextOrIDIsADifferentLine() async throws {
-    let fixture =
+    let result =
       Self.withheld(3) + Self.withheld(4) + Self.withheld(3, "hidden") + "x\n" + "y\n"
-      // A line that is twice in one result counts as seen once.
+      // A line that occurs twice in one result counts as seen once.
       + Self.withheld(3, at: 2) + "x\n"
-    try await Self.nights([fixture, fixture, Self.withheld(4) + "x\n"]) { fixture, next in
+    try await Self.withRuns([result, result, Self.withheld(4) + "x\n"]) { fixture, next in
       #expect(try await next().quarantineOpen == 5)
       #expect(try await next().quarantineOpen == 5)
-      // Bytes that are no JSON may be about any ID, so no line is answered.
+      // Bytes that are not JSON can be about any ID, so this result answers no line.
       #expect(try await next().quarantineOpen == 5)
       let lines = try await Self.lines(fixture)
       #expect(
@@ -114,7 +115,7 @@ import Testing
   }
 
   @Test func aDismissedLineIsOpenWhenItAppearsAgain() async throws {
-    try await Self.nights([Self.withheld(3), Self.withheld(3)]) { fixture, next in
+    try await Self.withRuns([Self.withheld(3), Self.withheld(3)]) { fixture, next in
       _ = try await next()
       let dismissed = try await QuarantineTests.lethe(fixture, "dismiss", "1", "--note", "asked")
       #expect(dismissed.code == 0)
@@ -125,11 +126,12 @@ import Testing
 
   // MARK: Answered
 
+  /// The result of a second run, and its effect on the first run's line.
   struct Second: Sendable, CustomTestStringConvertible {
     let name: String
     var before: SQL = ""
     let result: String
-    /// The status of the first night's line about 3.
+    /// The expected state of the first run's line about post 3.
     let line: String
 
     var testDescription: String { name }
@@ -144,24 +146,25 @@ import Testing
       result: CollectTests.event(3) + "garbage\n",
       line: "3 job 1 1x answered"),
     Second(
-      name: "silence without a meaning", result: CollectTests.event(5) + "garbage\n",
+      name: "silence and an unreadable line", result: CollectTests.event(5) + "garbage\n",
       line: "3 job 1 1x open"),
     Second(
-      name: "other words", result: withheld(3, "hidden"), line: "3 job 1 1x open"),
+      name: "another unknown reason", result: withheld(3, "hidden"), line: "3 job 1 1x open"),
     Second(
-      name: "an event beside the same words", result: CollectTests.event(3) + withheld(3),
+      name: "an event and the same unknown reason", result: CollectTests.event(3) + withheld(3),
       line: "3 job 2 2x open"),
     Second(
-      name: "an event beside other words", result: CollectTests.event(3) + withheld(3, "hidden"),
+      name: "an event and another unknown reason",
+      result: CollectTests.event(3) + withheld(3, "hidden"),
       line: "3 job 1 1x open"),
     Second(
-      name: "no longer asked about", before: "DELETE FROM warehouse.posts WHERE post_id = 3",
+      name: "the row no longer exists", before: "DELETE FROM warehouse.posts WHERE post_id = 3",
       result: CollectTests.event(5), line: "3 job 1 1x open"),
   ]
 
   @Test(arguments: seconds)
-  func aTrustedResponseAboutTheIDClosesTheLine(second: Second) async throws {
-    try await Self.nights([Self.withheld(3) + CollectTests.event(9), second.result]) {
+  func aTrustedResponseAboutTheIDResolvesTheLine(second: Second) async throws {
+    try await Self.withRuns([Self.withheld(3) + CollectTests.event(9), second.result]) {
       fixture, next in
       _ = try await next()
       if !second.before.isEmpty { try await fixture.execute(second.before) }
@@ -173,8 +176,9 @@ import Testing
     }
   }
 
-  @Test func aResponseClosesALineAboutAnIDThatWasNotInTheChunk() async throws {
-    try await Self.nights([CollectTests.event(77) + CollectTests.event(9), CollectTests.event(5)]) {
+  @Test func aLaterResponseResolvesALineAboutAnIDThatWasNotInTheChunk() async throws {
+    try await Self.withRuns([CollectTests.event(77) + CollectTests.event(9), CollectTests.event(5)])
+    {
       fixture, next in
       #expect(try await next().quarantineOpen == 1)
       try await fixture.execute(
@@ -194,7 +198,7 @@ import Testing
   struct Cause: Sendable, CustomTestStringConvertible {
     let name: String
     let sql: SQL
-    let mending: String
+    let repair: String
     let says: String
     var reason = "protected"
 
@@ -205,13 +209,13 @@ import Testing
     Cause(
       name: "a constraint",
       sql: "ALTER TABLE warehouse.posts ADD CONSTRAINT shown CHECK (visibility <> 'protected')",
-      mending: "ALTER TABLE warehouse.posts DROP CONSTRAINT shown", says: "shown"),
+      repair: "ALTER TABLE warehouse.posts DROP CONSTRAINT shown", says: "shown"),
     Cause(
-      name: "a reference",
+      name: "a foreign key",
       sql: """
         CREATE TABLE warehouse.kept (post bigint REFERENCES warehouse.posts);
         INSERT INTO warehouse.kept VALUES (3)
-        """, mending: "DROP TABLE warehouse.kept", says: "kept", reason: "deleted"),
+        """, repair: "DROP TABLE warehouse.kept", says: "kept", reason: "deleted"),
     Cause(
       name: "a trigger",
       sql: """
@@ -219,22 +223,22 @@ import Testing
           $$BEGIN RAISE 'not %', OLD.text; END$$;
         CREATE TRIGGER refuse BEFORE UPDATE ON warehouse.posts FOR EACH ROW
           EXECUTE FUNCTION warehouse.refuse()
-        """, mending: "DROP TRIGGER refuse ON warehouse.posts", says: "warehouse.refuse"),
+        """, repair: "DROP TRIGGER refuse ON warehouse.posts", says: "warehouse.refuse"),
     Cause(
-      name: "a trigger at the end",
+      name: "a deferred trigger",
       sql: """
         CREATE FUNCTION warehouse.refuse() RETURNS trigger LANGUAGE plpgsql AS
           $$BEGIN RAISE 'not %', OLD.text USING ERRCODE = '23514'; END$$;
         CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON warehouse.posts DEFERRABLE INITIALLY DEFERRED
           FOR EACH ROW EXECUTE FUNCTION warehouse.refuse()
-        """, mending: "DROP TRIGGER refuse ON warehouse.posts", says: "warehouse.refuse"),
+        """, repair: "DROP TRIGGER refuse ON warehouse.posts", says: "warehouse.refuse"),
     Cause(
       name: "a limit",
       sql: """
         CREATE TABLE public.definition AS SELECT definition FROM lethe.run;
         UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedRows}', '1')
         """,
-      mending: "UPDATE lethe.run SET definition = (SELECT definition FROM public.definition)",
+      repair: "UPDATE lethe.run SET definition = (SELECT definition FROM public.definition)",
       says: "--approve"),
     Cause(
       name: "a definition that cannot be read",
@@ -242,17 +246,17 @@ import Testing
         CREATE TABLE public.definition AS SELECT definition FROM lethe.run;
         UPDATE lethe.run SET definition = '{}'
         """,
-      mending: "UPDATE lethe.run SET definition = (SELECT definition FROM public.definition)",
+      repair: "UPDATE lethe.run SET definition = (SELECT definition FROM public.definition)",
       says: "cannot read"),
     Cause(
       name: "a definition that does not fit",
       sql: "ALTER TABLE warehouse.posts RENAME visibility TO shown",
-      mending: "ALTER TABLE warehouse.posts RENAME shown TO visibility", says: "does not fit"),
+      repair: "ALTER TABLE warehouse.posts RENAME shown TO visibility", says: "does not fit"),
   ]
 
   @Test(arguments: causes)
   func aRefusedRetryDoesNotChangeLineRunOrChunk(cause: Cause) async throws {
-    try await Self.nights([CollectTests.event(5)]) { fixture, next in
+    try await Self.withRuns([CollectTests.event(5)]) { fixture, next in
       _ = try await next()
       let line = CollectTests.event(3, "delete", cause.reason)
       try await QuarantineTests.keep(fixture, 2, line, id: 3, inChunk: true)
@@ -265,22 +269,22 @@ import Testing
       #expect(!"\(report)".contains("not text"))
       #expect(refused.isLimit == (cause.name == "a limit"))
       #expect(try await LedgerImage(fixture).differences(from: before) == [])
-      // No work is left that a run would continue.
+      // The refused retry leaves no work that a run would continue.
       let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
       let retried = try await QuarantineTests.lethe(fixture, "retry", file, "--output", "json")
       #expect(retried.code == (refused.isLimit ? 3 : 4), "\(retried.stderr)")
       #expect(try await LedgerImage(fixture).differences(from: before) == [])
 
-      try await fixture.execute(SQL(trusted: cause.mending))
-      let mended = try await QuarantineTests.retry(fixture)
-      #expect(mended.events == 1 && mended.open == 0 && mended.refused.isEmpty)
-      #expect(mended.runs.map(\.status) == [.done])
+      try await fixture.execute(SQL(trusted: cause.repair))
+      let repaired = try await QuarantineTests.retry(fixture)
+      #expect(repaired.events == 1 && repaired.open == 0 && repaired.refused.isEmpty)
+      #expect(repaired.runs.map(\.status) == [.done])
       #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
   @Test func anUnavailableLockChangesNothingAndIsTemporary() async throws {
-    try await Self.nights([CollectTests.event(5)]) { fixture, next in
+    try await Self.withRuns([CollectTests.event(5)]) { fixture, next in
       _ = try await next()
       try await QuarantineTests.keep(
         fixture, 2, CollectTests.event(3, "delete", "protected"), id: 3, inChunk: true)
@@ -307,7 +311,7 @@ import Testing
   }
 
   @Test func aRefusedLineDoesNotStopTheOthers() async throws {
-    try await Self.nights([CollectTests.event(5)]) { fixture, next in
+    try await Self.withRuns([CollectTests.event(5)]) { fixture, next in
       _ = try await next()
       for id in [2, 3, 4] as [Int64] {
         try await QuarantineTests.keep(
@@ -329,8 +333,8 @@ import Testing
 
   // MARK: Pruned
 
-  @Test func oldResolvedLinesArePrunedAndTheChainRecordsIt() async throws {
-    try await Self.nights([Self.withheld(3) + Self.withheld(4) + Self.withheld(6) + "x\n"]) {
+  @Test func oldResolvedLinesArePrunedAndASealRecordsThePruning() async throws {
+    try await Self.withRuns([Self.withheld(3) + Self.withheld(4) + Self.withheld(6) + "x\n"]) {
       fixture, next in
       _ = try await next()
       try await fixture.execute(
@@ -353,13 +357,13 @@ import Testing
         #expect((pruned.json["seal"] as? Int == nil) == isDry)
         #expect(try await Self.lines(fixture).count == (isDry ? 4 : 3))
       }
-      let said = try await fixture.value(
+      let sealed = try await fixture.value(
         """
         SELECT (content::jsonb ->> 'quarantine_lines') || ' ' ||
                ((content::jsonb ->> 'resolved_before')::timestamptz < now() - interval '89 days')
         FROM lethe.seal WHERE kind = 'prune'
         """, as: String.self)
-      #expect(said == "1 true")
+      #expect(sealed == "1 true")
       let verified = try await fixture.database.withConnection {
         try await AuditLedger(connection: $0).verify()
       }

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 @Suite struct QuarantineTests {
-  /// Adds a line to the first chunk's quarantine, in the form of an older version.
+  /// Adds a line to a chunk's quarantine, in the form that an older version of Lethe used.
   static func keep(
     _ fixture: PipelineFixture, _ line: Int, _ raw: String, id: Int64?, inChunk: Bool?,
     chunk: String = "min"
@@ -158,7 +158,7 @@ import Testing
     }
   }
 
-  @Test func ofTwoContradictingLinesTheOneNotDismissedCounts() async throws {
+  @Test func aRetryAppliesTheContradictingLineThatIsNotDismissed() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in
       CollectTests.event(2, "delete", "protected") + CollectTests.event(2)
@@ -177,7 +177,7 @@ import Testing
   @Test func aNewerResponseSupersedesALineAndKeepsItsCoverage() async throws {
     try await CollectTests.collecting(.init()) { fixture, _ in
       try await ScriptedAPI(.init()).serving { url in
-        // The job of the first run gets a different ID at the API.
+        // Each scripted API starts with the same job ID, so the first run's job needs another ID.
         try await fixture.execute("UPDATE lethe.job SET api_id = '1'")
         let pipeline = try fixture.pipeline(api: url) { CollectTests.postsOnly($0) }
         _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
@@ -253,20 +253,20 @@ import Testing
     }
   }
 
-  @Test func linesThatTheirRunCannotApplyStay() async throws {
+  @Test func linesThatTheirRunCannotApplyStayOpen() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in "garbage\n" + CollectTests.event(9, "scrub_geo", "geo_scrubbed") }
     try await CollectTests.collecting(script) { fixture, _ in
       try await Self.keep(
         fixture, 2, CollectTests.event(3, "delete", "bounced"), id: 3, inChunk: true)
-      // The definition of its run does not have the reason.
+      // The definition of the line's run has no action for the reason.
       try await fixture.execute(
         "UPDATE lethe.run SET definition = definition #- '{datasets,0,actions,bounced}'")
       #expect(try await Self.retry(fixture).events == 0)
       #expect(
         try await Self.whys(fixture).last == "2 the definition of its run has no action for bounced"
       )
-      // One run is given up. One is not applied yet.
+      // First, the run is given up. Then, the run's chunk is not applied yet.
       for change in [
         "UPDATE lethe.run SET status = 'failed', failure = 'given up', is_given_up = true",
         """
@@ -293,7 +293,7 @@ import Testing
         FROM lethe.coverage
         """
       #expect(try await fixture.value(checked, as: String.self) == "1-2:2 4-6:3 8-10:3")
-      // The state as if a newer version knew the reason.
+      // A newer version of Lethe could read the reason. So the test replaces the reason by a known one.
       let line = CollectTests.event(3, "delete", "suspended")
       try await fixture.execute(
         "UPDATE lethe.quarantine SET raw = convert_to('\(trusted: line)', 'UTF8') WHERE id = 3")

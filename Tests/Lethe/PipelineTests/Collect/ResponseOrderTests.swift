@@ -3,29 +3,29 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Which of several responses for an ID counts, for every order of collection and every outcome of their
-/// runs. The results are compared with a model that is independent of the implementation.
+/// Of several responses for an ID, the newest counts. The tests cover every order of collection and every outcome of
+/// the runs. They compare the results with a model that is independent of the implementation.
 @Suite struct ResponseOrderTests {
-  /// The content of a result that a test makes up.
-  struct ClientOutput {
+  /// The content of a result that a test invents.
+  struct InventedResult {
     var events: [Int64: String] = [:]
     var withheld: Set<Int64> = []
-    var hasRubbish = false
+    var hasUnreadableLine = false
 
     var body: String {
       let lines =
         events.map { id, reason in
           CollectTests.event(id, reason == "geo_scrubbed" ? "scrub_geo" : "delete", reason)
         } + withheld.map { CollectTests.event($0, "delete", "withheld") }
-        + (hasRubbish ? ["rubbish\n", CollectTests.event(999_999_999)] : [])
+        + (hasUnreadableLine ? ["rubbish\n", CollectTests.event(999_999_999)] : [])
       return lines.joined()
     }
 
     /// Whether a line is about the chunk. Without such a line the body is no result.
-    var isResult: Bool { !hasRubbish || !events.isEmpty || !withheld.isEmpty }
+    var isResult: Bool { !hasUnreadableLine || !events.isEmpty || !withheld.isEmpty }
 
     func isSilent(about id: Int64) -> Bool {
-      !hasRubbish && events[id] == nil && !withheld.contains(id)
+      !hasUnreadableLine && events[id] == nil && !withheld.contains(id)
     }
   }
 
@@ -33,18 +33,18 @@ import Testing
 
   private static func invent(
     _ ids: ClosedRange<Int64>, _ random: inout SeededGenerator
-  ) -> ClientOutput {
-    var said = ClientOutput()
-    said.hasRubbish = Int.random(in: 0..<4, using: &random) == 0
+  ) -> InventedResult {
+    var result = InventedResult()
+    result.hasUnreadableLine = Int.random(in: 0..<4, using: &random) == 0
     for id in ids {
       switch Int.random(in: 0..<6, using: &random) {
-      case 0...2: said.events[id] = reasons.randomElement(using: &random)
-      case 3: said.withheld.insert(id)
+      case 0...2: result.events[id] = reasons.randomElement(using: &random)
+      case 3: result.withheld.insert(id)
       default: break
       }
     }
-    if !said.isResult { said.hasRubbish = false }
-    return said
+    if !result.isResult { result.hasUnreadableLine = false }
+    return result
   }
 
   /// - Parameter pipelines: the names to choose from. All of them have the same rows.
@@ -53,40 +53,40 @@ import Testing
     let seed = SeededGenerator.seedOfTest()
     var random = SeededGenerator(seed: seed)
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
-    try await AnswerDesk.with { desk in
+    try await AnswerDesk.with { fixture in
       for number in 0..<18 {
         let first = Int64(number * 100 + 1)
         let ids = first...(first + 7)
-        try await desk.connection.runScript(
+        try await fixture.connection.runScript(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
           SELECT p, 1, 'text', now() FROM generate_series(\(literal: first), \(literal: first + 7)) AS p
           """)
         var names: [String] = []
         var jobs: [AnswerDesk.Job] = []
-        var said: [ClientOutput] = []
+        var results: [InventedResult] = []
         // Two of the jobs may have the same time on the API's clock.
         var askedAt = number * 10
         for _ in 0..<3 {
           names.append(pipelines.randomElement(using: &random) ?? "")
           askedAt += Int.random(in: 0...1, using: &random)
-          jobs.append(try await desk.ask(names[jobs.count], ids, askedAt: askedAt))
-          said.append(Self.invent(ids, &random))
+          jobs.append(try await fixture.ask(names[jobs.count], ids, askedAt: askedAt))
+          results.append(Self.invent(ids, &random))
         }
         var steps = ""
         for place in orders[(number + part) % 6] {
-          try await desk.collect(jobs[place], said[place].body)
+          try await fixture.collect(jobs[place], results[place].body)
           steps += " \(place)"
           if Int.random(in: 0..<3, using: &random) == 0 {
-            try await desk.giveUp(jobs[place])
+            try await fixture.giveUp(jobs[place])
             steps += "-"
           }
         }
         for place in 0..<3 {
-          let expected = Self.current(place, names, said)
-          let stands = try await desk.current(jobs[place])
-          #expect(stands == expected, "seed \(seed), case \(number), steps\(steps), job \(place)")
-          let left = try await desk.eventsToRetry(jobs[place])
+          let expected = Self.current(place, names, results)
+          let current = try await fixture.current(jobs[place])
+          #expect(current == expected, "seed \(seed), case \(number), steps\(steps), job \(place)")
+          let left = try await fixture.eventsToRetry(jobs[place])
           #expect(
             left == expected.count,
             "seed \(seed), case \(number), steps\(steps), job \(place): \(expected.sorted())")
@@ -95,16 +95,18 @@ import Testing
     }
   }
 
-  /// An event is valid until a newer result has a different reason for its ID, or no line for it. The same
-  /// reason for another pipeline's tables does not supersede the event.
-  private static func current(_ place: Int, _ names: [String], _ said: [ClientOutput]) -> Set<
+  /// An event counts until a newer result has a different reason for the event's ID, or no line for that ID. The same
+  /// reason in another pipeline's result does not supersede the event.
+  private static func current(_ place: Int, _ names: [String], _ results: [InventedResult]) -> Set<
     Int64
   > {
     Set(
-      said[place].events.filter { id, reason in
-        !said.indices.contains { newer in
+      results[place].events.filter { id, reason in
+        !results.indices.contains { newer in
           guard newer > place else { return false }
-          guard let other = said[newer].events[id] else { return said[newer].isSilent(about: id) }
+          guard let other = results[newer].events[id] else {
+            return results[newer].isSilent(about: id)
+          }
           return names[newer] == names[place] || other != reason
         }
       }.keys)
@@ -112,162 +114,165 @@ import Testing
 
   // MARK: Single cases
 
-  private static func posts(_ desk: AnswerDesk) async throws {
-    try await desk.connection.runScript(
+  private static func posts(_ fixture: AnswerDesk) async throws {
+    try await fixture.connection.runScript(
       """
       INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
       SELECT p, 1, 'text', now() FROM generate_series(1, 8) AS p
       """)
   }
 
-  private static func rows(_ desk: AnswerDesk, _ job: AnswerDesk.Job) async throws -> Int {
-    try await desk.connection.query(
+  private static func rows(_ fixture: AnswerDesk, _ job: AnswerDesk.Job) async throws -> Int {
+    try await fixture.connection.query(
       "SELECT count(*) FROM lethe.collected WHERE chunk_id = \(job.chunk.id)"
     ).onlyRow(as: Int.self)
   }
 
   @Test func eventsOfAGivenUpRunAreKeptUntilAllAreSuperseded() async throws {
-    try await AnswerDesk.with { desk in
-      try await Self.posts(desk)
-      let old = try await desk.ask("one", 1...8, askedAt: 1)
-      try await desk.collect(old, CollectTests.event(2) + CollectTests.event(3))
-      try await desk.giveUp(old)
-      #expect(try await desk.current(old) == [2, 3])
-      // The second result cannot decide about 2, because its reason is unknown.
-      let second = try await desk.ask("one", 1...8, askedAt: 2)
-      try await desk.collect(second, CollectTests.event(2, "delete", "withheld"))
-      #expect(try await desk.current(old) == [2])
-      #expect(try await Self.rows(desk, old) == 2)
-      let third = try await desk.ask("one", 1...8, askedAt: 3)
-      try await desk.collect(third, "")
-      #expect(try await Self.rows(desk, old) == 0)
+    try await AnswerDesk.with { fixture in
+      try await Self.posts(fixture)
+      let old = try await fixture.ask("one", 1...8, askedAt: 1)
+      try await fixture.collect(old, CollectTests.event(2) + CollectTests.event(3))
+      try await fixture.giveUp(old)
+      #expect(try await fixture.current(old) == [2, 3])
+      // The second result decides nothing about post 2, because it contains an unknown reason for that post.
+      let second = try await fixture.ask("one", 1...8, askedAt: 2)
+      try await fixture.collect(second, CollectTests.event(2, "delete", "withheld"))
+      #expect(try await fixture.current(old) == [2])
+      #expect(try await Self.rows(fixture, old) == 2)
+      let third = try await fixture.ask("one", 1...8, askedAt: 3)
+      try await fixture.collect(third, "")
+      #expect(try await Self.rows(fixture, old) == 0)
     }
   }
 
-  /// The same reason from another pipeline does not supersede an event, even after a third result superseded it.
+  /// Another pipeline's event with the same reason supersedes no event. This remains true after a third result has
+  /// superseded the other pipeline's event.
   @Test func theSameReasonInANewerResultIsNotSilence() async throws {
-    try await AnswerDesk.with { desk in
-      try await Self.posts(desk)
-      let old = try await desk.ask("one", 1...8, askedAt: 1)
-      let given = try await desk.ask("two", 1...8, askedAt: 2)
-      let newest = try await desk.ask("two", 1...8, askedAt: 3)
-      try await desk.collect(old, CollectTests.event(2))
-      try await desk.collect(given, CollectTests.event(2))
-      try await desk.giveUp(given)
-      try await desk.collect(newest, CollectTests.event(2))
-      #expect(try await desk.current(given) == [])
-      #expect(try await desk.current(old) == [2])
-      #expect(try await desk.eventsToRetry(old) == 1)
+    try await AnswerDesk.with { fixture in
+      try await Self.posts(fixture)
+      let old = try await fixture.ask("one", 1...8, askedAt: 1)
+      let given = try await fixture.ask("two", 1...8, askedAt: 2)
+      let newest = try await fixture.ask("two", 1...8, askedAt: 3)
+      try await fixture.collect(old, CollectTests.event(2))
+      try await fixture.collect(given, CollectTests.event(2))
+      try await fixture.giveUp(given)
+      try await fixture.collect(newest, CollectTests.event(2))
+      #expect(try await fixture.current(given) == [])
+      #expect(try await fixture.current(old) == [2])
+      #expect(try await fixture.eventsToRetry(old) == 1)
     }
   }
 
-  /// The run of the newest result was given up. An older result must not delete the rows that were clean in it.
+  /// The run of the newest result is given up. An older result must not delete the rows that the newest result reported
+  /// as clean.
   @Test func anOlderResponseStaysSupersededWhenTheNewerRunIsGivenUp() async throws {
-    try await AnswerDesk.with { desk in
-      try await Self.posts(desk)
-      let old = try await desk.ask("one", 1...8, askedAt: 1)
-      let new = try await desk.ask("one", 1...8, askedAt: 2)
-      try await desk.collect(
+    try await AnswerDesk.with { fixture in
+      try await Self.posts(fixture)
+      let old = try await fixture.ask("one", 1...8, askedAt: 1)
+      let new = try await fixture.ask("one", 1...8, askedAt: 2)
+      try await fixture.collect(
         new,
         CollectTests.event(1, "delete", "protected") + CollectTests.event(4, "delete", "withheld"))
-      try await desk.giveUp(new)
-      try await desk.collect(old, (1...4).map { CollectTests.event($0) }.joined())
-      // 1 is protected, 2 and 3 are clean. For 4 there is only the old result.
-      #expect(try await desk.current(old) == [4])
+      try await fixture.giveUp(new)
+      try await fixture.collect(old, (1...4).map { CollectTests.event($0) }.joined())
+      // Post 1 is protected. Posts 2 and 3 are clean. For post 4, only the old result counts.
+      #expect(try await fixture.current(old) == [4])
     }
   }
 
-  /// A newer result has no effect on IDs in its key range that its chunk had not asked about. The rows of the
-  /// two datasets can differ.
+  /// A newer result has no effect on IDs that its chunk does not contain, even if they are in the chunk's key range.
+  /// The rows of the two datasets can differ.
   @Test func aNewerResultAffectsOnlyTheIDsOfItsChunk() async throws {
     for isLate in [false, true] {
-      try await AnswerDesk.with { desk in
-        try await Self.posts(desk)
-        let old = try await desk.ask("one", 1...8, askedAt: 1)
-        try await desk.connection.runScript("DELETE FROM warehouse.posts WHERE post_id = 5")
-        let new = try await desk.ask("two", 3...6, askedAt: 2)
+      try await AnswerDesk.with { fixture in
+        try await Self.posts(fixture)
+        let old = try await fixture.ask("one", 1...8, askedAt: 1)
+        try await fixture.connection.runScript("DELETE FROM warehouse.posts WHERE post_id = 5")
+        let new = try await fixture.ask("two", 3...6, askedAt: 2)
         let answers = [
           (old, (2...7).map { CollectTests.event($0) }.joined()), (new, CollectTests.event(4)),
         ]
         for (job, body) in isLate ? answers.reversed() : answers {
-          try await desk.collect(job, body)
+          try await fixture.collect(job, body)
         }
-        // If the old result is late, Lethe no longer knows which rows the newer chunk had.
-        #expect(try await desk.current(old) == (isLate ? Set(2...7) : [2, 4, 5, 7]))
+        // If the old result is late, nothing records any more which IDs the newer chunk contained.
+        #expect(try await fixture.current(old) == (isLate ? Set(2...7) : [2, 4, 5, 7]))
       }
     }
   }
 
-  /// If a response is late, Lethe no longer knows whether a newer job of the same rows had asked about an ID without
-  /// a line. If the ID has a row, it is asked about again. If not, its data in other tables would never change.
+  /// If a response is late, nothing records any more whether a newer job contained an ID that its result does not name.
+  /// If the ID has a row, the next run asks about the ID again. If it has no row, no later run asks about the ID, so
+  /// only the late response can change its rows in other tables.
   @Test(arguments: ["deleted", "protected", "geo_scrubbed"])
   func silenceAboutAnIDWithoutARowSupersedesNoLateResponse(reason: String) async throws {
-    try await AnswerDesk.with { desk in
-      try await Self.posts(desk)
-      let old = try await desk.ask("one", 1...8, askedAt: 1)
-      try await desk.connection.runScript("DELETE FROM warehouse.posts WHERE post_id = 5")
-      let new = try await desk.ask("one", 1...8, askedAt: 2)
-      try await desk.collect(new, "")
+    try await AnswerDesk.with { fixture in
+      try await Self.posts(fixture)
+      let old = try await fixture.ask("one", 1...8, askedAt: 1)
+      try await fixture.connection.runScript("DELETE FROM warehouse.posts WHERE post_id = 5")
+      let new = try await fixture.ask("one", 1...8, askedAt: 2)
+      try await fixture.collect(new, "")
       let action = reason == "geo_scrubbed" ? "scrub_geo" : "delete"
       let body = (4...6).map { CollectTests.event($0, action, reason) }.joined()
-      try await desk.collect(old, body)
-      #expect(try await desk.current(old) == [5])
-      try await desk.giveUp(old)
-      #expect(try await desk.eventsToRetry(old) == 1)
+      try await fixture.collect(old, body)
+      #expect(try await fixture.current(old) == [5])
+      try await fixture.giveUp(old)
+      #expect(try await fixture.eventsToRetry(old) == 1)
       // The row exists again, so the ID is asked about again.
-      try await desk.connection.runScript(
+      try await fixture.connection.runScript(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (5, 1, 'text', now())
         """)
-      #expect(try await desk.eventsToRetry(old) == 0)
+      #expect(try await fixture.eventsToRetry(old) == 0)
     }
   }
 
   /// For an ordinary large result, Lethe does not look up the meaning of silence for each ID.
   @Test func anOrdinaryResultNeedsNoLookupForEachID() async throws {
-    try await AnswerDesk.with { desk in
-      try await desk.connection.runScript(
+    try await AnswerDesk.with { fixture in
+      try await fixture.connection.runScript(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         SELECT p, 1, 'text', now() FROM generate_series(1, 100000) AS p
         """)
-      let job = try await desk.ask("one", 1...100_000, askedAt: 1)
+      let job = try await fixture.ask("one", 1...100_000, askedAt: 1)
       let body = (1...50_000).map { CollectTests.event($0 * 2) }.joined()
-      try await desk.collect(job, body + CollectTests.event(1, "delete", "withheld"))
-      try await desk.connection.runScript("SELECT pg_stat_force_next_flush()")
-      let looks = try await desk.connection.query(
+      try await fixture.collect(job, body + CollectTests.event(1, "delete", "withheld"))
+      try await fixture.connection.runScript("SELECT pg_stat_force_next_flush()")
+      let scans = try await fixture.connection.query(
         """
         SELECT sum(coalesce(idx_scan, 0) + seq_scan)::bigint FROM pg_stat_user_tables
         WHERE schemaname = 'lethe' AND relname IN ('unspoken', 'job')
         """
       ).onlyRow(as: Int.self)
-      #expect(looks < 200)
-      #expect(try await desk.current(job).count == 50_000)
+      #expect(scans < 200)
+      #expect(try await fixture.current(job).count == 50_000)
     }
   }
 
   @Test func aFailedChunkResumesWithAPartlyAppliedEvent() async throws {
-    try await AnswerDesk.with { desk in
-      try await Self.posts(desk)
-      let waiting = try await desk.ask("one", 1...8, askedAt: 1)
-      let failed = try await desk.ask("one", 1...8, askedAt: 2)
+    try await AnswerDesk.with { fixture in
+      try await Self.posts(fixture)
+      let waiting = try await fixture.ask("one", 1...8, askedAt: 1)
+      let failed = try await fixture.ask("one", 1...8, askedAt: 2)
       for job in [waiting, failed] {
-        try await desk.collect(job, (2...5).map { CollectTests.event($0) }.joined())
+        try await fixture.collect(job, (2...5).map { CollectTests.event($0) }.joined())
       }
-      try await desk.connection.runScript(
+      try await fixture.connection.runScript(
         """
         UPDATE lethe.collected SET superseded_by = NULL;
         UPDATE lethe.collected SET changed = '{"delete warehouse.posts": 1}' WHERE id = 3;
         UPDATE lethe.chunk SET applied_through = 2
         """)
-      try await desk.giveUp(failed)
-      let newest = try await desk.ask("one", 1...8, askedAt: 3)
-      try await desk.collect(newest, CollectTests.event(5, "delete", "withheld"))
-      // In the waiting chunk a part of 3 is applied, and its record is still missing.
-      #expect(try await desk.current(waiting) == [2, 3, 5])
-      // In both chunks 2 is applied.
-      #expect(try await desk.current(failed) == [2, 5])
-      #expect(try await desk.eventsToRetry(failed) == 1)
+      try await fixture.giveUp(failed)
+      let newest = try await fixture.ask("one", 1...8, askedAt: 3)
+      try await fixture.collect(newest, CollectTests.event(5, "delete", "withheld"))
+      // In the waiting chunk, the event about post 3 is applied in part and is not recorded yet.
+      #expect(try await fixture.current(waiting) == [2, 3, 5])
+      // In both chunks, the event about post 2 is applied.
+      #expect(try await fixture.current(failed) == [2, 5])
+      #expect(try await fixture.eventsToRetry(failed) == 1)
     }
   }
 }

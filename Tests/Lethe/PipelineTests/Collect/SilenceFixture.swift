@@ -6,27 +6,27 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Three nights over 20 posts. In the first night, 18 to 20 are protected. In the second night, 1 to 7 are
-/// reported as deleted and 18 to 20 again as protected, and a limit stops the run. In the third night the API
-/// sends the response that a test is about. After it, the second night's chunk is approved.
+/// Three runs over the posts 1 to 20. In the first run, 18 to 20 are protected. In the second run, 1 to 7 are reported
+/// as deleted and 18 to 20 again as protected, and a limit stops the run. In the third run, the API sends the response
+/// that a test is about. After the third run, the second run's chunk is approved.
 struct SilenceFixture: Sendable {
   static let posts: Set<Int64> = Set(1...20)
   static let deletedBefore: Set<Int64> = Set(1...7)
   static let protectedBefore: Set<Int64> = [18, 19, 20]
 
-  /// The result of the third night, which separate SQL reads from the tables.
+  /// The outcome of the third run, as plain SQL reads it from the tables.
   struct Outcome: Sendable, Equatable {
-    /// The events that are recorded for it.
+    /// The events that the third run recorded.
     var events: Set<Int64> = []
-    /// The second night's events that it superseded.
+    /// The second run's events that the third run superseded.
     var supersededIDs: Set<Int64> = []
-    /// The IDs that were checked in the third night, according to the coverage.
+    /// The IDs that were checked in the third run, according to the coverage.
     var checked: Set<Int64> = []
-    /// The protections that it ended.
+    /// The protected IDs that the third run released.
     var released: Set<Int64> = []
     /// The IDs that the audit reports as clean.
     var reportedClean: Set<Int64> = []
-    /// The posts that are left after the second night's chunk was approved.
+    /// The posts that remain after the second run's chunk is approved.
     var left: Set<Int64> = []
     var quarantined = 0
   }
@@ -34,7 +34,7 @@ struct SilenceFixture: Sendable {
   struct Ending: Sendable {
     let outcome: Outcome
     let report: RunReport
-    /// The downloads of the third night.
+    /// The downloads of the third run.
     let downloads: Int
     let jobs: Int
     let silence: String?
@@ -75,7 +75,7 @@ struct SilenceFixture: Sendable {
           try #require(reports.last), downloads: api.downloads - before,
           jobs: api.jobNames.count - 2)
         _ = try await fixture.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
-        return try await fixture.after(ending)
+        return try await fixture.afterApproval(ending)
       }
     }
   }
@@ -116,7 +116,7 @@ extension PipelineFixture {
     outcome.quarantined = try await value("SELECT count(*) FROM lethe.quarantine", as: Int.self)
     let silence = try await value(
       "SELECT max(silence::text) FROM lethe.job WHERE chunk_id > 2", as: String?.self)
-    // Each range has its number of IDs, and every ID was checked in some night.
+    // The coverage counts the IDs of each range correctly, and some run checked every ID.
     let (counted, unchecked) = try await database.withConnection {
       try await $0.query(
         """
@@ -133,7 +133,9 @@ extension PipelineFixture {
       outcome: outcome, report: report, downloads: downloads, jobs: jobs, silence: silence)
   }
 
-  fileprivate func after(_ ending: SilenceFixture.Ending) async throws -> SilenceFixture.Ending {
+  fileprivate func afterApproval(_ ending: SilenceFixture.Ending) async throws
+    -> SilenceFixture.Ending
+  {
     var outcome = ending.outcome
     outcome.left = try await ids("SELECT post_id FROM warehouse.posts")
     return SilenceFixture.Ending(

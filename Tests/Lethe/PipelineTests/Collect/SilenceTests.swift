@@ -63,38 +63,43 @@ import Testing
   private static let good = CollectTests.event(8) + geo(6)
   private static let goodEvents: [Int64: String] = [8: "deleted", 6: "geo_scrubbed"]
 
-  private static let believed: [Case] = [
-    Case("no byte", ""),
+  private static let trusted: [Case] = [
+    Case("an empty result", ""),
     Case("blank lines", "\n\r\n  \n\n"),
-    Case("good lines, 5 absent", good, events: goodEvents),
+    Case("valid lines without 5", good, events: goodEvents),
     Case(
       "CR LF, and blank lines between", "\r\n" + good.replacing("\n", with: "\r\n \n"),
       events: goodEvents),
     Case("the last line without a newline", String(good.dropLast()), events: goodEvents),
-    Case("as octets", good, type: "application/octet-stream", events: goodEvents),
+    Case("as application/octet-stream", good, type: "application/octet-stream", events: goodEvents),
     Case("as text", good, type: "Text/Plain; charset=utf-8", events: goodEvents),
     Case("as JSON", good, type: "application/json", events: goodEvents),
     Case("as NDJSON", good, type: "application/x-ndjson", events: goodEvents),
-    Case("as no known type", good, type: "html", events: goodEvents),
-    Case("an event that protected outweighs", geo(19), events: [19: "geo_scrubbed"]),
-    Case("the same twice", CollectTests.event(8) + good, events: goodEvents),
+    Case("as an unknown type", good, type: "html", events: goodEvents),
+    Case("a lost location of a protected post", geo(19), events: [19: "geo_scrubbed"]),
+    Case("the same line twice", CollectTests.event(8) + good, events: goodEvents),
     Case(
-      "an ID that was not asked about", good + CollectTests.event(77), events: goodEvents,
+      "an ID outside the chunk", good + CollectTests.event(77), events: goodEvents,
       quarantined: 1),
-    Case("an unknown word for such an ID", good + withheld(77), events: goodEvents, quarantined: 1),
+    Case(
+      "an unknown reason for an ID outside the chunk", good + withheld(77), events: goodEvents,
+      quarantined: 1),
   ]
 
-  private static let partlyBelieved: [Case] = [
-    Case("5 withheld", good + withheld(5), events: goodEvents, unclear: [5], quarantined: 1),
-    Case("only 5, withheld", withheld(5), unclear: [5], quarantined: 1),
+  private static let partlyTrusted: [Case] = [
     Case(
-      "the first and the last one withheld", withheld(1) + withheld(20) + withheld(19),
+      "5 with an unknown reason", good + withheld(5), events: goodEvents, unclear: [5],
+      quarantined: 1),
+    Case("only 5, with an unknown reason", withheld(5), unclear: [5], quarantined: 1),
+    Case(
+      "unknown reasons for the first and the last IDs", withheld(1) + withheld(20) + withheld(19),
       unclear: [1, 19, 20], quarantined: 3),
     Case(
-      "neighbours withheld, one twice", (3...5).map { withheld($0) }.joined() + withheld(4),
+      "unknown reasons for adjacent IDs, one of them twice",
+      (3...5).map { withheld($0) }.joined() + withheld(4),
       unclear: [3, 4, 5], quarantined: 3),
     Case(
-      "every one withheld", (1...20).map { withheld($0) }.joined(), unclear: Set(1...20),
+      "unknown reasons for all IDs", (1...20).map { withheld($0) }.joined(), unclear: Set(1...20),
       quarantined: 20),
     Case(
       "an unknown action", line("5", #""action":"withhold","reason":"deleted""#), unclear: [5],
@@ -106,60 +111,65 @@ import Testing
         + CollectTests.event(5, "delete", "protected"),
       events: goodEvents, unclear: [5], quarantined: 2),
     Case(
-      "5 deleted, and withheld", CollectTests.event(5) + withheld(5), events: [5: "deleted"],
+      "5 deleted, and with an unknown reason", CollectTests.event(5) + withheld(5),
+      events: [5: "deleted"],
       unclear: [5], quarantined: 1),
     Case(
-      "19 without location, and withheld", geo(19) + withheld(19),
+      "19 without location, and with an unknown reason", geo(19) + withheld(19),
       events: [19: "geo_scrubbed"], unclear: [19], quarantined: 1),
     Case(
       "the API could not read 5", good + invalid("5"), events: goodEvents, unclear: [5],
       quarantined: 1),
-    Case("the API could not read 5, and says no more", invalid("5"), unclear: [5], quarantined: 1),
     Case(
-      "another complaint about 5", line("5", #""error":"internal""#), unclear: [5],
+      "only the error that the API could not read 5", invalid("5"), unclear: [5], quarantined: 1),
+    Case(
+      "another error about 5", line("5", #""error":"internal""#), unclear: [5],
       quarantined: 1),
   ]
 
-  private static let noSilence: [Case] = [
+  private static let unreadable: [Case] = [
     Case("a line without an ID", good + #"{"oops":1}"# + "\n"),
-    Case("half of it, then a page", good + "<html>\n<body>502</body>\n</html>\n", quarantined: 3),
-    Case("a page first", "<html>502</html>\n" + good),
-    Case("a broken line", good + #"{"id":"5","action":"delete","# + "\n"),
+    Case(
+      "valid lines, then an HTML page", good + "<html>\n<body>502</body>\n</html>\n", quarantined: 3
+    ),
+    Case("an HTML page, then valid lines", "<html>502</html>\n" + good),
+    Case("a truncated line", good + #"{"id":"5","action":"delete","# + "\n"),
     Case("null", "null\n" + good),
     Case("a byte order mark", "\u{FEFF}" + CollectTests.event(5) + good),
     Case("not UTF-8", good, end: [0x7B, 0xFF, 0x7D, 0x0A]),
-    Case("zeros", good, end: [0, 0, 0, 0x0A]),
+    Case("zero bytes", good, end: [0, 0, 0, 0x0A]),
     Case(
-      "too long a line", good + line("5", #""action":"\#(String(repeating: "x", count: 70_000))""#)),
+      "a line that is too long",
+      good + line("5", #""action":"\#(String(repeating: "x", count: 70_000))""#)),
     Case("two IDs in a line", good + line("5", #""id":"6","action":"delete","reason":"deleted""#)),
     Case("an ID as a fraction", good + #"{"id":5.0,"action":"delete","reason":"deleted"}"# + "\n"),
     Case(
       "an ID that is too large",
       good + line("9223372036854775808", #""action":"delete","reason":"deleted""#)),
     Case("a negative ID", good + line("-5", #""action":"delete","reason":"deleted""#)),
-    Case("a complaint without a line", good + #"{"error":"internal"}"# + "\n"),
+    Case("an error without an ID", good + #"{"error":"internal"}"# + "\n"),
     Case("the API reports an invalid ID outside the chunk", good + invalid("not_a_valid_id")),
-    Case("the API could not read an ID that was not asked about", good + invalid("77")),
+    Case("the API could not read 77, which is not in the chunk", good + invalid("77")),
     Case("the API could not read a line that only looks like 5", good + invalid("05")),
     Case("the API could not read a line with a CR", good + invalid(#"5\r"#)),
   ]
 
-  private static let complaintsOnly = Case(
-    "only complaints about IDs outside the chunk", invalid("x") + invalid("y"), unclear: nil,
+  private static let errorsOnly = Case(
+    "only errors about IDs outside the chunk", invalid("x") + invalid("y"), unclear: nil,
     quarantined: 2)
 
-  private static var unspeaking: [Case] {
-    noSilence.map { unread in
+  private static var untrusted: [Case] {
+    unreadable.map { unread in
       var unread = unread
       unread.events = goodEvents
       unread.unclear = nil
       if unread.quarantined == 0 { unread.quarantined = 1 }
       return unread
-    } + [complaintsOnly]
+    } + [errorsOnly]
   }
 
-  @Test(arguments: believed + partlyBelieved + unspeaking)
-  func onlyValidConclusionsAreTakenFromAResult(row: Case) async throws {
+  @Test(arguments: trusted + partlyTrusted + untrusted)
+  func onlyValidConclusionsAreDrawnFromAResult(row: Case) async throws {
     let ending = try await SilenceFixture.run(
       .init(contentType: row.contentType, body: row.body))
     #expect(ending.outcome == row.expected)

@@ -80,7 +80,7 @@ import Vocabulary
         try FileManager.default.removeItem(atPath: fixture.workDirectory + "/" + files[0])
         try "1\n2\n3\n".write(
           toFile: fixture.workDirectory + "/" + files[1], atomically: true, encoding: .utf8)
-        // Rows that were added since are now part of the key range.
+        // A row that was added after the export is now in the key range.
         try await fixture.execute(
           """
           INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -94,7 +94,7 @@ import Vocabulary
     }
   }
 
-  @Test func aJobWhoseUploadURLHasExpiredIsReplaced() async throws {
+  @Test func aJobWithAnExpiredUploadURLIsReplaced() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 50)
       let pipeline = try fixture.pipeline()
@@ -124,7 +124,7 @@ import Vocabulary
     }
   }
 
-  @Test func everyThirdCallMayFailBeforeOrAfterItsEffect() async throws {
+  @Test func aRunSucceedsWhenEveryThirdCallFailsBeforeOrAfterItsEffect() async throws {
     let proxy = FlakyProxy()
     try await proxy.serving { proxyURL in
       try await PipelineFixture.with {
