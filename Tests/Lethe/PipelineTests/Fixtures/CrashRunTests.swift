@@ -3,7 +3,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// The warehouse's server crashes during a night.
+/// The warehouse's server crashes during a run.
 @Suite(.endedIfItHangs) struct CrashRunTests {
   @Test func theNextRunFinishesAfterACrashOfTheWarehouse() async throws {
     try await PipelineFixture.with { platform in

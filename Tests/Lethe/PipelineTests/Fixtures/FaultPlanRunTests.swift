@@ -5,24 +5,24 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Nights against a service with planned faults, one fault each, with the real program in both profiles. Plain SQL
-/// on the platform's data gives the required content of the warehouse.
+/// Runs of the `lethe` program against a service with planned faults. Each test has one fault and one profile. Plain
+/// SQL computes the required content of the warehouse from the platform's data.
 @Suite struct FaultPlanRunTests {
   struct Fault: Sendable, CustomTestStringConvertible {
     let testDescription: String
     /// The rules of the plan, each without its name.
     let rules: [String]
     var profiles: [WireProfile] = [.native, .gcs]
-    /// The exit code of the first night. The later nights must be correct for any code.
+    /// The exit code of the first run. If it is not 0, a second run must finish the work.
     var code: Int32 = 0
-    /// The number of jobs in the first night, if it is certain.
+    /// The number of jobs of the first run. Nil if the number can differ.
     var jobs: Int?
     var says: [String] = []
-    /// The lines of the definition's `api` in the first night.
+    /// The lines of the definition's `api` in the first run.
     var api: [String] = ["job_attempts: 2"]
-    /// Whether the fault is permanent. In that case no night is complete, but no row is damaged.
+    /// Whether the fault is permanent. In that case no run can finish, but no row is damaged.
     var lasts = false
-    /// Whether the remaining job keeps its slot, because it ends only when it expires.
+    /// Whether the last job keeps the API's slot until the job expires.
     var leavesSlot = false
   }
 
@@ -94,37 +94,38 @@ import Testing
 
   private static let calls: [Fault] = [
     Fault(
-      testDescription: "creations that made a job and say nothing of it",
+      testDescription: "creations that create a job and do not return it",
       rules: [
         "at: create, call: 1, rewrite: {status: 204}",
         #"at: create, call: 2, rewrite: {text: "{}"}"#,
       ], jobs: 2, says: ["adopted"]),
     Fault(
-      testDescription: "creations that are another status and another body",
+      testDescription: "creations with an unexpected status and body",
       rules: [
         "at: create, call: 1, rewrite: {status: 206, body: html}",
         "at: create, call: 2, answer: {status: 202, body: empty}",
         "at: create, call: 3, answer: {status: 200, body: html}",
       ], jobs: 2, says: ["adopted"]),
     Fault(
-      testDescription: "the API is elsewhere",
+      testDescription: "the API redirects a creation",
       rules: ["at: create, call: 1, answer: {status: 302, \(elsewhere)}"], code: 1,
       says: ["a redirect to https://portal.example/page", "api.base_url"]),
     Fault(
-      testDescription: "a job is elsewhere",
+      testDescription: "the API redirects a job request",
       rules: ["at: get, call: 1, answer: {status: 308, \(elsewhere)}"], code: 1,
       says: ["a redirect to https://portal.example/page"]),
     Fault(
-      testDescription: "no right", rules: ["at: create, call: 1, answer: {status: 403}"], code: 77),
+      testDescription: "no permission", rules: ["at: create, call: 1, answer: {status: 403}"],
+      code: 77),
     Fault(
-      testDescription: "a proxy's word",
+      testDescription: "a proxy that requires authentication",
       rules: ["at: get, call: 1, answer: {status: 407, body: html}"], code: 77),
     Fault(
       testDescription: "no credits",
       rules: ["at: create, call: 1, answer: {status: 402, body: empty}"], code: 77,
       says: ["credits"]),
     Fault(
-      testDescription: "a cap of the month",
+      testDescription: "a monthly cap",
       rules: [
         #"at: create, call: 1, answer: {status: 429, text: '{"title":"UsageCapExceeded","detail":"Monthly cap"}'}"#
       ], code: 75, says: ["Monthly cap"]),
@@ -132,25 +133,26 @@ import Testing
       testDescription: "a request that is refused",
       rules: ["at: create, call: [1, 2], answer: {status: 418}"], code: 5, says: ["HTTP 418"]),
     Fault(
-      testDescription: "looks at jobs that end well in the end",
+      testDescription: "job requests that succeed after errors",
       rules: [
         "at: get, call: 1, answer: {status: 503, body: html}",
         "at: get, call: 2, rewrite: {body: html, headers: {Content-Type: application/json}}",
         "at: get, call: 3, rewrite: {coding: gzip, headers: {Content-Encoding: }}",
       ], jobs: 2),
     Fault(
-      testDescription: "a look that says that a job is gone",
+      testDescription: "a job request that reports that the job does not exist",
       rules: ["at: get, call: 1, answer: {status: 200, \(gone)}"], jobs: 3,
       says: ["does not have"]),
     Fault(
-      testDescription: "a look that says nothing",
+      testDescription: "a job request that returns an empty object",
       rules: [#"at: get, call: 1, answer: {status: 200, text: "{}"}"#], jobs: 3),
     Fault(
-      testDescription: "a look at another job",
+      testDescription: "a job request that returns another job",
       rules: [#"at: get, call: 1, rewrite: {members: {id: "7"}}"#], jobs: 3,
       says: ["about another job"]),
     Fault(
-      testDescription: "a look that is 204", rules: ["at: get, call: 1, rewrite: {status: 204}"],
+      testDescription: "a job request with status 204",
+      rules: ["at: get, call: 1, rewrite: {status: 204}"],
       jobs: 3, says: ["HTTP 204"]),
   ]
 
@@ -162,13 +164,13 @@ import Testing
 
   private static let bytes: [Fault] = [
     Fault(
-      testDescription: "downloads that are no result, once each",
+      testDescription: "downloads that are not a result, once each",
       rules: [
         "at: download, call: 1, rewrite: {status: 206}",
         "at: download, call: 2, answer: {status: 204}",
       ], jobs: 2),
     Fault(
-      testDescription: "downloads that are elsewhere or expired, once each",
+      testDescription: "downloads that are redirected or expired, once each",
       rules: [
         "at: download, call: 1, answer: {status: 302, \(elsewhere)}",
         "at: download, call: 2, answer: {status: 400, \(expired)}",
@@ -178,11 +180,11 @@ import Testing
       rules: ["at: download, times: 12, answer: {status: 400, \(expired)}"], code: 5, jobs: 4,
       says: ["HTTP 400"]),
     Fault(
-      testDescription: "results that are pages by their type",
+      testDescription: "results with the content type of a web page",
       rules: ["at: download, times: 12, rewrite: {headers: {Content-Type: text/html}}"], code: 5,
       jobs: 4, says: ["text/html"]),
     Fault(
-      testDescription: "results of any other type",
+      testDescription: "results with any other content type",
       rules: ["at: download, rewrite: {headers: {Content-Type: [video/mp4, a b]}}"], jobs: 2),
     Fault(
       testDescription: "results without a length and without a checksum",
@@ -196,47 +198,47 @@ import Testing
       rules: ["truncate: 0.5, call: 1", "at: download, call: 1, rewrite: {framing: close}"], jobs: 2
     ),
     Fault(
-      testDescription: "a transfer coding in other letters",
+      testDescription: "a transfer coding with a capital letter",
       rules: [
         "at: [download, get, create], rewrite: {framing: chunked, headers: {Transfer-Encoding: Chunked}}"
       ], jobs: 2),
     Fault(
-      testDescription: "names of headers in capitals",
+      testDescription: "header names in capitals",
       rules: [
         "at: [create, list, get, upload, download], rewrite: {header_case: upper, headers: {DATE: \"{date}\"}}"
       ], jobs: 2),
     Fault(
-      testDescription: "results that are packed by gzip",
+      testDescription: "results that are compressed with gzip",
       rules: ["at: download, rewrite: {coding: gzip, headers: {\(noHash)}}"], jobs: 2),
     Fault(
-      testDescription: "results that are packed by deflate",
+      testDescription: "results that are compressed with deflate",
       rules: [
         "at: download, every: 2, rewrite: {coding: deflate, headers: {\(noHash)}}",
         "at: download, call: [1, 3, 5], rewrite: {coding: raw_deflate, headers: {\(noHash)}}",
       ], jobs: 2),
     Fault(
-      testDescription: "results that are stored packed",
+      testDescription: "results that are stored compressed",
       rules: [
         "at: download, rewrite: {coding: gzip, headers: {x-goog-stored-content-encoding: gzip, \(noHash)}}"
       ], profiles: [.gcs], jobs: 2),
     Fault(
-      testDescription: "results that a proxy packs under the checksum of what they were",
+      testDescription: "results that a proxy compresses without a new checksum",
       rules: ["at: download, rewrite: {coding: gzip}"], profiles: [.gcs], jobs: 2),
     Fault(
-      testDescription: "results that only claim to be packed",
+      testDescription: "results with a wrong content coding",
       rules: ["at: download, call: [1, 2], rewrite: {headers: {Content-Encoding: gzip}}"], jobs: 2),
     Fault(
       testDescription: "results in an unknown content coding",
       rules: ["at: download, times: 12, rewrite: {headers: {Content-Encoding: br}}"], code: 5,
       jobs: 4, says: ["the content coding br"]),
     Fault(
-      testDescription: "half of what is packed",
+      testDescription: "half of a compressed result",
       rules: [
         "at: download, call: 1, rewrite: {coding: gzip, headers: {\(noHash)}}",
         "truncate: 0.5, call: 1",
       ], jobs: 2),
     Fault(
-      testDescription: "uploads that are done and say otherwise",
+      testDescription: "uploads that are stored and return an error",
       rules: [
         "at: upload, call: 1, rewrite: {status: 400}",
         "at: upload, call: 2, rewrite: {status: 307, \(elsewhere)}",
@@ -249,13 +251,13 @@ import Testing
       testDescription: "half of an upload is stored",
       rules: ["store: 0.5, times: 1"], profiles: [.gcs], jobs: 3, says: ["has not stored the"]),
     Fault(
-      testDescription: "half of an upload is stored and nothing is said",
+      testDescription: "half of an upload is stored, and no size or checksum is returned",
       rules: [
         "store: 0.5, times: 1",
         "at: upload, call: 1, rewrite: {headers: {x-goog-stored-content-length: , \(noHash)}}",
       ], profiles: [.gcs], jobs: 3, says: ["confirms neither the length nor the checksum"]),
     Fault(
-      testDescription: "half of an upload is stored and its checksum is told",
+      testDescription: "half of an upload is stored, and only its checksum is returned",
       rules: [
         "store: 0.5, times: 1",
         "at: upload, call: 1, rewrite: {headers: {x-goog-stored-content-length: }}",
@@ -281,41 +283,41 @@ import Testing
         "at: [create, list, get], rewrite: {numbers: [id], members: {error: [1]}}",
       ], jobs: 2, says: ["adopted"]),
     Fault(
-      testDescription: "unknown states on the way",
+      testDescription: "unknown statuses before the end",
       rules: ["at: get, call: [1, 2, 4], rewrite: {members: {status: thinking}}"], jobs: 2),
     Fault(
-      testDescription: "a name that was cut, of a job whose creation was not answered",
+      testDescription: "a truncated job name after a lost creation response",
       rules: [
         "at: create, call: 1, lose_response: true",
         "at: list, times: 40, rewrite: {shorten: {name: 12}}",
       ], code: 5, says: ["is taken by job"], api: ["job_attempts: 2", "slot_hours_max: 0.0001"],
       leavesSlot: true),
     Fault(
-      testDescription: "a name that was lost, of a job whose creation was not answered",
+      testDescription: "a missing job name after a lost creation response",
       rules: [
         "at: create, call: 1, lose_response: true",
         "at: list, times: 40, rewrite: {without: [name]}",
       ], code: 5, says: ["is taken by job"], api: ["job_attempts: 2", "slot_hours_max: 0.0001"],
       leavesSlot: true),
     Fault(
-      testDescription: "a name that was lost where the job is known",
+      testDescription: "a missing name of a known job",
       rules: ["at: [create, get], rewrite: {without: [name], members: {resumable: odd}}"], jobs: 2),
     Fault(
       testDescription: "a job that stays in progress",
       rules: ["slow: 600min, call: 1"], profiles: [.native],
       says: ["was in_progress for over"], api: ["job_attempts: 50", "job_hours_max: 0.0005"]),
     Fault(
-      testDescription: "a job that stays in progress and cannot be ended",
+      testDescription: "a job that stays in progress and cannot be cancelled",
       rules: ["slow: 600min, call: 1"], profiles: [.gcs], code: 5,
       says: ["was in_progress for over", "is taken by job"],
       api: ["job_attempts: 2", "job_hours_max: 0.0003", "slot_hours_max: 0.0001"], leavesSlot: true),
     Fault(
-      testDescription: "jobs that are said to stay created",
+      testDescription: "jobs that are always reported as created",
       rules: ["at: get, rewrite: {members: {status: created}}"], code: 5,
       says: ["was created for over"], api: ["job_attempts: 2", "job_hours_max: 0.0001"], lasts: true
     ),
     Fault(
-      testDescription: "a job that fails with an object",
+      testDescription: "a job that fails with an error object",
       rules: [
         "fail: out of luck, call: 1",
         "at: get, rewrite: {members: {error: {message: no luck}}}",
@@ -326,13 +328,13 @@ import Testing
 
   private static let times: [Fault] = [
     Fault(
-      testDescription: "no request left until a time in the past, or in milliseconds",
+      testDescription: "rate limits that reset in the past, or at a time in milliseconds",
       rules: [
         "at: [create, upload], rewrite: {headers: {x-rate-limit-remaining: 0, x-rate-limit-reset: \"{epoch-3600}\"}}",
         "at: [get, download], rewrite: {headers: {x-rate-limit-remaining: 0, x-rate-limit-reset: \"{epoch_ms-1}\"}}",
       ], jobs: 2),
     Fault(
-      testDescription: "refusals that say when, in seconds and as a date",
+      testDescription: "refusals with a Retry-After in seconds and as a date",
       rules: [
         "at: create, call: 1, answer: {status: 429, headers: {Retry-After: 1, x-rate-limit-reset: \"1e300\"}}",
         "at: get, call: 1, answer: {status: 429, headers: {Retry-After: \"{date+1}\", x-rate-limit-reset: inf}}",
@@ -340,27 +342,28 @@ import Testing
         "at: upload, call: 1, answer: {status: 429, headers: {Retry-After: -5, x-rate-limit-reset: \"{epoch+99999}\"}}",
       ], jobs: 2),
     Fault(
-      testDescription: "refusals that say a time long past, or none",
+      testDescription: "refusals with a time long past, or without a valid time",
       rules: [
         "at: create, call: 1, answer: {status: 429, headers: {x-rate-limit-reset: \"{epoch-86400}\"}}",
         "at: get, call: 1, answer: {status: 503, headers: {Retry-After: soon}}",
         "at: download, call: 1, answer: {status: 503, headers: {Retry-After: \"{date-86400}\"}}",
       ], jobs: 2),
     Fault(
-      testDescription: "a server's clock that is behind, and URLs that have expired by ours",
+      testDescription:
+        "a server clock that is behind, and URLs that have expired by the local clock",
       rules: [
         "at: [create, list, get, upload, download], rewrite: {headers: {Date: \"{date-960}\"}}",
         "at: [create, get], rewrite: {members: {upload_expires_at: \"{timestamp-60}\"}}",
       ], jobs: 2, says: ["ahead of the API's"]),
     Fault(
-      testDescription: "a server's clock that is ahead, and a time to come again by it",
+      testDescription: "a server clock that is ahead, and a retry time by that clock",
       rules: [
         "at: [create, list, get, upload, download], rewrite: {headers: {Date: \"{date+7200}\"}}",
         "at: get, call: 1, answer: {status: 503, headers: {Date: \"{date+7200}\", Retry-After: \"{date+7201}\"}}",
         "at: [create, get], rewrite: {members: {upload_expires_at: \"{timestamp+8000}\"}}",
       ], jobs: 2, says: ["behind the API's"]),
     Fault(
-      testDescription: "dates that are none",
+      testDescription: "invalid dates",
       rules: ["at: [create, get, upload, download], rewrite: {headers: {Date: yesterday}}"], jobs: 2
     ),
   ]

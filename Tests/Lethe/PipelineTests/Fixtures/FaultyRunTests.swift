@@ -6,15 +6,15 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Whole runs against a service with planned faults. After the runs the warehouse is correct, and every fault
-/// did happen.
+/// Complete runs against a service with planned faults. After the runs, the warehouse is correct, and every required
+/// fault has occurred.
 @Suite struct FaultyRunTests {
   private static func plan(_ faults: String...) throws -> FaultPlan {
     try FaultPlan(
       yaml: "seed: 11\nfaults:\n" + faults.map { "  - \($0)\n" }.joined(), file: "plan.yaml")
   }
 
-  /// - Parameter isLegacy: whether some of the night's jobs have the gcs profile.
+  /// - Parameter isLegacy: whether some of the run's jobs have the gcs profile.
   /// - Returns: the names of the faults that were served.
   private static func runPipeline(
     _ plan: FaultPlan, runs: Int = 1, isLegacy: Bool = false,
@@ -44,7 +44,7 @@ import Testing
 
   @Test func aBadConnectionDoesNotChangeTheResult() async throws {
     let served = try await Self.runPipeline(
-      // If several faults apply to a call, the first one responds. So the required faults come first.
+      // If several faults apply to a call, the service serves the first one. So the required faults come first.
       Self.plan(
         "{name: cut before, at: download, call: 1, cut: before}",
         "{name: lost create, at: create, call: [1, 4], lose_response: true}",

@@ -10,13 +10,12 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// A pipeline over several nights. The test writes the responses. The fixture checks the conditions that every
-/// night must meet for any responses.
+/// A pipeline over several runs. The test sets the API's responses. The fixture checks the conditions that must be true
+/// after every run, for any responses.
 ///
-/// The schema `shop` is the warehouse. Its copy in the schema `before` is the warehouse without any
-/// protection. The operator's changes, `change`, are made in both. So a row that no ID hides must be equal to
-/// the row in the copy. A row that an ID hides must be equal to the row in the copy except for the columns that
-/// hide it.
+/// The schema `shop` is the warehouse. The schema `before` has a copy of the warehouse in which no row is hidden.
+/// `change` makes an operator's change in both schemas. So a row that no ID hides must be equal to the row in the copy.
+/// A row that an ID hides must be equal to the row in the copy except for the columns that hide the row.
 final class NightlyFixture: Sendable {
   struct ID: Hashable, Sendable {
     let type: String
@@ -28,7 +27,7 @@ final class NightlyFixture: Sendable {
     var answers: [ID: String] = [:]
     /// By type: a body that replaces the responses.
     var bodies: [String: String] = [:]
-    /// The IDs that are protected by the newest response that sets or ends a protection.
+    /// The IDs that are protected. Of the responses that set or end a protection, the newest counts.
     var hiding: Set<ID> = []
     /// Posts that the operator made public while they were hidden.
     var opened: Set<Int64> = []
@@ -82,7 +81,7 @@ final class NightlyFixture: Sendable {
     }
   }
 
-  /// The same nights on another server, to which the database was moved.
+  /// A copy of this fixture for another server. The database was moved to that server.
   func moved(to url: String) -> NightlyFixture {
     NightlyFixture(url: url, api: api, directory: directory, stageWise: stageWise, state: state)
   }
@@ -118,7 +117,7 @@ final class NightlyFixture: Sendable {
     let places: Int
   }
 
-  /// Edits the definition between two nights.
+  /// Edits the definition between two runs.
   /// - Parameter dataset: searches for the text only in this dataset.
   /// - Throws: `Misplaced` unless the text occurs exactly once.
   func edit(_ old: String, to new: String, of dataset: String? = nil) throws {
@@ -142,7 +141,7 @@ final class NightlyFixture: Sendable {
 
   var definition: String { state.state.withLock { $0.definition } }
 
-  /// Runs statements without changes.
+  /// Runs statements in one schema only.
   /// - Parameter schema: the schema for names without a schema.
   func execute(_ sql: SQL, in schema: String? = nil) async throws {
     try await Connection.withConnection(ConnectionString(url)) { connection in
@@ -158,7 +157,7 @@ final class NightlyFixture: Sendable {
     }
   }
 
-  /// Makes an operator's change to the warehouse, with names that have no schema.
+  /// Makes an operator's change in the warehouse and in its copy. The names in the statements have no schema.
   /// - Parameter opened: hidden posts that this change makes public.
   func change(_ sql: SQL, opens opened: Set<Int64> = []) async throws {
     try await execute(sql, in: "shop")
@@ -167,27 +166,27 @@ final class NightlyFixture: Sendable {
     try await waitForOtherDatabases()
   }
 
-  /// Waits for transactions of other tests. If one began before a change, the change does not count as older than
-  /// the export.
+  /// Waits for the transactions of other tests. While a transaction is open that started before a change, the change
+  /// does not count as older than the export.
   func waitForOtherDatabases() async throws {
     try await Connection.withConnection(ConnectionString(url)) {
       try await $0.waitForOtherDatabases()
     }
   }
 
-  /// Declares the change that Lethe must have made to the rows. It is made only in the copy.
+  /// Makes a change only in the copy. Lethe must have made the same change in the warehouse.
   func declare(_ sql: SQL) async throws {
     try await execute(sql, in: "before")
   }
 
-  // MARK: A night
+  // MARK: A run
 
   /// - Parameters:
-  ///   - posts: the reasons of the responses of type tweets, by ID. An ID that is not named is clean.
+  ///   - posts: the reasons in the responses of type tweets, by ID. An ID that is not named is clean.
   ///   - users: the same for type users.
   ///   - between: runs when all results are collected and none is applied.
-  ///   - stillHidden: posts that no ID hides any more and that must wait before they are restored.
-  /// - Returns: the report of the night's run.
+  ///   - stillHidden: posts that no ID hides any more, but that Lethe cannot restore yet.
+  /// - Returns: the report of the run.
   @discardableResult
   func run(
     _ posts: [Int64: String] = [:], _ users: [Int64: String] = [:],
@@ -298,7 +297,7 @@ final class NightlyFixture: Sendable {
       hiding.contains(ID(type: "tweets", id: post.id))
         || hiding.contains(ID(type: "users", id: post.author)) || stillHidden.contains(post.id)
     }
-    // A response `protected` hides a row again that the operator had made public.
+    // If the operator made a hidden row public, the response `protected` hides the row again.
     func isHiddenAgain(_ post: ShopRow) -> Bool {
       answers[ID(type: "tweets", id: post.id)] == "protected"
         || answers[ID(type: "users", id: post.author)] == "protected"
@@ -348,7 +347,7 @@ private struct ShopRow {
   let others: String
   let all: String
 
-  private static let openValues: Set<String?> = ["public", "internal", "friends", nil]
+  private static let visibleValues: Set<String?> = ["public", "internal", "friends", nil]
 
   static func differences(
     _ what: String, _ now: [ShopRow], _ before: [ShopRow], hidden: Set<Int64>
@@ -361,8 +360,8 @@ private struct ShopRow {
         continue
       }
       if hidden.contains(row.id) {
-        if openValues.contains(row.visibility) {
-          differences.append("\(what) \(row.id) is open: \(row.visibility ?? "NULL")")
+        if visibleValues.contains(row.visibility) {
+          differences.append("\(what) \(row.id) is visible: \(row.visibility ?? "NULL")")
         }
         if row.others != copy.others {
           differences.append("\(what) \(row.id) is \(row.others) and not \(copy.others)")

@@ -9,8 +9,8 @@ import SQLText
 import SystemPackage
 import TestSupport
 
-/// A warehouse, a platform and a live service for it, in one database, so that a test can compare them with
-/// plain SQL.
+/// A warehouse, a platform and a running service for the platform. All are in one database, so that a test can compare
+/// them with plain SQL.
 struct PipelineFixture: Sendable {
   let database: TestDatabase
   let service: String
@@ -133,7 +133,7 @@ struct PipelineFixture: Sendable {
 
   static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
-  /// Runs the pipeline in this process, with retries that do not make a test wait.
+  /// Runs the pipeline in this process, with short delays between retries.
   func withRuntime<R: Sendable>(
     _ pipeline: Pipeline, _ body: @escaping @Sendable (PipelineRuntime) async throws -> R
   ) async throws -> R {
@@ -143,7 +143,7 @@ struct PipelineFixture: Sendable {
       logger: Self.logger, body)
   }
 
-  /// The definition as a file, for the program.
+  /// Writes the definition to a file for the program, and returns the file's path.
   func definitionFile(_ change: (String) -> String = { $0 }) throws -> String {
     try FileManager.default.createDirectory(
       atPath: directory, withIntermediateDirectories: true)

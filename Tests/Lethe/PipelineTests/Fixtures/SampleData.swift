@@ -1,17 +1,17 @@
 import PostgreSQL
 import TestSupport
 
-/// Small sample data: posts and users, some of them changed in every documented way. Separate SQL derives the
-/// required content of the warehouse from the platform.
+/// Small sample data: posts and users, with changes of every documented kind. Plain SQL computes the required content
+/// of the warehouse from the platform's data.
 extension PipelineFixture {
   /// Fills warehouse and platform, and keeps a copy of the warehouse in the schema `before`.
   ///
   /// - Parameters:
   ///   - posts: the number of posts. Their authors are among `users` accounts, and some authors are not stored.
   ///   - editedPostsLoseLocations: whether some posts were edited and also lost their location. The two profiles
-  ///     respond differently for such a post. The native profile reports the edit. The legacy profile does not
-  ///     know edits and reports the lost location. A night with the legacy profile uses data without such posts.
-  ///     It still has many edited posts and many posts without their location, and both profiles mean the same.
+  ///     respond differently for such a post. The native profile reports the edit. The legacy profile cannot
+  ///     report edits, and reports the lost location. A run with the legacy profile uses data without such posts.
+  ///     The data still has many edited posts and many posts without their location.
   func invent(
     posts: Int = 2000, users: Int = 60, editedPostsLoseLocations: Bool = true
   ) async throws {
@@ -24,7 +24,7 @@ extension PipelineFixture {
              now() - interval '1 day'
       FROM generate_series(1, \(literal: users)) AS u;
 
-      -- Every fourth account is known to the platform only.
+      -- Every fourth account is only on the platform.
       INSERT INTO warehouse.users (user_id, username, created_at)
       SELECT account_id, username, created_at FROM platform.accounts WHERE account_id % 4 <> 0;
 
@@ -36,7 +36,7 @@ extension PipelineFixture {
                OR p % 19 <> 0) THEN now() END
       FROM generate_series(1, \(literal: posts)) AS p;
 
-      -- Every tenth post is not known to the platform, and so is clean.
+      -- Every tenth post has an ID that the platform does not have, so the post is clean.
       INSERT INTO warehouse.posts
         (post_id, author_id, text, latitude, longitude, place_id, created_at)
       SELECT post_id + CASE WHEN post_id % 10000 = 0 THEN 1 ELSE 0 END, author_id,
@@ -90,7 +90,7 @@ extension PipelineFixture {
                 UNION ALL (TABLE warehouse.reposts EXCEPT ALL TABLE reposts)) AS d)
       """
 
-  /// Each column of a row has its old value or its required value.
+  /// Counts the rows that are missing, and the rows with a value that is neither the former nor the required one.
   private static let harm =
     wanted + """
       SELECT (SELECT count(*) FROM posts AS p JOIN before.posts AS b USING (post_id)
@@ -152,7 +152,7 @@ extension PipelineFixture {
     """
 
   /// The events that the ledger has as traces, decoded byte by byte: (chunk_id, batch, type, reason,
-  /// action, id, created_at, redacted_at). The times are only those of edits.
+  /// action, id, created_at, redacted_at). Only edits have times.
   static let tracedEvents = """
     (SELECT t.chunk_id, t.batch, t.type, t.reason, t.action, t.created_at[n + 1] AS created_at,
             t.redacted_at[n + 1] AS redacted_at,
@@ -162,8 +162,8 @@ extension PipelineFixture {
           generate_series(0, t.events - 1) AS n)
     """
 
-  /// The violations of the ledger's rules, which must hold after any number of interruptions: each chunk's events
-  /// are recorded once, nothing is left over, and the totals are correct.
+  /// The violations of the ledger's rules. The rules must be true after any number of interruptions: each chunk's
+  /// events are recorded once, nothing is left over, and the totals are correct.
   func ledgerFaults() async throws -> [String] {
     try await database.withConnection { connection in
       try await connection.query(
@@ -198,7 +198,7 @@ extension PipelineFixture {
         FROM (
           SELECT chunk_id, changed FROM lethe.event WHERE cause_id IS NULL
           UNION ALL
-          -- What was done of an event before it was refused.
+          -- The rows that an event changed before the event was refused.
           SELECT chunk_id, event -> 'changed' FROM lethe.refusal
           WHERE resolution IS DISTINCT FROM 'retried' AND event -> 'changed' <> 'null'
         ) AS event, jsonb_each_text(changed) AS n,
@@ -206,7 +206,7 @@ extension PipelineFixture {
                       WHERE h.chunk_id = event.chunk_id) AS counted
         GROUP BY chunk_id HAVING max(counted.rows) <> sum(n.value::bigint)
         UNION ALL
-        SELECT 'batch ' || number || ' of chunk ' || chunk_id || ' has other records than its digest is of'
+        SELECT 'batch ' || number || ' of chunk ' || chunk_id || ' has records that do not match its digest'
         FROM lethe.batch AS b, lethe.event_digest(chunk_id, number) AS d
         WHERE (b.records, b.sha256) IS DISTINCT FROM (d.records, d.sha256)
         UNION ALL

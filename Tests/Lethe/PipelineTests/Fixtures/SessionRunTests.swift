@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Nights on a database with unusual settings.
+/// Runs on a database with unusual settings.
 @Suite struct SessionRunTests {
   private static let settings = [
     ["bytea_output = 'escape'"], ["standard_conforming_strings = off", "backslash_quote = on"],
@@ -15,7 +15,7 @@ import Testing
   ]
 
   @Test(arguments: settings)
-  func aNightHasTheSameResultWithUnusualSettings(settings: [String]) async throws {
+  func aRunHasTheSameResultWithUnusualSettings(settings: [String]) async throws {
     let shop = Shop(
       restore: "former", userActions: ["deleted": "delete"],
       more: """

@@ -1,11 +1,11 @@
-/// A small warehouse and its definition, for nights that hide rows and show them again. It has posts that are
-/// reached by their own ID and by their author's ID, and reposts that are reached by the original's ID.
+/// A small warehouse and its definition, for runs that hide and restore rows. Posts are reached by their own ID and by
+/// their author's ID. Reposts are reached by the original post's ID.
 struct Shop: Sendable {
-  /// The order of a night's datasets.
+  /// The order in which a run applies its datasets.
   enum Way: String, CaseIterable, Sendable {
     /// The order of `lethe run`.
     case run
-    /// One stage after the other. The datasets are applied one after the other.
+    /// The stages run one after the other. This dataset is applied first.
     case postsFirst, usersFirst
   }
 
@@ -22,12 +22,12 @@ struct Shop: Sendable {
   /// Actions by reason, which replace the usual actions.
   var postActions: [String: String] = [:]
   var userActions: [String: String] = [:]
-  /// The effect of a user's response on the user's posts.
+  /// Actions on a user's posts by reason, which replace the usual actions.
   var reachedActions: [String: String] = [:]
   /// More tables and rows. The statements run in the schema `shop` and in its copy.
   var more = ""
 
-  /// The restores that keep holds. All of them have the same effect on held rows.
+  /// The values of `restore` with which Lethe keeps holds. All of them have the same effect on held rows.
   static let restores = ["{visibility: public}", "former"]
 
   var protect: String { "{protect: {set: \(set), restore: \(restore)}}" }

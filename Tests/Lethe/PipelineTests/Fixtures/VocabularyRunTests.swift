@@ -5,7 +5,7 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Nights with each vocabulary that X documents. The warehouse is correct, and each word was read.
+/// Runs with each vocabulary that X documents. After a run, the warehouse is correct, and no word is quarantined.
 @Suite(.endedIfItHangs) struct VocabularyRunTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let profile: WireProfile
@@ -34,15 +34,15 @@ import Testing
       profile: .gcs, vocabulary: .guide,
       words: common.union(["rehydrate/tweet_edited", "scrub_geo/geo_scrubbed"])),
   ])
-  func everyWordIsRead(_ fixture: Case) async throws {
-    let knowsEdits = fixture.words.contains("rehydrate/tweet_edited")
+  func everyWordIsAccepted(_ fixture: Case) async throws {
+    let hasEdits = fixture.words.contains("rehydrate/tweet_edited")
     let words = fixture.words
     try await PipelineFixture.with({
       $0.profile = fixture.profile
       $0.vocabulary = fixture.vocabulary
     }) { fixture in
       try await fixture.invent(posts: 600, editedPostsLoseLocations: false)
-      // Bounced posts are gone in the same way as deleted posts.
+      // Lethe must delete bounced posts in the same way as deleted posts.
       try await fixture.execute(
         "UPDATE platform.posts SET bounced_at = now() WHERE post_id % 23000 = 0")
       let pipeline = try fixture.pipeline {
@@ -55,8 +55,8 @@ import Testing
       #expect(try await fixture.value("SELECT count(*) FROM lethe.quarantine", as: Int.self) == 0)
       #expect(try await fixture.ledgerFaults() == [])
       let queued = try await fixture.value("SELECT count(*) FROM lethe.rehydration", as: Int.self)
-      #expect(knowsEdits == (queued > 0))
-      // The comparison knows only deleted posts.
+      #expect(hasEdits == (queued > 0))
+      // The comparison reads only `deleted_at`.
       try await fixture.execute(
         "UPDATE platform.posts SET deleted_at = bounced_at WHERE bounced_at IS NOT NULL")
       #expect(try await fixture.rowsThatDiffer() == 0)
