@@ -6,7 +6,7 @@ import Testing
 import Vocabulary
 import Warehouse
 
-/// What `lethe guard list` reports from the catalog.
+/// The faults of guards that `lethe guard list` finds in the catalog.
 @Suite struct GuardCatalogTests {
   struct Change: Sendable, CustomTestStringConvertible {
     let sql: SQL

@@ -7,14 +7,15 @@ import Testing
 import Vocabulary
 import Warehouse
 
-/// Which ways into a table the proof of a guard tries, and that the proof finds faults.
+/// The proof of a guard tries every way into a table, and finds the guard's faults.
 @Suite struct GuardProofTests {
   struct Shape: Sendable, CustomTestStringConvertible {
     let name: String
     let tables: String
-    /// The number of rows that the proof tries: leaves, the tables above each leaf, and the ways into them.
+    /// The number of rows that the proof tries. The proof tries each way into each leaf partition and into each table
+    /// above that partition.
     let tries: Int
-    /// A row of the ID $ that the table accepts, unless the ID has a tombstone.
+    /// A row with the ID $. The table accepts the row unless the ID has a tombstone. Nil if this test inserts no row.
     let row: String?
     var id = "7"
 
@@ -26,16 +27,16 @@ import Warehouse
       name: "a primary key", tables: "CREATE TABLE posts (post_id bigint PRIMARY KEY)", tries: 4,
       row: "(post_id) VALUES ($)"),
     Shape(
-      name: "no key at all", tables: "CREATE TABLE posts (post_id bigint)", tries: 3,
+      name: "no key", tables: "CREATE TABLE posts (post_id bigint)", tries: 3,
       row: "(post_id) VALUES ($)"),
     Shape(
-      name: "columns that a row has to have",
+      name: "required columns",
       tables: """
         CREATE TABLE posts (post_id integer PRIMARY KEY, author bigint NOT NULL, text text NOT NULL CHECK (text <> ''),
                             size int GENERATED ALWAYS AS (length(text)) STORED NOT NULL, UNIQUE (author, post_id))
         """, tries: 4, row: "(post_id, author, text) VALUES ($, 1, 'x')"),
     Shape(
-      name: "an identity",
+      name: "an identity column",
       tables: "CREATE TABLE posts (post_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)",
       tries: 4,
       row: "(post_id) OVERRIDING SYSTEM VALUE VALUES ($)"),
@@ -64,7 +65,7 @@ import Warehouse
         CREATE TABLE posts (post_id text COLLATE loose PRIMARY KEY)
         """, tries: 4, row: "(post_id) VALUES ('$')"),
     Shape(
-      name: "months, and the rest",
+      name: "partitions by month, and a default partition",
       tables: """
         CREATE TABLE posts (post_id bigint, at timestamptz NOT NULL, PRIMARY KEY (post_id, at))
           PARTITION BY RANGE (at);
@@ -73,7 +74,7 @@ import Warehouse
         CREATE TABLE posts_3 PARTITION OF posts DEFAULT
         """, tries: 24, row: "(post_id, at) VALUES ($, '2026-01-15')"),
     Shape(
-      name: "ranges of IDs",
+      name: "partitions by ranges of IDs",
       tables: """
         CREATE TABLE posts (post_id bigint PRIMARY KEY) PARTITION BY RANGE (post_id);
         CREATE TABLE posts_1 PARTITION OF posts FOR VALUES FROM (MINVALUE) TO (1000);
@@ -82,7 +83,7 @@ import Warehouse
         INSERT INTO posts SELECT generate_series(1000, 2000)
         """, tries: 24, row: "(post_id) VALUES ($)", id: "1007007007007007007"),
     Shape(
-      name: "hashes of IDs",
+      name: "partitions by hashes of IDs",
       tables: """
         CREATE TABLE posts (post_id text PRIMARY KEY) PARTITION BY HASH (post_id);
         DO $$BEGIN FOR i IN 0..7 LOOP EXECUTE format(
@@ -90,7 +91,7 @@ import Warehouse
         END LOOP; END$$
         """, tries: 64, row: "(post_id) VALUES ('$')"),
     Shape(
-      name: "lists of words over hashes",
+      name: "list partitions above hash partitions",
       tables: """
         CREATE TYPE kind AS ENUM ('a', 'b''"c');
         CREATE TABLE posts (post_id bigint, lang text, kind kind) PARTITION BY LIST (lang);
@@ -101,21 +102,21 @@ import Warehouse
         CREATE TABLE posts_22 PARTITION OF posts_2 FOR VALUES IN ('a', NULL)
         """, tries: 27, row: "(post_id, lang, kind) VALUES ($, NULL, 'a')"),
     Shape(
-      name: "a range of two columns",
+      name: "a range partition key of two columns",
       tables: """
         CREATE TABLE posts (post_id bigint, day date, shard uuid) PARTITION BY RANGE (day, post_id);
         CREATE TABLE posts_1 PARTITION OF posts FOR VALUES FROM ('2026-01-01', 5) TO ('2026-01-01', 9);
         CREATE TABLE posts_2 PARTITION OF posts FOR VALUES FROM ('2026-01-01', 9) TO (MAXVALUE, MAXVALUE)
         """, tries: 12, row: "(post_id, day) VALUES ($, '2026-01-01')"),
     Shape(
-      name: "an expression, with rows",
+      name: "a partition key expression, with rows",
       tables: """
         CREATE TABLE posts (post_id bigint, at timestamp) PARTITION BY LIST (date_part('year', at));
         CREATE TABLE posts_1 PARTITION OF posts FOR VALUES IN (1999);
         INSERT INTO posts VALUES (1, '1999-05-05')
         """, tries: 6, row: "(post_id, at) VALUES ($, '1999-05-05')"),
     Shape(
-      name: "a partition of somebody's",
+      name: "a partition of another table",
       tables: """
         CREATE TABLE whole (post_id bigint, shard uuid) PARTITION BY HASH (shard);
         CREATE TABLE posts PARTITION OF whole FOR VALUES WITH (MODULUS 3, REMAINDER 1)
@@ -137,7 +138,7 @@ import Warehouse
       #expect(try await shop.prove() == proof)
       #expect(try await shop.remains() == before)
       #expect(try await shop.guards.all().map(\.state) == [.active])
-      // The same by hand, with an existing tombstone.
+      // The test now inserts rows itself. The first one has the ID of an existing tombstone.
       guard let row = shape.row else { return }
       let insert: SQL = "INSERT INTO posts \(trusted: row.replacing("$", with: shape.id))"
       switch onReturn {
@@ -196,7 +197,7 @@ import Warehouse
         CREATE RULE elsewhere AS ON INSERT TO posts DO INSTEAD INSERT INTO posts_2026 VALUES (NEW.*)
         """, blames: "the rule elsewhere of shop.posts", place: "shop.posts_2026"),
     Leak(
-      name: "a trigger of one partition",
+      name: "a trigger on one partition",
       tables: """
         CREATE TABLE posts (post_id bigint, day int) PARTITION BY LIST (day);
         CREATE TABLE posts_1 PARTITION OF posts FOR VALUES IN (1);
@@ -211,7 +212,7 @@ import Warehouse
   func aGuardThatDoesNotWorkIsRemovedAndTheFormerGuardIsRestored(
     leak: Leak, isFirst: Bool
   ) async throws {
-    // Without the trigger or the rule, a guard may already exist.
+    // A former guard is installed before the trigger or the rule exists.
     let parts = leak.tables.components(separatedBy: "CREATE FUNCTION other()")
     let (before, after) =
       parts.count == 2
@@ -256,7 +257,7 @@ import Warehouse
     }
   }
 
-  @Test func aLockedTableIsNotProvenAndTheLockIsWaitedForOnce() async throws {
+  @Test func aLockedTableIsNotProvenAndTheProofWaitsForTheLockOnce() async throws {
     try await GuardedShop.with("CREATE TABLE posts (post_id bigint PRIMARY KEY)") { shop in
       try await shop.install()
       try await shop.database.withConnection { other in
@@ -272,7 +273,7 @@ import Warehouse
 
   @Test(arguments: [
     (
-      "ranges and nothing",
+      "range values and NULL",
       """
       CREATE TABLE posts (post_id bigint, point int4range) PARTITION BY LIST (point);
       CREATE TABLE posts_1 PARTITION OF posts FOR VALUES IN ('[3,9)');
@@ -280,7 +281,7 @@ import Warehouse
       """, 12, ""
     ),
     (
-      "an expression without rows",
+      "a partition key expression without rows",
       """
       CREATE TABLE posts (post_id bigint, at timestamp) PARTITION BY LIST (date_part('year', at));
       CREATE TABLE posts_1 PARTITION OF posts FOR VALUES IN (1755)

@@ -104,7 +104,7 @@ import Warehouse
     }
   }
 
-  @Test func theErrorOfARefusedRowHasTableIDReasonAndTime() async throws {
+  @Test func theErrorOfARefusedRowContainsTableIDReasonAndTime() async throws {
     try await Self.with { _, connection in
       try await Self.install(connection, onReturn: .raise)
       await #expect {
@@ -395,7 +395,7 @@ import Warehouse
 }
 
 /// Tables on which a guard's trigger is not called for every new row.
-@Suite struct BlindGuardTests {
+@Suite struct UnguardableTableTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let name: String
     let tables: String
@@ -420,7 +420,7 @@ import Warehouse
   ]
 
   @Test(arguments: cases)
-  func isRefused(table: Case) async throws {
+  func aTableOnWhichTheTriggerMissesRowsIsRefused(table: Case) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
         try await connection.runScript("CREATE SCHEMA shop; \(trusted: table.tables)")

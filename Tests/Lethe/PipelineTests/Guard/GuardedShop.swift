@@ -5,8 +5,7 @@ import TestSupport
 import Vocabulary
 import Warehouse
 
-/// A database with a schema `shop`, whose table `posts` is guarded. The posts 7 and
-/// 1007007007007007007 have tombstones.
+/// A database with a table `shop.posts` that a test guards. The post IDs 7 and 1007007007007007007 have tombstones.
 struct GuardedShop: Sendable {
   let database: TestDatabase
   let connection: Connection

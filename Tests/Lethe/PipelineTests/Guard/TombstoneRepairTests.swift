@@ -8,9 +8,10 @@ import Testing
 
 /// Tombstones that were created from IDs of other objects are found and removed. No other tombstone is removed.
 @Suite struct TombstoneRepairTests {
-  /// A run of an earlier version: user 1 is deleted, with the lists 7 and 8 and the post 5. Each of
-  /// these IDs was recorded as a post's ID. Post 8 is deleted too. Its tombstone is the one of the list.
-  private static func withFormerNight(
+  /// A run of an earlier version of Lethe. The run deletes user 1, and with the user the lists 7 and 8 and post 5. The
+  /// run records each of these IDs as a post's ID. The run also deletes post 8. The tombstone of post 8 has the job and
+  /// the time of list 8.
+  private static func withFormerRun(
     frozenTypes: Bool = false,
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
@@ -45,7 +46,7 @@ import Testing
 
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// The type of the lists in the current definition; nil if the target no longer has an id.
+    /// The type of the lists in the current definition. Nil if the target no longer has the key `id`.
     let type: String?
     var frozenTypes = false
     var before: SQL = "SELECT"
@@ -57,24 +58,28 @@ import Testing
   private static let one = ["shop.lists": 1]
 
   private static let cases: [Case] = [
-    Case(testDescription: "nobody's IDs", type: "none", wrong: one, justified: one),
-    Case(testDescription: "users' IDs", type: "users", wrong: one, justified: one),
-    Case(testDescription: "posts' IDs", type: "tweets"),
-    Case(testDescription: "nobody says", type: nil, undecided: one, justified: one),
+    Case(testDescription: "the lists have no type", type: "none", wrong: one, justified: one),
     Case(
-      testDescription: "said otherwise by mistake", type: "none", frozenTypes: true, wrong: one,
+      testDescription: "the lists have the type users", type: "users", wrong: one, justified: one),
+    Case(testDescription: "the lists have the type tweets", type: "tweets"),
+    Case(
+      testDescription: "the target has no ID column any more", type: nil, undecided: one,
       justified: one),
     Case(
-      testDescription: "a run of another pipeline, which did not say", type: "none",
+      testDescription: "the run's definition has a wrong type", type: "none", frozenTypes: true,
+      wrong: one,
+      justified: one),
+    Case(
+      testDescription: "a run of another pipeline without types", type: "none",
       before: "UPDATE lethe.run SET pipeline = 'other'", wrong: one, justified: one),
     Case(
-      testDescription: "a run of another pipeline, which says otherwise", type: "none",
+      testDescription: "a run of another pipeline with types", type: "none",
       frozenTypes: true, before: "UPDATE lethe.run SET pipeline = 'other'"),
     Case(
-      testDescription: "no record is left", type: "none",
+      testDescription: "no record remains", type: "none",
       before: "DELETE FROM lethe.event WHERE cause_id = 1"),
     Case(
-      testDescription: "the tombstone is another job's", type: "none",
+      testDescription: "the tombstone is of another job", type: "none",
       before: "UPDATE lethe.tombstone SET job_id = job_id + 100"),
     Case(
       testDescription: "the tombstone is of another time", type: "none",
@@ -94,7 +99,7 @@ import Testing
         FROM lethe.event WHERE id = 1
         """, wrong: one, justified: one),
     Case(
-      testDescription: "an answer about the post that a newer one overtook", type: "none",
+      testDescription: "a superseded answer about the post", type: "none",
       before: """
         INSERT INTO lethe.event
           (id, type, reason, action, chunk_id, job_id, applied_at, superseded_by)
@@ -103,7 +108,7 @@ import Testing
         """, wrong: one, justified: one),
   ]
 
-  private static func today(_ type: String?) -> String {
+  private static func currentYAML(_ type: String?) -> String {
     let yaml = TypedTargetTests.yaml(listType: type ?? "none", pinned: "none")
     guard type == nil else { return yaml }
     return yaml.replacing("        id: list_id\n        type: none\n", with: "")
@@ -114,9 +119,9 @@ import Testing
 
   @Test(arguments: cases)
   func onlyTombstonesThatAreProvenWrongAreRemoved(fault: Case) async throws {
-    try await Self.withFormerNight(frozenTypes: fault.frozenTypes) { fixture in
+    try await Self.withFormerRun(frozenTypes: fault.frozenTypes) { fixture in
       try await fixture.execute(fault.before)
-      let definition = try fixture.pipeline { _ in Self.today(fault.type) }.definition
+      let definition = try fixture.pipeline { _ in Self.currentYAML(fault.type) }.definition
       #expect((definition.datasets[0].targets[0].id == nil) == (fault.type == nil))
       try await fixture.database.withConnection { connection in
         let repair = TombstoneRepair(connection: connection)
@@ -138,8 +143,8 @@ import Testing
   }
 
   @Test func checkNamesTheRepairCommandAndTheChainRecordsTheRepair() async throws {
-    try await Self.withFormerNight { fixture in
-      let file = try fixture.definitionFile { _ in Self.today("none") }
+    try await Self.withFormerRun { fixture in
+      let file = try fixture.definitionFile { _ in Self.currentYAML("none") }
       func lethe(_ arguments: String...) async throws -> Program.Ending {
         try await Program.run("lethe", arguments, environment: fixture.environment)
       }

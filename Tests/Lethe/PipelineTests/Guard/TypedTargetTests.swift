@@ -23,7 +23,7 @@ import Testing
 
   /// - Parameters:
   ///   - listType: the type of the lists, which are deleted with their owner.
-  ///   - pinned: a target of the posts' dataset, which finds users by their pinned post.
+  ///   - pinned: the type of the target that finds users by their pinned post.
   static func yaml(listType: String, pinned: String = "users") -> String {
     """
     name: typed
@@ -88,8 +88,8 @@ import Testing
     }
   }
 
-  /// User 1 is deleted, and with it the lists 7 and 8 and the post 5. Post 60 is deleted, and with it user 2,
-  /// who had pinned it.
+  /// The deletion of user 1 also deletes the lists 7 and 8 and post 5. The deletion of post 60 also deletes user 2, who
+  /// pinned that post.
   @Test(arguments: [
     (
       "none", "users", ["tweets/5", "tweets/60", "users/1", "users/2"],
@@ -129,7 +129,7 @@ import Testing
     }
   }
 
-  /// The guard then accepts a post that was not deleted.
+  /// The deletion of a list leaves no tombstone of a post. So the guard accepts a post with the list's ID.
   @Test func theGuardAcceptsAPostWithTheIDOfADeletedList() async throws {
     try await Self.withNight(deleted: ["users": [1]]) { fixture in
       let pipeline = try fixture.pipeline { _ in Self.yaml(listType: "none") }
