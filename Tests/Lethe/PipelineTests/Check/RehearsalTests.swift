@@ -11,7 +11,7 @@ import Warehouse
 /// `lethe check` tries each change on one row of each part of its table. The check changes nothing.
 @Suite struct RehearsalTests {
   /// Runs `body` with a database and the URL to check it with.
-  private func withPlatform(
+  private func withDatabase(
     _ damage: String, asPlainRole isPlain: Bool = false,
     _ body: (TestDatabase, String) async throws -> Void
   ) async throws {
@@ -82,7 +82,7 @@ import Warehouse
   }
 
   private func expectFindings(of each: RehearsalCase) async throws {
-    try await withPlatform(each.damage, asPlainRole: each.isPlainRole) { database, url in
+    try await withDatabase(each.damage, asPlainRole: each.isPlainRole) { database, url in
       let before = try await everything(database)
       let findings = try await findings(url, of: each.definition)
       #expect(try await everything(database) == before)
@@ -130,7 +130,7 @@ import Warehouse
   }
 
   @Test func theRehearsalDoesNotWaitForLockedRows() async throws {
-    try await withPlatform("DELETE FROM shop.posts WHERE post_id = 4") { database, url in
+    try await withDatabase("DELETE FROM shop.posts WHERE post_id = 4") { database, url in
       try await database.withConnection { other in
         try await other.withTransaction { transaction in
           try await transaction.execute("SELECT FROM shop.posts FOR UPDATE")
@@ -151,7 +151,7 @@ import Warehouse
 
   /// Only post 3 is not locked, so the rehearsal uses it.
   @Test func theRehearsalSkipsALockedRow() async throws {
-    try await withPlatform("") { database, url in
+    try await withDatabase("") { database, url in
       try await database.withConnection { other in
         try await other.withTransaction { transaction in
           try await transaction.execute("SELECT FROM shop.posts WHERE post_id <> 3 FOR UPDATE")
@@ -163,7 +163,7 @@ import Warehouse
 
   @Test(arguments: RehearsalCase.refused.prefix(3))
   func theRehearsalCanBeSkipped(refused: RehearsalCase) async throws {
-    try await withPlatform(refused.damage) { _, url in
+    try await withDatabase(refused.damage) { _, url in
       let announced = Announced()
       let findings = try await findings(url, rehearses: false, announced: announced)
       #expect(!findings.contains { $0.severity == .error || $0.message.contains("rehearsed") })
@@ -173,7 +173,7 @@ import Warehouse
 
   @Test func triggersAreReportedBeforeTheRehearsal() async throws {
     let damage = RehearsalCase.copied[0].damage
-    try await withPlatform(damage) { _, url in
+    try await withDatabase(damage) { _, url in
       let announced = Announced()
       _ = try await findings(url, announced: announced)
       #expect(announced.all.count == 1)

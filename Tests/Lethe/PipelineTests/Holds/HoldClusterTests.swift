@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Rows whose row version proves nothing: rows of foreign tables, and rows after a move to another server.
+/// Rows for which the row version proves nothing: rows of foreign tables, and rows after a move to another server.
 @Suite struct HoldClusterTests {
   static let rows = """
     INSERT INTO users VALUES (1, 'one');
@@ -18,7 +18,7 @@ import Warehouse
     UPDATE posts SET text = 'by a writer', visibility = 'protected' WHERE post_id <= 12
     """
 
-  /// An ordinary table on one server: the rows that a writer changed wait, and the others are restored.
+  /// An ordinary table on one server. The rows that a writer changed stay hidden, and the others are restored.
   @Test func aRowThatAWriterHidAfterTheExportStaysHidden() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.run([:], [1: "protected"])
@@ -92,14 +92,14 @@ import Warehouse
     }
   }
 
-  /// The operator allows it: a row is restored if its held columns still have the values that Lethe set.
+  /// With `if_written: ignore`, a row is restored if its held columns still have the values that Lethe set.
   @Test(arguments: [
     "{visibility: public, if_written: ignore}", "{if_written: ignore}",
   ])
   func aTableWithForeignPartitionsIsRestoredByItsValues(restore: String) async throws {
     try await NightlyFixture.with(Shop(restore: restore), Self.rows) { nights in
       try await Self.foreign(nights)
-      // A key must be found in all partitions.
+      // The check also requires a key that all partitions have.
       let errors = try await nights.findings().filter { $0.severity == .error }
       #expect(errors.allSatisfy { $0.message.contains("key") })
       guard errors == [] else { return }
@@ -147,7 +147,7 @@ import Warehouse
   }
 
   /// The ledger and the warehouse are moved to another server between collect and apply. The new server
-  /// has other transaction numbers, so Lethe cannot know which rows were written after the export.
+  /// has other transaction numbers, so Lethe cannot find out which rows were written after the export.
   @Test(arguments: [0, 5_000_000])
   func afterAMoveToAnotherServerAllRestoresWaitForTheNextRun(
     transactionsAhead: Int

@@ -2,7 +2,8 @@ import PostgreSQL
 import Runtime
 import Testing
 
-/// A value that is removed from a row is removed from its hold. A reason that keeps a row keeps its holders.
+/// A value that an action removes from a row is also removed from the row's hold. A reason that keeps the row also
+/// keeps the row's holders.
 @Suite struct HoldContentTests {
   static let rows = """
     INSERT INTO users VALUES (1, 'one');
@@ -55,7 +56,8 @@ import Testing
         #expect(try await nights.visibility(9) == "protected")
       }
       if action.own == "delete" {
-        // The user's row is gone, so Lethe does not ask about the user. The posts stay hidden until the row is back.
+        // The user's row is gone, so Lethe does not ask about the user. The posts stay hidden until the user's row
+        // exists again.
         try await nights.run()
         #expect(try await nights.visibility(9) == "protected")
         try await nights.change("INSERT INTO users VALUES (1, 'again')")
@@ -82,54 +84,54 @@ import Testing
 
   // MARK: Removed values are never restored
 
-  struct Taken: Sendable, CustomTestStringConvertible {
+  struct Removal: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// The holders that protect the post: its own ID and its author.
+    /// The values that both holders set. The holders are the post's own ID and its author.
     let set: String
     let reason: String
     let action: String
-    /// The post when it has no holder left, in the columns of `HoldContentTests.post`.
+    /// The post after its last holder is released, in the columns of `HoldContentTests.post`.
     let left: String
   }
 
-  static let taken: [Taken] = [
-    Taken(
-      testDescription: "a location that protect had hidden, too",
+  static let removals: [Removal] = [
+    Removal(
+      testDescription: "a location that protect had also removed",
       set: "{visibility: protected, latitude: null}", reason: "geo_scrubbed",
       action: "{scrub_geo: {latitude: null}}",
       left:
         #"(internal,words,,"{""geo"": {""x"": 1}, ""lang"": ""en"", ""place"": {""id"": 5, ""name"": ""here""}}")"#
     ),
-    Taken(
+    Removal(
       testDescription: "a text that protect had emptied",
       set: "{visibility: protected, text: ''}", reason: "deleted",
       action: "{redact: {text: ''}}",
       left:
         #"(internal,"",1.5,"{""geo"": {""x"": 1}, ""lang"": ""en"", ""place"": {""id"": 5, ""name"": ""here""}}")"#
     ),
-    Taken(
-      testDescription: "a text that becomes another than protect had set",
+    Removal(
+      testDescription: "a text that is set to another value than protect had set",
       set: "{visibility: protected, text: ''}", reason: "suspended",
       action: "{redact: {text: gone}}",
       left:
         #"(internal,gone,1.5,"{""geo"": {""x"": 1}, ""lang"": ""en"", ""place"": {""id"": 5, ""name"": ""here""}}")"#
     ),
-    Taken(
+    Removal(
       testDescription: "a key of a JSON column that protect had emptied",
       set: "{visibility: protected, raw: '{}'}", reason: "geo_scrubbed",
       action: "{scrub_geo: {latitude: null, raw: [geo]}}",
       left: #"(internal,words,,"{""lang"": ""en"", ""place"": {""id"": 5, ""name"": ""here""}}")"#),
-    Taken(
-      testDescription: "paths of a JSON column that protect had made NULL",
+    Removal(
+      testDescription: "paths of a JSON column that protect had set to NULL",
       set: "{visibility: protected, raw: null}", reason: "geo_scrubbed",
       action: "{scrub_geo: {latitude: null, raw: [geo.x, place.name, absent.key]}}",
       left: #"(internal,words,,"{""geo"": {}, ""lang"": ""en"", ""place"": {""id"": 5}}")"#),
-    Taken(
+    Removal(
       testDescription: "a whole JSON column that protect had emptied",
       set: "{visibility: protected, raw: '{}'}", reason: "deactivated",
       action: "{redact: [raw, text]}", left: "(internal,,1.5,)"),
-    Taken(
-      testDescription: "the very column that hides the row",
+    Removal(
+      testDescription: "the column that hides the row",
       set: "{visibility: protected}", reason: "deleted",
       action: "{redact: {visibility: erased, text: ''}}",
       left:
@@ -138,23 +140,23 @@ import Testing
   ]
 
   /// The post is hidden by its own ID, by its author, or by both.
-  @Test(arguments: taken, [[true, false], [false, true], [true, true]])
-  func aValueThatIsRemovedFromTheRowIsRemovedFromTheHold(taken: Taken, by holders: [Bool])
+  @Test(arguments: removals, [[true, false], [false, true], [true, true]])
+  func aValueThatIsRemovedFromTheRowIsRemovedFromTheHold(removal: Removal, by holders: [Bool])
     async throws
   {
-    // The users have no such columns.
+    // The users' table does not have all columns of `set`.
     var shop = Shop(
-      set: taken.set, restore: "former", postActions: [taken.reason: taken.action],
+      set: removal.set, restore: "former", postActions: [removal.reason: removal.action],
       userActions: ["protected": "{protect: {set: {visibility: protected}, restore: former}}"])
-    shop.reachedSet = taken.set
+    shop.reachedSet = removal.set
     try await NightlyFixture.with(shop, Self.rows) { nights in
       let own: [Int64: String] = holders[0] ? [9: "protected"] : [:]
       let author: [Int64: String] = holders[1] ? [1: "protected"] : [:]
       try await nights.run(own, author, checks: false)
-      try await nights.run([9: taken.reason], author, checks: false)
+      try await nights.run([9: removal.reason], author, checks: false)
       try await nights.run([:], author, checks: false)
       try await nights.run(checks: false)
-      #expect(try await nights.rows(Self.post) == [taken.left])
+      #expect(try await nights.rows(Self.post) == [removal.left])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
     }
   }
@@ -174,7 +176,7 @@ import Testing
     }
   }
 
-  /// Lethe scrubs a row between its export and its release. Its own write does not count as another writer's.
+  /// Lethe scrubs a row between its export and its release. Lethe's own write does not count as another writer's.
   @Test(arguments: Shop.Way.allCases)
   func lethesOwnWritesDoNotPreventARestore(way: Shop.Way) async throws {
     let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
@@ -187,7 +189,7 @@ import Testing
     }
   }
 
-  /// The ledger keeps no former value of a row that was emptied.
+  /// A reason that empties a row also removes the row's former values from the ledger.
   @Test func theLedgerKeepsNoTextOfARowThatWasEmptied() async throws {
     var shop = Shop(
       set: "{visibility: protected, text: ''}", restore: "former",

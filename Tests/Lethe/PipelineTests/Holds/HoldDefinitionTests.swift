@@ -53,7 +53,7 @@ import Warehouse
       new: "  a:\n    type"),
     Edit(testDescription: "another name of the pipeline", old: "name: shop", new: "name: store"),
     Edit(
-      testDescription: "the users' posts are no target any more", dataset: "users",
+      testDescription: "the users' posts are not a target any more", dataset: "users",
       old: """
             targets:
               - table: shop.posts
@@ -68,7 +68,8 @@ import Warehouse
       new: "    chunk: {ids: 1}\n    batch: 1\n    actions:"),
   ]
 
-  /// Rows are hidden under one definition and released under the next: by their own ID, the author, or both.
+  /// Rows are hidden with one definition and released with the next. The rows are held by their own ID, their author,
+  /// or both.
   @Test(arguments: edits, [[true, false], [false, true], [true, true]])
   func rowsAreRestoredCorrectlyAfterAnEditBetweenTwoRuns(
     edit: Edit, by holders: [Bool]
@@ -130,7 +131,8 @@ import Warehouse
     }
   }
 
-  /// Both pipelines ask about the same posts. The newest answer counts, and it does not matter which pipeline got it.
+  /// Both pipelines ask about the same posts. The newest answer counts. It does not matter which pipeline received that
+  /// answer.
   @Test func theNewestAnswerAboutAnIDCountsAcrossPipelines() async throws {
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
       try await nights.run([9: "protected"])

@@ -38,7 +38,7 @@ import Warehouse
       #expect(try await nights.visibility(9) == "protected", "the author holds it")
       #expect(
         try await nights.rows("SELECT visibility, latitude FROM shop.posts WHERE post_id = 10")
-          == ["(friends,)"], "what was scrubbed does not come back")
+          == ["(friends,)"], "a scrubbed value is not restored")
       try await nights.run(checks: false)
       #expect(
         try await nights.rows(
@@ -82,7 +82,7 @@ import Warehouse
     }
   }
 
-  /// The table has another name for some time. The hold waits.
+  /// The table has another name for some time. The ledger keeps the table's holds.
   @Test func aMissingTableKeepsItsHolds() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.run([:], [2: "protected"], checks: false)

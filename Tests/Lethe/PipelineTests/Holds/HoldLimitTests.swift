@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// How many rows one run may restore before the operator has to approve.
+/// The limits on the rows that one run may restore without an approval.
 @Suite struct HoldLimitTests {
   /// Posts 1 to `count`, each with its own author, and one more post that is never hidden.
   static func posts(_ count: Int) -> String {
@@ -21,7 +21,7 @@ import Warehouse
 
   static let hidden: SQL = "SELECT count(*) FROM shop.posts WHERE visibility = 'protected'"
 
-  /// An empty result whose length is the announced length, zero.
+  /// The result is empty, and its announced length is zero.
   @Test(arguments: Shop.Way.allCases)
   func anEmptyResultThatWouldRestoreEveryRowStopsTheRun(way: Shop.Way) async throws {
     try await NightlyFixture.with(Shop(way: way), Self.posts(100)) { nights in
@@ -50,7 +50,7 @@ import Warehouse
     let stops: Bool
 
     var testDescription: String {
-      "\(released) of \(held)\(limits)\(stops ? " stop" : " go on")"
+      "\(released) of \(held)\(limits)\(stops ? ": stopped" : ": done")"
     }
   }
 
@@ -89,7 +89,7 @@ import Warehouse
     }
   }
 
-  /// One ID restores many rows. The number of rows is limited, independent of the share of IDs.
+  /// The release of one ID restores many rows. The number of rows is limited, independent of the share of IDs.
   @Test(arguments: [(99, true), (101, true), (102, false)])
   func theRowsThatARunMayRestoreAreLimited(rows: Int, stops: Bool) async throws {
     // 101 rows of posts and one row of users.
@@ -124,7 +124,8 @@ import Warehouse
     }
   }
 
-  /// The share refers to the chunk's own range. Held rows outside the range do not make it smaller.
+  /// The percentage is a share of the held IDs in the chunk's key range. Held rows outside the range do not lower the
+  /// percentage.
   @Test func theShareRefersToTheHoldersInTheChunksRange() async throws {
     let shop = Shop(way: .postsFirst, postKeys: ["chunk: {ids: 50}"])
     try await NightlyFixture.with(shop, Self.posts(149)) { nights in

@@ -16,8 +16,7 @@ import Testing
     try await NightlyFixture.with(shop, rows, body)
   }
 
-  /// A counter that increases every minute does not keep a row hidden, if it was written before
-  /// the export.
+  /// A counter that increases every minute does not keep a row hidden, if the last increase was before the export.
   @Test(arguments: Shop.Way.allCases, Shop.restores)
   func aColumnThatIsNotHeldMayChangeBeforeTheExport(way: Shop.Way, restore: String) async throws {
     try await Self.with(Shop(way: way, restore: restore)) { nights in
@@ -48,7 +47,7 @@ import Testing
     }
   }
 
-  /// After the export, the writer sets the value that Lethe had set. The reason is unknown.
+  /// After the export, the writer sets the value that Lethe had set. The writer's reason is unknown.
   @Test func aWriterThatHidesTheRowAgainAfterTheExportKeepsItHiddenInThatRun() async throws {
     try await Self.with(Shop()) { nights in
       try await nights.run([10: "protected"])
@@ -72,7 +71,7 @@ import Testing
       #expect(try await nights.visibility(9) == theirs)
       #expect(try await nights.visibility(10) == theirs)
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
-      // The hold is closed permanently. If the operator hides the row now, it stays hidden.
+      // The hold has ended. If the operator hides the row now, the row stays hidden.
       try await nights.change("UPDATE posts SET visibility = 'protected' WHERE post_id IN (9, 10)")
       try await nights.run()
       #expect(try await nights.visibility(9) == "protected")
@@ -80,7 +79,7 @@ import Testing
     }
   }
 
-  /// The column is changed between export and apply, not before. The values show this too.
+  /// The column changes between export and apply. Lethe recognizes the change by the column's value.
   @Test func aRowWhoseHeldColumnChangesAfterTheExportIsNotRestored() async throws {
     try await Self.with(Shop()) { nights in
       try await nights.run([10: "protected"], [1: "protected"])
@@ -93,7 +92,9 @@ import Testing
   }
 
   @Test(arguments: Shop.Way.allCases)
-  func aRowThatAnotherWriterOpenedIsHiddenAgainAndGetsThatWritersValue(way: Shop.Way) async throws {
+  func aRowThatAnotherWriterShowsIsHiddenAgainAndRestoredToThatWritersValue(way: Shop.Way)
+    async throws
+  {
     try await Self.with(Shop(way: way, restore: "former")) { nights in
       try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change(
@@ -107,7 +108,8 @@ import Testing
     }
   }
 
-  /// The row is shown and hidden again before the next run reads it. The held column has the value that Lethe set.
+  /// Another writer shows the row and hides it again before the next run. So the held column has the value that Lethe
+  /// set.
   @Test func aHeldColumnThatWasChangedAndChangedBackIsRestored() async throws {
     try await Self.with(Shop(restore: "former")) { nights in
       try await nights.run([10: "protected"])
@@ -147,9 +149,9 @@ import Testing
     }
   }
 
-  /// The operator's trigger writes the row on every update, also on Lethe's updates.
+  /// The operator's trigger changes the row in every update, also in Lethe's updates.
   @Test(arguments: Shop.Way.allCases)
-  func aTriggersWriteDuringLethesUpdateIsNotAnotherWriters(way: Shop.Way) async throws {
+  func aTriggersWriteDuringLethesUpdateDoesNotPreventARestore(way: Shop.Way) async throws {
     try await NightlyFixture.with(
       Shop(way: way), Self.rows
     ) { nights in

@@ -14,7 +14,7 @@ import Testing
   /// The point where the first process is stopped until the other process waits for it or has finished.
   enum Gate: String, CaseIterable, Sendable {
     /// The restoring process has locked the holds and is about to write the row.
-    case opening = """
+    case restoring = """
       CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
       BEGIN
         IF NEW.visibility <> 'protected' THEN PERFORM pg_advisory_xact_lock(4711); END IF;
@@ -46,7 +46,7 @@ import Testing
       try nights.edit(posts, to: users)
       try await nights.withRuntime { try await nights.collect($0) }
       try await nights.execute(SQL(trusted: gate.rawValue))
-      let (first, second) = gate == .opening ? (posts, users) : (users, posts)
+      let (first, second) = gate == .restoring ? (posts, users) : (users, posts)
       try await Connection.withConnection(ConnectionString(nights.url)) { keeper in
         try await keeper.execute("SELECT pg_advisory_lock(4711)")
         if nights.definition != first { try nights.edit(nights.definition, to: first) }

@@ -11,14 +11,14 @@ import Warehouse
   struct Renaming: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let sql: SQL
-    /// In the definition.
+    /// Replacements in the definition: the old text and the new text.
     var edits: [(String, String)] = []
     /// The column and table that have the visibility afterwards.
     var table = "shop.posts"
     var column = "visibility"
-    /// The visibility of post 10 when its author is back.
-    var opened = "(friends)"
-    /// How its hold ended.
+    /// The visibility of post 10 after the release of its author.
+    var restored = "(friends)"
+    /// How the hold of post 10 ended.
     var outcome = "(restored)"
   }
 
@@ -47,7 +47,7 @@ import Warehouse
         ("{latitude: null, raw: [geo]}", "{visible: null, raw: [geo]}"),
       ], column: "\"Shown' to\""),
     Renaming(
-      testDescription: "one that takes the other's name",
+      testDescription: "a column, and another column takes its name",
       sql: """
         ALTER TABLE shop.posts RENAME visibility TO shown_to;
         ALTER TABLE shop.posts ALTER latitude TYPE text USING latitude::text;
@@ -58,7 +58,7 @@ import Warehouse
           "set: {visibility: protected, latitude: null}",
           "set: {shown_to: protected, visibility: null}"
         ), ("{latitude: null, raw: [geo]}", "{visibility: null, raw: [geo]}"),
-      ], column: "shown_to || visibility", opened: "(friends3.5)"),
+      ], column: "shown_to || visibility", restored: "(friends3.5)"),
     Renaming(
       testDescription: "the key", sql: "ALTER TABLE shop.posts RENAME post_id TO tweet_id",
       edits: [("id: post_id", "id: tweet_id")]),
@@ -84,7 +84,7 @@ import Warehouse
         ("id: post_id", "id: tweet_id"), ("shop.posts", "shop.tweets"),
       ], table: "shop.tweets", column: "shown_to"),
     Renaming(
-      testDescription: "another column in the place of the one that is set",
+      testDescription: "another column replaces the column that is set",
       sql: """
         ALTER TABLE shop.posts ADD wider varchar(40);
         UPDATE shop.posts SET wider = visibility;
@@ -92,7 +92,7 @@ import Warehouse
         ALTER TABLE shop.posts RENAME wider TO visibility
         """),
     Renaming(
-      testDescription: "another column beside the former one",
+      testDescription: "another column replaces the column that is set, which remains",
       sql: """
         ALTER TABLE shop.posts ADD wider varchar(40);
         UPDATE shop.posts SET wider = visibility;
@@ -100,7 +100,7 @@ import Warehouse
         ALTER TABLE shop.posts RENAME wider TO visibility
         """),
     Renaming(
-      testDescription: "another table in the place of the former one",
+      testDescription: "another table replaces the former table",
       sql: """
         CREATE TABLE shop.newer (LIKE shop.posts INCLUDING ALL);
         INSERT INTO shop.newer OVERRIDING SYSTEM VALUE SELECT * FROM shop.posts;
@@ -116,7 +116,7 @@ import Warehouse
       edits: [
         ("set: {visibility: protected, latitude: null}", "set: {shown_to: protected, place: null}"),
         ("{latitude: null, raw: [geo]}", "{place: null, raw: [geo]}"),
-      ], column: "shown_to", opened: "(nobody)", outcome: "(dropped)"),
+      ], column: "shown_to", restored: "(nobody)", outcome: "(dropped)"),
   ]
 
   private static let shop = Shop(
@@ -130,15 +130,16 @@ import Warehouse
       definition, to: renaming.edits.reduce(definition) { $0.replacing($1.0, with: $1.1) })
   }
 
-  /// - Parameter isCleanNight: whether there is a run in between whose answer does not name the author.
+  /// - Parameter hasRunBetween: whether there is a run between the rename and the release. In that run, the author is
+  ///   still protected.
   @Test(arguments: renamings, [false, true])
-  func aRowIsRestoredAfterARename(renaming: Renaming, isCleanNight: Bool) async throws {
+  func aRowIsRestoredAfterARename(renaming: Renaming, hasRunBetween: Bool) async throws {
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.run([:], [2: "protected"], checks: false)
       try await Self.rename(renaming, nights)
       let findings = try await nights.findings()
       #expect(!findings.contains { $0.message.contains("cannot be found") }, "\(findings)")
-      if isCleanNight { try await nights.run([:], [2: "protected"], checks: false) }
+      if hasRunBetween { try await nights.run([:], [2: "protected"], checks: false) }
       try await nights.run(checks: false)
       let id = renaming.sql.description.contains("tweet_id") ? "tweet_id" : "post_id"
       #expect(
@@ -147,7 +148,7 @@ import Warehouse
           SELECT \(trusted: renaming.column) FROM \(trusted: renaming.table) WHERE \(trusted: id) = 10
           """
         )
-          == [renaming.opened])
+          == [renaming.restored])
       #expect(
         try await nights.rows("SELECT outcome FROM lethe.closed_hold ORDER BY hold_id").first
           == renaming.outcome)
@@ -156,9 +157,9 @@ import Warehouse
     }
   }
 
-  /// Chunks of several datasets are applied at the same time. Each chunk checks the names before its rows.
+  /// Chunks of several datasets are applied at the same time. Each chunk compares the names before it changes rows.
   @Test func aRenameIsFollowedOnceByConcurrentChunks() async throws {
-    let renaming = try #require(Self.renamings.first { $0.opened == "(friends3.5)" })
+    let renaming = try #require(Self.renamings.first { $0.restored == "(friends3.5)" })
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.run([:], [2: "protected"], checks: false)
       try await Self.rename(renaming, nights)
@@ -167,7 +168,7 @@ import Warehouse
         try await keeper.runScript("BEGIN; LOCK TABLE lethe.held_column IN EXCLUSIVE MODE")
         async let one: Void = Self.followNames(pipeline)
         async let other: Void = Self.followNames(pipeline)
-        // Both have read the former names by then.
+        // Both tasks have read the former names before they wait.
         try await HoldRaceTests.waitForLocks(2, nights)
         try await keeper.runScript("COMMIT")
         _ = try await (one, other)
@@ -176,7 +177,7 @@ import Warehouse
       #expect(
         try await nights.rows(
           "SELECT \(trusted: renaming.column) FROM shop.posts WHERE post_id = 10")
-          == [renaming.opened])
+          == [renaming.restored])
     }
   }
 
@@ -187,7 +188,8 @@ import Warehouse
     }
   }
 
-  /// The ledger has no column numbers for the hold, for example from an earlier version. The hold waits, and the check reports it.
+  /// The ledger has no column numbers for a hold of an earlier version. The row stays hidden, and the check reports the
+  /// hold.
   @Test(arguments: renamings.prefix(2))
   func aHoldWhoseRenameCannotBeFollowedWaits(renaming: Renaming) async throws {
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in

@@ -3,18 +3,18 @@ import Runtime
 import Testing
 import Warehouse
 
-/// A table as real databases have it. Its rows of post 2 are hidden and then restored.
+/// A table with features that real databases use. A test hides and restores the rows of post 2.
 struct HeldTable: Sendable, CustomTestStringConvertible {
   let testDescription: String
-  /// The tables, in a schema that the search path names.
+  /// The statements that create the tables. The search path names their schema.
   let tables: String
   var keys = "table: shop.posts\nid: id"
   var set = "{visibility: protected}"
-  /// The condition that a row of post 2 is hidden.
+  /// The SQL condition for a hidden row of post 2.
   var hidden = "visibility = 'protected'"
-  /// The rows that belong to post 2.
+  /// The SQL condition for the rows of post 2.
   var reached = "id::text = '2'"
-  /// The batches. By default each row is its own batch.
+  /// The size of the batches. By default each row is its own batch.
   var batch = "batch: 1"
 
   func definition(restore: String = "former") -> String {
@@ -96,7 +96,7 @@ extension HeldTable {
         INSERT INTO posts VALUES (2, 1, 'internal'), (2, 2, 'public'), (3, 1, 'internal')
         """),
     HeldTable(
-      testDescription: "a unique index over columns that are NOT NULL, and one over others",
+      testDescription: "a unique index on columns that are NOT NULL, and one on other columns",
       tables: """
         CREATE TABLE posts (id bigint NOT NULL, version integer NOT NULL, slug text, visibility text);
         CREATE UNIQUE INDEX ON posts (slug);
@@ -104,7 +104,7 @@ extension HeldTable {
         INSERT INTO posts VALUES (2, 1, NULL, 'internal'), (2, 2, NULL, 'public'), (3, 1, 'x', 'internal')
         """),
     HeldTable(
-      testDescription: "partitions by time, the time in the key",
+      testDescription: "partitions by time, with the time in the key",
       tables: """
         CREATE TABLE posts (id bigint, at timestamptz, visibility text, PRIMARY KEY (id, at))
           PARTITION BY RANGE (at);
@@ -145,7 +145,7 @@ extension HeldTable {
         INSERT INTO posts VALUES ('2', 'internal'), ('02', 'internal'), ('3', 'public')
         """),
     HeldTable(
-      testDescription: "a case-insensitive collation in the key",
+      testDescription: "the collation C in the key",
       tables: """
         CREATE TABLE posts (k text COLLATE "C", id bigint, visibility text, PRIMARY KEY (k, id));
         INSERT INTO posts VALUES ('a', 2, 'internal'), ('A', 2, 'public'), ('a', 3, 'friends')
@@ -169,7 +169,7 @@ extension HeldTable {
         INSERT INTO posts VALUES (1, NULL), (2, NULL)
         """),
     HeldTable(
-      testDescription: "NULL is what hides, and a text is what was",
+      testDescription: "NULL hides the row, and the former value is a text",
       tables: """
         CREATE TABLE posts (k integer PRIMARY KEY, id bigint, visibility text);
         INSERT INTO posts VALUES (1, 2, 'internal'), (2, 2, 'null'), (3, 2, ''), (4, 2, NULL), (5, 1, 'x')
@@ -192,7 +192,7 @@ extension HeldTable {
           (4, 2, '"text"'), (5, 2, '12345678901234567890.0987654321'), (6, 2, '[]'), (7, 1, '{"a": 1}')
         """, set: "{j: '{\"hidden\": true}'}", hidden: #"j = '{"hidden": true}'"#),
     HeldTable(
-      testDescription: "json, whose blanks and repeated keys are its text",
+      testDescription: "json with blanks and repeated keys",
       tables: """
         CREATE TABLE posts (id bigint PRIMARY KEY, j json);
         INSERT INTO posts VALUES (2, '{ "b" : 1,  "a":2, "b":3 }'), (3, '{}')
@@ -212,7 +212,7 @@ extension HeldTable {
         INSERT INTO posts VALUES (1, 2, '\\x00ff5c27'), (2, 2, ''), (3, 2, NULL), (4, 2, 'text'), (5, 1, '\\x01')
         """, set: "{b: '\\x00'}", hidden: "b = '\\x00'::bytea"),
     HeldTable(
-      testDescription: "times, days and spans",
+      testDescription: "times, dates and intervals",
       tables: """
         CREATE TABLE posts (k integer PRIMARY KEY, id bigint, at timestamptz, local timestamp, day date,
                             span interval, clock timetz);
@@ -246,7 +246,7 @@ extension HeldTable {
         """, set: "{e: shut, w: hidden, t: false, r: empty}",
       hidden: "e = 'shut' AND w = 'hidden' AND NOT t AND isempty(r)"),
     HeldTable(
-      testDescription: "addresses, bits, a uuid, a point and an XML-like text",
+      testDescription: "addresses, bits, a uuid, a point and a char",
       tables: """
         CREATE TABLE posts (k integer PRIMARY KEY, id bigint, i inet, b bit varying, u uuid, p point, c char(5));
         INSERT INTO posts VALUES
@@ -255,7 +255,7 @@ extension HeldTable {
         """, set: "{i: null, b: null, u: null, p: null, c: null}",
       hidden: "(i, b, u, c) IS NULL AND p IS NULL"),
     HeldTable(
-      testDescription: "a column that another is generated from",
+      testDescription: "a column that a generated column depends on",
       tables: """
         CREATE TABLE posts (id bigint PRIMARY KEY, visibility text,
                             is_open boolean GENERATED ALWAYS AS (visibility = 'public') STORED);
@@ -268,7 +268,7 @@ extension HeldTable {
   @Test(arguments: HeldTable.byKey + HeldTable.byFormerValue)
   func everyRowIsFoundAgainAndGetsItsFormerValues(table: HeldTable) async throws {
     try await NightlyFixture.with(definition: table.definition(), tables: table.tables) { nights in
-      // The table's name differs from case to case.
+      // One case has another table name.
       let name = table.testDescription.contains("quoting") ? #""Po""sts; --""# : "posts"
       let rows: SQL = "SELECT t.*::text FROM shop.\(trusted: name) AS t"
       let before = try await nights.rows(rows)
@@ -279,7 +279,7 @@ extension HeldTable {
           SELECT count(*) FROM shop.\(trusted: name)
           WHERE \(trusted: table.reached) AND (\(trusted: table.hidden)) IS NOT TRUE
           """) == ["(0)"])
-      // A row that no event belongs to is unchanged.
+      // The rows of other posts are unchanged.
       let others: SQL = "\(trusted: name) AS t WHERE NOT (\(trusted: table.reached))"
       #expect(
         try await nights.rows("SELECT t.*::text FROM shop.\(others)")
@@ -349,16 +349,16 @@ extension HeldTable {
       testDescription: "no key",
       tables: "CREATE TABLE posts (id bigint, visibility text); CREATE INDEX ON posts (id)"),
     Refused(
-      testDescription: "a unique index over a column that may be NULL",
+      testDescription: "a unique index on a column that may be NULL",
       tables: "CREATE TABLE posts (id bigint UNIQUE, visibility text)"),
     Refused(
-      testDescription: "a unique index over a part of the rows",
+      testDescription: "a partial unique index",
       tables: """
         CREATE TABLE posts (id bigint NOT NULL, visibility text);
         CREATE UNIQUE INDEX ON posts (id) WHERE id > 0
         """),
     Refused(
-      testDescription: "a unique index over an expression",
+      testDescription: "a unique index on an expression",
       tables: """
         CREATE TABLE posts (id bigint NOT NULL, visibility text);
         CREATE UNIQUE INDEX ON posts (id, lower(visibility))

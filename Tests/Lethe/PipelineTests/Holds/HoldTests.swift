@@ -4,8 +4,8 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Which rows are hidden after which runs. `NightlyFixture` checks what must hold after every run. Each test
-/// also checks its own case.
+/// The rows that are hidden after each run. `NightlyFixture` checks the conditions that must be true after every run.
+/// Each test also checks its own case.
 @Suite struct HoldTests {
   static let authorOfAHundred = """
     INSERT INTO users VALUES (1, 'one');
@@ -95,7 +95,7 @@ import Warehouse
     ) { nights in
       try await nights.run([9: "protected"])
       try nights.edit("set: {visibility: protected}", to: "set: {visibility: hidden}", of: "posts")
-      // A row that is already held counts as done. Other rows are hidden by the current definition.
+      // A row that is already held is not changed. Other rows are hidden with the current definition.
       try await nights.run([9: "protected", 10: "protected"])
       #expect(try await nights.visibility(9) == "protected")
       #expect(try await nights.visibility(10) == "hidden")
@@ -123,7 +123,7 @@ import Warehouse
     }
   }
 
-  /// The operator deletes the user's row. Lethe no longer asks about the user.
+  /// The operator deletes the user's row, so Lethe no longer asks about the user.
   @Test func heldRowsWhoseHolderIsNoLongerExportedAreCounted() async throws {
     try await NightlyFixture.with(
       Shop(),
@@ -147,7 +147,7 @@ import Warehouse
       #expect(status.code == 0)
       #expect(status.stdout.contains("hold"), "\(status.stdout)")
 
-      // The user's row is back. Lethe asks about the user again, and the answer is clean.
+      // The user's row exists again. Lethe asks about the user again, and the answer is clean.
       try await nights.change("INSERT INTO users VALUES (3, 'again')")
       try await nights.run()
       #expect(try await nights.findings().filter { $0.message.contains("hold") } == [])

@@ -12,8 +12,8 @@ import Warehouse
       (8, 1, 'public'), (9, 1, 'internal'), (10, 2, 'public'), (11, 3, 'internal')
     """
 
-  /// Replaces the holds by the records that the earlier version would have left.
-  private static func forget(_ nights: NightlyFixture) async throws {
+  /// Replaces the holds by the records that the earlier version would have created.
+  private static func replaceHolds(_ nights: NightlyFixture) async throws {
     try await nights.execute(
       """
       INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at, asked_at)
@@ -30,7 +30,7 @@ import Warehouse
   @Test func rowsOfAnEarlierVersionGetTheValuesOfRestore() async throws {
     try await NightlyFixture.with(Shop(restore: "{visibility: friends}"), Self.rows) { nights in
       try await nights.run([11: "protected"], [1: "protected"])
-      try await Self.forget(nights)
+      try await Self.replaceHolds(nights)
       let findings = try await nights.findings().filter { $0.message.contains("without holds") }
       #expect(findings.count == 1)
       #expect(findings.first?.message.contains("2 IDs") == true, "\(findings)")
@@ -44,11 +44,11 @@ import Warehouse
     }
   }
 
-  /// Without values Lethe cannot restore them. They stay hidden and are counted.
+  /// Without values, Lethe cannot restore the rows. The rows stay hidden and are counted.
   @Test func rowsOfAnEarlierVersionStayHiddenWithFormerAloneAndAreCounted() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.run([11: "protected"])
-      try await Self.forget(nights)
+      try await Self.replaceHolds(nights)
       try await nights.run(checks: false)
       #expect(try await nights.visibility(11) == "protected")
       #expect(try await nights.rows(Self.protections) == ["(1)"])
@@ -56,7 +56,7 @@ import Warehouse
     }
   }
 
-  /// First repeated reasons that release nothing, then the release.
+  /// The first runs have reasons that release nothing. The last run releases the user.
   @Test(arguments: [
     ["protected"], ["deactivated"], ["suspended"], ["deleted"], ["protected", "deactivated"],
   ])
@@ -68,7 +68,7 @@ import Warehouse
       reachedActions: ["deactivated": "ignore", "suspended": "ignore", "deleted": "ignore"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.run([:], [1: "protected"])
-      try await Self.forget(nights)
+      try await Self.replaceHolds(nights)
       for reason in reasons {
         try await nights.run([:], [1: reason], checks: false)
         #expect(try await nights.visibility(8) == "protected", "\(reason)")
@@ -85,15 +85,15 @@ import Warehouse
   {
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
       try await nights.run([:], [1: "protected"])
-      try await Self.forget(nights)
-      // Another writer shows the row, and its own answer hides it again.
+      try await Self.replaceHolds(nights)
+      // Another writer shows the row, and the row's own answer hides it again.
       try await nights.execute("UPDATE shop.posts SET visibility = 'internal' WHERE post_id = 9")
       try await nights.run([9: "protected"], [:], checks: false)
       #expect(try await nights.visibility(9) == "protected")
     }
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
       try await nights.run([:], [1: "protected"])
-      try await Self.forget(nights)
+      try await Self.replaceHolds(nights)
       try await nights.execute("UPDATE shop.posts SET visibility = 'internal' WHERE post_id = 9")
       try await nights.run([9: "protected"], [1: "protected"], checks: false)
       #expect(
@@ -115,7 +115,7 @@ import Warehouse
   func aLaterProtectedAuthorHoldsRowsOfAnEarlierVersionToo(way: Shop.Way) async throws {
     try await NightlyFixture.with(Shop(way: way), Self.rows) { nights in
       try await nights.run([8: "protected"], checks: false)
-      try await Self.forget(nights)
+      try await Self.replaceHolds(nights)
       try await nights.run([8: "protected"], [1: "protected"], checks: false)
       try await nights.run([:], [1: "protected"], checks: false)
       #expect(try await nights.visibility(8) == "protected", "its author holds it")
@@ -126,11 +126,11 @@ import Warehouse
     }
   }
 
-  /// The limits of restores count these rows by their IDs.
+  /// The limits for restores count these rows by their IDs.
   @Test func theLimitsCountRowsOfAnEarlierVersion() async throws {
     try await NightlyFixture.with(Shop(), HoldLimitTests.posts(30)) { nights in
       try await nights.run(HoldLimitTests.protected(1...30))
-      try await Self.forget(nights)
+      try await Self.replaceHolds(nights)
       let report = try await nights.run(status: .stopped, checks: false)
       #expect(report.stopped.first?.reason.contains("max_restored_percent") == true)
       #expect(try await nights.rows(HoldLimitTests.hidden) == ["(30)"])
@@ -154,13 +154,13 @@ import Warehouse
     }
   }
 
-  /// Rows with IDs of their own leave records, which the digest of their batch has to include.
+  /// Restored rows with their own IDs leave records. The digest of their batch must include these records.
   @Test func restoredPostsOfAUserAreInTheSealedEvidence() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 300, users: 24)
       let pipeline = try fixture.pipeline()
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
-      // What an earlier version would have left.
+      // The records that an earlier version would have created.
       try await fixture.execute(
         """
         INSERT INTO lethe.protection (pipeline, dataset, id, chunk_id, protected_at, asked_at)

@@ -83,7 +83,8 @@ import Testing
     try await nights.rows("SELECT visibility FROM shop.reposts WHERE repost_id = 900")
   }
 
-  /// The holders are the repost's own ID, the original's ID and the author's ID. Each is released first, second or last.
+  /// The holders are the repost's own ID, the original post's ID and the author's ID. Each holder is released first,
+  /// second or last.
   @Test(
     arguments: orders, [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
   func theLastOfThreeHoldersRestoresTheRow(order: [String], releases: [Int]) async throws {
@@ -200,7 +201,7 @@ import Testing
     }
   }
 
-  /// The operator hid one column before, and Lethe hid the other.
+  /// The operator had hidden one column, and Lethe hides the other.
   @Test(arguments: Shop.restores)
   func onlyTheColumnsThatLetheChangedAreRestored(restore: String) async throws {
     let set = "{visibility: protected, searchable: false}"
@@ -225,7 +226,8 @@ import Testing
     }
   }
 
-  /// Every chunk has a few IDs, and every batch has one. So the holders of a row are in different chunks and batches.
+  /// Every chunk has a few IDs, and every batch has one or two. So the holders of a row are in different chunks and
+  /// batches.
   @Test(arguments: 0..<6)
   func rowsOfAllHoldersAreHiddenAfterRandomRuns(part: Int) async throws {
     let seed = SeededGenerator.seedOfTest()

@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// `lethe holds list|release`, as a person or a script calls it.
+/// The commands `lethe holds list` and `lethe holds release`, with text and JSON output.
 @Suite struct HoldsCommandTests {
   static let rows = """
     INSERT INTO users VALUES (1, 'one'), (2, 'two');
@@ -47,16 +47,16 @@ import Testing
         try await nights.lethe(
           ["holds", "release", "PIPELINE", "--output", "json", "--type"] + arguments)
       }
-      // By the newest answer, the author is protected.
+      // The newest answer is that the author is protected.
       let refused = try await release("users", "1", "--note", "court order")
       #expect(refused.code == 1)
       #expect("\(refused.json)".contains("protected"))
       #expect(try await nights.visibility(8) == "protected")
-      let wordless = try await release("users", "1", "--force")
-      #expect(wordless.code == 2)
-      let tried = try await release("users", "1", "--force", "--dry-run")
-      #expect(tried.json["opened"] as? Int == 2, "\(tried.stderr)")
-      #expect(tried.json["held"] as? Int == 1)
+      let withoutNote = try await release("users", "1", "--force")
+      #expect(withoutNote.code == 2)
+      let dryRun = try await release("users", "1", "--force", "--dry-run")
+      #expect(dryRun.json["opened"] as? Int == 2, "\(dryRun.stderr)")
+      #expect(dryRun.json["held"] as? Int == 1)
       #expect(try await nights.visibility(8) == "protected")
       let released = try await release(
         "users", "1", "--force", "--note", "court order", "--by", "jo")

@@ -1,15 +1,15 @@
 import PostgreSQL
 import Testing
 
-/// The number of holds that a run reads from the ledger grows with the holds, but not also with the batches. The
-/// server has no statistics of the growing tables.
+/// The number of rows that a run reads from the ledger's tables of holds. This number grows with the number of holds,
+/// but not with the number of batches. The server has no statistics of the growing tables.
 @Suite struct ManyHoldsTests {
   private static let rows = 4_000
   /// One scan of all holds for each batch would read 80 times the rows.
   private static let batch = 50
   private static let timesMax = 30
 
-  /// - Parameter authors: how many users' answers hide the posts; nil for the posts' own answers.
+  /// - Parameter authors: the number of users that hold the posts. Nil if the posts' own IDs hold them.
   @Test(arguments: [nil, 1, 1_000] as [Int?])
   func aRunReadsEachHoldAFewTimes(authors: Int?) async throws {
     let shop = Shop(
@@ -34,15 +34,15 @@ import Testing
       for (number, answer) in answers.enumerated() {
         try await nights.run(answer.posts, answer.users)
         let now = try await Self.rowsRead(nights)
-        #expect(now - read <= Self.timesMax * Self.rows, "night \(number)")
+        #expect(now - read <= Self.timesMax * Self.rows, "run \(number)")
         read = now
       }
       #expect(try await nights.rows("SELECT FROM lethe.hold") == [])
     }
   }
 
-  /// The planner's cost for a scan of such a small table is almost zero. Here each row costs more, so that the server
-  /// plans as for a table of millions of rows. The statistics of the tables do not change.
+  /// The planner's cost for a scan of such a small table is almost zero. This setting raises the cost of each row, so
+  /// that the server plans as for a table of millions of rows. The statistics of the tables do not change.
   private static func planForMany(_ nights: NightlyFixture) async throws {
     try await nights.execute(
       """
@@ -80,7 +80,8 @@ import Testing
   }
 
   /// While the first holds belong to an open transaction, their table has pages and no visible rows. A concurrent
-  /// collect must not let PostgreSQL record that: with a plan for no rows, each chunk took a minute.
+  /// collect must not analyze the table in this state. Otherwise the server plans for an empty table, and each chunk
+  /// takes a minute.
   @Test func holdsThatAreNotCommittedAreNotAnalyzed() async throws {
     try await NightlyFixture.with(
       Shop(restore: "former"),

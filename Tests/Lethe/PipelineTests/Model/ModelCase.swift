@@ -2,7 +2,7 @@ import PostgreSQL
 import SystemPackage
 import TestSupport
 
-/// One warehouse of a dozen posts, in its own range of IDs, over a few runs.
+/// One random case: a few runs over a dozen posts, in the case's own range of IDs.
 struct ModelCase {
   let base: Int64
   let connection: Connection
@@ -14,8 +14,8 @@ struct ModelCase {
   private var uncollected: [Int] = []
   private var unapplied: [Int] = []
   private var setAside: Set<Int> = []
-  /// Whether an event may take several transactions. The changes from before a refusal stay, but the model
-  /// handles an event only as a whole.
+  /// Whether an event can be applied in several transactions. Then the changes before a refusal remain, but the model
+  /// applies or refuses an event as a whole.
   private let hasParts: Bool
 
   /// The SQL that `ModelTests` runs on the reference warehouse before the first case.
@@ -115,7 +115,7 @@ struct ModelCase {
 
   // MARK: Refusals
 
-  /// Makes some rows stubborn, so that writes to them fail, or makes all of them normal again.
+  /// Makes writes to some rows fail (the stubborn rows), or allows all writes again.
   private mutating func setStubborn(_ some: Bool) async throws {
     try await connection.execute("DELETE FROM warehouse.stubborn")
     model.stubborn = []

@@ -10,11 +10,11 @@ struct ModelChunk: Sendable {
     case event(Int64, Answer)
     /// An unknown reason for an ID.
     case unknown(Int64)
-    /// The API's report that a value in its input is no ID.
+    /// The API's report that a value in its input is not an ID.
     case invalid(String)
     /// JSON that cannot be attributed to an ID.
     case unattributable
-    /// No JSON.
+    /// A line that is not JSON.
     case garbage
     case blank
 
@@ -38,7 +38,7 @@ struct ModelChunk: Sendable {
   let range: ClosedRange<Int64>
   /// The time of the export on the model's clock.
   let exportedAt: Int
-  /// The time when the API created the job. It gives the order of the responses.
+  /// The time when the API created the job. This time orders the responses.
   let askedAt: Int
   let plan: ModelPlan
   let lines: [Line]
@@ -47,7 +47,7 @@ struct ModelChunk: Sendable {
   /// IDs that were holders and are clean in the result.
   var cleanIDs: Set<Int64> = []
   var isCollected = false
-  /// True if its run was given up. The waiting entries are never applied.
+  /// Whether the chunk's run was given up. Then the waiting entries are never applied.
   var isGivenUp = false
 
   // MARK: The meaning of the result
@@ -58,7 +58,7 @@ struct ModelChunk: Sendable {
       || lines.contains { $0.id.map(ids.contains) ?? false }
   }
 
-  /// The events that may be applied. An ID whose lines have different reasons is not among them.
+  /// The events that may be applied. An ID that has lines with different reasons is not among them.
   var events: [Int64: Answer] {
     var events: [Int64: Answer] = [:]
     for case .event(let id, let answer) in lines where ids.contains(id) && !isContradicted(id) {
@@ -75,18 +75,18 @@ struct ModelChunk: Sendable {
 
   /// Whether the ID is clean because the result has no line for it.
   func speaksBySilence(of id: Int64) -> Bool {
-    ids.contains(id) && tellsBySilence && !lines.contains { $0.id == id }
+    ids.contains(id) && silenceMeansClean && !lines.contains { $0.id == id }
   }
 
-  /// Whether the result has a meaning for the ID. For an applied chunk the range is known, but not whether an
-  /// ID in the range was among its IDs.
+  /// Whether the result decides about the ID. The ledger records the range of an applied chunk, but not whether an ID
+  /// in the range was in the chunk.
   func speaks(of id: Int64) -> Bool {
     if events[id] != nil { return true }
-    return ids.contains(id) ? speaksBySilence(of: id) : tellsBySilence
+    return ids.contains(id) ? speaksBySilence(of: id) : silenceMeansClean
   }
 
-  /// Whether each line can be attributed to an ID.
-  private var tellsBySilence: Bool {
+  /// Whether silence about an ID means that the ID is clean: each line can be attributed to an ID.
+  private var silenceMeansClean: Bool {
     isResult
       && lines.allSatisfy { line in
         switch line {

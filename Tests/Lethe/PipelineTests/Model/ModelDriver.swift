@@ -13,19 +13,19 @@ import Warehouse
 
 @testable import CollectStage
 
-/// Does the same in a real warehouse, with Lethe's own stages, as `WarehouseModel` does in memory. It does not
-/// use the API: it updates a job's row directly and writes the job's response to a file. All the test's
-/// knowledge of the stages and of the ledger's tables is here.
+/// Takes the same steps in a real warehouse, with Lethe's own stages, as `WarehouseModel` takes in memory. The driver
+/// does not use the API: it updates a job's row directly and writes the job's response to a file. Of the model's files,
+/// only this one depends on the stages and on the ledger's tables.
 struct ModelDriver {
-  /// The objects that created a night's chunks.
-  private struct PipelineFixture {
+  /// A run and the objects that its stages use.
+  private struct StartedRun {
     let run: Run
     let definition: Definition
     let catalog: Catalog
   }
 
   let connection: Connection
-  /// The connection for exports. Their records use the other connection at the same time.
+  /// The connection for exports. During an export, the ledger uses the other connection.
   let copying: Connection
   let directory: FilePath
   let name: String
@@ -33,8 +33,8 @@ struct ModelDriver {
   let pieces: String
   private let lease = Lease()
   private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-  private var runs: [PipelineFixture] = []
-  /// The chunk's ID and its night, in the order of the model's chunks.
+  private var runs: [StartedRun] = []
+  /// Each chunk's ID and its run, in the order of the model's chunks.
   private var chunks: [(id: Int64, run: Int)] = []
 
   init(
@@ -45,7 +45,7 @@ struct ModelDriver {
     (self.connection, self.copying, self.directory) = (connection, copying, directory)
   }
 
-  // MARK: The start of a night
+  // MARK: The start of a run
 
   struct Exported {
     let type: String
@@ -64,7 +64,7 @@ struct ModelDriver {
       .begin(definition, in: directory.string, lease: lease)
     try FileManager.default.createDirectory(
       atPath: run.workDirectory, withIntermediateDirectories: true)
-    runs.append(PipelineFixture(run: run, definition: definition, catalog: catalog))
+    runs.append(StartedRun(run: run, definition: definition, catalog: catalog))
     var exported: [Exported] = []
     for dataset in definition.datasets {
       let stage = ExportStage(
@@ -90,16 +90,16 @@ struct ModelDriver {
   func ask(_ index: Int, askedAt: Int) async throws {
     let id = chunks[index].id
     let attempt = try await ledger.jobIntended(for: ledger.chunk(id))
-    let made = try await ledger.jobCreated(
+    let created = try await ledger.jobCreated(
       attempt, of: ledger.chunk(id), apiID: "\(id)",
       at: Timestamp(microsecondsSince2000: Int64(askedAt) * 1_000_000))
-    try await ledger.uploadRecorded(made, of: ledger.chunk(id))
-    try await ledger.jobCompleted(made, of: ledger.chunk(id))
+    try await ledger.uploadRecorded(created, of: ledger.chunk(id))
+    try await ledger.jobCompleted(created, of: ledger.chunk(id))
   }
 
   // MARK: Collect and apply
 
-  /// Collects a body. A body that is no result is refused, and nothing of it is kept.
+  /// Collects a body. A body that is not a result is refused, and nothing of it is kept.
   func collect(_ index: Int, _ body: ModelChunk) async throws {
     do {
       try await collect(index, lines: body.lines)
@@ -201,7 +201,7 @@ struct ModelDriver {
 
   // MARK: The content of the ledger
 
-  /// Each query returns a text for each entry, and an ID that shows which case the entry belongs to.
+  /// Each query returns an ID and a text for each entry. The ID shows which case the entry belongs to.
   static let tombstones = "SELECT id, concat_ws(' ', type, id, reason) FROM lethe.tombstone"
 
   static let rehydrations = "SELECT id, id::text FROM lethe.rehydration"
@@ -211,7 +211,7 @@ struct ModelDriver {
                || coalesce(cause_id, 0)
                || CASE WHEN superseded_by IS NULL THEN '' ELSE ' superseded' END
     FROM (SELECT id, action, type, reason, cause_id, superseded_by FROM lethe.event
-          UNION ALL SELECT id, action, type, reason, NULL, NULL FROM \(PipelineTests.PipelineFixture.tracedEvents) AS t) AS e
+          UNION ALL SELECT id, action, type, reason, NULL, NULL FROM \(PipelineFixture.tracedEvents) AS t) AS e
     """
 
   /// The columns of a hold: the row, the column, the former value, and the new value.
@@ -229,7 +229,7 @@ struct ModelDriver {
     WHERE h.set_to ? c.name
     """
 
-  /// A kept value in the form of the model. For JSON these are the keys.
+  /// A kept value in the form of the model. For JSON, this is the list of the keys.
   private static func plain(_ value: String) -> String {
     """
     CASE WHEN f.key = 'raw' AND \(value) IS NOT NULL

@@ -31,7 +31,7 @@ struct ModelOutcome {
           || text.contains(" clean ") && text.hasSuffix(" superseded")
       })
     guard ModelKind.holds.isUsed else { return differences }
-    // If another writer deleted a row, its hold may still exist or not.
+    // If another writer deleted a row, the row's hold may or may not exist.
     let isGone: (String) -> Bool = { text in
       let words = text.split(separator: " ")
       let table = words[0] == "warehouse.post_media" ? "media" : words[0].dropFirst(10)

@@ -1,5 +1,5 @@
-/// The content of a definition in the terms of the model. The driver writes the YAML from it, and the model
-/// follows it.
+/// The content of a definition, in the terms of the model. The driver writes the definition's YAML from the plan, and
+/// the model follows the plan.
 struct ModelPlan: Sendable {
   /// A column's value as text. NULL is `null`. JSON is its sorted keys, separated by commas.
   typealias Value = String
@@ -7,7 +7,7 @@ struct ModelPlan: Sendable {
 
   enum Restore: Sendable, Equatable {
     case none, former
-    /// For rows whose former value is not known. The model has no such row.
+    /// Values for rows without a known former value. The model has no such row.
     case values
   }
 

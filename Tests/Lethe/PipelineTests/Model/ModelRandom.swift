@@ -46,7 +46,7 @@ extension ModelPlan {
       datasets: [posts, users, reposts].shuffled(using: &random), isAtomic: isAtomic)
   }
 
-  /// Adds the actions for users who are gone for a while.
+  /// Adds the actions for the reasons `suspended` and `deactivated`.
   private static func actions(
     _ actions: [String: Action], text: String, _ random: inout SeededGenerator
   ) -> [String: Action] {
@@ -78,7 +78,7 @@ extension ModelPlan {
         "tweet_edited": .rehydrate(["stale": "true"]),
       ], text: "text", &random)
     if random.happens(0.3) { actions["suspended"] = .delete }
-    // No row that references the post blocks its deletion.
+    // A post's media are deleted with the post. Otherwise their foreign key would prevent the deletion.
     let deletions = actions.filter { $0.value == .delete }
     var reached: [String: Action] = ["deleted": random.happens(0.5) ? .delete : .ignore]
     reached["protected"] =

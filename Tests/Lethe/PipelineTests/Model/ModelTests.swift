@@ -5,8 +5,8 @@ import TestSupport
 import Testing
 
 /// Random warehouses and definitions, with random responses over several runs and other writers in between.
-/// Some responses are unreadable, collected or applied late, refused, or given up. Each outcome is compared
-/// with a model in memory.
+/// Some responses are unreadable, collected or applied late, refused, or given up. The tests compare each
+/// outcome with a model in memory.
 ///
 /// A failure names its seed. `LETHE_MODEL_SEED` and `LETHE_MODEL_CASES=1` repeat the same case.
 /// `LETHE_MODEL_CASES` sets the number of cases for each of the four databases. Use thousands in a manual run.
@@ -15,7 +15,7 @@ import Testing
 @Suite struct ModelTests {
   private static let cases = number("LETHE_MODEL_CASES").map { Int($0) } ?? 100
 
-  /// Larger than the number of cases in a part, so that no two parts have the same case.
+  /// The number of seeds for each part. It is at least the number of cases, so that no two parts have the same case.
   private static let seedsPerPart = max(cases, 250)
 
   private static let seed =
@@ -26,9 +26,9 @@ import Testing
     ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) }
   }
 
-  /// A database for cases. `makes` creates a case from its number and its seed.
-  private static func withPlatform(
-    _ body: (_ makes: (_ number: Int, _ seed: UInt64) -> ModelCase) async throws -> Void
+  /// Runs `body` with a database. `createCase` creates a case from its number and its seed.
+  private static func withDatabase(
+    _ body: (_ createCase: (_ number: Int, _ seed: UInt64) -> ModelCase) async throws -> Void
   ) async throws {
     try await withTestDatabase(.ledger, .warehouse) { database in
       try await withTemporaryDirectory { directory in
@@ -48,12 +48,12 @@ import Testing
 
   /// Seeds of cases that failed in the past.
   @Test(arguments: [
-    // A clean response that was retried was superseded by a newer job that had not asked about its ID.
+    // A newer job superseded a retried clean answer, although the newer chunk did not contain the ID.
     9_029_991_265_528_668_016 as UInt64
   ])
   func everyCaseThatFailedBeforeMatchesTheModel(seed: UInt64) async throws {
-    try await Self.withPlatform { makes in
-      var modelCase = makes(1, seed)
+    try await Self.withDatabase { createCase in
+      var modelCase = createCase(1, seed)
       let differences = try await modelCase.run()
       #expect(differences == [])
     }
@@ -61,10 +61,10 @@ import Testing
 
   @Test(arguments: 0..<4)
   func everyOutcomeMatchesTheModel(part: Int) async throws {
-    try await Self.withPlatform { makes in
+    try await Self.withDatabase { createCase in
       for number in 1...Self.cases {
         let seed = Self.seed &+ UInt64(part * Self.seedsPerPart + number - 1)
-        var modelCase = makes(number, seed)
+        var modelCase = createCase(number, seed)
         let comment: Comment = "LETHE_MODEL_SEED=\(seed) LETHE_MODEL_CASES=1"
         let differences: [String]
         do {

@@ -33,8 +33,8 @@ struct ModelWriter {
 
   // MARK: New rows
 
-  /// The visibility of a new row, or nil if there must be no new row. A row that was deleted while it was hidden
-  /// comes back as public, so that it differs from the hidden row.
+  /// The visibility of a new row. Nil if the row must not be created. If a hidden row was deleted, the new row is not
+  /// hidden, so that the new row differs from the hidden row.
   private func visibility(
     of key: WarehouseModel.RowKey, _ model: WarehouseModel, _ random: inout SeededGenerator
   ) -> String? {

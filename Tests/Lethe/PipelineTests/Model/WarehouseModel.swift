@@ -1,6 +1,5 @@
-/// A model in memory of the warehouse and of the stored history, one event at a time. It gives the expected
-/// result of a definition. It follows the documented meaning of the actions and not any SQL. It has no
-/// batches, no transactions and no plans.
+/// A model of the warehouse and the ledger in memory. It computes the expected result of a definition, one event at a
+/// time. It follows the documented meaning of the actions, and uses no SQL, no batches and no transactions.
 struct WarehouseModel {
   typealias Value = ModelPlan.Value
 
@@ -103,10 +102,10 @@ struct WarehouseModel {
     chunks[index].isCollected = true
   }
 
-  /// Whether a newer job, whose result was collected before, supersedes this chunk's response for an ID. If the
-  /// newer result has no line for the ID, it is no longer known whether that job had asked about it. If it had,
-  /// the ID may be hidden or deleted by mistake, but only an ID without a row. If it had not, the ID may stay
-  /// unchanged by mistake, but an ID with a row is asked about again.
+  /// Whether a newer job supersedes this chunk's answer about an ID. The newer job's result was collected earlier. If
+  /// that result does not name the ID, nothing records any more whether the newer chunk contained the ID. In this case,
+  /// the answer is superseded if the ID has a row, because the next run asks about the ID again. If the ID has no row,
+  /// no later run asks about it, so the answer is applied.
   private func isSuperseded(
     _ id: Int64, _ answer: ModelChunk.Answer, of chunk: ModelChunk, by other: ModelChunk
   ) -> Bool {
@@ -236,9 +235,9 @@ struct WarehouseModel {
     for (column, value) in set {
       let now = row.columns[column]
       if let held = hold.setTo[column], held == now {
-        // A column that another protection has hidden counts as done. The value of this protection is not used.
+        // Another protection has already hidden the column. The value of this protection is not used.
       } else if now == value {
-        // Another writer has hidden the row, so Lethe does not hold it.
+        // Another writer has set this value, so Lethe does not hold the column.
         continue
       } else {
         changes[column] = value
@@ -252,7 +251,7 @@ struct WarehouseModel {
     return write(key, changes)
   }
 
-  /// - Parameter id: an ID that is public in its newest response.
+  /// - Parameter id: an ID that is not protected according to its newest answer.
   private mutating func release(_ id: ID, _ reason: String, _ chunk: ModelChunk) {
     for (key, hold) in holds {
       guard let mine = hold.holders[id] else { continue }

@@ -7,21 +7,21 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// The ledger moves a chunk only along the transitions of its table. It refuses all others.
+/// The ledger moves a chunk only by the transitions in `ChunkTransition.all`. It refuses all others.
 @Suite struct ChunkTransitionTests {
-  /// One thing that the ledger records about a chunk, and the transitions that it may make.
+  /// A call that records something about a chunk, and the transitions that the call may make.
   struct Record: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let makes: [ChunkTransition]
-    /// The states in which it is recorded and the chunk does not move.
+    /// The states in which the call succeeds and the chunk's state does not change.
     var stays: [ChunkState] = []
     /// Whether the chunk's job has ended with a result.
     let hasResult: Bool
-    let run: @Sendable (Desk) async throws -> Void
+    let run: @Sendable (ChunkFixture) async throws -> Void
   }
 
-  /// A chunk with one job, alone in its run.
-  struct Desk: Sendable {
+  /// A chunk with one job. The chunk is the only one of its run.
+  struct ChunkFixture: Sendable {
     let connection: Connection
     let ledger: ChunkLedger
     let lease: Lease
@@ -40,67 +40,69 @@ import Vocabulary
   }
 
   static let records: [Record] = [
-    Record(testDescription: "jobCreated", makes: [.jobCreated], hasResult: false) { desk in
-      _ = try await desk.ledger.jobCreated(
-        desk.attempt(), of: desk.chunk, apiID: "\(desk.jobID)", at: nil)
+    Record(testDescription: "jobCreated", makes: [.jobCreated], hasResult: false) { fixture in
+      _ = try await fixture.ledger.jobCreated(
+        fixture.attempt(), of: fixture.chunk, apiID: "\(fixture.jobID)", at: nil)
     },
-    Record(testDescription: "uploadRecorded", makes: [.fileUploaded], hasResult: false) { desk in
-      try await desk.ledger.uploadRecorded(desk.attempt(), of: desk.chunk)
+    Record(testDescription: "uploadRecorded", makes: [.fileUploaded], hasResult: false) { fixture in
+      try await fixture.ledger.uploadRecorded(fixture.attempt(), of: fixture.chunk)
     },
-    Record(testDescription: "jobCompleted", makes: [.jobCompleted], hasResult: false) { desk in
-      try await desk.ledger.jobCompleted(desk.attempt(), of: desk.chunk)
+    Record(testDescription: "jobCompleted", makes: [.jobCompleted], hasResult: false) { fixture in
+      try await fixture.ledger.jobCompleted(fixture.attempt(), of: fixture.chunk)
     },
     Record(testDescription: "resultCollected", makes: [.resultCollected], hasResult: false) {
-      desk in
-      let attempt = try await desk.attempt()
-      _ = try await desk.connection.withTransaction { transaction in
-        try await desk.ledger.resultCollected(
-          attempt, of: desk.chunk,
+      fixture in
+      let attempt = try await fixture.attempt()
+      _ = try await fixture.connection.withTransaction { transaction in
+        try await fixture.ledger.resultCollected(
+          attempt, of: fixture.chunk,
           .init(bytes: 0, lines: 0, kept: 0, sha256: [UInt8](repeating: 0, count: 32)),
           on: transaction)
       }
     },
-    Record(testDescription: "chunkApplied", makes: [.applied], hasResult: true) { desk in
-      try await desk.connection.withTransaction { transaction in
-        try await desk.ledger.chunkApplied(
-          desk.chunk, after: 0, jobID: desk.jobID, on: transaction)
+    Record(testDescription: "chunkApplied", makes: [.applied], hasResult: true) { fixture in
+      try await fixture.connection.withTransaction { transaction in
+        try await fixture.ledger.chunkApplied(
+          fixture.chunk, after: 0, jobID: fixture.jobID, on: transaction)
       }
     },
     Record(testDescription: "jobFailed", makes: [.jobFailed], stays: [.exported], hasResult: false)
     {
-      desk in
-      _ = try await desk.ledger.jobFailed(
-        desk.attempt(), of: desk.chunk, why: "test", attemptsMax: 2)
+      fixture in
+      _ = try await fixture.ledger.jobFailed(
+        fixture.attempt(), of: fixture.chunk, why: "test", attemptsMax: 2)
     },
-    Record(testDescription: "the last jobFailed", makes: [.failed], hasResult: false) { desk in
-      _ = try await desk.ledger.jobFailed(
-        desk.attempt(), of: desk.chunk, why: "test", attemptsMax: 1)
+    Record(testDescription: "the last jobFailed", makes: [.failed], hasResult: false) { fixture in
+      _ = try await fixture.ledger.jobFailed(
+        fixture.attempt(), of: fixture.chunk, why: "test", attemptsMax: 1)
     },
     Record(testDescription: "chunkCut", makes: [.cut], stays: [.exported], hasResult: false) {
-      desk in
-      try await desk.ledger.chunkCut(
-        desk.chunk, after: desk.attempt(), why: "test", into: (desk.part(1...5), desk.part(6...10)))
+      fixture in
+      try await fixture.ledger.chunkCut(
+        fixture.chunk, after: fixture.attempt(), why: "test",
+        into: (fixture.part(1...5), fixture.part(6...10)))
     },
-    Record(testDescription: "chunkFailed", makes: [.failed], hasResult: false) { desk in
-      try await desk.ledger.chunkFailed(desk.chunk, why: "test", isRetryable: true)
+    Record(testDescription: "chunkFailed", makes: [.failed], hasResult: false) { fixture in
+      try await fixture.ledger.chunkFailed(fixture.chunk, why: "test", isRetryable: true)
     },
-    Record(testDescription: "chunkSetAside", makes: [.failed], hasResult: true) { desk in
-      try await desk.ledger.chunkSetAside(
-        desk.chunk, why: "test", remedy: "test", isRetryable: true)
+    Record(testDescription: "chunkSetAside", makes: [.failed], hasResult: true) { fixture in
+      try await fixture.ledger.chunkSetAside(
+        fixture.chunk, why: "test", remedy: "test", isRetryable: true)
     },
     Record(
       testDescription: "runGivenUp", makes: [.failed], stays: [.applied, .failed], hasResult: true
-    ) { desk in
-      try await RunLedger(connection: desk.connection)
-        .runGivenUp(desk.chunk.runID, lease: desk.lease)
+    ) { fixture in
+      try await RunLedger(connection: fixture.connection)
+        .runGivenUp(fixture.chunk.runID, lease: fixture.lease)
     },
-    Record(testDescription: "retried", makes: [.retried], hasResult: true) { desk in
-      try await desk.ledger.retried(desk.chunk, ids: nil) { ids, _ in ids }
+    Record(testDescription: "retried", makes: [.retried], hasResult: true) { fixture in
+      try await fixture.ledger.retried(fixture.chunk, ids: nil) { ids, _ in ids }
     },
-    Record(testDescription: "chunkReopened", makes: [.quarantineRead], hasResult: true) { desk in
-      _ = try await desk.connection.withTransaction { transaction in
-        try await desk.ledger.chunkReopened(
-          desk.chunk, jobID: desk.jobID, events: 0, stored: { ids, _ in ids }, on: transaction)
+    Record(testDescription: "chunkReopened", makes: [.quarantineRead], hasResult: true) { fixture in
+      _ = try await fixture.connection.withTransaction { transaction in
+        try await fixture.ledger.chunkReopened(
+          fixture.chunk, jobID: fixture.jobID, events: 0, stored: { ids, _ in ids }, on: transaction
+        )
       }
     },
   ]
@@ -110,17 +112,17 @@ import Vocabulary
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
         for state in ChunkState.allCases {
-          let desk = try await Self.desk(in: state, hasResult: record.hasResult, connection)
-          let before = try await Self.row(desk)
-          let error = await Self.failure { try await record.run(desk) }
-          let after = try await desk.ledger.chunk(desk.chunk.id).state
+          let fixture = try await Self.fixture(in: state, hasResult: record.hasResult, connection)
+          let before = try await Self.row(fixture)
+          let error = await Self.failure { try await record.run(fixture) }
+          let after = try await fixture.ledger.chunk(fixture.chunk.id).state
           if let transition = record.makes.first(where: { $0.from.contains(state) }) {
             #expect(error == nil && after == transition.to, "from \(state): \(error as Any)")
           } else if record.stays.contains(state) {
             #expect(error == nil && after == state, "from \(state): \(error as Any)")
           } else {
             #expect((error as? LedgerError)?.code == .leaseLost, "from \(state): \(error as Any)")
-            #expect(try await Self.row(desk) == before, "from \(state)")
+            #expect(try await Self.row(fixture) == before, "from \(state)")
           }
         }
       }
@@ -134,21 +136,22 @@ import Vocabulary
     } catch { return error }
   }
 
-  private static func row(_ desk: Desk) async throws -> String {
-    try await desk.connection.query(
-      "SELECT c::text FROM lethe.chunk AS c WHERE chunk_id = \(desk.chunk.id)"
+  private static func row(_ fixture: ChunkFixture) async throws -> String {
+    try await fixture.connection.query(
+      "SELECT c::text FROM lethe.chunk AS c WHERE chunk_id = \(fixture.chunk.id)"
     ).onlyRow(as: String.self)
   }
 
-  /// A chunk in the given state. Its job fits the thing to record.
-  private static func desk(
+  /// Creates a chunk in the given state, with a job.
+  /// - Parameter hasResult: whether the job has ended with a result.
+  private static func fixture(
     in state: ChunkState, hasResult: Bool, _ connection: Connection
-  ) async throws -> Desk {
+  ) async throws -> ChunkFixture {
     let lease = Lease()
-    let wasThere = ChunkState.allCases.prefix { $0 != state } + [state]
+    let statesSoFar = ChunkState.allCases.prefix { $0 != state } + [state]
     let times = ["created_at", "uploaded_at", "completed_at", "collected_at", "applied_at"]
     // A chunk that failed with a result had reached `collected`.
-    let reached = state == .failed ? (hasResult ? 4 : 0) : wasThere.count - 1
+    let reached = state == .failed ? (hasResult ? 4 : 0) : statesSoFar.count - 1
     let isCollected = reached >= 4
     let columns: [SQL] = times.prefix(reached).map { ", \(identifier: $0)" }
     let values: [SQL] = columns.map { _ in ", now()" }
@@ -189,13 +192,13 @@ import Vocabulary
       """
     ).onlyRow(as: Int64.self)
     let ledger = ChunkLedger(connection: connection, lease: lease)
-    return Desk(
+    return ChunkFixture(
       connection: connection, ledger: ledger, lease: lease,
       chunk: try await ledger.chunk(chunkID), jobID: jobID)
   }
 
-  /// Each transition of the table is made by a record above, and the records make no other transition.
-  @Test func theTableHasExactlyTheRecordedTransitions() {
+  /// One of the calls above makes each transition, and each state has a transition that leaves it.
+  @Test func eachTransitionIsTestedAndEachStateCanBeLeft() {
     for transition in ChunkTransition.all {
       #expect(Self.records.contains { $0.makes.contains(transition) }, "\(transition)")
     }

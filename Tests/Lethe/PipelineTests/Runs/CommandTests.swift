@@ -69,7 +69,7 @@ import Testing
     }
   }
 
-  /// A package has one version. An operator who reports a bug can read it from either program.
+  /// The package of both programs has one version. An operator who reports a bug can read it from either program.
   @Test func bothProgramsHaveTheSameVersion() async throws {
     let ending = try await Program.run("lethe", ["--version"])
     #expect(ending.code == 0)
@@ -142,10 +142,9 @@ import Testing
       let file = try fixture.definitionFile()
       let refused = try await lethe(fixture, "run", file)
       #expect(refused.code == 5)
-      // The constraint turns out to be wrong.
+      // The operator drops the wrong constraint.
       try await fixture.execute("ALTER TABLE warehouse.posts DROP CONSTRAINT open")
-      // The operator stops the process that resumes it. The frozen run could be finished, but this run starts
-      // again.
+      // The old run is unfinished again. A new process could finish it, but `--give-up` starts a new run instead.
       try await fixture.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
       let second = try await lethe(fixture, "run", file, "--give-up", "--output", "json")
       #expect(second.code == 0, "\(second.stderr)")
@@ -206,13 +205,14 @@ import Testing
       #expect(refused.code == 77, "\(refused.stderr)")
       environment = fixture.environment
       environment["DATABASE_URL"] = "host=/nonexistent dbname=x password=hunter2"
-      let away = try await Program.run("lethe", ["run", file], environment: environment)
-      #expect(away.code == 75, "\(away.stderr)")
-      #expect(!away.stderr.contains("hunter2"))
+      let unreachable = try await Program.run("lethe", ["run", file], environment: environment)
+      #expect(unreachable.code == 75, "\(unreachable.stderr)")
+      #expect(!unreachable.stderr.contains("hunter2"))
     }
   }
 
-  /// An error that a retry cannot fix is not reported as temporary, even if a name in it suggests that.
+  /// An error that a retry cannot fix is not reported as temporary, even if a name in its message suggests a
+  /// temporary error.
   @Test(arguments: [
     ("sslmode=nonsense", 2), ("service=nothing", 2), ("ssl_min_protocol_version=TLSv9", 2),
     ("options='-c statement_timeout=soon'", 2), ("options='-c no_such_parameter=1'", 2),

@@ -7,7 +7,7 @@ import SQLText
 import TestSupport
 import Testing
 
-/// The output at the end of a run, for people and for programs, and the commands that are possible then.
+/// The output at the end of a run, for people and for programs, and the commands that can follow.
 @Suite struct EndOfRunTests {
   private func error(_ ending: Program.Ending) throws -> [String: Any] {
     try #require(ending.json["error"] as? [String: Any], "\(ending.stdout) \(ending.stderr)")
@@ -28,11 +28,11 @@ import Testing
       #expect((try error(token)["remedy"] as? String)?.contains("token") == true)
 
       environment["DATABASE_URL"] = "host=/nonexistent dbname=x password=hunter2"
-      let away = try await Program.run(
+      let unreachable = try await Program.run(
         "lethe", ["run", file, "--output=json"], environment: environment)
-      #expect(away.code == 75)
-      #expect(try error(away)["code"] as? String == "temporary")
-      #expect(!away.stdout.contains("hunter2"))
+      #expect(unreachable.code == 75)
+      #expect(try error(unreachable)["code"] as? String == "temporary")
+      #expect(!unreachable.stdout.contains("hunter2"))
 
       for arguments in [
         ["run", file, "--no-such-flag", "--output", "json"],
@@ -76,7 +76,7 @@ import Testing
     }
   }
 
-  @Test func aPipelineThatAnotherProcessHoldsIsReportedAsAnObject() async throws {
+  @Test func aPipelineThatAnotherProcessLocksIsReportedAsAnObject() async throws {
     try await RefusalFixture.with { fixture in
       try await fixture.base.database.withConnection { other in
         #expect(try await RunLedger(connection: other).lock(pipeline: "night"))
@@ -105,7 +105,8 @@ import Testing
       #expect(try await fixture.usersLeft() == "1008 protected")
       let alive: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
       #expect(try await fixture.base.value(alive, as: Int.self) == 0)
-      // It has no result to apply. The next night asks again, and then the chunk is superseded.
+      // The chunk has no result that a retry could apply. The next run asks about the chunk's IDs again and supersedes
+      // the chunk.
       let retried = try await fixture.lethe("retry", file, "2", "--output", "json")
       #expect(retried.code == 1)
       #expect((try error(retried)["remedy"] as? String)?.contains("again") == true)
@@ -117,11 +118,11 @@ import Testing
     }
   }
 
-  /// The API responds to the request for the job, but without the result. A later try may get the result.
+  /// The API returns the job, but the download of the result fails. A later attempt can return the result.
   @Test func aResultThatIsNotAvailableDelaysOnlyItsChunk() async throws {
-    let isMended = Flag()
+    let isFixed = Flag()
     try await RefusalFixture.with(configure: {
-      $0.downloadProblem = { !isMended.isSet && $0.contains("-c2-") ? 503 : nil }
+      $0.downloadProblem = { !isFixed.isSet && $0.contains("-c2-") ? 503 : nil }
     }) { fixture in
       let pipeline = try fixture.pipeline()
       await #expect(throws: APIError.self) { try await fixture.run(pipeline) }
@@ -133,7 +134,7 @@ import Testing
         """,
         as: String.self)
       #expect(waiting == "2 complete")
-      isMended.set()
+      isFixed.set()
       #expect(try await fixture.run(pipeline).map(\.status) == [.done, .done])
       #expect(try await fixture.postsNotDone() == [])
       #expect(try await fixture.base.ledgerFaults() == [])
@@ -180,7 +181,7 @@ import Testing
       let status = try await fixture.lethe("status")
       #expect(status.stdout.contains(command), "\(status.stdout)")
       #expect(status.stdout.contains("max_redacted_percent"))
-      // The next night asks about the posts that were added since. The first night's number still counts.
+      // The next run asks about the posts that were added since. The chunk number of the first run is still valid.
       let base = try await fixture.lethe("run", file, "--output", "json")
       #expect(base.code == 3)
       #expect(try error(base)["code"] as? String == "limit_stopped")
@@ -191,12 +192,12 @@ import Testing
       #expect(approved.code != 1 && approved.code != 2, "\(approved.stderr)")
       let isApplied: SQL = "SELECT state = 'applied' FROM lethe.chunk WHERE chunk_id = 1"
       #expect(try await fixture.base.value(isApplied, as: Bool.self))
-      // The newer responses belong to the second night's chunk, which needs its own approval.
+      // The newer responses belong to the second run's chunk, which needs its own approval.
       let second = try await fixture.base.value(
         "SELECT chunk_id FROM lethe.chunk WHERE stopped_reason IS NOT NULL", as: Int64.self)
-      let anew = try await fixture.lethe("apply", file, "--approve", "1", "--output", "json")
-      #expect(anew.code == 1)
-      #expect((try error(anew)["remedy"] as? String)?.contains("--approve \(second)") == true)
+      let repeated = try await fixture.lethe("apply", file, "--approve", "1", "--output", "json")
+      #expect(repeated.code == 1)
+      #expect((try error(repeated)["remedy"] as? String)?.contains("--approve \(second)") == true)
       _ = try await fixture.lethe("apply", file, "--approve", "\(second)")
       #expect(try await fixture.postsNotDone() == [])
       #expect(try await fixture.base.ledgerFaults() == [])
@@ -213,8 +214,8 @@ import Testing
       let ending = try await fixture.lethe(
         "apply", file, "--approve", "1", "--by", "Ann", "--note", "a storm of deletions")
       #expect(ending.code == 0, "\(ending.stderr)")
-      let story = try await fixture.lethe("audit", "show", "4", "--type", "tweets")
-      #expect(story.stdout.contains("by Ann: a storm of deletions"), "\(story.stdout)")
+      let audit = try await fixture.lethe("audit", "show", "4", "--type", "tweets")
+      #expect(audit.stdout.contains("by Ann: a storm of deletions"), "\(audit.stdout)")
       let json = try await fixture.lethe("audit", "show", "4", "--output", "json")
       let approvals = try #require(json.json["approvals"] as? [[String: Any]])
       #expect(approvals.first?["approved_by"] as? String == "Ann")
@@ -279,7 +280,7 @@ import Testing
         """)
       let file = try fixture.file()
       #expect(try await fixture.lethe("run", file).code == 5)
-      // In the second night, no chunk of posts has 15 % of its IDs left to apply, but a chunk of users has.
+      // In the second run, no chunk of posts has 15 % of its IDs left to apply, but a chunk of users has.
       try await fixture.base.execute(
         """
         INSERT INTO warehouse.users (user_id, username, created_at)
@@ -292,7 +293,7 @@ import Testing
       let three = try await fixture.lethe("run", file)
       #expect(three.code == 3, "\(three.stdout)")
       #expect(three.stdout.contains("refused") && three.stdout.contains("quarantine"))
-      // The chunk is given up, fixed and retried. After that, each night has only the quarantine left.
+      // The cause of the refusal is removed, and the open run is given up. After that, only the quarantine is left.
       try await fixture.base.execute(
         "DELETE FROM public.bookmarks; DELETE FROM warehouse.users WHERE user_id > 2000")
       #expect(try await fixture.lethe("run", file, "--give-up").code == 4)
@@ -314,9 +315,9 @@ import Testing
   /// A retry does not apply a response that newer responses superseded.
   @Test(arguments: ["batch: 20", "atomic: chunk"])
   func aRetrySkipsAResponseThatIsSuperseded(batch: String) async throws {
-    let nights = Flag()
+    let isRestored = Flag()
     let result: @Sendable ([Int64]) -> String = {
-      nights.isSet ? "" : RefusalFixture.answers($0)
+      isRestored.isSet ? "" : RefusalFixture.answers($0)
     }
     try await RefusalFixture.with(result) { fixture in
       try await fixture.base.execute(
@@ -327,7 +328,7 @@ import Testing
       let pipeline = try fixture.pipeline(batch: batch)
       #expect(try await fixture.run(pipeline).last?.status == .failed)
       // The author restored the post.
-      nights.set()
+      isRestored.set()
       #expect(try await fixture.run(pipeline).map(\.status) == [.done])
       try await fixture.base.execute("DELETE FROM public.bookmarks")
       await #expect(throws: LedgerError.self) { try await fixture.retry(pipeline, ids: [4]) }
