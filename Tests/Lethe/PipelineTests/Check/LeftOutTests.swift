@@ -6,8 +6,8 @@ import Testing
 
 /// Rows whose ID cannot be sent to the API. They are counted and reported wherever a run is reported.
 @Suite struct LeftOutTests {
-  /// A column that contains IDs, and its values. A value's cause says why its row is left out. The cause is nil if
-  /// Lethe asks about the ID.
+  /// A column that contains IDs, and its values. The cause of a value is the reason why its row is left out.
+  /// Nil if Lethe asks about the ID.
   struct Column: Sendable, CustomTestStringConvertible {
     var type: String
     var before = ""

@@ -69,7 +69,7 @@ import Testing
 
   /// `protected` has priority over these reasons, so such an answer means that the ID is not protected.
   @Test(arguments: ["geo_scrubbed", "tweet_edited"], Shop.Way.allCases)
-  func anAnswerOfLowerPriorityThanProtectedReleases(
+  func anAnswerOfLowerPriorityThanProtectedReleasesThePost(
     reason: String, way: Shop.Way
   ) async throws {
     try await NightlyFixture.with(Shop(way: way), Self.rows) { nights in

@@ -191,7 +191,7 @@ import Warehouse
   /// The ledger has no column numbers for a hold of an earlier version. The row stays hidden, and the check reports the
   /// hold.
   @Test(arguments: renamings.prefix(2))
-  func aHoldWhoseRenameCannotBeFollowedWaits(renaming: Renaming) async throws {
+  func aRowStaysHiddenIfItsRenamedColumnCannotBeFollowed(renaming: Renaming) async throws {
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.run([:], [2: "protected"], checks: false)
       try await nights.execute("DELETE FROM lethe.held_column")

@@ -87,7 +87,9 @@ import Testing
   /// second or last.
   @Test(
     arguments: orders, [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
-  func theLastOfThreeHoldersRestoresTheRow(order: [String], releases: [Int]) async throws {
+  func theReleaseOfTheLastOfThreeHoldersRestoresTheRow(order: [String], releases: [Int])
+    async throws
+  {
     try await Self.withThree(order) { nights in
       var holders = Set(0..<3)
       func answers() -> ([Int64: String], [Int64: String]) {

@@ -13,7 +13,7 @@ import Warehouse
 
 @testable import CollectStage
 
-/// Takes the same steps in a real warehouse, with Lethe's own stages, as `WarehouseModel` takes in memory. The driver
+/// Runs Lethe's own stages on a real warehouse, with the same input that `WarehouseModel` gets in memory. The driver
 /// does not use the API: it updates a job's row directly and writes the job's response to a file. Of the model's files,
 /// only this one depends on the stages and on the ledger's tables.
 struct ModelDriver {

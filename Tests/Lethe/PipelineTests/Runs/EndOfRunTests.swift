@@ -167,7 +167,7 @@ import Testing
 
   // MARK: Stopped runs
 
-  @Test func aStoppedRunNamesTheCommandAndItsNumberStaysValid() async throws {
+  @Test func aStoppedRunNamesTheApprovalCommandAndItsChunkNumberStaysValid() async throws {
     try await RefusalFixture.with { fixture in
       let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 100)($0)
@@ -268,7 +268,7 @@ import Testing
 
   // MARK: Several reasons in one run
 
-  @Test func theExitCodePrefersALimitThenSetAsideThenQuarantine() async throws {
+  @Test func theExitCodeReportsALimitBeforeSetAsideWorkAndQuarantine() async throws {
     let result: @Sendable ([Int64]) -> String = {
       RefusalFixture.answers($0) + ($0.contains(5) ? "garbage\n" : "")
     }
