@@ -11,8 +11,8 @@ import Vocabulary
 import Warehouse
 
 @Suite struct ExportTests {
-  /// Tested for each type of ID. The `where` condition has no effect. The table has the same name as the
-  /// table of the lookup.
+  /// The test runs for each type of ID. The `where` condition has no effect on the lookup. The table has the same name
+  /// as an alias in the query.
   @Test(
     arguments: [
       ("bigint", nil, "(1), (3), (NULL)"), ("numeric", nil, "(1), (3.0), (4.5)"),
@@ -44,7 +44,7 @@ import Warehouse
     }
   }
 
-  /// The IDs of a table with one column, as they are in the chunk files, chunk by chunk.
+  /// Exports a table and returns the IDs in its chunk files, one array for each chunk.
   private func export(
     column type: String, rows: String, condition: String? = nil, idsMax: Int = 4,
     before: @Sendable (Connection, Run, Lease) async throws -> Void = { _, _, _ in }
@@ -79,7 +79,7 @@ import Warehouse
             catalog: try await Catalog(of: definition, on: recording),
             workDirectory: FilePath(run.workDirectory), logger: PipelineFixture.logger)
           try await stage.export(dataset) { _ in }
-          // A second export: the export is complete and stays the same.
+          // The export is complete, so a second export changes nothing.
           try await stage.export(dataset) { _ in }
           let chunks = try await ChunkLedger(connection: recording, lease: lease)
             .chunks(of: run.id, in: [.exported])

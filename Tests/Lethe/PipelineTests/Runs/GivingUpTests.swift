@@ -7,14 +7,14 @@ import Runtime
 import TestSupport
 import Testing
 
-/// The effects of giving up a run: its jobs, its record, its folder.
+/// The effects of giving up a run on its jobs, its rows in the ledger and its folder.
 @Suite struct GivingUpTests {
   static let places: [Place] = [
     .jobIsIntended, .creationIsNotAnswered, .jobIsCreatedButNotRecorded, .uploadIsNotRecorded,
     .uploadIsNotAnswered, .jobIsProcessed,
   ]
 
-  /// A job that was created but whose response never arrived is found too, by its name.
+  /// Lethe also finds a job if the response to its creation never arrived. It finds the job by its name.
   @Test(arguments: places)
   func aRunThatIsGivenUpFreesItsJobSlot(place: Place) async throws {
     try await PipelineFixture.with { base in
@@ -36,8 +36,8 @@ import Testing
         """, as: Int.self)
       #expect(active == 0)
       #expect(try await base.rowsThatDiffer() == 0)
-      let alive: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
-      #expect(try await base.value(alive, as: Int.self) == 0)
+      let unended: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
+      #expect(try await base.value(unended, as: Int.self) == 0)
       let remaining = try FileManager.default.subpathsOfDirectory(atPath: base.workDirectory)
       #expect(remaining.isEmpty, "\(remaining)")
     }
@@ -51,15 +51,15 @@ import Testing
         _ = try await runtime.export()
         _ = try await runtime.submit()
       }
-      // One job is known by its ID. For the other, Lethe does not know whether the API created it.
+      // The ledger contains the ID of only one job. The API may or may not have created the other job.
       try await base.execute(
         """
         UPDATE lethe.chunk SET state = 'exported', created_at = NULL, uploaded_at = NULL WHERE type = 'users';
         UPDATE lethe.job AS j SET api_id = NULL, created_at = NULL, asked_at = NULL
         FROM lethe.chunk AS c WHERE c.chunk_id = j.chunk_id AND c.type = 'users'
         """)
-      let away = try base.pipeline(api: "http://127.0.0.1:9")
-      let givenUp = try await base.withRuntime(away) { try await $0.giveUp() }
+      let unreachable = try base.pipeline(api: "http://127.0.0.1:9")
+      let givenUp = try await base.withRuntime(unreachable) { try await $0.giveUp() }
       let left = try #require(givenUp.first).left
       #expect(left.count == 2)
       let known = try #require(left.first { $0.job != nil })
@@ -68,13 +68,13 @@ import Testing
       #expect(unknown.name.hasPrefix("lethe-") && unknown.command.contains("lethe jobs list"))
       let open: SQL = "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL"
       #expect(try await base.value(open, as: Int.self) == 0)
-      let told = try await base.value(
+      let recorded = try await base.value(
         "SELECT count(*) FROM lethe.job WHERE failure LIKE '%was not cancelled%'", as: Int.self)
-      #expect(told == 2)
+      #expect(recorded == 2)
     }
   }
 
-  /// Applied work stays the same, to the last byte of its record.
+  /// Applied work stays the same, in the ledger and in the warehouse.
   @Test func givingUpDoesNotChangeAppliedWork() async throws {
     try await RefusalFixture.with { fixture in
       let file = try fixture.base.definitionFile {
@@ -98,12 +98,12 @@ import Testing
     }
   }
 
-  // MARK: Given up during a large event
+  // MARK: Runs that are given up during a large event
 
   private static let posts = 1000
 
-  /// Two users with a thousand posts whose accounts are gone. A trigger makes the process wait for another try
-  /// in the middle of one of them.
+  /// Two accounts are deleted, and user 1 has a thousand posts. A trigger cancels the deletion of post 777, so the run
+  /// fails in the middle of the event about user 1.
   private func withHalfAppliedEvent(
     _ body: @escaping @Sendable (PipelineFixture, @Sendable (String) -> String) async throws -> Void
   ) async throws {
@@ -167,22 +167,22 @@ import Testing
       #expect(tombstones == Self.posts - left)
       let users: SQL = "SELECT count(*) FROM lethe.tombstone WHERE type = 'users' AND id = 1"
       #expect(try await base.value(users, as: Int.self) == 0)
-      try await expectWhole(base, unsealed: 0)
-      let story = try await Program.run(
+      try await expectVerified(base, unsealed: 0)
+      let shown = try await Program.run(
         "lethe", ["audit", "show", "1", "--type", "users"], environment: base.environment)
       #expect(
-        story.stdout.contains("delete warehouse.posts: \(Self.posts - left) rows"),
-        "\(story.stdout)")
+        shown.stdout.contains("delete warehouse.posts: \(Self.posts - left) rows"),
+        "\(shown.stdout)")
 
       try await base.execute("DROP TRIGGER stop ON warehouse.posts")
       let reports = try await base.withRuntime(pipeline) { try await $0.run() }
       #expect(reports.map(\.status) == [.done])
       #expect(try await base.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
-      try await expectWhole(base, unsealed: 0)
+      try await expectVerified(base, unsealed: 0)
     }
   }
 
-  /// The chunk can be retried. The rest gets its own record, and nothing is counted twice.
+  /// When the chunk is retried, the rest of the event gets its own record. No row is counted twice.
   @Test func theRestOfAGivenUpEventIsCountedSeparately() async throws {
     try await withHalfAppliedEvent { base, usersOnly in
       let pipeline = try base.pipeline(usersOnly)
@@ -199,11 +199,11 @@ import Testing
         """, as: String.self)
       #expect(counted == "\(Self.posts) \(Self.posts) \(Self.posts)")
       #expect(try await base.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 0)
-      try await expectWhole(base, unsealed: 0)
+      try await expectVerified(base, unsealed: 0)
     }
   }
 
-  private func expectWhole(_ base: PipelineFixture, unsealed: Int) async throws {
+  private func expectVerified(_ base: PipelineFixture, unsealed: Int) async throws {
     let found = try await base.database.withConnection {
       try await AuditLedger(connection: $0).verify()
     }

@@ -3,10 +3,10 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Stopped work does not stop other work. Text from outside is reported without its secrets.
+/// Tests that stopped work does not stop other work, and that text from outside is reported without secrets.
 @Suite struct HaltedWorkTests {
-  /// A script with one stage per line continues, night after night, while other chunks wait for an approval.
-  @Test func aStoppedChunkStopsNoStageOfTheNextNight() async throws {
+  /// A script that runs the stages one by one works every night, while stopped chunks wait for an approval.
+  @Test func aStoppedChunkDoesNotStopTheStagesOfTheNextNight() async throws {
     try await RefusalFixture.with { fixture in
       let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
@@ -26,7 +26,7 @@ import Testing
         }
         let collect = try await fixture.lethe("collect", file)
         #expect(collect.code == 0, "\(collect.stdout)")
-        // The last stage reports it.
+        // Only the apply stage reports the stopped chunks.
         let apply = try await fixture.lethe("apply", file)
         #expect(try await fixture.usersLeft() == "1008 protected")
         let status = try await fixture.lethe("status")
@@ -69,7 +69,7 @@ import Testing
   }
 
   @Test(arguments: quotes)
-  func theEndMessageOfAJobIsReportedWithoutSecrets(text: String) async throws {
+  func theErrorOfAFailedJobIsReportedWithoutSecrets(text: String) async throws {
     try await RefusalFixture.with(configure: {
       $0.status = "failed"
       $0.error = text

@@ -4,9 +4,9 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// A place in a run where the process is ended. Each is in the middle of an important step.
+/// A place in a run where a test ends the process. Each place is in the middle of an important step.
 enum Place: String, CaseIterable, CustomTestStringConvertible {
-  // The process is held in the ledger, inside the transaction that would record the step.
+  // A trigger on the ledger holds the process inside the transaction that records the step.
   case secondChunkIsBeingRecorded
   case jobIsIntended
   case jobIsCreatedButNotRecorded
@@ -15,9 +15,9 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
   case eventsAreBeingCollected
   case firstBatchIsNotCommitted
   case secondBatchIsNotCommitted
-  case chunkIsNotClosed
-  case runIsNotClosed
-  // The process is held in the service.
+  case chunkIsNotRecordedAsApplied
+  case runIsNotRecordedAsDone
+  // The service holds the process's request.
   case creationIsNotAnswered
   case uploadIsNotAnswered
   case jobIsProcessed
@@ -25,7 +25,7 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
 
   var testDescription: String { rawValue }
 
-  /// The trigger that holds the process at this place. Nil for places in the service.
+  /// The trigger that holds the process at this place. Nil if the service holds the process.
   var trigger: String? {
     switch self {
     case .secondChunkIsBeingRecorded:
@@ -45,8 +45,9 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
         NEW.applied_through > OLD.applied_through AND OLD.applied_through >= OLD.first_id
         AND NEW.state = 'collected'
         """)
-    case .chunkIsNotClosed: Self.chunk("NEW.state = 'applied' AND OLD.state = 'collected'")
-    case .runIsNotClosed: "UPDATE ON lethe.run FOR EACH ROW WHEN (NEW.status = 'done')"
+    case .chunkIsNotRecordedAsApplied:
+      Self.chunk("NEW.state = 'applied' AND OLD.state = 'collected'")
+    case .runIsNotRecordedAsDone: "UPDATE ON lethe.run FOR EACH ROW WHEN (NEW.status = 'done')"
     case .creationIsNotAnswered, .uploadIsNotAnswered, .jobIsProcessed, .resultIsDownloaded: nil
     }
   }
@@ -66,12 +67,12 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
 }
 
 @Suite struct InterruptionTests {
-  /// After SIGTERM the process must end itself, with the exit code that means "run again". After SIGKILL it
-  /// cannot do anything.
+  /// After SIGTERM, the process must end with the exit code that means "run again". After SIGKILL, the process cannot
+  /// do anything.
   static let signals: [Int32] = [SIGTERM, SIGKILL]
 
   @Test(arguments: Place.allCases, signals)
-  func aRunThatWasEndedAnywhereHasTheSameResult(place: Place, signal: Int32) async throws {
+  func aRunThatIsEndedAtAnyPlaceHasTheSameResult(place: Place, signal: Int32) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 1500, users: 40)
       try await fixture.end(at: place, by: signal)
@@ -81,7 +82,7 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
 
   /// The second signal ends the resumed run.
   @Test(arguments: zip(Place.allCases, Place.allCases.dropFirst(3) + Place.allCases.prefix(3)))
-  func aRunThatWasKilledTwiceHasTheSameResult(first: Place, second: Place) async throws {
+  func aRunThatIsKilledTwiceHasTheSameResult(first: Place, second: Place) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 1500, users: 40)
       try await fixture.end(at: first, by: SIGKILL)
@@ -94,8 +95,8 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
 extension PipelineFixture {
   private static let heldLock = 4711
 
-  /// Starts `lethe run`, ends it by the signal when it is at the place, and removes the place.
-  /// If the run does not reach the place any more, it ends by itself. That is equally valid.
+  /// Starts `lethe run`, sends the signal to the process when it reaches the place, and removes the trigger.
+  /// A resumed run may be past the place already. Then the run must succeed.
   func end(at place: Place, by signal: Int32) async throws {
     try await database.withConnection { connection in
       if let trigger = place.trigger { try await hold(trigger, connection) }
@@ -106,15 +107,15 @@ extension PipelineFixture {
       let program = try Program(
         "lethe", ["run", try definitionFile()] + (isFirst ? [] : ["--resume-only"]),
         environment: environment)
-      let isThere = try await wait(connection, for: program) {
+      let isReached = try await wait(connection, for: program) {
         if place.trigger == nil {
           return gate.history.count { place.isReached(by: $0) } > passed
         }
         return try await isHeld(connection)
       }
-      if isThere { program.send(signal: signal) }
+      if isReached { program.send(signal: signal) }
       let ending = await program.ended()
-      if isThere {
+      if isReached {
         #expect(ending.code == (signal == SIGTERM ? 75 : signal), "\(place): \(ending.stderr)")
       } else {
         #expect(ending.code == 0, "\(place): \(ending.stderr)")
@@ -145,13 +146,15 @@ extension PipelineFixture {
     ).onlyRow(as: Bool.self)
   }
 
-  /// This locks the trigger's table, so it waits until the session of a killed process is gone.
+  /// Releases held processes and removes the trigger. The removal locks the trigger's table, so it waits until the
+  /// session of a killed process has ended.
   private func letGo(_ connection: Connection) async throws {
     try await connection.runScript(
       "SELECT pg_advisory_unlock(\(literal: Self.heldLock)); DROP SCHEMA hold CASCADE;")
   }
 
-  /// - Returns: false if the program ended before the condition came true.
+  /// Waits until the condition is true or the program has ended.
+  /// - Returns: false if the program ended before the condition was true.
   private func wait(
     _ connection: Connection, for program: Program, _ condition: () async throws -> Bool
   ) async throws -> Bool {
@@ -175,7 +178,7 @@ extension PipelineFixture {
     #expect(ending.code == 0, "\(ending.stderr)")
     #expect(try await rowsThatDiffer() == 0)
     #expect(try await ledgerFaults() == [])
-    // No job was created twice, and no job is left.
+    // The API has one job for each chunk, so no job was created twice.
     let (jobs, chunks) = try await database.withConnection {
       try await $0.query(
         "SELECT (SELECT count(*) FROM compliance.jobs), (SELECT count(*) FROM lethe.chunk)"

@@ -27,11 +27,11 @@ import Testing
 
   @Test func theOutputOfTheCommandsMatchesTheSchema() async throws {
     let outputs = Outputs()
-    try await aNightAndItsEvidence(outputs)
+    try await aRunAndItsEvidence(outputs)
     try await runsThatWaitForTheOperator(outputs)
     try await quarantinedLines(outputs)
-    let complaints = try Self.complaints(about: outputs)
-    #expect(complaints.isEmpty, "\(complaints)")
+    let mismatches = try Self.mismatches(about: outputs)
+    #expect(mismatches.isEmpty, "\(mismatches)")
   }
 
   /// Runs a command with `--output json` and keeps what it prints.
@@ -46,7 +46,7 @@ import Testing
     try outputs.add(definition, arguments, ending)
   }
 
-  private func aNightAndItsEvidence(_ outputs: Outputs) async throws {
+  private func aRunAndItsEvidence(_ outputs: Outputs) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 1500)
       try await fixture.execute(
@@ -132,7 +132,8 @@ import Testing
       try await fixture.execute("ALTER TABLE warehouse.posts RENAME place_id TO place")
       try await fixture.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
       try await lethe(fixture, "check", outputs, code: 2, "check", wider, "--no-rehearsal")
-      // The newest migration added only functions. The one before added a column, which would be lost.
+      // The newest migration added only functions. The migration before it added a column.
+      // Undoing that migration would lose the column's values, so it is refused.
       try await lethe(fixture, "migrate_down", outputs, "migrate", "down")
       try await lethe(fixture, "migrate_down", outputs, code: 2, "migrate", "down")
     }
@@ -169,9 +170,10 @@ import Testing
 
   // MARK: The validator
 
-  private static func complaints(about outputs: Outputs) throws -> String {
+  private static func mismatches(about outputs: Outputs) throws -> String {
     let python = "\(repositoryRootPath)/.build-python/bin/python"
-    try #require(FileManager.default.isExecutableFile(atPath: python), "make setup installs it")
+    try #require(
+      FileManager.default.isExecutableFile(atPath: python), "\(python) is missing: run make setup")
     return try withTemporaryDirectory { directory in
       let input = directory.appending("outputs.json").string
       try outputs.lines.write(toFile: input, atomically: true, encoding: .utf8)

@@ -4,15 +4,15 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Runs whose own copy of the definition is not usable any more, and the work that still continues.
+/// Tests of runs that cannot use their own copy of the definition any more. Other work must continue.
 @Suite struct RunDefinitionMismatchTests {
   /// A change to the tables of an open run and to the file.
   struct Kind: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let sql: SQL
-    /// The text in the file before and after.
+    /// Replacements in the file: the old and the new text.
     let edits: [(String, String)]
-    /// The message about the difference.
+    /// Texts that the message about the mismatch contains.
     let says: [String]
     /// A replacement in the file that the run begins with.
     var first: (String, String)?
@@ -26,11 +26,12 @@ import Testing
     }
   }
 
-  private static let noPlace: SQL = "ALTER TABLE warehouse.posts RENAME COLUMN place_id TO place"
+  private static let renamePlaceID: SQL =
+    "ALTER TABLE warehouse.posts RENAME COLUMN place_id TO place"
 
   static let kinds = [
     Kind(
-      testDescription: "a column of an action is renamed", sql: noPlace,
+      testDescription: "a column of an action is renamed", sql: renamePlaceID,
       edits: [("longitude, place_id]", "longitude, place]")],
       says: [
         "warehouse.posts has no column place_id", "datasets.posts.actions.geo_scrubbed",
@@ -52,7 +53,7 @@ import Testing
       edits: [("id: user_id", "id: account_id")],
       says: ["warehouse.users has no column user_id", "datasets.users.id"]),
     Kind(
-      testDescription: "a column of the condition is renamed", sql: noPlace,
+      testDescription: "a column of the condition is renamed", sql: renamePlaceID,
       edits: [
         ("longitude, place_id]", "longitude, place]"),
         ("place_id IS NULL", "\\\"place\\\"  IS NULL"),
@@ -87,7 +88,7 @@ import Testing
         }
         #expect(remedy.contains("lethe run \(file) --adopt-definition"))
         #expect(remedy.contains("lethe run \(file) --give-up"))
-        // The new night's work is done.
+        // The new run is done.
         #expect(ending.json["run_id"] as? Int == run)
         #expect(ending.json["status"] as? String == "done")
         #expect(try await fixture.postsNotDone() == [])
@@ -108,12 +109,12 @@ import Testing
       #expect(try await !fixture.lethe("status").stdout.contains("cannot continue"))
       #expect(try await fixture.base.ledgerFaults() == [])
       #expect(try await fixture.lethe("audit", "verify").code == 0)
-      let story = try await fixture.lethe("audit", "show", "4")
-      #expect(story.stdout.contains("by Ann: columns have other names"), "\(story.stdout)")
+      let shown = try await fixture.lethe("audit", "show", "4")
+      #expect(shown.stdout.contains("by Ann: columns have other names"), "\(shown.stdout)")
     }
   }
 
-  /// Today's file does not match the tables. Earlier runs are continued, and all problems are reported.
+  /// Today's file does not match the tables. Earlier runs continue, and all problems are reported.
   @Test func finishedWorkIsReportedEvenIfNoNewRunCanBegin() async throws {
     try await RefusalFixture.with { fixture in
       #expect(try await fixture.lethe("export", try file(fixture)).code == 0)
@@ -131,14 +132,14 @@ import Testing
       for text in ["no column spot", "no column account"] {
         #expect(ending.stderr.contains(text), "\(ending.stderr)")
       }
-      // The output also has the work that was given up.
+      // The output also contains the run that was given up.
       #expect(try await fixture.lethe("export", try file(fixture)).code == 0)
       let brokenAgain = try file(fixture) { $0.replacing("id: user_id", with: "id: account") }
       let givenUp = try await fixture.lethe("run", brokenAgain, "--give-up", "--output", "json")
       #expect(givenUp.code == 2, "\(givenUp.stderr)")
       #expect((givenUp.json["given_up"] as? [[String: Any]])?.count == 1, "\(givenUp.stdout)")
       #expect(givenUp.json["status"] as? String == "failed")
-      // Without an open run nothing is done, and the output is the object of a failure.
+      // Without an open run, the command does nothing and prints the object of a failure.
       let again = try await fixture.lethe("run", brokenAgain, "--output", "json")
       #expect(again.code == 2 && again.json["status"] as? String == "failed")
       let plan = try await fixture.lethe(
@@ -154,12 +155,12 @@ import Testing
     }
   }
 
-  /// Today's file has the same text about it, so adopting the file would change nothing.
-  @Test func aProblemOnlyInTheDatabaseIsFixedInTheDatabase() async throws {
+  /// Today's file names the same missing column, so adopting the file would change nothing.
+  @Test func adoptionIsNotSuggestedIfTodaysFileHasTheSameProblem() async throws {
     try await RefusalFixture.with { fixture in
       let file = try file(fixture)
       #expect(try await fixture.lethe("export", file).code == 0)
-      try await fixture.base.execute(Self.noPlace)
+      try await fixture.base.execute(Self.renamePlaceID)
       let ending = try await fixture.lethe("apply", file, "--output", "json")
       #expect(ending.code == 1, "\(ending.stderr)")
       let (message, remedy) = try error(ending)
@@ -183,9 +184,9 @@ import Testing
     }
   }
 
-  // MARK: What cannot be adopted
+  // MARK: Changes that cannot be adopted
 
-  /// A change in the file, and the place that refuses it.
+  /// Changes in the file that cannot be adopted, each with the path in the message.
   static let refused: [(sql: SQL, old: String, new: String, path: String)] = [
     (
       "ALTER TABLE warehouse.post_media RENAME TO media", "table: warehouse.post_media",
@@ -209,7 +210,7 @@ import Testing
     ),
   ]
 
-  /// Some chunks are applied, others are stopped.
+  /// Runs `body` after a run in which some chunks are applied and others are stopped.
   private func withStoppedRun(
     _ body: @escaping @Sendable (RefusalFixture, @Sendable (String) -> String) async throws -> Void
   ) async throws {
@@ -279,7 +280,7 @@ import Testing
           .rows(as: Int64.self)
       }
       for id in ids { _ = try await fixture.lethe("apply", file, "--approve", "\(id)") }
-      // Under today's file the location stays.
+      // Today's file ignores geo_scrubbed, so post 12 keeps its location.
       #expect(try await fixture.postsNotDone() == [12])
       #expect(try await fixture.base.ledgerFaults() == [])
       #expect(try await fixture.lethe("audit", "verify").code == 0)
@@ -334,9 +335,9 @@ import Testing
     "'{}'", "'[]'", "'[1]'", "'\"x\"'", "'17'", "'null'",
   ]
 
-  /// Half of the runs are exported. The others are partly collected.
+  /// In half of the cases, the run is only exported. In the other cases, its results are collected.
   @Test(arguments: zip(broken, broken.indices.map { $0.isMultiple(of: 2) }))
-  func anUnreadableCopyStopsNothingElse(definition: String, isCollected: Bool) async throws {
+  func anUnreadableCopyDoesNotStopOtherWork(definition: String, isCollected: Bool) async throws {
     try await RefusalFixture.with { fixture in
       let file = try file(fixture)
       for stage in ["export", "submit", "await", "collect"] where isCollected || stage == "export" {
@@ -367,7 +368,7 @@ import Testing
     }
   }
 
-  @Test func anUnreadableCopyRefusesTheReleaseOfUnaskedRows() async throws {
+  @Test func unaskedRowsAreNotReleasedIfACopyIsUnreadable() async throws {
     try await RefusalFixture.with { fixture in
       let file = try file(fixture)
       #expect(try await fixture.lethe("run", file).code == 0)

@@ -4,7 +4,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// The timeouts of the definition, and the handling of a statement that takes longer.
+/// Tests of the definition's timeouts and of statements that exceed them.
 @Suite struct TimeoutTests {
   private static func lethe(
     _ fixture: PipelineFixture, _ command: String, _ file: String
@@ -29,8 +29,8 @@ import Testing
     }
   }
 
-  /// Work that a stage cannot finish in time is set aside with the name of the setting. It is not reported as
-  /// temporary. It succeeds in the next night, after the cause is fixed.
+  /// Work that a stage cannot finish in time is set aside. The message names the setting and does not call the failure
+  /// temporary. The work succeeds in the next run, after the cause is fixed.
   @Test(arguments: ["warehouse.posts", "lethe.collected"])
   func workThatTakesTooLongIsSetAside(table: String) async throws {
     try await PipelineFixture.with { fixture in
@@ -42,7 +42,7 @@ import Testing
       let error = try #require(ending.json["error"] as? [String: String])
       #expect(error["message"]?.contains("timeouts.statement_seconds") == true, "\(error)")
       #expect(error["remedy"]?.contains("raise timeouts.statement_seconds") == true, "\(error)")
-      // No event is the cause, and Lethe does not search for one.
+      // No single event is the cause, so Lethe does not search for one.
       #expect(try await fixture.value("SELECT count(*) FROM lethe.refusal", as: Int.self) == 0)
       #expect(
         try await fixture.value(
@@ -54,7 +54,7 @@ import Testing
     }
   }
 
-  @Test func anExportThatTakesTooLongIsNamed() async throws {
+  @Test func anExportThatTakesTooLongIsReportedWithTheSetting() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 50)
       let file = try fixture.definitionFile {
@@ -88,8 +88,8 @@ import Testing
     }
   }
 
-  /// Lethe waits for a row that another session locks for the time in the definition, and tries again.
-  @Test func theWaitForALockHasTheTimeInTheDefinition() async throws {
+  /// Another session locks the rows. Lethe waits for the time in the definition and then retries.
+  @Test func theLockTimeoutIsTheOneInTheDefinition() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent(posts: 300)
       let file = try Self.postsOnly(fixture, "{lock_seconds: 0.05}")
@@ -101,7 +101,7 @@ import Testing
           try await transaction.execute("SELECT FROM warehouse.posts FOR UPDATE")
           let began = ContinuousClock.now
           let ending = try await Self.lethe(fixture, "apply", file)
-          // The default is eight waits of 5 s.
+          // With the default, Lethe would wait eight times for 5 s.
           #expect(ContinuousClock.now - began < .seconds(35))
           #expect(ending.code == 75, "\(ending.stderr)")
         }
@@ -110,7 +110,7 @@ import Testing
     }
   }
 
-  /// The setting of a role has no effect. The session has the timeout of the definition.
+  /// The database's own setting has no effect. The session has the definition's timeout.
   @Test(arguments: [("", "0"), ("{statement_seconds: 7.5}", "7500ms")])
   func aSessionHasTheDefinitionsTimeout(written: String, expected: String) async throws {
     try await PipelineFixture.with { fixture in

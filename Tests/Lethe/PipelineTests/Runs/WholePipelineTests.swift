@@ -23,7 +23,7 @@ import Testing
       #expect(posts.jobs == 3)
       #expect(posts.quarantined == 0)
       #expect(Set(posts.seconds.keys) == ["export", "submit", "await", "collect", "apply"])
-      // The count uses the rows that are gone, not the numbers that Lethe reports.
+      // Count the deleted rows in the table. The count does not use the numbers that Lethe reports.
       let gone = try await fixture.value(
         """
         SELECT count(*) FROM before.posts AS b
@@ -101,7 +101,7 @@ import Testing
       let hidden = try await fixture.value(
         "SELECT count(*) FROM warehouse.posts WHERE visibility = 'protected'", as: Int.self)
       #expect(hidden > 0)
-      // All accounts but one become public. Another writer hid one post, so it stays hidden.
+      // All accounts except account 1 become public. Another writer hides one post, so this post stays hidden.
       try await fixture.execute(
         """
         UPDATE platform.accounts SET state = 'active' WHERE state = 'protected' AND account_id <> 1;
@@ -123,9 +123,9 @@ import Testing
     }
   }
 
-  /// A row that two accounts protect is shown again when both are public. The order does not matter.
+  /// Two protected accounts hide the same row. The row is restored when both accounts are public, in any order.
   @Test(arguments: [5, 6])
-  func aRowStaysHiddenWhileAnotherProtectedIDReachesIt(opensFirst: Int) async throws {
+  func aRowStaysHiddenWhileAnotherProtectedIDReachesIt(publicFirst: Int) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.execute(
         """
@@ -156,7 +156,7 @@ import Testing
         ).replacing("max_redacted_percent: 60", with: "max_redacted_percent: 100")
       }
       var seen: [String] = []
-      for account in [0, opensFirst, 11 - opensFirst] {
+      for account in [0, publicFirst, 11 - publicFirst] {
         try await fixture.execute(
           "UPDATE platform.accounts SET state = 'active' WHERE account_id = \(account)")
         _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
@@ -195,7 +195,7 @@ import Testing
     }
   }
 
-  @Test func theStagesAsCommandsHaveTheResultOfARun() async throws {
+  @Test func theStagesOneByOneHaveTheResultOfARun() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.invent()
       let pipeline = try fixture.pipeline()
@@ -216,7 +216,7 @@ import Testing
         }
         #expect(try files() == 4)
         #expect(try await runtime.collect().chunks == 4)
-        // Apply uses only the ledger.
+        // The apply stage needs only the ledger, so the files are deleted already.
         #expect(try files() == 0)
         let applied = try await runtime.apply()
         #expect(applied.chunks == 4)

@@ -3,13 +3,13 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Runs that continue in a different work directory from the one they began in.
+/// Tests of runs that begin in one work directory and continue in another.
 @Suite struct WorkDirectoryChangeTests {
   enum Files: String, CaseIterable, Sendable {
-    case areThere
+    case areKept
     case areLost
-    /// The operator moved them to the new work directory.
-    case areBrought
+    /// The operator moved the files to the new work directory.
+    case areMoved
   }
 
   private func lethe(
@@ -32,12 +32,12 @@ import Testing
         if stage == last { break }
       }
       switch files {
-      case .areThere: break
+      case .areKept: break
       case .areLost: try FileManager.default.removeItem(atPath: old)
-      case .areBrought: try FileManager.default.moveItem(atPath: old, toPath: new)
+      case .areMoved: try FileManager.default.moveItem(atPath: old, toPath: new)
       }
       // Nothing can be created in the old work directory any more.
-      if files != .areThere { try Data().write(to: URL(filePath: old)) }
+      if files != .areKept { try Data().write(to: URL(filePath: old)) }
       let ending = try await Program.run(
         "lethe", ["run", file, "--resume-only", "--work-dir", new],
         environment: fixture.base.environment.merging(["COMPLIANCE_API_URL": fixture.url]) { $1 })
@@ -52,7 +52,7 @@ import Testing
         "SELECT count(*) FROM lethe.run WHERE work_directory NOT LIKE '%/new/%'", as: Int.self)
       #expect(kept == 0)
       #expect(try FileManager.default.subpathsOfDirectory(atPath: new).isEmpty)
-      if files == .areThere {
+      if files == .areKept {
         #expect(try FileManager.default.subpathsOfDirectory(atPath: old).isEmpty)
       }
     }

@@ -3,13 +3,13 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// The folder of the chunk files, chosen only by the environment.
+/// Tests of how Lethe chooses the folder of the chunk files.
 @Suite struct WorkDirectoryTests {
   struct Case: Sendable, CustomTestStringConvertible {
-    /// `@` stands for the test's own folder.
+    /// `@` is replaced with the test's own folder.
     let variables: [String: String]
     let option: String?
-    /// Nil means the home directory in the password file.
+    /// Nil means a folder in the home directory that the password file contains.
     let expected: String?
 
     var testDescription: String { "\(variables) \(option ?? "")" }
@@ -35,7 +35,7 @@ import Testing
   ]
 
   @Test(arguments: cases)
-  func theWorkDirectoryIsChosenByTheEnvironment(one: Case) async throws {
+  func theWorkDirectoryIsChosenByTheOptionAndTheEnvironment(one: Case) async throws {
     try await PipelineFixture.with { fixture in
       func here(_ text: String) -> String { text.replacing("@", with: fixture.directory) }
       var environment = fixture.environment

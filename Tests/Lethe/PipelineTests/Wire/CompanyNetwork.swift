@@ -3,13 +3,13 @@ import Foundation
 import SystemPackage
 import TestSupport
 
-/// A service as programs in a company's network reach it. Only the proxy can resolve its names. In front of it is
-/// nginx, with a certificate of the company's own authority.
+/// A service that programs reach from inside a company's network. Only the company's proxy can resolve the service's
+/// names. nginx runs in front of the service, with a certificate from the company's own authority.
 struct CompanyNetwork: Sendable {
   let fixture: PipelineFixture
   let authority: CertificateAuthority
   let proxy: ForwardProxy
-  /// Such as `https://api.company.test:20123`.
+  /// The API's base URL, such as `https://api.company.test:20123`.
   let api: String
   let apiHost: String
   /// A folder that contains the authority's certificate and other files.
@@ -21,14 +21,14 @@ struct CompanyNetwork: Sendable {
 
   /// - Parameters:
   ///   - isEncrypted: whether nginx uses TLS.
-  ///   - certifiedNames: the names in its certificate.
+  ///   - certifiedNames: the names in the certificate of nginx.
   static func with<R: Sendable>(
     _ profile: WireProfile = .native, isEncrypted: Bool = true,
     certifiedNames: [String] = [apiName, storageHost],
     _ body: (CompanyNetwork) async throws -> R
   ) async throws -> R {
     let (front, storage) = (LoopbackAddress.random(), LoopbackAddress.random())
-    // Without encryption, Lethe accepts only this machine as the API. Here this machine's name leads to nginx.
+    // Without encryption, Lethe accepts only localhost as the API's host. In this network, localhost resolves to nginx.
     let apiHost = isEncrypted ? apiName : "localhost"
     @Sendable func url(_ host: String) -> String {
       "\(isEncrypted ? "https" : "http")://\(host):\(front.port)"
@@ -45,7 +45,7 @@ struct CompanyNetwork: Sendable {
           atPath: directory.appending("trusted").string, withIntermediateDirectories: false)
         try FileManager.default.copyItem(
           atPath: authority.file.string, toPath: directory.appending("trusted/company.crt").string)
-        try "Whom the company trusts.\n".write(
+        try "The authorities that the company trusts.\n".write(
           toFile: directory.appending("trusted/README").string, atomically: true, encoding: .utf8)
         let certificate = try isEncrypted ? authority.certificate(for: certifiedNames) : nil
         let hosts = directory.appending("hosts")
@@ -78,13 +78,13 @@ struct CompanyNetwork: Sendable {
   /// The environment of a program that can resolve the service's names without a proxy.
   var names: [String: String] { Self.names(in: hosts) }
 
-  /// Variables that a machine may have set.
+  /// Network variables that may be set on this machine.
   static let variables =
     ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"]
     .flatMap { [$0, $0.lowercased()] } + ["SSL_CERT_FILE", "SSL_CERT_DIR"]
 
   /// Runs `lethe` with these variables, and with no network variables of the machine.
-  /// - Parameter lines: lines for the definition's `api:`.
+  /// - Parameter lines: additional lines for the `api:` section of the definition.
   func lethe(
     _ arguments: String..., environment: [String: String], lines: [String] = []
   ) async throws -> Program.Ending {

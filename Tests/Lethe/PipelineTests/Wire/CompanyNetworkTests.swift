@@ -5,7 +5,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Runs of the program behind a company's proxy and certificates.
+/// Runs of the program in a network with a company's proxy and certificates.
 @Suite(.endedIfItHangs) struct CompanyNetworkTests {
   // MARK: The network itself
 
@@ -18,18 +18,19 @@ import Testing
             + ["\(network.api)/healthz"])
       }
       let authority = network.authority.file
-      let anonymous = try await status(network.proxy.bareURL, authority)
-      let mistaken = try await status(network.proxy.url(password: "wrong"), authority)
-      #expect([anonymous, mistaken] == ["407 000", "401 000"])
+      let withoutPassword = try await status(network.proxy.bareURL, authority)
+      let withWrongPassword = try await status(network.proxy.url(password: "wrong"), authority)
+      #expect([withoutPassword, withWrongPassword] == ["407 000", "401 000"])
       #expect(try network.proxy.hostsReached == [])
-      let unsure = try await status(network.proxy.url, nil)
-      let sure = try await status(network.proxy.url, authority)
-      #expect([unsure, sure] == ["200 000", "200 200"])
+      let untrusted = try await status(network.proxy.url, nil)
+      let trusted = try await status(network.proxy.url, authority)
+      #expect([untrusted, trusted] == ["200 000", "200 200"])
       #expect(try network.proxy.hostsReached == [network.apiHost])
     }
   }
 
-  /// - Returns: its stdout, for any exit code.
+  /// Runs curl.
+  /// - Returns: curl's stdout, for any exit code.
   private static func curl(_ arguments: [String]) async throws -> String {
     let curl = Process()
     curl.executableURL = URL(filePath: "/usr/bin/curl")
@@ -43,7 +44,7 @@ import Testing
 
   // MARK: Runs
 
-  /// How a machine configures the proxy and the authority.
+  /// A way to configure the proxy and the authority on a machine.
   struct Way: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let profile: WireProfile
@@ -117,9 +118,9 @@ import Testing
     }
   }
 
-  // MARK: Obstacles
+  // MARK: Refusals
 
-  /// Lethe does not report the proxy's refusal as a refusal by the API, which would be about the token.
+  /// The message must not report a refusal by the API, because the token is not the cause.
   @Test(arguments: ["wrong", nil])
   func aProxyThatRefusesIsReported(password: String?) async throws {
     try await CompanyNetwork.with { network in
@@ -131,10 +132,10 @@ import Testing
           environment: [
             "HTTPS_PROXY": url, "SSL_CERT_FILE": network.authority.file.string,
           ])
-        let said = ending.stdout + ending.stderr
-        #expect(ending.code == 77, "\(said)")
-        #expect(said.contains("the proxy \(network.proxy.bareURL)"), "\(said)")
-        #expect(!said.contains("Bearer"), "\(said)")
+        let output = ending.stdout + ending.stderr
+        #expect(ending.code == 77, "\(output)")
+        #expect(output.contains("the proxy \(network.proxy.bareURL)"), "\(output)")
+        #expect(!output.contains("Bearer"), "\(output)")
         expectNoSecrets(ending)
       }
       #expect(try network.proxy.hostsReached == [])
@@ -173,13 +174,13 @@ import Testing
   private func expectNoSecrets(
     _ ending: Program.Ending, _ location: SourceLocation = #_sourceLocation
   ) {
-    let said = ending.stdout + ending.stderr
+    let output = ending.stdout + ending.stderr
     for secret in [ForwardProxy.password, ForwardProxy.user, PipelineFixture.token] {
-      #expect(!said.contains(secret), "\(said)", sourceLocation: location)
+      #expect(!output.contains(secret), "\(output)", sourceLocation: location)
     }
   }
 
-  /// The API has no job, and the warehouse is unchanged.
+  /// Expects that the API has no job and that the warehouse is unchanged.
   private func expectNothingDone(
     _ network: CompanyNetwork, _ location: SourceLocation = #_sourceLocation
   ) async throws {

@@ -6,9 +6,10 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Causes that prevent a connection. A lasting cause is reported with its remedy, and a temporary cause is retried.
+/// Tests of causes that prevent a connection. A lasting cause is reported with its remedy, and a temporary cause is
+/// retried.
 @Suite(.endedIfItHangs) struct ConnectionTests {
-  /// Requests the job list of an API, with at most two attempts.
+  /// Requests the job list of an API, with at most `tries` attempts.
   private static func ask(
     _ url: String, proxy: String? = nil, trusting authority: FilePath? = nil, tries: Int = 2
   ) async throws {
@@ -29,7 +30,7 @@ import Vocabulary
   ) async {
     do {
       try await body()
-      Issue.record("nothing is in the way", sourceLocation: location)
+      Issue.record("no error was thrown", sourceLocation: location)
     } catch let error as APIError {
       #expect(error.kind == kind, "\(error)", sourceLocation: location)
       for word in words {
@@ -42,7 +43,7 @@ import Vocabulary
     }
   }
 
-  // MARK: Alerts of TLS
+  // MARK: TLS alerts
 
   struct Alert: Sendable, CustomTestStringConvertible {
     let number: UInt8
@@ -55,7 +56,7 @@ import Vocabulary
     "requires a client certificate", "Lethe sends no client certificate",
   ]
 
-  /// RFC 8446, section 6.
+  /// The alerts of RFC 8446, section 6.
   static let alerts = [
     Alert(number: 40, kind: .untrusted, words: ["handshake failure", "TLS 1.2 or newer"]),
     Alert(number: 42, kind: .certificateWanted, words: clients + ["bad certificate"]),
@@ -84,7 +85,7 @@ import Vocabulary
     }
   }
 
-  /// OpenSSL's alert for a client without a certificate, in both TLS versions.
+  /// OpenSSL sends an alert to a client without a certificate, in both TLS versions.
   @Test(arguments: ["-tls1_2", "-tls1_3"])
   func aHostThatRequiresAClientCertificateIsReported(version: String) async throws {
     try await withTemporaryDirectory { directory in
@@ -128,7 +129,7 @@ import Vocabulary
   private static let greeting = RawPeer.Step.receive(3)
 
   private static func reply(_ number: UInt8) -> [RawPeer.Step] {
-    // The request contains a host name of 15 letters.
+    // The request contains a host name of 15 characters.
     [
       greeting, .send([5, 0]), .receive(5 + 15 + 2), .send([5, number, 0, 1, 0, 0, 0, 0, 0, 0]),
     ]
@@ -136,13 +137,14 @@ import Vocabulary
 
   static let dialogues = [
     Dialogue(
-      testDescription: "no method", steps: [greeting, .send([5, 0xFF])], kind: .proxyRefused,
+      testDescription: "no method", steps: [greeting, .send([5, 0xFF])],
+      kind: .proxyRefused,
       words: ["requires credentials", "use its HTTP port"]),
     Dialogue(
       testDescription: "user and password", steps: [greeting, .send([5, 2])], kind: .proxyRefused,
       words: ["requires credentials", "use its HTTP port"]),
     Dialogue(
-      testDescription: "rules", steps: reply(2), kind: .proxyRefused,
+      testDescription: "a rule forbids the host", steps: reply(2), kind: .proxyRefused,
       words: ["its rules forbid it", "NO_PROXY"]),
     Dialogue(
       testDescription: "no CONNECT", steps: reply(7), kind: .proxyMistaken,
@@ -177,7 +179,7 @@ import Vocabulary
     }
   }
 
-  /// The issuer is also visible through a SOCKS proxy.
+  /// The message names the issuer of the certificate, even behind a SOCKS proxy.
   @Test func anUntrustedAuthorityIsReportedBehindSOCKS() async throws {
     try await withTemporaryDirectory { directory in
       let authority = try CertificateAuthority(in: directory)
@@ -192,7 +194,7 @@ import Vocabulary
           await Self.expectRefusal(.untrusted, [CertificateAuthority.name, "api.ca_file"]) {
             try await Self.ask("https://api.example.com", proxy: "socks5://127.0.0.1:\(port)")
           }
-          // 502, nginx's answer when its upstream cannot be reached.
+          // nginx responds with 502 if it cannot reach its upstream.
           await Self.expectRefusal(.temporary, ["HTTP 502"]) {
             try await Self.ask(
               "https://api.example.com", proxy: "socks5://127.0.0.1:\(port)",
@@ -223,9 +225,9 @@ import Vocabulary
   }
 
   @Test func aSOCKSProxyThatIsConfiguredAsHTTPIsReported() async throws {
-    // The proxy closes a connection that does not begin with its version.
+    // The proxy closes a connection that does not begin with the SOCKS version.
     try await RawPeer.serving({ connection in
-      // The connections: the client's, its retry, one with TLS, one with SOCKS.
+      // Lethe opens four connections: the request, its retry, an attempt with TLS and an attempt with SOCKS.
       connection == 4 ? [Self.greeting, .send([5, 0xFF])] : [.receive(1), .close]
     }) { port in
       await Self.expectRefusal(.proxyMistaken, ["it uses SOCKS", "write its address"]) {

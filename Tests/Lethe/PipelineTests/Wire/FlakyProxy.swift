@@ -7,8 +7,8 @@ import NIOCore
 import NIOHTTP1
 import Synchronization
 
-/// A proxy between the client and a service. Every third call fails: alternately before the call is
-/// forwarded and after it had its effect.
+/// A proxy between the client and a service. Every third call fails. These calls fail alternately before they are
+/// forwarded and after they had their effect.
 final class FlakyProxy: Sendable {
   private let target: Mutex<String>
   private let calls = Atomic(0)

@@ -2,8 +2,8 @@ import Foundation
 import SystemPackage
 import TestSupport
 
-/// Debian's tinyproxy, as the only way out of a company's network. It requires credentials, resolves names that only it
-/// can resolve, and writes a log.
+/// Debian's tinyproxy as the only connection from a company's network to other networks. The proxy requires credentials
+/// and writes a log. Only the proxy can resolve the names of hosts outside.
 struct ForwardProxy: Sendable {
   static let user = "a-program"
   static let password = "what-the-proxy-wants-to-know"
@@ -18,14 +18,14 @@ struct ForwardProxy: Sendable {
   /// The URL without credentials.
   var bareURL: String { "http://\(place)" }
 
-  /// The hosts that it has connected clients to.
+  /// The hosts that the proxy has connected clients to.
   var hostsReached: Set<String> {
     get throws {
       Set(try text.matches(of: /Established connection to host "([^"]+)"/).map { String($0.1) })
     }
   }
 
-  /// The requests that it received, such as `CONNECT api.example:443`, accepted or not.
+  /// The requests that the proxy received, accepted or not, such as `CONNECT api.example:443`.
   var requests: [String] {
     get throws {
       try text.matches(of: /Request \(file descriptor \d+\): (\S+ \S+)/).map { String($0.1) }
@@ -38,7 +38,7 @@ struct ForwardProxy: Sendable {
 
   /// - Parameters:
   ///   - hosts: a file in the format of `/etc/hosts`.
-  ///   - directory: the folder for its files.
+  ///   - directory: the folder for the proxy's files.
   static func serving<R: Sendable>(
     hosts: FilePath, in directory: FilePath, _ body: (ForwardProxy) async throws -> R
   ) async throws -> R {

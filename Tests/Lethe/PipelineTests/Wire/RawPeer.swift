@@ -1,7 +1,7 @@
 import NIOCore
 import NIOPosix
 
-/// A server that handles the bytes of a connection as a test defines, for answers that no server library sends.
+/// A server that receives and sends bytes as a test defines. Tests use it for responses that no server library sends.
 enum RawPeer {
   enum Step: Sendable {
     /// Continues when this many more bytes have arrived.
@@ -10,18 +10,18 @@ enum RawPeer {
     case receiveThrough(String)
     case send([UInt8])
     case sendText(String)
-    /// Closes the connection immediately. After the last step, the server waits for the other side instead.
+    /// Closes the connection immediately. Without this step, the server waits until the client closes the connection.
     case close
     /// Closes the connection with a reset, as if the process was killed.
     case reset
-    /// Forwards all later bytes to another server, and its answers back.
+    /// Forwards all later bytes to another server, and that server's bytes to the client.
     case relay(host: String, port: Int)
   }
 
   private typealias Pipe = NIOAsyncChannel<ByteBuffer, ByteBuffer>
 
   /// Serves until `body` returns. `body` gets the port on 127.0.0.1.
-  /// - Parameter steps: the steps for the connection with this number. The first is 1.
+  /// - Parameter steps: returns the steps for a connection. The first connection has the number 1.
   static func serving<R: Sendable>(
     _ steps: @escaping @Sendable (_ connection: Int) -> [Step],
     _ body: @escaping @Sendable (Int) async throws -> R
@@ -87,7 +87,7 @@ enum RawPeer {
         }
       }
       outbound.finish()
-      // The client must be able to read what was sent before the connection closes.
+      // Wait until the client closes the connection. Otherwise, the client could lose bytes that it has not read yet.
       while try await blocks.next() != nil {}
     }
   }

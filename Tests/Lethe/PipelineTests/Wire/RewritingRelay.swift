@@ -1,8 +1,8 @@
 import NIOCore
 import NIOPosix
 
-/// A relay between a client and a server that rewrites what the server sends, for headers that a server library writes
-/// itself.
+/// A relay that rewrites the bytes that a server sends to a client. Tests use it for headers that a server library
+/// writes itself.
 enum RewritingRelay {
   private typealias Pipe = NIOAsyncChannel<ByteBuffer, ByteBuffer>
 

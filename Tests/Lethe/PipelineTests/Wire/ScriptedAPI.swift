@@ -5,50 +5,51 @@ import Logging
 import NIOCore
 import Synchronization
 
-/// The API's endpoints with answers that a test defines, for results that the local service never
-/// gives, because it works correctly.
+/// The API's endpoints with responses that a test defines. Tests use it for responses that the local service never
+/// sends.
 final class ScriptedAPI: Sendable {
-  /// The settings of a test for a job.
+  /// A test's settings for the API.
   struct Script: Sendable {
-    /// The result, from the IDs that were uploaded.
+    /// Returns a job's result for the uploaded IDs.
     var result: @Sendable ([Int64]) -> String = { _ in "" }
-    /// The same, if the result also depends on the job's type.
+    /// Returns a job's result for the job's type and the uploaded IDs. If it is set, `result` is not used.
     var resultByType: (@Sendable (String, [Int64]) -> String)?
-    /// Bytes that follow the result, for bytes that are not valid text.
+    /// Bytes that follow the result. They can be invalid UTF-8.
     var resultEnd: [UInt8] = []
     /// The job's status after its bytes were uploaded.
     var status = "complete"
     var error: String?
-    /// The HTTP status for a request of the job with this name. If nil, the answer is the job itself.
+    /// The HTTP status of the response to a request for the job with this name. If nil, the response is the job.
     var problem: @Sendable (_ name: String) -> Int? = { _ in nil }
-    /// The same for the download of its result.
+    /// The HTTP status of the response to a download of this job's result. If nil, the response is the result.
     var downloadProblem: @Sendable (_ name: String) -> Int? = { _ in nil }
-    /// The headers of both answers.
+    /// The body of the responses with these statuses.
     var problemBody = ""
-    /// Sends this many bytes less than the Content-Length.
+    /// The number of bytes at the end of the result that are not sent. The Content-Length includes them.
     var bytesCut = 0
-    /// The value of `x-goog-hash` for the body.
+    /// The value of `x-goog-hash` in the response with the result.
     var hash: String?
-    /// The answer to any call before it has an effect. If nil, the call continues.
+    /// The response to a call. A call that gets this response has no effect. If nil, the API handles the call.
     var intercept: (@Sendable (Call) -> Answer?)?
-    /// The answer to a creation after it had its effect. If nil, the answer is the job.
+    /// The response to a creation, after the job was created. If nil, the response is the job.
     var created: (@Sendable (_ number: Int) -> Answer?)?
-    /// The ID in the answer to a creation, by the job's name. If nil, it is the job's own ID.
+    /// The ID in the response to a creation, by the job's name. If nil, it is the job's own ID.
     var answeredID: @Sendable (_ name: String) -> String? = { _ in nil }
-    /// The entries of a listing, from the entries of the existing jobs. If nil, the listing is empty.
+    /// Returns the entries of a listing from the entries of the existing jobs. If nil, the listing is empty.
     var listing: (@Sendable (_ entries: [String]) -> [String])?
-    /// The place for the upload, if it is not this API.
+    /// The URL for the upload. If nil, this API receives the upload.
     var uploadURL: (@Sendable (_ job: String) -> String)?
     /// Additional fields of a job's description.
     var fields: @Sendable (_ status: String) -> [String: String] = { _ in [:] }
-    /// The answer to a download, if it is not `result` with status 200.
+    /// The response to a download. If nil, the response is the result with status 200.
     var download: (@Sendable (Download) -> Answer?)?
   }
 
-  /// A download as a script receives it.
+  /// A download that a script responds to.
   struct Download: Sendable {
-    /// The number of the job, where the first is 1, and the IDs that were uploaded to it.
+    /// The number of the job. The first is 1.
     let job: Int
+    /// The IDs that were uploaded to the job.
     let ids: [Int64]
     /// The number among all downloads of this API. The first is 1.
     let number: Int
@@ -61,13 +62,13 @@ final class ScriptedAPI: Sendable {
     var body: [UInt8] = []
   }
 
-  /// A call as a script receives it.
+  /// A call that a script responds to.
   struct Call: Sendable {
     enum Kind: Sendable { case create, list, get, cancel, upload, download }
     let kind: Kind
     /// The number among all calls of its kind. The first is 1.
     let number: Int
-    /// The job's name or ID; nil for a call that is not about a job.
+    /// The job's name. Nil for a call that is not about an existing job.
     let name: String?
   }
 
@@ -91,7 +92,7 @@ final class ScriptedAPI: Sendable {
 
   func count(_ kind: Call.Kind) -> Int { calls.withLock { $0[kind] ?? 0 } }
 
-  /// The bytes of a job were uploaded to another host.
+  /// Records that another host received the upload for a job.
   func uploaded(_ ids: [Int64], to job: String) {
     jobs.withLock { jobs in
       guard let index = jobs.firstIndex(where: { $0.id == job }) else { return }
@@ -249,7 +250,7 @@ private struct Interception: RouterMiddleware {
     next: (Request, BasicRequestContext) async throws -> Response
   ) async throws -> Response {
     if let answer = api.intercepted(request.method.rawValue, request.uri.path) {
-      // Otherwise the connection could not be used again.
+      // Read the whole request first. Otherwise, the connection could not be used again.
       _ = try await request.body.collect(upTo: 1 << 24)
       return answer.response
     }
@@ -269,7 +270,7 @@ extension ScriptedAPI.Answer {
       if let name = HTTPField.Name(name) { fields[name] = value }
     }
     if headers["Transfer-Encoding"] != nil {
-      // Without a length.
+      // A response with a transfer coding has no Content-Length.
       return Response(
         status: .init(code: status), headers: fields,
         body: ResponseBody { writer in
@@ -283,7 +284,7 @@ extension ScriptedAPI.Answer {
   }
 }
 
-/// Answers that are given one after another.
+/// Texts that `next()` returns one after another. After the last text, it returns an empty text.
 final class Answers: Sendable {
   private let rest: Mutex<[String]>
 

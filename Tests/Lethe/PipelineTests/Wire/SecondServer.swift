@@ -9,11 +9,11 @@ struct SecondServer: Sendable {
 
   struct Failed: Error {
     let command: String
-    let said: String
+    let stderr: String
   }
 
   static func with<R: Sendable>(_ body: (SecondServer) async throws -> R) async throws -> R {
-    // The server runs as another user if the tests run as root, so its folder must be passable.
+    // If the tests run as root, the server runs as another user, and this user must be able to enter the folder.
     let directory = try await shell(
       "d=$(mktemp -d /tmp/lethe-second.XXXXXX); chmod 755 $d; echo $d")
     do {
@@ -51,7 +51,7 @@ struct SecondServer: Sendable {
     return self.url("moved")
   }
 
-  /// Increases the server's transaction numbers.
+  /// Restarts the server with this number as its next transaction ID.
   func goAhead(transactions: Int) async throws {
     guard transactions > 0 else { return }
     _ = try await Self.shell(
@@ -61,14 +61,14 @@ struct SecondServer: Sendable {
       as_owner() { if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi; }
       as_owner pg_ctl -D '\(directory)/data' -m fast -w stop >/dev/null
       as_owner pg_resetwal -x \(transactions) '\(directory)/data' >/dev/null
-      # The commit log of the numbers that were left out.
+      # Create the commit log of the transaction IDs that were skipped.
       as_owner dd if=/dev/zero of='\(directory)/data/pg_xact/'$(printf %04X $((\(transactions) / 1048576))) \
         bs=262144 count=1 status=none
       as_owner pg_ctl -D '\(directory)/data' -w -l '\(directory)/data/server.log' start >/dev/null
       """)
   }
 
-  /// Makes the server a standby: it can be read, but it accepts no changes.
+  /// Restarts the server as a standby. A standby accepts queries but no changes.
   func becomeStandby() async throws {
     _ = try await Self.shell(
       """
@@ -87,14 +87,16 @@ struct SecondServer: Sendable {
     }
   }
 
+  /// Runs a Bash script.
   /// - Returns: the script's stdout.
   private static func shell(_ script: String) async throws -> String {
     let process = Process()
     process.executableURL = URL(filePath: "/bin/bash")
-    // Foundation waits for the script by a descriptor. If the server inherited it, Foundation would wait for the server too.
+    // Foundation waits until a descriptor of the script is closed. If the server inherited this descriptor, Foundation
+    // would also wait for the server.
     let alone = "for f in /proc/$$/fd/*; do [ ${f##*/} -le 2 ] || eval \"exec ${f##*/}>&-\"; done\n"
     process.arguments = ["-c", alone + script]
-    // Files, not pipes: the server that a script starts would keep a pipe open.
+    // Use files, because the server that a script starts would keep a pipe open.
     let (stdout, stderr) = (try scratchFile(), try scratchFile())
     (process.standardOutput, process.standardError) = (stdout, stderr)
     process.standardInput = FileHandle.nullDevice
@@ -106,11 +108,11 @@ struct SecondServer: Sendable {
     try process.run()
     var code: Int32 = -1
     for await status in ended { code = status }
-    guard code == 0 else { throw Failed(command: script, said: try text(of: stderr)) }
+    guard code == 0 else { throw Failed(command: script, stderr: try text(of: stderr)) }
     return try text(of: stdout)
   }
 
-  /// The file has no name. It is deleted with its last descriptor.
+  /// Returns a file without a name. The system deletes the file when its last descriptor is closed.
   private static func scratchFile() throws -> FileHandle {
     let url = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
     guard FileManager.default.createFile(atPath: url.path, contents: nil) else {

@@ -9,24 +9,24 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Uploads in parts to storage hosts that behave incorrectly. Each upload ends, and no wrong answer is accepted.
+/// Uploads in parts to storage hosts that behave incorrectly. Each upload ends, and Lethe accepts no wrong response.
 @Suite(.endedIfItHangs) struct StorageHostTests {
   private static let unit = 256 * 1024
   private static let bytes = 4 * unit
 
-  /// A part, or a request for the state of the upload.
+  /// A request that uploads a part or asks for the state of the upload.
   private struct Put: Sendable {
     /// The number among all requests. The first is 1.
     let number: Int
-    /// Nil for a request of the state.
+    /// The bytes of the part. Nil if the request asks for the state.
     let range: Range<Int>?
   }
 
   private enum Answer: Sendable {
-    /// 308: this many bytes are stored.
+    /// Status 308. The host has stored this many bytes.
     case stored(Int)
     case status(Int)
-    /// 200, and the length that the host reports as stored.
+    /// Status 200. The host reports this many bytes as stored.
     case done(Int)
   }
 
@@ -67,7 +67,7 @@ import Vocabulary
     }
   }
 
-  /// - Returns: the error that the upload threw, and its number of sessions and parts.
+  /// - Returns: the error that the upload threw, and the numbers of its sessions and PUT requests.
   private static func upload(
     partBytes: Int = unit, _ answer: @escaping @Sendable (Put) -> Answer
   ) async throws -> (error: APIError?, sessions: Int, puts: Int) {
@@ -112,7 +112,7 @@ import Vocabulary
     #expect(error == nil && sessions == 1 && puts == 4)
   }
 
-  /// The host accepts the first part, fails at the second, and then has nothing. This repeats.
+  /// The host stores the first part, fails at the second part, and then reports that it has no bytes. It repeats this.
   @Test func anUploadToAHostThatLosesBytesFails() async throws {
     let (error, sessions, puts) = try await Self.upload { put in
       guard let range = put.range else { return .stored(0) }

@@ -26,7 +26,7 @@ import Testing
       as: Int.self)
   }
 
-  /// The result for the only chunk of posts.
+  /// An unusual response, and its effect on the only chunk of posts.
   struct Kind: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let answer: @Sendable (ScriptedAPI.Call) -> ScriptedAPI.Answer?
@@ -36,7 +36,7 @@ import Testing
     var says: [String] = []
   }
 
-  private static func is1(
+  private static func forFirst(
     _ kind: ScriptedAPI.Call.Kind, _ answer: ScriptedAPI.Answer, upTo: Int = 1
   ) -> @Sendable (ScriptedAPI.Call) -> ScriptedAPI.Answer? {
     { $0.kind == kind && $0.number <= upTo ? answer : nil }
@@ -52,49 +52,52 @@ import Testing
     body: Array("<Error><Code>ExpiredToken</Code></Error>".utf8))
 
   static let kinds: [Kind] = [
-    Kind(testDescription: "a download URL that has expired once", answer: is1(.download, expired)),
     Kind(
-      testDescription: "a download that is a redirect once",
-      answer: is1(
+      testDescription: "a download URL that has expired once", answer: forFirst(.download, expired)),
+    Kind(
+      testDescription: "a download that is redirected once",
+      answer: forFirst(
         .download,
         .init(status: 302, headers: ["Location": "https://login.example/?token=secret-token"]))),
     Kind(
-      testDescription: "a job that 200 with errors calls gone", answer: is1(.get, gone), jobs: 2,
+      testDescription: "a job that 200 with errors calls gone",
+      answer: forFirst(.get, gone), jobs: 2,
       says: ["does not have"]),
     Kind(
-      testDescription: "an unknown status about a job",
-      answer: is1(.get, .init(status: 418, json: "{}")), jobs: 2, says: ["HTTP 418"]),
+      testDescription: "an unknown HTTP status for a job",
+      answer: forFirst(.get, .init(status: 418, json: "{}")), jobs: 2, says: ["HTTP 418"]),
     Kind(
-      testDescription: "a body about a job that has no job in it",
-      answer: is1(.get, .init(json: "{}")), jobs: 2),
+      testDescription: "a response about a job that contains no job",
+      answer: forFirst(.get, .init(json: "{}")), jobs: 2),
     Kind(
       testDescription: "an upload that is refused once",
-      answer: is1(.upload, .init(status: 400, json: "{}")), jobs: 2, says: ["HTTP 400"]),
+      answer: forFirst(.upload, .init(status: 400, json: "{}")), jobs: 2, says: ["HTTP 400"]),
     Kind(
-      testDescription: "an upload that is a redirect",
-      answer: is1(
+      testDescription: "an upload that is redirected",
+      answer: forFirst(
         .upload,
         .init(status: 307, headers: ["Location": "https://login.example/page?token=secret-token"])),
       jobs: 2, says: ["a redirect to https://login.example/page"]),
     Kind(
-      testDescription: "no credits", answer: is1(.create, .init(status: 402, json: "{}"), upTo: 99),
+      testDescription: "no credits",
+      answer: forFirst(.create, .init(status: 402, json: "{}"), upTo: 99),
       code: 77, jobs: 1, says: ["credits"]),
     Kind(
-      testDescription: "a cap of the month",
-      answer: is1(
+      testDescription: "a monthly usage cap",
+      answer: forFirst(
         .create,
         .init(status: 429, json: #"{"title":"UsageCapExceeded","detail":"Monthly product cap"}"#),
         upTo: 99), code: 75, jobs: 1, says: ["Monthly product cap", "the cap's next period"]),
     Kind(
-      testDescription: "an API that lives elsewhere",
-      answer: is1(
+      testDescription: "an API that redirects to another host",
+      answer: forFirst(
         .create,
         .init(status: 302, headers: ["Location": "https://portal.example/?token=secret-token"]),
         upTo: 99), code: 1, jobs: 1,
       says: ["a redirect to https://portal.example/", "api.base_url"]),
     Kind(
-      testDescription: "a reset that is no time",
-      answer: is1(
+      testDescription: "a rate limit reset that is not a time",
+      answer: forFirst(
         .create,
         .init(
           status: 429,
@@ -104,7 +107,7 @@ import Testing
   ]
 
   @Test(arguments: kinds)
-  func anUnusualAnswerAffectsOnlyItsJobOrIsReported(kind: Kind) async throws {
+  func anUnusualResponseAffectsOnlyItsJobOrIsReported(kind: Kind) async throws {
     try await Self.withFixture({ $0.intercept = kind.answer }) { fixture, _ in
       let posts = try fixture.base.definitionFile {
         CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
@@ -122,7 +125,7 @@ import Testing
     }
   }
 
-  /// A lasting fault has a limited number of attempts. The chunk is set aside, and the other dataset is done.
+  /// Lethe limits the attempts for a lasting fault. The chunk is set aside, and the other dataset is done.
   @Test func aLastingFaultSetsItsChunkAside() async throws {
     try await Self.withFixture({
       $0.intercept = { call in
@@ -137,7 +140,7 @@ import Testing
     }
   }
 
-  /// The API has created the job, and its answer is lost. The listing also has unusual entries.
+  /// The API has created the job, and its response is lost. The listing also has unusual entries.
   @Test(arguments: [
     #"{"id":"7","error":{"code":3}}"#, #"{"id":7,"status":["odd"]}"#, "{}", "3", "null", #""text""#,
   ])
@@ -157,8 +160,9 @@ import Testing
     }
   }
 
-  /// The server's clock is 16 minutes behind ours. By our clock, its URLs have expired before they are created.
-  @Test func expiryIsMeasuredByTheServersClock() async throws {
+  /// The API's clock is 16 minutes behind this machine's clock. By this machine's clock, the API's URLs expire before
+  /// they are created.
+  @Test func expiryIsMeasuredByTheAPIsClock() async throws {
     @Sendable func text(_ date: Date, _ format: String) -> String {
       let formatter = DateFormatter()
       formatter.locale = Locale(identifier: "en_US_POSIX")
@@ -182,9 +186,9 @@ import Testing
         #expect(ending.code == 0, "\(ending.stderr)")
         #expect(try await Self.jobs(fixture) == 1)
         #expect(try await fixture.postsNotDone() == [])
-        let said = ending.stderr.split(separator: "\n").filter { $0.contains("clock is") }
-        #expect(said.count == 1, "\(ending.stderr)")
-        #expect(said.first?.contains("ahead of the API's") == true, "\(said)")
+        let lines = ending.stderr.split(separator: "\n").filter { $0.contains("clock is") }
+        #expect(lines.count == 1, "\(ending.stderr)")
+        #expect(lines.first?.contains("ahead of the API's") == true, "\(lines)")
       }
     }
   }
@@ -242,18 +246,19 @@ import Testing
   /// A storage host that stores other bytes than were sent, or does not report what it stored.
   struct Storage: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// The behaviour for the first upload. Later uploads are stored and reported correctly.
+    /// The headers of the response to the first upload. Later uploads are stored and reported correctly.
     let headers: [String: String]
-    var isBelieved = false
   }
 
   static let storages: [Storage] = [
-    Storage(testDescription: "half of it", headers: ["x-goog-stored-content-length": "3"]),
+    Storage(testDescription: "half of the bytes", headers: ["x-goog-stored-content-length": "3"]),
     Storage(
       testDescription: "another checksum", headers: ["x-goog-hash": "crc32c=AAAAAA==,md5=AAAA"]),
-    Storage(testDescription: "another MD5 alone", headers: ["x-goog-hash": "md5=AAAA"]),
-    Storage(testDescription: "nothing is said", headers: [:]),
-    Storage(testDescription: "no number", headers: ["x-goog-stored-content-length": "much"]),
+    Storage(testDescription: "another MD5 without a CRC32C", headers: ["x-goog-hash": "md5=AAAA"]),
+    Storage(testDescription: "no report", headers: [:]),
+    Storage(
+      testDescription: "a length that is not a number",
+      headers: ["x-goog-stored-content-length": "much"]),
   ]
 
   @Test(arguments: storages)
@@ -270,7 +275,7 @@ import Testing
         return count
       }
       let isFirst = number == 1
-      // Half of the bytes are stored, and the result is for these IDs.
+      // The first upload stores only half of the IDs, so its result covers only these IDs.
       api.withLock { $0 }?.uploaded(isFirst ? Array(ids.prefix(ids.count / 2)) : ids, to: id)
       return ScriptedAPI.Answer(
         headers: isFirst
@@ -306,7 +311,7 @@ import Testing
     }
   }
 
-  /// Another program's job uses the slot for longer than the definition waits.
+  /// Another program's job uses the slot for longer than the definition allows Lethe to wait.
   @Test func aSlotThatStaysInUseSetsItsChunksAside() async throws {
     try await Self.withFixture({
       $0.intercept = { call in

@@ -4,9 +4,10 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// Answers about one job that the ledger cannot store. Each affects only its own chunk.
-@Suite struct OddAnswerTests {
-  /// Chunks 1 to 10 have ten posts each. The third has the IDs 21 to 30. Of these, 24 and 28 are deleted or hidden.
+/// Tests of responses about one job that the ledger cannot store. Each response affects only its own chunk.
+@Suite struct OddResponseTests {
+  /// The part of a job's name that only the jobs of chunk 3 have. Chunks 1 to 10 have ten posts each. Chunk 3 has the
+  /// IDs 21 to 30. The posts 24 and 28 must be deleted or hidden.
   private static let ofThirdChunk = "-c3-"
 
   private static func expectOnlyTheThirdChunkSetAside(
@@ -43,7 +44,7 @@ import Testing
       try await Self.expectOnlyTheThirdChunkSetAside(
         fixture, ending, says: ["job 1000, an ID that it has used before (for lethe-"])
       #expect(try await Self.jobs(of: 3, fixture) == 3)
-      // The next run asks again.
+      // The next run creates a job for the chunk again.
       let next = try await fixture.lethe("run", file)
       #expect(next.code == 0, "\(next.stderr)")
       #expect(try await fixture.postsNotDone() == [])
@@ -62,8 +63,8 @@ import Testing
     }
   }
 
-  /// A cache on the way sends an old answer. The API has created the job, and lists it.
-  @Test func theJobBehindACachedAnswerIsFoundInTheListing() async throws {
+  /// A cache between Lethe and the API sends an old response. The API has created the job and lists it.
+  @Test func aJobWithACachedCreationResponseIsFoundInTheListing() async throws {
     try await RefusalFixture.with(configure: {
       $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
       $0.listing = { $0 }
@@ -76,7 +77,7 @@ import Testing
     }
   }
 
-  /// The answer to a creation describes a job that already has its bytes, or has another type.
+  /// The response to a creation describes a job that already received an upload, or a job of another type.
   @Test(arguments: [
     (#""status": "in_progress""#, "nothing was uploaded to it"),
     (#""status": "complete""#, "nothing was uploaded to it"),
@@ -88,7 +89,7 @@ import Testing
         $0 == 1 ? .init(status: 200, json: "{\"data\": {\"id\": \"999\", \(fields)}}") : nil
       }
       $0.intercept = { call in
-        // A program that accepts this answer gets a result without any ID.
+        // A program that accepts this response gets a result without any ID.
         call.kind == .get && call.name == nil
           ? .init(status: 200, json: "{\"data\": {\"id\": \"999\", \"status\": \"complete\"}}")
           : nil
@@ -118,7 +119,8 @@ import Testing
     }
   }
 
-  /// The answer is lost. The listing has the job's name with an ID that is invalid or belongs to another job.
+  /// The response to the creation is lost. The listing contains the job's name with an ID that is invalid or belongs to
+  /// another job.
   @Test(arguments: unusableIDs + ["1000"])
   func aListedJobWithAnUnusableIDIsNotUsed(id: String) async throws {
     try await RefusalFixture.with(configure: {
@@ -141,8 +143,8 @@ import Testing
     }
   }
 
-  /// Any value in an answer about a job that the ledger refuses, for a known or an unknown cause.
-  @Test func anAnswerThatTheLedgerRefusesSetsItsChunkAside() async throws {
+  /// A constraint that Lethe does not expect refuses a value from a response about a job.
+  @Test func aResponseThatTheLedgerRefusesSetsItsChunkAside() async throws {
     try await RefusalFixture.with { fixture in
       try await fixture.base.execute(
         """
@@ -154,12 +156,12 @@ import Testing
     }
   }
 
-  /// In run 1 all posts are clean. Its jobs have an impossible time of creation. Run 2 has the correct answers.
+  /// In run 1, all posts are clean, and the jobs have an impossible creation time. In run 2, the answers are correct.
   @Test(arguments: [
     "9999-12-31T23:59:59.999Z", "2999-01-01T00:00:00+00:00", "0000-01-01T00:00:00Z",
     "1970-01-01T00:00:00.000Z", "yesterday",
   ])
-  func anImpossibleTimeOfCreationDoesNotOrderAnswers(time: String) async throws {
+  func anImpossibleCreationTimeDoesNotDecideWhichAnswerIsNewest(time: String) async throws {
     let base = Mutex(1)
     try await RefusalFixture.with(
       { ids in base.withLock { $0 } == 1 ? "" : RefusalFixture.answers(ids) },
