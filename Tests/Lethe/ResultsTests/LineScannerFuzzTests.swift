@@ -47,7 +47,7 @@ import Vocabulary
   private enum Verdict: Equatable {
     case wellFormed
     case malformed
-    /// The scanner refuses the line before it has read the rest, so it gives no verdict about the line's form.
+    /// The scanner refuses the line before it reads the rest, so it does not decide about the line's form.
     case undecided
   }
 
@@ -63,12 +63,13 @@ import Vocabulary
     }
   }
 
-  /// Foundation's verdict, or nil where Foundation is known to differ from RFC 8259:
-  /// - it refuses a lone surrogate escape, which is well-formed JSON (the scanner replaces it);
-  /// - it accepts a comma before the end of an inner array or object, which RFC 8259 does not allow;
-  /// - it refuses numbers beyond a Double's range, which the scanner only skips;
-  /// - it reads UTF-16 and UTF-32 and skips a byte order mark; a result is UTF-8 without one;
-  /// - it nests to 512 levels, the scanner to 16, far beyond what these mutations reach.
+  /// Foundation's verdict. Nil for lines for which Foundation is known to differ from RFC 8259:
+  /// - Foundation refuses an escape of a lone surrogate. It is well-formed JSON, and the scanner replaces it.
+  /// - Foundation accepts a comma before the end of an inner array or object. RFC 8259 does not allow it.
+  /// - Foundation refuses numbers outside the range of a Double. The scanner only skips them.
+  /// - Foundation reads UTF-16 and UTF-32 and skips a byte order mark. A result is UTF-8 without a byte order mark.
+  ///
+  /// Foundation allows 512 levels of nesting, and the scanner allows 16. The mutations reach neither limit.
   private static func foundationVerdict(_ line: [UInt8]) -> Verdict? {
     if line.prefix(4).contains(0)
       || [[0xEF, 0xBB], [0xFE, 0xFF], [0xFF, 0xFE]].contains(Array(line.prefix(2)))
@@ -83,7 +84,7 @@ import Vocabulary
   }
 
   @Test(arguments: [11, 12, 13, 14] as [UInt64])
-  func theScannerAcceptsTheLinesThatFoundationReadsAsAnObject(seed: UInt64) throws {
+  func theScannerAcceptsExactlyTheLinesThatFoundationReadsAsObjects(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     var counts = (wellFormed: 0, malformed: 0)
     for round in 0..<50_000 {

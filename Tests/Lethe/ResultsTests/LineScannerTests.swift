@@ -6,7 +6,7 @@ import Vocabulary
   private static let created = Timestamp("2021-08-11T19:42:55.000Z")
   private static let redacted = Timestamp("2022-01-02T03:04:05+00:00")
 
-  /// The table of the guide, with its older editions.
+  /// The actions and reasons in the API's guide and in its older editions.
   @Test(arguments: [
     (JobType.tweets, "delete", "deleted", Reason.deleted),
     (.tweets, "delete", "protected", .protected),
@@ -15,7 +15,7 @@ import Vocabulary
     (.tweets, "delete", "bounced", .bounced),
     (.tweets, "scrub_geo", "geo_scrubbed", .geoScrubbed),
     (.tweets, "scrub_geo", "scrub_geo", .geoScrubbed),
-    (.tweets, "delete", "scrub_geo", .geoScrubbed),  // the trap: the action says delete
+    (.tweets, "delete", "scrub_geo", .geoScrubbed),  // the action is delete, but the post stays
     (.tweets, "delete", "geo_scrubbed", .geoScrubbed),
     (.tweets, "rehydrate", "tweet_edited", .tweetEdited),
     (.users, "delete", "deleted", .deleted),
@@ -139,7 +139,8 @@ import Vocabulary
     #expect(scan(line) == .refused(why, id: id))
   }
 
-  /// The API quotes the line that caused its error. The quote names an ID only if it has the form of a line in a chunk's file.
+  /// The API quotes the line that caused its error. The quote counts as an ID only if it has the form of a line in a
+  /// chunk's file.
   @Test(
     arguments: [
       (#"{"id":"not_a_valid_id","error":"invalid_id"}"#, "invalid_id", nil),
@@ -154,7 +155,7 @@ import Vocabulary
       (#"{"id":"","error":"invalid_id"}"#, "invalid_id", nil),
       (#"{"id":"9223372036854775808","error":"invalid_id"}"#, "invalid_id", nil),
     ] as [(String, String, Int64?)])
-  func anErrorOfTheAPINamesAnIDOnlyInTheFormOfAChunksLine(line: String, word: String, id: Int64?) {
+  func anAPIErrorHasAnIDOnlyIfTheQuoteIsALineOfAChunk(line: String, word: String, id: Int64?) {
     #expect(scan(line) == .error("the API says \(word)", id: id))
   }
 
@@ -215,7 +216,7 @@ import Vocabulary
   @Test(arguments: [
     "-5", "+5", "5 ", " 5", "5.0", "5e3", "0x5", "５", "", "five", "5\\n", "\\u002b5",
   ])
-  func anInvalidTextIsNoID(text: String) {
+  func anInvalidTextIsNotAnID(text: String) {
     #expect(
       scan(#"{"id":"\#(text)","action":"delete","reason":"deleted"}"#)
         == .refused("the id is not a 64-bit number", id: nil))

@@ -39,7 +39,7 @@ import Testing
     return lines
   }
 
-  /// A simple implementation that splits a file into lines.
+  /// Splits bytes into lines in the simplest way. The tests compare `ResultLines` with it.
   private static func split(_ bytes: [UInt8]) -> [Line] {
     var parts = bytes.split(separator: 0x0A, omittingEmptySubsequences: false).map(Array.init)
     let isLastTerminated = parts.last?.isEmpty ?? true
@@ -170,7 +170,7 @@ import Testing
   }
 
   @Test(arguments: [0, 1, 65_500, 65_536, 200_000])
-  func onlyTheLastLineCountsInFilesOfEveryLength(filler: Int) throws {
+  func onlyTheLastLineDecidesWhetherAFileIsComplete(filler: Int) throws {
     let start = [UInt8](repeating: UInt8(ascii: "{"), count: filler) + [0x0A]
     for (tail, isWhole) in [("{\"id\":\"1\"}", true), ("{\"id\":\"1\"", false), ("", true)] {
       try Self.write(start + Self.bytes(tail)) { path throws in
@@ -179,7 +179,7 @@ import Testing
     }
   }
 
-  /// A last line above the limit does not count as complete.
+  /// A last line above the limit does not count as complete, unless a line feed ends it.
   @Test func aLastLineAboveTheLimitIsNotComplete() throws {
     let long = Self.bytes("{\"x\":\"") + [UInt8](repeating: 0x61, count: 70_000) + Self.bytes("\"}")
     try Self.write(long) { path throws in

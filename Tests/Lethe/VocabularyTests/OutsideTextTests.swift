@@ -2,13 +2,13 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Text from outside contains no secret when it is logged or stored.
+/// Tests that text from outside contains no secret when Lethe logs or stores it.
 @Suite struct OutsideTextTests {
   private static let signature = "Zm9vYmFyMTIzNDU2Nzg5MGFiY2RlZg"
   private static let jwt =
     "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 
-  /// A form in which a service may quote a secret, the secret, and the text that must remain readable.
+  /// A text in which a service quotes secrets, the secrets, and the part that must remain readable.
   struct Form: Sendable, CustomTestStringConvertible {
     let text: String
     let secrets: [String]
@@ -74,7 +74,7 @@ import Vocabulary
     #expect(text.withoutSecrets() == text)
   }
 
-  @Test func aSecretIsFoundInItsOtherForms() {
+  @Test func aGivenSecretIsFoundPlainAndPercentEncoded() {
     for quoted in ["a/token+of=this", "a%2Ftoken%2Bof%3Dthis"] {
       #expect(!"got \(quoted) here".withoutSecrets(["a/token+of=this"]).contains("token"))
     }

@@ -47,10 +47,10 @@ import Vocabulary
     ("::1", "[::1]", true), ("::1", "[::1]:443", true), ("::1", "[::1]:444", false),
     ("127.0.0.1", "127.0.0.0/99", false), ("127.0.0.1", "0.0.0.0/0", true),
   ])
-  func addressesAndNetworksCanBeExcepted(host: String, exception: String, isExcepted: Bool) throws {
+  func addressesAndNetworksCanBeExcluded(host: String, exception: String, isExcluded: Bool) throws {
     let found = try Self.proxy(
       to: ("https", host, 443), ["HTTPS_PROXY": "http://p", "NO_PROXY": exception])
-    #expect((found == nil) == isExcepted)
+    #expect((found == nil) == isExcluded)
   }
 
   @Test func aConfiguredProxyHasPriorityOverTheVariables() throws {
@@ -65,7 +65,8 @@ import Vocabulary
     #expect(try found(nil, "http", "x") == "http://q:80 HTTP_PROXY")
   }
 
-  /// Otherwise the token would leave this machine unencrypted, for a loopback address of the proxy's machine.
+  /// A proxy would connect to a loopback address of its own machine, and the token would leave this machine
+  /// unencrypted.
   @Test(arguments: ["127.0.0.1", "127.9.9.9", "localhost", "LOCALHOST", "::1"])
   func noProxyIsUsedForThisMachineOverHTTP(host: String) throws {
     for proxy in ["http://proxy.example:3128", "http://10.0.0.1", "socks5://proxy.example"] {

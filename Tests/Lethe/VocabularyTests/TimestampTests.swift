@@ -4,7 +4,7 @@ import Testing
 import Vocabulary
 
 @Suite struct TimestampTests {
-  /// The value in PostgreSQL's unit: microseconds since 2000-01-01 00:00 UTC.
+  /// The expected values are in PostgreSQL's unit, microseconds since 2000-01-01 00:00 UTC.
   @Test(arguments: [
     ("2000-01-01T00:00:00Z", 0),
     ("2000-01-01T00:00:00.000001Z", 1),
@@ -23,7 +23,7 @@ import Vocabulary
     ("2000-02-29T00:00:00Z", 59 * 86_400_000_000),
     ("1970-01-01T00:00:00Z", -946_684_800_000_000),
   ])
-  func everyFormThatTheAPIHasWrittenIsRead(text: String, microseconds: Int64) {
+  func everyTimeFormatOfTheAPIIsRead(text: String, microseconds: Int64) {
     #expect(Timestamp(text)?.microsecondsSince2000 == microseconds)
     let bytes = Array(text.utf8)
     #expect(bytes.withUnsafeBytes { Timestamp($0) }?.microsecondsSince2000 == microseconds)
@@ -47,10 +47,10 @@ import Vocabulary
   }
 
   @Test(arguments: [1, 2, 3, 4] as [UInt64])
-  func randomDatesAreReadAsByFoundation(seed: UInt64) throws {
+  func randomDatesHaveTheValuesThatFoundationReads(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     for _ in 0..<2_500 {
-      // This includes days that do not exist. Both parsers must refuse them.
+      // The dates include days that do not exist. Both parsers must refuse these days.
       let year = Int.random(in: 1583...2999, using: &random)
       let month = Int.random(in: 1...12, using: &random)
       let day = Int.random(in: 1...31, using: &random)

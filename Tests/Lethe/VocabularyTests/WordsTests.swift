@@ -49,13 +49,13 @@ import Vocabulary
     ("deactivated", .deactivated), ("protected", .protected), ("geo_scrubbed", .geoScrubbed),
     ("scrub_geo", .geoScrubbed), ("tweet_edited", .tweetEdited),
   ])
-  func everyDocumentedReasonIsKnown(word: String, reason: Reason) {
+  func everyDocumentedReasonIsRecognized(word: String, reason: Reason) {
     #expect(Reason(word: word) == reason)
     #expect(Reason(word: word[...]) == reason)
   }
 
   @Test(arguments: ["", "Deleted", "deleted ", "clean", "withheld", "geoScrubbed", "scrub-geo"])
-  func noOtherReasonIsKnown(word: String) {
+  func noOtherReasonIsRecognized(word: String) {
     #expect(Reason(word: word) == nil)
   }
 
