@@ -4,9 +4,9 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// A definition is checked against a live database.
+/// Tests of the check of a definition against a database.
 @Suite struct CatalogCheckTests {
-  /// A definition over two tables; each test damages the tables, the roles or the text.
+  /// A definition for two tables. Each test changes the tables, the roles or the text, so that they do not match.
   static let yaml = """
     name: check
     warehouse: x
@@ -205,12 +205,12 @@ import Warehouse
   @Test(arguments: [
     "CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE SET NULL)",
     "ALTER TABLE shop.media ADD FOREIGN KEY (post_id) REFERENCES shop.posts ON DELETE CASCADE",
-    // The referring table is a partition of the declared table.
+    // The referring table inherits from a table of the definition.
     """
     CREATE TABLE shop.videos (FOREIGN KEY (post_id) REFERENCES shop.posts) INHERITS (shop.media)
     """,
   ])
-  func aForeignKeyThatHoldsNoRowIsNotReported(key: String) async throws {
+  func aForeignKeyThatPreventsNoDeletionIsNotReported(key: String) async throws {
     try await withTestDatabase { database in
       let found = try await Self.findings(
         Self.yaml, on: database, before: Self.tables + SQL(trusted: key))
@@ -231,7 +231,7 @@ import Warehouse
       #expect(match?.line == fault.line, "\(found)")
       #expect(match?.severity == fault.severity)
       #expect(match?.remedy.isEmpty == false)
-      // Damage in one place is not reported for other places, except for the dropped schema.
+      // A mistake is reported only in its own place. A dropped schema affects several places.
       if !fault.damage.contains("CASCADE") { #expect(found.count == 1, "\(found)") }
     }
   }
@@ -308,7 +308,7 @@ import Warehouse
     }
   }
 
-  @Test func aTableWhoseForeignKeyCannotBeCheckedIsAnError() async throws {
+  @Test func aReferringTableThatCannotBeReadIsAnError() async throws {
     try await withTestDatabase { database in
       let role = database.name + "_role"
       let before: SQL = """

@@ -4,22 +4,23 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Constraints and publications of PostgreSQL 13 to 18. Each server tries those that it supports.
+/// Checks of the constraints and publications of PostgreSQL 13 to 18. A test skips cases that its server does not
+/// support.
 @Suite struct ConstraintCheckTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let name: String
     let damage: String
-    /// Parts of the message of the only finding; empty if nothing is wrong.
+    /// Parts of the message of the first finding. Empty if the check must find nothing.
     var says: [String] = []
     var findings = 1
     var severity = Finding.Severity.error
-    /// The first release that supports it.
+    /// The first PostgreSQL release that supports the case.
     var since = 13
 
     var testDescription: String { name }
   }
 
-  private static let holds = [
+  private static let preventsDeletion = [
     "rows of shop.likes may refer to rows that are deleted from shop.posts"
   ]
   private static let partitioned = """
@@ -38,13 +39,13 @@ import Warehouse
       damage: """
         CREATE TABLE shop.likes (post_id bigint); CREATE INDEX ON shop.likes (post_id);
         ALTER TABLE shop.likes ADD FOREIGN KEY (post_id) REFERENCES shop.posts NOT VALID
-        """, says: holds, severity: .warning),
+        """, says: preventsDeletion, severity: .warning),
     Case(
       name: "SET NULL of a column that is NOT NULL",
       damage: """
         CREATE TABLE shop.likes (post_id bigint NOT NULL REFERENCES shop.posts ON DELETE SET NULL);
         CREATE INDEX ON shop.likes (post_id)
-        """, says: holds, severity: .warning),
+        """, says: preventsDeletion, severity: .warning),
     Case(
       name: "SET NULL of a column that may be NULL",
       damage: """
@@ -52,7 +53,7 @@ import Warehouse
         CREATE INDEX ON shop.likes (post_id)
         """),
     Case(
-      name: "SET NULL of one column of two, the other NOT NULL",
+      name: "SET NULL of one of two columns, where the other column is NOT NULL",
       damage: """
         ALTER TABLE shop.posts ADD realm int, ADD UNIQUE (realm, post_id);
         CREATE TABLE shop.likes (realm int NOT NULL, post_id bigint,
@@ -60,21 +61,21 @@ import Warehouse
         CREATE INDEX ON shop.likes (realm, post_id)
         """, since: 15),
     Case(
-      name: "SET NULL of the one column of two that is NOT NULL",
+      name: "SET NULL of one of two columns, where this column is NOT NULL",
       damage: """
         ALTER TABLE shop.posts ADD realm int, ADD UNIQUE (realm, post_id);
         CREATE TABLE shop.likes (realm int NOT NULL, post_id bigint,
           FOREIGN KEY (realm, post_id) REFERENCES shop.posts (realm, post_id) ON DELETE SET NULL (realm));
         CREATE INDEX ON shop.likes (realm, post_id)
-        """, says: holds, severity: .warning, since: 15),
+        """, says: preventsDeletion, severity: .warning, since: 15),
     Case(
-      name: "a partitioned table that refers",
+      name: "a partitioned table with a foreign key",
       damage: """
         CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts) PARTITION BY HASH (post_id);
         CREATE TABLE shop.likes_0 PARTITION OF shop.likes FOR VALUES WITH (MODULUS 2, REMAINDER 0);
         CREATE TABLE shop.likes_1 PARTITION OF shop.likes FOR VALUES WITH (MODULUS 2, REMAINDER 1);
         CREATE INDEX ON shop.likes (post_id)
-        """, says: holds, severity: .warning),
+        """, says: preventsDeletion, severity: .warning),
     Case(
       name: "a foreign key to one partition",
       damage: """
@@ -84,15 +85,15 @@ import Warehouse
         """, says: ["rows of shop.frames may refer to rows that are deleted from shop.media"],
       severity: .warning),
     Case(
-      name: "a foreign key that is only declared",
+      name: "a foreign key that is not enforced",
       damage: """
         CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts NOT ENFORCED)
         """, since: 18),
     Case(
-      name: "a CHECK that is only declared",
+      name: "a CHECK that is not enforced",
       damage: "ALTER TABLE shop.posts ADD CHECK (visibility <> 'hidden') NOT ENFORCED", since: 18),
     Case(
-      name: "a key over periods, and one that refers to it",
+      name: "a key over periods, and a foreign key to it",
       damage: """
         CREATE EXTENSION btree_gist;
         ALTER TABLE shop.posts ADD valid tstzrange NOT NULL DEFAULT '[2026-01-01,)',
@@ -100,54 +101,54 @@ import Warehouse
         CREATE TABLE shop.likes (post_id bigint, valid tstzrange,
           FOREIGN KEY (post_id, PERIOD valid) REFERENCES shop.posts (post_id, PERIOD valid));
         CREATE INDEX ON shop.likes (post_id)
-        """, says: holds, severity: .warning, since: 18),
+        """, says: preventsDeletion, severity: .warning, since: 18),
   ]
 
   private static let publications: [Case] = [
     Case(
-      name: "published by the whole, a partition without identity",
+      name: "a partition without replica identity, published through its parent table",
       damage: """
         \(partitioned) ALTER TABLE shop.media_2 REPLICA IDENTITY NOTHING;
         CREATE PUBLICATION p FOR TABLE shop.media WITH (publish_via_partition_root)
         """, says: ["PostgreSQL refuses DELETE on shop.media"]),
     Case(
-      name: "all tables, by the whole, a partition without identity",
+      name: "a partition without replica identity, published with all tables",
       damage: """
         \(partitioned) ALTER TABLE shop.media_1 REPLICA IDENTITY NOTHING;
         CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root)
         """, says: ["PostgreSQL refuses DELETE on shop.media"]),
     Case(
-      name: "the schema of a partition",
+      name: "a partition without replica identity, published with its schema",
       damage: """
         \(partitioned) CREATE SCHEMA other; ALTER TABLE shop.media_2 SET SCHEMA other;
         ALTER TABLE other.media_2 REPLICA IDENTITY NOTHING;
         CREATE PUBLICATION p FOR TABLES IN SCHEMA other
         """, says: ["PostgreSQL refuses DELETE on shop.media"], since: 15),
     Case(
-      name: "a column list without the identity",
+      name: "a column list without the replica identity",
       damage: "CREATE PUBLICATION p FOR TABLE shop.media (post_id)",
       says: ["PostgreSQL refuses DELETE on shop.media"], since: 15),
     Case(
-      name: "a column list with the identity",
+      name: "a column list with the replica identity",
       damage: "CREATE PUBLICATION p FOR TABLE shop.media (media_id)", since: 15),
     Case(
-      name: "a row filter within the identity",
+      name: "a row filter on the replica identity",
       damage: "CREATE PUBLICATION p FOR TABLE shop.media WHERE (media_id > 5)", since: 15),
     Case(
-      name: "a row filter beyond the identity, on a table that is only updated too",
+      name: "a row filter on another column, with only updates published",
       damage:
         "CREATE PUBLICATION p FOR TABLE shop.posts WHERE (latitude > 5) WITH (publish = 'update')",
       says: ["PostgreSQL refuses UPDATE on shop.posts"], findings: 2, since: 15),
     Case(
-      name: "only updates are published, of a table that is only deleted from",
+      name: "only updates are published, and the actions only delete",
       damage: """
         ALTER TABLE shop.media REPLICA IDENTITY NOTHING;
         CREATE PUBLICATION p FOR TABLE shop.media WITH (publish = 'update')
         """),
   ]
 
-  /// The check calls a constraint's function, and this changes nothing.
-  @Test func aConstraintsFunctionChangesNothingDuringTheCheck() async throws {
+  /// A constraint's function inserts a row and advances a sequence. The check does neither and reports a note.
+  @Test func theCheckDoesNotKeepChangesOfAConstraintsFunction() async throws {
     let pipeline = try Samples.parse(CatalogCheckTests.yaml)
     try await withTestDatabase { database in
       try await database.withConnection { connection in
@@ -182,7 +183,7 @@ import Warehouse
 
   private static let partitions: [Case] = [
     Case(
-      name: "a partition itself, whose bounds forbid what is set",
+      name: "a partition that does not allow the value of the action",
       damage: """
         ALTER TABLE shop.posts RENAME TO former;
         CREATE TABLE shop.whole (
@@ -201,7 +202,7 @@ import Warehouse
         CREATE TABLE shop.posts_2 PARTITION OF shop.posts FOR VALUES IN ('hidden')
         """),
     Case(
-      name: "a CHECK of a partition that rows leave",
+      name: "a CHECK of a partition that the rows are moved from",
       damage: """
         \(byVisibility)
         ALTER TABLE shop.posts_1 ADD CHECK (visibility = 'shown');
@@ -216,8 +217,8 @@ import Warehouse
   ]
 
   @Test(arguments: keys + publications + partitions)
-  func theCheckAgreesWithTheServer(each: Case) async throws {
-    // The distribution column is part of the rows' keys, and hiding must not change keys.
+  func theCheckFindsWhatTheServerRefuses(each: Case) async throws {
+    // The partition column is part of the rows' key, and an action with a restore must not change the key.
     let yaml = CatalogCheckTests.yaml.replacing(
       "restore: {visibility: shown}",
       with: each.damage.contains("BY LIST (visibility)")

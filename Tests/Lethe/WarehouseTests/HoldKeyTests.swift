@@ -5,7 +5,7 @@ import Testing
 import Vocabulary
 import Warehouse
 
-/// The key that identifies the rows of a table, and whether their row versions can be trusted.
+/// Tests of the key that identifies the rows of a table, and of whether the table's row versions can be trusted.
 @Suite struct HoldKeyTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
@@ -49,27 +49,27 @@ import Warehouse
     Case("no index", posts, key: []),
     Case("a primary key", posts + "ALTER TABLE shop.posts ADD PRIMARY KEY (a)", key: ["a"]),
     Case(
-      "a primary key in its own order, with columns that are only carried along",
+      "a primary key in its own column order, with an included column",
       posts + "ALTER TABLE shop.posts ADD PRIMARY KEY (d, a) INCLUDE (c)", key: ["d", "a"]),
     Case(
       "a deferrable primary key", posts + "ALTER TABLE shop.posts ADD PRIMARY KEY (a) DEFERRABLE",
       key: ["a"]),
     Case(
-      "a primary key beside a replica identity",
+      "a primary key and another index as the replica identity",
       posts + """
         ALTER TABLE shop.posts ADD PRIMARY KEY (a, b);
         CREATE UNIQUE INDEX one ON shop.posts (d);
         ALTER TABLE shop.posts REPLICA IDENTITY USING INDEX one
         """, key: ["a", "b"]),
     Case(
-      "a replica identity beside a smaller unique index",
+      "a replica identity and a smaller unique index",
       posts + """
         CREATE UNIQUE INDEX aaa ON shop.posts (a);
         CREATE UNIQUE INDEX zzz ON shop.posts (b, d);
         ALTER TABLE shop.posts REPLICA IDENTITY USING INDEX zzz
         """, key: ["b", "d"]),
     Case(
-      "a replica identity that was one",
+      "an index that is not the replica identity any more",
       posts + """
         CREATE UNIQUE INDEX aaa ON shop.posts (a);
         CREATE UNIQUE INDEX zzz ON shop.posts (b, d);
@@ -77,7 +77,7 @@ import Warehouse
         ALTER TABLE shop.posts REPLICA IDENTITY FULL
         """, key: ["a"]),
     Case(
-      "the smallest unique index, and of those the first by name",
+      "the first by name of the smallest unique indexes",
       posts + """
         CREATE UNIQUE INDEX aa ON shop.posts (a, b);
         CREATE UNIQUE INDEX z ON shop.posts (d);
@@ -87,65 +87,66 @@ import Warehouse
       "a unique index over a column that may be NULL",
       posts + "CREATE UNIQUE INDEX ON shop.posts (a, c)", key: []),
     Case(
-      "a unique index that carries along a column that may be NULL",
+      "a unique index that includes a column that may be NULL",
       posts + "CREATE UNIQUE INDEX ON shop.posts (a) INCLUDE (c)", key: ["a"]),
     Case(
-      "a unique index of some rows", posts + "CREATE UNIQUE INDEX ON shop.posts (a) WHERE d > 0",
+      "a partial unique index", posts + "CREATE UNIQUE INDEX ON shop.posts (a) WHERE d > 0",
       key: []),
     Case(
       "a unique index over an expression",
       posts + "CREATE UNIQUE INDEX ON shop.posts (a, lower(b))",
       key: []),
     Case(
-      "a unique constraint that is checked late",
+      "a deferrable unique constraint",
       posts + "ALTER TABLE shop.posts ADD UNIQUE (a) DEFERRABLE", key: []),
     Case("an index that is not unique", posts + "CREATE INDEX ON shop.posts (a)", key: []),
     Case(
-      "a unique index that was not built to its end",
+      "an invalid unique index",
       posts + """
         CREATE UNIQUE INDEX broken ON shop.posts (a);
         UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'shop.broken'::regclass
         """, key: []),
     Case(
-      "a column that was dropped before",
+      "a key after a dropped column",
       posts + "ALTER TABLE shop.posts DROP c; ALTER TABLE shop.posts ADD e int PRIMARY KEY",
       key: ["e"]),
     Case(
-      "a table that others inherit from",
+      "a table that another table inherits from",
       posts + """
         ALTER TABLE shop.posts ADD PRIMARY KEY (a);
         CREATE TABLE shop.old () INHERITS (shop.posts)
         """, key: []),
     Case(
-      "a table that inherits",
+      "a table that inherits from another table",
       posts + "CREATE TABLE shop.old (PRIMARY KEY (a, d)) INHERITS (shop.posts)",
       table: "shop.old", key: ["a", "d"], holdTable: "shop.old"),
   ]
 
-  private static let wholes: [Case] = [
+  private static let partitionedKeys: [Case] = [
     Case(
       "a partitioned table", partitioned + "ALTER TABLE shop.posts ADD PRIMARY KEY (a, d)",
       key: ["a", "d"]),
     Case(
-      "a partition, whose rows are named by the whole",
+      "a partition of a table with a key",
       partitioned + "ALTER TABLE shop.posts ADD PRIMARY KEY (a, d)", table: "shop.leaf",
       key: ["a", "d"]),
     Case(
-      "a partition with a key of its own, too",
+      "a partition that also has its own key",
       """
       CREATE TABLE shop.posts (\(columns), PRIMARY KEY (a, d)) PARTITION BY LIST (d);
       CREATE TABLE shop.leaf (d int NOT NULL, c bigint, b text NOT NULL UNIQUE, a bigint NOT NULL);
       ALTER TABLE shop.posts ATTACH PARTITION shop.leaf FOR VALUES IN (1)
       """, table: "shop.leaf", key: ["a", "d"]),
     Case(
-      "a partition of partitions", partitioned + "ALTER TABLE shop.posts ADD PRIMARY KEY (a, d)",
+      "a partition that is itself partitioned",
+      partitioned + "ALTER TABLE shop.posts ADD PRIMARY KEY (a, d)",
       table: "shop.middle", key: ["a", "d"]),
     Case(
-      "a partition with a key that the whole does not have",
+      "a partition with a key that its parent table does not have",
       partitioned + "ALTER TABLE shop.leaf ADD PRIMARY KEY (b)", table: "shop.leaf", key: ["b"],
       holdTable: "shop.leaf"),
     Case(
-      "a whole whose key is not that of every partition",
+      "a partitioned table with a key that a partition does not have",
       partitioned + "ALTER TABLE ONLY shop.posts ADD PRIMARY KEY (a, d)", key: []),
   ]
 
@@ -156,14 +157,14 @@ import Warehouse
         + "CREATE FOREIGN TABLE shop.far PARTITION OF shop.middle FOR VALUES IN (2) SERVER far",
       key: [], isTrusted: false),
     Case(
-      "a partition beside a foreign one",
+      "a partition next to a foreign partition",
       partitioned + foreign
         + """
         CREATE FOREIGN TABLE shop.far PARTITION OF shop.middle FOR VALUES IN (2) SERVER far;
         ALTER TABLE shop.leaf ADD PRIMARY KEY (a)
         """, table: "shop.leaf", key: ["a"], holdTable: "shop.leaf"),
     Case(
-      "a foreign table that inherits",
+      "a foreign table that inherits from a table",
       posts + foreign + "CREATE FOREIGN TABLE shop.far () INHERITS (shop.posts) SERVER far",
       key: [], isTrusted: false),
     Case(
@@ -173,26 +174,26 @@ import Warehouse
         INSERT INTO pg_catalog.pg_dist_partition VALUES ('shop.posts')
         """, key: ["a"], isTrusted: false),
     Case(
-      "a table beside a distributed one",
+      "a table next to a distributed table",
       posts + citus + """
         ALTER TABLE shop.posts ADD PRIMARY KEY (a); CREATE TABLE shop.other ();
         INSERT INTO pg_catalog.pg_dist_partition VALUES ('shop.other')
         """, key: ["a"]),
     Case(
-      "a part that is distributed",
+      "a distributed partition",
       partitioned + citus + """
         ALTER TABLE shop.posts ADD PRIMARY KEY (a, d);
         INSERT INTO pg_catalog.pg_dist_partition VALUES ('shop.leaf')
         """, key: ["a", "d"], isTrusted: false),
     Case(
-      "another name for heap",
+      "another access method with the handler of heap",
       """
       CREATE ACCESS METHOD pile TYPE TABLE HANDLER heap_tableam_handler;
       CREATE TABLE shop.posts (\(columns), PRIMARY KEY (a)) USING pile
       """, key: ["a"]),
   ]
 
-  private static func look(
+  private static func lookUp(
     _ fault: Case, on connection: Connection, name: String? = nil
   ) async throws -> WarehouseTable? {
     let table = try #require(TableName(name ?? fault.table))
@@ -205,20 +206,20 @@ import Warehouse
     return try await Catalog(of: definition, on: connection).table(table)
   }
 
-  @Test(arguments: keys + wholes + versions)
+  @Test(arguments: keys + partitionedKeys + versions)
   func theKeyOfATableIsFound(fault: Case) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         try await connection.runScript(SQL(trusted: fault.tables))
-        let table = try #require(try await Self.look(fault, on: connection))
+        let table = try #require(try await Self.lookUp(fault, on: connection))
         #expect(table.holdKey.map(\.name) == fault.key)
         #expect("\(table.holdTable)" == fault.holdTable)
         #expect(table.hasTrustedVersions == fault.isTrusted)
         #expect("\(table.resolvedName)" == fault.table)
-        // Its name without the schema means the same table.
+        // The name without the schema refers to the same table.
         try await connection.runScript("SET search_path = shop, public")
         let name = String(fault.table.dropFirst("shop.".count))
-        let short = try #require(try await Self.look(fault, on: connection, name: name))
+        let short = try #require(try await Self.lookUp(fault, on: connection, name: name))
         #expect("\(short.name)" == name)
         #expect("\(short.resolvedName)" == fault.table)
         #expect("\(short.holdTable)" == fault.holdTable)
@@ -227,7 +228,8 @@ import Warehouse
     }
   }
 
-  /// Rows are restored through the table by which they are named.
+  /// Rows are restored through the table that the hold names. So a hold names the parent table only if the role can
+  /// read and update rows through the parent table.
   @Test(
     arguments: [
       ("SELECT, UPDATE ON shop.posts, shop.leaf", "", "shop.posts"),
@@ -243,7 +245,7 @@ import Warehouse
         "CREATE RULE kept AS ON UPDATE TO shop.posts DO INSTEAD NOTHING", "shop.leaf"
       ),
     ] as [(String, String, String)])
-  func aParentTableThatCannotBeUpdatedNamesNoRows(
+  func aHoldNamesThePartitionIfTheParentTableCannotBeUpdated(
     grants: String, damage: String, holdTable: String
   ) async throws {
     let fault = Case("", Self.partitioned, table: "shop.leaf", key: [])
@@ -258,7 +260,7 @@ import Warehouse
           GRANT \(trusted: grants) TO \(trusted: role); \(trusted: damage);
           SET ROLE \(trusted: role)
           """)
-        let table = try await Self.look(fault, on: connection)
+        let table = try await Self.lookUp(fault, on: connection)
         try await connection.runScript(
           "RESET ROLE; DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         #expect(table.map { "\($0.holdTable)" } == holdTable)
@@ -272,11 +274,11 @@ import Warehouse
   struct Refusal: Sendable, CustomTestStringConvertible {
     let tables: String
     let restore: String
-    /// Nil if it is accepted.
+    /// Nil if the definition is accepted.
     let message: String?
     let remedy: String
 
-    var testDescription: String { "\(restore): \(message ?? "taken")" }
+    var testDescription: String { "\(restore): \(message ?? "accepted")" }
 
     init(_ tables: String, _ restore: String, _ message: String?, remedy: String = "") {
       self.tables = tables
@@ -358,8 +360,7 @@ import Warehouse
   ]
 
   @Test(arguments: refusals)
-  func aTableWhoseRowsCannotBeFoundAgainIsAcceptedOnlyWithoutARestore(refusal: Refusal) async throws
-  {
+  func rowsThatCannotBeFoundAgainAreAcceptedOnlyWithoutARestore(refusal: Refusal) async throws {
     let yaml = CatalogCheckTests.yaml.replacing(
       "restore: {visibility: shown}", with: "restore: \(refusal.restore)"
     ).replacing("where: \"ingested_at < now()\"", with: "tombstones: true")

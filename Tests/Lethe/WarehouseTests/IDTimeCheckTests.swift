@@ -4,10 +4,10 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// The promise of `id_time`, compared with the rows.
+/// Tests of the check that compares the column in `id_time` with the times in the IDs.
 @Suite struct IDTimeCheckTests {
-  /// Rows of a table that is partitioned by `ingested_at`, and the finding about them. The ID's time is
-  /// 2023-11-14 22:13:20 in UTC.
+  /// The table is partitioned by `ingested_at`. Each case is a row and the finding about the row. The time in the large
+  /// ID is 2023-11-14 22:13:20 UTC.
   @Test(
     arguments: [
       ("timestamptz", 1_724_551_110_456_246_272, "'2023-11-14 22:13:20'", nil),
@@ -36,14 +36,14 @@ import Warehouse
         "is 2023-11-14 00:00:00+00, and the ID is older than IDs with"
       ),
     ] as [(String, Int64, String, String?)])
-  func timesThatDifferFromTheIDsAreReported(
+  func timesThatDifferFromTheTimesInTheIDsAreReported(
     type: String, id: Int64, time: String, message: String?
   ) async throws {
     let yaml = CatalogCheckTests.yaml.replacing(
       "id: post_id\n", with: "id: post_id\n    id_time: ingested_at\n"
     )
     .replacing("where: \"ingested_at < now()\"", with: "tombstones: true")
-    // The table has no key.
+    // The table has no key, so its rows cannot be restored.
     .replacing("restore: {visibility: shown}", with: "restore: none")
     try await withTestDatabase { database in
       let found = try await CatalogCheckTests.findings(
@@ -67,8 +67,8 @@ import Warehouse
     }
   }
 
-  /// A sample of a foreign partition would read all of it. This partition cannot be read.
-  /// Also with a role that may read only the table.
+  /// A sample of a foreign partition would read the whole partition. The partition of this test cannot be read. The
+  /// test also runs with a role that may read only the partitioned table.
   @Test(
     arguments: [nil, "is 2026-01-01 00:00:00+00, and the time in the ID is 2023-"], [false, true])
   func foreignPartitionsAreNotSampled(message: String?, isPlainRole: Bool) async throws {

@@ -4,13 +4,13 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// What the check examines besides the tables that a definition names: their partitions, their parent
-/// tables, the tables that refer to them, and whatever copies their rows.
+/// Tests of the check of objects that a definition does not name: partitions, parent tables, tables that refer to the
+/// definition's tables, and objects that copy their rows.
 @Suite struct TableTreeCheckTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let name: String
     let damage: String
-    /// Parts of the message of the only finding; empty if nothing is wrong.
+    /// Parts of the message of the only finding. Empty if the check must find nothing.
     let says: [String]
     var severity = Finding.Severity.error
     var remedy = ""
@@ -31,7 +31,7 @@ import Warehouse
 
   private static let cases = [
     Case(
-      name: "published, no key",
+      name: "published without a key",
       damage: "\(withoutKey) CREATE PUBLICATION p FOR TABLE shop.media", says: refused),
     Case(
       name: "published with all tables",
@@ -40,24 +40,24 @@ import Warehouse
       name: "published with its schema",
       damage: "\(withoutKey) CREATE PUBLICATION p FOR TABLES IN SCHEMA shop", says: refused),
     Case(
-      name: "published, identity nothing",
+      name: "published with REPLICA IDENTITY NOTHING",
       damage:
         "ALTER TABLE shop.media REPLICA IDENTITY NOTHING; CREATE PUBLICATION p FOR TABLE shop.media",
       says: refused),
     Case(
-      name: "a partition's identity is nothing",
+      name: "a partition with REPLICA IDENTITY NOTHING",
       damage: """
         \(partitioned) ALTER TABLE shop.media_2 REPLICA IDENTITY NOTHING;
         CREATE PUBLICATION p FOR TABLE shop.media
         """, says: refused),
     Case(
-      name: "a partition is published alone",
+      name: "a partition that is published alone",
       damage: """
         \(partitioned) ALTER TABLE shop.media_2 REPLICA IDENTITY NOTHING;
         CREATE PUBLICATION p FOR TABLE shop.media_2
         """, says: refused),
     Case(
-      name: "published, identity full",
+      name: "published with REPLICA IDENTITY FULL",
       damage: """
         \(withoutKey) ALTER TABLE shop.media REPLICA IDENTITY FULL;
         CREATE PUBLICATION p FOR TABLE shop.media
@@ -68,31 +68,31 @@ import Warehouse
         \(withoutKey) CREATE PUBLICATION p FOR TABLE shop.media WITH (publish = 'insert')
         """, says: []),
     Case(
-      name: "a row filter beyond the identity",
+      name: "a row filter on a column outside the replica identity",
       damage: "CREATE PUBLICATION p FOR TABLE shop.media WHERE (post_id > 5)",
       says: ["PostgreSQL refuses DELETE on shop.media"]),
     Case(
-      name: "a column beside that only PostgreSQL sets",
+      name: "another column that only PostgreSQL sets",
       damage: "ALTER TABLE shop.posts ADD number bigint GENERATED ALWAYS AS IDENTITY", says: []),
     Case(
-      name: "no index on the referring side",
+      name: "no index on the referring column",
       damage: "CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE SET NULL)",
       says: ["no index finds the rows of shop.likes that refer to shop.posts"], severity: .warning,
       remedy: "CREATE INDEX ON \"shop\".\"likes\" (\"post_id\")"),
     Case(
-      name: "a partial index on the referring side",
+      name: "a partial index on the referring column",
       damage: """
         CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE SET NULL, n int);
         CREATE INDEX ON shop.likes (post_id) WHERE n > 0
         """, says: ["no index finds the rows of shop.likes"], severity: .warning),
     Case(
-      name: "an index on the referring side",
+      name: "an index on the referring column",
       damage: """
         CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE SET NULL, n int);
         CREATE INDEX ON shop.likes (post_id, n)
         """, says: []),
     Case(
-      name: "the foreign key is on the table that it is a partition of",
+      name: "a foreign key that refers to the parent table",
       damage: """
         ALTER TABLE shop.media RENAME TO former;
         DROP INDEX shop.media_post_id;
@@ -105,24 +105,24 @@ import Warehouse
         """, says: ["rows of shop.frames may refer to rows that are deleted from shop.media"],
       severity: .warning),
     Case(
-      name: "a CHECK forbids the value",
+      name: "a CHECK that forbids the value",
       damage: "ALTER TABLE shop.posts ADD CONSTRAINT known CHECK (visibility IN ('shown', 'gone'))",
       says: [
         "the constraint known of shop.posts forbids the values that the action sets", "visibility",
       ]),
     Case(
-      name: "a CHECK that is not validated forbids the value",
+      name: "a CHECK that is not validated and forbids the value",
       damage: """
         ALTER TABLE shop.posts ADD CONSTRAINT known CHECK (length(visibility) < 6) NOT VALID
         """, says: ["the constraint known of shop.posts forbids the values that the action sets"]),
     Case(
-      name: "a CHECK allows the value",
+      name: "a CHECK that allows the value",
       damage: "ALTER TABLE shop.posts ADD CHECK (visibility IN ('shown', 'hidden'))", says: []),
     Case(
-      name: "a CHECK looks at other columns, too",
+      name: "a CHECK that also depends on other columns",
       damage: "ALTER TABLE shop.posts ADD CHECK (visibility <> 'hidden' OR post_id > 5)", says: []),
     Case(
-      name: "a CHECK forbids NULL where a location is taken out",
+      name: "a CHECK that forbids NULL in a location column",
       damage: "ALTER TABLE shop.posts ADD CONSTRAINT located CHECK (latitude IS NOT NULL)",
       says: ["the constraint located of shop.posts forbids"]),
     Case(
@@ -139,7 +139,7 @@ import Warehouse
     Case(
       name: "a view", damage: "CREATE VIEW shop.some AS SELECT * FROM shop.media", says: []),
     Case(
-      name: "a trigger that copies",
+      name: "a trigger that copies deleted rows",
       damage: """
         CREATE TABLE shop.past (LIKE shop.media);
         CREATE FUNCTION shop.keep() RETURNS trigger LANGUAGE plpgsql AS
@@ -148,7 +148,7 @@ import Warehouse
         """, says: ["the trigger keep of shop.media writes rows elsewhere", "shop.keep"],
       severity: .warning),
     Case(
-      name: "a trigger of inserts",
+      name: "a trigger on INSERT",
       damage: """
         CREATE TABLE shop.past (LIKE shop.media);
         CREATE FUNCTION shop.keep() RETURNS trigger LANGUAGE plpgsql AS
@@ -158,7 +158,7 @@ import Warehouse
   ]
 
   @Test(arguments: cases)
-  func relatedTablesAreChecked(damage: Case) async throws {
+  func relatedObjectsAreChecked(damage: Case) async throws {
     let pipeline = try Samples.parse(CatalogCheckTests.yaml)
     try await withTestDatabase { database in
       try await database.withConnection { connection in

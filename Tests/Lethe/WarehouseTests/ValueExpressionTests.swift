@@ -5,9 +5,9 @@ import Testing
 import Vocabulary
 import Warehouse
 
-/// Values that are evaluated, and values that only look like constants.
+/// Tests of values that Lethe evaluates, and of values that only look like constants.
 @Suite struct ValueExpressionTests {
-  enum ClientOutput: Sendable {
+  enum ExpectedFinding: Sendable {
     case nothing
     case error(String)
     case warning(String)
@@ -16,14 +16,14 @@ import Warehouse
   struct Case: Sendable, CustomTestStringConvertible {
     let type: String
     let value: String
-    let said: ClientOutput
+    let expected: ExpectedFinding
 
     var testDescription: String { "\(type) \(value)" }
 
-    init(_ type: String, _ value: String, _ said: ClientOutput = .nothing) {
+    init(_ type: String, _ value: String, _ expected: ExpectedFinding = .nothing) {
       self.type = type
       self.value = value
-      self.said = said
+      self.expected = expected
     }
   }
 
@@ -48,7 +48,7 @@ import Warehouse
       Case("tstzrange", "'[2020-01-01,)'"), Case("jsonb", "'\"now\"'"),
     ]
 
-  private static let moving: [Case] =
+  private static let changing: [Case] =
     times.flatMap { type in
       [
         ("now", "now"), ("NOW", "now"), ("'now'", "now"), ("' Today '", "today"),
@@ -96,7 +96,7 @@ import Warehouse
       CREATE TYPE shop.pair AS (number int, at timestamptz);
       """
 
-  /// Each way of setting a column, by what it replaces in the definition, on line 15 or 16.
+  /// The ways to set a column. Each is a part of the definition and its replacement.
   private static let ways = [
     ("{set: {visibility: hidden}, restore: {visibility: shown}}", "{set: {at: VALUE}}"),
     (
@@ -108,7 +108,7 @@ import Warehouse
     ("tweet_edited: rehydrate", "tweet_edited: {rehydrate: {set: {at: VALUE}}}"),
   ]
 
-  private static let all = allowed + moving + calls
+  private static let all = allowed + changing + calls
 
   @Test(arguments: Set(all.map(\.type)).sorted())
   func aValueIsAcceptedOrRefusedByTheTypeOfItsColumn(type: String) async throws {
@@ -116,7 +116,7 @@ import Warehouse
     try await Self.check(cases, way: Self.ways[0], line: 15, type: type)
   }
 
-  /// The same values are accepted wherever a column is set.
+  /// All ways to set a column accept the same values.
   @Test(arguments: zip(ways, [15, 15, 16, 11, 17]))
   func aValueIsAcceptedOrRefusedOnItsLine(way: (String, String), line: Int) async throws {
     let values = ["now()", "'2020-01-01'", "today", "NOW", "CURRENT_TIMESTAMP", "now() + 1"]
@@ -139,7 +139,7 @@ import Warehouse
           let found = try await Catalog(of: pipeline.definition, on: connection)
             .check(pipeline.definition, on: connection)
           let (severity, message): (Finding.Severity?, String) =
-            switch fault.said {
+            switch fault.expected {
             case .nothing: (nil, "")
             case .error(let message): (.error, message)
             case .warning(let message): (.warning, message)
@@ -156,10 +156,10 @@ import Warehouse
     }
   }
 
-  /// Lethe must know all special time words that PostgreSQL evaluates. Each other special word
-  /// in its documentation gives the same value in two transactions, or is refused.
+  /// Lethe must refuse every time word with a value that changes. The other time words in PostgreSQL's documentation
+  /// have the same value in two transactions.
   @Test(arguments: ["epoch", "infinity", "-infinity", "2020-01-01 allballs"])
-  func anAcceptedTimeWordIsAConstant(word: String) async throws {
+  func aTimeWordThatDoesNotChangeIsAConstant(word: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let sql: SQL =
@@ -181,7 +181,7 @@ import Warehouse
       ("Current_Date", .currentDate), ("now", nil), ("now ()", nil), ("current_date()", nil),
       ("'now()'", nil), ("", nil), ("now()+1", nil),
     ] as [(String, ValueExpression?)])
-  func onlyTwoExpressionsAreKnown(value: String, expression: ValueExpression?) async throws {
+  func onlyTwoExpressionsAreEvaluated(value: String, expression: ValueExpression?) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         try await connection.runScript(
