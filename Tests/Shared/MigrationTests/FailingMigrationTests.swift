@@ -4,12 +4,12 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// A failing migration reports its file and line, and leaves no changes.
+/// Tests that a failing migration reports its file and line, and leaves no changes.
 @Suite struct FailingMigrationTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let up: String
-    /// The line in the up block, from 1 after the marker; nil if the error has no line.
+    /// The line in the up block. The line after the marker is 1. Nil if the error has no line.
     let line: Int?
     let message: String
   }
@@ -64,7 +64,7 @@ import Testing
         SELECT 1 / 0;
         """, line: 5, message: "division by zero"),
     Case(
-      testDescription: "an error raised by a block of code",
+      testDescription: "an error in a DO block",
       up: "\nDO $$ BEGIN\n RAISE EXCEPTION 'no'; END $$;",
       line: 2, message: "no (SQLSTATE P0001)"),
     Case(
@@ -93,7 +93,7 @@ import Testing
   ]
 
   @Test(arguments: cases)
-  func itReportsFileAndLineAndChangesNothing(failing: Case) async throws {
+  func aFailingMigrationReportsFileAndLineAndChangesNothing(failing: Case) async throws {
     let head = "-- It fails.\n\n-- migrate:up\n"
     let files = [
       "1_good.sql":
@@ -107,14 +107,14 @@ import Testing
           let migrator = Migrator(connection: connection, set: set)
           do {
             try await migrator.up()
-            Issue.record("it succeeded")
+            Issue.record("the migration succeeded")
           } catch let error as MigrationError {
             #expect(error.file == set.migrations[1].file.string)
             #expect(error.line == failing.line.map { $0 + 3 })
             #expect(error.message.contains(failing.message))
             #expect(error.remedy.contains("none of this file's changes were kept"))
           }
-          // Earlier migrations stay applied, later ones were not run, and the connection can be used.
+          // Earlier migrations stay applied, later migrations did not run, and the connection can be used.
           #expect(try await connection.recordedVersions() == ["1"])
           let objects = try await connection.objects().filter {
             !$0.contains("schema_migrations") && $0 != "schema public"
@@ -126,7 +126,7 @@ import Testing
     }
   }
 
-  @Test func aDownThatFailsLeavesTheMigrationApplied() async throws {
+  @Test func aFailedRollbackLeavesTheMigrationApplied() async throws {
     let files = [
       "1_a.sql":
         "-- migrate:up\nCREATE TABLE a (x int);\n-- migrate:down\nDROP TABLE a;\nDROP TABLE b;\n"
@@ -138,7 +138,7 @@ import Testing
           try await migrator.up()
           do {
             try await migrator.down()
-            Issue.record("it went through")
+            Issue.record("the rollback succeeded")
           } catch let error as MigrationError {
             #expect(error.line == 5)
             #expect(error.message.contains("table \"b\" does not exist"))

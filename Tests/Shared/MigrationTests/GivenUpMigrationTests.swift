@@ -5,11 +5,11 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Runs that an earlier version had given up are known by their column.
+/// The migration that adds the column `is_given_up`. An earlier version recorded only a message for such runs.
 @Suite struct GivenUpMigrationTests {
   private static let version = "20261127003900"
 
-  /// One run under way, one that failed, one that was given up, and one of which a chunk was taken on again.
+  /// A running run, a failed run, a run that was given up, and a run that is running again after it was given up.
   private static let ledger: SQL = """
     INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease, status, finished_at, failure)
     SELECT key, 'p', '{}', '/w', gen_random_uuid(), status::lethe.run_status,
@@ -21,7 +21,7 @@ import Testing
       ('000000000004', 'running', 'given up by the operator')) AS run (key, status, failure)
     """
 
-  @Test func theSentenceBecomesAColumn() async throws {
+  @Test func runsThatWereGivenUpAreMarkedInTheNewColumn() async throws {
     let folder = FilePath(repositoryRootPath).appending("migrations")
     var files: [String: String] = [:]
     for name in try FileManager.default.contentsOfDirectory(atPath: folder.string)

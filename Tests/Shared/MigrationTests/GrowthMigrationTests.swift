@@ -9,7 +9,8 @@ import Testing
 @Suite struct GrowthMigrationTests {
   private static let version = "20261126085000"
 
-  /// Thirty chunks with random ranges in two datasets, each with a coverage range unless one begins at the same ID.
+  /// Thirty chunks with random ranges in two datasets. Each chunk has a coverage range, unless another range of its
+  /// dataset begins at the same ID.
   private static func ledger(_ random: inout SeededGenerator) -> String {
     var ranges: [String] = []
     for number in 1...30 {
@@ -34,7 +35,7 @@ import Testing
       """
   }
 
-  /// Counts the IDs whose newest time has changed, or that are in two ranges.
+  /// Counts the IDs with a different newest check time than before, and the IDs in two ranges.
   private static let differences: SQL = """
     SELECT count(*) FROM generate_series(1, 220) AS id, (VALUES ('d'), ('e')) AS d (name)
     WHERE (SELECT max(checked_at) FROM public.old WHERE dataset = name AND id BETWEEN first_id AND last_id)
@@ -81,7 +82,7 @@ import Testing
   }
 
   /// The migration cannot be rolled back, because an earlier version could not read or verify traces.
-  @Test func aLedgerWithTracesStays() async throws {
+  @Test func aLedgerWithTracesIsNotRolledBack() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         try await withMigrationSet(try Self.files().all) { set in
@@ -106,7 +107,6 @@ import Testing
     }
   }
 
-  /// Tests the largest possible ID.
   @Test func rangesAndTracesEndAtTheLargestID() async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in

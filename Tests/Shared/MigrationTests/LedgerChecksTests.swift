@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// The ledger's constraints refuse invalid rows.
+/// Tests that the ledger's constraints accept valid rows and refuse invalid rows.
 @Suite struct LedgerChecksTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
@@ -44,7 +44,7 @@ import Testing
 
   private static let all = "created_at, uploaded_at, completed_at, collected_at"
 
-  private static let legal: [Case] = [
+  private static let valid: [Case] = [
     Case("a plain run", run),
     Case("a finished run", run + "UPDATE lethe.run SET status = 'done', finished_at = now();"),
     Case("a plain chunk", run + chunk()),
@@ -67,76 +67,84 @@ import Testing
     ),
   ]
 
-  @Test(arguments: legal)
+  @Test(arguments: valid)
   func aValidRowIsAccepted(row: Case) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { try await $0.runScript(SQL(trusted: row.sql)) }
     }
   }
 
-  private static let illegal: [Case] = [
-    Case("a run's key", run.replacing("0123456789ab", with: "0123456789AB"), "run_key_check"),
-    Case("a run done without its end", run + "UPDATE lethe.run SET status = 'done';", "run_check"),
+  private static let invalid: [Case] = [
     Case(
-      "a run that goes on after its end", run + "UPDATE lethe.run SET finished_at = now();",
+      "a run's key with capital letters", run.replacing("0123456789ab", with: "0123456789AB"),
+      "run_key_check"),
+    Case(
+      "a done run without a finish time", run + "UPDATE lethe.run SET status = 'done';", "run_check"
+    ),
+    Case(
+      "a running run with a finish time", run + "UPDATE lethe.run SET finished_at = now();",
       "run_check"
     ),
     Case(
-      "a run failed without a reason",
+      "a failed run without a failure",
       run + "UPDATE lethe.run SET status = 'failed', finished_at = now();", "run_check1"
     ),
-    Case("created without when", run + chunk("state", "'created'"), "chunk_check2"),
-    Case("exported with a creation", run + chunk("created_at", "now()"), "chunk_check2"),
+    Case("a created chunk without its time", run + chunk("state", "'created'"), "chunk_check2"),
     Case(
-      "uploaded without when", run + chunk("state, created_at", "'uploaded', now()"), "chunk_check3"
+      "an exported chunk with a creation time", run + chunk("created_at", "now()"), "chunk_check2"),
+    Case(
+      "an uploaded chunk without its time", run + chunk("state, created_at", "'uploaded', now()"),
+      "chunk_check3"
     ),
     Case(
-      "complete without when",
+      "a complete chunk without its time",
       run + chunk("state, created_at, uploaded_at", "'complete', now(), now()"), "chunk_check4"
     ),
     Case(
-      "collected without when",
+      "a collected chunk without its time",
       run
         + chunk("state, created_at, uploaded_at, completed_at", "'collected', now(), now(), now()"),
       "chunk_check5"
     ),
     Case(
-      "collected without a count",
+      "a collected chunk without counts",
       run + chunk("state, \(all)", "'collected', now(), now(), now(), now()"), "chunk_check10"
     ),
     Case(
-      "applied without when",
+      "an applied chunk without its time",
       run
         + chunk(
           "state, \(all), events, quarantined, applied_through",
           "'applied', now(), now(), now(), now(), 0, 0, 0"), "chunk_check6"
     ),
     Case(
-      "failed without when", run + chunk("state, failure, is_retryable", "'failed', 'no', true"),
+      "a failed chunk without its time",
+      run + chunk("state, failure, is_retryable", "'failed', 'no', true"),
       "chunk_check7"
     ),
     Case(
-      "failed without a reason",
+      "a failed chunk without a failure",
       run + chunk("state, failed_at, is_retryable", "'failed', now(), true"),
       "chunk_check8"
     ),
     Case(
-      "failed without saying whether a retry may help",
+      "a failed chunk without is_retryable",
       run + chunk("state, failed_at, failure", "'failed', now(), 'no'"), "chunk_check9"
     ),
-    Case("a failure of a chunk that goes on", run + chunk("failure", "'no'"), "chunk_check8"),
-    Case("a range backwards", run + chunk(first: "6", ids: "1"), "chunk_check"),
+    Case(
+      "a failure of a chunk that has not failed", run + chunk("failure", "'no'"), "chunk_check8"),
+    Case("a last ID before the first ID", run + chunk(first: "6", ids: "1"), "chunk_check"),
     Case("more IDs than the range has", run + chunk(ids: "6"), "chunk_check1"),
     Case("an ID below one", run + chunk(first: "0"), "chunk_first_id_check"),
-    Case("no IDs", run + chunk(ids: "0"), "chunk_ids_check"),
-    Case("half a checksum", run + chunk(sha: "'\\x00'"), "chunk_sha256_check"),
-    Case("an attempt before the first", run + chunk() + job(attempt: 0), "job_attempt_check"),
-    Case("an API ID without its creation", run + chunk() + job("api_id", "'12'"), "job_check"),
+    Case("a chunk without IDs", run + chunk(ids: "0"), "chunk_ids_check"),
+    Case("an incomplete checksum", run + chunk(sha: "'\\x00'"), "chunk_sha256_check"),
+    Case("an attempt with the number 0", run + chunk() + job(attempt: 0), "job_attempt_check"),
+    Case("an API ID without a creation time", run + chunk() + job("api_id", "'12'"), "job_check"),
     Case(
-      "a creation without the API's ID", run + chunk() + job("created_at", "now()"), "job_check"),
-    Case("a failure of a job that lives", run + chunk() + job("failure", "'no'"), "job_check1"),
+      "a creation time without an API ID", run + chunk() + job("created_at", "now()"), "job_check"),
+    Case("a failure of a live job", run + chunk() + job("failure", "'no'"), "job_check1"),
     Case(
-      "an API ID that is none", run + chunk() + job("api_id, created_at", "'1a', now()"),
+      "an API ID that is not a number", run + chunk() + job("api_id, created_at", "'1a', now()"),
       "job_api_id_check"
     ),
     Case("two live jobs of a chunk", run + chunk() + job() + job(attempt: 2), "job_alive"),
@@ -146,7 +154,7 @@ import Testing
     ),
   ]
 
-  @Test(arguments: illegal)
+  @Test(arguments: invalid)
   func anInvalidRowIsRefused(row: Case) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection throws in

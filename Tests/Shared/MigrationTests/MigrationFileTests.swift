@@ -62,7 +62,7 @@ import Testing
     #expect(migration.up.sql == line)
   }
 
-  /// A literal may contain characters that Swift treats as newlines; the server must get them unchanged.
+  /// A literal may contain characters that Swift treats as newlines. The server must get them unchanged.
   @Test func theSQLIsUnchanged() throws {
     let sql = "SELECT '\r\n \u{2028} \u{85} \u{B} \u{C}\te\u{301}';"
     let migration = try Self.parse("-- migrate:up\n\(sql)\n-- migrate:down\n\(sql)\n")
@@ -88,10 +88,10 @@ import Testing
       ),
       ("-- why\r\n\r\nSELECT 1;\r\n-- migrate:up\r\n", 3, "a statement before -- migrate:up"),
     ] as [(String, Int?, String)])
-  func aFileThatIsNotInTheFormatIsRefusedByLine(text: String, line: Int?, message: String) {
+  func aFileInAnotherFormatIsRefusedWithTheLine(text: String, line: Int?, message: String) {
     do {
       _ = try Self.parse(text)
-      Issue.record("it was taken")
+      Issue.record("the file was accepted")
     } catch let error as MigrationError {
       #expect(error.file == "sets/20261123090000_made_up.sql")
       #expect(error.line == line)
@@ -108,7 +108,7 @@ import Testing
   func aFileWithoutAVersionIsRefused(name: String) {
     do {
       _ = try Self.parse("-- migrate:up\n-- migrate:down\n", name: name)
-      Issue.record("it was taken")
+      Issue.record("the file was accepted")
     } catch let error as MigrationError {
       #expect(error.message == "the file's name has no version")
       #expect(error.file == "sets/" + name)
@@ -145,7 +145,7 @@ import Testing
     try Self.withSet(["1_a.sql", "2_b.sql", "2_c.sql"]) { directory in
       do {
         _ = try MigrationSet(directory: directory)
-        Issue.record("it was taken")
+        Issue.record("the set was accepted")
       } catch let error as MigrationError {
         let files = Set([
           directory.appending("2_b.sql").string, directory.appending("2_c.sql").string,

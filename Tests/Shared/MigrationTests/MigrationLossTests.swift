@@ -4,16 +4,16 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The losses of a rollback are found before the rollback, for each way to lose data.
+/// Tests that a rollback's losses are found before the rollback, for each way to lose data.
 @Suite struct MigrationLossTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
     /// The blocks of the migration that is rolled back.
     let up: String
     let down: String
-    /// A change after the migration.
+    /// Statements that run after the migration.
     let since: String
-    /// The expected lines.
+    /// The expected lines about the losses.
     let lines: [String]
 
     init(_ name: String, up: String, down: String, since: String, _ lines: String...) {
@@ -50,7 +50,7 @@ import Testing
       up: "CREATE TABLE p (x int) PARTITION BY LIST (x); CREATE TABLE p1 PARTITION OF p DEFAULT",
       down: "DELETE FROM p", since: "INSERT INTO p VALUES (1), (2)", "public.p: 2 rows"),
     Case(
-      "a trigger that goes with its function's schema",
+      "a trigger that is dropped with its function's schema",
       up: """
         CREATE SCHEMA s; CREATE FUNCTION s.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'
         """, down: "DROP SCHEMA s CASCADE",
@@ -82,18 +82,18 @@ import Testing
           guard
             case .wouldDestroy(let migration, let losses) = try await migrator.down(
               destroying: false)
-          else { Issue.record("it was rolled back"); return }
+          else { Issue.record("the migration was rolled back"); return }
           #expect(migration.version == "2")
           #expect(losses.lines == one.lines)
           #expect(try await connection.objects() == before)
           #expect(try await connection.recordedVersions() == ["1", "2"])
 
           guard case .rolledBack = try await migrator.down(destroying: true) else {
-            Issue.record("it was not rolled back")
+            Issue.record("the migration was not rolled back")
             return
           }
           #expect(try await connection.recordedVersions() == ["1"])
-          // The table of the versions must stay.
+          // The version table must remain.
           #expect(try await connection.hasRelation("public.schema_migrations"))
           #expect(try await connection.advisoryLocks() == 0)
         }
@@ -115,7 +115,7 @@ import Testing
             #expect(migration.version == version)
           }
           guard case .idle = try await migrator.down(destroying: false) else {
-            Issue.record("there was more")
+            Issue.record("there was another migration")
             return
           }
         }
@@ -123,7 +123,8 @@ import Testing
     }
   }
 
-  /// The empty ledger, platform and reference warehouse are rolled back without confirmation, step by step.
+  /// The empty ledger, platform and reference warehouse are rolled back without confirmation, one migration at a
+  /// time.
   @Test(arguments: ["migrations", "migrations/warehouse", "migrations/platform"])
   func theEmptyProjectSetsAreRolledBackWithoutConfirmation(directory: String) async throws {
     try await withTestDatabase { database in
@@ -141,7 +142,7 @@ import Testing
     }
   }
 
-  /// Here `public` has another program's table, so Lethe's own table is used.
+  /// `public` contains another program's table, so Lethe uses its own version table.
   @Test func theVersionTableKeepsOtherVersions() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in

@@ -4,7 +4,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The owner of a set of migrations is recognized by the objects that its files create.
+/// Tests that the owner of a set of migrations is recognized by the objects that its files create.
 @Suite struct MigrationOwnerTests {
   private static let folders: [MigrationOwner: String] = [
     .ledger: "migrations", .service: "migrations/platform", .demo: "migrations/warehouse",
@@ -61,7 +61,7 @@ import Testing
     #expect(try await Self.refused(owner, in: files) != nil)
   }
 
-  /// Similar names alone do not make a set Lethe's.
+  /// A set that only uses similar names does not belong to Lethe.
   @Test(arguments: [
     "CREATE SCHEMA platform; CREATE TABLE platform.accounts ()",
     "CREATE SCHEMA compliance; CREATE TABLE compliance.jobs (id int)",

@@ -28,7 +28,7 @@ extension Connection {
     try await query("SELECT to_regclass(\(name)) IS NOT NULL").onlyRow(as: Bool.self)
   }
 
-  /// The number of advisory locks in this database that are held or waited for.
+  /// The number of advisory locks in this database, both granted and waiting.
   func advisoryLocks() async throws -> Int {
     try await query(
       """

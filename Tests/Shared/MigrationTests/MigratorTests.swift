@@ -10,13 +10,13 @@ import Testing
     "2_b.sql": "-- migrate:up\nCREATE TABLE b (x int);\n-- migrate:down\nDROP TABLE b;\n",
   ]
 
-  @Test func upAppliesWhatIsPendingAndDownUndoesTheNewest() async throws {
+  @Test func upAppliesPendingMigrationsAndDownUndoesTheNewest() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await withMigrationSet(Self.files) { set throws in
           let migrator = Migrator(connection: connection, set: set)
           #expect(try await migrator.status().map(\.isApplied) == [false, false])
-          // `status` changes nothing and does not create the table.
+          // `status` changes nothing and does not create the version table.
           #expect(try await !connection.hasRelation("public.schema_migrations"))
 
           #expect(try await migrator.up().map(\.version) == ["1", "2"])
@@ -42,7 +42,7 @@ import Testing
   }
 
   @Test(arguments: ["migrations", "migrations/warehouse", "migrations/platform"])
-  func theProjectSetsGoUpAndDownAndUpAgain(directory: String) async throws {
+  func theProjectSetsCanBeAppliedAgainAfterARollback(directory: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         let set = try MigrationSet(
@@ -131,7 +131,7 @@ import Testing
     try await withTestDatabase { database in
       try await withMigrationSet(files) { slow throws in
         try await withMigrationSet(Self.files) { quick throws in
-          // The connection stays open.
+          // The connection stays open, so only the cancellation can release the lock.
           try await database.withConnection { connection throws in
             try await database.withConnection { observer throws in
               let migrating = Task {
@@ -192,7 +192,7 @@ import Testing
         try await withMigrationSet(files) { set throws in
           do {
             try await Migrator(connection: connection, set: set).up()
-            Issue.record("it went through")
+            Issue.record("the migration succeeded")
           } catch let error as MigrationError {
             #expect(error.line == 3)
             #expect(error.remedy.contains("without a transaction"))
@@ -205,7 +205,7 @@ import Testing
 
   // MARK: dbmate
 
-  @Test func theTableHasTheShapeOfDbmates() async throws {
+  @Test func theVersionTableHasTheColumnsOfDbmates() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await withMigrationSet(["20260101000000_x.sql": "-- migrate:up\n-- migrate:down\n"]) {
@@ -252,13 +252,13 @@ import Testing
 
   // MARK: Another tool's table
 
-  /// The tables of golang-migrate and of another program, and one that only has the same name.
+  /// The table of golang-migrate, the table of another program, and a table that only has the same name.
   @Test(arguments: [
     "(version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)",
     "(id serial PRIMARY KEY, name text NOT NULL)",
     "(version text PRIMARY KEY, applied_by text NOT NULL)",
   ])
-  func aTableOfAnotherShapeIsNotChanged(columns: String) async throws {
+  func aTableWithOtherColumnsIsNotChanged(columns: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await connection.runScript("CREATE TABLE public.schema_migrations \(trusted: columns)")
@@ -309,7 +309,7 @@ import Testing
       }
       #expect(try await asRole { try await $0.up().map(\.version) } == ["1"])
       #expect(try await asRole { try await $0.up().isEmpty })
-      // The migrator keeps using the table in which it began.
+      // The migrator continues to use the table that it used first.
       try await database.withConnection { connection throws in
         try await connection.runScript("GRANT CREATE ON SCHEMA public TO \(trusted: role)")
       }

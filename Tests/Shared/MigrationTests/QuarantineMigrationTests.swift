@@ -5,11 +5,12 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Identical lines that an earlier version quarantined again in each run become one line.
+/// The migration that merges identical lines. An earlier version quarantined them again in each run.
 @Suite struct QuarantineMigrationTests {
   private static let version = "20261126083000"
 
-  /// Three chunks of datasets a, a and b, each with a job of the same number, created on days 1 to 3.
+  /// Three chunks of the datasets a, a and b. Each chunk has a job with the chunk's number. The lines were quarantined
+  /// on three successive days.
   private static let ledger: SQL = """
     INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
     VALUES ('0123456789ab', 'p', '{}', '/w', gen_random_uuid());
@@ -38,7 +39,7 @@ import Testing
       AS q (job_id, line, raw, id);
     """
 
-  @Test func openLinesThatAreTheSameBecomeOne() async throws {
+  @Test func identicalUnresolvedLinesAreMerged() async throws {
     let folder = FilePath(repositoryRootPath).appending("migrations")
     var files: [String: String] = [:]
     for name in try FileManager.default.contentsOfDirectory(atPath: folder.string)

@@ -5,11 +5,12 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The migration of results from a version that did not record how far a missing ID means "clean".
+/// The migration of results from a version that did not record for which IDs silence means "clean".
 @Suite struct SilenceMigrationTests {
   private static let version = "20261125110000"
 
-  /// Chunks 1 to 6 of IDs 1 to 10, each with a job of the same number. All results except the last were collected.
+  /// Chunks 1 to 6. Each chunk has the IDs 1 to 10 and a job with the chunk's number. All results except the last are
+  /// collected.
   private static let ledger: SQL = """
     INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease)
     VALUES ('0123456789ab', 'p', '{}', '/w', gen_random_uuid());
@@ -62,7 +63,7 @@ import Testing
             "SELECT job_id || ' ' || id FROM lethe.unspoken ORDER BY job_id, id"
           ).rows(as: String.self)
           #expect(unspoken == ["2 4", "3 5"])
-          // The number of IDs on each side of 4 cannot be computed any more.
+          // Job 2 has no ranges, because the numbers of IDs below and above ID 4 are not recorded.
           let ranges = try await connection.query(
             """
             SELECT job_id || ': ' || a.first_id || '-' || a.last_id || ' ' || a.ids
@@ -77,7 +78,7 @@ import Testing
     }
   }
 
-  /// Tests the largest possible ID next to an ID without an answer.
+  /// The largest possible ID has no answer, or is next to an ID without an answer.
   @Test func rangesEndAtTheLargestID() async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
