@@ -2,7 +2,7 @@ import Checksums
 import Testing
 
 @Suite struct SHA256Tests {
-  /// From FIPS 180-4's examples.
+  /// The hashes are from the examples of FIPS 180-4.
   @Test(arguments: [
     ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
@@ -11,11 +11,11 @@ import Testing
       "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
     ),
   ])
-  func hashesAsPublished(text: String, digest: String) {
+  func hashesEqualThePublishedHashes(text: String, digest: String) {
     #expect(SHA256.hash(text).hexString == digest)
   }
 
-  @Test func doesNotDependOnTheBlockSize() {
+  @Test func theHashDoesNotDependOnTheBlockSize() {
     let bytes = (0..<10_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
     for step in [1, 63, 64, 65, 4096] {
       var hash = SHA256()
@@ -26,7 +26,7 @@ import Testing
     }
   }
 
-  @Test func takesRawBytes() {
+  @Test func rawBytesAreHashed() {
     let bytes = Array("abc".utf8)
     var hash = SHA256()
     bytes.withUnsafeBytes { hash.update($0) }
@@ -44,7 +44,7 @@ import Testing
     #expect(second.finalize() == SHA256.hash("ac"))
   }
 
-  @Test func continuesAfterFinalize() {
+  @Test func aHashCanBeContinuedAfterFinalize() {
     var hash = SHA256()
     hash.update(Array("ab".utf8))
     #expect(hash.finalize() == SHA256.hash("ab"))
@@ -54,7 +54,7 @@ import Testing
 }
 
 @Suite struct ConstantTimeEqualTests {
-  @Test func equalMeansTheSameBytes() {
+  @Test func onlyTheSameBytesAreEqual() {
     let bytes = Array("0123456789abcdef".utf8)
     #expect(constantTimeEqual(bytes, bytes) && constantTimeEqual([], []))
     for place in bytes.indices {
@@ -67,7 +67,7 @@ import Testing
   }
 
   /// A comparison that stops at the first difference would be much faster for a difference in the first byte.
-  @Test func theTimeDoesNotDependOnThePosition() {
+  @Test func theTimeDoesNotDependOnThePositionOfTheDifference() {
     let bytes = [UInt8](repeating: 7, count: 4_000_000)
     func leastTime(differingAt place: Int) -> Duration {
       var other = bytes
@@ -82,7 +82,7 @@ import Testing
 }
 
 @Suite struct HMACSHA256Tests {
-  /// Test cases 1, 2 and 6 of RFC 4231.
+  /// The codes are from test cases 1, 2 and 6 of RFC 4231.
   @Test(arguments: [
     (
       [UInt8](repeating: 0x0b, count: 20), "Hi There",
@@ -98,11 +98,11 @@ import Testing
       "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"
     ),
   ])
-  func signsAsPublished(key: [UInt8], message: String, code: String) {
+  func codesEqualThePublishedCodes(key: [UInt8], message: String, code: String) {
     #expect(HMACSHA256(key: key).code(for: Array(message.utf8)).hexString == code)
   }
 
-  @Test func distinguishesItsCodesFromOthers() {
+  @Test func onlyTheCodeOfTheMessageAndTheKeyIsValid() {
     let hmac = HMACSHA256(key: Array("key".utf8))
     let message = Array("message".utf8)
     var code = hmac.code(for: message)
@@ -121,7 +121,8 @@ import Testing
 }
 
 @Suite struct StorageChecksumTests {
-  /// From RFC 3720, appendix B.4, and the check value of the catalogue of parametrised CRC algorithms.
+  /// The sums are from RFC 3720, appendix B.4. The sum of `123456789` is the check value in the catalogue of
+  /// parametrised CRC algorithms.
   private static let sums: [(bytes: [UInt8], sum: UInt32)] = [
     ([UInt8](repeating: 0, count: 32), 0x8A91_36AA),
     ([UInt8](repeating: 0xFF, count: 32), 0x62A8_AB43), ([UInt8](0..<32), 0x46DD_794E),
@@ -130,7 +131,7 @@ import Testing
   ]
 
   @Test(arguments: sums)
-  func sumsAsPublished(bytes: [UInt8], sum: UInt32) {
+  func sumsEqualThePublishedSums(bytes: [UInt8], sum: UInt32) {
     for step in [1, 3, 8, 64] {
       var crc = CRC32C()
       for start in stride(from: 0, to: bytes.count, by: step) {
@@ -140,12 +141,12 @@ import Testing
     }
   }
 
-  /// From RFC 1321, appendix A.5.
+  /// The hashes are from RFC 1321, appendix A.5.
   @Test(arguments: [
     ("", "d41d8cd98f00b204e9800998ecf8427e"), ("abc", "900150983cd24fb0d6963f7d28e17f72"),
     ("message digest", "f96b697d7cb7938d525a2f31aaf161d0"),
   ])
-  func hashesAsPublished(text: String, digest: String) {
+  func hashesEqualThePublishedHashes(text: String, digest: String) {
     var md5 = MD5()
     Array(text.utf8).withUnsafeBytes { md5.update($0) }
     #expect(md5.finalize().hexString == digest)

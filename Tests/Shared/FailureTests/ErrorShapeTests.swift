@@ -29,13 +29,14 @@ import Testing
   @Test func eachDispositionHasItsOwnExitCode() {
     let codes = Disposition.allCases.map(\.exitCode)
     #expect(Set(codes).count == codes.count)
-    // Reports use these: done, stopped by a limit, lines in quarantine, idle.
+    // Reports use these exit codes: done, stopped by a limit, lines in quarantine, idle.
     #expect(Set(codes).isDisjoint(with: [0, 3, 4, 99]))
   }
 
   /// A public error that is not an `ExplainedError` would end a program with exit code 1 and without a remedy.
   @Test func everyPublicErrorIsAnExplainedError() throws {
-    // These are caught and turned into a mistake of a definition or an option, or into the end of an attempt.
+    // These errors do not end a program. They are caught and reported as a mistake in a definition or an option, or
+    // they end an attempt.
     let caught = ["ProxyRefusal", "Malformed", "KnownJobID"]
     let sources = "\(repositoryRootPath)/Sources"
     let paths = try #require(FileManager.default.enumerator(atPath: sources)).compactMap {

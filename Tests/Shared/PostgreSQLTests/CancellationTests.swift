@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 @Suite struct CancellationTests {
-  /// Two connections to the same database: one to cancel, and one to observe it.
+  /// Opens two connections to the same database. A test cancels work on one connection and observes it on the other.
   private static func withConnections(
     _ body: @Sendable (Watched, Connection) async throws -> Void
   ) async throws {
@@ -75,7 +75,7 @@ import Testing
     }
   }
 
-  /// In the first case the server waits for the reader; in the second, the reader waits for the server.
+  /// In the first case, the server waits for the reader. In the second case, the reader waits for the server.
   @Test(arguments: [
     "SELECT generate_series(1, 100000000000)",
     "SELECT n, CASE WHEN n = 100000 THEN pg_sleep(600) END FROM generate_series(1, 200000) AS n",
@@ -139,10 +139,10 @@ import Testing
     }
   }
 
-  /// A request that arrives before its statement begins must not be lost, and a late one must not cancel the next
-  /// statement.
+  /// A cancel request that arrives before its statement begins must not be lost. A late request must not cancel the
+  /// next statement.
   @Test(arguments: [1, 2] as [UInt64])
-  func aCancelNeverHitsTheNextStatement(seed: UInt64) async throws {
+  func aCancelRequestNeverCancelsTheNextStatement(seed: UInt64) async throws {
     try await Self.withConnections { watched, _ throws in
       var random = SeededGenerator(seed: seed)
       var cancelled = 0
@@ -151,7 +151,7 @@ import Testing
         let task = Task {
           _ = try await watched.connection.query("SELECT pg_sleep(\(seconds)::float8)")
         }
-        // Some rounds cancel at once, some a little later, some while the statement ends.
+        // Some rounds cancel immediately, some a little later, and some while the statement ends.
         for _ in 0..<Int.random(in: 0...40, using: &random) { await Task.yield() }
         task.cancel()
         do {
@@ -172,12 +172,12 @@ import Testing
 
   // MARK: Other errors
 
-  @Test func aStatementTimeoutIsTheServersError() async throws {
+  @Test func aStatementTimeoutIsAServerError() async throws {
     try await Self.withConnections { watched, _ throws in
       try await watched.connection.runScript("SET statement_timeout = 20")
       do {
         _ = try await watched.connection.query("SELECT pg_sleep(600)")
-        Issue.record("it slept")
+        Issue.record("the statement succeeded")
       } catch let error as PostgreSQLError {
         #expect(error.state == .queryCanceled)
         #expect(error.message.contains("statement timeout"))
@@ -193,14 +193,14 @@ import Testing
       _ = try await observer.query("SELECT pg_cancel_backend(\(watched.process)::int)")
       do {
         _ = try await sleeper.value
-        Issue.record("it slept")
+        Issue.record("the statement succeeded")
       } catch let error as PostgreSQLError {
         #expect(error.state == .queryCanceled)
       }
     }
   }
 
-  @Test func aTerminatedSessionIsAConnectionLost() async throws {
+  @Test func aTerminatedSessionIsALostConnection() async throws {
     try await Self.withConnections { watched, observer throws in
       let sleeper = Task { try await watched.connection.query("SELECT pg_sleep(600)").count }
       try await watched.wait(for: Self.isSleeping)
@@ -215,7 +215,7 @@ import Testing
           } else {
             try await watched.connection.withTransaction { _ in }
           }
-          Issue.record("attempt \(attempt) got an answer")
+          Issue.record("attempt \(attempt) succeeded")
         } catch let error as PostgreSQLError {
           #expect(error.code == .connectionLost, "attempt \(attempt): \(error)")
           #expect(error.isTemporary)
@@ -224,7 +224,7 @@ import Testing
     }
   }
 
-  @Test func aSessionTerminatedWithinAScriptOrACommitIsAConnectionLost() async throws {
+  @Test func aSessionThatEndsInAScriptOrACommitIsALostConnection() async throws {
     for attempt in 0..<2 {
       try await Self.withConnections { watched, _ throws in
         do {
@@ -238,7 +238,7 @@ import Testing
                 "SELECT pg_terminate_backend(\(watched.process)::int, 10000)")
             }
           }
-          Issue.record("it went through")
+          Issue.record("attempt \(attempt) succeeded")
         } catch let error as PostgreSQLError {
           #expect(error.code == .connectionLost, "attempt \(attempt): \(error)")
         }

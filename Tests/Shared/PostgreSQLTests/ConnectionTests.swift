@@ -35,7 +35,7 @@ import Testing
     }
   }
 
-  @Test func theApplicationNameIsADefault() async throws {
+  @Test func theApplicationNameInTheConnectionStringHasPriority() async throws {
     try await withTestDatabase { database in
       for (query, given, shown) in [
         ("", nil, "lethe"), ("", "demo", "demo"), ("?application_name=own", "demo", "own"),
@@ -55,7 +55,7 @@ import Testing
     }
   }
 
-  @Test func aPlainNameIsADatabase() async throws {
+  @Test func aPlainNameIsTheNameOfADatabase() async throws {
     try await withTestDatabase { database in
       for string in [database.name, "dbname=\(database.name)", "dbname = '\(database.name)'"] {
         try await Connection.withConnection(ConnectionString(string)) { connection in
@@ -67,7 +67,7 @@ import Testing
     }
   }
 
-  @Test func aClosedConnectionSaysSo() async throws {
+  @Test func aClosedConnectionThrowsConnectionLost() async throws {
     try await withTestDatabase { database in
       let connection = try await Connection.connect(database.connectionString)
       #expect(await connection.serverVersion >= 130_000)
@@ -92,7 +92,7 @@ import Testing
     try await withTestDatabase { database in
       try await database.withConnection { observer in
         func expectGone(_ process: Int64) async throws {
-          // Wait until the server has noticed.
+          // Wait until the server has ended the process.
           while try await observer.query(
             "SELECT count(*) FROM pg_stat_activity WHERE pid = \(process)"
           ).onlyRow(as: Int.self) > 0 {}
@@ -115,8 +115,8 @@ import Testing
     }
   }
 
-  /// All connections wait in libpq for a lock, which is released only when all of them wait. If they blocked the
-  /// cooperative pool, the release would never run.
+  /// All connections wait in libpq for a lock. The lock is released only when all of them wait. If the connections
+  /// blocked the cooperative pool, the release would never run.
   @Test func waitingConnectionsDoNotBlockThePool() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { holder in
@@ -167,7 +167,7 @@ import Testing
     "postgresql://user:hunter2#x@localhost/db", "postgresql://u:1?hunter2=x@h/db",
   ]
 
-  /// libpq's message would quote the malformed part.
+  /// libpq would quote the malformed part in its message.
   private static let malformed = [
     "postgresql://user:hunter2@127.0.0.1:hunter2/db",
     "postgresql://user:hun%zzhunter2@localhost/db",
@@ -209,7 +209,7 @@ import Testing
     }
   }
 
-  @Test func neitherStringNorConnectionDescribesItsPassword() async throws {
+  @Test func noDescriptionOfAConnectionContainsThePassword() async throws {
     try await withTestDatabase { database in
       let url = database.url.replacing("@", with: ":hunter2@")
       let string = ConnectionString(url)
@@ -222,7 +222,7 @@ import Testing
       texts += [dumped, String(reflecting: connection)]
       do {
         _ = try await connection.query("SELECT nothing")
-        Issue.record("it was selected")
+        Issue.record("no error was thrown")
       } catch {
         texts += Self.everyDescription(of: error)
       }

@@ -24,14 +24,14 @@ import Testing
     try await session.query("SELECT count(*) FROM t").onlyRow(as: Int.self)
   }
 
-  /// The process of a connection, for watching it from another.
+  /// The ID of a connection's server process. Another connection can observe this process.
   private static func process(_ session: some Session) async throws -> Int64 {
     try await session.query("SELECT pg_backend_pid()").onlyRow(as: Int64.self)
   }
 
-  // MARK: Out
+  // MARK: COPY TO
 
-  @Test func aMillionRowsArriveWholeAndInOrder() async throws {
+  @Test func aMillionRowsArriveCompletelyAndInOrder() async throws {
     try await Self.withConnection { connection, _ throws in
       let sql: SQL = "COPY (SELECT n FROM generate_series(1, 1000000) AS n) TO STDOUT"
       let blocks = try await connection.withCopyOut(sql) { rows in
@@ -40,7 +40,7 @@ import Testing
         for try await block in rows {
           blocks += 1
           #expect(block.last == 0x0A)
-          // Whole rows only, so each block can be read alone.
+          // A block contains only whole rows, so it can be read alone.
           var number = 0
           for byte in block {
             if byte == 0x0A {
@@ -69,7 +69,7 @@ import Testing
     }
   }
 
-  /// The server may be ahead of the reader only by the size of the socket's buffers.
+  /// The server sends only as many bytes ahead of the reader as the socket's buffers can contain.
   @Test func theServerWaitsForTheReader() async throws {
     try await Self.withConnection("CREATE SEQUENCE s") { connection, database throws in
       let process = try await Self.process(connection)
@@ -132,7 +132,7 @@ import Testing
           }
           return bytes
         }
-        Issue.record("\(bytes) bytes passed for all")
+        Issue.record("\(bytes) bytes were accepted as the complete result")
       } catch let error as PostgreSQLError {
         #expect(error.state?.rawValue == "22012")
       }
@@ -156,7 +156,7 @@ import Testing
             }
           }
         }
-        Issue.record("a cut stream passed for a whole one")
+        Issue.record("an incomplete stream was accepted as complete")
       } catch let error as PostgreSQLError {
         #expect(error.code == .connectionLost)
         #expect(error.isTemporary)
@@ -189,7 +189,7 @@ import Testing
     }
   }
 
-  // MARK: In
+  // MARK: COPY FROM
 
   @Test func textMayBeSplitAnywhere() async throws {
     try await Self.withConnection("CREATE TABLE t (x int, y text)") { connection, _ throws in
@@ -208,7 +208,7 @@ import Testing
     }
   }
 
-  @Test func anEmptyCopyIsNoRows() async throws {
+  @Test func anEmptyCopyInsertsNoRows() async throws {
     try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
       #expect(try await connection.withCopyIn("COPY t FROM STDIN") { _ in } == 0)
       let binary = try await connection.withCopyIn("COPY t FROM STDIN (FORMAT binary)") { copy in
@@ -240,7 +240,7 @@ import Testing
     }
   }
 
-  @Test func aRowThatTheServerRefusesFailsAllOfThem() async throws {
+  @Test func aRowThatTheServerRefusesFailsTheWholeCopy() async throws {
     try await Self.withConnection("CREATE TABLE t (x int PRIMARY KEY)") { connection, _ throws in
       for (text, state) in [("1\nx\n", "22P02"), ("1\n1\n", "23505"), ("1\t2\n", "22P04")] {
         do {
@@ -248,7 +248,7 @@ import Testing
             try await copy.write(Array(text.utf8))
             for row in 10..<50_000 { try await copy.write(Array("\(row)\n".utf8)) }
           }
-          Issue.record("\(text.debugDescription) was taken")
+          Issue.record("\(text.debugDescription) was accepted")
         } catch let error as PostgreSQLError {
           #expect(error.state?.rawValue == state)
         }
@@ -262,7 +262,7 @@ import Testing
       try await connection.withTransaction { transaction in
         try await transaction.withCopyIn("COPY t FROM STDIN") { copy in
           try await copy.write(Array("1\n2\n".utf8))
-          // The enclosing transaction must wait, too.
+          // During the COPY, the enclosing transaction cannot be used.
           await #expect {
             try await transaction.query("SELECT 1")
           } throws: {

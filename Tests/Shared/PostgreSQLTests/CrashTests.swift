@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// After a server crash, each use of a connection fails with `.connectionLost`.
+/// Tests that, after a server crash, each use of a connection fails with `.connectionLost`.
 @Suite struct CrashTests {
   private static let uses: [@Sendable (Connection) async throws -> Void] = [
     { _ = try await $0.query("SELECT 1") },

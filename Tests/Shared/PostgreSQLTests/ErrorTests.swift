@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct ErrorTests {
-  /// Prepares a database, runs `body` in it and returns its error.
+  /// Runs `script` and then `body` on a new database, and returns the error of `body`.
   private static func failure(
     after script: SQL = "", _ body: (Connection) async throws -> Void
   ) async throws -> PostgreSQLError {
@@ -67,8 +67,8 @@ import Testing
     #expect("\(raised)" == "m (SQLSTATE ZZ123)\n  detail: d\n  hint: h")
   }
 
-  /// The message of a trigger's error is not shown, for any SQLSTATE, because it may quote a row. The same holds for
-  /// errors from values.
+  /// The message of an error in a trigger may quote a row, so it is not shown, for any SQLSTATE. The same is true for
+  /// the message of an error about a value.
   @Test(arguments: [
     ("RAISE 'hunter2'", "the function public.noisy raised an error (SQLSTATE P0001)"),
     (
@@ -118,7 +118,8 @@ import Testing
     #expect(!"\(error)".contains("hunter2"))
   }
 
-  /// Only what a DO block raises is the author's message. A conversion error in it is not.
+  /// A message that a DO block raises is its author's text, so it is shown. The message of a conversion error in the
+  /// block may contain data, so it is not shown.
   @Test func aScriptsRaisedMessageIsShown() async throws {
     let unread = try await Self.failure {
       try await $0.runScript("DO $$ DECLARE n integer; BEGIN n := 'hunter2'; END $$")
@@ -171,7 +172,7 @@ import Testing
       3
     ),
     ("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2); SELECT 1 / (x - 2) FROM t;", 2),
-    ("SELECT 1; SELECT 2; SELEC 3;", 0),  // the server reads the whole script before it begins
+    ("SELECT 1; SELECT 2; SELEC 3;", 0),  // the server parses the whole script first
     ("SELECT 1; SELECT nothing; SELECT 3;", 1),
   ])
   func aScriptErrorCountsCompletedStatements(script: SQL, completed: Int) async throws {
@@ -180,12 +181,12 @@ import Testing
     #expect(error.statement == nil)
   }
 
-  @Test func aScriptIsOneTransactionAndItsPositionCountsFromTheBeginning() async throws {
+  @Test func aScriptIsOneTransactionAndAPositionCountsFromItsBeginning() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         do {
           try await connection.runScript("CREATE TABLE t (x int);\nSELECT nothing;")
-          Issue.record("it went through")
+          Issue.record("the script succeeded")
         } catch let error as PostgreSQLError {
           #expect(error.position == 32)
         }
@@ -232,7 +233,7 @@ import Testing
     (.server(SQLState(rawValue: "08006")), true, false),
     (.server(.protocolViolation), false, false),
   ])
-  func codesAreClassified(
+  func errorCodesAreClassifiedForRetries(
     code: PostgreSQLError.Code, isTemporary: Bool, isRetryable: Bool
   ) {
     let error = PostgreSQLError(code: code, message: "m")

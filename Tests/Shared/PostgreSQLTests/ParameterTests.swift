@@ -111,14 +111,14 @@ import Testing
     }
   }
 
-  /// libpq would treat the zero byte as the end and store half of the text.
+  /// libpq would treat the zero byte as the end of the text and send only the part before it.
   @Test(arguments: [Parameter.text("half\0lost"), .texts(["whole", "half\0lost"]), .text("\0")])
   func aZeroByteInATextIsRefused(parameter: Parameter) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         do {
           _ = try await connection.query("SELECT \(1)::bigint, \(parameter)::text")
-          Issue.record("it was sent")
+          Issue.record("the statement was sent")
         } catch let error as PostgreSQLError {
           #expect(error.code == .misuse)
           #expect(error.message.contains("$2"))

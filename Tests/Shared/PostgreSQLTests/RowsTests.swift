@@ -20,7 +20,7 @@ import Testing
     }
   }
 
-  @Test func rowsAreTuplesColumnByColumn() async throws {
+  @Test func rowsAreReadAsTuples() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let result = try await connection.query(
@@ -88,7 +88,7 @@ import Testing
     #expect(bytes?.code == .decoding)
   }
 
-  @Test func firstRowAllowsNoneAndOnlyRowDoesNot() async throws {
+  @Test func firstRowAllowsNoRowAndOnlyRowDoesNot() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let none = try await connection.query("SELECT 1 AS n WHERE false")

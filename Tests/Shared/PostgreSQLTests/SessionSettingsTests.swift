@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Settings of a role, a database or a server do not affect Lethe's sessions.
+/// Tests that settings of a role, a database or a server do not affect Lethe's sessions.
 @Suite struct SessionSettingsTests {
   struct Setting: CustomTestStringConvertible, Sendable {
     let name: String

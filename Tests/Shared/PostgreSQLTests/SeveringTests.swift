@@ -2,7 +2,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// A server that accepts statements but never answers: `sever` ends the wait.
+/// Tests that `sever` ends the wait for a server that accepts statements but never responds.
 @Suite(.endedIfItHangs) struct SeveringTests {
   private static let uses: [@Sendable (Connection) async throws -> Void] = [
     { _ = try await $0.query("SELECT 1") },
@@ -37,7 +37,7 @@ import Testing
     }
   }
 
-  /// The server stops in the middle of a COPY, and the cancel request hangs, too.
+  /// The server stops in the middle of a COPY, and the cancel request also hangs.
   @Test func aCopyThatHangsEndsWithItsConnection() async throws {
     try await withOwnServer { server in
       let database = try await server.database()
@@ -71,7 +71,7 @@ import Testing
     }
   }
 
-  @Test func anIdleConnectionIsSeveredToo() async throws {
+  @Test func anIdleConnectionCanBeSevered() async throws {
     try await withTestDatabase { database in
       let connection = try await Connection.connect(database.connectionString)
       connection.sever()

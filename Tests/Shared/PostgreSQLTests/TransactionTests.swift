@@ -20,11 +20,11 @@ import Testing
     try await session.query("SELECT count(*) FROM t").onlyRow(as: Int.self)
   }
 
-  @Test func returningCommits() async throws {
+  @Test func aTransactionIsCommittedWhenItsBodyReturns() async throws {
     try await Self.withTable { connection, database throws in
       let value = try await connection.withTransaction { transaction in
         try await transaction.execute("INSERT INTO t VALUES (1)")
-        // Other sessions do not see it yet.
+        // Other sessions do not see the row yet.
         let others = try await database.withConnection { try await Self.count($0) }
         #expect(others == 0)
         return "value"
@@ -35,7 +35,7 @@ import Testing
     }
   }
 
-  @Test func throwingRollsBack() async throws {
+  @Test func aTransactionIsRolledBackWhenItsBodyThrows() async throws {
     try await Self.withTable { connection, _ throws in
       await #expect(throws: Stop.self) {
         try await connection.withTransaction { transaction in
@@ -56,7 +56,7 @@ import Testing
           try await transaction.execute("INSERT INTO t VALUES (1)")
           try await transaction.execute("INSERT INTO t VALUES (1)")
         }
-        Issue.record("it was committed")
+        Issue.record("the transaction was committed")
       } catch let error as PostgreSQLError {
         #expect(error.state == .uniqueViolation)
       }
@@ -64,7 +64,7 @@ import Testing
     }
   }
 
-  @Test func aHiddenFailureIsNotCommitted() async throws {
+  @Test func aTransactionWithAnIgnoredErrorIsNotCommitted() async throws {
     try await Self.withTable { connection, _ throws in
       do {
         try await connection.withTransaction { transaction in
@@ -81,7 +81,7 @@ import Testing
     }
   }
 
-  @Test func anErrorAtCommitIsTheServers() async throws {
+  @Test func anErrorAtCommitIsAServerError() async throws {
     try await Self.withTable { connection, _ throws in
       try await connection.runScript(
         "CREATE TABLE c (x int REFERENCES t DEFERRABLE INITIALLY DEFERRED)")
@@ -89,7 +89,7 @@ import Testing
         try await connection.withTransaction {
           _ = try await $0.execute("INSERT INTO c VALUES (5)")
         }
-        Issue.record("it was committed")
+        Issue.record("the transaction was committed")
       } catch let error as PostgreSQLError {
         #expect(error.state == .foreignKeyViolation)
         #expect(error.statement == "COMMIT")
@@ -98,7 +98,8 @@ import Testing
     }
   }
 
-  /// A transaction that begins just when another one fails at COMMIT must not be rolled back with it.
+  /// A transaction may begin just when another transaction fails at COMMIT. It must not be rolled back with the failed
+  /// transaction.
   @Test func aFailedCommitDoesNotRollBackTheNextTransaction() async throws {
     try await Self.withTable { connection, _ throws in
       let committed = try await withThrowingTaskGroup(of: [Int].self) { group in
@@ -129,7 +130,7 @@ import Testing
     }
   }
 
-  @Test func otherUsesThrowBusy() async throws {
+  @Test func otherUsesDuringATransactionThrowBusy() async throws {
     try await Self.withTable { connection, _ throws in
       try await connection.withTransaction { transaction in
         let attempts: [@Sendable () async throws -> Void] = [
@@ -199,7 +200,7 @@ import Testing
     }
   }
 
-  @Test func aTransactionOfACancelledTaskIsRolledBackEvenWhenItsBodyReturns() async throws {
+  @Test func aCancelledTransactionIsRolledBackEvenIfItsBodyReturns() async throws {
     try await Self.withTable { connection, _ throws in
       let gate = TestGate<Int>()
       gate.hold { $0 == 1 }

@@ -1,7 +1,7 @@
 import SQLText
 import Testing
 
-/// The text and parameters of statements. PostgreSQLTests test the values on a server.
+/// Tests of the text and the parameters of statements. `PostgreSQLTests` test the values on a server.
 @Suite struct SQLTests {
   private static func texts(_ parameters: [Parameter]) -> [String] {
     parameters.map { "\($0)" }
