@@ -1,6 +1,6 @@
 internal import SystemPackage
 
-/// The checkout that these tests were built from.
+/// The path of the checkout that these tests were built from.
 public let repositoryRootPath: String = repositoryRoot.string
 
 private let repositoryRoot: FilePath = {

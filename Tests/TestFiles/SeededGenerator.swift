@@ -1,7 +1,7 @@
 import Foundation
 
-/// A random number generator that gives the same numbers for the same seed: SplitMix64. A failing test prints its seed,
-/// so that the failure can be repeated.
+/// A random number generator (SplitMix64) that returns the same numbers for the same seed. A failing test prints its
+/// seed, so the failure can be repeated.
 public struct SeededGenerator: RandomNumberGenerator, Sendable {
   private var state: UInt64
 
@@ -9,7 +9,7 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
     state = seed
   }
 
-  /// The seed of a random test: `LETHE_SEED` if it is set, otherwise a random one.
+  /// The seed of a random test: `LETHE_SEED` if it is set, otherwise a random seed.
   public static func seedOfTest() -> UInt64 {
     ProcessInfo.processInfo.environment["LETHE_SEED"].flatMap(UInt64.init)
       ?? .random(in: 0...UInt64.max)

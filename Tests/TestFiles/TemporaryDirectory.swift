@@ -8,7 +8,7 @@ public func withTemporaryDirectory<R>(_ body: (FilePath) throws -> R) throws -> 
   return try body(directory)
 }
 
-/// The same for an asynchronous body.
+/// Runs an asynchronous `body` with a new, empty directory, and then removes the directory with its contents.
 public func withTemporaryDirectory<R: Sendable>(
   isolation: isolated (any Actor)? = #isolation, _ body: (FilePath) async throws -> R
 ) async throws -> R {

@@ -1,12 +1,12 @@
 internal import Foundation
 public import SystemPackage
 
-/// A private certificate authority, like a company's, and its certificates.
+/// A private certificate authority, such as a company's authority, and its certificates.
 public struct CertificateAuthority: Sendable {
-  /// The issuer's name, which an error about one of its certificates should contain.
+  /// The authority's name. An error about one of its certificates should contain this name.
   public static let name = "Lethe's tests' authority"
 
-  /// A server's certificate, in PEM.
+  /// A server's certificate and its private key, in PEM.
   public struct Certificate: Sendable {
     public let file: FilePath
     public let key: FilePath
@@ -22,7 +22,8 @@ public struct CertificateAuthority: Sendable {
   /// The authority's own certificate in PEM, for programs that trust it.
   public var file: FilePath { directory.appending("authority.pem") }
 
-  /// - Parameter directory: the directory for its files.
+  /// Creates an authority.
+  /// - Parameter directory: the directory for the authority's files.
   public init(in directory: FilePath) throws {
     self.directory = directory
     try Self.request(
@@ -30,8 +31,9 @@ public struct CertificateAuthority: Sendable {
       ["basicConstraints=critical,CA:true", "keyUsage=critical,keyCertSign,cRLSign"])
   }
 
+  /// Creates a certificate for a server.
   /// - Parameters:
-  ///   - names: host names, in addition to localhost. The first one is also the name of the files.
+  ///   - names: host names, in addition to localhost. The first name is also the name of the files.
   ///   - addresses: IP addresses, in addition to 127.0.0.1.
   public func certificate(for names: [String], addresses: [String] = []) throws -> Certificate {
     let certificate = Certificate(
@@ -62,11 +64,11 @@ public struct CertificateAuthority: Sendable {
     let stderr = Pipe()
     process.standardError = stderr
     try process.run()
-    let complaint = String(
+    let errors = String(
       decoding: stderr.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     process.waitUntilExit()
     guard process.terminationStatus == 0 else {
-      throw Failed(description: "openssl ended with \(process.terminationStatus):\n\(complaint)")
+      throw Failed(description: "openssl ended with \(process.terminationStatus):\n\(errors)")
     }
   }
 }

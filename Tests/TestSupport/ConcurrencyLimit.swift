@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// Limits how many tests use a database at the same time. Otherwise they would need more connections than the server
-/// allows.
+/// A limit of the tests that use a database at the same time. Without the limit, the tests would need more connections
+/// than the server allows.
 final class ConcurrencyLimit: Sendable {
   private struct State {
     var freeSlots: Int
@@ -11,8 +11,8 @@ final class ConcurrencyLimit: Sendable {
 
   private let state: Mutex<State>
 
-  /// A test that has a slot gets another database without a second slot. Otherwise all tests could wait for their second
-  /// slot for ever.
+  /// Whether the current test has a slot. Such a test gets another database without a second slot. Otherwise, all tests
+  /// could wait for their second slot for ever.
   @TaskLocal private static var hasSlot = false
 
   init(_ count: Int) {

@@ -3,13 +3,13 @@ public import SystemPackage
 
 /// An external server program, such as nginx.
 public enum ExternalServer {
-  /// Why the program did not start.
+  /// The error that the program did not start.
   public struct Failed: Error, CustomStringConvertible {
     public let description: String
   }
 
-  /// Executes the program, and kills it on a line on stdin or at the end of stdin. So it does not survive if the tests
-  /// themselves are killed.
+  /// A script that executes the program, and kills it when a line arrives on stdin or stdin ends. So the program also
+  /// ends if the tests are killed.
   private static let launcher = """
     exec 3<&0
     { read -r <&3; kill -KILL $$; } &
@@ -20,8 +20,8 @@ public enum ExternalServer {
   ///
   /// - Parameters:
   ///   - command: the program's path and its arguments. The program must stay in the foreground.
-  ///   - scratch: a directory for its stdout and stderr.
-  /// - Throws: errors of `body`; `Failed` with the program's output, if it ends before it accepts connections.
+  ///   - scratch: a directory for the program's stdout and stderr.
+  /// - Throws: errors of `body`; `Failed` with the program's output, if the program ends before it accepts connections.
   public static func running<R: Sendable>(
     _ command: [String], environment: [String: String] = [:], at address: LoopbackAddress,
     scratch: FilePath, isolation: isolated (any Actor)? = #isolation,
@@ -32,7 +32,7 @@ public enum ExternalServer {
       FileManager.default.createFile(atPath: output, contents: nil),
       let file = FileHandle(forWritingAtPath: output)
     else {
-      throw Failed(description: "\(command[0]) is missing: make setup installs it")
+      throw Failed(description: "\(command[0]) is missing: run make setup")
     }
     let process = Process()
     process.executableURL = URL(filePath: "/bin/bash")
@@ -52,12 +52,12 @@ public enum ExternalServer {
       for await _ in ended {}
     }
     do {
-      while !address.answers {
+      while !address.acceptsConnections {
         try Task.checkCancellation()
         guard process.isRunning else {
-          let said = try? String(contentsOfFile: output, encoding: .utf8)
+          let text = try? String(contentsOfFile: output, encoding: .utf8)
           throw Failed(
-            description: "\(command) ended with \(process.terminationStatus):\n\(said ?? "")")
+            description: "\(command) ended with \(process.terminationStatus):\n\(text ?? "")")
         }
         await Task.yield()
       }

@@ -1,12 +1,12 @@
 internal import Foundation
 
-/// A random loopback address and port, for a server that cannot choose a free port itself. Conflicts are unlikely: there
-/// are 16 million loopback addresses, and the port is below the kernel's range of ephemeral ports.
+/// A random loopback address and port, for a server that cannot choose a free port itself. Conflicts are unlikely:
+/// there are 16 million loopback addresses, and the port is below the kernel's range of ephemeral ports.
 public struct LoopbackAddress: Sendable, Hashable, CustomStringConvertible {
   public let host: String
   public let port: Int
 
-  /// Such as `127.83.1.2:20123`.
+  /// The address as text, such as `127.83.1.2:20123`.
   public var description: String { "\(host):\(port)" }
 
   public static func random() -> LoopbackAddress {
@@ -15,8 +15,8 @@ public struct LoopbackAddress: Sendable, Hashable, CustomStringConvertible {
       host: "127." + parts.joined(separator: "."), port: .random(in: 20_000..<30_000))
   }
 
-  /// Whether a server listens there.
-  var answers: Bool {
+  /// Whether a server accepts connections at this address.
+  var acceptsConnections: Bool {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     guard descriptor >= 0 else { return false }
     defer { close(descriptor) }

@@ -11,7 +11,7 @@ public struct OwnServer: Sendable {
     self.directory = directory
   }
 
-  /// A new database with these schemas.
+  /// Creates a database with these schemas.
   public func database(_ schemas: SchemaSet...) async throws -> TestDatabase {
     let database = TestDatabase(name: server.newName("own"), server: server)
     try await server.execute("CREATE DATABASE \(identifier: database.name)")
@@ -19,12 +19,12 @@ public struct OwnServer: Sendable {
     return database
   }
 
-  /// Kills one of the server's processes: the server then ends all others at once, and recovers. Returns when this has
-  /// begun.
+  /// Kills one of the server's processes. The server then ends all its other processes immediately and recovers.
+  /// Returns when the server has begun to end them.
   public func crash() async throws {
     let url = ConnectionString(server.url(database: "postgres"))
     let witness = try await Connection.connect(url)
-    // Keep this connection open: its process is the one to kill.
+    // Keep this connection open, because its server process is the process to kill.
     let victim = try await Connection.connect(url)
     let process = try await victim.query("SELECT pg_backend_pid()").onlyRow(as: Int.self)
     kill(pid_t(process), SIGKILL)
@@ -33,7 +33,8 @@ public struct OwnServer: Sendable {
     await victim.close()
   }
 
-  /// Stops all its processes: connections stay open, but nothing answers, as when a disk or a machine hangs.
+  /// Stops all processes of the server. Connections stay open, but the server does not respond, as when a disk or a
+  /// machine hangs.
   public func freeze() throws {
     let postmaster = try postmaster()
     // Stop the postmaster first, because it starts other processes.
@@ -100,7 +101,7 @@ private let closingInherited = #"""
   """#
 
 /// Runs `scripts/postgres`.
-/// - Returns: its output.
+/// - Returns: the script's output.
 private func script(_ arguments: String...) async throws -> String {
   struct Failed: Error {
     let arguments: [String]
@@ -112,7 +113,7 @@ private func script(_ arguments: String...) async throws -> String {
   process.executableURL = URL(filePath: "/bin/bash")
   process.arguments =
     ["-c", closingInherited, repositoryRootPath + "/scripts/postgres"] + arguments
-  // A file, not a pipe: the server would keep a pipe open.
+  // Use a file, because the server would keep a pipe open.
   let path = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
   _ = FileManager.default.createFile(atPath: path, contents: nil)
   defer { try? FileManager.default.removeItem(atPath: path) }

@@ -8,7 +8,7 @@ public final class Program: Sendable {
     public let stdout: String
     public let stderr: String
 
-    /// The last line of stdout as a JSON object; empty if it is not one.
+    /// The last line of stdout as a JSON object. Empty if the line is not a JSON object.
     public var json: [String: Any] {
       let line = stdout.split(separator: "\n").last ?? ""
       let object = try? JSONSerialization.jsonObject(with: Data(line.utf8))
@@ -19,8 +19,8 @@ public final class Program: Sendable {
   public let processIdentifier: Int32
   private let ending: Task<Ending, Never>
 
-  /// Starts a program that was built beside the tests.
-  /// - Parameter variables: variables to remove from its environment.
+  /// Starts a program that was built with the tests.
+  /// - Parameter variables: variables to remove from the program's environment.
   public init(
     _ name: String, _ arguments: [String], environment: [String: String] = [:],
     without variables: [String] = []
@@ -31,7 +31,7 @@ public final class Program: Sendable {
     process.arguments = arguments
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
       .filter { !variables.contains($0.key) }
-    // Files, not pipes: the program would block on a full pipe.
+    // Use files, because the program would block on a full pipe.
     let stdout = try Self.scratchFile()
     let stderr = try Self.scratchFile()
     process.standardOutput = stdout
@@ -68,7 +68,7 @@ public final class Program: Sendable {
     try await Program(name, arguments, environment: environment, without: variables).ended()
   }
 
-  /// A file without a name. It disappears when its last descriptor is closed.
+  /// Returns a file without a name. The system deletes the file when its last descriptor is closed.
   private static func scratchFile() throws -> FileHandle {
     let url = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
     guard FileManager.default.createFile(atPath: url.path, contents: nil) else {

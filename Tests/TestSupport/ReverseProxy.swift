@@ -1,7 +1,7 @@
 internal import Foundation
 public import SystemPackage
 
-/// Debian's nginx as a reverse proxy, like an operator's: with or without TLS, without buffering.
+/// Debian's nginx as a reverse proxy, with or without TLS. It does not buffer requests or responses.
 public struct ReverseProxy: Sendable {
   /// A host name and its target.
   public struct Site: Sendable {
@@ -10,7 +10,7 @@ public struct ReverseProxy: Sendable {
 
     /// - Parameters:
     ///   - name: the host name that clients use.
-    ///   - target: such as `http://127.0.0.1:8080`.
+    ///   - target: the base URL of the server, such as `http://127.0.0.1:8080`.
     public init(_ name: String, to target: String) {
       self.name = name
       self.target = target
@@ -20,8 +20,8 @@ public struct ReverseProxy: Sendable {
   /// Runs nginx, and runs `body` when nginx accepts connections.
   ///
   /// - Parameters:
-  ///   - certificate: the certificate of all sites; nil means no TLS.
-  ///   - directory: the directory for its files.
+  ///   - certificate: the certificate of all sites. Nil means no TLS.
+  ///   - directory: the directory for the files of nginx.
   public static func serving<R: Sendable>(
     _ sites: [Site], at address: LoopbackAddress,
     certificate: CertificateAuthority.Certificate? = nil,
@@ -36,7 +36,8 @@ public struct ReverseProxy: Sendable {
       scratch: directory, body)
   }
 
-  /// A single process of the current user. As root, a master process would start workers as another user.
+  /// Returns a configuration with a single process of the current user. As root, a master process would start workers
+  /// as another user.
   private static func configuration(
     _ sites: [Site], _ address: LoopbackAddress, _ certificate: CertificateAuthority.Certificate?,
     _ directory: FilePath

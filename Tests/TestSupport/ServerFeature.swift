@@ -2,13 +2,13 @@ import PostgreSQL
 
 /// An optional feature of a PostgreSQL build.
 public enum ServerFeature: String, Sendable {
-  // The collation `unicode` exists in every build.
+  // The collation `unicode` exists in every build, even without ICU.
   case icu = """
     SELECT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i' AND collname <> 'unicode')
     """
   case xml = "SELECT '<a/>'::xml IS NOT NULL"
 
-  /// Whether the tests' server has the feature, or `isNeeded` is false.
+  /// Whether the tests' server has the feature. Always true if `isNeeded` is false.
   public func isThere(ifNeeded isNeeded: Bool = true) async throws -> Bool {
     guard isNeeded else { return true }
     let url = try TestServer.fromEnvironment().url(database: "postgres")

@@ -16,7 +16,7 @@ public enum SchemaSet: String, Sendable, Hashable, CaseIterable, Comparable {
 
   public static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
 
-  /// Relative to the repository's root.
+  /// The directory of the migrations, relative to the repository's root.
   var directory: FilePath {
     switch self {
     case .ledger: "migrations"
@@ -65,8 +65,8 @@ extension Connection {
 /// Runs `body` with a new database with the given schemas, and then drops the database, even if it has connections.
 /// Without schemas, the database is empty.
 ///
-/// Each combination of schemas is migrated once in each process; every test then gets a copy, which takes some
-/// milliseconds. Only a few tests have a database at the same time; others wait.
+/// Each combination of schemas is migrated once in each process. Every test then gets a copy, which takes some
+/// milliseconds. Only a few tests have a database at the same time. Other tests wait.
 /// - Throws: errors of `body`; `TestServerMissing` without a server.
 public func withTestDatabase<R: Sendable>(
   _ schemas: SchemaSet..., isolation: isolated (any Actor)? = #isolation,
@@ -89,7 +89,7 @@ public func withTestDatabase<R: Sendable>(
   }
 }
 
-/// The same with another encoding, such as LATIN1.
+/// Runs `body` with a new database that has another encoding, such as LATIN1.
 public func withTestDatabase<R: Sendable>(
   encoding: String, _ schemas: SchemaSet..., isolation: isolated (any Actor)? = #isolation,
   _ body: (TestDatabase) async throws -> R
@@ -114,20 +114,20 @@ public func withTestDatabase<R: Sendable>(
   }
 }
 
-/// A service, a pipeline and a test together use about ten connections; the server has 200.
+/// A service, a pipeline and a test together use about ten connections. The server allows 200.
 private let databaseLimit = ConcurrencyLimit(12)
 
-/// The environment names no PostgreSQL server.
+/// The error that the environment names no PostgreSQL server.
 public struct TestServerMissing: Error, CustomStringConvertible {
   public var description: String {
     """
     PGHOST is not set: these tests need a PostgreSQL server of their own.
-    Run them with `make test`, or `scripts/postgres run -- swift test`.
+    Run the tests with `make test`, or `scripts/postgres run -- swift test`.
     """
   }
 }
 
-/// The server in PGHOST and PGUSER.
+/// The server that PGHOST and PGUSER name.
 struct TestServer: Sendable {
   let host: String
   let user: String
@@ -140,7 +140,7 @@ struct TestServer: Sendable {
     return TestServer(host: host, user: environment["PGUSER"] ?? "postgres")
   }
 
-  /// A `postgresql://` URL, which needs no quoting in shells and YAML.
+  /// Returns a `postgresql://` URL, which needs no quoting in shells and YAML.
   func url(database: String) -> String {
     func encoded(_ text: String) -> String {
       text.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? text
@@ -148,7 +148,7 @@ struct TestServer: Sendable {
     return "postgresql://\(encoded(user))@\(encoded(host))/\(encoded(database))"
   }
 
-  /// A name that is unique among all processes and tests.
+  /// Returns a name that is unique among all processes and tests.
   func newName(_ kind: String) -> String {
     let number = Self.lastNumber.add(1, ordering: .relaxed).newValue
     return "lethe_\(kind)_\(ProcessInfo.processInfo.processIdentifier)_\(number)"
@@ -165,7 +165,7 @@ struct TestServer: Sendable {
   }
 }
 
-/// Builds each combination of schemas once.
+/// Builds a template database for each combination of schemas, once in each process.
 actor DatabaseTemplates {
   static let shared = DatabaseTemplates()
 

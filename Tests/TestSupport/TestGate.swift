@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// The code under test reports the points that it reaches, and a test can hold it at a point. So a test can interrupt the
-/// code exactly there, without waiting for a time.
+/// A gate that the code under test passes when it reaches certain points. A test can hold the code at a point and
+/// interrupt it there, without waiting for a time.
 ///
 ///     let gate = TestGate<ServicePoint>()
 ///     configuration.gate = { await gate.pass($0) }
@@ -51,7 +51,7 @@ public final class TestGate<Point: Hashable & Sendable>: Sendable {
 
   // MARK: The code under test
 
-  /// Records the point, then waits while a hold matches it.
+  /// Records the point, and then waits while a hold matches the point.
   public func pass(_ point: Point) async {
     record(point)
     let number = state.withLock { $0.newNumber() }
@@ -83,7 +83,7 @@ public final class TestGate<Point: Hashable & Sendable>: Sendable {
 
   // MARK: The test
 
-  /// From now on, code that reaches a matching point waits there.
+  /// Holds the code at every matching point from now on.
   public func hold(_ condition: @escaping Condition) {
     state.withLock { $0.holds.append(condition) }
   }
