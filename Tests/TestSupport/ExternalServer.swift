@@ -21,7 +21,7 @@ public enum ExternalServer {
   /// - Parameters:
   ///   - command: the program's path and its arguments. The program must stay in the foreground.
   ///   - scratch: a directory for the program's stdout and stderr.
-  /// - Throws: errors of `body`; `Failed` with the program's output, if the program ends before it accepts connections.
+  /// - Throws: errors of `body`, and `Failed` with the program's output if the program ends before it accepts connections.
   public static func running<R: Sendable>(
     _ command: [String], environment: [String: String] = [:], at address: LoopbackAddress,
     scratch: FilePath, isolation: isolated (any Actor)? = #isolation,

@@ -67,7 +67,7 @@ extension Connection {
 ///
 /// Each combination of schemas is migrated once in each process. Every test then gets a copy, which takes some
 /// milliseconds. Only a few tests have a database at the same time. Other tests wait.
-/// - Throws: errors of `body`; `TestServerMissing` without a server.
+/// - Throws: errors of `body`, and `TestServerMissing` without a server.
 public func withTestDatabase<R: Sendable>(
   _ schemas: SchemaSet..., isolation: isolated (any Actor)? = #isolation,
   _ body: (TestDatabase) async throws -> R

@@ -47,7 +47,7 @@ import Vocabulary
   private enum Verdict: Equatable {
     case wellFormed
     case malformed
-    /// The scanner refuses the line before it reads the rest, so it does not decide about the line's form.
+    /// The scanner refuses the line before it reads the rest, so it does not check the line's form.
     case undecided
   }
 

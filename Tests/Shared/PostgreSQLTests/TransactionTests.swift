@@ -98,8 +98,8 @@ import Testing
     }
   }
 
-  /// A transaction may begin just when another transaction fails at COMMIT. It must not be rolled back with the failed
-  /// transaction.
+  /// A transaction may begin just when another transaction fails at COMMIT. The new transaction must not be
+  /// rolled back with the failed transaction.
   @Test func aFailedCommitDoesNotRollBackTheNextTransaction() async throws {
     try await Self.withTable { connection, _ throws in
       let committed = try await withThrowingTaskGroup(of: [Int].self) { group in

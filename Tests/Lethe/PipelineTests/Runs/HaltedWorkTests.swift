@@ -5,7 +5,7 @@ import Testing
 
 /// Tests that stopped work does not stop other work, and that text from outside is reported without secrets.
 @Suite struct HaltedWorkTests {
-  /// A script that runs the stages one by one works every night, while stopped chunks wait for an approval.
+  /// A script runs the stages one by one every night. It must work while stopped chunks wait for an approval.
   @Test func aStoppedChunkDoesNotStopTheStagesOfTheNextNight() async throws {
     try await RefusalFixture.with { fixture in
       let file = try fixture.base.definitionFile {

@@ -141,7 +141,8 @@ import Vocabulary
       kind: .proxyRefused,
       words: ["requires credentials", "use its HTTP port"]),
     Dialogue(
-      testDescription: "user and password", steps: [greeting, .send([5, 2])], kind: .proxyRefused,
+      testDescription: "user and password", steps: [greeting, .send([5, 2])],
+      kind: .proxyRefused,
       words: ["requires credentials", "use its HTTP port"]),
     Dialogue(
       testDescription: "a rule forbids the host", steps: reply(2), kind: .proxyRefused,
@@ -159,15 +160,16 @@ import Vocabulary
       testDescription: "HTTP", steps: [greeting, .sendText("HTTP/1.1 400 Bad Request\r\n\r\n")],
       kind: .proxyMistaken, words: ["does not use SOCKS 5"]),
     Dialogue(
-      testDescription: "a failure", steps: reply(1), kind: .temporary,
+      testDescription: "general failure", steps: reply(1), kind: .temporary,
       words: ["it failed (SOCKS reply 1)", "run again"]),
     Dialogue(
       testDescription: "no network", steps: reply(3), kind: .temporary,
       words: ["network is unreachable"]),
     Dialogue(
-      testDescription: "refused", steps: reply(5), kind: .temporary,
+      testDescription: "connection refused", steps: reply(5), kind: .temporary,
       words: ["connection was refused"]),
-    Dialogue(testDescription: "cut off", steps: [greeting, .reset], kind: .temporary, words: []),
+    Dialogue(
+      testDescription: "connection reset", steps: [greeting, .reset], kind: .temporary, words: []),
   ]
 
   @Test(arguments: dialogues)
