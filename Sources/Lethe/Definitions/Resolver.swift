@@ -48,7 +48,7 @@ struct Resolver {
       mistakes.note(
         written.line,
         """
-        timeouts.lease_seconds is not within \(Self.leaseSecondsLimits.lowerBound) and \
+        timeouts.lease_seconds is not between \(Self.leaseSecondsLimits.lowerBound) and \
         \(Self.leaseSecondsLimits.upperBound)
         """,
         "write a whole number of seconds; the default is \(Self.leaseSecondsDefault)")

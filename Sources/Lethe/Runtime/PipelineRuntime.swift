@@ -89,8 +89,7 @@ public struct PipelineRuntime: Sendable {
     do {
       let value = try await keeper.keep {
         let connection = try await keeper.connect(renewedAfter: idleMax) {
-          // Programs of earlier versions have no leases: for them, the lock shows that the pipeline is taken.
-          guard try await RunLedger(connection: $0).lock(pipeline: name)
+          guard try await RunLedger(connection: $0).lockOutEarlierVersions(pipeline: name)
           else { throw PipelineLocked(pipeline: name, holder: nil) }
         }
         return try await pipeline.api.withClient(permit: keeper, retry: retry, logger: logger) {

@@ -291,6 +291,12 @@ import Testing
       "limits:\n", "timeouts: {statement_seconds: 1e9}\nlimits:\n", line: 6,
       "timeouts.statement_seconds is not between 0.001 and 2000000"),
     Case(
+      "limits:\n", "timeouts: {lease_seconds: 14}\nlimits:\n", line: 6,
+      "timeouts.lease_seconds is not between 15 and 3600"),
+    Case(
+      "limits:\n", "timeouts: {lease_seconds: 3601}\nlimits:\n", line: 6,
+      "timeouts.lease_seconds is not between 15 and 3600"),
+    Case(
       "limits:\n", "timeouts: {lock_second: 1}\nlimits:\n", line: 6,
       "unknown key timeouts.lock_second", remedy: "did you mean lock_seconds?"),
   ]

@@ -116,8 +116,13 @@ extension RunLedger {
               FROM lethe.export WHERE run_id = r.run_id AND left_out <> '{}') AS by_dataset,
              (SELECT pg_catalog.jsonb_object_agg(dataset, failure)::text
               FROM lethe.export WHERE run_id = r.run_id AND is_stopped) AS stopped_datasets,
-             EXISTS (SELECT FROM pg_locks AS l
+             EXISTS (SELECT FROM lethe.lease AS l JOIN lethe.worker AS w USING (lease)
+                     WHERE l.resource = 'pipeline ' || r.pipeline AND w.ended_at IS NULL
+                       AND w.expires_at > clock_timestamp())
+             -- A program of a version without leases.
+             OR EXISTS (SELECT FROM pg_locks AS l
                      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                       AND l.mode = 'ExclusiveLock'
                        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                        AND l.classid = (hashtext('lethe.pipeline')::bigint & 4294967295)::oid
                        AND l.objid = (hashtext(r.pipeline)::bigint & 4294967295)::oid) AS is_worked_on

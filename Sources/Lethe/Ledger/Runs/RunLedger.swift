@@ -19,20 +19,13 @@ public struct RunLedger: Sendable {
     self.connection = connection
   }
 
-  /// Takes the pipeline's lock, which lasts as long as the connection. Then only this process works on the
-  /// pipeline.
-  /// - Returns: false if another process holds the lock.
-  public func lock(pipeline: String) async throws -> Bool {
+  /// Keeps programs of versions without leases from working on the pipeline, as long as the session lasts. They take the
+  /// same lock, but not shared.
+  /// - Returns: false if such a program works on the pipeline.
+  public func lockOutEarlierVersions(pipeline: String) async throws -> Bool {
     try await connection.query(
-      "SELECT pg_try_advisory_lock(hashtext('lethe.pipeline'), hashtext(\(pipeline)))"
+      "SELECT pg_try_advisory_lock_shared(hashtext('lethe.pipeline'), hashtext(\(pipeline)))"
     ).onlyRow(as: Bool.self)
-  }
-
-  /// Releases the lock. The server also releases it when the connection ends, but perhaps only after the next
-  /// command in a script has started.
-  public func unlock(pipeline: String) async throws {
-    try await connection.execute(
-      "SELECT pg_advisory_unlock(hashtext('lethe.pipeline'), hashtext(\(pipeline)))")
   }
 
   /// Starts a run with a copy of its definition.

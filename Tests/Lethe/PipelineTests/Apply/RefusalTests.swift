@@ -209,7 +209,8 @@ import Testing
       message: "the function stop raised an error (SQLSTATE P0001)"),
     Kind(
       name: "a trigger that skips a deletion", id: 4,
-      cause: trigger(4, "RETURN NULL") + beforeDelete, fix: noTrigger, message: "rows are unchanged"),
+      cause: trigger(4, "RETURN NULL") + beforeDelete, fix: noTrigger, message: "rows are unchanged"
+    ),
     Kind(
       name: "a trigger that keeps the old value", id: 8,
       cause: trigger(8, "NEW.visibility := OLD.visibility", "RETURN NEW") + beforeUpdate,

@@ -195,9 +195,9 @@ import Testing
       for command in [["check", file, "--output", "json"], ["run", file], ["plan", file]] {
         let ending = try await Program.run("lethe", command, environment: fixture.environment)
         let output = ending.stdout + ending.stderr
-        #expect(ending.code == 2, "\(said)")
-        #expect(output.contains("encoding LATIN1 does not have all characters"), "\(said)")
-        if command[0] == "check" { #expect(output.contains("datasets.posts.\(part)"), "\(said)") }
+        #expect(ending.code == 2, "\(output)")
+        #expect(output.contains("encoding LATIN1 does not have all characters"), "\(output)")
+        if command[0] == "check" { #expect(output.contains("datasets.posts.\(part)"), "\(output)") }
       }
       #expect(try await fixture.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
     }

@@ -76,7 +76,7 @@ import Warehouse
       for text in [
         "run 1 has been open since 20", "running, 1 chunks: 1 exported",
         "its definition is the same as the file", "lethe run shop.yaml",
-      ] { #expect(findings.first?.contains(text) == true, "\(said)") }
+      ] { #expect(findings.first?.contains(text) == true, "\(findings)") }
       _ = try await nights.withRuntime { try await $0.run(resumeOnly: true) }
       #expect(try await Self.openRunFindings(nights) == [])
     }
@@ -98,7 +98,7 @@ import Warehouse
       let findings = try await Self.openRunFindings(nights)
       let number = chunk.first?.filter(\.isNumber) ?? ""
       #expect(
-        findings.first?.contains("lethe apply shop.yaml --approve \(number)") == true, "\(said)"
+        findings.first?.contains("lethe apply shop.yaml --approve \(number)") == true, "\(findings)"
       )
       #expect(findings.first?.contains("it finishes this run first") == false)
     }
@@ -111,7 +111,7 @@ import Warehouse
       let findings = try await Self.openRunFindings(nights)
       #expect(findings.count == 1)
       for text in ["it continues with its copy of the definition", edit.part, "--give-up"] {
-        #expect(findings.first?.contains(text) == true, "\(said)")
+        #expect(findings.first?.contains(text) == true, "\(findings)")
       }
     }
   }

@@ -300,9 +300,7 @@ import Testing
       #expect(try await LedgerImage(fixture).differences(from: before) == [])
       // If another process works on the pipeline, nothing changes either.
       let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
-      try await fixture.database.withConnection { other in
-        let isLocked = try await RunLedger(connection: other).lock(pipeline: "night")
-        #expect(isLocked)
+      try await fixture.withOtherWorker {
         let ending = try await QuarantineTests.lethe(fixture, "retry", file)
         #expect(ending.code == 6)
       }

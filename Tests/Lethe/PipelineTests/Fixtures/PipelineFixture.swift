@@ -2,12 +2,14 @@ import ComplianceAPI
 import ComplianceService
 import Definitions
 import Foundation
+import Ledger
 import Logging
 import PostgreSQL
 import Runtime
 import SQLText
 import SystemPackage
 import TestSupport
+import Testing
 
 /// A warehouse, a platform and a running service for the platform. All are in one database, so that a test can compare
 /// them with plain SQL.
@@ -141,6 +143,23 @@ struct PipelineFixture: Sendable {
       pipeline, workDirectory: workDirectory,
       retry: .init(attemptsMax: 8, delaySecondsFirst: 0.01, delaySecondsMax: 0.05),
       logger: Self.logger, body)
+  }
+
+  /// Runs `body` while a process of another machine works on the pipeline.
+  func withOtherWorker<R: Sendable>(_ body: () async throws -> R) async throws -> R {
+    let worker = WorkerLedger(lease: Lease(), seconds: 3600)
+    try await database.withConnection { connection in
+      try await worker.begin(
+        "lethe run",
+        ProcessIdentity(
+          host: "elsewhere", processID: 812, bootID: "other", pidNamespace: "other", start: 1),
+        on: connection)
+      let claim = try await worker.claim("pipeline night", on: connection) { _ in false }
+      #expect(claim == .mine)
+    }
+    let result = try await body()
+    try await database.withConnection { try await worker.end(on: $0) }
+    return result
   }
 
   /// Writes the definition to a file for the program, and returns the file's path.

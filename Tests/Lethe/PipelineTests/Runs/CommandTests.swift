@@ -174,8 +174,7 @@ import Testing
       }
       let left = try await state()
       #expect(left.isInProgress == false && left.text.contains("no process works on"), "\(left)")
-      try await fixture.database.withConnection {
-        #expect(try await RunLedger(connection: $0).lock(pipeline: "night"))
+      try await fixture.withOtherWorker {
         let busy = try await state()
         #expect(busy.isInProgress == true && !busy.text.contains("unfinished"), "\(busy)")
       }

@@ -78,8 +78,7 @@ import Testing
 
   @Test func aPipelineThatAnotherProcessLocksIsReportedAsAnObject() async throws {
     try await RefusalFixture.with { fixture in
-      try await fixture.base.database.withConnection { other in
-        #expect(try await RunLedger(connection: other).lock(pipeline: "night"))
+      try await fixture.base.withOtherWorker {
         let locked = try await fixture.lethe("run", try fixture.file(), "--output", "json")
         #expect(locked.code == 6)
         #expect(try error(locked)["code"] as? String == "locked")
