@@ -13,28 +13,48 @@ extension PipelineRun {
   ///
   /// - Parameter step: moves a chunk to its next state. If it returns false, the loop skips the chunk from then on.
   func work(
-    on states: [ChunkState], of type: JobType? = nil, fedBy upstream: [ChunkState],
+    _ stage: Stage, on states: [ChunkState], of type: JobType? = nil,
+    fedBy upstream: [ChunkState],
     _ step: (Chunk, ChunkLedger, Connection) async throws -> Bool
   ) async throws {
     let connection = try await runtime.connect()
     let ledger = ChunkLedger(connection: connection, lease: lease)
     var skipped: Set<Int64> = []
+    var loss = SessionLoss(of: stage.rawValue, logger: logger)
     while true {
-      // The view is taken before the ledger is read, so that any later change ends the wait below.
-      let view = await changes.view
-      let left = skipped.union(await runtime.postponement.chunkIDs)
-      let chunks = try await ledger.chunks(of: run.id, in: states + upstream)
-        .filter { (type == nil || $0.type == type) && !left.contains($0.id) }
-      if let chunk = chunks.first(where: { states.contains($0.state) }) {
-        if try await !step(chunk, ledger, connection) { skipped.insert(chunk.id) }
-        await changes.notify()
-      } else if chunks.isEmpty, view.isExportDone {
-        break
-      } else {
-        try await changes.change(since: view)
+      do {
+        guard
+          try await workOnce(
+            on: states, of: type, fedBy: upstream, &skipped, ledger, connection, step)
+        else { break }
+        loss.stepDone()
+      } catch let error as PostgreSQLError where error.isLossOfSession {
+        try await loss.wait(after: error)
       }
     }
     await connection.close()
+  }
+
+  /// - Returns: false if nothing is left.
+  private func workOnce(
+    on states: [ChunkState], of type: JobType?, fedBy upstream: [ChunkState],
+    _ skipped: inout Set<Int64>, _ ledger: ChunkLedger, _ connection: Connection,
+    _ step: (Chunk, ChunkLedger, Connection) async throws -> Bool
+  ) async throws -> Bool {
+    // The view is taken before the ledger is read, so that any later change ends the wait below.
+    let view = await changes.view
+    let left = skipped.union(await runtime.postponement.chunkIDs)
+    let chunks = try await ledger.chunks(of: run.id, in: states + upstream)
+      .filter { (type == nil || $0.type == type) && !left.contains($0.id) }
+    if let chunk = chunks.first(where: { states.contains($0.state) }) {
+      if try await !step(chunk, ledger, connection) { skipped.insert(chunk.id) }
+      await changes.notify()
+    } else if chunks.isEmpty, view.isExportDone {
+      return false
+    } else {
+      try await changes.change(since: view)
+    }
+    return true
   }
 
   func rewriteFile(of chunk: Chunk, _ ledger: ChunkLedger) async throws {

@@ -9,6 +9,7 @@ import Ledger
 import Logging
 import PostgreSQL
 import SubmitStage
+import Synchronization
 import SystemPackage
 import Vocabulary
 import Warehouse
@@ -108,9 +109,7 @@ struct PipelineRun: Sendable {
         skippedPercentMax: run.definition.limits.maxSkippedPercent, logger: logger)
       for dataset in run.definition.datasets {
         do {
-          try await clock.measure(.export, dataset.name) {
-            try await stage.export(dataset) { _ in await changes.notify() }
-          }
+          try await clock.measure(.export, dataset.name) { try await export(dataset, stage) }
         } catch let error as PostgreSQLError where error.isRefusal {
           let why = error.messageWithoutValues.withoutSecrets()
           logger.error("the rest of \(dataset.name) is not exported: \(why)")
@@ -121,10 +120,27 @@ struct PipelineRun: Sendable {
     await changes.exportDone()
   }
 
+  /// Exports a dataset. If the session is lost, the export continues after the last recorded chunk.
+  private func export(_ dataset: Dataset, _ stage: ExportStage) async throws {
+    var loss = SessionLoss(of: Stage.export.rawValue, logger: logger)
+    while true {
+      let chunks = Mutex(0)
+      do {
+        return try await stage.export(dataset) { _ in
+          chunks.withLock { $0 += 1 }
+          await changes.notify()
+        }
+      } catch let error as PostgreSQLError where error.isLossOfSession {
+        if chunks.withLock({ $0 }) > 0 { loss.stepDone() }
+        try await loss.wait(after: error)
+      }
+    }
+  }
+
   private func submitAndAwait(_ type: JobType) async throws {
     let slot = SlotWait(type: type, settings: pipeline.api, logger: logger)
     try await work(
-      on: [.exported, .created, .uploaded], of: type, fedBy: [.complete]
+      .submit, on: [.exported, .created, .uploaded], of: type, fedBy: [.complete]
     ) { chunk, ledger, _ in
       if chunk.state == .uploaded {
         _ = try await awaitCompletion(of: chunk, ledger)
@@ -143,7 +159,7 @@ struct PipelineRun: Sendable {
 
   private func collect() async throws {
     try await work(
-      on: [.complete], fedBy: [.exported, .created, .uploaded]
+      .collect, on: [.complete], fedBy: [.exported, .created, .uploaded]
     ) { chunk, ledger, connection in
       try await collect(chunk, ledger, connection) != nil
     }
@@ -151,7 +167,7 @@ struct PipelineRun: Sendable {
 
   private func apply() async throws {
     try await work(
-      on: [.collected], fedBy: [.exported, .created, .uploaded, .complete]
+      .apply, on: [.collected], fedBy: [.exported, .created, .uploaded, .complete]
     ) { chunk, ledger, connection in
       try await apply(chunk, ledger, connection) == .applied
     }

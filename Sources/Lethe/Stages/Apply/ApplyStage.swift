@@ -73,7 +73,6 @@ public struct ApplyStage: Sendable {
       try await setAsideWhatIsReferredTo(work)
     }
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
-    try await connection.runScript(ScratchTables.ofBatches)
     while let range = try await nextRange(after: through, &work) {
       if try await apply(range, &work) { through = range.through }
       logger.debug(
@@ -124,6 +123,8 @@ public struct ApplyStage: Sendable {
     /// The size of the next batch, in events. It is smaller than the definition allows after events that
     /// reach many rows, and then grows again.
     var eventsMax: Int?
+    /// The session that has the temporary tables for batches.
+    var session: Int?
     /// Whether the next range is one event that reaches more rows than a transaction may change.
     var isOversize = false
 
@@ -274,6 +275,7 @@ public struct ApplyStage: Sendable {
   func transaction<R: Sendable>(
     _ work: inout Work, isRecorded: (R) -> Bool = { _ in true }, _ body: (Batch) async throws -> R
   ) async throws -> R {
+    try await createScratchTables(&work)
     let current = work
     let value = try await retrying(work.chunk) {
       try await connection.withTransaction { transaction in
@@ -283,6 +285,14 @@ public struct ApplyStage: Sendable {
     }
     if isRecorded(value) { work.context.origin.number += 1 }
     return value
+  }
+
+  /// Each session has its own temporary tables. A new session may have replaced the one of the last batch.
+  private func createScratchTables(_ work: inout Work) async throws {
+    let session = isEnclosed ? 0 : try await connection.currentSession()
+    guard work.session != session else { return }
+    try await connection.runScript(ScratchTables.ofBatches)
+    work.session = session
   }
 
   func batch(_ work: Work, _ transaction: Transaction) -> Batch {

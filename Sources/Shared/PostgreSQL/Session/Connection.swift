@@ -130,6 +130,13 @@ public actor Connection {
   /// How many sessions the connection has had. A session's temporary tables end with it.
   public private(set) var sessions = 1
 
+  /// Replaces the session if that is necessary. The next statement then uses the session that this returns.
+  /// - Returns: the number of the session.
+  public func currentSession() async throws -> Int {
+    try await renewIfNeeded()
+    return sessions
+  }
+
   /// Replaces the session by a new one if it was idle for too long or is lost. A firewall may have dropped an idle
   /// connection without telling either side.
   ///
