@@ -15,7 +15,8 @@ BEGIN
     END IF;
 END $$;
 
--- A process that works on a pipeline, or has done so. Renewing the row renews all its leases.
+-- A process that works on a pipeline. Renewing the row renews all its leases. The row is deleted when the process ends, or
+-- when another process takes over from it.
 CREATE TABLE lethe.worker (
     -- The token in lethe.run.lease, lethe.chunk.lease and lethe.lease.
     lease         uuid PRIMARY KEY,
@@ -29,12 +30,7 @@ CREATE TABLE lethe.worker (
     started_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     renewed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- From then on, another process may end this one's leases.
-    expires_at    timestamptz NOT NULL,
-    ended_at      timestamptz,
-    -- The process that took over from it; NULL if it ended by itself.
-    ended_by      uuid,
-    CHECK (expires_at >= renewed_at),
-    CHECK (ended_by IS NULL OR ended_at IS NOT NULL)
+    expires_at    timestamptz NOT NULL CHECK (expires_at >= renewed_at)
 );
 
 -- The sessions of a worker. Whoever takes over from it terminates them.
@@ -49,7 +45,7 @@ CREATE TABLE lethe.worker_session (
 CREATE TABLE lethe.lease (
     -- Such as 'pipeline nightly'.
     resource   text PRIMARY KEY,
-    lease      uuid NOT NULL REFERENCES lethe.worker,
+    lease      uuid NOT NULL REFERENCES lethe.worker ON DELETE CASCADE,
     -- How often the resource was leased.
     generation bigint NOT NULL DEFAULT 1 CHECK (generation > 0),
     since      timestamptz NOT NULL DEFAULT clock_timestamp()

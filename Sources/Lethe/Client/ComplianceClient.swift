@@ -133,12 +133,15 @@ public struct ComplianceClient: Sendable {
 
   /// Cancels a job that has not finished. The job's status becomes `failed`, and its slot becomes free.
   /// - Returns: the job after the call; nil if the response does not contain it.
+  ///
+  /// - Parameter undoing: whether this undoes a creation by a process that has lost its lease. Then the permit is not
+  ///   asked, and the call is not repeated.
   @discardableResult
-  public func cancelJob(id: String) async throws -> APIJob? {
+  public func cancelJob(id: String, undoing: Bool = false) async throws -> APIJob? {
     let operation = "cancel job \(id)"
     let answer: JobAnswer = try await json(
       .DELETE, "/2/compliance/jobs/\(id)", body: nil, endpoint: .cancel, operation: operation,
-      isRepeatable: true)
+      isRepeatable: !undoing, needsPermit: !undoing)
     return answer.data?.job(hiding: [token.exposed])
   }
 
@@ -159,9 +162,11 @@ public struct ComplianceClient: Sendable {
 
   private func json<Answer: Decodable & Sendable>(
     _ method: HTTPMethod, _ path: String, body: Data?, endpoint: Endpoint, operation: String,
-    isRepeatable: Bool
+    isRepeatable: Bool, needsPermit: Bool = true
   ) async throws -> Answer {
-    try await repeated(endpoint, operation: operation, isRepeatable: isRepeatable) {
+    try await repeated(
+      endpoint, operation: operation, isRepeatable: isRepeatable, needsPermit: needsPermit
+    ) {
       var request = HTTPClientRequest(url: baseURL + path)
       request.method = method
       request.headers.add(name: "Authorization", value: "Bearer \(token.exposed)")
@@ -255,14 +260,14 @@ public struct ComplianceClient: Sendable {
   /// Repeats a call until it succeeds, fails permanently or reaches the number of attempts. A call that the rate limit
   /// refuses is not counted as an attempt, because the API has not processed it.
   func repeated<R: Sendable>(
-    _ endpoint: Endpoint, operation: String, isRepeatable: Bool,
+    _ endpoint: Endpoint, operation: String, isRepeatable: Bool, needsPermit: Bool = true,
     _ call: () async throws -> R
   ) async throws -> R {
     var failures = 0
     var (refusals, rateLimitSeconds) = (0, 0.0)
     while true {
       try await wait(await budgets.secondsToWait(for: endpoint), for: "the rate limit", operation)
-      if endpoint.hasEffect { try await permit?.requireCallsAllowed() }
+      if endpoint.hasEffect, needsPermit { try await permit?.requireCallsAllowed() }
       let error: APIError
       do {
         return try await call()

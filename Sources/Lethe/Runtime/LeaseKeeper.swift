@@ -71,6 +71,17 @@ actor LeaseKeeper: CallPermit {
     }
   }
 
+  /// Whether an attempt of the ledger uses a job of the API. Without an answer of the database, it counts as used.
+  nonisolated func isRecorded(_ apiID: String) async -> Bool {
+    do {
+      return try await Connection.withConnection(warehouse) {
+        try await ChunkLedger.isRecorded(apiID, on: $0)
+      }
+    } catch {
+      return true
+    }
+  }
+
   private func renewAgainAndAgain() async throws {
     let interval = Duration.seconds(ledger.seconds) / Self.renewalsPerLease
     var delay = interval

@@ -187,7 +187,7 @@ import Warehouse
       line: 16, "shop.posts.latitude is shop.degrees and refuses NULL"),
     Case(
       "CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE CASCADE)", line: 7,
-      "deletes the rows of shop.likes that refer to deleted rows of shop.posts (constraint likes_post_id_fkey)",
+      "PostgreSQL also deletes the rows of shop.likes that refer to deleted rows of shop.posts (constraint likes_post_id_fkey)",
       .warning),
     Case(
       "CREATE TABLE shop.likes (media_id bigint REFERENCES shop.media)", line: 19,

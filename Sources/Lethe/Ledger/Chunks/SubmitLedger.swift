@@ -1,5 +1,5 @@
 public import ChunkFiles
-import PostgreSQL
+public import PostgreSQL
 import SystemPackage
 public import Vocabulary
 
@@ -19,7 +19,7 @@ extension ChunkLedger {
         """
         INSERT INTO lethe.job (chunk_id, attempt, name)
         SELECT \(chunk.id)::bigint, n,
-          'lethe-' || \(chunk.runKey) || '-c' || \(chunk.id)::bigint || '-a' || n
+          \(Self.jobName(of: chunk)) || '-a' || n || '-' || \(Self.digits(of: chunk.sha256))
         FROM (SELECT coalesce(max(attempt), 0) + 1 AS n FROM lethe.job
           WHERE chunk_id = \(chunk.id)::bigint) AS next
         RETURNING job_id, attempt, name
@@ -56,7 +56,8 @@ extension ChunkLedger {
     _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?, _ uploadHost: String?
   ) async throws {
     try await connection.withTransaction { transaction in
-      try await transaction.executeOne(
+      try await ChunkQueries.guarded(
+        transaction, chunk.label,
         """
         UPDATE lethe.job
         SET api_id = \(apiID), status = \(JobStatus.created.description), created_at = clock_timestamp(),
@@ -92,14 +93,62 @@ extension ChunkLedger {
 
   /// Records that the chunk's file was lost before its upload and was written again from the warehouse.
   public func fileReplaced(of chunk: Chunk, by file: ChunkFile) async throws {
-    try await ChunkQueries.guarded(
-      connection, chunk.label,
-      """
-      UPDATE lethe.chunk
-      SET first_id = \(file.firstID), last_id = \(file.lastID), ids = \(file.ids),
-        bytes = \(file.bytes), sha256 = \(file.sha256), path = \(file.path.string)
-      WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = \(state: .exported)
-      """)
+    try await connection.withTransaction { transaction in
+      try await ChunkQueries.guarded(
+        transaction, chunk.label,
+        """
+        UPDATE lethe.chunk
+        SET first_id = \(file.firstID), last_id = \(file.lastID), ids = \(file.ids),
+          bytes = \(file.bytes), sha256 = \(file.sha256), path = \(file.path.string)
+        WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = \(state: .exported)
+        """)
+      // A job with the former name is about the former file.
+      try await transaction.execute(
+        """
+        UPDATE lethe.job
+        SET name = \(Self.jobName(of: chunk)) || '-a' || attempt || '-' || \(Self.digits(of: file.sha256))
+        WHERE chunk_id = \(chunk.id) AND ended_at IS NULL AND api_id IS NULL
+        """)
+    }
+  }
+
+  // MARK: Names of jobs
+
+  /// The beginning of the names of a chunk's jobs. A name has at most 53 characters.
+  private static func jobName(of chunk: Chunk) -> String {
+    "lethe-\(chunk.runKey)-c\(chunk.id)"
+  }
+
+  /// The name of a job contains these digits of its file's SHA-256. A database that lost its last transactions in a
+  /// failover uses the numbers of chunks again, and a job of the former chunk must not be taken for one of the new chunk.
+  private static func digits(of sha256: [UInt8]) -> String {
+    sha256.prefix(4).map { $0 < 16 ? "0" + String($0, radix: 16) : String($0, radix: 16) }.joined()
+  }
+
+  /// Finds jobs that runs of this ledger have created, and that no attempt uses: the process that created such a job lost
+  /// its lease before it could record the job, or it ended an attempt whose job had no ID yet.
+  ///
+  /// - Parameter jobs: jobs at the API: their IDs and names.
+  /// - Returns: the IDs of the jobs that can be cancelled.
+  public func unwanted(_ jobs: [(apiID: String, name: String)]) async throws -> Set<String> {
+    Set(
+      try await connection.query(
+        """
+        SELECT a.api_id
+        FROM pg_catalog.unnest(\(jobs.map(\.apiID))::text[], \(jobs.map(\.name))::text[]) AS a (api_id, name)
+        WHERE EXISTS (SELECT FROM lethe.run AS r WHERE starts_with(a.name, 'lethe-' || r.key || '-c'))
+          AND NOT EXISTS (SELECT FROM lethe.job AS j
+                          WHERE j.ended_at IS NULL
+                            AND (j.api_id = a.api_id OR j.api_id IS NULL AND j.name = a.name))
+        """
+      ).rows(as: String.self))
+  }
+
+  /// Whether an attempt uses a job of the API.
+  public static func isRecorded(_ apiID: String, on session: some Session) async throws -> Bool {
+    try await session.query(
+      "SELECT EXISTS (SELECT FROM lethe.job WHERE api_id = \(apiID))"
+    ).onlyRow(as: Bool.self)
   }
 
   /// Whether a chunk is too large for its upload host, and whether it can be cut.

@@ -102,7 +102,7 @@ public enum LedgerSchema {
     ("traced_event", ["SELECT"]),
     ("version", ["SELECT"]),
     ("worker", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("worker_session", ["SELECT", "INSERT", "DELETE"]),
-    ("lease", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("worker_session", ["SELECT", "INSERT"]),
+    ("lease", ["SELECT", "INSERT", "UPDATE"]),
   ]
 }

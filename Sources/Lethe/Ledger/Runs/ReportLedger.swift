@@ -117,7 +117,7 @@ extension RunLedger {
              (SELECT pg_catalog.jsonb_object_agg(dataset, failure)::text
               FROM lethe.export WHERE run_id = r.run_id AND is_stopped) AS stopped_datasets,
              EXISTS (SELECT FROM lethe.lease AS l JOIN lethe.worker AS w USING (lease)
-                     WHERE l.resource = 'pipeline ' || r.pipeline AND w.ended_at IS NULL
+                     WHERE l.resource = 'pipeline ' || r.pipeline
                        AND w.expires_at > clock_timestamp())
              -- A program of a version without leases.
              OR EXISTS (SELECT FROM pg_locks AS l

@@ -24,17 +24,11 @@ public struct WorkerLedger: Sendable {
 
   // MARK: The worker
 
-  /// Records this process as a worker, and forgets workers that ended long ago.
+  /// Records this process as a worker.
   /// - Parameter command: such as `lethe run`.
   public func begin(
     _ command: String, _ process: ProcessIdentity, on connection: Connection
   ) async throws {
-    try await connection.execute(
-      """
-      DELETE FROM lethe.worker AS w
-      WHERE coalesce(w.ended_at, w.expires_at) < clock_timestamp() - interval '30 days'
-        AND NOT EXISTS (SELECT FROM lethe.lease AS l WHERE l.lease = w.lease)
-      """)
     try await connection.execute(
       """
       INSERT INTO lethe.worker
@@ -54,7 +48,7 @@ public struct WorkerLedger: Sendable {
       """
       UPDATE lethe.worker
       SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => \(seconds))
-      WHERE lease = \(lease.token)::uuid AND ended_at IS NULL
+      WHERE lease = \(lease.token)::uuid
       """)
   }
 
@@ -69,24 +63,15 @@ public struct WorkerLedger: Sendable {
       SELECT w.lease, a.pid, a.backend_start
       -- The lock makes a worker that is taking over wait, so that it finds this session.
       FROM (SELECT lease FROM lethe.worker
-            WHERE lease = \(lease.token)::uuid AND ended_at IS NULL FOR SHARE) AS w,
+            WHERE lease = \(lease.token)::uuid FOR SHARE) AS w,
            pg_catalog.pg_stat_activity AS a
       WHERE a.pid = pg_backend_pid()
       """)
   }
 
   /// Ends the worker and its leases.
-  public func end(on connection: Connection) async throws {
-    let lease = lease.token
-    try await connection.withTransaction { transaction in
-      try await transaction.execute("DELETE FROM lethe.lease WHERE lease = \(lease)::uuid")
-      try await transaction.execute("DELETE FROM lethe.worker_session WHERE lease = \(lease)::uuid")
-      try await transaction.execute(
-        """
-        UPDATE lethe.worker SET ended_at = clock_timestamp()
-        WHERE lease = \(lease)::uuid AND ended_at IS NULL
-        """)
-    }
+  public func end(on session: some Session) async throws {
+    try await session.execute("DELETE FROM lethe.worker WHERE lease = \(lease.token)::uuid")
   }
 
   // MARK: Leases
@@ -121,7 +106,7 @@ public struct WorkerLedger: Sendable {
         """
         SELECT w.lease, w.command, w.host, w.process_id, w.boot_id, w.pid_namespace, w.process_start,
                \(SQL.utc("l.since")) AS since, \(SQL.utc("w.expires_at")) AS expires_at,
-               w.ended_at IS NOT NULL OR w.expires_at <= clock_timestamp() AS is_over
+               w.expires_at <= clock_timestamp() AS has_expired
         FROM lethe.lease AS l JOIN lethe.worker AS w USING (lease)
         WHERE l.resource = \(resource) FOR UPDATE OF l
         """
@@ -129,15 +114,15 @@ public struct WorkerLedger: Sendable {
       let token: String = try row["lease"]
       if token == lease.token { return .mine }
       let holder = try Self.holder(row)
-      let isOver: Bool = try row["is_over"]
-      guard isOver || hasEnded(holder.process) else { return .held(by: holder) }
-      try await end(token, holder, on: transaction)
+      let hasExpired: Bool = try row["has_expired"]
+      guard hasExpired || hasEnded(holder.process) else { return .held(by: holder) }
       try await transaction.executeOne(
         """
         UPDATE lethe.lease
         SET lease = \(lease.token)::uuid, generation = generation + 1, since = clock_timestamp()
         WHERE resource = \(resource)
         """)
+      try await end(token, holder, on: transaction)
       return .takenOver(from: holder)
     }
   }
@@ -156,7 +141,7 @@ public struct WorkerLedger: Sendable {
       SELECT w.command, w.host, w.process_id, w.boot_id, w.pid_namespace, w.process_start,
              \(SQL.utc("l.since")) AS since, \(SQL.utc("w.expires_at")) AS expires_at
       FROM lethe.lease AS l JOIN lethe.worker AS w USING (lease)
-      WHERE l.resource = \(resource) AND w.ended_at IS NULL AND w.expires_at > clock_timestamp()
+      WHERE l.resource = \(resource) AND w.expires_at > clock_timestamp()
       """
     ).rows.first.map(Self.holder)
   }
@@ -174,12 +159,9 @@ public struct WorkerLedger: Sendable {
   private func end(
     _ token: String, _ holder: LeaseHolder, on transaction: Transaction
   ) async throws {
-    // From here on, the other worker can neither renew its leases nor record a session.
+    // Until this transaction ends, the other worker can neither renew its leases nor record a session.
     try await transaction.execute(
-      """
-      UPDATE lethe.worker SET ended_at = clock_timestamp(), ended_by = \(lease.token)::uuid
-      WHERE lease = \(token)::uuid AND ended_at IS NULL
-      """)
+      "SELECT FROM lethe.worker WHERE lease = \(token)::uuid FOR UPDATE")
     // The start of another role's session is hidden. A session with the same process ID may be somebody else's, so it
     // is not terminated.
     let (left, hidden) = try await transaction.query(
@@ -213,5 +195,6 @@ public struct WorkerLedger: Sendable {
           """,
         remedy: "run again; if it stays so, look at these sessions in pg_stat_activity")
     }
+    try await transaction.execute("DELETE FROM lethe.worker WHERE lease = \(token)::uuid")
   }
 }

@@ -15,6 +15,7 @@ public struct SubmitStage: Sendable {
   private let ledger: ChunkLedger
   private let client: ComplianceClient
   private let jobAttemptsMax: Int
+  private let isRecorded: @Sendable (String) async -> Bool
   private let logger: Logger
 
   /// How often a creation without a response is repeated before the chunk is left for a later run.
@@ -40,9 +41,13 @@ public struct SubmitStage: Sendable {
     case failed
   }
 
+  /// - Parameter isRecorded: whether an attempt of the ledger uses the job with this ID. It is also asked when this process
+  ///   has lost its lease.
   public init(
-    ledger: ChunkLedger, client: ComplianceClient, jobAttemptsMax: Int, logger: Logger
+    ledger: ChunkLedger, client: ComplianceClient, jobAttemptsMax: Int, logger: Logger,
+    isRecorded: @escaping @Sendable (String) async -> Bool
   ) {
+    self.isRecorded = isRecorded
     self.ledger = ledger
     self.client = client
     self.jobAttemptsMax = jobAttemptsMax
@@ -96,6 +101,10 @@ public struct SubmitStage: Sendable {
     return try await cancel(apiID, attempt, of: chunk, why: error.description)
   }
 
+  private var orphans: OrphanedJobs {
+    OrphanedJobs(ledger: ledger, client: client, logger: logger)
+  }
+
   // MARK: Creating
 
   private enum Creation {
@@ -124,7 +133,12 @@ public struct SubmitStage: Sendable {
         if let why = Self.whyNotOurs(job, chunk) {
           return try await leave(job, attempt, chunk, why)
         }
-        return .job(job, try await recorded(job, attempt, chunk))
+        do {
+          return .job(job, try await recorded(job, attempt, chunk))
+        } catch let error as LedgerError where error.code == .leaseLost {
+          await orphans.undo(job, for: chunk, unless: isRecorded)
+          throw error
+        }
       } catch let error as KnownJobID {
         return try await withoutUsableResponse(attempt, chunk, why: error.why)
       } catch let error as APIError where error.kind == .jobRefused {
@@ -141,6 +155,9 @@ public struct SubmitStage: Sendable {
         let jobs = try await client.jobs(type: chunk.type)
         if let job = jobs.first(where: { $0.name == attempt.name }) {
           return try await adopt(job, attempt, chunk)
+        }
+        if tries < Self.creationTriesMax, try await orphans.cancel(among: jobs, for: chunk) {
+          continue
         }
         guard let holder = jobs.first(where: { $0.status.isActive }) else {
           guard tries < Self.hiddenHolderTriesMax else {

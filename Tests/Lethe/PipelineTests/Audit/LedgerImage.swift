@@ -11,7 +11,9 @@ struct LedgerImage: Sendable {
         """
         SELECT n.nspname || '.' || quote_ident(c.relname)
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'lethe' AND c.relkind = 'r' OR c.oid = 'warehouse.posts'::regclass
+        -- The rows of processes change with each command.
+        WHERE n.nspname = 'lethe' AND c.relkind = 'r'
+              AND c.relname NOT IN ('worker', 'worker_session', 'lease') OR c.oid = 'warehouse.posts'::regclass
         """
       ).rows(as: String.self)
       var rows: [String: [String]] = [:]

@@ -62,7 +62,9 @@ import Testing
       try await fixture.gate.reached { if case .processing = $0 { true } else { false } }
       let second = try await lethe(fixture, "run", file)
       #expect(second.code == 6)
-      #expect(second.stderr.contains("another process is working on the pipeline night"))
+      let holder = "lethe run (process \(first.processIdentifier) on "
+      #expect(second.stderr.contains(holder), "\(second.stderr)")
+      #expect(second.stderr.contains(") is working on the pipeline night"), "\(second.stderr)")
       fixture.gate.release()
       #expect(await first.ended().code == 0)
       #expect(try await fixture.rowsThatDiffer() == 0)
