@@ -1,5 +1,5 @@
 internal import Foundation
-internal import PostgreSQL
+public import PostgreSQL
 
 /// A PostgreSQL server for one test, which can be crashed or stopped.
 public struct OwnServer: Sendable {
@@ -17,6 +17,20 @@ public struct OwnServer: Sendable {
     try await server.execute("CREATE DATABASE \(identifier: database.name)")
     try await DatabaseTemplates.migrate(database, to: Set(schemas))
     return database
+  }
+
+  /// Runs a statement in the database `postgres`.
+  public func execute(_ sql: SQL) async throws {
+    try await server.execute(sql)
+  }
+
+  /// Runs `body` with a streaming standby of the server.
+  /// - Parameter name: its `application_name`.
+  public func withStandby<R: Sendable>(
+    named name: String, isolation: isolated (any Actor)? = #isolation,
+    _ body: (OwnServer) async throws -> R
+  ) async throws -> R {
+    try await withServer("standby", [server.host, name], body)
   }
 
   /// Kills one of the server's processes. The server then ends all its other processes immediately and recovers.
@@ -72,22 +86,34 @@ public struct OwnServer: Sendable {
 }
 
 /// Runs `body` with a separate server.
+/// - Parameter settings: lines of its `postgresql.conf`.
 public func withOwnServer<R: Sendable>(
-  isolation: isolated (any Actor)? = #isolation, _ body: (OwnServer) async throws -> R
+  _ settings: String..., isolation: isolated (any Actor)? = #isolation,
+  _ body: (OwnServer) async throws -> R
+) async throws -> R {
+  try await withServer("start", settings, body)
+}
+
+/// - Parameters:
+///   - command: of `scripts/postgres`, to start it.
+///   - arguments: after its folder.
+private func withServer<R: Sendable>(
+  _ command: String, _ arguments: [String], isolation: isolated (any Actor)? = #isolation,
+  _ body: (OwnServer) async throws -> R
 ) async throws -> R {
   let directory = FileManager.default.temporaryDirectory
     .appending(path: "own-server-\(UUID().uuidString)").path
   defer { try? FileManager.default.removeItem(atPath: directory) }
-  let socket = try await script("start", directory)
+  let socket = try await script([command, directory] + arguments)
   let server = OwnServer(TestServer(host: socket, user: "lethe"), directory)
   do {
     let value = try await body(server)
     try server.thaw()
-    _ = try await script("stop", directory)
+    _ = try await script(["stop", directory])
     return value
   } catch {
     try? server.thaw()
-    _ = try? await script("stop", directory)
+    _ = try? await script(["stop", directory])
     throw error
   }
 }
@@ -102,7 +128,7 @@ private let closingInherited = #"""
 
 /// Runs `scripts/postgres`.
 /// - Returns: the script's output.
-private func script(_ arguments: String...) async throws -> String {
+private func script(_ arguments: [String]) async throws -> String {
   struct Failed: Error {
     let arguments: [String]
     let status: Int32
