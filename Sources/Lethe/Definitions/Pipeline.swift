@@ -11,6 +11,8 @@ public struct Pipeline: Sendable {
   public let api: APISettings
   /// How long the lease of a process lasts after a renewal. After that, another process may take over from it.
   public let leaseSeconds: Int
+  /// Of this file, also for runs that have another definition.
+  public let pace: ApplyPace
   /// The line of each key of the file, by its path.
   let lines: [String: Int]
 

@@ -35,11 +35,12 @@ struct Resolver {
     let limits = limits()
     let leaseSeconds = leaseSeconds()
     let datasets = written.datasets.compactMap(dataset)
+    let pace = pace(for: datasets)
     guard mistakes.areNone, let name, let warehouse, let api else { return nil }
     return Pipeline(
       file: file, definition: Definition(name: name, limits: limits, datasets: datasets),
       warehouse: ConnectionString(warehouse, timeouts: timeouts), api: api,
-      leaseSeconds: leaseSeconds, lines: written.lines)
+      leaseSeconds: leaseSeconds, pace: pace, lines: written.lines)
   }
 
   private func leaseSeconds() -> Int {

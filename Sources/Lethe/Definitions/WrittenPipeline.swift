@@ -9,11 +9,14 @@ struct WrittenPipeline {
   let api: WrittenAPI?
   let limits: WrittenLimits?
   let timeouts: WrittenTimeouts?
+  let apply: WrittenApply?
   let datasets: [WrittenDataset]
   /// The line of each key, by its path.
   let lines: [String: Int]
 
-  private static let keys = ["name", "warehouse", "api", "limits", "timeouts", "datasets"]
+  private static let keys = [
+    "name", "warehouse", "api", "limits", "timeouts", "apply", "datasets",
+  ]
 
   init?(yaml: String, _ mistakes: Mistakes) {
     let remedy = "begin with name:, warehouse:, api: and datasets:"
@@ -26,6 +29,7 @@ struct WrittenPipeline {
     api = map.requiredMap("api", keys: .fixed(WrittenAPI.keys)).map(WrittenAPI.init)
     limits = map.map("limits", keys: .fixed(WrittenLimits.keys)).map(WrittenLimits.init)
     timeouts = map.map("timeouts", keys: .fixed(WrittenTimeouts.keys)).map(WrittenTimeouts.init)
+    apply = map.map("apply", keys: .fixed(WrittenApply.keys)).map(WrittenApply.init)
     datasets = map.requiredMap("datasets", keys: .names).map(Self.datasets) ?? []
   }
 
@@ -114,6 +118,28 @@ struct WrittenTimeouts {
     statementSeconds = map.double("statement_seconds")
     lockSeconds = map.double("lock_seconds")
     leaseSeconds = map.integer("lease_seconds")
+  }
+}
+
+struct WrittenApply {
+  static let keys = [
+    "pause_ms", "rows_per_second", "replica_lag_max", "replicas", "wal_rate_max",
+  ]
+  let pauseMilliseconds: Located<Int>?
+  let rowsPerSecond: Located<Int>?
+  /// Whether the file has the key `replica_lag_max`, even with a mistake.
+  let hasReplicaLag: Bool
+  let replicaLagMax: Located<String>?
+  let replicas: Located<[String]>?
+  let walRateMax: Located<String>?
+
+  init(_ map: YAMLMap) {
+    pauseMilliseconds = map.integer("pause_ms")
+    rowsPerSecond = map.integer("rows_per_second")
+    hasReplicaLag = map.has("replica_lag_max")
+    replicaLagMax = map.string("replica_lag_max")
+    replicas = map.strings("replicas")
+    walRateMax = map.string("wal_rate_max")
   }
 }
 

@@ -232,7 +232,7 @@ struct PipelineRun: Sendable {
   func apply(
     _ chunk: Chunk, _ ledger: ChunkLedger, _ connection: Connection
   ) async throws -> ApplyStage.Outcome? {
-    let stage = applyStage(ledger, connection)
+    let stage = applyStage(ledger, connection, runtime.pacer)
     let outcome = try await alone(
       chunk, in: .apply, ledger, setAside: ApplyStage.Outcome?.none, postponed: nil
     ) { try await stage.apply(chunk, dataset: dataset(of: chunk)) }
@@ -251,9 +251,11 @@ struct PipelineRun: Sendable {
     try await applyStage(ledger, connection).plan(chunk, dataset: dataset(of: chunk))
   }
 
-  private func applyStage(_ ledger: ChunkLedger, _ connection: Connection) -> ApplyStage {
+  private func applyStage(
+    _ ledger: ChunkLedger, _ connection: Connection, _ pacer: ApplyPacer? = nil
+  ) -> ApplyStage {
     ApplyStage(
       connection: connection, ledger: ledger, catalog: catalog, definition: run.definition,
-      logger: logger)
+      pacer: pacer, logger: logger)
   }
 }

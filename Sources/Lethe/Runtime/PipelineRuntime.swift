@@ -59,6 +59,8 @@ public struct PipelineRuntime: Sendable {
   let logger: Logger
   let keeper: LeaseKeeper
   let clock = StageClock()
+  /// With the pace of today's definition, also for the runs that it resumes.
+  let pacer: ApplyPacer
   let postponement = Postponement()
 
   var lease: Lease { keeper.ledger.lease }
@@ -96,7 +98,8 @@ public struct PipelineRuntime: Sendable {
           try await body(
             PipelineRuntime(
               pipeline: pipeline, workDirectory: workDirectory, movesRuns: movingRuns,
-              lockConnection: connection, client: $0, logger: logger, keeper: keeper))
+              lockConnection: connection, client: $0, logger: logger, keeper: keeper,
+              pacer: ApplyPacer(pipeline.pace, logger: logger)))
         }
       }
       result = .success(value)

@@ -149,10 +149,13 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var leftOut: [String: Int]
     /// Working time of this process, by stage.
     public var seconds: [String: Double]
+    /// How many of the seconds of apply were waits for the pace of the definition.
+    public var pacedSeconds: Double
 
     enum CodingKeys: String, CodingKey {
       case ids, chunks, jobs, events, rows, quarantined, seconds
       case leftOut = "left_out"
+      case pacedSeconds = "paced_seconds"
     }
 
     public var rowsLeftOut: Int { leftOut.values.reduce(0, +) }

@@ -1,3 +1,4 @@
+import ApplyStage
 import Definitions
 import Foundation
 import Ledger
@@ -21,7 +22,8 @@ extension PipelineRuntime {
         quarantined: total.quarantined,
         leftOut: Dictionary(
           uniqueKeysWithValues: (total.leftOut?.byCause ?? [:]).map { ($0.key.rawValue, $0.value) }),
-        seconds: await clock.seconds(of: total.dataset))
+        seconds: await clock.seconds(of: total.dataset),
+        pacedSeconds: await pacer.secondsWaited(of: total.dataset))
     }
     for row in try await ledger.rowTotals(of: run) {
       datasets[row.dataset]?.rows[row.table, default: [:]][row.action] = row.rows

@@ -301,6 +301,79 @@ import Testing
       "unknown key timeouts.lock_second", remedy: "did you mean lock_seconds?"),
   ]
 
+  private static let paces: [Case] = [
+    Case(
+      "limits:\n", "apply: {pauses_ms: 5}\nlimits:\n", line: 6, "unknown key apply.pauses_ms",
+      remedy: "did you mean pause_ms?"),
+    Case(
+      "limits:\n", "apply: {replicas_lag_max: 5s}\nlimits:\n", line: 6,
+      "unknown key apply.replicas_lag_max",
+      remedy: "did you mean replica_lag_max?"),
+    Case(
+      "limits:\n", "apply: 10\nlimits:\n", line: 6, "apply is not a mapping",
+      remedy: "key: value"),
+    Case(
+      "limits:\n", "apply: {pause_ms: 0}\nlimits:\n", line: 6,
+      "apply.pause_ms is not within 1 and 600000",
+      remedy: "leave it out"),
+    Case(
+      "limits:\n", "apply: {pause_ms: 600001}\nlimits:\n", line: 6,
+      "apply.pause_ms is not within 1 and 600000",
+      remedy: "milliseconds"),
+    Case(
+      "limits:\n", "apply: {pause_ms: 1s}\nlimits:\n", line: 6,
+      "apply.pause_ms is not a whole number",
+      remedy: "a whole number"),
+    Case(
+      "limits:\n", "apply: {rows_per_second: 0}\nlimits:\n", line: 6,
+      "apply.rows_per_second is not at least 1",
+      remedy: "positive"),
+    Case(
+      "limits:\n", "apply: {rows_per_second: 49}\nlimits:\n", line: 6,
+      "apply.rows_per_second: a transaction of users may change 10000 + 20000 rows",
+      remedy: "write at least 50, or make batch"),
+    Case(
+      "limits:\n", "apply: {replica_lag_max: 10}\nlimits:\n", line: 6,
+      "apply.replica_lag_max is neither a time nor a size: 10",
+      remedy: "10s (ms, s, min, h, d)"),
+    Case(
+      "limits:\n", "apply: {replica_lag_max: 10 sec}\nlimits:\n", line: 6,
+      "apply.replica_lag_max is neither a time nor a size: 10 sec",
+      remedy: "64MB (kB, MB, GB, TB)"),
+    Case(
+      "limits:\n", "apply: {replica_lag_max: 64mb}\nlimits:\n", line: 6,
+      "apply.replica_lag_max is neither a time nor a size: 64mb",
+      remedy: "64MB"),
+    Case(
+      "limits:\n", "apply: {replica_lag_max: -5s}\nlimits:\n", line: 6,
+      "apply.replica_lag_max is neither a time nor a size: -5s",
+      remedy: "10s"),
+    Case(
+      "limits:\n", "apply: {replica_lag_max: 0s}\nlimits:\n", line: 6,
+      "apply.replica_lag_max is neither a time nor a size: 0s",
+      remedy: "10s"),
+    Case(
+      "limits:\n", "apply: {replicas: [one]}\nlimits:\n", line: 6,
+      "apply.replicas has no effect without apply.replica_lag_max",
+      remedy: "add replica_lag_max:"),
+    Case(
+      "limits:\n", "apply: {replica_lag_max: 1s, replicas: one}\nlimits:\n", line: 6,
+      "apply.replicas is not a list",
+      remedy: "[a, b]"),
+    Case(
+      "limits:\n", "apply: {wal_rate_max: 20s}\nlimits:\n", line: 6,
+      "apply.wal_rate_max is not a size: 20s",
+      remedy: "20MB"),
+    Case(
+      "limits:\n", "apply: {wal_rate_max: 20MB/s}\nlimits:\n", line: 6,
+      "apply.wal_rate_max is not a size: 20MB/s",
+      remedy: "20MB"),
+    Case(
+      "limits:\n", "apply: {wal_rate_max: 0.5B}\nlimits:\n", line: 6,
+      "apply.wal_rate_max is not a size: 0.5B",
+      remedy: "20MB"),
+  ]
+
   private static let syntax: [Case] = [
     Case("  base_url: https", "\tbase_url: https", line: 4, "not YAML: "),
     Case("table: warehouse.users", "table: \"warehouse.users", line: nil, "not YAML: "),
@@ -312,7 +385,7 @@ import Testing
       "deleted appears twice: also on line 16"),
   ]
 
-  @Test(arguments: shapes + meanings + access + syntax)
+  @Test(arguments: shapes + meanings + access + paces + syntax)
   func aFaultIsReportedWithFileLineAndRemedy(fault: Case) throws {
     let yaml = try Samples.good(replacing: fault.part, with: fault.other)
     do {

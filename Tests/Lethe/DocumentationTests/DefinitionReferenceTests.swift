@@ -137,7 +137,7 @@ import Vocabulary
   /// Returns a whole definition that contains the example. The example is a definition, a dataset or its actions.
   private static func whole(_ example: String) -> String? {
     let keys = Set(example.matches(of: /(?m)^([a-z_-]+):/).map { String($0.1) })
-    let topKeys: Set = ["name", "warehouse", "api", "limits", "timeouts", "datasets"]
+    let topKeys: Set = ["name", "warehouse", "api", "limits", "timeouts", "apply", "datasets"]
     func rest(_ parts: [String: String]) -> String {
       parts.filter { !keys.contains($0.key) }.sorted { $0.key < $1.key }
         .map { $0.value + "\n" }.joined()

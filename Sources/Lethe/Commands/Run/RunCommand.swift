@@ -153,8 +153,11 @@ extension RunReport {
       "dataset", "IDs", "left out", "chunks", "jobs", "events", "quarantined",
       "seconds by stage")
     for (name, dataset) in datasets.sorted(by: { $0.key < $1.key }) {
+      let waits = dataset.pacedSeconds > 0 ? " (waits: \(dataset.pacedSeconds))" : ""
       let seconds = Stage.allCases.compactMap { stage in
-        dataset.seconds[stage.rawValue].map { "\(stage.rawValue) \($0)" }
+        dataset.seconds[stage.rawValue].map {
+          "\(stage.rawValue) \($0)\(stage == .apply ? waits : "")"
+        }
       }
       totals.add(
         name, grouped(dataset.ids), grouped(dataset.rowsLeftOut), grouped(dataset.chunks),

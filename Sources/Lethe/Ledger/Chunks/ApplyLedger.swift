@@ -309,6 +309,13 @@ extension ChunkLedger {
       """)
   }
 
+  /// The rows of the warehouse that were changed and restored for the chunk so far, in all tables together.
+  public func rowsChanged(of chunk: Chunk) async throws -> Int {
+    try await connection.query(
+      "SELECT coalesce(sum(rows), 0)::bigint FROM lethe.change WHERE chunk_id = \(chunk.id)"
+    ).onlyRow(as: Int.self)
+  }
+
   /// The rows that a run has redacted so far, by reason, for its limits. Restores do not count, and neither
   /// do chunks that an operator has approved.
   public func rowsRedactedUnasked(in runID: Int64) async throws -> [String: Int] {

@@ -51,6 +51,16 @@ extension PipelineRuntime {
         + catalog.leftOutFindings(of: pipeline.definition, on: connection)
         + holdFindings(pipeline, on: connection)
         + mistypedTombstones(of: pipeline, on: connection)
+        + paceFindings(pipeline.pace, on: connection)
+    }
+  }
+
+  /// Findings on bounds for the pace of apply that have no effect.
+  private static func paceFindings(
+    _ pace: ApplyPace, on connection: Connection
+  ) async throws -> [Finding] {
+    try await pace.warnings(on: connection).map {
+      Finding(severity: .warning, path: $0.path, message: $0.message, remedy: $0.remedy)
     }
   }
 

@@ -36,8 +36,11 @@ extension PipelineRuntime {
         try await LedgerSchema.privileges(on: connection)
         + (try catalog.privileges(of: pipeline.definition))
       let names = try await connection.roleAndDatabase()
+      let grantee = role ?? names.role
       return try await Privileges(needed).missing(for: Privileges.everybody, on: connection)
-        .grants(to: role ?? names.role, database: names.database)
+        .grants(to: grantee, database: names.database)
+        + (pipeline.pace.replicaLagMax == nil
+          ? [] : ["GRANT pg_read_all_stats TO \(Identifier(grantee).quoted)"])
     }
   }
 

@@ -15,6 +15,7 @@ public struct ApplyStage: Sendable {
   private let definition: Definition
   /// Whether everything is done within one transaction of the caller.
   private let isEnclosed: Bool
+  private let pacer: ApplyPacer?
   let logger: Logger
 
   /// The number of tries for a batch that lost a deadlock, or waited too long for a row lock.
@@ -32,17 +33,20 @@ public struct ApplyStage: Sendable {
     case stopped(String)
   }
 
-  /// - Parameter isEnclosed: whether the connection is in an enclosing transaction. The enclosing transaction
-  ///   decides whether the changes are committed.
+  /// - Parameters:
+  ///   - isEnclosed: whether the connection is in an enclosing transaction. The enclosing transaction
+  ///     decides whether the changes are committed.
+  ///   - pacer: makes apply wait between transactions; nil within an enclosing transaction.
   public init(
     connection: Connection, ledger: ChunkLedger, catalog: Catalog, definition: Definition,
-    isEnclosed: Bool = false, logger: Logger
+    isEnclosed: Bool = false, pacer: ApplyPacer? = nil, logger: Logger
   ) {
     self.connection = connection
     self.ledger = ledger
     self.catalog = catalog
     self.definition = definition
     self.isEnclosed = isEnclosed
+    self.pacer = pacer
     self.logger = logger
   }
 
@@ -73,7 +77,7 @@ public struct ApplyStage: Sendable {
       try await setAsideWhatIsReferredTo(work)
     }
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
-    while let range = try await nextRange(after: through, &work) {
+    while let range = try await nextRangeInTurn(after: through, &work) {
       if try await apply(range, &work) { through = range.through }
       logger.debug(
         "\(chunk.label): events applied up to ID \(range.through)",
@@ -91,6 +95,17 @@ public struct ApplyStage: Sendable {
     return .applied
   }
 
+  /// Waits as the definition's pace demands. No transaction is open.
+  private func waitForTurn(_ work: Work) async throws {
+    try await pacer?.wait(before: work.chunk, ledger, on: connection)
+  }
+
+  /// Waits first, so that the range and its transaction see the same state of the tables.
+  private func nextRangeInTurn(after: Int64, _ work: inout Work) async throws -> EventRange? {
+    try await waitForTurn(work)
+    return try await nextRange(after: after, &work)
+  }
+
   /// - Returns: whether the chunk's position is now at the end of the range. The position does not move if
   ///   all events of the range were refused.
   private func apply(_ range: EventRange, _ work: inout Work) async throws -> Bool {
@@ -98,6 +113,7 @@ public struct ApplyStage: Sendable {
     do {
       if work.isOversize {
         try await applyInParts(range, &work)
+        try await waitForTurn(work)
         batch.mayBePartlyApplied = true
       }
       let events = batch
@@ -237,6 +253,7 @@ public struct ApplyStage: Sendable {
     guard let rowsMax = work.plan.dataset.batch?.rows else { return }
     var hold: Int64? = range.mayRestore ? 0 : nil
     while let last = hold {
+      try await waitForTurn(work)
       hold = try await transaction(&work, isRecorded: { $0.rowsOpened > 0 }) {
         try await $0.releasePart(of: range, after: last, holdsMax: rowsMax)
       }.lastHold
@@ -247,6 +264,7 @@ public struct ApplyStage: Sendable {
       where change.target.fansOut && change.isDue(in: range) {
         var rest = try await rows(reachedBy: range, change, work)
         while rest > 0 {
+          try await waitForTurn(work)
           let rows = try await transaction(&work, isRecorded: { $0 > 0 }) {
             try await $0.applyPart(of: range, change: change, rowsMax: rowsMax)
           }
@@ -284,6 +302,7 @@ public struct ApplyStage: Sendable {
       }
     }
     if isRecorded(value) { work.context.origin.number += 1 }
+    try await pacer?.transactionCommitted(of: work.chunk, ledger)
     return value
   }
 

@@ -1,0 +1,57 @@
+/// How much apply slows down for other sessions, standbys and the archive of WAL. It always comes from today's file, so
+/// it is no part of a `Definition`. Nil sets no bound.
+public struct ApplyPace: Sendable, Equatable {
+  /// How far behind a standby may be.
+  public enum ReplicaLag: Sendable, Equatable, CustomStringConvertible {
+    /// `replay_lag` of `pg_stat_replication`.
+    case time(TimeSpan)
+    /// WAL that the standby has not replayed yet.
+    case size(ByteSize)
+
+    init?(_ text: String) {
+      if let time = TimeSpan(text) {
+        self = .time(time)
+      } else if let size = ByteSize(text) {
+        self = .size(size)
+      } else {
+        return nil
+      }
+    }
+
+    public var description: String {
+      switch self {
+      case .time(let time): "\(time)"
+      case .size(let size): "\(size)"
+      }
+    }
+  }
+
+  /// After each transaction.
+  public var pauseMilliseconds: Int?
+  /// Rows of the warehouse, in all tables together.
+  public var rowsPerSecond: Int?
+  public var replicaLagMax: ReplicaLag?
+  /// The `application_name` of the standbys that count; empty for all.
+  public var replicas: [String]
+  /// WAL that the server writes in a second, for all its sessions.
+  public var walRateMax: ByteSize?
+
+  /// After this many seconds of one wait, apply goes on.
+  public static let waitSecondsMax = 600
+
+  public init(
+    pauseMilliseconds: Int? = nil, rowsPerSecond: Int? = nil, replicaLagMax: ReplicaLag? = nil,
+    replicas: [String] = [], walRateMax: ByteSize? = nil
+  ) {
+    self.pauseMilliseconds = pauseMilliseconds
+    self.rowsPerSecond = rowsPerSecond
+    self.replicaLagMax = replicaLagMax
+    self.replicas = replicas
+    self.walRateMax = walRateMax
+  }
+
+  /// Whether apply never waits.
+  public var isOff: Bool {
+    pauseMilliseconds == nil && rowsPerSecond == nil && replicaLagMax == nil && walRateMax == nil
+  }
+}
