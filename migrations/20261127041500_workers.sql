@@ -33,14 +33,6 @@ CREATE TABLE lethe.worker (
     expires_at    timestamptz NOT NULL CHECK (expires_at >= renewed_at)
 );
 
--- The sessions of a worker. Whoever takes over from it terminates them.
-CREATE TABLE lethe.worker_session (
-    lease         uuid NOT NULL REFERENCES lethe.worker ON DELETE CASCADE,
-    process_id    integer NOT NULL,
-    backend_start timestamptz NOT NULL,
-    PRIMARY KEY (lease, process_id, backend_start)
-);
-
 -- What only one worker at a time may work on.
 CREATE TABLE lethe.lease (
     -- Such as 'pipeline nightly'.
@@ -56,6 +48,5 @@ INSERT INTO lethe.version (version) VALUES ('20261127041500');
 
 -- migrate:down
 DROP TABLE lethe.lease;
-DROP TABLE lethe.worker_session;
 DROP TABLE lethe.worker;
 DELETE FROM lethe.version WHERE version = '20261127041500';

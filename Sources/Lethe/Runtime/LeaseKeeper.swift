@@ -60,13 +60,13 @@ actor LeaseKeeper: CallPermit {
     try await renew()
   }
 
-  /// A connection whose sessions are recorded, so that a process that takes over can terminate them.
+  /// A connection whose sessions are marked, so that a process that takes over can terminate them.
   /// - Parameter onOpen: runs in each new session.
   nonisolated func connect(
     renewedAfter idleMax: Duration, onOpen: @escaping @Sendable (Connection) async throws -> Void
   ) async throws -> Connection {
     try await Connection.connect(warehouse, renewedAfter: idleMax) { [ledger] connection in
-      try await ledger.register(sessionOf: connection)
+      try await ledger.mark(connection)
       try await onOpen(connection)
     }
   }

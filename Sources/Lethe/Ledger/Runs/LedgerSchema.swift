@@ -64,7 +64,7 @@ public enum LedgerSchema {
     Version(version: "20261127003900", objects: ["run.is_given_up"]),
     Version(
       version: "20261127005500", objects: ["event_head()", "event_row()", "changed_bytes()"]),
-    Version(version: "20261127041500", objects: ["worker", "worker_session", "lease"]),
+    Version(version: "20261127041500", objects: ["worker", "lease"]),
   ]
 
   /// The migration that created `lethe.version`. This migration and all later ones record their version
@@ -102,7 +102,6 @@ public enum LedgerSchema {
     ("traced_event", ["SELECT"]),
     ("version", ["SELECT"]),
     ("worker", ["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("worker_session", ["SELECT", "INSERT"]),
     ("lease", ["SELECT", "INSERT", "UPDATE"]),
   ]
 }

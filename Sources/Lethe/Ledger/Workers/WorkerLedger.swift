@@ -37,7 +37,7 @@ public struct WorkerLedger: Sendable {
               \(process.pidNamespace), \(process.start),
               clock_timestamp() + make_interval(secs => \(seconds)))
       """)
-    try await register(sessionOf: connection)
+    try await mark(connection)
   }
 
   /// Renews the worker's leases.
@@ -52,21 +52,22 @@ public struct WorkerLedger: Sendable {
       """)
   }
 
-  /// Records a session of this worker. A session must be recorded before it changes anything, because whoever takes over
-  /// terminates only recorded sessions.
+  /// Marks a session as one of this worker. A session must be marked before it changes anything, because whoever takes
+  /// over terminates only marked sessions.
+  ///
+  /// The mark is an advisory lock that all sessions of the worker share. It excludes nobody. PostgreSQL shows it to every
+  /// role, unlike the other facts about a session, and releases it when the session ends.
   /// - Throws: `LedgerError` `.leaseLost` if another worker has taken over from this one.
-  public func register(sessionOf connection: Connection) async throws {
+  public func mark(_ session: Connection) async throws {
+    _ = try await session.query("SELECT pg_advisory_lock_shared(\(Self.mark(of: lease.token)))")
+    // A worker that takes over first deletes the row, and then looks for marks.
     try await ChunkQueries.guarded(
-      connection, "the lease of this process",
-      """
-      INSERT INTO lethe.worker_session (lease, process_id, backend_start)
-      SELECT w.lease, a.pid, a.backend_start
-      -- The lock makes a worker that is taking over wait, so that it finds this session.
-      FROM (SELECT lease FROM lethe.worker
-            WHERE lease = \(lease.token)::uuid FOR SHARE) AS w,
-           pg_catalog.pg_stat_activity AS a
-      WHERE a.pid = pg_backend_pid()
-      """)
+      session, "the lease of this process",
+      "SELECT FROM lethe.worker WHERE lease = \(lease.token)::uuid FOR SHARE")
+  }
+
+  private static func mark(of token: String) -> Int64 {
+    Int64(bitPattern: UInt64(token.filter(\.isHexDigit).prefix(16), radix: 16) ?? 0)
   }
 
   /// Ends the worker and its leases.
@@ -162,28 +163,31 @@ public struct WorkerLedger: Sendable {
     // Until this transaction ends, the other worker can neither renew its leases nor record a session.
     try await transaction.execute(
       "SELECT FROM lethe.worker WHERE lease = \(token)::uuid FOR UPDATE")
-    // The start of another role's session is hidden. A session with the same process ID may be somebody else's, so it
-    // is not terminated.
-    let (left, hidden) = try await transaction.query(
-      """
-      SELECT count(*) FILTER (
-               WHERE a.backend_start IS NOT NULL
-                 AND NOT pg_terminate_backend(a.pid, \(literal: Self.terminationSeconds * 1000))),
-             count(*) FILTER (WHERE a.backend_start IS NULL)
-      FROM lethe.worker_session AS s JOIN pg_catalog.pg_stat_activity AS a ON a.pid = s.process_id
-      WHERE s.lease = \(token)::uuid AND (a.backend_start = s.backend_start OR a.backend_start IS NULL)
-      """
-    ).onlyRow(as: Int.self, Int.self)
-    guard hidden == 0 else {
+    // The sessions belong to the role that has connected, which may have set another one.
+    let role = try await transaction.query("SELECT current_setting('role')").onlyRow(as: String.self)
+    let left: Int
+    do {
+      try await transaction.execute("SET LOCAL ROLE NONE")
+      left = try await transaction.query(
+        """
+        SELECT count(*) FILTER (
+                 WHERE NOT pg_terminate_backend(l.pid, \(literal: Self.terminationSeconds * 1000)))
+        FROM pg_catalog.pg_locks AS l
+        WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+          AND (l.classid::bigint << 32) | l.objid::bigint = \(Self.mark(of: token))
+        """
+      ).onlyRow(as: Int.self)
+      if role != "none" { try await transaction.execute("SET LOCAL ROLE \(identifier: role)") }
+    } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
       throw LedgerError(
         code: .refused,
         message: """
-          the lease of \(holder.description) has ended, but its sessions may still be open, and this role may not see \
-          or terminate them
+          the lease of \(holder.description) has ended, but its sessions belong to another role, and this role may not \
+          terminate them
           """,
         remedy: """
-          run with the role of that process; or end that process, or its sessions (lethe.worker_session lists them), \
-          and run again
+          run with the role of that process, or GRANT pg_signal_backend to this role; or end that process, and run again
           """)
     }
     guard left == 0 else {

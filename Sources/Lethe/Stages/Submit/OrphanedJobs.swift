@@ -1,6 +1,7 @@
 import ComplianceAPI
 import Ledger
 import Logging
+import Vocabulary
 
 /// Jobs of this ledger's runs that no attempt uses. They would hold the API's slot until they expire.
 ///

@@ -13,7 +13,7 @@ struct LedgerImage: Sendable {
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         -- The rows of processes change with each command.
         WHERE n.nspname = 'lethe' AND c.relkind = 'r'
-              AND c.relname NOT IN ('worker', 'worker_session', 'lease') OR c.oid = 'warehouse.posts'::regclass
+              AND c.relname NOT IN ('worker', 'lease') OR c.oid = 'warehouse.posts'::regclass
         """
       ).rows(as: String.self)
       var rows: [String: [String]] = [:]
