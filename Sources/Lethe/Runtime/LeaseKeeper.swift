@@ -42,7 +42,14 @@ actor LeaseKeeper: CallPermit {
   /// - Throws: `LedgerError` `.leaseLost`; `LeaseNotRenewed`; what `body` throws.
   func keep<R: Sendable>(_ body: @escaping @Sendable () async throws -> R) async throws -> R {
     try await withThrowingTaskGroup(of: R?.self) { group in
-      group.addTask { try await body() }
+      group.addTask {
+        do {
+          return try await body()
+        } catch {
+          // A successor may have removed files or ended sessions. Then the lost lease is the reason of the error.
+          try await self.rethrowIfLost(error)
+        }
+      }
       group.addTask {
         try await self.renewAgainAndAgain()
         return nil
@@ -53,6 +60,15 @@ actor LeaseKeeper: CallPermit {
       }
       throw CancellationError()
     }
+  }
+
+  private func rethrowIfLost(_ error: any Error) async throws -> Never {
+    do {
+      try await renew()
+    } catch let lost as LedgerError where lost.code == .leaseLost {
+      throw lost
+    } catch {}
+    throw error
   }
 
   /// Looks at the leases in the ledger, directly before a call that changes something at the API.

@@ -46,7 +46,7 @@ extension ChunkState: ColumnDecodable {
 /// The records of the stages about chunks and their jobs. Each stage has an extension.
 public struct ChunkLedger: Sendable {
   let connection: Connection
-  let lease: Lease
+  public let lease: Lease
 
   public init(connection: Connection, lease: Lease) {
     self.connection = connection

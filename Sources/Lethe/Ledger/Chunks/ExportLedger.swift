@@ -7,7 +7,7 @@ public import Vocabulary
 public struct ExportLedger: Sendable {
   let connection: Connection
   let run: Run
-  let lease: Lease
+  public let lease: Lease
 
   public init(connection: Connection, run: Run, lease: Lease) {
     self.connection = connection

@@ -135,7 +135,7 @@ extension ChunkLedger {
       try await connection.query(
         """
         SELECT a.api_id
-        FROM pg_catalog.unnest(\(jobs.map(\.apiID))::text[], \(jobs.map(\.name))::text[]) AS a (api_id, name)
+        FROM unnest(\(jobs.map(\.apiID))::text[], \(jobs.map(\.name))::text[]) AS a (api_id, name)
         WHERE EXISTS (SELECT FROM lethe.run AS r WHERE starts_with(a.name, 'lethe-' || r.key || '-c'))
           AND NOT EXISTS (SELECT FROM lethe.job AS j
                           WHERE j.ended_at IS NULL

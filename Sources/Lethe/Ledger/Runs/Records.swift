@@ -13,6 +13,10 @@ public struct Lease: Sendable, Hashable {
   public init() {
     token = UUID().uuidString.lowercased()
   }
+
+  /// A part of the names of this process's files. A process that has lost its lease may still run, and must not remove the
+  /// files of its successor.
+  public var fileTag: String { String(token.prefix(8)) }
 }
 
 /// One execution of a pipeline, with its own copy of the definition.

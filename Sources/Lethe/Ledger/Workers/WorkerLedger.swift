@@ -164,7 +164,8 @@ public struct WorkerLedger: Sendable {
     try await transaction.execute(
       "SELECT FROM lethe.worker WHERE lease = \(token)::uuid FOR UPDATE")
     // The sessions belong to the role that has connected, which may have set another one.
-    let role = try await transaction.query("SELECT current_setting('role')").onlyRow(as: String.self)
+    let role = try await transaction.query("SELECT current_setting('role')").onlyRow(
+      as: String.self)
     let left: Int
     do {
       try await transaction.execute("SET LOCAL ROLE NONE")

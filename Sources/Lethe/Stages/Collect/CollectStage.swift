@@ -85,7 +85,7 @@ public struct CollectStage: Sendable {
   private func result(
     of apiID: String, _ chunk: Chunk, _ attempt: Attempt, _ index: ChunkIndex
   ) async throws -> (events: Int, quarantined: Int) {
-    let path = FilePath(chunk.path + ".result")
+    let path = FilePath("\(chunk.path).\(ledger.lease.fileTag).result")
     defer { unlink(path.string) }
     var url = try await downloadURL(of: apiID)
     for tries in 1... {

@@ -51,7 +51,7 @@ public struct ExportStage: Sendable {
     let query = try ExportQuery(dataset, catalog: catalog)
     if !progress.isCounted, try await isStopped(dataset, query) { return }
     var cutter = try ChunkCutter(
-      directory: workDirectory, prefix: dataset.name,
+      directory: workDirectory, prefix: "\(dataset.name)-\(ledger.lease.fileTag)",
       limits: ChunkLimits(ids: dataset.chunkIDsMax, bytes: dataset.chunkBytesMax),
       firstNumber: progress.chunks + 1)
     // This snapshot is taken before the COPY's own snapshot, so that changes between the two count as newer

@@ -371,7 +371,7 @@ public struct SubmitStage: Sendable {
     _ chunk: Chunk, after attempt: Attempt?, _ cutHistory: ChunkLedger.CutHistory, why: String
   ) async throws {
     let parts = try chunk.file.halves(
-      named: "\(chunk.dataset)-part-\(chunk.id)-\(cutHistory.cuts + 1)")
+      named: "\(chunk.dataset)-\(ledger.lease.fileTag)-part-\(chunk.id)-\(cutHistory.cuts + 1)")
     try await ledger.chunkCut(
       chunk, after: attempt, why: "\(why); the chunk was cut in two", into: parts)
     unlink(chunk.path)

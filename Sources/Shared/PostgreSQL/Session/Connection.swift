@@ -147,6 +147,10 @@ public actor Connection {
       await withCheckedContinuation { waitingForRenewal.append($0) }
     }
     guard occupant == nil, !isEnclosed, !isClosed, !isSevered else { return }
+    // Reads what the server has sent without being asked, such as the end of the session. The first call reads a message,
+    // the second one finds that the connection is closed.
+    if PQstatus(handle) == CONNECTION_OK { PQconsumeInput(handle) }
+    if PQstatus(handle) == CONNECTION_OK { PQconsumeInput(handle) }
     guard PQstatus(handle) != CONNECTION_OK || ContinuousClock.now - lastUse > renewedAfter else {
       return
     }
