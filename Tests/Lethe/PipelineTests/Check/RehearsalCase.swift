@@ -264,13 +264,13 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       damage: partitioned(
         by: "LIST (visibility)",
         "CREATE TABLE shop.shown PARTITION OF shop.posts FOR VALUES IN ('shown', 'gone');"),
-      says: [["no partition of shop.posts takes", "visibility"]], remedy: "create a partition"),
+      says: [["no partition of shop.posts accepts", "visibility"]], remedy: "create a partition"),
     RehearsalCase(
       name: "no range partition for the new value",
       damage: partitioned(
         by: "RANGE (visibility)",
         "CREATE TABLE shop.shown PARTITION OF shop.posts FOR VALUES FROM ('n') TO ('t');"),
-      says: [["no partition of shop.posts takes", "visibility"]]),
+      says: [["no partition of shop.posts accepts", "visibility"]]),
     RehearsalCase(
       name: "no partition for the new value of a key expression",
       damage: partitioned(
@@ -360,7 +360,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
       name: "an INSERT in the text of the function",
       damage: past + function("keep", "INSERT INTO shop.past VALUES (OLD.post_id, OLD.text)") + """
         CREATE TRIGGER keep AFTER DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
-        """, says: [["shop.past keeps copies", "keep of shop.posts"]]),
+        """, says: [["shop.past gets copies", "keep of shop.posts"]]),
     RehearsalCase(
       name: "an INSERT in dynamic SQL",
       damage: past
@@ -369,7 +369,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           "EXECUTE 'INS' || 'ERT INTO shop.past VALUES ($1, $2)' USING OLD.post_id, OLD.text")
           + """
           CREATE TRIGGER keep BEFORE DELETE ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
-          """, says: [["shop.past keeps copies", "keep of shop.posts"]]),
+          """, says: [["shop.past gets copies", "keep of shop.posts"]]),
     RehearsalCase(
       name: "an INSERT into a view, by a function that the trigger calls",
       damage: past + """
@@ -378,7 +378,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           'INSERT INTO shop.window VALUES ($1, $2)';
         \(function("keep", "PERFORM shop.put(OLD.media_id, OLD.url)"))
         CREATE TRIGGER keep BEFORE DELETE ON shop.media FOR EACH ROW EXECUTE FUNCTION shop.keep()
-        """, says: [["shop.past keeps copies", "keep of shop.media"]]),
+        """, says: [["shop.past gets copies", "keep of shop.media"]]),
     RehearsalCase(
       name: "a statement-level trigger with a transition table",
       damage: past + """
@@ -386,7 +386,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
           BEGIN EXECUTE 'INS' || 'ERT INTO shop.past SELECT media_id, url FROM gone'; RETURN NULL; END $$;
         CREATE TRIGGER keep AFTER DELETE ON shop.media REFERENCING OLD TABLE AS gone
           FOR EACH STATEMENT EXECUTE FUNCTION shop.keep()
-        """, says: [["shop.past keeps copies", "keep of shop.media"]]),
+        """, says: [["shop.past gets copies", "keep of shop.media"]]),
     RehearsalCase(
       name: "copies of former values in a partitioned table",
       damage: """
@@ -395,7 +395,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         \(function(
           "keep", "EXECUTE 'INS' || 'ERT INTO shop.past VALUES ($1, $2)' USING OLD.post_id, OLD.text"))
         CREATE TRIGGER keep AFTER UPDATE OF text ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
-        """, says: [["shop.past_1 keeps copies", "redact shop.posts", "keep of shop.posts"]]),
+        """, says: [["shop.past_1 gets copies", "redact shop.posts", "keep of shop.posts"]]),
     RehearsalCase(
       name: "a trigger on the parent of a partition",
       damage: past + """
@@ -404,7 +404,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         ALTER TABLE shop.whole ATTACH PARTITION shop.posts FOR VALUES FROM (0) TO (100);
         \(function("keep", "INSERT INTO shop.past VALUES (OLD.post_id, OLD.text)"))
         CREATE TRIGGER keep AFTER DELETE ON shop.whole FOR EACH ROW EXECUTE FUNCTION shop.keep()
-        """, says: [["shop.past keeps copies", "keep of shop.posts"]]),
+        """, says: [["shop.past gets copies", "keep of shop.posts"]]),
     RehearsalCase(
       name: "a statement-level trigger on a partition, which never fires",
       damage: past
@@ -507,7 +507,7 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
         CREATE FUNCTION shop.list() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN NULL; END';
         CREATE EVENT TRIGGER list ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'DROP VIEW')
           EXECUTE FUNCTION shop.list()
-        """, notes: [["the event trigger list fires on CREATE TABLE of Lethe's"]]),
+        """, notes: [["the event trigger list fires on Lethe's CREATE TABLE"]]),
     RehearsalCase(
       name: "a disabled event trigger",
       damage: """
@@ -527,9 +527,9 @@ struct RehearsalCase: Sendable, CustomTestStringConvertible {
   ]
 
   static let eventTriggers: [RehearsalCase] = [
-    ("ddl_command_start", "", ["CREATE TABLE of Lethe's", "shop.never raised an error", "never"]),
-    ("ddl_command_end", "WHEN TAG IN ('CREATE TABLE')", ["CREATE TABLE of Lethe's", "never"]),
-    ("ddl_command_start", "WHEN TAG IN ('ALTER TABLE')", ["ALTER TABLE of Lethe's", "never"]),
+    ("ddl_command_start", "", ["Lethe's CREATE TABLE", "shop.never raised an error", "never"]),
+    ("ddl_command_end", "WHEN TAG IN ('CREATE TABLE')", ["Lethe's CREATE TABLE", "never"]),
+    ("ddl_command_start", "WHEN TAG IN ('ALTER TABLE')", ["ALTER TABLE is refused", "never"]),
   ].map { event, tags, says in
     RehearsalCase(
       name: "an event trigger on \(event) \(tags)",

@@ -234,7 +234,7 @@ import Warehouse
       #expect(
         findings.contains {
           $0["severity"] as? String == "warning"
-            && ($0["message"] as? String)?.contains("public.past keeps copies") == true
+            && ($0["message"] as? String)?.contains("public.past gets copies") == true
         }, "\(findings)")
       #expect(try await fixture.value("SELECT count(*) FROM public.past", as: Int.self) == 0)
     }

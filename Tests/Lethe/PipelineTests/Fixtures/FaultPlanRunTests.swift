@@ -189,7 +189,7 @@ import Testing
     Fault(
       testDescription: "results without a length and without a checksum",
       rules: ["at: download, times: 12, rewrite: {framing: close, headers: {\(noHash)}}"], code: 5,
-      jobs: 4, says: ["neither its length nor a checksum"]),
+      jobs: 4, says: ["neither a length nor a checksum"]),
     Fault(
       testDescription: "results without a length and with a checksum",
       rules: ["at: download, rewrite: {framing: close}"], profiles: [.gcs], jobs: 2),
@@ -261,7 +261,7 @@ import Testing
       rules: [
         "store: 0.5, times: 1",
         "at: upload, call: 1, rewrite: {headers: {x-goog-stored-content-length: }}",
-      ], profiles: [.gcs], jobs: 3, says: ["another checksum"]),
+      ], profiles: [.gcs], jobs: 3, says: ["the checksum of the stored bytes differs"]),
   ]
 
   // MARK: Jobs

@@ -299,7 +299,7 @@ import Testing
       try await fixture.base.execute("DELETE FROM warehouse.posts WHERE post_id BETWEEN 1 AND 10")
       let clean = try await fixture.lethe("run", file)
       #expect(clean.code == 4, "\(clean.stdout)")
-      #expect(clean.stdout.contains("of earlier runs"))
+      #expect(clean.stdout.contains("from earlier runs"))
       #expect(!clean.stdout.contains("as intended"))
       #expect(
         try await fixture.lethe("quarantine", "dismiss", "--all", "--note", "seen").code == 0)

@@ -135,6 +135,7 @@ import Testing
       // The newest migration added only functions. The migration before it added a column.
       // Undoing that migration would lose the column's values, so it is refused.
       try await lethe(fixture, "migrate_down", outputs, "migrate", "down")
+      try await lethe(fixture, "migrate_down", outputs, "migrate", "down")
       try await lethe(fixture, "migrate_down", outputs, code: 2, "migrate", "down")
     }
   }
