@@ -73,7 +73,7 @@ private func withMigrator(
 ) async throws {
   let set = try migrations.set()
   try await Connection.withConnection(
-    database.connectionString, applicationName: "compliance-server migrate"
+    database.connectionString, applicationName: "compliance-server migrate", refusingPoolers: true
   ) { connection in
     try await body(Migrator(connection: connection, set: set))
   }

@@ -53,7 +53,7 @@ struct Seed: AsyncParsableCommand {
     plan.postShares = shares.ofPosts
     let began = ContinuousClock.now
     let report = try await Connection.withConnection(
-      database.connectionString, applicationName: "compliance-server seed"
+      database.connectionString, applicationName: "compliance-server seed", refusingPoolers: true
     ) { [plan, posts] connection in
       var seeding = Seeding(connection, plan)
       if isatty(STDERR_FILENO) == 1 {

@@ -31,7 +31,7 @@ final class AssembledServer: Sendable {
     let (addresses, listening) = AsyncThrowingStream<ComplianceServer.Address, any Error>
       .makeStream()
     let database = Database(configuration.database)
-    try await database.withConnection(as: "compliance-server: start") {
+    try await database.withConnection(as: "compliance-server: start", refusingPoolers: true) {
       try await Schema(session: $0).requireMigrated(to: configuration.migrations)
     }
     let ownership = try await Ownership(

@@ -2,11 +2,12 @@ import Ledger
 import PostgreSQL
 
 /// Runs `body` with a connection to a database that has this program's ledger.
-/// - Throws: `LedgerSchemaError` if the ledger is missing, older, newer or damaged.
+/// - Throws: `PostgreSQLError` `.unusableSession` if a pooler does not keep the session; `LedgerSchemaError` if the ledger
+///   is missing, older, newer or damaged.
 func withLedger<R: Sendable>(
   _ connectionString: ConnectionString, _ body: (Connection) async throws -> R
 ) async throws -> R {
-  try await Connection.withConnection(connectionString) { connection in
+  try await Connection.withConnection(connectionString, refusingPoolers: true) { connection in
     try await LedgerSchema.require(on: connection)
     return try await body(connection)
   }

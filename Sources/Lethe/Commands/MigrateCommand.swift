@@ -54,7 +54,7 @@ struct MigrateCommand: AsyncParsableCommand {
       _ body: @escaping @Sendable (Migrator) async throws -> R
     ) async throws -> R {
       let set = try set()
-      return try await Connection.withConnection(database.connectionString) {
+      return try await Connection.withConnection(database.connectionString, refusingPoolers: true) {
         try await body(Migrator(connection: $0, set: set))
       }
     }

@@ -82,7 +82,7 @@ public struct PipelineRuntime: Sendable {
   ) async throws -> R {
     let name = pipeline.definition.name
     let workers = WorkerLedger(lease: Lease(), seconds: pipeline.leaseSeconds)
-    try await Connection.withConnection(pipeline.warehouse) { connection in
+    try await Connection.withConnection(pipeline.warehouse, refusingPoolers: true) { connection in
       try await requireLedger(on: connection, pipeline)
       try await lease(name, to: workers, on: connection, logger)
     }

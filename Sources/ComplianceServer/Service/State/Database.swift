@@ -21,11 +21,13 @@ final class Database: Sendable {
     self.connectionString = connectionString
   }
 
-  /// Opens a session.
-  /// - Parameter name: the application name that `pg_stat_activity` shows.
+  /// - Parameters:
+  ///   - name: the application name that `pg_stat_activity` shows.
+  ///   - refusingPoolers: as of `Connection.connect`.
   /// - Throws: `PostgreSQLError`; `CancellationError` as soon as the task is cancelled.
-  func connect(as name: String) async throws -> Connection {
-    let connection = try await Connection.connect(connectionString, applicationName: name)
+  func connect(as name: String, refusingPoolers: Bool = false) async throws -> Connection {
+    let connection = try await Connection.connect(
+      connectionString, applicationName: name, refusingPoolers: refusingPoolers)
     let isShutDown = sessions.withLock { sessions in
       sessions.all.removeAll { $0.connection == nil }
       sessions.all.append(Weak(connection: connection))
@@ -35,12 +37,12 @@ final class Database: Sendable {
     return connection
   }
 
-  /// Runs `body` with a new connection.
+  /// Runs `body` with a connection of its own. The parameters are those of `connect`.
   func withConnection<R: Sendable>(
-    as name: String, isolation: isolated (any Actor)? = #isolation,
+    as name: String, refusingPoolers: Bool = false, isolation: isolated (any Actor)? = #isolation,
     _ body: (Connection) async throws -> R
   ) async throws -> R {
-    let connection = try await connect(as: name)
+    let connection = try await connect(as: name, refusingPoolers: refusingPoolers)
     do {
       let value = try await body(connection)
       await connection.close()

@@ -44,7 +44,7 @@ extension PipelineRuntime {
   public static func release(
     _ release: HoldRelease, of pipeline: Pipeline
   ) async throws -> OperatorRelease.Report {
-    try await Connection.withConnection(pipeline.warehouse) { connection in
+    try await Connection.withConnection(pipeline.warehouse, refusingPoolers: true) { connection in
       try await requireLedger(on: connection, pipeline)
       let ids =
         if let ids = release.ids { ids } else {

@@ -15,7 +15,7 @@ extension PipelineRuntime {
   public static func findings(
     of pipeline: Pipeline, rehearses: Bool = true, announce: @Sendable (String) -> Void = { _ in }
   ) async throws -> [Finding] {
-    try await Connection.withConnection(pipeline.warehouse) { connection in
+    try await Connection.withConnection(pipeline.warehouse, refusingPoolers: true) { connection in
       try await requirePrimary(on: connection, pipeline)
       // A check must not wait without a limit for a locked table.
       try await connection.execute(

@@ -24,7 +24,7 @@ extension PipelineRuntime {
   /// - Parameter role: nil for the role of the connection. The role does not have to exist.
   /// - Throws: `DefinitionError` if the ledger or a table of the definition is missing.
   public static func grants(for role: String?, of pipeline: Pipeline) async throws -> [String] {
-    try await Connection.withConnection(pipeline.warehouse) { connection in
+    try await Connection.withConnection(pipeline.warehouse, refusingPoolers: true) { connection in
       try await LedgerSchema.require(on: connection)
       let catalog = try await Catalog(of: pipeline.definition, on: connection)
       for name in pipeline.definition.tablesNamed where catalog.table(name) == nil {

@@ -56,30 +56,30 @@ public actor Connection {
   ///   - renewedAfter: how long the connection may be idle. After a longer time, or if the session is lost, the next
   ///     statement outside a transaction uses a new session, which has none of the temporary tables, locks and settings
   ///     of the former one. Nil: the connection has one session.
+  ///   - refusingPoolers: whether `PoolerCheck` is made. A program makes it on its first connection.
   ///   - onOpen: runs in each new session, before any other statement.
-  /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason; `CancellationError` as soon as the
-  ///   task is cancelled; what `onOpen` throws.
+  /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason; `.unusableSession` if the session cannot
+  ///   have the settings or a pooler does not keep it; `CancellationError` as soon as the task is cancelled; what
+  ///   `onOpen` throws.
   public static func connect(
     _ connectionString: ConnectionString, applicationName: String = "lethe",
-    renewedAfter: Duration? = nil, onOpen: (@Sendable (Connection) async throws -> Void)? = nil
+    renewedAfter: Duration? = nil, refusingPoolers: Bool = false,
+    onOpen: (@Sendable (Connection) async throws -> Void)? = nil
   ) async throws -> Connection {
-    try Task.checkCancellation()
-    try connectionString.requireWellFormed()
-    let executor = SerialQueueExecutor(label: "postgresql.connection")
-    let handle = try await openSession(connectionString, applicationName, on: executor)
-    let socket: ConnectionSocket
-    do {
-      socket = try ConnectionSocket(copying: PQsocket(handle.pointer))
-    } catch {
-      PQfinish(handle.pointer)
-      throw error
-    }
-    let connection = Connection(
-      handle, executor: executor, socket: socket, connectionString: connectionString,
-      applicationName: applicationName, renewedAfter: renewedAfter, onOpen: onOpen)
+    let began = ContinuousClock.now
+    let connection = try await open(
+      connectionString, applicationName: applicationName, renewedAfter: renewedAfter, onOpen: onOpen)
+    let connecting = ContinuousClock.now - began
     do {
       // No other code uses the connection yet, so it can be severed safely.
       try await withTaskCancellationHandler {
+        // Before any setting is changed: the session may be another program's next.
+        if refusingPoolers {
+          try await PoolerCheck(
+            first: connection, connectionString: connectionString,
+            applicationName: applicationName, connecting: connecting
+          ).run()
+        }
         try await connection.prepareSession()
       } onCancel: {
         connection.sever()
@@ -92,18 +92,44 @@ public actor Connection {
     return connection
   }
 
+  /// Connects, and leaves the session's settings as they are.
+  ///
+  /// - Parameter overrides: libpq's parameters that take precedence over those of the connection string.
+  /// - Throws: `PostgreSQLError`; `CancellationError` as soon as the task is cancelled.
+  static func open(
+    _ connectionString: ConnectionString, applicationName: String = "lethe",
+    overriding overrides: [(keyword: String, value: String)] = [], renewedAfter: Duration? = nil,
+    onOpen: (@Sendable (Connection) async throws -> Void)? = nil
+  ) async throws -> Connection {
+    try Task.checkCancellation()
+    try connectionString.requireWellFormed()
+    let executor = SerialQueueExecutor(label: "postgresql.connection")
+    let handle = try await openSession(
+      connectionString, applicationName, overriding: overrides, on: executor)
+    do {
+      return Connection(
+        handle, executor: executor, socket: try ConnectionSocket(copying: PQsocket(handle.pointer)),
+        connectionString: connectionString, applicationName: applicationName,
+        renewedAfter: renewedAfter, onOpen: onOpen)
+    } catch {
+      PQfinish(handle.pointer)
+      throw error
+    }
+  }
+
   /// Later keywords take precedence, so the keywords before dbname are defaults for the connection string.
   private static func openSession(
     _ connectionString: ConnectionString, _ applicationName: String,
+    overriding overrides: [(keyword: String, value: String)] = [],
     on executor: SerialQueueExecutor
   ) async throws -> ConnectionOpener.Handle {
     let keywords =
       ["connect_timeout"] + Self.keepaliveSettings.map(\.keyword)
-      + ["fallback_application_name", "dbname", "client_encoding"]
+      + ["fallback_application_name", "dbname", "client_encoding"] + overrides.map(\.keyword)
     let values =
       ["15"] + Self.keepaliveSettings.map(\.value) + [
         applicationName, connectionString.value, "UTF8",
-      ]
+      ] + overrides.map(\.value)
     let opened = try await ConnectionOpener.handle(keywords, values, on: executor.queue)
     guard let handle = opened.pointer else {
       throw PostgreSQLError(code: .connectionFailed, message: "libpq is out of memory")
@@ -182,6 +208,12 @@ public actor Connection {
     if reason.contains("permission denied for database") {
       return "GRANT CONNECT ON DATABASE to the role"
     }
+    if reason.contains("unsupported startup parameter") {
+      return """
+        the pooler does not accept this parameter: connect to the server directly, or remove it from the connection \
+        string and PGOPTIONS, or add it to the pooler's ignore_startup_parameters
+        """
+    }
     if reason.contains("is not permitted to log in") { return "ALTER ROLE … LOGIN" }
     if reason.contains(/role ".*" does not exist/) {
       return "create the role, or name another one in the connection string"
@@ -189,13 +221,14 @@ public actor Connection {
     return "check the connection string, the PG* variables and that the server is running"
   }
 
-  /// Runs `body` with a new connection, and then closes the connection.
+  /// Runs `body` with a new connection, and then closes the connection. The parameters are those of `connect`.
   public static func withConnection<R>(
     _ connectionString: ConnectionString, applicationName: String = "lethe",
-    isolation: isolated (any Actor)? = #isolation,
+    refusingPoolers: Bool = false, isolation: isolated (any Actor)? = #isolation,
     _ body: (Connection) async throws -> sending R
   ) async throws -> sending R {
-    let connection = try await connect(connectionString, applicationName: applicationName)
+    let connection = try await connect(
+      connectionString, applicationName: applicationName, refusingPoolers: refusingPoolers)
     do {
       let result = try await body(connection)
       await connection.close()

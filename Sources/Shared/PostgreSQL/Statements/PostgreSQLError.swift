@@ -11,7 +11,8 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     case connectionFailed
     /// The connection string is malformed; no connection was tried.
     case malformedConnectionString
-    /// The session has a setting that changes the meaning of statements and cannot be overridden.
+    /// The session has a setting that changes the meaning of statements and cannot be overridden, or a pooler does not
+    /// keep the session.
     case unusableSession
     /// The connection broke. If a COMMIT was running, it is unknown whether it took effect.
     case connectionLost
@@ -126,7 +127,8 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     }
     // Malformed or incompatible settings.
     if hasAny([
-      "invalid ", "unrecognized ", "server does not support", "SSL was required", "SSL error",
+      "invalid ", "unrecognized ", "server does not support", "unsupported startup parameter",
+      "SSL was required", "SSL error",
       "certificate", "private key", "definition of service", "service file",
     ]) {
       return .usage

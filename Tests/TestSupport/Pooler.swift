@@ -1,0 +1,73 @@
+internal import Foundation
+internal import SystemPackage
+
+/// PgBouncer in front of the tests' server.
+public struct Pooler: Sendable {
+  public enum Mode: String, Sendable, CaseIterable {
+    case session
+    case transaction
+    case statement
+  }
+
+  public struct Configuration: Sendable, CustomStringConvertible {
+    public let mode: Mode
+    /// The largest number of its connections to a database.
+    public let sessionsMax: Int
+    /// Whether its connections are used in turn. Otherwise, the last one that was used is the next.
+    public let takesTurns: Bool
+    /// What it runs in a session before another client gets it, in session mode.
+    public let resetQuery: String
+
+    public init(
+      _ mode: Mode, sessionsMax: Int = 20, takesTurns: Bool = false,
+      resetQuery: String = "DISCARD ALL"
+    ) {
+      (self.mode, self.sessionsMax) = (mode, sessionsMax)
+      (self.takesTurns, self.resetQuery) = (takesTurns, resetQuery)
+    }
+
+    public var description: String {
+      "\(mode), \(sessionsMax) sessions\(takesTurns ? " in turn" : ""), reset '\(resetQuery)'"
+    }
+  }
+
+  private let address: LoopbackAddress
+
+  /// A password that the pooler does not ask for. No program may show it.
+  public static let password = "the-password-of-the-pooler"
+
+  /// The connection string as text for a database behind the pooler.
+  public func url(of database: TestDatabase) -> String {
+    "postgresql://anybody:\(Self.password)@\(address)/\(database.name)"
+  }
+
+  /// Runs PgBouncer, and runs `body` when PgBouncer accepts connections.
+  public static func serving<R: Sendable>(
+    _ configuration: Configuration, isolation: isolated (any Actor)? = #isolation,
+    _ body: (Pooler) async throws -> R
+  ) async throws -> R {
+    let server = try TestServer.fromEnvironment()
+    let address = LoopbackAddress.random()
+    return try await withTemporaryDirectory { directory in
+      let file = directory.appending("pgbouncer.ini").string
+      try """
+      [databases]
+      * = host=\(server.host) user=\(server.user)
+      [pgbouncer]
+      listen_addr = \(address.host)
+      listen_port = \(address.port)
+      unix_socket_dir =
+      auth_type = any
+      pool_mode = \(configuration.mode.rawValue)
+      default_pool_size = \(configuration.sessionsMax)
+      server_round_robin = \(configuration.takesTurns ? 1 : 0)
+      server_reset_query = \(configuration.resetQuery)
+      """.write(toFile: file, atomically: true, encoding: .utf8)
+      // It refuses to run as root.
+      let user = geteuid() == 0 ? ["-u", "postgres"] : []
+      return try await ExternalServer.running(
+        ["/usr/sbin/pgbouncer"] + user + [file], at: address, scratch: directory
+      ) { try await body(Pooler(address: address)) }
+    }
+  }
+}
