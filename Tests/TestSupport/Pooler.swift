@@ -31,14 +31,16 @@ public struct Pooler: Sendable {
     }
   }
 
-  private let address: LoopbackAddress
+  public let address: LoopbackAddress
 
   /// A password that the pooler does not ask for. No program may show it.
   public static let password = "the-password-of-the-pooler"
 
   /// The connection string as text for a database behind the pooler.
-  public func url(of database: TestDatabase) -> String {
-    "postgresql://anybody:\(Self.password)@\(address)/\(database.name)"
+  /// - Parameter hosts: other addresses than the pooler's own, such as that of a proxy.
+  public func url(of database: TestDatabase, at hosts: LoopbackAddress...) -> String {
+    let hosts = (hosts.isEmpty ? [address] : hosts).map(\.description).joined(separator: ",")
+    return "postgresql://anybody:\(Self.password)@\(hosts)/\(database.name)"
   }
 
   /// Runs PgBouncer, and runs `body` when PgBouncer accepts connections.

@@ -34,9 +34,13 @@ public struct TestDatabase: Sendable {
 
   public var connectionString: ConnectionString { ConnectionString(url) }
 
+  /// The path of the server's Unix socket.
+  public let socket: String
+
   init(name: String, server: TestServer) {
     self.name = name
     url = server.url(database: name)
+    socket = "\(server.host)/.s.PGSQL.5432"
   }
 
   /// Runs `body` with a new connection.

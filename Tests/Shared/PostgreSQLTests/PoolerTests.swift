@@ -12,15 +12,12 @@ import Testing
   }
 
   /// Opens a connection as a program opens its first one.
-  private static func connect(to database: TestDatabase, _ pooler: Pooler) async throws {
-    let string = ConnectionString(pooler.url(of: database))
-    try await Connection.connect(string, refusingPoolers: true).close()
+  private static func connect(to url: String) async throws {
+    try await Connection.connect(ConnectionString(url), refusingPoolers: true).close()
   }
 
-  private static func expectRefusal(of database: TestDatabase, _ pooler: Pooler) async {
-    let error = await #expect(throws: PostgreSQLError.self) {
-      try await connect(to: database, pooler)
-    }
+  private static func expectRefusal(of url: String) async {
+    let error = await #expect(throws: PostgreSQLError.self) { try await connect(to: url) }
     #expect(error?.code == .unusableSession)
     #expect(error?.message.contains("PgBouncer") == true)
     #expect(error?.remedy.contains("pool_mode = session") == true)
@@ -57,9 +54,9 @@ import Testing
     try await withTestDatabase { database in
       try await Pooler.serving(configuration) { pooler in
         // Without any session at first, then with one, then with all.
-        for _ in 1...3 { await Self.expectRefusal(of: database, pooler) }
+        for _ in 1...3 { await Self.expectRefusal(of: pooler.url(of: database)) }
         try await Self.openSessions(configuration.sessionsMax, of: database, pooler)
-        for _ in 1...3 { await Self.expectRefusal(of: database, pooler) }
+        for _ in 1...3 { await Self.expectRefusal(of: pooler.url(of: database)) }
       }
     }
   }
@@ -76,10 +73,59 @@ import Testing
               }
             }
           }
-          for _ in 1...10 { await Self.expectRefusal(of: database, pooler) }
+          for _ in 1...10 { await Self.expectRefusal(of: pooler.url(of: database)) }
           group.cancelAll()
           while let result = await group.nextResult() {
             if case .failure(let error) = result, !(error is CancellationError) { throw error }
+          }
+        }
+      }
+    }
+  }
+
+  @Test func itIsRefusedForEveryFormOfTheConnectionString() async throws {
+    try await withTestDatabase { database in
+      try await Pooler.serving(.init(.transaction)) { pooler in
+        let (host, port) = (pooler.address.host, pooler.address.port)
+        let nobody = LoopbackAddress.random()
+        for string in [
+          pooler.url(of: database, at: nobody, pooler.address),
+          pooler.url(of: database, at: pooler.address, nobody),
+          "host=localhost hostaddr=\(host) port=\(port) dbname=\(database.name) user=anybody",
+          """
+          host=first,second hostaddr=\(nobody.host),\(host) port=\(nobody.port),\(port) \
+          dbname=\(database.name) user=anybody target_session_attrs=read-write
+          """,
+        ] { await Self.expectRefusal(of: string) }
+      }
+    }
+  }
+
+  /// The second connection does not reach the pooler of the first.
+  @Test func twoPoolersBehindOneAddressAreRefused() async throws {
+    try await withTestDatabase { database in
+      try await Pooler.serving(.init(.transaction)) { first in
+        try await Pooler.serving(.init(.transaction)) { second in
+          try await withTemporaryDirectory { directory in
+            let address = LoopbackAddress.random()
+            let targets = [first, second].map { "\($0.address)" }
+            try await TCPBalancer.serving(targets, at: address, in: directory) {
+              for _ in 1...5 { await Self.expectRefusal(of: first.url(of: database, at: address)) }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @Test func aServerBehindAProxyOfTCPIsAccepted() async throws {
+    try await withTestDatabase { database in
+      try await withTemporaryDirectory { directory in
+        let address = LoopbackAddress.random()
+        try await TCPBalancer.serving([database.socket], at: address, in: directory) {
+          for _ in 1...5 {
+            try await Self.connect(
+              to: "host=\(address.host) port=\(address.port) dbname=\(database.name) user=lethe")
           }
         }
       }
@@ -92,9 +138,9 @@ import Testing
       .session, sessionsMax: sessionsMax, takesTurns: takesTurns)
     try await withTestDatabase { database in
       try await Pooler.serving(configuration) { pooler in
-        for _ in 1...3 { try await Self.connect(to: database, pooler) }
+        for _ in 1...3 { try await Self.connect(to: pooler.url(of: database)) }
         try await Self.openSessions(sessionsMax, of: database, pooler)
-        for _ in 1...3 { try await Self.connect(to: database, pooler) }
+        for _ in 1...3 { try await Self.connect(to: pooler.url(of: database)) }
       }
     }
   }
@@ -104,7 +150,7 @@ import Testing
     let configuration = Pooler.Configuration(.session, sessionsMax: 2, resetQuery: "")
     try await withTestDatabase { database in
       try await Pooler.serving(configuration) { pooler in
-        for _ in 1...10 { try await Self.connect(to: database, pooler) }
+        for _ in 1...10 { try await Self.connect(to: pooler.url(of: database)) }
       }
     }
   }
@@ -117,7 +163,7 @@ import Testing
         do {
           for _ in 1...3 {
             let url = database.url.replacing(/\/\/[^@]*@/, with: "//\(role)@")
-            try await Connection.connect(ConnectionString(url), refusingPoolers: true).close()
+            try await Self.connect(to: url)
             // The server ends a session after the client has closed it.
             while try await connection.query(
               "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = \(role))"

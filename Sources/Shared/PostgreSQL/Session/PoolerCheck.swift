@@ -18,12 +18,12 @@ struct PoolerCheck {
   }
 
   private static let setting = "lethe.session"
-  /// The number of second connections, if the process ID announced to the first connection is not the ID of its
-  /// session. Then there is a pooler of any kind, perhaps several behind one address, and a second connection may reach
-  /// another one than the first did.
-  private static let attemptsBehindPooler = 4
-  /// How long the second connection may take, besides three times the time that the first took to connect. A pool of
-  /// one session never serves it while the first connection has the session.
+  /// The number of second connections, one after another, if the process ID announced to the first connection is not the
+  /// ID of its session. Then there is a pooler of any kind, perhaps several behind one address, and a second connection
+  /// may reach another one than the first did.
+  private static let attemptsBehindPooler = 8
+  /// How long the second connections may take together, besides three times the time that the first took to connect. A
+  /// pool of one session never serves a second connection while the first has the session.
   private static let patience = Duration.milliseconds(700)
 
   /// The first connection. No statement of another task uses it.
@@ -41,8 +41,9 @@ struct PoolerCheck {
     try await first.execute("SELECT pg_catalog.set_config(\(Self.setting), \(marker), false)")
     let session = try await requireMarker(marker)
     let isAnnounced = await first.announcedProcessID == session.processID
+    let end = ContinuousClock.now + Self.patience + connecting * 3
     for _ in 1...(isAnnounced ? 1 : Self.attemptsBehindPooler) {
-      let other = try await secondSession()
+      let other = try await secondSession(before: end)
       if other?.marker == marker { throw Self.refusal }
       _ = try await requireMarker(marker)
       if other == nil { return }
@@ -63,9 +64,10 @@ struct PoolerCheck {
   }
 
   /// The session of a new connection to the same host; nil if it is refused or not served in time.
-  private func secondSession() async throws -> ServerSession? {
+  private func secondSession(
+    before end: ContinuousClock.Instant
+  ) async throws -> ServerSession? {
     let host = await first.connectedHost
-    let limit = Self.patience + connecting * 3
     let session = await withTaskGroup(of: ServerSession?.self) { group in
       group.addTask { [connectionString, applicationName] in
         let second = try? await Connection.open(
@@ -81,7 +83,7 @@ struct PoolerCheck {
         return session
       }
       group.addTask {
-        try? await Task.sleep(for: limit)
+        try? await Task.sleep(until: end)
         return nil
       }
       defer { group.cancelAll() }
