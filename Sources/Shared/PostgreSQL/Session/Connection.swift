@@ -68,7 +68,8 @@ public actor Connection {
   ) async throws -> Connection {
     let began = ContinuousClock.now
     let connection = try await open(
-      connectionString, applicationName: applicationName, renewedAfter: renewedAfter, onOpen: onOpen)
+      connectionString, applicationName: applicationName, renewedAfter: renewedAfter, onOpen: onOpen
+    )
     let connecting = ContinuousClock.now - began
     do {
       // No other code uses the connection yet, so it can be severed safely.

@@ -178,7 +178,8 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
         """,
       dataset: "table: shop.posts\nid: id\nbatch: 1",
       messages: [
-        "constraint reply", "event of ID 2", "ON DELETE SET NULL", "declare shop.posts once more as a target",
+        "constraint reply", "event of ID 2", "ON DELETE SET NULL",
+        "declare shop.posts once more as a target",
       ]),
   ]
 }
