@@ -123,7 +123,10 @@ let package = Package(
       ]),
     module(
       "SubmitStage", in: "Lethe/Stages/Submit",
-      ["Failures", "Vocabulary", "Ledger", "ChunkFiles", "ComplianceAPI", logging, systemPackage]),
+      [
+        "Failures", "PostgreSQL", "Vocabulary", "Ledger", "ChunkFiles", "ComplianceAPI", logging,
+        systemPackage,
+      ]),
     module(
       "AwaitStage", in: "Lethe/Stages/Await", ["Vocabulary", "Ledger", "ComplianceAPI", logging]),
     module(

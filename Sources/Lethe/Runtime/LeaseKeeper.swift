@@ -3,6 +3,7 @@ import Failures
 import Ledger
 import Logging
 import PostgreSQL
+import SubmitStage
 import Vocabulary
 
 /// The leases of this process could not be renewed before they expired, because the database was out of reach.
@@ -21,13 +22,15 @@ struct LeaseNotRenewed: ExplainedError {
 /// Keeps the leases of this process: renews them while the process works, and stops its work when they are lost.
 ///
 /// Each renewal uses a new session, because a session that is idle between two renewals could be dropped unnoticed.
-actor LeaseKeeper: CallPermit {
+actor LeaseKeeper: CallPermit, LeaseStatus {
   nonisolated let ledger: WorkerLedger
   private nonisolated let warehouse: ConnectionString
   private let logger: Logger
   /// Until when no other worker can take over from this one, by this machine's clock, which also counts the time in
   /// which the process or the machine is suspended.
   private var safeUntil: ContinuousClock.Instant
+
+  private(set) var isLost = false
 
   /// A renewal that fails is tried again several times before the lease expires.
   private static let renewalsPerLease = 6
@@ -60,6 +63,11 @@ actor LeaseKeeper: CallPermit {
       }
       throw CancellationError()
     }
+  }
+
+  func isLostByNow() async -> Bool {
+    try? await renew()
+    return isLost
   }
 
   private func rethrowIfLost(_ error: any Error) async throws -> Never {
@@ -116,7 +124,12 @@ actor LeaseKeeper: CallPermit {
 
   private func renew() async throws {
     let began = ContinuousClock.now
-    try await Connection.withConnection(warehouse) { try await ledger.renew(on: $0) }
+    do {
+      try await Connection.withConnection(warehouse) { try await ledger.renew(on: $0) }
+    } catch let error as LedgerError where error.code == .leaseLost {
+      isLost = true
+      throw error
+    }
     safeUntil = max(safeUntil, began + .seconds(ledger.seconds))
   }
 }

@@ -178,7 +178,7 @@ struct PipelineRun: Sendable {
   func submit(_ chunk: Chunk, _ ledger: ChunkLedger) async throws -> SubmitStage.Outcome {
     let stage = SubmitStage(
       ledger: ledger, client: client, jobAttemptsMax: pipeline.api.jobAttemptsMax, logger: logger,
-      isRecorded: runtime.keeper.isRecorded)
+      lease: runtime.keeper)
     let outcome: SubmitStage.Outcome = try await alone(
       chunk, in: .submit, ledger, setAside: .failed, postponed: .failed
     ) { try await stage.submit(chunk) }

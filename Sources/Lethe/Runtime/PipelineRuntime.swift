@@ -67,6 +67,8 @@ public struct PipelineRuntime: Sendable {
 
   /// How long a connection may be idle. Jobs take minutes, and firewalls drop idle connections.
   private static let idleMax = Duration.seconds(5)
+  /// How long the end of a process may take if the database does not answer.
+  private static let endingMax = Duration.seconds(3)
 
   /// Checks the definition against the database, takes the pipeline's lease and runs `body`.
   ///
@@ -106,12 +108,25 @@ public struct PipelineRuntime: Sendable {
     } catch {
       result = .failure(error)
     }
-    // A process that starts right after this one must find the pipeline free. The separate task is needed because a
-    // cancelled task sends no statements.
-    await Task {
-      try? await Connection.withConnection(pipeline.warehouse) { try await workers.end(on: $0) }
-    }.value
+    await end(workers, on: pipeline.warehouse)
     return try result.get()
+  }
+
+  /// Ends the leases of this process, so that a process that starts right after it finds the pipeline free. If the
+  /// database does not answer, this process ends nevertheless. Its leases then end like those of a killed process.
+  private static func end(_ workers: WorkerLedger, on warehouse: ConnectionString) async {
+    let (ended, end) = AsyncStream.makeStream(of: Void.self)
+    // A cancelled task sends no statements, so this needs tasks of its own.
+    Task {
+      try? await Connection.withConnection(warehouse) { try await workers.end(on: $0) }
+      end.finish()
+    }
+    let limit = Task {
+      try await Task.sleep(for: endingMax)
+      end.finish()
+    }
+    for await _ in ended {}
+    limit.cancel()
   }
 
   /// Takes the pipeline's lease for this process.

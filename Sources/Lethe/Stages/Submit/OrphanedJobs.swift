@@ -38,27 +38,41 @@ struct OrphanedJobs {
     return hasCancelled
   }
 
-  /// Cancels a job that this process has just created, and that the ledger refuses because another process has taken
-  /// over. The task may be cancelled already, so this uses its own task.
+  /// Cancels a job that this process has created although another process has taken over: the ledger refuses the job, or the
+  /// call was cut off. The task may be cancelled already, so this uses its own task.
   ///
-  /// - Parameter isRecorded: whether an attempt uses the job: the other process may have found it.
-  func undo(
-    _ job: APIJob, for chunk: Chunk, unless isRecorded: @escaping @Sendable (String) async -> Bool
-  ) async {
+  /// - Parameter apiID: nil if there was no response. Then the job is found by its name.
+  func undo(_ name: String, _ apiID: String?, for chunk: Chunk, _ lease: any LeaseStatus) async {
     let (client, logger) = (client, logger)
     await Task {
-      guard await !isRecorded(job.id) else { return }
       do {
-        try await client.cancelJob(id: job.id, undoing: true)
+        var found = apiID
+        if found == nil {
+          found = try await client.jobs(type: chunk.type).first { $0.name == name }?.id
+        }
+        guard let job = found, await !lease.isRecorded(job) else { return }
+        try await client.cancelJob(id: job, undoing: true)
         logger.warning(
-          "\(chunk.label): job \(job.id) is cancelled, because this process has lost its lease")
+          "\(chunk.label): job \(job) is cancelled, because this process has lost its lease")
       } catch {
         logger.warning(
           """
-          \(chunk.label): job \(job.id) was created after this process had lost its lease, and could not be cancelled; \
-          the next process that finds it in the API's slot cancels it
+          \(chunk.label): job \(name) may have been created after this process had lost its lease, and was not \
+          cancelled; the next process that finds it in the API's slot cancels it
           """)
       }
     }.value
   }
+}
+
+/// What the submit stage asks about the lease of its process, also after the lease is lost.
+public protocol LeaseStatus: Sendable {
+  /// Whether it is known that another process has taken over.
+  var isLost: Bool { get async }
+
+  /// Asks the ledger whether another process has taken over.
+  func isLostByNow() async -> Bool
+
+  /// Whether an attempt of the ledger uses a job of the API.
+  func isRecorded(_ apiID: String) async -> Bool
 }

@@ -4,6 +4,7 @@ internal import Failures
 import Foundation
 public import Ledger
 public import Logging
+import PostgreSQL
 import SystemPackage
 import Vocabulary
 
@@ -15,7 +16,7 @@ public struct SubmitStage: Sendable {
   private let ledger: ChunkLedger
   private let client: ComplianceClient
   private let jobAttemptsMax: Int
-  private let isRecorded: @Sendable (String) async -> Bool
+  private let lease: any LeaseStatus
   private let logger: Logger
 
   /// How often a creation without a response is repeated before the chunk is left for a later run.
@@ -41,13 +42,11 @@ public struct SubmitStage: Sendable {
     case failed
   }
 
-  /// - Parameter isRecorded: whether an attempt of the ledger uses the job with this ID. It is also asked when this process
-  ///   has lost its lease.
   public init(
     ledger: ChunkLedger, client: ComplianceClient, jobAttemptsMax: Int, logger: Logger,
-    isRecorded: @escaping @Sendable (String) async -> Bool
+    lease: any LeaseStatus
   ) {
-    self.isRecorded = isRecorded
+    self.lease = lease
     self.ledger = ledger
     self.client = client
     self.jobAttemptsMax = jobAttemptsMax
@@ -136,9 +135,18 @@ public struct SubmitStage: Sendable {
         do {
           return .job(job, try await recorded(job, attempt, chunk))
         } catch let error as LedgerError where error.code == .leaseLost {
-          await orphans.undo(job, for: chunk, unless: isRecorded)
+          await orphans.undo(attempt.name, job.id, for: chunk, lease)
+          throw error
+        } catch let error as PostgreSQLError where error.isLossOfSession {
+          // A process that takes over terminates the sessions of this one.
+          if await lease.isLostByNow() {
+            await orphans.undo(attempt.name, job.id, for: chunk, lease)
+          }
           throw error
         }
+      } catch let error as CancellationError {
+        if await lease.isLost { await orphans.undo(attempt.name, nil, for: chunk, lease) }
+        throw error
       } catch let error as KnownJobID {
         return try await withoutUsableResponse(attempt, chunk, why: error.why)
       } catch let error as APIError where error.kind == .jobRefused {
