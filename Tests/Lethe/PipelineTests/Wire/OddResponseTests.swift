@@ -53,7 +53,7 @@ import Testing
 
   @Test func aJobIDThatIsRepeatedOnceCostsOneAttempt() async throws {
     try await RefusalFixture.with(configure: {
-      $0.answeredID = { $0.hasSuffix("-c3-a1") ? "1000" : nil }
+      $0.answeredID = { $0.contains("-c3-a1-") ? "1000" : nil }
     }) { fixture in
       let ending = try await fixture.lethe("run", try fixture.file())
       #expect(ending.code == 0, "\(ending.stderr)")
