@@ -5,7 +5,7 @@ import Testing
 
 /// The warehouse's server crashes during a run.
 @Suite(.endedIfItHangs) struct CrashRunTests {
-  @Test func theNextRunFinishesAfterACrashOfTheWarehouse() async throws {
+  @Test func aRunContinuesAfterACrashOfTheWarehouse() async throws {
     try await PipelineFixture.with { platform in
       try await withOwnServer { server in
         let fixture = PipelineFixture(
@@ -28,9 +28,7 @@ import Testing
         await server.recovered()
         platform.gate.release()
         let ending = await program.ended()
-        #expect(ending.code == 75, "\(ending.code): \(ending.stderr)")
-        let next = try await Program.run("lethe", arguments, environment: fixture.environment)
-        #expect(next.code == 0, "\(next.code): \(next.stderr)")
+        #expect(ending.code == 0, "\(ending.code): \(ending.stderr)")
         let left = try await fixture.value(
           "SELECT count(*) FROM lethe.chunk WHERE state <> 'applied'", as: Int.self)
         #expect(left == 0)
