@@ -30,10 +30,12 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
   /// which the process or the machine is suspended.
   private var safeUntil: ContinuousClock.Instant
 
-  private(set) var isLost = false
+  private var isLost = false
 
   /// A renewal that fails is tried again several times before the lease expires.
   private static let renewalsPerLease = 6
+  /// How long the end of a process waits for the ledger's answer.
+  private static let askingMax = Duration.seconds(2)
   private static let retryDelay = Duration.seconds(1)
 
   init(_ ledger: WorkerLedger, on warehouse: ConnectionString, logger: Logger) {
@@ -66,7 +68,7 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
   }
 
   func isLostByNow() async -> Bool {
-    try? await renew()
+    if !isLost { await uncancelled(limit: Self.askingMax) { try? await self.renew() } }
     return isLost
   }
 

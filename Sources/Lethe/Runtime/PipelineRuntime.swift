@@ -115,18 +115,9 @@ public struct PipelineRuntime: Sendable {
   /// Ends the leases of this process, so that a process that starts right after it finds the pipeline free. If the
   /// database does not answer, this process ends nevertheless. Its leases then end like those of a killed process.
   private static func end(_ workers: WorkerLedger, on warehouse: ConnectionString) async {
-    let (ended, end) = AsyncStream.makeStream(of: Void.self)
-    // A cancelled task sends no statements, so this needs tasks of its own.
-    Task {
+    await uncancelled(limit: endingMax) {
       try? await Connection.withConnection(warehouse) { try await workers.end(on: $0) }
-      end.finish()
     }
-    let limit = Task {
-      try await Task.sleep(for: endingMax)
-      end.finish()
-    }
-    for await _ in ended {}
-    limit.cancel()
   }
 
   /// Takes the pipeline's lease for this process.

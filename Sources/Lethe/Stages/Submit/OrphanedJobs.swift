@@ -46,14 +46,20 @@ struct OrphanedJobs {
     let (client, logger) = (client, logger)
     await Task {
       do {
-        var found = apiID
-        if found == nil {
-          found = try await client.jobs(type: chunk.type).first { $0.name == name }?.id
+        for look in 1...Self.looksMax {
+          let jobs =
+            if let apiID { [apiID] } else { try await Self.active(name, of: chunk, client) }
+          var hasCancelled = false
+          for job in jobs where await !lease.isRecorded(job) {
+            try await client.cancelJob(id: job, undoing: true)
+            hasCancelled = true
+            logger.warning(
+              "\(chunk.label): job \(job) is cancelled, because this process has lost its lease")
+          }
+          // The API may still be creating the job.
+          if apiID != nil || hasCancelled || look == Self.looksMax { return }
+          try await Task.sleep(for: Self.lookInterval)
         }
-        guard let job = found, await !lease.isRecorded(job) else { return }
-        try await client.cancelJob(id: job, undoing: true)
-        logger.warning(
-          "\(chunk.label): job \(job) is cancelled, because this process has lost its lease")
       } catch {
         logger.warning(
           """
@@ -65,12 +71,21 @@ struct OrphanedJobs {
   }
 }
 
+extension OrphanedJobs {
+  private static let looksMax = 3
+  private static let lookInterval = Duration.seconds(1)
+
+  private static func active(
+    _ name: String, of chunk: Chunk, _ client: ComplianceClient
+  ) async throws -> [String] {
+    try await client.jobs(type: chunk.type).filter { $0.name == name && $0.status.isActive }
+      .map(\.id)
+  }
+}
+
 /// What the submit stage asks about the lease of its process, also after the lease is lost.
 public protocol LeaseStatus: Sendable {
-  /// Whether it is known that another process has taken over.
-  var isLost: Bool { get async }
-
-  /// Asks the ledger whether another process has taken over.
+  /// Asks the ledger whether another process has taken over. The task may be cancelled already.
   func isLostByNow() async -> Bool
 
   /// Whether an attempt of the ledger uses a job of the API.

@@ -145,7 +145,7 @@ public struct SubmitStage: Sendable {
           throw error
         }
       } catch let error as CancellationError {
-        if await lease.isLost { await orphans.undo(attempt.name, nil, for: chunk, lease) }
+        if await lease.isLostByNow() { await orphans.undo(attempt.name, nil, for: chunk, lease) }
         throw error
       } catch let error as KnownJobID {
         return try await withoutUsableResponse(attempt, chunk, why: error.why)
